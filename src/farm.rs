@@ -1,0 +1,1 @@
+//! farm.toml: one file for a whole farm.

@@ -1,0 +1,4 @@
+//! The operating system, one small module per concern. The only part of the crate, beside the C
+//! ABI, with `unsafe` in it.
+
+pub mod clock;

@@ -1,0 +1,120 @@
+//! What a hook layer goes by: the process list and the rules beside it.
+//!
+//! [`Policy`] is what farm.toml says of programs; [`Policy::encode`] compiles it into the map file
+//! so that a hook parses nothing, and [`PolicyView`] reads it there without allocating. A view of
+//! damaged bytes finds no program; it never panics.
+
+use std::net::IpAddr;
+
+/// Which parts of vipool a program uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Features {
+    /// The session's virtual IP in place of the host's address.
+    pub virtual_ip: bool,
+    /// A loopback address of the session's own in place of 127.0.0.1.
+    pub loopback: bool,
+    /// The client's address is what the host's own name resolves to.
+    pub client_ip: bool,
+}
+
+/// What a bind to 0.0.0.0 with a fixed port becomes without a virtual IP (SOCKET-MATRIX row 3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Wildcard {
+    /// It stays as it is.
+    #[default]
+    Keep = 0,
+    /// The session's loopback address; the network cannot reach it.
+    Loopback = 1,
+}
+
+/// Where a connect to 127.0.0.1 goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum LoopbackConnect {
+    /// To the session's own listener if there is one, else to the host's.
+    #[default]
+    OwnFirst = 0,
+    /// Always to the session's own address.
+    Own = 1,
+}
+
+/// Ports from `first` to `last`, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PortRange {
+    /// Lowest port.
+    pub first: u16,
+    /// Highest port.
+    pub last: u16,
+}
+
+/// Whose rules a path follows: separators, case, prefixes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum PathStyle {
+    /// `/` separates, case matters.
+    Posix = 0,
+    /// `\` and `/` separate, case does not matter, `\\?\` and trailing dots and spaces are dropped.
+    Windows = 1,
+}
+
+/// One rule of the process list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Program {
+    /// A full path (recommended) or a bare file name.
+    pub pattern: String,
+    /// For an interpreter: the rule holds only when it runs this script (full path or bare name).
+    pub script: Option<String>,
+    /// What the program uses.
+    pub features: Features,
+    /// Whether children that are on no list of their own are under this rule too.
+    pub inherit: bool,
+    /// What a bind to the wildcard address becomes where there is no virtual IP.
+    pub wildcard: Wildcard,
+    /// Where a connect to 127.0.0.1 goes.
+    pub loopback_connect: LoopbackConnect,
+    /// Loopback ports that always go to the session's own address, without asking the kernel.
+    pub own_ports: Vec<PortRange>,
+    /// Loopback ports to leave alone: they are the host's.
+    pub shared_ports: Vec<PortRange>,
+    /// Whether a bind to 127.0.0.1 with port 0 is rewritten too (row 23).
+    pub map_ephemeral: bool,
+}
+
+/// All that hook layers go by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// The process list, in the order of the file; the first full match wins.
+    pub programs: Vec<Program>,
+    /// The addresses of the host itself on the matched interfaces (row 5).
+    pub host_addresses: Vec<IpAddr>,
+    /// UDP ports whose wildcard binds stay wildcard (row 26).
+    pub wildcard_udp_ports: Vec<PortRange>,
+    /// Let binds pass when V is on no interface (row 6); otherwise they fail.
+    pub pass_when_missing: bool,
+    /// Hide other sessions' addresses from getifaddrs and GetAdaptersAddresses (row 43).
+    pub hide_addresses: bool,
+    /// Whether a process may name its session itself (tests; Windows only).
+    pub session_override: bool,
+}
+
+/// A compiled [`Policy`], read in place.
+#[derive(Clone, Copy, Debug)]
+pub struct PolicyView<'a> {
+    #[allow(dead_code)]
+    bytes: &'a [u8],
+}
+
+impl Policy {
+    /// Compiles the policy for the map file.
+    pub fn encode(&self) -> Vec<u8> {
+        todo!()
+    }
+}
+
+impl<'a> PolicyView<'a> {
+    /// A view of what [`Policy::encode`] wrote.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes }
+    }
+}

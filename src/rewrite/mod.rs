@@ -1,0 +1,1 @@
+//! What becomes of the address in each socket call: pure decisions over plain values.
