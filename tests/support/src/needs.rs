@@ -1,0 +1,189 @@
+//! What tests and steps need beyond Rust, a C compiler and python3, and the line that installs it.
+//!
+//! This table is the only list: tests name what they need with [`crate::have`], `cargo xtask test`
+//! reports what was skipped for want of it, and `cargo xtask test --all` installs it first.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// One thing that a test may need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// The name that tests use: the program, the target triple, or a short word.
+    pub name: &'static str,
+    kind: Kind,
+}
+
+/// How a need is found and installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Being root.
+    Root,
+    /// A program of this name on the PATH or in an sbin directory, from this Debian package.
+    Program(&'static str),
+    /// A file, from this Debian package.
+    File { path: &'static str, package: &'static str },
+    /// A target of the Rust toolchain in use.
+    RustTarget,
+    /// A component of the nightly toolchain.
+    Nightly(&'static str),
+    /// A cargo subcommand from the package of the same name.
+    CargoCommand,
+}
+
+const fn need(name: &'static str, kind: Kind) -> Need {
+    Need { name, kind }
+}
+
+const fn program(name: &'static str, package: &'static str) -> Need {
+    need(name, Kind::Program(package))
+}
+
+const fn file(name: &'static str, path: &'static str, package: &'static str) -> Need {
+    need(name, Kind::File { path, package })
+}
+
+/// Everything that a test may need, by name.
+pub const ALL: &[Need] = &[
+    need("root", Kind::Root),
+    program("cc", "gcc"),
+    program("c++", "g++"),
+    program("python3", "python3"),
+    program("ip", "iproute2"),
+    program("ss", "iproute2"),
+    program("pkg-config", "pkg-config"),
+    program("nm", "binutils"),
+    program("curl", "curl"),
+    program("socat", "socat"),
+    program("nc", "netcat-openbsd"),
+    program("setpriv", "util-linux"),
+    program("valgrind", "valgrind"),
+    program("clang", "clang"),
+    // Programs that run twice on one port.
+    program("redis-server", "redis-server"),
+    program("nginx", "nginx-light"),
+    program("memcached", "memcached"),
+    program("dnsmasq", "dnsmasq-base"),
+    program("sshd", "openssh-server"),
+    program("node", "nodejs"),
+    program("java", "default-jdk-headless"),
+    program("javac", "default-jdk-headless"),
+    program("postgres", "postgresql"),
+    program("tmux", "tmux"),
+    program("strace", "strace"),
+    // Peers of the hook bench.
+    program("torsocks", "torsocks"),
+    program("proxychains4", "proxychains4"),
+    file("socket_wrapper", "/usr/lib/x86_64-linux-gnu/libsocket_wrapper.so", "libsocket-wrapper"),
+    // Logons.
+    program("pamtester", "pamtester"),
+    file("pam headers", "/usr/include/security/pam_modules.h", "libpam0g-dev"),
+    file("pam_wrapper", "/usr/lib/x86_64-linux-gnu/libpam_wrapper.so", "libpam-wrapper"),
+    // Other platforms.
+    program("wine", "wine"),
+    program("x86_64-w64-mingw32-gcc", "gcc-mingw-w64-x86-64"),
+    program("x86_64-w64-mingw32-g++", "g++-mingw-w64-x86-64"),
+    program("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
+    program("qemu-aarch64", "qemu-user"),
+    need("x86_64-pc-windows-gnu", Kind::RustTarget),
+    need("x86_64-pc-windows-msvc", Kind::RustTarget),
+    need("aarch64-apple-darwin", Kind::RustTarget),
+    need("aarch64-unknown-linux-gnu", Kind::RustTarget),
+    // Checkers.
+    need("nightly", Kind::Nightly("rust-src")),
+    need("miri", Kind::Nightly("miri")),
+    need("cargo-fuzz", Kind::CargoCommand),
+    need("cargo-cinstall", Kind::CargoCommand),
+    need("cargo-deb", Kind::CargoCommand),
+    program("dpkg-deb", "dpkg"),
+];
+
+/// The need of this name.
+///
+/// # Panics
+/// If the name is not in [`ALL`].
+pub fn by_name(name: &str) -> Need {
+    *ALL.iter()
+        .find(|need| need.name == name)
+        .unwrap_or_else(|| panic!("{name:?} is not in the table of tests/support/src/needs.rs"))
+}
+
+impl Need {
+    /// Whether it is there.
+    pub fn present(&self) -> bool {
+        match self.kind {
+            Kind::Root => is_root(),
+            Kind::Program(_) => find_program(self.name).is_some(),
+            Kind::File { path, .. } => Path::new(path).exists(),
+            Kind::RustTarget => {
+                let answer = output("rustc", &["--print", "target-libdir", "--target", self.name]);
+                answer.is_some_and(|dir| {
+                    Path::new(dir.trim()).read_dir().is_ok_and(|mut files| files.next().is_some())
+                })
+            }
+            Kind::Nightly(component) => {
+                output("rustup", &["component", "list", "--installed", "--toolchain", "nightly"])
+                    .is_some_and(|list| list.lines().any(|line| line.starts_with(component)))
+            }
+            Kind::CargoCommand => find_program(self.name).is_some(),
+        }
+    }
+
+    /// The Debian package that has it, if it is one that has.
+    pub fn package(&self) -> Option<&'static str> {
+        match self.kind {
+            Kind::Program(package) | Kind::File { package, .. } => Some(package),
+            _ => None,
+        }
+    }
+
+    /// The line that installs it.
+    pub fn install(&self) -> String {
+        match self.kind {
+            Kind::Root => "run the tests as root".to_owned(),
+            Kind::Program(package) | Kind::File { package, .. } => {
+                format!("apt-get install {package}")
+            }
+            Kind::RustTarget => format!("rustup target add {}", self.name),
+            Kind::Nightly(component) => {
+                format!(
+                    "rustup toolchain install nightly --profile minimal --component {component}"
+                )
+            }
+            Kind::CargoCommand => {
+                let package = if self.name == "cargo-cinstall" { "cargo-c" } else { self.name };
+                format!("cargo install --locked {package}")
+            }
+        }
+    }
+}
+
+/// Where a program is, looked for on the PATH and then where administrators' programs are.
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let beside = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/lib/wine"].map(PathBuf::from);
+    // Debian keeps the server of PostgreSQL in a directory of its version.
+    let postgres = Path::new("/usr/lib/postgresql").read_dir().into_iter().flatten().flatten();
+    env::split_paths(&path)
+        .chain(beside)
+        .chain(postgres.map(|version| version.path().join("bin")))
+        .map(|dir| dir.join(name))
+        .find(|file| file.is_file())
+}
+
+#[cfg(unix)]
+fn is_root() -> bool {
+    // SAFETY: takes nothing, cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
+#[cfg(not(unix))]
+fn is_root() -> bool {
+    false
+}
+
+fn output(program: &str, args: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(args).stderr(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
