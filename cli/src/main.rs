@@ -1,2 +1,43 @@
-//! The command line of vipool.
-fn main() {}
+//! The command line: one module per subcommand.
+//!
+//! A subcommand is a struct of arguments (its documentation is its `--help`) with a method `run`,
+//! which says with what status the process ends. An error is printed once, here, with its causes.
+
+mod generate;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Status of the process when vipool itself failed (those of `run` are in its `--help`).
+const FAILED: u8 = 1;
+
+/// An IP address of its own for every session on a multi-user server.
+///
+/// Two users of one server run the same program on the same fixed port, and each talks to their
+/// own: vipool leases every session addresses (a virtual IP of the network, a loopback address of
+/// 127.0.0.0/8, or both), and programs that are on the process list use these in place of the
+/// host's.
+#[derive(Parser)]
+#[command(version, max_term_width = 100, after_help = "Begin with: vipool demo")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Completions(generate::Completions),
+    Man(generate::Man),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Completions(args) => args.run(),
+        Command::Man(args) => args.run(),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("vipool: {error:#}");
+        ExitCode::from(FAILED)
+    })
+}
