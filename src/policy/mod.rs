@@ -3,8 +3,19 @@
 //! [`Policy`] is what farm.toml says of programs; [`Policy::encode`] compiles it into the map file
 //! so that a hook parses nothing, and [`PolicyView`] reads it there without allocating. A view of
 //! damaged bytes finds no program; it never panics.
+//!
+//! `path` compares paths, `list` decides which rule holds, `compiled` is the form in the map file.
+
+mod compiled;
+mod list;
+pub mod path;
 
 use std::net::IpAddr;
+
+use crate::session::hash64;
+
+pub use compiled::{Match, PolicyView, ProgramView};
+pub use list::{Executable, MatchedBy, Verdict};
 
 /// Which parts of vipool a program uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -63,6 +74,9 @@ pub enum PathStyle {
 pub struct Program {
     /// A full path (recommended) or a bare file name.
     pub pattern: String,
+    /// Where `pattern` is a symbolic link, the file that it leads to: what the system shows as the
+    /// path of the running program. Found when the map is made; not a key of farm.toml.
+    pub target: Option<String>,
     /// For an interpreter: the rule holds only when it runs this script (full path or bare name).
     pub script: Option<String>,
     /// What the program uses.
@@ -98,23 +112,26 @@ pub struct Policy {
     pub session_override: bool,
 }
 
-/// A compiled [`Policy`], read in place.
-#[derive(Clone, Copy, Debug)]
-pub struct PolicyView<'a> {
-    #[allow(dead_code)]
-    bytes: &'a [u8],
-}
-
 impl Policy {
-    /// Compiles the policy for the map file.
-    pub fn encode(&self) -> Vec<u8> {
-        todo!()
+    /// The rule that holds for a program, with its place in the list and by what it matched.
+    /// [`PolicyView::find`] answers the same from the compiled form.
+    pub fn find(&self, program: &Executable<'_>) -> Option<(usize, Verdict)> {
+        list::best(self.programs.iter().map(|rule| list::judge(rule.subject(), program)))
     }
 }
 
-impl<'a> PolicyView<'a> {
-    /// A view of what [`Policy::encode`] wrote.
-    pub fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes }
+impl Program {
+    fn subject(&self) -> list::Subject<'_> {
+        list::Subject {
+            pattern: self.pattern.as_bytes(),
+            target: self.target.as_deref().map(str::as_bytes),
+            script: self.script.as_deref().map(str::as_bytes),
+        }
+    }
+
+    /// What names this rule across reloads of the list: a hash of its pattern and script.
+    pub fn id(&self) -> u64 {
+        let script = self.script.as_deref().map_or(0, |script| hash64(script.as_bytes(), 1));
+        hash64(self.pattern.as_bytes(), script)
     }
 }

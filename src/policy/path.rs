@@ -1,0 +1,301 @@
+//! How the paths of programs are compared: POSIX and Windows rules as pure functions, the same on
+//! either system.
+//!
+//! Nothing here allocates, locks or touches the file system, so a hook layer may call it from a
+//! signal handler. Paths are bytes: on Windows UTF-8, as [`from_utf16`] makes it.
+//!
+//! A pattern is a full path or a bare file name; anything between (`bin/app`, `C:app`, `\app`)
+//! depends on where one stands and matches nothing. `..` is not resolved. The limits of comparing
+//! without the file system: no short names (`PROGRA~1`), no junctions, no drive letters made by
+//! `subst`; case is folded one character at a time, as NTFS does, with the tables of Rust's
+//! Unicode version where NTFS has those of the Windows that formatted the volume.
+
+use super::PathStyle;
+
+/// What a pattern of the process list can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PatternKind {
+    /// `/usr/bin/app`: matches on POSIX systems.
+    FullPosix,
+    /// `C:\Program Files\app.exe`, `\\server\share\app.exe`: matches on Windows.
+    FullWindows,
+    /// `app`: matches the file name in every directory, on every system.
+    BareName,
+    /// Something that depends on where one stands, or nothing at all: matches nowhere.
+    Relative,
+}
+
+/// Which kind of pattern a text is.
+pub fn pattern_kind(pattern: &[u8]) -> PatternKind {
+    if pattern.first() == Some(&b'/') {
+        let has_name = file_name(pattern, PathStyle::Posix).is_some();
+        return if has_name { PatternKind::FullPosix } else { PatternKind::Relative };
+    }
+    let (root, rest) = windows_root(pattern);
+    match root {
+        Root::Drive(_) | Root::Share if components(rest, PathStyle::Windows).next().is_some() => {
+            PatternKind::FullWindows
+        }
+        Root::None if file_name(pattern, PathStyle::Windows) == Some(pattern) => {
+            PatternKind::BareName
+        }
+        _ => PatternKind::Relative,
+    }
+}
+
+/// Whether both are full paths, and name the same file by the rules of this style.
+///
+/// ```
+/// use vipool::policy::{PathStyle, path::same_path};
+///
+/// let (a, b) = (r"\\?\C:\Apps\Ärzte.exe", "c:/apps/ärzte.EXE. ");
+/// assert!(same_path(a.as_bytes(), b.as_bytes(), PathStyle::Windows));
+/// assert!(!same_path(b"/opt/App", b"/opt/app", PathStyle::Posix));
+/// ```
+pub fn same_path(a: &[u8], b: &[u8], style: PathStyle) -> bool {
+    match style {
+        PathStyle::Posix => {
+            a.first() == Some(&b'/')
+                && b.first() == Some(&b'/')
+                && components(a, style).eq(components(b, style))
+        }
+        PathStyle::Windows => {
+            let ((root_a, rest_a), (root_b, rest_b)) = (windows_root(a), windows_root(b));
+            root_a == root_b
+                && root_a != Root::None
+                && root_a != Root::Relative
+                && eq_by_name(components(rest_a, style), components(rest_b, style), style)
+        }
+    }
+}
+
+/// Whether two file names are the same by the rules of this style.
+pub fn same_name(a: &[u8], b: &[u8], style: PathStyle) -> bool {
+    match style {
+        PathStyle::Posix => a == b,
+        PathStyle::Windows => {
+            let (a, b) = (trim_end(a), trim_end(b));
+            match (str::from_utf8(a), str::from_utf8(b)) {
+                (Ok(a), Ok(b)) => a.chars().map(fold).eq(b.chars().map(fold)),
+                // Lone surrogates: what is left is the same bytes or another name.
+                _ => a.eq_ignore_ascii_case(b),
+            }
+        }
+    }
+}
+
+/// The last component of a path; `None` if it has none, or if that is `..`.
+pub fn file_name(path: &[u8], style: PathStyle) -> Option<&[u8]> {
+    let rest = match style {
+        PathStyle::Posix => path,
+        PathStyle::Windows => windows_root(path).1,
+    };
+    components(rest, style).last().filter(|name| *name != b"..")
+}
+
+/// Writes a UTF-16 path (of `GetModuleFileNameW`) as UTF-8 into `buffer` and returns that part of
+/// it; `None` if it does not fit. Lone surrogates become three bytes each, as in WTF-8, so that
+/// two different names stay different.
+pub fn from_utf16<'b>(wide: &[u16], buffer: &'b mut [u8]) -> Option<&'b [u8]> {
+    let mut length = 0;
+    for unit in char::decode_utf16(wide.iter().copied()) {
+        let rest = buffer.get_mut(length..)?;
+        length += match unit {
+            Ok(character) if character.len_utf8() <= rest.len() => {
+                character.encode_utf8(rest).len()
+            }
+            Ok(_) => return None,
+            Err(lone) => {
+                let unit = lone.unpaired_surrogate();
+                let bytes = [0xe0 | (unit >> 12), 0x80 | (unit >> 6 & 0x3f), 0x80 | (unit & 0x3f)];
+                rest.get_mut(..3)?.copy_from_slice(&bytes.map(|byte| byte as u8));
+                3
+            }
+        };
+    }
+    buffer.get(..length)
+}
+
+/// What a Windows path begins with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Root {
+    /// `C:\`, by its letter in upper case.
+    Drive(u8),
+    /// `\\server\share`.
+    Share,
+    /// `C:app` or `\app`.
+    Relative,
+    /// `app`, `bin\app`.
+    None,
+}
+
+/// Splits a Windows path into its root and the rest, with the prefixes of the Win32 file and
+/// device namespaces and of the native one (`\\?\`, `\\.\`, `\??\`) dropped. See "Naming Files,
+/// Paths, and Namespaces" in the Windows documentation.
+fn windows_root(path: &[u8]) -> (Root, &[u8]) {
+    let separator = |at: usize| path.get(at).is_some_and(|byte| is_separator(*byte));
+    let at = |at: usize| path.get(at).copied();
+    let namespace = separator(0)
+        && separator(3)
+        && matches!(
+            (at(1), at(2)),
+            (Some(b'\\' | b'/'), Some(b'?' | b'.')) | (Some(b'?'), Some(b'?'))
+        );
+    let path = if namespace { &path[4..] } else { path };
+    let unc = path.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(b"UNC"));
+    match path {
+        [_, _, _, separator, rest @ ..] if namespace && unc && is_separator(*separator) => {
+            (Root::Share, rest)
+        }
+        [letter, b':', rest @ ..] if letter.is_ascii_alphabetic() => match rest.first() {
+            Some(byte) if is_separator(*byte) => (Root::Drive(letter.to_ascii_uppercase()), rest),
+            _ => (Root::Relative, rest),
+        },
+        [a, b, rest @ ..] if !namespace && is_separator(*a) && is_separator(*b) => {
+            (Root::Share, rest)
+        }
+        [a, ..] if is_separator(*a) => (Root::Relative, path),
+        _ if namespace => (Root::Relative, path),
+        _ => (Root::None, path),
+    }
+}
+
+fn is_separator(byte: u8) -> bool {
+    byte == b'\\' || byte == b'/'
+}
+
+/// The parts between separators, without empty ones and without `.`.
+fn components(path: &[u8], style: PathStyle) -> impl Iterator<Item = &[u8]> {
+    path.split(move |byte| match style {
+        PathStyle::Posix => *byte == b'/',
+        PathStyle::Windows => is_separator(*byte),
+    })
+    .filter(|part| !part.is_empty() && *part != b".")
+}
+
+fn eq_by_name<'a>(
+    mut a: impl Iterator<Item = &'a [u8]>,
+    mut b: impl Iterator<Item = &'a [u8]>,
+    style: PathStyle,
+) -> bool {
+    loop {
+        match (a.next(), b.next()) {
+            (None, None) => return true,
+            (Some(a), Some(b)) if same_name(a, b, style) => {}
+            _ => return false,
+        }
+    }
+}
+
+/// A Windows file name without the dots and spaces at its end, which Win32 drops.
+fn trim_end(name: &[u8]) -> &[u8] {
+    let kept = name.iter().rposition(|byte| *byte != b'.' && *byte != b' ');
+    match kept {
+        Some(last) => &name[..=last],
+        // `..` and the like are no names to shorten.
+        None => name,
+    }
+}
+
+/// A character in upper case, if there is one of its own for it: one character becomes one
+/// character (`ß` stays), it stays in the basic plane, and the way back leads to the same (`ı`,
+/// `ſ` and `µ` stay), as in the tables of NTFS.
+fn fold(character: char) -> char {
+    if character.is_ascii() {
+        return character.to_ascii_uppercase();
+    }
+    let mut upper = character.to_uppercase();
+    match (upper.next(), upper.next()) {
+        (Some(upper), None)
+            if upper <= '\u{ffff}' && {
+                let mut lower = upper.to_lowercase();
+                lower.next() == Some(character) && lower.next().is_none()
+            } =>
+        {
+            upper
+        }
+        _ => character,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use PathStyle::{Posix, Windows};
+
+    #[test]
+    fn kinds_of_patterns() {
+        let table: [(&str, PatternKind); 22] = [
+            ("/usr/bin/app", PatternKind::FullPosix),
+            ("/app", PatternKind::FullPosix),
+            ("/", PatternKind::Relative),
+            ("//", PatternKind::Relative),
+            ("/usr/..", PatternKind::Relative),
+            ("app", PatternKind::BareName),
+            ("app.exe", PatternKind::BareName),
+            ("my app.exe", PatternKind::BareName),
+            ("", PatternKind::Relative),
+            (".", PatternKind::Relative),
+            ("..", PatternKind::Relative),
+            ("bin/app", PatternKind::Relative),
+            (r"bin\app", PatternKind::Relative),
+            ("./app", PatternKind::Relative),
+            (r"C:\app.exe", PatternKind::FullWindows),
+            ("c:/app.exe", PatternKind::FullWindows),
+            (r"C:app.exe", PatternKind::Relative),
+            (r"C:\", PatternKind::Relative),
+            (r"\app.exe", PatternKind::Relative),
+            (r"\\server\share\app.exe", PatternKind::FullWindows),
+            (r"\\?\C:\app.exe", PatternKind::FullWindows),
+            (r"\\?\UNC\server\share\app.exe", PatternKind::FullWindows),
+        ];
+        for (pattern, kind) in table {
+            assert_eq!(pattern_kind(pattern.as_bytes()), kind, "{pattern:?}");
+        }
+    }
+
+    #[test]
+    fn same_paths() {
+        let table: [(&str, &str, PathStyle, bool); 25] = [
+            ("/usr/bin/app", "/usr/bin/app", Posix, true),
+            ("/usr//bin/./app", "/usr/bin/app", Posix, true),
+            ("/usr/bin/app/", "/usr/bin/app", Posix, true),
+            ("/usr/bin/App", "/usr/bin/app", Posix, false),
+            ("/usr/local/bin/app", "/usr/bin/app", Posix, false),
+            ("/usr/bin/app ", "/usr/bin/app", Posix, false),
+            ("app", "app", Posix, false),
+            (r"/a\b", "/a/b", Posix, false),
+            (r"C:\Apps\a.exe", r"c:\APPS\A.EXE", Windows, true),
+            (r"C:\Apps\a.exe", "C:/Apps/a.exe", Windows, true),
+            (r"C:\Apps\a.exe", r"C:\Apps\\a.exe", Windows, true),
+            (r"C:\Apps\a.exe", r"D:\Apps\a.exe", Windows, false),
+            (r"C:\Apps\a.exe", r"C:\Apps\a", Windows, false),
+            (r"C:\Apps\a.exe", r"C:\Apps\a.exe. .", Windows, true),
+            (r"C:\Apps\a.exe", r"C:\Apps.\a.exe", Windows, true),
+            (r"C:\Apps\a.exe", r"\\?\C:\Apps\a.exe", Windows, true),
+            (r"C:\Apps\a.exe", r"\??\C:\Apps\a.exe", Windows, true),
+            (r"C:\Apps\a.exe", r"\\.\C:\Apps\a.exe", Windows, true),
+            (r"\\srv\share\a.exe", r"\\?\UNC\SRV\share\a.exe", Windows, true),
+            (r"\\srv\share\a.exe", r"\??\unc\srv\share\a.exe", Windows, true),
+            (r"\\srv\share\a.exe", r"C:\srv\share\a.exe", Windows, false),
+            (r"\Apps\a.exe", r"\Apps\a.exe", Windows, false),
+            (r"C:\Straße.exe", r"C:\STRASSE.exe", Windows, false),
+            (r"C:\Ωmega\Жук.exe", r"C:\ωMEGA\жУК.EXE", Windows, true),
+            (r"C:\ı.exe", r"C:\I.exe", Windows, false),
+        ];
+        for (a, b, style, same) in table {
+            assert_eq!(same_path(a.as_bytes(), b.as_bytes(), style), same, "{a} {b}");
+            assert_eq!(same_path(b.as_bytes(), a.as_bytes(), style), same, "{b} {a}");
+        }
+    }
+
+    #[test]
+    fn utf16_paths() {
+        let mut buffer = [0; 64];
+        let wide: Vec<u16> = r"C:\Ä😀.exe".encode_utf16().collect();
+        assert_eq!(from_utf16(&wide, &mut buffer), Some(r"C:\Ä😀.exe".as_bytes()));
+        assert_eq!(from_utf16(&wide, &mut buffer[..wide.len()]), None);
+        assert_eq!(from_utf16(&[0xd800, 0x41], &mut buffer), Some(&b"\xed\xa0\x80A"[..]));
+        assert_eq!(from_utf16(&[], &mut []), Some(&b""[..]));
+    }
+}
