@@ -2,3 +2,7 @@
 //! ABI, with `unsafe` in it.
 
 pub mod clock;
+#[cfg(unix)]
+pub mod interfaces;
+#[cfg(all(target_os = "linux", feature = "farm"))]
+pub mod packet;

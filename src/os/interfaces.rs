@@ -1,0 +1,100 @@
+//! The machine's network interfaces with their addresses.
+
+use std::io;
+
+use crate::interface::Interface;
+
+/// The interfaces with at least one IP address, by index; addresses in the kernel's order, those
+/// of every scope among them (loopback and link-local, and what `vipool up` added).
+///
+/// From getifaddrs(3); allocates and may block shortly, so not for a hooked path.
+///
+/// # Errors
+/// What the operating system says.
+#[allow(unsafe_code)]
+pub fn list() -> io::Result<Vec<Interface>> {
+    let mut first = std::ptr::null_mut();
+    // SAFETY: getifaddrs writes one pointer to the address, which is valid for that.
+    if unsafe { libc::getifaddrs(&mut first) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let mut interfaces: Vec<Interface> = Vec::new();
+    let mut entry = first;
+    while !entry.is_null() {
+        // SAFETY: every entry of the list is valid until freeifaddrs; its name ends in NUL; an
+        // address or netmask is NULL or a sockaddr that is as large as its family says.
+        let (name, address, mask, next) = unsafe {
+            let ifaddrs = &*entry;
+            let name = std::ffi::CStr::from_ptr(ifaddrs.ifa_name);
+            (name, ip_of(ifaddrs.ifa_addr), ip_of(ifaddrs.ifa_netmask), ifaddrs.ifa_next)
+        };
+        if let (Some(address), Some(mask)) = (address, mask)
+            && let Ok(net) = ipnet::IpNet::with_netmask(address, mask)
+        {
+            // SAFETY: the name ends in NUL.
+            let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+            let name = name.to_string_lossy();
+            match interfaces.iter_mut().find(|interface| interface.name == name) {
+                Some(interface) => interface.addresses.push(net),
+                None => interfaces.push(Interface {
+                    index,
+                    name: name.into_owned(),
+                    addresses: vec![net],
+                }),
+            }
+        }
+        entry = next;
+    }
+    // SAFETY: the list came from getifaddrs and nothing points into it any more.
+    unsafe { libc::freeifaddrs(first) };
+    // An interface that went away in between has no index any more.
+    interfaces.retain(|interface| interface.index != 0);
+    interfaces.sort_by_key(|interface| interface.index);
+    Ok(interfaces)
+}
+
+/// The IP address in a socket address; `None` for NULL and other families.
+///
+/// # Safety
+/// `address` is NULL or points to a socket address that is as large as its family says.
+#[allow(unsafe_code)]
+unsafe fn ip_of(address: *const libc::sockaddr) -> Option<std::net::IpAddr> {
+    if address.is_null() {
+        return None;
+    }
+    // SAFETY: by the caller's promise, after a look at the family.
+    unsafe {
+        match i32::from((*address).sa_family) {
+            libc::AF_INET => {
+                let v4 = (*address.cast::<libc::sockaddr_in>()).sin_addr.s_addr;
+                Some(std::net::Ipv4Addr::from(v4.to_ne_bytes()).into())
+            }
+            libc::AF_INET6 => {
+                let v6 = (*address.cast::<libc::sockaddr_in6>()).sin6_addr.s6_addr;
+                Some(std::net::Ipv6Addr::from(v6).into())
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loopback_interface_is_there() {
+        let interfaces = list().unwrap();
+        let loopback = interfaces
+            .iter()
+            .find(|interface| {
+                interface
+                    .addresses
+                    .iter()
+                    .any(|net| net.addr().is_loopback() && net.addr().is_ipv4())
+            })
+            .expect("every machine has 127.0.0.1");
+        assert_ne!(loopback.index, 0);
+        assert!(loopback.addresses.contains(&"127.0.0.1/8".parse().unwrap()));
+    }
+}
