@@ -1,2 +1,99 @@
-//! The chores of the repository.
-fn main() {}
+//! The chores of the repository: `cargo xtask help` lists them.
+
+use std::process::{Command, ExitCode};
+
+use lexopt::prelude::*;
+
+mod bench;
+mod header;
+mod hygiene;
+mod install;
+mod run;
+mod steps;
+mod symbols;
+
+const HELP: &str = "\
+The chores of this repository.
+
+cargo xtask demo [ARGUMENT…]   build what is needed and run `vipool demo` (no root needed)
+cargo xtask test [STEP…]       run all checks, or those named; what needs something absent is skipped,
+                               and the line that installs it is printed at the end
+           --all               install what is missing first (apt, rustup, cargo) and skip nothing
+           --long              also what takes hours: fuzzing, 10,000 kills, another architecture
+           --list              print the steps and what they need
+cargo xtask bench [NAME]       all criterion benches, or one of the tables: alloc, hook
+           --json              one object per row instead of a table
+cargo xtask header             write include/vipool.h again
+cargo xtask symbols            write the lists of exported symbols again
+           --check             (both) only compare; fails on a difference
+";
+
+/// What went wrong, for a person to read.
+type Error = Box<dyn std::error::Error>;
+
+fn main() -> ExitCode {
+    match chore() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("cargo xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn chore() -> Result<bool, Error> {
+    let mut arguments = lexopt::Parser::from_env();
+    let chore = match arguments.next()? {
+        Some(Value(name)) => name.string()?,
+        None | Some(Short('h') | Long("help")) => "help".to_owned(),
+        Some(other) => return Err(other.unexpected().into()),
+    };
+    if chore == "demo" {
+        return demo(arguments.raw_args()?.map(|a| a.to_string_lossy().into_owned()));
+    }
+    let (mut names, mut flags) = (Vec::new(), Vec::new());
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Value(name) => names.push(name.string()?),
+            Long(flag) => flags.push(flag.to_owned()),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    let known: &[&str] = match &*chore {
+        "test" => &["all", "long", "list"],
+        "bench" => &["json"],
+        "header" | "symbols" => &["check"],
+        _ => &[],
+    };
+    if let Some(flag) = flags.iter().find(|flag| !known.contains(&&***flag)) {
+        return Err(format!("`{chore}` has no --{flag}; see `cargo xtask help`").into());
+    }
+    let flag = |name: &str| flags.iter().any(|flag| flag == name);
+    match &*chore {
+        "test" if flag("list") => steps::list(),
+        "test" => return run::test(&names, flag("all"), flag("long")),
+        "bench" => bench::run(names.first().map(|name| &**name), flag("json"))?,
+        "header" => header::run(flag("check"))?,
+        "symbols" => symbols::run(flag("check"))?,
+        "help" => print!("{HELP}"),
+        other => return Err(format!("no chore {other:?}; see `cargo xtask help`").into()),
+    }
+    Ok(true)
+}
+
+/// Builds the command and the preload object and runs `vipool demo`.
+fn demo(arguments: impl Iterator<Item = String>) -> Result<bool, Error> {
+    let preload = symbols::build(&symbols::PRELOAD)?;
+    let vipool = run::target_dir().join("release/vipool");
+    succeed(run::cargo(["build", "--quiet", "--release", "--package", "vipool-cli"]))?;
+    let status =
+        Command::new(vipool).arg("demo").args(arguments).env("VIPOOL_PRELOAD", preload).status()?;
+    Ok(status.success())
+}
+
+/// Runs a command whose failure is ours.
+fn succeed(mut command: Command) -> Result<(), Error> {
+    let status = command.status().map_err(|error| format!("{command:?}: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{command:?}: {status}").into()) }
+}

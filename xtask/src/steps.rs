@@ -1,0 +1,157 @@
+//! The steps of `cargo xtask test`, in the order in which they run. A new one is one entry.
+
+use vipool_testing::needs;
+
+use crate::run::{Log, cargo};
+use crate::{Error, header, hygiene, symbols};
+
+/// One step.
+pub struct Step {
+    /// The name it is called by.
+    pub name: &'static str,
+    /// What it does, in a few words.
+    pub does: &'static str,
+    /// Without one of these it is skipped (names of `tests/support/src/needs.rs`).
+    pub needs: &'static [&'static str],
+    /// What tests of it use if it is there; they skip themselves. `--all` installs it.
+    pub wants: &'static [&'static str],
+    /// Whether it runs with `--long` only.
+    pub long: bool,
+    /// Runs it.
+    pub run: fn(&mut Log) -> Result<(), Error>,
+}
+
+/// What most steps are: for every run, in need of nothing.
+const STEP: Step =
+    Step { name: "", does: "", needs: &[], wants: &[], long: false, run: |_| Ok(()) };
+
+const STEPS: &[Step] = &[
+    Step {
+        name: "format",
+        does: "rustfmt finds nothing to change",
+        run: |log| log.cargo(["fmt", "--all", "--", "--check"]),
+        ..STEP
+    },
+    Step {
+        name: "hygiene",
+        does: "no file holds words that are none of its business",
+        run: hygiene::check,
+        ..STEP
+    },
+    Step {
+        name: "clippy",
+        does: "no warning in any target or feature",
+        run: |log| {
+            log.cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+            log.cargo([
+                "clippy",
+                "--package",
+                "vipool",
+                "--features",
+                "capi",
+                "--all-targets",
+                "--",
+                "-D",
+                "warnings",
+            ])
+        },
+        ..STEP
+    },
+    Step {
+        name: "header",
+        does: "include/vipool.h is what the source says",
+        run: |_| header::run(true),
+        ..STEP
+    },
+    Step {
+        name: "symbols",
+        does: "shared objects export what their lists say",
+        needs: &["nm"],
+        run: |_| symbols::run(true),
+        ..STEP
+    },
+    Step {
+        name: "tests",
+        does: "all tests of the workspace",
+        wants: &["root", "python3", "redis-server", "nginx", "nc", "ip", "curl"],
+        run: |log| log.cargo(["test", "--workspace", "--no-fail-fast", "--jobs", "2"]),
+        ..STEP
+    },
+    Step {
+        name: "tests-capi",
+        does: "the tests of the crate with its C ABI",
+        wants: &["cc", "c++", "valgrind"],
+        run: |log| {
+            log.cargo([
+                "test",
+                "--package",
+                "vipool",
+                "--features",
+                "capi",
+                "--no-fail-fast",
+                "--jobs",
+                "2",
+            ])
+        },
+        ..STEP
+    },
+    Step {
+        name: "doc",
+        does: "the documentation builds without a warning",
+        run: |log| {
+            let mut doc = cargo([
+                "doc",
+                "--workspace",
+                "--no-deps",
+                "--document-private-items",
+                "--jobs",
+                "2",
+            ]);
+            doc.env("RUSTDOCFLAGS", "-D warnings");
+            log.run(doc)
+        },
+        ..STEP
+    },
+    Step {
+        name: "macos",
+        does: "the crate compiles for macOS",
+        needs: &["aarch64-apple-darwin"],
+        run: |log| log.cargo(["check", "--package", "vipool", "--target", "aarch64-apple-darwin"]),
+        ..STEP
+    },
+    Step {
+        name: "windows-msvc",
+        does: "the crate compiles for Windows with the Microsoft linker",
+        needs: &["x86_64-pc-windows-msvc"],
+        run: |log| {
+            log.cargo(["check", "--package", "vipool", "--target", "x86_64-pc-windows-msvc"])
+        },
+        ..STEP
+    },
+];
+
+/// The named steps, or all; those for hours only with `long` or by name.
+pub fn chosen(names: &[String], long: bool) -> Result<Vec<&'static Step>, Error> {
+    if let Some(name) = names.iter().find(|name| STEPS.iter().all(|step| step.name != **name)) {
+        return Err(format!("no step {name:?}; see `cargo xtask test --list`").into());
+    }
+    let wanted = |step: &&Step| match names {
+        [] => long || !step.long,
+        names => names.iter().any(|name| name == step.name),
+    };
+    Ok(STEPS.iter().filter(wanted).collect())
+}
+
+/// Prints the steps with their needs.
+pub fn list() {
+    for step in STEPS {
+        let long = if step.long { " (--long)" } else { "" };
+        println!("{:<16} {}{long}", step.name, step.does);
+        for name in step.needs {
+            println!("{:<16}   needs {name}: {}", "", needs::by_name(name).install());
+        }
+        for name in step.wants {
+            println!("{:<16}   wants {name}: {}", "", needs::by_name(name).install());
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The lists of the symbols that our shared objects export: checked in beside the code, so that
+//! one more is seen in review.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::run::{cargo, root, target_dir};
+use crate::{Error, succeed};
+
+/// A shared object of ours.
+pub struct Object {
+    file: &'static str,
+    /// What is given to `cargo rustc` to build it.
+    build: &'static [&'static str],
+    profile: &'static str,
+    /// Where its list is.
+    list: &'static str,
+}
+
+/// The hook layer for Linux.
+pub const PRELOAD: Object = Object {
+    file: "libvipool_preload.so",
+    build: &["--package", "vipool-preload"],
+    profile: "hook",
+    list: "hooks/linux/symbols.txt",
+};
+
+const OBJECTS: &[Object] = &[PRELOAD];
+
+/// Builds an object by itself (so that no feature of another package leaks into it) and says
+/// where it is.
+pub fn build(object: &Object) -> Result<PathBuf, Error> {
+    let mut command = cargo(["rustc", "--quiet", "--lib", "--profile", object.profile]);
+    command.args(object.build);
+    succeed(command)?;
+    Ok(target_dir().join(object.profile).join(object.file))
+}
+
+/// Writes the lists, or only compares them.
+pub fn run(check: bool) -> Result<(), Error> {
+    let mut wrong = Vec::new();
+    for object in OBJECTS {
+        let exported = exported(&build(object)?)?;
+        let list = root().join(object.list);
+        if !check {
+            fs::write(list, exported.iter().map(|name| format!("{name}\n")).collect::<String>())?;
+            continue;
+        }
+        let text = fs::read_to_string(&list).map_err(|e| format!("{}: {e}", list.display()))?;
+        let listed: BTreeSet<String> = text.lines().map(str::to_owned).collect();
+        let news = exported.difference(&listed).map(|name| format!("+{name}"));
+        let gone = listed.difference(&exported).map(|name| format!("-{name}"));
+        let names: Vec<String> = news.chain(gone).collect();
+        if !names.is_empty() {
+            wrong.push(format!("{} against {}: {}", object.file, object.list, names.join(" ")));
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    Err(format!("{}\nIf that is meant, run `cargo xtask symbols`", wrong.join("\n")).into())
+}
+
+/// The names of the dynamic symbols that the object defines.
+fn exported(object: &PathBuf) -> Result<BTreeSet<String>, Error> {
+    let output = Command::new("nm")
+        .args(["--dynamic", "--defined-only", "--format=posix"])
+        .arg(object)
+        .output()
+        .map_err(|error| format!("nm (apt-get install binutils): {error}"))?;
+    if !output.status.success() {
+        return Err(format!(
+            "nm {}: {}",
+            object.display(),
+            String::from_utf8_lossy(&output.stderr)
+        )
+        .into());
+    }
+    let text = String::from_utf8(output.stdout)?;
+    Ok(text.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect())
+}
