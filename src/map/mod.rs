@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use crate::policy::{Policy, PolicyView};
-use crate::pool::{Pool, PoolKind};
+use crate::pool::{Pool, PoolKind, PoolRule, Reservation};
 use crate::session::{Addresses, Handle, Lease, SessionId};
 
 /// Name of the file that every user may read, in the directory of the map.
@@ -28,7 +28,7 @@ pub const MAX_LEASES: usize = 4;
 pub type Tick = u32;
 
 /// What a map is made from: `Farm::plan` gives one for a server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// The pools; the number of a pool is its place here. At most 64.
     pub pools: Vec<Pool>,
@@ -36,6 +36,10 @@ pub struct Plan {
     pub policy: Policy,
     /// How addresses are given out.
     pub settings: Settings,
+    /// Addresses kept for a user.
+    pub reservations: Vec<Reservation>,
+    /// Which pool a session takes its virtual IPs from: [`crate::pool::choose_pool`].
+    pub pool_rules: Vec<PoolRule>,
 }
 
 /// How addresses are given out. The same for every writer of a map.

@@ -22,6 +22,14 @@ pub struct Executable<'a> {
     pub style: PathStyle,
 }
 
+impl Executable<'_> {
+    /// Whether a pattern of the process list (full path or bare name) is for this program.
+    pub fn is(&self, pattern: &str) -> bool {
+        let rule = Subject { pattern: pattern.as_bytes(), target: None, script: None };
+        judge(rule, self).rank() > 0
+    }
+}
+
 /// What a rule says of the programs it is for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Subject<'a> {
