@@ -73,6 +73,11 @@ impl Range {
         pieces.into_iter().flatten()
     }
 
+    /// How many addresses there are; 2^128 - 1 for all of IPv6, which holds one more.
+    pub fn count(&self) -> u128 {
+        self.span().saturating_add(1)
+    }
+
     /// How many addresses there are, less one (an IPv6 range can hold 2^128).
     pub fn span(&self) -> u128 {
         bits(self.last) - bits(self.first)
@@ -132,6 +137,25 @@ impl FromStr for Range {
     }
 }
 
+/// What is left of the ranges when all of the holes are cut out, in order.
+///
+/// ```
+/// use vipool::range::{Range, subtract};
+///
+/// let range: Range = "10.0.5.0/24".parse()?;
+/// let left = subtract(&[range], &["10.0.5.0".parse()?, "10.0.5.100-10.0.5.255".parse()?]);
+/// assert_eq!(left, ["10.0.5.1-10.0.5.99".parse()?]);
+/// # Ok::<(), vipool::range::RangeError>(())
+/// ```
+pub fn subtract(ranges: &[Range], holes: &[Range]) -> Vec<Range> {
+    let mut left = ranges.to_vec();
+    for hole in holes {
+        left = left.iter().flat_map(|range| range.without(hole)).collect();
+    }
+    left.sort_unstable();
+    left
+}
+
 /// The address as a number within its family.
 pub(crate) fn bits(address: IpAddr) -> u128 {
     match address {
@@ -153,4 +177,102 @@ fn step(address: IpAddr, by: i8) -> Option<IpAddr> {
     let most = if address.is_ipv4() { u32::MAX.into() } else { u128::MAX };
     let moved = if by < 0 { bits(address).checked_sub(1) } else { bits(address).checked_add(1) };
     moved.filter(|bits| *bits <= most).map(|bits| with_bits(address, bits))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::net::Ipv4Addr;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn texts() {
+        let table = [
+            ("10.0.5.0/24", Ok("10.0.5.0-10.0.5.255")),
+            ("10.0.5.10-10.0.5.99", Ok("10.0.5.10-10.0.5.99")),
+            ("10.0.5.10 - 10.0.5.99", Ok("10.0.5.10-10.0.5.99")),
+            ("10.0.5.7", Ok("10.0.5.7")),
+            ("10.0.5.7/32", Ok("10.0.5.7")),
+            ("0.0.0.0/0", Ok("0.0.0.0-255.255.255.255")),
+            ("2001:db8::/126", Ok("2001:db8::-2001:db8::3")),
+            ("::/0", Ok("::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")),
+            ("10.0.5.1/24", Err("did you mean 10.0.5.0/24?")),
+            ("10.0.5.9-10.0.5.1", Err("must not be above")),
+            ("10.0.5.1-::1", Err("of one family")),
+            ("10.0.5", Err("is not a range")),
+            ("10.0.5.0/33", Err("is not a range")),
+            ("10.0.5.1-", Err("is not a range")),
+            ("", Err("is not a range")),
+            ("10.0.05.1", Err("is not a range")),
+        ];
+        for (text, expected) in table {
+            match (text.parse::<Range>(), expected) {
+                (Ok(range), Ok(shown)) => {
+                    assert_eq!(range.to_string(), shown);
+                    assert_eq!(shown.parse(), Ok(range));
+                }
+                (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
+                (found, _) => panic!("{text}: {found:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn edges_of_the_families() {
+        for all in ["0.0.0.0/0", "::/0"] {
+            let all: Range = all.parse().unwrap();
+            assert_eq!(all.nth(all.span()), Some(all.last()));
+            assert_eq!(all.offset_of(all.last()), Some(all.span()));
+            assert_eq!(subtract(&[all], &[all]), []);
+            let inner = subtract(&[all], &[all.first().into(), all.last().into()]);
+            assert_eq!(inner.len(), 1);
+            assert_eq!(inner[0].span(), all.span() - 2);
+        }
+        let v4: Range = "0.0.0.0/0".parse().unwrap();
+        assert_eq!(v4.count(), 1 << 32);
+        assert!(!v4.contains("::1".parse().unwrap()));
+        assert_eq!(v4.without(&"::/0".parse().unwrap()).collect::<Vec<_>>(), [v4]);
+    }
+
+    fn small() -> impl Strategy<Value = Range> {
+        (0u8..40, 0u8..40).prop_map(|(a, b)| {
+            let address = |low| IpAddr::V4(Ipv4Addr::new(10, 0, 0, low));
+            Range::new(address(a.min(b)), address(a.max(b))).unwrap()
+        })
+    }
+
+    fn members(ranges: &[Range]) -> BTreeSet<IpAddr> {
+        ranges.iter().flat_map(|r| (0..=r.span()).map(|offset| r.nth(offset).unwrap())).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn arithmetic_is_that_of_sets(
+            a in small(), b in small(), holes in prop::collection::vec(small(), 0..5),
+        ) {
+            let (set_a, set_b) = (members(&[a]), members(&[b]));
+            let both: Vec<Range> = a.intersection(&b).into_iter().collect();
+            prop_assert_eq!(members(&both), &set_a & &set_b);
+            prop_assert_eq!(members(&a.without(&b).collect::<Vec<_>>()), &set_a - &set_b);
+            let left = subtract(&[a], &holes);
+            prop_assert_eq!(members(&left), &set_a - &members(&holes));
+            prop_assert_eq!(left.iter().map(Range::count).sum::<u128>(), members(&left).len() as u128);
+            prop_assert_eq!(a.count(), set_a.len() as u128);
+            for (offset, address) in set_a.iter().enumerate() {
+                prop_assert_eq!(a.nth(offset as u128), Some(*address));
+                prop_assert_eq!(a.offset_of(*address), Some(offset as u128));
+            }
+            prop_assert_eq!(a.nth(a.span() + 1), None);
+        }
+
+        #[test]
+        fn shown_ranges_are_read_back(a: IpAddr, b: IpAddr) {
+            if let Some(range) = Range::new(a.min(b), a.max(b)) {
+                prop_assert_eq!(range.to_string().parse(), Ok(range));
+            }
+        }
+    }
 }
