@@ -2,7 +2,7 @@
 //! ABI, with `unsafe` in it.
 
 pub mod clock;
-#[cfg(unix)]
+#[cfg_attr(windows, path = "interfaces_windows.rs")]
 pub mod interfaces;
 #[cfg(all(target_os = "linux", feature = "farm"))]
 pub mod packet;

@@ -1,0 +1,122 @@
+//! The machine's network interfaces with their addresses: see the other half of this module.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ptr::null;
+
+use windows_sys::Win32::Foundation::{ERROR_BUFFER_OVERFLOW, ERROR_NO_DATA, ERROR_SUCCESS};
+use windows_sys::Win32::NetworkManagement::IpHelper::{
+    GAA_FLAG_SKIP_ANYCAST, GAA_FLAG_SKIP_DNS_SERVER, GAA_FLAG_SKIP_MULTICAST, GetAdaptersAddresses,
+    IP_ADAPTER_ADDRESSES_LH,
+};
+use windows_sys::Win32::Networking::WinSock::{
+    AF_INET, AF_INET6, AF_UNSPEC, SOCKADDR, SOCKADDR_IN, SOCKADDR_IN6,
+};
+
+use crate::interface::Interface;
+
+/// The interfaces with at least one IP address, by index; addresses in the system's order, those
+/// of every scope among them. The name is the one that people see ("Ethernet").
+///
+/// From GetAdaptersAddresses (iphlpapi); allocates and may block shortly, so not for a hooked path.
+///
+/// # Errors
+/// What the operating system says.
+#[allow(unsafe_code)]
+pub fn list() -> io::Result<Vec<Interface>> {
+    let flags = GAA_FLAG_SKIP_ANYCAST | GAA_FLAG_SKIP_MULTICAST | GAA_FLAG_SKIP_DNS_SERVER;
+    // Words, since the structures in it want their alignment. 15 KB is what Microsoft recommends.
+    let mut buffer: Vec<u64> = vec![0; 15 * 1024 / 8];
+    let first = loop {
+        let mut size = u32::try_from(buffer.len() * 8).unwrap_or(u32::MAX);
+        let first: *mut IP_ADAPTER_ADDRESSES_LH = buffer.as_mut_ptr().cast();
+        // SAFETY: the buffer is as large as `size` says and is aligned for the structure.
+        match unsafe { GetAdaptersAddresses(AF_UNSPEC.into(), flags, null(), first, &mut size) } {
+            ERROR_SUCCESS => break first,
+            ERROR_NO_DATA => return Ok(Vec::new()),
+            // Interfaces may come between two calls: the loop goes on until the size fits.
+            ERROR_BUFFER_OVERFLOW => buffer.resize(size as usize / 8 + 128, 0),
+            error => return Err(io::Error::from_raw_os_error(error as i32)),
+        }
+    };
+    let mut interfaces = Vec::new();
+    let mut entry = first.cast_const();
+    // SAFETY: the list and all that it points to is inside the buffer, which outlives the loop;
+    // names end in 0; a socket address is as large as its family says.
+    unsafe {
+        while let Some(adapter) = entry.as_ref() {
+            let mut addresses = Vec::new();
+            let mut unicast = adapter.FirstUnicastAddress.cast_const();
+            while let Some(address) = unicast.as_ref() {
+                if let Some(ip) = ip_of(address.Address.lpSockaddr)
+                    && let Ok(net) = ipnet::IpNet::new(ip, address.OnLinkPrefixLength)
+                {
+                    addresses.push(net);
+                }
+                unicast = address.Next;
+            }
+            let index = match adapter.Anonymous1.Anonymous.IfIndex {
+                0 => adapter.Ipv6IfIndex,
+                index => index,
+            };
+            if !addresses.is_empty() {
+                let name = text(adapter.FriendlyName);
+                interfaces.push(Interface { index, name, addresses });
+            }
+            entry = adapter.Next;
+        }
+    }
+    interfaces.sort_by_key(|interface| interface.index);
+    Ok(interfaces)
+}
+
+/// The IP address in a socket address; `None` for NULL and other families.
+///
+/// # Safety
+/// `address` is NULL or points to a socket address that is as large as its family says.
+#[allow(unsafe_code)]
+unsafe fn ip_of(address: *const SOCKADDR) -> Option<IpAddr> {
+    // SAFETY: by the caller's promise, after a look at the family.
+    unsafe {
+        match address.as_ref()?.sa_family {
+            AF_INET => {
+                let v4 = (*address.cast::<SOCKADDR_IN>()).sin_addr.S_un.S_addr;
+                Some(Ipv4Addr::from(v4.to_ne_bytes()).into())
+            }
+            AF_INET6 => {
+                let v6 = (*address.cast::<SOCKADDR_IN6>()).sin6_addr.u.Byte;
+                Some(Ipv6Addr::from(v6).into())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A text that ends in 0.
+///
+/// # Safety
+/// `text` is NULL or points to such a text.
+#[allow(unsafe_code)]
+unsafe fn text(text: *const u16) -> String {
+    if text.is_null() {
+        return String::new();
+    }
+    // SAFETY: by the caller's promise there is a 0, up to which everything can be read.
+    unsafe {
+        let units = (0..).take_while(|at| *text.add(*at) != 0).count();
+        String::from_utf16_lossy(std::slice::from_raw_parts(text, units))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_loopback_interface_is_among_them() {
+        let interfaces = super::list().unwrap();
+        let loopback = std::net::IpAddr::from([127, 0, 0, 1]);
+        assert!(
+            interfaces.iter().any(|i| i.addresses.iter().any(|net| net.addr() == loopback)),
+            "{interfaces:?}"
+        );
+    }
+}
