@@ -3,6 +3,8 @@
 //! A subcommand is a struct of arguments (its documentation is its `--help`) with a method `run`,
 //! which says with what status the process ends. An error is printed once, here, with its causes.
 
+#[cfg(target_os = "linux")]
+mod assign;
 mod generate;
 
 use std::process::ExitCode;

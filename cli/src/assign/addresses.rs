@@ -1,0 +1,513 @@
+//! Bringing a pool's addresses onto the interfaces, and taking them away again.
+//!
+//! Both begin with what an earlier run may have left half done. What a session uses is not taken
+//! away, and what somebody else has, on this host or on the link, is not given out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::arp;
+use super::netlink::{Bound, Link, Netlink};
+use super::state::{Added, State};
+
+/// How long IPv6 duplicate address detection may take (it begins within a second and waits one).
+const DAD_LIMIT: Duration = Duration::from_secs(15);
+
+/// What [`bring_up`] reached.
+#[derive(Debug, Default)]
+pub struct Assigned {
+    /// On their interface and usable.
+    pub usable: BTreeSet<Bound>,
+    /// Not to be given out, and why.
+    pub conflicts: BTreeMap<IpAddr, String>,
+    /// How many were added by this run, and how many of an earlier one were taken away.
+    pub added: usize,
+    /// See `added`.
+    pub removed: usize,
+}
+
+/// Puts `wanted` onto the interfaces, and takes away what an earlier run put there that is neither
+/// wanted nor `in_use`. With `probe`, neighbours are asked first. The host's own
+/// source towards each of `destinations` must be the same afterwards.
+///
+/// # Errors
+/// The kernel refuses, or the host's own source would change; then nothing new is left behind.
+pub fn bring_up(
+    state: &mut State,
+    wanted: &BTreeSet<Bound>,
+    in_use: &BTreeSet<IpAddr>,
+    probe: bool,
+    destinations: &[IpAddr],
+) -> anyhow::Result<Assigned> {
+    let mut netlink = Netlink::open().context("cannot open a routing socket")?;
+    let links: BTreeMap<u32, Link> =
+        netlink.links()?.into_iter().map(|link| (link.index, link)).collect();
+    let mut result = Assigned::default();
+    let ours = ours(&mut netlink, state, wanted)?;
+
+    let unwanted: Vec<Bound> = ours
+        .iter()
+        .filter(|bound| !wanted.contains(bound) && !in_use.contains(&bound.address))
+        .copied()
+        .collect();
+    delete(&mut netlink, &unwanted)?;
+    result.removed = unwanted.len();
+
+    let name = |index: u32| links.get(&index).map_or("an interface", |link| &link.name);
+    for (bound, _) in netlink.addresses()? {
+        if wanted.iter().any(|w| w.address == bound.address) && !ours.contains(&bound) {
+            let why = format!("this host has it already, on {}", name(bound.interface));
+            result.conflicts.insert(bound.address, why);
+        }
+    }
+    if probe {
+        for (address, holder) in probe_all(wanted, &links)? {
+            let holder = holder.map(|byte| format!("{byte:02x}")).join(":");
+            result.conflicts.insert(address.into(), format!("{holder} has it on the network"));
+        }
+    }
+    // Taken from under us since the last run: no new session gets it.
+    let lost: Vec<Bound> = ours
+        .iter()
+        .filter(|b| result.conflicts.contains_key(&b.address) && !in_use.contains(&b.address))
+        .copied()
+        .collect();
+    delete(&mut netlink, &lost)?;
+
+    let mut have: BTreeSet<Bound> =
+        ours.iter().filter(|b| !unwanted.contains(b) && !lost.contains(b)).copied().collect();
+    let fresh: Vec<Bound> = wanted
+        .iter()
+        .filter(|b| !have.contains(b) && !result.conflicts.contains_key(&b.address))
+        .copied()
+        .collect();
+
+    let sources = sources(destinations);
+    let intended = have.iter().chain(&fresh).copied().collect();
+    state.write(Added { addresses: intended, ports: state.added.ports.clone() })?;
+    let bar = bar(fresh.len() as u64, "adding");
+    let answers = netlink.add(&fresh, |done| bar.set_position(done as u64))?;
+    bar.finish_and_clear();
+    let mut news = Vec::new();
+    for (bound, answer) in fresh.iter().zip(answers) {
+        match answer {
+            Ok(()) => news.push(*bound),
+            Err(error) => {
+                let why = format!("it cannot be added to {}: {error}", name(bound.interface));
+                result.conflicts.insert(bound.address, why);
+            }
+        }
+    }
+    let checked = wait_usable(&mut netlink, &news).and_then(|duplicates| {
+        delete(&mut netlink, &duplicates)?;
+        same_sources(&sources)?;
+        Ok(duplicates)
+    });
+    let duplicates = match checked {
+        Ok(duplicates) => duplicates,
+        Err(error) => {
+            delete(&mut netlink, &news)?;
+            state.write(Added { addresses: have, ports: state.added.ports.clone() })?;
+            return Err(error.context("what was added is taken away again"));
+        }
+    };
+    for bound in &duplicates {
+        let why = format!("duplicate address detection failed on {}", name(bound.interface));
+        result.conflicts.insert(bound.address, why);
+    }
+    news.retain(|bound| !duplicates.contains(bound));
+    result.added = news.len();
+    announce(&news, &links);
+    have.extend(&news);
+    state.write(Added { addresses: have.clone(), ports: state.added.ports.clone() })?;
+    result.usable =
+        have.into_iter().filter(|b| !result.conflicts.contains_key(&b.address)).collect();
+    Ok(result)
+}
+
+/// Takes away what [`bring_up`] added, but for what is `in_use`. Returns what went and what stays.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn take_down(
+    state: &mut State,
+    in_use: &BTreeSet<IpAddr>,
+) -> anyhow::Result<(usize, BTreeSet<Bound>)> {
+    let mut netlink = Netlink::open().context("cannot open a routing socket")?;
+    let (stay, go): (BTreeSet<Bound>, BTreeSet<Bound>) =
+        ours(&mut netlink, state, &BTreeSet::new())?
+            .into_iter()
+            .partition(|bound| in_use.contains(&bound.address));
+    delete(&mut netlink, &Vec::from_iter(go.iter().copied()))?;
+    state.write(Added { addresses: stay.clone(), ports: state.added.ports.clone() })?;
+    Ok((go.len(), stay))
+}
+
+/// What is on the interfaces and was put there by an assigner: by the state file, or, of what is
+/// wanted, by its mark (when the file was lost).
+fn ours(
+    netlink: &mut Netlink,
+    state: &State,
+    wanted: &BTreeSet<Bound>,
+) -> io::Result<BTreeSet<Bound>> {
+    let present = netlink.addresses()?;
+    let is_ours = |bound: &Bound| {
+        let named = state.added.addresses.contains(bound);
+        let marked = wanted.contains(bound);
+        present.get(bound).is_some_and(|it| it.pool_like && (named || marked && it.marked))
+    };
+    Ok(present.keys().filter(|bound| is_ours(bound)).copied().collect())
+}
+
+fn delete(netlink: &mut Netlink, addresses: &[Bound]) -> anyhow::Result<()> {
+    let bar = bar(addresses.len() as u64, "removing");
+    let answers = netlink.delete(addresses, |done| bar.set_position(done as u64))?;
+    bar.finish_and_clear();
+    for (bound, answer) in addresses.iter().zip(answers) {
+        match answer {
+            Err(error) if error.kind() != io::ErrorKind::AddrNotAvailable => {
+                return Err(error).context(format!("cannot take {} away", bound.address));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Asks on every interface at once who has the IPv4 addresses.
+fn probe_all(
+    wanted: &BTreeSet<Bound>,
+    links: &BTreeMap<u32, Link>,
+) -> anyhow::Result<BTreeMap<Ipv4Addr, arp::Hardware>> {
+    let mut by_link: BTreeMap<u32, BTreeSet<Ipv4Addr>> = BTreeMap::new();
+    for bound in wanted {
+        if let IpAddr::V4(address) = bound.address {
+            by_link.entry(bound.interface).or_default().insert(address);
+        }
+    }
+    by_link.retain(|index, _| links.get(index).is_some_and(|link| link.up && link.arp.is_some()));
+    let count: usize = by_link.values().map(BTreeSet::len).sum();
+    let bar = bar(1000, &format!("asking the network for {count} addresses"));
+    let taken = thread::scope(|scope| {
+        let threads: Vec<_> = by_link
+            .iter()
+            .map(|(index, addresses)| {
+                let (link, bar) = (&links[index], &bar);
+                let own = link.arp.expect("kept above");
+                scope.spawn(move || {
+                    arp::probe(*index, own, addresses, |part| {
+                        bar.set_position((part * 1000.0) as u64)
+                    })
+                    .with_context(|| format!("cannot send ARP on {}", link.name))
+                })
+            })
+            .collect();
+        let mut taken = BTreeMap::new();
+        for thread in threads {
+            taken.extend(thread.join().expect("probing does not panic")?);
+        }
+        anyhow::Ok(taken)
+    });
+    bar.finish_and_clear();
+    taken
+}
+
+/// Tells the neighbours twice (RFC 5227, section 2.3). Nothing hangs on it: an old entry of theirs
+/// goes away by itself.
+fn announce(addresses: &[Bound], links: &BTreeMap<u32, Link>) {
+    for round in 0..2 {
+        if round > 0 && addresses.iter().any(|bound| bound.address.is_ipv4()) {
+            thread::sleep(Duration::from_secs(2));
+        }
+        for (index, link) in links {
+            let Some(own) = link.arp.filter(|_| link.up) else { continue };
+            let here = addresses.iter().filter(|bound| bound.interface == *index);
+            let _ = arp::announce(
+                *index,
+                own,
+                here.filter_map(|bound| match bound.address {
+                    IpAddr::V4(address) => Some(address),
+                    IpAddr::V6(_) => None,
+                }),
+            );
+        }
+    }
+}
+
+/// Waits until every address can be bound; returns those that IPv6 found to be somebody else's.
+fn wait_usable(netlink: &mut Netlink, addresses: &[Bound]) -> anyhow::Result<Vec<Bound>> {
+    let limit = Instant::now() + DAD_LIMIT;
+    loop {
+        let present = netlink.addresses()?;
+        let state = |bound: &&Bound| present.get(bound);
+        let waiting =
+            addresses.iter().find(|b| state(b).is_some_and(|it| it.tentative && !it.duplicate));
+        match waiting {
+            Some(bound) if Instant::now() >= limit => bail!(
+                "{} is still not usable: is there a carrier on its interface? ('ip link')",
+                bound.address
+            ),
+            Some(_) => thread::sleep(Duration::from_millis(100)),
+            None => {
+                let duplicates: Vec<Bound> = addresses
+                    .iter()
+                    .filter(|bound| state(bound).is_none_or(|it| it.duplicate))
+                    .copied()
+                    .collect();
+                for bound in addresses.iter().filter(|bound| !duplicates.contains(bound)) {
+                    UdpSocket::bind((bound.address, 0)).with_context(|| {
+                        format!("{} was added but cannot be used", bound.address)
+                    })?;
+                }
+                return Ok(duplicates);
+            }
+        }
+    }
+}
+
+/// The source that the host uses by itself towards a destination. Nothing is sent: connecting a
+/// UDP socket only looks up the route.
+pub fn source_towards(destination: IpAddr) -> Option<IpAddr> {
+    let any: IpAddr = match destination {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect((destination, 9)).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
+fn sources(destinations: &[IpAddr]) -> Vec<(IpAddr, Option<IpAddr>)> {
+    destinations.iter().map(|to| (*to, source_towards(*to))).collect()
+}
+
+/// # Errors
+/// The host's own source towards a destination is another one now.
+fn same_sources(before: &[(IpAddr, Option<IpAddr>)]) -> anyhow::Result<()> {
+    let text = |source: Option<IpAddr>| source.map_or("none".to_owned(), |ip| ip.to_string());
+    for (to, was) in before {
+        let is = source_towards(*to);
+        if is != *was {
+            let (was, is) = (text(*was), text(is));
+            bail!(
+                "with the pool's addresses the host's own source towards {to} would change from \
+                 {was} to {is}"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// A bar on a terminal; on anything else nothing is drawn.
+fn bar(length: u64, what: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {percent:>3}%");
+    ProgressBar::new(length)
+        .with_style(style.expect("a constant template"))
+        .with_message(what.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::path::PathBuf;
+    use std::process::Command;
+
+    use nix::sched::{CloneFlags, setns, unshare};
+    use vipool_testing::Running;
+
+    use super::*;
+
+    /// This thread in a network namespace of its own, and another host on its link; both go with
+    /// the test.
+    struct Link2 {
+        other: Running,
+        directory: PathBuf,
+    }
+
+    fn run(command: &str) {
+        let words: Vec<&str> = command.split_whitespace().collect();
+        let output = Command::new(words[0]).args(&words[1..]).output().unwrap();
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    impl Link2 {
+        fn new(name: &str) -> Self {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            let mut sleep = Command::new("unshare");
+            let mut other = Running::start(
+                sleep
+                    .args(["--net", "sh", "-c", "echo; exec sleep 300"])
+                    .stdout(std::process::Stdio::piped()),
+            );
+            let mut ready = [0];
+            other.0.stdout.take().unwrap().read_exact(&mut ready).unwrap();
+            let pid = other.0.id();
+            run("ip link set lo up");
+            run(&format!("ip link add v0 type veth peer name v1 netns {pid}"));
+            run("ip link set v0 up");
+            run("ip address add 10.77.0.1/24 dev v0");
+            run("ip address add fd77::1/64 dev v0 nodad");
+            for command in [
+                "link set lo up",
+                "link set v1 up",
+                "address add 10.77.0.50/24 dev v1",
+                "address add fd77::50/64 dev v1 nodad",
+            ] {
+                run(&format!("nsenter -t {pid} -n ip {command}"));
+            }
+            let directory = format!("vipool-up-{}-{name}", std::process::id());
+            let directory = std::env::temp_dir().join(directory);
+            let _ = fs::remove_dir_all(&directory);
+            Self { other, directory }
+        }
+
+        fn on_other(&self, command: &str) {
+            run(&format!("nsenter -t {} -n {command}", self.other.0.id()));
+        }
+
+        /// Runs a function on the other host.
+        fn there<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
+            let namespace = File::open(format!("/proc/{}/ns/net", self.other.0.id())).unwrap();
+            thread::scope(|scope| {
+                let thread = scope.spawn(move || {
+                    setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+                    f()
+                });
+                thread.join().unwrap()
+            })
+        }
+    }
+
+    impl Drop for Link2 {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.directory);
+        }
+    }
+
+    fn v0() -> u32 {
+        let links = Netlink::open().unwrap().links().unwrap();
+        links.iter().find(|link| link.name == "v0").unwrap().index
+    }
+
+    fn wanted(texts: impl Iterator<Item = String>) -> BTreeSet<Bound> {
+        let interface = v0();
+        texts.map(|text| Bound { interface, address: text.parse().unwrap() }).collect()
+    }
+
+    fn both(from: u32, to: u32) -> BTreeSet<Bound> {
+        wanted((from..=to).flat_map(|i| [format!("10.77.0.{i}"), format!("fd77::{i}")]))
+    }
+
+    fn on_v0() -> BTreeSet<IpAddr> {
+        let all = Netlink::open().unwrap().addresses().unwrap();
+        let pool = all.iter().filter(|(_, state)| state.pool_like);
+        pool.map(|(bound, _)| bound.address).collect()
+    }
+
+    fn ips(texts: &[&str]) -> BTreeSet<IpAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    const TO: [&str; 4] = ["10.77.0.50", "fd77::50", "192.0.2.1", "10.77.0.77"];
+
+    #[test]
+    fn addresses_are_reached_and_never_the_hosts_own_source() {
+        if !vipool_testing::have(&["root", "ip"]) {
+            return;
+        }
+        let net = Link2::new("reached");
+        run("ip route add default via 10.77.0.50");
+        net.on_other("ip address add 10.77.0.105/32 dev v1");
+        net.on_other("ip address add fd77::106/128 dev v1 nodad");
+        let to: Vec<IpAddr> = Vec::from_iter(TO.iter().map(|text| text.parse().unwrap()));
+        let before = sources(&to);
+        assert_eq!(before[0].1, Some("10.77.0.1".parse().unwrap()));
+
+        let mut state = State::open(&net.directory).unwrap();
+        let result = bring_up(&mut state, &both(100, 109), &BTreeSet::new(), true, &to).unwrap();
+        assert_eq!(
+            result.conflicts.keys().copied().collect::<BTreeSet<_>>(),
+            ips(&["10.77.0.105", "fd77::106"])
+        );
+        assert_eq!(result.usable.len(), 18);
+        assert_eq!(sources(&to), before);
+
+        // Delivery, and the source that the other host sees of a program that binds V.
+        for v in ["10.77.0.100", "fd77::100"] {
+            let v: IpAddr = v.parse().unwrap();
+            let listener = TcpListener::bind((v, 0)).unwrap();
+            let at = listener.local_addr().unwrap();
+            net.there(|| TcpStream::connect(at).unwrap().write_all(b"x").unwrap());
+            assert_eq!(listener.accept().unwrap().1.ip().is_ipv4(), v.is_ipv4());
+            let listener =
+                net.there(|| TcpListener::bind(SocketAddr::new(v4_or_v6(v), 0)).unwrap());
+            let to = listener.local_addr().unwrap();
+            let socket = socket_on(v);
+            socket.send_to(b"", to).unwrap();
+            assert_eq!(socket.local_addr().unwrap().ip(), v);
+        }
+
+        // A later run that wants less takes the rest away, but not what is in use.
+        let fewer = both(100, 103);
+        let result = bring_up(&mut state, &fewer, &ips(&["10.77.0.109"]), false, &to).unwrap();
+        assert_eq!((result.added, result.removed), (0, 9));
+        assert_eq!(on_v0().len(), 9);
+
+        let (gone, stay) = take_down(&mut state, &ips(&["10.77.0.109"])).unwrap();
+        assert_eq!((gone, stay.len()), (8, 1));
+        take_down(&mut state, &BTreeSet::new()).unwrap();
+        assert_eq!(on_v0(), BTreeSet::new());
+        assert_eq!(sources(&to), before);
+        assert!(!net.directory.join("assigned.json").exists());
+    }
+
+    fn v4_or_v6(v: IpAddr) -> IpAddr {
+        if v.is_ipv4() { "10.77.0.50".parse().unwrap() } else { "fd77::50".parse().unwrap() }
+    }
+
+    fn socket_on(v: IpAddr) -> UdpSocket {
+        UdpSocket::bind((v, 0)).unwrap()
+    }
+
+    #[test]
+    fn a_thousand_addresses_and_a_half_done_run() {
+        if !vipool_testing::have(&["root", "ip"]) {
+            return;
+        }
+        let net = Link2::new("thousand");
+        run("ip address add 10.78.0.1/22 dev v0");
+        let all = wanted((10..1010).map(|i| format!("10.78.{}.{}", i / 256, i % 256)));
+        let mut state = State::open(&net.directory).unwrap();
+        // Killed after the file was written and half the addresses were added.
+        state.write(Added { addresses: all.clone(), ..Added::default() }).unwrap();
+        let half: Vec<Bound> = all.iter().take(500).copied().collect();
+        Netlink::open().unwrap().add(&half, |_| {}).unwrap();
+        let result = bring_up(&mut state, &all, &BTreeSet::new(), false, &[]).unwrap();
+        assert_eq!((result.added, result.usable.len()), (500, 1000));
+        assert_eq!(on_v0().len(), 1000);
+        // The file is lost: the mark tells whose they are.
+        if Netlink::open().unwrap().addresses().unwrap().values().any(|state| state.marked) {
+            state.write(Added::default()).unwrap();
+            let result = bring_up(&mut state, &all, &BTreeSet::new(), false, &[]).unwrap();
+            assert_eq!((result.added, result.usable.len()), (0, 1000));
+        }
+        // An administrator's own address is not taken away and not given out.
+        run("ip address add 10.78.3.250/32 dev v0");
+        let more = all.union(&wanted(["10.78.3.250".to_owned()].into_iter())).copied().collect();
+        let result = bring_up(&mut state, &more, &BTreeSet::new(), false, &[]).unwrap();
+        assert_eq!(result.conflicts.len(), 1);
+        assert_eq!(take_down(&mut state, &BTreeSet::new()).unwrap().0, 1000);
+        assert_eq!(
+            source_towards("10.78.3.250".parse().unwrap()),
+            Some("10.78.3.250".parse().unwrap())
+        );
+    }
+}
