@@ -3,21 +3,21 @@
 use crate::run::cargo;
 use crate::{Error, succeed};
 
-/// The tables: name, package and bench target.
+/// The tables: name, manifest and bench target.
 const TABLES: &[(&str, &str, &str)] =
-    &[("alloc", "vipool-bench-peers", "alloc"), ("hook", "vipool-preload", "hook")];
+    &[("alloc", "bench-peers/Cargo.toml", "alloc"), ("hook", "hooks/linux/Cargo.toml", "hook")];
 
 /// Runs the named table, or all criterion benches of the crate.
 pub fn run(name: Option<&str>, json: bool) -> Result<(), Error> {
     let Some(name) = name else {
         return succeed(cargo(["bench", "--package", "vipool"]));
     };
-    let (_, package, bench) =
+    let (_, manifest, bench) =
         TABLES.iter().find(|(table, ..)| *table == name).ok_or_else(|| {
             let names: Vec<&str> = TABLES.iter().map(|(table, ..)| *table).collect();
             format!("no bench {name:?}; there are: {}", names.join(", "))
         })?;
-    let mut command = cargo(["bench", "--quiet", "--package", package, "--bench", bench]);
+    let mut command = cargo(["bench", "--quiet", "--manifest-path", manifest, "--bench", bench]);
     if json {
         command.args(["--", "--json"]);
     }

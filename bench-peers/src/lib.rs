@@ -1,0 +1,64 @@
+//! vipool's table beside other crates that could do its job, behind one trait.
+//!
+//! What each of them lacks is said at its type: most forget everything when their process dies,
+//! and none but vipool gives a user the same address again or lets another process look.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+mod memory;
+mod store;
+mod table;
+
+pub use memory::{IdPool, MutexMap, QueueMap, VmAllocator};
+pub use store::Lmdb;
+pub use table::{ByHandle, BySession, Locking, Place};
+
+/// Gives addresses (numbers here) to sessions and takes them back. Threads share it.
+pub trait Allocator: Sync {
+    /// What a close needs.
+    type Lease: Copy + Send;
+
+    /// An address for a session that has none, or `None` if there is none left.
+    fn open(&self, session: u64, user: Option<&str>) -> Option<Self::Lease>;
+
+    /// Takes it back.
+    ///
+    /// # Panics
+    /// If the lease is not open: the bench would be wrong.
+    fn close(&self, lease: Self::Lease);
+}
+
+/// What the machine itself takes for an open and a close: two atomic read-modify-writes on random
+/// lines of a table of the same size. It allocates nothing.
+pub struct Floor {
+    lines: Box<[Line]>,
+}
+
+#[repr(align(64))]
+struct Line(AtomicU64);
+
+impl Floor {
+    /// A table for so many addresses, 32 bytes each.
+    pub fn new(slots: u32) -> Self {
+        Self { lines: (0..slots.div_ceil(2)).map(|_| Line(AtomicU64::new(0))).collect() }
+    }
+
+    fn touch(&self, number: u64) {
+        // Fibonacci hashing: any number reaches a random line.
+        let line = (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % self.lines.len();
+        self.lines[line].0.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+impl Allocator for Floor {
+    type Lease = u64;
+
+    fn open(&self, session: u64, _user: Option<&str>) -> Option<u64> {
+        self.touch(session);
+        Some(session)
+    }
+
+    fn close(&self, lease: u64) {
+        self.touch(!lease);
+    }
+}
