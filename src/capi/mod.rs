@@ -1,1 +1,28 @@
 //! The C ABI of `include/vipool.h`.
+//!
+//! One page of conventions, kept by every function here; the header repeats them for its readers
+//! (`cbindgen.toml`), and the tests check them:
+//!
+//! - What can fail returns a [`vipool_status`]: zero, or a negative number that never changes its
+//!   meaning. Out-parameters come last and are written on success only.
+//! - Every pointer is checked for NULL. Numbers that stand for a kind enter as `uint32_t` and are
+//!   checked. Bad input is a status, never undefined behaviour, as long as non-NULL pointers
+//!   point to what the declaration says.
+//! - Opaque types come from a function that ends in `_new`, `_open`, `_create`, `_load` (and so
+//!   on) and go back through their own `_free`, which takes NULL too.
+//! - Structs of the caller's begin with their size ([`layout`]); strings are UTF-8 with a length;
+//!   addresses are [`address::vipool_ip`] or the bytes of a sockaddr with a length.
+//! - A panic inside comes out as [`vipool_status::VIPOOL_ERR_PANIC`]; nothing unwinds into C.
+//!
+//! The names are those of the header, so that one text serves both.
+
+#![allow(unsafe_code, non_camel_case_types, clippy::missing_safety_doc)]
+
+pub mod address;
+pub mod handle;
+pub mod layout;
+pub mod outcome;
+pub mod session;
+pub mod status;
+pub mod text;
+pub mod version;
