@@ -100,7 +100,8 @@ const LENGTH_V4: usize = 16;
 const LENGTH_V6: usize = 28;
 
 /// The most bytes that a sockaddr given back has: sizeof(struct sockaddr_in6).
-pub const VIPOOL_SOCKADDR_MAX: usize = LENGTH_V6;
+pub const VIPOOL_SOCKADDR_MAX: usize = 28;
+const _: () = assert!(VIPOOL_SOCKADDR_MAX == LENGTH_V6);
 
 /// Reads a sockaddr_in or sockaddr_in6. On macOS the first byte is the length, the second the
 /// family; elsewhere both are the family.

@@ -18,11 +18,27 @@
 
 #![allow(unsafe_code, non_camel_case_types, clippy::missing_safety_doc)]
 
-pub mod address;
+// What all calls are made of.
 pub mod handle;
 pub mod layout;
 pub mod outcome;
-pub mod session;
-pub mod status;
 pub mod text;
+
+// The header, in this order.
 pub mod version;
+
+pub mod status;
+
+pub mod address;
+
+pub mod session;
+
+pub mod plan;
+
+pub mod event;
+
+pub mod map;
+
+pub mod reader;
+
+pub mod snapshot;

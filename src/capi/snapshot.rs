@@ -1,0 +1,236 @@
+//! Pools and sessions of one moment, read in pages, for monitors.
+
+use std::ffi::c_char;
+use std::ptr;
+
+use super::address::vipool_ip;
+use super::handle::{Owned, Shared, free, not_null, shared};
+use super::layout::{Versioned, check_out, layout, write};
+use super::outcome::{Failure, call, quiet};
+use super::session::{VIPOOL_MAX_LEASES, lease_array, vipool_handle, vipool_lease, vipool_session};
+use super::status::vipool_status;
+use crate::map::{PoolStatus, SessionRow};
+
+/// Pools and sessions of one moment: what is read from it later does not change. Any number of
+/// threads may use it at once; vipool_snapshot_free() must be the last call.
+pub struct vipool_snapshot {
+    pub(crate) sessions: Vec<SessionRow>,
+    pub(crate) pools: Vec<PoolStatus>,
+}
+
+impl Owned for vipool_snapshot {
+    type Access = Shared;
+}
+
+/// One open session.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct vipool_session_row {
+    /// sizeof(vipool_session_row), set by the caller in the first row of a page.
+    pub size: usize,
+    /// The session.
+    pub session: vipool_session,
+    /// What its programs were told.
+    pub handle: vipool_handle,
+    /// Its leases, in the order of the pools.
+    pub leases: [vipool_lease; VIPOOL_MAX_LEASES],
+    /// How many of them there are.
+    pub lease_count: u32,
+    /// The tick when the first of them was given.
+    pub since: u32,
+    /// The user's name, UTF-8 without a NUL, valid until the snapshot is freed; NULL if unknown.
+    pub user: *const c_char,
+    /// Its length in bytes.
+    pub user_length: usize,
+    /// The address of the client; none if unknown.
+    pub client: vipool_ip,
+    /// Pid of the leader; 0 if unknown or none.
+    pub leader_pid: u32,
+}
+layout!(vipool_session_row {
+    size,
+    session,
+    handle,
+    leases,
+    lease_count,
+    since,
+    user,
+    user_length,
+    client,
+    leader_pid,
+});
+
+/// The numbers of one pool.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct vipool_pool_row {
+    /// sizeof(vipool_pool_row), set by the caller in the first row of a page.
+    pub size: usize,
+    /// The pool's name, UTF-8 without a NUL, valid until the snapshot is freed.
+    pub name: *const c_char,
+    /// Its length in bytes.
+    pub name_length: usize,
+    /// vipool_pool_kind.
+    pub kind: u32,
+    /// Addresses in all.
+    pub slots: u32,
+    /// Free to be given out.
+    pub free: u32,
+    /// Held by sessions.
+    pub used: u32,
+    /// Released and cooling down.
+    pub cooling: u32,
+    /// Cooled, with sockets still on them.
+    pub lingering: u32,
+    /// Reserved for a user and not in use.
+    pub reserved: u32,
+    /// Taken out of use, and not in use.
+    pub drained: u32,
+    /// The most that were used at once.
+    pub peak: u32,
+    /// Zero.
+    pub padding: u32,
+}
+layout!(vipool_pool_row {
+    size,
+    name,
+    name_length,
+    kind,
+    slots,
+    free,
+    used,
+    cooling,
+    lingering,
+    reserved,
+    drained,
+    peak,
+    padding,
+});
+
+impl From<&SessionRow> for vipool_session_row {
+    fn from(row: &SessionRow) -> Self {
+        let (leases, lease_count) = lease_array(&row.leases);
+        Self {
+            size: size_of::<Self>(),
+            session: row.session.raw(),
+            handle: row.handle.into(),
+            leases,
+            lease_count,
+            since: row.since,
+            user: row.user.as_ref().map_or(ptr::null(), |user| user.as_ptr().cast()),
+            user_length: row.user.as_ref().map_or(0, String::len),
+            client: row.client.into(),
+            leader_pid: row.leader.map_or(0, |leader| leader.pid),
+        }
+    }
+}
+
+impl From<&PoolStatus> for vipool_pool_row {
+    fn from(pool: &PoolStatus) -> Self {
+        Self {
+            size: size_of::<Self>(),
+            name: pool.name.as_ptr().cast(),
+            name_length: pool.name.len(),
+            kind: if pool.loopback { 2 } else { 1 },
+            slots: pool.slots,
+            free: pool.free,
+            used: pool.used,
+            cooling: pool.cooling,
+            lingering: pool.lingering,
+            reserved: pool.reserved,
+            drained: pool.drained,
+            peak: pool.peak,
+            padding: 0,
+        }
+    }
+}
+
+/// Copies a page of items into rows of the caller's, which lie as far apart as the size in the
+/// first of them says.
+///
+/// # Safety
+/// `rows` is NULL or valid for writes of `capacity` rows of that size; `out_count` is NULL or
+/// valid for a write.
+unsafe fn page<'a, T: 'a, R: Versioned + From<&'a T>>(
+    items: &'a [T],
+    first: usize,
+    rows: *mut R,
+    capacity: usize,
+    out_count: *mut usize,
+) -> Result<(), Failure> {
+    not_null(out_count)?;
+    let items = items.get(first..).unwrap_or_default();
+    let count = items.len().min(capacity);
+    if count > 0 {
+        // SAFETY: the caller vouches for the first row.
+        unsafe { check_out(rows) }?;
+        // SAFETY: the size of the first row was checked; the caller vouches for as many bytes
+        // times `capacity`.
+        unsafe {
+            let size = rows.cast::<usize>().read();
+            for (place, item) in items[..count].iter().enumerate() {
+                let row = rows.byte_add(place * size);
+                row.cast::<usize>().write(size);
+                write(row, &R::from(item));
+            }
+        }
+    }
+    // SAFETY: not NULL.
+    unsafe { out_count.write(count) };
+    Ok(())
+}
+
+/// How many sessions are in the snapshot; 0 for NULL. May be called from any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_snapshot_session_count(snapshot: *const vipool_snapshot) -> usize {
+    // SAFETY: the caller vouches for the handle.
+    quiet(|| unsafe { shared(snapshot) }.map_or(0, |snapshot| snapshot.sessions.len()))
+}
+
+/// How many pools are in the snapshot; 0 for NULL. May be called from any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_snapshot_pool_count(snapshot: *const vipool_snapshot) -> usize {
+    // SAFETY: the caller vouches for the handle.
+    quiet(|| unsafe { shared(snapshot) }.map_or(0, |snapshot| snapshot.pools.len()))
+}
+
+/// A page of the sessions, from number `first` on (from 0), in the order of pools and slots.
+///
+/// `rows`: an array of `capacity` rows; set the size of the first one. `out_count` is told how
+/// many were written, 0 behind the last.
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE. May be called from any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_snapshot_sessions(
+    snapshot: *const vipool_snapshot,
+    first: usize,
+    rows: *mut vipool_session_row,
+    capacity: usize,
+    out_count: *mut usize,
+) -> vipool_status {
+    // SAFETY: the caller vouches for handle, array and count.
+    call(|| unsafe { page(&shared(snapshot)?.sessions, first, rows, capacity, out_count) })
+}
+
+/// A page of the pools, from number `first` on (from 0), in their order.
+///
+/// `rows`: an array of `capacity` rows; set the size of the first one. `out_count` is told how
+/// many were written, 0 behind the last.
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE. May be called from any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_snapshot_pools(
+    snapshot: *const vipool_snapshot,
+    first: usize,
+    rows: *mut vipool_pool_row,
+    capacity: usize,
+    out_count: *mut usize,
+) -> vipool_status {
+    // SAFETY: the caller vouches for handle, array and count.
+    call(|| unsafe { page(&shared(snapshot)?.pools, first, rows, capacity, out_count) })
+}
+
+/// Frees a snapshot; the texts in its rows are gone with it. NULL is nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_snapshot_free(snapshot: *mut vipool_snapshot) {
+    // SAFETY: the caller gives the handle back.
+    quiet(|| unsafe { free(snapshot) });
+}
