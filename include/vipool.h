@@ -34,239 +34,323 @@
 
 /* Made by `cargo xtask header` of src/capi: change it there. */
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-/*
- The most leases of one session.
- */
-#define MAX_LEASES 4
-
-/*
- The most slots of one pool (24 bits in the index of the map file).
- */
-#define MAX_SLOTS ((1 << 24) - 2)
-
-/*
- The most bytes that a sockaddr given back has: sizeof(struct sockaddr_in6).
- */
-#define VIPOOL_SOCKADDR_MAX LENGTH_V6
-
-/*
- The most leases of one session.
- */
-#define VIPOOL_MAX_LEASES 4
-
-/*
- Major part of the version of this header: it changes when a program must be changed.
+/**
+ * Major part of the version of this header: it changes when a program must be changed.
  */
 #define VIPOOL_VERSION_MAJOR 0
 
-/*
- Minor part of the version of this header: it changes when something is added.
+/**
+ * Minor part of the version of this header: it changes when something is added.
  */
 #define VIPOOL_VERSION_MINOR 1
 
-/*
- Patch part of the version of this header: it changes when only the insides changed.
+/**
+ * Patch part of the version of this header: it changes when only the insides changed.
  */
 #define VIPOOL_VERSION_PATCH 0
 
-/*
- The version of this header as one number: major * 1000000 + minor * 1000 + patch.
+/**
+ * The version of this header as one number: major * 1000000 + minor * 1000 + patch.
  */
 #define VIPOOL_VERSION_NUMBER 1000
 
-/*
- What a call came to: VIPOOL_OK or one of these. The numbers never change; -1 to -19 are
- mistakes of the caller's, the others come from what it was called with.
+/**
+ * The most bytes that a sockaddr given back has: sizeof(struct sockaddr_in6).
+ */
+#define VIPOOL_SOCKADDR_MAX 28
 
- vipool_status_text() has a sentence for each, vipool_last_error() the details of the last one.
+/**
+ * The most leases of one session.
+ */
+#define VIPOOL_MAX_LEASES 4
+
+/**
+ * Of vipool_settings.flags: a cooled address becomes free only when vipool_map_reap() found no
+ * socket on it.
+ */
+#define VIPOOL_SETTING_CHECK_IN_USE 1
+
+/**
+ * Of vipool_settings.flags: vipool_map_open_session() answers VIPOOL_ERR_NOT_READY until
+ * vipool_map_restored() was called.
+ */
+#define VIPOOL_SETTING_AWAIT_RESTORE 2
+
+/**
+ * A feature: the session's virtual IP in place of the host's address.
+ */
+#define VIPOOL_FEATURE_VIRTUAL_IP 1
+
+/**
+ * A feature: a loopback address of the session's own in place of 127.0.0.1.
+ */
+#define VIPOOL_FEATURE_LOOPBACK 2
+
+/**
+ * A feature: the client's address is what the host's own name resolves to.
+ */
+#define VIPOOL_FEATURE_CLIENT_IP 4
+
+/**
+ * Of vipool_program.flags: children that are on no list of their own are under this rule too.
+ */
+#define VIPOOL_PROGRAM_INHERIT 1
+
+/**
+ * Of vipool_program.flags: a bind to 127.0.0.1 with port 0 is rewritten too.
+ */
+#define VIPOOL_PROGRAM_MAP_EPHEMERAL 2
+
+/**
+ * Of vipool_program.flags: a bind to 0.0.0.0 with a fixed port becomes the session's loopback
+ * address where there is no virtual IP; otherwise it stays as it is.
+ */
+#define VIPOOL_PROGRAM_WILDCARD_LOOPBACK 4
+
+/**
+ * Of vipool_program.flags: a connect to 127.0.0.1 always goes to the session's own address;
+ * otherwise to the session's own listener if there is one, else to the host's.
+ */
+#define VIPOOL_PROGRAM_CONNECT_OWN 8
+
+/**
+ * Of vipool_rules.flags: binds pass when the virtual IP is on no interface; otherwise they fail
+ * with EADDRNOTAVAIL.
+ */
+#define VIPOOL_RULE_PASS_WHEN_MISSING 1
+
+/**
+ * Of vipool_rules.flags: other sessions' addresses are hidden from getifaddrs and
+ * GetAdaptersAddresses.
+ */
+#define VIPOOL_RULE_HIDE_ADDRESSES 2
+
+/**
+ * Of vipool_rules.flags: a process may name its session itself. For tests; Windows only.
+ */
+#define VIPOOL_RULE_SESSION_OVERRIDE 4
+
+/**
+ * Of vipool_map_options.flags: keep the writer lock for as long as the map is open. Operations
+ * then cost no system call, and other writers get VIPOOL_ERR_BUSY_EXCLUSIVE with the pid.
+ */
+#define VIPOOL_MAP_EXCLUSIVE 1
+
+/**
+ * Of vipool_opened.flags: the session was open already; its leases are the same, or more if some
+ * were missing.
+ */
+#define VIPOOL_OPENED_ALREADY 1
+
+/**
+ * Of vipool_opened.flags: this call brought a pool below its low-water mark.
+ */
+#define VIPOOL_OPENED_LOW_WATER 2
+
+/**
+ * What a call came to: VIPOOL_OK or one of these. The numbers never change; -1 to -19 are
+ * mistakes of the caller's, the others come from what it was called with.
+ *
+ * vipool_status_text() has a sentence for each, vipool_last_error() the details of the last one.
  */
 enum vipool_status
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : int32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
-    /*
-     Done.
+    /**
+     * Done.
      */
     VIPOOL_OK = 0,
-    /*
-     A pointer that must not be NULL is.
+    /**
+     * A pointer that must not be NULL is.
      */
     VIPOOL_ERR_NULL = -1,
-    /*
-     The size at the start of a struct is none that any version of this struct ever had.
+    /**
+     * The size at the start of a struct is none that any version of this struct ever had.
      */
     VIPOOL_ERR_STRUCT_SIZE = -2,
-    /*
-     The caller's struct is newer than the library and uses a field that this one does not know.
+    /**
+     * The caller's struct is newer than the library and uses a field that this one does not know.
      */
     VIPOOL_ERR_UNKNOWN_FIELD = -3,
-    /*
-     A text is not UTF-8.
+    /**
+     * A text is not UTF-8.
      */
     VIPOOL_ERR_UTF8 = -4,
-    /*
-     A text is not UTF-16.
+    /**
+     * A text is not UTF-16.
      */
     VIPOOL_ERR_UTF16 = -5,
-    /*
-     A number that stands for a kind, a feature or a flag is none of those defined.
+    /**
+     * A number that stands for a kind, a feature or a flag is none of those defined.
      */
     VIPOOL_ERR_KIND = -6,
-    /*
-     Not an address: unknown family, wrong length, or text that does not say one.
+    /**
+     * Not an address: unknown family, wrong length, or text that does not say one.
      */
     VIPOOL_ERR_ADDRESS = -7,
-    /*
-     The caller's buffer is too small; the length that is needed was written.
+    /**
+     * The caller's buffer is too small; the length that is needed was written.
      */
     VIPOOL_ERR_BUFFER = -8,
-    /*
-     There is no such element: past the end, or not known by this name.
+    /**
+     * There is no such element: past the end, or not known by this name.
      */
     VIPOOL_ERR_NOT_FOUND = -9,
-    /*
-     A mistake inside the library. The call did not finish; please report the last error text.
+    /**
+     * A mistake inside the library. The call did not finish; please report the last error text.
      */
     VIPOOL_ERR_PANIC = -10,
-    /*
-     Not a range: neither an address, a CIDR prefix nor first-last.
+    /**
+     * Not a range: neither an address, a CIDR prefix nor first-last.
      */
     VIPOOL_ERR_RANGE_SYNTAX = -20,
-    /*
-     A CIDR prefix with bits set behind the prefix length.
+    /**
+     * A CIDR prefix with bits set behind the prefix length.
      */
     VIPOOL_ERR_RANGE_HOST_BITS = -21,
-    /*
-     First address above last, or two families.
+    /**
+     * First address above last, or two families.
      */
     VIPOOL_ERR_RANGE_ORDER = -22,
-    /*
-     IPv4 and IPv6 in one pool.
+    /**
+     * IPv4 and IPv6 in one pool.
      */
     VIPOOL_ERR_POOL_MIXED = -23,
-    /*
-     Two ranges of a pool share addresses.
+    /**
+     * Two ranges of a pool share addresses.
      */
     VIPOOL_ERR_POOL_OVERLAP = -24,
-    /*
-     A loopback pool reaches outside 127.0.0.2-127.255.255.254.
+    /**
+     * A loopback pool reaches outside 127.0.0.2-127.255.255.254.
      */
     VIPOOL_ERR_POOL_NOT_LOOPBACK = -25,
-    /*
-     Not a session id: zero, a value above 2^56-1, or a text that says none.
+    /**
+     * Not a session id: zero, a value above 2^56-1, or a text that says none.
      */
     VIPOOL_ERR_SESSION_ID = -26,
-    /*
-     The audit id 4294967295: the process has no session.
+    /**
+     * The audit id 4294967295: the process has no session.
      */
     VIPOOL_ERR_SESSION_UNSET = -27,
-    /*
-     Not the text of a handle.
+    /**
+     * Not the text of a handle.
      */
     VIPOOL_ERR_HANDLE = -28,
-    /*
-     Every address is in use, reserved or drained.
+    /**
+     * No interface has an address in the subnet of the range.
+     */
+    VIPOOL_ERR_NO_INTERFACE = -29,
+    /**
+     * Several interfaces are in the subnet of the range.
+     */
+    VIPOOL_ERR_INTERFACE_TIE = -30,
+    /**
+     * The range is not inside one subnet.
+     */
+    VIPOOL_ERR_SPANS_SUBNETS = -31,
+    /**
+     * Every address is in use, reserved or drained.
      */
     VIPOOL_ERR_EXHAUSTED = -40,
-    /*
-     Every free address is cooling down; the last error text says until when.
+    /**
+     * Every free address is cooling down; the last error text says until when.
      */
     VIPOOL_ERR_COOLING = -41,
-    /*
-     Every free address may still have sockets on it: vipool_map_reap() looks.
+    /**
+     * Every free address may still have sockets on it: vipool_map_reap() looks.
      */
     VIPOOL_ERR_LINGERING = -42,
-    /*
-     The pool is being drained.
+    /**
+     * The pool is being drained.
      */
     VIPOOL_ERR_DRAINING = -43,
-    /*
-     No pool has this name.
+    /**
+     * No pool has this name.
      */
     VIPOOL_ERR_UNKNOWN_POOL = -44,
-    /*
-     The requested address is in no pool of this server.
+    /**
+     * The requested address is in no pool of this server.
      */
     VIPOOL_ERR_EXCLUDED = -45,
-    /*
-     The requested address is leased to another session.
+    /**
+     * The requested address is leased to another session.
      */
     VIPOOL_ERR_TAKEN = -46,
-    /*
-     The requested address is cooling down.
+    /**
+     * The requested address is cooling down.
      */
     VIPOOL_ERR_ADDRESS_COOLING = -47,
-    /*
-     The requested address may still have sockets of its last session on it.
+    /**
+     * The requested address may still have sockets of its last session on it.
      */
     VIPOOL_ERR_ADDRESS_LINGERING = -48,
-    /*
-     The requested address is reserved for another user.
+    /**
+     * The requested address is reserved for another user.
      */
     VIPOOL_ERR_RESERVED = -49,
-    /*
-     The requested address is drained.
+    /**
+     * The requested address is drained.
      */
     VIPOOL_ERR_DRAINED = -50,
-    /*
-     The user has as many sessions as one may have.
+    /**
+     * The user has as many sessions as one may have.
      */
     VIPOOL_ERR_QUOTA = -51,
-    /*
-     The server has as many sessions as it may have.
+    /**
+     * The server has as many sessions as it may have.
      */
     VIPOOL_ERR_TOO_MANY_SESSIONS = -52,
-    /*
-     The sessions of the operating system have not been restored yet.
+    /**
+     * The sessions of the operating system have not been restored yet.
      */
     VIPOOL_ERR_NOT_READY = -53,
-    /*
-     The session is not open.
+    /**
+     * The session is not open.
      */
     VIPOOL_ERR_NOT_OPEN = -60,
-    /*
-     The lease was closed before, or belongs to a later session by now. Nothing was freed.
+    /**
+     * The lease was closed before, or belongs to a later session by now. Nothing was freed.
      */
     VIPOOL_ERR_STALE = -61,
-    /*
-     The handle is of another boot, network namespace or map. Nothing was freed.
+    /**
+     * The handle is of another boot, network namespace or map. Nothing was freed.
      */
     VIPOOL_ERR_FOREIGN = -62,
-    /*
-     The operating system said no; the last error text names the file and its answer.
+    /**
+     * The operating system said no; the last error text names the file and its answer.
      */
     VIPOOL_ERR_IO = -70,
-    /*
-     There is no map in this directory.
+    /**
+     * There is no map in this directory.
      */
     VIPOOL_ERR_MISSING = -71,
-    /*
-     Not a map file, damaged, or of a version this one does not know.
+    /**
+     * Not a map file, damaged, or of a version this one does not know.
      */
     VIPOOL_ERR_DAMAGED = -72,
-    /*
-     The map was made before the last start of the machine, or in another network namespace.
+    /**
+     * The map was made before the last start of the machine, or in another network namespace.
      */
     VIPOOL_ERR_OTHER_BOOT = -73,
-    /*
-     The map file is planted or unsafe: a symlink, another owner, writable by others.
+    /**
+     * The map file is planted or unsafe: a symlink, another owner, writable by others.
      */
     VIPOOL_ERR_UNTRUSTED = -74,
-    /*
-     Another writer held the map for too long.
+    /**
+     * Another writer held the map for too long.
      */
     VIPOOL_ERR_BUSY = -75,
-    /*
-     Another writer holds the map for itself.
+    /**
+     * Another writer holds the map for itself.
      */
     VIPOOL_ERR_BUSY_EXCLUSIVE = -76,
-    /*
-     The plan cannot be made into a map.
+    /**
+     * The plan cannot be made into a map.
      */
     VIPOOL_ERR_PLAN = -77,
 };
@@ -278,32 +362,174 @@ typedef int32_t vipool_status;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-/*
- Where a session id comes from; it enters as uint32_t.
+/**
+ * When a session gets its addresses; it enters as uint32_t.
+ */
+enum vipool_allocate
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * When the user logs on.
+     */
+    VIPOOL_ALLOCATE_LOGON = 0,
+    /**
+     * When somebody starts a listed program in the session. A hook never allocates.
+     */
+    VIPOOL_ALLOCATE_FIRST_USE = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum vipool_allocate vipool_allocate;
+#else
+typedef uint32_t vipool_allocate;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * What happened.
+ */
+enum vipool_event_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * A session was given an address: `lease`.
+     */
+    VIPOOL_EVENT_ASSIGNED = 1,
+    /**
+     * A session gave an address back: `lease`.
+     */
+    VIPOOL_EVENT_RELEASED = 2,
+    /**
+     * A session got no address of a pool: `reason` says why.
+     */
+    VIPOOL_EVENT_EXHAUSTED = 3,
+    /**
+     * A pool fell below its low-water mark when this session was opened.
+     */
+    VIPOOL_EVENT_LOW_WATER = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum vipool_event_kind vipool_event_kind;
+#else
+typedef uint32_t vipool_event_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * What becomes of a session when no address is left; it enters as uint32_t.
+ */
+enum vipool_on_exhausted
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * It starts all the same, with the host's address, and the user is told
+     * (vipool_exhausted_message()).
+     */
+    VIPOOL_ON_EXHAUSTED_PASS = 0,
+    /**
+     * It does not start.
+     */
+    VIPOOL_ON_EXHAUSTED_REFUSE = 1,
+    /**
+     * The agent tries again for up to wait_seconds, then passes. The loop is the agent's.
+     */
+    VIPOOL_ON_EXHAUSTED_WAIT = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum vipool_on_exhausted vipool_on_exhausted;
+#else
+typedef uint32_t vipool_on_exhausted;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * What the addresses of a pool are for; it enters as uint32_t.
+ */
+enum vipool_pool_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * V: addresses of the network.
+     */
+    VIPOOL_POOL_VIRTUAL_IP = 1,
+    /**
+     * L: addresses inside 127.0.0.2-127.255.255.254; every second one stands for ::1.
+     */
+    VIPOOL_POOL_LOOPBACK = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum vipool_pool_kind vipool_pool_kind;
+#else
+typedef uint32_t vipool_pool_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Whose sessions a rule sends to a pool; it enters as uint32_t.
+ */
+enum vipool_pool_rule
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Those of the user of this name.
+     */
+    VIPOOL_POOL_RULE_USER = 1,
+    /**
+     * Those of members of the group of this name.
+     */
+    VIPOOL_POOL_RULE_GROUP = 2,
+    /**
+     * Those in which this program is started: a full path or a bare file name.
+     */
+    VIPOOL_POOL_RULE_PROGRAM = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum vipool_pool_rule vipool_pool_rule;
+#else
+typedef uint32_t vipool_pool_rule;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Where a session id comes from; it enters as uint32_t.
  */
 enum vipool_session_kind
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : uint32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
-    /*
-     A Windows terminal services session id (ProcessIdToSessionId).
+    /**
+     * A Windows terminal services session id (ProcessIdToSessionId).
      */
     VIPOOL_SESSION_WINDOWS = 1,
-    /*
-     A Linux audit session id (/proc/self/sessionid).
+    /**
+     * A Linux audit session id (/proc/self/sessionid).
      */
     VIPOOL_SESSION_AUDIT = 2,
-    /*
-     A logind session (XDG_SESSION_ID); see vipool_session_logind().
+    /**
+     * A logind session (XDG_SESSION_ID); see vipool_session_logind().
      */
     VIPOOL_SESSION_LOGIND = 3,
-    /*
-     Chosen by the program that embeds this library.
+    /**
+     * Chosen by the program that embeds this library.
      */
     VIPOOL_SESSION_EMBEDDER = 4,
-    /*
-     Chosen by an administrator on the command line.
+    /**
+     * Chosen by an administrator on the command line.
      */
     VIPOOL_SESSION_COMMAND_LINE = 5,
 };
@@ -315,240 +541,1271 @@ typedef uint32_t vipool_session_kind;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-/*
- An IP address, or none. Zeroed memory is none. Plain data: copy it as you like.
+/**
+ * A writer of the map: opens and closes sessions. Any number of threads may use it at once;
+ * vipool_map_free() must be the last call. Other processes may write to the same map unless one
+ * holds it exclusively.
  */
-typedef struct {
-    /*
-     0 none, 4 IPv4, 6 IPv6 (not AF_INET: that differs between systems).
+typedef struct vipool_map vipool_map;
+
+/**
+ * Which interface each of some ranges belongs to. Any number of threads may use it at once;
+ * vipool_match_free() must be the last call.
+ */
+typedef struct vipool_match vipool_match;
+
+/**
+ * What a map is made from: the pools of this server, how addresses are given out, and the process
+ * list. Built by calls (vipool_plan_new()) or from farm.toml (vipool_farm_plan()).
+ *
+ * One thread at a time may use it. A map keeps nothing of it.
+ */
+typedef struct vipool_plan vipool_plan;
+
+/**
+ * A read-only view of a map. It never blocks and never writes. Any number of threads may use it
+ * at once; vipool_reader_free() must be the last call.
+ */
+typedef struct vipool_reader vipool_reader;
+
+/**
+ * Pools and sessions of one moment: what is read from it later does not change. Any number of
+ * threads may use it at once; vipool_snapshot_free() must be the last call.
+ */
+typedef struct vipool_snapshot vipool_snapshot;
+
+/**
+ * An IP address, or none. Zeroed memory is none. Plain data: copy it as you like.
+ */
+typedef struct vipool_ip {
+    /**
+     * 0 none, 4 IPv4, 6 IPv6 (not AF_INET: that differs between systems).
      */
     uint32_t family;
-    /*
-     The address in network order; IPv4 in the first four bytes, the others zero.
+    /**
+     * The address in network order; IPv4 in the first four bytes, the others zero.
      */
     uint8_t bytes[16];
 } vipool_ip;
 
-/*
- Addresses from the first to the last, both included, of one family. Plain data.
+/**
+ * Addresses from the first to the last, both included, of one family. Plain data.
  */
-typedef struct {
-    /*
-     The lowest address.
+typedef struct vipool_range {
+    /**
+     * The lowest address.
      */
-    vipool_ip first;
-    /*
-     The highest address.
+    struct vipool_ip first;
+    /**
+     * The highest address.
      */
-    vipool_ip last;
+    struct vipool_ip last;
 } vipool_range;
 
-/*
- A session id: 64 bits, its kind in the upper 8, its value in the lower 56. Zero is no session.
+/**
+ * A session id: 64 bits, its kind in the upper 8, its value in the lower 56. Zero is no session.
  */
 typedef uint64_t vipool_session;
 
-/*
- What a program is told of its lease instead of the bare session id: enough to find it, and to
- notice that it is no longer the same one. Plain data; its layout never changes.
+/**
+ * What a program is told of its lease instead of the bare session id: enough to find it, and to
+ * notice that it is no longer the same one. Plain data; its layout never changes.
  */
-typedef struct {
-    /*
-     The session the address was leased to.
+typedef struct vipool_handle {
+    /**
+     * The session the address was leased to.
      */
     vipool_session session;
-    /*
-     The boot and network namespace the map belongs to, hashed.
+    /**
+     * The boot and network namespace the map belongs to, hashed.
      */
     uint64_t boot;
-    /*
-     Slot within the pool.
+    /**
+     * Slot within the pool.
      */
     uint32_t slot;
-    /*
-     How often the slot had been leased, this lease included (wraps).
+    /**
+     * How often the slot had been leased, this lease included (wraps).
      */
     uint32_t generation;
-    /*
-     Number of the pool in the map, from 0.
+    /**
+     * Number of the pool in the map, from 0.
      */
     uint32_t pool;
-    /*
-     Zero.
+    /**
+     * Zero.
      */
     uint32_t reserved;
 } vipool_handle;
+
+/**
+ * An address of an interface with the length of its subnet's prefix. Plain data.
+ */
+typedef struct vipool_subnet {
+    /**
+     * The address.
+     */
+    struct vipool_ip address;
+    /**
+     * 0 to 32 for IPv4, to 128 for IPv6.
+     */
+    uint32_t prefix_length;
+} vipool_subnet;
+
+/**
+ * A network interface, as the system lists it (getifaddrs, GetAdaptersAddresses). Addresses that
+ * vipool itself has put on it are left out.
+ */
+typedef struct vipool_interface {
+    /**
+     * sizeof(vipool_interface), set by the caller in every element of an array.
+     */
+    size_t size;
+    /**
+     * Its name, UTF-8, such as "eth0".
+     */
+    const char *name;
+    /**
+     * Its length in bytes.
+     */
+    size_t name_length;
+    /**
+     * Its addresses. May be NULL for none.
+     */
+    const struct vipool_subnet *addresses;
+    /**
+     * How many they are.
+     */
+    size_t address_count;
+    /**
+     * The system's number for it.
+     */
+    uint32_t index;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+} vipool_interface;
+
+/**
+ * What one interface carries of the ranges that were asked for.
+ */
+typedef struct vipool_assignment {
+    /**
+     * sizeof(vipool_assignment), set by the caller.
+     */
+    size_t size;
+    /**
+     * The usable addresses, in order, valid until the match is freed: ranges for
+     * vipool_plan_add_pool(). NULL if there are none.
+     */
+    const struct vipool_range *ranges;
+    /**
+     * How many ranges they are.
+     */
+    size_t range_count;
+    /**
+     * The system's number for the interface.
+     */
+    uint32_t index;
+    /**
+     * The subnet that the ranges belong to.
+     */
+    struct vipool_subnet subnet;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+} vipool_assignment;
+
+/**
+ * How addresses are given out; the same for every writer of a map.
+ */
+typedef struct vipool_settings {
+    /**
+     * sizeof(vipool_settings), set by the caller.
+     */
+    size_t size;
+    /**
+     * Seconds until a released address goes to another user.
+     */
+    uint32_t cool_down;
+    /**
+     * Warn once when fewer than this many addresses of a pool are left; 0 never warns.
+     */
+    uint32_t low_water;
+    /**
+     * The most sessions of one user; 0 sets no limit.
+     */
+    uint32_t sessions_per_user;
+    /**
+     * The most sessions of the server at once; 0 sets no limit.
+     */
+    uint32_t max_sessions;
+    /**
+     * vipool_on_exhausted.
+     */
+    uint32_t on_exhausted;
+    /**
+     * For VIPOOL_ON_EXHAUSTED_WAIT; zero with the others.
+     */
+    uint32_t wait_seconds;
+    /**
+     * vipool_allocate.
+     */
+    uint32_t allocate;
+    /**
+     * VIPOOL_SETTING_...
+     */
+    uint32_t flags;
+} vipool_settings;
+
+/**
+ * Ports from the first to the last, both included, in host order. Plain data.
+ */
+typedef struct vipool_ports {
+    /**
+     * Lowest port.
+     */
+    uint16_t first;
+    /**
+     * Highest port.
+     */
+    uint16_t last;
+} vipool_ports;
+
+/**
+ * One rule of the process list. The texts and arrays are copied.
+ */
+typedef struct vipool_program {
+    /**
+     * sizeof(vipool_program), set by the caller.
+     */
+    size_t size;
+    /**
+     * A full path (recommended) or a bare file name, UTF-8.
+     */
+    const char *pattern;
+    /**
+     * Its length in bytes.
+     */
+    size_t pattern_length;
+    /**
+     * For an interpreter: the rule holds only when it runs this script. May be NULL.
+     */
+    const char *script;
+    /**
+     * Its length in bytes.
+     */
+    size_t script_length;
+    /**
+     * VIPOOL_FEATURE_...
+     */
+    uint32_t features;
+    /**
+     * VIPOOL_PROGRAM_...
+     */
+    uint32_t flags;
+    /**
+     * Loopback ports that always go to the session's own address, without asking the kernel.
+     * May be NULL for none.
+     */
+    const struct vipool_ports *own_ports;
+    /**
+     * How many they are.
+     */
+    size_t own_port_count;
+    /**
+     * Loopback ports to leave alone: they are the host's. May be NULL for none.
+     */
+    const struct vipool_ports *shared_ports;
+    /**
+     * How many they are.
+     */
+    size_t shared_port_count;
+} vipool_program;
+
+/**
+ * What hook layers go by beside the process list. The arrays are copied.
+ */
+typedef struct vipool_rules {
+    /**
+     * sizeof(vipool_rules), set by the caller.
+     */
+    size_t size;
+    /**
+     * The addresses of the host itself on the interfaces that the pools belong to: a bind to one
+     * of them becomes one to the session's virtual IP. May be NULL for none.
+     */
+    const struct vipool_ip *host_addresses;
+    /**
+     * How many they are.
+     */
+    size_t host_address_count;
+    /**
+     * UDP ports whose wildcard binds stay wildcard (multicast and broadcast receivers). May be
+     * NULL for none.
+     */
+    const struct vipool_ports *wildcard_udp_ports;
+    /**
+     * How many they are.
+     */
+    size_t wildcard_udp_port_count;
+    /**
+     * VIPOOL_RULE_...
+     */
+    uint32_t flags;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+} vipool_rules;
+
+/**
+ * One address given to one session. Plain data; its layout never changes.
+ */
+typedef struct vipool_lease {
+    /**
+     * The session the address was leased to.
+     */
+    vipool_session session;
+    /**
+     * Slot within the pool.
+     */
+    uint32_t slot;
+    /**
+     * How often the slot had been leased, this lease included (wraps).
+     */
+    uint32_t generation;
+    /**
+     * Number of the pool in the map, from 0.
+     */
+    uint32_t pool;
+    /**
+     * The address.
+     */
+    struct vipool_ip address;
+} vipool_lease;
+
+/**
+ * Something that happened. Made by the library; its size says how much of it there is.
+ */
+typedef struct vipool_event {
+    /**
+     * How many bytes of this struct the library has filled: a program that was compiled with a
+     * newer header must not read beyond.
+     */
+    size_t size;
+    /**
+     * vipool_event_kind.
+     */
+    uint32_t kind;
+    /**
+     * With VIPOOL_EVENT_EXHAUSTED: VIPOOL_ERR_EXHAUSTED, VIPOOL_ERR_COOLING,
+     * VIPOOL_ERR_LINGERING or VIPOOL_ERR_DRAINING. Otherwise VIPOOL_OK.
+     */
+    int32_t reason;
+    /**
+     * The session.
+     */
+    vipool_session session;
+    /**
+     * With VIPOOL_EVENT_ASSIGNED and VIPOOL_EVENT_RELEASED: the lease. Otherwise zero.
+     */
+    struct vipool_lease lease;
+} vipool_event;
+
+/**
+ * Called with the context of vipool_map_options for each event, on the thread whose call caused
+ * it, after the map was unlocked and before the call returns; by several threads at once if
+ * several threads use the map. It may call the library; it must not throw or free the map. The
+ * event is valid until it returns.
+ */
+typedef void (*vipool_event_fn)(void *context, const struct vipool_event *event);
+
+/**
+ * How a map is opened.
+ */
+typedef struct vipool_map_options {
+    /**
+     * sizeof(vipool_map_options), set by the caller.
+     */
+    size_t size;
+    /**
+     * Called for what happens in the calls of this map. May be NULL.
+     */
+    vipool_event_fn on_event;
+    /**
+     * Handed to on_event.
+     */
+    void *context;
+    /**
+     * VIPOOL_MAP_...
+     */
+    uint32_t flags;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+} vipool_map_options;
+
+/**
+ * What vipool_map_open_session() is told of a session, beside its id. All may be left out.
+ */
+typedef struct vipool_open_options {
+    /**
+     * sizeof(vipool_open_options), set by the caller.
+     */
+    size_t size;
+    /**
+     * The user's name, UTF-8: for the address of last time, reservations and the quota. At most
+     * 63 bytes are kept. May be NULL.
+     */
+    const char *user;
+    /**
+     * Its length in bytes.
+     */
+    size_t user_length;
+    /**
+     * Name of the pool to take virtual IPs from, "default" if NULL. Loopback pools serve every
+     * session.
+     */
+    const char *pool;
+    /**
+     * Its length in bytes.
+     */
+    size_t pool_length;
+    /**
+     * This very address, or an error.
+     */
+    struct vipool_ip address;
+    /**
+     * The address of the user's client.
+     */
+    struct vipool_ip client;
+    /**
+     * The process that stands for the session, as its pid in its own pid namespace; 0 for none.
+     * vipool_map_reap() closes the session when it is gone.
+     */
+    uint32_t leader_pid;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+    /**
+     * Its start time in the kernel's unit (field 22 of /proc/PID/stat).
+     */
+    uint64_t leader_start_time;
+    /**
+     * The inode of its pid namespace; 0 where there are none.
+     */
+    uint64_t leader_pid_namespace;
+} vipool_open_options;
+
+/**
+ * An open session: what its programs are told, and its leases.
+ */
+typedef struct vipool_opened {
+    /**
+     * sizeof(vipool_opened), set by the caller.
+     */
+    size_t size;
+    /**
+     * To hand to the session's programs.
+     */
+    struct vipool_handle handle;
+    /**
+     * What the session holds now, in the order of the pools.
+     */
+    struct vipool_lease leases[VIPOOL_MAX_LEASES];
+    /**
+     * How many of them there are.
+     */
+    uint32_t lease_count;
+    /**
+     * VIPOOL_OPENED_...
+     */
+    uint32_t flags;
+    /**
+     * Why it holds less than it could: VIPOOL_ERR_EXHAUSTED, VIPOOL_ERR_COOLING,
+     * VIPOOL_ERR_LINGERING or VIPOOL_ERR_DRAINING; VIPOOL_OK if it holds all.
+     */
+    int32_t shortage;
+    /**
+     * With VIPOOL_ERR_COOLING: the tick when the first address is ready.
+     */
+    uint32_t cooling_until;
+} vipool_opened;
+
+/**
+ * What a close did.
+ */
+typedef struct vipool_closed {
+    /**
+     * sizeof(vipool_closed), set by the caller.
+     */
+    size_t size;
+    /**
+     * The leases that were given back, in the order of the pools.
+     */
+    struct vipool_lease leases[VIPOOL_MAX_LEASES];
+    /**
+     * How many of them there are.
+     */
+    uint32_t lease_count;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+} vipool_closed;
+
+/**
+ * What an open session holds.
+ */
+typedef struct vipool_found {
+    /**
+     * sizeof(vipool_found), set by the caller.
+     */
+    size_t size;
+    /**
+     * What its programs are told.
+     */
+    struct vipool_handle handle;
+    /**
+     * Its leases, in the order of the pools.
+     */
+    struct vipool_lease leases[VIPOOL_MAX_LEASES];
+    /**
+     * How many of them there are.
+     */
+    uint32_t lease_count;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+} vipool_found;
+
+/**
+ * The addresses of one session, as a hook uses them. Any of them may be none.
+ */
+typedef struct vipool_addresses {
+    /**
+     * sizeof(vipool_addresses), set by the caller.
+     */
+    size_t size;
+    /**
+     * V: the session's virtual IP, IPv4.
+     */
+    struct vipool_ip v4;
+    /**
+     * The session's virtual IP, IPv6.
+     */
+    struct vipool_ip v6;
+    /**
+     * L: the session's virtual loopback address, in 127.0.0.0/8.
+     */
+    struct vipool_ip loopback;
+    /**
+     * L6: a second address in 127.0.0.0/8, which stands for ::1 as ::ffff:L6.
+     */
+    struct vipool_ip loopback6;
+} vipool_addresses;
+
+/**
+ * One open session.
+ */
+typedef struct vipool_session_row {
+    /**
+     * sizeof(vipool_session_row), set by the caller in the first row of a page.
+     */
+    size_t size;
+    /**
+     * The session.
+     */
+    vipool_session session;
+    /**
+     * What its programs were told.
+     */
+    struct vipool_handle handle;
+    /**
+     * Its leases, in the order of the pools.
+     */
+    struct vipool_lease leases[VIPOOL_MAX_LEASES];
+    /**
+     * How many of them there are.
+     */
+    uint32_t lease_count;
+    /**
+     * The tick when the first of them was given.
+     */
+    uint32_t since;
+    /**
+     * The user's name, UTF-8 without a NUL, valid until the snapshot is freed; NULL if unknown.
+     */
+    const char *user;
+    /**
+     * Its length in bytes.
+     */
+    size_t user_length;
+    /**
+     * The address of the client; none if unknown.
+     */
+    struct vipool_ip client;
+    /**
+     * Pid of the leader; 0 if unknown or none.
+     */
+    uint32_t leader_pid;
+} vipool_session_row;
+
+/**
+ * The numbers of one pool.
+ */
+typedef struct vipool_pool_row {
+    /**
+     * sizeof(vipool_pool_row), set by the caller in the first row of a page.
+     */
+    size_t size;
+    /**
+     * The pool's name, UTF-8 without a NUL, valid until the snapshot is freed.
+     */
+    const char *name;
+    /**
+     * Its length in bytes.
+     */
+    size_t name_length;
+    /**
+     * vipool_pool_kind.
+     */
+    uint32_t kind;
+    /**
+     * Addresses in all.
+     */
+    uint32_t slots;
+    /**
+     * Free to be given out.
+     */
+    uint32_t free;
+    /**
+     * Held by sessions.
+     */
+    uint32_t used;
+    /**
+     * Released and cooling down.
+     */
+    uint32_t cooling;
+    /**
+     * Cooled, with sockets still on them.
+     */
+    uint32_t lingering;
+    /**
+     * Reserved for a user and not in use.
+     */
+    uint32_t reserved;
+    /**
+     * Taken out of use, and not in use.
+     */
+    uint32_t drained;
+    /**
+     * The most that were used at once.
+     */
+    uint32_t peak;
+    /**
+     * Zero.
+     */
+    uint32_t padding;
+} vipool_pool_row;
 
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
 
-/*
- Reads an address from text, such as "10.0.5.7" or "2001:db8::7".
-
- `text`: `length` bytes of UTF-8. Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_ADDRESS.
- May be called from any thread.
+/**
+ * The details of the last call of this thread that failed: what is wrong, where, and what to do,
+ * in English, NUL-terminated, at most 1023 bytes of UTF-8. Empty before the first failure; kept
+ * until the next one.
+ *
+ * The text belongs to the library and is valid until the next call of this thread. Functions
+ * that may be called in a signal handler leave it alone.
+ *
+ * May be called from any thread.
  */
-vipool_status vipool_ip_parse(const char *text, size_t length, vipool_ip *out);
+const char *vipool_last_error(void);
 
-/*
- Writes an address as text with a NUL behind it; 46 bytes are always enough. None is empty.
-
- `out_length` may be NULL; it is told the length without the NUL, also with VIPOOL_ERR_BUFFER.
- Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS (unknown family), VIPOOL_ERR_BUFFER.
- May be called from any thread.
+/**
+ * The version of the library that is loaded, as one number: major * 1000000 + minor * 1000 +
+ * patch. Compare it with VIPOOL_VERSION_NUMBER to find out whether header and library belong
+ * together.
+ *
+ * May be called from any thread and in a signal handler.
  */
-vipool_status vipool_ip_format(const vipool_ip *ip,
+uint32_t vipool_version_number(void);
+
+/**
+ * The version of the library that is loaded as text, such as "0.1.0". Static: nothing to free.
+ *
+ * May be called from any thread and in a signal handler.
+ */
+const char *vipool_version(void);
+
+/**
+ * The text for a user when no address is left, word for word. Static: nothing to free.
+ *
+ * May be called from any thread and in a signal handler.
+ */
+const char *vipool_exhausted_message(void);
+
+/**
+ * The name of a status, such as "VIPOOL_ERR_BUSY"; "unknown status" for other numbers. Static:
+ * nothing to free.
+ *
+ * May be called from any thread and in a signal handler.
+ */
+const char *vipool_status_name(int32_t status);
+
+/**
+ * What a status means, in an English sentence; "unknown status" for other numbers. Static:
+ * nothing to free. For the details of a failure see vipool_last_error().
+ *
+ * May be called from any thread and in a signal handler.
+ */
+const char *vipool_status_text(int32_t status);
+
+/**
+ * Reads an address from text, such as "10.0.5.7" or "2001:db8::7".
+ *
+ * `text`: `length` bytes of UTF-8. Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_ADDRESS.
+ * May be called from any thread.
+ */
+vipool_status vipool_ip_parse(const char *text, size_t length, struct vipool_ip *out);
+
+/**
+ * Writes an address as text with a NUL behind it; 46 bytes are always enough. None is empty.
+ *
+ * `out_length` may be NULL; it is told the length without the NUL, also with VIPOOL_ERR_BUFFER.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS (unknown family), VIPOOL_ERR_BUFFER.
+ * May be called from any thread.
+ */
+vipool_status vipool_ip_format(const struct vipool_ip *ip,
                                char *buffer,
                                size_t capacity,
                                size_t *out_length);
 
-/*
- Takes the address and port out of a sockaddr_in or sockaddr_in6.
-
- `sockaddr`: `length` bytes as the system's socket calls have them, aligned or not. `out_port`
- is in host order and may be NULL.
- Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS (another family, or too short).
- May be called from any thread.
+/**
+ * Takes the address and port out of a sockaddr_in or sockaddr_in6.
+ *
+ * `sockaddr`: `length` bytes as the system's socket calls have them, aligned or not. `out_port`
+ * is in host order and may be NULL.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS (another family, or too short).
+ * May be called from any thread.
  */
 vipool_status vipool_ip_from_sockaddr(const void *sockaddr,
                                       uint32_t length,
-                                      vipool_ip *out,
+                                      struct vipool_ip *out,
                                       uint16_t *out_port);
 
-/*
- Makes a sockaddr_in or sockaddr_in6 of an address and a port in host order.
-
- `buffer`: `capacity` bytes; VIPOOL_SOCKADDR_MAX are always enough. `out_length` is told how
- many it takes, also with VIPOOL_ERR_BUFFER.
- Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_BUFFER.
- May be called from any thread.
+/**
+ * Makes a sockaddr_in or sockaddr_in6 of an address and a port in host order.
+ *
+ * `buffer`: `capacity` bytes; VIPOOL_SOCKADDR_MAX are always enough. `out_length` is told how
+ * many it takes, also with VIPOOL_ERR_BUFFER.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_BUFFER.
+ * May be called from any thread.
  */
-vipool_status vipool_ip_to_sockaddr(const vipool_ip *ip,
+vipool_status vipool_ip_to_sockaddr(const struct vipool_ip *ip,
                                     uint16_t port,
                                     void *buffer,
                                     uint32_t capacity,
                                     uint32_t *out_length);
 
-/*
- Reads a range from text: a CIDR prefix ("10.0.5.0/24"), first-last ("10.0.5.10-10.0.5.99") or
- one address.
-
- Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_RANGE_SYNTAX, VIPOOL_ERR_RANGE_HOST_BITS,
- VIPOOL_ERR_RANGE_ORDER. May be called from any thread.
+/**
+ * Reads a range from text: a CIDR prefix ("10.0.5.0/24"), first-last ("10.0.5.10-10.0.5.99") or
+ * one address.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_RANGE_SYNTAX, VIPOOL_ERR_RANGE_HOST_BITS,
+ * VIPOOL_ERR_RANGE_ORDER. May be called from any thread.
  */
-vipool_status vipool_range_parse(const char *text, size_t length, vipool_range *out);
+vipool_status vipool_range_parse(const char *text, size_t length, struct vipool_range *out);
 
-/*
- The details of the last call of this thread that failed: what is wrong, where, and what to do,
- in English, NUL-terminated, at most 1023 bytes of UTF-8. Empty before the first failure; kept
- until the next one.
-
- The text belongs to the library and is valid until the next call of this thread. Functions
- that may be called in a signal handler leave it alone.
-
- May be called from any thread.
+/**
+ * What is left of a range without another: `out` has room for two ranges, `out_count` is told how
+ * many are left (0, 1 or 2), in order.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_RANGE_ORDER.
+ * May be called from any thread.
  */
-const char *vipool_last_error(void);
+vipool_status vipool_range_without(const struct vipool_range *range,
+                                   const struct vipool_range *cut,
+                                   struct vipool_range *out,
+                                   size_t *out_count);
 
-/*
- Makes a session id of a kind (vipool_session_kind) and a value from 0 to 2^56-1.
-
- Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_KIND, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_SESSION_UNSET.
- May be called from any thread.
+/**
+ * Makes a session id of a kind (vipool_session_kind) and a value from 0 to 2^56-1.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_KIND, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_SESSION_UNSET.
+ * May be called from any thread.
  */
 vipool_status vipool_session_new(uint32_t kind, uint64_t value, vipool_session *out);
 
-/*
- The id of a logind session by its name, `length` bytes of UTF-8. Numeric names keep their
- number; others ("c1") are hashed within the kind.
-
- Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_SESSION_ID.
- May be called from any thread.
+/**
+ * The id of a logind session by its name, `length` bytes of UTF-8. Numeric names keep their
+ * number; others ("c1") are hashed within the kind.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_SESSION_ID.
+ * May be called from any thread.
  */
 vipool_status vipool_session_logind(const char *name, size_t length, vipool_session *out);
 
-/*
- Reads a session id from text: "7" (command line) or kind and value ("audit:3", "logind:c1").
-
- Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_KIND, VIPOOL_ERR_SESSION_ID,
- VIPOOL_ERR_SESSION_UNSET. May be called from any thread.
+/**
+ * Reads a session id from text: "7" (command line) or kind and value ("audit:3", "logind:c1").
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_KIND, VIPOOL_ERR_SESSION_ID,
+ * VIPOOL_ERR_SESSION_UNSET. May be called from any thread.
  */
 vipool_status vipool_session_parse(const char *text, size_t length, vipool_session *out);
 
-/*
- Writes a session id as vipool_session_parse() reads it, with a NUL behind it; 32 bytes are
- always enough.
-
- `out_length` may be NULL; it is told the length without the NUL, also with VIPOOL_ERR_BUFFER.
- Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_BUFFER.
- May be called from any thread.
+/**
+ * Writes a session id as vipool_session_parse() reads it, with a NUL behind it; 32 bytes are
+ * always enough.
+ *
+ * `out_length` may be NULL; it is told the length without the NUL, also with VIPOOL_ERR_BUFFER.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_BUFFER.
+ * May be called from any thread.
  */
 vipool_status vipool_session_format(vipool_session session_id,
                                     char *buffer,
                                     size_t capacity,
                                     size_t *out_length);
 
-/*
- Writes a handle as text for the environment of a program, with a NUL behind it; 72 bytes are
- always enough.
-
- `out_length` may be NULL; it is told the length without the NUL, also with VIPOOL_ERR_BUFFER.
- Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE, VIPOOL_ERR_BUFFER.
- May be called from any thread.
+/**
+ * Writes a handle as text for the environment of a program, with a NUL behind it; 72 bytes are
+ * always enough.
+ *
+ * `out_length` may be NULL; it is told the length without the NUL, also with VIPOOL_ERR_BUFFER.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE, VIPOOL_ERR_BUFFER.
+ * May be called from any thread.
  */
-vipool_status vipool_handle_format(const vipool_handle *handle,
+vipool_status vipool_handle_format(const struct vipool_handle *handle,
                                    char *buffer,
                                    size_t capacity,
                                    size_t *out_length);
 
-/*
- Reads what vipool_handle_format() wrote. Takes no lock and allocates nothing; leaves the last
- error text alone.
-
- Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_HANDLE.
- May be called from any thread and in a signal handler.
+/**
+ * Reads what vipool_handle_format() wrote. Takes no lock and allocates nothing; leaves the last
+ * error text alone.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_HANDLE.
+ * May be called from any thread and in a signal handler.
  */
-vipool_status vipool_handle_parse(const char *text, size_t length, vipool_handle *out);
+vipool_status vipool_handle_parse(const char *text, size_t length, struct vipool_handle *out);
 
-/*
- The name of a status, such as "VIPOOL_ERR_BUSY"; "unknown status" for other numbers. Static:
- nothing to free.
-
- May be called from any thread and in a signal handler.
+/**
+ * Finds the interface that each range belongs to (the one whose subnet holds all of it; of nested
+ * subnets the longest prefix) and cuts away what cannot be given out there: network and broadcast
+ * addresses, the host's own, and `excluded`. Ranges that belong to no interface become errors of
+ * the match; the others are assigned all the same.
+ *
+ * Arrays may be NULL for none. Give the match back with vipool_match_free().
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8,
+ * VIPOOL_ERR_ADDRESS, VIPOOL_ERR_RANGE_ORDER. May be called from any thread.
  */
-const char *vipool_status_name(int32_t status);
+vipool_status vipool_match_new(const struct vipool_range *ranges,
+                               size_t range_count,
+                               const struct vipool_range *excluded,
+                               size_t excluded_count,
+                               const struct vipool_interface *interface_array,
+                               size_t interface_count,
+                               struct vipool_match **out);
 
-/*
- What a status means, in an English sentence; "unknown status" for other numbers. Static:
- nothing to free. For the details of a failure see vipool_last_error().
-
- May be called from any thread and in a signal handler.
+/**
+ * How many assignments (one per interface and subnet) the match has; 0 for NULL.
+ * May be called from any thread.
  */
-const char *vipool_status_text(int32_t status);
+size_t vipool_match_count(const struct vipool_match *found);
 
-/*
- The version of the library that is loaded, as one number: major * 1000000 + minor * 1000 +
- patch. Compare it with VIPOOL_VERSION_NUMBER to find out whether header and library belong
- together.
-
- May be called from any thread and in a signal handler.
+/**
+ * An assignment by its number, from 0.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_NOT_FOUND.
+ * May be called from any thread.
  */
-uint32_t vipool_version_number(void);
+vipool_status vipool_match_get(const struct vipool_match *found,
+                               size_t number,
+                               struct vipool_assignment *out);
 
-/*
- The version of the library that is loaded as text, such as "0.1.0". Static: nothing to free.
-
- May be called from any thread and in a signal handler.
+/**
+ * How many ranges belong to no interface; 0 for NULL. May be called from any thread.
  */
-const char *vipool_version(void);
+size_t vipool_match_error_count(const struct vipool_match *found);
 
-/*
- The text for a user when no address is left, word for word. Static: nothing to free.
-
- May be called from any thread and in a signal handler.
+/**
+ * Why a range belongs to no interface, by the number of the error, from 0: `out_reason` is told
+ * VIPOOL_ERR_NO_INTERFACE, VIPOOL_ERR_INTERFACE_TIE or VIPOOL_ERR_SPANS_SUBNETS, the buffer gets
+ * the text with a NUL behind it.
+ *
+ * `out_length` may be NULL; it is told the length without the NUL, also with VIPOOL_ERR_BUFFER.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_NOT_FOUND, VIPOOL_ERR_BUFFER.
+ * May be called from any thread.
  */
-const char *vipool_exhausted_message(void);
+vipool_status vipool_match_error(const struct vipool_match *found,
+                                 size_t number,
+                                 int32_t *out_reason,
+                                 char *buffer,
+                                 size_t capacity,
+                                 size_t *out_length);
+
+/**
+ * Frees a match; the ranges of its assignments are gone with it. NULL is nothing.
+ */
+void vipool_match_free(struct vipool_match *found);
+
+/**
+ * Makes a plan without pools, with the default settings and an empty process list.
+ *
+ * Give it back with vipool_plan_free(). Errors: VIPOOL_ERR_NULL. May be called from any thread.
+ */
+vipool_status vipool_plan_new(struct vipool_plan **out);
+
+/**
+ * Frees a plan. NULL is nothing.
+ */
+void vipool_plan_free(struct vipool_plan *plan);
+
+/**
+ * Adds a pool: ranges of one family, with everything that must not be given out cut away already
+ * (network, broadcast, host and excluded addresses; see vipool_range_without()).
+ *
+ * `name`: what sessions choose it by, "default" being the one taken if none is named; a pool of
+ * IPv4 and one of IPv6 may share a name. `kind`: vipool_pool_kind. `max_slots`: at most so many
+ * addresses, 0 for all; a sparse IPv6 prefix is cut there. The number of a pool is how many were
+ * added before it.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_KIND, VIPOOL_ERR_ADDRESS,
+ * VIPOOL_ERR_RANGE_ORDER, VIPOOL_ERR_POOL_MIXED, VIPOOL_ERR_POOL_OVERLAP,
+ * VIPOOL_ERR_POOL_NOT_LOOPBACK.
+ */
+vipool_status vipool_plan_add_pool(struct vipool_plan *plan,
+                                   const char *name,
+                                   size_t name_length,
+                                   uint32_t kind,
+                                   const struct vipool_range *ranges,
+                                   size_t range_count,
+                                   uint32_t max_slots);
+
+/**
+ * Sets how addresses are given out.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND.
+ */
+vipool_status vipool_plan_set_settings(struct vipool_plan *plan,
+                                       const struct vipool_settings *settings);
+
+/**
+ * Adds a rule to the process list. The most specific rule that holds for a program wins, the
+ * first of equals.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8,
+ * VIPOOL_ERR_KIND, VIPOOL_ERR_RANGE_ORDER (ports).
+ */
+vipool_status vipool_plan_add_program(struct vipool_plan *plan,
+                                      const struct vipool_program *program);
+
+/**
+ * Sets what hook layers go by beside the process list.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_ADDRESS,
+ * VIPOOL_ERR_KIND, VIPOOL_ERR_RANGE_ORDER (ports).
+ */
+vipool_status vipool_plan_set_rules(struct vipool_plan *plan, const struct vipool_rules *rules);
+
+/**
+ * Keeps an address of one of the pools for a user, whose name is `user_length` bytes of UTF-8.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_ADDRESS. Whether a pool has the address
+ * shows when a map is made.
+ */
+vipool_status vipool_plan_add_reservation(struct vipool_plan *plan,
+                                          const char *user,
+                                          size_t user_length,
+                                          const struct vipool_ip *address);
+
+/**
+ * Adds a rule by which sessions take their virtual IPs from a pool: `kind` (vipool_pool_rule) and
+ * `name` say whose. A rule for the user wins over one for a group, that over one for a program;
+ * of equals the first.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_KIND.
+ */
+vipool_status vipool_plan_add_pool_rule(struct vipool_plan *plan,
+                                        const char *pool,
+                                        size_t pool_length,
+                                        uint32_t kind,
+                                        const char *name,
+                                        size_t name_length);
+
+/**
+ * Seconds since the machine was started, time asleep included; jumps of the wall clock do not
+ * move it. What all calls take as `now`.
+ *
+ * May be called from any thread and in a signal handler.
+ */
+uint32_t vipool_now(void);
+
+/**
+ * Makes a map in memory alone: gone with the process, seen by nobody else.
+ *
+ * `options` may be NULL. Give the map back with vipool_map_free().
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
+ * VIPOOL_ERR_PLAN.
+ */
+vipool_status vipool_map_in_memory(const struct vipool_plan *plan,
+                                   const struct vipool_map_options *options,
+                                   struct vipool_map **out);
+
+/**
+ * Makes the files of a map in a directory of ours (an absolute path) and opens it. Sessions of an
+ * older map there, of this boot, are carried over; readers of the old one are told.
+ *
+ * `options` may be NULL. Give the map back with vipool_map_free(); the files stay.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
+ * VIPOOL_ERR_UTF8, VIPOOL_ERR_PLAN, VIPOOL_ERR_IO, VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_BUSY,
+ * VIPOOL_ERR_BUSY_EXCLUSIVE.
+ */
+vipool_status vipool_map_create(const char *directory,
+                                size_t directory_length,
+                                const struct vipool_plan *plan,
+                                const struct vipool_map_options *options,
+                                struct vipool_map **out);
+
+/**
+ * vipool_map_create() with a UTF-16 path of `directory_length` units.
+ *
+ * Errors: those, and VIPOOL_ERR_UTF16.
+ */
+vipool_status vipool_map_create_utf16(const uint16_t *directory,
+                                      size_t directory_length,
+                                      const struct vipool_plan *plan,
+                                      const struct vipool_map_options *options,
+                                      struct vipool_map **out);
+
+/**
+ * Opens the map in a directory for writing.
+ *
+ * `options` may be NULL. Give the map back with vipool_map_free().
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
+ * VIPOOL_ERR_UTF8, VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_OTHER_BOOT,
+ * VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_IO, VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE.
+ */
+vipool_status vipool_map_open(const char *directory,
+                              size_t directory_length,
+                              const struct vipool_map_options *options,
+                              struct vipool_map **out);
+
+/**
+ * vipool_map_open() with a UTF-16 path of `directory_length` units.
+ *
+ * Errors: those, and VIPOOL_ERR_UTF16.
+ */
+vipool_status vipool_map_open_utf16(const uint16_t *directory,
+                                    size_t directory_length,
+                                    const struct vipool_map_options *options,
+                                    struct vipool_map **out);
+
+/**
+ * Closes the map and frees it; what is in it stays. NULL is nothing.
+ */
+void vipool_map_free(struct vipool_map *map);
+
+/**
+ * Gives a session its addresses, or completes and returns those it has: opening twice is as
+ * opening once.
+ *
+ * `options` may be NULL. `now`: vipool_now(). VIPOOL_OK with `out->shortage` set means that the
+ * session has some addresses but not all. Without any, nothing was opened.
+ * Events: assigned for each new lease, exhausted, low water.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8,
+ * VIPOOL_ERR_ADDRESS, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_EXHAUSTED to VIPOOL_ERR_NOT_READY,
+ * VIPOOL_ERR_IO, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE.
+ */
+vipool_status vipool_map_open_session(const struct vipool_map *map,
+                                      vipool_session session_id,
+                                      const struct vipool_open_options *options,
+                                      uint32_t now,
+                                      struct vipool_opened *out);
+
+/**
+ * Gives back what this session holds.
+ *
+ * `out` may be NULL. Events: released for each lease.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_NOT_OPEN,
+ * VIPOOL_ERR_IO, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE.
+ */
+vipool_status vipool_map_close_session(const struct vipool_map *map,
+                                       vipool_session session_id,
+                                       uint32_t now,
+                                       struct vipool_closed *out);
+
+/**
+ * Gives back what the session of this handle holds. A stale, foreign or second close frees
+ * nothing and says so.
+ *
+ * `out` may be NULL. Events: released for each lease.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE,
+ * VIPOOL_ERR_NOT_OPEN, VIPOOL_ERR_STALE, VIPOOL_ERR_FOREIGN, VIPOOL_ERR_IO, VIPOOL_ERR_DAMAGED,
+ * VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE.
+ */
+vipool_status vipool_map_close(const struct vipool_map *map,
+                               const struct vipool_handle *handle,
+                               uint32_t now,
+                               struct vipool_closed *out);
+
+/**
+ * A view of this map for looking things up, also of one in memory. It may outlive the map.
+ *
+ * Give it back with vipool_reader_free(). Errors: VIPOOL_ERR_NULL.
+ */
+vipool_status vipool_map_reader(const struct vipool_map *map, struct vipool_reader **out);
+
+/**
+ * The pools and the open sessions of one moment, with users, clients and leaders where this
+ * process may read them.
+ *
+ * Give it back with vipool_snapshot_free().
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_IO, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_BUSY,
+ * VIPOOL_ERR_BUSY_EXCLUSIVE.
+ */
+vipool_status vipool_map_snapshot(const struct vipool_map *map, struct vipool_snapshot **out);
+
+/**
+ * Maps the map in a directory read-only, as a hook or a monitor does.
+ *
+ * Give it back with vipool_reader_free(); a hook keeps it for the life of its process.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED,
+ * VIPOOL_ERR_OTHER_BOOT, VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_IO.
+ */
+vipool_status vipool_reader_attach(const char *directory,
+                                   size_t directory_length,
+                                   struct vipool_reader **out);
+
+/**
+ * vipool_reader_attach() with a UTF-16 path of `directory_length` units.
+ *
+ * Errors: those, and VIPOOL_ERR_UTF16.
+ */
+vipool_status vipool_reader_attach_utf16(const uint16_t *directory,
+                                         size_t directory_length,
+                                         struct vipool_reader **out);
+
+/**
+ * Frees a reader. NULL is nothing.
+ */
+void vipool_reader_free(struct vipool_reader *reader);
+
+/**
+ * The handle and leases of a session.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_NOT_OPEN.
+ * May be called from any thread and in a signal handler.
+ */
+vipool_status vipool_reader_find(const struct vipool_reader *reader,
+                                 vipool_session session_id,
+                                 struct vipool_found *out);
+
+/**
+ * The addresses of a session.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_NOT_OPEN.
+ * May be called from any thread and in a signal handler.
+ */
+vipool_status vipool_reader_addresses(const struct vipool_reader *reader,
+                                      vipool_session session_id,
+                                      struct vipool_addresses *out);
+
+/**
+ * Whether the lease of this handle is still held: VIPOOL_OK or VIPOOL_ERR_STALE. Costs a few
+ * loads.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE, VIPOOL_ERR_STALE.
+ * May be called from any thread and in a signal handler.
+ */
+vipool_status vipool_reader_check(const struct vipool_reader *reader,
+                                  const struct vipool_handle *handle);
+
+/**
+ * Whose an address is: `out_kind` is the vipool_pool_kind of the pool that it belongs to (some
+ * session's V or L, held or not), 0 if it belongs to none.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS.
+ * May be called from any thread and in a signal handler.
+ */
+vipool_status vipool_reader_kind_of(const struct vipool_reader *reader,
+                                    const struct vipool_ip *address,
+                                    uint32_t *out_kind);
+
+/**
+ * Whether a newer file has taken the place of this map: `out_superseded` is 1 if so, else 0.
+ * Then attach again; the old reader stays valid until it is freed.
+ *
+ * Errors: VIPOOL_ERR_NULL. May be called from any thread and in a signal handler.
+ */
+vipool_status vipool_reader_is_superseded(const struct vipool_reader *reader,
+                                          uint32_t *out_superseded);
+
+/**
+ * How addresses are given out.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE. May be called from any thread.
+ */
+vipool_status vipool_reader_settings(const struct vipool_reader *reader,
+                                     struct vipool_settings *out);
+
+/**
+ * The pools and the open sessions of one moment, without users, clients and leaders.
+ *
+ * Give it back with vipool_snapshot_free(). Errors: VIPOOL_ERR_NULL. May be called from any
+ * thread.
+ */
+vipool_status vipool_reader_snapshot(const struct vipool_reader *reader,
+                                     struct vipool_snapshot **out);
+
+/**
+ * How many sessions are in the snapshot; 0 for NULL. May be called from any thread.
+ */
+size_t vipool_snapshot_session_count(const struct vipool_snapshot *snapshot);
+
+/**
+ * How many pools are in the snapshot; 0 for NULL. May be called from any thread.
+ */
+size_t vipool_snapshot_pool_count(const struct vipool_snapshot *snapshot);
+
+/**
+ * A page of the sessions, from number `first` on (from 0), in the order of pools and slots.
+ *
+ * `rows`: an array of `capacity` rows; set the size of the first one. `out_count` is told how
+ * many were written, 0 behind the last.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE. May be called from any thread.
+ */
+vipool_status vipool_snapshot_sessions(const struct vipool_snapshot *snapshot,
+                                       size_t first,
+                                       struct vipool_session_row *rows,
+                                       size_t capacity,
+                                       size_t *out_count);
+
+/**
+ * A page of the pools, from number `first` on (from 0), in their order.
+ *
+ * `rows`: an array of `capacity` rows; set the size of the first one. `out_count` is told how
+ * many were written, 0 behind the last.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE. May be called from any thread.
+ */
+vipool_status vipool_snapshot_pools(const struct vipool_snapshot *snapshot,
+                                    size_t first,
+                                    struct vipool_pool_row *rows,
+                                    size_t capacity,
+                                    size_t *out_count);
+
+/**
+ * Frees a snapshot; the texts in its rows are gone with it. NULL is nothing.
+ */
+void vipool_snapshot_free(struct vipool_snapshot *snapshot);
 
 #ifdef __cplusplus
 }  // extern "C"

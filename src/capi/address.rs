@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_void};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use super::handle::not_null;
-use super::outcome::{Failure, call};
+use super::outcome::call;
 use super::status::vipool_status::{self, *};
 use super::text::{bytes, copy_out, utf8};
 use crate::range::Range;
@@ -63,6 +63,12 @@ impl vipool_ip {
     /// The address, which must be one.
     pub(crate) fn required(&self) -> Result<IpAddr, vipool_status> {
         self.get()?.ok_or(VIPOOL_ERR_ADDRESS)
+    }
+}
+
+impl From<&Range> for vipool_range {
+    fn from(range: &Range) -> Self {
+        Self { first: range.first().into(), last: range.last().into() }
     }
 }
 
@@ -160,8 +166,9 @@ pub unsafe extern "C" fn vipool_ip_parse(
         not_null(out)?;
         // SAFETY: the caller vouches for the text.
         let text = unsafe { utf8(text, length) }?;
-        let address: IpAddr =
-            text.parse().map_err(|_| VIPOOL_ERR_ADDRESS.because(format_args!("{text:?} is no address")))?;
+        let address: IpAddr = text
+            .parse()
+            .map_err(|_| VIPOOL_ERR_ADDRESS.because(format_args!("{text:?} is no address")))?;
         // SAFETY: not NULL.
         unsafe { out.write(address.into()) };
         Ok(())
@@ -279,9 +286,38 @@ pub unsafe extern "C" fn vipool_range_parse(
         // SAFETY: the caller vouches for the text.
         let range: Range = unsafe { utf8(text, length) }?.parse()?;
         // SAFETY: not NULL.
-        unsafe {
-            out.write(vipool_range { first: range.first().into(), last: range.last().into() });
+        unsafe { out.write((&range).into()) };
+        Ok(())
+    })
+}
+
+/// What is left of a range without another: `out` has room for two ranges, `out_count` is told how
+/// many are left (0, 1 or 2), in order.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_RANGE_ORDER.
+/// May be called from any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_range_without(
+    range: *const vipool_range,
+    cut: *const vipool_range,
+    out: *mut vipool_range,
+    out_count: *mut usize,
+) -> vipool_status {
+    call(|| {
+        not_null(out)?;
+        not_null(out_count)?;
+        // SAFETY: the caller vouches for both ranges.
+        let (range, cut) = unsafe {
+            (range.as_ref().ok_or(VIPOOL_ERR_NULL)?.get()?, cut.as_ref().ok_or(VIPOOL_ERR_NULL)?)
+        };
+        let mut count = 0;
+        for piece in range.without(&cut.get()?) {
+            // SAFETY: not NULL, room for two, and there are no more than two pieces.
+            unsafe { out.add(count).write((&piece).into()) };
+            count += 1;
         }
+        // SAFETY: not NULL.
+        unsafe { out_count.write(count) };
         Ok(())
     })
 }

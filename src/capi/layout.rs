@@ -121,9 +121,7 @@ pub(crate) unsafe fn read_quietly<T: Versioned>(given: *const T) -> Result<T, vi
     }
     let known = size.min(size_of::<T>());
     // SAFETY: the caller vouches for `size` bytes; what is behind the known ones is read as bytes.
-    let tail = unsafe {
-        std::slice::from_raw_parts(given.cast::<u8>().add(known), size - known)
-    };
+    let tail = unsafe { std::slice::from_raw_parts(given.cast::<u8>().add(known), size - known) };
     if tail.iter().any(|byte| *byte != 0) {
         return Err(VIPOOL_ERR_UNKNOWN_FIELD);
     }
@@ -133,6 +131,39 @@ pub(crate) unsafe fn read_quietly<T: Versioned>(given: *const T) -> Result<T, vi
         ptr::copy_nonoverlapping(given.cast::<u8>(), value.as_mut_ptr().cast(), known);
         value.assume_init()
     })
+}
+
+/// Reads an array of structs, which lie as far apart as the first of them says it is long. NULL is
+/// allowed for none.
+///
+/// # Safety
+/// `given` is NULL or aligned and valid for reads of `count` structs of that size.
+pub(crate) unsafe fn read_array<T: Versioned>(
+    given: *const T,
+    count: usize,
+) -> Result<Vec<T>, Failure> {
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    // SAFETY: the caller's promise.
+    let first = unsafe { read(given) }?;
+    // SAFETY: not NULL, or there had been an error.
+    let size = unsafe { given.cast::<usize>().read() };
+    let mut items = vec![first];
+    for place in 1..count {
+        // SAFETY: the caller vouches for `count` structs of this size.
+        let item = unsafe { given.byte_add(place * size) };
+        // SAFETY: as above; a different size in the middle would read beyond the struct.
+        if unsafe { item.cast::<usize>().read() } != size {
+            return Err(VIPOOL_ERR_STRUCT_SIZE.because(format_args!(
+                "{}: element {place} of an array has another size than the first",
+                T::NAME
+            )));
+        }
+        // SAFETY: as above.
+        items.push(unsafe { read(item) }?);
+    }
+    Ok(items)
 }
 
 /// Checks a struct that is to be filled, before anything is done: NULL or a wrong size must not
@@ -179,7 +210,11 @@ pub(crate) unsafe fn write<T: Versioned>(out: *mut T, value: &T) {
         let known = size.min(size_of::<T>());
         let head = size_of::<usize>();
         let to = out.cast::<u8>();
-        ptr::copy_nonoverlapping(ptr::from_ref(value).cast::<u8>().add(head), to.add(head), known - head);
+        ptr::copy_nonoverlapping(
+            ptr::from_ref(value).cast::<u8>().add(head),
+            to.add(head),
+            known - head,
+        );
         ptr::write_bytes(to.add(known), 0, size - known);
     }
 }

@@ -122,15 +122,7 @@ pub struct vipool_opened {
     /// With VIPOOL_ERR_COOLING: the tick when the first address is ready.
     pub cooling_until: u32,
 }
-layout!(vipool_opened {
-    size,
-    handle,
-    leases,
-    lease_count,
-    flags,
-    shortage,
-    cooling_until,
-});
+layout!(vipool_opened { size, handle, leases, lease_count, flags, shortage, cooling_until });
 
 /// What a close did.
 #[repr(C)]
@@ -471,8 +463,7 @@ pub unsafe extern "C" fn vipool_map_snapshot(
         // SAFETY: the caller vouches for the handle.
         let map = unsafe { shared(map) }?;
         not_null(out)?;
-        let snapshot =
-            vipool_snapshot { sessions: map.map.sessions()?, pools: map.reader.pools() };
+        let snapshot = vipool_snapshot { sessions: map.map.sessions()?, pools: map.reader.pools() };
         // SAFETY: not NULL.
         unsafe { give(snapshot, out) };
         Ok(())

@@ -33,6 +33,8 @@ pub mod address;
 
 pub mod session;
 
+pub mod interface;
+
 pub mod plan;
 
 pub mod event;

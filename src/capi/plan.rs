@@ -10,7 +10,7 @@ use super::status::vipool_status::{self, *};
 use super::text::{array, optional_utf8, utf8};
 use crate::map::{Allocate, OnExhausted, Plan, Settings};
 use crate::policy::{Features, LoopbackConnect, PortRange, Program, Wildcard};
-use crate::pool::{MAX_SLOTS, Pool, PoolKind};
+use crate::pool::{MAX_SLOTS, Pool, PoolKind, PoolRule, Reservation};
 
 /// What a map is made from: the pools of this server, how addresses are given out, and the process
 /// list. Built by calls (vipool_plan_new()) or from farm.toml (vipool_farm_plan()).
@@ -276,16 +276,8 @@ impl vipool_settings {
     }
 }
 
-pub(crate) fn features_to_bits(features: Features) -> u32 {
-    let Features { virtual_ip, loopback, client_ip } = features;
-    u32::from(virtual_ip) * VIPOOL_FEATURE_VIRTUAL_IP
-        | u32::from(loopback) * VIPOOL_FEATURE_LOOPBACK
-        | u32::from(client_ip) * VIPOOL_FEATURE_CLIENT_IP
-}
-
 fn features_from_bits(bits: u32) -> Result<Features, Failure> {
-    const ALL: u32 =
-        VIPOOL_FEATURE_VIRTUAL_IP | VIPOOL_FEATURE_LOOPBACK | VIPOOL_FEATURE_CLIENT_IP;
+    const ALL: u32 = VIPOOL_FEATURE_VIRTUAL_IP | VIPOOL_FEATURE_LOOPBACK | VIPOOL_FEATURE_CLIENT_IP;
     let bits = flags(bits, ALL)?;
     Ok(Features {
         virtual_ip: bits & VIPOOL_FEATURE_VIRTUAL_IP != 0,
@@ -353,9 +345,8 @@ pub unsafe extern "C" fn vipool_plan_add_pool(
 ) -> vipool_status {
     call(|| {
         // SAFETY: the caller vouches for handle, text and array.
-        let (plan, name, ranges) = unsafe {
-            (exclusive(plan)?, utf8(name, name_length)?, array(ranges, range_count)?)
-        };
+        let (plan, name, ranges) =
+            unsafe { (exclusive(plan)?, utf8(name, name_length)?, array(ranges, range_count)?) };
         let kind = match kind {
             1 => PoolKind::VirtualIp,
             2 => PoolKind::Loopback,
@@ -462,6 +453,73 @@ pub unsafe extern "C" fn vipool_plan_set_rules(
         policy.pass_when_missing = flags & VIPOOL_RULE_PASS_WHEN_MISSING != 0;
         policy.hide_addresses = flags & VIPOOL_RULE_HIDE_ADDRESSES != 0;
         policy.session_override = flags & VIPOOL_RULE_SESSION_OVERRIDE != 0;
+        Ok(())
+    })
+}
+
+/// Keeps an address of one of the pools for a user, whose name is `user_length` bytes of UTF-8.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_ADDRESS. Whether a pool has the address
+/// shows when a map is made.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_plan_add_reservation(
+    plan: *mut vipool_plan,
+    user: *const c_char,
+    user_length: usize,
+    address: *const vipool_ip,
+) -> vipool_status {
+    call(|| {
+        // SAFETY: the caller vouches for handle, text and address.
+        let (plan, user, address) = unsafe {
+            (
+                exclusive(plan)?,
+                utf8(user, user_length)?,
+                address.as_ref().ok_or(VIPOOL_ERR_NULL)?.required()?,
+            )
+        };
+        plan.plan.reservations.push(Reservation { user: user.to_owned(), address });
+        Ok(())
+    })
+}
+
+/// Whose sessions a rule sends to a pool; it enters as uint32_t.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug)]
+pub enum vipool_pool_rule {
+    /// Those of the user of this name.
+    VIPOOL_POOL_RULE_USER = 1,
+    /// Those of members of the group of this name.
+    VIPOOL_POOL_RULE_GROUP = 2,
+    /// Those in which this program is started: a full path or a bare file name.
+    VIPOOL_POOL_RULE_PROGRAM = 3,
+}
+
+/// Adds a rule by which sessions take their virtual IPs from a pool: `kind` (vipool_pool_rule) and
+/// `name` say whose. A rule for the user wins over one for a group, that over one for a program;
+/// of equals the first.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_KIND.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_plan_add_pool_rule(
+    plan: *mut vipool_plan,
+    pool: *const c_char,
+    pool_length: usize,
+    kind: u32,
+    name: *const c_char,
+    name_length: usize,
+) -> vipool_status {
+    call(|| {
+        // SAFETY: the caller vouches for handle and texts.
+        let (plan, pool, name) =
+            unsafe { (exclusive(plan)?, utf8(pool, pool_length)?, utf8(name, name_length)?) };
+        let mut rule = PoolRule { pool: pool.to_owned(), ..PoolRule::default() };
+        match kind {
+            1 => rule.users.push(name.to_owned()),
+            2 => rule.groups.push(name.to_owned()),
+            3 => rule.programs.push(name.to_owned()),
+            other => return Err(VIPOOL_ERR_KIND.because(format_args!("no kind of rule: {other}"))),
+        }
+        plan.plan.pool_rules.push(rule);
         Ok(())
     })
 }

@@ -106,7 +106,8 @@ pub unsafe extern "C" fn vipool_reader_find(
         let reader = unsafe { shared(reader) }?;
         // SAFETY: as above.
         unsafe { check_out_quietly(out) }?;
-        let (handle, leases) = reader.reader.find(session(session_id)?).ok_or(VIPOOL_ERR_NOT_OPEN)?;
+        let (handle, leases) =
+            reader.reader.find(session(session_id)?).ok_or(VIPOOL_ERR_NOT_OPEN)?;
         let (leases, lease_count) = lease_array(&leases);
         let found = vipool_found {
             size: size_of::<vipool_found>(),
@@ -160,7 +161,8 @@ pub unsafe extern "C" fn vipool_reader_check(
 ) -> vipool_status {
     let check = || {
         // SAFETY: the caller vouches for both.
-        let (reader, handle) = unsafe { (shared(reader)?, handle.as_ref().ok_or(VIPOOL_ERR_NULL)?) };
+        let (reader, handle) =
+            unsafe { (shared(reader)?, handle.as_ref().ok_or(VIPOOL_ERR_NULL)?) };
         if reader.reader.is_live(&handle.get()?) { Ok(()) } else { Err(VIPOOL_ERR_STALE) }
     };
     quiet(|| check().err().unwrap_or(VIPOOL_OK))
@@ -242,10 +244,8 @@ pub unsafe extern "C" fn vipool_reader_snapshot(
         // SAFETY: the caller vouches for the handle.
         let reader = unsafe { shared(reader) }?;
         not_null(out)?;
-        let snapshot = vipool_snapshot {
-            sessions: reader.reader.sessions(),
-            pools: reader.reader.pools(),
-        };
+        let snapshot =
+            vipool_snapshot { sessions: reader.reader.sessions(), pools: reader.reader.pools() };
         // SAFETY: not NULL.
         unsafe { give(snapshot, out) };
         Ok(())

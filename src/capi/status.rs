@@ -83,6 +83,12 @@ pub enum vipool_status {
     VIPOOL_ERR_SESSION_UNSET = -27,
     /// Not the text of a handle.
     VIPOOL_ERR_HANDLE = -28,
+    /// No interface has an address in the subnet of the range.
+    VIPOOL_ERR_NO_INTERFACE = -29,
+    /// Several interfaces are in the subnet of the range.
+    VIPOOL_ERR_INTERFACE_TIE = -30,
+    /// The range is not inside one subnet.
+    VIPOOL_ERR_SPANS_SUBNETS = -31,
 
     /// Every address is in use, reserved or drained.
     VIPOOL_ERR_EXHAUSTED = -40,
@@ -159,6 +165,9 @@ texts! {
     VIPOOL_ERR_SESSION_ID "not a session id",
     VIPOOL_ERR_SESSION_UNSET "audit session 4294967295 means that the process has no session",
     VIPOOL_ERR_HANDLE "not the text of a handle",
+    VIPOOL_ERR_NO_INTERFACE "no interface has an address in the subnet of the range",
+    VIPOOL_ERR_INTERFACE_TIE "several interfaces are in the subnet of the range",
+    VIPOOL_ERR_SPANS_SUBNETS "the range is not inside one subnet",
     VIPOOL_ERR_EXHAUSTED "No virtual IP address is available for this session, please contact your administrator.",
     VIPOOL_ERR_COOLING "every free address is cooling down",
     VIPOOL_ERR_LINGERING "every free address may still have sockets on it",

@@ -43,8 +43,7 @@ mod tests {
 
     #[test]
     fn macros_call_and_crate_agree() {
-        let text =
-            format!("{VIPOOL_VERSION_MAJOR}.{VIPOOL_VERSION_MINOR}.{VIPOOL_VERSION_PATCH}");
+        let text = format!("{VIPOOL_VERSION_MAJOR}.{VIPOOL_VERSION_MINOR}.{VIPOOL_VERSION_PATCH}");
         assert_eq!(text, env!("CARGO_PKG_VERSION"));
         assert_eq!(
             vipool_version_number(),

@@ -1,7 +1,7 @@
 //! `include/vipool.h`, generated from `src/capi/` by cbindgen as `cbindgen.toml` says.
 //!
 //! The header is checked in, and building the crate never runs cbindgen: who embeds vipool does
-//! not build a parser.
+//! not build a parser. Its parts come in the order in which `src/capi/mod.rs` names its modules.
 
 use std::fs;
 
@@ -11,10 +11,14 @@ use crate::run::root;
 /// Writes the header, or only compares it.
 pub fn run(check: bool) -> Result<(), Error> {
     let config = cbindgen::Config::from_file(root().join("cbindgen.toml"))?;
+    let folder = root().join("src/capi");
+    let modules = fs::read_to_string(folder.join("mod.rs"))?;
+    let names = modules.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
     let mut header = Vec::new();
-    cbindgen::Builder::new()
-        .with_config(config)
-        .with_crate(root())
+    names
+        .fold(cbindgen::Builder::new().with_config(config), |builder, name| {
+            builder.with_src(folder.join(name).with_extension("rs"))
+        })
         .generate()
         .map_err(|error| format!("cbindgen: {error}"))?
         .write(&mut header);
