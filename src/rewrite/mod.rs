@@ -1,1 +1,218 @@
-//! What becomes of the address in each socket call: pure decisions over plain values.
+//! What becomes of the address in each socket call of a listed program.
+//!
+//! Everything that decides is here, for every platform and every hook layer: functions over plain
+//! values, one per kind of call. A hook layer reads the program's arguments, asks a [`Rewriter`],
+//! and makes the original call. `docs/socket-matrix.md` is the contract; comments name its rows.
+//!
+//! Invariants: nothing is kept per socket; nothing allocates, blocks or panics; V is the session's
+//! virtual IP, L and L6 are loopback addresses of its own, and they never meet the outside.
+
+mod bind;
+mod connect;
+mod names;
+mod outcome;
+pub mod sockaddr;
+#[cfg(test)]
+mod tests;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+pub use bind::Bind;
+pub use connect::Connect;
+pub use names::HostAddresses;
+pub use outcome::{Outcome, Reason, Refusal};
+
+use crate::policy::{Features, LoopbackConnect, Wildcard};
+use crate::pool::PoolKind;
+use crate::session::Addresses;
+
+/// What the policy says of one program, without its lists of ports (see [`World`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// Which parts of vipool the program uses.
+    pub features: Features,
+    /// What a bind to the wildcard address becomes where there is no virtual IP.
+    pub wildcard: Wildcard,
+    /// Where a connect to 127.0.0.1 goes.
+    pub loopback_connect: LoopbackConnect,
+    /// Whether a bind to 127.0.0.1 with port 0 is rewritten too (row 23).
+    pub map_ephemeral: bool,
+    /// Let calls pass when V is on no interface (row 6); see [`Rewriter::retries_untouched`].
+    pub pass_when_missing: bool,
+    /// Hide other sessions' addresses from lists of interfaces (row 43).
+    pub hide_addresses: bool,
+    /// Whether TCP binds to 0.0.0.0:0 are put off until the destination is known, as Windows
+    /// needs it (row 46); see [`Bind::defer`].
+    pub defer_wildcard: bool,
+}
+
+/// What a socket carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// TCP, or MPTCP.
+    Tcp,
+    /// UDP, or UDP-Lite.
+    Udp,
+    /// Anything else is left alone.
+    Other,
+}
+
+/// What a decision may want to know of the socket. Each answer may cost a system call, so it is
+/// asked for only where it matters. [`SocketFacts`] holds the answers as plain values.
+pub trait Socket {
+    /// What it carries.
+    fn protocol(&self) -> Protocol;
+    /// The address that the kernel has for it, not the one shown; the unspecified address and
+    /// port 0 while it has none. `None` if it is not an IPv4 or IPv6 socket.
+    fn local(&self) -> Option<SocketAddr>;
+    /// Whether it is for IPv6 alone (`IPV6_V6ONLY`).
+    fn is_v6only(&self) -> bool;
+    /// Whether it can receive what others receive too: `SO_REUSEADDR`, `SO_REUSEPORT` or
+    /// `SO_BROADCAST` is set (row 26).
+    fn shares_port(&self) -> bool;
+}
+
+/// What is known of a socket, as values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketFacts {
+    /// See [`Socket::protocol`].
+    pub protocol: Protocol,
+    /// See [`Socket::local`].
+    pub local: Option<SocketAddr>,
+    /// See [`Socket::is_v6only`].
+    pub v6only: bool,
+    /// See [`Socket::shares_port`].
+    pub shares_port: bool,
+}
+
+impl Socket for SocketFacts {
+    fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+    fn local(&self) -> Option<SocketAddr> {
+        self.local
+    }
+    fn is_v6only(&self) -> bool {
+        self.v6only
+    }
+    fn shares_port(&self) -> bool {
+        self.shares_port
+    }
+}
+
+/// What a decision may want to know beside the socket: the lists of the policy, the pools, and
+/// what listens.
+pub trait World {
+    /// Whether this loopback port always goes to the session's own address.
+    fn is_own_port(&self, port: u16) -> bool;
+    /// Whether this loopback port is left alone: it is the host's.
+    fn is_shared_port(&self, port: u16) -> bool;
+    /// Whether a wildcard bind of UDP to this port stays wildcard (row 26).
+    fn is_wildcard_udp_port(&self, port: u16) -> bool;
+    /// Whether this is an address of the host itself on a matched interface (row 5).
+    fn is_host_address(&self, address: IpAddr) -> bool;
+    /// Whether an address is one of the pools', and of which kind.
+    fn kind_of(&self, address: IpAddr) -> Option<PoolKind>;
+    /// Which of these addresses, in this order, has a socket of its own: TCP listening, UDP bound.
+    /// A wildcard socket is none. An IPv4 address is met by an IPv6 socket on its mapped form too;
+    /// a mapped one only by an IPv6 socket.
+    fn find_listener(&self, wanted: &[SocketAddr], protocol: Protocol) -> Listener;
+}
+
+/// The kernel's answer to [`World::find_listener`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listener {
+    /// Nothing listens on any of them.
+    None,
+    /// Something listens on the one at this place.
+    At(usize),
+    /// The kernel did not say.
+    Unknown,
+}
+
+/// Decides for the calls of one program in one session.
+#[derive(Clone, Copy, Debug)]
+pub struct Rewriter<'w, W: ?Sized> {
+    /// The addresses of the session; any may be missing.
+    pub addresses: Addresses,
+    /// What the policy says of the program.
+    pub rules: Rules,
+    /// Whether the session's lease is still held. If not, addresses are still shown as before, but
+    /// new binds and connects pass.
+    pub live: bool,
+    /// What else there is.
+    pub world: &'w W,
+}
+
+impl<W: World + ?Sized> Rewriter<'_, W> {
+    /// Whether a call that was rewritten to `address` and failed because the address is on no
+    /// interface (`EADDRNOTAVAIL`) is made again as the program meant it (row 6).
+    pub fn retries_untouched(&self, address: IpAddr) -> bool {
+        let virtual_ip = match sockaddr::as_ipv4(address) {
+            Some(v4) => self.v() == Some(v4),
+            None => self.v6().map(IpAddr::V6) == Some(address),
+        };
+        self.rules.pass_when_missing && virtual_ip
+    }
+
+    fn v(&self) -> Option<Ipv4Addr> {
+        self.addresses.v4.filter(|_| self.rules.features.virtual_ip)
+    }
+
+    fn v6(&self) -> Option<Ipv6Addr> {
+        self.addresses.v6.filter(|_| self.rules.features.virtual_ip)
+    }
+
+    fn l(&self) -> Option<Ipv4Addr> {
+        self.addresses.loopback.filter(|_| self.rules.features.loopback)
+    }
+
+    fn l6(&self) -> Option<Ipv4Addr> {
+        self.addresses.loopback6.filter(|_| self.rules.features.loopback)
+    }
+
+    /// Why there is no address of a kind whose feature is on or off.
+    fn without(&self, feature: bool) -> Reason {
+        if feature { Reason::NoSuchAddress } else { Reason::FeatureOff }
+    }
+}
+
+/// How an address is written: what stands for it must be written the same way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// As IPv4.
+    V4,
+    /// As IPv4 within IPv6.
+    Mapped,
+    /// As IPv6.
+    V6,
+}
+
+impl Form {
+    fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Form::V4,
+            IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Form::Mapped,
+            IpAddr::V6(_) => Form::V6,
+        }
+    }
+
+    /// An IPv4 address as an address of the same family.
+    fn write(self, address: Ipv4Addr) -> IpAddr {
+        match self {
+            Form::V4 => address.into(),
+            Form::Mapped | Form::V6 => address.to_ipv6_mapped().into(),
+        }
+    }
+}
+
+/// The same address with another host: port, flow and scope stay.
+fn with_ip(address: SocketAddr, ip: IpAddr) -> SocketAddr {
+    let mut changed = address;
+    changed.set_ip(ip);
+    changed
+}
+
+fn is_unbound(local: SocketAddr) -> bool {
+    local.port() == 0 && local.ip().is_unspecified()
+}

@@ -1,0 +1,146 @@
+//! bind and listen.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::{Form, Outcome, Protocol, Reason, Refusal, Rewriter, Socket, World, is_unbound};
+use super::{sockaddr, with_ip};
+use crate::policy::Wildcard;
+use crate::session::Addresses;
+
+/// How a bind goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bind {
+    /// The address to bind, of the same family as the program's.
+    pub address: SocketAddr,
+    /// Whether `IPV6_V6ONLY` must be cleared first (and set again if the bind fails).
+    pub clear_v6only: bool,
+    /// Whether the bind is put off: the program is told that it succeeded, and connect, listen or
+    /// getsockname binds (row 46, see [`Rules::defer_wildcard`](super::Rules::defer_wildcard)).
+    pub defer: bool,
+}
+
+impl Bind {
+    fn to(address: SocketAddr) -> Outcome<Self> {
+        Outcome::Rewritten(Self { address, clear_v6only: false, defer: false })
+    }
+}
+
+impl<W: World + ?Sized> Rewriter<'_, W> {
+    /// A bind of the program's (rows 1 to 6, 23, 26, 30 to 33).
+    pub fn bind(&self, socket: &(impl Socket + ?Sized), address: SocketAddr) -> Outcome<Bind> {
+        if !self.live {
+            return Outcome::Passed(Reason::LeaseClosed);
+        }
+        let protocol = socket.protocol();
+        if protocol == Protocol::Other {
+            return Outcome::Passed(Reason::NotTcpOrUdp);
+        }
+        let ip = address.ip();
+        match sockaddr::as_ipv4(ip) {
+            Some(v4) if v4 == Ipv4Addr::LOCALHOST => self.bind_loopback(address, self.l()),
+            Some(v4) if v4.is_unspecified() => self.bind_wildcard(socket, protocol, address),
+            None if ip == Ipv6Addr::LOCALHOST => {
+                match self.bind_loopback(address, self.l6()) {
+                    // Only an address of IPv4 can be the session's own (row 32).
+                    Outcome::Rewritten(bind) => {
+                        Outcome::Rewritten(Bind { clear_v6only: socket.is_v6only(), ..bind })
+                    }
+                    other => other,
+                }
+            }
+            None if ip.is_unspecified() => self.bind_wildcard(socket, protocol, address),
+            v4 => self.bind_specific(address, v4.map_or(ip, IpAddr::V4)),
+        }
+    }
+
+    /// A listen of the program's: an unbound socket would be bound to the wildcard address by the
+    /// kernel, so it is bound before (row 21).
+    pub fn listen(&self, socket: &(impl Socket + ?Sized)) -> Outcome<Bind> {
+        match socket.local() {
+            None => Outcome::Passed(Reason::NotInet),
+            Some(local) if !is_unbound(local) => Outcome::Passed(Reason::AlreadyBound),
+            Some(local) => match self.bind(socket, local) {
+                // The time to bind has come.
+                Outcome::Rewritten(bind) => Outcome::Rewritten(Bind { defer: false, ..bind }),
+                other => other,
+            },
+        }
+    }
+
+    /// 127.0.0.1, ::ffff:127.0.0.1 or ::1, for which `own` stands.
+    fn bind_loopback(&self, address: SocketAddr, own: Option<Ipv4Addr>) -> Outcome<Bind> {
+        let Some(own) = own else {
+            return Outcome::Passed(self.without(self.rules.features.loopback));
+        };
+        if address.port() == 0 && !self.rules.map_ephemeral {
+            return Outcome::Passed(Reason::EphemeralPort);
+        }
+        if self.world.is_shared_port(address.port()) {
+            return Outcome::Passed(Reason::SharedPort);
+        }
+        Bind::to(with_ip(address, Form::of(address.ip()).write(own)))
+    }
+
+    /// 0.0.0.0 or ::.
+    fn bind_wildcard(
+        &self,
+        socket: &(impl Socket + ?Sized),
+        protocol: Protocol,
+        address: SocketAddr,
+    ) -> Outcome<Bind> {
+        if protocol == Protocol::Udp
+            && (self.world.is_wildcard_udp_port(address.port()) || socket.shares_port())
+        {
+            return Outcome::Passed(Reason::SharedReceiver);
+        }
+        let form = Form::of(address.ip());
+        let v6only = form == Form::V6 && socket.is_v6only();
+        let v = self.v().filter(|_| !v6only).map(|v| form.write(v));
+        let v6 = self.v6().filter(|_| form == Form::V6).map(IpAddr::V6);
+        if let Some(own) = v.or(v6) {
+            let defer =
+                self.rules.defer_wildcard && protocol == Protocol::Tcp && address.port() == 0;
+            let address = with_ip(address, own);
+            return Outcome::Rewritten(Bind { address, clear_v6only: false, defer });
+        }
+        match self.l() {
+            // Without a port it may be meant for the outside, where L must not go (row 4).
+            Some(l)
+                if self.rules.wildcard == Wildcard::Loopback && address.port() != 0 && !v6only =>
+            {
+                Bind::to(with_ip(address, form.write(l)))
+            }
+            _ => Outcome::Passed(Reason::WildcardKept),
+        }
+    }
+
+    /// Any other address; `ip` is it without the IPv6 form of IPv4 (row 5).
+    fn bind_specific(&self, address: SocketAddr, ip: IpAddr) -> Outcome<Bind> {
+        if self.is_own(ip) {
+            return Outcome::Passed(Reason::OwnAddress);
+        }
+        if self.world.kind_of(ip).is_some() {
+            return Outcome::Refused(Refusal::AddressOfAnother);
+        }
+        if !self.world.is_host_address(ip) {
+            return Outcome::Passed(Reason::OtherAddress);
+        }
+        let own = match ip {
+            IpAddr::V4(_) => self.v().map(|v| Form::of(address.ip()).write(v)),
+            IpAddr::V6(_) => self.v6().map(IpAddr::V6),
+        };
+        match own {
+            Some(own) => Bind::to(with_ip(address, own)),
+            None => Outcome::Passed(self.without(self.rules.features.virtual_ip)),
+        }
+    }
+
+    /// Whether the session was given this address, whatever the program may use of it.
+    fn is_own(&self, ip: IpAddr) -> bool {
+        let Addresses { v4, v6, loopback, loopback6 } = self.addresses;
+        match ip {
+            IpAddr::V4(ip) => [v4, loopback, loopback6].contains(&Some(ip)),
+            IpAddr::V6(ip) => v6 == Some(ip),
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! connect, and the destinations of sendto and sendmsg.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::{Form, Listener, Outcome, Protocol, Reason, Rewriter, Socket, World, is_unbound};
+use super::{sockaddr, with_ip};
+use crate::policy::LoopbackConnect;
+
+/// How a connect, or a datagram on its way, goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connect {
+    /// To be bound first, with port 0 (and, for TCP on Linux, `IP_BIND_ADDRESS_NO_PORT`).
+    pub bind: Option<IpAddr>,
+    /// The destination, of the same family as the program's.
+    pub to: SocketAddr,
+    /// Whether `IPV6_V6ONLY` must be cleared first.
+    pub clear_v6only: bool,
+}
+
+/// What stands for the loopback address that a program dials.
+struct Own {
+    /// L or L6.
+    loopback: Option<SocketAddr>,
+    /// V, and on IPv6 sockets the session's IPv6 address.
+    virtual_ip: [Option<SocketAddr>; 2],
+}
+
+impl<W: World + ?Sized> Rewriter<'_, W> {
+    /// A connect of the program's (rows 4, 7 to 12, 14, 22, 28, 32, 33), TCP or UDP.
+    pub fn connect(&self, socket: &(impl Socket + ?Sized), to: SocketAddr) -> Outcome<Connect> {
+        if !self.live {
+            return Outcome::Passed(Reason::LeaseClosed);
+        }
+        if is_dialled_loopback(to.ip()) {
+            self.to_loopback(socket, to)
+        } else {
+            self.to_outside(socket, to)
+        }
+    }
+
+    /// A datagram with a destination, or a stream begun by `MSG_FASTOPEN` (rows 11b, 22, 28).
+    pub fn send(
+        &self,
+        socket: &(impl Socket + ?Sized),
+        to: SocketAddr,
+        fast_open: bool,
+    ) -> Outcome<Connect> {
+        let outcome = self.connect(socket, to);
+        // Asked last: most datagrams leave from a socket that is bound, which ends it before.
+        if matches!(outcome, Outcome::Rewritten(_))
+            && !fast_open
+            && socket.protocol() == Protocol::Tcp
+        {
+            return Outcome::Passed(Reason::Stream);
+        }
+        outcome
+    }
+
+    /// The source of one datagram, where the program names it (`IP_PKTINFO`, `IPV6_PKTINFO`): it
+    /// counts for more than what the socket is bound to (row 24). `to` is where the datagram goes
+    /// by now, if it is known.
+    pub fn send_source(&self, source: IpAddr, to: Option<SocketAddr>) -> Outcome<IpAddr> {
+        if !self.live {
+            return Outcome::Passed(Reason::LeaseClosed);
+        }
+        let form = Form::of(source);
+        let v4 = sockaddr::as_ipv4(source);
+        let towards_loopback = to.is_some_and(|to| match sockaddr::as_ipv4(to.ip()) {
+            Some(to) => to.is_loopback(),
+            None => to.ip().is_loopback(),
+        });
+        if v4.unwrap_or(Ipv4Addr::UNSPECIFIED).is_loopback() || source.is_loopback() {
+            let own = if form == Form::V6 { self.l6() } else { self.l() };
+            let plain = to.is_some_and(|to| is_dialled_loopback(to.ip()));
+            return match own {
+                // A datagram that goes to the host's own loopback comes from there.
+                Some(own) if !plain && is_dialled_loopback(source) => {
+                    Outcome::Rewritten(form.write(own))
+                }
+                _ => Outcome::Passed(Reason::OtherAddress),
+            };
+        }
+        let host = source.is_unspecified()
+            || v4.is_some_and(|v4| v4.is_unspecified())
+            || self.world.is_host_address(v4.map_or(source, IpAddr::V4));
+        if !host || towards_loopback {
+            return Outcome::Passed(Reason::OtherAddress);
+        }
+        let mapped_to = to.is_some_and(|to| Form::of(to.ip()) == Form::Mapped);
+        let own = match form {
+            Form::V4 | Form::Mapped => self.v().map(|v| form.write(v)),
+            Form::V6 if mapped_to => self.v().map(|v| form.write(v)),
+            Form::V6 => self.v6().map(IpAddr::V6),
+        };
+        match own {
+            Some(own) => Outcome::Rewritten(own),
+            None => Outcome::Passed(self.without(self.rules.features.virtual_ip)),
+        }
+    }
+
+    /// 127.0.0.1, ::1 or an unspecified address: the session's own first, then the host's.
+    fn to_loopback(&self, socket: &(impl Socket + ?Sized), to: SocketAddr) -> Outcome<Connect> {
+        let own = self.own_loopback(to);
+        let candidates = [own.loopback, own.virtual_ip[0], own.virtual_ip[1]];
+        if candidates.iter().all(Option::is_none) {
+            let features = self.rules.features;
+            return Outcome::Passed(self.without(features.loopback || features.virtual_ip));
+        }
+        if self.world.is_shared_port(to.port()) {
+            return Outcome::Passed(Reason::SharedPort);
+        }
+        let always = self.rules.loopback_connect == LoopbackConnect::Own
+            || self.world.is_own_port(to.port());
+        if let Some(loopback) = own.loopback.filter(|_| always) {
+            return self.to_own(socket, to, loopback, None);
+        }
+        let protocol = socket.protocol();
+        if protocol == Protocol::Other {
+            return Outcome::Passed(Reason::NotTcpOrUdp);
+        }
+        let mut wanted = [to; 3];
+        let mut count = 0;
+        for (place, candidate) in wanted.iter_mut().zip(candidates.iter().flatten()) {
+            *place = *candidate;
+            count += 1;
+        }
+        let wanted = wanted.get(..count).unwrap_or_default();
+        match self.world.find_listener(wanted, protocol) {
+            Listener::None => Outcome::Passed(Reason::NoOwnListener),
+            Listener::Unknown => Outcome::Passed(Reason::ListenersUnknown),
+            Listener::At(place) => match wanted.get(place) {
+                None => Outcome::Passed(Reason::ListenersUnknown),
+                Some(found) if Some(*found) == own.loopback => {
+                    self.to_own(socket, to, *found, None)
+                }
+                // Bound to L, both ends know that 127.0.0.1 was dialled (row 11).
+                Some(found) => self.to_own(socket, to, *found, own.loopback.map(|l| l.ip())),
+            },
+        }
+    }
+
+    /// To an address of the session's own in place of the one dialled.
+    fn to_own(
+        &self,
+        socket: &(impl Socket + ?Sized),
+        dialled: SocketAddr,
+        found: SocketAddr,
+        source: Option<IpAddr>,
+    ) -> Outcome<Connect> {
+        let form = Form::of(dialled.ip());
+        let ip = sockaddr::as_ipv4(found.ip()).map_or(found.ip(), |v4| form.write(v4));
+        let mut connect = Connect { bind: None, to: with_ip(dialled, ip), clear_v6only: false };
+        let crosses = form == Form::V6 && Form::of(ip) == Form::Mapped;
+        if crosses || source.is_some() {
+            let Some(local) = socket.local() else {
+                return Outcome::Passed(Reason::NotInet);
+            };
+            if crosses && Form::of(local.ip()) == Form::V6 && !local.ip().is_unspecified() {
+                // Bound to an address of IPv6: it can't reach one of IPv4.
+                return Outcome::Passed(Reason::AlreadyBound);
+            }
+            connect.clear_v6only = crosses && socket.is_v6only();
+            // An IPv6 destination can't be reached from L6.
+            let reaches = form == Form::V4 || Form::of(ip) == Form::Mapped;
+            connect.bind = source
+                .and_then(sockaddr::as_ipv4)
+                .filter(|_| is_unbound(local) && reaches)
+                .map(|source| form.write(source));
+        }
+        Outcome::Rewritten(connect)
+    }
+
+    fn own_loopback(&self, to: SocketAddr) -> Own {
+        let at = |ip: IpAddr| SocketAddr::new(ip, to.port());
+        let v4 = |ip: Ipv4Addr| at(ip.into());
+        match Form::of(to.ip()) {
+            Form::V4 | Form::Mapped => {
+                Own { loopback: self.l().map(v4), virtual_ip: [self.v().map(v4), None] }
+            }
+            // A socket that is not one of IPv6 could not be reached by ::1 without the hook.
+            Form::V6 => {
+                let mapped = |ip: Ipv4Addr| at(ip.to_ipv6_mapped().into());
+                Own {
+                    loopback: self.l6().map(mapped),
+                    virtual_ip: [self.v().map(mapped), self.v6().map(|v6| at(v6.into()))],
+                }
+            }
+        }
+    }
+
+    /// Anywhere else: an unbound socket gets the session's virtual IP first (rows 4, 7, 22).
+    fn to_outside(&self, socket: &(impl Socket + ?Sized), to: SocketAddr) -> Outcome<Connect> {
+        let form = Form::of(to.ip());
+        let stays = match (to.ip(), sockaddr::as_ipv4(to.ip())) {
+            (_, Some(v4)) if v4.is_loopback() => Some(Reason::OtherAddress),
+            (IpAddr::V6(v6), None) if is_of_one_link(v6) => Some(Reason::LinkLocal),
+            _ => None,
+        };
+        if let Some(reason) = stays {
+            return Outcome::Passed(reason);
+        }
+        let source = match form {
+            Form::V4 | Form::Mapped => self.v().map(|v| form.write(v)),
+            Form::V6 => self.v6().map(IpAddr::V6),
+        };
+        let Some(source) = source else {
+            return Outcome::Passed(self.without(self.rules.features.virtual_ip));
+        };
+        let Some(local) = socket.local().filter(|local| local.is_ipv4() == to.is_ipv4()) else {
+            return Outcome::Passed(Reason::NotInet);
+        };
+        // L with no port yet is what an earlier connect of ours left (row 9).
+        let ours = local.port() == 0
+            && sockaddr::as_ipv4(local.ip())
+                .is_some_and(|ip| self.l() == Some(ip) || self.l6() == Some(ip));
+        if !is_unbound(local) && !ours {
+            return Outcome::Passed(Reason::AlreadyBound);
+        }
+        if socket.protocol() == Protocol::Other {
+            return Outcome::Passed(Reason::NotTcpOrUdp);
+        }
+        if form == Form::Mapped && socket.is_v6only() {
+            return Outcome::Passed(Reason::V6Only);
+        }
+        Outcome::Rewritten(Connect { bind: Some(source), to, clear_v6only: false })
+    }
+}
+
+/// Whether a program that dials this means the host it runs on (row 12: 0.0.0.0 is 127.0.0.1).
+fn is_dialled_loopback(ip: IpAddr) -> bool {
+    match sockaddr::as_ipv4(ip) {
+        Some(v4) => v4 == Ipv4Addr::LOCALHOST || v4.is_unspecified(),
+        None => ip == Ipv6Addr::LOCALHOST || ip.is_unspecified(),
+    }
+}
+
+/// Link-local, or multicast of one link or less (RFC 4291).
+fn is_of_one_link(ip: Ipv6Addr) -> bool {
+    let [high, low, ..] = ip.octets();
+    ip.is_unicast_link_local() || high == 0xff && low & 0x0f <= 2
+}

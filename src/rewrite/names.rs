@@ -1,0 +1,113 @@
+//! What a program is shown: names of sockets, sources of datagrams, the host's own name, and the
+//! list of interfaces.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::{Form, Outcome, Reason, Rewriter, World, sockaddr, with_ip};
+use crate::pool::PoolKind;
+
+/// The addresses that the host's own name stands for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostAddresses {
+    /// In place of its IPv4 addresses.
+    pub v4: Option<Ipv4Addr>,
+    /// In place of its IPv6 addresses.
+    pub v6: Option<Ipv6Addr>,
+}
+
+impl<W: World + ?Sized> Rewriter<'_, W> {
+    /// How one end of a socket is shown (getsockname, getpeername, accept; rows 1, 17 to 20, 32,
+    /// 33). `other` gives its other end, and is asked only where that matters: V is shown as V,
+    /// but paired with the session's own L it is what a dialled 127.0.0.1 became.
+    #[inline]
+    pub fn shown(
+        &self,
+        end: SocketAddr,
+        other: impl FnOnce() -> Option<SocketAddr>,
+    ) -> Outcome<SocketAddr> {
+        let Some(ip) = sockaddr::as_ipv4(end.ip()) else {
+            return Outcome::Passed(Reason::ShownAsIs);
+        };
+        let stands_for = self.stands_for(ip).or_else(|| {
+            self.l()?;
+            self.v().filter(|v| *v == ip)?;
+            self.stands_for(sockaddr::as_ipv4(other()?.ip())?)
+        });
+        match (stands_for, end) {
+            (None, _) => Outcome::Passed(Reason::ShownAsIs),
+            (Some(Loopback::V6), SocketAddr::V6(_)) => {
+                Outcome::Rewritten(with_ip(end, Ipv6Addr::LOCALHOST.into()))
+            }
+            (Some(_), _) => {
+                Outcome::Rewritten(with_ip(end, Form::of(end.ip()).write(Ipv4Addr::LOCALHOST)))
+            }
+        }
+    }
+
+    /// How the source of a datagram is shown (recvfrom, recvmsg; row 25).
+    #[inline]
+    pub fn shown_source(&self, source: SocketAddr) -> Outcome<SocketAddr> {
+        self.shown(source, || None)
+    }
+
+    /// How an address without a port is shown: in a received `IP_PKTINFO`, or to a look-up of its
+    /// name (rows 25, 42).
+    pub fn shown_ip(&self, ip: IpAddr) -> Outcome<IpAddr> {
+        match self.shown_source(SocketAddr::new(ip, 0)) {
+            Outcome::Rewritten(shown) => Outcome::Rewritten(shown.ip()),
+            Outcome::Passed(reason) => Outcome::Passed(reason),
+            Outcome::Refused(refusal) => Outcome::Refused(refusal),
+        }
+    }
+
+    /// What the host's own name stands for (row 40): V, or the address of the session's client
+    /// where the program has that feature.
+    pub fn host_addresses(&self, client: Option<IpAddr>) -> Outcome<HostAddresses> {
+        if !self.live {
+            return Outcome::Passed(Reason::LeaseClosed);
+        }
+        let features = self.rules.features;
+        let addresses = match client.filter(|_| features.client_ip) {
+            Some(IpAddr::V4(v4)) => HostAddresses { v4: Some(v4), v6: None },
+            Some(IpAddr::V6(v6)) => HostAddresses { v4: v6.to_ipv4_mapped(), v6: Some(v6) },
+            None => HostAddresses { v4: self.v(), v6: self.v6() },
+        };
+        if addresses == HostAddresses::default() {
+            return Outcome::Passed(self.without(features.virtual_ip || features.client_ip));
+        }
+        Outcome::Rewritten(addresses)
+    }
+
+    /// Whether the name of this address is the host's own name (row 42).
+    pub fn is_own_address(&self, ip: IpAddr) -> bool {
+        match sockaddr::as_ipv4(ip) {
+            Some(v4) => self.v() == Some(v4),
+            None => self.v6().map(IpAddr::V6) == Some(ip),
+        }
+    }
+
+    /// Whether an address of an interface is left out of the list that a program gets (row 43).
+    pub fn hides(&self, ip: IpAddr) -> bool {
+        self.live
+            && self.rules.hide_addresses
+            && !self.is_own_address(ip)
+            && self.world.kind_of(ip) == Some(PoolKind::VirtualIp)
+    }
+
+    fn stands_for(&self, ip: Ipv4Addr) -> Option<Loopback> {
+        if self.l() == Some(ip) {
+            Some(Loopback::V4)
+        } else if self.l6() == Some(ip) {
+            Some(Loopback::V6)
+        } else {
+            None
+        }
+    }
+}
+
+/// Which loopback address of the host one of the session's own stands for.
+#[derive(Clone, Copy)]
+enum Loopback {
+    V4,
+    V6,
+}

@@ -1,0 +1,183 @@
+//! Socket addresses as the bytes of a `struct sockaddr`.
+//!
+//! Nothing here reads or writes beyond the slices it is given, and no bytes make it fail: what is
+//! too short, too long or of another family is said to be so and left to the kernel.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+
+/// The longest socket address that kernels take (`struct sockaddr_storage`).
+pub const MAX_LENGTH: usize = 128;
+/// Length of a `struct sockaddr_in`.
+pub const IPV4_LENGTH: usize = 16;
+/// Length of a `struct sockaddr_in6`.
+pub const IPV6_LENGTH: usize = 28;
+/// What Linux takes for one: without the scope id, which RFC 2133 did not have.
+const IPV6_SHORT_LENGTH: usize = 24;
+
+/// `AF_UNSPEC`, the same everywhere.
+const AF_UNSPEC: u16 = 0;
+/// `AF_INET`, the same everywhere.
+const AF_INET: u16 = 2;
+/// `AF_INET6` of this platform.
+const AF_INET6: u16 = if cfg!(windows) {
+    23
+} else if cfg!(target_vendor = "apple") {
+    30
+} else {
+    10
+};
+
+/// What the bytes of a socket address say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// An IPv4 or IPv6 address.
+    Inet(SocketAddr),
+    /// Family `AF_UNSPEC`: dissolves a connection (connect), or, with all zeros, stands for
+    /// 0.0.0.0 (bind, row 15); then with the port.
+    Unspecified(Option<u16>),
+    /// Another family, or a length that the kernel will not take.
+    Other,
+}
+
+/// Reads a socket address of `bytes.len()` bytes.
+#[inline]
+pub fn parse(bytes: &[u8]) -> Parsed {
+    let Some(family) = family(bytes).filter(|_| bytes.len() <= MAX_LENGTH) else {
+        return Parsed::Other;
+    };
+    match family {
+        AF_INET => ipv4(bytes).map_or(Parsed::Other, |v4| Parsed::Inet(v4.into())),
+        AF_INET6 => ipv6(bytes).map_or(Parsed::Other, |v6| Parsed::Inet(v6.into())),
+        AF_UNSPEC => Parsed::Unspecified(
+            ipv4(bytes).filter(|v4| v4.ip().is_unspecified()).map(|v4| v4.port()),
+        ),
+        _ => Parsed::Other,
+    }
+}
+
+/// Writes the address over the first bytes of `out`, as many as there is room for, and returns
+/// the whole length (as getsockname does). Bytes behind the address are left alone.
+pub fn write(address: &SocketAddr, out: &mut [u8]) -> usize {
+    let mut whole = [0; IPV6_LENGTH];
+    let length = match address {
+        SocketAddr::V4(v4) => {
+            put(&mut whole, 0, &family_bytes(AF_INET, IPV4_LENGTH));
+            put(&mut whole, 2, &v4.port().to_be_bytes());
+            put(&mut whole, 4, &v4.ip().octets());
+            IPV4_LENGTH
+        }
+        SocketAddr::V6(v6) => {
+            put(&mut whole, 0, &family_bytes(AF_INET6, IPV6_LENGTH));
+            put(&mut whole, 2, &v6.port().to_be_bytes());
+            put(&mut whole, 4, &v6.flowinfo().to_ne_bytes());
+            put(&mut whole, 8, &v6.ip().octets());
+            put(&mut whole, 24, &v6.scope_id().to_ne_bytes());
+            IPV6_LENGTH
+        }
+    };
+    put(out, 0, whole.get(..length).unwrap_or_default());
+    length
+}
+
+/// An IPv4 address in the form that an IPv6 socket uses.
+pub fn mapped(address: SocketAddrV4) -> SocketAddr {
+    SocketAddrV6::new(address.ip().to_ipv6_mapped(), address.port(), 0, 0).into()
+}
+
+/// The IPv4 address that is meant, also where it is written as an IPv6 one.
+pub fn as_ipv4(address: IpAddr) -> Option<Ipv4Addr> {
+    match address {
+        IpAddr::V4(v4) => Some(v4),
+        IpAddr::V6(v6) => v6.to_ipv4_mapped(),
+    }
+}
+
+#[cfg(not(target_vendor = "apple"))]
+fn family(bytes: &[u8]) -> Option<u16> {
+    bytes.first_chunk().copied().map(u16::from_ne_bytes)
+}
+
+/// The BSDs keep a length in the first byte, which their kernels ignore.
+#[cfg(target_vendor = "apple")]
+fn family(bytes: &[u8]) -> Option<u16> {
+    bytes.get(1).copied().map(u16::from)
+}
+
+#[cfg(not(target_vendor = "apple"))]
+fn family_bytes(family: u16, _length: usize) -> [u8; 2] {
+    family.to_ne_bytes()
+}
+
+#[cfg(target_vendor = "apple")]
+fn family_bytes(family: u16, length: usize) -> [u8; 2] {
+    [length as u8, family as u8]
+}
+
+fn ipv4(bytes: &[u8]) -> Option<SocketAddrV4> {
+    let bytes: &[u8; IPV4_LENGTH] = bytes.first_chunk()?;
+    let [_, _, p0, p1, a, b, c, d, ..] = *bytes;
+    Some(SocketAddrV4::new(Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([p0, p1])))
+}
+
+fn ipv6(bytes: &[u8]) -> Option<SocketAddrV6> {
+    let short: &[u8; IPV6_SHORT_LENGTH] = bytes.first_chunk()?;
+    let [_, _, p0, p1, f0, f1, f2, f3, address @ ..] = *short;
+    let scope = bytes.get(IPV6_SHORT_LENGTH..IPV6_LENGTH).and_then(|tail| tail.first_chunk());
+    Some(SocketAddrV6::new(
+        Ipv6Addr::from(address),
+        u16::from_be_bytes([p0, p1]),
+        u32::from_ne_bytes([f0, f1, f2, f3]),
+        scope.copied().map_or(0, u32::from_ne_bytes),
+    ))
+}
+
+/// Copies what fits.
+fn put(out: &mut [u8], at: usize, bytes: &[u8]) {
+    for (to, from) in out.iter_mut().skip(at).zip(bytes) {
+        *to = *from;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_come_back() {
+        for text in ["127.0.0.1:80", "10.1.2.3:65535", "[::1]:8080", "[fe80::1%3]:9"] {
+            let address: SocketAddr = text.parse().unwrap();
+            let mut bytes = [0; MAX_LENGTH];
+            let length = write(&address, &mut bytes);
+            assert_eq!(parse(&bytes[..length]), Parsed::Inet(address), "{text}");
+            assert_eq!(parse(&bytes), Parsed::Inet(address), "{text} in 128 bytes");
+            assert_eq!(parse(&[bytes.as_slice(), &[0]].concat()), Parsed::Other, "129 bytes");
+        }
+    }
+
+    #[test]
+    fn no_length_is_too_short_or_too_long_to_be_looked_at() {
+        let address: SocketAddr = "[fe80::1%3]:9".parse().unwrap();
+        let mut bytes = [0; IPV6_LENGTH];
+        write(&address, &mut bytes);
+        for length in 0..IPV6_SHORT_LENGTH {
+            assert_eq!(parse(&bytes[..length]), Parsed::Other, "{length}");
+        }
+        assert_eq!(parse(&bytes[..24]), Parsed::Inet("[fe80::1]:9".parse().unwrap()));
+        for length in 0..IPV6_LENGTH {
+            let mut out = [0xaa; IPV6_LENGTH];
+            assert_eq!(write(&address, &mut out[..length]), IPV6_LENGTH);
+            assert_eq!(out[..length], bytes[..length]);
+            assert!(out[length..].iter().all(|byte| *byte == 0xaa));
+        }
+    }
+
+    #[test]
+    fn unspecified_is_told_from_the_wildcard() {
+        let mut bytes = [0; IPV4_LENGTH];
+        bytes[2] = 1;
+        assert_eq!(parse(&bytes), Parsed::Unspecified(Some(256)));
+        assert_eq!(parse(&bytes[..2]), Parsed::Unspecified(None));
+        bytes[4] = 1;
+        assert_eq!(parse(&bytes), Parsed::Unspecified(None));
+    }
+}

@@ -1,0 +1,385 @@
+//! The rows of the matrix, decided without a kernel.
+
+use super::*;
+use crate::policy::{Features, LoopbackConnect};
+
+const V: &str = "10.0.5.7";
+const L: &str = "127.3.4.5";
+
+/// A world of values: what would be asked of the map and the kernel.
+#[derive(Default)]
+struct Values {
+    listening: Vec<SocketAddr>,
+    silent: bool,
+}
+
+impl World for Values {
+    fn is_own_port(&self, port: u16) -> bool {
+        port == 7000
+    }
+    fn is_shared_port(&self, port: u16) -> bool {
+        port == 631
+    }
+    fn is_wildcard_udp_port(&self, port: u16) -> bool {
+        port == 5353
+    }
+    fn is_host_address(&self, address: IpAddr) -> bool {
+        address == ip("10.0.5.1") || address == ip("fd00::1")
+    }
+    fn kind_of(&self, address: IpAddr) -> Option<PoolKind> {
+        match address {
+            IpAddr::V4(v4) if v4.octets()[..3] == [10, 0, 5] && v4.octets()[3] > 1 => {
+                Some(PoolKind::VirtualIp)
+            }
+            IpAddr::V4(v4) if v4.octets()[..2] == [127, 3] => Some(PoolKind::Loopback),
+            _ => None,
+        }
+    }
+    fn find_listener(&self, wanted: &[SocketAddr], _: Protocol) -> Listener {
+        if self.silent {
+            return Listener::Unknown;
+        }
+        let place = wanted.iter().position(|wanted| self.listening.contains(wanted));
+        place.map_or(Listener::None, Listener::At)
+    }
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn at(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+fn session() -> Addresses {
+    Addresses {
+        v4: V.parse().ok(),
+        v6: "fd00::7".parse().ok(),
+        loopback: L.parse().ok(),
+        loopback6: "127.131.4.5".parse().ok(),
+    }
+}
+
+fn rules() -> Rules {
+    Rules {
+        features: Features { virtual_ip: true, loopback: true, client_ip: false },
+        ..Rules::default()
+    }
+}
+
+fn rewriter(world: &Values) -> Rewriter<'_, Values> {
+    Rewriter { addresses: session(), rules: rules(), live: true, world }
+}
+
+fn socket(protocol: Protocol, local: &str) -> SocketFacts {
+    SocketFacts { protocol, local: Some(at(local)), v6only: false, shares_port: false }
+}
+
+fn tcp() -> SocketFacts {
+    socket(Protocol::Tcp, "0.0.0.0:0")
+}
+
+fn udp() -> SocketFacts {
+    socket(Protocol::Udp, "0.0.0.0:0")
+}
+
+fn tcp6() -> SocketFacts {
+    socket(Protocol::Tcp, "[::]:0")
+}
+
+/// What a bind becomes: an address or the name of the reason.
+fn bind(rewriter: &Rewriter<'_, Values>, socket: SocketFacts, address: &str) -> String {
+    match rewriter.bind(&socket, at(address)) {
+        Outcome::Rewritten(Bind { address, clear_v6only: false, defer: false }) => {
+            address.to_string()
+        }
+        Outcome::Rewritten(bind) if bind.defer => format!("later {}", bind.address),
+        Outcome::Rewritten(bind) => format!("dual {}", bind.address),
+        Outcome::Passed(reason) => reason.name().to_owned(),
+        Outcome::Refused(refusal) => refusal.name().to_owned(),
+    }
+}
+
+/// What a connect becomes: `source > destination`, or the name of the reason.
+fn connect(rewriter: &Rewriter<'_, Values>, socket: SocketFacts, to: &str) -> String {
+    match rewriter.connect(&socket, at(to)) {
+        Outcome::Rewritten(Connect { bind: Some(source), to, .. }) => format!("{source} > {to}"),
+        Outcome::Rewritten(connect) if connect.clear_v6only => format!("dual {}", connect.to),
+        Outcome::Rewritten(connect) => connect.to.to_string(),
+        Outcome::Passed(reason) => reason.name().to_owned(),
+        Outcome::Refused(refusal) => refusal.name().to_owned(),
+    }
+}
+
+fn listening(addresses: &[&str]) -> Values {
+    Values { listening: addresses.iter().map(|text| at(text)).collect(), silent: false }
+}
+
+#[test]
+fn row_1_and_23_loopback_binds() {
+    let world = Values::default();
+    let mut rewriter = rewriter(&world);
+    assert_eq!(bind(&rewriter, tcp(), "127.0.0.1:80"), "127.3.4.5:80");
+    assert_eq!(bind(&rewriter, udp(), "127.0.0.1:80"), "127.3.4.5:80");
+    assert_eq!(bind(&rewriter, tcp(), "127.0.0.1:0"), "ephemeral-port");
+    assert_eq!(bind(&rewriter, tcp(), "127.0.0.1:631"), "shared-port");
+    rewriter.rules.map_ephemeral = true;
+    assert_eq!(bind(&rewriter, tcp(), "127.0.0.1:0"), "127.3.4.5:0");
+    rewriter.rules.features.loopback = false;
+    assert_eq!(bind(&rewriter, tcp(), "127.0.0.1:80"), "feature-off");
+    rewriter.rules.features.loopback = true;
+    rewriter.addresses.loopback = None;
+    assert_eq!(bind(&rewriter, tcp(), "127.0.0.1:80"), "no-such-address");
+}
+
+#[test]
+fn row_3_and_4_wildcard_binds() {
+    let world = Values::default();
+    let mut rewriter = rewriter(&world);
+    assert_eq!(bind(&rewriter, tcp(), "0.0.0.0:80"), "10.0.5.7:80");
+    assert_eq!(bind(&rewriter, tcp(), "0.0.0.0:0"), "10.0.5.7:0");
+    rewriter.addresses.v4 = None;
+    assert_eq!(bind(&rewriter, tcp(), "0.0.0.0:80"), "wildcard-kept");
+    rewriter.rules.wildcard = Wildcard::Loopback;
+    assert_eq!(bind(&rewriter, tcp(), "0.0.0.0:80"), "127.3.4.5:80");
+    assert_eq!(bind(&rewriter, tcp(), "0.0.0.0:0"), "wildcard-kept");
+}
+
+#[test]
+fn row_5_specific_binds() {
+    let world = Values::default();
+    let rewriter = rewriter(&world);
+    assert_eq!(bind(&rewriter, tcp(), "10.0.5.1:80"), "10.0.5.7:80");
+    assert_eq!(bind(&rewriter, tcp(), "10.0.5.8:80"), "address-of-another");
+    assert_eq!(bind(&rewriter, tcp(), "127.3.9.9:80"), "address-of-another");
+    assert_eq!(bind(&rewriter, tcp(), "10.0.5.7:80"), "own-address");
+    assert_eq!(bind(&rewriter, tcp(), "127.3.4.5:80"), "own-address");
+    assert_eq!(bind(&rewriter, tcp(), "127.0.0.53:53"), "other-address");
+    assert_eq!(bind(&rewriter, tcp(), "192.0.2.1:80"), "other-address");
+    assert_eq!(bind(&rewriter, tcp6(), "[::ffff:10.0.5.1]:80"), "[::ffff:10.0.5.7]:80");
+    assert_eq!(bind(&rewriter, tcp6(), "[::ffff:10.0.5.8]:80"), "address-of-another");
+    assert_eq!(bind(&rewriter, tcp6(), "[fd00::1]:80"), "[fd00::7]:80");
+}
+
+#[test]
+fn row_6_only_v_is_tried_again_untouched() {
+    let world = Values::default();
+    let mut rewriter = rewriter(&world);
+    assert!(!rewriter.retries_untouched(ip(V)));
+    rewriter.rules.pass_when_missing = true;
+    assert!(rewriter.retries_untouched(ip(V)));
+    assert!(rewriter.retries_untouched(ip("::ffff:10.0.5.7")));
+    assert!(rewriter.retries_untouched(ip("fd00::7")));
+    assert!(!rewriter.retries_untouched(ip(L)));
+}
+
+#[test]
+fn row_7_to_10_connects_to_the_outside() {
+    let world = Values::default();
+    let mut rewriter = rewriter(&world);
+    let out = "192.0.2.9:80";
+    assert_eq!(connect(&rewriter, tcp(), out), "10.0.5.7 > 192.0.2.9:80");
+    assert_eq!(connect(&rewriter, udp(), out), "10.0.5.7 > 192.0.2.9:80");
+    assert_eq!(connect(&rewriter, socket(Protocol::Tcp, "10.0.5.7:99"), out), "already-bound");
+    assert_eq!(connect(&rewriter, socket(Protocol::Tcp, "0.0.0.0:99"), out), "already-bound");
+    assert_eq!(connect(&rewriter, socket(Protocol::Tcp, "127.3.4.5:99"), out), "already-bound");
+    // Left by a connect to the session's own service that failed.
+    assert_eq!(
+        connect(&rewriter, socket(Protocol::Tcp, "127.3.4.5:0"), out),
+        "10.0.5.7 > 192.0.2.9:80"
+    );
+    assert_eq!(connect(&rewriter, socket(Protocol::Other, "0.0.0.0:0"), out), "not-tcp-or-udp");
+    assert_eq!(connect(&rewriter, tcp(), "127.0.0.53:53"), "other-address");
+    assert_eq!(connect(&rewriter, tcp(), "127.3.9.9:53"), "other-address");
+    rewriter.addresses.v4 = None;
+    assert_eq!(connect(&rewriter, tcp(), out), "no-such-address");
+    rewriter.live = false;
+    assert_eq!(connect(&rewriter, tcp(), out), "lease-closed");
+}
+
+#[test]
+fn row_11_and_12_own_services_first() {
+    let none = Values::default();
+    let (own, on_v) = (listening(&["127.3.4.5:80"]), listening(&["10.0.5.7:80"]));
+    let both = listening(&["127.3.4.5:80", "10.0.5.7:80"]);
+    for dialled in ["127.0.0.1:80", "0.0.0.0:80"] {
+        assert_eq!(connect(&rewriter(&none), tcp(), dialled), "no-own-listener");
+        assert_eq!(connect(&rewriter(&own), tcp(), dialled), "127.3.4.5:80");
+        assert_eq!(connect(&rewriter(&on_v), tcp(), dialled), "127.3.4.5 > 10.0.5.7:80");
+        assert_eq!(connect(&rewriter(&both), tcp(), dialled), "127.3.4.5:80");
+        let bound = socket(Protocol::Tcp, "10.0.5.7:9");
+        assert_eq!(connect(&rewriter(&on_v), bound, dialled), "10.0.5.7:80");
+    }
+    assert_eq!(connect(&rewriter(&none), tcp(), "127.0.0.1:7000"), "127.3.4.5:7000");
+    assert_eq!(
+        connect(&rewriter(&listening(&["127.3.4.5:631"])), tcp(), "127.0.0.1:631"),
+        "shared-port"
+    );
+    let silent = Values { silent: true, ..Values::default() };
+    assert_eq!(connect(&rewriter(&silent), tcp(), "127.0.0.1:80"), "listeners-unknown");
+    let mut always = rewriter(&silent);
+    always.rules.loopback_connect = LoopbackConnect::Own;
+    assert_eq!(connect(&always, tcp(), "127.0.0.1:80"), "127.3.4.5:80");
+}
+
+#[test]
+fn row_19_and_20_names() {
+    let world = Values::default();
+    let rewriter = rewriter(&world);
+    let shown = |end: &str, other: &str| {
+        let shown = rewriter.shown(at(end), || Some(at(other)));
+        shown.rewritten().map(|address| address.to_string())
+    };
+    let loopback = Some("127.0.0.1:80".to_owned());
+    assert_eq!(shown("127.3.4.5:80", "192.0.2.1:9"), loopback);
+    assert_eq!(shown("10.0.5.7:80", "127.3.4.5:9"), loopback);
+    assert_eq!(shown("127.3.4.5:80", "10.0.5.7:9"), loopback);
+    assert_eq!(shown("10.0.5.7:80", "10.0.5.7:9"), None);
+    assert_eq!(shown("10.0.5.7:80", "127.0.0.1:9"), None);
+    assert_eq!(shown("10.0.5.8:80", "127.3.4.5:9"), None);
+    assert_eq!(shown("[::ffff:127.3.4.5]:80", "[::1]:9"), Some("[::ffff:127.0.0.1]:80".into()));
+    assert_eq!(shown("[::ffff:127.131.4.5]:80", "[::1]:9"), Some("[::1]:80".into()));
+    assert_eq!(shown("[::ffff:10.0.5.7]:80", "[::ffff:127.131.4.5]:9"), Some("[::1]:80".into()));
+    assert_eq!(
+        shown("[::ffff:10.0.5.7]:80", "[::ffff:127.3.4.5]:9"),
+        Some("[::ffff:127.0.0.1]:80".into())
+    );
+    assert_eq!(shown("[fd00::7]:80", "[::1]:9"), None);
+    assert_eq!(rewriter.shown_source(at("10.0.5.7:80")), Outcome::Passed(Reason::ShownAsIs));
+}
+
+#[test]
+fn row_21_listen_binds_what_is_unbound() {
+    let world = Values::default();
+    let mut rewriter = rewriter(&world);
+    rewriter.rules.defer_wildcard = true;
+    let listen = |socket| rewriter.listen(&socket).rewritten().map(|bind| bind.address);
+    assert_eq!(listen(tcp()), Some(at("10.0.5.7:0")));
+    assert_eq!(listen(tcp6()), Some(at("[::ffff:10.0.5.7]:0")));
+    assert_eq!(listen(socket(Protocol::Tcp, "0.0.0.0:80")), None);
+    assert_eq!(bind(&rewriter, tcp(), "0.0.0.0:0"), "later 10.0.5.7:0");
+    assert_eq!(bind(&rewriter, udp(), "0.0.0.0:0"), "10.0.5.7:0");
+}
+
+#[test]
+fn row_22_datagrams() {
+    let on_v = listening(&["10.0.5.7:53"]);
+    let rewriter = rewriter(&on_v);
+    let send = |socket: SocketFacts, to: &str| {
+        rewriter.send(&socket, at(to), false).rewritten().map(|c| (c.bind, c.to.to_string()))
+    };
+    assert_eq!(send(udp(), "192.0.2.9:53"), Some((Some(ip(V)), "192.0.2.9:53".into())));
+    assert_eq!(send(socket(Protocol::Udp, "10.0.5.7:9"), "192.0.2.9:53"), None);
+    assert_eq!(send(udp(), "127.0.0.1:7000"), Some((None, "127.3.4.5:7000".into())));
+    assert_eq!(send(udp(), "127.0.0.1:53"), Some((Some(ip(L)), "10.0.5.7:53".into())));
+    assert_eq!(send(tcp(), "192.0.2.9:53"), None);
+    assert!(rewriter.send(&tcp(), at("192.0.2.9:53"), true).rewritten().is_some());
+}
+
+#[test]
+fn row_24_and_25_packet_information() {
+    let world = Values::default();
+    let rewriter = rewriter(&world);
+    let source = |source: &str, to: &str| {
+        rewriter.send_source(ip(source), Some(at(to))).rewritten().map(|ip| ip.to_string())
+    };
+    assert_eq!(source("0.0.0.0", "192.0.2.9:53"), Some(V.into()));
+    assert_eq!(source("10.0.5.1", "192.0.2.9:53"), Some(V.into()));
+    assert_eq!(source("10.0.5.7", "192.0.2.9:53"), None);
+    assert_eq!(source("127.0.0.1", "127.3.4.5:53"), Some(L.into()));
+    assert_eq!(source("127.0.0.1", "127.0.0.1:53"), None);
+    assert_eq!(source("0.0.0.0", "127.0.0.1:53"), None);
+    assert_eq!(source("::", "[::ffff:192.0.2.9]:53"), Some("::ffff:10.0.5.7".into()));
+    assert_eq!(source("::", "[2001:db8::1]:53"), Some("fd00::7".into()));
+    assert_eq!(rewriter.shown_ip(ip(L)), Outcome::Rewritten(ip("127.0.0.1")));
+    assert_eq!(rewriter.shown_ip(ip(V)), Outcome::Passed(Reason::ShownAsIs));
+}
+
+#[test]
+fn row_26_shared_receivers() {
+    let world = Values::default();
+    let rewriter = rewriter(&world);
+    assert_eq!(bind(&rewriter, udp(), "0.0.0.0:53"), "10.0.5.7:53");
+    assert_eq!(bind(&rewriter, udp(), "0.0.0.0:5353"), "shared-receiver");
+    let sharing = SocketFacts { shares_port: true, ..udp() };
+    assert_eq!(bind(&rewriter, sharing, "0.0.0.0:53"), "shared-receiver");
+    let sharing = SocketFacts { shares_port: true, ..tcp() };
+    assert_eq!(bind(&rewriter, sharing, "0.0.0.0:53"), "10.0.5.7:53");
+}
+
+#[test]
+fn row_30_and_31_dual_stack() {
+    let world = Values::default();
+    let mut rewriter = rewriter(&world);
+    let v6only = SocketFacts { v6only: true, ..tcp6() };
+    assert_eq!(bind(&rewriter, tcp6(), "[::]:80"), "[::ffff:10.0.5.7]:80");
+    assert_eq!(bind(&rewriter, v6only, "[::]:80"), "[fd00::7]:80");
+    assert_eq!(bind(&rewriter, tcp6(), "[::ffff:0.0.0.0]:80"), "[::ffff:10.0.5.7]:80");
+    rewriter.addresses.v4 = None;
+    assert_eq!(bind(&rewriter, tcp6(), "[::]:80"), "[fd00::7]:80");
+    rewriter.addresses.v6 = None;
+    assert_eq!(bind(&rewriter, tcp6(), "[::]:80"), "wildcard-kept");
+}
+
+#[test]
+fn row_32_the_ipv6_loopback() {
+    let v6only = SocketFacts { v6only: true, ..tcp6() };
+    let none = Values::default();
+    assert_eq!(bind(&rewriter(&none), tcp6(), "[::1]:80"), "[::ffff:127.131.4.5]:80");
+    assert_eq!(bind(&rewriter(&none), v6only, "[::1]:80"), "dual [::ffff:127.131.4.5]:80");
+    assert_eq!(connect(&rewriter(&none), tcp6(), "[::1]:80"), "no-own-listener");
+    let own = listening(&["[::ffff:127.131.4.5]:80"]);
+    assert_eq!(connect(&rewriter(&own), tcp6(), "[::1]:80"), "[::ffff:127.131.4.5]:80");
+    assert_eq!(connect(&rewriter(&own), v6only, "[::1]:80"), "dual [::ffff:127.131.4.5]:80");
+    let on_v = listening(&["[::ffff:10.0.5.7]:80"]);
+    assert_eq!(
+        connect(&rewriter(&on_v), tcp6(), "[::1]:80"),
+        "::ffff:127.131.4.5 > [::ffff:10.0.5.7]:80"
+    );
+    let on_v6 = listening(&["[fd00::7]:80"]);
+    assert_eq!(connect(&rewriter(&on_v6), tcp6(), "[::1]:80"), "[fd00::7]:80");
+    let bound = socket(Protocol::Tcp, "[fd00::7]:9");
+    assert_eq!(connect(&rewriter(&own), bound, "[::1]:80"), "already-bound");
+}
+
+#[test]
+fn row_33_mapped_loopback() {
+    let own = listening(&["127.3.4.5:80"]);
+    let rewriter = rewriter(&own);
+    assert_eq!(bind(&rewriter, tcp6(), "[::ffff:127.0.0.1]:80"), "[::ffff:127.3.4.5]:80");
+    assert_eq!(connect(&rewriter, tcp6(), "[::ffff:127.0.0.1]:80"), "[::ffff:127.3.4.5]:80");
+    assert_eq!(
+        connect(&rewriter, tcp6(), "[::ffff:192.0.2.9]:80"),
+        "::ffff:10.0.5.7 > [::ffff:192.0.2.9]:80"
+    );
+    assert_eq!(connect(&rewriter, tcp6(), "[2001:db8::9]:80"), "fd00::7 > [2001:db8::9]:80");
+    assert_eq!(connect(&rewriter, tcp6(), "[fe80::9]:80"), "link-local");
+    assert_eq!(connect(&rewriter, tcp6(), "[ff02::fb]:80"), "link-local");
+}
+
+#[test]
+fn row_40_to_43_names_and_interfaces() {
+    let world = Values::default();
+    let mut rewriter = rewriter(&world);
+    let own = HostAddresses { v4: V.parse().ok(), v6: "fd00::7".parse().ok() };
+    let client = Some(ip("198.51.100.4"));
+    assert_eq!(rewriter.host_addresses(client), Outcome::Rewritten(own));
+    rewriter.rules.features.client_ip = true;
+    let own = HostAddresses { v4: "198.51.100.4".parse().ok(), v6: None };
+    assert_eq!(rewriter.host_addresses(client), Outcome::Rewritten(own));
+    assert!(!rewriter.hides(ip("10.0.5.8")));
+    rewriter.rules.hide_addresses = true;
+    assert!(rewriter.hides(ip("10.0.5.8")));
+    assert!(!rewriter.hides(ip(V)));
+    assert!(!rewriter.hides(ip("10.0.5.1")));
+}
+
+#[test]
+fn reasons_have_numbers_and_names_of_their_own() {
+    for reason in Reason::ALL {
+        assert_eq!(Reason::from_number(reason.number()), Some(*reason));
+        let same = Reason::ALL.iter().filter(|other| other.name() == reason.name());
+        assert_eq!(same.count(), 1, "{}", reason.name());
+    }
+}
