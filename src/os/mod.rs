@@ -6,3 +6,5 @@ pub mod clock;
 pub mod interfaces;
 #[cfg(all(target_os = "linux", feature = "farm"))]
 pub mod packet;
+#[cfg(target_os = "linux")]
+pub mod process;

@@ -27,7 +27,15 @@ pub const PRELOAD: Object = Object {
     list: "hooks/linux/symbols.txt",
 };
 
-const OBJECTS: &[Object] = &[PRELOAD];
+/// The PAM module.
+const PAM: Object = Object {
+    file: "libpam_vipool.so",
+    build: &["--package", "vipool-pam"],
+    profile: "hook",
+    list: "pam/symbols.txt",
+};
+
+const OBJECTS: &[Object] = &[PRELOAD, PAM];
 
 /// Builds an object by itself (so that no feature of another package leaks into it) and says
 /// where it is.

@@ -1,0 +1,266 @@
+//! What a logon and a logoff do, between libpam and the map.
+
+use std::ffi::{CStr, c_int};
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use vipool::EXHAUSTED_MESSAGE;
+use vipool::map::{Leader, Map, OnExhausted, OpenError, OpenOptions, Opened};
+use vipool::os::{clock, process};
+use vipool::session::{Handle, SessionId, SessionKind};
+
+use crate::pam::{Item, PAM_SESSION_ERR, PAM_SUCCESS, Pam};
+use crate::settings::Settings;
+
+/// Under this name the transaction keeps what it opened.
+const KEPT: &CStr = c"vipool-opened";
+/// Between two attempts while waiting for an address.
+const RETRY: Duration = Duration::from_millis(100);
+/// How long the map itself waits for its lock.
+const LOCK: Duration = Duration::from_secs(2);
+
+/// What this transaction opened, and so has to close.
+struct Kept {
+    handle: Handle,
+    map: PathBuf,
+}
+
+/// Opens the session and hands its lease down. Succeeds unless the policy says `refuse`.
+pub fn open(pam: &Pam, settings: &Settings) -> c_int {
+    // SAFETY: only `Kept` is ever kept under this name.
+    if unsafe { pam.kept::<Kept>(KEPT) }.is_some() {
+        return PAM_SUCCESS;
+    }
+    let Some(user) = pam.item(Item::User) else { return PAM_SUCCESS };
+    let service = pam.item(Item::Service).map(CStr::to_string_lossy);
+    let Some(uid) = uid_of(user) else {
+        pam.log(
+            libc::LOG_WARNING,
+            &format!("user {user:?} is not known here: no session is opened"),
+        );
+        return PAM_SUCCESS;
+    };
+    if !settings.serves(uid, service.as_deref()) {
+        return PAM_SUCCESS;
+    }
+    let user = user.to_string_lossy();
+    let (opened, session) = match try_open(pam, settings, &user) {
+        Ok(opened) => opened,
+        Err(refusal) => return refused(pam, &user, refusal),
+    };
+    if let Some(shortage) = opened.shortage {
+        let what = format!("session {session} of {user} holds less than it could: {shortage}");
+        pam.log(libc::LOG_WARNING, &what);
+    }
+    if !opened.already_open
+        && !pam.keep(KEPT, Kept { handle: opened.handle, map: settings.map.clone() })
+    {
+        pam.log(libc::LOG_WARNING, "out of memory: the session is closed when its leader is gone");
+    }
+    hand_down(pam, settings, &opened);
+    PAM_SUCCESS
+}
+
+/// Closes what [`open`] opened in this transaction.
+pub fn close(pam: &Pam) -> c_int {
+    // SAFETY: only `Kept` is ever kept under this name.
+    if let Some(kept) = unsafe { pam.kept::<Kept>(KEPT) } {
+        let closed = Map::open(&kept.map).map_err(|error| error.to_string()).and_then(|map| {
+            map.close(&kept.handle, clock::now()).map_err(|error| error.to_string())
+        });
+        if let Err(error) = closed {
+            pam.log(
+                libc::LOG_WARNING,
+                &format!("session {} is not closed: {error}", kept.handle.session),
+            );
+        }
+        pam.forget(KEPT);
+    }
+    PAM_SUCCESS
+}
+
+/// Why a logon gets no session.
+struct Refusal {
+    error: OpenError,
+    /// What the farm's policy says of it.
+    policy: OnExhausted,
+}
+
+fn try_open(pam: &Pam, settings: &Settings, user: &str) -> Result<(Opened, SessionId), Refusal> {
+    let start = Instant::now();
+    let pass = |error: OpenError| Refusal { error, policy: OnExhausted::Pass };
+    let map = Map::open(&settings.map).map_err(|error| pass(error.into()))?;
+    let leader = process::identify(std::process::id()).ok();
+    let session = session_of(pam, &map, user, leader.as_ref());
+    let client = pam.item(Item::RemoteHost).and_then(client_of);
+    let options = OpenOptions {
+        user: Some(user),
+        pool: settings.pool.as_deref(),
+        address: None,
+        client,
+        leader,
+    };
+    let policy = map.reader().settings().on_exhausted;
+    let patience = match policy {
+        OnExhausted::Wait(seconds) => Duration::from_secs(seconds.into()),
+        OnExhausted::Pass | OnExhausted::Refuse => Duration::ZERO,
+    };
+    loop {
+        let error = match map.open_session(session, &options, clock::now()) {
+            Ok(opened) => return Ok((opened, session)),
+            Err(error) => error,
+        };
+        let wait = match error {
+            OpenError::Shortage(_) => patience,
+            OpenError::NotReady => settings.deadline,
+            _ => Duration::ZERO,
+        };
+        // The last attempt may have to wait for the lock.
+        if start.elapsed() + RETRY > wait.min(settings.deadline.saturating_sub(LOCK)) {
+            return Err(Refusal { error, policy });
+        }
+        std::thread::sleep(RETRY);
+    }
+}
+
+/// Tells the user and the log, and lets the logon pass or not.
+fn refused(pam: &Pam, user: &str, refusal: Refusal) -> c_int {
+    use OpenError as E;
+    let no_address =
+        matches!(refusal.error, E::Shortage(_) | E::Quota { .. } | E::TooManySessions(_));
+    let refuse = no_address && refusal.policy == OnExhausted::Refuse;
+    let outcome = if refuse { "the logon is refused" } else { "the logon goes on without" };
+    let level = if no_address { libc::LOG_WARNING } else { libc::LOG_NOTICE };
+    pam.log(level, &format!("no address for {user}: {} ({outcome})", refusal.error));
+    if no_address {
+        pam.tell(EXHAUSTED_MESSAGE);
+    }
+    if refuse { PAM_SESSION_ERR } else { PAM_SUCCESS }
+}
+
+/// Sets what the session's programs are to find.
+fn hand_down(pam: &Pam, settings: &Settings, opened: &Opened) {
+    let mut ok = pam.put_env("VIPOOL_LEASE", opened.handle.to_string().as_bytes());
+    if !settings.system_map() {
+        ok &= pam.put_env("VIPOOL_MAP", settings.map.as_os_str().as_encoded_bytes());
+    }
+    // Where it is absent, ld.so would complain at every start of a program.
+    if let Some(preload) = settings.preload.as_deref().filter(|file| Path::new(file).exists()) {
+        let before = pam.env(c"LD_PRELOAD").map(CStr::to_bytes).unwrap_or_default();
+        let there = before.split(|byte| b": ".contains(byte)).any(|it| it == preload.as_bytes());
+        if !there {
+            let colon: &[u8] = if before.is_empty() { b"" } else { b":" };
+            ok &= pam.put_env("LD_PRELOAD", &[before, colon, preload.as_bytes()].concat());
+        }
+    }
+    if !ok {
+        pam.log(
+            libc::LOG_WARNING,
+            "out of memory: the session's programs are not told of its lease",
+        );
+    }
+}
+
+/// The session of this logon: the audit session that pam_loginuid began, else logind's, else one
+/// minted from the leading process.
+///
+/// An audit session can also be inherited: a server that was started from somebody's logon, without
+/// pam_loginuid in its own stack, has that logon's. So one that is open for another user is not
+/// this logon's.
+fn session_of(pam: &Pam, map: &Map, user: &str, leader: Option<&Leader>) -> SessionId {
+    let audit = fs::read_to_string("/proc/self/sessionid").ok();
+    let logind = pam.env(c"XDG_SESSION_ID").and_then(|name| name.to_str().ok());
+    let others = |session: &SessionId| {
+        map.reader().find(*session).is_some()
+            && map.sessions().is_ok_and(|rows| {
+                rows.iter().any(|row| {
+                    row.session == *session && row.user.as_deref().is_some_and(|of| of != user)
+                })
+            })
+    };
+    known(audit.as_deref(), logind)
+        .filter(|session| !others(session))
+        .unwrap_or_else(|| minted(leader))
+}
+
+fn known(audit: Option<&str>, logind: Option<&str>) -> Option<SessionId> {
+    let audit = audit
+        .and_then(|text| text.trim().parse().ok())
+        .and_then(|id: u32| SessionId::new(SessionKind::Audit, id.into()).ok());
+    audit.or_else(|| logind.and_then(|name| SessionId::logind(name).ok()))
+}
+
+/// A session of the kind `embedder`: the start time of the leading process (34 bits of clock
+/// ticks, five years of them) and its pid (22 bits, as many as Linux has).
+fn minted(leader: Option<&Leader>) -> SessionId {
+    let (pid, start) = leader.map_or((std::process::id(), 0), |it| (it.pid, it.start_time));
+    let value = (start & 0x3_ffff_ffff) << 22 | u64::from(pid & 0x3f_ffff);
+    SessionId::new(SessionKind::Embedder, value).expect("56 bits")
+}
+
+/// PAM_RHOST as an address. Names are not looked up: that could take longer than a logon may.
+fn client_of(host: &CStr) -> Option<IpAddr> {
+    let text = host.to_str().ok()?;
+    // A link-local address comes with its interface.
+    let text = text.split_once('%').map_or(text, |(address, _)| address);
+    Some(text.parse::<IpAddr>().ok()?.to_canonical())
+}
+
+/// The user's id.
+fn uid_of(user: &CStr) -> Option<u32> {
+    // Entries of big directories hold long texts.
+    for size in [1024, 16 << 10, 256 << 10] {
+        let mut buffer = vec![0; size];
+        // SAFETY: passwd is integers and pointers, for which zero is valid.
+        let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
+        let mut found = std::ptr::null_mut();
+        // SAFETY: all point to memory of the sizes given, valid during the call.
+        let status = unsafe {
+            libc::getpwnam_r(user.as_ptr(), &mut entry, buffer.as_mut_ptr(), size, &mut found)
+        };
+        if status != libc::ERANGE {
+            return (status == 0 && !found.is_null()).then_some(entry.pw_uid);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_session_is_audits_then_loginds_then_minted() {
+        let text = |audit, logind| known(audit, logind).map(|session| session.to_string());
+        assert_eq!(text(Some("7\n"), Some("c1")).as_deref(), Some("audit:7"));
+        assert_eq!(text(Some("4294967295"), Some("12")).as_deref(), Some("logind:12"));
+        assert_eq!(text(None, None), None);
+        assert_eq!(text(Some("x"), Some("")), None);
+        let leader = |pid, start_time| Leader { pid, start_time, pid_namespace: 1 };
+        let session = minted(Some(&leader(77, 1234)));
+        assert_eq!(session.kind(), SessionKind::Embedder);
+        assert_ne!(session, minted(Some(&leader(77, 1235))));
+        assert_ne!(session, minted(Some(&leader(78, 1234))));
+    }
+
+    #[test]
+    fn a_client_is_an_address_or_nothing() {
+        let ip = |text: &str| Some(text.parse::<IpAddr>().unwrap());
+        assert_eq!(client_of(c"192.0.2.7"), ip("192.0.2.7"));
+        assert_eq!(client_of(c"::ffff:192.0.2.7"), ip("192.0.2.7"));
+        assert_eq!(client_of(c"fe80::1%eth0"), ip("fe80::1"));
+        for odd in [c"client.example", c"", c"%", c"\xff\xfe", c"192.0.2.7; rm -rf /", c"1.2.3.4\n"]
+        {
+            assert_eq!(client_of(odd), None, "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn users_are_found_by_name() {
+        assert_eq!(uid_of(c"root"), Some(0));
+        assert_eq!(uid_of(c"no such user \xff\n"), None);
+        assert_eq!(uid_of(c""), None);
+    }
+}

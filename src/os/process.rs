@@ -1,0 +1,42 @@
+//! Which process a pid means.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+
+use crate::map::Leader;
+
+/// The process that has this pid now, so named that a later one with the same pid is not taken
+/// for it (proc_pid_stat(5), pid_namespaces(7)).
+///
+/// The namespace of another user's process cannot be asked for without privileges; it is 0 then.
+/// An error of kind `NotFound` means that there is no such process.
+#[cfg(target_os = "linux")]
+pub fn identify(pid: u32) -> io::Result<Leader> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The second field is the name in parentheses, with any bytes in it; the start time is the
+    // 22nd, so the 20th after the name.
+    let start_time = stat
+        .rsplit_once(") ")
+        .and_then(|(_, fields)| fields.split(' ').nth(19)?.parse().ok())
+        .ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat is not understood")))?;
+    let pid_namespace = std::fs::metadata(format!("/proc/{pid}/ns/pid")).map_or(0, |m| m.ino());
+    Ok(Leader { pid, start_time, pid_namespace })
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_itself_and_no_other() {
+        let own = identify(std::process::id()).unwrap();
+        assert_eq!(identify(own.pid).unwrap(), own);
+        assert_ne!(own.pid_namespace, 0);
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let theirs = identify(child.id()).unwrap();
+        assert!(theirs.start_time >= own.start_time);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(identify(child.id()).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+}
