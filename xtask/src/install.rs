@@ -11,7 +11,7 @@ use crate::Error;
 /// to the steps, which then are skipped.
 pub fn missing(names: &BTreeSet<&str>) -> Result<(), Error> {
     let missing: Vec<_> =
-        names.iter().map(|name| needs::by_name(name)).filter(|need| !need.present()).collect();
+        needs::ALL.iter().filter(|need| names.contains(need.name) && !need.present()).collect();
     let packages: BTreeSet<&str> = missing.iter().filter_map(|need| need.package()).collect();
     if !packages.is_empty() {
         apt(&["update", "--quiet"]);

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
@@ -86,6 +86,13 @@ impl Log {
     /// Runs cargo as [`cargo`] gives it.
     pub fn cargo<const N: usize>(&mut self, args: [&str; N]) -> Result<(), Error> {
         self.run(cargo(args))
+    }
+
+    /// Starts a command with its output in the log; the caller waits for it.
+    pub fn spawn(&mut self, command: &mut Command) -> Result<Child, Error> {
+        writeln!(self.file, "\n$ {}", text_of(command))?;
+        command.stdout(self.file.try_clone()?).stderr(self.file.try_clone()?);
+        command.spawn().map_err(|error| format!("{}: {error}", text_of(command)).into())
     }
 
     /// Notes a line.

@@ -3,7 +3,7 @@
 use vipool_testing::needs;
 
 use crate::run::{Log, cargo};
-use crate::{Error, header, hygiene, symbols};
+use crate::{Error, fuzz, header, hygiene, symbols};
 
 /// One step.
 pub struct Step {
@@ -125,6 +125,29 @@ const STEPS: &[Step] = &[
         needs: &["x86_64-pc-windows-msvc"],
         run: |log| {
             log.cargo(["check", "--package", "vipool", "--target", "x86_64-pc-windows-msvc"])
+        },
+        ..STEP
+    },
+    Step {
+        name: "fuzz",
+        does: "a minute of each fuzz target (an hour with --long)",
+        needs: &["nightly", "c++"],
+        run: fuzz::run,
+        ..STEP
+    },
+    Step {
+        name: "peers",
+        does: "the benches beside other crates compile",
+        run: |log| {
+            log.cargo([
+                "clippy",
+                "--manifest-path",
+                "bench-peers/Cargo.toml",
+                "--all-targets",
+                "--",
+                "-D",
+                "warnings",
+            ])
         },
         ..STEP
     },

@@ -26,8 +26,10 @@ enum Kind {
     File { path: &'static str, package: &'static str },
     /// A target of the Rust toolchain in use.
     RustTarget,
+    /// The nightly toolchain.
+    Nightly,
     /// A component of the nightly toolchain.
-    Nightly(&'static str),
+    Component,
     /// A cargo subcommand from the package of the same name.
     CargoCommand,
 }
@@ -44,7 +46,7 @@ const fn file(name: &'static str, path: &'static str, package: &'static str) -> 
     need(name, Kind::File { path, package })
 }
 
-/// Everything that a test may need, by name.
+/// Everything that a test may need, by name, in an order in which it can be installed.
 pub const ALL: &[Need] = &[
     need("root", Kind::Root),
     program("cc", "gcc"),
@@ -91,9 +93,9 @@ pub const ALL: &[Need] = &[
     need("aarch64-apple-darwin", Kind::RustTarget),
     need("aarch64-unknown-linux-gnu", Kind::RustTarget),
     // Checkers.
-    need("nightly", Kind::Nightly("rust-src")),
-    need("miri", Kind::Nightly("miri")),
-    need("cargo-fuzz", Kind::CargoCommand),
+    need("nightly", Kind::Nightly),
+    need("rust-src", Kind::Component),
+    need("miri", Kind::Component),
     need("cargo-cinstall", Kind::CargoCommand),
     need("cargo-deb", Kind::CargoCommand),
     program("dpkg-deb", "dpkg"),
@@ -122,9 +124,10 @@ impl Need {
                     Path::new(dir.trim()).read_dir().is_ok_and(|mut files| files.next().is_some())
                 })
             }
-            Kind::Nightly(component) => {
+            Kind::Nightly => output("rustup", &["run", "nightly", "rustc", "--version"]).is_some(),
+            Kind::Component => {
                 output("rustup", &["component", "list", "--installed", "--toolchain", "nightly"])
-                    .is_some_and(|list| list.lines().any(|line| line.starts_with(component)))
+                    .is_some_and(|list| list.lines().any(|line| line.starts_with(self.name)))
             }
             Kind::CargoCommand => find_program(self.name).is_some(),
         }
@@ -146,11 +149,8 @@ impl Need {
                 format!("apt-get install {package}")
             }
             Kind::RustTarget => format!("rustup target add {}", self.name),
-            Kind::Nightly(component) => {
-                format!(
-                    "rustup toolchain install nightly --profile minimal --component {component}"
-                )
-            }
+            Kind::Nightly => "rustup toolchain install nightly --profile minimal".to_owned(),
+            Kind::Component => format!("rustup component add --toolchain nightly {}", self.name),
             Kind::CargoCommand => {
                 let package = if self.name == "cargo-cinstall" { "cargo-c" } else { self.name };
                 format!("cargo install --locked {package}")
