@@ -4,6 +4,8 @@
 pub mod clock;
 #[cfg_attr(windows, path = "interfaces_windows.rs")]
 pub mod interfaces;
+#[cfg_attr(windows, path = "listeners_windows.rs")]
+pub mod listeners;
 #[cfg(all(target_os = "linux", feature = "farm"))]
 pub mod packet;
 #[cfg(target_os = "linux")]

@@ -125,7 +125,11 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
             count += 1;
         }
         let wanted = wanted.get(..count).unwrap_or_default();
-        match self.world.find_listener(wanted, protocol) {
+        let from = match protocol {
+            Protocol::Udp => socket.local().filter(|local| !is_unbound(*local)),
+            Protocol::Tcp | Protocol::Other => None,
+        };
+        match self.world.find_listener(wanted, protocol, from) {
             Listener::None => Outcome::Passed(Reason::NoOwnListener),
             Listener::Unknown => Outcome::Passed(Reason::ListenersUnknown),
             Listener::At(place) => match wanted.get(place) {

@@ -9,6 +9,7 @@
 
 mod bind;
 mod connect;
+mod live;
 mod names;
 mod outcome;
 pub mod sockaddr;
@@ -19,6 +20,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 pub use bind::Bind;
 pub use connect::Connect;
+pub use live::Live;
 pub use names::HostAddresses;
 pub use outcome::{Outcome, Reason, Refusal};
 
@@ -115,8 +117,14 @@ pub trait World {
     fn kind_of(&self, address: IpAddr) -> Option<PoolKind>;
     /// Which of these addresses, in this order, has a socket of its own: TCP listening, UDP bound.
     /// A wildcard socket is none. An IPv4 address is met by an IPv6 socket on its mapped form too;
-    /// a mapped one only by an IPv6 socket.
-    fn find_listener(&self, wanted: &[SocketAddr], protocol: Protocol) -> Listener;
+    /// a mapped one only by an IPv6 socket. `from` is where a datagram would come from, if that is
+    /// known: it reaches sockets connected to there too.
+    fn find_listener(
+        &self,
+        wanted: &[SocketAddr],
+        protocol: Protocol,
+        from: Option<SocketAddr>,
+    ) -> Listener;
 }
 
 /// The kernel's answer to [`World::find_listener`].

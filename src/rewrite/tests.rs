@@ -35,7 +35,7 @@ impl World for Values {
             _ => None,
         }
     }
-    fn find_listener(&self, wanted: &[SocketAddr], _: Protocol) -> Listener {
+    fn find_listener(&self, wanted: &[SocketAddr], _: Protocol, _: Option<SocketAddr>) -> Listener {
         if self.silent {
             return Listener::Unknown;
         }

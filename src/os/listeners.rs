@@ -1,0 +1,256 @@
+//! What listens on an address, asked of the kernel by `sock_diag(7)`.
+//!
+//! One descriptor, close-on-exec, is opened, asked without blocking, and closed again within the
+//! call: nothing is kept in the process, nothing allocates, and no call here is a cancellation
+//! point or one that a hook layer replaces. `errno` may change.
+
+use std::net::SocketAddr;
+
+use crate::rewrite::{Listener, Protocol};
+
+/// Which of the addresses, in this order, has a socket of its own; see
+/// [`World::find_listener`](crate::rewrite::World::find_listener).
+#[cfg(target_os = "linux")]
+pub fn find(wanted: &[SocketAddr], protocol: Protocol, from: Option<SocketAddr>) -> Listener {
+    let Some(diag) = diag::Diag::open() else { return Listener::Unknown };
+    for (place, address) in wanted.iter().enumerate() {
+        match diag.has_socket(*address, protocol, from) {
+            Some(false) => {}
+            Some(true) => return Listener::At(place),
+            None => return Listener::Unknown,
+        }
+    }
+    Listener::None
+}
+
+/// There is no way to ask that suits a hook layer.
+#[cfg(not(target_os = "linux"))]
+pub fn find(_wanted: &[SocketAddr], _protocol: Protocol, _from: Option<SocketAddr>) -> Listener {
+    Listener::Unknown
+}
+
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+mod diag {
+    use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+    use libc::{c_int, c_long};
+
+    use crate::rewrite::{Protocol, sockaddr::as_ipv4};
+
+    /// `TCP_LISTEN` of the kernel's `tcp_states.h`.
+    const LISTEN: u8 = 10;
+    /// `SOCK_DIAG_BY_FAMILY` of linux/sock_diag.h.
+    const BY_FAMILY: u16 = 20;
+    /// A `struct nlmsghdr`.
+    const HEADER: usize = 16;
+    /// A `struct inet_diag_req_v2`, and the part of `struct inet_diag_msg` that is read here.
+    const REQUEST: usize = 56;
+    /// Where `idiag_src` and `idiag_dst` are, counted from the start of either struct: the request
+    /// has four bytes of states where the answer has none.
+    const REQUEST_ID: usize = HEADER + 8;
+    const ANSWER_ID: usize = HEADER + 4;
+
+    /// An open netlink socket.
+    pub(super) struct Diag(c_long);
+
+    impl Diag {
+        pub(super) fn open() -> Option<Self> {
+            // SAFETY: takes three numbers.
+            let descriptor = unsafe {
+                libc::syscall(
+                    libc::SYS_socket,
+                    libc::AF_NETLINK,
+                    libc::SOCK_RAW | libc::SOCK_CLOEXEC,
+                    libc::NETLINK_SOCK_DIAG,
+                )
+            };
+            (descriptor >= 0).then_some(Self(descriptor))
+        }
+
+        /// Whether a socket has this very address; `None` if the kernel does not say.
+        pub(super) fn has_socket(
+            &self,
+            wanted: SocketAddr,
+            protocol: Protocol,
+            from: Option<SocketAddr>,
+        ) -> Option<bool> {
+            let request = request(wanted, protocol, from)?;
+            // SAFETY: the buffer is as long as is said; no address is given.
+            let sent = unsafe {
+                libc::syscall(
+                    libc::SYS_sendto,
+                    self.0,
+                    request.as_ptr(),
+                    request.len(),
+                    0,
+                    std::ptr::null::<u8>(),
+                    0,
+                )
+            };
+            if sent != request.len() as c_long {
+                return None;
+            }
+            // Aligned and long enough for what is read; what is longer is cut by the kernel.
+            let mut answer = [0u8; 256];
+            // SAFETY: the buffer is as long as is said; no address is asked for.
+            let length = unsafe {
+                libc::syscall(
+                    libc::SYS_recvfrom,
+                    self.0,
+                    answer.as_mut_ptr(),
+                    answer.len(),
+                    libc::MSG_DONTWAIT,
+                    std::ptr::null_mut::<u8>(),
+                    std::ptr::null_mut::<u8>(),
+                )
+            };
+            read(answer.get(..usize::try_from(length).ok()?)?, wanted, protocol)
+        }
+    }
+
+    impl Drop for Diag {
+        fn drop(&mut self) {
+            // SAFETY: it is ours and open; nobody else knows of it.
+            unsafe { libc::syscall(libc::SYS_close, self.0) };
+        }
+    }
+
+    fn request(
+        wanted: SocketAddr,
+        protocol: Protocol,
+        from: Option<SocketAddr>,
+    ) -> Option<[u8; HEADER + REQUEST]> {
+        let kind = match protocol {
+            Protocol::Tcp => libc::IPPROTO_TCP,
+            Protocol::Udp => libc::IPPROTO_UDP,
+            Protocol::Other => return None,
+        };
+        let mut bytes = [0; HEADER + REQUEST];
+        put(&mut bytes, 0, &((HEADER + REQUEST) as u32).to_ne_bytes());
+        put(&mut bytes, 4, &BY_FAMILY.to_ne_bytes());
+        put(&mut bytes, 6, &(libc::NLM_F_REQUEST as u16).to_ne_bytes());
+        put(&mut bytes, HEADER, &[family(wanted) as u8, kind as u8]);
+        put(&mut bytes, HEADER + 4, &u32::MAX.to_ne_bytes());
+        // TCP looks for a socket whose own end is "src", UDP for one that receives at "dst".
+        let from = from.filter(|from| family(*from) == family(wanted));
+        let (src, dst) = match protocol {
+            Protocol::Udp => (from, Some(wanted)),
+            _ => (Some(wanted), None),
+        };
+        for (address, port_at, ip_at) in [(src, 0, 4), (dst, 2, 20)] {
+            if let Some(address) = address {
+                put(&mut bytes, REQUEST_ID + port_at, &address.port().to_be_bytes());
+                match plain(address) {
+                    IpAddr::V4(v4) => put(&mut bytes, REQUEST_ID + ip_at, &v4.octets()),
+                    IpAddr::V6(v6) => put(&mut bytes, REQUEST_ID + ip_at, &v6.octets()),
+                }
+            }
+        }
+        // INET_DIAG_NOCOOKIE.
+        put(&mut bytes, REQUEST_ID + 40, &u64::MAX.to_ne_bytes());
+        Some(bytes)
+    }
+
+    fn read(answer: &[u8], wanted: SocketAddr, protocol: Protocol) -> Option<bool> {
+        let kind = u16::from_ne_bytes(*answer.get(4..)?.first_chunk()?);
+        if c_int::from(kind) == libc::NLMSG_ERROR {
+            let error = i32::from_ne_bytes(*answer.get(HEADER..)?.first_chunk()?);
+            return (error == -libc::ENOENT).then_some(false);
+        }
+        if kind != BY_FAMILY {
+            return None;
+        }
+        let [of, state] = *answer.get(HEADER..)?.first_chunk()?;
+        let src: &[u8; 16] = answer.get(ANSWER_ID + 4..)?.first_chunk()?;
+        let (v6, source) = match c_int::from(of) {
+            libc::AF_INET => {
+                let [a, b, c, d, ..] = *src;
+                (false, IpAddr::from([a, b, c, d]))
+            }
+            libc::AF_INET6 => (true, IpAddr::V6(Ipv6Addr::from(*src))),
+            _ => return None,
+        };
+        // A wildcard socket is found for every address: it is not one of the address's own.
+        let same = as_ipv4(source).map_or(source, IpAddr::V4) == plain(wanted);
+        let open = protocol != Protocol::Tcp || state == LISTEN;
+        Some(same && open && (v6 || wanted.is_ipv4()))
+    }
+
+    /// The address without the IPv6 form of IPv4: the kernel finds both kinds of socket by it.
+    fn plain(address: SocketAddr) -> IpAddr {
+        as_ipv4(address.ip()).map_or(address.ip(), IpAddr::V4)
+    }
+
+    fn family(address: SocketAddr) -> c_int {
+        if plain(address).is_ipv4() { libc::AF_INET } else { libc::AF_INET6 }
+    }
+
+    /// Copies what fits.
+    fn put(bytes: &mut [u8], at: usize, part: &[u8]) {
+        for (to, from) in bytes.iter_mut().skip(at).zip(part) {
+            *to = *from;
+        }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::net::{IpAddr, TcpListener, UdpSocket};
+
+    use super::*;
+
+    /// A socket address that differs from run to run, so that runs do not meet.
+    fn own(last: u8) -> SocketAddr {
+        let [.., a, b] = std::process::id().to_be_bytes();
+        SocketAddr::from(([127, 60 + (a & 0x3f), b, last], 0))
+    }
+
+    fn at(address: SocketAddr, port: u16) -> SocketAddr {
+        SocketAddr::new(address.ip(), port)
+    }
+
+    #[test]
+    fn a_listener_is_found_by_its_own_address_only() {
+        let listener = TcpListener::bind(own(1)).unwrap();
+        let here = listener.local_addr().unwrap();
+        let other = at(own(2), here.port());
+        assert_eq!(find(&[here], Protocol::Tcp, None), Listener::At(0));
+        assert_eq!(find(&[other, here], Protocol::Tcp, None), Listener::At(1));
+        assert_eq!(find(&[other], Protocol::Tcp, None), Listener::None);
+        assert_eq!(find(&[here], Protocol::Udp, None), Listener::None);
+        let IpAddr::V4(v4) = here.ip() else { unreachable!() };
+        let mapped = at(SocketAddr::new(v4.to_ipv6_mapped().into(), 0), here.port());
+        assert_eq!(find(&[mapped], Protocol::Tcp, None), Listener::None);
+    }
+
+    #[test]
+    fn a_wildcard_socket_is_none() {
+        let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert_eq!(find(&[at(own(1), port)], Protocol::Tcp, None), Listener::None);
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        let port = socket.local_addr().unwrap().port();
+        assert_eq!(find(&[at(own(1), port)], Protocol::Udp, None), Listener::None);
+    }
+
+    #[test]
+    fn an_ipv6_socket_is_found_by_the_ipv4_address_it_holds() {
+        let IpAddr::V4(v4) = own(3).ip() else { unreachable!() };
+        let listener = TcpListener::bind((v4.to_ipv6_mapped(), 0)).unwrap();
+        let mapped = listener.local_addr().unwrap();
+        assert_eq!(find(&[mapped], Protocol::Tcp, None), Listener::At(0));
+        assert_eq!(find(&[at(own(3), mapped.port())], Protocol::Tcp, None), Listener::At(0));
+    }
+
+    #[test]
+    fn a_connected_udp_socket_is_found_by_its_peer_only() {
+        let socket = UdpSocket::bind(own(4)).unwrap();
+        let here = socket.local_addr().unwrap();
+        assert_eq!(find(&[here], Protocol::Udp, None), Listener::At(0));
+        let peer = UdpSocket::bind(own(5)).unwrap().local_addr().unwrap();
+        socket.connect(peer).unwrap();
+        assert_eq!(find(&[here], Protocol::Udp, None), Listener::None);
+        assert_eq!(find(&[here], Protocol::Udp, Some(peer)), Listener::At(0));
+    }
+}

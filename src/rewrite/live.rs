@@ -1,0 +1,66 @@
+//! The [`World`] of a running system: the map, the policy in it, and the kernel.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::{Listener, Protocol, Rules, World};
+use crate::map::Reader;
+use crate::os::listeners;
+use crate::policy::{PolicyView, ProgramView};
+use crate::pool::PoolKind;
+
+/// What there is for a program under one rule of the process list.
+#[derive(Clone, Copy, Debug)]
+pub struct Live<'a> {
+    /// The map.
+    pub reader: &'a Reader,
+    /// Its policy.
+    pub policy: PolicyView<'a>,
+    /// The program's rule in it.
+    pub program: ProgramView<'a>,
+}
+
+impl World for Live<'_> {
+    fn is_own_port(&self, port: u16) -> bool {
+        self.program.is_own_port(port)
+    }
+
+    fn is_shared_port(&self, port: u16) -> bool {
+        self.program.is_shared_port(port)
+    }
+
+    fn is_wildcard_udp_port(&self, port: u16) -> bool {
+        self.policy.is_wildcard_udp_port(port)
+    }
+
+    fn is_host_address(&self, address: IpAddr) -> bool {
+        self.policy.is_host_address(address)
+    }
+
+    fn kind_of(&self, address: IpAddr) -> Option<PoolKind> {
+        self.reader.kind_of(address)
+    }
+
+    fn find_listener(
+        &self,
+        wanted: &[SocketAddr],
+        protocol: Protocol,
+        from: Option<SocketAddr>,
+    ) -> Listener {
+        listeners::find(wanted, protocol, from)
+    }
+}
+
+impl Rules {
+    /// What a policy says of the programs under one of its rules.
+    pub fn of(program: &ProgramView<'_>, policy: &PolicyView<'_>) -> Self {
+        Self {
+            features: program.features(),
+            wildcard: program.wildcard(),
+            loopback_connect: program.loopback_connect(),
+            map_ephemeral: program.map_ephemeral(),
+            pass_when_missing: policy.pass_when_missing(),
+            hide_addresses: policy.hide_addresses(),
+            defer_wildcard: cfg!(windows),
+        }
+    }
+}
