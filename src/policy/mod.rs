@@ -10,9 +10,12 @@ mod compiled;
 mod list;
 pub mod path;
 
+use std::io;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
 use crate::session::hash64;
+use path::PatternKind;
 
 pub use compiled::{Match, PolicyView, ProgramView};
 pub use list::{Executable, MatchedBy, Verdict};
@@ -57,6 +60,64 @@ pub struct PortRange {
     pub first: u16,
     /// Highest port.
     pub last: u16,
+}
+
+/// Why a text is not a port or a range of ports.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a port or first-last")]
+pub struct PortRangeError(String);
+
+impl From<u16> for PortRange {
+    fn from(port: u16) -> Self {
+        Self { first: port, last: port }
+    }
+}
+
+impl std::str::FromStr for PortRange {
+    type Err = PortRangeError;
+
+    /// Reads `7000` and `7000-7010`, from 1 to 65535.
+    fn from_str(text: &str) -> Result<Self, PortRangeError> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        match (first.trim().parse(), last.trim().parse()) {
+            (Ok(first), Ok(last)) if 1 <= first && first <= last => Ok(Self { first, last }),
+            _ => Err(PortRangeError(text.to_owned())),
+        }
+    }
+}
+
+impl std::fmt::Display for PortRange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.first == self.last {
+            write!(f, "{}", self.first)
+        } else {
+            write!(f, "{}-{}", self.first, self.last)
+        }
+    }
+}
+
+impl PortRange {
+    /// The ports in both.
+    pub fn intersection(&self, other: &PortRange) -> Option<PortRange> {
+        let (first, last) = (self.first.max(other.first), self.last.min(other.last));
+        (first <= last).then_some(PortRange { first, last })
+    }
+
+    /// The same ports in order, without overlaps and gaps of nothing.
+    pub fn merge<'p>(ports: impl Iterator<Item = &'p PortRange>) -> Vec<PortRange> {
+        let mut sorted: Vec<PortRange> = ports.copied().collect();
+        sorted.sort_unstable_by_key(|range| (range.first, range.last));
+        let mut merged: Vec<PortRange> = Vec::new();
+        for range in sorted {
+            match merged.last_mut() {
+                Some(last) if range.first <= last.last.saturating_add(1) => {
+                    last.last = last.last.max(range.last);
+                }
+                _ => merged.push(range),
+            }
+        }
+        merged
+    }
 }
 
 /// Whose rules a path follows: separators, case, prefixes.
@@ -117,6 +178,20 @@ impl Policy {
     /// [`PolicyView::find`] answers the same from the compiled form.
     pub fn find(&self, program: &Executable<'_>) -> Option<(usize, Verdict)> {
         list::best(self.programs.iter().map(|rule| list::judge(rule.subject(), program)))
+    }
+}
+
+impl Policy {
+    /// Finds the [`Program::target`] of every listed path that is a symbolic link. `resolve` is
+    /// [`std::fs::canonicalize`] on the machine that the policy is for.
+    pub fn follow_links(&mut self, resolve: impl Fn(&Path) -> io::Result<PathBuf>) {
+        for program in &mut self.programs {
+            let is_full = path::pattern_kind(program.pattern.as_bytes()) != PatternKind::BareName;
+            let target = is_full.then(|| resolve(Path::new(&program.pattern)).ok()).flatten();
+            program.target = target
+                .and_then(|target| target.into_os_string().into_string().ok())
+                .filter(|target| *target != program.pattern);
+        }
     }
 }
 

@@ -1,1 +1,0 @@
-//! farm.toml: one file for a whole farm.

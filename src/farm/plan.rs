@@ -1,0 +1,184 @@
+//! From the farm to one server: what its map is made from, and which interface carries what.
+
+use ipnet::IpNet;
+
+use super::finding::{Finding, Level, suggest};
+use super::{Farm, IPV6_ADDRESSES, LOOPBACK_POOL, Server, ServerRange};
+use crate::interface::{Assignment, Interface, MatchError, assign, unusable};
+use crate::map::{Plan, Settings};
+use crate::policy::Policy;
+use crate::pool::{DEFAULT_POOL, MAX_SLOTS, Pool, PoolKind};
+use crate::range::{Range, subtract};
+
+/// What [`Farm::plan`] makes for a server.
+#[derive(Clone, Debug, Default)]
+pub struct Planned {
+    /// What its map is made from.
+    pub plan: Plan,
+    /// Which interface carries which addresses; empty where the interfaces are not known.
+    pub assignments: Vec<Assignment>,
+    /// What is wrong, beside the findings of [`Farm::validate`]: an error for each range that has
+    /// no interface. The plan holds what is left.
+    pub findings: Vec<Finding>,
+}
+
+impl Farm {
+    /// The plan of a server, given by its host name. With its interfaces, each range is put on the
+    /// one whose subnet it belongs to, less what can't be given out there; without (`None`: no
+    /// root, another machine) it is taken as it stands.
+    ///
+    /// A server that is not enabled gets no pools and no programs.
+    pub fn plan(&self, host: &str, interfaces: Option<&[Interface]>) -> Planned {
+        let server = self.server(host);
+        if server.is_none() && !self.servers.is_empty() {
+            let names = self.servers.iter().map(|server| &*server.name);
+            let message = format!("no server is named {host:?}");
+            let remedy = suggest(host, names);
+            let code = (Level::Error, "unknown-server");
+            let findings = vec![Finding::new(code, "server", host, message, remedy)];
+            return Planned { findings, ..Planned::default() };
+        }
+        let settings = self.settings(server);
+        if server.is_some_and(|server| !server.enabled) {
+            return Planned { plan: Plan { settings, ..Plan::default() }, ..Planned::default() };
+        }
+        let mut planned = Planned::default();
+        let pools = self.virtual_pools(server, interfaces, &mut planned);
+        let reservations = self.reservations.iter().filter(|reservation| {
+            pools.iter().any(|pool| pool.slot_of(reservation.address).is_some())
+        });
+        planned.plan = Plan {
+            reservations: reservations.cloned().collect(),
+            pools: pools.into_iter().chain(self.loopback_pool()).collect(),
+            policy: self.policy(&planned.assignments, interfaces),
+            settings,
+            pool_rules: self.pool_rules(),
+        };
+        planned
+    }
+
+    fn virtual_pools(
+        &self,
+        server: Option<&Server>,
+        interfaces: Option<&[Interface]>,
+        planned: &mut Planned,
+    ) -> Vec<Pool> {
+        let mut pools = Vec::new();
+        for name in self.pool_names() {
+            for ipv4 in [true, false] {
+                let mut usable = Vec::new();
+                let mut asked = false;
+                for (place, entry) in self.ranges_of(server).filter(|(_, e)| e.pool == name) {
+                    let addresses: Vec<Range> = of_family(&entry.addresses, ipv4).collect();
+                    asked |= !addresses.is_empty();
+                    match interfaces {
+                        None => usable.extend(self.usable(&addresses, &entry.exclude)),
+                        Some(interfaces) => {
+                            let (found, errors) = assign(&addresses, &entry.exclude, interfaces);
+                            usable.extend(found.iter().flat_map(|found| &found.ranges));
+                            merge(&mut planned.assignments, found);
+                            let finding = |error| no_interface(place, entry, &error);
+                            planned.findings.extend(errors.into_iter().map(finding));
+                        }
+                    }
+                }
+                let most = self.max_addresses(name, ipv4);
+                if asked && let Ok(pool) = Pool::new(name, PoolKind::VirtualIp, &usable, most) {
+                    pools.push(pool);
+                }
+            }
+        }
+        pools
+    }
+
+    /// The names of the pools, the default one first.
+    pub(super) fn pool_names(&self) -> impl Iterator<Item = &str> {
+        let declared = self.pools.iter().map(|pool| &*pool.rule.pool);
+        std::iter::once(DEFAULT_POOL).chain(declared.filter(|name| *name != DEFAULT_POOL))
+    }
+
+    /// The most addresses of one family that a pool uses.
+    pub(super) fn max_addresses(&self, pool: &str, ipv4: bool) -> u32 {
+        let options = self.pools.iter().find(|options| options.rule.pool == pool);
+        let default = if ipv4 { MAX_SLOTS } else { IPV6_ADDRESSES };
+        options.and_then(|options| options.max_addresses).unwrap_or(default)
+    }
+
+    /// What is left of some addresses without the excluded ones and those that no session can have
+    /// in the subnets that are known.
+    pub(super) fn usable(&self, addresses: &[Range], exclude: &[Range]) -> Vec<Range> {
+        let unusable = self.network.subnets.iter().copied().flat_map(unusable).map(Range::from);
+        subtract(&subtract(addresses, exclude), &unusable.collect::<Vec<_>>())
+    }
+
+    /// The pool of loopback addresses; `None` if there are no loopback ranges.
+    pub(super) fn loopback_pool(&self) -> Option<Pool> {
+        let ranges = subtract(&self.loopback.ranges, &self.loopback.exclude);
+        // 127.0.0.1 is everybody's; the ends of 127.0.0.0/8 are its network and its broadcast.
+        let never = ["127.0.0.0/31", "127.255.255.255"].map(|text| text.parse().expect("a range"));
+        let ranges = subtract(&ranges, &never);
+        let pool = Pool::new(LOOPBACK_POOL, PoolKind::Loopback, &ranges, MAX_SLOTS).ok()?;
+        (!self.loopback.ranges.is_empty()).then_some(pool)
+    }
+
+    fn policy(&self, assignments: &[Assignment], interfaces: Option<&[Interface]>) -> Policy {
+        let carries = |interface: &&Interface| {
+            assignments.iter().any(|assignment| assignment.index == interface.index)
+        };
+        let matched = interfaces.unwrap_or_default().iter().filter(carries);
+        Policy {
+            programs: self.programs.clone(),
+            host_addresses: matched.flat_map(|i| &i.addresses).map(IpNet::addr).collect(),
+            wildcard_udp_ports: self.rewrite.wildcard_udp_ports.clone(),
+            pass_when_missing: self.rewrite.pass_when_missing,
+            hide_addresses: self.rewrite.hide_addresses,
+            session_override: self.rewrite.session_override,
+        }
+    }
+
+    fn settings(&self, server: Option<&Server>) -> Settings {
+        let sessions = &self.sessions;
+        Settings {
+            cool_down: sessions.cool_down,
+            check_in_use: sessions.check_in_use,
+            low_water: sessions.low_water,
+            sessions_per_user: sessions.sessions_per_user,
+            max_sessions: self.max_sessions(server),
+            on_exhausted: sessions.when_exhausted,
+            allocate: sessions.allocate,
+            await_restore: sessions.await_restore,
+        }
+    }
+
+    /// The most sessions of a server at once; 0 for no limit.
+    pub(super) fn max_sessions(&self, server: Option<&Server>) -> u32 {
+        server.and_then(|server| server.max_sessions).unwrap_or(self.sessions.max_sessions)
+    }
+}
+
+/// Those of one family.
+pub(super) fn of_family(ranges: &[Range], ipv4: bool) -> impl Iterator<Item = Range> {
+    ranges.iter().copied().filter(move |range| range.first().is_ipv4() == ipv4)
+}
+
+fn merge(all: &mut Vec<Assignment>, more: Vec<Assignment>) {
+    for new in more {
+        match all.iter_mut().find(|old| old.index == new.index && old.subnet == new.subnet) {
+            Some(old) => old.ranges.extend(new.ranges),
+            None => all.push(new),
+        }
+    }
+}
+
+fn no_interface(place: usize, entry: &ServerRange, error: &MatchError) -> Finding {
+    let (range, remedy) = match error {
+        MatchError::NoInterface(range) => {
+            (range, "give an interface an address in that subnet, or mend the range or its server")
+        }
+        MatchError::Tie { range, .. } => (range, "take the subnet from all interfaces but one"),
+        MatchError::Spans { range, .. } => (range, "write one range for each subnet"),
+    };
+    let item = entry.addresses.iter().position(|address| address == range).unwrap_or(0);
+    let key = format!("range[{place}].addresses[{item}]");
+    Finding::new((Level::Error, "no-interface"), key, range, error.to_string(), remedy)
+}

@@ -1,0 +1,272 @@
+//! Reading typed values out of TOML tables. Whatever is wrong becomes a finding and reads as if
+//! it were not there, so that one pass finds everything.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::finding::{Finding, Level, Positions, key_part, position, suggest};
+use crate::policy::PortRange;
+
+const TYPE: (Level, &str) = (Level::Error, "type");
+const VALUE: (Level, &str) = (Level::Error, "value");
+
+/// What reading leaves behind beside the values.
+pub(super) struct Reader<'s> {
+    source: &'s str,
+    pub positions: Positions,
+    pub findings: Vec<Finding>,
+}
+
+/// A value and the key it stands under.
+#[derive(Clone)]
+pub(super) struct Value<'t> {
+    pub key: String,
+    value: &'t Spanned<DeValue<'t>>,
+}
+
+/// A table of which known keys are taken one by one; what is left at the end is unknown.
+pub(super) struct Section<'t> {
+    key: String,
+    /// `None` where the file has no such table.
+    table: Option<&'t DeTable<'t>>,
+    known: Vec<&'static str>,
+}
+
+impl<'s> Reader<'s> {
+    pub fn new(source: &'s str) -> Self {
+        Self { source, positions: Positions::default(), findings: Vec::new() }
+    }
+
+    fn value<'t>(&mut self, key: String, value: &'t Spanned<DeValue<'t>>) -> Value<'t> {
+        self.positions.insert(key.clone(), value.span());
+        Value { key, value }
+    }
+
+    fn push(&mut self, mut finding: Finding, span: std::ops::Range<usize>) {
+        finding.position = Some(position(self.source, span.start, span.end));
+        self.findings.push(finding);
+    }
+
+    fn wrong<T>(&mut self, value: &Value<'_>, what: &str, remedy: impl Into<String>) -> Option<T> {
+        let found = value.get().type_str();
+        let message = format!("{what} is wanted here, not {} {found}", article(found));
+        let finding = Finding::new(TYPE, &value.key, value.shown(), message, remedy);
+        self.push(finding, value.value.span());
+        None
+    }
+
+    /// What is wrong with a value of the right type.
+    pub fn refuse(&mut self, value: &Value<'_>, message: String, remedy: impl Into<String>) {
+        let finding = Finding::new(VALUE, &value.key, value.shown(), message, remedy);
+        self.push(finding, value.value.span());
+    }
+
+    pub fn text(&mut self, value: Value<'_>) -> Option<String> {
+        match value.get() {
+            DeValue::String(text) => Some(text.clone().into_owned()),
+            _ => self.wrong(&value, "a text", "put it in quotation marks"),
+        }
+    }
+
+    pub fn boolean(&mut self, value: Value<'_>) -> Option<bool> {
+        let boolean = value.get().as_bool();
+        boolean.or_else(|| self.wrong(&value, "true or false", "write true or false"))
+    }
+
+    pub fn number(&mut self, value: Value<'_>, within: RangeInclusive<u32>) -> Option<u32> {
+        let remedy = format!("write a number from {} to {}", within.start(), within.end());
+        let DeValue::Integer(integer) = value.get() else {
+            return self.wrong(&value, "a number", remedy);
+        };
+        let number = i64::from_str_radix(integer.as_str(), integer.radix());
+        match number.ok().and_then(|number| u32::try_from(number).ok()) {
+            Some(number) if within.contains(&number) => Some(number),
+            _ => {
+                self.refuse(&value, format!("{integer} is out of range"), remedy);
+                None
+            }
+        }
+    }
+
+    /// A text that is read further.
+    pub fn parsed<T: FromStr<Err: Display>>(
+        &mut self,
+        value: Value<'_>,
+        remedy: &str,
+    ) -> Option<T> {
+        let text = self.text(value.clone())?;
+        match text.parse() {
+            Ok(parsed) => Some(parsed),
+            Err(error) => {
+                self.refuse(&value, error.to_string(), remedy);
+                None
+            }
+        }
+    }
+
+    /// One of some words.
+    pub fn word<T: Copy>(&mut self, value: Value<'_>, words: &[(&str, T)]) -> Option<T> {
+        let text = self.text(value.clone())?;
+        let found = words.iter().find(|(word, _)| *word == text);
+        if found.is_none() {
+            let remedy = suggest(&text, words.iter().map(|(word, _)| *word));
+            self.refuse(&value, format!("{text:?} is not known here"), remedy);
+        }
+        found.map(|(_, meaning)| *meaning)
+    }
+
+    /// Seconds, from a number of them or a text with a unit: "90s", "2m", "1h", "1d".
+    pub fn seconds(&mut self, value: Value<'_>) -> Option<u32> {
+        if let DeValue::Integer(_) = value.get() {
+            return self.number(value, 0..=MAX_SECONDS);
+        }
+        let remedy = "write a number with a unit: \"90s\", \"2m\", \"1h\" or \"1d\"";
+        let text = self.text(value.clone())?;
+        let seconds = parse_seconds(&text);
+        if seconds.is_none() {
+            self.refuse(&value, format!("{text:?} is not a time"), remedy);
+        }
+        seconds
+    }
+
+    /// A port or ports: 80, "80", "7000-7010".
+    pub fn ports(&mut self, value: Value<'_>) -> Option<PortRange> {
+        if let DeValue::Integer(_) = value.get() {
+            let port = self.number(value, 1..=65535)?;
+            return Some(PortRange::from(port as u16));
+        }
+        self.parsed(value, "write a port (7000) or first-last (\"7000-7010\"), from 1 to 65535")
+    }
+
+    /// The items of an array, each read; those that can't be are left out. A value that is no
+    /// array counts as its only item.
+    pub fn list<T>(
+        &mut self,
+        value: Option<Value<'_>>,
+        read: impl Fn(&mut Self, Value<'_>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let value = value?;
+        let DeValue::Array(array) = value.get() else {
+            let item = Value { key: format!("{}[0]", value.key), ..value };
+            return Some(read(self, item).into_iter().collect());
+        };
+        let mut list = Vec::new();
+        for item in array.iter() {
+            // Numbered as in the list that is made, so that what is left out moves no key.
+            let item = self.value(format!("{}[{}]", value.key, list.len()), item);
+            list.extend(read(self, item));
+        }
+        Some(list)
+    }
+
+    /// A table.
+    pub fn section<'t>(&mut self, value: Value<'t>) -> Option<Section<'t>> {
+        match value.get() {
+            DeValue::Table(table) => {
+                Some(Section { key: value.key, table: Some(table), known: Vec::new() })
+            }
+            _ => {
+                let remedy = format!("begin it with [{}]", value.key);
+                self.wrong(&value, "a table", remedy)
+            }
+        }
+    }
+
+    /// The named tables or values of a table, in the order of the file.
+    pub fn named<'t>(&mut self, value: Option<Value<'t>>) -> Vec<(String, Value<'t>)> {
+        let Some(section) = value.and_then(|value| self.section(value)) else {
+            return Vec::new();
+        };
+        let mut entries: Vec<_> = section.table.into_iter().flatten().collect();
+        entries.sort_by_key(|(name, _)| name.span().start);
+        let named = |(name, value): (&Spanned<_>, &'t Spanned<DeValue<'t>>)| {
+            let name: &String = &String::from(AsRef::<str>::as_ref(name.get_ref()));
+            let key = format!("{}.{}", section.key, key_part(name));
+            (name.clone(), self.value(key, value))
+        };
+        entries.into_iter().map(named).collect()
+    }
+}
+
+impl<'t> Value<'t> {
+    fn get(&self) -> &'t DeValue<'t> {
+        self.value.get_ref()
+    }
+
+    /// The value as it may be shown in a finding.
+    fn shown(&self) -> String {
+        match self.get() {
+            DeValue::String(text) => text.to_string(),
+            DeValue::Integer(integer) => integer.to_string(),
+            DeValue::Float(float) => float.to_string(),
+            DeValue::Boolean(boolean) => boolean.to_string(),
+            DeValue::Datetime(datetime) => datetime.to_string(),
+            DeValue::Array(_) | DeValue::Table(_) => String::new(),
+        }
+    }
+}
+
+impl<'t> Section<'t> {
+    /// The whole file.
+    pub fn root(table: &'t DeTable<'t>) -> Self {
+        Self { key: String::new(), table: Some(table), known: Vec::new() }
+    }
+
+    /// A table that is not there.
+    pub fn empty() -> Self {
+        Self { key: String::new(), table: None, known: Vec::new() }
+    }
+
+    /// The value under a key of this table, if it is there.
+    pub fn take(&mut self, reader: &mut Reader, key: &'static str) -> Option<Value<'t>> {
+        self.known.push(key);
+        let value = self.table?.get(key)?;
+        Some(reader.value(self.key_of(key), value))
+    }
+
+    /// Reports every key that was not taken.
+    pub fn finish(self, reader: &mut Reader) {
+        for (name, _) in self.table.into_iter().flatten() {
+            let known = self.known.iter().copied();
+            if !known.clone().any(|known| known == name.get_ref()) {
+                let key = self.key_of(name.get_ref());
+                let place = if self.key.is_empty() { "a farm" } else { &self.key };
+                let message = format!("unknown key {:?} in {place}", name.get_ref());
+                let remedy = suggest(name.get_ref(), known);
+                let code = (Level::Error, "unknown-key");
+                let finding = Finding::new(code, key, name.get_ref(), message, remedy);
+                reader.push(finding, name.span());
+            }
+        }
+    }
+
+    fn key_of(&self, name: &str) -> String {
+        let part = key_part(name);
+        if self.key.is_empty() { part } else { format!("{}.{part}", self.key) }
+    }
+}
+
+/// The longest time that a setting can hold: more than a century.
+const MAX_SECONDS: u32 = u32::MAX - 1;
+
+pub(super) fn parse_seconds(text: &str) -> Option<u32> {
+    let text = text.trim();
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit.trim_start() {
+        "s" => 1,
+        "m" | "min" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    number.parse::<u32>().ok()?.checked_mul(factor).filter(|seconds| *seconds <= MAX_SECONDS)
+}
+
+fn article(noun: &str) -> &'static str {
+    if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }
+}

@@ -1,0 +1,339 @@
+//! farm.toml to a [`Farm`]: which key goes to which field. What the values mean together is not
+//! judged here.
+
+use std::io::Read;
+use std::path::Path;
+
+use ipnet::IpNet;
+use toml::de::DeTable;
+
+use super::finding::{Finding, Level, Report, position};
+use super::section::{Reader, Section, Value, parse_seconds};
+use super::{Farm, Loopback, Network, PoolOptions, Rewrite, Server, ServerRange, Sessions};
+use crate::map::{Allocate, OnExhausted};
+use crate::policy::{Features, LoopbackConnect, Program, Wildcard};
+use crate::pool::{PoolRule, Reservation};
+use crate::range::Range;
+
+/// The largest file that is read; a farm of a thousand servers has a tenth of it.
+const MAX_FILE: u64 = 4 << 20;
+
+impl Farm {
+    /// Reads and validates a file. What can't be read is an error in the report and else as if it
+    /// were not there: a file that can't be opened gives an empty farm.
+    pub fn check(file: &Path) -> (Farm, Report) {
+        let (farm, report) = match read(file) {
+            Ok(bytes) => parse_bytes(&bytes),
+            Err(finding) => {
+                let mut report = Report::default();
+                report.extend([finding]);
+                (Farm::default(), report)
+            }
+        };
+        (farm, report.in_file(file))
+    }
+
+    /// Reads and validates the text of a farm.toml.
+    pub fn parse(text: &str) -> (Farm, Report) {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let (table, errors) = DeTable::parse_recoverable(text);
+        let mut reader = Reader::new(text);
+        let farm = farm(&mut reader, Section::root(table.get_ref()));
+        let mut report = Report::new(text, reader.positions);
+        report.extend(errors.iter().map(|error| {
+            let span = error.span().unwrap_or(0..0);
+            let value = text.get(span.clone()).unwrap_or_default();
+            let message = format!("not TOML: {}", error.message());
+            let remedy = "mend the line, or one before it that is not finished";
+            let mut finding = Finding::new((Level::Error, "syntax"), "", value, message, remedy);
+            finding.position = Some(position(text, span.start, span.end));
+            finding
+        }));
+        report.extend(reader.findings);
+        report.extend(farm.validate());
+        (farm, report)
+    }
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Finding> {
+    let error = |message: String, remedy: &str| {
+        Finding::new((Level::Error, "file"), "", file.display(), message, remedy)
+    };
+    let unreadable = |e: std::io::Error| {
+        error(format!("cannot read the file: {e}"), "check its path and its permissions")
+    };
+    let mut bytes = Vec::new();
+    let opened = std::fs::File::open(file).map_err(unreadable)?;
+    opened.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(error("the file is larger than 4 MiB".to_owned(), "is this a farm.toml?"));
+    }
+    Ok(bytes)
+}
+
+fn parse_bytes(bytes: &[u8]) -> (Farm, Report) {
+    let error = match str::from_utf8(bytes) {
+        Ok(text) => return Farm::parse(text),
+        Err(error) => error,
+    };
+    let at = error.valid_up_to();
+    let (farm, mut report) = Farm::parse(&String::from_utf8_lossy(bytes));
+    let utf16 = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
+    let remedy = if utf16 { "save it as UTF-8: it is UTF-16" } else { "save it as UTF-8" };
+    let code = (Level::Error, "encoding");
+    let value = format!("{:#04x}", bytes[at]);
+    let mut finding = Finding::new(code, "", value, format!("byte {at} is not UTF-8"), remedy);
+    finding.position = Some(report.position(at, at + 1));
+    report.extend([finding]);
+    (farm, report)
+}
+
+fn farm(r: &mut Reader<'_>, mut root: Section<'_>) -> Farm {
+    let farm = Farm {
+        network: section(r, &mut root, "network", network),
+        servers: {
+            let servers = root.take(r, "server");
+            r.named(servers)
+                .into_iter()
+                .filter_map(|(name, value)| server(r, name, value))
+                .collect()
+        },
+        ranges: tables(r, &mut root, "range", range),
+        pools: {
+            let pools = root.take(r, "pool");
+            r.named(pools).into_iter().filter_map(|(name, value)| pool(r, name, value)).collect()
+        },
+        loopback: section(r, &mut root, "loopback", loopback),
+        sessions: section(r, &mut root, "sessions", sessions),
+        reservations: {
+            let users = root.take(r, "reservations");
+            r.named(users)
+                .into_iter()
+                .flat_map(|(user, value)| reservations(r, &user, value))
+                .collect()
+        },
+        rewrite: section(r, &mut root, "rewrite", rewrite),
+        programs: tables(r, &mut root, "program", program),
+    };
+    root.finish(r);
+    farm
+}
+
+fn network(r: &mut Reader<'_>, s: &mut Section<'_>) -> Network {
+    let subnets = s.take(r, "subnets");
+    let dhcp = s.take(r, "dhcp-ranges");
+    Network {
+        subnets: r.list(subnets, subnet).unwrap_or_default(),
+        dhcp_ranges: ranges(r, dhcp).unwrap_or_default(),
+    }
+}
+
+fn subnet(r: &mut Reader<'_>, value: Value<'_>) -> Option<IpNet> {
+    let net: IpNet = r.parsed(value.clone(), "write a CIDR prefix: 10.0.5.0/24")?;
+    if net != net.trunc() {
+        let remedy = format!("did you mean {}?", net.trunc());
+        r.refuse(&value, format!("{net} has host bits set"), remedy);
+        return None;
+    }
+    Some(net)
+}
+
+fn server(r: &mut Reader<'_>, name: String, value: Value<'_>) -> Option<Server> {
+    let mut s = r.section(value)?;
+    let default = Server::new(&name);
+    let server = Server {
+        enabled: boolean(r, &mut s, "enabled", default.enabled),
+        max_sessions: s.take(r, "max-sessions").and_then(|v| r.number(v, 0..=u32::MAX)),
+        ..default
+    };
+    s.finish(r);
+    Some(server)
+}
+
+fn range(r: &mut Reader<'_>, s: &mut Section<'_>) -> ServerRange {
+    let default = ServerRange::default();
+    let addresses = s.take(r, "addresses");
+    let exclude = s.take(r, "exclude");
+    ServerRange {
+        addresses: ranges(r, addresses).unwrap_or_default(),
+        exclude: ranges(r, exclude).unwrap_or_default(),
+        server: s.take(r, "server").and_then(|v| r.text(v)),
+        pool: s.take(r, "pool").and_then(|v| r.text(v)).unwrap_or(default.pool),
+    }
+}
+
+fn pool(r: &mut Reader<'_>, name: String, value: Value<'_>) -> Option<PoolOptions> {
+    let mut s = r.section(value)?;
+    let pool = PoolOptions {
+        rule: PoolRule {
+            pool: name,
+            users: texts(r, &mut s, "users"),
+            groups: texts(r, &mut s, "groups"),
+            programs: texts(r, &mut s, "programs"),
+        },
+        max_addresses: s
+            .take(r, "max-addresses")
+            .and_then(|v| r.number(v, 1..=crate::pool::MAX_SLOTS)),
+    };
+    s.finish(r);
+    Some(pool)
+}
+
+fn loopback(r: &mut Reader<'_>, s: &mut Section<'_>) -> Loopback {
+    let (given, exclude) = (s.take(r, "ranges"), s.take(r, "exclude"));
+    Loopback {
+        ranges: ranges(r, given).unwrap_or(Loopback::default().ranges),
+        exclude: ranges(r, exclude).unwrap_or_default(),
+    }
+}
+
+fn sessions(r: &mut Reader<'_>, s: &mut Section<'_>) -> Sessions {
+    let default = Sessions::default();
+    let mut number = |r: &mut Reader<'_>, key, default| {
+        s.take(r, key).and_then(|v| r.number(v, 0..=u32::MAX)).unwrap_or(default)
+    };
+    let low_water = number(r, "low-water", default.low_water);
+    let sessions_per_user = number(r, "sessions-per-user", default.sessions_per_user);
+    let max_sessions = number(r, "max-sessions", default.max_sessions);
+    let moments = [("logon", Allocate::Logon), ("first-use", Allocate::FirstUse)];
+    Sessions {
+        low_water,
+        sessions_per_user,
+        max_sessions,
+        cool_down: s.take(r, "cool-down").and_then(|v| r.seconds(v)).unwrap_or(default.cool_down),
+        check_in_use: boolean(r, s, "check-in-use", default.check_in_use),
+        when_exhausted: s
+            .take(r, "when-exhausted")
+            .and_then(|v| when_exhausted(r, v))
+            .unwrap_or(default.when_exhausted),
+        allocate: s
+            .take(r, "allocate")
+            .and_then(|v| r.word(v, &moments))
+            .unwrap_or(default.allocate),
+        await_restore: boolean(r, s, "await-restore", default.await_restore),
+    }
+}
+
+/// "pass", "refuse" or "wait 30s".
+fn when_exhausted(r: &mut Reader<'_>, value: Value<'_>) -> Option<OnExhausted> {
+    let text = r.text(value.clone())?;
+    if let Some(time) = text.strip_prefix("wait") {
+        let seconds = parse_seconds(time);
+        if seconds.is_none() {
+            r.refuse(&value, format!("{text:?} does not say how long"), "write \"wait 30s\"");
+        }
+        return seconds.map(OnExhausted::Wait);
+    }
+    r.word(
+        value,
+        &[
+            ("pass", OnExhausted::Pass),
+            ("refuse", OnExhausted::Refuse),
+            ("wait 30s", OnExhausted::Wait(30)),
+        ],
+    )
+}
+
+fn reservations(r: &mut Reader<'_>, user: &str, value: Value<'_>) -> Vec<Reservation> {
+    let addresses = r.list(Some(value), |r, v| r.parsed(v, "write one address: 10.0.5.17"));
+    let reservation = |address| Reservation { user: user.to_owned(), address };
+    addresses.unwrap_or_default().into_iter().map(reservation).collect()
+}
+
+fn rewrite(r: &mut Reader<'_>, s: &mut Section<'_>) -> Rewrite {
+    let default = Rewrite::default();
+    let (udp, fixed) = (s.take(r, "wildcard-udp-ports"), s.take(r, "fixed-ports"));
+    Rewrite {
+        hide_addresses: boolean(r, s, "hide-addresses", default.hide_addresses),
+        pass_when_missing: boolean(r, s, "pass-when-missing", default.pass_when_missing),
+        wildcard_udp_ports: r.list(udp, Reader::ports).unwrap_or(default.wildcard_udp_ports),
+        fixed_ports: r.list(fixed, Reader::ports).unwrap_or_default(),
+        session_override: boolean(r, s, "session-override", default.session_override),
+    }
+}
+
+fn program(r: &mut Reader<'_>, s: &mut Section<'_>) -> Program {
+    let features = s.take(r, "features");
+    let (own, shared) = (s.take(r, "own-ports"), s.take(r, "shared-ports"));
+    let wildcard = [("keep", Wildcard::Keep), ("loopback", Wildcard::Loopback)];
+    let connect = [("own-first", LoopbackConnect::OwnFirst), ("own", LoopbackConnect::Own)];
+    Program {
+        pattern: s.take(r, "path").and_then(|v| r.text(v)).unwrap_or_default(),
+        target: None,
+        script: s.take(r, "script").and_then(|v| r.text(v)),
+        features: match features {
+            Some(value) => self::features(r, value),
+            None => Features { virtual_ip: true, loopback: true, client_ip: false },
+        },
+        inherit: boolean(r, s, "inherit", false),
+        wildcard: s.take(r, "wildcard").and_then(|v| r.word(v, &wildcard)).unwrap_or_default(),
+        loopback_connect: s
+            .take(r, "loopback-connect")
+            .and_then(|v| r.word(v, &connect))
+            .unwrap_or_default(),
+        own_ports: r.list(own, Reader::ports).unwrap_or_default(),
+        shared_ports: r.list(shared, Reader::ports).unwrap_or_default(),
+        map_ephemeral: boolean(r, s, "map-ephemeral", false),
+    }
+}
+
+fn features(r: &mut Reader<'_>, value: Value<'_>) -> Features {
+    let one = |virtual_ip, loopback, client_ip| Features { virtual_ip, loopback, client_ip };
+    let words = [
+        ("virtual-ip", one(true, false, false)),
+        ("loopback", one(false, true, false)),
+        ("client-ip", one(false, false, true)),
+    ];
+    let all = r.list(Some(value), |r, v| r.word(v, &words)).unwrap_or_default();
+    all.iter().fold(Features::default(), |a, b| Features {
+        virtual_ip: a.virtual_ip || b.virtual_ip,
+        loopback: a.loopback || b.loopback,
+        client_ip: a.client_ip || b.client_ip,
+    })
+}
+
+/// A table that is there once at most; its defaults where it is not.
+fn section<T>(
+    r: &mut Reader<'_>,
+    parent: &mut Section<'_>,
+    key: &'static str,
+    read: impl Fn(&mut Reader<'_>, &mut Section<'_>) -> T,
+) -> T {
+    let given = parent.take(r, key).and_then(|value| r.section(value));
+    let mut section = given.unwrap_or_else(Section::empty);
+    let read = read(r, &mut section);
+    section.finish(r);
+    read
+}
+
+/// An array of tables.
+fn tables<T>(
+    r: &mut Reader<'_>,
+    parent: &mut Section<'_>,
+    key: &'static str,
+    read: impl Fn(&mut Reader<'_>, &mut Section<'_>) -> T,
+) -> Vec<T> {
+    let value = parent.take(r, key);
+    let one = |r: &mut Reader<'_>, value: Value<'_>| {
+        let mut section = r.section(value)?;
+        let read = read(r, &mut section);
+        section.finish(r);
+        Some(read)
+    };
+    r.list(value, one).unwrap_or_default()
+}
+
+fn boolean(r: &mut Reader<'_>, s: &mut Section<'_>, key: &'static str, default: bool) -> bool {
+    s.take(r, key).and_then(|value| r.boolean(value)).unwrap_or(default)
+}
+
+fn texts(r: &mut Reader<'_>, s: &mut Section<'_>, key: &'static str) -> Vec<String> {
+    let value = s.take(r, key);
+    r.list(value, Reader::text).unwrap_or_default()
+}
+
+fn ranges(r: &mut Reader<'_>, value: Option<Value<'_>>) -> Option<Vec<Range>> {
+    let remedy =
+        "write a CIDR prefix (10.0.5.0/24), first-last (10.0.5.10-10.0.5.99) or one address";
+    r.list(value, |r, v| r.parsed(v, remedy))
+}
