@@ -1,0 +1,372 @@
+//! Where everything is in a map file. All in 64-bit words, native byte order: a map never leaves
+//! its machine, nor its boot.
+//!
+//! | words | what |
+//! |---|---|
+//! | 0-63 | header: fixed once the map is published |
+//! | 64-127 | header: what writers publish, see the constants from [`SUPERSEDED`] on |
+//! | then | directory: [`ENTRY_WORDS`] a pool, see [`PoolLayout`] |
+//! | then | blocks: [`BLOCK_WORDS`] each: first slot, first address, last address |
+//! | then | the compiled policy |
+//! | then, for each pool | control words, index, slots |
+//!
+//! A layout is read once, checked against the length of the file, and kept by value: later damage
+//! to the header cannot make a reader leave the file.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::index::BUCKET_WORDS;
+use super::plan::Settings;
+use super::region::{load, store};
+use super::slot::SLOT_WORDS;
+use crate::pool::{MAX_SLOTS, Pool, PoolKind};
+use crate::range::Range;
+use crate::sync::AtomicU64;
+
+/// The most pools of a map.
+pub const MAX_POOLS: usize = 16;
+
+/// "vipool" and the version of the layout.
+const MAGIC: u64 = u64::from_le_bytes(*b"vipool\x00\x01");
+
+// Header, fixed.
+const LENGTH: usize = 1;
+const BOOT: usize = 2;
+/// A number that only this file bears; its private twin bears it too.
+const FILE_ID: usize = 3;
+const SETTINGS: usize = 4;
+const POLICY_AT: usize = 7;
+const POLICY_BYTES: usize = 8;
+const POOLS: usize = 9;
+const FIXED_WORDS: usize = 64;
+
+// Header, published by writers.
+/// Not 0: a newer file has taken the place of this one.
+pub(super) const SUPERSEDED: usize = 64;
+/// Not 0: a writer is between the first and the last store of an operation, or died there.
+pub(super) const BUSY: usize = 65;
+/// The writer: pid in the lower half, 1 in the upper half if it holds the map for itself.
+pub(super) const HOLDER: usize = 66;
+/// The last stamp given (see [`super::slot`]).
+pub(super) const LAST_STAMP: usize = 67;
+/// Not 0: the restore is done ([`Settings::await_restore`]).
+pub(super) const READY: usize = 68;
+/// Not 0: the server is draining, no new session gets an address.
+pub(super) const DRAINING: usize = 69;
+/// How many sessions are open.
+pub(super) const OPEN_SESSIONS: usize = 70;
+const HEADER_WORDS: usize = 128;
+
+const ENTRY_WORDS: usize = 16;
+const BLOCK_WORDS: usize = 5;
+/// Words of the name of a pool in the directory.
+const NAME_WORDS: usize = 8;
+/// The longest name of a pool, in bytes.
+pub const MAX_POOL_NAME: usize = NAME_WORDS * 8 - 1;
+
+/// Control words of a pool: its queues and counters.
+pub(super) const CONTROL_WORDS: usize = 16;
+/// Words of a record in the private file.
+pub(super) const RECORD_WORDS: usize = 16;
+
+/// Where one pool is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct PoolLayout {
+    /// Word number of its entry in the directory, which begins with its name.
+    entry: usize,
+    pub(super) loopback: bool,
+    pub(super) ipv4: bool,
+    pub(super) slots: u32,
+    pub(super) buckets: u32,
+    blocks_at: usize,
+    blocks: usize,
+    pub(super) control_at: usize,
+    pub(super) index_at: usize,
+    pub(super) slots_at: usize,
+    /// Word number of its first record in the private file.
+    pub(super) records_at: usize,
+}
+
+/// Where everything is in a map.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Layout {
+    pub(super) boot: u64,
+    pub(super) file_id: u64,
+    pub(super) settings: Settings,
+    pub(super) policy_at: usize,
+    pub(super) policy_bytes: usize,
+    pools: [PoolLayout; MAX_POOLS],
+    count: usize,
+}
+
+/// How many words the map and its private twin take for these pools and a policy of this size.
+pub(super) fn words_needed(pools: &[Pool], policy_bytes: usize) -> (usize, usize) {
+    let blocks: usize = pools.iter().map(|pool| pool.blocks().len()).sum();
+    let head = HEADER_WORDS
+        + pools.len() * ENTRY_WORDS
+        + blocks * BLOCK_WORDS
+        + policy_bytes.div_ceil(8).next_multiple_of(8);
+    pools.iter().fold((head.next_multiple_of(8), HEADER_WORDS), |(map, private), pool| {
+        (map + pool_words(pool.slots()), private + pool.slots() as usize * RECORD_WORDS)
+    })
+}
+
+/// Words of a pool's control, index and slots, whole cache lines each.
+fn pool_words(slots: u32) -> usize {
+    CONTROL_WORDS
+        + buckets_for(slots) as usize * BUCKET_WORDS
+        + (slots as usize * SLOT_WORDS).next_multiple_of(8)
+}
+
+fn buckets_for(slots: u32) -> u32 {
+    (slots / 8).max(1)
+}
+
+/// Writes the fixed part of a map into zeroed words of the length that [`words_needed`] told.
+pub(super) fn write(
+    words: &[AtomicU64],
+    pools: &[Pool],
+    policy: &[u8],
+    settings: Settings,
+    boot: u64,
+    file_id: u64,
+) {
+    let entries_at = HEADER_WORDS;
+    let mut block_at = entries_at + pools.len() * ENTRY_WORDS;
+    let blocks: usize = pools.iter().map(|pool| pool.blocks().len()).sum();
+    let policy_at = block_at + blocks * BLOCK_WORDS;
+    let mut table_at =
+        (policy_at + policy.len().div_ceil(8).next_multiple_of(8)).next_multiple_of(8);
+    for (number, pool) in pools.iter().enumerate() {
+        let entry = entries_at + number * ENTRY_WORDS;
+        let mut name = [0; NAME_WORDS * 8];
+        let bytes = pool.name().as_bytes();
+        let kept = bytes.len().min(MAX_POOL_NAME);
+        name[..kept].copy_from_slice(&bytes[..kept]);
+        store_bytes(words, entry, &name);
+        let ipv4 = pool.is_ipv4().unwrap_or(true);
+        store(words, entry + 8, pool.kind() as u64 | u64::from(ipv4) << 8);
+        store(words, entry + 9, pool.slots().into());
+        store(words, entry + 10, block_at as u64);
+        store(words, entry + 11, pool.blocks().len() as u64);
+        store(words, entry + 12, table_at as u64);
+        for (first_slot, range) in pool.blocks() {
+            store(words, block_at, u64::from(*first_slot));
+            store_address(words, block_at + 1, range.first());
+            store_address(words, block_at + 3, range.last());
+            block_at += BLOCK_WORDS;
+        }
+        table_at += pool_words(pool.slots());
+    }
+    store_bytes(words, policy_at, policy);
+    store(words, LENGTH, words.len() as u64);
+    store(words, BOOT, boot);
+    store(words, FILE_ID, file_id);
+    for (offset, word) in settings.to_words().into_iter().enumerate() {
+        store(words, SETTINGS + offset, word);
+    }
+    store(words, POLICY_AT, policy_at as u64);
+    store(words, POLICY_BYTES, policy.len() as u64);
+    store(words, POOLS, pools.len() as u64);
+    // Last: without the magic number it is no map.
+    store(words, 0, MAGIC);
+}
+
+impl Layout {
+    /// Reads and checks the fixed part of a map. No words make it read outside them later.
+    pub(super) fn read(words: &[AtomicU64]) -> Result<Self, &'static str> {
+        if words.len() < HEADER_WORDS {
+            return Err("it is too short");
+        }
+        match load(words, 0) {
+            MAGIC => {}
+            other if other & 0x0000_ffff_ffff_ffff == MAGIC & 0x0000_ffff_ffff_ffff => {
+                return Err("it is of a version this program does not know");
+            }
+            _ => return Err("it is not a vipool map"),
+        }
+        if load(words, LENGTH) != words.len() as u64 {
+            return Err("its length is not the one it was made with");
+        }
+        let count = load(words, POOLS) as usize;
+        if count > MAX_POOLS {
+            return Err("it names too many pools");
+        }
+        let (policy_at, policy_bytes) =
+            (load(words, POLICY_AT) as usize, load(words, POLICY_BYTES) as usize);
+        if !fits(words, policy_at, policy_bytes.div_ceil(8)) {
+            return Err("its policy lies outside the file");
+        }
+        let mut pools = [PoolLayout::default(); MAX_POOLS];
+        let mut records_at = HEADER_WORDS;
+        for (number, pool) in pools.iter_mut().take(count).enumerate() {
+            *pool = PoolLayout::read(words, HEADER_WORDS + number * ENTRY_WORDS, records_at)?;
+            records_at += pool.slots as usize * RECORD_WORDS;
+        }
+        Ok(Self {
+            boot: load(words, BOOT),
+            file_id: load(words, FILE_ID),
+            settings: Settings::from_words(std::array::from_fn(|i| load(words, SETTINGS + i))),
+            policy_at,
+            policy_bytes,
+            pools,
+            count,
+        })
+    }
+
+    pub(super) fn pools(&self) -> &[PoolLayout] {
+        self.pools.get(..self.count).unwrap_or_default()
+    }
+
+    pub(super) fn pool(&self, number: u16) -> Option<&PoolLayout> {
+        self.pools().get(usize::from(number))
+    }
+}
+
+impl PoolLayout {
+    fn read(words: &[AtomicU64], entry: usize, records_at: usize) -> Result<Self, &'static str> {
+        if !fits(words, entry, ENTRY_WORDS) {
+            return Err("its directory lies outside the file");
+        }
+        let traits = load(words, entry + 8);
+        let slots = load(words, entry + 9);
+        let blocks_at = load(words, entry + 10) as usize;
+        let blocks = load(words, entry + 11) as usize;
+        let table_at = load(words, entry + 12) as usize;
+        if slots > u64::from(MAX_SLOTS) {
+            return Err("a pool has too many slots");
+        }
+        let slots = slots as u32;
+        if blocks > slots as usize || !fits(words, blocks_at, blocks * BLOCK_WORDS) {
+            return Err("the ranges of a pool lie outside the file");
+        }
+        if !fits(words, table_at, pool_words(slots)) {
+            return Err("the table of a pool lies outside the file");
+        }
+        let index_at = table_at + CONTROL_WORDS;
+        let buckets = buckets_for(slots);
+        Ok(Self {
+            entry,
+            loopback: traits & 0xff == PoolKind::Loopback as u64,
+            ipv4: traits >> 8 & 1 == 1,
+            slots,
+            buckets,
+            blocks_at,
+            blocks,
+            control_at: table_at,
+            index_at,
+            slots_at: index_at + buckets as usize * BUCKET_WORDS,
+            records_at,
+        })
+    }
+
+    /// Whether the pool bears this name.
+    pub(super) fn is_named(&self, words: &[AtomicU64], name: &str) -> bool {
+        let mut bytes = [0; NAME_WORDS * 8];
+        self.name(words, &mut bytes) == name.as_bytes()
+    }
+
+    /// The pool's name, read into a buffer of the caller's.
+    pub(super) fn name<'a>(
+        &self,
+        words: &[AtomicU64],
+        buffer: &'a mut [u8; NAME_WORDS * 8],
+    ) -> &'a [u8] {
+        load_bytes(words, self.entry, buffer);
+        let end = buffer.iter().position(|byte| *byte == 0).unwrap_or(MAX_POOL_NAME);
+        &buffer[..end]
+    }
+
+    /// The blocks: number of the first slot and range, sorted by slot.
+    fn block(&self, words: &[AtomicU64], number: usize) -> Option<(u32, Range)> {
+        if number >= self.blocks {
+            return None;
+        }
+        let at = self.blocks_at + number * BLOCK_WORDS;
+        let first = load_address(words, at + 1, self.ipv4);
+        let last = load_address(words, at + 3, self.ipv4);
+        Some((load(words, at) as u32, Range::new(first, last)?))
+    }
+
+    /// The address of a slot and, in a loopback pool, its twin.
+    pub(super) fn address(
+        &self,
+        words: &[AtomicU64],
+        slot: u32,
+    ) -> Option<(IpAddr, Option<IpAddr>)> {
+        if slot >= self.slots {
+            return None;
+        }
+        // Binary search for the last block that begins at or below the slot.
+        let (mut low, mut high) = (0, self.blocks);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.block(words, middle)?.0 <= slot {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        let (first_slot, range) = self.block(words, low.checked_sub(1)?)?;
+        let offset = u128::from(slot.checked_sub(first_slot)?);
+        let twin = if self.loopback { range.nth(offset + range.span().div_ceil(2)) } else { None };
+        Some((range.nth(offset)?, twin))
+    }
+
+    /// The slot of an address, twins not counted.
+    pub(super) fn slot_of(&self, words: &[AtomicU64], address: IpAddr) -> Option<u32> {
+        let (number, first_slot, offset) = self.locate(words, address)?;
+        let end = self.block(words, number + 1).map_or(self.slots, |(slot, _)| slot);
+        let slot = u32::try_from(offset).ok()?.checked_add(first_slot)?;
+        (slot < end.min(self.slots)).then_some(slot)
+    }
+
+    /// Whether the address is in one of the pool's ranges, twins counted.
+    pub(super) fn contains(&self, words: &[AtomicU64], address: IpAddr) -> bool {
+        self.locate(words, address).is_some()
+    }
+
+    /// The block that holds an address: its number, its first slot, and how far into it.
+    fn locate(&self, words: &[AtomicU64], address: IpAddr) -> Option<(usize, u32, u128)> {
+        (0..self.blocks).find_map(|number| {
+            let (first_slot, range) = self.block(words, number)?;
+            Some((number, first_slot, range.offset_of(address)?))
+        })
+    }
+}
+
+fn fits(words: &[AtomicU64], at: usize, count: usize) -> bool {
+    at.checked_add(count).is_some_and(|end| end <= words.len()) && at >= FIXED_WORDS
+}
+
+fn store_address(words: &[AtomicU64], at: usize, address: IpAddr) {
+    let bits = crate::range::bits(address);
+    store(words, at, (bits >> 64) as u64);
+    store(words, at + 1, bits as u64);
+}
+
+fn load_address(words: &[AtomicU64], at: usize, ipv4: bool) -> IpAddr {
+    let (upper, lower) = (load(words, at), load(words, at + 1));
+    if ipv4 {
+        IpAddr::V4(Ipv4Addr::from_bits(lower as u32))
+    } else {
+        IpAddr::V6(Ipv6Addr::from_bits(u128::from(upper) << 64 | u128::from(lower)))
+    }
+}
+
+/// Stores bytes, eight to a word, in memory order.
+pub(super) fn store_bytes(words: &[AtomicU64], at: usize, bytes: &[u8]) {
+    for (number, chunk) in bytes.chunks(8).enumerate() {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        store(words, at + number, u64::from_ne_bytes(word));
+    }
+}
+
+/// Reads what [`store_bytes`] stored.
+pub(super) fn load_bytes(words: &[AtomicU64], at: usize, bytes: &mut [u8]) {
+    for (number, chunk) in bytes.chunks_mut(8).enumerate() {
+        let word = load(words, at + number).to_ne_bytes();
+        chunk.copy_from_slice(&word[..chunk.len()]);
+    }
+}

@@ -1,0 +1,163 @@
+//! What a map is made from, and what is asked of it: plain values.
+
+use std::net::IpAddr;
+
+use crate::policy::Policy;
+use crate::pool::Pool;
+
+/// Seconds since the machine was started (`CLOCK_BOOTTIME`); jumps of the wall clock do not move
+/// it. See [`crate::os::clock::now`].
+pub type Tick = u32;
+
+/// What a map is made from: `Farm::plan` gives one for a server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The pools; the number of a pool is its place here. At most [`super::MAX_POOLS`].
+    pub pools: Vec<Pool>,
+    /// What hook layers go by.
+    pub policy: Policy,
+    /// How addresses are given out.
+    pub settings: Settings,
+}
+
+/// How addresses are given out. The same for every writer of a map.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Seconds until a released address goes to another user.
+    pub cool_down: u32,
+    /// Whether a cooled address becomes free only when [`super::Map::reap`] found no socket on it.
+    pub check_in_use: bool,
+    /// Warn once when fewer than this many addresses of a pool are left; 0 never warns.
+    pub low_water: u32,
+    /// The most sessions of one user; 0 sets no limit.
+    pub sessions_per_user: u32,
+    /// The most sessions of the server at once; 0 sets no limit.
+    pub max_sessions: u32,
+    /// What becomes of a session when no address is left.
+    pub on_exhausted: OnExhausted,
+    /// When a session gets its addresses.
+    pub allocate: Allocate,
+    /// Whether the map answers "not ready" until [`super::Map::restored`] was called.
+    pub await_restore: bool,
+}
+
+/// What becomes of a session when no address is left. The loop that waits is the caller's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnExhausted {
+    /// It starts all the same, with the host's address, and the user is told.
+    #[default]
+    Pass,
+    /// It does not start.
+    Refuse,
+    /// The caller tries again for up to this many seconds, then passes.
+    Wait(u32),
+}
+
+/// When a session gets its addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Allocate {
+    /// When the user logs on.
+    #[default]
+    Logon,
+    /// When somebody starts a listed program in the session. A hook never allocates.
+    FirstUse,
+}
+
+/// What [`super::Map::open_session`] is told of a session, beside its id.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OpenOptions<'a> {
+    /// The user's name: for stickiness, reservations and the quota. At most 63 bytes are kept.
+    pub user: Option<&'a str>,
+    /// Name of the pool to take virtual IPs from; `default` if not given. Loopback pools serve
+    /// every session.
+    pub pool: Option<&'a str>,
+    /// This very address, or an error.
+    pub address: Option<IpAddr>,
+    /// The address of the user's client.
+    pub client: Option<IpAddr>,
+    /// The process that stands for the session; [`super::Map::reap`] closes the session when it
+    /// is gone.
+    pub leader: Option<Leader>,
+}
+
+/// A process, so named that a later one with the same pid is not taken for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leader {
+    /// Its pid, in its own pid namespace.
+    pub pid: u32,
+    /// Its start time in the kernel's unit (field 22 of `/proc/PID/stat`, proc_pid_stat(5)).
+    pub start_time: u64,
+    /// The inode of its pid namespace; 0 where there are none.
+    pub pid_namespace: u64,
+}
+
+impl Settings {
+    /// The settings as three words of the map file.
+    pub(super) fn to_words(self) -> [u64; 3] {
+        let (exhausted, wait) = match self.on_exhausted {
+            OnExhausted::Pass => (0, 0),
+            OnExhausted::Refuse => (1, 0),
+            OnExhausted::Wait(seconds) => (2, seconds),
+        };
+        let flags = u32::from(self.check_in_use)
+            | u32::from(self.await_restore) << 1
+            | u32::from(self.allocate == Allocate::FirstUse) << 2
+            | exhausted << 3;
+        [
+            pair(self.cool_down, self.low_water),
+            pair(self.sessions_per_user, self.max_sessions),
+            pair(flags, wait),
+        ]
+    }
+
+    /// The settings in three words of the map file; any words make some settings.
+    pub(super) fn from_words(words: [u64; 3]) -> Self {
+        let [(cool_down, low_water), (sessions_per_user, max_sessions), (flags, wait)] =
+            words.map(unpair);
+        Self {
+            cool_down,
+            check_in_use: flags & 1 != 0,
+            low_water,
+            sessions_per_user,
+            max_sessions,
+            on_exhausted: match flags >> 3 & 3 {
+                1 => OnExhausted::Refuse,
+                2 => OnExhausted::Wait(wait),
+                _ => OnExhausted::Pass,
+            },
+            allocate: if flags & 4 != 0 { Allocate::FirstUse } else { Allocate::Logon },
+            await_restore: flags & 2 != 0,
+        }
+    }
+}
+
+/// Two halves in one word, the first in the upper half.
+pub(super) const fn pair(upper: u32, lower: u32) -> u64 {
+    (upper as u64) << 32 | lower as u64
+}
+
+/// The upper and the lower half of a word.
+pub(super) const fn unpair(word: u64) -> (u32, u32) {
+    ((word >> 32) as u32, word as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_come_back() {
+        let settings = Settings {
+            cool_down: 60,
+            check_in_use: true,
+            low_water: 5,
+            sessions_per_user: 2,
+            max_sessions: 9,
+            on_exhausted: OnExhausted::Wait(7),
+            allocate: Allocate::FirstUse,
+            await_restore: true,
+        };
+        assert_eq!(Settings::from_words(settings.to_words()), settings);
+        assert_eq!(Settings::from_words(Settings::default().to_words()), Settings::default());
+    }
+}

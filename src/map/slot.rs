@@ -1,0 +1,187 @@
+//! One slot: three words that are the truth about one address.
+//!
+//! | word | held by a session | not held |
+//! |---|---|---|
+//! | 0 owner | the session id | state in the top 8 bits, stamp below |
+//! | 1 tenancy | generation, tag of the user and flags | the same, of the last user |
+//! | 2 place | since when | neighbours in its queue |
+//!
+//! The store of word 0 commits a lease and its end. A *stamp* is unique and grows: 32 bits of
+//! time in seconds, then 24 bits that count within a second (and run on into the next one if they
+//! must), so that it gives both the order and the time of releases.
+
+use super::plan::{Tick, pair, unpair};
+
+/// Words of a slot.
+pub(super) const SLOT_WORDS: usize = 3;
+/// Offset of the owner word in a slot.
+pub(super) const OWNER: usize = 0;
+/// Offset of the tenancy word in a slot.
+pub(super) const TENANCY: usize = 1;
+/// Offset of the place word in a slot.
+pub(super) const PLACE: usize = 2;
+
+const STATE_SHIFT: u32 = 56;
+const STAMP_MASK: u64 = (1 << STATE_SHIFT) - 1;
+const STAMP_TIME_SHIFT: u32 = 24;
+
+/// What an owner word says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// Held by the session with these bits.
+    Session(u64),
+    /// Free to be given out, since this stamp; 0 if never leased.
+    Free(u64),
+    /// Released at this stamp and cooling down (or cooled and not looked at yet).
+    Cooling(u64),
+    /// Cooled, but sockets were found on it, last at this stamp.
+    Lingering(u64),
+}
+
+const STATE_COOLING: u64 = 0x80;
+const STATE_LINGERING: u64 = 0x81;
+
+impl Owner {
+    /// Reads an owner word. Words that no version writes count as free.
+    #[inline]
+    pub(super) fn from_word(word: u64) -> Self {
+        match word >> STATE_SHIFT {
+            1..=0x7f => Self::Session(word),
+            STATE_COOLING => Self::Cooling(word & STAMP_MASK),
+            STATE_LINGERING => Self::Lingering(word & STAMP_MASK),
+            _ => Self::Free(word & STAMP_MASK),
+        }
+    }
+
+    #[inline]
+    pub(super) fn to_word(self) -> u64 {
+        match self {
+            Self::Session(raw) => raw,
+            Self::Free(stamp) => stamp,
+            Self::Cooling(stamp) => STATE_COOLING << STATE_SHIFT | stamp,
+            Self::Lingering(stamp) => STATE_LINGERING << STATE_SHIFT | stamp,
+        }
+    }
+
+    /// The stamp, unless a session holds it.
+    pub(super) fn stamp(self) -> Option<u64> {
+        match self {
+            Self::Session(_) => None,
+            Self::Free(stamp) | Self::Cooling(stamp) | Self::Lingering(stamp) => Some(stamp),
+        }
+    }
+}
+
+/// The stamp that follows `last` at this time.
+#[inline]
+pub(super) fn next_stamp(last: u64, now: Tick) -> u64 {
+    (u64::from(now) << STAMP_TIME_SHIFT).max(last + 1) & STAMP_MASK
+}
+
+/// The time in a stamp.
+#[inline]
+pub(super) fn stamp_time(stamp: u64) -> Tick {
+    (stamp >> STAMP_TIME_SHIFT) as Tick
+}
+
+/// Reserved for the user whose tag it bears.
+pub(super) const RESERVED: u32 = 1;
+/// Drained by an administrator.
+pub(super) const DRAINED: u32 = 2;
+/// No longer in the configuration.
+pub(super) const RETIRED: u32 = 4;
+const FLAGS: u32 = RESERVED | DRAINED | RETIRED;
+
+/// Who has or last had the address, how often it was leased, and the flags on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tenancy {
+    pub(super) generation: u32,
+    /// Tag of the user ([`user_tag`]) and, in the low bits, flags.
+    tag_and_flags: u32,
+}
+
+impl Tenancy {
+    #[inline]
+    pub(super) fn from_word(word: u64) -> Self {
+        let (generation, tag_and_flags) = unpair(word);
+        Self { generation, tag_and_flags }
+    }
+
+    #[inline]
+    pub(super) fn to_word(self) -> u64 {
+        pair(self.generation, self.tag_and_flags)
+    }
+
+    /// Tag of the user; 0 if none is known.
+    #[inline]
+    pub(super) fn user(self) -> u32 {
+        self.tag_and_flags & !FLAGS
+    }
+
+    #[inline]
+    pub(super) fn has(self, flags: u32) -> bool {
+        self.tag_and_flags & flags != 0
+    }
+
+    pub(super) fn with_flags(self, set: u32, clear: u32) -> Self {
+        Self { tag_and_flags: self.tag_and_flags & !clear | set, ..self }
+    }
+
+    pub(super) fn with_user(self, user: u32) -> Self {
+        Self { tag_and_flags: self.tag_and_flags & FLAGS | user & !FLAGS, ..self }
+    }
+
+    /// The tenancy that follows when this user gets the address.
+    #[inline]
+    pub(super) fn next(self, user: u32) -> Self {
+        Self { generation: self.generation.wrapping_add(1), ..self.with_user(user) }
+    }
+}
+
+/// 29 bits that stand for a user's name, never 0. Two users in 500 million share a tag; each
+/// would then count as the other for stickiness and cool-down, never for who holds what.
+#[inline]
+pub(super) fn user_tag(name: &str) -> u32 {
+    let tag = crate::session::hash64(name.as_bytes(), 0) as u32 & !FLAGS;
+    if tag == 0 { FLAGS + 1 } else { tag }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn owner_words_come_back() {
+        for owner in [
+            Owner::Session(5 << 56 | 7),
+            Owner::Free(0),
+            Owner::Free(STAMP_MASK),
+            Owner::Cooling(3),
+            Owner::Lingering(9 << 24),
+        ] {
+            assert_eq!(Owner::from_word(owner.to_word()), owner);
+        }
+        assert_eq!(Owner::from_word(0xff << 56 | 3), Owner::Free(3));
+    }
+
+    #[test]
+    fn stamps_grow_whatever_the_clock_does() {
+        let first = next_stamp(0, 100);
+        let second = next_stamp(first, 100);
+        let back = next_stamp(second, 5);
+        assert!(first < second && second < back);
+        assert_eq!((stamp_time(first), stamp_time(back)), (100, 100));
+        assert_eq!(stamp_time(next_stamp(100 << 24 | 0xff_ffff, 100)), 101);
+    }
+
+    #[test]
+    fn flags_and_user_do_not_touch() {
+        let tenancy = Tenancy::from_word(0).with_flags(DRAINED | RESERVED, 0).next(user_tag("ann"));
+        assert_eq!(tenancy.user(), user_tag("ann"));
+        assert_eq!(tenancy.generation, 1);
+        assert!(tenancy.has(DRAINED) && tenancy.has(RESERVED) && !tenancy.has(RETIRED));
+        let cleared = tenancy.with_flags(0, DRAINED);
+        assert!(!cleared.has(DRAINED) && cleared.has(RESERVED));
+        assert_eq!(Tenancy::from_word(cleared.to_word()), cleared);
+    }
+}

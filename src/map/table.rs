@@ -1,0 +1,451 @@
+//! One pool of a map: which slot to give, giving it, taking it back.
+//!
+//! Every slot stands somewhere: held, in one of the queues, reserved or drained. `enter` and
+//! `leave` keep queue, index and counter of a slot that is not held; a change to such a slot is
+//! leave, change, enter. Writers only, one at a time; every operation is O(1) but the scans that
+//! say so.
+
+use super::index::{self, Key};
+use super::layout::PoolLayout;
+use super::plan::{Settings, Tick, pair, unpair};
+use super::queue::{self, Queue};
+use super::region::{load, store};
+use super::slot::{
+    DRAINED, OWNER, Owner, PLACE, RESERVED, RETIRED, SLOT_WORDS, TENANCY, Tenancy, stamp_time,
+};
+use crate::sync::AtomicU64;
+
+/// A counter of a pool: a half of one of its control words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(super) enum Counter {
+    Free = 6,
+    Cooling = 7,
+    Lingering = 8,
+    Used = 9,
+    Reserved = 10,
+    Drained = 11,
+    /// The most that were used at once.
+    Peak = 12,
+    /// Entries for which the index had no room.
+    Unindexed = 13,
+    /// Not 0 once the low-water warning was given, until there is more again.
+    Warned = 14,
+}
+
+/// Where a slot stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Held,
+    Queued(Queue),
+    Reserved,
+    Drained,
+}
+
+/// Why a pool has no slot to give, or not this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// All held, reserved or drained.
+    Exhausted,
+    /// The first cooling one is ready at this tick.
+    Cooling(Tick),
+    /// Waiting for a look at their sockets.
+    Lingering,
+    /// Drained.
+    Drained,
+    /// Held by another session.
+    Taken,
+    /// Reserved for another user.
+    Reserved,
+}
+
+/// A pool of a map.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Table<'a> {
+    pub(super) words: &'a [AtomicU64],
+    pub(super) pool: &'a PoolLayout,
+}
+
+impl<'a> Table<'a> {
+    #[inline]
+    fn at(&self, slot: u32) -> usize {
+        self.pool.slots_at + slot as usize * SLOT_WORDS
+    }
+
+    #[inline]
+    pub(super) fn owner(&self, slot: u32) -> Owner {
+        Owner::from_word(load(self.words, self.at(slot) + OWNER))
+    }
+
+    #[inline]
+    pub(super) fn tenancy(&self, slot: u32) -> Tenancy {
+        Tenancy::from_word(load(self.words, self.at(slot) + TENANCY))
+    }
+
+    /// Since when a held slot is held.
+    pub(super) fn since(&self, slot: u32) -> Tick {
+        unpair(load(self.words, self.at(slot) + PLACE)).0
+    }
+
+    #[inline]
+    pub(super) fn count(&self, counter: Counter) -> u32 {
+        let (upper, lower) = unpair(load(self.words, self.pool.control_at + counter as usize / 2));
+        if counter as usize % 2 == 0 { lower } else { upper }
+    }
+
+    #[inline]
+    fn set_count(&self, counter: Counter, value: u32) {
+        let at = self.pool.control_at + counter as usize / 2;
+        let (upper, lower) = unpair(load(self.words, at));
+        let word =
+            if counter as usize % 2 == 0 { pair(upper, value) } else { pair(value, lower) };
+        store(self.words, at, word);
+    }
+
+    #[inline]
+    fn add(&self, counter: Counter, by: i32) {
+        self.set_count(counter, self.count(counter).saturating_add_signed(by));
+    }
+
+    /// Where a slot stands, from its own words alone.
+    #[inline]
+    pub(super) fn standing(&self, slot: u32) -> Standing {
+        let queued = match self.owner(slot) {
+            Owner::Session(_) => return Standing::Held,
+            Owner::Free(_) => Queue::Free,
+            Owner::Cooling(_) => Queue::Cooling,
+            Owner::Lingering(_) => Queue::Lingering,
+        };
+        let tenancy = self.tenancy(slot);
+        if tenancy.has(DRAINED | RETIRED) {
+            Standing::Drained
+        } else if tenancy.has(RESERVED) {
+            Standing::Reserved
+        } else {
+            Standing::Queued(queued)
+        }
+    }
+
+    /// The slot that a session holds. O(1); a scan while the index lacks entries.
+    #[inline]
+    pub(super) fn held_by(&self, session: u64) -> Option<u32> {
+        let is_his = |slot: u32| {
+            (slot < self.pool.slots && self.owner(slot) == Owner::Session(session)).then_some(slot)
+        };
+        index::find(self.words, self.pool, Key::session(session), is_his).or_else(|| {
+            if self.count(Counter::Unindexed) == 0 {
+                return None;
+            }
+            (0..self.pool.slots).find_map(is_his)
+        })
+    }
+
+    /// The slot a user should get again: the one reserved for the user, else the last one the user
+    /// gave back, cooled or not. O(1); a scan while the index lacks entries.
+    #[inline]
+    fn of_user(&self, user: u32) -> Option<u32> {
+        if user == 0 {
+            return None;
+        }
+        let mut best: Option<(u64, u32)> = None;
+        let mut consider = |slot: u32| {
+            if slot < self.pool.slots && self.tenancy(slot).user() == user {
+                let rank = match self.standing(slot) {
+                    Standing::Reserved => u64::MAX,
+                    Standing::Queued(Queue::Free | Queue::Cooling) => {
+                        self.owner(slot).stamp().unwrap_or(0)
+                    }
+                    _ => return None::<()>,
+                };
+                if best.is_none_or(|(most, _)| rank > most) {
+                    best = Some((rank, slot));
+                }
+            }
+            None
+        };
+        index::find(self.words, self.pool, Key::user(user), &mut consider);
+        if self.count(Counter::Unindexed) > 0 {
+            (0..self.pool.slots).for_each(|slot| _ = consider(slot));
+        }
+        best.map(|(_, slot)| slot)
+    }
+
+    /// The slot for a new session of this user (0: nobody's): reservation, last address, the
+    /// oldest that is free.
+    #[inline]
+    pub(super) fn choose(
+        &self,
+        user: u32,
+        settings: &Settings,
+        now: Tick,
+        stamp: &mut impl FnMut() -> u64,
+    ) -> Result<u32, Refusal> {
+        if let Some(slot) = self.of_user(user) {
+            return Ok(slot);
+        }
+        if !settings.check_in_use {
+            // Two for every one that can come in, so that none is left behind.
+            for _ in 0..2 {
+                self.promote_cooled(settings, now, stamp);
+            }
+        }
+        if let Some(slot) = queue::first(self.words, self.pool, Queue::Free) {
+            return Ok(slot);
+        }
+        Err(self.shortage(settings, now))
+    }
+
+    #[cold]
+    fn shortage(&self, settings: &Settings, now: Tick) -> Refusal {
+        if let Some(slot) = queue::first(self.words, self.pool, Queue::Cooling) {
+            let until = self.cooled_at(slot, settings);
+            return if until > now { Refusal::Cooling(until) } else { Refusal::Lingering };
+        }
+        if self.count(Counter::Lingering) > 0 {
+            return Refusal::Lingering;
+        }
+        if self.pool.slots > 0 && self.count(Counter::Drained) == self.pool.slots {
+            return Refusal::Drained;
+        }
+        Refusal::Exhausted
+    }
+
+    /// Whether this very slot can be given to this user's session.
+    pub(super) fn check_request(
+        &self,
+        slot: u32,
+        user: u32,
+        settings: &Settings,
+        now: Tick,
+    ) -> Result<(), Refusal> {
+        let tenancy = self.tenancy(slot);
+        let his = user != 0 && tenancy.user() == user;
+        match self.standing(slot) {
+            Standing::Held => Err(Refusal::Taken),
+            Standing::Drained => Err(Refusal::Drained),
+            Standing::Reserved if his => Ok(()),
+            Standing::Reserved => Err(Refusal::Reserved),
+            Standing::Queued(Queue::Free) => Ok(()),
+            Standing::Queued(Queue::Lingering) => Err(Refusal::Lingering),
+            Standing::Queued(Queue::Cooling) if his => Ok(()),
+            Standing::Queued(Queue::Cooling) => match self.cooled_at(slot, settings) {
+                until if until > now => Err(Refusal::Cooling(until)),
+                _ if settings.check_in_use => Err(Refusal::Lingering),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    fn cooled_at(&self, slot: u32, settings: &Settings) -> Tick {
+        let released = self.owner(slot).stamp().map_or(0, stamp_time);
+        released.saturating_add(settings.cool_down)
+    }
+
+    /// Moves the oldest cooling slot to the free ones if its time has passed.
+    #[inline]
+    fn promote_cooled(&self, settings: &Settings, now: Tick, stamp: &mut impl FnMut() -> u64) {
+        if let Some(slot) = queue::first(self.words, self.pool, Queue::Cooling) {
+            if self.cooled_at(slot, settings) <= now {
+                self.move_to(slot, Owner::Free(stamp()));
+            }
+        }
+    }
+
+    /// Gives a slot that is not held to a session; answers the generation of the lease.
+    #[inline]
+    pub(super) fn give(&self, slot: u32, session: u64, user: u32, now: Tick) -> u32 {
+        self.leave(slot);
+        let before = self.tenancy(slot);
+        // A reserved slot keeps the tag of the user it is reserved for.
+        let user = if before.has(RESERVED) { before.user() } else { user };
+        let tenancy = before.next(user);
+        store(self.words, self.at(slot) + PLACE, pair(now, 0));
+        store(self.words, self.at(slot) + TENANCY, tenancy.to_word());
+        // The commit: everything about the lease is in place before it.
+        store(self.words, self.at(slot) + OWNER, session);
+        self.index(Key::session(session), slot);
+        let used = self.count(Counter::Used) + 1;
+        self.set_count(Counter::Used, used);
+        if used > self.count(Counter::Peak) {
+            self.set_count(Counter::Peak, used);
+        }
+        tenancy.generation
+    }
+
+    /// Takes back a held slot; it cools down if it must.
+    #[inline]
+    pub(super) fn take_back(&self, slot: u32, session: u64, settings: &Settings, stamp: u64) {
+        let owner = if settings.cool_down > 0 || settings.check_in_use {
+            Owner::Cooling(stamp)
+        } else {
+            Owner::Free(stamp)
+        };
+        // The commit: the rest can be derived.
+        store(self.words, self.at(slot) + OWNER, owner.to_word());
+        self.unindex(Key::session(session), slot);
+        self.add(Counter::Used, -1);
+        self.enter(slot);
+    }
+
+    /// Sets and clears flags of a slot, and gives it to another user's name if one is named.
+    pub(super) fn change_flags(
+        &self,
+        slot: u32,
+        set: u32,
+        clear: u32,
+        user: Option<u32>,
+        stamp: u64,
+    ) {
+        let mut tenancy = self.tenancy(slot).with_flags(set, clear);
+        if let Some(user) = user {
+            tenancy = tenancy.with_user(user);
+        }
+        let at = self.at(slot);
+        match self.owner(slot) {
+            Owner::Session(_) => store(self.words, at + TENANCY, tenancy.to_word()),
+            owner => {
+                self.leave(slot);
+                store(self.words, at + TENANCY, tenancy.to_word());
+                // A fresh stamp, since it goes to the end of a queue.
+                let fresh = match owner {
+                    Owner::Free(_) => Owner::Free(stamp),
+                    Owner::Cooling(_) => Owner::Cooling(stamp),
+                    _ => Owner::Lingering(stamp),
+                };
+                store(self.words, at + OWNER, fresh.to_word());
+                self.enter(slot);
+            }
+        }
+    }
+
+    /// Moves a slot that is not held to another state.
+    pub(super) fn move_to(&self, slot: u32, owner: Owner) {
+        self.leave_queue(slot);
+        store(self.words, self.at(slot) + OWNER, owner.to_word());
+        self.enter_queue(slot);
+    }
+
+    /// Whether the pool fell below its low-water mark just now.
+    #[inline]
+    pub(super) fn warn_low_water(&self, settings: &Settings) -> bool {
+        if settings.low_water == 0 {
+            return false;
+        }
+        let left = self.count(Counter::Free) + self.count(Counter::Cooling);
+        let warned = self.count(Counter::Warned) != 0;
+        if (left < settings.low_water) != warned {
+            self.set_count(Counter::Warned, u32::from(!warned));
+            return !warned;
+        }
+        false
+    }
+
+    #[inline]
+    fn enter(&self, slot: u32) {
+        self.enter_queue(slot);
+        match self.tenancy(slot).user() {
+            0 => {}
+            user => self.index(Key::user(user), slot),
+        }
+    }
+
+    #[inline]
+    fn leave(&self, slot: u32) {
+        self.leave_queue(slot);
+        match self.tenancy(slot).user() {
+            0 => {}
+            user => self.unindex(Key::user(user), slot),
+        }
+    }
+
+    #[inline]
+    fn enter_queue(&self, slot: u32) {
+        let standing = self.standing(slot);
+        if let Standing::Queued(queue) = standing {
+            queue::push(self.words, self.pool, queue, slot);
+        }
+        if let Some(counter) = counter_of(standing) {
+            self.add(counter, 1);
+        }
+    }
+
+    #[inline]
+    fn leave_queue(&self, slot: u32) {
+        let standing = self.standing(slot);
+        if let Standing::Queued(queue) = standing {
+            queue::remove(self.words, self.pool, queue, slot);
+        }
+        if let Some(counter) = counter_of(standing) {
+            self.add(counter, -1);
+        }
+    }
+
+    #[inline]
+    fn index(&self, key: Key, slot: u32) {
+        if !index::insert(self.words, self.pool, key, slot) {
+            self.add(Counter::Unindexed, 1);
+        }
+    }
+
+    #[inline]
+    fn unindex(&self, key: Key, slot: u32) {
+        if !index::remove(self.words, self.pool, key, slot) {
+            self.add(Counter::Unindexed, -1);
+        }
+    }
+
+    /// Derives queues, index and counters from the slots, whatever they were. Answers the highest
+    /// stamp. Readers beside it go on finding every session. Takes heap for one entry a slot.
+    pub(super) fn rebuild(&self) -> u64 {
+        let mut queues: [Vec<(u64, u32)>; 3] = Default::default();
+        let mut counts = [0u32; 16];
+        let mut highest = 0;
+        for slot in 0..self.pool.slots {
+            let standing = self.standing(slot);
+            let stamp = self.owner(slot).stamp().unwrap_or(0);
+            highest = highest.max(stamp);
+            match counter_of(standing) {
+                Some(counter) => counts[counter as usize] += 1,
+                None => counts[Counter::Used as usize] += 1,
+            }
+            if let Standing::Queued(queue) = standing {
+                queues[queue as usize].push((stamp, slot));
+            }
+        }
+        for (queue, slots) in [Queue::Free, Queue::Cooling, Queue::Lingering].into_iter().zip(&mut queues) {
+            slots.sort_unstable();
+            queue::rebuild(self.words, self.pool, queue, slots.iter().map(|(_, slot)| *slot));
+        }
+        let unindexed = index::repair(self.words, self.pool, |slot| self.key_of(slot));
+        for counter in
+            [Counter::Free, Counter::Cooling, Counter::Lingering, Counter::Used, Counter::Reserved, Counter::Drained]
+        {
+            self.set_count(counter, counts[counter as usize]);
+        }
+        self.set_count(Counter::Unindexed, unindexed);
+        let used = counts[Counter::Used as usize];
+        self.set_count(Counter::Peak, self.count(Counter::Peak).clamp(used, self.pool.slots));
+        highest
+    }
+
+    /// What a slot should be under in the index.
+    fn key_of(&self, slot: u32) -> Option<Key> {
+        match (self.owner(slot), self.tenancy(slot).user()) {
+            (Owner::Session(raw), _) => Some(Key::session(raw)),
+            (_, 0) => None,
+            (_, user) => Some(Key::user(user)),
+        }
+    }
+}
+
+#[inline]
+fn counter_of(standing: Standing) -> Option<Counter> {
+    match standing {
+        Standing::Held => None,
+        Standing::Queued(Queue::Free) => Some(Counter::Free),
+        Standing::Queued(Queue::Cooling) => Some(Counter::Cooling),
+        Standing::Queued(Queue::Lingering) => Some(Counter::Lingering),
+        Standing::Reserved => Some(Counter::Reserved),
+        Standing::Drained => Some(Counter::Drained),
+    }
+}
