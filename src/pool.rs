@@ -152,6 +152,52 @@ impl Pool {
         Ok(Self { name: name.to_owned(), kind, blocks, slots })
     }
 
+    /// A pool as a map has it.
+    pub(crate) fn from_blocks(
+        name: &str,
+        kind: PoolKind,
+        blocks: Vec<(u32, Range)>,
+        slots: u32,
+    ) -> Self {
+        Self { name: name.to_owned(), kind, blocks, slots }
+    }
+
+    /// This pool with the addresses of a newer one of the same name behind its own: every slot
+    /// keeps its number, so that the handles of open sessions stay good.
+    pub(crate) fn extended(&self, newer: &Pool) -> Pool {
+        let mut extended = self.clone();
+        let mut fresh: Vec<Range> = newer.blocks.iter().map(|(_, range)| *range).collect();
+        for (number, (first_slot, range)) in self.blocks.iter().enumerate() {
+            let end = self.blocks.get(number + 1).map_or(self.slots, |(slot, _)| *slot);
+            // Of a sparse range, what lies behind the slots can still be added; of a loopback
+            // range, the rest is twins.
+            let used = match self.kind {
+                PoolKind::Loopback => Some(*range),
+                PoolKind::VirtualIp => range
+                    .nth(u128::from(end.saturating_sub(*first_slot)).saturating_sub(1))
+                    .and_then(|last| Range::new(range.first(), last)),
+            };
+            if let Some(used) = used {
+                fresh = fresh.iter().flat_map(|range| range.without(&used)).collect();
+            }
+        }
+        let kept = (0..self.slots)
+            .filter(|slot| self.address(*slot).is_some_and(|at| newer.slot_of(at).is_some()))
+            .count() as u32;
+        let mut room = newer.slots.saturating_sub(kept).min(MAX_SLOTS - self.slots);
+        for range in fresh {
+            let addresses = range.span().saturating_add(1);
+            let count = if self.kind == PoolKind::Loopback { addresses / 2 } else { addresses };
+            let count = count.min(room.into()) as u32;
+            if count > 0 {
+                extended.blocks.push((extended.slots, range));
+                extended.slots += count;
+                room -= count;
+            }
+        }
+        extended
+    }
+
     /// The name that rules choose it by.
     pub fn name(&self) -> &str {
         &self.name

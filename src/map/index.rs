@@ -169,8 +169,7 @@ pub(super) fn repair(
         }
     }
     let homeless = (0..pool.slots).filter(|slot| {
-        !known[*slot as usize]
-            && key_of(*slot).is_some_and(|key| !insert(words, pool, key, *slot))
+        !known[*slot as usize] && key_of(*slot).is_some_and(|key| !insert(words, pool, key, *slot))
     });
     homeless.count() as u32
 }

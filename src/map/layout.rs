@@ -19,7 +19,7 @@ use super::index::BUCKET_WORDS;
 use super::plan::Settings;
 use super::region::{load, store};
 use super::slot::SLOT_WORDS;
-use crate::pool::{MAX_SLOTS, Pool, PoolKind};
+use crate::pool::{DEFAULT_POOL, MAX_SLOTS, Pool, PoolKind};
 use crate::range::Range;
 use crate::sync::AtomicU64;
 
@@ -28,6 +28,9 @@ pub const MAX_POOLS: usize = 16;
 
 /// "vipool" and the version of the layout.
 const MAGIC: u64 = u64::from_le_bytes(*b"vipool\x00\x01");
+
+/// "vipoolS" and the version of the layout of the private twin.
+const PRIVATE_MAGIC: u64 = u64::from_le_bytes(*b"vipoolS\x01");
 
 // Header, fixed.
 const LENGTH: usize = 1;
@@ -95,20 +98,28 @@ pub(super) struct Layout {
     pub(super) settings: Settings,
     pub(super) policy_at: usize,
     pub(super) policy_bytes: usize,
+    /// A bit for each loopback pool.
+    pub(super) loopback_pools: u32,
+    /// A bit for each virtual-IP pool that a session gets which asks for none by name: those named
+    /// [`DEFAULT_POOL`], or like the first if there are none.
+    pub(super) default_pools: u32,
     pools: [PoolLayout; MAX_POOLS],
     count: usize,
 }
 
-/// How many words the map and its private twin take for these pools and a policy of this size.
-pub(super) fn words_needed(pools: &[Pool], policy_bytes: usize) -> (usize, usize) {
+/// How many words the map takes for these pools and a policy of this size.
+pub(super) fn words_needed(pools: &[Pool], policy_bytes: usize) -> usize {
     let blocks: usize = pools.iter().map(|pool| pool.blocks().len()).sum();
     let head = HEADER_WORDS
         + pools.len() * ENTRY_WORDS
         + blocks * BLOCK_WORDS
         + policy_bytes.div_ceil(8).next_multiple_of(8);
-    pools.iter().fold((head.next_multiple_of(8), HEADER_WORDS), |(map, private), pool| {
-        (map + pool_words(pool.slots()), private + pool.slots() as usize * RECORD_WORDS)
-    })
+    head.next_multiple_of(8) + pools.iter().map(|pool| pool_words(pool.slots())).sum::<usize>()
+}
+
+/// How many words the private twin takes for pools of these numbers of slots.
+pub(super) fn private_words(slots: impl Iterator<Item = u32>) -> usize {
+    HEADER_WORDS + slots.map(|slots| slots as usize * RECORD_WORDS).sum::<usize>()
 }
 
 /// Words of a pool's control, index and slots, whole cache lines each.
@@ -120,6 +131,21 @@ fn pool_words(slots: u32) -> usize {
 
 fn buckets_for(slots: u32) -> u32 {
     (slots / 8).max(1)
+}
+
+/// Writes the head of the private twin of a map into zeroed words.
+pub(super) fn write_private(words: &[AtomicU64], boot: u64, file_id: u64) {
+    store(words, LENGTH, words.len() as u64);
+    store(words, BOOT, boot);
+    store(words, FILE_ID, file_id);
+    store(words, 0, PRIVATE_MAGIC);
+}
+
+/// Whether these are the words of the private twin of this map.
+pub(super) fn is_private_twin(words: &[AtomicU64], layout: &Layout) -> bool {
+    load(words, 0) == PRIVATE_MAGIC
+        && load(words, FILE_ID) == layout.file_id
+        && words.len() >= layout.private_words()
 }
 
 /// Writes the fixed part of a map into zeroed words of the length that [`words_needed`] told.
@@ -173,6 +199,11 @@ pub(super) fn write(
 }
 
 impl Layout {
+    /// How many words the private twin takes.
+    pub(super) fn private_words(&self) -> usize {
+        private_words(self.pools().iter().map(|pool| pool.slots))
+    }
+
     /// Reads and checks the fixed part of a map. No words make it read outside them later.
     pub(super) fn read(words: &[AtomicU64]) -> Result<Self, &'static str> {
         if words.len() < HEADER_WORDS {
@@ -203,7 +234,10 @@ impl Layout {
             *pool = PoolLayout::read(words, HEADER_WORDS + number * ENTRY_WORDS, records_at)?;
             records_at += pool.slots as usize * RECORD_WORDS;
         }
+        let (loopback_pools, default_pools) = sort_pools(words, &pools[..count]);
         Ok(Self {
+            loopback_pools,
+            default_pools,
             boot: load(words, BOOT),
             file_id: load(words, FILE_ID),
             settings: Settings::from_words(std::array::from_fn(|i| load(words, SETTINGS + i))),
@@ -221,6 +255,27 @@ impl Layout {
     pub(super) fn pool(&self, number: u16) -> Option<&PoolLayout> {
         self.pools().get(usize::from(number))
     }
+}
+
+/// The loopback pools and the default ones, a bit for each.
+fn sort_pools(words: &[AtomicU64], pools: &[PoolLayout]) -> (u32, u32) {
+    let named = |name: &str| {
+        pools.iter().enumerate().fold(0u32, |set, (number, pool)| {
+            set | u32::from(!pool.loopback && pool.is_named(words, name)) << number
+        })
+    };
+    let loopback = pools
+        .iter()
+        .enumerate()
+        .fold(0, |set, (number, pool)| set | u32::from(pool.loopback) << number);
+    let default = match (named(DEFAULT_POOL), pools.iter().find(|pool| !pool.loopback)) {
+        (0, Some(first)) => {
+            let mut name = [0; NAME_WORDS * 8];
+            named(str::from_utf8(first.name(words, &mut name)).unwrap_or_default())
+        }
+        (pools, _) => pools,
+    };
+    (loopback, default)
 }
 
 impl PoolLayout {
@@ -277,6 +332,11 @@ impl PoolLayout {
         &buffer[..end]
     }
 
+    /// The pool's name as text.
+    pub(super) fn name_text(&self, words: &[AtomicU64]) -> String {
+        String::from_utf8_lossy(self.name(words, &mut [0; NAME_WORDS * 8])).into_owned()
+    }
+
     /// The blocks: number of the first slot and range, sorted by slot.
     fn block(&self, words: &[AtomicU64], number: usize) -> Option<(u32, Range)> {
         if number >= self.blocks {
@@ -286,6 +346,13 @@ impl PoolLayout {
         let first = load_address(words, at + 1, self.ipv4);
         let last = load_address(words, at + 3, self.ipv4);
         Some((load(words, at) as u32, Range::new(first, last)?))
+    }
+
+    /// The pool as it was when the map was made.
+    pub(super) fn to_pool(&self, words: &[AtomicU64]) -> Pool {
+        let kind = if self.loopback { PoolKind::Loopback } else { PoolKind::VirtualIp };
+        let blocks = (0..self.blocks).map_while(|number| self.block(words, number)).collect();
+        Pool::from_blocks(&self.name_text(words), kind, blocks, self.slots)
     }
 
     /// The address of a slot and, in a loopback pool, its twin.

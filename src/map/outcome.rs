@@ -162,9 +162,38 @@ pub enum MapError {
         /// Whether it asked for exclusive mode.
         exclusive: bool,
     },
+    /// The map was opened by the parent of this process, which was forked since.
+    #[error("the map was opened before this process was forked: open it again")]
+    Forked,
     /// The plan cannot be made into a map.
     #[error("{0}")]
     Plan(String),
+}
+
+/// What a change to addresses did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// How many addresses the change was made to.
+    pub addresses: u32,
+    /// How many of them are held by sessions, which keep them.
+    pub held: u32,
+}
+
+/// Why a change to an address was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// The address is in no pool of this server.
+    #[error("{0} is in no pool of this server")]
+    NotInPool(IpAddr),
+    /// The address is reserved for another user.
+    #[error("{0} is reserved for another user: 'vipool unreserve' it first")]
+    ReservedForAnother(IpAddr),
+    /// The address is not reserved.
+    #[error("{0} is not reserved")]
+    NotReserved(IpAddr),
+    /// The map could not be locked or used.
+    #[error(transparent)]
+    Map(#[from] MapError),
 }
 
 /// Numbers of one pool, as published by its writer.

@@ -86,11 +86,13 @@ pub(super) fn stamp_time(stamp: u64) -> Tick {
 
 /// Reserved for the user whose tag it bears.
 pub(super) const RESERVED: u32 = 1;
+/// Beside [`RESERVED`]: by the configuration, not by a command.
+pub(super) const PLANNED: u32 = 8;
 /// Drained by an administrator.
 pub(super) const DRAINED: u32 = 2;
 /// No longer in the configuration.
 pub(super) const RETIRED: u32 = 4;
-const FLAGS: u32 = RESERVED | DRAINED | RETIRED;
+const FLAGS: u32 = RESERVED | DRAINED | RETIRED | PLANNED;
 
 /// Who has or last had the address, how often it was leased, and the flags on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,7 +140,7 @@ impl Tenancy {
     }
 }
 
-/// 29 bits that stand for a user's name, never 0. Two users in 500 million share a tag; each
+/// 28 bits that stand for a user's name, never 0. Two users in 250 million share a tag; each
 /// would then count as the other for stickiness and cool-down, never for who holds what.
 #[inline]
 pub(super) fn user_tag(name: &str) -> u32 {

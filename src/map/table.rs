@@ -82,6 +82,16 @@ impl<'a> Table<'a> {
         Tenancy::from_word(load(self.words, self.at(slot) + TENANCY))
     }
 
+    /// Sets the tenancy of a slot before the first rebuild: nothing is derived from it yet.
+    pub(super) fn set_tenancy(&self, slot: u32, tenancy: Tenancy) {
+        store(self.words, self.at(slot) + TENANCY, tenancy.to_word());
+    }
+
+    /// Takes over the peak of the same pool in an older map.
+    pub(super) fn keep_peak(&self, older: &Table<'_>) {
+        self.set_count(Counter::Peak, older.count(Counter::Peak));
+    }
+
     /// Since when a held slot is held.
     pub(super) fn since(&self, slot: u32) -> Tick {
         unpair(load(self.words, self.at(slot) + PLACE)).0
@@ -97,8 +107,7 @@ impl<'a> Table<'a> {
     fn set_count(&self, counter: Counter, value: u32) {
         let at = self.pool.control_at + counter as usize / 2;
         let (upper, lower) = unpair(load(self.words, at));
-        let word =
-            if counter as usize % 2 == 0 { pair(upper, value) } else { pair(value, lower) };
+        let word = if counter as usize % 2 == 0 { pair(upper, value) } else { pair(value, lower) };
         store(self.words, at, word);
     }
 
@@ -412,14 +421,21 @@ impl<'a> Table<'a> {
                 queues[queue as usize].push((stamp, slot));
             }
         }
-        for (queue, slots) in [Queue::Free, Queue::Cooling, Queue::Lingering].into_iter().zip(&mut queues) {
+        for (queue, slots) in
+            [Queue::Free, Queue::Cooling, Queue::Lingering].into_iter().zip(&mut queues)
+        {
             slots.sort_unstable();
             queue::rebuild(self.words, self.pool, queue, slots.iter().map(|(_, slot)| *slot));
         }
         let unindexed = index::repair(self.words, self.pool, |slot| self.key_of(slot));
-        for counter in
-            [Counter::Free, Counter::Cooling, Counter::Lingering, Counter::Used, Counter::Reserved, Counter::Drained]
-        {
+        for counter in [
+            Counter::Free,
+            Counter::Cooling,
+            Counter::Lingering,
+            Counter::Used,
+            Counter::Reserved,
+            Counter::Drained,
+        ] {
             self.set_count(counter, counts[counter as usize]);
         }
         self.set_count(Counter::Unindexed, unindexed);

@@ -2,11 +2,15 @@
 //! ABI, with `unsafe` in it.
 
 pub mod clock;
+pub mod identity;
 #[cfg_attr(windows, path = "interfaces_windows.rs")]
 pub mod interfaces;
 #[cfg_attr(windows, path = "listeners_windows.rs")]
 pub mod listeners;
+pub mod lock;
+pub mod mapping;
 #[cfg(all(target_os = "linux", feature = "farm"))]
 pub mod packet;
 #[cfg(target_os = "linux")]
 pub mod process;
+pub mod trust;

@@ -1,0 +1,133 @@
+//! The files of a map in their directory: opening them, and putting new ones in their place.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::layout::Layout;
+use super::outcome::MapError;
+use super::region::Region;
+use super::{LOCK_FILE, MAP_FILE, SESSIONS_FILE};
+use crate::os::identity;
+use crate::os::lock::FileLock;
+use crate::os::mapping::Mapping;
+use crate::os::trust::{self, Refused};
+
+/// Opens one of the files and checks that it is what it should be.
+pub(super) fn open(
+    directory: &Path,
+    name: &str,
+    write: bool,
+) -> Result<(Region, Layout), MapError> {
+    let region = open_region(directory, name, write)?;
+    match Layout::read(region.words()) {
+        Ok(layout) => Ok((region, layout)),
+        Err(reason) => Err(MapError::Damaged { path: directory.join(name), reason }),
+    }
+}
+
+/// Maps one of the files, whatever it holds.
+pub(super) fn open_region(directory: &Path, name: &str, write: bool) -> Result<Region, MapError> {
+    let path = || directory.join(name);
+    let file = open_file(directory, name, write)?;
+    match Mapping::new(&file, write) {
+        Ok(mapping) => Ok(Region::from_mapping(mapping)),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(MapError::Damaged { path: path(), reason: "it is empty" })
+        }
+        Err(error) => Err(io_error("cannot map", path(), error)),
+    }
+}
+
+fn open_file(directory: &Path, name: &str, write: bool) -> Result<File, MapError> {
+    let path = || directory.join(name);
+    trust::open(directory, name, write).map_err(|refused| match refused {
+        Refused::Io(error) if error.kind() == io::ErrorKind::NotFound => MapError::Missing(path()),
+        Refused::Io(error) => io_error("cannot open", path(), error),
+        Refused::Untrusted(reason) => MapError::Untrusted { path: path(), reason },
+    })
+}
+
+/// Refuses a map of another boot or network namespace.
+pub(super) fn check_identity(directory: &Path, layout: &Layout) -> Result<(), MapError> {
+    if here(directory)? == layout.boot {
+        Ok(())
+    } else {
+        Err(MapError::OtherBoot(directory.join(MAP_FILE)))
+    }
+}
+
+/// This boot and network namespace.
+pub(super) fn here(directory: &Path) -> Result<u64, MapError> {
+    identity::here().map_err(|error| {
+        io_error("cannot tell this boot from others, for", directory.join(MAP_FILE), error)
+    })
+}
+
+/// The lock of the writers of the map in this directory, made if it is not there.
+pub(super) fn lock(directory: &Path) -> Result<FileLock, MapError> {
+    let path = directory.join(LOCK_FILE);
+    let file = match open_file(directory, LOCK_FILE, true) {
+        Err(MapError::Missing(_)) => {
+            // Somebody else may make it at the same time: never replaced, so linked into place.
+            let temporary = temporary(directory, LOCK_FILE);
+            let made = trust::create(&temporary, 1, 0o600).and_then(|_| {
+                match std::fs::hard_link(&temporary, &path) {
+                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+                    _ => Ok(()),
+                }
+            });
+            _ = std::fs::remove_file(&temporary);
+            made.map_err(|error| io_error("cannot make", path.clone(), error))?;
+            open_file(directory, LOCK_FILE, true)?
+        }
+        other => other?,
+    };
+    FileLock::new(file).map_err(|error| io_error("cannot lock", path, error))
+}
+
+/// Makes new files for a map and its private twin, zeroed and fully allocated, under names of
+/// their own until [`put_in_place`].
+pub(super) fn make(
+    directory: &Path,
+    map_words: usize,
+    private_words: usize,
+) -> Result<(Region, Region), MapError> {
+    let make = |name, words: usize, mode| {
+        let path = temporary(directory, name);
+        trust::create(&path, words as u64 * 8, mode)
+            .and_then(|file| Mapping::new(&file, true))
+            .map(Region::from_mapping)
+            .map_err(|error| io_error("cannot make", path, error))
+    };
+    let map = make(MAP_FILE, map_words, 0o644)?;
+    let private =
+        make(SESSIONS_FILE, private_words, 0o640).inspect_err(|_| remove_new(directory))?;
+    Ok((map, private))
+}
+
+/// Puts the new files in the place of older ones, the private twin first: a twin of another map
+/// is ignored, so at worst names are missing for a moment.
+pub(super) fn put_in_place(directory: &Path) -> Result<(), MapError> {
+    for name in [SESSIONS_FILE, MAP_FILE] {
+        let path = directory.join(name);
+        std::fs::rename(temporary(directory, name), &path)
+            .map_err(|error| io_error("cannot replace", path, error))?;
+    }
+    Ok(())
+}
+
+/// Removes new files that were not put in place.
+pub(super) fn remove_new(directory: &Path) {
+    for name in [MAP_FILE, SESSIONS_FILE] {
+        _ = std::fs::remove_file(temporary(directory, name));
+    }
+}
+
+fn temporary(directory: &Path, name: &str) -> PathBuf {
+    directory.join(format!("{name}.new.{}", std::process::id()))
+}
+
+fn io_error(what: &'static str, path: PathBuf, source: io::Error) -> MapError {
+    MapError::Io { what, path, source }
+}

@@ -1,0 +1,152 @@
+//! Looking things up in a map, beside whatever its writers are doing.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use super::file;
+use super::layout::{Layout, SUPERSEDED};
+use super::outcome::{Leases, MapError, PoolStatus, SessionRow};
+use super::plan::Settings;
+use super::region::{Region, load};
+use super::sessions::Sessions;
+use super::table::{Counter, Table};
+use super::{MAP_FILE, MAX_LEASES};
+use crate::policy::PolicyView;
+use crate::pool::PoolKind;
+use crate::session::{Addresses, Handle, SessionId};
+
+/// A read-only view of a map: never blocks, never writes. Threads may share it; look-ups allocate
+/// nothing and are safe in signal handlers and after fork, unless they say otherwise.
+#[derive(Debug)]
+pub struct Reader {
+    region: Region,
+    layout: Layout,
+}
+
+impl Reader {
+    /// Maps the file `map` in this directory read-only. Allocates only for an error.
+    pub fn attach(directory: &Path) -> Result<Self, MapError> {
+        let (region, layout) = file::open(directory, MAP_FILE, false)?;
+        file::check_identity(directory, &layout)?;
+        Ok(Self { region, layout })
+    }
+
+    pub(super) fn new(region: Region, layout: Layout) -> Self {
+        Self { region, layout }
+    }
+
+    fn sessions_view(&self) -> Sessions<'_> {
+        Sessions { words: self.region.words(), records: &[], layout: &self.layout }
+    }
+
+    /// The leases of a session; none if it is not open.
+    pub fn lookup(&self, session: SessionId) -> Leases {
+        self.sessions_view().lookup(session)
+    }
+
+    /// The handle and leases of a session, if it is open.
+    pub fn find(&self, session: SessionId) -> Option<(Handle, Leases)> {
+        let leases = self.lookup(session);
+        Some((self.sessions_view().handle(&leases)?, leases))
+    }
+
+    /// The leases of the session of this handle, if the handle is still good.
+    pub fn leases_of(&self, handle: &Handle) -> Option<Leases> {
+        let leases = self.lookup(handle.session);
+        self.is_live(handle).then_some(leases)
+    }
+
+    /// Whether the lease of this handle is still held. Costs a few loads.
+    #[inline]
+    pub fn is_live(&self, handle: &Handle) -> bool {
+        handle.boot == self.layout.boot && self.sessions_view().is_live(handle)
+    }
+
+    /// The boot and network namespace of the map, hashed; part of every handle.
+    pub fn boot(&self) -> u64 {
+        self.layout.boot
+    }
+
+    /// The addresses behind leases, the twin of the loopback address included.
+    pub fn addresses(&self, leases: &Leases) -> Addresses {
+        let mut addresses = Addresses::default();
+        for lease in leases.iter() {
+            let Some(pool) = self.layout.pool(lease.pool) else { continue };
+            match (pool.address(self.region.words(), lease.slot), pool.loopback) {
+                (Some((IpAddr::V4(own), twin)), true) => {
+                    addresses.loopback = Some(own);
+                    addresses.loopback6 = match twin {
+                        Some(IpAddr::V4(twin)) => Some(twin),
+                        _ => None,
+                    };
+                }
+                (Some((IpAddr::V4(own), _)), false) => addresses.v4 = Some(own),
+                (Some((IpAddr::V6(own), _)), _) => addresses.v6 = Some(own),
+                (None, _) => {}
+            }
+        }
+        addresses
+    }
+
+    /// Whether an address is in one of the pools' ranges, and of which kind: the V or L (or twin)
+    /// of some session, or to be.
+    pub fn kind_of(&self, address: IpAddr) -> Option<PoolKind> {
+        let words = self.region.words();
+        let pool = self.layout.pools().iter().find(|pool| pool.contains(words, address))?;
+        Some(if pool.loopback { PoolKind::Loopback } else { PoolKind::VirtualIp })
+    }
+
+    /// Whether a newer file has taken the place of this one: attach again. The leases in this one
+    /// are as they were then.
+    #[inline]
+    pub fn is_superseded(&self) -> bool {
+        load(self.region.words(), SUPERSEDED) != 0
+    }
+
+    /// The compiled process list.
+    pub fn policy(&self) -> PolicyView<'_> {
+        #[cfg(not(loom))]
+        let bytes = {
+            let (at, length) = (self.layout.policy_at, self.layout.policy_bytes);
+            let words = self.region.words().get(at..at + length.div_ceil(8)).unwrap_or_default();
+            crate::os::mapping::bytes_of(words).get(..length).unwrap_or_default()
+        };
+        #[cfg(loom)]
+        let bytes = &[];
+        PolicyView::new(bytes)
+    }
+
+    /// How addresses are given out.
+    pub fn settings(&self) -> Settings {
+        self.layout.settings
+    }
+
+    /// The numbers of each pool. Allocates.
+    pub fn pools(&self) -> Vec<PoolStatus> {
+        let view = self.sessions_view();
+        view.tables().map(|(_, table)| self.pool_status(table)).collect()
+    }
+
+    fn pool_status(&self, table: Table<'_>) -> PoolStatus {
+        let name = table.pool.name_text(self.region.words());
+        PoolStatus {
+            name,
+            loopback: table.pool.loopback,
+            slots: table.pool.slots,
+            free: table.count(Counter::Free),
+            used: table.count(Counter::Used),
+            cooling: table.count(Counter::Cooling),
+            lingering: table.count(Counter::Lingering),
+            reserved: table.count(Counter::Reserved),
+            drained: table.count(Counter::Drained),
+            peak: table.count(Counter::Peak),
+        }
+    }
+
+    /// The open sessions, without what the private file knows of them. Allocates.
+    pub fn sessions(&self) -> Vec<SessionRow> {
+        self.sessions_view().rows().collect()
+    }
+}
+
+const _: () = assert!(MAX_LEASES <= 8, "leases are passed by value");

@@ -1,0 +1,381 @@
+//! Sessions across the pools of a map: opening, completing, closing, looking up.
+//!
+//! Each lease commits alone, so a session with some of its leases is valid, and opening it again
+//! adds what is missing. The anchor (the first lease in the order of the pools) is given back last:
+//! a close that was cut short can be repeated with the same handle.
+
+use std::net::IpAddr;
+
+use super::MAX_LEASES;
+use super::layout::{DRAINING, LAST_STAMP, Layout, OPEN_SESSIONS, READY};
+use super::outcome::{CloseError, Closed, Leases, OpenError, Opened, SessionRow, Shortage};
+use super::plan::{OpenOptions, Tick};
+use super::record;
+use super::region::{load, store};
+use super::slot::{Owner, next_stamp, user_tag};
+use super::table::{Refusal, Table};
+use crate::pool::DEFAULT_POOL;
+use crate::session::{Handle, Lease, SessionId};
+use crate::sync::AtomicU64;
+
+/// The words of a map and where everything is in them.
+#[derive(Clone, Copy)]
+pub(super) struct Sessions<'a> {
+    pub(super) words: &'a [AtomicU64],
+    /// The words of the private twin, where it is there.
+    pub(super) records: &'a [AtomicU64],
+    pub(super) layout: &'a Layout,
+}
+
+/// Some pools of a map, a bit for each.
+type PoolSet = u32;
+
+impl<'a> Sessions<'a> {
+    pub(super) fn table(&self, pool: u16) -> Option<Table<'a>> {
+        self.layout.pool(pool).map(|pool| Table { words: self.words, pool })
+    }
+
+    pub(super) fn tables(&self) -> impl Iterator<Item = (u16, Table<'a>)> + use<'a> {
+        let words = self.words;
+        (0u16..).zip(self.layout.pools()).map(move |(number, pool)| (number, Table { words, pool }))
+    }
+
+    /// A stamp after all others.
+    #[inline]
+    pub(super) fn stamp(&self, now: Tick) -> u64 {
+        let stamp = next_stamp(load(self.words, LAST_STAMP), now);
+        store(self.words, LAST_STAMP, stamp);
+        stamp
+    }
+
+    /// What a session holds.
+    #[inline]
+    pub(super) fn lookup(&self, session: SessionId) -> Leases {
+        let mut leases = Leases::default();
+        for (number, table) in self.tables() {
+            if let Some(slot) = table.held_by(session.raw()) {
+                let generation = table.tenancy(slot).generation;
+                // Read before the owner is looked at again: it is of this lease or a later one.
+                if table.owner(slot) == Owner::Session(session.raw()) {
+                    leases.push(self.lease(session, number, table, slot, generation));
+                }
+            }
+        }
+        leases
+    }
+
+    #[inline]
+    fn lease(
+        &self,
+        session: SessionId,
+        pool: u16,
+        table: Table<'_>,
+        slot: u32,
+        generation: u32,
+    ) -> Option<Lease> {
+        let (address, _) = table.pool.address(self.words, slot)?;
+        Some(Lease { session, pool, slot, generation, address })
+    }
+
+    /// Whether the lease of this handle is still held.
+    #[inline]
+    pub(super) fn is_live(&self, handle: &Handle) -> bool {
+        self.table(handle.pool).is_some_and(|table| {
+            handle.slot < table.pool.slots
+                && table.owner(handle.slot) == Owner::Session(handle.session.raw())
+                && table.tenancy(handle.slot).generation == handle.generation
+        })
+    }
+
+    /// The handle for a session with these leases.
+    #[inline]
+    pub(super) fn handle(&self, leases: &Leases) -> Option<Handle> {
+        let anchor = leases.iter().next()?;
+        Some(Handle {
+            session: anchor.session,
+            pool: anchor.pool,
+            slot: anchor.slot,
+            generation: anchor.generation,
+            boot: self.layout.boot,
+        })
+    }
+
+    pub(super) fn open(
+        &self,
+        session: SessionId,
+        options: &OpenOptions<'_>,
+        now: Tick,
+    ) -> Result<Opened, OpenError> {
+        let held = self.lookup(session);
+        let already_open = !held.is_empty();
+        let wanted = self.pools_for(&held, options)?;
+        let settings = &self.layout.settings;
+        let user = options.user.map_or(0, user_tag);
+        if !already_open {
+            self.admit(options, user)?;
+        }
+        let requested = match options.address {
+            Some(address) => self.check_request(address, &held, user, now)?,
+            None => None,
+        };
+        let mut leases = Leases::default();
+        let mut shortage = None;
+        let mut low_water = false;
+        for (number, table) in self.tables() {
+            if let Some(lease) = held.in_pool(number) {
+                leases.push(Some(*lease));
+                continue;
+            }
+            if wanted & 1 << number == 0 {
+                continue;
+            }
+            let chosen = match requested {
+                Some((pool, slot)) if pool == number => Ok(slot),
+                _ if load(self.words, DRAINING) != 0 => Err(Refusal::Drained),
+                _ => table.choose(user, settings, now, &mut || self.stamp(now)),
+            };
+            match chosen {
+                Ok(slot) => {
+                    let next = table.tenancy(slot).generation.wrapping_add(1);
+                    record::write(self.records, table.pool, slot, next, options);
+                    let generation = table.give(slot, session.raw(), user, now);
+                    leases.push(self.lease(session, number, table, slot, generation));
+                    low_water |= table.warn_low_water(settings);
+                }
+                Err(refusal) => shortage = shortage.or(Some(short(refusal))),
+            }
+        }
+        match (self.handle(&leases), shortage) {
+            (Some(handle), shortage) => {
+                if !already_open {
+                    let open = load(self.words, OPEN_SESSIONS);
+                    store(self.words, OPEN_SESSIONS, open.saturating_add(1));
+                }
+                Ok(Opened { handle, leases, already_open, shortage, low_water })
+            }
+            (None, shortage) => Err(shortage.unwrap_or(Shortage::Exhausted).into()),
+        }
+    }
+
+    /// The place of the address a session asks for, unless it has a lease of that pool already.
+    fn check_request(
+        &self,
+        address: IpAddr,
+        held: &Leases,
+        user: u32,
+        now: Tick,
+    ) -> Result<Option<(u16, u32)>, OpenError> {
+        let (pool, slot) = self.locate(address).ok_or(OpenError::Excluded(address))?;
+        match self.table(pool) {
+            Some(table) if held.in_pool(pool).is_none() => table
+                .check_request(slot, user, &self.layout.settings, now)
+                .map(|()| Some((pool, slot)))
+                .map_err(|refusal| refuse(refusal, address)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether the server takes another session, and one of this user.
+    fn admit(&self, options: &OpenOptions<'_>, user: u32) -> Result<(), OpenError> {
+        let settings = &self.layout.settings;
+        if settings.await_restore && load(self.words, READY) == 0 {
+            return Err(OpenError::NotReady);
+        }
+        if settings.max_sessions > 0
+            && load(self.words, OPEN_SESSIONS) >= u64::from(settings.max_sessions)
+        {
+            return Err(OpenError::TooManySessions(settings.max_sessions));
+        }
+        if let (Some(name), 1..) = (options.user, settings.sessions_per_user) {
+            let his = |(number, table): (u16, Table<'_>), slot| {
+                matches!(table.owner(slot), Owner::Session(raw)
+                    if table.tenancy(slot).user() == user && self.is_anchor(raw, number))
+            };
+            let sessions: usize = self
+                .tables()
+                .map(|at| (0..at.1.pool.slots).filter(|slot| his(at, *slot)).count())
+                .sum();
+            if sessions >= settings.sessions_per_user as usize {
+                return Err(OpenError::Quota {
+                    user: name.to_owned(),
+                    limit: settings.sessions_per_user,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a session's first lease is the one it holds in this pool.
+    pub(super) fn is_anchor(&self, session: u64, pool: u16) -> bool {
+        self.tables()
+            .take_while(|(number, _)| *number < pool)
+            .all(|(_, table)| table.held_by(session).is_none())
+    }
+
+    /// The pools that a session should have a lease of: every loopback pool, and the virtual-IP
+    /// pools of one name: that of the leases it has, or of the address it asks for, or the name it
+    /// asks for, or `default`, or the first there is.
+    fn pools_for(&self, held: &Leases, options: &OpenOptions<'_>) -> Result<PoolSet, OpenError> {
+        let Layout { loopback_pools, default_pools, .. } = *self.layout;
+        let named_like = |number: u16| {
+            let mut name = [0; 64];
+            match self.layout.pool(number) {
+                Some(pool) => {
+                    let name = pool.name(self.words, &mut name);
+                    self.named(std::str::from_utf8(name).unwrap_or_default())
+                }
+                None => 0,
+            }
+        };
+        let held_in =
+            held.iter().map(|lease| lease.pool).find(|pool| loopback_pools & 1 << pool == 0);
+        let chosen = match (held_in, options.address, options.pool) {
+            (Some(number), _, _) => named_like(number),
+            (None, Some(address), _) => {
+                let (number, _) = self.locate(address).ok_or(OpenError::Excluded(address))?;
+                if loopback_pools & 1 << number == 0 { named_like(number) } else { default_pools }
+            }
+            (None, None, Some(name)) if name != DEFAULT_POOL => match self.named(name) {
+                0 => return Err(OpenError::UnknownPool(name.to_owned())),
+                pools => pools,
+            },
+            _ => default_pools,
+        };
+        Ok(loopback_pools | chosen)
+    }
+
+    /// The pool and slot of an address.
+    pub(super) fn locate(&self, address: IpAddr) -> Option<(u16, u32)> {
+        self.tables()
+            .find_map(|(number, table)| Some((number, table.pool.slot_of(self.words, address)?)))
+    }
+
+    /// The virtual-IP pools of this name.
+    fn named(&self, name: &str) -> PoolSet {
+        self.tables()
+            .filter(|(_, table)| !table.pool.loopback && table.pool.is_named(self.words, name))
+            .fold(0, |pools, (number, _)| pools | 1 << number)
+    }
+
+    pub(super) fn close(&self, handle: &Handle, now: Tick) -> Result<Closed, CloseError> {
+        if handle.boot != self.layout.boot {
+            return Err(CloseError::Foreign);
+        }
+        if !self.is_live(handle) {
+            return Err(CloseError::Stale(handle.session));
+        }
+        self.close_session(handle.session, now)
+    }
+
+    pub(super) fn close_session(
+        &self,
+        session: SessionId,
+        now: Tick,
+    ) -> Result<Closed, CloseError> {
+        let leases = self.lookup(session);
+        if leases.is_empty() {
+            return Err(CloseError::NotOpen(session));
+        }
+        let settings = &self.layout.settings;
+        for lease in leases.items.iter().rev().flatten() {
+            if let Some(table) = self.table(lease.pool) {
+                table.take_back(lease.slot, session.raw(), settings, self.stamp(now));
+                table.warn_low_water(settings);
+            }
+        }
+        let open = load(self.words, OPEN_SESSIONS);
+        store(self.words, OPEN_SESSIONS, open.saturating_sub(1));
+        Ok(Closed { leases })
+    }
+
+    /// The open sessions, in the order of their anchors.
+    pub(super) fn rows(&self) -> impl Iterator<Item = SessionRow> + use<'_, 'a> {
+        self.tables().flat_map(move |(number, table)| {
+            (0..table.pool.slots).filter_map(move |slot| self.row(number, table, slot))
+        })
+    }
+
+    /// The session whose anchor is in this slot, if there is one.
+    pub(super) fn row(&self, pool: u16, table: Table<'_>, slot: u32) -> Option<SessionRow> {
+        let Owner::Session(raw) = table.owner(slot) else { return None };
+        let session = SessionId::from_raw(raw)?;
+        if !self.is_anchor(raw, pool) {
+            return None;
+        }
+        let since = table.since(slot);
+        let leases = self.lookup(session);
+        let handle = self.handle(&leases)?;
+        let record = leases.iter().find_map(|lease| {
+            let pool = self.layout.pool(lease.pool)?;
+            record::read(self.records, pool, lease.slot, lease.generation)
+        });
+        let record = record.unwrap_or_default();
+        Some(SessionRow {
+            session,
+            handle,
+            leases,
+            since,
+            user: record.user,
+            client: record.client,
+            leader: record.leader,
+        })
+    }
+
+    /// Derives everything from the slots again: after the death of a writer, or to be sure.
+    pub(super) fn rebuild(&self) {
+        let highest = self.tables().map(|(_, table)| table.rebuild()).max().unwrap_or(0);
+        if highest > load(self.words, LAST_STAMP) {
+            store(self.words, LAST_STAMP, highest);
+        }
+        let open: usize = self
+            .tables()
+            .map(|(number, table)| {
+                (0..table.pool.slots)
+                    .filter(|slot| {
+                        matches!(table.owner(*slot), Owner::Session(raw)
+                            if number == 0 || self.is_anchor(raw, number))
+                    })
+                    .count()
+            })
+            .sum();
+        store(self.words, OPEN_SESSIONS, open as u64);
+    }
+}
+
+impl Leases {
+    #[inline]
+    fn push(&mut self, lease: Option<Lease>) {
+        if let (Some(place), Some(lease)) =
+            (self.items.iter_mut().find(|place| place.is_none()), lease)
+        {
+            *place = Some(lease);
+        }
+    }
+
+    #[inline]
+    fn in_pool(&self, pool: u16) -> Option<&Lease> {
+        self.iter().find(|lease| lease.pool == pool)
+    }
+}
+
+const _: () = assert!(MAX_LEASES >= 3, "V, IPv6 and L");
+
+fn short(refusal: Refusal) -> Shortage {
+    match refusal {
+        Refusal::Cooling(until) => Shortage::Cooling { until },
+        Refusal::Lingering => Shortage::Lingering,
+        Refusal::Drained => Shortage::Draining,
+        Refusal::Exhausted | Refusal::Taken | Refusal::Reserved => Shortage::Exhausted,
+    }
+}
+
+fn refuse(refusal: Refusal, address: IpAddr) -> OpenError {
+    match refusal {
+        Refusal::Taken => OpenError::Taken(address),
+        Refusal::Cooling(until) => OpenError::AddressCooling(address, until),
+        Refusal::Lingering => OpenError::AddressLingering(address),
+        Refusal::Reserved => OpenError::ReservedForAnother(address),
+        Refusal::Drained => OpenError::AddressDrained(address),
+        Refusal::Exhausted => Shortage::Exhausted.into(),
+    }
+}

@@ -1,0 +1,233 @@
+//! The words of a map together, and how a new map is made of a plan and of the map before it.
+//!
+//! A slot keeps its number for as long as the machine runs: what a new plan adds goes behind what
+//! was there, what it drops is retired. So handles stay good across new configurations.
+
+use std::path::Path;
+
+use super::file;
+use super::layout::{
+    self, DRAINING, LAST_STAMP, Layout, MAX_POOL_NAME, MAX_POOLS, READY, RECORD_WORDS, SUPERSEDED,
+};
+use super::outcome::MapError;
+use super::plan::Plan;
+use super::region::{Region, load, store};
+use super::sessions::Sessions;
+use super::slot::{PLANNED, RESERVED, RETIRED, SLOT_WORDS, user_tag};
+use super::{MAP_FILE, SESSIONS_FILE};
+use crate::pool::{Pool, PoolKind};
+use crate::session::hash64;
+
+/// A map and its private twin, opened for writing.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) map: Region,
+    /// Missing if it could not be opened: sessions are then without names.
+    pub(super) private: Option<Region>,
+    pub(super) layout: Layout,
+}
+
+impl State {
+    #[inline]
+    pub(super) fn sessions(&self) -> Sessions<'_> {
+        Sessions {
+            words: self.map.words(),
+            records: self.private.as_ref().map_or(&[], Region::words),
+            layout: &self.layout,
+        }
+    }
+
+    /// A map in memory.
+    pub(super) fn in_memory(plan: &Plan) -> Result<Self, MapError> {
+        let policy = plan.policy.encode();
+        let map = Region::in_memory(layout::words_needed(&plan.pools, policy.len()));
+        let private = Region::in_memory(layout::private_words(plan.pools.iter().map(Pool::slots)));
+        Self::build(map, private, &plan.pools, plan, &policy, 1, None)
+    }
+
+    /// Opens the files of a map, of whatever boot.
+    pub(super) fn open(directory: &Path) -> Result<Self, MapError> {
+        let (map, layout) = file::open(directory, MAP_FILE, true)?;
+        let private = file::open_region(directory, SESSIONS_FILE, true)
+            .ok()
+            .filter(|private| layout::is_private_twin(private.words(), &layout));
+        Ok(Self { map, private, layout })
+    }
+
+    /// Makes new files from a plan and the sessions of the map before it, and puts them in place.
+    /// The caller holds the lock.
+    pub(super) fn replace(
+        directory: &Path,
+        plan: &Plan,
+        boot: u64,
+        old: Option<&State>,
+    ) -> Result<Self, MapError> {
+        let pools = match old {
+            Some(old) => merge(old, &plan.pools)?,
+            None => plan.pools.clone(),
+        };
+        let policy = plan.policy.encode();
+        let (map, private) = file::make(
+            directory,
+            layout::words_needed(&pools, policy.len()),
+            layout::private_words(pools.iter().map(Pool::slots)),
+        )?;
+        let made = Self::build(map, private, &pools, plan, &policy, boot, old)
+            .inspect_err(|_| file::remove_new(directory))?;
+        // Before the files change places: a writer that finds the mark on the file that is still
+        // there takes it off again.
+        if let Some(old) = old {
+            store(old.map.words(), SUPERSEDED, 1);
+        }
+        file::put_in_place(directory)?;
+        Ok(made)
+    }
+
+    fn build(
+        map: Region,
+        private: Region,
+        pools: &[Pool],
+        plan: &Plan,
+        policy: &[u8],
+        boot: u64,
+        old: Option<&State>,
+    ) -> Result<Self, MapError> {
+        let file_id = file_id(boot, old);
+        layout::write(map.words(), pools, policy, plan.settings, boot, file_id);
+        layout::write_private(private.words(), boot, file_id);
+        let layout = Layout::read(map.words())
+            .map_err(|reason| MapError::Plan(format!("this plan makes no map: {reason}")))?;
+        let made = Self { map, private: Some(private), layout };
+        if let Some(old) = old {
+            made.copy_from(old);
+        }
+        made.mark(plan);
+        made.sessions().rebuild();
+        Ok(made)
+    }
+
+    /// Takes over slots, records and what else outlives a new configuration.
+    fn copy_from(&self, old: &State) {
+        let (from, to) = (old.sessions(), self.sessions());
+        for at in [LAST_STAMP, READY, DRAINING] {
+            store(to.words, at, load(from.words, at));
+        }
+        let copy = |to: &[_], to_at: usize, from: &[_], from_at: usize, count: usize| {
+            for offset in 0..count {
+                store(to, to_at + offset, load(from, from_at + offset));
+            }
+        };
+        for ((_, source), (_, target)) in from.tables().zip(to.tables()) {
+            let slots = source.pool.slots.min(target.pool.slots) as usize;
+            let (a, b) = (target.pool, source.pool);
+            copy(to.words, a.slots_at, from.words, b.slots_at, slots * SLOT_WORDS);
+            copy(to.records, a.records_at, from.records, b.records_at, slots * RECORD_WORDS);
+            target.keep_peak(&source);
+        }
+    }
+
+    /// Sets the flags that follow from a plan: what it no longer has is retired, what it reserves
+    /// is reserved. Before the first rebuild: queues do not know yet.
+    fn mark(&self, plan: &Plan) {
+        let words = self.map.words();
+        for (_, table) in self.sessions().tables() {
+            let name = table.pool.name_text(words);
+            let planned = plan.pools.iter().filter(|pool| {
+                pool.name() == name && (pool.kind() == PoolKind::Loopback) == table.pool.loopback
+            });
+            for slot in 0..table.pool.slots {
+                let Some((address, _)) = table.pool.address(words, slot) else { continue };
+                let retired = planned.clone().all(|pool| pool.slot_of(address).is_none());
+                let mut tenancy = table.tenancy(slot);
+                if tenancy.has(PLANNED) {
+                    tenancy = tenancy.with_flags(0, RESERVED | PLANNED);
+                }
+                tenancy = if retired {
+                    tenancy.with_flags(RETIRED, 0)
+                } else {
+                    tenancy.with_flags(0, RETIRED)
+                };
+                table.set_tenancy(slot, tenancy);
+            }
+            for reservation in &plan.reservations {
+                if let Some(slot) = table.pool.slot_of(words, reservation.address) {
+                    let tenancy = table
+                        .tenancy(slot)
+                        .with_flags(RESERVED | PLANNED, 0)
+                        .with_user(user_tag(&reservation.user));
+                    table.set_tenancy(slot, tenancy);
+                }
+            }
+        }
+    }
+}
+
+/// Whether a plan makes a map.
+pub(super) fn check(plan: &Plan) -> Result<(), MapError> {
+    let no = |text: String| Err(MapError::Plan(text));
+    if plan.pools.len() > MAX_POOLS {
+        return no(format!("{} pools: a map has at most {MAX_POOLS}", plan.pools.len()));
+    }
+    for (number, pool) in plan.pools.iter().enumerate() {
+        let name = pool.name();
+        if name.is_empty() || name.len() > MAX_POOL_NAME || name.contains('\0') {
+            return no(format!("pool name {name:?}: it must have 1 to {MAX_POOL_NAME} bytes"));
+        }
+        for other in &plan.pools[..number] {
+            if other.kind() == PoolKind::Loopback && pool.kind() == PoolKind::Loopback {
+                return no(format!("pools {:?} and {name:?} are both loopback", other.name()));
+            }
+            if same_pool(pool, other) {
+                return no(format!("two pools are named {name:?} and of the same family"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn same_pool(a: &Pool, b: &Pool) -> bool {
+    let same_family = match (a.is_ipv4(), b.is_ipv4()) {
+        (Some(a), Some(b)) => a == b,
+        _ => true,
+    };
+    a.kind() == b.kind() && a.name() == b.name() && same_family
+}
+
+/// The pools of the old map, each with what the plan adds to it, then the new ones.
+fn merge(old: &State, planned: &[Pool]) -> Result<Vec<Pool>, MapError> {
+    let words = old.map.words();
+    let before: Vec<Pool> = old.layout.pools().iter().map(|pool| pool.to_pool(words)).collect();
+    let mut pools = before.clone();
+    let mut taken = vec![false; pools.len()];
+    for new in planned {
+        // A loopback pool is the same whatever its name: there is one.
+        let place = before.iter().zip(&taken).position(|(pool, taken)| {
+            !taken
+                && (same_pool(pool, new)
+                    || pool.kind() == PoolKind::Loopback && new.kind() == PoolKind::Loopback)
+        });
+        match place {
+            Some(number) => {
+                taken[number] = true;
+                pools[number] = before[number].extended(new);
+            }
+            None => pools.push(new.clone()),
+        }
+    }
+    if pools.len() > MAX_POOLS {
+        return Err(MapError::Plan(format!(
+            "{} pools with those of open sessions: a map has at most {MAX_POOLS}",
+            pools.len()
+        )));
+    }
+    Ok(pools)
+}
+
+/// A number that no other file of this boot has.
+fn file_id(boot: u64, old: Option<&State>) -> u64 {
+    let seed = old.map_or(0, |old| old.layout.file_id);
+    let time = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |time| time.as_nanos() as u64);
+    hash64(&[time.to_ne_bytes(), u64::from(std::process::id()).to_ne_bytes()].concat(), boot ^ seed)
+}

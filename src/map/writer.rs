@@ -1,0 +1,376 @@
+//! The writer: takes the lock, recovers what a dead writer left, and hands the work to `sessions`.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
+
+use super::file;
+use super::layout::{BUSY, DRAINING, HOLDER, READY, SUPERSEDED};
+use super::outcome::{
+    ChangeError, Changed, CloseError, Closed, MapError, OpenError, Opened, SessionRow,
+};
+use super::plan::{Leader, OpenOptions, Plan, Tick, pair, unpair};
+use super::reader::Reader;
+use super::reap::{Probe, Reaped, reap};
+use super::region::{load, store};
+use super::slot::{DRAINED, Owner, PLANNED, RESERVED, user_tag};
+use super::state::{State, check};
+use crate::os::lock::FileLock;
+use crate::range::Range;
+use crate::session::{Handle, SessionId};
+
+/// How long a writer waits for another one.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A writer: opens and closes sessions. Threads may share it; a fork child must open its own.
+///
+/// ```
+/// use vipool::map::{Map, OpenOptions, Plan};
+/// use vipool::pool::{Pool, PoolKind};
+///
+/// let ranges = ["10.0.5.10-10.0.5.11".parse()?];
+/// let pool = Pool::new("default", PoolKind::VirtualIp, &ranges, u32::MAX)?;
+/// let map = Map::in_memory(&Plan { pools: vec![pool], ..Plan::default() })?;
+///
+/// let session = "7".parse()?;
+/// let opened = map.open_session(session, &OpenOptions::default(), 0)?;
+/// assert_eq!(opened.leases.iter().next().unwrap().address.to_string(), "10.0.5.10");
+/// assert_eq!(map.reader()?.lookup(session), opened.leases);
+///
+/// map.close(&opened.handle, 0)?;
+/// assert!(map.reader()?.lookup(session).is_empty());
+/// // A second close frees nothing and says so.
+/// assert!(map.close(&opened.handle, 0).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Map {
+    state: Mutex<State>,
+    /// Where the files are and the lock of their writers; `None` for a map in memory.
+    shared: Option<Shared>,
+    exclusive: bool,
+}
+
+#[derive(Debug)]
+struct Shared {
+    directory: PathBuf,
+    lock: FileLock,
+}
+
+impl Map {
+    /// A map in memory alone: gone with the process, seen by nobody else.
+    pub fn in_memory(plan: &Plan) -> Result<Self, MapError> {
+        check(plan)?;
+        let state = State::in_memory(plan)?;
+        Ok(Self { state: Mutex::new(state), shared: None, exclusive: true })
+    }
+
+    /// Makes the files `map` and `sessions` in a directory of ours and opens them.
+    ///
+    /// Where there is a map of this boot already, its sessions are carried over: they keep their
+    /// addresses and handles, even those that the plan no longer has, which go to nobody else when
+    /// they are given back. The old file is marked superseded. A damaged map is left alone and
+    /// reported: remove it to begin anew.
+    pub fn create(directory: &Path, plan: &Plan) -> Result<Self, MapError> {
+        check(plan)?;
+        let boot = file::here(directory)?;
+        let shared = Shared { directory: directory.to_owned(), lock: file::lock(directory)? };
+        shared.acquire(|| State::open(directory).ok().map(|state| holder(&state)))?;
+        let made = match State::open(directory) {
+            Ok(old) if old.layout.boot == boot => {
+                recover(&old);
+                State::replace(directory, plan, boot, Some(&old))
+            }
+            Ok(_) | Err(MapError::Missing(_)) => State::replace(directory, plan, boot, None),
+            Err(error) => Err(error),
+        };
+        shared.lock.release();
+        Ok(Self { state: Mutex::new(made?), shared: Some(shared), exclusive: false })
+    }
+
+    /// Opens the map in a directory.
+    pub fn open(directory: &Path) -> Result<Self, MapError> {
+        let state = State::open(directory)?;
+        file::check_identity(directory, &state.layout)?;
+        let shared = Shared { directory: directory.to_owned(), lock: file::lock(directory)? };
+        Ok(Self { state: Mutex::new(state), shared: Some(shared), exclusive: false })
+    }
+
+    /// Takes the writer lock for as long as this value lives: operations then cost no system call,
+    /// and other writers are told who holds it.
+    pub fn hold_exclusively(&mut self) -> Result<(), MapError> {
+        let mut operation = self.begin()?;
+        store(operation.state.map.words(), HOLDER, pair(1, std::process::id()));
+        // So that the operation does not give the lock back.
+        operation.shared = None;
+        drop(operation);
+        self.exclusive = true;
+        Ok(())
+    }
+
+    /// Gives a session its addresses, or completes and returns those it has.
+    ///
+    /// In this order: the lease it has; the address it asks for, or an error; the one reserved for
+    /// the user; the user's last one; the one that has been free longest.
+    pub fn open_session(
+        &self,
+        session: SessionId,
+        options: &OpenOptions<'_>,
+        now: Tick,
+    ) -> Result<Opened, OpenError> {
+        self.begin()?.state.sessions().open(session, options, now)
+    }
+
+    /// Gives back what the session of this handle holds.
+    pub fn close(&self, handle: &Handle, now: Tick) -> Result<Closed, CloseError> {
+        self.begin()?.state.sessions().close(handle, now)
+    }
+
+    /// Gives back what this session holds.
+    pub fn close_session(&self, session: SessionId, now: Tick) -> Result<Closed, CloseError> {
+        self.begin()?.state.sessions().close_session(session, now)
+    }
+
+    /// A view for looking things up.
+    pub fn reader(&self) -> Result<Reader, MapError> {
+        let state = self.state.lock();
+        match (&self.shared, state.map.share()) {
+            (Some(shared), _) => Reader::attach(&shared.directory),
+            (None, Some(region)) => Ok(Reader::new(region, state.layout)),
+            (None, None) => unreachable!("a map in memory can be shared"),
+        }
+    }
+
+    /// The open sessions, with what the private file knows of them. Takes no lock that another
+    /// process holds.
+    pub fn sessions(&self) -> Result<Vec<SessionRow>, MapError> {
+        let mut state = self.state.lock();
+        self.follow(&mut state)?;
+        let rows = state.sessions().rows().collect();
+        Ok(rows)
+    }
+
+    /// Takes addresses out of use: no session gets them; those that have them keep them.
+    pub fn drain(&self, range: &Range, now: Tick) -> Result<Changed, MapError> {
+        self.change_flags(range, DRAINED, 0, now)
+    }
+
+    /// Puts drained addresses back into use.
+    pub fn undrain(&self, range: &Range, now: Tick) -> Result<Changed, MapError> {
+        self.change_flags(range, 0, DRAINED, now)
+    }
+
+    /// Whether the whole server drains: no new session gets an address.
+    pub fn drain_server(&self, draining: bool) -> Result<(), MapError> {
+        store(self.begin()?.state.map.words(), DRAINING, draining.into());
+        Ok(())
+    }
+
+    /// Keeps an address for a user from now on. A session that has it keeps it.
+    pub fn reserve(&self, address: IpAddr, user: &str, now: Tick) -> Result<Changed, ChangeError> {
+        self.change_reservation(address, now, |sessions_tag, reserved| {
+            match (reserved, sessions_tag == user_tag(user)) {
+                (true, false) => Err(ChangeError::ReservedForAnother(address)),
+                _ => Ok((RESERVED, 0, Some(user_tag(user)))),
+            }
+        })
+    }
+
+    /// Keeps an address for nobody any more.
+    pub fn unreserve(&self, address: IpAddr, now: Tick) -> Result<Changed, ChangeError> {
+        self.change_reservation(address, now, |_, reserved| match reserved {
+            true => Ok((0, RESERVED | PLANNED, None)),
+            false => Err(ChangeError::NotReserved(address)),
+        })
+    }
+
+    /// Says that the sessions of the operating system are restored: "not ready" ends.
+    pub fn restored(&self) -> Result<(), MapError> {
+        store(self.begin()?.state.map.words(), READY, 1);
+        Ok(())
+    }
+
+    /// Closes every session of which `is_alive` says no, then ends "not ready": to be called with
+    /// the operating system's list of sessions before the first session is opened.
+    pub fn reconcile(
+        &self,
+        now: Tick,
+        mut is_alive: impl FnMut(SessionId, Option<&Leader>) -> bool,
+    ) -> Result<Vec<SessionId>, MapError> {
+        let operation = self.begin()?;
+        let sessions = operation.state.sessions();
+        let rows: Vec<SessionRow> = sessions.rows().collect();
+        let gone = rows.iter().filter(|row| !is_alive(row.session, row.leader.as_ref()));
+        let closed = gone
+            .filter(|row| sessions.close_session(row.session, now).is_ok())
+            .map(|row| row.session)
+            .collect();
+        store(sessions.words, READY, 1);
+        Ok(closed)
+    }
+
+    /// The slow path: closes sessions whose leader is gone (seen dead twice, [`super::LEADER_GRACE`]
+    /// apart), and frees cooled addresses without sockets. Looks at up to `budget` addresses of
+    /// each pool; call it again while [`Reaped::more`] is set.
+    pub fn reap(&self, now: Tick, budget: u32, probe: &mut dyn Probe) -> Result<Reaped, MapError> {
+        Ok(reap(self.begin()?.state.sessions(), now, budget, probe))
+    }
+
+    /// Derives queues, index and counters from the slots again, as is done by itself after the
+    /// death of a writer.
+    pub fn recover(&self) -> Result<(), MapError> {
+        self.begin()?.state.sessions().rebuild();
+        Ok(())
+    }
+
+    fn change_flags(
+        &self,
+        range: &Range,
+        set: u32,
+        clear: u32,
+        now: Tick,
+    ) -> Result<Changed, MapError> {
+        let operation = self.begin()?;
+        let sessions = operation.state.sessions();
+        let mut changed = Changed::default();
+        for (_, table) in sessions.tables() {
+            for slot in 0..table.pool.slots {
+                let address = table.pool.address(sessions.words, slot);
+                if address.is_some_and(|(address, _)| range.contains(address)) {
+                    table.change_flags(slot, set, clear, None, sessions.stamp(now));
+                    changed.addresses += 1;
+                    changed.held += u32::from(matches!(table.owner(slot), Owner::Session(_)));
+                }
+            }
+        }
+        Ok(changed)
+    }
+
+    fn change_reservation(
+        &self,
+        address: IpAddr,
+        now: Tick,
+        decide: impl FnOnce(u32, bool) -> Result<(u32, u32, Option<u32>), ChangeError>,
+    ) -> Result<Changed, ChangeError> {
+        let operation = self.begin()?;
+        let sessions = operation.state.sessions();
+        let (pool, slot) = sessions.locate(address).ok_or(ChangeError::NotInPool(address))?;
+        let table = sessions.table(pool).ok_or(ChangeError::NotInPool(address))?;
+        let tenancy = table.tenancy(slot);
+        let (set, clear, user) = decide(tenancy.user(), tenancy.has(RESERVED))?;
+        table.change_flags(slot, set, clear, user, sessions.stamp(now));
+        let held = matches!(table.owner(slot), Owner::Session(_));
+        Ok(Changed { addresses: 1, held: held.into() })
+    }
+
+    /// Begins an operation: alone, on the map that is in place, and on one that is whole.
+    #[inline]
+    fn begin(&self) -> Result<Operation<'_>, MapError> {
+        if let Some(shared) = &self.shared {
+            if shared.lock.is_of_parent() {
+                return Err(MapError::Forked);
+            }
+        }
+        let state = self.state.lock();
+        let shared = self.shared.as_ref().filter(|_| !self.exclusive);
+        if let Some(shared) = shared {
+            shared.acquire(|| Some(holder(&state)))?;
+            // From here on the lock is given back when the operation is dropped.
+            let mut operation = Operation { state, shared: Some(shared) };
+            self.follow(&mut operation.state)?;
+            // Still in place: whoever wanted to replace it died before.
+            store(operation.state.map.words(), SUPERSEDED, 0);
+            store(operation.state.map.words(), HOLDER, std::process::id().into());
+            recover(&operation.state);
+            store(operation.state.map.words(), BUSY, 1);
+            return Ok(operation);
+        }
+        recover(&state);
+        store(state.map.words(), BUSY, 1);
+        Ok(Operation { state, shared: None })
+    }
+
+    /// Turns to the map that is in place, if it is another one by now.
+    fn follow(&self, state: &mut State) -> Result<(), MapError> {
+        let Some(shared) = &self.shared else { return Ok(()) };
+        if load(state.map.words(), SUPERSEDED) != 0 {
+            let current = State::open(&shared.directory)?;
+            file::check_identity(&shared.directory, &current.layout)?;
+            *state = current;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        if let (true, Some(shared)) = (self.exclusive, &self.shared) {
+            if !shared.lock.is_of_parent() {
+                store(self.state.get_mut().map.words(), HOLDER, 0);
+                shared.lock.release();
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Takes the lock of the writers, or tells who holds it.
+    fn acquire(&self, holder: impl Fn() -> Option<(u32, bool)>) -> Result<(), MapError> {
+        let patience = match holder() {
+            // It will not let go; if it died meanwhile, the first try succeeds.
+            Some((_, true)) => Duration::ZERO,
+            _ => PATIENCE,
+        };
+        match self.lock.acquire(patience) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                let (pid, exclusive) = holder().unwrap_or_default();
+                Err(MapError::Busy { pid, exclusive })
+            }
+            Err(source) => {
+                let path = self.directory.join(super::LOCK_FILE);
+                Err(MapError::Io { what: "cannot lock", path, source })
+            }
+        }
+    }
+}
+
+/// Who holds the map, and whether for itself.
+fn holder(state: &State) -> (u32, bool) {
+    let (exclusive, pid) = unpair(load(state.map.words(), HOLDER));
+    (pid, exclusive != 0)
+}
+
+/// Makes the map whole if its last writer died within an operation. The caller holds the lock.
+#[inline]
+fn recover(state: &State) {
+    let words = state.map.words();
+    if load(words, BUSY) != 0 {
+        state.sessions().rebuild();
+        store(words, BUSY, 0);
+    }
+}
+
+/// An operation of a writer: ends when dropped.
+struct Operation<'a> {
+    state: MutexGuard<'a, State>,
+    /// What to give the lock back to.
+    shared: Option<&'a Shared>,
+}
+
+impl Drop for Operation<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        let words = self.state.map.words();
+        // A panic within the operation leaves the mark: the next one makes the map whole.
+        if !std::thread::panicking() {
+            store(words, BUSY, 0);
+        }
+        if let Some(shared) = self.shared {
+            store(words, HOLDER, 0);
+            shared.lock.release();
+        }
+    }
+}

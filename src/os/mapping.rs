@@ -1,0 +1,87 @@
+//! A file mapped into memory as 64-bit atomic words.
+
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
+
+/// A shared mapping of a whole file. Unmapped when dropped.
+#[derive(Debug)]
+pub struct Mapping {
+    start: NonNull<AtomicU64>,
+    words: usize,
+    writable: bool,
+}
+
+// SAFETY: the mapping belongs to the process, not to a thread, and is only read and written
+// through atomics.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps a file of at least 8 bytes, whole words of it. The file must keep its length: touching
+    /// a page that was cut off kills the process (SIGBUS, mmap(2)).
+    ///
+    /// Allocates nothing.
+    #[cfg(unix)]
+    pub fn new(file: &File, writable: bool) -> io::Result<Self> {
+        use std::os::fd::AsRawFd;
+
+        let length = usize::try_from(file.metadata()?.len()).unwrap_or(0) & !7;
+        if length == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let protection =
+            if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
+        // SAFETY: a new mapping where the kernel likes; no memory in use is touched.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                length,
+                protection,
+                libc::MAP_SHARED,
+                file.as_raw_fd(),
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { start, words: length / 8, writable })
+    }
+
+    /// The words. Stores to a mapping that is not writable fault: the caller knows which it made.
+    #[inline]
+    pub fn words(&self) -> &[AtomicU64] {
+        // SAFETY: the mapping is page-aligned, holds this many words, lives as long as `self`, and
+        // all access, that of other processes too, is by atomic words.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.words) }
+    }
+
+    /// Whether stores are allowed.
+    pub fn is_writable(&self) -> bool {
+        self.writable
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        #[cfg(unix)]
+        // SAFETY: this range was mapped by `new`, and no slice of it outlives `self`.
+        unsafe {
+            libc::munmap(self.start.as_ptr().cast(), self.words * 8);
+        }
+    }
+}
+
+/// The bytes of words that nobody writes any more, in memory order.
+#[cfg(not(loom))]
+pub(crate) fn bytes_of(words: &[AtomicU64]) -> &[u8] {
+    // SAFETY: the words are readable memory for as long as the slice is borrowed, any bytes are
+    // valid, and the caller's words are of the part of a map that never changes after publication.
+    unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), words.len() * 8) }
+}

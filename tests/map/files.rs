@@ -1,0 +1,104 @@
+//! Maps in files: shared by writers and readers, replaced while sessions are open.
+
+use std::path::PathBuf;
+
+use vipool::map::{Map, MapError, OpenOptions, Reader, Settings};
+
+use crate::support::{addresses, id, only, plan, user};
+
+/// A directory of its own, removed when dropped.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("vipool-map-{name}-{}", std::process::id()));
+        _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn writers_and_readers_share_a_file() {
+    let directory = Directory::new("share");
+    let one =
+        Map::create(&directory.0, &plan(&["10.0.0.1-10.0.0.9"], Settings::default())).unwrap();
+    let two = Map::open(&directory.0).unwrap();
+    let reader = Reader::attach(&directory.0).unwrap();
+    let first = one.open_session(id(1), &user("ann"), 5).unwrap();
+    let second = two.open_session(id(2), &user("bob"), 6).unwrap();
+    assert_ne!(addresses(&first.leases), addresses(&second.leases));
+    assert_eq!(reader.find(id(1)), Some((first.handle, first.leases)));
+    let rows = two.sessions().unwrap();
+    assert_eq!(rows.len(), 2);
+    assert_eq!(rows[0].user.as_deref(), Some("ann"));
+    assert_eq!((rows[1].user.as_deref(), rows[1].since), (Some("bob"), 6));
+    two.close(&first.handle, 7).unwrap();
+    assert!(one.close(&first.handle, 7).is_err());
+    assert!(!reader.is_live(&first.handle));
+    assert!(reader.is_live(&second.handle));
+}
+
+#[test]
+fn a_new_plan_takes_nothing_from_open_sessions() {
+    let directory = Directory::new("reload");
+    let one =
+        Map::create(&directory.0, &plan(&["10.0.0.1-10.0.0.2"], Settings::default())).unwrap();
+    let reader = Reader::attach(&directory.0).unwrap();
+    let any = OpenOptions::default();
+    let kept = one.open_session(id(1), &user("ann"), 5).unwrap();
+    let other = one.open_session(id(2), &any, 5).unwrap();
+    let newer =
+        Map::create(&directory.0, &plan(&["10.0.0.2-10.0.0.3"], Settings::default())).unwrap();
+    assert!(reader.is_superseded());
+    let again = Reader::attach(&directory.0).unwrap();
+    assert!(!again.is_superseded() && again.is_live(&kept.handle) && again.is_live(&other.handle));
+    assert_eq!(newer.sessions().unwrap()[0].user.as_deref(), Some("ann"));
+    // The older writer goes over to the new file by itself.
+    one.close(&kept.handle, 6).unwrap();
+    assert_eq!(again.pools()[0].drained, 1);
+    assert_eq!(only(&one.open_session(id(3), &any, 6).unwrap().leases), "10.0.0.3");
+    assert!(newer.open_session(id(4), &any, 6).is_err());
+    // Back in the plan, back in use.
+    Map::create(&directory.0, &plan(&["10.0.0.1-10.0.0.3"], Settings::default())).unwrap();
+    assert_eq!(only(&one.open_session(id(4), &any, 6).unwrap().leases), "10.0.0.1");
+}
+
+#[test]
+fn what_is_no_map_is_refused_with_its_reason() {
+    let directory = Directory::new("refused");
+    assert!(matches!(Map::open(&directory.0), Err(MapError::Missing(_))));
+    let map = directory.0.join("map");
+    std::fs::write(&map, "not a map").unwrap();
+    assert!(matches!(Reader::attach(&directory.0), Err(MapError::Damaged { .. })));
+    std::fs::write(&map, vec![0; 8192]).unwrap();
+    assert!(matches!(Map::open(&directory.0), Err(MapError::Damaged { .. })));
+    let plan = plan(&["10.0.0.1"], Settings::default());
+    // Not replaced by itself: what it was cannot be known.
+    assert!(matches!(Map::create(&directory.0, &plan), Err(MapError::Damaged { .. })));
+    std::fs::remove_file(&map).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", &map).unwrap();
+    assert!(matches!(Reader::attach(&directory.0), Err(MapError::Untrusted { .. })));
+}
+
+#[test]
+fn an_exclusive_writer_keeps_others_out_and_is_named() {
+    let directory = Directory::new("exclusive");
+    let mut agent =
+        Map::create(&directory.0, &plan(&["10.0.0.1-10.0.0.2"], Settings::default())).unwrap();
+    agent.hold_exclusively().unwrap();
+    let other = Map::open(&directory.0).unwrap();
+    let busy = other.open_session(id(1), &OpenOptions::default(), 0).unwrap_err();
+    let pid = std::process::id();
+    assert_eq!(busy.to_string(), format!("busy: pid {pid} (it holds the map for itself)"));
+    agent.open_session(id(1), &OpenOptions::default(), 0).unwrap();
+    assert_eq!(other.sessions().unwrap().len(), 1);
+    drop(agent);
+    other.close_session(id(1), 0).unwrap();
+}

@@ -1,0 +1,169 @@
+//! Which address a session is given, and what becomes of it afterwards.
+
+use vipool::map::{CloseError, OpenError, OpenOptions, Plan, Settings, Shortage};
+
+use vipool::pool::{Pool, PoolKind};
+
+use crate::support::{addresses, id, loopback, map, only, plan, pool, user};
+
+#[test]
+fn first_in_first_out() {
+    let map = map(&["10.0.0.1-10.0.0.3"], Settings::default());
+    let any = OpenOptions::default();
+    let first: Vec<_> = (1..=3).map(|n| map.open_session(id(n), &any, 0).unwrap()).collect();
+    assert!(matches!(
+        map.open_session(id(4), &any, 0),
+        Err(OpenError::Shortage(Shortage::Exhausted))
+    ));
+    map.close(&first[1].handle, 0).unwrap();
+    map.close(&first[0].handle, 0).unwrap();
+    assert_eq!(only(&map.open_session(id(5), &any, 0).unwrap().leases), "10.0.0.2");
+    assert_eq!(only(&map.open_session(id(6), &any, 0).unwrap().leases), "10.0.0.1");
+}
+
+#[test]
+fn opening_again_gives_the_same() {
+    let map = map(&["10.0.0.1-10.0.0.3"], Settings::default());
+    let any = OpenOptions::default();
+    let first = map.open_session(id(1), &any, 0).unwrap();
+    let again = map.open_session(id(1), &any, 9).unwrap();
+    assert!(!first.already_open && again.already_open);
+    assert_eq!((first.handle, first.leases), (again.handle, again.leases));
+}
+
+#[test]
+fn a_stale_close_frees_nothing() {
+    let map = map(&["10.0.0.1"], Settings::default());
+    let any = OpenOptions::default();
+    let first = map.open_session(id(1), &any, 0).unwrap();
+    map.close(&first.handle, 0).unwrap();
+    let second = map.open_session(id(1), &any, 0).unwrap();
+    assert!(matches!(map.close(&first.handle, 0), Err(CloseError::Stale(_))));
+    let mut foreign = second.handle;
+    foreign.boot ^= 1;
+    assert!(matches!(map.close(&foreign, 0), Err(CloseError::Foreign)));
+    assert!(matches!(map.close_session(id(2), 0), Err(CloseError::NotOpen(_))));
+    let reader = map.reader().unwrap();
+    assert!(reader.is_live(&second.handle) && !reader.is_live(&first.handle));
+}
+
+#[test]
+fn a_user_gets_the_last_address_again_and_need_not_wait_for_it() {
+    let settings = Settings { cool_down: 60, ..Settings::default() };
+    let map = map(&["10.0.0.1-10.0.0.2"], settings);
+    let ann = map.open_session(id(1), &user("ann"), 0).unwrap();
+    let bob = map.open_session(id(2), &user("bob"), 0).unwrap();
+    map.close(&ann.handle, 10).unwrap();
+    map.close(&bob.handle, 20).unwrap();
+    assert!(matches!(
+        map.open_session(id(3), &user("eve"), 30),
+        Err(OpenError::Shortage(Shortage::Cooling { until: 70 }))
+    ));
+    let again = map.open_session(id(4), &user("bob"), 30).unwrap();
+    assert_eq!(addresses(&again.leases), addresses(&bob.leases));
+    let eve = map.open_session(id(3), &user("eve"), 70).unwrap();
+    assert_eq!(addresses(&eve.leases), addresses(&ann.leases));
+}
+
+#[test]
+fn an_explicit_request_is_met_or_refused() {
+    let map = map(&["10.0.0.1-10.0.0.9"], Settings::default());
+    let at = |address: &str| OpenOptions {
+        address: Some(address.parse().unwrap()),
+        ..OpenOptions::default()
+    };
+    assert_eq!(only(&map.open_session(id(1), &at("10.0.0.5"), 0).unwrap().leases), "10.0.0.5");
+    assert!(matches!(map.open_session(id(2), &at("10.0.0.5"), 0), Err(OpenError::Taken(_))));
+    assert!(matches!(map.open_session(id(2), &at("10.0.1.5"), 0), Err(OpenError::Excluded(_))));
+    assert!(map.reader().unwrap().lookup(id(2)).is_empty());
+}
+
+#[test]
+fn reserved_addresses_go_to_their_user_and_only_once() {
+    let map = map(&["10.0.0.1-10.0.0.3"], Settings::default());
+    map.reserve("10.0.0.1".parse().unwrap(), "ann", 0).unwrap();
+    assert_eq!(only(&map.open_session(id(1), &user("bob"), 0).unwrap().leases), "10.0.0.2");
+    let ann = map.open_session(id(2), &user("ann"), 0).unwrap();
+    assert_eq!(only(&ann.leases), "10.0.0.1");
+    assert_eq!(only(&map.open_session(id(3), &user("ann"), 0).unwrap().leases), "10.0.0.3");
+    map.close(&ann.handle, 0).unwrap();
+    assert!(map.open_session(id(4), &user("eve"), 0).is_err());
+    map.unreserve("10.0.0.1".parse().unwrap(), 0).unwrap();
+    assert_eq!(only(&map.open_session(id(4), &user("eve"), 0).unwrap().leases), "10.0.0.1");
+}
+
+#[test]
+fn a_drained_address_is_kept_by_its_session_and_given_to_nobody() {
+    let map = map(&["10.0.0.1-10.0.0.2"], Settings::default());
+    let any = OpenOptions::default();
+    let first = map.open_session(id(1), &any, 0).unwrap();
+    let all = "10.0.0.0/24".parse().unwrap();
+    let changed = map.drain(&all, 0).unwrap();
+    assert_eq!((changed.addresses, changed.held), (2, 1));
+    assert!(map.reader().unwrap().is_live(&first.handle));
+    map.close(&first.handle, 0).unwrap();
+    assert!(matches!(
+        map.open_session(id(2), &any, 0),
+        Err(OpenError::Shortage(Shortage::Draining))
+    ));
+    assert_eq!(map.reader().unwrap().pools()[0].drained, 2);
+    map.undrain(&all, 0).unwrap();
+    assert_eq!(map.reader().unwrap().pools()[0].free, 2);
+    map.open_session(id(2), &any, 0).unwrap();
+}
+
+#[test]
+fn a_session_gets_one_address_of_each_kind() {
+    let plan = Plan {
+        pools: vec![
+            pool("default", &["10.0.0.1-10.0.0.2"]),
+            pool("lab", &["10.0.1.1"]),
+            Pool::new("default", PoolKind::VirtualIp, &["fd00::/64".parse().unwrap()], 1000)
+                .unwrap(),
+            loopback("127.9.0.0/24"),
+        ],
+        ..Plan::default()
+    };
+    let map = vipool::map::Map::in_memory(&plan).unwrap();
+    let opened = map.open_session(id(1), &OpenOptions::default(), 0).unwrap();
+    let addresses: Vec<_> = addresses(&opened.leases).iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, ["10.0.0.1", "fd00::", "127.9.0.0"]);
+    let reader = map.reader().unwrap();
+    let shown = reader.addresses(&opened.leases);
+    assert_eq!(shown.loopback6.unwrap().to_string(), "127.9.0.128");
+    assert_eq!(reader.kind_of("127.9.0.200".parse().unwrap()), Some(PoolKind::Loopback));
+    let lab = OpenOptions { pool: Some("lab"), ..OpenOptions::default() };
+    let lab = map.open_session(id(2), &lab, 0).unwrap();
+    assert_eq!(crate::support::addresses(&lab.leases)[0].to_string(), "10.0.1.1");
+    let none = OpenOptions { pool: Some("no"), ..OpenOptions::default() };
+    assert!(matches!(map.open_session(id(3), &none, 0), Err(OpenError::UnknownPool(_))));
+    map.close(&lab.handle, 0).unwrap();
+    map.close(&opened.handle, 0).unwrap();
+    assert!(map.reader().unwrap().pools().iter().all(|pool| pool.used == 0));
+}
+
+#[test]
+fn low_water_warns_once() {
+    let settings = Settings { low_water: 2, ..Settings::default() };
+    let map = map(&["10.0.0.1-10.0.0.4"], settings);
+    let any = OpenOptions::default();
+    let warned: Vec<_> =
+        (1..=4).map(|n| map.open_session(id(n), &any, 0).unwrap().low_water).collect();
+    assert_eq!(warned, [false, false, true, false]);
+    for n in 1..=4 {
+        map.close_session(id(n), 0).unwrap();
+    }
+    assert!(!map.open_session(id(5), &any, 0).unwrap().low_water);
+    assert_eq!(map.reader().unwrap().pools()[0].peak, 4);
+}
+
+#[test]
+fn quotas_hold() {
+    let settings = Settings { sessions_per_user: 1, max_sessions: 2, ..Settings::default() };
+    let map = vipool::map::Map::in_memory(&plan(&["10.0.0.1-10.0.0.9"], settings)).unwrap();
+    map.open_session(id(1), &user("ann"), 0).unwrap();
+    map.open_session(id(1), &user("ann"), 0).unwrap();
+    assert!(matches!(map.open_session(id(2), &user("ann"), 0), Err(OpenError::Quota { .. })));
+    map.open_session(id(2), &user("bob"), 0).unwrap();
+    assert!(matches!(map.open_session(id(3), &user("eve"), 0), Err(OpenError::TooManySessions(2))));
+}

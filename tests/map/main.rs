@@ -1,0 +1,5 @@
+//! The map through its public interface: pools given out and taken back, in memory and in files.
+
+mod files;
+mod giving;
+mod support;
