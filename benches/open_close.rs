@@ -55,7 +55,7 @@ fn sessions(criterion: &mut Criterion) {
                 map.close_session(fresh, 0).expect("open")
             });
         });
-        let reader = map.reader();
+        let reader = map.reader().unwrap();
         let mut number = 0;
         group.bench_function("look-up", |bench| {
             bench.iter(|| {

@@ -102,7 +102,7 @@ fn try_open(pam: &Pam, settings: &Settings, user: &str) -> Result<(Opened, Sessi
         client,
         leader,
     };
-    let policy = map.reader().settings().on_exhausted;
+    let policy = map.settings().on_exhausted;
     let patience = match policy {
         OnExhausted::Wait(seconds) => Duration::from_secs(seconds.into()),
         OnExhausted::Pass | OnExhausted::Refuse => Duration::ZERO,
@@ -173,7 +173,7 @@ fn session_of(pam: &Pam, map: &Map, user: &str, leader: Option<&Leader>) -> Sess
     let audit = fs::read_to_string("/proc/self/sessionid").ok();
     let logind = pam.env(c"XDG_SESSION_ID").and_then(|name| name.to_str().ok());
     let others = |session: &SessionId| {
-        map.reader().find(*session).is_some()
+        map.find(*session).is_ok_and(|found| found.is_some())
             && map.sessions().is_ok_and(|rows| {
                 rows.iter().any(|row| {
                     row.session == *session && row.user.as_deref().is_some_and(|of| of != user)

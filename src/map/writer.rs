@@ -9,9 +9,9 @@ use parking_lot::{Mutex, MutexGuard};
 use super::file;
 use super::layout::{BUSY, DRAINING, HOLDER, READY, SUPERSEDED};
 use super::outcome::{
-    ChangeError, Changed, CloseError, Closed, MapError, OpenError, Opened, SessionRow,
+    ChangeError, Changed, CloseError, Closed, Leases, MapError, OpenError, Opened, SessionRow,
 };
-use super::plan::{Leader, OpenOptions, Plan, Tick, pair, unpair};
+use super::plan::{Leader, OpenOptions, Plan, Settings, Tick, pair, unpair};
 use super::reader::Reader;
 use super::reap::{Probe, Reaped, reap};
 use super::region::{load, store};
@@ -141,6 +141,20 @@ impl Map {
             (None, Some(region)) => Ok(Reader::new(region, state.layout)),
             (None, None) => unreachable!("a map in memory can be shared"),
         }
+    }
+
+    /// How addresses are given out.
+    pub fn settings(&self) -> Settings {
+        self.state.lock().layout.settings
+    }
+
+    /// The handle and leases of a session, if it is open. Takes no lock that another process
+    /// holds.
+    pub fn find(&self, session: SessionId) -> Result<Option<(Handle, Leases)>, MapError> {
+        let mut state = self.state.lock();
+        self.follow(&mut state)?;
+        let leases = state.sessions().lookup(session);
+        Ok(state.sessions().handle(&leases).map(|handle| (handle, leases)))
     }
 
     /// The open sessions, with what the private file knows of them. Takes no lock that another
