@@ -151,6 +151,50 @@
 #define VIPOOL_OPENED_LOW_WATER 2
 
 /**
+ * The answer of a vipool_find_listener_fn: nothing listens on any of them.
+ */
+#define VIPOOL_LISTENER_NONE -1
+
+/**
+ * The answer of a vipool_find_listener_fn: the kernel did not say.
+ */
+#define VIPOOL_LISTENER_UNKNOWN -2
+
+/**
+ * Of vipool_rewriter_options.flags: TCP binds to 0.0.0.0:0 are put off until the destination is
+ * known, as Windows needs it (VIPOOL_DO_DEFER).
+ */
+#define VIPOOL_REWRITER_DEFER_WILDCARD 1
+
+/**
+ * Of vipool_socket.flags: the socket is for IPv6 alone (IPV6_V6ONLY).
+ */
+#define VIPOOL_SOCKET_V6ONLY 1
+
+/**
+ * Of vipool_socket.flags: the socket can receive what others receive too: SO_REUSEADDR,
+ * SO_REUSEPORT or SO_BROADCAST is set.
+ */
+#define VIPOOL_SOCKET_SHARES_PORT 2
+
+/**
+ * Of vipool_outcome.flags: clear IPV6_V6ONLY first (and set it again if the call fails).
+ */
+#define VIPOOL_DO_CLEAR_V6ONLY 1
+
+/**
+ * Of vipool_outcome.flags: do not bind now but report success; a later connect, listen or
+ * getsockname binds. Only with VIPOOL_REWRITER_DEFER_WILDCARD.
+ */
+#define VIPOOL_DO_DEFER 2
+
+/**
+ * Of vipool_outcome.flags: bind the socket to `bind` (port 0) first; for TCP on Linux with
+ * IP_BIND_ADDRESS_NO_PORT.
+ */
+#define VIPOOL_DO_BIND_FIRST 4
+
+/**
  * What a call came to: VIPOOL_OK or one of these. The numbers never change; -1 to -19 are
  * mistakes of the caller's, the others come from what it was called with.
  *
@@ -388,6 +432,32 @@ typedef uint32_t vipool_allocate;
 #endif // __cplusplus
 
 /**
+ * How the texts of a vipool_executable are written; it enters as uint32_t.
+ */
+enum vipool_encoding
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Bytes, as POSIX has paths; the process list is UTF-8. Lengths are in bytes.
+     */
+    VIPOOL_ENCODING_BYTES = 0,
+    /**
+     * UTF-16, as Windows has paths. Lengths are in units of two bytes; a path of more than 4096
+     * bytes of UTF-8 is VIPOOL_ERR_BUFFER.
+     */
+    VIPOOL_ENCODING_UTF16 = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum vipool_encoding vipool_encoding;
+#else
+typedef uint32_t vipool_encoding;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * What happened.
  */
 enum vipool_event_kind
@@ -421,6 +491,39 @@ typedef uint32_t vipool_event_kind;
 #endif // __cplusplus
 
 /**
+ * By what a rule matched a program.
+ */
+enum vipool_matched_by
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * The program is on no rule; its parent handed this one down.
+     */
+    VIPOOL_MATCHED_INHERITED = 0,
+    /**
+     * The path of its file, or the full path it was started by.
+     */
+    VIPOOL_MATCHED_FULL_PATH = 1,
+    /**
+     * The listed path is a symbolic link that leads to its file.
+     */
+    VIPOOL_MATCHED_LINK = 2,
+    /**
+     * The name of its file, in whatever directory.
+     */
+    VIPOOL_MATCHED_BARE_NAME = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum vipool_matched_by vipool_matched_by;
+#else
+typedef uint32_t vipool_matched_by;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * What becomes of a session when no address is left; it enters as uint32_t.
  */
 enum vipool_on_exhausted
@@ -447,6 +550,61 @@ enum vipool_on_exhausted
 typedef enum vipool_on_exhausted vipool_on_exhausted;
 #else
 typedef uint32_t vipool_on_exhausted;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * What becomes of a call.
+ */
+enum vipool_outcome_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * The call goes on with `address` in place of what the program gave (or is shown), after what
+     * `flags` and `bind` say.
+     */
+    VIPOOL_REWRITTEN = 1,
+    /**
+     * The call goes on exactly as the program made it; `code` is the vipool_reason.
+     */
+    VIPOOL_PASSED = 2,
+    /**
+     * The call is not made: the program gets `error`; `code` is the vipool_refusal.
+     */
+    VIPOOL_REFUSED = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum vipool_outcome_kind vipool_outcome_kind;
+#else
+typedef uint32_t vipool_outcome_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * By which rules paths are compared; it enters as uint32_t.
+ */
+enum vipool_path_style
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * "/" separates, case matters.
+     */
+    VIPOOL_PATHS_POSIX = 0,
+    /**
+     * "\" and "/" separate, case does not matter, "\\?\" and trailing dots and spaces are dropped.
+     */
+    VIPOOL_PATHS_WINDOWS = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum vipool_path_style vipool_path_style;
+#else
+typedef uint32_t vipool_path_style;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -501,6 +659,174 @@ enum vipool_pool_rule
 typedef enum vipool_pool_rule vipool_pool_rule;
 #else
 typedef uint32_t vipool_pool_rule;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * What a socket carries; it enters as uint32_t.
+ */
+enum vipool_protocol
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Anything else: it is left alone.
+     */
+    VIPOOL_PROTOCOL_OTHER = 0,
+    /**
+     * TCP, or MPTCP.
+     */
+    VIPOOL_PROTOCOL_TCP = 1,
+    /**
+     * UDP, or UDP-Lite.
+     */
+    VIPOOL_PROTOCOL_UDP = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum vipool_protocol vipool_protocol;
+#else
+typedef uint32_t vipool_protocol;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Why a call goes on untouched. The numbers never change; those below 64 are of the whole process
+ * and set by hooks themselves, the others of one call.
+ */
+enum vipool_reason
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Turned off by `VIPOOL_DISABLE=1`.
+     */
+    VIPOOL_REASON_DISABLED = 1,
+    /**
+     * No map file, or not one that can be used.
+     */
+    VIPOOL_REASON_MAP_UNREADABLE = 2,
+    /**
+     * The program is on no rule of the process list.
+     */
+    VIPOOL_REASON_NOT_LISTED = 3,
+    /**
+     * The process belongs to no session that could be found.
+     */
+    VIPOOL_REASON_NO_SESSION = 4,
+    /**
+     * The session holds no address.
+     */
+    VIPOOL_REASON_NO_ADDRESS = 5,
+    /**
+     * The session's lease was closed while the program ran.
+     */
+    VIPOOL_REASON_LEASE_CLOSED = 6,
+    /**
+     * The handle in the environment is of another boot, another map or an earlier session.
+     */
+    VIPOOL_REASON_STALE_LEASE = 7,
+    /**
+     * Not an IPv4 or IPv6 address.
+     */
+    VIPOOL_REASON_NOT_INET = 64,
+    /**
+     * Neither TCP nor UDP.
+     */
+    VIPOOL_REASON_NOT_TCP_OR_UDP = 65,
+    /**
+     * The program's rule does not have the feature that would apply.
+     */
+    VIPOOL_REASON_FEATURE_OFF = 66,
+    /**
+     * The session holds no address of the kind that would apply.
+     */
+    VIPOOL_REASON_NO_SUCH_ADDRESS = 67,
+    /**
+     * A loopback bind without a fixed port (row 23).
+     */
+    VIPOOL_REASON_EPHEMERAL_PORT = 68,
+    /**
+     * A loopback port that is the host's.
+     */
+    VIPOOL_REASON_SHARED_PORT = 69,
+    /**
+     * A wildcard bind that stays one: there is no virtual IP (row 3).
+     */
+    VIPOOL_REASON_WILDCARD_KEPT = 70,
+    /**
+     * A wildcard UDP bind of a multicast or broadcast receiver (row 26).
+     */
+    VIPOOL_REASON_SHARED_RECEIVER = 71,
+    /**
+     * The address is the session's own already.
+     */
+    VIPOOL_REASON_OWN_ADDRESS = 72,
+    /**
+     * An address that the hook has no business with.
+     */
+    VIPOOL_REASON_OTHER_ADDRESS = 73,
+    /**
+     * The program bound the socket itself.
+     */
+    VIPOOL_REASON_ALREADY_BOUND = 74,
+    /**
+     * Nothing of the session's listens there: the real loopback is meant.
+     */
+    VIPOOL_REASON_NO_OWN_LISTENER = 75,
+    /**
+     * The kernel did not say what listens.
+     */
+    VIPOOL_REASON_LISTENERS_UNKNOWN = 76,
+    /**
+     * An IPv6 socket for IPv6 alone, where only an IPv4 address could stand.
+     */
+    VIPOOL_REASON_V6ONLY = 77,
+    /**
+     * An IPv6 address that belongs to one link.
+     */
+    VIPOOL_REASON_LINK_LOCAL = 78,
+    /**
+     * An established stream takes no destination.
+     */
+    VIPOOL_REASON_STREAM = 79,
+    /**
+     * What the program sees is what there is.
+     */
+    VIPOOL_REASON_SHOWN_AS_IS = 80,
+    /**
+     * A name that is not the host's own.
+     */
+    VIPOOL_REASON_OTHER_NAME = 81,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum vipool_reason vipool_reason;
+#else
+typedef uint32_t vipool_reason;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Why a call is not made. The numbers never change.
+ */
+enum vipool_refusal
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * The address belongs to another session (EADDRNOTAVAIL, WSAEADDRNOTAVAIL).
+     */
+    VIPOOL_REFUSAL_ADDRESS_OF_ANOTHER = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum vipool_refusal vipool_refusal;
+#else
+typedef uint32_t vipool_refusal;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -569,6 +895,13 @@ typedef struct vipool_plan vipool_plan;
 typedef struct vipool_reader vipool_reader;
 
 /**
+ * Decides for the socket calls of one program in one session. It holds no state of any socket.
+ * Any number of threads may use it at once; vipool_rewriter_free() must be the last call, and a
+ * hook keeps it for the life of its process.
+ */
+typedef struct vipool_rewriter vipool_rewriter;
+
+/**
  * Pools and sessions of one moment: what is read from it later does not change. Any number of
  * threads may use it at once; vipool_snapshot_free() must be the last call.
  */
@@ -587,6 +920,21 @@ typedef struct vipool_ip {
      */
     uint8_t bytes[16];
 } vipool_ip;
+
+/**
+ * A sockaddr_in or sockaddr_in6 with its length: hand `bytes` and `length` to the system's calls.
+ * Plain data.
+ */
+typedef struct vipool_sockaddr {
+    /**
+     * How many of the bytes there are; 0 for none.
+     */
+    uint32_t length;
+    /**
+     * As the system's socket calls have them.
+     */
+    uint8_t bytes[VIPOOL_SOCKADDR_MAX];
+} vipool_sockaddr;
 
 /**
  * Addresses from the first to the last, both included, of one family. Plain data.
@@ -1215,6 +1563,246 @@ typedef struct vipool_pool_row {
     uint32_t padding;
 } vipool_pool_row;
 
+/**
+ * A running program, as its hook sees it.
+ */
+typedef struct vipool_executable {
+    /**
+     * sizeof(vipool_executable), set by the caller.
+     */
+    size_t size;
+    /**
+     * Its file: what /proc/self/exe leads to, GetModuleFileNameW.
+     */
+    const void *path;
+    /**
+     * Its length.
+     */
+    size_t path_length;
+    /**
+     * The path it was started by, where that may differ (a symbolic link): on Linux AT_EXECFN of
+     * getauxval. May be NULL.
+     */
+    const void *invoked_as;
+    /**
+     * Its length.
+     */
+    size_t invoked_as_length;
+    /**
+     * For an interpreter, the script that it runs. May be NULL.
+     */
+    const void *script;
+    /**
+     * Its length.
+     */
+    size_t script_length;
+    /**
+     * vipool_path_style.
+     */
+    uint32_t style;
+    /**
+     * vipool_encoding.
+     */
+    uint32_t encoding;
+} vipool_executable;
+
+/**
+ * The rule that a program is under: which features it has.
+ */
+typedef struct vipool_rule {
+    /**
+     * sizeof(vipool_rule), set by the caller.
+     */
+    size_t size;
+    /**
+     * Names the rule across reloads of the list, and from a program to its children.
+     */
+    uint64_t id;
+    /**
+     * VIPOOL_FEATURE_...
+     */
+    uint32_t features;
+    /**
+     * Of VIPOOL_PROGRAM_..., VIPOOL_PROGRAM_INHERIT: hand the id down to children.
+     */
+    uint32_t flags;
+    /**
+     * vipool_matched_by.
+     */
+    uint32_t matched_by;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+} vipool_rule;
+
+/**
+ * Asked by vipool_rewrite_connect() and vipool_rewrite_send() which of `count` addresses, in this
+ * order, has a socket of its own: TCP listening, UDP bound (`protocol`: vipool_protocol). A
+ * wildcard socket is none. An IPv4 address is met by an IPv6 socket on its mapped form too; a
+ * mapped one only by an IPv6 socket. Answers the number of the address, from 0, or
+ * VIPOOL_LISTENER_NONE or VIPOOL_LISTENER_UNKNOWN.
+ */
+typedef int32_t (*vipool_find_listener_fn)(void *context,
+                                           const struct vipool_sockaddr *addresses,
+                                           size_t count,
+                                           uint32_t protocol);
+
+/**
+ * For whom a rewriter decides.
+ */
+typedef struct vipool_rewriter_options {
+    /**
+     * sizeof(vipool_rewriter_options), set by the caller.
+     */
+    size_t size;
+    /**
+     * The lease of the process.
+     */
+    struct vipool_handle handle;
+    /**
+     * The id of the rule that the program is under: vipool_rule.id.
+     */
+    uint64_t rule;
+    /**
+     * Asked what listens. May be NULL: then the kernel never says, and a dialled 127.0.0.1 goes
+     * to the host's except for ports that are always the session's own.
+     */
+    vipool_find_listener_fn find_listener;
+    /**
+     * Handed to find_listener.
+     */
+    void *context;
+    /**
+     * VIPOOL_REWRITER_...
+     */
+    uint32_t flags;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+} vipool_rewriter_options;
+
+/**
+ * Asked for an address that the kernel has: writes it to `buffer` (`capacity` bytes, room for
+ * any) as a sockaddr and answers its length; 0 if there is none or it is not IPv4 or IPv6.
+ */
+typedef uint32_t (*vipool_ask_address_fn)(void *context, void *buffer, uint32_t capacity);
+
+/**
+ * Asked for a number: vipool_protocol, or VIPOOL_SOCKET_... flags.
+ */
+typedef uint32_t (*vipool_ask_number_fn)(void *context);
+
+/**
+ * What is known of a socket. Each fact is handed in, or asked for by a callback where it matters
+ * (each may cost a system call); a callback that is not NULL wins.
+ */
+typedef struct vipool_socket {
+    /**
+     * sizeof(vipool_socket), set by the caller.
+     */
+    size_t size;
+    /**
+     * The address that the kernel has for it (not the one that the program is shown), as a
+     * sockaddr: the unspecified address and port 0 while it has none. NULL if it is not an IPv4 or
+     * IPv6 socket.
+     */
+    const void *local;
+    /**
+     * Length of `local` in bytes.
+     */
+    uint32_t local_length;
+    /**
+     * vipool_protocol.
+     */
+    uint32_t protocol;
+    /**
+     * VIPOOL_SOCKET_...
+     */
+    uint32_t flags;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+    /**
+     * Asked for the local address. May be NULL.
+     */
+    vipool_ask_address_fn ask_local;
+    /**
+     * Asked for vipool_protocol. May be NULL.
+     */
+    vipool_ask_number_fn ask_protocol;
+    /**
+     * Asked for VIPOOL_SOCKET_... flags. May be NULL.
+     */
+    vipool_ask_number_fn ask_flags;
+    /**
+     * Handed to the callbacks.
+     */
+    void *context;
+} vipool_socket;
+
+/**
+ * What becomes of a call, and how it goes on.
+ */
+typedef struct vipool_outcome {
+    /**
+     * sizeof(vipool_outcome), set by the caller.
+     */
+    size_t size;
+    /**
+     * vipool_outcome_kind.
+     */
+    uint32_t kind;
+    /**
+     * With VIPOOL_PASSED a vipool_reason, with VIPOOL_REFUSED a vipool_refusal; otherwise 0.
+     */
+    uint32_t code;
+    /**
+     * With VIPOOL_REFUSED, what errno (on Windows WSAGetLastError) says; otherwise 0.
+     */
+    int32_t error;
+    /**
+     * With VIPOOL_REWRITTEN, VIPOOL_DO_...; otherwise 0.
+     */
+    uint32_t flags;
+    /**
+     * With VIPOOL_REWRITTEN, the address to go on with, of the same family as the program's.
+     */
+    struct vipool_sockaddr address;
+    /**
+     * With VIPOOL_DO_BIND_FIRST, the address to bind first.
+     */
+    struct vipool_sockaddr bind;
+} vipool_outcome;
+
+/**
+ * What the host's own name stands for.
+ */
+typedef struct vipool_host_addresses {
+    /**
+     * sizeof(vipool_host_addresses), set by the caller.
+     */
+    size_t size;
+    /**
+     * VIPOOL_REWRITTEN or VIPOOL_PASSED.
+     */
+    uint32_t kind;
+    /**
+     * With VIPOOL_PASSED a vipool_reason.
+     */
+    uint32_t code;
+    /**
+     * In place of its IPv4 addresses; none if it has none.
+     */
+    struct vipool_ip v4;
+    /**
+     * In place of its IPv6 addresses; none if it has none.
+     */
+    struct vipool_ip v6;
+} vipool_host_addresses;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -1293,29 +1881,24 @@ vipool_status vipool_ip_format(const struct vipool_ip *ip,
 /**
  * Takes the address and port out of a sockaddr_in or sockaddr_in6.
  *
- * `sockaddr`: `length` bytes as the system's socket calls have them, aligned or not. `out_port`
+ * `address`: `length` bytes as the system's socket calls have them, aligned or not. `out_port`
  * is in host order and may be NULL.
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS (another family, or too short).
  * May be called from any thread.
  */
-vipool_status vipool_ip_from_sockaddr(const void *sockaddr,
+vipool_status vipool_ip_from_sockaddr(const void *address,
                                       uint32_t length,
                                       struct vipool_ip *out,
                                       uint16_t *out_port);
 
 /**
- * Makes a sockaddr_in or sockaddr_in6 of an address and a port in host order.
+ * Makes a sockaddr of an address and a port in host order.
  *
- * `buffer`: `capacity` bytes; VIPOOL_SOCKADDR_MAX are always enough. `out_length` is told how
- * many it takes, also with VIPOOL_ERR_BUFFER.
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_BUFFER.
- * May be called from any thread.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS. May be called from any thread.
  */
 vipool_status vipool_ip_to_sockaddr(const struct vipool_ip *ip,
                                     uint16_t port,
-                                    void *buffer,
-                                    uint32_t capacity,
-                                    uint32_t *out_length);
+                                    struct vipool_sockaddr *out);
 
 /**
  * Reads a range from text: a CIDR prefix ("10.0.5.0/24"), first-last ("10.0.5.10-10.0.5.99") or
@@ -1806,6 +2389,207 @@ vipool_status vipool_snapshot_pools(const struct vipool_snapshot *snapshot,
  * Frees a snapshot; the texts in its rows are gone with it. NULL is nothing.
  */
 void vipool_snapshot_free(struct vipool_snapshot *snapshot);
+
+/**
+ * The rule of the process list that holds for a program: the most specific, the first of equals.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
+ * VIPOOL_ERR_BUFFER, VIPOOL_ERR_NOT_FOUND (it is on no rule: leave it alone).
+ * May be called from any thread and in a signal handler.
+ */
+vipool_status vipool_reader_find_rule(const struct vipool_reader *reader,
+                                      const struct vipool_executable *executable,
+                                      struct vipool_rule *out);
+
+/**
+ * The rule with this id, if it is on the list and is handed down to children: for a program that
+ * is on no rule itself and was started by one that is under this rule.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_NOT_FOUND.
+ * May be called from any thread and in a signal handler.
+ */
+vipool_status vipool_reader_inherited_rule(const struct vipool_reader *reader,
+                                           uint64_t id,
+                                           struct vipool_rule *out);
+
+/**
+ * The name of a vipool_reason for programs, such as "not-listed"; "unknown" for other numbers.
+ * Static: nothing to free.
+ *
+ * May be called from any thread and in a signal handler.
+ */
+const char *vipool_reason_name(uint32_t reason);
+
+/**
+ * A vipool_reason in a sentence for people; "unknown" for other numbers. Static: nothing to free.
+ *
+ * May be called from any thread and in a signal handler.
+ */
+const char *vipool_reason_text(uint32_t reason);
+
+/**
+ * The name of a vipool_refusal for programs; "unknown" for other numbers. Static: nothing to free.
+ *
+ * May be called from any thread and in a signal handler.
+ */
+const char *vipool_refusal_name(uint32_t refusal);
+
+/**
+ * A vipool_refusal in a sentence for people; "unknown" for other numbers. Static: nothing to free.
+ *
+ * May be called from any thread and in a signal handler.
+ */
+const char *vipool_refusal_text(uint32_t refusal);
+
+/**
+ * Makes a rewriter for a program that is under a rule, in the session of a lease.
+ *
+ * Give it back with vipool_rewriter_free(). It may outlive the reader that it was made of. When
+ * vipool_reader_is_superseded() says so, attach again and make a new one.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
+ * VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE, VIPOOL_ERR_STALE (the lease is no longer held),
+ * VIPOOL_ERR_NOT_FOUND (no such rule). May be called from any thread.
+ */
+vipool_status vipool_rewriter_new(const struct vipool_reader *reader,
+                                  const struct vipool_rewriter_options *options,
+                                  struct vipool_rewriter **out);
+
+/**
+ * Frees a rewriter. NULL is nothing.
+ */
+void vipool_rewriter_free(struct vipool_rewriter *rewriter);
+
+/**
+ * bind: the program binds `socket` to `address`.
+ *
+ * Errors of this and all vipool_rewrite_ calls: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE,
+ * VIPOOL_ERR_UNKNOWN_FIELD; then the call goes on as the program made it. An address that is not
+ * IPv4 or IPv6 is no error but VIPOOL_PASSED.
+ * May be called from any thread and in a signal handler, as all of them.
+ */
+vipool_status vipool_rewrite_bind(const struct vipool_rewriter *rewriter,
+                                  const struct vipool_socket *socket,
+                                  const void *address,
+                                  uint32_t length,
+                                  struct vipool_outcome *out);
+
+/**
+ * listen: an unbound socket would be bound to the wildcard address by the kernel, so with
+ * VIPOOL_REWRITTEN bind it to `address` first.
+ *
+ * Errors: those of vipool_rewrite_bind().
+ */
+vipool_status vipool_rewrite_listen(const struct vipool_rewriter *rewriter,
+                                    const struct vipool_socket *socket,
+                                    struct vipool_outcome *out);
+
+/**
+ * connect, WSAConnect, ConnectEx: the program connects `socket` to `address`, TCP or UDP.
+ *
+ * Errors: those of vipool_rewrite_bind().
+ */
+vipool_status vipool_rewrite_connect(const struct vipool_rewriter *rewriter,
+                                     const struct vipool_socket *socket,
+                                     const void *address,
+                                     uint32_t length,
+                                     struct vipool_outcome *out);
+
+/**
+ * sendto, sendmsg, WSASendTo, WSASendMsg with a destination: a datagram, or with `fast_open` not
+ * 0 (MSG_FASTOPEN) a stream that begins with it.
+ *
+ * Errors: those of vipool_rewrite_bind().
+ */
+vipool_status vipool_rewrite_send(const struct vipool_rewriter *rewriter,
+                                  const struct vipool_socket *socket,
+                                  const void *address,
+                                  uint32_t length,
+                                  uint32_t fast_open,
+                                  struct vipool_outcome *out);
+
+/**
+ * The source that a program names for one datagram (IP_PKTINFO, IPV6_PKTINFO of sendmsg and
+ * WSASendMsg). `address` may be NULL; else it is where the datagram goes by now. With
+ * VIPOOL_REWRITTEN `out->address` is the source to name, with port 0.
+ *
+ * Errors: those of vipool_rewrite_bind(), and VIPOOL_ERR_ADDRESS.
+ */
+vipool_status vipool_rewrite_send_source(const struct vipool_rewriter *rewriter,
+                                         const struct vipool_ip *source,
+                                         const void *address,
+                                         uint32_t length,
+                                         struct vipool_outcome *out);
+
+/**
+ * getsockname, getpeername, accept, accept4, WSAAccept, AcceptEx: `address` is one end of a
+ * socket as the kernel has it; with VIPOOL_REWRITTEN the program is shown `out->address`.
+ * `ask_other` gives the other end; it is asked only where that matters and may be NULL.
+ *
+ * Errors: those of vipool_rewrite_bind().
+ */
+vipool_status vipool_rewrite_shown(const struct vipool_rewriter *rewriter,
+                                   const void *address,
+                                   uint32_t length,
+                                   vipool_ask_address_fn ask_other,
+                                   void *context,
+                                   struct vipool_outcome *out);
+
+/**
+ * recvfrom, recvmsg, recvmmsg, WSARecvFrom, WSARecvMsg: `address` is the source of a datagram as
+ * the kernel gave it; with VIPOOL_REWRITTEN the program is shown `out->address`. Also for the
+ * address of a received IP_PKTINFO and for look-ups of an address's name, with any port.
+ *
+ * Errors: those of vipool_rewrite_bind().
+ */
+vipool_status vipool_rewrite_source(const struct vipool_rewriter *rewriter,
+                                    const void *address,
+                                    uint32_t length,
+                                    struct vipool_outcome *out);
+
+/**
+ * getaddrinfo, gethostbyname and their variants, of the host's own name: the session's virtual
+ * IP, or the address of its client where the program has that feature. `client` may be NULL or
+ * none if it is not known.
+ *
+ * Errors: those of vipool_rewrite_bind(), and VIPOOL_ERR_ADDRESS.
+ */
+vipool_status vipool_rewrite_host_addresses(const struct vipool_rewriter *rewriter,
+                                            const struct vipool_ip *client,
+                                            struct vipool_host_addresses *out);
+
+/**
+ * getnameinfo, gethostbyaddr: `out_own` is 1 if the name of this address is the host's own name,
+ * else 0.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS. May be called from any thread and in a signal
+ * handler.
+ */
+vipool_status vipool_rewrite_is_own_address(const struct vipool_rewriter *rewriter,
+                                            const struct vipool_ip *address,
+                                            uint32_t *out_own);
+
+/**
+ * getifaddrs, GetAdaptersAddresses: `out_hidden` is 1 if this address of an interface is left out
+ * of the list that the program gets, else 0.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS. May be called from any thread and in a signal
+ * handler.
+ */
+vipool_status vipool_rewrite_hides(const struct vipool_rewriter *rewriter,
+                                   const struct vipool_ip *address,
+                                   uint32_t *out_hidden);
+
+/**
+ * After a call that was rewritten to this address and failed because it is on no interface
+ * (EADDRNOTAVAIL, WSAEADDRNOTAVAIL): `out_retry` is 1 if the call is made again as the program
+ * meant it, 0 if the program gets the error.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS. May be called from any thread and in a signal
+ * handler.
+ */
+vipool_status vipool_rewrite_retries(const struct vipool_rewriter *rewriter,
+                                     const struct vipool_ip *address,
+                                     uint32_t *out_retry);
 
 #ifdef __cplusplus
 }  // extern "C"

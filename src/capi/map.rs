@@ -2,6 +2,7 @@
 
 use std::ffi::{c_char, c_void};
 use std::path::Path;
+use std::sync::Arc;
 
 use super::address::vipool_ip;
 use super::event::{Sink, vipool_event_fn};
@@ -443,7 +444,7 @@ pub unsafe extern "C" fn vipool_map_reader(
         let map = unsafe { shared(map) }?;
         not_null(out)?;
         // SAFETY: not NULL.
-        unsafe { give(vipool_reader { reader: map.map.reader() }, out) };
+        unsafe { give(vipool_reader { reader: Arc::new(map.map.reader()) }, out) };
         Ok(())
     })
 }

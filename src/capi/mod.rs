@@ -44,3 +44,11 @@ pub mod map;
 pub mod reader;
 
 pub mod snapshot;
+
+pub mod program;
+
+pub mod reason;
+
+pub mod rewriter;
+
+pub mod rewrite;

@@ -2,6 +2,7 @@
 
 use std::ffi::c_char;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::address::vipool_ip;
 use super::handle::{Owned, Shared, free, give, not_null, shared};
@@ -20,7 +21,7 @@ use crate::map::Reader;
 /// A read-only view of a map. It never blocks and never writes. Any number of threads may use it
 /// at once; vipool_reader_free() must be the last call.
 pub struct vipool_reader {
-    pub(crate) reader: Reader,
+    pub(crate) reader: Arc<Reader>,
 }
 
 impl Owned for vipool_reader {
@@ -60,7 +61,7 @@ pub unsafe extern "C" fn vipool_reader_attach(
         // SAFETY: the caller vouches for the text.
         let reader = Reader::attach(Path::new(unsafe { utf8(directory, directory_length) }?))?;
         // SAFETY: not NULL.
-        unsafe { give(vipool_reader { reader }, out) };
+        unsafe { give(vipool_reader { reader: Arc::new(reader) }, out) };
         Ok(())
     })
 }
@@ -79,7 +80,7 @@ pub unsafe extern "C" fn vipool_reader_attach_utf16(
         // SAFETY: the caller vouches for the text.
         let reader = Reader::attach(Path::new(&unsafe { utf16(directory, directory_length) }?))?;
         // SAFETY: not NULL.
-        unsafe { give(vipool_reader { reader }, out) };
+        unsafe { give(vipool_reader { reader: Arc::new(reader) }, out) };
         Ok(())
     })
 }

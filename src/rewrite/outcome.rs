@@ -82,6 +82,14 @@ macro_rules! reasons {
             pub const fn text(self) -> &'static str {
                 match self { $(Reason::$variant => $text,)* }
             }
+
+            /// Name and text as C has them.
+            #[cfg(feature = "capi")]
+            pub(crate) const fn c_texts(self) -> [&'static str; 2] {
+                match self {
+                    $(Reason::$variant => [concat!($name, "\0"), concat!($text, "\0")],)*
+                }
+            }
         }
     };
 }

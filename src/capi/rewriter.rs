@@ -1,0 +1,212 @@
+//! What decides for one program in one session, and what it asks the caller of the kernel.
+
+use std::ffi::c_void;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use super::address::vipool_sockaddr;
+use super::handle::{Owned, Shared, free, give, not_null, shared};
+use super::layout::{layout, read};
+use super::outcome::{call, quiet};
+use super::plan::flags;
+use super::reader::vipool_reader;
+use super::session::vipool_handle;
+use super::status::vipool_status::{self, *};
+use crate::map::Reader;
+use crate::policy::ProgramView;
+use crate::pool::PoolKind;
+use crate::rewrite::{Listener, Protocol, Rewriter, Rules, World};
+use crate::session::{Addresses, Handle};
+
+/// What a socket carries; it enters as uint32_t.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug)]
+pub enum vipool_protocol {
+    /// Anything else: it is left alone.
+    VIPOOL_PROTOCOL_OTHER = 0,
+    /// TCP, or MPTCP.
+    VIPOOL_PROTOCOL_TCP = 1,
+    /// UDP, or UDP-Lite.
+    VIPOOL_PROTOCOL_UDP = 2,
+}
+
+/// The answer of a vipool_find_listener_fn: nothing listens on any of them.
+pub const VIPOOL_LISTENER_NONE: i32 = -1;
+/// The answer of a vipool_find_listener_fn: the kernel did not say.
+pub const VIPOOL_LISTENER_UNKNOWN: i32 = -2;
+
+/// Asked by vipool_rewrite_connect() and vipool_rewrite_send() which of `count` addresses, in this
+/// order, has a socket of its own: TCP listening, UDP bound (`protocol`: vipool_protocol). A
+/// wildcard socket is none. An IPv4 address is met by an IPv6 socket on its mapped form too; a
+/// mapped one only by an IPv6 socket. Answers the number of the address, from 0, or
+/// VIPOOL_LISTENER_NONE or VIPOOL_LISTENER_UNKNOWN.
+pub type vipool_find_listener_fn = Option<
+    unsafe extern "C" fn(
+        context: *mut c_void,
+        addresses: *const vipool_sockaddr,
+        count: usize,
+        protocol: u32,
+    ) -> i32,
+>;
+
+/// Of vipool_rewriter_options.flags: TCP binds to 0.0.0.0:0 are put off until the destination is
+/// known, as Windows needs it (VIPOOL_DO_DEFER).
+pub const VIPOOL_REWRITER_DEFER_WILDCARD: u32 = 1;
+
+/// For whom a rewriter decides.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct vipool_rewriter_options {
+    /// sizeof(vipool_rewriter_options), set by the caller.
+    pub size: usize,
+    /// The lease of the process.
+    pub handle: vipool_handle,
+    /// The id of the rule that the program is under: vipool_rule.id.
+    pub rule: u64,
+    /// Asked what listens. May be NULL: then the kernel never says, and a dialled 127.0.0.1 goes
+    /// to the host's except for ports that are always the session's own.
+    pub find_listener: vipool_find_listener_fn,
+    /// Handed to find_listener.
+    pub context: *mut c_void,
+    /// VIPOOL_REWRITER_...
+    pub flags: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+layout!(vipool_rewriter_options { size, handle, rule, find_listener, context, flags, reserved });
+
+/// Decides for the socket calls of one program in one session. It holds no state of any socket.
+/// Any number of threads may use it at once; vipool_rewriter_free() must be the last call, and a
+/// hook keeps it for the life of its process.
+pub struct vipool_rewriter {
+    reader: Arc<Reader>,
+    handle: Handle,
+    addresses: Addresses,
+    rules: Rules,
+    /// Where the rule stands in the list, which never changes within one map.
+    place: usize,
+    find_listener: vipool_find_listener_fn,
+    context: *mut c_void,
+}
+
+// SAFETY: the context is only handed through to the callback, and the header says that it is
+// called by whatever thread uses the rewriter.
+unsafe impl Send for vipool_rewriter {}
+// SAFETY: as above.
+unsafe impl Sync for vipool_rewriter {}
+
+impl Owned for vipool_rewriter {
+    type Access = Shared;
+}
+
+impl vipool_rewriter {
+    /// The rewriter for a call that is made now.
+    #[inline]
+    pub(crate) fn now(&self) -> Rewriter<'_, Self> {
+        Rewriter {
+            addresses: self.addresses,
+            rules: self.rules,
+            live: self.reader.is_live(&self.handle),
+            world: self,
+        }
+    }
+
+    fn program(&self) -> Option<ProgramView<'_>> {
+        self.reader.policy().programs().nth(self.place)
+    }
+}
+
+impl World for vipool_rewriter {
+    fn is_own_port(&self, port: u16) -> bool {
+        self.program().is_some_and(|program| program.is_own_port(port))
+    }
+
+    fn is_shared_port(&self, port: u16) -> bool {
+        self.program().is_some_and(|program| program.is_shared_port(port))
+    }
+
+    fn is_wildcard_udp_port(&self, port: u16) -> bool {
+        self.reader.policy().is_wildcard_udp_port(port)
+    }
+
+    fn is_host_address(&self, address: IpAddr) -> bool {
+        self.reader.policy().is_host_address(address)
+    }
+
+    fn kind_of(&self, address: IpAddr) -> Option<PoolKind> {
+        self.reader.kind_of(address)
+    }
+
+    fn find_listener(&self, wanted: &[SocketAddr], protocol: Protocol) -> Listener {
+        let Some(find) = self.find_listener else { return Listener::Unknown };
+        let mut addresses = [vipool_sockaddr::default(); 4];
+        let mut count = 0;
+        for (place, address) in addresses.iter_mut().zip(wanted) {
+            *place = address.into();
+            count += 1;
+        }
+        let protocol = match protocol {
+            Protocol::Tcp => vipool_protocol::VIPOOL_PROTOCOL_TCP,
+            Protocol::Udp => vipool_protocol::VIPOOL_PROTOCOL_UDP,
+            Protocol::Other => vipool_protocol::VIPOOL_PROTOCOL_OTHER,
+        };
+        // SAFETY: the caller of vipool_rewriter_new() vouches for the callback and its context.
+        match unsafe { find(self.context, addresses.as_ptr(), count, protocol as u32) } {
+            VIPOOL_LISTENER_NONE => Listener::None,
+            found => usize::try_from(found).map_or(Listener::Unknown, Listener::At),
+        }
+    }
+}
+
+/// Makes a rewriter for a program that is under a rule, in the session of a lease.
+///
+/// Give it back with vipool_rewriter_free(). It may outlive the reader that it was made of. When
+/// vipool_reader_is_superseded() says so, attach again and make a new one.
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
+/// VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE, VIPOOL_ERR_STALE (the lease is no longer held),
+/// VIPOOL_ERR_NOT_FOUND (no such rule). May be called from any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_rewriter_new(
+    reader: *const vipool_reader,
+    options: *const vipool_rewriter_options,
+    out: *mut *mut vipool_rewriter,
+) -> vipool_status {
+    call(|| {
+        not_null(out)?;
+        // SAFETY: the caller vouches for handle and struct.
+        let (reader, options) = unsafe { (shared(reader)?, read(options)?) };
+        let reader = &reader.reader;
+        let flags = flags(options.flags, VIPOOL_REWRITER_DEFER_WILDCARD)?;
+        let handle = options.handle.get()?;
+        let leases = reader.lookup(handle.session);
+        if !reader.is_live(&handle) {
+            return Err(VIPOOL_ERR_STALE.into());
+        }
+        let policy = reader.policy();
+        let mut programs = policy.programs().enumerate();
+        let (place, program) = programs
+            .find(|(_, program)| program.id() == options.rule)
+            .ok_or(VIPOOL_ERR_NOT_FOUND)?;
+        let mut rules = Rules::of(&policy, &program);
+        rules.defer_wildcard = flags & VIPOOL_REWRITER_DEFER_WILDCARD != 0;
+        let rewriter = vipool_rewriter {
+            addresses: reader.addresses(&leases),
+            reader: Arc::clone(reader),
+            handle,
+            rules,
+            place,
+            find_listener: options.find_listener,
+            context: options.context,
+        };
+        // SAFETY: not NULL.
+        unsafe { give(rewriter, out) };
+        Ok(())
+    })
+}
+
+/// Frees a rewriter. NULL is nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_rewriter_free(rewriter: *mut vipool_rewriter) {
+    // SAFETY: the caller gives the handle back.
+    quiet(|| unsafe { free(rewriter) });
+}

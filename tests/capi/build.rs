@@ -1,0 +1,79 @@
+//! Builds the library as C programs get it, and C programs against it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use vipool_testing::{cargo, target_dir, workspace};
+
+/// `libvipool.a`, built by a cargo call of its own.
+pub fn static_library() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        cargo(&["rustc", "-p", "vipool", "--lib", "--features", "capi", "--crate-type", "staticlib"]);
+        target_dir().join("debug/libvipool.a")
+    })
+}
+
+/// `libvipool.so` as it is shipped.
+pub fn shared_library() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let build = ["rustc", "-p", "vipool", "--lib", "--features", "capi", "--release"];
+        cargo(&[&build[..], &["--crate-type", "cdylib"]].concat());
+        target_dir().join("release/libvipool.so")
+    })
+}
+
+/// How a program is compiled.
+#[derive(Clone, Copy, Debug)]
+pub enum Language {
+    C99,
+    Cpp17,
+}
+
+/// Compiles a file of this repository, or one in the target directory, without a warning, against
+/// the static library. `extra` are more arguments for the compiler; the name of the program tells
+/// them apart.
+pub fn program(source: &Path, language: Language, name: &str, extra: &[&str]) -> PathBuf {
+    let (compiler, standard) = match language {
+        Language::C99 => ("cc", ["-x", "c", "-std=c99"]),
+        Language::Cpp17 => ("c++", ["-x", "c++", "-std=c++17"]),
+    };
+    let folder = target_dir().join("capi-programs");
+    std::fs::create_dir_all(&folder).expect("the target directory can be written");
+    let program = folder.join(format!("{name}-{language:?}"));
+    let mut command = Command::new(compiler);
+    command
+        .args(standard)
+        .args(["-D_POSIX_C_SOURCE=200809L", "-g", "-O1"])
+        .args(["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror"])
+        .args(extra)
+        .arg("-I")
+        .arg(workspace().join("include"))
+        .arg(workspace().join(source))
+        .args(["-x", "none"])
+        .arg(static_library())
+        .args(["-lpthread", "-ldl", "-lm", "-o"])
+        .arg(&program);
+    succeed(&mut command);
+    program
+}
+
+/// Runs a command that must succeed.
+pub fn succeed(command: &mut Command) -> Output {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
+
+/// What a command that must succeed says.
+pub fn said(command: &mut Command) -> String {
+    String::from_utf8(succeed(command).stdout).expect("UTF-8")
+}
