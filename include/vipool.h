@@ -1640,13 +1640,17 @@ typedef struct vipool_rule {
  * Asked by vipool_rewrite_connect() and vipool_rewrite_send() which of `count` addresses, in this
  * order, has a socket of its own: TCP listening, UDP bound (`protocol`: vipool_protocol). A
  * wildcard socket is none. An IPv4 address is met by an IPv6 socket on its mapped form too; a
- * mapped one only by an IPv6 socket. Answers the number of the address, from 0, or
+ * mapped one only by an IPv6 socket. `from`, if it is not NULL, is where a datagram would come
+ * from: it reaches sockets connected to there too. Answers the number of the address, from 0, or
  * VIPOOL_LISTENER_NONE or VIPOOL_LISTENER_UNKNOWN.
+ *
+ * vipool_find_listener() is one that asks the kernel of Linux.
  */
 typedef int32_t (*vipool_find_listener_fn)(void *context,
                                            const struct vipool_sockaddr *addresses,
                                            size_t count,
-                                           uint32_t protocol);
+                                           uint32_t protocol,
+                                           const struct vipool_sockaddr *from);
 
 /**
  * For whom a rewriter decides.
@@ -2440,6 +2444,19 @@ const char *vipool_refusal_name(uint32_t refusal);
  * May be called from any thread and in a signal handler.
  */
 const char *vipool_refusal_text(uint32_t refusal);
+
+/**
+ * A vipool_find_listener_fn that asks the kernel by sock_diag, on Linux; elsewhere its answer is
+ * VIPOOL_LISTENER_UNKNOWN. It opens and closes a descriptor of its own; errno may change. The
+ * context is not used.
+ *
+ * May be called from any thread and in a signal handler.
+ */
+int32_t vipool_find_listener(void *_context,
+                             const struct vipool_sockaddr *addresses,
+                             size_t count,
+                             uint32_t protocol,
+                             const struct vipool_sockaddr *from);
 
 /**
  * Makes a rewriter for a program that is under a rule, in the session of a lease.

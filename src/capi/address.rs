@@ -96,6 +96,13 @@ const _: () = assert!(VIPOOL_SOCKADDR_MAX == sockaddr::IPV6_LENGTH);
 
 impl vipool_sockaddr {
     pub(crate) const NONE: Self = Self { length: 0, bytes: [0; VIPOOL_SOCKADDR_MAX] };
+
+    pub(crate) fn get(&self) -> Option<SocketAddr> {
+        match sockaddr::parse(self.bytes.get(..self.length as usize)?) {
+            Parsed::Inet(address) => Some(address),
+            Parsed::Unspecified(_) | Parsed::Other => None,
+        }
+    }
 }
 
 impl From<&SocketAddr> for vipool_sockaddr {

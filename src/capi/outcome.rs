@@ -68,9 +68,9 @@ impl Answer for usize {
     const AFTER_PANIC: Self = 0;
 }
 
-/// Yes or no: no.
-impl Answer for bool {
-    const AFTER_PANIC: Self = false;
+/// What a callback of ours answers: not known.
+impl Answer for i32 {
+    const AFTER_PANIC: Self = super::rewriter::VIPOOL_LISTENER_UNKNOWN;
 }
 
 /// Runs the body of a function that can fail. A failure leaves its text for the thread.

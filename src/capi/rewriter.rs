@@ -2,6 +2,7 @@
 
 use std::ffi::c_void;
 use std::net::{IpAddr, SocketAddr};
+use std::ptr;
 use std::sync::Arc;
 
 use super::address::vipool_sockaddr;
@@ -12,7 +13,9 @@ use super::plan::flags;
 use super::reader::vipool_reader;
 use super::session::vipool_handle;
 use super::status::vipool_status::{self, *};
+use super::text::array;
 use crate::map::Reader;
+use crate::os::listeners;
 use crate::policy::ProgramView;
 use crate::pool::PoolKind;
 use crate::rewrite::{Listener, Protocol, Rewriter, Rules, World};
@@ -38,16 +41,58 @@ pub const VIPOOL_LISTENER_UNKNOWN: i32 = -2;
 /// Asked by vipool_rewrite_connect() and vipool_rewrite_send() which of `count` addresses, in this
 /// order, has a socket of its own: TCP listening, UDP bound (`protocol`: vipool_protocol). A
 /// wildcard socket is none. An IPv4 address is met by an IPv6 socket on its mapped form too; a
-/// mapped one only by an IPv6 socket. Answers the number of the address, from 0, or
+/// mapped one only by an IPv6 socket. `from`, if it is not NULL, is where a datagram would come
+/// from: it reaches sockets connected to there too. Answers the number of the address, from 0, or
 /// VIPOOL_LISTENER_NONE or VIPOOL_LISTENER_UNKNOWN.
+///
+/// vipool_find_listener() is one that asks the kernel of Linux.
 pub type vipool_find_listener_fn = Option<
     unsafe extern "C" fn(
         context: *mut c_void,
         addresses: *const vipool_sockaddr,
         count: usize,
         protocol: u32,
+        from: *const vipool_sockaddr,
     ) -> i32,
 >;
+
+/// A vipool_find_listener_fn that asks the kernel by sock_diag, on Linux; elsewhere its answer is
+/// VIPOOL_LISTENER_UNKNOWN. It opens and closes a descriptor of its own; errno may change. The
+/// context is not used.
+///
+/// May be called from any thread and in a signal handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_find_listener(
+    _context: *mut c_void,
+    addresses: *const vipool_sockaddr,
+    count: usize,
+    protocol: u32,
+    from: *const vipool_sockaddr,
+) -> i32 {
+    quiet(|| {
+        let protocol = match protocol {
+            1 => Protocol::Tcp,
+            2 => Protocol::Udp,
+            _ => return VIPOOL_LISTENER_UNKNOWN,
+        };
+        // SAFETY: the caller vouches for array and address.
+        let (given, from) = unsafe { (array(addresses, count), from.as_ref()) };
+        let mut wanted = [SocketAddr::new(IpAddr::V4(0.into()), 0); CANDIDATES];
+        let Some(wanted) = wanted.get_mut(..count) else { return VIPOOL_LISTENER_UNKNOWN };
+        for (place, address) in wanted.iter_mut().zip(given.unwrap_or_default()) {
+            let Some(address) = address.get() else { return VIPOOL_LISTENER_UNKNOWN };
+            *place = address;
+        }
+        match listeners::find(wanted, protocol, from.and_then(vipool_sockaddr::get)) {
+            Listener::None => VIPOOL_LISTENER_NONE,
+            Listener::At(place) => place as i32,
+            Listener::Unknown => VIPOOL_LISTENER_UNKNOWN,
+        }
+    })
+}
+
+/// The most addresses that are ever asked for at once.
+const CANDIDATES: usize = 4;
 
 /// Of vipool_rewriter_options.flags: TCP binds to 0.0.0.0:0 are put off until the destination is
 /// known, as Windows needs it (VIPOOL_DO_DEFER).
@@ -137,9 +182,16 @@ impl World for vipool_rewriter {
         self.reader.kind_of(address)
     }
 
-    fn find_listener(&self, wanted: &[SocketAddr], protocol: Protocol) -> Listener {
+    fn find_listener(
+        &self,
+        wanted: &[SocketAddr],
+        protocol: Protocol,
+        from: Option<SocketAddr>,
+    ) -> Listener {
         let Some(find) = self.find_listener else { return Listener::Unknown };
-        let mut addresses = [vipool_sockaddr::default(); 4];
+        let from = from.as_ref().map(vipool_sockaddr::from);
+        let from = from.as_ref().map_or(ptr::null(), ptr::from_ref);
+        let mut addresses = [vipool_sockaddr::NONE; CANDIDATES];
         let mut count = 0;
         for (place, address) in addresses.iter_mut().zip(wanted) {
             *place = address.into();
@@ -151,7 +203,7 @@ impl World for vipool_rewriter {
             Protocol::Other => vipool_protocol::VIPOOL_PROTOCOL_OTHER,
         };
         // SAFETY: the caller of vipool_rewriter_new() vouches for the callback and its context.
-        match unsafe { find(self.context, addresses.as_ptr(), count, protocol as u32) } {
+        match unsafe { find(self.context, addresses.as_ptr(), count, protocol as u32, from) } {
             VIPOOL_LISTENER_NONE => Listener::None,
             found => usize::try_from(found).map_or(Listener::Unknown, Listener::At),
         }
@@ -187,7 +239,7 @@ pub unsafe extern "C" fn vipool_rewriter_new(
         let (place, program) = programs
             .find(|(_, program)| program.id() == options.rule)
             .ok_or(VIPOOL_ERR_NOT_FOUND)?;
-        let mut rules = Rules::of(&policy, &program);
+        let mut rules = Rules::of(&program, &policy);
         rules.defer_wildcard = flags & VIPOOL_REWRITER_DEFER_WILDCARD != 0;
         let rewriter = vipool_rewriter {
             addresses: reader.addresses(&leases),

@@ -24,7 +24,7 @@ pub use live::Live;
 pub use names::HostAddresses;
 pub use outcome::{Outcome, Reason, Refusal};
 
-use crate::policy::{Features, LoopbackConnect, PolicyView, ProgramView, Wildcard};
+use crate::policy::{Features, LoopbackConnect, Wildcard};
 use crate::pool::PoolKind;
 use crate::session::Addresses;
 
@@ -46,21 +46,6 @@ pub struct Rules {
     /// Whether TCP binds to 0.0.0.0:0 are put off until the destination is known, as Windows
     /// needs it (row 46); see [`Bind::defer`].
     pub defer_wildcard: bool,
-}
-
-impl Rules {
-    /// What the policy says of a program.
-    pub fn of(policy: &PolicyView<'_>, program: &ProgramView<'_>) -> Self {
-        Self {
-            features: program.features(),
-            wildcard: program.wildcard(),
-            loopback_connect: program.loopback_connect(),
-            map_ephemeral: program.map_ephemeral(),
-            pass_when_missing: policy.pass_when_missing(),
-            hide_addresses: policy.hide_addresses(),
-            defer_wildcard: cfg!(windows),
-        }
-    }
 }
 
 /// What a socket carries.
