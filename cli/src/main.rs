@@ -5,6 +5,7 @@
 
 #[cfg(target_os = "linux")]
 mod assign;
+mod check;
 mod generate;
 
 use std::process::ExitCode;
@@ -29,12 +30,14 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Check(check::Check),
     Completions(generate::Completions),
     Man(generate::Man),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Check(args) => args.run(),
         Command::Completions(args) => args.run(),
         Command::Man(args) => args.run(),
     };

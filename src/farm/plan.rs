@@ -113,10 +113,10 @@ impl Farm {
 
     /// The pool of loopback addresses; `None` if there are no loopback ranges.
     pub(super) fn loopback_pool(&self) -> Option<Pool> {
-        let ranges = subtract(&self.loopback.ranges, &self.loopback.exclude);
         // 127.0.0.1 is everybody's; the ends of 127.0.0.0/8 are its network and its broadcast.
-        let never = ["127.0.0.0/31", "127.255.255.255"].map(|text| text.parse().expect("a range"));
-        let ranges = subtract(&ranges, &never);
+        let usable: Range = "127.0.0.2-127.255.255.254".parse().expect("a range");
+        let inside = self.loopback.ranges.iter().filter_map(|range| usable.intersection(range));
+        let ranges = subtract(&inside.collect::<Vec<_>>(), &self.loopback.exclude);
         let pool = Pool::new(LOOPBACK_POOL, PoolKind::Loopback, &ranges, MAX_SLOTS).ok()?;
         (!self.loopback.ranges.is_empty()).then_some(pool)
     }

@@ -2,6 +2,7 @@
 //! judged here.
 
 use std::io::Read;
+use std::net::IpAddr;
 use std::path::Path;
 
 use ipnet::IpNet;
@@ -49,7 +50,11 @@ impl Farm {
             finding.position = Some(position(text, span.start, span.end));
             finding
         }));
-        report.extend(reader.findings);
+        // What the parser could not read, it left in place of a value: nothing to say of that.
+        let broken = |place| report.findings().iter().any(|f| f.position.map(|p| p.start) == place);
+        let mut read = reader.findings;
+        read.retain(|finding| !broken(finding.position.map(|place| place.start)));
+        report.extend(read);
         report.extend(farm.validate());
         (farm, report)
     }
@@ -129,13 +134,26 @@ fn network(r: &mut Reader<'_>, s: &mut Section<'_>) -> Network {
 }
 
 fn subnet(r: &mut Reader<'_>, value: Value<'_>) -> Option<IpNet> {
-    let net: IpNet = r.parsed(value.clone(), "write a CIDR prefix: 10.0.5.0/24")?;
-    if net != net.trunc() {
-        let remedy = format!("did you mean {}?", net.trunc());
-        r.refuse(&value, format!("{net} has host bits set"), remedy);
-        return None;
+    let text = r.text(value.clone())?;
+    let net: Option<IpNet> = text.parse().ok();
+    match net {
+        Some(net) if net == net.trunc() => return Some(net),
+        Some(net) => {
+            let remedy = format!("did you mean {}?", net.trunc());
+            r.refuse(&value, format!("{net} has host bits set"), remedy);
+        }
+        None => r.refuse(&value, format!("{text:?} is not a subnet"), "write it as 10.0.5.0/24"),
     }
-    Some(net)
+    None
+}
+
+fn address(r: &mut Reader<'_>, value: Value<'_>) -> Option<IpAddr> {
+    let text = r.text(value.clone())?;
+    let address = text.parse().ok();
+    if address.is_none() {
+        r.refuse(&value, format!("{text:?} is not an address"), "write it as 10.0.5.17");
+    }
+    address
 }
 
 fn server(r: &mut Reader<'_>, name: String, value: Value<'_>) -> Option<Server> {
@@ -235,7 +253,7 @@ fn when_exhausted(r: &mut Reader<'_>, value: Value<'_>) -> Option<OnExhausted> {
 }
 
 fn reservations(r: &mut Reader<'_>, user: &str, value: Value<'_>) -> Vec<Reservation> {
-    let addresses = r.list(Some(value), |r, v| r.parsed(v, "write one address: 10.0.5.17"));
+    let addresses = r.list(Some(value), address);
     let reservation = |address| Reservation { user: user.to_owned(), address };
     addresses.unwrap_or_default().into_iter().map(reservation).collect()
 }
@@ -333,7 +351,5 @@ fn texts(r: &mut Reader<'_>, s: &mut Section<'_>, key: &'static str) -> Vec<Stri
 }
 
 fn ranges(r: &mut Reader<'_>, value: Option<Value<'_>>) -> Option<Vec<Range>> {
-    let remedy =
-        "write a CIDR prefix (10.0.5.0/24), first-last (10.0.5.10-10.0.5.99) or one address";
-    r.list(value, |r, v| r.parsed(v, remedy))
+    r.list(value, |r, v| r.parsed(v, "mend it, or take it out"))
 }

@@ -1,0 +1,227 @@
+//! `vipool check`: what is wrong with a farm.toml, and what each server's pools hold.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use comfy_table::{Table, presets};
+use serde::Serialize;
+use vipool::farm::{Farm, Finding, Level, Report};
+use vipool::pool::{Pool, PoolKind};
+use vipool::range::Range;
+
+/// Say what is wrong with a farm.toml, and what each server's pools hold.
+///
+/// Finds everything in one run, each with file, line, value and remedy: an error where the file
+/// can't be used as it is, a warning where it works but perhaps not as meant. Needs no privilege
+/// and looks at nothing but the file, so it can be run on any machine.
+///
+/// Ends with status 0, or 1 if there are errors (with --strict also if there are warnings).
+#[derive(Args)]
+pub struct Check {
+    /// The file.
+    #[arg(value_name = "FARM.TOML")]
+    file: PathBuf,
+    /// Show the pools of this server only.
+    #[arg(long, value_name = "NAME")]
+    server: Option<String>,
+    /// Print JSON: findings and servers, each with its pools.
+    #[arg(long)]
+    json: bool,
+    /// Warnings are failures too.
+    #[arg(long)]
+    strict: bool,
+}
+
+impl Check {
+    /// Checks the file and prints what was found.
+    pub fn run(self) -> Result<ExitCode> {
+        let passed = run(&self.file, self.server.as_deref(), self.json, self.strict)?;
+        Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+/// Checks a file, prints what was found, and tells whether it passed.
+pub fn run(file: &Path, server: Option<&str>, json: bool, strict: bool) -> Result<bool> {
+    let (farm, report) = Farm::check(file);
+    let servers = servers(&farm, server)?;
+    let passed = !report.has_errors() && !(strict && !report.is_empty());
+    let out = &mut io::stdout().lock();
+    if json {
+        let findings = report.findings().iter().map(FindingRow::from).collect();
+        let whole = Whole { file, passed, findings, servers };
+        serde_json::to_writer_pretty(&mut *out, &whole)?;
+        writeln!(out)?;
+    } else {
+        print(out, file, &report, &servers)?;
+    }
+    Ok(passed)
+}
+
+/// All that `--json` prints.
+#[derive(Serialize)]
+struct Whole<'a> {
+    file: &'a Path,
+    passed: bool,
+    findings: Vec<FindingRow<'a>>,
+    servers: Vec<ServerRow>,
+}
+
+#[derive(Serialize)]
+struct FindingRow<'a> {
+    level: String,
+    code: &'a str,
+    key: &'a str,
+    value: &'a str,
+    message: &'a str,
+    remedy: &'a str,
+    line: Option<usize>,
+    column: Option<usize>,
+}
+
+#[derive(Serialize)]
+struct ServerRow {
+    /// `None` for a farm that is one machine, whatever its name.
+    name: Option<String>,
+    enabled: bool,
+    /// 0 for no limit.
+    max_sessions: u32,
+    pools: Vec<PoolRow>,
+}
+
+#[derive(Serialize)]
+struct PoolRow {
+    name: String,
+    kind: &'static str,
+    family: &'static str,
+    /// How many sessions it has an address for.
+    sessions: u32,
+    /// How many addresses are in its ranges, exclusions taken out.
+    addresses: u128,
+    first: Option<String>,
+    last: Option<String>,
+    ranges: Vec<String>,
+}
+
+impl<'a> From<&'a Finding> for FindingRow<'a> {
+    fn from(finding: &'a Finding) -> Self {
+        Self {
+            level: finding.level.to_string(),
+            code: finding.code,
+            key: &finding.key,
+            value: &finding.value,
+            message: &finding.message,
+            remedy: &finding.remedy,
+            line: finding.position.map(|place| place.line),
+            column: finding.position.map(|place| place.column),
+        }
+    }
+}
+
+fn servers(farm: &Farm, only: Option<&str>) -> Result<Vec<ServerRow>> {
+    if farm.servers.is_empty() {
+        return Ok(vec![server_row(farm, None)]);
+    }
+    let names: Vec<&str> = match only {
+        None => farm.servers.iter().map(|server| &*server.name).collect(),
+        Some(name) => match farm.server(name) {
+            Some(server) => vec![&server.name],
+            None => bail!("{}", farm.plan(name, None).findings[0]),
+        },
+    };
+    Ok(names.into_iter().map(|name| server_row(farm, Some(name))).collect())
+}
+
+fn server_row(farm: &Farm, name: Option<&str>) -> ServerRow {
+    let plan = farm.plan(name.unwrap_or_default(), None).plan;
+    ServerRow {
+        name: name.map(str::to_owned),
+        enabled: name.and_then(|name| farm.server(name)).is_none_or(|server| server.enabled),
+        max_sessions: plan.settings.max_sessions,
+        pools: plan.pools.iter().map(pool_row).collect(),
+    }
+}
+
+fn pool_row(pool: &Pool) -> PoolRow {
+    let ranges = || pool.blocks().iter().map(|(_, range)| range);
+    PoolRow {
+        name: pool.name().to_owned(),
+        kind: match pool.kind() {
+            PoolKind::VirtualIp => "virtual-ip",
+            PoolKind::Loopback => "loopback",
+        },
+        family: match pool.is_ipv4() {
+            Some(true) => "IPv4",
+            Some(false) => "IPv6",
+            None => "none",
+        },
+        sessions: pool.slots(),
+        addresses: ranges().map(Range::count).fold(0, u128::saturating_add),
+        first: ranges().next().map(|range| range.first().to_string()),
+        last: ranges().last().map(|range| range.last().to_string()),
+        ranges: ranges().map(Range::to_string).collect(),
+    }
+}
+
+fn print(out: &mut impl Write, file: &Path, report: &Report, servers: &[ServerRow]) -> Result<()> {
+    write!(out, "{report}")?;
+    for server in servers {
+        let limit = match (server.enabled, server.max_sessions) {
+            (false, _) => "not enabled: no session gets an address there".to_owned(),
+            (true, 0) => "any number of sessions".to_owned(),
+            (true, most) => format!("at most {most} sessions"),
+        };
+        match &server.name {
+            Some(name) => writeln!(out, "\nserver {name}: {limit}")?,
+            None => writeln!(out, "\nany server: {limit}")?,
+        }
+        if server.pools.is_empty() {
+            continue;
+        }
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        table.set_header(["pool", "family", "sessions", "addresses", "first", "last", "ranges"]);
+        for pool in &server.pools {
+            let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+            table.add_row([
+                pool.name.clone(),
+                pool.family.to_owned(),
+                pool.sessions.to_string(),
+                pool.addresses.to_string(),
+                text(&pool.first),
+                text(&pool.last),
+                some(&pool.ranges),
+            ]);
+        }
+        writeln!(out, "{}", table.trim_fmt())?;
+    }
+    let (errors, warnings) = (report.count(Level::Error), report.count(Level::Warning));
+    writeln!(
+        out,
+        "\n{}: {}, {}",
+        file.display(),
+        count(errors, "error"),
+        count(warnings, "warning")
+    )?;
+    Ok(())
+}
+
+/// The ranges, as many as a line has room for.
+fn some(ranges: &[String]) -> String {
+    const SHOWN: usize = 3;
+    let shown = ranges[..ranges.len().min(SHOWN)].join(", ");
+    match ranges.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown}, and {more} more"),
+    }
+}
+
+fn count(number: usize, noun: &str) -> String {
+    match number {
+        0 => format!("no {noun}s"),
+        1 => format!("1 {noun}"),
+        _ => format!("{number} {noun}s"),
+    }
+}
