@@ -1,0 +1,151 @@
+//! Any bytes as the address of any socket call, for any rules: no panic, and what comes out keeps
+//! what the rewriter promises.
+#![no_main]
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use libfuzzer_sys::fuzz_target;
+use vipool::policy::{Features, LoopbackConnect, Wildcard};
+use vipool::pool::PoolKind;
+use vipool::rewrite::sockaddr::{self, MAX_LENGTH, Parsed};
+use vipool::rewrite::{Listener, Outcome, Protocol, Rewriter, Rules, SocketFacts, World};
+use vipool::session::Addresses;
+
+const V: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 5);
+const L: Ipv4Addr = Ipv4Addr::new(127, 3, 4, 5);
+const L6: Ipv4Addr = Ipv4Addr::new(127, 4, 4, 5);
+const V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 5);
+
+/// What the fuzzer says the world is like.
+struct Fuzzed {
+    bits: u8,
+    listener: u8,
+}
+
+impl Fuzzed {
+    fn bit(&self, bit: u8) -> bool {
+        self.bits >> bit & 1 == 1
+    }
+}
+
+impl World for Fuzzed {
+    fn is_own_port(&self, port: u16) -> bool {
+        self.bit(0) && port % 2 == 0
+    }
+    fn is_shared_port(&self, port: u16) -> bool {
+        self.bit(1) && port % 3 == 0
+    }
+    fn is_wildcard_udp_port(&self, port: u16) -> bool {
+        self.bit(2) && port == 5353
+    }
+    fn is_host_address(&self, address: IpAddr) -> bool {
+        self.bit(3) && address == IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1))
+    }
+    fn kind_of(&self, address: IpAddr) -> Option<PoolKind> {
+        match sockaddr::as_ipv4(address)?.octets() {
+            [10, 0, 0, last] if last > 1 => Some(PoolKind::VirtualIp),
+            [127, 3 | 4, ..] => Some(PoolKind::Loopback),
+            _ => None,
+        }
+    }
+    fn find_listener(&self, wanted: &[SocketAddr], _protocol: Protocol) -> Listener {
+        match usize::from(self.listener % 5) {
+            4 => Listener::Unknown,
+            place if place < wanted.len() => Listener::At(place),
+            _ => Listener::None,
+        }
+    }
+}
+
+/// Whether programs elsewhere in the network can reach or be reached by this address.
+fn is_outside(address: IpAddr) -> bool {
+    match sockaddr::as_ipv4(address) {
+        Some(v4) => !v4.is_loopback() && !v4.is_unspecified(),
+        None => !address.is_loopback() && !address.is_unspecified(),
+    }
+}
+
+fn is_own_loopback(address: IpAddr) -> bool {
+    sockaddr::as_ipv4(address).is_some_and(|v4| v4 == L || v4 == L6)
+}
+
+fuzz_target!(|input: &[u8]| {
+    let [rules, world, listener, socket, bytes @ ..] = input else { return };
+    let bit = |byte: u8, bit: u8| byte >> bit & 1 == 1;
+    let parsed = sockaddr::parse(bytes);
+    if let Parsed::Inet(address) = parsed {
+        // What was read and written again reads the same, into any room without overflowing it.
+        let mut out = [0xaa; MAX_LENGTH];
+        let length = sockaddr::write(&address, &mut out);
+        assert_eq!(sockaddr::parse(&out[..length]), parsed);
+        let room = usize::from(*listener) % MAX_LENGTH;
+        let mut small = vec![0xaa; room + 1];
+        sockaddr::write(&address, &mut small[..room]);
+        assert_eq!(small[room], 0xaa);
+    }
+    let Parsed::Inet(address) = parsed else { return };
+    let world = Fuzzed { bits: *world, listener: *listener };
+    let rewriter = Rewriter {
+        addresses: Addresses {
+            v4: bit(world.bits, 4).then_some(V),
+            v6: bit(world.bits, 5).then_some(V6),
+            loopback: bit(world.bits, 6).then_some(L),
+            loopback6: bit(world.bits, 7).then_some(L6),
+        },
+        rules: Rules {
+            features: Features {
+                virtual_ip: bit(*rules, 0),
+                loopback: bit(*rules, 1),
+                client_ip: bit(*rules, 2),
+            },
+            wildcard: if bit(*rules, 3) { Wildcard::Loopback } else { Wildcard::Keep },
+            loopback_connect: if bit(*rules, 4) {
+                LoopbackConnect::Own
+            } else {
+                LoopbackConnect::OwnFirst
+            },
+            map_ephemeral: bit(*rules, 5),
+            pass_when_missing: bit(*rules, 6),
+            hide_addresses: bit(*rules, 7),
+            defer_wildcard: bit(*socket, 7),
+        },
+        live: !bit(*socket, 6),
+        world: &world,
+    };
+    let unbound = if address.is_ipv4() {
+        SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0)
+    } else {
+        SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0)
+    };
+    let facts = SocketFacts {
+        protocol: [Protocol::Tcp, Protocol::Udp, Protocol::Other][usize::from(socket % 3)],
+        local: bit(*socket, 5).then_some(unbound),
+        v6only: bit(*socket, 4),
+        shares_port: bit(*socket, 3),
+    };
+    if let Outcome::Rewritten(bind) = rewriter.bind(&facts, address) {
+        assert_eq!(bind.address.is_ipv4(), address.is_ipv4());
+        assert_eq!(bind.address.port(), address.port());
+        assert!(rewriter.live);
+    }
+    for outcome in [rewriter.connect(&facts, address), rewriter.send(&facts, address, false)] {
+        if let Outcome::Rewritten(connect) = outcome {
+            assert_eq!(connect.to.is_ipv4(), address.is_ipv4());
+            assert_eq!(connect.to.port(), address.port());
+            // L never meets the outside.
+            if let Some(source) = connect.bind {
+                assert!(!(is_own_loopback(source) && is_outside(address.ip())));
+            }
+        }
+    }
+    let _ = rewriter.listen(&facts);
+    let _ = rewriter.send_source(address.ip(), Some(address));
+    let _ = rewriter.shown(address, || Some(unbound));
+    // Nobody is shown an address of another family, and shown twice is shown once.
+    if let Outcome::Rewritten(shown) = rewriter.shown_source(address) {
+        assert_eq!(shown.is_ipv4(), address.is_ipv4());
+        assert!(rewriter.shown_source(shown).rewritten().is_none_or(|again| again == shown));
+    }
+    let _ = rewriter.host_addresses(Some(address.ip()));
+    let _ = rewriter.hides(address.ip());
+});
