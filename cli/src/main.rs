@@ -3,10 +3,20 @@
 //! A subcommand is a struct of arguments (its documentation is its `--help`) with a method `run`,
 //! which says with what status the process ends. An error is printed once, here, with its causes.
 
+#![forbid(unsafe_code)]
+
 #[cfg(target_os = "linux")]
 mod assign;
 mod check;
+mod demo;
 mod generate;
+mod place;
+mod private;
+mod report;
+mod run;
+mod session;
+mod status;
+mod table;
 
 use std::process::ExitCode;
 
@@ -14,6 +24,8 @@ use clap::{Parser, Subcommand};
 
 /// Status of the process when vipool itself failed (those of `run` are in its `--help`).
 const FAILED: u8 = 1;
+/// Status where no address was left for a session: EX_TEMPFAIL of sysexits(3).
+const EXHAUSTED: u8 = 75;
 
 /// An IP address of its own for every session on a multi-user server.
 ///
@@ -31,13 +43,23 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Check(check::Check),
+    Run(run::Run),
+    Session(session::Session),
+    Status(status::Status),
+    Demo(demo::Demo),
     Completions(generate::Completions),
     Man(generate::Man),
+    AsUser(run::AsUser),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Check(args) => args.run(),
+        Command::Run(args) => args.run(),
+        Command::Session(args) => args.run(),
+        Command::Status(args) => args.run(),
+        Command::Demo(args) => args.run(),
+        Command::AsUser(args) => args.run(),
         Command::Completions(args) => args.run(),
         Command::Man(args) => args.run(),
     };

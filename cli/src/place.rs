@@ -1,0 +1,52 @@
+//! Which map a command is about: the system's, or a private one.
+
+use std::path::{Path, PathBuf};
+
+/// Where the system's map is, fixed at installation.
+pub const SYSTEM: &str = "/run/vipool";
+
+/// Options that choose the map; without them the system's, if there is one, else your own.
+#[derive(clap::Args)]
+pub struct Place {
+    /// Your own private map, also where the system has one
+    #[arg(long)]
+    private: bool,
+    /// The directory of another map (for tests; programs in a private session have it set)
+    #[arg(long, value_name = "DIRECTORY", env = "VIPOOL_MAP", hide_env_values = true)]
+    map: Option<PathBuf>,
+}
+
+/// A choice of map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// The system's, or that in a directory which was named.
+    At(PathBuf),
+    /// The user's own.
+    Private,
+}
+
+impl Place {
+    pub fn which(&self) -> Which {
+        let system = PathBuf::from(SYSTEM);
+        match &self.map {
+            _ if self.private => Which::Private,
+            Some(map) if crate::private::path().is_ok_and(|own| own == *map) => Which::Private,
+            Some(map) => Which::At(map.clone()),
+            None if system.join(vipool::map::MAP_FILE).exists() => Which::At(system),
+            None => Which::Private,
+        }
+    }
+
+    /// The directory of the map, whether there is one or not.
+    pub fn directory(&self) -> anyhow::Result<PathBuf> {
+        match self.which() {
+            Which::At(directory) => Ok(directory),
+            Which::Private => crate::private::path(),
+        }
+    }
+}
+
+/// What programs are told of the directory: nothing where it is the one they look in anyway.
+pub fn told(directory: &Path) -> Option<&Path> {
+    (directory != Path::new(SYSTEM)).then_some(directory)
+}

@@ -1,0 +1,214 @@
+//! The way into a session, and out of it.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow, bail};
+use nix::sys::signal::Signal;
+use vipool::map::{
+    CloseError, Map, MapError, OnExhausted, OpenError, OpenOptions, Opened, Reader, Shortage,
+};
+use vipool::os::{clock, process};
+use vipool::session::{Handle, SessionId};
+
+use super::signals::{Signals, Woken};
+use super::{Run, hook, user};
+use crate::place::{self, Which};
+use crate::private::{self, Claim};
+
+/// How often an exhausted pool is asked again, in milliseconds.
+const RETRY: u16 = 250;
+
+/// A session that a program is about to run in.
+pub struct Entered {
+    handle: Handle,
+    directory: PathBuf,
+    object: PathBuf,
+    /// The map to close the session in, if this process opened it.
+    opened: Option<Map>,
+    claim: Option<Claim>,
+}
+
+/// Why a program does not run in its session.
+pub enum NotEntered {
+    /// No address was left.
+    NoAddress { why: Shortage, refuse: bool },
+    /// This signal came while waiting for an address.
+    Killed(Signal),
+    /// Anything else.
+    Failed(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for NotEntered {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl Entered {
+    /// What the program's environment has in addition.
+    pub fn environment(&self) -> BTreeMap<&'static str, OsString> {
+        hook::environment(&self.object, &self.handle, place::told(&self.directory))
+    }
+
+    /// The claim on the addresses of a private map.
+    pub fn claim(&mut self) -> Option<&mut Claim> {
+        self.claim.as_mut()
+    }
+
+    /// Closes the session, if it was this process that opened it.
+    pub fn leave(self) -> anyhow::Result<()> {
+        let Some(map) = self.opened else { return Ok(()) };
+        match map.close(&self.handle, clock::now()) {
+            // Somebody closed it before us: what we wanted.
+            Ok(_) | Err(CloseError::NotOpen(_) | CloseError::Stale(_)) => Ok(()),
+            Err(error) => Err(error).context(format!(
+                "cannot close session {0}: 'vipool session close {0}' does",
+                self.handle.session
+            )),
+        }
+    }
+}
+
+/// Enters the session that `run` names.
+pub fn enter(run: &Run, signals: &Signals) -> Result<Entered, NotEntered> {
+    let object = hook::find()?;
+    let (map, directory, claim) = match run.place.which() {
+        Which::Private => {
+            let farm = run.farm.clone().or_else(private::farm_of_user);
+            let program = resolve(&run.program[0])?;
+            let system = Path::new(place::SYSTEM);
+            let private = private::open(farm.as_deref(), Some(&program), system)?;
+            (private.map, private.directory, Some(private.claim))
+        }
+        Which::At(_) if run.farm.is_some() => {
+            return Err(anyhow!(
+                "--farm is for a private map: the system's follows the farm file of 'vipool up' \
+                 (add --private for one of your own)"
+            )
+            .into());
+        }
+        Which::At(directory) => match Map::open(&directory) {
+            Ok(map) => (map, directory, None),
+            Err(MapError::Io { source, .. })
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                return join(run.session, directory, object);
+            }
+            Err(error) => return Err(error.into()),
+        },
+    };
+    let session = match run.session {
+        Some(session) => session,
+        None => own_session()?,
+    };
+    let user = run.user.clone().unwrap_or_else(user::own_name);
+    let options = OpenOptions {
+        user: Some(&user),
+        pool: run.pool.as_deref(),
+        address: run.address,
+        client: run.client,
+        leader: Some(process::identify(std::process::id())?),
+    };
+    let opened = open(&map, session, &options, signals)?;
+    if let Some(shortage) = opened.shortage {
+        eprintln!("vipool: session {session} holds less than it could: {shortage}");
+    }
+    Ok(Entered {
+        handle: opened.handle,
+        directory,
+        object,
+        opened: (!opened.already_open).then_some(map),
+        claim,
+    })
+}
+
+/// Opens the session; where the farm says so, waits for an address.
+fn open(
+    map: &Map,
+    session: SessionId,
+    options: &OpenOptions<'_>,
+    signals: &Signals,
+) -> Result<Opened, NotEntered> {
+    let policy = map.settings().on_exhausted;
+    let patience = match policy {
+        OnExhausted::Wait(seconds) => Duration::from_secs(seconds.into()),
+        OnExhausted::Pass | OnExhausted::Refuse => Duration::ZERO,
+    };
+    let deadline = Instant::now() + patience;
+    loop {
+        let why = match map.open_session(session, options, clock::now()) {
+            Ok(opened) => return Ok(opened),
+            Err(OpenError::Shortage(why)) => why,
+            Err(error) => return Err(error.into()),
+        };
+        if Instant::now() >= deadline {
+            return Err(NotEntered::NoAddress { why, refuse: policy == OnExhausted::Refuse });
+        }
+        // SIGWINCH and the like only shorten the wait.
+        match signals.wait(None, Some(RETRY))? {
+            Woken::Signal(signal) if signal != Signal::SIGWINCH => {
+                return Err(NotEntered::Killed(signal));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Joins the session of this logon in a map that only the system may write.
+fn join(
+    wanted: Option<SessionId>,
+    directory: PathBuf,
+    object: PathBuf,
+) -> Result<Entered, NotEntered> {
+    let own = own_session()?;
+    if let Some(wanted) = wanted.filter(|wanted| *wanted != own) {
+        return Err(anyhow!(
+            "session {wanted} is not that of your logon ({own}): leave --session out to join \
+             yours, or add --private for a session of your own"
+        )
+        .into());
+    }
+    let (handle, _) = Reader::attach(&directory)?
+        .find(own)
+        .with_context(|| format!("your session {own} has no address (ask your administrator)"))?;
+    Ok(Entered { handle, directory, object, opened: None, claim: None })
+}
+
+/// The session of this logon: the one we were started in, else logind's, else the audit session.
+pub fn own_session() -> anyhow::Result<SessionId> {
+    let lease = std::env::var("VIPOOL_LEASE").ok();
+    if let Some(handle) = lease.and_then(|text| Handle::parse(text.as_bytes())) {
+        return Ok(handle.session);
+    }
+    if let Ok(name) = std::env::var("XDG_SESSION_ID")
+        && let Ok(session) = SessionId::logind(&name)
+    {
+        return Ok(session);
+    }
+    let audit = std::fs::read_to_string("/proc/self/sessionid").ok();
+    audit
+        .and_then(|text| format!("audit:{}", text.trim()).parse().ok())
+        .context("this logon has no session of its own: name one, such as --session 1")
+}
+
+/// The file of the program as the kernel will show it: found on the PATH, symlinks resolved.
+fn resolve(program: &OsStr) -> anyhow::Result<PathBuf> {
+    let cannot = || format!("cannot find the program {}", program.display());
+    if program.as_encoded_bytes().contains(&b'/') {
+        return Path::new(program).canonicalize().with_context(cannot);
+    }
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
+    for directory in std::env::split_paths(&path) {
+        if let Ok(file) = directory.join(program).canonicalize()
+            && nix::unistd::access(&file, nix::unistd::AccessFlags::X_OK).is_ok()
+            && file.is_file()
+        {
+            return Ok(file);
+        }
+    }
+    bail!(cannot())
+}

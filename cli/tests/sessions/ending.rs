@@ -1,0 +1,84 @@
+//! How a program ends is how `vipool run` ends, and signals reach it.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitStatus, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use vipool_testing::Running;
+
+use crate::support::{Place, text, wait_for_line};
+
+#[test]
+fn the_status_is_handed_through() {
+    let place = Place::new();
+    for status in [0, 1, 7, 128, 255] {
+        let output = place.sh("1", &format!("exit {status}"));
+        assert_eq!(output.status.code(), Some(status), "{output:?}");
+    }
+}
+
+#[test]
+fn a_death_by_signal_is_died_after() {
+    let place = Place::new();
+    for signal in ["KILL", "TERM", "INT", "PIPE", "SEGV", "USR1"] {
+        let output = place.sh("1", &format!("kill -{signal} $$"));
+        let expected: Signal = format!("SIG{signal}").parse().unwrap();
+        assert_eq!(output.status.signal(), Some(expected as i32), "{output:?}");
+        assert!(!output.status.core_dumped());
+    }
+    assert!(place.open_sessions().is_empty());
+}
+
+#[test]
+fn programs_that_cannot_be_run_are_told_apart() {
+    let place = Place::new();
+    let file = place.write("not-executable", "");
+    for (program, status) in [("/nonexistent/program", 127), (file.to_str().unwrap(), 126)] {
+        let output = place.output(&["run", "--private", "-s", "1", "--", program]);
+        assert_eq!(output.status.code(), Some(status), "{output:?}");
+        assert!(text(&output.stderr).contains(program), "{output:?}");
+    }
+    assert!(place.open_sessions().is_empty());
+}
+
+/// Runs a script that says "ready" and sends a signal to `vipool run`.
+fn signalled(place: &Place, script: &str, signal: Signal) -> ExitStatus {
+    let mut command = place.vipool(&["run", "--private", "-s", "1", "--", "sh", "-c", script]);
+    let mut running = Running::start(command.stdout(Stdio::piped()));
+    let _output = wait_for_line(running.0.stdout.take().unwrap(), "ready");
+    assert_eq!(place.open_sessions(), ["1"]);
+    kill(Pid::from_raw(running.0.id() as i32), signal).unwrap();
+    running.0.wait().unwrap()
+}
+
+#[test]
+fn signals_reach_the_program_and_the_session_is_closed() {
+    let place = Place::new();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR2] {
+        let name = &signal.as_str()[3..];
+        let waiting = format!("trap 'exit 42' {name}; echo ready; while :; do sleep 0.1; done");
+        assert_eq!(signalled(&place, &waiting, signal).code(), Some(42), "{signal}");
+        assert!(place.open_sessions().is_empty(), "{signal}");
+
+        let plain = "echo ready; exec sleep 60";
+        assert_eq!(signalled(&place, plain, signal).signal(), Some(signal as i32), "{signal}");
+        assert!(place.open_sessions().is_empty(), "{signal}");
+    }
+}
+
+#[test]
+fn nohup_is_kept() {
+    let place = Place::new();
+    // SIGHUP is ignored from the start: the program inherits that, and lives on.
+    let vipool =
+        format!("trap '' HUP; exec {} run --private -s 1 -- sh -c", env!("CARGO_BIN_EXE_vipool"));
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("{vipool} 'echo ready; read line; exit 9'")]);
+    place.settle(&mut command);
+    let mut running = Running::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
+    let _output = wait_for_line(running.0.stdout.take().unwrap(), "ready");
+    kill(Pid::from_raw(running.0.id() as i32), Signal::SIGHUP).unwrap();
+    drop(running.0.stdin.take());
+    assert_eq!(running.0.wait().unwrap().code(), Some(9));
+}

@@ -1,0 +1,10 @@
+//! `vipool run` and `vipool session` on real processes, in private maps of the tests' own.
+#![cfg(target_os = "linux")]
+
+mod bad_input;
+mod ending;
+mod exhaustion;
+mod lifecycle;
+mod listing;
+mod support;
+mod users;

@@ -1,0 +1,154 @@
+//! Two users without root, at the same time.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use vipool_testing::{Running, have, preload};
+
+use crate::support::{page, text, wait_for_line};
+
+/// What users of this test may run: copies in a directory that everybody may read.
+struct Installed {
+    directory: tempfile::TempDir,
+}
+
+impl Installed {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+        for (from, name) in [
+            (Path::new(env!("CARGO_BIN_EXE_vipool")), "vipool"),
+            (preload(), "libvipool_preload.so"),
+            (page(), "page"),
+        ] {
+            let to = directory.path().join(name);
+            std::fs::copy(from, &to).unwrap();
+            std::fs::set_permissions(&to, Permissions::from_mode(0o755)).unwrap();
+        }
+        Self { directory }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// `vipool` run as this uid, as a logon without XDG_RUNTIME_DIR has it.
+    fn vipool(&self, uid: u32) -> Command {
+        let mut command = Command::new("setpriv");
+        command.arg(format!("--reuid={uid}")).arg(format!("--regid={uid}"));
+        command.args(["--clear-groups", "--"]).arg(self.path("vipool"));
+        command.env_clear().env("PATH", "/usr/bin:/bin");
+        command
+    }
+
+    fn fetch(&self, uid: u32, session: &str, port: u16) -> String {
+        let mut command = self.vipool(uid);
+        command.args(["run", "--private", "-s", session, "--"]).arg(self.path("page"));
+        let output = command.args(["fetch", &port.to_string()]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert!(output.stderr.is_empty(), "{output:?}");
+        text(&output.stdout)
+    }
+}
+
+/// Two uids of this run's own, whose private directories are removed at the end.
+struct Users([u32; 2]);
+
+impl Users {
+    fn new() -> Self {
+        let first = 200_000 + 2 * (std::process::id() % 100_000);
+        Self([first, first + 1])
+    }
+}
+
+impl Drop for Users {
+    fn drop(&mut self) {
+        for uid in self.0 {
+            let _ = std::fs::remove_dir_all(format!("/tmp/vipool-{uid}"));
+        }
+    }
+}
+
+#[test]
+fn each_has_sessions_of_their_own_on_the_same_port() {
+    if !have(&["root", "setpriv"]) {
+        return;
+    }
+    let users = Users::new();
+    let installed = Installed::new();
+    let (host, port) = crate::support::host_listener();
+    drop(host);
+    let mut servers = Vec::new();
+    for uid in users.0 {
+        for session in ["1", "2"] {
+            let file = installed.path(&format!("{uid}-{session}"));
+            std::fs::write(&file, format!("{uid} {session}\n")).unwrap();
+            let mut command = installed.vipool(uid);
+            command.args(["run", "--private", "-s", session, "--"]).arg(installed.path("page"));
+            command.args(["serve", &port.to_string()]).arg(file).stdout(Stdio::piped());
+            let mut server = Running::start(&mut command);
+            wait_for_line(server.0.stdout.take().unwrap(), "Serving HTTP on 127.0.0.1 port");
+            servers.push(server);
+        }
+    }
+    for uid in users.0 {
+        for session in ["1", "2"] {
+            assert_eq!(installed.fetch(uid, session, port), format!("{uid} {session}\n"));
+        }
+        let output = installed.vipool(uid).args(["session", "list", "--private"]).output().unwrap();
+        let list = text(&output.stdout);
+        assert_eq!(list.lines().count(), 3, "{list}");
+        assert!(list.contains(&uid.to_string()), "{list}");
+    }
+    for server in &mut servers {
+        let pid = nix::unistd::Pid::from_raw(server.0.id() as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        server.0.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_planted_directory_is_not_used() {
+    if !have(&["root", "setpriv"]) {
+        return;
+    }
+    let users = Users::new();
+    let installed = Installed::new();
+    // Somebody else made it first.
+    let planted = PathBuf::from(format!("/tmp/vipool-{}", users.0[0]));
+    std::fs::create_dir(&planted).unwrap();
+    let mut command = installed.vipool(users.0[0]);
+    let output =
+        command.args(["run", "--private", "-s", "1", "--", "echo", "ran"]).output().unwrap();
+    let errors = text(&output.stderr);
+    assert!(errors.contains("belongs to user 0"), "{errors}");
+    assert!(errors.contains(planted.to_str().unwrap()), "{errors}");
+    assert_eq!(text(&output.stdout), "ran\n", "the program runs all the same");
+}
+
+#[test]
+fn root_runs_programs_as_a_user() {
+    if !have(&["root"]) {
+        return;
+    }
+    let place = crate::support::Place::new();
+    std::fs::set_permissions(place.path(), Permissions::from_mode(0o755)).unwrap();
+    let run = ["run", "--private", "-s", "1", "--user", "nobody", "--", "sh", "-c"];
+    let script = "id -u; id -g; id -G; echo $USER $HOME; echo ${VIPOOL_LEASE:+leased}; exit 3";
+    let output = place.output(&[&run[..], &[script]].concat());
+    let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap();
+    let expected = format!(
+        "{0}\n{1}\n{1}\nnobody {2}\nleased\n",
+        nobody.uid,
+        nobody.gid,
+        nobody.dir.display()
+    );
+    assert_eq!(text(&output.stdout), expected, "{output:?}");
+    assert_eq!(output.status.code(), Some(3));
+
+    let output = place.output(&["run", "--private", "-s", "1", "-u", "no-such-user", "--", "true"]);
+    assert_eq!(output.status.code(), Some(125));
+    assert!(text(&output.stderr).contains("no-such-user"), "{output:?}");
+}
