@@ -250,6 +250,10 @@ enum vipool_status
      */
     VIPOOL_ERR_PANIC = -10,
     /**
+     * This system has no such thing.
+     */
+    VIPOOL_ERR_UNSUPPORTED = -11,
+    /**
      * Not a range: neither an address, a CIDR prefix nor first-last.
      */
     VIPOOL_ERR_RANGE_SYNTAX = -20,
@@ -354,6 +358,10 @@ enum vipool_status
      */
     VIPOOL_ERR_NOT_READY = -53,
     /**
+     * The address is not reserved.
+     */
+    VIPOOL_ERR_NOT_RESERVED = -54,
+    /**
      * The session is not open.
      */
     VIPOOL_ERR_NOT_OPEN = -60,
@@ -397,6 +405,10 @@ enum vipool_status
      * The plan cannot be made into a map.
      */
     VIPOOL_ERR_PLAN = -77,
+    /**
+     * The map was opened by the parent of this process, which was forked since: open it again.
+     */
+    VIPOOL_ERR_FORKED = -78,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -487,6 +499,31 @@ enum vipool_event_kind
 typedef enum vipool_event_kind vipool_event_kind;
 #else
 typedef uint32_t vipool_event_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * How bad a finding is.
+ */
+enum vipool_level
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * It works, but perhaps not as meant.
+     */
+    VIPOOL_LEVEL_WARNING = 1,
+    /**
+     * The farm cannot be used as it is.
+     */
+    VIPOOL_LEVEL_ERROR = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum vipool_level vipool_level;
+#else
+typedef uint32_t vipool_level;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -868,6 +905,13 @@ typedef uint32_t vipool_session_kind;
 #endif // __cplusplus
 
 /**
+ * A farm.toml that was read, with what is wrong with it.
+ *
+ * One thread at a time may use it.
+ */
+typedef struct vipool_farm vipool_farm;
+
+/**
  * A writer of the map: opens and closes sessions. Any number of threads may use it at once;
  * vipool_map_free() must be the last call. Other processes may write to the same map unless one
  * holds it exclusively.
@@ -1067,6 +1111,73 @@ typedef struct vipool_assignment {
 } vipool_assignment;
 
 /**
+ * One thing that is wrong. The texts are UTF-8 without a NUL and valid until the farm is changed
+ * (vipool_farm_plan()) or freed.
+ */
+typedef struct vipool_finding {
+    /**
+     * sizeof(vipool_finding), set by the caller.
+     */
+    size_t size;
+    /**
+     * A fixed word for this kind of finding, such as "overlap".
+     */
+    const char *code;
+    /**
+     * Its length in bytes.
+     */
+    size_t code_length;
+    /**
+     * The key it is about, such as "range[1].addresses[0]"; empty for the whole file.
+     */
+    const char *key;
+    /**
+     * Its length in bytes.
+     */
+    size_t key_length;
+    /**
+     * The value it is about; may be empty.
+     */
+    const char *value;
+    /**
+     * Its length in bytes.
+     */
+    size_t value_length;
+    /**
+     * What is wrong.
+     */
+    const char *message;
+    /**
+     * Its length in bytes.
+     */
+    size_t message_length;
+    /**
+     * What to do.
+     */
+    const char *remedy;
+    /**
+     * Its length in bytes.
+     */
+    size_t remedy_length;
+    /**
+     * vipool_level.
+     */
+    uint32_t level;
+    /**
+     * Line in the file, from 1; 0 if it stands nowhere.
+     */
+    uint32_t line;
+    /**
+     * Column in characters, from 1; 0 if it stands nowhere.
+     */
+    uint32_t column;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+} vipool_finding;
+
+/**
  * How addresses are given out; the same for every writer of a map.
  */
 typedef struct vipool_settings {
@@ -1210,6 +1321,29 @@ typedef struct vipool_rules {
 } vipool_rules;
 
 /**
+ * A process, so named that a later one with the same pid is not taken for it. Plain data; see
+ * vipool_leader_of().
+ */
+typedef struct vipool_leader {
+    /**
+     * Its pid, in its own pid namespace; 0 for none.
+     */
+    uint32_t pid;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+    /**
+     * Its start time in the kernel's unit (field 22 of /proc/PID/stat).
+     */
+    uint64_t start_time;
+    /**
+     * The inode of its pid namespace; 0 where there are none.
+     */
+    uint64_t pid_namespace;
+} vipool_leader;
+
+/**
  * One address given to one session. Plain data; its layout never changes.
  */
 typedef struct vipool_lease {
@@ -1332,22 +1466,10 @@ typedef struct vipool_open_options {
      */
     struct vipool_ip client;
     /**
-     * The process that stands for the session, as its pid in its own pid namespace; 0 for none.
-     * vipool_map_reap() closes the session when it is gone.
+     * The process that stands for the session; pid 0 for none. vipool_map_reap() closes the
+     * session when it is gone.
      */
-    uint32_t leader_pid;
-    /**
-     * Zero.
-     */
-    uint32_t reserved;
-    /**
-     * Its start time in the kernel's unit (field 22 of /proc/PID/stat).
-     */
-    uint64_t leader_start_time;
-    /**
-     * The inode of its pid namespace; 0 where there are none.
-     */
-    uint64_t leader_pid_namespace;
+    struct vipool_leader leader;
 } vipool_open_options;
 
 /**
@@ -1406,6 +1528,81 @@ typedef struct vipool_closed {
      */
     uint32_t reserved;
 } vipool_closed;
+
+/**
+ * What a change to addresses did.
+ */
+typedef struct vipool_changed {
+    /**
+     * sizeof(vipool_changed), set by the caller.
+     */
+    size_t size;
+    /**
+     * How many addresses the change was made to.
+     */
+    uint32_t addresses;
+    /**
+     * How many of them are held by sessions, which keep them.
+     */
+    uint32_t held;
+} vipool_changed;
+
+/**
+ * Asked whether a session of the map is still one of the operating system's: answers 0 if it is
+ * gone, something else if it lives. `leader` is NULL if none is known. It must not call the map.
+ */
+typedef uint32_t (*vipool_is_alive_fn)(void *context,
+                                       vipool_session session,
+                                       const struct vipool_leader *leader);
+
+/**
+ * What vipool_map_reap() asks. The callbacks run while the map is locked: they must not call it.
+ */
+typedef struct vipool_probe {
+    /**
+     * sizeof(vipool_probe), set by the caller.
+     */
+    size_t size;
+    /**
+     * Whether some socket is bound to this address or connected from it: 0 for no. Say yes when
+     * in doubt. NULL: always in doubt.
+     */
+    uint32_t (*has_sockets)(void *context, const struct vipool_ip *address);
+    /**
+     * Whether this process is gone: 0 for no. Say no when in doubt. NULL: always in doubt.
+     */
+    uint32_t (*is_gone)(void *context, const struct vipool_leader *leader);
+    /**
+     * Handed to the callbacks.
+     */
+    void *context;
+} vipool_probe;
+
+/**
+ * What vipool_map_reap() did.
+ */
+typedef struct vipool_reaped {
+    /**
+     * sizeof(vipool_reaped), set by the caller.
+     */
+    size_t size;
+    /**
+     * Addresses that became free.
+     */
+    uint32_t freed;
+    /**
+     * Addresses that cooled down but still have sockets on them.
+     */
+    uint32_t lingering;
+    /**
+     * Sessions closed because their leader was gone.
+     */
+    uint32_t closed;
+    /**
+     * 1 if the budget ran out before everything was looked at, else 0.
+     */
+    uint32_t more;
+} vipool_reaped;
 
 /**
  * What an open session holds.
@@ -1500,9 +1697,13 @@ typedef struct vipool_session_row {
      */
     struct vipool_ip client;
     /**
-     * Pid of the leader; 0 if unknown or none.
+     * Zero.
      */
-    uint32_t leader_pid;
+    uint32_t reserved;
+    /**
+     * The process that stands for it; pid 0 if unknown or none.
+     */
+    struct vipool_leader leader;
 } vipool_session_row;
 
 /**
@@ -2046,6 +2247,88 @@ vipool_status vipool_match_error(const struct vipool_match *found,
 void vipool_match_free(struct vipool_match *found);
 
 /**
+ * Reads and validates a farm.toml. A file that cannot be read or is wrong gives a farm too: its
+ * findings say what is wrong, and what could not be read is as if it were not there. Use a farm
+ * only if vipool_farm_error_count() is 0.
+ *
+ * Give it back with vipool_farm_free(). Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8 (the path).
+ * May be called from any thread.
+ */
+vipool_status vipool_farm_load(const char *path, size_t path_length, struct vipool_farm **out);
+
+/**
+ * vipool_farm_load() with a UTF-16 path of `path_length` units.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF16. May be called from any thread.
+ */
+vipool_status vipool_farm_load_utf16(const uint16_t *path,
+                                     size_t path_length,
+                                     struct vipool_farm **out);
+
+/**
+ * vipool_farm_load() of the text of a farm.toml in memory, `length` bytes of UTF-8.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8. May be called from any thread.
+ */
+vipool_status vipool_farm_parse(const char *text, size_t length, struct vipool_farm **out);
+
+/**
+ * Frees a farm; the texts of its findings are gone with it. NULL is nothing.
+ */
+void vipool_farm_free(struct vipool_farm *farm);
+
+/**
+ * How many findings the farm has, warnings included; 0 for NULL.
+ */
+size_t vipool_farm_finding_count(const struct vipool_farm *farm);
+
+/**
+ * How many of its findings are errors; 0 for NULL.
+ */
+size_t vipool_farm_error_count(const struct vipool_farm *farm);
+
+/**
+ * A finding by its number, from 0, in the order of the file.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_NOT_FOUND.
+ */
+vipool_status vipool_farm_finding(const struct vipool_farm *farm,
+                                  size_t number,
+                                  struct vipool_finding *out);
+
+/**
+ * All findings as a text for people, with the lines of the file that they are about, and a NUL
+ * behind it.
+ *
+ * `out_length` may be NULL; it is told the length without the NUL, also with VIPOOL_ERR_BUFFER:
+ * call once with capacity 0 to learn it.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_BUFFER.
+ */
+vipool_status vipool_farm_report(const struct vipool_farm *farm,
+                                 char *buffer,
+                                 size_t capacity,
+                                 size_t *out_length);
+
+/**
+ * The plan of one server, given by its host name.
+ *
+ * `interface_array` (may be NULL: not known) are the server's interfaces: each range is put on
+ * the one whose subnet it belongs to, less what cannot be given out there. Without, ranges are
+ * taken as they stand. What is wrong is added to the findings of the farm; the plan holds what is
+ * left. `out_match` (may be NULL) is told which interface carries which addresses; give it back
+ * with vipool_match_free(). Give the plan back with vipool_plan_free().
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8,
+ * VIPOOL_ERR_ADDRESS.
+ */
+vipool_status vipool_farm_plan(struct vipool_farm *farm,
+                               const char *host,
+                               size_t host_length,
+                               const struct vipool_interface *interface_array,
+                               size_t interface_count,
+                               struct vipool_match **out_match,
+                               struct vipool_plan **out);
+
+/**
  * Makes a plan without pools, with the default settings and an empty process list.
  *
  * Give it back with vipool_plan_free(). Errors: VIPOOL_ERR_NULL. May be called from any thread.
@@ -2127,6 +2410,13 @@ vipool_status vipool_plan_add_pool_rule(struct vipool_plan *plan,
                                         uint32_t kind,
                                         const char *name,
                                         size_t name_length);
+
+/**
+ * The process that has this pid now. On Linux; elsewhere VIPOOL_ERR_UNSUPPORTED.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_IO, VIPOOL_ERR_UNSUPPORTED. May be called from any thread.
+ */
+vipool_status vipool_leader_of(uint32_t pid, struct vipool_leader *out);
 
 /**
  * Seconds since the machine was started, time asleep included; jumps of the wall clock do not
@@ -2247,7 +2537,8 @@ vipool_status vipool_map_close(const struct vipool_map *map,
 /**
  * A view of this map for looking things up, also of one in memory. It may outlive the map.
  *
- * Give it back with vipool_reader_free(). Errors: VIPOOL_ERR_NULL.
+ * Give it back with vipool_reader_free(). Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_IO,
+ * VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_OTHER_BOOT, VIPOOL_ERR_UNTRUSTED.
  */
 vipool_status vipool_map_reader(const struct vipool_map *map, struct vipool_reader **out);
 
@@ -2260,6 +2551,106 @@ vipool_status vipool_map_reader(const struct vipool_map *map, struct vipool_read
  * VIPOOL_ERR_BUSY_EXCLUSIVE.
  */
 vipool_status vipool_map_snapshot(const struct vipool_map *map, struct vipool_snapshot **out);
+
+/**
+ * Takes addresses out of use: no session gets them; those that have them keep them.
+ *
+ * `out` may be NULL.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_RANGE_ORDER,
+ * VIPOOL_ERR_IO, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE,
+ * VIPOOL_ERR_FORKED.
+ */
+vipool_status vipool_map_drain(const struct vipool_map *map,
+                               const struct vipool_range *range,
+                               uint32_t now,
+                               struct vipool_changed *out);
+
+/**
+ * Puts drained addresses back into use.
+ *
+ * `out` may be NULL. Errors: those of vipool_map_drain().
+ */
+vipool_status vipool_map_undrain(const struct vipool_map *map,
+                                 const struct vipool_range *range,
+                                 uint32_t now,
+                                 struct vipool_changed *out);
+
+/**
+ * Whether the whole server drains (`draining` not 0): no new session gets an address.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_IO, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_BUSY,
+ * VIPOOL_ERR_BUSY_EXCLUSIVE, VIPOOL_ERR_FORKED.
+ */
+vipool_status vipool_map_drain_server(const struct vipool_map *map, uint32_t draining);
+
+/**
+ * Keeps an address for a user from now on, whose name is `user_length` bytes of UTF-8. A session
+ * that has it keeps it.
+ *
+ * `out` may be NULL.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UTF8, VIPOOL_ERR_ADDRESS,
+ * VIPOOL_ERR_EXCLUDED (in no pool), VIPOOL_ERR_RESERVED (for another user), VIPOOL_ERR_IO,
+ * VIPOOL_ERR_DAMAGED, VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE, VIPOOL_ERR_FORKED.
+ */
+vipool_status vipool_map_reserve(const struct vipool_map *map,
+                                 const struct vipool_ip *address,
+                                 const char *user,
+                                 size_t user_length,
+                                 uint32_t now,
+                                 struct vipool_changed *out);
+
+/**
+ * Keeps an address for nobody any more.
+ *
+ * `out` may be NULL. Errors: those of vipool_map_reserve(), and VIPOOL_ERR_NOT_RESERVED.
+ */
+vipool_status vipool_map_unreserve(const struct vipool_map *map,
+                                   const struct vipool_ip *address,
+                                   uint32_t now,
+                                   struct vipool_changed *out);
+
+/**
+ * Says that the sessions of the operating system are restored: VIPOOL_ERR_NOT_READY ends.
+ *
+ * Errors: those of vipool_map_drain_server().
+ */
+vipool_status vipool_map_restored(const struct vipool_map *map);
+
+/**
+ * Derives lists, index and counters from the addresses' own records again, as is done by itself
+ * after the death of a writer.
+ *
+ * Errors: those of vipool_map_drain_server().
+ */
+vipool_status vipool_map_recover(const struct vipool_map *map);
+
+/**
+ * Closes every session that `is_alive` says is gone, then ends VIPOOL_ERR_NOT_READY: to be called
+ * with the operating system's list of sessions before the first session is opened.
+ *
+ * `out_closed` (may be NULL) is told how many were closed. Events: released for each lease.
+ * Errors: those of vipool_map_drain_server().
+ */
+vipool_status vipool_map_reconcile(const struct vipool_map *map,
+                                   uint32_t now,
+                                   vipool_is_alive_fn is_alive,
+                                   void *context,
+                                   uint32_t *out_closed);
+
+/**
+ * The slow path, for an agent's timer: closes sessions whose leader is gone (seen dead twice, ten
+ * seconds apart or more), and frees cooled addresses without sockets. Looks at up to `budget`
+ * addresses of each pool; call it again while `out->more` is set.
+ *
+ * `out` may be NULL. Events: released for each lease.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_IO,
+ * VIPOOL_ERR_DAMAGED, VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE, VIPOOL_ERR_FORKED.
+ */
+vipool_status vipool_map_reap(const struct vipool_map *map,
+                              uint32_t now,
+                              uint32_t budget,
+                              const struct vipool_probe *probe,
+                              struct vipool_reaped *out);
 
 /**
  * Maps the map in a directory read-only, as a hook or a monitor does.

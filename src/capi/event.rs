@@ -6,7 +6,7 @@ use std::ptr;
 use super::layout::layout;
 use super::session::{vipool_lease, vipool_session};
 use super::status::vipool_status::{self, *};
-use crate::map::{Closed, Leases, OpenError, Opened};
+use crate::map::{Closed, Leases, OpenError, Opened, SessionRow};
 use crate::session::SessionId;
 
 /// What happened.
@@ -111,6 +111,13 @@ impl Sink {
         for lease in closed.leases.iter() {
             let released = vipool_event_kind::VIPOOL_EVENT_RELEASED;
             self.emit(released, lease.session, VIPOOL_OK, lease.into());
+        }
+    }
+
+    /// Tells which of the sessions that were open before are closed by now.
+    pub(crate) fn gone(&self, before: &[SessionRow], closed: &[SessionId]) {
+        for row in before.iter().filter(|row| closed.contains(&row.session)) {
+            self.closed(&Closed { leases: row.leases });
         }
     }
 

@@ -10,7 +10,7 @@ use super::layout::{check_out, layout, read_array, write};
 use super::outcome::{Failure, call, quiet};
 use super::status::vipool_status::{self, *};
 use super::text::{array, copy_out, utf8};
-use crate::interface::{Interface, MatchError, assign};
+use crate::interface::{Assignment, Interface, MatchError, assign};
 
 /// An address of an interface with the length of its subnet's prefix. Plain data.
 #[repr(C)]
@@ -73,6 +73,19 @@ pub struct vipool_match {
 
 impl Owned for vipool_match {
     type Access = Shared;
+}
+
+impl vipool_match {
+    pub(crate) fn new(assignments: Vec<Assignment>, errors: Vec<MatchError>) -> Self {
+        let assignments = assignments
+            .into_iter()
+            .map(|found| {
+                let ranges = found.ranges.iter().map(Into::into).collect();
+                (found.subnet.into(), found.index, ranges)
+            })
+            .collect();
+        Self { assignments, errors }
+    }
 }
 
 impl From<IpNet> for vipool_subnet {
@@ -164,15 +177,8 @@ pub unsafe extern "C" fn vipool_match_new(
         let ranges = ranges.iter().map(vipool_range::get).collect::<Result<Vec<_>, _>>()?;
         let excluded = excluded.iter().map(vipool_range::get).collect::<Result<Vec<_>, _>>()?;
         let (assignments, errors) = assign(&ranges, &excluded, &interfaces);
-        let assignments = assignments
-            .into_iter()
-            .map(|found| {
-                let ranges = found.ranges.iter().map(Into::into).collect();
-                (found.subnet.into(), found.index, ranges)
-            })
-            .collect();
         // SAFETY: not NULL.
-        unsafe { give(vipool_match { assignments, errors }, out) };
+        unsafe { give(vipool_match::new(assignments, errors), out) };
         Ok(())
     })
 }

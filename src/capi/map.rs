@@ -17,15 +17,14 @@ use super::session::{
 use super::snapshot::vipool_snapshot;
 use super::status::vipool_status::{self, *};
 use super::text::{optional_utf8, utf8, utf16};
-use crate::map::{Closed, Leader, Map, OpenOptions, Opened, Reader, Shortage};
+use crate::map::{Closed, Leader, Leases, Map, OpenOptions, Opened, SessionRow, Shortage};
 
 /// A writer of the map: opens and closes sessions. Any number of threads may use it at once;
 /// vipool_map_free() must be the last call. Other processes may write to the same map unless one
 /// holds it exclusively.
 pub struct vipool_map {
-    map: Map,
-    reader: Reader,
-    sink: Sink,
+    pub(crate) map: Map,
+    pub(crate) sink: Sink,
 }
 
 impl Owned for vipool_map {
@@ -53,6 +52,62 @@ pub struct vipool_map_options {
 }
 layout!(vipool_map_options { size, on_event, context, flags, reserved });
 
+/// A process, so named that a later one with the same pid is not taken for it. Plain data; see
+/// vipool_leader_of().
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct vipool_leader {
+    /// Its pid, in its own pid namespace; 0 for none.
+    pub pid: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Its start time in the kernel's unit (field 22 of /proc/PID/stat).
+    pub start_time: u64,
+    /// The inode of its pid namespace; 0 where there are none.
+    pub pid_namespace: u64,
+}
+
+impl From<&Leader> for vipool_leader {
+    fn from(leader: &Leader) -> Self {
+        let Leader { pid, start_time, pid_namespace } = *leader;
+        Self { pid, reserved: 0, start_time, pid_namespace }
+    }
+}
+
+impl vipool_leader {
+    fn get(self) -> Option<Leader> {
+        let Self { pid, start_time, pid_namespace, .. } = self;
+        (pid != 0).then_some(Leader { pid, start_time, pid_namespace })
+    }
+}
+
+/// The process that has this pid now. On Linux; elsewhere VIPOOL_ERR_UNSUPPORTED.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_IO, VIPOOL_ERR_UNSUPPORTED. May be called from any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_leader_of(pid: u32, out: *mut vipool_leader) -> vipool_status {
+    call(|| {
+        not_null(out)?;
+        let leader = identify(pid)?;
+        // SAFETY: not NULL.
+        unsafe { out.write(leader) };
+        Ok(())
+    })
+}
+
+#[cfg(target_os = "linux")]
+fn identify(pid: u32) -> Result<vipool_leader, Failure> {
+    match crate::os::process::identify(pid) {
+        Ok(leader) => Ok((&leader).into()),
+        Err(error) => Err(VIPOOL_ERR_IO.because(format_args!("process {pid}: {error}"))),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn identify(_pid: u32) -> Result<vipool_leader, Failure> {
+    Err(VIPOOL_ERR_UNSUPPORTED.into())
+}
+
 /// What vipool_map_open_session() is told of a session, beside its id. All may be left out.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -73,15 +128,9 @@ pub struct vipool_open_options {
     pub address: vipool_ip,
     /// The address of the user's client.
     pub client: vipool_ip,
-    /// The process that stands for the session, as its pid in its own pid namespace; 0 for none.
-    /// vipool_map_reap() closes the session when it is gone.
-    pub leader_pid: u32,
-    /// Zero.
-    pub reserved: u32,
-    /// Its start time in the kernel's unit (field 22 of /proc/PID/stat).
-    pub leader_start_time: u64,
-    /// The inode of its pid namespace; 0 where there are none.
-    pub leader_pid_namespace: u64,
+    /// The process that stands for the session; pid 0 for none. vipool_map_reap() closes the
+    /// session when it is gone.
+    pub leader: vipool_leader,
 }
 layout!(vipool_open_options {
     size,
@@ -91,10 +140,7 @@ layout!(vipool_open_options {
     pool_length,
     address,
     client,
-    leader_pid,
-    reserved,
-    leader_start_time,
-    leader_pid_namespace,
+    leader,
 });
 
 /// Of vipool_opened.flags: the session was open already; its leases are the same, or more if some
@@ -174,6 +220,13 @@ pub extern "C" fn vipool_now() -> u32 {
     crate::os::clock::now()
 }
 
+impl vipool_map {
+    /// The open sessions, if somebody is to be told which of them a call closes.
+    pub(crate) fn rows_if_told(&self) -> Result<Vec<SessionRow>, Failure> {
+        if self.sink.is_set() { Ok(self.map.sessions()?) } else { Ok(Vec::new()) }
+    }
+}
+
 /// # Safety
 /// `options` is NULL or valid as [`read`] wants it.
 unsafe fn hand_out(
@@ -193,9 +246,8 @@ unsafe fn hand_out(
     if exclusive {
         map.hold_exclusively()?;
     }
-    let reader = map.reader();
     // SAFETY: not NULL.
-    unsafe { give(vipool_map { map, reader, sink }, out) };
+    unsafe { give(vipool_map { map, sink }, out) };
     Ok(())
 }
 
@@ -343,18 +395,15 @@ pub unsafe extern "C" fn vipool_map_open_session(
                 given.pool = optional_utf8(options.pool, options.pool_length)?;
                 given.address = options.address.get()?;
                 given.client = options.client.get()?;
-                given.leader = (options.leader_pid != 0).then_some(Leader {
-                    pid: options.leader_pid,
-                    start_time: options.leader_start_time,
-                    pid_namespace: options.leader_pid_namespace,
-                });
+                given.leader = options.leader.get();
             }
         }
-        let before = map.sink.is_set().then(|| map.reader.lookup(id));
-        let opened = map.map.open_session(id, &given, now);
-        if let Some(before) = before {
-            map.sink.opened(id, &before, &opened);
+        let mut before = Leases::default();
+        if map.sink.is_set() {
+            before = map.map.find(id)?.map_or(before, |(_, leases)| leases);
         }
+        let opened = map.map.open_session(id, &given, now);
+        map.sink.opened(id, &before, &opened);
         let opened = opened?;
         // SAFETY: checked above.
         unsafe { write(out, &vipool_opened::from(&opened)) };
@@ -433,7 +482,8 @@ pub unsafe extern "C" fn vipool_map_close(
 
 /// A view of this map for looking things up, also of one in memory. It may outlive the map.
 ///
-/// Give it back with vipool_reader_free(). Errors: VIPOOL_ERR_NULL.
+/// Give it back with vipool_reader_free(). Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_IO,
+/// VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_OTHER_BOOT, VIPOOL_ERR_UNTRUSTED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vipool_map_reader(
     map: *const vipool_map,
@@ -444,7 +494,7 @@ pub unsafe extern "C" fn vipool_map_reader(
         let map = unsafe { shared(map) }?;
         not_null(out)?;
         // SAFETY: not NULL.
-        unsafe { give(vipool_reader { reader: Arc::new(map.map.reader()) }, out) };
+        unsafe { give(vipool_reader { reader: Arc::new(map.map.reader()?) }, out) };
         Ok(())
     })
 }
@@ -464,7 +514,8 @@ pub unsafe extern "C" fn vipool_map_snapshot(
         // SAFETY: the caller vouches for the handle.
         let map = unsafe { shared(map) }?;
         not_null(out)?;
-        let snapshot = vipool_snapshot { sessions: map.map.sessions()?, pools: map.reader.pools() };
+        let snapshot =
+            vipool_snapshot { sessions: map.map.sessions()?, pools: map.map.reader()?.pools() };
         // SAFETY: not NULL.
         unsafe { give(snapshot, out) };
         Ok(())

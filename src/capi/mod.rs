@@ -35,11 +35,15 @@ pub mod session;
 
 pub mod interface;
 
+pub mod farm;
+
 pub mod plan;
 
 pub mod event;
 
 pub mod map;
+
+pub mod upkeep;
 
 pub mod reader;
 

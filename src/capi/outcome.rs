@@ -42,6 +42,7 @@ macro_rules! failures {
 }
 
 failures! {
+    crate::map::ChangeError,
     crate::map::CloseError,
     crate::map::MapError,
     crate::map::OpenError,

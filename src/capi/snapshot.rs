@@ -6,6 +6,7 @@ use std::ptr;
 use super::address::vipool_ip;
 use super::handle::{Owned, Shared, free, not_null, shared};
 use super::layout::{Versioned, check_out, layout, write};
+use super::map::vipool_leader;
 use super::outcome::{Failure, call, quiet};
 use super::session::{VIPOOL_MAX_LEASES, lease_array, vipool_handle, vipool_lease, vipool_session};
 use super::status::vipool_status;
@@ -44,8 +45,10 @@ pub struct vipool_session_row {
     pub user_length: usize,
     /// The address of the client; none if unknown.
     pub client: vipool_ip,
-    /// Pid of the leader; 0 if unknown or none.
-    pub leader_pid: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// The process that stands for it; pid 0 if unknown or none.
+    pub leader: vipool_leader,
 }
 layout!(vipool_session_row {
     size,
@@ -57,7 +60,8 @@ layout!(vipool_session_row {
     user,
     user_length,
     client,
-    leader_pid,
+    reserved,
+    leader,
 });
 
 /// The numbers of one pool.
@@ -120,7 +124,8 @@ impl From<&SessionRow> for vipool_session_row {
             user: row.user.as_ref().map_or(ptr::null(), |user| user.as_ptr().cast()),
             user_length: row.user.as_ref().map_or(0, String::len),
             client: row.client.into(),
-            leader_pid: row.leader.map_or(0, |leader| leader.pid),
+            reserved: 0,
+            leader: row.leader.as_ref().map_or(vipool_leader::default(), Into::into),
         }
     }
 }

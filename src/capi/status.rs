@@ -6,7 +6,7 @@
 
 use std::ffi::{CStr, c_char};
 
-use crate::map::{CloseError, MapError, OpenError, Shortage};
+use crate::map::{ChangeError, CloseError, MapError, OpenError, Shortage};
 use crate::pool::PoolError;
 use crate::range::RangeError;
 use crate::session::SessionIdError;
@@ -64,6 +64,8 @@ pub enum vipool_status {
     VIPOOL_ERR_NOT_FOUND = -9,
     /// A mistake inside the library. The call did not finish; please report the last error text.
     VIPOOL_ERR_PANIC = -10,
+    /// This system has no such thing.
+    VIPOOL_ERR_UNSUPPORTED = -11,
 
     /// Not a range: neither an address, a CIDR prefix nor first-last.
     VIPOOL_ERR_RANGE_SYNTAX = -20,
@@ -118,6 +120,8 @@ pub enum vipool_status {
     VIPOOL_ERR_TOO_MANY_SESSIONS = -52,
     /// The sessions of the operating system have not been restored yet.
     VIPOOL_ERR_NOT_READY = -53,
+    /// The address is not reserved.
+    VIPOOL_ERR_NOT_RESERVED = -54,
 
     /// The session is not open.
     VIPOOL_ERR_NOT_OPEN = -60,
@@ -142,6 +146,8 @@ pub enum vipool_status {
     VIPOOL_ERR_BUSY_EXCLUSIVE = -76,
     /// The plan cannot be made into a map.
     VIPOOL_ERR_PLAN = -77,
+    /// The map was opened by the parent of this process, which was forked since: open it again.
+    VIPOOL_ERR_FORKED = -78,
 }
 
 texts! {
@@ -156,6 +162,7 @@ texts! {
     VIPOOL_ERR_BUFFER "the buffer is too small",
     VIPOOL_ERR_NOT_FOUND "there is no such element",
     VIPOOL_ERR_PANIC "a mistake inside the library; the call did not finish",
+    VIPOOL_ERR_UNSUPPORTED "this system has no such thing",
     VIPOOL_ERR_RANGE_SYNTAX "not a range: write a CIDR prefix, first-last or one address",
     VIPOOL_ERR_RANGE_HOST_BITS "the CIDR prefix has bits set behind its length",
     VIPOOL_ERR_RANGE_ORDER "the first address is above the last, or they are of two families",
@@ -182,6 +189,7 @@ texts! {
     VIPOOL_ERR_QUOTA "the user has as many sessions as sessions-per-user allows",
     VIPOOL_ERR_TOO_MANY_SESSIONS "the server has as many sessions as max-sessions allows",
     VIPOOL_ERR_NOT_READY "the sessions of the operating system have not been restored yet",
+    VIPOOL_ERR_NOT_RESERVED "the address is not reserved",
     VIPOOL_ERR_NOT_OPEN "the session is not open",
     VIPOOL_ERR_STALE "stale: the lease was closed before",
     VIPOOL_ERR_FOREIGN "the handle is of another boot or another map",
@@ -193,6 +201,7 @@ texts! {
     VIPOOL_ERR_BUSY "another writer held the map for too long",
     VIPOOL_ERR_BUSY_EXCLUSIVE "another writer holds the map for itself",
     VIPOOL_ERR_PLAN "the plan cannot be made into a map",
+    VIPOOL_ERR_FORKED "the map was opened before this process was forked: open it again",
 }
 
 use vipool_status::*;
@@ -300,6 +309,17 @@ impl From<&CloseError> for vipool_status {
     }
 }
 
+impl From<&ChangeError> for vipool_status {
+    fn from(error: &ChangeError) -> Self {
+        match error {
+            ChangeError::NotInPool(_) => VIPOOL_ERR_EXCLUDED,
+            ChangeError::ReservedForAnother(_) => VIPOOL_ERR_RESERVED,
+            ChangeError::NotReserved(_) => VIPOOL_ERR_NOT_RESERVED,
+            ChangeError::Map(error) => error.into(),
+        }
+    }
+}
+
 impl From<&MapError> for vipool_status {
     fn from(error: &MapError) -> Self {
         match error {
@@ -310,6 +330,7 @@ impl From<&MapError> for vipool_status {
             MapError::Untrusted { .. } => VIPOOL_ERR_UNTRUSTED,
             MapError::Busy { exclusive: false, .. } => VIPOOL_ERR_BUSY,
             MapError::Busy { exclusive: true, .. } => VIPOOL_ERR_BUSY_EXCLUSIVE,
+            MapError::Forked => VIPOOL_ERR_FORKED,
             MapError::Plan(_) => VIPOOL_ERR_PLAN,
         }
     }
