@@ -43,6 +43,10 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Check(check::Check),
+    #[cfg(target_os = "linux")]
+    Up(assign::Up),
+    #[cfg(target_os = "linux")]
+    Down(assign::Down),
     Run(run::Run),
     Session(session::Session),
     Status(status::Status),
@@ -55,6 +59,10 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Check(args) => args.run(),
+        #[cfg(target_os = "linux")]
+        Command::Up(args) => args.run(),
+        #[cfg(target_os = "linux")]
+        Command::Down(args) => args.run(),
         Command::Run(args) => args.run(),
         Command::Session(args) => args.run(),
         Command::Status(args) => args.run(),

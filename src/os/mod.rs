@@ -13,4 +13,11 @@ pub mod mapping;
 pub mod packet;
 #[cfg(target_os = "linux")]
 pub mod process;
+#[cfg(all(
+    target_os = "linux",
+    target_env = "gnu",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    feature = "farm"
+))]
+pub mod trace;
 pub mod trust;

@@ -26,14 +26,11 @@ pub struct Assigned {
     pub usable: BTreeSet<Bound>,
     /// Not to be given out, and why.
     pub conflicts: BTreeMap<IpAddr, String>,
-    /// How many were added by this run, and how many of an earlier one were taken away.
+    /// How many were added by this run.
     pub added: usize,
-    /// See `added`.
-    pub removed: usize,
 }
 
-/// Puts `wanted` onto the interfaces, and takes away what an earlier run put there that is neither
-/// wanted nor `in_use`. With `probe`, neighbours are asked first. The host's own
+/// Puts `wanted` onto the interfaces. With `probe`, neighbours are asked first. The host's own
 /// source towards each of `destinations` must be the same afterwards.
 ///
 /// # Errors
@@ -41,7 +38,6 @@ pub struct Assigned {
 pub fn bring_up(
     state: &mut State,
     wanted: &BTreeSet<Bound>,
-    in_use: &BTreeSet<IpAddr>,
     probe: bool,
     destinations: &[IpAddr],
 ) -> anyhow::Result<Assigned> {
@@ -49,19 +45,17 @@ pub fn bring_up(
     let links: BTreeMap<u32, Link> =
         netlink.links()?.into_iter().map(|link| (link.index, link)).collect();
     let mut result = Assigned::default();
-    let ours = ours(&mut netlink, state, wanted)?;
-
-    let unwanted: Vec<Bound> = ours
-        .iter()
-        .filter(|bound| !wanted.contains(bound) && !in_use.contains(&bound.address))
-        .copied()
-        .collect();
-    delete(&mut netlink, &unwanted)?;
-    result.removed = unwanted.len();
+    let (mut have, elsewhere) = ours(&mut netlink, state, wanted)?;
+    let by_address: BTreeMap<IpAddr, u32> =
+        wanted.iter().map(|bound| (bound.address, bound.interface)).collect();
+    // Its subnet is on another interface now.
+    let moved: Vec<Bound> =
+        elsewhere.iter().filter(|b| by_address.contains_key(&b.address)).copied().collect();
+    delete(&mut netlink, &moved)?;
 
     let name = |index: u32| links.get(&index).map_or("an interface", |link| &link.name);
     for (bound, _) in netlink.addresses()? {
-        if wanted.iter().any(|w| w.address == bound.address) && !ours.contains(&bound) {
+        if by_address.contains_key(&bound.address) && !have.contains(&bound) {
             let why = format!("this host has it already, on {}", name(bound.interface));
             result.conflicts.insert(bound.address, why);
         }
@@ -72,16 +66,6 @@ pub fn bring_up(
             result.conflicts.insert(address.into(), format!("{holder} has it on the network"));
         }
     }
-    // Taken from under us since the last run: no new session gets it.
-    let lost: Vec<Bound> = ours
-        .iter()
-        .filter(|b| result.conflicts.contains_key(&b.address) && !in_use.contains(&b.address))
-        .copied()
-        .collect();
-    delete(&mut netlink, &lost)?;
-
-    let mut have: BTreeSet<Bound> =
-        ours.iter().filter(|b| !unwanted.contains(b) && !lost.contains(b)).copied().collect();
     let fresh: Vec<Bound> = wanted
         .iter()
         .filter(|b| !have.contains(b) && !result.conflicts.contains_key(&b.address))
@@ -89,8 +73,9 @@ pub fn bring_up(
         .collect();
 
     let sources = sources(destinations);
-    let intended = have.iter().chain(&fresh).copied().collect();
-    state.write(Added { addresses: intended, ports: state.added.ports.clone() })?;
+    let before = state.added.clone();
+    let intended = before.addresses.iter().chain(&have).chain(&fresh).copied().collect();
+    state.write(Added { addresses: intended, ..before.clone() })?;
     let bar = bar(fresh.len() as u64, "adding");
     let answers = netlink.add(&fresh, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
@@ -113,7 +98,7 @@ pub fn bring_up(
         Ok(duplicates) => duplicates,
         Err(error) => {
             delete(&mut netlink, &news)?;
-            state.write(Added { addresses: have, ports: state.added.ports.clone() })?;
+            state.write(before)?;
             return Err(error.context("what was added is taken away again"));
         }
     };
@@ -125,44 +110,42 @@ pub fn bring_up(
     result.added = news.len();
     announce(&news, &links);
     have.extend(&news);
-    state.write(Added { addresses: have.clone(), ports: state.added.ports.clone() })?;
     result.usable =
         have.into_iter().filter(|b| !result.conflicts.contains_key(&b.address)).collect();
     Ok(result)
 }
 
-/// Takes away what [`bring_up`] added, but for what is `in_use`. Returns what went and what stays.
+/// Takes away what [`bring_up`] added, in whichever run, but for what is to `stay`. Returns how many
+/// went and what stays.
 ///
 /// # Errors
 /// The kernel refuses.
 pub fn take_down(
     state: &mut State,
-    in_use: &BTreeSet<IpAddr>,
+    stay: impl Fn(&Bound) -> bool,
 ) -> anyhow::Result<(usize, BTreeSet<Bound>)> {
     let mut netlink = Netlink::open().context("cannot open a routing socket")?;
-    let (stay, go): (BTreeSet<Bound>, BTreeSet<Bound>) =
-        ours(&mut netlink, state, &BTreeSet::new())?
-            .into_iter()
-            .partition(|bound| in_use.contains(&bound.address));
+    let (_, ours) = ours(&mut netlink, state, &BTreeSet::new())?;
+    let (stay, go): (BTreeSet<Bound>, BTreeSet<Bound>) = ours.into_iter().partition(stay);
     delete(&mut netlink, &Vec::from_iter(go.iter().copied()))?;
-    state.write(Added { addresses: stay.clone(), ports: state.added.ports.clone() })?;
+    state.write(Added { addresses: stay.clone(), ..state.added.clone() })?;
     Ok((go.len(), stay))
 }
 
-/// What is on the interfaces and was put there by an assigner: by the state file, or, of what is
-/// wanted, by its mark (when the file was lost).
+/// What is on the interfaces and was put there by an assigner: what is wanted (by the state file
+/// or, when that was lost, by its mark), and what is not (by the state file alone: the mark could
+/// be that of another map).
 fn ours(
     netlink: &mut Netlink,
     state: &State,
     wanted: &BTreeSet<Bound>,
-) -> io::Result<BTreeSet<Bound>> {
+) -> io::Result<(BTreeSet<Bound>, BTreeSet<Bound>)> {
     let present = netlink.addresses()?;
-    let is_ours = |bound: &Bound| {
-        let named = state.added.addresses.contains(bound);
-        let marked = wanted.contains(bound);
-        present.get(bound).is_some_and(|it| it.pool_like && (named || marked && it.marked))
-    };
-    Ok(present.keys().filter(|bound| is_ours(bound)).copied().collect())
+    let named = |bound: &Bound| state.added.addresses.contains(bound);
+    let ours = present.iter().filter(|(bound, it)| {
+        it.pool_like && (named(bound) || wanted.contains(bound) && it.marked)
+    });
+    Ok(ours.map(|(bound, _)| *bound).partition(|bound| wanted.contains(bound)))
 }
 
 fn delete(netlink: &mut Netlink, addresses: &[Bound]) -> anyhow::Result<()> {
@@ -432,7 +415,7 @@ mod tests {
         assert_eq!(before[0].1, Some("10.77.0.1".parse().unwrap()));
 
         let mut state = State::open(&net.directory).unwrap();
-        let result = bring_up(&mut state, &both(100, 109), &BTreeSet::new(), true, &to).unwrap();
+        let result = bring_up(&mut state, &both(100, 109), true, &to).unwrap();
         assert_eq!(
             result.conflicts.keys().copied().collect::<BTreeSet<_>>(),
             ips(&["10.77.0.105", "fd77::106"])
@@ -457,13 +440,16 @@ mod tests {
 
         // A later run that wants less takes the rest away, but not what is in use.
         let fewer = both(100, 103);
-        let result = bring_up(&mut state, &fewer, &ips(&["10.77.0.109"]), false, &to).unwrap();
-        assert_eq!((result.added, result.removed), (0, 9));
-        assert_eq!(on_v0().len(), 9);
+        let result = bring_up(&mut state, &fewer, false, &to).unwrap();
+        assert_eq!((result.added, result.usable.len()), (0, 8));
+        let in_use = ips(&["10.77.0.109"]);
+        let (gone, stay) =
+            take_down(&mut state, |b| fewer.contains(b) || in_use.contains(&b.address)).unwrap();
+        assert_eq!((gone, stay.len(), on_v0().len()), (9, 9, 9));
 
-        let (gone, stay) = take_down(&mut state, &ips(&["10.77.0.109"])).unwrap();
+        let (gone, stay) = take_down(&mut state, |b| in_use.contains(&b.address)).unwrap();
         assert_eq!((gone, stay.len()), (8, 1));
-        take_down(&mut state, &BTreeSet::new()).unwrap();
+        take_down(&mut state, |_| false).unwrap();
         assert_eq!(on_v0(), BTreeSet::new());
         assert_eq!(sources(&to), before);
         assert!(!net.directory.join("assigned.json").exists());
@@ -490,21 +476,21 @@ mod tests {
         state.write(Added { addresses: all.clone(), ..Added::default() }).unwrap();
         let half: Vec<Bound> = all.iter().take(500).copied().collect();
         Netlink::open().unwrap().add(&half, |_| {}).unwrap();
-        let result = bring_up(&mut state, &all, &BTreeSet::new(), false, &[]).unwrap();
+        let result = bring_up(&mut state, &all, false, &[]).unwrap();
         assert_eq!((result.added, result.usable.len()), (500, 1000));
         assert_eq!(on_v0().len(), 1000);
         // The file is lost: the mark tells whose they are.
         if Netlink::open().unwrap().addresses().unwrap().values().any(|state| state.marked) {
             state.write(Added::default()).unwrap();
-            let result = bring_up(&mut state, &all, &BTreeSet::new(), false, &[]).unwrap();
+            let result = bring_up(&mut state, &all, false, &[]).unwrap();
             assert_eq!((result.added, result.usable.len()), (0, 1000));
         }
         // An administrator's own address is not taken away and not given out.
         run("ip address add 10.78.3.250/32 dev v0");
         let more = all.union(&wanted(["10.78.3.250".to_owned()].into_iter())).copied().collect();
-        let result = bring_up(&mut state, &more, &BTreeSet::new(), false, &[]).unwrap();
+        let result = bring_up(&mut state, &more, false, &[]).unwrap();
         assert_eq!(result.conflicts.len(), 1);
-        assert_eq!(take_down(&mut state, &BTreeSet::new()).unwrap().0, 1000);
+        assert_eq!(take_down(&mut state, |_| false).unwrap().0, 1000);
         assert_eq!(
             source_towards("10.78.3.250".parse().unwrap()),
             Some("10.78.3.250".parse().unwrap())

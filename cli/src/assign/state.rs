@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -37,6 +37,8 @@ pub struct Added {
     pub addresses: BTreeSet<Bound>,
     /// Ports reserved in `ip_local_reserved_ports`.
     pub ports: Ports,
+    /// Whether `down` made the server drain, since sessions were open.
+    pub draining: bool,
 }
 
 /// The file's contents.
@@ -45,6 +47,7 @@ struct Record {
     boot: String,
     network_namespace: u64,
     ports: String,
+    draining: bool,
     /// Addresses by index of their interface.
     addresses: BTreeMap<u32, Vec<IpAddr>>,
 }
@@ -65,6 +68,8 @@ impl State {
             .create(true)
             .truncate(false)
             .write(true)
+            // Who may open it may lock it.
+            .mode(0o600)
             .open(&path)
             .with_context(|| format!("cannot open {}: are you root?", path.display()))?;
         match lock.try_lock() {
@@ -113,6 +118,7 @@ impl State {
                 boot: boot()?,
                 network_namespace: network_namespace()?,
                 ports: added.ports.to_string(),
+                draining: added.draining,
                 addresses,
             };
             let new = self.path.with_extension("new");
@@ -136,7 +142,7 @@ fn read(bytes: &[u8]) -> anyhow::Result<Added> {
             list.into_iter().map(move |address| Bound { interface, address })
         })
         .collect();
-    Ok(Added { addresses, ports: record.ports.parse()? })
+    Ok(Added { addresses, ports: record.ports.parse()?, draining: record.draining })
 }
 
 fn boot() -> io::Result<String> {
@@ -166,6 +172,7 @@ mod tests {
                 .map(|text| Bound { interface: 3, address: text.parse().unwrap() })
                 .into(),
             ports: "4000-4001,5000".parse().unwrap(),
+            draining: true,
         };
         let mut state = State::open(&directory).unwrap();
         assert_eq!(state.added, Added::default());
