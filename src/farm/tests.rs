@@ -1,15 +1,536 @@
-use super::*;
+//! What is found in which file, and what a server's plan holds.
 
-fn codes(text: &str) -> Vec<(Level, String)> {
+use std::net::IpAddr;
+
+use super::*;
+use crate::interface::Interface;
+use crate::map::Plan;
+use crate::pool::{Pool, PoolKind, choose_pool};
+
+/// A farm that nothing is wrong with, so that a row shows its own finding alone.
+const SERVER: &str = "[server.ts1]\n[[range]]\naddresses = \"10.0.5.10-10.0.5.99\"\n";
+const PROGRAM: &str = "[[program]]\npath = \"/usr/bin/app\"\n";
+
+/// Findings as "error code key" or "warning code key".
+fn found(text: &str) -> Vec<String> {
     let (_, report) = Farm::parse(text);
-    let code = |f: &Finding| (f.level, format!("{} {}", f.code, f.key));
-    report.findings().iter().map(code).collect()
+    report.findings().iter().map(|f| format!("{} {} {}", f.level, f.code, f.key)).collect()
+}
+
+fn check(table: &[(&str, &[&str])]) {
+    for (text, expected) in table {
+        assert_eq!(found(text), *expected, "{text}");
+    }
 }
 
 #[test]
-fn smoke() {
+fn the_example_has_no_findings() {
     let (farm, report) = Farm::parse(include_str!("../../examples/farm.toml"));
-    println!("{report}");
-    println!("{farm:#?}");
-    println!("{:?}", codes(""));
+    assert!(report.is_empty(), "{report}");
+    assert_eq!(farm.ranges.len(), 4);
+}
+
+#[test]
+fn the_defaults_in_the_example_are_the_defaults() {
+    let example = include_str!("../../examples/farm.toml");
+    let uncommented: String = example
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(key) if key.split(" = ").next().is_some_and(|key| !key.contains(' ')) => key,
+            _ => line,
+        })
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    assert!(uncommented.matches("\ncool-down = ").count() == 1, "{uncommented}");
+    let (with, report) = Farm::parse(&uncommented);
+    assert!(report.is_empty(), "{report}");
+    let (mut without, _) = Farm::parse(example);
+    without.pools[0].max_addresses = with.pools[0].max_addresses;
+    assert_eq!(with, without);
+}
+
+#[test]
+fn no_farm_is_a_valid_farm() {
+    check(&[("", &[]), (SERVER, &[]), ("# nothing\n", &[])]);
+    let plan = Farm::default().plan("any", None).plan;
+    assert_eq!(plan.pools.len(), 1);
+    assert_eq!(plan.pools[0].kind(), PoolKind::Loopback);
+}
+
+#[test]
+fn syntax_and_types() {
+    check(&[
+        ("[sessions", &["error syntax "]),
+        ("[sessions]\ncool-down = \n", &["error syntax "]),
+        ("[sessions]\ncool-down = \"2m\ncheck-in-use = false\n", &["error syntax "]),
+        ("[sessions]\nlow-water = 1\nlow-water = 2\n", &["error syntax "]),
+        ("\0", &["error syntax ", "error syntax "]),
+        ("sessions = 5", &["error type sessions"]),
+        ("range = 5", &["error type range[0]"]),
+        ("[[sessions]]", &["error type sessions"]),
+        ("[sessions]\ncheck-in-use = \"true\"", &["error type sessions.check-in-use"]),
+        ("[sessions]\nlow-water = \"5\"", &["error type sessions.low-water"]),
+        ("[sessions]\nlow-water = 1.5", &["error type sessions.low-water"]),
+        ("[sessions]\nlow-water = -1", &["error value sessions.low-water"]),
+        ("[sessions]\nlow-water = 4294967296", &["error value sessions.low-water"]),
+        ("[sessions]\ncool-down = 90\nlow-water = 0x1f", &[]),
+        ("[sessions]\ncool-down = \"90\"", &["error value sessions.cool-down"]),
+        ("[sessions]\ncool-down = \"9999999d\"", &["error value sessions.cool-down"]),
+        ("[sessions]\nwhen-exhausted = \"wait\"", &["error value sessions.when-exhausted"]),
+        ("[sessions]\nwhen-exhausted = \"wait 5s\"", &[]),
+        ("[sessions]\nallocate = \"logn\"", &["error value sessions.allocate"]),
+        ("[rewrite]\nfixed-ports = [0]", &["error value rewrite.fixed-ports[0]"]),
+        ("[rewrite]\nfixed-ports = [1, \"9-8\"]", &["error value rewrite.fixed-ports[1]"]),
+        ("[network]\nsubnets = \"10.0.5.1/24\"", &["error value network.subnets[0]"]),
+        ("[network]\nsubnets = \"10.0.5.1\"", &["error value network.subnets[0]"]),
+        ("[reservations]\nada = \"x\"", &["error value reservations.ada[0]"]),
+        ("[server]\nts1 = 5", &["error type server.ts1"]),
+    ]);
+}
+
+#[test]
+fn all_findings_of_a_file_are_reported() {
+    let text = "[sesions]\n[sessions]\nlow-watr = 1\ncool-down = \"x\"\n[[program]]\npath = \"a/b\"\n\
+                [[range]]\naddresses = [\"10.0.0.300\", \"127.0.0.1\"\n";
+    assert_eq!(
+        found(text),
+        [
+            "error unknown-key sesions",
+            "error unknown-key sessions.low-watr",
+            "error value sessions.cool-down",
+            "error path program[0].path",
+            "error value range[0].addresses[0]",
+            "error not-hosts range[0].addresses[0]",
+            "error syntax ",
+        ]
+    );
+}
+
+#[test]
+fn unknown_keys_name_the_nearest() {
+    let table = [
+        ("[sesions]", "did you mean \"sessions\"?"),
+        ("[server.a]\nmax_sessions = 1", "did you mean \"max-sessions\"?"),
+        ("[[range]]\nadresses = \"10.0.5.7\"", "did you mean \"addresses\"?"),
+        ("[[program]]\nown-port = 1", "did you mean \"own-ports\"?"),
+        ("[loopback]\nquux = 1", "known: ranges, exclude"),
+    ];
+    for (text, remedy) in table {
+        let (_, report) = Farm::parse(text);
+        let finding = report.findings().iter().find(|f| f.code == "unknown-key").expect(text);
+        assert_eq!(finding.remedy, remedy);
+        assert_eq!(finding.level, Level::Error);
+    }
+}
+
+#[test]
+fn ranges() {
+    let range = |addresses: &str| format!("[[range]]\naddresses = {addresses}\n");
+    let two = |a: &str, b: &str| range(a) + &range(b);
+    check(&[
+        ("[[range]]", &["error no-addresses range[0].addresses"]),
+        (&range("[]"), &["error no-addresses range[0].addresses"]),
+        (&range("\"10.0.5.9-10.0.5.1\""), &["error value range[0].addresses[0]"]),
+        (&range("\"10.0.5.10/24\""), &["error value range[0].addresses[0]"]),
+        (&range("\"10.0.5.0/24\""), &["warning broadcast range[0].addresses[0]"]),
+        (&range("\"10.0.4.200-10.0.5.9\""), &["warning broadcast range[0].addresses[0]"]),
+        (&range("\"10.0.5.255\""), &["warning broadcast range[0].addresses[0]"]),
+        (&(range("\"10.0.5.0/24\"") + "exclude = [\"10.0.5.0\", \"10.0.5.255\"]"), &[]),
+        (
+            &(range("\"10.0.5.7\"") + "exclude = \"10.0.6.0/24\""),
+            &["warning exclude range[0].exclude[0]"],
+        ),
+        (
+            &(range("\"10.0.5.7\"") + "exclude = \"10.0.5.0/24\""),
+            &["warning empty range[0].exclude"],
+        ),
+        (&range("\"2001:db8::/64\""), &[]),
+        (&range("\"::1\""), &["error not-hosts range[0].addresses[0]"]),
+        (&range("\"127.0.0.7\""), &["error not-hosts range[0].addresses[0]"]),
+        (&range("\"239.1.1.1\""), &["error not-hosts range[0].addresses[0]"]),
+        (
+            &two("\"10.0.5.10-10.0.5.20\"", "\"10.0.5.20\""),
+            &["error overlap range[1].addresses[0]"],
+        ),
+        (
+            &range("[\"10.0.5.20\", \"10.0.5.10-10.0.5.20\"]"),
+            &["error overlap range[0].addresses[0]"],
+        ),
+        (&two("\"10.0.5.10-10.0.5.20\"", "\"10.0.5.21\""), &[]),
+        (
+            &(range("[\"10.0.5.10-10.0.5.90\", \"10.0.5.20\", \"10.0.5.80\"]")),
+            &["error overlap range[0].addresses[1]", "error overlap range[0].addresses[2]"],
+        ),
+        (&(range("\"10.0.5.7\"") + "pool = \"x\""), &["error unknown-pool range[0].pool"]),
+        (&(range("\"10.0.5.7\"") + "server = \"x\""), &["error unknown-server range[0].server"]),
+    ]);
+}
+
+#[test]
+fn servers() {
+    let two = |a: &str, b: &str| {
+        format!(
+            "[server.ts1]\n[server.ts2]\n[[range]]\naddresses = \"{a}\"\nserver = \"ts1\"\n\
+             [[range]]\naddresses = \"{b}\"\nserver = \"TS2\"\n"
+        )
+    };
+    check(&[
+        (&two("10.0.5.7", "10.0.5.8"), &[]),
+        (&two("10.0.5.7", "10.0.5.1-10.0.5.9"), &["error two-servers range[1].addresses[0]"]),
+        ("[server.ts1]", &["warning no-range server.ts1"]),
+        ("[server.ts1]\nenabled = false", &[]),
+        ("[server.ts1]\n[[program]]\npath = \"/a\"\nfeatures = [\"loopback\"]", &[]),
+        ("[server.\"\"]\nenabled = false", &["error name server.\"\""]),
+        (
+            "[server.ts1]\nenabled = false\n[server.TS1]\nenabled = false",
+            &["error duplicate server.TS1"],
+        ),
+        (
+            "[server.a]\n[server.b]\n[[range]]\naddresses = \"10.0.5.7\"",
+            &[
+                "warning no-range server.a",
+                "warning no-range server.b",
+                "error no-server range[0].server",
+            ],
+        ),
+        (
+            "[server.\"ts1.corp\"]\nmax-sesions = 1\nenabled = false",
+            &["error unknown-key server.\"ts1.corp\".max-sesions"],
+        ),
+    ]);
+}
+
+#[test]
+fn pools_too_small_and_too_large() {
+    let server = |keys: &str, rest: &str| {
+        SERVER.replace("[server.ts1]\n", &format!("[server.ts1]\n{keys}\n")) + rest
+    };
+    check(&[
+        (&server("max-sessions = 90", ""), &[]),
+        (&server("max-sessions = 91", ""), &["warning too-few server.ts1.max-sessions"]),
+        (&server("", "[sessions]\nmax-sessions = 91"), &["warning too-few sessions.max-sessions"]),
+        (
+            &server("max-sessions = 3", "[loopback]\nranges = \"127.9.0.0-127.9.0.4\""),
+            &["warning too-few server.ts1.max-sessions"],
+        ),
+        (&server("", "[sessions]\nlow-water = 90"), &["warning low-water sessions.low-water"]),
+        (
+            "[[range]]\naddresses = \"10.0.0.1-11.0.0.9\"",
+            &["warning too-many range", "warning broadcast range[0].addresses[0]"],
+        ),
+        (
+            "[[range]]\naddresses = \"10.0.5.7\"\n[pool.default]\nmax-addresses = 0",
+            &["error value pool.default.max-addresses"],
+        ),
+        ("[pool.lab]", &["warning no-range pool.lab"]),
+        ("[pool.loopback]", &["error name pool.loopback", "warning no-range pool.loopback"]),
+    ]);
+    let many: String = (0..9).map(|n| format!("[pool.p{n}]\n")).collect();
+    assert!(found(&many).contains(&"error too-many pool".to_owned()));
+}
+
+#[test]
+fn the_network() {
+    let network = |addresses: &str| {
+        format!(
+            "[network]\nsubnets = [\"10.0.4.0/23\", \"10.0.6.0/24\"]\ndhcp-ranges = \"10.0.5.100-10.0.5.199\"\n\
+             [[range]]\naddresses = \"{addresses}\""
+        )
+    };
+    check(&[
+        (&network("10.0.4.200-10.0.5.99"), &[]),
+        (&network("10.0.5.90-10.0.5.110"), &["warning dhcp range[0].addresses[0]"]),
+        (&network("10.0.5.240-10.0.6.9"), &["error spans-subnets range[0].addresses[0]"]),
+        (&network("10.0.6.0-10.0.6.9"), &["warning broadcast range[0].addresses[0]"]),
+        (&network("10.0.5.255"), &["warning broadcast range[0].addresses[0]"]),
+        (&network("10.0.7.9"), &["warning no-subnet range[0].addresses[0]"]),
+    ]);
+}
+
+#[test]
+fn loopback_ranges() {
+    let loopback = |ranges: &str| format!("[loopback]\nranges = {ranges}");
+    check(&[
+        (&loopback("\"127.9.0.0/24\""), &[]),
+        (&loopback("\"128.9.0.0/24\""), &["error not-loopback loopback.ranges[0]"]),
+        (&loopback("\"126.0.0.0-127.9.0.0\""), &["error not-loopback loopback.ranges[0]"]),
+        (&loopback("\"::1\""), &["error not-loopback loopback.ranges[0]"]),
+        (&loopback("\"127.0.0.1-127.0.0.9\""), &["warning taken-loopback loopback.ranges[0]"]),
+        (&loopback("\"127.0.0.53\""), &["warning taken-loopback loopback.ranges[0]"]),
+        (&(loopback("\"127.0.0.53\"") + "\nexclude = \"127.0.0.53\""), &[]),
+        (
+            &loopback("[\"127.9.0.0/24\", \"127.9.0.255-127.9.1.9\"]"),
+            &["error overlap loopback.ranges[1]"],
+        ),
+    ]);
+}
+
+#[test]
+fn reservations() {
+    let farm = |rest: &str| {
+        format!(
+            "[[range]]\naddresses = \"10.0.5.10-10.0.5.20\"\nexclude = \"10.0.5.15\"\n[reservations]\n{rest}"
+        )
+    };
+    check(&[
+        (&farm("ada = \"10.0.5.10\"\nbob = [\"10.0.5.11\", \"10.0.5.12\"]"), &[]),
+        (&farm("ada = \"10.0.5.21\""), &["error reservation reservations.ada[0]"]),
+        (&farm("ada = \"10.0.5.15\""), &["error reservation reservations.ada[0]"]),
+        (
+            &farm("ada = \"10.0.5.10\"\nbob = \"10.0.5.10\""),
+            &["error duplicate reservations.bob[0]"],
+        ),
+        (&farm("ada = [\"10.0.5.10\", \"10.0.5.10\"]"), &["error duplicate reservations.ada[1]"]),
+        (&farm("\"\" = \"10.0.5.10\""), &["error name reservations.\"\"[0]"]),
+    ]);
+}
+
+#[test]
+fn programs() {
+    let program = |keys: &str| format!("{PROGRAM}{keys}\n");
+    check(&[
+        (PROGRAM, &[]),
+        ("[[program]]", &["error path program[0].path"]),
+        ("[[program]]\npath = \"app\"", &["warning bare-name program[0].path"]),
+        ("[[program]]\npath = \"bin/app\"", &["error path program[0].path"]),
+        ("[[program]]\npath = \"/usr/../app\"", &["error path program[0].path"]),
+        ("[[program]]\npath = 'C:app.exe'", &["error path program[0].path"]),
+        ("[[program]]\npath = 'C:\\Apps\\app.exe'", &[]),
+        ("[[program]]\npath = \"/a\\u0000b\"", &["error path program[0].path"]),
+        (&program("script = \"app.py\""), &["warning bare-name program[0].script"]),
+        (&program("features = []"), &["warning no-features program[0].features"]),
+        (&program("features = \"loopback\""), &[]),
+        (&program("features = \"loopbak\""), &["error value program[0].features[0]"]),
+        (&program("wildcard = \"loopback\""), &["warning wildcard program[0].wildcard"]),
+        (
+            &program("features = \"loopback\"\nwildcard = \"loopback\""),
+            &["warning wildcard program[0].wildcard"],
+        ),
+        (
+            &program("features = \"virtual-ip\"\nloopback-connect = \"own\""),
+            &["warning no-effect program[0].loopback-connect"],
+        ),
+        (&program("own-ports = [80, 40000]"), &["warning ephemeral program[0].own-ports[1]"]),
+        (&program("own-ports = \"60000-61000\""), &["warning ephemeral program[0].own-ports[0]"]),
+        (
+            &program("own-ports = 80\nshared-ports = \"1-99\""),
+            &["error ports program[0].own-ports[0]"],
+        ),
+        (&(program("") + PROGRAM), &["warning duplicate program[1].path"]),
+        (&(program("") + PROGRAM + "script = \"/a\""), &[]),
+        (
+            "[[program]]\npath = 'C:\\A.exe'\n[[program]]\npath = 'c:/a.EXE'",
+            &["warning duplicate program[1].path"],
+        ),
+        ("[rewrite]\nfixed-ports = 50000", &["warning ephemeral rewrite.fixed-ports[0]"]),
+    ]);
+}
+
+#[test]
+fn a_finding_stands_where_its_value_stands() {
+    let text = "[[range]]\n\taddresses = [\"ü\", \"10.0.5.7\",\n\t  \"127.0.0.9\"] # ä\n";
+    let (_, report) = Farm::parse(text);
+    let places: Vec<_> = report
+        .findings()
+        .iter()
+        .map(|f| f.position.map(|p| (p.line, p.column, &text[p.start..p.end])))
+        .collect();
+    assert_eq!(places, [Some((2, 15, "\"ü\"")), Some((3, 4, "\"127.0.0.9\""))]);
+    let shown = report.in_file("farm.toml".as_ref()).to_string();
+    let expected = "farm.toml:3:4: error: 127.0.0.9 is the loopback, not addresses of a network\n  \
+                    |\n3 | \t  \"127.0.0.9\"] # ä\n  | \t  ^^^^^^^^^^^\n  = take them out";
+    assert!(shown.contains(expected), "{shown}");
+}
+
+#[test]
+fn files_that_cannot_be_read() {
+    let directory = std::env::temp_dir().join(format!("vipool-farm-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let write = |name: &str, bytes: &[u8]| {
+        let file = directory.join(name);
+        std::fs::write(&file, bytes).unwrap();
+        file
+    };
+    let mut utf16: Vec<u8> = vec![0xff, 0xfe];
+    utf16.extend(SERVER.encode_utf16().flat_map(u16::to_le_bytes));
+    let large = vec![b'#'; 5 << 20];
+    let cut = &SERVER.as_bytes()[..SERVER.len() - 5];
+    let table = [
+        (directory.join("missing.toml"), "cannot read the file: "),
+        (directory.clone(), "cannot read the file: "),
+        (write("latin.toml", b"[server.ts1]\n# caf\xe9\n"), "byte 18 is not UTF-8"),
+        (write("utf16.toml", &utf16), "byte 0 is not UTF-8"),
+        (write("large.toml", &large), "larger than 4 MiB"),
+        (write("cut.toml", cut), "not TOML: "),
+    ];
+    for (file, message) in table {
+        let (_, report) = Farm::check(&file);
+        assert!(report.has_errors());
+        let shown = report.to_string();
+        assert!(shown.contains(message) && shown.starts_with(file.to_str().unwrap()), "{shown}");
+    }
+    let bom = write("bom.toml", format!("\u{feff}{SERVER}").as_bytes());
+    let (farm, report) = Farm::check(&bom);
+    assert!(report.is_empty() && farm.servers.len() == 1, "{report}");
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+fn plan(text: &str, host: &str, interfaces: Option<&[Interface]>) -> Planned {
+    let (farm, report) = Farm::parse(text);
+    assert!(!report.has_errors(), "{report}");
+    farm.plan(host, interfaces)
+}
+
+fn pool<'p>(plan: &'p Plan, name: &str) -> &'p Pool {
+    plan.pools.iter().find(|pool| pool.name() == name).expect(name)
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+const TWO: &str = r#"
+[server.ts1]
+max-sessions = 9
+[server."ts2.corp.example"]
+[server.ts3]
+enabled = false
+[[range]]
+addresses = ["10.0.5.10-10.0.5.19", "2001:db8::/64"]
+exclude = "10.0.5.15"
+server = "ts1"
+[[range]]
+addresses = "10.0.5.20-10.0.5.29"
+server = "ts1"
+pool = "lab"
+[[range]]
+addresses = "10.0.6.10-10.0.6.19"
+server = "ts2.corp.example"
+[pool.lab]
+groups = ["students"]
+programs = ["/opt/lab"]
+max-addresses = 4
+[reservations]
+ada = ["10.0.5.12", "10.0.6.12"]
+[sessions]
+when-exhausted = "wait 5s"
+[[program]]
+path = "/usr/bin/app"
+own-ports = [7000, "7001-7005"]
+[rewrite]
+fixed-ports = [80, 7003]
+"#;
+
+#[test]
+fn each_server_has_its_own_plan() {
+    let ts1 = plan(TWO, "TS1.corp.example", None);
+    assert_eq!(ts1.findings, []);
+    let names: Vec<_> = ts1.plan.pools.iter().map(|p| (p.name(), p.is_ipv4(), p.slots())).collect();
+    assert_eq!(
+        names,
+        [
+            ("default", Some(true), 9),
+            ("default", Some(false), IPV6_ADDRESSES),
+            ("lab", Some(true), 4),
+            ("loopback", Some(true), 2048),
+        ]
+    );
+    assert_eq!(pool(&ts1.plan, "default").slot_of(ip("10.0.5.15")), None);
+    assert_eq!(
+        ts1.plan.reservations,
+        [Reservation { user: "ada".into(), address: ip("10.0.5.12") }]
+    );
+    assert_eq!(ts1.plan.settings.max_sessions, 9);
+    assert_eq!(ts1.plan.settings.on_exhausted, OnExhausted::Wait(5));
+    assert_eq!(ts1.plan.policy.programs.len(), 1);
+    assert_eq!(choose_pool(&ts1.plan.pool_rules, "eve", &["students"], None), "lab");
+
+    let ts2 = plan(TWO, "ts2", None);
+    assert_eq!(pool(&ts2.plan, "default").address(0), Some(ip("10.0.6.10")));
+    assert_eq!(
+        ts2.plan.reservations,
+        [Reservation { user: "ada".into(), address: ip("10.0.6.12") }]
+    );
+    assert_eq!(plan(TWO, "ts3", None).plan.pools, []);
+    assert_eq!(plan(TWO, "ts3", None).plan.policy, crate::policy::Policy::default());
+    for other in ["ts4", "", "ts2.other.example"] {
+        let planned = plan(TWO, other, None);
+        assert_eq!(planned.findings[0].code, "unknown-server");
+        assert_eq!(planned.plan, Plan::default());
+    }
+    let (farm, _) = Farm::parse(TWO);
+    let ports: Vec<_> = farm.fixed_ports().iter().map(PortRange::to_string).collect();
+    assert_eq!(ports, ["80", "7000-7005"]);
+}
+
+#[test]
+fn interfaces_cut_what_they_cannot_carry() {
+    let eth0 = Interface {
+        index: 2,
+        name: "eth0".into(),
+        addresses: vec!["10.0.5.12/28".parse().unwrap(), "2001:db8::1/64".parse().unwrap()],
+    };
+    let text = r#"
+        [[range]]
+        addresses = ["10.0.5.0-10.0.5.15", "10.0.7.1", "2001:db8::/126"]
+        exclude = "10.0.5.3"
+        "#;
+    let planned = plan(text, "any", Some(std::slice::from_ref(&eth0)));
+    let pools = &planned.plan.pools;
+    let addresses =
+        |pool: &Pool| (0..pool.slots()).map(|slot| pool.address(slot).unwrap()).collect::<Vec<_>>();
+    let expected =
+        (1..=14).filter(|low| *low != 3 && *low != 12).map(|low| IpAddr::from([10, 0, 5, low]));
+    assert_eq!(addresses(&pools[0]), expected.collect::<Vec<_>>());
+    assert_eq!(addresses(&pools[1]), [ip("2001:db8::2"), ip("2001:db8::3")]);
+    assert_eq!(planned.plan.policy.host_addresses, [ip("10.0.5.12"), ip("2001:db8::1")]);
+    let carried: Vec<_> =
+        planned.assignments.iter().map(|a| (&*a.interface, a.subnet.to_string())).collect();
+    assert_eq!(carried, [("eth0", "10.0.5.0/28".to_owned()), ("eth0", "2001:db8::/64".to_owned())]);
+    let findings: Vec<_> = planned.findings.iter().map(|f| (f.code, &*f.key, &*f.value)).collect();
+    assert_eq!(findings, [("no-interface", "range[0].addresses[1]", "10.0.7.1")]);
+    let none = plan(text, "any", Some(&[]));
+    assert_eq!(none.findings.len(), 3);
+    assert_eq!(none.plan.pools.iter().map(Pool::slots).collect::<Vec<_>>(), [0, 0, 2048]);
+}
+
+#[test]
+fn the_edges_of_pools() {
+    type Row = (&'static str, u32, Option<&'static str>, Option<&'static str>);
+    let table: [Row; 7] = [
+        ("addresses = \"10.0.5.7/32\"", 1, Some("10.0.5.7"), Some("10.0.5.7")),
+        ("addresses = \"10.0.5.8/31\"", 2, Some("10.0.5.8"), Some("10.0.5.9")),
+        ("addresses = \"10.0.5.10-10.0.5.20\"", 11, Some("10.0.5.10"), Some("10.0.5.20")),
+        (
+            "addresses = \"10.0.5.10-10.0.5.20\"\nexclude = \"10.0.5.20\"",
+            10,
+            Some("10.0.5.10"),
+            Some("10.0.5.19"),
+        ),
+        ("addresses = \"10.0.5.7\"\nexclude = \"10.0.5.0/24\"", 0, None, None),
+        ("addresses = \"2001:db8::/64\"", 65_536, Some("2001:db8::"), Some("2001:db8::ffff")),
+        ("addresses = \"10.0.0.0/12\"", 1 << 20, Some("10.0.0.0"), Some("10.15.255.255")),
+    ];
+    for (keys, slots, first, last) in table {
+        let planned = plan(&format!("[[range]]\n{keys}"), "any", None);
+        let pool = pool(&planned.plan, "default");
+        assert_eq!(pool.slots(), slots, "{keys}");
+        assert_eq!(pool.address(0), first.map(ip), "{keys}");
+        assert_eq!(
+            slots.checked_sub(1).and_then(|slot| pool.address(slot)),
+            last.map(ip),
+            "{keys}"
+        );
+        assert_eq!(pool.address(slots), None, "{keys}");
+    }
+}
+
+#[test]
+fn the_whole_loopback_never_gives_127_0_0_1() {
+    let planned = plan("[loopback]\nranges = \"127.0.0.0/8\"", "any", None);
+    let pool = pool(&planned.plan, LOOPBACK_POOL);
+    assert_eq!(pool.slot_of(ip("127.0.0.1")), None);
+    assert_eq!(pool.address(0), Some(ip("127.0.0.2")));
+    let last = pool.slots() - 1;
+    assert!(pool.twin(last).unwrap() <= ip("127.255.255.254"));
 }

@@ -50,12 +50,21 @@ impl Farm {
             finding.position = Some(position(text, span.start, span.end));
             finding
         }));
-        // What the parser could not read, it left in place of a value: nothing to say of that.
-        let broken = |place| report.findings().iter().any(|f| f.position.map(|p| p.start) == place);
+        // Where the parser failed there is no value to judge, and where reading failed it is not
+        // missing: what is wrong there is said once.
+        let start = |finding: &Finding| finding.position.map(|place| place.start);
+        let at_error = |finding: &Finding| {
+            report.findings().iter().any(|other| start(other) == start(finding))
+        };
         let mut read = reader.findings;
-        read.retain(|finding| !broken(finding.position.map(|place| place.start)));
+        read.retain(|finding| !at_error(finding));
+        let mut judged = farm.validate();
+        judged.retain(|finding| {
+            !(finding.value.is_empty()
+                && read.iter().any(|other| other.key.starts_with(&finding.key)))
+        });
         report.extend(read);
-        report.extend(farm.validate());
+        report.extend(judged);
         (farm, report)
     }
 }

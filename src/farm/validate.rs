@@ -140,7 +140,8 @@ impl Farm {
         if entry.addresses.is_empty() {
             let remedy = "add addresses = \"10.0.5.10-10.0.5.99\"";
             let message = "a range without addresses";
-            found.push(Finding::new(error("no-addresses"), &key, "", message, remedy));
+            let key = format!("{key}.addresses");
+            found.push(Finding::new(error("no-addresses"), key, "", message, remedy));
         }
         let servers = self.servers.iter().map(|server| &*server.name);
         match &entry.server {
@@ -157,7 +158,8 @@ impl Farm {
             None if self.servers.len() > 1 => {
                 let message = "a range without a server, and there are several servers";
                 let remedy = "add server = \"NAME\"";
-                found.push(Finding::new(error("no-server"), &key, "", message, remedy));
+                let key = format!("{key}.server");
+                found.push(Finding::new(error("no-server"), key, "", message, remedy));
             }
             _ => {}
         }
