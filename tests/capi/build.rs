@@ -10,7 +10,16 @@ use vipool_testing::{cargo, target_dir, workspace};
 pub fn static_library() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
-        cargo(&["rustc", "-p", "vipool", "--lib", "--features", "capi", "--crate-type", "staticlib"]);
+        cargo(&[
+            "rustc",
+            "-p",
+            "vipool",
+            "--lib",
+            "--features",
+            "capi",
+            "--crate-type",
+            "staticlib",
+        ]);
         target_dir().join("debug/libvipool.a")
     })
 }

@@ -35,7 +35,15 @@ const PAM: Object = Object {
     list: "pam/symbols.txt",
 };
 
-const OBJECTS: &[Object] = &[PRELOAD, PAM];
+/// The library with its C ABI.
+const LIBRARY: Object = Object {
+    file: "libvipool.so",
+    build: &["--package", "vipool", "--features", "capi", "--crate-type", "cdylib"],
+    profile: "release",
+    list: "include/symbols.txt",
+};
+
+const OBJECTS: &[Object] = &[PRELOAD, PAM, LIBRARY];
 
 /// Builds an object by itself (so that no feature of another package leaks into it) and says
 /// where it is.

@@ -1,0 +1,173 @@
+/* The shortest way through vipool, in one program: an agent's part (a pool, a session) and a
+ * hook's part (which rule is this program under, what becomes of a bind).
+ *
+ *     cc -std=c99 first_session.c $(pkg-config --cflags --libs vipool) -o first_session
+ */
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <vipool.h>
+
+/* Ends the program with what went wrong, and with the details that the library kept. */
+static void check(vipool_status status, const char *what)
+{
+    if (status != VIPOOL_OK) {
+        fprintf(stderr, "%s: %s: %s\n", what, vipool_status_name(status), vipool_last_error());
+        exit(1);
+    }
+}
+
+static void print_ip(const char *name, const vipool_ip *ip)
+{
+    char text[46];
+    check(vipool_ip_format(ip, text, sizeof text, NULL), "vipool_ip_format");
+    printf("%-20s %s\n", name, text);
+}
+
+static void add_pool(vipool_plan *plan, const char *name, uint32_t kind, const char *addresses)
+{
+    vipool_range range;
+    check(vipool_range_parse(addresses, strlen(addresses), &range), addresses);
+    check(vipool_plan_add_pool(plan, name, strlen(name), kind, &range, 1, 0), name);
+}
+
+/* A pool of network addresses, one of loopback addresses, and one program on the process list. */
+static vipool_plan *make_plan(const char *program_path)
+{
+    vipool_plan *plan = NULL;
+    vipool_program program;
+
+    check(vipool_plan_new(&plan), "vipool_plan_new");
+    add_pool(plan, "default", VIPOOL_POOL_VIRTUAL_IP, "10.0.5.10-10.0.5.99");
+    add_pool(plan, "loopback", VIPOOL_POOL_LOOPBACK, "127.3.0.2-127.3.0.99");
+
+    memset(&program, 0, sizeof program);
+    program.size = sizeof program;
+    program.pattern = program_path;
+    program.pattern_length = strlen(program_path);
+    program.features = VIPOOL_FEATURE_VIRTUAL_IP | VIPOOL_FEATURE_LOOPBACK;
+    check(vipool_plan_add_program(plan, &program), "vipool_plan_add_program");
+    return plan;
+}
+
+/* What the hook inside the program does with bind(127.0.0.1:6379). */
+static void rewrite_a_bind(const vipool_rewriter *rewriter)
+{
+    static const char localhost[] = "127.0.0.1";
+    vipool_ip ip;
+    uint16_t port = 0;
+    vipool_sockaddr wanted;
+    vipool_socket tcp;
+    vipool_outcome outcome;
+
+    check(vipool_ip_parse(localhost, strlen(localhost), &ip), localhost);
+    check(vipool_ip_to_sockaddr(&ip, 6379, &wanted), "vipool_ip_to_sockaddr");
+
+    memset(&tcp, 0, sizeof tcp);
+    tcp.size = sizeof tcp;
+    tcp.protocol = VIPOOL_PROTOCOL_TCP;
+    memset(&outcome, 0, sizeof outcome);
+    outcome.size = sizeof outcome;
+    check(vipool_rewrite_bind(rewriter, &tcp, wanted.bytes, wanted.length, &outcome),
+          "vipool_rewrite_bind");
+
+    switch (outcome.kind) {
+    case VIPOOL_REWRITTEN:
+        check(vipool_ip_from_sockaddr(outcome.address.bytes, outcome.address.length, &ip, &port),
+              "vipool_ip_from_sockaddr");
+        print_ip("127.0.0.1 becomes", &ip);
+        printf("%-20s %u\n", "with port", (unsigned)port);
+        break;
+    case VIPOOL_PASSED:
+        printf("%-20s %s\n", "passed", vipool_reason_text(outcome.code));
+        break;
+    default:
+        printf("%-20s %s (errno %d)\n", "refused", vipool_refusal_text(outcome.code),
+               (int)outcome.error);
+        break;
+    }
+}
+
+/* The hook: finds the rule of its program, and what decides for its calls. */
+static vipool_rewriter *make_rewriter(const vipool_reader *reader, const char *program_path,
+                                      const vipool_handle *handle)
+{
+    vipool_executable executable;
+    vipool_rule rule;
+    vipool_rewriter_options options;
+    vipool_rewriter *rewriter = NULL;
+
+    memset(&executable, 0, sizeof executable);
+    executable.size = sizeof executable;
+    executable.path = program_path;
+    executable.path_length = strlen(program_path);
+    memset(&rule, 0, sizeof rule);
+    rule.size = sizeof rule;
+    check(vipool_reader_find_rule(reader, &executable, &rule), "vipool_reader_find_rule");
+
+    memset(&options, 0, sizeof options);
+    options.size = sizeof options;
+    options.handle = *handle;
+    options.rule = rule.id;
+    check(vipool_rewriter_new(reader, &options, &rewriter), "vipool_rewriter_new");
+    return rewriter;
+}
+
+int main(int argc, char **argv)
+{
+    static const char program_path[] = "/usr/bin/redis-server";
+    vipool_plan *plan = make_plan(program_path);
+    vipool_map *map = NULL;
+    vipool_reader *reader = NULL;
+    vipool_rewriter *rewriter = NULL;
+    vipool_session session = 0;
+    vipool_open_options options;
+    vipool_opened opened;
+    vipool_status status;
+    uint32_t number;
+
+    printf("vipool %s\n", vipool_version());
+
+    /* The agent: with a directory the map is a file there, without it is in memory. */
+    if (argc > 1) {
+        check(vipool_map_create(argv[1], strlen(argv[1]), plan, NULL, &map), "vipool_map_create");
+    } else {
+        check(vipool_map_in_memory(plan, NULL, &map), "vipool_map_in_memory");
+    }
+    vipool_plan_free(plan);
+
+    check(vipool_session_new(VIPOOL_SESSION_EMBEDDER, 7, &session), "vipool_session_new");
+    memset(&options, 0, sizeof options);
+    options.size = sizeof options;
+    options.user = "ada";
+    options.user_length = strlen("ada");
+    memset(&opened, 0, sizeof opened);
+    opened.size = sizeof opened;
+    check(vipool_map_open_session(map, session, &options, vipool_now(), &opened),
+          "vipool_map_open_session");
+    for (number = 0; number < opened.lease_count; number++) {
+        print_ip("leased", &opened.leases[number].address);
+    }
+
+    /* The hook. */
+    if (argc > 1) {
+        check(vipool_reader_attach(argv[1], strlen(argv[1]), &reader), "vipool_reader_attach");
+    } else {
+        check(vipool_map_reader(map, &reader), "vipool_map_reader");
+    }
+    rewriter = make_rewriter(reader, program_path, &opened.handle);
+    rewrite_a_bind(rewriter);
+
+    /* The agent again. A second close frees nothing and says so. */
+    check(vipool_map_close(map, &opened.handle, vipool_now(), NULL), "vipool_map_close");
+    status = vipool_map_close(map, &opened.handle, vipool_now(), NULL);
+    printf("%-20s %s: %s\n", "closed twice", vipool_status_name(status), vipool_last_error());
+    rewrite_a_bind(rewriter);
+
+    vipool_rewriter_free(rewriter);
+    vipool_reader_free(reader);
+    vipool_map_free(map);
+    return status == VIPOOL_ERR_STALE ? 0 : 1;
+}

@@ -1,0 +1,54 @@
+//! The shared library as it is shipped: what it needs, what it exports, how large it is.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
+
+use vipool_testing::{have, workspace};
+
+use crate::build::{said, shared_library, succeed};
+
+#[test]
+fn it_needs_nothing_but_libc_and_libgcc_s() {
+    if !have(&["cc"]) {
+        return;
+    }
+    let dynamic = said(Command::new("readelf").arg("--dynamic").arg(shared_library()));
+    let needed: BTreeSet<&str> = dynamic
+        .lines()
+        .filter(|line| line.contains("(NEEDED)"))
+        .filter_map(|line| line.rsplit_once('[')?.1.split('.').next())
+        .collect();
+    // The dynamic linker itself is named where thread-locals are used.
+    let allowed = BTreeSet::from(["libc", "libgcc_s", "ld-linux-x86-64", "ld-linux-aarch64"]);
+    assert!(needed.is_subset(&allowed), "{needed:?}");
+
+    let stripped = shared_library().with_file_name("libvipool-stripped.so");
+    succeed(Command::new("strip").arg(shared_library()).arg("-o").arg(&stripped));
+    println!("stripped: {} bytes", fs::metadata(&stripped).unwrap().len());
+}
+
+/// Every function of the header is in the library, and nothing else is.
+#[test]
+fn it_exports_what_the_header_declares() {
+    if !have(&["nm"]) {
+        return;
+    }
+    let header = fs::read_to_string(workspace().join("include/vipool.h")).unwrap();
+    let code: String = header.split("/*").map(|part| part.split("*/").last().unwrap()).collect();
+    let declared: BTreeSet<&str> = code
+        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '(')
+        .filter_map(|word| word.split_once('(').map(|(name, _)| name))
+        .filter(|name| name.starts_with("vipool_"))
+        .collect();
+    let listed = fs::read_to_string(workspace().join("include/symbols.txt")).unwrap();
+    assert_eq!(declared, listed.lines().collect());
+    let symbols = said(
+        Command::new("nm")
+            .args(["--dynamic", "--defined-only", "--format=posix"])
+            .arg(shared_library()),
+    );
+    let exported: BTreeSet<&str> =
+        symbols.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(exported, declared);
+}

@@ -1,0 +1,8 @@
+//! The C ABI as C programs use it: the header, the static and the shared library, and programs
+//! compiled against them. Needs the feature `capi`.
+
+#![cfg(all(feature = "capi", unix))]
+
+mod build;
+mod library;
+mod programs;
