@@ -6,11 +6,12 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use comfy_table::{Table, presets};
 use serde::Serialize;
 use vipool::farm::{Farm, Finding, Level, Report};
 use vipool::pool::{Pool, PoolKind};
 use vipool::range::Range;
+
+use crate::table::table;
 
 /// Say what is wrong with a farm.toml, and what each server's pools hold.
 ///
@@ -180,9 +181,8 @@ fn print(out: &mut impl Write, file: &Path, report: &Report, servers: &[ServerRo
         if server.pools.is_empty() {
             continue;
         }
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING);
-        table.set_header(["pool", "family", "sessions", "addresses", "first", "last", "ranges"]);
+        let mut table =
+            table(&["POOL", "FAMILY", "SESSIONS#", "ADDRESSES#", "FIRST", "LAST", "RANGES"]);
         for pool in &server.pools {
             let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
             table.add_row([

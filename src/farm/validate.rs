@@ -8,6 +8,7 @@ use super::finding::{Finding, Level, key_part, suggest};
 use super::plan::of_family;
 use super::{Farm, Server, ServerRange};
 use crate::interface::unusable;
+use crate::map::{MAX_POOL_NAME, MAX_POOLS};
 use crate::policy::path::{PatternKind, pattern_kind};
 use crate::pool::{DEFAULT_POOL, MAX_SLOTS};
 use crate::range::{Range, subtract};
@@ -19,9 +20,6 @@ pub(super) const fn error(code: &'static str) -> (Level, &'static str) {
 pub(super) const fn warning(code: &'static str) -> (Level, &'static str) {
     (Level::Warning, code)
 }
-
-/// The most pools of a map (see [`crate::map::Plan::pools`]).
-const MAX_POOLS: usize = 16;
 
 /// The longest user name that is kept with a session, in bytes.
 const MAX_USER: usize = 63;
@@ -96,9 +94,10 @@ impl Farm {
                 let message = format!("pool {name:?} is given twice");
                 found.push(Finding::new(error("duplicate"), &key, name, message, "make it one"));
             }
-            if name == super::LOOPBACK_POOL || name.is_empty() {
+            if name == super::LOOPBACK_POOL || name.is_empty() || name.len() > MAX_POOL_NAME {
                 let message = format!("a pool can't be named {name:?}");
-                found.push(Finding::new(error("name"), &key, name, message, "rename it"));
+                let remedy = format!("name it otherwise, with 1 to {MAX_POOL_NAME} bytes");
+                found.push(Finding::new(error("name"), &key, name, message, remedy));
             }
             if pool.max_addresses.is_some_and(|most| most == 0 || most > MAX_SLOTS) {
                 let message = format!("a pool holds 1 to {MAX_SLOTS} addresses");

@@ -184,6 +184,18 @@ impl Policy {
 impl Policy {
     /// Finds the [`Program::target`] of every listed path that is a symbolic link. `resolve` is
     /// [`std::fs::canonicalize`] on the machine that the policy is for.
+    ///
+    /// ```
+    /// use vipool::policy::{Policy, Program};
+    ///
+    /// let nc = Program { pattern: "/bin/nc".into(), ..Program::default() };
+    /// let mut policy = Policy { programs: vec![nc], ..Policy::default() };
+    /// policy.follow_links(|path| {
+    ///     assert_eq!(path.to_str(), Some("/bin/nc"));
+    ///     Ok("/usr/bin/nc.openbsd".into())
+    /// });
+    /// assert_eq!(policy.programs[0].target.as_deref(), Some("/usr/bin/nc.openbsd"));
+    /// ```
     pub fn follow_links(&mut self, resolve: impl Fn(&Path) -> io::Result<PathBuf>) {
         for program in &mut self.programs {
             let is_full = path::pattern_kind(program.pattern.as_bytes()) != PatternKind::BareName;

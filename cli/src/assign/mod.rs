@@ -80,7 +80,8 @@ impl Up {
             None => nix::unistd::gethostname()?.to_string_lossy().into_owned(),
         };
         let interfaces = interfaces().context("cannot list the interfaces")?;
-        let planned = farm.plan(&server, Some(&interfaces));
+        let mut planned = farm.plan(&server, Some(&interfaces));
+        planned.plan.policy.follow_links(|path| fs::canonicalize(path));
         report.extend(planned.findings.iter().cloned());
         if !report.is_empty() {
             eprint!("{report}");

@@ -10,7 +10,7 @@ mod block;
 mod directory;
 mod recipe;
 
-use std::fs::{File, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -144,7 +144,8 @@ fn of_farm(file: &Path) -> anyhow::Result<(Policy, Settings, u32)> {
     }
     // Servers divide the virtual IPs among them; the rest is the same for all.
     let farm = Farm { servers: Vec::new(), ..farm };
-    let plan = farm.plan("", None).plan;
+    let mut plan = farm.plan("", None).plan;
+    plan.policy.follow_links(|path| fs::canonicalize(path));
     let loopback = plan.pools.iter().filter(|pool| pool.kind() == PoolKind::Loopback);
     let slots = loopback.map(Pool::slots).sum();
     Ok((plan.policy, plan.settings, slots))

@@ -1,0 +1,45 @@
+//! Which interface a range belongs to, and what is usable of it there, on hosts of three sizes.
+//! An IPv6 /64 costs what a single address costs.
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use vipool::interface::{Interface, assign, interface_of};
+use vipool::range::Range;
+
+fn interfaces(count: u32) -> Vec<Interface> {
+    let interface = |number: u32| Interface {
+        index: number + 1,
+        name: format!("eth{number}"),
+        addresses: vec![
+            format!("10.{}.{}.1/24", number / 256, number % 256).parse().expect("a prefix"),
+            format!("2001:db8:0:{number:x}::1/64").parse().expect("a prefix"),
+        ],
+    };
+    (0..count).map(interface).collect()
+}
+
+fn matching(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("interface match");
+    for count in [1, 16, 1000] {
+        let interfaces = interfaces(count);
+        let last = count - 1;
+        let v4: Range = format!("10.{0}.{1}.10-10.{0}.{1}.99", last / 256, last % 256)
+            .parse()
+            .expect("a range");
+        let v6: Range = format!("2001:db8:0:{last:x}::/64").parse().expect("a range");
+        for (name, range) in [("ipv4", v4), ("ipv6 /64", v6)] {
+            assert_eq!(interface_of(&range, &interfaces).expect("a match").0.index, count);
+            group.bench_function(BenchmarkId::new(name, count), |bencher| {
+                bencher.iter(|| interface_of(black_box(&range), black_box(&interfaces)).is_ok());
+            });
+        }
+        group.bench_function(BenchmarkId::new("usable addresses", count), |bencher| {
+            bencher.iter(|| assign(black_box(&[v4, v6]), &[], black_box(&interfaces)));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, matching);
+criterion_main!(benches);

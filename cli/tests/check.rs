@@ -1,0 +1,119 @@
+//! `vipool check` as an administrator runs it.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+struct File(tempfile::TempDir);
+
+impl File {
+    fn new(text: &[u8]) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        std::fs::write(directory.path().join("farm.toml"), text).expect("a file");
+        Self(directory)
+    }
+
+    fn check(&self, arguments: &[&str]) -> (Output, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vipool"));
+        let command = command.current_dir(self.0.path()).args(["check", "farm.toml"]);
+        let output = command.args(arguments).output().expect("vipool runs");
+        let text = String::from_utf8(output.stdout.clone()).expect("UTF-8");
+        (output, text)
+    }
+}
+
+const GOOD: &str = r#"
+[server.ts1]
+max-sessions = 3
+[server.ts2]
+enabled = false
+[[range]]
+addresses = "10.0.5.10-10.0.5.14"
+exclude = "10.0.5.12"
+server = "ts1"
+"#;
+
+#[test]
+fn what_each_server_holds() {
+    let file = File::new(GOOD.as_bytes());
+    let (output, text) = file.check(&[]);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    let lines: Vec<Vec<&str>> =
+        text.lines().map(|line| line.split_whitespace().collect()).collect();
+    let has = |line: &str| lines.contains(&line.split_whitespace().collect());
+    assert!(has("server ts1: at most 3 sessions"), "{text}");
+    let pool = "default IPv4 4 4 10.0.5.10 10.0.5.14 10.0.5.10-10.0.5.11, 10.0.5.13-10.0.5.14";
+    assert!(has(pool), "{text}");
+    let loopback = "loopback IPv4 2048 4096 127.100.0.0 127.100.15.255 127.100.0.0-127.100.15.255";
+    assert!(has(loopback), "{text}");
+    assert!(has("server ts2: not enabled: no session gets an address there"), "{text}");
+    assert!(has("farm.toml: no errors, no warnings"), "{text}");
+
+    let (output, text) = file.check(&["--server", "ts2"]);
+    assert!(output.status.success() && !text.contains("ts1"), "{text}");
+    let (output, _) = file.check(&["--server", "ts3"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("did you mean \"ts1\"?"));
+}
+
+#[test]
+fn warnings_fail_only_when_asked() {
+    let file = File::new(b"[[program]]\npath = \"redis-server\"\n");
+    let (output, text) = file.check(&[]);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.starts_with("farm.toml:2:8: warning: "), "{text}");
+    assert!(text.ends_with("farm.toml: no errors, 1 warning\n"), "{text}");
+    let (output, _) = file.check(&["--strict"]);
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn errors_are_all_told_and_fail() {
+    let half = &GOOD.as_bytes()[..GOOD.len() - 4];
+    let (output, text) = File::new(half).check(&[]);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("farm.toml:9:10: error: not TOML: "), "{text}");
+
+    let (output, text) = File::new(b"[server.ts1]\nmax-sesions = 3\nenabled = 1\n").check(&[]);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    for part in
+        ["farm.toml:2:1: error: ", "did you mean \"max-sessions\"?", "farm.toml:3:11: error: "]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_vipool"))
+        .args(["check", "/nonexistent/farm.toml"])
+        .output()
+        .expect("vipool runs");
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("/nonexistent/farm.toml: error: cannot read the file"), "{text}");
+}
+
+#[test]
+fn json_is_for_programs() {
+    let (output, text) = File::new(b"[sessions]\nlow-watr = 3\n").check(&["--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(json["passed"], false);
+    let finding = &json["findings"][0];
+    for (key, value) in [
+        ("level", "error"),
+        ("code", "unknown-key"),
+        ("key", "sessions.low-watr"),
+        ("value", "low-watr"),
+        ("remedy", "did you mean \"low-water\"?"),
+    ] {
+        assert_eq!(finding[key], value);
+    }
+    assert_eq!((&finding["line"], &finding["column"]), (&2.into(), &1.into()));
+    let pool = &json["servers"][0]["pools"][0];
+    assert_eq!((&pool["kind"], &pool["sessions"]), (&"loopback".into(), &2048.into()));
+}
+
+#[test]
+fn the_example_is_right() {
+    let example = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../examples/farm.toml");
+    let text = std::fs::read(example).expect("the example");
+    let (output, text) = File::new(&text).check(&["--strict"]);
+    assert!(output.status.success(), "{text}");
+}
