@@ -71,7 +71,7 @@ fn errors_are_all_told_and_fail() {
     let half = &GOOD.as_bytes()[..GOOD.len() - 4];
     let (output, text) = File::new(half).check(&[]);
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("farm.toml:9:10: error: not TOML: "), "{text}");
+    assert!(text.contains("farm.toml:9:12: error: not TOML: "), "{text}");
 
     let (output, text) = File::new(b"[server.ts1]\nmax-sesions = 3\nenabled = 1\n").check(&[]);
     assert_eq!(output.status.code(), Some(1), "{text}");

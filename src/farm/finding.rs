@@ -3,7 +3,7 @@
 //! A finding names the key it is about (`range[1].addresses[0]`); where that key stands in the
 //! file is looked up in the positions that reading left behind.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -142,6 +142,13 @@ impl Report {
             }
         }
         self.findings.sort_by_key(|finding| finding.position.map(|place| place.start));
+    }
+
+    /// Drops what was found on a line that also has a finding of this code.
+    pub(super) fn drop_beside(&mut self, code: &str) {
+        let line = |finding: &Finding| finding.position.map(|place| place.line);
+        let told: HashSet<_> = self.findings.iter().filter(|f| f.code == code).map(line).collect();
+        self.findings.retain(|finding| finding.code == code || !told.contains(&line(finding)));
     }
 
     /// The place of these bytes of the file.

@@ -50,14 +50,9 @@ impl Farm {
             finding.position = Some(position(text, span.start, span.end));
             finding
         }));
-        // Where the parser failed there is no value to judge, and where reading failed it is not
-        // missing: what is wrong there is said once.
-        let start = |finding: &Finding| finding.position.map(|place| place.start);
-        let at_error = |finding: &Finding| {
-            report.findings().iter().any(|other| start(other) == start(finding))
-        };
-        let mut read = reader.findings;
-        read.retain(|finding| !at_error(finding));
+        // Where reading failed nothing is missing, and a line that the parser could not read to its
+        // end says nothing: what is wrong there is told once.
+        let read = reader.findings;
         let mut judged = farm.validate();
         judged.retain(|finding| {
             !(finding.value.is_empty()
@@ -65,6 +60,7 @@ impl Farm {
         });
         report.extend(read);
         report.extend(judged);
+        report.drop_beside("syntax");
         (farm, report)
     }
 }
