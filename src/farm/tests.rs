@@ -91,7 +91,7 @@ fn syntax_and_types() {
 #[test]
 fn all_findings_of_a_file_are_reported() {
     let text = "[sesions]\n[sessions]\nlow-watr = 1\ncool-down = \"x\"\n[[program]]\npath = \"a/b\"\n\
-                [[range]]\naddresses = [\"10.0.0.300\",\n\"127.0.0.1\",\n";
+                [[range]]\naddresses = [\"10.0.0.300\",\n\"127.0.0.1\",\n\"10.0.0.7\",\n";
     assert_eq!(
         found(text),
         [
