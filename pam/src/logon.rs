@@ -46,21 +46,14 @@ pub fn open(pam: &Pam, settings: &Settings) -> c_int {
         return PAM_SUCCESS;
     }
     let user = user.to_string_lossy();
-    let (opened, session) = match try_open(pam, settings, &user) {
-        Ok(opened) => opened,
-        Err(refusal) => return refused(pam, &user, refusal),
-    };
-    if let Some(shortage) = opened.shortage {
-        let what = format!("session {session} of {user} holds less than it could: {shortage}");
-        pam.log(libc::LOG_WARNING, &what);
+    let logon = Logon { pam, settings, user: &user };
+    match logon.open() {
+        Ok(opened) => {
+            hand_down(pam, settings, &opened);
+            PAM_SUCCESS
+        }
+        Err(status) => status,
     }
-    if !opened.already_open
-        && !pam.keep(KEPT, Kept { handle: opened.handle, map: settings.map.clone() })
-    {
-        pam.log(libc::LOG_WARNING, "out of memory: the session is closed when its leader is gone");
-    }
-    hand_down(pam, settings, &opened);
-    PAM_SUCCESS
 }
 
 /// Closes what [`open`] opened in this transaction.
@@ -81,63 +74,97 @@ pub fn close(pam: &Pam) -> c_int {
     PAM_SUCCESS
 }
 
-/// Why a logon gets no session.
-struct Refusal {
-    error: OpenError,
-    /// What the farm's policy says of it.
-    policy: OnExhausted,
+/// One logon on its way to a session.
+struct Logon<'a> {
+    pam: &'a Pam,
+    settings: &'a Settings,
+    user: &'a str,
 }
 
-fn try_open(pam: &Pam, settings: &Settings, user: &str) -> Result<(Opened, SessionId), Refusal> {
-    let start = Instant::now();
-    let pass = |error: OpenError| Refusal { error, policy: OnExhausted::Pass };
-    let map = Map::open(&settings.map).map_err(|error| pass(error.into()))?;
-    let leader = process::identify(std::process::id()).ok();
-    let session = session_of(pam, &map, user, leader.as_ref());
-    let client = pam.item(Item::RemoteHost).and_then(client_of);
-    let options = OpenOptions {
-        user: Some(user),
-        pool: settings.pool.as_deref(),
-        address: None,
-        client,
-        leader,
-    };
-    let policy = map.settings().on_exhausted;
-    let patience = match policy {
+impl Logon<'_> {
+    /// Opens the session, or says with what status the logon goes on without.
+    fn open(&self) -> Result<Opened, c_int> {
+        let start = Instant::now();
+        let map =
+            Map::open(&self.settings.map).map_err(|error| self.without(&error.into(), false))?;
+        let policy = map.settings().on_exhausted;
+        let refuse = policy == OnExhausted::Refuse;
+        let leader = process::identify(std::process::id()).ok();
+        let session = session_of(self.pam, &map, self.user, leader.as_ref());
+        let options = OpenOptions {
+            user: Some(self.user),
+            pool: self.settings.pool.as_deref(),
+            address: None,
+            client: self.pam.item(Item::RemoteHost).and_then(client_of),
+            leader,
+        };
+        // A session that lacks an address is open and can be completed.
+        let mut incomplete = None;
+        let error = loop {
+            let (error, wait) = match map.open_session(session, &options, clock::now()) {
+                Ok(opened) => {
+                    // What an earlier attempt opened is this logon's.
+                    let already_open =
+                        incomplete.map_or(opened.already_open, |first: Opened| first.already_open);
+                    let opened = Opened { already_open, ..opened };
+                    let Some(shortage) = opened.shortage else { return Ok(self.keep(opened)) };
+                    incomplete = Some(opened);
+                    (OpenError::Shortage(shortage), patience(policy))
+                }
+                Err(error @ OpenError::Shortage(_)) => (error, patience(policy)),
+                Err(error @ OpenError::NotReady) => (error, self.settings.deadline),
+                Err(error) => (error, Duration::ZERO),
+            };
+            // The last attempt may have to wait for the lock.
+            let deadline = self.settings.deadline.saturating_sub(LOCK);
+            if start.elapsed() + RETRY > wait.min(deadline) {
+                break error;
+            }
+            std::thread::sleep(RETRY);
+        };
+        let status = self.without(&error, refuse);
+        match incomplete {
+            Some(opened) if status == PAM_SUCCESS => Ok(self.keep(opened)),
+            Some(opened) if !opened.already_open => {
+                // What it got would be nobody's.
+                let _ = map.close(&opened.handle, clock::now());
+                Err(status)
+            }
+            _ => Err(status),
+        }
+    }
+
+    /// Remembers, for the logoff, what this logon opened.
+    fn keep(&self, opened: Opened) -> Opened {
+        let kept = Kept { handle: opened.handle, map: self.settings.map.clone() };
+        if !opened.already_open && !self.pam.keep(KEPT, kept) {
+            let what = "out of memory: the session is closed when its leader is gone";
+            self.pam.log(libc::LOG_WARNING, what);
+        }
+        opened
+    }
+
+    /// Tells the user and the log that an address is lacking; whether the logon passes.
+    fn without(&self, error: &OpenError, refuse: bool) -> c_int {
+        use OpenError as E;
+        let no_address = matches!(error, E::Shortage(_) | E::Quota { .. } | E::TooManySessions(_));
+        let refuse = refuse && no_address;
+        let outcome = if refuse { "the logon is refused" } else { "the logon goes on without" };
+        let level = if no_address { libc::LOG_WARNING } else { libc::LOG_NOTICE };
+        self.pam.log(level, &format!("no address for {}: {error} ({outcome})", self.user));
+        if no_address {
+            self.pam.tell(EXHAUSTED_MESSAGE);
+        }
+        if refuse { PAM_SESSION_ERR } else { PAM_SUCCESS }
+    }
+}
+
+/// How long the farm's policy lets a logon wait for an address.
+fn patience(policy: OnExhausted) -> Duration {
+    match policy {
         OnExhausted::Wait(seconds) => Duration::from_secs(seconds.into()),
         OnExhausted::Pass | OnExhausted::Refuse => Duration::ZERO,
-    };
-    loop {
-        let error = match map.open_session(session, &options, clock::now()) {
-            Ok(opened) => return Ok((opened, session)),
-            Err(error) => error,
-        };
-        let wait = match error {
-            OpenError::Shortage(_) => patience,
-            OpenError::NotReady => settings.deadline,
-            _ => Duration::ZERO,
-        };
-        // The last attempt may have to wait for the lock.
-        if start.elapsed() + RETRY > wait.min(settings.deadline.saturating_sub(LOCK)) {
-            return Err(Refusal { error, policy });
-        }
-        std::thread::sleep(RETRY);
     }
-}
-
-/// Tells the user and the log, and lets the logon pass or not.
-fn refused(pam: &Pam, user: &str, refusal: Refusal) -> c_int {
-    use OpenError as E;
-    let no_address =
-        matches!(refusal.error, E::Shortage(_) | E::Quota { .. } | E::TooManySessions(_));
-    let refuse = no_address && refusal.policy == OnExhausted::Refuse;
-    let outcome = if refuse { "the logon is refused" } else { "the logon goes on without" };
-    let level = if no_address { libc::LOG_WARNING } else { libc::LOG_NOTICE };
-    pam.log(level, &format!("no address for {user}: {} ({outcome})", refusal.error));
-    if no_address {
-        pam.tell(EXHAUSTED_MESSAGE);
-    }
-    if refuse { PAM_SESSION_ERR } else { PAM_SUCCESS }
 }
 
 /// Sets what the session's programs are to find.

@@ -82,6 +82,8 @@ pub const ALL: &[Need] = &[
     program("pamtester", "pamtester"),
     file("pam headers", "/usr/include/security/pam_modules.h", "libpam0g-dev"),
     file("pam_wrapper", "/usr/lib/x86_64-linux-gnu/libpam_wrapper.so", "libpam-wrapper"),
+    program("sudo", "sudo"),
+    program("unshare", "util-linux"),
     // Other platforms.
     program("wine", "wine"),
     program("x86_64-w64-mingw32-gcc", "gcc-mingw-w64-x86-64"),

@@ -1,0 +1,259 @@
+#!/bin/bash
+# The scenarios of logons.rs: scenarios.sh NAME, inside namespaces of its own.
+set -euo pipefail
+shopt -s expand_aliases
+
+fail() { echo "FAILED: $*" >&2; exit 1; }
+same() { [ "$1" = "$2" ] || fail "line ${BASH_LINENO[0]}: '$1' is not '$2'"; }
+
+# An own /run, user database and PAM configuration.
+mount -t tmpfs tmpfs /run
+mkdir /run/sshd /run/db /run/pam.d
+for file in passwd shadow group; do cp /etc/$file /run/db/$file; done
+for uid in 2001 2002; do
+  name=$([ $uid = 2001 ] && echo alice || echo bob)
+  echo "$name:x:$uid:$uid::/tmp:/bin/sh" >> /run/db/passwd
+  echo "$name:*:19000:0:99999:7:::" >> /run/db/shadow
+  echo "$name:x:$uid:" >> /run/db/group
+done
+for file in passwd shadow group; do mount --bind /run/db/$file /etc/$file; done
+cp /etc/pam.d/* /run/pam.d/
+mount --bind /run/pam.d /etc/pam.d
+
+# service NAME ARGUMENTS...: a PAM service with the module.
+service() {
+  local name=$1; shift
+  printf '%s\n' "auth required pam_permit.so" "account required pam_permit.so" \
+    "session required $MODULE $*" > /etc/pam.d/$name
+}
+
+# farm POOL...: a farm.toml and the map of it.
+farm() {
+  printf '[[range]]\naddresses = "%s"\n%s\n' "$1" "${2-}" > /run/farm.toml
+  "$VIPOOL" up --farm /run/farm.toml --no-probe > /run/up.log
+}
+
+status() { "$VIPOOL" status --json | python3 -c "import json,sys; s=json.load(sys.stdin); $1"; }
+used() { status 'print(sum(p["used"] for p in s["pools"] if p["kind"] == "virtual-ip"))'; }
+
+ip link set lo up
+ip link add v0 type veth peer name v1
+ip link set v1 up; ip link set v0 up
+ip address add 10.77.0.1/24 dev v0
+
+open_and_close() {
+  farm 10.77.0.100-10.77.0.109
+  service logon preload=$PRELOAD
+  # Inside the session: what it was told, and its lease.
+  cat > /run/inside.sh <<'END'
+env | grep -E '^(LD_PRELOAD|VIPOOL_)' > /run/inside.env || true
+END
+  chmod 755 /run/inside.sh
+  pamtester -v logon alice open_session close_session
+  same "$(used)" 0
+  pamtester -Irhost=192.0.2.7 logon alice open_session
+  # pamtester went without closing: as after kill -9, the lease waits for its leader to be missed.
+  same "$(used)" 1
+  status 'r=s["sessions"][0]; assert (r["user"], r["client"]) == ("alice", "192.0.2.7"), r'
+  # What is handed down: appended to what was there, once.
+  pamtester logon -E LD_PRELOAD=/x.so alice open_session 2>/dev/null || true
+  python3 - "$PRELOAD" <<'END'
+import ctypes, os, sys
+pam = ctypes.CDLL("libpam.so.0")
+CONV = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+class Conv(ctypes.Structure): _fields_ = [("conv", CONV), ("data", ctypes.c_void_p)]
+conv = Conv(CONV(lambda *a: 19), None)
+pamh = ctypes.c_void_p()
+pam.pam_getenv.restype = ctypes.c_char_p
+before = dict(os.environ)
+fds = sorted(os.listdir("/proc/self/fd"))
+assert pam.pam_start(b"logon", b"bob", ctypes.byref(conv), ctypes.byref(pamh)) == 0
+pam.pam_putenv(pamh, b"LD_PRELOAD=/x.so")
+assert pam.pam_open_session(pamh, 0) == 0
+get = lambda name: pam.pam_getenv(pamh, name)
+preload, lease = sys.argv[1].encode(), get(b"VIPOOL_LEASE")
+assert get(b"LD_PRELOAD") == b"/x.so:" + preload, get(b"LD_PRELOAD")
+assert lease.count(b".") == 4 and get(b"VIPOOL_MAP") is None
+# A second opening of the same transaction is the same session.
+assert pam.pam_open_session(pamh, 0) == 0
+assert get(b"VIPOOL_LEASE") == lease and get(b"LD_PRELOAD") == b"/x.so:" + preload
+assert pam.pam_close_session(pamh, 0) == 0
+assert pam.pam_close_session(pamh, 0) == 0
+pam.pam_end(pamh, 0)
+# The process itself is as it was: environment, descriptors, threads; the module stays loaded.
+assert dict(os.environ) == before
+assert sorted(os.listdir("/proc/self/fd")) == fds
+assert len(os.listdir("/proc/self/task")) == 1
+assert "pam_vipool" in open("/proc/self/maps").read()
+END
+  same "$(used)" 1
+}
+
+who_is_served() {
+  farm 10.77.0.100-10.77.0.109
+  service logon
+  service sudo
+  for user in root nobody daemon; do pamtester logon $user open_session; done
+  pamtester sudo alice open_session
+  pamtester logon nosuchuser open_session || true
+  same "$(used)" 0
+  service logon min-uid=0
+  pamtester logon root open_session
+  same "$(used)" 1
+  # Another map is told to the programs.
+  "$VIPOOL" up --farm /run/farm.toml --map /run/other --no-probe > /run/up.log 2>&1
+  service logon map=/run/other
+  pamtester logon alice open_session
+  same "$(used)" 1
+  same "$("$VIPOOL" status --map /run/other --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["pools"][0]["used"])')" 1
+}
+
+exhausted() {
+  message="No virtual IP address is available for this session, please contact your administrator."
+  service logon deadline=2
+  farm 10.77.0.100 $'[sessions]\nwhen-exhausted = "pass"'
+  pamtester logon alice open_session
+  pamtester logon bob open_session 2>&1 | tee /run/out
+  grep -qF "$message" /run/out || fail "not told"
+  grep -q "successfully opened" /run/out || fail "kept out"
+  "$VIPOOL" down --force > /dev/null
+
+  farm 10.77.0.100 $'[sessions]\nwhen-exhausted = "refuse"'
+  pamtester logon alice open_session
+  if pamtester logon bob open_session > /run/out 2>&1; then fail "let in"; fi
+  grep -qF "$message" /run/out || fail "not told"
+  "$VIPOOL" down --force > /dev/null
+
+  # It waits, for an address that comes and no longer than its deadline.
+  farm 10.77.0.100 $'[sessions]\nwhen-exhausted = "wait 60s"'
+  pamtester logon alice open_session
+  timeout 10 pamtester logon bob open_session > /run/out 2>&1
+  grep -qF "$message" /run/out || fail "not told"
+  same "$(used)" 1
+}
+
+nothing_keeps_anybody_out() {
+  service logon deadline=2 odd-argument map=relative
+  pamtester logon alice open_session close_session
+  mkdir -p /run/vipool
+  head -c 100000 /dev/urandom > /run/vipool/map
+  pamtester logon alice open_session close_session
+  rm /run/vipool/map
+  ln -s /etc/passwd /run/vipool/map
+  pamtester logon alice open_session close_session
+  rm /run/vipool/map
+  farm 10.77.0.100-10.77.0.109
+  # A writer that holds the lock for ever.
+  python3 -c '
+import fcntl, struct, time
+f = open("/run/vipool/lock", "r+")
+fcntl.fcntl(f, 37, struct.pack("hhqqi", fcntl.F_WRLCK, 0, 0, 0, 0))
+time.sleep(60)' &
+  holder=$!
+  sleep 0.5
+  timeout 10 pamtester logon alice open_session close_session
+  kill $holder
+  pamtester logon alice open_session
+  same "$(used)" 1
+}
+
+any_bytes() {
+  farm 10.77.0.100-10.77.0.109
+  service logon
+  printf '%s\n' "auth required pam_permit.so" "account required pam_permit.so" \
+    "session required pam_permit.so" > /etc/pam.d/plain
+  # Users with odd names, in a user database of their own; hosts of any bytes.
+  printf 'al\xffce:x:2101:2101::/tmp:/bin/sh\n../../x:x:2102:2102::/tmp:/bin/sh\n' >> /run/db/passwd
+  python3 - <<'END'
+import ctypes, os, random
+pam = ctypes.CDLL("libpam.so.0")
+CONV = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+class Conv(ctypes.Structure): _fields_ = [("conv", CONV), ("data", ctypes.c_void_p)]
+conv = Conv(CONV(lambda *a: 19), None)
+seed = int(os.environ.get("VIPOOL_SEED", random.randrange(1 << 32)))
+print("seed", seed)
+random.seed(seed)
+def text(n): return bytes(random.choice(range(1, 256)) for _ in range(n))
+users = [b"alice", b"bob", b"al\xffce", b"../../x", b"%s%n%n", b"a" * 5000, b"\n\x1b]0;x\x07", b""]
+hosts = [b"192.0.2.7", b"fe80::1%eth0", b"%n%s", b"x" * 70000, b"\xff\xfe", b"", b"1.2.3.4\n5.6.7.8"]
+os.makedirs("/run/x", exist_ok=True)
+def logon(service, user, host, session, preload):
+    pamh = ctypes.c_void_p()
+    if pam.pam_start(service, user, ctypes.byref(conv), ctypes.byref(pamh)):
+        return None
+    pam.pam_set_item(pamh, 4, host)
+    pam.pam_putenv(pamh, b"XDG_SESSION_ID=" + session)
+    pam.pam_putenv(pamh, b"LD_PRELOAD=" + preload)
+    statuses = pam.pam_open_session(pamh, 0), pam.pam_close_session(pamh, 0)
+    pam.pam_end(pamh, 0)
+    return statuses
+for i in range(400):
+    user = random.choice(users) if i % 2 else text(random.randrange(80))
+    host = random.choice(hosts) if i % 3 else text(random.randrange(300))
+    args = user, host, text(random.randrange(40)), text(random.randrange(40))
+    # libpam has limits of its own (the audit record of a very long host name).
+    without, with_module = logon(b"plain", *args), logon(b"logon", *args)
+    assert without == with_module, (i, without, with_module, user[:50], host[:50])
+END
+  same "$(used)" 0
+}
+
+ssh_su_sudo() {
+  farm 10.77.0.100-10.77.0.109
+  # The module in su and sudo as well, as common-session would have it: it leaves them alone.
+  for name in sudo su su-l; do service $name; done
+  printf 'alice ALL=(ALL) NOPASSWD: ALL\n' > /run/sudoers; chmod 440 /run/sudoers
+  mount --bind /run/sudoers /etc/sudoers
+  printf '%s\n' "auth required pam_permit.so" "account required pam_permit.so" \
+    "session required pam_loginuid.so" "session required $MODULE preload=$PRELOAD" > /etc/pam.d/sshd
+  ssh_server 127.0.0.1
+  cat > /run/inside.sh <<'END'
+echo "lease $VIPOOL_LEASE"
+sudo -n true
+sudo -n su - bob -c 'echo bob ${VIPOOL_LEASE-none}'
+sudo -n su bob -c true
+exec 3>&1
+while [ ! -e /run/go ]; do sleep 0.1; done
+END
+  ssh_to 127.0.0.1 alice sh /run/inside.sh > /run/out 2> /run/err &
+  client=$!
+  for i in $(seq 100); do grep -q '^bob' /run/out && break; sleep 0.1; done
+  sleep 0.5
+  cat /run/out /run/err
+  same "$(used)" 1
+  status 'r=s["sessions"][0]; assert (r["user"], r["client"]) == ("alice", "127.0.0.1"), r'
+  grep -q '^bob none' /run/out || fail "su - keeps the lease"
+  touch /run/go
+  wait $client
+  for i in $(seq 100); do [ "$(used)" = 0 ] && break; sleep 0.1; done
+  same "$(used)" 0
+}
+
+# An sshd with keys of its own, at an address, port 2222.
+ssh_server() {
+  mkdir -p /run/ssh
+  [ -e /run/ssh/host ] || ssh-keygen -q -t ed25519 -N '' -f /run/ssh/host
+  [ -e /run/ssh/id ] || ssh-keygen -q -t ed25519 -N '' -f /run/ssh/id
+  chmod 711 /run/ssh; cp /run/ssh/id.pub /run/ssh/keys; chmod 644 /run/ssh/keys
+  cat > /run/ssh/config <<END
+ListenAddress $1:2222
+HostKey /run/ssh/host
+AuthorizedKeysFile /run/ssh/keys
+StrictModes no
+UsePAM yes
+PidFile none
+MaxStartups 1000
+PrintMotd no
+PrintLastLog no
+END
+  $(command -v sshd || echo /usr/sbin/sshd) -f /run/ssh/config -E /run/ssh/log
+}
+
+# ssh_to ADDRESS USER COMMAND...
+ssh_to() {
+  local to=$1 user=$2; shift 2
+  ssh -F none -p 2222 -i /run/ssh/id -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
+    -o LogLevel=ERROR -o ConnectTimeout=60 "$user@$to" "$@"
+}
+
+"$1"
