@@ -182,7 +182,9 @@ impl Pool {
             }
         }
         let kept = (0..self.slots)
-            .filter(|slot| self.address(*slot).is_some_and(|at| newer.slot_of(at).is_some()))
+            .filter(|slot| {
+                self.address(*slot).is_some_and(|own| newer.still_has(own, self.twin(*slot)))
+            })
             .count() as u32;
         let mut room = newer.slots.saturating_sub(kept).min(MAX_SLOTS - self.slots);
         for range in fresh {
@@ -196,6 +198,16 @@ impl Pool {
             }
         }
         extended
+    }
+
+    /// Whether it gives out this address of an older pool. Where an address has a twin, both must
+    /// be in its ranges: which of them are twins depends on where a range ends.
+    pub(crate) fn still_has(&self, address: IpAddr, twin: Option<IpAddr>) -> bool {
+        let covers = |address| self.blocks.iter().any(|(_, range)| range.contains(address));
+        match twin {
+            None => self.slot_of(address).is_some(),
+            Some(twin) => covers(address) && covers(twin),
+        }
     }
 
     /// The name that rules choose it by.
@@ -226,7 +238,7 @@ impl Pool {
     /// The address of a slot.
     pub fn address(&self, slot: u32) -> Option<IpAddr> {
         let (first_slot, range) = self.block_of(slot)?;
-        range.nth(u128::from(slot - first_slot))
+        range.nth(u128::from(slot.checked_sub(*first_slot)?))
     }
 
     /// Of a loopback pool, the second address of a slot (L6 in [`crate::session::Addresses`]):
@@ -236,7 +248,7 @@ impl Pool {
             return None;
         }
         let (first_slot, range) = self.block_of(slot)?;
-        range.nth(u128::from(slot - first_slot) + (range.span() + 1) / 2)
+        range.nth(u128::from(slot.checked_sub(*first_slot)?) + range.span().div_ceil(2))
     }
 
     /// The slot of an address.

@@ -69,16 +69,12 @@ pub(super) fn lock(directory: &Path) -> Result<FileLock, MapError> {
     let path = directory.join(LOCK_FILE);
     let file = match open_file(directory, LOCK_FILE, true) {
         Err(MapError::Missing(_)) => {
-            // Somebody else may make it at the same time: never replaced, so linked into place.
-            let temporary = temporary(directory, LOCK_FILE);
-            let made = trust::create(&temporary, 1, 0o600).and_then(|_| {
-                match std::fs::hard_link(&temporary, &path) {
-                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-                    _ => Ok(()),
-                }
-            });
-            _ = std::fs::remove_file(&temporary);
-            made.map_err(|error| io_error("cannot make", path.clone(), error))?;
+            match trust::create_new(&path) {
+                // Somebody else made it at the same time.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(io_error("cannot make", path, error)),
+                Ok(_) => {}
+            }
             open_file(directory, LOCK_FILE, true)?
         }
         other => other?,
@@ -87,7 +83,8 @@ pub(super) fn lock(directory: &Path) -> Result<FileLock, MapError> {
 }
 
 /// Makes new files for a map and its private twin, zeroed and fully allocated, under names of
-/// their own until [`put_in_place`].
+/// their own until [`put_in_place`]. The caller holds the lock: what bears these names was left by
+/// somebody who died, and is removed.
 pub(super) fn make(
     directory: &Path,
     map_words: usize,
@@ -125,7 +122,7 @@ pub(super) fn remove_new(directory: &Path) {
 }
 
 fn temporary(directory: &Path, name: &str) -> PathBuf {
-    directory.join(format!("{name}.new.{}", std::process::id()))
+    directory.join(format!("{name}.new"))
 }
 
 fn io_error(what: &'static str, path: PathBuf, source: io::Error) -> MapError {

@@ -58,6 +58,8 @@ pub(super) const READY: usize = 68;
 pub(super) const DRAINING: usize = 69;
 /// How many sessions are open.
 pub(super) const OPEN_SESSIONS: usize = 70;
+/// Where the search for dead leaders goes on: pool and slot.
+pub(super) const REAPED: usize = 71;
 const HEADER_WORDS: usize = 128;
 
 const ENTRY_WORDS: usize = 16;
@@ -382,23 +384,21 @@ impl PoolLayout {
 
     /// The slot of an address, twins not counted.
     pub(super) fn slot_of(&self, words: &[AtomicU64], address: IpAddr) -> Option<u32> {
-        let (number, first_slot, offset) = self.locate(words, address)?;
-        let end = self.block(words, number + 1).map_or(self.slots, |(slot, _)| slot);
-        let slot = u32::try_from(offset).ok()?.checked_add(first_slot)?;
-        (slot < end.min(self.slots)).then_some(slot)
+        (0..self.blocks).find_map(|number| {
+            let (first_slot, range) = self.block(words, number)?;
+            let offset = u32::try_from(range.offset_of(address)?).ok()?;
+            let slot = first_slot.checked_add(offset)?;
+            // What lies behind the slots of a sparse range may be in a later block.
+            let end = self.block(words, number + 1).map_or(self.slots, |(slot, _)| slot);
+            (slot < end.min(self.slots)).then_some(slot)
+        })
     }
 
     /// Whether the address is in one of the pool's ranges, twins counted.
     pub(super) fn contains(&self, words: &[AtomicU64], address: IpAddr) -> bool {
-        self.locate(words, address).is_some()
-    }
-
-    /// The block that holds an address: its number, its first slot, and how far into it.
-    fn locate(&self, words: &[AtomicU64], address: IpAddr) -> Option<(usize, u32, u128)> {
-        (0..self.blocks).find_map(|number| {
-            let (first_slot, range) = self.block(words, number)?;
-            Some((number, first_slot, range.offset_of(address)?))
-        })
+        (0..self.blocks)
+            .filter_map(|number| self.block(words, number))
+            .any(|(_, range)| range.contains(address))
     }
 }
 

@@ -111,8 +111,8 @@ pub enum CloseError {
     /// The lease was closed, or belongs to a later session by now.
     #[error("stale: the lease of session {0} was closed before")]
     Stale(SessionId),
-    /// The handle is of another map: another boot, network namespace or file.
-    #[error("the handle is of another boot or another map")]
+    /// The handle is of another boot or network namespace.
+    #[error("the handle is of another boot or network namespace")]
     Foreign,
     /// The map could not be locked or used.
     #[error(transparent)]

@@ -5,12 +5,14 @@
 
 use std::net::IpAddr;
 
-use super::plan::{Leader, Tick};
+use super::layout::REAPED;
+use super::plan::{Leader, Tick, pair, unpair};
 use super::queue::{self, Queue};
 use super::record;
+use super::region::{load, store};
 use super::sessions::Sessions;
 use super::slot::{Owner, stamp_time};
-use crate::session::SessionId;
+use crate::session::{Lease, SessionId};
 
 /// Seconds between the first and the last sighting of a dead leader.
 pub const LEADER_GRACE: u32 = 10;
@@ -32,7 +34,9 @@ pub struct Reaped {
     pub lingering: u32,
     /// Sessions closed because their leader was gone.
     pub closed: Vec<SessionId>,
-    /// Whether the budget ran out before everything was looked at.
+    /// Whether the budget ran out before every session and every address that had cooled was looked
+    /// at; calling again goes on where this call stopped. Lingering addresses are looked at in turn
+    /// and never make it true.
     pub more: bool,
 }
 
@@ -44,7 +48,8 @@ pub(super) fn reap(
     probe: &mut dyn Probe,
 ) -> Reaped {
     let mut reaped = Reaped::default();
-    close_leaderless(sessions, now, probe, &mut reaped);
+    let began = sessions.stamp(now);
+    close_leaderless(sessions, now, budget, probe, &mut reaped);
     for (_, table) in sessions.tables() {
         let settings = &sessions.layout.settings;
         for queue in [Queue::Lingering, Queue::Cooling] {
@@ -58,8 +63,12 @@ pub(super) fn reap(
                 if queue == Queue::Cooling && !cooled {
                     break;
                 }
+                if queue == Queue::Lingering && stamp > began {
+                    // Looked at by this very call.
+                    break;
+                }
                 if left == 0 {
-                    reaped.more = true;
+                    reaped.more |= queue == Queue::Cooling;
                     break;
                 }
                 left -= 1;
@@ -71,9 +80,8 @@ pub(super) fn reap(
                     table.move_to(current, Owner::Free(sessions.stamp(now)));
                     reaped.freed += 1;
                 } else {
-                    if queue == Queue::Cooling {
-                        table.move_to(current, Owner::Lingering(sessions.stamp(now)));
-                    }
+                    // Behind the others, so that each has its turn whatever the budget.
+                    table.move_to(current, Owner::Lingering(sessions.stamp(now)));
                     reaped.lingering += 1;
                 }
                 slot = following;
@@ -83,33 +91,56 @@ pub(super) fn reap(
     reaped
 }
 
-/// Closes the sessions whose leader was seen dead before, long enough ago, and is dead now.
-fn close_leaderless(sessions: Sessions<'_>, now: Tick, probe: &mut dyn Probe, reaped: &mut Reaped) {
-    for (number, table) in sessions.tables() {
-        for slot in 0..table.pool.slots {
+/// Closes the sessions whose leader was seen dead before, long enough ago, and is dead now. Looks
+/// at up to `budget` leaders, from where the last call stopped.
+fn close_leaderless(
+    sessions: Sessions<'_>,
+    now: Tick,
+    budget: u32,
+    probe: &mut dyn Probe,
+    reaped: &mut Reaped,
+) {
+    let mut left = budget;
+    let (from_pool, from_slot) = unpair(load(sessions.words, REAPED));
+    for (number, table) in sessions.tables().skip_while(|(pool, _)| u32::from(*pool) < from_pool) {
+        let first = if u32::from(number) == from_pool { from_slot } else { 0 };
+        for slot in first..table.pool.slots {
             let Owner::Session(raw) = table.owner(slot) else { continue };
-            let generation = table.tenancy(slot).generation;
-            let leader = record::read(sessions.records, table.pool, slot, generation)
-                .and_then(|record| record.leader);
-            let (Some(leader), true) = (leader, sessions.is_anchor(raw, number)) else { continue };
-            let first_seen = record::seen_dead(sessions.records, table.pool, slot);
-            if !probe.is_gone(&leader) {
-                if first_seen.is_some() {
-                    record::note_dead(sessions.records, table.pool, slot, None);
-                }
+            let Some(session) = SessionId::from_raw(raw) else { continue };
+            if !sessions.is_anchor(raw, number) {
                 continue;
             }
-            match first_seen {
-                None => record::note_dead(sessions.records, table.pool, slot, Some(now)),
-                Some(since) if now.saturating_sub(since) >= LEADER_GRACE => {
-                    if let Some(session) = SessionId::from_raw(raw) {
-                        if sessions.close_session(session, now).is_ok() {
-                            reaped.closed.push(session);
-                        }
+            let Some((recorded, leader)) = leader_of(sessions, session) else { continue };
+            if left == 0 {
+                store(sessions.words, REAPED, pair(number.into(), slot));
+                reaped.more = true;
+                return;
+            }
+            left -= 1;
+            let Some(pool) = sessions.layout.pool(recorded.pool) else { continue };
+            let first_seen = record::seen_dead(sessions.records, pool, recorded.slot);
+            let note = |dead| record::note_dead(sessions.records, pool, recorded.slot, dead);
+            match (probe.is_gone(&leader), first_seen) {
+                (false, None) => {}
+                (false, Some(_)) => note(None),
+                (true, None) => note(Some(now)),
+                (true, Some(since)) if now.saturating_sub(since) >= LEADER_GRACE => {
+                    if sessions.close_session(session, now).is_ok() {
+                        reaped.closed.push(session);
                     }
                 }
-                Some(_) => {}
+                (true, Some(_)) => {}
             }
         }
     }
+    store(sessions.words, REAPED, 0);
+}
+
+/// The leader of a session, and the lease whose record tells it.
+fn leader_of(sessions: Sessions<'_>, session: SessionId) -> Option<(Lease, Leader)> {
+    sessions.lookup(session).iter().find_map(|lease| {
+        let pool = sessions.layout.pool(lease.pool)?;
+        let record = record::read(sessions.records, pool, lease.slot, lease.generation)?;
+        Some((*lease, record.leader?))
+    })
 }

@@ -130,8 +130,8 @@ impl<'a> Sessions<'a> {
                 continue;
             }
             let chosen = match requested {
-                Some((pool, slot)) if pool == number => Ok(slot),
                 _ if load(self.words, DRAINING) != 0 => Err(Refusal::Drained),
+                Some((pool, slot)) if pool == number => Ok(slot),
                 _ => table.choose(user, settings, now, &mut || self.stamp(now)),
             };
             match chosen {
@@ -189,7 +189,7 @@ impl<'a> Sessions<'a> {
         if let (Some(name), 1..) = (options.user, settings.sessions_per_user) {
             let his = |(number, table): (u16, Table<'_>), slot| {
                 matches!(table.owner(slot), Owner::Session(raw)
-                    if table.tenancy(slot).user() == user && self.is_anchor(raw, number))
+                    if table.holder(slot) == user && self.is_anchor(raw, number))
             };
             let sessions: usize = self
                 .tables()

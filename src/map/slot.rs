@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | 0 owner | the session id | state in the top 8 bits, stamp below |
 //! | 1 tenancy | generation, tag of the user and flags | the same, of the last user |
-//! | 2 place | since when | neighbours in its queue |
+//! | 2 place | since when, tag of the user | neighbours in its queue |
 //!
 //! The store of word 0 commits a lease and its end. A *stamp* is unique and grows: 32 bits of
 //! time in seconds, then 24 bits that count within a second (and run on into the next one if they
@@ -75,7 +75,7 @@ impl Owner {
 /// The stamp that follows `last` at this time.
 #[inline]
 pub(super) fn next_stamp(last: u64, now: Tick) -> u64 {
-    (u64::from(now) << STAMP_TIME_SHIFT).max(last + 1) & STAMP_MASK
+    (u64::from(now) << STAMP_TIME_SHIFT).max(last.saturating_add(1)).min(STAMP_MASK)
 }
 
 /// The time in a stamp.

@@ -62,7 +62,9 @@ impl State {
         boot: u64,
         old: Option<&State>,
     ) -> Result<Self, MapError> {
-        let pools = match old {
+        // Of another boot or network namespace nothing is taken over.
+        let kept = old.filter(|old| old.layout.boot == boot);
+        let pools = match kept {
             Some(old) => merge(old, &plan.pools)?,
             None => plan.pools.clone(),
         };
@@ -72,14 +74,15 @@ impl State {
             layout::words_needed(&pools, policy.len()),
             layout::private_words(pools.iter().map(Pool::slots)),
         )?;
-        let made = Self::build(map, private, &pools, plan, &policy, boot, old)
+        let made = Self::build(map, private, &pools, plan, &policy, boot, kept)
             .inspect_err(|_| file::remove_new(directory))?;
         // Before the files change places: a writer that finds the mark on the file that is still
-        // there takes it off again.
+        // there takes it off again. Writers in another network namespace learn by it that the map
+        // is no longer theirs.
         if let Some(old) = old {
             store(old.map.words(), SUPERSEDED, 1);
         }
-        file::put_in_place(directory)?;
+        file::put_in_place(directory).inspect_err(|_| file::remove_new(directory))?;
         Ok(made)
     }
 
@@ -132,15 +135,25 @@ impl State {
         let words = self.map.words();
         for (_, table) in self.sessions().tables() {
             let name = table.pool.name_text(words);
-            let planned = plan.pools.iter().filter(|pool| {
-                pool.name() == name && (pool.kind() == PoolKind::Loopback) == table.pool.loopback
+            let planned = plan.pools.iter().filter(|pool| match pool.kind() {
+                // There is one, whatever its name.
+                PoolKind::Loopback => table.pool.loopback,
+                PoolKind::VirtualIp => {
+                    !table.pool.loopback
+                        && pool.name() == name
+                        && pool.is_ipv4() == Some(table.pool.ipv4)
+                }
             });
+            // A plan can have fewer addresses of the same ranges.
+            let mut left: u32 = planned.clone().map(Pool::slots).sum();
             for slot in 0..table.pool.slots {
-                let Some((address, _)) = table.pool.address(words, slot) else { continue };
-                let retired = planned.clone().all(|pool| pool.slot_of(address).is_none());
+                let Some((address, twin)) = table.pool.address(words, slot) else { continue };
+                let retired =
+                    left == 0 || planned.clone().all(|pool| !pool.still_has(address, twin));
+                left -= u32::from(!retired);
                 let mut tenancy = table.tenancy(slot);
                 if tenancy.has(PLANNED) {
-                    tenancy = tenancy.with_flags(0, RESERVED | PLANNED);
+                    tenancy = table.unreserved(slot);
                 }
                 tenancy = if retired {
                     tenancy.with_flags(RETIRED, 0)

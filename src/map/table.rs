@@ -11,7 +11,8 @@ use super::plan::{Settings, Tick, pair, unpair};
 use super::queue::{self, Queue};
 use super::region::{load, store};
 use super::slot::{
-    DRAINED, OWNER, Owner, PLACE, RESERVED, RETIRED, SLOT_WORDS, TENANCY, Tenancy, stamp_time,
+    DRAINED, OWNER, Owner, PLACE, PLANNED, RESERVED, RETIRED, SLOT_WORDS, TENANCY, Tenancy,
+    stamp_time,
 };
 use crate::sync::AtomicU64;
 
@@ -95,6 +96,12 @@ impl<'a> Table<'a> {
     /// Since when a held slot is held.
     pub(super) fn since(&self, slot: u32) -> Tick {
         unpair(load(self.words, self.at(slot) + PLACE)).0
+    }
+
+    /// Tag of the user whose session holds a held slot; 0 for nobody's. The tenancy may bear the
+    /// tag of another user by then, for whom the address was reserved.
+    pub(super) fn holder(&self, slot: u32) -> u32 {
+        unpair(load(self.words, self.at(slot) + PLACE)).1
     }
 
     #[inline]
@@ -266,9 +273,8 @@ impl<'a> Table<'a> {
         self.leave(slot);
         let before = self.tenancy(slot);
         // A reserved slot keeps the tag of the user it is reserved for.
-        let user = if before.has(RESERVED) { before.user() } else { user };
-        let tenancy = before.next(user);
-        store(self.words, self.at(slot) + PLACE, pair(now, 0));
+        let tenancy = before.next(if before.has(RESERVED) { before.user() } else { user });
+        store(self.words, self.at(slot) + PLACE, pair(now, user));
         store(self.words, self.at(slot) + TENANCY, tenancy.to_word());
         // The commit: everything about the lease is in place before it.
         store(self.words, self.at(slot) + OWNER, session);
@@ -305,9 +311,16 @@ impl<'a> Table<'a> {
         user: Option<u32>,
         stamp: u64,
     ) {
-        let mut tenancy = self.tenancy(slot).with_flags(set, clear);
+        let before = self.tenancy(slot);
+        let mut tenancy = before.with_flags(set, clear);
         if let Some(user) = user {
             tenancy = tenancy.with_user(user);
+        } else if clear & RESERVED != 0 {
+            tenancy = self.unreserved(slot).with_flags(set, clear);
+        }
+        if tenancy == before {
+            // It keeps its place in the queue, and goes on cooling.
+            return;
         }
         let at = self.at(slot);
         match self.owner(slot) {
@@ -324,6 +337,16 @@ impl<'a> Table<'a> {
                 store(self.words, at + OWNER, fresh.to_word());
                 self.enter(slot);
             }
+        }
+    }
+
+    /// The tenancy of a slot that is no longer reserved. While a slot is held it may have been
+    /// reserved for somebody else than its holder.
+    pub(super) fn unreserved(&self, slot: u32) -> Tenancy {
+        let tenancy = self.tenancy(slot).with_flags(0, RESERVED | PLANNED);
+        match self.owner(slot) {
+            Owner::Session(_) => tenancy.with_user(self.holder(slot)),
+            _ => tenancy,
         }
     }
 

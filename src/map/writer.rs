@@ -79,11 +79,14 @@ impl Map {
         let shared = Shared { directory: directory.to_owned(), lock: file::lock(directory)? };
         shared.acquire(|| State::open(directory).ok().map(|state| holder(&state)))?;
         let made = match State::open(directory) {
-            Ok(old) if old.layout.boot == boot => {
+            Ok(old) => {
+                store(old.map.words(), HOLDER, std::process::id().into());
                 recover(&old);
-                State::replace(directory, plan, boot, Some(&old))
+                let made = State::replace(directory, plan, boot, Some(&old));
+                store(old.map.words(), HOLDER, 0);
+                made
             }
-            Ok(_) | Err(MapError::Missing(_)) => State::replace(directory, plan, boot, None),
+            Err(MapError::Missing(_)) => State::replace(directory, plan, boot, None),
             Err(error) => Err(error),
         };
         shared.lock.release();
@@ -135,7 +138,7 @@ impl Map {
 
     /// A view for looking things up.
     pub fn reader(&self) -> Result<Reader, MapError> {
-        let state = self.state.lock();
+        let state = self.lock()?;
         match (&self.shared, state.map.share()) {
             (Some(shared), _) => Reader::attach(&shared.directory),
             (None, Some(region)) => Ok(Reader::new(region, state.layout)),
@@ -151,7 +154,7 @@ impl Map {
     /// The handle and leases of a session, if it is open. Takes no lock that another process
     /// holds.
     pub fn find(&self, session: SessionId) -> Result<Option<(Handle, Leases)>, MapError> {
-        let mut state = self.state.lock();
+        let mut state = self.lock()?;
         self.follow(&mut state)?;
         let leases = state.sessions().lookup(session);
         Ok(state.sessions().handle(&leases).map(|handle| (handle, leases)))
@@ -160,7 +163,7 @@ impl Map {
     /// The open sessions, with what the private file knows of them. Takes no lock that another
     /// process holds.
     pub fn sessions(&self) -> Result<Vec<SessionRow>, MapError> {
-        let mut state = self.state.lock();
+        let mut state = self.lock()?;
         self.follow(&mut state)?;
         let rows = state.sessions().rows().collect();
         Ok(rows)
@@ -282,28 +285,36 @@ impl Map {
     /// Begins an operation: alone, on the map that is in place, and on one that is whole.
     #[inline]
     fn begin(&self) -> Result<Operation<'_>, MapError> {
-        if let Some(shared) = &self.shared {
-            if shared.lock.is_of_parent() {
-                return Err(MapError::Forked);
-            }
-        }
-        let state = self.state.lock();
+        let state = self.lock()?;
         let shared = self.shared.as_ref().filter(|_| !self.exclusive);
         if let Some(shared) = shared {
+            let mut state = state;
+            // The holder is named in the map that is in place.
+            self.follow(&mut state)?;
             shared.acquire(|| Some(holder(&state)))?;
             // From here on the lock is given back when the operation is dropped.
-            let mut operation = Operation { state, shared: Some(shared) };
+            let mut operation = Operation { state, shared: Some(shared), begun: false };
             self.follow(&mut operation.state)?;
             // Still in place: whoever wanted to replace it died before.
             store(operation.state.map.words(), SUPERSEDED, 0);
             store(operation.state.map.words(), HOLDER, std::process::id().into());
             recover(&operation.state);
             store(operation.state.map.words(), BUSY, 1);
+            operation.begun = true;
             return Ok(operation);
         }
         recover(&state);
         store(state.map.words(), BUSY, 1);
-        Ok(Operation { state, shared: None })
+        Ok(Operation { state, shared: None, begun: true })
+    }
+
+    /// The state, unless it was left behind by a fork: another thread may have been using it.
+    #[inline]
+    fn lock(&self) -> Result<MutexGuard<'_, State>, MapError> {
+        match &self.shared {
+            Some(shared) if shared.lock.is_of_parent() => Err(MapError::Forked),
+            _ => Ok(self.state.lock()),
+        }
     }
 
     /// Turns to the map that is in place, if it is another one by now.
@@ -372,6 +383,9 @@ struct Operation<'a> {
     state: MutexGuard<'a, State>,
     /// What to give the lock back to.
     shared: Option<&'a Shared>,
+    /// Whether the map is whole and marked as being changed. Before, its mark is that of a writer
+    /// that died.
+    begun: bool,
 }
 
 impl Drop for Operation<'_> {
@@ -379,7 +393,7 @@ impl Drop for Operation<'_> {
     fn drop(&mut self) {
         let words = self.state.map.words();
         // A panic within the operation leaves the mark: the next one makes the map whole.
-        if !std::thread::panicking() {
+        if self.begun && !std::thread::panicking() {
             store(words, BUSY, 0);
         }
         if let Some(shared) = self.shared {

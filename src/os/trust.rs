@@ -60,6 +60,10 @@ pub fn open(directory: &Path, name: &str, write: bool) -> Result<File, Refused> 
     if !data.file_type().is_file() {
         return Err(Refused::Untrusted("it is not a regular file"));
     }
+    // A file that was replaced just now has none left.
+    if data.nlink() > 1 {
+        return Err(Refused::Untrusted("it has another name too"));
+    }
     if data.uid() != 0 && data.uid() != user {
         return Err(Refused::Untrusted("it belongs to another user"));
     }
@@ -73,23 +77,26 @@ pub fn open(directory: &Path, name: &str, write: bool) -> Result<File, Refused> 
 /// file of the name is removed first.
 #[cfg(unix)]
 pub fn create(path: &Path, length: u64, mode: u32) -> io::Result<File> {
-    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    use std::os::unix::fs::PermissionsExt;
 
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let file = std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(path)?;
+    let file = create_new(path)?;
     allocate(&file, length).inspect_err(|_| _ = std::fs::remove_file(path))?;
     // Now, since the umask would have had its say before.
     file.set_permissions(std::fs::Permissions::from_mode(mode))?;
     Ok(file)
+}
+
+/// Makes an empty file of our own, which nobody else can open. An error if anything bears the name,
+/// a symbolic link to nowhere too.
+#[cfg(unix)]
+pub fn create_new(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+
+    std::fs::OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
 }
 
 /// Allocates every byte: a hole in a full tmpfs would be a SIGBUS later (posix_fallocate(3)).

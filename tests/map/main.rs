@@ -2,4 +2,5 @@
 
 mod files;
 mod giving;
+mod reported;
 mod support;
