@@ -2,7 +2,8 @@
 //!
 //! Every figure is taken beside the floor within one run, block by block in turn, and the ratio is
 //! the median of the ratios of neighbouring blocks: what else the machine does hits both.
-//! `--json` prints an object per row, `--quick` takes fewer blocks and leaves out the largest size.
+//! `--json` prints an object per row, `--quick` takes fewer blocks; `--prefix 16` measures that size
+//! alone, `--only TEXT` the rows whose name holds the text.
 
 use std::path::{Path, PathBuf};
 use std::sync::Barrier;
@@ -145,19 +146,22 @@ impl<A: Allocator> Filled<A> {
 
 struct Bench {
     blocks: usize,
-    rows: Vec<Row>,
     json: bool,
+    only: String,
 }
 
 impl Bench {
     /// Measures one subject beside the floor.
     fn subject<A: Allocator>(
-        &mut self,
+        &self,
         name: &str,
-        table: A,
+        make: impl FnOnce() -> A,
         (size, occupancy, churn, threads): (u32, u32, Churn, usize),
     ) {
-        let mut subject = Filled::new(table, size, occupancy, churn, threads);
+        if !name.contains(&self.only) {
+            return;
+        }
+        let mut subject = Filled::new(make(), size, occupancy, churn, threads);
         let mut floor = Filled::new(Floor::new(size), size, occupancy, churn, threads);
         let (many, many_floor) = (subject.calibrate(), floor.calibrate());
         let mut pairs: Vec<(f64, f64)> = (0..self.blocks)
@@ -176,30 +180,27 @@ impl Bench {
         } else {
             println!("{}", row.line());
         }
-        self.rows.push(row);
     }
 
     /// All subjects in one situation.
-    fn situation(&mut self, tmpfs: &Path, at: (u32, u32, Churn, usize)) {
+    fn situation(&self, tmpfs: &Path, at: (u32, u32, Churn, usize)) {
         let (size, .., churn, _) = at;
-        let place = || Place::Inside(tmpfs);
-        self.subject("floor", Floor::new(size), at);
-        let table = ByHandle::new(place(), size, Locking::Exclusive);
-        self.subject("vipool, by handle", table.expect("a map"), at);
-        let table = BySession::new(place(), size, Locking::Exclusive);
-        self.subject("vipool, by session", table.expect("a map"), at);
-        let table = ByHandle::new(Place::Memory, size, Locking::Exclusive);
-        self.subject("vipool, in memory", table.expect("a map"), at);
-        let table = ByHandle::new(place(), size, Locking::PerOperation);
-        self.subject("vipool, lock each time", table.expect("a map"), at);
+        let by_handle = |place, locking| ByHandle::new(place, size, locking).expect("a map");
+        let inside = || Place::Inside(tmpfs);
+        let session = || BySession::new(inside(), size, Locking::Exclusive).expect("a map");
+        self.subject("floor", || Floor::new(size), at);
+        self.subject("vipool, by handle", || by_handle(inside(), Locking::Exclusive), at);
+        self.subject("vipool, by session", session, at);
+        self.subject("vipool, in memory", || by_handle(Place::Memory, Locking::Exclusive), at);
+        self.subject("vipool, lock each time", || by_handle(inside(), Locking::PerOperation), at);
         if churn == Churn::Sticky {
             return; // none of the others knows users
         }
-        self.subject("Mutex<(VecDeque, HashMap)>", MutexMap::new(size), at);
-        self.subject("ArrayQueue + DashMap", QueueMap::new(size), at);
-        self.subject("vm-allocator", VmAllocator::new(size), at);
-        self.subject("id-pool", IdPool::new(size), at);
-        self.subject("LMDB (heed)", Lmdb::new(tmpfs, size).expect("a store"), at);
+        self.subject("Mutex<(VecDeque, HashMap)>", || MutexMap::new(size), at);
+        self.subject("ArrayQueue + DashMap", || QueueMap::new(size), at);
+        self.subject("vm-allocator", || VmAllocator::new(size), at);
+        self.subject("id-pool", || IdPool::new(size), at);
+        self.subject("LMDB (heed)", || Lmdb::new(tmpfs, size).expect("a store"), at);
     }
 }
 
@@ -241,9 +242,16 @@ impl Row {
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
-    let quick = has("--quick");
-    let mut bench =
-        Bench { blocks: if quick { 3 } else { BLOCKS }, rows: Vec::new(), json: has("--json") };
+    let value = |flag: &str| {
+        let place = arguments.iter().position(|argument| argument == flag)?;
+        arguments.get(place + 1).cloned()
+    };
+    let prefix = value("--prefix").map(|prefix| prefix.parse::<u32>().expect("a prefix length"));
+    let bench = Bench {
+        blocks: if has("--quick") { 3 } else { BLOCKS },
+        json: has("--json"),
+        only: value("--only").unwrap_or_default(),
+    };
     let shared = PathBuf::from("/dev/shm");
     let tmpfs = if shared.is_dir() { shared } else { std::env::temp_dir() };
     if !bench.json {
@@ -253,12 +261,12 @@ fn main() {
             "name", "size", "full", "churn", "threads", "ns", "ratio"
         );
     }
-    let sizes: &[u32] = if quick { &[1 << 8] } else { &[1 << 8, 1 << 16, 1 << 20] };
-    for size in sizes {
+    for length in [24, 16, 12].into_iter().filter(|length| prefix.is_none_or(|p| p == *length)) {
+        let size = 1 << (32 - length);
         for occupancy in [50, 99] {
             for churn in [Churn::Random, Churn::Sticky] {
                 for threads in [1, 2] {
-                    bench.situation(&tmpfs, (*size, occupancy, churn, threads));
+                    bench.situation(&tmpfs, (size, occupancy, churn, threads));
                 }
             }
         }

@@ -7,19 +7,17 @@ use crate::{Error, succeed};
 const TABLES: &[(&str, &str, &str)] =
     &[("alloc", "bench-peers/Cargo.toml", "alloc"), ("hook", "hooks/linux/Cargo.toml", "hook")];
 
-/// Runs the named table, or all criterion benches of the crate.
-pub fn run(name: Option<&str>, json: bool) -> Result<(), Error> {
-    let Some(name) = name else {
+/// Runs the table that the first argument names, with the others, or all criterion benches.
+pub fn run(arguments: &[String]) -> Result<(), Error> {
+    let Some((name, arguments)) = arguments.split_first() else {
         return succeed(cargo(["bench", "--package", "vipool"]));
     };
     let (_, manifest, bench) =
-        TABLES.iter().find(|(table, ..)| *table == name).ok_or_else(|| {
+        TABLES.iter().find(|(table, ..)| *table == *name).ok_or_else(|| {
             let names: Vec<&str> = TABLES.iter().map(|(table, ..)| *table).collect();
             format!("no bench {name:?}; there are: {}", names.join(", "))
         })?;
     let mut command = cargo(["bench", "--quiet", "--manifest-path", manifest, "--bench", bench]);
-    if json {
-        command.args(["--", "--json"]);
-    }
+    command.arg("--").args(arguments);
     succeed(command)
 }

@@ -1,6 +1,7 @@
 //! Runs the fuzz targets: libFuzzer and AddressSanitizer, by a nightly toolchain.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use crate::Error;
@@ -49,6 +50,9 @@ pub fn run(log: &mut Log) -> Result<(), Error> {
                 .args(["-timeout=10", "-max_len=4096", "-print_final_stats=1"])
                 .arg(format!("-artifact_prefix={}/{name}-", artifacts.display()))
                 .stdin(Stdio::null());
+            if Path::new("/dev/shm").is_dir() {
+                command.env("TMPDIR", "/dev/shm"); // a map file for every input
+            }
             let seeds = fuzz.join("seeds").join(name);
             if seeds.is_dir() {
                 command.arg(seeds);

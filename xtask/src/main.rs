@@ -23,7 +23,7 @@ cargo xtask test [STEP…]       run all checks, or those named; what needs some
            --long              also what takes hours: fuzzing, 10,000 kills, another architecture
            --list              print the steps and what they need
 cargo xtask bench [NAME]       all criterion benches, or one of the tables: alloc, hook
-           --json              one object per row instead of a table
+           --json              one object per row instead of a table; other flags go to the bench
 cargo xtask header             write include/vipool.h again
 cargo xtask symbols            write the lists of exported symbols again
            --check             (both) only compare; fails on a difference
@@ -50,8 +50,13 @@ fn chore() -> Result<bool, Error> {
         None | Some(Short('h') | Long("help")) => "help".to_owned(),
         Some(other) => return Err(other.unexpected().into()),
     };
-    if chore == "demo" {
-        return demo(arguments.raw_args()?.map(|a| a.to_string_lossy().into_owned()));
+    let raw = |mut parser: lexopt::Parser| -> Result<Vec<String>, Error> {
+        Ok(parser.raw_args()?.map(|word| word.to_string_lossy().into_owned()).collect())
+    };
+    match &*chore {
+        "demo" => return demo(&raw(arguments)?),
+        "bench" => return bench::run(&raw(arguments)?).map(|()| true),
+        _ => {}
     }
     let (mut names, mut flags) = (Vec::new(), Vec::new());
     while let Some(argument) = arguments.next()? {
@@ -63,7 +68,6 @@ fn chore() -> Result<bool, Error> {
     }
     let known: &[&str] = match &*chore {
         "test" => &["all", "long", "list"],
-        "bench" => &["json"],
         "header" | "symbols" => &["check"],
         _ => &[],
     };
@@ -74,7 +78,6 @@ fn chore() -> Result<bool, Error> {
     match &*chore {
         "test" if flag("list") => steps::list(),
         "test" => return run::test(&names, flag("all"), flag("long")),
-        "bench" => bench::run(names.first().map(|name| &**name), flag("json"))?,
         "header" => header::run(flag("check"))?,
         "symbols" => symbols::run(flag("check"))?,
         "help" => print!("{HELP}"),
@@ -84,7 +87,7 @@ fn chore() -> Result<bool, Error> {
 }
 
 /// Builds the command and the preload object and runs `vipool demo`.
-fn demo(arguments: impl Iterator<Item = String>) -> Result<bool, Error> {
+fn demo(arguments: &[String]) -> Result<bool, Error> {
     let preload = symbols::build(&symbols::PRELOAD)?;
     let vipool = run::target_dir().join("release/vipool");
     succeed(run::cargo(["build", "--quiet", "--release", "--package", "vipool-cli"]))?;
