@@ -66,17 +66,17 @@ impl Farm {
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, Finding> {
-    let error = |message: String, remedy: &str| {
+    let finding = |message: String, remedy: &str| {
         Finding::new((Level::Error, "file"), "", file.display(), message, remedy)
     };
     let unreadable = |e: std::io::Error| {
-        error(format!("cannot read the file: {e}"), "check its path and its permissions")
+        finding(format!("cannot read the file: {e}"), "check its path and its permissions")
     };
     let mut bytes = Vec::new();
     let opened = std::fs::File::open(file).map_err(unreadable)?;
     opened.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > MAX_FILE {
-        return Err(error("the file is larger than 4 MiB".to_owned(), "is this a farm.toml?"));
+        return Err(finding("the file is larger than 4 MiB".to_owned(), "is this a farm.toml?"));
     }
     Ok(bytes)
 }

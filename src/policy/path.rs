@@ -220,8 +220,10 @@ fn fold(character: char) -> char {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use PathStyle::{Posix, Windows};
+    use proptest::prelude::*;
+
+    use super::*;
 
     #[test]
     fn kinds_of_patterns() {
@@ -286,6 +288,70 @@ mod tests {
         for (a, b, style, same) in table {
             assert_eq!(same_path(a.as_bytes(), b.as_bytes(), style), same, "{a} {b}");
             assert_eq!(same_path(b.as_bytes(), a.as_bytes(), style), same, "{b} {a}");
+        }
+    }
+
+    fn paths() -> impl Strategy<Value = String> {
+        let part = prop::sample::select(vec![
+            "/",
+            "\\",
+            "\\\\?\\",
+            "\\??\\",
+            "UNC",
+            "C:",
+            "c:",
+            "a",
+            "A",
+            "ä",
+            "Ä",
+            "ß",
+            "ı",
+            "I",
+            ".",
+            "..",
+            " ",
+            "app.exe",
+            "\u{10400}",
+            "\u{10428}",
+        ]);
+        prop::collection::vec(part, 0..8).prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        /// Sameness divides paths into classes, so that no rule holds for one spelling only.
+        #[test]
+        fn sameness_is_an_equivalence(a in paths(), b in paths(), c in paths()) {
+            let bytes = [a.as_bytes(), b.as_bytes(), c.as_bytes()];
+            for style in [Posix, Windows] {
+                let same = |x: usize, y: usize| same_path(bytes[x], bytes[y], style);
+                prop_assert_eq!(same(0, 1), same(1, 0));
+                prop_assert!(!(same(0, 1) && same(1, 2)) || same(0, 2));
+                prop_assert!(!same(0, 1) || same(0, 0));
+                let kind = if style == Posix { PatternKind::FullPosix } else { PatternKind::FullWindows };
+                prop_assert!(pattern_kind(bytes[0]) != kind || same(0, 0));
+            }
+        }
+
+        /// However a Windows path is spelt, it is the same.
+        #[test]
+        fn spellings_of_a_windows_path(
+            names in prop::collection::vec("[a-zäöüéñA-Z0-9_ж]{1,6}", 1..4), end in "[. ]{0,3}",
+        ) {
+            let path = format!("C:\\{}", names.join("\\"));
+            let spellings = [
+                path.to_uppercase(),
+                path.to_lowercase(),
+                path.replace('\\', "/"),
+                path.replace('\\', "\\.\\"),
+                format!("\\\\?\\{path}"),
+                format!("\\??\\{path}"),
+                format!("{path}{end}"),
+            ];
+            for spelling in spellings {
+                prop_assert!(same_path(path.as_bytes(), spelling.as_bytes(), Windows), "{}", spelling);
+            }
+            let deeper = format!("{path}\\x");
+            prop_assert!(!same_path(path.as_bytes(), deeper.as_bytes(), Windows));
         }
     }
 

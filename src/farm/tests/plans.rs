@@ -1,0 +1,169 @@
+//! What the plan of a server holds.
+
+use std::net::IpAddr;
+
+use crate::farm::{Farm, IPV6_ADDRESSES, LOOPBACK_POOL, Planned};
+use crate::interface::Interface;
+use crate::map::{OnExhausted, Plan};
+use crate::policy::PortRange;
+use crate::pool::{Pool, Reservation, choose_pool};
+
+fn plan(text: &str, host: &str, interfaces: Option<&[Interface]>) -> Planned {
+    let (farm, report) = Farm::parse(text);
+    assert!(!report.has_errors(), "{report}");
+    farm.plan(host, interfaces)
+}
+
+fn pool<'p>(plan: &'p Plan, name: &str) -> &'p Pool {
+    plan.pools.iter().find(|pool| pool.name() == name).expect(name)
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+const TWO: &str = r#"
+[server.ts1]
+max-sessions = 9
+[server."ts2.corp.example"]
+[server.ts3]
+enabled = false
+[[range]]
+addresses = ["10.0.5.10-10.0.5.19", "2001:db8::/64"]
+exclude = "10.0.5.15"
+server = "ts1"
+[[range]]
+addresses = "10.0.5.20-10.0.5.29"
+server = "ts1"
+pool = "lab"
+[[range]]
+addresses = "10.0.6.10-10.0.6.19"
+server = "ts2.corp.example"
+[pool.lab]
+groups = ["students"]
+programs = ["/opt/lab"]
+max-addresses = 4
+[reservations]
+ada = ["10.0.5.12", "10.0.6.12"]
+[sessions]
+when-exhausted = "wait 5s"
+[[program]]
+path = "/usr/bin/app"
+own-ports = [7000, "7001-7005"]
+[rewrite]
+fixed-ports = [80, 7003]
+"#;
+
+#[test]
+fn each_server_has_its_own_plan() {
+    let ts1 = plan(TWO, "TS1.corp.example", None);
+    assert_eq!(ts1.findings, []);
+    let names: Vec<_> = ts1.plan.pools.iter().map(|p| (p.name(), p.is_ipv4(), p.slots())).collect();
+    assert_eq!(
+        names,
+        [
+            ("default", Some(true), 9),
+            ("default", Some(false), IPV6_ADDRESSES),
+            ("lab", Some(true), 4),
+            ("loopback", Some(true), 2048),
+        ]
+    );
+    assert_eq!(pool(&ts1.plan, "default").slot_of(ip("10.0.5.15")), None);
+    assert_eq!(
+        ts1.plan.reservations,
+        [Reservation { user: "ada".into(), address: ip("10.0.5.12") }]
+    );
+    assert_eq!(ts1.plan.settings.max_sessions, 9);
+    assert_eq!(ts1.plan.settings.on_exhausted, OnExhausted::Wait(5));
+    assert_eq!(ts1.plan.policy.programs.len(), 1);
+    assert_eq!(choose_pool(&ts1.plan.pool_rules, "eve", &["students"], None), "lab");
+
+    let ts2 = plan(TWO, "ts2", None);
+    assert_eq!(pool(&ts2.plan, "default").address(0), Some(ip("10.0.6.10")));
+    assert_eq!(
+        ts2.plan.reservations,
+        [Reservation { user: "ada".into(), address: ip("10.0.6.12") }]
+    );
+    assert_eq!(plan(TWO, "ts3", None).plan.pools, []);
+    assert_eq!(plan(TWO, "ts3", None).plan.policy, crate::policy::Policy::default());
+    for other in ["ts4", "", "ts2.other.example"] {
+        let planned = plan(TWO, other, None);
+        assert_eq!(planned.findings[0].code, "unknown-server");
+        assert_eq!(planned.plan, Plan::default());
+    }
+    let (farm, _) = Farm::parse(TWO);
+    let ports: Vec<_> = farm.fixed_ports().iter().map(PortRange::to_string).collect();
+    assert_eq!(ports, ["80", "7000-7005"]);
+}
+
+#[test]
+fn interfaces_cut_what_they_cannot_carry() {
+    let eth0 = Interface {
+        index: 2,
+        name: "eth0".into(),
+        addresses: vec!["10.0.5.12/28".parse().unwrap(), "2001:db8::1/64".parse().unwrap()],
+    };
+    let text = r#"
+        [[range]]
+        addresses = ["10.0.5.0-10.0.5.15", "10.0.7.1", "2001:db8::/126"]
+        exclude = "10.0.5.3"
+        "#;
+    let planned = plan(text, "any", Some(std::slice::from_ref(&eth0)));
+    let pools = &planned.plan.pools;
+    let addresses =
+        |pool: &Pool| (0..pool.slots()).map(|slot| pool.address(slot).unwrap()).collect::<Vec<_>>();
+    let expected =
+        (1..=14).filter(|low| *low != 3 && *low != 12).map(|low| IpAddr::from([10, 0, 5, low]));
+    assert_eq!(addresses(&pools[0]), expected.collect::<Vec<_>>());
+    assert_eq!(addresses(&pools[1]), [ip("2001:db8::2"), ip("2001:db8::3")]);
+    assert_eq!(planned.plan.policy.host_addresses, [ip("10.0.5.12"), ip("2001:db8::1")]);
+    let carried: Vec<_> =
+        planned.assignments.iter().map(|a| (&*a.interface, a.subnet.to_string())).collect();
+    assert_eq!(carried, [("eth0", "10.0.5.0/28".to_owned()), ("eth0", "2001:db8::/64".to_owned())]);
+    let findings: Vec<_> = planned.findings.iter().map(|f| (f.code, &*f.key, &*f.value)).collect();
+    assert_eq!(findings, [("no-interface", "range[0].addresses[1]", "10.0.7.1")]);
+    let none = plan(text, "any", Some(&[]));
+    assert_eq!(none.findings.len(), 3);
+    assert_eq!(none.plan.pools.iter().map(Pool::slots).collect::<Vec<_>>(), [0, 0, 2048]);
+}
+
+#[test]
+fn the_edges_of_pools() {
+    type Row = (&'static str, u32, Option<&'static str>, Option<&'static str>);
+    let table: [Row; 7] = [
+        ("addresses = \"10.0.5.7/32\"", 1, Some("10.0.5.7"), Some("10.0.5.7")),
+        ("addresses = \"10.0.5.8/31\"", 2, Some("10.0.5.8"), Some("10.0.5.9")),
+        ("addresses = \"10.0.5.10-10.0.5.20\"", 11, Some("10.0.5.10"), Some("10.0.5.20")),
+        (
+            "addresses = \"10.0.5.10-10.0.5.20\"\nexclude = \"10.0.5.20\"",
+            10,
+            Some("10.0.5.10"),
+            Some("10.0.5.19"),
+        ),
+        ("addresses = \"10.0.5.7\"\nexclude = \"10.0.5.0/24\"", 0, None, None),
+        ("addresses = \"2001:db8::/64\"", 65_536, Some("2001:db8::"), Some("2001:db8::ffff")),
+        ("addresses = \"10.0.0.0/12\"", 1 << 20, Some("10.0.0.0"), Some("10.15.255.255")),
+    ];
+    for (keys, slots, first, last) in table {
+        let planned = plan(&format!("[[range]]\n{keys}"), "any", None);
+        let pool = pool(&planned.plan, "default");
+        assert_eq!(pool.slots(), slots, "{keys}");
+        assert_eq!(pool.address(0), first.map(ip), "{keys}");
+        assert_eq!(
+            slots.checked_sub(1).and_then(|slot| pool.address(slot)),
+            last.map(ip),
+            "{keys}"
+        );
+        assert_eq!(pool.address(slots), None, "{keys}");
+    }
+}
+
+#[test]
+fn the_whole_loopback_never_gives_127_0_0_1() {
+    let planned = plan("[loopback]\nranges = \"127.0.0.0/8\"", "any", None);
+    let pool = pool(&planned.plan, LOOPBACK_POOL);
+    assert_eq!(pool.slot_of(ip("127.0.0.1")), None);
+    assert_eq!(pool.address(0), Some(ip("127.0.0.2")));
+    let last = pool.slots() - 1;
+    assert!(pool.twin(last).unwrap() <= ip("127.255.255.254"));
+}
