@@ -44,7 +44,7 @@ impl Programs {
         let (Self::Python(file) | Self::Page(file)) = self;
         format!(
             "[loopback]\n\
-             addresses = \"127.200.0.2-127.200.0.5\"  # a session takes two\n\n\
+             ranges = \"127.200.0.2-127.200.0.5\"  # a session takes two\n\n\
              [sessions]\n\
              cool-down = 0\n\
              check-in-use = false\n\n\

@@ -74,7 +74,7 @@ impl Entered {
 }
 
 /// Enters the session that `run` names.
-pub fn enter(run: &Run, signals: &Signals) -> Result<Entered, NotEntered> {
+pub fn enter(run: &Run, signals: &mut Signals) -> Result<Entered, NotEntered> {
     let object = hook::find()?;
     let (map, directory, claim) = match run.place.which() {
         Which::Private => {
@@ -131,7 +131,7 @@ fn open(
     map: &Map,
     session: SessionId,
     options: &OpenOptions<'_>,
-    signals: &Signals,
+    signals: &mut Signals,
 ) -> Result<Opened, NotEntered> {
     let policy = map.settings().on_exhausted;
     let patience = match policy {

@@ -102,11 +102,11 @@ impl Run {
 
     fn try_run(&self) -> anyhow::Result<ExitCode> {
         // Before anything is opened: from here on no signal skips the closing.
-        let signals = Signals::block()?;
+        let mut signals = Signals::catch()?;
         if let Some(user) = &self.user {
             user::may_become(user)?;
         }
-        let mut entered = match enter::enter(self, &signals) {
+        let mut entered = match enter::enter(self, &mut signals) {
             Ok(entered) => Some(entered),
             Err(NotEntered::Killed(signal)) => return Ok(signals::die_by(signal as i32)),
             Err(NotEntered::NoAddress { why, refuse }) => {
@@ -129,14 +129,27 @@ impl Run {
                 None
             }
         };
-        let ended = match self.command(entered.as_ref())?.spawn() {
-            Ok(child) => wait(child, &signals, entered.as_mut()).map(signals::end_as),
-            Err(error) => Ok(exec_failure(&self.program[0], &error)),
-        };
+        let ended = self.run_program(&mut signals, entered.as_mut());
+        // Before this process may die as the program died.
         if let Some(Err(error)) = entered.map(Entered::leave) {
             eprintln!("vipool: {error:#}");
         }
-        ended
+        Ok(match ended? {
+            Ended::Program(status) => signals::end_as(status),
+            Ended::NotStarted(error) => exec_failure(&self.program[0], &error),
+        })
+    }
+
+    /// Starts the program and waits for it to end.
+    fn run_program(
+        &self,
+        signals: &mut Signals,
+        entered: Option<&mut Entered>,
+    ) -> anyhow::Result<Ended> {
+        match self.command(entered.as_deref())?.spawn() {
+            Ok(child) => wait(child, signals, entered).map(Ended::Program),
+            Err(error) => Ok(Ended::NotStarted(error)),
+        }
     }
 
     /// The program as it is to be started: in the session, or untouched.
@@ -170,10 +183,16 @@ impl Run {
     }
 }
 
+/// What became of the program.
+enum Ended {
+    Program(ExitStatus),
+    NotStarted(io::Error),
+}
+
 /// Waits for the program to end, handing on signals to it and our addresses' claim to others.
 fn wait(
     mut child: Child,
-    signals: &Signals,
+    signals: &mut Signals,
     mut entered: Option<&mut Entered>,
 ) -> anyhow::Result<ExitStatus> {
     loop {

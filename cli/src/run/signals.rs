@@ -1,19 +1,26 @@
 //! Waiting for the program while handing signals on to it.
 //!
-//! Invariants: from [`Signals::block`] on no signal that can be caught ends this process by
+//! Invariants: from [`Signals::catch`] on no signal that can be caught ends this process by
 //! surprise, so what was opened is closed; a signal that the terminal sent to the whole process
-//! group is not sent a second time; a program that died by a signal is died after.
+//! group is not sent a second time; a signal that was ignored from the start (nohup) stays so, for
+//! the program too; a program that died by a signal is died after.
+//!
+//! Handlers, not a blocked mask and a signalfd: a program inherits the mask, but no handler.
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitCode, ExitStatus};
 
 use anyhow::Context;
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::raw::WithRawSiginfo;
 
 /// What is handed on. SIGTSTP, SIGCONT and the like keep their meaning for this process: the
 /// terminal stops and continues the whole group.
@@ -29,12 +36,13 @@ const FORWARDED: [Signal; 8] = [
 ];
 
 /// `si_code` of signals that the kernel itself made, such as those of a terminal's keys
-/// (sigaction(2)).
+/// (SI_KERNEL in sigaction(2)).
 const FROM_KERNEL: i32 = 0x80;
 
-/// Signals taken from a descriptor instead of being delivered.
+/// Signals, caught and read from a pipe.
 pub struct Signals {
-    fd: SignalFd,
+    delivery: SignalDelivery<UnixStream, WithRawSiginfo>,
+    arrived: VecDeque<Signal>,
 }
 
 /// What a wait ended with.
@@ -50,44 +58,51 @@ pub enum Woken {
 }
 
 impl Signals {
-    /// Blocks the signals for this process. Programs started by `std` begin with none blocked.
-    pub fn block() -> anyhow::Result<Self> {
-        let mut set: SigSet = FORWARDED.into_iter().collect();
-        set.add(Signal::SIGCHLD);
-        set.thread_block().context("cannot block signals")?;
-        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        let fd = SignalFd::with_flags(&set, flags).context("cannot make a signalfd")?;
-        Ok(Self { fd })
+    /// Catches the signals.
+    pub fn catch() -> anyhow::Result<Self> {
+        let ignored = ignored().context("cannot tell which signals are ignored")?;
+        let caught =
+            FORWARDED.into_iter().filter(|signal| ignored >> (*signal as u32 - 1) & 1 == 0);
+        let caught = caught.chain([Signal::SIGCHLD]).map(|signal| signal as i32);
+        let (read, write) = UnixStream::pair().context("cannot make a pipe for signals")?;
+        let delivery = SignalDelivery::with_pipe(read, write, WithRawSiginfo, caught)
+            .context("cannot catch signals")?;
+        Ok(Self { delivery, arrived: VecDeque::new() })
     }
 
     /// Waits for a signal, for `other` to become readable, or for some milliseconds.
     pub fn wait(
-        &self,
+        &mut self,
         other: Option<BorrowedFd<'_>>,
         timeout: Option<u16>,
     ) -> anyhow::Result<Woken> {
         let timeout = timeout.map_or(PollTimeout::NONE, PollTimeout::from);
         loop {
-            let mut fds = vec![PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
+            match self.arrived.pop_front() {
+                Some(Signal::SIGCHLD) => return Ok(Woken::Child),
+                Some(signal) => return Ok(Woken::Signal(signal)),
+                None => {}
+            }
+            let mut fds = vec![PollFd::new(self.delivery.get_read().as_fd(), PollFlags::POLLIN)];
             fds.extend(other.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
             match nix::poll::poll(&mut fds, timeout) {
-                Err(nix::errno::Errno::EINTR) => continue,
+                Err(Errno::EINTR) => {}
                 Err(error) => return Err(error).context("cannot wait for the program"),
                 Ok(0) => return Ok(Woken::Timeout),
+                Ok(_) if fds[0].any() == Some(false) => return Ok(Woken::Other),
                 Ok(_) => {}
             }
-            let Some(info) = self.fd.read_signal()? else {
-                return Ok(Woken::Other);
-            };
-            let signal = Signal::try_from(info.ssi_signo as i32)?;
-            if signal == Signal::SIGCHLD {
-                return Ok(Woken::Child);
-            }
-            if info.ssi_code != FROM_KERNEL {
-                return Ok(Woken::Signal(signal));
-            }
+            let arrived = self.delivery.pending().filter(|info| info.si_code != FROM_KERNEL);
+            self.arrived.extend(arrived.filter_map(|info| Signal::try_from(info.si_signo).ok()));
         }
     }
+}
+
+/// The signals that this process ignores, lowest bit first (`SigIgn` in proc_pid_status(5)).
+fn ignored() -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    Ok(u64::from_str_radix(mask.context("no SigIgn in /proc/self/status")?.trim(), 16)?)
 }
 
 /// Hands a signal on to the program.

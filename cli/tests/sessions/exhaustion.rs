@@ -51,7 +51,7 @@ fn a_farm_may_refuse() {
 #[test]
 fn a_farm_may_let_sessions_wait() {
     let place = Place::new();
-    let farm = place.farm(1, "wait 60 s", Path::new("/bin/sh"));
+    let farm = place.farm(1, "wait 60s", Path::new("/bin/sh"));
     let mut first = holder(&place, &farm);
     let mut second = place.vipool(&["run", "--private", "--farm", &farm, "-s", "2", "--"]);
     let mut second = Running::start(second.args(PROGRAM).stdout(Stdio::piped()));

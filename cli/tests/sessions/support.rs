@@ -70,7 +70,7 @@ impl Place {
     /// A farm file with loopback addresses for so many sessions and one program.
     pub fn farm(&self, sessions: u32, exhausted: &str, program: &Path) -> String {
         let content = format!(
-            "[loopback]\naddresses = \"127.77.0.2-127.77.0.{}\"\n\
+            "[loopback]\nranges = \"127.77.0.2-127.77.0.{}\"\n\
              [sessions]\nwhen-exhausted = {exhausted:?}\ncool-down = 0\ncheck-in-use = false\n\
              [[program]]\npath = {program:?}\nfeatures = [\"loopback\"]\n",
             1 + 2 * sessions
