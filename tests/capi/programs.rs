@@ -66,3 +66,75 @@ fn no_memory_error_under_valgrind() {
     succeed(&mut under_valgrind(&program));
     succeed(under_valgrind(&program).arg(directory.path()));
 }
+
+/// A hook layer in C99 in two sessions at once, on real sockets and the same port: each meets its
+/// own, while the host's 127.0.0.1 has the port too.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_hook_layer_in_c() {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::TcpListener;
+    use std::process::Stdio;
+
+    use vipool::map::{Map, OpenOptions, Plan};
+    use vipool::policy::{Features, Policy, Program};
+    use vipool::pool::{MAX_SLOTS, Pool, PoolKind};
+    use vipool::session::{SessionId, SessionKind};
+    use vipool_testing::Running;
+
+    if !have(&["cc"]) {
+        return;
+    }
+    let hook = program(Path::new("examples/c/hook.c"), Language::C99, "hook", SANITIZED);
+    let id = std::process::id();
+    let block = format!("127.{}.{}.16-127.{0}.{1}.31", 128 + id / 256 % 64, id % 256);
+    let features = Features { virtual_ip: false, loopback: true, client_ip: false };
+    let pattern = hook.canonicalize().unwrap().to_str().unwrap().to_owned();
+    let plan = Plan {
+        pools: vec![
+            Pool::new("loopback", PoolKind::Loopback, &[block.parse().unwrap()], MAX_SLOTS)
+                .unwrap(),
+        ],
+        policy: Policy {
+            programs: vec![Program { pattern, features, ..Program::default() }],
+            ..Policy::default()
+        },
+        ..Plan::default()
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let map = Map::create(directory.path(), &plan).unwrap();
+    let host = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = host.local_addr().unwrap().port();
+
+    let mut sessions: Vec<_> = (1..=2)
+        .map(|value| {
+            let session = SessionId::new(SessionKind::Embedder, value).unwrap();
+            let opened = map.open_session(session, &OpenOptions::default(), 0).unwrap();
+            let own = opened.leases.iter().next().unwrap().address;
+            let mut child = Running::start(
+                Command::new(&hook)
+                    .arg(directory.path())
+                    .arg(opened.handle.to_string())
+                    .arg(port.to_string())
+                    .stdin(Stdio::piped())
+                    .stdout(Stdio::piped()),
+            );
+            let mut output = BufReader::new(child.0.stdout.take().unwrap());
+            let mut lines = String::new();
+            for _ in 0..2 {
+                output.read_line(&mut lines).unwrap();
+            }
+            let seen =
+                format!("the kernel listens on {own}:{port}\nthe program sees 127.0.0.1:{port}\n");
+            assert_eq!(lines, seen);
+            (child, output)
+        })
+        .collect();
+    for (child, output) in &mut sessions {
+        child.0.stdin.take().unwrap().write_all(b"\n").unwrap();
+        let mut rest = String::new();
+        output.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "accepted from 127.0.0.1\nreceived x\n");
+        assert!(child.0.wait().unwrap().success());
+    }
+}
