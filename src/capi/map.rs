@@ -271,7 +271,7 @@ pub unsafe extern "C" fn vipool_map_in_memory(
     })
 }
 
-/// Makes the files of a map in a directory of ours (an absolute path) and opens it. Sessions of an
+/// Makes the files of a map in a directory of ours, which exists, and opens it. Sessions of an
 /// older map there, of this boot, are carried over; readers of the old one are told.
 ///
 /// `options` may be NULL. Give the map back with vipool_map_free(); the files stay.

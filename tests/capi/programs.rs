@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use vipool_testing::have;
+use vipool_testing::{cargo, have, target_dir};
 
 use crate::build::{Language, program, said, succeed};
 
@@ -136,5 +136,64 @@ fn a_hook_layer_in_c() {
         output.read_to_string(&mut rest).unwrap();
         assert_eq!(rest, "accepted from 127.0.0.1\nreceived x\n");
         assert!(child.0.wait().unwrap().success());
+    }
+}
+
+/// The agent in C++ and the one in Rust do the same and say the same.
+#[test]
+fn agents_in_two_languages() {
+    use std::io::Write;
+    use std::process::Stdio;
+
+    if !have(&["c++"]) {
+        return;
+    }
+    cargo(&["build", "--package", "vipool", "--example", "agent"]);
+    let agents = [
+        program(Path::new("examples/cpp/agent.cpp"), Language::Cpp17, "agent", SANITIZED),
+        target_dir().join("debug/examples/agent"),
+    ];
+    let farm = "
+        [server.ts1]
+        [[range]]
+        addresses = \"10.0.5.10-10.0.5.12\"
+        server = \"ts1\"
+        [sessions]
+        low-water = 2
+    ";
+    let input = "\
+        logon 1 ada\nlogon 2 bob\nlogon 1 ada\nstatus\nlogoff 1\nlogoff 1\nlogon 3 eve\n\
+        logon 4 dan\nreserve 10.0.5.11 bob\nreserve 10.0.9.9 bob\ndrain 10.0.5.12\ntick\n\
+        status\nnonsense\n";
+    let said = agents.map(|agent| {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("farm.toml");
+        std::fs::write(&file, farm).unwrap();
+        let mut child = Command::new(&agent)
+            .args([&file, Path::new("ts1"), directory.path()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success(), "{}: {text}", agent.display());
+        text
+    });
+    assert_eq!(said[0], said[1]);
+    println!("{}", said[0]);
+    for line in [
+        "event: windows:1 has 10.0.5.10",
+        "event: few addresses are left",
+        "session windows:2 of bob: 10.0.5.11",
+        "event: windows:1 gave back 10.0.5.10",
+        "error: session windows:1 is not open",
+        "error: 10.0.9.9 is in no pool of this server",
+        "drained 1, 1 held",
+        "unknown command: nonsense",
+    ] {
+        assert!(said[0].contains(line), "{line} is not in\n{}", said[0]);
     }
 }

@@ -1,0 +1,141 @@
+//! A server agent: it makes the map of this server from farm.toml and holds it for itself, opens a
+//! session at each logon and closes it at each logoff. The operating system's events come as lines
+//! on standard input here:
+//!
+//! ```text
+//! agent FARM.TOML HOST MAP-DIRECTORY
+//! logon 7 ada | logoff 7 | reserve 10.0.5.20 ada | drain 10.0.5.0/24 | tick | status
+//! ```
+//!
+//! `examples/cpp/agent.cpp` is the same agent in C++ and says the same.
+
+use std::error::Error;
+use std::net::IpAddr;
+use std::path::Path;
+use std::process::ExitCode;
+
+use vipool::farm::Farm;
+use vipool::map::{Leader, Map, OpenError, OpenOptions, Probe, Shortage};
+use vipool::os::clock::now;
+use vipool::range::Range;
+use vipool::session::{SessionId, SessionKind};
+
+/// What reaping asks of the system. This agent knows of no sockets and of no leaders.
+struct Nothing;
+
+impl Probe for Nothing {
+    fn has_sockets(&mut self, _: IpAddr) -> bool {
+        false
+    }
+    fn is_gone(&mut self, _: &Leader) -> bool {
+        false
+    }
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<ExitCode, Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [farm, host, directory] = &*arguments else {
+        eprintln!("usage: agent FARM.TOML HOST MAP-DIRECTORY");
+        return Ok(ExitCode::from(2));
+    };
+    let (farm, mut report) = Farm::check(Path::new(farm));
+    let planned = farm.plan(host, None);
+    report.extend(planned.findings);
+    if report.has_errors() {
+        eprint!("{report}");
+        return Ok(ExitCode::FAILURE);
+    }
+    let mut map = Map::create(Path::new(directory), &planned.plan)?;
+    map.hold_exclusively()?;
+    for line in std::io::stdin().lines() {
+        if let Err(error) = obey(&map, &line?) {
+            println!("error: {error}");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn session(value: &str) -> Result<SessionId, Box<dyn Error>> {
+    Ok(SessionId::new(SessionKind::Windows, value.parse()?)?)
+}
+
+fn obey(map: &Map, line: &str) -> Result<(), Box<dyn Error>> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    match *words {
+        ["logon", value, user] => logon(map, session(value)?, user)?,
+        ["logoff", value] => {
+            for lease in map.close_session(session(value)?, now())?.leases.iter() {
+                println!("event: {} gave back {}", lease.session, lease.address);
+            }
+        }
+        ["reserve", address, user] => {
+            map.reserve(address.parse()?, user, now())?;
+        }
+        ["drain", range] => {
+            let changed = map.drain(&range.parse::<Range>()?, now())?;
+            println!("drained {}, {} held", changed.addresses, changed.held);
+        }
+        ["tick"] => {
+            let reaped = map.reap(now(), 1000, &mut Nothing)?;
+            println!("freed {}, closed {}", reaped.freed, reaped.closed.len());
+        }
+        ["status"] => status(map)?,
+        _ => println!("unknown command: {line}"),
+    }
+    Ok(())
+}
+
+fn logon(map: &Map, session: SessionId, user: &str) -> Result<(), OpenError> {
+    let before = map.find(session)?.map(|(_, leases)| leases).unwrap_or_default();
+    let options = OpenOptions { user: Some(user), ..OpenOptions::default() };
+    let opened = map.open_session(session, &options, now());
+    if let Err(OpenError::Shortage(_)) = opened {
+        println!("event: nothing for {session}");
+    }
+    let opened = opened?;
+    for lease in opened.leases.iter().filter(|lease| !before.iter().any(|held| held == *lease)) {
+        println!("event: {session} has {}", lease.address);
+    }
+    if opened.low_water {
+        println!("event: few addresses are left");
+    }
+    if let Some(shortage) = opened.shortage {
+        println!("event: nothing for {session}");
+        println!("{}", text(shortage));
+    }
+    Ok(())
+}
+
+fn text(shortage: Shortage) -> String {
+    match shortage {
+        Shortage::Cooling { .. } => "every free address is cooling down".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn status(map: &Map) -> Result<(), Box<dyn Error>> {
+    for pool in map.reader()?.pools() {
+        println!(
+            "pool {}: {} used, {} free, {} reserved, {} drained of {}",
+            pool.name, pool.used, pool.free, pool.reserved, pool.drained, pool.slots
+        );
+    }
+    for row in map.sessions()? {
+        print!("session {} of {}:", row.session, row.user.as_deref().unwrap_or_default());
+        for lease in row.leases.iter() {
+            print!(" {}", lease.address);
+        }
+        println!();
+    }
+    Ok(())
+}
