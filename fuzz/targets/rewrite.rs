@@ -142,9 +142,9 @@ fuzz_target!(|input: &[u8]| {
     let _ = rewriter.send_source(address.ip(), Some(address));
     let _ = rewriter.shown(address, || Some(unbound));
     // Nobody is shown an address of another family, and shown twice is shown once.
-    if let Outcome::Rewritten(shown) = rewriter.shown_source(address) {
+    if let Outcome::Rewritten(shown) = rewriter.shown(address, || None) {
         assert_eq!(shown.is_ipv4(), address.is_ipv4());
-        assert!(rewriter.shown_source(shown).rewritten().is_none_or(|again| again == shown));
+        assert!(rewriter.shown(shown, || None).rewritten().is_none_or(|again| again == shown));
     }
     let _ = rewriter.host_addresses(Some(address.ip()));
     let _ = rewriter.hides(address.ip());

@@ -5,6 +5,8 @@ pub mod clock;
 pub mod identity;
 #[cfg_attr(windows, path = "interfaces_windows.rs")]
 pub mod interfaces;
+#[cfg(target_os = "linux")]
+pub mod lease;
 #[cfg_attr(windows, path = "listeners_windows.rs")]
 pub mod listeners;
 pub mod lock;

@@ -9,6 +9,7 @@
 mod compiled;
 mod list;
 pub mod path;
+mod script;
 
 use std::io;
 use std::net::IpAddr;
@@ -19,6 +20,7 @@ use path::PatternKind;
 
 pub use compiled::{Match, PolicyView, ProgramView};
 pub use list::{Executable, MatchedBy, Verdict};
+pub use script::script_of;
 
 /// Which parts of vipool a program uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

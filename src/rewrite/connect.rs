@@ -9,8 +9,11 @@ use crate::policy::LoopbackConnect;
 /// How a connect, or a datagram on its way, goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connect {
-    /// To be bound first, with port 0 (and, for TCP on Linux, `IP_BIND_ADDRESS_NO_PORT`).
+    /// To be bound first, with port 0.
     pub bind: Option<IpAddr>,
+    /// Whether that bind leaves the choice of the port to the connect, so that two destinations
+    /// can share one (`IP_BIND_ADDRESS_NO_PORT` of ip(7); row 7).
+    pub late_port: bool,
     /// The destination, of the same family as the program's.
     pub to: SocketAddr,
     /// Whether `IPV6_V6ONLY` must be cleared first.
@@ -112,7 +115,7 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
         let always = self.rules.loopback_connect == LoopbackConnect::Own
             || self.world.is_own_port(to.port());
         if let Some(loopback) = own.loopback.filter(|_| always) {
-            return self.to_own(socket, to, loopback, None);
+            return self.to_own(socket, to, loopback, None, Protocol::Other);
         }
         let protocol = socket.protocol();
         if protocol == Protocol::Other {
@@ -135,10 +138,12 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
             Listener::At(place) => match wanted.get(place) {
                 None => Outcome::Passed(Reason::ListenersUnknown),
                 Some(found) if Some(*found) == own.loopback => {
-                    self.to_own(socket, to, *found, None)
+                    self.to_own(socket, to, *found, None, protocol)
                 }
                 // Bound to L, both ends know that 127.0.0.1 was dialled (row 11).
-                Some(found) => self.to_own(socket, to, *found, own.loopback.map(|l| l.ip())),
+                Some(found) => {
+                    self.to_own(socket, to, *found, own.loopback.map(|l| l.ip()), protocol)
+                }
             },
         }
     }
@@ -150,10 +155,16 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
         dialled: SocketAddr,
         found: SocketAddr,
         source: Option<IpAddr>,
+        protocol: Protocol,
     ) -> Outcome<Connect> {
         let form = Form::of(dialled.ip());
         let ip = sockaddr::as_ipv4(found.ip()).map_or(found.ip(), |v4| form.write(v4));
-        let mut connect = Connect { bind: None, to: with_ip(dialled, ip), clear_v6only: false };
+        let mut connect = Connect {
+            bind: None,
+            late_port: protocol == Protocol::Tcp,
+            to: with_ip(dialled, ip),
+            clear_v6only: false,
+        };
         let crosses = form == Form::V6 && Form::of(ip) == Form::Mapped;
         if crosses || source.is_some() {
             let Some(local) = socket.local() else {
@@ -220,13 +231,15 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
         if !is_unbound(local) && !ours {
             return Outcome::Passed(Reason::AlreadyBound);
         }
-        if socket.protocol() == Protocol::Other {
+        let protocol = socket.protocol();
+        if protocol == Protocol::Other {
             return Outcome::Passed(Reason::NotTcpOrUdp);
         }
         if form == Form::Mapped && socket.is_v6only() {
             return Outcome::Passed(Reason::V6Only);
         }
-        Outcome::Rewritten(Connect { bind: Some(source), to, clear_v6only: false })
+        let late_port = protocol == Protocol::Tcp;
+        Outcome::Rewritten(Connect { bind: Some(source), late_port, to, clear_v6only: false })
     }
 }
 

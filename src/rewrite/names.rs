@@ -16,9 +16,10 @@ pub struct HostAddresses {
 }
 
 impl<W: World + ?Sized> Rewriter<'_, W> {
-    /// How one end of a socket is shown (getsockname, getpeername, accept; rows 1, 17 to 20, 32,
-    /// 33). `other` gives its other end, and is asked only where that matters: V is shown as V,
-    /// but paired with the session's own L it is what a dialled 127.0.0.1 became.
+    /// How one end of a socket is shown (getsockname, getpeername, accept, and the source of
+    /// recvfrom and recvmsg; rows 1, 17 to 20, 25, 32, 33). `other` gives the other end, and is
+    /// asked only where that matters: V is shown as V, but paired with the session's own L it is
+    /// what a dialled 127.0.0.1 became. The other end of a received datagram is the socket's own.
     #[inline]
     pub fn shown(
         &self,
@@ -44,16 +45,10 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
         }
     }
 
-    /// How the source of a datagram is shown (recvfrom, recvmsg; row 25).
-    #[inline]
-    pub fn shown_source(&self, source: SocketAddr) -> Outcome<SocketAddr> {
-        self.shown(source, || None)
-    }
-
     /// How an address without a port is shown: in a received `IP_PKTINFO`, or to a look-up of its
     /// name (rows 25, 42).
     pub fn shown_ip(&self, ip: IpAddr) -> Outcome<IpAddr> {
-        match self.shown_source(SocketAddr::new(ip, 0)) {
+        match self.shown(SocketAddr::new(ip, 0), || None) {
             Outcome::Rewritten(shown) => Outcome::Rewritten(shown.ip()),
             Outcome::Passed(reason) => Outcome::Passed(reason),
             Outcome::Refused(refusal) => Outcome::Refused(refusal),

@@ -1,1 +1,38 @@
-//! The hook layer for Linux.
+//! `libvipool_preload.so`: what stands between the programs of a session and their socket calls.
+//!
+//! Loaded by `LD_PRELOAD`, it puts the functions of `calls`, `messages` and `lookups` in
+//! front of those of the C library. Each reads its arguments, asks the Rewriter of the crate
+//! `vipool` what becomes of them, and makes the original call.
+//!
+//! It is a guest in other people's processes. No hook allocates, locks, starts or keeps anything,
+//! writes to the environment or logs; none can panic; all may be called in signal handlers and
+//! after fork or vfork. Every hook decides first and has nothing live while the original call
+//! runs, which may be left by siglongjmp or cancellation. `errno` after success is as without it.
+//! A process that is not rewritten pays one load per call.
+
+mod calls;
+mod errno;
+mod guest;
+mod memory;
+mod original;
+mod socket;
+
+use libc::{c_char, c_int};
+
+/// Runs when the object is loaded, with what glibc hands to constructors.
+extern "C" fn load(
+    _count: c_int,
+    arguments: *const *const c_char,
+    environment: *const *const c_char,
+) {
+    let before = errno::get();
+    memory::note_stack(environment.cast());
+    original::resolve();
+    // SAFETY: these are the arguments and the environment of the process.
+    unsafe { guest::load(arguments, environment) };
+    errno::set(before);
+}
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static LOAD: extern "C" fn(c_int, *const *const c_char, *const *const c_char) = load;

@@ -1,0 +1,424 @@
+//! The calls that name, reach or show one socket address.
+
+use std::net::SocketAddr;
+
+use libc::{c_int, c_void, size_t, sockaddr, socklen_t, ssize_t};
+use vipool::rewrite::sockaddr::{self as bytes, MAX_LENGTH, Parsed};
+use vipool::rewrite::{Bind, Connect, Outcome, Refusal, Socket};
+
+use crate::guest::{self, Guest};
+use crate::memory::{self, Given};
+use crate::socket::Fd;
+use crate::{errno, original};
+
+/// What is done with a call instead of passing it on.
+pub enum Instead {
+    /// It is passed on as it is.
+    Pass,
+    /// It is made with this address.
+    With(Given),
+    /// It fails with this error.
+    Fail(c_int),
+}
+
+fn refused(refusal: Refusal) -> c_int {
+    match refusal {
+        Refusal::AddressOfAnother => libc::EADDRNOTAVAIL,
+    }
+}
+
+/// bind(2). See [`vipool::rewrite::Rewriter::bind`].
+///
+/// # Safety
+/// As of the original.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bind(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int {
+    let Some(guest) = guest::active() else {
+        // SAFETY: the caller's own call.
+        return unsafe { original::bind(fd, address, length) };
+    };
+    let before = errno::get();
+    let (outcome, given) = decide_bind(guest, fd, address, length);
+    errno::set(before);
+    match (outcome, given) {
+        (Outcome::Rewritten(plan), Some(mut given)) => {
+            bytes::write(&plan.address, given.bytes_mut());
+            let result = bind_as(Fd(fd), &plan, &given);
+            if result != 0
+                && errno::get() == libc::EADDRNOTAVAIL
+                && guest.rewriter().retries_untouched(plan.address.ip())
+            {
+                errno::set(before);
+                // SAFETY: the caller's own call.
+                return unsafe { original::bind(fd, address, length) };
+            }
+            result
+        }
+        (Outcome::Refused(refusal), _) => {
+            errno::set(refused(refusal));
+            -1
+        }
+        // SAFETY: the caller's own call.
+        _ => unsafe { original::bind(fd, address, length) },
+    }
+}
+
+fn decide_bind(
+    guest: &Guest,
+    fd: c_int,
+    address: *const sockaddr,
+    length: socklen_t,
+) -> (Outcome<Bind>, Option<Given>) {
+    let pass = Outcome::Passed(vipool::rewrite::Reason::NotInet);
+    let Some(given) = Given::read(address, length) else { return (pass, None) };
+    let wanted = match bytes::parse(given.bytes()) {
+        Parsed::Inet(address) => address,
+        // Row 15: of old, this stands for 0.0.0.0.
+        Parsed::Unspecified(Some(port)) => SocketAddr::from(([0, 0, 0, 0], port)),
+        Parsed::Unspecified(None) | Parsed::Other => return (pass, None),
+    };
+    (guest.rewriter().bind(&Fd(fd), wanted), Some(given))
+}
+
+/// Makes the original call with another address, and clears `IPV6_V6ONLY` for it if it must be.
+fn bind_as(fd: Fd, plan: &Bind, given: &Given) -> c_int {
+    if plan.clear_v6only {
+        fd.set_option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0);
+    }
+    // SAFETY: the address is as long as is said.
+    let result = unsafe { original::bind(fd.0, given.as_ptr(), given.length()) };
+    if result != 0 && plan.clear_v6only {
+        let failed = errno::get();
+        fd.set_option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1);
+        errno::set(failed);
+    }
+    result
+}
+
+/// listen(2). See [`vipool::rewrite::Rewriter::listen`].
+///
+/// # Safety
+/// As of the original.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn listen(fd: c_int, backlog: c_int) -> c_int {
+    if let Some(guest) = guest::active() {
+        let before = errno::get();
+        let rewriter = guest.rewriter();
+        if let Outcome::Rewritten(plan) = rewriter.listen(&Fd(fd)) {
+            let failed = Fd(fd).bind(plan.address.ip(), false);
+            if failed == libc::EADDRNOTAVAIL && !rewriter.retries_untouched(plan.address.ip()) {
+                errno::set(failed);
+                return -1;
+            }
+        }
+        errno::set(before);
+    }
+    // SAFETY: the caller's own call.
+    unsafe { original::listen(fd, backlog) }
+}
+
+/// connect(2). See [`vipool::rewrite::Rewriter::connect`].
+///
+/// # Safety
+/// As of the original.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn connect(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int {
+    match guest::active().map(|guest| {
+        towards(guest, fd, address, length, |rewriter, to| rewriter.connect(&Fd(fd), to))
+    }) {
+        Some(Instead::Fail(error)) => {
+            errno::set(error);
+            -1
+        }
+        // SAFETY: the address is as long as is said.
+        Some(Instead::With(given)) => unsafe {
+            original::connect(fd, given.as_ptr(), given.length())
+        },
+        // SAFETY: the caller's own call.
+        Some(Instead::Pass) | None => unsafe { original::connect(fd, address, length) },
+    }
+}
+
+/// sendto(2). See [`vipool::rewrite::Rewriter::send`].
+///
+/// # Safety
+/// As of the original.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendto(
+    fd: c_int,
+    data: *const c_void,
+    size: size_t,
+    flags: c_int,
+    address: *const sockaddr,
+    length: socklen_t,
+) -> ssize_t {
+    let instead = match guest::active() {
+        Some(guest) if !address.is_null() => towards(guest, fd, address, length, |rewriter, to| {
+            rewriter.send(&Fd(fd), to, flags & libc::MSG_FASTOPEN != 0)
+        }),
+        _ => Instead::Pass,
+    };
+    match instead {
+        Instead::Fail(error) => {
+            errno::set(error);
+            -1
+        }
+        // SAFETY: the address is as long as is said; the rest is the caller's own.
+        Instead::With(given) => unsafe {
+            original::sendto(fd, data, size, flags, given.as_ptr(), given.length())
+        },
+        // SAFETY: the caller's own call.
+        Instead::Pass => unsafe { original::sendto(fd, data, size, flags, address, length) },
+    }
+}
+
+/// Decides where a connect or a datagram goes, and binds the socket first if it must be.
+#[inline]
+pub fn towards(
+    guest: &Guest,
+    fd: c_int,
+    address: *const sockaddr,
+    length: socklen_t,
+    decide: impl FnOnce(&guest::Decider<'_>, SocketAddr) -> Outcome<Connect>,
+) -> Instead {
+    let before = errno::get();
+    let instead = prepare(guest, fd, address, length, decide);
+    errno::set(before);
+    instead
+}
+
+fn prepare(
+    guest: &Guest,
+    fd: c_int,
+    address: *const sockaddr,
+    length: socklen_t,
+    decide: impl FnOnce(&guest::Decider<'_>, SocketAddr) -> Outcome<Connect>,
+) -> Instead {
+    let Some(mut given) = Given::read(address, length) else { return Instead::Pass };
+    let Parsed::Inet(to) = bytes::parse(given.bytes()) else { return Instead::Pass };
+    let rewriter = guest.rewriter();
+    let plan = match decide(&rewriter, to) {
+        Outcome::Rewritten(plan) => plan,
+        Outcome::Refused(refusal) => return Instead::Fail(refused(refusal)),
+        Outcome::Passed(_) => return Instead::Pass,
+    };
+    let fd = Fd(fd);
+    if plan.clear_v6only {
+        fd.set_option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0);
+    }
+    if let Some(source) = plan.bind
+        && fd.bind(source, plan.late_port) == libc::EADDRNOTAVAIL
+        && !rewriter.retries_untouched(source)
+    {
+        return Instead::Fail(libc::EADDRNOTAVAIL);
+    }
+    if plan.to == to {
+        return Instead::Pass;
+    }
+    bytes::write(&plan.to, given.bytes_mut());
+    Instead::With(given)
+}
+
+/// accept(2).
+///
+/// # Safety
+/// As of the original.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn accept(
+    fd: c_int,
+    address: *mut sockaddr,
+    length: *mut socklen_t,
+) -> c_int {
+    let room = room(address, length);
+    // SAFETY: the caller's own call.
+    let accepted = unsafe { original::accept(fd, address, length) };
+    show_accepted(accepted, address, length, room);
+    accepted
+}
+
+/// accept4(2).
+///
+/// # Safety
+/// As of the original.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn accept4(
+    fd: c_int,
+    address: *mut sockaddr,
+    length: *mut socklen_t,
+    flags: c_int,
+) -> c_int {
+    let room = room(address, length);
+    // SAFETY: the caller's own call.
+    let accepted = unsafe { original::accept4(fd, address, length, flags) };
+    show_accepted(accepted, address, length, room);
+    accepted
+}
+
+fn show_accepted(
+    accepted: c_int,
+    address: *mut sockaddr,
+    length: *const socklen_t,
+    room: Option<Room>,
+) {
+    if let (Some(room), 0..) = (room, accepted) {
+        let fd = Fd(accepted);
+        show(room, address, length, || fd.peer(), || fd.local());
+    }
+}
+
+/// getsockname(2).
+///
+/// # Safety
+/// As of the original.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn getsockname(
+    fd: c_int,
+    address: *mut sockaddr,
+    length: *mut socklen_t,
+) -> c_int {
+    let room = room(address, length);
+    // SAFETY: the caller's own call.
+    let result = unsafe { original::getsockname(fd, address, length) };
+    if let (Some(room), 0) = (room, result) {
+        show(room, address, length, || Fd(fd).local(), || Fd(fd).peer());
+    }
+    result
+}
+
+/// getpeername(2).
+///
+/// # Safety
+/// As of the original.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn getpeername(
+    fd: c_int,
+    address: *mut sockaddr,
+    length: *mut socklen_t,
+) -> c_int {
+    let room = room(address, length);
+    // SAFETY: the caller's own call.
+    let result = unsafe { original::getpeername(fd, address, length) };
+    if let (Some(room), 0) = (room, result) {
+        show(room, address, length, || Fd(fd).peer(), || Fd(fd).local());
+    }
+    result
+}
+
+/// recvfrom(2).
+///
+/// # Safety
+/// As of the original.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn recvfrom(
+    fd: c_int,
+    data: *mut c_void,
+    size: size_t,
+    flags: c_int,
+    address: *mut sockaddr,
+    length: *mut socklen_t,
+) -> ssize_t {
+    let room = room(address, length);
+    // SAFETY: the caller's own call.
+    let received = unsafe { original::recvfrom(fd, data, size, flags, address, length) };
+    show_received(fd, received, address, length, room);
+    received
+}
+
+/// recvfrom(2) of a program that was compiled with `_FORTIFY_SOURCE`.
+///
+/// # Safety
+/// As of the original.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn __recvfrom_chk(
+    fd: c_int,
+    data: *mut c_void,
+    size: size_t,
+    data_room: size_t,
+    flags: c_int,
+    address: *mut sockaddr,
+    length: *mut socklen_t,
+) -> ssize_t {
+    let room = room(address, length);
+    // SAFETY: the caller's own call.
+    let received =
+        unsafe { original::__recvfrom_chk(fd, data, size, data_room, flags, address, length) };
+    show_received(fd, received, address, length, room);
+    received
+}
+
+fn show_received(
+    fd: c_int,
+    received: ssize_t,
+    address: *mut sockaddr,
+    length: *const socklen_t,
+    room: Option<Room>,
+) {
+    if let (Some(room), 0..) = (room, received) {
+        show(room, address, length, || None, || Fd(fd).local());
+    }
+}
+
+/// Room that a program has for an address, noted before the kernel overwrites how much it is.
+#[derive(Clone, Copy)]
+struct Room {
+    guest: &'static Guest,
+    bytes: usize,
+}
+
+/// How much room there is, if what the kernel writes there may have to be shown otherwise.
+#[inline]
+fn room(address: *const sockaddr, length: *const socklen_t) -> Option<Room> {
+    let guest = guest::active()?;
+    if address.is_null() {
+        return None;
+    }
+    let before = errno::get();
+    let length = memory::read(length);
+    errno::set(before);
+    Some(Room { guest, bytes: usize::try_from(length?).ok()? })
+}
+
+/// Shows the address that the kernel has just written as the program shall see it. `whole` gives
+/// all of it where the program's room was too small, `other` the other end of the connection.
+#[inline]
+fn show(
+    room: Room,
+    address: *mut sockaddr,
+    length: *const socklen_t,
+    whole: impl FnOnce() -> Option<SocketAddr>,
+    other: impl FnOnce() -> Option<SocketAddr>,
+) {
+    // SAFETY: the kernel has just written there.
+    let length = unsafe { length.read_unaligned() };
+    let written = room.bytes.min(length as usize).min(MAX_LENGTH);
+    // SAFETY: the kernel has just written this many bytes there, and the program can't mean
+    // anybody else to use them during the call.
+    let shown = unsafe { std::slice::from_raw_parts_mut(address.cast::<u8>(), written) };
+    let before = errno::get();
+    show_bytes(room.guest, shown, length as usize > written, whole, other);
+    errno::set(before);
+}
+
+/// As [`show`], of bytes; `cut` if they are not the whole address.
+#[inline]
+pub fn show_bytes(
+    guest: &Guest,
+    shown: &mut [u8],
+    cut: bool,
+    whole: impl FnOnce() -> Option<SocketAddr>,
+    other: impl FnOnce() -> Option<SocketAddr>,
+) {
+    let end = if cut {
+        whole()
+    } else {
+        match bytes::parse(shown) {
+            Parsed::Inet(end) => Some(end),
+            Parsed::Unspecified(_) | Parsed::Other => None,
+        }
+    };
+    if let Some(end) = end
+        && let Outcome::Rewritten(end) = guest.names().shown(end, other)
+    {
+        bytes::write(&end, shown);
+    }
+}

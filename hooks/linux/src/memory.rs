@@ -1,0 +1,125 @@
+//! Reading what a program points at, when it may point at nothing.
+//!
+//! The kernel answers a bad pointer with `EFAULT`; a hook that looks first must not turn that into
+//! a signal. What lies on the caller's own stack is read as it is; of anything else the kernel is
+//! asked whether it can be read.
+
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use vipool::rewrite::sockaddr::MAX_LENGTH;
+
+/// The end of the main thread's stack, or an address near it.
+static STACK_END: AtomicUsize = AtomicUsize::new(0);
+
+/// How far above the stack pointer the end of a thread's stack may be to be taken for that of the
+/// stack in use. Less than the smallest usual stack.
+const NEAR: usize = 64 << 10;
+/// The same for the main thread, whose stack has this much of the address space to itself.
+const MAIN_NEAR: usize = 128 << 20;
+/// The smallest page there is.
+const PAGE: usize = 4096;
+
+/// Remembers where the main thread's stack is: `inside` is in its oldest frame.
+pub fn note_stack(inside: *const u8) {
+    STACK_END.store(inside as usize, Ordering::Relaxed);
+}
+
+/// A socket address that the program gave, copied.
+#[derive(Clone, Copy)]
+pub struct Given {
+    bytes: [u8; MAX_LENGTH],
+    length: usize,
+}
+
+impl Given {
+    /// Copies it; `None` if the kernel would refuse it or can't read it.
+    #[inline]
+    pub fn read(address: *const libc::sockaddr, length: libc::socklen_t) -> Option<Self> {
+        let length = usize::try_from(length).ok()?;
+        if !(2..=MAX_LENGTH).contains(&length) || !is_readable(address.cast(), length) {
+            return None;
+        }
+        let mut given = Self { bytes: [0; MAX_LENGTH], length };
+        // SAFETY: this many bytes can be read there, and there is room for them.
+        unsafe { ptr::copy_nonoverlapping(address.cast(), given.bytes.as_mut_ptr(), length) };
+        Some(given)
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(..self.length).unwrap_or_default()
+    }
+
+    pub fn as_ptr(&self) -> *const libc::sockaddr {
+        self.bytes.as_ptr().cast()
+    }
+
+    pub fn length(&self) -> libc::socklen_t {
+        self.length as libc::socklen_t
+    }
+}
+
+/// A copy of a value that the program points at; `None` if it can't be read.
+#[inline]
+pub fn read<T: Copy>(at: *const T) -> Option<T> {
+    if !is_readable(at.cast(), size_of::<T>()) {
+        return None;
+    }
+    let mut value: MaybeUninit<T> = MaybeUninit::uninit();
+    // SAFETY: the bytes can be read, there is room for them, and the callers' types (numbers,
+    // structs of numbers and pointers) are valid whatever they are.
+    unsafe {
+        ptr::copy_nonoverlapping(at.cast::<u8>(), value.as_mut_ptr().cast(), size_of::<T>());
+        Some(value.assume_init())
+    }
+}
+
+/// Whether these bytes can be read. `errno` may change.
+#[inline]
+pub fn is_readable(at: *const u8, length: usize) -> bool {
+    let here = 0u8;
+    let (start, stack) = (at as usize, &raw const here as usize);
+    let Some(last) = start.checked_add(length.saturating_sub(1)) else { return false };
+    if length == 0 {
+        return true;
+    }
+    // The stack is mapped from here to its end.
+    if start >= stack {
+        // SAFETY: takes nothing, and answers the address of the thread's own data, which lies at
+        // the end of its stack.
+        let thread_end = unsafe { libc::pthread_self() } as usize;
+        let main_end = STACK_END.load(Ordering::Relaxed);
+        if last < thread_end && thread_end - stack < NEAR
+            || last < main_end && main_end - stack < MAIN_NEAR
+            || last / PAGE == stack / PAGE
+        {
+            return true;
+        }
+    }
+    can_be_read(start) && (start / PAGE == last / PAGE || can_be_read(last))
+}
+
+/// Asks the kernel about the page that this byte is on. rt_sigprocmask(2) reads its set before it
+/// looks at what it is to do, and refuses to do nothing known: `EFAULT` or `EINVAL`.
+#[cold]
+fn can_be_read(byte: usize) -> bool {
+    const NOTHING_KNOWN: libc::c_int = -1;
+    const SET_SIZE: usize = 8;
+    // SAFETY: with this operation nothing is changed; the pointer is for the kernel to check.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            NOTHING_KNOWN,
+            byte & !(SET_SIZE - 1),
+            ptr::null_mut::<u8>(),
+            SET_SIZE,
+        )
+    };
+    // SAFETY: the address of errno is always good.
+    answer != 0 && unsafe { *libc::__errno_location() } == libc::EINVAL
+}

@@ -1,0 +1,158 @@
+//! The functions that this object stands in front of.
+//!
+//! Invariant: they are resolved while this object is loaded, never inside a hook (dlsym
+//! allocates and locks). A call that comes before, from the constructor of another library, goes
+//! to the kernel directly; look-ups, which are no system calls, are then resolved on the spot.
+
+use std::ffi::{CStr, c_void};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use libc::{c_char, c_int, c_uint, hostent, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t};
+
+/// Where the next object in the search order has this function; null if none has.
+fn next(name: &CStr) -> *mut c_void {
+    // SAFETY: the name is a C string.
+    unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) }
+}
+
+/// Declares one module per function: `call` makes the original call, `resolve` finds it.
+macro_rules! originals {
+    ($(fn $name:ident($($argument:ident: $type:ty),*) -> $return:ty $(= $system_call:ident)?;)*) => {
+        $(
+            /// Makes the original call.
+            ///
+            /// # Safety
+            /// As of the function of this name.
+            #[inline(always)]
+            pub unsafe fn $name($($argument: $type),*) -> $return {
+                let found = slots::$name.load(Ordering::Relaxed);
+                if found.is_null() {
+                    return early::$name($($argument),*);
+                }
+                // SAFETY: the function of this name has this type; the caller vouches for the
+                // arguments.
+                unsafe {
+                    let function: unsafe extern "C" fn($($type),*) -> $return =
+                        std::mem::transmute(found);
+                    function($($argument),*)
+                }
+            }
+        )*
+
+        #[allow(non_upper_case_globals)]
+        mod slots {
+            use super::*;
+            $(pub static $name: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());)*
+        }
+
+        /// What a call comes to before the originals are known.
+        mod early {
+            use super::*;
+            $(
+                #[cold]
+                pub fn $name($($argument: $type),*) -> $return {
+                    originals!(@early $name ($($argument: $type),*) -> $return $(= $system_call)?)
+                }
+            )*
+        }
+
+        /// Finds them all.
+        pub fn resolve() {
+            $({
+                const NAME: &CStr = match CStr::from_bytes_with_nul(
+                    concat!(stringify!($name), "\0").as_bytes(),
+                ) {
+                    Ok(name) => name,
+                    Err(_) => panic!(),
+                };
+                slots::$name.store(next(NAME), Ordering::Relaxed);
+            })*
+        }
+    };
+    (@early $name:ident ($($argument:ident: $type:ty),*) -> $return:ty = $system_call:ident) => {
+        // SAFETY: what the kernel makes of the arguments is what it would make of them through
+        // libc.
+        unsafe { libc::syscall(libc::$system_call, $($argument),*) as $return }
+    };
+    (@early $name:ident ($($argument:ident: $type:ty),*) -> $return:ty) => {{
+        const NAME: &CStr = match CStr::from_bytes_with_nul(
+            concat!(stringify!($name), "\0").as_bytes(),
+        ) {
+            Ok(name) => name,
+            Err(_) => panic!(),
+        };
+        let found = next(NAME);
+        if found.is_null() {
+            // There is no such function: the program could not have been linked.
+            // SAFETY: ends the process, as the dynamic linker would.
+            unsafe { libc::abort() };
+        }
+        // SAFETY: the function of this name has this type.
+        unsafe {
+            let function: unsafe extern "C" fn($($type),*) -> $return = std::mem::transmute(found);
+            function($($argument),*)
+        }
+    }};
+}
+
+originals! {
+    fn bind(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int = SYS_bind;
+    fn listen(fd: c_int, backlog: c_int) -> c_int = SYS_listen;
+    fn connect(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int = SYS_connect;
+    fn accept(fd: c_int, address: *mut sockaddr, length: *mut socklen_t) -> c_int = SYS_accept;
+    fn accept4(
+        fd: c_int, address: *mut sockaddr, length: *mut socklen_t, flags: c_int
+    ) -> c_int = SYS_accept4;
+    fn getsockname(
+        fd: c_int, address: *mut sockaddr, length: *mut socklen_t
+    ) -> c_int = SYS_getsockname;
+    fn getpeername(
+        fd: c_int, address: *mut sockaddr, length: *mut socklen_t
+    ) -> c_int = SYS_getpeername;
+    fn sendto(
+        fd: c_int, data: *const c_void, size: size_t, flags: c_int,
+        address: *const sockaddr, length: socklen_t
+    ) -> ssize_t = SYS_sendto;
+    fn recvfrom(
+        fd: c_int, data: *mut c_void, size: size_t, flags: c_int,
+        address: *mut sockaddr, length: *mut socklen_t
+    ) -> ssize_t = SYS_recvfrom;
+    fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t = SYS_sendmsg;
+    fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t = SYS_recvmsg;
+    fn sendmmsg(
+        fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int
+    ) -> c_int = SYS_sendmmsg;
+    fn recvmmsg(
+        fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int,
+        timeout: *mut libc::timespec
+    ) -> c_int = SYS_recvmmsg;
+    fn __recvfrom_chk(
+        fd: c_int, data: *mut c_void, size: size_t, room: size_t, flags: c_int,
+        address: *mut sockaddr, length: *mut socklen_t
+    ) -> ssize_t;
+    fn getaddrinfo(
+        node: *const c_char, service: *const c_char, hints: *const libc::addrinfo,
+        result: *mut *mut libc::addrinfo
+    ) -> c_int;
+    fn getnameinfo(
+        address: *const sockaddr, length: socklen_t, host: *mut c_char, host_size: socklen_t,
+        service: *mut c_char, service_size: socklen_t, flags: c_int
+    ) -> c_int;
+    fn gethostbyname(name: *const c_char) -> *mut hostent;
+    fn gethostbyname2(name: *const c_char, family: c_int) -> *mut hostent;
+    fn gethostbyname_r(
+        name: *const c_char, result: *mut hostent, buffer: *mut c_char, size: size_t,
+        found: *mut *mut hostent, error: *mut c_int
+    ) -> c_int;
+    fn gethostbyname2_r(
+        name: *const c_char, family: c_int, result: *mut hostent, buffer: *mut c_char,
+        size: size_t, found: *mut *mut hostent, error: *mut c_int
+    ) -> c_int;
+    fn gethostbyaddr(address: *const c_void, length: socklen_t, family: c_int) -> *mut hostent;
+    fn gethostbyaddr_r(
+        address: *const c_void, length: socklen_t, family: c_int, result: *mut hostent,
+        buffer: *mut c_char, size: size_t, found: *mut *mut hostent, error: *mut c_int
+    ) -> c_int;
+    fn getifaddrs(list: *mut *mut libc::ifaddrs) -> c_int;
+}

@@ -1,0 +1,112 @@
+//! What the kernel says of a socket, asked directly: past our own hooks, and past those of others,
+//! since it is the kernel's own names that are wanted.
+
+use std::net::{IpAddr, SocketAddr};
+
+use libc::{c_int, c_long, c_void, socklen_t};
+use vipool::rewrite::sockaddr::{self, MAX_LENGTH, Parsed};
+use vipool::rewrite::{Protocol, Socket};
+
+/// A descriptor of the program's. `errno` may change with every call.
+#[derive(Clone, Copy)]
+pub struct Fd(pub c_int);
+
+impl Socket for Fd {
+    fn protocol(&self) -> Protocol {
+        match self.option(libc::SOL_SOCKET, libc::SO_PROTOCOL) {
+            Some(libc::IPPROTO_TCP | libc::IPPROTO_MPTCP) => Protocol::Tcp,
+            Some(libc::IPPROTO_UDP | libc::IPPROTO_UDPLITE) => Protocol::Udp,
+            _ => Protocol::Other,
+        }
+    }
+
+    fn local(&self) -> Option<SocketAddr> {
+        self.name(libc::SYS_getsockname)
+    }
+
+    fn is_v6only(&self) -> bool {
+        self.option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY).is_some_and(|value| value != 0)
+    }
+
+    fn shares_port(&self) -> bool {
+        [libc::SO_REUSEADDR, libc::SO_REUSEPORT, libc::SO_BROADCAST]
+            .into_iter()
+            .any(|option| self.option(libc::SOL_SOCKET, option).is_some_and(|value| value != 0))
+    }
+}
+
+impl Fd {
+    /// The address of the other end.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.name(libc::SYS_getpeername)
+    }
+
+    /// An option whose value is a number.
+    pub fn option(&self, level: c_int, option: c_int) -> Option<c_int> {
+        let mut value: c_int = 0;
+        let mut length = size_of::<c_int>() as socklen_t;
+        // SAFETY: value and length are of the sizes that are said.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_getsockopt,
+                self.0,
+                level,
+                option,
+                &raw mut value,
+                &raw mut length,
+            )
+        };
+        (result == 0).then_some(value)
+    }
+
+    /// Sets an option whose value is a number, if it can be set.
+    pub fn set_option(&self, level: c_int, option: c_int, value: c_int) {
+        // SAFETY: the value is of the size that is said.
+        unsafe {
+            libc::syscall(
+                libc::SYS_setsockopt,
+                self.0,
+                level,
+                option,
+                &raw const value,
+                size_of::<c_int>(),
+            )
+        };
+    }
+
+    /// Binds an address; with `late_port` a connect chooses the port (ip(7)). The option is put
+    /// back at once: a bind of the program's own shows its port as ever (row 8).
+    pub fn bind(&self, address: IpAddr, late_port: bool) -> c_int {
+        const NO_PORT: c_int = libc::IP_BIND_ADDRESS_NO_PORT;
+        let set = late_port && self.option(libc::IPPROTO_IP, NO_PORT) == Some(0);
+        if set {
+            self.set_option(libc::IPPROTO_IP, NO_PORT, 1);
+        }
+        let mut bytes = [0u8; MAX_LENGTH];
+        let length = sockaddr::write(&SocketAddr::new(address, 0), &mut bytes);
+        // SAFETY: the address is as long as is said.
+        let result =
+            unsafe { crate::original::bind(self.0, bytes.as_ptr().cast(), length as socklen_t) };
+        let errno = crate::errno::get();
+        if set {
+            self.set_option(libc::IPPROTO_IP, NO_PORT, 0);
+        }
+        if result == 0 { 0 } else { errno }
+    }
+
+    fn name(&self, call: c_long) -> Option<SocketAddr> {
+        let mut bytes = [0u8; MAX_LENGTH];
+        let mut length = bytes.len() as socklen_t;
+        // SAFETY: the buffer is as long as is said.
+        let result = unsafe {
+            libc::syscall(call, self.0, bytes.as_mut_ptr().cast::<c_void>(), &raw mut length)
+        };
+        if result != 0 {
+            return None;
+        }
+        match sockaddr::parse(bytes.get(..usize::try_from(length).ok()?)?) {
+            Parsed::Inet(address) => Some(address),
+            Parsed::Unspecified(_) | Parsed::Other => None,
+        }
+    }
+}

@@ -1,0 +1,473 @@
+/* The rows of the matrix (docs/socket-matrix.md), each a function of its number. */
+#include "matrix.h"
+
+#include <sys/mman.h>
+
+#define LOOPBACK "127.0.0.1"
+#define ANY "0.0.0.0"
+
+/* A page that cannot be touched. */
+static void *bad(void) { return mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); }
+
+static void row_1(void) {
+    int fd = tcp(), datagram = udp();
+    expect("bind", try_bind(fd, LOOPBACK, 8001), "ok");
+    expect("getsockname", seen(fd), "127.0.0.1:8001");
+    expect_listed("kernel", kernel(fd), host_port(L, 8001), "127.0.0.1:8001");
+    expect("again", try_bind(tcp(), LOOPBACK, 8001), "EADDRINUSE");
+    expect("udp bind", try_bind(datagram, LOOPBACK, 8001), "ok");
+    expect("udp getsockname", seen(datagram), "127.0.0.1:8001");
+    expect_listed("udp kernel", kernel(datagram), host_port(L, 8001), "127.0.0.1:8001");
+}
+
+static void row_2(void) {
+    /* The driver has a listener of the host's on 0.0.0.0:8002. */
+    int fd = tcp();
+    one(fd, SOL_SOCKET, SO_REUSEADDR);
+    expect("bind", try_bind(fd, LOOPBACK, 8002), "EADDRINUSE");
+}
+
+static void row_3(void) {
+    int fd = tcp(), datagram = udp();
+    expect("bind", try_bind(fd, ANY, 8003), "ok");
+    expect_listed("kernel", kernel(fd), host_port(V, 8003), "0.0.0.0:8003");
+    expect_listed("getsockname", seen(fd), host_port(V, 8003), "0.0.0.0:8003");
+    expect("udp bind", try_bind(datagram, ANY, 8003), "ok");
+    expect_listed("udp kernel", kernel(datagram), host_port(V, 8003), "0.0.0.0:8003");
+}
+
+static void row_4(void) {
+    int fd = tcp();
+    expect("bind", try_bind(fd, ANY, 0), "ok");
+    int port = port_of(fd);
+    expect_listed("kernel", kernel(fd), host_port(V, port), host_port(ANY, port));
+    expect("connect outside", try_connect(fd, OUTSIDE, 7), "ok");
+    expect_listed("they see", answered(fd), V, HOST);
+    int service = listener(LOOPBACK, 8004);
+    fd = tcp();
+    expect("bind again", try_bind(fd, ANY, 0), "ok");
+    expect("connect to own loopback", try_connect(fd, LOOPBACK, 8004), "ok");
+    expect("getpeername", seen_peer(fd), "127.0.0.1:8004");
+    expect_alike("getsockname", seen(fd), host_port(LOOPBACK, port_of(fd)));
+    struct sockaddr_storage peer;
+    socklen_t length = sizeof peer;
+    int accepted = accept(service, (void *)&peer, &length);
+    expect_alike("accept shows", text_of(&peer), host_port(LOOPBACK, port_of(fd)));
+    expect("accepted", seen(accepted), "127.0.0.1:8004");
+}
+
+static void row_5(void) {
+    int fd = tcp();
+    expect("bind", try_bind(fd, HOST, 8005), "ok");
+    expect_listed("kernel", kernel(fd), host_port(V, 8005), host_port(HOST, 8005));
+    expect_listed("another's V", try_bind(tcp(), ANOTHERS_V, 8005), "EADDRNOTAVAIL", "ok");
+    expect_listed("another's L", try_bind(tcp(), "127.99.0.9", 8005), "EADDRNOTAVAIL", "ok");
+    fd = tcp();
+    expect("a loopback address of nobody", try_bind(fd, "127.0.0.53", 8005), "ok");
+    expect("kernel of that", kernel(fd), "127.0.0.53:8005");
+    expect("an address of nobody", try_bind(tcp(), "192.0.2.1", 8005), "EADDRNOTAVAIL");
+}
+
+/* The driver has taken V off the interface. */
+static void row_6(void) {
+    expect_listed("bind", try_bind(tcp(), ANY, 8006), "EADDRNOTAVAIL", "ok");
+    expect_listed("connect", try_connect(tcp(), OUTSIDE, 7), "EADDRNOTAVAIL", "ok");
+    int fd = udp();
+    struct address to = at(OUTSIDE, 7);
+    expect_listed("sendto", result(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)),
+                  "EADDRNOTAVAIL", "ok");
+}
+
+/* The same where the policy says pass. */
+static void row_6_pass(void) {
+    int fd = tcp();
+    expect("bind", try_bind(fd, ANY, 8006), "ok");
+    expect("kernel", kernel(fd), "0.0.0.0:8006");
+    fd = tcp();
+    expect("connect", try_connect(fd, OUTSIDE, 7), "ok");
+    expect("they see", answered(fd), HOST);
+}
+
+static void row_7(void) {
+    int fd = tcp();
+    expect("connect", try_connect(fd, OUTSIDE, 7), "ok");
+    expect_listed("they see", answered(fd), V, HOST);
+    expect_listed("getsockname", seen(fd), host_port(V, port_of(fd)), host_port(HOST, port_of(fd)));
+    int option = -1;
+    socklen_t length = sizeof option;
+    getsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &option, &length);
+    expect("the option is as it was", option ? "set" : "clear", "clear");
+}
+
+/* The driver gives 100 ports, and two destinations beside this host that keep what comes. */
+static void row_7_ports(void) {
+    for (int i = 0; i < 150; i++) {
+        struct linger none_left = {1, 0};
+        int fd = tcp();
+        setsockopt(fd, SOL_SOCKET, SO_LINGER, &none_left, sizeof none_left);
+        expect("connect", try_connect(fd, OUTSIDE, i % 2 ? 8007 : 8107), "ok");
+    }
+}
+
+static void row_8(void) {
+    int fd = tcp();
+    expect("bind", try_bind(fd, LOOPBACK, 0), "ok");
+    expect("port is shown", port_of(fd) ? "yes" : "no", "yes");
+    fd = tcp();
+    expect("connect", try_connect(fd, OUTSIDE, 8), "ECONNREFUSED");
+    expect("bind after", try_bind(fd, ANY, 0), "ok");
+    expect("port is shown after", port_of(fd) ? "yes" : "no", "yes");
+    expect_listed("kernel", kernel(fd), host_port(V, port_of(fd)), host_port(ANY, port_of(fd)));
+}
+
+static void row_9(void) {
+    int fd = tcp();
+    expect("connect", try_connect(fd, OUTSIDE, 8), "ECONNREFUSED");
+    expect("bind", try_bind(fd, LOOPBACK, 8009), "ok");
+    expect("getsockname", seen(fd), "127.0.0.1:8009");
+    expect_listed("kernel", kernel(fd), host_port(L, 8009), "127.0.0.1:8009");
+}
+
+static void row_10(void) {
+    int fd = tcp();
+    one(fd, SOL_SOCKET, SO_REUSEADDR);
+    expect("bind", try_bind(fd, HOST, 8010), "ok");
+    expect("connect", try_connect(fd, OUTSIDE, 7), "ok");
+    expect_listed("getsockname", seen(fd), host_port(V, 8010), host_port(HOST, 8010));
+    expect("connect again", try_connect(fd, OUTSIDE, 7), "EISCONN");
+}
+
+/* Dials, and looks at the pair from both ends. */
+static void dial(int service, const char *host, int port, const char *when_listed,
+                 const char *kernel_peer_listed) {
+    int fd = tcp();
+    expect("connect", try_connect(fd, host, port), "ok");
+    int mine = port_of(fd);
+    expect("getpeername", seen_peer(fd), host_port(LOOPBACK, port));
+    expect_alike("getsockname", seen(fd), host_port(LOOPBACK, mine));
+    struct sockaddr_storage peer;
+    socklen_t length = sizeof peer;
+    int accepted = accept4(service, (void *)&peer, &length, SOCK_CLOEXEC);
+    expect_alike("accept4 shows", text_of(&peer), host_port(LOOPBACK, mine));
+    expect_alike("accepted peer", seen_peer(accepted), host_port(LOOPBACK, mine));
+    expect("accepted", seen(accepted), host_port(LOOPBACK, port));
+    expect_listed("kernel", kernel(accepted), host_port(when_listed, port),
+                  host_port(LOOPBACK, port));
+    if (listed && strcmp(kernel_peer(accepted), host_port(kernel_peer_listed, mine)) != 0) {
+        printf("FAILED: kernel peer %s\n", kernel_peer(accepted));
+        exit(1);
+    }
+}
+
+static void row_11(void) {
+    dial(listener(LOOPBACK, 8011), LOOPBACK, 8011, L, LOOPBACK);
+    dial(listener(ANY, 8111), LOOPBACK, 8111, V, L);
+    /* Nothing of the session's own: the host's (the driver has a listener on 127.0.0.1:8211). */
+    int fd = tcp();
+    expect("the host's", try_connect(fd, LOOPBACK, 8211), "ok");
+    expect("kernel of the host's", kernel_peer(fd), "127.0.0.1:8211");
+    /* One of own-ports, nothing listens there: never the host's (8311). */
+    expect_listed("an own port", try_connect(tcp(), LOOPBACK, 8311), "ECONNREFUSED", "ok");
+    /* One of shared-ports: never the session's own. */
+    expect("a shared port", try_connect(tcp(), LOOPBACK, 8411), "ok");
+    expect("bind to a shared port", try_bind(tcp(), LOOPBACK, 8411), "EADDRINUSE");
+    expect("nothing anywhere", try_connect(tcp(), LOOPBACK, 8511), "ECONNREFUSED");
+}
+
+static void talk(int server, int client, const char *host, int port, int connected) {
+    struct address to = at(host, port);
+    if (connected) {
+        expect("connect", try_connect(client, host, port), "ok");
+        expect("getpeername", seen_peer(client), host_port(LOOPBACK, port));
+        expect("send", result(send(client, "ask", 3, 0)), "ok");
+    } else {
+        expect("sendto", result(sendto(client, "ask", 3, 0, (void *)&to.bytes, to.length)), "ok");
+    }
+    struct sockaddr_storage from;
+    socklen_t length = sizeof from;
+    char packet[16];
+    expect("recvfrom", result(recvfrom(server, packet, 16, 0, (void *)&from, &length)), "ok");
+    expect_alike("source", text_of(&from), host_port(LOOPBACK, port_of(client)));
+    expect("reply", result(sendto(server, "answer", 6, 0, (void *)&from, length)), "ok");
+    length = sizeof from;
+    struct pollfd ready = {client, POLLIN, 0};
+    expect("it comes", poll(&ready, 1, 5000) == 1 ? "yes" : "no", "yes");
+    expect("recvfrom", result(recvfrom(client, packet, 16, 0, (void *)&from, &length)), "ok");
+    expect("from", text_of(&from), host_port(LOOPBACK, port));
+}
+
+static void row_11b(void) {
+    int on_loopback = udp(), on_any = udp();
+    expect("bind", try_bind(on_loopback, LOOPBACK, 8011), "ok");
+    talk(on_loopback, udp(), LOOPBACK, 8011, 1);
+    talk(on_loopback, udp(), LOOPBACK, 8011, 0);
+    expect("bind any", try_bind(on_any, ANY, 8111), "ok");
+    talk(on_any, udp(), LOOPBACK, 8111, 1);
+    talk(on_any, udp(), LOOPBACK, 8111, 0);
+}
+
+static void row_12(void) { dial(listener(LOOPBACK, 8012), ANY, 8012, L, LOOPBACK); }
+
+static void row_13(void) {
+    int fd = udp();
+    expect("connect", try_connect(fd, OUTSIDE, 7), "ok");
+    struct sockaddr_storage none = {.ss_family = AF_UNSPEC};
+    expect("dissolve", result(connect(fd, (void *)&none, sizeof none)), "ok");
+    expect("getpeername", seen_peer(fd), "ENOTCONN");
+}
+
+static void row_14(void) {
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    expect("connect", try_connect(fd, OUTSIDE, 7), "EINPROGRESS");
+    struct pollfd ready = {fd, POLLOUT, 0};
+    poll(&ready, 1, 5000);
+    expect_listed("getsockname", seen(fd), host_port(V, port_of(fd)), host_port(HOST, port_of(fd)));
+}
+
+static void row_15(void) {
+    int fd = tcp();
+    struct address any = at(ANY, 8015);
+    any.bytes.ss_family = AF_UNSPEC;
+    expect("bind", result(bind(fd, (void *)&any.bytes, any.length)), "ok");
+    expect_listed("kernel", kernel(fd), host_port(V, 8015), "0.0.0.0:8015");
+    struct address other = at(LOOPBACK, 8115);
+    other.bytes.ss_family = AF_UNSPEC;
+    expect("not 0.0.0.0", result(bind(tcp(), (void *)&other.bytes, other.length)), "EAFNOSUPPORT");
+}
+
+static void row_16(void) {
+    struct address here = at(LOOPBACK, 8016);
+    char long_one[129] = {0};
+    memcpy(long_one, &here.bytes, sizeof(struct sockaddr_in));
+    void *nowhere = bad();
+    const struct sockaddr *wrong[] = {NULL, nowhere, (void *)1, (void *)-1, (void *)~0xfffUL};
+    for (unsigned i = 0; i < 5; i++) {
+        expect("bind bad", result(bind(tcp(), wrong[i], 16)), "EFAULT");
+        expect("connect bad", result(connect(tcp(), wrong[i], 16)), "EFAULT");
+        expect("sendto bad", result(sendto(udp(), "x", 1, 0, wrong[i], 16)),
+               wrong[i] ? "EFAULT" : "EDESTADDRREQ");
+        socklen_t length = 16;
+        int fd = tcp();
+        try_bind(fd, LOOPBACK, 0);
+        expect("getsockname bad", result(getsockname(fd, (void *)wrong[i], &length)), "EFAULT");
+        expect("getsockname bad length",
+               result(getsockname(fd, (void *)&here.bytes, (void *)wrong[i])), "EFAULT");
+    }
+    here = at(LOOPBACK, 8016);
+    expect("bind zero", result(bind(tcp(), (void *)&here.bytes, 0)), "EINVAL");
+    expect("bind short", result(bind(tcp(), (void *)&here.bytes, 8)), "EINVAL");
+    expect("bind negative", result(bind(tcp(), (void *)&here.bytes, -1)), "EINVAL");
+    expect("bind 129", result(bind(tcp(), (void *)long_one, 129)), "EINVAL");
+    int fd = tcp();
+    expect("bind 128", result(bind(fd, (void *)long_one, 128)), "ok");
+    expect_listed("kernel", kernel(fd), host_port(L, 8016), "127.0.0.1:8016");
+    expect("no socket", result(bind(0, (void *)&here.bytes, here.length)), "ENOTSOCK");
+    expect("no descriptor", result(bind(-1, (void *)&here.bytes, here.length)), "EBADF");
+    expect("connect no descriptor", result(connect(-1, (void *)&here.bytes, here.length)), "EBADF");
+    expect("listen no descriptor", result(listen(-1, 1)), "EBADF");
+    /* The last bytes of a page whose neighbour can't be touched. */
+    char *pages = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    mprotect(pages + 4096, 4096, PROT_NONE);
+    struct address edge = at(LOOPBACK, 8116);
+    memcpy(pages + 4096 - 16, &edge.bytes, 16);
+    expect("at the edge", result(bind(tcp(), (void *)(pages + 4096 - 16), 16)), "ok");
+    expect("over the edge", result(bind(tcp(), (void *)(pages + 4096 - 16), 28)), "EFAULT");
+}
+
+static void row_17(void) {
+    int fd = tcp();
+    expect("bind", try_bind(fd, LOOPBACK, 8017), "ok");
+    for (socklen_t room = 0; room <= 20; room++) {
+        unsigned char out[24], whole[24];
+        struct sockaddr_storage all;
+        socklen_t length = sizeof all;
+        memset(out, 0xaa, sizeof out);
+        memset(whole, 0xaa, sizeof whole);
+        getsockname(fd, (void *)&all, &length);
+        memcpy(whole, &all, room < 16 ? room : 16);
+        length = room;
+        expect("getsockname", result(getsockname(fd, (void *)out, &length)), "ok");
+        expect("length", length == 16 ? "16" : "another", "16");
+        expect("bytes", memcmp(out, whole, sizeof out) == 0 ? "as they should" : "others",
+               "as they should");
+    }
+    socklen_t negative = -1;
+    struct sockaddr_in out;
+    expect("negative", result(getsockname(fd, (void *)&out, &negative)), "EINVAL");
+}
+
+static void row_18(void) {
+    expect("tcp", seen(tcp()), "0.0.0.0:0");
+    expect("udp", seen(udp()), "0.0.0.0:0");
+    expect("tcp6", seen(tcp6()), "[::]:0");
+}
+
+static void row_19(void) {
+    /* The driver dials from outside when it reads the port. */
+    int service = listener(ANY, 8019);
+    printf("dial %s 8019\n", listed ? V : HOST);
+    fflush(stdout);
+    int accepted = accept(service, NULL, NULL);
+    expect_listed("accepted on", seen(accepted), host_port(V, 8019), host_port(HOST, 8019));
+    expect_listed("kernel", kernel(accepted), host_port(V, 8019), host_port(HOST, 8019));
+}
+
+/* A client that is bound to own L reaches an own listener on L, without blocking. */
+static void row_20(void) {
+    int service = listener(LOOPBACK, 8020);
+    fcntl(service, F_SETFL, O_NONBLOCK);
+    struct sockaddr_storage peer;
+    socklen_t length = sizeof peer;
+    expect("accept", result(accept(service, (void *)&peer, &length)), "EAGAIN");
+    int fd = tcp();
+    one(fd, SOL_SOCKET, SO_REUSEADDR);
+    expect("bind", try_bind(fd, LOOPBACK, 8120), "ok");
+    expect("connect", try_connect(fd, LOOPBACK, 8020), "ok");
+    struct pollfd ready = {service, POLLIN, 0};
+    poll(&ready, 1, 5000);
+    int accepted = accept(service, (void *)&peer, &length);
+    expect("accept shows", text_of(&peer), "127.0.0.1:8120");
+    expect_listed("kernel", kernel_peer(accepted), host_port(L, 8120), "127.0.0.1:8120");
+}
+
+static void row_21(void) {
+    int fd = tcp();
+    expect("listen", result(listen(fd, 8)), "ok");
+    expect_listed("kernel", kernel(fd), host_port(V, port_of(fd)), host_port(ANY, port_of(fd)));
+    expect("listen again", result(listen(fd, 16)), "ok");
+    expect("on udp", result(listen(udp(), 8)), "EOPNOTSUPP");
+    int local = socket(AF_UNIX, SOCK_STREAM, 0);
+    expect("on unix", result(listen(local, 8)), "EINVAL");
+}
+
+static void row_22(void) {
+    int fd = udp();
+    struct address to = at(OUTSIDE, 7);
+    expect("sendto", result(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)), "ok");
+    expect_listed("they see", answered(fd), V, HOST);
+    expect_listed("kernel", kernel(fd), host_port(V, port_of(fd)), host_port(ANY, port_of(fd)));
+    expect("a later bind", try_bind(fd, ANY, 8022), "EINVAL");
+    /* Towards the loopback nothing is bound but a port. */
+    int service = udp();
+    expect("bind", try_bind(service, LOOPBACK, 8122), "ok");
+    fd = udp();
+    to = at(LOOPBACK, 8122);
+    expect("sendto loopback", result(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)), "ok");
+    expect_alike("kernel of that", kernel(fd), host_port(ANY, port_of(fd)));
+    expect("sendto on tcp", result(sendto(tcp(), "x", 1, MSG_NOSIGNAL, (void *)&to.bytes, to.length)),
+           "EPIPE");
+}
+
+static void row_23(void) {
+    int fd = tcp();
+    expect("bind", try_bind(fd, LOOPBACK, 0), "ok");
+    expect_alike("kernel", kernel(fd), host_port(LOOPBACK, port_of(fd)));
+    expect_alike("getsockname", seen(fd), host_port(LOOPBACK, port_of(fd)));
+}
+
+static void row_25(void) {
+    int service = udp(), fd = udp();
+    expect("bind", try_bind(service, LOOPBACK, 8025), "ok");
+    expect("bind client", try_bind(fd, LOOPBACK, 8125), "ok");
+    struct address to = at(LOOPBACK, 8025);
+    expect("sendto", result(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)), "ok");
+    struct sockaddr_storage from;
+    socklen_t length = sizeof from;
+    char packet[4];
+    expect("recvfrom", result(recvfrom(service, packet, 4, 0, (void *)&from, &length)), "ok");
+    expect("source", text_of(&from), "127.0.0.1:8125");
+    expect("without room",
+           result(sendto(fd, "y", 1, 0, (void *)&to.bytes, to.length)), "ok");
+    expect("recvfrom without", result(recvfrom(service, packet, 4, 0, NULL, NULL)), "ok");
+}
+
+static void row_26(void) {
+    int fd = udp();
+    one(fd, SOL_SOCKET, SO_REUSEADDR);
+    expect("shared", try_bind(fd, ANY, 8026), "ok");
+    expect("kernel", kernel(fd), "0.0.0.0:8026");
+    fd = udp();
+    one(fd, SOL_SOCKET, SO_BROADCAST);
+    expect("broadcast", try_bind(fd, ANY, 8126), "ok");
+    expect("kernel of that", kernel(fd), "0.0.0.0:8126");
+    fd = udp();
+    expect("a port of the list", try_bind(fd, ANY, 5353), "ok");
+    expect("kernel of the list", kernel(fd), "0.0.0.0:5353");
+}
+
+static void row_29(void) {
+    /* The driver has a listener of the host's on [::]:8029. */
+    expect("bind", try_bind(tcp(), ANY, 8029), "EADDRINUSE");
+}
+
+static void row_34(void) {
+    struct sockaddr_un name = {.sun_family = AF_UNIX, .sun_path = "\0vipool-matrix-34"};
+    socklen_t length = sizeof(sa_family_t) + 17;
+    int service = socket(AF_UNIX, SOCK_STREAM, 0), fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    expect("bind", result(bind(service, (void *)&name, length)), "ok");
+    expect("listen", result(listen(service, 1)), "ok");
+    expect("connect", result(connect(fd, (void *)&name, length)), "ok");
+    struct sockaddr_un peer;
+    socklen_t room = sizeof peer;
+    expect("getpeername", result(getpeername(fd, (void *)&peer, &room)), "ok");
+    expect("the name", room == length && !memcmp(&peer, &name, length) ? "same" : "other", "same");
+    int netlink = socket(AF_NETLINK, SOCK_RAW, 0);
+    struct sockaddr_storage kernel_end = {.ss_family = AF_NETLINK};
+    expect("netlink", result(bind(netlink, (void *)&kernel_end, 12)), "ok");
+    struct address inet = at(LOOPBACK, 8034);
+    expect("inet on unix", result(bind(fd, (void *)&inet.bytes, inet.length)), "EINVAL");
+    expect("inet on unix connect",
+           result(connect(socket(AF_UNIX, SOCK_STREAM, 0), (void *)&inet.bytes, inet.length)),
+           "EINVAL");
+}
+
+static void row_38(void) {
+    int first = tcp(), second = tcp();
+    one(first, SOL_SOCKET, SO_REUSEPORT);
+    one(second, SOL_SOCKET, SO_REUSEPORT);
+    expect("bind", try_bind(first, ANY, 8038), "ok");
+    expect("bind second", try_bind(second, ANY, 8038), "ok");
+    expect("listen", result(listen(first, 1)), "ok");
+    expect("listen second", result(listen(second, 1)), "ok");
+}
+
+static void row_45(void) {
+    int fd = tcp(), service = tcp();
+    struct sockaddr_storage name;
+    socklen_t length = sizeof name;
+    one(service, SOL_SOCKET, SO_REUSEADDR);
+    errno = EDOM;
+    try_bind(service, LOOPBACK, 8045);
+    expect("bind", strerrorname_np(errno), "EDOM");
+    listen(service, 1);
+    expect("listen", strerrorname_np(errno), "EDOM");
+    try_connect(fd, LOOPBACK, 8045);
+    expect("connect", strerrorname_np(errno), "EDOM");
+    close(accept(service, (void *)&name, &length));
+    expect("accept", strerrorname_np(errno), "EDOM");
+    getsockname(fd, (void *)&name, &length);
+    getpeername(fd, (void *)&name, &length);
+    expect("names", strerrorname_np(errno), "EDOM");
+    fd = tcp();
+    try_connect(fd, LOOPBACK, 8211);
+    expect("connect to the host's", strerrorname_np(errno), "EDOM");
+    fd = tcp();
+    try_connect(fd, OUTSIDE, 7);
+    expect("connect outside", strerrorname_np(errno), "EDOM");
+    fd = udp();
+    struct address to = at(OUTSIDE, 7);
+    sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length);
+    expect("sendto", strerrorname_np(errno), "EDOM");
+    listen(tcp(), 1);
+    expect("listen unbound", strerrorname_np(errno), "EDOM");
+}
+
+const struct row rows[] = {
+    {"1", row_1},     {"2", row_2},     {"3", row_3},     {"4", row_4},   {"5", row_5},
+    {"6", row_6},     {"6-pass", row_6_pass},             {"7", row_7},   {"7-ports", row_7_ports},
+    {"8", row_8},     {"9", row_9},     {"10", row_10},   {"11", row_11}, {"11b", row_11b},
+    {"12", row_12},   {"13", row_13},   {"14", row_14},   {"15", row_15}, {"16", row_16},
+    {"17", row_17},   {"18", row_18},   {"19", row_19},   {"20", row_20},
+    {"21", row_21},   {"22", row_22},   {"23", row_23},   {"25", row_25}, {"26", row_26},
+    {"29", row_29},   {"34", row_34},   {"38", row_38},   {"45", row_45}, {NULL, NULL},
+};

@@ -1,0 +1,208 @@
+//! The socket matrix (docs/socket-matrix.md), row by row, on the real hook and a real map.
+//!
+//! Each row is a C function, run as a plain program, as one that is not listed though the hook is
+//! loaded, and as a listed one in a session beside another session. What the program sees is
+//! written down by it and must be the same each time; what the kernel has is checked by it.
+
+mod support;
+
+use std::io::{BufRead, Read};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use support::{
+    HOST, Host, OUTSIDE, Session, compile, finish, in_namespace, run_ip, start, start_piped, text,
+};
+use vipool::policy::{PortRange, Program};
+use vipool_testing::preload;
+
+fn binary() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| compile("matrix", &["matrix.c", "rows.c"], &[])).clone()
+}
+
+fn ports(first: u16, last: u16) -> Vec<PortRange> {
+    vec![PortRange { first, last }]
+}
+
+fn rule() -> Program {
+    Program {
+        own_ports: ports(8311, 8311),
+        shared_ports: ports(8411, 8411),
+        ..support::program(binary())
+    }
+}
+
+/// Runs a row in all ways.
+fn row(test: &str, name: &str) {
+    let prepare = || {
+        binary();
+        preload();
+    };
+    in_namespace(test, &[], prepare, || {
+        let mut host = Host::new(vec![rule()]);
+        let _service = start(host.outside(binary()).arg("serve"));
+        let _hosts: Vec<_> = match name {
+            "2" => vec![("0.0.0.0", "8002")],
+            "11" => vec![("127.0.0.1", "8211"), ("127.0.0.1", "8311"), ("127.0.0.1", "8411")],
+            "45" => vec![("127.0.0.1", "8211")],
+            "29" => vec![("::", "8029")],
+            _ => vec![],
+        }
+        .into_iter()
+        .map(|(address, port)| start(Command::new(binary()).args(["hold", address, port])))
+        .collect();
+        let _beside: Vec<_> = match name {
+            "7-ports" => vec!["8007", "8107"],
+            _ => vec![],
+        }
+        .into_iter()
+        .map(|port| start(host.outside(binary()).args(["hold", OUTSIDE, port])))
+        .collect();
+        match name {
+            "6-pass" => host.replace(|policy| policy.pass_when_missing = true),
+            "7-ports" => {
+                std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40099").unwrap();
+            }
+            _ => {}
+        }
+        let (first, second) = (host.session(1), host.session(2));
+        let v = first.v();
+        if name.starts_with('6') {
+            run_ip(&format!("addr del {v}/24 dev v0"));
+        }
+        let plain = observe(&host, &first, name, Way::Plain);
+        let unlisted = observe(&host, &first, name, Way::Unlisted);
+        // The same fixed ports in another session.
+        let _beside: Vec<_> = match name {
+            "1" => vec![("127.0.0.1", "8001")],
+            "3" => vec![("0.0.0.0", "8003")],
+            "11" => vec![("127.0.0.1", "8011"), ("0.0.0.0", "8111"), ("127.0.0.1", "8511")],
+            "32" => vec![("::1", "8032")],
+            _ => vec![],
+        }
+        .into_iter()
+        .map(|(address, port)| start(second.command(binary()).args(["hold", address, port])))
+        .collect();
+        let listed = observe(&host, &first, name, Way::Listed);
+        assert_eq!(plain, unlisted, "an unlisted program sees another world");
+        assert_eq!(plain, listed, "a listed program sees what it should not");
+    });
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    Plain,
+    Unlisted,
+    Listed,
+}
+
+/// What the program writes down of a row.
+fn observe(host: &Host, session: &Session<'_>, name: &str, way: Way) -> String {
+    // The same file under another name is another program.
+    let unlisted = binary().with_file_name(format!("unlisted-{}", std::process::id()));
+    let mut command = match way {
+        Way::Plain => Command::new(binary()),
+        Way::Unlisted => {
+            std::fs::copy(binary(), &unlisted).unwrap();
+            session.command(&unlisted)
+        }
+        Way::Listed => session.command(binary()),
+    };
+    if way == Way::Listed {
+        command.env("MATRIX_LISTED", "1");
+    }
+    command
+        .env("MATRIX_V", session.v())
+        .env("MATRIX_L", session.l())
+        .env("MATRIX_V6", session.v6())
+        .env("MATRIX_L6", session.l6())
+        .arg(name);
+    let seen = match name {
+        // Somebody dials from outside.
+        "19" => {
+            let (mut running, mut output) = start_piped(&mut command);
+            let mut line = String::new();
+            while !line.starts_with("dial") {
+                line.clear();
+                assert_ne!(output.read_line(&mut line).unwrap(), 0, "it dials");
+            }
+            let words: Vec<_> = line.split_whitespace().collect();
+            let dial = format!("exec 3<>/dev/tcp/{}/{}", words[1], words[2]);
+            assert!(host.outside("bash").args(["-c", &dial]).status().unwrap().success());
+            let mut seen = String::new();
+            output.read_to_string(&mut seen).unwrap();
+            assert!(running.0.wait().unwrap().success(), "{seen}");
+            seen + "."
+        }
+        _ => {
+            let output = command.output().unwrap();
+            text(&command, output)
+        }
+    };
+    let _ = std::fs::remove_file(&unlisted);
+    seen
+}
+
+macro_rules! rows {
+    ($($test:ident $name:literal;)*) => {
+        $(#[test]
+        fn $test() {
+            row(stringify!($test), $name);
+        })*
+
+        /// Every row of the C program is a test here.
+        #[test]
+        fn every_row_is_run() {
+            if !vipool_testing::have(&["cc"]) {
+                return;
+            }
+            let known = finish(&mut Command::new(binary()));
+            assert_eq!(known.lines().collect::<Vec<_>>(), [$($name),*]);
+        }
+    };
+}
+
+rows! {
+    row_1 "1";
+    row_2 "2";
+    row_3 "3";
+    row_4 "4";
+    row_5 "5";
+    row_6 "6";
+    row_6_pass "6-pass";
+    row_7 "7";
+    row_7_ports "7-ports";
+    row_8 "8";
+    row_9 "9";
+    row_10 "10";
+    row_11 "11";
+    row_11b "11b";
+    row_12 "12";
+    row_13 "13";
+    row_14 "14";
+    row_15 "15";
+    row_16 "16";
+    row_17 "17";
+    row_18 "18";
+    row_19 "19";
+    row_20 "20";
+    row_21 "21";
+    row_22 "22";
+    row_23 "23";
+    row_25 "25";
+    row_26 "26";
+    row_29 "29";
+    row_34 "34";
+    row_38 "38";
+    row_45 "45";
+}
+
+/// What the constants of both sides say is the same.
+#[test]
+fn the_host_is_the_host() {
+    let header = include_str!("c/matrix.h");
+    assert!(header.contains(&format!("#define HOST \"{HOST}\"")));
+    assert!(header.contains(&format!("#define OUTSIDE \"{OUTSIDE}\"")));
+}

@@ -1,0 +1,289 @@
+//! A host for the hook: a network namespace with an interface whose addresses are the sessions', a
+//! host beside it, a map, and programs that run in a session.
+//!
+//! A test that needs one calls [`in_namespace`], which runs the test again inside namespaces of
+//! its own, without root: ports, interfaces and the map belong to the test alone.
+
+#![allow(dead_code)]
+
+use std::env;
+use std::io::{BufRead, BufReader, Read};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+use vipool::map::{Map, OpenOptions, Plan};
+use vipool::os::clock;
+use vipool::policy::{Features, Policy, PortRange, Program};
+use vipool::pool::{Pool, PoolKind};
+use vipool::session::{Addresses, Handle, SessionId};
+use vipool_testing::{Running, have, preload, skip};
+
+/// The host's own addresses on the interface, and those of the host beside it.
+pub const HOST: &str = "10.99.5.1";
+pub const OUTSIDE: &str = "10.99.5.2";
+
+/// Set in the inner run.
+const INSIDE: &str = "VIPOOL_TEST_INSIDE";
+
+/// Runs `body` in a fresh user and network namespace, by running the test `name` again there.
+/// Whatever needs building is built before, by `prepare`.
+pub fn in_namespace(name: &str, needs: &[&str], prepare: impl FnOnce(), body: impl FnOnce()) {
+    if env::var_os(INSIDE).is_some() {
+        return body();
+    }
+    if !have(&["cc", "ip"]) || !have(needs) {
+        return;
+    }
+    let allowed = Command::new("unshare").args(["-Urn", "true"]).stderr(Stdio::null()).status();
+    if !allowed.is_ok_and(|status| status.success()) {
+        return skip("user namespaces", "sysctl kernel.unprivileged_userns_clone=1");
+    }
+    prepare();
+    let output = Command::new("unshare")
+        .args(["-Urnm", "--kill-child", "--fork", "--"])
+        .arg(env::current_exe().expect("a test has a path"))
+        .args([name, "--exact", "--nocapture"])
+        .env(INSIDE, "1")
+        .output()
+        .expect("unshare starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{text}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Compiles C files of `tests/c` into one program.
+pub fn compile(name: &str, files: &[&str], flags: &[&str]) -> PathBuf {
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    if env::var_os(INSIDE).is_some() {
+        return program;
+    }
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c");
+    let status = Command::new("cc")
+        .args([
+            "-std=gnu11",
+            "-g",
+            "-O1",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-Wno-nonnull",
+            "-pthread",
+        ])
+        .args(flags)
+        .arg("-o")
+        .arg(&program)
+        .args(files.iter().map(|file| source.join(file)))
+        .status()
+        .expect("cc starts");
+    assert!(status.success(), "{files:?} do not compile");
+    program
+}
+
+/// A host with a map. Its files are removed when it goes.
+pub struct Host {
+    pub directory: PathBuf,
+    pub map: Map,
+    plan: Plan,
+    outside: Running,
+}
+
+impl Host {
+    /// A host whose process list has these programs.
+    pub fn new(programs: Vec<Program>) -> Self {
+        Self::with(Policy {
+            programs,
+            host_addresses: vec![ip(HOST), ip("fd99::1")],
+            wildcard_udp_ports: vec![PortRange { first: 5353, last: 5353 }],
+            ..Policy::default()
+        })
+    }
+
+    /// A host with this policy.
+    pub fn with(policy: Policy) -> Self {
+        let (outside, _) = start(Command::new("unshare").args([
+            "-n",
+            "sh",
+            "-c",
+            "ip link set lo up && echo ready && exec sleep 1000",
+        ]));
+        let beside = outside.0.id().to_string();
+        for line in [
+            "link set lo up",
+            "link add v0 type veth peer name v1",
+            &format!("link set v1 netns {beside}"),
+            "link set v0 up",
+            "addr add 10.99.5.1/24 dev v0",
+            "addr add fd99::1/64 dev v0 nodad",
+        ] {
+            run_ip(line);
+        }
+        for last in 10..14 {
+            run_ip(&format!("addr add 10.99.5.{last}/24 dev v0"));
+            run_ip(&format!("addr add fd99::{last}/64 dev v0 nodad"));
+        }
+        let script = "ip addr add 10.99.5.2/24 dev v1; ip addr add fd99::2/64 dev v1 nodad; \
+                      ip link set v1 up";
+        let status = outside_command(&beside, "sh").args(["-c", script]).status().unwrap();
+        assert!(status.success());
+        let directory = env::temp_dir().join(format!("vipool-hook-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&directory);
+        std::fs::create_dir_all(&directory).unwrap();
+        let pool = |kind, range: &str| Pool::new("default", kind, &[range.parse().unwrap()], 64);
+        let plan = Plan {
+            pools: vec![
+                pool(PoolKind::VirtualIp, "10.99.5.10-10.99.5.13").unwrap(),
+                pool(PoolKind::VirtualIp, "fd99::10-fd99::13").unwrap(),
+                pool(PoolKind::Loopback, "127.99.0.2-127.99.0.101").unwrap(),
+            ],
+            policy,
+            ..Plan::default()
+        };
+        let map = Map::create(&directory, &plan).expect("the map is made");
+        Self { directory, map, plan, outside }
+    }
+
+    /// Puts a new map with another policy in the place of the old one.
+    pub fn replace(&mut self, change: impl FnOnce(&mut Policy)) {
+        change(&mut self.plan.policy);
+        self.map = Map::create(&self.directory, &self.plan).expect("the map is replaced");
+    }
+
+    /// Opens a session.
+    pub fn session(&self, number: u64) -> Session<'_> {
+        let id: SessionId = number.to_string().parse().unwrap();
+        let opened =
+            self.map.open_session(id, &OpenOptions::default(), clock::now()).expect("it opens");
+        let addresses = self.map.reader().unwrap().addresses(&opened.leases);
+        Session { host: self, handle: opened.handle, addresses }
+    }
+
+    /// A command on the host beside this one.
+    pub fn outside(&self, program: impl AsRef<Path>) -> Command {
+        outside_command(&self.outside.0.id().to_string(), program)
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// A session of a [`Host`].
+pub struct Session<'h> {
+    host: &'h Host,
+    pub handle: Handle,
+    pub addresses: Addresses,
+}
+
+impl Session<'_> {
+    /// A command that runs in the session, with the hook.
+    pub fn command(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = Command::new(program.as_ref());
+        command
+            .env("LD_PRELOAD", preload())
+            .env("VIPOOL_MAP", &self.host.directory)
+            .env("VIPOOL_LEASE", self.handle.to_string());
+        command
+    }
+
+    pub fn v(&self) -> String {
+        self.addresses.v4.expect("a virtual IP").to_string()
+    }
+
+    pub fn v6(&self) -> String {
+        self.addresses.v6.expect("a virtual IP").to_string()
+    }
+
+    pub fn l(&self) -> String {
+        self.addresses.loopback.expect("a loopback address").to_string()
+    }
+
+    pub fn l6(&self) -> String {
+        self.addresses.loopback6.expect("a second loopback address").to_string()
+    }
+}
+
+/// A rule for a program with both features.
+pub fn program(pattern: impl AsRef<Path>) -> Program {
+    Program {
+        pattern: pattern.as_ref().to_str().unwrap().to_owned(),
+        features: Features { virtual_ip: true, loopback: true, client_ip: false },
+        ..Program::default()
+    }
+}
+
+/// Starts a program and waits for the first line of its output, which is "ready" or goes on so.
+pub fn start(command: &mut Command) -> (Running, String) {
+    let (mut running, mut output) = start_piped(command);
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    if !line.starts_with("ready") {
+        let _ = output.read_to_string(&mut line);
+        panic!("{command:?} is not ready: {line} ({:?})", running.0.wait());
+    }
+    // Whoever writes more shall not get SIGPIPE.
+    std::mem::forget(output);
+    (running, line)
+}
+
+/// Starts a program whose output can be read as it comes.
+pub fn start_piped(command: &mut Command) -> (Running, BufReader<ChildStdout>) {
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut running = Running::start(command);
+    let output = BufReader::new(running.0.stdout.take().unwrap());
+    (running, output)
+}
+
+/// Runs a program to its end; a test that never ends is killed by the harness of `timeout(1)`.
+pub fn finish(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    text(command, output)
+}
+
+/// The output of a program that succeeded.
+pub fn text(command: &Command, output: Output) -> String {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{text}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    text
+}
+
+/// Waits until something listens on this address, whoever it is.
+pub fn wait_for_listener(address: &str, child: &mut Child) {
+    let address = address.parse().unwrap();
+    for _ in 0..600 {
+        let found = vipool::os::listeners::find(&[address], vipool::rewrite::Protocol::Tcp, None);
+        if found == vipool::rewrite::Listener::At(0) {
+            return;
+        }
+        if let Some(status) = child.try_wait().unwrap() {
+            panic!("it ended ({status}) before it listened on {address}");
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    panic!("nothing listens on {address}");
+}
+
+pub fn run_ip(line: &str) {
+    let status = Command::new("ip").args(line.split(' ')).status().unwrap();
+    assert!(status.success(), "ip {line}");
+}
+
+fn outside_command(pid: &str, program: impl AsRef<Path>) -> Command {
+    let mut command = Command::new("nsenter");
+    command.args(["-t", pid, "-n", "--"]).arg(program.as_ref());
+    command
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}

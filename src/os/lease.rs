@@ -1,0 +1,170 @@
+//! Which session a process belongs to, where its environment does not say, and which rule of the
+//! process list it inherits.
+//!
+//! For hook layers while their host process starts: no heap, only files of `/proc` and `/run`.
+
+use std::fs::File;
+use std::io::Read;
+
+use crate::map::Reader;
+use crate::policy::{Executable, PathStyle, PolicyView, ProgramView, script_of};
+use crate::session::{SessionId, SessionKind};
+
+/// How far up the chain of parents a rule is handed down.
+const MOST_ANCESTORS: usize = 32;
+
+/// The open session that this process belongs to: that of its audit session (pam_loginuid(8)),
+/// else that of the logind session whose scope is its control group. A process of the user's
+/// manager (`user@1000.service`) belongs to the user's only session, or to none when there are
+/// several.
+pub fn of_process(map: &Reader) -> Option<SessionId> {
+    let open = |session: &SessionId| map.find(*session).is_some();
+    audit_session().filter(open).or_else(|| logind_session(map))
+}
+
+fn audit_session() -> Option<SessionId> {
+    let mut buffer = [0; 32];
+    let number = number(read("/proc/self/sessionid", &mut buffer)?)?;
+    SessionId::new(SessionKind::Audit, number).ok()
+}
+
+fn logind_session(map: &Reader) -> Option<SessionId> {
+    let mut buffer = [0; 1024];
+    let mut names = [0; 1024];
+    let group = read("/proc/self/cgroup", &mut buffer)?;
+    let unit = |part: &&[u8]| part.starts_with(b"session-") && part.ends_with(b".scope");
+    let manager = |part: &&[u8]| part.starts_with(b"user@") && part.ends_with(b".service");
+    let mut parts = group.split(|byte| matches!(byte, b'/' | b'\n'));
+    if let Some(scope) = parts.clone().find(unit) {
+        return open_session(map, scope.strip_prefix(b"session-")?.strip_suffix(b".scope")?);
+    }
+    let user = number(parts.find(manager)?.strip_prefix(b"user@")?.strip_suffix(b".service")?)?;
+    let sessions = read_numbered(b"/run/systemd/users/", user, &mut names)?;
+    let mut sessions = value(sessions, b"SESSIONS=")?.split(|byte| *byte == b' ');
+    let only = sessions.next()?;
+    if sessions.next().is_some() { None } else { open_session(map, only) }
+}
+
+/// The open session behind a logind name: opened under that name, or under its audit session.
+fn open_session(map: &Reader, name: &[u8]) -> Option<SessionId> {
+    let open = |session: &SessionId| map.find(*session).is_some();
+    let name = str::from_utf8(name).ok()?;
+    if let Some(session) = SessionId::logind(name).ok().filter(open) {
+        return Some(session);
+    }
+    let mut buffer = [0; 1024];
+    let mut path = [0; 64];
+    let path = join(b"/run/systemd/sessions/", name.as_bytes(), &mut path)?;
+    let audit = number(value(read(path, &mut buffer)?, b"AUDIT=")?)?;
+    SessionId::new(SessionKind::Audit, audit).ok().filter(open)
+}
+
+/// The rule that the nearest listed one of this process's parents hands down, if it does. Parents
+/// of other users can't be looked at, and end the search.
+pub fn inherited<'a>(policy: &PolicyView<'a>) -> Option<ProgramView<'a>> {
+    let mut process = u64::from(std::os::unix::process::parent_id());
+    for _ in 0..MOST_ANCESTORS {
+        if process <= 1 {
+            return None;
+        }
+        let mut path = [0; 64];
+        let mut executable = [0; 4096];
+        let mut arguments = [0; 4096];
+        let file = in_proc(process, b"/exe", &mut path)?;
+        let executable = read_link(file, &mut executable)?;
+        let arguments = read(in_proc(process, b"/cmdline", &mut path)?, &mut arguments)?;
+        let program = Executable {
+            path: executable,
+            invoked_as: None,
+            script: script_of(arguments.split(|byte| *byte == 0).skip(1)),
+            style: PathStyle::Posix,
+        };
+        if let Some(found) = policy.find(&program) {
+            return Some(found.program).filter(|rule| rule.inherit());
+        }
+        let mut stat = [0; 1024];
+        let stat = read(in_proc(process, b"/stat", &mut path)?, &mut stat)?;
+        // "pid (name) state ppid ...", and any bytes may be in the name.
+        let end = stat.iter().rposition(|byte| *byte == b')')?;
+        process = number(stat.get(end..)?.split(|byte| *byte == b' ').nth(2)?)?;
+    }
+    None
+}
+
+fn in_proc<'b>(process: u64, file: &[u8], path: &'b mut [u8; 64]) -> Option<&'b str> {
+    let mut digits = [0; 20];
+    let digits = decimal(process, &mut digits);
+    let mut start = [0; 48];
+    let start = join(b"/proc/", digits, &mut start)?;
+    join(start.as_bytes(), file, path)
+}
+
+fn read_numbered<'b>(directory: &[u8], number: u64, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
+    let mut digits = [0; 20];
+    let mut path = [0; 64];
+    read(join(directory, decimal(number, &mut digits), &mut path)?, buffer)
+}
+
+/// What a short file holds, as much of it as there is room for.
+fn read<'b>(path: &str, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
+    let length = File::open(path).ok()?.read(buffer).ok()?;
+    buffer.get(..length)
+}
+
+#[allow(unsafe_code)]
+fn read_link<'b>(path: &str, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
+    let mut name = [0u8; 64];
+    name.get_mut(..path.len())?.copy_from_slice(path.as_bytes());
+    if name.last() != Some(&0) {
+        return None;
+    }
+    // SAFETY: the name ends in a zero, and the buffer is as long as is said.
+    let length =
+        unsafe { libc::readlink(name.as_ptr().cast(), buffer.as_mut_ptr().cast(), buffer.len()) };
+    buffer.get(..usize::try_from(length).ok()?)
+}
+
+fn value<'b>(lines: &'b [u8], name: &[u8]) -> Option<&'b [u8]> {
+    lines.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name))
+}
+
+fn join<'b>(start: &[u8], end: &[u8], buffer: &'b mut [u8]) -> Option<&'b str> {
+    let length = start.len() + end.len();
+    buffer.get_mut(..start.len())?.copy_from_slice(start);
+    buffer.get_mut(start.len()..length)?.copy_from_slice(end);
+    str::from_utf8(buffer.get(..length)?).ok()
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
+    str::from_utf8(digits.trim_ascii()).ok()?.parse().ok()
+}
+
+fn decimal(mut number: u64, buffer: &mut [u8; 20]) -> &[u8] {
+    let mut start = buffer.len();
+    for place in buffer.iter_mut().rev() {
+        *place = b'0' + (number % 10) as u8;
+        start -= 1;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    buffer.get(start..).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_without_a_heap() {
+        for number in [0, 7, 10, 65_535, u64::MAX] {
+            assert_eq!(decimal(number, &mut [0; 20]), number.to_string().as_bytes());
+        }
+        let mut path = [0; 64];
+        assert_eq!(
+            in_proc(4_294_967_295, b"/cmdline", &mut path),
+            Some("/proc/4294967295/cmdline")
+        );
+    }
+}
