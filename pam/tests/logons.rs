@@ -1,6 +1,6 @@
-//! Logons through the real libpam, sshd, su and sudo. Each scenario of `scenarios.sh` runs in
-//! mount, network and process namespaces of its own, over its own /run and user database: nothing
-//! is left on the machine, whatever becomes of it.
+//! Logons through the real libpam, sshd, su and sudo, on one server and on a farm. Each scenario of
+//! `logons.sh` and `farm.sh` runs in mount, network and process namespaces of its own, over its own
+//! /run and user database: nothing is left on the machine, whatever becomes of it.
 
 #![cfg(target_os = "linux")]
 
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use vipool_testing::{cargo, have, preload, target_dir, vipool, workspace};
+use vipool_testing::{cargo, have, long, preload, target_dir, vipool, workspace};
 
 fn module() -> &'static PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
@@ -18,18 +18,30 @@ fn module() -> &'static PathBuf {
     })
 }
 
+/// Runs a scenario on one server.
+fn logons(name: &str, needs: &[&str]) {
+    scenario("logons.sh", name, needs);
+}
+
+/// Runs a scenario on a farm.
+fn farm(name: &str, needs: &[&str]) {
+    scenario("farm.sh", name, needs);
+}
+
 /// Runs a scenario; its output is shown when it fails.
-fn scenario(name: &str, needs: &[&str]) {
+fn scenario(script: &str, name: &str, needs: &[&str]) {
     if !have(&["root", "ip", "unshare"]) || !have(needs) {
         return;
     }
     let output = Command::new("unshare")
         .args(["--mount", "--net", "--pid", "--fork", "--mount-proc", "--kill-child", "bash"])
-        .arg(workspace().join("pam/tests/scenarios.sh"))
+        .arg(workspace().join("pam/tests").join(script))
         .arg(name)
         .env("VIPOOL", vipool())
         .env("MODULE", module())
         .env("PRELOAD", preload())
+        .env("ROUNDS", long("20", "300"))
+        .env("LOGONS", long("50", "200"))
         .output()
         .expect("unshare runs");
     let text = [output.stdout, output.stderr].concat();
@@ -38,30 +50,40 @@ fn scenario(name: &str, needs: &[&str]) {
 
 #[test]
 fn a_logon_opens_and_a_logoff_closes() {
-    scenario("open_and_close", &["pamtester"]);
+    logons("open_and_close", &["pamtester"]);
 }
 
 #[test]
 fn who_is_served() {
-    scenario("who_is_served", &["pamtester"]);
+    logons("who_is_served", &["pamtester"]);
 }
 
 #[test]
 fn exhaustion_is_told_and_refused_only_where_the_policy_says_so() {
-    scenario("exhausted", &["pamtester"]);
+    logons("exhausted", &["pamtester"]);
 }
 
 #[test]
 fn nothing_keeps_anybody_out() {
-    scenario("nothing_keeps_anybody_out", &["pamtester", "python3"]);
+    logons("nothing_keeps_anybody_out", &["pamtester", "python3"]);
 }
 
 #[test]
 fn names_of_any_bytes() {
-    scenario("any_bytes", &["pamtester", "python3"]);
+    logons("any_bytes", &["pamtester", "python3"]);
 }
 
 #[test]
 fn su_and_sudo_inside_ssh_leave_the_lease_alone() {
-    scenario("ssh_su_sudo", &["sshd", "sudo", "python3"]);
+    logons("ssh_su_sudo", &["sshd", "sudo", "python3"]);
+}
+
+#[test]
+fn two_servers_of_one_farm() {
+    farm("two_servers", &["nc", "python3"]);
+}
+
+#[test]
+fn up_and_down_killed_at_any_moment() {
+    farm("killed_up", &["python3"]);
 }

@@ -12,6 +12,8 @@ use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
@@ -21,6 +23,8 @@ use super::ports::Ports;
 
 const FILE: &str = "assigned.json";
 const LOCK: &str = "assigner.lock";
+/// One that was killed needs a moment to go.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The file, held against other assigners for as long as this lives.
 pub struct State {
@@ -72,13 +76,20 @@ impl State {
             .mode(0o600)
             .open(&path)
             .with_context(|| format!("cannot open {}: are you root?", path.display()))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                bail!("another 'vipool up' or 'vipool down' is at work on {}", directory.display())
-            }
-            Err(TryLockError::Error(error)) => {
-                return Err(error).context(format!("cannot lock {}", path.display()));
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if Instant::now() < give_up => {
+                    thread::sleep(Duration::from_millis(20));
+                }
+                Err(TryLockError::WouldBlock) => bail!(
+                    "another 'vipool up' or 'vipool down' is at work on {}",
+                    directory.display()
+                ),
+                Err(TryLockError::Error(error)) => {
+                    return Err(error).context(format!("cannot lock {}", path.display()));
+                }
             }
         }
         let path = directory.join(FILE);

@@ -1,31 +1,6 @@
 #!/bin/bash
-# The scenarios of logons.rs: scenarios.sh NAME, inside namespaces of its own.
-set -euo pipefail
-shopt -s expand_aliases
-
-fail() { echo "FAILED: $*" >&2; exit 1; }
-same() { [ "$1" = "$2" ] || fail "line ${BASH_LINENO[0]}: '$1' is not '$2'"; }
-
-# An own /run, user database and PAM configuration.
-mount -t tmpfs tmpfs /run
-mkdir /run/sshd /run/db /run/pam.d
-for file in passwd shadow group; do cp /etc/$file /run/db/$file; done
-for uid in 2001 2002; do
-  name=$([ $uid = 2001 ] && echo alice || echo bob)
-  echo "$name:x:$uid:$uid::/tmp:/bin/sh" >> /run/db/passwd
-  echo "$name:*:19000:0:99999:7:::" >> /run/db/shadow
-  echo "$name:x:$uid:" >> /run/db/group
-done
-for file in passwd shadow group; do mount --bind /run/db/$file /etc/$file; done
-cp /etc/pam.d/* /run/pam.d/
-mount --bind /run/pam.d /etc/pam.d
-
-# service NAME ARGUMENTS...: a PAM service with the module.
-service() {
-  local name=$1; shift
-  printf '%s\n' "auth required pam_permit.so" "account required pam_permit.so" \
-    "session required $MODULE $*" > /etc/pam.d/$name
-}
+# The scenarios of logons.rs on one server: logons.sh NAME.
+source "$(dirname "$0")/machine.sh"
 
 # farm POOL...: a farm.toml and the map of it.
 farm() {
@@ -227,33 +202,6 @@ END
   wait $client
   for i in $(seq 100); do [ "$(used)" = 0 ] && break; sleep 0.1; done
   same "$(used)" 0
-}
-
-# An sshd with keys of its own, at an address, port 2222.
-ssh_server() {
-  mkdir -p /run/ssh
-  [ -e /run/ssh/host ] || ssh-keygen -q -t ed25519 -N '' -f /run/ssh/host
-  [ -e /run/ssh/id ] || ssh-keygen -q -t ed25519 -N '' -f /run/ssh/id
-  chmod 711 /run/ssh; cp /run/ssh/id.pub /run/ssh/keys; chmod 644 /run/ssh/keys
-  cat > /run/ssh/config <<END
-ListenAddress $1:2222
-HostKey /run/ssh/host
-AuthorizedKeysFile /run/ssh/keys
-StrictModes no
-UsePAM yes
-PidFile none
-MaxStartups 1000
-PrintMotd no
-PrintLastLog no
-END
-  $(command -v sshd || echo /usr/sbin/sshd) -f /run/ssh/config -E /run/ssh/log
-}
-
-# ssh_to ADDRESS USER COMMAND...
-ssh_to() {
-  local to=$1 user=$2; shift 2
-  ssh -F none -p 2222 -i /run/ssh/id -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
-    -o LogLevel=ERROR -o ConnectTimeout=60 "$user@$to" "$@"
 }
 
 "$1"

@@ -1,0 +1,55 @@
+# What the scenarios stand on, to be sourced inside mount, network and process namespaces: a /run,
+# a user database (alice, bob) and a PAM configuration of their own, and an sshd.
+set -euo pipefail
+
+fail() { echo "FAILED: $*" >&2; exit 1; }
+same() { [ "$1" = "$2" ] || fail "line ${BASH_LINENO[0]}: '$1' is not '$2'"; }
+
+# An own /run, user database and PAM configuration.
+mount -t tmpfs tmpfs /run
+mkdir /run/sshd /run/db /run/pam.d
+for file in passwd shadow group; do cp /etc/$file /run/db/$file; done
+for uid in 2001 2002; do
+  name=$([ $uid = 2001 ] && echo alice || echo bob)
+  echo "$name:x:$uid:$uid::/tmp:/bin/sh" >> /run/db/passwd
+  echo "$name:*:19000:0:99999:7:::" >> /run/db/shadow
+  echo "$name:x:$uid:" >> /run/db/group
+done
+for file in passwd shadow group; do mount --bind /run/db/$file /etc/$file; done
+cp /etc/pam.d/* /run/pam.d/
+mount --bind /run/pam.d /etc/pam.d
+
+# service NAME ARGUMENTS...: a PAM service with the module.
+service() {
+  local name=$1; shift
+  printf '%s\n' "auth required pam_permit.so" "account required pam_permit.so" \
+    "session required $MODULE $*" > /etc/pam.d/$name
+}
+
+# ssh_server ADDRESS [NAMESPACE]: an sshd with keys of its own, port 2222.
+ssh_server() {
+  mkdir -p /run/ssh
+  [ -e /run/ssh/host ] || ssh-keygen -q -t ed25519 -N '' -f /run/ssh/host
+  [ -e /run/ssh/id ] || ssh-keygen -q -t ed25519 -N '' -f /run/ssh/id
+  chmod 711 /run/ssh; cp /run/ssh/id.pub /run/ssh/keys; chmod 644 /run/ssh/keys
+  cat > /run/ssh/config <<END
+ListenAddress $1:2222
+HostKey /run/ssh/host
+AuthorizedKeysFile /run/ssh/keys
+StrictModes no
+UsePAM yes
+PidFile none
+MaxStartups 1000
+PrintMotd no
+PrintLastLog no
+END
+  local sshd=$(command -v sshd || echo /usr/sbin/sshd)
+  ${2:+ip netns exec $2} $sshd -f /run/ssh/config -E /run/ssh/log
+}
+
+# ssh_to ADDRESS USER COMMAND...
+ssh_to() {
+  local to=$1 user=$2; shift 2
+  ssh -F none -p 2222 -i /run/ssh/id -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
+    -o LogLevel=ERROR -o ConnectTimeout=60 "$user@$to" "$@"
+}
