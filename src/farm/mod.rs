@@ -28,8 +28,8 @@
 //! assert_eq!(planned.plan.settings.max_sessions, 80);
 //! ```
 //!
-//! `finding` is what is wrong and where, `toml` and `section` read the file, `validate` and
-//! `validate_programs` judge the values, `plan` compiles them. The keys and their defaults are
+//! `finding` is what is wrong and where, `toml` and `section` read the file, `validate` judges the
+//! values, `plan` compiles them. The keys and their defaults are
 //! explained in `examples/farm.toml`.
 
 mod finding;
@@ -39,7 +39,6 @@ mod section;
 mod tests;
 mod toml;
 mod validate;
-mod validate_programs;
 
 use ipnet::IpNet;
 

@@ -27,7 +27,7 @@ impl Farm {
             Ok(bytes) => parse_bytes(&bytes),
             Err(finding) => {
                 let mut report = Report::default();
-                report.extend([finding]);
+                report.extend([*finding]);
                 (Farm::default(), report)
             }
         };
@@ -65,9 +65,9 @@ impl Farm {
     }
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, Finding> {
+fn read(file: &Path) -> Result<Vec<u8>, Box<Finding>> {
     let finding = |message: String, remedy: &str| {
-        Finding::new((Level::Error, "file"), "", file.display(), message, remedy)
+        Box::new(Finding::new((Level::Error, "file"), "", file.display(), message, remedy))
     };
     let unreadable = |e: std::io::Error| {
         finding(format!("cannot read the file: {e}"), "check its path and its permissions")

@@ -377,8 +377,10 @@ fn every_code_is_documented() {
         include_str!("../section.rs"),
         include_str!("../toml.rs"),
         include_str!("../plan.rs"),
-        include_str!("../validate.rs"),
-        include_str!("../validate_programs.rs"),
+        include_str!("../validate/mod.rs"),
+        include_str!("../validate/capacity.rs"),
+        include_str!("../validate/programs.rs"),
+        include_str!("../validate/ranges.rs"),
     ];
     let page = include_str!("../../../docs/farm.md");
     let mut codes = 0;

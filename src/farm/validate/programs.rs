@@ -1,8 +1,8 @@
 //! What is wrong with the process list and with what concerns every listed program.
 
-use super::Farm;
-use super::finding::Finding;
-use super::validate::{error, warning};
+use super::{error, warning};
+use crate::farm::Farm;
+use crate::farm::finding::Finding;
 use crate::policy::path::{PatternKind, pattern_kind, same_name, same_path};
 use crate::policy::{Features, LoopbackConnect, PathStyle, PortRange, Program, Wildcard};
 

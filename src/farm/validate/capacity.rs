@@ -1,0 +1,91 @@
+//! Whether servers have the addresses that their sessions want.
+
+use super::{server_key, warning};
+use crate::farm::finding::Finding;
+use crate::farm::plan::of_family;
+use crate::farm::{Farm, Server};
+use crate::pool::MAX_SLOTS;
+use crate::range::Range;
+
+impl Farm {
+    /// Whether a server has the addresses that its sessions want.
+    pub(super) fn validate_capacity(&self, server: Option<&Server>, found: &mut Vec<Finding>) {
+        if server.is_some_and(|server| !server.enabled) {
+            return;
+        }
+        let name = server.map_or_else(|| "this machine".to_owned(), |s| format!("{:?}", s.name));
+        let limit_key = match server {
+            Some(server) if server.max_sessions.is_some() => {
+                format!("{}.max-sessions", server_key(server))
+            }
+            _ => "sessions.max-sessions".to_owned(),
+        };
+        let limit = self.max_sessions(server);
+        let mut virtual_ips = false;
+        for ipv4 in [true, false] {
+            let mut total = 0u128;
+            for pool in self.pool_names() {
+                let entries = self.ranges_of(server).filter(|(_, entry)| entry.pool == pool);
+                let usable: Vec<Range> = entries
+                    .flat_map(|(_, entry)| {
+                        let addresses: Vec<Range> = of_family(&entry.addresses, ipv4).collect();
+                        virtual_ips |= !addresses.is_empty();
+                        self.usable(&addresses, &entry.exclude)
+                    })
+                    .collect();
+                let count =
+                    usable.iter().fold(0u128, |sum, range| sum.saturating_add(range.count()));
+                let most = self.max_addresses(pool, ipv4);
+                if ipv4 && count > u128::from(most) && most == MAX_SLOTS {
+                    let message = format!(
+                        "pool {pool:?} of {name} has {count} addresses; the first {most} are used"
+                    );
+                    let remedy = "make its ranges smaller, or set max-addresses";
+                    found.push(Finding::new(warning("too-many"), "range", count, message, remedy));
+                }
+                if 0 < count && count <= u128::from(self.sessions.low_water) {
+                    let message = format!(
+                        "low-water is reached at once: pool {pool:?} of {name} has {count} addresses"
+                    );
+                    let value = self.sessions.low_water;
+                    let key = "sessions.low-water";
+                    let remedy = "lower it";
+                    found.push(Finding::new(warning("low-water"), key, value, message, remedy));
+                }
+                total = total.saturating_add(count.min(most.into()));
+            }
+            let has_family = self
+                .ranges_of(server)
+                .any(|(_, entry)| of_family(&entry.addresses, ipv4).next().is_some());
+            if has_family && total < u128::from(limit) {
+                let family = if ipv4 { "IPv4" } else { "IPv6" };
+                let message = format!(
+                    "{name} has {total} {family} addresses for {limit} sessions; each session takes one"
+                );
+                let remedy = "add addresses, or lower max-sessions";
+                found.push(Finding::new(warning("too-few"), &limit_key, limit, message, remedy));
+            }
+        }
+        let uses = |feature: fn(&crate::policy::Features) -> bool| {
+            self.programs.is_empty()
+                || self.programs.iter().any(|program| feature(&program.features))
+        };
+        if let Some(server) = server
+            && !virtual_ips
+            && uses(|features| features.virtual_ip)
+        {
+            let message = format!("server {name} has no ranges: its sessions get no virtual IP");
+            let remedy = format!("add a [[range]] with server = {name}, or set enabled = false");
+            let key = server_key(server);
+            found.push(Finding::new(warning("no-range"), key, &server.name, message, remedy));
+        }
+        let loopbacks = self.loopback_pool().map_or(0, |pool| pool.slots());
+        if loopbacks < limit && uses(|features| features.loopback) {
+            let message = format!(
+                "the loopback ranges are enough for {loopbacks} sessions, {name} may have {limit}; each session takes two addresses"
+            );
+            let remedy = "make [loopback] ranges larger, or lower max-sessions";
+            found.push(Finding::new(warning("too-few"), &limit_key, limit, message, remedy));
+        }
+    }
+}

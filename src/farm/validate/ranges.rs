@@ -1,0 +1,252 @@
+//! What is wrong with ranges: each alone, with the network, with each other, and the loopback.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::{error, warning};
+use crate::farm::finding::{Finding, key_part, suggest};
+use crate::farm::{Farm, ServerRange};
+use crate::interface::unusable;
+use crate::range::{Range, subtract};
+
+/// Loopback addresses that other software is known to use.
+const TAKEN_LOOPBACK: [(Ipv4Addr, &str); 4] = [
+    (Ipv4Addr::LOCALHOST, "every program's loopback address"),
+    (Ipv4Addr::new(127, 0, 0, 53), "the resolver of systemd"),
+    (Ipv4Addr::new(127, 0, 0, 54), "the resolver of systemd"),
+    (Ipv4Addr::new(127, 0, 1, 1), "the host's own name on Debian"),
+];
+
+/// Addresses that are no hosts of a network, with what they are.
+const NOT_HOSTS: [(&str, &str); 6] = [
+    ("0.0.0.0/8", "this host"),
+    ("127.0.0.0/8", "the loopback"),
+    ("224.0.0.0/4", "multicast"),
+    ("255.255.255.255", "broadcast"),
+    ("::/127", "this host and the loopback"),
+    ("ff00::/8", "multicast"),
+];
+
+impl Farm {
+    pub(super) fn validate_range(
+        &self,
+        place: usize,
+        entry: &ServerRange,
+        found: &mut Vec<Finding>,
+    ) {
+        let key = format!("range[{place}]");
+        if entry.addresses.is_empty() {
+            let remedy = "add addresses = \"10.0.5.10-10.0.5.99\"";
+            let message = "a range without addresses";
+            let key = format!("{key}.addresses");
+            found.push(Finding::new(error("no-addresses"), key, "", message, remedy));
+        }
+        let servers = self.servers.iter().map(|server| &*server.name);
+        match &entry.server {
+            Some(name) if !servers.clone().any(|server| server.eq_ignore_ascii_case(name)) => {
+                let message = format!("no server is named {name:?}");
+                let remedy = if self.servers.is_empty() {
+                    format!("add [server.{}]", key_part(name))
+                } else {
+                    suggest(name, servers)
+                };
+                let key = format!("{key}.server");
+                found.push(Finding::new(error("unknown-server"), key, name, message, remedy));
+            }
+            None if self.servers.len() > 1 => {
+                let message = "a range without a server, and there are several servers";
+                let remedy = "add server = \"NAME\"";
+                let key = format!("{key}.server");
+                found.push(Finding::new(error("no-server"), key, "", message, remedy));
+            }
+            _ => {}
+        }
+        if !self.pool_names().any(|name| name == entry.pool) {
+            let message = format!("no pool is named {:?}", entry.pool);
+            let known = self.pool_names().collect::<Vec<_>>();
+            let remedy = format!(
+                "{} Or add [pool.{}]",
+                suggest(&entry.pool, known.into_iter()),
+                key_part(&entry.pool)
+            );
+            let key = format!("{key}.pool");
+            found.push(Finding::new(error("unknown-pool"), key, &entry.pool, message, remedy));
+        }
+        for (item, range) in entry.exclude.iter().enumerate() {
+            if !entry.addresses.iter().any(|addresses| addresses.intersection(range).is_some()) {
+                let key = format!("{key}.exclude[{item}]");
+                let message = format!("{range} is not in this range: it excludes nothing");
+                let remedy = "take it out, or mend it";
+                found.push(Finding::new(warning("exclude"), key, range, message, remedy));
+            }
+        }
+        if !entry.addresses.is_empty() && subtract(&entry.addresses, &entry.exclude).is_empty() {
+            let message = "every address of the range is excluded: nothing is left to give out";
+            let remedy = "exclude less";
+            let key = format!("{key}.exclude");
+            found.push(Finding::new(warning("empty"), key, "", message, remedy));
+        }
+        for (item, addresses) in entry.addresses.iter().enumerate() {
+            let key = format!("{key}.addresses[{item}]");
+            self.validate_addresses(&key, addresses, &entry.exclude, found);
+        }
+    }
+
+    fn validate_addresses(
+        &self,
+        key: &str,
+        addresses: &Range,
+        exclude: &[Range],
+        found: &mut Vec<Finding>,
+    ) {
+        for (text, what) in NOT_HOSTS {
+            let range: Range = text.parse().expect("a range");
+            if let Some(both) = range.intersection(addresses) {
+                let message = format!("{both} is {what}, not addresses of a network");
+                let remedy = "take them out (loopback addresses go to [loopback])";
+                found.push(Finding::new(error("not-hosts"), key, addresses, message, remedy));
+            }
+        }
+        for dhcp in &self.network.dhcp_ranges {
+            if let Some(both) = addresses.intersection(dhcp) {
+                let message = format!("{both} is also given out by DHCP ({dhcp})");
+                let remedy = "exclude it here or in the DHCP server";
+                found.push(Finding::new(warning("dhcp"), key, addresses, message, remedy));
+            }
+        }
+        let left = subtract(&[*addresses], exclude);
+        let touched: Vec<_> = self
+            .network
+            .subnets
+            .iter()
+            .filter_map(|net| Some((*net, Range::from(*net).intersection(addresses)?)))
+            .collect();
+        if let Some((net, both)) = touched.iter().find(|(_, both)| both != addresses) {
+            let message = format!("only {both} of {addresses} is in subnet {net}");
+            let remedy = "write one range for each subnet";
+            found.push(Finding::new(error("spans-subnets"), key, addresses, message, remedy));
+        } else if !touched.is_empty() {
+            let never: Vec<IpAddr> = touched
+                .iter()
+                .flat_map(|(net, _)| unusable(*net))
+                .filter(|address| left.iter().any(|range| range.contains(*address)))
+                .collect();
+            if !never.is_empty() && addresses.first().is_ipv4() {
+                let message = format!(
+                    "{} can't be given out: network or broadcast address of the subnet",
+                    list(&never)
+                );
+                let remedy = "nothing, they are left out; or exclude them";
+                found.push(Finding::new(warning("broadcast"), key, addresses, message, remedy));
+            }
+        } else if self.network.subnets.is_empty() {
+            let ends: Vec<IpAddr> = left.iter().flat_map(ends_of_24).take(4).collect();
+            if !ends.is_empty() {
+                let message = format!(
+                    "{} would be network or broadcast address, if the subnet is a /24",
+                    list(&ends)
+                );
+                let remedy = "exclude them, or name the real subnets under [network] subnets";
+                found.push(Finding::new(warning("broadcast"), key, addresses, message, remedy));
+            }
+        } else {
+            let message = format!("{addresses} is in none of the subnets under [network]");
+            let remedy = "mend the range, or add its subnet";
+            found.push(Finding::new(warning("no-subnet"), key, addresses, message, remedy));
+        }
+    }
+
+    /// Overlaps of all ranges, found in one sweep from the lowest to the highest address.
+    pub(super) fn validate_overlaps(&self, found: &mut Vec<Finding>) {
+        let mut all: Vec<(Range, usize, usize)> = self
+            .ranges
+            .iter()
+            .enumerate()
+            .flat_map(|(place, entry)| {
+                let item = move |(item, range): (usize, &Range)| (*range, place, item);
+                entry.addresses.iter().enumerate().map(item)
+            })
+            .collect();
+        all.sort_unstable();
+        let Some(mut widest) = all.first().copied() else { return };
+        for next in all.into_iter().skip(1) {
+            if let Some(both) = widest.0.intersection(&next.0) {
+                let (a, b) = if widest.1 <= next.1 { (widest, next) } else { (next, widest) };
+                found.push(self.overlap(both, a, b));
+            }
+            let same_family = widest.0.first().is_ipv4() == next.0.first().is_ipv4();
+            if !same_family || next.0.last() > widest.0.last() {
+                widest = next;
+            }
+        }
+    }
+
+    fn overlap(
+        &self,
+        both: Range,
+        (range_a, place_a, item_a): (Range, usize, usize),
+        (range_b, place_b, item_b): (Range, usize, usize),
+    ) -> Finding {
+        let server = |place: usize| self.ranges[place].server.as_deref().unwrap_or_default();
+        let (server_a, server_b) = (server(place_a), server(place_b));
+        let key = format!("range[{place_b}].addresses[{item_b}]");
+        let other = format!("range[{place_a}].addresses[{item_a}]");
+        if server_a.eq_ignore_ascii_case(server_b) {
+            let message = format!("{range_b} and {range_a} ({other}) overlap in {both}");
+            let remedy = "take what they share out of one of them";
+            return Finding::new(error("overlap"), key, range_b, message, remedy);
+        }
+        let message =
+            format!("{both} is given to two servers, {server_a:?} ({other}) and {server_b:?}");
+        let remedy = "an address belongs to one server: take it from the other";
+        Finding::new(error("two-servers"), key, range_b, message, remedy)
+    }
+
+    pub(super) fn validate_loopback(&self, found: &mut Vec<Finding>) {
+        let whole: Range = "127.0.0.0/8".parse().expect("a range");
+        let ranges = &self.loopback.ranges;
+        for (item, range) in ranges.iter().enumerate() {
+            let key = format!("loopback.ranges[{item}]");
+            if whole.intersection(range) != Some(*range) {
+                let message = format!("{range} is not inside 127.0.0.0/8");
+                let remedy = "take a part of it, such as 127.100.0.0/20";
+                found.push(Finding::new(error("not-loopback"), key, range, message, remedy));
+                continue;
+            }
+            if let Some(other) = ranges[..item].iter().find(|o| o.intersection(range).is_some()) {
+                let message = format!("{range} and {other} overlap");
+                let remedy = "take what they share out of one of them";
+                found.push(Finding::new(error("overlap"), &key, range, message, remedy));
+            }
+            let left = subtract(&[*range], &self.loopback.exclude);
+            for (address, user) in TAKEN_LOOPBACK {
+                if left.iter().any(|left| left.contains(address.into())) {
+                    let (message, remedy) = if address == Ipv4Addr::LOCALHOST {
+                        (format!("{address} is {user}: it is never given out"), "start higher")
+                    } else {
+                        (format!("{address} is used by others: {user}"), "exclude it")
+                    };
+                    let code = warning("taken-loopback");
+                    found.push(Finding::new(code, &key, range, message, remedy));
+                }
+            }
+        }
+    }
+}
+
+fn list(addresses: &[IpAddr]) -> String {
+    addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// The first address that ends in 0 and the first that ends in 255.
+fn ends_of_24(range: &Range) -> impl Iterator<Item = IpAddr> {
+    let (IpAddr::V4(first), IpAddr::V4(last)) = (range.first(), range.last()) else {
+        return [None, None].into_iter().flatten();
+    };
+    let (first, last) = (first.to_bits(), last.to_bits());
+    let next = |low: u32| {
+        let here = first & !255 | low;
+        let at = if here < first { here.checked_add(256)? } else { here };
+        (at <= last).then(|| IpAddr::V4(Ipv4Addr::from_bits(at)))
+    };
+    [next(0), next(255)].into_iter().flatten()
+}

@@ -1,0 +1,148 @@
+//! The policy as the map file holds it: little-endian records of fixed size with offsets from its
+//! own start.
+//!
+//! Invariants of reading: every access is checked against the bytes that are there; what lies
+//! outside reads as nothing; no loop is longer than the bytes have room for; nothing allocates.
+//!
+//! | at | header | at | program record |
+//! |---|---|---|---|
+//! | 0 | magic | 0 | id (8 bytes) |
+//! | 4 | version | 8 | pattern (offset, length) |
+//! | 8 | total length | 16 | target (offset, length), offset 0 for none |
+//! | 12 | flags | 24 | script (offset, length), offset 0 for none |
+//! | 16 | programs (offset, count) | 32 | own ports (offset, count) |
+//! | 24 | host addresses (offset, count) | 40 | shared ports (offset, count) |
+//! | 32 | wildcard UDP ports (offset, count) | 48 | flags |
+//!
+//! A host address is 4 bytes of family (4 or 6) and 16 of address, a port range two times 2 bytes.
+
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+
+use super::{LoopbackConnect, Policy, PortRange, Program, Wildcard};
+
+pub use view::{Match, PolicyView, ProgramView};
+
+const MAGIC: u32 = u32::from_le_bytes(*b"vpol");
+const VERSION: u32 = 1;
+const HEADER: usize = 40;
+const PROGRAM: usize = 56;
+const HOST: usize = 20;
+const PORTS: usize = 4;
+
+const PASS_WHEN_MISSING: u32 = 1;
+const HIDE_ADDRESSES: u32 = 1 << 1;
+const SESSION_OVERRIDE: u32 = 1 << 2;
+
+const VIRTUAL_IP: u32 = 1;
+const LOOPBACK: u32 = 1 << 1;
+const CLIENT_IP: u32 = 1 << 2;
+const INHERIT: u32 = 1 << 3;
+const MAP_EPHEMERAL: u32 = 1 << 4;
+const WILDCARD_LOOPBACK: u32 = 1 << 5;
+const CONNECT_OWN: u32 = 1 << 6;
+
+impl Policy {
+    /// Compiles the policy for the map file. Deterministic: equal policies give equal bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = vec![0; HEADER + self.programs.len() * PROGRAM];
+        for (place, program) in self.programs.iter().enumerate() {
+            let record = encode_program(program, &mut out);
+            let at = HEADER + place * PROGRAM;
+            out[at..at + PROGRAM].copy_from_slice(&record);
+        }
+        let hosts = out.len();
+        for address in &self.host_addresses {
+            let (family, octets) = match address {
+                IpAddr::V4(v4) => {
+                    let mut octets = [0; 16];
+                    octets[..4].copy_from_slice(&v4.octets());
+                    (4u32, octets)
+                }
+                IpAddr::V6(v6) => (6, v6.octets()),
+            };
+            out.extend(family.to_le_bytes());
+            out.extend(octets);
+        }
+        let udp = append_ports(&self.wildcard_udp_ports, &mut out);
+        let flags = flag(self.pass_when_missing, PASS_WHEN_MISSING)
+            | flag(self.hide_addresses, HIDE_ADDRESSES)
+            | flag(self.session_override, SESSION_OVERRIDE);
+        let header = [
+            MAGIC,
+            VERSION,
+            out.len() as u32,
+            flags,
+            HEADER as u32,
+            self.programs.len() as u32,
+            hosts as u32,
+            self.host_addresses.len() as u32,
+            udp.0,
+            udp.1,
+        ];
+        for (place, word) in header.into_iter().enumerate() {
+            out[place * 4..place * 4 + 4].copy_from_slice(&word.to_le_bytes());
+        }
+        out
+    }
+}
+
+fn encode_program(program: &Program, out: &mut Vec<u8>) -> [u8; PROGRAM] {
+    let text = |text: Option<&str>, out: &mut Vec<u8>| match text {
+        None => (0, 0),
+        Some(text) => {
+            let at = out.len() as u32;
+            out.extend(text.as_bytes());
+            (at, text.len() as u32)
+        }
+    };
+    let (pattern, pattern_length) = text(Some(&program.pattern), out);
+    let (target, target_length) = text(program.target.as_deref(), out);
+    let (script, script_length) = text(program.script.as_deref(), out);
+    let own = append_ports(&program.own_ports, out);
+    let shared = append_ports(&program.shared_ports, out);
+    let flags = flag(program.features.virtual_ip, VIRTUAL_IP)
+        | flag(program.features.loopback, LOOPBACK)
+        | flag(program.features.client_ip, CLIENT_IP)
+        | flag(program.inherit, INHERIT)
+        | flag(program.map_ephemeral, MAP_EPHEMERAL)
+        | flag(program.wildcard == Wildcard::Loopback, WILDCARD_LOOPBACK)
+        | flag(program.loopback_connect == LoopbackConnect::Own, CONNECT_OWN);
+    let words = [
+        pattern,
+        pattern_length,
+        target,
+        target_length,
+        script,
+        script_length,
+        own.0,
+        own.1,
+        shared.0,
+        shared.1,
+        flags,
+        0,
+    ];
+    let mut record = [0; PROGRAM];
+    record[..8].copy_from_slice(&program.id().to_le_bytes());
+    for (place, word) in words.into_iter().enumerate() {
+        record[8 + place * 4..12 + place * 4].copy_from_slice(&word.to_le_bytes());
+    }
+    record
+}
+
+fn append_ports(ports: &[PortRange], out: &mut Vec<u8>) -> (u32, u32) {
+    let at = out.len() as u32;
+    for range in ports {
+        out.extend(range.first.to_le_bytes());
+        out.extend(range.last.to_le_bytes());
+    }
+    (at, ports.len() as u32)
+}
+
+fn flag(set: bool, bit: u32) -> u32 {
+    if set { bit } else { 0 }
+}

@@ -1,0 +1,203 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::policy::{Executable, Features, PathStyle};
+
+fn ports() -> impl Strategy<Value = Vec<PortRange>> {
+    let range =
+        any::<(u16, u16)>().prop_map(|(a, b)| PortRange { first: a.min(b), last: a.max(b) });
+    prop::collection::vec(range, 0..3)
+}
+
+fn paths() -> impl Strategy<Value = String> {
+    prop::sample::select(vec![
+        "/usr/bin/app",
+        "/opt/app",
+        "app",
+        "APP",
+        "bin/app",
+        "",
+        "/usr/bin/other",
+        r"C:\Apps\app",
+        r"c:/apps/APP",
+        r"\\?\C:\Apps\app. ",
+        "/opt/run.py",
+        "run.py",
+    ])
+    .prop_map(str::to_owned)
+}
+
+fn programs() -> impl Strategy<Value = Program> {
+    (
+        paths(),
+        prop::option::of(paths()),
+        prop::option::of(paths()),
+        any::<[bool; 7]>(),
+        ports(),
+        ports(),
+    )
+        .prop_map(|(pattern, target, script, flags, own_ports, shared_ports)| Program {
+            pattern,
+            target,
+            script,
+            features: Features { virtual_ip: flags[0], loopback: flags[1], client_ip: flags[2] },
+            inherit: flags[3],
+            wildcard: if flags[4] { Wildcard::Loopback } else { Wildcard::Keep },
+            loopback_connect: if flags[5] {
+                LoopbackConnect::Own
+            } else {
+                LoopbackConnect::OwnFirst
+            },
+            own_ports,
+            shared_ports,
+            map_ephemeral: flags[6],
+        })
+}
+
+fn policies() -> impl Strategy<Value = Policy> {
+    (
+        prop::collection::vec(programs(), 0..6),
+        prop::collection::vec(any::<IpAddr>(), 0..4),
+        ports(),
+        any::<[bool; 3]>(),
+    )
+        .prop_map(|(programs, host_addresses, wildcard_udp_ports, flags)| Policy {
+            programs,
+            host_addresses,
+            wildcard_udp_ports,
+            pass_when_missing: flags[0],
+            hide_addresses: flags[1],
+            session_override: flags[2],
+        })
+}
+
+fn has(ports: &[PortRange], port: u16) -> bool {
+    ports.iter().any(|range| (range.first..=range.last).contains(&port))
+}
+
+/// Everything a view can be asked.
+fn ask_all(view: PolicyView<'_>, program: &Executable<'_>, port: u16) -> usize {
+    let found = view.find(program).map_or(0, |found| found.place);
+    let told = view.explain(*program).count();
+    let rules: usize = view
+        .programs()
+        .map(|rule| {
+            let _ = (rule.features(), rule.wildcard(), rule.loopback_connect(), rule.script());
+            let _ = (rule.inherit(), rule.map_ephemeral(), view.inherited(rule.id()).is_some());
+            let _ = (rule.is_own_port(port), rule.is_shared_port(port));
+            rule.pattern().len()
+        })
+        .sum();
+    let _ = (view.hide_addresses(), view.pass_when_missing(), view.session_override());
+    found
+        + told
+        + rules
+        + view.host_addresses().count()
+        + usize::from(view.is_wildcard_udp_port(port))
+}
+
+proptest! {
+    #[test]
+    fn the_compiled_form_answers_as_the_plain_one(
+        policy in policies(), path in paths(), invoked in prop::option::of(paths()),
+        script in prop::option::of(paths()), windows: bool, port: u16, address: IpAddr,
+    ) {
+        let bytes = policy.encode();
+        let view = PolicyView::new(&bytes);
+        prop_assert!(view.is_valid());
+        let program = Executable {
+            path: path.as_bytes(),
+            invoked_as: invoked.as_deref().map(str::as_bytes),
+            script: script.as_deref().map(str::as_bytes),
+            style: if windows { PathStyle::Windows } else { PathStyle::Posix },
+        };
+        let found = view.find(&program);
+        prop_assert_eq!(found.map(|m| (m.place, m.verdict)), policy.find(&program));
+        prop_assert_eq!(view.programs().count(), policy.programs.len());
+        for (rule, plain) in view.programs().zip(&policy.programs) {
+            prop_assert_eq!(rule.id(), plain.id());
+            prop_assert_eq!(rule.pattern(), plain.pattern.as_bytes());
+            prop_assert_eq!(rule.script(), plain.script.as_deref().map(str::as_bytes));
+            prop_assert_eq!(rule.features(), plain.features);
+            prop_assert_eq!(rule.inherit(), plain.inherit);
+            prop_assert_eq!(rule.wildcard(), plain.wildcard);
+            prop_assert_eq!(rule.loopback_connect(), plain.loopback_connect);
+            prop_assert_eq!(rule.map_ephemeral(), plain.map_ephemeral);
+            prop_assert_eq!(rule.is_own_port(port), has(&plain.own_ports, port));
+            prop_assert_eq!(rule.is_shared_port(port), has(&plain.shared_ports, port));
+        }
+        prop_assert!(view.host_addresses().eq(policy.host_addresses.iter().copied()));
+        prop_assert_eq!(view.is_host_address(address), policy.host_addresses.contains(&address));
+        prop_assert_eq!(view.is_wildcard_udp_port(port), has(&policy.wildcard_udp_ports, port));
+        prop_assert_eq!(view.pass_when_missing(), policy.pass_when_missing);
+        prop_assert_eq!(view.hide_addresses(), policy.hide_addresses);
+        prop_assert_eq!(view.session_override(), policy.session_override);
+    }
+
+    #[test]
+    fn damaged_bytes_never_panic(
+        policy in policies(), path in paths(), script in prop::option::of(paths()),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..20),
+        cut: prop::sample::Index, port: u16,
+    ) {
+        let mut bytes = policy.encode();
+        for (place, value) in damage {
+            let place = place.index(bytes.len());
+            bytes[place] = value;
+        }
+        let program = Executable {
+            path: path.as_bytes(),
+            invoked_as: None,
+            script: script.as_deref().map(str::as_bytes),
+            style: PathStyle::Posix,
+        };
+        ask_all(PolicyView::new(&bytes), &program, port);
+        bytes.truncate(cut.index(bytes.len()));
+        ask_all(PolicyView::new(&bytes), &program, port);
+    }
+}
+
+#[test]
+fn what_is_no_policy_holds_nothing() {
+    let program =
+        Executable { path: b"/a", invoked_as: None, script: None, style: PathStyle::Posix };
+    for bytes in [&b""[..], b"vpol", &[0xff; 4096], &[0; 4096]] {
+        assert!(!PolicyView::new(bytes).is_valid());
+        assert_eq!(ask_all(PolicyView::new(bytes), &program, 80), 0);
+    }
+}
+
+#[test]
+fn most_specific_rule_wins() {
+    let rule = |pattern: &str, script: Option<&str>| Program {
+        pattern: pattern.into(),
+        script: script.map(str::to_owned),
+        ..Program::default()
+    };
+    let policy = Policy {
+        programs: vec![
+            rule("python3", None),
+            rule("/usr/bin/python3", None),
+            rule("/usr/bin/python3", Some("app.py")),
+            rule("/usr/bin/python3", Some("/opt/app.py")),
+            rule("/usr/bin/python3", None),
+        ],
+        ..Policy::default()
+    };
+    let bytes = policy.encode();
+    let find = |path: &str, script: Option<&str>| {
+        let program = Executable {
+            path: path.as_bytes(),
+            invoked_as: None,
+            script: script.map(str::as_bytes),
+            style: PathStyle::Posix,
+        };
+        PolicyView::new(&bytes).find(&program).map(|found| found.place)
+    };
+    assert_eq!(find("/usr/bin/python3", Some("/opt/app.py")), Some(3));
+    assert_eq!(find("/usr/bin/python3", Some("/tmp/app.py")), Some(2));
+    assert_eq!(find("/usr/bin/python3", Some("/tmp/b.py")), Some(1));
+    assert_eq!(find("/usr/bin/python3", None), Some(1));
+    assert_eq!(find("/opt/python3", None), Some(0));
+    assert_eq!(find("/opt/perl", None), None);
+}

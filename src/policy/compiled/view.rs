@@ -1,0 +1,223 @@
+//! Reading a compiled policy in place.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::*;
+use crate::policy::list::{self, Executable, Subject, Verdict};
+use crate::policy::{Features, LoopbackConnect, Wildcard};
+
+/// A compiled [`Policy`], read in place. Look-ups never allocate, block or panic: they are safe in
+/// signal handlers and after fork. Threads may share it.
+#[derive(Clone, Copy, Debug)]
+pub struct PolicyView<'a> {
+    /// Empty if they are not a policy of this version.
+    bytes: &'a [u8],
+}
+
+/// One rule of a compiled process list.
+#[derive(Clone, Copy, Debug)]
+pub struct ProgramView<'a> {
+    bytes: &'a [u8],
+    record: usize,
+}
+
+/// The rule that a program falls under.
+#[derive(Clone, Copy, Debug)]
+pub struct Match<'a> {
+    /// The place of the rule in the list.
+    pub place: usize,
+    /// The rule.
+    pub program: ProgramView<'a>,
+    /// By what it matched.
+    pub verdict: Verdict,
+}
+
+impl<'a> PolicyView<'a> {
+    /// A view of what [`Policy::encode`] wrote; longer bytes are fine. A view of anything else
+    /// holds no rules, addresses or ports.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        let usable = || {
+            let known = word(bytes, 0)? == MAGIC && word(bytes, 4)? == VERSION;
+            bytes.get(..word(bytes, 8)? as usize).filter(|_| known)
+        };
+        Self { bytes: usable().unwrap_or_default() }
+    }
+
+    /// Whether the bytes are a policy of this version.
+    pub fn is_valid(&self) -> bool {
+        !self.bytes.is_empty()
+    }
+
+    /// The rule that holds for a program: the most specific, the first of equals.
+    pub fn find(&self, program: &Executable<'_>) -> Option<Match<'a>> {
+        let (place, verdict) =
+            list::best(self.programs().map(|rule| list::judge(rule.subject(), program)))?;
+        Some(Match { place, program: self.programs().nth(place)?, verdict })
+    }
+
+    /// Every rule with what it says of a program: why it matched or why it did not.
+    pub fn explain(
+        &self,
+        program: Executable<'a>,
+    ) -> impl Iterator<Item = (ProgramView<'a>, Verdict)> + use<'a> {
+        self.programs().map(move |rule| (rule, list::judge(rule.subject(), &program)))
+    }
+
+    /// The rule with this [`ProgramView::id`], if it is on the list and is handed down to
+    /// children. For a program that is on no list itself and was started by one under that rule.
+    pub fn inherited(&self, id: u64) -> Option<ProgramView<'a>> {
+        self.programs().find(|rule| rule.inherit() && rule.id() == id)
+    }
+
+    /// The rules, in the order of the list.
+    pub fn programs(&self) -> impl Iterator<Item = ProgramView<'a>> + use<'a> {
+        let bytes = self.bytes;
+        records(bytes, 16, PROGRAM).map(move |record| ProgramView { bytes, record })
+    }
+
+    /// The addresses of the host itself on the matched interfaces (row 5).
+    pub fn host_addresses(&self) -> impl Iterator<Item = IpAddr> + use<'a> {
+        let bytes = self.bytes;
+        records(bytes, 24, HOST).filter_map(move |at| {
+            let octets: [u8; 16] = array(bytes, at + 4)?;
+            match word(bytes, at)? {
+                4 => Some(IpAddr::V4(Ipv4Addr::new(octets[0], octets[1], octets[2], octets[3]))),
+                6 => Some(IpAddr::V6(Ipv6Addr::from(octets))),
+                _ => None,
+            }
+        })
+    }
+
+    /// Whether this is an address of the host itself on a matched interface.
+    pub fn is_host_address(&self, address: IpAddr) -> bool {
+        self.host_addresses().any(|host| host == address)
+    }
+
+    /// Whether a wildcard bind of UDP to this port stays wildcard (row 26).
+    pub fn is_wildcard_udp_port(&self, port: u16) -> bool {
+        has_port(self.bytes, 32, port)
+    }
+
+    /// Let binds pass when V is on no interface (row 6); otherwise they fail.
+    pub fn pass_when_missing(&self) -> bool {
+        self.flags() & PASS_WHEN_MISSING != 0
+    }
+
+    /// Hide other sessions' addresses from getifaddrs and GetAdaptersAddresses (row 43).
+    pub fn hide_addresses(&self) -> bool {
+        self.flags() & HIDE_ADDRESSES != 0
+    }
+
+    /// Whether a process may name its session itself (tests; Windows only).
+    pub fn session_override(&self) -> bool {
+        self.flags() & SESSION_OVERRIDE != 0
+    }
+
+    fn flags(&self) -> u32 {
+        word(self.bytes, 12).unwrap_or(0)
+    }
+}
+
+impl<'a> ProgramView<'a> {
+    /// What names this rule across reloads of the list, and from a program to its children.
+    pub fn id(&self) -> u64 {
+        array(self.bytes, self.record).map_or(0, u64::from_le_bytes)
+    }
+
+    /// The full path or bare file name.
+    pub fn pattern(&self) -> &'a [u8] {
+        self.text(8).unwrap_or_default()
+    }
+
+    /// The script that the rule is for, if it is for one alone.
+    pub fn script(&self) -> Option<&'a [u8]> {
+        self.text(24)
+    }
+
+    /// What the program uses.
+    pub fn features(&self) -> Features {
+        let flags = self.flags();
+        Features {
+            virtual_ip: flags & VIRTUAL_IP != 0,
+            loopback: flags & LOOPBACK != 0,
+            client_ip: flags & CLIENT_IP != 0,
+        }
+    }
+
+    /// Whether children that are on no list of their own are under this rule too.
+    pub fn inherit(&self) -> bool {
+        self.flags() & INHERIT != 0
+    }
+
+    /// What a bind to the wildcard address becomes where there is no virtual IP.
+    pub fn wildcard(&self) -> Wildcard {
+        if self.flags() & WILDCARD_LOOPBACK != 0 { Wildcard::Loopback } else { Wildcard::Keep }
+    }
+
+    /// Where a connect to 127.0.0.1 goes.
+    pub fn loopback_connect(&self) -> LoopbackConnect {
+        if self.flags() & CONNECT_OWN != 0 {
+            LoopbackConnect::Own
+        } else {
+            LoopbackConnect::OwnFirst
+        }
+    }
+
+    /// Whether a bind to 127.0.0.1 with port 0 is rewritten too (row 23).
+    pub fn map_ephemeral(&self) -> bool {
+        self.flags() & MAP_EPHEMERAL != 0
+    }
+
+    /// Whether this loopback port always goes to the session's own address.
+    pub fn is_own_port(&self, port: u16) -> bool {
+        has_port(self.bytes, self.record + 32, port)
+    }
+
+    /// Whether this loopback port is left alone: it is the host's.
+    pub fn is_shared_port(&self, port: u16) -> bool {
+        has_port(self.bytes, self.record + 40, port)
+    }
+
+    fn flags(&self) -> u32 {
+        word(self.bytes, self.record + 48).unwrap_or(0)
+    }
+
+    fn subject(&self) -> Subject<'a> {
+        Subject { pattern: self.pattern(), target: self.text(16), script: self.text(24) }
+    }
+
+    /// The text whose offset and length are at this place of the record.
+    fn text(&self, at: usize) -> Option<&'a [u8]> {
+        let offset = word(self.bytes, self.record + at)? as usize;
+        let length = word(self.bytes, self.record + at + 4)? as usize;
+        if offset == 0 {
+            return None;
+        }
+        self.bytes.get(offset..)?.get(..length)
+    }
+}
+
+/// Where the records begin whose offset and count are at `at`; those that lie within the bytes.
+fn records(bytes: &[u8], at: usize, size: usize) -> impl Iterator<Item = usize> + use<> {
+    let offset = word(bytes, at).unwrap_or(0) as usize;
+    let count = word(bytes, at + 4).unwrap_or(0) as usize;
+    let room = bytes.len().saturating_sub(offset) / size;
+    (0..count.min(room)).map(move |place| offset + place * size)
+}
+
+fn has_port(bytes: &[u8], at: usize, port: u16) -> bool {
+    records(bytes, at, PORTS).any(|at| match (array(bytes, at), array(bytes, at + 2)) {
+        (Some(first), Some(last)) => {
+            (u16::from_le_bytes(first)..=u16::from_le_bytes(last)).contains(&port)
+        }
+        _ => false,
+    })
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    array(bytes, at).map(u32::from_le_bytes)
+}
+
+fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..at.checked_add(N)?)?.first_chunk().copied()
+}
