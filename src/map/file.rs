@@ -108,7 +108,7 @@ pub(super) fn make(
 pub(super) fn put_in_place(directory: &Path) -> Result<(), MapError> {
     for name in [SESSIONS_FILE, MAP_FILE] {
         let path = directory.join(name);
-        std::fs::rename(temporary(directory, name), &path)
+        trust::replace(&temporary(directory, name), &path)
             .map_err(|error| io_error("cannot replace", path, error))?;
     }
     Ok(())

@@ -16,3 +16,27 @@ pub fn here() -> io::Result<u64> {
     let namespace = std::fs::metadata("/proc/self/ns/net")?.ino();
     Ok(crate::session::hash64(&id, namespace) | 1)
 }
+
+/// A number for this boot; a map of another one is not ours. Never 0.
+///
+/// macOS: a hash of `kern.bootsessionuuid` (sysctl(3)).
+#[cfg(all(unix, not(target_os = "linux")))]
+#[allow(unsafe_code)]
+pub fn here() -> io::Result<u64> {
+    let mut id = [0u8; 64];
+    let mut length = id.len();
+    // SAFETY: the name ends in NUL; the system writes no more than `length` bytes.
+    let answer = unsafe {
+        libc::sysctlbyname(
+            c"kern.bootsessionuuid".as_ptr(),
+            id.as_mut_ptr().cast(),
+            &mut length,
+            std::ptr::null_mut(),
+            0,
+        )
+    };
+    if answer != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(crate::session::hash64(&id, 0) | 1)
+}

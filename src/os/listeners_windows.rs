@@ -1,10 +1,150 @@
-//! What listens, asked of `GetExtendedTcpTable` and `GetExtendedUdpTable`.
+//! What listens on this machine, asked of the system (GetExtendedTcpTable, GetExtendedUdpTable).
+//!
+//! The answer goes into a buffer on the stack. If it does not fit, the answer is that the system
+//! did not say, and the call passes.
 
-use std::net::SocketAddr;
+#![allow(unsafe_code)]
 
-use crate::rewrite::{Listener, Protocol};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// As on Linux; not asked yet.
-pub fn find(_wanted: &[SocketAddr], _protocol: Protocol, _from: Option<SocketAddr>) -> Listener {
-    Listener::Unknown
+use windows_sys::Win32::Foundation::NO_ERROR;
+use windows_sys::Win32::NetworkManagement::IpHelper::{
+    GetExtendedTcpTable, GetExtendedUdpTable, MIB_TCP6ROW, MIB_TCPROW_LH, MIB_UDP6ROW, MIB_UDPROW,
+    TCP_TABLE_BASIC_LISTENER, UDP_TABLE_BASIC,
+};
+use windows_sys::Win32::Networking::WinSock::{AF_INET, AF_INET6};
+
+use crate::rewrite::{Listener, Protocol, sockaddr};
+
+/// Room for a table: 1600 listeners of IPv4. Words, for the alignment of the rows.
+const WORDS: usize = 8 * 1024;
+
+/// Which of these addresses, in this order, has a socket of its own: see
+/// [`World::find_listener`](crate::rewrite::World::find_listener). The tables of datagrams name no
+/// peer, so what is connected counts as what is not.
+pub fn find(wanted: &[SocketAddr], protocol: Protocol, _from: Option<SocketAddr>) -> Listener {
+    let mut first = None;
+    let mut look = |local: SocketAddr| {
+        let meets = |wanted: &SocketAddr| {
+            let exact = *wanted == local;
+            // An IPv6 socket on the mapped form is met by IPv4 too.
+            let mapped = as_mapped(*wanted) == Some(local);
+            exact || mapped
+        };
+        if let Some(place) = wanted.iter().position(meets) {
+            first = Some(first.map_or(place, |best: usize| best.min(place)));
+        }
+    };
+    let any_v4 = wanted.iter().any(SocketAddr::is_ipv4);
+    let whole = (!any_v4 || scan_v4(protocol, &mut look)) && scan_v6(protocol, &mut look);
+    match first {
+        // What comes first in the order can't be told from half a table.
+        Some(place) if whole || place == 0 => Listener::At(place),
+        None if whole => Listener::None,
+        _ => Listener::Unknown,
+    }
+}
+
+fn as_mapped(address: SocketAddr) -> Option<SocketAddr> {
+    match address {
+        SocketAddr::V4(v4) => Some(sockaddr::mapped(v4)),
+        SocketAddr::V6(_) => None,
+    }
+}
+
+/// A port in the form of the tables: its two bytes in network order, in the low half of a word.
+fn port(word: u32) -> u16 {
+    u16::from_be(word as u16)
+}
+
+fn v4(address: u32, port_word: u32) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::from(address.to_ne_bytes())), port(port_word))
+}
+
+fn v6(address: [u8; 16], port_word: u32) -> SocketAddr {
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::from(address)), port(port_word))
+}
+
+fn scan_v4(protocol: Protocol, look: &mut impl FnMut(SocketAddr)) -> bool {
+    match protocol {
+        Protocol::Tcp => scan(protocol, AF_INET, |row: &MIB_TCPROW_LH| {
+            look(v4(row.dwLocalAddr, row.dwLocalPort));
+        }),
+        Protocol::Udp => scan(protocol, AF_INET, |row: &MIB_UDPROW| {
+            look(v4(row.dwLocalAddr, row.dwLocalPort));
+        }),
+        Protocol::Other => false,
+    }
+}
+
+fn scan_v6(protocol: Protocol, look: &mut impl FnMut(SocketAddr)) -> bool {
+    match protocol {
+        Protocol::Tcp => scan(protocol, AF_INET6, |row: &MIB_TCP6ROW| {
+            // SAFETY: bytes, whichever part of the union they are looked at as.
+            look(v6(unsafe { row.LocalAddr.u.Byte }, row.dwLocalPort));
+        }),
+        Protocol::Udp => scan(protocol, AF_INET6, |row: &MIB_UDP6ROW| {
+            // SAFETY: as above.
+            look(v6(unsafe { row.dwLocalAddr.u.Byte }, row.dwLocalPort));
+        }),
+        Protocol::Other => false,
+    }
+}
+
+/// Hands every row of a table to a function; false if the system did not give the whole table.
+fn scan<Row>(protocol: Protocol, family: u16, mut each: impl FnMut(&Row)) -> bool {
+    let mut table = [0u32; WORDS];
+    let mut size = size_of_val(&table) as u32;
+    let buffer = table.as_mut_ptr().cast();
+    // SAFETY: the system writes no more than `size` bytes.
+    let status = unsafe {
+        match protocol {
+            Protocol::Tcp => GetExtendedTcpTable(
+                buffer,
+                &mut size,
+                0,
+                family.into(),
+                TCP_TABLE_BASIC_LISTENER,
+                0,
+            ),
+            _ => GetExtendedUdpTable(buffer, &mut size, 0, family.into(), UDP_TABLE_BASIC, 0),
+        }
+    };
+    if status != NO_ERROR {
+        return false;
+    }
+    let room = (size_of_val(&table) - size_of::<u32>()) / size_of::<Row>();
+    // SAFETY: the table is a count and, at once behind it, rows of whole words; no more of them
+    // are looked at than fit.
+    let rows = unsafe {
+        let count = (table[0] as usize).min(room);
+        std::slice::from_raw_parts(table.as_ptr().add(1).cast::<Row>(), count)
+    };
+    rows.iter().for_each(&mut each);
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, UdpSocket};
+
+    use super::*;
+
+    #[test]
+    fn the_first_of_the_wanted_is_found_and_no_wildcard() {
+        let listener = TcpListener::bind("127.77.1.2:0").unwrap();
+        let there = listener.local_addr().unwrap();
+        let not_there = SocketAddr::new([127, 77, 1, 3].into(), there.port());
+        assert_eq!(find(&[not_there, there], Protocol::Tcp, None), Listener::At(1));
+        assert_eq!(find(&[not_there], Protocol::Tcp, None), Listener::None);
+        assert_eq!(find(&[there], Protocol::Udp, None), Listener::None);
+        let wildcard = TcpListener::bind("0.0.0.0:0").unwrap();
+        let here = SocketAddr::new([127, 77, 1, 3].into(), wildcard.local_addr().unwrap().port());
+        assert_eq!(find(&[here], Protocol::Tcp, None), Listener::None);
+        // Wine binds every UDP socket to the wildcard address, so only the way there is shown.
+        let datagrams = UdpSocket::bind("127.77.1.2:0").unwrap();
+        let bound = datagrams.local_addr().unwrap();
+        assert_ne!(find(&[bound], Protocol::Udp, None), Listener::Unknown);
+        assert_eq!(find(&[there], Protocol::Other, None), Listener::Unknown);
+    }
 }

@@ -54,6 +54,44 @@ impl Mapping {
         Ok(Self { start, words: length / 8, writable })
     }
 
+    /// Maps a file of at least 8 bytes, whole words of it. While it is mapped the system lets nobody
+    /// cut it off.
+    #[cfg(windows)]
+    pub fn new(file: &File, writable: bool) -> io::Result<Self> {
+        use std::os::windows::io::AsRawHandle;
+        use std::ptr::null;
+
+        use windows_sys::Win32::Foundation::CloseHandle;
+        use windows_sys::Win32::System::Memory::{
+            CreateFileMappingW, FILE_MAP_READ, FILE_MAP_WRITE, MapViewOfFile, PAGE_READONLY,
+            PAGE_READWRITE,
+        };
+
+        let length = usize::try_from(file.metadata()?.len()).unwrap_or(0) & !7;
+        if length == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let (protection, access) = if writable {
+            (PAGE_READWRITE, FILE_MAP_READ | FILE_MAP_WRITE)
+        } else {
+            (PAGE_READONLY, FILE_MAP_READ)
+        };
+        // SAFETY: a new mapping where the system likes; no memory in use is touched. The view
+        // keeps the section alive, so its handle is closed at once.
+        let start = unsafe {
+            let section =
+                CreateFileMappingW(file.as_raw_handle(), null(), protection, 0, 0, null());
+            if section.is_null() {
+                return Err(io::Error::last_os_error());
+            }
+            let view = MapViewOfFile(section, access, 0, 0, length);
+            let error = io::Error::last_os_error();
+            CloseHandle(section);
+            NonNull::new(view.Value.cast()).ok_or(error)?
+        };
+        Ok(Self { start, words: length / 8, writable })
+    }
+
     /// The words. Stores to a mapping that is not writable fault: the caller knows which it made.
     #[inline]
     pub fn words(&self) -> &[AtomicU64] {
@@ -74,6 +112,12 @@ impl Drop for Mapping {
         // SAFETY: this range was mapped by `new`, and no slice of it outlives `self`.
         unsafe {
             libc::munmap(self.start.as_ptr().cast(), self.words * 8);
+        }
+        #[cfg(windows)]
+        // SAFETY: as above.
+        unsafe {
+            use windows_sys::Win32::System::Memory::{MEMORY_MAPPED_VIEW_ADDRESS, UnmapViewOfFile};
+            UnmapViewOfFile(MEMORY_MAPPED_VIEW_ADDRESS { Value: self.start.as_ptr().cast() });
         }
     }
 }

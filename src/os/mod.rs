@@ -2,6 +2,7 @@
 //! ABI, with `unsafe` in it.
 
 pub mod clock;
+#[cfg_attr(windows, path = "identity_windows.rs")]
 pub mod identity;
 #[cfg_attr(windows, path = "interfaces_windows.rs")]
 pub mod interfaces;
@@ -13,6 +14,7 @@ pub mod lock;
 pub mod mapping;
 #[cfg(all(target_os = "linux", feature = "farm"))]
 pub mod packet;
+pub mod place;
 #[cfg(target_os = "linux")]
 pub mod process;
 #[cfg(all(
@@ -22,4 +24,5 @@ pub mod process;
     feature = "farm"
 ))]
 pub mod trace;
+#[cfg_attr(windows, path = "trust_windows.rs")]
 pub mod trust;

@@ -25,7 +25,6 @@ impl From<io::Error> for Refused {
 }
 
 /// Opens a file in a directory, to read it or to write it too. Allocates nothing.
-#[cfg(unix)]
 pub fn open(directory: &Path, name: &str, write: bool) -> Result<File, Refused> {
     use std::os::fd::FromRawFd;
     use std::os::unix::ffi::OsStrExt;
@@ -75,7 +74,6 @@ pub fn open(directory: &Path, name: &str, write: bool) -> Result<File, Refused> 
 
 /// Makes a file of this many zero bytes, all of them allocated, readable as `mode` says. An older
 /// file of the name is removed first.
-#[cfg(unix)]
 pub fn create(path: &Path, length: u64, mode: u32) -> io::Result<File> {
     use std::os::unix::fs::PermissionsExt;
 
@@ -92,11 +90,15 @@ pub fn create(path: &Path, length: u64, mode: u32) -> io::Result<File> {
 
 /// Makes an empty file of our own, which nobody else can open. An error if anything bears the name,
 /// a symbolic link to nowhere too.
-#[cfg(unix)]
 pub fn create_new(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
 
     std::fs::OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Gives a file the name of another, which goes (rename(2)): at no moment there is none.
+pub fn replace(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::rename(from, to)
 }
 
 /// Allocates every byte: a hole in a full tmpfs would be a SIGBUS later (posix_fallocate(3)).

@@ -13,6 +13,7 @@ use std::sync::OnceLock;
 use std::{env, io, thread};
 
 pub mod needs;
+pub mod wine;
 
 /// Names the file that skipped tests are written to, a line each: test, need, install line, with
 /// tabs between.

@@ -1,0 +1,148 @@
+//! connect, WSAConnect and ConnectEx.
+
+use std::net::SocketAddr;
+
+use vipool::rewrite::{Connect, Live, Outcome, Rewriter};
+use windows_sys::Win32::Networking::WinSock::{
+    QOS, SOCKADDR, SOCKET, SOCKET_ERROR, WSABUF, WSAEADDRNOTAVAIL,
+};
+use windows_sys::Win32::System::IO::OVERLAPPED;
+use windows_sys::core::BOOL;
+
+use super::bind::bind_as_asked;
+use super::{Bound, bind_first, extension, rewriter};
+use crate::deferred;
+use crate::socket::{LastError, Name, Winsock, fail, given};
+use crate::table::original;
+
+/// How a call that names a destination goes on.
+pub enum Step {
+    /// As the program made it.
+    Untouched,
+    /// To this address.
+    To(Name),
+    /// Not at all; the error is set.
+    Failed,
+}
+
+/// Decides for a destination and does what comes before the call.
+pub fn prepare(
+    s: SOCKET,
+    decide: impl FnOnce(&Rewriter<'_, Live<'_>>, Winsock, SocketAddr) -> Outcome<Connect>,
+    name: *const SOCKADDR,
+    length: i32,
+) -> Step {
+    let error = LastError::save();
+    let step = || {
+        let (rewriter, to) = (rewriter()?, given(name, length)?);
+        match decide(&rewriter, Winsock(s), to) {
+            Outcome::Passed(_) => None,
+            Outcome::Refused(_) => {
+                fail(WSAEADDRNOTAVAIL);
+                Some(Step::Failed)
+            }
+            Outcome::Rewritten(connect) => Some(carry_out(&rewriter, Winsock(s), to, &connect)),
+        }
+    };
+    let step = step().unwrap_or(Step::Untouched);
+    if !matches!(step, Step::Failed) {
+        error.restore();
+    }
+    step
+}
+
+fn carry_out(
+    rewriter: &Rewriter<'_, Live<'_>>,
+    socket: Winsock,
+    dialled: SocketAddr,
+    connect: &Connect,
+) -> Step {
+    if connect.clear_v6only {
+        socket.set_v6only(false);
+    }
+    if let Some(source) = connect.bind {
+        deferred::remove(socket.0);
+        if let Bound::Failed = bind_first(rewriter, socket, source) {
+            return Step::Failed;
+        }
+    }
+    if connect.to == dialled { Step::Untouched } else { Step::To(Name::new(connect.to)) }
+}
+
+fn to_connect(s: SOCKET, name: *const SOCKADDR, length: i32) -> Step {
+    prepare(s, |rewriter, socket, to| rewriter.connect(&socket, to), name, length)
+}
+
+pub unsafe extern "system" fn connect(s: SOCKET, name: *const SOCKADDR, length: i32) -> i32 {
+    let step = to_connect(s, name, length);
+    // The call binds what is not bound.
+    deferred::remove(s);
+    // SAFETY: the program's own call, or one with an address of ours.
+    unsafe {
+        match &step {
+            Step::Untouched => original::connect(s, name, length),
+            Step::To(to) => original::connect(s, to.pointer(), to.length()),
+            Step::Failed => SOCKET_ERROR,
+        }
+    }
+}
+
+pub unsafe extern "system" fn wsa_connect(
+    s: SOCKET,
+    name: *const SOCKADDR,
+    length: i32,
+    caller: *const WSABUF,
+    callee: *mut WSABUF,
+    quality: *const QOS,
+    group: *const QOS,
+) -> i32 {
+    let step = to_connect(s, name, length);
+    deferred::remove(s);
+    let (name, length) = match &step {
+        Step::Untouched => (name, length),
+        Step::To(to) => (to.pointer(), to.length()),
+        Step::Failed => return SOCKET_ERROR,
+    };
+    // SAFETY: the program's own call, or one with an address of ours.
+    unsafe { original::WSAConnect(s, name, length, caller, callee, quality, group) }
+}
+
+/// Stands for the ConnectEx that the program asked for. The system wants the socket bound: one
+/// that never was gets its WSAEINVAL, one whose bind was put off is bound now (row 46).
+pub unsafe extern "system" fn connect_ex(
+    s: SOCKET,
+    name: *const SOCKADDR,
+    length: i32,
+    data: *const std::ffi::c_void,
+    size: u32,
+    sent: *mut u32,
+    overlapped: *mut OVERLAPPED,
+) -> BOOL {
+    let Some(original) = extension::connect_ex() else { return 0 };
+    let was_deferred = deferred::contains(s);
+    let step = prepare(
+        s,
+        |rewriter, socket, to| match rewriter.connect(&socket, to) {
+            Outcome::Rewritten(connect) if !was_deferred => {
+                Outcome::Rewritten(Connect { bind: None, ..connect })
+            }
+            other => other,
+        },
+        name,
+        length,
+    );
+    if deferred::remove(s) {
+        let error = LastError::save();
+        if !bind_as_asked(s) {
+            return 0;
+        }
+        error.restore();
+    }
+    let (name, length) = match &step {
+        Step::Untouched => (name, length),
+        Step::To(to) => (to.pointer(), to.length()),
+        Step::Failed => return 0,
+    };
+    // SAFETY: the program's own call, or one with an address of ours.
+    unsafe { original(s, name, length, data, size, sent, overlapped) }
+}

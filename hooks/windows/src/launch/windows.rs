@@ -1,0 +1,212 @@
+//! The launcher: starts a program suspended, injects, resumes, hands the exit code through.
+
+use std::env;
+use std::ffi::OsString;
+use std::mem::size_of;
+use std::os::windows::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::ptr::{null, null_mut};
+
+use windows_sys::Win32::Foundation::{CloseHandle, FreeLibrary, GetLastError};
+use windows_sys::Win32::System::Console::SetConsoleCtrlHandler;
+use windows_sys::Win32::System::Environment::GetCommandLineW;
+use windows_sys::Win32::System::LibraryLoader::{
+    DONT_RESOLVE_DLL_REFERENCES, GetProcAddress, LoadLibraryExW,
+};
+use windows_sys::Win32::System::Threading::{
+    CREATE_SUSPENDED, CreateProcessW, GetExitCodeProcess, GetStartupInfoW, INFINITE,
+    PROCESS_INFORMATION, ResumeThread, STARTUPINFOW, WaitForSingleObject,
+};
+use windows_sys::core::{BOOL, s};
+
+use crate::inject::Dll;
+
+/// What cannot be an exit code of the program: the launcher itself failed.
+const FAILED: u32 = 125;
+const USAGE: &str = "usage: vipool-launch [--explain] PROGRAM [ARGUMENT...]\n\
+    Runs a program with the address of its session.\n  \
+    --explain  say on standard error what the hook layer did";
+
+/// The whole program.
+pub fn main() -> ! {
+    let code = match run() {
+        Ok(code) => code,
+        Err(problem) => {
+            eprintln!("vipool-launch: {problem}");
+            FAILED
+        }
+    };
+    std::process::exit(code as i32)
+}
+
+fn run() -> Result<u32, String> {
+    let mut rest = after_argument(&command_line()).to_vec();
+    let mut explain = false;
+    loop {
+        let (option, after) = first_argument(&rest);
+        match String::from_utf16_lossy(&option).as_str() {
+            "" => return Err(USAGE.to_owned()),
+            "--help" | "-h" => {
+                println!("{USAGE}");
+                return Ok(0);
+            }
+            "--explain" => explain = true,
+            "--" => {
+                rest = after.to_vec();
+                break;
+            }
+            unknown if unknown.starts_with("--") => {
+                return Err(format!("unknown option {unknown}\n{USAGE}"));
+            }
+            _ => break,
+        }
+        rest = after.to_vec();
+    }
+    let (program, _) = first_argument(&rest);
+    let program = OsString::from_wide(&program);
+    if program.is_empty() {
+        return Err(USAGE.to_owned());
+    }
+    let dll = env::current_exe()
+        .map_err(|error| format!("cannot find its own file: {error}"))?
+        .with_file_name("vipool_hook.dll");
+    start(&program, rest, &dll, explain)
+}
+
+/// Starts the command line and waits for its end; the exit code.
+fn start(
+    program: &OsString,
+    mut command_line: Vec<u16>,
+    dll: &Path,
+    explain: bool,
+) -> Result<u32, String> {
+    command_line.push(0);
+    // SAFETY: plain structs for which zeroes are valid; CreateProcessW reads and writes them and
+    // the command line during the call; the handles are closed once.
+    unsafe {
+        let mut startup: STARTUPINFOW = std::mem::zeroed();
+        GetStartupInfoW(&mut startup);
+        startup.cb = size_of::<STARTUPINFOW>() as u32;
+        let mut process: PROCESS_INFORMATION = std::mem::zeroed();
+        let started = CreateProcessW(
+            null(),
+            command_line.as_mut_ptr(),
+            null(),
+            null(),
+            1,
+            CREATE_SUSPENDED,
+            null(),
+            null(),
+            &startup,
+            &mut process,
+        );
+        if started == 0 {
+            let error = std::io::Error::from_raw_os_error(GetLastError() as i32);
+            return Err(format!("cannot start {}: {error}", program.display()));
+        }
+        let result = find(dll).and_then(|dll| {
+            dll.inject(process.hProcess, 0)
+                .map_err(|no| format!("{} (Windows error {})", no.what, no.error))
+        });
+        match result {
+            Err(problem) => {
+                eprintln!("vipool-launch: {} runs as without vipool: {problem}", program.display());
+            }
+            Ok(outcome) if explain => {
+                eprintln!("vipool-launch: {}: {}", program.display(), outcome.text());
+            }
+            Ok(_) => {}
+        }
+        // Ctrl-C is the program's to handle; this one waits for what it makes of it.
+        SetConsoleCtrlHandler(Some(handled), 1);
+        ResumeThread(process.hThread);
+        CloseHandle(process.hThread);
+        WaitForSingleObject(process.hProcess, INFINITE);
+        let mut code = FAILED;
+        GetExitCodeProcess(process.hProcess, &mut code);
+        CloseHandle(process.hProcess);
+        Ok(code)
+    }
+}
+
+/// Says that a console event needs nothing done here.
+unsafe extern "system" fn handled(_event: u32) -> BOOL {
+    1
+}
+
+/// The DLL and where its `vipool_hook_install` is, without running anything of it.
+fn find(dll: &Path) -> Result<Dll, String> {
+    let missing = || format!("cannot load {}", dll.display());
+    let wide: Vec<u16> = PathBuf::from(dll).into_os_string().encode_wide().chain([0]).collect();
+    // SAFETY: the path ends in 0; the module is let go once; only addresses are compared.
+    unsafe {
+        let module = LoadLibraryExW(wide.as_ptr(), null_mut(), DONT_RESOLVE_DLL_REFERENCES);
+        if module.is_null() {
+            return Err(missing());
+        }
+        let install = GetProcAddress(module, s!("vipool_hook_install"));
+        let offset = install.map(|install| install as usize - module as usize);
+        FreeLibrary(module);
+        let offset = offset.ok_or_else(|| format!("{} is not ours", dll.display()))?;
+        Dll::new(&wide, offset).ok_or_else(missing)
+    }
+}
+
+/// This process's own command line. It is handed on as it is: no quoting is done twice.
+fn command_line() -> Vec<u16> {
+    // SAFETY: the system's pointer to a text that ends in 0 and does not change.
+    unsafe {
+        let text = GetCommandLineW();
+        let units = (0..).take_while(|at| *text.add(*at) != 0).count();
+        std::slice::from_raw_parts(text, units).to_vec()
+    }
+}
+
+/// What follows the first argument and the blanks behind it.
+fn after_argument(line: &[u16]) -> &[u16] {
+    first_argument(line).1
+}
+
+/// The first argument without its quotes, and what follows it. Programs are split off as
+/// CreateProcess splits them: a quote begins or ends a part in which blanks do not separate.
+fn first_argument(line: &[u16]) -> (Vec<u16>, &[u16]) {
+    let is_blank = |unit: u16| unit == u16::from(b' ') || unit == u16::from(b'\t');
+    let start = line.iter().take_while(|unit| is_blank(**unit)).count();
+    let mut quoted = false;
+    let mut argument = Vec::new();
+    let mut end = start;
+    while let Some(unit) = line.get(end).copied().filter(|unit| quoted || !is_blank(*unit)) {
+        if unit == u16::from(b'"') {
+            quoted = !quoted;
+        } else {
+            argument.push(unit);
+        }
+        end += 1;
+    }
+    let blanks = line[end..].iter().take_while(|unit| is_blank(**unit)).count();
+    (argument, &line[end + blanks..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(line: &str) -> (String, String) {
+        let line: Vec<u16> = line.encode_utf16().collect();
+        let (argument, rest) = first_argument(&line);
+        (String::from_utf16(&argument).unwrap(), String::from_utf16(rest).unwrap())
+    }
+
+    #[test]
+    fn the_rest_of_a_command_line_is_kept_as_it_is() {
+        assert_eq!(
+            split(r#""C:\a b\x.exe"  a "b c" \"d"#),
+            ("C:\\a b\\x.exe".into(), r#"a "b c" \"d"#.into())
+        );
+        assert_eq!(split("x.exe"), ("x.exe".into(), String::new()));
+        assert_eq!(split(" x"), ("x".into(), String::new()));
+        assert_eq!(split(""), (String::new(), String::new()));
+        assert_eq!(split(r#"a"b c"d e"#), ("ab cd".into(), "e".into()));
+        assert_eq!(split(r#""open"#), ("open".into(), String::new()));
+    }
+}

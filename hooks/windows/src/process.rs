@@ -1,0 +1,172 @@
+//! Programs that a hooked one starts: those on the process list are given the hook layer too.
+//!
+//! A child is looked at for its own sake: it is hooked if it is on the list, or if this program's
+//! rule says that it is handed down. Any other child runs untouched, and so do its children.
+
+use std::ffi::c_void;
+
+use windows_sys::Win32::Foundation::HANDLE;
+use windows_sys::Win32::Security::SECURITY_ATTRIBUTES;
+use windows_sys::Win32::System::Threading::{
+    self, CREATE_SUSPENDED, PROCESS_INFORMATION, ResumeThread, STARTUPINFOA, STARTUPINFOW,
+};
+use windows_sys::core::{BOOL, PCSTR, PCWSTR, PSTR, PWSTR};
+
+use crate::context::{self, Context};
+use crate::detour::detours;
+use crate::socket::LastError;
+use crate::{entry, program};
+
+detours! {
+    /// What starts processes.
+    TABLE from Threading;
+    "kernel32.dll" {
+        CreateProcessA(
+            application: PCSTR, line: PSTR, process: *const SECURITY_ATTRIBUTES,
+            thread: *const SECURITY_ATTRIBUTES, inherit: BOOL, flags: u32,
+            environment: *const c_void, directory: PCSTR, startup: *const STARTUPINFOA,
+            information: *mut PROCESS_INFORMATION,
+        ) -> BOOL => create_process_a;
+        CreateProcessW(
+            application: PCWSTR, line: PWSTR, process: *const SECURITY_ATTRIBUTES,
+            thread: *const SECURITY_ATTRIBUTES, inherit: BOOL, flags: u32,
+            environment: *const c_void, directory: PCWSTR, startup: *const STARTUPINFOW,
+            information: *mut PROCESS_INFORMATION,
+        ) -> BOOL => create_process_w;
+    }
+    "advapi32.dll" {
+        CreateProcessAsUserW(
+            token: HANDLE, application: PCWSTR, line: PWSTR, process: *const SECURITY_ATTRIBUTES,
+            thread: *const SECURITY_ATTRIBUTES, inherit: BOOL, flags: u32,
+            environment: *const c_void, directory: PCWSTR, startup: *const STARTUPINFOW,
+            information: *mut PROCESS_INFORMATION,
+        ) -> BOOL => create_process_as_user_w;
+    }
+}
+
+/// Looks at a process that was made suspended, and lets it run unless its creator wants it so.
+///
+/// # Safety
+/// `information` is what a successful CreateProcess filled in, or NULL.
+unsafe fn adopt(created: BOOL, flags: u32, information: *const PROCESS_INFORMATION) -> BOOL {
+    // SAFETY: as the caller says.
+    let child = unsafe { information.as_ref() };
+    if let Some(child) = child.filter(|_| created != 0) {
+        let error = LastError::save();
+        if let Some(context) = context::get() {
+            hook(context, child.hProcess);
+        }
+        if flags & CREATE_SUSPENDED == 0 {
+            // SAFETY: the handle is open: its owner has not seen it yet.
+            unsafe { ResumeThread(child.hThread) };
+        }
+        error.restore();
+    }
+    created
+}
+
+/// Puts the hook layer into a suspended child that is listed. One that can't be hooked runs as it
+/// would without vipool.
+fn hook(context: &Context, child: HANDLE) {
+    let inherited = context.handed_down();
+    // SAFETY: a handle with all access, as CreateProcess gives it.
+    unsafe {
+        if (inherited != 0 || program::may_be_listed(&context.policy(), child))
+            && let Some(dll) = entry::own_dll()
+        {
+            _ = dll.inject(child, inherited);
+        }
+    }
+}
+
+unsafe extern "system" fn create_process_a(
+    application: PCSTR,
+    line: PSTR,
+    process: *const SECURITY_ATTRIBUTES,
+    thread: *const SECURITY_ATTRIBUTES,
+    inherit: BOOL,
+    flags: u32,
+    environment: *const c_void,
+    directory: PCSTR,
+    startup: *const STARTUPINFOA,
+    information: *mut PROCESS_INFORMATION,
+) -> BOOL {
+    // SAFETY: the program's own call, with a flag more.
+    unsafe {
+        let created = original::CreateProcessA(
+            application,
+            line,
+            process,
+            thread,
+            inherit,
+            flags | CREATE_SUSPENDED,
+            environment,
+            directory,
+            startup,
+            information,
+        );
+        adopt(created, flags, information)
+    }
+}
+
+unsafe extern "system" fn create_process_w(
+    application: PCWSTR,
+    line: PWSTR,
+    process: *const SECURITY_ATTRIBUTES,
+    thread: *const SECURITY_ATTRIBUTES,
+    inherit: BOOL,
+    flags: u32,
+    environment: *const c_void,
+    directory: PCWSTR,
+    startup: *const STARTUPINFOW,
+    information: *mut PROCESS_INFORMATION,
+) -> BOOL {
+    // SAFETY: the program's own call, with a flag more.
+    unsafe {
+        let created = original::CreateProcessW(
+            application,
+            line,
+            process,
+            thread,
+            inherit,
+            flags | CREATE_SUSPENDED,
+            environment,
+            directory,
+            startup,
+            information,
+        );
+        adopt(created, flags, information)
+    }
+}
+
+unsafe extern "system" fn create_process_as_user_w(
+    token: HANDLE,
+    application: PCWSTR,
+    line: PWSTR,
+    process: *const SECURITY_ATTRIBUTES,
+    thread: *const SECURITY_ATTRIBUTES,
+    inherit: BOOL,
+    flags: u32,
+    environment: *const c_void,
+    directory: PCWSTR,
+    startup: *const STARTUPINFOW,
+    information: *mut PROCESS_INFORMATION,
+) -> BOOL {
+    // SAFETY: the program's own call, with a flag more.
+    unsafe {
+        let created = original::CreateProcessAsUserW(
+            token,
+            application,
+            line,
+            process,
+            thread,
+            inherit,
+            flags | CREATE_SUSPENDED,
+            environment,
+            directory,
+            startup,
+            information,
+        );
+        adopt(created, flags, information)
+    }
+}

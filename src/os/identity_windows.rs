@@ -1,0 +1,65 @@
+//! Which boot of which machine this process is in: see the other half of this module.
+
+use std::io;
+
+use windows_sys::Wdk::System::SystemInformation::{
+    NtQuerySystemInformation, SystemTimeOfDayInformation,
+};
+use windows_sys::Win32::Foundation::RtlNtStatusToDosError;
+
+use crate::session::hash64;
+
+/// The start of what the system answers (`SYSTEM_TIMEOFDAY_INFORMATION`), in units of 100 ns.
+#[repr(C)]
+#[derive(Default)]
+struct TimeOfDay {
+    /// When the kernel was started, moved along when somebody sets the clock.
+    boot_time: i64,
+    current_time: i64,
+    time_zone_bias: i64,
+    time_zone_id: u32,
+    reserved: u32,
+    /// By how much `boot_time` has been moved.
+    boot_time_bias: i64,
+    sleep_time_bias: i64,
+}
+
+/// A number for this boot; a map of another one is not ours. Never 0.
+///
+/// Windows has no boot id that a user may read. The moment at which the kernel started, with later
+/// changes of the clock taken out, is the same for every process and different after a restart. A
+/// fast start-up is no restart: the kernel, its tick count and its sockets go on from before the
+/// shutdown, only the sessions of users are gone, and those are found by their dead leaders.
+#[allow(unsafe_code)]
+pub fn here() -> io::Result<u64> {
+    let mut time = TimeOfDay::default();
+    let size = size_of::<TimeOfDay>() as u32;
+    let mut length = 0;
+    // SAFETY: the system writes at most `size` bytes to the structure.
+    let status = unsafe {
+        NtQuerySystemInformation(
+            SystemTimeOfDayInformation,
+            (&raw mut time).cast(),
+            size,
+            &mut length,
+        )
+    };
+    if status < 0 {
+        // SAFETY: maps one number to another.
+        let error = unsafe { RtlNtStatusToDosError(status) };
+        return Err(io::Error::from_raw_os_error(error as i32));
+    }
+    let started = time.boot_time.wrapping_sub(time.boot_time_bias);
+    Ok(hash64(&started.to_le_bytes(), 0) | 1)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn it_does_not_change_while_the_machine_runs() {
+        let first = super::here().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert_eq!(super::here().unwrap(), first);
+        assert_ne!(first, 0);
+    }
+}

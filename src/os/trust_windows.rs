@@ -1,0 +1,292 @@
+//! Opening the files of a map so that nobody can plant one: see the other half of this module.
+//!
+//! A file is trusted if it is a regular file, not a link of any kind, owned by the system, the
+//! administrators or the user of this process, and writable by nobody else.
+
+#![allow(unsafe_code)]
+
+use std::ffi::c_void;
+use std::fs::File;
+use std::io;
+use std::os::windows::ffi::OsStrExt;
+use std::os::windows::fs::{MetadataExt, OpenOptionsExt};
+use std::os::windows::io::{AsRawHandle, FromRawHandle};
+use std::path::Path;
+use std::ptr::{null, null_mut};
+
+use windows_sys::Win32::Foundation::{
+    CloseHandle, ERROR_SUCCESS, GENERIC_ALL, GENERIC_READ, GENERIC_WRITE, HANDLE,
+    INVALID_HANDLE_VALUE, LocalFree,
+};
+use windows_sys::Win32::Security::Authorization::{
+    ConvertStringSecurityDescriptorToSecurityDescriptorW, GetSecurityInfo, SDDL_REVISION_1,
+    SE_FILE_OBJECT,
+};
+use windows_sys::Win32::Security::{
+    ACCESS_ALLOWED_ACE, ACL, DACL_SECURITY_INFORMATION, EqualSid, GetAce, GetTokenInformation,
+    INHERIT_ONLY_ACE, IsWellKnownSid, OWNER_SECURITY_INFORMATION, PSECURITY_DESCRIPTOR, PSID,
+    SECURITY_ATTRIBUTES, TOKEN_QUERY, TOKEN_USER, TokenUser, WinBuiltinAdministratorsSid,
+    WinCreatorOwnerRightsSid, WinCreatorOwnerSid, WinLocalSystemSid,
+};
+use windows_sys::Win32::Storage::FileSystem::{
+    CREATE_NEW, CreateFileW, DELETE, FILE_APPEND_DATA, FILE_ATTRIBUTE_DIRECTORY,
+    FILE_ATTRIBUTE_NORMAL, FILE_ATTRIBUTE_REPARSE_POINT, FILE_FLAG_OPEN_REPARSE_POINT,
+    FILE_SHARE_DELETE, FILE_SHARE_READ, FILE_SHARE_WRITE, FILE_WRITE_DATA, WRITE_DAC, WRITE_OWNER,
+};
+use windows_sys::Win32::System::SystemServices::ACCESS_ALLOWED_ACE_TYPE;
+use windows_sys::Win32::System::Threading::{GetCurrentProcess, OpenProcessToken};
+use windows_sys::core::BOOL;
+
+/// Why a file was not opened.
+#[derive(Debug)]
+pub enum Refused {
+    /// The operating system said no.
+    Io(io::Error),
+    /// It may have been planted; what is wrong with it.
+    Untrusted(&'static str),
+}
+
+impl From<io::Error> for Refused {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Others may read, write and rename the file while it is open: writers and readers share it, and
+/// a mapped file can't be removed but can make way.
+const SHARE: u32 = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
+
+/// What lets somebody change a file.
+const CHANGES: u32 = FILE_WRITE_DATA
+    | FILE_APPEND_DATA
+    | WRITE_DAC
+    | WRITE_OWNER
+    | DELETE
+    | GENERIC_WRITE
+    | GENERIC_ALL;
+
+/// Opens a file in a directory, to read it or to write it too.
+pub fn open(directory: &Path, name: &str, write: bool) -> Result<File, Refused> {
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(write)
+        .share_mode(SHARE)
+        .custom_flags(FILE_FLAG_OPEN_REPARSE_POINT)
+        .open(directory.join(name))?;
+    let attributes = file.metadata()?.file_attributes();
+    if attributes & FILE_ATTRIBUTE_REPARSE_POINT != 0 {
+        return Err(Refused::Untrusted("it is a link"));
+    }
+    if attributes & FILE_ATTRIBUTE_DIRECTORY != 0 {
+        return Err(Refused::Untrusted("it is not a regular file"));
+    }
+    let user = User::of_process()?;
+    let security = Security::of(&file)?;
+    if !trusted(security.owner, user.sid()) {
+        return Err(Refused::Untrusted("it belongs to another user"));
+    }
+    if security.writers().any(|sid| !trusted(sid, user.sid())) {
+        return Err(Refused::Untrusted("others than its owner may write to it"));
+    }
+    Ok(file)
+}
+
+/// Makes a file of this many zero bytes, all of them allocated, that the system, the
+/// administrators and its owner may change. If `mode` lets others read it (0o004), so may every
+/// user. An older file of the name is removed first, or moved aside if somebody has it mapped.
+pub fn create(path: &Path, length: u64, mode: u32) -> io::Result<File> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let rights = if mode & 0o004 != 0 { "(A;;FR;;;BU)" } else { "" };
+    let file = create_for(path, rights)?;
+    // Written, not only set: the blocks are there, and no disk that is full later can fault.
+    io::copy(&mut io::Read::take(io::repeat(0), length), &mut &file)
+        .inspect_err(|_| _ = std::fs::remove_file(path))?;
+    Ok(file)
+}
+
+/// Makes an empty file that nobody but the system, the administrators and its owner can open. An
+/// error if anything bears the name.
+pub fn create_new(path: &Path) -> io::Result<File> {
+    create_for(path, "")
+}
+
+/// Makes an empty file for the system, the administrators, its owner, and whom `more` adds in the
+/// security descriptor definition language.
+fn create_for(path: &Path, more: &str) -> io::Result<File> {
+    let text = format!("D:P(A;;FA;;;SY)(A;;FA;;;BA)(A;;FA;;;OW){more}");
+    let text: Vec<u16> = text.encode_utf16().chain([0]).collect();
+    let wide: Vec<u16> = path.as_os_str().encode_wide().chain([0]).collect();
+    // SAFETY: texts that end in 0; the descriptor is freed once, after its use; a handle that is
+    // valid and ours alone becomes the file.
+    unsafe {
+        let mut descriptor: PSECURITY_DESCRIPTOR = null_mut();
+        let parsed = ConvertStringSecurityDescriptorToSecurityDescriptorW(
+            text.as_ptr(),
+            SDDL_REVISION_1,
+            &mut descriptor,
+            null_mut(),
+        );
+        if parsed == 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let security = SECURITY_ATTRIBUTES {
+            nLength: size_of::<SECURITY_ATTRIBUTES>() as u32,
+            lpSecurityDescriptor: descriptor,
+            bInheritHandle: 0,
+        };
+        let handle = CreateFileW(
+            wide.as_ptr(),
+            GENERIC_READ | GENERIC_WRITE,
+            SHARE,
+            &security,
+            CREATE_NEW,
+            FILE_ATTRIBUTE_NORMAL,
+            null_mut(),
+        );
+        let error = io::Error::last_os_error();
+        LocalFree(descriptor);
+        if handle == INVALID_HANDLE_VALUE {
+            return Err(error);
+        }
+        Ok(File::from_raw_handle(handle))
+    }
+}
+
+/// Gives a file the name of another, which goes. One that a process has mapped can't be removed on
+/// Windows, but it can be renamed: it makes way, for a moment there is none of the name, and it is
+/// removed when a file is replaced after its last reader has gone.
+pub fn replace(from: &Path, to: &Path) -> io::Result<()> {
+    let Err(error) = std::fs::rename(from, to) else { return Ok(()) };
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return Err(error);
+    }
+    for number in 0..1000 {
+        let mut aside = to.as_os_str().to_owned();
+        aside.push(format!(".old{number}"));
+        let aside = Path::new(&aside);
+        _ = std::fs::remove_file(aside);
+        if !aside.exists() {
+            std::fs::rename(to, aside)?;
+            return std::fs::rename(from, to);
+        }
+    }
+    Err(error)
+}
+
+/// Whether this is somebody who may own or change a map: the system, the administrators, this
+/// user, or the owner whoever that is (the owner itself is asked about separately).
+fn trusted(sid: PSID, user: PSID) -> bool {
+    let known = [
+        WinLocalSystemSid,
+        WinBuiltinAdministratorsSid,
+        WinCreatorOwnerSid,
+        WinCreatorOwnerRightsSid,
+    ];
+    // SAFETY: both are valid: they are inside structures that the caller holds.
+    unsafe { EqualSid(sid, user) != 0 || known.iter().any(|k| IsWellKnownSid(sid, *k) != 0) }
+}
+
+/// Who this process runs as.
+struct User {
+    /// A TOKEN_USER and behind it the SID that it points to, so it must not move. Words, for
+    /// their alignment.
+    buffer: Box<[u64; 16]>,
+}
+
+impl User {
+    fn of_process() -> io::Result<Self> {
+        let mut user = Self { buffer: Box::new([0; 16]) };
+        // SAFETY: the token is closed once; the system writes no more than the buffer holds.
+        unsafe {
+            let mut token: HANDLE = null_mut();
+            if OpenProcessToken(GetCurrentProcess(), TOKEN_QUERY, &mut token) == 0 {
+                return Err(io::Error::last_os_error());
+            }
+            let buffer: *mut c_void = user.buffer.as_mut_ptr().cast();
+            let size = size_of_val(&*user.buffer) as u32;
+            let mut length = 0;
+            let ok: BOOL = GetTokenInformation(token, TokenUser, buffer, size, &mut length);
+            let error = io::Error::last_os_error();
+            CloseHandle(token);
+            if ok == 0 {
+                return Err(error);
+            }
+        }
+        Ok(user)
+    }
+
+    fn sid(&self) -> PSID {
+        let user: *const TOKEN_USER = self.buffer.as_ptr().cast();
+        // SAFETY: filled in by the system, and where it was then.
+        unsafe { (*user).User.Sid }
+    }
+}
+
+/// The owner and the access list of a file.
+struct Security {
+    descriptor: PSECURITY_DESCRIPTOR,
+    owner: PSID,
+    access: *const ACL,
+}
+
+impl Security {
+    fn of(file: &File) -> Result<Self, Refused> {
+        let mut security = Self { descriptor: null_mut(), owner: null_mut(), access: null() };
+        let mut access: *mut ACL = null_mut();
+        // SAFETY: the handle is open; the system allocates the descriptor that the rest points
+        // into, and `drop` frees it.
+        let error = unsafe {
+            GetSecurityInfo(
+                file.as_raw_handle(),
+                SE_FILE_OBJECT,
+                OWNER_SECURITY_INFORMATION | DACL_SECURITY_INFORMATION,
+                &mut security.owner,
+                null_mut(),
+                &mut access,
+                null_mut(),
+                &mut security.descriptor,
+            )
+        };
+        if error != ERROR_SUCCESS {
+            return Err(io::Error::from_raw_os_error(error as i32).into());
+        }
+        security.access = access;
+        if security.owner.is_null() || access.is_null() {
+            // No access list at all means that everybody may do everything.
+            return Err(Refused::Untrusted("everybody may write to it"));
+        }
+        Ok(security)
+    }
+
+    /// Whom the list allows to change the file.
+    fn writers(&self) -> impl Iterator<Item = PSID> + '_ {
+        // SAFETY: the list is valid for as long as the descriptor, which `self` holds.
+        let count = unsafe { (*self.access).AceCount };
+        (0..u32::from(count)).filter_map(|index| {
+            // SAFETY: the index is below the count; every entry begins with a header, and an
+            // allowing one goes on with a mask and the SID itself.
+            unsafe {
+                let mut entry: *mut c_void = null_mut();
+                if GetAce(self.access, index, &mut entry) == 0 {
+                    return None;
+                }
+                let entry: *const ACCESS_ALLOWED_ACE = entry.cast();
+                let header = (*entry).Header;
+                let allows = u32::from(header.AceType) == ACCESS_ALLOWED_ACE_TYPE
+                    && u32::from(header.AceFlags) & INHERIT_ONLY_ACE == 0;
+                (allows && (*entry).Mask & CHANGES != 0)
+                    .then(|| (&raw const (*entry).SidStart).cast_mut().cast())
+            }
+        })
+    }
+}
+
+impl Drop for Security {
+    fn drop(&mut self) {
+        // SAFETY: what GetSecurityInfo allocated, freed once.
+        unsafe { LocalFree(self.descriptor) };
+    }
+}
