@@ -41,7 +41,7 @@ impl Demo {
         let mut t = Transcript::new()?;
         let programs = Programs::find(&t.directory)?;
         for who in ["host", "session-1", "session-2", "session-3"] {
-            let text = format!("This is the page of the {}.\n", who.replace('-', " "));
+            let text = page(&who.replace('-', " "));
             let directory = t.directory.join(who);
             std::fs::create_dir(&directory)
                 .and_then(|()| std::fs::write(directory.join("index.html"), text))
@@ -59,7 +59,6 @@ fn show(t: &mut Transcript, programs: &Programs, port: u16) -> anyhow::Result<bo
     let serve = |who: &str| programs.serve(port, who);
     let fetch = programs.fetch(port);
     let run = |n: u32| format!("vipool run --private --farm farm.toml --session {n} --");
-    let page = |who: &str| format!("This is the page of the {who}.\n");
     let ready = format!("Serving HTTP on 127.0.0.1 port {port}");
 
     t.say("The programs that are to have a loopback address of their session's own, and two addresses:");
@@ -98,6 +97,11 @@ fn show(t: &mut Transcript, programs: &Programs, port: u16) -> anyhow::Result<bo
     let (used, free, _) = t.numbers()?;
     t.check("both addresses are free again", (used, free) == (0, 2));
     Ok(t.passed())
+}
+
+/// What is on the page of `host`, `session 1` and so on.
+fn page(who: &str) -> String {
+    format!("The page of {}.\n", if who == "host" { "the host" } else { who })
 }
 
 /// A port of 127.0.0.1 that nobody listens on: 8000, as people expect, if it can be had.

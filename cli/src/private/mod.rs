@@ -2,8 +2,8 @@
 //!
 //! One map per user and network namespace ([`directory`]), with the addresses of a /24 that is the
 //! user's for as long as a program runs in one of the sessions ([`block`]). What it is made from
-//! is a farm file of the user's, or nothing: then every program that is run is listed with the
-//! feature `loopback` ([`recipe`]). A plan that differs from the map's makes a new map, to which
+//! is a farm file of the user's, or nothing: then every program that is run, and what it starts,
+//! is listed with the feature `loopback` ([`recipe`]). A plan that differs from the map's makes a new map, to which
 //! the open sessions are carried over.
 
 mod block;
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use vipool::farm::Farm;
 use vipool::map::{Map, MapError, Plan, Reader, Settings};
-use vipool::policy::{Features, Policy, Program};
+use vipool::policy::{Features, Policy, Program, Wildcard};
 use vipool::pool::{Pool, PoolKind};
 
 use block::Block;
@@ -119,10 +119,15 @@ fn plan(
         Some(farm) => of_farm(farm)?,
         None => (Policy::default(), Settings::default(), u32::MAX),
     };
-    for program in &recipe.programs {
+    // Programs hand the rule down to what they start; vipool's own is for those that become
+    // another one on the way, as wrapper scripts do.
+    let own = std::env::current_exe().and_then(|path| path.canonicalize());
+    let own = own.ok().filter(|_| recipe.farm.is_none());
+    for program in recipe.programs.iter().chain(&own) {
         policy.programs.push(Program {
             pattern: program.to_str().context("the program's path is not UTF-8")?.to_owned(),
             features: Features { loopback: true, ..Features::default() },
+            wildcard: Wildcard::Loopback,
             inherit: true,
             ..Program::default()
         });
