@@ -90,7 +90,15 @@ fn chore() -> Result<bool, Error> {
 fn demo(arguments: &[String]) -> Result<bool, Error> {
     let preload = symbols::build(&symbols::PRELOAD)?;
     let vipool = run::target_dir().join("release/vipool");
-    succeed(run::cargo(["build", "--quiet", "--release", "--package", "vipool-cli"]))?;
+    succeed(run::cargo([
+        "build",
+        "--quiet",
+        "--release",
+        "--package",
+        "vipool-cli",
+        "--bins",
+        "--examples",
+    ]))?;
     let status =
         Command::new(vipool).arg("demo").args(arguments).env("VIPOOL_PRELOAD", preload).status()?;
     Ok(status.success())

@@ -65,9 +65,9 @@ impl Block {
     }
 
     /// The blocks to ask for, in order: the preferred one, then all from a place that is the
-    /// uid's own (multiplication by 2^32 over the golden ratio spreads neighbouring uids).
-    fn candidates(preferred: Option<Block>, uid: Uid) -> impl Iterator<Item = Block> {
-        let start = (u64::from(uid.as_raw().wrapping_mul(0x9e37_79b9)) * u64::from(COUNT)) >> 32;
+    /// seed's own (multiplication by 2^32 over the golden ratio spreads neighbouring numbers).
+    fn candidates(preferred: Option<Block>, seed: u32) -> impl Iterator<Item = Block> {
+        let start = (u64::from(seed.wrapping_mul(0x9e37_79b9)) * u64::from(COUNT)) >> 32;
         let all = (0..TRIES).map(move |i| Block(FIRST + (start as u32 + i) % COUNT));
         preferred.into_iter().chain(all)
     }
@@ -106,9 +106,10 @@ enum Answer {
 
 impl Claim {
     /// Claims a block for the map in `directory`: `preferred` if it can be had, else the first
-    /// free one that is not to be `avoid`ed.
+    /// free one that is not to be `avoid`ed, beginning at a place that depends on `seed`.
     pub fn take(
         directory: &Path,
+        seed: u32,
         preferred: Option<Block>,
         avoid: impl Fn(Block) -> bool,
     ) -> io::Result<Self> {
@@ -116,7 +117,7 @@ impl Claim {
         let mut identity = [0; 16];
         identity[..8].copy_from_slice(&metadata.dev().to_ne_bytes());
         identity[8..].copy_from_slice(&metadata.ino().to_ne_bytes());
-        for block in Block::candidates(preferred, Uid::effective()) {
+        for block in Block::candidates(preferred, seed) {
             if avoid(block) {
                 continue;
             }
@@ -272,12 +273,13 @@ mod tests {
     fn a_claim_is_handed_on_and_outlives_who_made_it() {
         let ours = tempfile::tempdir().unwrap();
         let another = tempfile::tempdir().unwrap();
-        let mut first = Claim::take(ours.path(), Some(block()), |_| false).unwrap();
+        let mut first = Claim::take(ours.path(), 0, Some(block()), |_| false).unwrap();
         assert_eq!(first.block, block());
 
         let directory = ours.path().to_owned();
-        let second =
-            std::thread::spawn(move || Claim::take(&directory, Some(block()), |_| false).unwrap());
+        let second = std::thread::spawn(move || {
+            Claim::take(&directory, 0, Some(block()), |_| false).unwrap()
+        });
         while !second.is_finished() {
             first.serve().unwrap();
             std::thread::yield_now();
@@ -288,8 +290,9 @@ mod tests {
         drop(first);
 
         let directory = another.path().to_owned();
-        let other =
-            std::thread::spawn(move || Claim::take(&directory, Some(block()), |_| false).unwrap());
+        let other = std::thread::spawn(move || {
+            Claim::take(&directory, 0, Some(block()), |_| false).unwrap()
+        });
         while !other.is_finished() {
             second.serve().unwrap();
             std::thread::yield_now();
@@ -301,8 +304,8 @@ mod tests {
     fn a_holder_that_goes_without_answering_is_followed() {
         let directory = tempfile::tempdir().unwrap();
         let block = Block(block().0 - 4096);
-        let first = Claim::take(directory.path(), Some(block), |_| false).unwrap();
-        let mut second = Claim::take(directory.path(), Some(block), |_| false).unwrap();
+        let first = Claim::take(directory.path(), 0, Some(block), |_| false).unwrap();
+        let mut second = Claim::take(directory.path(), 0, Some(block), |_| false).unwrap();
         assert!(matches!(second.socket, State::Asking(_)));
         drop(first);
         assert!(second.serve().unwrap());
@@ -312,7 +315,7 @@ mod tests {
     #[test]
     fn private_blocks_are_loopback_and_apart_from_the_host() {
         for uid in [0, 1, 1000, 1001, u32::MAX - 1] {
-            for block in Block::candidates(None, Uid::from_raw(uid)) {
+            for block in Block::candidates(None, uid) {
                 let first = block.network();
                 assert!(first.is_loopback() && first.octets()[1] >= 128 && first.octets()[1] < 255);
             }

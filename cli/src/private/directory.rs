@@ -6,6 +6,7 @@
 //! namespace, since 127.0.0.0/8 is one per namespace.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -30,9 +31,26 @@ pub fn make() -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
+/// A number for the user, or for the place that `VIPOOL_PRIVATE` names: different ones for
+/// different private maps, as far as possible.
+pub fn seed() -> u32 {
+    match elsewhere() {
+        None => Uid::effective().as_raw(),
+        Some(parent) => {
+            let mut hasher = DefaultHasher::new();
+            parent.hash(&mut hasher);
+            hasher.finish() as u32
+        }
+    }
+}
+
+fn elsewhere() -> Option<PathBuf> {
+    std::env::var_os("VIPOOL_PRIVATE").map(PathBuf::from)
+}
+
 fn parent() -> PathBuf {
-    if let Some(parent) = std::env::var_os("VIPOOL_PRIVATE") {
-        return PathBuf::from(parent);
+    if let Some(parent) = elsewhere() {
+        return parent;
     }
     let uid = Uid::effective();
     if uid.is_root() {

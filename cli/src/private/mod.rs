@@ -66,7 +66,7 @@ pub fn open(farm: Option<&Path>, program: Option<&Path>, system: &Path) -> anyho
         let mut addresses = (0..=block.range().span()).filter_map(|i| block.range().nth(i));
         system.as_ref().is_some_and(|map| addresses.any(|address| map.kind_of(address).is_some()))
     };
-    let claim = Claim::take(&directory, preferred, taken)
+    let claim = Claim::take(&directory, directory::seed(), preferred, taken)
         .context("cannot claim loopback addresses of your own")?;
     if open_sessions > 0 && Some(claim.block) != preferred {
         bail!(
