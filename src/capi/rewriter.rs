@@ -79,7 +79,8 @@ pub unsafe extern "C" fn vipool_find_listener(
         let (given, from) = unsafe { (array(addresses, count), from.as_ref()) };
         let mut wanted = [SocketAddr::new(IpAddr::V4(0.into()), 0); CANDIDATES];
         let Some(wanted) = wanted.get_mut(..count) else { return VIPOOL_LISTENER_UNKNOWN };
-        for (place, address) in wanted.iter_mut().zip(given.unwrap_or_default()) {
+        let Ok(given) = given else { return VIPOOL_LISTENER_UNKNOWN };
+        for (place, address) in wanted.iter_mut().zip(given) {
             let Some(address) = address.get() else { return VIPOOL_LISTENER_UNKNOWN };
             *place = address;
         }

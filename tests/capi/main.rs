@@ -3,6 +3,9 @@
 
 #![cfg(all(feature = "capi", unix))]
 
+mod abuse;
 mod build;
+mod header;
 mod library;
 mod programs;
+mod record;

@@ -9,10 +9,10 @@ use vipool_testing::{cargo, have, target_dir};
 use crate::build::{Language, program, said, succeed};
 
 /// What gcc and clang want for a program whose memory errors and leaks end it.
-const SANITIZED: &[&str] = &["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
+pub const SANITIZED: &[&str] = &["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
 
 /// Runs a program under valgrind, which fails it for an error or a leak.
-fn under_valgrind(program: &Path) -> Command {
+pub fn under_valgrind(program: &Path) -> Command {
     let mut command = Command::new("valgrind");
     command.args(["--quiet", "--error-exitcode=9", "--leak-check=full"]);
     command.args(["--errors-for-leak-kinds=definite,possible"]).arg(program);

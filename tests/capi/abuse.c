@@ -1,0 +1,282 @@
+/* What the calls of abuse.rs, which follow in the same file, have at hand. */
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include <vipool.h>
+
+/* Whatever a call needs, and whatever it may write to. One per thread; the handles that threads
+ * may share are the same in all of them. */
+struct fixture {
+    vipool_map *map;
+    vipool_reader *reader;
+    vipool_rewriter *rewriter;
+    vipool_snapshot *snapshot;
+    vipool_match *match;
+    vipool_plan *plan;
+    vipool_farm *farm;
+
+    vipool_map *made_map;
+    vipool_reader *made_reader;
+    vipool_rewriter *made_rewriter;
+    vipool_snapshot *made_snapshot;
+    vipool_match *made_match;
+    vipool_plan *made_plan;
+    vipool_farm *made_farm;
+
+    char directory[256];
+    uint16_t wide[256];
+    size_t wide_length;
+    char buffer[256];
+    size_t size;
+    uint32_t number;
+    int32_t signed_number;
+    uint16_t port;
+    vipool_session session;
+    vipool_session other_session;
+    vipool_ip ip, out_ip;
+    vipool_range range, ranges[2], out_range;
+    vipool_sockaddr sockaddr, out_sockaddr;
+    vipool_handle handle, out_handle;
+    vipool_leader leader, out_leader;
+    uint64_t rule;
+    vipool_subnet subnet;
+
+    /* Exactly as large as the size says, so that a checker sees every byte beyond. */
+    void *given[8];
+    unsigned given_count;
+    unsigned checked;
+};
+
+static void expect(vipool_status status, vipool_status expected, const char *what);
+static void expect_size_taken(vipool_status status, const char *what);
+static void abuse(struct fixture *fx);
+
+static __thread struct fixture *current;
+
+static void expect(vipool_status status, vipool_status expected, const char *what)
+{
+    current->checked++;
+    if (status != expected) {
+        fprintf(stderr, "%s: %s instead of %s (%s)\n", what, vipool_status_name(status),
+                vipool_status_name(expected), vipool_last_error());
+        exit(1);
+    }
+}
+
+/* Some other argument may be wrong by now, but not the size. */
+static void expect_size_taken(vipool_status status, const char *what)
+{
+    current->checked++;
+    if (status == VIPOOL_ERR_STRUCT_SIZE || status == VIPOOL_ERR_UNKNOWN_FIELD
+        || status == VIPOOL_ERR_PANIC) {
+        fprintf(stderr, "%s: %s (%s)\n", what, vipool_status_name(status), vipool_last_error());
+        exit(1);
+    }
+}
+
+static void give_back(struct fixture *fx)
+{
+    vipool_rewriter_free(fx->made_rewriter);
+    vipool_reader_free(fx->made_reader);
+    vipool_snapshot_free(fx->made_snapshot);
+    vipool_match_free(fx->made_match);
+    vipool_plan_free(fx->made_plan);
+    vipool_farm_free(fx->made_farm);
+    vipool_map_free(fx->made_map);
+    fx->made_rewriter = NULL;
+    fx->made_reader = NULL;
+    fx->made_snapshot = NULL;
+    fx->made_match = NULL;
+    fx->made_plan = NULL;
+    fx->made_farm = NULL;
+    fx->made_map = NULL;
+    while (fx->given_count > 0) {
+        free(fx->given[--fx->given_count]);
+    }
+}
+
+static void *room(struct fixture *fx, size_t size)
+{
+    void *given = calloc(1, size);
+    if (given == NULL || fx->given_count == 8) {
+        abort();
+    }
+    fx->given[fx->given_count++] = given;
+    return given;
+}
+
+/* The fields without which a struct is refused. */
+static void fill(struct fixture *fx, const char *name, void *value)
+{
+    if (strcmp(name, "vipool_interface") == 0) {
+        vipool_interface *interface = (vipool_interface *)value;
+        interface->name = "eth0";
+        interface->name_length = 4;
+        interface->addresses = &fx->subnet;
+        interface->address_count = 1;
+    } else if (strcmp(name, "vipool_program") == 0) {
+        vipool_program *listed = (vipool_program *)value;
+        listed->pattern = "/bin/x";
+        listed->pattern_length = 6;
+    } else if (strcmp(name, "vipool_executable") == 0) {
+        vipool_executable *executable = (vipool_executable *)value;
+        executable->path = "/bin/x";
+        executable->path_length = 6;
+    } else if (strcmp(name, "vipool_rewriter_options") == 0) {
+        vipool_rewriter_options *options = (vipool_rewriter_options *)value;
+        options->handle = fx->handle;
+        options->rule = fx->rule;
+    } else if (strcmp(name, "vipool_socket") == 0) {
+        ((vipool_socket *)value)->protocol = VIPOOL_PROTOCOL_TCP;
+    }
+}
+
+/* fresh_X: as a caller should make it. sized_X: of some size, with a tail that is not zero. */
+#define SIZED(X)                                                                                 \
+    static X *fresh_##X(struct fixture *fx)                                                      \
+    {                                                                                            \
+        X *value = (X *)room(fx, sizeof(X));                                                     \
+        value->size = sizeof(X);                                                                 \
+        fill(fx, #X, value);                                                                     \
+        return value;                                                                            \
+    }                                                                                            \
+    static X *sized_##X(struct fixture *fx, size_t size)                                         \
+    {                                                                                            \
+        size_t real = size < sizeof(size_t) || size > 100000 ? sizeof(size_t) : size;            \
+        unsigned char *value = (unsigned char *)room(fx, real);                                  \
+        memcpy(value, &size, sizeof size);                                                       \
+        if (real > sizeof(X)) {                                                                  \
+            X known;                                                                             \
+            memset(&known, 0, sizeof known);                                                     \
+            known.size = size;                                                                   \
+            fill(fx, #X, &known);                                                                \
+            memcpy(value, &known, sizeof known);                                                 \
+            memset(value + sizeof(X), 0xff, real - sizeof(X));                                   \
+        }                                                                                        \
+        return (X *)(void *)value;                                                               \
+    }
+
+static uint32_t alive(void *context, vipool_session session, const vipool_leader *leader)
+{
+    (void)context;
+    (void)session;
+    (void)leader;
+    return 1;
+}
+
+static void must(vipool_status status, const char *what)
+{
+    if (status != VIPOOL_OK) {
+        fprintf(stderr, "%s: %s: %s\n", what, vipool_status_name(status), vipool_last_error());
+        exit(1);
+    }
+}
+
+/* Calls that must work before they are done wrongly. */
+static void prepare(struct fixture *fx)
+{
+    static const char pool[] = "10.0.5.10-10.0.5.99";
+    vipool_program program;
+    vipool_opened opened;
+    vipool_executable executable;
+    vipool_rule rule;
+    vipool_rewriter_options options;
+
+    memset(fx, 0, sizeof *fx);
+    must(vipool_range_parse(pool, strlen(pool), &fx->range), "range");
+    must(vipool_ip_parse("10.0.5.50", 9, &fx->ip), "ip");
+    must(vipool_ip_to_sockaddr(&fx->ip, 80, &fx->sockaddr), "sockaddr");
+    fx->subnet.address = fx->ip;
+    fx->subnet.prefix_length = 24;
+    must(vipool_plan_new(&fx->plan), "plan");
+    must(vipool_plan_add_pool(fx->plan, "default", 7, VIPOOL_POOL_VIRTUAL_IP, &fx->range, 1, 0),
+         "pool");
+    memset(&program, 0, sizeof program);
+    program.size = sizeof program;
+    fill(fx, "vipool_program", &program);
+    must(vipool_plan_add_program(fx->plan, &program), "program");
+    must(vipool_map_in_memory(fx->plan, NULL, &fx->map), "map");
+    must(vipool_session_new(VIPOOL_SESSION_EMBEDDER, 7, &fx->session), "session");
+    memset(&opened, 0, sizeof opened);
+    opened.size = sizeof opened;
+    must(vipool_map_open_session(fx->map, fx->session, NULL, 1000, &opened), "open");
+    fx->handle = opened.handle;
+    must(vipool_map_reader(fx->map, &fx->reader), "reader");
+    must(vipool_map_snapshot(fx->map, &fx->snapshot), "snapshot");
+    memset(&executable, 0, sizeof executable);
+    executable.size = sizeof executable;
+    fill(fx, "vipool_executable", &executable);
+    memset(&rule, 0, sizeof rule);
+    rule.size = sizeof rule;
+    must(vipool_reader_find_rule(fx->reader, &executable, &rule), "rule");
+    fx->rule = rule.id;
+    memset(&options, 0, sizeof options);
+    options.size = sizeof options;
+    fill(fx, "vipool_rewriter_options", &options);
+    must(vipool_rewriter_new(fx->reader, &options, &fx->rewriter), "rewriter");
+    must(vipool_match_new(&fx->range, 1, NULL, 0, NULL, 0, &fx->match), "match");
+}
+
+static void *thread(void *argument)
+{
+    struct fixture *fx = (struct fixture *)argument;
+    size_t unit;
+    vipool_map *map = NULL;
+
+    current = fx;
+    must(vipool_plan_new(&fx->plan), "plan");
+    must(vipool_plan_add_pool(fx->plan, "default", 7, VIPOOL_POOL_VIRTUAL_IP, &fx->range, 1, 0),
+         "pool");
+    must(vipool_farm_parse("", 0, &fx->farm), "farm");
+    must(vipool_map_create(fx->directory, strlen(fx->directory), fx->plan, NULL, &map), "create");
+    vipool_map_free(map);
+    fx->wide_length = strlen(fx->directory);
+    for (unit = 0; unit < fx->wide_length; unit++) {
+        fx->wide[unit] = (uint16_t)fx->directory[unit];
+    }
+    abuse(fx);
+    vipool_plan_free(fx->plan);
+    vipool_farm_free(fx->farm);
+    return NULL;
+}
+
+int main(int argc, char **argv)
+{
+    static struct fixture shared;
+    static struct fixture fixtures[8];
+    pthread_t threads[8];
+    unsigned checked = 0;
+    int number;
+
+    if (argc != 2) {
+        return 2;
+    }
+    current = &shared;
+    prepare(&shared);
+    for (number = 0; number < 8; number++) {
+        fixtures[number] = shared;
+        snprintf(fixtures[number].directory, sizeof fixtures[number].directory, "%s/%d", argv[1],
+                 number);
+        if (mkdir(fixtures[number].directory, 0700) != 0
+            || pthread_create(&threads[number], NULL, thread, &fixtures[number]) != 0) {
+            perror("thread");
+            return 1;
+        }
+    }
+    for (number = 0; number < 8; number++) {
+        pthread_join(threads[number], NULL);
+        checked += fixtures[number].checked;
+    }
+    vipool_match_free(shared.match);
+    vipool_snapshot_free(shared.snapshot);
+    vipool_rewriter_free(shared.rewriter);
+    vipool_reader_free(shared.reader);
+    vipool_map_free(shared.map);
+    vipool_plan_free(shared.plan);
+    printf("%u calls ended as they should\n", checked);
+    return 0;
+}

@@ -1,0 +1,230 @@
+//! Every function of the header, called with NULL for each pointer in turn and with wrong sizes of
+//! each struct, by eight threads at once, under AddressSanitizer and valgrind.
+//!
+//! The calls are written from the header itself, so none can be forgotten: a new function whose
+//! types are unknown here fails the test until it is told how to call it rightly.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use vipool_testing::{have, target_dir};
+
+use crate::build::{Language, program, said};
+use crate::header::{Declared, Function, Header};
+use crate::programs::{SANITIZED, under_valgrind};
+
+/// Pointers that may be NULL: the header says so.
+const OPTIONAL: &[&str] = &[
+    "addresses vipool_find_listener",
+    "ask_other",
+    "client",
+    "context",
+    "excluded",
+    "from",
+    "interface_array",
+    "options vipool_map_create",
+    "options vipool_map_create_utf16",
+    "options vipool_map_in_memory",
+    "options vipool_map_open",
+    "options vipool_map_open_session",
+    "options vipool_map_open_utf16",
+    "out vipool_map_close",
+    "out vipool_map_close_session",
+    "out vipool_map_drain",
+    "out vipool_map_reap",
+    "out vipool_map_reserve",
+    "out vipool_map_undrain",
+    "out vipool_map_unreserve",
+    "out_closed vipool_map_reconcile",
+    "out_length",
+    "out_match",
+    "out_port",
+    "address vipool_rewrite_send_source",
+];
+
+/// What a program that calls everything has at hand.
+const PRELUDE: &str = include_str!("abuse.c");
+
+fn is_optional(function: &Function, parameter: &Declared) -> bool {
+    let exact = format!("{} {}", parameter.name, function.result.name);
+    OPTIONAL.contains(&&*parameter.name) || OPTIONAL.contains(&&*exact)
+}
+
+fn is_pointer(parameter: &Declared) -> bool {
+    parameter.kind.ends_with('*') || parameter.kind.ends_with("_fn")
+}
+
+/// The struct that a parameter points to, if it is one that begins with its size.
+fn sized<'a>(parameter: &'a Declared, sizes: &BTreeSet<String>) -> Option<&'a str> {
+    let name = parameter.kind.trim_start_matches("const ").strip_suffix(" *")?;
+    sizes.contains(name).then_some(name)
+}
+
+/// An expression for a parameter that makes the call succeed or fail for another reason than its
+/// arguments.
+fn valid(function: &Function, parameter: &Declared) -> String {
+    let (kind, name) = (&*parameter.kind, &*parameter.name);
+    let text = |text: &str| format!("\"{text}\"");
+    match (kind, name) {
+        ("const char *", "directory") => "fx->directory".into(),
+        ("size_t", "directory_length") if function.result.name.ends_with("utf16") => {
+            "fx->wide_length".into()
+        }
+        ("size_t", "directory_length") => "strlen(fx->directory)".into(),
+        ("const uint16_t *", _) => "fx->wide".into(),
+        ("size_t", "path_length") if function.result.name.ends_with("utf16") => {
+            "fx->wide_length".into()
+        }
+        ("const char *", "text") => match &*function.result.name {
+            "vipool_handle_parse" => text("0400000000000007.0.0.1.0123456789abcdef"),
+            _ => text("7.7.7.7"),
+        },
+        ("size_t", "length") if function.result.name == "vipool_handle_parse" => "39".into(),
+        ("size_t", "length") => "7".into(),
+        ("const char *", _) => text("x"),
+        ("size_t", "capacity") => {
+            if function.result.name.contains("snapshot") { "1" } else { "256" }.into()
+        }
+        ("size_t", "first" | "number") => "0".into(),
+        ("size_t", _) => "1".into(),
+        ("char *", _) => "fx->buffer".into(),
+        ("void *", _) => "NULL".into(),
+        ("const void *", _) => "fx->sockaddr.bytes".into(),
+        ("uint32_t", "length") => "fx->sockaddr.length".into(),
+        ("uint32_t", "max_slots" | "draining" | "fast_open") => "0".into(),
+        ("uint32_t", "now") => "1000".into(),
+        ("uint32_t" | "int32_t" | "uint16_t" | "uint64_t", _) => "1".into(),
+        ("vipool_session", _) => "fx->session".into(),
+        ("size_t *", _) => "&fx->size".into(),
+        ("uint32_t *", _) => "&fx->number".into(),
+        ("int32_t *", _) => "&fx->signed_number".into(),
+        ("uint16_t *", _) => "&fx->port".into(),
+        ("vipool_session *", _) => "&fx->other_session".into(),
+        ("vipool_is_alive_fn", _) => "alive".into(),
+        (kind, _) if kind.ends_with("_fn") => "NULL".into(),
+        (kind, _) => {
+            let pointed = kind.trim_start_matches("const ").trim_end_matches('*').trim();
+            match pointed {
+                // Made anew by the call; given back after it.
+                _ if kind.ends_with("**") => format!("&fx->made_{}", &pointed["vipool_".len()..]),
+                "vipool_range" if !kind.starts_with("const") => "fx->ranges".into(),
+                "vipool_ip" | "vipool_range" | "vipool_sockaddr" | "vipool_handle"
+                | "vipool_leader" | "vipool_ports" => {
+                    let own = if kind.starts_with("const") { "" } else { "out_" };
+                    format!("&fx->{own}{}", &pointed["vipool_".len()..])
+                }
+                _ => format!("fx->{}", &pointed["vipool_".len()..]),
+            }
+        }
+    }
+}
+
+/// All calls of one function.
+fn calls(code: &mut String, function: &Function, sizes: &BTreeSet<String>) {
+    let name = &function.result.name;
+    let arguments: Vec<String> = function
+        .parameters
+        .iter()
+        .map(|parameter| match sized(parameter, sizes) {
+            Some(pointed) => format!("(void *)fresh_{pointed}(fx)"),
+            None => valid(function, parameter),
+        })
+        .collect();
+    let call = |place: usize, argument: &str| {
+        let mut arguments = arguments.clone();
+        arguments[place] = argument.to_owned();
+        format!("{name}({})", arguments.join(", "))
+    };
+    for (place, parameter) in function.parameters.iter().enumerate() {
+        if is_pointer(parameter) {
+            let call = call(place, "NULL");
+            match &*function.result.kind {
+                _ if name.ends_with("_free") => writeln!(code, "    {call};").unwrap(),
+                "vipool_status" if !is_optional(function, parameter) => {
+                    writeln!(
+                        code,
+                        "    expect({call}, VIPOOL_ERR_NULL, \"{name}: {}\");",
+                        parameter.name
+                    )
+                    .unwrap();
+                }
+                _ => writeln!(code, "    (void){call};").unwrap(),
+            }
+            writeln!(code, "    give_back(fx);").unwrap();
+        }
+        let Some(pointed) = sized(parameter, sizes) else { continue };
+        for size in ["0", "7", "9", &format!("sizeof({pointed}) - 1"), "(size_t)-1"] {
+            let wrong = call(place, &format!("(void *)sized_{pointed}(fx, {size})"));
+            writeln!(
+                code,
+                "    expect({wrong}, VIPOOL_ERR_STRUCT_SIZE, \"{name}: size {size}\");\n    give_back(fx);"
+            )
+            .unwrap();
+        }
+        let newer = format!("sizeof({pointed}) + 32");
+        let newer = call(place, &format!("(void *)sized_{pointed}(fx, {newer})"));
+        if parameter.kind.starts_with("const") {
+            writeln!(
+                code,
+                "    expect({newer}, VIPOOL_ERR_UNKNOWN_FIELD, \"{name}: non-zero tail\");\n    give_back(fx);"
+            )
+            .unwrap();
+        } else {
+            writeln!(
+                code,
+                "    expect_size_taken({newer}, \"{name}: newer\");\n    give_back(fx);"
+            )
+            .unwrap();
+        }
+        // The oldest version there can be: nothing but the size.
+        let older = call(place, &format!("(void *)sized_{pointed}(fx, sizeof(size_t))"));
+        writeln!(code, "    expect_size_taken({older}, \"{name}: older\");\n    give_back(fx);")
+            .unwrap();
+    }
+}
+
+fn source() -> PathBuf {
+    let header = Header::read();
+    let sizes: BTreeSet<String> = header
+        .structs
+        .iter()
+        .filter(|item| item.fields[0] == "size")
+        .map(|item| item.name.clone())
+        .collect();
+    let parameters = header.functions.iter().flat_map(|function| &function.parameters);
+    let used: BTreeSet<&str> = parameters.filter_map(|one| sized(one, &sizes)).collect();
+    let mut code = PRELUDE.to_owned();
+    for name in used {
+        writeln!(code, "SIZED({name})").unwrap();
+    }
+    writeln!(code, "static void abuse(struct fixture *fx)\n{{").unwrap();
+    for function in &header.functions {
+        calls(&mut code, function, &sizes);
+    }
+    code.push_str("}\n");
+    let path = target_dir().join("capi-abuse.c");
+    fs::write(&path, code).unwrap();
+    path
+}
+
+fn run(command: &mut Command) {
+    let said = said(command);
+    let expected: u32 = said.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or_default();
+    assert!(expected > 8 * 300, "only {expected} calls were checked");
+}
+
+#[test]
+fn null_and_wrong_sizes_from_eight_threads() {
+    if !have(&["cc", "valgrind"]) {
+        return;
+    }
+    let source = source();
+    let directories = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let sanitized = program(&source, Language::C99, "abuse", SANITIZED);
+    run(Command::new(sanitized).arg(directories[0].path()));
+    let plain = program(&source, Language::C99, "abuse_valgrind", &[]);
+    run(under_valgrind(&plain).arg(directories[1].path()));
+}

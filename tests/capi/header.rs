@@ -1,0 +1,112 @@
+//! `include/vipool.h`, read as far as cbindgen writes it: functions, structs and numbers. What is
+//! tested of every function or struct is so tested of those that will be added.
+
+use std::fs;
+
+use vipool_testing::workspace;
+
+/// A function, a parameter, a field: its type without `struct`, and its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declared {
+    pub kind: String,
+    pub name: String,
+}
+
+/// A function with its parameters.
+#[derive(Clone, Debug)]
+pub struct Function {
+    pub result: Declared,
+    pub parameters: Vec<Declared>,
+}
+
+/// A struct with the names of its fields.
+#[derive(Clone, Debug)]
+pub struct Struct {
+    pub name: String,
+    pub fields: Vec<String>,
+}
+
+/// What the header declares.
+#[derive(Clone, Debug, Default)]
+pub struct Header {
+    pub functions: Vec<Function>,
+    pub structs: Vec<Struct>,
+    /// Names of macros and of the constants of enums.
+    pub numbers: Vec<String>,
+}
+
+impl Header {
+    pub fn read() -> Self {
+        let text = fs::read_to_string(workspace().join("include/vipool.h")).unwrap();
+        let mut header = Header::default();
+        let mut statement = String::new();
+        for line in without_comments(&text).lines() {
+            if let Some(macro_line) = line.trim().strip_prefix("#define ") {
+                if let Some((name, _value)) = macro_line.split_once(' ') {
+                    header.numbers.push(name.to_owned());
+                }
+                continue;
+            }
+            if line.starts_with('#') || line.starts_with("extern \"C\"") || line.starts_with("}  ")
+            {
+                continue;
+            }
+            statement.push_str(line);
+            statement.push(' ');
+            let depth =
+                statement.matches('{').count() as i32 - statement.matches('}').count() as i32;
+            if depth < 0 {
+                // The end of extern "C".
+                statement.clear();
+            } else if depth == 0 && statement.trim_end().ends_with(';') {
+                header.declaration(&statement.split_whitespace().collect::<Vec<_>>().join(" "));
+                statement.clear();
+            }
+        }
+        header
+    }
+
+    fn declaration(&mut self, text: &str) {
+        let body = text.split_once('{').and_then(|(_, body)| body.rsplit_once('}'));
+        if let (Some((body, _)), true) = (body, text.starts_with("enum ")) {
+            let names = body.split(',').filter_map(|item| item.split('=').next());
+            self.numbers.extend(names.map(str::trim).filter(|n| !n.is_empty()).map(str::to_owned));
+        } else if let (Some((body, name)), true) = (body, text.starts_with("typedef struct ")) {
+            let name = name.trim_matches([' ', ';']).to_owned();
+            let fields = body.split(';').map(str::trim).filter(|field| !field.is_empty());
+            self.structs.push(Struct { name, fields: fields.map(field_name).collect() });
+        } else if !text.starts_with("typedef ") && text.contains('(') {
+            let (head, parameters) = text.split_once('(').unwrap();
+            let parameters = parameters.trim_end_matches([')', ';', ' ']);
+            let parameters = if parameters == "void" { "" } else { parameters };
+            self.functions.push(Function {
+                result: declared(head),
+                parameters: parameters.split(',').filter(|p| !p.is_empty()).map(declared).collect(),
+            });
+        }
+    }
+}
+
+fn without_comments(text: &str) -> String {
+    let mut pieces = text.split("/*");
+    let mut code = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        code.push_str(piece.split_once("*/").map_or("", |(_, rest)| rest));
+    }
+    code.lines().map(|line| line.split("//").next().unwrap_or_default().to_owned() + "\n").collect()
+}
+
+/// `const struct vipool_map *map` is of kind `const vipool_map *`.
+fn declared(text: &str) -> Declared {
+    let text = text.trim();
+    let begin = text.rfind([' ', '*']).expect("a type and a name") + 1;
+    let kind = text[..begin].replace("struct ", "").trim().to_owned();
+    Declared { kind, name: text[begin..].to_owned() }
+}
+
+fn field_name(field: &str) -> String {
+    if let Some((_, rest)) = field.split_once("(*") {
+        return rest.split(')').next().unwrap().to_owned();
+    }
+    declared(field.split('[').next().unwrap()).name
+}
