@@ -28,6 +28,14 @@ impl Region {
         Self { store: Store::Memory((0..words).map(|_| AtomicU64::new(0)).collect()) }
     }
 
+    /// A copy of these bytes in memory of our own, whole words of them.
+    pub(super) fn copied(bytes: &[u8]) -> Self {
+        let words = bytes
+            .chunks_exact(8)
+            .map(|chunk| AtomicU64::new(u64::from_ne_bytes(chunk.try_into().unwrap_or_default())));
+        Self { store: Store::Memory(words.collect()) }
+    }
+
     pub(super) fn from_mapping(mapping: Mapping) -> Self {
         Self { store: Store::File(mapping) }
     }

@@ -45,6 +45,15 @@ impl State {
         Self::build(map, private, &plan.pools, plan, &policy, 1, None)
     }
 
+    /// A copy in memory of the bytes of a map and of its private twin.
+    pub(super) fn copied(map: &[u8], private: &[u8]) -> Result<Self, &'static str> {
+        let map = Region::copied(map);
+        let layout = Layout::read(map.words())?;
+        let private = Some(Region::copied(private))
+            .filter(|private| layout::is_private_twin(private.words(), &layout));
+        Ok(Self { map, private, layout })
+    }
+
     /// Opens the files of a map, of whatever boot.
     pub(super) fn open(directory: &Path) -> Result<Self, MapError> {
         let (map, layout) = file::open(directory, MAP_FILE, true)?;

@@ -67,6 +67,17 @@ impl Map {
         Ok(Self { state: Mutex::new(state), shared: None, exclusive: true })
     }
 
+    /// A copy in memory of the bytes of the files `map` and `sessions`, of whatever boot: to look at
+    /// what somebody left, or to try something on it. The files themselves never change by it.
+    ///
+    /// Without the bytes of `sessions` (or with those of another map) nothing is known of users,
+    /// clients and leaders.
+    pub fn from_bytes(map: &[u8], sessions: &[u8]) -> Result<Self, MapError> {
+        let state = State::copied(map, sessions)
+            .map_err(|reason| MapError::Damaged { path: super::MAP_FILE.into(), reason })?;
+        Ok(Self { state: Mutex::new(state), shared: None, exclusive: true })
+    }
+
     /// Makes the files `map` and `sessions` in a directory of ours and opens them.
     ///
     /// Where there is a map of this boot already, its sessions are carried over: they keep their

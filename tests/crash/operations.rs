@@ -1,0 +1,120 @@
+//! Random operations on a map, and the maps they are done on.
+
+use std::ops::ControlFlow;
+
+use vipool::map::{Map, OpenOptions, Plan, Settings};
+use vipool::pool::{Pool, PoolKind};
+use vipool::range::Range;
+
+use crate::view::{Quiet, id};
+
+/// Random numbers that come again with the same seed (xorshift64*).
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// A number below `end`.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) % end
+    }
+}
+
+/// What is done on a map: its plan, and the sessions that take part.
+pub struct Scene {
+    pub name: &'static str,
+    pub plan: Plan,
+    pub sessions: Vec<u64>,
+    /// How many of them are opened first.
+    pub open: usize,
+}
+
+fn pool(kind: PoolKind, range: &str) -> Pool {
+    let range: Range = range.parse().unwrap();
+    Pool::new("default", kind, &[range], u32::MAX).unwrap()
+}
+
+/// Small tables, each for other ways through the code.
+pub fn scenes() -> Vec<Scene> {
+    let plain = pool(PoolKind::VirtualIp, "10.0.0.1-10.0.0.6");
+    let wide = pool(PoolKind::VirtualIp, "10.0.0.1-10.0.0.80");
+    let loopback = pool(PoolKind::Loopback, "127.77.0.0/28");
+    let careful = Settings { cool_down: 3, check_in_use: true, ..Settings::default() };
+    vec![
+        Scene {
+            name: "one pool",
+            plan: Plan { pools: vec![plain.clone()], ..Plan::default() },
+            sessions: (1..=8).collect(),
+            open: 0,
+        },
+        Scene {
+            name: "two pools that cool",
+            plan: Plan { pools: vec![plain, loopback], settings: careful, ..Plan::default() },
+            sessions: (1..=10).collect(),
+            open: 4,
+        },
+        Scene {
+            name: "an index that overflows",
+            plan: Plan { pools: vec![wide], ..Plan::default() },
+            sessions: same_home(80, 10),
+            open: 76,
+        },
+    ]
+}
+
+/// Sessions whose entries all belong into one bucket of so many: the finaliser of SplitMix64, the
+/// upper half of which is scaled to the number of buckets.
+fn same_home(count: usize, buckets: u64) -> Vec<u64> {
+    let home = |number: u64| {
+        let mut word = id(number).raw();
+        word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        word ^= word >> 31;
+        (word >> 32) * buckets >> 32
+    };
+    (1..).filter(|number| home(*number) == 3).take(count).collect()
+}
+
+const USERS: [&str; 3] = ["ann", "bob", "eve"];
+
+/// Does something to the map at a time that only grows. What it is told first is a look-up, done
+/// before `begin`, so that what follows is the operation itself and nothing else.
+pub fn operate(
+    map: &Map,
+    scene: &Scene,
+    random: &mut Random,
+    now: u32,
+    begin: impl FnOnce() -> ControlFlow<()>,
+) {
+    let number = scene.sessions[random.below(scene.sessions.len() as u64) as usize];
+    let session = id(number);
+    let found = map.find(session).unwrap();
+    let user = USERS.get(random.below(5) as usize).copied();
+    let address = scene.plan.pools[0].address(random.below(6) as u32).unwrap();
+    let range = Range::from(address);
+    let choice = random.below(20);
+    if begin().is_break() {
+        return;
+    }
+    match (choice, found) {
+        (0..=7, _) => {
+            let address = (choice == 0).then_some(address);
+            let options = OpenOptions { user, address, ..OpenOptions::default() };
+            _ = map.open_session(session, &options, now);
+        }
+        (8..=11, Some((handle, _))) => _ = map.close(&handle, now),
+        (12 | 13, _) => _ = map.close_session(session, now),
+        (14, _) => _ = map.drain(&range, now),
+        (15, _) => _ = map.undrain(&range, now),
+        (16, _) => _ = map.reserve(address, "ann", now),
+        (17, _) => _ = map.unreserve(address, now),
+        // In a wide table this alone is a hundred thousand instructions.
+        (18, _) if random.below(8) == 0 => _ = map.recover(),
+        (_, _) => _ = map.reap(now, 3, &mut Quiet),
+    }
+}

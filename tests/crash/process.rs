@@ -1,0 +1,128 @@
+//! Child processes by fork, memory shared with them, and tracing them.
+//!
+//! A child runs a closure and ends without returning to the test harness. It is killed and reaped
+//! when its value is dropped.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicU64;
+
+/// A forked child.
+pub struct Child {
+    pid: libc::pid_t,
+    reaped: bool,
+}
+
+/// How a child stopped or ended, as waitpid(2) tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    Stopped(i32),
+    Exited(i32),
+    Killed(i32),
+}
+
+impl Child {
+    /// Runs the closure in a child of its own.
+    pub fn start(run: impl FnOnce()) -> Self {
+        // SAFETY: the child only runs the closure, on this very thread, and leaves by _exit. The C
+        // library keeps its allocator usable in a fork child of a process with threads.
+        match unsafe { libc::fork() } {
+            0 => {
+                let ended = catch_unwind(AssertUnwindSafe(run));
+                // SAFETY: ends the process.
+                unsafe { libc::_exit(i32::from(ended.is_err())) }
+            }
+            pid => {
+                assert!(pid > 0, "fork: {}", io::Error::last_os_error());
+                Self { pid, reaped: false }
+            }
+        }
+    }
+
+    pub fn wait(&mut self) -> Event {
+        let mut status = 0;
+        // SAFETY: the status is valid for writing.
+        let waited = unsafe { libc::waitpid(self.pid, &mut status, 0) };
+        assert_eq!(waited, self.pid, "waitpid: {}", io::Error::last_os_error());
+        if libc::WIFSTOPPED(status) {
+            return Event::Stopped(libc::WSTOPSIG(status));
+        }
+        self.reaped = true;
+        if libc::WIFEXITED(status) {
+            Event::Exited(libc::WEXITSTATUS(status))
+        } else {
+            Event::Killed(libc::WTERMSIG(status))
+        }
+    }
+
+    /// SIGKILL, and waits for the end.
+    pub fn kill(&mut self) {
+        if !self.reaped {
+            // SAFETY: a child of ours that was not reaped, so the pid is its own.
+            unsafe { libc::kill(self.pid, libc::SIGKILL) };
+            while let Event::Stopped(_) = self.wait() {}
+        }
+    }
+
+    /// Goes on for one instruction, dropping the signal it stopped at.
+    pub fn step(&self) {
+        self.resume(libc::PTRACE_SINGLESTEP);
+    }
+
+    /// Goes on until it stops by itself.
+    pub fn go_on(&self) {
+        self.resume(libc::PTRACE_CONT);
+    }
+
+    fn resume(&self, request: libc::c_uint) {
+        // SAFETY: the child is traced by us and stopped; no memory is named.
+        let done = unsafe { libc::ptrace(request, self.pid, 0, 0) };
+        assert_eq!(done, 0, "ptrace: {}", io::Error::last_os_error());
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Keeps this thread, and children it starts from now on, on the processor it is on: going back and
+/// forth between parent and child is then several times faster.
+pub fn stay_here() {
+    // SAFETY: all-zero bytes are an empty set, and the set is valid for reading.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(libc::sched_getcpu().max(0) as usize, &mut set);
+        libc::sched_setaffinity(0, size_of_val(&set), &set);
+    }
+}
+
+/// In a child: lets the parent trace it. False where that is forbidden.
+pub fn be_traced() -> bool {
+    // SAFETY: names no memory.
+    unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) == 0 }
+}
+
+/// Stops this process until the parent lets it go on.
+pub fn stop() {
+    // SAFETY: sends a signal to this process.
+    unsafe { libc::raise(libc::SIGSTOP) };
+}
+
+/// Zeroed words that children share.
+pub fn shared_words(count: usize) -> &'static [AtomicU64] {
+    // SAFETY: a new mapping where the kernel likes; it is never unmapped, and zero is a valid word.
+    unsafe {
+        let start = libc::mmap(
+            std::ptr::null_mut(),
+            count * 8,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        );
+        assert_ne!(start, libc::MAP_FAILED, "mmap: {}", io::Error::last_os_error());
+        std::slice::from_raw_parts(start.cast(), count)
+    }
+}
