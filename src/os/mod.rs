@@ -1,6 +1,8 @@
 //! The operating system, one small module per concern. The only part of the crate, beside the C
 //! ABI, with `unsafe` in it.
 
+#[cfg(unix)]
+pub mod client;
 pub mod clock;
 #[cfg_attr(windows, path = "identity_windows.rs")]
 pub mod identity;

@@ -101,6 +101,19 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
         }
     }
 
+    /// The interface that a multicast datagram leaves by, where the program set none, by its
+    /// address (`IP_MULTICAST_IF`; row 27).
+    pub fn multicast_interface(&self, to: IpAddr) -> Outcome<Ipv4Addr> {
+        if !self.live {
+            return Outcome::Passed(Reason::LeaseClosed);
+        }
+        match (sockaddr::as_ipv4(to).is_some_and(|to| to.is_multicast()), self.v()) {
+            (false, _) => Outcome::Passed(Reason::OtherAddress),
+            (true, None) => Outcome::Passed(self.without(self.rules.features.virtual_ip)),
+            (true, Some(v)) => Outcome::Rewritten(v),
+        }
+    }
+
     /// 127.0.0.1, ::1 or an unspecified address: the session's own first, then the host's.
     fn to_loopback(&self, socket: &(impl Socket + ?Sized), to: SocketAddr) -> Outcome<Connect> {
         let own = self.own_loopback(to);

@@ -1,6 +1,7 @@
 //! The calls that name, reach or show one socket address.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ptr;
 
 use libc::{c_int, c_void, size_t, sockaddr, socklen_t, ssize_t};
 use vipool::rewrite::sockaddr::{self as bytes, MAX_LENGTH, Parsed};
@@ -197,6 +198,9 @@ fn prepare(
     let Some(mut given) = Given::read(address, length) else { return Instead::Pass };
     let Parsed::Inet(to) = bytes::parse(given.bytes()) else { return Instead::Pass };
     let rewriter = guest.rewriter();
+    if let Outcome::Rewritten(interface) = rewriter.multicast_interface(to.ip()) {
+        Fd(fd).set_multicast_interface(interface);
+    }
     let plan = match decide(&rewriter, to) {
         Outcome::Rewritten(plan) => plan,
         Outcome::Refused(refusal) => return Instead::Fail(refused(refusal)),
@@ -217,6 +221,49 @@ fn prepare(
     }
     bytes::write(&plan.to, given.bytes_mut());
     Instead::With(given)
+}
+
+/// setsockopt(2): the interface for multicast may be given by its number alone, which nobody can
+/// read back (ip(7)); V is put beside it, so that it is not taken for none (row 27).
+///
+/// # Safety
+/// As of the original.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setsockopt(
+    fd: c_int,
+    level: c_int,
+    option: c_int,
+    value: *const c_void,
+    length: socklen_t,
+) -> c_int {
+    let mut number = None;
+    if level == libc::IPPROTO_IP
+        && option == libc::IP_MULTICAST_IF
+        && length as usize >= size_of::<libc::ip_mreqn>()
+        && let Some(guest) = guest::active()
+    {
+        let before = errno::get();
+        number = memory::read(value.cast::<libc::ip_mreqn>()).filter(|number| {
+            number.imr_address.s_addr == libc::INADDR_ANY && number.imr_ifindex != 0
+        });
+        let group = Ipv4Addr::new(224, 0, 0, 1);
+        match (&mut number, guest.rewriter().multicast_interface(group.into())) {
+            (Some(number), Outcome::Rewritten(interface)) => {
+                number.imr_address.s_addr = u32::from_ne_bytes(interface.octets());
+            }
+            _ => number = None,
+        }
+        errno::set(before);
+    }
+    match &number {
+        // SAFETY: the caller's own call, with a copy of its value of its own length.
+        Some(number) => unsafe {
+            let size = size_of::<libc::ip_mreqn>() as socklen_t;
+            original::setsockopt(fd, level, option, ptr::from_ref(number).cast(), size)
+        },
+        // SAFETY: the caller's own call.
+        None => unsafe { original::setsockopt(fd, level, option, value, length) },
+    }
 }
 
 /// accept(2).

@@ -7,6 +7,7 @@
 use std::cell::UnsafeCell;
 use std::ffi::{CStr, OsStr};
 use std::mem::MaybeUninit;
+use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr;
@@ -14,7 +15,7 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 use libc::c_char;
 use vipool::map::Reader;
-use vipool::os::lease;
+use vipool::os::{client, lease};
 use vipool::policy::{Executable, PathStyle, ProgramView, script_of};
 use vipool::rewrite::{Live, Rewriter, Rules};
 use vipool::session::{Addresses, Handle, SessionId};
@@ -43,6 +44,7 @@ pub struct Guest {
     complete: bool,
     /// Whether the program is still on the process list.
     listed: bool,
+    client: Option<IpAddr>,
 }
 
 impl Guest {
@@ -63,6 +65,11 @@ impl Guest {
     #[inline]
     pub fn names(&self) -> Rewriter<'_, Live<'static>> {
         if self.complete { self.with(true, self.addresses) } else { self.rewriter() }
+    }
+
+    /// The address of the session's client, as far as this user may know it.
+    pub fn client(&self) -> Option<IpAddr> {
+        self.client
     }
 
     #[inline]
@@ -142,7 +149,10 @@ pub unsafe fn load(arguments: *const *const c_char, environment: *const *const c
         None => lease::of_process(map),
     };
     let Some(session) = session else { return };
-    if let Some(guest) = publish(map, Some(program), session, Addresses::default()) {
+    node_name();
+    if let Some(guest) =
+        publish(map, process.directory.bytes(), Some(program), session, Addresses::default())
+    {
         ACTIVE.store(ptr::from_ref(guest).cast_mut(), Ordering::Release);
     }
 }
@@ -153,7 +163,7 @@ fn follow(guest: &'static Guest) -> &'static Guest {
     let before = errno::get();
     let newer = PROCESS.get().and_then(|process| {
         let map = attach(process.directory.bytes())?;
-        publish(map, rule(map, process), guest.session, guest.addresses)
+        publish(map, process.directory.bytes(), rule(map, process), guest.session, guest.addresses)
     });
     errno::set(before);
     let Some(newer) = newer else { return guest };
@@ -171,6 +181,7 @@ fn follow(guest: &'static Guest) -> &'static Guest {
 /// the session had under an older map: they stay shown.
 fn publish(
     map: &'static Reader,
+    directory: &[u8],
     program: Option<ProgramView<'static>>,
     session: SessionId,
     known: Addresses,
@@ -198,6 +209,9 @@ fn publish(
         addresses,
         complete,
         listed,
+        client: found.and_then(|(handle, _)| {
+            client::read(path(directory), &handle).filter(|_| rules.features.client_ip)
+        }),
     })
 }
 
@@ -222,7 +236,24 @@ fn rule(map: &'static Reader, process: &Process) -> Option<ProgramView<'static>>
 
 fn attach(directory: &[u8]) -> Option<&'static Reader> {
     static MAPS: Slots<Reader> = Slots::new();
-    MAPS.add(Reader::attach(Path::new(OsStr::from_bytes(directory))).ok()?)
+    MAPS.add(Reader::attach(path(directory)).ok()?)
+}
+
+fn path(bytes: &[u8]) -> &Path {
+    Path::new(OsStr::from_bytes(bytes))
+}
+
+/// The name that the host gave itself when this process was loaded, as a C string that stays.
+pub fn node_name() -> *mut c_char {
+    static NAME: Slot<libc::utsname> = Slot::new();
+    let name = NAME.get().or_else(|| {
+        let mut name = MaybeUninit::<libc::utsname>::zeroed();
+        // SAFETY: there is room for one, and all zeros would be fine too.
+        unsafe { libc::uname(name.as_mut_ptr()) };
+        // SAFETY: looked up while the process is loaded, before anybody else could.
+        Some(unsafe { NAME.set(name.assume_init()) })
+    });
+    name.map_or(ptr::null_mut(), |name| name.nodename.as_ptr().cast_mut())
 }
 
 /// The path of a script that was given relative to the working directory.

@@ -13,7 +13,9 @@
 mod calls;
 mod errno;
 mod guest;
+mod lookups;
 mod memory;
+mod messages;
 mod original;
 mod socket;
 

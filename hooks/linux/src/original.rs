@@ -110,6 +110,9 @@ originals! {
     fn getpeername(
         fd: c_int, address: *mut sockaddr, length: *mut socklen_t
     ) -> c_int = SYS_getpeername;
+    fn setsockopt(
+        fd: c_int, level: c_int, option: c_int, value: *const c_void, length: socklen_t
+    ) -> c_int = SYS_setsockopt;
     fn sendto(
         fd: c_int, data: *const c_void, size: size_t, flags: c_int,
         address: *const sockaddr, length: socklen_t

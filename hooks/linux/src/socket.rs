@@ -1,7 +1,7 @@
 //! What the kernel says of a socket, asked directly: past our own hooks, and past those of others,
 //! since it is the kernel's own names that are wanted.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use libc::{c_int, c_long, c_void, socklen_t};
 use vipool::rewrite::sockaddr::{self, MAX_LENGTH, Parsed};
@@ -72,6 +72,14 @@ impl Fd {
                 size_of::<c_int>(),
             )
         };
+    }
+
+    /// Sets the interface for multicast, by its address, if the program set none.
+    pub fn set_multicast_interface(&self, interface: Ipv4Addr) {
+        let (level, option) = (libc::IPPROTO_IP, libc::IP_MULTICAST_IF);
+        if self.option(level, option) == Some(libc::INADDR_ANY as c_int) {
+            self.set_option(level, option, c_int::from_ne_bytes(interface.octets()));
+        }
     }
 
     /// Binds an address; with `late_port` a connect chooses the port (ip(7)). The option is put

@@ -19,7 +19,7 @@ use vipool_testing::preload;
 
 fn binary() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| compile("matrix", &["matrix.c", "rows.c"], &[])).clone()
+    BUILT.get_or_init(|| compile("matrix", &["matrix.c", "rows.c", "more_rows.c"], &[])).clone()
 }
 
 fn ports(first: u16, last: u16) -> Vec<PortRange> {
@@ -62,6 +62,7 @@ fn row(test: &str, name: &str) {
         .collect();
         match name {
             "6-pass" => host.replace(|policy| policy.pass_when_missing = true),
+            "43" => host.replace(|policy| policy.hide_addresses = true),
             "7-ports" => {
                 std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40099").unwrap();
             }
@@ -197,6 +198,23 @@ rows! {
     row_34 "34";
     row_38 "38";
     row_45 "45";
+    row_24 "24";
+    row_24_ipv6 "24-ipv6";
+    row_25_messages "25-messages";
+    row_27 "27";
+    row_28 "28";
+    row_30 "30";
+    row_31 "31";
+    row_32 "32";
+    row_33 "33";
+    row_35 "35";
+    row_36 "36";
+    row_37 "37";
+    row_39 "39";
+    row_40 "40";
+    row_41 "41";
+    row_42 "42";
+    row_43 "43";
 }
 
 /// What the constants of both sides say is the same.

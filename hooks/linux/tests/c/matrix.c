@@ -185,13 +185,16 @@ int main(int count, char **arguments) {
     L6 = variable("MATRIX_L6"), V6 = variable("MATRIX_V6");
     if (count > 1 && strcmp(arguments[1], "serve") == 0) return serve();
     if (count > 3 && strcmp(arguments[1], "hold") == 0) return hold(arguments[2], atoi(arguments[3]));
-    for (const struct row *row = rows; row->name; row++) {
-        if (count == 1) {
-            printf("%s\n", row->name);
-        } else if (strcmp(row->name, arguments[1]) == 0) {
-            printf("row %s\n", row->name);
-            row->run();
-            return 0;
+    const struct row *tables[] = {rows, more_rows};
+    for (int table = 0; table < 2; table++) {
+        for (const struct row *row = tables[table]; row->name; row++) {
+            if (count == 1) {
+                printf("%s\n", row->name);
+            } else if (strcmp(row->name, arguments[1]) == 0) {
+                printf("row %s\n", row->name);
+                row->run();
+                return 0;
+            }
         }
     }
     return count == 1 ? 0 : 2;

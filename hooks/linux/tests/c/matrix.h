@@ -66,6 +66,9 @@ int one(int fd, int level, int option);
 #define OUTSIDE "10.99.5.2"
 #define OUTSIDE6 "fd99::2"
 #define HOST "10.99.5.1"
+#define HOST6 "fd99::1"
+/* What the driver makes the host call itself. */
+#define NAME "matrixhost"
 #define ANOTHERS_V "10.99.5.12"
 /* Reads what the service on port 7 answered, without its port. */
 const char *answered(int fd);
@@ -74,6 +77,6 @@ struct row {
     const char *name;
     void (*run)(void);
 };
-extern const struct row rows[];
+extern const struct row rows[], more_rows[];
 
 #endif

@@ -41,7 +41,7 @@ pub fn in_namespace(name: &str, needs: &[&str], prepare: impl FnOnce(), body: im
     }
     prepare();
     let output = Command::new("unshare")
-        .args(["-Urnm", "--kill-child", "--fork", "--"])
+        .args(["-Urnmu", "--kill-child", "--fork", "--"])
         .arg(env::current_exe().expect("a test has a path"))
         .args([name, "--exact", "--nocapture"])
         .env(INSIDE, "1")
@@ -123,8 +123,10 @@ impl Host {
         }
         for last in 10..14 {
             run_ip(&format!("addr add 10.99.5.{last}/24 dev v0"));
-            run_ip(&format!("addr add fd99::{last}/64 dev v0 nodad"));
+            // Deprecated, so that the host does not take one for itself.
+            run_ip(&format!("addr add fd99::{last}/64 dev v0 nodad preferred_lft 0"));
         }
+        run_ip("route add 239.0.0.0/8 dev v0");
         let script = "ip addr add 10.99.5.2/24 dev v1; ip addr add fd99::2/64 dev v1 nodad; \
                       ip link set v1 up";
         let status = outside_command(&beside, "sh").args(["-c", script]).status().unwrap();
@@ -132,6 +134,14 @@ impl Host {
         let directory = env::temp_dir().join(format!("vipool-hook-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&directory);
         std::fs::create_dir_all(&directory).unwrap();
+        // A name of the host's own, that leads to its addresses.
+        let hosts = directory.join("hosts");
+        let names =
+            "127.0.0.1 localhost\n::1 localhost\n10.99.5.1 matrixhost\nfd99::1 matrixhost\n";
+        std::fs::write(&hosts, names).unwrap();
+        std::fs::write("/proc/sys/kernel/hostname", "matrixhost").unwrap();
+        let bound = Command::new("mount").arg("--bind").arg(&hosts).arg("/etc/hosts").status();
+        assert!(bound.unwrap().success());
         let pool = |kind, range: &str| Pool::new("default", kind, &[range.parse().unwrap()], 64);
         let plan = Plan {
             pools: vec![

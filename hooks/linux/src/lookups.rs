@@ -1,0 +1,544 @@
+//! Names of hosts, and the list of interfaces.
+//!
+//! These calls of the C library allocate and lock by themselves and are not safe in signal
+//! handlers with or without the hook; the hook adds nothing to that. What they return is edited
+//! in place; entries that are dropped are given back as the library gave them.
+
+use std::ffi::CStr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ptr;
+
+use libc::{addrinfo, c_char, c_int, c_void, hostent, ifaddrs, size_t, sockaddr, socklen_t};
+use vipool::rewrite::sockaddr::{self as bytes, MAX_LENGTH, Parsed};
+use vipool::rewrite::{HostAddresses, World, sockaddr::as_ipv4};
+
+use crate::guest::{self, Decider, Guest};
+use crate::memory::Given;
+use crate::{errno, original};
+
+/// getaddrinfo(3): the host's own name stands for the session's address alone (row 40).
+///
+/// # Safety
+/// As of the original.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn getaddrinfo(
+    node: *const c_char,
+    service: *const c_char,
+    hints: *const addrinfo,
+    result: *mut *mut addrinfo,
+) -> c_int {
+    // SAFETY: the caller's own call.
+    let failed = unsafe { original::getaddrinfo(node, service, hints, result) };
+    if failed == 0
+        && !node.is_null()
+        && let Some(guest) = guest::active()
+    {
+        let before = errno::get();
+        // SAFETY: the library has just read the name and made the list.
+        unsafe { own_addresses_only(guest, CStr::from_ptr(node), &mut *result) };
+        errno::set(before);
+    }
+    failed
+}
+
+/// # Safety
+/// The list is one of getaddrinfo's.
+unsafe fn own_addresses_only(guest: &Guest, name: &CStr, list: &mut *mut addrinfo) {
+    let rewriter = guest.rewriter();
+    let Some(own) = rewriter.host_addresses(guest.client()).rewritten() else { return };
+    let mut entry = *list;
+    let mut of_the_host = false;
+    let mut possible = false;
+    // SAFETY: the entries and their addresses are the library's.
+    while let Some(info) = unsafe { entry.as_ref() } {
+        if let Some(address) = unsafe { address_of(info.ai_addr, info.ai_addrlen) } {
+            of_the_host |= is_of_the_host(&rewriter, address.ip());
+            possible |= substitute(own, address.ip()).is_some();
+        }
+        entry = info.ai_next;
+    }
+    if !possible || !is_own_name(name.to_bytes(), of_the_host) {
+        return;
+    }
+    let mut link: *mut *mut addrinfo = list;
+    // SAFETY: the entries are the library's, each in memory of its own, as freeaddrinfo frees them.
+    while let Some(info) = unsafe { (*link).as_mut() } {
+        let address = unsafe { address_of(info.ai_addr, info.ai_addrlen) };
+        let new = address.and_then(|address| substitute(own, address.ip()));
+        let seen = unsafe { is_before(*list, info) };
+        match (address, new) {
+            (Some(mut address), Some(new)) if !seen => {
+                address.set_ip(new);
+                // SAFETY: the address is as long as the library says.
+                let room = unsafe {
+                    std::slice::from_raw_parts_mut(
+                        info.ai_addr.cast::<u8>(),
+                        info.ai_addrlen as usize,
+                    )
+                };
+                bytes::write(&address, room);
+                link = &raw mut info.ai_next;
+            }
+            _ => {
+                let (next, canonical) = (info.ai_next, info.ai_canonname);
+                info.ai_next = ptr::null_mut();
+                // The first entry carries the name.
+                if let Some(next) = unsafe { next.as_mut() }
+                    && !canonical.is_null()
+                    && next.ai_canonname.is_null()
+                {
+                    next.ai_canonname = canonical;
+                    info.ai_canonname = ptr::null_mut();
+                }
+                unsafe {
+                    libc::freeaddrinfo(info);
+                    *link = next;
+                }
+            }
+        }
+    }
+}
+
+/// Whether an entry of the same kind comes before this one.
+///
+/// # Safety
+/// The list is one of getaddrinfo's, and the entry is in it.
+unsafe fn is_before(list: *const addrinfo, entry: &addrinfo) -> bool {
+    let mut before = list;
+    // SAFETY: the caller's promise.
+    while let Some(info) = unsafe { before.as_ref() } {
+        if ptr::eq(info, entry) {
+            return false;
+        }
+        let kind = |info: &addrinfo| (info.ai_family, info.ai_socktype, info.ai_protocol);
+        if kind(info) == kind(entry) {
+            return true;
+        }
+        before = info.ai_next;
+    }
+    false
+}
+
+/// # Safety
+/// The address is null or as long as is said.
+unsafe fn address_of(address: *const sockaddr, length: socklen_t) -> Option<SocketAddr> {
+    if address.is_null() {
+        return None;
+    }
+    // SAFETY: the caller's promise.
+    let shown = unsafe { std::slice::from_raw_parts(address.cast::<u8>(), length as usize) };
+    match bytes::parse(shown) {
+        Parsed::Inet(address) => Some(address),
+        Parsed::Unspecified(_) | Parsed::Other => None,
+    }
+}
+
+fn substitute(own: HostAddresses, address: IpAddr) -> Option<IpAddr> {
+    match (address, as_ipv4(address)) {
+        (IpAddr::V4(_), _) => own.v4.map(IpAddr::V4),
+        (IpAddr::V6(_), Some(_)) => own.v4.map(|v4| v4.to_ipv6_mapped().into()),
+        (IpAddr::V6(_), None) => own.v6.map(IpAddr::V6),
+    }
+}
+
+fn is_of_the_host(rewriter: &Decider<'_>, address: IpAddr) -> bool {
+    let ip = as_ipv4(address).map_or(address, IpAddr::V4);
+    ip.is_loopback() || rewriter.world.is_host_address(ip) || rewriter.world.kind_of(ip).is_some()
+}
+
+/// Whether this is the name of the host: the one it gives itself, or one with a domain more or
+/// less that leads to it.
+fn is_own_name(name: &[u8], of_the_host: bool) -> bool {
+    let node = node_name();
+    let own = node.bytes();
+    let label = |name: &[u8]| name.split(|byte| *byte == b'.').next().map(<[u8]>::len);
+    let same = |a: &[u8], b: &[u8]| a.eq_ignore_ascii_case(b);
+    let name = name.strip_suffix(b".").unwrap_or(name);
+    if own.is_empty() || name.is_empty() || same(name, b"localhost") {
+        return false;
+    }
+    let first = |name: &[u8]| label(name).unwrap_or(0);
+    same(name, own)
+        || of_the_host
+            && (!name.contains(&b'.') || !own.contains(&b'.'))
+            && same(
+                name.get(..first(name)).unwrap_or_default(),
+                own.get(..first(own)).unwrap_or_default(),
+            )
+}
+
+/// The name that the host gives itself.
+struct Node {
+    name: [u8; 65],
+}
+
+fn node_name() -> Node {
+    let mut node = Node { name: [0; 65] };
+    let mut system = std::mem::MaybeUninit::<libc::utsname>::zeroed();
+    // SAFETY: there is room for one.
+    if unsafe { libc::uname(system.as_mut_ptr()) } == 0 {
+        // SAFETY: it was filled in, and all zeros would be fine too.
+        let system = unsafe { system.assume_init() };
+        for (to, from) in node.name.iter_mut().zip(system.nodename) {
+            *to = from as u8;
+        }
+    }
+    node
+}
+
+impl Node {
+    fn bytes(&self) -> &[u8] {
+        let end = self.name.iter().position(|byte| *byte == 0).unwrap_or(0);
+        self.name.get(..end).unwrap_or_default()
+    }
+}
+
+/// getnameinfo(3): L is localhost, V is the host (row 42).
+///
+/// # Safety
+/// As of the original.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn getnameinfo(
+    address: *const sockaddr,
+    length: socklen_t,
+    host: *mut c_char,
+    host_size: socklen_t,
+    service: *mut c_char,
+    service_size: socklen_t,
+    flags: c_int,
+) -> c_int {
+    let before = errno::get();
+    let named = guest::active().and_then(|guest| {
+        let given = Given::read(address, length)?;
+        let Parsed::Inet(end) = bytes::parse(given.bytes()) else { return None };
+        Some((guest.names(), given, end))
+    });
+    errno::set(before);
+    let mut shown = address;
+    let mut with_flags = flags;
+    let mut copy = [0u8; MAX_LENGTH];
+    let mut is_the_host = false;
+    if let Some((names, _, end)) = named {
+        if let Some(ip) = names.shown_ip(end.ip()).rewritten() {
+            bytes::write(&SocketAddr::new(ip, end.port()), &mut copy);
+            shown = copy.as_ptr().cast();
+        } else if names.is_own_address(end.ip()) && flags & libc::NI_NUMERICHOST == 0 {
+            is_the_host = !host.is_null() && host_size > 0;
+            if is_the_host {
+                with_flags = (flags | libc::NI_NUMERICHOST) & !libc::NI_NAMEREQD;
+            }
+        }
+    }
+    // SAFETY: the caller's own call, with an address of the same length.
+    let failed = unsafe {
+        original::getnameinfo(shown, length, host, host_size, service, service_size, with_flags)
+    };
+    if failed == 0 && is_the_host {
+        let node = node_name();
+        let name = node.bytes();
+        if name.len() >= host_size as usize {
+            return libc::EAI_OVERFLOW;
+        }
+        // SAFETY: there is room for this many bytes and the zero after them.
+        unsafe {
+            ptr::copy_nonoverlapping(name.as_ptr(), host.cast(), name.len());
+            *host.add(name.len()) = 0;
+        }
+    }
+    failed
+}
+
+/// Puts the session's address in the place of the host's own ones.
+///
+/// # Safety
+/// The name is a C string, and the entry is one that the library has just made of it.
+unsafe fn own_host(name: *const c_char, entry: *mut hostent) {
+    let Some(guest) = guest::active() else { return };
+    // SAFETY: the caller's promise.
+    let (Some(entry), false) = (unsafe { entry.as_mut() }, name.is_null()) else { return };
+    let before = errno::get();
+    let rewriter = guest.rewriter();
+    if let Some(own) = rewriter.host_addresses(guest.client()).rewritten()
+        // SAFETY: the list ends in a null pointer; its entries are as long as is said.
+        && let Some(first) = unsafe { first_address(entry) }
+        && let Some(new) = substitute(own, first)
+        && is_own_name(
+            // SAFETY: the caller's promise.
+            unsafe { CStr::from_ptr(name) }.to_bytes(),
+            is_of_the_host(&rewriter, first),
+        )
+    {
+        // SAFETY: there is a first address, so also an entry after it, or the null that ends it.
+        unsafe {
+            write_address(entry, new);
+            *entry.h_addr_list.add(1) = ptr::null_mut();
+        }
+    }
+    errno::set(before);
+}
+
+/// # Safety
+/// The entry is one of the library's.
+unsafe fn first_address(entry: &hostent) -> Option<IpAddr> {
+    // SAFETY: the caller's promise: a list that ends in a null pointer, of addresses of h_length.
+    unsafe {
+        let first = entry.h_addr_list.as_ref()?.cast::<u8>();
+        ip_at(first, entry.h_length, entry.h_addrtype)
+    }
+}
+
+/// # Safety
+/// The address is null or as long as is said.
+unsafe fn ip_at(at: *const u8, length: c_int, family: c_int) -> Option<IpAddr> {
+    if at.is_null() {
+        return None;
+    }
+    match (family, length) {
+        // SAFETY: the caller's promise.
+        (libc::AF_INET, 4) => {
+            Some(Ipv4Addr::from(unsafe { at.cast::<[u8; 4]>().read_unaligned() }).into())
+        }
+        // SAFETY: the caller's promise.
+        (libc::AF_INET6, 16) => {
+            Some(Ipv6Addr::from(unsafe { at.cast::<[u8; 16]>().read_unaligned() }).into())
+        }
+        _ => None,
+    }
+}
+
+/// # Safety
+/// The entry is one of the library's with a first address.
+unsafe fn write_address(entry: &mut hostent, new: IpAddr) {
+    // SAFETY: the caller's promise, and the family is compared.
+    unsafe {
+        let first = *entry.h_addr_list;
+        match (new, entry.h_length) {
+            (IpAddr::V4(new), 4) => first.cast::<[u8; 4]>().write_unaligned(new.octets()),
+            (IpAddr::V6(new), 16) => first.cast::<[u8; 16]>().write_unaligned(new.octets()),
+            _ => {}
+        }
+    }
+}
+
+/// gethostbyname(3).
+///
+/// # Safety
+/// As of the original.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gethostbyname(name: *const c_char) -> *mut hostent {
+    // SAFETY: the caller's own call.
+    unsafe {
+        let entry = original::gethostbyname(name);
+        own_host(name, entry);
+        entry
+    }
+}
+
+/// gethostbyname2(3).
+///
+/// # Safety
+/// As of the original.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gethostbyname2(name: *const c_char, family: c_int) -> *mut hostent {
+    // SAFETY: the caller's own call.
+    unsafe {
+        let entry = original::gethostbyname2(name, family);
+        own_host(name, entry);
+        entry
+    }
+}
+
+/// gethostbyname_r(3).
+///
+/// # Safety
+/// As of the original.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gethostbyname_r(
+    name: *const c_char,
+    result: *mut hostent,
+    buffer: *mut c_char,
+    size: size_t,
+    found: *mut *mut hostent,
+    error: *mut c_int,
+) -> c_int {
+    // SAFETY: the caller's own call.
+    unsafe {
+        let failed = original::gethostbyname_r(name, result, buffer, size, found, error);
+        if failed == 0 {
+            own_host(name, *found);
+        }
+        failed
+    }
+}
+
+/// gethostbyname2_r(3).
+///
+/// # Safety
+/// As of the original.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gethostbyname2_r(
+    name: *const c_char,
+    family: c_int,
+    result: *mut hostent,
+    buffer: *mut c_char,
+    size: size_t,
+    found: *mut *mut hostent,
+    error: *mut c_int,
+) -> c_int {
+    // SAFETY: the caller's own call.
+    unsafe {
+        let failed = original::gethostbyname2_r(name, family, result, buffer, size, found, error);
+        if failed == 0 {
+            own_host(name, *found);
+        }
+        failed
+    }
+}
+
+/// What to look up in place of an address, and whether it is the host's own.
+struct Asked {
+    octets: [u8; 16],
+    /// V: the host's own name is its name.
+    own: Option<IpAddr>,
+}
+
+/// # Safety
+/// The address is as long as is said.
+unsafe fn asked(address: *const c_void, length: socklen_t, family: c_int) -> Option<Asked> {
+    let guest = guest::active()?;
+    let before = errno::get();
+    let readable = crate::memory::is_readable(address.cast(), length as usize);
+    errno::set(before);
+    // SAFETY: the caller's promise, and it was looked at.
+    let ip = unsafe { ip_at(address.cast(), length as c_int, family) }.filter(|_| readable)?;
+    let names = guest.names();
+    let (look_up, own) = match names.shown_ip(ip).rewritten() {
+        Some(shown) => (shown, None),
+        // The library makes an entry for the loopback; its name and address are then put right.
+        None if names.is_own_address(ip) => match ip {
+            IpAddr::V4(_) => (Ipv4Addr::LOCALHOST.into(), Some(ip)),
+            IpAddr::V6(_) => (Ipv6Addr::LOCALHOST.into(), Some(ip)),
+        },
+        None => return None,
+    };
+    let mut octets = [0; 16];
+    match look_up {
+        IpAddr::V4(v4) => octets.iter_mut().zip(v4.octets()).for_each(|(to, from)| *to = from),
+        IpAddr::V6(v6) => octets = v6.octets(),
+    }
+    Some(Asked { octets, own })
+}
+
+impl Asked {
+    /// Makes the entry of the loopback one of the host's own address.
+    ///
+    /// # Safety
+    /// The entry is null or one of the library's, with a first address.
+    unsafe fn put_right(&self, entry: *mut hostent) {
+        // SAFETY: the caller's promise.
+        let (Some(own), Some(entry)) = (self.own, unsafe { entry.as_mut() }) else { return };
+        entry.h_name = guest::node_name();
+        // SAFETY: the caller's promise; the list of other names ends in a null pointer.
+        unsafe {
+            if !entry.h_aliases.is_null() {
+                *entry.h_aliases = ptr::null_mut();
+            }
+            write_address(entry, own);
+        }
+    }
+}
+
+/// gethostbyaddr(3).
+///
+/// # Safety
+/// As of the original.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gethostbyaddr(
+    address: *const c_void,
+    length: socklen_t,
+    family: c_int,
+) -> *mut hostent {
+    // SAFETY: the caller's own call, with an address of the same length.
+    unsafe {
+        match asked(address, length, family) {
+            None => original::gethostbyaddr(address, length, family),
+            Some(asked) => {
+                let entry = original::gethostbyaddr(asked.octets.as_ptr().cast(), length, family);
+                asked.put_right(entry);
+                entry
+            }
+        }
+    }
+}
+
+/// gethostbyaddr_r(3).
+///
+/// # Safety
+/// As of the original.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gethostbyaddr_r(
+    address: *const c_void,
+    length: socklen_t,
+    family: c_int,
+    result: *mut hostent,
+    buffer: *mut c_char,
+    size: size_t,
+    found: *mut *mut hostent,
+    error: *mut c_int,
+) -> c_int {
+    // SAFETY: the caller's own call, with an address of the same length.
+    unsafe {
+        let asked = asked(address, length, family);
+        let octets = asked.as_ref().map_or(address, |asked| asked.octets.as_ptr().cast());
+        let failed =
+            original::gethostbyaddr_r(octets, length, family, result, buffer, size, found, error);
+        if let (0, Some(asked)) = (failed, asked) {
+            asked.put_right(*found);
+        }
+        failed
+    }
+}
+
+/// getifaddrs(3): the addresses of other sessions are left out where the policy says so (row 43).
+///
+/// # Safety
+/// As of the original.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn getifaddrs(list: *mut *mut ifaddrs) -> c_int {
+    // SAFETY: the caller's own call.
+    let failed = unsafe { original::getifaddrs(list) };
+    if failed == 0
+        && let Some(guest) = guest::active()
+    {
+        let before = errno::get();
+        let rewriter = guest.rewriter();
+        // SAFETY: the library has just made the list, in one piece of memory.
+        unsafe {
+            let hidden = |entry: &ifaddrs| {
+                let length = match entry.ifa_addr.as_ref().map(|name| c_int::from(name.sa_family)) {
+                    Some(libc::AF_INET) => bytes::IPV4_LENGTH,
+                    Some(libc::AF_INET6) => bytes::IPV6_LENGTH,
+                    _ => return false,
+                };
+                address_of(entry.ifa_addr, length as socklen_t)
+                    .is_some_and(|address| rewriter.hides(address.ip()))
+            };
+            let mut link = list;
+            while let Some(entry) = (*link).as_mut() {
+                if !hidden(entry) {
+                    link = &raw mut entry.ifa_next;
+                } else if link == list {
+                    // The first entry is what will be freed: the next one moves into it.
+                    match entry.ifa_next.as_ref() {
+                        Some(next) => ptr::copy(next, entry, 1),
+                        None => break,
+                    }
+                } else {
+                    *link = entry.ifa_next;
+                }
+            }
+        }
+        errno::set(before);
+    }
+    failed
+}
