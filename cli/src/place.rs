@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// Where the system's map is, fixed at installation.
-pub const SYSTEM: &str = "/run/vipool";
+use vipool::os::place::map_directory;
 
 /// Options that choose the map; without them the system's, if there is one, else your own.
 #[derive(clap::Args)]
@@ -27,7 +26,7 @@ pub enum Which {
 
 impl Place {
     pub fn which(&self) -> Which {
-        let system = PathBuf::from(SYSTEM);
+        let system = map_directory();
         match &self.map {
             _ if self.private => Which::Private,
             Some(map) if crate::private::path().is_ok_and(|own| own == *map) => Which::Private,
@@ -48,5 +47,5 @@ impl Place {
 
 /// What programs are told of the directory: nothing where it is the one they look in anyway.
 pub fn told(directory: &Path) -> Option<&Path> {
-    (directory != Path::new(SYSTEM)).then_some(directory)
+    (directory != map_directory()).then_some(directory)
 }

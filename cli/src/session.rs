@@ -1,7 +1,7 @@
 //! `vipool session open|close|list`: sessions that outlive one program.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -10,7 +10,7 @@ use vipool::map::{CloseError, Leader, Map, OpenError, OpenOptions};
 use vipool::os::{clock, process};
 use vipool::session::SessionId;
 
-use crate::place::{self, Place, Which};
+use crate::place::{Place, Which};
 use crate::private;
 use crate::report::Report;
 use crate::{EXHAUSTED, run, status};
@@ -106,7 +106,7 @@ impl Open {
         let (map, _claim) = match self.place.which() {
             Which::Private => {
                 let farm = self.farm.or_else(private::farm_of_user);
-                let private = private::open(farm.as_deref(), None, Path::new(place::SYSTEM))?;
+                let private = private::open(farm.as_deref(), None)?;
                 (private.map, Some(private.claim))
             }
             Which::At(_) if self.farm.is_some() => {

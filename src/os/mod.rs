@@ -18,6 +18,8 @@ pub mod mapping;
 pub mod packet;
 pub mod place;
 #[cfg(target_os = "linux")]
+pub mod probe;
+#[cfg(target_os = "linux")]
 pub mod process;
 #[cfg(all(
     target_os = "linux",

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use vipool::farm::Farm;
 use vipool::map::{Map, MapError, Plan, Reader, Settings};
+use vipool::os::place::map_directory;
 use vipool::policy::{Features, Policy, Program, Wildcard};
 use vipool::pool::{Pool, PoolKind};
 
@@ -39,8 +40,8 @@ pub struct Private {
 /// Opens the private map; makes it, or makes it anew, if it is not what it should be.
 ///
 /// `farm` is the farm file it is to follow; `program` is to be listed where there is none.
-/// Addresses of the system's map at `system` are left alone.
-pub fn open(farm: Option<&Path>, program: Option<&Path>, system: &Path) -> anyhow::Result<Private> {
+/// Addresses of the system's map are left alone.
+pub fn open(farm: Option<&Path>, program: Option<&Path>) -> anyhow::Result<Private> {
     let directory = directory::make()?;
     // Closed at the end of this function, and with it unlocked.
     let _lock = lock(&directory)?;
@@ -61,7 +62,7 @@ pub fn open(farm: Option<&Path>, program: Option<&Path>, system: &Path) -> anyho
     };
 
     let preferred = old.block.map(Block::of);
-    let system = Reader::attach(system).ok();
+    let system = Reader::attach(&map_directory()).ok();
     let taken = |block: Block| {
         let mut addresses = (0..=block.range().span()).filter_map(|i| block.range().nth(i));
         system.as_ref().is_some_and(|map| addresses.any(|address| map.kind_of(address).is_some()))
@@ -157,7 +158,7 @@ fn of_farm(file: &Path) -> anyhow::Result<(Policy, Settings, u32)> {
 }
 
 fn lock(directory: &Path) -> anyhow::Result<File> {
-    let path = directory.join("lock");
+    let path = directory.join("making.lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.with_context(|| format!("cannot open {}", path.display()))?;
     let deadline = Instant::now() + DEADLINE;

@@ -80,8 +80,7 @@ pub fn enter(run: &Run, signals: &mut Signals) -> Result<Entered, NotEntered> {
         Which::Private => {
             let farm = run.farm.clone().or_else(private::farm_of_user);
             let program = resolve(&run.program[0])?;
-            let system = Path::new(place::SYSTEM);
-            let private = private::open(farm.as_deref(), Some(&program), system)?;
+            let private = private::open(farm.as_deref(), Some(&program))?;
             (private.map, private.directory, Some(private.claim))
         }
         Which::At(_) if run.farm.is_some() => {

@@ -1,0 +1,107 @@
+//! What [`crate::map::Map::reap`] asks of a running Linux system.
+
+use std::collections::HashSet;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::process;
+use crate::map::{Leader, Probe};
+
+/// The files with a line for each socket of this network namespace (proc_pid_net(5)).
+const FILES: [&str; 8] = ["tcp", "tcp6", "udp", "udp6", "udplite", "udplite6", "raw", "raw6"];
+/// `TCP_TIME_WAIT` of the kernel's `tcp_states.h`: no process has such a socket any more.
+const TIME_WAIT: &str = "06";
+
+/// The sockets as they were when this was made, and the processes as they are.
+#[derive(Debug)]
+pub struct SystemProbe {
+    bound: HashSet<IpAddr>,
+    pid_namespace: u64,
+}
+
+impl SystemProbe {
+    /// Looks at the sockets of this network namespace. Make a new one for each look: this one
+    /// does not see sockets that come later.
+    pub fn new() -> io::Result<Self> {
+        let mut bound = HashSet::new();
+        for file in FILES {
+            match std::fs::read_to_string(format!("/proc/self/net/{file}")) {
+                Ok(sockets) => bound.extend(sockets.lines().skip(1).filter_map(local_address)),
+                // Of a protocol that this kernel does not have.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Self { bound, pid_namespace: process::identify(std::process::id())?.pid_namespace })
+    }
+}
+
+impl Probe for SystemProbe {
+    fn has_sockets(&mut self, address: IpAddr) -> bool {
+        self.bound.contains(&address)
+    }
+
+    fn is_gone(&mut self, leader: &Leader) -> bool {
+        if leader.pid_namespace != 0 && leader.pid_namespace != self.pid_namespace {
+            return false;
+        }
+        match process::identify(leader.pid) {
+            Ok(now) => now.start_time != leader.start_time,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        }
+    }
+}
+
+/// The local address of a socket: the second column, in hexadecimal words of the machine's order.
+fn local_address(line: &str) -> Option<IpAddr> {
+    let mut columns = line.split_ascii_whitespace().skip(1);
+    let (address, _) = columns.next()?.split_once(':')?;
+    if columns.nth(1)? == TIME_WAIT {
+        return None;
+    }
+    let word = |at: usize| u32::from_str_radix(address.get(at * 8..at * 8 + 8)?, 16).ok();
+    if address.len() == 8 {
+        return Some(Ipv4Addr::from(word(0)?.to_ne_bytes()).into());
+    }
+    let mut bytes = [0; 16];
+    for (at, part) in bytes.chunks_exact_mut(4).enumerate() {
+        part.copy_from_slice(&word(at)?.to_ne_bytes());
+    }
+    // IPv4 by way of an IPv6 socket is on the IPv4 address.
+    Some(Ipv6Addr::from(bytes).to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, UdpSocket};
+
+    #[test]
+    fn sockets_are_seen_where_they_are() {
+        // Addresses by pid: tests run side by side.
+        let [_, _, a, b] = std::process::id().to_be_bytes();
+        let address = |last| Ipv4Addr::new(127, 60 | a & 3, b, last);
+        let tcp = TcpListener::bind((address(1), 0)).unwrap();
+        let _udp = UdpSocket::bind((address(2), 0)).unwrap();
+        let mapped = TcpListener::bind((address(3).to_ipv6_mapped(), 0)).unwrap();
+        let mut probe = SystemProbe::new().unwrap();
+        for last in [1, 2, 3] {
+            assert!(probe.has_sockets(address(last).into()), "{last}");
+        }
+        assert!(!probe.has_sockets(address(4).into()));
+        drop((tcp, mapped));
+        let mut probe = SystemProbe::new().unwrap();
+        assert!(!probe.has_sockets(address(1).into()));
+        assert!(!probe.has_sockets(address(3).into()));
+    }
+
+    #[test]
+    fn a_leader_is_gone_when_its_pid_is_anothers() {
+        let mut probe = SystemProbe::new().unwrap();
+        let own = process::identify(std::process::id()).unwrap();
+        assert!(!probe.is_gone(&own));
+        assert!(probe.is_gone(&Leader { start_time: own.start_time + 1, ..own }));
+        let elsewhere = Leader { start_time: 1, pid_namespace: own.pid_namespace + 1, ..own };
+        assert!(!probe.is_gone(&elsewhere), "not for us to say");
+    }
+}
