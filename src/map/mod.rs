@@ -27,7 +27,7 @@ mod writer;
 pub use layout::{MAX_POOL_NAME, MAX_POOLS};
 pub use outcome::{
     ChangeError, Changed, CloseError, Closed, Leases, MapError, OpenError, Opened, PoolStatus,
-    SessionRow, Shortage,
+    SessionRow, Shortage, SlotRow, SlotState,
 };
 pub use plan::{Allocate, Leader, OnExhausted, OpenOptions, Plan, Settings, Tick};
 pub use reader::Reader;

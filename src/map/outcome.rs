@@ -203,6 +203,8 @@ pub struct PoolStatus {
     pub name: String,
     /// Whether it is a loopback pool.
     pub loopback: bool,
+    /// Whether its addresses are IPv4.
+    pub ipv4: bool,
     /// Addresses in all.
     pub slots: u32,
     /// Free to be given out.
@@ -219,6 +221,32 @@ pub struct PoolStatus {
     pub drained: u32,
     /// The most that were used at once.
     pub peak: u32,
+}
+
+/// One address of a pool, as a monitor shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotRow {
+    /// The address.
+    pub address: IpAddr,
+    /// What it is doing.
+    pub state: SlotState,
+    /// Whether it is kept for a user.
+    pub reserved: bool,
+    /// Whether it was taken out of use, by an administrator or a new configuration.
+    pub drained: bool,
+}
+
+/// What an address is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SlotState {
+    /// Nothing.
+    Free,
+    /// A session holds it.
+    Used,
+    /// Released and cooling down.
+    Cooling,
+    /// Cooled, with sockets still on it.
+    Lingering,
 }
 
 /// One open session, as a monitor shows it.

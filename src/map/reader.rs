@@ -4,11 +4,12 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use super::file;
-use super::layout::{Layout, SUPERSEDED};
-use super::outcome::{Leases, MapError, PoolStatus, SessionRow};
+use super::layout::{DRAINING, Layout, SUPERSEDED};
+use super::outcome::{Leases, MapError, PoolStatus, SessionRow, SlotRow, SlotState};
 use super::plan::Settings;
 use super::region::{Region, load};
 use super::sessions::Sessions;
+use super::slot::{DRAINED, Owner, RESERVED, RETIRED};
 use super::table::{Counter, Table};
 use super::{MAP_FILE, MAX_LEASES};
 use crate::policy::PolicyView;
@@ -132,6 +133,7 @@ impl Reader {
         PoolStatus {
             name,
             loopback: table.pool.loopback,
+            ipv4: table.pool.ipv4,
             slots: table.pool.slots,
             free: table.count(Counter::Free),
             used: table.count(Counter::Used),
@@ -141,6 +143,30 @@ impl Reader {
             drained: table.count(Counter::Drained),
             peak: table.count(Counter::Peak),
         }
+    }
+
+    /// Every address of a pool, given by its number, as it is now. Allocates; none if there is no
+    /// such pool.
+    pub fn slots(&self, pool: u16) -> Vec<SlotRow> {
+        let Some(table) = self.sessions_view().table(pool) else { return Vec::new() };
+        let row = |slot| {
+            let (address, _) = table.pool.address(self.region.words(), slot)?;
+            let state = match table.owner(slot) {
+                Owner::Session(_) => SlotState::Used,
+                Owner::Free(_) => SlotState::Free,
+                Owner::Cooling(_) => SlotState::Cooling,
+                Owner::Lingering(_) => SlotState::Lingering,
+            };
+            let tenancy = table.tenancy(slot);
+            let (reserved, drained) = (tenancy.has(RESERVED), tenancy.has(DRAINED | RETIRED));
+            Some(SlotRow { address, state, reserved, drained })
+        };
+        (0..table.pool.slots).filter_map(row).collect()
+    }
+
+    /// Whether the whole server drains: no new session gets an address.
+    pub fn is_draining(&self) -> bool {
+        load(self.region.words(), DRAINING) != 0
     }
 
     /// The open sessions, without what the private file knows of them. Allocates.
