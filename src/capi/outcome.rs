@@ -111,6 +111,24 @@ pub(crate) fn quiet<T: Answer>(body: impl FnOnce() -> T) -> T {
     }
 }
 
+/// A mistake inside the library, made on purpose: in a build of the tests alone.
+///
+/// cbindgen:ignore
+#[cfg(vipool_panic)]
+#[unsafe(no_mangle)]
+pub extern "C" fn vipool_panic() -> vipool_status {
+    call(|| panic!("made on purpose"))
+}
+
+/// The same in a function that may be called in a signal handler.
+///
+/// cbindgen:ignore
+#[cfg(vipool_panic)]
+#[unsafe(no_mangle)]
+pub extern "C" fn vipool_panic_quietly() -> vipool_status {
+    quiet(|| panic!("made on purpose"))
+}
+
 /// Room for a text, its NUL included.
 const ROOM: usize = 1024;
 

@@ -7,5 +7,6 @@ mod abuse;
 mod build;
 mod header;
 mod library;
+mod panics;
 mod programs;
 mod record;

@@ -1,0 +1,92 @@
+//! A panic inside comes out as a status, in a C program too, and no function is without the guard
+//! that sees to it.
+
+use std::fs;
+use std::process::Command;
+
+use vipool_testing::{have, target_dir, workspace};
+
+use crate::build::{said, succeed};
+
+const PROGRAM: &str = r#"
+#include <pthread.h>
+#include <stdio.h>
+#include <vipool.h>
+
+vipool_status vipool_panic(void);
+vipool_status vipool_panic_quietly(void);
+
+static void *run(void *argument)
+{
+    (void)argument;
+    printf("%d %s\n", (int)vipool_panic(), vipool_last_error());
+    printf("%d %s\n", (int)vipool_panic_quietly(), vipool_last_error());
+    return NULL;
+}
+
+int main(void)
+{
+    pthread_t thread;
+    run(NULL);
+    pthread_create(&thread, NULL, run, NULL);
+    pthread_join(thread, NULL);
+    return 0;
+}
+"#;
+
+#[test]
+fn a_panic_is_a_status_in_c() {
+    if !have(&["cc"]) {
+        return;
+    }
+    // A library with two functions more, in a directory of its own.
+    let target = target_dir().join("capi-panic");
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["rustc", "--quiet", "--package", "vipool", "--lib", "--features", "capi"]);
+    cargo.args(["--crate-type", "cdylib", "--jobs", "2", "--target-dir"]).arg(&target);
+    succeed(cargo.args(["--", "--cfg", "vipool_panic"]).current_dir(workspace()));
+
+    let (source, program) = (target.join("panic.c"), target.join("panic"));
+    fs::write(&source, PROGRAM).unwrap();
+    let library = target.join("debug");
+    let mut cc = Command::new("cc");
+    cc.args(["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-I"]);
+    cc.arg(workspace().join("include")).arg(source).arg(library.join("libvipool.so"));
+    cc.arg(format!("-Wl,-rpath,{}", library.display())).args(["-lpthread", "-o"]).arg(&program);
+    succeed(&mut cc);
+    assert_eq!(said(&mut Command::new(program)), "-10 made on purpose\n".repeat(4));
+}
+
+/// Functions that cannot panic: they look up a static text or return a constant.
+const CONSTANT: &[&str] = &[
+    "vipool_exhausted_message",
+    "vipool_last_error",
+    "vipool_now",
+    "vipool_reason_name",
+    "vipool_reason_text",
+    "vipool_refusal_name",
+    "vipool_refusal_text",
+    "vipool_status_name",
+    "vipool_status_text",
+    "vipool_version",
+    "vipool_version_number",
+];
+
+#[test]
+fn every_function_is_guarded() {
+    let guards = ["call(", "quiet(", "decide(", "question(", "change(", "hand_out("];
+    let mut functions = 0;
+    for file in fs::read_dir(workspace().join("src/capi")).unwrap() {
+        let text = fs::read_to_string(file.unwrap().path()).unwrap();
+        for exported in text.split("#[unsafe(no_mangle)]").skip(1) {
+            let (head, body) = exported.split_once(" {\n").unwrap();
+            let name = head.split("fn ").nth(1).unwrap().split('(').next().unwrap();
+            let body = body.split("\n}\n").next().unwrap();
+            let forwards = body.contains("unsafe { vipool_");
+            let guarded = forwards || guards.iter().any(|guard| body.contains(guard));
+            assert!(guarded || CONSTANT.contains(&name), "{name} lets a panic out");
+            functions += 1;
+        }
+    }
+    assert!(functions > 90, "only {functions} functions were found");
+}
