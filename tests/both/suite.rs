@@ -1,0 +1,400 @@
+//! The tests: what vipool does, whichever API asks it to.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+
+use vipool::capi::status::vipool_status::{self, *};
+use vipool::map::{Allocate, OnExhausted, OpenOptions, Plan, Settings};
+use vipool::policy::{Features, Policy, PortRange, Program};
+use vipool::pool::{MAX_SLOTS, Pool, PoolKind, Reservation};
+use vipool::rewrite::{Protocol, SocketFacts};
+use vipool::session::{SessionId, SessionKind};
+
+use crate::api::{Api, Call, Opened};
+
+const FIRST: &str = "10.0.5.10";
+const SECOND: &str = "10.0.5.11";
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn at(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+fn session(value: u64) -> SessionId {
+    SessionId::new(SessionKind::Embedder, value).unwrap()
+}
+
+fn user(name: &str) -> OpenOptions<'_> {
+    OpenOptions { user: Some(name), ..OpenOptions::default() }
+}
+
+/// Four addresses of the network, and four loopback addresses.
+fn plan() -> Plan {
+    let pool = |name, kind, ranges: &str| {
+        Pool::new(name, kind, &[ranges.parse().unwrap()], MAX_SLOTS).unwrap()
+    };
+    Plan {
+        pools: vec![
+            pool("default", PoolKind::VirtualIp, "10.0.5.10-10.0.5.13"),
+            pool("loopback", PoolKind::Loopback, "127.3.0.2-127.3.0.9"),
+        ],
+        ..Plan::default()
+    }
+}
+
+fn with(settings: Settings) -> Plan {
+    Plan { settings, ..plan() }
+}
+
+fn addresses(opened: &Opened) -> Vec<String> {
+    opened.leases.iter().map(|lease| lease.address.to_string()).collect()
+}
+
+/// What went wrong, as a status.
+fn failed<T: std::fmt::Debug>(result: Result<T, i32>) -> vipool_status {
+    vipool_status::from_number(result.unwrap_err()).unwrap()
+}
+
+pub fn a_session_opens_once_and_closes_once<A: Api>() {
+    let api = A::new(&plan()).unwrap();
+    let opened = api.open(session(1), &user("ada"), 100).unwrap();
+    assert_eq!(addresses(&opened), [FIRST, "127.3.0.2"]);
+    assert!(!opened.already_open && !opened.low_water && opened.shortage == 0);
+
+    let again = api.open(session(1), &user("ada"), 101).unwrap();
+    assert!(again.already_open);
+    assert_eq!((again.handle, &again.leases), (opened.handle, &opened.leases));
+
+    assert_eq!(api.find(session(1)), Ok((opened.handle, opened.leases.clone())));
+    let own = api.addresses(session(1)).unwrap();
+    assert_eq!(own.v4.map(IpAddr::from), Some(ip(FIRST)));
+    assert_eq!(own.loopback.map(IpAddr::from), Some(ip("127.3.0.2")));
+    assert_eq!(own.loopback6.map(IpAddr::from), Some(ip("127.3.0.6")));
+    assert_eq!(own.v6, None);
+    assert!(api.is_live(&opened.handle));
+
+    assert_eq!(api.close(&opened.handle, 102), Ok(opened.leases));
+    assert!(!api.is_live(&opened.handle));
+    assert_eq!(failed(api.find(session(1))), VIPOOL_ERR_NOT_OPEN);
+    assert_eq!(failed(api.addresses(session(1))), VIPOOL_ERR_NOT_OPEN);
+    assert_eq!(failed(api.close(&opened.handle, 103)), VIPOOL_ERR_STALE);
+    assert_eq!(failed(api.close_session(session(1), 103)), VIPOOL_ERR_NOT_OPEN);
+
+    let other = A::new(&plan()).unwrap();
+    let elsewhere = other.open(session(1), &user("ada"), 100).unwrap();
+    let mut foreign = elsewhere.handle;
+    foreign.boot ^= 1;
+    assert_eq!(failed(other.close(&foreign, 101)), VIPOOL_ERR_FOREIGN);
+    assert!(other.is_live(&elsewhere.handle));
+}
+
+pub fn addresses_run_out<A: Api>() {
+    let settings = Settings { low_water: 2, max_sessions: 5, ..Settings::default() };
+    let api = A::new(&with(settings)).unwrap();
+    for value in 1..=4 {
+        let opened = api.open(session(value), &user("ada"), 100).unwrap();
+        assert_eq!(opened.low_water, value == 3, "session {value}");
+    }
+    // Of both pools nothing is left.
+    assert_eq!(failed(api.open(session(5), &user("ada"), 100)), VIPOOL_ERR_EXHAUSTED);
+    assert_eq!(failed(api.open(session(5), &OpenOptions::default(), 100)), VIPOOL_ERR_EXHAUSTED);
+    api.close_session(session(2), 101).unwrap();
+    let opened = api.open(session(5), &user("eve"), 101).unwrap();
+    assert_eq!(addresses(&opened)[0], SECOND);
+
+    let limited = A::new(&with(Settings { max_sessions: 1, ..Settings::default() })).unwrap();
+    limited.open(session(1), &user("ada"), 100).unwrap();
+    let second = limited.open(session(2), &user("eve"), 100);
+    assert_eq!(failed(second), VIPOOL_ERR_TOO_MANY_SESSIONS);
+
+    let quota = A::new(&with(Settings { sessions_per_user: 1, ..Settings::default() })).unwrap();
+    quota.open(session(1), &user("ada"), 100).unwrap();
+    assert_eq!(failed(quota.open(session(2), &user("ada"), 100)), VIPOOL_ERR_QUOTA);
+    quota.open(session(2), &user("eve"), 100).unwrap();
+}
+
+pub fn what_is_asked_for_is_given_or_refused<A: Api>() {
+    let api = A::new(&plan()).unwrap();
+    let asks = |address: &str| OpenOptions { address: Some(ip(address)), ..user("ada") };
+    let opened = api.open(session(1), &asks("10.0.5.12"), 100).unwrap();
+    assert_eq!(addresses(&opened)[0], "10.0.5.12");
+    assert_eq!(failed(api.open(session(2), &asks("10.0.5.12"), 100)), VIPOOL_ERR_TAKEN);
+    assert_eq!(failed(api.open(session(2), &asks("10.0.9.9"), 100)), VIPOOL_ERR_EXCLUDED);
+    let pool = OpenOptions { pool: Some("nowhere"), ..user("ada") };
+    assert_eq!(failed(api.open(session(2), &pool, 100)), VIPOOL_ERR_UNKNOWN_POOL);
+    assert_eq!(api.sessions().len(), 1);
+}
+
+pub fn reserved_and_drained<A: Api>() {
+    let mut reserving = plan();
+    reserving.reservations.push(Reservation { user: "ada".into(), address: ip("10.0.5.13") });
+    let api = A::new(&reserving).unwrap();
+    let asks = OpenOptions { address: Some(ip("10.0.5.13")), ..user("eve") };
+    assert_eq!(failed(api.open(session(1), &asks, 100)), VIPOOL_ERR_RESERVED);
+    let opened = api.open(session(1), &user("ada"), 100).unwrap();
+    assert_eq!(addresses(&opened)[0], "10.0.5.13");
+
+    api.reserve(ip(SECOND), "eve", 101).unwrap();
+    assert_eq!(failed(api.reserve(ip(SECOND), "bob", 101)), VIPOOL_ERR_RESERVED);
+    assert_eq!(failed(api.reserve(ip("10.0.9.9"), "bob", 101)), VIPOOL_ERR_EXCLUDED);
+    assert_eq!(addresses(&api.open(session(2), &user("eve"), 101).unwrap())[0], SECOND);
+    api.unreserve(ip(SECOND), 102).unwrap();
+    assert_eq!(failed(api.unreserve(ip(SECOND), 102)), VIPOOL_ERR_NOT_RESERVED);
+
+    let range = "10.0.5.10-10.0.5.11".parse().unwrap();
+    assert_eq!(api.drain(&range, 103), Ok((2, 1)));
+    let asks = OpenOptions { address: Some(ip(FIRST)), ..user("bob") };
+    assert_eq!(failed(api.open(session(3), &asks, 103)), VIPOOL_ERR_DRAINED);
+    assert_eq!(addresses(&api.open(session(3), &user("bob"), 103).unwrap())[0], "10.0.5.12");
+    api.undrain(&range, 104).unwrap();
+    assert_eq!(addresses(&api.open(session(4), &asks, 104).unwrap())[0], FIRST);
+
+    let draining = A::new(&plan()).unwrap();
+    draining.drain_server(true).unwrap();
+    assert_eq!(failed(draining.open(session(1), &user("ada"), 100)), VIPOOL_ERR_DRAINING);
+    draining.drain_server(false).unwrap();
+    draining.open(session(1), &user("ada"), 100).unwrap();
+}
+
+pub fn cooled_addresses_wait_for_the_probe<A: Api>() {
+    let settings = Settings { cool_down: 60, check_in_use: true, ..Settings::default() };
+    let api = A::new(&with(settings)).unwrap();
+    for value in 1..=4 {
+        api.open(session(value), &user("ada"), 100).unwrap();
+    }
+    let held = api.close_session(session(1), 100).unwrap();
+    assert_eq!(held.len(), 2);
+    assert_eq!(failed(api.open(session(5), &user("eve"), 110)), VIPOOL_ERR_COOLING);
+    assert_eq!(api.reap(110, &[]), Ok([0, 0, 0]));
+    assert_eq!(failed(api.open(session(5), &user("eve"), 200)), VIPOOL_ERR_LINGERING);
+
+    let [freed, lingering, closed] = api.reap(200, &[ip(FIRST)]).unwrap();
+    assert_eq!((freed, lingering, closed), (1, 1, 0));
+    let opened = api.open(session(5), &user("eve"), 201).unwrap();
+    assert_eq!(addresses(&opened), ["127.3.0.2"]);
+    assert_eq!(opened.shortage, VIPOOL_ERR_LINGERING as i32);
+    api.reap(300, &[]).unwrap();
+    // What was missing is completed.
+    let opened = api.open(session(5), &user("eve"), 301).unwrap();
+    assert!(opened.already_open && opened.shortage == 0);
+    assert_eq!(addresses(&opened), [FIRST, "127.3.0.2"]);
+}
+
+pub fn sessions_of_the_system<A: Api>() {
+    let api = A::new(&plan()).unwrap();
+    for value in 1..=3 {
+        api.open(session(value), &user("ada"), 100).unwrap();
+    }
+    assert_eq!(api.reconcile(101, &[session(2)]), Ok(2));
+    assert_eq!(api.sessions().len(), 1);
+    assert!(api.find(session(2)).is_ok());
+    api.recover().unwrap();
+    assert!(api.find(session(2)).is_ok());
+}
+
+pub fn not_ready_before_the_restore<A: Api>() {
+    let settings = Settings { await_restore: true, ..Settings::default() };
+    let api = A::new(&with(settings)).unwrap();
+    assert_eq!(failed(api.open(session(1), &user("ada"), 100)), VIPOOL_ERR_NOT_READY);
+    api.restored().unwrap();
+    api.open(session(1), &user("ada"), 100).unwrap();
+}
+
+pub fn monitors_see_all<A: Api>() {
+    let settings = Settings {
+        cool_down: 7,
+        check_in_use: true,
+        low_water: 1,
+        sessions_per_user: 9,
+        max_sessions: 8,
+        on_exhausted: OnExhausted::Wait(5),
+        allocate: Allocate::FirstUse,
+        await_restore: false,
+    };
+    let api = A::new(&with(settings)).unwrap();
+    assert_eq!(api.settings(), settings);
+    let client = OpenOptions { client: Some(ip("192.0.2.9")), ..user("ada") };
+    let opened: Vec<_> =
+        (1..=3).map(|value| api.open(session(value), &client, 100).unwrap()).collect();
+    let rows = api.sessions();
+    assert_eq!(rows.len(), 3);
+    for (row, opened) in rows.iter().zip(&opened) {
+        assert_eq!((row.handle, &row.leases), (opened.handle, &opened.leases));
+        assert_eq!((row.user.as_deref(), row.client), (Some("ada"), Some(ip("192.0.2.9"))));
+    }
+    api.close_session(session(1), 101).unwrap();
+    let pools = api.pools();
+    assert_eq!((&*pools[0].name, pools[0].loopback), ("default", false));
+    assert_eq!((&*pools[1].name, pools[1].loopback), ("loopback", true));
+    for pool in pools {
+        assert_eq!((pool.slots, pool.used, pool.free, pool.cooling, pool.peak), (4, 2, 1, 1, 3));
+    }
+    assert_eq!(api.kind_of(ip(FIRST)), Some(PoolKind::VirtualIp));
+    assert_eq!(api.kind_of(ip("127.3.0.2")), Some(PoolKind::Loopback));
+    assert_eq!(api.kind_of(ip("192.0.2.1")), None);
+}
+
+pub fn texts<A: Api>() {
+    assert_eq!(A::parse_session("7"), Ok(5 << 56 | 7));
+    assert_eq!(A::parse_session("audit:3"), Ok(2 << 56 | 3));
+    assert_eq!(failed(A::parse_session("audit:4294967295")), VIPOOL_ERR_SESSION_UNSET);
+    assert_eq!(failed(A::parse_session("pts:3")), VIPOOL_ERR_KIND);
+    for text in ["", "x", "7 ", "-1", "72057594037927936"] {
+        assert_eq!(failed(A::parse_session(text)), VIPOOL_ERR_SESSION_ID, "{text:?}");
+    }
+    assert_eq!(A::parse_range("10.0.5.0/31"), Ok((ip("10.0.5.0"), ip("10.0.5.1"))));
+    assert_eq!(failed(A::parse_range("10.0.5.1/31")), VIPOOL_ERR_RANGE_HOST_BITS);
+    assert_eq!(failed(A::parse_range("10.0.5.9-10.0.5.1")), VIPOOL_ERR_RANGE_ORDER);
+    assert_eq!(failed(A::parse_range("10.0.5")), VIPOOL_ERR_RANGE_SYNTAX);
+    let api = A::new(&plan()).unwrap();
+    let handle = api.open(session(1), &user("ada"), 100).unwrap().handle;
+    assert_eq!(A::through_text(&handle), Some(handle));
+}
+
+pub fn plans_that_are_none<A: Api>() {
+    let mut twice = plan();
+    twice.pools.push(twice.pools[0].clone());
+    assert_eq!(A::new(&twice).err(), Some(VIPOOL_ERR_PLAN as i32));
+    let empty = A::new(&Plan::default());
+    if let Ok(api) = empty {
+        assert_eq!(failed(api.open(session(1), &user("ada"), 100)), VIPOOL_ERR_EXHAUSTED);
+    }
+}
+
+/// The plan of the tests below: a rule with both features, one for Windows, one without virtual IP.
+fn listed() -> Plan {
+    let both = Features { virtual_ip: true, loopback: true, client_ip: false };
+    let program = |pattern: &str, features| Program {
+        pattern: pattern.into(),
+        features,
+        ..Program::default()
+    };
+    Plan {
+        policy: Policy {
+            programs: vec![
+                Program {
+                    own_ports: vec![PortRange { first: 7000, last: 7001 }],
+                    shared_ports: vec![PortRange { first: 631, last: 631 }],
+                    ..program("/usr/bin/server", both)
+                },
+                program(r"C:\Program Files\App\app.exe", both),
+                program("client", Features { client_ip: true, ..Features::default() }),
+            ],
+            host_addresses: vec![ip("10.0.5.1")],
+            wildcard_udp_ports: vec![PortRange { first: 5353, last: 5353 }],
+            pass_when_missing: true,
+            hide_addresses: true,
+            session_override: false,
+        },
+        ..plan()
+    }
+}
+
+pub fn rules_of_the_process_list<A: Api>() {
+    let api = A::new(&listed()).unwrap();
+    let features = |path, windows| api.rule(path, windows).map(|(_, features)| features);
+    assert_eq!(features("/usr/bin/server", false), Some(3));
+    assert_eq!(features("/opt/bin/server", false), None);
+    assert_eq!(features("/usr/bin/Server", false), None);
+    assert_eq!(features("/home/ada/client", false), Some(4));
+    assert_eq!(features(r"\\?\c:\PROGRAM FILES\app\APP.EXE", true), Some(3));
+    assert_eq!(features(r"D:\App\app.exe", true), None);
+}
+
+pub fn rewriting<A: Api>() {
+    let api = A::new(&listed()).unwrap();
+    let handle = api.open(session(1), &user("ada"), 100).unwrap().handle;
+    let other = api.open(session(2), &user("eve"), 100).unwrap();
+    assert_eq!(addresses(&other)[0], SECOND);
+    let (rule, _) = api.rule("/usr/bin/server", false).unwrap();
+    let socket = |protocol, local: &str| SocketFacts {
+        protocol,
+        local: Some(at(local)),
+        v6only: false,
+        shares_port: false,
+    };
+    let tcp = socket(Protocol::Tcp, "0.0.0.0:0");
+    let udp = socket(Protocol::Udp, "0.0.0.0:0");
+    let tcp6 = SocketFacts { v6only: true, ..socket(Protocol::Tcp, "[::]:0") };
+    let bound = socket(Protocol::Tcp, "10.0.5.10:4000");
+    let listening = [at("127.3.0.2:6379"), at("10.0.5.10:8080")];
+    let pairs = [
+        (Call::Bind(tcp, at("127.0.0.1:80")), "127.3.0.2:80"),
+        (Call::Bind(tcp, at("127.0.0.1:0")), "ephemeral-port"),
+        (Call::Bind(tcp, at("127.0.0.1:631")), "shared-port"),
+        (Call::Bind(tcp, at("0.0.0.0:80")), "10.0.5.10:80"),
+        (Call::Bind(tcp, at("10.0.5.1:80")), "10.0.5.10:80"),
+        (Call::Bind(tcp, at("10.0.5.11:80")), "address-of-another"),
+        (Call::Bind(tcp, at("10.0.5.10:80")), "own-address"),
+        (Call::Bind(udp, at("0.0.0.0:5353")), "shared-receiver"),
+        (Call::Bind(tcp6, at("[::1]:80")), "[::ffff:127.3.0.6]:80 v6only"),
+        (Call::Listen(tcp), "10.0.5.10:0"),
+        (Call::Listen(bound), "already-bound"),
+        (Call::Connect(tcp, at("192.0.2.1:443")), "192.0.2.1:443 from 10.0.5.10"),
+        (Call::Connect(bound, at("192.0.2.1:443")), "already-bound"),
+        (Call::Connect(tcp, at("127.0.0.1:6379")), "127.3.0.2:6379"),
+        (Call::Connect(tcp, at("127.0.0.1:8080")), "10.0.5.10:8080 from 127.3.0.2"),
+        (Call::Connect(tcp, at("127.0.0.1:9999")), "no-own-listener"),
+        (Call::Connect(tcp, at("127.0.0.1:7000")), "127.3.0.2:7000"),
+        (Call::Send(udp, at("192.0.2.1:53"), false), "192.0.2.1:53 from 10.0.5.10"),
+        (Call::Send(tcp, at("192.0.2.1:53"), false), "stream"),
+        (Call::Send(tcp, at("192.0.2.1:53"), true), "192.0.2.1:53 from 10.0.5.10"),
+        (Call::SendSource(ip("0.0.0.0"), None), "10.0.5.10:0"),
+        (Call::SendSource(ip("192.0.2.7"), Some(at("192.0.2.1:53"))), "other-address"),
+        (Call::Shown(at("127.3.0.2:80"), None), "127.0.0.1:80"),
+        (Call::Shown(at("10.0.5.10:80"), None), "shown-as-is"),
+        (Call::Shown(at("10.0.5.10:80"), Some(at("127.3.0.2:9"))), "127.0.0.1:80"),
+        (Call::Shown(at("[::ffff:127.3.0.6]:80"), None), "[::1]:80"),
+        (Call::Hosts(Some(ip("192.0.2.9"))), "Some(10.0.5.10) None"),
+        (Call::IsOwn(ip(FIRST)), "true"),
+        (Call::IsOwn(ip(SECOND)), "false"),
+        (Call::Hides(ip(SECOND)), "true"),
+        (Call::Hides(ip(FIRST)), "false"),
+        (Call::Retries(ip(FIRST)), "true"),
+        (Call::Retries(ip(SECOND)), "false"),
+    ];
+    for (call, expected) in pairs {
+        assert_eq!(api.rewrite(&handle, rule, &listening, call), expected, "{call:?}");
+    }
+    let (client, _) = api.rule("/bin/client", false).unwrap();
+    let hosts = Call::Hosts(Some(ip("192.0.2.9")));
+    assert_eq!(api.rewrite(&handle, client, &[], hosts), "Some(192.0.2.9) None");
+    let bind = Call::Bind(tcp, at("127.0.0.1:80"));
+    assert_eq!(api.rewrite(&handle, client, &[], bind), "feature-off");
+}
+
+pub fn eight_threads<A: Api>() {
+    let mut large = plan();
+    let range = "10.1.0.0-10.1.3.255".parse().unwrap();
+    large.pools = vec![Pool::new("default", PoolKind::VirtualIp, &[range], MAX_SLOTS).unwrap()];
+    let api = A::new(&large).unwrap();
+    let kept: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8)
+            .map(|thread| {
+                let api = &api;
+                scope.spawn(move || {
+                    let mut kept = Vec::new();
+                    for round in 0..100 {
+                        let id = session(thread * 1000 + round);
+                        let opened = api.open(id, &user("ada"), 100).unwrap();
+                        assert_eq!(api.find(id).unwrap().0, opened.handle);
+                        if round % 2 == 0 {
+                            api.close(&opened.handle, 100).unwrap();
+                            assert!(!api.is_live(&opened.handle));
+                        } else {
+                            kept.extend(opened.leases.iter().map(|lease| lease.address));
+                        }
+                    }
+                    kept
+                })
+            })
+            .collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(kept.len(), 400);
+    assert_eq!(kept.iter().collect::<HashSet<_>>().len(), 400, "one address, two sessions");
+    assert_eq!(api.pools()[0].used, 400);
+}
