@@ -89,16 +89,10 @@ fn chore() -> Result<bool, Error> {
 /// Builds the command and the preload object and runs `vipool demo`.
 fn demo(arguments: &[String]) -> Result<bool, Error> {
     let preload = symbols::build(&symbols::PRELOAD)?;
-    let vipool = run::target_dir().join("release/vipool");
-    succeed(run::cargo([
-        "build",
-        "--quiet",
-        "--release",
-        "--package",
-        "vipool-cli",
-        "--bins",
-        "--examples",
-    ]))?;
+    let vipool = run::target_dir().join("debug/vipool");
+    let mut build = run::cargo(["build", "--quiet", "--package", "vipool-cli"]);
+    build.args(["--bins", "--examples"]);
+    succeed(build)?;
     let status =
         Command::new(vipool).arg("demo").args(arguments).env("VIPOOL_PRELOAD", preload).status()?;
     Ok(status.success())
