@@ -10,14 +10,14 @@ const TABLES: &[(&str, &str, &str)] =
 /// Runs the table that the first argument names, with the others, or all criterion benches.
 pub fn run(arguments: &[String]) -> Result<(), Error> {
     let Some((name, arguments)) = arguments.split_first() else {
-        return succeed(cargo(["bench", "--package", "vipool"]));
+        return succeed(cargo("bench --package vipool"));
     };
     let (_, manifest, bench) =
         TABLES.iter().find(|(table, ..)| *table == *name).ok_or_else(|| {
             let names: Vec<&str> = TABLES.iter().map(|(table, ..)| *table).collect();
             format!("no bench {name:?}; there are: {}", names.join(", "))
         })?;
-    let mut command = cargo(["bench", "--quiet", "--manifest-path", manifest, "--bench", bench]);
+    let mut command = cargo(&format!("bench --quiet --manifest-path {manifest} --bench {bench}"));
     command.arg("--").args(arguments);
     succeed(command)
 }

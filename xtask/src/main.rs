@@ -90,7 +90,7 @@ fn chore() -> Result<bool, Error> {
 fn demo(arguments: &[String]) -> Result<bool, Error> {
     let preload = symbols::build(&symbols::PRELOAD)?;
     let vipool = run::target_dir().join("debug/vipool");
-    let mut build = run::cargo(["build", "--quiet", "--package", "vipool-cli"]);
+    let mut build = run::cargo("build --quiet --package vipool-cli");
     build.args(["--bins", "--examples"]);
     succeed(build)?;
     let status =

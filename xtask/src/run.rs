@@ -31,10 +31,10 @@ pub fn target_dir() -> PathBuf {
     vipool_testing::target_dir()
 }
 
-/// Cargo with these arguments, in the root of the repository, into the usual target directory.
-pub fn cargo<const N: usize>(args: [&str; N]) -> Command {
+/// Cargo with these arguments (words between spaces), in the root of the repository, into the usual target directory.
+pub fn cargo(words: &str) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(args).current_dir(root()).env("CARGO_TARGET_DIR", target_dir());
+    command.args(words.split(' ')).current_dir(root()).env("CARGO_TARGET_DIR", target_dir());
     command
 }
 
@@ -84,8 +84,8 @@ impl Log {
     }
 
     /// Runs cargo as [`cargo`] gives it.
-    pub fn cargo<const N: usize>(&mut self, args: [&str; N]) -> Result<(), Error> {
-        self.run(cargo(args))
+    pub fn cargo(&mut self, words: &str) -> Result<(), Error> {
+        self.run(cargo(words))
     }
 
     /// Starts a command with its output in the log; the caller waits for it.

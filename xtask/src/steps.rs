@@ -1,6 +1,8 @@
 //! The steps of `cargo xtask test`, in the order in which they run. A new one is one entry.
 
-use vipool_testing::needs;
+use std::path::Path;
+
+use vipool_testing::{needs, wine};
 
 use crate::run::{Log, cargo};
 use crate::{Error, fuzz, header, hygiene, symbols};
@@ -29,7 +31,7 @@ const STEPS: &[Step] = &[
     Step {
         name: "format",
         does: "rustfmt finds nothing to change",
-        run: |log| log.cargo(["fmt", "--all", "--", "--check"]),
+        run: |log| log.cargo("fmt --all -- --check"),
         ..STEP
     },
     Step {
@@ -42,18 +44,8 @@ const STEPS: &[Step] = &[
         name: "clippy",
         does: "no warning in any target or feature",
         run: |log| {
-            log.cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
-            log.cargo([
-                "clippy",
-                "--package",
-                "vipool",
-                "--features",
-                "capi",
-                "--all-targets",
-                "--",
-                "-D",
-                "warnings",
-            ])
+            log.cargo("clippy --workspace --all-targets -- -D warnings")?;
+            log.cargo("clippy --package vipool --features capi --all-targets -- -D warnings")
         },
         ..STEP
     },
@@ -74,39 +66,21 @@ const STEPS: &[Step] = &[
         name: "tests",
         does: "all tests of the workspace",
         wants: &["root", "python3", "redis-server", "nginx", "nc", "ip", "curl"],
-        run: |log| log.cargo(["test", "--workspace", "--no-fail-fast", "--jobs", "2"]),
+        run: |log| log.cargo("test --workspace --no-fail-fast --jobs 2"),
         ..STEP
     },
     Step {
         name: "tests-capi",
         does: "the tests of the crate with its C ABI",
         wants: &["cc", "c++", "valgrind"],
-        run: |log| {
-            log.cargo([
-                "test",
-                "--package",
-                "vipool",
-                "--features",
-                "capi",
-                "--no-fail-fast",
-                "--jobs",
-                "2",
-            ])
-        },
+        run: |log| log.cargo("test --package vipool --features capi --no-fail-fast --jobs 2"),
         ..STEP
     },
     Step {
         name: "doc",
         does: "the documentation builds without a warning",
         run: |log| {
-            let mut doc = cargo([
-                "doc",
-                "--workspace",
-                "--no-deps",
-                "--document-private-items",
-                "--jobs",
-                "2",
-            ]);
+            let mut doc = cargo("doc --workspace --no-deps --document-private-items --jobs 2");
             doc.env("RUSTDOCFLAGS", "-D warnings");
             log.run(doc)
         },
@@ -116,15 +90,27 @@ const STEPS: &[Step] = &[
         name: "macos",
         does: "the crate compiles for macOS",
         needs: &["aarch64-apple-darwin"],
-        run: |log| log.cargo(["check", "--package", "vipool", "--target", "aarch64-apple-darwin"]),
+        run: |log| log.cargo("check --package vipool --target aarch64-apple-darwin"),
         ..STEP
     },
     Step {
         name: "windows-msvc",
         does: "the crate compiles for Windows with the Microsoft linker",
         needs: &["x86_64-pc-windows-msvc"],
+        run: |log| log.cargo("check --package vipool --target x86_64-pc-windows-msvc"),
+        ..STEP
+    },
+    Step {
+        name: "windows",
+        does: "the crate's own tests as Windows programs under Wine",
+        needs: &wine::NEEDS,
         run: |log| {
-            log.cargo(["check", "--package", "vipool", "--target", "x86_64-pc-windows-msvc"])
+            let mut test = cargo("test --package vipool --no-fail-fast --jobs 2");
+            test.args(["--target", wine::TARGET]);
+            let runner = wine::wine(Path::new(""));
+            test.envs(runner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+            test.env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER", "wine");
+            log.run(test)
         },
         ..STEP
     },
@@ -139,15 +125,7 @@ const STEPS: &[Step] = &[
         name: "peers",
         does: "the benches beside other crates compile",
         run: |log| {
-            log.cargo([
-                "clippy",
-                "--manifest-path",
-                "bench-peers/Cargo.toml",
-                "--all-targets",
-                "--",
-                "-D",
-                "warnings",
-            ])
+            log.cargo("clippy --manifest-path bench-peers/Cargo.toml --all-targets -- -D warnings")
         },
         ..STEP
     },

@@ -48,7 +48,7 @@ const OBJECTS: &[Object] = &[PRELOAD, PAM, LIBRARY];
 /// Builds an object by itself (so that no feature of another package leaks into it) and says
 /// where it is.
 pub fn build(object: &Object) -> Result<PathBuf, Error> {
-    let mut command = cargo(["rustc", "--quiet", "--lib", "--profile", object.profile]);
+    let mut command = cargo(&format!("rustc --quiet --lib --profile {}", object.profile));
     command.args(object.build);
     succeed(command)?;
     Ok(target_dir().join(object.profile).join(object.file))
