@@ -1,0 +1,142 @@
+//! What is done to a map and its model, the plans they are given, and what is said of processes and
+//! sockets.
+
+use std::net::IpAddr;
+
+use proptest::prelude::*;
+use vipool::map::{Leader, OnExhausted, Plan, Settings};
+use vipool::pool::{Pool, PoolKind, Reservation};
+use vipool::range::Range;
+use vipool::session::{SessionId, SessionKind};
+
+pub const USERS: [&str; 4] = ["ann", "bob", "eve", "joe"];
+pub const POOLS: [&str; 4] = ["default", "lab", "annex", "nowhere"];
+pub const PLANS: usize = 6;
+
+/// One operation, in small numbers that find their meaning when it is done.
+#[derive(Clone, Debug)]
+pub enum Op {
+    Open {
+        session: u64,
+        user: Option<usize>,
+        pool: Option<usize>,
+        address: Option<usize>,
+        leader: Option<u32>,
+    },
+    /// By a handle that was given out once, good or not.
+    Close(usize),
+    CloseForeign(usize),
+    CloseSession(u64),
+    Drain(usize, usize, bool),
+    DrainServer(bool),
+    Reserve(usize, usize),
+    Unreserve(usize),
+    Reap {
+        gone: u32,
+        in_use: u64,
+    },
+    Reconcile(u32),
+    Recover,
+    Restart,
+    Configure(usize),
+    Tick(i32),
+}
+
+pub fn op() -> impl Strategy<Value = Op> {
+    let maybe = |end: usize| prop::option::weighted(0.7, 0..end);
+    let rare = |end: usize| prop::option::weighted(0.15, 0..end);
+    prop_oneof![
+        12 => (0u64..14, maybe(4), rare(4), rare(40), prop::option::weighted(0.3, 1u32..5))
+            .prop_map(|(session, user, pool, address, leader)| Op::Open { session, user, pool, address, leader }),
+        5 => any::<prop::sample::Index>().prop_map(|index| Op::Close(index.index(1 << 16))),
+        1 => any::<prop::sample::Index>().prop_map(|index| Op::CloseForeign(index.index(1 << 16))),
+        4 => (0u64..14).prop_map(Op::CloseSession),
+        1 => (0usize..40, 0usize..6, any::<bool>()).prop_map(|(a, b, on)| Op::Drain(a, b, on)),
+        1 => prop::bool::weighted(0.3).prop_map(Op::DrainServer),
+        1 => (0usize..40, 0usize..4).prop_map(|(address, user)| Op::Reserve(address, user)),
+        1 => (0usize..40).prop_map(Op::Unreserve),
+        2 => (any::<u32>(), any::<u64>()).prop_map(|(gone, in_use)| Op::Reap { gone, in_use }),
+        1 => any::<u32>().prop_map(Op::Reconcile),
+        1 => Just(Op::Recover),
+        1 => Just(Op::Restart),
+        1 => (0..PLANS).prop_map(Op::Configure),
+        4 => prop_oneof![9 => 0i32..8, 1 => -20i32..100].prop_map(Op::Tick),
+    ]
+}
+
+pub fn pool(name: &str, kind: PoolKind, ranges: &[&str]) -> Pool {
+    let ranges: Vec<Range> = ranges.iter().map(|range| range.parse().unwrap()).collect();
+    Pool::new(name, kind, &ranges, u32::MAX).unwrap()
+}
+
+/// Plans that grow, shrink and change what the others have.
+pub fn plan(number: usize) -> Plan {
+    use PoolKind::{Loopback, VirtualIp};
+    let v6 = || pool("default", VirtualIp, &["fd00::8/126"]);
+    let settings = Settings::default();
+    let careful = Settings { cool_down: 9, check_in_use: true, low_water: 2, ..settings };
+    let cooling = Settings { cool_down: 5, low_water: 3, max_sessions: 6, ..settings };
+    let narrow = Settings {
+        sessions_per_user: 2,
+        await_restore: true,
+        on_exhausted: OnExhausted::Wait(3),
+        ..settings
+    };
+    let reserve = |user: &str, address: &str| Reservation {
+        user: user.to_owned(),
+        address: address.parse().unwrap(),
+    };
+    let (pools, settings, reservations) = match number {
+        0 => (vec![pool("default", VirtualIp, &["10.0.0.1-10.0.0.5"])], settings, vec![]),
+        1 => (
+            vec![
+                pool("default", VirtualIp, &["10.0.0.1-10.0.0.4"]),
+                pool("lab", VirtualIp, &["10.0.1.0/31"]),
+                v6(),
+                pool("loop", Loopback, &["127.77.0.0/29"]),
+            ],
+            careful,
+            vec![reserve("ann", "10.0.0.2"), reserve("bob", "fd00::9")],
+        ),
+        2 => (
+            vec![
+                pool("default", VirtualIp, &["10.0.0.3-10.0.0.8"]),
+                pool("default", Loopback, &["127.77.0.0/29", "127.77.1.0/30"]),
+            ],
+            cooling,
+            vec![reserve("bob", "10.0.0.3")],
+        ),
+        3 => (
+            vec![pool("lab", VirtualIp, &["10.0.1.0/30"]), pool("annex", VirtualIp, &["10.0.2.7"])],
+            narrow,
+            vec![],
+        ),
+        4 => (
+            vec![pool("default", VirtualIp, &["10.0.0.1", "10.0.0.7-10.0.0.9"]), v6()],
+            cooling,
+            vec![reserve("ann", "10.0.0.7"), reserve("ann", "10.0.0.8")],
+        ),
+        _ => (vec![pool("loop", Loopback, &["127.77.1.0/30"])], careful, vec![]),
+    };
+    Plan { pools, settings, reservations, ..Plan::default() }
+}
+
+pub fn id(number: u64) -> SessionId {
+    SessionId::new(SessionKind::Embedder, number).unwrap()
+}
+
+pub fn leader(pid: u32) -> Leader {
+    Leader { pid, start_time: 3, pid_namespace: 4 }
+}
+
+pub fn is_gone(gone: u32, leader: &Leader) -> bool {
+    gone >> leader.pid & 1 == 1
+}
+
+pub fn is_in_use(in_use: u64, address: IpAddr) -> bool {
+    let bytes = match address {
+        IpAddr::V4(address) => address.octets().iter().map(|byte| u32::from(*byte)).sum::<u32>(),
+        IpAddr::V6(address) => u32::from(address.octets()[15]),
+    };
+    in_use >> (bytes % 64) & 1 == 1
+}
