@@ -116,7 +116,10 @@ pub fn plan(number: usize) -> Plan {
             cooling,
             vec![reserve("ann", "10.0.0.7"), reserve("ann", "10.0.0.8")],
         ),
-        _ => (vec![pool("loop", Loopback, &["127.77.1.0/30"])], careful, vec![]),
+        _ => {
+            let looked_at = Settings { check_in_use: true, ..settings };
+            (vec![pool("loop", Loopback, &["127.77.1.0/30"])], looked_at, vec![])
+        }
     };
     Plan { pools, settings, reservations, ..Plan::default() }
 }
