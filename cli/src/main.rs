@@ -9,6 +9,8 @@
 mod assign;
 mod check;
 mod demo;
+#[cfg(target_os = "linux")]
+mod discover;
 mod generate;
 mod place;
 mod private;
@@ -47,6 +49,8 @@ enum Command {
     Up(assign::Up),
     #[cfg(target_os = "linux")]
     Down(assign::Down),
+    #[cfg(target_os = "linux")]
+    Discover(discover::Discover),
     Run(run::Run),
     Session(session::Session),
     Status(status::Status),
@@ -63,6 +67,8 @@ fn main() -> ExitCode {
         Command::Up(args) => args.run(),
         #[cfg(target_os = "linux")]
         Command::Down(args) => args.run(),
+        #[cfg(target_os = "linux")]
+        Command::Discover(args) => args.run(),
         Command::Run(args) => args.run(),
         Command::Session(args) => args.run(),
         Command::Status(args) => args.run(),

@@ -1,0 +1,65 @@
+//! `vipool discover` on real programs, each on ports and addresses of its own.
+
+#![cfg(target_os = "linux")]
+
+use std::process::Command;
+
+use serde_json::Value;
+
+const SERVE: &str = "
+import socket, subprocess, sys, threading
+port = int(sys.argv[1])
+server = socket.create_server(('127.0.0.1', port))
+threading.Thread(target=server.accept, daemon=True).start()
+wild = socket.socket()
+wild.bind(('0.0.0.0', port + 1))
+subprocess.run(['nc', '-N', '127.0.0.1', str(port)], stdin=subprocess.DEVNULL, timeout=20)
+socket.if_nameindex(); subprocess.run(['hostname', '-I'])
+";
+
+#[test]
+fn a_program_and_its_helper_are_told_apart() {
+    if !vipool_testing::have(&["python3", "nc"]) {
+        return;
+    }
+    let port = 20000 + std::process::id() % 9000;
+    let output = Command::new(env!("CARGO_BIN_EXE_vipool"))
+        .args(["discover", "--json", "--", "python3", "-c", SERVE, &port.to_string()])
+        .env_remove("VIPOOL_LEASE")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // What hostname prints comes first.
+    let report: Value = serde_json::from_str(&text[text.find('{').expect("JSON")..]).unwrap();
+    let find = |name: &str| {
+        let programs = report["programs"].as_array().unwrap().iter();
+        let of = |it: &&Value| {
+            it["path"].as_str().unwrap().rsplit('/').next().unwrap().starts_with(name)
+        };
+        programs
+            .clone()
+            .filter(of)
+            .find(|it| !it["evidence"].as_array().unwrap().is_empty())
+            .cloned()
+    };
+    let python = find("python").unwrap_or_else(|| panic!("{report:#}"));
+    assert_eq!(python["features"], serde_json::json!(["loopback", "virtual-ip"]), "{report:#}");
+    assert_eq!(python["own_ports"], serde_json::json!([port]));
+    assert_eq!(python["collides"], true);
+    let nc = find("nc").unwrap_or_else(|| panic!("{report:#}"));
+    assert_eq!(nc["features"], serde_json::json!(["loopback"]), "{report:#}");
+    let (farm, findings) = vipool::farm::Farm::parse(report["farm_toml"].as_str().unwrap());
+    assert!(!findings.has_errors(), "{findings}");
+    assert_eq!(farm.programs.len(), 2);
+}
+
+#[test]
+fn a_program_that_cannot_be_started_is_named() {
+    let output = Command::new(env!("CARGO_BIN_EXE_vipool"))
+        .args(["discover", "--", "/no/such/program"])
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("/no/such/program"));
+}
