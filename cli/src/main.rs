@@ -5,13 +5,17 @@
 
 #![forbid(unsafe_code)]
 
+mod addresses;
 #[cfg(target_os = "linux")]
 mod assign;
+mod change;
 mod check;
 mod demo;
 #[cfg(target_os = "linux")]
 mod discover;
+mod gc;
 mod generate;
+mod metrics;
 mod place;
 mod private;
 mod report;
@@ -19,6 +23,7 @@ mod run;
 mod session;
 mod status;
 mod table;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -46,6 +51,7 @@ struct Cli {
 enum Command {
     Check(check::Check),
     #[cfg(target_os = "linux")]
+    #[command(visible_alias = "reload")]
     Up(assign::Up),
     #[cfg(target_os = "linux")]
     Down(assign::Down),
@@ -54,6 +60,14 @@ enum Command {
     Run(run::Run),
     Session(session::Session),
     Status(status::Status),
+    Watch(watch::Watch),
+    Addresses(addresses::Addresses),
+    Drain(change::Drain),
+    Undrain(change::Undrain),
+    Reserve(change::Reserve),
+    Unreserve(change::Unreserve),
+    Gc(gc::Gc),
+    Metrics(metrics::Metrics),
     Demo(demo::Demo),
     Completions(generate::Completions),
     Man(generate::Man),
@@ -72,6 +86,14 @@ fn main() -> ExitCode {
         Command::Run(args) => args.run(),
         Command::Session(args) => args.run(),
         Command::Status(args) => args.run(),
+        Command::Watch(args) => args.run(),
+        Command::Addresses(args) => args.run(),
+        Command::Drain(args) => args.run(),
+        Command::Undrain(args) => args.run(),
+        Command::Reserve(args) => args.run(),
+        Command::Unreserve(args) => args.run(),
+        Command::Gc(args) => args.run(),
+        Command::Metrics(args) => args.run(),
         Command::Demo(args) => args.run(),
         Command::AsUser(args) => args.run(),
         Command::Completions(args) => args.run(),

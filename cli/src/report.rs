@@ -4,22 +4,29 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
+use nix::sys::time::TimeValLike;
+use nix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use vipool::map::{Map, MapError, PoolStatus, Reader, SessionRow, Tick};
-use vipool::os::clock;
 use vipool::session::SessionId;
 
 /// Raised when a field changes its meaning or goes; new fields do not raise it.
 const SCHEMA: u32 = 1;
 
 /// All that `status` shows.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct Report {
     /// Version of this form.
     pub schema: u32,
     /// The directory of the map.
     pub map: PathBuf,
+    /// Whether no new session gets an address.
+    pub draining: bool,
+    /// A pool with fewer free addresses than this is low; 0 where nobody wants to know.
+    pub low_water: u32,
+    /// How many sessions are open in all.
+    pub open_sessions: usize,
     /// The pools, in the map's order.
     pub pools: Vec<PoolReport>,
     /// The open sessions; without privileges only one's own.
@@ -32,6 +39,8 @@ pub struct PoolReport {
     pub name: String,
     /// `virtual-ip` or `loopback`.
     pub kind: &'static str,
+    /// `ipv4` or `ipv6`.
+    pub family: &'static str,
     pub addresses: u32,
     pub free: u32,
     pub used: u32,
@@ -39,7 +48,10 @@ pub struct PoolReport {
     pub lingering: u32,
     pub reserved: u32,
     pub drained: u32,
+    /// The most that were used at once.
     pub peak: u32,
+    /// Whether fewer are free than the low-water mark.
+    pub low: bool,
 }
 
 /// One open session.
@@ -61,20 +73,27 @@ impl Report {
     /// Reads the map in a directory: with names where the caller may, and otherwise only what is
     /// said of the sessions of `own`.
     pub fn read(directory: &Path, own: Option<SessionId>) -> anyhow::Result<Self> {
-        let (reader, rows) = match Map::open(directory) {
-            Ok(map) => (map.reader()?, map.sessions()?),
+        let (reader, rows, may_see_all) = match Map::open(directory) {
+            Ok(map) => (map.reader()?, map.sessions()?, true),
             Err(error) if is_denied(&error) => {
                 let reader = Reader::attach(directory)?;
-                let mut rows = reader.sessions();
-                rows.retain(|row| Some(row.session) == own);
-                (reader, rows)
+                let rows = reader.sessions();
+                (reader, rows, false)
             }
             Err(error) => return Err(error.into()),
         };
+        let open_sessions = rows.len();
+        let shown = |row: &&SessionRow| may_see_all || Some(row.session) == own;
+        let rows: Vec<_> = rows.iter().filter(shown).collect();
+        let low_water = reader.settings().low_water;
+        let pools = reader.pools().into_iter();
         Ok(Self {
             schema: SCHEMA,
             map: directory.to_owned(),
-            pools: reader.pools().into_iter().map(PoolReport::from).collect(),
+            draining: reader.is_draining(),
+            low_water,
+            open_sessions,
+            pools: pools.map(|pool| PoolReport::new(pool, low_water)).collect(),
             sessions: rows.iter().map(|row| SessionReport::new(&reader, row)).collect(),
         })
     }
@@ -86,9 +105,11 @@ pub fn is_denied(error: &MapError) -> bool {
         if source.kind() == std::io::ErrorKind::PermissionDenied)
 }
 
-impl From<PoolStatus> for PoolReport {
-    fn from(pool: PoolStatus) -> Self {
+impl PoolReport {
+    fn new(pool: PoolStatus, low_water: u32) -> Self {
         Self {
+            low: pool.free < low_water,
+            family: if pool.ipv4 { "ipv4" } else { "ipv6" },
             name: pool.name,
             kind: if pool.loopback { "loopback" } else { "virtual-ip" },
             addresses: pool.slots,
@@ -100,6 +121,18 @@ impl From<PoolStatus> for PoolReport {
             drained: pool.drained,
             peak: pool.peak,
         }
+    }
+
+    /// How many addresses are doing what.
+    pub fn states(&self) -> [(&'static str, u32); 6] {
+        [
+            ("free", self.free),
+            ("used", self.used),
+            ("cooling", self.cooling),
+            ("lingering", self.lingering),
+            ("reserved", self.reserved),
+            ("drained", self.drained),
+        ]
     }
 }
 
@@ -127,7 +160,10 @@ impl SessionReport {
 
 /// The wall-clock time of a second after boot, as the clock is set now.
 pub fn wall_clock(tick: Tick) -> Timestamp {
-    let ago = i64::from(clock::now()) - i64::from(tick);
-    let now = Timestamp::now().round(jiff::Unit::Second).unwrap_or_else(|_| Timestamp::now());
-    now.checked_sub(SignedDuration::from_secs(ago)).unwrap_or(now)
+    // The difference of two clocks read together: the same at every call, to a few microseconds,
+    // so that a table does not flicker between two seconds.
+    let elapsed = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| time.num_nanoseconds());
+    let boot = Timestamp::now().as_nanosecond() - i128::from(elapsed);
+    let boot = (boot + 500_000_000).div_euclid(1_000_000_000) as i64;
+    Timestamp::from_second(boot + i64::from(tick)).unwrap_or(Timestamp::UNIX_EPOCH)
 }

@@ -167,7 +167,7 @@ impl List {
         if self.json {
             println!("{}", serde_json::to_string_pretty(&report.sessions)?);
         } else {
-            status::sessions(&report.sessions);
+            print!("{}", status::sessions(&report.sessions));
         }
         Ok(ExitCode::SUCCESS)
     }

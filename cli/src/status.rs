@@ -1,10 +1,11 @@
 //! `vipool status`: who has what.
 
+use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use crate::place::Place;
 use crate::report::{PoolReport, Report, SessionReport};
-use crate::table::{print, table};
+use crate::table::{render as render_table, table};
 use jiff::tz::TimeZone;
 
 /// Show the pools and who has which addresses.
@@ -29,15 +30,26 @@ impl Status {
         if self.json {
             println!("{}", serde_json::to_string_pretty(&report)?);
         } else {
-            pools(&report.pools);
-            println!();
-            sessions(&report.sessions);
+            print!("{}", render(&report));
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn pools(pools: &[PoolReport]) {
+/// The whole status as text.
+pub fn render(report: &Report) -> String {
+    let mut text = pools(&report.pools);
+    for pool in report.pools.iter().filter(|pool| pool.low) {
+        let (name, free, mark) = (pool.name.escape_debug(), pool.free, report.low_water);
+        let _ = writeln!(text, "Pool {name} is low: {free} free, below its mark of {mark}.");
+    }
+    if report.draining {
+        text.push_str("The server is draining: no new session gets an address.\n");
+    }
+    text + "\n" + &sessions(&report.sessions)
+}
+
+fn pools(pools: &[PoolReport]) -> String {
     let mut rows = table(&[
         "POOL",
         "KIND",
@@ -51,39 +63,36 @@ fn pools(pools: &[PoolReport]) {
         "PEAK#",
     ]);
     for pool in pools {
-        let numbers = [
-            pool.addresses,
-            pool.free,
-            pool.used,
-            pool.cooling,
-            pool.lingering,
-            pool.reserved,
-            pool.drained,
-            pool.peak,
-        ];
-        let names = [pool.name.clone(), pool.kind.to_owned()];
-        rows.add_row(names.into_iter().chain(numbers.map(|number| number.to_string())));
+        let kind = match (pool.kind, pool.family) {
+            ("virtual-ip", "ipv6") => "virtual-ip (IPv6)",
+            (kind, _) => kind,
+        };
+        let numbers = pool.states().map(|(_, number)| number);
+        let numbers = [&[pool.addresses], &numbers[..], &[pool.peak]].concat();
+        let names = [pool.name.escape_debug().to_string(), kind.to_owned()];
+        rows.add_row(names.into_iter().chain(numbers.iter().map(u32::to_string)));
     }
-    print(&rows);
+    render_table(&rows)
 }
 
 /// The sessions as a table.
-pub fn sessions(sessions: &[SessionReport]) {
+pub fn sessions(sessions: &[SessionReport]) -> String {
     if sessions.is_empty() {
-        println!("No session is open.");
-        return;
+        return "No session is open.\n".to_owned();
     }
     let mut rows = table(&["SESSION", "USER", "CLIENT", "ADDRESSES", "SINCE"]);
-    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     for session in sessions {
         let since = session.since.to_zoned(TimeZone::system());
+        // A user's name may hold anything, also what a terminal would act on.
+        let user = session.user.as_ref().map(|user| user.escape_debug().to_string());
+        let client = session.client.map(|client| client.to_string());
         rows.add_row([
             session.session.clone(),
-            or_dash(session.user.clone()),
-            or_dash(session.client.map(|client| client.to_string())),
+            user.unwrap_or_else(|| "-".to_owned()),
+            client.unwrap_or_else(|| "-".to_owned()),
             session.addresses(),
             since.strftime("%Y-%m-%d %H:%M:%S").to_string(),
         ]);
     }
-    print(&rows);
+    render_table(&rows)
 }

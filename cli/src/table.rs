@@ -16,7 +16,7 @@ pub fn table(titles: &[&str]) -> Table {
     table
 }
 
-/// Prints a table without blanks at the ends of its lines.
-pub fn print(table: &Table) {
-    println!("{}", table.trim_fmt());
+/// The table as text, without blanks at the ends of its lines.
+pub fn render(table: &Table) -> String {
+    table.trim_fmt() + "\n"
 }

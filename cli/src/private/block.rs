@@ -36,7 +36,7 @@ use vipool::range::Range;
 
 /// Private blocks are 127.128.0.0/24 to 127.254.255.0/24: what farms use by custom is below, and
 /// the last /16 ends in the broadcast address.
-const FIRST: u32 = 0x7f80_00;
+const FIRST: u32 = 127 << 16 | 128 << 8;
 const COUNT: u32 = 127 * 256;
 /// So many blocks are asked for before the search is given up.
 const TRIES: u32 = 1024;
@@ -174,7 +174,7 @@ fn ask(block: Block, identity: &[u8; 16]) -> io::Result<Answer> {
         }
         let stream = socket()?;
         match rustix::net::connect(&stream, &block.name()?) {
-            Ok(()) => return Ok(question(stream, identity)?),
+            Ok(()) => return question(stream, identity),
             // Bound and not listening yet, or gone: ask again. Its queue full: not one of ours.
             Err(Errno::CONNREFUSED) => std::thread::sleep(Duration::from_millis(5)),
             Err(Errno::AGAIN) => return Ok(Answer::Foreign),

@@ -2,15 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use nix::sys::signal::Signal;
-use vipool::map::{
-    CloseError, Map, MapError, OnExhausted, OpenError, OpenOptions, Opened, Reader, Shortage,
-};
+use vipool::map::{CloseError, Map, OnExhausted, OpenError, OpenOptions, Opened, Reader, Shortage};
 use vipool::os::{clock, process};
 use vipool::session::{Handle, SessionId};
 
@@ -18,6 +15,7 @@ use super::signals::{Signals, Woken};
 use super::{Run, hook, user};
 use crate::place::{self, Which};
 use crate::private::{self, Claim};
+use crate::report;
 
 /// How often an exhausted pool is asked again, in milliseconds.
 const RETRY: u16 = 250;
@@ -92,9 +90,7 @@ pub fn enter(run: &Run, signals: &mut Signals) -> Result<Entered, NotEntered> {
         }
         Which::At(directory) => match Map::open(&directory) {
             Ok(map) => (map, directory, None),
-            Err(MapError::Io { source, .. })
-                if source.kind() == io::ErrorKind::PermissionDenied =>
-            {
+            Err(error) if report::is_denied(&error) => {
                 return join(run.session, directory, object);
             }
             Err(error) => return Err(error.into()),

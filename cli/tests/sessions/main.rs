@@ -2,6 +2,7 @@
 #![cfg(target_os = "linux")]
 
 mod bad_input;
+mod control;
 mod ending;
 mod exhaustion;
 mod lifecycle;

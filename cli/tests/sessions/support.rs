@@ -60,6 +60,12 @@ impl Place {
         list.iter().map(|row| row["session"].as_str().unwrap().to_owned()).collect()
     }
 
+    /// What `vipool` with these arguments and `--json` says.
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.output(&[arguments, &["--json"]].concat());
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
+    }
+
     /// Writes a file beside the map.
     pub fn write(&self, name: &str, content: &str) -> PathBuf {
         let path = self.path().join(name);

@@ -10,12 +10,12 @@ use vipool_testing::{Running, have, preload};
 use crate::support::{page, text, wait_for_line};
 
 /// What users of this test may run: copies in a directory that everybody may read.
-struct Installed {
+pub struct Installed {
     directory: tempfile::TempDir,
 }
 
 impl Installed {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
         for (from, name) in [
@@ -30,12 +30,12 @@ impl Installed {
         Self { directory }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
     /// `vipool` run as this uid, as a logon without XDG_RUNTIME_DIR has it.
-    fn vipool(&self, uid: u32) -> Command {
+    pub fn vipool(&self, uid: u32) -> Command {
         let mut command = Command::new("setpriv");
         command.arg(format!("--reuid={uid}")).arg(format!("--regid={uid}"));
         command.args(["--clear-groups", "--"]).arg(self.path("vipool"));

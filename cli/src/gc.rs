@@ -1,0 +1,69 @@
+//! `vipool gc`: the slow path, for a timer.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use serde::Serialize;
+use vipool::map::Map;
+use vipool::os::{clock, probe::SystemProbe};
+
+use crate::place::Place;
+
+/// Addresses looked at in one hold of the lock: a fraction of a millisecond.
+const BUDGET: u32 = 1024;
+
+/// Free cooled addresses without sockets, and close sessions whose leader is gone
+///
+/// An address that was given back and has cooled down goes to another session only when no socket
+/// is left on it. A session whose leader (the process that stands for it) is found gone twice,
+/// ten seconds apart or more, is closed. Run it from a timer; it is quick, and harmless at any
+/// time.
+#[derive(clap::Args)]
+#[command(after_help = "Example, for cron(8):
+  * * * * * root vipool gc --quiet")]
+pub struct Gc {
+    /// Say nothing unless it fails
+    #[arg(long, short)]
+    quiet: bool,
+    /// Print JSON
+    #[arg(long, conflicts_with = "quiet")]
+    json: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// What was found and done.
+#[derive(Default, Serialize)]
+struct Collected {
+    freed: u32,
+    lingering: u32,
+    closed: Vec<String>,
+}
+
+impl Gc {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let map = Map::open(&self.place.directory()?)?;
+        let mut probe = SystemProbe::new().context("cannot look at the sockets")?;
+        let mut all = Collected::default();
+        loop {
+            let reaped = map.reap(clock::now(), BUDGET, &mut probe)?;
+            all.freed += reaped.freed;
+            all.lingering = all.lingering.max(reaped.lingering);
+            all.closed.extend(reaped.closed.iter().map(|session| session.to_string()));
+            if !reaped.more {
+                break;
+            }
+        }
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&all)?);
+        } else if !self.quiet {
+            println!(
+                "{} addresses became free, {} still have sockets on them, {} sessions closed",
+                all.freed,
+                all.lingering,
+                all.closed.len()
+            );
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
