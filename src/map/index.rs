@@ -13,9 +13,8 @@
 
 use super::layout::PoolLayout;
 use super::plan::{pair, unpair};
-use super::region::{load, store};
 use crate::session::mix64;
-use crate::sync::AtomicU64;
+use crate::sync::{AtomicU64, Ordering};
 
 /// Words of a bucket.
 pub(super) const BUCKET_WORDS: usize = 8;
@@ -49,7 +48,19 @@ impl Key {
 
     #[inline]
     fn entry(self, slot: u32) -> u32 {
-        ((self.hash as u32) << SLOT_BITS) | (slot + 1) & SLOT_MASK
+        self.entry_tag() | (slot + 1) & SLOT_MASK
+    }
+
+    /// The tag, where an entry has it.
+    #[inline]
+    fn entry_tag(self) -> u32 {
+        (self.hash as u32) << SLOT_BITS
+    }
+
+    /// The word of a bucket to begin with.
+    #[inline]
+    fn start(self) -> usize {
+        (self.hash >> 8) as usize % BUCKET_WORDS
     }
 
     /// Whether an entry bears this tag.
@@ -68,23 +79,35 @@ pub(super) fn find<T>(
     mut visit: impl FnMut(u32) -> Option<T>,
 ) -> Option<T> {
     let home = key.home(pool);
-    for probe in 0..PROBES.min(pool.buckets) {
-        let at = bucket_at(pool, home, probe);
-        for word in 0..BUCKET_WORDS {
-            let (upper, lower) = unpair(load(words, at + word));
-            if key.matches(upper) {
-                if let Some(found) = visit((upper & SLOT_MASK) - 1) {
-                    return Some(found);
-                }
-            }
-            if word > 0 && key.matches(lower) {
-                if let Some(found) = visit((lower & SLOT_MASK) - 1) {
-                    return Some(found);
-                }
+    let bucket = bucket(words, pool, home, 0)?;
+    let found = find_in(bucket, key, &mut visit);
+    if found.is_some() || displaced(bucket) == 0 {
+        return found;
+    }
+    (1..PROBES.min(pool.buckets))
+        .find_map(|probe| find_in(self::bucket(words, pool, home, probe)?, key, &mut visit))
+}
+
+#[inline]
+fn find_in<T>(bucket: &Bucket, key: Key, visit: &mut impl FnMut(u32) -> Option<T>) -> Option<T> {
+    let halves = bucket.each_ref().map(|word| word.load(Ordering::Acquire));
+    let wanted = pair(key.entry_tag(), key.entry_tag());
+    // Most buckets have no entry of the tag: one look at all of them tells.
+    let any = halves.iter().fold(0, |any, word| any | zero_halves((word ^ wanted) & TAGS));
+    if any == 0 {
+        return None;
+    }
+    for (number, word) in halves.into_iter().enumerate() {
+        let (upper, lower) = unpair(word);
+        if key.matches(upper) {
+            if let Some(found) = visit((upper & SLOT_MASK) - 1) {
+                return Some(found);
             }
         }
-        if probe == 0 && displaced(words, at) == 0 {
-            return None;
+        if number > 0 && key.matches(lower) {
+            if let Some(found) = visit((lower & SLOT_MASK) - 1) {
+                return Some(found);
+            }
         }
     }
     None
@@ -95,13 +118,12 @@ pub(super) fn find<T>(
 pub(super) fn insert(words: &[AtomicU64], pool: &PoolLayout, key: Key, slot: u32) -> bool {
     let home = key.home(pool);
     for probe in 0..PROBES.min(pool.buckets) {
-        let at = bucket_at(pool, home, probe);
-        if let Some(place) = place_of(words, at, 0) {
+        let Some(bucket) = bucket(words, pool, home, probe) else { return false };
+        if let Some(place) = place_of(bucket, key, 0) {
             if probe > 0 {
-                let home_at = bucket_at(pool, home, 0);
-                set_displaced(words, home_at, displaced(words, home_at).saturating_add(1));
+                change_displaced(words, pool, home, 1);
             }
-            set_entry(words, at, place, key.entry(slot));
+            set_entry(bucket, place, key.entry(slot));
             return true;
         }
     }
@@ -112,17 +134,16 @@ pub(super) fn insert(words: &[AtomicU64], pool: &PoolLayout, key: Key, slot: u32
 #[inline]
 pub(super) fn remove(words: &[AtomicU64], pool: &PoolLayout, key: Key, slot: u32) -> bool {
     let home = key.home(pool);
-    let home_at = bucket_at(pool, home, 0);
     for probe in 0..PROBES.min(pool.buckets) {
-        let at = bucket_at(pool, home, probe);
-        if let Some(place) = place_of(words, at, key.entry(slot)) {
-            set_entry(words, at, place, 0);
+        let Some(bucket) = bucket(words, pool, home, probe) else { return false };
+        if let Some(place) = place_of(bucket, key, key.entry(slot)) {
+            set_entry(bucket, place, 0);
             if probe > 0 {
-                set_displaced(words, home_at, displaced(words, home_at).saturating_sub(1));
+                change_displaced(words, pool, home, -1);
             }
             return true;
         }
-        if probe == 0 && displaced(words, home_at) == 0 {
+        if probe == 0 && displaced(bucket) == 0 {
             return false;
         }
     }
@@ -140,9 +161,9 @@ pub(super) fn repair(
     let mut known = vec![false; pool.slots as usize];
     let mut counts = vec![0u32; pool.buckets as usize];
     for number in 0..pool.buckets {
-        let at = bucket_at(pool, number, 0);
+        let Some(bucket) = bucket(words, pool, number, 0) else { continue };
         for place in PLACES {
-            let entry = entry(words, at, place);
+            let entry = entry(bucket, place);
             if entry == 0 {
                 continue;
             }
@@ -158,14 +179,15 @@ pub(super) fn repair(
                     known[slot as usize] = true;
                     counts[home as usize] += u32::from(distance > 0);
                 }
-                _ => set_entry(words, at, place, 0),
+                _ => set_entry(bucket, place, 0),
             }
         }
     }
-    for (number, count) in counts.into_iter().enumerate() {
-        let at = bucket_at(pool, number as u32, 0);
-        if displaced(words, at) != count {
-            set_displaced(words, at, count);
+    for (number, count) in (0..pool.buckets).zip(counts) {
+        if let Some(bucket) = bucket(words, pool, number, 0) {
+            if displaced(bucket) != count {
+                set_entry(bucket, 0, count);
+            }
         }
     }
     let homeless = (0..pool.slots).filter(|slot| {
@@ -177,51 +199,73 @@ pub(super) fn repair(
 /// The halves of a bucket's words that hold entries: half 0 is the count.
 const PLACES: std::ops::Range<usize> = 1..BUCKET_WORDS * 2;
 
-/// Word number of the bucket that is `probe` behind `home`.
+type Bucket = [AtomicU64; BUCKET_WORDS];
+
+/// The bucket that is `probe` behind `home`.
 #[inline]
-fn bucket_at(pool: &PoolLayout, home: u32, probe: u32) -> usize {
+fn bucket<'a>(
+    words: &'a [AtomicU64],
+    pool: &PoolLayout,
+    home: u32,
+    probe: u32,
+) -> Option<&'a Bucket> {
     let mut number = home + probe;
     if number >= pool.buckets {
         number -= pool.buckets;
     }
-    pool.index_at + number as usize * BUCKET_WORDS
+    words.get(pool.index_at + number as usize * BUCKET_WORDS..)?.first_chunk()
 }
 
-/// The first place in a bucket that holds this entry (0: that is empty).
+/// A place in a bucket that holds this entry (0: that is empty). Looks first where the key points
+/// to, so that few words are read.
 #[inline]
-fn place_of(words: &[AtomicU64], at: usize, wanted: u32) -> Option<usize> {
-    for word in 0..BUCKET_WORDS {
-        let (upper, lower) = unpair(load(words, at + word));
-        if word > 0 && lower == wanted {
-            return Some(word * 2);
-        }
+fn place_of(bucket: &Bucket, key: Key, wanted: u32) -> Option<usize> {
+    let start = key.start();
+    for step in 0..BUCKET_WORDS {
+        let number = (start + step) % BUCKET_WORDS;
+        let (upper, lower) = unpair(bucket[number].load(Ordering::Relaxed));
         if upper == wanted {
-            return Some(word * 2 + 1);
+            return Some(number * 2 + 1);
+        }
+        if lower == wanted && number > 0 {
+            return Some(number * 2);
         }
     }
     None
 }
 
 #[inline]
-fn entry(words: &[AtomicU64], at: usize, place: usize) -> u32 {
-    let (upper, lower) = unpair(load(words, at + place / 2));
+fn entry(bucket: &Bucket, place: usize) -> u32 {
+    let (upper, lower) = unpair(bucket[place / 2].load(Ordering::Relaxed));
     if place % 2 == 0 { lower } else { upper }
 }
 
 #[inline]
-fn set_entry(words: &[AtomicU64], at: usize, place: usize, entry: u32) {
-    let (upper, lower) = unpair(load(words, at + place / 2));
-    let word = if place % 2 == 0 { pair(upper, entry) } else { pair(entry, lower) };
-    store(words, at + place / 2, word);
+fn set_entry(bucket: &Bucket, place: usize, entry: u32) {
+    let word = &bucket[place / 2];
+    let (upper, lower) = unpair(word.load(Ordering::Relaxed));
+    let new = if place % 2 == 0 { pair(upper, entry) } else { pair(entry, lower) };
+    word.store(new, Ordering::Release);
 }
 
 /// How many entries of this home are in the buckets behind it.
 #[inline]
-fn displaced(words: &[AtomicU64], home_at: usize) -> u32 {
-    entry(words, home_at, 0)
+fn displaced(home: &Bucket) -> u32 {
+    entry(home, 0)
 }
 
+#[cold]
+fn change_displaced(words: &[AtomicU64], pool: &PoolLayout, home: u32, by: i32) {
+    if let Some(home) = bucket(words, pool, home, 0) {
+        set_entry(home, 0, displaced(home).saturating_add_signed(by));
+    }
+}
+
+/// The bits of the tags in a word of two entries.
+const TAGS: u64 = pair(!SLOT_MASK, !SLOT_MASK);
+
+/// Not 0 if one of the halves of a word is 0; now and then also if none is.
 #[inline]
-fn set_displaced(words: &[AtomicU64], home_at: usize, count: u32) {
-    set_entry(words, home_at, 0, count);
+fn zero_halves(word: u64) -> u64 {
+    word.wrapping_sub(pair(1, 1)) & !word & pair(1 << 31, 1 << 31)
 }

@@ -20,7 +20,7 @@ use super::plan::Settings;
 use super::region::{load, store};
 use super::slot::SLOT_WORDS;
 use crate::pool::{DEFAULT_POOL, MAX_SLOTS, Pool, PoolKind};
-use crate::range::Range;
+use crate::range::{Range, bits};
 use crate::sync::AtomicU64;
 
 /// The most pools of a map.
@@ -85,6 +85,9 @@ pub(super) struct PoolLayout {
     pub(super) buckets: u32,
     blocks_at: usize,
     blocks: usize,
+    /// The first address of the first block and the end of its slots: most pools have no other.
+    head: u128,
+    head_end: u32,
     pub(super) control_at: usize,
     pub(super) index_at: usize,
     pub(super) slots_at: usize,
@@ -302,19 +305,28 @@ impl PoolLayout {
         }
         let index_at = table_at + CONTROL_WORDS;
         let buckets = buckets_for(slots);
-        Ok(Self {
+        let ipv4 = traits >> 8 & 1 == 1;
+        let mut layout = Self {
             entry,
             loopback: traits & 0xff == PoolKind::Loopback as u64,
-            ipv4: traits >> 8 & 1 == 1,
+            ipv4,
             slots,
             buckets,
             blocks_at,
             blocks,
+            head: 0,
+            head_end: 0,
             control_at: table_at,
             index_at,
             slots_at: index_at + buckets as usize * BUCKET_WORDS,
             records_at,
-        })
+        };
+        if let Some((0, range)) = layout.block(words, 0) {
+            let end = layout.block(words, 1).map_or(slots, |(first_slot, _)| first_slot);
+            layout.head = bits(range.first());
+            layout.head_end = u128::from(end.min(slots)).min(range.span().saturating_add(1)) as u32;
+        }
+        Ok(layout)
     }
 
     /// Whether the pool bears this name.
@@ -357,16 +369,31 @@ impl PoolLayout {
         Pool::from_blocks(&self.name_text(words), kind, blocks, self.slots)
     }
 
-    /// The address of a slot and, in a loopback pool, its twin.
-    pub(super) fn address(
-        &self,
-        words: &[AtomicU64],
-        slot: u32,
-    ) -> Option<(IpAddr, Option<IpAddr>)> {
+    /// The address of a slot.
+    #[inline]
+    pub(super) fn address(&self, words: &[AtomicU64], slot: u32) -> Option<IpAddr> {
+        if slot < self.head_end {
+            return Some(address(self.head + u128::from(slot), self.ipv4));
+        }
+        let (first_slot, range) = self.block_of(words, slot)?;
+        range.nth(u128::from(slot - first_slot))
+    }
+
+    /// The twin of the address of a slot in a loopback pool ([`Pool::twin`]).
+    pub(super) fn twin(&self, words: &[AtomicU64], slot: u32) -> Option<IpAddr> {
+        if !self.loopback {
+            return None;
+        }
+        let (first_slot, range) = self.block_of(words, slot)?;
+        range.nth(u128::from(slot - first_slot) + range.span().div_ceil(2))
+    }
+
+    /// The block that holds a slot.
+    fn block_of(&self, words: &[AtomicU64], slot: u32) -> Option<(u32, Range)> {
         if slot >= self.slots {
             return None;
         }
-        // Binary search for the last block that begins at or below the slot.
+        // The last block that begins at or below the slot.
         let (mut low, mut high) = (0, self.blocks);
         while low < high {
             let middle = low + (high - low) / 2;
@@ -376,10 +403,7 @@ impl PoolLayout {
                 high = middle;
             }
         }
-        let (first_slot, range) = self.block(words, low.checked_sub(1)?)?;
-        let offset = u128::from(slot.checked_sub(first_slot)?);
-        let twin = if self.loopback { range.nth(offset + range.span().div_ceil(2)) } else { None };
-        Some((range.nth(offset)?, twin))
+        self.block(words, low.checked_sub(1)?)
     }
 
     /// The slot of an address, twins not counted.
@@ -407,17 +431,22 @@ fn fits(words: &[AtomicU64], at: usize, count: usize) -> bool {
 }
 
 fn store_address(words: &[AtomicU64], at: usize, address: IpAddr) {
-    let bits = crate::range::bits(address);
+    let bits = bits(address);
     store(words, at, (bits >> 64) as u64);
     store(words, at + 1, bits as u64);
 }
 
 fn load_address(words: &[AtomicU64], at: usize, ipv4: bool) -> IpAddr {
     let (upper, lower) = (load(words, at), load(words, at + 1));
+    address(u128::from(upper) << 64 | u128::from(lower), ipv4)
+}
+
+#[inline]
+fn address(bits: u128, ipv4: bool) -> IpAddr {
     if ipv4 {
-        IpAddr::V4(Ipv4Addr::from_bits(lower as u32))
+        IpAddr::V4(Ipv4Addr::from_bits(bits as u32))
     } else {
-        IpAddr::V6(Ipv6Addr::from_bits(u128::from(upper) << 64 | u128::from(lower)))
+        IpAddr::V6(Ipv6Addr::from_bits(bits))
     }
 }
 

@@ -32,7 +32,7 @@ pub use outcome::{
 pub use plan::{Allocate, Leader, OnExhausted, OpenOptions, Plan, Settings, Tick};
 pub use reader::Reader;
 pub use reap::{LEADER_GRACE, Probe, Reaped};
-pub use writer::Map;
+pub use writer::{Map, Writer};
 
 /// Name of the file that every user may read, in the directory of the map.
 pub const MAP_FILE: &str = "map";

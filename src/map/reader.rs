@@ -73,17 +73,16 @@ impl Reader {
         let mut addresses = Addresses::default();
         for lease in leases.iter() {
             let Some(pool) = self.layout.pool(lease.pool) else { continue };
-            match (pool.address(self.region.words(), lease.slot), pool.loopback) {
-                (Some((IpAddr::V4(own), twin)), true) => {
+            match (lease.address, pool.loopback) {
+                (IpAddr::V4(own), true) => {
                     addresses.loopback = Some(own);
-                    addresses.loopback6 = match twin {
+                    addresses.loopback6 = match pool.twin(self.region.words(), lease.slot) {
                         Some(IpAddr::V4(twin)) => Some(twin),
                         _ => None,
                     };
                 }
-                (Some((IpAddr::V4(own), _)), false) => addresses.v4 = Some(own),
-                (Some((IpAddr::V6(own), _)), _) => addresses.v6 = Some(own),
-                (None, _) => {}
+                (IpAddr::V4(own), false) => addresses.v4 = Some(own),
+                (IpAddr::V6(own), _) => addresses.v6 = Some(own),
             }
         }
         addresses

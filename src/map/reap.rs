@@ -73,9 +73,13 @@ pub(super) fn reap(
                 }
                 left -= 1;
                 let in_use = settings.check_in_use
-                    && table.pool.address(sessions.words, current).is_some_and(|(own, twin)| {
-                        probe.has_sockets(own) || twin.is_some_and(|twin| probe.has_sockets(twin))
-                    });
+                    && [
+                        table.pool.address(sessions.words, current),
+                        table.pool.twin(sessions.words, current),
+                    ]
+                    .into_iter()
+                    .flatten()
+                    .any(|address| probe.has_sockets(address));
                 if !in_use {
                     table.move_to(current, Owner::Free(sessions.stamp(now)));
                     reaped.freed += 1;

@@ -51,9 +51,17 @@ impl<'a> Sessions<'a> {
     /// What a session holds.
     #[inline]
     pub(super) fn lookup(&self, session: SessionId) -> Leases {
+        self.lookup_beside(session, None)
+    }
+
+    /// What a session holds, given one of its leases.
+    #[inline]
+    fn lookup_beside(&self, session: SessionId, known: Option<&Handle>) -> Leases {
         let mut leases = Leases::default();
         for (number, table) in self.tables() {
-            if let Some(slot) = table.held_by(session.raw()) {
+            if let Some(known) = known.filter(|known| known.pool == number) {
+                leases.push(self.lease(session, number, table, known.slot, known.generation));
+            } else if let Some(slot) = table.held_by(session.raw()) {
                 let generation = table.tenancy(slot).generation;
                 // Read before the owner is looked at again: it is of this lease or a later one.
                 if table.owner(slot) == Owner::Session(session.raw()) {
@@ -73,7 +81,7 @@ impl<'a> Sessions<'a> {
         slot: u32,
         generation: u32,
     ) -> Option<Lease> {
-        let (address, _) = table.pool.address(self.words, slot)?;
+        let address = table.pool.address(self.words, slot)?;
         Some(Lease { session, pool, slot, generation, address })
     }
 
@@ -100,6 +108,7 @@ impl<'a> Sessions<'a> {
         })
     }
 
+    #[inline]
     pub(super) fn open(
         &self,
         session: SessionId,
@@ -176,6 +185,7 @@ impl<'a> Sessions<'a> {
     }
 
     /// Whether the server takes another session, and one of this user.
+    #[inline]
     fn admit(&self, options: &OpenOptions<'_>, user: u32) -> Result<(), OpenError> {
         let settings = &self.layout.settings;
         if settings.await_restore && load(self.words, READY) == 0 {
@@ -186,21 +196,26 @@ impl<'a> Sessions<'a> {
         {
             return Err(OpenError::TooManySessions(settings.max_sessions));
         }
-        if let (Some(name), 1..) = (options.user, settings.sessions_per_user) {
-            let his = |(number, table): (u16, Table<'_>), slot| {
-                matches!(table.owner(slot), Owner::Session(raw)
-                    if table.holder(slot) == user && self.is_anchor(raw, number))
-            };
-            let sessions: usize = self
-                .tables()
-                .map(|at| (0..at.1.pool.slots).filter(|slot| his(at, *slot)).count())
-                .sum();
-            if sessions >= settings.sessions_per_user as usize {
-                return Err(OpenError::Quota {
-                    user: name.to_owned(),
-                    limit: settings.sessions_per_user,
-                });
-            }
+        match (options.user, settings.sessions_per_user) {
+            (Some(name), 1..) => self.check_quota(name, user),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the user may have another session. Goes through all slots.
+    #[cold]
+    fn check_quota(&self, name: &str, user: u32) -> Result<(), OpenError> {
+        let limit = self.layout.settings.sessions_per_user;
+        let his = |(number, table): (u16, Table<'_>), slot| {
+            matches!(table.owner(slot), Owner::Session(raw)
+                if table.holder(slot) == user && self.is_anchor(raw, number))
+        };
+        let sessions: usize = self
+            .tables()
+            .map(|at| (0..at.1.pool.slots).filter(|slot| his(at, *slot)).count())
+            .sum();
+        if sessions >= limit as usize {
+            return Err(OpenError::Quota { user: name.to_owned(), limit });
         }
         Ok(())
     }
@@ -215,8 +230,12 @@ impl<'a> Sessions<'a> {
     /// The pools that a session should have a lease of: every loopback pool, and the virtual-IP
     /// pools of one name: that of the leases it has, or of the address it asks for, or the name it
     /// asks for, or `default`, or the first there is.
+    #[inline]
     fn pools_for(&self, held: &Leases, options: &OpenOptions<'_>) -> Result<PoolSet, OpenError> {
         let Layout { loopback_pools, default_pools, .. } = *self.layout;
+        if held.is_empty() && options.address.is_none() && options.pool.is_none() {
+            return Ok(loopback_pools | default_pools);
+        }
         let named_like = |number: u16| {
             let mut name = [0; 64];
             match self.layout.pool(number) {
@@ -257,6 +276,7 @@ impl<'a> Sessions<'a> {
             .fold(0, |pools, (number, _)| pools | 1 << number)
     }
 
+    #[inline]
     pub(super) fn close(&self, handle: &Handle, now: Tick) -> Result<Closed, CloseError> {
         if handle.boot != self.layout.boot {
             return Err(CloseError::Foreign);
@@ -264,9 +284,10 @@ impl<'a> Sessions<'a> {
         if !self.is_live(handle) {
             return Err(CloseError::Stale(handle.session));
         }
-        self.close_session(handle.session, now)
+        Ok(self.give_back(self.lookup_beside(handle.session, Some(handle)), now))
     }
 
+    #[inline]
     pub(super) fn close_session(
         &self,
         session: SessionId,
@@ -276,16 +297,22 @@ impl<'a> Sessions<'a> {
         if leases.is_empty() {
             return Err(CloseError::NotOpen(session));
         }
+        Ok(self.give_back(leases, now))
+    }
+
+    /// Gives back all leases of a session.
+    #[inline]
+    fn give_back(&self, leases: Leases, now: Tick) -> Closed {
         let settings = &self.layout.settings;
         for lease in leases.items.iter().rev().flatten() {
             if let Some(table) = self.table(lease.pool) {
-                table.take_back(lease.slot, session.raw(), settings, self.stamp(now));
+                table.take_back(lease.slot, lease.session.raw(), settings, self.stamp(now));
                 table.warn_low_water(settings);
             }
         }
         let open = load(self.words, OPEN_SESSIONS);
         store(self.words, OPEN_SESSIONS, open.saturating_sub(1));
-        Ok(Closed { leases })
+        Closed { leases }
     }
 
     /// The open sessions, in the order of their anchors.

@@ -156,7 +156,8 @@ impl State {
             // A plan can have fewer addresses of the same ranges.
             let mut left: u32 = planned.clone().map(Pool::slots).sum();
             for slot in 0..table.pool.slots {
-                let Some((address, twin)) = table.pool.address(words, slot) else { continue };
+                let Some(address) = table.pool.address(words, slot) else { continue };
+                let twin = table.pool.twin(words, slot);
                 let retired =
                     left == 0 || planned.clone().all(|pool| !pool.still_has(address, twin));
                 left -= u32::from(!retired);

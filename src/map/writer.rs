@@ -15,6 +15,7 @@ use super::plan::{Leader, OpenOptions, Plan, Settings, Tick, pair, unpair};
 use super::reader::Reader;
 use super::reap::{Probe, Reaped, reap};
 use super::region::{load, store};
+use super::sessions::Sessions;
 use super::slot::{DRAINED, Owner, PLANNED, RESERVED, user_tag};
 use super::state::{State, check};
 use crate::os::lock::FileLock;
@@ -124,10 +125,26 @@ impl Map {
         Ok(())
     }
 
+    /// The same operations without even a lock between threads, for a program in which one thread
+    /// opens and closes all sessions. Holds the map, against other processes too, for as long as
+    /// it lives.
+    pub fn writer(&mut self) -> Result<Writer<'_>, MapError> {
+        let mut operation = self.begin()?;
+        let shared = operation.shared.take();
+        if shared.is_some() {
+            store(operation.state.map.words(), HOLDER, pair(1, std::process::id()));
+        }
+        drop(operation);
+        let exclusive = self.exclusive;
+        let shared = self.shared.as_ref().filter(|_| !exclusive);
+        Ok(Writer { state: self.state.get_mut(), shared })
+    }
+
     /// Gives a session its addresses, or completes and returns those it has.
     ///
     /// In this order: the lease it has; the address it asks for, or an error; the one reserved for
     /// the user; the user's last one; the one that has been free longest.
+    #[inline]
     pub fn open_session(
         &self,
         session: SessionId,
@@ -138,11 +155,13 @@ impl Map {
     }
 
     /// Gives back what the session of this handle holds.
+    #[inline]
     pub fn close(&self, handle: &Handle, now: Tick) -> Result<Closed, CloseError> {
         self.begin()?.state.sessions().close(handle, now)
     }
 
     /// Gives back what this session holds.
+    #[inline]
     pub fn close_session(&self, session: SessionId, now: Tick) -> Result<Closed, CloseError> {
         self.begin()?.state.sessions().close_session(session, now)
     }
@@ -266,7 +285,7 @@ impl Map {
         for (_, table) in sessions.tables() {
             for slot in 0..table.pool.slots {
                 let address = table.pool.address(sessions.words, slot);
-                if address.is_some_and(|(address, _)| range.contains(address)) {
+                if address.is_some_and(|address| range.contains(address)) {
                     table.change_flags(slot, set, clear, None, sessions.stamp(now));
                     changed.addresses += 1;
                     changed.held += u32::from(matches!(table.owner(slot), Owner::Session(_)));
@@ -337,6 +356,59 @@ impl Map {
             *state = current;
         }
         Ok(())
+    }
+}
+
+/// A writer that has the map to itself: see [`Map::writer`].
+#[derive(Debug)]
+pub struct Writer<'a> {
+    state: &'a mut State,
+    /// What to give the lock back to.
+    shared: Option<&'a Shared>,
+}
+
+impl Writer<'_> {
+    /// As [`Map::open_session`].
+    #[inline]
+    pub fn open_session(
+        &mut self,
+        session: SessionId,
+        options: &OpenOptions<'_>,
+        now: Tick,
+    ) -> Result<Opened, OpenError> {
+        self.operate(|sessions| sessions.open(session, options, now))
+    }
+
+    /// As [`Map::close`].
+    #[inline]
+    pub fn close(&mut self, handle: &Handle, now: Tick) -> Result<Closed, CloseError> {
+        self.operate(|sessions| sessions.close(handle, now))
+    }
+
+    /// As [`Map::close_session`].
+    #[inline]
+    pub fn close_session(&mut self, session: SessionId, now: Tick) -> Result<Closed, CloseError> {
+        self.operate(|sessions| sessions.close_session(session, now))
+    }
+
+    #[inline]
+    fn operate<T>(&mut self, operation: impl FnOnce(&Sessions<'_>) -> T) -> T {
+        let words = self.state.map.words();
+        recover(self.state);
+        store(words, BUSY, 1);
+        // A panic leaves the mark: the next operation makes the map whole.
+        let done = operation(&self.state.sessions());
+        store(words, BUSY, 0);
+        done
+    }
+}
+
+impl Drop for Writer<'_> {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared {
+            store(self.state.map.words(), HOLDER, 0);
+            shared.lock.release();
+        }
     }
 }
 
