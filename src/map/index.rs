@@ -11,15 +11,16 @@
 //! is counted in the pool's control words ([`super::table::UNINDEXED`]); while there are any,
 //! whoever finds nothing here looks through the slots.
 
-use super::layout::PoolLayout;
 use super::plan::{pair, unpair};
 use crate::session::mix64;
 use crate::sync::{AtomicU64, Ordering};
 
 /// Words of a bucket.
 pub(super) const BUCKET_WORDS: usize = 8;
+/// A bucket: see above.
+pub(super) type Bucket = [AtomicU64; BUCKET_WORDS];
 /// How many buckets an entry may be in, its home counted.
-const PROBES: u32 = 4;
+const PROBES: usize = 4;
 const SLOT_BITS: u32 = 24;
 const SLOT_MASK: u32 = (1 << SLOT_BITS) - 1;
 
@@ -42,18 +43,18 @@ impl Key {
     }
 
     #[inline]
-    fn home(self, pool: &PoolLayout) -> u32 {
-        ((self.hash >> 32).wrapping_mul(u64::from(pool.buckets)) >> 32) as u32
+    fn home(self, buckets: &[Bucket]) -> usize {
+        ((self.hash >> 32).wrapping_mul(buckets.len() as u64) >> 32) as usize
     }
 
     #[inline]
     fn entry(self, slot: u32) -> u32 {
-        self.entry_tag() | (slot + 1) & SLOT_MASK
+        self.tag() | (slot + 1) & SLOT_MASK
     }
 
     /// The tag, where an entry has it.
     #[inline]
-    fn entry_tag(self) -> u32 {
+    fn tag(self) -> u32 {
         (self.hash as u32) << SLOT_BITS
     }
 
@@ -66,38 +67,36 @@ impl Key {
     /// Whether an entry bears this tag.
     #[inline]
     fn matches(self, entry: u32) -> bool {
-        entry >> SLOT_BITS == self.hash as u32 & 0xff && entry & SLOT_MASK != 0
+        entry & !SLOT_MASK == self.tag() && entry & SLOT_MASK != 0
     }
 }
 
 /// Goes through the slots that may be those of a key, until `visit` answers.
-#[inline]
+#[inline(always)]
 pub(super) fn find<T>(
-    words: &[AtomicU64],
-    pool: &PoolLayout,
+    buckets: &[Bucket],
     key: Key,
     mut visit: impl FnMut(u32) -> Option<T>,
 ) -> Option<T> {
-    let home = key.home(pool);
-    let bucket = bucket(words, pool, home, 0)?;
+    let home = key.home(buckets);
+    let bucket = buckets.get(home)?;
     let found = find_in(bucket, key, &mut visit);
     if found.is_some() || displaced(bucket) == 0 {
         return found;
     }
-    (1..PROBES.min(pool.buckets))
-        .find_map(|probe| find_in(self::bucket(words, pool, home, probe)?, key, &mut visit))
+    behind(buckets, home).find_map(|bucket| find_in(bucket, key, &mut visit))
 }
 
-#[inline]
+#[inline(always)]
 fn find_in<T>(bucket: &Bucket, key: Key, visit: &mut impl FnMut(u32) -> Option<T>) -> Option<T> {
-    let halves = bucket.each_ref().map(|word| word.load(Ordering::Acquire));
-    let wanted = pair(key.entry_tag(), key.entry_tag());
+    let words = bucket.each_ref().map(|word| word.load(Ordering::Acquire));
     // Most buckets have no entry of the tag: one look at all of them tells.
-    let any = halves.iter().fold(0, |any, word| any | zero_halves((word ^ wanted) & TAGS));
+    let tags = pair(key.tag(), key.tag());
+    let any = words.iter().fold(0, |any, word| any | zero_halves((word ^ tags) & TAGS));
     if any == 0 {
         return None;
     }
-    for (number, word) in halves.into_iter().enumerate() {
+    for (number, word) in words.into_iter().enumerate() {
         let (upper, lower) = unpair(word);
         if key.matches(upper) {
             if let Some(found) = visit((upper & SLOT_MASK) - 1) {
@@ -114,55 +113,48 @@ fn find_in<T>(bucket: &Bucket, key: Key, visit: &mut impl FnMut(u32) -> Option<T
 }
 
 /// Adds an entry; false if there is no room, which the caller counts.
-#[inline]
-pub(super) fn insert(words: &[AtomicU64], pool: &PoolLayout, key: Key, slot: u32) -> bool {
-    let home = key.home(pool);
-    for probe in 0..PROBES.min(pool.buckets) {
-        let Some(bucket) = bucket(words, pool, home, probe) else { return false };
-        if let Some(place) = place_of(bucket, key, 0) {
-            if probe > 0 {
-                change_displaced(words, pool, home, 1);
-            }
-            set_entry(bucket, place, key.entry(slot));
-            return true;
-        }
-    }
-    false
+#[inline(always)]
+pub(super) fn insert(buckets: &[Bucket], key: Key, slot: u32) -> bool {
+    let home = key.home(buckets);
+    let Some(bucket) = buckets.get(home) else { return false };
+    put(bucket, key, 0, key.entry(slot)) || insert_behind(buckets, bucket, key, slot)
+}
+
+#[cold]
+fn insert_behind(buckets: &[Bucket], home: &Bucket, key: Key, slot: u32) -> bool {
+    let room = |bucket: &&Bucket| place_of(bucket, key, 0).is_some();
+    let Some(bucket) = behind(buckets, key.home(buckets)).find(room) else { return false };
+    set_entry(home, COUNT, displaced(home).saturating_add(1));
+    put(bucket, key, 0, key.entry(slot))
 }
 
 /// Takes an entry out; false if it is not there.
-#[inline]
-pub(super) fn remove(words: &[AtomicU64], pool: &PoolLayout, key: Key, slot: u32) -> bool {
-    let home = key.home(pool);
-    for probe in 0..PROBES.min(pool.buckets) {
-        let Some(bucket) = bucket(words, pool, home, probe) else { return false };
-        if let Some(place) = place_of(bucket, key, key.entry(slot)) {
-            set_entry(bucket, place, 0);
-            if probe > 0 {
-                change_displaced(words, pool, home, -1);
-            }
-            return true;
-        }
-        if probe == 0 && displaced(bucket) == 0 {
-            return false;
-        }
+#[inline(always)]
+pub(super) fn remove(buckets: &[Bucket], key: Key, slot: u32) -> bool {
+    let home = key.home(buckets);
+    let Some(bucket) = buckets.get(home) else { return false };
+    put(bucket, key, key.entry(slot), 0)
+        || displaced(bucket) > 0 && remove_behind(buckets, bucket, key, slot)
+}
+
+#[cold]
+fn remove_behind(buckets: &[Bucket], home: &Bucket, key: Key, slot: u32) -> bool {
+    let taken =
+        behind(buckets, key.home(buckets)).any(|bucket| put(bucket, key, key.entry(slot), 0));
+    if taken {
+        set_entry(home, COUNT, displaced(home).saturating_sub(1));
     }
-    false
+    taken
 }
 
 /// Puts the index right after a writer died or its bytes were damaged, without taking out anything
 /// that is right: readers go on finding what is stable. `key_of` gives the key that a slot should
 /// be under. Answers how many slots found no room.
-pub(super) fn repair(
-    words: &[AtomicU64],
-    pool: &PoolLayout,
-    key_of: impl Fn(u32) -> Option<Key>,
-) -> u32 {
-    let mut known = vec![false; pool.slots as usize];
-    let mut counts = vec![0u32; pool.buckets as usize];
-    for number in 0..pool.buckets {
-        let Some(bucket) = bucket(words, pool, number, 0) else { continue };
-        for place in PLACES {
+pub(super) fn repair(buckets: &[Bucket], slots: u32, key_of: impl Fn(u32) -> Option<Key>) -> u32 {
+    let mut known = vec![false; slots as usize];
+    let mut counts = vec![0u32; buckets.len()];
+    for (number, bucket) in buckets.iter().enumerate() {
+        for place in COUNT + 1..BUCKET_WORDS * 2 {
             let entry = entry(bucket, place);
             if entry == 0 {
                 continue;
@@ -173,52 +165,40 @@ pub(super) fn repair(
                 .filter(|known| !**known)
                 .and_then(|_| key_of(slot))
                 .filter(|key| key.entry(slot) == entry)
-                .map(|key| key.home(pool));
-            match home.map(|home| (home, (number + pool.buckets - home) % pool.buckets)) {
+                .map(|key| key.home(buckets));
+            match home.map(|home| (home, (number + buckets.len() - home) % buckets.len())) {
                 Some((home, distance)) if distance < PROBES => {
                     known[slot as usize] = true;
-                    counts[home as usize] += u32::from(distance > 0);
+                    counts[home] += u32::from(distance > 0);
                 }
                 _ => set_entry(bucket, place, 0),
             }
         }
     }
-    for (number, count) in (0..pool.buckets).zip(counts) {
-        if let Some(bucket) = bucket(words, pool, number, 0) {
-            if displaced(bucket) != count {
-                set_entry(bucket, 0, count);
-            }
+    for (bucket, count) in buckets.iter().zip(counts) {
+        if displaced(bucket) != count {
+            set_entry(bucket, COUNT, count);
         }
     }
-    let homeless = (0..pool.slots).filter(|slot| {
-        !known[*slot as usize] && key_of(*slot).is_some_and(|key| !insert(words, pool, key, *slot))
+    let homeless = (0..slots).filter(|slot| {
+        !known[*slot as usize] && key_of(*slot).is_some_and(|key| !insert(buckets, key, *slot))
     });
     homeless.count() as u32
 }
 
-/// The halves of a bucket's words that hold entries: half 0 is the count.
-const PLACES: std::ops::Range<usize> = 1..BUCKET_WORDS * 2;
+/// The place of the count; entries are at the places behind it.
+const COUNT: usize = 0;
 
-type Bucket = [AtomicU64; BUCKET_WORDS];
-
-/// The bucket that is `probe` behind `home`.
+/// The buckets behind a home that its entries may be in.
 #[inline]
-fn bucket<'a>(
-    words: &'a [AtomicU64],
-    pool: &PoolLayout,
-    home: u32,
-    probe: u32,
-) -> Option<&'a Bucket> {
-    let mut number = home + probe;
-    if number >= pool.buckets {
-        number -= pool.buckets;
-    }
-    words.get(pool.index_at + number as usize * BUCKET_WORDS..)?.first_chunk()
+fn behind(buckets: &[Bucket], home: usize) -> impl Iterator<Item = &Bucket> {
+    let numbers = home + 1..home + PROBES.min(buckets.len());
+    numbers.filter_map(|number| buckets.get(number % buckets.len()))
 }
 
-/// A place in a bucket that holds this entry (0: that is empty). Looks first where the key points
-/// to, so that few words are read.
-#[inline]
+/// The first place in a bucket that holds this entry (0: that is empty). Looks first where the key
+/// points to, so that few words are read.
+#[inline(always)]
 fn place_of(bucket: &Bucket, key: Key, wanted: u32) -> Option<usize> {
     let start = key.start();
     for step in 0..BUCKET_WORDS {
@@ -232,6 +212,18 @@ fn place_of(bucket: &Bucket, key: Key, wanted: u32) -> Option<usize> {
         }
     }
     None
+}
+
+/// Puts one entry in the place of another.
+#[inline(always)]
+fn put(bucket: &Bucket, key: Key, old: u32, new: u32) -> bool {
+    match place_of(bucket, key, old) {
+        Some(place) => {
+            set_entry(bucket, place, new);
+            true
+        }
+        None => false,
+    }
 }
 
 #[inline]
@@ -251,14 +243,7 @@ fn set_entry(bucket: &Bucket, place: usize, entry: u32) {
 /// How many entries of this home are in the buckets behind it.
 #[inline]
 fn displaced(home: &Bucket) -> u32 {
-    entry(home, 0)
-}
-
-#[cold]
-fn change_displaced(words: &[AtomicU64], pool: &PoolLayout, home: u32, by: i32) {
-    if let Some(home) = bucket(words, pool, home, 0) {
-        set_entry(home, 0, displaced(home).saturating_add_signed(by));
-    }
+    unpair(home[0].load(Ordering::Acquire)).1
 }
 
 /// The bits of the tags in a word of two entries.

@@ -71,6 +71,8 @@ pub const MAX_POOL_NAME: usize = NAME_WORDS * 8 - 1;
 
 /// Control words of a pool: its queues and counters.
 pub(super) const CONTROL_WORDS: usize = 16;
+/// The control words of a pool.
+pub(super) type Control = [AtomicU64; CONTROL_WORDS];
 /// Words of a record in the private file.
 pub(super) const RECORD_WORDS: usize = 16;
 
@@ -82,7 +84,6 @@ pub(super) struct PoolLayout {
     pub(super) loopback: bool,
     pub(super) ipv4: bool,
     pub(super) slots: u32,
-    pub(super) buckets: u32,
     blocks_at: usize,
     blocks: usize,
     /// The first address of the first block and the end of its slots: most pools have no other.
@@ -108,6 +109,8 @@ pub(super) struct Layout {
     /// A bit for each virtual-IP pool that a session gets which asks for none by name: those named
     /// [`DEFAULT_POOL`], or like the first if there are none.
     pub(super) default_pools: u32,
+    /// Whether every pool is one of those.
+    pub(super) everybody: bool,
     pools: [PoolLayout; MAX_POOLS],
     count: usize,
 }
@@ -243,6 +246,7 @@ impl Layout {
         Ok(Self {
             loopback_pools,
             default_pools,
+            everybody: (loopback_pools | default_pools).count_ones() as usize == count,
             boot: load(words, BOOT),
             file_id: load(words, FILE_ID),
             settings: Settings::from_words(std::array::from_fn(|i| load(words, SETTINGS + i))),
@@ -311,7 +315,6 @@ impl PoolLayout {
             loopback: traits & 0xff == PoolKind::Loopback as u64,
             ipv4,
             slots,
-            buckets,
             blocks_at,
             blocks,
             head: 0,
@@ -367,6 +370,12 @@ impl PoolLayout {
         let kind = if self.loopback { PoolKind::Loopback } else { PoolKind::VirtualIp };
         let blocks = (0..self.blocks).map_while(|number| self.block(words, number)).collect();
         Pool::from_blocks(&self.name_text(words), kind, blocks, self.slots)
+    }
+
+    /// Word number of the end of the slots.
+    #[inline]
+    pub(super) fn end(&self) -> usize {
+        self.slots_at + self.slots as usize * SLOT_WORDS
     }
 
     /// The address of a slot.

@@ -40,5 +40,5 @@ pub const MAP_FILE: &str = "map";
 pub const SESSIONS_FILE: &str = "sessions";
 /// Name of the file that writers lock, in the directory of the map. It is never replaced.
 pub const LOCK_FILE: &str = "lock";
-/// The most leases of one session.
-pub const MAX_LEASES: usize = 4;
+/// The most leases of one session: V, its IPv6 twin, and L.
+pub const MAX_LEASES: usize = 3;

@@ -1,7 +1,7 @@
 //! What the operations of a map answer: plain values and typed errors.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use super::MAX_LEASES;
@@ -11,7 +11,24 @@ use crate::session::{Handle, Lease, SessionId};
 /// The leases of one session, in the order of the pools.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Leases {
-    pub(super) items: [Option<Lease>; MAX_LEASES],
+    session: Option<SessionId>,
+    count: u8,
+    places: [Place; MAX_LEASES],
+}
+
+/// A lease without its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    address: IpAddr,
+    pool: u16,
+    slot: u32,
+    generation: u32,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), pool: 0, slot: 0, generation: 0 }
+    }
 }
 
 /// An open session: what its programs are told, and its leases.
@@ -270,12 +287,43 @@ pub struct SessionRow {
 
 impl Leases {
     /// The leases.
-    pub fn iter(&self) -> impl Iterator<Item = &Lease> {
-        self.items.iter().flatten()
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = Lease> + '_ {
+        let places = self.places.get(..self.count.into()).unwrap_or_default();
+        places.iter().filter_map(|place| {
+            let Place { address, pool, slot, generation } = *place;
+            Some(Lease { session: self.session?, pool, slot, generation, address })
+        })
     }
 
     /// Whether there are none.
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        self.items[0].is_none()
+        self.count == 0
+    }
+
+    /// The first, which handles name.
+    #[inline]
+    pub(super) fn anchor(&self) -> Option<Lease> {
+        self.iter().next()
+    }
+
+    /// The lease of this pool.
+    #[inline]
+    pub(super) fn in_pool(&self, pool: u16) -> Option<Lease> {
+        self.iter().find(|lease| lease.pool == pool)
+    }
+
+    /// Adds a lease in its place in the order of the pools. One too many is left out.
+    #[inline(always)]
+    pub(super) fn add(&mut self, lease: Lease) {
+        let Lease { session, pool, slot, generation, address } = lease;
+        let count = usize::from(self.count);
+        let Some(place) = self.places.get_mut(count) else { return };
+        *place = Place { address, pool, slot, generation };
+        if count > 0 {
+            self.places[..=count].sort_unstable_by_key(|place| place.pool);
+        }
+        self.session = Some(session);
+        self.count += 1;
     }
 }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use super::layout::REAPED;
 use super::plan::{Leader, Tick, pair, unpair};
-use super::queue::{self, Queue};
+use super::queue::Queue;
 use super::record;
 use super::region::{load, store};
 use super::sessions::Sessions;
@@ -55,9 +55,9 @@ pub(super) fn reap(
         for queue in [Queue::Lingering, Queue::Cooling] {
             let mut left = budget.min(table.pool.slots);
             // Lingering first: what is found in use moves there, and is looked at once.
-            let mut slot = queue::first(sessions.words, table.pool, queue);
+            let mut slot = table.first(queue);
             while let Some(current) = slot {
-                let following = queue::next(sessions.words, table.pool, current);
+                let following = table.next(current);
                 let Some(stamp) = table.owner(current).stamp() else { break };
                 let cooled = stamp_time(stamp).saturating_add(settings.cool_down) <= now;
                 if queue == Queue::Cooling && !cooled {
@@ -145,6 +145,6 @@ fn leader_of(sessions: Sessions<'_>, session: SessionId) -> Option<(Lease, Leade
     sessions.lookup(session).iter().find_map(|lease| {
         let pool = sessions.layout.pool(lease.pool)?;
         let record = record::read(sessions.records, pool, lease.slot, lease.generation)?;
-        Some((*lease, record.leader?))
+        Some((lease, record.leader?))
     })
 }

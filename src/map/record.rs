@@ -35,7 +35,7 @@ fn at(pool: &PoolLayout, slot: u32) -> usize {
     pool.records_at + slot as usize * RECORD_WORDS
 }
 
-/// Writes the record of a lease that is about to be committed, if there is anything to write.
+/// Writes the record of a lease that is about to be committed.
 pub(super) fn write(
     words: &[AtomicU64],
     pool: &PoolLayout,
@@ -43,9 +43,6 @@ pub(super) fn write(
     generation: u32,
     options: &OpenOptions<'_>,
 ) {
-    if options.user.is_none() && options.client.is_none() && options.leader.is_none() {
-        return;
-    }
     let at = at(pool, slot);
     let leader = options.leader.unwrap_or(Leader { pid: 0, start_time: 0, pid_namespace: 0 });
     store(words, at + 1, pair(0, leader.pid));

@@ -48,7 +48,7 @@ impl Region {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn words(&self) -> &[AtomicU64] {
         match &self.store {
             Store::Memory(words) => words,
@@ -61,13 +61,13 @@ impl Region {
 }
 
 /// Reads a word that another process may be writing; everything stored before it is seen.
-#[inline]
+#[inline(always)]
 pub(super) fn load(words: &[AtomicU64], at: usize) -> u64 {
     words.get(at).map_or(0, |word| word.load(Ordering::Acquire))
 }
 
 /// Writes a word; readers that see it see everything stored before it.
-#[inline]
+#[inline(always)]
 pub(super) fn store(words: &[AtomicU64], at: usize, value: u64) {
     if let Some(word) = words.get(at) {
         word.store(value, Ordering::Release);

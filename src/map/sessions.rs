@@ -30,18 +30,28 @@ pub(super) struct Sessions<'a> {
 /// Some pools of a map, a bit for each.
 type PoolSet = u32;
 
+/// What a session should get.
+struct Request {
+    /// A lease of each of these pools.
+    pools: PoolSet,
+    /// This very slot of its pool.
+    place: Option<(u16, u32)>,
+}
+
 impl<'a> Sessions<'a> {
     pub(super) fn table(&self, pool: u16) -> Option<Table<'a>> {
-        self.layout.pool(pool).map(|pool| Table { words: self.words, pool })
+        Table::new(self.words, self.layout.pool(pool)?)
     }
 
     pub(super) fn tables(&self) -> impl Iterator<Item = (u16, Table<'a>)> + use<'a> {
         let words = self.words;
-        (0u16..).zip(self.layout.pools()).map(move |(number, pool)| (number, Table { words, pool }))
+        (0u16..)
+            .zip(self.layout.pools())
+            .filter_map(move |(number, pool)| Some((number, Table::new(words, pool)?)))
     }
 
     /// A stamp after all others.
-    #[inline]
+    #[inline(always)]
     pub(super) fn stamp(&self, now: Tick) -> u64 {
         let stamp = next_stamp(load(self.words, LAST_STAMP), now);
         store(self.words, LAST_STAMP, stamp);
@@ -51,28 +61,28 @@ impl<'a> Sessions<'a> {
     /// What a session holds.
     #[inline]
     pub(super) fn lookup(&self, session: SessionId) -> Leases {
-        self.lookup_beside(session, None)
-    }
-
-    /// What a session holds, given one of its leases.
-    #[inline]
-    fn lookup_beside(&self, session: SessionId, known: Option<&Handle>) -> Leases {
         let mut leases = Leases::default();
         for (number, table) in self.tables() {
-            if let Some(known) = known.filter(|known| known.pool == number) {
-                leases.push(self.lease(session, number, table, known.slot, known.generation));
-            } else if let Some(slot) = table.held_by(session.raw()) {
-                let generation = table.tenancy(slot).generation;
-                // Read before the owner is looked at again: it is of this lease or a later one.
-                if table.owner(slot) == Owner::Session(session.raw()) {
-                    leases.push(self.lease(session, number, table, slot, generation));
-                }
+            if let Some(lease) = self.held(session, number, table) {
+                leases.add(lease);
             }
         }
         leases
     }
 
-    #[inline]
+    /// What a session holds of one pool.
+    #[inline(always)]
+    fn held(&self, session: SessionId, pool: u16, table: Table<'_>) -> Option<Lease> {
+        let slot = table.held_by(session.raw())?;
+        let generation = table.tenancy(slot).generation;
+        // Read before the owner is looked at again: it is of this lease or a later one.
+        if !table.is_held_by(slot, session.raw()) {
+            return None;
+        }
+        self.lease(session, pool, table, slot, generation)
+    }
+
+    #[inline(always)]
     fn lease(
         &self,
         session: SessionId,
@@ -88,17 +98,13 @@ impl<'a> Sessions<'a> {
     /// Whether the lease of this handle is still held.
     #[inline]
     pub(super) fn is_live(&self, handle: &Handle) -> bool {
-        self.table(handle.pool).is_some_and(|table| {
-            handle.slot < table.pool.slots
-                && table.owner(handle.slot) == Owner::Session(handle.session.raw())
-                && table.tenancy(handle.slot).generation == handle.generation
-        })
+        self.table(handle.pool).is_some_and(|table| table.is_lease_of(handle))
     }
 
     /// The handle for a session with these leases.
-    #[inline]
+    #[inline(always)]
     pub(super) fn handle(&self, leases: &Leases) -> Option<Handle> {
-        let anchor = leases.iter().next()?;
+        let anchor = leases.anchor()?;
         Some(Handle {
             session: anchor.session,
             pool: anchor.pool,
@@ -108,62 +114,97 @@ impl<'a> Sessions<'a> {
         })
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn open(
         &self,
         session: SessionId,
         options: &OpenOptions<'_>,
         now: Tick,
     ) -> Result<Opened, OpenError> {
-        let held = self.lookup(session);
-        let already_open = !held.is_empty();
-        let wanted = self.pools_for(&held, options)?;
         let settings = &self.layout.settings;
         let user = options.user.map_or(0, user_tag);
-        if !already_open {
-            self.admit(options, user)?;
-        }
-        let requested = match options.address {
-            Some(address) => self.check_request(address, &held, user, now)?,
-            None => None,
+        let request = if self.is_plain(options) {
+            Request { pools: PoolSet::MAX, place: None }
+        } else {
+            self.check(session, options, user, now)?
         };
         let mut leases = Leases::default();
+        let mut already_open = false;
         let mut shortage = None;
         let mut low_water = false;
         for (number, table) in self.tables() {
-            if let Some(lease) = held.in_pool(number) {
-                leases.push(Some(*lease));
+            if let Some(lease) = self.held(session, number, table) {
+                leases.add(lease);
+                already_open = true;
                 continue;
             }
-            if wanted & 1 << number == 0 {
+            if request.pools & 1 << number == 0 {
                 continue;
             }
-            let chosen = match requested {
+            let chosen = match request.place {
                 _ if load(self.words, DRAINING) != 0 => Err(Refusal::Drained),
                 Some((pool, slot)) if pool == number => Ok(slot),
                 _ => table.choose(user, settings, now, &mut || self.stamp(now)),
             };
             match chosen {
                 Ok(slot) => {
-                    let next = table.tenancy(slot).generation.wrapping_add(1);
-                    record::write(self.records, table.pool, slot, next, options);
+                    if options.user.is_some()
+                        || options.client.is_some()
+                        || options.leader.is_some()
+                    {
+                        let generation = table.tenancy(slot).generation.wrapping_add(1);
+                        record::write(self.records, table.pool, slot, generation, options);
+                    }
                     let generation = table.give(slot, session.raw(), user, now);
-                    leases.push(self.lease(session, number, table, slot, generation));
+                    if let Some(lease) = self.lease(session, number, table, slot, generation) {
+                        leases.add(lease);
+                    }
                     low_water |= table.warn_low_water(settings);
                 }
                 Err(refusal) => shortage = shortage.or(Some(short(refusal))),
             }
         }
-        match (self.handle(&leases), shortage) {
-            (Some(handle), shortage) => {
-                if !already_open {
-                    let open = load(self.words, OPEN_SESSIONS);
-                    store(self.words, OPEN_SESSIONS, open.saturating_add(1));
-                }
-                Ok(Opened { handle, leases, already_open, shortage, low_water })
-            }
-            (None, shortage) => Err(shortage.unwrap_or(Shortage::Exhausted).into()),
+        let Some(handle) = self.handle(&leases) else {
+            return Err(shortage.unwrap_or(Shortage::Exhausted).into());
+        };
+        if !already_open {
+            let open = load(self.words, OPEN_SESSIONS);
+            store(self.words, OPEN_SESSIONS, open.saturating_add(1));
         }
+        Ok(Opened { handle, leases, already_open, shortage, low_water })
+    }
+
+    /// Whether there is nothing to check before a session is opened: it asks for nothing, every
+    /// pool is for everybody, and no limit is set.
+    #[inline(always)]
+    fn is_plain(&self, options: &OpenOptions<'_>) -> bool {
+        let Layout { settings, everybody, .. } = self.layout;
+        *everybody
+            && options.address.is_none()
+            && options.pool.is_none()
+            && !settings.await_restore
+            && settings.max_sessions == 0
+            && settings.sessions_per_user == 0
+    }
+
+    /// What a session should get, or why it cannot be opened.
+    fn check(
+        &self,
+        session: SessionId,
+        options: &OpenOptions<'_>,
+        user: u32,
+        now: Tick,
+    ) -> Result<Request, OpenError> {
+        let held = self.lookup(session);
+        let pools = self.pools_for(&held, options)?;
+        if held.is_empty() {
+            self.admit(options, user)?;
+        }
+        let place = match options.address {
+            Some(address) => self.check_request(address, &held, user, now)?,
+            None => None,
+        };
+        Ok(Request { pools, place })
     }
 
     /// The place of the address a session asks for, unless it has a lease of that pool already.
@@ -233,9 +274,6 @@ impl<'a> Sessions<'a> {
     #[inline]
     fn pools_for(&self, held: &Leases, options: &OpenOptions<'_>) -> Result<PoolSet, OpenError> {
         let Layout { loopback_pools, default_pools, .. } = *self.layout;
-        if held.is_empty() && options.address.is_none() && options.pool.is_none() {
-            return Ok(loopback_pools | default_pools);
-        }
         let named_like = |number: u16| {
             let mut name = [0; 64];
             match self.layout.pool(number) {
@@ -276,40 +314,70 @@ impl<'a> Sessions<'a> {
             .fold(0, |pools, (number, _)| pools | 1 << number)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn close(&self, handle: &Handle, now: Tick) -> Result<Closed, CloseError> {
         if handle.boot != self.layout.boot {
             return Err(CloseError::Foreign);
         }
-        if !self.is_live(handle) {
-            return Err(CloseError::Stale(handle.session));
+        match self.table(handle.pool) {
+            Some(table) if table.is_lease_of(handle) => {
+                let mut leases = self.give_back(handle.session, Some(handle.pool), now);
+                self.take_back(&mut leases, handle.session, handle.pool, table, handle.slot, now);
+                Ok(self.closed(leases))
+            }
+            _ => Err(CloseError::Stale(handle.session)),
         }
-        Ok(self.give_back(self.lookup_beside(handle.session, Some(handle)), now))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn close_session(
         &self,
         session: SessionId,
         now: Tick,
     ) -> Result<Closed, CloseError> {
-        let leases = self.lookup(session);
+        let leases = self.give_back(session, None, now);
         if leases.is_empty() {
             return Err(CloseError::NotOpen(session));
         }
-        Ok(self.give_back(leases, now))
+        Ok(self.closed(leases))
     }
 
-    /// Gives back all leases of a session.
-    #[inline]
-    fn give_back(&self, leases: Leases, now: Tick) -> Closed {
-        let settings = &self.layout.settings;
-        for lease in leases.items.iter().rev().flatten() {
-            if let Some(table) = self.table(lease.pool) {
-                table.take_back(lease.slot, lease.session.raw(), settings, self.stamp(now));
-                table.warn_low_water(settings);
+    /// Takes back what a session holds, of the last pool first, but for one pool.
+    #[inline(always)]
+    fn give_back(&self, session: SessionId, but: Option<u16>, now: Tick) -> Leases {
+        let mut leases = Leases::default();
+        let pools = self.layout.pools().len() as u16;
+        for number in (0..pools).rev().filter(|number| Some(*number) != but) {
+            if let Some(table) = self.table(number) {
+                if let Some(slot) = table.held_by(session.raw()) {
+                    self.take_back(&mut leases, session, number, table, slot, now);
+                }
             }
         }
+        leases
+    }
+
+    #[inline(always)]
+    fn take_back(
+        &self,
+        leases: &mut Leases,
+        session: SessionId,
+        pool: u16,
+        table: Table<'_>,
+        slot: u32,
+        now: Tick,
+    ) {
+        let generation = table.tenancy(slot).generation;
+        if let Some(lease) = self.lease(session, pool, table, slot, generation) {
+            leases.add(lease);
+        }
+        let settings = &self.layout.settings;
+        table.take_back(slot, session.raw(), settings, self.stamp(now));
+        table.warn_low_water(settings);
+    }
+
+    #[inline(always)]
+    fn closed(&self, leases: Leases) -> Closed {
         let open = load(self.words, OPEN_SESSIONS);
         store(self.words, OPEN_SESSIONS, open.saturating_sub(1));
         Closed { leases }
@@ -366,22 +434,6 @@ impl<'a> Sessions<'a> {
             })
             .sum();
         store(self.words, OPEN_SESSIONS, open as u64);
-    }
-}
-
-impl Leases {
-    #[inline]
-    fn push(&mut self, lease: Option<Lease>) {
-        if let (Some(place), Some(lease)) =
-            (self.items.iter_mut().find(|place| place.is_none()), lease)
-        {
-            *place = Some(lease);
-        }
-    }
-
-    #[inline]
-    fn in_pool(&self, pool: u16) -> Option<&Lease> {
-        self.iter().find(|lease| lease.pool == pool)
     }
 }
 

@@ -11,9 +11,12 @@
 //! must), so that it gives both the order and the time of releases.
 
 use super::plan::{Tick, pair, unpair};
+use crate::sync::AtomicU64;
 
 /// Words of a slot.
 pub(super) const SLOT_WORDS: usize = 3;
+/// A slot: see above.
+pub(super) type Slot = [AtomicU64; SLOT_WORDS];
 /// Offset of the owner word in a slot.
 pub(super) const OWNER: usize = 0;
 /// Offset of the tenancy word in a slot.

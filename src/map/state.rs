@@ -28,7 +28,7 @@ pub(super) struct State {
 }
 
 impl State {
-    #[inline]
+    #[inline(always)]
     pub(super) fn sessions(&self) -> Sessions<'_> {
         Sessions {
             words: self.map.words(),

@@ -5,33 +5,32 @@
 //! leave, change, enter. Writers only, one at a time; every operation is O(1) but the scans that
 //! say so.
 
-use super::index::{self, Key};
-use super::layout::PoolLayout;
+use super::index::{self, Bucket, Key};
+use super::layout::{Control, PoolLayout};
 use super::plan::{Settings, Tick, pair, unpair};
 use super::queue::{self, Queue};
-use super::region::{load, store};
 use super::slot::{
-    DRAINED, OWNER, Owner, PLACE, PLANNED, RESERVED, RETIRED, SLOT_WORDS, TENANCY, Tenancy,
-    stamp_time,
+    DRAINED, OWNER, Owner, PLACE, PLANNED, RESERVED, RETIRED, Slot, TENANCY, Tenancy, stamp_time,
 };
-use crate::sync::AtomicU64;
+use crate::session::Handle;
+use crate::sync::{AtomicU64, Ordering};
 
-/// A counter of a pool: a half of one of its control words.
+/// A counter of a pool: one of its control words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub(super) enum Counter {
-    Free = 6,
-    Cooling = 7,
-    Lingering = 8,
-    Used = 9,
-    Reserved = 10,
-    Drained = 11,
+    Free = 4,
+    Cooling = 5,
+    Lingering = 6,
+    Used = 7,
+    Reserved = 8,
+    Drained = 9,
     /// The most that were used at once.
-    Peak = 12,
+    Peak = 10,
     /// Entries for which the index had no room.
-    Unindexed = 13,
+    Unindexed = 11,
     /// Not 0 once the low-water warning was given, until there is more again.
-    Warned = 14,
+    Warned = 12,
 }
 
 /// Where a slot stands.
@@ -63,29 +62,68 @@ pub(super) enum Refusal {
 /// A pool of a map.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Table<'a> {
-    pub(super) words: &'a [AtomicU64],
     pub(super) pool: &'a PoolLayout,
+    control: &'a Control,
+    index: &'a [Bucket],
+    slots: &'a [Slot],
 }
 
 impl<'a> Table<'a> {
-    #[inline]
-    fn at(&self, slot: u32) -> usize {
-        self.pool.slots_at + slot as usize * SLOT_WORDS
+    /// The pool in the words of its map; `None` if they are not those the layout was read from.
+    #[inline(always)]
+    pub(super) fn new(words: &'a [AtomicU64], pool: &'a PoolLayout) -> Option<Self> {
+        let (index, slots) = words
+            .get(pool.index_at..pool.end())?
+            .split_at_checked(pool.slots_at - pool.index_at)?;
+        Some(Self {
+            pool,
+            control: words.get(pool.control_at..)?.first_chunk()?,
+            index: index.as_chunks().0,
+            slots: slots.as_chunks().0,
+        })
     }
 
-    #[inline]
+    /// A word of a slot, with everything that was stored before it.
+    #[inline(always)]
+    fn load(&self, slot: u32, word: usize) -> u64 {
+        self.slots.get(slot as usize).map_or(0, |slot| slot[word].load(Ordering::Acquire))
+    }
+
+    /// Writes a word of a slot; who sees it sees everything stored before it.
+    #[inline(always)]
+    fn store(&self, slot: u32, word: usize, value: u64) {
+        if let Some(slot) = self.slots.get(slot as usize) {
+            slot[word].store(value, Ordering::Release);
+        }
+    }
+
+    #[inline(always)]
     pub(super) fn owner(&self, slot: u32) -> Owner {
-        Owner::from_word(load(self.words, self.at(slot) + OWNER))
+        Owner::from_word(self.load(slot, OWNER))
     }
 
+    /// Whether this session holds the slot.
     #[inline]
+    pub(super) fn is_held_by(&self, slot: u32, session: u64) -> bool {
+        self.load(slot, OWNER) == session
+    }
+
+    /// Whether the lease of a handle of this pool is still held. The owner is looked at first: a
+    /// generation seen after it is of that lease or a later one.
+    #[inline]
+    pub(super) fn is_lease_of(&self, handle: &Handle) -> bool {
+        self.is_held_by(handle.slot, handle.session.raw())
+            && self.tenancy(handle.slot).generation == handle.generation
+    }
+
+    #[inline(always)]
     pub(super) fn tenancy(&self, slot: u32) -> Tenancy {
-        Tenancy::from_word(load(self.words, self.at(slot) + TENANCY))
+        Tenancy::from_word(self.load(slot, TENANCY))
     }
 
     /// Sets the tenancy of a slot before the first rebuild: nothing is derived from it yet.
     pub(super) fn set_tenancy(&self, slot: u32, tenancy: Tenancy) {
-        store(self.words, self.at(slot) + TENANCY, tenancy.to_word());
+        self.store(slot, TENANCY, tenancy.to_word());
     }
 
     /// Takes over the peak of the same pool in an older map.
@@ -95,32 +133,39 @@ impl<'a> Table<'a> {
 
     /// Since when a held slot is held.
     pub(super) fn since(&self, slot: u32) -> Tick {
-        unpair(load(self.words, self.at(slot) + PLACE)).0
+        unpair(self.load(slot, PLACE)).0
     }
 
     /// Tag of the user whose session holds a held slot; 0 for nobody's. The tenancy may bear the
     /// tag of another user by then, for whom the address was reserved.
     pub(super) fn holder(&self, slot: u32) -> u32 {
-        unpair(load(self.words, self.at(slot) + PLACE)).1
+        unpair(self.load(slot, PLACE)).1
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn count(&self, counter: Counter) -> u32 {
-        let (upper, lower) = unpair(load(self.words, self.pool.control_at + counter as usize / 2));
-        if counter as usize % 2 == 0 { lower } else { upper }
+        self.control[counter as usize].load(Ordering::Relaxed) as u32
     }
 
-    #[inline]
+    #[inline(always)]
     fn set_count(&self, counter: Counter, value: u32) {
-        let at = self.pool.control_at + counter as usize / 2;
-        let (upper, lower) = unpair(load(self.words, at));
-        let word = if counter as usize % 2 == 0 { pair(upper, value) } else { pair(value, lower) };
-        store(self.words, at, word);
+        self.control[counter as usize].store(value.into(), Ordering::Relaxed);
     }
 
-    #[inline]
+    #[inline(always)]
     fn add(&self, counter: Counter, by: i32) {
         self.set_count(counter, self.count(counter).saturating_add_signed(by));
+    }
+
+    /// The oldest slot in a queue.
+    #[inline]
+    pub(super) fn first(&self, queue: Queue) -> Option<u32> {
+        queue::first(self.control, self.slots, queue)
+    }
+
+    /// The slot after this one in its queue.
+    pub(super) fn next(&self, slot: u32) -> Option<u32> {
+        queue::next(self.slots, slot)
     }
 
     /// Where a slot stands, from its own words alone.
@@ -143,12 +188,10 @@ impl<'a> Table<'a> {
     }
 
     /// The slot that a session holds. O(1); a scan while the index lacks entries.
-    #[inline]
+    #[inline(always)]
     pub(super) fn held_by(&self, session: u64) -> Option<u32> {
-        let is_his = |slot: u32| {
-            (slot < self.pool.slots && self.owner(slot) == Owner::Session(session)).then_some(slot)
-        };
-        index::find(self.words, self.pool, Key::session(session), is_his).or_else(|| {
+        let is_his = |slot: u32| self.is_held_by(slot, session).then_some(slot);
+        index::find(self.index, Key::session(session), is_his).or_else(|| {
             if self.count(Counter::Unindexed) == 0 {
                 return None;
             }
@@ -179,7 +222,7 @@ impl<'a> Table<'a> {
             }
             None
         };
-        index::find(self.words, self.pool, Key::user(user), &mut consider);
+        index::find(self.index, Key::user(user), &mut consider);
         if self.count(Counter::Unindexed) > 0 {
             (0..self.pool.slots).for_each(|slot| _ = consider(slot));
         }
@@ -188,7 +231,7 @@ impl<'a> Table<'a> {
 
     /// The slot for a new session of this user (0: nobody's): reservation, last address, the
     /// oldest that is free.
-    #[inline]
+    #[inline(always)]
     pub(super) fn choose(
         &self,
         user: u32,
@@ -199,13 +242,13 @@ impl<'a> Table<'a> {
         if let Some(slot) = self.of_user(user) {
             return Ok(slot);
         }
-        if !settings.check_in_use {
+        if !settings.check_in_use && self.count(Counter::Cooling) > 0 {
             // Two for every one that can come in, so that none is left behind.
             for _ in 0..2 {
                 self.promote_cooled(settings, now, stamp);
             }
         }
-        if let Some(slot) = queue::first(self.words, self.pool, Queue::Free) {
+        if let Some(slot) = self.first(Queue::Free) {
             return Ok(slot);
         }
         Err(self.shortage(settings, now))
@@ -213,7 +256,7 @@ impl<'a> Table<'a> {
 
     #[cold]
     fn shortage(&self, settings: &Settings, now: Tick) -> Refusal {
-        if let Some(slot) = queue::first(self.words, self.pool, Queue::Cooling) {
+        if let Some(slot) = self.first(Queue::Cooling) {
             let until = self.cooled_at(slot, settings);
             return if until > now { Refusal::Cooling(until) } else { Refusal::Lingering };
         }
@@ -260,7 +303,7 @@ impl<'a> Table<'a> {
     /// Moves the oldest cooling slot to the free ones if its time has passed.
     #[inline]
     fn promote_cooled(&self, settings: &Settings, now: Tick, stamp: &mut impl FnMut() -> u64) {
-        if let Some(slot) = queue::first(self.words, self.pool, Queue::Cooling) {
+        if let Some(slot) = self.first(Queue::Cooling) {
             if self.cooled_at(slot, settings) <= now {
                 self.move_to(slot, Owner::Free(stamp()));
             }
@@ -268,16 +311,16 @@ impl<'a> Table<'a> {
     }
 
     /// Gives a slot that is not held to a session; answers the generation of the lease.
-    #[inline]
+    #[inline(always)]
     pub(super) fn give(&self, slot: u32, session: u64, user: u32, now: Tick) -> u32 {
         self.leave(slot);
         let before = self.tenancy(slot);
         // A reserved slot keeps the tag of the user it is reserved for.
         let tenancy = before.next(if before.has(RESERVED) { before.user() } else { user });
-        store(self.words, self.at(slot) + PLACE, pair(now, user));
-        store(self.words, self.at(slot) + TENANCY, tenancy.to_word());
+        self.store(slot, PLACE, pair(now, user));
+        self.store(slot, TENANCY, tenancy.to_word());
         // The commit: everything about the lease is in place before it.
-        store(self.words, self.at(slot) + OWNER, session);
+        self.store(slot, OWNER, session);
         self.index(Key::session(session), slot);
         let used = self.count(Counter::Used) + 1;
         self.set_count(Counter::Used, used);
@@ -288,7 +331,7 @@ impl<'a> Table<'a> {
     }
 
     /// Takes back a held slot; it cools down if it must.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take_back(&self, slot: u32, session: u64, settings: &Settings, stamp: u64) {
         let owner = if settings.cool_down > 0 || settings.check_in_use {
             Owner::Cooling(stamp)
@@ -296,7 +339,7 @@ impl<'a> Table<'a> {
             Owner::Free(stamp)
         };
         // The commit: the rest can be derived.
-        store(self.words, self.at(slot) + OWNER, owner.to_word());
+        self.store(slot, OWNER, owner.to_word());
         self.unindex(Key::session(session), slot);
         self.add(Counter::Used, -1);
         self.enter(slot);
@@ -322,19 +365,18 @@ impl<'a> Table<'a> {
             // It keeps its place in the queue, and goes on cooling.
             return;
         }
-        let at = self.at(slot);
         match self.owner(slot) {
-            Owner::Session(_) => store(self.words, at + TENANCY, tenancy.to_word()),
+            Owner::Session(_) => self.store(slot, TENANCY, tenancy.to_word()),
             owner => {
                 self.leave(slot);
-                store(self.words, at + TENANCY, tenancy.to_word());
+                self.store(slot, TENANCY, tenancy.to_word());
                 // A fresh stamp, since it goes to the end of a queue.
                 let fresh = match owner {
                     Owner::Free(_) => Owner::Free(stamp),
                     Owner::Cooling(_) => Owner::Cooling(stamp),
                     _ => Owner::Lingering(stamp),
                 };
-                store(self.words, at + OWNER, fresh.to_word());
+                self.store(slot, OWNER, fresh.to_word());
                 self.enter(slot);
             }
         }
@@ -353,7 +395,7 @@ impl<'a> Table<'a> {
     /// Moves a slot that is not held to another state.
     pub(super) fn move_to(&self, slot: u32, owner: Owner) {
         self.leave_queue(slot);
-        store(self.words, self.at(slot) + OWNER, owner.to_word());
+        self.store(slot, OWNER, owner.to_word());
         self.enter_queue(slot);
     }
 
@@ -372,7 +414,7 @@ impl<'a> Table<'a> {
         false
     }
 
-    #[inline]
+    #[inline(always)]
     fn enter(&self, slot: u32) {
         self.enter_queue(slot);
         match self.tenancy(slot).user() {
@@ -381,7 +423,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn leave(&self, slot: u32) {
         self.leave_queue(slot);
         match self.tenancy(slot).user() {
@@ -390,38 +432,59 @@ impl<'a> Table<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn enter_queue(&self, slot: u32) {
-        let standing = self.standing(slot);
-        if let Standing::Queued(queue) = standing {
-            queue::push(self.words, self.pool, queue, slot);
-        }
-        if let Some(counter) = counter_of(standing) {
-            self.add(counter, 1);
+        if self.is_plain(slot) {
+            queue::push(self.control, self.slots, Queue::Free, slot);
+            self.add(Counter::Free, 1);
+        } else {
+            self.move_standing(slot, 1);
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn leave_queue(&self, slot: u32) {
-        let standing = self.standing(slot);
-        if let Standing::Queued(queue) = standing {
-            queue::remove(self.words, self.pool, queue, slot);
-        }
-        if let Some(counter) = counter_of(standing) {
-            self.add(counter, -1);
+        if self.is_plain(slot) {
+            queue::remove(self.control, self.slots, Queue::Free, slot);
+            self.add(Counter::Free, -1);
+        } else {
+            self.move_standing(slot, -1);
         }
     }
 
-    #[inline]
+    /// Whether the slot is free and without flags, as nearly all are.
+    #[inline(always)]
+    fn is_plain(&self, slot: u32) -> bool {
+        matches!(self.owner(slot), Owner::Free(_))
+            && !self.tenancy(slot).has(DRAINED | RETIRED | RESERVED)
+    }
+
+    /// Enters a slot where it stands (1), or takes it away from there (-1).
+    #[inline(never)]
+    fn move_standing(&self, slot: u32, by: i32) {
+        let standing = self.standing(slot);
+        match standing {
+            Standing::Queued(queue) if by > 0 => {
+                queue::push(self.control, self.slots, queue, slot);
+            }
+            Standing::Queued(queue) => queue::remove(self.control, self.slots, queue, slot),
+            _ => {}
+        }
+        if let Some(counter) = counter_of(standing) {
+            self.add(counter, by);
+        }
+    }
+
+    #[inline(always)]
     fn index(&self, key: Key, slot: u32) {
-        if !index::insert(self.words, self.pool, key, slot) {
+        if !index::insert(self.index, key, slot) {
             self.add(Counter::Unindexed, 1);
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn unindex(&self, key: Key, slot: u32) {
-        if !index::remove(self.words, self.pool, key, slot) {
+        if !index::remove(self.index, key, slot) {
             self.add(Counter::Unindexed, -1);
         }
     }
@@ -448,9 +511,9 @@ impl<'a> Table<'a> {
             [Queue::Free, Queue::Cooling, Queue::Lingering].into_iter().zip(&mut queues)
         {
             slots.sort_unstable();
-            queue::rebuild(self.words, self.pool, queue, slots.iter().map(|(_, slot)| *slot));
+            queue::rebuild(self.control, self.slots, queue, slots.iter().map(|(_, slot)| *slot));
         }
-        let unindexed = index::repair(self.words, self.pool, |slot| self.key_of(slot));
+        let unindexed = index::repair(self.index, self.pool.slots, |slot| self.key_of(slot));
         for counter in [
             Counter::Free,
             Counter::Cooling,

@@ -144,7 +144,7 @@ impl Map {
     ///
     /// In this order: the lease it has; the address it asks for, or an error; the one reserved for
     /// the user; the user's last one; the one that has been free longest.
-    #[inline]
+    #[inline(always)]
     pub fn open_session(
         &self,
         session: SessionId,
@@ -155,13 +155,13 @@ impl Map {
     }
 
     /// Gives back what the session of this handle holds.
-    #[inline]
+    #[inline(always)]
     pub fn close(&self, handle: &Handle, now: Tick) -> Result<Closed, CloseError> {
         self.begin()?.state.sessions().close(handle, now)
     }
 
     /// Gives back what this session holds.
-    #[inline]
+    #[inline(always)]
     pub fn close_session(&self, session: SessionId, now: Tick) -> Result<Closed, CloseError> {
         self.begin()?.state.sessions().close_session(session, now)
     }
@@ -313,7 +313,7 @@ impl Map {
     }
 
     /// Begins an operation: alone, on the map that is in place, and on one that is whole.
-    #[inline]
+    #[inline(always)]
     fn begin(&self) -> Result<Operation<'_>, MapError> {
         let state = self.lock()?;
         let shared = self.shared.as_ref().filter(|_| !self.exclusive);
@@ -369,37 +369,47 @@ pub struct Writer<'a> {
 
 impl Writer<'_> {
     /// As [`Map::open_session`].
-    #[inline]
+    #[inline(always)]
     pub fn open_session(
         &mut self,
         session: SessionId,
         options: &OpenOptions<'_>,
         now: Tick,
     ) -> Result<Opened, OpenError> {
-        self.operate(|sessions| sessions.open(session, options, now))
+        let sessions = self.begin();
+        let opened = sessions.open(session, options, now);
+        store(sessions.words, BUSY, 0);
+        opened
     }
 
     /// As [`Map::close`].
-    #[inline]
+    #[inline(always)]
     pub fn close(&mut self, handle: &Handle, now: Tick) -> Result<Closed, CloseError> {
-        self.operate(|sessions| sessions.close(handle, now))
+        let sessions = self.begin();
+        let closed = sessions.close(handle, now);
+        store(sessions.words, BUSY, 0);
+        closed
     }
 
     /// As [`Map::close_session`].
-    #[inline]
+    #[inline(always)]
     pub fn close_session(&mut self, session: SessionId, now: Tick) -> Result<Closed, CloseError> {
-        self.operate(|sessions| sessions.close_session(session, now))
+        let sessions = self.begin();
+        let closed = sessions.close_session(session, now);
+        store(sessions.words, BUSY, 0);
+        closed
     }
 
-    #[inline]
-    fn operate<T>(&mut self, operation: impl FnOnce(&Sessions<'_>) -> T) -> T {
-        let words = self.state.map.words();
-        recover(self.state);
-        store(words, BUSY, 1);
-        // A panic leaves the mark: the next operation makes the map whole.
-        let done = operation(&self.state.sessions());
-        store(words, BUSY, 0);
-        done
+    /// Begins an operation. A panic within it leaves the mark, so that the next one makes the map
+    /// whole.
+    #[inline(always)]
+    fn begin(&mut self) -> Sessions<'_> {
+        let sessions = self.state.sessions();
+        if load(sessions.words, BUSY) != 0 {
+            sessions.rebuild();
+        }
+        store(sessions.words, BUSY, 1);
+        sessions
     }
 }
 
