@@ -98,15 +98,16 @@ fn find_in<T>(bucket: &Bucket, key: Key, visit: &mut impl FnMut(u32) -> Option<T
     }
     for (number, word) in words.into_iter().enumerate() {
         let (upper, lower) = unpair(word);
-        if key.matches(upper) {
-            if let Some(found) = visit((upper & SLOT_MASK) - 1) {
-                return Some(found);
-            }
+        if key.matches(upper)
+            && let Some(found) = visit((upper & SLOT_MASK) - 1)
+        {
+            return Some(found);
         }
-        if number > 0 && key.matches(lower) {
-            if let Some(found) = visit((lower & SLOT_MASK) - 1) {
-                return Some(found);
-            }
+        if number > 0
+            && key.matches(lower)
+            && let Some(found) = visit((lower & SLOT_MASK) - 1)
+        {
+            return Some(found);
         }
     }
     None
@@ -229,14 +230,14 @@ fn put(bucket: &Bucket, key: Key, old: u32, new: u32) -> bool {
 #[inline]
 fn entry(bucket: &Bucket, place: usize) -> u32 {
     let (upper, lower) = unpair(bucket[place / 2].load(Ordering::Relaxed));
-    if place % 2 == 0 { lower } else { upper }
+    if place.is_multiple_of(2) { lower } else { upper }
 }
 
 #[inline]
 fn set_entry(bucket: &Bucket, place: usize, entry: u32) {
     let word = &bucket[place / 2];
     let (upper, lower) = unpair(word.load(Ordering::Relaxed));
-    let new = if place % 2 == 0 { pair(upper, entry) } else { pair(entry, lower) };
+    let new = if place.is_multiple_of(2) { pair(upper, entry) } else { pair(entry, lower) };
     word.store(new, Ordering::Release);
 }
 

@@ -366,7 +366,7 @@ impl PoolLayout {
     }
 
     /// The pool as it was when the map was made.
-    pub(super) fn to_pool(&self, words: &[AtomicU64]) -> Pool {
+    pub(super) fn as_planned(&self, words: &[AtomicU64]) -> Pool {
         let kind = if self.loopback { PoolKind::Loopback } else { PoolKind::VirtualIp };
         let blocks = (0..self.blocks).map_while(|number| self.block(words, number)).collect();
         Pool::from_blocks(&self.name_text(words), kind, blocks, self.slots)

@@ -149,7 +149,7 @@ impl Reader {
     pub fn slots(&self, pool: u16) -> Vec<SlotRow> {
         let Some(table) = self.sessions_view().table(pool) else { return Vec::new() };
         let row = |slot| {
-            let (address, _) = table.pool.address(self.region.words(), slot)?;
+            let address = table.pool.address(self.region.words(), slot)?;
             let state = match table.owner(slot) {
                 Owner::Session(_) => SlotState::Used,
                 Owner::Free(_) => SlotState::Free,

@@ -348,10 +348,10 @@ impl<'a> Sessions<'a> {
         let mut leases = Leases::default();
         let pools = self.layout.pools().len() as u16;
         for number in (0..pools).rev().filter(|number| Some(*number) != but) {
-            if let Some(table) = self.table(number) {
-                if let Some(slot) = table.held_by(session.raw()) {
-                    self.take_back(&mut leases, session, number, table, slot, now);
-                }
+            if let Some(table) = self.table(number)
+                && let Some(slot) = table.held_by(session.raw())
+            {
+                self.take_back(&mut leases, session, number, table, slot, now);
             }
         }
         leases

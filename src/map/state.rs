@@ -219,7 +219,7 @@ fn same_pool(a: &Pool, b: &Pool) -> bool {
 /// The pools of the old map, each with what the plan adds to it, then the new ones.
 fn merge(old: &State, planned: &[Pool]) -> Result<Vec<Pool>, MapError> {
     let words = old.map.words();
-    let before: Vec<Pool> = old.layout.pools().iter().map(|pool| pool.to_pool(words)).collect();
+    let before: Vec<Pool> = old.layout.pools().iter().map(|pool| pool.as_planned(words)).collect();
     let mut pools = before.clone();
     let mut taken = vec![false; pools.len()];
     for new in planned {

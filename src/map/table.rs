@@ -303,10 +303,10 @@ impl<'a> Table<'a> {
     /// Moves the oldest cooling slot to the free ones if its time has passed.
     #[inline]
     fn promote_cooled(&self, settings: &Settings, now: Tick, stamp: &mut impl FnMut() -> u64) {
-        if let Some(slot) = self.first(Queue::Cooling) {
-            if self.cooled_at(slot, settings) <= now {
-                self.move_to(slot, Owner::Free(stamp()));
-            }
+        if let Some(slot) = self.first(Queue::Cooling)
+            && self.cooled_at(slot, settings) <= now
+        {
+            self.move_to(slot, Owner::Free(stamp()));
         }
     }
 

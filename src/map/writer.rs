@@ -424,11 +424,11 @@ impl Drop for Writer<'_> {
 
 impl Drop for Map {
     fn drop(&mut self) {
-        if let (true, Some(shared)) = (self.exclusive, &self.shared) {
-            if !shared.lock.is_of_parent() {
-                store(self.state.get_mut().map.words(), HOLDER, 0);
-                shared.lock.release();
-            }
+        if let (true, Some(shared)) = (self.exclusive, &self.shared)
+            && !shared.lock.is_of_parent()
+        {
+            store(self.state.get_mut().map.words(), HOLDER, 0);
+            shared.lock.release();
         }
     }
 }

@@ -171,7 +171,7 @@ fn enter(thread: pid_t, number: c_long, arguments: &[u64; 6]) -> Option<Entered>
         }
         libc::SYS_sendto => call.seen = Some(links_asked(&read(thread, arguments[1], 16)?)?),
         libc::SYS_ioctl => {
-            let wanted = [libc::SIOCGIFCONF as u64, libc::SIOCGIFADDR as u64];
+            let wanted = [libc::SIOCGIFCONF, libc::SIOCGIFADDR];
             call.seen = wanted.contains(&arguments[1]).then_some(Call::Interfaces);
             call.seen?;
         }

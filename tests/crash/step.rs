@@ -184,7 +184,8 @@ fn check(
             if changed.contains(session) || unsettled.contains(session) {
                 continue;
             }
-            let leases: Vec<_> = before.values().filter(|l| l.session == *session).collect();
+            let leases: Vec<_> =
+                before.values().copied().filter(|l| l.session == *session).collect();
             let found = found.as_ref().map(|(_, leases)| leases.iter().collect::<Vec<_>>());
             assert_eq!(found, Some(leases), "{}: a reader misses {session}", scene.name);
         }

@@ -51,7 +51,7 @@ pub fn id(number: u64) -> SessionId {
 pub fn held(map: &Map) -> Held {
     let rows = map.sessions().unwrap();
     let leases: Vec<Lease> =
-        rows.iter().flat_map(|row| row.leases.iter().copied().collect::<Vec<_>>()).collect();
+        rows.iter().flat_map(|row| row.leases.iter().collect::<Vec<_>>()).collect();
     let held: Held = leases.iter().map(|lease| ((lease.pool, lease.slot), *lease)).collect();
     assert_eq!(held.len(), leases.len(), "a slot is held twice");
     held
