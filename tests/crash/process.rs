@@ -3,7 +3,7 @@
 //! A child runs a closure and ends without returning to the test harness. It is killed and reaped
 //! when its value is dropped.
 
-use std::io;
+use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicU64;
 
@@ -29,6 +29,11 @@ impl Child {
         match unsafe { libc::fork() } {
             0 => {
                 let ended = catch_unwind(AssertUnwindSafe(run));
+                if let Err(panic) = &ended {
+                    // Not eprintln, which the test harness would swallow.
+                    let text = panic.downcast_ref::<String>().map(String::as_str);
+                    _ = writeln!(io::stderr(), "child: {}", text.unwrap_or("it panicked"));
+                }
                 // SAFETY: ends the process.
                 unsafe { libc::_exit(i32::from(ended.is_err())) }
             }
@@ -39,20 +44,33 @@ impl Child {
         }
     }
 
+    /// Waits until it stops or ends.
     pub fn wait(&mut self) -> Event {
+        self.wait_with(0).expect("it waits")
+    }
+
+    /// Whether it has stopped or ended.
+    pub fn poll(&mut self) -> Option<Event> {
+        self.wait_with(libc::WNOHANG)
+    }
+
+    fn wait_with(&mut self, options: i32) -> Option<Event> {
         let mut status = 0;
         // SAFETY: the status is valid for writing.
-        let waited = unsafe { libc::waitpid(self.pid, &mut status, 0) };
+        let waited = unsafe { libc::waitpid(self.pid, &mut status, options) };
+        if waited == 0 {
+            return None;
+        }
         assert_eq!(waited, self.pid, "waitpid: {}", io::Error::last_os_error());
         if libc::WIFSTOPPED(status) {
-            return Event::Stopped(libc::WSTOPSIG(status));
+            return Some(Event::Stopped(libc::WSTOPSIG(status)));
         }
         self.reaped = true;
-        if libc::WIFEXITED(status) {
+        Some(if libc::WIFEXITED(status) {
             Event::Exited(libc::WEXITSTATUS(status))
         } else {
             Event::Killed(libc::WTERMSIG(status))
-        }
+        })
     }
 
     /// SIGKILL, and waits for the end.
