@@ -9,8 +9,8 @@ use vipool::policy::{Executable, PathStyle, Policy, PolicyView, Program};
 fn policy(rules: usize) -> Vec<u8> {
     let program = |number: usize| Program {
         pattern: match number % 2 {
-            0 => format!("/opt/vendor/application-{number}/bin/server"),
-            _ => format!(r"C:\Program Files\Vendor\Application {number}\server.exe"),
+            0 => format!("/opt/vendor/application-{number}/bin/server-{number}"),
+            _ => format!(r"C:\Program Files\Vendor\Application {number}\Server{number}.exe"),
         },
         ..Program::default()
     };
@@ -22,12 +22,13 @@ fn find(criterion: &mut Criterion) {
     for rules in [10, 100, 1000] {
         let bytes = policy(rules);
         // The last rule, so that all are looked at, and a program that is on no list.
-        let last = format!("/opt/vendor/application-{}/bin/server", rules - 2);
-        let windows = format!(r"\\?\c:\program files\vendor\application {}\SERVER.EXE", rules - 1);
+        let last = format!("/opt/vendor/application-{0}/bin/server-{0}", rules - 2);
+        let windows =
+            format!(r"\\?\c:\program files\vendor\application {0}\SERVER{0}.EXE", rules - 1);
         let programs = [
             ("posix", &*last, PathStyle::Posix, true),
             ("windows", &*windows, PathStyle::Windows, true),
-            ("not listed", "/usr/bin/server", PathStyle::Posix, false),
+            ("not listed", "/usr/bin/python3.13", PathStyle::Posix, false),
         ];
         for (name, path, style, listed) in programs {
             let program =

@@ -26,7 +26,7 @@ impl Executable<'_> {
     /// Whether a pattern of the process list (full path or bare name) is for this program.
     pub fn is(&self, pattern: &str) -> bool {
         let rule = Subject { pattern: pattern.as_bytes(), target: None, script: None };
-        judge(rule, self).rank() > 0
+        Asked::of(self).judge(rule).rank() > 0
     }
 }
 
@@ -122,50 +122,68 @@ pub(super) fn best(verdicts: impl Iterator<Item = Verdict>) -> Option<(usize, Ve
     best
 }
 
-/// Whether a rule holds for a program.
-pub(super) fn judge(rule: Subject<'_>, program: &Executable<'_>) -> Verdict {
-    let by = match match_program(rule, program) {
-        Ok(by) => by,
-        Err(verdict) => return verdict,
-    };
-    let script = match rule.script {
-        None => None,
-        Some(pattern) => match program.script.and_then(|s| match_one(pattern, s, program.style)) {
-            None => return Verdict::OtherScript,
-            by => by,
-        },
-    };
-    Verdict::Matches { by, script }
+/// A program with what every rule asks of it.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    program: Executable<'a>,
+    /// The paths it is known by: its file, what it was started by, and its file without the
+    /// kernel's note that it was replaced while it runs (proc_pid_exe(5)).
+    paths: [Option<&'a [u8]>; 3],
+    /// The file names of these.
+    names: [Option<&'a [u8]>; 3],
 }
 
-fn match_program(rule: Subject<'_>, program: &Executable<'_>) -> Result<MatchedBy, Verdict> {
-    let style = program.style;
-    // The kernel's note on a file that was replaced while it runs: see proc_pid_exe(5).
-    let kept = match style {
-        PathStyle::Posix => program.path.strip_suffix(b" (deleted)"),
-        PathStyle::Windows => None,
-    };
-    let names = || [Some(program.path), program.invoked_as, kept].into_iter().flatten();
-    if let Some(by) = names().find_map(|path| match_one(rule.pattern, path, style)) {
-        return Ok(by);
+impl<'a> Asked<'a> {
+    pub fn of(program: &Executable<'a>) -> Self {
+        let kept = match program.style {
+            PathStyle::Posix => program.path.strip_suffix(b" (deleted)"),
+            PathStyle::Windows => None,
+        };
+        let paths = [Some(program.path), program.invoked_as, kept];
+        let names = paths.map(|path| file_name(path?, program.style));
+        Self { program: *program, paths, names }
     }
-    let same_file_name = |a, b| match (file_name(a, style), file_name(b, style)) {
-        (Some(a), Some(b)) => same_name(a, b, style),
-        _ => false,
-    };
-    if let Some(target) = rule.target {
-        let leads_here =
-            [Some(program.path), kept].into_iter().flatten().any(|p| same_path(target, p, style));
-        // One file of many names (busybox) is a program for each.
-        let called = program.invoked_as.unwrap_or(program.path);
-        if leads_here && (same_file_name(called, rule.pattern) || same_file_name(called, target)) {
-            return Ok(MatchedBy::Link);
+
+    /// Whether a rule holds for the program.
+    pub fn judge(&self, rule: Subject<'_>) -> Verdict {
+        let by = match self.match_program(rule) {
+            Ok(by) => by,
+            Err(verdict) => return verdict,
+        };
+        let Some(pattern) = rule.script else { return Verdict::Matches { by, script: None } };
+        let script = self.program.script;
+        match script.and_then(|script| match_one(pattern, script, self.program.style)) {
+            None => Verdict::OtherScript,
+            script => Verdict::Matches { by, script },
         }
     }
-    if names().any(|path| same_file_name(rule.pattern, path)) {
-        return Err(Verdict::OtherDirectory);
+
+    fn match_program(&self, rule: Subject<'_>) -> Result<MatchedBy, Verdict> {
+        let style = self.program.style;
+        // Paths that are the same end in the same name, and few do.
+        let same = |name: Option<&[u8]>, other: Option<&[u8]>| match (name, other) {
+            (Some(a), Some(b)) => same_name(a, b, style),
+            _ => false,
+        };
+        let listed = file_name(rule.pattern, style);
+        let has_name = self.names.iter().any(|name| same(*name, listed));
+        let mut paths = self.paths.into_iter().flatten();
+        if has_name && let Some(by) = paths.find_map(|path| match_one(rule.pattern, path, style)) {
+            return Ok(by);
+        }
+        if let Some(target) = rule.target {
+            // One file of many names (busybox) is a program for each.
+            let called =
+                if self.program.invoked_as.is_some() { self.names[1] } else { self.names[0] };
+            let files = [self.paths[0], self.paths[2]];
+            if (same(called, listed) || same(called, file_name(target, style)))
+                && files.into_iter().flatten().any(|file| same_path(target, file, style))
+            {
+                return Ok(MatchedBy::Link);
+            }
+        }
+        Err(if has_name { Verdict::OtherDirectory } else { Verdict::OtherProgram })
     }
-    Err(Verdict::OtherProgram)
 }
 
 fn match_one(pattern: &[u8], path: &[u8], style: PathStyle) -> Option<MatchedBy> {
@@ -186,19 +204,17 @@ mod tests {
     use super::*;
 
     fn verdict(rule: (&str, Option<&str>, Option<&str>), program: (&str, &str, &str)) -> Verdict {
-        judge(
-            Subject {
-                pattern: rule.0.as_bytes(),
-                target: rule.1.map(str::as_bytes),
-                script: rule.2.map(str::as_bytes),
-            },
-            &Executable {
-                path: program.0.as_bytes(),
-                invoked_as: (!program.1.is_empty()).then_some(program.1.as_bytes()),
-                script: (!program.2.is_empty()).then_some(program.2.as_bytes()),
-                style: PathStyle::Posix,
-            },
-        )
+        let program = Executable {
+            path: program.0.as_bytes(),
+            invoked_as: (!program.1.is_empty()).then_some(program.1.as_bytes()),
+            script: (!program.2.is_empty()).then_some(program.2.as_bytes()),
+            style: PathStyle::Posix,
+        };
+        Asked::of(&program).judge(Subject {
+            pattern: rule.0.as_bytes(),
+            target: rule.1.map(str::as_bytes),
+            script: rule.2.map(str::as_bytes),
+        })
     }
 
     #[test]

@@ -179,7 +179,8 @@ impl Policy {
     /// The rule that holds for a program, with its place in the list and by what it matched.
     /// [`PolicyView::find`] answers the same from the compiled form.
     pub fn find(&self, program: &Executable<'_>) -> Option<(usize, Verdict)> {
-        list::best(self.programs.iter().map(|rule| list::judge(rule.subject(), program)))
+        let asked = list::Asked::of(program);
+        list::best(self.programs.iter().map(|rule| asked.judge(rule.subject())))
     }
 }
 

@@ -75,6 +75,9 @@ pub fn same_name(a: &[u8], b: &[u8], style: PathStyle) -> bool {
         PathStyle::Posix => a == b,
         PathStyle::Windows => {
             let (a, b) = (trim_end(a), trim_end(b));
+            if a.is_ascii() && b.is_ascii() {
+                return a.eq_ignore_ascii_case(b);
+            }
             match (str::from_utf8(a), str::from_utf8(b)) {
                 (Ok(a), Ok(b)) => a.chars().map(fold).eq(b.chars().map(fold)),
                 // Lone surrogates: what is left is the same bytes or another name.
@@ -90,7 +93,9 @@ pub fn file_name(path: &[u8], style: PathStyle) -> Option<&[u8]> {
         PathStyle::Posix => path,
         PathStyle::Windows => windows_root(path).1,
     };
-    components(rest, style).last().filter(|name| *name != b"..")
+    // From the end: a process list asks this of every rule.
+    let mut parts = rest.rsplit(|byte| separates(*byte, style));
+    parts.find(|part| is_component(part)).filter(|name| *name != b"..")
 }
 
 /// Writes a UTF-16 path (of `GetModuleFileNameW`) as UTF-8 into `buffer` and returns that part of
@@ -166,11 +171,18 @@ fn is_separator(byte: u8) -> bool {
 
 /// The parts between separators, without empty ones and without `.`.
 fn components(path: &[u8], style: PathStyle) -> impl Iterator<Item = &[u8]> {
-    path.split(move |byte| match style {
-        PathStyle::Posix => *byte == b'/',
-        PathStyle::Windows => is_separator(*byte),
-    })
-    .filter(|part| !part.is_empty() && *part != b".")
+    path.split(move |byte| separates(*byte, style)).filter(|part| is_component(part))
+}
+
+fn separates(byte: u8, style: PathStyle) -> bool {
+    match style {
+        PathStyle::Posix => byte == b'/',
+        PathStyle::Windows => is_separator(byte),
+    }
+}
+
+fn is_component(part: &[u8]) -> bool {
+    !part.is_empty() && part != b"."
 }
 
 fn eq_by_name<'a>(

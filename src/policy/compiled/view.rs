@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::*;
-use crate::policy::list::{self, Executable, Subject, Verdict};
+use crate::policy::list::{self, Asked, Executable, Subject, Verdict};
 use crate::policy::{Features, LoopbackConnect, Wildcard};
 
 /// A compiled [`Policy`], read in place. Look-ups never allocate, block or panic: they are safe in
@@ -50,8 +50,8 @@ impl<'a> PolicyView<'a> {
 
     /// The rule that holds for a program: the most specific, the first of equals.
     pub fn find(&self, program: &Executable<'_>) -> Option<Match<'a>> {
-        let (place, verdict) =
-            list::best(self.programs().map(|rule| list::judge(rule.subject(), program)))?;
+        let asked = Asked::of(program);
+        let (place, verdict) = list::best(self.programs().map(|rule| asked.judge(rule.subject())))?;
         Some(Match { place, program: self.programs().nth(place)?, verdict })
     }
 
@@ -60,7 +60,8 @@ impl<'a> PolicyView<'a> {
         &self,
         program: Executable<'a>,
     ) -> impl Iterator<Item = (ProgramView<'a>, Verdict)> + use<'a> {
-        self.programs().map(move |rule| (rule, list::judge(rule.subject(), &program)))
+        let asked = Asked::of(&program);
+        self.programs().map(move |rule| (rule, asked.judge(rule.subject())))
     }
 
     /// The rule with this [`ProgramView::id`], if it is on the list and is handed down to
