@@ -3,8 +3,10 @@
 //! A child runs a closure and ends without returning to the test harness. It is killed and reaped
 //! when its value is dropped.
 
+use std::ffi::CString;
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::atomic::AtomicU64;
 
 /// A forked child.
@@ -143,4 +145,42 @@ pub fn shared_words(count: usize) -> &'static [AtomicU64] {
         assert_ne!(start, libc::MAP_FAILED, "mmap: {}", io::Error::last_os_error());
         std::slice::from_raw_parts(start.cast(), count)
     }
+}
+
+/// Moves this process into new namespaces (unshare(2)), those of its user too where it is not root.
+/// False where that is forbidden.
+pub fn unshare(flags: i32) -> bool {
+    // SAFETY: takes flags only.
+    if unsafe { libc::unshare(flags) } == 0 {
+        return true;
+    }
+    // SAFETY: they take nothing, and cannot fail.
+    let (user, group) = unsafe { (libc::geteuid(), libc::getegid()) };
+    // SAFETY: takes flags only.
+    let done = unsafe { libc::unshare(flags | libc::CLONE_NEWUSER) } == 0;
+    done && std::fs::write("/proc/self/setgroups", "deny").is_ok()
+        && std::fs::write("/proc/self/uid_map", format!("0 {user} 1")).is_ok()
+        && std::fs::write("/proc/self/gid_map", format!("0 {group} 1")).is_ok()
+}
+
+/// Mounts a tmpfs with these options in a mount namespace of this process's own.
+pub fn mount_tmpfs(at: &Path, options: &str) {
+    let text = |text: &str| CString::new(text).unwrap();
+    let (tmpfs, root, at, options) =
+        (text("tmpfs"), text("/"), text(at.to_str().unwrap()), text(options));
+    let private = libc::MS_PRIVATE | libc::MS_REC;
+    // SAFETY: all strings end with a zero; the kernel only reads them.
+    let mounted = unsafe {
+        libc::mount(root.as_ptr(), root.as_ptr(), std::ptr::null(), private, std::ptr::null())
+            | libc::mount(tmpfs.as_ptr(), at.as_ptr(), tmpfs.as_ptr(), 0, options.as_ptr().cast())
+    };
+    assert_eq!(mounted, 0, "mount: {}", io::Error::last_os_error());
+}
+
+/// Gives up being root for good.
+pub fn become_user(user: u32) {
+    // SAFETY: they take numbers only; an empty list of groups is not read.
+    let done =
+        unsafe { libc::setgroups(0, std::ptr::null()) | libc::setgid(user) | libc::setuid(user) };
+    assert_eq!(done, 0, "setuid: {}", io::Error::last_os_error());
 }
