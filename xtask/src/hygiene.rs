@@ -31,7 +31,19 @@ fn forbidden() -> Vec<String> {
     joined.iter().map(|parts| parts.concat()).collect()
 }
 
-/// Looks through every file that git knows.
+/// The links of a page that name a file which is not there.
+fn dead_links(page: &str, text: &str) -> Vec<String> {
+    let page = root().join(page);
+    let directory = page.parent().expect("a file is in a directory");
+    text.split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split([')', '#', ' ']).next())
+        .filter(|link| !link.is_empty() && !link.contains(':') && !directory.join(link).exists())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Looks through every file that git knows, and for pages that the index of docs/ leaves out.
 pub fn check(log: &mut Log) -> Result<(), Error> {
     let output = Command::new("git").args(["ls-files", "-z"]).current_dir(root()).output()?;
     if !output.status.success() {
@@ -46,6 +58,12 @@ pub fn check(log: &mut Log) -> Result<(), Error> {
         let lines = text.lines().count();
         if name.ends_with(".rs") && lines > LONG_FILE {
             log.say(&format!("{name}: {lines} lines: could it be two files?"))?;
+        }
+        if name.ends_with(".md") {
+            for link in dead_links(name, &text) {
+                log.say(&format!("{name}: a link leads nowhere: {link}"))?;
+                found += 1;
+            }
         }
         if name == "Cargo.lock" || name.ends_with("/Cargo.lock") || name == "LICENSE" {
             continue;
@@ -63,6 +81,14 @@ pub fn check(log: &mut Log) -> Result<(), Error> {
                     found += 1;
                 }
             }
+        }
+    }
+    let index = fs::read_to_string(root().join("docs/README.md"))?;
+    for entry in fs::read_dir(root().join("docs"))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".md") && name != "README.md" && !index.contains(&format!("({name})")) {
+            log.say(&format!("docs/README.md does not name docs/{name}"))?;
+            found += 1;
         }
     }
     if found > 0 { Err(format!("{found} lines hold what none should").into()) } else { Ok(()) }
