@@ -188,7 +188,7 @@ import os, time
 while not os.path.exists("/run/enough"): time.sleep(0.1)
 END
   local collector=$!
-  until grep -q ready /run/seen; do sleep 0.1; done
+  until grep -qs ready /run/seen; do sleep 0.1; done
   local clients=()
   for i in $(seq $LOGONS); do
     on client timeout 300 bash -c "$(declare -f ssh_to); ssh_to 10.77.0.1 $( ((i % 2)) && echo alice || echo bob ) nc 10.77.0.50 9000" < /dev/null &

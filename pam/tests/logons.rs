@@ -87,3 +87,8 @@ fn two_servers_of_one_farm() {
 fn up_and_down_killed_at_any_moment() {
     farm("killed_up", &["python3"]);
 }
+
+#[test]
+fn every_ssh_logon_has_its_own_address() {
+    farm("many_ssh_logons", &["sshd", "nc", "python3"]);
+}

@@ -5,6 +5,7 @@ use std::process::{Command, ExitCode};
 use lexopt::prelude::*;
 
 mod bench;
+mod deb;
 mod fuzz;
 mod header;
 mod hygiene;
@@ -24,6 +25,7 @@ cargo xtask test [STEP…]       run all checks, or those named; what needs some
            --list              print the steps and what they need
 cargo xtask bench [NAME]       all criterion benches, or one of the tables: alloc, hook
            --json              one object per row instead of a table; other flags go to the bench
+cargo xtask deb                make the Debian package (needs cargo-deb)
 cargo xtask header             write include/vipool.h again
 cargo xtask symbols            write the lists of exported symbols again
            --check             (both) only compare; fails on a difference
@@ -80,6 +82,7 @@ fn chore() -> Result<bool, Error> {
         "test" => return run::test(&names, flag("all"), flag("long")),
         "header" => header::run(flag("check"))?,
         "symbols" => symbols::run(flag("check"))?,
+        "deb" => deb::run()?,
         "help" => print!("{HELP}"),
         other => return Err(format!("no chore {other:?}; see `cargo xtask help`").into()),
     }

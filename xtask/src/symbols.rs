@@ -28,7 +28,7 @@ pub const PRELOAD: Object = Object {
 };
 
 /// The PAM module.
-const PAM: Object = Object {
+pub const PAM: Object = Object {
     file: "libpam_vipool.so",
     build: &["--package", "vipool-pam"],
     profile: "hook",

@@ -4,7 +4,7 @@
 //! An address of a pool is added so that it never becomes the host's own source: IPv4 as a /32 of
 //! host scope (source selection passes over it for every destination outside; a deprecated one it
 //! would take), IPv6 as a /128 with preferred lifetime 0 (RFC 6724, rule 3). Each carries
-//! [`PROTOCOL`], which `ip address` shows as `proto 0x76`; kernels before 5.18 drop it.
+//! [`PROTOCOL`], which a new `ip address` shows as `proto 0x76`; kernels before 5.18 drop it.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -96,8 +96,8 @@ impl State {
         let added = match fs::read(&path) {
             Ok(bytes) => read(&bytes).with_context(|| {
                 format!(
-                    "{} is damaged: take away by hand what 'ip address' shows as proto 0x76, then \
-                     this file",
+                    "{} is damaged: take away by hand what 'ip -4 address show scope host' names \
+                     beside the loopback's, then this file",
                     path.display()
                 )
             })?,
