@@ -135,9 +135,8 @@ impl Map {
             store(operation.state.map.words(), HOLDER, pair(1, std::process::id()));
         }
         drop(operation);
-        let exclusive = self.exclusive;
-        let shared = self.shared.as_ref().filter(|_| !exclusive);
-        Ok(Writer { state: self.state.get_mut(), shared })
+        let keeps = self.exclusive;
+        Ok(Writer { state: self.state.get_mut(), shared: self.shared.as_ref(), keeps })
     }
 
     /// Gives a session its addresses, or completes and returns those it has.
@@ -363,8 +362,9 @@ impl Map {
 #[derive(Debug)]
 pub struct Writer<'a> {
     state: &'a mut State,
-    /// What to give the lock back to.
     shared: Option<&'a Shared>,
+    /// Whether the map was held exclusively before, and stays so.
+    keeps: bool,
 }
 
 impl Writer<'_> {
@@ -376,7 +376,7 @@ impl Writer<'_> {
         options: &OpenOptions<'_>,
         now: Tick,
     ) -> Result<Opened, OpenError> {
-        let sessions = self.begin();
+        let sessions = self.begin()?;
         let opened = sessions.open(session, options, now);
         store(sessions.words, BUSY, 0);
         opened
@@ -385,7 +385,7 @@ impl Writer<'_> {
     /// As [`Map::close`].
     #[inline(always)]
     pub fn close(&mut self, handle: &Handle, now: Tick) -> Result<Closed, CloseError> {
-        let sessions = self.begin();
+        let sessions = self.begin()?;
         let closed = sessions.close(handle, now);
         store(sessions.words, BUSY, 0);
         closed
@@ -394,7 +394,7 @@ impl Writer<'_> {
     /// As [`Map::close_session`].
     #[inline(always)]
     pub fn close_session(&mut self, session: SessionId, now: Tick) -> Result<Closed, CloseError> {
-        let sessions = self.begin();
+        let sessions = self.begin()?;
         let closed = sessions.close_session(session, now);
         store(sessions.words, BUSY, 0);
         closed
@@ -403,19 +403,24 @@ impl Writer<'_> {
     /// Begins an operation. A panic within it leaves the mark, so that the next one makes the map
     /// whole.
     #[inline(always)]
-    fn begin(&mut self) -> Sessions<'_> {
+    fn begin(&mut self) -> Result<Sessions<'_>, MapError> {
+        if self.shared.is_some_and(|shared| shared.lock.is_of_parent()) {
+            return Err(MapError::Forked);
+        }
         let sessions = self.state.sessions();
         if load(sessions.words, BUSY) != 0 {
             sessions.rebuild();
         }
         store(sessions.words, BUSY, 1);
-        sessions
+        Ok(sessions)
     }
 }
 
 impl Drop for Writer<'_> {
     fn drop(&mut self) {
-        if let Some(shared) = self.shared {
+        if let (false, Some(shared)) = (self.keeps, self.shared)
+            && !shared.lock.is_of_parent()
+        {
             store(self.state.map.words(), HOLDER, 0);
             shared.lock.release();
         }

@@ -62,6 +62,33 @@ fn a_fork_child_keeps_no_lock_and_is_told_to_open_the_map_itself() {
 }
 
 #[test]
+fn a_writer_of_the_parent_writes_nothing_in_a_fork_child() {
+    let directory = Directory::new("fork-writer");
+    let mut map = Map::create(&directory.0, &plan(9)).unwrap();
+    let mut held = Some(map.writer().unwrap());
+    let writer = held.as_mut().unwrap();
+    let opened = writer.open_session(id(1), &ANY, 0).unwrap();
+    let mut child = Child::start(|| {
+        let mut map = Map::open(&directory.0).unwrap();
+        assert!(matches!(map.hold_exclusively(), Err(MapError::Busy { exclusive: true, .. })));
+        let writer = held.as_mut().unwrap();
+        assert!(matches!(
+            writer.open_session(id(2), &ANY, 0),
+            Err(OpenError::Map(MapError::Forked))
+        ));
+        assert!(writer.close(&opened.handle, 0).is_err());
+        drop(held.take());
+        assert!(matches!(map.hold_exclusively(), Err(MapError::Busy { exclusive: true, .. })));
+    });
+    assert_eq!(child.wait(), Event::Exited(0));
+    let other = Map::open(&directory.0).unwrap();
+    assert!(other.close(&opened.handle, 0).is_err());
+    held.as_mut().unwrap().close(&opened.handle, 0).unwrap();
+    drop(held);
+    other.open_session(id(2), &ANY, 0).unwrap();
+}
+
+#[test]
 fn an_exclusive_holder_is_named_and_its_death_frees_the_map() {
     let directory = Directory::new("holder");
     let map = Map::create(&directory.0, &plan(9)).unwrap();

@@ -66,7 +66,7 @@ fn packed(handle: &Handle) -> u64 {
 
 /// Fewer addresses than sessions, so that some begin without one; two plans that differ in a range.
 fn plan(number: u64) -> Plan {
-    let last = if number % 2 == 0 { 12 } else { 10 };
+    let last = if number.is_multiple_of(2) { 12 } else { 10 };
     let range = format!("10.0.0.1-10.0.0.{last}").parse().unwrap();
     let loopback = "127.77.0.0/26".parse().unwrap();
     Plan {

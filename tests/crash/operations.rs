@@ -75,7 +75,7 @@ fn same_home(count: usize, buckets: u64) -> Vec<u64> {
         word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         word ^= word >> 31;
-        (word >> 32) * buckets >> 32
+        ((word >> 32) * buckets) >> 32
     };
     (1..).filter(|number| home(*number) == 3).take(count).collect()
 }
