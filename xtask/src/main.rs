@@ -13,6 +13,7 @@ mod install;
 mod run;
 mod steps;
 mod symbols;
+mod windows;
 
 const HELP: &str = "\
 The chores of this repository.

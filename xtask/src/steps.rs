@@ -1,11 +1,9 @@
 //! The steps of `cargo xtask test`, in the order in which they run. A new one is one entry.
 
-use std::path::Path;
-
 use vipool_testing::{needs, wine};
 
 use crate::run::{Log, cargo};
-use crate::{Error, fuzz, header, hygiene, symbols};
+use crate::{Error, fuzz, header, hygiene, symbols, windows};
 
 /// One step.
 pub struct Step {
@@ -104,14 +102,15 @@ const STEPS: &[Step] = &[
         name: "windows",
         does: "the crate's own tests as Windows programs under Wine",
         needs: &wine::NEEDS,
-        run: |log| {
-            let mut test = cargo("test --package vipool --no-fail-fast --jobs 2");
-            test.args(["--target", wine::TARGET]);
-            let runner = wine::wine(Path::new(""));
-            test.envs(runner.get_envs().filter_map(|(name, value)| Some((name, value?))));
-            test.env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER", "wine");
-            log.run(test)
-        },
+        run: windows::crate_tests,
+        ..STEP
+    },
+    Step {
+        name: "windows-hook",
+        does: "the hook layer for Windows in real programs, under Wine",
+        needs: windows::HOOK_NEEDS,
+        wants: &["pip3", "npm"],
+        run: windows::hook,
         ..STEP
     },
     Step {

@@ -6,9 +6,9 @@ use vipool::rewrite::sockaddr::{self, MAX_LENGTH, Parsed};
 use vipool::rewrite::{Protocol, Socket};
 use windows_sys::Win32::Foundation::{GetLastError, SetLastError};
 use windows_sys::Win32::Networking::WinSock::{
-    AF_INET, AF_INET6, IPPROTO_IPV6, IPPROTO_TCP, IPPROTO_UDP, IPV6_V6ONLY, SO_BROADCAST,
-    SO_PROTOCOL_INFOW, SO_REUSEADDR, SOCKADDR, SOCKET, SOL_SOCKET, WSAEINVAL, WSAPROTOCOL_INFOW,
-    getsockopt, setsockopt,
+    AF_INET, AF_INET6, IP_MULTICAST_IF, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, IPPROTO_UDP,
+    IPV6_V6ONLY, SO_BROADCAST, SO_PROTOCOL_INFOW, SO_REUSEADDR, SOCKADDR, SOCKET, SOL_SOCKET,
+    WSAEINVAL, WSAPROTOCOL_INFOW, getsockopt, setsockopt,
 };
 
 use crate::memory;
@@ -127,6 +127,22 @@ impl Winsock {
         let pointer: *const i32 = &value;
         // SAFETY: an option of four bytes.
         unsafe { setsockopt(self.0, IPPROTO_IPV6, IPV6_V6ONLY, pointer.cast(), 4) };
+    }
+
+    /// Sets the interface that multicast leaves by, where the program set none (row 27).
+    pub fn set_multicast_interface(self, interface: Ipv4Addr) {
+        let mut value = 0u32;
+        let mut length = 4;
+        let pointer: *mut u32 = &mut value;
+        // SAFETY: an option of four bytes.
+        unsafe {
+            let answer =
+                getsockopt(self.0, IPPROTO_IP, IP_MULTICAST_IF, pointer.cast(), &mut length);
+            if answer == 0 && value == 0 {
+                let octets = interface.octets();
+                setsockopt(self.0, IPPROTO_IP, IP_MULTICAST_IF, octets.as_ptr(), 4);
+            }
+        }
     }
 
     fn flag(self, level: i32, option: i32) -> bool {

@@ -84,6 +84,9 @@ pub const ALL: &[Need] = &[
     file("pam_wrapper", "/usr/lib/x86_64-linux-gnu/libpam_wrapper.so", "libpam-wrapper"),
     program("sudo", "sudo"),
     program("unshare", "util-linux"),
+    // What fetches real servers for Windows.
+    program("pip3", "python3-pip"),
+    program("npm", "npm"),
     // Other platforms.
     program("wine", "wine"),
     program("x86_64-w64-mingw32-gcc", "gcc-mingw-w64-x86-64"),

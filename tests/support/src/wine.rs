@@ -42,6 +42,9 @@ pub fn prefix() -> &'static Path {
         if !shim.exists() {
             let status = bare(&prefix).arg("wineboot").arg("-i").status().expect("wine starts");
             assert!(status.success(), "wineboot failed");
+            // What Wine 8 says of itself by default is too old for many programs.
+            let version = bare(&prefix).args(["winecfg", "-v", "win10"]).status();
+            assert!(version.expect("wine starts").success(), "winecfg failed");
             let source = target_dir().join("bcryptprimitives.c");
             File::create(&source)
                 .and_then(|mut file| file.write_all(PROCESS_PRNG.as_bytes()))

@@ -35,6 +35,9 @@ pub fn prepare(
     let error = LastError::save();
     let step = || {
         let (rewriter, to) = (rewriter()?, given(name, length)?);
+        if let Outcome::Rewritten(interface) = rewriter.multicast_interface(to.ip()) {
+            Winsock(s).set_multicast_interface(interface);
+        }
         match decide(&rewriter, Winsock(s), to) {
             Outcome::Passed(_) => None,
             Outcome::Refused(_) => {

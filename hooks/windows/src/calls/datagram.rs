@@ -15,7 +15,7 @@ use windows_sys::core::{PCSTR, PSTR};
 use super::connect::{Step, prepare};
 use super::{extension, rewriter};
 use crate::memory;
-use crate::socket::{LastError, given, show};
+use crate::socket::{LastError, Winsock, given, show};
 use crate::table::original;
 
 fn to_send(s: SOCKET, to: *const SOCKADDR, length: i32) -> Step {
@@ -146,14 +146,14 @@ pub unsafe extern "system" fn wsa_send_msg_extension(
 }
 
 /// Shows the source of a datagram that has just been received.
-fn show_source(from: *mut SOCKADDR, length: *const i32) {
+fn show_source(s: SOCKET, from: *mut SOCKADDR, length: *const i32) {
     if from.is_null() {
         return;
     }
     let error = LastError::save();
     if let Some(rewriter) = rewriter()
         && let Some(source) = memory::read(length).and_then(|length| given(from, length))
-        && let Some(shown) = rewriter.shown_source(source).rewritten()
+        && let Some(shown) = rewriter.shown(source, || Winsock(s).local_name()).rewritten()
     {
         show(from, shown);
     }
@@ -171,7 +171,7 @@ pub unsafe extern "system" fn recvfrom(
     // SAFETY: the program's own call.
     let received = unsafe { original::recvfrom(s, data, size, flags, from, length) };
     if received >= 0 {
-        show_source(from, length);
+        show_source(s, from, length);
     }
     received
 }
@@ -192,7 +192,7 @@ pub unsafe extern "system" fn wsa_recv_from(
         original::WSARecvFrom(s, data, count, received, flags, from, length, overlapped, routine)
     };
     if answer == 0 {
-        show_source(from, length);
+        show_source(s, from, length);
     }
     answer
 }
@@ -211,7 +211,7 @@ pub unsafe extern "system" fn wsa_recv_msg(
     if answer == 0
         && let Some(filled) = memory::read(message.cast_const())
     {
-        show_source(filled.name, &filled.namelen);
+        show_source(s, filled.name, &filled.namelen);
         if let Some(rewriter) = rewriter()
             && let Some(mut control) = Control::copy(&filled.Control)
             && control.each(|ip| rewriter.shown_ip(ip).rewritten())
@@ -267,10 +267,10 @@ impl Control {
                 (IPPROTO_IPV6, IPV6_PKTINFO) => Self::change::<16>(data, &mut change),
                 _ => false,
             };
-            if length < HEADER {
+            at = at.saturating_add(length.saturating_add(7) & !7);
+            if length < HEADER || at > self.length {
                 break;
             }
-            at = at.saturating_add(length.saturating_add(7) & !7);
         }
         changed
     }

@@ -1,0 +1,150 @@
+/* A server and a client on a completion port, as Go, libuv and .NET make them: AcceptEx and
+ * ConnectEx by WSAIoctl, GetAcceptExSockaddrs.
+ *
+ *   iocp.exe serve PORT V    says "ready", answers each client with the addresses it saw
+ *   iocp.exe dial PORT V     connects to 127.0.0.1 and prints the answer */
+#include <winsock2.h>
+#include <ws2tcpip.h>
+#include <mswsock.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static HANDLE completions;
+
+static void *extension(SOCKET s, GUID guid)
+{
+    void *f = NULL;
+    DWORD got;
+    if (WSAIoctl(s, SIO_GET_EXTENSION_FUNCTION_POINTER, &guid, sizeof guid, &f, sizeof f, &got,
+                 NULL, NULL))
+        exit(3);
+    return f;
+}
+
+static SOCKET overlapped_socket(void)
+{
+    SOCKET s = WSASocketW(AF_INET, SOCK_STREAM, IPPROTO_TCP, NULL, 0, WSA_FLAG_OVERLAPPED);
+    CreateIoCompletionPort((HANDLE)s, completions, 0, 0);
+    return s;
+}
+
+/* Waits for the one operation that is under way; the bytes it moved. */
+static DWORD wait_for_it(void)
+{
+    DWORD bytes;
+    ULONG_PTR key;
+    OVERLAPPED *done;
+    if (!GetQueuedCompletionStatus(completions, &bytes, &key, &done, 20000)) {
+        printf("completion: %lu\n", GetLastError());
+        exit(4);
+    }
+    return bytes;
+}
+
+static void ip(const struct sockaddr *a, char *out)
+{
+    inet_ntop(AF_INET, &((const struct sockaddr_in *)a)->sin_addr, out, 64);
+}
+
+static int serve(int port)
+{
+    SOCKET s = overlapped_socket();
+    struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons((u_short)port) };
+    char text[64], reply[200];
+    int length = sizeof a;
+    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (bind(s, (void *)&a, sizeof a) || listen(s, 5)) {
+        printf("bind or listen: %d\n", WSAGetLastError());
+        return 1;
+    }
+    getsockname(s, (void *)&a, &length);
+    ip((void *)&a, text);
+    printf("listening on %s\nready\n", text);
+    GUID accept_guid = WSAID_ACCEPTEX, names_guid = WSAID_GETACCEPTEXSOCKADDRS;
+    LPFN_ACCEPTEX accept_ex = (LPFN_ACCEPTEX)extension(s, accept_guid);
+    LPFN_GETACCEPTEXSOCKADDRS names = (LPFN_GETACCEPTEXSOCKADDRS)extension(s, names_guid);
+    for (;;) {
+        SOCKET c = WSASocketW(AF_INET, SOCK_STREAM, IPPROTO_TCP, NULL, 0, WSA_FLAG_OVERLAPPED);
+        char buffer[2 * (sizeof(struct sockaddr_in) + 16)], here[64], there[64];
+        OVERLAPPED o = { 0 };
+        DWORD got, size = sizeof(struct sockaddr_in) + 16;
+        if (!accept_ex(s, c, buffer, 0, size, size, &got, &o)
+            && WSAGetLastError() != WSA_IO_PENDING) {
+            printf("AcceptEx: %d\n", WSAGetLastError());
+            return 1;
+        }
+        wait_for_it();
+        setsockopt(c, SOL_SOCKET, SO_UPDATE_ACCEPT_CONTEXT, (char *)&s, sizeof s);
+        struct sockaddr *local, *remote;
+        int local_length, remote_length;
+        names(buffer, 0, size, size, &local, &local_length, &remote, &remote_length);
+        ip(local, here);
+        ip(remote, there);
+        /* What getpeername says must be the same. */
+        length = sizeof a;
+        getpeername(c, (void *)&a, &length);
+        ip((void *)&a, text);
+        snprintf(reply, sizeof reply, "server saw itself as %s and me as %s%s\n", here, there,
+                 strcmp(text, there) ? " or not" : "");
+        send(c, reply, (int)strlen(reply), 0);
+        closesocket(c);
+    }
+}
+
+static int dial(int port)
+{
+    SOCKET s = overlapped_socket();
+    struct sockaddr_in any = { .sin_family = AF_INET }, to = any;
+    to.sin_port = htons((u_short)port);
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    GUID guid = WSAID_CONNECTEX;
+    LPFN_CONNECTEX connect_ex = (LPFN_CONNECTEX)extension(s, guid);
+    OVERLAPPED o = { 0 }, r = { 0 };
+    char text[64], answer[200] = "";
+    int length = sizeof to;
+    if (bind(s, (void *)&any, sizeof any)) {
+        printf("bind: %d\n", WSAGetLastError());
+        return 1;
+    }
+    if (!connect_ex(s, (void *)&to, sizeof to, NULL, 0, NULL, &o)
+        && WSAGetLastError() != WSA_IO_PENDING) {
+        printf("ConnectEx: %d\n", WSAGetLastError());
+        return 1;
+    }
+    wait_for_it();
+    setsockopt(s, SOL_SOCKET, SO_UPDATE_CONNECT_CONTEXT, NULL, 0);
+    getpeername(s, (void *)&to, &length);
+    ip((void *)&to, text);
+    printf("connected to %s\n", text);
+    WSABUF buffer = { sizeof answer - 1, answer };
+    DWORD flags = 0;
+    if (WSARecv(s, &buffer, 1, NULL, &flags, &r, NULL) && WSAGetLastError() != WSA_IO_PENDING)
+        return 1;
+    answer[wait_for_it()] = 0;
+    printf("%s", answer);
+    return 0;
+}
+
+/* The test ends a server by closing its standard input. */
+static DWORD WINAPI until_told(void *unused)
+{
+    char line[16];
+    (void)unused;
+    (void)!fgets(line, sizeof line, stdin);
+    ExitProcess(0);
+}
+
+int main(int argc, char **argv)
+{
+    WSADATA data;
+    if (argc < 3) return 2;
+    setvbuf(stdout, NULL, _IONBF, 0);
+    WSAStartup(MAKEWORD(2, 2), &data);
+    completions = CreateIoCompletionPort(INVALID_HANDLE_VALUE, NULL, 0, 1);
+    if (strcmp(argv[1], "serve") == 0) {
+        CreateThread(NULL, 0, until_told, NULL, 0, NULL);
+        return serve(atoi(argv[2]));
+    }
+    return dial(atoi(argv[2]));
+}

@@ -1,0 +1,149 @@
+//! Real servers, unmodified, twice on one port of 127.0.0.1: one in each of two sessions, each
+//! reached by its own session's address only. `cargo xtask test windows-hook` fetches them.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::support::{Host, Session, listed, output, port};
+
+/// The program of a server, if it was fetched.
+fn server(path: &str) -> Option<PathBuf> {
+    let Some(directory) = std::env::var_os("VIPOOL_SERVERS") else {
+        vipool_testing::skip("real servers", "apt-get install python3-pip npm");
+        return None;
+    };
+    Some(Path::new(&directory).join(path))
+}
+
+/// A server that is ended with everything it started when this goes out of scope.
+struct Server(Child);
+
+impl Server {
+    /// Starts a server in a directory.
+    fn start(command: &mut Command, directory: &Path) -> Self {
+        let log = fs::File::create(directory.join("log.txt")).unwrap();
+        // Some serve for as long as their standard input is open.
+        command.current_dir(directory).stdin(Stdio::piped());
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        Self(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The launcher's child: ending the launcher alone would leave it.
+        let id = self.0.id().to_string();
+        _ = Command::new("taskkill").args(["/f", "/t", "/pid", &id]).output();
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+/// What an HTTP server at an address says, once it answers.
+fn page(address: Ipv4Addr, port: u16) -> String {
+    let began = Instant::now();
+    loop {
+        if let Ok(mut stream) = TcpStream::connect((address, port)) {
+            let request = format!("GET / HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n\r\n");
+            stream.write_all(request.as_bytes()).unwrap();
+            let mut answer = Vec::new();
+            _ = stream.read_to_end(&mut answer);
+            let answer = String::from_utf8_lossy(&answer).into_owned();
+            if answer.contains("200") {
+                return answer;
+            }
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "no answer from {address}:{port}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Runs a server in two sessions on one port and looks at what each address answers. `command`
+/// adds what the server is told beside its program; `loopback` says whether it listens on 127.0.0.1
+/// (else on all addresses).
+fn twice(
+    program: &Path,
+    loopback: bool,
+    command: impl Fn(&mut Command, &Path, u16),
+    also: impl Fn(&Session<'_>, u16, &str),
+) {
+    let name = program.file_name().unwrap().to_str().unwrap();
+    let host = Host::new(|policy| policy.programs = vec![listed(name)]);
+    let sessions = [host.session(1), host.session(2)];
+    let port = port();
+    let mut servers = Vec::new();
+    for (session, mark) in sessions.iter().zip(["first", "second"]) {
+        let directory = std::env::temp_dir().join(format!("{name}-{mark}-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join("index.html"), format!("page of the {mark} session")).unwrap();
+        let mut launch = session.launch(program);
+        command(&mut launch, &directory, port);
+        servers.push(Server::start(&mut launch, &directory));
+    }
+    for (session, mark) in sessions.iter().zip(["first", "second"]) {
+        let address = if loopback { session.l() } else { session.v() };
+        let page = page(address, port);
+        assert!(page.contains(&format!("page of the {mark} session")), "{page}");
+        also(session, port, mark);
+    }
+    // Nobody has the real one.
+    TcpStream::connect(("127.0.0.1", port)).unwrap_err();
+}
+
+const SERVER: &str = "const fs = require('fs'), http = require('http');\n\
+    const [port, host] = process.argv.slice(2);\n\
+    http.createServer((q, r) => r.end(fs.readFileSync('index.html')))\n\
+        .listen(port, host);\n";
+const CLIENT: &str = "const http = require('http');\n\
+    http.get('http://127.0.0.1:' + process.argv[2], r => r.on('data', d => {\n\
+        console.log(d.toString(), r.socket.remoteAddress, r.socket.localAddress);\n\
+        process.exit(0);\n\
+    }));\n";
+
+#[test]
+fn node_serves_twice_on_one_port() {
+    let Some(node) = server(r"nodejs-bin\nodejs\node.exe") else { return };
+    for (loopback, address) in [(true, "127.0.0.1"), (false, "0.0.0.0")] {
+        let serve = |command: &mut Command, directory: &Path, port: u16| {
+            fs::write(directory.join("server.js"), SERVER).unwrap();
+            fs::write(directory.join("client.js"), CLIENT).unwrap();
+            command.arg("server.js").arg(port.to_string()).arg(address);
+        };
+        // The client of a session dials 127.0.0.1 and gets its own server.
+        let dial = |session: &Session<'_>, port: u16, mark: &str| {
+            let directory =
+                std::env::temp_dir().join(format!("node.exe-{mark}-{}", std::process::id()));
+            let mut client = session.launch(&node);
+            client.current_dir(directory).arg("client.js").arg(port.to_string());
+            let expected = format!("page of the {mark} session 127.0.0.1 127.0.0.1\n");
+            assert_eq!(output(&mut client), expected);
+        };
+        twice(&node, loopback, serve, dial);
+    }
+}
+
+#[test]
+fn hugo_serves_twice_on_one_port() {
+    let Some(hugo) = server(r"hugo\hugo\binaries\hugo.exe") else { return };
+    let serve = |command: &mut Command, directory: &Path, port: u16| {
+        fs::write(directory.join("hugo.toml"), "baseURL = 'http://127.0.0.1/'\n").unwrap();
+        fs::create_dir_all(directory.join("static")).unwrap();
+        fs::copy(directory.join("index.html"), directory.join(r"static\index.html")).unwrap();
+        command.args(["server", "--bind", "127.0.0.1", "--watch=false", "--port"]);
+        command.arg(port.to_string());
+    };
+    twice(&hugo, true, serve, |_, _, _| ());
+}
+
+#[test]
+fn esbuild_serves_twice_on_one_port() {
+    let Some(esbuild) = server(r"esbuild\package\esbuild.exe") else { return };
+    let serve = |command: &mut Command, _: &Path, port: u16| {
+        command.arg(format!("--serve=127.0.0.1:{port}")).arg("--servedir=.");
+    };
+    twice(&esbuild, true, serve, |_, _, _| ());
+}

