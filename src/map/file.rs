@@ -4,10 +4,11 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::journal;
 use super::layout::Layout;
 use super::outcome::MapError;
 use super::region::Region;
-use super::{LOCK_FILE, MAP_FILE, SESSIONS_FILE};
+use super::{JOURNAL_FILE, LOCK_FILE, MAP_FILE, SESSIONS_FILE};
 use crate::os::identity;
 use crate::os::lock::FileLock;
 use crate::os::mapping::Mapping;
@@ -101,6 +102,22 @@ pub(super) fn make(
     let private =
         make(SESSIONS_FILE, private_words, 0o640).inspect_err(|_| remove_new(directory))?;
     Ok((map, private))
+}
+
+/// The journal in this directory, if there is one of this boot.
+pub(super) fn journal(directory: &Path, boot: u64) -> Option<Region> {
+    let region = open_region(directory, JOURNAL_FILE, true).ok()?;
+    journal::is_of(region.words(), boot).then_some(region)
+}
+
+/// Makes an empty journal. The caller holds the lock.
+pub(super) fn make_journal(directory: &Path, boot: u64) -> io::Result<Region> {
+    let new = temporary(directory, JOURNAL_FILE);
+    let file = trust::create(&new, journal::WORDS as u64 * 8, 0o640)?;
+    let region = Region::from_mapping(Mapping::new(&file, true)?);
+    journal::begin(region.words(), boot);
+    trust::replace(&new, &directory.join(JOURNAL_FILE))?;
+    Ok(region)
 }
 
 /// Puts the new files in the place of older ones, the private twin first: a twin of another map

@@ -10,6 +10,7 @@
 
 mod file;
 mod index;
+mod journal;
 mod layout;
 mod outcome;
 mod plan;
@@ -24,6 +25,7 @@ mod state;
 mod table;
 mod writer;
 
+pub use journal::{CAPACITY as JOURNAL_CAPACITY, Event, EventKind, Journal, Recent};
 pub use layout::{MAX_POOL_NAME, MAX_POOLS};
 pub use outcome::{
     ChangeError, Changed, CloseError, Closed, Leases, MapError, OpenError, Opened, PoolStatus,
@@ -38,6 +40,8 @@ pub use writer::{Map, Writer};
 pub const MAP_FILE: &str = "map";
 /// Name of the file that only root and the group may read: users, clients, leaders.
 pub const SESSIONS_FILE: &str = "sessions";
+/// Name of the file with the last events, which only root and the group may read.
+pub const JOURNAL_FILE: &str = "journal";
 /// Name of the file that writers lock, in the directory of the map. It is never replaced.
 pub const LOCK_FILE: &str = "lock";
 /// The most leases of one session: V, its IPv6 twin, and L.

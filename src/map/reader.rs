@@ -37,7 +37,7 @@ impl Reader {
     }
 
     fn sessions_view(&self) -> Sessions<'_> {
-        Sessions { words: self.region.words(), records: &[], layout: &self.layout }
+        Sessions { words: self.region.words(), records: &[], journal: &[], layout: &self.layout }
     }
 
     /// The leases of a session; none if it is not open.

@@ -105,7 +105,7 @@ pub(super) fn note_dead(words: &[AtomicU64], pool: &PoolLayout, slot: u32, since
 }
 
 /// As much of a name as a record holds, whole characters.
-fn cut(name: &str) -> &str {
+pub(super) fn cut(name: &str) -> &str {
     let mut end = name.len().min(NAME_BYTES);
     while !name.is_char_boundary(end) {
         end -= 1;

@@ -7,6 +7,7 @@
 use std::net::IpAddr;
 
 use super::MAX_LEASES;
+use super::journal::{self, EventKind};
 use super::layout::{DRAINING, LAST_STAMP, Layout, OPEN_SESSIONS, READY};
 use super::outcome::{CloseError, Closed, Leases, OpenError, Opened, SessionRow, Shortage};
 use super::plan::{OpenOptions, Tick};
@@ -24,6 +25,8 @@ pub(super) struct Sessions<'a> {
     pub(super) words: &'a [AtomicU64],
     /// The words of the private twin, where it is there.
     pub(super) records: &'a [AtomicU64],
+    /// The words of the journal, where there is one.
+    pub(super) journal: &'a [AtomicU64],
     pub(super) layout: &'a Layout,
 }
 
@@ -156,13 +159,21 @@ impl<'a> Sessions<'a> {
                         record::write(self.records, table.pool, slot, generation, options);
                     }
                     let generation = table.give(slot, session.raw(), user, now);
-                    if let Some(lease) = self.lease(session, number, table, slot, generation) {
+                    let lease = self.lease(session, number, table, slot, generation);
+                    if let Some(lease) = lease {
                         leases.add(lease);
                     }
-                    low_water |= table.warn_low_water(settings);
+                    self.note(EventKind::Assigned, session, lease.as_ref(), options, now);
+                    if table.warn_low_water(settings) {
+                        low_water = true;
+                        self.note(EventKind::LowWater, session, lease.as_ref(), options, now);
+                    }
                 }
                 Err(refusal) => shortage = shortage.or(Some(short(refusal))),
             }
+        }
+        if shortage.is_some() {
+            self.note(EventKind::Exhausted, session, None, options, now);
         }
         let Some(handle) = self.handle(&leases) else {
             return Err(shortage.unwrap_or(Shortage::Exhausted).into());
@@ -323,7 +334,7 @@ impl<'a> Sessions<'a> {
             Some(table) if table.is_lease_of(handle) => {
                 let mut leases = self.give_back(handle.session, Some(handle.pool), now);
                 self.take_back(&mut leases, handle.session, handle.pool, table, handle.slot, now);
-                Ok(self.closed(leases))
+                Ok(self.closed(handle.session, leases, now))
             }
             _ => Err(CloseError::Stale(handle.session)),
         }
@@ -339,7 +350,7 @@ impl<'a> Sessions<'a> {
         if leases.is_empty() {
             return Err(CloseError::NotOpen(session));
         }
-        Ok(self.closed(leases))
+        Ok(self.closed(session, leases, now))
     }
 
     /// Takes back what a session holds, of the last pool first, but for one pool.
@@ -377,10 +388,26 @@ impl<'a> Sessions<'a> {
     }
 
     #[inline(always)]
-    fn closed(&self, leases: Leases) -> Closed {
+    fn closed(&self, session: SessionId, leases: Leases, now: Tick) -> Closed {
+        self.note(EventKind::Released, session, None, &OpenOptions::default(), now);
         let open = load(self.words, OPEN_SESSIONS);
         store(self.words, OPEN_SESSIONS, open.saturating_sub(1));
         Closed { leases }
+    }
+
+    /// Appends an event to the journal, where there is one.
+    #[inline(always)]
+    fn note(
+        &self,
+        kind: EventKind,
+        session: SessionId,
+        lease: Option<&Lease>,
+        options: &OpenOptions<'_>,
+        now: Tick,
+    ) {
+        if !self.journal.is_empty() {
+            journal::append(self.journal, kind, session, lease, options, now);
+        }
     }
 
     /// The open sessions, in the order of their anchors.

@@ -24,6 +24,8 @@ pub(super) struct State {
     pub(super) map: Region,
     /// Missing if it could not be opened: sessions are then without names.
     pub(super) private: Option<Region>,
+    /// The journal, where there is one: not of a map in memory.
+    pub(super) journal: Option<Region>,
     pub(super) layout: Layout,
 }
 
@@ -33,6 +35,7 @@ impl State {
         Sessions {
             words: self.map.words(),
             records: self.private.as_ref().map_or(&[], Region::words),
+            journal: self.journal.as_ref().map_or(&[], Region::words),
             layout: &self.layout,
         }
     }
@@ -51,7 +54,7 @@ impl State {
         let layout = Layout::read(map.words())?;
         let private = Some(Region::copied(private))
             .filter(|private| layout::is_private_twin(private.words(), &layout));
-        Ok(Self { map, private, layout })
+        Ok(Self { map, private, journal: None, layout })
     }
 
     /// Opens the files of a map, of whatever boot.
@@ -60,7 +63,8 @@ impl State {
         let private = file::open_region(directory, SESSIONS_FILE, true)
             .ok()
             .filter(|private| layout::is_private_twin(private.words(), &layout));
-        Ok(Self { map, private, layout })
+        let journal = file::journal(directory, layout.boot);
+        Ok(Self { map, private, journal, layout })
     }
 
     /// Makes new files from a plan and the sessions of the map before it, and puts them in place.
@@ -83,8 +87,11 @@ impl State {
             layout::words_needed(&pools, policy.len()),
             layout::private_words(pools.iter().map(Pool::slots)),
         )?;
-        let made = Self::build(map, private, &pools, plan, &policy, boot, kept)
+        let mut made = Self::build(map, private, &pools, plan, &policy, boot, kept)
             .inspect_err(|_| file::remove_new(directory))?;
+        // Sessions are served without one, should it not be possible to make it.
+        made.journal =
+            file::journal(directory, boot).or_else(|| file::make_journal(directory, boot).ok());
         // Before the files change places: a writer that finds the mark on the file that is still
         // there takes it off again. Writers in another network namespace learn by it that the map
         // is no longer theirs.
@@ -109,7 +116,7 @@ impl State {
         layout::write_private(private.words(), boot, file_id);
         let layout = Layout::read(map.words())
             .map_err(|reason| MapError::Plan(format!("this plan makes no map: {reason}")))?;
-        let made = Self { map, private: Some(private), layout };
+        let made = Self { map, private: Some(private), journal: None, layout };
         if let Some(old) = old {
             made.copy_from(old);
         }
