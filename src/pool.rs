@@ -6,7 +6,6 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::policy::Executable;
 use crate::range::Range;
 
 /// The pool of sessions that no rule names another for.
@@ -42,52 +41,6 @@ pub struct Reservation {
     pub user: String,
     /// The address; in one of the pools.
     pub address: IpAddr,
-}
-
-/// Whose sessions take their virtual IPs from a pool: those of a user, of a member of a group, or
-/// in which a program is started.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PoolRule {
-    /// The name of the pool.
-    pub pool: String,
-    /// User names.
-    pub users: Vec<String>,
-    /// Group names.
-    pub groups: Vec<String>,
-    /// Programs: full paths or bare file names, as in the process list.
-    pub programs: Vec<String>,
-}
-
-/// The pool for a session of this user, in these groups, in which this program is started (where
-/// that is known): a rule that names the user wins over one that names a group, that over one that
-/// names the program; among equals the first. [`DEFAULT_POOL`] if there is none.
-///
-/// ```
-/// use vipool::pool::{PoolRule, choose_pool};
-///
-/// let lab = PoolRule { pool: "lab".into(), groups: vec!["students".into()], ..Default::default() };
-/// let boss = PoolRule { pool: "office".into(), users: vec!["ada".into()], ..Default::default() };
-/// let rules = [lab, boss];
-/// assert_eq!(choose_pool(&rules, "ada", &["students"], None), "office");
-/// assert_eq!(choose_pool(&rules, "bob", &["students"], None), "lab");
-/// assert_eq!(choose_pool(&rules, "eve", &["staff"], None), "default");
-/// ```
-pub fn choose_pool<'r>(
-    rules: &'r [PoolRule],
-    user: &str,
-    groups: &[&str],
-    program: Option<&Executable<'_>>,
-) -> &'r str {
-    let by_user = |rule: &PoolRule| rule.users.iter().any(|name| name == user);
-    let by_group = |rule: &PoolRule| rule.groups.iter().any(|name| groups.contains(&&**name));
-    let by_program = |rule: &PoolRule| {
-        program.is_some_and(|program| rule.programs.iter().any(|path| program.is(path)))
-    };
-    let first = |holds: &dyn Fn(&PoolRule) -> bool| rules.iter().find(|rule| holds(rule));
-    first(&by_user)
-        .or_else(|| first(&by_group))
-        .or_else(|| first(&by_program))
-        .map_or(DEFAULT_POOL, |rule| &rule.pool)
 }
 
 /// Why ranges do not make a pool.

@@ -48,7 +48,7 @@ impl Check {
 pub fn run(file: &Path, server: Option<&str>, json: bool, strict: bool) -> Result<bool> {
     let (farm, report) = Farm::check(file);
     let servers = servers(&farm, server)?;
-    let passed = !report.has_errors() && !(strict && !report.is_empty());
+    let passed = if strict { report.is_empty() } else { !report.has_errors() };
     let out = &mut io::stdout().lock();
     if json {
         let findings = report.findings().iter().map(FindingRow::from).collect();
@@ -161,7 +161,7 @@ fn pool_row(pool: &Pool) -> PoolRow {
         sessions: pool.slots(),
         addresses: ranges().map(Range::count).fold(0, u128::saturating_add),
         first: ranges().next().map(|range| range.first().to_string()),
-        last: ranges().last().map(|range| range.last().to_string()),
+        last: ranges().next_back().map(|range| range.last().to_string()),
         ranges: ranges().map(Range::to_string).collect(),
     }
 }

@@ -115,9 +115,10 @@ impl Open {
             Which::At(directory) => (Map::open(&directory)?, None),
         };
         let user = self.user.unwrap_or_else(run::own_name);
+        let pool = self.pool.or_else(|| map.choose_pool(&user, None));
         let options = OpenOptions {
             user: Some(&user),
-            pool: self.pool.as_deref(),
+            pool: pool.as_deref(),
             address: self.address,
             client: self.client,
             leader: self.leader.map(leader).transpose()?,

@@ -91,9 +91,10 @@ impl Logon<'_> {
         let refuse = policy == OnExhausted::Refuse;
         let leader = process::identify(std::process::id()).ok();
         let session = session_of(self.pam, &map, self.user, leader.as_ref());
+        let pool = self.settings.pool.clone().or_else(|| map.choose_pool(self.user, None));
         let options = OpenOptions {
             user: Some(self.user),
-            pool: self.settings.pool.as_deref(),
+            pool: pool.as_deref(),
             address: None,
             client: self.pam.item(Item::RemoteHost).and_then(client_of),
             leader,

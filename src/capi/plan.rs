@@ -9,8 +9,8 @@ use super::outcome::{Failure, call, quiet};
 use super::status::vipool_status::{self, *};
 use super::text::{array, optional_utf8, utf8};
 use crate::map::{Allocate, OnExhausted, Plan, Settings};
-use crate::policy::{Features, LoopbackConnect, PortRange, Program, Wildcard};
-use crate::pool::{MAX_SLOTS, Pool, PoolKind, PoolRule, Reservation};
+use crate::policy::{Features, LoopbackConnect, PoolRule, PortRange, Program, Wildcard};
+use crate::pool::{MAX_SLOTS, Pool, PoolKind, Reservation};
 
 /// What a map is made from: the pools of this server, how addresses are given out, and the process
 /// list. Built by calls (vipool_plan_new()) or from farm.toml (vipool_farm_plan()).
@@ -519,7 +519,7 @@ pub unsafe extern "C" fn vipool_plan_add_pool_rule(
             3 => rule.programs.push(name.to_owned()),
             other => return Err(VIPOOL_ERR_KIND.because(format_args!("no kind of rule: {other}"))),
         }
-        plan.plan.pool_rules.push(rule);
+        plan.plan.policy.pool_rules.push(rule);
         Ok(())
     })
 }

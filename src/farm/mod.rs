@@ -43,8 +43,8 @@ mod validate;
 use ipnet::IpNet;
 
 use crate::map::{Allocate, OnExhausted};
-use crate::policy::{PortRange, Program};
-use crate::pool::{DEFAULT_POOL, PoolRule, Reservation};
+use crate::policy::{PoolRule, PortRange, Program};
+use crate::pool::{DEFAULT_POOL, Reservation};
 use crate::range::Range;
 
 pub use finding::{Finding, Level, Position, Report};
@@ -271,11 +271,6 @@ impl Farm {
             (None, None) => true,
             (Some(_), None) => false,
         })
-    }
-
-    /// The rules that [`crate::pool::choose_pool`] goes by.
-    pub fn pool_rules(&self) -> Vec<PoolRule> {
-        self.pools.iter().map(|pool| pool.rule.clone()).collect()
     }
 
     /// The ports that listed programs bind: those of [`Rewrite::fixed_ports`] and all `own-ports`,

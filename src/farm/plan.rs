@@ -47,12 +47,14 @@ impl Farm {
         let reservations = self.reservations.iter().filter(|reservation| {
             pools.iter().any(|pool| pool.slot_of(reservation.address).is_some())
         });
+        let mut policy = self.policy(&planned.assignments, interfaces);
+        // A pool that has no range on this server is no reason to leave a session without.
+        policy.pool_rules.retain(|rule| pools.iter().any(|pool| pool.name() == rule.pool));
         planned.plan = Plan {
             reservations: reservations.cloned().collect(),
             pools: pools.into_iter().chain(self.loopback_pool()).collect(),
-            policy: self.policy(&planned.assignments, interfaces),
+            policy,
             settings,
-            pool_rules: self.pool_rules(),
         };
         planned
     }
@@ -133,6 +135,7 @@ impl Farm {
             pass_when_missing: self.rewrite.pass_when_missing,
             hide_addresses: self.rewrite.hide_addresses,
             session_override: self.rewrite.session_override,
+            pool_rules: self.pools.iter().map(|pool| pool.rule.clone()).collect(),
         }
     }
 

@@ -12,8 +12,8 @@ use super::finding::{Finding, Level, Report, position};
 use super::section::{Reader, Section, Value, parse_seconds};
 use super::{Farm, Loopback, Network, PoolOptions, Rewrite, Server, ServerRange, Sessions};
 use crate::map::{Allocate, OnExhausted};
-use crate::policy::{Features, LoopbackConnect, Program, Wildcard};
-use crate::pool::{PoolRule, Reservation};
+use crate::policy::{Features, LoopbackConnect, PoolRule, Program, Wildcard};
+use crate::pool::Reservation;
 use crate::range::Range;
 
 /// The largest file that is read; a farm of a thousand servers has a tenth of it.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::policy::Policy;
-use crate::pool::{Pool, PoolRule, Reservation};
+use crate::pool::{Pool, Reservation};
 
 /// Seconds since the machine was started (`CLOCK_BOOTTIME`); jumps of the wall clock do not move
 /// it. See [`crate::os::clock::now`].
@@ -20,8 +20,6 @@ pub struct Plan {
     pub settings: Settings,
     /// Addresses kept for a user.
     pub reservations: Vec<Reservation>,
-    /// Which pool a session takes its virtual IPs from: [`crate::pool::choose_pool`].
-    pub pool_rules: Vec<PoolRule>,
 }
 
 /// How addresses are given out. The same for every writer of a map.

@@ -19,6 +19,7 @@ use super::sessions::Sessions;
 use super::slot::{DRAINED, Owner, PLANNED, RESERVED, user_tag};
 use super::state::{State, check};
 use crate::os::lock::FileLock;
+use crate::policy::Executable;
 use crate::range::Range;
 use crate::session::{Handle, SessionId};
 
@@ -163,6 +164,19 @@ impl Map {
     #[inline(always)]
     pub fn close_session(&self, session: SessionId, now: Tick) -> Result<Closed, CloseError> {
         self.begin()?.state.sessions().close_session(session, now)
+    }
+
+    /// The pool that the rules of the farm choose for a session of this user, in which this
+    /// program is started (where that is known): what [`OpenOptions::pool`] is to be where nobody
+    /// asks for another. `None` if no rule holds. May block while the user's groups are looked up,
+    /// but only where a rule names a group.
+    pub fn choose_pool(&self, user: &str, program: Option<&Executable<'_>>) -> Option<String> {
+        #[cfg(unix)]
+        let groups = || crate::os::users::groups_of(user);
+        #[cfg(not(unix))]
+        let groups = Vec::new;
+        let reader = self.reader().ok()?;
+        reader.policy().choose_pool(user, groups, program).map(str::to_owned)
     }
 
     /// A view for looking things up.

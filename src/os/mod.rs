@@ -30,3 +30,5 @@ pub mod process;
 pub mod trace;
 #[cfg_attr(windows, path = "trust_windows.rs")]
 pub mod trust;
+#[cfg(unix)]
+pub mod users;

@@ -24,8 +24,8 @@ pub struct Executable<'a> {
 
 impl Executable<'_> {
     /// Whether a pattern of the process list (full path or bare name) is for this program.
-    pub fn is(&self, pattern: &str) -> bool {
-        let rule = Subject { pattern: pattern.as_bytes(), target: None, script: None };
+    pub fn is(&self, pattern: &[u8]) -> bool {
+        let rule = Subject { pattern, target: None, script: None };
         Asked::of(self).judge(rule).rank() > 0
     }
 }

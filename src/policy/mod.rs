@@ -9,6 +9,7 @@
 mod compiled;
 mod list;
 pub mod path;
+mod pools;
 mod script;
 
 use std::io;
@@ -20,6 +21,7 @@ use path::PatternKind;
 
 pub use compiled::{Match, PolicyView, ProgramView};
 pub use list::{Executable, MatchedBy, Verdict};
+pub use pools::{PoolRule, choose_pool};
 pub use script::script_of;
 
 /// Which parts of vipool a program uses.
@@ -173,6 +175,9 @@ pub struct Policy {
     pub hide_addresses: bool,
     /// Whether a process may name its session itself (tests; Windows only).
     pub session_override: bool,
+    /// Which pool a session takes its virtual IPs from. Of user and group names only hashes are
+    /// compiled.
+    pub pool_rules: Vec<PoolRule>,
 }
 
 impl Policy {

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use nix::sys::signal::Signal;
 use vipool::map::{CloseError, Map, OnExhausted, OpenError, OpenOptions, Opened, Reader, Shortage};
 use vipool::os::{clock, process};
+use vipool::policy::{Executable, PathStyle, script_of};
 use vipool::session::{Handle, SessionId};
 
 use super::signals::{Signals, Woken};
@@ -101,9 +102,10 @@ pub fn enter(run: &Run, signals: &mut Signals) -> Result<Entered, NotEntered> {
         None => own_session()?,
     };
     let user = run.user.clone().unwrap_or_else(user::own_name);
+    let pool = run.pool.clone().or_else(|| chosen_pool(&map, &user, &run.program));
     let options = OpenOptions {
         user: Some(&user),
-        pool: run.pool.as_deref(),
+        pool: pool.as_deref(),
         address: run.address,
         client: run.client,
         leader: Some(process::identify(std::process::id())?),
@@ -119,6 +121,19 @@ pub fn enter(run: &Run, signals: &mut Signals) -> Result<Entered, NotEntered> {
         opened: (!opened.already_open).then_some(map),
         claim,
     })
+}
+
+/// The pool that the rules of the farm choose for this user and this program.
+fn chosen_pool(map: &Map, user: &str, program: &[OsString]) -> Option<String> {
+    let (name, arguments) = program.split_first()?;
+    let (file, started) = (resolve(name).ok(), find(name));
+    let executable = file.as_ref().map(|file| Executable {
+        path: file.as_os_str().as_encoded_bytes(),
+        invoked_as: started.as_ref().map(|path| path.as_os_str().as_encoded_bytes()),
+        script: script_of(arguments.iter().map(|argument| argument.as_encoded_bytes())),
+        style: PathStyle::Posix,
+    });
+    map.choose_pool(user, executable.as_ref())
 }
 
 /// Opens the session; where the farm says so, waits for an address.
@@ -192,18 +207,18 @@ pub fn own_session() -> anyhow::Result<SessionId> {
 
 /// The file of the program as the kernel will show it: found on the PATH, symlinks resolved.
 fn resolve(program: &OsStr) -> anyhow::Result<PathBuf> {
-    let cannot = || format!("cannot find the program {}", program.display());
+    find(program)
+        .and_then(|path| path.canonicalize().ok())
+        .with_context(|| format!("cannot find the program {}", program.display()))
+}
+
+/// The path by which the program will be started.
+fn find(program: &OsStr) -> Option<PathBuf> {
     if program.as_encoded_bytes().contains(&b'/') {
-        return Path::new(program).canonicalize().with_context(cannot);
+        return Some(program.into());
     }
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
-    for directory in std::env::split_paths(&path) {
-        if let Ok(file) = directory.join(program).canonicalize()
-            && nix::unistd::access(&file, nix::unistd::AccessFlags::X_OK).is_ok()
-            && file.is_file()
-        {
-            return Ok(file);
-        }
-    }
-    bail!(cannot())
+    std::env::split_paths(&path).map(|directory| directory.join(program)).find(|file| {
+        nix::unistd::access(file, nix::unistd::AccessFlags::X_OK).is_ok() && file.is_file()
+    })
 }

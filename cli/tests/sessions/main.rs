@@ -7,5 +7,6 @@ mod ending;
 mod exhaustion;
 mod lifecycle;
 mod listing;
+mod pools;
 mod support;
 mod users;

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use crate::farm::{Farm, IPV6_ADDRESSES, LOOPBACK_POOL, Planned};
 use crate::interface::Interface;
 use crate::map::{OnExhausted, Plan};
-use crate::policy::PortRange;
-use crate::pool::{Pool, Reservation, choose_pool};
+use crate::policy::{PortRange, choose_pool};
+use crate::pool::{Pool, Reservation};
 
 fn plan(text: &str, host: &str, interfaces: Option<&[Interface]>) -> Planned {
     let (farm, report) = Farm::parse(text);
@@ -76,7 +76,7 @@ fn each_server_has_its_own_plan() {
     assert_eq!(ts1.plan.settings.max_sessions, 9);
     assert_eq!(ts1.plan.settings.on_exhausted, OnExhausted::Wait(5));
     assert_eq!(ts1.plan.policy.programs.len(), 1);
-    assert_eq!(choose_pool(&ts1.plan.pool_rules, "eve", &["students"], None), "lab");
+    assert_eq!(choose_pool(&ts1.plan.policy.pool_rules, "eve", &["students"], None), Some("lab"));
 
     let ts2 = plan(TWO, "ts2", None);
     assert_eq!(pool(&ts2.plan, "default").address(0), Some(ip("10.0.6.10")));

@@ -13,8 +13,11 @@
 //! | 16 | programs (offset, count) | 32 | own ports (offset, count) |
 //! | 24 | host addresses (offset, count) | 40 | shared ports (offset, count) |
 //! | 32 | wildcard UDP ports (offset, count) | 48 | flags |
+//! | 40 | choices of a pool (offset, count) | | |
 //!
 //! A host address is 4 bytes of family (4 or 6) and 16 of address, a port range two times 2 bytes.
+//! A choice of a pool is what it is by (1 user, 2 group, 3 program), 4 bytes of nothing, the hash of
+//! the user's or group's name (8 bytes), the program's pattern and the pool's name (offset, length).
 
 mod view;
 
@@ -23,16 +26,23 @@ mod tests;
 
 use std::net::IpAddr;
 
-use super::{LoopbackConnect, Policy, PortRange, Program, Wildcard};
+use super::pools::{Wants, in_order};
+use super::{LoopbackConnect, Policy, PoolRule, PortRange, Program, Wildcard};
+use crate::session::hash64;
 
 pub use view::{Match, PolicyView, ProgramView};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"vpol");
 const VERSION: u32 = 1;
-const HEADER: usize = 40;
+const HEADER: usize = 48;
 const PROGRAM: usize = 56;
 const HOST: usize = 20;
 const PORTS: usize = 4;
+const CHOICE: usize = 32;
+
+const BY_USER: u32 = 1;
+const BY_GROUP: u32 = 2;
+const BY_PROGRAM: u32 = 3;
 
 const PASS_WHEN_MISSING: u32 = 1;
 const HIDE_ADDRESSES: u32 = 1 << 1;
@@ -69,6 +79,7 @@ impl Policy {
             out.extend(octets);
         }
         let udp = append_ports(&self.wildcard_udp_ports, &mut out);
+        let choices = append_choices(&self.pool_rules, &mut out);
         let flags = flag(self.pass_when_missing, PASS_WHEN_MISSING)
             | flag(self.hide_addresses, HIDE_ADDRESSES)
             | flag(self.session_override, SESSION_OVERRIDE);
@@ -83,6 +94,8 @@ impl Policy {
             self.host_addresses.len() as u32,
             udp.0,
             udp.1,
+            choices.0,
+            choices.1,
         ];
         for (place, word) in header.into_iter().enumerate() {
             out[place * 4..place * 4 + 4].copy_from_slice(&word.to_le_bytes());
@@ -91,15 +104,15 @@ impl Policy {
     }
 }
 
+fn append_text(text: &str, out: &mut Vec<u8>) -> (u32, u32) {
+    let at = out.len() as u32;
+    out.extend(text.as_bytes());
+    (at, text.len() as u32)
+}
+
 fn encode_program(program: &Program, out: &mut Vec<u8>) -> [u8; PROGRAM] {
-    let text = |text: Option<&str>, out: &mut Vec<u8>| match text {
-        None => (0, 0),
-        Some(text) => {
-            let at = out.len() as u32;
-            out.extend(text.as_bytes());
-            (at, text.len() as u32)
-        }
-    };
+    let text =
+        |text: Option<&str>, out: &mut Vec<u8>| text.map_or((0, 0), |text| append_text(text, out));
     let (pattern, pattern_length) = text(Some(&program.pattern), out);
     let (target, target_length) = text(program.target.as_deref(), out);
     let (script, script_length) = text(program.script.as_deref(), out);
@@ -141,6 +154,33 @@ fn append_ports(ports: &[PortRange], out: &mut Vec<u8>) -> (u32, u32) {
         out.extend(range.last.to_le_bytes());
     }
     (at, ports.len() as u32)
+}
+
+fn append_choices(rules: &[PoolRule], out: &mut Vec<u8>) -> (u32, u32) {
+    let mut records = Vec::new();
+    let mut count = 0;
+    for (wants, pool) in in_order(rules) {
+        let (by, hash, pattern) = match wants {
+            Wants::User(name) => (BY_USER, name_hash(name, BY_USER), (0, 0)),
+            Wants::Group(name) => (BY_GROUP, name_hash(name, BY_GROUP), (0, 0)),
+            Wants::Program(pattern) => (BY_PROGRAM, 0, append_text(pattern, out)),
+        };
+        let pool = append_text(pool, out);
+        records.extend([by.to_le_bytes(), [0; 4]].concat());
+        records.extend(hash.to_le_bytes());
+        for word in [pattern.0, pattern.1, pool.0, pool.1] {
+            records.extend(word.to_le_bytes());
+        }
+        count += 1;
+    }
+    let at = out.len() as u32;
+    out.extend(records);
+    (at, count)
+}
+
+/// What stands for a user's or group's name: every user may read the map.
+fn name_hash(name: &str, by: u32) -> u64 {
+    hash64(name.as_bytes(), by.into())
 }
 
 fn flag(set: bool, bit: u32) -> u32 {

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::{Executable, Features, PathStyle};
+use crate::policy::{Executable, Features, PathStyle, choose_pool};
 
 fn ports() -> impl Strategy<Value = Vec<PortRange>> {
     let range =
@@ -54,20 +54,36 @@ fn programs() -> impl Strategy<Value = Program> {
         })
 }
 
+fn pool_rules() -> impl Strategy<Value = Vec<PoolRule>> {
+    let names = || prop::collection::vec(prop::sample::select(vec!["ada", "bob", "lab"]), 0..3);
+    let texts = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect();
+    let rule = (names(), names(), prop::collection::vec(paths(), 0..2), "[a-c]").prop_map(
+        move |(users, groups, programs, pool)| PoolRule {
+            pool,
+            users: texts(users),
+            groups: texts(groups),
+            programs,
+        },
+    );
+    prop::collection::vec(rule, 0..4)
+}
+
 fn policies() -> impl Strategy<Value = Policy> {
     (
         prop::collection::vec(programs(), 0..6),
         prop::collection::vec(any::<IpAddr>(), 0..4),
         ports(),
         any::<[bool; 3]>(),
+        pool_rules(),
     )
-        .prop_map(|(programs, host_addresses, wildcard_udp_ports, flags)| Policy {
+        .prop_map(|(programs, host_addresses, wildcard_udp_ports, flags, pool_rules)| Policy {
             programs,
             host_addresses,
             wildcard_udp_ports,
             pass_when_missing: flags[0],
             hide_addresses: flags[1],
             session_override: flags[2],
+            pool_rules,
         })
 }
 
@@ -88,6 +104,7 @@ fn ask_all(view: PolicyView<'_>, program: &Executable<'_>, port: u16) -> usize {
             rule.pattern().len()
         })
         .sum();
+    let _ = view.choose_pool("ada", || vec!["lab".into()], Some(program));
     let _ = (view.hide_addresses(), view.pass_when_missing(), view.session_override());
     found
         + told
@@ -132,6 +149,14 @@ proptest! {
         prop_assert_eq!(view.pass_when_missing(), policy.pass_when_missing);
         prop_assert_eq!(view.hide_addresses(), policy.hide_addresses);
         prop_assert_eq!(view.session_override(), policy.session_override);
+        for (user, groups) in [("ada", &["bob", "lab"][..]), ("eve", &["lab"]), ("eve", &[])] {
+            let names = || groups.iter().map(|name| (*name).to_owned()).collect();
+            let asked = windows.then_some(&program);
+            prop_assert_eq!(
+                view.choose_pool(user, names, asked),
+                choose_pool(&policy.pool_rules, user, groups, asked)
+            );
+        }
     }
 
     #[test]
@@ -200,4 +225,23 @@ fn most_specific_rule_wins() {
     assert_eq!(find("/usr/bin/python3", None), Some(1));
     assert_eq!(find("/opt/python3", None), Some(0));
     assert_eq!(find("/opt/perl", None), None);
+}
+
+#[test]
+fn the_map_holds_no_names_of_users_and_groups() {
+    let rule = PoolRule {
+        pool: "lab".into(),
+        users: vec!["ada-lovelace".into()],
+        groups: vec!["students".into()],
+        programs: vec![],
+    };
+    let bytes = Policy { pool_rules: vec![rule], ..Policy::default() }.encode();
+    let text = String::from_utf8_lossy(&bytes);
+    assert!(text.contains("lab") && !text.contains("ada") && !text.contains("students"));
+    let view = PolicyView::new(&bytes);
+    assert_eq!(
+        view.choose_pool("ada-lovelace", || unreachable!("the user is enough"), None),
+        Some("lab")
+    );
+    assert_eq!(view.choose_pool("students", Vec::new, None), None);
 }

@@ -99,6 +99,37 @@ impl<'a> PolicyView<'a> {
         has_port(self.bytes, 32, port)
     }
 
+    /// The pool for a session of this user, in which this program is started (where that is known):
+    /// what [`crate::policy::choose_pool`] says. `groups` is asked only if a rule names a group.
+    pub fn choose_pool(
+        &self,
+        user: &str,
+        groups: impl FnOnce() -> Vec<String>,
+        program: Option<&Executable<'_>>,
+    ) -> Option<&'a str> {
+        let mut ask = Some(groups);
+        let mut groups = Vec::new();
+        let user = name_hash(user, BY_USER);
+        let found = records(self.bytes, 40, CHOICE).find(|at| {
+            let hash = array(self.bytes, at + 8).map(u64::from_le_bytes);
+            match word(self.bytes, *at) {
+                Some(BY_USER) => hash == Some(user),
+                Some(BY_GROUP) => {
+                    if let Some(ask) = ask.take() {
+                        groups = ask();
+                    }
+                    groups.iter().any(|name| hash == Some(name_hash(name, BY_GROUP)))
+                }
+                Some(BY_PROGRAM) => match (program, text(self.bytes, at + 16)) {
+                    (Some(program), Some(pattern)) => program.is(pattern),
+                    _ => false,
+                },
+                _ => false,
+            }
+        })?;
+        str::from_utf8(text(self.bytes, found + 24)?).ok()
+    }
+
     /// Let binds pass when V is on no interface (row 6); otherwise they fail.
     pub fn pass_when_missing(&self) -> bool {
         self.flags() & PASS_WHEN_MISSING != 0
@@ -189,13 +220,18 @@ impl<'a> ProgramView<'a> {
 
     /// The text whose offset and length are at this place of the record.
     fn text(&self, at: usize) -> Option<&'a [u8]> {
-        let offset = word(self.bytes, self.record + at)? as usize;
-        let length = word(self.bytes, self.record + at + 4)? as usize;
-        if offset == 0 {
-            return None;
-        }
-        self.bytes.get(offset..)?.get(..length)
+        text(self.bytes, self.record + at)
     }
+}
+
+/// The text whose offset and length are at this place; offset 0 is none.
+fn text(bytes: &[u8], at: usize) -> Option<&[u8]> {
+    let offset = word(bytes, at)? as usize;
+    let length = word(bytes, at + 4)? as usize;
+    if offset == 0 {
+        return None;
+    }
+    bytes.get(offset..)?.get(..length)
 }
 
 /// Where the records begin whose offset and count are at `at`; those that lie within the bytes.

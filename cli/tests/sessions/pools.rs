@@ -1,0 +1,86 @@
+//! Which pool a session takes its virtual IP from: the rules of farm.toml, through the map.
+
+use vipool::farm::Farm;
+use vipool::map::Map;
+
+use crate::support::{Place, text};
+
+const FARM: &str = r#"
+[[range]]
+addresses = "10.77.0.10-10.77.0.19"
+[[range]]
+addresses = "10.77.0.20-10.77.0.29"
+pool = "people"
+[[range]]
+addresses = "10.77.0.30-10.77.0.39"
+pool = "groups"
+[[range]]
+addresses = "10.77.0.40-10.77.0.49"
+pool = "programs"
+[pool.people]
+users = ["ada"]
+[pool.groups]
+groups = ["GROUP"]
+[pool.programs]
+programs = ["LINK"]
+[pool.elsewhere]
+users = ["eve"]
+"#;
+
+/// Makes the map that `vipool up` would make, without touching an interface.
+fn made(group: &str) -> (Place, String) {
+    let place = Place::new();
+    let link = place.path().join("show");
+    std::os::unix::fs::symlink("/bin/sh", &link).unwrap();
+    let farm = FARM.replace("GROUP", group).replace("LINK", link.to_str().unwrap());
+    let (farm, report) = Farm::parse(&farm);
+    assert!(!report.has_errors(), "{report}");
+    let directory = place.path().join("system");
+    std::fs::create_dir(&directory).unwrap();
+    Map::create(&directory, &farm.plan("any", None).plan).unwrap();
+    (place, directory.to_str().unwrap().to_owned())
+}
+
+/// The last byte of the address that a session got.
+fn address(shown: &str) -> u8 {
+    let after = shown.split("10.77.0.").nth(1).unwrap_or_else(|| panic!("{shown}"));
+    after.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn rules_choose_the_pool() {
+    let group = nix::unistd::Group::from_gid(0.into()).unwrap().expect("group 0").name;
+    let (place, map) = made(&group);
+    for (number, (arguments, pool)) in [
+        (&["--user", "ada"][..], 20),
+        (&["--user", "root"], 30),
+        (&["--user", "bob"], 10),
+        (&["--user", "eve"], 10),
+        (&["--user", "ada", "--pool", "groups"], 30),
+        (&["--user", "ada", "--pool", "default"], 10),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let session = number.to_string();
+        let open = ["session", "open", &session, "--map", &map];
+        let output = place.output(&[&open[..], arguments].concat());
+        assert!(output.status.success(), "{output:?}");
+        let shown = text(&output.stdout);
+        assert_eq!(address(&shown) / 10 * 10, pool, "{arguments:?}: {shown}");
+    }
+}
+
+#[test]
+fn the_program_that_is_run_chooses_too() {
+    let (place, map) = made("no-such-group");
+    let link = place.path().join("show");
+    let show =
+        format!("{} session list --map {map} --json | tr -d ' \\n'", env!("CARGO_BIN_EXE_vipool"));
+    for (session, program, pool) in [("1", link.to_str().unwrap(), 40), ("2", "sh", 10)] {
+        let run = ["run", "--map", &map, "--session", session, "--", program, "-c", &show];
+        let output = place.output(&run);
+        let shown = text(&output.stdout);
+        assert_eq!(address(&shown) / 10 * 10, pool, "{output:?}");
+    }
+}

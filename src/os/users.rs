@@ -1,0 +1,114 @@
+//! The groups of a user, as the system's user database says.
+
+use std::ffi::{CStr, CString};
+
+/// As getgrouplist(3) has it.
+#[cfg(target_vendor = "apple")]
+type Group = libc::c_int;
+#[cfg(not(target_vendor = "apple"))]
+type Group = libc::gid_t;
+
+/// More than any user is in.
+const MOST: usize = 65_536;
+
+/// The names of the groups that a user is in, the primary one among them; those without a name are
+/// left out. Empty for a user that the system does not know.
+///
+/// Asks what nsswitch.conf(5) names, which may be a server on the network: it may block. Threads may
+/// call it at the same time; not for a hooked path.
+pub fn groups_of(user: &str) -> Vec<String> {
+    let Ok(user) = CString::new(user) else { return Vec::new() };
+    let Some(primary) = primary_group(&user) else { return Vec::new() };
+    let numbers = numbers_of(&user, primary);
+    numbers.into_iter().filter_map(name_of).collect()
+}
+
+#[allow(unsafe_code)]
+fn primary_group(user: &CStr) -> Option<libc::gid_t> {
+    with_buffer(|buffer| {
+        let mut found = std::ptr::null_mut();
+        // SAFETY: a passwd is plain numbers and pointers: all zero is one.
+        let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
+        // SAFETY: every pointer is valid for what getpwnam_r(3) reads and writes, the buffer for
+        // as many bytes as is said.
+        let status = unsafe {
+            libc::getpwnam_r(
+                user.as_ptr(),
+                &mut entry,
+                buffer.as_mut_ptr().cast(),
+                buffer.len(),
+                &mut found,
+            )
+        };
+        (status, (!found.is_null()).then_some(entry.pw_gid))
+    })
+}
+
+#[allow(unsafe_code)]
+fn numbers_of(user: &CStr, primary: libc::gid_t) -> Vec<Group> {
+    let mut numbers: Vec<Group> = vec![0; 64];
+    loop {
+        let mut count = numbers.len() as libc::c_int;
+        // SAFETY: the user ends in NUL; as many groups are written as there is room for.
+        let all = unsafe {
+            libc::getgrouplist(user.as_ptr(), primary as Group, numbers.as_mut_ptr(), &mut count)
+        };
+        if all >= 0 || numbers.len() >= MOST {
+            numbers.truncate(usize::try_from(count).unwrap_or(0));
+            return numbers;
+        }
+        numbers.resize(numbers.len() * 2, 0);
+    }
+}
+
+#[allow(unsafe_code)]
+fn name_of(group: Group) -> Option<String> {
+    with_buffer(|buffer| {
+        let mut found = std::ptr::null_mut();
+        // SAFETY: a group is plain numbers and pointers: all zero is one.
+        let mut entry: libc::group = unsafe { std::mem::zeroed() };
+        // SAFETY: every pointer is valid for what getgrgid_r(3) reads and writes, the buffer for
+        // as many bytes as is said.
+        let status = unsafe {
+            libc::getgrgid_r(
+                group as libc::gid_t,
+                &mut entry,
+                buffer.as_mut_ptr().cast(),
+                buffer.len(),
+                &mut found,
+            )
+        };
+        // SAFETY: an entry that was found has a name that ends in NUL, in the buffer.
+        let name = (!found.is_null()).then(|| unsafe { CStr::from_ptr(entry.gr_name) });
+        (status, name.and_then(|name| name.to_str().ok()).map(str::to_owned))
+    })
+}
+
+/// Calls with a larger buffer for as long as the answer does not fit.
+fn with_buffer<T>(mut call: impl FnMut(&mut [u8]) -> (libc::c_int, Option<T>)) -> Option<T> {
+    let mut buffer = vec![0; 4096];
+    loop {
+        match call(&mut buffer) {
+            (libc::ERANGE, _) if buffer.len() < 1 << 20 => buffer.resize(buffer.len() * 4, 0),
+            (_, found) => return found,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_is_in_its_own_group() {
+        let group = name_of(0).expect("group 0 has a name");
+        assert!(groups_of("root").contains(&group));
+    }
+
+    #[test]
+    fn who_is_not_known_is_in_no_group() {
+        for user in ["", "no-such-user-of-ours", "a\0b"] {
+            assert_eq!(groups_of(user), [""; 0], "{user:?}");
+        }
+    }
+}
