@@ -48,7 +48,12 @@ impl World for Fuzzed {
             _ => None,
         }
     }
-    fn find_listener(&self, wanted: &[SocketAddr], _protocol: Protocol) -> Listener {
+    fn find_listener(
+        &self,
+        wanted: &[SocketAddr],
+        _protocol: Protocol,
+        _source: Option<SocketAddr>,
+    ) -> Listener {
         match usize::from(self.listener % 5) {
             4 => Listener::Unknown,
             place if place < wanted.len() => Listener::At(place),

@@ -1,0 +1,136 @@
+//! What the decision of each kind of socket call costs beside the call itself: from the bytes of
+//! a sockaddr to the bytes of what stands for it.
+
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use vipool::policy::Features;
+use vipool::pool::PoolKind;
+use vipool::rewrite::sockaddr::{self, IPV6_LENGTH, Parsed};
+use vipool::rewrite::{Listener, Outcome, Protocol, Rewriter, Rules, SocketFacts, World};
+use vipool::session::Addresses;
+
+const V: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 5);
+const L: Ipv4Addr = Ipv4Addr::new(127, 3, 4, 5);
+
+/// A world that answers at once: what it costs to ask the kernel is measured with the hook layer.
+struct Still;
+
+impl World for Still {
+    fn is_own_port(&self, port: u16) -> bool {
+        port == 6379
+    }
+    fn is_shared_port(&self, _port: u16) -> bool {
+        false
+    }
+    fn is_wildcard_udp_port(&self, _port: u16) -> bool {
+        false
+    }
+    fn is_host_address(&self, _address: IpAddr) -> bool {
+        false
+    }
+    fn kind_of(&self, _address: IpAddr) -> Option<PoolKind> {
+        None
+    }
+    fn find_listener(
+        &self,
+        _wanted: &[SocketAddr],
+        _protocol: Protocol,
+        _source: Option<SocketAddr>,
+    ) -> Listener {
+        Listener::At(0)
+    }
+}
+
+fn rewriter() -> Rewriter<'static, Still> {
+    Rewriter {
+        addresses: Addresses { v4: Some(V), loopback: Some(L), ..Addresses::default() },
+        rules: Rules {
+            features: Features { virtual_ip: true, loopback: true, client_ip: false },
+            ..Rules::default()
+        },
+        live: true,
+        world: &Still,
+    }
+}
+
+/// The bytes of a sockaddr, decided upon, and the bytes that go on.
+fn decided(
+    bytes: &[u8],
+    decide: impl FnOnce(SocketAddr) -> Outcome<SocketAddr>,
+) -> ([u8; IPV6_LENGTH], usize) {
+    let mut out = [0; IPV6_LENGTH];
+    let length = match sockaddr::parse(bytes) {
+        Parsed::Inet(address) => match decide(address) {
+            Outcome::Rewritten(address) => sockaddr::write(&address, &mut out),
+            Outcome::Passed(_) | Outcome::Refused(_) => 0,
+        },
+        Parsed::Unspecified(_) | Parsed::Other => 0,
+    };
+    (out, length)
+}
+
+fn map<A, B>(outcome: Outcome<A>, of: impl FnOnce(A) -> B) -> Outcome<B> {
+    match outcome {
+        Outcome::Rewritten(value) => Outcome::Rewritten(of(value)),
+        Outcome::Passed(reason) => Outcome::Passed(reason),
+        Outcome::Refused(refusal) => Outcome::Refused(refusal),
+    }
+}
+
+fn calls(criterion: &mut Criterion) {
+    let unbound = SocketFacts {
+        protocol: Protocol::Tcp,
+        local: Some("0.0.0.0:0".parse().expect("an address")),
+        v6only: false,
+        shares_port: false,
+    };
+    let bytes = |address: &str| {
+        let mut out = [0; IPV6_LENGTH];
+        let address = address.parse().expect("an address");
+        let length = sockaddr::write(&address, &mut out);
+        out[..length].to_vec()
+    };
+    let mut group = criterion.benchmark_group("rewrite");
+    let rewriter = rewriter();
+    for (name, address) in [
+        ("bind 0.0.0.0", "0.0.0.0:8080"),
+        ("bind 127.0.0.1", "127.0.0.1:8080"),
+        ("bind ::", "[::]:8080"),
+        ("bind another address, which passes", "192.0.2.1:8080"),
+    ] {
+        let bytes = bytes(address);
+        group.bench_function(name, |bench| {
+            bench.iter(|| {
+                decided(black_box(&bytes), |address| {
+                    map(rewriter.bind(black_box(&unbound), address), |bind| bind.address)
+                })
+            });
+        });
+    }
+    for (name, address) in [
+        ("connect outside", "192.0.2.1:443"),
+        ("connect 127.0.0.1, an own port", "127.0.0.1:6379"),
+        ("connect 127.0.0.1, its own listener", "127.0.0.1:8080"),
+    ] {
+        let bytes = bytes(address);
+        group.bench_function(name, |bench| {
+            bench.iter(|| {
+                decided(black_box(&bytes), |address| {
+                    map(rewriter.connect(black_box(&unbound), address), |connect| connect.to)
+                })
+            });
+        });
+    }
+    for (name, address) in [("show L", "127.3.4.5:8080"), ("show a peer", "192.0.2.1:443")] {
+        let bytes = bytes(address);
+        group.bench_function(name, |bench| {
+            bench.iter(|| decided(black_box(&bytes), |address| rewriter.shown(address, || None)));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, calls);
+criterion_main!(benches);
