@@ -8,9 +8,12 @@
 //! is committed by one store of its owner word, after everything else about it; one writer at a
 //! time; readers never write, block or loop without a bound.
 
+mod alone;
+mod change;
 mod file;
 mod index;
 mod journal;
+mod last_users;
 mod layout;
 mod outcome;
 mod plan;
@@ -18,6 +21,7 @@ mod queue;
 mod reader;
 mod reap;
 mod record;
+mod recover;
 mod region;
 mod sessions;
 mod slot;
@@ -25,6 +29,7 @@ mod state;
 mod table;
 mod writer;
 
+pub use alone::Writer;
 pub use journal::{CAPACITY as JOURNAL_CAPACITY, Event, EventKind, Journal, Recent};
 pub use layout::{MAX_POOL_NAME, MAX_POOLS};
 pub use outcome::{
@@ -34,7 +39,7 @@ pub use outcome::{
 pub use plan::{Allocate, Leader, OnExhausted, OpenOptions, Plan, Settings, Tick};
 pub use reader::Reader;
 pub use reap::{LEADER_GRACE, Probe, Reaped};
-pub use writer::{Map, Writer};
+pub use writer::Map;
 
 /// Name of the file that every user may read, in the directory of the map.
 pub const MAP_FILE: &str = "map";

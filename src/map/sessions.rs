@@ -442,26 +442,6 @@ impl<'a> Sessions<'a> {
             leader: record.leader,
         })
     }
-
-    /// Derives everything from the slots again: after the death of a writer, or to be sure.
-    pub(super) fn rebuild(&self) {
-        let highest = self.tables().map(|(_, table)| table.rebuild()).max().unwrap_or(0);
-        if highest > load(self.words, LAST_STAMP) {
-            store(self.words, LAST_STAMP, highest);
-        }
-        let open: usize = self
-            .tables()
-            .map(|(number, table)| {
-                (0..table.pool.slots)
-                    .filter(|slot| {
-                        matches!(table.owner(*slot), Owner::Session(raw)
-                            if number == 0 || self.is_anchor(raw, number))
-                    })
-                    .count()
-            })
-            .sum();
-        store(self.words, OPEN_SESSIONS, open as u64);
-    }
 }
 
 const _: () = assert!(MAX_LEASES >= 3, "V, IPv6 and L");

@@ -63,9 +63,9 @@ pub(super) enum Refusal {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Table<'a> {
     pub(super) pool: &'a PoolLayout,
-    control: &'a Control,
-    index: &'a [Bucket],
-    slots: &'a [Slot],
+    pub(super) control: &'a Control,
+    pub(super) index: &'a [Bucket],
+    pub(super) slots: &'a [Slot],
 }
 
 impl<'a> Table<'a> {
@@ -148,7 +148,7 @@ impl<'a> Table<'a> {
     }
 
     #[inline(always)]
-    fn set_count(&self, counter: Counter, value: u32) {
+    pub(super) fn set_count(&self, counter: Counter, value: u32) {
         self.control[counter as usize].store(value.into(), Ordering::Relaxed);
     }
 
@@ -488,60 +488,10 @@ impl<'a> Table<'a> {
             self.add(Counter::Unindexed, -1);
         }
     }
-
-    /// Derives queues, index and counters from the slots, whatever they were. Answers the highest
-    /// stamp. Readers beside it go on finding every session. Takes heap for one entry a slot.
-    pub(super) fn rebuild(&self) -> u64 {
-        let mut queues: [Vec<(u64, u32)>; 3] = Default::default();
-        let mut counts = [0u32; 16];
-        let mut highest = 0;
-        for slot in 0..self.pool.slots {
-            let standing = self.standing(slot);
-            let stamp = self.owner(slot).stamp().unwrap_or(0);
-            highest = highest.max(stamp);
-            match counter_of(standing) {
-                Some(counter) => counts[counter as usize] += 1,
-                None => counts[Counter::Used as usize] += 1,
-            }
-            if let Standing::Queued(queue) = standing {
-                queues[queue as usize].push((stamp, slot));
-            }
-        }
-        for (queue, slots) in
-            [Queue::Free, Queue::Cooling, Queue::Lingering].into_iter().zip(&mut queues)
-        {
-            slots.sort_unstable();
-            queue::rebuild(self.control, self.slots, queue, slots.iter().map(|(_, slot)| *slot));
-        }
-        let unindexed = index::repair(self.index, self.pool.slots, |slot| self.key_of(slot));
-        for counter in [
-            Counter::Free,
-            Counter::Cooling,
-            Counter::Lingering,
-            Counter::Used,
-            Counter::Reserved,
-            Counter::Drained,
-        ] {
-            self.set_count(counter, counts[counter as usize]);
-        }
-        self.set_count(Counter::Unindexed, unindexed);
-        let used = counts[Counter::Used as usize];
-        self.set_count(Counter::Peak, self.count(Counter::Peak).clamp(used, self.pool.slots));
-        highest
-    }
-
-    /// What a slot should be under in the index.
-    fn key_of(&self, slot: u32) -> Option<Key> {
-        match (self.owner(slot), self.tenancy(slot).user()) {
-            (Owner::Session(raw), _) => Some(Key::session(raw)),
-            (_, 0) => None,
-            (_, user) => Some(Key::user(user)),
-        }
-    }
 }
 
 #[inline]
-fn counter_of(standing: Standing) -> Option<Counter> {
+pub(super) fn counter_of(standing: Standing) -> Option<Counter> {
     match standing {
         Standing::Held => None,
         Standing::Queued(Queue::Free) => Some(Counter::Free),

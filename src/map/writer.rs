@@ -1,26 +1,19 @@
 //! The writer: takes the lock, recovers what a dead writer left, and hands the work to `sessions`.
 
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 
 use super::file;
-use super::layout::{BUSY, DRAINING, HOLDER, READY, SUPERSEDED};
-use super::outcome::{
-    ChangeError, Changed, CloseError, Closed, Leases, MapError, OpenError, Opened, SessionRow,
-};
-use super::plan::{Leader, OpenOptions, Plan, Settings, Tick, pair, unpair};
+use super::layout::{BUSY, HOLDER, SUPERSEDED};
+use super::outcome::{CloseError, Closed, Leases, MapError, OpenError, Opened, SessionRow};
+use super::plan::{OpenOptions, Plan, Settings, Tick, pair, unpair};
 use super::reader::Reader;
-use super::reap::{Probe, Reaped, reap};
 use super::region::{load, store};
-use super::sessions::Sessions;
-use super::slot::{DRAINED, Owner, PLANNED, RESERVED, user_tag};
 use super::state::{State, check};
 use crate::os::lock::FileLock;
 use crate::policy::Executable;
-use crate::range::Range;
 use crate::session::{Handle, SessionId};
 
 /// How long a writer waits for another one.
@@ -49,16 +42,16 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// ```
 #[derive(Debug)]
 pub struct Map {
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
     /// Where the files are and the lock of their writers; `None` for a map in memory.
-    shared: Option<Shared>,
-    exclusive: bool,
+    pub(super) shared: Option<Shared>,
+    pub(super) exclusive: bool,
 }
 
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Shared {
     directory: PathBuf,
-    lock: FileLock,
+    pub(super) lock: FileLock,
 }
 
 impl Map {
@@ -124,20 +117,6 @@ impl Map {
         drop(operation);
         self.exclusive = true;
         Ok(())
-    }
-
-    /// The same operations without even a lock between threads, for a program in which one thread
-    /// opens and closes all sessions. Holds the map, against other processes too, for as long as
-    /// it lives.
-    pub fn writer(&mut self) -> Result<Writer<'_>, MapError> {
-        let mut operation = self.begin()?;
-        let shared = operation.shared.take();
-        if shared.is_some() {
-            store(operation.state.map.words(), HOLDER, pair(1, std::process::id()));
-        }
-        drop(operation);
-        let keeps = self.exclusive;
-        Ok(Writer { state: self.state.get_mut(), shared: self.shared.as_ref(), keeps })
     }
 
     /// Gives a session its addresses, or completes and returns those it has.
@@ -212,122 +191,9 @@ impl Map {
         Ok(rows)
     }
 
-    /// Takes addresses out of use: no session gets them; those that have them keep them.
-    pub fn drain(&self, range: &Range, now: Tick) -> Result<Changed, MapError> {
-        self.change_flags(range, DRAINED, 0, now)
-    }
-
-    /// Puts drained addresses back into use.
-    pub fn undrain(&self, range: &Range, now: Tick) -> Result<Changed, MapError> {
-        self.change_flags(range, 0, DRAINED, now)
-    }
-
-    /// Whether the whole server drains: no new session gets an address.
-    pub fn drain_server(&self, draining: bool) -> Result<(), MapError> {
-        store(self.begin()?.state.map.words(), DRAINING, draining.into());
-        Ok(())
-    }
-
-    /// Keeps an address for a user from now on. A session that has it keeps it.
-    pub fn reserve(&self, address: IpAddr, user: &str, now: Tick) -> Result<Changed, ChangeError> {
-        self.change_reservation(address, now, |sessions_tag, reserved| {
-            match (reserved, sessions_tag == user_tag(user)) {
-                (true, false) => Err(ChangeError::ReservedForAnother(address)),
-                _ => Ok((RESERVED, 0, Some(user_tag(user)))),
-            }
-        })
-    }
-
-    /// Keeps an address for nobody any more.
-    pub fn unreserve(&self, address: IpAddr, now: Tick) -> Result<Changed, ChangeError> {
-        self.change_reservation(address, now, |_, reserved| match reserved {
-            true => Ok((0, RESERVED | PLANNED, None)),
-            false => Err(ChangeError::NotReserved(address)),
-        })
-    }
-
-    /// Says that the sessions of the operating system are restored: "not ready" ends.
-    pub fn restored(&self) -> Result<(), MapError> {
-        store(self.begin()?.state.map.words(), READY, 1);
-        Ok(())
-    }
-
-    /// Closes every session of which `is_alive` says no, then ends "not ready": to be called with
-    /// the operating system's list of sessions before the first session is opened.
-    pub fn reconcile(
-        &self,
-        now: Tick,
-        mut is_alive: impl FnMut(SessionId, Option<&Leader>) -> bool,
-    ) -> Result<Vec<SessionId>, MapError> {
-        let operation = self.begin()?;
-        let sessions = operation.state.sessions();
-        let rows: Vec<SessionRow> = sessions.rows().collect();
-        let gone = rows.iter().filter(|row| !is_alive(row.session, row.leader.as_ref()));
-        let closed = gone
-            .filter(|row| sessions.close_session(row.session, now).is_ok())
-            .map(|row| row.session)
-            .collect();
-        store(sessions.words, READY, 1);
-        Ok(closed)
-    }
-
-    /// The slow path: closes sessions whose leader is gone (seen dead twice, [`super::LEADER_GRACE`]
-    /// apart), and frees cooled addresses without sockets. Looks at up to `budget` addresses of
-    /// each pool; call it again while [`Reaped::more`] is set.
-    pub fn reap(&self, now: Tick, budget: u32, probe: &mut dyn Probe) -> Result<Reaped, MapError> {
-        Ok(reap(self.begin()?.state.sessions(), now, budget, probe))
-    }
-
-    /// Derives queues, index and counters from the slots again, as is done by itself after the
-    /// death of a writer.
-    pub fn recover(&self) -> Result<(), MapError> {
-        self.begin()?.state.sessions().rebuild();
-        Ok(())
-    }
-
-    fn change_flags(
-        &self,
-        range: &Range,
-        set: u32,
-        clear: u32,
-        now: Tick,
-    ) -> Result<Changed, MapError> {
-        let operation = self.begin()?;
-        let sessions = operation.state.sessions();
-        let mut changed = Changed::default();
-        for (_, table) in sessions.tables() {
-            for slot in 0..table.pool.slots {
-                let address = table.pool.address(sessions.words, slot);
-                if address.is_some_and(|address| range.contains(address)) {
-                    table.change_flags(slot, set, clear, None, sessions.stamp(now));
-                    changed.addresses += 1;
-                    changed.held += u32::from(matches!(table.owner(slot), Owner::Session(_)));
-                }
-            }
-        }
-        Ok(changed)
-    }
-
-    fn change_reservation(
-        &self,
-        address: IpAddr,
-        now: Tick,
-        decide: impl FnOnce(u32, bool) -> Result<(u32, u32, Option<u32>), ChangeError>,
-    ) -> Result<Changed, ChangeError> {
-        let operation = self.begin()?;
-        let sessions = operation.state.sessions();
-        let (pool, slot) = sessions.locate(address).ok_or(ChangeError::NotInPool(address))?;
-        let table = sessions.table(pool).ok_or(ChangeError::NotInPool(address))?;
-        let tenancy = table.tenancy(slot);
-        let (set, clear, user) = decide(tenancy.user(), tenancy.has(RESERVED))?;
-        table.change_flags(slot, set, clear, user, sessions.stamp(now));
-        let held = matches!(table.owner(slot), Owner::Session(_));
-        Ok(Changed { addresses: 1, held: held.into() })
-    }
-
     /// Begins an operation: alone, on the map that is in place, and on one that is whole.
     #[inline(always)]
-    fn begin(&self) -> Result<Operation<'_>, MapError> {
+    pub(super) fn begin(&self) -> Result<Operation<'_>, MapError> {
         let state = self.lock()?;
         let shared = self.shared.as_ref().filter(|_| !self.exclusive);
         if let Some(shared) = shared {
@@ -369,75 +235,6 @@ impl Map {
             *state = current;
         }
         Ok(())
-    }
-}
-
-/// A writer that has the map to itself: see [`Map::writer`].
-#[derive(Debug)]
-pub struct Writer<'a> {
-    state: &'a mut State,
-    shared: Option<&'a Shared>,
-    /// Whether the map was held exclusively before, and stays so.
-    keeps: bool,
-}
-
-impl Writer<'_> {
-    /// As [`Map::open_session`].
-    #[inline(always)]
-    pub fn open_session(
-        &mut self,
-        session: SessionId,
-        options: &OpenOptions<'_>,
-        now: Tick,
-    ) -> Result<Opened, OpenError> {
-        let sessions = self.begin()?;
-        let opened = sessions.open(session, options, now);
-        store(sessions.words, BUSY, 0);
-        opened
-    }
-
-    /// As [`Map::close`].
-    #[inline(always)]
-    pub fn close(&mut self, handle: &Handle, now: Tick) -> Result<Closed, CloseError> {
-        let sessions = self.begin()?;
-        let closed = sessions.close(handle, now);
-        store(sessions.words, BUSY, 0);
-        closed
-    }
-
-    /// As [`Map::close_session`].
-    #[inline(always)]
-    pub fn close_session(&mut self, session: SessionId, now: Tick) -> Result<Closed, CloseError> {
-        let sessions = self.begin()?;
-        let closed = sessions.close_session(session, now);
-        store(sessions.words, BUSY, 0);
-        closed
-    }
-
-    /// Begins an operation. A panic within it leaves the mark, so that the next one makes the map
-    /// whole.
-    #[inline(always)]
-    fn begin(&mut self) -> Result<Sessions<'_>, MapError> {
-        if self.shared.is_some_and(|shared| shared.lock.is_of_parent()) {
-            return Err(MapError::Forked);
-        }
-        let sessions = self.state.sessions();
-        if load(sessions.words, BUSY) != 0 {
-            sessions.rebuild();
-        }
-        store(sessions.words, BUSY, 1);
-        Ok(sessions)
-    }
-}
-
-impl Drop for Writer<'_> {
-    fn drop(&mut self) {
-        if let (false, Some(shared)) = (self.keeps, self.shared)
-            && !shared.lock.is_of_parent()
-        {
-            store(self.state.map.words(), HOLDER, 0);
-            shared.lock.release();
-        }
     }
 }
 
@@ -491,10 +288,10 @@ fn recover(state: &State) {
 }
 
 /// An operation of a writer: ends when dropped.
-struct Operation<'a> {
-    state: MutexGuard<'a, State>,
+pub(super) struct Operation<'a> {
+    pub(super) state: MutexGuard<'a, State>,
     /// What to give the lock back to.
-    shared: Option<&'a Shared>,
+    pub(super) shared: Option<&'a Shared>,
     /// Whether the map is whole and marked as being changed. Before, its mark is that of a writer
     /// that died.
     begun: bool,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use vipool::map::{Map, MapError, OpenOptions, Reader, Settings};
 
-use crate::support::{addresses, id, only, plan, user};
+use crate::support::{addresses, id, map, only, plan, user};
 
 /// A directory of its own, removed when dropped.
 struct Directory(PathBuf);
@@ -105,4 +105,29 @@ fn an_exclusive_writer_keeps_others_out_and_is_named() {
     assert_eq!(other.sessions().unwrap().len(), 1);
     drop(agent);
     other.close_session(id(1), 0).unwrap();
+}
+
+#[test]
+fn a_user_gets_the_address_from_before_a_restart() {
+    let directory = Directory::new("restart");
+    let file = directory.0.join("last-users");
+    let range = ["10.0.0.1-10.0.0.4"];
+    let before = map(&range, Settings::default());
+    assert_eq!(before.recall_users(&file, 0).unwrap(), 0);
+    let ann = before.open_session(id(1), &user("ann"), 0).unwrap();
+    before.open_session(id(2), &user("bob"), 0).unwrap();
+    before.close(&ann.handle, 0).unwrap();
+    before.save_users(&file).unwrap();
+
+    // Another map, as after a start of the machine; somebody spoilt a line meanwhile.
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{text}10.0.0.3 no\n10.9.9.9 7\n10.0.0.4\n")).unwrap();
+    let after = map(&["10.0.0.1-10.0.0.4"], Settings::default());
+    assert_eq!(after.recall_users(&file, 0).unwrap(), 2);
+    let bob = after.open_session(id(1), &user("bob"), 0).unwrap();
+    assert_eq!(only(&bob.leases), "10.0.0.2");
+    // Those that nobody had go to newcomers first.
+    assert_eq!(only(&after.open_session(id(2), &user("eve"), 0).unwrap().leases), "10.0.0.3");
+    assert_eq!(only(&after.open_session(id(3), &user("ann"), 0).unwrap().leases), "10.0.0.1");
+    assert_eq!(after.recall_users(&file, 0).unwrap(), 0);
 }

@@ -1,0 +1,95 @@
+//! A writer that has the map to itself: no lock but the one between processes, held all the time.
+
+use super::layout::{BUSY, HOLDER};
+use super::outcome::{CloseError, Closed, MapError, OpenError, Opened};
+use super::plan::{OpenOptions, Tick, pair};
+use super::region::{load, store};
+use super::sessions::Sessions;
+use super::state::State;
+use super::writer::{Map, Shared};
+use crate::session::{Handle, SessionId};
+
+impl Map {
+    /// The same operations without even a lock between threads, for a program in which one thread
+    /// opens and closes all sessions. Holds the map, against other processes too, for as long as
+    /// it lives.
+    pub fn writer(&mut self) -> Result<Writer<'_>, MapError> {
+        let mut operation = self.begin()?;
+        let shared = operation.shared.take();
+        if shared.is_some() {
+            store(operation.state.map.words(), HOLDER, pair(1, std::process::id()));
+        }
+        drop(operation);
+        let keeps = self.exclusive;
+        Ok(Writer { state: self.state.get_mut(), shared: self.shared.as_ref(), keeps })
+    }
+}
+
+/// A writer that has the map to itself: see [`Map::writer`].
+#[derive(Debug)]
+pub struct Writer<'a> {
+    state: &'a mut State,
+    shared: Option<&'a Shared>,
+    /// Whether the map was held exclusively before, and stays so.
+    keeps: bool,
+}
+
+impl Writer<'_> {
+    /// As [`Map::open_session`].
+    #[inline(always)]
+    pub fn open_session(
+        &mut self,
+        session: SessionId,
+        options: &OpenOptions<'_>,
+        now: Tick,
+    ) -> Result<Opened, OpenError> {
+        let sessions = self.begin()?;
+        let opened = sessions.open(session, options, now);
+        store(sessions.words, BUSY, 0);
+        opened
+    }
+
+    /// As [`Map::close`].
+    #[inline(always)]
+    pub fn close(&mut self, handle: &Handle, now: Tick) -> Result<Closed, CloseError> {
+        let sessions = self.begin()?;
+        let closed = sessions.close(handle, now);
+        store(sessions.words, BUSY, 0);
+        closed
+    }
+
+    /// As [`Map::close_session`].
+    #[inline(always)]
+    pub fn close_session(&mut self, session: SessionId, now: Tick) -> Result<Closed, CloseError> {
+        let sessions = self.begin()?;
+        let closed = sessions.close_session(session, now);
+        store(sessions.words, BUSY, 0);
+        closed
+    }
+
+    /// Begins an operation. A panic within it leaves the mark, so that the next one makes the map
+    /// whole.
+    #[inline(always)]
+    fn begin(&mut self) -> Result<Sessions<'_>, MapError> {
+        if self.shared.is_some_and(|shared| shared.lock.is_of_parent()) {
+            return Err(MapError::Forked);
+        }
+        let sessions = self.state.sessions();
+        if load(sessions.words, BUSY) != 0 {
+            sessions.rebuild();
+        }
+        store(sessions.words, BUSY, 1);
+        Ok(sessions)
+    }
+}
+
+impl Drop for Writer<'_> {
+    fn drop(&mut self) {
+        if let (false, Some(shared)) = (self.keeps, self.shared)
+            && !shared.lock.is_of_parent()
+        {
+            store(self.state.map.words(), HOLDER, 0);
+            shared.lock.release();
+        }
+    }
+}
