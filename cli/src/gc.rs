@@ -8,6 +8,7 @@ use vipool::map::Map;
 use vipool::os::{clock, probe::SystemProbe};
 
 use crate::place::Place;
+use crate::{events, history};
 
 /// Addresses looked at in one hold of the lock: a fraction of a millisecond.
 const BUDGET: u32 = 1024;
@@ -16,7 +17,8 @@ const BUDGET: u32 = 1024;
 ///
 /// An address that was given back and has cooled down goes to another session only when no socket
 /// is left on it. A session whose leader (the process that stands for it) is found gone twice,
-/// ten seconds apart or more, is closed. Run it from a timer; it is quick, and harmless at any
+/// ten seconds apart or more, is closed. What happened since the last time goes to the history and
+/// to the system's log. Run it from a timer; it is quick, and harmless at any
 /// time.
 #[derive(clap::Args)]
 #[command(after_help = "Example, for cron(8):
@@ -42,7 +44,8 @@ struct Collected {
 
 impl Gc {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let map = Map::open(&self.place.directory()?)?;
+        let directory = self.place.directory()?;
+        let map = Map::open(&directory)?;
         let mut probe = SystemProbe::new().context("cannot look at the sockets")?;
         let mut all = Collected::default();
         loop {
@@ -54,6 +57,10 @@ impl Gc {
                 break;
             }
         }
+        let told = history::collect(&directory, &history::file_of(&directory));
+        if let Ok(records) = &told {
+            events::tell(&directory, records);
+        }
         if self.json {
             println!("{}", serde_json::to_string_pretty(&all)?);
         } else if !self.quiet {
@@ -64,6 +71,8 @@ impl Gc {
                 all.closed.len()
             );
         }
+        // The map is in order by now, whatever became of its history.
+        told.context("the history was not brought up to date")?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -13,8 +13,10 @@ mod check;
 mod demo;
 #[cfg(target_os = "linux")]
 mod discover;
+mod events;
 mod gc;
 mod generate;
+mod history;
 mod metrics;
 mod place;
 mod private;
@@ -67,6 +69,8 @@ enum Command {
     Reserve(change::Reserve),
     Unreserve(change::Unreserve),
     Gc(gc::Gc),
+    History(history::History),
+    Who(history::Who),
     Metrics(metrics::Metrics),
     Demo(demo::Demo),
     Completions(generate::Completions),
@@ -93,6 +97,8 @@ fn main() -> ExitCode {
         Command::Reserve(args) => args.run(),
         Command::Unreserve(args) => args.run(),
         Command::Gc(args) => args.run(),
+        Command::History(args) => args.run(),
+        Command::Who(args) => args.run(),
         Command::Metrics(args) => args.run(),
         Command::Demo(args) => args.run(),
         Command::AsUser(args) => args.run(),

@@ -108,6 +108,7 @@ impl Up {
         reserve(&mut state, &fixed)?;
 
         for (address, why) in &assigned.conflicts {
+            crate::events::conflict(*address, &why.to_string());
             eprintln!("{address} is not given out: {why}");
         }
         println!(

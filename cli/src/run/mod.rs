@@ -18,10 +18,11 @@ use std::process::{Child, Command, ExitCode, ExitStatus};
 use anyhow::Context;
 use nix::unistd::Uid;
 use vipool::EXHAUSTED_MESSAGE;
+use vipool::os::place::map_directory;
 use vipool::session::SessionId;
 
-use crate::EXHAUSTED;
-use crate::place::Place;
+use crate::place::{Place, Which};
+use crate::{EXHAUSTED, events};
 pub use enter::own_session;
 use enter::{Entered, NotEntered};
 use signals::{Signals, Woken};
@@ -121,6 +122,10 @@ impl Run {
             }
             Err(NotEntered::Failed(error)) if self.require => return Err(error),
             Err(NotEntered::Failed(error)) => {
+                if self.place.which() == Which::At(map_directory()) {
+                    let program = self.program[0].to_string_lossy();
+                    events::not_rewritten(&program, &format!("{error:#}"));
+                }
                 eprintln!("vipool: {error:#}");
                 eprintln!(
                     "vipool: {} runs outside the session, with the host's addresses",

@@ -152,3 +152,36 @@ fn a_user_sees_the_own_row_only_and_joins_the_own_session() {
         assert!(text(&output.stderr).contains("ermission"), "{output:?}");
     }
 }
+
+#[test]
+fn the_history_says_who_had_an_address() {
+    let place = Place::new();
+    let open = ["session", "open", "7", "--private", "--user", "alice", "--client", "192.0.2.7"];
+    let opened = text(&place.output(&open).stdout);
+    let address = opened.trim().rsplit(' ').next().unwrap();
+    let who = |more: &[&str]| place.output(&[&["who", address, "--private"], more].concat());
+    let now = text(&who(&[]).stdout);
+    assert!(now.contains("session 7 of user alice at 192.0.2.7"), "{now}");
+    // Killed before it could close: found by the next look.
+    let mut killed = place.vipool(&["run", "--private", "-s", "8", "--", "sh", "-c"]);
+    killed.arg("kill -9 $PPID");
+    killed.output().unwrap();
+    assert_eq!(place.open_sessions(), ["7", "8"]);
+    place.output(&["session", "close", "7", "--private"]);
+    place.output(&["session", "close", "8", "--private"]);
+    assert_eq!(who(&["--at", "2001-01-01"]).status.code(), Some(1));
+
+    let history = place.json(&["history", "--private", "--address", address]);
+    let events: Vec<_> = history.as_array().unwrap().iter().map(|row| &row["event"]).collect();
+    assert_eq!(events, ["assigned", "released"]);
+    let gone = who(&["--at", "2999-01-01"]);
+    assert_eq!((gone.status.code(), text(&gone.stdout).contains("nobody")), (Some(1), true));
+    let from = history[0]["time"].as_str().unwrap();
+    if from != history[1]["time"] {
+        let then = text(&who(&["--at", from]).stdout);
+        assert!(then.contains("session 7 of user alice"), "{then}");
+    }
+    let csv = text(&place.output(&["history", "--private", "--csv", "--user", "alice"]).stdout);
+    assert_eq!(csv.lines().count(), 3, "{csv}");
+    assert!(csv.lines().nth(1).unwrap().contains(",assigned,7,"), "{csv}");
+}
