@@ -7,7 +7,7 @@ use serde::Serialize;
 use vipool::map::Map;
 use vipool::os::{clock, probe::SystemProbe};
 
-use crate::place::Place;
+use crate::place::{Place, save_users};
 use crate::{events, history};
 
 /// Addresses looked at in one hold of the lock: a fraction of a millisecond.
@@ -18,7 +18,8 @@ const BUDGET: u32 = 1024;
 /// An address that was given back and has cooled down goes to another session only when no socket
 /// is left on it. A session whose leader (the process that stands for it) is found gone twice,
 /// ten seconds apart or more, is closed. What happened since the last time goes to the history and
-/// to the system's log. Run it from a timer; it is quick, and harmless at any
+/// to the system's log, and who had each address last is saved, so that users get theirs again
+/// after a restart of the machine. Run it from a timer; it is quick, and harmless at any
 /// time.
 #[derive(clap::Args)]
 #[command(after_help = "Example, for cron(8):
@@ -61,6 +62,7 @@ impl Gc {
         if let Ok(records) = &told {
             events::tell(&directory, records);
         }
+        save_users(&map, &directory);
         if self.json {
             println!("{}", serde_json::to_string_pretty(&all)?);
         } else if !self.quiet {

@@ -49,3 +49,24 @@ impl Place {
 pub fn told(directory: &Path) -> Option<&Path> {
     (directory != map_directory()).then_some(directory)
 }
+
+/// Where it is kept over a restart who had an address last: beside a map that is not the system's.
+pub fn last_users(directory: &Path) -> PathBuf {
+    if directory == map_directory() {
+        PathBuf::from("/var/lib/vipool/last-users")
+    } else {
+        directory.join("last-users")
+    }
+}
+
+/// Saves who had an address last, for the next start of the machine. Best effort.
+pub fn save_users(map: &vipool::map::Map, directory: &Path) {
+    let file = last_users(directory);
+    if let Some(parent) = file.parent() {
+        // If it cannot be made, the save says why.
+        let _ = std::fs::create_dir_all(parent);
+    }
+    if let Err(error) = map.save_users(&file) {
+        eprintln!("vipool: users may get other addresses after a restart: {error}");
+    }
+}

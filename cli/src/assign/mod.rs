@@ -16,6 +16,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::place::{last_users, save_users};
 use anyhow::{Context, bail};
 use ipnet::IpNet;
 use vipool::farm::{Farm, Planned};
@@ -95,6 +96,9 @@ impl Up {
         let destinations = destinations(&planned, &interfaces);
         let assigned = bring_up(&mut state, &wanted, !self.no_probe, &destinations)?;
         let map = Map::create(&self.map, &without(planned.plan, &assigned))?;
+        if let Err(error) = map.recall_users(&last_users(&self.map), clock::now()) {
+            eprintln!("vipool: users may get other addresses than before: {error}");
+        }
         if state.added.draining {
             map.drain_server(false)?;
             state.write(Added { draining: false, ..state.added.clone() })?;
@@ -140,6 +144,7 @@ impl Down {
                         let _ = map.close_session(row.session, clock::now());
                     }
                 }
+                save_users(&map, &self.map);
                 match in_use(&map)? {
                     None => {
                         retire(&self.map)?;
