@@ -128,7 +128,7 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
         let always = self.rules.loopback_connect == LoopbackConnect::Own
             || self.world.is_own_port(to.port());
         if let Some(loopback) = own.loopback.filter(|_| always) {
-            return self.to_own(socket, to, loopback, None, Protocol::Other);
+            return self.to_own(socket, to, loopback, None);
         }
         let protocol = socket.protocol();
         if protocol == Protocol::Other {
@@ -151,34 +151,32 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
             Listener::At(place) => match wanted.get(place) {
                 None => Outcome::Passed(Reason::ListenersUnknown),
                 Some(found) if Some(*found) == own.loopback => {
-                    self.to_own(socket, to, *found, None, protocol)
+                    self.to_own(socket, to, *found, None)
                 }
                 // Bound to L, both ends know that 127.0.0.1 was dialled (row 11).
-                Some(found) => {
-                    self.to_own(socket, to, *found, own.loopback.map(|l| l.ip()), protocol)
-                }
+                Some(found) => self.to_own(socket, to, *found, self.l()),
             },
         }
     }
 
-    /// To an address of the session's own in place of the one dialled.
+    /// To an address of the session's own in place of the one dialled, from `source` if it must be.
     fn to_own(
         &self,
         socket: &(impl Socket + ?Sized),
         dialled: SocketAddr,
         found: SocketAddr,
-        source: Option<IpAddr>,
-        protocol: Protocol,
+        source: Option<Ipv4Addr>,
     ) -> Outcome<Connect> {
         let form = Form::of(dialled.ip());
         let ip = sockaddr::as_ipv4(found.ip()).map_or(found.ip(), |v4| form.write(v4));
-        let mut connect = Connect {
-            bind: None,
-            late_port: protocol == Protocol::Tcp,
-            to: with_ip(dialled, ip),
-            clear_v6only: false,
-        };
+        let to = with_ip(dialled, ip);
         let crosses = form == Form::V6 && Form::of(ip) == Form::Mapped;
+        let source = match form {
+            Form::V4 | Form::Mapped => source,
+            // From elsewhere, who dials ::1 would be seen as ::ffff:127.0.0.1.
+            Form::V6 => self.l6().filter(|_| crosses),
+        };
+        let mut connect = Connect { bind: None, late_port: false, to, clear_v6only: false };
         if crosses || source.is_some() {
             let Some(local) = socket.local() else {
                 return Outcome::Passed(Reason::NotInet);
@@ -188,12 +186,8 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
                 return Outcome::Passed(Reason::AlreadyBound);
             }
             connect.clear_v6only = crosses && socket.is_v6only();
-            // An IPv6 destination can't be reached from L6.
-            let reaches = form == Form::V4 || Form::of(ip) == Form::Mapped;
-            connect.bind = source
-                .and_then(sockaddr::as_ipv4)
-                .filter(|_| is_unbound(local) && reaches)
-                .map(|source| form.write(source));
+            connect.bind = source.filter(|_| is_unbound(local)).map(|source| form.write(source));
+            connect.late_port = connect.bind.is_some() && socket.protocol() == Protocol::Tcp;
         }
         Outcome::Rewritten(connect)
     }

@@ -274,6 +274,8 @@ static void row_32(void) {
     socklen_t length = sizeof peer;
     int accepted = accept(fd, (void *)&peer, &length);
     expect("accepted", seen(accepted), "[::1]:8032");
+    expect_alike("accept shows", text_of(&peer), host_port("::1", port_of(client)));
+    expect_alike("the client", seen(client), host_port("::1", port_of(client)));
     close(v4);
     expect("nothing", try_connect(tcp6(), "::1", 8132), "ECONNREFUSED");
 }

@@ -40,11 +40,14 @@ pub fn in_namespace(name: &str, needs: &[&str], prepare: impl FnOnce(), body: im
         return skip("user namespaces", "sysctl kernel.unprivileged_userns_clone=1");
     }
     prepare();
+    // Root needs no user namespace, and programs that change their user need root's. What a test
+    // leaves behind ends with its namespace of processes.
+    let flags = if needs.contains(&"root") { "-nmupf" } else { "-Urnmupf" };
     let output = Command::new("unshare")
-        .args(["-Urnmu", "--kill-child", "--fork", "--"])
+        .args([flags, "--mount-proc", "--kill-child", "--"])
         .arg(env::current_exe().expect("a test has a path"))
         .args([name, "--exact", "--nocapture"])
-        .env(INSIDE, "1")
+        .env(INSIDE, format!("{}-{name}", std::process::id()))
         .output()
         .expect("unshare starts");
     let text = String::from_utf8_lossy(&output.stdout);
@@ -131,8 +134,8 @@ impl Host {
                       ip link set v1 up";
         let status = outside_command(&beside, "sh").args(["-c", script]).status().unwrap();
         assert!(status.success());
-        let directory = env::temp_dir().join(format!("vipool-hook-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&directory);
+        let run = env::var(INSIDE).expect("in_namespace was called");
+        let directory = env::temp_dir().join(format!("vipool-hook-{run}"));
         std::fs::create_dir_all(&directory).unwrap();
         // A name of the host's own, that leads to its addresses.
         let hosts = directory.join("hosts");

@@ -1,0 +1,616 @@
+//! Real programs, unmodified: each runs in two sessions on the same port at the same time, and a
+//! client in each session talks to its own.
+//!
+//! docs/compatibility.md lists the results.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use support::{
+    Host, OUTSIDE, Session, compile, finish, in_namespace, program, start, wait_for_listener,
+};
+use vipool::policy::Program;
+use vipool_testing::{Running, needs::find_program, preload};
+
+/// The programs that the sessions of these tests use, by bare name.
+const LISTED: &[&str] = &[
+    "redis-server",
+    "redis-cli",
+    "nginx",
+    "nc",
+    "nc.openbsd",
+    "memcached",
+    "dnsmasq",
+    "sshd",
+    "ssh",
+    "ssh-keyscan",
+    "node",
+    "java",
+    "postgres",
+    "psql",
+    "curl",
+];
+
+fn listed() -> Vec<Program> {
+    let python = python();
+    LISTED.iter().map(program).chain([program(python)]).collect()
+}
+
+/// The file behind `python3`: shims of version managers lead to it.
+fn python() -> PathBuf {
+    let code = "import os, sys; print(os.path.realpath(sys.executable))";
+    PathBuf::from(finish(Command::new("python3").args(["-c", code])).trim())
+}
+
+/// One run of a program: in which session, and a directory of its own.
+struct Run<'a> {
+    session: &'a Session<'a>,
+    number: u64,
+    directory: PathBuf,
+}
+
+impl Run<'_> {
+    /// A listed program of the distribution.
+    fn command(&self, name: &str) -> Command {
+        self.session.command(find_program(name).unwrap_or_else(|| PathBuf::from(name)))
+    }
+
+    /// A program with other directories of its own in the place of these.
+    fn apart(&self, directories: &[&str], command: &[&str]) -> Command {
+        let mut script = String::new();
+        for directory in directories {
+            script +=
+                &format!("mkdir -p {directory} && mount -t tmpfs -o mode=755 none {directory} && ");
+        }
+        let mut apart = self.session.command(find_program("unshare").unwrap());
+        apart.args(["-m", "sh", "-c", &(script + "exec \"$@\""), "sh"]).args(command);
+        apart
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.directory.join(name).to_str().unwrap().to_owned()
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        fs::write(self.directory.join(name), text).unwrap();
+        self.path(name)
+    }
+
+    /// What a command in the session answers.
+    fn ask(&self, name: &str, arguments: &[&str]) -> String {
+        finish(self.command(name).args(arguments)).trim().to_owned()
+    }
+
+    fn curl(&self, url: &str) -> String {
+        self.ask("curl", &["-sS", "--noproxy", "*", "--max-time", "20", url])
+    }
+}
+
+/// Where a program listens in its session, as the kernel has it.
+#[derive(Clone, Copy)]
+enum On {
+    V(u16),
+    L(u16),
+    /// UDP says nothing of itself: the client asks again.
+    Later,
+}
+
+/// Runs a program twice at once and asks each.
+fn twice(
+    test: &str,
+    needs: &[&str],
+    on: On,
+    run: impl Fn(&Run<'_>) -> Command,
+    ask: impl Fn(&Run<'_>),
+) {
+    let prepare = || _ = preload();
+    in_namespace(test, &[&["python3", "curl"], needs].concat(), prepare, || {
+        let host = Host::new(listed());
+        let sessions = [host.session(1), host.session(2)];
+        let runs: Vec<_> = (1..)
+            .zip(&sessions)
+            .map(|(number, session)| {
+                let directory = host.directory.join(format!("run{number}"));
+                fs::create_dir(&directory).unwrap();
+                Run { session, number, directory }
+            })
+            .collect();
+        let mut running: Vec<_> =
+            runs.iter().map(|one| (one, Running::start(&mut run(one)))).collect();
+        for (one, child) in &mut running {
+            let address = match on {
+                On::V(port) => format!("{}:{port}", one.session.v()),
+                On::L(port) => format!("{}:{port}", one.session.l()),
+                On::Later => continue,
+            };
+            wait_for_listener(&address, &mut child.0);
+        }
+        for one in &runs {
+            ask(one);
+        }
+        // Only what was started is there to be ended: what it started itself ends with the
+        // namespace of processes, or with its parent.
+        for (_, child) in &mut running {
+            let pid = child.0.id().to_string();
+            let _ = Command::new("kill").arg(pid).status();
+        }
+    });
+}
+
+fn number(run: &Run<'_>) -> String {
+    run.number.to_string()
+}
+
+#[test]
+fn python_http_server() {
+    let test = "python_http_server";
+    twice(
+        test,
+        &[],
+        On::L(8000),
+        |run| {
+            run.write("who", &number(run));
+            let mut command = run.command(python().to_str().unwrap());
+            command.args(["-m", "http.server", "--bind", "127.0.0.1", "8000"]);
+            command.current_dir(&run.directory);
+            command
+        },
+        |run| assert_eq!(run.curl("http://127.0.0.1:8000/who"), number(run)),
+    );
+}
+
+#[test]
+fn python_asyncio() {
+    let code = "
+import asyncio, os
+async def serve(reader, writer):
+    await reader.readline()
+    writer.write(os.environ['WHO'].encode() + b' ' + writer.get_extra_info('peername')[0].encode()
+                 + b' ' + writer.get_extra_info('sockname')[0].encode())
+    await writer.drain()
+    writer.close()
+async def main():
+    server = await asyncio.start_server(serve, '0.0.0.0', 8000)
+    await server.serve_forever()
+asyncio.run(main())";
+    let client = "
+import asyncio
+async def main():
+    reader, writer = await asyncio.open_connection('127.0.0.1', 8000)
+    assert writer.get_extra_info('peername') == ('127.0.0.1', 8000)
+    writer.write(b'who\\n')
+    print((await reader.read()).decode())
+asyncio.run(main())";
+    twice(
+        "python_asyncio",
+        &[],
+        On::V(8000),
+        |run| {
+            let mut command = run.command(python().to_str().unwrap());
+            command.args(["-c", code]).env("WHO", number(run));
+            command
+        },
+        |run| {
+            let said = run.ask(python().to_str().unwrap(), &["-c", client]);
+            // A dialled 127.0.0.1 is seen as that at both ends.
+            assert_eq!(said, format!("{} 127.0.0.1 127.0.0.1", run.number));
+        },
+    );
+}
+
+#[test]
+fn python_socketserver() {
+    let code = "
+import os, socketserver
+class Who(socketserver.BaseRequestHandler):
+    def handle(self):
+        data, socket = self.request
+        socket.sendto(os.environ['WHO'].encode(), self.client_address)
+class Server(socketserver.ForkingMixIn, socketserver.UDPServer):
+    pass
+with Server(('127.0.0.1', 8000), Who) as server:
+    server.serve_forever()";
+    let client = "
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(0.5)
+for _ in range(40):
+    try:
+        s.sendto(b'who', ('127.0.0.1', 8000))
+        data, source = s.recvfrom(99)
+    except OSError:
+        continue
+    assert source == ('127.0.0.1', 8000), source
+    print(data.decode())
+    break";
+    twice(
+        "python_socketserver",
+        &[],
+        On::Later,
+        |run| {
+            let mut command = run.command(python().to_str().unwrap());
+            command.args(["-c", code]).env("WHO", number(run));
+            command
+        },
+        |run| {
+            assert_eq!(run.ask(python().to_str().unwrap(), &["-c", client]), number(run));
+        },
+    );
+}
+
+/// Workers that are started by posix_spawn and vfork, and inherit what listens.
+#[test]
+fn python_spawned_workers() {
+    let code = "
+import os, socket, subprocess, sys
+server = socket.create_server(('127.0.0.1', 8000))
+server.set_inheritable(True)
+worker = '''
+import os, socket, sys
+server = socket.socket(fileno=int(sys.argv[1]))
+while True:
+    connection, peer = server.accept()
+    connection.sendall((os.environ['WHO'] + ' ' + server.getsockname()[0] + ' ' + peer[0]).encode())
+    connection.close()
+'''
+arguments = [sys.executable, '-c', worker, str(server.fileno())]
+os.posix_spawn(sys.executable, arguments, os.environ)
+subprocess.Popen(arguments, close_fds=False).wait()";
+    let client = "
+import socket
+for _ in range(4):
+    s = socket.create_connection(('127.0.0.1', 8000))
+    print(s.recv(99).decode())";
+    twice(
+        "python_spawned_workers",
+        &[],
+        On::L(8000),
+        |run| {
+            let mut command = run.command(python().to_str().unwrap());
+            command.args(["-c", code]).env("WHO", number(run));
+            command
+        },
+        |run| {
+            let said = run.ask(python().to_str().unwrap(), &["-c", client]);
+            let line = format!("{} 127.0.0.1 127.0.0.1", run.number);
+            assert_eq!(said.lines().collect::<Vec<_>>(), [&line; 4]);
+        },
+    );
+}
+
+#[test]
+fn node_http() {
+    let code = "require('http').createServer((q, a) => a.end(process.env.WHO + ' '
+        + q.socket.localAddress + ' ' + q.socket.remoteAddress)).listen(8000)";
+    twice(
+        "node_http",
+        &["node"],
+        On::V(8000),
+        |run| {
+            let mut command = run.command("node");
+            command.args(["-e", code]).env("WHO", number(run));
+            command
+        },
+        |run| {
+            let said = run.curl("http://127.0.0.1:8000/");
+            assert_eq!(said, format!("{} ::ffff:127.0.0.1 ::ffff:127.0.0.1", run.number));
+            let client = "fetch('http://127.0.0.1:8000/').then(a => a.text()).then(console.log)";
+            assert!(run.ask("node", &["-e", client]).starts_with(&number(run)));
+        },
+    );
+}
+
+#[test]
+fn java_http() {
+    let code = "
+import com.sun.net.httpserver.HttpServer;
+import java.net.*;
+public class Who {
+    public static void main(String[] none) throws Exception {
+        HttpServer server = HttpServer.create(
+            new InetSocketAddress(InetAddress.getLoopbackAddress(), 8000), 0);
+        server.createContext(\"/\", exchange -> {
+            byte[] who = (System.getenv(\"WHO\") + exchange.getRemoteAddress().getAddress()).getBytes();
+            exchange.sendResponseHeaders(200, who.length);
+            exchange.getResponseBody().write(who);
+            exchange.close();
+        });
+        server.start();
+    }
+}";
+    twice(
+        "java_http",
+        &["java", "javac"],
+        On::L(8000),
+        |run| {
+            let mut command = run.command("java");
+            command.arg(run.write("Who.java", code)).env("WHO", number(run));
+            command
+        },
+        |run| assert_eq!(run.curl("http://127.0.0.1:8000/"), format!("{}/127.0.0.1", run.number)),
+    );
+}
+
+#[test]
+fn redis_with_its_own_configuration() {
+    twice(
+        "redis_with_its_own_configuration",
+        &["root", "redis-server"],
+        On::L(6379),
+        |run| {
+            // Both write where the distribution says, each on a disk of its own.
+            let command = ["redis-server", "/etc/redis/redis.conf", "--daemonize", "no"];
+            run.apart(&["/run/redis", "/var/lib/redis", "/var/log/redis"], &command)
+        },
+        |run| {
+            assert_eq!(run.ask("redis-cli", &["set", "who", &number(run)]), "OK");
+            assert_eq!(run.ask("redis-cli", &["get", "who"]), number(run));
+            assert_eq!(run.ask("redis-cli", &["-h", "::1", "get", "who"]), number(run));
+        },
+    );
+}
+
+fn nginx(test: &str, listen: &'static str, ask: impl Fn(&Run<'_>)) {
+    twice(
+        test,
+        &["nginx"],
+        On::V(8080),
+        |run| {
+            let configuration = format!(
+                "daemon off; user root; pid {0}/pid; error_log {0}/error.log;
+                 events {{}}
+                 http {{
+                     access_log off;
+                     client_body_temp_path {0}; proxy_temp_path {0}; fastcgi_temp_path {0};
+                     uwsgi_temp_path {0}; scgi_temp_path {0};
+                     server {{
+                         {listen}
+                         location / {{ return 200 '{1} $server_addr $remote_addr'; }}
+                     }}
+                 }}",
+                run.directory.display(),
+                run.number
+            );
+            let mut command = run.command("nginx");
+            command.arg("-c").arg(run.write("nginx.conf", &configuration));
+            command
+        },
+        ask,
+    );
+}
+
+#[test]
+fn nginx_ipv4() {
+    nginx("nginx_ipv4", "listen 8080;", |run| {
+        let said = run.curl("http://127.0.0.1:8080/");
+        assert_eq!(said, format!("{} 127.0.0.1 127.0.0.1", run.number));
+        let said = run.curl(&format!("http://{}:8080/", run.session.v()));
+        assert_eq!(said, format!("{0} {1} {1}", run.number, run.session.v()));
+    });
+}
+
+#[test]
+fn nginx_ipv6() {
+    nginx("nginx_ipv6", "listen 8080; listen [::]:8080;", |run| {
+        assert!(run.curl("http://127.0.0.1:8080/").starts_with(&number(run)));
+        assert!(run.curl("http://[::1]:8080/").starts_with(&number(run)));
+    });
+}
+
+#[test]
+fn nginx_with_its_own_configuration() {
+    twice(
+        "nginx_with_its_own_configuration",
+        &["root", "nginx"],
+        On::V(80),
+        |run| {
+            let directories = ["/run", "/var/log/nginx", "/var/lib/nginx", "/var/www/html"];
+            let pages = format!(
+                "echo {} > /var/www/html/index.html; exec nginx -g 'daemon off;'",
+                run.number
+            );
+            run.apart(&directories, &["sh", "-c", &pages])
+        },
+        |run| {
+            assert_eq!(run.curl("http://127.0.0.1/"), number(run));
+            assert_eq!(run.curl("http://[::1]/"), number(run));
+        },
+    );
+}
+
+#[test]
+fn netcat() {
+    twice(
+        "netcat",
+        &["nc"],
+        On::L(7000),
+        |run| {
+            let mut command = run.command("sh");
+            let loop_of_one = format!("echo {} | nc -l -s 127.0.0.1 -p 7000", run.number);
+            command.args(["-c", &loop_of_one]);
+            command
+        },
+        |run| assert_eq!(run.ask("nc", &["-N", "127.0.0.1", "7000"]), number(run)),
+    );
+}
+
+#[test]
+fn memcached() {
+    twice(
+        "memcached",
+        &["memcached", "nc"],
+        On::L(11211),
+        |run| {
+            let mut command = run.command("memcached");
+            command.args(["-u", "root", "-l", "127.0.0.1", "-U", "11211", "-t", "2"]);
+            command
+        },
+        |run| {
+            let talk = format!(
+                "printf 'set who 0 0 1\\r\\n{}\\r\\nget who\\r\\nquit\\r\\n' | nc 127.0.0.1 11211",
+                run.number
+            );
+            let said = finish(run.command("sh").args(["-c", &talk]));
+            assert!(said.contains(&format!("\r\n{}\r\n", run.number)), "{said}");
+        },
+    );
+}
+
+#[test]
+fn dnsmasq() {
+    let client = "
+import socket, struct
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(0.5)
+question = struct.pack('>6H', 7, 256, 1, 0, 0, 0) + b'\\3who\\4test\\0' + struct.pack('>2H', 1, 1)
+for _ in range(40):
+    try:
+        s.sendto(question, ('127.0.0.1', 5300))
+        data, source = s.recvfrom(512)
+    except OSError:
+        continue
+    print(data[-1])
+    break";
+    twice(
+        "dnsmasq",
+        &["dnsmasq"],
+        On::Later,
+        |run| {
+            let mut command = run.command("dnsmasq");
+            command.args([
+                "--no-daemon",
+                "--conf-file=/dev/null",
+                "--user=root",
+                "--group=root",
+                "--no-resolv",
+                "--no-hosts",
+                "--port=5300",
+                "--listen-address=127.0.0.1",
+                "--bind-interfaces",
+            ]);
+            command.arg(format!("--pid-file={}", run.path("pid")));
+            command.arg(format!("--address=/who.test/10.0.0.{}", run.number));
+            command
+        },
+        |run| assert_eq!(run.ask(python().to_str().unwrap(), &["-c", client]), number(run)),
+    );
+}
+
+#[test]
+fn sshd() {
+    twice(
+        "sshd",
+        &["root", "sshd"],
+        On::V(2222),
+        |run| {
+            let key = run.path("key");
+            let mut made = Command::new("ssh-keygen");
+            made.args(["-q", "-t", "ed25519", "-N", "", "-f", &key]);
+            assert!(made.status().unwrap().success());
+            let command =
+                ["/usr/sbin/sshd", "-D", "-e", "-f", "/dev/null", "-p", "2222", "-h", &key];
+            run.apart(&["/run/sshd"], &command)
+        },
+        |run| {
+            let said = run.ask("ssh-keyscan", &["-t", "ed25519", "-p", "2222", "127.0.0.1"]);
+            let own = fs::read_to_string(run.path("key.pub")).unwrap();
+            let own = own.split(' ').nth(1).unwrap();
+            assert!(said.contains(own), "{said}");
+        },
+    );
+}
+
+#[test]
+fn postgres() {
+    twice(
+        "postgres",
+        &["root", "postgres"],
+        On::L(5432),
+        |run| {
+            let data = run.path("data");
+            let as_user = |program: &Path| {
+                let mut command = Command::new("setpriv");
+                command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
+                command.arg(program).args(["-D", &data]).env("LC_ALL", "C").current_dir("/");
+                command
+            };
+            let open = Command::new("chown").arg("postgres").arg(&run.directory).status();
+            assert!(open.unwrap().success());
+            let made = as_user(&find_program("initdb").unwrap())
+                .args(["-A", "trust", "--no-sync"])
+                .stdout(std::process::Stdio::null())
+                .status();
+            assert!(made.unwrap().success());
+            let settings = format!(
+                "listen_addresses = '127.0.0.1'\nunix_socket_directories = ''\nfsync = off\n\
+                 cluster_name = 'session{}'\n",
+                run.number
+            );
+            fs::write(format!("{data}/postgresql.auto.conf"), settings).unwrap();
+            let plain = as_user(&find_program("postgres").unwrap());
+            let mut command = run.command("setpriv");
+            command.args(plain.get_args()).current_dir("/");
+            command
+        },
+        |run| {
+            let query = ["-h", "127.0.0.1", "-U", "postgres", "-Atc", "show cluster_name"];
+            let mut said = String::new();
+            for _ in 0..100 {
+                let output = run.command("psql").args(query).output().unwrap();
+                said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+                if output.status.success() {
+                    break;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(200));
+            }
+            assert_eq!(said, format!("session{}", run.number));
+        },
+    );
+}
+
+/// The main case: servers on the wildcard address, clients inside, clients outside, and a third
+/// instance of the host's own.
+#[test]
+fn every_session_has_a_source_of_its_own() {
+    let test = "every_session_has_a_source_of_its_own";
+    let binary = || compile("matrix", &["matrix.c", "rows.c", "more_rows.c"], &[]);
+    let prepare = || {
+        binary();
+        preload();
+    };
+    in_namespace(test, &["python3", "curl"], prepare, || {
+        let host = Host::new(listed());
+        let _service = start(host.outside(binary()).arg("serve"));
+        let sessions = [host.session(1), host.session(2)];
+        // The server outside sees each session's own source.
+        for session in &sessions {
+            let client = format!(
+                "import socket; s = socket.create_connection(('{OUTSIDE}', 7)); \
+                 print(s.recv(99).decode())"
+            );
+            let seen = finish(session.command(python()).args(["-c", &client]));
+            assert_eq!(seen.trim(), session.v());
+        }
+        // A fixed port on 0.0.0.0 in both sessions works for both, from inside and from outside.
+        let mut running = Vec::new();
+        for (name, session) in ["one", "two"].iter().zip(&sessions) {
+            let directory = host.directory.join(name);
+            fs::create_dir(&directory).unwrap();
+            fs::write(directory.join("who"), name).unwrap();
+            let mut command = session.command(python());
+            command.args(["-m", "http.server", "8000"]).current_dir(&directory);
+            running.push(Running::start(&mut command));
+            wait_for_listener(&format!("{}:8000", session.v()), &mut running.last_mut().unwrap().0);
+        }
+        for (name, session) in ["one", "two"].iter().zip(&sessions) {
+            let curl = find_program("curl").unwrap();
+            let inside = session.command(&curl).args(["-sS", "http://127.0.0.1:8000/who"]).output();
+            assert_eq!(String::from_utf8_lossy(&inside.unwrap().stdout), *name);
+            let url = format!("http://{}:8000/who", session.v());
+            assert_eq!(finish(host.outside(&curl).args(["-sS", &url])), *name);
+        }
+    });
+}
