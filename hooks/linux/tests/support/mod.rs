@@ -26,28 +26,18 @@ pub const OUTSIDE: &str = "10.99.5.2";
 /// Set in the inner run.
 const INSIDE: &str = "VIPOOL_TEST_INSIDE";
 
-/// Runs `body` in a fresh user and network namespace, by running the test `name` again there.
-/// Whatever needs building is built before, by `prepare`.
+/// Runs `body` in a fresh network namespace (and user namespace, unless root is needed), by
+/// running the test `name` again there. Whatever needs building is built before, by `prepare`.
 pub fn in_namespace(name: &str, needs: &[&str], prepare: impl FnOnce(), body: impl FnOnce()) {
     if env::var_os(INSIDE).is_some() {
         return body();
     }
-    if !have(&["cc", "ip"]) || !have(needs) {
+    if !have(&["cc", "ip"]) || !have(needs) || !namespaces() {
         return;
     }
-    let allowed = Command::new("unshare").args(["-Urn", "true"]).stderr(Stdio::null()).status();
-    if !allowed.is_ok_and(|status| status.success()) {
-        return skip("user namespaces", "sysctl kernel.unprivileged_userns_clone=1");
-    }
     prepare();
-    // Root needs no user namespace, and programs that change their user need root's. What a test
-    // leaves behind ends with its namespace of processes.
-    let flags = if needs.contains(&"root") { "-nmupf" } else { "-Urnmupf" };
-    let output = Command::new("unshare")
-        .args([flags, "--mount-proc", "--kill-child", "--"])
-        .arg(env::current_exe().expect("a test has a path"))
+    let output = unshare(name, needs.contains(&"root"))
         .args([name, "--exact", "--nocapture"])
-        .env(INSIDE, format!("{}-{name}", std::process::id()))
         .output()
         .expect("unshare starts");
     let text = String::from_utf8_lossy(&output.stdout);
@@ -58,13 +48,51 @@ pub fn in_namespace(name: &str, needs: &[&str], prepare: impl FnOnce(), body: im
     );
 }
 
+/// Runs this program again in namespaces of its own, and answers whether this is that run. In the
+/// outer run it returns when the inner one is over.
+pub fn reenter() -> bool {
+    if env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    if have(&["cc", "ip"]) && namespaces() {
+        let given: Vec<_> = env::args().skip(1).collect();
+        let status = unshare("main", false).args(given).status();
+        assert!(status.expect("unshare starts").success());
+    }
+    false
+}
+
+fn namespaces() -> bool {
+    let allowed = Command::new("unshare").args(["-Urn", "true"]).stderr(Stdio::null()).status();
+    let allowed = allowed.is_ok_and(|status| status.success());
+    if !allowed {
+        skip("user namespaces", "sysctl kernel.unprivileged_userns_clone=1");
+    }
+    allowed
+}
+
+/// This program, in namespaces of its own. Root needs no user namespace, and programs that change
+/// their user need root's. What is left behind ends with the namespace of processes.
+fn unshare(name: &str, root: bool) -> Command {
+    let mut command = Command::new("unshare");
+    command
+        .args([if root { "-nmupf" } else { "-Urnmupf" }, "--mount-proc", "--kill-child", "--"])
+        .arg(env::current_exe().expect("a test has a path"))
+        .env(INSIDE, format!("{}-{name}", std::process::id()));
+    command
+}
+
 /// Compiles C files of `tests/c` into one program.
 pub fn compile(name: &str, files: &[&str], flags: &[&str]) -> PathBuf {
+    compile_from(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c"), name, files, flags)
+}
+
+/// Compiles C files of a directory into one program.
+pub fn compile_from(source: &Path, name: &str, files: &[&str], flags: &[&str]) -> PathBuf {
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     if env::var_os(INSIDE).is_some() {
         return program;
     }
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c");
     let status = Command::new("cc")
         .args([
             "-std=gnu11",

@@ -1,0 +1,198 @@
+/* What socket calls cost through the C library's names, where hooks stand, against raw system
+ * calls of the same kind: in one process, in blocks that alternate, medians of the pairs.
+ * Prints a line per operation: name, raw ns, hooked ns, difference ns, ratio; or name and "-". */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define BLOCKS 201
+
+static struct sockaddr_in at(const char *host, int port) {
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port)};
+    inet_pton(AF_INET, host, &a.sin_addr);
+    return a;
+}
+
+/* The calls, either way. */
+struct calls {
+    int (*bind)(int, const struct sockaddr *, socklen_t);
+    int (*connect)(int, const struct sockaddr *, socklen_t);
+    int (*accept)(int, struct sockaddr *, socklen_t *);
+    int (*getsockname)(int, struct sockaddr *, socklen_t *);
+    int (*getpeername)(int, struct sockaddr *, socklen_t *);
+    ssize_t (*sendto)(int, const void *, size_t, int, const struct sockaddr *, socklen_t);
+    ssize_t (*recvfrom)(int, void *, size_t, int, struct sockaddr *, socklen_t *);
+};
+
+static int raw_bind(int f, const struct sockaddr *a, socklen_t l) { return syscall(SYS_bind, f, a, l); }
+static int raw_connect(int f, const struct sockaddr *a, socklen_t l) { return syscall(SYS_connect, f, a, l); }
+static int raw_accept(int f, struct sockaddr *a, socklen_t *l) { return syscall(SYS_accept, f, a, l); }
+static int raw_getsockname(int f, struct sockaddr *a, socklen_t *l) { return syscall(SYS_getsockname, f, a, l); }
+static int raw_getpeername(int f, struct sockaddr *a, socklen_t *l) { return syscall(SYS_getpeername, f, a, l); }
+static ssize_t raw_sendto(int f, const void *d, size_t n, int g, const struct sockaddr *a, socklen_t l) {
+    return syscall(SYS_sendto, f, d, n, g, a, l);
+}
+static ssize_t raw_recvfrom(int f, void *d, size_t n, int g, struct sockaddr *a, socklen_t *l) {
+    return syscall(SYS_recvfrom, f, d, n, g, a, l);
+}
+static const struct calls raw = {raw_bind, raw_connect, raw_accept, raw_getsockname,
+                                 raw_getpeername, raw_sendto, raw_recvfrom};
+static struct calls hooked;
+
+static const char *host;
+static int socket_on_l, socket_on_v, connected, service, datagrams, client, own_service, own_datagrams;
+static int host_port, datagram_port;
+
+static int name(const struct calls *c, int fd) {
+    struct sockaddr_in a;
+    socklen_t length = sizeof a;
+    return c->getsockname(fd, (void *)&a, &length);
+}
+static int name_on_l(const struct calls *c) { return name(c, socket_on_l); }
+static int name_on_v(const struct calls *c) { return name(c, socket_on_v); }
+static int peer(const struct calls *c) {
+    struct sockaddr_in a;
+    socklen_t length = sizeof a;
+    return c->getpeername(connected, (void *)&a, &length);
+}
+static int bind_cycle(const struct calls *c) {
+    struct sockaddr_in a = at("127.0.0.1", 8900);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    int failed = c->bind(fd, (void *)&a, sizeof a);
+    close(fd);
+    return failed;
+}
+static int udp_connect(const struct calls *c) {
+    struct sockaddr_in a = at(host, 8901);
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    int failed = c->connect(fd, (void *)&a, sizeof a);
+    close(fd);
+    return failed;
+}
+static int dial(const struct calls *c, const char *to, int port, int listener) {
+    struct sockaddr_in a = at(to, port), from;
+    struct linger none_left = {1, 0};
+    socklen_t length = sizeof from;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &none_left, sizeof none_left);
+    int failed = c->connect(fd, (void *)&a, sizeof a);
+    int accepted = failed ? -1 : c->accept(listener, (void *)&from, &length);
+    close(fd);
+    if (accepted >= 0) close(accepted);
+    return failed;
+}
+static int connect_cycle(const struct calls *c) { return dial(c, host, host_port, service); }
+/* The raw one dials the session's own address, which the kernel knows as that. */
+static char own_host[32];
+static int own_first(const struct calls *c) {
+    return dial(c, c == &raw ? own_host : "127.0.0.1", 8903, own_service);
+}
+static int send_receive_at(const struct calls *c, struct sockaddr_in a, int to) {
+    struct sockaddr_in from;
+    socklen_t length = sizeof from;
+    char packet[64] = {0};
+    if (c->sendto(client, packet, sizeof packet, 0, (void *)&a, sizeof a) < 0) return -1;
+    return c->recvfrom(to, packet, sizeof packet, MSG_DONTWAIT, (void *)&from, &length) < 0;
+}
+static int send_receive(const struct calls *c) {
+    return send_receive_at(c, at(host, datagram_port), datagrams);
+}
+static int own_port(const struct calls *c) {
+    return send_receive_at(c, at(c == &raw ? own_host : "127.0.0.1", 8904), own_datagrams);
+}
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1e9 + t.tv_nsec;
+}
+
+static int compare(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+static double median(double *values) {
+    qsort(values, BLOCKS, sizeof *values, compare);
+    return values[BLOCKS / 2];
+}
+
+static double block(int (*operation)(const struct calls *), const struct calls *c, int times) {
+    double start = now();
+    for (int i = 0; i < times; i++) operation(c);
+    return (now() - start) / times;
+}
+
+static void measure(const char *what, int (*operation)(const struct calls *), int times) {
+    static double a[BLOCKS], b[BLOCKS], difference[BLOCKS], ratio[BLOCKS];
+    if (operation(&raw) || operation(&hooked)) {
+        printf("%s -\n", what);
+        return;
+    }
+    block(operation, &raw, times);
+    block(operation, &hooked, times);
+    for (int i = 0; i < BLOCKS; i++) {
+        /* Which goes first changes, so that neither has the warmer cache. */
+        if (i % 2) a[i] = block(operation, &raw, times);
+        b[i] = block(operation, &hooked, times);
+        if (i % 2 == 0) a[i] = block(operation, &raw, times);
+        difference[i] = b[i] - a[i];
+        ratio[i] = b[i] / a[i];
+    }
+    double d = median(difference), r = median(ratio);
+    printf("%s %.1f %.1f %.1f %.3f\n", what, median(a), median(b), d, r);
+    fflush(stdout);
+}
+
+static int bound(int type, const char *on, int port) {
+    struct sockaddr_in a = at(on, port);
+    int fd = socket(AF_INET, type, 0);
+    if (raw_bind(fd, (void *)&a, sizeof a)) perror(on);
+    if (type == SOCK_STREAM) listen(fd, 64);
+    return fd;
+}
+static int port(int fd) {
+    struct sockaddr_in a;
+    socklen_t length = sizeof a;
+    raw_getsockname(fd, (void *)&a, &length);
+    return ntohs(a.sin_port);
+}
+
+int main(void) {
+    /* Under another library a call may wait for something that never comes. */
+    alarm(60);
+    hooked = (struct calls){bind, connect, accept, getsockname, getpeername, sendto, recvfrom};
+    host = getenv("BENCH_HOST");
+    const char *v = getenv("BENCH_V"), *l = getenv("BENCH_L");
+    snprintf(own_host, sizeof own_host, "%s", l);
+    socket_on_l = bound(SOCK_STREAM, l, 8902);
+    socket_on_v = bound(SOCK_STREAM, v, 8902);
+    service = bound(SOCK_STREAM, host, 0);
+    host_port = port(service);
+    datagrams = bound(SOCK_DGRAM, host, 0);
+    datagram_port = port(datagrams);
+    own_service = bound(SOCK_STREAM, l, 8903);
+    own_datagrams = bound(SOCK_DGRAM, l, 8904);
+    client = bound(SOCK_DGRAM, v, 0);
+    connected = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in to = at(host, host_port);
+    raw_connect(connected, (void *)&to, sizeof to);
+    raw_accept(service, NULL, NULL);
+    measure("getsockname", name_on_l, 2000);
+    measure("getsockname-of-V", name_on_v, 2000);
+    measure("getpeername", peer, 2000);
+    measure("bind-cycle", bind_cycle, 200);
+    measure("udp-connect", udp_connect, 200);
+    measure("connect-cycle", connect_cycle, 30);
+    measure("sendto-recvfrom", send_receive, 200);
+    measure("sendto-recvfrom-own-port", own_port, 200);
+    measure("connect-own-first", own_first, 30);
+    return 0;
+}

@@ -1,0 +1,144 @@
+//! What the hook costs, in ratios within one run (`cargo xtask bench hook`, `--json`).
+//!
+//! `hook.c` alternates raw system calls and hooked ones in one process. It runs listed, unlisted,
+//! and, where they are installed, under other libraries that stand before socket calls. Starting a
+//! process is measured beside that.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use vipool::policy::PortRange;
+use vipool_testing::preload;
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use support::{HOST, Host, compile_from, finish, program, reenter};
+
+/// The most that each operation of a listed program may cost: by a ratio or in nanoseconds.
+const LIMITS: &[(&str, &str)] = &[
+    ("getsockname", "10 ns"),
+    ("getpeername", "10 ns"),
+    ("bind-cycle", "1.05"),
+    ("udp-connect", "1.10"),
+    ("connect-cycle", "1.15"),
+    ("sendto-recvfrom", "1.06"),
+    ("sendto-recvfrom-own-port", "1.06"),
+];
+
+struct Row {
+    under: &'static str,
+    operation: String,
+    numbers: Option<[f64; 4]>,
+}
+
+fn main() {
+    let json = std::env::args().any(|argument| argument == "--json");
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches");
+    let bench = compile_from(&sources, "hook-bench", &["hook.c"], &["-O2", "-g0"]);
+    preload();
+    if !reenter() {
+        return;
+    }
+    measure(&bench, |row| print(&row, json));
+}
+
+fn measure(bench: &Path, show: impl Fn(Row)) {
+    let listed = vipool::policy::Program {
+        own_ports: vec![PortRange { first: 8904, last: 8904 }],
+        ..program(bench)
+    };
+    let unlisted = bench.with_file_name("hook-bench-unlisted");
+    std::fs::copy(bench, &unlisted).expect("it can be copied");
+    let mut host = Host::new(vec![listed]);
+    let session = host.session(1);
+    let (v, l) = (session.v(), session.l());
+    let with = |mut command: Command| {
+        command.env("BENCH_HOST", HOST).env("BENCH_V", &v).env("BENCH_L", &l);
+        finish(&mut command)
+    };
+    let library = |name: &str| {
+        let path = PathBuf::from("/usr/lib/x86_64-linux-gnu").join(name);
+        path.exists().then_some(path)
+    };
+    let other = |path: PathBuf| {
+        let mut command = Command::new(bench);
+        command.env("LD_PRELOAD", path).env("SOCKET_WRAPPER_DIR", &host.directory);
+        command.env("SOCKET_WRAPPER_DEFAULT_IFACE", "10").env("PROXYCHAINS_QUIET_MODE", "1");
+        command
+    };
+    let each = |under, output: &str| {
+        for line in output.lines() {
+            let mut words = line.split(' ');
+            let Some(operation) = words.next() else { continue };
+            let numbers: Vec<f64> = words.filter_map(|word| word.parse().ok()).collect();
+            let numbers = numbers.try_into().ok();
+            show(Row { under, operation: operation.to_owned(), numbers });
+        }
+    };
+    each("nothing", &with(Command::new(bench)));
+    each("unlisted", &with(session.command(&unlisted)));
+    each("listed", &with(session.command(bench)));
+    show(start_up("start-unlisted", || session.command("/bin/true")));
+    for (under, path) in [
+        ("socket_wrapper", "libsocket_wrapper.so"),
+        ("torsocks", "torsocks/libtorsocks.so"),
+        ("proxychains4", "libproxychains.so.4"),
+    ] {
+        let Some(path) = library(path) else { continue };
+        let mut command = other(path);
+        // What they do not support ends the program or makes it wait: what came until then counts.
+        let output = command.env("BENCH_HOST", HOST).env("BENCH_V", &v).env("BENCH_L", &l).output();
+        each(under, &String::from_utf8_lossy(&output.expect("it starts").stdout));
+    }
+    host.replace(|policy| policy.programs.push(program("true")));
+    let session = host.session(1);
+    show(start_up("start-listed", || session.command("/bin/true")));
+}
+
+/// What it costs a process more to start: pairs that alternate, medians.
+fn start_up(under: &'static str, with: impl Fn() -> Command) -> Row {
+    let time = |mut command: Command| {
+        let start = Instant::now();
+        command.status().expect("it starts");
+        start.elapsed()
+    };
+    let mut pairs: Vec<(Duration, Duration)> = Vec::new();
+    for _ in 0..401 {
+        let plain = time(Command::new("/bin/true"));
+        pairs.push((plain, time(with())));
+    }
+    let median = |mut values: Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    let nanos = |time: &Duration| time.as_nanos() as f64;
+    let plain = median(pairs.iter().map(|(plain, _)| nanos(plain)).collect());
+    let hooked = median(pairs.iter().map(|(_, hooked)| nanos(hooked)).collect());
+    let more = median(pairs.iter().map(|(plain, hooked)| nanos(hooked) - nanos(plain)).collect());
+    Row { under, operation: "process".into(), numbers: Some([plain, hooked, more, hooked / plain]) }
+}
+
+fn print(row: &Row, json: bool) {
+    let limit = LIMITS.iter().find(|(name, _)| *name == row.operation && row.under == "listed");
+    let limit = match (row.under, limit) {
+        ("unlisted", _) => "10 ns",
+        ("start-unlisted" | "start-listed", _) => "200000 ns",
+        (_, Some((_, limit))) => limit,
+        _ => "",
+    };
+    let Row { under, operation, numbers } = row;
+    match (numbers, json) {
+        (Some([raw, hooked, more, ratio]), true) => println!(
+            "{{\"under\":\"{under}\",\"operation\":\"{operation}\",\"raw_ns\":{raw:.1},\
+             \"hooked_ns\":{hooked:.1},\"more_ns\":{more:.1},\"ratio\":{ratio:.3},\
+             \"limit\":\"{limit}\"}}"
+        ),
+        (None, true) => println!("{{\"under\":\"{under}\",\"operation\":\"{operation}\"}}"),
+        (Some([raw, hooked, more, ratio]), false) => println!(
+            "{under:16} {operation:26} {raw:10.1} {hooked:10.1} {more:10.1} ns {ratio:7.3}  {limit}"
+        ),
+        (None, false) => println!("{under:16} {operation:26} does not work under it"),
+    }
+}
