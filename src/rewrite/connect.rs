@@ -48,15 +48,13 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
         to: SocketAddr,
         fast_open: bool,
     ) -> Outcome<Connect> {
-        let outcome = self.connect(socket, to);
-        // Asked last: most datagrams leave from a socket that is bound, which ends it before.
-        if matches!(outcome, Outcome::Rewritten(_))
-            && !fast_open
-            && socket.protocol() == Protocol::Tcp
-        {
-            return Outcome::Passed(Reason::Stream);
+        match self.connect(socket, to) {
+            // The kernel does not look at a stream's destination: nothing may be bound for it.
+            Outcome::Rewritten(Connect { late_port: true, .. }) if !fast_open => {
+                Outcome::Passed(Reason::Stream)
+            }
+            outcome => outcome,
         }
-        outcome
     }
 
     /// The source of one datagram, where the program names it (`IP_PKTINFO`, `IPV6_PKTINFO`): it

@@ -57,6 +57,7 @@ pub fn parse(bytes: &[u8]) -> Parsed {
 
 /// Writes the address over the first bytes of `out`, as many as there is room for, and returns
 /// the whole length (as getsockname does). Bytes behind the address are left alone.
+#[inline]
 pub fn write(address: &SocketAddr, out: &mut [u8]) -> usize {
     let mut whole = [0; IPV6_LENGTH];
     let length = match address {
@@ -132,9 +133,12 @@ fn ipv6(bytes: &[u8]) -> Option<SocketAddrV6> {
 }
 
 /// Copies what fits.
+#[inline]
 fn put(out: &mut [u8], at: usize, bytes: &[u8]) {
-    for (to, from) in out.iter_mut().skip(at).zip(bytes) {
-        *to = *from;
+    let room = out.get_mut(at..).unwrap_or_default();
+    let length = room.len().min(bytes.len());
+    if let (Some(to), Some(from)) = (room.get_mut(..length), bytes.get(..length)) {
+        to.copy_from_slice(from);
     }
 }
 

@@ -48,7 +48,7 @@ static const struct calls raw = {raw_bind, raw_connect, raw_accept, raw_getsockn
 static struct calls hooked;
 
 static const char *host;
-static int socket_on_l, socket_on_v, connected, service, datagrams, client, own_service, own_datagrams;
+static int socket_on_l, socket_on_v, connected, service, datagrams, client, own_client, own_service, own_datagrams;
 static int host_port, datagram_port;
 
 static int name(const struct calls *c, int fd) {
@@ -95,7 +95,7 @@ static char own_host[32];
 static int own_first(const struct calls *c) {
     return dial(c, c == &raw ? own_host : "127.0.0.1", 8903, own_service);
 }
-static int send_receive_at(const struct calls *c, struct sockaddr_in a, int to) {
+static int send_receive_at(const struct calls *c, int client, struct sockaddr_in a, int to) {
     struct sockaddr_in from;
     socklen_t length = sizeof from;
     char packet[64] = {0};
@@ -103,10 +103,11 @@ static int send_receive_at(const struct calls *c, struct sockaddr_in a, int to) 
     return c->recvfrom(to, packet, sizeof packet, MSG_DONTWAIT, (void *)&from, &length) < 0;
 }
 static int send_receive(const struct calls *c) {
-    return send_receive_at(c, at(host, datagram_port), datagrams);
+    return send_receive_at(c, client, at(host, datagram_port), datagrams);
 }
 static int own_port(const struct calls *c) {
-    return send_receive_at(c, at(c == &raw ? own_host : "127.0.0.1", 8904), own_datagrams);
+    return send_receive_at(c, own_client, at(c == &raw ? own_host : "127.0.0.1", 8904),
+                           own_datagrams);
 }
 
 static double now(void) {
@@ -180,7 +181,9 @@ int main(void) {
     datagram_port = port(datagrams);
     own_service = bound(SOCK_STREAM, l, 8903);
     own_datagrams = bound(SOCK_DGRAM, l, 8904);
-    client = bound(SOCK_DGRAM, v, 0);
+    /* What answers is neither V nor L: a host like any other. */
+    client = bound(SOCK_DGRAM, host, 0);
+    own_client = bound(SOCK_DGRAM, l, 0);
     connected = socket(AF_INET, SOCK_STREAM, 0);
     struct sockaddr_in to = at(host, host_port);
     raw_connect(connected, (void *)&to, sizeof to);

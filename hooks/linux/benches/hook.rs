@@ -100,6 +100,8 @@ fn measure(bench: &Path, show: impl Fn(Row)) {
 /// What it costs a process more to start: pairs that alternate, medians.
 fn start_up(under: &'static str, with: impl Fn() -> Command) -> Row {
     let time = |mut command: Command| {
+        // Cargo's own, which makes every library be looked for in many places.
+        command.env_remove("LD_LIBRARY_PATH");
         let start = Instant::now();
         command.status().expect("it starts");
         start.elapsed()

@@ -209,9 +209,9 @@ fn publish(
         addresses,
         complete,
         listed,
-        client: found.and_then(|(handle, _)| {
-            client::read(path(directory), &handle).filter(|_| rules.features.client_ip)
-        }),
+        client: found
+            .filter(|_| rules.features.client_ip)
+            .and_then(|(handle, _)| client::read(path(directory), &handle)),
     })
 }
 

@@ -35,6 +35,11 @@ extern "C" fn load(
     errno::set(before);
 }
 
+// The unwinder that the standard library refers to, linked in: one library less to be loaded into
+// every process.
+#[link(name = "gcc_eh", kind = "static", modifiers = "-bundle")]
+unsafe extern "C" {}
+
 #[used]
 #[unsafe(link_section = ".init_array")]
 static LOAD: extern "C" fn(c_int, *const *const c_char, *const *const c_char) = load;

@@ -19,7 +19,9 @@ use vipool_testing::preload;
 
 fn binary() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| compile("matrix", &["matrix.c", "rows.c", "more_rows.c"], &[])).clone()
+    BUILT
+        .get_or_init(|| compile("matrix", &["matrix.c", "common.c", "rows.c", "more_rows.c"], &[]))
+        .clone()
 }
 
 fn ports(first: u16, last: u16) -> Vec<PortRange> {

@@ -576,7 +576,7 @@ fn postgres() {
 #[test]
 fn every_session_has_a_source_of_its_own() {
     let test = "every_session_has_a_source_of_its_own";
-    let binary = || compile("matrix", &["matrix.c", "rows.c", "more_rows.c"], &[]);
+    let binary = || compile("matrix", &["matrix.c", "common.c", "rows.c", "more_rows.c"], &[]);
     let prepare = || {
         binary();
         preload();

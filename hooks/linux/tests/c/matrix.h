@@ -21,6 +21,9 @@
 extern int listed;
 extern const char *V, *L, *L6, *V6;
 
+/* Takes these from the environment. */
+void matrix_setup(void);
+
 /* An address as bytes, from "10.0.0.1" or "::1" and a port. */
 struct address {
     struct sockaddr_storage bytes;

@@ -1,0 +1,225 @@
+/* What a program may do to a hook that lives in it: signals, threads, forks, jumps, many sockets. */
+#include "matrix.h"
+
+#include <dirent.h>
+#include <ifaddrs.h>
+#include <netdb.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <sys/time.h>
+
+#define LOOPBACK "127.0.0.1"
+
+/* Calls every hooked function that may be called in a signal handler. */
+static void everything(void) {
+    int saved = errno;
+    struct address here = at(LOOPBACK, 8090), own = at(LOOPBACK, 8311), out = at(OUTSIDE, 9);
+    struct sockaddr_storage name;
+    socklen_t length = sizeof name;
+    char byte = 0;
+    struct iovec part = {&byte, 1};
+    struct msghdr message = {.msg_name = &own.bytes, .msg_namelen = own.length, .msg_iov = &part,
+                             .msg_iovlen = 1};
+    struct mmsghdr messages = {.msg_hdr = message};
+    int stream = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int datagram = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int unbound = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (stream >= 0 && datagram >= 0 && unbound >= 0) {
+        one(stream, SOL_SOCKET, SO_REUSEADDR);
+        bind(stream, (void *)&here.bytes, here.length);
+        listen(stream, 1);
+        accept(stream, (void *)&name, &length);
+        accept4(stream, (void *)&name, &length, 0);
+        length = sizeof name;
+        getsockname(stream, (void *)&name, &length);
+        getpeername(stream, (void *)&name, &length);
+        connect(datagram, (void *)&here.bytes, here.length);
+        sendto(unbound, &byte, 1, 0, (void *)&own.bytes, own.length);
+        sendmsg(unbound, &message, 0);
+        sendmmsg(unbound, &messages, 1, 0);
+        length = sizeof name;
+        recvfrom(unbound, &byte, 1, 0, (void *)&name, &length);
+        recvmsg(unbound, &message, 0);
+        recvmmsg(unbound, &messages, 1, 0, NULL);
+        sendto(unbound, &byte, 1, 0, (void *)&out.bytes, out.length);
+    }
+    close(stream);
+    close(datagram);
+    close(unbound);
+    errno = saved;
+}
+
+static volatile int stop;
+static volatile unsigned handled;
+
+static void in_handler(int number) {
+    (void)number;
+    everything();
+    handled++;
+}
+
+static void *in_thread(void *none) {
+    while (!stop) everything();
+    return none;
+}
+
+static int descriptors(void) {
+    int count = 0;
+    DIR *directory = opendir("/proc/self/fd");
+    while (readdir(directory)) count++;
+    closedir(directory);
+    return count;
+}
+
+static void signals(void) {
+    struct itimerval often = {{0, 500}, {0, 500}}, never = {{0, 0}, {0, 0}};
+    pthread_t threads[4];
+    int before = descriptors();
+    signal(SIGALRM, in_handler);
+    setitimer(ITIMER_REAL, &often, NULL);
+    for (int i = 0; i < 4; i++) pthread_create(&threads[i], NULL, in_thread, NULL);
+    for (int i = 0; i < 300; i++) {
+        everything();
+        pid_t child = fork();
+        if (child == 0) {
+            everything();
+            _exit(0);
+        }
+        waitpid(child, NULL, 0);
+        child = vfork();
+        if (child == 0) {
+            close(12345);
+            _exit(0);
+        }
+        waitpid(child, NULL, 0);
+    }
+    stop = 1;
+    setitimer(ITIMER_REAL, &never, NULL);
+    for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
+    expect("handled", handled > 10 ? "yes" : "no", "yes");
+    expect("descriptors", descriptors() == before ? "as before" : "others", "as before");
+}
+
+static sigjmp_buf out_of_it;
+static void jump(int number) {
+    (void)number;
+    siglongjmp(out_of_it, 1);
+}
+
+static void *blocked(void *fd) {
+    struct sockaddr_storage peer;
+    socklen_t length = sizeof peer;
+    char byte;
+    recvfrom(*(int *)fd, &byte, 1, 0, (void *)&peer, &length);
+    return NULL;
+}
+
+/* Leaves blocking calls by siglongjmp and by cancellation, again and again. */
+static void jumps(void) {
+    struct itimerval soon = {{0, 0}, {0, 1000}};
+    int service = listener(LOOPBACK, 8091), datagram = udp();
+    expect("bind", try_bind(datagram, LOOPBACK, 8091), "ok");
+    signal(SIGALRM, jump);
+    for (volatile int i = 0; i < 300; i++) {
+        struct sockaddr_storage peer;
+        socklen_t length = sizeof peer;
+        if (sigsetjmp(out_of_it, 1) == 0) {
+            setitimer(ITIMER_REAL, &soon, NULL);
+            accept(service, (void *)&peer, &length);
+        }
+        pthread_t thread;
+        if (i % 10 == 0) {
+            pthread_create(&thread, NULL, blocked, &datagram);
+            usleep(2000);
+            pthread_cancel(thread);
+            pthread_join(thread, NULL);
+        }
+        int fd = tcp();
+        one(fd, SOL_SOCKET, SO_REUSEADDR);
+        try_bind(fd, LOOPBACK, 8191);
+        expect_listed("kernel", kernel(fd), host_port(L, 8191), "127.0.0.1:8191");
+        close(fd);
+    }
+    expect("name", seen(service), "127.0.0.1:8091");
+}
+
+static long resident(void) {
+    long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    if (!file || fscanf(file, "%*d %ld", &pages) != 1) exit(2);
+    fclose(file);
+    return pages;
+}
+
+/* Sockets opened, bound and closed: nothing grows. */
+static void many(long count) {
+    int before = descriptors();
+    long pages = 0;
+    for (long i = 0; i < count; i++) {
+        int fd = i % 2 ? tcp() : udp();
+        try_bind(fd, LOOPBACK, 8092);
+        if (i % 16 == 0) seen(fd);
+        close(fd);
+        if (i == count / 10) pages = resident();
+    }
+    expect("grown", resident() - pages > 64 ? "yes" : "no", "no");
+    expect("descriptors", descriptors() == before ? "as before" : "others", "as before");
+}
+
+/* Connections to a hundred places from a hundred ports. */
+static void connections(int count) {
+    int made = 0;
+    for (int i = 0; i < count; i++) {
+        struct linger none_left = {1, 0};
+        int fd = tcp();
+        setsockopt(fd, SOL_SOCKET, SO_LINGER, &none_left, sizeof none_left);
+        made += strcmp(try_connect(fd, OUTSIDE, 20000 + i % 200), "ok") == 0;
+        /* All of them stay open. */
+    }
+    expect("connections", made == count ? "all" : "not all", "all");
+}
+
+/* Listens on many ports beside this host and keeps what comes. */
+static void keep(void) {
+    for (int i = 0; i < 200; i++) listener(OUTSIDE, 20000 + i);
+    printf("ready\n");
+    fflush(stdout);
+    pause();
+}
+
+/* Binds for ever, while the map is changed under it; a line on the input asks how it is. */
+static void watched(void) {
+    printf("ready\n");
+    fflush(stdout);
+    char line[16];
+    for (;;) {
+        struct pollfd input = {0, POLLIN, 0};
+        everything();
+        int fd = tcp();
+        one(fd, SOL_SOCKET, SO_REUSEADDR);
+        try_bind(fd, LOOPBACK, 8094);
+        if (poll(&input, 1, 0) == 1) {
+            if (read(0, line, sizeof line) <= 0) exit(0);
+            printf("%s %s\n", seen(fd), kernel(fd));
+            fflush(stdout);
+        }
+        close(fd);
+    }
+}
+
+int main(int count, char **arguments) {
+    const char *what = count > 1 ? arguments[1] : "";
+    long number = count > 2 ? atol(arguments[2]) : 0;
+    matrix_setup();
+    if (strcmp(what, "signals") == 0) signals();
+    else if (strcmp(what, "jumps") == 0) jumps();
+    else if (strcmp(what, "many") == 0) many(number);
+    else if (strcmp(what, "connections") == 0) connections(number);
+    else if (strcmp(what, "keep") == 0) keep();
+    else if (strcmp(what, "watched") == 0) watched();
+    else return 2;
+    return 0;
+}

@@ -1,0 +1,206 @@
+//! The hook as a guest: what programs do to it, and what is done to its map, while they run.
+
+mod support;
+
+use std::io::{BufRead, Write};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::{fs, thread, time::Duration};
+
+use support::{Host, Session, compile, finish, in_namespace, program, start, start_piped};
+use vipool::map::MAP_FILE;
+use vipool::os::clock;
+use vipool::policy::{PortRange, Program};
+use vipool_testing::{long, preload};
+
+fn binary() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| compile("guest", &["guest.c", "common.c"], &[])).clone()
+}
+
+fn rule() -> Program {
+    Program { own_ports: vec![PortRange { first: 8311, last: 8311 }], ..program(binary()) }
+}
+
+fn on_a_host(test: &str, needs: &[&str], body: impl FnOnce(Host)) {
+    let prepare = || {
+        binary();
+        preload();
+    };
+    in_namespace(test, needs, prepare, || body(Host::new(vec![rule()])));
+}
+
+fn listed(session: &Session<'_>) -> Command {
+    let mut command = session.command(binary());
+    command.env("MATRIX_LISTED", "1").env("MATRIX_V", session.v()).env("MATRIX_L", session.l());
+    command
+}
+
+#[test]
+fn signal_handlers_threads_and_forks() {
+    on_a_host("signal_handlers_threads_and_forks", &[], |host| {
+        finish(listed(&host.session(1)).arg("signals"));
+    });
+}
+
+#[test]
+fn jumps_and_cancellation() {
+    on_a_host("jumps_and_cancellation", &[], |host| {
+        finish(listed(&host.session(1)).arg("jumps"));
+    });
+}
+
+/// A million in the long run.
+#[test]
+fn many_sockets() {
+    on_a_host("many_sockets", &[], |host| {
+        let count = long(100_000, 1_000_000).to_string();
+        finish(listed(&host.session(1)).args(["many", &count]));
+    });
+}
+
+#[test]
+fn ten_thousand_connections_from_a_hundred_ports() {
+    on_a_host("ten_thousand_connections_from_a_hundred_ports", &[], |host| {
+        fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40099").unwrap();
+        let run = |command: &mut Command| {
+            // Both ends hold what is open.
+            let line = "ulimit -n 12000 && exec \"$@\"";
+            let mut limited = Command::new("sh");
+            limited.args(["-c", line, "sh"]).arg(command.get_program()).args(command.get_args());
+            for (name, value) in command.get_envs() {
+                limited.env(name, value.unwrap());
+            }
+            limited
+        };
+        let _service = start(host.outside(binary()).arg("keep"));
+        finish(&mut run(listed(&host.session(1)).args(["connections", "10000"])));
+    });
+}
+
+/// Asks the program that [`watched`] started what it sees and what the kernel has.
+fn ask(running: &mut vipool_testing::Running, output: &mut impl BufRead) -> (String, String) {
+    let input = running.0.stdin.as_mut().unwrap();
+    input.write_all(b"?\n").unwrap();
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    let (seen, kernel) = line.trim().split_once(' ').expect("two names");
+    (seen.to_owned(), kernel.to_owned())
+}
+
+#[test]
+fn a_map_replaced_and_closed_under_a_program() {
+    on_a_host("a_map_replaced_and_closed_under_a_program", &[], |mut host| {
+        let (mut command, own) = {
+            let session = host.session(1);
+            (listed(&session), format!("{}:8094", session.l()))
+        };
+        let (mut running, mut output) = start_piped(command.arg("watched"));
+        output.read_line(&mut String::new()).unwrap();
+        let host_port = || "127.0.0.1:8094".to_owned();
+        assert_eq!(ask(&mut running, &mut output), (host_port(), own.clone()));
+        // Another map takes its place: followed, and the session's leases are in it.
+        for round in 0..5 {
+            host.replace(|policy| policy.hide_addresses = round % 2 == 0);
+            assert_eq!(ask(&mut running, &mut output), (host_port(), own.clone()));
+        }
+        // The program is taken off the list: it goes on untouched.
+        let rules = std::cell::RefCell::new(Vec::new());
+        host.replace(|policy| rules.replace(std::mem::take(&mut policy.programs)).clear());
+        host.replace(|policy| policy.programs.push(program("another")));
+        assert_eq!(ask(&mut running, &mut output), (host_port(), host_port()));
+        host.replace(|policy| policy.programs = rules.take());
+        assert_eq!(ask(&mut running, &mut output), (host_port(), own));
+        // The session is closed: new binds pass.
+        host.map.close_session("1".parse().unwrap(), clock::now()).unwrap();
+        assert_eq!(ask(&mut running, &mut output), (host_port(), host_port()));
+    });
+}
+
+#[test]
+fn a_map_of_any_bytes_under_a_program() {
+    on_a_host("a_map_of_any_bytes_under_a_program", &[], |host| {
+        let session = host.session(1);
+        let (mut running, mut output) = start_piped(listed(&session).arg("watched"));
+        output.read_line(&mut String::new()).unwrap();
+        let path = host.directory.join(MAP_FILE);
+        let length = fs::metadata(&path).unwrap().len() as usize;
+        let mut state = 0x9e37_79b9_7f4a_7c15u64;
+        for round in 0..long(200, 5000) {
+            // The same length, never cut: any bytes may stand there.
+            let mut bytes = fs::read(&path).unwrap();
+            for _ in 0..64 {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(round);
+                let place = (state >> 17) as usize % length;
+                bytes[place] = (state >> 50) as u8;
+            }
+            if round % 50 == 49 {
+                bytes.fill((state >> 40) as u8);
+            }
+            let mut file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+            file.write_all(&bytes).unwrap();
+            thread::sleep(Duration::from_millis(1));
+            assert!(running.0.try_wait().unwrap().is_none(), "it ended");
+        }
+        // Whatever it makes of the map, it is shown no address of its own.
+        let (seen, _) = ask(&mut running, &mut output);
+        assert_eq!(seen, "127.0.0.1:8094");
+        // A program that is started now runs too.
+        let (mut running, mut output) = start_piped(listed(&session).arg("watched"));
+        output.read_line(&mut String::new()).unwrap();
+        assert_eq!(ask(&mut running, &mut output).0, "127.0.0.1:8094");
+    });
+}
+
+/// A child that is not listed is left alone, unless its parent's rule is handed down.
+#[test]
+fn children_are_rewritten_by_their_own_rule_or_an_inherited_one() {
+    let test = "children_are_rewritten_by_their_own_rule_or_an_inherited_one";
+    on_a_host(test, &[], |mut host| {
+        let kernel = |host: &Host| {
+            let session = host.session(1);
+            let script = format!(
+                "{0} watched <<EOF\n?\nEOF\ntrue",
+                binary().with_file_name("guest-child").display()
+            );
+            fs::copy(binary(), binary().with_file_name("guest-child")).unwrap();
+            let mut command = session.command("/bin/sh");
+            finish(command.args(["-c", &script]))
+        };
+        let own = format!("{}:8094", host.session(1).l());
+        assert!(!kernel(&host).contains(&own));
+        host.replace(|policy| policy.programs.push(program("sh")));
+        assert!(!kernel(&host).contains(&own));
+        // Wherever /bin/sh leads.
+        let shell = fs::canonicalize("/bin/sh").unwrap();
+        let name = shell.file_name().unwrap().to_str().unwrap().to_owned();
+        host.replace(|policy| {
+            policy.programs.push(Program { inherit: true, ..program(&shell) });
+            policy.programs.push(Program { inherit: true, ..program(&name) });
+        });
+        assert!(kernel(&host).contains(&own));
+    });
+}
+
+#[test]
+fn the_environment_decides_nothing_else() {
+    on_a_host("the_environment_decides_nothing_else", &[], |host| {
+        let session = host.session(1);
+        let own = format!("{}:8094", session.l());
+        let bound = |command: &mut Command| {
+            let (mut running, mut output) = start_piped(command.arg("watched"));
+            output.read_line(&mut String::new()).unwrap();
+            ask(&mut running, &mut output).1
+        };
+        assert_eq!(bound(&mut listed(&session)), own);
+        assert_eq!(bound(listed(&session).env("VIPOOL_DISABLE", "1")), "127.0.0.1:8094");
+        assert_eq!(bound(listed(&session).env("VIPOOL_MAP", "/nowhere")), "127.0.0.1:8094");
+        assert_eq!(bound(listed(&session).env("VIPOOL_LEASE", "nonsense")), "127.0.0.1:8094");
+        // A lease of an earlier session.
+        let stale = session.handle.to_string();
+        host.map.close(&session.handle, clock::now()).unwrap();
+        let again = host.session(1);
+        assert_eq!(bound(listed(&again).env("VIPOOL_LEASE", stale)), "127.0.0.1:8094");
+    });
+}
