@@ -51,6 +51,7 @@ unsafe fn own_addresses_only(guest: &Guest, name: &CStr, list: &mut *mut addrinf
     let mut possible = false;
     // SAFETY: the entries and their addresses are the library's.
     while let Some(info) = unsafe { entry.as_ref() } {
+        // SAFETY: as above.
         if let Some(address) = unsafe { address_of(info.ai_addr, info.ai_addrlen) } {
             of_the_host |= is_of_the_host(&rewriter, address.ip());
             possible |= substitute(own, address.ip()).is_some();
@@ -63,8 +64,10 @@ unsafe fn own_addresses_only(guest: &Guest, name: &CStr, list: &mut *mut addrinf
     let mut link: *mut *mut addrinfo = list;
     // SAFETY: the entries are the library's, each in memory of its own, as freeaddrinfo frees them.
     while let Some(info) = unsafe { (*link).as_mut() } {
+        // SAFETY: as above.
         let address = unsafe { address_of(info.ai_addr, info.ai_addrlen) };
         let new = address.and_then(|address| substitute(own, address.ip()));
+        // SAFETY: it is the list that the entry is in.
         let seen = unsafe { is_before(*list, info) };
         match (address, new) {
             (Some(mut address), Some(new)) if !seen => {
@@ -83,6 +86,7 @@ unsafe fn own_addresses_only(guest: &Guest, name: &CStr, list: &mut *mut addrinf
                 let (next, canonical) = (info.ai_next, info.ai_canonname);
                 info.ai_next = ptr::null_mut();
                 // The first entry carries the name.
+                // SAFETY: null or the next entry.
                 if let Some(next) = unsafe { next.as_mut() }
                     && !canonical.is_null()
                     && next.ai_canonname.is_null()
@@ -90,6 +94,7 @@ unsafe fn own_addresses_only(guest: &Guest, name: &CStr, list: &mut *mut addrinf
                     next.ai_canonname = canonical;
                     info.ai_canonname = ptr::null_mut();
                 }
+                // SAFETY: a list of this entry alone, that nothing points to from then on.
                 unsafe {
                     libc::freeaddrinfo(info);
                     *link = next;
@@ -294,13 +299,15 @@ unsafe fn ip_at(at: *const u8, length: c_int, family: c_int) -> Option<IpAddr> {
         return None;
     }
     match (family, length) {
-        // SAFETY: the caller's promise.
         (libc::AF_INET, 4) => {
-            Some(Ipv4Addr::from(unsafe { at.cast::<[u8; 4]>().read_unaligned() }).into())
+            // SAFETY: the caller's promise.
+            let octets = unsafe { at.cast::<[u8; 4]>().read_unaligned() };
+            Some(Ipv4Addr::from(octets).into())
         }
-        // SAFETY: the caller's promise.
         (libc::AF_INET6, 16) => {
-            Some(Ipv6Addr::from(unsafe { at.cast::<[u8; 16]>().read_unaligned() }).into())
+            // SAFETY: the caller's promise.
+            let octets = unsafe { at.cast::<[u8; 16]>().read_unaligned() };
+            Some(Ipv6Addr::from(octets).into())
         }
         _ => None,
     }

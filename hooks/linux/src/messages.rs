@@ -38,7 +38,8 @@ struct Control {
     bytes: [u8; MOST_CONTROL],
 }
 
-/// What becomes of a message that is sent.
+/// What becomes of a message that is sent. Not boxed: a hook has no heap.
+#[allow(clippy::large_enum_variant)]
 enum Message {
     Pass,
     Change(Changed),
@@ -185,7 +186,7 @@ fn look_into(guest: &Guest, fd: c_int, message: *const msghdr, flags: c_int) -> 
             Instead::Fail(error) => return Message::Fail(error),
         }
     }
-    let length = header.msg_controllen as usize;
+    let length = header.msg_controllen;
     if !header.msg_control.is_null() && (size_of::<cmsghdr>()..=MOST_CONTROL).contains(&length) {
         changed.control = source_named(guest, Fd(fd), &changed, length);
     }
@@ -301,7 +302,7 @@ unsafe fn show_message(guest: &Guest, fd: c_int, message: *mut msghdr, room: usi
         let name = unsafe { std::slice::from_raw_parts_mut(header.msg_name.cast(), written) };
         show_bytes(guest, name, length > written, || None, || Fd(fd).local());
     }
-    let length = header.msg_controllen as usize;
+    let length = header.msg_controllen;
     if !header.msg_control.is_null() && length >= size_of::<cmsghdr>() {
         // SAFETY: the kernel has just written this many bytes there.
         let control =

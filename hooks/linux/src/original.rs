@@ -25,6 +25,7 @@ macro_rules! originals {
             /// # Safety
             /// As of the function of this name.
             #[inline(always)]
+            #[allow(clippy::too_many_arguments)]
             pub unsafe fn $name($($argument: $type),*) -> $return {
                 let found = slots::$name.load(Ordering::Relaxed);
                 if found.is_null() {
@@ -51,6 +52,7 @@ macro_rules! originals {
             use super::*;
             $(
                 #[cold]
+                #[allow(clippy::too_many_arguments)]
                 pub fn $name($($argument: $type),*) -> $return {
                     originals!(@early $name ($($argument: $type),*) -> $return $(= $system_call)?)
                 }
