@@ -4,7 +4,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use libfuzzer_sys::fuzz_target;
-use vipool::policy::{Executable, Features, PathStyle, Policy, PolicyView, PortRange, Program};
+use vipool::policy::{
+    Executable, Features, PathStyle, Policy, PolicyView, PoolRule, PortRange, Program,
+};
 
 fn policy() -> Policy {
     let ports = vec![PortRange { first: 80, last: 90 }, PortRange { first: 443, last: 443 }];
@@ -25,6 +27,12 @@ fn policy() -> Policy {
         ],
         host_addresses: vec![IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), "fe80::1".parse().unwrap()],
         wildcard_udp_ports: ports,
+        pool_rules: vec![PoolRule {
+            pool: "lab".to_owned(),
+            users: vec!["ada".to_owned()],
+            groups: vec!["students".to_owned()],
+            programs: vec!["/usr/bin/python3".to_owned()],
+        }],
         ..Policy::default()
     }
 }
@@ -42,6 +50,7 @@ fuzz_target!(|input: &[u8]| {
             Executable { path: path.as_bytes(), invoked_as: Some(b"nginx"), script, style };
         let found = view.find(&program);
         assert!(view.explain(program).count() >= usize::from(found.is_some()));
+        let _ = view.choose_pool("eve", || vec!["students".to_owned()], Some(&program));
         if let Some(found) = found {
             let rule = found.program;
             let _ = (rule.features(), rule.wildcard(), rule.loopback_connect());
