@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use vipool::EXHAUSTED_MESSAGE;
 use vipool::map::{Leader, Map, OnExhausted, OpenError, OpenOptions, Opened};
-use vipool::os::{clock, process};
+use vipool::os::{client, clock, process, users};
 use vipool::session::{Handle, SessionId, SessionKind};
 
 use crate::pam::{Item, PAM_SESSION_ERR, PAM_SUCCESS, Pam};
@@ -35,7 +35,7 @@ pub fn open(pam: &Pam, settings: &Settings) -> c_int {
     }
     let Some(user) = pam.item(Item::User) else { return PAM_SUCCESS };
     let service = pam.item(Item::Service).map(CStr::to_string_lossy);
-    let Some(uid) = uid_of(user) else {
+    let Some(uid) = users::id_of(user) else {
         pam.log(
             libc::LOG_WARNING,
             &format!("user {user:?} is not known here: no session is opened"),
@@ -46,7 +46,7 @@ pub fn open(pam: &Pam, settings: &Settings) -> c_int {
         return PAM_SUCCESS;
     }
     let user = user.to_string_lossy();
-    let logon = Logon { pam, settings, user: &user };
+    let logon = Logon { pam, settings, user: &user, uid };
     match logon.open() {
         Ok(opened) => {
             hand_down(pam, settings, &opened);
@@ -69,6 +69,7 @@ pub fn close(pam: &Pam) -> c_int {
                 &format!("session {} is not closed: {error}", kept.handle.session),
             );
         }
+        let _ = client::remove(&kept.map, &kept.handle);
         pam.forget(KEPT);
     }
     PAM_SUCCESS
@@ -79,6 +80,7 @@ struct Logon<'a> {
     pam: &'a Pam,
     settings: &'a Settings,
     user: &'a str,
+    uid: u32,
 }
 
 impl Logon<'_> {
@@ -96,7 +98,7 @@ impl Logon<'_> {
             user: Some(self.user),
             pool: pool.as_deref(),
             address: None,
-            client: self.pam.item(Item::RemoteHost).and_then(client_of),
+            client: self.client(),
             leader,
         };
         // A session that lacks an address is open and can be completed.
@@ -135,8 +137,21 @@ impl Logon<'_> {
         }
     }
 
-    /// Remembers, for the logoff, what this logon opened.
+    /// Where the user's client is.
+    fn client(&self) -> Option<IpAddr> {
+        self.pam.item(Item::RemoteHost).and_then(client_of)
+    }
+
+    /// Remembers, for the logoff, what this logon opened, and lets the user's programs know where
+    /// the client is.
     fn keep(&self, opened: Opened) -> Opened {
+        if let (false, Some(address)) = (opened.already_open, self.client())
+            && let Err(error) =
+                client::write(&self.settings.map, &opened.handle, address, Some(self.uid))
+        {
+            let what = format!("programs of {} are not told of their client: {error}", self.user);
+            self.pam.log(libc::LOG_WARNING, &what);
+        }
         let kept = Kept { handle: opened.handle, map: self.settings.map.clone() };
         if !opened.already_open && !self.pam.keep(KEPT, kept) {
             let what = "out of memory: the session is closed when its leader is gone";
@@ -236,25 +251,6 @@ fn client_of(host: &CStr) -> Option<IpAddr> {
     Some(text.parse::<IpAddr>().ok()?.to_canonical())
 }
 
-/// The user's id.
-fn uid_of(user: &CStr) -> Option<u32> {
-    // Entries of big directories hold long texts.
-    for size in [1024, 16 << 10, 256 << 10] {
-        let mut buffer = vec![0; size];
-        // SAFETY: passwd is integers and pointers, for which zero is valid.
-        let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
-        let mut found = std::ptr::null_mut();
-        // SAFETY: all point to memory of the sizes given, valid during the call.
-        let status = unsafe {
-            libc::getpwnam_r(user.as_ptr(), &mut entry, buffer.as_mut_ptr(), size, &mut found)
-        };
-        if status != libc::ERANGE {
-            return (status == 0 && !found.is_null()).then_some(entry.pw_uid);
-        }
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -283,12 +279,5 @@ mod tests {
         {
             assert_eq!(client_of(odd), None, "{odd:?}");
         }
-    }
-
-    #[test]
-    fn users_are_found_by_name() {
-        assert_eq!(uid_of(c"root"), Some(0));
-        assert_eq!(uid_of(c"no such user \xff\n"), None);
-        assert_eq!(uid_of(c""), None);
     }
 }

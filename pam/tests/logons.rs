@@ -92,3 +92,8 @@ fn up_and_down_killed_at_any_moment() {
 fn every_ssh_logon_has_its_own_address() {
     farm("many_ssh_logons", &["sshd", "nc", "python3"]);
 }
+
+#[test]
+fn logons_killed_at_any_moment() {
+    farm("killed_logons", &["python3"]);
+}

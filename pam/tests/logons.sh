@@ -30,6 +30,9 @@ END
   # pamtester went without closing: as after kill -9, the lease waits for its leader to be missed.
   same "$(used)" 1
   status 'r=s["sessions"][0]; assert (r["user"], r["client"]) == ("alice", "192.0.2.7"), r'
+  # Its client is for the user's eyes alone.
+  same "$(stat -c '%a %U' /run/vipool/client.*)" "400 alice"
+  same "$(cat /run/vipool/client.*)" 192.0.2.7
   # What is handed down: appended to what was there, once.
   pamtester logon -E LD_PRELOAD=/x.so alice open_session 2>/dev/null || true
   python3 - "$PRELOAD" <<'END'

@@ -1,4 +1,4 @@
-//! The groups of a user, as the system's user database says.
+//! Users and their groups, as the system's user database says.
 
 use std::ffi::{CStr, CString};
 
@@ -18,13 +18,19 @@ const MOST: usize = 65_536;
 /// call it at the same time; not for a hooked path.
 pub fn groups_of(user: &str) -> Vec<String> {
     let Ok(user) = CString::new(user) else { return Vec::new() };
-    let Some(primary) = primary_group(&user) else { return Vec::new() };
+    let Some((_, primary)) = numbers_of_user(&user) else { return Vec::new() };
     let numbers = numbers_of(&user, primary);
     numbers.into_iter().filter_map(name_of).collect()
 }
 
+/// The number of a user; `None` for one that the system does not know. May block, as [`groups_of`].
+pub fn id_of(user: &CStr) -> Option<u32> {
+    numbers_of_user(user).map(|(id, _)| id)
+}
+
+/// The numbers of a user and of the primary group.
 #[allow(unsafe_code)]
-fn primary_group(user: &CStr) -> Option<libc::gid_t> {
+fn numbers_of_user(user: &CStr) -> Option<(libc::uid_t, libc::gid_t)> {
     with_buffer(|buffer| {
         let mut found = std::ptr::null_mut();
         // SAFETY: a passwd is plain numbers and pointers: all zero is one.
@@ -40,7 +46,7 @@ fn primary_group(user: &CStr) -> Option<libc::gid_t> {
                 &mut found,
             )
         };
-        (status, (!found.is_null()).then_some(entry.pw_gid))
+        (status, (!found.is_null()).then_some((entry.pw_uid, entry.pw_gid)))
     })
 }
 
@@ -110,5 +116,8 @@ mod tests {
         for user in ["", "no-such-user-of-ours", "a\0b"] {
             assert_eq!(groups_of(user), [""; 0], "{user:?}");
         }
+        assert_eq!(id_of(c"root"), Some(0));
+        assert_eq!(id_of(c"no such user \xff\n"), None);
+        assert_eq!(id_of(c""), None);
     }
 }
