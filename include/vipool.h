@@ -151,6 +151,16 @@
 #define VIPOOL_OPENED_LOW_WATER 2
 
 /**
+ * Of vipool_slot_row.flags: the address is kept for a user.
+ */
+#define VIPOOL_SLOT_RESERVED 1
+
+/**
+ * Of vipool_slot_row.flags: the address was taken out of use.
+ */
+#define VIPOOL_SLOT_DRAINED 2
+
+/**
  * The answer of a vipool_find_listener_fn: nothing listens on any of them.
  */
 #define VIPOOL_LISTENER_NONE -1
@@ -189,10 +199,17 @@
 #define VIPOOL_DO_DEFER 2
 
 /**
- * Of vipool_outcome.flags: bind the socket to `bind` (port 0) first; for TCP on Linux with
- * IP_BIND_ADDRESS_NO_PORT.
+ * Of vipool_outcome.flags: bind the socket to `bind` (port 0) first. If that fails, go on all the
+ * same.
  */
 #define VIPOOL_DO_BIND_FIRST 4
+
+/**
+ * Of vipool_outcome.flags, with VIPOOL_DO_BIND_FIRST: that bind leaves the choice of the port to
+ * the connect, so that two destinations can share one: on Linux set IP_BIND_ADDRESS_NO_PORT before
+ * it, and clear it before any bind of the program's own.
+ */
+#define VIPOOL_DO_LATE_PORT 8
 
 /**
  * What a call came to: VIPOOL_OK or one of these. The numbers never change; -1 to -19 are
@@ -901,6 +918,39 @@ enum vipool_session_kind
 typedef enum vipool_session_kind vipool_session_kind;
 #else
 typedef uint32_t vipool_session_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * What an address is doing.
+ */
+enum vipool_slot_state
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Nothing.
+     */
+    VIPOOL_SLOT_FREE = 0,
+    /**
+     * A session holds it.
+     */
+    VIPOOL_SLOT_USED = 1,
+    /**
+     * Released and cooling down.
+     */
+    VIPOOL_SLOT_COOLING = 2,
+    /**
+     * Cooled, with sockets still on it.
+     */
+    VIPOOL_SLOT_LINGERING = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum vipool_slot_state vipool_slot_state;
+#else
+typedef uint32_t vipool_slot_state;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -1759,10 +1809,36 @@ typedef struct vipool_pool_row {
      */
     uint32_t peak;
     /**
+     * 4 or 6: the family of its addresses.
+     */
+    uint32_t family;
+} vipool_pool_row;
+
+/**
+ * One address of a pool.
+ */
+typedef struct vipool_slot_row {
+    /**
+     * sizeof(vipool_slot_row), set by the caller in the first row of a page.
+     */
+    size_t size;
+    /**
+     * The address.
+     */
+    struct vipool_ip address;
+    /**
+     * vipool_slot_state.
+     */
+    uint32_t state;
+    /**
+     * VIPOOL_SLOT_RESERVED, VIPOOL_SLOT_DRAINED.
+     */
+    uint32_t flags;
+    /**
      * Zero.
      */
-    uint32_t padding;
-} vipool_pool_row;
+    uint32_t reserved;
+} vipool_slot_row;
 
 /**
  * A running program, as its hook sees it.
@@ -2728,6 +2804,13 @@ vipool_status vipool_reader_is_superseded(const struct vipool_reader *reader,
                                           uint32_t *out_superseded);
 
 /**
+ * Whether the whole server drains: `out_draining` is 1 if so, else 0.
+ *
+ * Errors: VIPOOL_ERR_NULL. May be called from any thread and in a signal handler.
+ */
+vipool_status vipool_reader_is_draining(const struct vipool_reader *reader, uint32_t *out_draining);
+
+/**
  * How addresses are given out.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE. May be called from any thread.
@@ -2779,6 +2862,21 @@ vipool_status vipool_snapshot_pools(const struct vipool_snapshot *snapshot,
                                     struct vipool_pool_row *rows,
                                     size_t capacity,
                                     size_t *out_count);
+
+/**
+ * A page of the addresses of a pool (by its number, from 0), from slot `first` on, as they are
+ * now: each page is of its own moment, so ask for all at once where that matters.
+ *
+ * `rows`: an array of `capacity` rows; set the size of the first one. `out_count` is told how
+ * many were written, 0 behind the last and for a pool that there is not.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE. May be called from any thread.
+ */
+vipool_status vipool_reader_slots(const struct vipool_reader *reader,
+                                  uint32_t pool,
+                                  size_t first,
+                                  struct vipool_slot_row *rows,
+                                  size_t capacity,
+                                  size_t *out_count);
 
 /**
  * Frees a snapshot; the texts in its rows are gone with it. NULL is nothing.
@@ -2929,9 +3027,11 @@ vipool_status vipool_rewrite_send_source(const struct vipool_rewriter *rewriter,
                                          struct vipool_outcome *out);
 
 /**
- * getsockname, getpeername, accept, accept4, WSAAccept, AcceptEx: `address` is one end of a
- * socket as the kernel has it; with VIPOOL_REWRITTEN the program is shown `out->address`.
- * `ask_other` gives the other end; it is asked only where that matters and may be NULL.
+ * getsockname, getpeername, accept, accept4, WSAAccept, AcceptEx, and the source of recvfrom,
+ * recvmsg, recvmmsg, WSARecvFrom, WSARecvMsg: `address` is one end of a socket as the kernel has
+ * it; with VIPOOL_REWRITTEN the program is shown `out->address`. `ask_other` gives the other end
+ * (of a received datagram the socket's own address); it is asked only where that matters and may
+ * be NULL.
  *
  * Errors: those of vipool_rewrite_bind().
  */
@@ -2943,16 +3043,24 @@ vipool_status vipool_rewrite_shown(const struct vipool_rewriter *rewriter,
                                    struct vipool_outcome *out);
 
 /**
- * recvfrom, recvmsg, recvmmsg, WSARecvFrom, WSARecvMsg: `address` is the source of a datagram as
- * the kernel gave it; with VIPOOL_REWRITTEN the program is shown `out->address`. Also for the
- * address of a received IP_PKTINFO and for look-ups of an address's name, with any port.
+ * The address of a received IP_PKTINFO, or one whose name is looked up (getnameinfo,
+ * gethostbyaddr): with VIPOOL_REWRITTEN the program is shown `out->address`, with port 0.
  *
- * Errors: those of vipool_rewrite_bind().
+ * Errors: those of vipool_rewrite_bind(), and VIPOOL_ERR_ADDRESS.
  */
-vipool_status vipool_rewrite_source(const struct vipool_rewriter *rewriter,
-                                    const void *address,
-                                    uint32_t length,
-                                    struct vipool_outcome *out);
+vipool_status vipool_rewrite_shown_ip(const struct vipool_rewriter *rewriter,
+                                      const struct vipool_ip *address,
+                                      struct vipool_outcome *out);
+
+/**
+ * A multicast datagram to `address` where the program set no interface (IP_MULTICAST_IF): with
+ * VIPOOL_REWRITTEN set it to `out->address`, without its port.
+ *
+ * Errors: those of vipool_rewrite_bind(), and VIPOOL_ERR_ADDRESS.
+ */
+vipool_status vipool_rewrite_multicast_interface(const struct vipool_rewriter *rewriter,
+                                                 const struct vipool_ip *address,
+                                                 struct vipool_outcome *out);
 
 /**
  * getaddrinfo, gethostbyname and their variants, of the host's own name: the session's virtual

@@ -175,8 +175,12 @@ static int hooked_connect(int descriptor, const struct sockaddr *address, sockle
         set_v6only(descriptor, 0);
     }
     if (outcome.flags & VIPOOL_DO_BIND_FIRST) {
-        /* Port 0: the kernel chooses it when it knows the destination (on Linux, with
-         * IP_BIND_ADDRESS_NO_PORT set before). */
+#ifdef IP_BIND_ADDRESS_NO_PORT
+        int late = 1;
+        if (outcome.flags & VIPOOL_DO_LATE_PORT) {
+            (void)setsockopt(descriptor, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &late, sizeof late);
+        }
+#endif
         (void)bind(descriptor, (const struct sockaddr *)(const void *)outcome.bind.bytes,
                    (socklen_t)outcome.bind.length);
     }

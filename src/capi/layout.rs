@@ -109,12 +109,27 @@ pub(crate) unsafe fn read<T: Versioned>(given: *const T) -> Result<T, Failure> {
 ///
 /// # Safety
 /// As for [`read`].
+#[inline]
 pub(crate) unsafe fn read_quietly<T: Versioned>(given: *const T) -> Result<T, vipool_status> {
     if given.is_null() {
         return Err(VIPOOL_ERR_NULL);
     }
     // SAFETY: not NULL, and at least the size may be read.
     let size = unsafe { given.cast::<usize>().read() };
+    if size == size_of::<T>() {
+        // SAFETY: all of it is there, and any bytes of a caller are a valid T.
+        return Ok(unsafe { given.read() });
+    }
+    // SAFETY: not NULL; the caller vouches for `size` bytes.
+    unsafe { read_other(given, size) }
+}
+
+/// Reads a struct of another version.
+///
+/// # Safety
+/// `given` is aligned and valid for reads of `size` bytes.
+#[cold]
+unsafe fn read_other<T: Versioned>(given: *const T, size: usize) -> Result<T, vipool_status> {
     // A size beyond all sense is a struct that was never initialised: do not go and read it.
     if !is_a_size::<T>(size) || size > size_of::<T>() + 4096 {
         return Err(VIPOOL_ERR_STRUCT_SIZE);
@@ -186,16 +201,17 @@ pub(crate) unsafe fn check_out<T: Versioned>(out: *mut T) -> Result<(), Failure>
 ///
 /// # Safety
 /// As for [`check_out`].
+#[inline]
 pub(crate) unsafe fn check_out_quietly<T: Versioned>(out: *mut T) -> Result<(), vipool_status> {
     if out.is_null() {
         return Err(VIPOOL_ERR_NULL);
     }
     // SAFETY: not NULL, and at least the size may be read.
     let size = unsafe { out.cast::<usize>().read() };
-    if !is_a_size::<T>(size) || size > size_of::<T>() + 4096 {
-        return Err(VIPOOL_ERR_STRUCT_SIZE);
+    if size == size_of::<T>() || is_a_size::<T>(size) && size <= size_of::<T>() + 4096 {
+        return Ok(());
     }
-    Ok(())
+    Err(VIPOOL_ERR_STRUCT_SIZE)
 }
 
 /// Fills a struct of the caller's as far as it reaches, keeps its size, and zeroes what this
@@ -203,10 +219,30 @@ pub(crate) unsafe fn check_out_quietly<T: Versioned>(out: *mut T) -> Result<(), 
 ///
 /// # Safety
 /// [`check_out`] has accepted `out`, and it is valid for writes of as many bytes as it says.
+#[inline]
 pub(crate) unsafe fn write<T: Versioned>(out: *mut T, value: &T) {
-    // SAFETY: check_out has seen the size; the caller vouches for as many bytes.
+    // SAFETY: check_out has seen the size.
+    let size = unsafe { out.cast::<usize>().read() };
+    if size == size_of::<T>() {
+        // SAFETY: there is room for all of it.
+        unsafe {
+            out.write(*value);
+            out.cast::<usize>().write(size);
+        }
+        return;
+    }
+    // SAFETY: the caller vouches for as many bytes.
+    unsafe { write_other(out, value, size) }
+}
+
+/// Fills a struct of another version.
+///
+/// # Safety
+/// `out` is valid for writes of `size` bytes.
+#[cold]
+unsafe fn write_other<T: Versioned>(out: *mut T, value: &T, size: usize) {
+    // SAFETY: the caller's promise.
     unsafe {
-        let size = out.cast::<usize>().read();
         let known = size.min(size_of::<T>());
         let head = size_of::<usize>();
         let to = out.cast::<u8>();

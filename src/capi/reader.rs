@@ -212,6 +212,25 @@ pub unsafe extern "C" fn vipool_reader_is_superseded(
     quiet(|| look().err().unwrap_or(VIPOOL_OK))
 }
 
+/// Whether the whole server drains: `out_draining` is 1 if so, else 0.
+///
+/// Errors: VIPOOL_ERR_NULL. May be called from any thread and in a signal handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_reader_is_draining(
+    reader: *const vipool_reader,
+    out_draining: *mut u32,
+) -> vipool_status {
+    let look = || {
+        not_null(out_draining)?;
+        // SAFETY: the caller vouches for the handle.
+        let draining = unsafe { shared(reader) }?.reader.is_draining();
+        // SAFETY: not NULL.
+        unsafe { out_draining.write(draining.into()) };
+        Ok(())
+    };
+    quiet(|| look().err().unwrap_or(VIPOOL_OK))
+}
+
 /// How addresses are given out.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE. May be called from any thread.

@@ -1,7 +1,7 @@
 //! A call for each kind of socket call: what becomes of its address.
 
 use std::ffi::c_void;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::address::{sockaddr_bytes, vipool_ip, vipool_sockaddr};
 use super::handle::{not_null, shared};
@@ -85,9 +85,13 @@ pub const VIPOOL_DO_CLEAR_V6ONLY: u32 = 1;
 /// Of vipool_outcome.flags: do not bind now but report success; a later connect, listen or
 /// getsockname binds. Only with VIPOOL_REWRITER_DEFER_WILDCARD.
 pub const VIPOOL_DO_DEFER: u32 = 2;
-/// Of vipool_outcome.flags: bind the socket to `bind` (port 0) first; for TCP on Linux with
-/// IP_BIND_ADDRESS_NO_PORT.
+/// Of vipool_outcome.flags: bind the socket to `bind` (port 0) first. If that fails, go on all the
+/// same.
 pub const VIPOOL_DO_BIND_FIRST: u32 = 4;
+/// Of vipool_outcome.flags, with VIPOOL_DO_BIND_FIRST: that bind leaves the choice of the port to
+/// the connect, so that two destinations can share one: on Linux set IP_BIND_ADDRESS_NO_PORT before
+/// it, and clear it before any bind of the program's own.
+pub const VIPOOL_DO_LATE_PORT: u32 = 8;
 
 /// What becomes of a call, and how it goes on.
 #[repr(C)]
@@ -181,6 +185,9 @@ impl From<Outcome<Connect>> for vipool_outcome {
             }
             if let Some(ip) = connect.bind {
                 rewritten.flags |= VIPOOL_DO_BIND_FIRST;
+                if connect.late_port {
+                    rewritten.flags |= VIPOOL_DO_LATE_PORT;
+                }
                 rewritten.bind = (&SocketAddr::new(ip, 0)).into();
             }
             rewritten
@@ -302,7 +309,7 @@ pub unsafe extern "C" fn vipool_rewrite_bind(
             Parsed::Inet(address) => address,
             // On an IPv4 socket family AF_UNSPEC and 0.0.0.0 are the wildcard address.
             Parsed::Unspecified(Some(port)) if socket.local().is_some_and(|l| l.is_ipv4()) => {
-                SocketAddr::new(std::net::Ipv4Addr::UNSPECIFIED.into(), port)
+                SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port)
             }
             Parsed::Unspecified(_) | Parsed::Other => {
                 return Ok(vipool_outcome::passed(Reason::NotInet));
@@ -407,9 +414,11 @@ pub unsafe extern "C" fn vipool_rewrite_send_source(
     unsafe { decide(rewriter, out, decision) }
 }
 
-/// getsockname, getpeername, accept, accept4, WSAAccept, AcceptEx: `address` is one end of a
-/// socket as the kernel has it; with VIPOOL_REWRITTEN the program is shown `out->address`.
-/// `ask_other` gives the other end; it is asked only where that matters and may be NULL.
+/// getsockname, getpeername, accept, accept4, WSAAccept, AcceptEx, and the source of recvfrom,
+/// recvmsg, recvmmsg, WSARecvFrom, WSARecvMsg: `address` is one end of a socket as the kernel has
+/// it; with VIPOOL_REWRITTEN the program is shown `out->address`. `ask_other` gives the other end
+/// (of a received datagram the socket's own address); it is asked only where that matters and may
+/// be NULL.
 ///
 /// Errors: those of vipool_rewrite_bind().
 #[unsafe(no_mangle)]
@@ -432,20 +441,53 @@ pub unsafe extern "C" fn vipool_rewrite_shown(
     unsafe { decide(rewriter, out, decision) }
 }
 
-/// recvfrom, recvmsg, recvmmsg, WSARecvFrom, WSARecvMsg: `address` is the source of a datagram as
-/// the kernel gave it; with VIPOOL_REWRITTEN the program is shown `out->address`. Also for the
-/// address of a received IP_PKTINFO and for look-ups of an address's name, with any port.
+/// The address of a received IP_PKTINFO, or one whose name is looked up (getnameinfo,
+/// gethostbyaddr): with VIPOOL_REWRITTEN the program is shown `out->address`, with port 0.
 ///
-/// Errors: those of vipool_rewrite_bind().
+/// Errors: those of vipool_rewrite_bind(), and VIPOOL_ERR_ADDRESS.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_rewrite_source(
+pub unsafe extern "C" fn vipool_rewrite_shown_ip(
     rewriter: *const vipool_rewriter,
-    address: *const c_void,
-    length: u32,
+    address: *const vipool_ip,
     out: *mut vipool_outcome,
 ) -> vipool_status {
     // SAFETY: the caller vouches for all of them.
-    unsafe { vipool_rewrite_shown(rewriter, address, length, None, std::ptr::null_mut(), out) }
+    unsafe { decide_ip(rewriter, address, out, |rewriter, ip| rewriter.shown_ip(ip)) }
+}
+
+/// A multicast datagram to `address` where the program set no interface (IP_MULTICAST_IF): with
+/// VIPOOL_REWRITTEN set it to `out->address`, without its port.
+///
+/// Errors: those of vipool_rewrite_bind(), and VIPOOL_ERR_ADDRESS.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_rewrite_multicast_interface(
+    rewriter: *const vipool_rewriter,
+    address: *const vipool_ip,
+    out: *mut vipool_outcome,
+) -> vipool_status {
+    // SAFETY: the caller vouches for all of them.
+    unsafe { decide_ip(rewriter, address, out, |rewriter, to| rewriter.multicast_interface(to)) }
+}
+
+/// A decision about an address without a port, whose outcome is one too.
+///
+/// # Safety
+/// As for [`decide`].
+unsafe fn decide_ip<T: Into<IpAddr>>(
+    rewriter: *const vipool_rewriter,
+    address: *const vipool_ip,
+    out: *mut vipool_outcome,
+    decision: impl FnOnce(&Rewriter<'_, vipool_rewriter>, IpAddr) -> Outcome<T>,
+) -> vipool_status {
+    let decision = |rewriter: &Rewriter<'_, vipool_rewriter>| {
+        // SAFETY: the caller's promise.
+        let ip = unsafe { address.as_ref() }.ok_or(VIPOOL_ERR_NULL)?.required()?;
+        Ok(vipool_outcome::of(decision(rewriter, ip), |ip| {
+            vipool_outcome::rewritten(&SocketAddr::new(ip.into(), 0))
+        }))
+    };
+    // SAFETY: the caller's promise.
+    unsafe { decide(rewriter, out, decision) }
 }
 
 /// What the host's own name stands for.
@@ -505,7 +547,7 @@ unsafe fn question(
     rewriter: *const vipool_rewriter,
     address: *const vipool_ip,
     out: *mut u32,
-    ask: impl FnOnce(&Rewriter<'_, vipool_rewriter>, std::net::IpAddr) -> bool,
+    ask: impl FnOnce(&Rewriter<'_, vipool_rewriter>, IpAddr) -> bool,
 ) -> vipool_status {
     let answer = || {
         not_null(out)?;

@@ -8,9 +8,10 @@ use super::handle::{Owned, Shared, free, not_null, shared};
 use super::layout::{Versioned, check_out, layout, write};
 use super::map::vipool_leader;
 use super::outcome::{Failure, call, quiet};
+use super::reader::vipool_reader;
 use super::session::{VIPOOL_MAX_LEASES, lease_array, vipool_handle, vipool_lease, vipool_session};
 use super::status::vipool_status;
-use crate::map::{PoolStatus, SessionRow};
+use crate::map::{PoolStatus, SessionRow, SlotRow, SlotState};
 
 /// Pools and sessions of one moment: what is read from it later does not change. Any number of
 /// threads may use it at once; vipool_snapshot_free() must be the last call.
@@ -92,8 +93,8 @@ pub struct vipool_pool_row {
     pub drained: u32,
     /// The most that were used at once.
     pub peak: u32,
-    /// Zero.
-    pub padding: u32,
+    /// 4 or 6: the family of its addresses.
+    pub family: u32,
 }
 layout!(vipool_pool_row {
     size,
@@ -108,7 +109,7 @@ layout!(vipool_pool_row {
     reserved,
     drained,
     peak,
-    padding,
+    family,
 });
 
 impl From<&SessionRow> for vipool_session_row {
@@ -145,7 +146,7 @@ impl From<&PoolStatus> for vipool_pool_row {
             reserved: pool.reserved,
             drained: pool.drained,
             peak: pool.peak,
-            padding: 0,
+            family: if pool.ipv4 { 4 } else { 6 },
         }
     }
 }
@@ -166,7 +167,7 @@ unsafe fn page<'a, T: 'a, R: Versioned + From<&'a T>>(
     not_null(out_count)?;
     let items = items.get(first..).unwrap_or_default();
     let count = items.len().min(capacity);
-    if count > 0 {
+    if capacity > 0 {
         // SAFETY: the caller vouches for the first row.
         unsafe { check_out(rows) }?;
         // SAFETY: the size of the first row was checked; the caller vouches for as many bytes
@@ -231,6 +232,86 @@ pub unsafe extern "C" fn vipool_snapshot_pools(
 ) -> vipool_status {
     // SAFETY: the caller vouches for handle, array and count.
     call(|| unsafe { page(&shared(snapshot)?.pools, first, rows, capacity, out_count) })
+}
+
+/// What an address is doing.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug)]
+pub enum vipool_slot_state {
+    /// Nothing.
+    VIPOOL_SLOT_FREE = 0,
+    /// A session holds it.
+    VIPOOL_SLOT_USED = 1,
+    /// Released and cooling down.
+    VIPOOL_SLOT_COOLING = 2,
+    /// Cooled, with sockets still on it.
+    VIPOOL_SLOT_LINGERING = 3,
+}
+
+/// Of vipool_slot_row.flags: the address is kept for a user.
+pub const VIPOOL_SLOT_RESERVED: u32 = 1;
+/// Of vipool_slot_row.flags: the address was taken out of use.
+pub const VIPOOL_SLOT_DRAINED: u32 = 2;
+
+/// One address of a pool.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct vipool_slot_row {
+    /// sizeof(vipool_slot_row), set by the caller in the first row of a page.
+    pub size: usize,
+    /// The address.
+    pub address: vipool_ip,
+    /// vipool_slot_state.
+    pub state: u32,
+    /// VIPOOL_SLOT_RESERVED, VIPOOL_SLOT_DRAINED.
+    pub flags: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+layout!(vipool_slot_row { size, address, state, flags, reserved });
+
+impl From<&SlotRow> for vipool_slot_row {
+    fn from(row: &SlotRow) -> Self {
+        let state = match row.state {
+            SlotState::Free => vipool_slot_state::VIPOOL_SLOT_FREE,
+            SlotState::Used => vipool_slot_state::VIPOOL_SLOT_USED,
+            SlotState::Cooling => vipool_slot_state::VIPOOL_SLOT_COOLING,
+            SlotState::Lingering => vipool_slot_state::VIPOOL_SLOT_LINGERING,
+        };
+        let mut flags = 0;
+        if row.reserved {
+            flags |= VIPOOL_SLOT_RESERVED;
+        }
+        if row.drained {
+            flags |= VIPOOL_SLOT_DRAINED;
+        }
+        let size = size_of::<Self>();
+        Self { size, address: row.address.into(), state: state as u32, flags, reserved: 0 }
+    }
+}
+
+/// A page of the addresses of a pool (by its number, from 0), from slot `first` on, as they are
+/// now: each page is of its own moment, so ask for all at once where that matters.
+///
+/// `rows`: an array of `capacity` rows; set the size of the first one. `out_count` is told how
+/// many were written, 0 behind the last and for a pool that there is not.
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE. May be called from any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_reader_slots(
+    reader: *const vipool_reader,
+    pool: u32,
+    first: usize,
+    rows: *mut vipool_slot_row,
+    capacity: usize,
+    out_count: *mut usize,
+) -> vipool_status {
+    call(|| {
+        // SAFETY: the caller vouches for the handle.
+        let reader = unsafe { shared(reader) }?;
+        let slots = u16::try_from(pool).map(|pool| reader.reader.slots(pool)).unwrap_or_default();
+        // SAFETY: the caller vouches for array and count.
+        unsafe { page(&slots, first, rows, capacity, out_count) }
+    })
 }
 
 /// Frees a snapshot; the texts in its rows are gone with it. NULL is nothing.

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use vipool::map::{OpenOptions, Plan, PoolStatus, Settings};
+use vipool::map::{OpenOptions, Plan, PoolStatus, Settings, SlotRow};
 use vipool::pool::PoolKind;
 use vipool::range::Range;
 use vipool::rewrite::SocketFacts;
@@ -41,6 +41,8 @@ pub enum Call {
     Send(SocketFacts, SocketAddr, bool),
     SendSource(IpAddr, Option<SocketAddr>),
     Shown(SocketAddr, Option<SocketAddr>),
+    ShownIp(IpAddr),
+    Multicast(IpAddr),
     Hosts(Option<IpAddr>),
     IsOwn(IpAddr),
     Hides(IpAddr),
@@ -73,6 +75,9 @@ pub trait Api: Sized + Sync {
     fn settings(&self) -> Settings;
     fn sessions(&self) -> Vec<Row>;
     fn pools(&self) -> Vec<PoolStatus>;
+    /// Slots 1 to 4 of a pool.
+    fn slots(&self, pool: u16) -> Vec<SlotRow>;
+    fn is_draining(&self) -> bool;
 
     fn parse_session(text: &str) -> Result<u64, Status>;
     fn parse_range(text: &str) -> Result<(IpAddr, IpAddr), Status>;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
 use vipool::capi::status::vipool_status::{self, *};
-use vipool::map::{Allocate, OnExhausted, OpenOptions, Plan, Settings};
+use vipool::map::{Allocate, OnExhausted, OpenOptions, Plan, Settings, SlotRow, SlotState};
 use vipool::policy::{Features, Policy, PortRange, Program};
 use vipool::pool::{MAX_SLOTS, Pool, PoolKind, Reservation};
 use vipool::rewrite::{Protocol, SocketFacts};
@@ -154,6 +154,7 @@ pub fn reserved_and_drained<A: Api>() {
 
     let draining = A::new(&plan()).unwrap();
     draining.drain_server(true).unwrap();
+    assert!(draining.is_draining());
     assert_eq!(failed(draining.open(session(1), &user("ada"), 100)), VIPOOL_ERR_DRAINING);
     draining.drain_server(false).unwrap();
     draining.open(session(1), &user("ada"), 100).unwrap();
@@ -232,6 +233,20 @@ pub fn monitors_see_all<A: Api>() {
     for pool in pools {
         assert_eq!((pool.slots, pool.used, pool.free, pool.cooling, pool.peak), (4, 2, 1, 1, 3));
     }
+    api.reserve(ip("10.0.5.13"), "ada", 102).unwrap();
+    let slot = |address: &str, state| SlotRow {
+        address: ip(address),
+        state,
+        reserved: address == "10.0.5.13",
+        drained: false,
+    };
+    let slots = [
+        slot(SECOND, SlotState::Used),
+        slot("10.0.5.12", SlotState::Used),
+        slot("10.0.5.13", SlotState::Free),
+    ];
+    assert_eq!(api.slots(0), slots);
+    assert_eq!(api.slots(9), []);
     assert_eq!(api.kind_of(ip(FIRST)), Some(PoolKind::VirtualIp));
     assert_eq!(api.kind_of(ip("127.3.0.2")), Some(PoolKind::Loopback));
     assert_eq!(api.kind_of(ip("192.0.2.1")), None);
@@ -333,21 +348,25 @@ pub fn rewriting<A: Api>() {
         (Call::Bind(tcp6, at("[::1]:80")), "[::ffff:127.3.0.6]:80 v6only"),
         (Call::Listen(tcp), "10.0.5.10:0"),
         (Call::Listen(bound), "already-bound"),
-        (Call::Connect(tcp, at("192.0.2.1:443")), "192.0.2.1:443 from 10.0.5.10"),
+        (Call::Connect(tcp, at("192.0.2.1:443")), "192.0.2.1:443 from 10.0.5.10 late"),
         (Call::Connect(bound, at("192.0.2.1:443")), "already-bound"),
         (Call::Connect(tcp, at("127.0.0.1:6379")), "127.3.0.2:6379"),
-        (Call::Connect(tcp, at("127.0.0.1:8080")), "10.0.5.10:8080 from 127.3.0.2"),
+        (Call::Connect(tcp, at("127.0.0.1:8080")), "10.0.5.10:8080 from 127.3.0.2 late"),
         (Call::Connect(tcp, at("127.0.0.1:9999")), "no-own-listener"),
         (Call::Connect(tcp, at("127.0.0.1:7000")), "127.3.0.2:7000"),
         (Call::Send(udp, at("192.0.2.1:53"), false), "192.0.2.1:53 from 10.0.5.10"),
         (Call::Send(tcp, at("192.0.2.1:53"), false), "stream"),
-        (Call::Send(tcp, at("192.0.2.1:53"), true), "192.0.2.1:53 from 10.0.5.10"),
+        (Call::Send(tcp, at("192.0.2.1:53"), true), "192.0.2.1:53 from 10.0.5.10 late"),
         (Call::SendSource(ip("0.0.0.0"), None), "10.0.5.10:0"),
         (Call::SendSource(ip("192.0.2.7"), Some(at("192.0.2.1:53"))), "other-address"),
         (Call::Shown(at("127.3.0.2:80"), None), "127.0.0.1:80"),
         (Call::Shown(at("10.0.5.10:80"), None), "shown-as-is"),
         (Call::Shown(at("10.0.5.10:80"), Some(at("127.3.0.2:9"))), "127.0.0.1:80"),
         (Call::Shown(at("[::ffff:127.3.0.6]:80"), None), "[::1]:80"),
+        (Call::ShownIp(ip("127.3.0.2")), "127.0.0.1:0"),
+        (Call::ShownIp(ip("10.0.5.10")), "shown-as-is"),
+        (Call::Multicast(ip("239.1.2.3")), "10.0.5.10:0"),
+        (Call::Multicast(ip("192.0.2.1")), "other-address"),
         (Call::Hosts(Some(ip("192.0.2.9"))), "Some(10.0.5.10) None"),
         (Call::IsOwn(ip(FIRST)), "true"),
         (Call::IsOwn(ip(SECOND)), "false"),

@@ -20,7 +20,9 @@ use vipool::capi::session::*;
 use vipool::capi::snapshot::*;
 use vipool::capi::status::vipool_status;
 use vipool::capi::upkeep::*;
-use vipool::map::{Allocate, OnExhausted, OpenOptions, Plan, PoolStatus, Settings};
+use vipool::map::{
+    Allocate, OnExhausted, OpenOptions, Plan, PoolStatus, Settings, SlotRow, SlotState,
+};
 use vipool::policy::{LoopbackConnect, PortRange, Wildcard};
 use vipool::pool::PoolKind;
 use vipool::range::Range;
@@ -490,6 +492,7 @@ impl Api for C {
             let row = |row: &vipool_pool_row| PoolStatus {
                 name: owned(row.name, row.name_length),
                 loopback: row.kind == 2,
+                ipv4: row.family == 4,
                 slots: row.slots,
                 free: row.free,
                 used: row.used,
@@ -503,6 +506,35 @@ impl Api for C {
             vipool_snapshot_free(snapshot);
             pools
         }
+    }
+
+    fn slots(&self, pool: u16) -> Vec<SlotRow> {
+        let mut page = [sized::<vipool_slot_row>(); 4];
+        let mut count = 0;
+        // SAFETY: valid structs.
+        check(unsafe {
+            vipool_reader_slots(self.reader, pool.into(), 1, page.as_mut_ptr(), 4, &mut count)
+        })
+        .unwrap();
+        let row = |row: &vipool_slot_row| SlotRow {
+            address: ip(row.address).unwrap(),
+            state: match row.state {
+                0 => SlotState::Free,
+                1 => SlotState::Used,
+                2 => SlotState::Cooling,
+                _ => SlotState::Lingering,
+            },
+            reserved: row.flags & VIPOOL_SLOT_RESERVED != 0,
+            drained: row.flags & VIPOOL_SLOT_DRAINED != 0,
+        };
+        page[..count].iter().map(row).collect()
+    }
+
+    fn is_draining(&self) -> bool {
+        let mut draining = 9;
+        // SAFETY: valid places.
+        check(unsafe { vipool_reader_is_draining(self.reader, &mut draining) }).unwrap();
+        draining == 1
     }
 
     fn parse_session(text: &str) -> Result<u64, Status> {
@@ -630,6 +662,8 @@ unsafe fn decide(rewriter: *const vipool_rewriter, call: Call) -> String {
                 let bytes = end.bytes.as_ptr().cast();
                 vipool_rewrite_shown(rewriter, bytes, end.length, Some(ask_other), context, out)
             }
+            Call::ShownIp(ip) => vipool_rewrite_shown_ip(rewriter, &c_ip(ip), out),
+            Call::Multicast(to) => vipool_rewrite_multicast_interface(rewriter, &c_ip(to), out),
             Call::Hosts(client) => {
                 let client = client.map(c_ip).unwrap_or_default();
                 let mut hosts = sized::<vipool_host_addresses>();
@@ -657,6 +691,9 @@ unsafe fn decide(rewriter: *const vipool_rewriter, call: Call) -> String {
             }
             if outcome.flags & VIPOOL_DO_BIND_FIRST != 0 {
                 said += &format!(" from {}", socket_address(&outcome.bind).ip());
+                if outcome.flags & VIPOOL_DO_LATE_PORT != 0 {
+                    said += " late";
+                }
             }
             said
         }

@@ -3,7 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use vipool::capi::status::vipool_status;
-use vipool::map::{Leader, Leases, Map, OpenOptions, Plan, PoolStatus, Probe, Reader, Settings};
+use vipool::map::{
+    Leader, Leases, Map, OpenOptions, Plan, PoolStatus, Probe, Reader, Settings, SlotRow,
+};
 use vipool::policy::{Executable, PathStyle, ProgramView};
 use vipool::pool::PoolKind;
 use vipool::range::{Range, RangeError};
@@ -145,6 +147,14 @@ impl Api for Rust {
         self.reader.pools()
     }
 
+    fn slots(&self, pool: u16) -> Vec<SlotRow> {
+        self.reader.slots(pool).into_iter().skip(1).take(4).collect()
+    }
+
+    fn is_draining(&self) -> bool {
+        self.reader.is_draining()
+    }
+
     fn parse_session(text: &str) -> Result<u64, Status> {
         let session: Result<SessionId, SessionIdError> = text.parse();
         session.map(SessionId::raw).map_err(status)
@@ -189,6 +199,12 @@ impl Api for Rust {
                 text(rewriter.send_source(source, to), |ip| SocketAddr::new(ip, 0).to_string())
             }
             Call::Shown(end, other) => text(rewriter.shown(end, || other), |end| end.to_string()),
+            Call::ShownIp(ip) => {
+                text(rewriter.shown_ip(ip), |ip| SocketAddr::new(ip, 0).to_string())
+            }
+            Call::Multicast(to) => {
+                text(rewriter.multicast_interface(to), |v| SocketAddr::new(v.into(), 0).to_string())
+            }
             Call::Hosts(client) => text(rewriter.host_addresses(client), |hosts| {
                 format!("{:?} {:?}", hosts.v4.map(IpAddr::V4), hosts.v6.map(IpAddr::V6))
             }),
@@ -215,7 +231,8 @@ fn bind(bind: Bind) -> String {
 
 fn connect(connect: Connect) -> String {
     let v6only = if connect.clear_v6only { " v6only" } else { "" };
-    let first = connect.bind.map_or(String::new(), |ip| format!(" from {ip}"));
+    let late = if connect.late_port { " late" } else { "" };
+    let first = connect.bind.map_or(String::new(), |ip| format!(" from {ip}{late}"));
     format!("{}{v6only}{first}", connect.to)
 }
 

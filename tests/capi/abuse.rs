@@ -94,7 +94,7 @@ fn valid(function: &Function, parameter: &Declared) -> String {
         ("void *", _) => "NULL".into(),
         ("const void *", _) => "fx->sockaddr.bytes".into(),
         ("uint32_t", "length") => "fx->sockaddr.length".into(),
-        ("uint32_t", "max_slots" | "draining" | "fast_open") => "0".into(),
+        ("uint32_t", "max_slots" | "draining" | "fast_open" | "pool") => "0".into(),
         ("uint32_t", "now") => "1000".into(),
         ("uint32_t" | "int32_t" | "uint16_t" | "uint64_t", _) => "1".into(),
         ("vipool_session", _) => "fx->session".into(),

@@ -96,6 +96,7 @@ fn in_rust_too(header: &Header, seen: &str) {
         session::vipool_addresses
         snapshot::vipool_pool_row
         snapshot::vipool_session_row
+        snapshot::vipool_slot_row
         upkeep::vipool_changed
         upkeep::vipool_probe
         upkeep::vipool_reaped
