@@ -86,7 +86,8 @@ fn valid(function: &Function, parameter: &Declared) -> String {
         ("size_t", "length") => "7".into(),
         ("const char *", _) => text("x"),
         ("size_t", "capacity") => {
-            if function.result.name.contains("snapshot") { "1" } else { "256" }.into()
+            let rows = function.parameters.iter().any(|other| other.name == "rows");
+            if rows { "1" } else { "256" }.into()
         }
         ("size_t", "first" | "number") => "0".into(),
         ("size_t", _) => "1".into(),

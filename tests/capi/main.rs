@@ -6,7 +6,9 @@
 mod abuse;
 mod build;
 mod header;
+mod install;
 mod library;
 mod panics;
 mod programs;
 mod record;
+mod windows;

@@ -70,8 +70,28 @@ const STEPS: &[Step] = &[
     Step {
         name: "tests-capi",
         does: "the tests of the crate with its C ABI",
-        wants: &["cc", "c++", "valgrind"],
+        wants: &[
+            "cc",
+            "c++",
+            "nm",
+            "valgrind",
+            "wine",
+            "x86_64-w64-mingw32-gcc",
+            "x86_64-pc-windows-gnu",
+        ],
         run: |log| log.cargo("test --package vipool --features capi --no-fail-fast --jobs 2"),
+        ..STEP
+    },
+    Step {
+        name: "cinstall",
+        does: "a C project outside the tree builds with what cargo-c installs",
+        needs: &["cargo-cinstall", "pkg-config", "cc"],
+        long: true,
+        run: |log| {
+            log.cargo(
+                "test --package vipool --features capi --jobs 2 --test capi -- --ignored install",
+            )
+        },
         ..STEP
     },
     Step {

@@ -157,7 +157,11 @@ impl Need {
             Kind::Nightly => "rustup toolchain install nightly --profile minimal".to_owned(),
             Kind::Component => format!("rustup component add --toolchain nightly {}", self.name),
             Kind::CargoCommand => {
-                let package = if self.name == "cargo-cinstall" { "cargo-c" } else { self.name };
+                // The newest cargo-c wants a newer compiler than `rust-version` of this workspace.
+                let package = match self.name {
+                    "cargo-cinstall" => "cargo-c --version 0.10.24+cargo-0.98.0",
+                    name => name,
+                };
                 format!("cargo install --locked {package}")
             }
         }

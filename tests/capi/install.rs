@@ -1,0 +1,66 @@
+//! `cargo cinstall`: what it installs is found by pkg-config, and a C project outside the tree
+//! builds with it, shared and static.
+//!
+//! cargo-c takes long to build, so this has a step of its own, `cargo xtask test cinstall`.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use vipool_testing::{have, target_dir, workspace};
+
+use crate::build::{said, succeed};
+
+fn pkg_config(prefix: &Path, flags: &[&str]) -> Vec<String> {
+    let mut command = Command::new("pkg-config");
+    command.env("PKG_CONFIG_PATH", prefix.join("lib/pkgconfig")).args(flags).arg("vipool");
+    said(&mut command).split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+#[ignore = "needs cargo-c; run by the step cinstall"]
+fn found_as_the_ecosystem_expects() {
+    if !have(&["cargo-cinstall", "pkg-config", "cc"]) {
+        return;
+    }
+    let elsewhere = tempfile::tempdir().unwrap();
+    let prefix = elsewhere.path().join("prefix");
+    let mut install = Command::new("cargo");
+    install.args(["cinstall", "--package", "vipool", "--debug", "--jobs", "2", "--libdir", "lib"]);
+    install.arg("--prefix").arg(&prefix);
+    install.arg("--target-dir").arg(target_dir().join("capi-install"));
+    succeed(install.current_dir(workspace()));
+
+    let header = fs::read(workspace().join("include/vipool.h")).unwrap();
+    assert_eq!(fs::read(prefix.join("include/vipool.h")).unwrap(), header);
+    assert_eq!(pkg_config(&prefix, &["--modversion"]), [env!("CARGO_PKG_VERSION")]);
+    let library = prefix.join("lib/libvipool.so");
+    let dynamic = said(Command::new("readelf").arg("--dynamic").arg(&library));
+    assert!(dynamic.contains("Library soname: [libvipool.so.0.1]"), "{dynamic}");
+
+    // A project outside the tree.
+    let source = elsewhere.path().join("project.c");
+    fs::copy(workspace().join("examples/c/first_session.c"), &source).unwrap();
+    let shared = elsewhere.path().join("shared");
+    let mut cc = Command::new("cc");
+    cc.args(["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]).arg(&source);
+    cc.args(pkg_config(&prefix, &["--cflags", "--libs"])).arg("-o").arg(&shared);
+    succeed(&mut cc);
+    let run = said(Command::new(&shared).env("LD_LIBRARY_PATH", prefix.join("lib")));
+    assert!(run.contains("127.0.0.1 becomes    127.3.0.2\n"), "{run}");
+
+    // Static: the archive in place of -lvipool, which prefers the shared one.
+    let linked = elsewhere.path().join("static");
+    let flags = pkg_config(&prefix, &["--static", "--cflags", "--libs"]);
+    let archive = prefix.join("lib/libvipool.a").display().to_string();
+    let flags = flags.into_iter().map(|flag| match &*flag {
+        "-lvipool" => archive.clone(),
+        _ => flag,
+    });
+    let mut cc = Command::new("cc");
+    cc.arg("-std=c99").arg(&source).args(flags).arg("-o").arg(&linked);
+    succeed(&mut cc);
+    assert_eq!(said(&mut Command::new(&linked)), run);
+    let needed = said(Command::new("readelf").arg("--dynamic").arg(&linked));
+    assert!(!needed.contains("libvipool"), "{needed}");
+}

@@ -1,0 +1,51 @@
+//! The library as Windows programs get it: a DLL with its import library and .def, linked by a C
+//! program that runs under Wine.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use vipool_testing::{cargo, have, target_dir, wine, workspace};
+
+use crate::build::said;
+
+#[test]
+fn a_dll_with_its_import_library_and_def() {
+    if !have(&wine::NEEDS) {
+        return;
+    }
+    let folder = target_dir().join("capi-windows");
+    fs::create_dir_all(&folder).unwrap();
+    let def = folder.join("vipool.def");
+    // Written by the linker, as lib.exe and link.exe of other toolchains want it.
+    let output_def = format!("-Clink-arg=-Wl,--output-def,{}", def.display());
+    let build = ["rustc", "-p", "vipool", "--lib", "--features", "capi", "--crate-type", "cdylib"];
+    cargo(
+        &[&build[..], &["--target", wine::TARGET, "--jobs", "2", "--config"]]
+            .concat()
+            .iter()
+            .copied()
+            .chain([&*format!("target.{}.rustflags=[{output_def:?}]", wine::TARGET)])
+            .collect::<Vec<_>>(),
+    );
+    let built = target_dir().join(wine::TARGET).join("debug");
+
+    let exported: BTreeSet<String> = fs::read_to_string(&def)
+        .unwrap()
+        .lines()
+        .filter_map(|line| line.trim().split(' ').next())
+        .filter(|name| name.starts_with("vipool_"))
+        .map(str::to_owned)
+        .collect();
+    let listed = fs::read_to_string(workspace().join("include/symbols.txt")).unwrap();
+    assert_eq!(exported, listed.lines().map(str::to_owned).collect());
+
+    fs::copy(built.join("vipool.dll"), folder.join("vipool.dll")).unwrap();
+    let program = folder.join("first_session.exe");
+    let include = format!("-I{}", workspace().join("include").display());
+    let import = built.join("libvipool.dll.a");
+    let more = ["-std=c99", "-Wpedantic", &include, import.to_str().unwrap()];
+    wine::compile(&workspace().join("examples/c/first_session.c"), &program, &more);
+    let output = said(&mut wine::wine(&program)).replace("\r\n", "\n");
+    assert!(output.contains("127.0.0.1 becomes    127.3.0.2\n"), "{output}");
+    assert!(output.contains("VIPOOL_ERR_STALE"), "{output}");
+}
