@@ -10,6 +10,18 @@ use std::str::FromStr;
 use ipnet::IpNet;
 
 /// Addresses from `first` to `last`, both included, of one family.
+///
+/// ```
+/// use vipool::range::Range;
+///
+/// let range: Range = "10.0.5.10-10.0.5.99".parse()?;
+/// assert_eq!(range.count(), 90);
+/// assert_eq!(range.nth(89), Some(range.last()));
+/// assert!(range.contains("10.0.5.42".parse()?));
+/// assert_eq!(range.intersection(&"10.0.5.0/26".parse()?), Some("10.0.5.10-10.0.5.63".parse()?));
+/// assert!("10.0.5.1/24".parse::<Range>().is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Range {
     first: IpAddr,

@@ -148,7 +148,7 @@ impl Map {
     /// The pool that the rules of the farm choose for a session of this user, in which this
     /// program is started (where that is known): what [`OpenOptions::pool`] is to be where nobody
     /// asks for another. `None` if no rule holds. May block while the user's groups are looked up,
-    /// but only where a rule names a group.
+    /// but only where a rule names a group; on Windows no such rule holds.
     pub fn choose_pool(&self, user: &str, program: Option<&Executable<'_>>) -> Option<String> {
         #[cfg(unix)]
         let groups = || crate::os::users::groups_of(user);

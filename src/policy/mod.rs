@@ -4,6 +4,33 @@
 //! so that a hook parses nothing, and [`PolicyView`] reads it there without allocating. A view of
 //! damaged bytes finds no program; it never panics.
 //!
+//! ```
+//! use vipool::policy::{Executable, Features, MatchedBy, PathStyle, Policy, PolicyView, Program, Verdict};
+//!
+//! let redis = Program {
+//!     pattern: "/usr/bin/redis-server".into(),
+//!     features: Features { virtual_ip: true, loopback: true, client_ip: false },
+//!     own_ports: vec![6379.into()],
+//!     ..Program::default()
+//! };
+//! let bytes = Policy { programs: vec![redis], ..Policy::default() }.encode();
+//!
+//! let policy = PolicyView::new(&bytes);
+//! let started = |path: &'static str| Executable {
+//!     path: path.as_bytes(),
+//!     invoked_as: None,
+//!     script: None,
+//!     style: PathStyle::Posix,
+//! };
+//! let found = policy.find(&started("/usr/bin/redis-server")).expect("listed");
+//! assert_eq!(found.verdict, Verdict::Matches { by: MatchedBy::FullPath, script: None });
+//! assert!(found.program.is_own_port(6379));
+//!
+//! assert!(policy.find(&started("/home/eve/redis-server")).is_none());
+//! let (_, why) = policy.explain(started("/home/eve/redis-server")).next().expect("one rule");
+//! assert_eq!(why, Verdict::OtherDirectory);
+//! ```
+//!
 //! `path` compares paths, `list` decides which rule holds, `compiled` is the form in the map file.
 
 mod compiled;
