@@ -3,7 +3,7 @@
 //! It knows nothing of vipool. `page serve PORT FILE` serves the file on 127.0.0.1, one
 //! connection after the other; `page fetch PORT` prints what is served there.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
 fn main() -> io::Result<()> {
@@ -27,7 +27,8 @@ fn serve(port: u16, page: &str) -> io::Result<()> {
     loop {
         let (mut client, _) = listener.accept()?;
         let length = page.len();
-        client.read(&mut [0; 4096])?;
+        // The request, whatever it asks for: up to the empty line.
+        BufReader::new(&client).lines().map_while(Result::ok).find(String::is_empty);
         write!(client, "HTTP/1.0 200 OK\r\nContent-Length: {length}\r\n\r\n{page}")?;
     }
 }

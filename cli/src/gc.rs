@@ -37,27 +37,32 @@ pub struct Gc {
 
 /// What was found and done.
 #[derive(Default, Serialize)]
-struct Collected {
-    freed: u32,
-    lingering: u32,
-    closed: Vec<String>,
+pub struct Collected {
+    pub freed: u32,
+    pub lingering: u32,
+    pub closed: Vec<String>,
+}
+
+/// Looks at every address that is not free and at every leader.
+pub fn collect(map: &Map) -> anyhow::Result<Collected> {
+    let mut probe = SystemProbe::new().context("cannot look at the sockets")?;
+    let mut all = Collected::default();
+    loop {
+        let reaped = map.reap(clock::now(), BUDGET, &mut probe)?;
+        all.freed += reaped.freed;
+        all.lingering = all.lingering.max(reaped.lingering);
+        all.closed.extend(reaped.closed.iter().map(|session| session.to_string()));
+        if !reaped.more {
+            return Ok(all);
+        }
+    }
 }
 
 impl Gc {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let directory = self.place.directory()?;
         let map = Map::open(&directory)?;
-        let mut probe = SystemProbe::new().context("cannot look at the sockets")?;
-        let mut all = Collected::default();
-        loop {
-            let reaped = map.reap(clock::now(), BUDGET, &mut probe)?;
-            all.freed += reaped.freed;
-            all.lingering = all.lingering.max(reaped.lingering);
-            all.closed.extend(reaped.closed.iter().map(|session| session.to_string()));
-            if !reaped.more {
-                break;
-            }
-        }
+        let all = collect(&map)?;
         let told = history::collect(&directory, &history::file_of(&directory));
         if let Ok(records) = &told {
             events::tell(&directory, records);

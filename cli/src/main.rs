@@ -43,7 +43,7 @@ const EXHAUSTED: u8 = 75;
 /// 127.0.0.0/8, or both), and programs that are on the process list use these in place of the
 /// host's.
 #[derive(Parser)]
-#[command(version, max_term_width = 100, after_help = "Begin with: vipool demo")]
+#[command(name = "vipool", version, max_term_width = 100, after_help = "Begin with: vipool demo")]
 struct Cli {
     #[command(subcommand)]
     command: Command,

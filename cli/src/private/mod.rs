@@ -27,6 +27,8 @@ pub use block::Claim;
 pub use directory::path;
 use recipe::Recipe;
 
+use crate::gc;
+
 /// How long another process of the same user may take to make the map.
 const DEADLINE: Duration = Duration::from_secs(2);
 
@@ -57,7 +59,12 @@ pub fn open(farm: Option<&Path>, program: Option<&Path>) -> anyhow::Result<Priva
         }
     };
     let open_sessions = match &existing {
-        Some(map) => map.sessions()?.len(),
+        Some(map) => {
+            // No timer does it here: sessions whose 'vipool run' was killed are closed after a
+            // while, and addresses that have cooled down become free.
+            gc::collect(map)?;
+            map.sessions()?.len()
+        }
         None => 0,
     };
 

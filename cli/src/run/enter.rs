@@ -16,7 +16,7 @@ use super::signals::{Signals, Woken};
 use super::{Run, hook, user};
 use crate::place::{self, Which};
 use crate::private::{self, Claim};
-use crate::report;
+use crate::{gc, report};
 
 /// How often an exhausted pool is asked again, in milliseconds.
 const RETRY: u16 = 250;
@@ -149,9 +149,15 @@ fn open(
         OnExhausted::Pass | OnExhausted::Refuse => Duration::ZERO,
     };
     let deadline = Instant::now() + patience;
+    let mut looked = false;
     loop {
         let why = match map.open_session(session, options, clock::now()) {
             Ok(opened) => return Ok(opened),
+            Err(OpenError::Shortage(Shortage::Lingering)) if !looked => {
+                looked = true;
+                gc::collect(map)?;
+                continue;
+            }
             Err(OpenError::Shortage(why)) => why,
             Err(error) => return Err(error.into()),
         };

@@ -88,3 +88,33 @@ fn a_program_run_without_a_farm_is_listed_and_stays_so() {
     assert_eq!(programs["programs"].as_array().unwrap().len(), 2, "{recipe}");
     assert_eq!(place.open_sessions(), ["1"]);
 }
+
+#[test]
+fn a_private_session_whose_run_was_killed_is_closed_by_a_later_one() {
+    let place = Place::new();
+    let mut killed = place.vipool(&["run", "--private", "-s", "1", "--", "sh", "-c"]);
+    killed.arg("kill -9 $PPID");
+    killed.output().unwrap();
+    assert_eq!(place.open_sessions(), ["1"]);
+    // Seen dead now, and closed once that is some seconds ago.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while place.open_sessions().contains(&"1".to_owned()) {
+        assert!(std::time::Instant::now() < deadline, "it stays open");
+        assert!(place.sh("2", "true").status.success());
+        std::thread::sleep(std::time::Duration::from_millis(500));
+    }
+}
+
+#[test]
+fn pages_and_completions_are_written() {
+    let place = Place::new();
+    let pages = place.path().join("man");
+    assert!(place.output(&["man", pages.to_str().unwrap()]).status.success());
+    let page = std::fs::read_to_string(pages.join("vipool-run.1")).unwrap();
+    assert!(page.contains("Exit status"), "{page}");
+    assert!(!pages.join("vipool-as-user.1").exists());
+    for shell in ["bash", "zsh", "fish"] {
+        let script = text(&place.output(&["completions", shell]).stdout);
+        assert!(script.contains("undrain"), "{shell}");
+    }
+}
