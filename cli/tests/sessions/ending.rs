@@ -82,3 +82,43 @@ fn nohup_is_kept() {
     drop(running.0.stdin.take());
     assert_eq!(running.0.wait().unwrap().code(), Some(9));
 }
+
+/// A terminal sends its signals to every process in the foreground: they must come once.
+#[test]
+fn a_key_of_the_terminal_interrupts_once() {
+    if !vipool_testing::have(&["python3"]) {
+        return;
+    }
+    let place = Place::new();
+    let program = "import signal, time
+count = 0
+def interrupted(*_):
+    global count
+    count += 1
+signal.signal(signal.SIGINT, interrupted)
+print('ready', flush=True)
+while not count: time.sleep(0.05)
+time.sleep(0.5)
+print('interrupted', count, 'times', flush=True)
+";
+    let terminal = "import os, pty, sys
+pid, terminal = pty.fork()
+if not pid: os.execv(sys.argv[1], sys.argv[1:])
+output = b''
+def until(what):
+    global output
+    while what not in output: output += os.read(terminal, 1000)
+until(b'ready')
+os.write(terminal, b'\\x03')
+until(b'times')
+print(output.decode())
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+";
+    let mut command = Command::new("python3");
+    command.args(["-c", terminal, env!("CARGO_BIN_EXE_vipool"), "run", "--private", "-s", "1"]);
+    command.args(["--", "python3", "-c", program]);
+    place.settle(&mut command);
+    let output = command.output().unwrap();
+    assert!(text(&output.stdout).contains("interrupted 1 times"), "{output:?}");
+    assert!(output.status.success(), "{output:?}");
+}
