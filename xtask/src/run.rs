@@ -129,9 +129,7 @@ struct Outcome {
 pub fn test(names: &[String], all: bool, long: bool) -> Result<bool, Error> {
     let steps = steps::chosen(names, long)?;
     if all {
-        let wanted: BTreeSet<&str> =
-            steps.iter().flat_map(|step| step.needs.iter().chain(step.wants)).copied().collect();
-        install::missing(&wanted)?;
+        install::missing(&steps::wanted(&steps))?;
     }
     let logs = target_dir().join("xtask");
     fs::create_dir_all(&logs)?;

@@ -1,5 +1,7 @@
 //! The steps of `cargo xtask test`, in the order in which they run. A new one is one entry.
 
+use std::collections::BTreeSet;
+
 use vipool_testing::{needs, wine};
 
 use crate::run::{Log, cargo};
@@ -13,8 +15,6 @@ pub struct Step {
     pub does: &'static str,
     /// Without one of these it is skipped (names of `tests/support/src/needs.rs`).
     pub needs: &'static [&'static str],
-    /// What tests of it use if it is there; they skip themselves. `--all` installs it.
-    pub wants: &'static [&'static str],
     /// Whether it runs with `--long` only.
     pub long: bool,
     /// Runs it.
@@ -22,8 +22,7 @@ pub struct Step {
 }
 
 /// What most steps are: for every run, in need of nothing.
-const STEP: Step =
-    Step { name: "", does: "", needs: &[], wants: &[], long: false, run: |_| Ok(()) };
+const STEP: Step = Step { name: "", does: "", needs: &[], long: false, run: |_| Ok(()) };
 
 const STEPS: &[Step] = &[
     Step {
@@ -63,22 +62,12 @@ const STEPS: &[Step] = &[
     Step {
         name: "tests",
         does: "all tests of the workspace",
-        wants: &["root", "python3", "redis-server", "nginx", "nc", "ip", "curl"],
         run: |log| log.cargo("test --workspace --no-fail-fast --jobs 2"),
         ..STEP
     },
     Step {
         name: "tests-capi",
         does: "the tests of the crate with its C ABI",
-        wants: &[
-            "cc",
-            "c++",
-            "nm",
-            "valgrind",
-            "wine",
-            "x86_64-w64-mingw32-gcc",
-            "x86_64-pc-windows-gnu",
-        ],
         run: |log| log.cargo("test --package vipool --features capi --no-fail-fast --jobs 2"),
         ..STEP
     },
@@ -129,7 +118,6 @@ const STEPS: &[Step] = &[
         name: "windows-hook",
         does: "the hook layer for Windows in real programs, under Wine",
         needs: windows::HOOK_NEEDS,
-        wants: &["pip3", "npm"],
         run: windows::hook,
         ..STEP
     },
@@ -162,6 +150,17 @@ pub fn chosen(names: &[String], long: bool) -> Result<Vec<&'static Step>, Error>
     Ok(STEPS.iter().filter(wanted).collect())
 }
 
+/// What `--all` installs for these steps: what they need, and what no step needs as a whole, but
+/// single tests do.
+pub fn wanted(chosen: &[&Step]) -> BTreeSet<&'static str> {
+    let needed_by = |steps: &mut dyn Iterator<Item = &Step>| -> BTreeSet<&'static str> {
+        steps.flat_map(|step| step.needs).copied().collect()
+    };
+    let (chosen, all) = (needed_by(&mut chosen.iter().copied()), needed_by(&mut STEPS.iter()));
+    let names = needs::ALL.iter().map(|need| need.name);
+    names.filter(|name| chosen.contains(name) || !all.contains(name)).collect()
+}
+
 /// Prints the steps with their needs.
 pub fn list() {
     for step in STEPS {
@@ -169,9 +168,6 @@ pub fn list() {
         println!("{:<16} {}{long}", step.name, step.does);
         for name in step.needs {
             println!("{:<16}   needs {name}: {}", "", needs::by_name(name).install());
-        }
-        for name in step.wants {
-            println!("{:<16}   wants {name}: {}", "", needs::by_name(name).install());
         }
     }
 }
