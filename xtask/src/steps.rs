@@ -129,6 +129,14 @@ const STEPS: &[Step] = &[
         ..STEP
     },
     Step {
+        name: "aarch64",
+        does: "the crate's own tests for aarch64, under qemu",
+        needs: &["aarch64-unknown-linux-gnu", "aarch64-linux-gnu-gcc", "qemu-aarch64"],
+        long: true,
+        run: aarch64,
+        ..STEP
+    },
+    Step {
         name: "peers",
         does: "the benches beside other crates compile",
         run: |log| {
@@ -137,6 +145,18 @@ const STEPS: &[Step] = &[
         ..STEP
     },
 ];
+
+fn aarch64(log: &mut Log) -> Result<(), Error> {
+    let mut test = cargo("test --package vipool --lib --no-fail-fast --jobs 2");
+    // qemu-user knows no sock_diag, by which the kernel is asked what listens.
+    test.args(["--target", "aarch64-unknown-linux-gnu", "--", "--skip", "os::listeners"]);
+    test.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc");
+    test.env(
+        "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER",
+        "qemu-aarch64 -L /usr/aarch64-linux-gnu",
+    );
+    log.run(test)
+}
 
 /// The named steps, or all; those for hours only with `long` or by name.
 pub fn chosen(names: &[String], long: bool) -> Result<Vec<&'static Step>, Error> {
