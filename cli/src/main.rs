@@ -10,6 +10,7 @@ mod addresses;
 mod assign;
 mod change;
 mod check;
+#[cfg(unix)]
 mod demo;
 #[cfg(target_os = "linux")]
 mod discover;
@@ -19,12 +20,17 @@ mod generate;
 mod history;
 mod metrics;
 mod place;
+#[cfg_attr(windows, path = "windows/private.rs")]
 mod private;
 mod report;
+#[cfg_attr(windows, path = "windows/run.rs")]
 mod run;
 mod session;
 mod status;
 mod table;
+#[cfg(windows)]
+#[path = "windows/up.rs"]
+mod up;
 mod watch;
 
 use std::process::ExitCode;
@@ -72,9 +78,13 @@ enum Command {
     History(history::History),
     Who(history::Who),
     Metrics(metrics::Metrics),
+    #[cfg(windows)]
+    Up(up::Up),
+    #[cfg(unix)]
     Demo(demo::Demo),
     Completions(generate::Completions),
     Man(generate::Man),
+    #[cfg(unix)]
     AsUser(run::AsUser),
 }
 
@@ -100,7 +110,11 @@ fn main() -> ExitCode {
         Command::History(args) => args.run(),
         Command::Who(args) => args.run(),
         Command::Metrics(args) => args.run(),
+        #[cfg(windows)]
+        Command::Up(args) => args.run(),
+        #[cfg(unix)]
         Command::Demo(args) => args.run(),
+        #[cfg(unix)]
         Command::AsUser(args) => args.run(),
         Command::Completions(args) => args.run(),
         Command::Man(args) => args.run(),

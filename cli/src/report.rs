@@ -5,10 +5,9 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use nix::sys::time::TimeValLike;
-use nix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use vipool::map::{Map, MapError, PoolStatus, Reader, SessionRow, Tick};
+use vipool::os::clock;
 use vipool::session::SessionId;
 
 /// Raised when a field changes its meaning or goes; new fields do not raise it.
@@ -162,8 +161,8 @@ impl SessionReport {
 pub fn wall_clock(tick: Tick) -> Timestamp {
     // The difference of two clocks read together: the same at every call, to a few microseconds,
     // so that a table does not flicker between two seconds.
-    let elapsed = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| time.num_nanoseconds());
-    let boot = Timestamp::now().as_nanosecond() - i128::from(elapsed);
+    let elapsed = clock::since_boot().as_nanos() as i128;
+    let boot = Timestamp::now().as_nanosecond() - elapsed;
     let boot = (boot + 500_000_000).div_euclid(1_000_000_000) as i64;
     Timestamp::from_second(boot + i64::from(tick)).unwrap_or(Timestamp::UNIX_EPOCH)
 }

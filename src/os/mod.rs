@@ -17,9 +17,11 @@ pub mod mapping;
 #[cfg(all(target_os = "linux", feature = "farm"))]
 pub mod packet;
 pub mod place;
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
+#[cfg_attr(windows, path = "probe_windows.rs")]
 pub mod probe;
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
+#[cfg_attr(windows, path = "process_windows.rs")]
 pub mod process;
 #[cfg(all(
     target_os = "linux",

@@ -32,9 +32,12 @@ pub fn crate_tests(log: &mut Log) -> Result<(), Error> {
 
 /// The hook layer: no warnings, and its tests under Wine.
 pub fn hook(log: &mut Log) -> Result<(), Error> {
-    let mut clippy = cargo("clippy --package vipool-hook --no-deps --all-targets");
-    clippy.args(["--target", wine::TARGET, "--", "-D", "warnings"]);
-    log.run(clippy)?;
+    // The tests and examples of the command line are for Linux.
+    for package in ["clippy --package vipool-hook --all-targets", "clippy --package vipool-cli"] {
+        let mut clippy = cargo(package);
+        clippy.args(["--no-deps", "--target", wine::TARGET, "--", "-D", "warnings"]);
+        log.run(clippy)?;
+    }
     let hook = wine::hook();
     let programs = programs()?;
     // In the namespace there is no network to fetch anything from.

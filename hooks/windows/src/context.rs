@@ -4,11 +4,10 @@
 use std::sync::OnceLock;
 
 use vipool::map::Reader;
+use vipool::os::process;
 use vipool::policy::{PathStyle, PolicyView};
 use vipool::rewrite::{Live, Rewriter, Rules};
-use vipool::session::{Addresses, Handle, SessionId, SessionKind};
-use windows_sys::Win32::System::RemoteDesktop::ProcessIdToSessionId;
-use windows_sys::Win32::System::Threading::GetCurrentProcessId;
+use vipool::session::{Addresses, Handle, SessionId};
 
 use crate::outcome::Outcome;
 use crate::{program, variable};
@@ -115,8 +114,5 @@ fn session(reader: &Reader) -> Option<SessionId> {
         let handle = Handle::parse(lease.text())?;
         return reader.is_live(&handle).then_some(handle.session);
     }
-    let mut number = 0;
-    // SAFETY: writes one word.
-    let known = unsafe { ProcessIdToSessionId(GetCurrentProcessId(), &mut number) } != 0;
-    known.then(|| SessionId::new(SessionKind::Windows, number.into()).ok()).flatten()
+    process::session_of(std::process::id()).ok()
 }

@@ -73,13 +73,18 @@ pub fn compile(source: &Path, output: &Path, more: &[&str]) {
     assert!(status.success(), "{} does not compile", source.display());
 }
 
-/// `vipool_hook.dll`, `vipool-launch.exe` and what else the package of the Windows hook layer
-/// makes, as they are installed: built once, in the profile `hook`. The directory they are in.
+/// `vipool_hook.dll`, `vipool-launch.exe` and `vipool.exe` as they are installed, built once. The
+/// directory they are in.
 pub fn hook() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         cargo(&["build", "--package", "vipool-hook", "--profile", "hook", "--target", TARGET]);
-        target_dir().join(TARGET).join("hook")
+        cargo(&["build", "--package", "vipool-cli", "--target", TARGET]);
+        let target = target_dir().join(TARGET);
+        let hook = target.join("hook");
+        fs::copy(target.join("debug/vipool.exe"), hook.join("vipool.exe"))
+            .expect("the target is writable");
+        hook
     })
 }
 

@@ -2,6 +2,7 @@
 //! builds what is needed and runs this under Wine; docs/windows.md says how to run it on Windows.
 #![cfg(windows)]
 
+mod commands;
 mod processes;
 mod rows;
 mod servers;

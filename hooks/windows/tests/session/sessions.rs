@@ -96,11 +96,10 @@ fn row_47_overlapped_servers_and_clients() {
 }
 
 #[test]
-fn a_closed_session_passes_and_still_shows_its_own_addresses() {
+fn what_starts_under_a_closed_lease_is_as_without_vipool() {
     let host = Host::new(|_| ());
     let one = host.session(1);
     host.close(&one);
-    let _port = port();
     // What starts now is under no lease: it is as without vipool.
     assert_eq!(one.row(3, port()), "bind: ok\nname: 0.0.0.0 port\nready\n");
 }

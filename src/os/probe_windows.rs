@@ -1,0 +1,114 @@
+//! What [`crate::map::Map::reap`] asks of a running Windows system.
+
+#![allow(unsafe_code)]
+
+use std::collections::HashSet;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use windows_sys::Win32::Foundation::{ERROR_INSUFFICIENT_BUFFER, NO_ERROR};
+use windows_sys::Win32::NetworkManagement::IpHelper::{
+    GetExtendedTcpTable, GetExtendedUdpTable, MIB_TCP_STATE_TIME_WAIT, MIB_TCP6ROW, MIB_TCPROW_LH,
+    MIB_UDP6ROW, MIB_UDPROW, TCP_TABLE_BASIC_ALL, UDP_TABLE_BASIC,
+};
+use windows_sys::Win32::Networking::WinSock::{AF_INET, AF_INET6};
+
+use super::process;
+use crate::map::{Leader, Probe};
+
+/// The sockets as they were when this was made, and the processes as they are.
+#[derive(Debug)]
+pub struct SystemProbe {
+    bound: HashSet<IpAddr>,
+}
+
+impl SystemProbe {
+    /// Looks at the sockets of this machine. Make a new one for each look: this one does not see
+    /// sockets that come later.
+    pub fn new() -> io::Result<Self> {
+        let mut bound = HashSet::new();
+        let v4 = |word: u32| IpAddr::V4(Ipv4Addr::from(word.to_ne_bytes()));
+        let v6 = |bytes: [u8; 16]| {
+            let ip = Ipv6Addr::from(bytes);
+            ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4)
+        };
+        rows(true, AF_INET, |row: &MIB_TCPROW_LH| {
+            // SAFETY: a number, whichever part of the union it is looked at as.
+            if unsafe { row.Anonymous.dwState } != MIB_TCP_STATE_TIME_WAIT as u32 {
+                bound.insert(v4(row.dwLocalAddr));
+            }
+        })?;
+        rows(true, AF_INET6, |row: &MIB_TCP6ROW| {
+            if row.State != MIB_TCP_STATE_TIME_WAIT {
+                // SAFETY: bytes, whichever part of the union they are looked at as.
+                bound.insert(v6(unsafe { row.LocalAddr.u.Byte }));
+            }
+        })?;
+        rows(false, AF_INET, |row: &MIB_UDPROW| {
+            bound.insert(v4(row.dwLocalAddr));
+        })?;
+        rows(false, AF_INET6, |row: &MIB_UDP6ROW| {
+            // SAFETY: as above.
+            bound.insert(v6(unsafe { row.dwLocalAddr.u.Byte }));
+        })?;
+        Ok(Self { bound })
+    }
+}
+
+impl Probe for SystemProbe {
+    fn has_sockets(&mut self, address: IpAddr) -> bool {
+        self.bound.contains(&address)
+    }
+
+    fn is_gone(&mut self, leader: &Leader) -> bool {
+        match process::identify(leader.pid) {
+            Ok(now) => now.start_time != leader.start_time,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        }
+    }
+}
+
+/// Hands every row of a table of sockets to a function.
+fn rows<Row>(tcp: bool, family: u16, mut each: impl FnMut(&Row)) -> io::Result<()> {
+    let mut table = vec![0u32; 16 * 1024];
+    loop {
+        let mut size = (table.len() * 4) as u32;
+        let buffer = table.as_mut_ptr().cast();
+        // SAFETY: the system writes no more than `size` bytes.
+        let status = unsafe {
+            if tcp {
+                GetExtendedTcpTable(buffer, &mut size, 0, family.into(), TCP_TABLE_BASIC_ALL, 0)
+            } else {
+                GetExtendedUdpTable(buffer, &mut size, 0, family.into(), UDP_TABLE_BASIC, 0)
+            }
+        };
+        match status {
+            NO_ERROR => break,
+            // Sockets may come between two calls: the loop goes on until the size fits.
+            ERROR_INSUFFICIENT_BUFFER => table.resize(size as usize / 4 + 1024, 0),
+            error => return Err(io::Error::from_raw_os_error(error as i32)),
+        }
+    }
+    let room = (table.len() - 1) * 4 / size_of::<Row>();
+    // SAFETY: the table is a count and, at once behind it, rows of whole words; no more of them
+    // are looked at than fit.
+    let rows = unsafe {
+        let count = (table[0] as usize).min(room);
+        std::slice::from_raw_parts(table.as_ptr().add(1).cast::<Row>(), count)
+    };
+    rows.iter().for_each(&mut each);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_are_seen_where_they_are() {
+        let _listener = std::net::TcpListener::bind("127.77.2.3:0").unwrap();
+        let mut probe = SystemProbe::new().unwrap();
+        assert!(probe.has_sockets("127.77.2.3".parse().unwrap()));
+        assert!(!probe.has_sockets("127.77.2.4".parse().unwrap()));
+    }
+}

@@ -1,0 +1,81 @@
+//! Which process a pid means, and which session it is in: see the other half of this module.
+
+#![allow(unsafe_code)]
+
+use std::io;
+
+use windows_sys::Win32::Foundation::{
+    CloseHandle, ERROR_INVALID_PARAMETER, FILETIME, WAIT_TIMEOUT,
+};
+use windows_sys::Win32::System::RemoteDesktop::ProcessIdToSessionId;
+use windows_sys::Win32::System::Threading::{
+    GetProcessTimes, OpenProcess, PROCESS_QUERY_LIMITED_INFORMATION, PROCESS_SYNCHRONIZE,
+    WaitForSingleObject,
+};
+
+use crate::map::Leader;
+use crate::session::{SessionId, SessionKind};
+
+/// The process that has this pid now, with the time of its creation in units of 100 ns, so that a
+/// later one with the same pid is not taken for it (GetProcessTimes).
+///
+/// An error of kind `NotFound` means that there is no such process, or that it has ended.
+pub fn identify(pid: u32) -> io::Result<Leader> {
+    let mut times = [FILETIME::default(); 4];
+    // SAFETY: the handle is closed once; the system writes four times.
+    unsafe {
+        let access = PROCESS_QUERY_LIMITED_INFORMATION | PROCESS_SYNCHRONIZE;
+        let process = OpenProcess(access, 0, pid);
+        if process.is_null() {
+            let error = io::Error::last_os_error();
+            let missing = error.raw_os_error() == Some(ERROR_INVALID_PARAMETER as i32);
+            return Err(if missing { io::ErrorKind::NotFound.into() } else { error });
+        }
+        let [created, ended, kernel, user] = &mut times;
+        let known = GetProcessTimes(process, created, ended, kernel, user) != 0;
+        let error = io::Error::last_os_error();
+        let runs = WaitForSingleObject(process, 0) == WAIT_TIMEOUT;
+        CloseHandle(process);
+        if !known {
+            return Err(error);
+        }
+        if !runs {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+    }
+    let [created, ..] = times;
+    let start_time = u64::from(created.dwHighDateTime) << 32 | u64::from(created.dwLowDateTime);
+    Ok(Leader { pid, start_time, pid_namespace: 0 })
+}
+
+/// The terminal services session that a process is in (ProcessIdToSessionId).
+pub fn session_of(pid: u32) -> io::Result<SessionId> {
+    let mut number = 0;
+    // SAFETY: writes one word.
+    if unsafe { ProcessIdToSessionId(pid, &mut number) } == 0 {
+        return Err(io::Error::last_os_error());
+    }
+    SessionId::new(SessionKind::Windows, number.into()).map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_itself_and_no_other() {
+        let own = identify(std::process::id()).unwrap();
+        assert_eq!(identify(own.pid).unwrap(), own);
+        let mut child = std::process::Command::new("cmd")
+            .args(["/c", "pause"])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let theirs = identify(child.id()).unwrap();
+        assert!(theirs.start_time >= own.start_time);
+        assert_eq!(session_of(child.id()).unwrap(), session_of(own.pid).unwrap());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(identify(child.id()).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+}
