@@ -24,6 +24,9 @@ pub struct Step {
 /// What most steps are: for every run, in need of nothing.
 const STEP: Step = Step { name: "", does: "", needs: &[], long: false, run: |_| Ok(()) };
 
+/// What takes hours, or installs what takes long to build.
+const LONG_STEP: Step = Step { long: true, ..STEP };
+
 const STEPS: &[Step] = &[
     Step {
         name: "format",
@@ -75,13 +78,12 @@ const STEPS: &[Step] = &[
         name: "cinstall",
         does: "a C project outside the tree builds with what cargo-c installs",
         needs: &["cargo-cinstall", "pkg-config", "cc"],
-        long: true,
         run: |log| {
             log.cargo(
                 "test --package vipool --features capi --jobs 2 --test capi -- --ignored install",
             )
         },
-        ..STEP
+        ..LONG_STEP
     },
     Step {
         name: "doc",
@@ -132,9 +134,8 @@ const STEPS: &[Step] = &[
         name: "aarch64",
         does: "the crate's own tests for aarch64, under qemu",
         needs: &["aarch64-unknown-linux-gnu", "aarch64-linux-gnu-gcc", "qemu-aarch64"],
-        long: true,
         run: aarch64,
-        ..STEP
+        ..LONG_STEP
     },
     Step {
         name: "peers",
