@@ -8,6 +8,7 @@ use vipool::map::Map;
 use vipool::os::{clock, probe::SystemProbe};
 
 use crate::place::{Place, save_users};
+#[cfg(unix)]
 use crate::{events, history};
 
 /// Addresses looked at in one hold of the lock: a fraction of a millisecond.
@@ -63,7 +64,9 @@ impl Gc {
         let directory = self.place.directory()?;
         let map = Map::open(&directory)?;
         let all = collect(&map)?;
+        #[cfg(unix)]
         let told = history::collect(&directory, &history::file_of(&directory));
+        #[cfg(unix)]
         if let Ok(records) = &told {
             events::tell(&directory, records);
         }
@@ -79,6 +82,7 @@ impl Gc {
             );
         }
         // The map is in order by now, whatever became of its history.
+        #[cfg(unix)]
         told.context("the history was not brought up to date")?;
         Ok(ExitCode::SUCCESS)
     }

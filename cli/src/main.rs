@@ -14,9 +14,11 @@ mod check;
 mod demo;
 #[cfg(target_os = "linux")]
 mod discover;
+#[cfg(unix)]
 mod events;
 mod gc;
 mod generate;
+#[cfg(unix)]
 mod history;
 mod metrics;
 mod place;
@@ -75,7 +77,9 @@ enum Command {
     Reserve(change::Reserve),
     Unreserve(change::Unreserve),
     Gc(gc::Gc),
+    #[cfg(unix)]
     History(history::History),
+    #[cfg(unix)]
     Who(history::Who),
     Metrics(metrics::Metrics),
     #[cfg(windows)]
@@ -107,7 +111,9 @@ fn main() -> ExitCode {
         Command::Reserve(args) => args.run(),
         Command::Unreserve(args) => args.run(),
         Command::Gc(args) => args.run(),
+        #[cfg(unix)]
         Command::History(args) => args.run(),
+        #[cfg(unix)]
         Command::Who(args) => args.run(),
         Command::Metrics(args) => args.run(),
         #[cfg(windows)]
