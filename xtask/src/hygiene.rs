@@ -14,7 +14,7 @@ const LONG_FILE: usize = 500;
 fn forbidden() -> Vec<String> {
     let joined = [
         ["/wo", "rk/"],
-        [".lib", "rary"],
+        ["/.lib", "rary"],
         ["crates", ".io"],
         ["npm", "js."],
         ["pypi", ".org"],
