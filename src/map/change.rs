@@ -15,6 +15,22 @@ use crate::session::SessionId;
 
 impl Map {
     /// Takes addresses out of use: no session gets them; those that have them keep them.
+    ///
+    /// ```
+    /// # use vipool::map::{Map, OpenOptions, Plan};
+    /// # use vipool::pool::{Pool, PoolKind};
+    /// # let ranges = ["10.0.5.10-10.0.5.11".parse()?];
+    /// # let pool = Pool::new("default", PoolKind::VirtualIp, &ranges, u32::MAX)?;
+    /// # let map = Map::in_memory(&Plan { pools: vec![pool], ..Plan::default() })?;
+    /// let opened = map.open_session("7".parse()?, &OpenOptions::default(), 0)?;
+    /// let changed = map.drain(&"10.0.5.0/24".parse()?, 0)?;
+    /// assert_eq!((changed.addresses, changed.held), (2, 1));
+    /// // The session goes on; nobody comes after it.
+    /// assert!(map.reader()?.is_live(&opened.handle));
+    /// map.close(&opened.handle, 0)?;
+    /// assert!(map.open_session("8".parse()?, &OpenOptions::default(), 0).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn drain(&self, range: &Range, now: Tick) -> Result<Changed, MapError> {
         self.change_flags(range, DRAINED, 0, now)
     }
@@ -31,6 +47,21 @@ impl Map {
     }
 
     /// Keeps an address for a user from now on. A session that has it keeps it.
+    ///
+    /// ```
+    /// # use vipool::map::{Map, OpenOptions, Plan};
+    /// # use vipool::pool::{Pool, PoolKind};
+    /// # let ranges = ["10.0.5.10-10.0.5.11".parse()?];
+    /// # let pool = Pool::new("default", PoolKind::VirtualIp, &ranges, u32::MAX)?;
+    /// # let map = Map::in_memory(&Plan { pools: vec![pool], ..Plan::default() })?;
+    /// map.reserve("10.0.5.10".parse()?, "ada", 0)?;
+    /// let of = |user| OpenOptions { user: Some(user), ..OpenOptions::default() };
+    /// let bob = map.open_session("7".parse()?, &of("bob"), 0)?;
+    /// assert_eq!(bob.leases.iter().next().unwrap().address.to_string(), "10.0.5.11");
+    /// let ada = map.open_session("8".parse()?, &of("ada"), 0)?;
+    /// assert_eq!(ada.leases.iter().next().unwrap().address.to_string(), "10.0.5.10");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn reserve(&self, address: IpAddr, user: &str, now: Tick) -> Result<Changed, ChangeError> {
         self.change_reservation(address, now, |sessions_tag, reserved| {
             match (reserved, sessions_tag == user_tag(user)) {
@@ -56,6 +87,23 @@ impl Map {
 
     /// Closes every session of which `is_alive` says no, then ends "not ready": to be called with
     /// the operating system's list of sessions before the first session is opened.
+    ///
+    /// ```
+    /// # use vipool::map::{Map, OpenError, OpenOptions, Plan, Settings};
+    /// # use vipool::pool::{Pool, PoolKind};
+    /// # let ranges = ["10.0.5.10-10.0.5.11".parse()?];
+    /// # let pool = Pool::new("default", PoolKind::VirtualIp, &ranges, u32::MAX)?;
+    /// let settings = Settings { await_restore: true, ..Settings::default() };
+    /// let map = Map::in_memory(&Plan { pools: vec![pool], settings, ..Plan::default() })?;
+    /// let none = OpenOptions::default();
+    /// assert!(matches!(map.open_session("7".parse()?, &none, 0), Err(OpenError::NotReady)));
+    /// // What the operating system calls open.
+    /// let open = ["7".parse()?];
+    /// let closed = map.reconcile(0, |session, _leader| open.contains(&session))?;
+    /// assert!(closed.is_empty());
+    /// map.open_session("7".parse()?, &none, 0)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn reconcile(
         &self,
         now: Tick,
@@ -76,6 +124,33 @@ impl Map {
     /// The slow path: closes sessions whose leader is gone (seen dead twice, [`super::LEADER_GRACE`]
     /// apart), and frees cooled addresses without sockets. Looks at up to `budget` addresses of
     /// each pool; call it again while [`Reaped::more`] is set.
+    ///
+    /// ```
+    /// use std::net::IpAddr;
+    /// # use vipool::map::{Leader, Map, OpenOptions, Plan, Probe, Settings};
+    /// # use vipool::pool::{Pool, PoolKind};
+    /// # let ranges = ["10.0.5.10-10.0.5.11".parse()?];
+    /// # let pool = Pool::new("default", PoolKind::VirtualIp, &ranges, u32::MAX)?;
+    ///
+    /// struct NobodyThere;
+    ///
+    /// impl Probe for NobodyThere {
+    ///     fn has_sockets(&mut self, _address: IpAddr) -> bool {
+    ///         false
+    ///     }
+    ///     fn is_gone(&mut self, _leader: &Leader) -> bool {
+    ///         true
+    ///     }
+    /// }
+    ///
+    /// let settings = Settings { cool_down: 60, check_in_use: true, ..Settings::default() };
+    /// let map = Map::in_memory(&Plan { pools: vec![pool], settings, ..Plan::default() })?;
+    /// let opened = map.open_session("7".parse()?, &OpenOptions::default(), 1000)?;
+    /// map.close(&opened.handle, 1000)?;
+    /// assert_eq!(map.reap(1059, u32::MAX, &mut NobodyThere)?.freed, 0);
+    /// assert_eq!(map.reap(1060, u32::MAX, &mut NobodyThere)?.freed, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn reap(&self, now: Tick, budget: u32, probe: &mut dyn Probe) -> Result<Reaped, MapError> {
         Ok(reap(self.begin()?.state.sessions(), now, budget, probe))
     }

@@ -15,6 +15,8 @@ mod index;
 mod journal;
 mod last_users;
 mod layout;
+#[cfg(all(test, loom))]
+mod model_checked;
 mod outcome;
 mod plan;
 mod queue;
@@ -27,6 +29,8 @@ mod sessions;
 mod slot;
 mod state;
 mod table;
+#[cfg(all(test, not(loom)))]
+mod tests;
 mod writer;
 
 pub use alone::Writer;

@@ -2,5 +2,7 @@
 
 mod files;
 mod giving;
+mod plans;
 mod reported;
 mod support;
+mod threads;

@@ -5,6 +5,7 @@ use std::process::{Command, ExitCode};
 use lexopt::prelude::*;
 
 mod bench;
+mod checkers;
 mod deb;
 mod fuzz;
 mod header;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use vipool_testing::{needs, wine};
 
 use crate::run::{Log, cargo};
-use crate::{Error, fuzz, header, hygiene, symbols, windows};
+use crate::{Error, checkers, fuzz, header, hygiene, symbols, windows};
 
 /// One step.
 pub struct Step {
@@ -121,6 +121,35 @@ const STEPS: &[Step] = &[
         does: "the hook layer for Windows in real programs, under Wine",
         needs: windows::HOOK_NEEDS,
         run: windows::hook,
+        ..STEP
+    },
+    Step {
+        name: "loom",
+        does: "readers beside a writer, in every order of their loads and stores",
+        run: checkers::loom,
+        ..STEP
+    },
+    Step {
+        name: "miri",
+        does: "maps in memory, without undefined behaviour",
+        needs: &["nightly", "miri", "rust-src"],
+        run: checkers::miri,
+        ..STEP
+    },
+    Step {
+        name: "address",
+        does: "maps in files, under AddressSanitizer",
+        needs: &["nightly"],
+        wants: &["root"],
+        run: checkers::address,
+        ..STEP
+    },
+    Step {
+        name: "thread",
+        does: "threads that share a map, under ThreadSanitizer",
+        needs: &["nightly", "rust-src"],
+        long: true,
+        run: checkers::thread,
         ..STEP
     },
     Step {

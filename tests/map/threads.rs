@@ -1,0 +1,48 @@
+//! Threads that share one map: writers in each other's way, readers beside them.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::thread;
+
+use vipool::map::{OpenOptions, Settings};
+
+use crate::support::{id, map};
+
+#[test]
+fn threads_share_a_map_and_no_address() {
+    let rounds = if cfg!(miri) { 5 } else { 2000 };
+    let map = map(&["10.0.0.1-10.0.0.9"], Settings::default());
+    let stable = map.open_session(id(1), &OpenOptions::default(), 0).unwrap();
+    let holders = Mutex::new(HashMap::new());
+    thread::scope(|scope| {
+        for thread in 1..=3u64 {
+            let (map, holders) = (&map, &holders);
+            scope.spawn(move || {
+                for round in 0..rounds {
+                    let session = id(thread * 1_000_000 + round);
+                    let opened = map.open_session(session, &OpenOptions::default(), 0).unwrap();
+                    let address = opened.leases.iter().next().unwrap().address;
+                    let other = holders.lock().unwrap().insert(address, session);
+                    assert_eq!(other, None, "{address} is held twice");
+                    holders.lock().unwrap().remove(&address);
+                    map.close(&opened.handle, 0).unwrap();
+                    assert!(map.close(&opened.handle, 0).is_err());
+                }
+            });
+        }
+        for _ in 0..2 {
+            let reader = map.reader().unwrap();
+            scope.spawn(move || {
+                for round in 0..rounds {
+                    assert_eq!(reader.find(id(1)), Some((stable.handle, stable.leases)));
+                    // One of those that come and go: what is found of it is its own.
+                    let session = id(1_000_000 + round);
+                    let found = reader.lookup(session);
+                    assert!(found.iter().all(|lease| lease.session == session));
+                    assert!(reader.sessions().len() <= 4);
+                }
+            });
+        }
+    });
+    assert_eq!(map.reader().unwrap().pools()[0].used, 1);
+}
