@@ -140,7 +140,6 @@ const STEPS: &[Step] = &[
         name: "address",
         does: "maps in files, under AddressSanitizer",
         needs: &["nightly"],
-        wants: &["root"],
         run: checkers::address,
         ..STEP
     },
