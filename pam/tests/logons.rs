@@ -18,6 +18,12 @@ fn module() -> &'static PathBuf {
     })
 }
 
+/// The Debian package, with the unoptimised command.
+fn package() -> PathBuf {
+    cargo(&["run", "--package", "xtask", "--", "deb", "--debug"]);
+    target_dir().join("deb/vipool.deb")
+}
+
 /// Runs a scenario on one server.
 fn logons(name: &str, needs: &[&str]) {
     scenario("logons.sh", name, needs);
@@ -33,7 +39,11 @@ fn scenario(script: &str, name: &str, needs: &[&str]) {
     if !have(&["root", "ip", "unshare"]) || !have(needs) {
         return;
     }
-    let output = Command::new("unshare")
+    let mut command = Command::new("unshare");
+    if script == "package.sh" {
+        command.env("DEB", package());
+    }
+    let output = command
         .args(["--mount", "--net", "--pid", "--fork", "--mount-proc", "--kill-child", "bash"])
         .arg(workspace().join("pam/tests").join(script))
         .arg(name)
@@ -96,4 +106,13 @@ fn every_ssh_logon_has_its_own_address() {
 #[test]
 fn logons_killed_at_any_moment() {
     farm("killed_logons", &["python3"]);
+}
+
+#[test]
+fn the_package_comes_and_goes() {
+    scenario(
+        "package.sh",
+        "comes_and_goes",
+        &["cargo-deb", "dpkg-deb", "sshd", "nc", "ss", "python3"],
+    );
 }

@@ -10,22 +10,23 @@ use crate::symbols::{self, PAM, PRELOAD};
 use crate::{Error, succeed};
 
 /// Makes the package and says where it is.
-pub fn run() -> Result<(), Error> {
-    println!("{}", build()?.display());
+pub fn run(debug: bool) -> Result<(), Error> {
+    println!("{}", build(debug)?.display());
     Ok(())
 }
 
-fn build() -> Result<PathBuf, Error> {
+fn build(debug: bool) -> Result<PathBuf, Error> {
     if root().join("target") != target_dir() {
         return Err("the package is made in ./target only: unset CARGO_TARGET_DIR".into());
     }
     symbols::build(&PRELOAD)?;
     symbols::build(&PAM)?;
-    succeed(cargo("build --quiet --package vipool-cli --release"))?;
+    let (profile, built) = if debug { ("dev", "debug") } else { ("release", "release") };
+    succeed(cargo(&format!("build --quiet --package vipool-cli --profile {profile}")))?;
     let staged = target_dir().join("deb");
     let _ = fs::remove_dir_all(&staged);
     fs::create_dir_all(staged.join("man"))?;
-    let vipool = target_dir().join("release/vipool");
+    let vipool = target_dir().join(built).join("vipool");
     let mut man = Command::new(&vipool);
     man.arg("man").arg(staged.join("man"));
     succeed(man)?;
@@ -34,8 +35,8 @@ fn build() -> Result<PathBuf, Error> {
         fs::write(staged.join(file), output.stdout)?;
     }
     let package = staged.join("vipool.deb");
-    let mut deb = cargo("deb --quiet --no-build --package vipool-cli --output");
-    deb.arg(&package);
+    let mut deb = cargo("deb --quiet --no-build --package vipool-cli");
+    deb.args(["--profile", profile, "--output"]).arg(&package);
     succeed(deb)?;
     Ok(package)
 }

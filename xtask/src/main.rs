@@ -28,6 +28,7 @@ cargo xtask test [STEP…]       run all checks, or those named; what needs some
 cargo xtask bench [NAME]       all criterion benches, or one of the tables: alloc, hook
            --json              one object per row instead of a table; other flags go to the bench
 cargo xtask deb                make the Debian package (needs cargo-deb)
+           --debug             with the unoptimised command, as the tests do
 cargo xtask header             write include/vipool.h again
 cargo xtask symbols            write the lists of exported symbols again
            --check             (both) only compare; fails on a difference
@@ -72,6 +73,7 @@ fn chore() -> Result<bool, Error> {
     }
     let known: &[&str] = match &*chore {
         "test" => &["all", "long", "list"],
+        "deb" => &["debug"],
         "header" | "symbols" => &["check"],
         _ => &[],
     };
@@ -84,7 +86,7 @@ fn chore() -> Result<bool, Error> {
         "test" => return run::test(&names, flag("all"), flag("long")),
         "header" => header::run(flag("check"))?,
         "symbols" => symbols::run(flag("check"))?,
-        "deb" => deb::run()?,
+        "deb" => deb::run(flag("debug"))?,
         "help" => print!("{HELP}"),
         other => return Err(format!("no chore {other:?}; see `cargo xtask help`").into()),
     }
