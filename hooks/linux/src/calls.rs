@@ -242,7 +242,6 @@ pub unsafe extern "C" fn setsockopt(
         && length as usize >= size_of::<libc::ip_mreqn>()
         && let Some(guest) = guest::active()
     {
-        let before = errno::get();
         number = memory::read(value.cast::<libc::ip_mreqn>()).filter(|number| {
             number.imr_address.s_addr == libc::INADDR_ANY && number.imr_ifindex != 0
         });
@@ -253,7 +252,6 @@ pub unsafe extern "C" fn setsockopt(
             }
             _ => number = None,
         }
-        errno::set(before);
     }
     match &number {
         // SAFETY: the caller's own call, with a copy of its value of its own length.
@@ -419,10 +417,7 @@ fn room(address: *const sockaddr, length: *const socklen_t) -> Option<Room> {
     if address.is_null() {
         return None;
     }
-    let before = errno::get();
-    let length = memory::read(length);
-    errno::set(before);
-    Some(Room { guest, bytes: usize::try_from(length?).ok()? })
+    Some(Room { guest, bytes: usize::try_from(memory::read(length)?).ok()? })
 }
 
 /// Shows the address that the kernel has just written as the program shall see it. `whole` gives
@@ -441,9 +436,7 @@ fn show(
     // SAFETY: the kernel has just written this many bytes there, and the program can't mean
     // anybody else to use them during the call.
     let shown = unsafe { std::slice::from_raw_parts_mut(address.cast::<u8>(), written) };
-    let before = errno::get();
     show_bytes(room.guest, shown, length as usize > written, whole, other);
-    errno::set(before);
 }
 
 /// As [`show`], of bytes; `cut` if they are not the whole address.

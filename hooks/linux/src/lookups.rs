@@ -212,18 +212,16 @@ pub unsafe extern "C" fn getnameinfo(
     service_size: socklen_t,
     flags: c_int,
 ) -> c_int {
-    let before = errno::get();
     let named = guest::active().and_then(|guest| {
         let given = Given::read(address, length)?;
         let Parsed::Inet(end) = bytes::parse(given.bytes()) else { return None };
-        Some((guest.names(), given, end))
+        Some((guest.names(), end))
     });
-    errno::set(before);
     let mut shown = address;
     let mut with_flags = flags;
     let mut copy = [0u8; MAX_LENGTH];
     let mut is_the_host = false;
-    if let Some((names, _, end)) = named {
+    if let Some((names, end)) = named {
         if let Some(ip) = names.shown_ip(end.ip()).rewritten() {
             bytes::write(&SocketAddr::new(ip, end.port()), &mut copy);
             shown = copy.as_ptr().cast();
@@ -413,9 +411,7 @@ struct Asked {
 /// The address is as long as is said.
 unsafe fn asked(address: *const c_void, length: socklen_t, family: c_int) -> Option<Asked> {
     let guest = guest::active()?;
-    let before = errno::get();
     let readable = crate::memory::is_readable(address.cast(), length as usize);
-    errno::set(before);
     // SAFETY: the caller's promise, and it was looked at.
     let ip = unsafe { ip_at(address.cast(), length as c_int, family) }.filter(|_| readable)?;
     let names = guest.names();

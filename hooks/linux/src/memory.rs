@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use vipool::rewrite::sockaddr::MAX_LENGTH;
 
+use crate::errno;
+
 /// The end of the main thread's stack, or an address near it.
 static STACK_END: AtomicUsize = AtomicUsize::new(0);
 
@@ -79,7 +81,7 @@ pub fn read<T: Copy>(at: *const T) -> Option<T> {
     }
 }
 
-/// Whether these bytes can be read. `errno` may change.
+/// Whether these bytes can be read.
 #[inline]
 pub fn is_readable(at: *const u8, length: usize) -> bool {
     let here = 0u8;
@@ -89,19 +91,22 @@ pub fn is_readable(at: *const u8, length: usize) -> bool {
         return true;
     }
     // The stack is mapped from here to its end.
-    if start >= stack {
-        // SAFETY: takes nothing, and answers the address of the thread's own data, which lies at
-        // the end of its stack.
-        let thread_end = unsafe { libc::pthread_self() } as usize;
-        let main_end = STACK_END.load(Ordering::Relaxed);
-        if last < thread_end && thread_end - stack < NEAR
-            || last < main_end && main_end - stack < MAIN_NEAR
-            || last / PAGE == stack / PAGE
-        {
-            return true;
-        }
+    if start >= stack && (last / PAGE == stack / PAGE || is_on_stack(stack, last)) {
+        return true;
     }
     can_be_read(start) && (start / PAGE == last / PAGE || can_be_read(last))
+}
+
+/// Whether the last byte is on the same stack as the one in use, above it.
+fn is_on_stack(stack: usize, last: usize) -> bool {
+    let main_end = STACK_END.load(Ordering::Relaxed);
+    if last < main_end && main_end - stack < MAIN_NEAR {
+        return true;
+    }
+    // SAFETY: takes nothing, and answers the address of the thread's own data, which lies at the
+    // end of its stack.
+    let thread_end = unsafe { libc::pthread_self() } as usize;
+    last < thread_end && thread_end - stack < NEAR
 }
 
 /// Asks the kernel about the page that this byte is on. rt_sigprocmask(2) reads its set before it
@@ -110,6 +115,7 @@ pub fn is_readable(at: *const u8, length: usize) -> bool {
 fn can_be_read(byte: usize) -> bool {
     const NOTHING_KNOWN: libc::c_int = -1;
     const SET_SIZE: usize = 8;
+    let before = errno::get();
     // SAFETY: with this operation nothing is changed; the pointer is for the kernel to check.
     let answer = unsafe {
         libc::syscall(
@@ -120,6 +126,7 @@ fn can_be_read(byte: usize) -> bool {
             SET_SIZE,
         )
     };
-    // SAFETY: the address of errno is always good.
-    answer != 0 && unsafe { *libc::__errno_location() } == libc::EINVAL
+    let readable = answer != 0 && errno::get() == libc::EINVAL;
+    errno::set(before);
+    readable
 }

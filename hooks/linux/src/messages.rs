@@ -166,13 +166,6 @@ unsafe fn send_batch(
 
 /// Decides about a message that is sent, and binds the socket first if it must be.
 fn decide(guest: &Guest, fd: c_int, message: *const msghdr, flags: c_int) -> Message {
-    let before = errno::get();
-    let decided = look_into(guest, fd, message, flags);
-    errno::set(before);
-    decided
-}
-
-fn look_into(guest: &Guest, fd: c_int, message: *const msghdr, flags: c_int) -> Message {
     let Some(header) = memory::read(message) else { return Message::Pass };
     let mut changed = Changed { header, name: None, control: None };
     if !header.msg_name.is_null() && header.msg_namelen > 0 {
@@ -235,12 +228,9 @@ fn to_of(name: &[u8]) -> Option<SocketAddr> {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
     let guest = guest::active();
-    let room = guest.and_then(|_| {
-        let before = errno::get();
-        let header = memory::read(message.cast_const());
-        errno::set(before);
-        header.map(|header| header.msg_namelen as usize)
-    });
+    let room = guest
+        .and_then(|_| memory::read(message.cast_const()))
+        .map(|header| header.msg_namelen as usize);
     // SAFETY: the caller's own call.
     let received = unsafe { original::recvmsg(fd, message, flags) };
     if let (Some(guest), Some(room), 0..) = (guest, room, received) {
@@ -266,13 +256,11 @@ pub unsafe extern "C" fn recvmmsg(
     // How much room there is for each address, noted before the kernel overwrites it.
     let mut rooms = [0u8; MOST_MESSAGES];
     if guest.is_some() {
-        let before = errno::get();
         for (place, room) in rooms.iter_mut().take(count as usize).enumerate() {
             // SAFETY: the program says that there are this many.
             let Some(header) = memory::read(unsafe { messages.add(place) }) else { break };
             *room = u8::try_from(header.msg_hdr.msg_namelen).unwrap_or(u8::MAX);
         }
-        errno::set(before);
     }
     // SAFETY: the caller's own call.
     let received = unsafe { original::recvmmsg(fd, messages, count, flags, timeout) };
@@ -292,7 +280,6 @@ pub unsafe extern "C" fn recvmmsg(
 /// # Safety
 /// The kernel has just received into this message.
 unsafe fn show_message(guest: &Guest, fd: c_int, message: *mut msghdr, room: usize) {
-    let before = errno::get();
     // SAFETY: the caller's promise.
     let header = unsafe { message.read_unaligned() };
     if !header.msg_name.is_null() {
@@ -309,7 +296,6 @@ unsafe fn show_message(guest: &Guest, fd: c_int, message: *mut msghdr, room: usi
             unsafe { std::slice::from_raw_parts_mut(header.msg_control.cast::<u8>(), length) };
         show_control(&guest.names(), control);
     }
-    errno::set(before);
 }
 
 fn show_control(names: &Decider<'_>, control: &mut [u8]) {

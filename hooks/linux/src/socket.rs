@@ -7,7 +7,9 @@ use libc::{c_int, c_long, c_void, socklen_t};
 use vipool::rewrite::sockaddr::{self, MAX_LENGTH, Parsed};
 use vipool::rewrite::{Protocol, Socket};
 
-/// A descriptor of the program's. `errno` may change with every call.
+use crate::{errno, original};
+
+/// A descriptor of the program's. What is asked of it leaves `errno` alone.
 #[derive(Clone, Copy)]
 pub struct Fd(pub c_int);
 
@@ -46,7 +48,7 @@ impl Fd {
         let mut value: c_int = 0;
         let mut length = size_of::<c_int>() as socklen_t;
         // SAFETY: value and length are of the sizes that are said.
-        let result = unsafe {
+        let result = errno::kept(|| unsafe {
             libc::syscall(
                 libc::SYS_getsockopt,
                 self.0,
@@ -55,14 +57,14 @@ impl Fd {
                 &raw mut value,
                 &raw mut length,
             )
-        };
+        });
         (result == 0).then_some(value)
     }
 
     /// Sets an option whose value is a number, if it can be set.
     pub fn set_option(&self, level: c_int, option: c_int, value: c_int) {
         // SAFETY: the value is of the size that is said.
-        unsafe {
+        errno::kept(|| unsafe {
             libc::syscall(
                 libc::SYS_setsockopt,
                 self.0,
@@ -71,7 +73,7 @@ impl Fd {
                 &raw const value,
                 size_of::<c_int>(),
             )
-        };
+        });
     }
 
     /// Sets the interface for multicast, by its address, if the program set none.
@@ -82,7 +84,7 @@ impl Fd {
         }
     }
 
-    /// Binds an address; with `late_port` a connect chooses the port (ip(7)). The option is put
+    /// Binds an address and answers 0 or the error; with `late_port` a connect chooses the port (ip(7)). The option is put
     /// back at once: a bind of the program's own shows its port as ever (row 8).
     pub fn bind(&self, address: IpAddr, late_port: bool) -> c_int {
         const NO_PORT: c_int = libc::IP_BIND_ADDRESS_NO_PORT;
@@ -92,23 +94,24 @@ impl Fd {
         }
         let mut bytes = [0u8; MAX_LENGTH];
         let length = sockaddr::write(&SocketAddr::new(address, 0), &mut bytes);
+        let before = errno::get();
         // SAFETY: the address is as long as is said.
-        let result =
-            unsafe { crate::original::bind(self.0, bytes.as_ptr().cast(), length as socklen_t) };
-        let errno = crate::errno::get();
+        let result = unsafe { original::bind(self.0, bytes.as_ptr().cast(), length as socklen_t) };
+        let failed = if result == 0 { 0 } else { errno::get() };
+        errno::set(before);
         if set {
             self.set_option(libc::IPPROTO_IP, NO_PORT, 0);
         }
-        if result == 0 { 0 } else { errno }
+        failed
     }
 
     fn name(&self, call: c_long) -> Option<SocketAddr> {
         let mut bytes = [0u8; MAX_LENGTH];
         let mut length = bytes.len() as socklen_t;
         // SAFETY: the buffer is as long as is said.
-        let result = unsafe {
+        let result = errno::kept(|| unsafe {
             libc::syscall(call, self.0, bytes.as_mut_ptr().cast::<c_void>(), &raw mut length)
-        };
+        });
         if result != 0 {
             return None;
         }

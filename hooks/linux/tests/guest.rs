@@ -204,3 +204,20 @@ fn the_environment_decides_nothing_else() {
         assert_eq!(bound(listed(&again).env("VIPOOL_LEASE", stale)), "127.0.0.1:8094");
     });
 }
+
+/// Every access of the hook to memory, looked at by valgrind, in jumps and in what the rows do.
+#[test]
+fn under_valgrind() {
+    on_a_host("under_valgrind", &["valgrind"], |host| {
+        let session = host.session(1);
+        for arguments in [&["jumps"][..], &["many", "2000"]] {
+            let mut command = Command::new("valgrind");
+            command.args(["-q", "--error-exitcode=9", "--leak-check=no"]).arg(binary());
+            let inner = listed(&session);
+            for (name, value) in inner.get_envs() {
+                command.env(name, value.unwrap());
+            }
+            finish(command.args(arguments));
+        }
+    });
+}

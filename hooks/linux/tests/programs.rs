@@ -614,3 +614,54 @@ fn every_session_has_a_source_of_its_own() {
         }
     });
 }
+
+/// The results of the socket tests of the standard library of Python, by name of the test.
+fn socket_tests(mut command: Command) -> Vec<String> {
+    let runner = "
+import sys, unittest
+class Result(unittest.TextTestResult):
+    def addSuccess(self, test): super().addSuccess(test); print(test.id(), 'ok')
+    def addFailure(self, test, e): super().addFailure(test, e); print(test.id(), 'failed')
+    def addError(self, test, e): super().addError(test, e); print(test.id(), 'error')
+    def addSkip(self, test, why): super().addSkip(test, why); print(test.id(), 'skipped')
+import test.test_socket
+suite = unittest.defaultTestLoader.loadTestsFromModule(test.test_socket)
+unittest.TextTestRunner(stream=sys.stderr, resultclass=Result).run(suite)";
+    let output = command.args(["-c", runner]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+    assert!(lines.len() > 300, "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    lines.sort();
+    lines
+}
+
+/// What a listed program's own tests see otherwise, each by the row of the matrix that says so.
+const CHANGED: &[&str] = &[];
+
+#[test]
+fn the_socket_tests_of_python() {
+    let test = "the_socket_tests_of_python";
+    let has_tests = || {
+        let found = Command::new("python3").args(["-c", "import test.test_socket"]).output();
+        found.is_ok_and(|output| output.status.success())
+    };
+    if !has_tests() {
+        return vipool_testing::skip("test.test_socket", "apt-get install libpython3-testsuite");
+    }
+    let prepare = || _ = preload();
+    in_namespace(test, &["python3"], prepare, || {
+        let unlisted = Host::new(vec![program("another")]);
+        let plain = socket_tests(Command::new(python()));
+        let hooked = socket_tests(unlisted.session(1).command(python()));
+        assert_eq!(plain, hooked, "an unlisted program sees another world");
+        let mut host = unlisted;
+        host.replace(|policy| policy.programs.push(program(python())));
+        let listed = socket_tests(host.session(1).command(python()));
+        let other: Vec<_> = listed.iter().filter(|line| !plain.contains(line)).collect();
+        let unexpected: Vec<_> = other
+            .iter()
+            .filter(|line| !CHANGED.iter().any(|changed| line.contains(changed)))
+            .collect();
+        assert!(unexpected.is_empty(), "{unexpected:#?}");
+    });
+}
