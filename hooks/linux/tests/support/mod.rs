@@ -84,16 +84,25 @@ fn unshare(name: &str, root: bool) -> Command {
 
 /// Compiles C files of `tests/c` into one program.
 pub fn compile(name: &str, files: &[&str], flags: &[&str]) -> PathBuf {
-    compile_from(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c"), name, files, flags)
+    build("cc", &Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c"), name, files, flags)
+}
+
+/// The same with another compiler.
+pub fn compile_with(compiler: &str, name: &str, files: &[&str]) -> PathBuf {
+    build(compiler, &Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c"), name, files, &[])
 }
 
 /// Compiles C files of a directory into one program.
 pub fn compile_from(source: &Path, name: &str, files: &[&str], flags: &[&str]) -> PathBuf {
+    build("cc", source, name, files, flags)
+}
+
+fn build(compiler: &str, source: &Path, name: &str, files: &[&str], flags: &[&str]) -> PathBuf {
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     if env::var_os(INSIDE).is_some() {
         return program;
     }
-    let status = Command::new("cc")
+    let status = Command::new(compiler)
         .args([
             "-std=gnu11",
             "-g",
@@ -109,7 +118,7 @@ pub fn compile_from(source: &Path, name: &str, files: &[&str], flags: &[&str]) -
         .arg(&program)
         .args(files.iter().map(|file| source.join(file)))
         .status()
-        .expect("cc starts");
+        .expect("the compiler starts");
     assert!(status.success(), "{files:?} do not compile");
     program
 }

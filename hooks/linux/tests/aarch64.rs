@@ -1,0 +1,121 @@
+//! The matrix on aarch64, by qemu's user mode: a part of the long run.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use support::{Host, compile_with, finish, in_namespace, program, start};
+use vipool::policy::{LoopbackConnect, Program};
+use vipool_testing::{cargo, long, target_dir};
+
+const TARGET: &str = "aarch64-unknown-linux-gnu";
+const SYSROOT: &str = "/usr/aarch64-linux-gnu";
+/// Not those that need a second host, another map or another session: they are the driver's.
+const ROWS: &[&str] = &[
+    "1",
+    "3",
+    "4",
+    "5",
+    "7",
+    "8",
+    "9",
+    "10",
+    "12",
+    "13",
+    "14",
+    "15",
+    "16",
+    "17",
+    "18",
+    "20",
+    "21",
+    "22",
+    "23",
+    "24",
+    "25",
+    "25-messages",
+    "26",
+    "28",
+    "32",
+    "33",
+    "34",
+    "35",
+    "38",
+];
+
+fn matrix() -> PathBuf {
+    let files = ["matrix.c", "common.c", "rows.c", "more_rows.c"];
+    compile_with("aarch64-linux-gnu-gcc", "matrix-aarch64", &files)
+}
+
+fn object() -> PathBuf {
+    target_dir().join(TARGET).join("hook/libvipool_preload.so")
+}
+
+#[test]
+fn rows_on_aarch64() {
+    if !long(false, true) {
+        return;
+    }
+    let needs = &["qemu-aarch64", "aarch64-linux-gnu-gcc", TARGET];
+    let prepare = || {
+        matrix();
+        let linker = format!("target.{TARGET}.linker=\"aarch64-linux-gnu-gcc\"");
+        cargo(&[
+            "build",
+            "--package",
+            "vipool-preload",
+            "--profile",
+            "hook",
+            "--target",
+            TARGET,
+            "--config",
+            &linker,
+        ]);
+    };
+    in_namespace("rows_on_aarch64", needs, prepare, || {
+        // qemu's user mode knows no sock_diag, so nothing can be asked about listeners.
+        let rule = Program { loopback_connect: LoopbackConnect::Own, ..program(matrix()) };
+        let host = Host::new(vec![rule]);
+        let emulated = |mut command: Command, variables: &[(&str, &str)]| {
+            command.args(["-L", SYSROOT]);
+            for (name, value) in variables {
+                command.arg("-E").arg(format!("{name}={value}"));
+            }
+            command.arg(matrix());
+            command
+        };
+        let outside = host.outside("qemu-aarch64");
+        let _service = start(emulated(outside, &[]).arg("serve"));
+        let session = host.session(1);
+        let (v, l, v6, l6) = (session.v(), session.l(), session.v6(), session.l6());
+        let own = [("MATRIX_V", &*v), ("MATRIX_L", &*l), ("MATRIX_V6", &*v6), ("MATRIX_L6", &*l6)];
+        let map: &Path = &host.directory;
+        let lease = session.handle.to_string();
+        let hook = [
+            ("LD_PRELOAD", object().to_str().unwrap().to_owned()),
+            ("VIPOOL_MAP", map.to_str().unwrap().to_owned()),
+            ("VIPOOL_LEASE", lease),
+            ("MATRIX_LISTED", "1".to_owned()),
+        ];
+        let hook = hook.each_ref().map(|(name, value)| (*name, &**value));
+        let mut compared = 0;
+        for row in ROWS {
+            let plain = emulated(Command::new("qemu-aarch64"), &own).arg(row).output().unwrap();
+            if !plain.status.success() {
+                // What qemu itself does otherwise says nothing of the hook.
+                println!(
+                    "row {row} is another under qemu: {}",
+                    String::from_utf8_lossy(&plain.stdout)
+                );
+                continue;
+            }
+            let all = [&own[..], &hook[..]].concat();
+            let listed = finish(emulated(Command::new("qemu-aarch64"), &all).arg(row));
+            assert_eq!(String::from_utf8_lossy(&plain.stdout), listed, "row {row}");
+            compared += 1;
+        }
+        assert!(compared > 20, "only {compared} rows could be compared");
+    });
+}
