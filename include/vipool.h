@@ -63,7 +63,7 @@
 #define VIPOOL_SOCKADDR_MAX 28
 
 /**
- * The most leases of one session.
+ * Room for the leases of one session; fewer may be used.
  */
 #define VIPOOL_MAX_LEASES 4
 
@@ -1580,6 +1580,49 @@ typedef struct vipool_closed {
 } vipool_closed;
 
 /**
+ * A running program, as its hook sees it.
+ */
+typedef struct vipool_executable {
+    /**
+     * sizeof(vipool_executable), set by the caller.
+     */
+    size_t size;
+    /**
+     * Its file: what /proc/self/exe leads to, GetModuleFileNameW.
+     */
+    const void *path;
+    /**
+     * Its length.
+     */
+    size_t path_length;
+    /**
+     * The path it was started by, where that may differ (a symbolic link): on Linux AT_EXECFN of
+     * getauxval. May be NULL.
+     */
+    const void *invoked_as;
+    /**
+     * Its length.
+     */
+    size_t invoked_as_length;
+    /**
+     * For an interpreter, the script that it runs. May be NULL.
+     */
+    const void *script;
+    /**
+     * Its length.
+     */
+    size_t script_length;
+    /**
+     * vipool_path_style.
+     */
+    uint32_t style;
+    /**
+     * vipool_encoding.
+     */
+    uint32_t encoding;
+} vipool_executable;
+
+/**
  * What a change to addresses did.
  */
 typedef struct vipool_changed {
@@ -1839,49 +1882,6 @@ typedef struct vipool_slot_row {
      */
     uint32_t reserved;
 } vipool_slot_row;
-
-/**
- * A running program, as its hook sees it.
- */
-typedef struct vipool_executable {
-    /**
-     * sizeof(vipool_executable), set by the caller.
-     */
-    size_t size;
-    /**
-     * Its file: what /proc/self/exe leads to, GetModuleFileNameW.
-     */
-    const void *path;
-    /**
-     * Its length.
-     */
-    size_t path_length;
-    /**
-     * The path it was started by, where that may differ (a symbolic link): on Linux AT_EXECFN of
-     * getauxval. May be NULL.
-     */
-    const void *invoked_as;
-    /**
-     * Its length.
-     */
-    size_t invoked_as_length;
-    /**
-     * For an interpreter, the script that it runs. May be NULL.
-     */
-    const void *script;
-    /**
-     * Its length.
-     */
-    size_t script_length;
-    /**
-     * vipool_path_style.
-     */
-    uint32_t style;
-    /**
-     * vipool_encoding.
-     */
-    uint32_t encoding;
-} vipool_executable;
 
 /**
  * The rule that a program is under: which features it has.
@@ -2609,6 +2609,24 @@ vipool_status vipool_map_close(const struct vipool_map *map,
                                const struct vipool_handle *handle,
                                uint32_t now,
                                struct vipool_closed *out);
+
+/**
+ * The pool that the rules choose for a session of this user (`user_length` bytes of UTF-8), in
+ * which this program is started (NULL if that is not known): its name with a NUL behind it, for
+ * vipool_open_options.pool. May block while the user's groups are looked up, where a rule names a
+ * group.
+ *
+ * `out_length` may be NULL; it is told the length without the NUL, also with VIPOOL_ERR_BUFFER.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
+ * VIPOOL_ERR_KIND, VIPOOL_ERR_BUFFER, VIPOOL_ERR_NOT_FOUND (no rule holds: the default pool).
+ */
+vipool_status vipool_map_choose_pool(const struct vipool_map *map,
+                                     const char *user,
+                                     size_t user_length,
+                                     const struct vipool_executable *program,
+                                     char *buffer,
+                                     size_t capacity,
+                                     size_t *out_length);
 
 /**
  * A view of this map for looking things up, also of one in memory. It may outlive the map.

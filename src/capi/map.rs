@@ -10,13 +10,14 @@ use super::handle::{Owned, Shared, free, give, not_null, read_exclusive, shared}
 use super::layout::{check_out, layout, read, write};
 use super::outcome::{Failure, call, quiet};
 use super::plan::{flags, vipool_plan};
+use super::program::{vipool_executable, with_executable};
 use super::reader::vipool_reader;
 use super::session::{
     VIPOOL_MAX_LEASES, lease_array, session, vipool_handle, vipool_lease, vipool_session,
 };
 use super::snapshot::vipool_snapshot;
 use super::status::vipool_status::{self, *};
-use super::text::{optional_utf8, utf8, utf16};
+use super::text::{copy_out, optional_utf8, utf8, utf16};
 use crate::map::{Closed, Leader, Leases, Map, OpenOptions, Opened, SessionRow, Shortage};
 
 /// A writer of the map: opens and closes sessions. Any number of threads may use it at once;
@@ -477,6 +478,40 @@ pub unsafe extern "C" fn vipool_map_close(
         // SAFETY: checked above.
         unsafe { closed(map, &done, out) };
         Ok(())
+    })
+}
+
+/// The pool that the rules choose for a session of this user (`user_length` bytes of UTF-8), in
+/// which this program is started (NULL if that is not known): its name with a NUL behind it, for
+/// vipool_open_options.pool. May block while the user's groups are looked up, where a rule names a
+/// group.
+///
+/// `out_length` may be NULL; it is told the length without the NUL, also with VIPOOL_ERR_BUFFER.
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
+/// VIPOOL_ERR_KIND, VIPOOL_ERR_BUFFER, VIPOOL_ERR_NOT_FOUND (no rule holds: the default pool).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_map_choose_pool(
+    map: *const vipool_map,
+    user: *const c_char,
+    user_length: usize,
+    program: *const vipool_executable,
+    buffer: *mut c_char,
+    capacity: usize,
+    out_length: *mut usize,
+) -> vipool_status {
+    call(|| {
+        not_null(buffer)?;
+        // SAFETY: the caller vouches for handle, texts, struct and buffer.
+        unsafe {
+            let (map, user) = (shared(map)?, utf8(user, user_length)?);
+            let chosen = match program.is_null() {
+                true => map.map.choose_pool(user, None),
+                false => with_executable(&read(program)?, |program| {
+                    map.map.choose_pool(user, Some(program))
+                })?,
+            };
+            copy_out(&chosen.ok_or(VIPOOL_ERR_NOT_FOUND)?, buffer, capacity, out_length)
+        }
     })
 }
 

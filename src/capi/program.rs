@@ -152,6 +152,46 @@ unsafe fn path(
     }
 }
 
+/// Hands a program of the caller's on, with its texts as bytes.
+///
+/// # Safety
+/// The texts in `given` are NULL or valid for reads of their lengths.
+pub(crate) unsafe fn with_executable<R>(
+    given: &vipool_executable,
+    then: impl FnOnce(&Executable<'_>) -> R,
+) -> Result<R, vipool_status> {
+    let style = match given.style {
+        0 => PathStyle::Posix,
+        1 => PathStyle::Windows,
+        _ => return Err(VIPOOL_ERR_KIND),
+    };
+    let mut rooms = [[0; PATH_ROOM]; 3];
+    let [path_room, invoked_room, script_room] = &mut rooms;
+    // SAFETY: the caller vouches for the texts in the struct.
+    let program = unsafe {
+        Executable {
+            path: path(given.path, given.path_length, given.encoding, path_room)?,
+            invoked_as: match given.invoked_as.is_null() {
+                true => None,
+                false => Some(path(
+                    given.invoked_as,
+                    given.invoked_as_length,
+                    given.encoding,
+                    invoked_room,
+                )?),
+            },
+            script: match given.script.is_null() {
+                true => None,
+                false => {
+                    Some(path(given.script, given.script_length, given.encoding, script_room)?)
+                }
+            },
+            style,
+        }
+    };
+    Ok(then(&program))
+}
+
 /// The rule of the process list that holds for a program: the most specific, the first of equals.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
@@ -168,37 +208,10 @@ pub unsafe extern "C" fn vipool_reader_find_rule(
         let (reader, given) = unsafe { (shared(reader)?, read_quietly(executable)?) };
         // SAFETY: as above.
         unsafe { check_out_quietly(out) }?;
-        let style = match given.style {
-            0 => PathStyle::Posix,
-            1 => PathStyle::Windows,
-            _ => return Err(VIPOOL_ERR_KIND),
-        };
-        let mut rooms = [[0; PATH_ROOM]; 3];
-        let [path_room, invoked_room, script_room] = &mut rooms;
         // SAFETY: the caller vouches for the texts in the struct.
-        let program = unsafe {
-            Executable {
-                path: path(given.path, given.path_length, given.encoding, path_room)?,
-                invoked_as: match given.invoked_as.is_null() {
-                    true => None,
-                    false => Some(path(
-                        given.invoked_as,
-                        given.invoked_as_length,
-                        given.encoding,
-                        invoked_room,
-                    )?),
-                },
-                script: match given.script.is_null() {
-                    true => None,
-                    false => {
-                        Some(path(given.script, given.script_length, given.encoding, script_room)?)
-                    }
-                },
-                style,
-            }
-        };
-        let policy = reader.reader.policy();
-        let found = policy.find(&program).ok_or(VIPOOL_ERR_NOT_FOUND)?;
+        let found =
+            unsafe { with_executable(&given, |program| reader.reader.policy().find(program)) }?;
+        let found = found.ok_or(VIPOOL_ERR_NOT_FOUND)?;
         let matched_by = match found.verdict {
             Verdict::Matches { by: MatchedBy::FullPath, .. } => {
                 vipool_matched_by::VIPOOL_MATCHED_FULL_PATH

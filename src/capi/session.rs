@@ -30,9 +30,9 @@ pub enum vipool_session_kind {
     VIPOOL_SESSION_COMMAND_LINE = 5,
 }
 
-/// The most leases of one session.
+/// Room for the leases of one session; fewer may be used.
 pub const VIPOOL_MAX_LEASES: usize = 4;
-const _: () = assert!(VIPOOL_MAX_LEASES == MAX_LEASES);
+const _: () = assert!(VIPOOL_MAX_LEASES >= MAX_LEASES);
 
 /// What a program is told of its lease instead of the bare session id: enough to find it, and to
 /// notice that it is no longer the same one. Plain data; its layout never changes.
@@ -111,8 +111,8 @@ impl vipool_handle {
     }
 }
 
-impl From<&Lease> for vipool_lease {
-    fn from(lease: &Lease) -> Self {
+impl From<Lease> for vipool_lease {
+    fn from(lease: Lease) -> Self {
         Self {
             session: lease.session.raw(),
             slot: lease.slot,

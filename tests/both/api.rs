@@ -57,6 +57,8 @@ pub trait Api: Sized + Sync {
     fn close(&self, handle: &Handle, now: u32) -> Result<Vec<Lease>, Status>;
     fn close_session(&self, session: SessionId, now: u32) -> Result<Vec<Lease>, Status>;
 
+    fn choose_pool(&self, user: &str, program: Option<&str>) -> Option<String>;
+
     fn drain(&self, range: &Range, now: u32) -> Result<(u32, u32), Status>;
     fn undrain(&self, range: &Range, now: u32) -> Result<(u32, u32), Status>;
     fn drain_server(&self, draining: bool) -> Result<(), Status>;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use vipool::capi::status::vipool_status::{self, *};
 use vipool::map::{Allocate, OnExhausted, OpenOptions, Plan, Settings, SlotRow, SlotState};
-use vipool::policy::{Features, Policy, PortRange, Program};
+use vipool::policy::{Features, Policy, PoolRule, PortRange, Program};
 use vipool::pool::{MAX_SLOTS, Pool, PoolKind, Reservation};
 use vipool::rewrite::{Protocol, SocketFacts};
 use vipool::session::{SessionId, SessionKind};
@@ -125,6 +125,16 @@ pub fn what_is_asked_for_is_given_or_refused<A: Api>() {
     assert_eq!(failed(api.open(session(2), &asks("10.0.9.9"), 100)), VIPOOL_ERR_EXCLUDED);
     let pool = OpenOptions { pool: Some("nowhere"), ..user("ada") };
     assert_eq!(failed(api.open(session(2), &pool, 100)), VIPOOL_ERR_UNKNOWN_POOL);
+
+    let mut ruled = plan();
+    ruled.policy.pool_rules = vec![
+        PoolRule { pool: "lab".into(), users: vec!["eve".into()], ..PoolRule::default() },
+        PoolRule { pool: "web".into(), programs: vec!["firefox".into()], ..PoolRule::default() },
+    ];
+    let ruled = A::new(&ruled).unwrap();
+    assert_eq!(ruled.choose_pool("eve", Some("/usr/bin/firefox")).as_deref(), Some("lab"));
+    assert_eq!(ruled.choose_pool("ada", Some("/usr/bin/firefox")).as_deref(), Some("web"));
+    assert_eq!(ruled.choose_pool("ada", None), None);
     assert_eq!(api.sessions().len(), 1);
 }
 
@@ -302,7 +312,7 @@ fn listed() -> Plan {
             wildcard_udp_ports: vec![PortRange { first: 5353, last: 5353 }],
             pass_when_missing: true,
             hide_addresses: true,
-            session_override: false,
+            ..Policy::default()
         },
         ..plan()
     }

@@ -185,6 +185,18 @@ unsafe fn fill(made: *mut vipool_plan, plan: &Plan) -> Result<(), Status> {
             )
         })?;
     }
+    for rule in &plan.policy.pool_rules {
+        let kinds = [&rule.users, &rule.groups, &rule.programs];
+        for (kind, names) in (1..).zip(kinds) {
+            for name in names {
+                let (pool, length) = (chars(&rule.pool), rule.pool.len());
+                // SAFETY: as above.
+                check(unsafe {
+                    vipool_plan_add_pool_rule(made, pool, length, kind, chars(name), name.len())
+                })?;
+            }
+        }
+    }
     for reservation in &plan.reservations {
         let (user, address) = (&reservation.user, c_ip(reservation.address));
         // SAFETY: as above.
@@ -321,6 +333,26 @@ impl Api for C {
         // SAFETY: valid structs.
         check(unsafe { vipool_map_close_session(self.map, id.raw(), now, &mut closed) })?;
         Ok(leases(&closed.leases, closed.lease_count))
+    }
+
+    fn choose_pool(&self, user: &str, program: Option<&str>) -> Option<String> {
+        let mut executable = sized::<vipool_executable>();
+        let path = program.unwrap_or_default();
+        (executable.path, executable.path_length) = (path.as_ptr().cast(), path.len());
+        let program = if program.is_some() { &raw const executable } else { null() };
+        let (mut buffer, mut length) = ([0; 64], 0);
+        let (text, room) = (chars(user), buffer.as_mut_ptr());
+        // SAFETY: valid texts, structs and buffers.
+        let status = unsafe {
+            vipool_map_choose_pool(self.map, text, user.len(), program, room, 64, &mut length)
+        };
+        match status {
+            vipool_status::VIPOOL_ERR_NOT_FOUND => None,
+            status => {
+                check(status).unwrap();
+                Some(owned(room, length))
+            }
+        }
     }
 
     fn drain(&self, range: &Range, now: u32) -> Result<(u32, u32), Status> {

@@ -30,7 +30,7 @@ where
 }
 
 fn list(leases: &Leases) -> Vec<Lease> {
-    leases.iter().copied().collect()
+    leases.iter().collect()
 }
 
 struct InUse<'a>(&'a [IpAddr]);
@@ -68,6 +68,14 @@ impl Api for Rust {
 
     fn close_session(&self, session: SessionId, now: u32) -> Result<Vec<Lease>, Status> {
         self.map.close_session(session, now).map(|closed| list(&closed.leases)).map_err(status)
+    }
+
+    fn choose_pool(&self, user: &str, program: Option<&str>) -> Option<String> {
+        let style = PathStyle::Posix;
+        let program = program.map(str::as_bytes);
+        let program =
+            program.map(|path| Executable { path, invoked_as: None, script: None, style });
+        self.map.choose_pool(user, program.as_ref())
     }
 
     fn drain(&self, range: &Range, now: u32) -> Result<(u32, u32), Status> {

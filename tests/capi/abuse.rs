@@ -42,6 +42,7 @@ const OPTIONAL: &[&str] = &[
     "out_length",
     "out_match",
     "out_port",
+    "program vipool_map_choose_pool",
     "address vipool_rewrite_send_source",
 ];
 
