@@ -65,7 +65,7 @@ fn a_full_tmpfs_is_an_error_at_creation_and_never_a_signal_later() {
         }
         assert!(full(Map::create(&directory.0, &plan(100))));
         map.close(&opened.handle, 0).unwrap();
-        assert_eq!(names(&directory.0), ["filler", "lock", "map", "sessions"]);
+        assert_eq!(names(&directory.0), ["filler", "journal", "lock", "map", "sessions"]);
     });
 }
 

@@ -53,15 +53,12 @@ pub const ALL: &[Need] = &[
     program("c++", "g++"),
     program("python3", "python3"),
     program("ip", "iproute2"),
-    program("ss", "iproute2"),
     program("pkg-config", "pkg-config"),
     program("nm", "binutils"),
     program("curl", "curl"),
-    program("socat", "socat"),
     program("nc", "netcat-openbsd"),
     program("setpriv", "util-linux"),
     program("valgrind", "valgrind"),
-    program("clang", "clang"),
     // Programs that run twice on one port.
     program("redis-server", "redis-server"),
     program("nginx", "nginx-light"),
@@ -72,16 +69,12 @@ pub const ALL: &[Need] = &[
     program("java", "default-jdk-headless"),
     program("javac", "default-jdk-headless"),
     program("postgres", "postgresql"),
-    program("tmux", "tmux"),
-    program("strace", "strace"),
     // Peers of the hook bench.
     program("torsocks", "torsocks"),
     program("proxychains4", "proxychains4"),
     file("socket_wrapper", "/usr/lib/x86_64-linux-gnu/libsocket_wrapper.so", "libsocket-wrapper"),
     // Logons.
     program("pamtester", "pamtester"),
-    file("pam headers", "/usr/include/security/pam_modules.h", "libpam0g-dev"),
-    file("pam_wrapper", "/usr/lib/x86_64-linux-gnu/libpam_wrapper.so", "libpam-wrapper"),
     program("sudo", "sudo"),
     program("unshare", "util-linux"),
     // What fetches real servers for Windows.
@@ -90,7 +83,6 @@ pub const ALL: &[Need] = &[
     // Other platforms.
     program("wine", "wine"),
     program("x86_64-w64-mingw32-gcc", "gcc-mingw-w64-x86-64"),
-    program("x86_64-w64-mingw32-g++", "g++-mingw-w64-x86-64"),
     program("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
     program("qemu-aarch64", "qemu-user"),
     need("x86_64-pc-windows-gnu", Kind::RustTarget),
@@ -103,7 +95,6 @@ pub const ALL: &[Need] = &[
     need("miri", Kind::Component),
     need("cargo-cinstall", Kind::CargoCommand),
     need("cargo-deb", Kind::CargoCommand),
-    program("dpkg-deb", "dpkg"),
 ];
 
 /// The need of this name.
