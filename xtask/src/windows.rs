@@ -70,7 +70,26 @@ fn programs() -> Result<PathBuf, Error> {
         let output = directory.join(name).with_extension("exe");
         wine::compile(&source, &output, &["-lws2_32", "-liphlpapi", "-lmswsock"]);
     }
+    vendors_hook(&directory)?;
     Ok(directory)
+}
+
+/// `vipool.dll`, and the example of a vendor's hook DLL that links it.
+fn vendors_hook(directory: &Path) -> Result<(), Error> {
+    vipool_testing::cargo(
+        &["rustc", "-p", "vipool", "--lib", "--features", "capi", "--crate-type", "cdylib"]
+            .into_iter()
+            .chain(["--target", wine::TARGET, "--jobs", "2"])
+            .collect::<Vec<_>>(),
+    );
+    let built = target_dir().join(wine::TARGET).join("debug");
+    fs::copy(built.join("vipool.dll"), directory.join("vipool.dll"))?;
+    let include = format!("-I{}", root().join("include").display());
+    let import = built.join("libvipool.dll.a").display().to_string();
+    let source = root().join("examples/c/windows_hook.c");
+    let more = ["-shared", "-std=c99", &include, &import, "-lws2_32"];
+    wine::compile(&source, &directory.join("windows_hook.dll"), &more);
+    Ok(())
 }
 
 /// The real servers, fetched once by name with the ordinary clients; the directory they are in.

@@ -8,3 +8,4 @@ mod rows;
 mod servers;
 mod sessions;
 mod support;
+mod vendor;
