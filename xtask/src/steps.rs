@@ -149,7 +149,6 @@ const STEPS: &[Step] = &[
         needs: &["nightly", "rust-src"],
         long: true,
         run: checkers::thread,
-        ..STEP
     },
     Step {
         name: "fuzz",
