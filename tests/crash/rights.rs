@@ -24,15 +24,20 @@ fn another_user_may_read_the_map_and_nothing_else() {
     let user = vipool::map::OpenOptions { user: Some("ann"), ..Default::default() };
     map.open_session(id(1), &user, 0).unwrap();
     let mode = |name: &str| directory.0.join(name).metadata().unwrap().mode() & 0o777;
-    assert_eq!([mode("map"), mode("sessions"), mode("lock")], [0o644, 0o640, 0o600]);
+    let modes = ["map", "sessions", "journal", "lock"].map(mode);
+    assert_eq!(modes, [0o644, 0o640, 0o640, 0o600]);
     let mut child = Child::start(|| {
         become_user(OTHER);
         let reader = Reader::attach(&directory.0).unwrap();
         let row = &reader.sessions()[0];
         assert_eq!((row.session, row.user.as_deref()), (id(1), None));
-        for (name, write) in
-            [("map", true), ("sessions", false), ("sessions", true), ("lock", false)]
-        {
+        for (name, write) in [
+            ("map", true),
+            ("sessions", false),
+            ("sessions", true),
+            ("journal", false),
+            ("lock", false),
+        ] {
             let opened = OpenOptions::new().read(!write).write(write).open(directory.0.join(name));
             assert_eq!(opened.unwrap_err().kind(), ErrorKind::PermissionDenied, "{name}");
         }
@@ -77,7 +82,8 @@ fn what_was_planted_at_a_path_is_refused_or_removed_and_never_written_to() {
         return;
     }
     for what in PLANTS {
-        for name in ["map", "sessions", "lock", "map.new", "sessions.new"] {
+        for name in ["map", "sessions", "journal", "lock", "map.new", "sessions.new", "journal.new"]
+        {
             let (directory, elsewhere) = (Directory::new("planted"), Directory::new("elsewhere"));
             let at = directory.0.join(name);
             // A good map of another directory, so that only its being planted is wrong.
@@ -107,7 +113,10 @@ fn what_was_planted_at_a_path_is_refused_or_removed_and_never_written_to() {
             if expected == [false; 3] {
                 let map = Map::open(&directory.0).unwrap();
                 assert!(map.sessions().unwrap().is_empty());
-                assert!(!directory.0.join("sessions").symlink_metadata().unwrap().is_symlink());
+                for name in ["sessions", "journal"] {
+                    let found = directory.0.join(name).symlink_metadata().unwrap();
+                    assert!(found.is_file() && found.uid() == 0, "a {what} at {name}");
+                }
             }
         }
     }
