@@ -16,7 +16,7 @@ use super::status::vipool_status::{self, *};
 use super::text::array;
 use crate::map::Reader;
 use crate::os::listeners;
-use crate::policy::ProgramView;
+use crate::policy::{PolicyView, ProgramView};
 use crate::pool::PoolKind;
 use crate::rewrite::{Listener, Protocol, Rewriter, Rules, World};
 use crate::session::{Addresses, Handle};
@@ -129,8 +129,9 @@ pub struct vipool_rewriter {
     handle: Handle,
     addresses: Addresses,
     rules: Rules,
-    /// Where the rule stands in the list, which never changes within one map.
-    place: usize,
+    /// The policy of the map that `reader` keeps, and the program's rule in it.
+    policy: PolicyView<'static>,
+    program: ProgramView<'static>,
     find_listener: vipool_find_listener_fn,
     context: *mut c_void,
 }
@@ -156,27 +157,23 @@ impl vipool_rewriter {
             world: self,
         }
     }
-
-    fn program(&self) -> Option<ProgramView<'_>> {
-        self.reader.policy().programs().nth(self.place)
-    }
 }
 
 impl World for vipool_rewriter {
     fn is_own_port(&self, port: u16) -> bool {
-        self.program().is_some_and(|program| program.is_own_port(port))
+        self.program.is_own_port(port)
     }
 
     fn is_shared_port(&self, port: u16) -> bool {
-        self.program().is_some_and(|program| program.is_shared_port(port))
+        self.program.is_shared_port(port)
     }
 
     fn is_wildcard_udp_port(&self, port: u16) -> bool {
-        self.reader.policy().is_wildcard_udp_port(port)
+        self.policy.is_wildcard_udp_port(port)
     }
 
     fn is_host_address(&self, address: IpAddr) -> bool {
-        self.reader.policy().is_host_address(address)
+        self.policy.is_host_address(address)
     }
 
     fn kind_of(&self, address: IpAddr) -> Option<PoolKind> {
@@ -235,19 +232,23 @@ pub unsafe extern "C" fn vipool_rewriter_new(
         if !reader.is_live(&handle) {
             return Err(VIPOOL_ERR_STALE.into());
         }
-        let policy = reader.policy();
-        let mut programs = policy.programs().enumerate();
-        let (place, program) = programs
-            .find(|(_, program)| program.id() == options.rule)
+        let reader = Arc::clone(reader);
+        // SAFETY: the reader stays where it is for as long as the rewriter has a share in it, and
+        // what is borrowed of it here never leaves the rewriter.
+        let policy = unsafe { &*Arc::as_ptr(&reader) }.policy();
+        let program = policy
+            .programs()
+            .find(|program| program.id() == options.rule)
             .ok_or(VIPOOL_ERR_NOT_FOUND)?;
         let mut rules = Rules::of(&program, &policy);
         rules.defer_wildcard = flags & VIPOOL_REWRITER_DEFER_WILDCARD != 0;
         let rewriter = vipool_rewriter {
             addresses: reader.addresses(&leases),
-            reader: Arc::clone(reader),
+            reader,
             handle,
             rules,
-            place,
+            policy,
+            program,
             find_listener: options.find_listener,
             context: options.context,
         };
