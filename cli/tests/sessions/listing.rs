@@ -1,6 +1,6 @@
 //! Who is on the process list and who is not.
 
-use crate::support::{Place, host_listener, page, text, wait_for_line};
+use crate::support::{Ended, Place, host_listener, page, text, wait_for_line};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use vipool_testing::Running;
@@ -84,7 +84,7 @@ fn two_sessions_and_the_host_on_one_port() {
         command.args(["serve", &port, file.to_str().unwrap()]).stdout(Stdio::piped());
         let mut server = Running::start(&mut command);
         wait_for_line(server.0.stdout.take().unwrap(), "Serving HTTP on 127.0.0.1 port");
-        servers.push(server);
+        servers.push(Ended(server));
     }
     for session in ["1", "2"] {
         let output = place.output(&["run", "--private", "-s", session, "--", page, "fetch", &port]);
@@ -92,12 +92,7 @@ fn two_sessions_and_the_host_on_one_port() {
     }
     let output = Command::new(page).args(["fetch", &port]).output().unwrap();
     assert_eq!(text(&output.stdout), "page of host\n");
-    // Ended in order, so that what is behind vipool ends too.
-    for server in &mut servers[1..] {
-        let pid = nix::unistd::Pid::from_raw(server.0.id() as i32);
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
-        server.0.wait().unwrap();
-    }
+    drop(servers);
     assert!(place.open_sessions().is_empty());
 }
 

@@ -4,9 +4,13 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
+use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
+use vipool_testing::Running;
 
 /// A directory with a private map in it; nothing of the user's own is touched.
 pub struct Place {
@@ -89,6 +93,24 @@ impl Place {
         let mut entries =
             std::fs::read_dir(self.path()).unwrap().map(|entry| entry.unwrap().path());
         entries.find(|path| path.join("map").exists()).expect("a map was made")
+    }
+}
+
+/// A `vipool run` that is ended with SIGTERM, so that the program behind it ends too, also in a
+/// test that panics.
+pub struct Ended(pub Running);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let pid = Pid::from_raw(self.0.0.id() as i32);
+        let _ = kill(pid, Signal::SIGTERM);
+        // What does not end is killed by `Running`.
+        for _ in 0..200 {
+            if !matches!(self.0.0.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 }
 

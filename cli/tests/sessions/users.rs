@@ -4,10 +4,11 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use vipool_testing::{Running, have, preload};
 
-use crate::support::{page, text, wait_for_line};
+use crate::support::{Ended, page, text, wait_for_line};
 
 /// What users of this test may run: copies in a directory that everybody may read.
 pub struct Installed {
@@ -53,12 +54,14 @@ impl Installed {
     }
 }
 
-/// Two uids of this run's own, whose private directories are removed at the end.
+/// Two uids of this test's own, whose private directories are removed at the end.
 struct Users([u32; 2]);
 
 impl Users {
     fn new() -> Self {
-        let first = 200_000 + 2 * (std::process::id() % 100_000);
+        static TESTS: AtomicU32 = AtomicU32::new(0);
+        let test = TESTS.fetch_add(1, Ordering::Relaxed);
+        let first = 200_000 + 16 * (std::process::id() % 100_000) + 2 * test;
         Self([first, first + 1])
     }
 }
@@ -90,7 +93,7 @@ fn each_has_sessions_of_their_own_on_the_same_port() {
             command.args(["serve", &port.to_string()]).arg(file).stdout(Stdio::piped());
             let mut server = Running::start(&mut command);
             wait_for_line(server.0.stdout.take().unwrap(), "Serving HTTP on 127.0.0.1 port");
-            servers.push(server);
+            servers.push(Ended(server));
         }
     }
     for uid in users.0 {
@@ -101,11 +104,6 @@ fn each_has_sessions_of_their_own_on_the_same_port() {
         let list = text(&output.stdout);
         assert_eq!(list.lines().count(), 3, "{list}");
         assert!(list.contains(&uid.to_string()), "{list}");
-    }
-    for server in &mut servers {
-        let pid = nix::unistd::Pid::from_raw(server.0.id() as i32);
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
-        server.0.wait().unwrap();
     }
 }
 
@@ -151,4 +149,52 @@ fn root_runs_programs_as_a_user() {
     let output = place.output(&["run", "--private", "-s", "1", "-u", "no-such-user", "--", "true"]);
     assert_eq!(output.status.code(), Some(125));
     assert!(text(&output.stderr).contains("no-such-user"), "{output:?}");
+}
+
+#[test]
+fn a_block_that_another_user_holds_is_left_alone() {
+    if !have(&["root", "setpriv", "python3"]) {
+        return;
+    }
+    let users = Users::new();
+    let [uid, other] = users.0;
+    let installed = Installed::new();
+    let open = |session: &str| {
+        let mut command = installed.vipool(uid);
+        text(&command.args(["session", "open", session, "--private"]).output().unwrap().stdout)
+    };
+    let block = |line: &str| {
+        let address = line.trim().rsplit(' ').next().unwrap();
+        address.rsplit_once('.').unwrap().0.to_owned()
+    };
+    let own = block(&open("1"));
+
+    // Nothing runs in the session, and somebody else takes the name.
+    let hold = "import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.bind('\\0vipool/' + sys.argv[1])
+s.listen()
+print('held', flush=True)
+sys.stdin.read()";
+    let mut command = Command::new("setpriv");
+    command.arg(format!("--reuid={other}")).args(["--clear-groups", "python3", "-c", hold, &own]);
+    // The system's own, which every user may run.
+    command.env("PATH", "/usr/bin:/bin");
+    let mut holder = Running::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
+    wait_for_line(holder.0.stdout.take().unwrap(), "held");
+
+    let mut command = installed.vipool(uid);
+    let run = ["run", "--private", "-s", "1", "--", "sh", "-c", "echo lease=$VIPOOL_LEASE"];
+    let output = command.args(run).output().unwrap();
+    assert!(text(&output.stderr).contains("used by somebody else now"), "{output:?}");
+    assert_eq!(text(&output.stdout), "lease=\n", "the program runs all the same");
+
+    // Without sessions the map moves to another block.
+    let mut command = installed.vipool(uid);
+    assert!(
+        command.args(["session", "close", "1", "--private"]).output().unwrap().status.success()
+    );
+    let elsewhere = open("2");
+    assert!(elsewhere.contains("is open: 127."), "{elsewhere}");
+    assert_ne!(block(&elsewhere), own);
 }
