@@ -20,7 +20,10 @@ fn module() -> &'static PathBuf {
 
 /// The Debian package, with the unoptimised command.
 fn package() -> PathBuf {
-    cargo(&["run", "--package", "xtask", "--", "deb", "--debug"]);
+    let mut xtask = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    xtask.args(["run", "--quiet", "--package", "xtask", "--target-dir"]).arg(target_dir());
+    let status = xtask.args(["--", "deb", "--debug"]).current_dir(workspace()).status();
+    assert!(status.expect("cargo runs").success(), "the package is not made");
     target_dir().join("deb/vipool.deb")
 }
 
@@ -76,6 +79,11 @@ fn exhaustion_is_told_and_refused_only_where_the_policy_says_so() {
 #[test]
 fn nothing_keeps_anybody_out() {
     logons("nothing_keeps_anybody_out", &["pamtester", "python3"]);
+}
+
+#[test]
+fn users_neither_write_nor_read_what_is_not_theirs() {
+    logons("not_for_users", &["pamtester", "python3", "setpriv"]);
 }
 
 #[test]

@@ -105,7 +105,7 @@ exhausted() {
   # It waits, for an address that comes and no longer than its deadline.
   farm 10.77.0.100 $'[sessions]\nwhen-exhausted = "wait 60s"'
   pamtester logon alice open_session
-  timeout 10 pamtester logon bob open_session > /run/out 2>&1
+  timeout 60 pamtester logon bob open_session > /run/out 2>&1
   grep -qF "$message" /run/out || fail "not told"
   same "$(used)" 1
 }
@@ -125,13 +125,38 @@ nothing_keeps_anybody_out() {
   python3 -c '
 import fcntl, struct, time
 f = open("/run/vipool/lock", "r+")
-fcntl.fcntl(f, 37, struct.pack("hhqqi", fcntl.F_WRLCK, 0, 0, 0, 0))
-time.sleep(60)' &
+fcntl.fcntl(f, 37, struct.pack("hhqqi", fcntl.F_WRLCK, 0, 0, 0, 0)) # F_OFD_SETLK
+open("/run/held", "w")
+time.sleep(600)' &
   holder=$!
-  sleep 0.5
-  timeout 10 pamtester logon alice open_session close_session
+  until [ -e /run/held ]; do sleep 0.1; done
+  timeout 60 pamtester logon alice open_session close_session
   kill $holder
   pamtester logon alice open_session
+  same "$(used)" 1
+}
+
+not_for_users() {
+  farm 10.77.0.100-10.77.0.109
+  service logon preload=$PRELOAD
+  pamtester -Irhost=192.0.2.7 logon bob open_session
+  as_alice() { setpriv --reuid 2001 --regid 2001 --clear-groups "$@"; }
+  for file in map sessions lock assigned.json assigner.lock; do
+    as_alice sh -c "echo x >> /run/vipool/$file" 2> /dev/null && fail "$file is written by a user"
+    as_alice rm -f /run/vipool/$file 2> /dev/null && fail "$file is removed by a user"
+  done
+  for file in sessions lock assigner.lock client.*; do
+    as_alice cat /run/vipool/$file > /dev/null 2>&1 && fail "$file is read by a user"
+  done
+  as_alice touch /run/vipool/new 2> /dev/null && fail "the directory is written by a user"
+  # What a user may read names nobody.
+  as_alice cat /run/vipool/map | grep -q bob && fail "the map has names"
+  # Where alice may run it, wherever it was built.
+  cp "$VIPOOL" /run/command
+  as_alice /run/command --version
+  for command in "up --farm /run/farm.toml" "down --force" "session close 7"; do
+    as_alice /run/command $command > /dev/null 2>&1 && fail "a user may do: $command"
+  done
   same "$(used)" 1
 }
 
@@ -195,15 +220,14 @@ while [ ! -e /run/go ]; do sleep 0.1; done
 END
   ssh_to 127.0.0.1 alice sh /run/inside.sh > /run/out 2> /run/err &
   client=$!
-  for i in $(seq 100); do grep -q '^bob' /run/out && break; sleep 0.1; done
-  sleep 0.5
+  for i in $(seq 600); do grep -q '^bob' /run/out && break; sleep 0.1; done
   cat /run/out /run/err
   same "$(used)" 1
   status 'r=s["sessions"][0]; assert (r["user"], r["client"]) == ("alice", "127.0.0.1"), r'
   grep -q '^bob none' /run/out || fail "su - keeps the lease"
   touch /run/go
   wait $client
-  for i in $(seq 100); do [ "$(used)" = 0 ] && break; sleep 0.1; done
+  for i in $(seq 600); do [ "$(used)" = 0 ] && break; sleep 0.1; done
   same "$(used)" 0
 }
 
