@@ -30,7 +30,10 @@ const MAP_DIRECTORY: &[u8] = b"/run/vipool";
 
 /// How often a map may be replaced while a program runs and be followed; after that the program
 /// stays with the last.
-const MOST_MAPS: usize = 64;
+const MOST_MAPS: usize = 128;
+
+/// How many may look for the map that took the place of another.
+const MOST_FOLLOWERS: usize = 4;
 
 /// A program that is rewritten, under one map.
 pub struct Guest {
@@ -45,6 +48,8 @@ pub struct Guest {
     /// Whether the program is still on the process list.
     listed: bool,
     client: Option<IpAddr>,
+    /// How many have begun to look for the map that took the place of this one.
+    followers: AtomicUsize,
 }
 
 impl Guest {
@@ -150,47 +155,69 @@ pub unsafe fn load(arguments: *const *const c_char, environment: *const *const c
     };
     let Some(session) = session else { return };
     node_name();
-    if let Some(guest) =
-        publish(map, process.directory.bytes(), Some(program), session, Addresses::default())
-    {
+    let live = Live { reader: map, policy: map.policy(), program };
+    if let Some(guest) = publish(live, true, session, Addresses::default()) {
         ACTIVE.store(ptr::from_ref(guest).cast_mut(), Ordering::Release);
     }
 }
 
 /// The map that took the place of this guest's, or the guest as it was.
+///
+/// Threads may come here at once, and one may be left in the middle by siglongjmp or fork: a few
+/// may try, each with room of its own, and whoever is first is seen by all.
 #[cold]
 fn follow(guest: &'static Guest) -> &'static Guest {
+    if guest.followers.fetch_add(1, Ordering::Relaxed) >= MOST_FOLLOWERS {
+        guest.followers.store(MOST_FOLLOWERS, Ordering::Relaxed);
+        return guest;
+    }
     let before = errno::get();
     let newer = PROCESS.get().and_then(|process| {
         let map = attach(process.directory.bytes())?;
-        publish(map, process.directory.bytes(), rule(map, process), guest.session, guest.addresses)
+        let policy = map.policy();
+        Some(match rule(map, process) {
+            Some(program) => {
+                publish(Live { reader: map, policy, program }, true, guest.session, guest.addresses)
+            }
+            // By the rule it was under, so that its names stay as they were; but no longer on it.
+            None => {
+                publish(Live { reader: map, ..guest.live }, false, guest.session, guest.addresses)
+            }
+        })
     });
     errno::set(before);
-    let Some(newer) = newer else { return guest };
-    // If another thread was faster, that is as good.
-    let _ = ACTIVE.compare_exchange(
-        ptr::from_ref(guest).cast_mut(),
-        ptr::from_ref(newer).cast_mut(),
-        Ordering::AcqRel,
-        Ordering::Relaxed,
-    );
-    newer
+    match newer {
+        Some(Some(newer)) => {
+            // If another thread was faster, that is as good.
+            let _ = ACTIVE.compare_exchange(
+                ptr::from_ref(guest).cast_mut(),
+                ptr::from_ref(newer).cast_mut(),
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            );
+            newer
+        }
+        // No room for more.
+        Some(None) => guest,
+        // There is no map just now: it is looked for again.
+        None => {
+            guest.followers.fetch_sub(1, Ordering::Relaxed);
+            guest
+        }
+    }
 }
 
 /// Puts what is known of a program under a map where hooks can look. `known` are addresses that
 /// the session had under an older map: they stay shown.
 fn publish(
-    map: &'static Reader,
-    directory: &[u8],
-    program: Option<ProgramView<'static>>,
+    live: Live<'static>,
+    listed: bool,
     session: SessionId,
     known: Addresses,
 ) -> Option<&'static Guest> {
     static GUESTS: Slots<Guest> = Slots::new();
-    let policy = map.policy();
-    let listed = program.is_some();
-    let program = program.or_else(|| policy.programs().next())?;
-    let rules = Rules::of(&program, &policy);
+    let map = live.reader;
+    let rules = Rules::of(&live.program, &live.policy);
     let found = map.find(session);
     let held = found.map_or(Addresses::default(), |(_, leases)| map.addresses(&leases));
     let addresses = Addresses {
@@ -201,17 +228,19 @@ fn publish(
     };
     let complete = (!rules.features.virtual_ip || held.v4.is_some() || held.v6.is_some())
         && (!rules.features.loopback || held.loopback.is_some());
+    let client = found
+        .filter(|_| rules.features.client_ip)
+        .and_then(|(handle, _)| client::read(path(PROCESS.get()?.directory.bytes()), &handle));
     GUESTS.add(Guest {
-        live: Live { reader: map, policy, program },
+        live,
         rules,
         session,
         handle: found.map(|(handle, _)| handle),
         addresses,
         complete,
         listed,
-        client: found
-            .filter(|_| rules.features.client_ip)
-            .and_then(|(handle, _)| client::read(path(directory), &handle)),
+        client,
+        followers: AtomicUsize::new(0),
     })
 }
 

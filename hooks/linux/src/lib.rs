@@ -1,8 +1,8 @@
 //! `libvipool_preload.so`: what stands between the programs of a session and their socket calls.
 //!
-//! Loaded by `LD_PRELOAD`, it puts the functions of `calls`, `messages` and `lookups` in
-//! front of those of the C library. Each reads its arguments, asks the Rewriter of the crate
-//! `vipool` what becomes of them, and makes the original call.
+//! Loaded by `LD_PRELOAD`, it puts the functions of `calls`, `names`, `messages`, `lookups` and
+//! `interfaces` in front of those of the C library. Each reads its arguments, asks the Rewriter of
+//! the crate `vipool` what becomes of them, and makes the original call.
 //!
 //! It is a guest in other people's processes. No hook allocates, locks, starts or keeps anything,
 //! writes to the environment or logs; none can panic; all may be called in signal handlers and
@@ -13,9 +13,11 @@
 mod calls;
 mod errno;
 mod guest;
+mod interfaces;
 mod lookups;
 mod memory;
 mod messages;
+mod names;
 mod original;
 mod socket;
 

@@ -1,4 +1,4 @@
-//! Names of hosts, and the list of interfaces.
+//! Names of hosts and the addresses behind them.
 //!
 //! These calls of the C library allocate and lock by themselves and are not safe in signal
 //! handlers with or without the hook; the hook adds nothing to that. What they return is edited
@@ -8,7 +8,7 @@ use std::ffi::CStr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ptr;
 
-use libc::{addrinfo, c_char, c_int, c_void, hostent, ifaddrs, size_t, sockaddr, socklen_t};
+use libc::{addrinfo, c_char, c_int, c_void, hostent, size_t, sockaddr, socklen_t};
 use vipool::rewrite::sockaddr::{self as bytes, MAX_LENGTH, Parsed};
 use vipool::rewrite::{HostAddresses, World, sockaddr::as_ipv4};
 
@@ -124,9 +124,11 @@ unsafe fn is_before(list: *const addrinfo, entry: &addrinfo) -> bool {
     false
 }
 
+/// The address behind a pointer of the library's, if it is an IPv4 or IPv6 one.
+///
 /// # Safety
 /// The address is null or as long as is said.
-unsafe fn address_of(address: *const sockaddr, length: socklen_t) -> Option<SocketAddr> {
+pub unsafe fn address_of(address: *const sockaddr, length: socklen_t) -> Option<SocketAddr> {
     if address.is_null() {
         return None;
     }
@@ -500,48 +502,4 @@ pub unsafe extern "C" fn gethostbyaddr_r(
         }
         failed
     }
-}
-
-/// getifaddrs(3): the addresses of other sessions are left out where the policy says so (row 43).
-///
-/// # Safety
-/// As of the original.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn getifaddrs(list: *mut *mut ifaddrs) -> c_int {
-    // SAFETY: the caller's own call.
-    let failed = unsafe { original::getifaddrs(list) };
-    if failed == 0
-        && let Some(guest) = guest::active()
-    {
-        let before = errno::get();
-        let rewriter = guest.rewriter();
-        // SAFETY: the library has just made the list, in one piece of memory.
-        unsafe {
-            let hidden = |entry: &ifaddrs| {
-                let length = match entry.ifa_addr.as_ref().map(|name| c_int::from(name.sa_family)) {
-                    Some(libc::AF_INET) => bytes::IPV4_LENGTH,
-                    Some(libc::AF_INET6) => bytes::IPV6_LENGTH,
-                    _ => return false,
-                };
-                address_of(entry.ifa_addr, length as socklen_t)
-                    .is_some_and(|address| rewriter.hides(address.ip()))
-            };
-            let mut link = list;
-            while let Some(entry) = (*link).as_mut() {
-                if !hidden(entry) {
-                    link = &raw mut entry.ifa_next;
-                } else if link == list {
-                    // The first entry is what will be freed: the next one moves into it.
-                    match entry.ifa_next.as_ref() {
-                        Some(next) => ptr::copy(next, entry, 1),
-                        None => break,
-                    }
-                } else {
-                    *link = entry.ifa_next;
-                }
-            }
-        }
-        errno::set(before);
-    }
-    failed
 }

@@ -11,9 +11,10 @@ use vipool::rewrite::Outcome;
 use vipool::rewrite::Socket;
 use vipool::rewrite::sockaddr::{self as bytes, MAX_LENGTH, Parsed};
 
-use crate::calls::{self, Instead, show_bytes};
+use crate::calls::{self, Instead};
 use crate::guest::{self, Decider, Guest};
 use crate::memory::{self, Given};
+use crate::names::show_bytes;
 use crate::socket::Fd;
 use crate::{errno, original};
 

@@ -197,12 +197,14 @@ static void watched(void) {
     char line[16];
     for (;;) {
         struct pollfd input = {0, POLLIN, 0};
+        int asked = poll(&input, 1, 0) == 1;
+        if (asked && read(0, line, sizeof line) <= 0) exit(0);
+        /* What is told was bound after it was asked for. */
         everything();
         int fd = tcp();
         one(fd, SOL_SOCKET, SO_REUSEADDR);
         try_bind(fd, LOOPBACK, 8094);
-        if (poll(&input, 1, 0) == 1) {
-            if (read(0, line, sizeof line) <= 0) exit(0);
+        if (asked) {
             printf("%s %s\n", seen(fd), kernel(fd));
             fflush(stdout);
         }
