@@ -8,7 +8,7 @@
 //! plus one. Entries never move: an insert or delete is one store, so a reader finds what is
 //! stable whatever a writer is doing, or did when it was killed. The count is raised before and
 //! lowered after, so it may be too high and is never too low. An entry that finds no room at all
-//! is counted in the pool's control words (`UNINDEXED`); while there are any,
+//! is counted in the control words of the pool (`Counter::Unindexed`); while there are any,
 //! whoever finds nothing here looks through the slots.
 
 use super::plan::{pair, unpair};

@@ -95,6 +95,7 @@ pub const ALL: &[Need] = &[
     need("miri", Kind::Component),
     need("cargo-cinstall", Kind::CargoCommand),
     need("cargo-deb", Kind::CargoCommand),
+    program("dpkg-deb", "dpkg"),
 ];
 
 /// The need of this name.
