@@ -53,6 +53,7 @@ pub const ALL: &[Need] = &[
     program("c++", "g++"),
     program("python3", "python3"),
     program("ip", "iproute2"),
+    program("ss", "iproute2"),
     program("pkg-config", "pkg-config"),
     program("nm", "binutils"),
     program("curl", "curl"),
