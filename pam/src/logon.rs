@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use vipool::EXHAUSTED_MESSAGE;
-use vipool::map::{Leader, Map, OnExhausted, OpenError, OpenOptions, Opened};
+use vipool::map::{Allocate, Leader, Map, OnExhausted, OpenError, OpenOptions, Opened};
 use vipool::os::{client, clock, process, users};
 use vipool::session::{Handle, SessionId, SessionKind};
 
@@ -49,7 +49,7 @@ pub fn open(pam: &Pam, settings: &Settings) -> c_int {
     let logon = Logon { pam, settings, user: &user, uid };
     match logon.open() {
         Ok(opened) => {
-            hand_down(pam, settings, &opened);
+            hand_down(pam, settings, opened.map(|opened| opened.handle));
             PAM_SUCCESS
         }
         Err(status) => status,
@@ -84,11 +84,16 @@ struct Logon<'a> {
 }
 
 impl Logon<'_> {
-    /// Opens the session, or says with what status the logon goes on without.
-    fn open(&self) -> Result<Opened, c_int> {
+    /// Opens the session, or says with what status the logon goes on without. `None` where the farm
+    /// gives a session its addresses only when a listed program is started: whoever starts it opens
+    /// the session, and closes it.
+    fn open(&self) -> Result<Option<Opened>, c_int> {
         let start = Instant::now();
         let map =
             Map::open(&self.settings.map).map_err(|error| self.without(&error.into(), false))?;
+        if map.settings().allocate == Allocate::FirstUse {
+            return Ok(None);
+        }
         let policy = map.settings().on_exhausted;
         let refuse = policy == OnExhausted::Refuse;
         let leader = process::identify(std::process::id()).ok();
@@ -110,7 +115,9 @@ impl Logon<'_> {
                     let already_open =
                         incomplete.map_or(opened.already_open, |first: Opened| first.already_open);
                     let opened = Opened { already_open, ..opened };
-                    let Some(shortage) = opened.shortage else { return Ok(self.keep(opened)) };
+                    let Some(shortage) = opened.shortage else {
+                        return Ok(Some(self.keep(opened)));
+                    };
                     incomplete = Some(opened);
                     (OpenError::Shortage(shortage), patience(policy))
                 }
@@ -127,7 +134,7 @@ impl Logon<'_> {
         };
         let status = self.without(&error, refuse);
         match incomplete {
-            Some(opened) if status == PAM_SUCCESS => Ok(self.keep(opened)),
+            Some(opened) if status == PAM_SUCCESS => Ok(Some(self.keep(opened))),
             Some(opened) if !opened.already_open => {
                 // What it got would be nobody's.
                 let _ = map.close(&opened.handle, clock::now());
@@ -183,9 +190,11 @@ fn patience(policy: OnExhausted) -> Duration {
     }
 }
 
-/// Sets what the session's programs are to find.
-fn hand_down(pam: &Pam, settings: &Settings, opened: &Opened) {
-    let mut ok = pam.put_env("VIPOOL_LEASE", opened.handle.to_string().as_bytes());
+/// Sets what the session's programs are to find. Without a lease, the hook looks for that of the
+/// session itself.
+fn hand_down(pam: &Pam, settings: &Settings, lease: Option<Handle>) {
+    let mut ok =
+        lease.is_none_or(|handle| pam.put_env("VIPOOL_LEASE", handle.to_string().as_bytes()));
     if !settings.system_map() {
         ok &= pam.put_env("VIPOOL_MAP", settings.map.as_os_str().as_encoded_bytes());
     }

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use nix::sys::signal::Signal;
-use vipool::map::{CloseError, Map, OnExhausted, OpenError, OpenOptions, Opened, Reader, Shortage};
+use vipool::map::{
+    Allocate, CloseError, Map, OnExhausted, OpenError, OpenOptions, Opened, Reader, Shortage,
+};
 use vipool::os::{clock, process};
 use vipool::policy::{Executable, PathStyle, script_of};
 use vipool::session::{Handle, SessionId};
@@ -33,6 +35,8 @@ pub struct Entered {
 
 /// Why a program does not run in its session.
 pub enum NotEntered {
+    /// It is on no list, and the farm gives a session its addresses when a listed program starts.
+    Unlisted,
     /// No address was left.
     NoAddress { why: Shortage, refuse: bool },
     /// This signal came while waiting for an address.
@@ -101,8 +105,13 @@ pub fn enter(run: &Run, signals: &mut Signals) -> Result<Entered, NotEntered> {
         Some(session) => session,
         None => own_session()?,
     };
+    let program = Started::find(&run.program);
+    let first_use = map.settings().allocate == Allocate::FirstUse;
+    if first_use && map.find(session)?.is_none() && !program.is_listed(&map.reader()?) {
+        return Err(NotEntered::Unlisted);
+    }
     let user = run.user.clone().unwrap_or_else(user::own_name);
-    let pool = run.pool.clone().or_else(|| chosen_pool(&map, &user, &run.program));
+    let pool = run.pool.clone().or_else(|| map.choose_pool(&user, program.executable().as_ref()));
     let options = OpenOptions {
         user: Some(&user),
         pool: pool.as_deref(),
@@ -123,17 +132,37 @@ pub fn enter(run: &Run, signals: &mut Signals) -> Result<Entered, NotEntered> {
     })
 }
 
-/// The pool that the rules of the farm choose for this user and this program.
-fn chosen_pool(map: &Map, user: &str, program: &[OsString]) -> Option<String> {
-    let (name, arguments) = program.split_first()?;
-    let (file, started) = (resolve(name).ok(), find(name));
-    let executable = file.as_ref().map(|file| Executable {
-        path: file.as_os_str().as_encoded_bytes(),
-        invoked_as: started.as_ref().map(|path| path.as_os_str().as_encoded_bytes()),
-        script: script_of(arguments.iter().map(|argument| argument.as_encoded_bytes())),
-        style: PathStyle::Posix,
-    });
-    map.choose_pool(user, executable.as_ref())
+/// The program as the process list looks at it.
+struct Started<'a> {
+    /// Its file, links followed.
+    file: Option<PathBuf>,
+    /// The path it is started by.
+    path: Option<PathBuf>,
+    arguments: &'a [OsString],
+}
+
+impl<'a> Started<'a> {
+    fn find(program: &'a [OsString]) -> Self {
+        match program.split_first() {
+            Some((name, arguments)) => {
+                Self { file: resolve(name).ok(), path: find(name), arguments }
+            }
+            None => Self { file: None, path: None, arguments: &[] },
+        }
+    }
+
+    fn executable(&self) -> Option<Executable<'_>> {
+        Some(Executable {
+            path: self.file.as_ref()?.as_os_str().as_encoded_bytes(),
+            invoked_as: self.path.as_ref().map(|path| path.as_os_str().as_encoded_bytes()),
+            script: script_of(self.arguments.iter().map(|argument| argument.as_encoded_bytes())),
+            style: PathStyle::Posix,
+        })
+    }
+
+    fn is_listed(&self, map: &Reader) -> bool {
+        self.executable().is_some_and(|program| map.policy().find(&program).is_some())
+    }
 }
 
 /// Opens the session; where the farm says so, waits for an address.

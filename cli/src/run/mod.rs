@@ -109,6 +109,7 @@ impl Run {
         }
         let mut entered = match enter::enter(self, &mut signals) {
             Ok(entered) => Some(entered),
+            Err(NotEntered::Unlisted) => None,
             Err(NotEntered::Killed(signal)) => return Ok(signals::die_by(signal as i32)),
             Err(NotEntered::NoAddress { why, refuse }) => {
                 eprintln!("{EXHAUSTED_MESSAGE}");

@@ -84,3 +84,34 @@ fn the_program_that_is_run_chooses_too() {
         assert_eq!(address(&shown) / 10 * 10, pool, "{output:?}");
     }
 }
+
+#[test]
+fn at_first_use_only_listed_programs_open_a_session() {
+    let place = Place::new();
+    let (farm, report) = Farm::parse(
+        r#"
+[[range]]
+addresses = "10.77.0.10-10.77.0.19"
+[sessions]
+allocate = "first-use"
+[[program]]
+path = "/bin/sh"
+features = ["virtual-ip"]
+"#,
+    );
+    assert!(!report.has_errors(), "{report}");
+    let directory = place.path().join("system");
+    std::fs::create_dir(&directory).unwrap();
+    let mut plan = farm.plan("any", None).plan;
+    plan.policy.follow_links(|path| std::fs::canonicalize(path));
+    Map::create(&directory, &plan).unwrap();
+    let map = directory.to_str().unwrap();
+    for (program, lease) in [("sh", true), ("env", false)] {
+        let run = ["run", "--session", "1", "--map", map, "--", program];
+        let show: &[&str] = if program == "sh" { &["-c", "env"] } else { &[] };
+        let output = place.output(&[&run[..], show].concat());
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(text(&output.stdout).contains("VIPOOL_LEASE="), lease, "{output:?}");
+        assert_eq!(text(&output.stderr), "");
+    }
+}
