@@ -625,6 +625,8 @@ class Result(unittest.TextTestResult):
     def addError(self, test, e): super().addError(test, e); print(test.id(), 'error')
     def addSkip(self, test, why): super().addSkip(test, why); print(test.id(), 'skipped')
 import test.test_socket
+# Where the machine is a guest without a vsock loopback, this waits for ever, hook or not.
+test.test_socket.ThreadedVSOCKSocketStreamTest.__unittest_skip__ = True
 suite = unittest.defaultTestLoader.loadTestsFromModule(test.test_socket)
 unittest.TextTestRunner(stream=sys.stderr, resultclass=Result).run(suite)";
     let output = command.args(["-c", runner]).output().unwrap();
