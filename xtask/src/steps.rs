@@ -134,15 +134,15 @@ const STEPS: &[Step] = &[
         name: "miri",
         does: "maps in memory, without undefined behaviour",
         needs: &["nightly", "miri", "rust-src"],
+        long: true,
         run: checkers::miri,
-        ..STEP
     },
     Step {
         name: "address",
         does: "maps in files, under AddressSanitizer",
         needs: &["nightly"],
+        long: true,
         run: checkers::address,
-        ..STEP
     },
     Step {
         name: "thread",
