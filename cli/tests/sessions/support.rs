@@ -28,8 +28,9 @@ impl Place {
 
     /// `vipool` with these arguments.
     pub fn vipool(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_vipool"));
-        command.args(arguments);
+        // A shell that starts the tests in the background ignores these, and they are inherited.
+        let mut command = Command::new("env");
+        command.args(["--default-signal=INT,QUIT", env!("CARGO_BIN_EXE_vipool")]).args(arguments);
         self.settle(&mut command);
         command
     }
