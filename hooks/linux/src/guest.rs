@@ -77,6 +77,10 @@ impl Guest {
         self.client
     }
 
+    fn known(&self) -> Known {
+        Known { addresses: self.addresses, client: self.client }
+    }
+
     #[inline]
     fn with(&self, live: bool, addresses: Addresses) -> Rewriter<'_, Live<'static>> {
         Rewriter { addresses, rules: self.rules, live, world: &self.live }
@@ -156,7 +160,7 @@ pub unsafe fn load(arguments: *const *const c_char, environment: *const *const c
     let Some(session) = session else { return };
     node_name();
     let live = Live { reader: map, policy: map.policy(), program };
-    if let Some(guest) = publish(live, true, session, Addresses::default()) {
+    if let Some(guest) = publish(live, true, session, Known::default()) {
         ACTIVE.store(ptr::from_ref(guest).cast_mut(), Ordering::Release);
     }
 }
@@ -177,11 +181,11 @@ fn follow(guest: &'static Guest) -> &'static Guest {
         let policy = map.policy();
         Some(match rule(map, process) {
             Some(program) => {
-                publish(Live { reader: map, policy, program }, true, guest.session, guest.addresses)
+                publish(Live { reader: map, policy, program }, true, guest.session, guest.known())
             }
             // By the rule it was under, so that its names stay as they were; but no longer on it.
             None => {
-                publish(Live { reader: map, ..guest.live }, false, guest.session, guest.addresses)
+                publish(Live { reader: map, ..guest.live }, false, guest.session, guest.known())
             }
         })
     });
@@ -207,13 +211,19 @@ fn follow(guest: &'static Guest) -> &'static Guest {
     }
 }
 
-/// Puts what is known of a program under a map where hooks can look. `known` are addresses that
-/// the session had under an older map: they stay shown.
+/// What a session had under an older map: it stays shown.
+#[derive(Clone, Copy, Default)]
+struct Known {
+    addresses: Addresses,
+    client: Option<IpAddr>,
+}
+
+/// Puts what is known of a program under a map where hooks can look.
 fn publish(
     live: Live<'static>,
     listed: bool,
     session: SessionId,
-    known: Addresses,
+    known: Known,
 ) -> Option<&'static Guest> {
     static GUESTS: Slots<Guest> = Slots::new();
     let map = live.reader;
@@ -221,16 +231,17 @@ fn publish(
     let found = map.find(session);
     let held = found.map_or(Addresses::default(), |(_, leases)| map.addresses(&leases));
     let addresses = Addresses {
-        v4: held.v4.or(known.v4),
-        v6: held.v6.or(known.v6),
-        loopback: held.loopback.or(known.loopback),
-        loopback6: held.loopback6.or(known.loopback6),
+        v4: held.v4.or(known.addresses.v4),
+        v6: held.v6.or(known.addresses.v6),
+        loopback: held.loopback.or(known.addresses.loopback),
+        loopback6: held.loopback6.or(known.addresses.loopback6),
     };
     let complete = (!rules.features.virtual_ip || held.v4.is_some() || held.v6.is_some())
         && (!rules.features.loopback || held.loopback.is_some());
     let client = found
         .filter(|_| rules.features.client_ip)
-        .and_then(|(handle, _)| client::read(path(PROCESS.get()?.directory.bytes()), &handle));
+        .and_then(|(handle, _)| client::read(path(PROCESS.get()?.directory.bytes()), &handle))
+        .or(known.client);
     GUESTS.add(Guest {
         live,
         rules,

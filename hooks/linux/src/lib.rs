@@ -1,7 +1,7 @@
 //! `libvipool_preload.so`: what stands between the programs of a session and their socket calls.
 //!
-//! Loaded by `LD_PRELOAD`, it puts the functions of `calls`, `names`, `messages`, `lookups` and
-//! `interfaces` in front of those of the C library. Each reads its arguments, asks the Rewriter of
+//! Loaded by `LD_PRELOAD`, it puts the functions of `calls`, `names`, `messages`, `lookups`,
+//! `hostent` and `interfaces` in front of those of the C library. Each reads its arguments, asks the Rewriter of
 //! the crate `vipool` what becomes of them, and makes the original call.
 //!
 //! It is a guest in other people's processes. No hook allocates, locks, starts or keeps anything,
@@ -13,6 +13,7 @@
 mod calls;
 mod errno;
 mod guest;
+mod hostent;
 mod interfaces;
 mod lookups;
 mod memory;

@@ -1,14 +1,15 @@
-//! Names of hosts and the addresses behind them.
+//! Names of hosts and the addresses behind them, by getaddrinfo and getnameinfo; the older calls
+//! are in `hostent`.
 //!
 //! These calls of the C library allocate and lock by themselves and are not safe in signal
 //! handlers with or without the hook; the hook adds nothing to that. What they return is edited
 //! in place; entries that are dropped are given back as the library gave them.
 
 use std::ffi::CStr;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::ptr;
 
-use libc::{addrinfo, c_char, c_int, c_void, hostent, size_t, sockaddr, socklen_t};
+use libc::{addrinfo, c_char, c_int, sockaddr, socklen_t};
 use vipool::rewrite::sockaddr::{self as bytes, MAX_LENGTH, Parsed};
 use vipool::rewrite::{HostAddresses, World, sockaddr::as_ipv4};
 
@@ -140,7 +141,8 @@ pub unsafe fn address_of(address: *const sockaddr, length: socklen_t) -> Option<
     }
 }
 
-fn substitute(own: HostAddresses, address: IpAddr) -> Option<IpAddr> {
+/// What a look-up gives in place of this address of the host's own.
+pub fn substitute(own: HostAddresses, address: IpAddr) -> Option<IpAddr> {
     match (address, as_ipv4(address)) {
         (IpAddr::V4(_), _) => own.v4.map(IpAddr::V4),
         (IpAddr::V6(_), Some(_)) => own.v4.map(|v4| v4.to_ipv6_mapped().into()),
@@ -148,14 +150,15 @@ fn substitute(own: HostAddresses, address: IpAddr) -> Option<IpAddr> {
     }
 }
 
-fn is_of_the_host(rewriter: &Decider<'_>, address: IpAddr) -> bool {
+/// Whether this is an address of the host or of one of its sessions.
+pub fn is_of_the_host(rewriter: &Decider<'_>, address: IpAddr) -> bool {
     let ip = as_ipv4(address).map_or(address, IpAddr::V4);
     ip.is_loopback() || rewriter.world.is_host_address(ip) || rewriter.world.kind_of(ip).is_some()
 }
 
 /// Whether this is the name of the host: the one it gives itself, or one with a domain more or
 /// less that leads to it.
-fn is_own_name(name: &[u8], of_the_host: bool) -> bool {
+pub fn is_own_name(name: &[u8], of_the_host: bool) -> bool {
     let node = node_name();
     let own = node.bytes();
     let label = |name: &[u8]| name.split(|byte| *byte == b'.').next().map(<[u8]>::len);
@@ -251,255 +254,4 @@ pub unsafe extern "C" fn getnameinfo(
         }
     }
     failed
-}
-
-/// Puts the session's address in the place of the host's own ones.
-///
-/// # Safety
-/// The name is a C string, and the entry is one that the library has just made of it.
-unsafe fn own_host(name: *const c_char, entry: *mut hostent) {
-    let Some(guest) = guest::active() else { return };
-    // SAFETY: the caller's promise.
-    let (Some(entry), false) = (unsafe { entry.as_mut() }, name.is_null()) else { return };
-    let before = errno::get();
-    let rewriter = guest.rewriter();
-    if let Some(own) = rewriter.host_addresses(guest.client()).rewritten()
-        // SAFETY: the list ends in a null pointer; its entries are as long as is said.
-        && let Some(first) = unsafe { first_address(entry) }
-        && let Some(new) = substitute(own, first)
-        && is_own_name(
-            // SAFETY: the caller's promise.
-            unsafe { CStr::from_ptr(name) }.to_bytes(),
-            is_of_the_host(&rewriter, first),
-        )
-    {
-        // SAFETY: there is a first address, so also an entry after it, or the null that ends it.
-        unsafe {
-            write_address(entry, new);
-            *entry.h_addr_list.add(1) = ptr::null_mut();
-        }
-    }
-    errno::set(before);
-}
-
-/// # Safety
-/// The entry is one of the library's.
-unsafe fn first_address(entry: &hostent) -> Option<IpAddr> {
-    // SAFETY: the caller's promise: a list that ends in a null pointer, of addresses of h_length.
-    unsafe {
-        let first = entry.h_addr_list.as_ref()?.cast::<u8>();
-        ip_at(first, entry.h_length, entry.h_addrtype)
-    }
-}
-
-/// # Safety
-/// The address is null or as long as is said.
-unsafe fn ip_at(at: *const u8, length: c_int, family: c_int) -> Option<IpAddr> {
-    if at.is_null() {
-        return None;
-    }
-    match (family, length) {
-        (libc::AF_INET, 4) => {
-            // SAFETY: the caller's promise.
-            let octets = unsafe { at.cast::<[u8; 4]>().read_unaligned() };
-            Some(Ipv4Addr::from(octets).into())
-        }
-        (libc::AF_INET6, 16) => {
-            // SAFETY: the caller's promise.
-            let octets = unsafe { at.cast::<[u8; 16]>().read_unaligned() };
-            Some(Ipv6Addr::from(octets).into())
-        }
-        _ => None,
-    }
-}
-
-/// # Safety
-/// The entry is one of the library's with a first address.
-unsafe fn write_address(entry: &mut hostent, new: IpAddr) {
-    // SAFETY: the caller's promise, and the family is compared.
-    unsafe {
-        let first = *entry.h_addr_list;
-        match (new, entry.h_length) {
-            (IpAddr::V4(new), 4) => first.cast::<[u8; 4]>().write_unaligned(new.octets()),
-            (IpAddr::V6(new), 16) => first.cast::<[u8; 16]>().write_unaligned(new.octets()),
-            _ => {}
-        }
-    }
-}
-
-/// gethostbyname(3).
-///
-/// # Safety
-/// As of the original.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn gethostbyname(name: *const c_char) -> *mut hostent {
-    // SAFETY: the caller's own call.
-    unsafe {
-        let entry = original::gethostbyname(name);
-        own_host(name, entry);
-        entry
-    }
-}
-
-/// gethostbyname2(3).
-///
-/// # Safety
-/// As of the original.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn gethostbyname2(name: *const c_char, family: c_int) -> *mut hostent {
-    // SAFETY: the caller's own call.
-    unsafe {
-        let entry = original::gethostbyname2(name, family);
-        own_host(name, entry);
-        entry
-    }
-}
-
-/// gethostbyname_r(3).
-///
-/// # Safety
-/// As of the original.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn gethostbyname_r(
-    name: *const c_char,
-    result: *mut hostent,
-    buffer: *mut c_char,
-    size: size_t,
-    found: *mut *mut hostent,
-    error: *mut c_int,
-) -> c_int {
-    // SAFETY: the caller's own call.
-    unsafe {
-        let failed = original::gethostbyname_r(name, result, buffer, size, found, error);
-        if failed == 0 {
-            own_host(name, *found);
-        }
-        failed
-    }
-}
-
-/// gethostbyname2_r(3).
-///
-/// # Safety
-/// As of the original.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn gethostbyname2_r(
-    name: *const c_char,
-    family: c_int,
-    result: *mut hostent,
-    buffer: *mut c_char,
-    size: size_t,
-    found: *mut *mut hostent,
-    error: *mut c_int,
-) -> c_int {
-    // SAFETY: the caller's own call.
-    unsafe {
-        let failed = original::gethostbyname2_r(name, family, result, buffer, size, found, error);
-        if failed == 0 {
-            own_host(name, *found);
-        }
-        failed
-    }
-}
-
-/// What to look up in place of an address, and whether it is the host's own.
-struct Asked {
-    octets: [u8; 16],
-    /// V: the host's own name is its name.
-    own: Option<IpAddr>,
-}
-
-/// # Safety
-/// The address is as long as is said.
-unsafe fn asked(address: *const c_void, length: socklen_t, family: c_int) -> Option<Asked> {
-    let guest = guest::active()?;
-    let readable = crate::memory::is_readable(address.cast(), length as usize);
-    // SAFETY: the caller's promise, and it was looked at.
-    let ip = unsafe { ip_at(address.cast(), length as c_int, family) }.filter(|_| readable)?;
-    let names = guest.names();
-    let (look_up, own) = match names.shown_ip(ip).rewritten() {
-        Some(shown) => (shown, None),
-        // The library makes an entry for the loopback; its name and address are then put right.
-        None if names.is_own_address(ip) => match ip {
-            IpAddr::V4(_) => (Ipv4Addr::LOCALHOST.into(), Some(ip)),
-            IpAddr::V6(_) => (Ipv6Addr::LOCALHOST.into(), Some(ip)),
-        },
-        None => return None,
-    };
-    let mut octets = [0; 16];
-    match look_up {
-        IpAddr::V4(v4) => octets.iter_mut().zip(v4.octets()).for_each(|(to, from)| *to = from),
-        IpAddr::V6(v6) => octets = v6.octets(),
-    }
-    Some(Asked { octets, own })
-}
-
-impl Asked {
-    /// Makes the entry of the loopback one of the host's own address.
-    ///
-    /// # Safety
-    /// The entry is null or one of the library's, with a first address.
-    unsafe fn put_right(&self, entry: *mut hostent) {
-        // SAFETY: the caller's promise.
-        let (Some(own), Some(entry)) = (self.own, unsafe { entry.as_mut() }) else { return };
-        entry.h_name = guest::node_name();
-        // SAFETY: the caller's promise; the list of other names ends in a null pointer.
-        unsafe {
-            if !entry.h_aliases.is_null() {
-                *entry.h_aliases = ptr::null_mut();
-            }
-            write_address(entry, own);
-        }
-    }
-}
-
-/// gethostbyaddr(3).
-///
-/// # Safety
-/// As of the original.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn gethostbyaddr(
-    address: *const c_void,
-    length: socklen_t,
-    family: c_int,
-) -> *mut hostent {
-    // SAFETY: the caller's own call, with an address of the same length.
-    unsafe {
-        match asked(address, length, family) {
-            None => original::gethostbyaddr(address, length, family),
-            Some(asked) => {
-                let entry = original::gethostbyaddr(asked.octets.as_ptr().cast(), length, family);
-                asked.put_right(entry);
-                entry
-            }
-        }
-    }
-}
-
-/// gethostbyaddr_r(3).
-///
-/// # Safety
-/// As of the original.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn gethostbyaddr_r(
-    address: *const c_void,
-    length: socklen_t,
-    family: c_int,
-    result: *mut hostent,
-    buffer: *mut c_char,
-    size: size_t,
-    found: *mut *mut hostent,
-    error: *mut c_int,
-) -> c_int {
-    // SAFETY: the caller's own call, with an address of the same length.
-    unsafe {
-        let asked = asked(address, length, family);
-        let octets = asked.as_ref().map_or(address, |asked| asked.octets.as_ptr().cast());
-        let failed =
-            original::gethostbyaddr_r(octets, length, family, result, buffer, size, found, error);
-        if let (0, Some(asked)) = (failed, asked) {
-            asked.put_right(*found);
-        }
-        failed
-    }
 }
