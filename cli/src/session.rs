@@ -54,7 +54,7 @@ struct Open {
     /// This very address, or an error
     #[arg(long, value_name = "ADDRESS")]
     address: Option<IpAddr>,
-    /// The address of the user's client, to be recorded
+    /// The address of the user's client: recorded, and told to programs with the feature client-ip
     #[arg(long, value_name = "ADDRESS")]
     client: Option<IpAddr>,
     /// The process that stands for the session: 'vipool gc' closes it when that is gone
@@ -102,6 +102,7 @@ impl Session {
 
 impl Open {
     fn run(self) -> anyhow::Result<ExitCode> {
+        let directory = self.place.directory()?;
         // The claim on private addresses is that of this process: see private/block.rs.
         let (map, _claim) = match self.place.which() {
             Which::Private => {
@@ -112,7 +113,7 @@ impl Open {
             Which::At(_) if self.farm.is_some() => {
                 bail!("--farm is for a private map: the system's follows that of 'vipool up'")
             }
-            Which::At(directory) => (Map::open(&directory)?, None),
+            Which::At(_) => (Map::open(&directory)?, None),
         };
         let user = self.user.unwrap_or_else(run::own_name);
         let pool = self.pool.or_else(|| map.choose_pool(&user, None));
@@ -134,6 +135,10 @@ impl Open {
         if let Some(shortage) = opened.shortage {
             eprintln!("vipool: session {} holds less than it could: {shortage}", self.session);
         }
+        #[cfg(unix)]
+        if let (false, Some(client)) = (opened.already_open, self.client) {
+            run::tell_client(&directory, &opened.handle, client, Some(&user));
+        }
         let addresses: Vec<_> =
             opened.leases.iter().map(|lease| lease.address.to_string()).collect();
         let already = if opened.already_open { "was open already" } else { "is open" };
@@ -148,7 +153,13 @@ fn leader(pid: u32) -> anyhow::Result<Leader> {
 
 impl Close {
     fn run(self) -> anyhow::Result<ExitCode> {
-        let map = Map::open(&self.place.directory()?)?;
+        let directory = self.place.directory()?;
+        let map = Map::open(&directory)?;
+        #[cfg(unix)]
+        if let Some((handle, _)) = map.find(self.session)? {
+            // Without the lease it is worth nothing to anybody.
+            let _ = vipool::os::client::remove(&directory, &handle);
+        }
         match map.close_session(self.session, clock::now()) {
             Ok(closed) => {
                 let addresses: Vec<_> =

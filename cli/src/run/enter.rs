@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use vipool::map::{
     Allocate, CloseError, Map, OnExhausted, OpenError, OpenOptions, Opened, Reader, Shortage,
 };
-use vipool::os::{clock, process};
+use vipool::os::{client, clock, process};
 use vipool::policy::{Executable, PathStyle, script_of};
 use vipool::session::{Handle, SessionId};
 
@@ -65,6 +65,8 @@ impl Entered {
     /// Closes the session, if it was this process that opened it.
     pub fn leave(self) -> anyhow::Result<()> {
         let Some(map) = self.opened else { return Ok(()) };
+        // Without the lease it is worth nothing to anybody.
+        let _ = client::remove(&self.directory, &self.handle);
         match map.close(&self.handle, clock::now()) {
             // Somebody closed it before us: what we wanted.
             Ok(_) | Err(CloseError::NotOpen(_) | CloseError::Stale(_)) => Ok(()),
@@ -122,6 +124,9 @@ pub fn enter(run: &Run, signals: &mut Signals) -> Result<Entered, NotEntered> {
     let opened = open(&map, session, &options, signals)?;
     if let Some(shortage) = opened.shortage {
         eprintln!("vipool: session {session} holds less than it could: {shortage}");
+    }
+    if let (false, Some(address)) = (opened.already_open, run.client) {
+        user::tell_client(&directory, &opened.handle, address, run.user.as_deref());
     }
     Ok(Entered {
         handle: opened.handle,

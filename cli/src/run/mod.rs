@@ -26,7 +26,7 @@ use crate::{EXHAUSTED, events};
 pub use enter::own_session;
 use enter::{Entered, NotEntered};
 use signals::{Signals, Woken};
-pub use user::{AsUser, own_name};
+pub use user::{AsUser, own_name, tell_client};
 
 /// vipool failed before it could start the program; the custom of env(1) and timeout(1).
 const FAILED: u8 = 125;
@@ -79,7 +79,7 @@ pub struct Run {
     /// This very address, or an error
     #[arg(long, value_name = "ADDRESS")]
     address: Option<IpAddr>,
-    /// The address of the user's client, to be recorded
+    /// The address of the user's client: recorded, and told to programs with the feature client-ip
     #[arg(long, value_name = "ADDRESS")]
     client: Option<IpAddr>,
     /// Do not run the program outside the session

@@ -5,12 +5,16 @@
 //! hook is loaded by the program alone.
 
 use std::ffi::{CString, OsStr, OsString};
+use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, bail};
 use nix::unistd::{Uid, User, getgid, getuid, initgroups, setgid, setuid};
+use vipool::os::client;
+use vipool::session::Handle;
 
 use super::{CANNOT_RUN, exec_failure};
 
@@ -75,6 +79,17 @@ pub fn may_become(name: &str) -> anyhow::Result<()> {
 pub fn own_name() -> String {
     let uid = Uid::effective();
     User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
+}
+
+/// Lets the programs of a session, and nobody else's, know where its client is (`client-ip`).
+/// `user` is whose session it is, where that is not ours.
+pub fn tell_client(directory: &Path, lease: &Handle, address: IpAddr, user: Option<&str>) {
+    // A session may be recorded to somebody whom this machine does not know; then it is ours.
+    let owner = user.filter(|_| Uid::effective().is_root()).and_then(|user| find(user).ok());
+    let owner = owner.map(|user| user.uid.as_raw());
+    if let Err(error) = client::write(directory, lease, address, owner) {
+        eprintln!("vipool: programs of the session are not told of its client: {error}");
+    }
 }
 
 /// Takes groups, group and user of `user`, for good.
