@@ -244,6 +244,19 @@ pub struct Addresses {
     pub loopback6: Option<Ipv4Addr>,
 }
 
+impl Addresses {
+    /// These, with what is missing from others.
+    #[must_use]
+    pub fn or(self, others: Self) -> Self {
+        Self {
+            v4: self.v4.or(others.v4),
+            v6: self.v6.or(others.v6),
+            loopback: self.loopback.or(others.loopback),
+            loopback6: self.loopback6.or(others.loopback6),
+        }
+    }
+}
+
 /// A 64-bit hash of some bytes, the same on every machine and in every version: it is part of the
 /// map file. Not meant to withstand chosen input; `seed` tells uses apart.
 ///

@@ -28,6 +28,8 @@ mod region;
 mod sessions;
 mod slot;
 mod state;
+#[cfg(not(loom))]
+mod succession;
 mod table;
 #[cfg(all(test, not(loom)))]
 mod tests;
@@ -43,6 +45,8 @@ pub use outcome::{
 pub use plan::{Allocate, Leader, OnExhausted, OpenOptions, Plan, Settings, Tick};
 pub use reader::Reader;
 pub use reap::{LEADER_GRACE, Probe, Reaped};
+#[cfg(not(loom))]
+pub use succession::Succession;
 pub use writer::Map;
 
 /// Name of the file that every user may read, in the directory of the map.

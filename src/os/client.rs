@@ -4,44 +4,70 @@
 //! to the session's user and that nobody else can read, named after the lease: a later session's
 //! programs do not find it.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fmt::{self, Write as _};
+use std::fs;
+use std::io::{self, Read, Write as _};
 use std::net::IpAddr;
-use std::os::unix::fs::{OpenOptionsExt, chown};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use super::trust;
+use super::users::UserId;
 use crate::session::Handle;
 
-fn file(directory: &Path, handle: &Handle) -> PathBuf {
-    directory.join(format!("client.{handle}"))
+/// The name of the file, on the stack.
+struct Name {
+    bytes: [u8; 80],
+    length: usize,
+}
+
+impl Name {
+    fn of(handle: &Handle) -> Self {
+        let mut name = Self { bytes: [0; 80], length: 0 };
+        // The longest has 7 + 16 + 4 + 8 + 8 + 16 characters and four dots.
+        let _ = write!(name, "client.{handle}");
+        name
+    }
+
+    fn text(&self) -> &str {
+        self.bytes.get(..self.length).and_then(|name| str::from_utf8(name).ok()).unwrap_or_default()
+    }
+}
+
+impl fmt::Write for Name {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let end = self.length + text.len();
+        self.bytes.get_mut(self.length..end).ok_or(fmt::Error)?.copy_from_slice(text.as_bytes());
+        self.length = end;
+        Ok(())
+    }
 }
 
 /// Tells the user of a session, and nobody else, where its client is. `owner` is given where the
-/// caller is root and opens the session for somebody else.
+/// caller has privileges and opens the session for somebody else.
 pub fn write(
     directory: &Path,
     handle: &Handle,
     client: IpAddr,
-    owner: Option<u32>,
+    owner: Option<UserId>,
 ) -> io::Result<()> {
-    let path = file(directory, handle);
     remove(directory, handle)?;
-    // Made new, so that it is nobody else's, nor a link to anywhere.
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o400).open(&path)?;
-    file.write_all(client.to_string().as_bytes())?;
-    chown(&path, owner, None)
+    let path = directory.join(Name::of(handle).text());
+    let mut file = trust::create_for_user(&path, owner.as_ref())?;
+    file.write_all(client.to_string().as_bytes())
 }
 
-/// Where the client of the session of this lease is, if the caller may know.
+/// Where the client of the session of this lease is, if the caller may know, and if whoever wrote
+/// it may be believed. Allocates nothing on Unix.
 pub fn read(directory: &Path, handle: &Handle) -> Option<IpAddr> {
     let mut text = [0; 64];
-    let length = File::open(file(directory, handle)).ok()?.read(&mut text).ok()?;
+    let mut file = trust::open(directory, Name::of(handle).text(), false).ok()?;
+    let length = file.read(&mut text).ok()?;
     str::from_utf8(text.get(..length)?).ok()?.parse().ok()
 }
 
 /// Forgets it, when the session is closed.
 pub fn remove(directory: &Path, handle: &Handle) -> io::Result<()> {
-    match fs::remove_file(file(directory, handle)) {
+    match fs::remove_file(directory.join(Name::of(handle).text())) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
@@ -50,6 +76,18 @@ pub fn remove(directory: &Path, handle: &Handle) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_longest_name_fits() {
+        let handle = Handle {
+            session: "windows:72057594037927935".parse().unwrap(),
+            pool: u16::MAX,
+            slot: u32::MAX,
+            generation: u32::MAX,
+            boot: u64::MAX,
+        };
+        assert_eq!(Name::of(&handle).text(), format!("client.{handle}"));
+    }
 
     #[test]
     fn a_client_is_known_to_its_own_lease_only() {

@@ -1,7 +1,6 @@
 //! The operating system, one small module per concern. The only part of the crate, beside the C
 //! ABI, with `unsafe` in it.
 
-#[cfg(unix)]
 pub mod client;
 pub mod clock;
 #[cfg_attr(windows, path = "identity_windows.rs")]
@@ -32,5 +31,5 @@ pub mod process;
 pub mod trace;
 #[cfg_attr(windows, path = "trust_windows.rs")]
 pub mod trust;
-#[cfg(unix)]
+#[cfg_attr(windows, path = "users_windows.rs")]
 pub mod users;

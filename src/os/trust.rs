@@ -9,6 +9,8 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
+use super::users::UserId;
+
 /// Why a file was not opened.
 #[derive(Debug)]
 pub enum Refused {
@@ -94,6 +96,17 @@ pub fn create_new(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
 
     std::fs::OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Makes an empty file that this user alone can read, beside root; the user of this process if none
+/// is named. An error if anything bears the name.
+pub fn create_for_user(path: &Path, user: Option<&UserId>) -> io::Result<File> {
+    use std::os::unix::fs::{PermissionsExt, fchown};
+
+    let file = create_new(path)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o400))?;
+    fchown(&file, user.copied(), None)?;
+    Ok(file)
 }
 
 /// Gives a file the name of another, which goes (rename(2)): at no moment there is none.

@@ -37,6 +37,8 @@ use windows_sys::Win32::System::SystemServices::ACCESS_ALLOWED_ACE_TYPE;
 use windows_sys::Win32::System::Threading::{GetCurrentProcess, OpenProcessToken};
 use windows_sys::core::BOOL;
 
+use super::users::UserId;
+
 /// Why a file was not opened.
 #[derive(Debug)]
 pub enum Refused {
@@ -111,6 +113,12 @@ pub fn create(path: &Path, length: u64, mode: u32) -> io::Result<File> {
 /// error if anything bears the name.
 pub fn create_new(path: &Path) -> io::Result<File> {
     create_for(path, "")
+}
+
+/// Makes an empty file that this user can read, beside the system, the administrators and the user of
+/// this process. An error if anything bears the name.
+pub fn create_for_user(path: &Path, user: Option<&UserId>) -> io::Result<File> {
+    create_for(path, &user.map_or(String::new(), |sid| format!("(A;;FR;;;{sid})")))
 }
 
 /// Makes an empty file for the system, the administrators, its owner, and whom `more` adds in the

@@ -2,6 +2,9 @@
 
 use std::ffi::{CStr, CString};
 
+/// The number of a user.
+pub type UserId = u32;
+
 /// As getgrouplist(3) has it.
 #[cfg(target_vendor = "apple")]
 type Group = libc::c_int;
@@ -24,7 +27,7 @@ pub fn groups_of(user: &str) -> Vec<String> {
 }
 
 /// The number of a user; `None` for one that the system does not know. May block, as [`groups_of`].
-pub fn id_of(user: &CStr) -> Option<u32> {
+pub fn id_of(user: &CStr) -> Option<UserId> {
     numbers_of_user(user).map(|(id, _)| id)
 }
 

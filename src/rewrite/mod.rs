@@ -9,6 +9,8 @@
 
 mod bind;
 mod connect;
+#[cfg(not(loom))]
+mod guest;
 mod live;
 mod names;
 mod outcome;
@@ -20,6 +22,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 pub use bind::Bind;
 pub use connect::Connect;
+#[cfg(not(loom))]
+pub use guest::Guest;
 pub use live::Live;
 pub use names::HostAddresses;
 pub use outcome::{Outcome, Reason, Refusal};

@@ -1,107 +1,107 @@
-//! What this process is in: the map, its session, its program's rule. Made once, when the hooks
-//! are set, and never taken down; calls only read it.
+//! What this process is in: the map, its session, its program's rule. Found when the hooks are set;
+//! followed when another map takes the place of the first.
+//!
+//! Invariants: nothing here is ever freed or unmapped, so that a thread in a hook may hold it (see
+//! [`Succession`]). A newer map is attached inside the hook that noticed it: the one place that
+//! opens files, and allocates, on a hooked path.
 
+use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use vipool::map::Reader;
+use vipool::map::{Reader, Succession};
 use vipool::os::process;
-use vipool::policy::{PathStyle, PolicyView};
-use vipool::rewrite::{Live, Rewriter, Rules};
-use vipool::session::{Addresses, Handle, SessionId};
+use vipool::policy::{PathStyle, PolicyView, ProgramView};
+pub use vipool::rewrite::Guest;
+use vipool::rewrite::{Live, Rewriter};
+use vipool::session::{Handle, SessionId};
 
 use crate::outcome::Outcome;
+use crate::socket::LastError;
 use crate::{program, variable};
 
 /// The style of paths that everything here follows.
 pub const STYLE: PathStyle = PathStyle::Windows;
 
-/// What this process is in.
-pub struct Context {
-    reader: Reader,
+/// The map, and those that took its place.
+static MAPS: Succession<Reader> = Succession::new();
+/// The program as it is rewritten; empty for one that is not listed, in which only the programs
+/// that it starts are looked at.
+static GUESTS: Succession<Guest> = Succession::new();
+static PROCESS: OnceLock<Process> = OnceLock::new();
+
+/// What stays the same whatever map there is.
+struct Process {
+    directory: PathBuf,
     session: Option<SessionId>,
-    /// The rule that this program is under. `None` for a program that is not listed, in which only
-    /// the programs that it starts are looked at.
-    listed: OnceLock<Listed>,
+    /// The id of the rule that a parent handed down; 0 for none.
+    inherited: AtomicU64,
 }
 
-/// What a listed program goes by.
-pub struct Listed {
-    world: Live<'static>,
-    rules: Rules,
-    /// The lease, once the session has one.
-    lease: OnceLock<(Handle, Addresses)>,
+/// What is rewritten; `None` if the program was not listed when the hooks were set.
+#[inline]
+pub fn guest() -> Option<&'static Guest> {
+    let guest = GUESTS.newest()?;
+    if guest.is_over() { follow() } else { Some(guest) }
 }
 
-static CONTEXT: OnceLock<Context> = OnceLock::new();
-
-/// What this process is in, once the hooks are set.
-pub fn get() -> Option<&'static Context> {
-    CONTEXT.get()
-}
-
-/// What decides for a call that is made now; `None` if the program is not listed, or while its
-/// session has no address.
+/// What decides for a call that is made now.
+#[inline]
 pub fn rewriter() -> Option<Rewriter<'static, Live<'static>>> {
-    let context = get()?;
-    let listed = context.listed()?;
-    let (handle, addresses) = listed.lease(context)?;
-    let live = context.reader.is_live(handle);
-    Some(Rewriter { addresses: *addresses, rules: listed.rules, live, world: &listed.world })
+    guest().map(Guest::rewriter)
 }
 
-/// Finds out what this process is in. `inherited` is the id of the rule that a parent handed down;
-/// 0 stands for none.
-pub fn make(inherited: u64) -> Result<&'static Context, Outcome> {
+/// The policy, as it is now.
+pub fn policy() -> Option<PolicyView<'static>> {
+    MAPS.map(&PROCESS.get()?.directory).map(Reader::policy)
+}
+
+/// The rule that this program hands down to its children; 0 for none.
+pub fn handed_down() -> u64 {
+    guest().map(Guest::program).filter(|program| program.inherit()).map_or(0, ProgramView::id)
+}
+
+/// The guest under the map that took the place of its own.
+#[cold]
+fn follow() -> Option<&'static Guest> {
+    let error = LastError::save();
+    let process = PROCESS.get()?;
+    let guest = GUESTS.guest(&MAPS, &process.directory, |map| process.rule(map));
+    error.restore();
+    guest
+}
+
+/// Finds out what this process is in; whether its program is rewritten. `inherited` is the id of
+/// the rule that a parent handed down; 0 stands for none.
+pub fn make(inherited: u64) -> Result<Option<&'static Guest>, Outcome> {
     if variable::get::<2>("VIPOOL_DISABLE").is_some_and(|value| value.text() == b"1") {
         return Err(Outcome::Disabled);
     }
-    if CONTEXT.get().is_none() {
-        let reader = Reader::attach(&variable::map_directory()).map_err(|_| Outcome::NoMap)?;
-        let session = session(&reader);
-        _ = CONTEXT.set(Context { reader, session, listed: OnceLock::new() });
+    let directory = PROCESS.get().map_or_else(variable::map_directory, |p| p.directory.clone());
+    let map = MAPS.map(&directory).ok_or(Outcome::NoMap)?;
+    let process = PROCESS.get_or_init(|| Process {
+        directory,
+        session: session(map),
+        inherited: AtomicU64::new(0),
+    });
+    if inherited != 0 {
+        process.inherited.store(inherited, Ordering::Relaxed);
     }
-    let context = CONTEXT.get().ok_or(Outcome::NoMap)?;
-    let policy = context.reader.policy();
-    if let Some(program) = program::own_rule(&policy).or_else(|| policy.inherited(inherited)) {
-        let world = Live { reader: &context.reader, policy, program };
-        let rules = Rules::of(&program, &policy);
-        _ = context.listed.set(Listed { world, rules, lease: OnceLock::new() });
+    if let Some(guest) = guest() {
+        return Ok(Some(guest));
     }
-    Ok(context)
+    let Some(program) = process.rule(map) else { return Ok(None) };
+    let session = process.session.ok_or(Outcome::NoSession)?;
+    let live = Live { reader: map, policy: map.policy(), program };
+    Ok(GUESTS.follow(|_| false, |_| Some(Guest::new(live, session, &process.directory))))
 }
 
-impl Context {
-    /// What this program goes by, if it is listed.
-    pub fn listed(&self) -> Option<&Listed> {
-        self.listed.get()
-    }
-
-    /// The compiled policy.
-    pub fn policy(&self) -> PolicyView<'_> {
-        self.reader.policy()
-    }
-
-    /// The rule that this program hands down to its children; 0 for none.
-    pub fn handed_down(&self) -> u64 {
-        let program = self.listed().map(|listed| listed.world.program);
-        program.filter(|program| program.inherit()).map_or(0, |program| program.id())
-    }
-}
-
-impl Listed {
-    /// Whether lists of interfaces are to be filtered.
-    pub fn hides_addresses(&self) -> bool {
-        self.rules.hide_addresses
-    }
-
-    /// The lease that this process is under: the first that its session has while it runs.
-    fn lease(&self, context: &Context) -> Option<&(Handle, Addresses)> {
-        if let Some(lease) = self.lease.get() {
-            return Some(lease);
-        }
-        let (handle, leases) = context.reader.find(context.session?)?;
-        let addresses = context.reader.addresses(&leases);
-        Some(self.lease.get_or_init(|| (handle, addresses)))
+impl Process {
+    /// The rule of this program, by itself or by one that started it.
+    fn rule<'m>(&self, map: &'m Reader) -> Option<ProgramView<'m>> {
+        let policy = map.policy();
+        let inherited = self.inherited.load(Ordering::Relaxed);
+        program::own_rule(&policy).or_else(|| policy.inherited(inherited))
     }
 }
 

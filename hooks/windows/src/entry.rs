@@ -54,19 +54,20 @@ extern "system" fn vipool_hook_install(inherited: *mut c_void) -> u32 {
 }
 
 fn install(inherited: u64) -> Outcome {
-    let context = match context::make(inherited) {
-        Ok(context) => context,
+    let guest = match context::make(inherited) {
+        Ok(guest) => guest,
         Err(outcome) => return outcome,
     };
-    let hides = context.listed().is_some_and(|listed| listed.hides_addresses());
-    let tables: &[&[Detour]] = match context.listed() {
+    let tables: &[&[Detour]] = match guest {
         None => &[process::TABLE],
-        Some(_) if hides => &[process::TABLE, table::SOCKETS, table::interfaces::TABLE],
+        Some(guest) if guest.rewriter().rules.hide_addresses => {
+            &[process::TABLE, table::SOCKETS, table::interfaces::TABLE]
+        }
         Some(_) => &[process::TABLE, table::SOCKETS],
     };
     match detour::set(tables) {
         Err(_) => Outcome::HookFailed,
-        Ok(()) if context.listed().is_some() => Outcome::Hooked,
+        Ok(()) if guest.is_some() => Outcome::Hooked,
         Ok(()) => Outcome::NotListed,
     }
 }

@@ -14,18 +14,21 @@ pub enum Outcome {
     NotListed = 4,
     /// MinHook could not set the hooks.
     HookFailed = 5,
+    /// The lease that its environment names is closed, or of another boot.
+    NoSession = 6,
     /// A number that this version does not know.
     Unknown = 0,
 }
 
 impl Outcome {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Unknown,
         Self::Hooked,
         Self::Disabled,
         Self::NoMap,
         Self::NotListed,
         Self::HookFailed,
+        Self::NoSession,
     ];
 
     /// What an exit code stands for.
@@ -42,6 +45,7 @@ impl Outcome {
             Self::NoMap => "there is no map that can be read: nothing is rewritten",
             Self::NotListed => "it is not on the process list: nothing is rewritten",
             Self::HookFailed => "the hooks could not be set: nothing is rewritten",
+            Self::NoSession => "its lease is closed or of another boot: nothing is rewritten",
             Self::Unknown => "the hook layer in it is of another version",
         }
     }

@@ -12,7 +12,7 @@ use windows_sys::Win32::System::Threading::{
 };
 use windows_sys::core::{BOOL, PCSTR, PCWSTR, PSTR, PWSTR};
 
-use crate::context::{self, Context};
+use crate::context;
 use crate::detour::detours;
 use crate::socket::LastError;
 use crate::{entry, program};
@@ -53,9 +53,7 @@ unsafe fn adopt(created: BOOL, flags: u32, information: *const PROCESS_INFORMATI
     let child = unsafe { information.as_ref() };
     if let Some(child) = child.filter(|_| created != 0) {
         let error = LastError::save();
-        if let Some(context) = context::get() {
-            hook(context, child.hProcess);
-        }
+        hook(child.hProcess);
         if flags & CREATE_SUSPENDED == 0 {
             // SAFETY: the handle is open: its owner has not seen it yet.
             unsafe { ResumeThread(child.hThread) };
@@ -67,15 +65,17 @@ unsafe fn adopt(created: BOOL, flags: u32, information: *const PROCESS_INFORMATI
 
 /// Puts the hook layer into a suspended child that is listed. One that can't be hooked runs as it
 /// would without vipool.
-fn hook(context: &Context, child: HANDLE) {
-    let inherited = context.handed_down();
-    // SAFETY: a handle with all access, as CreateProcess gives it.
-    unsafe {
-        if (inherited != 0 || program::may_be_listed(&context.policy(), child))
-            && let Some(dll) = entry::own_dll()
-        {
-            _ = dll.inject(child, inherited);
-        }
+fn hook(child: HANDLE) {
+    let inherited = context::handed_down();
+    let listed = |policy| {
+        // SAFETY: a handle with all access, as CreateProcess gives it.
+        unsafe { program::may_be_listed(&policy, child) }
+    };
+    if (inherited != 0 || context::policy().is_some_and(listed))
+        && let Some(dll) = entry::own_dll()
+    {
+        // SAFETY: as above.
+        _ = unsafe { dll.inject(child, inherited) };
     }
 }
 

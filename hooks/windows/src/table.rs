@@ -103,7 +103,8 @@ pub mod interfaces {
     use super::*;
 
     detours! {
-        /// What lists the interfaces; hooked where the policy says so (row 43).
+        /// What lists the interfaces; hooked where the policy says so when the program starts
+        /// (row 43).
         TABLE from IpHelper;
         "iphlpapi.dll" {
             GetAdaptersAddresses(

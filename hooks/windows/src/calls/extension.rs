@@ -94,7 +94,8 @@ pub unsafe extern "system" fn wsa_ioctl(
     };
     if answer == 0
         && code == SIO_GET_EXTENSION_FUNCTION_POINTER
-        && rewriter_wanted()
+        // Also before its session has an address, since a program asks once.
+        && crate::context::guest().is_some()
         && let Some((slot, ours)) =
             memory::read(input.cast::<Guid>()).and_then(|guid| ours(&guid.0))
     {
@@ -114,12 +115,6 @@ pub unsafe extern "system" fn wsa_ioctl(
         }
     }
     answer
-}
-
-/// Whether this program is rewritten at all: also before its session has an address, since a
-/// program asks once.
-fn rewriter_wanted() -> bool {
-    crate::context::get().is_some_and(|context| context.listed().is_some())
 }
 
 /// A GUID as the program gave it.

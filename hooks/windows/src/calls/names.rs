@@ -16,7 +16,7 @@ use windows_sys::Win32::System::SystemInformation::{
 };
 use windows_sys::core::{GUID, PCSTR, PCWSTR, PSTR, PWSTR};
 
-use crate::context::rewriter;
+use crate::context::{self, rewriter};
 use crate::memory;
 use crate::socket::{LastError, Name, given, show};
 use crate::table::original;
@@ -76,8 +76,8 @@ impl Asked {
 
 /// What a name stands for, if it is the host's own and the program is to see something else.
 fn own_host(asked: Option<Asked>) -> Option<HostAddresses> {
-    let rewriter = rewriter()?;
-    let host = rewriter.host_addresses(None).rewritten()?;
+    let guest = context::guest()?;
+    let host = guest.rewriter().host_addresses(guest.client()).rewritten()?;
     asked?.is_own().then_some(host)
 }
 

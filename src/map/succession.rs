@@ -1,0 +1,181 @@
+//! Values of which each takes the place of the one before, for code inside other programs.
+//!
+//! Invariants: nothing that was put in is ever dropped or moved, so that whoever found it may hold
+//! it for good, in any thread, signal handler or vfork child; nothing locks or allocates. Threads
+//! may put a newer value in at once, and one may be left in the middle by siglongjmp or fork: each
+//! has a place of its own, and whoever is first is seen by all.
+
+use std::path::Path;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::Reader;
+
+/// How many values there can be over the life of a process; the last one stays.
+const PLACES: usize = 128;
+
+/// How many may look for the value after another at once.
+const MOST_FOLLOWERS: usize = 4;
+
+/// A value and those that took its place since.
+#[derive(Debug)]
+pub struct Succession<T> {
+    places: [Place<T>; PLACES],
+    /// How many places were given out.
+    used: AtomicUsize,
+    /// The place of the newest value, counted from 1; 0 while there is none.
+    newest: AtomicUsize,
+    /// Who is looking for the first one.
+    followers: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Place<T> {
+    value: OnceLock<T>,
+    /// Who is looking for the value after this one.
+    followers: AtomicUsize,
+}
+
+impl<T> Succession<T> {
+    /// Without a value yet.
+    #[allow(clippy::new_without_default, reason = "only statics hold one")]
+    pub const fn new() -> Self {
+        Self {
+            places: [const { Place { value: OnceLock::new(), followers: AtomicUsize::new(0) } };
+                PLACES],
+            used: AtomicUsize::new(0),
+            newest: AtomicUsize::new(0),
+            followers: AtomicUsize::new(0),
+        }
+    }
+
+    /// The newest value. A few loads.
+    #[inline]
+    pub fn newest(&self) -> Option<&T> {
+        self.at(self.newest.load(Ordering::Acquire))
+    }
+
+    #[inline]
+    fn at(&self, place: usize) -> Option<&T> {
+        self.places.get(place.checked_sub(1)?)?.value.get()
+    }
+
+    /// The newest value, unless it `is_over`: then what `make` gives takes its place, and is kept
+    /// for good. Goes on with the value as it was if `make` gives none (it is asked again next
+    /// time), if enough others are at it, or if there is no room for more.
+    #[inline]
+    pub fn follow(
+        &self,
+        is_over: impl FnOnce(&T) -> bool,
+        make: impl FnOnce(Option<&T>) -> Option<T>,
+    ) -> Option<&T> {
+        let place = self.newest.load(Ordering::Acquire);
+        match self.at(place) {
+            Some(value) if !is_over(value) => Some(value),
+            old => self.succeed(place, old, make),
+        }
+    }
+
+    #[cold]
+    fn succeed<'s>(
+        &'s self,
+        old_place: usize,
+        old: Option<&'s T>,
+        make: impl FnOnce(Option<&T>) -> Option<T>,
+    ) -> Option<&'s T> {
+        let before = old_place.checked_sub(1).and_then(|place| self.places.get(place));
+        let followers = before.map_or(&self.followers, |place| &place.followers);
+        let full = self.used.load(Ordering::Relaxed) >= PLACES;
+        if full || followers.fetch_add(1, Ordering::Relaxed) >= MOST_FOLLOWERS {
+            followers.store(MOST_FOLLOWERS, Ordering::Relaxed);
+            return old;
+        }
+        let Some(value) = make(old) else {
+            followers.fetch_sub(1, Ordering::Relaxed);
+            return old;
+        };
+        // The place was counted up: nobody else gets it, so nobody waits for this either.
+        let number = self.used.fetch_add(1, Ordering::Relaxed);
+        let Some(place) = self.places.get(number) else { return old };
+        let _ = place.value.set(value);
+        // If another thread was faster, that is as good.
+        let _ = self.newest.compare_exchange(
+            old_place,
+            number + 1,
+            Ordering::AcqRel,
+            Ordering::Relaxed,
+        );
+        self.newest()
+    }
+}
+
+impl Succession<Reader> {
+    /// The map in a directory, found once and followed when another takes its place; `None` while
+    /// there was none. Readers that are over stay mapped.
+    #[inline]
+    pub fn map(&self, directory: &Path) -> Option<&Reader> {
+        self.follow(Reader::is_superseded, |_| Reader::attach(directory).ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_value_takes_the_place_of_the_one_before() {
+        let numbers = Succession::new();
+        assert_eq!(numbers.follow(|_| true, |_| None::<usize>), None);
+        for number in 0..2 * PLACES {
+            let found = numbers.follow(
+                |_| true,
+                |old| {
+                    assert_eq!(old.copied(), number.checked_sub(1));
+                    Some(number)
+                },
+            );
+            if number + 1 < PLACES {
+                assert_eq!(found, Some(&number));
+            }
+            if number + 1 == PLACES {
+                break;
+            }
+        }
+        // No room for more: the last one stays.
+        assert_eq!(numbers.follow(|_| true, |_| unreachable!()), Some(&(PLACES - 1)));
+        assert_eq!(numbers.follow(|_| false, |_| unreachable!()), Some(&(PLACES - 1)));
+    }
+
+    #[test]
+    fn whoever_gives_nothing_is_asked_again() {
+        let numbers = Succession::new();
+        numbers.follow(|_| true, |_| Some(1));
+        for _ in 0..3 * MOST_FOLLOWERS {
+            assert_eq!(numbers.follow(|_| true, |_| None), Some(&1));
+        }
+        assert_eq!(numbers.follow(|_| true, |_| Some(2)), Some(&2));
+    }
+
+    #[test]
+    fn few_of_many_threads_look_and_all_see_one() {
+        let numbers = Succession::new();
+        numbers.follow(|_| true, |_| Some(usize::MAX));
+        let looked = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for number in 0..32 {
+                let (numbers, looked) = (&numbers, &looked);
+                scope.spawn(move || {
+                    numbers.follow(
+                        |value| *value == usize::MAX,
+                        |_| {
+                            looked.fetch_add(1, Ordering::Relaxed);
+                            Some(number)
+                        },
+                    );
+                });
+            }
+        });
+        assert!((1..=MOST_FOLLOWERS).contains(&looked.into_inner()));
+        assert!(numbers.newest().is_some_and(|number| *number < 32));
+    }
+}

@@ -1,0 +1,158 @@
+//! A program that is rewritten, as a hook layer in it holds it: its session, its rule, and one map
+//! after another.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{Live, Rewriter, Rules};
+use crate::map::{Reader, Succession};
+use crate::os::client;
+use crate::policy::ProgramView;
+use crate::session::{Addresses, Handle, SessionId};
+
+/// A program that is rewritten, under one map. Nothing here locks or allocates; threads may share
+/// it.
+#[derive(Debug)]
+pub struct Guest {
+    live: Live<'static>,
+    rules: Rules,
+    /// Whether the program is still on the process list.
+    listed: bool,
+    known: Known,
+    /// Its lease, once it has all that the program's features need.
+    lease: OnceLock<(Handle, Addresses)>,
+    /// Whether somebody notes the lease: nobody shall wait for it.
+    noted: AtomicBool,
+}
+
+/// What is known of a session when a guest is made: it stays so, whatever becomes of the session.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    session: SessionId,
+    /// Its lease, as far as there is one. A later lease of a session of the same id is another's.
+    handle: Option<Handle>,
+    /// Those that it has, or had under older maps.
+    addresses: Addresses,
+    client: Option<IpAddr>,
+}
+
+impl Guest {
+    /// A program of a session, under a rule of the map in `directory`.
+    pub fn new(live: Live<'static>, session: SessionId, directory: &Path) -> Self {
+        let handle = live.reader.find(session).map(|(handle, _)| handle);
+        let older = Known { session, handle, addresses: Addresses::default(), client: None };
+        Self::made(live, true, older, directory)
+    }
+
+    fn made(live: Live<'static>, listed: bool, older: Known, directory: &Path) -> Self {
+        let rules = Rules::of(&live.program, &live.policy);
+        let leases = older.handle.and_then(|handle| live.reader.leases_of(&handle));
+        let held = leases.map_or(Addresses::default(), |leases| live.reader.addresses(&leases));
+        let client = older.handle.filter(|_| rules.features.client_ip);
+        let client = client.and_then(|handle| client::read(directory, &handle)).or(older.client);
+        let known = Known { addresses: held.or(older.addresses), client, ..older };
+        let (lease, noted) = (OnceLock::new(), AtomicBool::new(false));
+        let guest = Self { live, rules, listed, known, lease, noted };
+        if let Some(handle) = known.handle {
+            guest.note(handle, known.addresses);
+        }
+        guest
+    }
+
+    /// What is known by now.
+    fn known(&self) -> Known {
+        match self.lease.get() {
+            Some((handle, addresses)) => {
+                Known { handle: Some(*handle), addresses: *addresses, ..self.known }
+            }
+            None => self.known,
+        }
+    }
+
+    /// To decide with: whether the lease is held is looked up, and addresses that were missing.
+    #[inline]
+    pub fn rewriter(&self) -> Rewriter<'_, Live<'static>> {
+        if let Some((handle, addresses)) = self.lease.get() {
+            return self.with(self.live.reader.is_live(handle), *addresses);
+        }
+        let reader = self.live.reader;
+        let is_closed = self.known.handle.is_some_and(|handle| !reader.is_live(&handle));
+        let found = reader.find(self.known.session).filter(|_| !is_closed);
+        let Some((handle, leases)) = found else { return self.with(false, self.known.addresses) };
+        let addresses = reader.addresses(&leases).or(self.known.addresses);
+        self.note(handle, addresses);
+        self.with(true, addresses)
+    }
+
+    /// To show names with: no matter whether the lease is held.
+    #[inline]
+    pub fn names(&self) -> Rewriter<'_, Live<'static>> {
+        match self.lease.get() {
+            Some((_, addresses)) => self.with(true, *addresses),
+            None => self.rewriter(),
+        }
+    }
+
+    /// Whether another map has taken the place of this one's: see [`Succession::guest`].
+    #[inline]
+    pub fn is_over(&self) -> bool {
+        self.live.reader.is_superseded()
+    }
+
+    /// The address of the session's client, as far as this user may know it.
+    pub fn client(&self) -> Option<IpAddr> {
+        self.known.client
+    }
+
+    /// The rule that the program is under.
+    pub fn program(&self) -> &ProgramView<'static> {
+        &self.live.program
+    }
+
+    #[inline]
+    fn with(&self, live: bool, addresses: Addresses) -> Rewriter<'_, Live<'static>> {
+        let live = live && self.listed;
+        Rewriter { addresses, rules: self.rules, live, world: &self.live }
+    }
+
+    /// Notes the lease, if it is all that the program needs.
+    fn note(&self, handle: Handle, addresses: Addresses) {
+        let features = self.rules.features;
+        let complete = (!features.virtual_ip || addresses.v4.is_some() || addresses.v6.is_some())
+            && (!features.loopback || addresses.loopback.is_some());
+        if complete && !self.noted.swap(true, Ordering::Relaxed) {
+            let _ = self.lease.set((handle, addresses));
+        }
+    }
+}
+
+impl Succession<Guest> {
+    /// The program as it is under the newest map; `None` for one that is not rewritten. `rule`
+    /// finds its rule there: without one it goes on under the older rule as one that is no longer
+    /// listed, so that its names stay as they were.
+    #[inline]
+    pub fn guest(
+        &'static self,
+        maps: &'static Succession<Reader>,
+        directory: &Path,
+        rule: impl FnOnce(&'static Reader) -> Option<ProgramView<'static>>,
+    ) -> Option<&'static Guest> {
+        self.newest()?;
+        self.follow(Guest::is_over, |old| {
+            let (old, reader) = (old?, maps.map(directory)?);
+            if std::ptr::eq(reader, old.live.reader) {
+                return None;
+            }
+            let (policy, rule) = (reader.policy(), rule(reader));
+            let live = match rule {
+                Some(program) => Live { reader, policy, program },
+                None => Live { reader, ..old.live },
+            };
+            let mut known = old.known();
+            known.handle = known.handle.or_else(|| Some(reader.find(known.session)?.0));
+            Some(Guest::made(live, rule.is_some(), known, directory))
+        })
+    }
+}
