@@ -135,7 +135,6 @@ impl Open {
         if let Some(shortage) = opened.shortage {
             eprintln!("vipool: session {} holds less than it could: {shortage}", self.session);
         }
-        #[cfg(unix)]
         if let (false, Some(client)) = (opened.already_open, self.client) {
             run::tell_client(&directory, &opened.handle, client, Some(&user));
         }
@@ -155,7 +154,6 @@ impl Close {
     fn run(self) -> anyhow::Result<ExitCode> {
         let directory = self.place.directory()?;
         let map = Map::open(&directory)?;
-        #[cfg(unix)]
         if let Some((handle, _)) = map.find(self.session)? {
             // Without the lease it is worth nothing to anybody.
             let _ = vipool::os::client::remove(&directory, &handle);

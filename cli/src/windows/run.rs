@@ -1,13 +1,14 @@
 //! `vipool run` on Windows: a program in a session, started by `vipool-launch.exe`.
 
-use std::ffi::OsString;
-use std::path::PathBuf;
+use std::ffi::{CString, OsString};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, bail};
 use vipool::EXHAUSTED_MESSAGE;
 use vipool::map::{CloseError, Map, OnExhausted, OpenError, OpenOptions};
-use vipool::os::{clock, process};
+use vipool::os::{client, clock, process, users};
 use vipool::session::{Handle, SessionId};
 
 use crate::EXHAUSTED;
@@ -36,6 +37,9 @@ pub struct Run {
     /// Name of the pool to take a virtual IP from
     #[arg(long, value_name = "POOL")]
     pool: Option<String>,
+    /// The address of the user's client: recorded, and told to programs with the feature client-ip
+    #[arg(long, value_name = "ADDRESS")]
+    client: Option<IpAddr>,
     /// Do not run the program outside the session
     #[arg(long)]
     require: bool,
@@ -66,6 +70,7 @@ impl Run {
         let options = OpenOptions {
             user: Some(&own_name()),
             pool: self.pool.as_deref(),
+            client: self.client,
             leader: Some(process::identify(std::process::id())?),
             ..OpenOptions::default()
         };
@@ -79,6 +84,9 @@ impl Run {
                     command.env("VIPOOL_MAP", directory);
                 }
                 opened = (!found.already_open).then_some(found.handle);
+                if let (Some(handle), Some(client)) = (opened, self.client) {
+                    tell_client(&directory, &handle, client, None);
+                }
             }
             Err(OpenError::Shortage(why)) => {
                 eprintln!("{EXHAUSTED_MESSAGE}\nvipool: {why}");
@@ -90,6 +98,8 @@ impl Run {
         }
         let ended = command.status().context("cannot start vipool-launch.exe");
         if let Some(handle) = opened {
+            // Without the lease it is worth nothing to anybody.
+            _ = client::remove(&directory, &handle);
             match map.close(&handle, clock::now()) {
                 Ok(_) | Err(CloseError::NotOpen(_) | CloseError::Stale(_)) => {}
                 Err(error) => eprintln!("vipool: cannot close session {session}: {error}"),
@@ -120,6 +130,16 @@ pub fn own_session() -> anyhow::Result<SessionId> {
         return Ok(handle.session);
     }
     process::session_of(std::process::id()).context("this process is in no session")
+}
+
+/// Lets the programs of a session, and nobody else's, know where its client is (`client-ip`).
+/// `user` is whose session it is.
+pub fn tell_client(directory: &Path, lease: &Handle, address: IpAddr, user: Option<&str>) {
+    // A session may be recorded to somebody whom Windows does not know; then it is ours.
+    let owner = user.and_then(|user| users::id_of(&CString::new(user).ok()?));
+    if let Err(error) = client::write(directory, lease, address, owner) {
+        eprintln!("vipool: programs of the session are not told of its client: {error}");
+    }
 }
 
 /// The user's name.
