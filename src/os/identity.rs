@@ -8,12 +8,24 @@ use std::io;
 /// `/proc/self/ns/net` (namespaces(7)). Never 0.
 #[cfg(target_os = "linux")]
 pub fn here() -> io::Result<u64> {
+    of_namespace("/proc/self/ns/net")
+}
+
+/// The same of another process: this boot, and the network namespace that it is in. Of another
+/// user's process only root is told.
+#[cfg(target_os = "linux")]
+pub fn of_process(pid: u32) -> io::Result<u64> {
+    of_namespace(&format!("/proc/{pid}/ns/net"))
+}
+
+#[cfg(target_os = "linux")]
+fn of_namespace(file: &str) -> io::Result<u64> {
     use std::io::Read;
     use std::os::unix::fs::MetadataExt;
 
     let mut id = [0; 36];
     std::fs::File::open("/proc/sys/kernel/random/boot_id")?.read_exact(&mut id)?;
-    let namespace = std::fs::metadata("/proc/self/ns/net")?.ino();
+    let namespace = std::fs::metadata(file)?.ino();
     Ok(crate::session::hash64(&id, namespace) | 1)
 }
 

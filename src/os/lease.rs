@@ -1,7 +1,8 @@
 //! Which session a process belongs to, where its environment does not say, and which rule of the
 //! process list it inherits.
 //!
-//! For hook layers while their host process starts: no heap, only files of `/proc` and `/run`.
+//! For hook layers while their host process starts, and for who explains what they find: no heap,
+//! only files of `/proc` and `/run`.
 
 use std::fs::File;
 use std::io::Read;
@@ -13,36 +14,65 @@ use crate::session::{SessionId, SessionKind};
 /// How far up the chain of parents a rule is handed down.
 const MOST_ANCESTORS: usize = 32;
 
-/// The open session that this process belongs to: that of its audit session (pam_loginuid(8)),
+/// Whose files of `/proc` are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Process {
+    /// Those of the process that asks.
+    This,
+    /// Those of another one, if the system lets the caller.
+    Other(u32),
+}
+
+/// By what a process was found to belong to a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FoundBy {
+    /// The kernel's audit session (pam_loginuid(8)).
+    AuditSession,
+    /// The scope of a logind session, which is its control group.
+    SessionScope,
+    /// The user's manager, of a user with one session.
+    UserManager,
+}
+
+/// The open session that a process belongs to: that of its audit session (pam_loginuid(8)),
 /// else that of the logind session whose scope is its control group. A process of the user's
 /// manager (`user@1000.service`) belongs to the user's only session, or to none when there are
 /// several.
-pub fn of_process(map: &Reader) -> Option<SessionId> {
+pub fn of_process(map: &Reader, process: Process) -> Option<(SessionId, FoundBy)> {
     let open = |session: &SessionId| map.find(*session).is_some();
-    audit_session().filter(open).or_else(|| logind_session(map))
+    match audit_session(process).filter(open) {
+        Some(session) => Some((session, FoundBy::AuditSession)),
+        None => logind_session(map, process),
+    }
 }
 
-fn audit_session() -> Option<SessionId> {
+fn audit_session(process: Process) -> Option<SessionId> {
+    let mut path = [0; 64];
     let mut buffer = [0; 32];
-    let number = number(read("/proc/self/sessionid", &mut buffer)?)?;
+    let number = number(read(in_proc(process, b"/sessionid", &mut path)?, &mut buffer)?)?;
     SessionId::new(SessionKind::Audit, number).ok()
 }
 
-fn logind_session(map: &Reader) -> Option<SessionId> {
+fn logind_session(map: &Reader, process: Process) -> Option<(SessionId, FoundBy)> {
+    let mut path = [0; 64];
     let mut buffer = [0; 1024];
     let mut names = [0; 1024];
-    let group = read("/proc/self/cgroup", &mut buffer)?;
+    let group = read(in_proc(process, b"/cgroup", &mut path)?, &mut buffer)?;
     let unit = |part: &&[u8]| part.starts_with(b"session-") && part.ends_with(b".scope");
     let manager = |part: &&[u8]| part.starts_with(b"user@") && part.ends_with(b".service");
     let mut parts = group.split(|byte| matches!(byte, b'/' | b'\n'));
     if let Some(scope) = parts.clone().find(unit) {
-        return open_session(map, scope.strip_prefix(b"session-")?.strip_suffix(b".scope")?);
+        let name = scope.strip_prefix(b"session-")?.strip_suffix(b".scope")?;
+        return Some((open_session(map, name)?, FoundBy::SessionScope));
     }
     let user = number(parts.find(manager)?.strip_prefix(b"user@")?.strip_suffix(b".service")?)?;
     let sessions = read_numbered(b"/run/systemd/users/", user, &mut names)?;
     let mut sessions = value(sessions, b"SESSIONS=")?.split(|byte| *byte == b' ');
     let only = sessions.next()?;
-    if sessions.next().is_some() { None } else { open_session(map, only) }
+    if sessions.next().is_some() {
+        return None;
+    }
+    Some((open_session(map, only)?, FoundBy::UserManager))
 }
 
 /// The open session behind a logind name: opened under that name, or under its audit session.
@@ -59,10 +89,13 @@ fn open_session(map: &Reader, name: &[u8]) -> Option<SessionId> {
     SessionId::new(SessionKind::Audit, audit).ok().filter(open)
 }
 
-/// The rule that the nearest listed one of this process's parents hands down, if it does. Parents
-/// of other users can't be looked at, and end the search.
-pub fn inherited<'a>(policy: &PolicyView<'a>) -> Option<ProgramView<'a>> {
-    let mut process = u64::from(std::os::unix::process::parent_id());
+/// The rule that the nearest listed one of a process's parents hands down, if it does, and that
+/// parent. Parents of other users can't be looked at, and end the search.
+pub fn inherited<'a>(policy: &PolicyView<'a>, process: Process) -> Option<(ProgramView<'a>, u32)> {
+    let mut process = match process {
+        Process::This => std::os::unix::process::parent_id(),
+        Process::Other(process) => parent_of(process)?,
+    };
     for _ in 0..MOST_ANCESTORS {
         if process <= 1 {
             return None;
@@ -70,9 +103,10 @@ pub fn inherited<'a>(policy: &PolicyView<'a>) -> Option<ProgramView<'a>> {
         let mut path = [0; 64];
         let mut executable = [0; 4096];
         let mut arguments = [0; 4096];
-        let file = in_proc(process, b"/exe", &mut path)?;
+        let file = in_proc(Process::Other(process), b"/exe", &mut path)?;
         let executable = read_link(file, &mut executable)?;
-        let arguments = read(in_proc(process, b"/cmdline", &mut path)?, &mut arguments)?;
+        let file = in_proc(Process::Other(process), b"/cmdline", &mut path)?;
+        let arguments = read(file, &mut arguments)?;
         let program = Executable {
             path: executable,
             invoked_as: None,
@@ -80,22 +114,30 @@ pub fn inherited<'a>(policy: &PolicyView<'a>) -> Option<ProgramView<'a>> {
             style: PathStyle::Posix,
         };
         if let Some(found) = policy.find(&program) {
-            return Some(found.program).filter(|rule| rule.inherit());
+            return Some((found.program, process)).filter(|(rule, _)| rule.inherit());
         }
-        let mut stat = [0; 1024];
-        let stat = read(in_proc(process, b"/stat", &mut path)?, &mut stat)?;
-        // "pid (name) state ppid ...", and any bytes may be in the name.
-        let end = stat.iter().rposition(|byte| *byte == b')')?;
-        process = number(stat.get(end..)?.split(|byte| *byte == b' ').nth(2)?)?;
+        process = parent_of(process)?;
     }
     None
 }
 
-fn in_proc<'b>(process: u64, file: &[u8], path: &'b mut [u8; 64]) -> Option<&'b str> {
+fn parent_of(process: u32) -> Option<u32> {
+    let mut path = [0; 64];
+    let mut stat = [0; 1024];
+    let stat = read(in_proc(Process::Other(process), b"/stat", &mut path)?, &mut stat)?;
+    // "pid (name) state ppid ...", and any bytes may be in the name.
+    let end = stat.iter().rposition(|byte| *byte == b')')?;
+    number(stat.get(end..)?.split(|byte| *byte == b' ').nth(2)?)?.try_into().ok()
+}
+
+fn in_proc<'b>(process: Process, file: &[u8], path: &'b mut [u8; 64]) -> Option<&'b str> {
     let mut digits = [0; 20];
-    let digits = decimal(process, &mut digits);
+    let directory = match process {
+        Process::This => b"self",
+        Process::Other(process) => decimal(process.into(), &mut digits),
+    };
     let mut start = [0; 48];
-    let start = join(b"/proc/", digits, &mut start)?;
+    let start = join(b"/proc/", directory, &mut start)?;
     join(start.as_bytes(), file, path)
 }
 
@@ -163,8 +205,9 @@ mod tests {
         }
         let mut path = [0; 64];
         assert_eq!(
-            in_proc(4_294_967_295, b"/cmdline", &mut path),
+            in_proc(Process::Other(u32::MAX), b"/cmdline", &mut path),
             Some("/proc/4294967295/cmdline")
         );
+        assert_eq!(in_proc(Process::This, b"/cgroup", &mut path), Some("/proc/self/cgroup"));
     }
 }

@@ -104,7 +104,7 @@ pub unsafe fn load(arguments: *const *const c_char, environment: *const *const c
             let handle = Handle::parse(text).filter(|handle| map.is_live(handle));
             handle.map(|handle| handle.session)
         }
-        None => lease::of_process(map),
+        None => lease::of_process(map, lease::Process::This).map(|(session, _)| session),
     };
     let Some(session) = session else { return };
     node_name();
@@ -128,7 +128,7 @@ fn rule(map: &'static Reader, process: &Process) -> Option<ProgramView<'static>>
     if !policy.programs().any(|rule| rule.inherit()) {
         return None;
     }
-    lease::inherited(&policy)
+    Some(lease::inherited(&policy, lease::Process::This)?.0)
 }
 
 fn path(bytes: &[u8]) -> &Path {
