@@ -16,6 +16,8 @@ mod demo;
 mod discover;
 #[cfg(unix)]
 mod events;
+#[cfg(target_os = "linux")]
+mod explain;
 mod gc;
 mod generate;
 #[cfg(unix)]
@@ -28,6 +30,8 @@ mod report;
 #[cfg_attr(windows, path = "windows/run.rs")]
 mod run;
 mod session;
+#[cfg(target_os = "linux")]
+mod sockets;
 mod status;
 mod table;
 #[cfg(windows)]
@@ -67,6 +71,8 @@ enum Command {
     Down(assign::Down),
     #[cfg(target_os = "linux")]
     Discover(discover::Discover),
+    #[cfg(target_os = "linux")]
+    Explain(explain::Explain),
     Run(run::Run),
     Session(session::Session),
     Status(status::Status),
@@ -101,6 +107,8 @@ fn main() -> ExitCode {
         Command::Down(args) => args.run(),
         #[cfg(target_os = "linux")]
         Command::Discover(args) => args.run(),
+        #[cfg(target_os = "linux")]
+        Command::Explain(args) => args.run(),
         Command::Run(args) => args.run(),
         Command::Session(args) => args.run(),
         Command::Status(args) => args.run(),

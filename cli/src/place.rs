@@ -36,6 +36,12 @@ impl Place {
         }
     }
 
+    /// Whether one was chosen at all.
+    #[cfg(target_os = "linux")]
+    pub fn is_named(&self) -> bool {
+        self.private || self.map.is_some()
+    }
+
     /// The directory of the map, whether there is one or not.
     pub fn directory(&self) -> anyhow::Result<PathBuf> {
         match self.which() {

@@ -1,26 +1,16 @@
-//! The sockets that are open now, by program: /proc/net and /proc/PID/fd (proc_net(5),
-//! proc_pid_fd(5)). Other users' processes are seen by root only.
+//! The sockets that are open now, by program. Other users' programs are seen by root only.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use vipool::os::trace::Call;
 
 use super::verdict::{Program, Seen};
+use crate::sockets;
 
 /// Programs that run another one's file, which is what tells them apart.
 const INTERPRETERS: &[&str] = &["python", "perl", "ruby", "node", "php", "bash", "sh", "dash"];
-
-/// One row of /proc/net/tcp and its like.
-#[derive(Debug, PartialEq, Eq)]
-struct Row {
-    local: SocketAddr,
-    remote: SocketAddr,
-    listening: bool,
-    inode: u64,
-}
 
 /// What programs are seen to do by the sockets that they have open.
 ///
@@ -30,17 +20,15 @@ pub fn open_now() -> Seen {
     let owners = owners();
     let ephemeral = ephemeral();
     let mut seen = Seen::new();
-    for (file, tcp) in [("tcp", true), ("tcp6", true), ("udp", false), ("udp6", false)] {
-        let Ok(text) = fs::read_to_string(format!("/proc/net/{file}")) else { continue };
-        let rows: Vec<Row> = text.lines().skip(1).filter_map(|line| row(line, tcp)).collect();
+    for rows in sockets::tables("self") {
         let listening: HashSet<u16> =
             rows.iter().filter(|row| row.listening).map(|row| row.local.port()).collect();
         for row in rows {
             let Some(program) = owners.get(&row.inode) else { continue };
             let call = if row.listening && !ephemeral.contains(&row.local.port()) {
-                Call::Bind { tcp, to: row.local, free: true }
+                Call::Bind { tcp: row.tcp, to: row.local, free: true }
             } else if !row.listening && !listening.contains(&row.local.port()) {
-                Call::Connect { tcp, to: row.remote }
+                Call::Connect { tcp: row.tcp, to: row.remote }
             } else {
                 continue;
             };
@@ -73,19 +61,10 @@ fn script_of(pid: u32) -> Option<PathBuf> {
 /// Who has which socket.
 fn owners() -> HashMap<u64, Program> {
     let mut owners = HashMap::new();
-    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let pid = process.file_name().to_str().and_then(|name| name.parse().ok());
-        let (Some(pid), Ok(files)) = (pid, fs::read_dir(process.path().join("fd"))) else {
-            continue;
-        };
-        let links = files.flatten().filter_map(|file| fs::read_link(file.path()).ok());
-        let inodes: Vec<u64> = links
-            .filter_map(|link| {
-                link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
-            })
-            .collect();
-        if let (false, Some(program)) = (inodes.is_empty(), program_of(pid)) {
-            owners.extend(inodes.into_iter().map(|inode| (inode, program.clone())));
+    for pid in sockets::processes() {
+        let Ok(open) = sockets::open_by(pid) else { continue };
+        if let (false, Some(program)) = (open.is_empty(), program_of(pid)) {
+            owners.extend(open.into_keys().map(|inode| (inode, program.clone())));
         }
     }
     owners
@@ -97,58 +76,9 @@ fn ephemeral() -> std::ops::RangeInclusive<u16> {
     ports.next().unwrap_or(32768)..=ports.next().unwrap_or(60999)
 }
 
-fn row(line: &str, tcp: bool) -> Option<Row> {
-    let mut fields = line.split_whitespace().skip(1);
-    let local = address(fields.next()?)?;
-    let remote = address(fields.next()?)?;
-    let state = fields.next()?;
-    let inode = fields.nth(5)?.parse().ok()?;
-    // TCP_LISTEN; an unconnected UDP socket is TCP_CLOSE.
-    let listening = state == if tcp { "0A" } else { "07" };
-    Some(Row { local, remote, listening, inode })
-}
-
-/// `0100007F:1F90`: words of the address in the machine's order, the port as a number.
-fn address(text: &str) -> Option<SocketAddr> {
-    let (ip, port) = text.split_once(':')?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    let words: Option<Vec<u8>> = (0..ip.len() / 8)
-        .map(|i| u32::from_str_radix(ip.get(i * 8..i * 8 + 8)?, 16).ok())
-        .flat_map(|word| match word {
-            Some(word) => word.to_ne_bytes().map(Some).to_vec(),
-            None => vec![None],
-        })
-        .collect();
-    let ip: IpAddr = match words?.as_slice() {
-        bytes if bytes.len() == 4 => Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?).into(),
-        bytes => Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).into(),
-    };
-    Some(SocketAddr::new(ip, port))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    #[cfg(target_endian = "little")]
-    fn rows_of_proc_are_read() {
-        let line = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4242 1 0";
-        let expected = Row {
-            local: "127.0.0.1:8080".parse().unwrap(),
-            remote: "0.0.0.0:0".parse().unwrap(),
-            listening: true,
-            inode: 4242,
-        };
-        assert_eq!(row(line, true), Some(expected));
-        assert_eq!(
-            address("00000000000000000000000001000000:0050"),
-            Some("[::1]:80".parse().unwrap())
-        );
-        for odd in ["", "x", "0100007F", "0100007:50", "zz00007F:0050"] {
-            assert_eq!(address(odd), None, "{odd}");
-        }
-    }
 
     #[test]
     fn a_socket_of_this_process_is_found() {

@@ -253,7 +253,7 @@ fn resolve(program: &OsStr) -> anyhow::Result<PathBuf> {
 }
 
 /// The path by which the program will be started.
-fn find(program: &OsStr) -> Option<PathBuf> {
+pub fn find(program: &OsStr) -> Option<PathBuf> {
     if program.as_encoded_bytes().contains(&b'/') {
         return Some(program.into());
     }

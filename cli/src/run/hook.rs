@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use vipool::session::Handle;
 
-const OBJECT: &str = "libvipool_preload.so";
+/// The file of the hook layer.
+pub const OBJECT: &str = "libvipool_preload.so";
 /// Where packages install it.
 const INSTALLED: [&str; 2] = ["/usr/lib/vipool", "/usr/local/lib/vipool"];
 

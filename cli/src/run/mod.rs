@@ -23,8 +23,9 @@ use vipool::session::SessionId;
 
 use crate::place::{Place, Which};
 use crate::{EXHAUSTED, events};
-pub use enter::own_session;
 use enter::{Entered, NotEntered};
+pub use enter::{find as find_program, own_session};
+pub use hook::OBJECT as HOOK;
 use signals::{Signals, Woken};
 pub use user::{AsUser, own_name, tell_client};
 
