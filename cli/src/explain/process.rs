@@ -272,7 +272,7 @@ mod tests {
         assert_eq!(subject.script.as_deref(), Some(&*script));
         assert_eq!(subject.started_as, find_program(OsStr::new("sh")));
         assert_eq!(subject.is_secure, Some(false));
-        fs::write(&script, "#!/bin/sh -e\necho\n").unwrap();
+        fs::write(&script, "#!/bin/sh -u\necho\n").unwrap();
         let subject = to_be_started(&[script.clone().into_os_string()]).unwrap();
         assert_eq!(subject.script.as_deref(), Some(&*script));
         assert_eq!(subject.started_as.as_deref(), Some(&*script));
