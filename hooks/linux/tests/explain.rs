@@ -216,8 +216,8 @@ fn what_is_in_the_way_is_named() {
         let session = host.session(1);
         let none: [&str; 0] = [];
         assert_eq!(in_the_way(&host, &mut session.command(&plain)), none);
-        assert_eq!(in_the_way(&host, &mut session.command(&still("static"))), ["static-program"]);
-        assert_eq!(in_the_way(&host, &mut session.command(&still("go"))), ["direct-system-calls"]);
+        assert_eq!(in_the_way(&host, &mut session.command(still("static"))), ["static-program"]);
+        assert_eq!(in_the_way(&host, &mut session.command(still("go"))), ["direct-system-calls"]);
         let with =
             |name: &str, value: &str| in_the_way(&host, session.command(&plain).env(name, value));
         assert_eq!(with("LD_PRELOAD", ""), ["hook-not-loaded"]);
@@ -352,7 +352,7 @@ fn rights_are_respected_and_told() {
         assert!(obstacles(&told).contains(&"secure-execution"), "{told:#}");
         assert_eq!(told["file"], Value::Null);
         // Root's process is not theirs to look at; their own is.
-        let (roots, _) = start(&mut session.command(&still("plain")));
+        let (roots, _) = start(&mut session.command(still("plain")));
         let output = as_nobody(roots.0.id());
         assert!(!output.status.success());
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

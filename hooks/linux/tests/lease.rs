@@ -1,0 +1,307 @@
+//! How a process finds its session where its environment does not say: by the kernel's audit
+//! session, by the scope of its logon, by the manager of its user. And what it is told of its
+//! client.
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use support::{Host, compile, finish, in_namespace, program, start_piped};
+use vipool::map::OpenOptions;
+use vipool::os::clock;
+use vipool::policy::{Features, Program};
+use vipool::session::SessionId;
+use vipool_testing::{Running, preload, skip, vipool};
+
+fn binary() -> PathBuf {
+    compile("guest", &["guest.c", "common.c"], &[])
+}
+
+fn on_a_host(test: &str, needs: &[&str], programs: fn() -> Vec<Program>, body: impl FnOnce(Host)) {
+    let prepare = || {
+        binary();
+        preload();
+        vipool();
+    };
+    in_namespace(test, needs, prepare, || body(Host::new(programs())));
+}
+
+fn guest_is_listed() -> Vec<Program> {
+    vec![program(binary())]
+}
+
+/// A listed program that is told of no lease. Before it begins, a shell does this, and waits for a
+/// line.
+fn started_after(host: &Host, shell: &str) -> (Running, impl BufRead + use<>) {
+    let script = format!("{shell}; read line; exec {} watched", binary().display());
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", &script]).env("LD_PRELOAD", preload());
+    command.env("VIPOOL_MAP", &host.directory).env_remove("VIPOOL_LEASE");
+    start_piped(&mut command)
+}
+
+/// Lets it begin, and answers what the kernel has for a bind of 127.0.0.1 and what is seen of it.
+fn bound((mut running, mut output): (Running, impl BufRead)) -> String {
+    let mut input = running.0.stdin.take().unwrap();
+    input.write_all(b"go\n").unwrap();
+    let mut line = String::new();
+    while !line.starts_with("ready") {
+        line.clear();
+        assert_ne!(output.read_line(&mut line).unwrap(), 0, "it begins");
+    }
+    input.write_all(b"?\n").unwrap();
+    line.clear();
+    output.read_line(&mut line).unwrap();
+    let (seen, kernel) = line.trim().split_once(' ').expect("two names");
+    assert_eq!(seen, "127.0.0.1:8094");
+    kernel.to_owned()
+}
+
+const UNTOUCHED: &str = "127.0.0.1:8094";
+
+fn open(host: &Host, session: &str) -> String {
+    let session: SessionId = session.parse().unwrap();
+    let opened = host.map.open_session(session, &OpenOptions::default(), clock::now()).unwrap();
+    let addresses = host.map.reader().unwrap().addresses(&opened.leases);
+    format!("{}:8094", addresses.loopback.unwrap())
+}
+
+fn found_by(host: &Host, running: &Running) -> String {
+    let pid = running.0.id().to_string();
+    let map = host.directory.to_str().unwrap();
+    let told = finish(Command::new(vipool()).args(["explain", "--json", "--map", map, &pid]));
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    told["session"]["found_by"].as_str().unwrap_or("none").to_owned()
+}
+
+#[test]
+fn by_the_audit_session_of_the_kernel() {
+    let test = "by_the_audit_session_of_the_kernel";
+    on_a_host(test, &[], guest_is_listed, |host| {
+        // A shell that sets its login user begins an audit session, as pam_loginuid(8) does.
+        let begin = "echo 0 2>/dev/null >/proc/self/loginuid; cat /proc/self/sessionid; echo";
+        let (running, mut output) = started_after(&host, begin);
+        let mut number = String::new();
+        output.read_line(&mut number).unwrap();
+        if number.trim() == "4294967295" || number.trim().is_empty() {
+            return skip("audit sessions", "boot a kernel with CONFIG_AUDIT");
+        }
+        let own = open(&host, &format!("audit:{}", number.trim()));
+        assert_eq!(found_by(&host, &running), "audit-session");
+        assert_eq!(bound((running, output)), own);
+        // One that is not open is none.
+        let (running, mut output) = started_after(&host, begin);
+        number.clear();
+        output.read_line(&mut number).unwrap();
+        if own.contains(number.trim()) {
+            // It could not begin another: this one is open.
+            return;
+        }
+        let _ = host
+            .map
+            .close_session(format!("audit:{}", number.trim()).parse().unwrap(), clock::now());
+        assert_eq!(bound((running, output)), UNTOUCHED);
+    });
+}
+
+/// A control group, removed when it goes.
+struct Group(PathBuf);
+
+impl Group {
+    /// Makes one of this name where the system lets us.
+    fn new(name: &str) -> Option<Self> {
+        let places = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup"];
+        places.into_iter().find_map(|place| {
+            let group = Path::new(place).join(name);
+            fs::create_dir(&group).ok()?;
+            let group = Self(group);
+            group.0.join("cgroup.procs").exists().then_some(group)
+        })
+    }
+
+    /// The line by which a shell joins it.
+    fn join(&self) -> String {
+        format!("echo 0 > {}/cgroup.procs", self.0.display())
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // The kernel takes a moment to see that the last process is gone.
+        for _ in 0..100 {
+            if fs::remove_dir(&self.0).is_ok() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+}
+
+/// What logind writes of users and sessions, in a place of the test's own.
+fn logind(files: &[(&str, &str)]) {
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "none", "/run"]).status();
+    assert!(mounted.unwrap().success());
+    for directory in ["/run/systemd/users", "/run/systemd/sessions"] {
+        fs::create_dir_all(directory).unwrap();
+    }
+    for (file, text) in files {
+        fs::write(Path::new("/run/systemd").join(file), text).unwrap();
+    }
+}
+
+#[test]
+fn by_the_control_group_of_the_logon() {
+    let test = "by_the_control_group_of_the_logon";
+    on_a_host(test, &["root"], guest_is_listed, |host| {
+        let own_pid = std::process::id();
+        let unique = format!("{own_pid}{}", fs::metadata("/proc/self/ns/net").map_or(0, inode));
+        let name = format!("c{unique}");
+        let Some(scope) = Group::new(&format!("session-{name}.scope")) else {
+            return skip("control groups that can be made", "mount -t cgroup2 none /sys/fs/cgroup");
+        };
+        let user = &unique[..unique.len().min(9)];
+        let manager = Group::new(&format!("user@{user}.service")).unwrap();
+        logind(&[
+            (&format!("users/{user}"), &format!("NAME=ada\nSESSIONS={name}\n")),
+            (&format!("sessions/{name}"), "AUDIT=4711\n"),
+        ]);
+        // No such session is open.
+        assert_eq!(bound(started_after(&host, &scope.join())), UNTOUCHED);
+        assert_eq!(bound(started_after(&host, &manager.join())), UNTOUCHED);
+        // Opened under the name that logind gave it.
+        let logind_name = SessionId::logind(&name).unwrap().to_string();
+        let own = open(&host, &logind_name);
+        let waiting = started_after(&host, &format!("{}; echo", scope.join()));
+        let waiting = joined(waiting);
+        assert_eq!(found_by(&host, &waiting.0), "session-scope");
+        assert_eq!(bound(waiting), own);
+        // A process of the user's manager joins the user's only session.
+        let waiting = joined(started_after(&host, &format!("{}; echo", manager.join())));
+        assert_eq!(found_by(&host, &waiting.0), "user-manager");
+        assert_eq!(bound(waiting), own);
+        // When there are several, none.
+        let two = format!("NAME=ada\nSESSIONS={name} c2\n");
+        fs::write(format!("/run/systemd/users/{user}"), two).unwrap();
+        let waiting = joined(started_after(&host, &format!("{}; echo", manager.join())));
+        assert_eq!(found_by(&host, &waiting.0), "none");
+        assert_eq!(bound(waiting), UNTOUCHED);
+        // One that was opened under its audit session is found through logind's file.
+        host.map.close_session(logind_name.parse().unwrap(), clock::now()).unwrap();
+        let own = open(&host, "audit:4711");
+        assert_eq!(bound(started_after(&host, &scope.join())), own);
+    });
+}
+
+fn inode(data: fs::Metadata) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    data.ino()
+}
+
+/// Waits until the shell has joined its group.
+fn joined<R: BufRead>((running, mut output): (Running, R)) -> (Running, R) {
+    output.read_line(&mut String::new()).unwrap();
+    (running, output)
+}
+
+const CLIENT: &str = "203.0.113.9";
+const HOST_ADDRESS: &str = "10.99.5.1";
+
+fn client_ip_is_listed() -> Vec<Program> {
+    let features = Features { client_ip: true, ..Features::default() };
+    let listed = |name: &str| Program { features, ..program(name) };
+    vec![listed("getent"), listed(python().to_str().unwrap())]
+}
+
+/// The file behind `python3`: shims of version managers lead to it.
+fn python() -> PathBuf {
+    let code = "import os, sys; print(os.path.realpath(sys.executable))";
+    PathBuf::from(finish(Command::new("python3").args(["-c", code])).trim())
+}
+
+const LOOK_UPS: &str = "
+import socket
+name = socket.gethostname()
+print(socket.gethostbyname(name), socket.gethostbyname_ex(name)[2][0],
+      socket.getaddrinfo(name, 80, socket.AF_INET)[0][4][0])";
+
+/// Who needs only to tell its user apart gets the client's address for the host's own name.
+#[test]
+fn a_program_is_told_of_its_client() {
+    let test = "a_program_is_told_of_its_client";
+    on_a_host(test, &["python3"], client_ip_is_listed, |mut host| {
+        let map = host.directory.to_str().unwrap().to_owned();
+        let vipool_says = |arguments: &[&str]| {
+            let mut command = Command::new(vipool());
+            command.arg(arguments[0]);
+            let sub = usize::from(arguments[0] == "session");
+            command.args(&arguments[1..=sub]).args(["--map", &map]).args(&arguments[1 + sub..]);
+            command.env("VIPOOL_PRELOAD", preload()).env_remove("VIPOOL_LEASE");
+            finish(&mut command)
+        };
+        let files = |map: &str| {
+            let entries = fs::read_dir(map).unwrap().flatten();
+            entries.filter(|it| it.file_name().to_string_lossy().starts_with("client.")).count()
+        };
+        let python = python();
+        let python = python.to_str().unwrap();
+        let three = |address: &str| format!("{address} {address} {address}\n");
+        let run = ["run", "--session", "7", "--client", CLIENT, "--", python, "-c", LOOK_UPS];
+        assert_eq!(vipool_says(&run), three(CLIENT));
+        assert_eq!(files(&map), 0, "it is forgotten with the session");
+        // Without a client it is the host's, as without the hook.
+        let run = ["run", "--session", "7", "--", python, "-c", LOOK_UPS];
+        assert_eq!(vipool_says(&run), three(HOST_ADDRESS));
+        // An IPv6 client, by another program.
+        let ask = ["getent", "ahostsv6", "matrixhost"];
+        let run = [&["run", "--session", "7", "--client", "2001:db8::9", "--"][..], &ask].concat();
+        assert!(vipool_says(&run).starts_with("2001:db8::9 "), "{run:?}");
+
+        // A session that was opened before, by whoever joins it.
+        vipool_says(&["session", "open", "8", "--client", CLIENT]);
+        let run = ["run", "--session", "8", "--", python, "-c", LOOK_UPS];
+        assert_eq!(vipool_says(&run), three(CLIENT));
+        // Also after the map was replaced, before and while the program runs.
+        host.replace(|policy| policy.hide_addresses = true);
+        assert_eq!(vipool_says(&run), three(CLIENT));
+        let waiting = format!("print('ready', flush=True); input(){LOOK_UPS}");
+        let mut command = Command::new(vipool());
+        command.args(["run", "--map", &map, "--session", "8", "--", python, "-c", &waiting]);
+        command.env("VIPOOL_PRELOAD", preload()).env_remove("VIPOOL_LEASE");
+        let (mut running, mut output) = start_piped(&mut command);
+        output.read_line(&mut String::new()).unwrap();
+        host.replace(|policy| policy.hide_addresses = false);
+        running.0.stdin.take().unwrap().write_all(b"\n").unwrap();
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        assert_eq!(line, three(CLIENT));
+        assert!(running.0.wait().unwrap().success());
+        assert_eq!(files(&map), 1);
+        vipool_says(&["session", "close", "8"]);
+        assert_eq!(files(&map), 0);
+    });
+}
+
+/// Where the client is, only the session's own user may know.
+#[test]
+fn a_client_is_told_to_its_own_user_alone() {
+    let test = "a_client_is_told_to_its_own_user_alone";
+    on_a_host(test, &["root", "setpriv"], client_ip_is_listed, |host| {
+        let ask = ["getent", "ahostsv4", "matrixhost"];
+        let mut command = Command::new(vipool());
+        command.args(["session", "open", "7", "--user", "nobody", "--client", CLIENT]);
+        command.args(["--map", host.directory.to_str().unwrap()]);
+        finish(&mut command);
+        let session = host.session(7);
+        let as_user = |id: &str| {
+            let mut command = session.command("setpriv");
+            let (user, group) = (format!("--reuid={id}"), format!("--regid={id}"));
+            finish(command.args([&*user, &*group, "--clear-groups"]).args(ask))
+        };
+        let nobody = finish(Command::new("id").args(["-u", "nobody"]));
+        assert!(as_user(nobody.trim()).starts_with(CLIENT));
+        assert!(as_user("54321").starts_with(HOST_ADDRESS));
+    });
+}
