@@ -165,8 +165,9 @@ fn create_for(path: &Path, more: &str) -> io::Result<File> {
 
 /// Gives a file the name of another, which goes. One that a process has mapped can't be removed on
 /// Windows, but it can be renamed: it makes way, for a moment there is none of the name, and it is
-/// removed when a file is replaced after its last reader has gone.
+/// removed when the file is replaced again after its last reader has gone.
 pub fn replace(from: &Path, to: &Path) -> io::Result<()> {
+    remove_old(to);
     let Err(error) = std::fs::rename(from, to) else { return Ok(()) };
     if error.kind() != io::ErrorKind::PermissionDenied {
         return Err(error);
@@ -175,13 +176,23 @@ pub fn replace(from: &Path, to: &Path) -> io::Result<()> {
         let mut aside = to.as_os_str().to_owned();
         aside.push(format!(".old{number}"));
         let aside = Path::new(&aside);
-        _ = std::fs::remove_file(aside);
         if !aside.exists() {
             std::fs::rename(to, aside)?;
             return std::fs::rename(from, to);
         }
     }
     Err(error)
+}
+
+/// Removes what made way for this file before, but for what is mapped still. Best effort.
+fn remove_old(file: &Path) {
+    let (Some(directory), Some(name)) = (file.parent(), file.file_name()) else { return };
+    let name = format!("{}.old", name.display());
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_name().as_encoded_bytes().starts_with(name.as_bytes()) {
+            _ = std::fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Whether this is somebody who may own or change a map: the system, the administrators, this

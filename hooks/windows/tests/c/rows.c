@@ -352,6 +352,46 @@ static int row(int number)
         do_bind(s, "127.0.0.1", 0);
         sockname("name", s);
         return 0;
+    case 25: { /* the test sends four datagrams from L at once, and one more when it is asked to */
+        DWORD on = 1, got, flags = 0;
+        GUID guid = WSAID_WSARECVMSG;
+        char data[8], control[128];
+        WSABUF buffer = { sizeof data, data };
+        OVERLAPPED o = { 0 };
+        DWORD patience = 20000;
+        s = udp();
+        setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, (char *)&patience, sizeof patience);
+        do_bind(s, "127.0.0.1", port);
+        setsockopt(s, IPPROTO_IP, IP_PKTINFO, (char *)&on, sizeof on);
+        LPFN_WSARECVMSG receive = (LPFN_WSARECVMSG)extension(s, guid);
+        ready();
+        length = sizeof a;
+        said("recvfrom", recvfrom(s, data, sizeof data, 0, (void *)&a, &length) != 1);
+        printf("from %s\n", text(&a));
+        length = sizeof a;
+        said("WSARecvFrom",
+             WSARecvFrom(s, &buffer, 1, &got, &flags, (void *)&a, &length, NULL, NULL));
+        printf("from %s\n", text(&a));
+        WSAMSG m = { (void *)&a, sizeof a, &buffer, 1, { sizeof control, control }, 0 };
+        said("WSARecvMsg", receive(s, &m, &got, NULL, NULL));
+        struct in_pktinfo *info = (void *)((WSACMSGHDR *)control + 1);
+        printf("from %s", text(&a));
+        printf(", to %s\n", m.Control.len > sizeof(WSACMSGHDR) ? name_of(inet_ntoa(info->ipi_addr)) : "?");
+        o.hEvent = CreateEvent(NULL, TRUE, FALSE, NULL);
+        length = sizeof a;
+        said("overlapped, at once",
+             WSARecvFrom(s, &buffer, 1, NULL, &flags, (void *)&a, &length, &o, NULL));
+        printf("from %s\n", text(&a));
+        ResetEvent(o.hEvent);
+        length = sizeof a;
+        said("overlapped, later",
+             WSARecvFrom(s, &buffer, 1, NULL, &flags, (void *)&a, &length, &o, NULL));
+        ready();
+        WaitForSingleObject(o.hEvent, patience);
+        said("completion", !WSAGetOverlappedResult(s, &o, &got, FALSE, &flags));
+        printf("from %s\n", text(&a));
+        return 0;
+    }
     case 26: {
         BOOL on = TRUE;
         s = udp();
@@ -527,6 +567,27 @@ static int row(int number)
         connect_ex(tcp(), "127.0.0.1", port);
         sockname("never bound", tcp());
         return 0;
+    case 462: { /* more binds put off than there are places for */
+        static SOCKET many[1500];
+        int as_v = 0, as_any = 0, again = 0;
+        for (int i = 0; i < 1500; i++) {
+            many[i] = tcp();
+            a = at("0.0.0.0", 0, &length);
+            if (many[i] == INVALID_SOCKET || bind(many[i], (void *)&a, length)) said("bind", 1);
+        }
+        for (int i = 0; i < 1500; i++) {
+            /* Bound, as far as the program knows, whether it was put off or not. */
+            if (bind(many[i], (void *)&a, length) == 0 || WSAGetLastError() != WSAEINVAL) again++;
+            length = sizeof a;
+            if (getsockname(many[i], (void *)&a, &length)) said("name", 1);
+            as_v += strcmp(text(&a), "V other") == 0;
+            as_any += strcmp(text(&a), "0.0.0.0 other") == 0;
+            closesocket(many[i]);
+            a = at("0.0.0.0", 0, &length);
+        }
+        printf("V %d, 0.0.0.0 %d, bound again %d\n", as_v, as_any, again);
+        return 0;
+    }
     case 461: /* a destination outside, which another program listens on */
         c = tcp();
         do_bind(c, "0.0.0.0", 0);

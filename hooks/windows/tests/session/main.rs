@@ -3,6 +3,8 @@
 #![cfg(windows)]
 
 mod commands;
+mod datagrams;
+mod following;
 mod processes;
 mod rows;
 mod servers;

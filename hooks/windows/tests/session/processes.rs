@@ -25,6 +25,19 @@ fn a_listed_child_of_an_unlisted_program_is_found() {
 }
 
 #[test]
+fn a_suspended_child_stays_so_and_is_hooked_before_its_entry_point() {
+    let host = Host::new(|_| ());
+    let session = host.session(1);
+    let row = row_6(&session, port());
+    let plain = output(Command::new(program("starter.exe")).arg("suspended").args(&row));
+    let hooked = output(session.launch(&program("starter.exe")).arg("suspended").args(&row));
+    // The same last error, and a thread that is suspended once.
+    let error = plain.split_once(',').unwrap().0;
+    assert_eq!(plain, format!("{error}, hooked 0\n{UNTOUCHED}suspended 1\n"));
+    assert_eq!(hooked, format!("{error}, hooked 1\n{REWRITTEN}suspended 1\n"));
+}
+
+#[test]
 fn a_child_is_not_rewritten_because_its_parent_is() {
     let host = Host::new(|policy| policy.programs[0].pattern = "starter.exe".to_owned());
     let session = host.session(1);
@@ -92,7 +105,8 @@ fn hooks_leave_and_come_back() {
     command.arg(port().to_string()).arg(installed("vipool_hook.dll"));
     session.enter(&mut command);
     let v = session.v();
-    let expected =
-        format!("before: 0.0.0.0\nwith: {v}\nafter: 0.0.0.0\nagain: {v}\nunloaded: 0.0.0.0\n");
+    let expected = format!(
+        "before: 0.0.0.0\nby itself: {v}\nwith: {v}\nafter: 0.0.0.0\nagain: {v}\nunloaded: 0.0.0.0\n"
+    );
     assert_eq!(output(&mut command), expected);
 }

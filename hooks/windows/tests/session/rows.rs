@@ -69,6 +69,19 @@ fn rows_that_show_the_virtual_ip() {
     }
 }
 
+/// More than the hook layer has places for: the others are bound at once, and none is left out.
+#[test]
+fn row_46_more_binds_put_off_than_there_are_places() {
+    let host = Host::new(|_| ());
+    assert_eq!(
+        both(&host, 462),
+        (
+            "V 0, 0.0.0.0 1500, bound again 0\n".to_owned(),
+            "V 1500, 0.0.0.0 0, bound again 0\n".to_owned()
+        )
+    );
+}
+
 #[test]
 fn row_6_an_address_that_no_interface_has() {
     // The fifth session's V is not configured.

@@ -99,7 +99,7 @@ fn row_47_overlapped_servers_and_clients() {
 fn what_starts_under_a_closed_lease_is_as_without_vipool() {
     let host = Host::new(|_| ());
     let one = host.session(1);
-    host.close(&one);
+    host.close(&one.handle);
     // What starts now is under no lease: it is as without vipool.
     assert_eq!(one.row(3, port()), "bind: ok\nname: 0.0.0.0 port\nready\n");
 }

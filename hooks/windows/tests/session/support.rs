@@ -1,9 +1,9 @@
 //! A map with a policy for the test programs, sessions in it, and programs run in them.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Lines, Write};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use vipool::map::{Map, OpenOptions, Plan};
@@ -16,11 +16,12 @@ use vipool::session::{Addresses, Handle};
 pub const HOST: &str = "10.77.0.1";
 
 /// Programs that no test means to be rewritten are on no list; these are.
-const LISTED: [&str; 3] = ["rows.exe", "iocp.exe", "unload.exe"];
+const LISTED: [&str; 5] = ["rows.exe", "iocp.exe", "unload.exe", "running.exe", "sending.exe"];
 
 /// A server with a map of its own, gone when this goes out of scope.
 pub struct Host {
     directory: PathBuf,
+    plan: Plan,
     map: Map,
 }
 
@@ -59,7 +60,19 @@ impl Host {
             ..Plan::default()
         };
         let map = Map::create(&directory, &plan).unwrap();
-        Self { directory, map }
+        Self { directory, plan, map }
+    }
+
+    /// Puts another map in the place of this one; `change` may change the policy.
+    pub fn replace(&mut self, change: impl FnOnce(&mut Policy)) {
+        change(&mut self.plan.policy);
+        self.map = Map::create(&self.directory, &self.plan).unwrap();
+    }
+
+    /// The names of the files beside the map.
+    pub fn files(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.directory).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
     /// A new session with this number; it gets the addresses of the numbers before plus one.
@@ -71,8 +84,8 @@ impl Host {
     }
 
     /// Closes a session.
-    pub fn close(&self, session: &Session<'_>) {
-        self.map.close(&session.handle, 0).unwrap();
+    pub fn close(&self, handle: &Handle) {
+        self.map.close(handle, 0).unwrap();
     }
 }
 
@@ -173,6 +186,7 @@ pub fn output(command: &mut Command) -> String {
 /// A program that listens until this goes out of scope.
 pub struct Listening {
     child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
     /// What it printed before it was ready.
     pub said: String,
 }
@@ -180,21 +194,32 @@ pub struct Listening {
 impl Listening {
     pub fn start(command: &mut Command) -> Self {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut listening = Self { child, lines, said: String::new() };
+        let (said, is_ready) = listening.read();
+        listening.said = said;
+        if !is_ready {
+            let status = listening.child.wait().unwrap();
+            panic!("{command:?} ended ({status:?}) before it was ready:\n{}", listening.said);
+        }
+        listening
+    }
+
+    /// Tells it to go on; what it says until it is ready again, or ends.
+    pub fn ask(&mut self) -> String {
+        self.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        self.read().0
+    }
+
+    fn read(&mut self) -> (String, bool) {
         let mut said = String::new();
         loop {
-            match lines.next() {
-                Some(Ok(line)) if line.trim_end() == "ready" => break,
+            match self.lines.next() {
+                Some(Ok(line)) if line.trim_end() == "ready" => return (said, true),
                 Some(Ok(line)) => said += &format!("{}\n", line.trim_end()),
-                _ => {
-                    drop(lines);
-                    let status = child.wait().unwrap();
-                    panic!("{command:?} ended ({status:?}) before it was ready:\n{said}");
-                }
+                _ => return (said, false),
             }
         }
-        drop(lines);
-        Self { child, said }
     }
 }
 
