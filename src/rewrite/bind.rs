@@ -97,9 +97,8 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
         let v6only = form == Form::V6 && socket.is_v6only();
         let v = self.v().filter(|_| !v6only).map(|v| form.write(v));
         let v6 = self.v6().filter(|_| form == Form::V6).map(IpAddr::V6);
+        let defer = self.rules.defer_wildcard && protocol == Protocol::Tcp && address.port() == 0;
         if let Some(own) = v.or(v6) {
-            let defer =
-                self.rules.defer_wildcard && protocol == Protocol::Tcp && address.port() == 0;
             let address = with_ip(address, own);
             return Outcome::Rewritten(Bind { address, clear_v6only: false, defer });
         }
@@ -109,6 +108,10 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
                 if self.rules.wildcard == Wildcard::Loopback && address.port() != 0 && !v6only =>
             {
                 Bind::to(with_ip(address, form.write(l)))
+            }
+            // Bound for IPv6 it could not go to L6, should it dial ::1 (row 32).
+            _ if defer && form == Form::V6 && self.l6().is_some() => {
+                Outcome::Rewritten(Bind { address, clear_v6only: false, defer })
             }
             _ => Outcome::Passed(Reason::WildcardKept),
         }

@@ -31,7 +31,11 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
         };
         let stands_for = self.stands_for(ip).or_else(|| {
             self.l()?;
-            self.v().filter(|v| *v == ip)?;
+            // A socket that was on the wildcard address when it dialled ::1 comes from 127.0.0.1.
+            let may_be_v6 = ip == Ipv4Addr::LOCALHOST && end.is_ipv6() && self.l6().is_some();
+            if self.v() != Some(ip) && !may_be_v6 {
+                return None;
+            }
             self.stands_for(sockaddr::as_ipv4(other()?.ip())?)
         });
         match (stands_for, end) {

@@ -245,6 +245,10 @@ fn row_19_and_20_names() {
         shown("[::ffff:10.0.5.7]:80", "[::ffff:127.3.4.5]:9"),
         Some("[::ffff:127.0.0.1]:80".into())
     );
+    // From the wildcard address to L6 the kernel takes 127.0.0.1 for the source.
+    assert_eq!(shown("[::ffff:127.0.0.1]:9", "[::ffff:127.131.4.5]:80"), Some("[::1]:9".into()));
+    assert_eq!(shown("[::ffff:127.0.0.1]:9", "[::ffff:127.0.0.1]:80"), None);
+    assert_eq!(shown("127.0.0.1:9", "127.131.4.5:80"), None);
     assert_eq!(shown("[fd00::7]:80", "[::1]:9"), None);
     assert_eq!(rewriter.shown(at("10.0.5.7:80"), || None), Outcome::Passed(Reason::ShownAsIs));
 }
@@ -343,6 +347,15 @@ fn row_32_the_ipv6_loopback() {
     assert_eq!(connect(&rewriter(&on_v6), tcp6(), "[::1]:80"), "[fd00::7]:80");
     let bound = socket(Protocol::Tcp, "[fd00::7]:9");
     assert_eq!(connect(&rewriter(&own), bound, "[::1]:80"), "already-bound");
+    // What binds before it dials, as overlapped clients do on Windows, must be able to get there.
+    let mut later = rewriter(&own);
+    later.rules.defer_wildcard = true;
+    later.addresses.v6 = None;
+    assert_eq!(bind(&later, v6only, "[::]:0"), "later [::]:0");
+    assert_eq!(bind(&later, v6only, "[::]:80"), "wildcard-kept");
+    later.rules.features.virtual_ip = false;
+    assert_eq!(bind(&later, tcp6(), "[::]:0"), "later [::]:0");
+    assert_eq!(bind(&later, tcp(), "0.0.0.0:0"), "wildcard-kept");
 }
 
 #[test]

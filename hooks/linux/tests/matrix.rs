@@ -64,6 +64,9 @@ fn row(test: &str, name: &str) {
         .collect();
         match name {
             "6-pass" => host.replace(|policy| policy.pass_when_missing = true),
+            "32-loopback" => host.replace(|policy| {
+                policy.programs.iter_mut().for_each(|rule| rule.features.virtual_ip = false);
+            }),
             "43" => host.replace(|policy| policy.hide_addresses = true),
             "7-ports" => {
                 std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40099").unwrap();
@@ -206,6 +209,7 @@ rows! {
     row_30 "30";
     row_31 "31";
     row_32 "32";
+    row_32_loopback "32-loopback";
     row_33 "33";
     row_35 "35";
     row_36 "36";

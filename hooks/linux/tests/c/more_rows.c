@@ -280,6 +280,24 @@ static void row_32(void) {
     expect("nothing", try_connect(tcp6(), "::1", 8132), "ECONNREFUSED");
 }
 
+/* Without a virtual IP, and bound before it dials. */
+static void row_32_loopback(void) {
+    int fd = tcp6(), client = tcp6();
+    one(fd, SOL_SOCKET, SO_REUSEADDR);
+    expect("bind", try_bind(fd, "::1", 8032), "ok");
+    expect("listen", result(listen(fd, 1)), "ok");
+    expect("bind the client", try_bind(client, "::", 8033), "ok");
+    expect("connect", try_connect(client, "::1", 8032), "ok");
+    expect("the client", seen(client), "[::1]:8033");
+    expect("getpeername", seen_peer(client), "[::1]:8032");
+    struct sockaddr_storage peer;
+    socklen_t length = sizeof peer;
+    int accepted = accept(fd, (void *)&peer, &length);
+    expect("accept shows", text_of(&peer), "[::1]:8033");
+    expect("accepted", seen(accepted), "[::1]:8032");
+    expect("its peer", seen_peer(accepted), "[::1]:8033");
+}
+
 static void row_33(void) {
     char mapped[64];
     snprintf(mapped, sizeof mapped, "::ffff:%s", L);
@@ -492,7 +510,7 @@ static void row_43(void) {
 
 const struct row more_rows[] = {
     {"24", row_24}, {"24-ipv6", row_24_ipv6}, {"25-messages", row_25_messages},
-    {"27", row_27}, {"28", row_28}, {"30", row_30}, {"31", row_31}, {"32", row_32},
+    {"27", row_27}, {"28", row_28}, {"30", row_30}, {"31", row_31}, {"32", row_32}, {"32-loopback", row_32_loopback},
     {"33", row_33}, {"35", row_35}, {"36", row_36}, {"37", row_37}, {"39", row_39},
     {"40", row_40}, {"41", row_41}, {"42", row_42}, {"43", row_43}, {NULL, NULL},
 };

@@ -440,6 +440,11 @@ static int row(int number)
         do_bind(s, "::1", port);
         sockname("name", s);
         both_ends(s, "::1");
+        c = tcp6(1); /* as overlapped clients dial */
+        do_bind(c, "::", 0);
+        connect_ex(c, "::1", port);
+        sockname("name", c);
+        peername("peer", c);
         return 0;
     case 33:
         s = tcp6(0);

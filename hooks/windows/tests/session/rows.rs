@@ -14,7 +14,7 @@ fn both(host: &Host, row: u32) -> (String, String) {
 fn rows_that_look_the_same() {
     let host = Host::new(|_| ());
     let session = host.session(1);
-    for row in [9, 12, 13, 14, 16, 17, 18, 19, 21, 23, 31, 33, 35, 36, 38, 39, 41, 45, 48] {
+    for row in [9, 12, 13, 14, 16, 17, 18, 19, 21, 23, 31, 32, 33, 35, 36, 38, 39, 41, 45, 48] {
         let plain = session.plain_row(row, port());
         assert!(!plain.is_empty(), "row {row}");
         assert_eq!(session.row(row, port()), plain, "row {row}");
@@ -94,16 +94,12 @@ fn row_6_an_address_that_no_interface_has() {
 }
 
 #[test]
-fn rows_30_and_32_sockets_of_both_families() {
+fn row_30_sockets_of_both_families() {
     let host = Host::new(|_| ());
     let (plain, hooked) = both(&host, 30);
     assert!(plain.starts_with("bind: ok\nname: :: port\nconnect: ok\n"), "{plain}");
     assert!(hooked.starts_with("bind: ok\nname: ::ffff:V port\nconnect: ok\n"), "{hooked}");
     assert!(hooked.ends_with("name: ::1 other\npeer: ::1 port\n"), "{hooked}");
-    let (plain, hooked) = both(&host, 32);
-    assert!(plain.starts_with("bind: ok\nname: ::1 port\nconnect: ok\n"), "{plain}");
-    assert!(hooked.starts_with("bind: ok\nname: ::1 port\nconnect: ok\n"), "{hooked}");
-    assert!(hooked.ends_with("peer: ::1 port\n"), "{hooked}");
 }
 
 #[test]
