@@ -7,7 +7,7 @@ use serde::Serialize;
 use vipool::map::Map;
 use vipool::os::{clock, probe::SystemProbe};
 
-use crate::place::{Place, save_users};
+use crate::place::{Place, save_users, sweep_clients};
 #[cfg(unix)]
 use crate::{events, history};
 

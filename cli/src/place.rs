@@ -1,4 +1,4 @@
-//! Which map a command is about: the system's, or a private one.
+//! Which map a command is about, the system's or a private one, and what lies beside it.
 
 use std::path::{Path, PathBuf};
 
@@ -74,5 +74,17 @@ pub fn save_users(map: &vipool::map::Map, directory: &Path) {
     }
     if let Err(error) = map.save_users(&file) {
         eprintln!("vipool: users may get other addresses after a restart: {error}");
+    }
+}
+
+/// Forgets the clients of sessions that are closed, by whomever. Best effort: nobody but the user
+/// of such a session could read them.
+pub fn sweep_clients(map: &vipool::map::Map, directory: &Path) {
+    let swept = map.reader().map_err(|error| error.to_string()).and_then(|reader| {
+        vipool::os::client::sweep(directory, |handle| reader.is_live(handle))
+            .map_err(|error| error.to_string())
+    });
+    if let Err(error) = swept {
+        eprintln!("vipool: files of clients are left in {}: {error}", directory.display());
     }
 }

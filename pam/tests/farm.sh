@@ -52,6 +52,10 @@ reserved() { on $1 cat /proc/sys/net/ipv4/ip_local_reserved_ports; }
 # the others reach them, and the servers' own source is as before.
 two_servers() {
   ip -n third address add 10.77.1.30/32 dev eth0
+  # One of the servers is on the network twice: Linux answers for all its addresses on both.
+  ip link add port-ts1b type veth peer name eth1 netns ts1
+  ip link set port-ts1b master br0 up
+  ip -n ts1 link set eth1 up
   local before="$(source_to ts1 10.77.0.50) $(source_to ts1 192.0.2.1) $(source_to ts1 fd77::50)"
   on ts1 sh -c 'echo 80 > /proc/sys/net/ipv4/ip_local_reserved_ports'
   up ts1 2> /run/err & local first=$!
@@ -143,6 +147,7 @@ while True:
     pamh = ctypes.c_void_p()
     pam.pam_start(b"logon", b"alice", ctypes.byref(conv), ctypes.byref(pamh))
     pam.pam_putenv(pamh, b"XDG_SESSION_ID=%d" % os.getpid())
+    pam.pam_set_item(pamh, 4, b"192.0.2.7")
     pam.pam_open_session(pamh, 0)
     pam.pam_close_session(pamh, 0)
     pam.pam_end(pamh, 0)
@@ -167,6 +172,7 @@ print(len(held), "left by the dead")'
   for i in 1 2; do on ts1 "$VIPOOL" gc --map /run/ts1; sleep 11; done
   on ts1 "$VIPOOL" gc --map /run/ts1
   status ts1 'assert [r["session"] for r in s["sessions"]] == ["7"], s["sessions"]'
+  same "$(find /run/ts1 -name 'client.*')" ""
 }
 
 # As many ssh logons at once, each with an address of its own as the client host sees it.

@@ -158,6 +158,14 @@ not_for_users() {
     as_alice /run/command $command > /dev/null 2>&1 && fail "a user may do: $command"
   done
   same "$(used)" 1
+  # What is said of clients goes with their sessions, whoever ended them.
+  clients() { find /run/vipool -name 'client.*' | wc -l; }
+  touch /run/vipool/client.200000000000001.0.5.1.77
+  same "$(clients)" 2
+  farm 10.77.0.100-10.77.0.109
+  same "$(clients)" 1
+  "$VIPOOL" down --force
+  same "$(clients)" 0
 }
 
 any_bytes() {

@@ -14,6 +14,8 @@ use super::trust;
 use super::users::UserId;
 use crate::session::Handle;
 
+const PREFIX: &str = "client.";
+
 /// The name of the file, on the stack.
 struct Name {
     bytes: [u8; 80],
@@ -24,7 +26,7 @@ impl Name {
     fn of(handle: &Handle) -> Self {
         let mut name = Self { bytes: [0; 80], length: 0 };
         // The longest has 7 + 16 + 4 + 8 + 8 + 16 characters and four dots.
-        let _ = write!(name, "client.{handle}");
+        let _ = write!(name, "{PREFIX}{handle}");
         name
     }
 
@@ -73,6 +75,22 @@ pub fn remove(directory: &Path, handle: &Handle) -> io::Result<()> {
     }
 }
 
+/// Forgets those of every lease that is over: whoever closes the session of somebody else, or finds
+/// its leader gone, does not come by [`remove`].
+pub fn sweep(directory: &Path, is_live: impl Fn(&Handle) -> bool) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let lease = name.as_encoded_bytes().strip_prefix(PREFIX.as_bytes());
+        if let Some(handle) = lease.and_then(Handle::parse)
+            && !is_live(&handle)
+        {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,6 +121,16 @@ mod tests {
         remove(&directory, &handle).unwrap();
         remove(&directory, &handle).unwrap();
         assert_eq!(read(&directory, &handle), None);
-        fs::remove_dir(&directory).unwrap();
+        // What is left of sessions that others closed goes, and nothing else.
+        let over = Handle { generation: 2, ..handle };
+        for lease in [&handle, &over] {
+            write(&directory, lease, client, None).unwrap();
+        }
+        fs::write(directory.join("client.list"), "").unwrap();
+        sweep(&directory, |lease| *lease == handle).unwrap();
+        assert_eq!(read(&directory, &handle), Some(client));
+        assert_eq!(read(&directory, &over), None);
+        assert!(directory.join("client.list").exists());
+        fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -175,16 +175,17 @@ fn probe_all(
         }
     }
     by_link.retain(|index, _| links.get(index).is_some_and(|link| link.up && link.arp.is_some()));
+    let host: BTreeSet<arp::Hardware> = links.values().filter_map(|link| link.arp).collect();
     let count: usize = by_link.values().map(BTreeSet::len).sum();
     let bar = bar(1000, &format!("asking the network for {count} addresses"));
     let taken = thread::scope(|scope| {
         let threads: Vec<_> = by_link
             .iter()
             .map(|(index, addresses)| {
-                let (link, bar) = (&links[index], &bar);
+                let (link, bar, host) = (&links[index], &bar, &host);
                 let own = link.arp.expect("kept above");
                 scope.spawn(move || {
-                    arp::probe(*index, own, addresses, |part| {
+                    arp::probe(*index, own, host, addresses, |part| {
                         bar.set_position((part * 1000.0) as u64)
                     })
                     .with_context(|| format!("cannot send ARP on {}", link.name))

@@ -25,10 +25,12 @@ pub type Hardware = [u8; 6];
 const REQUEST: u16 = 1;
 
 /// Probes the addresses on the interface with this index and Ethernet address; calls `tick` with
-/// the part that is done (0 to 1). Returns who has which: everybody else must keep off these.
+/// the part that is done (0 to 1). Returns who has which: everybody else must keep off these. What
+/// an interface of this `host` says does not count: Linux answers for all its addresses on each.
 pub fn probe(
     interface: u32,
     own: Hardware,
+    host: &BTreeSet<Hardware>,
     addresses: &BTreeSet<Ipv4Addr>,
     mut tick: impl FnMut(f64),
 ) -> io::Result<BTreeMap<Ipv4Addr, Hardware>> {
@@ -41,7 +43,7 @@ pub fn probe(
         let began = start + PROBE_INTERVAL * round;
         for (place, address) in addresses.iter().enumerate() {
             let due = began + gap * place as u32;
-            listen(&socket, own, addresses, due, &mut taken)?;
+            listen(&socket, host, addresses, due, &mut taken)?;
             // Who is known to have it needs no more probes.
             if !taken.contains_key(address) {
                 send(&socket, &packet(own, Ipv4Addr::UNSPECIFIED, *address))?;
@@ -52,7 +54,7 @@ pub fn probe(
     let end = Instant::now() + ANNOUNCE_WAIT;
     while Instant::now() < end {
         let next = end.min(Instant::now() + Duration::from_millis(100));
-        listen(&socket, own, addresses, next, &mut taken)?;
+        listen(&socket, host, addresses, next, &mut taken)?;
         tick(start.elapsed().as_secs_f64() / all);
     }
     Ok(taken)
@@ -74,7 +76,7 @@ pub fn announce(
 /// Hears what the others say until `until`.
 fn listen(
     socket: &ArpSocket,
-    own: Hardware,
+    host: &BTreeSet<Hardware>,
     addresses: &BTreeSet<Ipv4Addr>,
     until: Instant,
     taken: &mut BTreeMap<Ipv4Addr, Hardware>,
@@ -83,7 +85,8 @@ fn listen(
         let wait = until.saturating_duration_since(Instant::now());
         match socket.receive(wait)? {
             Some(heard) => {
-                if let Some((address, holder)) = claim(&heard, own)
+                if let Some((address, holder)) = claim(&heard)
+                    && !host.contains(&holder)
                     && addresses.contains(&address)
                 {
                     taken.insert(address, holder);
@@ -119,7 +122,7 @@ fn packet(own: Hardware, sender: Ipv4Addr, target: Ipv4Addr) -> ArpPacket {
 }
 
 /// The address that the sender of a packet has or is about to take (RFC 5227, section 2.1.1).
-fn claim(packet: &ArpPacket, own: Hardware) -> Option<(Ipv4Addr, Hardware)> {
+fn claim(packet: &ArpPacket) -> Option<(Ipv4Addr, Hardware)> {
     if packet[..6] != [0, 1, 8, 0, 6, 4] {
         return None;
     }
@@ -134,33 +137,31 @@ fn claim(packet: &ArpPacket, own: Hardware) -> Option<(Ipv4Addr, Hardware)> {
     } else {
         return None;
     };
-    (hardware != own).then_some((address, hardware))
+    Some((address, hardware))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const OWN: Hardware = [2, 0, 0, 0, 0, 1];
     const OTHER: Hardware = [2, 0, 0, 0, 0, 2];
     const V: Ipv4Addr = Ipv4Addr::new(10, 0, 5, 7);
 
     #[test]
     fn a_sender_and_a_fellow_prober_hold_the_address() {
-        assert_eq!(claim(&packet(OTHER, V, V), OWN), Some((V, OTHER)));
-        assert_eq!(claim(&packet(OTHER, Ipv4Addr::UNSPECIFIED, V), OWN), Some((V, OTHER)));
+        assert_eq!(claim(&packet(OTHER, V, V)), Some((V, OTHER)));
+        assert_eq!(claim(&packet(OTHER, Ipv4Addr::UNSPECIFIED, V)), Some((V, OTHER)));
         let asking = packet(OTHER, Ipv4Addr::new(10, 0, 5, 1), V);
-        assert_eq!(claim(&asking, OWN), Some((Ipv4Addr::new(10, 0, 5, 1), OTHER)));
+        assert_eq!(claim(&asking), Some((Ipv4Addr::new(10, 0, 5, 1), OTHER)));
     }
 
     #[test]
-    fn own_packets_and_other_protocols_say_nothing() {
-        assert_eq!(claim(&packet(OWN, V, V), OWN), None);
+    fn other_protocols_say_nothing() {
         let mut odd = packet(OTHER, V, V);
         odd[3] = 6;
-        assert_eq!(claim(&odd, OWN), None);
+        assert_eq!(claim(&odd), None);
         let mut empty_reply = packet(OTHER, Ipv4Addr::UNSPECIFIED, V);
         empty_reply[7] = 2;
-        assert_eq!(claim(&empty_reply, OWN), None);
+        assert_eq!(claim(&empty_reply), None);
     }
 }

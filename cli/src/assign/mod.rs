@@ -16,7 +16,6 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::place::{last_users, save_users};
 use anyhow::{Context, bail};
 use ipnet::IpNet;
 use vipool::farm::{Farm, Planned};
@@ -26,6 +25,7 @@ use vipool::os::clock;
 use vipool::pool::{Pool, PoolKind};
 use vipool::range::{Range, subtract};
 
+use crate::place::{last_users, save_users, sweep_clients};
 use addresses::{Assigned, bring_up, take_down};
 use netlink::{Bound, Netlink};
 use ports::Ports;
@@ -95,10 +95,13 @@ impl Up {
         let wanted = wanted(&planned)?;
         let destinations = destinations(&planned, &interfaces);
         let assigned = bring_up(&mut state, &wanted, !self.no_probe, &destinations)?;
+        let there = Map::open(&self.map).is_ok();
         let map = Map::create(&self.map, &without(planned.plan, &assigned))?;
-        if let Err(error) = map.recall_users(&last_users(&self.map), clock::now()) {
+        // A map that was there knows better than the file.
+        if !there && let Err(error) = map.recall_users(&last_users(&self.map), clock::now()) {
             eprintln!("vipool: users may get other addresses than before: {error}");
         }
+        sweep_clients(&map, &self.map);
         if state.added.draining {
             map.drain_server(false)?;
             state.write(Added { draining: false, ..state.added.clone() })?;
@@ -145,6 +148,7 @@ impl Down {
                     }
                 }
                 save_users(&map, &self.map);
+                sweep_clients(&map, &self.map);
                 match in_use(&map)? {
                     None => {
                         retire(&self.map)?;
