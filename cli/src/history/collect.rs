@@ -5,11 +5,12 @@
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::SystemTime;
 
 use jiff::{SignedDuration, Timestamp};
 use vipool::map::{Event, EventKind, Journal, Map, SessionRow};
 
-use super::log::{Log, Record, State, What};
+use super::log::{Keep, Log, Record, State, What};
 use crate::report::wall_clock;
 
 /// A session that waits for an address asks again and again: it is noted once in this time.
@@ -17,10 +18,17 @@ const EXHAUSTED_AGAIN: SignedDuration = SignedDuration::from_secs(60);
 /// How often the map is looked at again because somebody changed it meanwhile.
 const TRIES: usize = 8;
 
-/// Appends what happened since the last time, and tells it.
-pub fn collect(directory: &Path, history: &Path) -> anyhow::Result<Vec<Record>> {
+/// Appends what happened since the last time, and tells it. What is not to be kept is removed.
+pub fn collect(
+    directory: &Path,
+    history: &Path,
+    keep: Option<&Keep>,
+) -> anyhow::Result<Vec<Record>> {
     // First: while we hold it, no other process collects.
     let mut log = Log::open(history)?;
+    if let Some(keep) = keep {
+        log.keep(keep, SystemTime::now())?;
+    }
     let map = Map::open(directory)?;
     let journal = Journal::open(directory)?;
     let boot = format!("{:016x}", journal.boot());
@@ -231,7 +239,7 @@ mod tests {
         open(&map, 3, "carol");
         open(&map, 3, "carol");
         close(&map, 1);
-        let first = collect(directory.path(), &history).unwrap();
+        let first = collect(directory.path(), &history, None).unwrap();
         let expected = [
             (What::Assigned, Some("1"), false),
             (What::Assigned, Some("2"), false),
@@ -241,9 +249,9 @@ mod tests {
         assert_eq!(told(&first), expected);
         assert_eq!(first[3].user.as_deref(), Some("alice"));
         assert_eq!(first[3].address, first[0].address);
-        assert_eq!(collect(directory.path(), &history).unwrap(), []);
+        assert_eq!(collect(directory.path(), &history, None).unwrap(), []);
         close(&map, 2);
-        let second = collect(directory.path(), &history).unwrap();
+        let second = collect(directory.path(), &history, None).unwrap();
         assert_eq!(told(&second), [(What::Released, Some("2"), false)]);
     }
 
@@ -253,14 +261,14 @@ mod tests {
         let history = directory.path().join("history.log");
         let map = map(directory.path());
         open(&map, 1, "alice");
-        collect(directory.path(), &history).unwrap();
+        collect(directory.path(), &history, None).unwrap();
         close(&map, 1);
         open(&map, 2, "bob");
         for _ in 0..JOURNAL_CAPACITY {
             open(&map, 3, "carol");
             close(&map, 3);
         }
-        let records = collect(directory.path(), &history).unwrap();
+        let records = collect(directory.path(), &history, None).unwrap();
         assert_eq!((records[0].event, records[0].lost), (What::Gap, Some(JOURNAL_CAPACITY + 2)));
         let reconciled: Vec<_> =
             told(&records).into_iter().filter(|(_, _, reconciled)| *reconciled).collect();
@@ -276,12 +284,12 @@ mod tests {
         let history = directory.path().join("history.log");
         let map = map(directory.path());
         open(&map, 1, "alice");
-        let first = collect(directory.path(), &history).unwrap();
+        let first = collect(directory.path(), &history, None).unwrap();
         // As if it had been written before the last start.
         let before = Record { boot: "of another boot".into(), number: 9, ..first[0].clone() };
         std::fs::remove_file(&history).unwrap();
         Log::open(&history).unwrap().append(&[before]).unwrap();
-        let records = collect(directory.path(), &history).unwrap();
+        let records = collect(directory.path(), &history, None).unwrap();
         let expected = [(What::Released, Some("1"), true), (What::Assigned, Some("1"), false)];
         assert_eq!(told(&records), expected);
     }

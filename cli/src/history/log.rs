@@ -3,7 +3,7 @@
 //! `CRC32 JSON`, the checksum of the JSON in eight hexadecimal digits (CRC-32 of IEEE 802.3).
 //! Invariants: a line is whole or does not count; what was torn by a crash is cut off by the next
 //! writer; one writer at a time (a lock on the file); a file begins with the leases that were open
-//! when it was begun, so it can be read by itself.
+//! when it was begun, so it can be read by itself, and those before it can go.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -12,14 +12,27 @@ use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use std::time::{Duration, SystemTime};
+
 use anyhow::Context;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// A file that is longer is put aside, as `FILE.1`.
-const MOST_BYTES: u64 = 8 << 20;
-/// So many files are kept beside the one in use.
-const KEPT: u32 = 9;
+pub const MOST_BYTES: u64 = 8 << 20;
+/// The most files that there are beside the one in use.
+const MOST_FILES: u32 = 99;
+/// A file is put aside when it spans this part of the time that records are kept: files go whole.
+const PARTS: u32 = 8;
+
+/// How long, and how much of it, the history is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// What is older goes; `None` keeps it.
+    pub age: Option<Duration>,
+    /// The most bytes of its files, but for the one in use and the one before.
+    pub bytes: u64,
+}
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +90,8 @@ pub struct State {
     pub exhausted: BTreeMap<String, Timestamp>,
     /// The last record's boot and number.
     pub last: Option<(String, u64)>,
+    /// The time of the first record.
+    pub first: Option<Timestamp>,
 }
 
 impl State {
@@ -95,6 +110,7 @@ impl State {
             _ => {}
         }
         self.last = Some((record.boot.clone(), record.number));
+        self.first.get_or_insert(record.time);
     }
 }
 
@@ -157,6 +173,39 @@ impl Log {
         Ok(())
     }
 
+    /// Removes what is older, or more, than is to be kept. Files go whole, so a record goes at the
+    /// latest when it is an eighth older than the age.
+    pub fn keep(&mut self, keep: &Keep, now: SystemTime) -> anyhow::Result<()> {
+        let older_than = |time: SystemTime, age: Duration| {
+            now.duration_since(time).is_ok_and(|passed| passed > age)
+        };
+        // A file begins where the one before it ended.
+        let begun = match fs::metadata(aside(&self.path, "1")) {
+            Ok(before) => before.modified().ok(),
+            Err(_) => self.state.first.map(SystemTime::from),
+        };
+        if let (Some(age), Some(begun)) = (keep.age, begun)
+            && older_than(begun, age / PARTS)
+        {
+            self.begin_anew()?;
+        }
+        let mut bytes = 0;
+        for number in 1..=MOST_FILES {
+            let file = aside(&self.path, &number.to_string());
+            let Ok(metadata) = fs::metadata(&file) else { continue };
+            bytes += metadata.len();
+            let old = metadata
+                .modified()
+                .is_ok_and(|ended| keep.age.is_some_and(|age| older_than(ended, age)));
+            // The newest tells when the one in use was begun.
+            if old || number > 1 && bytes > keep.bytes {
+                let cannot = || format!("cannot remove {}", file.display());
+                fs::remove_file(&file).with_context(cannot)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Puts the file aside and begins another with what is open.
     fn begin_anew(&mut self) -> anyhow::Result<()> {
         let cannot = || format!("cannot put {} aside", self.path.display());
@@ -166,13 +215,15 @@ impl Log {
         let mut file = open_file(&new).with_context(cannot)?;
         file.lock().with_context(cannot)?;
         file.write_all(&lines(&open)?).with_context(cannot)?;
-        for number in (1..KEPT).rev() {
+        for number in (1..MOST_FILES).rev() {
             let to = aside(&self.path, &(number + 1).to_string());
             match fs::rename(aside(&self.path, &number.to_string()), to) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
                 _ => {}
             }
         }
+        // The time of the change is that of its end, also where nothing was written for long.
+        self.file.set_modified(SystemTime::now()).with_context(cannot)?;
         fs::rename(&self.path, aside(&self.path, "1")).with_context(cannot)?;
         fs::rename(&new, &self.path).with_context(cannot)?;
         self.file = file;
@@ -184,7 +235,7 @@ impl Log {
 pub fn read(path: &Path) -> anyhow::Result<(Vec<Record>, usize)> {
     let mut records = Vec::new();
     let mut damaged = 0;
-    let older = (1..=KEPT).rev().map(|number| aside(path, &number.to_string()));
+    let older = (1..=MOST_FILES).rev().map(|number| aside(path, &number.to_string()));
     for file in older.chain([path.to_owned()]) {
         let text = match fs::read(&file) {
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
@@ -291,5 +342,45 @@ mod tests {
         assert_eq!(log.state().open.len(), 2);
         assert_eq!(log.state().last, Some(("00ff".into(), 2)));
         assert_eq!(read(&path).unwrap().0.len(), 2, "a lease that stayed open is there once");
+    }
+
+    #[test]
+    fn what_is_older_or_more_than_is_kept_goes_and_what_is_open_stays_known() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("history.log");
+        let day = Duration::from_secs(24 * 3600);
+        let start = SystemTime::from(record(What::Assigned, "10.0.5.10", 0).time);
+        let keep = Keep { age: Some(80 * day), bytes: u64::MAX };
+        let files = || fs::read_dir(directory.path()).unwrap().count();
+        let ended = |number: u32, time| {
+            let file = File::options().append(true).open(aside(&path, &number.to_string()));
+            file.unwrap().set_modified(time).unwrap();
+        };
+        let mut log = Log::open(&path).unwrap();
+        log.append(&[record(What::Assigned, "10.0.5.10", 1)]).unwrap();
+        log.append(&[record(What::Assigned, "10.0.5.11", 2)]).unwrap();
+        log.append(&[record(What::Released, "10.0.5.11", 3)]).unwrap();
+        log.keep(&keep, start + 9 * day).unwrap();
+        assert_eq!(files(), 1, "an eighth of 80 days is not over");
+        log.keep(&keep, start + 11 * day).unwrap();
+        assert_eq!(files(), 2);
+        ended(1, start + 11 * day);
+        log.append(&[record(What::Assigned, "10.0.5.12", 4)]).unwrap();
+        log.keep(&keep, start + 20 * day).unwrap();
+        assert_eq!(files(), 2);
+        log.keep(&keep, start + 22 * day).unwrap();
+        assert_eq!(files(), 3);
+        ended(1, start + 22 * day);
+        assert_eq!(read(&path).unwrap().0.len(), 4);
+        // The first file is older than 80 days, the second is not.
+        log.keep(&keep, start + 92 * day).unwrap();
+        let (records, damaged) = read(&path).unwrap();
+        let left: Vec<u64> = records.iter().map(|record| record.number).collect();
+        assert_eq!((left, damaged), (vec![1, 4], 0), "what is open is known, what is over is gone");
+        assert_eq!(files(), 3, "the one in use was put aside");
+        log.keep(&Keep { age: None, bytes: 0 }, start).unwrap();
+        assert_eq!(files(), 2, "the newest stays");
+        drop(log);
+        assert_eq!(Log::open(&path).unwrap().state().open.len(), 2);
     }
 }

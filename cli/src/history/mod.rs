@@ -15,7 +15,7 @@ use serde::Serialize;
 use vipool::os::place::map_directory;
 
 pub use collect::collect;
-pub use log::{Record, What};
+pub use log::{Keep, MOST_BYTES, Record, What};
 
 use crate::place::Place;
 use crate::table::{self, table};
@@ -31,8 +31,8 @@ pub fn file_of(directory: &Path) -> PathBuf {
 /// Show which sessions were given which addresses, and gave them back
 ///
 /// What happened since the last look is taken from the map's journal first. The history of the
-/// system is in /var/lib/vipool, checksummed and appended to only; at 8 MiB a file is put aside,
-/// and nine of these are kept. What could not be kept is shown as a gap.
+/// system is in /var/lib/vipool, checksummed and appended to only; 'vipool gc' removes what is too
+/// old. What was lost before it got there is shown as a gap.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   vipool history --since 2026-03-01 --user alice
@@ -111,7 +111,7 @@ fn time(text: &str) -> Result<Timestamp, String> {
 fn records(place: &Place) -> anyhow::Result<Vec<Record>> {
     let directory = place.directory()?;
     let file = file_of(&directory);
-    match collect(&directory, &file) {
+    match collect(&directory, &file, None) {
         Ok(new) => crate::events::tell(&directory, &new),
         // What was written before can be read all the same: the map may be gone, or not for us.
         Err(error) => eprintln!("vipool: the last events are missing: {error:#}"),
