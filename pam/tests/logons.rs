@@ -1,6 +1,7 @@
-//! Logons through the real libpam, sshd, su and sudo, on one server and on a farm. Each scenario of
-//! `logons.sh` and `farm.sh` runs in mount, network and process namespaces of its own, over its own
-//! /run and user database: nothing is left on the machine, whatever becomes of it.
+//! Logons through the real libpam, sshd, su and sudo, on one server and on a farm, and the package
+//! with its units. Each scenario of the scripts beside this file runs in mount, network and process
+//! namespaces of its own, over its own /run and user database: nothing is left on the machine,
+//! whatever becomes of it.
 
 #![cfg(target_os = "linux")]
 
@@ -43,7 +44,7 @@ fn scenario(script: &str, name: &str, needs: &[&str]) {
         return;
     }
     let mut command = Command::new("unshare");
-    if script == "package.sh" {
+    if script != "logons.sh" && script != "farm.sh" {
         command.env("DEB", package());
     }
     let output = command
@@ -122,5 +123,24 @@ fn the_package_comes_and_goes() {
         "package.sh",
         "comes_and_goes",
         &["cargo-deb", "dpkg-deb", "sshd", "nc", "ss", "python3"],
+    );
+}
+
+#[test]
+fn the_units_under_systemd() {
+    scenario(
+        "systemd.sh",
+        "units",
+        &[
+            "systemd",
+            "systemd-nspawn",
+            "cargo-deb",
+            "dpkg-deb",
+            "sshd",
+            "nc",
+            "ss",
+            "setpriv",
+            "python3",
+        ],
     );
 }

@@ -1,23 +1,31 @@
 # What the scenarios stand on, to be sourced inside mount, network and process namespaces: a /run,
 # a user database (alice, bob) and a PAM configuration of their own, and an sshd.
+# With FILES=machine the first three are the machine's, which is made for the scenario alone.
 set -euo pipefail
 
 fail() { echo "FAILED: $*" >&2; exit 1; }
 same() { [ "$1" = "$2" ] || fail "line ${BASH_LINENO[0]}: '$1' is not '$2'"; }
 
-# An own /run, user database and PAM configuration.
-mount -t tmpfs tmpfs /run
-mkdir /run/sshd /run/db /run/pam.d
-for file in passwd shadow group; do cp /etc/$file /run/db/$file; done
-for uid in 2001 2002; do
-  name=$([ $uid = 2001 ] && echo alice || echo bob)
-  echo "$name:x:$uid:$uid::/tmp:/bin/sh" >> /run/db/passwd
-  echo "$name:*:19000:0:99999:7:::" >> /run/db/shadow
-  echo "$name:x:$uid:" >> /run/db/group
-done
-for file in passwd shadow group; do mount --bind /run/db/$file /etc/$file; done
-cp /etc/pam.d/* /run/pam.d/
-mount --bind /run/pam.d /etc/pam.d
+# people DIRECTORY: alice and bob, in the user database that is there.
+people() {
+  local uid name
+  for uid in 2001 2002; do
+    name=$([ $uid = 2001 ] && echo alice || echo bob)
+    echo "$name:x:$uid:$uid::/tmp:/bin/sh" >> $1/passwd
+    echo "$name:*:19000:0:99999:7:::" >> $1/shadow
+    echo "$name:x:$uid:" >> $1/group
+  done
+}
+
+if [ "${FILES-own}" = own ]; then
+  mount -t tmpfs tmpfs /run
+  mkdir /run/sshd /run/db /run/pam.d
+  for file in passwd shadow group; do cp /etc/$file /run/db/$file; done
+  people /run/db
+  for file in passwd shadow group; do mount --bind /run/db/$file /etc/$file; done
+  cp /etc/pam.d/* /run/pam.d/
+  mount --bind /run/pam.d /etc/pam.d
+fi
 
 # service NAME ARGUMENTS...: a PAM service with the module.
 service() {

@@ -78,6 +78,8 @@ pub const ALL: &[Need] = &[
     program("pamtester", "pamtester"),
     program("sudo", "sudo"),
     program("unshare", "util-linux"),
+    file("systemd", "/lib/systemd/systemd", "systemd"),
+    program("systemd-nspawn", "systemd-container"),
     // What fetches real servers for Windows.
     program("pip3", "python3-pip"),
     program("npm", "npm"),
