@@ -1,53 +1,55 @@
 //! A call through the C ABI beside the same in Rust: both take the bytes of a sockaddr where a
 //! hook layer has them, and give bytes back.
 //!
-//! `cargo bench --features capi --bench capi`
+//! `cargo bench -p vipool --features capi --bench capi` measures short blocks of calls, Rust and C in
+//! turn, and prints the median of each and of the difference within a pair: what else runs on the
+//! machine meets both alike. Where memory comes to lie is worth some nanoseconds too, so that several
+//! processes are measured, and the median of them is told with the middle half.
+//!
+//! With `-- NAME rust|c COUNT` it makes that many calls and nothing else, so that two runs under
+//! `valgrind --tool=callgrind` tell the instructions of one call.
 
 use std::ffi::c_void;
 use std::hint::black_box;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::process::Command;
 use std::ptr::{null, null_mut};
+use std::time::Instant;
 
-use criterion::{Criterion, criterion_group, criterion_main};
-use vipool::capi::map::{vipool_map, vipool_map_reader, vipool_opened};
-use vipool::capi::map::{vipool_map_close_session, vipool_map_in_memory, vipool_map_open_session};
-use vipool::capi::plan::{vipool_plan, vipool_program};
-use vipool::capi::plan::{vipool_plan_add_pool, vipool_plan_add_program, vipool_plan_new};
-use vipool::capi::reader::{vipool_found, vipool_reader, vipool_reader_check, vipool_reader_find};
-use vipool::capi::rewrite::{
-    vipool_ask_address_fn, vipool_outcome, vipool_rewrite_bind, vipool_rewrite_shown, vipool_socket,
+use vipool::capi::address::{vipool_ip, vipool_range_parse};
+use vipool::capi::decision::vipool_outcome;
+use vipool::capi::list::vipool_program;
+use vipool::capi::map::{vipool_map, vipool_map_free, vipool_map_in_memory, vipool_map_reader};
+use vipool::capi::names::vipool_rewrite_shown_ip;
+use vipool::capi::open::{
+    vipool_closed, vipool_map_close, vipool_map_open_session, vipool_open_options, vipool_opened,
 };
-use vipool::capi::rewriter::{vipool_rewriter, vipool_rewriter_new, vipool_rewriter_options};
-use vipool::capi::session::{vipool_handle, vipool_session};
+use vipool::capi::plan::{
+    vipool_plan, vipool_plan_add_pool, vipool_plan_add_program, vipool_plan_free, vipool_plan_new,
+};
+use vipool::capi::reader::{
+    vipool_found, vipool_reader, vipool_reader_addresses, vipool_reader_check, vipool_reader_find,
+    vipool_reader_free,
+};
+use vipool::capi::rewrite::{vipool_rewrite_bind, vipool_rewrite_connect, vipool_rewrite_shown};
+use vipool::capi::rewriter::{
+    vipool_rewriter, vipool_rewriter_free, vipool_rewriter_new, vipool_rewriter_options,
+};
+use vipool::capi::session::{vipool_addresses, vipool_handle};
+use vipool::capi::socket::vipool_socket;
 use vipool::capi::status::vipool_status;
+use vipool::capi::writer::{
+    vipool_writer, vipool_writer_close, vipool_writer_free, vipool_writer_new,
+    vipool_writer_open_session,
+};
 use vipool::map::{Map, OpenOptions, Plan};
 use vipool::policy::{Features, Policy, Program};
 use vipool::pool::{MAX_SLOTS, Pool, PoolKind};
 use vipool::rewrite::sockaddr::{self, Parsed};
-use vipool::rewrite::{Live, Outcome, Protocol, Rewriter, Rules, SocketFacts};
+use vipool::rewrite::{Kernel, Live, Outcome, Protocol, Rewriter, Rules, SocketFacts};
 use vipool::session::{SessionId, SessionKind};
 
 const POOL: &str = "127.3.0.2-127.3.0.253";
-
-// Called by pointer, so that nothing is inlined that a C program could not inline.
-type RewriteBind = unsafe extern "C" fn(
-    *const vipool_rewriter,
-    *const vipool_socket,
-    *const c_void,
-    u32,
-    *mut vipool_outcome,
-) -> vipool_status;
-type RewriteShown = unsafe extern "C" fn(
-    *const vipool_rewriter,
-    *const c_void,
-    u32,
-    vipool_ask_address_fn,
-    *mut c_void,
-    *mut vipool_outcome,
-) -> vipool_status;
-type Check = unsafe extern "C" fn(*const vipool_reader, *const vipool_handle) -> vipool_status;
-type Find =
-    unsafe extern "C" fn(*const vipool_reader, vipool_session, *mut vipool_found) -> vipool_status;
 
 fn session(value: u64) -> SessionId {
     SessionId::new(SessionKind::Embedder, value).expect("small")
@@ -68,12 +70,23 @@ fn plan() -> Plan {
     }
 }
 
-/// What a C program has made: the same as [`plan`].
+/// What a C program has made: the same as [`plan`], and one open session.
 struct C {
     map: *mut vipool_map,
     reader: *mut vipool_reader,
     rewriter: *mut vipool_rewriter,
     handle: vipool_handle,
+}
+
+impl Drop for C {
+    fn drop(&mut self) {
+        // SAFETY: each came from the library and goes back once.
+        unsafe {
+            vipool_rewriter_free(self.rewriter);
+            vipool_reader_free(self.reader);
+            vipool_map_free(self.map);
+        }
+    }
 }
 
 fn sized<T>() -> T {
@@ -98,17 +111,17 @@ fn c(rule: u64) -> C {
     };
     let mut plan: *mut vipool_plan = null_mut();
     let mut range = Default::default();
-    // SAFETY: every pointer is to a live value of its type; the few handles are kept to the end.
+    // SAFETY: every pointer is to a live value of its type.
     unsafe {
         made(vipool_plan_new(&mut plan));
-        let text = POOL.as_ptr().cast();
-        made(vipool::capi::address::vipool_range_parse(text, POOL.len(), &mut range));
+        made(vipool_range_parse(POOL.as_ptr().cast(), POOL.len(), &mut range));
         made(vipool_plan_add_pool(plan, c"loopback".as_ptr(), 8, 2, &range, 1, 0));
         let mut program = sized::<vipool_program>();
         (program.pattern, program.pattern_length) = (c"/bin/x".as_ptr(), 6);
         program.features = 2;
         made(vipool_plan_add_program(plan, &program));
         made(vipool_map_in_memory(plan, null(), &mut c.map));
+        vipool_plan_free(plan);
         made(vipool_map_reader(c.map, &mut c.reader));
         let mut opened = sized::<vipool_opened>();
         made(vipool_map_open_session(c.map, session(1).raw(), null(), 0, &mut opened));
@@ -133,103 +146,295 @@ fn through_rust(
     (out, length)
 }
 
-fn calls(criterion: &mut Criterion) {
-    let map = Map::in_memory(&plan()).expect("a map");
+/// What is asked on the command line.
+enum Wanted {
+    /// The table: so many processes, each measuring so many pairs of blocks.
+    Table { processes: usize, pairs: usize },
+    /// One process of those, which prints bare numbers.
+    Process { pairs: usize },
+    /// So many calls of one kind and side.
+    Calls { name: String, c: bool, count: u64 },
+}
+
+impl Wanted {
+    fn read() -> Self {
+        // cargo says --bench, and --test where it only wants to see that it runs.
+        let arguments: Vec<String> = std::env::args().skip(1).collect();
+        let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let words: Vec<&str> = words.into_iter().filter(|word| !word.starts_with("--")).collect();
+        let count = |word: &str| word.parse().expect("a number");
+        match *words {
+            [] if arguments.iter().any(|word| word == "--test") => {
+                Wanted::Table { processes: 1, pairs: 11 }
+            }
+            [] => Wanted::Table { processes: 15, pairs: 801 },
+            ["process", pairs] => Wanted::Process { pairs: count(pairs) as usize },
+            [name, side @ ("rust" | "c"), calls] => {
+                Wanted::Calls { name: name.to_owned(), c: side == "c", count: count(calls) }
+            }
+            _ => panic!("no arguments, or: NAME rust|c COUNT"),
+        }
+    }
+
+    /// Measures one kind of call.
+    fn call<R, S>(&self, name: &str, mut rust: impl FnMut() -> R, mut c: impl FnMut() -> S) {
+        match self {
+            Wanted::Calls { name: wanted, .. } if wanted != name => {}
+            Wanted::Table { .. } => unreachable!("other processes measure"),
+            Wanted::Calls { c: false, count, .. } => {
+                (0..*count).for_each(|_| drop(black_box(rust())))
+            }
+            Wanted::Calls { count, .. } => (0..*count).for_each(|_| drop(black_box(c()))),
+            Wanted::Process { pairs } => compare(name, *pairs, &mut rust, &mut c),
+        }
+    }
+}
+
+/// Calls of one block: short enough that most blocks are not interrupted.
+const BLOCK: u32 = 200;
+
+fn block<R>(call: &mut impl FnMut() -> R) -> f64 {
+    let begin = Instant::now();
+    for _ in 0..BLOCK {
+        drop(black_box(call()));
+    }
+    begin.elapsed().as_nanos() as f64 / f64::from(BLOCK)
+}
+
+fn compare<R, S>(
+    name: &str,
+    pairs: usize,
+    rust: &mut impl FnMut() -> R,
+    c: &mut impl FnMut() -> S,
+) {
+    let mut figures = [const { Vec::new() }; 3];
+    for pair in 0..pairs {
+        // Who comes first changes, so that nobody always finds the caches warm.
+        let (in_rust, in_c) = if pair % 2 == 0 {
+            let in_rust = block(rust);
+            (in_rust, block(c))
+        } else {
+            let in_c = block(c);
+            (block(rust), in_c)
+        };
+        for (list, figure) in figures.iter_mut().zip([in_rust, in_c, in_c - in_rust]) {
+            list.push(figure);
+        }
+    }
+    let [in_rust, in_c, more] = figures.map(|mut list| quarters(&mut list)[1]);
+    println!("{name} {in_rust} {in_c} {more}");
+}
+
+/// The first quarter, the median and the third.
+fn quarters(list: &mut [f64]) -> [f64; 3] {
+    list.sort_by(f64::total_cmp);
+    [1, 2, 3].map(|quarter| list[list.len() * quarter / 4])
+}
+
+/// Measures in several processes, one after another.
+fn table(processes: usize, pairs: usize) {
+    let mut rows: Vec<(String, [Vec<f64>; 3])> = Vec::new();
+    for _ in 0..processes {
+        let this = std::env::current_exe().expect("a program has a file");
+        let process = Command::new(this).args(["process", &pairs.to_string()]).output();
+        let output = process.expect("this program starts");
+        assert!(output.status.success(), "{output:?}");
+        for line in String::from_utf8(output.stdout).expect("UTF-8").lines() {
+            let mut words = line.split(' ');
+            let name = words.next().unwrap_or_default();
+            let place = rows.iter().position(|(known, _)| known == name).unwrap_or(rows.len());
+            if place == rows.len() {
+                rows.push((name.to_owned(), Default::default()));
+            }
+            for (list, word) in rows[place].1.iter_mut().zip(words) {
+                list.push(word.parse().expect("a number"));
+            }
+        }
+    }
+    println!("{:<16}{:>8}{:>10}{:>12}   (middle half)", "ns", "Rust", "C", "C - Rust");
+    for (name, lists) in rows {
+        let [[_, rust, _], [_, c, _], [first, more, third]] =
+            lists.map(|mut list| quarters(&mut list));
+        println!("{name:<16}{rust:>8.1}{c:>10.1}{more:>+12.1}   ({first:+.1} to {third:+.1})");
+    }
+    println!("open_close and what follows: two calls, an opening and a closing");
+}
+
+fn main() {
+    let wanted = Wanted::read();
+    if let Wanted::Table { processes, pairs } = wanted {
+        return table(processes, pairs);
+    }
+    let mut map = Map::in_memory(&plan()).expect("a map");
     let reader = map.reader().expect("a reader");
     let handle =
         map.open_session(session(1), &OpenOptions::default(), 0).expect("a session").handle;
     let policy = reader.policy();
     let program = policy.programs().next().expect("a rule");
-    let world = Live { reader: &reader, policy, program };
+    let world = Live { reader: &reader, policy, program, listeners: Kernel };
     let leases = reader.lookup(session(1));
     let (addresses, rules) = (reader.addresses(&leases), Rules::of(&program, &policy));
     let rewriter =
         || Rewriter { addresses, rules, live: reader.is_live(black_box(&handle)), world: &world };
     let c = c(program.id());
+    rewriting(&wanted, rewriter, &c);
+
+    let mut found = sized::<vipool_found>();
+    let mut own = sized::<vipool_addresses>();
+    // Called by pointer, so that nothing is inlined that a C program could not inline.
+    let check = black_box(vipool_reader_check as unsafe extern "C" fn(_, _) -> _);
+    let find = black_box(vipool_reader_find as unsafe extern "C" fn(_, _, _) -> _);
+    let look_up = black_box(vipool_reader_addresses as unsafe extern "C" fn(_, _, _) -> _);
+    let id = session(1);
+    // SAFETY, of all calls below: every pointer is to a live value of its type.
+    wanted.call(
+        "is_live",
+        || reader.is_live(black_box(&handle)),
+        // SAFETY: see above.
+        || unsafe { check(c.reader.cast_const(), black_box(&raw const c.handle)) },
+    );
+    wanted.call(
+        "find",
+        || reader.find(black_box(id)),
+        // SAFETY: see above.
+        || unsafe { find(c.reader.cast_const(), black_box(id.raw()), &raw mut found) },
+    );
+    wanted.call(
+        "addresses",
+        || reader.addresses(&reader.lookup(black_box(id))),
+        // SAFETY: see above.
+        || unsafe { look_up(c.reader.cast_const(), black_box(id.raw()), &raw mut own) },
+    );
+    opening(&wanted, &mut map, &c);
+}
+
+fn rewriting<'w, W: vipool::rewrite::World + 'w>(
+    wanted: &Wanted,
+    rewriter: impl Fn() -> Rewriter<'w, W>,
+    c: &C,
+) {
     let mut bytes = [0; sockaddr::IPV4_LENGTH];
-    let local = SocketAddr::from(([127, 0, 0, 1], 6379));
-    sockaddr::write(&local, &mut bytes);
+    sockaddr::write(&SocketAddr::from(([127, 0, 0, 1], 6379)), &mut bytes);
+    let mut outside = [0; sockaddr::IPV4_LENGTH];
+    sockaddr::write(&SocketAddr::from(([192, 0, 2, 1], 443)), &mut outside);
     let facts =
         SocketFacts { protocol: Protocol::Tcp, local: None, v6only: false, shares_port: false };
     let mut socket = sized::<vipool_socket>();
     socket.protocol = 1;
     let mut outcome = sized::<vipool_outcome>();
-    let mut found = sized::<vipool_found>();
+    let out = &raw mut outcome;
+    let decider = c.rewriter.cast_const();
+    let bind = black_box(vipool_rewrite_bind as unsafe extern "C" fn(_, _, _, _, _) -> _);
+    let connect = black_box(vipool_rewrite_connect as unsafe extern "C" fn(_, _, _, _, _) -> _);
+    let shown = black_box(vipool_rewrite_shown as unsafe extern "C" fn(_, _, _, _, _, _) -> _);
+    let shown_ip = black_box(vipool_rewrite_shown_ip as unsafe extern "C" fn(_, _, _) -> _);
+    let at = |bytes: &[u8; sockaddr::IPV4_LENGTH]| -> *const c_void { bytes.as_ptr().cast() };
 
-    let mut group = criterion.benchmark_group("bind");
-    group.bench_function("rust", |b| {
-        b.iter(|| {
+    wanted.call(
+        "bind",
+        || {
             through_rust(black_box(&bytes), |to| {
-                let bind = rewriter().bind(black_box(&facts), to);
-                bind.rewritten().map(|bind| bind.address)
+                rewriter().bind(black_box(&facts), to).rewritten().map(|bind| bind.address)
             })
-        });
-    });
-    group.bench_function("c", |b| {
-        let (call, to): (RewriteBind, _) = (black_box(vipool_rewrite_bind), &bytes);
+        },
         // SAFETY: every pointer is to a live value of its type.
-        b.iter(|| unsafe {
-            call(c.rewriter, &socket, black_box(to).as_ptr().cast(), 16, &mut outcome)
-        });
-    });
-    group.finish();
-
-    let mut group = criterion.benchmark_group("accept");
-    group.bench_function("rust", |b| {
-        b.iter(|| {
+        || unsafe {
+            bind(decider, black_box(&raw const socket), at(black_box(&bytes)), 16_u32, out)
+        },
+    );
+    wanted.call(
+        "connect",
+        || {
+            through_rust(black_box(&outside), |to| {
+                rewriter().connect(black_box(&facts), to).rewritten().map(|connect| connect.to)
+            })
+        },
+        // SAFETY: as above.
+        || unsafe {
+            connect(decider, black_box(&raw const socket), at(black_box(&outside)), 16_u32, out)
+        },
+    );
+    wanted.call(
+        "accept",
+        || {
             through_rust(black_box(&bytes), |source| match rewriter().shown(source, || None) {
                 Outcome::Rewritten(shown) => Some(shown),
                 Outcome::Passed(_) | Outcome::Refused(_) => None,
             })
-        });
-    });
-    group.bench_function("c", |b| {
-        let (call, to): (RewriteShown, _) = (black_box(vipool_rewrite_shown), &bytes);
-        // SAFETY: every pointer is to a live value of its type.
-        b.iter(|| unsafe {
-            call(c.rewriter, black_box(to).as_ptr().cast(), 16, None, null_mut(), &mut outcome)
-        });
-    });
-    group.finish();
-
-    let mut group = criterion.benchmark_group("is_live");
-    group.bench_function("rust", |b| b.iter(|| reader.is_live(black_box(&handle))));
-    group.bench_function("c", |b| {
-        let call: Check = black_box(vipool_reader_check);
-        // SAFETY: every pointer is to a live value of its type.
-        b.iter(|| unsafe { call(c.reader, black_box(&c.handle)) });
-    });
-    group.finish();
-
-    let mut group = criterion.benchmark_group("find");
-    group.bench_function("rust", |b| b.iter(|| reader.find(black_box(session(1)))));
-    group.bench_function("c", |b| {
-        let call: Find = black_box(vipool_reader_find);
-        let id = session(1).raw();
-        // SAFETY: every pointer is to a live value of its type.
-        b.iter(|| unsafe { call(c.reader, black_box(id), &mut found) });
-    });
-    group.finish();
-
-    let mut group = criterion.benchmark_group("open_close");
-    group.bench_function("rust", |b| {
-        b.iter(|| {
-            let opened = map.open_session(black_box(session(2)), &OpenOptions::default(), 0);
-            black_box(opened).expect("free");
-            map.close_session(session(2), 0).expect("open")
-        });
-    });
-    group.bench_function("c", |b| {
-        let id = session(2).raw();
-        let mut opened = sized::<vipool_opened>();
-        // SAFETY: every pointer is to a live value of its type.
-        b.iter(|| unsafe {
-            made(vipool_map_open_session(c.map, black_box(id), null(), 0, &mut opened));
-            made(vipool_map_close_session(c.map, id, 0, null_mut()));
-        });
-    });
-    group.finish();
+        },
+        // SAFETY: as above.
+        || unsafe { shown(decider, at(black_box(&bytes)), 16_u32, None, null_mut(), out) },
+    );
+    let (ip, c_ip): (IpAddr, vipool_ip) =
+        ([127, 3, 0, 2].into(), IpAddr::from([127, 3, 0, 2]).into());
+    wanted.call(
+        "shown_ip",
+        || rewriter().shown_ip(black_box(ip)).rewritten(),
+        // SAFETY: as above.
+        || unsafe { shown_ip(decider, black_box(&raw const c_ip), out) },
+    );
 }
 
-criterion_group!(benches, calls);
-criterion_main!(benches);
+/// A session of a user's, opened and closed by its handle.
+fn opening(wanted: &Wanted, map: &mut Map, c: &C) {
+    let id = session(2);
+    let user = OpenOptions { user: Some("ada"), ..OpenOptions::default() };
+    let mut options = sized::<vipool_open_options>();
+    (options.user, options.user_length) = (c"ada".as_ptr(), 3);
+    let mut opened = sized::<vipool_opened>();
+    let mut closed = sized::<vipool_closed>();
+    let open =
+        black_box(vipool_map_open_session as unsafe extern "C" fn(_, _, _, _, _) -> vipool_status);
+    let close = black_box(vipool_map_close as unsafe extern "C" fn(_, _, _, _) -> vipool_status);
+    for (name, given, in_c) in [
+        ("open_close", OpenOptions::default(), null()),
+        ("open_close_user", user, &raw const options),
+    ] {
+        wanted.call(
+            name,
+            || {
+                let opened = map.open_session(black_box(id), black_box(&given), 0).expect("free");
+                map.close(black_box(&opened.handle), 0).expect("open")
+            },
+            // SAFETY: every pointer is to a live value of its type.
+            || unsafe {
+                made(open(
+                    c.map.cast_const(),
+                    black_box(id.raw()),
+                    black_box(in_c),
+                    0_u32,
+                    &raw mut opened,
+                ));
+                made(close(
+                    c.map.cast_const(),
+                    black_box(&raw const opened.handle),
+                    0_u32,
+                    &raw mut closed,
+                ));
+            },
+        );
+    }
+    let open = black_box(
+        vipool_writer_open_session as unsafe extern "C" fn(_, _, _, _, _) -> vipool_status,
+    );
+    let close = black_box(vipool_writer_close as unsafe extern "C" fn(_, _, _, _) -> vipool_status);
+    let mut c_writer: *mut vipool_writer = null_mut();
+    // SAFETY: as above; nothing else uses the map until the writer goes back.
+    made(unsafe { vipool_writer_new(c.map, &mut c_writer) });
+    let mut writer = map.writer().expect("alone");
+    wanted.call(
+        "writer",
+        || {
+            let given = OpenOptions::default();
+            let opened = writer.open_session(black_box(id), black_box(&given), 0).expect("free");
+            writer.close(black_box(&opened.handle), 0).expect("open")
+        },
+        // SAFETY: as above.
+        || unsafe {
+            made(open(c_writer, black_box(id.raw()), black_box(null()), 0_u32, &raw mut opened));
+            made(close(c_writer, black_box(&raw const opened.handle), 0_u32, &raw mut closed));
+        },
+    );
+    // SAFETY: as above.
+    unsafe { vipool_writer_free(c_writer) };
+}

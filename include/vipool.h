@@ -68,6 +68,33 @@
 #define VIPOOL_MAX_LEASES 4
 
 /**
+ * Of vipool_server.flags: sessions there get no addresses.
+ */
+#define VIPOOL_SERVER_DISABLED 1
+
+/**
+ * Of vipool_server.flags: max_sessions counts; otherwise that of the farm's settings.
+ */
+#define VIPOOL_SERVER_MAX_SESSIONS 2
+
+/**
+ * Of vipool_rules.flags: binds pass when the virtual IP is on no interface; otherwise they fail
+ * with EADDRNOTAVAIL.
+ */
+#define VIPOOL_RULE_PASS_WHEN_MISSING 1
+
+/**
+ * Of vipool_rules.flags: other sessions' addresses are hidden from getifaddrs and
+ * GetAdaptersAddresses.
+ */
+#define VIPOOL_RULE_HIDE_ADDRESSES 2
+
+/**
+ * Of vipool_rules.flags: a process may name its session itself. For tests; Windows only.
+ */
+#define VIPOOL_RULE_SESSION_OVERRIDE 4
+
+/**
  * Of vipool_settings.flags: a cooled address becomes free only when vipool_map_reap() found no
  * socket on it.
  */
@@ -117,23 +144,6 @@
 #define VIPOOL_PROGRAM_CONNECT_OWN 8
 
 /**
- * Of vipool_rules.flags: binds pass when the virtual IP is on no interface; otherwise they fail
- * with EADDRNOTAVAIL.
- */
-#define VIPOOL_RULE_PASS_WHEN_MISSING 1
-
-/**
- * Of vipool_rules.flags: other sessions' addresses are hidden from getifaddrs and
- * GetAdaptersAddresses.
- */
-#define VIPOOL_RULE_HIDE_ADDRESSES 2
-
-/**
- * Of vipool_rules.flags: a process may name its session itself. For tests; Windows only.
- */
-#define VIPOOL_RULE_SESSION_OVERRIDE 4
-
-/**
  * Of vipool_map_options.flags: keep the writer lock for as long as the map is open. Operations
  * then cost no system call, and other writers get VIPOOL_ERR_BUSY_EXCLUSIVE with the pid.
  */
@@ -159,6 +169,11 @@
  * Of vipool_slot_row.flags: the address was taken out of use.
  */
 #define VIPOOL_SLOT_DRAINED 2
+
+/**
+ * Room for the name of a user with its NUL.
+ */
+#define VIPOOL_USER_ROOM 64
 
 /**
  * The answer of a vipool_find_listener_fn: nothing listens on any of them.
@@ -516,6 +531,39 @@ enum vipool_event_kind
 typedef enum vipool_event_kind vipool_event_kind;
 #else
 typedef uint32_t vipool_event_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * By what a process was found to belong to a session.
+ */
+enum vipool_found_by
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Linux: the kernel's audit session.
+     */
+    VIPOOL_FOUND_BY_AUDIT_SESSION = 1,
+    /**
+     * Linux: the scope of a logind session, which is its control group.
+     */
+    VIPOOL_FOUND_BY_SESSION_SCOPE = 2,
+    /**
+     * Linux: the user's manager, of a user with one session.
+     */
+    VIPOOL_FOUND_BY_USER_MANAGER = 3,
+    /**
+     * Windows: the terminal services session.
+     */
+    VIPOOL_FOUND_BY_WINDOWS_SESSION = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum vipool_found_by vipool_found_by;
+#else
+typedef uint32_t vipool_found_by;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -955,11 +1003,57 @@ typedef uint32_t vipool_slot_state;
 #endif // __cplusplus
 
 /**
- * A farm.toml that was read, with what is wrong with it.
+ * What became of one rule.
+ */
+enum vipool_verdict
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * The rule is for another program.
+     */
+    VIPOOL_VERDICT_OTHER_PROGRAM = 0,
+    /**
+     * The rule holds; of several the most specific counts, the first of equals.
+     */
+    VIPOOL_VERDICT_MATCHES = 1,
+    /**
+     * The name is the same but the rule gives a full path, and that is another.
+     */
+    VIPOOL_VERDICT_OTHER_DIRECTORY = 2,
+    /**
+     * The interpreter is listed, but only with another script.
+     */
+    VIPOOL_VERDICT_OTHER_SCRIPT = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum vipool_verdict vipool_verdict;
+#else
+typedef uint32_t vipool_verdict;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * What an administrator says of a farm of servers, with what is wrong with it: a farm.toml that was
+ * read, or a farm built by calls (vipool_farm_new()).
  *
  * One thread at a time may use it.
  */
 typedef struct vipool_farm vipool_farm;
+
+/**
+ * The network interfaces of this machine at one moment. Any number of threads may use it at once;
+ * vipool_interface_list_free() must be the last call.
+ */
+typedef struct vipool_interface_list vipool_interface_list;
+
+/**
+ * The last events of a map (1024 at most), of all its writers. Any number of threads may
+ * use it at once; vipool_journal_free() must be the last call.
+ */
+typedef struct vipool_journal vipool_journal;
 
 /**
  * A writer of the map: opens and closes sessions. Any number of threads may use it at once;
@@ -1000,6 +1094,16 @@ typedef struct vipool_rewriter vipool_rewriter;
  * threads may use it at once; vipool_snapshot_free() must be the last call.
  */
 typedef struct vipool_snapshot vipool_snapshot;
+
+/**
+ * Opens and closes sessions without even a lock between threads, and holds the map against other
+ * processes for as long as it lives.
+ *
+ * One thread at a time may use it. It borrows its map: no call with the map is allowed, not even
+ * vipool_map_free(), before vipool_writer_free(). Readers and snapshots made of the map before go
+ * on.
+ */
+typedef struct vipool_writer vipool_writer;
 
 /**
  * An IP address, or none. Zeroed memory is none. Plain data: copy it as you like.
@@ -1158,7 +1262,97 @@ typedef struct vipool_assignment {
      * Zero.
      */
     uint32_t reserved;
+    /**
+     * Name of the interface, UTF-8 without a NUL, valid until the match is freed.
+     */
+    const char *name;
+    /**
+     * Its length in bytes.
+     */
+    size_t name_length;
 } vipool_assignment;
+
+/**
+ * One address given to one session. Plain data; its layout never changes.
+ */
+typedef struct vipool_lease {
+    /**
+     * The session the address was leased to.
+     */
+    vipool_session session;
+    /**
+     * Slot within the pool.
+     */
+    uint32_t slot;
+    /**
+     * How often the slot had been leased, this lease included (wraps).
+     */
+    uint32_t generation;
+    /**
+     * Number of the pool in the map, from 0.
+     */
+    uint32_t pool;
+    /**
+     * The address.
+     */
+    struct vipool_ip address;
+} vipool_lease;
+
+/**
+ * What an open session holds.
+ */
+typedef struct vipool_found {
+    /**
+     * sizeof(vipool_found), set by the caller.
+     */
+    size_t size;
+    /**
+     * What its programs are told.
+     */
+    struct vipool_handle handle;
+    /**
+     * Its leases, in the order of the pools.
+     */
+    struct vipool_lease leases[VIPOOL_MAX_LEASES];
+    /**
+     * How many of them there are.
+     */
+    uint32_t lease_count;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+} vipool_found;
+
+/**
+ * The rule that a program is under: which features it has.
+ */
+typedef struct vipool_rule {
+    /**
+     * sizeof(vipool_rule), set by the caller.
+     */
+    size_t size;
+    /**
+     * Names the rule across reloads of the list, and from a program to its children.
+     */
+    uint64_t id;
+    /**
+     * VIPOOL_FEATURE_...
+     */
+    uint32_t features;
+    /**
+     * VIPOOL_PROGRAM_...; with VIPOOL_PROGRAM_INHERIT the id is handed down to children.
+     */
+    uint32_t flags;
+    /**
+     * vipool_matched_by.
+     */
+    uint32_t matched_by;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+} vipool_rule;
 
 /**
  * One thing that is wrong. The texts are UTF-8 without a NUL and valid until the farm is changed
@@ -1226,6 +1420,74 @@ typedef struct vipool_finding {
      */
     uint32_t reserved;
 } vipool_finding;
+
+/**
+ * One server of a farm.
+ */
+typedef struct vipool_server {
+    /**
+     * sizeof(vipool_server), set by the caller.
+     */
+    size_t size;
+    /**
+     * Its host name, with or without its domain. Case does not matter.
+     */
+    const char *name;
+    /**
+     * Its length in bytes.
+     */
+    size_t name_length;
+    /**
+     * With VIPOOL_SERVER_MAX_SESSIONS the most sessions at once; 0 sets no limit.
+     */
+    uint32_t max_sessions;
+    /**
+     * VIPOOL_SERVER_...
+     */
+    uint32_t flags;
+} vipool_server;
+
+/**
+ * Ranges for one pool of one server. The texts and arrays are copied.
+ */
+typedef struct vipool_server_range {
+    /**
+     * sizeof(vipool_server_range), set by the caller.
+     */
+    size_t size;
+    /**
+     * The addresses, IPv4 or IPv6.
+     */
+    const struct vipool_range *addresses;
+    /**
+     * How many ranges they are.
+     */
+    size_t address_count;
+    /**
+     * Those of them that are not given out. May be NULL for none.
+     */
+    const struct vipool_range *excluded;
+    /**
+     * How many ranges they are.
+     */
+    size_t excluded_count;
+    /**
+     * Name of the server. May be NULL: the only one there is.
+     */
+    const char *server;
+    /**
+     * Its length in bytes.
+     */
+    size_t server_length;
+    /**
+     * Name of the pool. May be NULL: "default".
+     */
+    const char *pool;
+    /**
+     * Its length in bytes.
+     */
+    size_t pool_length;
+} vipool_server_range;
 
 /**
  * How addresses are given out; the same for every writer of a map.
@@ -1332,7 +1594,53 @@ typedef struct vipool_program {
      * How many they are.
      */
     size_t shared_port_count;
+    /**
+     * Where `pattern` is a symbolic link, the file that it leads to, UTF-8: what the system shows
+     * as the path of the running program. May be NULL; vipool_plan_follow_links() finds all.
+     */
+    const char *target;
+    /**
+     * Its length in bytes.
+     */
+    size_t target_length;
 } vipool_program;
+
+/**
+ * What concerns all listed programs of a farm. The arrays are copied.
+ */
+typedef struct vipool_farm_rules {
+    /**
+     * sizeof(vipool_farm_rules), set by the caller.
+     */
+    size_t size;
+    /**
+     * UDP ports whose wildcard binds stay wildcard (multicast and broadcast receivers). NULL for
+     * the usual ones: 5353, 1900, 3702, 5355, 67 and 68; for none a pointer that is not NULL and a
+     * count of 0.
+     */
+    const struct vipool_ports *wildcard_udp_ports;
+    /**
+     * How many they are.
+     */
+    size_t wildcard_udp_port_count;
+    /**
+     * Ports that programs bind, to be kept from being given to outgoing connections, beside the
+     * own_ports of the programs: see vipool_farm_fixed_ports(). May be NULL for none.
+     */
+    const struct vipool_ports *fixed_ports;
+    /**
+     * How many they are.
+     */
+    size_t fixed_port_count;
+    /**
+     * VIPOOL_RULE_...
+     */
+    uint32_t flags;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+} vipool_farm_rules;
 
 /**
  * What hook layers go by beside the process list. The arrays are copied.
@@ -1369,55 +1677,6 @@ typedef struct vipool_rules {
      */
     uint32_t reserved;
 } vipool_rules;
-
-/**
- * A process, so named that a later one with the same pid is not taken for it. Plain data; see
- * vipool_leader_of().
- */
-typedef struct vipool_leader {
-    /**
-     * Its pid, in its own pid namespace; 0 for none.
-     */
-    uint32_t pid;
-    /**
-     * Zero.
-     */
-    uint32_t reserved;
-    /**
-     * Its start time in the kernel's unit (field 22 of /proc/PID/stat).
-     */
-    uint64_t start_time;
-    /**
-     * The inode of its pid namespace; 0 where there are none.
-     */
-    uint64_t pid_namespace;
-} vipool_leader;
-
-/**
- * One address given to one session. Plain data; its layout never changes.
- */
-typedef struct vipool_lease {
-    /**
-     * The session the address was leased to.
-     */
-    vipool_session session;
-    /**
-     * Slot within the pool.
-     */
-    uint32_t slot;
-    /**
-     * How often the slot had been leased, this lease included (wraps).
-     */
-    uint32_t generation;
-    /**
-     * Number of the pool in the map, from 0.
-     */
-    uint32_t pool;
-    /**
-     * The address.
-     */
-    struct vipool_ip address;
-} vipool_lease;
 
 /**
  * Something that happened. Made by the library; its size says how much of it there is.
@@ -1480,6 +1739,72 @@ typedef struct vipool_map_options {
      */
     uint32_t reserved;
 } vipool_map_options;
+
+/**
+ * A running program, as its hook sees it.
+ */
+typedef struct vipool_executable {
+    /**
+     * sizeof(vipool_executable), set by the caller.
+     */
+    size_t size;
+    /**
+     * Its file: what /proc/self/exe leads to, GetModuleFileNameW.
+     */
+    const void *path;
+    /**
+     * Its length.
+     */
+    size_t path_length;
+    /**
+     * The path it was started by, where that may differ (a symbolic link): on Linux AT_EXECFN of
+     * getauxval. May be NULL.
+     */
+    const void *invoked_as;
+    /**
+     * Its length.
+     */
+    size_t invoked_as_length;
+    /**
+     * For an interpreter, the script that it runs. May be NULL.
+     */
+    const void *script;
+    /**
+     * Its length.
+     */
+    size_t script_length;
+    /**
+     * vipool_path_style.
+     */
+    uint32_t style;
+    /**
+     * vipool_encoding.
+     */
+    uint32_t encoding;
+} vipool_executable;
+
+/**
+ * A process, so named that a later one with the same pid is not taken for it. Plain data; see
+ * vipool_leader_of().
+ */
+typedef struct vipool_leader {
+    /**
+     * Its pid, in its own pid namespace; 0 for none.
+     */
+    uint32_t pid;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+    /**
+     * Its start time in the kernel's unit (field 22 of /proc/PID/stat).
+     */
+    uint64_t start_time;
+    /**
+     * The inode of its pid namespace; 0 where there are none.
+     */
+    uint64_t pid_namespace;
+} vipool_leader;
 
 /**
  * What vipool_map_open_session() is told of a session, beside its id. All may be left out.
@@ -1580,49 +1905,6 @@ typedef struct vipool_closed {
 } vipool_closed;
 
 /**
- * A running program, as its hook sees it.
- */
-typedef struct vipool_executable {
-    /**
-     * sizeof(vipool_executable), set by the caller.
-     */
-    size_t size;
-    /**
-     * Its file: what /proc/self/exe leads to, GetModuleFileNameW.
-     */
-    const void *path;
-    /**
-     * Its length.
-     */
-    size_t path_length;
-    /**
-     * The path it was started by, where that may differ (a symbolic link): on Linux AT_EXECFN of
-     * getauxval. May be NULL.
-     */
-    const void *invoked_as;
-    /**
-     * Its length.
-     */
-    size_t invoked_as_length;
-    /**
-     * For an interpreter, the script that it runs. May be NULL.
-     */
-    const void *script;
-    /**
-     * Its length.
-     */
-    size_t script_length;
-    /**
-     * vipool_path_style.
-     */
-    uint32_t style;
-    /**
-     * vipool_encoding.
-     */
-    uint32_t encoding;
-} vipool_executable;
-
-/**
  * What a change to addresses did.
  */
 typedef struct vipool_changed {
@@ -1696,32 +1978,6 @@ typedef struct vipool_reaped {
      */
     uint32_t more;
 } vipool_reaped;
-
-/**
- * What an open session holds.
- */
-typedef struct vipool_found {
-    /**
-     * sizeof(vipool_found), set by the caller.
-     */
-    size_t size;
-    /**
-     * What its programs are told.
-     */
-    struct vipool_handle handle;
-    /**
-     * Its leases, in the order of the pools.
-     */
-    struct vipool_lease leases[VIPOOL_MAX_LEASES];
-    /**
-     * How many of them there are.
-     */
-    uint32_t lease_count;
-    /**
-     * Zero.
-     */
-    uint32_t reserved;
-} vipool_found;
 
 /**
  * The addresses of one session, as a hook uses them. Any of them may be none.
@@ -1884,34 +2140,107 @@ typedef struct vipool_slot_row {
 } vipool_slot_row;
 
 /**
- * The rule that a program is under: which features it has.
+ * One event of a journal.
  */
-typedef struct vipool_rule {
+typedef struct vipool_journal_row {
     /**
-     * sizeof(vipool_rule), set by the caller.
+     * sizeof(vipool_journal_row), set by the caller in the first row of a page.
      */
     size_t size;
     /**
-     * Names the rule across reloads of the list, and from a program to its children.
+     * Its number within this boot, from 1.
+     */
+    uint64_t number;
+    /**
+     * The session.
+     */
+    vipool_session session;
+    /**
+     * The tick when it happened.
+     */
+    uint32_t at;
+    /**
+     * vipool_event_kind.
+     */
+    uint32_t kind;
+    /**
+     * With VIPOOL_EVENT_ASSIGNED the generation of the lease; otherwise 0.
+     */
+    uint32_t generation;
+    /**
+     * Length of `user` in bytes; 0 if the user is not known, and of releases.
+     */
+    uint32_t user_length;
+    /**
+     * With VIPOOL_EVENT_ASSIGNED and VIPOOL_EVENT_LOW_WATER the address; otherwise none.
+     */
+    struct vipool_ip address;
+    /**
+     * The address of the user's client; none if it is not known, and of releases.
+     */
+    struct vipool_ip client;
+    /**
+     * The user's name, UTF-8 with a NUL.
+     */
+    char user[VIPOOL_USER_ROOM];
+} vipool_journal_row;
+
+/**
+ * A rule of the process list, and what it says of a program.
+ */
+typedef struct vipool_verdict_row {
+    /**
+     * sizeof(vipool_verdict_row), set by the caller in the first row of a page.
+     */
+    size_t size;
+    /**
+     * Names the rule: vipool_rule.id.
      */
     uint64_t id;
     /**
-     * VIPOOL_FEATURE_...
+     * The full path or bare file name of the rule, UTF-8 without a NUL, valid until the reader is
+     * freed.
      */
-    uint32_t features;
+    const char *pattern;
     /**
-     * Of VIPOOL_PROGRAM_..., VIPOOL_PROGRAM_INHERIT: hand the id down to children.
+     * Its length in bytes.
      */
-    uint32_t flags;
+    size_t pattern_length;
     /**
-     * vipool_matched_by.
+     * The script that the rule is for, UTF-8 without a NUL, valid until the reader is freed; NULL
+     * for none.
+     */
+    const char *script;
+    /**
+     * Its length in bytes.
+     */
+    size_t script_length;
+    /**
+     * A sentence for people, UTF-8 without a NUL. Static.
+     */
+    const char *text;
+    /**
+     * Its length in bytes.
+     */
+    size_t text_length;
+    /**
+     * vipool_verdict.
+     */
+    uint32_t verdict;
+    /**
+     * With VIPOOL_VERDICT_MATCHES vipool_matched_by; otherwise 0.
      */
     uint32_t matched_by;
+    /**
+     * With VIPOOL_VERDICT_MATCHES of a rule for a script, by what that matched: vipool_matched_by;
+     * otherwise 0.
+     */
+    uint32_t script_matched_by;
     /**
      * Zero.
      */
     uint32_t reserved;
-} vipool_rule;
+} vipool_verdict_row;
 
 /**
  * Asked by vipool_rewrite_connect() and vipool_rewrite_send() which of `count` addresses, in this
@@ -2191,6 +2520,29 @@ vipool_status vipool_ip_to_sockaddr(const struct vipool_ip *ip,
 vipool_status vipool_range_parse(const char *text, size_t length, struct vipool_range *out);
 
 /**
+ * Writes a range as one address or as first-last, which vipool_range_parse() reads, with a NUL
+ * behind it; 92 bytes are always enough.
+ *
+ * `out_length` may be NULL; it is told the length without the NUL, also with VIPOOL_ERR_BUFFER.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_RANGE_ORDER, VIPOOL_ERR_BUFFER.
+ * May be called from any thread.
+ */
+vipool_status vipool_range_format(const struct vipool_range *range,
+                                  char *buffer,
+                                  size_t capacity,
+                                  size_t *out_length);
+
+/**
+ * The addresses that are in both ranges; VIPOOL_ERR_NOT_FOUND if there are none.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_RANGE_ORDER, VIPOOL_ERR_NOT_FOUND.
+ * May be called from any thread.
+ */
+vipool_status vipool_range_intersection(const struct vipool_range *range,
+                                        const struct vipool_range *other,
+                                        struct vipool_range *out);
+
+/**
  * What is left of a range without another: `out` has room for two ranges, `out_count` is told how
  * many are left (0, 1 or 2), in order.
  *
@@ -2323,6 +2675,90 @@ vipool_status vipool_match_error(const struct vipool_match *found,
 void vipool_match_free(struct vipool_match *found);
 
 /**
+ * Seconds since the machine was started, time asleep included; jumps of the wall clock do not
+ * move it. What all calls take as `now`.
+ *
+ * May be called from any thread and in a signal handler.
+ */
+uint32_t vipool_now(void);
+
+/**
+ * The directory of this machine's map (/run/vipool, on Windows ProgramData\\vipool of the system
+ * drive) with a NUL behind it. Fixed at installation. Hook layers take another one from the
+ * environment variable VIPOOL_MAP, for rootless use and tests.
+ *
+ * `out_length` may be NULL; it is told the length without the NUL, also with VIPOOL_ERR_BUFFER.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_BUFFER. May be called from any thread.
+ */
+vipool_status vipool_map_directory(char *buffer, size_t capacity, size_t *out_length);
+
+/**
+ * Lists the interfaces of this machine that have an IP address, as the system does: with all of
+ * their addresses. Leave out those that vipool itself has put there (all that are in the ranges)
+ * before you hand them to vipool_match_new() or vipool_farm_plan().
+ *
+ * Give the list back with vipool_interface_list_free().
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_IO. May be called from any thread; may block shortly.
+ */
+vipool_status vipool_interface_list_new(struct vipool_interface_list **out);
+
+/**
+ * The interfaces of a list as an array, as other functions take it, valid until the list is freed.
+ *
+ * Errors: VIPOOL_ERR_NULL. May be called from any thread.
+ */
+vipool_status vipool_interface_list_get(const struct vipool_interface_list *list,
+                                        const struct vipool_interface **out,
+                                        size_t *out_count);
+
+/**
+ * Frees a list of interfaces; its array is gone with it. NULL is nothing.
+ */
+void vipool_interface_list_free(struct vipool_interface_list *list);
+
+/**
+ * The session of a process of Windows (ProcessIdToSessionId). Elsewhere VIPOOL_ERR_UNSUPPORTED:
+ * what opens sessions there knows them.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_IO (no such process), VIPOOL_ERR_UNSUPPORTED.
+ * May be called from any thread.
+ */
+vipool_status vipool_session_of_process(uint32_t pid, vipool_session *out);
+
+/**
+ * The lease of a process, by what the operating system says of it: that of the open session which
+ * it belongs to. `pid`: 0 for this process. `out_found_by` (may be NULL) is told vipool_found_by.
+ *
+ * A program that was started with the environment variable VIPOOL_LEASE goes by what is in there
+ * instead: vipool_handle_parse(), then vipool_reader_leases_of().
+ * Takes no lock and allocates nothing, but reads files of /proc and /run: for a hook while its
+ * process starts.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_NOT_OPEN (its session is not open,
+ * it belongs to none, or the system does not let us see), VIPOOL_ERR_UNSUPPORTED (other systems).
+ * May be called from any thread.
+ */
+vipool_status vipool_reader_lease_of_process(const struct vipool_reader *reader,
+                                             uint32_t pid,
+                                             struct vipool_found *out,
+                                             uint32_t *out_found_by);
+
+/**
+ * The rule that the nearest listed one of a process's parents hands down: for a program that is on
+ * no rule itself. `pid`: 0 for this process. `out_parent` (may be NULL) is told the pid of that
+ * parent. On Linux, where it is found in /proc; on Windows a hook hands the id of the rule to the
+ * processes that it starts (vipool_reader_inherited_rule()).
+ *
+ * Takes no lock and allocates nothing, but reads files of /proc: for a hook while its process
+ * starts.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_NOT_FOUND (none does),
+ * VIPOOL_ERR_UNSUPPORTED (other systems). May be called from any thread.
+ */
+vipool_status vipool_reader_parents_rule(const struct vipool_reader *reader,
+                                         uint32_t pid,
+                                         struct vipool_rule *out,
+                                         uint32_t *out_parent);
+
+/**
  * Reads and validates a farm.toml. A file that cannot be read or is wrong gives a farm too: its
  * findings say what is wrong, and what could not be read is as if it were not there. Use a farm
  * only if vipool_farm_error_count() is 0.
@@ -2405,6 +2841,154 @@ vipool_status vipool_farm_plan(struct vipool_farm *farm,
                                struct vipool_plan **out);
 
 /**
+ * Makes a farm without servers (one machine, whatever its name), ranges and programs, with the
+ * defaults for all else: those of a farm.toml that is empty.
+ *
+ * Build it by the functions below, then call vipool_farm_validate(). Farms that were read can be
+ * changed by them too. Give it back with vipool_farm_free(). Errors: VIPOOL_ERR_NULL.
+ * May be called from any thread.
+ */
+vipool_status vipool_farm_new(struct vipool_farm **out);
+
+/**
+ * Adds a server.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8,
+ * VIPOOL_ERR_KIND (flags).
+ */
+vipool_status vipool_farm_add_server(struct vipool_farm *farm, const struct vipool_server *server);
+
+/**
+ * Adds ranges.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8,
+ * VIPOOL_ERR_ADDRESS, VIPOOL_ERR_RANGE_ORDER.
+ */
+vipool_status vipool_farm_add_range(struct vipool_farm *farm,
+                                    const struct vipool_server_range *range);
+
+/**
+ * Declares a pool, which ranges and rules then name. "default" need not be declared.
+ *
+ * `max_addresses`: the most addresses of each family that it uses, from the lowest on; 0 for all of
+ * IPv4 and 65536 of IPv6.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8.
+ */
+vipool_status vipool_farm_add_pool(struct vipool_farm *farm,
+                                   const char *name,
+                                   size_t name_length,
+                                   uint32_t max_addresses);
+
+/**
+ * Adds a rule by which sessions take their virtual IPs from a pool: `kind` (vipool_pool_rule) and
+ * `name` say whose. A rule for the user wins over one for a group, that over one for a program; of
+ * equals the one whose pool was declared first.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_KIND.
+ */
+vipool_status vipool_farm_add_pool_rule(struct vipool_farm *farm,
+                                        const char *pool,
+                                        size_t pool_length,
+                                        uint32_t kind,
+                                        const char *name,
+                                        size_t name_length);
+
+/**
+ * Validates the farm as it is now. What is wrong is added to its findings; findings of an earlier
+ * validation stay, so build all of it first.
+ *
+ * Errors: VIPOOL_ERR_NULL. A farm that is wrong is no error of this call: see
+ * vipool_farm_error_count().
+ */
+vipool_status vipool_farm_validate(struct vipool_farm *farm);
+
+/**
+ * Sets the addresses of 127.0.0.0/8 that sessions are given (each session takes two), in place of
+ * 127.100.0.0/20. No ranges: no session gets any. 127.0.0.1 is never given out.
+ *
+ * Arrays may be NULL for none.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_RANGE_ORDER.
+ */
+vipool_status vipool_farm_set_loopback(struct vipool_farm *farm,
+                                       const struct vipool_range *addresses,
+                                       size_t address_count,
+                                       const struct vipool_range *excluded,
+                                       size_t excluded_count);
+
+/**
+ * Says what is known of the network, so that ranges can be checked without seeing a server: the
+ * subnets that the servers are in, and what a DHCP server gives out.
+ *
+ * Arrays may be NULL for none.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_RANGE_ORDER.
+ */
+vipool_status vipool_farm_set_network(struct vipool_farm *farm,
+                                      const struct vipool_subnet *subnets,
+                                      size_t subnet_count,
+                                      const struct vipool_range *dhcp_ranges,
+                                      size_t dhcp_range_count);
+
+/**
+ * How addresses are given out: the defaults (cool_down 120, VIPOOL_SETTING_CHECK_IN_USE), or what was
+ * read or set.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE.
+ */
+vipool_status vipool_farm_settings(const struct vipool_farm *farm,
+                                   struct vipool_settings *out);
+
+/**
+ * Sets how addresses are given out, all of it: change what vipool_farm_settings() gave.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND.
+ */
+vipool_status vipool_farm_set_settings(struct vipool_farm *farm,
+                                       const struct vipool_settings *settings);
+
+/**
+ * Keeps an address for a user, whose name is `user_length` bytes of UTF-8.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_ADDRESS.
+ */
+vipool_status vipool_farm_add_reservation(struct vipool_farm *farm,
+                                          const char *user,
+                                          size_t user_length,
+                                          const struct vipool_ip *address);
+
+/**
+ * Adds a rule to the process list. The most specific rule that holds for a program wins, the first
+ * of equals.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8,
+ * VIPOOL_ERR_KIND, VIPOOL_ERR_RANGE_ORDER (ports).
+ */
+vipool_status vipool_farm_add_program(struct vipool_farm *farm,
+                                      const struct vipool_program *program);
+
+/**
+ * Sets what concerns all listed programs.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
+ * VIPOOL_ERR_RANGE_ORDER (ports).
+ */
+vipool_status vipool_farm_set_rules(struct vipool_farm *farm,
+                                    const struct vipool_farm_rules *rules);
+
+/**
+ * The ports that listed programs bind: the fixed ones of the farm's rules and all own_ports, in
+ * order and without overlaps. They are to be kept from outgoing connections
+ * (net.ipv4.ip_local_reserved_ports of Linux).
+ *
+ * `ports`: an array of `capacity`. `out_count` is told how many there are, also with
+ * VIPOOL_ERR_BUFFER: call once with capacity 0 to learn it.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_BUFFER.
+ */
+vipool_status vipool_farm_fixed_ports(const struct vipool_farm *farm,
+                                      struct vipool_ports *ports,
+                                      size_t capacity,
+                                      size_t *out_count);
+
+/**
  * Makes a plan without pools, with the default settings and an empty process list.
  *
  * Give it back with vipool_plan_free(). Errors: VIPOOL_ERR_NULL. May be called from any thread.
@@ -2435,6 +3019,15 @@ vipool_status vipool_plan_add_pool(struct vipool_plan *plan,
                                    const struct vipool_range *ranges,
                                    size_t range_count,
                                    uint32_t max_slots);
+
+/**
+ * Finds vipool_program.target of every listed path that is a symbolic link on this machine, so that
+ * the rule holds for the file behind it. The plan is then one for this machine. Programs that are
+ * added later are not looked at.
+ *
+ * Errors: VIPOOL_ERR_NULL.
+ */
+vipool_status vipool_plan_follow_links(struct vipool_plan *plan);
 
 /**
  * Sets how addresses are given out.
@@ -2486,21 +3079,6 @@ vipool_status vipool_plan_add_pool_rule(struct vipool_plan *plan,
                                         uint32_t kind,
                                         const char *name,
                                         size_t name_length);
-
-/**
- * The process that has this pid now. On Linux; elsewhere VIPOOL_ERR_UNSUPPORTED.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_IO, VIPOOL_ERR_UNSUPPORTED. May be called from any thread.
- */
-vipool_status vipool_leader_of(uint32_t pid, struct vipool_leader *out);
-
-/**
- * Seconds since the machine was started, time asleep included; jumps of the wall clock do not
- * move it. What all calls take as `now`.
- *
- * May be called from any thread and in a signal handler.
- */
-uint32_t vipool_now(void);
 
 /**
  * Makes a map in memory alone: gone with the process, seen by nobody else.
@@ -2563,9 +3141,87 @@ vipool_status vipool_map_open_utf16(const uint16_t *directory,
                                     struct vipool_map **out);
 
 /**
+ * A copy in memory of the bytes of the files `map` and `sessions`, of whatever boot: to look at
+ * what somebody left, or to try something on it. The files themselves never change by it.
+ *
+ * `sessions` may be NULL (or the bytes of another map's): then nothing is known of users, clients
+ * and leaders. `options` may be NULL. Give the map back with vipool_map_free().
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
+ * VIPOOL_ERR_DAMAGED.
+ */
+vipool_status vipool_map_from_bytes(const void *map,
+                                    size_t map_length,
+                                    const void *sessions,
+                                    size_t sessions_length,
+                                    const struct vipool_map_options *options,
+                                    struct vipool_map **out);
+
+/**
  * Closes the map and frees it; what is in it stays. NULL is nothing.
  */
 void vipool_map_free(struct vipool_map *map);
+
+/**
+ * How addresses are given out: what the plan said.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE. May be called from any thread.
+ */
+vipool_status vipool_map_settings(const struct vipool_map *map, struct vipool_settings *out);
+
+/**
+ * The handle and leases of a session. Waits for threads that use the map, but not for other
+ * processes; vipool_reader_find() waits for nobody.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_NOT_OPEN,
+ * VIPOOL_ERR_IO, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_FORKED.
+ */
+vipool_status vipool_map_find(const struct vipool_map *map,
+                              vipool_session session_id,
+                              struct vipool_found *out);
+
+/**
+ * The pool that the rules choose for a session of this user (`user_length` bytes of UTF-8), in
+ * which this program is started (NULL if that is not known): its name with a NUL behind it, for
+ * vipool_open_options.pool. May block while the user's groups are looked up, where a rule names a
+ * group.
+ *
+ * `out_length` may be NULL; it is told the length without the NUL, also with VIPOOL_ERR_BUFFER.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
+ * VIPOOL_ERR_KIND, VIPOOL_ERR_BUFFER, VIPOOL_ERR_NOT_FOUND (no rule holds: the default pool).
+ */
+vipool_status vipool_map_choose_pool(const struct vipool_map *map,
+                                     const char *user,
+                                     size_t user_length,
+                                     const struct vipool_executable *program,
+                                     char *buffer,
+                                     size_t capacity,
+                                     size_t *out_length);
+
+/**
+ * A view of this map for looking things up, also of one in memory. It may outlive the map.
+ *
+ * Give it back with vipool_reader_free(). Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_IO,
+ * VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_OTHER_BOOT, VIPOOL_ERR_UNTRUSTED.
+ */
+vipool_status vipool_map_reader(const struct vipool_map *map, struct vipool_reader **out);
+
+/**
+ * The pools and the open sessions of one moment, with users, clients and leaders where this
+ * process may read them.
+ *
+ * Give it back with vipool_snapshot_free().
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_IO, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_BUSY,
+ * VIPOOL_ERR_BUSY_EXCLUSIVE.
+ */
+vipool_status vipool_map_snapshot(const struct vipool_map *map, struct vipool_snapshot **out);
+
+/**
+ * The process that has this pid now, on Linux and Windows.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_NOT_FOUND (there is no such process, or it has ended),
+ * VIPOOL_ERR_IO, VIPOOL_ERR_UNSUPPORTED (other systems). May be called from any thread.
+ */
+vipool_status vipool_leader_of(uint32_t pid, struct vipool_leader *out);
 
 /**
  * Gives a session its addresses, or completes and returns those it has: opening twice is as
@@ -2611,40 +3267,43 @@ vipool_status vipool_map_close(const struct vipool_map *map,
                                struct vipool_closed *out);
 
 /**
- * The pool that the rules choose for a session of this user (`user_length` bytes of UTF-8), in
- * which this program is started (NULL if that is not known): its name with a NUL behind it, for
- * vipool_open_options.pool. May block while the user's groups are looked up, where a rule names a
- * group.
+ * Makes a writer of a map.
  *
- * `out_length` may be NULL; it is told the length without the NUL, also with VIPOOL_ERR_BUFFER.
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
- * VIPOOL_ERR_KIND, VIPOOL_ERR_BUFFER, VIPOOL_ERR_NOT_FOUND (no rule holds: the default pool).
+ * Give it back with vipool_writer_free(), before the map.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_IO, VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED,
+ * VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE, VIPOOL_ERR_FORKED; then the map is as it was.
  */
-vipool_status vipool_map_choose_pool(const struct vipool_map *map,
-                                     const char *user,
-                                     size_t user_length,
-                                     const struct vipool_executable *program,
-                                     char *buffer,
-                                     size_t capacity,
-                                     size_t *out_length);
+vipool_status vipool_writer_new(struct vipool_map *map, struct vipool_writer **out);
 
 /**
- * A view of this map for looking things up, also of one in memory. It may outlive the map.
- *
- * Give it back with vipool_reader_free(). Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_IO,
- * VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_OTHER_BOOT, VIPOOL_ERR_UNTRUSTED.
+ * vipool_map_open_session() by a writer: same parameters, events and errors.
  */
-vipool_status vipool_map_reader(const struct vipool_map *map, struct vipool_reader **out);
+vipool_status vipool_writer_open_session(struct vipool_writer *writer,
+                                         vipool_session session_id,
+                                         const struct vipool_open_options *options,
+                                         uint32_t now,
+                                         struct vipool_opened *out);
 
 /**
- * The pools and the open sessions of one moment, with users, clients and leaders where this
- * process may read them.
- *
- * Give it back with vipool_snapshot_free().
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_IO, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_BUSY,
- * VIPOOL_ERR_BUSY_EXCLUSIVE.
+ * vipool_map_close_session() by a writer: same parameters, events and errors.
  */
-vipool_status vipool_map_snapshot(const struct vipool_map *map, struct vipool_snapshot **out);
+vipool_status vipool_writer_close_session(struct vipool_writer *writer,
+                                          vipool_session session_id,
+                                          uint32_t now,
+                                          struct vipool_closed *out);
+
+/**
+ * vipool_map_close() by a writer: same parameters, events and errors.
+ */
+vipool_status vipool_writer_close(struct vipool_writer *writer,
+                                  const struct vipool_handle *handle,
+                                  uint32_t now,
+                                  struct vipool_closed *out);
+
+/**
+ * Frees a writer; its map can be used again. NULL is nothing.
+ */
+void vipool_writer_free(struct vipool_writer *writer);
 
 /**
  * Takes addresses out of use: no session gets them; those that have them keep them.
@@ -2736,15 +3395,56 @@ vipool_status vipool_map_reconcile(const struct vipool_map *map,
  * seconds apart or more), and frees cooled addresses without sockets. Looks at up to `budget`
  * addresses of each pool; call it again while `out->more` is set.
  *
- * `out` may be NULL. Events: released for each lease.
+ * `probe` may be NULL: then this machine is asked, on Linux and Windows. `out` may be NULL.
+ * Events: released for each lease.
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_IO,
- * VIPOOL_ERR_DAMAGED, VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE, VIPOOL_ERR_FORKED.
+ * VIPOOL_ERR_DAMAGED, VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE, VIPOOL_ERR_FORKED,
+ * VIPOOL_ERR_UNSUPPORTED (no probe on another system).
  */
 vipool_status vipool_map_reap(const struct vipool_map *map,
                               uint32_t now,
                               uint32_t budget,
                               const struct vipool_probe *probe,
                               struct vipool_reaped *out);
+
+/**
+ * Tells the user of a session, and nobody else, where its client is: in a file of the map's
+ * directory that is named after the lease. For programs with VIPOOL_FEATURE_CLIENT_IP.
+ *
+ * `user`: `user_length` bytes of UTF-8, on Windows "DOMAIN\\user" too; may be NULL for the user of this
+ * process. May block while the user is looked up.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE,
+ * VIPOOL_ERR_ADDRESS, VIPOOL_ERR_NOT_FOUND (the system knows no such user), VIPOOL_ERR_IO.
+ * May be called from any thread.
+ */
+vipool_status vipool_client_write(const char *directory,
+                                  size_t directory_length,
+                                  const struct vipool_handle *handle,
+                                  const struct vipool_ip *client,
+                                  const char *user,
+                                  size_t user_length);
+
+/**
+ * Where the client of the session of this lease is, for vipool_rewrite_host_addresses().
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE,
+ * VIPOOL_ERR_NOT_FOUND (not known, or not to this user). May be called from any thread.
+ */
+vipool_status vipool_client_read(const char *directory,
+                                 size_t directory_length,
+                                 const struct vipool_handle *handle,
+                                 struct vipool_ip *out);
+
+/**
+ * Takes away what vipool_client_write() wrote: to be called when the session is closed. What is
+ * not there is no error.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE,
+ * VIPOOL_ERR_IO. May be called from any thread.
+ */
+vipool_status vipool_client_remove(const char *directory,
+                                   size_t directory_length,
+                                   const struct vipool_handle *handle);
 
 /**
  * Maps the map in a directory read-only, as a hook or a monitor does.
@@ -2782,6 +3482,17 @@ vipool_status vipool_reader_find(const struct vipool_reader *reader,
                                  struct vipool_found *out);
 
 /**
+ * The leases of the session of a handle, if the lease that the handle names is still held: what a
+ * program goes by that was told its handle.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE,
+ * VIPOOL_ERR_STALE. May be called from any thread and in a signal handler.
+ */
+vipool_status vipool_reader_leases_of(const struct vipool_reader *reader,
+                                      const struct vipool_handle *handle,
+                                      struct vipool_found *out);
+
+/**
  * The addresses of a session.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_NOT_OPEN.
@@ -2800,6 +3511,13 @@ vipool_status vipool_reader_addresses(const struct vipool_reader *reader,
  */
 vipool_status vipool_reader_check(const struct vipool_reader *reader,
                                   const struct vipool_handle *handle);
+
+/**
+ * The boot and network namespace that the map belongs to, hashed: vipool_handle.boot of its leases.
+ *
+ * Errors: VIPOOL_ERR_NULL. May be called from any thread and in a signal handler.
+ */
+vipool_status vipool_reader_boot(const struct vipool_reader *reader, uint64_t *out_boot);
 
 /**
  * Whose an address is: `out_kind` is the vipool_pool_kind of the pool that it belongs to (some
@@ -2902,6 +3620,56 @@ vipool_status vipool_reader_slots(const struct vipool_reader *reader,
 void vipool_snapshot_free(struct vipool_snapshot *snapshot);
 
 /**
+ * Opens the journal of the map in a directory, which only root and the group of vipool may.
+ *
+ * Give it back with vipool_journal_free().
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED,
+ * VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_IO. May be called from any thread.
+ */
+vipool_status vipool_journal_open(const char *directory,
+                                  size_t directory_length,
+                                  struct vipool_journal **out);
+
+/**
+ * vipool_journal_open() with a UTF-16 path of `directory_length` units.
+ *
+ * Errors: those, and VIPOOL_ERR_UTF16.
+ */
+vipool_status vipool_journal_open_utf16(const uint16_t *directory,
+                                        size_t directory_length,
+                                        struct vipool_journal **out);
+
+/**
+ * The boot and network namespace that the journal belongs to, hashed: vipool_handle.boot of the
+ * leases in it. Event numbers begin anew with another one.
+ *
+ * Errors: VIPOOL_ERR_NULL. May be called from any thread.
+ */
+vipool_status vipool_journal_boot(const struct vipool_journal *journal, uint64_t *out_boot);
+
+/**
+ * A page of the events from number `first` on (1 for all that there are), in order.
+ *
+ * `rows`: an array of `capacity` rows; set the size of the first one. `out_count` is told how many
+ * were written, 0 if nothing has happened since. `out_lost` (may be NULL) is told how many before or
+ * between them were overwritten before they could be read. `out_next` (may be NULL) is told the number
+ * to ask for next time.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE. May be called from any thread.
+ */
+vipool_status vipool_journal_since(const struct vipool_journal *journal,
+                                   uint64_t first,
+                                   struct vipool_journal_row *rows,
+                                   size_t capacity,
+                                   size_t *out_count,
+                                   uint64_t *out_lost,
+                                   uint64_t *out_next);
+
+/**
+ * Closes a journal and frees it. NULL is nothing.
+ */
+void vipool_journal_free(struct vipool_journal *journal);
+
+/**
  * The rule of the process list that holds for a program: the most specific, the first of equals.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
@@ -2922,6 +3690,40 @@ vipool_status vipool_reader_find_rule(const struct vipool_reader *reader,
 vipool_status vipool_reader_inherited_rule(const struct vipool_reader *reader,
                                            uint64_t id,
                                            struct vipool_rule *out);
+
+/**
+ * What every rule of the process list says of a program, from number `first` on (from 0), in the
+ * order of the list: why it holds or does not. For people who wonder;
+ * vipool_reader_find_rule() decides.
+ *
+ * `rows`: an array of `capacity` rows; set the size of the first one. `out_count` is told how many
+ * were written, 0 behind the last.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
+ * VIPOOL_ERR_BUFFER (a path that is too long). May be called from any thread.
+ */
+vipool_status vipool_reader_explain(const struct vipool_reader *reader,
+                                    const struct vipool_executable *executable,
+                                    size_t first,
+                                    struct vipool_verdict_row *rows,
+                                    size_t capacity,
+                                    size_t *out_count);
+
+/**
+ * What hook layers go by beside the process list: `out_flags` is told VIPOOL_RULE_... flags.
+ *
+ * Errors: VIPOOL_ERR_NULL. May be called from any thread and in a signal handler.
+ */
+vipool_status vipool_reader_rule_flags(const struct vipool_reader *reader, uint32_t *out_flags);
+
+/**
+ * The script that an interpreter runs, for vipool_executable.script: the script, module (-m) or
+ * archive (-jar) among the `count` arguments that follow the program's own name, each with a NUL
+ * behind it. `out` is told which of the pointers it is.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_NOT_FOUND (code on the command line, or no script at all).
+ * May be called from any thread and in a signal handler.
+ */
+vipool_status vipool_script_of(const char *const *arguments, size_t count, const char **out);
 
 /**
  * The name of a vipool_reason for programs, such as "not-listed"; "unknown" for other numbers.

@@ -37,6 +37,7 @@ impl From<Option<IpAddr>> for vipool_ip {
 }
 
 impl From<IpAddr> for vipool_ip {
+    #[inline]
     fn from(address: IpAddr) -> Self {
         match address {
             IpAddr::V4(v4) => {
@@ -51,6 +52,7 @@ impl From<IpAddr> for vipool_ip {
 
 impl vipool_ip {
     /// The address; `None` for none; an error for another family.
+    #[inline]
     pub(crate) fn get(&self) -> Result<Option<IpAddr>, vipool_status> {
         let [a, b, c, d, ..] = self.bytes;
         match self.family {
@@ -62,6 +64,7 @@ impl vipool_ip {
     }
 
     /// The address, which must be one.
+    #[inline]
     pub(crate) fn required(&self) -> Result<IpAddr, vipool_status> {
         self.get()?.ok_or(VIPOOL_ERR_ADDRESS)
     }
@@ -108,9 +111,17 @@ impl vipool_sockaddr {
 impl From<&SocketAddr> for vipool_sockaddr {
     #[inline]
     fn from(address: &SocketAddr) -> Self {
-        let mut bytes = [0; VIPOOL_SOCKADDR_MAX];
-        let length = sockaddr::write(address, &mut bytes) as u32;
-        Self { length, bytes }
+        let mut made = Self::NONE;
+        made.set(address);
+        made
+    }
+}
+
+impl vipool_sockaddr {
+    /// Writes an address over this one. Bytes behind its length stay as they were.
+    #[inline]
+    pub(crate) fn set(&mut self, address: &SocketAddr) {
+        self.length = sockaddr::write(address, &mut self.bytes) as u32;
     }
 }
 
@@ -240,6 +251,51 @@ pub unsafe extern "C" fn vipool_range_parse(
         let range: Range = unsafe { utf8(text, length) }?.parse()?;
         // SAFETY: not NULL.
         unsafe { out.write((&range).into()) };
+        Ok(())
+    })
+}
+
+/// Writes a range as one address or as first-last, which vipool_range_parse() reads, with a NUL
+/// behind it; 92 bytes are always enough.
+///
+/// `out_length` may be NULL; it is told the length without the NUL, also with VIPOOL_ERR_BUFFER.
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_RANGE_ORDER, VIPOOL_ERR_BUFFER.
+/// May be called from any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_range_format(
+    range: *const vipool_range,
+    buffer: *mut c_char,
+    capacity: usize,
+    out_length: *mut usize,
+) -> vipool_status {
+    call(|| {
+        // SAFETY: the caller vouches for range, buffer and length.
+        unsafe {
+            let range = range.as_ref().ok_or(VIPOOL_ERR_NULL)?.get()?;
+            copy_out(&range.to_string(), buffer, capacity, out_length)
+        }
+    })
+}
+
+/// The addresses that are in both ranges; VIPOOL_ERR_NOT_FOUND if there are none.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_RANGE_ORDER, VIPOOL_ERR_NOT_FOUND.
+/// May be called from any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_range_intersection(
+    range: *const vipool_range,
+    other: *const vipool_range,
+    out: *mut vipool_range,
+) -> vipool_status {
+    call(|| {
+        not_null(out)?;
+        // SAFETY: the caller vouches for both ranges; the place is not NULL.
+        unsafe {
+            let range = range.as_ref().ok_or(VIPOOL_ERR_NULL)?.get()?;
+            let other = other.as_ref().ok_or(VIPOOL_ERR_NULL)?.get()?;
+            let both = range.intersection(&other).ok_or(VIPOOL_ERR_NOT_FOUND)?;
+            out.write((&both).into());
+        }
         Ok(())
     })
 }

@@ -72,6 +72,7 @@ impl Sink {
         Self { callback, context }
     }
 
+    #[inline]
     pub(crate) fn is_set(&self) -> bool {
         self.callback.is_some()
     }
@@ -107,7 +108,15 @@ impl Sink {
     }
 
     /// Tells what a close gave back.
+    #[inline]
     pub(crate) fn closed(&self, closed: &Closed) {
+        if self.is_set() {
+            self.released(closed);
+        }
+    }
+
+    #[cold]
+    fn released(&self, closed: &Closed) {
         for lease in closed.leases.iter() {
             let released = vipool_event_kind::VIPOOL_EVENT_RELEASED;
             self.emit(released, lease.session, VIPOOL_OK, lease.into());

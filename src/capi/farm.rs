@@ -12,12 +12,13 @@ use super::status::vipool_status::{self, *};
 use super::text::{copy_out, utf8, utf16};
 use crate::farm::{Farm, Finding, Level, Report};
 
-/// A farm.toml that was read, with what is wrong with it.
+/// What an administrator says of a farm of servers, with what is wrong with it: a farm.toml that was
+/// read, or a farm built by calls (vipool_farm_new()).
 ///
 /// One thread at a time may use it.
 pub struct vipool_farm {
-    farm: Farm,
-    report: Report,
+    pub(crate) farm: Farm,
+    pub(crate) report: Report,
 }
 
 impl Owned for vipool_farm {

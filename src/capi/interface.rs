@@ -61,13 +61,26 @@ pub struct vipool_assignment {
     pub subnet: vipool_subnet,
     /// Zero.
     pub reserved: u32,
+    /// Name of the interface, UTF-8 without a NUL, valid until the match is freed.
+    pub name: *const c_char,
+    /// Its length in bytes.
+    pub name_length: usize,
 }
-layout!(vipool_assignment { size, ranges, range_count, index, subnet, reserved });
+layout!(vipool_assignment {
+    size,
+    ranges,
+    range_count,
+    index,
+    subnet,
+    reserved,
+    name,
+    name_length,
+});
 
 /// Which interface each of some ranges belongs to. Any number of threads may use it at once;
 /// vipool_match_free() must be the last call.
 pub struct vipool_match {
-    assignments: Vec<(vipool_subnet, u32, Vec<vipool_range>)>,
+    assignments: Vec<(Assignment, Vec<vipool_range>)>,
     errors: Vec<MatchError>,
 }
 
@@ -81,7 +94,7 @@ impl vipool_match {
             .into_iter()
             .map(|found| {
                 let ranges = found.ranges.iter().map(Into::into).collect();
-                (found.subnet.into(), found.index, ranges)
+                (found, ranges)
             })
             .collect();
         Self { assignments, errors }
@@ -95,7 +108,7 @@ impl From<IpNet> for vipool_subnet {
 }
 
 impl vipool_subnet {
-    fn get(&self) -> Result<IpNet, Failure> {
+    pub(crate) fn get(&self) -> Result<IpNet, Failure> {
         let address = self.address.required()?;
         u8::try_from(self.prefix_length)
             .ok()
@@ -206,14 +219,16 @@ pub unsafe extern "C" fn vipool_match_get(
         let found = unsafe { shared(found) }?;
         // SAFETY: as above.
         unsafe { check_out(out) }?;
-        let (subnet, index, ranges) = found.assignments.get(number).ok_or(VIPOOL_ERR_NOT_FOUND)?;
+        let (assigned, ranges) = found.assignments.get(number).ok_or(VIPOOL_ERR_NOT_FOUND)?;
         let assignment = vipool_assignment {
             size: size_of::<vipool_assignment>(),
             ranges: if ranges.is_empty() { std::ptr::null() } else { ranges.as_ptr() },
             range_count: ranges.len(),
-            index: *index,
-            subnet: *subnet,
+            index: assigned.index,
+            subnet: assigned.subnet.into(),
             reserved: 0,
+            name: assigned.interface.as_ptr().cast(),
+            name_length: assigned.interface.len(),
         };
         // SAFETY: checked above.
         unsafe { write(out, &assignment) };

@@ -80,6 +80,7 @@ fn is_a_size<T: Versioned>(size: usize) -> bool {
         || T::FIELDS.iter().any(|(_, offset, _)| *offset == size && size >= size_of::<usize>())
 }
 
+#[cold]
 fn wrong_size<T: Versioned>(size: usize) -> Failure {
     VIPOOL_ERR_STRUCT_SIZE.because(format_args!(
         "{}: size is {size}, but this version of the struct has {} bytes: set size to sizeof({})",
@@ -89,20 +90,26 @@ fn wrong_size<T: Versioned>(size: usize) -> Failure {
     ))
 }
 
+/// A failure to read or to fill a struct, with a text.
+///
+/// # Safety
+/// `given` is NULL, or its size may be read.
+#[cold]
+unsafe fn explained<T: Versioned>(given: *const T, status: vipool_status) -> Failure {
+    match status {
+        // SAFETY: not NULL, or the status had been another; the caller vouches for the size.
+        VIPOOL_ERR_STRUCT_SIZE => wrong_size::<T>(unsafe { given.cast::<usize>().read() }),
+        status => status.into(),
+    }
+}
+
 /// Reads a struct of the caller's.
 ///
 /// # Safety
 /// `given` is NULL or aligned and valid for reads of as many bytes as its first field says.
 pub(crate) unsafe fn read<T: Versioned>(given: *const T) -> Result<T, Failure> {
     // SAFETY: the caller's promise.
-    match unsafe { read_quietly(given) } {
-        Ok(value) => Ok(value),
-        Err(VIPOOL_ERR_STRUCT_SIZE) => {
-            // SAFETY: not NULL, or the answer had been another; the size may be read.
-            Err(wrong_size::<T>(unsafe { given.cast::<usize>().read() }))
-        }
-        Err(status) => Err(status.into()),
-    }
+    unsafe { read_quietly(given).map_err(|status| explained(given, status)) }
 }
 
 /// [`read`] without a text, for functions that leave none.
@@ -122,6 +129,44 @@ pub(crate) unsafe fn read_quietly<T: Versioned>(given: *const T) -> Result<T, vi
     }
     // SAFETY: not NULL; the caller vouches for `size` bytes.
     unsafe { read_other(given, size) }
+}
+
+/// Where a struct of the caller's can be read: in its own place if it is of this version, so that
+/// nothing is copied where every nanosecond counts; else in `room`, completed with zeros.
+///
+/// The fields are to be read through the pointer, each when it is needed: a callback of the
+/// caller's may write to its struct meanwhile.
+///
+/// # Safety
+/// As for [`read`].
+#[inline]
+pub(crate) unsafe fn in_place_quietly<T: Versioned>(
+    given: *const T,
+    room: &mut MaybeUninit<T>,
+) -> Result<*const T, vipool_status> {
+    if given.is_null() {
+        return Err(VIPOOL_ERR_NULL);
+    }
+    // SAFETY: not NULL, and at least the size may be read.
+    let size = unsafe { given.cast::<usize>().read() };
+    if size == size_of::<T>() {
+        return Ok(given);
+    }
+    // SAFETY: not NULL; the caller vouches for `size` bytes.
+    Ok(room.write(unsafe { read_other(given, size) }?))
+}
+
+/// [`in_place_quietly`] with a text for what is wrong.
+///
+/// # Safety
+/// As for [`read`].
+#[inline]
+pub(crate) unsafe fn in_place<T: Versioned>(
+    given: *const T,
+    room: &mut MaybeUninit<T>,
+) -> Result<*const T, Failure> {
+    // SAFETY: the caller's promise.
+    unsafe { in_place_quietly(given, room).map_err(|status| explained(given, status)) }
 }
 
 /// Reads a struct of another version.
@@ -186,15 +231,10 @@ pub(crate) unsafe fn read_array<T: Versioned>(
 ///
 /// # Safety
 /// `out` is NULL or aligned and valid for writes of as many bytes as its first field says.
+#[inline]
 pub(crate) unsafe fn check_out<T: Versioned>(out: *mut T) -> Result<(), Failure> {
     // SAFETY: the caller's promise.
-    match unsafe { check_out_quietly(out) } {
-        Err(VIPOOL_ERR_STRUCT_SIZE) => {
-            // SAFETY: not NULL, or the answer had been another; the size may be read.
-            Err(wrong_size::<T>(unsafe { out.cast::<usize>().read() }))
-        }
-        other => Ok(other?),
-    }
+    unsafe { check_out_quietly(out).map_err(|status| explained(out.cast_const(), status)) }
 }
 
 /// [`check_out`] without a text.
@@ -214,6 +254,28 @@ pub(crate) unsafe fn check_out_quietly<T: Versioned>(out: *mut T) -> Result<(), 
     Err(VIPOOL_ERR_STRUCT_SIZE)
 }
 
+/// [`check_out`] where the caller may not want to be told: NULL.
+///
+/// # Safety
+/// As for [`check_out`].
+#[inline]
+pub(crate) unsafe fn check_optional<T: Versioned>(out: *mut T) -> Result<(), Failure> {
+    // SAFETY: the caller's promise.
+    if out.is_null() { Ok(()) } else { unsafe { check_out(out) } }
+}
+
+/// [`fill`] where the caller may not want to be told: NULL.
+///
+/// # Safety
+/// [`check_optional`] has accepted `out`; for the rest as for [`fill`].
+#[inline]
+pub(crate) unsafe fn fill_optional<T: Versioned>(out: *mut T, make: impl FnOnce(&mut T)) {
+    if !out.is_null() {
+        // SAFETY: the caller's promise.
+        unsafe { fill(out, make) }
+    }
+}
+
 /// Fills a struct of the caller's as far as it reaches, keeps its size, and zeroes what this
 /// version does not know.
 ///
@@ -221,18 +283,31 @@ pub(crate) unsafe fn check_out_quietly<T: Versioned>(out: *mut T) -> Result<(), 
 /// [`check_out`] has accepted `out`, and it is valid for writes of as many bytes as it says.
 #[inline]
 pub(crate) unsafe fn write<T: Versioned>(out: *mut T, value: &T) {
+    // SAFETY: the caller's promise; check_out has seen the size, which stays.
+    unsafe {
+        let size = out.cast::<usize>().read();
+        fill(out, |place| *place = *value);
+        out.cast::<usize>().write(size);
+    }
+}
+
+/// [`write`] in place: `make` sets the fields, but not the size. What it leaves alone stays as it
+/// was.
+///
+/// # Safety
+/// As for [`write`].
+#[inline]
+pub(crate) unsafe fn fill<T: Versioned>(out: *mut T, make: impl FnOnce(&mut T)) {
     // SAFETY: check_out has seen the size.
     let size = unsafe { out.cast::<usize>().read() };
     if size == size_of::<T>() {
-        // SAFETY: there is room for all of it.
-        unsafe {
-            out.write(*value);
-            out.cast::<usize>().write(size);
-        }
-        return;
+        // SAFETY: all of it is there, any bytes of a caller are a valid T, and nobody else uses it
+        // during the call.
+        make(unsafe { &mut *out });
+    } else {
+        // SAFETY: the caller vouches for as many bytes.
+        unsafe { fill_other(out, make, size) }
     }
-    // SAFETY: the caller vouches for as many bytes.
-    unsafe { write_other(out, value, size) }
 }
 
 /// Fills a struct of another version.
@@ -240,17 +315,15 @@ pub(crate) unsafe fn write<T: Versioned>(out: *mut T, value: &T) {
 /// # Safety
 /// `out` is valid for writes of `size` bytes.
 #[cold]
-unsafe fn write_other<T: Versioned>(out: *mut T, value: &T, size: usize) {
-    // SAFETY: the caller's promise.
+unsafe fn fill_other<T: Versioned>(out: *mut T, make: impl FnOnce(&mut T), size: usize) {
+    // SAFETY: zeros are a valid T; both places have the bytes that are copied.
     unsafe {
+        let mut value = MaybeUninit::<T>::zeroed().assume_init();
+        make(&mut value);
         let known = size.min(size_of::<T>());
         let head = size_of::<usize>();
-        let to = out.cast::<u8>();
-        ptr::copy_nonoverlapping(
-            ptr::from_ref(value).cast::<u8>().add(head),
-            to.add(head),
-            known - head,
-        );
+        let (from, to) = (ptr::from_ref(&value).cast::<u8>(), out.cast::<u8>());
+        ptr::copy_nonoverlapping(from.add(head), to.add(head), known - head);
         ptr::write_bytes(to.add(known), 0, size - known);
     }
 }

@@ -24,7 +24,7 @@ pub mod layout;
 pub mod outcome;
 pub mod text;
 
-// The header, in this order.
+// The header, in this order (cbindgen is given the files as they are named here).
 pub mod version;
 
 pub mod status;
@@ -35,24 +35,52 @@ pub mod session;
 
 pub mod interface;
 
+pub mod machine;
+
 pub mod farm;
 
+pub mod farm_by_calls;
+
+pub mod farm_rules;
+
 pub mod plan;
+
+pub mod settings;
+
+pub mod list;
 
 pub mod event;
 
 pub mod map;
 
+pub mod leader;
+
+pub mod open;
+
+pub mod writer;
+
 pub mod upkeep;
+
+pub mod client;
 
 pub mod reader;
 
 pub mod snapshot;
 
+pub mod journal;
+
 pub mod program;
+
+pub mod explain;
 
 pub mod reason;
 
 pub mod rewriter;
 
+pub mod socket;
+
+pub mod decision;
+
 pub mod rewrite;
+
+pub mod names;

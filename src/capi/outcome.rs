@@ -4,10 +4,12 @@
 //! return type ([`Answer`]). [`quiet`] touches neither heap nor thread-locals as long as its
 //! closure does not, so that hook-side functions may run in a signal handler.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::ffi::c_char;
 use std::fmt::{self, Write};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
 
 use super::status::vipool_status::{self, *};
 
@@ -75,28 +77,35 @@ impl Answer for i32 {
 }
 
 /// Runs the body of a function that can fail. A failure leaves its text for the thread.
+#[inline]
 pub(crate) fn call(body: impl FnOnce() -> Result<(), Failure>) -> vipool_status {
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => VIPOOL_OK,
-        Ok(Err(Failure { status, text })) => {
-            match text {
-                Some(text) => remember(&text),
-                None => remember(status.text().to_str().unwrap_or_default()),
-            }
-            status
-        }
-        Err(panic) => {
-            let what = panic
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| panic.downcast_ref::<&str>().copied())
-                .unwrap_or("no message");
-            remember(what);
-            // A payload may panic once more when it is dropped.
-            std::mem::forget(panic);
-            VIPOOL_ERR_PANIC
-        }
+        Ok(Err(failure)) => failed(failure),
+        Err(panic) => panicked(panic),
     }
+}
+
+#[cold]
+fn failed(Failure { status, text }: Failure) -> vipool_status {
+    match text {
+        Some(text) => remember(&text),
+        None => remember(status.text().to_str().unwrap_or_default()),
+    }
+    status
+}
+
+#[cold]
+fn panicked(panic: Box<dyn Any + Send>) -> vipool_status {
+    let what = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message");
+    remember(what);
+    // A payload may panic once more when it is dropped.
+    std::mem::forget(panic);
+    VIPOOL_ERR_PANIC
 }
 
 /// Runs the body of a function that may be called where nothing is allowed: no text is left.
@@ -110,6 +119,35 @@ pub(crate) fn quiet<T: Answer>(body: impl FnOnce() -> T) -> T {
         }
     }
 }
+
+/// Keeps panics of ours off the host program's standard error: descriptor 2 may be a database by
+/// now, and what prints allocates and locks. Their text is in [`vipool_last_error`] where there is
+/// one.
+///
+/// A C program's copy of the standard library is this library's own, so that nothing of the program's
+/// is changed. A Rust program shares it: there the hook that was set goes on to see all panics of
+/// other code, known by where they are.
+pub(crate) fn keep_quiet() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let others = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            let is_ours = |file: &str| file.strip_prefix(FOLDER).is_some();
+            if !panic.location().is_some_and(|place| is_ours(place.file())) {
+                others(panic);
+            }
+        }));
+    });
+}
+
+/// The folder of this crate's sources, as places in it are named.
+const FOLDER: &str = {
+    let (file, this) = (file!().as_bytes(), "capi/outcome.rs".len());
+    match std::str::from_utf8(file.split_at(file.len() - this).0) {
+        Ok(folder) => folder,
+        Err(_) => panic!("file names are UTF-8"),
+    }
+};
 
 /// A mistake inside the library, made on purpose: in a build of the tests alone.
 ///

@@ -5,11 +5,13 @@ use std::ffi::c_char;
 use super::address::{vipool_ip, vipool_range};
 use super::handle::{Exclusive, Owned, exclusive, free, give, not_null};
 use super::layout::{layout, read};
+use super::list::{listed, port_ranges, vipool_ports, vipool_program};
 use super::outcome::{Failure, call, quiet};
+use super::settings::vipool_settings;
 use super::status::vipool_status::{self, *};
-use super::text::{array, optional_utf8, utf8};
-use crate::map::{Allocate, OnExhausted, Plan, Settings};
-use crate::policy::{Features, LoopbackConnect, PoolRule, PortRange, Program, Wildcard};
+use super::text::{array, flags, utf8};
+use crate::map::Plan;
+use crate::policy::PoolRule;
 use crate::pool::{MAX_SLOTS, Pool, PoolKind, Reservation};
 
 /// What a map is made from: the pools of this server, how addresses are given out, and the process
@@ -34,140 +36,17 @@ pub enum vipool_pool_kind {
     VIPOOL_POOL_LOOPBACK = 2,
 }
 
-/// What becomes of a session when no address is left; it enters as uint32_t.
+/// Whose sessions a rule sends to a pool; it enters as uint32_t.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug)]
-pub enum vipool_on_exhausted {
-    /// It starts all the same, with the host's address, and the user is told
-    /// (vipool_exhausted_message()).
-    VIPOOL_ON_EXHAUSTED_PASS = 0,
-    /// It does not start.
-    VIPOOL_ON_EXHAUSTED_REFUSE = 1,
-    /// The agent tries again for up to wait_seconds, then passes. The loop is the agent's.
-    VIPOOL_ON_EXHAUSTED_WAIT = 2,
+pub enum vipool_pool_rule {
+    /// Those of the user of this name.
+    VIPOOL_POOL_RULE_USER = 1,
+    /// Those of members of the group of this name.
+    VIPOOL_POOL_RULE_GROUP = 2,
+    /// Those in which this program is started: a full path or a bare file name.
+    VIPOOL_POOL_RULE_PROGRAM = 3,
 }
-
-/// When a session gets its addresses; it enters as uint32_t.
-#[repr(u32)]
-#[derive(Clone, Copy, Debug)]
-pub enum vipool_allocate {
-    /// When the user logs on.
-    VIPOOL_ALLOCATE_LOGON = 0,
-    /// When somebody starts a listed program in the session. A hook never allocates.
-    VIPOOL_ALLOCATE_FIRST_USE = 1,
-}
-
-/// Of vipool_settings.flags: a cooled address becomes free only when vipool_map_reap() found no
-/// socket on it.
-pub const VIPOOL_SETTING_CHECK_IN_USE: u32 = 1;
-/// Of vipool_settings.flags: vipool_map_open_session() answers VIPOOL_ERR_NOT_READY until
-/// vipool_map_restored() was called.
-pub const VIPOOL_SETTING_AWAIT_RESTORE: u32 = 2;
-
-/// How addresses are given out; the same for every writer of a map.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct vipool_settings {
-    /// sizeof(vipool_settings), set by the caller.
-    pub size: usize,
-    /// Seconds until a released address goes to another user.
-    pub cool_down: u32,
-    /// Warn once when fewer than this many addresses of a pool are left; 0 never warns.
-    pub low_water: u32,
-    /// The most sessions of one user; 0 sets no limit.
-    pub sessions_per_user: u32,
-    /// The most sessions of the server at once; 0 sets no limit.
-    pub max_sessions: u32,
-    /// vipool_on_exhausted.
-    pub on_exhausted: u32,
-    /// For VIPOOL_ON_EXHAUSTED_WAIT; zero with the others.
-    pub wait_seconds: u32,
-    /// vipool_allocate.
-    pub allocate: u32,
-    /// VIPOOL_SETTING_...
-    pub flags: u32,
-}
-layout!(vipool_settings {
-    size,
-    cool_down,
-    low_water,
-    sessions_per_user,
-    max_sessions,
-    on_exhausted,
-    wait_seconds,
-    allocate,
-    flags,
-});
-
-/// Ports from the first to the last, both included, in host order. Plain data.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct vipool_ports {
-    /// Lowest port.
-    pub first: u16,
-    /// Highest port.
-    pub last: u16,
-}
-
-/// A feature: the session's virtual IP in place of the host's address.
-pub const VIPOOL_FEATURE_VIRTUAL_IP: u32 = 1;
-/// A feature: a loopback address of the session's own in place of 127.0.0.1.
-pub const VIPOOL_FEATURE_LOOPBACK: u32 = 2;
-/// A feature: the client's address is what the host's own name resolves to.
-pub const VIPOOL_FEATURE_CLIENT_IP: u32 = 4;
-
-/// Of vipool_program.flags: children that are on no list of their own are under this rule too.
-pub const VIPOOL_PROGRAM_INHERIT: u32 = 1;
-/// Of vipool_program.flags: a bind to 127.0.0.1 with port 0 is rewritten too.
-pub const VIPOOL_PROGRAM_MAP_EPHEMERAL: u32 = 2;
-/// Of vipool_program.flags: a bind to 0.0.0.0 with a fixed port becomes the session's loopback
-/// address where there is no virtual IP; otherwise it stays as it is.
-pub const VIPOOL_PROGRAM_WILDCARD_LOOPBACK: u32 = 4;
-/// Of vipool_program.flags: a connect to 127.0.0.1 always goes to the session's own address;
-/// otherwise to the session's own listener if there is one, else to the host's.
-pub const VIPOOL_PROGRAM_CONNECT_OWN: u32 = 8;
-
-/// One rule of the process list. The texts and arrays are copied.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct vipool_program {
-    /// sizeof(vipool_program), set by the caller.
-    pub size: usize,
-    /// A full path (recommended) or a bare file name, UTF-8.
-    pub pattern: *const c_char,
-    /// Its length in bytes.
-    pub pattern_length: usize,
-    /// For an interpreter: the rule holds only when it runs this script. May be NULL.
-    pub script: *const c_char,
-    /// Its length in bytes.
-    pub script_length: usize,
-    /// VIPOOL_FEATURE_...
-    pub features: u32,
-    /// VIPOOL_PROGRAM_...
-    pub flags: u32,
-    /// Loopback ports that always go to the session's own address, without asking the kernel.
-    /// May be NULL for none.
-    pub own_ports: *const vipool_ports,
-    /// How many they are.
-    pub own_port_count: usize,
-    /// Loopback ports to leave alone: they are the host's. May be NULL for none.
-    pub shared_ports: *const vipool_ports,
-    /// How many they are.
-    pub shared_port_count: usize,
-}
-layout!(vipool_program {
-    size,
-    pattern,
-    pattern_length,
-    script,
-    script_length,
-    features,
-    flags,
-    own_ports,
-    own_port_count,
-    shared_ports,
-    shared_port_count,
-});
 
 /// Of vipool_rules.flags: binds pass when the virtual IP is on no interface; otherwise they fail
 /// with EADDRNOTAVAIL.
@@ -209,98 +88,29 @@ layout!(vipool_rules {
     reserved,
 });
 
-/// Flags of which every one must be known.
-pub(crate) fn flags(given: u32, known: u32) -> Result<u32, Failure> {
-    if given & !known != 0 {
-        return Err(VIPOOL_ERR_KIND.because(format_args!("unknown flags {:#x}", given & !known)));
-    }
-    Ok(given)
-}
-
-impl From<Settings> for vipool_settings {
-    fn from(settings: Settings) -> Self {
-        let (on_exhausted, wait_seconds) = match settings.on_exhausted {
-            OnExhausted::Pass => (vipool_on_exhausted::VIPOOL_ON_EXHAUSTED_PASS, 0),
-            OnExhausted::Refuse => (vipool_on_exhausted::VIPOOL_ON_EXHAUSTED_REFUSE, 0),
-            OnExhausted::Wait(seconds) => (vipool_on_exhausted::VIPOOL_ON_EXHAUSTED_WAIT, seconds),
-        };
-        let allocate = match settings.allocate {
-            Allocate::Logon => vipool_allocate::VIPOOL_ALLOCATE_LOGON,
-            Allocate::FirstUse => vipool_allocate::VIPOOL_ALLOCATE_FIRST_USE,
-        };
-        let mut flags = 0;
-        if settings.check_in_use {
-            flags |= VIPOOL_SETTING_CHECK_IN_USE;
-        }
-        if settings.await_restore {
-            flags |= VIPOOL_SETTING_AWAIT_RESTORE;
-        }
-        Self {
-            size: size_of::<Self>(),
-            cool_down: settings.cool_down,
-            low_water: settings.low_water,
-            sessions_per_user: settings.sessions_per_user,
-            max_sessions: settings.max_sessions,
-            on_exhausted: on_exhausted as u32,
-            wait_seconds,
-            allocate: allocate as u32,
-            flags,
-        }
+/// The names in a rule that are of this kind.
+pub(crate) fn names_of(rule: &mut PoolRule, kind: u32) -> Result<&mut Vec<String>, Failure> {
+    match kind {
+        1 => Ok(&mut rule.users),
+        2 => Ok(&mut rule.groups),
+        3 => Ok(&mut rule.programs),
+        other => Err(VIPOOL_ERR_KIND.because(format_args!("no kind of rule: {other}"))),
     }
 }
 
-impl vipool_settings {
-    fn get(&self) -> Result<Settings, Failure> {
-        let flags = flags(self.flags, VIPOOL_SETTING_CHECK_IN_USE | VIPOOL_SETTING_AWAIT_RESTORE)?;
-        Ok(Settings {
-            cool_down: self.cool_down,
-            check_in_use: flags & VIPOOL_SETTING_CHECK_IN_USE != 0,
-            low_water: self.low_water,
-            sessions_per_user: self.sessions_per_user,
-            max_sessions: self.max_sessions,
-            on_exhausted: match self.on_exhausted {
-                0 => OnExhausted::Pass,
-                1 => OnExhausted::Refuse,
-                2 => OnExhausted::Wait(self.wait_seconds),
-                other => {
-                    return Err(VIPOOL_ERR_KIND.because(format_args!("on_exhausted is {other}")));
-                }
-            },
-            allocate: match self.allocate {
-                0 => Allocate::Logon,
-                1 => Allocate::FirstUse,
-                other => return Err(VIPOOL_ERR_KIND.because(format_args!("allocate is {other}"))),
-            },
-            await_restore: flags & VIPOOL_SETTING_AWAIT_RESTORE != 0,
-        })
-    }
-}
-
-fn features_from_bits(bits: u32) -> Result<Features, Failure> {
-    const ALL: u32 = VIPOOL_FEATURE_VIRTUAL_IP | VIPOOL_FEATURE_LOOPBACK | VIPOOL_FEATURE_CLIENT_IP;
-    let bits = flags(bits, ALL)?;
-    Ok(Features {
-        virtual_ip: bits & VIPOOL_FEATURE_VIRTUAL_IP != 0,
-        loopback: bits & VIPOOL_FEATURE_LOOPBACK != 0,
-        client_ip: bits & VIPOOL_FEATURE_CLIENT_IP != 0,
-    })
-}
-
+/// An address that is kept for a user.
+///
 /// # Safety
-/// As for [`array`].
-unsafe fn port_ranges(
-    ports: *const vipool_ports,
-    count: usize,
-) -> Result<Vec<PortRange>, vipool_status> {
+/// As for [`utf8`]; `address` is NULL or valid for reads.
+pub(crate) unsafe fn reservation(
+    user: *const c_char,
+    user_length: usize,
+    address: *const vipool_ip,
+) -> Result<Reservation, Failure> {
     // SAFETY: the caller's promise.
-    let ports = unsafe { array(ports, count) }?;
-    ports
-        .iter()
-        .map(|range| {
-            let range = PortRange { first: range.first, last: range.last };
-            if range.first <= range.last { Ok(range) } else { Err(VIPOOL_ERR_RANGE_ORDER) }
-        })
-        .collect()
+    let (user, address) =
+        unsafe { (utf8(user, user_length)?, address.as_ref().ok_or(VIPOOL_ERR_NULL)?) };
+    Ok(Reservation { user: user.to_owned(), address: address.required()? })
 }
 
 /// Makes a plan without pools, with the default settings and an empty process list.
@@ -359,6 +169,21 @@ pub unsafe extern "C" fn vipool_plan_add_pool(
     })
 }
 
+/// Finds vipool_program.target of every listed path that is a symbolic link on this machine, so that
+/// the rule holds for the file behind it. The plan is then one for this machine. Programs that are
+/// added later are not looked at.
+///
+/// Errors: VIPOOL_ERR_NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_plan_follow_links(plan: *mut vipool_plan) -> vipool_status {
+    call(|| {
+        // SAFETY: the caller vouches for the handle.
+        let plan = unsafe { exclusive(plan) }?;
+        plan.plan.policy.follow_links(|path| std::fs::canonicalize(path));
+        Ok(())
+    })
+}
+
 /// Sets how addresses are given out.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND.
@@ -387,38 +212,8 @@ pub unsafe extern "C" fn vipool_plan_add_program(
 ) -> vipool_status {
     call(|| {
         // SAFETY: the caller vouches for handle and struct.
-        let (plan, given) = unsafe { (exclusive(plan)?, read(program)?) };
-        let known = VIPOOL_PROGRAM_INHERIT
-            | VIPOOL_PROGRAM_MAP_EPHEMERAL
-            | VIPOOL_PROGRAM_WILDCARD_LOOPBACK
-            | VIPOOL_PROGRAM_CONNECT_OWN;
-        let flags = flags(given.flags, known)?;
-        // SAFETY: the caller vouches for the texts and arrays in the struct.
-        let program = unsafe {
-            Program {
-                pattern: utf8(given.pattern, given.pattern_length)?.to_owned(),
-                script: optional_utf8(given.script, given.script_length)?.map(str::to_owned),
-                own_ports: port_ranges(given.own_ports, given.own_port_count)?,
-                shared_ports: port_ranges(given.shared_ports, given.shared_port_count)?,
-                ..Program::default()
-            }
-        };
-        plan.plan.policy.programs.push(Program {
-            features: features_from_bits(given.features)?,
-            inherit: flags & VIPOOL_PROGRAM_INHERIT != 0,
-            wildcard: if flags & VIPOOL_PROGRAM_WILDCARD_LOOPBACK != 0 {
-                Wildcard::Loopback
-            } else {
-                Wildcard::Keep
-            },
-            loopback_connect: if flags & VIPOOL_PROGRAM_CONNECT_OWN != 0 {
-                LoopbackConnect::Own
-            } else {
-                LoopbackConnect::OwnFirst
-            },
-            map_ephemeral: flags & VIPOOL_PROGRAM_MAP_EPHEMERAL != 0,
-            ..program
-        });
+        let (plan, program) = unsafe { (exclusive(plan)?, listed(program)?) };
+        plan.plan.policy.programs.push(program);
         Ok(())
     })
 }
@@ -470,28 +265,10 @@ pub unsafe extern "C" fn vipool_plan_add_reservation(
 ) -> vipool_status {
     call(|| {
         // SAFETY: the caller vouches for handle, text and address.
-        let (plan, user, address) = unsafe {
-            (
-                exclusive(plan)?,
-                utf8(user, user_length)?,
-                address.as_ref().ok_or(VIPOOL_ERR_NULL)?.required()?,
-            )
-        };
-        plan.plan.reservations.push(Reservation { user: user.to_owned(), address });
+        let (plan, kept) = unsafe { (exclusive(plan)?, reservation(user, user_length, address)?) };
+        plan.plan.reservations.push(kept);
         Ok(())
     })
-}
-
-/// Whose sessions a rule sends to a pool; it enters as uint32_t.
-#[repr(u32)]
-#[derive(Clone, Copy, Debug)]
-pub enum vipool_pool_rule {
-    /// Those of the user of this name.
-    VIPOOL_POOL_RULE_USER = 1,
-    /// Those of members of the group of this name.
-    VIPOOL_POOL_RULE_GROUP = 2,
-    /// Those in which this program is started: a full path or a bare file name.
-    VIPOOL_POOL_RULE_PROGRAM = 3,
 }
 
 /// Adds a rule by which sessions take their virtual IPs from a pool: `kind` (vipool_pool_rule) and
@@ -513,12 +290,7 @@ pub unsafe extern "C" fn vipool_plan_add_pool_rule(
         let (plan, pool, name) =
             unsafe { (exclusive(plan)?, utf8(pool, pool_length)?, utf8(name, name_length)?) };
         let mut rule = PoolRule { pool: pool.to_owned(), ..PoolRule::default() };
-        match kind {
-            1 => rule.users.push(name.to_owned()),
-            2 => rule.groups.push(name.to_owned()),
-            3 => rule.programs.push(name.to_owned()),
-            other => return Err(VIPOOL_ERR_KIND.because(format_args!("no kind of rule: {other}"))),
-        }
+        names_of(&mut rule, kind)?.push(name.to_owned());
         plan.plan.policy.pool_rules.push(rule);
         Ok(())
     })

@@ -4,16 +4,19 @@ use std::ffi::c_void;
 
 use super::handle::shared;
 use super::layout::{check_out_quietly, layout, read_quietly, write};
-use super::outcome::quiet;
-use super::plan::{
+use super::list::{
     VIPOOL_FEATURE_CLIENT_IP, VIPOOL_FEATURE_LOOPBACK, VIPOOL_FEATURE_VIRTUAL_IP,
-    VIPOOL_PROGRAM_INHERIT,
+    VIPOOL_PROGRAM_CONNECT_OWN, VIPOOL_PROGRAM_INHERIT, VIPOOL_PROGRAM_MAP_EPHEMERAL,
+    VIPOOL_PROGRAM_WILDCARD_LOOPBACK,
 };
+use super::outcome::quiet;
 use super::reader::vipool_reader;
 use super::status::vipool_status::{self, *};
 use super::text::{bytes, units};
 use crate::policy::path::from_utf16;
-use crate::policy::{Executable, Features, MatchedBy, PathStyle, ProgramView, Verdict};
+use crate::policy::{
+    Executable, Features, LoopbackConnect, MatchedBy, PathStyle, ProgramView, Verdict, Wildcard,
+};
 
 /// By which rules paths are compared; it enters as uint32_t.
 #[repr(u32)]
@@ -96,7 +99,7 @@ pub struct vipool_rule {
     pub id: u64,
     /// VIPOOL_FEATURE_...
     pub features: u32,
-    /// Of VIPOOL_PROGRAM_..., VIPOOL_PROGRAM_INHERIT: hand the id down to children.
+    /// VIPOOL_PROGRAM_...; with VIPOOL_PROGRAM_INHERIT the id is handed down to children.
     pub flags: u32,
     /// vipool_matched_by.
     pub matched_by: u32,
@@ -106,23 +109,34 @@ pub struct vipool_rule {
 layout!(vipool_rule { size, id, features, flags, matched_by, reserved });
 
 impl vipool_rule {
-    fn new(program: &ProgramView<'_>, matched_by: vipool_matched_by) -> Self {
+    pub(crate) fn new(program: &ProgramView<'_>, matched_by: vipool_matched_by) -> Self {
         let Features { virtual_ip, loopback, client_ip } = program.features();
-        let mut features = 0;
-        for (on, bit) in [
-            (virtual_ip, VIPOOL_FEATURE_VIRTUAL_IP),
-            (loopback, VIPOOL_FEATURE_LOOPBACK),
-            (client_ip, VIPOOL_FEATURE_CLIENT_IP),
-        ] {
-            features |= if on { bit } else { 0 };
-        }
+        let bit = |on, bit| if on { bit } else { 0 };
         Self {
             size: size_of::<Self>(),
             id: program.id(),
-            features,
-            flags: if program.inherit() { VIPOOL_PROGRAM_INHERIT } else { 0 },
+            features: bit(virtual_ip, VIPOOL_FEATURE_VIRTUAL_IP)
+                | bit(loopback, VIPOOL_FEATURE_LOOPBACK)
+                | bit(client_ip, VIPOOL_FEATURE_CLIENT_IP),
+            flags: bit(program.inherit(), VIPOOL_PROGRAM_INHERIT)
+                | bit(program.map_ephemeral(), VIPOOL_PROGRAM_MAP_EPHEMERAL)
+                | bit(program.wildcard() == Wildcard::Loopback, VIPOOL_PROGRAM_WILDCARD_LOOPBACK)
+                | bit(
+                    program.loopback_connect() == LoopbackConnect::Own,
+                    VIPOOL_PROGRAM_CONNECT_OWN,
+                ),
             matched_by: matched_by as u32,
             reserved: 0,
+        }
+    }
+}
+
+impl From<MatchedBy> for vipool_matched_by {
+    fn from(by: MatchedBy) -> Self {
+        match by {
+            MatchedBy::FullPath => vipool_matched_by::VIPOOL_MATCHED_FULL_PATH,
+            MatchedBy::Link => vipool_matched_by::VIPOOL_MATCHED_LINK,
+            MatchedBy::BareName => vipool_matched_by::VIPOOL_MATCHED_BARE_NAME,
         }
     }
 }
@@ -212,20 +226,9 @@ pub unsafe extern "C" fn vipool_reader_find_rule(
         let found =
             unsafe { with_executable(&given, |program| reader.reader.policy().find(program)) }?;
         let found = found.ok_or(VIPOOL_ERR_NOT_FOUND)?;
-        let matched_by = match found.verdict {
-            Verdict::Matches { by: MatchedBy::FullPath, .. } => {
-                vipool_matched_by::VIPOOL_MATCHED_FULL_PATH
-            }
-            Verdict::Matches { by: MatchedBy::Link, .. } => vipool_matched_by::VIPOOL_MATCHED_LINK,
-            Verdict::Matches { by: MatchedBy::BareName, .. } => {
-                vipool_matched_by::VIPOOL_MATCHED_BARE_NAME
-            }
-            Verdict::OtherDirectory | Verdict::OtherScript | Verdict::OtherProgram => {
-                return Err(VIPOOL_ERR_NOT_FOUND);
-            }
-        };
+        let Verdict::Matches { by, .. } = found.verdict else { return Err(VIPOOL_ERR_NOT_FOUND) };
         // SAFETY: checked above.
-        unsafe { write(out, &vipool_rule::new(&found.program, matched_by)) };
+        unsafe { write(out, &vipool_rule::new(&found.program, by.into())) };
         Ok(())
     };
     quiet(|| find().err().unwrap_or(VIPOOL_OK))

@@ -6,17 +6,18 @@ use std::sync::Arc;
 
 use super::address::vipool_ip;
 use super::handle::{Owned, Shared, free, give, not_null, shared};
-use super::layout::{check_out, check_out_quietly, layout, write};
+use super::layout::{check_out, check_out_quietly, fill, layout, write};
 use super::outcome::{call, quiet};
-use super::plan::vipool_settings;
 use super::session::{
-    VIPOOL_MAX_LEASES, lease_array, session, vipool_addresses, vipool_handle, vipool_lease,
+    VIPOOL_MAX_LEASES, session, set_leases, vipool_addresses, vipool_handle, vipool_lease,
     vipool_session,
 };
+use super::settings::vipool_settings;
 use super::snapshot::vipool_snapshot;
 use super::status::vipool_status::{self, *};
 use super::text::{utf8, utf16};
-use crate::map::Reader;
+use crate::map::{Leases, Reader};
+use crate::session::Handle;
 
 /// A read-only view of a map. It never blocks and never writes. Any number of threads may use it
 /// at once; vipool_reader_free() must be the last call.
@@ -44,6 +45,15 @@ pub struct vipool_found {
     pub reserved: u32,
 }
 layout!(vipool_found { size, handle, leases, lease_count, reserved });
+
+impl vipool_found {
+    #[inline]
+    pub(crate) fn tell(&mut self, handle: &Handle, leases: &Leases) {
+        self.handle = (*handle).into();
+        self.lease_count = set_leases(&mut self.leases, leases);
+        self.reserved = 0;
+    }
+}
 
 /// Maps the map in a directory read-only, as a hook or a monitor does.
 ///
@@ -107,18 +117,39 @@ pub unsafe extern "C" fn vipool_reader_find(
         let reader = unsafe { shared(reader) }?;
         // SAFETY: as above.
         unsafe { check_out_quietly(out) }?;
-        let (handle, leases) =
-            reader.reader.find(session(session_id)?).ok_or(VIPOOL_ERR_NOT_OPEN)?;
-        let (leases, lease_count) = lease_array(&leases);
-        let found = vipool_found {
-            size: size_of::<vipool_found>(),
-            handle: handle.into(),
-            leases,
-            lease_count,
-            reserved: 0,
-        };
+        match &reader.reader.find(session(session_id)?) {
+            Some((handle, leases)) => {
+                // SAFETY: checked above.
+                unsafe { fill(out, |place| place.tell(handle, leases)) };
+                Ok(())
+            }
+            None => Err(VIPOOL_ERR_NOT_OPEN),
+        }
+    };
+    quiet(|| find().err().unwrap_or(VIPOOL_OK))
+}
+
+/// The leases of the session of a handle, if the lease that the handle names is still held: what a
+/// program goes by that was told its handle.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE,
+/// VIPOOL_ERR_STALE. May be called from any thread and in a signal handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_reader_leases_of(
+    reader: *const vipool_reader,
+    handle: *const vipool_handle,
+    out: *mut vipool_found,
+) -> vipool_status {
+    let find = || {
+        // SAFETY: the caller vouches for handles and struct.
+        let (reader, handle) =
+            unsafe { (shared(reader)?, handle.as_ref().ok_or(VIPOOL_ERR_NULL)?) };
+        // SAFETY: as above.
+        unsafe { check_out_quietly(out) }?;
+        let handle = handle.get()?;
+        let leases = reader.reader.leases_of(&handle).ok_or(VIPOOL_ERR_STALE)?;
         // SAFETY: checked above.
-        unsafe { write(out, &found) };
+        unsafe { fill(out, |place| place.tell(&handle, &leases)) };
         Ok(())
     };
     quiet(|| find().err().unwrap_or(VIPOOL_OK))
@@ -167,6 +198,23 @@ pub unsafe extern "C" fn vipool_reader_check(
         if reader.reader.is_live(&handle.get()?) { Ok(()) } else { Err(VIPOOL_ERR_STALE) }
     };
     quiet(|| check().err().unwrap_or(VIPOOL_OK))
+}
+
+/// The boot and network namespace that the map belongs to, hashed: vipool_handle.boot of its leases.
+///
+/// Errors: VIPOOL_ERR_NULL. May be called from any thread and in a signal handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_reader_boot(
+    reader: *const vipool_reader,
+    out_boot: *mut u64,
+) -> vipool_status {
+    let look = || {
+        not_null(out_boot)?;
+        // SAFETY: the caller vouches for the handle; the place is not NULL.
+        unsafe { out_boot.write(shared(reader)?.reader.boot()) };
+        Ok(())
+    };
+    quiet(|| look().err().unwrap_or(VIPOOL_OK))
 }
 
 /// Whose an address is: `out_kind` is the vipool_pool_kind of the pool that it belongs to (some

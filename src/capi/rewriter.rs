@@ -9,16 +9,13 @@ use super::address::vipool_sockaddr;
 use super::handle::{Owned, Shared, free, give, not_null, shared};
 use super::layout::{layout, read};
 use super::outcome::{call, quiet};
-use super::plan::flags;
 use super::reader::vipool_reader;
 use super::session::vipool_handle;
 use super::status::vipool_status::{self, *};
-use super::text::array;
+use super::text::{array, flags};
 use crate::map::Reader;
 use crate::os::listeners;
-use crate::policy::{PolicyView, ProgramView};
-use crate::pool::PoolKind;
-use crate::rewrite::{Listener, Protocol, Rewriter, Rules, World};
+use crate::rewrite::{Listener, Listeners, Live, Protocol, Rewriter, Rules};
 use crate::session::{Addresses, Handle};
 
 /// What a socket carries; it enters as uint32_t.
@@ -125,62 +122,50 @@ layout!(vipool_rewriter_options { size, handle, rule, find_listener, context, fl
 /// Any number of threads may use it at once; vipool_rewriter_free() must be the last call, and a
 /// hook keeps it for the life of its process.
 pub struct vipool_rewriter {
-    reader: Arc<Reader>,
     handle: Handle,
     addresses: Addresses,
     rules: Rules,
-    /// The policy of the map that `reader` keeps, and the program's rule in it.
-    policy: PolicyView<'static>,
-    program: ProgramView<'static>,
-    find_listener: vipool_find_listener_fn,
-    context: *mut c_void,
+    /// What borrows of the map that `_map` keeps.
+    live: Live<'static, Callback>,
+    _map: Arc<Reader>,
 }
 
-// SAFETY: the context is only handed through to the callback, and the header says that it is
-// called by whatever thread uses the rewriter.
-unsafe impl Send for vipool_rewriter {}
-// SAFETY: as above.
-unsafe impl Sync for vipool_rewriter {}
+/// What decides.
+type Decider<'a> = Rewriter<'a, Live<'static, Callback>>;
 
 impl Owned for vipool_rewriter {
     type Access = Shared;
 }
 
 impl vipool_rewriter {
-    /// The rewriter for a call that is made now.
+    /// What decides for a call that is made now.
     #[inline]
-    pub(crate) fn now(&self) -> Rewriter<'_, Self> {
-        Rewriter {
-            addresses: self.addresses,
-            rules: self.rules,
-            live: self.reader.is_live(&self.handle),
-            world: self,
-        }
+    pub(crate) fn now(&self) -> Decider<'_> {
+        Decider { live: self.live.reader.is_live(&self.handle), ..self.names() }
+    }
+
+    /// What shows addresses: no matter whether the lease is still held.
+    #[inline]
+    pub(crate) fn names(&self) -> Decider<'_> {
+        Rewriter { addresses: self.addresses, rules: self.rules, live: true, world: &self.live }
     }
 }
 
-impl World for vipool_rewriter {
-    fn is_own_port(&self, port: u16) -> bool {
-        self.program.is_own_port(port)
-    }
+/// Who is asked what listens: the caller.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Callback {
+    find_listener: vipool_find_listener_fn,
+    context: *mut c_void,
+}
 
-    fn is_shared_port(&self, port: u16) -> bool {
-        self.program.is_shared_port(port)
-    }
+// SAFETY: the context is only handed through to the callback, and the header says that it is
+// called by whatever thread uses the rewriter.
+unsafe impl Send for Callback {}
+// SAFETY: as above.
+unsafe impl Sync for Callback {}
 
-    fn is_wildcard_udp_port(&self, port: u16) -> bool {
-        self.policy.is_wildcard_udp_port(port)
-    }
-
-    fn is_host_address(&self, address: IpAddr) -> bool {
-        self.policy.is_host_address(address)
-    }
-
-    fn kind_of(&self, address: IpAddr) -> Option<PoolKind> {
-        self.reader.kind_of(address)
-    }
-
-    fn find_listener(
+impl Listeners for Callback {
+    fn find(
         &self,
         wanted: &[SocketAddr],
         protocol: Protocol,
@@ -192,7 +177,7 @@ impl World for vipool_rewriter {
         let mut addresses = [vipool_sockaddr::NONE; CANDIDATES];
         let mut count = 0;
         for (place, address) in addresses.iter_mut().zip(wanted) {
-            *place = address.into();
+            place.set(address);
             count += 1;
         }
         let protocol = match protocol {
@@ -232,25 +217,23 @@ pub unsafe extern "C" fn vipool_rewriter_new(
         if !reader.is_live(&handle) {
             return Err(VIPOOL_ERR_STALE.into());
         }
-        let reader = Arc::clone(reader);
-        // SAFETY: the reader stays where it is for as long as the rewriter has a share in it, and
-        // what is borrowed of it here never leaves the rewriter.
-        let policy = unsafe { &*Arc::as_ptr(&reader) }.policy();
+        // SAFETY: the map stays where it is for as long as the rewriter has a share in it, and what
+        // is borrowed of it here never leaves the rewriter.
+        let map: &'static Reader = unsafe { &*Arc::as_ptr(reader) };
+        let policy = map.policy();
         let program = policy
             .programs()
             .find(|program| program.id() == options.rule)
             .ok_or(VIPOOL_ERR_NOT_FOUND)?;
         let mut rules = Rules::of(&program, &policy);
         rules.defer_wildcard = flags & VIPOOL_REWRITER_DEFER_WILDCARD != 0;
+        let listeners = Callback { find_listener: options.find_listener, context: options.context };
         let rewriter = vipool_rewriter {
-            addresses: reader.addresses(&leases),
-            reader,
             handle,
+            addresses: map.addresses(&leases),
             rules,
-            policy,
-            program,
-            find_listener: options.find_listener,
-            context: options.context,
+            live: Live { reader: map, policy, program, listeners },
+            _map: Arc::clone(reader),
         };
         // SAFETY: not NULL.
         unsafe { give(rewriter, out) };

@@ -87,6 +87,7 @@ pub struct vipool_addresses {
 layout!(vipool_addresses { size, v4, v6, loopback, loopback6 });
 
 impl From<Handle> for vipool_handle {
+    #[inline]
     fn from(handle: Handle) -> Self {
         Self {
             session: handle.session.raw(),
@@ -100,6 +101,7 @@ impl From<Handle> for vipool_handle {
 }
 
 impl vipool_handle {
+    #[inline]
     pub(crate) fn get(&self) -> Result<Handle, vipool_status> {
         Ok(Handle {
             session: session(self.session)?,
@@ -112,6 +114,7 @@ impl vipool_handle {
 }
 
 impl From<Lease> for vipool_lease {
+    #[inline(always)]
     fn from(lease: Lease) -> Self {
         Self {
             session: lease.session.raw(),
@@ -135,18 +138,21 @@ impl From<Addresses> for vipool_addresses {
     }
 }
 
-/// The leases in an array, and how many they are.
-pub(crate) fn lease_array(leases: &Leases) -> ([vipool_lease; VIPOOL_MAX_LEASES], u32) {
-    let mut array = [vipool_lease::default(); VIPOOL_MAX_LEASES];
+/// Writes the leases to an array; answers how many they are.
+#[inline(always)]
+pub(crate) fn set_leases(places: &mut [vipool_lease; VIPOOL_MAX_LEASES], leases: &Leases) -> u32 {
     let mut count = 0;
-    for (place, lease) in array.iter_mut().zip(leases.iter()) {
-        *place = lease.into();
-        count += 1;
+    for lease in leases.iter() {
+        if let Some(place) = places.get_mut(count as usize) {
+            *place = lease.into();
+            count += 1;
+        }
     }
-    (array, count)
+    count
 }
 
 /// The session with these 64 bits.
+#[inline]
 pub(crate) fn session(raw: vipool_session) -> Result<SessionId, vipool_status> {
     SessionId::from_raw(raw).ok_or(VIPOOL_ERR_SESSION_ID)
 }

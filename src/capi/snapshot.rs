@@ -6,10 +6,10 @@ use std::ptr;
 use super::address::vipool_ip;
 use super::handle::{Owned, Shared, free, not_null, shared};
 use super::layout::{Versioned, check_out, layout, write};
-use super::map::vipool_leader;
+use super::leader::vipool_leader;
 use super::outcome::{Failure, call, quiet};
 use super::reader::vipool_reader;
-use super::session::{VIPOOL_MAX_LEASES, lease_array, vipool_handle, vipool_lease, vipool_session};
+use super::session::{VIPOOL_MAX_LEASES, set_leases, vipool_handle, vipool_lease, vipool_session};
 use super::status::vipool_status;
 use crate::map::{PoolStatus, SessionRow, SlotRow, SlotState};
 
@@ -114,7 +114,8 @@ layout!(vipool_pool_row {
 
 impl From<&SessionRow> for vipool_session_row {
     fn from(row: &SessionRow) -> Self {
-        let (leases, lease_count) = lease_array(&row.leases);
+        let mut leases = [vipool_lease::default(); VIPOOL_MAX_LEASES];
+        let lease_count = set_leases(&mut leases, &row.leases);
         Self {
             size: size_of::<Self>(),
             session: row.session.raw(),
@@ -152,18 +153,18 @@ impl From<&PoolStatus> for vipool_pool_row {
 }
 
 /// Copies a page of items into rows of the caller's, which lie as far apart as the size in the
-/// first of them says.
+/// first of them says. Answers how many were written.
 ///
 /// # Safety
 /// `rows` is NULL or valid for writes of `capacity` rows of that size; `out_count` is NULL or
 /// valid for a write.
-unsafe fn page<'a, T: 'a, R: Versioned + From<&'a T>>(
+pub(crate) unsafe fn page<'a, T: 'a, R: Versioned + From<&'a T>>(
     items: &'a [T],
     first: usize,
     rows: *mut R,
     capacity: usize,
     out_count: *mut usize,
-) -> Result<(), Failure> {
+) -> Result<usize, Failure> {
     not_null(out_count)?;
     let items = items.get(first..).unwrap_or_default();
     let count = items.len().min(capacity);
@@ -183,7 +184,7 @@ unsafe fn page<'a, T: 'a, R: Versioned + From<&'a T>>(
     }
     // SAFETY: not NULL.
     unsafe { out_count.write(count) };
-    Ok(())
+    Ok(count)
 }
 
 /// How many sessions are in the snapshot; 0 for NULL. May be called from any thread.
@@ -214,7 +215,9 @@ pub unsafe extern "C" fn vipool_snapshot_sessions(
     out_count: *mut usize,
 ) -> vipool_status {
     // SAFETY: the caller vouches for handle, array and count.
-    call(|| unsafe { page(&shared(snapshot)?.sessions, first, rows, capacity, out_count) })
+    call(|| unsafe {
+        page(&shared(snapshot)?.sessions, first, rows, capacity, out_count).map(drop)
+    })
 }
 
 /// A page of the pools, from number `first` on (from 0), in their order.
@@ -231,7 +234,7 @@ pub unsafe extern "C" fn vipool_snapshot_pools(
     out_count: *mut usize,
 ) -> vipool_status {
     // SAFETY: the caller vouches for handle, array and count.
-    call(|| unsafe { page(&shared(snapshot)?.pools, first, rows, capacity, out_count) })
+    call(|| unsafe { page(&shared(snapshot)?.pools, first, rows, capacity, out_count).map(drop) })
 }
 
 /// What an address is doing.
@@ -310,7 +313,7 @@ pub unsafe extern "C" fn vipool_reader_slots(
         let reader = unsafe { shared(reader) }?;
         let slots = u16::try_from(pool).map(|pool| reader.reader.slots(pool)).unwrap_or_default();
         // SAFETY: the caller vouches for array and count.
-        unsafe { page(&slots, first, rows, capacity, out_count) }
+        unsafe { page(&slots, first, rows, capacity, out_count).map(drop) }
     })
 }
 

@@ -1,4 +1,5 @@
-//! Texts: UTF-8 with a length, UTF-16 with a length for Windows paths, and texts handed out.
+//! What callers hand in beside structs: flags, arrays and texts (UTF-8 with a length, UTF-16 with a length
+//! for Windows paths); and texts handed out.
 
 use std::ffi::c_char;
 use std::ptr;
@@ -23,6 +24,7 @@ pub(crate) unsafe fn utf8<'a>(
 ///
 /// # Safety
 /// As for [`utf8`].
+#[inline]
 pub(crate) unsafe fn optional_utf8<'a>(
     text: *const c_char,
     length: usize,
@@ -89,6 +91,14 @@ pub(crate) unsafe fn array<'a, T>(items: *const T, count: usize) -> Result<&'a [
     }
     // SAFETY: not NULL, of a size that an object can have; the rest is the caller's promise.
     Ok(unsafe { std::slice::from_raw_parts(items, count) })
+}
+
+/// Flags of which every one must be known.
+pub(crate) fn flags(given: u32, known: u32) -> Result<u32, Failure> {
+    if given & !known != 0 {
+        return Err(VIPOOL_ERR_KIND.because(format_args!("unknown flags {:#x}", given & !known)));
+    }
+    Ok(given)
 }
 
 /// Copies a text into a buffer of the caller's, with a NUL behind it. `out_length` (if it is not

@@ -5,13 +5,15 @@ use std::net::IpAddr;
 
 use super::address::{vipool_ip, vipool_range};
 use super::handle::shared;
-use super::layout::{check_out, layout, read, write};
-use super::map::{vipool_leader, vipool_map};
+use super::layout::{check_optional, fill_optional, layout, read};
+use super::leader::vipool_leader;
+use super::map::vipool_map;
 use super::outcome::{Failure, call};
 use super::session::vipool_session;
 use super::status::vipool_status::{self, *};
 use super::text::utf8;
-use crate::map::{Changed, Leader, Probe};
+use crate::map::{ChangeError, Changed, Leader, Map, MapError, Probe};
+use crate::range::Range;
 
 /// What a change to addresses did.
 #[repr(C)]
@@ -33,23 +35,52 @@ layout!(vipool_changed { size, addresses, held });
 unsafe fn change<E: Into<Failure>>(
     map: *const vipool_map,
     out: *mut vipool_changed,
-    make: impl FnOnce(&vipool_map) -> Result<Result<Changed, E>, Failure>,
+    make: impl FnOnce(&Map) -> Result<Result<Changed, E>, Failure>,
 ) -> vipool_status {
     call(|| {
         // SAFETY: the caller's promise.
         let map = unsafe { shared(map) }?;
-        if !out.is_null() {
-            // SAFETY: the caller's promise.
-            unsafe { check_out(out) }?;
-        }
-        let Changed { addresses, held } = make(map)?.map_err(Into::into)?;
-        if !out.is_null() {
-            let changed = vipool_changed { size: size_of::<vipool_changed>(), addresses, held };
-            // SAFETY: checked above.
-            unsafe { write(out, &changed) };
+        // SAFETY: the caller's promise.
+        unsafe { check_optional(out) }?;
+        let changed = make(&map.map)?.map_err(Into::into)?;
+        // SAFETY: checked above.
+        unsafe {
+            fill_optional(out, |place| {
+                (place.addresses, place.held) = (changed.addresses, changed.held);
+            });
         }
         Ok(())
     })
+}
+
+/// [`change`] of all addresses of a range.
+///
+/// # Safety
+/// As for [`change`].
+unsafe fn change_range(
+    map: *const vipool_map,
+    range: *const vipool_range,
+    out: *mut vipool_changed,
+    make: impl FnOnce(&Map, &Range) -> Result<Changed, MapError>,
+) -> vipool_status {
+    // SAFETY: the caller's promise.
+    unsafe { change(map, out, |map| Ok(make(map, &range.as_ref().ok_or(VIPOOL_ERR_NULL)?.get()?))) }
+}
+
+/// [`change`] of one address.
+///
+/// # Safety
+/// As for [`change`].
+unsafe fn change_address(
+    map: *const vipool_map,
+    address: *const vipool_ip,
+    out: *mut vipool_changed,
+    make: impl FnOnce(&Map, IpAddr) -> Result<Result<Changed, ChangeError>, Failure>,
+) -> vipool_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        change(map, out, |map| make(map, address.as_ref().ok_or(VIPOOL_ERR_NULL)?.required()?))
+    }
 }
 
 /// Takes addresses out of use: no session gets them; those that have them keep them.
@@ -66,12 +97,7 @@ pub unsafe extern "C" fn vipool_map_drain(
     out: *mut vipool_changed,
 ) -> vipool_status {
     // SAFETY: the caller vouches for all of them.
-    unsafe {
-        change(map, out, |map| {
-            let range = range.as_ref().ok_or(VIPOOL_ERR_NULL)?.get()?;
-            Ok(map.map.drain(&range, now))
-        })
-    }
+    unsafe { change_range(map, range, out, |map, range| map.drain(range, now)) }
 }
 
 /// Puts drained addresses back into use.
@@ -85,12 +111,7 @@ pub unsafe extern "C" fn vipool_map_undrain(
     out: *mut vipool_changed,
 ) -> vipool_status {
     // SAFETY: the caller vouches for all of them.
-    unsafe {
-        change(map, out, |map| {
-            let range = range.as_ref().ok_or(VIPOOL_ERR_NULL)?.get()?;
-            Ok(map.map.undrain(&range, now))
-        })
-    }
+    unsafe { change_range(map, range, out, |map, range| map.undrain(range, now)) }
 }
 
 /// Whether the whole server drains (`draining` not 0): no new session gets an address.
@@ -124,9 +145,8 @@ pub unsafe extern "C" fn vipool_map_reserve(
 ) -> vipool_status {
     // SAFETY: the caller vouches for all of them.
     unsafe {
-        change(map, out, |map| {
-            let address = address.as_ref().ok_or(VIPOOL_ERR_NULL)?.required()?;
-            Ok(map.map.reserve(address, utf8(user, user_length)?, now))
+        change_address(map, address, out, |map, address| {
+            Ok(map.reserve(address, utf8(user, user_length)?, now))
         })
     }
 }
@@ -142,12 +162,7 @@ pub unsafe extern "C" fn vipool_map_unreserve(
     out: *mut vipool_changed,
 ) -> vipool_status {
     // SAFETY: the caller vouches for all of them.
-    unsafe {
-        change(map, out, |map| {
-            let address = address.as_ref().ok_or(VIPOOL_ERR_NULL)?.required()?;
-            Ok(map.map.unreserve(address, now))
-        })
-    }
+    unsafe { change_address(map, address, out, |map, address| Ok(map.unreserve(address, now))) }
 }
 
 /// Says that the sessions of the operating system are restored: VIPOOL_ERR_NOT_READY ends.
@@ -263,9 +278,11 @@ layout!(vipool_reaped { size, freed, lingering, closed, more });
 /// seconds apart or more), and frees cooled addresses without sockets. Looks at up to `budget`
 /// addresses of each pool; call it again while `out->more` is set.
 ///
-/// `out` may be NULL. Events: released for each lease.
+/// `probe` may be NULL: then this machine is asked, on Linux and Windows. `out` may be NULL.
+/// Events: released for each lease.
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_IO,
-/// VIPOOL_ERR_DAMAGED, VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE, VIPOOL_ERR_FORKED.
+/// VIPOOL_ERR_DAMAGED, VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE, VIPOOL_ERR_FORKED,
+/// VIPOOL_ERR_UNSUPPORTED (no probe on another system).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vipool_map_reap(
     map: *const vipool_map,
@@ -275,26 +292,37 @@ pub unsafe extern "C" fn vipool_map_reap(
     out: *mut vipool_reaped,
 ) -> vipool_status {
     call(|| {
-        // SAFETY: the caller vouches for handle and struct.
-        let (map, mut probe) = unsafe { (shared(map)?, read(probe)?) };
-        if !out.is_null() {
-            // SAFETY: as above.
-            unsafe { check_out(out) }?;
-        }
+        // SAFETY: the caller vouches for the handle.
+        let map = unsafe { shared(map) }?;
+        // SAFETY: the caller vouches for the structs.
+        let given = unsafe {
+            check_optional(out)?;
+            if probe.is_null() { None } else { Some(read(probe)?) }
+        };
         let before = map.rows_if_told()?;
-        let reaped = map.map.reap(now, budget, &mut probe)?;
+        let reaped = match given {
+            Some(mut probe) => map.map.reap(now, budget, &mut probe)?,
+            None => map.map.reap(now, budget, &mut system()?)?,
+        };
         map.sink.gone(&before, &reaped.closed);
-        if !out.is_null() {
-            let done = vipool_reaped {
-                size: size_of::<vipool_reaped>(),
-                freed: reaped.freed,
-                lingering: reaped.lingering,
-                closed: reaped.closed.len() as u32,
-                more: reaped.more.into(),
-            };
-            // SAFETY: checked above.
-            unsafe { write(out, &done) };
+        // SAFETY: checked above.
+        unsafe {
+            fill_optional(out, |place| {
+                (place.freed, place.lingering) = (reaped.freed, reaped.lingering);
+                (place.closed, place.more) = (reaped.closed.len() as u32, reaped.more.into());
+            });
         }
         Ok(())
     })
+}
+
+#[cfg(any(target_os = "linux", windows))]
+fn system() -> Result<crate::os::probe::SystemProbe, Failure> {
+    crate::os::probe::SystemProbe::new()
+        .map_err(|error| VIPOOL_ERR_IO.because(format_args!("the system's sockets: {error}")))
+}
+
+#[cfg(not(any(target_os = "linux", windows)))]
+fn system() -> Result<vipool_probe, Failure> {
+    Err(VIPOOL_ERR_UNSUPPORTED.into())
 }

@@ -88,9 +88,10 @@ impl Verdict {
     pub(super) const TOP: u8 = 2 << 2 | 3;
 }
 
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Verdict {
+    /// It in words.
+    pub fn text(self) -> &'static str {
+        match self {
             Verdict::Matches { by, script } => match (by, script.is_some()) {
                 (MatchedBy::FullPath, false) => "matches by full path",
                 (MatchedBy::FullPath, true) => "matches by full path and script",
@@ -104,7 +105,13 @@ impl fmt::Display for Verdict {
             Verdict::OtherDirectory => "the same name, but the list gives another full path",
             Verdict::OtherScript => "the interpreter is listed with another script only",
             Verdict::OtherProgram => "another program",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
     }
 }
 

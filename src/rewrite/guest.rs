@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Live, Rewriter, Rules};
+use super::{Kernel, Live, Rewriter, Rules};
 use crate::map::{Reader, Succession};
 use crate::os::client;
 use crate::policy::ProgramView;
@@ -147,7 +147,7 @@ impl Succession<Guest> {
             }
             let (policy, rule) = (reader.policy(), rule(reader));
             let live = match rule {
-                Some(program) => Live { reader, policy, program },
+                Some(program) => Live { reader, policy, program, listeners: Kernel },
                 None => Live { reader, ..old.live },
             };
             let mut known = old.known();

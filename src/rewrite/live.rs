@@ -8,18 +8,42 @@ use crate::os::listeners;
 use crate::policy::{PolicyView, ProgramView};
 use crate::pool::PoolKind;
 
+/// Who is asked what listens.
+pub trait Listeners {
+    /// See [`World::find_listener`].
+    fn find(&self, wanted: &[SocketAddr], protocol: Protocol, from: Option<SocketAddr>)
+    -> Listener;
+}
+
+/// The kernel of this machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Kernel;
+
+impl Listeners for Kernel {
+    fn find(
+        &self,
+        wanted: &[SocketAddr],
+        protocol: Protocol,
+        from: Option<SocketAddr>,
+    ) -> Listener {
+        listeners::find(wanted, protocol, from)
+    }
+}
+
 /// What there is for a program under one rule of the process list.
 #[derive(Clone, Copy, Debug)]
-pub struct Live<'a> {
+pub struct Live<'a, L = Kernel> {
     /// The map.
     pub reader: &'a Reader,
     /// Its policy.
     pub policy: PolicyView<'a>,
     /// The program's rule in it.
     pub program: ProgramView<'a>,
+    /// Who knows what listens.
+    pub listeners: L,
 }
 
-impl World for Live<'_> {
+impl<L: Listeners> World for Live<'_, L> {
     fn is_own_port(&self, port: u16) -> bool {
         self.program.is_own_port(port)
     }
@@ -46,7 +70,7 @@ impl World for Live<'_> {
         protocol: Protocol,
         from: Option<SocketAddr>,
     ) -> Listener {
-        listeners::find(wanted, protocol, from)
+        self.listeners.find(wanted, protocol, from)
     }
 }
 

@@ -24,7 +24,7 @@ pub use bind::Bind;
 pub use connect::Connect;
 #[cfg(not(loom))]
 pub use guest::Guest;
-pub use live::Live;
+pub use live::{Kernel, Listeners, Live};
 pub use names::HostAddresses;
 pub use outcome::{Outcome, Reason, Refusal};
 

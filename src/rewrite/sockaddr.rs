@@ -59,25 +59,24 @@ pub fn parse(bytes: &[u8]) -> Parsed {
 /// the whole length (as getsockname does). Bytes behind the address are left alone.
 #[inline]
 pub fn write(address: &SocketAddr, out: &mut [u8]) -> usize {
-    let mut whole = [0; IPV6_LENGTH];
-    let length = match address {
+    match address {
         SocketAddr::V4(v4) => {
-            put(&mut whole, 0, &family_bytes(AF_INET, IPV4_LENGTH));
-            put(&mut whole, 2, &v4.port().to_be_bytes());
-            put(&mut whole, 4, &v4.ip().octets());
-            IPV4_LENGTH
+            let [f0, f1] = family_bytes(AF_INET, IPV4_LENGTH);
+            let [p0, p1] = v4.port().to_be_bytes();
+            let [a, b, c, d] = v4.ip().octets();
+            put(out, &[f0, f1, p0, p1, a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0])
         }
         SocketAddr::V6(v6) => {
-            put(&mut whole, 0, &family_bytes(AF_INET6, IPV6_LENGTH));
-            put(&mut whole, 2, &v6.port().to_be_bytes());
-            put(&mut whole, 4, &v6.flowinfo().to_ne_bytes());
-            put(&mut whole, 8, &v6.ip().octets());
-            put(&mut whole, 24, &v6.scope_id().to_ne_bytes());
-            IPV6_LENGTH
+            let mut whole = [0; IPV6_LENGTH];
+            let (head, rest) = whole.split_at_mut(8);
+            head[..2].copy_from_slice(&family_bytes(AF_INET6, IPV6_LENGTH));
+            head[2..4].copy_from_slice(&v6.port().to_be_bytes());
+            head[4..].copy_from_slice(&v6.flowinfo().to_ne_bytes());
+            rest[..16].copy_from_slice(&v6.ip().octets());
+            rest[16..].copy_from_slice(&v6.scope_id().to_ne_bytes());
+            put(out, &whole)
         }
-    };
-    put(out, 0, whole.get(..length).unwrap_or_default());
-    length
+    }
 }
 
 /// An IPv4 address in the form that an IPv6 socket uses.
@@ -132,14 +131,18 @@ fn ipv6(bytes: &[u8]) -> Option<SocketAddrV6> {
     ))
 }
 
-/// Copies what fits.
+/// Copies as much as there is room for; answers how much it all is.
 #[inline]
-fn put(out: &mut [u8], at: usize, bytes: &[u8]) {
-    let room = out.get_mut(at..).unwrap_or_default();
-    let length = room.len().min(bytes.len());
-    if let (Some(to), Some(from)) = (room.get_mut(..length), bytes.get(..length)) {
-        to.copy_from_slice(from);
+fn put<const LENGTH: usize>(out: &mut [u8], bytes: &[u8; LENGTH]) -> usize {
+    match out.first_chunk_mut() {
+        Some(place) => *place = *bytes,
+        None => {
+            for (place, byte) in out.iter_mut().zip(bytes) {
+                *place = *byte;
+            }
+        }
     }
+    LENGTH
 }
 
 #[cfg(test)]

@@ -1,8 +1,12 @@
 //! What both APIs can do, over plain values. Errors are status numbers of the C ABI.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 
-use vipool::map::{OpenOptions, Plan, PoolStatus, Settings, SlotRow};
+use vipool::farm::Farm;
+use vipool::interface::Interface;
+use vipool::map::{Leader, OpenOptions, Plan, PoolStatus, Settings, SlotRow};
+use vipool::policy::PortRange;
 use vipool::pool::PoolKind;
 use vipool::range::Range;
 use vipool::rewrite::SocketFacts;
@@ -32,6 +36,27 @@ pub struct Row {
     pub client: Option<IpAddr>,
 }
 
+/// What a writer that has a map to itself does.
+#[derive(Clone, Copy, Debug)]
+pub enum Step<'a> {
+    Open(SessionId, &'a str),
+    Close(SessionId),
+    CloseHandle(Handle),
+}
+
+/// One event of a journal.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    pub number: u64,
+    pub at: u32,
+    pub kind: u32,
+    pub session: SessionId,
+    pub address: Option<IpAddr>,
+    pub generation: u32,
+    pub user: Option<String>,
+    pub client: Option<IpAddr>,
+}
+
 /// A socket call of a program, or a question about an address.
 #[derive(Clone, Copy, Debug)]
 pub enum Call {
@@ -52,6 +77,29 @@ pub enum Call {
 /// The API. An implementation holds a map in memory and a reader of it.
 pub trait Api: Sized + Sync {
     fn new(plan: &Plan) -> Result<Self, Status>;
+    /// The same after links among the listed programs were followed on this machine.
+    fn followed(plan: &Plan) -> Result<Self, Status>;
+    /// In files.
+    fn created(plan: &Plan, directory: &Path) -> Result<Self, Status>;
+    /// A copy of the bytes of files.
+    fn copied(map: &[u8], sessions: &[u8]) -> Result<Self, Status>;
+    /// The map of a server of a farm that is built by calls; with it all findings (key and code)
+    /// and after them the interfaces that carry addresses (name and number).
+    fn of_farm(
+        farm: &Farm,
+        host: &str,
+        interfaces: Option<&[Interface]>,
+    ) -> (Vec<(String, String)>, Result<Self, Status>);
+    fn fixed_ports(farm: &Farm) -> Vec<PortRange>;
+
+    /// By a writer that has the map to itself.
+    fn alone(&mut self, steps: &[Step]) -> Vec<Result<Vec<Lease>, Status>>;
+    /// The events from a number on, how many were lost, and the number to ask for next.
+    fn journal(directory: &Path, first: u64) -> Result<(Vec<Entry>, u64, u64), Status>;
+
+    fn tell_client(directory: &Path, handle: &Handle, client: IpAddr) -> Result<(), Status>;
+    fn client(directory: &Path, handle: &Handle) -> Option<IpAddr>;
+    fn forget_client(directory: &Path, handle: &Handle) -> Result<(), Status>;
 
     fn open(&self, session: SessionId, options: &OpenOptions, now: u32) -> Result<Opened, Status>;
     fn close(&self, handle: &Handle, now: u32) -> Result<Vec<Lease>, Status>;
@@ -68,9 +116,18 @@ pub trait Api: Sized + Sync {
     fn recover(&self) -> Result<(), Status>;
     /// Freed, lingering and closed.
     fn reap(&self, now: u32, in_use: &[IpAddr]) -> Result<[usize; 3], Status>;
+    /// With what this machine says of its sockets and processes.
+    fn reap_by_system(&self, now: u32) -> Result<[usize; 3], Status>;
     fn reconcile(&self, now: u32, alive: &[SessionId]) -> Result<usize, Status>;
 
     fn find(&self, session: SessionId) -> Result<(Handle, Vec<Lease>), Status>;
+    fn find_in_map(&self, session: SessionId) -> Result<(Handle, Vec<Lease>), Status>;
+    fn leases_of(&self, handle: &Handle) -> Option<Vec<Lease>>;
+    fn boot(&self) -> u64;
+    /// The session of a process (0: of this one), and by what the operating system says so.
+    fn session_of(&self, pid: u32) -> Option<(SessionId, u32)>;
+    /// The rule that a parent of this process hands down, and that parent.
+    fn parents_rule(&self) -> Option<(u64, u32)>;
     fn addresses(&self, session: SessionId) -> Result<Addresses, Status>;
     fn is_live(&self, handle: &Handle) -> bool;
     fn kind_of(&self, address: IpAddr) -> Option<PoolKind>;
@@ -83,9 +140,20 @@ pub trait Api: Sized + Sync {
 
     fn parse_session(text: &str) -> Result<u64, Status>;
     fn parse_range(text: &str) -> Result<(IpAddr, IpAddr), Status>;
+    fn range_text(range: &Range) -> String;
+    fn intersection(range: &Range, other: &Range) -> Option<(IpAddr, IpAddr)>;
+    fn script_of(arguments: &[&str]) -> Option<String>;
     /// A handle as text and back.
     fn through_text(handle: &Handle) -> Option<Handle>;
 
+    fn interfaces() -> Vec<Interface>;
+    fn map_directory() -> String;
+    fn leader_of(pid: u32) -> Result<Leader, Status>;
+
+    /// Of every rule its id, its pattern, and in words what it says of a program at this path.
+    fn explain(&self, path: &str) -> Vec<(u64, String, String)>;
+    /// Pass when missing, hide addresses, session override.
+    fn rule_flags(&self) -> [bool; 3];
     /// The id of the rule that a program at this path is under, and its features as bits.
     fn rule(&self, path: &str, windows: bool) -> Option<(u64, u32)>;
     /// What becomes of a call of the program under a rule, where these addresses are listened on:

@@ -15,24 +15,24 @@ use crate::api::{Api, Call, Opened};
 const FIRST: &str = "10.0.5.10";
 const SECOND: &str = "10.0.5.11";
 
-fn ip(text: &str) -> IpAddr {
+pub fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-fn at(text: &str) -> SocketAddr {
+pub fn at(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-fn session(value: u64) -> SessionId {
+pub fn session(value: u64) -> SessionId {
     SessionId::new(SessionKind::Embedder, value).unwrap()
 }
 
-fn user(name: &str) -> OpenOptions<'_> {
+pub fn user(name: &str) -> OpenOptions<'_> {
     OpenOptions { user: Some(name), ..OpenOptions::default() }
 }
 
 /// Four addresses of the network, and four loopback addresses.
-fn plan() -> Plan {
+pub fn plan() -> Plan {
     let pool = |name, kind, ranges: &str| {
         Pool::new(name, kind, &[ranges.parse().unwrap()], MAX_SLOTS).unwrap()
     };
@@ -45,16 +45,16 @@ fn plan() -> Plan {
     }
 }
 
-fn with(settings: Settings) -> Plan {
+pub fn with(settings: Settings) -> Plan {
     Plan { settings, ..plan() }
 }
 
-fn addresses(opened: &Opened) -> Vec<String> {
+pub fn addresses(opened: &Opened) -> Vec<String> {
     opened.leases.iter().map(|lease| lease.address.to_string()).collect()
 }
 
 /// What went wrong, as a status.
-fn failed<T: std::fmt::Debug>(result: Result<T, i32>) -> vipool_status {
+pub fn failed<T: std::fmt::Debug>(result: Result<T, i32>) -> vipool_status {
     vipool_status::from_number(result.unwrap_err()).unwrap()
 }
 

@@ -1,12 +1,19 @@
 //! The suite's API through Rust.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 
 use vipool::capi::status::vipool_status;
+use vipool::farm::{Farm, Report};
+use vipool::interface::Interface;
 use vipool::map::{
-    Leader, Leases, Map, OpenOptions, Plan, PoolStatus, Probe, Reader, Settings, SlotRow,
+    CloseError, Closed, Journal, Leader, Leases, Map, MapError, OpenOptions, Plan, PoolStatus,
+    Probe, Reader, Settings, SlotRow,
 };
-use vipool::policy::{Executable, PathStyle, ProgramView};
+use vipool::os::client;
+use vipool::os::lease::{self, Process};
+use vipool::os::probe::SystemProbe;
+use vipool::policy::{Executable, PathStyle, PortRange, ProgramView, Verdict, script_of};
 use vipool::pool::PoolKind;
 use vipool::range::{Range, RangeError};
 use vipool::rewrite::{
@@ -14,7 +21,7 @@ use vipool::rewrite::{
 };
 use vipool::session::{Addresses, Handle, Lease, SessionId, SessionIdError};
 
-use crate::api::{Api, Call, Opened, Row, Status};
+use crate::api::{Api, Call, Entry, Opened, Row, Status, Step};
 
 pub struct Rust {
     map: Map,
@@ -27,6 +34,13 @@ where
 {
     let status: vipool_status = (&error).into();
     status as Status
+}
+
+/// Of an answer of the operating system.
+fn io_status(error: std::io::Error) -> Status {
+    let missing = error.kind() == std::io::ErrorKind::NotFound;
+    let not_found = vipool_status::VIPOOL_ERR_NOT_FOUND;
+    (if missing { not_found } else { vipool_status::VIPOOL_ERR_IO }) as Status
 }
 
 fn list(leases: &Leases) -> Vec<Lease> {
@@ -44,11 +58,95 @@ impl Probe for InUse<'_> {
     }
 }
 
-impl Api for Rust {
-    fn new(plan: &Plan) -> Result<Self, Status> {
-        let map = Map::in_memory(plan).map_err(status)?;
+impl Rust {
+    fn made(map: Result<Map, MapError>) -> Result<Self, Status> {
+        let map = map.map_err(status)?;
         let reader = map.reader().map_err(status)?;
         Ok(Self { map, reader })
+    }
+}
+
+impl Api for Rust {
+    fn new(plan: &Plan) -> Result<Self, Status> {
+        Self::made(Map::in_memory(plan))
+    }
+
+    fn followed(plan: &Plan) -> Result<Self, Status> {
+        let mut plan = plan.clone();
+        plan.policy.follow_links(|path| std::fs::canonicalize(path));
+        Self::new(&plan)
+    }
+
+    fn created(plan: &Plan, directory: &Path) -> Result<Self, Status> {
+        Self::made(Map::create(directory, plan))
+    }
+
+    fn copied(map: &[u8], sessions: &[u8]) -> Result<Self, Status> {
+        Self::made(Map::from_bytes(map, sessions))
+    }
+
+    fn of_farm(
+        farm: &Farm,
+        host: &str,
+        interfaces: Option<&[Interface]>,
+    ) -> (Vec<(String, String)>, Result<Self, Status>) {
+        let mut report = Report::default();
+        report.extend(farm.validate());
+        let planned = farm.plan(host, interfaces);
+        report.extend(planned.findings);
+        let findings = report.findings().iter();
+        let findings = findings.map(|found| (found.key.clone(), found.code.to_owned()));
+        let carried = planned.assignments.iter();
+        let carried = carried.map(|found| (found.interface.clone(), found.index.to_string()));
+        (findings.chain(carried).collect(), Self::new(&planned.plan))
+    }
+
+    fn fixed_ports(farm: &Farm) -> Vec<PortRange> {
+        farm.fixed_ports()
+    }
+
+    fn alone(&mut self, steps: &[Step]) -> Vec<Result<Vec<Lease>, Status>> {
+        let mut writer = self.map.writer().unwrap();
+        let closed = |closed: Result<Closed, CloseError>| {
+            closed.map(|closed| list(&closed.leases)).map_err(status)
+        };
+        let mut done = |step: &Step| match step {
+            Step::Open(id, user) => {
+                let options = OpenOptions { user: Some(user), ..OpenOptions::default() };
+                let opened = writer.open_session(*id, &options, 100);
+                opened.map(|opened| list(&opened.leases)).map_err(status)
+            }
+            Step::Close(id) => closed(writer.close_session(*id, 100)),
+            Step::CloseHandle(handle) => closed(writer.close(handle, 100)),
+        };
+        steps.iter().map(&mut done).collect()
+    }
+
+    fn journal(directory: &Path, first: u64) -> Result<(Vec<Entry>, u64, u64), Status> {
+        let recent = Journal::open(directory).map_err(status)?.since(first);
+        let entries = recent.events.into_iter().map(|event| Entry {
+            number: event.number,
+            at: event.at,
+            kind: event.kind as u32,
+            session: event.session,
+            address: event.address,
+            generation: event.generation,
+            user: event.user,
+            client: event.client,
+        });
+        Ok((entries.collect(), recent.lost, recent.next))
+    }
+
+    fn tell_client(directory: &Path, handle: &Handle, address: IpAddr) -> Result<(), Status> {
+        client::write(directory, handle, address, None).map_err(io_status)
+    }
+
+    fn client(directory: &Path, handle: &Handle) -> Option<IpAddr> {
+        client::read(directory, handle)
+    }
+
+    fn forget_client(directory: &Path, handle: &Handle) -> Result<(), Status> {
+        client::remove(directory, handle).map_err(io_status)
     }
 
     fn open(&self, session: SessionId, options: &OpenOptions, now: u32) -> Result<Opened, Status> {
@@ -111,6 +209,12 @@ impl Api for Rust {
         Ok([done.freed as usize, done.lingering as usize, done.closed.len()])
     }
 
+    fn reap_by_system(&self, now: u32) -> Result<[usize; 3], Status> {
+        let mut probe = SystemProbe::new().map_err(io_status)?;
+        let done = self.map.reap(now, 1000, &mut probe).map_err(status)?;
+        Ok([done.freed as usize, done.lingering as usize, done.closed.len()])
+    }
+
     fn reconcile(&self, now: u32, alive: &[SessionId]) -> Result<usize, Status> {
         let closed = self.map.reconcile(now, |session, _| alive.contains(&session));
         closed.map(|closed| closed.len()).map_err(status)
@@ -119,6 +223,31 @@ impl Api for Rust {
     fn find(&self, session: SessionId) -> Result<(Handle, Vec<Lease>), Status> {
         let found = self.reader.find(session).map(|(handle, leases)| (handle, list(&leases)));
         found.ok_or(vipool_status::VIPOOL_ERR_NOT_OPEN as Status)
+    }
+
+    fn find_in_map(&self, session: SessionId) -> Result<(Handle, Vec<Lease>), Status> {
+        let found = self.map.find(session).map_err(status)?;
+        let found = found.map(|(handle, leases)| (handle, list(&leases)));
+        found.ok_or(vipool_status::VIPOOL_ERR_NOT_OPEN as Status)
+    }
+
+    fn leases_of(&self, handle: &Handle) -> Option<Vec<Lease>> {
+        self.reader.leases_of(handle).map(|leases| list(&leases))
+    }
+
+    fn boot(&self) -> u64 {
+        self.reader.boot()
+    }
+
+    fn session_of(&self, pid: u32) -> Option<(SessionId, u32)> {
+        let process = if pid == 0 { Process::This } else { Process::Other(pid) };
+        let (session, by) = lease::of_process(&self.reader, process)?;
+        Some((session, by as u32 + 1))
+    }
+
+    fn parents_rule(&self) -> Option<(u64, u32)> {
+        let (rule, parent) = lease::inherited(&self.reader.policy(), Process::This)?;
+        Some((rule.id(), parent))
     }
 
     fn addresses(&self, session: SessionId) -> Result<Addresses, Status> {
@@ -173,8 +302,48 @@ impl Api for Rust {
         range.map(|range| (range.first(), range.last())).map_err(status)
     }
 
+    fn range_text(range: &Range) -> String {
+        range.to_string()
+    }
+
+    fn intersection(range: &Range, other: &Range) -> Option<(IpAddr, IpAddr)> {
+        range.intersection(other).map(|range| (range.first(), range.last()))
+    }
+
+    fn script_of(arguments: &[&str]) -> Option<String> {
+        let script = script_of(arguments.iter().map(|text| text.as_bytes()))?;
+        Some(String::from_utf8(script.to_vec()).unwrap())
+    }
+
     fn through_text(handle: &Handle) -> Option<Handle> {
         Handle::parse(handle.to_string().as_bytes())
+    }
+
+    fn interfaces() -> Vec<Interface> {
+        vipool::os::interfaces::list().unwrap()
+    }
+
+    fn map_directory() -> String {
+        vipool::os::place::map_directory().to_str().unwrap().to_owned()
+    }
+
+    fn leader_of(pid: u32) -> Result<Leader, Status> {
+        vipool::os::process::identify(pid).map_err(io_status)
+    }
+
+    fn explain(&self, path: &str) -> Vec<(u64, String, String)> {
+        let style = PathStyle::Posix;
+        let program = Executable { path: path.as_bytes(), invoked_as: None, script: None, style };
+        let row = |(rule, verdict): (ProgramView<'_>, Verdict)| {
+            let pattern = String::from_utf8(rule.pattern().to_vec()).unwrap();
+            (rule.id(), pattern, verdict.to_string())
+        };
+        self.reader.policy().explain(program).map(row).collect()
+    }
+
+    fn rule_flags(&self) -> [bool; 3] {
+        let policy = self.reader.policy();
+        [policy.pass_when_missing(), policy.hide_addresses(), policy.session_override()]
     }
 
     fn rule(&self, path: &str, windows: bool) -> Option<(u64, u32)> {

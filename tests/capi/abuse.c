@@ -18,6 +18,10 @@ struct fixture {
     vipool_match *match;
     vipool_plan *plan;
     vipool_farm *farm;
+    vipool_journal *journal;
+    vipool_interface_list *interface_list;
+    vipool_writer *writer;
+    vipool_map *writer_map;
 
     vipool_map *made_map;
     vipool_reader *made_reader;
@@ -26,6 +30,9 @@ struct fixture {
     vipool_match *made_match;
     vipool_plan *made_plan;
     vipool_farm *made_farm;
+    vipool_journal *made_journal;
+    vipool_interface_list *made_interface_list;
+    vipool_writer *made_writer;
 
     char directory[256];
     uint16_t wide[256];
@@ -33,6 +40,11 @@ struct fixture {
     char buffer[256];
     size_t size;
     uint32_t number;
+    uint64_t long_number;
+    const char *text;
+    const char *arguments[2];
+    const vipool_interface *interfaces;
+    vipool_ports ports;
     int32_t signed_number;
     uint16_t port;
     vipool_session session;
@@ -86,6 +98,9 @@ static void give_back(struct fixture *fx)
     vipool_match_free(fx->made_match);
     vipool_plan_free(fx->made_plan);
     vipool_farm_free(fx->made_farm);
+    vipool_journal_free(fx->made_journal);
+    vipool_interface_list_free(fx->made_interface_list);
+    vipool_writer_free(fx->made_writer);
     vipool_map_free(fx->made_map);
     fx->made_rewriter = NULL;
     fx->made_reader = NULL;
@@ -93,6 +108,9 @@ static void give_back(struct fixture *fx)
     fx->made_match = NULL;
     fx->made_plan = NULL;
     fx->made_farm = NULL;
+    fx->made_journal = NULL;
+    fx->made_interface_list = NULL;
+    fx->made_writer = NULL;
     fx->made_map = NULL;
     while (fx->given_count > 0) {
         free(fx->given[--fx->given_count]);
@@ -122,6 +140,14 @@ static void fill(struct fixture *fx, const char *name, void *value)
         vipool_program *listed = (vipool_program *)value;
         listed->pattern = "/bin/x";
         listed->pattern_length = 6;
+    } else if (strcmp(name, "vipool_server") == 0) {
+        vipool_server *server = (vipool_server *)value;
+        server->name = "ts1";
+        server->name_length = 3;
+    } else if (strcmp(name, "vipool_server_range") == 0) {
+        vipool_server_range *range = (vipool_server_range *)value;
+        range->addresses = &fx->range;
+        range->address_count = 1;
     } else if (strcmp(name, "vipool_executable") == 0) {
         vipool_executable *executable = (vipool_executable *)value;
         executable->path = "/bin/x";
@@ -219,6 +245,9 @@ static void prepare(struct fixture *fx)
     fill(fx, "vipool_rewriter_options", &options);
     must(vipool_rewriter_new(fx->reader, &options, &fx->rewriter), "rewriter");
     must(vipool_match_new(&fx->range, 1, NULL, 0, NULL, 0, &fx->match), "match");
+    must(vipool_interface_list_new(&fx->interface_list), "interfaces");
+    fx->arguments[0] = "-u";
+    fx->arguments[1] = "run.py";
 }
 
 static void *thread(void *argument)
@@ -234,11 +263,17 @@ static void *thread(void *argument)
     must(vipool_farm_parse("", 0, &fx->farm), "farm");
     must(vipool_map_create(fx->directory, strlen(fx->directory), fx->plan, NULL, &map), "create");
     vipool_map_free(map);
+    must(vipool_journal_open(fx->directory, strlen(fx->directory), &fx->journal), "journal");
+    must(vipool_map_in_memory(fx->plan, NULL, &fx->writer_map), "map of a writer");
+    must(vipool_writer_new(fx->writer_map, &fx->writer), "writer");
     fx->wide_length = strlen(fx->directory);
     for (unit = 0; unit < fx->wide_length; unit++) {
         fx->wide[unit] = (uint16_t)fx->directory[unit];
     }
     abuse(fx);
+    vipool_writer_free(fx->writer);
+    vipool_map_free(fx->writer_map);
+    vipool_journal_free(fx->journal);
     vipool_plan_free(fx->plan);
     vipool_farm_free(fx->farm);
     return NULL;
@@ -272,6 +307,7 @@ int main(int argc, char **argv)
         checked += fixtures[number].checked;
     }
     vipool_match_free(shared.match);
+    vipool_interface_list_free(shared.interface_list);
     vipool_snapshot_free(shared.snapshot);
     vipool_rewriter_free(shared.rewriter);
     vipool_reader_free(shared.reader);

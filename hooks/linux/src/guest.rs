@@ -14,7 +14,7 @@ use vipool::map::{Reader, Succession};
 use vipool::os::lease;
 use vipool::policy::{Executable, PathStyle, ProgramView, script_of};
 pub use vipool::rewrite::Guest;
-use vipool::rewrite::{Live, Rewriter};
+use vipool::rewrite::{Kernel, Live, Rewriter};
 use vipool::session::Handle;
 
 use crate::errno;
@@ -108,7 +108,7 @@ pub unsafe fn load(arguments: *const *const c_char, environment: *const *const c
     };
     let Some(session) = session else { return };
     node_name();
-    let live = Live { reader: map, policy: map.policy(), program };
+    let live = Live { reader: map, policy: map.policy(), program, listeners: Kernel };
     GUESTS.follow(|_| true, |_| Some(Guest::new(live, session, path(process.directory.bytes()))));
 }
 

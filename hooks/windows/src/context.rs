@@ -13,7 +13,7 @@ use vipool::map::{Reader, Succession};
 use vipool::os::process;
 use vipool::policy::{PathStyle, PolicyView, ProgramView};
 pub use vipool::rewrite::Guest;
-use vipool::rewrite::{Live, Rewriter};
+use vipool::rewrite::{Kernel, Live, Rewriter};
 use vipool::session::{Handle, SessionId};
 
 use crate::outcome::Outcome;
@@ -92,7 +92,7 @@ pub fn make(inherited: u64) -> Result<Option<&'static Guest>, Outcome> {
     }
     let Some(program) = process.rule(map) else { return Ok(None) };
     let session = process.session.ok_or(Outcome::NoSession)?;
-    let live = Live { reader: map, policy: map.policy(), program };
+    let live = Live { reader: map, policy: map.policy(), program, listeners: Kernel };
     Ok(GUESTS.follow(|_| false, |_| Some(Guest::new(live, session, &process.directory))))
 }
 

@@ -1,0 +1,271 @@
+//! Opening and closing sessions.
+
+use std::ffi::c_char;
+use std::mem::MaybeUninit;
+
+use super::address::vipool_ip;
+use super::event::Sink;
+use super::handle::shared;
+use super::layout::{check_optional, check_out, fill, fill_optional, in_place, layout};
+use super::leader::vipool_leader;
+use super::map::vipool_map;
+use super::outcome::{Failure, call};
+use super::session::{
+    VIPOOL_MAX_LEASES, session, set_leases, vipool_handle, vipool_lease, vipool_session,
+};
+use super::status::vipool_status::{self, *};
+use super::text::optional_utf8;
+use crate::map::{CloseError, Closed, Leases, OpenError, OpenOptions, Opened, Shortage};
+
+/// What vipool_map_open_session() is told of a session, beside its id. All may be left out.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct vipool_open_options {
+    /// sizeof(vipool_open_options), set by the caller.
+    pub size: usize,
+    /// The user's name, UTF-8: for the address of last time, reservations and the quota. At most
+    /// 63 bytes are kept. May be NULL.
+    pub user: *const c_char,
+    /// Its length in bytes.
+    pub user_length: usize,
+    /// Name of the pool to take virtual IPs from, "default" if NULL. Loopback pools serve every
+    /// session.
+    pub pool: *const c_char,
+    /// Its length in bytes.
+    pub pool_length: usize,
+    /// This very address, or an error.
+    pub address: vipool_ip,
+    /// The address of the user's client.
+    pub client: vipool_ip,
+    /// The process that stands for the session; pid 0 for none. vipool_map_reap() closes the
+    /// session when it is gone.
+    pub leader: vipool_leader,
+}
+layout!(vipool_open_options {
+    size,
+    user,
+    user_length,
+    pool,
+    pool_length,
+    address,
+    client,
+    leader,
+});
+
+/// Of vipool_opened.flags: the session was open already; its leases are the same, or more if some
+/// were missing.
+pub const VIPOOL_OPENED_ALREADY: u32 = 1;
+/// Of vipool_opened.flags: this call brought a pool below its low-water mark.
+pub const VIPOOL_OPENED_LOW_WATER: u32 = 2;
+
+/// An open session: what its programs are told, and its leases.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct vipool_opened {
+    /// sizeof(vipool_opened), set by the caller.
+    pub size: usize,
+    /// To hand to the session's programs.
+    pub handle: vipool_handle,
+    /// What the session holds now, in the order of the pools.
+    pub leases: [vipool_lease; VIPOOL_MAX_LEASES],
+    /// How many of them there are.
+    pub lease_count: u32,
+    /// VIPOOL_OPENED_...
+    pub flags: u32,
+    /// Why it holds less than it could: VIPOOL_ERR_EXHAUSTED, VIPOOL_ERR_COOLING,
+    /// VIPOOL_ERR_LINGERING or VIPOOL_ERR_DRAINING; VIPOOL_OK if it holds all.
+    pub shortage: i32,
+    /// With VIPOOL_ERR_COOLING: the tick when the first address is ready.
+    pub cooling_until: u32,
+}
+layout!(vipool_opened { size, handle, leases, lease_count, flags, shortage, cooling_until });
+
+/// What a close did.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct vipool_closed {
+    /// sizeof(vipool_closed), set by the caller.
+    pub size: usize,
+    /// The leases that were given back, in the order of the pools.
+    pub leases: [vipool_lease; VIPOOL_MAX_LEASES],
+    /// How many of them there are.
+    pub lease_count: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+layout!(vipool_closed { size, leases, lease_count, reserved });
+
+impl vipool_opened {
+    /// Tells what an opening gave.
+    #[inline]
+    pub(crate) fn tell(&mut self, opened: &Opened) {
+        self.handle = opened.handle.into();
+        self.lease_count = set_leases(&mut self.leases, &opened.leases);
+        let bit = |on, bit| if on { bit } else { 0 };
+        self.flags = bit(opened.already_open, VIPOOL_OPENED_ALREADY)
+            | bit(opened.low_water, VIPOOL_OPENED_LOW_WATER);
+        self.shortage = opened.shortage.as_ref().map_or(VIPOOL_OK, Into::into) as i32;
+        self.cooling_until = match opened.shortage {
+            Some(Shortage::Cooling { until }) => until,
+            _ => 0,
+        };
+    }
+}
+
+/// What is known of a session of which the caller says nothing.
+static NOTHING: OpenOptions<'static> =
+    OpenOptions { user: None, pool: None, address: None, client: None, leader: None };
+
+/// What the caller says of a session. Where that is nothing, nothing is copied.
+///
+/// # Safety
+/// `given` is NULL or valid as the header wants it, with the texts in it, during `'a`.
+#[inline]
+pub(crate) unsafe fn open_options<'r, 'a: 'r>(
+    given: *const vipool_open_options,
+    room: &'r mut MaybeUninit<OpenOptions<'a>>,
+) -> Result<&'r OpenOptions<'a>, Failure> {
+    if given.is_null() {
+        return Ok(&NOTHING);
+    }
+    let mut copy = MaybeUninit::uninit();
+    // SAFETY: the caller's promise.
+    unsafe {
+        let given = in_place(given, &mut copy)?;
+        let known = room.write(NOTHING);
+        known.user = optional_utf8((*given).user, (*given).user_length)?;
+        known.pool = optional_utf8((*given).pool, (*given).pool_length)?;
+        if (*given).address.family != 0 {
+            known.address = (*given).address.get()?;
+        }
+        if (*given).client.family != 0 {
+            known.client = (*given).client.get()?;
+        }
+        known.leader = (*given).leader.get();
+        Ok(known)
+    }
+}
+
+/// Writes what an opening gave. By reference, as a copy of the whole costs more than the rest.
+///
+/// # Safety
+/// `out` was accepted by [`check_out`].
+#[inline(always)]
+pub(crate) unsafe fn tell_opened(out: *mut vipool_opened, opened: &Result<Opened, OpenError>) {
+    if let Ok(opened) = opened {
+        // SAFETY: the caller's promise.
+        unsafe { fill(out, |place| place.tell(opened)) }
+    }
+}
+
+/// Tells of what a close gave back, and writes it.
+///
+/// # Safety
+/// `out` is NULL or was accepted by [`check_optional`].
+#[inline(always)]
+pub(crate) unsafe fn tell_closed(
+    out: *mut vipool_closed,
+    closed: &Result<Closed, CloseError>,
+    sink: &Sink,
+) {
+    if let Ok(closed) = closed {
+        sink.closed(closed);
+        // SAFETY: the caller's promise.
+        unsafe {
+            fill_optional(out, |place| {
+                place.lease_count = set_leases(&mut place.leases, &closed.leases);
+                place.reserved = 0;
+            });
+        }
+    }
+}
+
+/// Gives a session its addresses, or completes and returns those it has: opening twice is as
+/// opening once.
+///
+/// `options` may be NULL. `now`: vipool_now(). VIPOOL_OK with `out->shortage` set means that the
+/// session has some addresses but not all. Without any, nothing was opened.
+/// Events: assigned for each new lease, exhausted, low water.
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8,
+/// VIPOOL_ERR_ADDRESS, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_EXHAUSTED to VIPOOL_ERR_NOT_READY,
+/// VIPOOL_ERR_IO, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_map_open_session(
+    map: *const vipool_map,
+    session_id: vipool_session,
+    options: *const vipool_open_options,
+    now: u32,
+    out: *mut vipool_opened,
+) -> vipool_status {
+    call(|| {
+        // SAFETY: the caller vouches for handle and struct.
+        let map = unsafe { shared(map) }?;
+        // SAFETY: as above.
+        unsafe { check_out(out) }?;
+        let id = session(session_id)?;
+        let mut room = MaybeUninit::uninit();
+        // SAFETY: the caller vouches for the struct and the texts in it.
+        let given = unsafe { open_options(options, &mut room) }?;
+        let mut before = None;
+        if map.sink.is_set() {
+            before = Some(map.map.find(id)?.map_or(Leases::default(), |(_, leases)| leases));
+        }
+        let opened = map.map.open_session(id, given, now);
+        if let Some(before) = before {
+            map.sink.opened(id, &before, &opened);
+        }
+        // SAFETY: checked above.
+        unsafe { tell_opened(out, &opened) };
+        Ok(opened.map(drop)?)
+    })
+}
+
+/// Gives back what this session holds.
+///
+/// `out` may be NULL. Events: released for each lease.
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_NOT_OPEN,
+/// VIPOOL_ERR_IO, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_map_close_session(
+    map: *const vipool_map,
+    session_id: vipool_session,
+    now: u32,
+    out: *mut vipool_closed,
+) -> vipool_status {
+    call(|| {
+        // SAFETY: the caller vouches for handle and struct.
+        let map = unsafe { shared(map) }?;
+        // SAFETY: as above.
+        unsafe { check_optional(out) }?;
+        let closed = map.map.close_session(session(session_id)?, now);
+        // SAFETY: checked above.
+        unsafe { tell_closed(out, &closed, &map.sink) };
+        Ok(closed.map(drop)?)
+    })
+}
+
+/// Gives back what the session of this handle holds. A stale, foreign or second close frees
+/// nothing and says so.
+///
+/// `out` may be NULL. Events: released for each lease.
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE,
+/// VIPOOL_ERR_NOT_OPEN, VIPOOL_ERR_STALE, VIPOOL_ERR_FOREIGN, VIPOOL_ERR_IO, VIPOOL_ERR_DAMAGED,
+/// VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_map_close(
+    map: *const vipool_map,
+    handle: *const vipool_handle,
+    now: u32,
+    out: *mut vipool_closed,
+) -> vipool_status {
+    call(|| {
+        // SAFETY: the caller vouches for handles and struct.
+        let (map, handle) = unsafe { (shared(map)?, handle.as_ref().ok_or(VIPOOL_ERR_NULL)?) };
+        // SAFETY: as above.
+        unsafe { check_optional(out) }?;
+        let closed = map.map.close(&handle.get()?, now);
+        // SAFETY: checked above.
+        unsafe { tell_closed(out, &closed, &map.sink) };
+        Ok(closed.map(drop)?)
+    })
+}

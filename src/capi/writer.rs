@@ -1,0 +1,133 @@
+//! The fastest way to open and close sessions: a map that one thread has to itself.
+
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+
+use super::event::Sink;
+use super::handle::{Exclusive, Owned, exclusive, free, give, not_null};
+use super::layout::{check_optional, check_out};
+use super::map::vipool_map;
+use super::open::{
+    open_options, tell_closed, tell_opened, vipool_closed, vipool_open_options, vipool_opened,
+};
+use super::outcome::{call, quiet};
+use super::session::{session, vipool_handle, vipool_session};
+use super::status::vipool_status::{self, *};
+use crate::map::{Reader, Writer};
+
+/// Opens and closes sessions without even a lock between threads, and holds the map against other
+/// processes for as long as it lives.
+///
+/// One thread at a time may use it. It borrows its map: no call with the map is allowed, not even
+/// vipool_map_free(), before vipool_writer_free(). Readers and snapshots made of the map before go
+/// on.
+pub struct vipool_writer {
+    writer: Writer<'static>,
+    sink: &'static Sink,
+    /// What tells which leases are new, if somebody is told of events.
+    reader: Option<Reader>,
+}
+
+impl Owned for vipool_writer {
+    type Access = Exclusive;
+}
+
+/// Makes a writer of a map.
+///
+/// Give it back with vipool_writer_free(), before the map.
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_IO, VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED,
+/// VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE, VIPOOL_ERR_FORKED; then the map is as it was.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_writer_new(
+    map: *mut vipool_map,
+    out: *mut *mut vipool_writer,
+) -> vipool_status {
+    call(|| {
+        not_null(out)?;
+        let mut map = NonNull::new(map).ok_or(VIPOOL_ERR_NULL)?;
+        // SAFETY: the caller vouches for the handle and that nobody uses the map as long as the
+        // writer lives: the one shared handle that may be borrowed so.
+        let vipool_map { map, sink } = unsafe { map.as_mut() };
+        let reader = if sink.is_set() { Some(map.reader()?) } else { None };
+        // SAFETY: not NULL.
+        unsafe { give(vipool_writer { writer: map.writer()?, sink, reader }, out) };
+        Ok(())
+    })
+}
+
+/// vipool_map_open_session() by a writer: same parameters, events and errors.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_writer_open_session(
+    writer: *mut vipool_writer,
+    session_id: vipool_session,
+    options: *const vipool_open_options,
+    now: u32,
+    out: *mut vipool_opened,
+) -> vipool_status {
+    call(|| {
+        // SAFETY: the caller vouches for handle and struct.
+        let vipool_writer { writer, sink, reader } = unsafe { exclusive(writer) }?;
+        // SAFETY: as above.
+        unsafe { check_out(out) }?;
+        let id = session(session_id)?;
+        let mut room = MaybeUninit::uninit();
+        // SAFETY: the caller vouches for the struct and the texts in it.
+        let given = unsafe { open_options(options, &mut room) }?;
+        let before = reader.as_ref().map(|reader| reader.lookup(id));
+        let opened = writer.open_session(id, given, now);
+        if let Some(before) = before {
+            sink.opened(id, &before, &opened);
+        }
+        // SAFETY: checked above.
+        unsafe { tell_opened(out, &opened) };
+        Ok(opened.map(drop)?)
+    })
+}
+
+/// vipool_map_close_session() by a writer: same parameters, events and errors.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_writer_close_session(
+    writer: *mut vipool_writer,
+    session_id: vipool_session,
+    now: u32,
+    out: *mut vipool_closed,
+) -> vipool_status {
+    call(|| {
+        // SAFETY: the caller vouches for handle and struct.
+        let vipool_writer { writer, sink, .. } = unsafe { exclusive(writer) }?;
+        // SAFETY: as above.
+        unsafe { check_optional(out) }?;
+        let closed = writer.close_session(session(session_id)?, now);
+        // SAFETY: checked above.
+        unsafe { tell_closed(out, &closed, sink) };
+        Ok(closed.map(drop)?)
+    })
+}
+
+/// vipool_map_close() by a writer: same parameters, events and errors.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_writer_close(
+    writer: *mut vipool_writer,
+    handle: *const vipool_handle,
+    now: u32,
+    out: *mut vipool_closed,
+) -> vipool_status {
+    call(|| {
+        // SAFETY: the caller vouches for handles and struct.
+        let (vipool_writer { writer, sink, .. }, handle) =
+            unsafe { (exclusive(writer)?, handle.as_ref().ok_or(VIPOOL_ERR_NULL)?) };
+        // SAFETY: as above.
+        unsafe { check_optional(out) }?;
+        let closed = writer.close(&handle.get()?, now);
+        // SAFETY: checked above.
+        unsafe { tell_closed(out, &closed, sink) };
+        Ok(closed.map(drop)?)
+    })
+}
+
+/// Frees a writer; its map can be used again. NULL is nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_writer_free(writer: *mut vipool_writer) {
+    // SAFETY: the caller gives the handle back.
+    quiet(|| unsafe { free(writer) });
+}

@@ -1,0 +1,141 @@
+//! The rewrite calls.
+
+#![allow(unsafe_code, reason = "this is what a C program does")]
+
+use std::ffi::c_void;
+use std::net::SocketAddr;
+use std::ptr::null;
+
+use vipool::capi::address::*;
+use vipool::capi::decision::*;
+use vipool::capi::names::*;
+use vipool::capi::reason::*;
+use vipool::capi::rewrite::*;
+use vipool::capi::rewriter::*;
+use vipool::capi::socket::*;
+use vipool::rewrite::{Protocol, SocketFacts};
+
+use super::values::*;
+use crate::api::Call;
+
+pub unsafe extern "C" fn find_listener(
+    context: *mut c_void,
+    addresses: *const vipool_sockaddr,
+    count: usize,
+    _protocol: u32,
+    _from: *const vipool_sockaddr,
+) -> i32 {
+    // SAFETY: the context that was handed in, and an array of the library's.
+    let (listening, wanted) = unsafe {
+        (&*context.cast::<Vec<SocketAddr>>(), std::slice::from_raw_parts(addresses, count))
+    };
+    let place = wanted.iter().position(|wanted| listening.contains(&socket_address(wanted)));
+    place.map_or(VIPOOL_LISTENER_NONE, |place| place as i32)
+}
+
+unsafe extern "C" fn ask_other(context: *mut c_void, buffer: *mut c_void, capacity: u32) -> u32 {
+    // SAFETY: the context that was handed in.
+    let Some(other) = (unsafe { *context.cast::<Option<SocketAddr>>() }) else { return 0 };
+    let made = c_sockaddr(other);
+    assert!(capacity >= made.length);
+    // SAFETY: there is room for it.
+    unsafe { buffer.cast::<[u8; VIPOOL_SOCKADDR_MAX]>().write(made.bytes) };
+    made.length
+}
+
+fn facts(socket: &SocketFacts, local: &Option<vipool_sockaddr>) -> vipool_socket {
+    let mut facts = sized::<vipool_socket>();
+    if let Some(local) = local {
+        (facts.local, facts.local_length) = (local.bytes.as_ptr().cast(), local.length);
+    }
+    facts.protocol = match socket.protocol {
+        Protocol::Tcp => 1,
+        Protocol::Udp => 2,
+        Protocol::Other => 0,
+    };
+    facts.flags = u32::from(socket.v6only) * VIPOOL_SOCKET_V6ONLY
+        + u32::from(socket.shares_port) * VIPOOL_SOCKET_SHARES_PORT;
+    facts
+}
+
+/// # Safety
+/// `rewriter` is one.
+pub unsafe fn decide(rewriter: *const vipool_rewriter, call: Call) -> String {
+    let mut outcome = sized::<vipool_outcome>();
+    let mut yes = 9;
+    let out = &raw mut outcome;
+    // SAFETY: valid structs; what they point to outlives the calls.
+    let status = unsafe {
+        match call {
+            Call::Bind(socket, address) => {
+                let (local, address) = (socket.local.map(c_sockaddr), c_sockaddr(address));
+                let (socket, bytes) = (facts(&socket, &local), address.bytes.as_ptr().cast());
+                vipool_rewrite_bind(rewriter, &socket, bytes, address.length, out)
+            }
+            Call::Listen(socket) => {
+                let local = socket.local.map(c_sockaddr);
+                vipool_rewrite_listen(rewriter, &facts(&socket, &local), out)
+            }
+            Call::Connect(socket, to) => {
+                let (local, to) = (socket.local.map(c_sockaddr), c_sockaddr(to));
+                let (socket, bytes) = (facts(&socket, &local), to.bytes.as_ptr().cast());
+                vipool_rewrite_connect(rewriter, &socket, bytes, to.length, out)
+            }
+            Call::Send(socket, to, fast) => {
+                let (local, to) = (socket.local.map(c_sockaddr), c_sockaddr(to));
+                let (socket, bytes) = (facts(&socket, &local), to.bytes.as_ptr().cast());
+                vipool_rewrite_send(rewriter, &socket, bytes, to.length, fast.into(), out)
+            }
+            Call::SendSource(source, to) => {
+                let to = to.map(c_sockaddr);
+                let bytes = to.as_ref().map_or(null(), |to| to.bytes.as_ptr().cast());
+                let length = to.map_or(0, |to| to.length);
+                vipool_rewrite_send_source(rewriter, &c_ip(source), bytes, length, out)
+            }
+            Call::Shown(end, mut other) => {
+                let (end, context) = (c_sockaddr(end), (&raw mut other).cast());
+                let bytes = end.bytes.as_ptr().cast();
+                vipool_rewrite_shown(rewriter, bytes, end.length, Some(ask_other), context, out)
+            }
+            Call::ShownIp(ip) => vipool_rewrite_shown_ip(rewriter, &c_ip(ip), out),
+            Call::Multicast(to) => vipool_rewrite_multicast_interface(rewriter, &c_ip(to), out),
+            Call::Hosts(client) => {
+                let client = client.map(c_ip).unwrap_or_default();
+                let mut hosts = sized::<vipool_host_addresses>();
+                check(vipool_rewrite_host_addresses(rewriter, &client, &mut hosts)).unwrap();
+                return match hosts.kind {
+                    1 => format!("{:?} {:?}", ip(hosts.v4), ip(hosts.v6)),
+                    _ => text(vipool_reason_name(hosts.code)),
+                };
+            }
+            Call::IsOwn(ip) => vipool_rewrite_is_own_address(rewriter, &c_ip(ip), &mut yes),
+            Call::Hides(ip) => vipool_rewrite_hides(rewriter, &c_ip(ip), &mut yes),
+            Call::Retries(ip) => vipool_rewrite_retries(rewriter, &c_ip(ip), &mut yes),
+        }
+    };
+    check(status).unwrap();
+    match outcome.kind {
+        0 => (yes == 1).to_string(),
+        1 => {
+            let mut said = socket_address(&outcome.address).to_string();
+            if outcome.flags & VIPOOL_DO_CLEAR_V6ONLY != 0 {
+                said += " v6only";
+            }
+            if outcome.flags & VIPOOL_DO_DEFER != 0 {
+                said += " defer";
+            }
+            if outcome.flags & VIPOOL_DO_BIND_FIRST != 0 {
+                said += &format!(" from {}", socket_address(&outcome.bind).ip());
+                if outcome.flags & VIPOOL_DO_LATE_PORT != 0 {
+                    said += " late";
+                }
+            }
+            said
+        }
+        2 => text(vipool_reason_name(outcome.code)),
+        _ => {
+            assert_ne!(outcome.error, 0);
+            text(vipool_refusal_name(outcome.code))
+        }
+    }
+}

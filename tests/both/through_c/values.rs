@@ -1,0 +1,166 @@
+//! Values as a C program hands them in and reads them.
+
+#![allow(unsafe_code, reason = "this is what a C program does")]
+
+use std::ffi::{CStr, c_char};
+use std::mem::MaybeUninit;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use vipool::capi::address::*;
+use vipool::capi::layout::Versioned;
+use vipool::capi::list::vipool_ports;
+use vipool::capi::session::*;
+use vipool::capi::settings::*;
+use vipool::capi::status::vipool_status;
+use vipool::map::{Allocate, OnExhausted, Settings};
+use vipool::policy::PortRange;
+use vipool::range::Range;
+use vipool::session::{Handle, Lease, SessionId};
+
+use crate::api::Status;
+
+/// The zeroed struct of a C caller, with its size.
+pub fn sized<T: Versioned>() -> T {
+    let mut value = MaybeUninit::<T>::zeroed();
+    // SAFETY: zero is valid for every struct of the header, and the size is its first field.
+    unsafe {
+        value.as_mut_ptr().cast::<usize>().write(size_of::<T>());
+        value.assume_init()
+    }
+}
+
+pub fn check(status: vipool_status) -> Result<(), Status> {
+    if status == vipool_status::VIPOOL_OK { Ok(()) } else { Err(status as Status) }
+}
+
+pub fn chars(text: &str) -> *const c_char {
+    text.as_ptr().cast()
+}
+
+pub fn ip(given: vipool_ip) -> Option<IpAddr> {
+    let [a, b, c, d, ..] = given.bytes;
+    match given.family {
+        4 => Some(Ipv4Addr::new(a, b, c, d).into()),
+        6 => Some(given.bytes.into()),
+        _ => None,
+    }
+}
+
+pub fn c_ip(address: IpAddr) -> vipool_ip {
+    let mut parsed = vipool_ip::default();
+    let text = address.to_string();
+    // SAFETY: valid text and struct.
+    check(unsafe { vipool_ip_parse(chars(&text), text.len(), &mut parsed) }).unwrap();
+    parsed
+}
+
+pub fn c_range(range: &Range) -> vipool_range {
+    vipool_range { first: c_ip(range.first()), last: c_ip(range.last()) }
+}
+
+pub fn c_sockaddr(address: SocketAddr) -> vipool_sockaddr {
+    let mut made = vipool_sockaddr::default();
+    // SAFETY: valid structs.
+    check(unsafe { vipool_ip_to_sockaddr(&c_ip(address.ip()), address.port(), &mut made) })
+        .unwrap();
+    made
+}
+
+pub fn socket_address(given: &vipool_sockaddr) -> SocketAddr {
+    let (mut address, mut port) = (vipool_ip::default(), 0);
+    let bytes = given.bytes.as_ptr().cast();
+    // SAFETY: valid structs.
+    check(unsafe { vipool_ip_from_sockaddr(bytes, given.length, &mut address, &mut port) })
+        .unwrap();
+    SocketAddr::new(ip(address).unwrap(), port)
+}
+
+pub fn session(raw: vipool_session) -> SessionId {
+    SessionId::from_raw(raw).unwrap()
+}
+
+pub fn handle(given: &vipool_handle) -> Handle {
+    Handle {
+        session: session(given.session),
+        pool: given.pool as u16,
+        slot: given.slot,
+        generation: given.generation,
+        boot: given.boot,
+    }
+}
+
+pub fn c_handle(given: &Handle) -> vipool_handle {
+    vipool_handle {
+        session: given.session.raw(),
+        boot: given.boot,
+        slot: given.slot,
+        generation: given.generation,
+        pool: given.pool.into(),
+        reserved: 0,
+    }
+}
+
+pub fn leases(array: &[vipool_lease], count: u32) -> Vec<Lease> {
+    let lease = |lease: &vipool_lease| Lease {
+        session: session(lease.session),
+        pool: lease.pool as u16,
+        slot: lease.slot,
+        generation: lease.generation,
+        address: ip(lease.address).unwrap(),
+    };
+    array[..count as usize].iter().map(lease).collect()
+}
+
+pub fn ports(ranges: &[PortRange]) -> Vec<vipool_ports> {
+    ranges.iter().map(|range| vipool_ports { first: range.first, last: range.last }).collect()
+}
+
+pub fn text(pointer: *const c_char) -> String {
+    // SAFETY: a static text of the library with a NUL.
+    unsafe { CStr::from_ptr(pointer) }.to_str().unwrap().to_owned()
+}
+
+pub fn owned(text: *const c_char, length: usize) -> String {
+    // SAFETY: a text of a snapshot that is still there.
+    let bytes = unsafe { std::slice::from_raw_parts(text.cast(), length) };
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Settings as they are handed in.
+pub fn c_settings(settings: &Settings) -> vipool_settings {
+    let (on_exhausted, wait_seconds) = match settings.on_exhausted {
+        OnExhausted::Pass => (0, 0),
+        OnExhausted::Refuse => (1, 0),
+        OnExhausted::Wait(seconds) => (2, seconds),
+    };
+    vipool_settings {
+        cool_down: settings.cool_down,
+        low_water: settings.low_water,
+        sessions_per_user: settings.sessions_per_user,
+        max_sessions: settings.max_sessions,
+        on_exhausted,
+        wait_seconds,
+        allocate: u32::from(settings.allocate == Allocate::FirstUse),
+        flags: u32::from(settings.check_in_use) * VIPOOL_SETTING_CHECK_IN_USE
+            + u32::from(settings.await_restore) * VIPOOL_SETTING_AWAIT_RESTORE,
+        ..sized()
+    }
+}
+
+/// Settings as they are read.
+pub fn settings(settings: &vipool_settings) -> Settings {
+    Settings {
+        cool_down: settings.cool_down,
+        check_in_use: settings.flags & VIPOOL_SETTING_CHECK_IN_USE != 0,
+        low_water: settings.low_water,
+        sessions_per_user: settings.sessions_per_user,
+        max_sessions: settings.max_sessions,
+        on_exhausted: match settings.on_exhausted {
+            0 => OnExhausted::Pass,
+            1 => OnExhausted::Refuse,
+            _ => OnExhausted::Wait(settings.wait_seconds),
+        },
+        allocate: if settings.allocate == 0 { Allocate::Logon } else { Allocate::FirstUse },
+        await_restore: settings.flags & VIPOOL_SETTING_AWAIT_RESTORE != 0,
+    }
+}
