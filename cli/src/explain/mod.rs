@@ -23,7 +23,7 @@ use vipool::map::{MapError, Reader};
 use vipool::os::identity;
 use vipool::os::place::map_directory;
 use vipool::policy::ProgramView;
-use vipool::rewrite::{Live, Rewriter, Rules};
+use vipool::rewrite::{Kernel, Live, Rewriter, Rules};
 use vipool::session::{Addresses, SessionId};
 
 use crate::place::{Place, Which};
@@ -233,7 +233,7 @@ fn explain(
     };
 
     let is_rewritten = explanation.rewritten == Some(true);
-    let live = rule.map(|program| Live { reader: &map, policy, program });
+    let live = rule.map(|program| Live { reader: &map, policy, program, listeners: Kernel });
     let rewriter = live.as_ref().filter(|_| is_rewritten).map(|live| Rewriter {
         addresses,
         rules: Rules::of(&live.program, &live.policy),
