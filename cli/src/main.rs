@@ -14,6 +14,9 @@ mod check;
 mod demo;
 #[cfg(target_os = "linux")]
 mod discover;
+#[cfg(windows)]
+#[path = "windows/elsewhere.rs"]
+mod elsewhere;
 #[cfg(unix)]
 mod events;
 #[cfg(target_os = "linux")]
@@ -48,6 +51,10 @@ const FAILED: u8 = 1;
 /// Status where no address was left for a session: EX_TEMPFAIL of sysexits(3).
 const EXHAUSTED: u8 = 75;
 
+/// What the help ends with.
+const BEGIN: &str =
+    if cfg!(windows) { "Begin with: vipool check FARM.TOML" } else { "Begin with: vipool demo" };
+
 /// An IP address of its own for every session on a multi-user server.
 ///
 /// Two users of one server run the same program on the same fixed port, and each talks to their
@@ -55,7 +62,7 @@ const EXHAUSTED: u8 = 75;
 /// 127.0.0.0/8, or both), and programs that are on the process list use these in place of the
 /// host's.
 #[derive(Parser)]
-#[command(name = "vipool", version, max_term_width = 100, after_help = "Begin with: vipool demo")]
+#[command(name = "vipool", version, max_term_width = 100, after_help = BEGIN)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -96,6 +103,9 @@ enum Command {
     Man(generate::Man),
     #[cfg(unix)]
     AsUser(run::AsUser),
+    #[cfg(windows)]
+    #[command(flatten)]
+    Elsewhere(elsewhere::Elsewhere),
 }
 
 fn main() -> ExitCode {
@@ -130,6 +140,8 @@ fn main() -> ExitCode {
         Command::Demo(args) => args.run(),
         #[cfg(unix)]
         Command::AsUser(args) => args.run(),
+        #[cfg(windows)]
+        Command::Elsewhere(command) => command.run(),
         Command::Completions(args) => args.run(),
         Command::Man(args) => args.run(),
     };

@@ -58,7 +58,8 @@ pub fn told(directory: &Path) -> Option<&Path> {
 
 /// Where it is kept over a restart who had an address last: beside a map that is not the system's.
 pub fn last_users(directory: &Path) -> PathBuf {
-    if directory == map_directory() {
+    // On Windows the map's directory is not gone with the boot.
+    if cfg!(unix) && directory == map_directory() {
         PathBuf::from("/var/lib/vipool/last-users")
     } else {
         directory.join("last-users")

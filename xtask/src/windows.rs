@@ -33,10 +33,9 @@ pub fn crate_tests(log: &mut Log) -> Result<(), Error> {
 
 /// The hook layer: no warnings, and its tests under Wine.
 pub fn hook(log: &mut Log) -> Result<(), Error> {
-    // The tests and examples of the command line are for Linux.
-    for package in ["clippy --package vipool-hook --all-targets", "clippy --package vipool-cli"] {
-        let mut clippy = cargo(package);
-        clippy.args(["--no-deps", "--target", wine::TARGET, "--", "-D", "warnings"]);
+    for package in ["vipool", "vipool-hook", "vipool-cli"] {
+        let mut clippy = cargo("clippy --no-deps --all-targets --package");
+        clippy.args([package, "--target", wine::TARGET, "--", "-D", "warnings"]);
         log.run(clippy)?;
     }
     let hook = wine::hook();

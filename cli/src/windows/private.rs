@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use vipool::map::Map;
 
+const NONE: &str = "this server has no map: an administrator makes it by 'vipool up', or name one by \
+                    --map (private maps are for Linux alone)";
+
 /// What a private map would be; never made.
 pub struct Private {
     pub map: Map,
@@ -17,12 +20,12 @@ pub enum Claim {}
 
 /// There is none: the error says what to do.
 pub fn open(_farm: Option<&Path>, _program: Option<&Path>) -> anyhow::Result<Private> {
-    bail!("this server has no map: an administrator makes it by 'vipool up' (or name one by --map)")
+    bail!("{NONE}")
 }
 
 /// The directory of a private map; there is none.
 pub fn path() -> anyhow::Result<PathBuf> {
-    bail!("this server has no map: an administrator makes it by 'vipool up' (or name one by --map)")
+    bail!("{NONE}")
 }
 
 /// The farm file of the user; only private maps have one.

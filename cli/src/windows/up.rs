@@ -6,8 +6,10 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use vipool::farm::Farm;
 use vipool::map::Map;
-use vipool::os::interfaces;
 use vipool::os::place::map_directory;
+use vipool::os::{clock, interfaces};
+
+use crate::place::last_users;
 
 /// Make the map of this server, from which sessions are served
 ///
@@ -50,6 +52,9 @@ impl Up {
         std::fs::create_dir_all(&directory)
             .with_context(|| format!("cannot make {}", directory.display()))?;
         let map = Map::create(&directory, &planned.plan)?;
+        if let Err(error) = map.recall_users(&last_users(&directory), clock::now()) {
+            eprintln!("vipool: users may get other addresses than before: {error}");
+        }
         let addresses: u32 = map.reader()?.pools().iter().map(|pool| pool.slots).sum();
         println!("the map in {} has {addresses} addresses", directory.display());
         Ok(ExitCode::SUCCESS)
