@@ -1,10 +1,9 @@
 //! A writer that has the map to itself: no lock but the one between processes, held all the time.
 
-use super::layout::{BUSY, HOLDER};
+use super::layout::HOLDER;
 use super::outcome::{CloseError, Closed, MapError, OpenError, Opened};
 use super::plan::{OpenOptions, Tick, pair};
-use super::region::{load, store};
-use super::sessions::Sessions;
+use super::region::store;
 use super::state::State;
 use super::writer::{Map, Shared};
 use crate::session::{Handle, SessionId};
@@ -43,43 +42,37 @@ impl Writer<'_> {
         options: &OpenOptions<'_>,
         now: Tick,
     ) -> Result<Opened, OpenError> {
-        let sessions = self.begin()?;
-        let opened = sessions.open(session, options, now);
-        store(sessions.words, BUSY, 0);
+        self.begin()?;
+        let opened = self.state.open_session(session, options, now);
+        self.state.end();
         opened
     }
 
     /// As [`Map::close`].
     #[inline(always)]
     pub fn close(&mut self, handle: &Handle, now: Tick) -> Result<Closed, CloseError> {
-        let sessions = self.begin()?;
-        let closed = sessions.close(handle, now);
-        store(sessions.words, BUSY, 0);
+        self.begin()?;
+        let closed = self.state.close(handle, now);
+        self.state.end();
         closed
     }
 
     /// As [`Map::close_session`].
     #[inline(always)]
     pub fn close_session(&mut self, session: SessionId, now: Tick) -> Result<Closed, CloseError> {
-        let sessions = self.begin()?;
-        let closed = sessions.close_session(session, now);
-        store(sessions.words, BUSY, 0);
+        self.begin()?;
+        let closed = self.state.close_session(session, now);
+        self.state.end();
         closed
     }
 
-    /// Begins an operation. A panic within it leaves the mark, so that the next one makes the map
-    /// whole.
     #[inline(always)]
-    fn begin(&mut self) -> Result<Sessions<'_>, MapError> {
+    fn begin(&self) -> Result<(), MapError> {
         if self.shared.is_some_and(|shared| shared.lock.is_of_parent()) {
             return Err(MapError::Forked);
         }
-        let sessions = self.state.sessions();
-        if load(sessions.words, BUSY) != 0 {
-            sessions.rebuild();
-        }
-        store(sessions.words, BUSY, 1);
-        Ok(sessions)
+        self.state.begin();
+        Ok(())
     }
 }
 

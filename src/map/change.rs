@@ -110,14 +110,14 @@ impl Map {
         mut is_alive: impl FnMut(SessionId, Option<&Leader>) -> bool,
     ) -> Result<Vec<SessionId>, MapError> {
         let operation = self.begin()?;
-        let sessions = operation.state.sessions();
+        let sessions = &*operation.state;
         let rows: Vec<SessionRow> = sessions.rows().collect();
         let gone = rows.iter().filter(|row| !is_alive(row.session, row.leader.as_ref()));
         let closed = gone
             .filter(|row| sessions.close_session(row.session, now).is_ok())
             .map(|row| row.session)
             .collect();
-        store(sessions.words, READY, 1);
+        store(sessions.words(), READY, 1);
         Ok(closed)
     }
 
@@ -152,13 +152,13 @@ impl Map {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn reap(&self, now: Tick, budget: u32, probe: &mut dyn Probe) -> Result<Reaped, MapError> {
-        Ok(reap(self.begin()?.state.sessions(), now, budget, probe))
+        Ok(reap(&self.begin()?.state, now, budget, probe))
     }
 
     /// Derives queues, index and counters from the slots again, as is done by itself after the
     /// death of a writer.
     pub fn recover(&self) -> Result<(), MapError> {
-        self.begin()?.state.sessions().rebuild();
+        self.begin()?.state.rebuild();
         Ok(())
     }
 
@@ -170,11 +170,11 @@ impl Map {
         now: Tick,
     ) -> Result<Changed, MapError> {
         let operation = self.begin()?;
-        let sessions = operation.state.sessions();
+        let sessions = &*operation.state;
         let mut changed = Changed::default();
         for (_, table) in sessions.tables() {
             for slot in 0..table.pool.slots {
-                let address = table.pool.address(sessions.words, slot);
+                let address = table.pool.address(sessions.words(), slot);
                 if address.is_some_and(|address| range.contains(address)) {
                     table.change_flags(slot, set, clear, None, sessions.stamp(now));
                     changed.addresses += 1;
@@ -192,7 +192,7 @@ impl Map {
         decide: impl FnOnce(u32, bool) -> Result<(u32, u32, Option<u32>), ChangeError>,
     ) -> Result<Changed, ChangeError> {
         let operation = self.begin()?;
-        let sessions = operation.state.sessions();
+        let sessions = &*operation.state;
         let (pool, slot) = sessions.locate(address).ok_or(ChangeError::NotInPool(address))?;
         let table = sessions.table(pool).ok_or(ChangeError::NotInPool(address))?;
         let tenancy = table.tenancy(slot);

@@ -24,11 +24,11 @@ impl Map {
         let mut known: Vec<(u64, IpAddr, u32)> = Vec::new();
         {
             let operation = self.begin()?;
-            let sessions = operation.state.sessions();
+            let sessions = &*operation.state;
             for (_, table) in sessions.tables() {
                 for slot in 0..table.pool.slots {
                     let user = table.tenancy(slot).user();
-                    let address = table.pool.address(sessions.words, slot);
+                    let address = table.pool.address(sessions.words(), slot);
                     if let (1.., Some(address)) = (user, address) {
                         // Those in use come last: they were in use when the machine went down.
                         let stamp = table.owner(slot).stamp().unwrap_or(u64::MAX);
@@ -60,7 +60,7 @@ impl Map {
             }
         };
         let operation = self.begin()?;
-        let sessions = operation.state.sessions();
+        let sessions = &*operation.state;
         let mut recalled = 0;
         for (address, user) in text.lines().filter_map(parse) {
             let place = sessions.locate(address).and_then(|(pool, slot)| {

@@ -15,7 +15,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::index::BUCKET_WORDS;
+use super::index::{BUCKET_WORDS, SLOTS_PER_BUCKET};
 use super::plan::Settings;
 use super::region::{load, store};
 use super::slot::SLOT_WORDS;
@@ -27,7 +27,7 @@ use crate::sync::AtomicU64;
 pub const MAX_POOLS: usize = 16;
 
 /// "vipool" and the version of the layout.
-const MAGIC: u64 = u64::from_le_bytes(*b"vipool\x00\x01");
+const MAGIC: u64 = u64::from_le_bytes(*b"vipool\x00\x02");
 
 /// "vipoolS" and the version of the layout of the private twin.
 const PRIVATE_MAGIC: u64 = u64::from_le_bytes(*b"vipoolS\x01");
@@ -89,11 +89,13 @@ pub(super) struct PoolLayout {
     /// The first address of the first block and the end of its slots: most pools have no other.
     head: u128,
     head_end: u32,
-    pub(super) control_at: usize,
-    pub(super) index_at: usize,
-    pub(super) slots_at: usize,
+    /// Word number of its control words; index and slots follow.
+    pub(super) table_at: usize,
+    pub(super) buckets: u32,
     /// Word number of its first record in the private file.
     pub(super) records_at: usize,
+    /// The virtual-IP pools of its name, a bit for each.
+    pub(super) namesakes: u32,
 }
 
 /// Where everything is in a map.
@@ -109,8 +111,9 @@ pub(super) struct Layout {
     /// A bit for each virtual-IP pool that a session gets which asks for none by name: those named
     /// [`DEFAULT_POOL`], or like the first if there are none.
     pub(super) default_pools: u32,
-    /// Whether every pool is one of those.
-    pub(super) everybody: bool,
+    /// Whether there is nothing to check for a session that asks for nothing: it gets a lease of
+    /// every pool, and no limit is set.
+    pub(super) open_to_all: bool,
     pools: [PoolLayout; MAX_POOLS],
     count: usize,
 }
@@ -132,13 +135,12 @@ pub(super) fn private_words(slots: impl Iterator<Item = u32>) -> usize {
 
 /// Words of a pool's control, index and slots, whole cache lines each.
 fn pool_words(slots: u32) -> usize {
-    CONTROL_WORDS
-        + buckets_for(slots) as usize * BUCKET_WORDS
-        + (slots as usize * SLOT_WORDS).next_multiple_of(8)
+    let index = buckets_for(slots) as usize * BUCKET_WORDS;
+    CONTROL_WORDS + (index + slots as usize * SLOT_WORDS).next_multiple_of(8)
 }
 
 fn buckets_for(slots: u32) -> u32 {
-    (slots / 8).max(1)
+    (slots / SLOTS_PER_BUCKET).max(1)
 }
 
 /// Writes the head of the private twin of a map into zeroed words.
@@ -242,14 +244,28 @@ impl Layout {
             *pool = PoolLayout::read(words, HEADER_WORDS + number * ENTRY_WORDS, records_at)?;
             records_at += pool.slots as usize * RECORD_WORDS;
         }
-        let (loopback_pools, default_pools) = sort_pools(words, &pools[..count]);
+        for number in 0..count {
+            let mut name = [0; NAME_WORDS * 8];
+            let name = pools[number].name(words, &mut name);
+            pools[number].namesakes = named(words, &pools[..count], name);
+        }
+        let pools_read = &pools[..count];
+        let loopback_pools = bits_of(pools_read, |pool| pool.loopback);
+        let default_pools = match named(words, pools_read, DEFAULT_POOL.as_bytes()) {
+            0 => pools_read.iter().find(|pool| !pool.loopback).map_or(0, |pool| pool.namesakes),
+            named => named,
+        };
+        let settings = Settings::from_words(std::array::from_fn(|i| load(words, SETTINGS + i)));
         Ok(Self {
             loopback_pools,
             default_pools,
-            everybody: (loopback_pools | default_pools).count_ones() as usize == count,
+            open_to_all: (loopback_pools | default_pools).count_ones() as usize == count
+                && !settings.await_restore
+                && settings.max_sessions == 0
+                && settings.sessions_per_user == 0,
             boot: load(words, BOOT),
             file_id: load(words, FILE_ID),
-            settings: Settings::from_words(std::array::from_fn(|i| load(words, SETTINGS + i))),
+            settings,
             policy_at,
             policy_bytes,
             pools,
@@ -258,7 +274,7 @@ impl Layout {
     }
 
     pub(super) fn pools(&self) -> &[PoolLayout] {
-        self.pools.get(..self.count).unwrap_or_default()
+        &self.pools[..self.count.min(MAX_POOLS)]
     }
 
     pub(super) fn pool(&self, number: u16) -> Option<&PoolLayout> {
@@ -266,25 +282,16 @@ impl Layout {
     }
 }
 
-/// The loopback pools and the default ones, a bit for each.
-fn sort_pools(words: &[AtomicU64], pools: &[PoolLayout]) -> (u32, u32) {
-    let named = |name: &str| {
-        pools.iter().enumerate().fold(0u32, |set, (number, pool)| {
-            set | u32::from(!pool.loopback && pool.is_named(words, name)) << number
-        })
-    };
-    let loopback = pools
-        .iter()
-        .enumerate()
-        .fold(0, |set, (number, pool)| set | u32::from(pool.loopback) << number);
-    let default = match (named(DEFAULT_POOL), pools.iter().find(|pool| !pool.loopback)) {
-        (0, Some(first)) => {
-            let mut name = [0; NAME_WORDS * 8];
-            named(str::from_utf8(first.name(words, &mut name)).unwrap_or_default())
-        }
-        (pools, _) => pools,
-    };
-    (loopback, default)
+/// The virtual-IP pools of this name, a bit for each.
+pub(super) fn named(words: &[AtomicU64], pools: &[PoolLayout], name: &[u8]) -> u32 {
+    let is_named =
+        |pool: &PoolLayout| !pool.loopback && pool.name(words, &mut [0; NAME_WORDS * 8]) == name;
+    bits_of(pools, is_named)
+}
+
+/// A bit for each pool of which this is true.
+fn bits_of(pools: &[PoolLayout], is_in: impl Fn(&PoolLayout) -> bool) -> u32 {
+    (0..).zip(pools).fold(0, |set, (number, pool)| set | u32::from(is_in(pool)) << number)
 }
 
 impl PoolLayout {
@@ -307,8 +314,6 @@ impl PoolLayout {
         if !fits(words, table_at, pool_words(slots)) {
             return Err("the table of a pool lies outside the file");
         }
-        let index_at = table_at + CONTROL_WORDS;
-        let buckets = buckets_for(slots);
         let ipv4 = traits >> 8 & 1 == 1;
         let mut layout = Self {
             entry,
@@ -319,10 +324,10 @@ impl PoolLayout {
             blocks,
             head: 0,
             head_end: 0,
-            control_at: table_at,
-            index_at,
-            slots_at: index_at + buckets as usize * BUCKET_WORDS,
+            table_at,
+            buckets: buckets_for(slots),
             records_at,
+            namesakes: 0,
         };
         if let Some((0, range)) = layout.block(words, 0) {
             let end = layout.block(words, 1).map_or(slots, |(first_slot, _)| first_slot);
@@ -330,12 +335,6 @@ impl PoolLayout {
             layout.head_end = u128::from(end.min(slots)).min(range.span().saturating_add(1)) as u32;
         }
         Ok(layout)
-    }
-
-    /// Whether the pool bears this name.
-    pub(super) fn is_named(&self, words: &[AtomicU64], name: &str) -> bool {
-        let mut bytes = [0; NAME_WORDS * 8];
-        self.name(words, &mut bytes) == name.as_bytes()
     }
 
     /// The pool's name, read into a buffer of the caller's.
@@ -372,20 +371,28 @@ impl PoolLayout {
         Pool::from_blocks(&self.name_text(words), kind, blocks, self.slots)
     }
 
-    /// Word number of the end of the slots.
-    #[inline]
-    pub(super) fn end(&self) -> usize {
-        self.slots_at + self.slots as usize * SLOT_WORDS
+    /// The address of a slot.
+    pub(super) fn address(&self, words: &[AtomicU64], slot: u32) -> Option<IpAddr> {
+        let [upper, lower] = self.address_bits(words, slot)?;
+        Some(address(u128::from(upper) << 64 | u128::from(lower), self.ipv4))
     }
 
-    /// The address of a slot.
-    #[inline]
-    pub(super) fn address(&self, words: &[AtomicU64], slot: u32) -> Option<IpAddr> {
-        if slot < self.head_end {
-            return Some(address(self.head + u128::from(slot), self.ipv4));
-        }
+    /// The address of a slot as a number, its upper and its lower half.
+    #[inline(always)]
+    pub(super) fn address_bits(&self, words: &[AtomicU64], slot: u32) -> Option<[u64; 2]> {
+        let bits = if slot < self.head_end {
+            self.head.wrapping_add(slot.into())
+        } else {
+            self.bits_behind(words, slot)?
+        };
+        Some([(bits >> 64) as u64, bits as u64])
+    }
+
+    /// The address of a slot that is not in the first block.
+    #[cold]
+    fn bits_behind(&self, words: &[AtomicU64], slot: u32) -> Option<u128> {
         let (first_slot, range) = self.block_of(words, slot)?;
-        range.nth(u128::from(slot - first_slot))
+        range.nth(u128::from(slot - first_slot)).map(bits)
     }
 
     /// The twin of the address of a slot in a loopback pool ([`Pool::twin`]).

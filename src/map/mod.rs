@@ -8,8 +8,10 @@
 //! is committed by one store of its owner word, after everything else about it; one writer at a
 //! time; readers never write, block or loop without a bound.
 
+mod admit;
 mod alone;
 mod change;
+mod choose;
 mod file;
 mod index;
 mod journal;

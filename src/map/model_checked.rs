@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use loom::thread;
 
-use super::index::{self, Bucket, Key};
+use super::index::{Bucket, Home, Key};
 use super::outcome::Leases;
 use super::plan::{OpenOptions, Plan, pair};
 use super::record;
@@ -26,7 +26,7 @@ fn state(slots: u32) -> Arc<State> {
 }
 
 fn open(state: &State, number: u64, options: &OpenOptions<'_>) -> (Handle, Leases) {
-    let opened = state.sessions().open(id(number), options, 1).unwrap();
+    let opened = state.open_session(id(number), options, 1).unwrap();
     (opened.handle, opened.leases)
 }
 
@@ -59,10 +59,10 @@ fn a_stable_session_is_found_while_others_come_and_go() {
             &state,
             |state| {
                 let (handle, _) = open(state, 2, &OpenOptions::default());
-                state.sessions().close(&handle, 1).unwrap();
+                state.close(&handle, 1).unwrap();
             },
             move |state| {
-                let sessions = state.sessions();
+                let sessions = &state;
                 assert_eq!(sessions.lookup(id(1)), stable.1);
                 assert!(sessions.is_live(&stable.0));
             },
@@ -78,7 +78,7 @@ fn a_lease_is_seen_whole_or_not_at_all() {
             &state,
             |state| _ = open(state, 2, &OpenOptions::default()),
             |state| {
-                let sessions = state.sessions();
+                let sessions = &state;
                 if let Some(lease) = sessions.lookup(id(2)).iter().next() {
                     assert_eq!((lease.slot, lease.generation), (0, 1));
                     assert_eq!(lease.address.to_string(), "10.0.0.0");
@@ -98,12 +98,12 @@ fn a_handle_dies_with_its_lease_whoever_comes_after() {
         beside(
             &state,
             move |state| {
-                state.sessions().close(&handle, 1).unwrap();
+                state.close(&handle, 1).unwrap();
                 // The same session again, on the same slot.
                 open(state, 1, &OpenOptions::default());
             },
             move |state| {
-                let sessions = state.sessions();
+                let sessions = &state;
                 // As a reader answers what a handle stands for.
                 let found = sessions.lookup(handle.session);
                 if sessions.is_live(&handle) {
@@ -122,8 +122,8 @@ fn a_stable_session_is_found_while_all_is_derived_again() {
         open(&state, 2, &OpenOptions::default());
         beside(
             &state,
-            |state| state.sessions().rebuild(),
-            move |state| assert_eq!(state.sessions().lookup(id(1)), stable.1),
+            |state| state.rebuild(),
+            move |state| assert_eq!(state.lookup(id(1)), stable.1),
         );
     });
 }
@@ -137,15 +137,15 @@ fn a_record_is_of_its_lease_or_nothing() {
         beside(
             &state,
             move |state| {
-                state.sessions().close(&handle, 1).unwrap();
+                state.close(&handle, 1).unwrap();
                 let bob = OpenOptions { user: Some("bob"), ..OpenOptions::default() };
                 open(state, 2, &bob);
             },
             move |state| {
                 let lease = leases.iter().next().unwrap();
-                let sessions = state.sessions();
+                let sessions = &state;
                 let pool = sessions.layout.pool(0).unwrap();
-                let record = record::read(sessions.records, pool, lease.slot, lease.generation);
+                let record = record::read(sessions.records(), pool, lease.slot, lease.generation);
                 if let Some(record) = record {
                     assert_eq!(record.user.as_deref(), Some("ann"));
                 }
@@ -161,30 +161,30 @@ fn an_entry_that_found_no_room_at_home_is_found_while_others_come_and_go() {
         let buckets: Arc<[Bucket]> =
             (0..2).map(|_| std::array::from_fn(|_| AtomicU64::new(0))).collect();
         let key = (1..).map(|raw| Key::session(raw)).find(|key| home(*key) == 0).unwrap();
-        let filler = pair(99, 99);
+        let filler = pair(99 << 24 | 99, 99 << 24 | 99);
         for (number, word) in buckets[0].iter().enumerate() {
-            let word_value = if number == 0 { pair(99, 0) } else { filler };
+            let word_value = if number == 0 { filler & !pair(0, u32::MAX) } else { filler };
             word.store(word_value, crate::sync::Ordering::Release);
         }
-        assert!(index::insert(&buckets, key, 7));
+        assert!(Home::of(key, &buckets).insert(7));
         let others = Arc::clone(&buckets);
         let writer = thread::spawn(move || {
-            assert!(index::insert(&others, key, 8));
-            assert!(index::remove(&others, key, 8));
+            assert!(Home::of(key, &others).insert(8));
+            assert!(Home::of(key, &others).remove(8));
         });
-        let found = index::find(&buckets, key, |slot| (slot == 7).then_some(slot));
+        let found = Home::of(key, &buckets).find(|slot| (slot == 7).then_some(slot));
         assert_eq!(found, Some(7));
         writer.join().unwrap();
         // Nothing is displaced any more but what is there.
-        assert!(index::remove(&buckets, key, 7));
-        assert_eq!(index::find(&buckets, key, Some), None);
+        assert!(Home::of(key, &buckets).remove(7));
+        assert_eq!(Home::of(key, &buckets).find(|slot| (slot == 7).then_some(slot)), None);
     });
 }
 
 /// The home of a key among two buckets, found out by where an entry goes.
 fn home(key: Key) -> usize {
     let buckets: Vec<Bucket> = (0..2).map(|_| std::array::from_fn(|_| AtomicU64::new(0))).collect();
-    assert!(index::insert(&buckets, key, 1));
+    assert!(Home::of(key, &buckets).insert(1));
     let used =
         |bucket: &Bucket| bucket.iter().any(|word| word.load(crate::sync::Ordering::Acquire) != 0);
     buckets.iter().position(used).unwrap()

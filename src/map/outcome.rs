@@ -1,7 +1,7 @@
 //! What the operations of a map answer: plain values and typed errors.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use super::MAX_LEASES;
@@ -12,23 +12,20 @@ use crate::session::{Handle, Lease, SessionId};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Leases {
     session: Option<SessionId>,
-    count: u8,
+    count: usize,
     places: [Place; MAX_LEASES],
 }
 
-/// A lease without its session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
-    address: IpAddr,
-    pool: u16,
-    slot: u32,
-    generation: u32,
-}
-
-impl Default for Place {
-    fn default() -> Self {
-        Self { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), pool: 0, slot: 0, generation: 0 }
-    }
+/// A lease without its session, in whole words and without padding: copied in a few moves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The address as a number, its upper and its lower half.
+    pub(super) bits: [u64; 2],
+    pub(super) slot: u32,
+    pub(super) generation: u32,
+    pub(super) pool: u32,
+    /// Not 0 for IPv4.
+    pub(super) ipv4: u32,
 }
 
 /// An open session: what its programs are told, and its leases.
@@ -287,12 +284,10 @@ pub struct SessionRow {
 
 impl Leases {
     /// The leases.
+    #[inline]
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = Lease> + '_ {
-        let places = self.places.get(..self.count.into()).unwrap_or_default();
-        places.iter().filter_map(|place| {
-            let Place { address, pool, slot, generation } = *place;
-            Some(Lease { session: self.session?, pool, slot, generation, address })
-        })
+        let places = self.places.get(..self.count).unwrap_or_default();
+        places.iter().filter_map(|place| Some(place.of(self.session?)))
     }
 
     /// Whether there are none.
@@ -313,17 +308,47 @@ impl Leases {
         self.iter().find(|lease| lease.pool == pool)
     }
 
-    /// Adds a lease in its place in the order of the pools. One too many is left out.
+    /// The last one.
+    #[inline]
+    pub(super) fn last(&self) -> Option<Lease> {
+        self.iter().next_back()
+    }
+
+    /// Adds a lease of this session behind the others. One too many is left out.
     #[inline(always)]
-    pub(super) fn add(&mut self, lease: Lease) {
-        let Lease { session, pool, slot, generation, address } = lease;
-        let count = usize::from(self.count);
-        let Some(place) = self.places.get_mut(count) else { return };
-        *place = Place { address, pool, slot, generation };
-        if count > 0 {
-            self.places[..=count].sort_unstable_by_key(|place| place.pool);
+    pub(super) fn push(&mut self, session: SessionId, place: Place) {
+        if let Some(free) = self.places.get_mut(self.count) {
+            *free = place;
+            self.session = Some(session);
+            self.count += 1;
         }
-        self.session = Some(session);
-        self.count += 1;
+    }
+
+    /// Whether there are more than one.
+    #[inline(always)]
+    pub(super) fn are_many(&self) -> bool {
+        self.count > 1
+    }
+
+    /// The same in the order of the pools.
+    #[inline(never)]
+    pub(super) fn sorted(mut self) -> Self {
+        if let Some(places) = self.places.get_mut(..self.count) {
+            places.sort_unstable_by_key(|place| place.pool);
+        }
+        self
+    }
+}
+
+impl Place {
+    #[inline]
+    fn of(&self, session: SessionId) -> Lease {
+        let Self { bits: [upper, lower], slot, generation, pool, ipv4 } = *self;
+        let address = if ipv4 != 0 {
+            Ipv4Addr::from_bits(lower as u32).into()
+        } else {
+            Ipv6Addr::from_bits(u128::from(upper) << 64 | u128::from(lower)).into()
+        };
+        Lease { session, pool: pool as u16, slot, generation, address }
     }
 }

@@ -93,6 +93,14 @@ pub struct Leader {
     pub pid_namespace: u64,
 }
 
+impl OpenOptions<'_> {
+    /// Whether anything is told that the private file keeps.
+    #[inline]
+    pub(super) fn is_of_somebody(&self) -> bool {
+        self.user.is_some() || self.client.is_some() || self.leader.is_some()
+    }
+}
+
 impl Settings {
     /// The settings as three words of the map file.
     pub(super) fn to_words(self) -> [u64; 3] {

@@ -1,6 +1,7 @@
 //! The queues of a pool: slots in the order of their stamps, as lists through their place words.
 //!
-//! First in, first out, and O(1) to take from the middle. Derived from the slots: a queue can be
+//! First in, first out, and O(1) to take from the middle. The link of the oldest slot to the one before
+//! it means nothing. Derived from the slots: a queue can be
 //! rebuilt at any time. Only writers look at queues. Slots are numbered from 1 in the links; 0 is
 //! none. Damaged links lead to slots that are in range or to none, and no operation follows more
 //! than one.
@@ -8,6 +9,7 @@
 use super::layout::Control;
 use super::plan::{pair, unpair};
 use super::slot::{PLACE, Slot};
+use crate::os::prefetch::prefetch;
 use crate::sync::{AtomicU64, Ordering};
 
 /// A queue of a pool, by the control word that holds its ends.
@@ -51,21 +53,28 @@ pub(super) fn push(control: &Control, slots: &[Slot], queue: Queue, slot: u32) {
 }
 
 /// Takes a slot out of the queue it is in, wherever it is.
-#[inline]
+#[inline(always)]
 pub(super) fn remove(control: &Control, slots: &[Slot], queue: Queue, slot: u32) {
     let Some(own) = slots.get(slot as usize) else { return };
     let ends = &control[queue as usize];
     let (next, before) = read(&own[PLACE]);
-    let (mut head, mut tail) = read(ends);
-    match linked(slots, before) {
-        Some(older) => write(older, next, read(older).1),
-        None => head = next,
+    let (head, tail) = read(ends);
+    if head == slot + 1 {
+        // The next one keeps its link to this one: nobody follows that of the oldest. It will be
+        // given out by the next opening, which so finds it near.
+        if let Some(next) = in_range(slots, next) {
+            prefetch(&slots[next as usize]);
+        }
+        write(ends, next, if next == 0 { 0 } else { tail });
+        return;
+    }
+    if let Some(older) = linked(slots, before) {
+        write(older, next, read(older).1);
     }
     match linked(slots, next) {
         Some(younger) => write(younger, read(younger).0, before),
-        None => tail = before,
+        None => write(ends, head, before),
     }
-    write(ends, head, tail);
 }
 
 /// Makes the queue hold exactly these slots, in this order.

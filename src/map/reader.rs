@@ -8,8 +8,8 @@ use super::layout::{DRAINING, Layout, SUPERSEDED};
 use super::outcome::{Leases, MapError, PoolStatus, SessionRow, SlotRow, SlotState};
 use super::plan::Settings;
 use super::region::{Region, load};
-use super::sessions::Sessions;
 use super::slot::{DRAINED, Owner, RESERVED, RETIRED};
+use super::state::State;
 use super::table::{Counter, Table};
 use super::{MAP_FILE, MAX_LEASES};
 use crate::policy::PolicyView;
@@ -20,8 +20,7 @@ use crate::session::{Addresses, Handle, SessionId};
 /// nothing and are safe in signal handlers and after fork, unless they say otherwise.
 #[derive(Debug)]
 pub struct Reader {
-    region: Region,
-    layout: Layout,
+    state: State,
 }
 
 impl Reader {
@@ -29,26 +28,22 @@ impl Reader {
     pub fn attach(directory: &Path) -> Result<Self, MapError> {
         let (region, layout) = file::open(directory, MAP_FILE, false)?;
         file::check_identity(directory, &layout)?;
-        Ok(Self { region, layout })
+        Ok(Self::new(region, layout))
     }
 
     pub(super) fn new(region: Region, layout: Layout) -> Self {
-        Self { region, layout }
-    }
-
-    fn sessions_view(&self) -> Sessions<'_> {
-        Sessions { words: self.region.words(), records: &[], journal: &[], layout: &self.layout }
+        Self { state: State::of_reader(region, layout) }
     }
 
     /// The leases of a session; none if it is not open.
     pub fn lookup(&self, session: SessionId) -> Leases {
-        self.sessions_view().lookup(session)
+        self.state.lookup(session)
     }
 
     /// The handle and leases of a session, if it is open.
     pub fn find(&self, session: SessionId) -> Option<(Handle, Leases)> {
         let leases = self.lookup(session);
-        Some((self.sessions_view().handle(&leases)?, leases))
+        Some((self.state.handle(&leases)?, leases))
     }
 
     /// The leases of the session of this handle, if the handle is still good.
@@ -60,23 +55,23 @@ impl Reader {
     /// Whether the lease of this handle is still held. Costs a few loads.
     #[inline]
     pub fn is_live(&self, handle: &Handle) -> bool {
-        handle.boot == self.layout.boot && self.sessions_view().is_live(handle)
+        handle.boot == self.state.layout.boot && self.state.is_live(handle)
     }
 
     /// The boot and network namespace of the map, hashed; part of every handle.
     pub fn boot(&self) -> u64 {
-        self.layout.boot
+        self.state.layout.boot
     }
 
     /// The addresses behind leases, the twin of the loopback address included.
     pub fn addresses(&self, leases: &Leases) -> Addresses {
         let mut addresses = Addresses::default();
         for lease in leases.iter() {
-            let Some(pool) = self.layout.pool(lease.pool) else { continue };
+            let Some(pool) = self.state.layout.pool(lease.pool) else { continue };
             match (lease.address, pool.loopback) {
                 (IpAddr::V4(own), true) => {
                     addresses.loopback = Some(own);
-                    addresses.loopback6 = match pool.twin(self.region.words(), lease.slot) {
+                    addresses.loopback6 = match pool.twin(self.state.words(), lease.slot) {
                         Some(IpAddr::V4(twin)) => Some(twin),
                         _ => None,
                     };
@@ -91,8 +86,8 @@ impl Reader {
     /// Whether an address is in one of the pools' ranges, and of which kind: the V or L (or twin)
     /// of some session, or to be.
     pub fn kind_of(&self, address: IpAddr) -> Option<PoolKind> {
-        let words = self.region.words();
-        let pool = self.layout.pools().iter().find(|pool| pool.contains(words, address))?;
+        let words = self.state.words();
+        let pool = self.state.layout.pools().iter().find(|pool| pool.contains(words, address))?;
         Some(if pool.loopback { PoolKind::Loopback } else { PoolKind::VirtualIp })
     }
 
@@ -100,15 +95,15 @@ impl Reader {
     /// are as they were then.
     #[inline]
     pub fn is_superseded(&self) -> bool {
-        load(self.region.words(), SUPERSEDED) != 0
+        load(self.state.words(), SUPERSEDED) != 0
     }
 
     /// The compiled process list.
     pub fn policy(&self) -> PolicyView<'_> {
         #[cfg(not(loom))]
         let bytes = {
-            let (at, length) = (self.layout.policy_at, self.layout.policy_bytes);
-            let words = self.region.words().get(at..at + length.div_ceil(8)).unwrap_or_default();
+            let (at, length) = (self.state.layout.policy_at, self.state.layout.policy_bytes);
+            let words = self.state.words().get(at..at + length.div_ceil(8)).unwrap_or_default();
             crate::os::mapping::bytes_of(words).get(..length).unwrap_or_default()
         };
         #[cfg(loom)]
@@ -118,17 +113,16 @@ impl Reader {
 
     /// How addresses are given out.
     pub fn settings(&self) -> Settings {
-        self.layout.settings
+        self.state.layout.settings
     }
 
     /// The numbers of each pool. Allocates.
     pub fn pools(&self) -> Vec<PoolStatus> {
-        let view = self.sessions_view();
-        view.tables().map(|(_, table)| self.pool_status(table)).collect()
+        self.state.tables().map(|(_, table)| self.pool_status(table)).collect()
     }
 
     fn pool_status(&self, table: Table<'_>) -> PoolStatus {
-        let name = table.pool.name_text(self.region.words());
+        let name = table.pool.name_text(self.state.words());
         PoolStatus {
             name,
             loopback: table.pool.loopback,
@@ -147,9 +141,9 @@ impl Reader {
     /// Every address of a pool, given by its number, as it is now. Allocates; none if there is no
     /// such pool.
     pub fn slots(&self, pool: u16) -> Vec<SlotRow> {
-        let Some(table) = self.sessions_view().table(pool) else { return Vec::new() };
+        let Some(table) = self.state.table(pool) else { return Vec::new() };
         let row = |slot| {
-            let address = table.pool.address(self.region.words(), slot)?;
+            let address = table.pool.address(self.state.words(), slot)?;
             let state = match table.owner(slot) {
                 Owner::Session(_) => SlotState::Used,
                 Owner::Free(_) => SlotState::Free,
@@ -165,12 +159,12 @@ impl Reader {
 
     /// Whether the whole server drains: no new session gets an address.
     pub fn is_draining(&self) -> bool {
-        load(self.region.words(), DRAINING) != 0
+        load(self.state.words(), DRAINING) != 0
     }
 
     /// The open sessions, without what the private file knows of them. Allocates.
     pub fn sessions(&self) -> Vec<SessionRow> {
-        self.sessions_view().rows().collect()
+        self.state.rows().collect()
     }
 }
 

@@ -10,8 +10,8 @@ use super::plan::{Leader, Tick, pair, unpair};
 use super::queue::Queue;
 use super::record;
 use super::region::{load, store};
-use super::sessions::Sessions;
 use super::slot::{Owner, stamp_time};
+use super::state::State;
 use crate::session::{Lease, SessionId};
 
 /// Seconds between the first and the last sighting of a dead leader.
@@ -41,12 +41,7 @@ pub struct Reaped {
 }
 
 /// Looks at up to `budget` addresses and sessions each.
-pub(super) fn reap(
-    sessions: Sessions<'_>,
-    now: Tick,
-    budget: u32,
-    probe: &mut dyn Probe,
-) -> Reaped {
+pub(super) fn reap(sessions: &State, now: Tick, budget: u32, probe: &mut dyn Probe) -> Reaped {
     let mut reaped = Reaped::default();
     let began = sessions.stamp(now);
     close_leaderless(sessions, now, budget, probe, &mut reaped);
@@ -74,8 +69,8 @@ pub(super) fn reap(
                 left -= 1;
                 let in_use = settings.check_in_use
                     && [
-                        table.pool.address(sessions.words, current),
-                        table.pool.twin(sessions.words, current),
+                        table.pool.address(sessions.words(), current),
+                        table.pool.twin(sessions.words(), current),
                     ]
                     .into_iter()
                     .flatten()
@@ -98,14 +93,14 @@ pub(super) fn reap(
 /// Closes the sessions whose leader was seen dead before, long enough ago, and is dead now. Looks
 /// at up to `budget` leaders, from where the last call stopped.
 fn close_leaderless(
-    sessions: Sessions<'_>,
+    sessions: &State,
     now: Tick,
     budget: u32,
     probe: &mut dyn Probe,
     reaped: &mut Reaped,
 ) {
     let mut left = budget;
-    let (from_pool, from_slot) = unpair(load(sessions.words, REAPED));
+    let (from_pool, from_slot) = unpair(load(sessions.words(), REAPED));
     for (number, table) in sessions.tables().skip_while(|(pool, _)| u32::from(*pool) < from_pool) {
         let first = if u32::from(number) == from_pool { from_slot } else { 0 };
         for slot in first..table.pool.slots {
@@ -116,14 +111,14 @@ fn close_leaderless(
             }
             let Some((recorded, leader)) = leader_of(sessions, session) else { continue };
             if left == 0 {
-                store(sessions.words, REAPED, pair(number.into(), slot));
+                store(sessions.words(), REAPED, pair(number.into(), slot));
                 reaped.more = true;
                 return;
             }
             left -= 1;
             let Some(pool) = sessions.layout.pool(recorded.pool) else { continue };
-            let first_seen = record::seen_dead(sessions.records, pool, recorded.slot);
-            let note = |dead| record::note_dead(sessions.records, pool, recorded.slot, dead);
+            let first_seen = record::seen_dead(sessions.records(), pool, recorded.slot);
+            let note = |dead| record::note_dead(sessions.records(), pool, recorded.slot, dead);
             match (probe.is_gone(&leader), first_seen) {
                 (false, None) => {}
                 (false, Some(_)) => note(None),
@@ -137,14 +132,14 @@ fn close_leaderless(
             }
         }
     }
-    store(sessions.words, REAPED, 0);
+    store(sessions.words(), REAPED, 0);
 }
 
 /// The leader of a session, and the lease whose record tells it.
-fn leader_of(sessions: Sessions<'_>, session: SessionId) -> Option<(Lease, Leader)> {
+fn leader_of(sessions: &State, session: SessionId) -> Option<(Lease, Leader)> {
     sessions.lookup(session).iter().find_map(|lease| {
         let pool = sessions.layout.pool(lease.pool)?;
-        let record = record::read(sessions.records, pool, lease.slot, lease.generation)?;
+        let record = record::read(sessions.records(), pool, lease.slot, lease.generation)?;
         Some((lease, record.leader?))
     })
 }

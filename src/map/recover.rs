@@ -4,19 +4,29 @@
 //! on finding every session while it runs.
 
 use super::index::{self, Key};
-use super::layout::{LAST_STAMP, OPEN_SESSIONS};
+use super::layout::{BUSY, LAST_STAMP, OPEN_SESSIONS};
 use super::queue::{self, Queue};
 use super::region::{load, store};
-use super::sessions::Sessions;
 use super::slot::Owner;
+use super::state::State;
 use super::table::{Counter, Standing, Table, counter_of};
 
-impl Sessions<'_> {
+impl State {
+    /// Makes the map whole if its last writer died within an operation. The caller is the only
+    /// writer.
+    #[inline(always)]
+    pub(super) fn recover(&self) {
+        if load(self.words(), BUSY) != 0 {
+            self.rebuild();
+            store(self.words(), BUSY, 0);
+        }
+    }
+
     /// Derives everything from the slots again: after the death of a writer, or to be sure.
     pub(super) fn rebuild(&self) {
         let highest = self.tables().map(|(_, table)| table.rebuild()).max().unwrap_or(0);
-        if highest > load(self.words, LAST_STAMP) {
-            store(self.words, LAST_STAMP, highest);
+        if highest > load(self.words(), LAST_STAMP) {
+            store(self.words(), LAST_STAMP, highest);
         }
         let open: usize = self
             .tables()
@@ -29,7 +39,7 @@ impl Sessions<'_> {
                     .count()
             })
             .sum();
-        store(self.words, OPEN_SESSIONS, open as u64);
+        store(self.words(), OPEN_SESSIONS, open as u64);
     }
 }
 

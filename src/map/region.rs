@@ -5,58 +5,63 @@
 //! from a [`super::layout::Layout`] that was checked against the region's length; what is out of
 //! range all the same reads as 0 and is not written.
 
-use std::sync::Arc;
-
 use crate::os::mapping::Mapping;
 use crate::sync::{AtomicU64, Ordering};
 
 /// The words of a map.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Region {
-    store: Store,
+    /// Empty where there is nothing to read: every word is 0 then.
+    words: Words,
 }
 
-#[derive(Debug)]
-enum Store {
-    Memory(Arc<[AtomicU64]>),
-    File(Mapping),
-}
+#[cfg(not(loom))]
+type Words = Mapping;
+/// The model checker has its own atomics, which no file holds.
+#[cfg(loom)]
+type Words = std::sync::Arc<[AtomicU64]>;
 
 impl Region {
     /// Zeroed words in memory of our own.
     pub(super) fn in_memory(words: usize) -> Self {
-        Self { store: Store::Memory((0..words).map(|_| AtomicU64::new(0)).collect()) }
+        #[cfg(not(loom))]
+        let words = Mapping::in_memory(words);
+        #[cfg(loom)]
+        let words = (0..words).map(|_| AtomicU64::new(0)).collect();
+        Self { words }
     }
 
     /// A copy of these bytes in memory of our own, whole words of them.
     pub(super) fn copied(bytes: &[u8]) -> Self {
-        let words = bytes
-            .chunks_exact(8)
-            .map(|chunk| AtomicU64::new(u64::from_ne_bytes(chunk.try_into().unwrap_or_default())));
-        Self { store: Store::Memory(words.collect()) }
+        let region = Self::in_memory(bytes.len() / 8);
+        for (at, chunk) in bytes.chunks_exact(8).enumerate() {
+            store(region.words(), at, u64::from_ne_bytes(chunk.try_into().unwrap_or_default()));
+        }
+        region
     }
 
     pub(super) fn from_mapping(mapping: Mapping) -> Self {
-        Self { store: Store::File(mapping) }
+        #[cfg(not(loom))]
+        return Self { words: mapping };
+        #[cfg(loom)]
+        unreachable!("the model checker maps no file: {mapping:?}");
     }
 
     /// A second view of the same memory; `None` for a file, which is mapped again instead.
     pub(super) fn share(&self) -> Option<Self> {
-        match &self.store {
-            Store::Memory(words) => Some(Self { store: Store::Memory(Arc::clone(words)) }),
-            Store::File(_) => None,
-        }
+        #[cfg(not(loom))]
+        let words = self.words.share()?;
+        #[cfg(loom)]
+        let words = self.words.clone();
+        Some(Self { words })
     }
 
     #[inline(always)]
     pub(super) fn words(&self) -> &[AtomicU64] {
-        match &self.store {
-            Store::Memory(words) => words,
-            #[cfg(not(loom))]
-            Store::File(mapping) => mapping.words(),
-            #[cfg(loom)]
-            Store::File(_) => &[],
-        }
+        #[cfg(not(loom))]
+        return self.words.words();
+        #[cfg(loom)]
+        return &self.words;
     }
 }
 

@@ -7,95 +7,74 @@
 use std::net::IpAddr;
 
 use super::MAX_LEASES;
+use super::admit::{Request, short};
+use super::choose::Refusal;
 use super::journal::{self, EventKind};
-use super::layout::{DRAINING, LAST_STAMP, Layout, OPEN_SESSIONS, READY};
-use super::outcome::{CloseError, Closed, Leases, OpenError, Opened, SessionRow, Shortage};
+use super::layout::{BUSY, DRAINING, LAST_STAMP, OPEN_SESSIONS, PoolLayout};
+use super::outcome::{CloseError, Closed, Leases, OpenError, Opened, Place, SessionRow, Shortage};
 use super::plan::{OpenOptions, Tick};
 use super::record;
 use super::region::{load, store};
 use super::slot::{Owner, next_stamp, user_tag};
-use super::table::{Refusal, Table};
-use crate::pool::DEFAULT_POOL;
+use super::state::State;
+use super::table::Table;
 use crate::session::{Handle, Lease, SessionId};
-use crate::sync::AtomicU64;
 
-/// The words of a map and where everything is in them.
-#[derive(Clone, Copy)]
-pub(super) struct Sessions<'a> {
-    pub(super) words: &'a [AtomicU64],
-    /// The words of the private twin, where it is there.
-    pub(super) records: &'a [AtomicU64],
-    /// The words of the journal, where there is one.
-    pub(super) journal: &'a [AtomicU64],
-    pub(super) layout: &'a Layout,
+/// A session that is being opened: what is asked for, and what came of it so far.
+struct Opening<'a> {
+    session: SessionId,
+    options: &'a OpenOptions<'a>,
+    user: u32,
+    now: Tick,
+    request: Request,
+    leases: Leases,
+    already_open: bool,
+    shortage: Option<Shortage>,
+    low_water: bool,
 }
 
-/// Some pools of a map, a bit for each.
-type PoolSet = u32;
-
-/// What a session should get.
-struct Request {
-    /// A lease of each of these pools.
-    pools: PoolSet,
-    /// This very slot of its pool.
-    place: Option<(u16, u32)>,
-}
-
-impl<'a> Sessions<'a> {
-    pub(super) fn table(&self, pool: u16) -> Option<Table<'a>> {
-        Table::new(self.words, self.layout.pool(pool)?)
+impl State {
+    pub(super) fn table(&self, pool: u16) -> Option<Table<'_>> {
+        Table::new(self.words(), self.layout.pool(pool)?)
     }
 
-    pub(super) fn tables(&self) -> impl Iterator<Item = (u16, Table<'a>)> + use<'a> {
-        let words = self.words;
-        (0u16..)
-            .zip(self.layout.pools())
-            .filter_map(move |(number, pool)| Some((number, Table::new(words, pool)?)))
+    pub(super) fn tables(&self) -> impl DoubleEndedIterator<Item = (u16, Table<'_>)> {
+        let words = self.words();
+        let pools = self.layout.pools().iter().enumerate();
+        pools.filter_map(move |(number, pool)| Some((number as u16, Table::new(words, pool)?)))
+    }
+
+    /// Begins an operation, on a map that is whole. One that is not ended, by a panic say, makes the
+    /// next one derive everything again. The caller is the only writer.
+    #[inline(always)]
+    pub(super) fn begin(&self) {
+        self.recover();
+        store(self.words(), BUSY, 1);
+    }
+
+    /// Ends an operation.
+    #[inline(always)]
+    pub(super) fn end(&self) {
+        store(self.words(), BUSY, 0);
     }
 
     /// A stamp after all others.
     #[inline(always)]
     pub(super) fn stamp(&self, now: Tick) -> u64 {
-        let stamp = next_stamp(load(self.words, LAST_STAMP), now);
-        store(self.words, LAST_STAMP, stamp);
+        let stamp = next_stamp(load(self.words(), LAST_STAMP), now);
+        store(self.words(), LAST_STAMP, stamp);
         stamp
     }
 
     /// What a session holds.
-    #[inline]
     pub(super) fn lookup(&self, session: SessionId) -> Leases {
         let mut leases = Leases::default();
         for (number, table) in self.tables() {
-            if let Some(lease) = self.held(session, number, table) {
-                leases.add(lease);
+            if let Some((slot, generation)) = table.lease_of(session.raw()) {
+                self.add(&mut leases, session, number, &table, slot, generation);
             }
         }
         leases
-    }
-
-    /// What a session holds of one pool.
-    #[inline(always)]
-    fn held(&self, session: SessionId, pool: u16, table: Table<'_>) -> Option<Lease> {
-        let slot = table.held_by(session.raw())?;
-        let generation = table.tenancy(slot).generation;
-        // Read before the owner is looked at again: it is of this lease or a later one.
-        if !table.is_held_by(slot, session.raw()) {
-            return None;
-        }
-        self.lease(session, pool, table, slot, generation)
-    }
-
-    #[inline(always)]
-    fn lease(
-        &self,
-        session: SessionId,
-        pool: u16,
-        table: Table<'_>,
-        slot: u32,
-        generation: u32,
-    ) -> Option<Lease> {
-        let address = table.pool.address(self.words, slot)?;
-        Some(Lease { session, pool, slot, generation, address })
     }
 
     /// Whether the lease of this handle is still held.
@@ -107,311 +86,233 @@ impl<'a> Sessions<'a> {
     /// The handle for a session with these leases.
     #[inline(always)]
     pub(super) fn handle(&self, leases: &Leases) -> Option<Handle> {
-        let anchor = leases.anchor()?;
-        Some(Handle {
-            session: anchor.session,
-            pool: anchor.pool,
-            slot: anchor.slot,
-            generation: anchor.generation,
-            boot: self.layout.boot,
-        })
+        let Lease { session, pool, slot, generation, .. } = leases.anchor()?;
+        Some(Handle { session, pool, slot, generation, boot: self.layout.boot })
     }
 
+    /// Opens a session. The caller is the only writer.
     #[inline(always)]
-    pub(super) fn open(
+    pub(super) fn open_session(
         &self,
         session: SessionId,
         options: &OpenOptions<'_>,
         now: Tick,
     ) -> Result<Opened, OpenError> {
-        let settings = &self.layout.settings;
         let user = options.user.map_or(0, user_tag);
-        let request = if self.is_plain(options) {
-            Request { pools: PoolSet::MAX, place: None }
-        } else {
-            self.check(session, options, user, now)?
+        let mut opening = Opening {
+            session,
+            options,
+            user,
+            now,
+            request: self.admit(session, options, user, now)?,
+            leases: Leases::default(),
+            already_open: false,
+            shortage: None,
+            low_water: false,
         };
-        let mut leases = Leases::default();
-        let mut already_open = false;
-        let mut shortage = None;
-        let mut low_water = false;
-        for (number, table) in self.tables() {
-            if let Some(lease) = self.held(session, number, table) {
-                leases.add(lease);
-                already_open = true;
-                continue;
-            }
-            if request.pools & 1 << number == 0 {
-                continue;
-            }
-            let chosen = match request.place {
-                _ if load(self.words, DRAINING) != 0 => Err(Refusal::Drained),
-                Some((pool, slot)) if pool == number => Ok(slot),
-                _ => table.choose(user, settings, now, &mut || self.stamp(now)),
-            };
-            match chosen {
-                Ok(slot) => {
-                    if options.user.is_some()
-                        || options.client.is_some()
-                        || options.leader.is_some()
-                    {
-                        let generation = table.tenancy(slot).generation.wrapping_add(1);
-                        record::write(self.records, table.pool, slot, generation, options);
-                    }
-                    let generation = table.give(slot, session.raw(), user, now);
-                    let lease = self.lease(session, number, table, slot, generation);
-                    if let Some(lease) = lease {
-                        leases.add(lease);
-                    }
-                    self.note(EventKind::Assigned, session, lease.as_ref(), options, now);
-                    if table.warn_low_water(settings) {
-                        low_water = true;
-                        self.note(EventKind::LowWater, session, lease.as_ref(), options, now);
-                    }
-                }
-                Err(refusal) => shortage = shortage.or(Some(short(refusal))),
+        if let [pool, others @ ..] = self.layout.pools() {
+            self.fill(&mut opening, 0, pool);
+            if !others.is_empty() {
+                opening = self.fill_others(opening, others);
             }
         }
+        let Opening { leases, already_open, shortage, low_water, .. } = opening;
         if shortage.is_some() {
-            self.note(EventKind::Exhausted, session, None, options, now);
+            self.note(EventKind::Exhausted, session, &leases, options, now);
         }
         let Some(handle) = self.handle(&leases) else {
             return Err(shortage.unwrap_or(Shortage::Exhausted).into());
         };
         if !already_open {
-            let open = load(self.words, OPEN_SESSIONS);
-            store(self.words, OPEN_SESSIONS, open.saturating_add(1));
+            let open = load(self.words(), OPEN_SESSIONS);
+            store(self.words(), OPEN_SESSIONS, open.saturating_add(1));
         }
         Ok(Opened { handle, leases, already_open, shortage, low_water })
     }
 
-    /// Whether there is nothing to check before a session is opened: it asks for nothing, every
-    /// pool is for everybody, and no limit is set.
+    #[inline(never)]
+    fn fill_others<'a>(&self, mut opening: Opening<'a>, pools: &[PoolLayout]) -> Opening<'a> {
+        for (number, pool) in (1..).zip(pools) {
+            self.fill(&mut opening, number, pool);
+        }
+        opening
+    }
+
+    /// Gives a session what it lacks of one pool.
     #[inline(always)]
-    fn is_plain(&self, options: &OpenOptions<'_>) -> bool {
-        let Layout { settings, everybody, .. } = self.layout;
-        *everybody
-            && options.address.is_none()
-            && options.pool.is_none()
-            && !settings.await_restore
-            && settings.max_sessions == 0
-            && settings.sessions_per_user == 0
+    fn fill(&self, opening: &mut Opening<'_>, number: u16, pool: &PoolLayout) {
+        let Opening { session, options, user, now, .. } = *opening;
+        let Some(table) = Table::new(self.words(), pool) else { return };
+        let home = table.home(session.raw());
+        if let Some((slot, generation)) = table.lease_at(&home, session.raw()) {
+            self.add(&mut opening.leases, session, number, &table, slot, generation);
+            opening.already_open = true;
+            return;
+        }
+        if opening.request.pools & 1 << number == 0 {
+            return;
+        }
+        let slot = match self.choose(&table, number, &opening.request, user, now) {
+            Ok(slot) => slot,
+            Err(refusal) => {
+                opening.shortage = opening.shortage.or(Some(short(refusal)));
+                return;
+            }
+        };
+        if options.is_of_somebody() {
+            record::write(self.records(), table, slot, options);
+        }
+        let generation = table.give(slot, session.raw(), &home, user, now);
+        self.add(&mut opening.leases, session, number, &table, slot, generation);
+        self.note(EventKind::Assigned, session, &opening.leases, options, now);
+        if table.warn_low_water(&self.layout.settings) {
+            opening.low_water = true;
+            self.note(EventKind::LowWater, session, &opening.leases, options, now);
+        }
     }
 
-    /// What a session should get, or why it cannot be opened.
-    fn check(
+    /// The slot of a pool that a session is given.
+    #[inline(always)]
+    fn choose(
         &self,
+        table: &Table<'_>,
+        pool: u16,
+        request: &Request,
+        user: u32,
+        now: Tick,
+    ) -> Result<u32, Refusal> {
+        if load(self.words(), DRAINING) != 0 {
+            return Err(Refusal::Drained);
+        }
+        match request.place {
+            Some((asked, slot)) if asked == pool => Ok(slot),
+            _ => table.choose(user, &self.layout.settings, now, || self.stamp(now)),
+        }
+    }
+
+    /// Adds a lease to the others.
+    #[inline(always)]
+    fn add(
+        &self,
+        leases: &mut Leases,
         session: SessionId,
-        options: &OpenOptions<'_>,
-        user: u32,
-        now: Tick,
-    ) -> Result<Request, OpenError> {
-        let held = self.lookup(session);
-        let pools = self.pools_for(&held, options)?;
-        if held.is_empty() {
-            self.admit(options, user)?;
+        pool: u16,
+        table: &Table<'_>,
+        slot: u32,
+        generation: u32,
+    ) {
+        if let Some(bits) = table.pool.address_bits(self.words(), slot) {
+            let (pool, ipv4) = (pool.into(), table.pool.ipv4.into());
+            leases.push(session, Place { bits, slot, generation, pool, ipv4 });
         }
-        let place = match options.address {
-            Some(address) => self.check_request(address, &held, user, now)?,
-            None => None,
-        };
-        Ok(Request { pools, place })
-    }
-
-    /// The place of the address a session asks for, unless it has a lease of that pool already.
-    fn check_request(
-        &self,
-        address: IpAddr,
-        held: &Leases,
-        user: u32,
-        now: Tick,
-    ) -> Result<Option<(u16, u32)>, OpenError> {
-        let (pool, slot) = self.locate(address).ok_or(OpenError::Excluded(address))?;
-        match self.table(pool) {
-            Some(table) if held.in_pool(pool).is_none() => table
-                .check_request(slot, user, &self.layout.settings, now)
-                .map(|()| Some((pool, slot)))
-                .map_err(|refusal| refuse(refusal, address)),
-            _ => Ok(None),
-        }
-    }
-
-    /// Whether the server takes another session, and one of this user.
-    #[inline]
-    fn admit(&self, options: &OpenOptions<'_>, user: u32) -> Result<(), OpenError> {
-        let settings = &self.layout.settings;
-        if settings.await_restore && load(self.words, READY) == 0 {
-            return Err(OpenError::NotReady);
-        }
-        if settings.max_sessions > 0
-            && load(self.words, OPEN_SESSIONS) >= u64::from(settings.max_sessions)
-        {
-            return Err(OpenError::TooManySessions(settings.max_sessions));
-        }
-        match (options.user, settings.sessions_per_user) {
-            (Some(name), 1..) => self.check_quota(name, user),
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether the user may have another session. Goes through all slots.
-    #[cold]
-    fn check_quota(&self, name: &str, user: u32) -> Result<(), OpenError> {
-        let limit = self.layout.settings.sessions_per_user;
-        let his = |(number, table): (u16, Table<'_>), slot| {
-            matches!(table.owner(slot), Owner::Session(raw)
-                if table.holder(slot) == user && self.is_anchor(raw, number))
-        };
-        let sessions: usize = self
-            .tables()
-            .map(|at| (0..at.1.pool.slots).filter(|slot| his(at, *slot)).count())
-            .sum();
-        if sessions >= limit as usize {
-            return Err(OpenError::Quota { user: name.to_owned(), limit });
-        }
-        Ok(())
     }
 
     /// Whether a session's first lease is the one it holds in this pool.
     pub(super) fn is_anchor(&self, session: u64, pool: u16) -> bool {
         self.tables()
             .take_while(|(number, _)| *number < pool)
-            .all(|(_, table)| table.held_by(session).is_none())
-    }
-
-    /// The pools that a session should have a lease of: every loopback pool, and the virtual-IP
-    /// pools of one name: that of the leases it has, or of the address it asks for, or the name it
-    /// asks for, or `default`, or the first there is.
-    #[inline]
-    fn pools_for(&self, held: &Leases, options: &OpenOptions<'_>) -> Result<PoolSet, OpenError> {
-        let Layout { loopback_pools, default_pools, .. } = *self.layout;
-        let named_like = |number: u16| {
-            let mut name = [0; 64];
-            match self.layout.pool(number) {
-                Some(pool) => {
-                    let name = pool.name(self.words, &mut name);
-                    self.named(std::str::from_utf8(name).unwrap_or_default())
-                }
-                None => 0,
-            }
-        };
-        let held_in =
-            held.iter().map(|lease| lease.pool).find(|pool| loopback_pools & 1 << pool == 0);
-        let chosen = match (held_in, options.address, options.pool) {
-            (Some(number), _, _) => named_like(number),
-            (None, Some(address), _) => {
-                let (number, _) = self.locate(address).ok_or(OpenError::Excluded(address))?;
-                if loopback_pools & 1 << number == 0 { named_like(number) } else { default_pools }
-            }
-            (None, None, Some(name)) if name != DEFAULT_POOL => match self.named(name) {
-                0 => return Err(OpenError::UnknownPool(name.to_owned())),
-                pools => pools,
-            },
-            _ => default_pools,
-        };
-        Ok(loopback_pools | chosen)
+            .all(|(_, table)| table.lease_of(session).is_none())
     }
 
     /// The pool and slot of an address.
     pub(super) fn locate(&self, address: IpAddr) -> Option<(u16, u32)> {
         self.tables()
-            .find_map(|(number, table)| Some((number, table.pool.slot_of(self.words, address)?)))
+            .find_map(|(number, table)| Some((number, table.pool.slot_of(self.words(), address)?)))
     }
 
-    /// The virtual-IP pools of this name.
-    fn named(&self, name: &str) -> PoolSet {
-        self.tables()
-            .filter(|(_, table)| !table.pool.loopback && table.pool.is_named(self.words, name))
-            .fold(0, |pools, (number, _)| pools | 1 << number)
-    }
-
+    /// Closes the session of a handle. The caller is the only writer.
     #[inline(always)]
     pub(super) fn close(&self, handle: &Handle, now: Tick) -> Result<Closed, CloseError> {
-        if handle.boot != self.layout.boot {
+        let Handle { session, pool, slot, generation, boot } = *handle;
+        if boot != self.layout.boot {
             return Err(CloseError::Foreign);
         }
-        match self.table(handle.pool) {
-            Some(table) if table.is_lease_of(handle) => {
-                let mut leases = self.give_back(handle.session, Some(handle.pool), now);
-                self.take_back(&mut leases, handle.session, handle.pool, table, handle.slot, now);
-                Ok(self.closed(handle.session, leases, now))
-            }
-            _ => Err(CloseError::Stale(handle.session)),
+        let Some(table) = self.table(pool).filter(|table| table.is_lease_of(handle)) else {
+            return Err(CloseError::Stale(session));
+        };
+        let mut leases = Leases::default();
+        if self.layout.pools().len() > 1 {
+            leases = self.give_back_others(session, pool, now);
         }
+        self.take_back(&table, slot, session, now);
+        self.add(&mut leases, session, pool, &table, slot, generation);
+        if leases.are_many() {
+            leases = leases.sorted();
+        }
+        self.note(EventKind::Released, session, &leases, &OpenOptions::default(), now);
+        let open = load(self.words(), OPEN_SESSIONS);
+        store(self.words(), OPEN_SESSIONS, open.saturating_sub(1));
+        Ok(Closed { leases })
     }
 
+    /// Closes a session. The caller is the only writer.
     #[inline(always)]
     pub(super) fn close_session(
         &self,
         session: SessionId,
         now: Tick,
     ) -> Result<Closed, CloseError> {
-        let leases = self.give_back(session, None, now);
-        if leases.is_empty() {
-            return Err(CloseError::NotOpen(session));
-        }
-        Ok(self.closed(session, leases, now))
+        let anchor = self.tables().find_map(|(pool, table)| {
+            let (slot, generation) = table.lease_of(session.raw())?;
+            Some(Handle { session, pool, slot, generation, boot: self.layout.boot })
+        });
+        self.close(&anchor.ok_or(CloseError::NotOpen(session))?, now)
     }
 
-    /// Takes back what a session holds, of the last pool first, but for one pool.
-    #[inline(always)]
-    fn give_back(&self, session: SessionId, but: Option<u16>, now: Tick) -> Leases {
+    /// Takes back what a session holds of all pools but one, of the last pool first.
+    #[inline(never)]
+    fn give_back_others(&self, session: SessionId, but: u16, now: Tick) -> Leases {
         let mut leases = Leases::default();
-        let pools = self.layout.pools().len() as u16;
-        for number in (0..pools).rev().filter(|number| Some(*number) != but) {
-            if let Some(table) = self.table(number)
-                && let Some(slot) = table.held_by(session.raw())
-            {
-                self.take_back(&mut leases, session, number, table, slot, now);
+        for (number, table) in self.tables().rev().filter(|(number, _)| *number != but) {
+            if let Some((slot, generation)) = table.lease_of(session.raw()) {
+                self.take_back(&table, slot, session, now);
+                self.add(&mut leases, session, number, &table, slot, generation);
             }
         }
         leases
     }
 
     #[inline(always)]
-    fn take_back(
-        &self,
-        leases: &mut Leases,
-        session: SessionId,
-        pool: u16,
-        table: Table<'_>,
-        slot: u32,
-        now: Tick,
-    ) {
-        let generation = table.tenancy(slot).generation;
-        if let Some(lease) = self.lease(session, pool, table, slot, generation) {
-            leases.add(lease);
-        }
+    fn take_back(&self, table: &Table<'_>, slot: u32, session: SessionId, now: Tick) {
         let settings = &self.layout.settings;
         table.take_back(slot, session.raw(), settings, self.stamp(now));
         table.warn_low_water(settings);
     }
 
-    #[inline(always)]
-    fn closed(&self, session: SessionId, leases: Leases, now: Tick) -> Closed {
-        self.note(EventKind::Released, session, None, &OpenOptions::default(), now);
-        let open = load(self.words, OPEN_SESSIONS);
-        store(self.words, OPEN_SESSIONS, open.saturating_sub(1));
-        Closed { leases }
-    }
-
-    /// Appends an event to the journal, where there is one.
+    /// Appends an event to the journal, where there is one: about the last of these leases, but for
+    /// a session that was closed or found no address.
     #[inline(always)]
     fn note(
         &self,
         kind: EventKind,
         session: SessionId,
-        lease: Option<&Lease>,
+        leases: &Leases,
         options: &OpenOptions<'_>,
         now: Tick,
     ) {
-        if !self.journal.is_empty() {
-            journal::append(self.journal, kind, session, lease, options, now);
+        if !self.journal().is_empty() {
+            self.append(kind, session, leases.last(), options, now);
         }
     }
 
+    #[inline(never)]
+    fn append(
+        &self,
+        kind: EventKind,
+        session: SessionId,
+        last: Option<Lease>,
+        options: &OpenOptions<'_>,
+        now: Tick,
+    ) {
+        let lease = match kind {
+            EventKind::Assigned | EventKind::LowWater => last,
+            EventKind::Released | EventKind::Exhausted => None,
+        };
+        journal::append(self.journal(), kind, session, lease.as_ref(), options, now);
+    }
+
     /// The open sessions, in the order of their anchors.
-    pub(super) fn rows(&self) -> impl Iterator<Item = SessionRow> + use<'_, 'a> {
+    pub(super) fn rows(&self) -> impl Iterator<Item = SessionRow> {
         self.tables().flat_map(move |(number, table)| {
             (0..table.pool.slots).filter_map(move |slot| self.row(number, table, slot))
         })
@@ -429,7 +330,7 @@ impl<'a> Sessions<'a> {
         let handle = self.handle(&leases)?;
         let record = leases.iter().find_map(|lease| {
             let pool = self.layout.pool(lease.pool)?;
-            record::read(self.records, pool, lease.slot, lease.generation)
+            record::read(self.records(), pool, lease.slot, lease.generation)
         });
         let record = record.unwrap_or_default();
         Some(SessionRow {
@@ -445,23 +346,3 @@ impl<'a> Sessions<'a> {
 }
 
 const _: () = assert!(MAX_LEASES >= 3, "V, IPv6 and L");
-
-fn short(refusal: Refusal) -> Shortage {
-    match refusal {
-        Refusal::Cooling(until) => Shortage::Cooling { until },
-        Refusal::Lingering => Shortage::Lingering,
-        Refusal::Drained => Shortage::Draining,
-        Refusal::Exhausted | Refusal::Taken | Refusal::Reserved => Shortage::Exhausted,
-    }
-}
-
-fn refuse(refusal: Refusal, address: IpAddr) -> OpenError {
-    match refusal {
-        Refusal::Taken => OpenError::Taken(address),
-        Refusal::Cooling(until) => OpenError::AddressCooling(address, until),
-        Refusal::Lingering => OpenError::AddressLingering(address),
-        Refusal::Reserved => OpenError::ReservedForAnother(address),
-        Refusal::Drained => OpenError::AddressDrained(address),
-        Refusal::Exhausted => Shortage::Exhausted.into(),
-    }
-}

@@ -66,6 +66,12 @@ impl Owner {
         }
     }
 
+    /// Whether this is the owner word of a free slot, as versions write it.
+    #[inline(always)]
+    pub(super) fn is_free(word: u64) -> bool {
+        word <= STAMP_MASK
+    }
+
     /// The stamp, unless a session holds it.
     pub(super) fn stamp(self) -> Option<u64> {
         match self {

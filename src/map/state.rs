@@ -12,32 +12,42 @@ use super::layout::{
 use super::outcome::MapError;
 use super::plan::Plan;
 use super::region::{Region, load, store};
-use super::sessions::Sessions;
-use super::slot::{PLANNED, RESERVED, RETIRED, SLOT_WORDS, user_tag};
+use super::slot::{PLANNED, RESERVED, RETIRED, user_tag};
 use super::{MAP_FILE, SESSIONS_FILE};
 use crate::pool::{Pool, PoolKind};
 use crate::session::hash64;
+use crate::sync::AtomicU64;
 
 /// A map and its private twin, opened for writing.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) map: Region,
-    /// Missing if it could not be opened: sessions are then without names.
-    pub(super) private: Option<Region>,
-    /// The journal, where there is one: not of a map in memory.
-    pub(super) journal: Option<Region>,
+    /// Empty if it could not be opened: sessions are then without names.
+    pub(super) private: Region,
+    /// The journal; empty where there is none, as for a map in memory.
+    pub(super) journal: Region,
     pub(super) layout: Layout,
 }
 
 impl State {
+    /// A map that is only looked at.
+    pub(super) fn of_reader(map: Region, layout: Layout) -> Self {
+        Self { map, private: Region::default(), journal: Region::default(), layout }
+    }
+
     #[inline(always)]
-    pub(super) fn sessions(&self) -> Sessions<'_> {
-        Sessions {
-            words: self.map.words(),
-            records: self.private.as_ref().map_or(&[], Region::words),
-            journal: self.journal.as_ref().map_or(&[], Region::words),
-            layout: &self.layout,
-        }
+    pub(super) fn words(&self) -> &[AtomicU64] {
+        self.map.words()
+    }
+
+    #[inline(always)]
+    pub(super) fn records(&self) -> &[AtomicU64] {
+        self.private.words()
+    }
+
+    #[inline(always)]
+    pub(super) fn journal(&self) -> &[AtomicU64] {
+        self.journal.words()
     }
 
     /// A map in memory.
@@ -53,8 +63,9 @@ impl State {
         let map = Region::copied(map);
         let layout = Layout::read(map.words())?;
         let private = Some(Region::copied(private))
-            .filter(|private| layout::is_private_twin(private.words(), &layout));
-        Ok(Self { map, private, journal: None, layout })
+            .filter(|private| layout::is_private_twin(private.words(), &layout))
+            .unwrap_or_default();
+        Ok(Self { map, private, journal: Region::default(), layout })
     }
 
     /// Opens the files of a map, of whatever boot.
@@ -62,8 +73,9 @@ impl State {
         let (map, layout) = file::open(directory, MAP_FILE, true)?;
         let private = file::open_region(directory, SESSIONS_FILE, true)
             .ok()
-            .filter(|private| layout::is_private_twin(private.words(), &layout));
-        let journal = file::journal(directory, layout.boot);
+            .filter(|private| layout::is_private_twin(private.words(), &layout))
+            .unwrap_or_default();
+        let journal = file::journal(directory, layout.boot).unwrap_or_default();
         Ok(Self { map, private, journal, layout })
     }
 
@@ -90,8 +102,9 @@ impl State {
         let mut made = Self::build(map, private, &pools, plan, &policy, boot, kept)
             .inspect_err(|_| file::remove_new(directory))?;
         // Sessions are served without one, should it not be possible to make it.
-        made.journal =
-            file::journal(directory, boot).or_else(|| file::make_journal(directory, boot).ok());
+        made.journal = file::journal(directory, boot)
+            .or_else(|| file::make_journal(directory, boot).ok())
+            .unwrap_or_default();
         // Before the files change places: a writer that finds the mark on the file that is still
         // there takes it off again. Writers in another network namespace learn by it that the map
         // is no longer theirs.
@@ -116,20 +129,20 @@ impl State {
         layout::write_private(private.words(), boot, file_id);
         let layout = Layout::read(map.words())
             .map_err(|reason| MapError::Plan(format!("this plan makes no map: {reason}")))?;
-        let made = Self { map, private: Some(private), journal: None, layout };
+        let made = Self { map, private, journal: Region::default(), layout };
         if let Some(old) = old {
             made.copy_from(old);
         }
         made.mark(plan);
-        made.sessions().rebuild();
+        made.rebuild();
         Ok(made)
     }
 
     /// Takes over slots, records and what else outlives a new configuration.
     fn copy_from(&self, old: &State) {
-        let (from, to) = (old.sessions(), self.sessions());
+        let (from, to) = (old, self);
         for at in [LAST_STAMP, READY, DRAINING] {
-            store(to.words, at, load(from.words, at));
+            store(to.words(), at, load(from.words(), at));
         }
         let copy = |to: &[_], to_at: usize, from: &[_], from_at: usize, count: usize| {
             for offset in 0..count {
@@ -137,10 +150,10 @@ impl State {
             }
         };
         for ((_, source), (_, target)) in from.tables().zip(to.tables()) {
+            target.copy_slots(&source);
             let slots = source.pool.slots.min(target.pool.slots) as usize;
             let (a, b) = (target.pool, source.pool);
-            copy(to.words, a.slots_at, from.words, b.slots_at, slots * SLOT_WORDS);
-            copy(to.records, a.records_at, from.records, b.records_at, slots * RECORD_WORDS);
+            copy(to.records(), a.records_at, from.records(), b.records_at, slots * RECORD_WORDS);
             target.keep_peak(&source);
         }
     }
@@ -149,7 +162,7 @@ impl State {
     /// is reserved. Before the first rebuild: queues do not know yet.
     fn mark(&self, plan: &Plan) {
         let words = self.map.words();
-        for (_, table) in self.sessions().tables() {
+        for (_, table) in self.tables() {
             let name = table.pool.name_text(words);
             let planned = plan.pools.iter().filter(|pool| match pool.kind() {
                 // There is one, whatever its name.

@@ -1,16 +1,16 @@
-//! One pool of a map: which slot to give, giving it, taking it back.
+//! One pool of a map: giving a slot, taking it back, and what is derived from the slots.
 //!
 //! Every slot stands somewhere: held, in one of the queues, reserved or drained. `enter` and
 //! `leave` keep queue, index and counter of a slot that is not held; a change to such a slot is
 //! leave, change, enter. Writers only, one at a time; every operation is O(1) but the scans that
 //! say so.
 
-use super::index::{self, Bucket, Key};
+use super::index::{BUCKET_WORDS, Bucket, Home, Key};
 use super::layout::{Control, PoolLayout};
 use super::plan::{Settings, Tick, pair, unpair};
 use super::queue::{self, Queue};
 use super::slot::{
-    DRAINED, OWNER, Owner, PLACE, PLANNED, RESERVED, RETIRED, Slot, TENANCY, Tenancy, stamp_time,
+    DRAINED, OWNER, Owner, PLACE, PLANNED, RESERVED, RETIRED, SLOT_WORDS, Slot, TENANCY, Tenancy,
 };
 use crate::session::Handle;
 use crate::sync::{AtomicU64, Ordering};
@@ -42,23 +42,6 @@ pub(super) enum Standing {
     Drained,
 }
 
-/// Why a pool has no slot to give, or not this one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// All held, reserved or drained.
-    Exhausted,
-    /// The first cooling one is ready at this tick.
-    Cooling(Tick),
-    /// Waiting for a look at their sockets.
-    Lingering,
-    /// Drained.
-    Drained,
-    /// Held by another session.
-    Taken,
-    /// Reserved for another user.
-    Reserved,
-}
-
 /// A pool of a map.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Table<'a> {
@@ -72,15 +55,10 @@ impl<'a> Table<'a> {
     /// The pool in the words of its map; `None` if they are not those the layout was read from.
     #[inline(always)]
     pub(super) fn new(words: &'a [AtomicU64], pool: &'a PoolLayout) -> Option<Self> {
-        let (index, slots) = words
-            .get(pool.index_at..pool.end())?
-            .split_at_checked(pool.slots_at - pool.index_at)?;
-        Some(Self {
-            pool,
-            control: words.get(pool.control_at..)?.first_chunk()?,
-            index: index.as_chunks().0,
-            slots: slots.as_chunks().0,
-        })
+        let (control, rest) = words.get(pool.table_at..)?.split_first_chunk()?;
+        let (index, rest) = rest.split_at_checked(pool.buckets as usize * BUCKET_WORDS)?;
+        let slots = rest.get(..pool.slots as usize * SLOT_WORDS)?;
+        Some(Self { pool, control, index: index.as_chunks().0, slots: slots.as_chunks().0 })
     }
 
     /// A word of a slot, with everything that was stored before it.
@@ -124,6 +102,13 @@ impl<'a> Table<'a> {
     /// Sets the tenancy of a slot before the first rebuild: nothing is derived from it yet.
     pub(super) fn set_tenancy(&self, slot: u32, tenancy: Tenancy) {
         self.store(slot, TENANCY, tenancy.to_word());
+    }
+
+    /// Takes over the slots of the same pool in an older map, before the first rebuild.
+    pub(super) fn copy_slots(&self, older: &Table<'_>) {
+        for (to, from) in self.slots.iter().flatten().zip(older.slots.iter().flatten()) {
+            to.store(from.load(Ordering::Acquire), Ordering::Release);
+        }
     }
 
     /// Takes over the peak of the same pool in an older map.
@@ -171,157 +156,68 @@ impl<'a> Table<'a> {
     /// Where a slot stands, from its own words alone.
     #[inline]
     pub(super) fn standing(&self, slot: u32) -> Standing {
-        let queued = match self.owner(slot) {
-            Owner::Session(_) => return Standing::Held,
-            Owner::Free(_) => Queue::Free,
-            Owner::Cooling(_) => Queue::Cooling,
-            Owner::Lingering(_) => Queue::Lingering,
-        };
-        let tenancy = self.tenancy(slot);
-        if tenancy.has(DRAINED | RETIRED) {
-            Standing::Drained
-        } else if tenancy.has(RESERVED) {
-            Standing::Reserved
-        } else {
-            Standing::Queued(queued)
-        }
+        standing(self.owner(slot), self.tenancy(slot))
     }
 
-    /// The slot that a session holds. O(1); a scan while the index lacks entries.
+    /// Where the index has a session.
     #[inline(always)]
-    pub(super) fn held_by(&self, session: u64) -> Option<u32> {
+    pub(super) fn home(&self, session: u64) -> Home<'a> {
+        Home::of(Key::session(session), self.index)
+    }
+
+    /// The slot that a session holds, and the generation of its lease. O(1); a scan while the index
+    /// lacks entries.
+    #[inline(always)]
+    pub(super) fn lease_of(&self, session: u64) -> Option<(u32, u32)> {
+        self.lease_at(&self.home(session), session)
+    }
+
+    /// The same, where the index was looked at already.
+    #[inline(always)]
+    pub(super) fn lease_at(&self, home: &Home<'_>, session: u64) -> Option<(u32, u32)> {
         let is_his = |slot: u32| self.is_held_by(slot, session).then_some(slot);
-        index::find(self.index, Key::session(session), is_his).or_else(|| {
-            if self.count(Counter::Unindexed) == 0 {
-                return None;
-            }
-            (0..self.pool.slots).find_map(is_his)
-        })
-    }
-
-    /// The slot a user should get again: the one reserved for the user, else the last one the user
-    /// gave back, cooled or not. O(1); a scan while the index lacks entries.
-    #[inline]
-    fn of_user(&self, user: u32) -> Option<u32> {
-        if user == 0 {
-            return None;
-        }
-        let mut best: Option<(u64, u32)> = None;
-        let mut consider = |slot: u32| {
-            if slot < self.pool.slots && self.tenancy(slot).user() == user {
-                let rank = match self.standing(slot) {
-                    Standing::Reserved => u64::MAX,
-                    Standing::Queued(Queue::Free | Queue::Cooling) => {
-                        self.owner(slot).stamp().unwrap_or(0)
-                    }
-                    _ => return None::<()>,
-                };
-                if best.is_none_or(|(most, _)| rank > most) {
-                    best = Some((rank, slot));
-                }
-            }
-            None
+        let slot = match home.find(is_his) {
+            Some(slot) => slot,
+            None if self.count(Counter::Unindexed) == 0 => return None,
+            None => self.search(session)?,
         };
-        index::find(self.index, Key::user(user), &mut consider);
-        if self.count(Counter::Unindexed) > 0 {
-            (0..self.pool.slots).for_each(|slot| _ = consider(slot));
-        }
-        best.map(|(_, slot)| slot)
-    }
-
-    /// The slot for a new session of this user (0: nobody's): reservation, last address, the
-    /// oldest that is free.
-    #[inline(always)]
-    pub(super) fn choose(
-        &self,
-        user: u32,
-        settings: &Settings,
-        now: Tick,
-        stamp: &mut impl FnMut() -> u64,
-    ) -> Result<u32, Refusal> {
-        if let Some(slot) = self.of_user(user) {
-            return Ok(slot);
-        }
-        if !settings.check_in_use && self.count(Counter::Cooling) > 0 {
-            // Two for every one that can come in, so that none is left behind.
-            for _ in 0..2 {
-                self.promote_cooled(settings, now, stamp);
-            }
-        }
-        if let Some(slot) = self.first(Queue::Free) {
-            return Ok(slot);
-        }
-        Err(self.shortage(settings, now))
+        let generation = self.tenancy(slot).generation;
+        // Read before the owner is looked at again: it is of this lease or a later one.
+        self.is_held_by(slot, session).then_some((slot, generation))
     }
 
     #[cold]
-    fn shortage(&self, settings: &Settings, now: Tick) -> Refusal {
-        if let Some(slot) = self.first(Queue::Cooling) {
-            let until = self.cooled_at(slot, settings);
-            return if until > now { Refusal::Cooling(until) } else { Refusal::Lingering };
-        }
-        if self.count(Counter::Lingering) > 0 {
-            return Refusal::Lingering;
-        }
-        if self.pool.slots > 0 && self.count(Counter::Drained) == self.pool.slots {
-            return Refusal::Drained;
-        }
-        Refusal::Exhausted
+    #[inline(never)]
+    fn search(self, session: u64) -> Option<u32> {
+        (0..self.pool.slots).find(|slot| self.is_held_by(*slot, session))
     }
 
-    /// Whether this very slot can be given to this user's session.
-    pub(super) fn check_request(
-        &self,
-        slot: u32,
-        user: u32,
-        settings: &Settings,
-        now: Tick,
-    ) -> Result<(), Refusal> {
-        let tenancy = self.tenancy(slot);
-        let his = user != 0 && tenancy.user() == user;
-        match self.standing(slot) {
-            Standing::Held => Err(Refusal::Taken),
-            Standing::Drained => Err(Refusal::Drained),
-            Standing::Reserved if his => Ok(()),
-            Standing::Reserved => Err(Refusal::Reserved),
-            Standing::Queued(Queue::Free) => Ok(()),
-            Standing::Queued(Queue::Lingering) => Err(Refusal::Lingering),
-            Standing::Queued(Queue::Cooling) if his => Ok(()),
-            Standing::Queued(Queue::Cooling) => match self.cooled_at(slot, settings) {
-                until if until > now => Err(Refusal::Cooling(until)),
-                _ if settings.check_in_use => Err(Refusal::Lingering),
-                _ => Ok(()),
-            },
-        }
-    }
-
-    fn cooled_at(&self, slot: u32, settings: &Settings) -> Tick {
-        let released = self.owner(slot).stamp().map_or(0, stamp_time);
-        released.saturating_add(settings.cool_down)
-    }
-
-    /// Moves the oldest cooling slot to the free ones if its time has passed.
-    #[inline]
-    fn promote_cooled(&self, settings: &Settings, now: Tick, stamp: &mut impl FnMut() -> u64) {
-        if let Some(slot) = self.first(Queue::Cooling)
-            && self.cooled_at(slot, settings) <= now
-        {
-            self.move_to(slot, Owner::Free(stamp()));
-        }
+    /// The generation that the next lease of a slot bears.
+    pub(super) fn next_generation(&self, slot: u32) -> u32 {
+        self.tenancy(slot).next(0).generation
     }
 
     /// Gives a slot that is not held to a session; answers the generation of the lease.
     #[inline(always)]
-    pub(super) fn give(&self, slot: u32, session: u64, user: u32, now: Tick) -> u32 {
-        self.leave(slot);
-        let before = self.tenancy(slot);
+    pub(super) fn give(
+        &self,
+        slot: u32,
+        session: u64,
+        home: &Home<'_>,
+        user: u32,
+        now: Tick,
+    ) -> u32 {
+        let Some(own) = self.slots.get(slot as usize) else { return 0 };
+        let before = self.leave(slot, own);
         // A reserved slot keeps the tag of the user it is reserved for.
         let tenancy = before.next(if before.has(RESERVED) { before.user() } else { user });
-        self.store(slot, PLACE, pair(now, user));
-        self.store(slot, TENANCY, tenancy.to_word());
+        own[PLACE].store(pair(now, user), Ordering::Release);
+        own[TENANCY].store(tenancy.to_word(), Ordering::Release);
         // The commit: everything about the lease is in place before it.
-        self.store(slot, OWNER, session);
-        self.index(Key::session(session), slot);
+        own[OWNER].store(session, Ordering::Release);
+        if !home.insert(slot) {
+            self.add(Counter::Unindexed, 1);
+        }
         let used = self.count(Counter::Used) + 1;
         self.set_count(Counter::Used, used);
         if used > self.count(Counter::Peak) {
@@ -333,16 +229,17 @@ impl<'a> Table<'a> {
     /// Takes back a held slot; it cools down if it must.
     #[inline(always)]
     pub(super) fn take_back(&self, slot: u32, session: u64, settings: &Settings, stamp: u64) {
+        let Some(own) = self.slots.get(slot as usize) else { return };
         let owner = if settings.cool_down > 0 || settings.check_in_use {
             Owner::Cooling(stamp)
         } else {
             Owner::Free(stamp)
         };
         // The commit: the rest can be derived.
-        self.store(slot, OWNER, owner.to_word());
+        own[OWNER].store(owner.to_word(), Ordering::Release);
         self.unindex(Key::session(session), slot);
         self.add(Counter::Used, -1);
-        self.enter(slot);
+        self.enter(slot, own);
     }
 
     /// Sets and clears flags of a slot, and gives it to another user's name if one is named.
@@ -365,10 +262,11 @@ impl<'a> Table<'a> {
             // It keeps its place in the queue, and goes on cooling.
             return;
         }
+        let Some(own) = self.slots.get(slot as usize) else { return };
         match self.owner(slot) {
             Owner::Session(_) => self.store(slot, TENANCY, tenancy.to_word()),
             owner => {
-                self.leave(slot);
+                self.leave(slot, own);
                 self.store(slot, TENANCY, tenancy.to_word());
                 // A fresh stamp, since it goes to the end of a queue.
                 let fresh = match owner {
@@ -377,7 +275,7 @@ impl<'a> Table<'a> {
                     _ => Owner::Lingering(stamp),
                 };
                 self.store(slot, OWNER, fresh.to_word());
-                self.enter(slot);
+                self.enter(slot, own);
             }
         }
     }
@@ -394,9 +292,10 @@ impl<'a> Table<'a> {
 
     /// Moves a slot that is not held to another state.
     pub(super) fn move_to(&self, slot: u32, owner: Owner) {
-        self.leave_queue(slot);
+        let tenancy = self.tenancy(slot);
+        self.leave_queue(slot, self.load(slot, OWNER), tenancy);
         self.store(slot, OWNER, owner.to_word());
-        self.enter_queue(slot);
+        self.enter_queue(slot, owner.to_word(), tenancy);
     }
 
     /// Whether the pool fell below its low-water mark just now.
@@ -414,55 +313,53 @@ impl<'a> Table<'a> {
         false
     }
 
+    /// Enters a slot that is not held where its words say it stands.
     #[inline(always)]
-    fn enter(&self, slot: u32) {
-        self.enter_queue(slot);
-        match self.tenancy(slot).user() {
+    fn enter(&self, slot: u32, own: &Slot) {
+        let tenancy = Tenancy::from_word(own[TENANCY].load(Ordering::Acquire));
+        self.enter_queue(slot, own[OWNER].load(Ordering::Acquire), tenancy);
+        match tenancy.user() {
             0 => {}
-            user => self.index(Key::user(user), slot),
+            user => self.index_user(user, slot),
         }
     }
 
+    /// Takes a slot that is not held away from where it stands; answers its tenancy.
     #[inline(always)]
-    fn leave(&self, slot: u32) {
-        self.leave_queue(slot);
-        match self.tenancy(slot).user() {
+    fn leave(&self, slot: u32, own: &Slot) -> Tenancy {
+        let tenancy = Tenancy::from_word(own[TENANCY].load(Ordering::Acquire));
+        self.leave_queue(slot, own[OWNER].load(Ordering::Acquire), tenancy);
+        match tenancy.user() {
             0 => {}
-            user => self.unindex(Key::user(user), slot),
+            user => self.unindex_user(user, slot),
         }
+        tenancy
     }
 
     #[inline(always)]
-    fn enter_queue(&self, slot: u32) {
-        if self.is_plain(slot) {
+    fn enter_queue(&self, slot: u32, owner: u64, tenancy: Tenancy) {
+        if is_plain(owner, tenancy) {
             queue::push(self.control, self.slots, Queue::Free, slot);
             self.add(Counter::Free, 1);
         } else {
-            self.move_standing(slot, 1);
+            self.move_standing(slot, standing(Owner::from_word(owner), tenancy), 1);
         }
     }
 
     #[inline(always)]
-    fn leave_queue(&self, slot: u32) {
-        if self.is_plain(slot) {
+    fn leave_queue(&self, slot: u32, owner: u64, tenancy: Tenancy) {
+        if is_plain(owner, tenancy) {
             queue::remove(self.control, self.slots, Queue::Free, slot);
             self.add(Counter::Free, -1);
         } else {
-            self.move_standing(slot, -1);
+            self.move_standing(slot, standing(Owner::from_word(owner), tenancy), -1);
         }
     }
 
-    /// Whether the slot is free and without flags, as nearly all are.
-    #[inline(always)]
-    fn is_plain(&self, slot: u32) -> bool {
-        matches!(self.owner(slot), Owner::Free(_))
-            && !self.tenancy(slot).has(DRAINED | RETIRED | RESERVED)
-    }
-
     /// Enters a slot where it stands (1), or takes it away from there (-1).
+    // By value, as what else is seldom called: a table that nobody refers to stays in registers.
     #[inline(never)]
-    fn move_standing(&self, slot: u32, by: i32) {
-        let standing = self.standing(slot);
+    fn move_standing(self, slot: u32, standing: Standing, by: i32) {
         match standing {
             Standing::Queued(queue) if by > 0 => {
                 queue::push(self.control, self.slots, queue, slot);
@@ -477,17 +374,51 @@ impl<'a> Table<'a> {
 
     #[inline(always)]
     fn index(&self, key: Key, slot: u32) {
-        if !index::insert(self.index, key, slot) {
+        if !Home::of(key, self.index).insert(slot) {
             self.add(Counter::Unindexed, 1);
         }
     }
 
+    #[inline(never)]
+    fn index_user(self, user: u32, slot: u32) {
+        self.index(Key::user(user), slot);
+    }
+
+    #[inline(never)]
+    fn unindex_user(self, user: u32, slot: u32) {
+        self.unindex(Key::user(user), slot);
+    }
+
     #[inline(always)]
     fn unindex(&self, key: Key, slot: u32) {
-        if !index::remove(self.index, key, slot) {
+        if !Home::of(key, self.index).remove(slot) {
             self.add(Counter::Unindexed, -1);
         }
     }
+}
+
+/// Where a slot with these words stands.
+#[inline]
+fn standing(owner: Owner, tenancy: Tenancy) -> Standing {
+    let queue = match owner {
+        Owner::Session(_) => return Standing::Held,
+        Owner::Free(_) => Queue::Free,
+        Owner::Cooling(_) => Queue::Cooling,
+        Owner::Lingering(_) => Queue::Lingering,
+    };
+    if tenancy.has(DRAINED | RETIRED) {
+        Standing::Drained
+    } else if tenancy.has(RESERVED) {
+        Standing::Reserved
+    } else {
+        Standing::Queued(queue)
+    }
+}
+
+/// Whether a slot with these words is free and without flags, as nearly all are.
+#[inline(always)]
+fn is_plain(owner: u64, tenancy: Tenancy) -> bool {
+    Owner::is_free(owner) && !tenancy.has(DRAINED | RETIRED | RESERVED)
 }
 
 #[inline]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::file;
-use super::layout::{BUSY, HOLDER, SUPERSEDED};
+use super::layout::{HOLDER, SUPERSEDED};
 use super::outcome::{CloseError, Closed, Leases, MapError, OpenError, Opened, SessionRow};
 use super::plan::{OpenOptions, Plan, Settings, Tick, pair, unpair};
 use super::reader::Reader;
@@ -87,7 +87,7 @@ impl Map {
         let made = match State::open(directory) {
             Ok(old) => {
                 store(old.map.words(), HOLDER, std::process::id().into());
-                recover(&old);
+                old.recover();
                 let made = State::replace(directory, plan, boot, Some(&old));
                 store(old.map.words(), HOLDER, 0);
                 made
@@ -130,19 +130,19 @@ impl Map {
         options: &OpenOptions<'_>,
         now: Tick,
     ) -> Result<Opened, OpenError> {
-        self.begin()?.state.sessions().open(session, options, now)
+        self.begin()?.state.open_session(session, options, now)
     }
 
     /// Gives back what the session of this handle holds.
     #[inline(always)]
     pub fn close(&self, handle: &Handle, now: Tick) -> Result<Closed, CloseError> {
-        self.begin()?.state.sessions().close(handle, now)
+        self.begin()?.state.close(handle, now)
     }
 
     /// Gives back what this session holds.
     #[inline(always)]
     pub fn close_session(&self, session: SessionId, now: Tick) -> Result<Closed, CloseError> {
-        self.begin()?.state.sessions().close_session(session, now)
+        self.begin()?.state.close_session(session, now)
     }
 
     /// The pool that the rules of the farm choose for a session of this user, in which this
@@ -178,8 +178,8 @@ impl Map {
     pub fn find(&self, session: SessionId) -> Result<Option<(Handle, Leases)>, MapError> {
         let mut state = self.lock()?;
         self.follow(&mut state)?;
-        let leases = state.sessions().lookup(session);
-        Ok(state.sessions().handle(&leases).map(|handle| (handle, leases)))
+        let leases = state.lookup(session);
+        Ok(state.handle(&leases).map(|handle| (handle, leases)))
     }
 
     /// The open sessions, with what the private file knows of them. Takes no lock that another
@@ -187,7 +187,7 @@ impl Map {
     pub fn sessions(&self) -> Result<Vec<SessionRow>, MapError> {
         let mut state = self.lock()?;
         self.follow(&mut state)?;
-        let rows = state.sessions().rows().collect();
+        let rows = state.rows().collect();
         Ok(rows)
     }
 
@@ -207,13 +207,11 @@ impl Map {
             // Still in place: whoever wanted to replace it died before.
             store(operation.state.map.words(), SUPERSEDED, 0);
             store(operation.state.map.words(), HOLDER, std::process::id().into());
-            recover(&operation.state);
-            store(operation.state.map.words(), BUSY, 1);
+            operation.state.begin();
             operation.begun = true;
             return Ok(operation);
         }
-        recover(&state);
-        store(state.map.words(), BUSY, 1);
+        state.begin();
         Ok(Operation { state, shared: None, begun: true })
     }
 
@@ -277,16 +275,6 @@ fn holder(state: &State) -> (u32, bool) {
     (pid, exclusive != 0)
 }
 
-/// Makes the map whole if its last writer died within an operation. The caller holds the lock.
-#[inline]
-fn recover(state: &State) {
-    let words = state.map.words();
-    if load(words, BUSY) != 0 {
-        state.sessions().rebuild();
-        store(words, BUSY, 0);
-    }
-}
-
 /// An operation of a writer: ends when dropped.
 pub(super) struct Operation<'a> {
     pub(super) state: MutexGuard<'a, State>,
@@ -300,13 +288,12 @@ pub(super) struct Operation<'a> {
 impl Drop for Operation<'_> {
     #[inline]
     fn drop(&mut self) {
-        let words = self.state.map.words();
         // A panic within the operation leaves the mark: the next one makes the map whole.
         if self.begun && !std::thread::panicking() {
-            store(words, BUSY, 0);
+            self.state.end();
         }
         if let Some(shared) = self.shared {
-            store(words, HOLDER, 0);
+            store(self.state.map.words(), HOLDER, 0);
             shared.lock.release();
         }
     }

@@ -1,19 +1,28 @@
-//! A file mapped into memory as 64-bit atomic words.
+//! 64-bit atomic words: a file mapped into memory, or memory of our own laid out like one.
 
 #![allow(unsafe_code)]
 
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::fs::File;
 use std::io;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-/// A shared mapping of a whole file. Unmapped when dropped.
+/// A shared mapping of a whole file, or memory of our own. Given back when dropped.
 #[derive(Debug)]
 pub struct Mapping {
     start: NonNull<AtomicU64>,
     words: usize,
     writable: bool,
+    /// Missing for a file.
+    memory: Option<Arc<Memory>>,
 }
+
+/// Where the lines of the processor's caches begin.
+const LINE: usize = 64;
+/// A page of the large kind: a table that fills some costs the processor fewer look-ups of pages.
+const LARGE_PAGE: usize = 2 << 20;
 
 // SAFETY: the mapping belongs to the process, not to a thread, and is only read and written
 // through atomics.
@@ -21,7 +30,26 @@ unsafe impl Send for Mapping {}
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}
 
+impl Default for Mapping {
+    /// No words.
+    fn default() -> Self {
+        Self { start: NonNull::dangling(), words: 0, writable: false, memory: None }
+    }
+}
+
 impl Mapping {
+    /// Zeroed words in memory of our own, which begin where a line of the caches does.
+    pub fn in_memory(words: usize) -> Self {
+        let memory = Arc::new(Memory::new(words));
+        Self { start: memory.start.cast(), words, writable: true, memory: Some(memory) }
+    }
+
+    /// A second view of the same memory; `None` for a file.
+    pub fn share(&self) -> Option<Self> {
+        let memory = Arc::clone(self.memory.as_ref()?);
+        Some(Self { memory: Some(memory), ..*self })
+    }
+
     /// Maps a file of at least 8 bytes, whole words of it. The file must keep its length: touching
     /// a page that was cut off kills the process (SIGBUS, mmap(2)).
     ///
@@ -51,7 +79,7 @@ impl Mapping {
             return Err(io::Error::last_os_error());
         }
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self { start, words: length / 8, writable })
+        Ok(Self { start, words: length / 8, writable, memory: None })
     }
 
     /// Maps a file of at least 8 bytes, whole words of it. While it is mapped the system lets nobody
@@ -89,14 +117,14 @@ impl Mapping {
             CloseHandle(section);
             NonNull::new(view.Value.cast()).ok_or(error)?
         };
-        Ok(Self { start, words: length / 8, writable })
+        Ok(Self { start, words: length / 8, writable, memory: None })
     }
 
     /// The words. Stores to a mapping that is not writable fault: the caller knows which it made.
     #[inline]
     pub fn words(&self) -> &[AtomicU64] {
-        // SAFETY: the mapping is page-aligned, holds this many words, lives as long as `self`, and
-        // all access, that of other processes too, is by atomic words.
+        // SAFETY: the memory is aligned to words, holds this many, lives as long as `self`, and all
+        // access, that of other processes too, is by atomic words.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.words) }
     }
 
@@ -108,6 +136,9 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        if self.words == 0 || self.memory.is_some() {
+            return;
+        }
         #[cfg(unix)]
         // SAFETY: this range was mapped by `new`, and no slice of it outlives `self`.
         unsafe {
@@ -119,6 +150,47 @@ impl Drop for Mapping {
             use windows_sys::Win32::System::Memory::{MEMORY_MAPPED_VIEW_ADDRESS, UnmapViewOfFile};
             UnmapViewOfFile(MEMORY_MAPPED_VIEW_ADDRESS { Value: self.start.as_ptr().cast() });
         }
+    }
+}
+
+/// Zeroed memory of our own.
+#[derive(Debug)]
+struct Memory {
+    start: NonNull<u8>,
+    layout: Layout,
+}
+
+// SAFETY: the memory belongs to the process, not to a thread, and is only read and written through
+// atomics.
+unsafe impl Send for Memory {}
+// SAFETY: as above.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    fn new(words: usize) -> Self {
+        let bytes = words * 8;
+        let align = if bytes < LARGE_PAGE { LINE } else { LARGE_PAGE };
+        let layout = Layout::from_size_align(bytes.max(LINE), align).expect("it fits in memory");
+        // SAFETY: the layout is not empty.
+        let start = unsafe { alloc(layout) };
+        let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
+        // SAFETY: the memory is ours, and this long. Advice changes nothing that it holds; before it
+        // is first touched, so that the pages are large from the beginning.
+        unsafe {
+            #[cfg(all(target_os = "linux", not(miri)))]
+            if align == LARGE_PAGE {
+                libc::madvise(start.as_ptr().cast(), layout.size(), libc::MADV_HUGEPAGE);
+            }
+            start.write_bytes(0, layout.size());
+        }
+        Self { start, layout }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new` with this layout, and no slice of it outlives `self`.
+        unsafe { dealloc(self.start.as_ptr(), self.layout) };
     }
 }
 

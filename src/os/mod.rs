@@ -16,6 +16,7 @@ pub mod mapping;
 #[cfg(all(target_os = "linux", feature = "farm"))]
 pub mod packet;
 pub mod place;
+pub mod prefetch;
 #[cfg(any(target_os = "linux", windows))]
 #[cfg_attr(windows, path = "probe_windows.rs")]
 pub mod probe;
