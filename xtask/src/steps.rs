@@ -145,6 +145,13 @@ const STEPS: &[Step] = &[
         run: checkers::address,
     },
     Step {
+        name: "address-hook",
+        does: "the hook for Linux in programs, under AddressSanitizer",
+        needs: &["nightly", "cc", "ip"],
+        long: true,
+        run: checkers::address_hook,
+    },
+    Step {
         name: "thread",
         does: "threads that share a map, under ThreadSanitizer",
         needs: &["nightly", "rust-src"],

@@ -60,6 +60,14 @@ fn many_sockets() {
     });
 }
 
+/// Own-first connects ask the kernel through a descriptor of their own: it is gone before they end.
+#[test]
+fn no_descriptor_is_left_between_calls() {
+    on_a_host("no_descriptor_is_left_between_calls", &[], |host| {
+        finish(listed(&host.session(1)).arg("descriptors"));
+    });
+}
+
 #[test]
 fn ten_thousand_connections_from_a_hundred_ports() {
     on_a_host("ten_thousand_connections_from_a_hundred_ports", &[], |host| {

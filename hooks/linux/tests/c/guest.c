@@ -154,6 +154,105 @@ static long resident(void) {
     return pages;
 }
 
+/* The descriptors that are open; the one that looks is left out. */
+struct open {
+    char is[4096];
+};
+
+static struct open open_now(void) {
+    struct open open = {{0}};
+    DIR *directory = opendir("/proc/self/fd");
+    for (struct dirent *entry; (entry = readdir(directory));) {
+        int fd = atoi(entry->d_name);
+        if (entry->d_name[0] == '.' || fd == dirfd(directory)) continue;
+        open.is[fd % sizeof open.is] = 1;
+    }
+    closedir(directory);
+    return open;
+}
+
+static int same(const struct open *one, const struct open *other) {
+    return memcmp(one, other, sizeof *one) == 0;
+}
+
+/* Makes a call, and looks whether it left a descriptor open or closed one. */
+#define STILL(call)                                                      \
+    do {                                                                 \
+        struct open before = open_now();                                 \
+        (void)!(call);                                                   \
+        struct open after = open_now();                                  \
+        expect_alike(#call, same(&before, &after) ? "" : "others", "");  \
+        calls++;                                                         \
+    } while (0)
+
+/* Between any two calls the program sees its own descriptors and no other, whatever was asked of the
+ * kernel meanwhile. */
+static void descriptors_between_calls(void) {
+    int calls = 0;
+    struct address own = at(LOOPBACK, 8095), forced = at(LOOPBACK, 8311), none = at(LOOPBACK, 8096),
+                   out = at(OUTSIDE, 9), six = at("::1", 8095), any = at("0.0.0.0", 8097);
+    struct address places[] = {own, forced, none, out, six, any};
+    struct sockaddr_storage name;
+    socklen_t length = sizeof name;
+    char byte = 0, text[256], service[32];
+    struct iovec part = {&byte, 1};
+    int server = listener(LOOPBACK, 8095), wild = listener("0.0.0.0", 8097);
+    for (unsigned i = 0; i < sizeof places / sizeof *places; i++) {
+        struct address *to = &places[i];
+        int family = to->bytes.ss_family;
+        int stream = socket(family, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        int datagram = socket(family, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+        int bound = socket(family, SOCK_STREAM, 0);
+        STILL(connect(stream, (void *)&to->bytes, to->length));
+        STILL(connect(datagram, (void *)&to->bytes, to->length));
+        STILL(sendto(datagram, &byte, 1, 0, (void *)&to->bytes, to->length));
+        struct msghdr message = {.msg_name = &to->bytes, .msg_namelen = to->length,
+                                 .msg_iov = &part, .msg_iovlen = 1};
+        struct mmsghdr messages = {.msg_hdr = message};
+        STILL(sendmsg(datagram, &message, 0));
+        STILL(sendmmsg(datagram, &messages, 1, 0));
+        STILL(bind(bound, (void *)&to->bytes, to->length));
+        STILL(listen(bound, 1));
+        length = sizeof name;
+        STILL(getsockname(stream, (void *)&name, &length));
+        length = sizeof name;
+        STILL(getpeername(stream, (void *)&name, &length));
+        length = sizeof name;
+        STILL(recvfrom(datagram, &byte, 1, 0, (void *)&name, &length));
+        message.msg_name = &name, message.msg_namelen = sizeof name;
+        STILL(recvmsg(datagram, &message, 0));
+        messages.msg_hdr = message;
+        STILL(recvmmsg(datagram, &messages, 1, 0, NULL));
+        STILL(getnameinfo((void *)&to->bytes, to->length, text, sizeof text, service,
+                          sizeof service, 0));
+        close(stream), close(datagram), close(bound);
+    }
+    struct addrinfo *found = NULL;
+    STILL(getaddrinfo(NAME, "80", NULL, &found));
+    freeaddrinfo(found);
+    struct ifaddrs *interfaces = NULL;
+    STILL(getifaddrs(&interfaces));
+    freeifaddrs(interfaces);
+    STILL(gethostbyname(NAME));
+    STILL(gethostbyaddr("\x7f\0\0\1", 4, AF_INET));
+    /* What accept gives is the program's, and the only one more. */
+    for (int i = 0; i < 4; i++) {
+        int fd = tcp();
+        STILL(strcmp(try_connect(fd, LOOPBACK, i % 2 ? 8095 : 8097), "ok"));
+        struct open before = open_now();
+        length = sizeof name;
+        int accepted = i < 2 ? accept4(i % 2 ? server : wild, (void *)&name, &length, 0)
+                             : accept(i % 2 ? server : wild, (void *)&name, &length);
+        while (accepted < 0) accepted = accept(i % 2 ? server : wild, NULL, NULL);
+        struct open after = open_now();
+        before.is[accepted] = 1;
+        expect("accepted", same(&before, &after) ? "one more" : "others", "one more");
+        close(accepted);
+        close(fd);
+    }
+    expect("calls", calls > 80 ? "all" : "few", "all");
+}
+
 /* Sockets opened, bound and closed: nothing grows. */
 static void many(long count) {
     int before = descriptors();
@@ -219,6 +318,7 @@ int main(int count, char **arguments) {
     if (strcmp(what, "signals") == 0) signals();
     else if (strcmp(what, "jumps") == 0) jumps();
     else if (strcmp(what, "many") == 0) many(number);
+    else if (strcmp(what, "descriptors") == 0) descriptors_between_calls();
     else if (strcmp(what, "connections") == 0) connections(number);
     else if (strcmp(what, "keep") == 0) keep();
     else if (strcmp(what, "watched") == 0) watched();

@@ -26,6 +26,10 @@ pub const OUTSIDE: &str = "10.99.5.2";
 /// Set in the inner run.
 const INSIDE: &str = "VIPOOL_TEST_INSIDE";
 
+/// Names a hook that was built with AddressSanitizer (`cargo xtask test address-hook`): then that
+/// is what is preloaded, and the C programs are built so too.
+const SANITIZED: &str = "VIPOOL_SANITIZED_HOOK";
+
 /// Runs `body` in a fresh network namespace (and user namespace, unless root is needed), by
 /// running the test `name` again there. Whatever needs building is built before, by `prepare`.
 pub fn in_namespace(name: &str, needs: &[&str], prepare: impl FnOnce(), body: impl FnOnce()) {
@@ -114,6 +118,7 @@ fn build(compiler: &str, source: &Path, name: &str, files: &[&str], flags: &[&st
             "-pthread",
         ])
         .args(flags)
+        .args(env::var_os(SANITIZED).map(|_| "-fsanitize=address"))
         .arg("-o")
         .arg(&program)
         .args(files.iter().map(|file| source.join(file)))
@@ -235,7 +240,7 @@ impl Session<'_> {
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new(program.as_ref());
         command
-            .env("LD_PRELOAD", preload())
+            .env("LD_PRELOAD", hook())
             .env("VIPOOL_MAP", &self.host.directory)
             .env("VIPOOL_LEASE", self.handle.to_string());
         command
@@ -256,6 +261,15 @@ impl Session<'_> {
     pub fn l6(&self) -> String {
         self.addresses.loopback6.expect("a second loopback address").to_string()
     }
+}
+
+/// What is preloaded.
+fn hook() -> String {
+    let Some(sanitized) = env::var_os(SANITIZED) else {
+        return preload().to_str().unwrap().to_owned();
+    };
+    let library = finish(Command::new("cc").arg("-print-file-name=libasan.so"));
+    format!("{}:{}", library.trim(), sanitized.to_str().unwrap())
 }
 
 /// A rule for a program with both features.
