@@ -20,6 +20,7 @@ mod memory;
 mod messages;
 mod names;
 mod original;
+mod process;
 mod socket;
 
 use libc::{c_char, c_int};

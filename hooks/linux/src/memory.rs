@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use vipool::rewrite::sockaddr::MAX_LENGTH;
+use vipool::rewrite::sockaddr::{IPV6_LENGTH, MAX_LENGTH};
 
 use crate::errno;
 
@@ -28,11 +28,12 @@ pub fn note_stack(inside: *const u8) {
     STACK_END.store(inside as usize, Ordering::Relaxed);
 }
 
-/// A socket address that the program gave, copied.
+/// A socket address that the program gave, copied: as much of it as an IPv4 or IPv6 address needs.
+/// Those of other families are not looked at any further.
 #[derive(Clone, Copy)]
 pub struct Given {
-    bytes: [u8; MAX_LENGTH],
-    length: usize,
+    bytes: [u8; IPV6_LENGTH],
+    length: u32,
 }
 
 impl Given {
@@ -43,18 +44,19 @@ impl Given {
         if !(2..=MAX_LENGTH).contains(&length) || !is_readable(address.cast(), length) {
             return None;
         }
-        let mut given = Self { bytes: [0; MAX_LENGTH], length };
+        let length = length.min(IPV6_LENGTH);
+        let mut given = Self { bytes: [0; IPV6_LENGTH], length: length as u32 };
         // SAFETY: this many bytes can be read there, and there is room for them.
         unsafe { ptr::copy_nonoverlapping(address.cast(), given.bytes.as_mut_ptr(), length) };
         Some(given)
     }
 
     pub fn bytes(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or_default()
+        self.bytes.get(..self.length as usize).unwrap_or_default()
     }
 
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        self.bytes.get_mut(..self.length).unwrap_or_default()
+        self.bytes.get_mut(..self.length as usize).unwrap_or_default()
     }
 
     pub fn as_ptr(&self) -> *const libc::sockaddr {
@@ -62,7 +64,7 @@ impl Given {
     }
 
     pub fn length(&self) -> libc::socklen_t {
-        self.length as libc::socklen_t
+        self.length
     }
 }
 

@@ -51,6 +51,7 @@ impl Changed {
     fn link(&mut self) -> msghdr {
         if let Some(name) = &self.name {
             self.header.msg_name = name.as_ptr().cast_mut().cast();
+            self.header.msg_namelen = name.length();
         }
         if let Some(control) = &mut self.control {
             self.header.msg_control = control.bytes.as_mut_ptr().cast();

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use libc::{c_int, c_long, c_void, socklen_t};
-use vipool::rewrite::sockaddr::{self, MAX_LENGTH, Parsed};
+use vipool::rewrite::sockaddr::{self, IPV6_LENGTH, Parsed};
 use vipool::rewrite::{Protocol, Socket};
 
 use crate::{errno, original};
@@ -92,7 +92,7 @@ impl Fd {
         if set {
             self.set_option(libc::IPPROTO_IP, NO_PORT, 1);
         }
-        let mut bytes = [0u8; MAX_LENGTH];
+        let mut bytes = [0u8; IPV6_LENGTH];
         let length = sockaddr::write(&SocketAddr::new(address, 0), &mut bytes);
         let before = errno::get();
         // SAFETY: the address is as long as is said.
@@ -106,7 +106,7 @@ impl Fd {
     }
 
     fn name(&self, call: c_long) -> Option<SocketAddr> {
-        let mut bytes = [0u8; MAX_LENGTH];
+        let mut bytes = [0u8; IPV6_LENGTH];
         let mut length = bytes.len() as socklen_t;
         // SAFETY: the buffer is as long as is said.
         let result = errno::kept(|| unsafe {
@@ -115,6 +115,7 @@ impl Fd {
         if result != 0 {
             return None;
         }
+        // One that does not fit is of another family.
         match sockaddr::parse(bytes.get(..usize::try_from(length).ok()?)?) {
             Parsed::Inet(address) => Some(address),
             Parsed::Unspecified(_) | Parsed::Other => None,
