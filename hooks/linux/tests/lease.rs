@@ -6,6 +6,7 @@ mod support;
 
 use std::fs;
 use std::io::{BufRead, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -204,6 +205,57 @@ fn inode(data: fs::Metadata) -> u64 {
 fn joined<R: BufRead>((running, mut output): (Running, R)) -> (Running, R) {
     output.read_line(&mut String::new()).unwrap();
     (running, output)
+}
+
+/// Only what the environment says of these two.
+fn of_environment(text: &str) -> Vec<&str> {
+    let names = text.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name);
+    let mut names: Vec<_> =
+        names.filter(|it| ["LD_PRELOAD", "VIPOOL_LEASE"].contains(it)).collect();
+    names.sort_unstable();
+    names
+}
+
+/// What docs/compatibility.md says of setuid programs, sudo and su.
+#[test]
+fn what_drops_a_preload() {
+    let needs = &["root", "setpriv", "sudo"];
+    on_a_host("what_drops_a_preload", needs, guest_is_listed, |host| {
+        let session = host.session(1);
+        let both = ["LD_PRELOAD", "VIPOOL_LEASE"];
+        let none: [&str; 0] = [];
+        let by = |user: &str, command: &[&str]| {
+            let mut line = session.command("setpriv");
+            let ids = [format!("--reuid={user}"), format!("--regid={user}")];
+            finish(line.args(ids).arg("--clear-groups").args(command))
+        };
+        assert_eq!(of_environment(&by("65534", &["env"])), both);
+        let raised = host.directory.join("env");
+        fs::copy(vipool_testing::needs::find_program("env").unwrap(), &raised).unwrap();
+        fs::set_permissions(&raised, fs::Permissions::from_mode(0o4755)).unwrap();
+        let raised = raised.to_str().unwrap();
+        assert_eq!(of_environment(&by("65534", &[raised])), ["VIPOOL_LEASE"]);
+
+        let rules = host.directory.join("sudoers");
+        let allow = "root ALL=(ALL) ALL\nnobody ALL=(ALL) NOPASSWD: ALL\n";
+        fs::write(&rules, allow).unwrap();
+        fs::set_permissions(&rules, fs::Permissions::from_mode(0o440)).unwrap();
+        let bound = Command::new("mount").arg("--bind").arg(&rules).arg("/etc/sudoers").status();
+        assert!(bound.unwrap().success());
+        assert_eq!(of_environment(&by("65534", &["sudo", "-n", "env"])), none);
+        let keep = format!("Defaults env_keep += \"LD_PRELOAD VIPOOL_LEASE\"\n{allow}");
+        fs::write(&rules, keep).unwrap();
+        assert_eq!(of_environment(&by("65534", &["sudo", "-n", "env"])), ["VIPOOL_LEASE"]);
+        let hook = format!("LD_PRELOAD={}", preload().display());
+        assert_eq!(of_environment(&by("65534", &["sudo", "-n", "env", &hook, "env"])), both);
+
+        let su = |arguments: &[&str]| {
+            let command = [&["su"], arguments, &["nobody", "-s", "/bin/sh", "-c", "env"]].concat();
+            finish(session.command(command[0]).args(&command[1..]))
+        };
+        assert_eq!(of_environment(&su(&[])), both);
+        assert_eq!(of_environment(&su(&["-"])), none);
+    });
 }
 
 const CLIENT: &str = "203.0.113.9";
