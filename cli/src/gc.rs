@@ -90,8 +90,7 @@ impl Gc {
             events::tell(&directory, records);
         }
         save_users(&map, &directory);
-        #[cfg(unix)]
-        crate::place::sweep_clients(&map, &directory);
+        sweep_clients(&map, &directory);
         if self.json {
             println!("{}", serde_json::to_string_pretty(&all)?);
         } else if !self.quiet {

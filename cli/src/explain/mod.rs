@@ -291,16 +291,19 @@ fn conflicts(
     if found.is_empty() {
         return found;
     }
-    let mut holders: BTreeMap<u64, u32> = BTreeMap::new();
+    let mut holders: BTreeMap<u64, (u32, i32)> = BTreeMap::new();
     for pid in processes() {
-        let open = open_by(pid).unwrap_or_default();
-        holders.extend(open.into_keys().map(|inode| (inode, pid)));
+        for (inode, descriptors) in open_by(pid).unwrap_or_default() {
+            holders.extend(descriptors.first().map(|first| (inode, (pid, *first))));
+        }
     }
-    for conflict in &mut found {
-        conflict.pid = holders.get(&conflict.inode).copied();
-        conflict.program = conflict.pid.and_then(|pid| {
-            fs::read_to_string(format!("/proc/{pid}/comm")).ok().map(|it| it.trim().to_owned())
-        });
-    }
+    found.retain_mut(|conflict| {
+        let Some((pid, descriptor)) = holders.get(&conflict.inode) else { return true };
+        conflict.pid = Some(*pid);
+        conflict.program =
+            fs::read_to_string(format!("/proc/{pid}/comm")).ok().map(|name| name.trim().to_owned());
+        // One for IPv6 alone leaves the port of IPv4 to others.
+        conflict.row != 29 || sockets::is_v6only(*pid, *descriptor) != Some(true)
+    });
     found
 }

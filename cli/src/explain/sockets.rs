@@ -53,6 +53,13 @@ pub fn of_process(pid: u32, rows: &[Row]) -> std::io::Result<(Vec<Socket>, usize
     Ok((sockets, unseen))
 }
 
+/// Whether a socket of a process is for IPv6 alone, if that can be seen.
+pub fn is_v6only(pid: u32, descriptor: i32) -> Option<bool> {
+    let process = pidfd_open(Pid::from_raw(pid.try_into().ok()?)?, PidfdFlags::empty()).ok()?;
+    let copy = pidfd_getfd(process, descriptor, PidfdGetfdFlags::empty()).ok()?;
+    sockopt::ipv6_v6only(copy).ok()
+}
+
 /// `None` if it is neither TCP nor UDP.
 fn from_descriptor(socket: &OwnedFd, descriptors: Vec<i32>) -> Option<Socket> {
     use rustix::net::ipproto::{MPTCP, TCP, UDP, UDPLITE};

@@ -5,7 +5,7 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::{Host, compile_with, finish, in_namespace, program, start};
+use support::{Host, MATRIX, compile_with, finish, in_namespace, program, start};
 use vipool::policy::{LoopbackConnect, Program};
 use vipool_testing::{cargo, long, target_dir};
 
@@ -42,11 +42,11 @@ const ROWS: &[&str] = &[
     "34",
     "35",
     "38",
+    "49",
 ];
 
 fn matrix() -> PathBuf {
-    let files = ["matrix.c", "common.c", "rows.c", "more_rows.c"];
-    compile_with("aarch64-linux-gnu-gcc", "matrix-aarch64", &files)
+    compile_with("aarch64-linux-gnu-gcc", "matrix-aarch64", MATRIX)
 }
 
 fn object() -> PathBuf {

@@ -113,7 +113,8 @@ time.sleep(1000)";
 import socket, time
 kept = [socket.create_server(('127.0.0.1', 8110)), socket.create_server(('10.99.5.1', 8111)),
         socket.create_server(('0.0.0.0', 8500)),
-        socket.create_server(('::', 8502), family=socket.AF_INET6, dualstack_ipv6=True)]
+        socket.create_server(('::', 8502), family=socket.AF_INET6, dualstack_ipv6=True),
+        socket.create_server(('::', 8503), family=socket.AF_INET6)]
 print('ready', flush=True)
 time.sleep(1000)";
         let _host = start(Command::new(python()).args(["-c", outer]));
@@ -180,6 +181,7 @@ time.sleep(1000)";
         assert_eq!(port("[::]:8502")["own_port"], false);
         assert!(port("[::]:8502")["program"].as_str().unwrap().starts_with("python"));
         assert!(!conflicts.iter().any(|it| it["address"] == "127.0.0.1:8110"));
+        assert!(!conflicts.iter().any(|it| it["address"] == "[::]:8503"), "for IPv6 alone");
         // They are as said.
         for port in [8500, 8502] {
             let bind = format!("import socket; socket.create_server(('127.0.0.1', {port}))");

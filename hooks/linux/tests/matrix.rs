@@ -12,16 +12,15 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use support::{
-    HOST, Host, OUTSIDE, Session, compile, finish, in_namespace, run_ip, start, start_piped, text,
+    HOST, Host, MATRIX, OUTSIDE, Session, compile, finish, in_namespace, run_ip, start,
+    start_piped, text,
 };
 use vipool::policy::{PortRange, Program};
 use vipool_testing::preload;
 
 fn binary() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT
-        .get_or_init(|| compile("matrix", &["matrix.c", "common.c", "rows.c", "more_rows.c"], &[]))
-        .clone()
+    BUILT.get_or_init(|| compile("matrix", MATRIX, &[])).clone()
 }
 
 fn ports(first: u16, last: u16) -> Vec<PortRange> {
@@ -62,6 +61,10 @@ fn row(test: &str, name: &str) {
         .into_iter()
         .map(|port| start(host.outside(binary()).args(["hold", OUTSIDE, port])))
         .collect();
+        let _names = (name == "44").then(|| {
+            host.asks(OUTSIDE);
+            start(host.outside(binary()).arg("names"))
+        });
         match name {
             "6-pass" => host.replace(|policy| policy.pass_when_missing = true),
             "32-loopback" => host.replace(|policy| {
@@ -219,6 +222,8 @@ rows! {
     row_41 "41";
     row_42 "42";
     row_43 "43";
+    row_44 "44";
+    row_49 "49";
 }
 
 /// What the constants of both sides say is the same.

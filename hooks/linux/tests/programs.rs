@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use support::{
-    Host, OUTSIDE, Session, compile, finish, in_namespace, program, start, wait_for_listener,
+    Host, MATRIX, OUTSIDE, Session, compile, finish, in_namespace, program, start,
+    wait_for_listener,
 };
 use vipool::policy::Program;
 use vipool_testing::{Running, needs::find_program, preload};
@@ -576,7 +577,7 @@ fn postgres() {
 #[test]
 fn every_session_has_a_source_of_its_own() {
     let test = "every_session_has_a_source_of_its_own";
-    let binary = || compile("matrix", &["matrix.c", "common.c", "rows.c", "more_rows.c"], &[]);
+    let binary = || compile("matrix", MATRIX, &[]);
     let prepare = || {
         binary();
         preload();

@@ -42,9 +42,10 @@ static int hold(const char *host, int port) {
 int main(int count, char **arguments) {
     matrix_setup();
     if (count > 1 && strcmp(arguments[1], "serve") == 0) return serve();
+    if (count > 1 && strcmp(arguments[1], "names") == 0) return serve_names();
     if (count > 3 && strcmp(arguments[1], "hold") == 0) return hold(arguments[2], atoi(arguments[3]));
-    const struct row *tables[] = {rows, more_rows};
-    for (int table = 0; table < 2; table++) {
+    const struct row *tables[] = {rows, more_rows, unreached_rows};
+    for (int table = 0; table < 3; table++) {
         for (const struct row *row = tables[table]; row->name; row++) {
             if (count == 1) {
                 printf("%s\n", row->name);

@@ -80,6 +80,9 @@ struct row {
     const char *name;
     void (*run)(void);
 };
-extern const struct row rows[], more_rows[];
+extern const struct row rows[], more_rows[], unreached_rows[];
+
+/* Answers every question for an IPv4 address with the address that asked. */
+int serve_names(void);
 
 #endif

@@ -128,6 +128,9 @@ fn build(compiler: &str, source: &Path, name: &str, files: &[&str], flags: &[&st
     program
 }
 
+/// The sources of the C program that has the rows of the matrix.
+pub const MATRIX: &[&str] = &["matrix.c", "common.c", "rows.c", "more_rows.c", "unreached_rows.c"];
+
 /// A host with a map. Its files are removed when it goes.
 pub struct Host {
     pub directory: PathBuf,
@@ -214,6 +217,14 @@ impl Host {
             self.map.open_session(id, &OpenOptions::default(), clock::now()).expect("it opens");
         let addresses = self.map.reader().unwrap().addresses(&opened.leases);
         Session { host: self, handle: opened.handle, addresses }
+    }
+
+    /// Makes the C library ask this address for names.
+    pub fn asks(&self, server: &str) {
+        let file = self.directory.join("resolv.conf");
+        std::fs::write(&file, format!("nameserver {server}\n")).unwrap();
+        let bound = Command::new("mount").arg("--bind").arg(&file).arg("/etc/resolv.conf").status();
+        assert!(bound.unwrap().success());
     }
 
     /// A command on the host beside this one.
