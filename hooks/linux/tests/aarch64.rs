@@ -1,4 +1,4 @@
-//! The matrix on aarch64, by qemu's user mode: a part of the long run.
+//! The matrix on aarch64, by qemu's user mode: a part of the long run (`cargo xtask test aarch64`).
 
 mod support;
 
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use support::{Host, MATRIX, compile_with, finish, in_namespace, program, start};
 use vipool::policy::{LoopbackConnect, Program};
-use vipool_testing::{cargo, long, target_dir};
+use vipool_testing::{cargo, target_dir};
 
 const TARGET: &str = "aarch64-unknown-linux-gnu";
 const SYSROOT: &str = "/usr/aarch64-linux-gnu";
@@ -54,10 +54,8 @@ fn object() -> PathBuf {
 }
 
 #[test]
+#[ignore = "a part of the long run: cargo xtask test aarch64"]
 fn rows_on_aarch64() {
-    if !long(false, true) {
-        return;
-    }
     let needs = &["qemu-aarch64", "aarch64-linux-gnu-gcc", TARGET];
     let prepare = || {
         matrix();

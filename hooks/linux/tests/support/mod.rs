@@ -41,7 +41,7 @@ pub fn in_namespace(name: &str, needs: &[&str], prepare: impl FnOnce(), body: im
     }
     prepare();
     let output = unshare(name, needs.contains(&"root"))
-        .args([name, "--exact", "--nocapture"])
+        .args([name, "--exact", "--include-ignored", "--nocapture"])
         .output()
         .expect("unshare starts");
     let text = String::from_utf8_lossy(&output.stdout);
