@@ -42,7 +42,6 @@ const ROWS: &[&str] = &[
     "34",
     "35",
     "38",
-    "49",
 ];
 
 fn matrix() -> PathBuf {

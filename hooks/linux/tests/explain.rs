@@ -10,7 +10,7 @@ use std::process::Command;
 use serde_json::Value;
 use support::{Host, compile, finish, in_namespace, program, start};
 use vipool::os::clock;
-use vipool::policy::{LoopbackConnect, PortRange, Program};
+use vipool::policy::{Features, LoopbackConnect, PortRange, Program};
 use vipool_testing::{Running, preload, vipool};
 
 fn still(kind: &str) -> PathBuf {
@@ -290,6 +290,21 @@ time.sleep(1000)";
         assert_eq!(told["session"]["open"], false);
         assert_eq!(told["sockets"][0]["bound"], format!("{l}:8200"));
         assert!(told["sockets"][0]["why"].as_str().unwrap().contains("of a session's"));
+    });
+}
+
+#[test]
+fn a_session_without_an_address_of_the_kind() {
+    let features = Features { virtual_ip: true, ..Features::default() };
+    let rules = vec![Program { features, ..program(still("plain")) }];
+    on_a_host("a_session_without_an_address_of_the_kind", &[], rules, |host| {
+        // There are four.
+        for number in 1..=4 {
+            host.session(number);
+        }
+        let fifth = host.session(5);
+        assert_eq!(fifth.addresses.v4, None);
+        assert_eq!(in_the_way(&host, &mut fifth.command(still("plain"))), ["no-address"]);
     });
 }
 
