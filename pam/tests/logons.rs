@@ -98,6 +98,26 @@ fn su_and_sudo_inside_ssh_leave_the_lease_alone() {
 }
 
 #[test]
+fn login_on_a_terminal() {
+    logons("on_a_terminal", &["login", "script", "python3"]);
+}
+
+#[test]
+fn the_stack_of_a_display_manager() {
+    logons("display_manager", &["pamtester", "lightdm", "python3"]);
+}
+
+#[test]
+fn addresses_at_first_use_are_not_for_the_logon() {
+    logons("first_use", &["pamtester", "python3"]);
+}
+
+#[test]
+fn desktops_through_xrdp() {
+    logons("desktops", &["xrdp-sesrun", "Xvnc", "openssl", "ss", "python3"]);
+}
+
+#[test]
 fn two_servers_of_one_farm() {
     farm("two_servers", &["nc", "python3"]);
 }

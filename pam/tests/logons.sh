@@ -239,4 +239,105 @@ END
   same "$(used)" 0
 }
 
+# door SERVICE: the machine's own file of the service, with the lines of docs/server.md. The module is
+# that of the build.
+door() {
+  printf '%s\n' "session required pam_loginuid.so" \
+    "-session [success=ok ignore=ignore module_unknown=ignore default=bad] $MODULE preload=$PRELOAD" \
+    >> /etc/pam.d/$1
+}
+# What a session does: says what it was told, and stays until it is let go.
+inside() {
+  cat > /run/inside.sh <<'END'
+#!/bin/sh
+env | grep -E '^(LD_PRELOAD|VIPOOL_LEASE)=' > /run/inside/$(id -un)
+while [ ! -e /run/go ]; do sleep 0.1; done
+END
+  chmod 755 /run/inside.sh
+  mkdir -m 1777 /run/inside
+}
+# arrived USER: what the user's session was told.
+arrived() {
+  for i in $(seq 600); do grep -qs VIPOOL_LEASE /run/inside/$1 && break; sleep 0.1; done
+  grep -qs "LD_PRELOAD=.*$PRELOAD" /run/inside/$1 || fail "$1: $(cat /run/inside/* 2>&1)"
+}
+over() {
+  for i in $(seq 600); do [ "$(used)" = 0 ] && return; sleep 0.1; done
+  fail "sessions are left: $("$VIPOOL" status)"
+}
+
+# login(1) on a terminal, as getty and telnetd start it.
+on_a_terminal() {
+  farm 10.77.0.100-10.77.0.109
+  door login
+  inside
+  # It takes the terminal from script(1), which gives it one of its own.
+  script -qec "login -h 192.0.2.7 -f alice" /run/terminal <<< '/run/inside.sh; exit' > /run/out &
+  local terminal=$!
+  arrived alice || { cat /run/out; exit 1; }
+  status 'r=s["sessions"][0]; assert (r["user"], r["client"]) == ("alice", "192.0.2.7"), r'
+  touch /run/go
+  wait $terminal
+  over
+}
+
+# The PAM stack of a display manager, with its own other modules; not the display manager itself.
+display_manager() {
+  farm 10.77.0.100-10.77.0.109
+  door lightdm
+  pamtester -I tty=:0 lightdm alice open_session close_session
+  same "$(used)" 0
+  pamtester -I tty=:0 lightdm alice open_session
+  status 'r=s["sessions"][0]; assert (r["user"], r["client"]) == ("alice", None), r'
+}
+
+# Where addresses are given to the first listed program of a logon, the logon opens nothing, and
+# hands down the hook and, but for the lease, where it is to be found.
+first_use() {
+  farm 10.77.0.100-10.77.0.109 $'[sessions]\nallocate = "first-use"'
+  service logon preload=$PRELOAD map=/run/vipool/.
+  # pam_exec runs it with what the session is told.
+  cat > /run/inside.sh <<'END'
+#!/bin/sh
+env | grep -E '^(LD_PRELOAD|VIPOOL_)' > /run/inside.env
+END
+  chmod 755 /run/inside.sh
+  echo "session required pam_exec.so /run/inside.sh" >> /etc/pam.d/logon
+  pamtester logon alice open_session close_session
+  same "$(used)" 0
+  same "$(sort /run/inside.env | tr '\n' ' ')" "LD_PRELOAD=$PRELOAD VIPOOL_MAP=/run/vipool/. "
+  status 'assert s["sessions"] == [], s'
+}
+
+# Desktops through xrdp-sesman, asked for on the loopback as xrdp does: two users, each with an X
+# server and an address of their own. Logging off closes what was opened.
+desktops() {
+  farm 10.77.0.100-10.77.0.109
+  door xrdp-sesman
+  inside
+  # Passwords, for the machine's own common-auth.
+  sed -E "s#^(alice|bob):\*:#\1:$(openssl passwd -6 secret):#" /etc/shadow > /run/shadow
+  cat /run/shadow > /etc/shadow
+  # X servers leave sockets and locks there.
+  cp "$VIPOOL" /run/vipool-command; VIPOOL=/run/vipool-command
+  mkdir -m 1777 /run/tmp; mount --bind /run/tmp /tmp
+  sed 's|^DefaultWindowManager=.*|DefaultWindowManager=/run/inside.sh|; s|^EnableUserWindowManager=.*|EnableUserWindowManager=false|; s|^EnableSyslog=.*|EnableSyslog=false|; s|^LogFile=.*|LogFile=/run/sesman.log|' \
+    /etc/xrdp/sesman.ini > /run/sesman.ini
+  # It listens on ::1, and is looked for at localhost.
+  printf '%s localhost\n' ::1 127.0.0.1 > /run/hosts; mount --bind /run/hosts /etc/hosts
+  xrdp-sesman -n -c /run/sesman.ini > /run/sesman.out 2>&1 &
+  for i in $(seq 100); do ss -Hltn 'sport = :3350' | grep -q . && break; sleep 0.1; done
+  for user in alice bob; do
+    xrdp-sesrun -c /run/sesman.ini -t Xvnc -p secret $user > /run/sesrun 2>&1 || { cat /run/sesrun /run/sesman.log; fail "$user"; }
+  done
+  arrived alice || { cat /run/sesman.log; exit 1; }
+  arrived bob
+  status '
+r = s["sessions"]
+assert sorted(x["user"] for x in r) == ["alice", "bob"], r
+assert len({x["virtual_ip"][0] for x in r}) == 2, r'
+  touch /run/go
+  over
+}
+
 "$1"

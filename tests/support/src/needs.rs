@@ -77,6 +77,12 @@ pub const ALL: &[Need] = &[
     // Logons.
     program("pamtester", "pamtester"),
     program("sudo", "sudo"),
+    program("login", "login"),
+    program("script", "bsdutils"),
+    program("openssl", "openssl"),
+    file("lightdm", "/etc/pam.d/lightdm", "lightdm"),
+    program("xrdp-sesrun", "xrdp"),
+    program("Xvnc", "tigervnc-standalone-server"),
     program("unshare", "util-linux"),
     file("systemd", "/lib/systemd/systemd", "systemd"),
     program("systemd-nspawn", "systemd-container"),
