@@ -63,3 +63,56 @@ fn a_program_that_cannot_be_started_is_named() {
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("/no/such/program"));
 }
+
+const STATIC: &str = "
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <stdlib.h>
+int main(int argc, char **argv) {
+    struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(atoi(argv[1])) };
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    return bind(fd, (struct sockaddr *)&to, sizeof to) || listen(fd, 1);
+}
+";
+
+/// It makes its calls without the C library's shared object: it is seen all the same, and that no
+/// hook reaches it is said in place of lines for farm.toml.
+#[test]
+fn a_static_program_is_seen_and_said_to_be_out_of_reach() {
+    if !vipool_testing::have(&["cc"]) {
+        return;
+    }
+    let directory = std::env::temp_dir().join(format!("vipool-discover-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::write(directory.join("static.c"), STATIC).unwrap();
+    // Two names for one file: it is told by the one it was started by.
+    let (file, link) = (directory.join("file"), directory.join("link"));
+    let status = Command::new("cc")
+        .args(["-static", "-o"])
+        .args([&file, &directory.join("static.c")])
+        .status();
+    assert!(status.unwrap().success());
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let port = 20000 + std::process::id() % 9000;
+    let output = Command::new(env!("CARGO_BIN_EXE_vipool"))
+        .args(["discover", "--"])
+        .arg(&link)
+        .arg(port.to_string())
+        .output()
+        .unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for line in [
+        format!(
+            "{}: virtual-ip (a second one would collide), but nothing can be done by a hook: it is \
+             linked statically",
+            link.display()
+        ),
+        format!("  binds 0.0.0.0:{port}, every address (TCP)"),
+        "Nothing for farm.toml.".to_owned(),
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
+    assert!(text.contains("Not seen: "), "{text}");
+}

@@ -2,7 +2,7 @@
 //! as well: what `vipool discover` looks through.
 //!
 //! Needs Linux 5.6 (PTRACE_GET_SYSCALL_INFO, pidfd_getfd(2)). System calls of a foreign
-//! architecture (32-bit programs on a 64-bit kernel) run unseen. When watching ends early, the
+//! architecture (32-bit programs on a 64-bit kernel) and those by io_uring(7) run unseen. When watching ends early, the
 //! programs go on by themselves.
 #![allow(unsafe_code)]
 
@@ -42,6 +42,8 @@ pub enum Call {
     HostName,
     /// It looked a name up: opened `/etc/hosts`.
     LookUp,
+    /// It made an io_uring(7): what it does by that is not seen.
+    Ring,
 }
 
 /// Starts the command and hands on its socket calls and those of its descendants, each with the
@@ -176,6 +178,7 @@ fn enter(thread: pid_t, number: c_long, arguments: &[u64; 6]) -> Option<Entered>
             call.seen?;
         }
         libc::SYS_uname => call.seen = Some(Call::HostName),
+        libc::SYS_io_uring_setup => call.seen = Some(Call::Ring),
         libc::SYS_openat => {
             let path = read(thread, arguments[1], 11)?;
             call.seen = (path == b"/etc/hosts\0").then_some(Call::LookUp);

@@ -7,13 +7,30 @@ mod sockets;
 mod verdict;
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::Context;
 use vipool::os::{interfaces, trace};
 
+use crate::explain::binary::look_into;
 use verdict::{Seen, Verdict, judge};
+
+/// What the watching of a program does not see.
+const NOT_TRACED: &[&str] = &[
+    "what the program was not used for meanwhile",
+    "what others start for it (systemd, D-Bus)",
+    "system calls by io_uring, and those of 32-bit programs",
+];
+/// What a look at the open sockets does not see.
+const NOT_OPEN: &[&str] = &[
+    "what is closed by now, or not yet open",
+    "ports that the system gives to outgoing connections, also where a program asked for one",
+    "sockets of other users' programs, but for root",
+    "programs that ask for the host's name or addresses",
+];
 
 /// Find out which programs need an address of their own
 ///
@@ -53,11 +70,19 @@ impl Discover {
         let host = interfaces::list().context("cannot list the interfaces")?;
         let host = host.iter().flat_map(|interface| &interface.addresses).map(|net| net.addr());
         let host: BTreeSet<_> = host.filter(|address| !address.is_loopback()).collect();
-        let verdicts = judge(&seen, &others, &host);
+        let mut verdicts = judge(&seen, &others, &host);
+        for verdict in &mut verdicts {
+            verdict.out_of_reach = out_of_reach(&verdict.program.path);
+        }
+        let not_seen = if self.program.is_empty() { NOT_OPEN } else { NOT_TRACED };
         let lines: Vec<String> = verdicts.iter().filter_map(Verdict::farm_toml).collect();
         let lines = lines.join("\n");
         if self.json {
-            let report = serde_json::json!({ "programs": verdicts, "farm_toml": lines });
+            let report = serde_json::json!({
+                "programs": verdicts,
+                "farm_toml": lines,
+                "not_seen": not_seen,
+            });
             println!("{report:#}");
             return Ok(ExitCode::SUCCESS);
         }
@@ -76,8 +101,22 @@ impl Discover {
             true => println!("\nNothing for farm.toml."),
             false => print!("\nFor farm.toml:\n\n{lines}"),
         }
+        println!("\nNot seen: {}.", not_seen.join("; "));
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Why no hook layer can change what the program in this file does.
+fn out_of_reach(file: &Path) -> BTreeSet<&'static str> {
+    let binary = look_into(file).ok().flatten().unwrap_or_default();
+    let mode = file.metadata().map_or(0, |metadata| metadata.permissions().mode());
+    let reasons = [
+        (binary.is_static, "is linked statically"),
+        (binary.is_go && !binary.is_static, "is made by Go, which does without the C library"),
+        (binary.is_foreign, "is for another kind of processor, or another word size"),
+        (mode & 0o6000 != 0, "is setuid or setgid, for which a preload is ignored"),
+    ];
+    reasons.into_iter().filter(|(is_so, _)| *is_so).map(|(_, why)| why).collect()
 }
 
 /// Runs the command and notes what it and its descendants do.

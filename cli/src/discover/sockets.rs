@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use vipool::os::trace::Call;
 
 use super::verdict::{Program, Seen};
+use crate::explain::process::started_as;
 use crate::sockets;
 
 /// Programs that run another one's file, which is what tells them apart.
@@ -44,7 +45,10 @@ pub fn program_of(pid: u32) -> Option<Program> {
     let name = path.file_name()?.to_string_lossy().into_owned();
     let name = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
     let script = INTERPRETERS.contains(&name).then(|| script_of(pid)).flatten();
-    Some(Program { path, script })
+    // By the name it was started by, where one file has several: that is what a rule is to hold.
+    let link = started_as(pid)
+        .filter(|link| link.is_absolute() && link.canonicalize().is_ok_and(|file| file == path));
+    Some(Program { path: link.unwrap_or(path), script })
 }
 
 /// The file that an interpreter runs: its first argument that is not an option.

@@ -39,6 +39,8 @@ pub struct Verdict {
     pub evidence: BTreeSet<String>,
     /// Whether a second one on this host would fail.
     pub collides: bool,
+    /// Why a hook layer cannot change what it does, whatever is listed; empty if it can.
+    pub out_of_reach: BTreeSet<&'static str>,
 }
 
 /// Judges each program of `seen`; `others` are the programs that run beside them, and `host` are
@@ -52,6 +54,9 @@ pub fn judge(seen: &Seen, others: &Seen, host: &BTreeSet<IpAddr>) -> Vec<Verdict
             if let Call::Bind { tcp, to, free } = *call {
                 verdict.bind(tcp, to, free, host);
             }
+        }
+        if calls.contains(&Call::Ring) {
+            verdict.note("uses io_uring: what it does by that is neither seen nor changed".into());
         }
         if calls.contains(&Call::Interfaces) {
             verdict.perhaps_client_ip = true;
@@ -133,6 +138,7 @@ impl Verdict {
             own_ports: BTreeSet::new(),
             evidence: BTreeSet::new(),
             collides: false,
+            out_of_reach: BTreeSet::new(),
         }
     }
 
@@ -174,12 +180,18 @@ impl Verdict {
         }
         let names = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
         let collides = if self.collides { " (a second one would collide)" } else { "" };
-        format!("{}: {names}{collides}", self.program)
+        let beyond: Vec<&str> = self.out_of_reach.iter().copied().collect();
+        let beyond = if self.features.is_empty() || beyond.is_empty() {
+            String::new()
+        } else {
+            format!(", but nothing can be done by a hook: it {}", beyond.join(", and "))
+        };
+        format!("{}: {names}{collides}{beyond}", self.program)
     }
 
-    /// The lines for farm.toml; none for a program that needs nothing.
+    /// The lines for farm.toml; none for a program that needs nothing, or that no hook reaches.
     pub fn farm_toml(&self) -> Option<String> {
-        if self.features.is_empty() {
+        if self.features.is_empty() || !self.out_of_reach.is_empty() {
             return None;
         }
         // The strings of JSON are strings of TOML too.

@@ -3,8 +3,8 @@
 //! `process` and `binary` see, `verdict` and `sockets` say what follows, by the same functions that
 //! the hook asks.
 
-mod binary;
-mod process;
+pub mod binary;
+pub mod process;
 mod sockets;
 mod standing;
 mod text;

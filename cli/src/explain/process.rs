@@ -72,6 +72,12 @@ impl Subject {
     }
 }
 
+/// The path that a process was started by, as whoever started it wrote it.
+pub fn started_as(pid: u32) -> Option<PathBuf> {
+    let vector = auxiliary(&fs::read(format!("/proc/{pid}/auxv")).ok()?);
+    text_at(Path::new(&format!("/proc/{pid}/mem")), *vector.get(&AT_EXECFN)?)
+}
+
 /// Looks at a process.
 pub fn look_at(pid: u32) -> anyhow::Result<Subject> {
     let of = |file: &str| PathBuf::from(format!("/proc/{pid}/{file}"));
@@ -120,7 +126,7 @@ pub fn look_at(pid: u32) -> anyhow::Result<Subject> {
         // As it was when the program started, if it has not changed it since.
         fs::read_link(of("cwd")).unwrap_or_default().join(OsStr::from_bytes(script))
     });
-    subject.started_as = vector.get(&AT_EXECFN).and_then(|at| text_at(&of("mem"), *at));
+    subject.started_as = started_as(pid);
     // Through the link: the file may have been replaced, or lie in another mount namespace.
     subject.binary = binary::look_into(&of("exe")).ok().flatten();
     subject.variables = fs::read(of("environ")).ok().and_then(|bytes| variables(&bytes));
