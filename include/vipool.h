@@ -2871,7 +2871,7 @@ vipool_status vipool_farm_add_range(struct vipool_farm *farm,
  * Declares a pool, which ranges and rules then name. "default" need not be declared.
  *
  * `max_addresses`: the most addresses of each family that it uses, from the lowest on; 0 for all of
- * IPv4 and 65536 of IPv6.
+ * IPv4 and 4096 of IPv6.
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8.
  */
 vipool_status vipool_farm_add_pool(struct vipool_farm *farm,

@@ -181,7 +181,7 @@ fn pool_options<'f>(farm: &'f mut Farm, name: &str) -> &'f mut PoolOptions {
 /// Declares a pool, which ranges and rules then name. "default" need not be declared.
 ///
 /// `max_addresses`: the most addresses of each family that it uses, from the lowest on; 0 for all of
-/// IPv4 and 65536 of IPv6.
+/// IPv4 and 4096 of IPv6.
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vipool_farm_add_pool(

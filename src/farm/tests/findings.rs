@@ -214,6 +214,12 @@ fn pools_too_small_and_too_large() {
             "[[range]]\naddresses = \"10.0.0.1-11.0.0.9\"",
             &["warning too-many range", "warning broadcast range[0].addresses[0]"],
         ),
+        ("[[range]]\naddresses = \"fd00::/64\"", &[]),
+        ("[[range]]\naddresses = \"fd00::/64\"\n[pool.default]\nmax-addresses = 4096", &[]),
+        (
+            "[[range]]\naddresses = \"fd00::/64\"\n[pool.default]\nmax-addresses = 4097",
+            &["warning many-ipv6 pool.default.max-addresses"],
+        ),
         (
             "[[range]]\naddresses = \"10.0.5.7\"\n[pool.default]\nmax-addresses = 0",
             &["error value pool.default.max-addresses"],

@@ -141,7 +141,7 @@ fn the_edges_of_pools() {
             Some("10.0.5.19"),
         ),
         ("addresses = \"10.0.5.7\"\nexclude = \"10.0.5.0/24\"", 0, None, None),
-        ("addresses = \"2001:db8::/64\"", 65_536, Some("2001:db8::"), Some("2001:db8::ffff")),
+        ("addresses = \"2001:db8::/64\"", 4096, Some("2001:db8::"), Some("2001:db8::fff")),
         ("addresses = \"10.0.0.0/12\"", 1 << 20, Some("10.0.0.0"), Some("10.15.255.255")),
     ];
     for (keys, slots, first, last) in table {

@@ -1,9 +1,9 @@
 //! Whether servers have the addresses that their sessions want.
 
-use super::{server_key, warning};
+use super::{key_part, server_key, warning};
 use crate::farm::finding::Finding;
 use crate::farm::plan::of_family;
-use crate::farm::{Farm, Server};
+use crate::farm::{Farm, IPV6_ADDRESSES, Server};
 use crate::pool::MAX_SLOTS;
 use crate::range::Range;
 
@@ -42,6 +42,17 @@ impl Farm {
                     );
                     let remedy = "make its ranges smaller, or set max-addresses";
                     found.push(Finding::new(warning("too-many"), "range", count, message, remedy));
+                }
+                if !ipv4 && count.min(most.into()) > u128::from(IPV6_ADDRESSES) {
+                    let message = format!(
+                        "pool {pool:?} of {name} has {} IPv6 addresses; Linux takes minutes to add \
+                         more than {IPV6_ADDRESSES} to an interface, and hours for 65536",
+                        count.min(most.into())
+                    );
+                    let key = format!("pool.{}.max-addresses", key_part(pool));
+                    let remedy =
+                        "lower it to the number of sessions there can be, and some to cool down";
+                    found.push(Finding::new(warning("many-ipv6"), key, most, message, remedy));
                 }
                 if 0 < count && count <= u128::from(self.sessions.low_water) {
                     let message = format!(
