@@ -235,6 +235,13 @@ impl Log {
 pub fn read(path: &Path) -> anyhow::Result<(Vec<Record>, usize)> {
     let mut records = Vec::new();
     let mut damaged = 0;
+    // First, so that the file in use is named to who may not read it.
+    match File::open(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot read {}", path.display()));
+        }
+        _ => {}
+    }
     let older = (1..=MOST_FILES).rev().map(|number| aside(path, &number.to_string()));
     for file in older.chain([path.to_owned()]) {
         let text = match fs::read(&file) {
