@@ -31,6 +31,25 @@ pub fn crate_tests(log: &mut Log) -> Result<(), Error> {
     log.run(test)
 }
 
+/// In place of Microsoft's librarian: an empty library.
+const LIBRARIAN: &str =
+    "#!/bin/sh\nfor each; do case $each in ?out:*) : > \"${each#?out:}\";; esac; done\n";
+
+/// Type-checks what is for Windows for Microsoft's linker. Nothing is linked, so any C compiler does
+/// for MinHook.
+pub fn msvc(log: &mut Log) -> Result<(), Error> {
+    use std::os::unix::fs::PermissionsExt;
+
+    let librarian = target_dir().join("librarian");
+    fs::write(&librarian, LIBRARIAN)?;
+    fs::set_permissions(&librarian, fs::Permissions::from_mode(0o755))?;
+    let mut check = cargo("check --jobs 2 --target x86_64-pc-windows-msvc");
+    check.args(["--package", "vipool", "--package", "vipool-hook", "--package", "vipool-cli"]);
+    check.env("CC_x86_64_pc_windows_msvc", "x86_64-w64-mingw32-gcc");
+    check.env("AR_x86_64_pc_windows_msvc", &librarian);
+    log.run(check)
+}
+
 /// The hook layer: no warnings, and its tests under Wine.
 pub fn hook(log: &mut Log) -> Result<(), Error> {
     for package in ["vipool", "vipool-hook", "vipool-cli"] {

@@ -79,94 +79,57 @@ fn hook(child: HANDLE) {
     }
 }
 
-unsafe extern "system" fn create_process_a(
-    application: PCSTR,
-    line: PSTR,
-    process: *const SECURITY_ATTRIBUTES,
-    thread: *const SECURITY_ATTRIBUTES,
-    inherit: BOOL,
-    flags: u32,
-    environment: *const c_void,
-    directory: PCSTR,
-    startup: *const STARTUPINFOA,
-    information: *mut PROCESS_INFORMATION,
-) -> BOOL {
-    // SAFETY: the program's own call, with a flag more.
-    unsafe {
-        let created = original::CreateProcessA(
-            application,
-            line,
-            process,
-            thread,
-            inherit,
-            flags | CREATE_SUSPENDED,
-            environment,
-            directory,
-            startup,
-            information,
-        );
-        adopt(created, flags, information)
-    }
+/// A function of the CreateProcess family, which are alike but for what names the program.
+macro_rules! create_process {
+    ($name:ident, $original:ident, ($($program:ident: $type:ty),*), $text:ty, $startup:ty) => {
+        unsafe extern "system" fn $name(
+            $($program: $type,)*
+            process: *const SECURITY_ATTRIBUTES,
+            thread: *const SECURITY_ATTRIBUTES,
+            inherit: BOOL,
+            flags: u32,
+            environment: *const c_void,
+            directory: $text,
+            startup: *const $startup,
+            information: *mut PROCESS_INFORMATION,
+        ) -> BOOL {
+            // SAFETY: the program's own call, with a flag more.
+            unsafe {
+                let created = original::$original(
+                    $($program,)*
+                    process,
+                    thread,
+                    inherit,
+                    flags | CREATE_SUSPENDED,
+                    environment,
+                    directory,
+                    startup,
+                    information,
+                );
+                adopt(created, flags, information)
+            }
+        }
+    };
 }
 
-unsafe extern "system" fn create_process_w(
-    application: PCWSTR,
-    line: PWSTR,
-    process: *const SECURITY_ATTRIBUTES,
-    thread: *const SECURITY_ATTRIBUTES,
-    inherit: BOOL,
-    flags: u32,
-    environment: *const c_void,
-    directory: PCWSTR,
-    startup: *const STARTUPINFOW,
-    information: *mut PROCESS_INFORMATION,
-) -> BOOL {
-    // SAFETY: the program's own call, with a flag more.
-    unsafe {
-        let created = original::CreateProcessW(
-            application,
-            line,
-            process,
-            thread,
-            inherit,
-            flags | CREATE_SUSPENDED,
-            environment,
-            directory,
-            startup,
-            information,
-        );
-        adopt(created, flags, information)
-    }
-}
-
-unsafe extern "system" fn create_process_as_user_w(
-    token: HANDLE,
-    application: PCWSTR,
-    line: PWSTR,
-    process: *const SECURITY_ATTRIBUTES,
-    thread: *const SECURITY_ATTRIBUTES,
-    inherit: BOOL,
-    flags: u32,
-    environment: *const c_void,
-    directory: PCWSTR,
-    startup: *const STARTUPINFOW,
-    information: *mut PROCESS_INFORMATION,
-) -> BOOL {
-    // SAFETY: the program's own call, with a flag more.
-    unsafe {
-        let created = original::CreateProcessAsUserW(
-            token,
-            application,
-            line,
-            process,
-            thread,
-            inherit,
-            flags | CREATE_SUSPENDED,
-            environment,
-            directory,
-            startup,
-            information,
-        );
-        adopt(created, flags, information)
-    }
-}
+create_process!(
+    create_process_a,
+    CreateProcessA,
+    (application: PCSTR, line: PSTR),
+    PCSTR,
+    STARTUPINFOA
+);
+create_process!(
+    create_process_w,
+    CreateProcessW,
+    (application: PCWSTR, line: PWSTR),
+    PCWSTR,
+    STARTUPINFOW
+);
+create_process!(
+    create_process_as_user_w,
+    CreateProcessAsUserW,
+    (token: HANDLE, application: PCWSTR, line: PWSTR),
+    PCWSTR,
+    STARTUPINFOW
+);

@@ -25,6 +25,21 @@ pub enum Step {
     Failed,
 }
 
+impl Step {
+    /// The destination of the call, which was made with `name`; `None` if it is not to be made.
+    pub fn destination(
+        &self,
+        name: *const SOCKADDR,
+        length: i32,
+    ) -> Option<(*const SOCKADDR, i32)> {
+        match self {
+            Step::Untouched => Some((name, length)),
+            Step::To(to) => Some((to.pointer(), to.length())),
+            Step::Failed => None,
+        }
+    }
+}
+
 /// Decides for a destination and does what comes before the call.
 pub fn prepare(
     s: SOCKET,
@@ -80,14 +95,9 @@ pub unsafe extern "system" fn connect(s: SOCKET, name: *const SOCKADDR, length: 
     let step = to_connect(s, name, length);
     // The call binds what is not bound.
     deferred::remove(s);
+    let Some((name, length)) = step.destination(name, length) else { return SOCKET_ERROR };
     // SAFETY: the program's own call, or one with an address of ours.
-    unsafe {
-        match &step {
-            Step::Untouched => original::connect(s, name, length),
-            Step::To(to) => original::connect(s, to.pointer(), to.length()),
-            Step::Failed => SOCKET_ERROR,
-        }
-    }
+    unsafe { original::connect(s, name, length) }
 }
 
 pub unsafe extern "system" fn wsa_connect(
@@ -101,11 +111,7 @@ pub unsafe extern "system" fn wsa_connect(
 ) -> i32 {
     let step = to_connect(s, name, length);
     deferred::remove(s);
-    let (name, length) = match &step {
-        Step::Untouched => (name, length),
-        Step::To(to) => (to.pointer(), to.length()),
-        Step::Failed => return SOCKET_ERROR,
-    };
+    let Some((name, length)) = step.destination(name, length) else { return SOCKET_ERROR };
     // SAFETY: the program's own call, or one with an address of ours.
     unsafe { original::WSAConnect(s, name, length, caller, callee, quality, group) }
 }
@@ -141,11 +147,7 @@ pub unsafe extern "system" fn connect_ex(
         }
         error.restore();
     }
-    let (name, length) = match &step {
-        Step::Untouched => (name, length),
-        Step::To(to) => (to.pointer(), to.length()),
-        Step::Failed => return 0,
-    };
+    let Some((name, length)) = step.destination(name, length) else { return 0 };
     // SAFETY: the program's own call, or one with an address of ours.
     unsafe { original(s, name, length, data, size, sent, overlapped) }
 }

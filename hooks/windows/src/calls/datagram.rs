@@ -34,11 +34,7 @@ pub unsafe extern "system" fn sendto(
     length: i32,
 ) -> i32 {
     let step = to_send(s, to, length);
-    let (to, length) = match &step {
-        Step::Untouched => (to, length),
-        Step::To(name) => (name.pointer(), name.length()),
-        Step::Failed => return SOCKET_ERROR,
-    };
+    let Some((to, length)) = step.destination(to, length) else { return SOCKET_ERROR };
     // SAFETY: the program's own call, or one with an address of ours.
     unsafe { original::sendto(s, data, size, flags, to, length) }
 }
@@ -55,11 +51,7 @@ pub unsafe extern "system" fn wsa_send_to(
     routine: LPWSAOVERLAPPED_COMPLETION_ROUTINE,
 ) -> i32 {
     let step = to_send(s, to, length);
-    let (to, length) = match &step {
-        Step::Untouched => (to, length),
-        Step::To(name) => (name.pointer(), name.length()),
-        Step::Failed => return SOCKET_ERROR,
-    };
+    let Some((to, length)) = step.destination(to, length) else { return SOCKET_ERROR };
     // SAFETY: the program's own call, or one with an address of ours.
     unsafe { original::WSASendTo(s, data, count, sent, flags, to, length, overlapped, routine) }
 }
@@ -103,14 +95,8 @@ impl Message {
     }
 }
 
-pub unsafe extern "system" fn wsa_send_msg(
-    s: SOCKET,
-    message: *const WSAMSG,
-    flags: u32,
-    sent: *mut u32,
-    overlapped: *mut OVERLAPPED,
-    routine: LPWSAOVERLAPPED_COMPLETION_ROUTINE,
-) -> i32 {
+/// Sends the program's message, or one in its place.
+fn send_message(s: SOCKET, message: *const WSAMSG, send: impl FnOnce(*const WSAMSG) -> i32) -> i32 {
     let error = LastError::save();
     let mut rewritten = Message::rewritten(s, message);
     let message: *const WSAMSG = match &mut rewritten {
@@ -119,8 +105,21 @@ pub unsafe extern "system" fn wsa_send_msg(
         Some(rewritten) => rewritten.get(),
     };
     error.restore();
-    // SAFETY: the program's own call, or one with a message of ours.
-    unsafe { original::WSASendMsg(s, message, flags, sent, overlapped, routine) }
+    send(message)
+}
+
+pub unsafe extern "system" fn wsa_send_msg(
+    s: SOCKET,
+    message: *const WSAMSG,
+    flags: u32,
+    sent: *mut u32,
+    overlapped: *mut OVERLAPPED,
+    routine: LPWSAOVERLAPPED_COMPLETION_ROUTINE,
+) -> i32 {
+    send_message(s, message, |message| {
+        // SAFETY: the program's own call, or one with a message of ours.
+        unsafe { original::WSASendMsg(s, message, flags, sent, overlapped, routine) }
+    })
 }
 
 /// Stands for the WSASendMsg that the program got from WSAIoctl.
@@ -133,16 +132,10 @@ pub unsafe extern "system" fn wsa_send_msg_extension(
     routine: LPWSAOVERLAPPED_COMPLETION_ROUTINE,
 ) -> i32 {
     let Some(original) = extension::wsa_send_msg() else { return SOCKET_ERROR };
-    let error = LastError::save();
-    let mut rewritten = Message::rewritten(s, message);
-    let message: *const WSAMSG = match &mut rewritten {
-        None => message,
-        Some(Message { step: Step::Failed, .. }) => return SOCKET_ERROR,
-        Some(rewritten) => rewritten.get(),
-    };
-    error.restore();
-    // SAFETY: the program's own call, or one with a message of ours.
-    unsafe { original(s, message, flags, sent, overlapped, routine) }
+    send_message(s, message, |message| {
+        // SAFETY: as above.
+        unsafe { original(s, message, flags, sent, overlapped, routine) }
+    })
 }
 
 /// Shows the source of a datagram that has just been received.
@@ -212,6 +205,7 @@ pub unsafe extern "system" fn wsa_recv_msg(
         && let Some(filled) = memory::read(message.cast_const())
     {
         show_source(s, filled.name, &filled.namelen);
+        let error = LastError::save();
         if let Some(rewriter) = rewriter()
             && let Some(mut control) = Control::copy(&filled.Control)
             && control.each(|ip| rewriter.shown_ip(ip).rewritten())
@@ -225,6 +219,7 @@ pub unsafe extern "system" fn wsa_recv_msg(
                 );
             }
         }
+        error.restore();
     }
     answer
 }

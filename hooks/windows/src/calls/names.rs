@@ -369,82 +369,46 @@ fn named(name: *const SOCKADDR, length: i32, flags: i32) -> Named {
     named
 }
 
-pub unsafe extern "system" fn getnameinfo(
-    name: *const SOCKADDR,
-    length: i32,
-    host: PSTR,
-    host_size: u32,
-    service: PSTR,
-    service_size: u32,
-    flags: i32,
-) -> i32 {
-    // SAFETY: the program's own call, or one with an address of ours; the system writes no more
-    // to the program's buffer than it says that there is room for.
-    unsafe {
-        match named(name, length, flags) {
-            Named::AsIs => {
-                original::getnameinfo(name, length, host, host_size, service, service_size, flags)
-            }
-            Named::As(own) => original::getnameinfo(
-                own.pointer(),
-                own.length(),
-                host,
-                host_size,
-                service,
-                service_size,
-                flags,
-            ),
-            Named::Host => {
-                if !host.is_null() && host_size > 0 && gethostname(host, host_size as i32) != 0 {
-                    return WSAEFAULT;
+/// getnameinfo or GetNameInfoW, which are alike but for their texts.
+macro_rules! name_info {
+    ($name:ident, $original:ident, $text:ty, $own_name:path) => {
+        pub unsafe extern "system" fn $name(
+            name: *const SOCKADDR,
+            length: i32,
+            host: $text,
+            host_size: u32,
+            service: $text,
+            service_size: u32,
+            flags: i32,
+        ) -> i32 {
+            let call = |name, length, host, host_size| {
+                // SAFETY: the program's own call, or one with an address of ours; the system
+                // writes no more than there is said to be room for.
+                unsafe {
+                    original::$original(name, length, host, host_size, service, service_size, flags)
                 }
-                if service.is_null() || service_size == 0 {
-                    return 0;
+            };
+            match named(name, length, flags) {
+                Named::AsIs => call(name, length, host, host_size),
+                Named::As(own) => call(own.pointer(), own.length(), host, host_size),
+                Named::Host => {
+                    let wanted = !host.is_null() && host_size > 0;
+                    // SAFETY: the system writes no more than there is said to be room for.
+                    if wanted && unsafe { $own_name(host, host_size as i32) } != 0 {
+                        return WSAEFAULT;
+                    }
+                    if service.is_null() || service_size == 0 {
+                        return 0;
+                    }
+                    call(name, length, std::ptr::null_mut(), 0)
                 }
-                let null = std::ptr::null_mut();
-                original::getnameinfo(name, length, null, 0, service, service_size, flags)
             }
         }
-    }
+    };
 }
 
-pub unsafe extern "system" fn get_name_info_w(
-    name: *const SOCKADDR,
-    length: i32,
-    host: PWSTR,
-    host_size: u32,
-    service: PWSTR,
-    service_size: u32,
-    flags: i32,
-) -> i32 {
-    // SAFETY: as above.
-    unsafe {
-        match named(name, length, flags) {
-            Named::AsIs => {
-                original::GetNameInfoW(name, length, host, host_size, service, service_size, flags)
-            }
-            Named::As(own) => original::GetNameInfoW(
-                own.pointer(),
-                own.length(),
-                host,
-                host_size,
-                service,
-                service_size,
-                flags,
-            ),
-            Named::Host => {
-                if !host.is_null() && host_size > 0 && GetHostNameW(host, host_size as i32) != 0 {
-                    return WSAEFAULT;
-                }
-                if service.is_null() || service_size == 0 {
-                    return 0;
-                }
-                let null = std::ptr::null_mut();
-                original::GetNameInfoW(name, length, null, 0, service, service_size, flags)
-            }
-        }
-    }
-}
+name_info!(getnameinfo, getnameinfo, PSTR, gethostname);
+name_info!(get_name_info_w, GetNameInfoW, PWSTR, GetHostNameW);
 
 #[cfg(test)]
 mod tests {

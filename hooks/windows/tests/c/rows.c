@@ -8,6 +8,7 @@
 #include <ws2tcpip.h>
 #include <mswsock.h>
 #include <iphlpapi.h>
+#include <af_irda.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -290,6 +291,18 @@ static int row(int number)
         peername("peer", c);
         return 0;
     }
+    case 112: /* row 11b: a datagram to a service of its own */
+        s = udp();
+        do_connect(s, "127.0.0.1", port);
+        peername("peer", s);
+        said("send", send(s, "x", 1, 0) != 1);
+        return 0;
+    case 15:
+        s = tcp();
+        a = at("0.0.0.0", port, &length);
+        a.ss_family = AF_UNSPEC;
+        said("bind", bind(s, (void *)&a, length));
+        return 0;
     case 16: {
         char big[129] = { 0 };
         a = at("127.0.0.1", port, &length);
@@ -423,6 +436,12 @@ static int row(int number)
         printf("its own: %s\n", name_of(inet_ntoa(in)));
         return 0;
     }
+    case 29: /* a listener of both families, for others to meet */
+        s = tcp6(0);
+        do_bind(s, "::", port);
+        listen(s, 5);
+        ready();
+        return 0;
     case 30:
         s = tcp6(0);
         do_bind(s, "::", port);
@@ -452,6 +471,20 @@ static int row(int number)
         sockname("name", s);
         both_ends(s, "::ffff:127.0.0.1");
         return 0;
+    case 34: { /* other families */
+        static const struct { int family, type; } others[] = {
+            { AF_UNIX, SOCK_STREAM }, { AF_IRDA, SOCK_STREAM }, { AF_BTH, SOCK_STREAM }
+        };
+        for (int i = 0; i < 3; i++) {
+            s = socket(others[i].family, others[i].type, 0);
+            said("socket", s == INVALID_SOCKET);
+            a = at("127.0.0.1", port, &length);
+            a.ss_family = (ADDRESS_FAMILY)others[i].family;
+            said("bind", bind(s, (void *)&a, length));
+            said("connect", connect(s, (void *)&a, length));
+        }
+        return 0;
+    }
     case 35: { /* a socket handed over by WSADuplicateSocket is mapped as ever */
         WSAPROTOCOL_INFOW info;
         s = tcp();

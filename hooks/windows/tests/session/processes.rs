@@ -98,6 +98,22 @@ fn a_session_is_named_only_where_the_policy_allows_it() {
 }
 
 #[test]
+fn without_a_lease_it_is_the_session_of_windows() {
+    let host = Host::new(|policy| policy.session_override = false);
+    let own = vipool::os::process::session_of(std::process::id()).unwrap();
+    let (session, another) = (host.open(own), host.session(2));
+    let run = |session: &Session<'_>, lease: Option<&Session<'_>>| {
+        let [rows, arguments @ ..] = row_6(session, port());
+        let mut command = session.launch(rows.as_ref());
+        command.args(arguments).env_remove("VIPOOL_LEASE");
+        output(command.envs(lease.map(|lease| ("VIPOOL_LEASE", lease.handle.to_string()))))
+    };
+    assert_eq!(run(&session, None), REWRITTEN);
+    // What the environment says of it counts for nothing.
+    assert_eq!(run(&session, Some(&another)), REWRITTEN);
+}
+
+#[test]
 fn hooks_leave_and_come_back() {
     let host = Host::new(|_| ());
     let session = host.session(1);

@@ -1,6 +1,8 @@
 //! Two sessions on one port, and what reaches whom.
 
-use super::support::{Host, Listening, Session, output, port, program};
+use std::time::Duration;
+
+use super::support::{HOST, Host, Listening, Session, output, port, program};
 
 #[test]
 fn rows_1_and_3_two_sessions_listen_on_one_port() {
@@ -24,6 +26,37 @@ fn rows_1_and_3_two_sessions_listen_on_one_port() {
     let _first = one.start_plain_row(1, port);
     let second = std::panic::catch_unwind(|| two.plain_row(1, port)).is_err();
     assert!(second, "two programs without the hook layer can't share a port");
+}
+
+/// Rows 2 and 29, as Linux answers, whose sockets Wine uses; on Windows it may be otherwise.
+#[test]
+fn rows_2_and_29_a_wildcard_listener_of_the_host_is_not_masked() {
+    let host = Host::new(|_| ());
+    let one = host.session(1);
+    for (listens, binds) in [(3, 1), (29, 3)] {
+        let port = port();
+        let _of_the_host = one.start_plain_row(listens, port);
+        let mut command = one.launch(&program("rows.exe"));
+        let mut binding = command.args([binds.to_string(), port.to_string()]);
+        binding = binding.args([one.v().to_string(), one.l().to_string(), HOST.to_owned()]);
+        let said = binding.output().unwrap().stdout;
+        assert!(said.starts_with(b"bind: 10048\r\n"), "{listens}: {}", said.escape_ascii());
+    }
+}
+
+#[test]
+fn row_11b_datagrams_to_a_service_of_its_own() {
+    let port = port();
+    let host = Host::new(|policy| {
+        let range = vipool::policy::PortRange { first: port, last: port };
+        policy.programs[0].own_ports.push(range);
+    });
+    let one = host.session(1);
+    let service = std::net::UdpSocket::bind((one.l(), port)).unwrap();
+    service.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    assert_eq!(one.row(112, port), "connect: ok\npeer: 127.0.0.1 port\nsend: ok\n");
+    // The answer can't be shown: Wine would send it from 127.0.0.1 itself.
+    assert_eq!(service.recv(&mut [0; 8]).unwrap(), 1);
 }
 
 #[test]

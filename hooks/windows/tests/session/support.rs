@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use vipool::map::{Map, OpenOptions, Plan};
 use vipool::policy::{Features, Policy, PortRange, Program};
 use vipool::pool::{Pool, PoolKind};
-use vipool::session::{Addresses, Handle};
+use vipool::session::{Addresses, Handle, SessionId};
 
 /// An address of the host, outside the pool. This and the pool's first addresses are on an
 /// interface, but for those from .15 on.
@@ -77,7 +77,11 @@ impl Host {
 
     /// A new session with this number; it gets the addresses of the numbers before plus one.
     pub fn session(&self, number: u64) -> Session<'_> {
-        let id = number.to_string().parse().unwrap();
+        self.open(number.to_string().parse().unwrap())
+    }
+
+    /// The session of this id.
+    pub fn open(&self, id: SessionId) -> Session<'_> {
         let opened = self.map.open_session(id, &OpenOptions::default(), 0).unwrap();
         let addresses = self.map.reader().unwrap().addresses(&opened.leases);
         Session { handle: opened.handle, addresses, directory: &self.directory }
