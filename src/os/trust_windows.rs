@@ -15,8 +15,9 @@ use std::path::Path;
 use std::ptr::{null, null_mut};
 
 use windows_sys::Win32::Foundation::{
-    CloseHandle, ERROR_SUCCESS, GENERIC_ALL, GENERIC_READ, GENERIC_WRITE, HANDLE,
-    INVALID_HANDLE_VALUE, LocalFree,
+    CloseHandle, ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION, ERROR_SUCCESS,
+    ERROR_USER_MAPPED_FILE, GENERIC_ALL, GENERIC_READ, GENERIC_WRITE, HANDLE, INVALID_HANDLE_VALUE,
+    LocalFree,
 };
 use windows_sys::Win32::Security::Authorization::{
     ConvertStringSecurityDescriptorToSecurityDescriptorW, GetSecurityInfo, SDDL_REVISION_1,
@@ -169,7 +170,8 @@ fn create_for(path: &Path, more: &str) -> io::Result<File> {
 pub fn replace(from: &Path, to: &Path) -> io::Result<()> {
     remove_old(to);
     let Err(error) = std::fs::rename(from, to) else { return Ok(()) };
-    if error.kind() != io::ErrorKind::PermissionDenied {
+    let in_use = [ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION, ERROR_USER_MAPPED_FILE];
+    if !error.raw_os_error().is_some_and(|number| in_use.contains(&(number as u32))) {
         return Err(error);
     }
     for number in 0..1000 {

@@ -1,8 +1,11 @@
 //! Sockets whose bind to the wildcard address was put off (row 46).
 //!
 //! The one thing that is kept per socket: Windows tells a socket that was never bound from one
-//! that was (getsockname, ConnectEx: WSAEINVAL), and a program that bound must not see the first.
-//! A fixed table without a lock; a socket that finds no place is bound at once instead. A socket
+//! that was (getsockname, ConnectEx, listen: WSAEINVAL), and a program that bound must not see the
+//! first. The system could keep it only as an option of the socket, and has none that it gives back,
+//! that changes nothing, and that a stream socket may have before it is bound.
+//!
+//! A fixed table without a lock; a socket that finds no place is bound to V at once. A socket
 //! closed by other means than closesocket leaves its number here: should the number come again,
 //! an unbound socket is taken for a bound one, and is bound.
 

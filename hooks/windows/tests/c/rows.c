@@ -538,6 +538,25 @@ static int row(int number)
             memcpy(&a, wfound->ai_addr, wfound->ai_addrlen);
             printf("GetAddrInfoW: %s\n", text(&a));
         }
+        for (int later = 0; later < 2; later++) {
+            ADDRINFOEXW xhints = { .ai_family = AF_INET, .ai_socktype = SOCK_STREAM }, *xfound = NULL;
+            OVERLAPPED o = { .hEvent = CreateEvent(NULL, TRUE, FALSE, NULL) };
+            HANDLE cancel;
+            r = GetAddrInfoExW(wide, NULL, NS_DNS, NULL, &xhints, &xfound, NULL, later ? &o : NULL,
+                               NULL, later ? &cancel : NULL);
+            if (r == WSA_IO_PENDING) {
+                WaitForSingleObject(o.hEvent, 20000);
+                /* Not in the headers of mingw. */
+                FARPROC f = GetProcAddress(GetModuleHandleA("ws2_32.dll"),
+                                           "GetAddrInfoExOverlappedResult");
+                r = ((int(WSAAPI *)(OVERLAPPED *))(void *)f)(&o);
+            }
+            if (r) printf("GetAddrInfoExW: %d\n", r);
+            else for (; xfound; xfound = (void *)xfound->ai_next) {
+                memcpy(&a, xfound->ai_addr, xfound->ai_addrlen);
+                printf("GetAddrInfoExW%s: %s\n", later ? ", overlapped" : "", text(&a));
+            }
+        }
         struct hostent *e = gethostbyname(own);
         if (!e) said("gethostbyname", 1);
         for (int i = 0; e && e->h_addr_list[i]; i++)

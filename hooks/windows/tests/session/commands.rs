@@ -142,7 +142,9 @@ fn programs_are_told_their_sessions_client() {
         run.args(arguments).arg("--").arg(program("rows.exe"));
         output(run.args(["40", &port().to_string(), "10.0.0.1", "127.0.0.9", "10.0.0.2"]))
     };
-    let its_own = "getaddrinfo: 192.0.2.9 0\nGetAddrInfoW: 192.0.2.9 0\ngethostbyname: 192.0.2.9\n";
+    let its_own = "getaddrinfo: 192.0.2.9 0\nGetAddrInfoW: 192.0.2.9 0\n\
+                   GetAddrInfoExW: 192.0.2.9 0\nGetAddrInfoExW, overlapped: 192.0.2.9 0\n\
+                   gethostbyname: 192.0.2.9\n";
     // A session opened for a user of this machine, and one for a program alone.
     let user = std::env::var("USERNAME").unwrap();
     output(farm.vipool(&["session", "open", "7", "--user", &user]).args(client));

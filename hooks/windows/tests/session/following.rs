@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, TcpStream};
 
-use super::support::{Host, Listening, Session, listed, port, program};
+use super::support::{HOST, Host, Listening, Session, listed, port, program};
 
 fn running(session: &Session<'_>, port: u16) -> Listening {
     Listening::start(session.launch(&program("running.exe")).arg(port.to_string()))
@@ -97,7 +97,7 @@ fn programs_started_after_a_replacement_are_found_by_the_newer_list() {
         let mut command = session.launch(&program("starter.exe"));
         let rows = program("rows.exe").display().to_string();
         command.args(["later", &rows, "6", &port.to_string(), &session.v().to_string()]);
-        command.args([session.l().to_string(), super::support::HOST.to_owned()]);
+        command.args([session.l().to_string(), HOST.to_owned()]);
         Listening::start(&mut command)
     };
     assert_eq!(starter.ask(), "bind: ok\nname: 0.0.0.0 port\n");

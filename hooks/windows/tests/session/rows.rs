@@ -109,7 +109,11 @@ fn rows_40_and_42_names() {
     let host = Host::new(|_| ());
     let (plain, hooked) = both(&host, 40);
     assert!(!plain.contains(": V"), "{plain}");
-    assert_eq!(hooked, "getaddrinfo: V 0\nGetAddrInfoW: V 0\ngethostbyname: V\n");
+    assert_eq!(
+        hooked,
+        "getaddrinfo: V 0\nGetAddrInfoW: V 0\nGetAddrInfoExW: V 0\n\
+         GetAddrInfoExW, overlapped: V 0\ngethostbyname: V\n"
+    );
     let (_, hooked) = both(&host, 42);
     assert_eq!(
         hooked,

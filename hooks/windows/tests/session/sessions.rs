@@ -95,7 +95,7 @@ fn rows_7_and_46_connections_to_the_outside_come_from_v() {
     let host = Host::new(|_| ());
     let (one, two) = (host.session(1), host.session(2));
     let port = port();
-    let listener = std::net::TcpListener::bind((super::support::HOST, port)).unwrap();
+    let listener = std::net::TcpListener::bind((HOST, port)).unwrap();
     for session in [&one, &two] {
         let said = session.row(461, port);
         assert_eq!(
