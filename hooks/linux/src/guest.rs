@@ -23,6 +23,9 @@ use crate::process::{Kept, Process, texts};
 /// Decides for this process.
 pub type Decider<'a> = Rewriter<'a, Live<'static>>;
 
+/// Where the map is unless the environment says otherwise.
+const MAP_DIRECTORY: &[u8] = b"/run/vipool";
+
 /// The map, and those that took its place.
 static MAPS: Succession<Reader> = Succession::new();
 /// What is rewritten; empty for a process that is not.
@@ -64,11 +67,12 @@ pub unsafe fn load(arguments: *const *const c_char, environment: *const *const c
         return;
     }
     let directory = variable(b"VIPOOL_MAP").filter(|value| !value.is_empty());
+    let directory = directory.unwrap_or(MAP_DIRECTORY);
+    let Some(map) = MAPS.map(path(directory)) else { return };
     let mut scratch = [[0; _]; 2];
     // SAFETY: the caller's promise.
     let process = unsafe { Process::this(arguments, directory, &mut scratch) };
     let Some(process) = process else { return };
-    let Some(map) = MAPS.map(path(process.directory)) else { return };
     let Some(program) = rule(map, &process) else { return };
     let session = match variable(b"VIPOOL_LEASE") {
         Some(text) => {

@@ -10,8 +10,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use libc::c_char;
 use vipool::policy::{Executable, PathStyle, script_of};
 
-/// Where the map is unless the environment says otherwise.
-const MAP_DIRECTORY: &[u8] = b"/run/vipool";
 /// The longest path.
 const PATH: usize = libc::PATH_MAX as usize;
 /// For a directory, the file, what it was started by, and a script.
@@ -37,7 +35,7 @@ impl<'a> Process<'a> {
     /// `arguments` are those of the process.
     pub unsafe fn this(
         arguments: *const *const c_char,
-        directory: Option<&'static [u8]>,
+        directory: &'static [u8],
         scratch: &'a mut [Scratch; 2],
     ) -> Option<Self> {
         let [file, script] = scratch;
@@ -53,7 +51,7 @@ impl<'a> Process<'a> {
         // SAFETY: the caller's promise.
         let named = script_of(unsafe { texts(arguments) }.skip(1)).unwrap_or_default();
         Some(Self {
-            directory: directory.unwrap_or(MAP_DIRECTORY),
+            directory,
             file: file.get(..usize::try_from(length).ok()?)?,
             started_as,
             script: full_path(named, script).unwrap_or(named),
