@@ -75,7 +75,7 @@ pub enum Call {
 }
 
 /// The API. An implementation holds a map in memory and a reader of it.
-pub trait Api: Sized + Sync {
+pub trait Api: Reads + Machine + Sized + Sync {
     fn new(plan: &Plan) -> Result<Self, Status>;
     /// The same after links among the listed programs were followed on this machine.
     fn followed(plan: &Plan) -> Result<Self, Status>;
@@ -90,23 +90,12 @@ pub trait Api: Sized + Sync {
         host: &str,
         interfaces: Option<&[Interface]>,
     ) -> (Vec<(String, String)>, Result<Self, Status>);
-    fn fixed_ports(farm: &Farm) -> Vec<PortRange>;
-
     /// By a writer that has the map to itself.
     fn alone(&mut self, steps: &[Step]) -> Vec<Result<Vec<Lease>, Status>>;
-    /// The events from a number on, how many were lost, and the number to ask for next.
-    fn journal(directory: &Path, first: u64) -> Result<(Vec<Entry>, u64, u64), Status>;
-
-    fn tell_client(directory: &Path, handle: &Handle, client: IpAddr) -> Result<(), Status>;
-    fn client(directory: &Path, handle: &Handle) -> Option<IpAddr>;
-    fn forget_client(directory: &Path, handle: &Handle) -> Result<(), Status>;
-
     fn open(&self, session: SessionId, options: &OpenOptions, now: u32) -> Result<Opened, Status>;
     fn close(&self, handle: &Handle, now: u32) -> Result<Vec<Lease>, Status>;
     fn close_session(&self, session: SessionId, now: u32) -> Result<Vec<Lease>, Status>;
-
     fn choose_pool(&self, user: &str, program: Option<&str>) -> Option<String>;
-
     fn drain(&self, range: &Range, now: u32) -> Result<(u32, u32), Status>;
     fn undrain(&self, range: &Range, now: u32) -> Result<(u32, u32), Status>;
     fn drain_server(&self, draining: bool) -> Result<(), Status>;
@@ -119,7 +108,13 @@ pub trait Api: Sized + Sync {
     /// With what this machine says of its sockets and processes.
     fn reap_by_system(&self, now: u32) -> Result<[usize; 3], Status>;
     fn reconcile(&self, now: u32, alive: &[SessionId]) -> Result<usize, Status>;
+    /// What becomes of a call of the program under a rule, where these addresses are listened on:
+    /// an address and how, or a reason, a refusal, yes or no.
+    fn rewrite(&self, handle: &Handle, rule: u64, listening: &[SocketAddr], call: Call) -> String;
+}
 
+/// What is read of a map.
+pub trait Reads {
     fn find(&self, session: SessionId) -> Result<(Handle, Vec<Lease>), Status>;
     fn find_in_map(&self, session: SessionId) -> Result<(Handle, Vec<Lease>), Status>;
     fn leases_of(&self, handle: &Handle) -> Option<Vec<Lease>>;
@@ -137,7 +132,22 @@ pub trait Api: Sized + Sync {
     /// Slots 1 to 4 of a pool.
     fn slots(&self, pool: u16) -> Vec<SlotRow>;
     fn is_draining(&self) -> bool;
+    /// Of every rule its id, its pattern, and in words what it says of a program at this path.
+    fn explain(&self, path: &str) -> Vec<(u64, String, String)>;
+    /// Pass when missing, hide addresses, session override.
+    fn rule_flags(&self) -> [bool; 3];
+    /// The id of the rule that a program at this path is under, and its features as bits.
+    fn rule(&self, path: &str, windows: bool) -> Option<(u64, u32)>;
+}
 
+/// What needs no map, and what the machine says.
+pub trait Machine {
+    fn fixed_ports(farm: &Farm) -> Vec<PortRange>;
+    /// The events from a number on, how many were lost, and the number to ask for next.
+    fn journal(directory: &Path, first: u64) -> Result<(Vec<Entry>, u64, u64), Status>;
+    fn tell_client(directory: &Path, handle: &Handle, client: IpAddr) -> Result<(), Status>;
+    fn client(directory: &Path, handle: &Handle) -> Option<IpAddr>;
+    fn forget_client(directory: &Path, handle: &Handle) -> Result<(), Status>;
     fn parse_session(text: &str) -> Result<u64, Status>;
     fn parse_range(text: &str) -> Result<(IpAddr, IpAddr), Status>;
     fn range_text(range: &Range) -> String;
@@ -145,18 +155,7 @@ pub trait Api: Sized + Sync {
     fn script_of(arguments: &[&str]) -> Option<String>;
     /// A handle as text and back.
     fn through_text(handle: &Handle) -> Option<Handle>;
-
     fn interfaces() -> Vec<Interface>;
     fn map_directory() -> String;
     fn leader_of(pid: u32) -> Result<Leader, Status>;
-
-    /// Of every rule its id, its pattern, and in words what it says of a program at this path.
-    fn explain(&self, path: &str) -> Vec<(u64, String, String)>;
-    /// Pass when missing, hide addresses, session override.
-    fn rule_flags(&self) -> [bool; 3];
-    /// The id of the rule that a program at this path is under, and its features as bits.
-    fn rule(&self, path: &str, windows: bool) -> Option<(u64, u32)>;
-    /// What becomes of a call of the program under a rule, where these addresses are listened on:
-    /// an address and how, or a reason, a refusal, yes or no.
-    fn rewrite(&self, handle: &Handle, rule: u64, listening: &[SocketAddr], call: Call) -> String;
 }

@@ -5,6 +5,7 @@
 
 mod api;
 mod more;
+mod rewriting;
 mod suite;
 mod through_c;
 mod through_rust;
@@ -32,8 +33,8 @@ both! {
     suite::monitors_see_all
     suite::texts
     suite::plans_that_are_none
-    suite::rules_of_the_process_list
-    suite::rewriting
+    rewriting::rules_of_the_process_list
+    rewriting::rewriting
     suite::eight_threads
     more::farms_built_by_calls
     more::farms_that_are_wrong

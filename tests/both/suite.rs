@@ -5,15 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 
 use vipool::capi::status::vipool_status::{self, *};
 use vipool::map::{Allocate, OnExhausted, OpenOptions, Plan, Settings, SlotRow, SlotState};
-use vipool::policy::{Features, Policy, PoolRule, PortRange, Program};
+use vipool::policy::PoolRule;
 use vipool::pool::{MAX_SLOTS, Pool, PoolKind, Reservation};
-use vipool::rewrite::{Protocol, SocketFacts};
 use vipool::session::{SessionId, SessionKind};
 
-use crate::api::{Api, Call, Opened};
+use crate::api::{Api, Opened};
 
-const FIRST: &str = "10.0.5.10";
-const SECOND: &str = "10.0.5.11";
+pub const FIRST: &str = "10.0.5.10";
+pub const SECOND: &str = "10.0.5.11";
 
 pub fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -287,112 +286,6 @@ pub fn plans_that_are_none<A: Api>() {
     if let Ok(api) = empty {
         assert_eq!(failed(api.open(session(1), &user("ada"), 100)), VIPOOL_ERR_EXHAUSTED);
     }
-}
-
-/// The plan of the tests below: a rule with both features, one for Windows, one without virtual IP.
-fn listed() -> Plan {
-    let both = Features { virtual_ip: true, loopback: true, client_ip: false };
-    let program = |pattern: &str, features| Program {
-        pattern: pattern.into(),
-        features,
-        ..Program::default()
-    };
-    Plan {
-        policy: Policy {
-            programs: vec![
-                Program {
-                    own_ports: vec![PortRange { first: 7000, last: 7001 }],
-                    shared_ports: vec![PortRange { first: 631, last: 631 }],
-                    ..program("/usr/bin/server", both)
-                },
-                program(r"C:\Program Files\App\app.exe", both),
-                program("client", Features { client_ip: true, ..Features::default() }),
-            ],
-            host_addresses: vec![ip("10.0.5.1")],
-            wildcard_udp_ports: vec![PortRange { first: 5353, last: 5353 }],
-            pass_when_missing: true,
-            hide_addresses: true,
-            ..Policy::default()
-        },
-        ..plan()
-    }
-}
-
-pub fn rules_of_the_process_list<A: Api>() {
-    let api = A::new(&listed()).unwrap();
-    let features = |path, windows| api.rule(path, windows).map(|(_, features)| features);
-    assert_eq!(features("/usr/bin/server", false), Some(3));
-    assert_eq!(features("/opt/bin/server", false), None);
-    assert_eq!(features("/usr/bin/Server", false), None);
-    assert_eq!(features("/home/ada/client", false), Some(4));
-    assert_eq!(features(r"\\?\c:\PROGRAM FILES\app\APP.EXE", true), Some(3));
-    assert_eq!(features(r"D:\App\app.exe", true), None);
-}
-
-pub fn rewriting<A: Api>() {
-    let api = A::new(&listed()).unwrap();
-    let handle = api.open(session(1), &user("ada"), 100).unwrap().handle;
-    let other = api.open(session(2), &user("eve"), 100).unwrap();
-    assert_eq!(addresses(&other)[0], SECOND);
-    let (rule, _) = api.rule("/usr/bin/server", false).unwrap();
-    let socket = |protocol, local: &str| SocketFacts {
-        protocol,
-        local: Some(at(local)),
-        v6only: false,
-        shares_port: false,
-    };
-    let tcp = socket(Protocol::Tcp, "0.0.0.0:0");
-    let udp = socket(Protocol::Udp, "0.0.0.0:0");
-    let tcp6 = SocketFacts { v6only: true, ..socket(Protocol::Tcp, "[::]:0") };
-    let bound = socket(Protocol::Tcp, "10.0.5.10:4000");
-    let listening = [at("127.3.0.2:6379"), at("10.0.5.10:8080")];
-    let pairs = [
-        (Call::Bind(tcp, at("127.0.0.1:80")), "127.3.0.2:80"),
-        (Call::Bind(tcp, at("127.0.0.1:0")), "ephemeral-port"),
-        (Call::Bind(tcp, at("127.0.0.1:631")), "shared-port"),
-        (Call::Bind(tcp, at("0.0.0.0:80")), "10.0.5.10:80"),
-        (Call::Bind(tcp, at("10.0.5.1:80")), "10.0.5.10:80"),
-        (Call::Bind(tcp, at("10.0.5.11:80")), "address-of-another"),
-        (Call::Bind(tcp, at("10.0.5.10:80")), "own-address"),
-        (Call::Bind(udp, at("0.0.0.0:5353")), "shared-receiver"),
-        (Call::Bind(tcp6, at("[::1]:80")), "[::ffff:127.3.0.6]:80 v6only"),
-        (Call::Listen(tcp), "10.0.5.10:0"),
-        (Call::Listen(bound), "already-bound"),
-        (Call::Connect(tcp, at("192.0.2.1:443")), "192.0.2.1:443 from 10.0.5.10 late"),
-        (Call::Connect(bound, at("192.0.2.1:443")), "already-bound"),
-        (Call::Connect(tcp, at("127.0.0.1:6379")), "127.3.0.2:6379"),
-        (Call::Connect(tcp, at("127.0.0.1:8080")), "10.0.5.10:8080 from 127.3.0.2 late"),
-        (Call::Connect(tcp, at("127.0.0.1:9999")), "no-own-listener"),
-        (Call::Connect(tcp, at("127.0.0.1:7000")), "127.3.0.2:7000"),
-        (Call::Send(udp, at("192.0.2.1:53"), false), "192.0.2.1:53 from 10.0.5.10"),
-        (Call::Send(tcp, at("192.0.2.1:53"), false), "stream"),
-        (Call::Send(tcp, at("192.0.2.1:53"), true), "192.0.2.1:53 from 10.0.5.10 late"),
-        (Call::SendSource(ip("0.0.0.0"), None), "10.0.5.10:0"),
-        (Call::SendSource(ip("192.0.2.7"), Some(at("192.0.2.1:53"))), "other-address"),
-        (Call::Shown(at("127.3.0.2:80"), None), "127.0.0.1:80"),
-        (Call::Shown(at("10.0.5.10:80"), None), "shown-as-is"),
-        (Call::Shown(at("10.0.5.10:80"), Some(at("127.3.0.2:9"))), "127.0.0.1:80"),
-        (Call::Shown(at("[::ffff:127.3.0.6]:80"), None), "[::1]:80"),
-        (Call::ShownIp(ip("127.3.0.2")), "127.0.0.1:0"),
-        (Call::ShownIp(ip("10.0.5.10")), "shown-as-is"),
-        (Call::Multicast(ip("239.1.2.3")), "10.0.5.10:0"),
-        (Call::Multicast(ip("192.0.2.1")), "other-address"),
-        (Call::Hosts(Some(ip("192.0.2.9"))), "Some(10.0.5.10) None"),
-        (Call::IsOwn(ip(FIRST)), "true"),
-        (Call::IsOwn(ip(SECOND)), "false"),
-        (Call::Hides(ip(SECOND)), "true"),
-        (Call::Hides(ip(FIRST)), "false"),
-        (Call::Retries(ip(FIRST)), "true"),
-        (Call::Retries(ip(SECOND)), "false"),
-    ];
-    for (call, expected) in pairs {
-        assert_eq!(api.rewrite(&handle, rule, &listening, call), expected, "{call:?}");
-    }
-    let (client, _) = api.rule("/bin/client", false).unwrap();
-    let hosts = Call::Hosts(Some(ip("192.0.2.9")));
-    assert_eq!(api.rewrite(&handle, client, &[], hosts), "Some(192.0.2.9) None");
-    let bind = Call::Bind(tcp, at("127.0.0.1:80"));
-    assert_eq!(api.rewrite(&handle, client, &[], bind), "feature-off");
 }
 
 pub fn eight_threads<A: Api>() {

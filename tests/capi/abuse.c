@@ -1,5 +1,6 @@
 /* What the calls of abuse.rs, which follow in the same file, have at hand. */
 
+#include <dirent.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -279,12 +280,28 @@ static void *thread(void *argument)
     return NULL;
 }
 
+static unsigned running_threads(void)
+{
+    DIR *tasks = opendir("/proc/self/task");
+    struct dirent *task;
+    unsigned count = 0;
+
+    while (tasks != NULL && (task = readdir(tasks)) != NULL) {
+        count += task->d_name[0] != '.';
+    }
+    if (tasks != NULL) {
+        closedir(tasks);
+    }
+    return count;
+}
+
 int main(int argc, char **argv)
 {
     static struct fixture shared;
     static struct fixture fixtures[8];
     pthread_t threads[8];
     unsigned checked = 0;
+    const unsigned before = running_threads();
     int number;
 
     if (argc != 2) {
@@ -313,6 +330,11 @@ int main(int argc, char **argv)
     vipool_reader_free(shared.reader);
     vipool_map_free(shared.map);
     vipool_plan_free(shared.plan);
+    /* Every function was called: whatever the library starts by itself would run now. */
+    if (running_threads() != before) {
+        fprintf(stderr, "%u threads instead of %u\n", running_threads(), before);
+        return 1;
+    }
     printf("%u calls ended as they should\n", checked);
     return 0;
 }

@@ -19,13 +19,56 @@ fn it_needs_nothing_but_libc_and_libgcc_s() {
         .filter(|line| line.contains("(NEEDED)"))
         .filter_map(|line| line.rsplit_once('[')?.1.split('.').next())
         .collect();
-    // The dynamic linker itself is named where thread-locals are used.
+    // libc's own dynamic linker is named where thread-locals are used: it is there anyway.
     let allowed = BTreeSet::from(["libc", "libgcc_s", "ld-linux-x86-64", "ld-linux-aarch64"]);
     assert!(needed.is_subset(&allowed), "{needed:?}");
 
     let stripped = shared_library().with_file_name("libvipool-stripped.so");
     succeed(Command::new("strip").arg(shared_library()).arg("-o").arg(&stripped));
     println!("stripped: {} bytes", fs::metadata(&stripped).unwrap().len());
+}
+
+/// What a guest in other programs leaves alone, it cannot even call. (`abuse.c` counts the threads
+/// after every function was called.)
+#[test]
+fn it_starts_no_thread_or_process_and_sets_no_variable() {
+    if !have(&["nm"]) {
+        return;
+    }
+    let symbols = said(
+        Command::new("nm")
+            .args(["--dynamic", "--undefined-only", "--format=posix"])
+            .arg(shared_library()),
+    );
+    let called: BTreeSet<&str> =
+        symbols.lines().filter_map(|line| line.split([' ', '@']).next()).collect();
+    assert!(called.contains("mmap") || called.contains("mmap64"), "{called:?}");
+    for name in [
+        "pthread_create",
+        "thrd_create",
+        "clone",
+        "fork",
+        "vfork",
+        "posix_spawn",
+        "posix_spawnp",
+        "execve",
+        "execvp",
+        "system",
+        "popen",
+        "setenv",
+        "putenv",
+        "unsetenv",
+        "signal",
+        "sigaction",
+        "exit",
+        "_exit",
+        "syslog",
+        "setlocale",
+        "chdir",
+        "dlopen",
+    ] {
+        assert!(!called.contains(name), "the library calls {name}");
+    }
 }
 
 /// Every function of the header is in the library, and nothing else is.

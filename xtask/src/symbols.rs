@@ -1,9 +1,9 @@
 //! The lists of the symbols that our shared objects export: checked in beside the code, so that
-//! one more is seen in review.
+//! one more is seen in review. With them, how large the objects are.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::run::{cargo, root, target_dir};
@@ -58,7 +58,10 @@ pub fn build(object: &Object) -> Result<PathBuf, Error> {
 pub fn run(check: bool) -> Result<(), Error> {
     let mut wrong = Vec::new();
     for object in OBJECTS {
-        let exported = exported(&build(object)?)?;
+        let built = build(object)?;
+        let exported = exported(&built)?;
+        let size = stripped_size(&built)?;
+        println!("{}: {} symbols, {size} bytes stripped", object.file, exported.len());
         let list = root().join(object.list);
         if !check {
             fs::write(list, exported.iter().map(|name| format!("{name}\n")).collect::<String>())?;
@@ -77,6 +80,15 @@ pub fn run(check: bool) -> Result<(), Error> {
         return Ok(());
     }
     Err(format!("{}\nIf that is meant, run `cargo xtask symbols`", wrong.join("\n")).into())
+}
+
+/// How large the object is as it is shipped.
+fn stripped_size(object: &Path) -> Result<u64, Error> {
+    let stripped = object.with_extension("stripped");
+    let mut strip = Command::new("strip");
+    strip.arg(object).arg("-o").arg(&stripped);
+    succeed(strip)?;
+    Ok(fs::metadata(&stripped)?.len())
 }
 
 /// The names of the dynamic symbols that the object defines.

@@ -1,0 +1,207 @@
+//! What needs no map, and what the machine says.
+
+#![allow(unsafe_code, reason = "this is what a C program does")]
+
+use std::ffi::CString;
+use std::net::IpAddr;
+use std::path::Path;
+use std::ptr::{null, null_mut};
+
+use ipnet::IpNet;
+use vipool::capi::address::*;
+use vipool::capi::client::*;
+use vipool::capi::explain::*;
+use vipool::capi::farm::*;
+use vipool::capi::farm_rules::*;
+use vipool::capi::journal::*;
+use vipool::capi::leader::*;
+use vipool::capi::list::*;
+use vipool::capi::machine::*;
+use vipool::capi::session::*;
+use vipool::capi::status::vipool_status;
+use vipool::farm::Farm;
+use vipool::interface::Interface;
+use vipool::map::Leader;
+use vipool::policy::PortRange;
+use vipool::range::Range;
+use vipool::session::Handle;
+
+use super::values::*;
+use super::{C, build};
+use crate::api::{Entry, Machine, Status};
+
+impl Machine for C {
+    fn fixed_ports(farm: &Farm) -> Vec<PortRange> {
+        let farm = build::farm(farm);
+        let mut list = [vipool_ports::default(); 8];
+        let mut count = 0;
+        // SAFETY: a farm that goes back, and an array.
+        unsafe {
+            let small = vipool_farm_fixed_ports(farm, null_mut(), 0, &mut count);
+            assert_eq!(small == vipool_status::VIPOOL_OK, count == 0);
+            check(vipool_farm_fixed_ports(farm, list.as_mut_ptr(), 8, &mut count)).unwrap();
+            vipool_farm_free(farm);
+        }
+        let range = |range: &vipool_ports| PortRange { first: range.first, last: range.last };
+        list[..count].iter().map(range).collect()
+    }
+
+    fn journal(directory: &Path, first: u64) -> Result<(Vec<Entry>, u64, u64), Status> {
+        let directory = directory.to_str().unwrap();
+        let mut journal = null_mut();
+        let (mut entries, mut lost, mut next) = (Vec::new(), 0, first);
+        // SAFETY: valid texts and structs; the journal goes back once.
+        unsafe {
+            check(vipool_journal_open(chars(directory), directory.len(), &mut journal))?;
+            // Pages of two.
+            let mut page = [sized::<vipool_journal_row>(); 2];
+            let mut count = 1;
+            while count > 0 {
+                let (mut more, rows) = (0, page.as_mut_ptr());
+                let from = next;
+                let status =
+                    vipool_journal_since(journal, from, rows, 2, &mut count, &mut more, &mut next);
+                check(status).unwrap();
+                lost += more;
+                entries.extend(page[..count].iter().map(|row| {
+                    Entry {
+                        number: row.number,
+                        at: row.at,
+                        kind: row.kind,
+                        session: session(row.session),
+                        address: ip(row.address),
+                        generation: row.generation,
+                        user: (row.user_length > 0)
+                            .then(|| owned(row.user.as_ptr(), row.user_length as usize)),
+                        client: ip(row.client),
+                    }
+                }));
+            }
+            vipool_journal_free(journal);
+        }
+        Ok((entries, lost, next))
+    }
+
+    fn tell_client(directory: &Path, handle: &Handle, client: IpAddr) -> Result<(), Status> {
+        let directory = directory.to_str().unwrap();
+        let (text, length) = (chars(directory), directory.len());
+        // SAFETY: valid texts and structs.
+        check(unsafe {
+            vipool_client_write(text, length, &c_handle(handle), &c_ip(client), null(), 0)
+        })
+    }
+
+    fn client(directory: &Path, handle: &Handle) -> Option<IpAddr> {
+        let directory = directory.to_str().unwrap();
+        let (text, length) = (chars(directory), directory.len());
+        let mut client = vipool_ip::default();
+        // SAFETY: valid texts and structs.
+        check(unsafe { vipool_client_read(text, length, &c_handle(handle), &mut client) }).ok()?;
+        ip(client)
+    }
+
+    fn forget_client(directory: &Path, handle: &Handle) -> Result<(), Status> {
+        let directory = directory.to_str().unwrap();
+        // SAFETY: valid texts and structs.
+        check(unsafe { vipool_client_remove(chars(directory), directory.len(), &c_handle(handle)) })
+    }
+
+    fn script_of(arguments: &[&str]) -> Option<String> {
+        let texts: Vec<_> = arguments.iter().map(|text| CString::new(*text).unwrap()).collect();
+        let pointers: Vec<_> = texts.iter().map(|text| text.as_ptr()).collect();
+        let mut script = null();
+        // SAFETY: texts with a NUL each, and a place.
+        check(unsafe { vipool_script_of(pointers.as_ptr(), pointers.len(), &mut script) }).ok()?;
+        Some(text(script))
+    }
+
+    fn interfaces() -> Vec<Interface> {
+        let (mut list, mut array, mut count) = (null_mut(), null(), 0);
+        // SAFETY: valid places; all is copied before the list goes back.
+        unsafe {
+            check(vipool_interface_list_new(&mut list)).unwrap();
+            check(vipool_interface_list_get(list, &mut array, &mut count)).unwrap();
+            let interfaces = (0..count).map(|place| &*array.add(place));
+            let interfaces = interfaces.map(|given| Interface {
+                index: given.index,
+                name: owned(given.name, given.name_length),
+                addresses: std::slice::from_raw_parts(given.addresses, given.address_count)
+                    .iter()
+                    .map(|subnet| {
+                        let address = ip(subnet.address).unwrap();
+                        IpNet::new(address, subnet.prefix_length as u8).unwrap()
+                    })
+                    .collect(),
+            });
+            let interfaces = interfaces.collect();
+            vipool_interface_list_free(list);
+            interfaces
+        }
+    }
+
+    fn map_directory() -> String {
+        let (mut buffer, mut length) = ([0; 64], 0);
+        // SAFETY: a buffer of this size.
+        unsafe {
+            check(vipool_map_directory(buffer.as_mut_ptr(), 64, &mut length)).unwrap();
+            owned(buffer.as_ptr(), length)
+        }
+    }
+
+    fn leader_of(pid: u32) -> Result<Leader, Status> {
+        let mut leader = vipool_leader::default();
+        // SAFETY: a valid place.
+        check(unsafe { vipool_leader_of(pid, &mut leader) })?;
+        let vipool_leader { pid, start_time, pid_namespace, .. } = leader;
+        Ok(Leader { pid, start_time, pid_namespace })
+    }
+
+    fn range_text(range: &Range) -> String {
+        let (mut buffer, mut length) = ([0; 92], 0);
+        // SAFETY: a buffer of this size.
+        unsafe {
+            let out = buffer.as_mut_ptr();
+            check(vipool_range_format(&c_range(range), out, 92, &mut length)).unwrap();
+            owned(buffer.as_ptr(), length)
+        }
+    }
+
+    fn intersection(range: &Range, other: &Range) -> Option<(IpAddr, IpAddr)> {
+        let mut both = vipool_range::default();
+        let (range, other) = (c_range(range), c_range(other));
+        // SAFETY: valid structs.
+        match check(unsafe { vipool_range_intersection(&range, &other, &mut both) }) {
+            Ok(()) => Some((ip(both.first).unwrap(), ip(both.last).unwrap())),
+            Err(status) => {
+                assert_eq!(status, vipool_status::VIPOOL_ERR_NOT_FOUND as Status);
+                None
+            }
+        }
+    }
+
+    fn parse_session(text: &str) -> Result<u64, Status> {
+        let mut session = 0;
+        // SAFETY: a valid text and place.
+        check(unsafe { vipool_session_parse(chars(text), text.len(), &mut session) })?;
+        Ok(session)
+    }
+
+    fn parse_range(text: &str) -> Result<(IpAddr, IpAddr), Status> {
+        let mut range = vipool_range::default();
+        // SAFETY: a valid text and place.
+        check(unsafe { vipool_range_parse(chars(text), text.len(), &mut range) })?;
+        Ok((ip(range.first).unwrap(), ip(range.last).unwrap()))
+    }
+
+    fn through_text(given: &Handle) -> Option<Handle> {
+        let (mut buffer, mut length) = ([0; 72], 0);
+        let mut parsed = vipool_handle::default();
+        // SAFETY: valid buffers and structs.
+        unsafe {
+            let buffer = buffer.as_mut_ptr();
+            check(vipool_handle_format(&c_handle(given), buffer, 72, &mut length)).ok()?;
+            check(vipool_handle_parse(buffer, length, &mut parsed)).ok()?;
+        }
+        Some(handle(&parsed))
+    }
+}

@@ -1,0 +1,266 @@
+//! What is read of a map.
+
+#![allow(unsafe_code, reason = "this is what a C program does")]
+
+use std::net::IpAddr;
+use std::ptr::null_mut;
+
+use vipool::capi::explain::*;
+use vipool::capi::machine::*;
+use vipool::capi::map::*;
+use vipool::capi::plan::*;
+use vipool::capi::program::*;
+use vipool::capi::reader::*;
+use vipool::capi::session::*;
+use vipool::capi::snapshot::*;
+use vipool::capi::status::vipool_status;
+use vipool::map::{PoolStatus, Settings, SlotRow, SlotState};
+use vipool::pool::PoolKind;
+use vipool::session::{Addresses, Handle, Lease, SessionId};
+
+use super::C;
+use super::values::*;
+use crate::api::{Reads, Row, Status};
+
+impl Reads for C {
+    fn find(&self, id: SessionId) -> Result<(Handle, Vec<Lease>), Status> {
+        let mut found = sized::<vipool_found>();
+        // SAFETY: valid structs.
+        check(unsafe { vipool_reader_find(self.reader, id.raw(), &mut found) })?;
+        Ok((handle(&found.handle), leases(&found.leases, found.lease_count)))
+    }
+
+    fn find_in_map(&self, id: SessionId) -> Result<(Handle, Vec<Lease>), Status> {
+        let mut found = sized::<vipool_found>();
+        // SAFETY: valid structs.
+        check(unsafe { vipool_map_find(self.map, id.raw(), &mut found) })?;
+        Ok((handle(&found.handle), leases(&found.leases, found.lease_count)))
+    }
+
+    fn leases_of(&self, handle: &Handle) -> Option<Vec<Lease>> {
+        let mut found = sized::<vipool_found>();
+        // SAFETY: valid structs.
+        unsafe {
+            check(vipool_reader_leases_of(self.reader, &c_handle(handle), &mut found)).ok()?;
+        }
+        assert_eq!(self::handle(&found.handle), *handle);
+        Some(leases(&found.leases, found.lease_count))
+    }
+
+    fn boot(&self) -> u64 {
+        let mut boot = 0;
+        // SAFETY: valid places.
+        check(unsafe { vipool_reader_boot(self.reader, &mut boot) }).unwrap();
+        boot
+    }
+
+    fn session_of(&self, pid: u32) -> Option<(SessionId, u32)> {
+        let mut found = sized::<vipool_found>();
+        let mut by = 0;
+        // SAFETY: valid structs.
+        unsafe {
+            check(vipool_reader_lease_of_process(self.reader, pid, &mut found, &mut by)).ok()?;
+        }
+        Some((session(found.handle.session), by))
+    }
+
+    fn parents_rule(&self) -> Option<(u64, u32)> {
+        let mut rule = sized::<vipool_rule>();
+        let mut parent = 0;
+        // SAFETY: valid structs.
+        unsafe {
+            check(vipool_reader_parents_rule(self.reader, 0, &mut rule, &mut parent)).ok()?;
+        }
+        assert_eq!(rule.matched_by, vipool_matched_by::VIPOOL_MATCHED_INHERITED as u32);
+        Some((rule.id, parent))
+    }
+
+    fn explain(&self, path: &str) -> Vec<(u64, String, String)> {
+        let mut executable = sized::<vipool_executable>();
+        (executable.path, executable.path_length) = (path.as_ptr().cast(), path.len());
+        let (mut rows, mut page) = (Vec::new(), [sized::<vipool_verdict_row>(); 2]);
+        loop {
+            let (mut count, first) = (0, rows.len());
+            // SAFETY: valid structs and texts.
+            unsafe {
+                let out = page.as_mut_ptr();
+                let explained =
+                    vipool_reader_explain(self.reader, &executable, first, out, 2, &mut count);
+                check(explained).unwrap();
+            }
+            if count == 0 {
+                return rows;
+            }
+            rows.extend(page[..count].iter().map(|row| {
+                let matches = row.verdict == vipool_verdict::VIPOOL_VERDICT_MATCHES as u32;
+                assert_eq!(matches, row.matched_by != 0);
+                let text = owned(row.text, row.text_length);
+                (row.id, owned(row.pattern, row.pattern_length), text)
+            }));
+        }
+    }
+
+    fn rule_flags(&self) -> [bool; 3] {
+        let mut flags = 0;
+        // SAFETY: valid places.
+        check(unsafe { vipool_reader_rule_flags(self.reader, &mut flags) }).unwrap();
+        [VIPOOL_RULE_PASS_WHEN_MISSING, VIPOOL_RULE_HIDE_ADDRESSES, VIPOOL_RULE_SESSION_OVERRIDE]
+            .map(|flag| flags & flag != 0)
+    }
+
+    fn addresses(&self, id: SessionId) -> Result<Addresses, Status> {
+        let mut found = sized::<vipool_addresses>();
+        // SAFETY: valid structs.
+        check(unsafe { vipool_reader_addresses(self.reader, id.raw(), &mut found) })?;
+        let v4 = |given| match ip(given) {
+            Some(IpAddr::V4(v4)) => Some(v4),
+            _ => None,
+        };
+        Ok(Addresses {
+            v4: v4(found.v4),
+            v6: match ip(found.v6) {
+                Some(IpAddr::V6(v6)) => Some(v6),
+                _ => None,
+            },
+            loopback: v4(found.loopback),
+            loopback6: v4(found.loopback6),
+        })
+    }
+
+    fn is_live(&self, handle: &Handle) -> bool {
+        // SAFETY: valid structs.
+        check(unsafe { vipool_reader_check(self.reader, &c_handle(handle)) }).is_ok()
+    }
+
+    fn kind_of(&self, address: IpAddr) -> Option<PoolKind> {
+        let mut kind = 9;
+        // SAFETY: valid structs.
+        check(unsafe { vipool_reader_kind_of(self.reader, &c_ip(address), &mut kind) }).unwrap();
+        match kind {
+            0 => None,
+            1 => Some(PoolKind::VirtualIp),
+            2 => Some(PoolKind::Loopback),
+            other => panic!("kind {other}"),
+        }
+    }
+
+    fn settings(&self) -> Settings {
+        let (mut of_reader, mut of_map) = (sized(), sized());
+        // SAFETY: valid structs.
+        unsafe {
+            check(vipool_reader_settings(self.reader, &mut of_reader)).unwrap();
+            check(vipool_map_settings(self.map, &mut of_map)).unwrap();
+        }
+        assert_eq!(of_reader, of_map);
+        settings(&of_reader)
+    }
+
+    fn sessions(&self) -> Vec<Row> {
+        let mut rows = Vec::new();
+        let mut snapshot = null_mut();
+        // SAFETY: valid structs; the texts are copied before the snapshot goes back.
+        unsafe {
+            check(vipool_map_snapshot(self.map, &mut snapshot)).unwrap();
+            // Pages of two.
+            let mut page = [sized::<vipool_session_row>(); 2];
+            loop {
+                let mut count = 0;
+                let first = rows.len();
+                let fetched =
+                    vipool_snapshot_sessions(snapshot, first, page.as_mut_ptr(), 2, &mut count);
+                check(fetched).unwrap();
+                if count == 0 {
+                    break;
+                }
+                rows.extend(page[..count].iter().map(|row| Row {
+                    session: session(row.session),
+                    handle: handle(&row.handle),
+                    leases: leases(&row.leases, row.lease_count),
+                    user: (!row.user.is_null()).then(|| owned(row.user, row.user_length)),
+                    client: ip(row.client),
+                }));
+            }
+            assert_eq!(vipool_snapshot_session_count(snapshot), rows.len());
+            vipool_snapshot_free(snapshot);
+        }
+        rows
+    }
+
+    fn pools(&self) -> Vec<PoolStatus> {
+        let mut snapshot = null_mut();
+        let mut page = [sized::<vipool_pool_row>(); 16];
+        let mut count = 0;
+        // SAFETY: valid structs; the texts are copied before the snapshot goes back.
+        unsafe {
+            check(vipool_reader_snapshot(self.reader, &mut snapshot)).unwrap();
+            check(vipool_snapshot_pools(snapshot, 0, page.as_mut_ptr(), 16, &mut count)).unwrap();
+            assert_eq!(vipool_snapshot_pool_count(snapshot), count);
+            let row = |row: &vipool_pool_row| PoolStatus {
+                name: owned(row.name, row.name_length),
+                loopback: row.kind == 2,
+                ipv4: row.family == 4,
+                slots: row.slots,
+                free: row.free,
+                used: row.used,
+                cooling: row.cooling,
+                lingering: row.lingering,
+                reserved: row.reserved,
+                drained: row.drained,
+                peak: row.peak,
+            };
+            let pools = page[..count].iter().map(row).collect();
+            vipool_snapshot_free(snapshot);
+            pools
+        }
+    }
+
+    fn slots(&self, pool: u16) -> Vec<SlotRow> {
+        let mut page = [sized::<vipool_slot_row>(); 4];
+        let mut count = 0;
+        // SAFETY: valid structs.
+        check(unsafe {
+            vipool_reader_slots(self.reader, pool.into(), 1, page.as_mut_ptr(), 4, &mut count)
+        })
+        .unwrap();
+        let row = |row: &vipool_slot_row| SlotRow {
+            address: ip(row.address).unwrap(),
+            state: match row.state {
+                0 => SlotState::Free,
+                1 => SlotState::Used,
+                2 => SlotState::Cooling,
+                _ => SlotState::Lingering,
+            },
+            reserved: row.flags & VIPOOL_SLOT_RESERVED != 0,
+            drained: row.flags & VIPOOL_SLOT_DRAINED != 0,
+        };
+        page[..count].iter().map(row).collect()
+    }
+
+    fn is_draining(&self) -> bool {
+        let mut draining = 9;
+        // SAFETY: valid places.
+        check(unsafe { vipool_reader_is_draining(self.reader, &mut draining) }).unwrap();
+        draining == 1
+    }
+
+    fn rule(&self, path: &str, windows: bool) -> Option<(u64, u32)> {
+        // Windows has its paths in UTF-16.
+        let wide: Vec<u16> = path.encode_utf16().collect();
+        let mut executable = sized::<vipool_executable>();
+        executable.style = windows.into();
+        executable.encoding = windows.into();
+        (executable.path, executable.path_length) = match windows {
+            false => (path.as_ptr().cast(), path.len()),
+            true => (wide.as_ptr().cast(), wide.len()),
+        };
+        let mut rule = sized::<vipool_rule>();
+        // SAFETY: valid structs.
+        match check(unsafe { vipool_reader_find_rule(self.reader, &executable, &mut rule) }) {
+            Ok(()) => Some((rule.id, rule.features)),
+            Err(status) => {
+                assert_eq!(status, vipool_status::VIPOOL_ERR_NOT_FOUND as Status);
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! What is read of a map, and what needs none.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use vipool::capi::status::vipool_status;
+use vipool::farm::Farm;
+use vipool::interface::Interface;
+use vipool::map::{Journal, Leader, PoolStatus, Settings, SlotRow};
+use vipool::os::client;
+use vipool::os::lease::{self, Process};
+use vipool::policy::{Executable, PathStyle, PortRange, ProgramView, Verdict, script_of};
+use vipool::pool::PoolKind;
+use vipool::range::{Range, RangeError};
+use vipool::session::{Addresses, Handle, Lease, SessionId, SessionIdError};
+
+use super::{Rust, io_status, list, status};
+use crate::api::{Entry, Machine, Reads, Row, Status};
+
+impl Reads for Rust {
+    fn find(&self, session: SessionId) -> Result<(Handle, Vec<Lease>), Status> {
+        let found = self.reader.find(session).map(|(handle, leases)| (handle, list(&leases)));
+        found.ok_or(vipool_status::VIPOOL_ERR_NOT_OPEN as Status)
+    }
+
+    fn find_in_map(&self, session: SessionId) -> Result<(Handle, Vec<Lease>), Status> {
+        let found = self.map.find(session).map_err(status)?;
+        let found = found.map(|(handle, leases)| (handle, list(&leases)));
+        found.ok_or(vipool_status::VIPOOL_ERR_NOT_OPEN as Status)
+    }
+
+    fn leases_of(&self, handle: &Handle) -> Option<Vec<Lease>> {
+        self.reader.leases_of(handle).map(|leases| list(&leases))
+    }
+
+    fn boot(&self) -> u64 {
+        self.reader.boot()
+    }
+
+    fn session_of(&self, pid: u32) -> Option<(SessionId, u32)> {
+        let process = if pid == 0 { Process::This } else { Process::Other(pid) };
+        let (session, by) = lease::of_process(&self.reader, process)?;
+        Some((session, by as u32 + 1))
+    }
+
+    fn parents_rule(&self) -> Option<(u64, u32)> {
+        let (rule, parent) = lease::inherited(&self.reader.policy(), Process::This)?;
+        Some((rule.id(), parent))
+    }
+
+    fn addresses(&self, session: SessionId) -> Result<Addresses, Status> {
+        let (_, leases) =
+            self.reader.find(session).ok_or(vipool_status::VIPOOL_ERR_NOT_OPEN as Status)?;
+        Ok(self.reader.addresses(&leases))
+    }
+
+    fn is_live(&self, handle: &Handle) -> bool {
+        self.reader.is_live(handle)
+    }
+
+    fn kind_of(&self, address: IpAddr) -> Option<PoolKind> {
+        self.reader.kind_of(address)
+    }
+
+    fn settings(&self) -> Settings {
+        self.reader.settings()
+    }
+
+    fn sessions(&self) -> Vec<Row> {
+        let rows = self.map.sessions().unwrap().into_iter();
+        rows.map(|row| Row {
+            session: row.session,
+            handle: row.handle,
+            leases: list(&row.leases),
+            user: row.user,
+            client: row.client,
+        })
+        .collect()
+    }
+
+    fn pools(&self) -> Vec<PoolStatus> {
+        self.reader.pools()
+    }
+
+    fn slots(&self, pool: u16) -> Vec<SlotRow> {
+        self.reader.slots(pool).into_iter().skip(1).take(4).collect()
+    }
+
+    fn is_draining(&self) -> bool {
+        self.reader.is_draining()
+    }
+
+    fn explain(&self, path: &str) -> Vec<(u64, String, String)> {
+        let style = PathStyle::Posix;
+        let program = Executable { path: path.as_bytes(), invoked_as: None, script: None, style };
+        let row = |(rule, verdict): (ProgramView<'_>, Verdict)| {
+            let pattern = String::from_utf8(rule.pattern().to_vec()).unwrap();
+            (rule.id(), pattern, verdict.to_string())
+        };
+        self.reader.policy().explain(program).map(row).collect()
+    }
+
+    fn rule_flags(&self) -> [bool; 3] {
+        let policy = self.reader.policy();
+        [policy.pass_when_missing(), policy.hide_addresses(), policy.session_override()]
+    }
+
+    fn rule(&self, path: &str, windows: bool) -> Option<(u64, u32)> {
+        let style = if windows { PathStyle::Windows } else { PathStyle::Posix };
+        let program = Executable { path: path.as_bytes(), invoked_as: None, script: None, style };
+        let rule = self.reader.policy().find(&program)?.program;
+        let features = rule.features();
+        let bits = [features.virtual_ip, features.loopback, features.client_ip];
+        let bits = bits.iter().enumerate().map(|(place, on)| u32::from(*on) << place).sum();
+        Some((rule.id(), bits))
+    }
+}
+
+impl Machine for Rust {
+    fn fixed_ports(farm: &Farm) -> Vec<PortRange> {
+        farm.fixed_ports()
+    }
+
+    fn journal(directory: &Path, first: u64) -> Result<(Vec<Entry>, u64, u64), Status> {
+        let recent = Journal::open(directory).map_err(status)?.since(first);
+        let entries = recent.events.into_iter().map(|event| Entry {
+            number: event.number,
+            at: event.at,
+            kind: event.kind as u32,
+            session: event.session,
+            address: event.address,
+            generation: event.generation,
+            user: event.user,
+            client: event.client,
+        });
+        Ok((entries.collect(), recent.lost, recent.next))
+    }
+
+    fn tell_client(directory: &Path, handle: &Handle, address: IpAddr) -> Result<(), Status> {
+        client::write(directory, handle, address, None).map_err(io_status)
+    }
+
+    fn client(directory: &Path, handle: &Handle) -> Option<IpAddr> {
+        client::read(directory, handle)
+    }
+
+    fn forget_client(directory: &Path, handle: &Handle) -> Result<(), Status> {
+        client::remove(directory, handle).map_err(io_status)
+    }
+
+    fn parse_session(text: &str) -> Result<u64, Status> {
+        let session: Result<SessionId, SessionIdError> = text.parse();
+        session.map(SessionId::raw).map_err(status)
+    }
+
+    fn parse_range(text: &str) -> Result<(IpAddr, IpAddr), Status> {
+        let range: Result<Range, RangeError> = text.parse();
+        range.map(|range| (range.first(), range.last())).map_err(status)
+    }
+
+    fn range_text(range: &Range) -> String {
+        range.to_string()
+    }
+
+    fn intersection(range: &Range, other: &Range) -> Option<(IpAddr, IpAddr)> {
+        range.intersection(other).map(|range| (range.first(), range.last()))
+    }
+
+    fn script_of(arguments: &[&str]) -> Option<String> {
+        let script = script_of(arguments.iter().map(|text| text.as_bytes()))?;
+        Some(String::from_utf8(script.to_vec()).unwrap())
+    }
+
+    fn through_text(handle: &Handle) -> Option<Handle> {
+        Handle::parse(handle.to_string().as_bytes())
+    }
+
+    fn interfaces() -> Vec<Interface> {
+        vipool::os::interfaces::list().unwrap()
+    }
+
+    fn map_directory() -> String {
+        vipool::os::place::map_directory().to_str().unwrap().to_owned()
+    }
+
+    fn leader_of(pid: u32) -> Result<Leader, Status> {
+        vipool::os::process::identify(pid).map_err(io_status)
+    }
+}
