@@ -22,11 +22,43 @@
  *  - Callbacks are called on the thread that made the call, before it returns, and must not
  *    throw or longjmp.
  *  - "In a signal handler" means: takes no lock, allocates nothing, keeps errno, leaves the last
- *    error text alone; may also be called in the child of a fork or vfork.
+ *    error text alone; may also be called in the child of a fork or vfork. Of other functions a
+ *    child may call those of readers and rewriters; a map is to be opened again there
+ *    (VIPOOL_ERR_FORKED).
+ *  - Where several threads may use a handle at once, they may call every function with it at once;
+ *    otherwise one after the other. Functions without a handle may be called by any thread.
+ *  - The library starts no threads, sets no environment variables or signal handlers, and writes
+ *    nothing to standard output or error. A mistake inside it is VIPOOL_ERR_PANIC.
  *
- * Two kinds of program use this header. An agent opens and closes sessions (vipool_map); a hook
- * inside an application finds the addresses of its process and rewrites socket calls
- * (vipool_reader). examples/c and examples/cpp show both.
+ * Two kinds of program use this header.
+ *
+ * An agent opens and closes sessions:
+ *  1. Read what the administrator says (vipool_farm_load(), or vipool_farm_new() and what follows
+ *     it), show what is wrong (vipool_farm_report()), and plan this server with its interfaces
+ *     (vipool_interface_list_new(), vipool_farm_plan(), vipool_plan_follow_links()). Or build a plan
+ *     without a farm (vipool_plan_new()).
+ *  2. Make the map (vipool_map_create()) in vipool_map_directory(); VIPOOL_MAP_EXCLUSIVE if nobody
+ *     else opens sessions. The library gives out addresses; to put them on the interfaces that the
+ *     match names, as /32 or /128, is up to the agent or to `vipool up`.
+ *  3. Close what ended meanwhile: vipool_map_reconcile().
+ *  4. At a logon vipool_map_open_session(); give vipool_handle_format() of the handle to the
+ *     session's programs in the environment variable VIPOOL_LEASE. At a logoff vipool_map_close().
+ *  5. By a timer, every ten seconds or so, vipool_map_reap().
+ *  A map may be closed and opened again at any time (vipool_map_open()): sessions stay open.
+ *
+ * A hook inside an application rewrites its socket calls:
+ *  1. While it is loaded: nothing if the environment has VIPOOL_DISABLE=1. Else map the map
+ *     (vipool_reader_attach()), and find the rule that the program is under
+ *     (vipool_reader_find_rule(), else vipool_reader_parents_rule()) and its lease (the handle in
+ *     VIPOOL_LEASE, else vipool_reader_lease_of_process()). Without all three leave the program alone.
+ *  2. Make a rewriter (vipool_rewriter_new()) and keep it for good.
+ *  3. In each hooked call ask the vipool_rewrite_ function of that name, do what the vipool_outcome
+ *     says, and make the original call. Nothing of the library is held meanwhile: the call may
+ *     block, or never return.
+ *  4. When vipool_reader_is_superseded() says so, do all of it again with the new map. Do not free
+ *     the old rewriter: other threads may be using it.
+ *
+ * examples/c and examples/cpp show both.
  */
 
 #ifndef VIPOOL_H
@@ -1129,7 +1161,7 @@ typedef struct vipool_sockaddr {
      */
     uint32_t length;
     /**
-     * As the system's socket calls have them.
+     * As the system's socket calls have them. Those behind `length` are left as they were.
      */
     uint8_t bytes[VIPOOL_SOCKADDR_MAX];
 } vipool_sockaddr;
@@ -1311,7 +1343,7 @@ typedef struct vipool_found {
      */
     struct vipool_handle handle;
     /**
-     * Its leases, in the order of the pools.
+     * Its leases, in the order of the pools; `lease_count` of them are written.
      */
     struct vipool_lease leases[VIPOOL_MAX_LEASES];
     /**
@@ -1372,7 +1404,7 @@ typedef struct vipool_finding {
      */
     size_t code_length;
     /**
-     * The key it is about, such as "range[1].addresses[0]"; empty for the whole file.
+     * The key it is about, such as "sessions.cool-down"; empty for the whole file.
      */
     const char *key;
     /**
@@ -1860,7 +1892,7 @@ typedef struct vipool_opened {
      */
     struct vipool_handle handle;
     /**
-     * What the session holds now, in the order of the pools.
+     * What the session holds now, in the order of the pools; `lease_count` of them are written.
      */
     struct vipool_lease leases[VIPOOL_MAX_LEASES];
     /**
@@ -1891,7 +1923,8 @@ typedef struct vipool_closed {
      */
     size_t size;
     /**
-     * The leases that were given back, in the order of the pools.
+     * The leases that were given back, in the order of the pools; `lease_count` of them are
+     * written.
      */
     struct vipool_lease leases[VIPOOL_MAX_LEASES];
     /**
@@ -2250,7 +2283,7 @@ typedef struct vipool_verdict_row {
  * from: it reaches sockets connected to there too. Answers the number of the address, from 0, or
  * VIPOOL_LISTENER_NONE or VIPOOL_LISTENER_UNKNOWN.
  *
- * vipool_find_listener() is one that asks the kernel of Linux.
+ * vipool_find_listener() is one that asks the kernel of Linux or Windows.
  */
 typedef int32_t (*vipool_find_listener_fn)(void *context,
                                            const struct vipool_sockaddr *addresses,
@@ -3201,17 +3234,19 @@ vipool_status vipool_map_choose_pool(const struct vipool_map *map,
  * A view of this map for looking things up, also of one in memory. It may outlive the map.
  *
  * Give it back with vipool_reader_free(). Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_IO,
- * VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_OTHER_BOOT, VIPOOL_ERR_UNTRUSTED.
+ * VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_OTHER_BOOT, VIPOOL_ERR_UNTRUSTED,
+ * VIPOOL_ERR_FORKED.
  */
 vipool_status vipool_map_reader(const struct vipool_map *map, struct vipool_reader **out);
 
 /**
- * The pools and the open sessions of one moment, with users, clients and leaders where this
- * process may read them.
+ * The open sessions of one moment and the pools, with users, clients and leaders where this
+ * process may read them. Sessions that open and close meanwhile wait; pools are read right
+ * after.
  *
  * Give it back with vipool_snapshot_free().
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_IO, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_BUSY,
- * VIPOOL_ERR_BUSY_EXCLUSIVE.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_IO, VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED,
+ * VIPOOL_ERR_OTHER_BOOT, VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_FORKED.
  */
 vipool_status vipool_map_snapshot(const struct vipool_map *map, struct vipool_snapshot **out);
 
@@ -3227,12 +3262,16 @@ vipool_status vipool_leader_of(uint32_t pid, struct vipool_leader *out);
  * Gives a session its addresses, or completes and returns those it has: opening twice is as
  * opening once.
  *
+ * In this order: the lease it has; the address it asks for, or an error; the one reserved for the
+ * user; the user's last one; the one that has been free longest.
+ *
  * `options` may be NULL. `now`: vipool_now(). VIPOOL_OK with `out->shortage` set means that the
  * session has some addresses but not all. Without any, nothing was opened.
  * Events: assigned for each new lease, exhausted, low water.
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8,
  * VIPOOL_ERR_ADDRESS, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_EXHAUSTED to VIPOOL_ERR_NOT_READY,
- * VIPOOL_ERR_IO, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE.
+ * VIPOOL_ERR_IO, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE,
+ * VIPOOL_ERR_FORKED.
  */
 vipool_status vipool_map_open_session(const struct vipool_map *map,
                                       vipool_session session_id,
@@ -3245,7 +3284,8 @@ vipool_status vipool_map_open_session(const struct vipool_map *map,
  *
  * `out` may be NULL. Events: released for each lease.
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_NOT_OPEN,
- * VIPOOL_ERR_IO, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE.
+ * VIPOOL_ERR_IO, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE,
+ * VIPOOL_ERR_FORKED.
  */
 vipool_status vipool_map_close_session(const struct vipool_map *map,
                                        vipool_session session_id,
@@ -3259,7 +3299,7 @@ vipool_status vipool_map_close_session(const struct vipool_map *map,
  * `out` may be NULL. Events: released for each lease.
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE,
  * VIPOOL_ERR_NOT_OPEN, VIPOOL_ERR_STALE, VIPOOL_ERR_FOREIGN, VIPOOL_ERR_IO, VIPOOL_ERR_DAMAGED,
- * VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE.
+ * VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE, VIPOOL_ERR_FORKED.
  */
 vipool_status vipool_map_close(const struct vipool_map *map,
                                const struct vipool_handle *handle,
@@ -3755,13 +3795,13 @@ const char *vipool_refusal_name(uint32_t refusal);
 const char *vipool_refusal_text(uint32_t refusal);
 
 /**
- * A vipool_find_listener_fn that asks the kernel by sock_diag, on Linux; elsewhere its answer is
- * VIPOOL_LISTENER_UNKNOWN. It opens and closes a descriptor of its own; errno may change. The
- * context is not used.
+ * A vipool_find_listener_fn that asks the kernel: on Linux by sock_diag (it opens and closes a
+ * descriptor of its own; errno may change), on Windows by GetExtendedTcpTable and
+ * GetExtendedUdpTable; elsewhere its answer is VIPOOL_LISTENER_UNKNOWN. The context is not used.
  *
  * May be called from any thread and in a signal handler.
  */
-int32_t vipool_find_listener(void *_context,
+int32_t vipool_find_listener(void *context,
                              const struct vipool_sockaddr *addresses,
                              size_t count,
                              uint32_t protocol,
@@ -3821,8 +3861,9 @@ vipool_status vipool_rewrite_connect(const struct vipool_rewriter *rewriter,
                                      struct vipool_outcome *out);
 
 /**
- * sendto, sendmsg, WSASendTo, WSASendMsg with a destination: a datagram, or with `fast_open` not
- * 0 (MSG_FASTOPEN) a stream that begins with it.
+ * sendto, sendmsg, WSASendTo, WSASendMsg with a destination: a datagram (`fast_open` 0), or with
+ * `fast_open` not 0 (MSG_FASTOPEN) a stream that begins with it. Without a destination there is
+ * nothing to ask.
  *
  * Errors: those of vipool_rewrite_bind().
  */

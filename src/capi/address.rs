@@ -89,7 +89,7 @@ impl vipool_range {
 pub struct vipool_sockaddr {
     /// How many of the bytes there are; 0 for none.
     pub length: u32,
-    /// As the system's socket calls have them.
+    /// As the system's socket calls have them. Those behind `length` are left as they were.
     pub bytes: [u8; VIPOOL_SOCKADDR_MAX],
 }
 

@@ -9,7 +9,7 @@ use super::layout::{check_out, layout, write};
 use super::outcome::{Failure, call, quiet};
 use super::plan::vipool_plan;
 use super::status::vipool_status::{self, *};
-use super::text::{copy_out, utf8, utf16};
+use super::text::{copy_out, utf8, with_utf16};
 use crate::farm::{Farm, Finding, Level, Report};
 
 /// What an administrator says of a farm of servers, with what is wrong with it: a farm.toml that was
@@ -46,7 +46,7 @@ pub struct vipool_finding {
     pub code: *const c_char,
     /// Its length in bytes.
     pub code_length: usize,
-    /// The key it is about, such as "range[1].addresses[0]"; empty for the whole file.
+    /// The key it is about, such as "sessions.cool-down"; empty for the whole file.
     pub key: *const c_char,
     /// Its length in bytes.
     pub key_length: usize,
@@ -155,8 +155,8 @@ pub unsafe extern "C" fn vipool_farm_load_utf16(
     path_length: usize,
     out: *mut *mut vipool_farm,
 ) -> vipool_status {
-    // SAFETY: the caller vouches for both.
-    unsafe { hand_out(|| Ok(Farm::check(Path::new(&utf16(path, path_length)?))), out) }
+    // SAFETY: the caller vouches for all of them.
+    unsafe { with_utf16(path, path_length, |text, length| vipool_farm_load(text, length, out)) }
 }
 
 /// vipool_farm_load() of the text of a farm.toml in memory, `length` bytes of UTF-8.

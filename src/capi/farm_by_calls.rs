@@ -105,7 +105,7 @@ pub(crate) unsafe fn change(
 /// Ranges of the caller's.
 ///
 /// # Safety
-/// As for [`array`].
+/// As for [`array()`].
 pub(crate) unsafe fn ranges(
     given: *const vipool_range,
     count: usize,

@@ -1,6 +1,6 @@
 //! Opaque handles, and how each is owned.
 //!
-//! Every handle is a box that C holds by its pointer. [`Owned::Access`] says what C may do with
+//! Every handle is a box that C holds by its pointer. `Owned::Access` says what C may do with
 //! it, and so which of the functions here compile for it: a shared one is only ever borrowed
 //! shared, by any number of threads; an exclusive one by one thread at a time.
 

@@ -10,7 +10,7 @@ use super::outcome::{call, quiet};
 use super::session::vipool_session;
 use super::snapshot::page;
 use super::status::vipool_status;
-use super::text::{utf8, utf16};
+use super::text::{utf8, with_utf16};
 use crate::map::{Event, Journal};
 
 /// The last events of a map (1024 at most), of all its writers. Any number of threads may
@@ -118,15 +118,12 @@ pub unsafe extern "C" fn vipool_journal_open_utf16(
     directory_length: usize,
     out: *mut *mut vipool_journal,
 ) -> vipool_status {
-    call(|| {
-        not_null(out)?;
-        // SAFETY: the caller vouches for the text; the place is not NULL.
-        unsafe {
-            let journal = Journal::open(Path::new(&utf16(directory, directory_length)?))?;
-            give(vipool_journal { journal }, out);
-        }
-        Ok(())
-    })
+    // SAFETY: the caller vouches for all of them.
+    unsafe {
+        with_utf16(directory, directory_length, |text, length| {
+            vipool_journal_open(text, length, out)
+        })
+    }
 }
 
 /// The boot and network namespace that the journal belongs to, hashed: vipool_handle.boot of the

@@ -11,7 +11,7 @@ use std::ptr;
 use super::outcome::Failure;
 use super::status::vipool_status::{self, *};
 
-/// A struct of the caller's that begins with its size. [`layout!`](crate::capi::layout!)
+/// A struct of the caller's that begins with its size. `layout!`
 /// implements it.
 ///
 /// # Safety
@@ -291,11 +291,11 @@ pub(crate) unsafe fn write<T: Versioned>(out: *mut T, value: &T) {
     }
 }
 
-/// [`write`] in place: `make` sets the fields, but not the size. What it leaves alone stays as it
+/// [`write()`] in place: `make` sets the fields, but not the size. What it leaves alone stays as it
 /// was.
 ///
 /// # Safety
-/// As for [`write`].
+/// As for [`write()`].
 #[inline]
 pub(crate) unsafe fn fill<T: Versioned>(out: *mut T, make: impl FnOnce(&mut T)) {
     // SAFETY: check_out has seen the size.

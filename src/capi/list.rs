@@ -96,7 +96,7 @@ fn features_from_bits(bits: u32) -> Result<Features, Failure> {
 }
 
 /// # Safety
-/// As for [`array`].
+/// As for [`array()`].
 pub(crate) unsafe fn port_ranges(
     ports: *const vipool_ports,
     count: usize,

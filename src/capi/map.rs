@@ -15,7 +15,7 @@ use super::session::{session, vipool_session};
 use super::settings::vipool_settings;
 use super::snapshot::vipool_snapshot;
 use super::status::vipool_status::{self, *};
-use super::text::{array, copy_out, flags, utf8, utf16};
+use super::text::{array, copy_out, flags, utf8, with_utf16};
 use crate::map::{Map, SessionRow};
 
 /// A writer of the map: opens and closes sessions. Any number of threads may use it at once;
@@ -137,13 +137,12 @@ pub unsafe extern "C" fn vipool_map_create_utf16(
     options: *const vipool_map_options,
     out: *mut *mut vipool_map,
 ) -> vipool_status {
-    call(|| {
-        // SAFETY: the caller vouches for all of them.
-        unsafe {
-            let (directory, plan) = (utf16(directory, directory_length)?, read_exclusive(plan)?);
-            hand_out(|| Ok(Map::create(Path::new(&directory), &plan.plan)?), options, out)
-        }
-    })
+    // SAFETY: the caller vouches for all of them.
+    unsafe {
+        with_utf16(directory, directory_length, |text, length| {
+            vipool_map_create(text, length, plan, options, out)
+        })
+    }
 }
 
 /// Opens the map in a directory for writing.
@@ -178,13 +177,12 @@ pub unsafe extern "C" fn vipool_map_open_utf16(
     options: *const vipool_map_options,
     out: *mut *mut vipool_map,
 ) -> vipool_status {
-    call(|| {
-        // SAFETY: the caller vouches for all of them.
-        unsafe {
-            let directory = utf16(directory, directory_length)?;
-            hand_out(|| Ok(Map::open(Path::new(&directory))?), options, out)
-        }
-    })
+    // SAFETY: the caller vouches for all of them.
+    unsafe {
+        with_utf16(directory, directory_length, |text, length| {
+            vipool_map_open(text, length, options, out)
+        })
+    }
 }
 
 /// A copy in memory of the bytes of the files `map` and `sessions`, of whatever boot: to look at
@@ -300,7 +298,8 @@ pub unsafe extern "C" fn vipool_map_choose_pool(
 /// A view of this map for looking things up, also of one in memory. It may outlive the map.
 ///
 /// Give it back with vipool_reader_free(). Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_IO,
-/// VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_OTHER_BOOT, VIPOOL_ERR_UNTRUSTED.
+/// VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_OTHER_BOOT, VIPOOL_ERR_UNTRUSTED,
+/// VIPOOL_ERR_FORKED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vipool_map_reader(
     map: *const vipool_map,
@@ -316,12 +315,13 @@ pub unsafe extern "C" fn vipool_map_reader(
     })
 }
 
-/// The pools and the open sessions of one moment, with users, clients and leaders where this
-/// process may read them.
+/// The open sessions of one moment and the pools, with users, clients and leaders where this
+/// process may read them. Sessions that open and close meanwhile wait; pools are read right
+/// after.
 ///
 /// Give it back with vipool_snapshot_free().
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_IO, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_BUSY,
-/// VIPOOL_ERR_BUSY_EXCLUSIVE.
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_IO, VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED,
+/// VIPOOL_ERR_OTHER_BOOT, VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_FORKED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vipool_map_snapshot(
     map: *const vipool_map,

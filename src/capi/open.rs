@@ -66,7 +66,7 @@ pub struct vipool_opened {
     pub size: usize,
     /// To hand to the session's programs.
     pub handle: vipool_handle,
-    /// What the session holds now, in the order of the pools.
+    /// What the session holds now, in the order of the pools; `lease_count` of them are written.
     pub leases: [vipool_lease; VIPOOL_MAX_LEASES],
     /// How many of them there are.
     pub lease_count: u32,
@@ -86,7 +86,8 @@ layout!(vipool_opened { size, handle, leases, lease_count, flags, shortage, cool
 pub struct vipool_closed {
     /// sizeof(vipool_closed), set by the caller.
     pub size: usize,
-    /// The leases that were given back, in the order of the pools.
+    /// The leases that were given back, in the order of the pools; `lease_count` of them are
+    /// written.
     pub leases: [vipool_lease; VIPOOL_MAX_LEASES],
     /// How many of them there are.
     pub lease_count: u32,
@@ -183,12 +184,16 @@ pub(crate) unsafe fn tell_closed(
 /// Gives a session its addresses, or completes and returns those it has: opening twice is as
 /// opening once.
 ///
+/// In this order: the lease it has; the address it asks for, or an error; the one reserved for the
+/// user; the user's last one; the one that has been free longest.
+///
 /// `options` may be NULL. `now`: vipool_now(). VIPOOL_OK with `out->shortage` set means that the
 /// session has some addresses but not all. Without any, nothing was opened.
 /// Events: assigned for each new lease, exhausted, low water.
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8,
 /// VIPOOL_ERR_ADDRESS, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_EXHAUSTED to VIPOOL_ERR_NOT_READY,
-/// VIPOOL_ERR_IO, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE.
+/// VIPOOL_ERR_IO, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE,
+/// VIPOOL_ERR_FORKED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vipool_map_open_session(
     map: *const vipool_map,
@@ -224,7 +229,8 @@ pub unsafe extern "C" fn vipool_map_open_session(
 ///
 /// `out` may be NULL. Events: released for each lease.
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_NOT_OPEN,
-/// VIPOOL_ERR_IO, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE.
+/// VIPOOL_ERR_IO, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE,
+/// VIPOOL_ERR_FORKED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vipool_map_close_session(
     map: *const vipool_map,
@@ -250,7 +256,7 @@ pub unsafe extern "C" fn vipool_map_close_session(
 /// `out` may be NULL. Events: released for each lease.
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE,
 /// VIPOOL_ERR_NOT_OPEN, VIPOOL_ERR_STALE, VIPOOL_ERR_FOREIGN, VIPOOL_ERR_IO, VIPOOL_ERR_DAMAGED,
-/// VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE.
+/// VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE, VIPOOL_ERR_FORKED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vipool_map_close(
     map: *const vipool_map,

@@ -1,7 +1,7 @@
 //! How a call ends: what a failure or a panic becomes, and the last-error text of a thread.
 //!
-//! Invariants: no panic leaves [`call`] or [`quiet`]; what comes out instead is decided once per
-//! return type ([`Answer`]). [`quiet`] touches neither heap nor thread-locals as long as its
+//! Invariants: no panic leaves `call` or `quiet`; what comes out instead is decided once per
+//! return type (`Answer`). `quiet` touches neither heap nor thread-locals as long as its
 //! closure does not, so that hook-side functions may run in a signal handler.
 
 use std::any::Any;

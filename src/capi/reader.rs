@@ -15,7 +15,7 @@ use super::session::{
 use super::settings::vipool_settings;
 use super::snapshot::vipool_snapshot;
 use super::status::vipool_status::{self, *};
-use super::text::{utf8, utf16};
+use super::text::{utf8, with_utf16};
 use crate::map::{Leases, Reader};
 use crate::session::Handle;
 
@@ -37,7 +37,7 @@ pub struct vipool_found {
     pub size: usize,
     /// What its programs are told.
     pub handle: vipool_handle,
-    /// Its leases, in the order of the pools.
+    /// Its leases, in the order of the pools; `lease_count` of them are written.
     pub leases: [vipool_lease; VIPOOL_MAX_LEASES],
     /// How many of them there are.
     pub lease_count: u32,
@@ -85,14 +85,12 @@ pub unsafe extern "C" fn vipool_reader_attach_utf16(
     directory_length: usize,
     out: *mut *mut vipool_reader,
 ) -> vipool_status {
-    call(|| {
-        not_null(out)?;
-        // SAFETY: the caller vouches for the text.
-        let reader = Reader::attach(Path::new(&unsafe { utf16(directory, directory_length) }?))?;
-        // SAFETY: not NULL.
-        unsafe { give(vipool_reader { reader: Arc::new(reader) }, out) };
-        Ok(())
-    })
+    // SAFETY: the caller vouches for all of them.
+    unsafe {
+        with_utf16(directory, directory_length, |text, length| {
+            vipool_reader_attach(text, length, out)
+        })
+    }
 }
 
 /// Frees a reader. NULL is nothing.

@@ -128,8 +128,9 @@ pub unsafe extern "C" fn vipool_rewrite_connect(
     unsafe { decide(rewriter, out, decision) }
 }
 
-/// sendto, sendmsg, WSASendTo, WSASendMsg with a destination: a datagram, or with `fast_open` not
-/// 0 (MSG_FASTOPEN) a stream that begins with it.
+/// sendto, sendmsg, WSASendTo, WSASendMsg with a destination: a datagram (`fast_open` 0), or with
+/// `fast_open` not 0 (MSG_FASTOPEN) a stream that begins with it. Without a destination there is
+/// nothing to ask.
 ///
 /// Errors: those of vipool_rewrite_bind().
 #[unsafe(no_mangle)]

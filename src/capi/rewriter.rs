@@ -42,7 +42,7 @@ pub const VIPOOL_LISTENER_UNKNOWN: i32 = -2;
 /// from: it reaches sockets connected to there too. Answers the number of the address, from 0, or
 /// VIPOOL_LISTENER_NONE or VIPOOL_LISTENER_UNKNOWN.
 ///
-/// vipool_find_listener() is one that asks the kernel of Linux.
+/// vipool_find_listener() is one that asks the kernel of Linux or Windows.
 pub type vipool_find_listener_fn = Option<
     unsafe extern "C" fn(
         context: *mut c_void,
@@ -53,19 +53,20 @@ pub type vipool_find_listener_fn = Option<
     ) -> i32,
 >;
 
-/// A vipool_find_listener_fn that asks the kernel by sock_diag, on Linux; elsewhere its answer is
-/// VIPOOL_LISTENER_UNKNOWN. It opens and closes a descriptor of its own; errno may change. The
-/// context is not used.
+/// A vipool_find_listener_fn that asks the kernel: on Linux by sock_diag (it opens and closes a
+/// descriptor of its own; errno may change), on Windows by GetExtendedTcpTable and
+/// GetExtendedUdpTable; elsewhere its answer is VIPOOL_LISTENER_UNKNOWN. The context is not used.
 ///
 /// May be called from any thread and in a signal handler.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vipool_find_listener(
-    _context: *mut c_void,
+    context: *mut c_void,
     addresses: *const vipool_sockaddr,
     count: usize,
     protocol: u32,
     from: *const vipool_sockaddr,
 ) -> i32 {
+    let _ = context;
     quiet(|| {
         let protocol = match protocol {
             1 => Protocol::Tcp,

@@ -4,7 +4,7 @@
 use std::ffi::c_char;
 use std::ptr;
 
-use super::outcome::Failure;
+use super::outcome::{Failure, call};
 use super::status::vipool_status::{self, *};
 
 /// A text that must be there. It may be empty.
@@ -36,19 +36,29 @@ pub(crate) unsafe fn optional_utf8<'a>(
     unsafe { utf8(text, length) }.map(Some)
 }
 
-/// A UTF-16 text in the byte order of the machine. Allocates.
+/// Makes a call with a text that came as UTF-16 in the byte order of the machine. Allocates.
 ///
 /// # Safety
 /// `text` is NULL or aligned and valid for reads of `length` units.
-pub(crate) unsafe fn utf16(text: *const u16, length: usize) -> Result<String, vipool_status> {
-    // SAFETY: the caller's promise.
-    String::from_utf16(unsafe { units(text, length) }?).map_err(|_| VIPOOL_ERR_UTF16)
+pub(crate) unsafe fn with_utf16(
+    text: *const u16,
+    length: usize,
+    then: impl FnOnce(*const c_char, usize) -> vipool_status,
+) -> vipool_status {
+    let mut converted = String::new();
+    let status = call(|| {
+        // SAFETY: the caller's promise.
+        let units = unsafe { units(text, length) }?;
+        converted = String::from_utf16(units).map_err(|_| VIPOOL_ERR_UTF16)?;
+        Ok(())
+    });
+    if status == VIPOOL_OK { then(converted.as_ptr().cast(), converted.len()) } else { status }
 }
 
 /// The units of a UTF-16 text.
 ///
 /// # Safety
-/// As for [`utf16`], during `'a`.
+/// As for [`with_utf16`], during `'a`.
 #[inline]
 pub(crate) unsafe fn units<'a>(
     text: *const u16,
