@@ -14,7 +14,7 @@ use super::session::{
     VIPOOL_MAX_LEASES, session, set_leases, vipool_handle, vipool_lease, vipool_session,
 };
 use super::status::vipool_status::{self, *};
-use super::text::optional_utf8;
+use super::text::utf8;
 use crate::map::{CloseError, Closed, Leases, OpenError, OpenOptions, Opened, Shortage};
 
 /// What vipool_map_open_session() is told of a session, beside its id. All may be left out.
@@ -121,7 +121,7 @@ static NOTHING: OpenOptions<'static> =
 ///
 /// # Safety
 /// `given` is NULL or valid as the header wants it, with the texts in it, during `'a`.
-#[inline]
+#[inline(always)]
 pub(crate) unsafe fn open_options<'r, 'a: 'r>(
     given: *const vipool_open_options,
     room: &'r mut MaybeUninit<OpenOptions<'a>>,
@@ -134,15 +134,22 @@ pub(crate) unsafe fn open_options<'r, 'a: 'r>(
     unsafe {
         let given = in_place(given, &mut copy)?;
         let known = room.write(NOTHING);
-        known.user = optional_utf8((*given).user, (*given).user_length)?;
-        known.pool = optional_utf8((*given).pool, (*given).pool_length)?;
+        // Only what is given is written: to write twice before it is read costs more.
+        if !(*given).user.is_null() || (*given).user_length != 0 {
+            known.user = Some(utf8((*given).user, (*given).user_length)?);
+        }
+        if !(*given).pool.is_null() || (*given).pool_length != 0 {
+            known.pool = Some(utf8((*given).pool, (*given).pool_length)?);
+        }
         if (*given).address.family != 0 {
             known.address = (*given).address.get()?;
         }
         if (*given).client.family != 0 {
             known.client = (*given).client.get()?;
         }
-        known.leader = (*given).leader.get();
+        if (*given).leader.pid != 0 {
+            known.leader = (*given).leader.get();
+        }
         Ok(known)
     }
 }
