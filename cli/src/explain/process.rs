@@ -246,6 +246,9 @@ fn text_at(memory: &Path, at: u64) -> Option<PathBuf> {
 /// something else over it, as servers do that show their state in the list of processes.
 fn variables(bytes: &[u8]) -> Option<BTreeMap<&'static str, OsString>> {
     let mut found = BTreeMap::new();
+    if !bytes.is_empty() && bytes.iter().all(|byte| *byte == 0) {
+        return None;
+    }
     for entry in bytes.split(|byte| *byte == 0).filter(|entry| !entry.is_empty()) {
         let at = entry.iter().position(|byte| *byte == b'=')?;
         let known = VARIABLES.into_iter().find(|name| name.as_bytes() == &entry[..at]);
@@ -266,6 +269,7 @@ mod tests {
         assert_eq!(found.get("VIPOOL_DISABLE").unwrap(), "1");
         assert!(variables(b"").unwrap().is_empty());
         assert_eq!(variables(b"nginx: worker process\0\0\0"), None);
+        assert_eq!(variables(b"\0\0\0"), None);
     }
 
     #[test]

@@ -8,9 +8,10 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
-use support::{Host, compile, finish, in_namespace, program, start};
+use support::{Host, compile, finish, in_namespace, program, start, wait_for_listener};
 use vipool::os::clock;
 use vipool::policy::{Features, LoopbackConnect, PortRange, Program};
+use vipool_testing::needs::find_program;
 use vipool_testing::{Running, preload, vipool};
 
 fn still(kind: &str) -> PathBuf {
@@ -319,6 +320,29 @@ fn a_process_that_wrote_over_its_environment() {
         assert_eq!(told["rewritten"], Value::Null, "{told:#}");
         assert_eq!(told["map"], host.directory.to_str().unwrap());
         assert!(told["notes"][0].as_str().unwrap().contains("environment"));
+    });
+}
+
+/// The session is then that of its sockets.
+#[test]
+fn a_real_server_that_writes_over_its_environment() {
+    let test = "a_real_server_that_writes_over_its_environment";
+    let rules = vec![program("redis-server")];
+    on_a_host(test, &["redis-server"], rules, |host| {
+        let (_first, second) = (host.session(1), host.session(2));
+        let server = find_program("redis-server").unwrap();
+        let arguments = ["--port", "6401", "--bind", "127.0.0.1", "--save", ""];
+        let mut running = Running::start(second.command(server).args(arguments));
+        wait_for_listener(&format!("{}:6401", second.l()), &mut running.0);
+        let told = explain(&host, &running);
+        assert_eq!(told["rewritten"], true, "{told:#}");
+        assert_eq!(told["session"]["session"], "2");
+        assert_eq!(told["session"]["found_by"], "sockets");
+        assert_eq!(told["rule"]["path"], "redis-server");
+        let sockets = told["sockets"].as_array().unwrap();
+        let bound = format!("{}:6401", second.l());
+        let own = sockets.iter().find(|it| it["bound"] == bound).expect("it listens");
+        assert_eq!(own["asked"], "127.0.0.1:6401");
     });
 }
 
