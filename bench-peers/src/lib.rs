@@ -11,7 +11,7 @@ mod table;
 
 pub use memory::{IdPool, MutexMap, QueueMap, VmAllocator};
 pub use store::Lmdb;
-pub use table::{ByHandle, BySession, Locking, Place};
+pub use table::{ByHandle, BySession, Locking, Place, id, map};
 
 /// Gives addresses (numbers here) to sessions and takes them back. Threads share it.
 pub trait Allocator: Sync {
@@ -26,6 +26,33 @@ pub trait Allocator: Sync {
     /// # Panics
     /// If the lease is not open: the bench would be wrong.
     fn close(&self, lease: Self::Lease);
+}
+
+/// What one thread holds of a table.
+pub trait Hand: Send {
+    /// What a close needs.
+    type Lease: Copy + Send;
+
+    /// As [`Allocator::open`].
+    fn open(&mut self, session: u64, user: Option<&str>) -> Option<Self::Lease>;
+
+    /// As [`Allocator::close`].
+    ///
+    /// # Panics
+    /// If the lease is not open.
+    fn close(&mut self, lease: Self::Lease);
+}
+
+impl<A: Allocator> Hand for &A {
+    type Lease = A::Lease;
+
+    fn open(&mut self, session: u64, user: Option<&str>) -> Option<A::Lease> {
+        (**self).open(session, user)
+    }
+
+    fn close(&mut self, lease: A::Lease) {
+        (**self).close(lease);
+    }
 }
 
 /// What the machine itself takes for an open and a close: two atomic read-modify-writes on random

@@ -4,12 +4,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use tempfile::TempDir;
-use vipool::map::{Map, MapError, OpenOptions, Plan};
+use vipool::map::{Map, MapError, OpenOptions, Plan, Settings, Writer};
 use vipool::pool::{Pool, PoolKind};
 use vipool::range::Range;
 use vipool::session::{Handle, SessionId, SessionKind};
 
-use crate::Allocator;
+use crate::{Allocator, Hand};
 
 /// Who else may write the map meanwhile.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,25 +29,34 @@ pub enum Place<'a> {
 }
 
 /// A map and the directory it is in.
-pub struct Table {
+struct Table {
     map: Map,
     _directory: Option<TempDir>,
 }
 
+/// A map with so many addresses, all free, and the directory it is in.
+pub fn map(
+    place: Place<'_>,
+    slots: u32,
+    settings: Settings,
+) -> Result<(Map, Option<TempDir>), MapError> {
+    let first = Ipv4Addr::new(10, 0, 0, 0);
+    let last = Ipv4Addr::from_bits(first.to_bits() + slots - 1);
+    let range = Range::new(IpAddr::V4(first), IpAddr::V4(last)).expect("in order");
+    let pool = Pool::new("default", PoolKind::VirtualIp, &[range], slots).expect("one range");
+    let plan = Plan { pools: vec![pool], settings, ..Plan::default() };
+    Ok(match place {
+        Place::Memory => (Map::in_memory(&plan)?, None),
+        Place::Inside(parent) => {
+            let directory = tempfile::tempdir_in(parent).expect("a directory can be made");
+            (Map::create(directory.path(), &plan)?, Some(directory))
+        }
+    })
+}
+
 impl Table {
     fn new(place: Place<'_>, slots: u32, locking: Locking) -> Result<Self, MapError> {
-        let first = Ipv4Addr::new(10, 0, 0, 0);
-        let last = Ipv4Addr::from_bits(first.to_bits() + slots - 1);
-        let range = Range::new(IpAddr::V4(first), IpAddr::V4(last)).expect("in order");
-        let pool = Pool::new("default", PoolKind::VirtualIp, &[range], slots).expect("one range");
-        let plan = Plan { pools: vec![pool], ..Plan::default() };
-        let (mut map, directory) = match place {
-            Place::Memory => (Map::in_memory(&plan)?, None),
-            Place::Inside(parent) => {
-                let directory = tempfile::tempdir_in(parent).expect("a directory can be made");
-                (Map::create(directory.path(), &plan)?, Some(directory))
-            }
-        };
+        let (mut map, directory) = map(place, slots, Settings::default())?;
         if locking == Locking::Exclusive {
             map.hold_exclusively()?;
         }
@@ -60,8 +69,23 @@ impl Table {
     }
 }
 
-fn id(session: u64) -> SessionId {
+/// A session of this number.
+pub fn id(session: u64) -> SessionId {
     SessionId::new(SessionKind::Embedder, session).expect("small")
+}
+
+/// Closes by handle, in a program of one thread that writes alone: not even a lock between threads.
+impl Hand for Writer<'_> {
+    type Lease = Handle;
+
+    fn open(&mut self, session: u64, user: Option<&str>) -> Option<Handle> {
+        let options = OpenOptions { user, ..OpenOptions::default() };
+        self.open_session(id(session), &options, 0).ok().map(|opened| opened.handle)
+    }
+
+    fn close(&mut self, lease: Handle) {
+        Writer::close(self, &lease, 0).expect("open");
+    }
 }
 
 /// Closes by the handle that open gave.
@@ -74,6 +98,11 @@ impl ByHandle {
     /// With so many addresses, all free.
     pub fn new(place: Place<'_>, slots: u32, locking: Locking) -> Result<Self, MapError> {
         Table::new(place, slots, locking).map(Self)
+    }
+
+    /// The map itself.
+    pub fn map(&self) -> &Map {
+        &self.0.map
     }
 }
 
