@@ -142,7 +142,6 @@ pub(super) fn begin(words: &[AtomicU64], boot: u64) {
 }
 
 /// Appends an event. The caller is the only writer.
-#[cold]
 pub(super) fn append(
     words: &[AtomicU64],
     kind: EventKind,
@@ -152,21 +151,23 @@ pub(super) fn append(
     now: Tick,
 ) {
     let number = load(words, NEXT).max(1);
-    let at = place(number);
-    store(words, at, 0);
+    let Some(entry) = words.get(place(number)..).and_then(|words| words.get(..ENTRY_WORDS)) else {
+        return;
+    };
+    store(entry, 0, 0);
     let user = cut(options.user.unwrap_or_default());
     let address = lease.map(|lease| lease.address);
     let families = family(address) << 16 | family(options.client) << 12;
-    store(words, at + 1, pair(now, (kind as u32) << 24 | families | user.len() as u32));
-    store(words, at + 2, session.raw());
-    store(words, at + 3, lease.map_or(0, |lease| lease.generation.into()));
+    store(entry, 1, pair(now, (kind as u32) << 24 | families | user.len() as u32));
+    store(entry, 2, session.raw());
+    store(entry, 3, lease.map_or(0, |lease| lease.generation.into()));
     for (offset, address) in [(4, address), (6, options.client)] {
         let bits = address.map_or(0, crate::range::bits);
-        store(words, at + offset, (bits >> 64) as u64);
-        store(words, at + offset + 1, bits as u64);
+        store(entry, offset, (bits >> 64) as u64);
+        store(entry, offset + 1, bits as u64);
     }
-    store_bytes(words, at + NAME, user.as_bytes());
-    store(words, at, number);
+    store_bytes(entry, NAME, user.as_bytes());
+    store(entry, 0, number);
     store(words, NEXT, number + 1);
 }
 

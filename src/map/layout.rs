@@ -468,10 +468,14 @@ fn address(bits: u128, ipv4: bool) -> IpAddr {
 
 /// Stores bytes, eight to a word, in memory order.
 pub(super) fn store_bytes(words: &[AtomicU64], at: usize, bytes: &[u8]) {
-    for (number, chunk) in bytes.chunks(8).enumerate() {
-        let mut word = [0; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        store(words, at + number, u64::from_ne_bytes(word));
+    let (whole, rest) = bytes.as_chunks();
+    for (number, word) in whole.iter().enumerate() {
+        store(words, at + number, u64::from_ne_bytes(*word));
+    }
+    if !rest.is_empty() {
+        // Byte by byte: copies of an unknown length are calls.
+        let word = std::array::from_fn(|place| rest.get(place).copied().unwrap_or(0));
+        store(words, at + whole.len(), u64::from_ne_bytes(word));
     }
 }
 

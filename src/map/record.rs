@@ -39,23 +39,26 @@ fn at(pool: &PoolLayout, slot: u32) -> usize {
 /// Writes the record of the lease of a slot that is about to be committed.
 #[inline(never)]
 pub(super) fn write(words: &[AtomicU64], table: Table<'_>, slot: u32, options: &OpenOptions<'_>) {
-    let at = at(table.pool, slot);
+    let Some(words) = words.get(at(table.pool, slot)..).and_then(|words| words.get(..RECORD_WORDS))
+    else {
+        return;
+    };
     let generation = table.next_generation(slot);
     // Who still reads what is known of an earlier lease must not get half of this one.
-    store(words, at, 0);
+    store(words, 0, 0);
     let leader = options.leader.unwrap_or(Leader { pid: 0, start_time: 0, pid_namespace: 0 });
-    store(words, at + 1, pair(0, leader.pid));
-    store(words, at + 2, leader.start_time);
-    store(words, at + 3, leader.pid_namespace);
+    store(words, 1, pair(0, leader.pid));
+    store(words, 2, leader.start_time);
+    store(words, 3, leader.pid_namespace);
     let (family, bits) = match options.client {
         None => (0, 0),
         Some(client) => (if client.is_ipv4() { 4 } else { 6 }, crate::range::bits(client)),
     };
-    store(words, at + 4, (bits >> 64) as u64);
-    store(words, at + 5, bits as u64);
+    store(words, 4, (bits >> 64) as u64);
+    store(words, 5, bits as u64);
     let user = cut(options.user.unwrap_or_default());
-    store_bytes(words, at + NAME, user.as_bytes());
-    store(words, at, pair(generation, family << 8 | user.len() as u32));
+    store_bytes(words, NAME, user.as_bytes());
+    store(words, 0, pair(generation, family << 8 | user.len() as u32));
 }
 
 /// Reads the record of a lease, if there is one of its generation.

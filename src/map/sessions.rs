@@ -98,6 +98,31 @@ impl State {
         options: &OpenOptions<'_>,
         now: Tick,
     ) -> Result<Opened, OpenError> {
+        match self.layout.pools() {
+            // By itself: without a loop all of it stays in registers.
+            [pool] => self.open_in([pool].into_iter(), session, options, now),
+            _ => self.open_in_all(session, options, now),
+        }
+    }
+
+    #[inline(never)]
+    fn open_in_all(
+        &self,
+        session: SessionId,
+        options: &OpenOptions<'_>,
+        now: Tick,
+    ) -> Result<Opened, OpenError> {
+        self.open_in(self.layout.pools().iter(), session, options, now)
+    }
+
+    #[inline(always)]
+    fn open_in<'p>(
+        &self,
+        pools: impl Iterator<Item = &'p PoolLayout>,
+        session: SessionId,
+        options: &OpenOptions<'_>,
+        now: Tick,
+    ) -> Result<Opened, OpenError> {
         let user = options.user.map_or(0, user_tag);
         let mut opening = Opening {
             session,
@@ -110,11 +135,8 @@ impl State {
             shortage: None,
             low_water: false,
         };
-        if let [pool, others @ ..] = self.layout.pools() {
-            self.fill(&mut opening, 0, pool);
-            if !others.is_empty() {
-                opening = self.fill_others(opening, others);
-            }
+        for (number, pool) in (0..).zip(pools) {
+            self.fill(&mut opening, number, pool);
         }
         let Opening { leases, already_open, shortage, low_water, .. } = opening;
         if shortage.is_some() {
@@ -128,14 +150,6 @@ impl State {
             store(self.words(), OPEN_SESSIONS, open.saturating_add(1));
         }
         Ok(Opened { handle, leases, already_open, shortage, low_water })
-    }
-
-    #[inline(never)]
-    fn fill_others<'a>(&self, mut opening: Opening<'a>, pools: &[PoolLayout]) -> Opening<'a> {
-        for (number, pool) in (1..).zip(pools) {
-            self.fill(&mut opening, number, pool);
-        }
-        opening
     }
 
     /// Gives a session what it lacks of one pool.
@@ -223,6 +237,26 @@ impl State {
     /// Closes the session of a handle. The caller is the only writer.
     #[inline(always)]
     pub(super) fn close(&self, handle: &Handle, now: Tick) -> Result<Closed, CloseError> {
+        match self.layout.pools() {
+            [_] => self.close_in(std::iter::empty(), handle, now),
+            _ => self.close_in_all(handle, now),
+        }
+    }
+
+    #[inline(never)]
+    fn close_in_all(&self, handle: &Handle, now: Tick) -> Result<Closed, CloseError> {
+        let others = self.tables().rev().filter(|(number, _)| *number != handle.pool);
+        self.close_in(others, handle, now)
+    }
+
+    /// Closes the session of a handle, which may have leases of these pools too.
+    #[inline(always)]
+    fn close_in<'t>(
+        &self,
+        others: impl Iterator<Item = (u16, Table<'t>)>,
+        handle: &Handle,
+        now: Tick,
+    ) -> Result<Closed, CloseError> {
         let Handle { session, pool, slot, generation, boot } = *handle;
         if boot != self.layout.boot {
             return Err(CloseError::Foreign);
@@ -231,8 +265,11 @@ impl State {
             return Err(CloseError::Stale(session));
         };
         let mut leases = Leases::default();
-        if self.layout.pools().len() > 1 {
-            leases = self.give_back_others(session, pool, now);
+        for (number, other) in others {
+            if let Some((slot, generation)) = other.lease_of(session.raw()) {
+                self.take_back(&other, slot, session, now);
+                self.add(&mut leases, session, number, &other, slot, generation);
+            }
         }
         self.take_back(&table, slot, session, now);
         self.add(&mut leases, session, pool, &table, slot, generation);
@@ -257,19 +294,6 @@ impl State {
             Some(Handle { session, pool, slot, generation, boot: self.layout.boot })
         });
         self.close(&anchor.ok_or(CloseError::NotOpen(session))?, now)
-    }
-
-    /// Takes back what a session holds of all pools but one, of the last pool first.
-    #[inline(never)]
-    fn give_back_others(&self, session: SessionId, but: u16, now: Tick) -> Leases {
-        let mut leases = Leases::default();
-        for (number, table) in self.tables().rev().filter(|(number, _)| *number != but) {
-            if let Some((slot, generation)) = table.lease_of(session.raw()) {
-                self.take_back(&table, slot, session, now);
-                self.add(&mut leases, session, number, &table, slot, generation);
-            }
-        }
-        leases
     }
 
     #[inline(always)]

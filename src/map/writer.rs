@@ -1,6 +1,7 @@
 //! The writer: takes the lock, recovers what a dead writer left, and hands the work to `sessions`.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -15,6 +16,7 @@ use super::state::{State, check};
 use crate::os::lock::FileLock;
 use crate::policy::Executable;
 use crate::session::{Handle, SessionId};
+use crate::sync::AtomicU64;
 
 /// How long a writer waits for another one.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -52,7 +54,14 @@ pub struct Map {
 pub(super) struct Shared {
     directory: PathBuf,
     pub(super) lock: FileLock,
+    /// How many threads of this process are about to begin an operation.
+    waiting: AtomicU32,
+    /// How often the lock was handed on from thread to thread; 0 if it was given back.
+    handed_on: AtomicU32,
 }
+
+/// How often the lock is handed on before other processes have their turn.
+const HANDED_ON_MOST: u32 = 64;
 
 impl Map {
     /// A map in memory alone: gone with the process, seen by nobody else.
@@ -82,7 +91,7 @@ impl Map {
     pub fn create(directory: &Path, plan: &Plan) -> Result<Self, MapError> {
         check(plan)?;
         let boot = file::here(directory)?;
-        let shared = Shared { directory: directory.to_owned(), lock: file::lock(directory)? };
+        let shared = Shared::new(directory)?;
         shared.acquire(|| State::open(directory).ok().map(|state| holder(&state)))?;
         let made = match State::open(directory) {
             Ok(old) => {
@@ -103,7 +112,7 @@ impl Map {
     pub fn open(directory: &Path) -> Result<Self, MapError> {
         let state = State::open(directory)?;
         file::check_identity(directory, &state.layout)?;
-        let shared = Shared { directory: directory.to_owned(), lock: file::lock(directory)? };
+        let shared = Shared::new(directory)?;
         Ok(Self { state: Mutex::new(state), shared: Some(shared), exclusive: false })
     }
 
@@ -194,25 +203,35 @@ impl Map {
     /// Begins an operation: alone, on the map that is in place, and on one that is whole.
     #[inline(always)]
     pub(super) fn begin(&self) -> Result<Operation<'_>, MapError> {
-        let state = self.lock()?;
-        let shared = self.shared.as_ref().filter(|_| !self.exclusive);
-        if let Some(shared) = shared {
-            let mut state = state;
+        match &self.shared {
+            Some(shared) if !self.exclusive => self.begin_shared(shared),
+            _ => {
+                let state = self.lock()?;
+                state.begin();
+                Ok(Operation { state, shared: None, begun: true })
+            }
+        }
+    }
+
+    fn begin_shared<'a>(&'a self, shared: &'a Shared) -> Result<Operation<'a>, MapError> {
+        shared.waiting.fetch_add(1, Ordering::Relaxed);
+        let state = self.lock();
+        shared.waiting.fetch_sub(1, Ordering::Relaxed);
+        let mut state = state?;
+        if shared.handed_on.load(Ordering::Relaxed) == 0 {
             // The holder is named in the map that is in place.
             self.follow(&mut state)?;
             shared.acquire(|| Some(holder(&state)))?;
-            // From here on the lock is given back when the operation is dropped.
-            let mut operation = Operation { state, shared: Some(shared), begun: false };
-            self.follow(&mut operation.state)?;
-            // Still in place: whoever wanted to replace it died before.
-            store(operation.state.map.words(), SUPERSEDED, 0);
-            store(operation.state.map.words(), HOLDER, std::process::id().into());
-            operation.state.begin();
-            operation.begun = true;
-            return Ok(operation);
         }
-        state.begin();
-        Ok(Operation { state, shared: None, begun: true })
+        // From here on the lock is given back when the operation is dropped.
+        let mut operation = Operation { state, shared: Some(shared), begun: false };
+        self.follow(&mut operation.state)?;
+        // Still in place: whoever wanted to replace it died before.
+        store(operation.state.map.words(), SUPERSEDED, 0);
+        store(operation.state.map.words(), HOLDER, std::process::id().into());
+        operation.state.begin();
+        operation.begun = true;
+        Ok(operation)
     }
 
     /// The state, unless it was left behind by a fork: another thread may have been using it.
@@ -220,8 +239,23 @@ impl Map {
     fn lock(&self) -> Result<MutexGuard<'_, State>, MapError> {
         match &self.shared {
             Some(shared) if shared.lock.is_of_parent() => Err(MapError::Forked),
-            _ => Ok(self.state.lock()),
+            _ => Ok(self.state.try_lock().unwrap_or_else(|| self.wait())),
         }
+    }
+
+    /// Waits for the lock. An operation is over long before a thread has fallen asleep and been
+    /// woken, and a lock that several look at all the time moves from cache to cache: so whoever
+    /// finds it taken steps aside first, longer each time, for some ten microseconds in all.
+    #[cold]
+    #[inline(never)]
+    fn wait(&self) -> MutexGuard<'_, State> {
+        for round in 0..6 {
+            (0..16 << round).for_each(|_| std::hint::spin_loop());
+            if let Some(state) = self.state.try_lock() {
+                return state;
+            }
+        }
+        self.state.lock()
     }
 
     /// Turns to the map that is in place, if it is another one by now.
@@ -248,6 +282,29 @@ impl Drop for Map {
 }
 
 impl Shared {
+    fn new(directory: &Path) -> Result<Self, MapError> {
+        Ok(Self {
+            directory: directory.to_owned(),
+            lock: file::lock(directory)?,
+            waiting: AtomicU32::new(0),
+            handed_on: AtomicU32::new(0),
+        })
+    }
+
+    /// Ends the turn of an operation: hands the lock on to a thread of this process that is about
+    /// to begin one, which spares two system calls, or gives it back.
+    fn hand_on(&self, words: &[AtomicU64]) {
+        let handed_on = self.handed_on.load(Ordering::Relaxed);
+        if handed_on < HANDED_ON_MOST && self.waiting.load(Ordering::Relaxed) > 0 {
+            // Whoever waits takes it: nothing can fail before it is an operation of its own.
+            self.handed_on.store(handed_on + 1, Ordering::Relaxed);
+            return;
+        }
+        self.handed_on.store(0, Ordering::Relaxed);
+        store(words, HOLDER, 0);
+        self.lock.release();
+    }
+
     /// Takes the lock of the writers, or tells who holds it.
     fn acquire(&self, holder: impl Fn() -> Option<(u32, bool)>) -> Result<(), MapError> {
         let patience = match holder() {
@@ -293,8 +350,7 @@ impl Drop for Operation<'_> {
             self.state.end();
         }
         if let Some(shared) = self.shared {
-            store(self.state.map.words(), HOLDER, 0);
-            shared.lock.release();
+            shared.hand_on(self.state.words());
         }
     }
 }
