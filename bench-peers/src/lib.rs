@@ -3,7 +3,9 @@
 //! What each of them lacks is said at its type: most forget everything when their process dies,
 //! and none but vipool gives a user the same address again or lets another process look.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
+
+use vipool::os::mapping::Mapping;
 
 mod memory;
 mod store;
@@ -56,24 +58,26 @@ impl<A: Allocator> Hand for &A {
 }
 
 /// What the machine itself takes for an open and a close: two atomic read-modify-writes on random
-/// lines of a table of the same size. It allocates nothing.
+/// lines of a table of the same size, in memory of the same pages. It allocates nothing.
 pub struct Floor {
-    lines: Box<[Line]>,
+    table: Mapping,
 }
 
-#[repr(align(64))]
-struct Line(AtomicU64);
+/// Words of a line.
+const LINE: usize = 8;
 
 impl Floor {
     /// A table for so many addresses, 32 bytes each.
     pub fn new(slots: u32) -> Self {
-        Self { lines: (0..slots.div_ceil(2)).map(|_| Line(AtomicU64::new(0))).collect() }
+        Self { table: Mapping::in_memory(slots.div_ceil(2) as usize * LINE) }
     }
 
     fn touch(&self, number: u64) {
+        let words = self.table.words();
         // Fibonacci hashing: any number reaches a random line.
-        let line = (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % self.lines.len();
-        self.lines[line].0.fetch_add(1, Ordering::AcqRel);
+        let line =
+            (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % (words.len() / LINE);
+        words[line * LINE].fetch_add(1, Ordering::AcqRel);
     }
 }
 

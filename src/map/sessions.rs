@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use super::MAX_LEASES;
 use super::admit::{Request, short};
 use super::choose::Refusal;
+use super::index::Home;
 use super::journal::{self, EventKind};
 use super::layout::{BUSY, DRAINING, LAST_STAMP, OPEN_SESSIONS, PoolLayout};
 use super::outcome::{CloseError, Closed, Leases, OpenError, Opened, Place, SessionRow, Shortage};
@@ -31,6 +32,15 @@ struct Opening<'a> {
     already_open: bool,
     shortage: Option<Shortage>,
     low_water: bool,
+}
+
+/// A lease of a session, and where the index of its pool has it.
+struct Held<'a> {
+    pool: u16,
+    table: Table<'a>,
+    home: Home<'a>,
+    slot: u32,
+    generation: u32,
 }
 
 impl State {
@@ -69,10 +79,8 @@ impl State {
     /// What a session holds.
     pub(super) fn lookup(&self, session: SessionId) -> Leases {
         let mut leases = Leases::default();
-        for (number, table) in self.tables() {
-            if let Some((slot, generation)) = table.lease_of(session.raw()) {
-                self.add(&mut leases, session, number, &table, slot, generation);
-            }
+        for Held { pool, table, slot, generation, .. } in self.held(session) {
+            self.add(&mut leases, session, pool, &table, slot, generation);
         }
         leases
     }
@@ -98,31 +106,6 @@ impl State {
         options: &OpenOptions<'_>,
         now: Tick,
     ) -> Result<Opened, OpenError> {
-        match self.layout.pools() {
-            // By itself: without a loop all of it stays in registers.
-            [pool] => self.open_in([pool].into_iter(), session, options, now),
-            _ => self.open_in_all(session, options, now),
-        }
-    }
-
-    #[inline(never)]
-    fn open_in_all(
-        &self,
-        session: SessionId,
-        options: &OpenOptions<'_>,
-        now: Tick,
-    ) -> Result<Opened, OpenError> {
-        self.open_in(self.layout.pools().iter(), session, options, now)
-    }
-
-    #[inline(always)]
-    fn open_in<'p>(
-        &self,
-        pools: impl Iterator<Item = &'p PoolLayout>,
-        session: SessionId,
-        options: &OpenOptions<'_>,
-        now: Tick,
-    ) -> Result<Opened, OpenError> {
         let user = options.user.map_or(0, user_tag);
         let mut opening = Opening {
             session,
@@ -135,8 +118,11 @@ impl State {
             shortage: None,
             low_water: false,
         };
-        for (number, pool) in (0..).zip(pools) {
-            self.fill(&mut opening, number, pool);
+        if let [pool, others @ ..] = self.layout.pools() {
+            self.fill(&mut opening, 0, pool);
+            if !others.is_empty() {
+                opening = self.fill_others(opening, others);
+            }
         }
         let Opening { leases, already_open, shortage, low_water, .. } = opening;
         if shortage.is_some() {
@@ -150,6 +136,14 @@ impl State {
             store(self.words(), OPEN_SESSIONS, open.saturating_add(1));
         }
         Ok(Opened { handle, leases, already_open, shortage, low_water })
+    }
+
+    #[inline(never)]
+    fn fill_others<'a>(&self, mut opening: Opening<'a>, pools: &[PoolLayout]) -> Opening<'a> {
+        for (number, pool) in (1..).zip(pools) {
+            self.fill(&mut opening, number, pool);
+        }
+        opening
     }
 
     /// Gives a session what it lacks of one pool.
@@ -237,26 +231,6 @@ impl State {
     /// Closes the session of a handle. The caller is the only writer.
     #[inline(always)]
     pub(super) fn close(&self, handle: &Handle, now: Tick) -> Result<Closed, CloseError> {
-        match self.layout.pools() {
-            [_] => self.close_in(std::iter::empty(), handle, now),
-            _ => self.close_in_all(handle, now),
-        }
-    }
-
-    #[inline(never)]
-    fn close_in_all(&self, handle: &Handle, now: Tick) -> Result<Closed, CloseError> {
-        let others = self.tables().rev().filter(|(number, _)| *number != handle.pool);
-        self.close_in(others, handle, now)
-    }
-
-    /// Closes the session of a handle, which may have leases of these pools too.
-    #[inline(always)]
-    fn close_in<'t>(
-        &self,
-        others: impl Iterator<Item = (u16, Table<'t>)>,
-        handle: &Handle,
-        now: Tick,
-    ) -> Result<Closed, CloseError> {
         let Handle { session, pool, slot, generation, boot } = *handle;
         if boot != self.layout.boot {
             return Err(CloseError::Foreign);
@@ -264,22 +238,8 @@ impl State {
         let Some(table) = self.table(pool).filter(|table| table.is_lease_of(handle)) else {
             return Err(CloseError::Stale(session));
         };
-        let mut leases = Leases::default();
-        for (number, other) in others {
-            if let Some((slot, generation)) = other.lease_of(session.raw()) {
-                self.take_back(&other, slot, session, now);
-                self.add(&mut leases, session, number, &other, slot, generation);
-            }
-        }
-        self.take_back(&table, slot, session, now);
-        self.add(&mut leases, session, pool, &table, slot, generation);
-        if leases.are_many() {
-            leases = leases.sorted();
-        }
-        self.note(EventKind::Released, session, &leases, &OpenOptions::default(), now);
-        let open = load(self.words(), OPEN_SESSIONS);
-        store(self.words(), OPEN_SESSIONS, open.saturating_sub(1));
-        Ok(Closed { leases })
+        let home = table.home(session.raw());
+        Ok(self.give_back(session, Held { pool, table, home, slot, generation }, now))
     }
 
     /// Closes a session. The caller is the only writer.
@@ -289,18 +249,56 @@ impl State {
         session: SessionId,
         now: Tick,
     ) -> Result<Closed, CloseError> {
-        let anchor = self.tables().find_map(|(pool, table)| {
-            let (slot, generation) = table.lease_of(session.raw())?;
-            Some(Handle { session, pool, slot, generation, boot: self.layout.boot })
-        });
-        self.close(&anchor.ok_or(CloseError::NotOpen(session))?, now)
+        match self.held(session).next() {
+            Some(anchor) => Ok(self.give_back(session, anchor, now)),
+            None => Err(CloseError::NotOpen(session)),
+        }
+    }
+
+    /// What a session holds, in the order of the pools.
+    #[inline(always)]
+    fn held(&self, session: SessionId) -> impl DoubleEndedIterator<Item = Held<'_>> {
+        self.tables().filter_map(move |(pool, table)| {
+            let home = table.home(session.raw());
+            let (slot, generation) = table.lease_at(&home, session.raw())?;
+            Some(Held { pool, table, home, slot, generation })
+        })
+    }
+
+    /// Takes back what a session holds, the lease that its handle names last.
+    #[inline(always)]
+    fn give_back(&self, session: SessionId, anchor: Held<'_>, now: Tick) -> Closed {
+        let mut leases = Leases::default();
+        if self.layout.pools().len() > 1 {
+            leases = self.give_back_others(session, anchor.pool, now);
+        }
+        self.take_back(&mut leases, session, &anchor, now);
+        if leases.are_many() {
+            leases = leases.sorted();
+        }
+        self.note(EventKind::Released, session, &leases, &OpenOptions::default(), now);
+        let open = load(self.words(), OPEN_SESSIONS);
+        store(self.words(), OPEN_SESSIONS, open.saturating_sub(1));
+        Closed { leases }
+    }
+
+    /// Takes back what a session holds of all pools but one, of the last pool first.
+    #[inline(never)]
+    fn give_back_others(&self, session: SessionId, but: u16, now: Tick) -> Leases {
+        let mut leases = Leases::default();
+        for held in self.held(session).rev().filter(|held| held.pool != but) {
+            self.take_back(&mut leases, session, &held, now);
+        }
+        leases
     }
 
     #[inline(always)]
-    fn take_back(&self, table: &Table<'_>, slot: u32, session: SessionId, now: Tick) {
+    fn take_back(&self, leases: &mut Leases, session: SessionId, held: &Held<'_>, now: Tick) {
+        let Held { pool, table, home, slot, generation } = held;
         let settings = &self.layout.settings;
-        table.take_back(slot, session.raw(), settings, self.stamp(now));
+        table.take_back(home, *slot, settings, self.stamp(now));
         table.warn_low_water(settings);
+        self.add(leases, session, *pool, table, *slot, *generation);
     }
 
     /// Appends an event to the journal, where there is one: about the last of these leases, but for

@@ -226,9 +226,9 @@ impl<'a> Table<'a> {
         tenancy.generation
     }
 
-    /// Takes back a held slot; it cools down if it must.
+    /// Takes back a slot that the session of this home holds; it cools down if it must.
     #[inline(always)]
-    pub(super) fn take_back(&self, slot: u32, session: u64, settings: &Settings, stamp: u64) {
+    pub(super) fn take_back(&self, home: &Home<'_>, slot: u32, settings: &Settings, stamp: u64) {
         let Some(own) = self.slots.get(slot as usize) else { return };
         let owner = if settings.cool_down > 0 || settings.check_in_use {
             Owner::Cooling(stamp)
@@ -237,7 +237,9 @@ impl<'a> Table<'a> {
         };
         // The commit: the rest can be derived.
         own[OWNER].store(owner.to_word(), Ordering::Release);
-        self.unindex(Key::session(session), slot);
+        if !home.remove(slot) {
+            self.add(Counter::Unindexed, -1);
+        }
         self.add(Counter::Used, -1);
         self.enter(slot, own);
     }

@@ -39,7 +39,10 @@ fn threads_share_a_map_and_no_address() {
                     let session = id(1_000_000 + round);
                     let found = reader.lookup(session);
                     assert!(found.iter().all(|lease| lease.session == session));
-                    assert!(reader.sessions().len() <= 4);
+                    // Not all seen at one moment, so there may be more than are open at once.
+                    let rows = reader.sessions();
+                    assert_eq!(rows.iter().filter(|row| row.session == id(1)).count(), 1);
+                    assert!(rows.iter().all(|row| row.handle.session == row.session));
                 }
             });
         }
