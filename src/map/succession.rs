@@ -6,10 +6,10 @@
 //! has a place of its own, and whoever is first is seen by all.
 
 use std::path::Path;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Reader;
+use crate::os::set_once::SetOnce;
 
 /// How many values there can be over the life of a process; the last one stays.
 const PLACES: usize = 128;
@@ -31,7 +31,7 @@ pub struct Succession<T> {
 
 #[derive(Debug)]
 struct Place<T> {
-    value: OnceLock<T>,
+    value: SetOnce<T>,
     /// Who is looking for the value after this one.
     followers: AtomicUsize,
 }
@@ -41,7 +41,7 @@ impl<T> Succession<T> {
     #[allow(clippy::new_without_default, reason = "only statics hold one")]
     pub const fn new() -> Self {
         Self {
-            places: [const { Place { value: OnceLock::new(), followers: AtomicUsize::new(0) } };
+            places: [const { Place { value: SetOnce::new(), followers: AtomicUsize::new(0) } };
                 PLACES],
             used: AtomicUsize::new(0),
             newest: AtomicUsize::new(0),
@@ -97,7 +97,7 @@ impl<T> Succession<T> {
         // The place was counted up: nobody else gets it, so nobody waits for this either.
         let number = self.used.fetch_add(1, Ordering::Relaxed);
         let Some(place) = self.places.get(number) else { return old };
-        let _ = place.value.set(value);
+        place.value.set(value);
         // If another thread was faster, that is as good.
         let _ = self.newest.compare_exchange(
             old_place,

@@ -23,6 +23,7 @@ pub mod probe;
 #[cfg(any(target_os = "linux", windows))]
 #[cfg_attr(windows, path = "process_windows.rs")]
 pub mod process;
+pub mod set_once;
 #[cfg(all(
     target_os = "linux",
     target_env = "gnu",

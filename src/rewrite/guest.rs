@@ -3,12 +3,11 @@
 
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Kernel, Live, Rewriter, Rules};
 use crate::map::{Reader, Succession};
 use crate::os::client;
+use crate::os::set_once::SetOnce;
 use crate::policy::ProgramView;
 use crate::session::{Addresses, Handle, SessionId};
 
@@ -22,9 +21,7 @@ pub struct Guest {
     listed: bool,
     known: Known,
     /// Its lease, once it has all that the program's features need.
-    lease: OnceLock<(Handle, Addresses)>,
-    /// Whether somebody notes the lease: nobody shall wait for it.
-    noted: AtomicBool,
+    lease: SetOnce<(Handle, Addresses)>,
 }
 
 /// What is known of a session when a guest is made: it stays so, whatever becomes of the session.
@@ -53,8 +50,7 @@ impl Guest {
         let client = older.handle.filter(|_| rules.features.client_ip);
         let client = client.and_then(|handle| client::read(directory, &handle)).or(older.client);
         let known = Known { addresses: held.or(older.addresses), client, ..older };
-        let (lease, noted) = (OnceLock::new(), AtomicBool::new(false));
-        let guest = Self { live, rules, listed, known, lease, noted };
+        let guest = Self { live, rules, listed, known, lease: SetOnce::new() };
         if let Some(handle) = known.handle {
             guest.note(handle, known.addresses);
         }
@@ -122,8 +118,8 @@ impl Guest {
         let features = self.rules.features;
         let complete = (!features.virtual_ip || addresses.v4.is_some() || addresses.v6.is_some())
             && (!features.loopback || addresses.loopback.is_some());
-        if complete && !self.noted.swap(true, Ordering::Relaxed) {
-            let _ = self.lease.set((handle, addresses));
+        if complete {
+            self.lease.set((handle, addresses));
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::support::{installed, output, port, program};
+use super::support::{Listening, installed, output, port, program};
 
 /// A farm file and the directory of its map, gone when this goes out of scope.
 struct Farm {
@@ -155,4 +155,20 @@ fn programs_are_told_their_sessions_client() {
     assert_eq!(row(&["--session", "8", client[0], client[1]]), its_own);
     assert!(!told(), "gone with the program");
     assert_ne!(row(&["--session", "9"]), its_own);
+}
+
+/// As on a server: nothing in the environment counts, and the session is that of Windows.
+#[test]
+fn without_a_name_the_session_is_that_of_the_logon() {
+    let farm = Farm::new("logon", &RULE.replace("session-override = true", ""));
+    let listens = |session: &[&str]| {
+        let mut run = farm.vipool(&["run"]);
+        let port = port();
+        run.args(session).arg("--").arg(program("rows.exe"));
+        run.args(["1", &port.to_string(), "10.0.0.1", "127.0.0.9", "10.0.0.2"]);
+        let _listening = Listening::start(&mut run);
+        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+    };
+    assert!(!listens(&[]), "it has an address of its own");
+    assert!(listens(&["--session", "9"]), "another session is not followed here");
 }

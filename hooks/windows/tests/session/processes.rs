@@ -88,6 +88,10 @@ fn without_a_map_or_with_the_switch_off_nothing_is_touched() {
     let (out, explained) = launch(&[("VIPOOL_MAP", r"C:\no such directory")]);
     assert_eq!(out, UNTOUCHED);
     assert!(explained.contains("there is no map"), "{explained}");
+    host.close(&session.handle);
+    let (out, explained) = launch(&[]);
+    assert_eq!(out, UNTOUCHED);
+    assert!(explained.contains("its lease is closed"), "{explained}");
 }
 
 #[test]

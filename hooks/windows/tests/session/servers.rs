@@ -29,8 +29,12 @@ fn server(path: &str) -> Option<PathBuf> {
     Some(server)
 }
 
-/// A server that is ended with everything it started when this goes out of scope.
-struct Server(Child);
+/// A server that is ended with everything it started when this goes out of scope; the directory it is
+/// in goes too.
+struct Server {
+    launcher: Child,
+    directory: PathBuf,
+}
 
 impl Server {
     /// Starts a server in a directory.
@@ -39,17 +43,18 @@ impl Server {
         // Some serve for as long as their standard input is open.
         command.current_dir(directory).stdin(Stdio::piped());
         command.stdout(log.try_clone().unwrap()).stderr(log);
-        Self(command.spawn().unwrap())
+        Self { launcher: command.spawn().unwrap(), directory: directory.to_owned() }
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         // Ending the launcher alone would leave its child; without it the launcher ends too.
-        if end_children_of(self.0.id()) == 0 {
-            _ = self.0.kill();
+        if end_children_of(self.launcher.id()) == 0 {
+            _ = self.launcher.kill();
         }
-        _ = self.0.wait();
+        _ = self.launcher.wait();
+        _ = fs::remove_dir_all(&self.directory);
     }
 }
 

@@ -22,7 +22,8 @@ const LISTED: [&str; 5] = ["rows.exe", "iocp.exe", "unload.exe", "running.exe", 
 pub struct Host {
     directory: PathBuf,
     plan: Plan,
-    map: Map,
+    /// There until the end: a directory with a mapped file can't be removed.
+    map: Option<Map>,
 }
 
 /// A session on it, and how its programs are started.
@@ -39,6 +40,8 @@ impl Host {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let directory =
             std::env::temp_dir().join(format!("vipool-hook-{}-{number}", std::process::id()));
+        // A run that was killed may have left one.
+        _ = std::fs::remove_dir_all(&directory);
         std::fs::create_dir_all(&directory).unwrap();
         let pool = |kind, range: &str| {
             Pool::new("default", kind, &[range.parse().unwrap()], u32::MAX).unwrap()
@@ -59,14 +62,18 @@ impl Host {
             policy,
             ..Plan::default()
         };
-        let map = Map::create(&directory, &plan).unwrap();
+        let map = Some(Map::create(&directory, &plan).unwrap());
         Self { directory, plan, map }
     }
 
     /// Puts another map in the place of this one; `change` may change the policy.
     pub fn replace(&mut self, change: impl FnOnce(&mut Policy)) {
         change(&mut self.plan.policy);
-        self.map = Map::create(&self.directory, &self.plan).unwrap();
+        self.map = Some(Map::create(&self.directory, &self.plan).unwrap());
+    }
+
+    fn map(&self) -> &Map {
+        self.map.as_ref().unwrap()
     }
 
     /// The names of the files beside the map.
@@ -82,19 +89,20 @@ impl Host {
 
     /// The session of this id.
     pub fn open(&self, id: SessionId) -> Session<'_> {
-        let opened = self.map.open_session(id, &OpenOptions::default(), 0).unwrap();
-        let addresses = self.map.reader().unwrap().addresses(&opened.leases);
+        let opened = self.map().open_session(id, &OpenOptions::default(), 0).unwrap();
+        let addresses = self.map().reader().unwrap().addresses(&opened.leases);
         Session { handle: opened.handle, addresses, directory: &self.directory }
     }
 
     /// Closes a session.
     pub fn close(&self, handle: &Handle) {
-        self.map.close(handle, 0).unwrap();
+        self.map().close(handle, 0).unwrap();
     }
 }
 
 impl Drop for Host {
     fn drop(&mut self) {
+        self.map = None;
         _ = std::fs::remove_dir_all(&self.directory);
     }
 }
