@@ -1,8 +1,9 @@
 //! What the hook costs, in ratios within one run (`cargo xtask bench hook`, `--json`).
 //!
 //! `hook.c` alternates raw system calls and hooked ones in one process. It runs listed, unlisted,
-//! and, where they are installed, under other libraries that stand before socket calls. Starting a
-//! process is measured beside that.
+//! and, where they are installed, under other libraries that stand before socket calls; and without
+//! a hook, with the questions to the kernel alone that a hook which keeps nothing for a socket has to
+//! ask (the floor). Starting a process is measured beside that.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -78,6 +79,9 @@ fn measure(bench: &Path, show: impl Fn(Row)) {
         }
     };
     each("nothing", &with(Command::new(bench)));
+    let mut asking = Command::new(bench);
+    asking.env("BENCH_ASKING", "1");
+    each("the floor", &with(asking));
     each("unlisted", &with(session.command(&unlisted)));
     each("listed", &with(session.command(bench)));
     show(start_up("start-unlisted", || session.command("/bin/true")));
