@@ -128,16 +128,35 @@ static int bind_as_told(int descriptor, const vipool_outcome *outcome)
     return result;
 }
 
+/* Whether a call that failed is made again as the program meant it: the session's address is on no
+ * interface, and the administrator lets such calls pass. */
+static int retries(const vipool_outcome *outcome)
+{
+    int error = errno;
+    uint32_t retry = 0;
+    vipool_ip address;
+
+    if (error == EADDRNOTAVAIL
+        && vipool_ip_from_sockaddr(outcome->address.bytes, outcome->address.length, &address, NULL)
+               == VIPOOL_OK) {
+        (void)vipool_rewrite_retries(rewriter, &address, &retry);
+    }
+    errno = error;
+    return retry != 0;
+}
+
 static int hooked_bind(int descriptor, const struct sockaddr *address, socklen_t length)
 {
     vipool_socket facts = facts_of(&descriptor);
     vipool_outcome outcome = nothing_yet();
+    int result;
 
     /* A failed call of vipool, as with NULL, leaves VIPOOL_PASSED: the kernel judges. */
     (void)vipool_rewrite_bind(rewriter, &facts, address, (uint32_t)length, &outcome);
     switch (outcome.kind) {
     case VIPOOL_REWRITTEN:
-        return bind_as_told(descriptor, &outcome);
+        result = bind_as_told(descriptor, &outcome);
+        return result != 0 && retries(&outcome) ? bind(descriptor, address, length) : result;
     case VIPOOL_REFUSED:
         errno = outcome.error;
         return -1;

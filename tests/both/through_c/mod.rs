@@ -2,11 +2,11 @@
 
 #![allow(unsafe_code, reason = "this is what a C program does")]
 
-mod build;
+pub mod build;
 mod machine;
 mod reads;
 mod rewrite;
-mod values;
+pub mod values;
 
 use std::ffi::c_void;
 use std::net::{IpAddr, SocketAddr};
