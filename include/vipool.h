@@ -47,7 +47,8 @@
  *  A map may be closed and opened again at any time (vipool_map_open()): sessions stay open.
  *
  * A hook inside an application rewrites its socket calls:
- *  1. While it is loaded: nothing if the environment has VIPOOL_DISABLE=1. Else map the map
+ *  1. While it is loaded: nothing if the environment has VIPOOL_DISABLE=1. (A process with more
+ *     rights than its user, AT_SECURE, reads nothing from the environment.) Else map the map
  *     (vipool_reader_attach()), and find the rule that the program is under
  *     (vipool_reader_find_rule(), else vipool_reader_parents_rule()) and its lease (the handle in
  *     VIPOOL_LEASE, else vipool_reader_lease_of_process()). Without all three leave the program alone.

@@ -110,3 +110,20 @@ fn field_name(field: &str) -> String {
     }
     declared(field.split('[').next().unwrap()).name
 }
+
+/// Whoever has the header alone finds under each function what can go wrong.
+#[test]
+fn every_function_says_its_errors() {
+    let text = fs::read_to_string(workspace().join("include/vipool.h")).unwrap();
+    let (_, functions) = text.split_once("extern \"C\" {").unwrap();
+    let mut told = 0;
+    for part in functions.split("/**").skip(1) {
+        let (comment, declaration) = part.split_once("*/").unwrap();
+        if declaration.trim_start().starts_with("vipool_status ") {
+            let name = declaration.split('(').next().unwrap().trim();
+            assert!(comment.to_lowercase().contains("errors"), "{name}: which errors?");
+            told += 1;
+        }
+    }
+    assert!(told > 100, "only {told} functions were found");
+}
