@@ -7,11 +7,9 @@ use vipool_bench_peers::Hand;
 
 use crate::At;
 
-/// How long a block of one thread lasts: shorter than what a busy machine gives one program at a
-/// stretch, so that most blocks are not interrupted.
-const BLOCK: Duration = Duration::from_millis(1);
-/// And of more threads, which have to be started for it.
-const BLOCK_OF_MANY: Duration = Duration::from_millis(8);
+/// How long a block lasts: long enough to bring a /16 back into the caches from which the block
+/// before drove it out.
+const BLOCK: Duration = Duration::from_millis(8);
 
 /// Who logs on.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -137,8 +135,7 @@ impl<H: Hand> Filled<H> {
 
     /// How many each thread does in a block.
     pub fn calibrate(&mut self) -> u64 {
-        let block = if self.clients.len() == 1 { BLOCK } else { BLOCK_OF_MANY };
         let each = self.block(200).max(1.0) * self.clients.len() as f64;
-        ((block.as_nanos() as f64 / each) as u64).clamp(50, 1 << 20)
+        ((BLOCK.as_nanos() as f64 / each) as u64).clamp(50, 1 << 20)
     }
 }

@@ -123,7 +123,7 @@ fn main() {
     let shared = Path::new("/dev/shm");
     let bench = Bench {
         report: Report::new(has("--json"), value("--only").unwrap_or_default()),
-        blocks: if has("--quick") { 5 } else { 151 },
+        blocks: if has("--quick") { 5 } else { 31 },
         tmpfs: if shared.is_dir() { shared.to_owned() } else { std::env::temp_dir() },
     };
     if has("--churn") {
