@@ -28,14 +28,15 @@ impl Table<'_> {
     /// gave back, cooled or not. O(1); a scan while the index lacks entries.
     #[inline(never)]
     fn of_user(self, user: u32) -> Option<u32> {
-        let mut best: Option<(u64, u32)> = None;
+        let mut best: Option<((u8, u64), u32)> = None;
         let mut consider = |slot: u32| {
             if slot < self.pool.slots && self.tenancy(slot).user() == user {
+                let stamp = self.owner(slot).stamp().unwrap_or(0);
                 let rank = match self.standing(slot) {
-                    Standing::Reserved => u64::MAX,
-                    Standing::Queued(Queue::Free | Queue::Cooling) => {
-                        self.owner(slot).stamp().unwrap_or(0)
-                    }
+                    Standing::Reserved => (2, 0),
+                    // One that cooled down was given back before: its stamp is from then on later.
+                    Standing::Queued(Queue::Cooling) => (1, stamp),
+                    Standing::Queued(Queue::Free) => (0, stamp),
                     _ => return None::<()>,
                 };
                 if best.is_none_or(|(most, _)| rank > most) {

@@ -66,6 +66,19 @@ fn a_user_gets_the_last_address_again_and_need_not_wait_for_it() {
 }
 
 #[test]
+fn of_two_the_one_given_back_last_comes_again_whatever_has_cooled_since() {
+    let settings = Settings { cool_down: 60, check_in_use: false, ..Settings::default() };
+    let map = map(&["10.0.0.1-10.0.0.9"], settings);
+    let last = map.open_session(id(1), &user("ann"), 0).unwrap();
+    let before = map.open_session(id(2), &user("ann"), 0).unwrap();
+    map.close(&before.handle, 10).unwrap();
+    map.close(&last.handle, 50).unwrap();
+    map.open_session(id(4), &user("bob"), 80).unwrap(); // sets free what has cooled
+    let again = map.open_session(id(3), &user("ann"), 80).unwrap();
+    assert_eq!(addresses(&again.leases), addresses(&last.leases));
+}
+
+#[test]
 fn an_explicit_request_is_met_or_refused() {
     let map = map(&["10.0.0.1-10.0.0.9"], Settings::default());
     let at = |address: &str| OpenOptions {

@@ -131,8 +131,9 @@ impl Model {
         let rank = |slot: &Slot| match () {
             () if slot.held.is_some() || slot.is_out() || user.is_none() => None,
             () if slot.user.as_deref() != user => None,
-            () if slot.reserved => Some((Tick::MAX, u64::MAX)),
-            () if slot.rest != Rest::Lingering => Some(slot.since),
+            () if slot.reserved => Some((2, (0, 0))),
+            () if slot.rest == Rest::Cooling => Some((1, slot.since)),
+            () if slot.rest == Rest::Free => Some((0, slot.since)),
             () => None,
         };
         if let Some(best) = pool.slots.iter().filter_map(rank).max() {
