@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use serde_json::Value;
 use support::{Host, compile, finish, in_namespace, program, start, wait_for_listener};
@@ -14,13 +15,19 @@ use vipool::policy::{Features, LoopbackConnect, PortRange, Program};
 use vipool_testing::needs::find_program;
 use vipool_testing::{Running, preload, vipool};
 
+/// The program that does nothing, in one of its forms. Built once: tests run side by side.
 fn still(kind: &str) -> PathBuf {
-    let flags: &[&str] = match kind {
-        "static" => &["-static"],
-        "go" => &["-DGO"],
-        _ => &[],
-    };
-    compile(&format!("still-{kind}"), &["still.c"], flags)
+    static BUILT: OnceLock<[PathBuf; 3]> = OnceLock::new();
+    let [plain, fixed, go] = BUILT.get_or_init(|| {
+        let build =
+            |kind: &str, flags: &[&str]| compile(&format!("still-{kind}"), &["still.c"], flags);
+        [build("plain", &[]), build("static", &["-static"]), build("go", &["-DGO"])]
+    });
+    match kind {
+        "static" => fixed.clone(),
+        "go" => go.clone(),
+        _ => plain.clone(),
+    }
 }
 
 /// The file behind `python3`: shims of version managers lead to it.
@@ -31,9 +38,7 @@ fn python() -> PathBuf {
 
 fn on_a_host(test: &str, needs: &[&str], programs: Vec<Program>, body: impl FnOnce(Host)) {
     let prepare = || {
-        for kind in ["plain", "static", "go"] {
-            still(kind);
-        }
+        still("plain");
         preload();
         vipool();
     };

@@ -9,6 +9,7 @@ use std::io::{BufRead, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use support::{Host, compile, finish, in_namespace, program, start_piped};
 use vipool::map::OpenOptions;
@@ -17,8 +18,10 @@ use vipool::policy::{Features, Program};
 use vipool::session::SessionId;
 use vipool_testing::{Running, preload, skip, vipool};
 
+/// Built once: tests run side by side.
 fn binary() -> PathBuf {
-    compile("guest", &["guest.c", "common.c"], &[])
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| compile("guest", &["guest.c", "common.c"], &[])).clone()
 }
 
 fn on_a_host(test: &str, needs: &[&str], programs: fn() -> Vec<Program>, body: impl FnOnce(Host)) {
