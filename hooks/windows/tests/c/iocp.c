@@ -2,6 +2,7 @@
  * ConnectEx by WSAIoctl, GetAcceptExSockaddrs.
  *
  *   iocp.exe serve PORT V    says "ready", answers each client with the addresses it saw
+ *   iocp.exe exports PORT V  the same, by what mswsock.dll exports in place of WSAIoctl
  *   iocp.exe dial PORT V     connects to 127.0.0.1 and prints the answer */
 #include <winsock2.h>
 #include <ws2tcpip.h>
@@ -47,7 +48,7 @@ static void ip(const struct sockaddr *a, char *out)
     inet_ntop(AF_INET, &((const struct sockaddr_in *)a)->sin_addr, out, 64);
 }
 
-static int serve(int port)
+static int serve(int port, int exports)
 {
     SOCKET s = overlapped_socket();
     struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons((u_short)port) };
@@ -62,8 +63,12 @@ static int serve(int port)
     ip((void *)&a, text);
     printf("listening on %s\nready\n", text);
     GUID accept_guid = WSAID_ACCEPTEX, names_guid = WSAID_GETACCEPTEXSOCKADDRS;
-    LPFN_ACCEPTEX accept_ex = (LPFN_ACCEPTEX)extension(s, accept_guid);
-    LPFN_GETACCEPTEXSOCKADDRS names = (LPFN_GETACCEPTEXSOCKADDRS)extension(s, names_guid);
+    LPFN_ACCEPTEX accept_ex = AcceptEx;
+    LPFN_GETACCEPTEXSOCKADDRS names = GetAcceptExSockaddrs;
+    if (!exports) {
+        accept_ex = (LPFN_ACCEPTEX)extension(s, accept_guid);
+        names = (LPFN_GETACCEPTEXSOCKADDRS)extension(s, names_guid);
+    }
     for (;;) {
         SOCKET c = WSASocketW(AF_INET, SOCK_STREAM, IPPROTO_TCP, NULL, 0, WSA_FLAG_OVERLAPPED);
         char buffer[2 * (sizeof(struct sockaddr_in) + 16)], here[64], there[64];
@@ -142,9 +147,9 @@ int main(int argc, char **argv)
     setvbuf(stdout, NULL, _IONBF, 0);
     WSAStartup(MAKEWORD(2, 2), &data);
     completions = CreateIoCompletionPort(INVALID_HANDLE_VALUE, NULL, 0, 1);
-    if (strcmp(argv[1], "serve") == 0) {
+    if (strcmp(argv[1], "dial") != 0) {
         CreateThread(NULL, 0, until_told, NULL, 0, NULL);
-        return serve(atoi(argv[2]));
+        return serve(atoi(argv[2]), strcmp(argv[1], "exports") == 0);
     }
     return dial(atoi(argv[2]));
 }

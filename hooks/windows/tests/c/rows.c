@@ -365,6 +365,27 @@ static int row(int number)
         do_bind(s, "127.0.0.1", 0);
         sockname("name", s);
         return 0;
+    case 24: { /* by the function that WSAIoctl gives */
+        GUID guid = WSAID_WSASENDMSG;
+        DWORD sent = 0;
+        char data[8], control[WSA_CMSG_SPACE(sizeof(struct in_pktinfo))] = { 0 };
+        WSABUF buffer = { 1, "x" };
+        WSACMSGHDR *c24 = (void *)control;
+        s = udp();
+        do_bind(s, "127.0.0.1", port);
+        a = at("127.0.0.1", port, &length);
+        c24->cmsg_len = WSA_CMSG_LEN(sizeof(struct in_pktinfo));
+        c24->cmsg_level = IPPROTO_IP;
+        c24->cmsg_type = IP_PKTINFO;
+        inet_pton(AF_INET, "127.0.0.1", c24 + 1);
+        WSAMSG m = { (void *)&a, length, &buffer, 1, { sizeof control, control }, 0 };
+        LPFN_WSASENDMSG send_message = (LPFN_WSASENDMSG)extension(s, guid);
+        said("WSASendMsg", send_message(s, &m, 0, &sent, NULL, NULL));
+        length = sizeof a;
+        said("recvfrom", recvfrom(s, data, sizeof data, 0, (void *)&a, &length) != 1);
+        printf("from %s\n", text(&a));
+        return 0;
+    }
     case 25: { /* the test sends four datagrams from L at once, and one more when it is asked to */
         DWORD on = 1, got, flags = 0;
         GUID guid = WSAID_WSARECVMSG;

@@ -112,19 +112,22 @@ fn rows_7_and_46_connections_to_the_outside_come_from_v() {
 fn row_47_overlapped_servers_and_clients() {
     let host = Host::new(|_| ());
     let (one, two) = (host.session(1), host.session(2));
-    let (port, iocp) = (port(), program("iocp.exe"));
-    let text = port.to_string();
-    let serve = |session: &Session<'_>| {
-        Listening::start(session.launch(&iocp).args(["serve", &text, &session.v().to_string()]))
-    };
-    let servers = [serve(&one), serve(&two)];
-    for (session, server) in [&one, &two].into_iter().zip(&servers) {
-        assert_eq!(server.said, "listening on 127.0.0.1\n");
-        let said = output(session.launch(&iocp).args(["dial", &text, &session.v().to_string()]));
-        assert_eq!(
-            said,
-            "connected to 127.0.0.1\nserver saw itself as 127.0.0.1 and me as 127.0.0.1\n"
-        );
+    let iocp = program("iocp.exe");
+    for way in ["serve", "exports"] {
+        let port = port().to_string();
+        let start = |session: &Session<'_>, way: &str| {
+            let mut command = session.launch(&iocp);
+            command.args([way, &port, &session.v().to_string()]);
+            command
+        };
+        let servers = [&one, &two].map(|session| Listening::start(&mut start(session, way)));
+        for (session, server) in [&one, &two].into_iter().zip(&servers) {
+            assert_eq!(server.said, "listening on 127.0.0.1\n");
+            assert_eq!(
+                output(&mut start(session, "dial")),
+                "connected to 127.0.0.1\nserver saw itself as 127.0.0.1 and me as 127.0.0.1\n"
+            );
+        }
     }
 }
 
