@@ -25,14 +25,16 @@ use windows_sys::Win32::Security::Authorization::{
 };
 use windows_sys::Win32::Security::{
     ACCESS_ALLOWED_ACE, ACL, DACL_SECURITY_INFORMATION, EqualSid, GetAce, GetTokenInformation,
-    INHERIT_ONLY_ACE, IsWellKnownSid, OWNER_SECURITY_INFORMATION, PSECURITY_DESCRIPTOR, PSID,
-    SECURITY_ATTRIBUTES, TOKEN_QUERY, TOKEN_USER, TokenUser, WinBuiltinAdministratorsSid,
+    INHERIT_ONLY_ACE, IsWellKnownSid, OWNER_SECURITY_INFORMATION,
+    PROTECTED_DACL_SECURITY_INFORMATION, PSECURITY_DESCRIPTOR, PSID, SECURITY_ATTRIBUTES,
+    SetKernelObjectSecurity, TOKEN_QUERY, TOKEN_USER, TokenUser, WinBuiltinAdministratorsSid,
     WinCreatorOwnerRightsSid, WinCreatorOwnerSid, WinLocalSystemSid,
 };
 use windows_sys::Win32::Storage::FileSystem::{
-    CREATE_NEW, CreateFileW, DELETE, FILE_APPEND_DATA, FILE_ATTRIBUTE_DIRECTORY,
-    FILE_ATTRIBUTE_NORMAL, FILE_ATTRIBUTE_REPARSE_POINT, FILE_FLAG_OPEN_REPARSE_POINT,
-    FILE_SHARE_DELETE, FILE_SHARE_READ, FILE_SHARE_WRITE, FILE_WRITE_DATA, WRITE_DAC, WRITE_OWNER,
+    CREATE_NEW, CreateDirectoryW, CreateFileW, DELETE, FILE_APPEND_DATA, FILE_ATTRIBUTE_DIRECTORY,
+    FILE_ATTRIBUTE_NORMAL, FILE_ATTRIBUTE_REPARSE_POINT, FILE_FLAG_BACKUP_SEMANTICS,
+    FILE_FLAG_OPEN_REPARSE_POINT, FILE_SHARE_DELETE, FILE_SHARE_READ, FILE_SHARE_WRITE,
+    FILE_WRITE_DATA, READ_CONTROL, WRITE_DAC, WRITE_OWNER,
 };
 use windows_sys::Win32::System::SystemServices::ACCESS_ALLOWED_ACE_TYPE;
 use windows_sys::Win32::System::Threading::{GetCurrentProcess, OpenProcessToken};
@@ -122,46 +124,94 @@ pub fn create_for_user(path: &Path, user: Option<&UserId>) -> io::Result<File> {
     create_for(path, &user.map_or(String::new(), |sid| format!("(A;;FR;;;{sid})")))
 }
 
-/// Makes an empty file for the system, the administrators, its owner, and whom `more` adds in the
-/// security descriptor definition language.
-fn create_for(path: &Path, more: &str) -> io::Result<File> {
-    let text = format!("D:P(A;;FA;;;SY)(A;;FA;;;BA)(A;;FA;;;OW){more}");
+/// Makes the directory of a map, or makes an older one safe: the system, the administrators and its
+/// owner may change what is in it, users may read. Refused if it belongs to somebody else: in
+/// `ProgramData` every user may make directories.
+pub fn directory(path: &Path) -> Result<(), Refused> {
+    // What is made in it later by other programs is not for users to read.
+    let inherited = ["SY", "BA", "OW"].map(|who| format!("(A;OICI;FA;;;{who})")).concat();
+    with_security(&format!("D:P{inherited}(A;;FRFX;;;BU)"), |security| {
+        let wide: Vec<u16> = path.as_os_str().encode_wide().chain([0]).collect();
+        // SAFETY: the path ends in 0, and the structure is as the system wants it.
+        if unsafe { CreateDirectoryW(wide.as_ptr(), security) } != 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::AlreadyExists {
+            return Err(error.into());
+        }
+        let directory = std::fs::OpenOptions::new()
+            .access_mode(READ_CONTROL | WRITE_DAC)
+            .share_mode(SHARE)
+            .custom_flags(FILE_FLAG_OPEN_REPARSE_POINT | FILE_FLAG_BACKUP_SEMANTICS)
+            .open(path)?;
+        if directory.metadata()?.file_attributes() & FILE_ATTRIBUTE_REPARSE_POINT != 0 {
+            return Err(Refused::Untrusted("it is a link"));
+        }
+        if !trusted(Security::of(&directory)?.owner, User::of_process()?.sid()) {
+            return Err(Refused::Untrusted("it belongs to another user"));
+        }
+        let what = DACL_SECURITY_INFORMATION | PROTECTED_DACL_SECURITY_INFORMATION;
+        // SAFETY: an open handle, and the descriptor that the structure points to.
+        let set = unsafe {
+            SetKernelObjectSecurity(directory.as_raw_handle(), what, security.lpSecurityDescriptor)
+        };
+        if set == 0 { Err(io::Error::last_os_error().into()) } else { Ok(()) }
+    })
+}
+
+/// Calls with what a text in the security descriptor definition language says.
+fn with_security<T, E: From<io::Error>>(
+    text: &str,
+    call: impl FnOnce(&SECURITY_ATTRIBUTES) -> Result<T, E>,
+) -> Result<T, E> {
     let text: Vec<u16> = text.encode_utf16().chain([0]).collect();
-    let wide: Vec<u16> = path.as_os_str().encode_wide().chain([0]).collect();
-    // SAFETY: texts that end in 0; the descriptor is freed once, after its use; a handle that is
-    // valid and ours alone becomes the file.
-    unsafe {
-        let mut descriptor: PSECURITY_DESCRIPTOR = null_mut();
-        let parsed = ConvertStringSecurityDescriptorToSecurityDescriptorW(
+    let mut descriptor: PSECURITY_DESCRIPTOR = null_mut();
+    // SAFETY: a text that ends in 0; the system allocates the descriptor.
+    let parsed = unsafe {
+        ConvertStringSecurityDescriptorToSecurityDescriptorW(
             text.as_ptr(),
             SDDL_REVISION_1,
             &mut descriptor,
             null_mut(),
-        );
-        if parsed == 0 {
-            return Err(io::Error::last_os_error());
-        }
-        let security = SECURITY_ATTRIBUTES {
-            nLength: size_of::<SECURITY_ATTRIBUTES>() as u32,
-            lpSecurityDescriptor: descriptor,
-            bInheritHandle: 0,
-        };
-        let handle = CreateFileW(
-            wide.as_ptr(),
-            GENERIC_READ | GENERIC_WRITE,
-            SHARE,
-            &security,
-            CREATE_NEW,
-            FILE_ATTRIBUTE_NORMAL,
-            null_mut(),
-        );
-        let error = io::Error::last_os_error();
-        LocalFree(descriptor);
-        if handle == INVALID_HANDLE_VALUE {
-            return Err(error);
-        }
-        Ok(File::from_raw_handle(handle))
+        )
+    };
+    if parsed == 0 {
+        return Err(io::Error::last_os_error().into());
     }
+    let called = call(&SECURITY_ATTRIBUTES {
+        nLength: size_of::<SECURITY_ATTRIBUTES>() as u32,
+        lpSecurityDescriptor: descriptor,
+        bInheritHandle: 0,
+    });
+    // SAFETY: what was allocated above, freed once, after its use.
+    unsafe { LocalFree(descriptor) };
+    called
+}
+
+/// Makes an empty file for the system, the administrators, its owner, and whom `more` adds in the
+/// security descriptor definition language.
+fn create_for(path: &Path, more: &str) -> io::Result<File> {
+    with_security(&format!("D:P(A;;FA;;;SY)(A;;FA;;;BA)(A;;FA;;;OW){more}"), |security| {
+        let wide: Vec<u16> = path.as_os_str().encode_wide().chain([0]).collect();
+        // SAFETY: the path ends in 0, and the structure is as the system wants it; a handle that is
+        // valid and ours alone becomes the file.
+        unsafe {
+            let handle = CreateFileW(
+                wide.as_ptr(),
+                GENERIC_READ | GENERIC_WRITE,
+                SHARE,
+                security,
+                CREATE_NEW,
+                FILE_ATTRIBUTE_NORMAL,
+                null_mut(),
+            );
+            if handle == INVALID_HANDLE_VALUE {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(File::from_raw_handle(handle))
+        }
+    })
 }
 
 /// Gives a file the name of another, which goes. One that a process has mapped can't be removed on
@@ -309,5 +359,26 @@ impl Drop for Security {
     fn drop(&mut self) {
         // SAFETY: what GetSecurityInfo allocated, freed once.
         unsafe { LocalFree(self.descriptor) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_made_and_made_safe() {
+        let path = std::env::temp_dir().join(format!("vipool-trust-{}", std::process::id()));
+        // As somebody made it by hand, with what is inherited.
+        std::fs::create_dir(&path).unwrap();
+        std::fs::write(path.join("farm.toml"), "").unwrap();
+        directory(&path).unwrap();
+        directory(&path).unwrap();
+        std::fs::remove_dir_all(&path).unwrap();
+        directory(&path).unwrap();
+        create(&path.join("map"), 8, 0o644).unwrap();
+        assert!(open(&path, "map", false).is_ok());
+        std::fs::remove_dir_all(&path).unwrap();
+        assert!(matches!(directory(&path.join("no").join("parent")), Err(Refused::Io(_))));
     }
 }

@@ -1,12 +1,13 @@
 //! `vipool up` on Windows: makes the map. Addresses are put onto interfaces by other means.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use vipool::farm::Farm;
 use vipool::map::Map;
 use vipool::os::place::map_directory;
+use vipool::os::trust::{self, Refused};
 use vipool::os::{clock, interfaces};
 
 use crate::place::last_users;
@@ -49,8 +50,7 @@ impl Up {
         if report.has_errors() {
             bail!("nothing is changed: {} has errors", file.display());
         }
-        std::fs::create_dir_all(&directory)
-            .with_context(|| format!("cannot make {}", directory.display()))?;
+        make(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
         let map = Map::create(&directory, &planned.plan)?;
         if let Err(error) = map.recall_users(&last_users(&directory), clock::now()) {
             eprintln!("vipool: users may get other addresses than before: {error}");
@@ -58,5 +58,17 @@ impl Up {
         let addresses: u32 = map.reader()?.pools().iter().map(|pool| pool.slots).sum();
         println!("the map in {} has {addresses} addresses", directory.display());
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Makes the directory of the map, or sees to it that users can't write to it.
+fn make(directory: &Path) -> anyhow::Result<()> {
+    if let Some(parent) = directory.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    match trust::directory(directory) {
+        Ok(()) => Ok(()),
+        Err(Refused::Io(error)) => Err(error.into()),
+        Err(Refused::Untrusted(why)) => bail!("{why}: look at what is in it, and remove it"),
     }
 }
