@@ -1,7 +1,7 @@
 //! A call through the C ABI beside the same in Rust: both take the bytes of a sockaddr where a
 //! hook layer has them, and give bytes back.
 //!
-//! `cargo bench -p vipool --features capi --bench capi` measures short blocks of calls, Rust and C in
+//! `cargo xtask bench capi` (`--json`) measures short blocks of calls, Rust and C in
 //! turn, and prints the median of each and of the difference within a pair: what else runs on the
 //! machine meets both alike. Where memory comes to lie is worth some nanoseconds too, so that several
 //! processes are measured, and the median of them is told with the middle half.
@@ -149,7 +149,7 @@ fn through_rust(
 /// What is asked on the command line.
 enum Wanted {
     /// The table: so many processes, each measuring so many pairs of blocks.
-    Table { processes: usize, pairs: usize },
+    Table { processes: usize, pairs: usize, json: bool },
     /// One process of those, which prints bare numbers.
     Process { pairs: usize },
     /// So many calls of one kind and side.
@@ -162,12 +162,11 @@ impl Wanted {
         let arguments: Vec<String> = std::env::args().skip(1).collect();
         let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let words: Vec<&str> = words.into_iter().filter(|word| !word.starts_with("--")).collect();
+        let flag = |name: &str| arguments.iter().any(|word| word == name);
         let count = |word: &str| word.parse().expect("a number");
         match *words {
-            [] if arguments.iter().any(|word| word == "--test") => {
-                Wanted::Table { processes: 1, pairs: 11 }
-            }
-            [] => Wanted::Table { processes: 15, pairs: 801 },
+            [] if flag("--test") => Wanted::Table { processes: 1, pairs: 11, json: false },
+            [] => Wanted::Table { processes: 15, pairs: 801, json: flag("--json") },
             ["process", pairs] => Wanted::Process { pairs: count(pairs) as usize },
             [name, side @ ("rust" | "c"), calls] => {
                 Wanted::Calls { name: name.to_owned(), c: side == "c", count: count(calls) }
@@ -232,7 +231,7 @@ fn quarters(list: &mut [f64]) -> [f64; 3] {
 }
 
 /// Measures in several processes, one after another.
-fn table(processes: usize, pairs: usize) {
+fn table(processes: usize, pairs: usize, json: bool) {
     let mut rows: Vec<(String, [Vec<f64>; 3])> = Vec::new();
     for _ in 0..processes {
         let this = std::env::current_exe().expect("a program has a file");
@@ -251,19 +250,33 @@ fn table(processes: usize, pairs: usize) {
             }
         }
     }
-    println!("{:<16}{:>8}{:>10}{:>12}   (middle half)", "ns", "Rust", "C", "C - Rust");
+    if !json {
+        println!("{:<16}{:>8}{:>10}{:>12}   (middle half)", "ns", "Rust", "C", "C - Rust");
+    }
     for (name, lists) in rows {
         let [[_, rust, _], [_, c, _], [first, more, third]] =
             lists.map(|mut list| quarters(&mut list));
-        println!("{name:<16}{rust:>8.1}{c:>10.1}{more:>+12.1}   ({first:+.1} to {third:+.1})");
+        match json {
+            true => println!(
+                "{{\"name\":\"{name}\",\"rust\":{rust:.1},\"c\":{c:.1},\"difference\":{more:.1},\
+                 \"middle_half\":[{first:.1},{third:.1}]}}"
+            ),
+            false => {
+                println!(
+                    "{name:<16}{rust:>8.1}{c:>10.1}{more:>+12.1}   ({first:+.1} to {third:+.1})"
+                );
+            }
+        }
     }
-    println!("open_close and what follows: two calls, an opening and a closing");
+    if !json {
+        println!("open_close and what follows: two calls, an opening and a closing");
+    }
 }
 
 fn main() {
     let wanted = Wanted::read();
-    if let Wanted::Table { processes, pairs } = wanted {
-        return table(processes, pairs);
+    if let Wanted::Table { processes, pairs, json } = wanted {
+        return table(processes, pairs, json);
     }
     let mut map = Map::in_memory(&plan()).expect("a map");
     let reader = map.reader().expect("a reader");

@@ -100,7 +100,6 @@ impl vipool_opened {
     /// Tells what an opening gave.
     #[inline]
     pub(crate) fn tell(&mut self, opened: &Opened) {
-        self.handle = opened.handle.into();
         self.lease_count = set_leases(&mut self.leases, &opened.leases);
         let bit = |on, bit| if on { bit } else { 0 };
         self.flags = bit(opened.already_open, VIPOOL_OPENED_ALREADY)
@@ -110,6 +109,8 @@ impl vipool_opened {
             Some(Shortage::Cooling { until }) => until,
             _ => 0,
         };
+        // It was made last: by now it can be read without waiting.
+        self.handle = opened.handle.into();
     }
 }
 

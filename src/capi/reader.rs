@@ -49,9 +49,10 @@ layout!(vipool_found { size, handle, leases, lease_count, reserved });
 impl vipool_found {
     #[inline]
     pub(crate) fn tell(&mut self, handle: &Handle, leases: &Leases) {
-        self.handle = (*handle).into();
         self.lease_count = set_leases(&mut self.leases, leases);
         self.reserved = 0;
+        // It was made last: by now it can be read without waiting.
+        self.handle = (*handle).into();
     }
 }
 

@@ -7,21 +7,23 @@ use std::process::Command;
 use crate::run::{cargo, root};
 use crate::{Error, succeed};
 
-/// The tables: name, manifest and bench target.
-const TABLES: &[(&str, &str, &str)] =
-    &[("alloc", "bench-peers/Cargo.toml", "alloc"), ("hook", "hooks/linux/Cargo.toml", "hook")];
+/// The tables: name (that of the bench target too), and the manifest with what else cargo is told.
+const TABLES: &[(&str, &str)] = &[
+    ("alloc", "bench-peers/Cargo.toml"),
+    ("capi", "Cargo.toml --package vipool --features capi"),
+    ("hook", "hooks/linux/Cargo.toml"),
+];
 
 /// Runs the table that the first argument names, with the others, or all criterion benches.
 pub fn run(arguments: &[String]) -> Result<(), Error> {
     let Some((name, arguments)) = arguments.split_first() else {
         return succeed(cargo("bench --package vipool"));
     };
-    let (_, manifest, bench) =
-        TABLES.iter().find(|(table, ..)| *table == *name).ok_or_else(|| {
-            let names: Vec<&str> = TABLES.iter().map(|(table, ..)| *table).collect();
-            format!("no bench {name:?}; there are: {}", names.join(", "))
-        })?;
-    let mut command = cargo(&format!("bench --quiet --manifest-path {manifest} --bench {bench}"));
+    let (_, manifest) = TABLES.iter().find(|(table, _)| *table == *name).ok_or_else(|| {
+        let names: Vec<&str> = TABLES.iter().map(|(table, _)| *table).collect();
+        format!("no bench {name:?}; there are: {}", names.join(", "))
+    })?;
+    let mut command = cargo(&format!("bench --quiet --manifest-path {manifest} --bench {name}"));
     let (record, arguments): (Vec<_>, Vec<_>) =
         arguments.iter().partition(|argument| *argument == "--record");
     command.arg("--").args(arguments);
