@@ -25,7 +25,7 @@ cargo xtask test [STEP…]       run all checks, or those named; what needs some
            --all               install what is missing first (apt, rustup, cargo) and skip nothing
            --long              also what takes hours: fuzzing, 10,000 kills, another architecture
            --list              print the steps and what they need
-cargo xtask bench [NAME]       all criterion benches, or one of the tables: alloc, hook
+cargo xtask bench [NAME]       all criterion benches, or one of the tables: alloc, capi, hook
            --json              one object per row instead of a table; other flags go to the bench
            --record            the same into benches/record/DATE-NAME.jsonl, below what the machine is
 cargo xtask deb                make the Debian package (needs cargo-deb)
