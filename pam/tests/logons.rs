@@ -20,7 +20,12 @@ fn module() -> &'static PathBuf {
 }
 
 /// The Debian package, with the unoptimised command.
-fn package() -> PathBuf {
+fn package() -> &'static PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(build_package)
+}
+
+fn build_package() -> PathBuf {
     let mut xtask = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     xtask.args(["run", "--quiet", "--package", "xtask", "--target-dir"]).arg(target_dir());
     let status = xtask.args(["--", "deb", "--debug"]).current_dir(workspace()).status();
