@@ -61,7 +61,7 @@ pub(super) struct Shared {
 }
 
 /// How often the lock is handed on before other processes have their turn.
-const HANDED_ON_MOST: u32 = 64;
+const HANDED_ON_MOST: u32 = 8;
 
 impl Map {
     /// A map in memory alone: gone with the process, seen by nobody else.
