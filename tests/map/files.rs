@@ -131,3 +131,28 @@ fn a_user_gets_the_address_from_before_a_restart() {
     assert_eq!(only(&after.open_session(id(3), &user("ann"), 0).unwrap().leases), "10.0.0.1");
     assert_eq!(after.recall_users(&file, 0).unwrap(), 0);
 }
+
+#[test]
+fn writers_that_hand_the_lock_on_keep_no_other_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let plan = plan(&["10.0.0.1-10.0.0.9"], Settings::default());
+    let map = Map::create(directory.path(), &plan).unwrap();
+    let other = Map::open(directory.path()).unwrap();
+    let churn = |map: &Map, first: u64| {
+        for number in first..first + 500 {
+            let opened = map.open_session(id(number), &OpenOptions::default(), 0).unwrap();
+            map.close(&opened.handle, 0).unwrap();
+        }
+    };
+    std::thread::scope(|scope| {
+        for thread in 1..=3 {
+            let map = &map;
+            scope.spawn(move || churn(map, thread * 1000));
+        }
+        scope.spawn(|| churn(&other, 9000));
+    });
+    assert_eq!(map.reader().unwrap().pools()[0].used, 0);
+    // Nobody holds it any more.
+    let mut third = Map::open(directory.path()).unwrap();
+    third.hold_exclusively().unwrap();
+}

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::thread;
 
-use vipool::map::{Map, OpenOptions, Settings};
+use vipool::map::{OpenOptions, Settings};
 
-use crate::support::{id, map, plan};
+use crate::support::{id, map};
 
 #[test]
 fn threads_share_a_map_and_no_address() {
@@ -48,29 +48,4 @@ fn threads_share_a_map_and_no_address() {
         }
     });
     assert_eq!(map.reader().unwrap().pools()[0].used, 1);
-}
-
-#[test]
-fn threads_that_hand_the_lock_on_keep_no_other_writer_out() {
-    let directory = tempfile::tempdir().unwrap();
-    let plan = plan(&["10.0.0.1-10.0.0.9"], Settings::default());
-    let map = Map::create(directory.path(), &plan).unwrap();
-    let other = Map::open(directory.path()).unwrap();
-    let churn = |map: &Map, first: u64| {
-        for number in first..first + 500 {
-            let opened = map.open_session(id(number), &OpenOptions::default(), 0).unwrap();
-            map.close(&opened.handle, 0).unwrap();
-        }
-    };
-    thread::scope(|scope| {
-        for thread in 1..=3 {
-            let map = &map;
-            scope.spawn(move || churn(map, thread * 1000));
-        }
-        scope.spawn(|| churn(&other, 9000));
-    });
-    assert_eq!(map.reader().unwrap().pools()[0].used, 0);
-    // Nobody holds it any more.
-    let mut third = Map::open(directory.path()).unwrap();
-    third.hold_exclusively().unwrap();
 }
