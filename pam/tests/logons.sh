@@ -312,15 +312,19 @@ END
 # Desktops through xrdp-sesman, asked for on the loopback as xrdp does: two users, each with an X
 # server and an address of their own. Logging off closes what was opened.
 desktops() {
+  # X servers leave sockets and locks in /tmp, which may be where this was built.
+  mkdir /run/built
+  for name in VIPOOL MODULE PRELOAD; do
+    cp "${!name}" /run/built
+    declare -g "$name=/run/built/$(basename "${!name}")"
+  done
+  mkdir -m 1777 /run/tmp; mount --bind /run/tmp /tmp; cd /
   farm 10.77.0.100-10.77.0.109
   door xrdp-sesman
   inside
   # Passwords, for the machine's own common-auth.
   sed -E "s#^(alice|bob):\*:#\1:$(openssl passwd -6 secret):#" /etc/shadow > /run/shadow
   cat /run/shadow > /etc/shadow
-  # X servers leave sockets and locks there.
-  cp "$VIPOOL" /run/vipool-command; VIPOOL=/run/vipool-command
-  mkdir -m 1777 /run/tmp; mount --bind /run/tmp /tmp
   sed 's|^DefaultWindowManager=.*|DefaultWindowManager=/run/inside.sh|; s|^EnableUserWindowManager=.*|EnableUserWindowManager=false|; s|^EnableSyslog=.*|EnableSyslog=false|; s|^LogFile=.*|LogFile=/run/sesman.log|' \
     /etc/xrdp/sesman.ini > /run/sesman.ini
   # It listens on ::1, and is looked for at localhost.
