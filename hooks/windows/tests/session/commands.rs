@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::support::{Listening, installed, output, port, program};
+use super::support::{Listening, installed, output, port, program, started};
 
 /// A farm file and the directory of its map, gone when this goes out of scope.
 struct Farm {
@@ -38,7 +38,7 @@ impl Farm {
 
     /// What a command that is to fail says, with its exit code.
     fn fails(&self, arguments: &[&str]) -> (i32, String) {
-        let output = self.vipool(arguments).output().unwrap();
+        let output = started(|| self.vipool(arguments).output());
         assert!(!output.status.success(), "{arguments:?}");
         let said = [output.stdout, output.stderr].concat();
         (output.status.code().unwrap(), String::from_utf8(said).unwrap().replace("\r\n", "\n"))
@@ -87,8 +87,9 @@ fn sessions_are_opened_shown_used_and_closed() {
             assert!(json.contains(part), "{part}: {json}");
         }
     }
-    let code = vipool(&["run", "--session", "7", "--"]).arg(program("rows.exe")).status();
-    assert_eq!(code.unwrap().code(), Some(2), "the program's own exit code");
+    let code =
+        started(|| vipool(&["run", "--session", "7", "--"]).arg(program("rows.exe")).status());
+    assert_eq!(code.code(), Some(2), "the program's own exit code");
     let closed = output(&mut vipool(&["session", "close", "7"]));
     assert_eq!(closed, format!("Session 7 is closed: {l} given back\n"));
     assert_eq!(output(&mut vipool(&["session", "close", "7", "--if-open"])), "");

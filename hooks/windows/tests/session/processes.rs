@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::support::{HOST, Host, Session, installed, output, port, program};
+use super::support::{HOST, Host, Session, installed, output, port, program, started};
 
 /// `rows.exe` for row 6, which shows where a wildcard bind went.
 fn row_6(session: &Session<'_>, port: u16) -> [String; 6] {
@@ -61,8 +61,8 @@ fn the_exit_code_and_the_arguments_are_handed_through() {
     let host = Host::new(|_| ());
     let session = host.session(1);
     // No arguments: the program answers 2.
-    assert_eq!(session.launch(&program("rows.exe")).status().unwrap().code(), Some(2));
-    let missing = session.launch(&program("no such program.exe")).status().unwrap();
+    assert_eq!(started(|| session.launch(&program("rows.exe")).status()).code(), Some(2));
+    let missing = started(|| session.launch(&program("no such program.exe")).status());
     assert_eq!(missing.code(), Some(125));
 }
 
@@ -75,7 +75,7 @@ fn without_a_map_or_with_the_switch_off_nothing_is_touched() {
         let mut command = Command::new(installed("vipool-launch.exe"));
         command.arg("--explain").arg(&rows).args(&arguments);
         session.enter(&mut command);
-        let output = command.envs(set.iter().copied()).output().unwrap();
+        let output = started(|| command.envs(set.iter().copied()).output());
         let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace("\r\n", "\n");
         (said(&output.stdout), said(&output.stderr))
     };

@@ -14,7 +14,7 @@ use windows_sys::Win32::System::Diagnostics::ToolHelp::{
 };
 use windows_sys::Win32::System::Threading::{OpenProcess, PROCESS_TERMINATE, TerminateProcess};
 
-use super::support::{Host, Session, listed, output, port};
+use super::support::{Host, Session, listed, output, port, started};
 
 /// The program of a server, if it was fetched.
 fn server(path: &str) -> Option<PathBuf> {
@@ -43,7 +43,7 @@ impl Server {
         // Some serve for as long as their standard input is open.
         command.current_dir(directory).stdin(Stdio::piped());
         command.stdout(log.try_clone().unwrap()).stderr(log);
-        Self { launcher: command.spawn().unwrap(), directory: directory.to_owned() }
+        Self { launcher: started(|| command.spawn()), directory: directory.to_owned() }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::support::{HOST, Host, Listening, Session, output, port, program};
+use super::support::{HOST, Host, Listening, Session, output, port, program, started};
 
 #[test]
 fn rows_1_and_3_two_sessions_listen_on_one_port() {
@@ -39,7 +39,7 @@ fn rows_2_and_29_a_wildcard_listener_of_the_host_is_not_masked() {
         let mut command = one.launch(&program("rows.exe"));
         let mut binding = command.args([binds.to_string(), port.to_string()]);
         binding = binding.args([one.v().to_string(), one.l().to_string(), HOST.to_owned()]);
-        let said = binding.output().unwrap().stdout;
+        let said = started(|| binding.output()).stdout;
         assert!(said.starts_with(b"bind: 10048\r\n"), "{listens}: {}", said.escape_ascii());
     }
 }

@@ -1,10 +1,11 @@
 //! A map with a policy for the test programs, sessions in it, and programs run in them.
 
-use std::io::{BufRead, BufReader, Lines, Write};
+use std::io::{self, BufRead, BufReader, Lines, Write};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
 use vipool::map::{Map, OpenOptions, Plan};
 use vipool::policy::{Features, Policy, PortRange, Program};
@@ -187,9 +188,25 @@ impl Session<'_> {
     }
 }
 
+/// Starts a program. Where many start at once, Wine now and then answers that of an internal error
+/// it has started none: then once more.
+pub fn started<T>(mut start: impl FnMut() -> io::Result<T>) -> T {
+    const ERROR_INTERNAL_ERROR: i32 = 1359;
+    let mut tries = 0;
+    loop {
+        match start() {
+            Err(error) if error.raw_os_error() == Some(ERROR_INTERNAL_ERROR) && tries < 5 => {
+                tries += 1;
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            answer => return answer.unwrap(),
+        }
+    }
+}
+
 /// What a program prints; it must end well.
 pub fn output(command: &mut Command) -> String {
-    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().unwrap();
+    let output = started(|| command.stdin(Stdio::null()).stderr(Stdio::inherit()).output());
     let text = String::from_utf8(output.stdout).unwrap().replace("\r\n", "\n");
     assert!(output.status.success(), "{command:?}: {:?}\n{text}", output.status);
     text
@@ -205,7 +222,7 @@ pub struct Listening {
 
 impl Listening {
     pub fn start(command: &mut Command) -> Self {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = started(|| command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn());
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut listening = Self { child, lines, said: String::new() };
         let (said, is_ready) = listening.read();
