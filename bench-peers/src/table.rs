@@ -80,7 +80,10 @@ impl Hand for Writer<'_> {
 
     fn open(&mut self, session: u64, user: Option<&str>) -> Option<Handle> {
         let options = OpenOptions { user, ..OpenOptions::default() };
-        self.open_session(id(session), &options, 0).ok().map(|opened| opened.handle)
+        match self.open_session(id(session), &options, 0) {
+            Ok(opened) => Some(opened.handle),
+            Err(_) => None,
+        }
     }
 
     fn close(&mut self, lease: Handle) {

@@ -43,15 +43,19 @@ impl Writer<'_> {
         now: Tick,
     ) -> Result<Opened, OpenError> {
         self.begin()?;
-        let opened = self.state.open_session(session, options, now);
-        self.state.end();
-        opened
+        if let Some(opened) = self.state.open_plain(session, options, now) {
+            return Ok(opened);
+        }
+        self.state.open_anyhow(session, options, now)
     }
 
     /// As [`Map::close`].
     #[inline(always)]
     pub fn close(&mut self, handle: &Handle, now: Tick) -> Result<Closed, CloseError> {
         self.begin()?;
+        if let Some(closed) = self.state.close_plain(handle, now) {
+            return Ok(closed);
+        }
         let closed = self.state.close(handle, now);
         self.state.end();
         closed
@@ -61,6 +65,9 @@ impl Writer<'_> {
     #[inline(always)]
     pub fn close_session(&mut self, session: SessionId, now: Tick) -> Result<Closed, CloseError> {
         self.begin()?;
+        if let Some(closed) = self.state.close_session_plain(session, now) {
+            return Ok(closed);
+        }
         let closed = self.state.close_session(session, now);
         self.state.end();
         closed

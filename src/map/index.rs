@@ -1,30 +1,40 @@
 //! The index of a pool: which slot a session holds, and which free slots a user had last.
 //!
 //! A slot is in it at most once: under its session while it is held, under its last user while it
-//! is not. So there are never more entries than slots, and room for nearly two a slot.
+//! is not. So there are never more entries than slots, and room for one and a half a slot.
 //!
-//! Buckets of half a cache line: 7 entries of 32 bits and a count of the entries that found no room
-//! here and went to one of the buckets behind. An entry is a tag of 8 bits, never 0, and the slot
-//! number plus one. Entries never move: an insert or delete is one store, so a reader finds what is
-//! stable whatever a writer is doing, or did when it was killed. The count is raised before and
-//! lowered after, so it may be too high and is never too low. An entry that finds no room at all
-//! is counted in the control words of the pool (`Counter::Unindexed`); while there are any,
-//! whoever finds nothing here looks through the slots.
+//! A bucket is a cache line with places for 12 entries. An entry is a tag, which is never 0, and
+//! the number of a slot:
+//!
+//! | word | what |
+//! |---|---|
+//! | 0, lower half of 1 | the tags, a byte each, 0 for a free place |
+//! | upper half of 1 | how many entries found no room here and went to one of the buckets behind |
+//! | 2-7 | the slots, two a word |
+//!
+//! Entries never move, and one store, that of the tag, commits an insert as it does a delete. So a
+//! reader finds what is stable whatever a writer is doing, or did when it was killed. The slot that
+//! it finds beside a tag may be another's by then: whoever looks, looks at the slot too. The count
+//! is raised before and lowered after, so it may be too high and is never too low. An entry that
+//! finds no room at all is counted in the control words of the pool (`Counter::Unindexed`); while
+//! there are any, whoever finds nothing here looks through the slots.
 
-use super::plan::pair;
-use crate::session::mix64;
+use super::plan::{pair, unpair};
+use crate::os::bytes;
 use crate::sync::{AtomicU64, Ordering};
 
 /// Words of a bucket.
-pub(super) const BUCKET_WORDS: usize = 4;
+pub(super) const BUCKET_WORDS: usize = 8;
 /// Slots for which there is one bucket.
-pub(super) const SLOTS_PER_BUCKET: u32 = 4;
+pub(super) const SLOTS_PER_BUCKET: u32 = 8;
 /// A bucket: see above.
 pub(super) type Bucket = [AtomicU64; BUCKET_WORDS];
 /// How many buckets an entry may be in, its home counted.
-const PROBES: usize = 16;
-const SLOT_BITS: u32 = 24;
-const SLOT_MASK: u32 = (1 << SLOT_BITS) - 1;
+const PROBES: usize = 8;
+/// Places of a bucket.
+const PLACES: usize = 12;
+/// The first word of the slots.
+const SLOTS: usize = 2;
 
 /// Where an entry belongs, and its tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,31 +43,28 @@ pub(super) struct Key {
 }
 
 impl Key {
-    #[inline]
+    #[inline(always)]
     pub(super) fn session(raw: u64) -> Self {
-        Self { hash: mix64(raw) }
+        /// The golden ratio: ids that are counted up come to lie evenly.
+        const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+        let product = u128::from(raw) * u128::from(SPREAD);
+        Self { hash: product as u64 ^ (product >> 64) as u64 }
     }
 
     /// The key of a user's tag. The top byte keeps it from that of a session.
-    #[inline]
+    #[inline(always)]
     pub(super) fn user(tag: u32) -> Self {
-        Self { hash: mix64(u64::from(tag) | 0xff << 56) }
+        Self::session(u64::from(tag) | 0xff << 56)
     }
 
-    #[inline]
-    fn home(self, buckets: &[Bucket]) -> usize {
-        ((self.hash >> 32).wrapping_mul(buckets.len() as u64) >> 32) as usize
+    #[inline(always)]
+    fn home(self, buckets: usize) -> usize {
+        ((self.hash >> 32).wrapping_mul(buckets as u64) >> 32) as usize
     }
 
-    /// The tag, where an entry has it.
-    #[inline]
-    fn tag(self) -> u32 {
-        ((self.hash as u32) << SLOT_BITS).max(1 << SLOT_BITS)
-    }
-
-    #[inline]
-    fn entry(self, slot: u32) -> u32 {
-        self.tag() | (slot + 1) & SLOT_MASK
+    #[inline(always)]
+    fn tag(self) -> u8 {
+        (self.hash as u8).max(1)
     }
 }
 
@@ -67,173 +74,223 @@ pub(super) struct Home<'a> {
     buckets: &'a [Bucket],
     bucket: &'a Bucket,
     key: Key,
-    tags: u64,
+    head: Head,
 }
 
 impl<'a> Home<'a> {
     /// Looks at the home of a key in an index, which has a bucket at least.
     #[inline(always)]
     pub(super) fn of(key: Key, buckets: &'a [Bucket]) -> Self {
-        let bucket = &buckets[key.home(buckets)];
-        Self { buckets, bucket, key, tags: tags(bucket) }
+        let bucket = &buckets[key.home(buckets.len())];
+        Self { buckets, bucket, key, head: Head::of(bucket) }
     }
 
     /// Goes through the slots that may be those of the key, until `visit` answers. It is shown
     /// slots of other keys now and then, and numbers that are no slot's.
     #[inline(always)]
     pub(super) fn find<T>(&self, mut visit: impl FnMut(u32) -> Option<T>) -> Option<T> {
-        let found = find_in(self.bucket, self.tags, self.key, &mut visit);
-        if found.is_some() || displaced(self.bucket) == 0 {
+        let found = self.head.with(self.key).find_map(|place| visit(slot(self.bucket, place)));
+        if found.is_some() || self.head.displaced() == 0 {
             return found;
         }
-        self.behind().find_map(|bucket| find_in(bucket, tags(bucket), self.key, &mut visit))
+        find_behind(self.buckets, self.key, visit)
+    }
+
+    /// Whether there is no entry of the key, here or behind.
+    #[inline(always)]
+    pub(super) fn is_of_nobody(&self) -> bool {
+        self.head.with(self.key).0 == 0 && self.head.displaced() == 0
     }
 
     /// Adds an entry; false if there is no room, which the caller counts. Since the home was looked
     /// at, entries may have been taken out, not put in.
     #[inline(always)]
     pub(super) fn insert(&self, slot: u32) -> bool {
-        match place_of(zero_bytes(self.tags)) {
-            Some(place) => {
-                place.put(self.bucket, self.key.entry(slot));
+        match self.free_entry() {
+            Some(entry) => {
+                entry.put(slot);
                 true
             }
-            None => self.insert_behind(slot),
+            None => insert_behind(self.buckets, self.key, slot),
         }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn insert_behind(self, slot: u32) -> bool {
-        let free = |bucket| Some((bucket, place_of(zero_bytes(tags(bucket)))?));
-        let Some((bucket, place)) = self.behind().find_map(free) else { return false };
-        COUNT.put(self.bucket, displaced(self.bucket).saturating_add(1).min(SLOT_MASK));
-        place.put(bucket, self.key.entry(slot));
-        true
     }
 
     /// Takes an entry out; false if it is not there.
     #[inline(always)]
     pub(super) fn remove(&self, slot: u32) -> bool {
-        remove_from(self.bucket, self.tags, self.key, slot)
-            || displaced(self.bucket) > 0 && self.remove_behind(slot)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn remove_behind(self, slot: u32) -> bool {
-        let taken = self.behind().any(|bucket| remove_from(bucket, tags(bucket), self.key, slot));
-        if taken {
-            COUNT.put(self.bucket, displaced(self.bucket).saturating_sub(1));
+        match self.entry_of(slot) {
+            Some(entry) => {
+                entry.clear();
+                true
+            }
+            None => self.head.displaced() > 0 && remove_behind(self.buckets, self.key, slot),
         }
-        taken
     }
 
-    /// The buckets behind, which entries may be in that found no room at home.
-    #[inline]
-    fn behind(&self) -> impl Iterator<Item = &'a Bucket> + use<'a> {
-        let (buckets, home) = (self.buckets, self.key.home(self.buckets));
-        let numbers = home + 1..home + PROBES.min(buckets.len());
-        numbers.filter_map(move |number| buckets.get(number % buckets.len()))
+    /// A place for an entry of the key, if there is one at home.
+    #[inline(always)]
+    pub(super) fn free_entry(&self) -> Option<Entry<'a>> {
+        let place = self.head.free().next()?;
+        Some(Entry { bucket: self.bucket, place, tag: self.key.tag() })
+    }
+
+    /// The entry of the key for this slot, if it is at home.
+    #[inline(always)]
+    pub(super) fn entry_of(&self, slot: u32) -> Option<Entry<'a>> {
+        let place =
+            self.head.with(self.key).find(|place| self::slot(self.bucket, *place) == slot)?;
+        Some(Entry { bucket: self.bucket, place, tag: self.key.tag() })
+    }
+
+    /// The buckets behind, looked at for the same key.
+    fn behind(self) -> impl Iterator<Item = Self> {
+        let (all, home) = (self.buckets.len(), self.key.home(self.buckets.len()));
+        (home + 1..home + PROBES.min(all)).map(move |number| {
+            let bucket = &self.buckets[number % all];
+            Self { bucket, head: Head::of(bucket), ..self }
+        })
     }
 }
 
-#[inline(always)]
-fn find_in<T>(
-    bucket: &Bucket,
-    tags: u64,
+/// A place in a bucket, for an entry of one key.
+#[derive(Clone, Copy)]
+pub(super) struct Entry<'a> {
+    bucket: &'a Bucket,
+    place: usize,
+    tag: u8,
+}
+
+impl Entry<'_> {
+    /// Puts the entry there.
+    #[inline(always)]
+    pub(super) fn put(self, slot: u32) {
+        let word = &self.bucket[(SLOTS + self.place / 2) % BUCKET_WORDS];
+        let shift = self.place % 2 * 32;
+        let other = word.load(Ordering::Relaxed) & !(pair(0, u32::MAX) << shift);
+        word.store(other | u64::from(slot) << shift, Ordering::Release);
+        set_tag(self.bucket, self.place, self.tag);
+    }
+
+    /// Takes it out.
+    #[inline(always)]
+    pub(super) fn clear(self) {
+        set_tag(self.bucket, self.place, 0);
+    }
+}
+
+/// Adds an entry under a key whose home was not looked at.
+#[inline(never)]
+pub(super) fn insert(buckets: &[Bucket], key: Key, slot: u32) -> bool {
+    Home::of(key, buckets).insert(slot)
+}
+
+/// Takes an entry out from under a key whose home was not looked at.
+#[inline(never)]
+pub(super) fn remove(buckets: &[Bucket], key: Key, slot: u32) -> bool {
+    Home::of(key, buckets).remove(slot)
+}
+
+#[cold]
+#[inline(never)]
+fn find_behind<T>(
+    buckets: &[Bucket],
     key: Key,
-    visit: &mut impl FnMut(u32) -> Option<T>,
+    mut visit: impl FnMut(u32) -> Option<T>,
 ) -> Option<T> {
-    let mut matches = matching(tags, key);
-    while let Some(place) = place_of(matches) {
-        if let Some(found) = visit((place.get(bucket) & SLOT_MASK).wrapping_sub(1)) {
-            return Some(found);
-        }
-        matches &= matches - 1;
-    }
-    None
+    let mut behind = Home::of(key, buckets).behind();
+    behind.find_map(|at| at.head.with(key).find_map(|place| visit(slot(at.bucket, place))))
 }
 
-#[inline(always)]
-fn remove_from(bucket: &Bucket, tags: u64, key: Key, slot: u32) -> bool {
-    let mut matches = matching(tags, key);
-    while let Some(place) = place_of(matches) {
-        if place.get(bucket) == key.entry(slot) {
-            place.put(bucket, 0);
-            return true;
-        }
-        matches &= matches - 1;
-    }
-    false
+#[cold]
+#[inline(never)]
+fn insert_behind(buckets: &[Bucket], key: Key, slot: u32) -> bool {
+    let home = Home::of(key, buckets);
+    let Some(entry) = home.behind().find_map(|at| at.free_entry()) else { return false };
+    count(home.bucket, home.head.displaced().saturating_add(1));
+    entry.put(slot);
+    true
 }
 
-/// A place for an entry in a bucket: its word, and whether it is the upper or the lower half.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Place {
-    word: usize,
-    shift: u32,
+#[cold]
+#[inline(never)]
+fn remove_behind(buckets: &[Bucket], key: Key, slot: u32) -> bool {
+    let home = Home::of(key, buckets);
+    let Some(entry) = home.behind().find_map(|at| at.entry_of(slot)) else { return false };
+    entry.clear();
+    count(home.bucket, home.head.displaced().saturating_sub(1));
+    true
 }
 
-/// The place of the count.
-const COUNT: Place = Place { word: 0, shift: 0 };
+/// The first words of a bucket: tags and count.
+#[derive(Clone, Copy)]
+struct Head([u64; 2]);
 
-impl Place {
+impl Head {
     #[inline(always)]
-    fn get(self, bucket: &Bucket) -> u32 {
-        (bucket[self.word % BUCKET_WORDS].load(Ordering::Acquire) >> self.shift) as u32
+    fn of(bucket: &Bucket) -> Self {
+        Self([bucket[0].load(Ordering::Acquire), bucket[1].load(Ordering::Acquire)])
+    }
+
+    /// The places with the tag of this key.
+    #[inline(always)]
+    fn with(self, key: Key) -> Places {
+        self.places(key.tag())
+    }
+
+    /// The places without an entry.
+    #[inline(always)]
+    fn free(self) -> Places {
+        self.places(0)
     }
 
     #[inline(always)]
-    fn put(self, bucket: &Bucket, entry: u32) {
-        let word = &bucket[self.word % BUCKET_WORDS];
-        let others = word.load(Ordering::Relaxed) & !(pair(0, u32::MAX) << self.shift);
-        word.store(others | u64::from(entry) << self.shift, Ordering::Release);
+    fn places(self, tag: u8) -> Places {
+        Places(bytes::equal(self.0, tag) & ((1 << PLACES) - 1))
     }
 
-    /// All places for entries.
-    fn all() -> impl Iterator<Item = Self> {
-        let places = (0..BUCKET_WORDS).flat_map(|word| [0, 32].map(|shift| Self { word, shift }));
-        places.filter(|place| *place != COUNT)
+    #[inline(always)]
+    fn tag(self, place: usize) -> u8 {
+        (self.0[place / 8] >> (place % 8 * 8)) as u8
+    }
+
+    /// How many entries of this home are in the buckets behind it.
+    #[inline(always)]
+    fn displaced(self) -> u32 {
+        unpair(self.0[1]).0
     }
 }
 
-/// The tags in a bucket, a byte each: word `i` has that of its upper entry in byte `7 - i`, that of
-/// its lower one in byte `3 - i`. In the place of the count stands one that is not 0.
-#[inline(always)]
-fn tags(bucket: &Bucket) -> u64 {
-    const TAGS: u64 = pair(!SLOT_MASK, !SLOT_MASK);
-    const OF_COUNT: u64 = pair(0, !SLOT_MASK);
-    let [a, b, c, d] = bucket.each_ref().map(|word| word.load(Ordering::Acquire) & TAGS);
-    (a | OF_COUNT) | b >> 8 | c >> 16 | d >> 24
+/// Some places of a bucket, a bit for each.
+struct Places(u32);
+
+impl Iterator for Places {
+    type Item = usize;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<usize> {
+        let place = self.0.trailing_zeros();
+        self.0 &= self.0.wrapping_sub(1);
+        (place < 32).then_some(place as usize % 16)
+    }
 }
 
-/// A bit for each place with this tag; now and then also for another, above such a one.
 #[inline(always)]
-fn matching(tags: u64, key: Key) -> u64 {
-    let tag = u64::from(key.tag() >> SLOT_BITS);
-    zero_bytes(tags ^ (tag * EACH_BYTE))
+fn slot(bucket: &Bucket, place: usize) -> u32 {
+    let word = bucket[(SLOTS + place / 2) % BUCKET_WORDS].load(Ordering::Acquire);
+    (word >> (place % 2 * 32)) as u32
 }
 
-/// The first place of these.
+/// The commit of an insert or a delete.
 #[inline(always)]
-fn place_of(bits: u64) -> Option<Place> {
-    let byte = bits.trailing_zeros() / 8;
-    (bits != 0).then_some(Place { word: 3 - byte as usize % 4, shift: byte / 4 * 32 })
+fn set_tag(bucket: &Bucket, place: usize, tag: u8) {
+    let (word, shift) = (&bucket[place / 8], place % 8 * 8);
+    let others = word.load(Ordering::Relaxed) & !(0xff << shift);
+    word.store(others | u64::from(tag) << shift, Ordering::Release);
 }
 
-const EACH_BYTE: u64 = 0x0101_0101_0101_0101;
-
-/// The upper bit of each byte that is 0. The first is right, others may also be of a byte that is 1.
-#[inline(always)]
-fn zero_bytes(word: u64) -> u64 {
-    word.wrapping_sub(EACH_BYTE) & !word & EACH_BYTE << 7
-}
-
-/// How many entries of this home are in the buckets behind it.
-#[inline]
-fn displaced(home: &Bucket) -> u32 {
-    COUNT.get(home)
+fn count(home: &Bucket, displaced: u32) {
+    let (_, tags) = unpair(home[1].load(Ordering::Relaxed));
+    home[1].store(pair(displaced, tags), Ordering::Release);
 }
 
 /// Puts the index right after a writer died or its bytes were damaged, without taking out anything
@@ -243,30 +300,27 @@ pub(super) fn repair(buckets: &[Bucket], slots: u32, key_of: impl Fn(u32) -> Opt
     let mut known = vec![false; slots as usize];
     let mut counts = vec![0u32; buckets.len()];
     for (number, bucket) in buckets.iter().enumerate() {
-        for place in Place::all() {
-            let entry = place.get(bucket);
-            if entry == 0 {
-                continue;
-            }
-            let slot = (entry & SLOT_MASK).wrapping_sub(1);
+        let head = Head::of(bucket);
+        for place in (0..PLACES).filter(|place| head.tag(*place) != 0) {
+            let slot = slot(bucket, place);
             let home = known
                 .get(slot as usize)
                 .filter(|known| !**known)
                 .and_then(|_| key_of(slot))
-                .filter(|key| key.entry(slot) == entry)
-                .map(|key| key.home(buckets));
+                .filter(|key| key.tag() == head.tag(place))
+                .map(|key| key.home(buckets.len()));
             match home.map(|home| (home, (number + buckets.len() - home) % buckets.len())) {
                 Some((home, distance)) if distance < PROBES => {
                     known[slot as usize] = true;
                     counts[home] += u32::from(distance > 0);
                 }
-                _ => place.put(bucket, 0),
+                _ => set_tag(bucket, place, 0),
             }
         }
     }
-    for (bucket, count) in buckets.iter().zip(counts) {
-        if displaced(bucket) != count {
-            COUNT.put(bucket, count);
+    for (bucket, displaced) in buckets.iter().zip(counts) {
+        if Head::of(bucket).displaced() != displaced {
+            count(bucket, displaced);
         }
     }
     let homeless = (0..slots).filter(|slot| {

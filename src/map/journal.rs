@@ -29,7 +29,7 @@ use super::outcome::MapError;
 use super::plan::{OpenOptions, Tick, pair, unpair};
 use super::record::cut;
 use super::region::{Region, load, store};
-use crate::session::{Lease, SessionId};
+use crate::session::SessionId;
 use crate::sync::AtomicU64;
 
 /// How many events a journal holds. Older ones are overwritten.
@@ -40,7 +40,10 @@ const BOOT: usize = 1;
 const NEXT: usize = 2;
 const HEADER_WORDS: usize = 16;
 const ENTRY_WORDS: usize = 16;
+const ADDRESS: usize = 4;
+const CLIENT: usize = 6;
 const NAME: usize = 8;
+type Entry = [AtomicU64; ENTRY_WORDS];
 /// Words of the file.
 pub(super) const WORDS: usize = HEADER_WORDS + CAPACITY as usize * ENTRY_WORDS;
 
@@ -141,32 +144,59 @@ pub(super) fn begin(words: &[AtomicU64], boot: u64) {
     store(words, 0, MAGIC);
 }
 
+/// What is noted of an event beside what was told of the session.
+#[derive(Clone, Copy)]
+pub(super) struct Note {
+    pub(super) kind: EventKind,
+    pub(super) session: SessionId,
+    pub(super) now: Tick,
+    /// Generation and address, its bits and whether they are of IPv4; of assignments.
+    pub(super) lease: Option<(u32, [u64; 2], bool)>,
+}
+
 /// Appends an event. The caller is the only writer.
-pub(super) fn append(
-    words: &[AtomicU64],
-    kind: EventKind,
-    session: SessionId,
-    lease: Option<&Lease>,
-    options: &OpenOptions<'_>,
-    now: Tick,
-) {
-    let number = load(words, NEXT).max(1);
-    let Some(entry) = words.get(place(number)..).and_then(|words| words.get(..ENTRY_WORDS)) else {
-        return;
+#[inline(never)]
+pub(super) fn append(words: &[AtomicU64], note: Note, options: &OpenOptions<'_>) {
+    let user = cut(options.user.unwrap_or_default());
+    let told = family(options.client) << 12 | user.len() as u32;
+    let Some(entry) = begin_entry(words, note, told) else { return };
+    let bits = options.client.map_or(0, crate::range::bits);
+    store(entry, CLIENT, (bits >> 64) as u64);
+    store(entry, CLIENT + 1, bits as u64);
+    store_bytes(entry, NAME, user.as_bytes());
+    end_entry(words, entry);
+}
+
+/// Appends an event of a session of which nothing was told.
+#[inline(never)]
+pub(super) fn append_nobodys(words: &[AtomicU64], note: Note) {
+    if let Some(entry) = begin_entry(words, note, 0) {
+        end_entry(words, entry);
+    }
+}
+
+/// Writes what every entry has; `told` are the traits of what was told of the session.
+#[inline(always)]
+fn begin_entry(words: &[AtomicU64], note: Note, told: u32) -> Option<&Entry> {
+    let Note { kind, session, now, lease } = note;
+    let entry = words.get(place(load(words, NEXT))..)?.first_chunk::<ENTRY_WORDS>()?;
+    let (generation, [upper, lower], family) = match lease {
+        Some((generation, bits, true)) => (generation, bits, 4),
+        Some((generation, bits, false)) => (generation, bits, 6),
+        None => (0, [0; 2], 0),
     };
     store(entry, 0, 0);
-    let user = cut(options.user.unwrap_or_default());
-    let address = lease.map(|lease| lease.address);
-    let families = family(address) << 16 | family(options.client) << 12;
-    store(entry, 1, pair(now, (kind as u32) << 24 | families | user.len() as u32));
+    store(entry, 1, pair(now, (kind as u32) << 24 | family << 16 | told));
     store(entry, 2, session.raw());
-    store(entry, 3, lease.map_or(0, |lease| lease.generation.into()));
-    for (offset, address) in [(4, address), (6, options.client)] {
-        let bits = address.map_or(0, crate::range::bits);
-        store(entry, offset, (bits >> 64) as u64);
-        store(entry, offset + 1, bits as u64);
-    }
-    store_bytes(entry, NAME, user.as_bytes());
+    store(entry, 3, generation.into());
+    store(entry, ADDRESS, upper);
+    store(entry, ADDRESS + 1, lower);
+    Some(entry)
+}
+
+#[inline(always)]
+fn end_entry(words: &[AtomicU64], entry: &Entry) {
+    let number = load(words, NEXT).max(1);
     store(entry, 0, number);
     store(words, NEXT, number + 1);
 }
@@ -202,17 +232,17 @@ fn read(words: &[AtomicU64], number: u64) -> Option<Event> {
         at: tick,
         kind,
         session: SessionId::from_raw(load(words, at + 2))?,
-        address: address(4, traits >> 16 & 0xf),
+        address: address(ADDRESS, traits >> 16 & 0xf),
         generation: load(words, at + 3) as u32,
         user: (!name.is_empty()).then(|| String::from_utf8_lossy(name).into_owned()),
-        client: address(6, traits >> 12 & 0xf),
+        client: address(CLIENT, traits >> 12 & 0xf),
     };
     // Overwritten meanwhile?
     (load(words, at) == number).then_some(event)
 }
 
 fn place(number: u64) -> usize {
-    HEADER_WORDS + (number.wrapping_sub(1) % CAPACITY) as usize * ENTRY_WORDS
+    HEADER_WORDS + (number.max(1) - 1) as usize % CAPACITY as usize * ENTRY_WORDS
 }
 
 fn family(address: Option<IpAddr>) -> u32 {

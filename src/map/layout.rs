@@ -19,6 +19,7 @@ use super::index::{BUCKET_WORDS, SLOTS_PER_BUCKET};
 use super::plan::Settings;
 use super::region::{load, store};
 use super::slot::SLOT_WORDS;
+use crate::os::sections::Sections;
 use crate::pool::{DEFAULT_POOL, MAX_SLOTS, Pool, PoolKind};
 use crate::range::{Range, bits};
 use crate::sync::AtomicU64;
@@ -60,7 +61,7 @@ pub(super) const DRAINING: usize = 69;
 pub(super) const OPEN_SESSIONS: usize = 70;
 /// Where the search for dead leaders goes on: pool and slot.
 pub(super) const REAPED: usize = 71;
-const HEADER_WORDS: usize = 128;
+pub(super) const HEADER_WORDS: usize = 128;
 
 const ENTRY_WORDS: usize = 16;
 const BLOCK_WORDS: usize = 5;
@@ -89,9 +90,8 @@ pub(super) struct PoolLayout {
     /// The first address of the first block and the end of its slots: most pools have no other.
     head: u128,
     head_end: u32,
-    /// Word number of its control words; index and slots follow.
-    pub(super) table_at: usize,
-    pub(super) buckets: u32,
+    /// Its control words, index and slots.
+    pub(super) table: Sections<CONTROL_WORDS, BUCKET_WORDS, SLOT_WORDS>,
     /// Word number of its first record in the private file.
     pub(super) records_at: usize,
     /// The virtual-IP pools of its name, a bit for each.
@@ -114,6 +114,12 @@ pub(super) struct Layout {
     /// Whether there is nothing to check for a session that asks for nothing: it gets a lease of
     /// every pool, and no limit is set.
     pub(super) open_to_all: bool,
+    /// Whether it gets one lease then: there is one pool.
+    pub(super) plain: bool,
+    /// Whether addresses cool down when they are given back.
+    pub(super) cools: bool,
+    /// Whether neither cooling down nor a low-water mark is to be thought of.
+    pub(super) bare: bool,
     pools: [PoolLayout; MAX_POOLS],
     count: usize,
 }
@@ -140,7 +146,7 @@ fn pool_words(slots: u32) -> usize {
 }
 
 fn buckets_for(slots: u32) -> u32 {
-    (slots / SLOTS_PER_BUCKET).max(1)
+    slots.div_ceil(SLOTS_PER_BUCKET).max(1)
 }
 
 /// Writes the head of the private twin of a map into zeroed words.
@@ -256,13 +262,18 @@ impl Layout {
             named => named,
         };
         let settings = Settings::from_words(std::array::from_fn(|i| load(words, SETTINGS + i)));
+        let cools = settings.cool_down > 0 || settings.check_in_use;
+        let open_to_all = (loopback_pools | default_pools).count_ones() as usize == count
+            && !settings.await_restore
+            && settings.max_sessions == 0
+            && settings.sessions_per_user == 0;
         Ok(Self {
             loopback_pools,
             default_pools,
-            open_to_all: (loopback_pools | default_pools).count_ones() as usize == count
-                && !settings.await_restore
-                && settings.max_sessions == 0
-                && settings.sessions_per_user == 0,
+            open_to_all,
+            plain: open_to_all && count == 1,
+            cools,
+            bare: !cools && settings.low_water == 0,
             boot: load(words, BOOT),
             file_id: load(words, FILE_ID),
             settings,
@@ -311,9 +322,10 @@ impl PoolLayout {
         if blocks > slots as usize || !fits(words, blocks_at, blocks * BLOCK_WORDS) {
             return Err("the ranges of a pool lie outside the file");
         }
-        if !fits(words, table_at, pool_words(slots)) {
-            return Err("the table of a pool lies outside the file");
-        }
+        let table =
+            Sections::new(table_at, buckets_for(slots) as usize, slots as usize, words.len())
+                .filter(|_| table_at >= FIXED_WORDS)
+                .ok_or("the table of a pool lies outside the file")?;
         let ipv4 = traits >> 8 & 1 == 1;
         let mut layout = Self {
             entry,
@@ -324,8 +336,7 @@ impl PoolLayout {
             blocks,
             head: 0,
             head_end: 0,
-            table_at,
-            buckets: buckets_for(slots),
+            table,
             records_at,
             namesakes: 0,
         };

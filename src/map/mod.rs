@@ -20,6 +20,7 @@ mod layout;
 #[cfg(all(test, loom))]
 mod model_checked;
 mod outcome;
+mod plain;
 mod plan;
 mod queue;
 mod reader;

@@ -310,8 +310,15 @@ impl Leases {
 
     /// The last one.
     #[inline]
-    pub(super) fn last(&self) -> Option<Lease> {
-        self.iter().next_back()
+    pub(super) fn last_place(&self) -> Option<&Place> {
+        self.places.get(..self.count)?.last()
+    }
+
+    /// One lease alone.
+    #[inline(always)]
+    pub(super) fn one(session: SessionId, place: Place) -> Self {
+        let places = [place, Place::default(), Place::default()];
+        Self { session: Some(session), count: 1, places }
     }
 
     /// Adds a lease of this session behind the others. One too many is left out.

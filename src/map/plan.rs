@@ -94,6 +94,12 @@ pub struct Leader {
 }
 
 impl OpenOptions<'_> {
+    /// Whether nothing is told and nothing asked for.
+    #[inline(always)]
+    pub(super) fn is_nothing(&self) -> bool {
+        !self.is_of_somebody() && self.pool.is_none() && self.address.is_none()
+    }
+
     /// Whether anything is told that the private file keeps.
     #[inline]
     pub(super) fn is_of_somebody(&self) -> bool {

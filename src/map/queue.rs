@@ -35,8 +35,43 @@ pub(super) fn next(slots: &[Slot], slot: u32) -> Option<u32> {
     in_range(slots, read(&slots.get(slot as usize)?[PLACE]).0)
 }
 
+/// The oldest slot in a queue, and what is needed to take it out.
+#[derive(Clone, Copy)]
+pub(super) struct Oldest<'a> {
+    pub(super) slot: u32,
+    pub(super) own: &'a Slot,
+    ends: &'a AtomicU64,
+    tail: u32,
+}
+
+/// Looks at the oldest slot in a queue.
+#[inline(always)]
+pub(super) fn oldest<'a>(
+    control: &'a Control,
+    slots: &'a [Slot],
+    queue: Queue,
+) -> Option<Oldest<'a>> {
+    let ends = &control[queue as usize];
+    let (head, tail) = read(ends);
+    Some(Oldest { slot: head.wrapping_sub(1), own: slot_of(slots, head)?, ends, tail })
+}
+
+impl Oldest<'_> {
+    /// Takes it out of its queue.
+    #[inline(always)]
+    pub(super) fn remove(self, slots: &[Slot]) {
+        // The next one keeps its link to this one: nobody follows that of the oldest. It will be
+        // given out by the next opening, which so finds it near.
+        let (next, _) = read(&self.own[PLACE]);
+        if let Some(next) = slot_of(slots, next) {
+            prefetch(next);
+        }
+        write(self.ends, next, if next == 0 { 0 } else { self.tail });
+    }
+}
+
 /// Adds a slot behind the youngest.
-#[inline]
+#[inline(always)]
 pub(super) fn push(control: &Control, slots: &[Slot], queue: Queue, slot: u32) {
     let Some(own) = slots.get(slot as usize) else { return };
     let ends = &control[queue as usize];
@@ -56,18 +91,11 @@ pub(super) fn push(control: &Control, slots: &[Slot], queue: Queue, slot: u32) {
 #[inline(always)]
 pub(super) fn remove(control: &Control, slots: &[Slot], queue: Queue, slot: u32) {
     let Some(own) = slots.get(slot as usize) else { return };
-    let ends = &control[queue as usize];
-    let (next, before) = read(&own[PLACE]);
-    let (head, tail) = read(ends);
-    if head == slot + 1 {
-        // The next one keeps its link to this one: nobody follows that of the oldest. It will be
-        // given out by the next opening, which so finds it near.
-        if let Some(next) = in_range(slots, next) {
-            prefetch(&slots[next as usize]);
-        }
-        write(ends, next, if next == 0 { 0 } else { tail });
-        return;
+    if let Some(oldest) = oldest(control, slots, queue).filter(|oldest| oldest.slot == slot) {
+        return oldest.remove(slots);
     }
+    let ends = &control[queue as usize];
+    let ((next, before), (head, _)) = (read(&own[PLACE]), read(ends));
     if let Some(older) = linked(slots, before) {
         write(older, next, read(older).1);
     }
@@ -105,10 +133,16 @@ fn in_range(slots: &[Slot], link: u32) -> Option<u32> {
     link.checked_sub(1).filter(|slot| (*slot as usize) < slots.len())
 }
 
+/// The slot that a link names, itself.
+#[inline]
+fn slot_of(slots: &[Slot], link: u32) -> Option<&Slot> {
+    slots.get((link as usize).wrapping_sub(1))
+}
+
 /// The place word of the slot that a link names.
 #[inline]
 fn linked(slots: &[Slot], link: u32) -> Option<&AtomicU64> {
-    Some(&slots.get((link as usize).wrapping_sub(1))?[PLACE])
+    Some(&slot_of(slots, link)?[PLACE])
 }
 
 #[inline]

@@ -16,7 +16,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::layout::{PoolLayout, RECORD_WORDS, load_bytes, store_bytes};
 use super::plan::{Leader, OpenOptions, Tick, pair, unpair};
 use super::region::{load, store};
-use super::table::Table;
 use crate::sync::AtomicU64;
 
 /// Offset of the user's name in a record.
@@ -36,14 +35,19 @@ fn at(pool: &PoolLayout, slot: u32) -> usize {
     pool.records_at + slot as usize * RECORD_WORDS
 }
 
-/// Writes the record of the lease of a slot that is about to be committed.
+/// Writes the record of a lease that is about to be committed.
 #[inline(never)]
-pub(super) fn write(words: &[AtomicU64], table: Table<'_>, slot: u32, options: &OpenOptions<'_>) {
-    let Some(words) = words.get(at(table.pool, slot)..).and_then(|words| words.get(..RECORD_WORDS))
+pub(super) fn write(
+    words: &[AtomicU64],
+    pool: &PoolLayout,
+    slot: u32,
+    generation: u32,
+    options: &OpenOptions<'_>,
+) {
+    let Some(words) = words.get(at(pool, slot)..).and_then(|words| words.get(..RECORD_WORDS))
     else {
         return;
     };
-    let generation = table.next_generation(slot);
     // Who still reads what is known of an earlier lease must not get half of this one.
     store(words, 0, 0);
     let leader = options.leader.unwrap_or(Leader { pid: 0, start_time: 0, pid_namespace: 0 });

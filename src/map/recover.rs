@@ -9,7 +9,7 @@ use super::queue::{self, Queue};
 use super::region::{load, store};
 use super::slot::Owner;
 use super::state::State;
-use super::table::{Counter, Standing, Table, counter_of};
+use super::table::{COUNTERS, Counter, Standing, Table, counter_of};
 
 impl State {
     /// Makes the map whole if its last writer died within an operation. The caller is the only
@@ -48,7 +48,7 @@ impl Table<'_> {
     /// stamp. Readers beside it go on finding every session. Takes heap for one entry a slot.
     pub(super) fn rebuild(&self) -> u64 {
         let mut queues: [Vec<(u64, u32)>; 3] = Default::default();
-        let mut counts = [0u32; 16];
+        let mut counts = [0u32; COUNTERS];
         let mut highest = 0;
         for slot in 0..self.pool.slots {
             let standing = self.standing(slot);

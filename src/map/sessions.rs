@@ -10,7 +10,7 @@ use super::MAX_LEASES;
 use super::admit::{Request, short};
 use super::choose::Refusal;
 use super::index::Home;
-use super::journal::{self, EventKind};
+use super::journal::{self, EventKind, Note};
 use super::layout::{BUSY, DRAINING, LAST_STAMP, OPEN_SESSIONS, PoolLayout};
 use super::outcome::{CloseError, Closed, Leases, OpenError, Opened, Place, SessionRow, Shortage};
 use super::plan::{OpenOptions, Tick};
@@ -58,7 +58,9 @@ impl State {
     /// next one derive everything again. The caller is the only writer.
     #[inline(always)]
     pub(super) fn begin(&self) {
-        self.recover();
+        if load(self.words(), BUSY) != 0 {
+            self.rebuild();
+        }
         store(self.words(), BUSY, 1);
     }
 
@@ -99,7 +101,7 @@ impl State {
     }
 
     /// Opens a session. The caller is the only writer.
-    #[inline(always)]
+    #[inline(never)]
     pub(super) fn open_session(
         &self,
         session: SessionId,
@@ -168,7 +170,8 @@ impl State {
             }
         };
         if options.is_of_somebody() {
-            record::write(self.records(), table, slot, options);
+            let generation = table.next_generation(slot);
+            record::write(self.records(), pool, slot, generation, options);
         }
         let generation = table.give(slot, session.raw(), &home, user, now);
         self.add(&mut opening.leases, session, number, &table, slot, generation);
@@ -229,7 +232,7 @@ impl State {
     }
 
     /// Closes the session of a handle. The caller is the only writer.
-    #[inline(always)]
+    #[inline(never)]
     pub(super) fn close(&self, handle: &Handle, now: Tick) -> Result<Closed, CloseError> {
         let Handle { session, pool, slot, generation, boot } = *handle;
         if boot != self.layout.boot {
@@ -243,7 +246,7 @@ impl State {
     }
 
     /// Closes a session. The caller is the only writer.
-    #[inline(always)]
+    #[inline(never)]
     pub(super) fn close_session(
         &self,
         session: SessionId,
@@ -296,7 +299,7 @@ impl State {
     fn take_back(&self, leases: &mut Leases, session: SessionId, held: &Held<'_>, now: Tick) {
         let Held { pool, table, home, slot, generation } = held;
         let settings = &self.layout.settings;
-        table.take_back(home, *slot, settings, self.stamp(now));
+        table.take_back(home, *slot, self.layout.cools, self.stamp(now));
         table.warn_low_water(settings);
         self.add(leases, session, *pool, table, *slot, *generation);
     }
@@ -304,7 +307,7 @@ impl State {
     /// Appends an event to the journal, where there is one: about the last of these leases, but for
     /// a session that was closed or found no address.
     #[inline(always)]
-    fn note(
+    pub(super) fn note(
         &self,
         kind: EventKind,
         session: SessionId,
@@ -312,25 +315,15 @@ impl State {
         options: &OpenOptions<'_>,
         now: Tick,
     ) {
-        if !self.journal().is_empty() {
-            self.append(kind, session, leases.last(), options, now);
+        if self.journal().is_empty() {
+            return;
         }
-    }
-
-    #[inline(never)]
-    fn append(
-        &self,
-        kind: EventKind,
-        session: SessionId,
-        last: Option<Lease>,
-        options: &OpenOptions<'_>,
-        now: Tick,
-    ) {
         let lease = match kind {
-            EventKind::Assigned | EventKind::LowWater => last,
+            EventKind::Assigned | EventKind::LowWater => leases.last_place(),
             EventKind::Released | EventKind::Exhausted => None,
         };
-        journal::append(self.journal(), kind, session, lease.as_ref(), options, now);
+        let lease = lease.map(|place| (place.generation, place.bits, place.ipv4 != 0));
+        journal::append(self.journal(), Note { kind, session, now, lease }, options);
     }
 
     /// The open sessions, in the order of their anchors.

@@ -84,7 +84,7 @@ impl Owner {
 /// The stamp that follows `last` at this time.
 #[inline]
 pub(super) fn next_stamp(last: u64, now: Tick) -> u64 {
-    (u64::from(now) << STAMP_TIME_SHIFT).max(last.saturating_add(1)).min(STAMP_MASK)
+    (u64::from(now) << STAMP_TIME_SHIFT).max((last & STAMP_MASK) + 1).min(STAMP_MASK)
 }
 
 /// The time in a stamp.
@@ -132,6 +132,12 @@ impl Tenancy {
     #[inline]
     pub(super) fn has(self, flags: u32) -> bool {
         self.tag_and_flags & flags != 0
+    }
+
+    /// Whether it is nobody's, and without flags.
+    #[inline(always)]
+    pub(super) fn is_bare(self) -> bool {
+        self.tag_and_flags == 0
     }
 
     pub(super) fn with_flags(self, set: u32, clear: u32) -> Self {

@@ -5,33 +5,44 @@
 //! leave, change, enter. Writers only, one at a time; every operation is O(1) but the scans that
 //! say so.
 
-use super::index::{BUCKET_WORDS, Bucket, Home, Key};
-use super::layout::{Control, PoolLayout};
+use super::index::{self, Bucket, Entry, Home, Key};
+use super::layout::{CONTROL_WORDS, Control, PoolLayout};
 use super::plan::{Settings, Tick, pair, unpair};
-use super::queue::{self, Queue};
+use super::queue::{self, Oldest, Queue};
 use super::slot::{
-    DRAINED, OWNER, Owner, PLACE, PLANNED, RESERVED, RETIRED, SLOT_WORDS, Slot, TENANCY, Tenancy,
+    DRAINED, OWNER, Owner, PLACE, PLANNED, RESERVED, RETIRED, Slot, TENANCY, Tenancy,
 };
 use crate::session::Handle;
 use crate::sync::{AtomicU64, Ordering};
 
-/// A counter of a pool: one of its control words.
+/// A counter of a pool: half of one of its control words, counted in halves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub(super) enum Counter {
-    Free = 4,
-    Cooling = 5,
-    Lingering = 6,
-    Used = 7,
-    Reserved = 8,
-    Drained = 9,
+    Free = 8,
+    Used = 9,
+    Cooling = 10,
+    Lingering = 11,
+    Reserved = 12,
+    Drained = 13,
     /// The most that were used at once.
-    Peak = 10,
+    Peak = 14,
     /// Entries for which the index had no room.
-    Unindexed = 11,
+    Unindexed = 15,
     /// Not 0 once the low-water warning was given, until there is more again.
-    Warned = 12,
+    Warned = 16,
 }
+
+impl Counter {
+    /// Its control word, and how far up in it it begins.
+    #[inline(always)]
+    fn place(self) -> (usize, u32) {
+        (self as usize / 2, self as u32 % 2 * 32)
+    }
+}
+
+/// How many counters there could be.
+pub(super) const COUNTERS: usize = 2 * CONTROL_WORDS;
 
 /// Where a slot stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,10 +66,8 @@ impl<'a> Table<'a> {
     /// The pool in the words of its map; `None` if they are not those the layout was read from.
     #[inline(always)]
     pub(super) fn new(words: &'a [AtomicU64], pool: &'a PoolLayout) -> Option<Self> {
-        let (control, rest) = words.get(pool.table_at..)?.split_first_chunk()?;
-        let (index, rest) = rest.split_at_checked(pool.buckets as usize * BUCKET_WORDS)?;
-        let slots = rest.get(..pool.slots as usize * SLOT_WORDS)?;
-        Some(Self { pool, control, index: index.as_chunks().0, slots: slots.as_chunks().0 })
+        let (control, index, slots) = pool.table.of(words)?;
+        Some(Self { pool, control, index, slots })
     }
 
     /// A word of a slot, with everything that was stored before it.
@@ -129,17 +138,25 @@ impl<'a> Table<'a> {
 
     #[inline(always)]
     pub(super) fn count(&self, counter: Counter) -> u32 {
-        self.control[counter as usize].load(Ordering::Relaxed) as u32
+        count(self.control, counter)
     }
 
     #[inline(always)]
     pub(super) fn set_count(&self, counter: Counter, value: u32) {
-        self.control[counter as usize].store(value.into(), Ordering::Relaxed);
+        set_count(self.control, counter, value);
     }
 
     #[inline(always)]
     fn add(&self, counter: Counter, by: i32) {
-        self.set_count(counter, self.count(counter).saturating_add_signed(by));
+        add(self.control, counter, by);
+    }
+
+    /// Adds to the number of slots used and of those free: they share a word.
+    #[inline(always)]
+    fn add_used(&self, used: i32, free: i32) {
+        let word = &self.control[Counter::Used.place().0];
+        let by = (i64::from(used) << 32).wrapping_add(free.into());
+        word.store(word.load(Ordering::Relaxed).wrapping_add_signed(by), Ordering::Relaxed);
     }
 
     /// The oldest slot in a queue.
@@ -163,6 +180,12 @@ impl<'a> Table<'a> {
     #[inline(always)]
     pub(super) fn home(&self, session: u64) -> Home<'a> {
         Home::of(Key::session(session), self.index)
+    }
+
+    /// Whether the index shows that a session of this home holds no slot.
+    #[inline(always)]
+    pub(super) fn is_of_nobody(&self, home: &Home<'_>) -> bool {
+        home.is_of_nobody() && self.count(Counter::Unindexed) == 0
     }
 
     /// The slot that a session holds, and the generation of its lease. O(1); a scan while the index
@@ -208,9 +231,23 @@ impl<'a> Table<'a> {
         now: Tick,
     ) -> u32 {
         let Some(own) = self.slots.get(slot as usize) else { return 0 };
-        let before = self.leave(slot, own);
-        // A reserved slot keeps the tag of the user it is reserved for.
-        let tenancy = before.next(if before.has(RESERVED) { before.user() } else { user });
+        let before = Tenancy::from_word(own[TENANCY].load(Ordering::Acquire));
+        let owner = own[OWNER].load(Ordering::Acquire);
+        let mut tenancy = before.next(user);
+        if is_plain(owner, before) {
+            queue::remove(self.control, self.slots, Queue::Free, slot);
+            self.add_used(1, -1);
+        } else {
+            self.leave_queue(slot, owner, before);
+            self.add_used(1, 0);
+            if before.has(RESERVED) {
+                // It keeps the tag of the user it is reserved for.
+                tenancy = before.next(before.user());
+            }
+        }
+        if before.user() != 0 {
+            self.unindex(Key::user(before.user()), slot);
+        }
         own[PLACE].store(pair(now, user), Ordering::Release);
         own[TENANCY].store(tenancy.to_word(), Ordering::Release);
         // The commit: everything about the lease is in place before it.
@@ -218,30 +255,82 @@ impl<'a> Table<'a> {
         if !home.insert(slot) {
             self.add(Counter::Unindexed, 1);
         }
-        let used = self.count(Counter::Used) + 1;
-        self.set_count(Counter::Used, used);
+        let used = self.count(Counter::Used);
         if used > self.count(Counter::Peak) {
             self.set_count(Counter::Peak, used);
         }
         tenancy.generation
     }
 
-    /// Takes back a slot that the session of this home holds; it cools down if it must.
+    /// Takes back a slot that the session of this home holds; it cools down if
+    /// addresses do.
     #[inline(always)]
-    pub(super) fn take_back(&self, home: &Home<'_>, slot: u32, settings: &Settings, stamp: u64) {
+    pub(super) fn take_back(&self, home: &Home<'_>, slot: u32, cools: bool, stamp: u64) {
         let Some(own) = self.slots.get(slot as usize) else { return };
-        let owner = if settings.cool_down > 0 || settings.check_in_use {
-            Owner::Cooling(stamp)
-        } else {
-            Owner::Free(stamp)
-        };
+        let owner = if cools { Owner::Cooling(stamp) } else { Owner::Free(stamp) }.to_word();
         // The commit: the rest can be derived.
-        own[OWNER].store(owner.to_word(), Ordering::Release);
+        own[OWNER].store(owner, Ordering::Release);
         if !home.remove(slot) {
             self.add(Counter::Unindexed, -1);
         }
-        self.add(Counter::Used, -1);
-        self.enter(slot, own);
+        let tenancy = Tenancy::from_word(own[TENANCY].load(Ordering::Acquire));
+        if is_plain(owner, tenancy) {
+            queue::push(self.control, self.slots, Queue::Free, slot);
+            self.add_used(-1, 1);
+        } else {
+            self.enter_queue(slot, owner, tenancy);
+            self.add_used(-1, 0);
+        }
+        if tenancy.user() != 0 {
+            self.index(Key::user(tenancy.user()), slot);
+        }
+    }
+
+    /// Gives the slot that has been free longest to nobody's session; answers it and the generation
+    /// of the lease. `None`, and nothing is changed, if it was somebody's or is not as it should be.
+    #[inline(always)]
+    pub(super) fn give_oldest(
+        &self,
+        session: u64,
+        entry: Entry<'_>,
+        now: Tick,
+    ) -> Option<(u32, u32)> {
+        let oldest = queue::oldest(self.control, self.slots, Queue::Free)?;
+        let Oldest { slot, own, .. } = oldest;
+        let before = Tenancy::from_word(own[TENANCY].load(Ordering::Relaxed));
+        let is_bare = Owner::is_free(own[OWNER].load(Ordering::Relaxed)) && before.is_bare();
+        if !is_bare || self.count(Counter::Cooling) != 0 {
+            return None;
+        }
+        let tenancy = before.next(0);
+        oldest.remove(self.slots);
+        self.add_used(1, -1);
+        own[PLACE].store(pair(now, 0), Ordering::Release);
+        own[TENANCY].store(tenancy.to_word(), Ordering::Release);
+        // The commit: everything about the lease is in place before it.
+        own[OWNER].store(session, Ordering::Release);
+        entry.put(slot);
+        let used = self.count(Counter::Used);
+        if used > self.count(Counter::Peak) {
+            self.set_count(Counter::Peak, used);
+        }
+        Some((slot, tenancy.generation))
+    }
+
+    /// Takes back a slot of nobody's session, which becomes free at once. `None`, and nothing is
+    /// changed, if it was somebody's or must not.
+    #[inline(always)]
+    pub(super) fn take_back_bare(&self, slot: u32, entry: Entry<'_>, stamp: u64) -> Option<()> {
+        let own = self.slots.get(slot as usize)?;
+        if !Tenancy::from_word(own[TENANCY].load(Ordering::Relaxed)).is_bare() {
+            return None;
+        }
+        // The commit: the rest can be derived.
+        own[OWNER].store(Owner::Free(stamp).to_word(), Ordering::Release);
+        entry.clear();
+        queue::push(self.control, self.slots, Queue::Free, slot);
+        self.add_used(-1, 1);
+        Some(())
     }
 
     /// Sets and clears flags of a slot, and gives it to another user's name if one is named.
@@ -264,11 +353,10 @@ impl<'a> Table<'a> {
             // It keeps its place in the queue, and goes on cooling.
             return;
         }
-        let Some(own) = self.slots.get(slot as usize) else { return };
         match self.owner(slot) {
             Owner::Session(_) => self.store(slot, TENANCY, tenancy.to_word()),
             owner => {
-                self.leave(slot, own);
+                self.leave(slot);
                 self.store(slot, TENANCY, tenancy.to_word());
                 // A fresh stamp, since it goes to the end of a queue.
                 let fresh = match owner {
@@ -277,7 +365,7 @@ impl<'a> Table<'a> {
                     _ => Owner::Lingering(stamp),
                 };
                 self.store(slot, OWNER, fresh.to_word());
-                self.enter(slot, own);
+                self.enter(slot);
             }
         }
     }
@@ -316,86 +404,76 @@ impl<'a> Table<'a> {
     }
 
     /// Enters a slot that is not held where its words say it stands.
-    #[inline(always)]
-    fn enter(&self, slot: u32, own: &Slot) {
-        let tenancy = Tenancy::from_word(own[TENANCY].load(Ordering::Acquire));
-        self.enter_queue(slot, own[OWNER].load(Ordering::Acquire), tenancy);
-        match tenancy.user() {
-            0 => {}
-            user => self.index_user(user, slot),
+    fn enter(&self, slot: u32) {
+        let tenancy = self.tenancy(slot);
+        self.enter_queue(slot, self.load(slot, OWNER), tenancy);
+        if tenancy.user() != 0 {
+            self.index(Key::user(tenancy.user()), slot);
         }
     }
 
-    /// Takes a slot that is not held away from where it stands; answers its tenancy.
-    #[inline(always)]
-    fn leave(&self, slot: u32, own: &Slot) -> Tenancy {
-        let tenancy = Tenancy::from_word(own[TENANCY].load(Ordering::Acquire));
-        self.leave_queue(slot, own[OWNER].load(Ordering::Acquire), tenancy);
-        match tenancy.user() {
-            0 => {}
-            user => self.unindex_user(user, slot),
+    /// Takes a slot that is not held away from where it stands.
+    fn leave(&self, slot: u32) {
+        let tenancy = self.tenancy(slot);
+        self.leave_queue(slot, self.load(slot, OWNER), tenancy);
+        if tenancy.user() != 0 {
+            self.unindex(Key::user(tenancy.user()), slot);
         }
-        tenancy
     }
 
     #[inline(always)]
     fn enter_queue(&self, slot: u32, owner: u64, tenancy: Tenancy) {
-        if is_plain(owner, tenancy) {
-            queue::push(self.control, self.slots, Queue::Free, slot);
-            self.add(Counter::Free, 1);
-        } else {
-            self.move_standing(slot, standing(Owner::from_word(owner), tenancy), 1);
-        }
+        stand(self.control, self.slots, slot, standing(Owner::from_word(owner), tenancy), 1);
     }
 
     #[inline(always)]
     fn leave_queue(&self, slot: u32, owner: u64, tenancy: Tenancy) {
-        if is_plain(owner, tenancy) {
-            queue::remove(self.control, self.slots, Queue::Free, slot);
-            self.add(Counter::Free, -1);
-        } else {
-            self.move_standing(slot, standing(Owner::from_word(owner), tenancy), -1);
-        }
-    }
-
-    /// Enters a slot where it stands (1), or takes it away from there (-1).
-    // By value, as what else is seldom called: a table that nobody refers to stays in registers.
-    #[inline(never)]
-    fn move_standing(self, slot: u32, standing: Standing, by: i32) {
-        match standing {
-            Standing::Queued(queue) if by > 0 => {
-                queue::push(self.control, self.slots, queue, slot);
-            }
-            Standing::Queued(queue) => queue::remove(self.control, self.slots, queue, slot),
-            _ => {}
-        }
-        if let Some(counter) = counter_of(standing) {
-            self.add(counter, by);
-        }
+        stand(self.control, self.slots, slot, standing(Owner::from_word(owner), tenancy), -1);
     }
 
     #[inline(always)]
     fn index(&self, key: Key, slot: u32) {
-        if !Home::of(key, self.index).insert(slot) {
+        if !index::insert(self.index, key, slot) {
             self.add(Counter::Unindexed, 1);
         }
     }
 
-    #[inline(never)]
-    fn index_user(self, user: u32, slot: u32) {
-        self.index(Key::user(user), slot);
-    }
-
-    #[inline(never)]
-    fn unindex_user(self, user: u32, slot: u32) {
-        self.unindex(Key::user(user), slot);
-    }
-
     #[inline(always)]
     fn unindex(&self, key: Key, slot: u32) {
-        if !Home::of(key, self.index).remove(slot) {
+        if !index::remove(self.index, key, slot) {
             self.add(Counter::Unindexed, -1);
         }
+    }
+}
+
+#[inline(always)]
+fn count(control: &Control, counter: Counter) -> u32 {
+    let (word, shift) = counter.place();
+    (control[word].load(Ordering::Relaxed) >> shift) as u32
+}
+
+#[inline(always)]
+fn set_count(control: &Control, counter: Counter, value: u32) {
+    let (word, shift) = counter.place();
+    let other = control[word].load(Ordering::Relaxed) & !(pair(0, u32::MAX) << shift);
+    control[word].store(other | u64::from(value) << shift, Ordering::Relaxed);
+}
+
+#[inline(always)]
+fn add(control: &Control, counter: Counter, by: i32) {
+    set_count(control, counter, count(control, counter).wrapping_add_signed(by));
+}
+
+/// Enters a slot where it stands (1), or takes it away from there (-1).
+#[inline(never)]
+fn stand(control: &Control, slots: &[Slot], slot: u32, standing: Standing, by: i32) {
+    match standing {
+        Standing::Queued(queue) if by > 0 => queue::push(control, slots, queue, slot),
+        Standing::Queued(queue) => queue::remove(control, slots, queue, slot),
+        _ => {}
+    }
+    if let Some(counter) = counter_of(standing) {
+        add(control, counter, by);
     }
 }
 

@@ -139,19 +139,31 @@ impl Map {
         options: &OpenOptions<'_>,
         now: Tick,
     ) -> Result<Opened, OpenError> {
-        self.begin()?.state.open_session(session, options, now)
+        let operation = self.begin()?;
+        match operation.state.open_plain(session, options, now) {
+            Some(opened) => Ok(opened),
+            None => operation.state.open_anyhow(session, options, now),
+        }
     }
 
     /// Gives back what the session of this handle holds.
     #[inline(always)]
     pub fn close(&self, handle: &Handle, now: Tick) -> Result<Closed, CloseError> {
-        self.begin()?.state.close(handle, now)
+        let operation = self.begin()?;
+        match operation.state.close_plain(handle, now) {
+            Some(closed) => Ok(closed),
+            None => operation.state.close(handle, now),
+        }
     }
 
     /// Gives back what this session holds.
     #[inline(always)]
     pub fn close_session(&self, session: SessionId, now: Tick) -> Result<Closed, CloseError> {
-        self.begin()?.state.close_session(session, now)
+        let operation = self.begin()?;
+        match operation.state.close_session_plain(session, now) {
+            Some(closed) => Ok(closed),
+            None => operation.state.close_session(session, now),
+        }
     }
 
     /// The pool that the rules of the farm choose for a session of this user, in which this

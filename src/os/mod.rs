@@ -1,6 +1,7 @@
 //! The operating system, one small module per concern. The only part of the crate, beside the C
 //! ABI, with `unsafe` in it.
 
+pub mod bytes;
 pub mod client;
 pub mod clock;
 #[cfg_attr(windows, path = "identity_windows.rs")]
@@ -23,6 +24,7 @@ pub mod probe;
 #[cfg(any(target_os = "linux", windows))]
 #[cfg_attr(windows, path = "process_windows.rs")]
 pub mod process;
+pub mod sections;
 pub mod set_once;
 #[cfg(all(
     target_os = "linux",

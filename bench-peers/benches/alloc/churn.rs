@@ -3,6 +3,7 @@
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
+use vipool::os::prefetch::prefetch;
 use vipool_bench_peers::Hand;
 
 use crate::At;
@@ -41,10 +42,14 @@ impl<H: Hand> Client<H> {
         ((high * below as u64) >> 32) as usize
     }
 
-    /// So many times: one logs off, one logs on.
+    /// So many times: one logs off, one logs on. Who is next is rolled a turn ahead, and what is held
+    /// of its lease fetched: it is the table that is measured, not the list of who is there.
     fn churn(&mut self, names: &[String], times: u64) {
+        let mut next = self.roll(self.live.len());
         for _ in 0..times {
-            let seat = self.roll(self.live.len());
+            let seat = next;
+            next = self.roll(self.live.len());
+            prefetch(&self.live[next]);
             self.table.close(self.live[seat]);
             let mut user = None;
             if !names.is_empty() {
