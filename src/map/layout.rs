@@ -28,7 +28,7 @@ use crate::sync::AtomicU64;
 pub const MAX_POOLS: usize = 16;
 
 /// "vipool" and the version of the layout.
-const MAGIC: u64 = u64::from_le_bytes(*b"vipool\x00\x02");
+const MAGIC: u64 = u64::from_le_bytes(*b"vipool\x00\x03");
 
 /// "vipoolS" and the version of the layout of the private twin.
 const PRIVATE_MAGIC: u64 = u64::from_le_bytes(*b"vipoolS\x01");

@@ -32,6 +32,10 @@ pub struct Scene {
     pub sessions: Vec<u64>,
     /// How many of them are opened first.
     pub open: usize,
+    /// Whose sessions they are; others are nobody's.
+    pub users: &'static [&'static str],
+    /// How much more of it is stepped through than of others, as its operations are longer.
+    pub weight: u64,
 }
 
 fn pool(kind: PoolKind, range: &str) -> Pool {
@@ -42,7 +46,7 @@ fn pool(kind: PoolKind, range: &str) -> Pool {
 /// Small tables, each for other ways through the code.
 pub fn scenes() -> Vec<Scene> {
     let plain = pool(PoolKind::VirtualIp, "10.0.0.1-10.0.0.6");
-    let wide = pool(PoolKind::VirtualIp, "10.0.0.1-10.0.0.80");
+    let wide = pool(PoolKind::VirtualIp, "10.0.0.1-10.0.0.120");
     let loopback = pool(PoolKind::Loopback, "127.77.0.0/28");
     let careful = Settings { cool_down: 3, check_in_use: true, ..Settings::default() };
     vec![
@@ -51,31 +55,43 @@ pub fn scenes() -> Vec<Scene> {
             plan: Plan { pools: vec![plain.clone()], ..Plan::default() },
             sessions: (1..=8).collect(),
             open: 0,
+            users: &USERS,
+            weight: 1,
+        },
+        Scene {
+            name: "nobody's sessions",
+            plan: Plan { pools: vec![plain.clone()], ..Plan::default() },
+            sessions: (1..=8).collect(),
+            open: 3,
+            users: &[],
+            weight: 1,
         },
         Scene {
             name: "two pools that cool",
             plan: Plan { pools: vec![plain, loopback], settings: careful, ..Plan::default() },
             sessions: (1..=10).collect(),
             open: 4,
+            users: &USERS,
+            weight: 1,
         },
         Scene {
             name: "an index that overflows",
             plan: Plan { pools: vec![wide], ..Plan::default() },
-            sessions: same_home(80, 10),
-            open: 76,
+            sessions: same_home(120, 15),
+            open: 116,
+            users: &USERS,
+            weight: 4,
         },
     ]
 }
 
-/// Sessions whose entries all belong into one bucket of so many: the finaliser of SplitMix64, the
-/// upper half of which is scaled to the number of buckets.
+/// Sessions whose entries all belong into one bucket of so many: both halves of the product with
+/// the golden ratio together, the upper half of which is scaled to the number of buckets.
 fn same_home(count: usize, buckets: u64) -> Vec<u64> {
     let home = |number: u64| {
-        let mut word = id(number).raw();
-        word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^= word >> 31;
-        ((word >> 32) * buckets) >> 32
+        let product = u128::from(id(number).raw()) * 0x9e37_79b9_7f4a_7c15;
+        let hash = product as u64 ^ (product >> 64) as u64;
+        ((hash >> 32) * buckets) >> 32
     };
     (1..).filter(|number| home(*number) == 3).take(count).collect()
 }
@@ -94,7 +110,7 @@ pub fn operate(
     let number = scene.sessions[random.below(scene.sessions.len() as u64) as usize];
     let session = id(number);
     let found = map.find(session).unwrap();
-    let user = USERS.get(random.below(5) as usize).copied();
+    let user = scene.users.get(random.below(5) as usize).copied();
     let address = scene.plan.pools[0].address(random.below(6) as u32).unwrap();
     let range = Range::from(address);
     let choice = random.below(20);

@@ -35,7 +35,10 @@ fn every_instruction_may_be_the_last() {
     stay_here();
     let mut counts = (0, 0, 0);
     for scene in scenes() {
-        let Some((steps, states, operations)) = run(&scene, instructions / 3 + 1) else { return };
+        let Some((steps, states, operations)) = run(&scene, (instructions / 4 + 1) * scene.weight)
+        else {
+            return;
+        };
         println!("{}: {steps} instructions, {states} states, {operations} operations", scene.name);
         counts = (counts.0 + steps, counts.1 + states, counts.2 + operations);
     }
