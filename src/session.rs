@@ -269,6 +269,28 @@ pub(crate) fn hash64(bytes: &[u8], seed: u64) -> u64 {
     mix64(hash)
 }
 
+/// Spreads the bits of one word over all 64: both halves of its product with the golden ratio
+/// together. Words that are counted up come to lie evenly.
+#[inline(always)]
+pub(crate) fn spread(word: u64) -> u64 {
+    let product = u128::from(word) * 0x9e37_79b9_7f4a_7c15;
+    product as u64 ^ (product >> 64) as u64
+}
+
+/// Up to 8 bytes as a number, the first the lowest. Two reads that overlap: copies of an unknown
+/// length are calls.
+#[inline(always)]
+pub(crate) fn short_word(bytes: &[u8]) -> u64 {
+    let up = |word: u64, by: usize| word << (by % 8 * 8);
+    if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        let [first, last] = [first, last].map(|four| u32::from_le_bytes(*four).into());
+        return first | up(last, bytes.len() - 4);
+    }
+    let [first, last] = [bytes.first(), bytes.last()].map(|one| one.copied().unwrap_or(0).into());
+    let middle = bytes.get(bytes.len() / 2).copied().unwrap_or(0).into();
+    first | up(middle, bytes.len() / 2) | up(last, bytes.len().saturating_sub(1))
+}
+
 /// Spreads the bits of one word over all 64 (the finaliser of SplitMix64).
 #[inline]
 pub(crate) fn mix64(mut word: u64) -> u64 {
@@ -290,6 +312,16 @@ mod tests {
         assert_eq!(SessionId::logind("12").unwrap().value(), 12);
         assert_eq!("logind:c1".parse(), SessionId::logind("c1"));
         assert_ne!(SessionId::logind("c1"), SessionId::logind("c2"));
+    }
+
+    #[test]
+    fn short_words_are_their_bytes() {
+        let bytes = [1, 2, 3, 4, 5, 6, 7, 0x88];
+        for length in 0..=8 {
+            let mut padded = [0; 8];
+            padded[..length].copy_from_slice(&bytes[..length]);
+            assert_eq!(short_word(&bytes[..length]), u64::from_le_bytes(padded));
+        }
     }
 
     #[test]

@@ -56,9 +56,7 @@ impl Writer<'_> {
         if let Some(closed) = self.state.close_plain(handle, now) {
             return Ok(closed);
         }
-        let closed = self.state.close(handle, now);
-        self.state.end();
-        closed
+        self.state.close_anyhow(handle, now)
     }
 
     /// As [`Map::close_session`].
@@ -68,9 +66,7 @@ impl Writer<'_> {
         if let Some(closed) = self.state.close_session_plain(session, now) {
             return Ok(closed);
         }
-        let closed = self.state.close_session(session, now);
-        self.state.end();
-        closed
+        self.state.close_session_anyhow(session, now)
     }
 
     #[inline(always)]

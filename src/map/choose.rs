@@ -1,6 +1,6 @@
 //! Which slot of a pool a session is given, or why none.
 
-use super::index::{Home, Key};
+use super::index::{Entry, Home, Key};
 use super::plan::{Settings, Tick};
 use super::queue::Queue;
 use super::slot::{Owner, stamp_time};
@@ -50,6 +50,17 @@ impl Table<'_> {
             (0..self.pool.slots).for_each(|slot| _ = consider(slot));
         }
         best.map(|(_, slot)| slot)
+    }
+
+    /// The slot that this user had last, and its entry, where there is nothing to choose: it is free
+    /// and the only one.
+    #[inline(always)]
+    pub(super) fn last_of(&self, user: u32) -> Option<(u32, Entry<'_>)> {
+        if user == 0 || self.count(Counter::Unindexed) > 0 {
+            return None;
+        }
+        let (slot, entry) = Home::of(Key::user(user), self.index).only()?;
+        (slot < self.pool.slots && self.is_free_and_of(slot, user)).then_some((slot, entry))
     }
 
     /// The slot for a new session of this user (0: nobody's): reservation, last address, the

@@ -1,16 +1,16 @@
 //! The index of a pool: which slot a session holds, and which free slots a user had last.
 //!
 //! A slot is in it at most once: under its session while it is held, under its last user while it
-//! is not. So there are never more entries than slots, and room for one and a half a slot.
+//! is not. So there are never more entries than slots, and room for nearly two a slot.
 //!
-//! A bucket is a cache line with places for 12 entries. An entry is a tag, which is never 0, and
-//! the number of a slot:
+//! A bucket is a cache line with places for 15 entries. An entry is a tag, which is never 0, and
+//! the number of a slot in 24 bits:
 //!
-//! | word | what |
+//! | words | what |
 //! |---|---|
-//! | 0, lower half of 1 | the tags, a byte each, 0 for a free place |
-//! | upper half of 1 | how many entries found no room here and went to one of the buckets behind |
-//! | 2-7 | the slots, two a word |
+//! | 0, 1 | the tags, a byte each, 0 for a free place; in the last byte, how many entries found no room here and went to one of the buckets behind |
+//! | 2-5 | the lower 16 bits of the slots |
+//! | 6, 7 | their upper 8 bits |
 //!
 //! Entries never move, and one store, that of the tag, commits an insert as it does a delete. So a
 //! reader finds what is stable whatever a writer is doing, or did when it was killed. The slot that
@@ -19,8 +19,8 @@
 //! finds no room at all is counted in the control words of the pool (`Counter::Unindexed`); while
 //! there are any, whoever finds nothing here looks through the slots.
 
-use super::plan::{pair, unpair};
 use crate::os::bytes;
+use crate::session::spread;
 use crate::sync::{AtomicU64, Ordering};
 
 /// Words of a bucket.
@@ -29,12 +29,15 @@ pub(super) const BUCKET_WORDS: usize = 8;
 pub(super) const SLOTS_PER_BUCKET: u32 = 8;
 /// A bucket: see above.
 pub(super) type Bucket = [AtomicU64; BUCKET_WORDS];
-/// How many buckets an entry may be in, its home counted.
+/// How many buckets an entry may be in, its home counted: what they hold can be counted in a byte.
 const PROBES: usize = 8;
 /// Places of a bucket.
-const PLACES: usize = 12;
-/// The first word of the slots.
-const SLOTS: usize = 2;
+const PLACES: usize = 15;
+/// The first words of the lower and of the upper bits of the slots.
+const LOWER: usize = 2;
+const UPPER: usize = 6;
+/// How far up in word 1 the count is.
+const COUNT_SHIFT: usize = 56;
 
 /// Where an entry belongs, and its tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,10 +48,7 @@ pub(super) struct Key {
 impl Key {
     #[inline(always)]
     pub(super) fn session(raw: u64) -> Self {
-        /// The golden ratio: ids that are counted up come to lie evenly.
-        const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-        let product = u128::from(raw) * u128::from(SPREAD);
-        Self { hash: product as u64 ^ (product >> 64) as u64 }
+        Self { hash: spread(raw) }
     }
 
     /// The key of a user's tag. The top byte keeps it from that of a session.
@@ -127,6 +127,18 @@ impl<'a> Home<'a> {
         }
     }
 
+    /// The entry of the key and its slot, where there can be only one.
+    #[inline(always)]
+    pub(super) fn only(&self) -> Option<(u32, Entry<'a>)> {
+        let Places(places) = self.head.with(self.key);
+        if !places.is_power_of_two() || self.head.displaced() > 0 {
+            return None;
+        }
+        let place = Places(places).next()?;
+        let entry = Entry { bucket: self.bucket, place, tag: self.key.tag() };
+        Some((slot(self.bucket, place), entry))
+    }
+
     /// A place for an entry of the key, if there is one at home.
     #[inline(always)]
     pub(super) fn free_entry(&self) -> Option<Entry<'a>> {
@@ -164,10 +176,9 @@ impl Entry<'_> {
     /// Puts the entry there.
     #[inline(always)]
     pub(super) fn put(self, slot: u32) {
-        let word = &self.bucket[(SLOTS + self.place / 2) % BUCKET_WORDS];
-        let shift = self.place % 2 * 32;
-        let other = word.load(Ordering::Relaxed) & !(pair(0, u32::MAX) << shift);
-        word.store(other | u64::from(slot) << shift, Ordering::Release);
+        let (lower, upper) = words_of(self.bucket, self.place);
+        set(lower, self.place % 4 * 16, 0xffff, slot);
+        set(upper, self.place % 8 * 8, 0xff, slot >> 16);
         set_tag(self.bucket, self.place, self.tag);
     }
 
@@ -256,7 +267,7 @@ impl Head {
     /// How many entries of this home are in the buckets behind it.
     #[inline(always)]
     fn displaced(self) -> u32 {
-        unpair(self.0[1]).0
+        (self.0[1] >> COUNT_SHIFT) as u32
     }
 }
 
@@ -276,21 +287,33 @@ impl Iterator for Places {
 
 #[inline(always)]
 fn slot(bucket: &Bucket, place: usize) -> u32 {
-    let word = bucket[(SLOTS + place / 2) % BUCKET_WORDS].load(Ordering::Acquire);
-    (word >> (place % 2 * 32)) as u32
+    let (lower, upper) = words_of(bucket, place);
+    let lower = lower.load(Ordering::Acquire) >> (place % 4 * 16) & 0xffff;
+    let upper = upper.load(Ordering::Acquire) >> (place % 8 * 8) & 0xff;
+    (upper << 16 | lower) as u32
+}
+
+/// The words of the lower and of the upper bits of a slot.
+#[inline(always)]
+fn words_of(bucket: &Bucket, place: usize) -> (&AtomicU64, &AtomicU64) {
+    (&bucket[LOWER + place / 4 % 4], &bucket[UPPER + place / 8 % 2])
 }
 
 /// The commit of an insert or a delete.
 #[inline(always)]
 fn set_tag(bucket: &Bucket, place: usize, tag: u8) {
-    let (word, shift) = (&bucket[place / 8], place % 8 * 8);
-    let others = word.load(Ordering::Relaxed) & !(0xff << shift);
-    word.store(others | u64::from(tag) << shift, Ordering::Release);
+    set(&bucket[place / 8 % 2], place % 8 * 8, 0xff, tag.into());
 }
 
 fn count(home: &Bucket, displaced: u32) {
-    let (_, tags) = unpair(home[1].load(Ordering::Relaxed));
-    home[1].store(pair(displaced, tags), Ordering::Release);
+    set(&home[1], COUNT_SHIFT, 0xff, displaced.min(0xff));
+}
+
+/// Writes some bits of a word, which only its writer changes.
+#[inline(always)]
+fn set(word: &AtomicU64, shift: usize, mask: u64, bits: u32) {
+    let others = word.load(Ordering::Relaxed) & !(mask << shift);
+    word.store(others | (u64::from(bits) & mask) << shift, Ordering::Release);
 }
 
 /// Puts the index right after a writer died or its bytes were damaged, without taking out anything

@@ -15,7 +15,7 @@ use super::slot::{Owner, RESERVED};
 use super::writer::Map;
 
 /// The first line of the file.
-const HEAD: &str = "# vipool: who had an address last, version 1";
+const HEAD: &str = "# vipool: who had an address last, version 2";
 
 impl Map {
     /// Saves who had each address last, for [`Map::recall_users`]. Takes the place of an older
@@ -59,10 +59,12 @@ impl Map {
                 return Err(MapError::Io { what: "cannot read", path: file.to_owned(), source });
             }
         };
+        // The tags of another version stand for nobody.
+        let known = text.lines().next() == Some(HEAD);
         let operation = self.begin()?;
         let sessions = &*operation.state;
         let mut recalled = 0;
-        for (address, user) in text.lines().filter_map(parse) {
+        for (address, user) in text.lines().filter(|_| known).filter_map(parse) {
             let place = sessions.locate(address).and_then(|(pool, slot)| {
                 let table = sessions.table(pool)?;
                 let tenancy = table.tenancy(slot);

@@ -22,6 +22,7 @@ use super::slot::SLOT_WORDS;
 use crate::os::sections::Sections;
 use crate::pool::{DEFAULT_POOL, MAX_SLOTS, Pool, PoolKind};
 use crate::range::{Range, bits};
+use crate::session::short_word;
 use crate::sync::AtomicU64;
 
 /// The most pools of a map.
@@ -31,7 +32,7 @@ pub const MAX_POOLS: usize = 16;
 const MAGIC: u64 = u64::from_le_bytes(*b"vipool\x00\x03");
 
 /// "vipoolS" and the version of the layout of the private twin.
-const PRIVATE_MAGIC: u64 = u64::from_le_bytes(*b"vipoolS\x01");
+const PRIVATE_MAGIC: u64 = u64::from_le_bytes(*b"vipoolS\x02");
 
 // Header, fixed.
 const LENGTH: usize = 1;
@@ -484,9 +485,7 @@ pub(super) fn store_bytes(words: &[AtomicU64], at: usize, bytes: &[u8]) {
         store(words, at + number, u64::from_ne_bytes(*word));
     }
     if !rest.is_empty() {
-        // Byte by byte: copies of an unknown length are calls.
-        let word = std::array::from_fn(|place| rest.get(place).copied().unwrap_or(0));
-        store(words, at + whole.len(), u64::from_ne_bytes(word));
+        store(words, at + whole.len(), short_word(rest).to_le());
     }
 }
 

@@ -172,7 +172,7 @@ fn an_entry_that_found_no_room_at_home_is_found_while_others_come_and_go() {
         let key = (1..).map(|raw| Key::session(raw)).find(|key| home(*key) == 0).unwrap();
         let tags = u64::from_ne_bytes([99; 8]);
         buckets[0][0].store(tags, crate::sync::Ordering::Release);
-        buckets[0][1].store(tags >> 32, crate::sync::Ordering::Release);
+        buckets[0][1].store(tags >> 8, crate::sync::Ordering::Release);
         assert!(Home::of(key, &buckets).insert(7));
         let others = Arc::clone(&buckets);
         let writer = thread::spawn(move || {

@@ -9,7 +9,7 @@
 use super::index::Home;
 use super::journal::{self, EventKind, Note};
 use super::layout::{BUSY, DRAINING, HEADER_WORDS, LAST_STAMP, OPEN_SESSIONS};
-use super::outcome::{Closed, Leases, OpenError, Opened, Place};
+use super::outcome::{CloseError, Closed, Leases, OpenError, Opened, Place};
 use super::plan::{OpenOptions, Tick};
 use super::record;
 use super::slot::{next_stamp, user_tag};
@@ -23,6 +23,13 @@ struct Plain<'a> {
     state: &'a State,
     header: &'a [AtomicU64; HEADER_WORDS],
     table: Table<'a>,
+}
+
+/// A lease, and where the index has its session.
+struct Held<'a> {
+    home: Home<'a>,
+    slot: u32,
+    generation: u32,
 }
 
 impl State {
@@ -76,15 +83,19 @@ impl State {
         }
         let plain = self.plain()?;
         let home = plain.home_of_none(session)?;
-        let table = &plain.table;
+        let (table, settings) = (&plain.table, &self.layout.settings);
         let user = options.user.map_or(0, user_tag);
-        let settings = &self.layout.settings;
-        let slot = table.choose(user, settings, now, || self.stamp(now)).ok()?;
+        let last = table.last_of(user);
+        let slot = match &last {
+            Some((slot, _)) => *slot,
+            None => table.choose(user, settings, now, || self.stamp(now)).ok()?,
+        };
         if options.is_of_somebody() {
             let generation = table.next_generation(slot);
             record::write(self.records(), table.pool, slot, generation, options);
         }
-        let generation = table.give(slot, session.raw(), &home, user, now);
+        let entry = last.map(|(_, entry)| entry);
+        let generation = table.give(slot, session.raw(), &home, entry, user, now);
         let leases = plain.leases(session, slot, generation)?;
         self.note(EventKind::Assigned, session, &leases, options, now);
         let low_water = table.warn_low_water(settings);
@@ -95,24 +106,54 @@ impl State {
         Some(plain.opened(session, slot, generation, leases, low_water))
     }
 
-    /// Closes the session of a handle and ends the operation; `None` if it is not as usual.
+    /// Closes the session of a handle, nobody's, and ends the operation; `None` if it is not as
+    /// usual.
     #[inline(always)]
     pub(super) fn close_plain(&self, handle: &Handle, now: Tick) -> Option<Closed> {
         let plain = self.plain()?;
-        if handle.boot != self.layout.boot || handle.pool != 0 || !plain.table.is_lease_of(handle) {
+        if !plain.table.tenancy(handle.slot).is_bare() {
             return None;
         }
-        let home = plain.table.home(handle.session.raw());
-        plain.give_back(&home, handle.session, handle.slot, handle.generation, now)
+        plain.give_back_nobodys(&plain.held(handle)?, handle.session, now)
     }
 
-    /// Closes a session and ends the operation; `None` if it is not as usual.
+    /// Closes a session, nobody's, and ends the operation; `None` if it is not as usual.
     #[inline(always)]
     pub(super) fn close_session_plain(&self, session: SessionId, now: Tick) -> Option<Closed> {
         let plain = self.plain()?;
-        let home = plain.table.home(session.raw());
-        let (slot, generation) = plain.table.lease_at(&home, session.raw())?;
-        plain.give_back(&home, session, slot, generation, now)
+        plain.give_back_nobodys(&plain.held_by(session)?, session, now)
+    }
+
+    /// Closes the session of any handle and ends the operation.
+    #[inline(never)]
+    pub(super) fn close_anyhow(&self, handle: &Handle, now: Tick) -> Result<Closed, CloseError> {
+        if let Some(plain) = self.plain()
+            && let Some(held) = plain.held(handle)
+            && let Some(closed) = plain.give_back(&held, handle.session, now)
+        {
+            return Ok(closed);
+        }
+        let closed = self.close(handle, now);
+        self.end();
+        closed
+    }
+
+    /// Closes any session and ends the operation.
+    #[inline(never)]
+    pub(super) fn close_session_anyhow(
+        &self,
+        session: SessionId,
+        now: Tick,
+    ) -> Result<Closed, CloseError> {
+        if let Some(plain) = self.plain()
+            && let Some(held) = plain.held_by(session)
+            && let Some(closed) = plain.give_back(&held, session, now)
+        {
+            return Ok(closed);
+        }
+        let closed = self.close_session(session, now);
+        self.end();
+        closed
     }
 
     /// Whether a session holds a lease.
@@ -148,26 +189,56 @@ impl<'a> Plain<'a> {
         Some(self.opened(session, slot, generation, leases, false))
     }
 
+    /// The lease of a handle, if it is still held.
     #[inline(always)]
-    fn give_back(
-        &self,
-        home: &Home<'_>,
-        session: SessionId,
-        slot: u32,
-        generation: u32,
-        now: Tick,
-    ) -> Option<Closed> {
+    fn held(&self, handle: &Handle) -> Option<Held<'a>> {
+        let Handle { session, pool, slot, generation, boot } = *handle;
+        let is_held = boot == self.state.layout.boot && pool == 0 && self.table.is_lease_of(handle);
+        is_held.then(|| Held { home: self.table.home(session.raw()), slot, generation })
+    }
+
+    /// The lease that a session holds.
+    #[inline(always)]
+    fn held_by(&self, session: SessionId) -> Option<Held<'a>> {
+        let home = self.table.home(session.raw());
+        let (slot, generation) = self.table.lease_at(&home, session.raw())?;
+        Some(Held { home, slot, generation })
+    }
+
+    #[inline(always)]
+    fn give_back_nobodys(&self, held: &Held<'_>, session: SessionId, now: Tick) -> Option<Closed> {
         let (state, table) = (self.state, &self.table);
-        let entry = home.entry_of(slot).filter(|_| state.layout.bare)?;
-        let stamp = next_stamp(self.header[LAST_STAMP].load(Ordering::Relaxed), now);
-        table.take_back_bare(slot, entry, stamp)?;
+        let entry = held.home.entry_of(held.slot).filter(|_| state.layout.bare)?;
+        let stamp = self.next_stamp(now);
+        table.take_back_bare(held.slot, entry, stamp)?;
         self.header[LAST_STAMP].store(stamp, Ordering::Relaxed);
         self.end(-1);
         if !state.journal().is_empty() {
             let note = Note { kind: EventKind::Released, session, now, lease: None };
             journal::append_nobodys(state.journal(), note);
         }
-        Some(Closed { leases: self.leases(session, slot, generation)? })
+        Some(Closed { leases: self.leases(session, held.slot, held.generation)? })
+    }
+
+    #[inline(always)]
+    fn give_back(&self, held: &Held<'_>, session: SessionId, now: Tick) -> Option<Closed> {
+        let (state, table) = (self.state, &self.table);
+        let leases = self.leases(session, held.slot, held.generation)?;
+        let stamp = self.next_stamp(now);
+        self.header[LAST_STAMP].store(stamp, Ordering::Relaxed);
+        table.take_back(&held.home, held.slot, state.layout.cools, stamp);
+        table.warn_low_water(&state.layout.settings);
+        if !state.journal().is_empty() {
+            let note = Note { kind: EventKind::Released, session, now, lease: None };
+            journal::append_nobodys(state.journal(), note);
+        }
+        self.end(-1);
+        Some(Closed { leases })
+    }
+
+    #[inline(always)]
+    fn next_stamp(&self, now: Tick) -> u64 {
+        next_stamp(self.header[LAST_STAMP].load(Ordering::Relaxed), now)
     }
 
     /// Ends an operation that opened or closed a session.

@@ -9,7 +9,10 @@
 //! | 1 | pid of the leader, 0 for none; tick when it was first seen dead, plus one, or 0 |
 //! | 2, 3 | start time and pid namespace of the leader |
 //! | 4, 5 | the client's address |
-//! | 8-15 | the user's name, cut at 63 bytes |
+//! | 6-13 | the user's name, cut at 63 bytes |
+//!
+//! Of a short name all is in the first of its two cache lines. What is not there (no leader, no
+//! client) is not written either: words 0 and 1 say so.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -19,7 +22,7 @@ use super::region::{load, store};
 use crate::sync::AtomicU64;
 
 /// Offset of the user's name in a record.
-const NAME: usize = 8;
+const NAME: usize = 6;
 /// The most bytes of a user's name that are kept.
 const NAME_BYTES: usize = 63;
 
@@ -44,22 +47,27 @@ pub(super) fn write(
     generation: u32,
     options: &OpenOptions<'_>,
 ) {
-    let Some(words) = words.get(at(pool, slot)..).and_then(|words| words.get(..RECORD_WORDS))
+    let Some(words) =
+        words.get(at(pool, slot)..).and_then(|words| words.first_chunk::<RECORD_WORDS>())
     else {
         return;
     };
     // Who still reads what is known of an earlier lease must not get half of this one.
     store(words, 0, 0);
-    let leader = options.leader.unwrap_or(Leader { pid: 0, start_time: 0, pid_namespace: 0 });
-    store(words, 1, pair(0, leader.pid));
-    store(words, 2, leader.start_time);
-    store(words, 3, leader.pid_namespace);
-    let (family, bits) = match options.client {
-        None => (0, 0),
-        Some(client) => (if client.is_ipv4() { 4 } else { 6 }, crate::range::bits(client)),
+    store(words, 1, pair(0, options.leader.map_or(0, |leader| leader.pid)));
+    if let Some(leader) = options.leader {
+        store(words, 2, leader.start_time);
+        store(words, 3, leader.pid_namespace);
+    }
+    let family = match options.client {
+        None => 0,
+        Some(client) => {
+            let bits = crate::range::bits(client);
+            store(words, 4, (bits >> 64) as u64);
+            store(words, 5, bits as u64);
+            if client.is_ipv4() { 4 } else { 6 }
+        }
     };
-    store(words, 4, (bits >> 64) as u64);
-    store(words, 5, bits as u64);
     let user = cut(options.user.unwrap_or_default());
     store_bytes(words, NAME, user.as_bytes());
     store(words, 0, pair(generation, family << 8 | user.len() as u32));

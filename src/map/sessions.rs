@@ -173,7 +173,7 @@ impl State {
             let generation = table.next_generation(slot);
             record::write(self.records(), pool, slot, generation, options);
         }
-        let generation = table.give(slot, session.raw(), &home, user, now);
+        let generation = table.give(slot, session.raw(), &home, None, user, now);
         self.add(&mut opening.leases, session, number, &table, slot, generation);
         self.note(EventKind::Assigned, session, &opening.leases, options, now);
         if table.warn_low_water(&self.layout.settings) {

@@ -11,6 +11,7 @@
 //! must), so that it gives both the order and the time of releases.
 
 use super::plan::{Tick, pair, unpair};
+use crate::session::{short_word, spread};
 use crate::sync::AtomicU64;
 
 /// Words of a slot.
@@ -156,10 +157,14 @@ impl Tenancy {
 }
 
 /// 28 bits that stand for a user's name, never 0. Two users in 250 million share a tag; each
-/// would then count as the other for stickiness and cool-down, never for who holds what.
-#[inline]
+/// would then count as the other for stickiness and cool-down, never for who holds what. Part of
+/// the file of [`super::last_users`].
+#[inline(always)]
 pub(super) fn user_tag(name: &str) -> u32 {
-    let tag = crate::session::hash64(name.as_bytes(), 0) as u32 & !FLAGS;
+    let (words, rest) = name.as_bytes().as_chunks();
+    let whole =
+        words.iter().fold(name.len() as u64, |hash, word| spread(hash ^ u64::from_le_bytes(*word)));
+    let tag = spread(spread(whole ^ short_word(rest))) as u32 & !FLAGS;
     if tag == 0 { FLAGS + 1 } else { tag }
 }
 

@@ -220,13 +220,22 @@ impl<'a> Table<'a> {
         self.tenancy(slot).next(0).generation
     }
 
-    /// Gives a slot that is not held to a session; answers the generation of the lease.
+    /// Whether a slot is free, without flags, and this user had it last.
+    #[inline(always)]
+    pub(super) fn is_free_and_of(&self, slot: u32, user: u32) -> bool {
+        let tenancy = self.tenancy(slot);
+        tenancy.user() == user && is_plain(self.load(slot, OWNER), tenancy)
+    }
+
+    /// Gives a slot that is not held to a session; answers the generation of the lease. `last` is the
+    /// entry of its last user, if that was looked up.
     #[inline(always)]
     pub(super) fn give(
         &self,
         slot: u32,
         session: u64,
         home: &Home<'_>,
+        last: Option<Entry<'_>>,
         user: u32,
         now: Tick,
     ) -> u32 {
@@ -245,8 +254,10 @@ impl<'a> Table<'a> {
                 tenancy = before.next(before.user());
             }
         }
-        if before.user() != 0 {
-            self.unindex(Key::user(before.user()), slot);
+        match last {
+            Some(entry) => entry.clear(),
+            None if before.user() == 0 => {}
+            None => self.unindex(Key::user(before.user()), slot),
         }
         own[PLACE].store(pair(now, user), Ordering::Release);
         own[TENANCY].store(tenancy.to_word(), Ordering::Release);

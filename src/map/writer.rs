@@ -152,7 +152,7 @@ impl Map {
         let operation = self.begin()?;
         match operation.state.close_plain(handle, now) {
             Some(closed) => Ok(closed),
-            None => operation.state.close(handle, now),
+            None => operation.state.close_anyhow(handle, now),
         }
     }
 
@@ -162,7 +162,7 @@ impl Map {
         let operation = self.begin()?;
         match operation.state.close_session_plain(session, now) {
             Some(closed) => Ok(closed),
-            None => operation.state.close_session(session, now),
+            None => operation.state.close_session_anyhow(session, now),
         }
     }
 

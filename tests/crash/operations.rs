@@ -46,7 +46,7 @@ fn pool(kind: PoolKind, range: &str) -> Pool {
 /// Small tables, each for other ways through the code.
 pub fn scenes() -> Vec<Scene> {
     let plain = pool(PoolKind::VirtualIp, "10.0.0.1-10.0.0.6");
-    let wide = pool(PoolKind::VirtualIp, "10.0.0.1-10.0.0.120");
+    let wide = pool(PoolKind::VirtualIp, "10.0.0.1-10.0.0.144");
     let loopback = pool(PoolKind::Loopback, "127.77.0.0/28");
     let careful = Settings { cool_down: 3, check_in_use: true, ..Settings::default() };
     vec![
@@ -77,8 +77,8 @@ pub fn scenes() -> Vec<Scene> {
         Scene {
             name: "an index that overflows",
             plan: Plan { pools: vec![wide], ..Plan::default() },
-            sessions: same_home(120, 15),
-            open: 116,
+            sessions: same_home(144, 18),
+            open: 140,
             users: &USERS,
             weight: 4,
         },
