@@ -70,8 +70,11 @@ pub fn last_users(directory: &Path) -> PathBuf {
 pub fn save_users(map: &vipool::map::Map, directory: &Path) {
     let file = last_users(directory);
     if let Some(parent) = file.parent() {
+        let mut directory = std::fs::DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut directory, 0o750);
         // If it cannot be made, the save says why.
-        let _ = std::fs::create_dir_all(parent);
+        let _ = directory.recursive(true).create(parent);
     }
     if let Err(error) = map.save_users(&file) {
         eprintln!("vipool: users may get other addresses after a restart: {error}");

@@ -126,8 +126,12 @@ impl Open {
         };
         let opened = match map.open_session(self.session, &options, clock::now()) {
             Ok(opened) => opened,
-            Err(OpenError::Shortage(shortage)) => {
-                eprintln!("vipool: {shortage}");
+            Err(
+                error @ (OpenError::Shortage(_)
+                | OpenError::Quota { .. }
+                | OpenError::TooManySessions(_)),
+            ) => {
+                eprintln!("vipool: {error}");
                 return Ok(ExitCode::from(EXHAUSTED));
             }
             Err(error) => return Err(error).context(format!("session {}", self.session)),

@@ -256,13 +256,14 @@ impl Map {
     }
 
     /// Waits for the lock. An operation is over long before a thread has fallen asleep and been
-    /// woken, and a lock that several look at all the time moves from cache to cache: so whoever
-    /// finds it taken steps aside first, longer each time, for some ten microseconds in all.
+    /// woken, and with the lock all that it guards moves from cache to cache, which takes longer
+    /// than an operation: so whoever finds it taken leaves the other to do many of them, some
+    /// microseconds at first, some ten in all.
     #[cold]
     #[inline(never)]
     fn wait(&self) -> MutexGuard<'_, State> {
-        for round in 0..6 {
-            (0..16 << round).for_each(|_| std::hint::spin_loop());
+        for round in 0..3 {
+            (0..256 << round).for_each(|_| std::hint::spin_loop());
             if let Some(state) = self.state.try_lock() {
                 return state;
             }

@@ -27,15 +27,25 @@ const WITH_VALUE: [&[u8]; 12] = [
 /// assert_eq!(script("-u -W ignore /opt/app/run.py --port 80"), Some(&b"/opt/app/run.py"[..]));
 /// assert_eq!(script("-m http.server 8000"), Some(&b"http.server"[..]));
 /// assert_eq!(script("-c print(1)"), None);
+/// // A shell's -e is no code: it runs the script behind it.
+/// assert_eq!(script("-e /opt/app/run.sh"), Some(&b"/opt/app/run.sh"[..]));
+/// assert_eq!(script("-e console.log(1)"), None);
 /// ```
 pub fn script_of<'a>(mut arguments: impl Iterator<Item = &'a [u8]>) -> Option<&'a [u8]> {
     loop {
         match arguments.next()? {
             b"-m" | b"-jar" | b"--" => return arguments.next(),
-            b"-c" | b"-e" | b"--eval" => return None,
+            b"-c" | b"--eval" => return None,
+            b"-e" => return arguments.next().filter(|next| is_path(next)),
             option if WITH_VALUE.contains(&option) => _ = arguments.next(),
             option if option.first() == Some(&b'-') => {}
             script => return Some(script),
         }
     }
+}
+
+/// Whether what follows `-e` is the path of a script, as it is for a shell, and not code.
+fn is_path(word: &[u8]) -> bool {
+    let begins = [&b"/"[..], b"./", b"../"].iter().any(|start| word.starts_with(start));
+    begins && !word.contains(&b' ')
 }
