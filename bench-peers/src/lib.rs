@@ -13,7 +13,7 @@ mod table;
 
 pub use memory::{IdPool, MutexMap, QueueMap, VmAllocator};
 pub use store::Lmdb;
-pub use table::{ByHandle, BySession, Locking, Place, id, map};
+pub use table::{AloneBySession, ByHandle, BySession, Locking, Place, id, map};
 
 /// Gives addresses (numbers here) to sessions and takes them back. Threads share it.
 pub trait Allocator: Sync {
@@ -72,12 +72,12 @@ impl Floor {
         Self { table: Mapping::in_memory(slots.div_ceil(2) as usize * LINE) }
     }
 
-    fn touch(&self, number: u64) {
+    fn touch(&self, number: u64) -> u64 {
         let words = self.table.words();
         // Fibonacci hashing: any number reaches a random line.
         let line =
             (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % (words.len() / LINE);
-        words[line * LINE].fetch_add(1, Ordering::AcqRel);
+        words[line * LINE].fetch_add(1, Ordering::AcqRel)
     }
 }
 
@@ -91,5 +91,32 @@ impl Allocator for Floor {
 
     fn close(&self, lease: u64) {
         self.touch(!lease);
+    }
+}
+
+/// The same where each waits for the one before, as what a processor does at once is not what it
+/// takes to reach a line: the next line follows from what the last one held.
+pub struct Chain<'a> {
+    floor: &'a Floor,
+    last: u64,
+}
+
+impl<'a> Chain<'a> {
+    /// On this table.
+    pub fn new(floor: &'a Floor) -> Self {
+        Self { floor, last: 0 }
+    }
+}
+
+impl Hand for Chain<'_> {
+    type Lease = u64;
+
+    fn open(&mut self, session: u64, _user: Option<&str>) -> Option<u64> {
+        self.last = self.floor.touch(session ^ self.last);
+        Some(session)
+    }
+
+    fn close(&mut self, lease: u64) {
+        self.last = self.floor.touch(!lease ^ self.last);
     }
 }

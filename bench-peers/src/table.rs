@@ -91,6 +91,21 @@ impl Hand for Writer<'_> {
     }
 }
 
+/// Closes by the session's id, in such a program.
+pub struct AloneBySession<'a>(pub Writer<'a>);
+
+impl Hand for AloneBySession<'_> {
+    type Lease = SessionId;
+
+    fn open(&mut self, session: u64, user: Option<&str>) -> Option<SessionId> {
+        Hand::open(&mut self.0, session, user).map(|handle| handle.session)
+    }
+
+    fn close(&mut self, lease: SessionId) {
+        self.0.close_session(lease, 0).expect("open");
+    }
+}
+
 /// Closes by the handle that open gave.
 pub struct ByHandle(Table);
 

@@ -6,6 +6,7 @@
 //! an address that was nobody's, calls nothing: it is inlined into its caller, and the answer is
 //! put together last, so that who looks at the handle alone pays for no more.
 
+use super::admit::short;
 use super::index::Home;
 use super::journal::{self, EventKind, Note};
 use super::layout::{BUSY, DRAINING, HEADER_WORDS, LAST_STAMP, OPEN_SESSIONS};
@@ -63,12 +64,11 @@ impl State {
         options: &OpenOptions<'_>,
         now: Tick,
     ) -> Result<Opened, OpenError> {
-        if let Some(opened) = self.open_somebodys(session, options, now) {
-            return Ok(opened);
-        }
-        let opened = self.open_session(session, options, now);
-        self.end();
-        opened
+        self.open_somebodys(session, options, now).unwrap_or_else(|| {
+            let opened = self.open_session(session, options, now);
+            self.end();
+            opened
+        })
     }
 
     #[inline(always)]
@@ -77,7 +77,7 @@ impl State {
         session: SessionId,
         options: &OpenOptions<'_>,
         now: Tick,
-    ) -> Option<Opened> {
+    ) -> Option<Result<Opened, OpenError>> {
         if options.address.is_some() || options.pool.is_some() {
             return None;
         }
@@ -88,7 +88,14 @@ impl State {
         let last = table.last_of(user);
         let slot = match &last {
             Some((slot, _)) => *slot,
-            None => table.choose(user, settings, now, || self.stamp(now)).ok()?,
+            None => match table.choose(user, settings, now, || self.stamp(now)) {
+                Ok(slot) => slot,
+                Err(refusal) => {
+                    self.note(EventKind::Exhausted, session, &Leases::default(), options, now);
+                    plain.end(0);
+                    return Some(Err(short(refusal).into()));
+                }
+            },
         };
         if options.is_of_somebody() {
             let generation = table.next_generation(slot);
@@ -103,7 +110,7 @@ impl State {
             self.note(EventKind::LowWater, session, &leases, options, now);
         }
         plain.end(1);
-        Some(plain.opened(session, slot, generation, leases, low_water))
+        Some(Ok(plain.opened(session, slot, generation, leases, low_water)))
     }
 
     /// Closes the session of a handle, nobody's, and ends the operation; `None` if it is not as

@@ -10,8 +10,8 @@
 use std::path::{Path, PathBuf};
 
 use vipool_bench_peers::{
-    Allocator, ByHandle, BySession, Floor, Hand, IdPool, Lmdb, Locking, MutexMap, Place, QueueMap,
-    VmAllocator, map,
+    Allocator, AloneBySession, ByHandle, BySession, Chain, Floor, Hand, IdPool, Lmdb, Locking,
+    MutexMap, Place, QueueMap, VmAllocator, map,
 };
 
 mod churn;
@@ -58,12 +58,22 @@ impl Bench {
         }
     }
 
-    /// vipool as a program of one thread has it that writes alone.
-    fn writer(&self, name: &str, place: Place<'_>, at: At) {
-        if self.report.wants(name) && at.threads == 1 {
+    /// vipool as a program of one thread has it that writes alone: by handle, and by session.
+    fn writer<'p>(&self, place: impl Fn() -> Place<'p>, memory: &str, at: At) {
+        for by_session in [false, true] {
+            let by = if by_session { ", by session" } else { "" };
+            let name = format!("vipool{by}, alone, {memory}");
+            if !self.report.wants(&name) || at.threads > 1 {
+                continue;
+            }
             let (mut map, _directory) =
-                map(place, at.size, vipool::map::Settings::default()).expect("a map");
-            self.subject(name, vec![map.writer().expect("nobody else has it")], at);
+                map(place(), at.size, vipool::map::Settings::default()).expect("a map");
+            let writer = map.writer().expect("nobody else has it");
+            if by_session {
+                self.subject(&name, vec![AloneBySession(writer)], at);
+            } else {
+                self.subject(&name, vec![writer], at);
+            }
         }
     }
 
@@ -74,8 +84,12 @@ impl Bench {
         let by_session = |place| BySession::new(place, at.size, Locking::Exclusive).expect("a map");
         let size = at.size;
         self.shared("floor", || Floor::new(size), at);
-        self.writer("vipool, alone, in memory", Place::Memory, at);
-        self.writer("vipool, alone, tmpfs", inside(), at);
+        let chained = "floor, one line after the other";
+        if self.report.wants(chained) && at.threads == 1 {
+            self.subject(chained, vec![Chain::new(&Floor::new(size))], at);
+        }
+        self.writer(|| Place::Memory, "in memory", at);
+        self.writer(inside, "tmpfs", at);
         let memory = || by_handle(Place::Memory, Locking::Exclusive);
         self.shared("vipool, exclusive, in memory", memory, at);
         let exclusive = || by_handle(inside(), Locking::Exclusive);

@@ -30,7 +30,9 @@ impl Place {
     pub fn vipool(&self, arguments: &[&str]) -> Command {
         // A shell that starts the tests in the background ignores these, and they are inherited.
         let mut command = Command::new("env");
-        command.args(["--default-signal=HUP,INT,QUIT", env!("CARGO_BIN_EXE_vipool")]).args(arguments);
+        command
+            .args(["--default-signal=HUP,INT,QUIT", env!("CARGO_BIN_EXE_vipool")])
+            .args(arguments);
         self.settle(&mut command);
         command
     }
