@@ -77,12 +77,14 @@ impl Told for SocketAddr {
 
 /// An address without a port.
 impl Told for IpAddr {
+    #[inline]
     fn tell(&self, out: &mut vipool_outcome) {
         SocketAddr::new(*self, 0).tell(out);
     }
 }
 
 impl Told for Ipv4Addr {
+    #[inline]
     fn tell(&self, out: &mut vipool_outcome) {
         IpAddr::V4(*self).tell(out);
     }

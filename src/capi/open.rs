@@ -16,6 +16,7 @@ use super::session::{
 use super::status::vipool_status::{self, *};
 use super::text::utf8;
 use crate::map::{CloseError, Closed, Leases, OpenError, OpenOptions, Opened, Shortage};
+use crate::session::SessionId;
 
 /// What vipool_map_open_session() is told of a session, beside its id. All may be left out.
 #[repr(C)]
@@ -123,7 +124,7 @@ static NOTHING: OpenOptions<'static> =
 /// # Safety
 /// `given` is NULL or valid as the header wants it, with the texts in it, during `'a`.
 #[inline(always)]
-pub(crate) unsafe fn open_options<'r, 'a: 'r>(
+unsafe fn open_options<'r, 'a: 'r>(
     given: *const vipool_open_options,
     room: &'r mut MaybeUninit<OpenOptions<'a>>,
 ) -> Result<&'r OpenOptions<'a>, Failure> {
@@ -155,31 +156,54 @@ pub(crate) unsafe fn open_options<'r, 'a: 'r>(
     }
 }
 
-/// Writes what an opening gave. By reference, as a copy of the whole costs more than the rest.
+/// Opens a session by a map or a writer (`open`), tells of it and writes it. `before` finds what the
+/// session held, where somebody is told what is new.
 ///
 /// # Safety
-/// `out` was accepted by [`check_out`].
+/// The caller vouches for the structs and for the texts in them.
 #[inline(always)]
-pub(crate) unsafe fn tell_opened(out: *mut vipool_opened, opened: &Result<Opened, OpenError>) {
-    if let Ok(opened) = opened {
-        // SAFETY: the caller's promise.
+pub(crate) unsafe fn opening(
+    (session_id, options, now): (vipool_session, *const vipool_open_options, u32),
+    out: *mut vipool_opened,
+    sink: &Sink,
+    before: impl FnOnce(SessionId) -> Result<Option<Leases>, Failure>,
+    open: impl FnOnce(SessionId, &OpenOptions<'_>, u32) -> Result<Opened, OpenError>,
+) -> Result<(), Failure> {
+    // SAFETY: the caller's promise.
+    unsafe { check_out(out) }?;
+    let id = session(session_id)?;
+    let mut room = MaybeUninit::uninit();
+    // SAFETY: as above.
+    let given = unsafe { open_options(options, &mut room) }?;
+    let before = before(id)?;
+    let opened = open(id, given, now);
+    if let Some(before) = before {
+        sink.opened(id, &before, &opened);
+    }
+    // By reference, as a copy of the whole costs more than the rest.
+    if let Ok(opened) = &opened {
+        // SAFETY: checked above.
         unsafe { fill(out, |place| place.tell(opened)) }
     }
+    Ok(opened.map(drop)?)
 }
 
-/// Tells of what a close gave back, and writes it.
+/// Closes a session by a map or a writer (`close`), tells of it and writes it.
 ///
 /// # Safety
-/// `out` is NULL or was accepted by [`check_optional`].
+/// The caller vouches for the struct.
 #[inline(always)]
-pub(crate) unsafe fn tell_closed(
+pub(crate) unsafe fn closing(
     out: *mut vipool_closed,
-    closed: &Result<Closed, CloseError>,
     sink: &Sink,
-) {
-    if let Ok(closed) = closed {
+    close: impl FnOnce() -> Result<Result<Closed, CloseError>, Failure>,
+) -> Result<(), Failure> {
+    // SAFETY: the caller's promise.
+    unsafe { check_optional(out) }?;
+    let closed = close()?;
+    if let Ok(closed) = &closed {
         sink.closed(closed);
-        // SAFETY: the caller's promise.
+        // SAFETY: checked above.
         unsafe {
             fill_optional(out, |place| {
                 place.lease_count = set_leases(&mut place.leases, &closed.leases);
@@ -187,6 +211,7 @@ pub(crate) unsafe fn tell_closed(
             });
         }
     }
+    Ok(closed.map(drop)?)
 }
 
 /// Gives a session its addresses, or completes and returns those it has: opening twice is as
@@ -211,25 +236,17 @@ pub unsafe extern "C" fn vipool_map_open_session(
     out: *mut vipool_opened,
 ) -> vipool_status {
     call(|| {
-        // SAFETY: the caller vouches for handle and struct.
-        let map = unsafe { shared(map) }?;
-        // SAFETY: as above.
-        unsafe { check_out(out) }?;
-        let id = session(session_id)?;
-        let mut room = MaybeUninit::uninit();
-        // SAFETY: the caller vouches for the struct and the texts in it.
-        let given = unsafe { open_options(options, &mut room) }?;
-        let mut before = None;
-        if map.sink.is_set() {
-            before = Some(map.map.find(id)?.map_or(Leases::default(), |(_, leases)| leases));
-        }
-        let opened = map.map.open_session(id, given, now);
-        if let Some(before) = before {
-            map.sink.opened(id, &before, &opened);
-        }
-        // SAFETY: checked above.
-        unsafe { tell_opened(out, &opened) };
-        Ok(opened.map(drop)?)
+        // SAFETY: the caller vouches for the handle.
+        let vipool_map { map, sink } = unsafe { shared(map) }?;
+        let before = |id| {
+            if !sink.is_set() {
+                return Ok(None);
+            }
+            Ok(Some(map.find(id)?.map_or(Leases::default(), |(_, leases)| leases)))
+        };
+        let open = |id, options: &OpenOptions<'_>, now| map.open_session(id, options, now);
+        // SAFETY: the caller vouches for the structs and the texts in them.
+        unsafe { opening((session_id, options, now), out, sink, before, open) }
     })
 }
 
@@ -247,14 +264,11 @@ pub unsafe extern "C" fn vipool_map_close_session(
     out: *mut vipool_closed,
 ) -> vipool_status {
     call(|| {
-        // SAFETY: the caller vouches for handle and struct.
-        let map = unsafe { shared(map) }?;
-        // SAFETY: as above.
-        unsafe { check_optional(out) }?;
-        let closed = map.map.close_session(session(session_id)?, now);
-        // SAFETY: checked above.
-        unsafe { tell_closed(out, &closed, &map.sink) };
-        Ok(closed.map(drop)?)
+        // SAFETY: the caller vouches for the handle.
+        let vipool_map { map, sink } = unsafe { shared(map) }?;
+        let close = || Ok(map.close_session(session(session_id)?, now));
+        // SAFETY: the caller vouches for the struct.
+        unsafe { closing(out, sink, close) }
     })
 }
 
@@ -273,13 +287,11 @@ pub unsafe extern "C" fn vipool_map_close(
     out: *mut vipool_closed,
 ) -> vipool_status {
     call(|| {
-        // SAFETY: the caller vouches for handles and struct.
-        let (map, handle) = unsafe { (shared(map)?, handle.as_ref().ok_or(VIPOOL_ERR_NULL)?) };
-        // SAFETY: as above.
-        unsafe { check_optional(out) }?;
-        let closed = map.map.close(&handle.get()?, now);
-        // SAFETY: checked above.
-        unsafe { tell_closed(out, &closed, &map.sink) };
-        Ok(closed.map(drop)?)
+        // SAFETY: the caller vouches for the handles.
+        let (vipool_map { map, sink }, handle) =
+            unsafe { (shared(map)?, handle.as_ref().ok_or(VIPOOL_ERR_NULL)?) };
+        let close = || Ok(map.close(&handle.get()?, now));
+        // SAFETY: the caller vouches for the struct.
+        unsafe { closing(out, sink, close) }
     })
 }

@@ -8,7 +8,7 @@ use super::layout::layout;
 use super::outcome::{call, quiet};
 use super::status::vipool_status::{self, *};
 use super::text::{bytes, copy_out, utf8};
-use crate::map::{Leases, MAX_LEASES};
+use crate::map::{Leases, MAX_LEASES, Place};
 use crate::session::{Addresses, Handle, Lease, SessionId, SessionKind};
 
 /// A session id: 64 bits, its kind in the upper 8, its value in the lower 56. Zero is no session.
@@ -141,14 +141,19 @@ impl From<Addresses> for vipool_addresses {
 /// Writes the leases to an array; answers how many they are.
 #[inline(always)]
 pub(crate) fn set_leases(places: &mut [vipool_lease; VIPOOL_MAX_LEASES], leases: &Leases) -> u32 {
-    let mut count = 0;
-    for lease in leases.iter() {
-        if let Some(place) = places.get_mut(count as usize) {
-            *place = lease.into();
-            count += 1;
-        }
+    let Some(session) = leases.session() else { return 0 };
+    let held = leases.places();
+    for (lease, place) in places.iter_mut().zip(held) {
+        let Place { bits: [upper, lower], slot, generation, pool, ipv4 } = *place;
+        let (family, first, last) = if ipv4 != 0 { (4, lower << 32, 0) } else { (6, upper, lower) };
+        let mut bytes = [0; 16];
+        let (head, tail) = bytes.split_at_mut(8);
+        head.copy_from_slice(&first.to_be_bytes());
+        tail.copy_from_slice(&last.to_be_bytes());
+        let address = vipool_ip { family, bytes };
+        *lease = vipool_lease { session: session.raw(), slot, generation, pool, address };
     }
-    count
+    held.len() as u32
 }
 
 /// The session with these 64 bits.

@@ -1,19 +1,15 @@
 //! The fastest way to open and close sessions: a map that one thread has to itself.
 
-use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
 use super::event::Sink;
 use super::handle::{Exclusive, Owned, exclusive, free, give, not_null};
-use super::layout::{check_optional, check_out};
 use super::map::vipool_map;
-use super::open::{
-    open_options, tell_closed, tell_opened, vipool_closed, vipool_open_options, vipool_opened,
-};
+use super::open::{closing, opening, vipool_closed, vipool_open_options, vipool_opened};
 use super::outcome::{call, quiet};
 use super::session::{session, vipool_handle, vipool_session};
 use super::status::vipool_status::{self, *};
-use crate::map::{Reader, Writer};
+use crate::map::{OpenOptions, Reader, Writer};
 
 /// Opens and closes sessions without even a lock between threads, and holds the map against other
 /// processes for as long as it lives.
@@ -65,22 +61,12 @@ pub unsafe extern "C" fn vipool_writer_open_session(
     out: *mut vipool_opened,
 ) -> vipool_status {
     call(|| {
-        // SAFETY: the caller vouches for handle and struct.
+        // SAFETY: the caller vouches for the handle.
         let vipool_writer { writer, sink, reader } = unsafe { exclusive(writer) }?;
-        // SAFETY: as above.
-        unsafe { check_out(out) }?;
-        let id = session(session_id)?;
-        let mut room = MaybeUninit::uninit();
-        // SAFETY: the caller vouches for the struct and the texts in it.
-        let given = unsafe { open_options(options, &mut room) }?;
-        let before = reader.as_ref().map(|reader| reader.lookup(id));
-        let opened = writer.open_session(id, given, now);
-        if let Some(before) = before {
-            sink.opened(id, &before, &opened);
-        }
-        // SAFETY: checked above.
-        unsafe { tell_opened(out, &opened) };
-        Ok(opened.map(drop)?)
+        let before = |id| Ok(reader.as_ref().map(|reader| reader.lookup(id)));
+        let open = |id, options: &OpenOptions<'_>, now| writer.open_session(id, options, now);
+        // SAFETY: the caller vouches for the structs and the texts in them.
+        unsafe { opening((session_id, options, now), out, sink, before, open) }
     })
 }
 
@@ -93,14 +79,11 @@ pub unsafe extern "C" fn vipool_writer_close_session(
     out: *mut vipool_closed,
 ) -> vipool_status {
     call(|| {
-        // SAFETY: the caller vouches for handle and struct.
+        // SAFETY: the caller vouches for the handle.
         let vipool_writer { writer, sink, .. } = unsafe { exclusive(writer) }?;
-        // SAFETY: as above.
-        unsafe { check_optional(out) }?;
-        let closed = writer.close_session(session(session_id)?, now);
-        // SAFETY: checked above.
-        unsafe { tell_closed(out, &closed, sink) };
-        Ok(closed.map(drop)?)
+        let close = || Ok(writer.close_session(session(session_id)?, now));
+        // SAFETY: the caller vouches for the struct.
+        unsafe { closing(out, sink, close) }
     })
 }
 
@@ -113,15 +96,12 @@ pub unsafe extern "C" fn vipool_writer_close(
     out: *mut vipool_closed,
 ) -> vipool_status {
     call(|| {
-        // SAFETY: the caller vouches for handles and struct.
+        // SAFETY: the caller vouches for the handles.
         let (vipool_writer { writer, sink, .. }, handle) =
             unsafe { (exclusive(writer)?, handle.as_ref().ok_or(VIPOOL_ERR_NULL)?) };
-        // SAFETY: as above.
-        unsafe { check_optional(out) }?;
-        let closed = writer.close(&handle.get()?, now);
-        // SAFETY: checked above.
-        unsafe { tell_closed(out, &closed, sink) };
-        Ok(closed.map(drop)?)
+        let close = || Ok(writer.close(&handle.get()?, now));
+        // SAFETY: the caller vouches for the struct.
+        unsafe { closing(out, sink, close) }
     })
 }
 

@@ -18,14 +18,14 @@ pub struct Leases {
 
 /// A lease without its session, in whole words and without padding: copied in a few moves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// The address as a number, its upper and its lower half.
-    pub(super) bits: [u64; 2],
-    pub(super) slot: u32,
-    pub(super) generation: u32,
-    pub(super) pool: u32,
+    pub(crate) bits: [u64; 2],
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+    pub(crate) pool: u32,
     /// Not 0 for IPv4.
-    pub(super) ipv4: u32,
+    pub(crate) ipv4: u32,
 }
 
 /// An open session: what its programs are told, and its leases.
@@ -286,8 +286,19 @@ impl Leases {
     /// The leases.
     #[inline]
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = Lease> + '_ {
-        let places = self.places.get(..self.count).unwrap_or_default();
-        places.iter().filter_map(|place| Some(place.of(self.session?)))
+        self.places().iter().filter_map(|place| Some(place.of(self.session?)))
+    }
+
+    /// The session that holds them, if there are any.
+    #[inline(always)]
+    pub(crate) fn session(&self) -> Option<SessionId> {
+        self.session
+    }
+
+    /// The leases without it.
+    #[inline(always)]
+    pub(crate) fn places(&self) -> &[Place] {
+        self.places.get(..self.count).unwrap_or_default()
     }
 
     /// Whether there are none.
@@ -311,7 +322,7 @@ impl Leases {
     /// The last one.
     #[inline]
     pub(super) fn last_place(&self) -> Option<&Place> {
-        self.places.get(..self.count)?.last()
+        self.places().last()
     }
 
     /// One lease alone.
