@@ -1,10 +1,12 @@
 //! Which slot of a pool a session is given, or why none.
 
+use super::control::Counter;
 use super::index::{Entry, Home, Key};
 use super::plan::{Settings, Tick};
 use super::queue::Queue;
 use super::slot::{Owner, stamp_time};
-use super::table::{Counter, Standing, Table};
+use super::standing::Standing;
+use super::table::Table;
 
 /// Why a pool has no slot to give, or not this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -24,11 +24,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use super::file;
-use super::layout::{load_bytes, store_bytes};
 use super::outcome::MapError;
 use super::plan::{OpenOptions, Tick, pair, unpair};
 use super::record::cut;
-use super::region::{Region, load, store};
+use super::region::{Region, load, load_bytes, store, store_bytes};
 use crate::session::SessionId;
 use crate::sync::AtomicU64;
 

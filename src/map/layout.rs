@@ -13,16 +13,16 @@
 //! A layout is read once, checked against the length of the file, and kept by value: later damage
 //! to the header cannot make a reader leave the file.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
+use super::control::CONTROL_WORDS;
 use super::index::{BUCKET_WORDS, SLOTS_PER_BUCKET};
 use super::plan::Settings;
-use super::region::{load, store};
+use super::pool_layout::PoolLayout;
+use super::region::{load, store, store_bytes};
 use super::slot::SLOT_WORDS;
-use crate::os::sections::Sections;
-use crate::pool::{DEFAULT_POOL, MAX_SLOTS, Pool, PoolKind};
-use crate::range::{Range, bits};
-use crate::session::short_word;
+use crate::pool::{DEFAULT_POOL, Pool};
+use crate::range::bits;
 use crate::sync::AtomicU64;
 
 /// The most pools of a map.
@@ -43,7 +43,7 @@ const SETTINGS: usize = 4;
 const POLICY_AT: usize = 7;
 const POLICY_BYTES: usize = 8;
 const POOLS: usize = 9;
-const FIXED_WORDS: usize = 64;
+pub(super) const FIXED_WORDS: usize = 64;
 
 // Header, published by writers.
 /// Not 0: a newer file has taken the place of this one.
@@ -64,40 +64,15 @@ pub(super) const OPEN_SESSIONS: usize = 70;
 pub(super) const REAPED: usize = 71;
 pub(super) const HEADER_WORDS: usize = 128;
 
-const ENTRY_WORDS: usize = 16;
-const BLOCK_WORDS: usize = 5;
+pub(super) const ENTRY_WORDS: usize = 16;
+pub(super) const BLOCK_WORDS: usize = 5;
 /// Words of the name of a pool in the directory.
-const NAME_WORDS: usize = 8;
+pub(super) const NAME_WORDS: usize = 8;
 /// The longest name of a pool, in bytes.
 pub const MAX_POOL_NAME: usize = NAME_WORDS * 8 - 1;
 
-/// Control words of a pool: its queues and counters.
-pub(super) const CONTROL_WORDS: usize = 16;
-/// The control words of a pool.
-pub(super) type Control = [AtomicU64; CONTROL_WORDS];
 /// Words of a record in the private file.
 pub(super) const RECORD_WORDS: usize = 16;
-
-/// Where one pool is.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct PoolLayout {
-    /// Word number of its entry in the directory, which begins with its name.
-    entry: usize,
-    pub(super) loopback: bool,
-    pub(super) ipv4: bool,
-    pub(super) slots: u32,
-    blocks_at: usize,
-    blocks: usize,
-    /// The first address of the first block and the end of its slots: most pools have no other.
-    head: u128,
-    head_end: u32,
-    /// Its control words, index and slots.
-    pub(super) table: Sections<CONTROL_WORDS, BUCKET_WORDS, SLOT_WORDS>,
-    /// Word number of its first record in the private file.
-    pub(super) records_at: usize,
-    /// The virtual-IP pools of its name, a bit for each.
-    pub(super) namesakes: u32,
-}
 
 /// Where everything is in a map.
 #[derive(Clone, Copy, Debug)]
@@ -146,7 +121,7 @@ fn pool_words(slots: u32) -> usize {
     CONTROL_WORDS + (index + slots as usize * SLOT_WORDS).next_multiple_of(8)
 }
 
-fn buckets_for(slots: u32) -> u32 {
+pub(super) fn buckets_for(slots: u32) -> u32 {
     slots.div_ceil(SLOTS_PER_BUCKET).max(1)
 }
 
@@ -306,155 +281,7 @@ fn bits_of(pools: &[PoolLayout], is_in: impl Fn(&PoolLayout) -> bool) -> u32 {
     (0..).zip(pools).fold(0, |set, (number, pool)| set | u32::from(is_in(pool)) << number)
 }
 
-impl PoolLayout {
-    fn read(words: &[AtomicU64], entry: usize, records_at: usize) -> Result<Self, &'static str> {
-        if !fits(words, entry, ENTRY_WORDS) {
-            return Err("its directory lies outside the file");
-        }
-        let traits = load(words, entry + 8);
-        let slots = load(words, entry + 9);
-        let blocks_at = load(words, entry + 10) as usize;
-        let blocks = load(words, entry + 11) as usize;
-        let table_at = load(words, entry + 12) as usize;
-        if slots > u64::from(MAX_SLOTS) {
-            return Err("a pool has too many slots");
-        }
-        let slots = slots as u32;
-        if blocks > slots as usize || !fits(words, blocks_at, blocks * BLOCK_WORDS) {
-            return Err("the ranges of a pool lie outside the file");
-        }
-        let table =
-            Sections::new(table_at, buckets_for(slots) as usize, slots as usize, words.len())
-                .filter(|_| table_at >= FIXED_WORDS)
-                .ok_or("the table of a pool lies outside the file")?;
-        let ipv4 = traits >> 8 & 1 == 1;
-        let mut layout = Self {
-            entry,
-            loopback: traits & 0xff == PoolKind::Loopback as u64,
-            ipv4,
-            slots,
-            blocks_at,
-            blocks,
-            head: 0,
-            head_end: 0,
-            table,
-            records_at,
-            namesakes: 0,
-        };
-        if let Some((0, range)) = layout.block(words, 0) {
-            let end = layout.block(words, 1).map_or(slots, |(first_slot, _)| first_slot);
-            layout.head = bits(range.first());
-            layout.head_end = u128::from(end.min(slots)).min(range.span().saturating_add(1)) as u32;
-        }
-        Ok(layout)
-    }
-
-    /// The pool's name, read into a buffer of the caller's.
-    pub(super) fn name<'a>(
-        &self,
-        words: &[AtomicU64],
-        buffer: &'a mut [u8; NAME_WORDS * 8],
-    ) -> &'a [u8] {
-        load_bytes(words, self.entry, buffer);
-        let end = buffer.iter().position(|byte| *byte == 0).unwrap_or(MAX_POOL_NAME);
-        &buffer[..end]
-    }
-
-    /// The pool's name as text.
-    pub(super) fn name_text(&self, words: &[AtomicU64]) -> String {
-        String::from_utf8_lossy(self.name(words, &mut [0; NAME_WORDS * 8])).into_owned()
-    }
-
-    /// The blocks: number of the first slot and range, sorted by slot.
-    fn block(&self, words: &[AtomicU64], number: usize) -> Option<(u32, Range)> {
-        if number >= self.blocks {
-            return None;
-        }
-        let at = self.blocks_at + number * BLOCK_WORDS;
-        let first = load_address(words, at + 1, self.ipv4);
-        let last = load_address(words, at + 3, self.ipv4);
-        Some((load(words, at) as u32, Range::new(first, last)?))
-    }
-
-    /// The pool as it was when the map was made.
-    pub(super) fn as_planned(&self, words: &[AtomicU64]) -> Pool {
-        let kind = if self.loopback { PoolKind::Loopback } else { PoolKind::VirtualIp };
-        let blocks = (0..self.blocks).map_while(|number| self.block(words, number)).collect();
-        Pool::from_blocks(&self.name_text(words), kind, blocks, self.slots)
-    }
-
-    /// The address of a slot.
-    pub(super) fn address(&self, words: &[AtomicU64], slot: u32) -> Option<IpAddr> {
-        let [upper, lower] = self.address_bits(words, slot)?;
-        Some(address(u128::from(upper) << 64 | u128::from(lower), self.ipv4))
-    }
-
-    /// The address of a slot as a number, its upper and its lower half.
-    #[inline(always)]
-    pub(super) fn address_bits(&self, words: &[AtomicU64], slot: u32) -> Option<[u64; 2]> {
-        let bits = if slot < self.head_end {
-            self.head.wrapping_add(slot.into())
-        } else {
-            self.bits_behind(words, slot)?
-        };
-        Some([(bits >> 64) as u64, bits as u64])
-    }
-
-    /// The address of a slot that is not in the first block.
-    #[cold]
-    fn bits_behind(&self, words: &[AtomicU64], slot: u32) -> Option<u128> {
-        let (first_slot, range) = self.block_of(words, slot)?;
-        range.nth(u128::from(slot - first_slot)).map(bits)
-    }
-
-    /// The twin of the address of a slot in a loopback pool ([`Pool::twin`]).
-    pub(super) fn twin(&self, words: &[AtomicU64], slot: u32) -> Option<IpAddr> {
-        if !self.loopback {
-            return None;
-        }
-        let (first_slot, range) = self.block_of(words, slot)?;
-        range.nth(u128::from(slot - first_slot) + range.span().div_ceil(2))
-    }
-
-    /// The block that holds a slot.
-    fn block_of(&self, words: &[AtomicU64], slot: u32) -> Option<(u32, Range)> {
-        if slot >= self.slots {
-            return None;
-        }
-        // The last block that begins at or below the slot.
-        let (mut low, mut high) = (0, self.blocks);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.block(words, middle)?.0 <= slot {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        self.block(words, low.checked_sub(1)?)
-    }
-
-    /// The slot of an address, twins not counted.
-    pub(super) fn slot_of(&self, words: &[AtomicU64], address: IpAddr) -> Option<u32> {
-        (0..self.blocks).find_map(|number| {
-            let (first_slot, range) = self.block(words, number)?;
-            let offset = u32::try_from(range.offset_of(address)?).ok()?;
-            let slot = first_slot.checked_add(offset)?;
-            // What lies behind the slots of a sparse range may be in a later block.
-            let end = self.block(words, number + 1).map_or(self.slots, |(slot, _)| slot);
-            (slot < end.min(self.slots)).then_some(slot)
-        })
-    }
-
-    /// Whether the address is in one of the pool's ranges, twins counted.
-    pub(super) fn contains(&self, words: &[AtomicU64], address: IpAddr) -> bool {
-        (0..self.blocks)
-            .filter_map(|number| self.block(words, number))
-            .any(|(_, range)| range.contains(address))
-    }
-}
-
-fn fits(words: &[AtomicU64], at: usize, count: usize) -> bool {
+pub(super) fn fits(words: &[AtomicU64], at: usize, count: usize) -> bool {
     at.checked_add(count).is_some_and(|end| end <= words.len()) && at >= FIXED_WORDS
 }
 
@@ -462,37 +289,4 @@ fn store_address(words: &[AtomicU64], at: usize, address: IpAddr) {
     let bits = bits(address);
     store(words, at, (bits >> 64) as u64);
     store(words, at + 1, bits as u64);
-}
-
-fn load_address(words: &[AtomicU64], at: usize, ipv4: bool) -> IpAddr {
-    let (upper, lower) = (load(words, at), load(words, at + 1));
-    address(u128::from(upper) << 64 | u128::from(lower), ipv4)
-}
-
-#[inline]
-fn address(bits: u128, ipv4: bool) -> IpAddr {
-    if ipv4 {
-        IpAddr::V4(Ipv4Addr::from_bits(bits as u32))
-    } else {
-        IpAddr::V6(Ipv6Addr::from_bits(bits))
-    }
-}
-
-/// Stores bytes, eight to a word, in memory order.
-pub(super) fn store_bytes(words: &[AtomicU64], at: usize, bytes: &[u8]) {
-    let (whole, rest) = bytes.as_chunks();
-    for (number, word) in whole.iter().enumerate() {
-        store(words, at + number, u64::from_ne_bytes(*word));
-    }
-    if !rest.is_empty() {
-        store(words, at + whole.len(), short_word(rest).to_le());
-    }
-}
-
-/// Reads what [`store_bytes`] stored.
-pub(super) fn load_bytes(words: &[AtomicU64], at: usize, bytes: &mut [u8]) {
-    for (number, chunk) in bytes.chunks_mut(8).enumerate() {
-        let word = load(words, at + number).to_ne_bytes();
-        chunk.copy_from_slice(&word[..chunk.len()]);
-    }
 }

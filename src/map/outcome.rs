@@ -286,7 +286,7 @@ impl Leases {
     /// The leases.
     #[inline]
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = Lease> + '_ {
-        self.places().iter().filter_map(|place| Some(place.of(self.session?)))
+        self.places().iter().filter_map(|place| Some(place.of(self.session()?)))
     }
 
     /// The session that holds them, if there are any.

@@ -6,7 +6,7 @@
 //! none. Damaged links lead to slots that are in range or to none, and no operation follows more
 //! than one.
 
-use super::layout::Control;
+use super::control::Control;
 use super::plan::{pair, unpair};
 use super::slot::{PLACE, Slot};
 use crate::os::prefetch::prefetch;

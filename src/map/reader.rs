@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use super::control::Counter;
 use super::file;
 use super::layout::{DRAINING, Layout, SUPERSEDED};
 use super::outcome::{Leases, MapError, PoolStatus, SessionRow, SlotRow, SlotState};
@@ -10,7 +11,7 @@ use super::plan::Settings;
 use super::region::{Region, load};
 use super::slot::{DRAINED, Owner, RESERVED, RETIRED};
 use super::state::State;
-use super::table::{Counter, Table};
+use super::table::Table;
 use super::{MAP_FILE, MAX_LEASES};
 use crate::policy::PolicyView;
 use crate::pool::PoolKind;
@@ -100,14 +101,13 @@ impl Reader {
 
     /// The compiled process list.
     pub fn policy(&self) -> PolicyView<'_> {
+        let (at, length) = (self.state.layout.policy_at, self.state.layout.policy_bytes);
+        let words = self.state.words().get(at..at + length.div_ceil(8)).unwrap_or_default();
         #[cfg(not(loom))]
-        let bytes = {
-            let (at, length) = (self.state.layout.policy_at, self.state.layout.policy_bytes);
-            let words = self.state.words().get(at..at + length.div_ceil(8)).unwrap_or_default();
-            crate::os::mapping::bytes_of(words).get(..length).unwrap_or_default()
-        };
+        let bytes = crate::os::mapping::bytes_of(words).get(..length).unwrap_or_default();
+        // The model checker's words are no bytes.
         #[cfg(loom)]
-        let bytes = &[];
+        let bytes = if words.is_empty() { &[][..] } else { &[] };
         PolicyView::new(bytes)
     }
 

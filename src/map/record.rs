@@ -16,9 +16,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::layout::{PoolLayout, RECORD_WORDS, load_bytes, store_bytes};
+use super::layout::RECORD_WORDS;
 use super::plan::{Leader, OpenOptions, Tick, pair, unpair};
-use super::region::{load, store};
+use super::pool_layout::PoolLayout;
+use super::region::{load, load_bytes, store, store_bytes};
 use crate::sync::AtomicU64;
 
 /// Offset of the user's name in a record.

@@ -3,13 +3,15 @@
 //! What the slots say is never changed, and nothing right is taken out of the index, so readers go
 //! on finding every session while it runs.
 
+use super::control::{COUNTERS, Counter};
 use super::index::{self, Key};
 use super::layout::{BUSY, LAST_STAMP, OPEN_SESSIONS};
 use super::queue::{self, Queue};
 use super::region::{load, store};
 use super::slot::Owner;
+use super::standing::{Standing, counter_of};
 use super::state::State;
-use super::table::{COUNTERS, Counter, Standing, Table, counter_of};
+use super::table::Table;
 
 impl State {
     /// Makes the map whole if its last writer died within an operation. The caller is the only

@@ -6,6 +6,7 @@
 //! range all the same reads as 0 and is not written.
 
 use crate::os::mapping::Mapping;
+use crate::session::short_word;
 use crate::sync::{AtomicU64, Ordering};
 
 /// The words of a map.
@@ -76,5 +77,24 @@ pub(super) fn load(words: &[AtomicU64], at: usize) -> u64 {
 pub(super) fn store(words: &[AtomicU64], at: usize, value: u64) {
     if let Some(word) = words.get(at) {
         word.store(value, Ordering::Release);
+    }
+}
+
+/// Stores bytes, eight to a word, in memory order.
+pub(super) fn store_bytes(words: &[AtomicU64], at: usize, bytes: &[u8]) {
+    let (whole, rest) = bytes.as_chunks();
+    for (number, word) in whole.iter().enumerate() {
+        store(words, at + number, u64::from_ne_bytes(*word));
+    }
+    if !rest.is_empty() {
+        store(words, at + whole.len(), short_word(rest).to_le());
+    }
+}
+
+/// Reads what [`store_bytes`] stored.
+pub(super) fn load_bytes(words: &[AtomicU64], at: usize, bytes: &mut [u8]) {
+    for (number, chunk) in bytes.chunks_mut(8).enumerate() {
+        let word = load(words, at + number).to_ne_bytes();
+        chunk.copy_from_slice(&word[..chunk.len()]);
     }
 }

@@ -5,53 +5,15 @@
 //! leave, change, enter. Writers only, one at a time; every operation is O(1) but the scans that
 //! say so.
 
+use super::control::{self, Control, Counter};
 use super::index::{self, Bucket, Entry, Home, Key};
-use super::layout::{CONTROL_WORDS, Control, PoolLayout};
 use super::plan::{Settings, Tick, pair, unpair};
+use super::pool_layout::PoolLayout;
 use super::queue::{self, Oldest, Queue};
-use super::slot::{
-    DRAINED, OWNER, Owner, PLACE, PLANNED, RESERVED, RETIRED, Slot, TENANCY, Tenancy,
-};
+use super::slot::{OWNER, Owner, PLACE, PLANNED, RESERVED, Slot, TENANCY, Tenancy};
+use super::standing::{Standing, is_plain, stand, standing};
 use crate::session::Handle;
 use crate::sync::{AtomicU64, Ordering};
-
-/// A counter of a pool: half of one of its control words, counted in halves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(usize)]
-pub(super) enum Counter {
-    Free = 8,
-    Used = 9,
-    Cooling = 10,
-    Lingering = 11,
-    Reserved = 12,
-    Drained = 13,
-    /// The most that were used at once.
-    Peak = 14,
-    /// Entries for which the index had no room.
-    Unindexed = 15,
-    /// Not 0 once the low-water warning was given, until there is more again.
-    Warned = 16,
-}
-
-impl Counter {
-    /// Its control word, and how far up in it it begins.
-    #[inline(always)]
-    fn place(self) -> (usize, u32) {
-        (self as usize / 2, self as u32 % 2 * 32)
-    }
-}
-
-/// How many counters there could be.
-pub(super) const COUNTERS: usize = 2 * CONTROL_WORDS;
-
-/// Where a slot stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
-    Held,
-    Queued(Queue),
-    Reserved,
-    Drained,
-}
 
 /// A pool of a map.
 #[derive(Clone, Copy, Debug)]
@@ -138,25 +100,17 @@ impl<'a> Table<'a> {
 
     #[inline(always)]
     pub(super) fn count(&self, counter: Counter) -> u32 {
-        count(self.control, counter)
+        control::count(self.control, counter)
     }
 
     #[inline(always)]
     pub(super) fn set_count(&self, counter: Counter, value: u32) {
-        set_count(self.control, counter, value);
+        control::set_count(self.control, counter, value);
     }
 
     #[inline(always)]
     fn add(&self, counter: Counter, by: i32) {
-        add(self.control, counter, by);
-    }
-
-    /// Adds to the number of slots used and of those free: they share a word.
-    #[inline(always)]
-    fn add_used(&self, used: i32, free: i32) {
-        let word = &self.control[Counter::Used.place().0];
-        let by = (i64::from(used) << 32).wrapping_add(free.into());
-        word.store(word.load(Ordering::Relaxed).wrapping_add_signed(by), Ordering::Relaxed);
+        control::add(self.control, counter, by);
     }
 
     /// The oldest slot in a queue.
@@ -245,10 +199,10 @@ impl<'a> Table<'a> {
         let mut tenancy = before.next(user);
         if is_plain(owner, before) {
             queue::remove(self.control, self.slots, Queue::Free, slot);
-            self.add_used(1, -1);
+            control::add_used(self.control, 1, -1);
         } else {
             self.leave_queue(slot, owner, before);
-            self.add_used(1, 0);
+            control::add_used(self.control, 1, 0);
             if before.has(RESERVED) {
                 // It keeps the tag of the user it is reserved for.
                 tenancy = before.next(before.user());
@@ -287,10 +241,10 @@ impl<'a> Table<'a> {
         let tenancy = Tenancy::from_word(own[TENANCY].load(Ordering::Acquire));
         if is_plain(owner, tenancy) {
             queue::push(self.control, self.slots, Queue::Free, slot);
-            self.add_used(-1, 1);
+            control::add_used(self.control, -1, 1);
         } else {
             self.enter_queue(slot, owner, tenancy);
-            self.add_used(-1, 0);
+            control::add_used(self.control, -1, 0);
         }
         if tenancy.user() != 0 {
             self.index(Key::user(tenancy.user()), slot);
@@ -315,7 +269,7 @@ impl<'a> Table<'a> {
         }
         let tenancy = before.next(0);
         oldest.remove(self.slots);
-        self.add_used(1, -1);
+        control::add_used(self.control, 1, -1);
         own[PLACE].store(pair(now, 0), Ordering::Release);
         own[TENANCY].store(tenancy.to_word(), Ordering::Release);
         // The commit: everything about the lease is in place before it.
@@ -340,7 +294,7 @@ impl<'a> Table<'a> {
         own[OWNER].store(Owner::Free(stamp).to_word(), Ordering::Release);
         entry.clear();
         queue::push(self.control, self.slots, Queue::Free, slot);
-        self.add_used(-1, 1);
+        control::add_used(self.control, -1, 1);
         Some(())
     }
 
@@ -454,72 +408,5 @@ impl<'a> Table<'a> {
         if !index::remove(self.index, key, slot) {
             self.add(Counter::Unindexed, -1);
         }
-    }
-}
-
-#[inline(always)]
-fn count(control: &Control, counter: Counter) -> u32 {
-    let (word, shift) = counter.place();
-    (control[word].load(Ordering::Relaxed) >> shift) as u32
-}
-
-#[inline(always)]
-fn set_count(control: &Control, counter: Counter, value: u32) {
-    let (word, shift) = counter.place();
-    let other = control[word].load(Ordering::Relaxed) & !(pair(0, u32::MAX) << shift);
-    control[word].store(other | u64::from(value) << shift, Ordering::Relaxed);
-}
-
-#[inline(always)]
-fn add(control: &Control, counter: Counter, by: i32) {
-    set_count(control, counter, count(control, counter).wrapping_add_signed(by));
-}
-
-/// Enters a slot where it stands (1), or takes it away from there (-1).
-#[inline(never)]
-fn stand(control: &Control, slots: &[Slot], slot: u32, standing: Standing, by: i32) {
-    match standing {
-        Standing::Queued(queue) if by > 0 => queue::push(control, slots, queue, slot),
-        Standing::Queued(queue) => queue::remove(control, slots, queue, slot),
-        _ => {}
-    }
-    if let Some(counter) = counter_of(standing) {
-        add(control, counter, by);
-    }
-}
-
-/// Where a slot with these words stands.
-#[inline]
-fn standing(owner: Owner, tenancy: Tenancy) -> Standing {
-    let queue = match owner {
-        Owner::Session(_) => return Standing::Held,
-        Owner::Free(_) => Queue::Free,
-        Owner::Cooling(_) => Queue::Cooling,
-        Owner::Lingering(_) => Queue::Lingering,
-    };
-    if tenancy.has(DRAINED | RETIRED) {
-        Standing::Drained
-    } else if tenancy.has(RESERVED) {
-        Standing::Reserved
-    } else {
-        Standing::Queued(queue)
-    }
-}
-
-/// Whether a slot with these words is free and without flags, as nearly all are.
-#[inline(always)]
-fn is_plain(owner: u64, tenancy: Tenancy) -> bool {
-    Owner::is_free(owner) && !tenancy.has(DRAINED | RETIRED | RESERVED)
-}
-
-#[inline]
-pub(super) fn counter_of(standing: Standing) -> Option<Counter> {
-    match standing {
-        Standing::Held => None,
-        Standing::Queued(Queue::Free) => Some(Counter::Free),
-        Standing::Queued(Queue::Cooling) => Some(Counter::Cooling),
-        Standing::Queued(Queue::Lingering) => Some(Counter::Lingering),
-        Standing::Reserved => Some(Counter::Reserved),
-        Standing::Drained => Some(Counter::Drained),
     }
 }

@@ -262,8 +262,12 @@ impl Map {
     #[cold]
     #[inline(never)]
     fn wait(&self) -> MutexGuard<'_, State> {
-        for round in 0..3 {
-            (0..256 << round).for_each(|_| std::hint::spin_loop());
+        for round in 0..4 {
+            if round == 0 {
+                (0..64).for_each(|_| std::hint::spin_loop());
+            } else {
+                std::thread::sleep(Duration::from_micros(50));
+            }
             if let Some(state) = self.state.try_lock() {
                 return state;
             }
