@@ -11,17 +11,21 @@
 //! A process that is not rewritten pays one load per call.
 
 mod calls;
+mod descriptors;
 mod errno;
+mod facts;
 mod guest;
 mod hostent;
 mod interfaces;
 mod lookups;
+mod mark;
 mod memory;
 mod messages;
 mod names;
 mod original;
 mod process;
 mod socket;
+mod system_call;
 
 use libc::{c_char, c_int};
 
