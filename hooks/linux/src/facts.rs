@@ -60,18 +60,21 @@ impl Facts {
             None | Some(libc::AF_UNIX | libc::AF_NETLINK) => return Self(0),
             Some(domain) => domain,
         };
-        if ![libc::AF_INET, libc::AF_INET6].contains(&domain) || fd.protocol() == Protocol::Other {
+        let protocol = fd.protocol();
+        if ![libc::AF_INET, libc::AF_INET6].contains(&domain) || protocol == Protocol::Other {
             facts |= OTHER_PROTOCOLS.0;
         }
-        // Whoever else holds it may connect it or dissolve it, unless it is in use.
-        match fd.peer() {
-            Some(peer) if guest.names().shown(peer, || fd.local()).rewritten().is_some() => {
-                facts |= PAIRS.0;
+        match (protocol, fd.peer()) {
+            // It stays what it is.
+            (Protocol::Tcp, Some(peer)) => {
+                if guest.names().shown(peer, || fd.local()).rewritten().is_some() {
+                    facts |= PAIRS.0;
+                }
             }
-            None if fd.option(libc::SOL_SOCKET, libc::SO_ACCEPTCONN) != Some(1) => {
-                facts |= PAIRS.0 | PORTLESS.0;
-            }
-            _ => {}
+            (Protocol::Tcp, None)
+                if fd.option(libc::SOL_SOCKET, libc::SO_ACCEPTCONN) == Some(1) => {}
+            // Whoever else holds it may connect it, or dissolve it.
+            _ => facts |= PAIRS.0 | PORTLESS.0,
         }
         Self(facts)
     }
