@@ -131,7 +131,7 @@ fn is_on_stack(stack: usize, last: usize) -> bool {
 fn can_be_read(byte: usize) -> bool {
     const NOTHING_KNOWN: usize = usize::MAX;
     const SET_SIZE: usize = 8;
-    let arguments = [NOTHING_KNOWN, byte & !(SET_SIZE - 1), 0, SET_SIZE, 0];
+    let arguments = [NOTHING_KNOWN, byte & !(SET_SIZE - 1), 0, SET_SIZE, 0, 0];
     // SAFETY: with this operation nothing is changed; the pointer is for the kernel to check.
     let answer = unsafe { system_call(libc::SYS_rt_sigprocmask, arguments) };
     answer == -(libc::EINVAL as isize)

@@ -60,7 +60,7 @@ impl Fd {
         let mut value: c_int = 0;
         let mut length = size_of::<c_int>() as socklen_t;
         let (at, length_at) = (&raw mut value as usize, &raw mut length as usize);
-        let arguments = [self.0 as usize, level as usize, option as usize, at, length_at];
+        let arguments = [self.0 as usize, level as usize, option as usize, at, length_at, 0];
         // SAFETY: value and length are of the sizes that are said.
         let result = unsafe { system_call(libc::SYS_getsockopt, arguments) };
         (result == 0).then_some(value)
@@ -69,7 +69,7 @@ impl Fd {
     /// Sets an option whose value is a number, if it can be set.
     pub fn set_option(&self, level: c_int, option: c_int, value: c_int) {
         let (at, length) = (&raw const value as usize, size_of::<c_int>());
-        let arguments = [self.0 as usize, level as usize, option as usize, at, length];
+        let arguments = [self.0 as usize, level as usize, option as usize, at, length, 0];
         // SAFETY: the value is of the size that is said.
         unsafe { system_call(libc::SYS_setsockopt, arguments) };
     }
@@ -77,7 +77,7 @@ impl Fd {
     /// fcntl(2) with a number in memory, whether it succeeds.
     #[inline]
     pub fn control(&self, command: c_int, number: &mut u64) -> bool {
-        let arguments = [self.0 as usize, command as usize, &raw mut *number as usize, 0, 0];
+        let arguments = [self.0 as usize, command as usize, &raw mut *number as usize, 0, 0, 0];
         // SAFETY: the callers' commands read or write such a number.
         unsafe { system_call(libc::SYS_fcntl, arguments) == 0 }
     }
@@ -116,7 +116,7 @@ impl Fd {
         let mut length = bytes.len() as socklen_t;
         let (at, length_at) = (bytes.as_mut_ptr() as usize, &raw mut length as usize);
         // SAFETY: the buffer is as long as is said.
-        let result = unsafe { system_call(call, [self.0 as usize, at, length_at, 0, 0]) };
+        let result = unsafe { system_call(call, [self.0 as usize, at, length_at, 0, 0, 0]) };
         if result != 0 {
             return None;
         }

@@ -9,8 +9,8 @@ use libc::c_long;
 /// As of that call.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-pub unsafe fn system_call(number: c_long, arguments: [usize; 5]) -> isize {
-    let [a, b, c, d, e] = arguments;
+pub unsafe fn system_call(number: c_long, arguments: [usize; 6]) -> isize {
+    let [a, b, c, d, e, f] = arguments;
     let answer;
     // SAFETY: these are the registers of syscall(2) for this processor; the rest is the caller's
     // promise.
@@ -18,7 +18,7 @@ pub unsafe fn system_call(number: c_long, arguments: [usize; 5]) -> isize {
         std::arch::asm!(
             "syscall",
             inlateout("rax") number as isize => answer,
-            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e,
+            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e, in("r9") f,
             lateout("rcx") _, lateout("r11") _,
             options(nostack)
         );
@@ -32,8 +32,8 @@ pub unsafe fn system_call(number: c_long, arguments: [usize; 5]) -> isize {
 /// As of that call.
 #[cfg(target_arch = "aarch64")]
 #[inline(always)]
-pub unsafe fn system_call(number: c_long, arguments: [usize; 5]) -> isize {
-    let [a, b, c, d, e] = arguments;
+pub unsafe fn system_call(number: c_long, arguments: [usize; 6]) -> isize {
+    let [a, b, c, d, e, f] = arguments;
     let answer;
     // SAFETY: as above.
     unsafe {
@@ -41,7 +41,7 @@ pub unsafe fn system_call(number: c_long, arguments: [usize; 5]) -> isize {
             "svc 0",
             in("x8") number,
             inlateout("x0") a => answer,
-            in("x1") b, in("x2") c, in("x3") d, in("x4") e,
+            in("x1") b, in("x2") c, in("x3") d, in("x4") e, in("x5") f,
             options(nostack)
         );
     }
@@ -53,13 +53,13 @@ pub unsafe fn system_call(number: c_long, arguments: [usize; 5]) -> isize {
 /// # Safety
 /// As of that call.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-pub unsafe fn system_call(number: c_long, arguments: [usize; 5]) -> isize {
+pub unsafe fn system_call(number: c_long, arguments: [usize; 6]) -> isize {
     use crate::errno;
 
-    let [a, b, c, d, e] = arguments;
+    let [a, b, c, d, e, f] = arguments;
     let before = errno::get();
     // SAFETY: the caller's promise.
-    let answer = unsafe { libc::syscall(number, a, b, c, d, e) };
+    let answer = unsafe { libc::syscall(number, a, b, c, d, e, f) };
     if answer != -1 {
         return answer as isize;
     }

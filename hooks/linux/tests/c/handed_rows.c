@@ -80,6 +80,9 @@ int handed(const char *mode, const char *host, int port) {
     } else if (strcmp(mode, "look") == 0) {
         both_on(10, host);
         return 0;
+    } else if (strcmp(mode, "look-far") == 0) {
+        both_on(300, host);
+        return 0;
     } else if (strcmp(mode, "look-taken") == 0) {
         tell(10);
         both_on(take(10), host);
@@ -147,7 +150,12 @@ static void row_35_handed(void) {
     pid_t client = again(-1, "dial", LOOPBACK, 8135);
     /* Past the hook: this process is to know nothing of it. */
     int accepted = syscall(SYS_accept, service, NULL, NULL);
+    fcntl(accepted, F_SETFD, FD_CLOEXEC);
     ended_well(again(accepted, "look", LOOPBACK, 0));
+    /* Behind many others. */
+    dup2(accepted, 300);
+    ended_well(again(-1, "look-far", LOOPBACK, 0));
+    close(300);
     close(accepted);
     ended_well(client);
     /* Handed on before it is connected, by who handed it on. */
