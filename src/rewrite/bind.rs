@@ -31,14 +31,16 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
         if !self.live {
             return Outcome::Passed(Reason::LeaseClosed);
         }
-        let protocol = socket.protocol();
-        if protocol == Protocol::Other {
+        let ip = address.ip();
+        let v4 = sockaddr::as_ipv4(ip);
+        if v4.is_some_and(|v4| v4.is_unspecified()) || ip.is_unspecified() {
+            return self.bind_wildcard(socket, address);
+        }
+        if !socket.is_tcp_or_udp() {
             return Outcome::Passed(Reason::NotTcpOrUdp);
         }
-        let ip = address.ip();
-        match sockaddr::as_ipv4(ip) {
-            Some(v4) if v4 == Ipv4Addr::LOCALHOST => self.bind_loopback(address, self.l()),
-            Some(v4) if v4.is_unspecified() => self.bind_wildcard(socket, protocol, address),
+        match v4 {
+            Some(Ipv4Addr::LOCALHOST) => self.bind_loopback(address, self.l()),
             None if ip == Ipv6Addr::LOCALHOST => {
                 match self.bind_loopback(address, self.l6()) {
                     // Only an address of IPv4 can be the session's own (row 32).
@@ -48,8 +50,7 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
                     other => other,
                 }
             }
-            None if ip.is_unspecified() => self.bind_wildcard(socket, protocol, address),
-            v4 => self.bind_specific(address, v4.map_or(ip, IpAddr::V4)),
+            v4 => self.bind_specific(socket, address, v4.map_or(ip, IpAddr::V4)),
         }
     }
 
@@ -82,12 +83,11 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
     }
 
     /// 0.0.0.0 or ::.
-    fn bind_wildcard(
-        &self,
-        socket: &(impl Socket + ?Sized),
-        protocol: Protocol,
-        address: SocketAddr,
-    ) -> Outcome<Bind> {
+    fn bind_wildcard(&self, socket: &(impl Socket + ?Sized), address: SocketAddr) -> Outcome<Bind> {
+        let protocol = socket.protocol();
+        if protocol == Protocol::Other {
+            return Outcome::Passed(Reason::NotTcpOrUdp);
+        }
         if protocol == Protocol::Udp
             && (self.world.is_wildcard_udp_port(address.port()) || socket.shares_port())
         {
@@ -118,12 +118,21 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
     }
 
     /// Any other address; `ip` is it without the IPv6 form of IPv4 (row 5).
-    fn bind_specific(&self, address: SocketAddr, ip: IpAddr) -> Outcome<Bind> {
+    fn bind_specific(
+        &self,
+        socket: &(impl Socket + ?Sized),
+        address: SocketAddr,
+        ip: IpAddr,
+    ) -> Outcome<Bind> {
         if self.is_own(ip) {
             return Outcome::Passed(Reason::OwnAddress);
         }
         if self.world.kind_of(ip).is_some() {
-            return Outcome::Refused(Refusal::AddressOfAnother);
+            // Nothing is refused to what may be no such socket at all.
+            return match socket.protocol() {
+                Protocol::Other => Outcome::Passed(Reason::NotTcpOrUdp),
+                Protocol::Tcp | Protocol::Udp => Outcome::Refused(Refusal::AddressOfAnother),
+            };
         }
         if !self.world.is_host_address(ip) {
             return Outcome::Passed(Reason::OtherAddress);

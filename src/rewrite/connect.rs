@@ -211,12 +211,7 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
     /// Anywhere else: an unbound socket gets the session's virtual IP first (rows 4, 7, 22).
     fn to_outside(&self, socket: &(impl Socket + ?Sized), to: SocketAddr) -> Outcome<Connect> {
         let form = Form::of(to.ip());
-        let stays = match (to.ip(), sockaddr::as_ipv4(to.ip())) {
-            (_, Some(v4)) if v4.is_loopback() => Some(Reason::OtherAddress),
-            (IpAddr::V6(v6), None) if is_of_one_link(v6) => Some(Reason::LinkLocal),
-            _ => None,
-        };
-        if let Some(reason) = stays {
+        if let Some(reason) = stays(to.ip()) {
             return Outcome::Passed(reason);
         }
         let source = match form {
@@ -248,6 +243,24 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
     }
 }
 
+/// Whether this is an address to which an unbound socket goes from the session's virtual IP, and a
+/// bound one as it is. Not so multicast of IPv4, which has an interface too (row 27).
+#[inline]
+pub(super) fn is_outside(ip: IpAddr) -> bool {
+    let is_multicast = sockaddr::as_ipv4(ip).is_some_and(|v4| v4.is_multicast());
+    !is_multicast && !is_dialled_loopback(ip) && stays(ip).is_none()
+}
+
+/// Why a socket that goes there is not bound first.
+#[inline]
+fn stays(ip: IpAddr) -> Option<Reason> {
+    match (ip, sockaddr::as_ipv4(ip)) {
+        (_, Some(v4)) if v4.is_loopback() => Some(Reason::OtherAddress),
+        (IpAddr::V6(v6), None) if is_of_one_link(v6) => Some(Reason::LinkLocal),
+        _ => None,
+    }
+}
+
 /// Whether a program that dials this means the host it runs on (row 12: 0.0.0.0 is 127.0.0.1).
 fn is_dialled_loopback(ip: IpAddr) -> bool {
     match sockaddr::as_ipv4(ip) {
@@ -260,4 +273,32 @@ fn is_dialled_loopback(ip: IpAddr) -> bool {
 fn is_of_one_link(ip: Ipv6Addr) -> bool {
     let [high, low, ..] = ip.octets();
     ip.is_unicast_link_local() || high == 0xff && low & 0x0f <= 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_outside() {
+        for (text, outside) in [
+            ("192.0.2.9", true),
+            ("::ffff:192.0.2.9", true),
+            ("2001:db8::9", true),
+            ("255.255.255.255", true),
+            ("127.0.0.1", false),
+            ("127.3.4.5", false),
+            ("0.0.0.0", false),
+            ("::ffff:127.0.0.1", false),
+            ("::ffff:0.0.0.0", false),
+            ("::", false),
+            ("::1", false),
+            ("239.1.2.3", false),
+            ("::ffff:239.1.2.3", false),
+            ("fe80::1", false),
+            ("ff02::fb", false),
+        ] {
+            assert_eq!(is_outside(text.parse().unwrap()), outside, "{text}");
+        }
+    }
 }

@@ -1,10 +1,11 @@
 //! A program that is rewritten, as a hook layer in it holds it: its session, its rule, and one map
 //! after another.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
-use super::{Kernel, Live, Rewriter, Rules};
+use super::connect::is_outside;
+use super::{Kernel, Live, Rewriter, Rules, sockaddr};
 use crate::map::{Reader, Succession};
 use crate::os::client;
 use crate::os::set_once::SetOnce;
@@ -89,6 +90,31 @@ impl Guest {
             Some((_, addresses)) => self.with(true, *addresses),
             None => self.rewriter(),
         }
+    }
+
+    /// How a name with this address is shown in nearly all cases, to be told at once: `None` where
+    /// [`Rewriter::shown`] must be asked. `alone` where the other end is no reason to show it
+    /// otherwise.
+    #[inline]
+    pub fn shows(&self, ip: Ipv4Addr, alone: bool) -> Option<Ipv4Addr> {
+        let (_, Addresses { v4, loopback, loopback6, .. }) = self.lease.get()?;
+        if *loopback == Some(ip) {
+            return self.rules.features.loopback.then_some(Ipv4Addr::LOCALHOST);
+        }
+        let may_be_of_a_pair = *v4 == Some(ip) || ip == Ipv4Addr::LOCALHOST;
+        (*loopback6 != Some(ip) && (alone || !may_be_of_a_pair)).then_some(ip)
+    }
+
+    /// Whether an unbound socket that goes there is bound first and a bound one goes as it is, as can
+    /// be told at once: `false` says nothing.
+    #[inline]
+    pub fn binds_for(&self, to: IpAddr) -> bool {
+        let Some((_, Addresses { v4, v6, .. })) = self.lease.get() else { return false };
+        let has_source = match sockaddr::as_ipv4(to) {
+            Some(_) => v4.is_some(),
+            None => v6.is_some(),
+        };
+        has_source && self.rules.features.virtual_ip && is_outside(to)
     }
 
     /// Whether another map has taken the place of this one's: see [`Succession::guest`].

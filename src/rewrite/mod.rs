@@ -68,6 +68,11 @@ pub enum Protocol {
 pub trait Socket {
     /// What it carries.
     fn protocol(&self) -> Protocol;
+    /// Whether it carries TCP or UDP, where no more than that matters. May be taken for granted of
+    /// what is not an IPv4 or IPv6 socket: the kernel refuses it their addresses.
+    fn is_tcp_or_udp(&self) -> bool {
+        self.protocol() != Protocol::Other
+    }
     /// The address that the kernel has for it, not the one shown; the unspecified address and
     /// port 0 while it has none. `None` if it is not an IPv4 or IPv6 socket.
     fn local(&self) -> Option<SocketAddr>;

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::{Form, Outcome, Reason, Rewriter, World, sockaddr, with_ip};
 use crate::pool::PoolKind;
+use crate::session::Addresses;
 
 /// The addresses that the host's own name stands for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,6 +48,15 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
                 Outcome::Rewritten(with_ip(end, Form::of(end.ip()).write(Ipv4Addr::LOCALHOST)))
             }
         }
+    }
+
+    /// Whether a connection to this address, as the kernel is told it, may become one of which an
+    /// end is shown otherwise only because of the other: there is none where it goes elsewhere.
+    /// Whatever the program may use of the session's addresses by now.
+    #[inline]
+    pub fn may_join(&self, to: SocketAddr) -> bool {
+        let Addresses { v4, loopback, loopback6, .. } = self.addresses;
+        sockaddr::as_ipv4(to.ip()).is_some_and(|ip| [v4, loopback, loopback6].contains(&Some(ip)))
     }
 
     /// How an address without a port is shown: in a received `IP_PKTINFO`, or to a look-up of its
@@ -109,4 +119,27 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
 enum Loopback {
     V4,
     V6,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Values, rewriter};
+
+    /// Of no other destination can the far end of a socket change how its near end is shown.
+    #[test]
+    fn pairs_come_of_connections_within_the_session() {
+        let world = Values::default();
+        let mut rewriter = rewriter(&world);
+        let own = ["10.0.5.7:80", "127.3.4.5:80", "127.131.4.5:80", "[::ffff:10.0.5.7]:80"];
+        let others = ["127.0.0.1:80", "10.0.5.8:80", "192.0.2.9:80", "[::1]:80", "[fd00::7]:80"];
+        for virtual_ip in [true, false] {
+            // What the program may use by now does not matter: that may change.
+            rewriter.rules.features.virtual_ip = virtual_ip;
+            for (to, joins) in
+                own.map(|to| (to, true)).into_iter().chain(others.map(|to| (to, false)))
+            {
+                assert_eq!(rewriter.may_join(to.parse().unwrap()), joins, "{to}");
+            }
+        }
+    }
 }

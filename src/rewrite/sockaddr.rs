@@ -55,6 +55,22 @@ pub fn parse(bytes: &[u8]) -> Parsed {
     }
 }
 
+/// Where the IPv4 address stands in a socket address, also in the form that an IPv6 socket uses;
+/// nowhere in one that is cut or has none.
+#[inline]
+pub fn ipv4_in(bytes: &mut [u8]) -> Option<&mut [u8; 4]> {
+    const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+    match family(bytes)? {
+        AF_INET => bytes.first_chunk_mut::<IPV4_LENGTH>()?.get_mut(4..)?.first_chunk_mut(),
+        AF_INET6 => {
+            let (_, ip) = bytes.first_chunk_mut::<IPV6_SHORT_LENGTH>()?.split_at_mut(8);
+            let (form, ip) = ip.split_first_chunk_mut()?;
+            if *form == MAPPED { ip.first_chunk_mut() } else { None }
+        }
+        _ => None,
+    }
+}
+
 /// Writes the address over the first bytes of `out`, as many as there is room for, and returns
 /// the whole length (as getsockname does). Bytes behind the address are left alone.
 #[inline]
@@ -176,6 +192,26 @@ mod tests {
             assert_eq!(out[..length], bytes[..length]);
             assert!(out[length..].iter().all(|byte| *byte == 0xaa));
         }
+    }
+
+    #[test]
+    fn the_ipv4_address_is_found_in_both_forms() {
+        for text in ["10.1.2.3:5", "[::ffff:10.1.2.3]:5", "[::1]:5", "[fe80::10.1.2.3]:5"] {
+            let address: SocketAddr = text.parse().unwrap();
+            let mut bytes = [0; MAX_LENGTH];
+            let length = write(&address, &mut bytes);
+            for cut in 0..IPV4_LENGTH {
+                assert_eq!(ipv4_in(&mut bytes[..cut]), None, "{text}");
+            }
+            let found = ipv4_in(&mut bytes[..length]).map(|ip| Ipv4Addr::from(*ip));
+            assert_eq!(found, as_ipv4(address.ip()), "{text}");
+            if let Some(ip) = ipv4_in(&mut bytes[..length]) {
+                *ip = [192, 0, 2, 9];
+                let changed = text.replace("10.1.2.3", "192.0.2.9").parse().unwrap();
+                assert_eq!(parse(&bytes[..length]), Parsed::Inet(changed));
+            }
+        }
+        assert_eq!(ipv4_in(&mut [0; IPV4_LENGTH]), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ const L: &str = "127.3.4.5";
 
 /// A world of values: what would be asked of the map and the kernel.
 #[derive(Default)]
-struct Values {
+pub(super) struct Values {
     listening: Vec<SocketAddr>,
     silent: bool,
 }
@@ -68,7 +68,7 @@ fn rules() -> Rules {
     }
 }
 
-fn rewriter(world: &Values) -> Rewriter<'_, Values> {
+pub(super) fn rewriter(world: &Values) -> Rewriter<'_, Values> {
     Rewriter { addresses: session(), rules: rules(), live: true, world }
 }
 

@@ -4,7 +4,9 @@
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,34 +49,36 @@ static const struct calls raw = {raw_bind, raw_connect, raw_accept, raw_getsockn
                                  raw_getpeername, raw_sendto, raw_recvfrom};
 static struct calls hooked;
 
-/* What a hook at its best costs that keeps nothing for a socket: it has to ask the kernel. */
-static int asking_bind(int f, const struct sockaddr *a, socklen_t l) {
+/* What a hook at its best costs: it has to ask the kernel, of UDP what it is, and of a datagram's
+ * socket whether it is marked, and it binds what is unbound. */
+static void ask_mark(int f, uint64_t *hint) { syscall(SYS_fcntl, f, F_GET_RW_HINT, hint); }
+static void bind_own(int f) {
+    struct sockaddr_in own = at(getenv("BENCH_V"), 0);
     int protocol;
     socklen_t length = sizeof protocol;
     syscall(SYS_getsockopt, f, SOL_SOCKET, SO_PROTOCOL, &protocol, &length);
-    return raw_bind(f, a, l);
-}
-static void ask_name(int f) {
-    struct sockaddr_in name;
-    socklen_t length = sizeof name;
-    raw_getsockname(f, (void *)&name, &length);
+    raw_bind(f, (void *)&own, sizeof own);
 }
 static int asking_connect(int f, const struct sockaddr *a, socklen_t l) {
-    struct sockaddr_in own = at(getenv("BENCH_V"), 0);
-    ask_name(f);
-    asking_bind(f, (void *)&own, sizeof own);
+    bind_own(f);
     return raw_connect(f, a, l);
 }
 static ssize_t asking_sendto(int f, const void *d, size_t n, int g, const struct sockaddr *a,
                              socklen_t l) {
-    ask_name(f);
+    uint64_t hint = 0;
+    ask_mark(f, &hint);
+    if (hint == 0) {
+        bind_own(f);
+        hint = RWH_WRITE_LIFE_EXTREME;
+        syscall(SYS_fcntl, f, F_SET_RW_HINT, &hint);
+    }
     return raw_sendto(f, d, n, g, a, l);
 }
-static const struct calls asking = {asking_bind,     asking_connect, raw_accept,  raw_getsockname,
+static const struct calls asking = {raw_bind,        asking_connect, raw_accept,  raw_getsockname,
                                     raw_getpeername, asking_sendto,  raw_recvfrom};
 
 static const char *host;
-static int socket_on_l, socket_on_v, connected, service, datagrams, client, own_client, own_service, own_datagrams;
+static int socket_on_l, socket_on_v, connected, connected_to_v, service, datagrams, client, own_client, own_service, own_datagrams;
 static int host_port, datagram_port;
 
 static int name(const struct calls *c, int fd) {
@@ -84,11 +88,13 @@ static int name(const struct calls *c, int fd) {
 }
 static int name_on_l(const struct calls *c) { return name(c, socket_on_l); }
 static int name_on_v(const struct calls *c) { return name(c, socket_on_v); }
-static int peer(const struct calls *c) {
+static int peer_of(const struct calls *c, int fd) {
     struct sockaddr_in a;
     socklen_t length = sizeof a;
-    return c->getpeername(connected, (void *)&a, &length);
+    return c->getpeername(fd, (void *)&a, &length);
 }
+static int peer(const struct calls *c) { return peer_of(c, connected); }
+static int peer_on_v(const struct calls *c) { return peer_of(c, connected_to_v); }
 static int bind_cycle(const struct calls *c) {
     struct sockaddr_in a = at("127.0.0.1", 8900);
     int fd = socket(AF_INET, SOCK_STREAM, 0);
@@ -130,6 +136,14 @@ static int send_receive_at(const struct calls *c, int client, struct sockaddr_in
 }
 static int send_receive(const struct calls *c) {
     return send_receive_at(c, client, at(host, datagram_port), datagrams);
+}
+static int first_send(const struct calls *c) {
+    struct sockaddr_in a = at(host, datagram_port);
+    char packet[64] = {0};
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    int failed = c->sendto(fd, packet, sizeof packet, 0, (void *)&a, sizeof a) < 0;
+    close(fd);
+    return raw_recvfrom(datagrams, packet, sizeof packet, MSG_DONTWAIT, NULL, NULL) < 0 || failed;
 }
 static int own_port(const struct calls *c) {
     return send_receive_at(c, own_client, at(c == &raw ? own_host : "127.0.0.1", 8904),
@@ -214,21 +228,29 @@ int main(void) {
     struct sockaddr_in to = at(host, host_port);
     raw_connect(connected, (void *)&to, sizeof to);
     raw_accept(service, NULL, NULL);
+    connected_to_v = socket(AF_INET, SOCK_STREAM, 0);
+    to = at(v, 8902);
+    raw_connect(connected_to_v, (void *)&to, sizeof to);
     if (getenv("BENCH_ASKING")) {
         hooked = asking;
-        measure("bind-cycle", bind_cycle, 200);
         measure("udp-connect", udp_connect, 200);
         measure("sendto-recvfrom", send_receive, 200);
+        measure("sendto-first", first_send, 200);
         return 0;
     }
     measure("getsockname", name_on_l, 2000);
     measure("getsockname-of-V", name_on_v, 2000);
     measure("getpeername", peer, 2000);
+    measure("getpeername-of-V", peer_on_v, 2000);
     measure("bind-cycle", bind_cycle, 200);
     measure("udp-connect", udp_connect, 200);
     measure("connect-cycle", connect_cycle, 30);
     measure("sendto-recvfrom", send_receive, 200);
+    measure("sendto-first", first_send, 200);
     measure("sendto-recvfrom-own-port", own_port, 200);
     measure("connect-own-first", own_first, 30);
+    /* It has talked within its session now: V may be one end of a pair. */
+    measure("getsockname-of-V-talked", name_on_v, 2000);
+    measure("getpeername-of-V-talked", peer_on_v, 2000);
     return 0;
 }

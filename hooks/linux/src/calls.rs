@@ -5,17 +5,21 @@ use std::ptr;
 
 use libc::{c_int, c_void, size_t, sockaddr, socklen_t, ssize_t};
 use vipool::rewrite::sockaddr::{self as bytes, Parsed};
-use vipool::rewrite::{Bind, Connect, Outcome, Refusal};
+use vipool::rewrite::{Bind, Connect, Outcome, Reason, Refusal, Socket};
 
-use crate::guest::{self, Guest};
+use crate::facts::{OTHER_PROTOCOLS, PAIRS, PORTLESS};
+use crate::guest::{self, Decider, Guest};
+use crate::mark::{self, Mark};
 use crate::memory::{self, Given};
-use crate::socket::Fd;
+use crate::socket::{Fd, Outward};
 use crate::{errno, original};
 
 /// What is done with a call instead of passing it on.
 pub enum Instead {
     /// It is passed on as it is.
     Pass,
+    /// The same, and a connect dissolves the connection.
+    Dissolve,
     /// It is made with this address.
     With(Given),
     /// It fails with this error.
@@ -26,6 +30,31 @@ fn refused(refusal: Refusal) -> c_int {
     match refusal {
         Refusal::AddressOfAnother => libc::EADDRNOTAVAIL,
     }
+}
+
+/// socket(2): what is neither TCP nor UDP is noted, if it may take an address of IPv4 or IPv6; for
+/// all that is known of other families, they may.
+///
+/// # Safety
+/// As of the original.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
+    use libc::{IPPROTO_MPTCP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE};
+    let usual = match (domain, kind & !(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK)) {
+        (libc::AF_UNIX | libc::AF_NETLINK, _) => true,
+        (libc::AF_INET | libc::AF_INET6, libc::SOCK_STREAM) => {
+            matches!(protocol, 0 | IPPROTO_TCP | IPPROTO_MPTCP)
+        }
+        (libc::AF_INET | libc::AF_INET6, libc::SOCK_DGRAM) => {
+            matches!(protocol, 0 | IPPROTO_UDP | IPPROTO_UDPLITE)
+        }
+        _ => false,
+    };
+    if !usual {
+        OTHER_PROTOCOLS.note();
+    }
+    // SAFETY: the caller's own call.
+    unsafe { original::socket(domain, kind, protocol) }
 }
 
 /// bind(2). See [`vipool::rewrite::Rewriter::bind`].
@@ -42,8 +71,8 @@ pub unsafe extern "C" fn bind(fd: c_int, address: *const sockaddr, length: sockl
     let (outcome, given) = decide_bind(guest, fd, address, length);
     errno::set(before);
     match (outcome, given) {
-        (Outcome::Rewritten(plan), Some(mut given)) => {
-            bytes::write(&plan.address, given.bytes_mut());
+        (Outcome::Rewritten(plan), Some(given)) => {
+            let given = given.with(&plan.address);
             let result = bind_as(Fd(fd), &plan, &given);
             if result != 0
                 && errno::get() == libc::EADDRNOTAVAIL
@@ -70,7 +99,7 @@ fn decide_bind(
     address: *const sockaddr,
     length: socklen_t,
 ) -> (Outcome<Bind>, Option<Given>) {
-    let pass = Outcome::Passed(vipool::rewrite::Reason::NotInet);
+    let pass = Outcome::Passed(Reason::NotInet);
     let Some(given) = Given::read(address, length) else { return (pass, None) };
     let wanted = match bytes::parse(given.bytes()) {
         Parsed::Inet(address) => address,
@@ -124,19 +153,24 @@ pub unsafe extern "C" fn listen(fd: c_int, backlog: c_int) -> c_int {
 /// As of the original.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn connect(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int {
-    match guest::active().map(|guest| {
-        towards(guest, fd, address, length, |rewriter, to| rewriter.connect(&Fd(fd), to))
-    }) {
-        Some(Instead::Fail(error)) => {
+    match towards(fd, address, length, By::Connect) {
+        Instead::Fail(error) => {
             errno::set(error);
             -1
         }
         // SAFETY: the address is as long as is said.
-        Some(Instead::With(given)) => unsafe {
-            original::connect(fd, given.as_ptr(), given.length())
-        },
+        Instead::With(given) => unsafe { original::connect(fd, given.as_ptr(), given.length()) },
         // SAFETY: the caller's own call.
-        Some(Instead::Pass) | None => unsafe { original::connect(fd, address, length) },
+        Instead::Pass => unsafe { original::connect(fd, address, length) },
+        Instead::Dissolve => {
+            PORTLESS.note();
+            mark::clear(Fd(fd));
+            // SAFETY: the caller's own call.
+            let result = unsafe { original::connect(fd, address, length) };
+            // By another thread, meanwhile.
+            mark::clear(Fd(fd));
+            result
+        }
     }
 }
 
@@ -153,13 +187,7 @@ pub unsafe extern "C" fn sendto(
     address: *const sockaddr,
     length: socklen_t,
 ) -> ssize_t {
-    let instead = match guest::active() {
-        Some(guest) if !address.is_null() => towards(guest, fd, address, length, |rewriter, to| {
-            rewriter.send(&Fd(fd), to, flags & libc::MSG_FASTOPEN != 0)
-        }),
-        _ => Instead::Pass,
-    };
-    match instead {
+    match towards(fd, address, length, By::send(flags)) {
         Instead::Fail(error) => {
             errno::set(error);
             -1
@@ -169,58 +197,111 @@ pub unsafe extern "C" fn sendto(
             original::sendto(fd, data, size, flags, given.as_ptr(), given.length())
         },
         // SAFETY: the caller's own call.
-        Instead::Pass => unsafe { original::sendto(fd, data, size, flags, address, length) },
+        Instead::Pass | Instead::Dissolve => unsafe {
+            original::sendto(fd, data, size, flags, address, length)
+        },
+    }
+}
+
+/// By what kind of call a program names a destination.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// connect(2).
+    Connect,
+    /// A send with `MSG_FASTOPEN`, which connects a stream.
+    FastOpen,
+    /// Any other send.
+    Send,
+}
+
+impl By {
+    /// A send with these flags.
+    pub fn send(flags: c_int) -> Self {
+        if flags & libc::MSG_FASTOPEN != 0 { By::FastOpen } else { By::Send }
     }
 }
 
 /// Decides where a connect or a datagram goes, and binds the socket first if it must be.
-#[inline]
-pub fn towards(
-    guest: &Guest,
-    fd: c_int,
-    address: *const sockaddr,
-    length: socklen_t,
-    decide: impl FnOnce(&guest::Decider<'_>, SocketAddr) -> Outcome<Connect>,
-) -> Instead {
+#[inline(always)]
+pub fn towards(fd: c_int, address: *const sockaddr, length: socklen_t, by: By) -> Instead {
+    let Some(guest) = guest::latest() else { return Instead::Pass };
+    let Some(given) = Given::read(address, length) else { return Instead::Pass };
+    let to = match bytes::parse(given.bytes()) {
+        Parsed::Inet(to) => to,
+        Parsed::Unspecified(_) => return Instead::Dissolve,
+        Parsed::Other => return Instead::Pass,
+    };
+    let binds = guest.binds_for(to.ip());
+    let mark = if binds && by == By::Send { Mark::of(Fd(fd)) } else { Mark::Unknown };
+    if mark == Mark::Bound {
+        return Instead::Pass;
+    }
     let before = errno::get();
-    let instead = prepare(guest, fd, address, length, decide);
+    let may_try = binds && (by == By::Connect || mark == Mark::None);
+    let instead = decide(Fd(fd), &given, to, by, mark, may_try);
     errno::set(before);
     instead
 }
 
-fn prepare(
-    guest: &Guest,
-    fd: c_int,
-    address: *const sockaddr,
-    length: socklen_t,
-    decide: impl FnOnce(&guest::Decider<'_>, SocketAddr) -> Outcome<Connect>,
-) -> Instead {
-    let Some(mut given) = Given::read(address, length) else { return Instead::Pass };
-    let Parsed::Inet(to) = bytes::parse(given.bytes()) else { return Instead::Pass };
+/// As [`towards`], of what is not decided at once; `may_try` if a bind may tell whether the socket
+/// is bound.
+#[inline(never)]
+fn decide(fd: Fd, given: &Given, to: SocketAddr, by: By, mark: Mark, may_try: bool) -> Instead {
+    let Some(guest) = guest::active() else { return Instead::Pass };
     let rewriter = guest.rewriter();
     if let Outcome::Rewritten(interface) = rewriter.multicast_interface(to.ip()) {
-        Fd(fd).set_multicast_interface(interface);
+        fd.set_multicast_interface(interface);
     }
-    let plan = match decide(&rewriter, to) {
+    let outward = Outward::new(fd, to);
+    let socket: &dyn Socket = if may_try { &outward } else { &fd };
+    let outcome = match by {
+        By::Connect => rewriter.connect(socket, to),
+        By::FastOpen | By::Send => rewriter.send(socket, to, by == By::FastOpen),
+    };
+    let plan = match outcome {
         Outcome::Rewritten(plan) => plan,
         Outcome::Refused(refusal) => return Instead::Fail(refused(refusal)),
-        Outcome::Passed(_) => return Instead::Pass,
+        Outcome::Passed(reason) => {
+            if mark == Mark::None && reason == Reason::AlreadyBound {
+                mark::set_if_bound(fd);
+            }
+            note_pair(&rewriter, to, by);
+            return Instead::Pass;
+        }
     };
-    let fd = Fd(fd);
+    if let Err(error) = prepare(&rewriter, fd, &plan, mark) {
+        return Instead::Fail(error);
+    }
+    note_pair(&rewriter, plan.to, by);
+    if plan.to == to { Instead::Pass } else { Instead::With(given.with(&plan.to)) }
+}
+
+/// Binds a socket as is planned for where it goes, or answers the error that the call fails with.
+fn prepare(rewriter: &Decider<'_>, fd: Fd, plan: &Connect, mark: Mark) -> Result<(), c_int> {
     if plan.clear_v6only {
         fd.set_option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0);
     }
-    if let Some(source) = plan.bind
-        && fd.bind(source, plan.late_port) == libc::EADDRNOTAVAIL
-        && !rewriter.retries_untouched(source)
-    {
-        return Instead::Fail(libc::EADDRNOTAVAIL);
+    let Some(source) = plan.bind else { return Ok(()) };
+    match fd.bind(source, plan.late_port) {
+        0 if mark == Mark::None => mark::set(fd),
+        0 => {}
+        // One that is bound already needs no address.
+        libc::EADDRNOTAVAIL if !rewriter.retries_untouched(source) && !fd.has_port() => {
+            return Err(libc::EADDRNOTAVAIL);
+        }
+        _ if mark == Mark::None => mark::set_if_bound(fd),
+        _ => {}
     }
-    if plan.to == to {
-        return Instead::Pass;
+    Ok(())
+}
+
+/// What is about to be connected within the session may be a pair from then on. A datagram with a
+/// destination connects nothing.
+#[inline]
+fn note_pair(rewriter: &Decider<'_>, to: SocketAddr, by: By) {
+    if by != By::Send && rewriter.may_join(to) {
+        PAIRS.note();
     }
-    bytes::write(&plan.to, given.bytes_mut());
-    Instead::With(given)
 }
 
 /// setsockopt(2): the interface for multicast may be given by its number alone, which nobody can
@@ -236,6 +317,9 @@ pub unsafe extern "C" fn setsockopt(
     value: *const c_void,
     length: socklen_t,
 ) -> c_int {
+    if level == libc::IPPROTO_IP && option == libc::IP_BIND_ADDRESS_NO_PORT {
+        PORTLESS.note();
+    }
     let mut number = None;
     if level == libc::IPPROTO_IP
         && option == libc::IP_MULTICAST_IF

@@ -17,8 +17,8 @@ pub use vipool::rewrite::Guest;
 use vipool::rewrite::{Kernel, Live, Rewriter};
 use vipool::session::Handle;
 
-use crate::errno;
 use crate::process::{Kept, Process, texts};
+use crate::{errno, facts};
 
 /// Decides for this process.
 pub type Decider<'a> = Rewriter<'a, Live<'static>>;
@@ -30,6 +30,12 @@ const MAP_DIRECTORY: &[u8] = b"/run/vipool";
 static MAPS: Succession<Reader> = Succession::new();
 /// What is rewritten; empty for a process that is not.
 static GUESTS: Succession<Guest> = Succession::new();
+
+/// The guest that this process is or was, if it is one: nearly always still the same.
+#[inline]
+pub fn latest() -> Option<&'static Guest> {
+    GUESTS.newest()
+}
 
 /// The guest that this process is, if it is one.
 #[inline]
@@ -86,7 +92,10 @@ pub unsafe fn load(arguments: *const *const c_char, environment: *const *const c
     // SAFETY: nothing else runs yet that could look.
     let Some(process) = (unsafe { PROCESS.keep(&process) }) else { return };
     let live = Live { reader: map, policy: map.policy(), program, listeners: Kernel };
-    GUESTS.follow(|_| true, |_| Some(Guest::new(live, session, path(process.directory))));
+    let guest = |_: Option<&Guest>| Some(Guest::new(live, session, path(process.directory)));
+    if let Some(guest) = GUESTS.follow(|_| true, guest) {
+        facts::look_around(guest);
+    }
 }
 
 /// The rule of the process list that this process falls under, by itself or by one that started

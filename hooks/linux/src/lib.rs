@@ -4,24 +4,29 @@
 //! `hostent` and `interfaces` in front of those of the C library. Each reads its arguments, asks the Rewriter of
 //! the crate `vipool` what becomes of them, and makes the original call.
 //!
-//! It is a guest in other people's processes. No hook allocates, locks, starts or keeps anything,
+//! It is a guest in other people's processes. No hook allocates, locks or starts anything, keeps
+//! anything of a socket (`facts` says what is known of all together, `mark` what the kernel keeps),
 //! writes to the environment or logs; none can panic; all may be called in signal handlers and
 //! after fork or vfork. Every hook decides first and has nothing live while the original call
 //! runs, which may be left by siglongjmp or cancellation. `errno` after success is as without it.
 //! A process that is not rewritten pays one load per call.
 
 mod calls;
+mod descriptors;
 mod errno;
+mod facts;
 mod guest;
 mod hostent;
 mod interfaces;
 mod lookups;
+mod mark;
 mod memory;
 mod messages;
 mod names;
 mod original;
 mod process;
 mod socket;
+mod system_call;
 
 use libc::{c_char, c_int};
 

@@ -5,12 +5,13 @@
 //! asked whether it can be read.
 
 use std::mem::MaybeUninit;
+use std::net::SocketAddr;
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use vipool::rewrite::sockaddr::{IPV6_LENGTH, MAX_LENGTH};
+use vipool::rewrite::sockaddr::{self, IPV4_LENGTH, IPV6_LENGTH, MAX_LENGTH};
 
-use crate::errno;
+use crate::system_call::system_call;
 
 /// The end of the main thread's stack, or an address near it.
 static STACK_END: AtomicUsize = AtomicUsize::new(0);
@@ -41,22 +42,35 @@ impl Given {
     #[inline]
     pub fn read(address: *const libc::sockaddr, length: libc::socklen_t) -> Option<Self> {
         let length = usize::try_from(length).ok()?;
-        if !(2..=MAX_LENGTH).contains(&length) || !is_readable(address.cast(), length) {
+        if !(2..=MAX_LENGTH).contains(&length)
+            || address.is_null()
+            || !is_readable(address.cast(), length)
+        {
             return None;
         }
+        let mut bytes = [0; IPV6_LENGTH];
         let length = length.min(IPV6_LENGTH);
-        let mut given = Self { bytes: [0; IPV6_LENGTH], length: length as u32 };
+        let to = bytes.as_mut_ptr();
         // SAFETY: this many bytes can be read there, and there is room for them.
-        unsafe { ptr::copy_nonoverlapping(address.cast(), given.bytes.as_mut_ptr(), length) };
-        Some(given)
+        unsafe {
+            match length {
+                // Nearly all: no call for 16 bytes.
+                IPV4_LENGTH => ptr::copy_nonoverlapping(address.cast(), to, IPV4_LENGTH),
+                _ => ptr::copy_nonoverlapping(address.cast(), to, length),
+            }
+        }
+        Some(Self { bytes, length: length as u32 })
     }
 
     pub fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.length as usize).unwrap_or_default()
     }
 
-    pub fn bytes_mut(&mut self) -> &mut [u8] {
-        self.bytes.get_mut(..self.length as usize).unwrap_or_default()
+    /// As long, with this address.
+    pub fn with(&self, address: &SocketAddr) -> Self {
+        let mut new = *self;
+        sockaddr::write(address, new.bytes.get_mut(..self.length as usize).unwrap_or_default());
+        new
     }
 
     pub fn as_ptr(&self) -> *const libc::sockaddr {
@@ -115,20 +129,10 @@ fn is_on_stack(stack: usize, last: usize) -> bool {
 /// looks at what it is to do, and refuses to do nothing known: `EFAULT` or `EINVAL`.
 #[cold]
 fn can_be_read(byte: usize) -> bool {
-    const NOTHING_KNOWN: libc::c_int = -1;
+    const NOTHING_KNOWN: usize = usize::MAX;
     const SET_SIZE: usize = 8;
-    let before = errno::get();
+    let arguments = [NOTHING_KNOWN, byte & !(SET_SIZE - 1), 0, SET_SIZE, 0, 0];
     // SAFETY: with this operation nothing is changed; the pointer is for the kernel to check.
-    let answer = unsafe {
-        libc::syscall(
-            libc::SYS_rt_sigprocmask,
-            NOTHING_KNOWN,
-            byte & !(SET_SIZE - 1),
-            ptr::null_mut::<u8>(),
-            SET_SIZE,
-        )
-    };
-    let readable = answer != 0 && errno::get() == libc::EINVAL;
-    errno::set(before);
-    readable
+    let answer = unsafe { system_call(libc::SYS_rt_sigprocmask, arguments) };
+    answer == -(libc::EINVAL as isize)
 }

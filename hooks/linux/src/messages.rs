@@ -7,12 +7,12 @@ use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use libc::{c_int, c_uint, cmsghdr, mmsghdr, msghdr, ssize_t};
-use vipool::rewrite::Outcome;
 use vipool::rewrite::Socket;
 use vipool::rewrite::sockaddr::{self as bytes, MAX_LENGTH, Parsed};
 
-use crate::calls::{self, Instead};
-use crate::guest::{self, Decider, Guest};
+use crate::calls::{self, By, Instead};
+use crate::facts::{Facts, PAIRS};
+use crate::guest::{self, Guest};
 use crate::memory::{self, Given};
 use crate::names::show_bytes;
 use crate::socket::Fd;
@@ -171,19 +171,16 @@ fn decide(guest: &Guest, fd: c_int, message: *const msghdr, flags: c_int) -> Mes
     let Some(header) = memory::read(message) else { return Message::Pass };
     let mut changed = Changed { header, name: None, control: None };
     if !header.msg_name.is_null() && header.msg_namelen > 0 {
-        let fast_open = flags & libc::MSG_FASTOPEN != 0;
         let name = header.msg_name.cast_const().cast();
-        match calls::towards(guest, fd, name, header.msg_namelen, |rewriter, to| {
-            rewriter.send(&Fd(fd), to, fast_open)
-        }) {
-            Instead::Pass => {}
+        match calls::towards(fd, name, header.msg_namelen, By::send(flags)) {
+            Instead::Pass | Instead::Dissolve => {}
             Instead::With(given) => changed.name = Some(given),
             Instead::Fail(error) => return Message::Fail(error),
         }
     }
     let length = header.msg_controllen;
-    if !header.msg_control.is_null() && (size_of::<cmsghdr>()..=MOST_CONTROL).contains(&length) {
-        changed.control = source_named(guest, Fd(fd), &changed, length);
+    if !header.msg_control.is_null() && length >= size_of::<cmsghdr>() {
+        changed.control = control(guest, Fd(fd), &changed, length);
     }
     if changed.name.is_some() || changed.control.is_some() {
         Message::Change(changed)
@@ -192,9 +189,14 @@ fn decide(guest: &Guest, fd: c_int, message: *const msghdr, flags: c_int) -> Mes
     }
 }
 
-/// The control messages with another source than the program named (row 24), if it named one.
-fn source_named(guest: &Guest, fd: Fd, message: &Changed, length: usize) -> Option<Control> {
+/// The control messages with another source than the program named (row 24), if it named one. Of
+/// descriptors in them it is noted what they may become elsewhere.
+fn control(guest: &Guest, fd: Fd, message: &Changed, length: usize) -> Option<Control> {
     let from = message.header.msg_control.cast_const().cast::<u8>();
+    if length > MOST_CONTROL {
+        PAIRS.note();
+        return None;
+    }
     if !memory::is_readable(from, length) {
         return None;
     }
@@ -202,7 +204,9 @@ fn source_named(guest: &Guest, fd: Fd, message: &Changed, length: usize) -> Opti
     // SAFETY: this many bytes can be read there, and there is room for them.
     unsafe { std::ptr::copy_nonoverlapping(from, control.bytes.as_mut_ptr(), length) };
     let mut rewritten = false;
-    each_source(control.bytes.get_mut(..length)?, |source| {
+    let messages = control.bytes.get_mut(..length)?;
+    note_descriptors(guest, messages);
+    each_source(messages, |source| {
         let to = match &message.name {
             Some(given) => to_of(given.bytes()),
             None if message.header.msg_name.is_null() => fd.peer(),
@@ -289,27 +293,58 @@ unsafe fn show_message(guest: &Guest, fd: c_int, message: *mut msghdr, room: usi
         let written = room.min(length).min(MAX_LENGTH);
         // SAFETY: the kernel has just written this many bytes there.
         let name = unsafe { std::slice::from_raw_parts_mut(header.msg_name.cast(), written) };
-        show_bytes(guest, name, length > written, || None, || Fd(fd).local());
+        show_bytes(guest, name, length > written, false, || None, || Fd(fd).local());
     }
     let length = header.msg_controllen;
     if !header.msg_control.is_null() && length >= size_of::<cmsghdr>() {
         // SAFETY: the kernel has just written this many bytes there.
         let control =
             unsafe { std::slice::from_raw_parts_mut(header.msg_control.cast::<u8>(), length) };
-        show_control(&guest.names(), control);
+        note_descriptors(guest, control);
+        let names = guest.names();
+        each_source(control, |address| names.shown_ip(address).rewritten());
     }
 }
 
-fn show_control(names: &Decider<'_>, control: &mut [u8]) {
-    each_source(control, |address| match names.shown_ip(address) {
-        Outcome::Rewritten(shown) => Some(shown),
-        Outcome::Passed(_) | Outcome::Refused(_) => None,
+/// Notes what may become true by the descriptors that are passed (`SCM_RIGHTS` of unix(7)).
+fn note_descriptors(guest: &Guest, control: &mut [u8]) {
+    each_control(control, |level, kind, body| {
+        if (level, kind) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+            for fd in body.as_chunks().0 {
+                Facts::of(guest, c_int::from_ne_bytes(*fd)).note();
+            }
+        }
     });
 }
 
 /// Visits the addresses in `IP_PKTINFO` and `IPV6_PKTINFO` control messages (ip(7), ipv6(7)) and
 /// writes what `change` gives in their place, where it is of the same family.
 fn each_source(control: &mut [u8], mut change: impl FnMut(IpAddr) -> Option<IpAddr>) {
+    each_control(control, |level, kind, body| match (level, kind) {
+        // struct in_pktinfo: index, local address (source when sending), destination.
+        (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+            for at in [4, 8] {
+                if let Some(octets) = body.get_mut(at..).and_then(|b| b.first_chunk_mut::<4>())
+                    && let Some(IpAddr::V4(new)) = change(Ipv4Addr::from(*octets).into())
+                {
+                    *octets = new.octets();
+                }
+            }
+        }
+        // struct in6_pktinfo: address, index.
+        (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+            if let Some(octets) = body.first_chunk_mut::<16>()
+                && let Some(IpAddr::V6(new)) = change(Ipv6Addr::from(*octets).into())
+            {
+                *octets = new.octets();
+            }
+        }
+        _ => {}
+    });
+}
+
+/// Visits control messages: level, kind, and what they hold (cmsg(3)).
+fn each_control(control: &mut [u8], mut visit: impl FnMut(c_int, c_int, &mut [u8])) {
     /// Control messages are aligned as `size_t` is (`CMSG_ALIGN`).
     const ALIGN: usize = size_of::<usize>();
     const HEADER: usize = size_of::<cmsghdr>();
@@ -325,26 +360,8 @@ fn each_source(control: &mut [u8], mut change: impl FnMut(IpAddr) -> Option<IpAd
             return;
         }
         let body = rest.get_mut(HEADER..length).unwrap_or_default();
-        match (level, kind) {
-            // struct in_pktinfo: index, local address (source when sending), destination.
-            (Some(libc::IPPROTO_IP), Some(libc::IP_PKTINFO)) => {
-                for at in [4, 8] {
-                    if let Some(octets) = body.get_mut(at..).and_then(|b| b.first_chunk_mut::<4>())
-                        && let Some(IpAddr::V4(new)) = change(Ipv4Addr::from(*octets).into())
-                    {
-                        *octets = new.octets();
-                    }
-                }
-            }
-            // struct in6_pktinfo: address, index.
-            (Some(libc::IPPROTO_IPV6), Some(libc::IPV6_PKTINFO)) => {
-                if let Some(octets) = body.first_chunk_mut::<16>()
-                    && let Some(IpAddr::V6(new)) = change(Ipv6Addr::from(*octets).into())
-                {
-                    *octets = new.octets();
-                }
-            }
-            _ => {}
+        if let (Some(level), Some(kind)) = (level, kind) {
+            visit(level, kind, body);
         }
         let Some(next) = rest.get_mut(length.next_multiple_of(ALIGN)..) else { return };
         rest = next;

@@ -99,6 +99,7 @@ macro_rules! originals {
 }
 
 originals! {
+    fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int = SYS_socket;
     fn bind(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int = SYS_bind;
     fn listen(fd: c_int, backlog: c_int) -> c_int = SYS_listen;
     fn connect(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int = SYS_connect;

@@ -1,12 +1,15 @@
 //! What the kernel says of a socket, asked directly: past our own hooks, and past those of others,
 //! since it is the kernel's own names that are wanted.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::cell::Cell;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use libc::{c_int, c_long, c_void, socklen_t};
+use libc::{c_int, c_long, socklen_t};
 use vipool::rewrite::sockaddr::{self, IPV6_LENGTH, Parsed};
 use vipool::rewrite::{Protocol, Socket};
 
+use crate::facts::{OTHER_PROTOCOLS, PORTLESS};
+use crate::system_call::system_call;
 use crate::{errno, original};
 
 /// A descriptor of the program's. What is asked of it leaves `errno` alone.
@@ -20,6 +23,10 @@ impl Socket for Fd {
             Some(libc::IPPROTO_UDP | libc::IPPROTO_UDPLITE) => Protocol::Udp,
             _ => Protocol::Other,
         }
+    }
+
+    fn is_tcp_or_udp(&self) -> bool {
+        !OTHER_PROTOCOLS.may_be() || self.protocol() != Protocol::Other
     }
 
     fn local(&self) -> Option<SocketAddr> {
@@ -43,37 +50,36 @@ impl Fd {
         self.name(libc::SYS_getpeername)
     }
 
+    /// Whether it has a port.
+    pub fn has_port(&self) -> bool {
+        self.local().is_some_and(|local| local.port() != 0)
+    }
+
     /// An option whose value is a number.
     pub fn option(&self, level: c_int, option: c_int) -> Option<c_int> {
         let mut value: c_int = 0;
         let mut length = size_of::<c_int>() as socklen_t;
+        let (at, length_at) = (&raw mut value as usize, &raw mut length as usize);
+        let arguments = [self.0 as usize, level as usize, option as usize, at, length_at, 0];
         // SAFETY: value and length are of the sizes that are said.
-        let result = errno::kept(|| unsafe {
-            libc::syscall(
-                libc::SYS_getsockopt,
-                self.0,
-                level,
-                option,
-                &raw mut value,
-                &raw mut length,
-            )
-        });
+        let result = unsafe { system_call(libc::SYS_getsockopt, arguments) };
         (result == 0).then_some(value)
     }
 
     /// Sets an option whose value is a number, if it can be set.
     pub fn set_option(&self, level: c_int, option: c_int, value: c_int) {
+        let (at, length) = (&raw const value as usize, size_of::<c_int>());
+        let arguments = [self.0 as usize, level as usize, option as usize, at, length, 0];
         // SAFETY: the value is of the size that is said.
-        errno::kept(|| unsafe {
-            libc::syscall(
-                libc::SYS_setsockopt,
-                self.0,
-                level,
-                option,
-                &raw const value,
-                size_of::<c_int>(),
-            )
-        });
+        unsafe { system_call(libc::SYS_setsockopt, arguments) };
+    }
+
+    /// fcntl(2) with a number in memory, whether it succeeds.
+    #[inline]
+    pub fn control(&self, command: c_int, number: &mut u64) -> bool {
+        let arguments = [self.0 as usize, command as usize, &raw mut *number as usize, 0, 0, 0];
+        // SAFETY: the callers' commands read or write such a number.
+        unsafe { system_call(libc::SYS_fcntl, arguments) == 0 }
     }
 
     /// Sets the interface for multicast, by its address, if the program set none.
@@ -108,10 +114,9 @@ impl Fd {
     fn name(&self, call: c_long) -> Option<SocketAddr> {
         let mut bytes = [0u8; IPV6_LENGTH];
         let mut length = bytes.len() as socklen_t;
+        let (at, length_at) = (bytes.as_mut_ptr() as usize, &raw mut length as usize);
         // SAFETY: the buffer is as long as is said.
-        let result = errno::kept(|| unsafe {
-            libc::syscall(call, self.0, bytes.as_mut_ptr().cast::<c_void>(), &raw mut length)
-        });
+        let result = unsafe { system_call(call, [self.0 as usize, at, length_at, 0, 0, 0]) };
         if result != 0 {
             return None;
         }
@@ -120,5 +125,47 @@ impl Fd {
             Parsed::Inet(address) => Some(address),
             Parsed::Unspecified(_) | Parsed::Other => None,
         }
+    }
+}
+
+/// A socket on its way outside. Of UDP it is not asked whether it is bound, but taken to be unbound:
+/// the kernel binds no socket that has a port, so that the attempt tells. That is asked all the same
+/// where a UDP socket may have an address without a port, since that could be bound again.
+pub struct Outward {
+    fd: Fd,
+    to: SocketAddr,
+    protocol: Cell<Option<Protocol>>,
+}
+
+impl Outward {
+    pub fn new(fd: Fd, to: SocketAddr) -> Self {
+        Self { fd, to, protocol: Cell::new(None) }
+    }
+}
+
+impl Socket for Outward {
+    fn protocol(&self) -> Protocol {
+        let protocol = self.protocol.get().unwrap_or_else(|| self.fd.protocol());
+        self.protocol.set(Some(protocol));
+        protocol
+    }
+
+    fn local(&self) -> Option<SocketAddr> {
+        if PORTLESS.may_be() || self.protocol() != Protocol::Udp {
+            return self.fd.local();
+        }
+        let unbound: IpAddr = match self.to {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        Some(SocketAddr::new(unbound, 0))
+    }
+
+    fn is_v6only(&self) -> bool {
+        self.fd.is_v6only()
+    }
+
+    fn shares_port(&self) -> bool {
+        self.fd.shares_port()
     }
 }

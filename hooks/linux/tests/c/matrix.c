@@ -44,8 +44,12 @@ int main(int count, char **arguments) {
     if (count > 1 && strcmp(arguments[1], "serve") == 0) return serve();
     if (count > 1 && strcmp(arguments[1], "names") == 0) return serve_names();
     if (count > 3 && strcmp(arguments[1], "hold") == 0) return hold(arguments[2], atoi(arguments[3]));
-    const struct row *tables[] = {rows, more_rows, unreached_rows};
-    for (int table = 0; table < 3; table++) {
+    if (count > 3) {
+        int done = handed(arguments[1], arguments[2], atoi(arguments[3]));
+        if (done >= 0) return done;
+    }
+    const struct row *tables[] = {rows, more_rows, unreached_rows, handed_rows};
+    for (int table = 0; table < 4; table++) {
         for (const struct row *row = tables[table]; row->name; row++) {
             if (count == 1) {
                 printf("%s\n", row->name);

@@ -9,6 +9,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -80,7 +81,10 @@ struct row {
     const char *name;
     void (*run)(void);
 };
-extern const struct row rows[], more_rows[], unreached_rows[];
+extern const struct row rows[], more_rows[], unreached_rows[], handed_rows[];
+
+/* What this program does when a row of handed_rows starts it again; -1 if it is no such mode. */
+int handed(const char *mode, const char *host, int port);
 
 /* Answers every question for an IPv4 address with the address that asked. */
 int serve_names(void);

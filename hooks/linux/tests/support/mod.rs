@@ -129,7 +129,8 @@ fn build(compiler: &str, source: &Path, name: &str, files: &[&str], flags: &[&st
 }
 
 /// The sources of the C program that has the rows of the matrix.
-pub const MATRIX: &[&str] = &["matrix.c", "common.c", "rows.c", "more_rows.c", "unreached_rows.c"];
+pub const MATRIX: &[&str] =
+    &["matrix.c", "common.c", "rows.c", "more_rows.c", "unreached_rows.c", "handed_rows.c"];
 
 /// A host with a map. Its files are removed when it goes.
 pub struct Host {
