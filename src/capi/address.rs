@@ -54,13 +54,25 @@ impl vipool_ip {
     /// The address; `None` for none; an error for another family.
     #[inline]
     pub(crate) fn get(&self) -> Result<Option<IpAddr>, vipool_status> {
-        let [a, b, c, d, ..] = self.bytes;
         match self.family {
             0 => Ok(None),
-            4 => Ok(Some(Ipv4Addr::new(a, b, c, d).into())),
-            6 => Ok(Some(Ipv6Addr::from(self.bytes).into())),
+            4 => Ok(Some(self.v4().into())),
+            6 => Ok(Some(self.v6().into())),
             _ => Err(VIPOOL_ERR_ADDRESS),
         }
+    }
+
+    /// The address as one of IPv4, which its family says it is.
+    #[inline]
+    pub(crate) fn v4(&self) -> Ipv4Addr {
+        let [a, b, c, d, ..] = self.bytes;
+        Ipv4Addr::new(a, b, c, d)
+    }
+
+    /// The address as one of IPv6, which its family says it is.
+    #[inline]
+    pub(crate) fn v6(&self) -> Ipv6Addr {
+        self.bytes.into()
     }
 
     /// The address, which must be one.

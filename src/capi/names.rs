@@ -46,16 +46,23 @@ pub unsafe extern "C" fn vipool_rewrite_multicast_interface(
 ///
 /// # Safety
 /// As for [`decide`].
+#[inline(always)]
 unsafe fn decide_ip<T: Told>(
     rewriter: *const vipool_rewriter,
     address: *const vipool_ip,
     out: *mut vipool_outcome,
-    decision: impl FnOnce(&vipool_rewriter, IpAddr) -> Outcome<T>,
+    decision: impl Fn(&vipool_rewriter, IpAddr) -> Outcome<T>,
 ) -> vipool_status {
     let decision = |rewriter: &vipool_rewriter| {
         // SAFETY: the caller's promise.
-        let ip = unsafe { address.as_ref() }.ok_or(VIPOOL_ERR_NULL)?.required()?;
-        Ok(decision(rewriter, ip))
+        let address = unsafe { address.as_ref() }.ok_or(VIPOOL_ERR_NULL)?;
+        // Each family by itself: an address that may be of either is put together in memory, and
+        // waited for.
+        match address.family {
+            4 => Ok(decision(rewriter, address.v4().into())),
+            6 => Ok(decision(rewriter, address.v6().into())),
+            _ => Err(VIPOOL_ERR_ADDRESS),
+        }
     };
     // SAFETY: the caller's promise.
     unsafe { decide(rewriter, out, decision) }

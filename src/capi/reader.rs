@@ -116,14 +116,11 @@ pub unsafe extern "C" fn vipool_reader_find(
         let reader = unsafe { shared(reader) }?;
         // SAFETY: as above.
         unsafe { check_out_quietly(out) }?;
-        match &reader.reader.find(session(session_id)?) {
-            Some((handle, leases)) => {
-                // SAFETY: checked above.
-                unsafe { fill(out, |place| place.tell(handle, leases)) };
-                Ok(())
-            }
-            None => Err(VIPOOL_ERR_NOT_OPEN),
-        }
+        let tell = |handle, leases: &Leases| {
+            // SAFETY: checked above.
+            unsafe { fill(out, |place| place.tell(&handle, leases)) }
+        };
+        reader.reader.with_session(session(session_id)?, tell).ok_or(VIPOOL_ERR_NOT_OPEN)
     };
     quiet(|| find().err().unwrap_or(VIPOOL_OK))
 }

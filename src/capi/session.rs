@@ -8,7 +8,7 @@ use super::layout::layout;
 use super::outcome::{call, quiet};
 use super::status::vipool_status::{self, *};
 use super::text::{bytes, copy_out, utf8};
-use crate::map::{Leases, MAX_LEASES, Place};
+use crate::map::{Leases, MAX_LEASES};
 use crate::session::{Addresses, Handle, Lease, SessionId, SessionKind};
 
 /// A session id: 64 bits, its kind in the upper 8, its value in the lower 56. Zero is no session.
@@ -144,14 +144,18 @@ pub(crate) fn set_leases(places: &mut [vipool_lease; VIPOOL_MAX_LEASES], leases:
     let Some(session) = leases.session() else { return 0 };
     let held = leases.places();
     for (lease, place) in places.iter_mut().zip(held) {
-        let Place { bits: [upper, lower], slot, generation, pool, ipv4 } = *place;
-        let (family, first, last) = if ipv4 != 0 { (4, lower << 32, 0) } else { (6, upper, lower) };
-        let mut bytes = [0; 16];
-        let (head, tail) = bytes.split_at_mut(8);
-        head.copy_from_slice(&first.to_be_bytes());
-        tail.copy_from_slice(&last.to_be_bytes());
-        let address = vipool_ip { family, bytes };
-        *lease = vipool_lease { session: session.raw(), slot, generation, pool, address };
+        // Field by field: what was written in pieces is waited for when it is read as a whole.
+        lease.session = session.raw();
+        lease.slot = place.slot;
+        lease.generation = place.generation;
+        lease.pool = place.pool;
+        let [upper, lower] = &place.bits;
+        let (family, upper, lower) =
+            if place.ipv4 != 0 { (4, *lower << 32, 0) } else { (6, *upper, *lower) };
+        lease.address.family = family;
+        let (head, tail) = lease.address.bytes.split_at_mut(8);
+        head.copy_from_slice(&upper.to_be_bytes());
+        tail.copy_from_slice(&lower.to_be_bytes());
     }
     held.len() as u32
 }

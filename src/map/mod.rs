@@ -44,8 +44,6 @@ mod writer;
 pub use alone::Writer;
 pub use journal::{CAPACITY as JOURNAL_CAPACITY, Event, EventKind, Journal, Recent};
 pub use layout::{MAX_POOL_NAME, MAX_POOLS};
-#[cfg(feature = "capi")]
-pub(crate) use outcome::Place;
 pub use outcome::{
     ChangeError, Changed, CloseError, Closed, Leases, MapError, OpenError, Opened, PoolStatus,
     SessionRow, Shortage, SlotRow, SlotState,

@@ -43,8 +43,19 @@ impl Reader {
 
     /// The handle and leases of a session, if it is open.
     pub fn find(&self, session: SessionId) -> Option<(Handle, Leases)> {
+        self.with_session(session, |handle, leases| (handle, *leases))
+    }
+
+    /// What `then` makes of the handle and the leases of a session, if it is open. Leases that were
+    /// just put together are waited for when they are moved.
+    #[inline(always)]
+    pub(crate) fn with_session<T>(
+        &self,
+        session: SessionId,
+        then: impl FnOnce(Handle, &Leases) -> T,
+    ) -> Option<T> {
         let leases = self.lookup(session);
-        Some((self.state.handle(&leases)?, leases))
+        Some(then(self.state.handle(&leases)?, &leases))
     }
 
     /// The leases of the session of this handle, if the handle is still good.
