@@ -10,7 +10,7 @@ use crate::At;
 
 /// How long a block lasts; half as long again it runs before, to bring a /16 back into the caches
 /// from which the block before drove it out.
-const BLOCK: Duration = Duration::from_millis(16);
+const BLOCK: Duration = Duration::from_millis(8);
 
 /// Who logs on.
 #[derive(Clone, Copy, PartialEq, Eq)]
