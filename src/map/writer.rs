@@ -262,12 +262,8 @@ impl Map {
     #[cold]
     #[inline(never)]
     fn wait(&self) -> MutexGuard<'_, State> {
-        for round in 0..4 {
-            if round == 0 {
-                (0..64).for_each(|_| std::hint::spin_loop());
-            } else {
-                std::thread::sleep(Duration::from_micros(50));
-            }
+        for round in 0..3 {
+            (0..256 << round).for_each(|_| std::hint::spin_loop());
             if let Some(state) = self.state.try_lock() {
                 return state;
             }

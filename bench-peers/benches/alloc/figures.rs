@@ -36,12 +36,16 @@ fn each(times: u64, mut work: impl FnMut(u64)) -> f64 {
     started.elapsed().as_nanos() as f64 / times as f64
 }
 
-/// Blocks of some work and of the floor, in turn.
+/// Blocks of some work and of the floor, in turn; each block of work a second time, when what it needs
+/// is near again.
 fn beside_the_floor(bench: &Bench, name: &str, at: At, mut block: impl FnMut() -> f64) {
     let line = Floor::new(at.size);
     let mut floor = Filled::new(vec![&line], At { threads: 1, ..at });
     let pairs = (0..bench.blocks)
-        .map(|_| (block(), floor.block(TIMES)))
+        .map(|_| {
+            block();
+            (block(), floor.block(TIMES))
+        })
         .map(|(work, floor)| (work, work / floor))
         .collect();
     bench.report.row(&Row::of(name, at, pairs));
