@@ -413,6 +413,11 @@ static int row(int number)
         printf(", to %s\n", m.Control.len > sizeof(WSACMSGHDR) ? name_of(inet_ntoa(info->ipi_addr)) : "?");
         o.hEvent = CreateEvent(NULL, TRUE, FALSE, NULL);
         length = sizeof a;
+        /* The fourth may still be on its way. */
+        fd_set arrived;
+        FD_ZERO(&arrived);
+        FD_SET(s, &arrived);
+        select(0, &arrived, NULL, NULL, NULL);
         said("overlapped, at once",
              WSARecvFrom(s, &buffer, 1, NULL, &flags, (void *)&a, &length, &o, NULL));
         printf("from %s\n", text(&a));
