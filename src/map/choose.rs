@@ -83,7 +83,8 @@ impl Table<'_> {
         if !settings.check_in_use && self.count(Counter::Cooling) > 0 {
             self.promote_cooled(settings, now, stamp);
         }
-        if let Some(slot) = self.first(Queue::Free) {
+        // What is not free is given to nobody, whatever a damaged queue says.
+        if let Some(slot) = self.first(Queue::Free).filter(|slot| self.is_free(*slot)) {
             return Ok(slot);
         }
         Err(self.shortage(settings, now))

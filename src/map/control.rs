@@ -1,8 +1,8 @@
 //! The control words of a pool: the ends of its queues, and its counters.
 //!
 //! Counters are published, never derived by who reads them, and only their writer changes them. On
-//! a map whose bytes were damaged they may say anything; nothing but numbers shown depends on it
-//! until everything is derived again.
+//! a map whose bytes were damaged they may say anything until everything is derived again: then the
+//! wrong reason may be given for a shortage, or slots looked through for nothing.
 
 use super::plan::pair;
 use crate::sync::{AtomicU64, Ordering};
@@ -56,7 +56,7 @@ pub(super) fn set_count(control: &Control, counter: Counter, value: u32) {
 
 #[inline(always)]
 pub(super) fn add(control: &Control, counter: Counter, by: i32) {
-    set_count(control, counter, count(control, counter).wrapping_add_signed(by));
+    set_count(control, counter, count(control, counter).saturating_add_signed(by));
 }
 
 /// Adds to the number of slots used and of those free: they share a word.

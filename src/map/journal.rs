@@ -149,7 +149,7 @@ pub(super) struct Note {
     pub(super) kind: EventKind,
     pub(super) session: SessionId,
     pub(super) now: Tick,
-    /// Generation and address, its bits and whether they are of IPv4; of assignments.
+    /// Generation and address, its bits and whether they are of IPv4; of assignments and low water.
     pub(super) lease: Option<(u32, [u64; 2], bool)>,
 }
 

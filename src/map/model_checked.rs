@@ -35,7 +35,7 @@ fn open(state: &State, number: u64, options: &OpenOptions<'_>) -> (Handle, Lease
 
 fn close(state: &State, handle: &Handle) {
     if state.close_plain(handle, 1).is_none() {
-        state.close(handle, 1).unwrap();
+        state.close_anyhow(handle, 1).unwrap();
     }
 }
 

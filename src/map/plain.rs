@@ -3,8 +3,8 @@
 //!
 //! It comes to the same as `sessions`, without what only other cases need. What is not as usual is
 //! found before anything is changed, and left to it. The most common of all, nobody's session and
-//! an address that was nobody's, calls nothing: it is inlined into its caller, and the answer is
-//! put together last, so that who looks at the handle alone pays for no more.
+//! an address that was nobody's, calls nothing but for the journal: it is inlined into its caller, and
+//! the answer is put together last, so that who looks at the handle alone pays for no more.
 
 use super::admit::short;
 use super::index::Home;
@@ -12,6 +12,7 @@ use super::journal::{self, EventKind, Note};
 use super::layout::{BUSY, DRAINING, HEADER_WORDS, LAST_STAMP, OPEN_SESSIONS};
 use super::outcome::{CloseError, Closed, Leases, OpenError, Opened, Place};
 use super::plan::{OpenOptions, Tick};
+use super::queue::Queue;
 use super::record;
 use super::slot::{next_stamp, user_tag};
 use super::state::State;
@@ -97,13 +98,14 @@ impl State {
                 }
             },
         };
+        let bits = table.pool.address_bits(self.words(), slot)?;
         if options.is_of_somebody() {
             let generation = table.next_generation(slot);
             record::write(self.records(), table.pool, slot, generation, options);
         }
         let entry = last.map(|(_, entry)| entry);
         let generation = table.give(slot, session.raw(), &home, entry, user, now);
-        let leases = plain.leases(session, slot, generation)?;
+        let leases = plain.leases(session, bits, slot, generation);
         self.note(EventKind::Assigned, session, &leases, options, now);
         let low_water = table.warn_low_water(settings);
         if low_water {
@@ -163,11 +165,11 @@ impl State {
         closed
     }
 
-    /// Whether a session holds a lease.
+    /// Whether a session holds a slot of the one pool.
     #[cold]
     #[inline(never)]
     fn holds(&self, session: SessionId) -> bool {
-        !self.lookup(session).is_empty()
+        self.table(0).is_some_and(|table| table.lease_of(session.raw()).is_some())
     }
 }
 
@@ -185,14 +187,15 @@ impl<'a> Plain<'a> {
         let (state, table) = (self.state, &self.table);
         let home = self.home_of_none(session).filter(|_| state.layout.bare)?;
         let entry = home.free_entry()?;
+        let bits = table.pool.address_bits(state.words(), table.first(Queue::Free)?)?;
         let (slot, generation) = table.give_oldest(session.raw(), entry, now)?;
         self.end(1);
-        let leases = self.leases(session, slot, generation)?;
         if !state.journal().is_empty() {
-            let (bits, ipv4) = (table.pool.address_bits(state.words(), slot)?, table.pool.ipv4);
-            let (kind, lease) = (EventKind::Assigned, Some((generation, bits, ipv4)));
+            let (kind, ipv4) = (EventKind::Assigned, table.pool.ipv4);
+            let lease = Some((generation, bits, ipv4));
             journal::append_nobodys(state.journal(), Note { kind, session, now, lease });
         }
+        let leases = self.leases(session, bits, slot, generation);
         Some(self.opened(session, slot, generation, leases, false))
     }
 
@@ -215,6 +218,7 @@ impl<'a> Plain<'a> {
     #[inline(always)]
     fn give_back_nobodys(&self, held: &Held<'_>, session: SessionId, now: Tick) -> Option<Closed> {
         let (state, table) = (self.state, &self.table);
+        let bits = table.pool.address_bits(state.words(), held.slot)?;
         let entry = held.home.entry_of(held.slot).filter(|_| state.layout.bare)?;
         let stamp = self.next_stamp(now);
         table.take_back_bare(held.slot, entry, stamp)?;
@@ -224,13 +228,14 @@ impl<'a> Plain<'a> {
             let note = Note { kind: EventKind::Released, session, now, lease: None };
             journal::append_nobodys(state.journal(), note);
         }
-        Some(Closed { leases: self.leases(session, held.slot, held.generation)? })
+        Some(Closed { leases: self.leases(session, bits, held.slot, held.generation) })
     }
 
     #[inline(always)]
     fn give_back(&self, held: &Held<'_>, session: SessionId, now: Tick) -> Option<Closed> {
         let (state, table) = (self.state, &self.table);
-        let leases = self.leases(session, held.slot, held.generation)?;
+        let bits = table.pool.address_bits(state.words(), held.slot)?;
+        let leases = self.leases(session, bits, held.slot, held.generation);
         let stamp = self.next_stamp(now);
         self.header[LAST_STAMP].store(stamp, Ordering::Relaxed);
         table.take_back(&held.home, held.slot, state.layout.cools, stamp);
@@ -257,13 +262,9 @@ impl<'a> Plain<'a> {
     }
 
     #[inline(always)]
-    fn leases(&self, session: SessionId, slot: u32, generation: u32) -> Option<Leases> {
-        let pool = self.table.pool;
-        let bits = pool.address_bits(self.state.words(), slot)?;
-        Some(Leases::one(
-            session,
-            Place { bits, slot, generation, pool: 0, ipv4: pool.ipv4.into() },
-        ))
+    fn leases(&self, session: SessionId, bits: [u64; 2], slot: u32, generation: u32) -> Leases {
+        let ipv4 = self.table.pool.ipv4.into();
+        Leases::one(session, Place { bits, slot, generation, pool: 0, ipv4 })
     }
 
     #[inline(always)]

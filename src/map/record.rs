@@ -74,6 +74,15 @@ pub(super) fn write(
     store(words, 0, pair(generation, family << 8 | user.len() as u32));
 }
 
+/// Takes away what was written of a lease that was never committed: its generation is that of the
+/// next lease.
+pub(super) fn forget(words: &[AtomicU64], pool: &PoolLayout, slot: u32) {
+    let at = at(pool, slot);
+    if load(words, at) != 0 {
+        store(words, at, 0);
+    }
+}
+
 /// Reads the record of a lease, if there is one of its generation.
 pub(super) fn read(
     words: &[AtomicU64],

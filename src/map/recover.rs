@@ -7,6 +7,7 @@ use super::control::{COUNTERS, Counter};
 use super::index::{self, Key};
 use super::layout::{BUSY, LAST_STAMP, OPEN_SESSIONS};
 use super::queue::{self, Queue};
+use super::record;
 use super::region::{load, store};
 use super::slot::Owner;
 use super::standing::{Standing, counter_of};
@@ -29,6 +30,12 @@ impl State {
         let highest = self.tables().map(|(_, table)| table.rebuild()).max().unwrap_or(0);
         if highest > load(self.words(), LAST_STAMP) {
             store(self.words(), LAST_STAMP, highest);
+        }
+        for (_, table) in self.tables() {
+            let is_free = |slot: &u32| table.owner(*slot).stamp().is_some();
+            (0..table.pool.slots)
+                .filter(is_free)
+                .for_each(|slot| record::forget(self.records(), table.pool, slot));
         }
         let open: usize = self
             .tables()

@@ -2,7 +2,7 @@
 //!
 //! Every slot stands somewhere: held, in one of the queues, reserved or drained. `enter` and
 //! `leave` keep queue, index and counter of a slot that is not held; a change to such a slot is
-//! leave, change, enter. Writers only, one at a time; every operation is O(1) but the scans that
+//! leave, change, enter, and so is giving it and taking it back, written out. Writers only, one at a time; every operation is O(1) but the scans that
 //! say so.
 
 use super::control::{self, Control, Counter};
@@ -172,6 +172,12 @@ impl<'a> Table<'a> {
     /// The generation that the next lease of a slot bears.
     pub(super) fn next_generation(&self, slot: u32) -> u32 {
         self.tenancy(slot).next(0).generation
+    }
+
+    /// Whether a slot is free and without flags.
+    #[inline]
+    pub(super) fn is_free(&self, slot: u32) -> bool {
+        is_plain(self.load(slot, OWNER), self.tenancy(slot))
     }
 
     /// Whether a slot is free, without flags, and this user had it last.
@@ -359,7 +365,7 @@ impl<'a> Table<'a> {
         if settings.low_water == 0 {
             return false;
         }
-        let left = self.count(Counter::Free) + self.count(Counter::Cooling);
+        let left = self.count(Counter::Free).saturating_add(self.count(Counter::Cooling));
         let warned = self.count(Counter::Warned) != 0;
         if (left < settings.low_water) != warned {
             self.set_count(Counter::Warned, u32::from(!warned));

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 
-use super::plan::Plan;
+use super::plan::{OpenOptions, Plan};
+use super::record;
 use super::state::State;
 use crate::pool::{Pool, PoolKind};
 use crate::range::Range;
@@ -58,6 +59,21 @@ fn check_layout(pool: &Pool) -> Result<(), TestCaseError> {
     }
     prop_assert_eq!(layout.as_planned(words), pool.clone());
     Ok(())
+}
+
+#[test]
+fn what_was_written_of_a_lease_that_was_never_committed_is_said_of_nobody() {
+    let ranges = ["10.0.0.1".parse().unwrap()];
+    let pool = Pool::new("default", PoolKind::VirtualIp, &ranges, 1).unwrap();
+    let state = State::in_memory(&Plan { pools: vec![pool], ..Plan::default() }).unwrap();
+    // As by a writer that is killed before the lease is in place.
+    let ann = OpenOptions { user: Some("ann"), ..OpenOptions::default() };
+    record::write(state.records(), &state.layout.pools()[0], 0, 1, &ann);
+    state.rebuild();
+    let session = "7".parse().unwrap();
+    let opened = state.open_anyhow(session, &OpenOptions::default(), 1).unwrap();
+    assert_eq!(opened.handle.generation, 1);
+    assert_eq!(state.rows().next().unwrap().user, None);
 }
 
 proptest! {

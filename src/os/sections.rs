@@ -6,12 +6,19 @@
 /// once, so that to find them costs one comparison.
 ///
 /// Invariant: in a slice of `length` items all of them lie within it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Sections<const HEAD: usize, const A: usize, const B: usize> {
     at: usize,
     many_a: usize,
     many_b: usize,
     length: usize,
+}
+
+impl<const HEAD: usize, const A: usize, const B: usize> Default for Sections<HEAD, A, B> {
+    /// Found in no slice.
+    fn default() -> Self {
+        Self { at: 0, many_a: 0, many_b: 0, length: usize::MAX }
+    }
 }
 
 /// What [`Sections`] finds: the head, and the arrays.
@@ -27,11 +34,6 @@ impl<const HEAD: usize, const A: usize, const B: usize> Sections<HEAD, A, B> {
             .checked_add(many_a.checked_mul(A)?)?
             .checked_add(many_b.checked_mul(B)?)?;
         (end <= length).then_some(Self { at, many_a, many_b, length })
-    }
-
-    /// How many items lie before them and in them.
-    pub fn end(&self) -> usize {
-        self.at + HEAD + self.many_a * A + self.many_b * B
     }
 
     /// Finds them in a slice; `None` if it is not of the length they were made for.
@@ -66,7 +68,7 @@ mod tests {
         let (head, a, b) = sections.of(&items).unwrap();
         assert_eq!((head, a), (&[1, 2], &[[3, 4, 5, 6], [7, 8, 9, 10]][..]));
         assert_eq!(b, [[11, 12, 13], [14, 15, 16], [17, 18, 19]]);
-        assert_eq!(sections.end(), 20);
+        assert!(Sections::<2, 4, 3>::default().of::<u8>(&[]).is_none());
         assert!(sections.of(&items[1..]).is_none());
         assert!(Sections::<2, 4, 3>::new(1, 2, 3, 19).is_none());
         assert!(Sections::<2, 4, 3>::new(usize::MAX, 2, 3, usize::MAX).is_none());

@@ -133,8 +133,8 @@ impl<H: Hand> Filled<H> {
             // Each thread looks at the clock itself: who starts them may be late.
             let start = Barrier::new(threads);
             let churn = |client: &mut Client<H>| {
-                start.wait();
                 client.churn(names, times / 2);
+                start.wait();
                 let started = Instant::now();
                 client.churn(names, times);
                 (started, Instant::now())
