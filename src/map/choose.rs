@@ -62,7 +62,7 @@ impl Table<'_> {
             return None;
         }
         let (slot, entry) = Home::of(Key::user(user), self.index).only()?;
-        (slot < self.pool.slots && self.is_free_and_of(slot, user)).then_some((slot, entry))
+        self.is_free_and_of(slot, user).then_some((slot, entry))
     }
 
     /// The slot for a new session of this user (0: nobody's): reservation, last address, the

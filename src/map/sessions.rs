@@ -59,9 +59,7 @@ impl State {
     /// next one derive everything again. The caller is the only writer.
     #[inline(always)]
     pub(super) fn begin(&self) {
-        if load(self.words(), BUSY) != 0 {
-            self.rebuild();
-        }
+        self.recover();
         store(self.words(), BUSY, 1);
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Every slot stands somewhere: held, in one of the queues, reserved or drained. `enter` and
 //! `leave` keep queue, index and counter of a slot that is not held; a change to such a slot is
-//! leave, change, enter, and so is giving it and taking it back, written out. Writers only, one at a time; every operation is O(1) but the scans that
-//! say so.
+//! leave, change, enter, and so is giving it and taking it back, written out. Writers only, one at a
+//! time; every operation is O(1) but the scans that say so.
 
 use super::control::{self, Control, Counter};
 use super::index::{self, Bucket, Entry, Home, Key};
@@ -113,6 +113,14 @@ impl<'a> Table<'a> {
         control::add(self.control, counter, by);
     }
 
+    #[inline(always)]
+    fn raise_peak(&self) {
+        let used = self.count(Counter::Used);
+        if used > self.count(Counter::Peak) {
+            self.set_count(Counter::Peak, used);
+        }
+    }
+
     /// The oldest slot in a queue.
     #[inline]
     pub(super) fn first(&self, queue: Queue) -> Option<u32> {
@@ -175,7 +183,7 @@ impl<'a> Table<'a> {
     }
 
     /// Whether a slot is free and without flags.
-    #[inline]
+    #[inline(always)]
     pub(super) fn is_free(&self, slot: u32) -> bool {
         is_plain(self.load(slot, OWNER), self.tenancy(slot))
     }
@@ -183,8 +191,7 @@ impl<'a> Table<'a> {
     /// Whether a slot is free, without flags, and this user had it last.
     #[inline(always)]
     pub(super) fn is_free_and_of(&self, slot: u32, user: u32) -> bool {
-        let tenancy = self.tenancy(slot);
-        tenancy.user() == user && is_plain(self.load(slot, OWNER), tenancy)
+        self.tenancy(slot).user() == user && self.is_free(slot)
     }
 
     /// Gives a slot that is not held to a session; answers the generation of the lease. `last` is the
@@ -226,10 +233,7 @@ impl<'a> Table<'a> {
         if !home.insert(slot) {
             self.add(Counter::Unindexed, 1);
         }
-        let used = self.count(Counter::Used);
-        if used > self.count(Counter::Peak) {
-            self.set_count(Counter::Peak, used);
-        }
+        self.raise_peak();
         tenancy.generation
     }
 
@@ -281,10 +285,7 @@ impl<'a> Table<'a> {
         // The commit: everything about the lease is in place before it.
         own[OWNER].store(session, Ordering::Release);
         entry.put(slot);
-        let used = self.count(Counter::Used);
-        if used > self.count(Counter::Peak) {
-            self.set_count(Counter::Peak, used);
-        }
+        self.raise_peak();
         Some((slot, tenancy.generation))
     }
 
