@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -157,12 +158,41 @@ impl SessionReport {
     }
 }
 
-/// The wall-clock time of a second after boot, as the clock is set now.
+/// The wall-clock time of a second after boot, as the clock is set now; never in the future.
 pub fn wall_clock(tick: Tick) -> Timestamp {
-    // The difference of two clocks read together: the same at every call, to a few microseconds,
-    // so that a table does not flicker between two seconds.
-    let elapsed = clock::since_boot().as_nanos() as i128;
-    let boot = Timestamp::now().as_nanosecond() - elapsed;
-    let boot = (boot + 500_000_000).div_euclid(1_000_000_000) as i64;
+    // In this order: what passes between the two readings may not make the start any later.
+    let now = Timestamp::now();
+    wall_clock_of(tick, now, clock::since_boot())
+}
+
+/// The time of that second after boot, where it is `now` and so much time passed since boot.
+///
+/// The start is taken in whole seconds, so that all times of a table agree, and downwards: what
+/// happened just now would lie ahead otherwise, and `who` would not find it.
+fn wall_clock_of(tick: Tick, now: Timestamp, elapsed: Duration) -> Timestamp {
+    let boot = now.as_nanosecond() - elapsed.as_nanos() as i128;
+    let boot = boot.div_euclid(1_000_000_000) as i64;
     Timestamp::from_second(boot + i64::from(tick)).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happened_just_now_is_never_ahead() {
+        let boot = Timestamp::from_second(1_700_000_000).unwrap();
+        let milliseconds = Duration::from_millis;
+        for started in [0, 1, 499, 500, 501, 999] {
+            for elapsed in [0, 1, 499, 500, 999, 7_000, 7_499, 7_999].map(milliseconds) {
+                let now = boot + milliseconds(started) + elapsed;
+                let told = wall_clock_of(elapsed.as_secs() as Tick, now, elapsed);
+                let behind = now.duration_since(told).as_millis();
+                assert!((0..2000).contains(&behind), "{started} {elapsed:?}: {behind}");
+                let later = now + milliseconds(2_345);
+                let again = elapsed + milliseconds(2_345);
+                assert_eq!(told, wall_clock_of(elapsed.as_secs() as Tick, later, again));
+            }
+        }
+    }
 }
