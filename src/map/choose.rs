@@ -29,13 +29,15 @@ impl Table<'_> {
     /// The slot a user should get again: the one reserved for the user, else the last one the user
     /// gave back, cooled or not. O(1); a scan while the index lacks entries.
     #[inline(never)]
-    fn of_user(self, user: u32) -> Option<u32> {
+    fn of_user(self, user: u32, settings: &Settings, now: Tick) -> Option<u32> {
         let mut best: Option<((u8, u64), u32)> = None;
         let mut consider = |slot: u32| {
             if slot < self.pool.slots && self.tenancy(slot).user() == user {
                 let stamp = self.owner(slot).stamp().unwrap_or(0);
                 let rank = match self.standing(slot) {
-                    Standing::Reserved => (2, 0),
+                    Standing::Reserved if self.check_cooled(slot, user, settings, now).is_ok() => {
+                        (2, 0)
+                    }
                     // One that cooled down was given back before: its stamp is from then on later.
                     Standing::Queued(Queue::Cooling) => (1, stamp),
                     Standing::Queued(Queue::Free) => (0, stamp),
@@ -76,7 +78,7 @@ impl Table<'_> {
         stamp: impl FnMut() -> u64,
     ) -> Result<u32, Refusal> {
         if user != 0
-            && let Some(slot) = self.of_user(user)
+            && let Some(slot) = self.of_user(user, settings, now)
         {
             return Ok(slot);
         }
@@ -119,20 +121,38 @@ impl Table<'_> {
         match self.standing(slot) {
             Standing::Held => Err(Refusal::Taken),
             Standing::Drained => Err(Refusal::Drained),
-            Standing::Reserved if his => Ok(()),
+            Standing::Reserved if his => self.check_cooled(slot, user, settings, now),
             Standing::Reserved => Err(Refusal::Reserved),
-            Standing::Queued(Queue::Free) => Ok(()),
-            Standing::Queued(Queue::Lingering) => Err(Refusal::Lingering),
             Standing::Queued(Queue::Cooling) if his => Ok(()),
-            Standing::Queued(Queue::Cooling) => match self.cooled_at(slot, settings) {
+            Standing::Queued(_) => self.check_cooled(slot, 0, settings, now),
+        }
+    }
+
+    /// Whether this slot, which nobody holds, has cooled down, or need not if it is reserved for this
+    /// user who had it last.
+    fn check_cooled(
+        &self,
+        slot: u32,
+        user: u32,
+        settings: &Settings,
+        now: Tick,
+    ) -> Result<(), Refusal> {
+        match self.owner(slot) {
+            Owner::Cooling(_) | Owner::Lingering(_) if user != 0 && self.holder(slot) == user => {
+                Ok(())
+            }
+            Owner::Lingering(_) => Err(Refusal::Lingering),
+            Owner::Cooling(_) => match self.cooled_at(slot, settings) {
                 until if until > now => Err(Refusal::Cooling(until)),
                 _ if settings.check_in_use => Err(Refusal::Lingering),
                 _ => Ok(()),
             },
+            Owner::Free(_) | Owner::Session(_) => Ok(()),
         }
     }
 
-    fn cooled_at(&self, slot: u32, settings: &Settings) -> Tick {
+    /// When a slot that cools has cooled down.
+    pub(super) fn cooled_at(&self, slot: u32, settings: &Settings) -> Tick {
         let released = self.owner(slot).stamp().map_or(0, stamp_time);
         released.saturating_add(settings.cool_down)
     }
@@ -143,6 +163,7 @@ impl Table<'_> {
     fn promote_cooled(self, settings: &Settings, now: Tick, mut stamp: impl FnMut() -> u64) {
         for _ in 0..2 {
             if let Some(slot) = self.first(Queue::Cooling)
+                && matches!(self.owner(slot), Owner::Cooling(_))
                 && self.cooled_at(slot, settings) <= now
             {
                 self.move_to(slot, Owner::Free(stamp()));

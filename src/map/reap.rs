@@ -5,13 +5,16 @@
 
 use std::net::IpAddr;
 
+use super::control::Counter;
 use super::layout::REAPED;
 use super::plan::{Leader, Tick, pair, unpair};
 use super::queue::Queue;
 use super::record;
 use super::region::{load, store};
-use super::slot::{Owner, stamp_time};
+use super::slot::Owner;
+use super::standing::Standing;
 use super::state::State;
+use super::table::Table;
 use crate::session::{Lease, SessionId};
 
 /// Seconds between the first and the last sighting of a dead leader.
@@ -46,48 +49,60 @@ pub(super) fn reap(sessions: &State, now: Tick, budget: u32, probe: &mut dyn Pro
     let began = sessions.stamp(now);
     close_leaderless(sessions, now, budget, probe, &mut reaped);
     for (_, table) in sessions.tables() {
-        let settings = &sessions.layout.settings;
+        // Whether it is to be looked at, unless this very call did.
+        let is_due = |slot: u32| match table.owner(slot) {
+            Owner::Cooling(_) => table.cooled_at(slot, &sessions.layout.settings) <= now,
+            Owner::Lingering(stamp) => stamp <= began,
+            Owner::Free(_) | Owner::Session(_) => false,
+        };
+        let is_cooling = |slot: u32| matches!(table.owner(slot), Owner::Cooling(_));
+        // Lingering first: what is found in use moves there, and is looked at once.
         for queue in [Queue::Lingering, Queue::Cooling] {
             let mut left = budget.min(table.pool.slots);
-            // Lingering first: what is found in use moves there, and is looked at once.
             let mut slot = table.first(queue);
-            while let Some(current) = slot {
-                let following = table.next(current);
-                let Some(stamp) = table.owner(current).stamp() else { break };
-                let cooled = stamp_time(stamp).saturating_add(settings.cool_down) <= now;
-                if queue == Queue::Cooling && !cooled {
-                    break;
-                }
-                if queue == Queue::Lingering && stamp > began {
-                    // Looked at by this very call.
-                    break;
-                }
+            while let Some(current) = slot.filter(|slot| is_due(*slot)) {
                 if left == 0 {
-                    reaped.more |= queue == Queue::Cooling;
+                    reaped.more |= is_cooling(current);
                     break;
                 }
                 left -= 1;
-                let in_use = settings.check_in_use
-                    && [
-                        table.pool.address(sessions.words(), current),
-                        table.pool.twin(sessions.words(), current),
-                    ]
-                    .into_iter()
-                    .flatten()
-                    .any(|address| probe.has_sockets(address));
-                if !in_use {
-                    table.move_to(current, Owner::Free(sessions.stamp(now)));
-                    reaped.freed += 1;
-                } else {
-                    // Behind the others, so that each has its turn whatever the budget.
-                    table.move_to(current, Owner::Lingering(sessions.stamp(now)));
-                    reaped.lingering += 1;
-                }
-                slot = following;
+                slot = table.next(current);
+                look(sessions, &table, current, now, probe, &mut reaped);
             }
+        }
+        if table.count(Counter::Reserved) > 0 {
+            // In no queue: those that were looked at longest ago first, as there.
+            let reserved = |slot: &u32| table.standing(*slot) == Standing::Reserved;
+            let mut due: Vec<u32> = (0..table.pool.slots).filter(reserved).collect();
+            due.retain(|slot| is_due(*slot));
+            due.sort_by_key(|slot| table.owner(*slot).stamp());
+            let (due, rest) = due.split_at(due.len().min(budget as usize));
+            reaped.more |= rest.iter().any(|slot| is_cooling(*slot));
+            due.iter().for_each(|slot| look(sessions, &table, *slot, now, probe, &mut reaped));
         }
     }
     reaped
+}
+
+/// Frees a slot that has cooled, unless there are sockets on its address.
+fn look(
+    sessions: &State,
+    table: &Table<'_>,
+    slot: u32,
+    now: Tick,
+    probe: &mut dyn Probe,
+    reaped: &mut Reaped,
+) {
+    let words = sessions.words();
+    let in_use = sessions.layout.settings.check_in_use
+        && [table.pool.address(words, slot), table.pool.twin(words, slot)]
+            .into_iter()
+            .flatten()
+            .any(|address| probe.has_sockets(address));
+    // What is in use goes behind the others, so that each has its turn whatever the budget.
+    let stamp = sessions.stamp(now);
+    table.move_to(slot, if in_use { Owner::Lingering(stamp) } else { Owner::Free(stamp) });
+    *(if in_use { &mut reaped.lingering } else { &mut reaped.freed }) += 1;
 }
 
 /// Closes the sessions whose leader was seen dead before, long enough ago, and is dead now. Looks

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | 0 owner | the session id | state in the top 8 bits, stamp below |
 //! | 1 tenancy | generation, tag of the user and flags | the same, of the last user |
-//! | 2 place | since when, tag of the user | neighbours in its queue |
+//! | 2 place | since when, tag of the user | neighbours in its queue; of a reserved one, who had it last |
 //!
 //! The store of word 0 commits a lease and its end. A *stamp* is unique and grows: 32 bits of
 //! time in seconds, then 24 bits that count within a second (and run on into the next one if they

@@ -194,10 +194,10 @@ impl State {
             }
             for reservation in &plan.reservations {
                 if let Some(slot) = table.pool.slot_of(words, reservation.address) {
-                    let tenancy = table
-                        .tenancy(slot)
-                        .with_flags(RESERVED | PLANNED, 0)
-                        .with_user(user_tag(&reservation.user));
+                    let tenancy = table.tenancy(slot);
+                    table.keep_last_user(slot, tenancy);
+                    let user = user_tag(&reservation.user);
+                    let tenancy = tenancy.with_flags(RESERVED | PLANNED, 0).with_user(user);
                     table.set_tenancy(slot, tenancy);
                 }
             }

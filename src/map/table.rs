@@ -92,8 +92,8 @@ impl<'a> Table<'a> {
         unpair(self.load(slot, PLACE)).0
     }
 
-    /// Tag of the user whose session holds a held slot; 0 for nobody's. The tenancy may bear the
-    /// tag of another user by then, for whom the address was reserved.
+    /// Tag of the user whose session holds a held slot, or held a reserved one last; 0 for nobody's.
+    /// The tenancy may bear the tag of another user, for whom the address is reserved.
     pub(super) fn holder(&self, slot: u32) -> u32 {
         unpair(self.load(slot, PLACE)).1
     }
@@ -329,6 +329,9 @@ impl<'a> Table<'a> {
             Owner::Session(_) => self.store(slot, TENANCY, tenancy.to_word()),
             owner => {
                 self.leave(slot);
+                if tenancy.has(RESERVED) {
+                    self.keep_last_user(slot, before);
+                }
                 self.store(slot, TENANCY, tenancy.to_word());
                 // A fresh stamp, since it goes to the end of a queue.
                 let fresh = match owner {
@@ -342,14 +345,18 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// The tenancy of a slot that is no longer reserved. While a slot is held it may have been
-    /// reserved for somebody else than its holder.
-    pub(super) fn unreserved(&self, slot: u32) -> Tenancy {
-        let tenancy = self.tenancy(slot).with_flags(0, RESERVED | PLANNED);
-        match self.owner(slot) {
-            Owner::Session(_) => tenancy.with_user(self.holder(slot)),
-            _ => tenancy,
+    /// Before a slot is reserved: who had it last, for whom alone it need not cool down. It is in no
+    /// queue while it is reserved, so its place word can say so, as it does of one that is held.
+    pub(super) fn keep_last_user(&self, slot: u32, before: Tenancy) {
+        if !before.has(RESERVED) && self.owner(slot).stamp().is_some() {
+            self.store(slot, PLACE, pair(0, before.user()));
         }
+    }
+
+    /// The tenancy of a reserved slot that is no longer reserved: it may have been reserved for
+    /// somebody else than its holder.
+    pub(super) fn unreserved(&self, slot: u32) -> Tenancy {
+        self.tenancy(slot).with_flags(0, RESERVED | PLANNED).with_user(self.holder(slot))
     }
 
     /// Moves a slot that is not held to another state.

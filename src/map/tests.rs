@@ -4,11 +4,14 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 
-use super::plan::{OpenOptions, Plan};
+use super::plan::{Leader, OpenOptions, Plan, Settings, pair};
+use super::queue::Queue;
+use super::reap::{Probe, reap};
 use super::record;
 use super::state::State;
 use crate::pool::{Pool, PoolKind};
 use crate::range::Range;
+use crate::sync::Ordering;
 
 fn range(first: u8, length: u8, kind: PoolKind) -> Range {
     let address = |low: u8| match kind {
@@ -74,6 +77,38 @@ fn what_was_written_of_a_lease_that_was_never_committed_is_said_of_nobody() {
     let opened = state.open_anyhow(session, &OpenOptions::default(), 1).unwrap();
     assert_eq!(opened.handle.generation, 1);
     assert_eq!(state.rows().next().unwrap().user, None);
+}
+
+#[test]
+fn a_damaged_queue_frees_nothing_that_is_held() {
+    let ranges = ["10.0.0.1-10.0.0.2".parse().unwrap()];
+    let pool = Pool::new("default", PoolKind::VirtualIp, &ranges, 2).unwrap();
+    let settings = Settings { cool_down: 5, ..Settings::default() };
+    let plan = Plan { pools: vec![pool], settings, ..Plan::default() };
+    let state = State::in_memory(&plan).unwrap();
+    let [ann, bob, eve] = ["1", "2", "3"].map(|session| session.parse().unwrap());
+    let any = OpenOptions::default();
+    let held = state.open_anyhow(ann, &any, 0).unwrap();
+    state.open_anyhow(bob, &any, 0).unwrap();
+    state.close_session_anyhow(bob, 0).unwrap();
+    // The queue names her slot in place of his.
+    let table = state.table(0).unwrap();
+    table.control[Queue::Cooling as usize].store(pair(1, 1), Ordering::Relaxed);
+    assert!(state.open_anyhow(eve, &any, 100).is_err());
+    assert!(table.is_lease_of(&held.handle));
+    struct Nothing;
+    impl Probe for Nothing {
+        fn has_sockets(&mut self, _: IpAddr) -> bool {
+            false
+        }
+        fn is_gone(&mut self, _: &Leader) -> bool {
+            false
+        }
+    }
+    reap(&state, 100, u32::MAX, &mut Nothing);
+    assert!(table.is_lease_of(&held.handle));
+    state.rebuild();
+    assert!(state.open_anyhow(eve, &any, 100).is_ok());
 }
 
 proptest! {

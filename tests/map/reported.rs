@@ -231,6 +231,57 @@ fn a_reserved_address_in_the_pool_goes_to_nobody_else() {
 }
 
 #[test]
+fn a_reservation_spares_no_cool_down_but_that_of_its_own_user() {
+    let settings = Settings { cool_down: 60, check_in_use: true, ..Settings::default() };
+    let map = map(&["10.0.0.1-10.0.0.3"], settings);
+    let (first, mut probe) = (address("10.0.0.1"), Script::default());
+    let open = |number, name, now| map.open_session(id(number), &user(name), now).unwrap();
+    let bob = open(1, "bob", 0);
+    map.reserve(first, "ann", 0).unwrap();
+    map.close(&bob.handle, 0).unwrap();
+    // Bob's sockets may be on it still.
+    assert_eq!(only(&open(2, "ann", 59).leases), "10.0.0.2");
+    let asked = OpenOptions { address: Some(first), ..user("ann") };
+    let refused = map.open_session(id(3), &asked, 59);
+    assert!(matches!(refused, Err(OpenError::AddressCooling(_, 60))), "{refused:?}");
+    let refused = map.open_session(id(3), &asked, 60);
+    assert!(matches!(refused, Err(OpenError::AddressLingering(_))), "{refused:?}");
+    probe.in_use = vec![first];
+    assert_eq!(map.reap(60, u32::MAX, &mut probe).unwrap().lingering, 1);
+    assert_eq!(only(&open(3, "ann", 61).leases), "10.0.0.3");
+    map.close_session(id(3), 61).unwrap();
+    probe.in_use.clear();
+    assert_eq!(map.reap(62, u32::MAX, &mut probe).unwrap().freed, 1);
+    let ann = open(3, "ann", 62);
+    assert_eq!(only(&ann.leases), "10.0.0.1");
+    // Her own need not cool for her.
+    map.close(&ann.handle, 63).unwrap();
+    assert_eq!(only(&open(3, "ann", 63).leases), "10.0.0.1");
+}
+
+#[test]
+fn a_reservation_that_came_and_went_leaves_the_address_to_who_had_it_last() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = Settings { cool_down: 60, ..Settings::default() };
+    let planned = |user: &str| Plan {
+        reservations: vec![Reservation { user: user.into(), address: address("10.0.0.1") }],
+        ..plan(&["10.0.0.1-10.0.0.2"], settings)
+    };
+    let map = Map::create(directory.path(), &plan(&["10.0.0.1-10.0.0.2"], settings)).unwrap();
+    let bob = map.open_session(id(1), &user("bob"), 0).unwrap();
+    map.close(&bob.handle, 0).unwrap();
+    map.reserve(address("10.0.0.1"), "ann", 0).unwrap();
+    map.unreserve(address("10.0.0.1"), 0).unwrap();
+    Map::create(directory.path(), &planned("ann")).unwrap();
+    let map = Map::create(directory.path(), &planned("eve")).unwrap();
+    let eve = map.open_session(id(2), &user("eve"), 1).unwrap();
+    assert_eq!(only(&eve.leases), "10.0.0.2");
+    let map = Map::create(directory.path(), &plan(&["10.0.0.1-10.0.0.2"], settings)).unwrap();
+    assert!(map.open_session(id(3), &user("ann"), 1).is_err());
+    assert_eq!(only(&map.open_session(id(3), &user("bob"), 1).unwrap().leases), "10.0.0.1");
+}
+
+#[test]
 fn a_quota_counts_sessions_by_who_has_them_not_by_whom_the_address_is_for() {
     let settings = Settings { sessions_per_user: 1, ..Settings::default() };
     let map = map(&["10.0.0.1-10.0.0.4"], settings);

@@ -79,9 +79,10 @@ impl Model {
                 if slot.planned {
                     slot.unreserve();
                 }
-                for reservation in plan.reservations.iter().filter(|r| r.address == slot.address) {
-                    (slot.reserved, slot.planned) = (true, true);
-                    slot.user = Some(reservation.user.clone());
+                let address = slot.address;
+                for reservation in plan.reservations.iter().filter(|r| r.address == address) {
+                    slot.reserve(&reservation.user);
+                    slot.planned = true;
                 }
             }
             pool.warned = false;
@@ -131,7 +132,9 @@ impl Model {
         let rank = |slot: &Slot| match () {
             () if slot.held.is_some() || slot.is_out() || user.is_none() => None,
             () if slot.user.as_deref() != user => None,
-            () if slot.reserved => Some((2, (0, 0))),
+            () if slot.reserved => {
+                self.check_cooled(slot, user, now).is_ok().then_some((2, (0, 0)))
+            }
             () if slot.rest == Rest::Cooling => Some((1, slot.since)),
             () if slot.rest == Rest::Free => Some((0, slot.since)),
             () => None,
@@ -175,22 +178,24 @@ impl Model {
         user: Option<&str>,
         now: Tick,
     ) -> Result<(), No> {
-        let cooled = self.cooled(pool, slot);
         let slot = &self.pools[pool].slots[slot];
         let his = user.is_some() && slot.user.as_deref() == user;
         match slot.rest {
             _ if slot.held.is_some() => Err(No::Taken),
             _ if slot.is_out() => Err(No::Drained),
-            _ if slot.reserved => {
-                if his {
-                    Ok(())
-                } else {
-                    Err(No::Reserved)
-                }
-            }
+            _ if slot.reserved && !his => Err(No::Reserved),
+            Rest::Cooling if his && !slot.reserved => Ok(()),
+            _ => self.check_cooled(slot, user, now),
+        }
+    }
+
+    /// Whether nobody need wait until it has cooled, or it is reserved for who had it last.
+    fn check_cooled(&self, slot: &Slot, user: Option<&str>, now: Tick) -> Result<(), No> {
+        let cooled = slot.since.0.saturating_add(self.settings.cool_down);
+        match slot.rest {
+            _ if slot.reserved && user.is_some() && slot.last.as_deref() == user => Ok(()),
             Rest::Free => Ok(()),
             Rest::Lingering => Err(No::Lingering),
-            Rest::Cooling if his => Ok(()),
             Rest::Cooling if cooled > now => Err(No::Cooling(cooled)),
             Rest::Cooling if self.settings.check_in_use => Err(No::Lingering),
             Rest::Cooling => Ok(()),
@@ -312,7 +317,7 @@ impl Model {
             let cools = self.settings.cool_down > 0 || self.settings.check_in_use;
             let since = self.stamp(now);
             let slot = &mut self.pools[*number].slots[*slot];
-            slot.held = None;
+            slot.last = slot.held.take().and_then(|held| held.holder);
             slot.rest = if cools { Rest::Cooling } else { Rest::Free };
             slot.since = since;
             self.pools[*number].warn(&self.settings);
@@ -344,10 +349,7 @@ impl Model {
         if slot.reserved && slot.user.as_deref() != Some(user) {
             return false;
         }
-        self.change(at, now, |slot| {
-            slot.reserved = true;
-            slot.user = Some(user.to_owned());
-        });
+        self.change(at, now, |slot| slot.reserve(user));
         true
     }
 
@@ -390,7 +392,9 @@ impl Model {
         let (mut freed, mut lingering) = (0, 0);
         for number in 0..self.pools.len() {
             for rest in [Rest::Lingering, Rest::Cooling] {
-                for slot in self.pools[number].queue(rest) {
+                let mut slots = self.pools[number].queue(rest);
+                slots.extend(self.pools[number].reserved(rest));
+                for slot in slots {
                     let since = self.pools[number].slots[slot].since;
                     let waits = match rest {
                         Rest::Cooling => self.cooled(number, slot) > now,

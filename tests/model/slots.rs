@@ -30,6 +30,8 @@ pub struct Slot {
     pub since: (Tick, u64),
     /// The user it is reserved for, or who had it last.
     pub user: Option<String>,
+    /// Who had it last, while it is reserved and nobody has it.
+    pub last: Option<String>,
     pub reserved: bool,
     pub planned: bool,
     pub drained: bool,
@@ -59,6 +61,7 @@ impl Slot {
             rest: Rest::Free,
             since: (0, 0),
             user: None,
+            last: None,
             reserved: false,
             planned: false,
             drained: false,
@@ -75,12 +78,21 @@ impl Slot {
         self.held.is_none() && !self.is_out() && !self.reserved && self.rest == rest
     }
 
+    pub fn reserve(&mut self, user: &str) {
+        if !self.reserved {
+            self.last = self.user.take();
+        }
+        self.reserved = true;
+        self.user = Some(user.to_owned());
+    }
+
     pub fn unreserve(&mut self) {
         self.reserved = false;
         self.planned = false;
-        if let Some(held) = &self.held {
-            self.user.clone_from(&held.holder);
-        }
+        self.user.clone_from(match &self.held {
+            Some(held) => &held.holder,
+            None => &self.last,
+        });
     }
 }
 
@@ -91,6 +103,17 @@ impl ModelPool {
             (0..self.slots.len()).filter(|slot| self.slots[*slot].rests(rest)).collect();
         queue.sort_by_key(|slot| (self.slots[*slot].since, *slot));
         queue
+    }
+
+    /// Numbers of the slots at rest so that are reserved, the oldest first.
+    pub fn reserved(&self, rest: Rest) -> Vec<usize> {
+        let is = |slot: &Slot| {
+            slot.held.is_none() && !slot.is_out() && slot.reserved && slot.rest == rest
+        };
+        let mut reserved: Vec<usize> =
+            (0..self.slots.len()).filter(|slot| is(&self.slots[*slot])).collect();
+        reserved.sort_by_key(|slot| (self.slots[*slot].since, *slot));
+        reserved
     }
 
     pub fn numbers(&self) -> Numbers {
