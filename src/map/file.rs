@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::journal;
-use super::layout::Layout;
+use super::layout::{self, Layout};
 use super::outcome::MapError;
 use super::region::Region;
 use super::{JOURNAL_FILE, LOCK_FILE, MAP_FILE, SESSIONS_FILE};
@@ -104,6 +104,21 @@ pub(super) fn make(
     Ok((map, private))
 }
 
+/// The private twin of a map. It bears the name it was made under until it is put in its place, or
+/// for good if its maker dies before. Nothing where there is none, or it is not to be trusted.
+pub(super) fn private_twin(directory: &Path, layout: &Layout) -> Result<Region, MapError> {
+    let new = new_name(SESSIONS_FILE);
+    // The place again: it may have been put there meanwhile.
+    for name in [SESSIONS_FILE, &new, SESSIONS_FILE] {
+        match open_region(directory, name, true) {
+            Ok(region) if layout::is_private_twin(region.words(), layout) => return Ok(region),
+            Err(error @ MapError::Io { .. }) => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(Region::default())
+}
+
 /// The journal in this directory, if there is one of this boot.
 pub(super) fn journal(directory: &Path, boot: u64) -> Option<Region> {
     let region = open_region(directory, JOURNAL_FILE, true).ok()?;
@@ -120,15 +135,16 @@ pub(super) fn make_journal(directory: &Path, boot: u64) -> io::Result<Region> {
     Ok(region)
 }
 
-/// Puts the new files in the place of older ones, the private twin first: a twin of another map
-/// is ignored, so at worst names are missing for a moment.
+/// Puts the new files in the place of older ones, the map first: [`private_twin`] finds its twin under
+/// either name, but not that of a map whose twin was written over.
 pub(super) fn put_in_place(directory: &Path) -> Result<(), MapError> {
-    for name in [SESSIONS_FILE, MAP_FILE] {
+    let place = |name| {
         let path = directory.join(name);
         trust::replace(&temporary(directory, name), &path)
-            .map_err(|error| io_error("cannot replace", path, error))?;
-    }
-    Ok(())
+            .map_err(|error| io_error("cannot replace", path, error))
+    };
+    place(MAP_FILE).inspect_err(|_| remove_new(directory))?;
+    place(SESSIONS_FILE)
 }
 
 /// Removes new files that were not put in place.
@@ -139,7 +155,11 @@ pub(super) fn remove_new(directory: &Path) {
 }
 
 fn temporary(directory: &Path, name: &str) -> PathBuf {
-    directory.join(format!("{name}.new"))
+    directory.join(new_name(name))
+}
+
+fn new_name(name: &str) -> String {
+    format!("{name}.new")
 }
 
 fn io_error(what: &'static str, path: PathBuf, source: io::Error) -> MapError {

@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use super::MAP_FILE;
 use super::file;
 use super::layout::{
     self, DRAINING, LAST_STAMP, Layout, MAX_POOL_NAME, MAX_POOLS, READY, RECORD_WORDS, SUPERSEDED,
@@ -13,7 +14,6 @@ use super::outcome::MapError;
 use super::plan::Plan;
 use super::region::{Region, load, store};
 use super::slot::{PLANNED, RESERVED, RETIRED, user_tag};
-use super::{MAP_FILE, SESSIONS_FILE};
 use crate::pool::{Pool, PoolKind};
 use crate::session::hash64;
 use crate::sync::AtomicU64;
@@ -71,10 +71,7 @@ impl State {
     /// Opens the files of a map, of whatever boot.
     pub(super) fn open(directory: &Path) -> Result<Self, MapError> {
         let (map, layout) = file::open(directory, MAP_FILE, true)?;
-        let private = file::open_region(directory, SESSIONS_FILE, true)
-            .ok()
-            .filter(|private| layout::is_private_twin(private.words(), &layout))
-            .unwrap_or_default();
+        let private = file::private_twin(directory, &layout)?;
         let journal = file::journal(directory, layout.boot).unwrap_or_default();
         Ok(Self { map, private, journal, layout })
     }
@@ -111,7 +108,7 @@ impl State {
         if let Some(old) = old {
             store(old.map.words(), SUPERSEDED, 1);
         }
-        file::put_in_place(directory).inspect_err(|_| file::remove_new(directory))?;
+        file::put_in_place(directory)?;
         Ok(made)
     }
 

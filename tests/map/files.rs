@@ -46,6 +46,29 @@ fn writers_and_readers_share_a_file() {
 }
 
 #[test]
+fn a_maker_killed_before_its_private_file_was_in_place_loses_nobodys_name() {
+    let directory = Directory::new("between");
+    let at = |name: &str| directory.0.join(name);
+    let two = plan(&["10.0.0.1-10.0.0.2"], Settings::default());
+    let map = Map::create(&directory.0, &two).unwrap();
+    map.open_session(id(1), &user("ann"), 5).unwrap();
+    std::fs::copy(at("sessions"), at("older")).unwrap();
+    let three = plan(&["10.0.0.1-10.0.0.3"], Settings::default());
+    Map::create(&directory.0, &three).unwrap();
+    std::fs::rename(at("sessions"), at("sessions.new")).unwrap();
+    std::fs::rename(at("older"), at("sessions")).unwrap();
+    let names = |map: &Map| -> Vec<_> {
+        map.sessions().unwrap().into_iter().map(|row| row.user.unwrap_or_default()).collect()
+    };
+    assert_eq!(names(&map), ["ann"]);
+    Map::open(&directory.0).unwrap().open_session(id(2), &user("bob"), 6).unwrap();
+    assert_eq!(names(&map), ["ann", "bob"]);
+    let map = Map::create(&directory.0, &two).unwrap();
+    assert_eq!(names(&map), ["ann", "bob"]);
+    assert!(!at("sessions.new").exists());
+}
+
+#[test]
 fn a_new_plan_takes_nothing_from_open_sessions() {
     let directory = Directory::new("reload");
     let one =
