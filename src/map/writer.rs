@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -92,7 +92,13 @@ impl Map {
         check(plan)?;
         let boot = file::here(directory)?;
         let shared = Shared::new(directory)?;
-        shared.acquire(|| State::open(directory).ok().map(|state| holder(&state)))?;
+        let holder = || State::open(directory).ok().map(|state| holder(&state)).unwrap_or_default();
+        // Who holds it for itself will not let go; if it died meanwhile, the first try succeeds.
+        let patience = if holder().1 { Duration::ZERO } else { PATIENCE };
+        if !shared.acquire(patience)? {
+            let (pid, exclusive) = holder();
+            return Err(MapError::Busy { pid, exclusive });
+        }
         let made = match State::open(directory) {
             Ok(old) => {
                 store(old.map.words(), HOLDER, std::process::id().into());
@@ -231,9 +237,11 @@ impl Map {
         shared.waiting.fetch_sub(1, Ordering::Relaxed);
         let mut state = state?;
         if shared.handed_on.load(Ordering::Relaxed) == 0 {
-            // The holder is named in the map that is in place.
             self.follow(&mut state)?;
-            shared.acquire(|| Some(holder(&state)))?;
+            if !shared.acquire(Duration::ZERO)? {
+                drop(state);
+                state = self.wait_for_turn(shared)?;
+            }
         }
         // From here on the lock is given back when the operation is dropped.
         let mut operation = Operation { state, shared: Some(shared), begun: false };
@@ -244,6 +252,33 @@ impl Map {
         operation.state.begin();
         operation.begun = true;
         Ok(operation)
+    }
+
+    /// Waits for another process to give the lock back, or tells who has it. Meanwhile other threads
+    /// look at the map, and wait themselves.
+    #[cold]
+    fn wait_for_turn(&self, shared: &Shared) -> Result<MutexGuard<'_, State>, MapError> {
+        let began = Instant::now();
+        let mut pause = Duration::from_micros(20);
+        loop {
+            let mut state = self.lock()?;
+            if shared.handed_on.load(Ordering::Relaxed) > 0 {
+                return Ok(state);
+            }
+            // The holder is named in the map that is in place.
+            self.follow(&mut state)?;
+            if shared.acquire(Duration::ZERO)? {
+                return Ok(state);
+            }
+            let (pid, exclusive) = holder(&state);
+            // Who holds it for itself will not let go.
+            if exclusive || began.elapsed() >= PATIENCE {
+                return Err(MapError::Busy { pid, exclusive });
+            }
+            drop(state);
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(2));
+        }
     }
 
     /// The state, unless it was left behind by a fork: another thread may have been using it.
@@ -318,24 +353,12 @@ impl Shared {
         self.lock.release();
     }
 
-    /// Takes the lock of the writers, or tells who holds it.
-    fn acquire(&self, holder: impl Fn() -> Option<(u32, bool)>) -> Result<(), MapError> {
-        let patience = match holder() {
-            // It will not let go; if it died meanwhile, the first try succeeds.
-            Some((_, true)) => Duration::ZERO,
-            _ => PATIENCE,
-        };
-        match self.lock.acquire(patience) {
-            Ok(true) => Ok(()),
-            Ok(false) => {
-                let (pid, exclusive) = holder().unwrap_or_default();
-                Err(MapError::Busy { pid, exclusive })
-            }
-            Err(source) => {
-                let path = self.directory.join(super::LOCK_FILE);
-                Err(MapError::Io { what: "cannot lock", path, source })
-            }
-        }
+    /// Takes the lock of the writers; false if others had it all the time.
+    fn acquire(&self, patience: Duration) -> Result<bool, MapError> {
+        self.lock.acquire(patience).map_err(|source| {
+            let path = self.directory.join(super::LOCK_FILE);
+            MapError::Io { what: "cannot lock", path, source }
+        })
     }
 }
 

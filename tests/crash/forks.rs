@@ -1,5 +1,6 @@
 //! Several processes at one map: who waits for whom, and what a fork child may do.
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -134,6 +135,23 @@ fn a_slow_writer_is_waited_for_and_then_named() {
     let busy = map.close_session(id(1), 0).unwrap_err().to_string();
     assert!(busy.starts_with("busy: pid ") && !busy.contains("for itself"), "{busy}");
     assert!(began.elapsed() >= Duration::from_secs(2), "it did not wait");
+    // Threads wait side by side, and looking waits for none of them.
+    let (began, busy) = (Instant::now(), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for number in 0..4 {
+            let (map, busy) = (&map, &busy);
+            scope.spawn(move || {
+                let opened = map.open_session(id(10 + number), &ANY, 0);
+                assert!(matches!(opened, Err(OpenError::Map(MapError::Busy { .. }))));
+                busy.fetch_add(1, SeqCst);
+            });
+        }
+        thread::sleep(Duration::from_millis(200));
+        assert!(map.find(id(1)).unwrap().is_some());
+        assert_eq!(map.sessions().unwrap().len(), 1);
+        assert_eq!(busy.load(SeqCst), 0, "looking waited");
+    });
+    assert!(began.elapsed() < Duration::from_secs(6), "they waited one after another");
     turn.store(2, SeqCst);
     assert_eq!(slow.wait(), Event::Exited(0));
     map.close_session(id(1), 0).unwrap();
