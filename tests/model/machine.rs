@@ -84,9 +84,11 @@ impl Machine {
                     return Ok(());
                 }
                 let slot = self.model.pools.get(usize::from(handle.pool));
-                let slot = slot.and_then(|pool| pool.slots.get(handle.slot as usize)).unwrap();
-                let held = slot.held.as_ref().map(|held| id(held.session));
-                let live = held == Some(handle.session) && slot.generation == handle.generation;
+                let slot = slot.and_then(|pool| pool.slots.get(handle.slot as usize));
+                let live = slot.is_some_and(|slot| {
+                    let held = slot.held.as_ref().map(|held| id(held.session));
+                    held == Some(handle.session) && slot.generation == handle.generation
+                });
                 prop_assert_eq!(self.reader.is_live(&handle), live);
                 match self.map.close(&handle, now) {
                     Ok(closed) => {
@@ -246,13 +248,23 @@ impl Machine {
 
     /// The map and its reader say what the model says.
     fn compare(&self) -> Result<(), TestCaseError> {
+        prop_assert_eq!(self.reader.pools().len(), self.model.pools.len());
         for (pool, status) in self.model.pools.iter().zip(self.reader.pools()) {
             let s = &status;
             let numbers = [s.free, s.used, s.cooling, s.lingering, s.reserved, s.drained];
             prop_assert_eq!(numbers, pool.numbers(), "{}", pool.name);
             prop_assert_eq!((s.slots as usize, s.peak), (pool.slots.len(), pool.peak));
+            prop_assert_eq!((&s.name, s.ipv4), (&pool.name, pool.ipv4));
         }
         let rows = self.map.sessions().unwrap();
+        let mut addresses: Vec<IpAddr> = rows
+            .iter()
+            .flat_map(|row| row.leases.iter().map(|lease| lease.address).collect::<Vec<_>>())
+            .collect();
+        let held = addresses.len();
+        addresses.sort_unstable();
+        addresses.dedup();
+        prop_assert_eq!(addresses.len(), held, "an address is held twice");
         let open: Vec<u64> = rows.iter().map(|row| row.session.value()).collect();
         prop_assert_eq!(open, self.model.sessions());
         for row in rows {
