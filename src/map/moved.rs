@@ -85,19 +85,27 @@ impl State {
                 tables.push(table);
             }
         }
+        // A slot with a twin may have to tell two others.
+        let mut told = Vec::new();
         for shared in shared(&pools) {
             for offset in 0..shared.count {
                 let is_planned = |(number, slot): &(usize, u32)| {
                     *number < merged.len() && !tables[*number].tenancy(*slot).has(RETIRED)
                 };
                 let [one, other] = shared.at(offset);
-                let (to, from) = match is_planned(&one) {
+                let ((to, to_slot), (from, from_slot)) = match is_planned(&one) {
                     true => (one, other),
                     false if is_planned(&other) => (other, one),
                     false => continue,
                 };
-                let [(to, to_slot), (from, from_slot)] = [to, from];
-                move_one((&tables[to], to_slot), (&tables[from], from_slot), from < merged.len());
+                move_one((&tables[to], to_slot), (&tables[from], from_slot));
+                told.push((from, from_slot));
+            }
+        }
+        let of_map = told.into_iter().filter(|(number, _)| *number < merged.len());
+        for (table, slot) in of_map.map(|(number, slot)| (&tables[number], slot)) {
+            if table.owner(slot).stamp().is_some() {
+                blank(table, slot);
             }
         }
     }
@@ -178,12 +186,8 @@ impl Table<'_> {
     }
 }
 
-/// Moves what is known of an address to its slot in the pool that has it now.
-fn move_one(
-    (to, to_slot): (&Table<'_>, u32),
-    (from, from_slot): (&Table<'_>, u32),
-    is_in_map: bool,
-) {
+/// Tells the slot of an address in the pool that has it now what is known of it in another.
+fn move_one((to, to_slot): (&Table<'_>, u32), (from, from_slot): (&Table<'_>, u32)) {
     let (owner, tenancy) = (from.owner(from_slot), from.unplanned(from_slot));
     match (to.owner(to_slot).stamp(), owner.stamp()) {
         (Some(_), None) => {
@@ -193,9 +197,6 @@ fn move_one(
             adopt((to, to_slot), (from, from_slot), tenancy);
         }
         _ => {}
-    }
-    if is_in_map && owner.stamp().is_some() {
-        blank(from, from_slot);
     }
 }
 

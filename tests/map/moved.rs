@@ -255,6 +255,40 @@ fn a_loopback_pool_that_is_gone_is_not_asked_for_addresses() {
 }
 
 #[test]
+fn the_second_address_of_a_loopback_lease_is_as_much_its_own() {
+    let directory = directory();
+    let settings = Settings { cool_down: 60, ..Settings::default() };
+    let pairs = [loopback("127.9.0.0/29")];
+    let single = [pool("default", &["127.9.0.0/29"])];
+    let map = create(&directory, &pairs, settings);
+    let (ann, address) = open(&map, 1, "ann", 100);
+    assert_eq!(address, "127.9.0.0");
+    let others = |map: &Map| {
+        let others =
+            (10..).map_while(|number| map.open_session(id(number), &user("eve"), 100).ok());
+        let opened: Vec<_> = others.collect();
+        opened.iter().for_each(|opened| _ = map.close(&opened.handle, 100).unwrap());
+        opened.iter().map(|opened| only(&opened.leases)).collect::<Vec<_>>()
+    };
+    let held = ["127.9.0.0", "127.9.0.4"];
+    let map = create(&directory, &single, settings);
+    let got = others(&map);
+    assert_eq!((got.len(), got.iter().any(|it| held.contains(&it.as_str()))), (6, false));
+    map.close(&ann, 100).unwrap();
+    let map = create(&directory, &single, Settings { low_water: 1, ..settings });
+    // Both cool down now.
+    assert_eq!(status(directory.path()).last().unwrap().cooling, 8);
+    let asked = map.open_session(id(2), &asking("ann", "127.9.0.4"), 100).unwrap();
+    // And back: one of a pair is enough.
+    let map = create(&directory, &pairs, settings);
+    for number in 3..6 {
+        assert_ne!(open(&map, number, "joe", 200).1, "127.9.0.0");
+    }
+    assert!(map.open_session(id(6), &user("joe"), 200).is_err());
+    assert!(map.reader().unwrap().is_live(&asked.handle));
+}
+
+#[test]
 fn a_pool_stays_while_its_addresses_are_held_or_cool_down() {
     let directory = directory();
     let settings = Settings { cool_down: 60, check_in_use: true, ..Settings::default() };
