@@ -115,17 +115,17 @@ impl State {
 
     /// The pools that a session should have a lease of: every loopback pool, and the virtual-IP
     /// pools of one name: that of the leases it has, or of the address it asks for, or the name it
-    /// asks for, or `default`, or the first there is.
+    /// asks for, or `default`, or the first of the plan.
     fn pools_for(&self, held: &Leases, options: &OpenOptions<'_>) -> Result<PoolSet, OpenError> {
         let Layout { loopback_pools, default_pools, .. } = self.layout;
         let named_like = |number: u16| self.layout.pool(number).map_or(0, |pool| pool.namesakes);
-        let held_in =
-            held.iter().map(|lease| lease.pool).find(|pool| loopback_pools & 1 << pool == 0);
+        let is_loopback = |number: u16| self.layout.pool(number).is_some_and(|pool| pool.loopback);
+        let held_in = held.iter().map(|lease| lease.pool).find(|number| !is_loopback(*number));
         let chosen = match (held_in, options.address, options.pool) {
             (Some(number), _, _) => named_like(number),
             (None, Some(address), _) => {
                 let (number, _) = self.locate(address).ok_or(OpenError::Excluded(address))?;
-                if loopback_pools & 1 << number == 0 { named_like(number) } else { default_pools }
+                if is_loopback(number) { default_pools } else { named_like(number) }
             }
             (None, None, Some(name)) if name != DEFAULT_POOL => {
                 match named(self.words(), self.layout.pools(), name.as_bytes()) {

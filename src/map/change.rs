@@ -172,10 +172,12 @@ impl Map {
         let operation = self.begin()?;
         let sessions = &*operation.state;
         let mut changed = Changed::default();
-        for (_, table) in sessions.tables() {
+        for (number, table) in sessions.tables() {
             for slot in 0..table.pool.slots {
                 let address = table.pool.address(sessions.words(), slot);
-                if address.is_some_and(|address| range.contains(address)) {
+                if address.is_some_and(|address| range.contains(address))
+                    && sessions.is_home(number, &table, slot)
+                {
                     table.change_flags(slot, set, clear, None, sessions.stamp(now));
                     changed.addresses += 1;
                     changed.held += u32::from(matches!(table.owner(slot), Owner::Session(_)));

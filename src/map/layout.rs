@@ -17,11 +17,11 @@ use std::net::IpAddr;
 
 use super::control::CONTROL_WORDS;
 use super::index::{BUCKET_WORDS, SLOTS_PER_BUCKET};
+use super::merge::Merged;
 use super::plan::Settings;
 use super::pool_layout::PoolLayout;
 use super::region::{load, store, store_bytes};
 use super::slot::SLOT_WORDS;
-use crate::pool::{DEFAULT_POOL, Pool};
 use crate::range::bits;
 use crate::sync::AtomicU64;
 
@@ -62,9 +62,18 @@ pub(super) const DRAINING: usize = 69;
 pub(super) const OPEN_SESSIONS: usize = 70;
 /// Where the search for dead leaders goes on: pool and slot.
 pub(super) const REAPED: usize = 71;
+/// The highest generation of all slots that new maps of this boot did not take over: new slots begin
+/// behind it, so that no handle of an older one is good for them.
+pub(super) const GONE_GENERATION: usize = 72;
 pub(super) const HEADER_WORDS: usize = 128;
 
 pub(super) const ENTRY_WORDS: usize = 16;
+// Bits of word 8 of an entry, above the kind of the pool.
+pub(super) const IPV4: u32 = 8;
+/// No longer in the plan: it is there for what sessions hold of it.
+pub(super) const DROPPED: u32 = 9;
+/// For sessions that ask for no pool by name.
+pub(super) const DEFAULT: u32 = 10;
 pub(super) const BLOCK_WORDS: usize = 5;
 /// Words of the name of a pool in the directory.
 pub(super) const NAME_WORDS: usize = 8;
@@ -82,10 +91,9 @@ pub(super) struct Layout {
     pub(super) settings: Settings,
     pub(super) policy_at: usize,
     pub(super) policy_bytes: usize,
-    /// A bit for each loopback pool.
+    /// A bit for each loopback pool of the plan.
     pub(super) loopback_pools: u32,
-    /// A bit for each virtual-IP pool that a session gets which asks for none by name: those named
-    /// [`DEFAULT_POOL`], or like the first if there are none.
+    /// A bit for each virtual-IP pool that a session gets which asks for none by name.
     pub(super) default_pools: u32,
     /// Whether there is nothing to check for a session that asks for nothing: it gets a lease of
     /// every pool, and no limit is set.
@@ -101,13 +109,14 @@ pub(super) struct Layout {
 }
 
 /// How many words the map takes for these pools and a policy of this size.
-pub(super) fn words_needed(pools: &[Pool], policy_bytes: usize) -> usize {
-    let blocks: usize = pools.iter().map(|pool| pool.blocks().len()).sum();
+pub(super) fn words_needed(pools: &[Merged], policy_bytes: usize) -> usize {
+    let blocks: usize = pools.iter().map(|merged| merged.pool.blocks().len()).sum();
     let head = HEADER_WORDS
         + pools.len() * ENTRY_WORDS
         + blocks * BLOCK_WORDS
         + policy_bytes.div_ceil(8).next_multiple_of(8);
-    head.next_multiple_of(8) + pools.iter().map(|pool| pool_words(pool.slots())).sum::<usize>()
+    let tables = pools.iter().map(|merged| pool_words(merged.pool.slots()));
+    head.next_multiple_of(8) + tables.sum::<usize>()
 }
 
 /// How many words the private twin takes for pools of these numbers of slots.
@@ -143,7 +152,7 @@ pub(super) fn is_private_twin(words: &[AtomicU64], layout: &Layout) -> bool {
 /// Writes the fixed part of a map into zeroed words of the length that [`words_needed`] told.
 pub(super) fn write(
     words: &[AtomicU64],
-    pools: &[Pool],
+    pools: &[Merged],
     policy: &[u8],
     settings: Settings,
     boot: u64,
@@ -151,11 +160,11 @@ pub(super) fn write(
 ) {
     let entries_at = HEADER_WORDS;
     let mut block_at = entries_at + pools.len() * ENTRY_WORDS;
-    let blocks: usize = pools.iter().map(|pool| pool.blocks().len()).sum();
+    let blocks: usize = pools.iter().map(|merged| merged.pool.blocks().len()).sum();
     let policy_at = block_at + blocks * BLOCK_WORDS;
     let mut table_at =
         (policy_at + policy.len().div_ceil(8).next_multiple_of(8)).next_multiple_of(8);
-    for (number, pool) in pools.iter().enumerate() {
+    for (number, Merged { pool, planned, is_default, .. }) in pools.iter().enumerate() {
         let entry = entries_at + number * ENTRY_WORDS;
         let mut name = [0; NAME_WORDS * 8];
         let bytes = pool.name().as_bytes();
@@ -163,7 +172,10 @@ pub(super) fn write(
         name[..kept].copy_from_slice(&bytes[..kept]);
         store_bytes(words, entry, &name);
         let ipv4 = pool.is_ipv4().unwrap_or(true);
-        store(words, entry + 8, pool.kind() as u64 | u64::from(ipv4) << 8);
+        let traits = [(ipv4, IPV4), (planned.is_none(), DROPPED), (*is_default, DEFAULT)];
+        let kind = pool.kind() as u64;
+        let traits = traits.iter().fold(kind, |all, (is, bit)| all | u64::from(*is) << bit);
+        store(words, entry + 8, traits);
         store(words, entry + 9, pool.slots().into());
         store(words, entry + 10, block_at as u64);
         store(words, entry + 11, pool.blocks().len() as u64);
@@ -239,11 +251,8 @@ impl Layout {
             pools[number].namesakes = named(words, &pools[..count], name);
         }
         let pools_read = &pools[..count];
-        let loopback_pools = bits_of(pools_read, |pool| pool.loopback);
-        let default_pools = match named(words, pools_read, DEFAULT_POOL.as_bytes()) {
-            0 => pools_read.iter().find(|pool| !pool.loopback).map_or(0, |pool| pool.namesakes),
-            named => named,
-        };
+        let loopback_pools = bits_of(pools_read, |pool| pool.loopback && !pool.dropped);
+        let default_pools = bits_of(pools_read, |pool| pool.default && !pool.loopback);
         let settings = Settings::from_words(std::array::from_fn(|i| load(words, SETTINGS + i)));
         let cools = settings.cool_down > 0 || settings.check_in_use;
         let open_to_all = (loopback_pools | default_pools).count_ones() as usize == count
@@ -276,11 +285,10 @@ impl Layout {
     }
 }
 
-/// The virtual-IP pools of this name, a bit for each.
+/// The virtual-IP pools of the plan that have this name, a bit for each.
 pub(super) fn named(words: &[AtomicU64], pools: &[PoolLayout], name: &[u8]) -> u32 {
-    let is_named =
-        |pool: &PoolLayout| !pool.loopback && pool.name(words, &mut [0; NAME_WORDS * 8]) == name;
-    bits_of(pools, is_named)
+    let has_name = |pool: &PoolLayout| pool.name(words, &mut [0; NAME_WORDS * 8]) == name;
+    bits_of(pools, |pool| !pool.loopback && !pool.dropped && has_name(pool))
 }
 
 /// A bit for each pool of which this is true.

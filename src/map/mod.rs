@@ -18,8 +18,10 @@ mod index;
 mod journal;
 mod last_users;
 mod layout;
+mod merge;
 #[cfg(all(test, loom))]
 mod model_checked;
+mod moved;
 mod outcome;
 mod plain;
 mod plan;

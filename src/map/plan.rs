@@ -12,7 +12,9 @@ pub type Tick = u32;
 /// What a map is made from: `Farm::plan` gives one for a server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// The pools; the number of a pool is its place here. At most [`super::MAX_POOLS`].
+    /// The pools, which share no address. The number of a pool is its place here, unless the map
+    /// takes the place of another one: pools that were there keep their numbers. At most
+    /// [`super::MAX_POOLS`].
     pub pools: Vec<Pool>,
     /// What hook layers go by.
     pub policy: Policy,
@@ -70,8 +72,8 @@ pub enum Allocate {
 pub struct OpenOptions<'a> {
     /// The user's name: for stickiness, reservations and the quota. At most 63 bytes are kept.
     pub user: Option<&'a str>,
-    /// Name of the pool to take virtual IPs from; `default` if not given. Loopback pools serve
-    /// every session.
+    /// Name of the pool to take virtual IPs from; `default` if not given, or the first of the plan
+    /// if there is none of that name. Loopback pools serve every session.
     pub pool: Option<&'a str>,
     /// This very address, or an error.
     pub address: Option<IpAddr>,

@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::control::CONTROL_WORDS;
 use super::index::BUCKET_WORDS;
 use super::layout::{
-    BLOCK_WORDS, ENTRY_WORDS, FIXED_WORDS, MAX_POOL_NAME, NAME_WORDS, buckets_for, fits,
+    BLOCK_WORDS, DEFAULT, DROPPED, ENTRY_WORDS, FIXED_WORDS, IPV4, MAX_POOL_NAME, NAME_WORDS,
+    buckets_for, fits,
 };
 use super::region::{load, load_bytes};
 use super::slot::SLOT_WORDS;
@@ -21,6 +22,10 @@ pub(super) struct PoolLayout {
     entry: usize,
     pub(super) loopback: bool,
     pub(super) ipv4: bool,
+    /// Whether the plan no longer has it.
+    pub(super) dropped: bool,
+    /// Whether a session gets an address of it that asks for no pool by name.
+    pub(super) default: bool,
     pub(super) slots: u32,
     blocks_at: usize,
     blocks: usize,
@@ -31,7 +36,7 @@ pub(super) struct PoolLayout {
     pub(super) table: Sections<CONTROL_WORDS, BUCKET_WORDS, SLOT_WORDS>,
     /// Word number of its first record in the private file.
     pub(super) records_at: usize,
-    /// The virtual-IP pools of its name, a bit for each.
+    /// The virtual-IP pools of the plan that have its name, a bit for each.
     pub(super) namesakes: u32,
 }
 
@@ -60,11 +65,14 @@ impl PoolLayout {
             Sections::new(table_at, buckets_for(slots) as usize, slots as usize, words.len())
                 .filter(|_| table_at >= FIXED_WORDS)
                 .ok_or("the table of a pool lies outside the file")?;
-        let ipv4 = traits >> 8 & 1 == 1;
+        let has = |bit: u32| traits >> bit & 1 == 1;
+        let ipv4 = has(IPV4);
         let mut layout = Self {
             entry,
             loopback: traits & 0xff == PoolKind::Loopback as u64,
             ipv4,
+            dropped: has(DROPPED),
+            default: has(DEFAULT),
             slots,
             blocks_at,
             blocks,

@@ -70,10 +70,15 @@ pub(super) fn reap(sessions: &State, now: Tick, budget: u32, probe: &mut dyn Pro
                 look(sessions, &table, current, now, probe, &mut reaped);
             }
         }
-        if table.count(Counter::Reserved) > 0 {
-            // In no queue: those that were looked at longest ago first, as there.
-            let reserved = |slot: &u32| table.standing(*slot) == Standing::Reserved;
-            let mut due: Vec<u32> = (0..table.pool.slots).filter(reserved).collect();
+        if table.count(Counter::Reserved) > 0 || table.pool.dropped {
+            // In no queue: those that were looked at longest ago first, as there. A pool that the
+            // plan no longer has waits for the last of them.
+            let is_unqueued = |slot: &u32| match table.standing(*slot) {
+                Standing::Reserved => true,
+                Standing::Drained => table.pool.dropped,
+                Standing::Held | Standing::Queued(_) => false,
+            };
+            let mut due: Vec<u32> = (0..table.pool.slots).filter(is_unqueued).collect();
             due.retain(|slot| is_due(*slot));
             due.sort_by_key(|slot| table.owner(*slot).stamp());
             let (due, rest) = due.split_at(due.len().min(budget as usize));

@@ -21,6 +21,7 @@ impl State {
     pub(super) fn recover(&self) {
         if load(self.words(), BUSY) != 0 {
             self.rebuild();
+            self.finish_moves();
             store(self.words(), BUSY, 0);
         }
     }

@@ -4,8 +4,6 @@
 //! adds what is missing. The anchor (the first lease in the order of the pools) is given back last:
 //! a close that was cut short can be repeated with the same handle.
 
-use std::net::IpAddr;
-
 use super::MAX_LEASES;
 use super::admit::{Request, short};
 use super::choose::Refusal;
@@ -17,7 +15,7 @@ use super::plan::{OpenOptions, Tick};
 use super::pool_layout::PoolLayout;
 use super::record;
 use super::region::{load, store};
-use super::slot::{Owner, next_stamp, user_tag};
+use super::slot::{Owner, RETIRED, next_stamp, user_tag};
 use super::state::State;
 use super::table::Table;
 use crate::session::{Handle, Lease, SessionId};
@@ -196,7 +194,14 @@ impl State {
         }
         match request.place {
             Some((asked, slot)) if asked == pool => Ok(slot),
-            _ => table.choose(user, &self.layout.settings, now, || self.stamp(now)),
+            _ => {
+                let slot = table.choose(user, &self.layout.settings, now, || self.stamp(now));
+                slot.map_err(|refusal| match refusal {
+                    // Those that sessions hold in another pool are in use.
+                    Refusal::Drained if table.awaits_any() => Refusal::Exhausted,
+                    refusal => refusal,
+                })
+            }
         }
     }
 
@@ -222,12 +227,6 @@ impl State {
         self.tables()
             .take_while(|(number, _)| *number < pool)
             .all(|(_, table)| table.lease_of(session).is_none())
-    }
-
-    /// The pool and slot of an address.
-    pub(super) fn locate(&self, address: IpAddr) -> Option<(u16, u32)> {
-        self.tables()
-            .find_map(|(number, table)| Some((number, table.pool.slot_of(self.words(), address)?)))
     }
 
     /// Closes the session of a handle. The caller is the only writer.
@@ -299,6 +298,9 @@ impl State {
         let Held { pool, table, home, slot, generation } = held;
         let settings = &self.layout.settings;
         table.take_back(home, *slot, self.layout.cools, self.stamp(now));
+        if table.tenancy(*slot).has(RETIRED) {
+            self.hand_over(*pool, table, *slot);
+        }
         table.warn_low_water(settings);
         self.add(leases, session, *pool, table, *slot, *generation);
     }

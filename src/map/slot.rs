@@ -102,6 +102,9 @@ pub(super) const PLANNED: u32 = 8;
 pub(super) const DRAINED: u32 = 2;
 /// No longer in the configuration.
 pub(super) const RETIRED: u32 = 4;
+/// In the configuration, and out of use until the session gives the address back that holds it in
+/// another pool. Not [`RESERVED`]: beside that, [`PLANNED`] means what it says there.
+pub(super) const AWAITING: u32 = RETIRED | PLANNED;
 const FLAGS: u32 = RESERVED | DRAINED | RETIRED | PLANNED;
 
 /// Who has or last had the address, how often it was leased, and the flags on it.
@@ -135,6 +138,11 @@ impl Tenancy {
         self.tag_and_flags & flags != 0
     }
 
+    /// Whether its flags are [`AWAITING`].
+    pub(super) fn is_awaiting(self) -> bool {
+        self.tag_and_flags & (AWAITING | RESERVED) == AWAITING
+    }
+
     /// Whether it is nobody's, and without flags.
     #[inline(always)]
     pub(super) fn is_bare(self) -> bool {
@@ -147,6 +155,10 @@ impl Tenancy {
 
     pub(super) fn with_user(self, user: u32) -> Self {
         Self { tag_and_flags: self.tag_and_flags & FLAGS | user & !FLAGS, ..self }
+    }
+
+    pub(super) fn of_generation(self, generation: u32) -> Self {
+        Self { generation, ..self }
     }
 
     /// The tenancy that follows when this user gets the address.

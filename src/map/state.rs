@@ -1,7 +1,8 @@
 //! The words of a map together, and how a new map is made of a plan and of the map before it.
 //!
-//! A slot keeps its number for as long as the machine runs: what a new plan adds goes behind what
-//! was there, what it drops is retired. So handles stay good across new configurations.
+//! A slot keeps its number for as long as its pool is there (see [`super::merge`]): what a new plan
+//! adds goes behind what was there, what it drops is retired. So handles stay good across new
+//! configurations.
 
 use std::path::Path;
 
@@ -9,13 +10,14 @@ use super::MAP_FILE;
 use super::control::Counter;
 use super::file;
 use super::layout::{
-    self, DRAINING, LAST_STAMP, Layout, MAX_POOL_NAME, MAX_POOLS, READY, RECORD_WORDS, SUPERSEDED,
+    self, DRAINING, GONE_GENERATION, LAST_STAMP, Layout, READY, RECORD_WORDS, SUPERSEDED,
 };
+use super::merge::{Merged, is_kept, merge, unmerged};
 use super::outcome::MapError;
 use super::plan::Plan;
 use super::region::{Region, load, store};
 use super::slot::{PLANNED, RESERVED, RETIRED, user_tag};
-use crate::pool::{Pool, PoolKind};
+use crate::pool::Pool;
 use crate::session::hash64;
 use crate::sync::AtomicU64;
 
@@ -53,10 +55,10 @@ impl State {
 
     /// A map in memory.
     pub(super) fn in_memory(plan: &Plan) -> Result<Self, MapError> {
-        let policy = plan.policy.encode();
-        let map = Region::in_memory(layout::words_needed(&plan.pools, policy.len()));
+        let (pools, policy) = (unmerged(plan), plan.policy.encode());
+        let map = Region::in_memory(layout::words_needed(&pools, policy.len()));
         let private = Region::in_memory(layout::private_words(plan.pools.iter().map(Pool::slots)));
-        Self::build(map, private, &plan.pools, plan, &policy, 1, None)
+        Self::build(map, private, &pools, plan, &policy, 1, None)
     }
 
     /// A copy in memory of the bytes of a map and of its private twin.
@@ -88,14 +90,14 @@ impl State {
         // Of another boot or network namespace nothing is taken over.
         let kept = old.filter(|old| old.layout.boot == boot);
         let pools = match kept {
-            Some(old) => merge(old, &plan.pools)?,
-            None => plan.pools.clone(),
+            Some(old) => merge(old, plan)?,
+            None => unmerged(plan),
         };
         let policy = plan.policy.encode();
         let (map, private) = file::make(
             directory,
             layout::words_needed(&pools, policy.len()),
-            layout::private_words(pools.iter().map(Pool::slots)),
+            layout::private_words(pools.iter().map(|merged| merged.pool.slots())),
         )?;
         let mut made = Self::build(map, private, &pools, plan, &policy, boot, kept)
             .inspect_err(|_| file::remove_new(directory))?;
@@ -122,7 +124,7 @@ impl State {
         if !is_whole || self.layout.boot != boot {
             return Ok(false);
         }
-        let (pools, policy) = (merge(self, &plan.pools)?, plan.policy.encode());
+        let (pools, policy) = (merge(self, plan)?, plan.policy.encode());
         let words = layout::words_needed(&pools, policy.len());
         if words != self.words().len() {
             return Ok(false);
@@ -151,7 +153,7 @@ impl State {
     fn build(
         map: Region,
         private: Region,
-        pools: &[Pool],
+        pools: &[Merged],
         plan: &Plan,
         policy: &[u8],
         boot: u64,
@@ -164,15 +166,24 @@ impl State {
             .map_err(|reason| MapError::Plan(format!("this plan makes no map: {reason}")))?;
         let made = Self { map, private, journal: Region::default(), layout };
         if let Some(old) = old {
-            made.copy_from(old);
+            made.copy_from(old, pools);
         }
-        made.mark(plan);
+        made.mark(pools, plan);
+        if let Some(old) = old {
+            made.move_addresses(pools, old);
+        }
+        made.reserve(plan);
         made.rebuild();
         Ok(made)
     }
 
+    /// The pools of a map as plans have them.
+    pub(super) fn pools(&self) -> Vec<Pool> {
+        self.layout.pools().iter().map(|pool| pool.as_planned(self.words())).collect()
+    }
+
     /// Takes over slots, records and what else outlives a new configuration.
-    fn copy_from(&self, old: &State) {
+    fn copy_from(&self, old: &State, pools: &[Merged]) {
         let (from, to) = (old, self);
         for at in [LAST_STAMP, READY, DRAINING] {
             store(to.words(), at, load(from.words(), at));
@@ -182,121 +193,61 @@ impl State {
                 store(to, to_at + offset, load(from, from_at + offset));
             }
         };
-        for ((_, source), (_, target)) in from.tables().zip(to.tables()) {
-            target.copy_slots(&source);
-            let slots = source.pool.slots.min(target.pool.slots) as usize;
-            let (a, b) = (target.pool, source.pool);
-            copy(to.records(), a.records_at, from.records(), b.records_at, slots * RECORD_WORDS);
-            target.keep_peak(&source);
+        let mut gone = load(from.words(), GONE_GENERATION) as u32;
+        for (_, source) in from.tables().filter(|(number, _)| !is_kept(pools, *number)) {
+            let generations = (0..source.pool.slots).map(|slot| source.tenancy(slot).generation);
+            gone = gone.max(generations.max().unwrap_or(0));
+        }
+        store(to.words(), GONE_GENERATION, gone.into());
+        for (number, target) in to.tables() {
+            let source = from.table(number).filter(|_| is_kept(pools, number));
+            let slots = source.map_or(0, |source| source.pool.slots.min(target.pool.slots));
+            if let Some(source) = source {
+                target.copy_slots(&source);
+                let (a, b, words) = (target.pool, source.pool, slots as usize * RECORD_WORDS);
+                copy(to.records(), a.records_at, from.records(), b.records_at, words);
+                target.keep_peak(&source);
+            }
+            for slot in (slots..target.pool.slots).filter(|_| gone > 0) {
+                target.set_tenancy(slot, target.tenancy(slot).of_generation(gone));
+            }
         }
     }
 
-    /// Sets the flags that follow from a plan: what it no longer has is retired, what it reserves
-    /// is reserved. Before the first rebuild: queues do not know yet.
-    fn mark(&self, plan: &Plan) {
+    /// Retires what a plan no longer has, and takes back what the one before reserved. Before the
+    /// first rebuild, as all that follows from a plan: queues do not know yet.
+    fn mark(&self, pools: &[Merged], plan: &Plan) {
         let words = self.map.words();
-        for (_, table) in self.tables() {
-            let name = table.pool.name_text(words);
-            let planned = plan.pools.iter().filter(|pool| match pool.kind() {
-                // There is one, whatever its name.
-                PoolKind::Loopback => table.pool.loopback,
-                PoolKind::VirtualIp => {
-                    !table.pool.loopback
-                        && pool.name() == name
-                        && pool.is_ipv4() == Some(table.pool.ipv4)
-                }
-            });
+        for ((_, table), merged) in self.tables().zip(pools) {
+            let planned = merged.planned.map(|place| &plan.pools[place]);
             // A plan can have fewer addresses of the same ranges.
-            let mut left: u32 = planned.clone().map(Pool::slots).sum();
+            let mut left = planned.map_or(0, Pool::slots);
             for slot in 0..table.pool.slots {
                 let Some(address) = table.pool.address(words, slot) else { continue };
                 let twin = table.pool.twin(words, slot);
-                let retired =
-                    left == 0 || planned.clone().all(|pool| !pool.still_has(address, twin));
-                left -= u32::from(!retired);
-                let mut tenancy = table.tenancy(slot);
-                if tenancy.has(PLANNED) {
-                    tenancy = table.unreserved(slot);
-                }
-                tenancy = if retired {
-                    tenancy.with_flags(RETIRED, 0)
-                } else {
-                    tenancy.with_flags(0, RETIRED)
-                };
+                let stays = left > 0 && planned.is_some_and(|pool| pool.still_has(address, twin));
+                left -= u32::from(stays);
+                let tenancy = table.unplanned(slot).with_flags(0, RETIRED);
+                let retired = if stays { 0 } else { RETIRED };
+                table.set_tenancy(slot, tenancy.with_flags(retired, 0));
+            }
+        }
+    }
+
+    /// Reserves what a plan reserves.
+    fn reserve(&self, plan: &Plan) {
+        for reservation in &plan.reservations {
+            let place = self.locate(reservation.address);
+            let place = place.and_then(|(pool, slot)| Some((self.table(pool)?, slot)));
+            if let Some((table, slot)) = place {
+                let tenancy = table.tenancy(slot);
+                table.keep_last_user(slot, tenancy);
+                let user = user_tag(&reservation.user);
+                let tenancy = tenancy.with_flags(RESERVED | PLANNED, 0).with_user(user);
                 table.set_tenancy(slot, tenancy);
             }
-            for reservation in &plan.reservations {
-                if let Some(slot) = table.pool.slot_of(words, reservation.address) {
-                    let tenancy = table.tenancy(slot);
-                    table.keep_last_user(slot, tenancy);
-                    let user = user_tag(&reservation.user);
-                    let tenancy = tenancy.with_flags(RESERVED | PLANNED, 0).with_user(user);
-                    table.set_tenancy(slot, tenancy);
-                }
-            }
         }
     }
-}
-
-/// Whether a plan makes a map.
-pub(super) fn check(plan: &Plan) -> Result<(), MapError> {
-    let no = |text: String| Err(MapError::Plan(text));
-    if plan.pools.len() > MAX_POOLS {
-        return no(format!("{} pools: a map has at most {MAX_POOLS}", plan.pools.len()));
-    }
-    for (number, pool) in plan.pools.iter().enumerate() {
-        let name = pool.name();
-        if name.is_empty() || name.len() > MAX_POOL_NAME || name.contains('\0') {
-            return no(format!("pool name {name:?}: it must have 1 to {MAX_POOL_NAME} bytes"));
-        }
-        for other in &plan.pools[..number] {
-            if other.kind() == PoolKind::Loopback && pool.kind() == PoolKind::Loopback {
-                return no(format!("pools {:?} and {name:?} are both loopback", other.name()));
-            }
-            if same_pool(pool, other) {
-                return no(format!("two pools are named {name:?} and of the same family"));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn same_pool(a: &Pool, b: &Pool) -> bool {
-    let same_family = match (a.is_ipv4(), b.is_ipv4()) {
-        (Some(a), Some(b)) => a == b,
-        _ => true,
-    };
-    a.kind() == b.kind() && a.name() == b.name() && same_family
-}
-
-/// The pools of the old map, each with what the plan adds to it, then the new ones.
-fn merge(old: &State, planned: &[Pool]) -> Result<Vec<Pool>, MapError> {
-    let words = old.map.words();
-    let before: Vec<Pool> = old.layout.pools().iter().map(|pool| pool.as_planned(words)).collect();
-    let mut pools = before.clone();
-    let mut taken = vec![false; pools.len()];
-    for new in planned {
-        // A loopback pool is the same whatever its name: there is one.
-        let place = before.iter().zip(&taken).position(|(pool, taken)| {
-            !taken
-                && (same_pool(pool, new)
-                    || pool.kind() == PoolKind::Loopback && new.kind() == PoolKind::Loopback)
-        });
-        match place {
-            Some(number) => {
-                taken[number] = true;
-                pools[number] = before[number].extended(new);
-            }
-            None => pools.push(new.clone()),
-        }
-    }
-    if pools.len() > MAX_POOLS {
-        return Err(MapError::Plan(format!(
-            "{} pools with those of open sessions: a map has at most {MAX_POOLS}",
-            pools.len()
-        )));
-    }
-    Ok(pools)
 }
 
 /// A number that no other file of this boot has.

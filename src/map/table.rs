@@ -388,7 +388,7 @@ impl<'a> Table<'a> {
     }
 
     /// Enters a slot that is not held where its words say it stands.
-    fn enter(&self, slot: u32) {
+    pub(super) fn enter(&self, slot: u32) {
         let tenancy = self.tenancy(slot);
         self.enter_queue(slot, self.load(slot, OWNER), tenancy);
         if tenancy.user() != 0 {
@@ -397,7 +397,7 @@ impl<'a> Table<'a> {
     }
 
     /// Takes a slot that is not held away from where it stands.
-    fn leave(&self, slot: u32) {
+    pub(super) fn leave(&self, slot: u32) {
         let tenancy = self.tenancy(slot);
         self.leave_queue(slot, self.load(slot, OWNER), tenancy);
         if tenancy.user() != 0 {

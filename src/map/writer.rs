@@ -8,11 +8,12 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::file;
 use super::layout::{HOLDER, SUPERSEDED};
+use super::merge::check;
 use super::outcome::{CloseError, Closed, Leases, MapError, OpenError, Opened, SessionRow};
 use super::plan::{OpenOptions, Plan, Settings, Tick, pair, unpair};
 use super::reader::Reader;
 use super::region::{load, store};
-use super::state::{State, check};
+use super::state::State;
 use crate::os::lock::FileLock;
 use crate::policy::Executable;
 use crate::session::{Handle, SessionId};
@@ -86,9 +87,13 @@ impl Map {
     ///
     /// Where there is a map of this boot already, its sessions are carried over: they keep their
     /// addresses and handles, even those that the plan no longer has, which go to nobody else when
-    /// they are given back. The old file is marked superseded; it stays in place if a new one would
-    /// say the same, so that to configure a server again and again costs its programs nothing. A
-    /// damaged map is left alone and reported: remove it to begin anew.
+    /// they are given back. An address that is in another pool now goes on there as it was: nobody
+    /// gets it before its session has given it back and it has cooled down. A pool that the plan no
+    /// longer has stays only while its addresses are in use or cool down.
+    ///
+    /// The old file is marked superseded; it stays in place if a new one would say the same, so that
+    /// to configure a server again and again costs its programs nothing. A damaged map is left alone
+    /// and reported: remove it to begin anew.
     pub fn create(directory: &Path, plan: &Plan) -> Result<Self, MapError> {
         check(plan)?;
         let boot = file::here(directory)?;

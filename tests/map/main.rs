@@ -2,6 +2,7 @@
 
 mod files;
 mod giving;
+mod moved;
 mod plans;
 mod reported;
 mod support;

@@ -14,6 +14,8 @@ pub struct Model {
     pub pools: Vec<ModelPool>,
     settings: Settings,
     last: (Tick, u64),
+    /// The highest generation in pools that are gone.
+    gone: u32,
     pub draining: bool,
     pub ready: bool,
 }
@@ -52,40 +54,116 @@ impl Model {
                     && Some(pool.ipv4) == new.is_ipv4()
             }
         };
+        let mut fresh: Vec<ModelPool> = Vec::new();
         for new in &plan.pools {
-            if !self.pools.iter().any(|pool| is(pool, new)) {
-                self.pools.push(ModelPool {
+            if !self.pools.iter().any(|pool| !pool.slots.is_empty() && is(pool, new)) {
+                fresh.push(ModelPool {
                     name: new.name().to_owned(),
                     kind: new.kind(),
                     ipv4: new.is_ipv4().unwrap(),
                     slots: Vec::new(),
                     peak: 0,
                     warned: false,
+                    dropped: false,
+                    default: false,
                 });
             }
         }
+        // What is gone makes place for what is new, and what is last and gone is no more.
+        let mut fresh = fresh.into_iter();
+        let mut gone = Vec::new();
+        for number in 0..self.pools.len() {
+            let pool = &self.pools[number];
+            let stays = plan.pools.iter().any(|new| !pool.slots.is_empty() && is(pool, new));
+            let is_busy = self.is_busy(pool, plan);
+            let place = &mut self.pools[number];
+            place.dropped = !stays;
+            if stays || is_busy {
+                continue;
+            }
+            let empty = ModelPool { slots: Vec::new(), peak: 0, ipv4: true, ..place.clone() };
+            gone.extend(std::mem::replace(place, fresh.next().unwrap_or(empty)).slots);
+        }
+        self.pools.extend(fresh);
+        while self.pools.pop_if(|pool| pool.dropped && pool.slots.is_empty()).is_some() {}
+        self.gone = gone.iter().map(|slot| slot.generation).fold(self.gone, u32::max);
+        let named = |name: &str| {
+            let is = |pool: &&Pool| pool.kind() == PoolKind::VirtualIp && pool.name() == name;
+            plan.pools.iter().find(is)
+        };
+        let first = plan.pools.iter().find(|pool| pool.kind() == PoolKind::VirtualIp);
+        let default = named("default").or(first).map(Pool::name);
         for pool in &mut self.pools {
-            let new = plan.pools.iter().find(|new| is(pool, new));
+            let new = plan.pools.iter().find(|new| !pool.dropped && is(pool, new));
+            let virtual_ip = pool.kind == PoolKind::VirtualIp;
+            pool.default = virtual_ip && !pool.dropped && Some(pool.name.as_str()) == default;
             let planned: Vec<IpAddr> = new
                 .map(|new| (0..new.slots()).map(|slot| new.address(slot).unwrap()).collect())
                 .unwrap_or_default();
             for address in &planned {
                 if pool.slots.iter().all(|slot| slot.address != *address) {
-                    pool.slots.push(Slot::new(*address));
+                    pool.slots.push(Slot::new(*address, self.gone));
                 }
             }
             for slot in &mut pool.slots {
                 slot.retired = !planned.contains(&slot.address);
+                slot.awaits = false;
                 if slot.planned {
                     slot.unreserve();
                 }
-                let address = slot.address;
-                for reservation in plan.reservations.iter().filter(|r| r.address == address) {
-                    slot.reserve(&reservation.user);
-                    slot.planned = true;
-                }
             }
             pool.warned = false;
+        }
+        for slot in &mut gone {
+            if slot.planned {
+                slot.unreserve();
+            }
+        }
+        self.move_addresses(&mut gone);
+        for reservation in &plan.reservations {
+            if let Some((pool, slot)) = self.locate(reservation.address) {
+                let slot = &mut self.pools[pool].slots[slot];
+                slot.reserve(&reservation.user);
+                slot.planned = true;
+            }
+        }
+    }
+
+    /// Whether a pool that a new plan does not have must stay.
+    fn is_busy(&self, pool: &ModelPool, plan: &Plan) -> bool {
+        let goes_on = |address: IpAddr| {
+            let is = |new: &Pool| new.kind() == pool.kind && new.slot_of(address).is_some();
+            plan.pools.iter().any(is)
+        };
+        pool.slots.iter().any(|slot| {
+            let cooled = slot.since.0.saturating_add(plan.settings.cool_down) <= self.last.0;
+            match slot.rest {
+                _ if slot.held.is_some() => true,
+                Rest::Free => false,
+                Rest::Cooling if cooled && !plan.settings.check_in_use => false,
+                _ => !goes_on(slot.address),
+            }
+        })
+    }
+
+    /// What is known of an address goes to the pool that has it now; what is held is awaited.
+    fn move_addresses(&mut self, gone: &mut [Slot]) {
+        for number in 0..self.pools.len() {
+            let mut slots = std::mem::take(&mut self.pools[number].slots);
+            for slot in slots.iter_mut().filter(|slot| !slot.retired) {
+                let others = self.pools.iter_mut().flat_map(|pool| &mut pool.slots);
+                let address = slot.address;
+                for other in others.chain(&mut *gone).filter(|it| it.address == address) {
+                    if other.held.is_some() {
+                        assert!(slot.held.is_none());
+                        (slot.retired, slot.awaits) = (true, true);
+                    } else if !other.is_blank() {
+                        assert!(slot.is_blank());
+                        other.move_to(slot);
+                    }
+                }
+            }
+            self.pools[number].slots = slots;
         }
     }
 
@@ -110,14 +188,22 @@ impl Model {
             .collect()
     }
 
+    /// Where an address is: where it is held, else in the pool of the plan, else where something is
+    /// known of it.
     pub fn locate(&self, address: IpAddr) -> Option<(usize, usize)> {
-        self.pools.iter().enumerate().find_map(|(number, pool)| {
+        let slots = self.pools.iter().enumerate().filter_map(|(number, pool)| {
             Some((number, pool.slots.iter().position(|slot| slot.address == address)?))
+        });
+        slots.min_by_key(|(number, slot)| {
+            let slot = &self.pools[*number].slots[*slot];
+            (slot.held.is_none(), slot.retired, slot.is_blank())
         })
     }
 
     fn named(&self, name: &str) -> Vec<usize> {
-        let is = |pool: &ModelPool| pool.kind == PoolKind::VirtualIp && pool.name == name;
+        let is = |pool: &ModelPool| {
+            pool.kind == PoolKind::VirtualIp && pool.name == name && !pool.dropped
+        };
         (0..self.pools.len()).filter(|number| is(&self.pools[*number])).collect()
     }
 
@@ -161,6 +247,7 @@ impl Model {
             }
             Some(_) => Shortage::Lingering,
             None if !pool.queue(Rest::Lingering).is_empty() => Shortage::Lingering,
+            None if pool.slots.iter().any(|slot| slot.awaits) => Shortage::Exhausted,
             None if !pool.slots.is_empty() && pool.numbers()[5] as usize == pool.slots.len() => {
                 Shortage::Draining
             }
@@ -213,13 +300,7 @@ impl Model {
     ) -> Result<(bool, Option<Shortage>, bool), No> {
         let held = self.leases(session);
         let loopback = |number: &usize| self.pools[*number].kind == PoolKind::Loopback;
-        let default = match self.named("default") {
-            none if none.is_empty() => {
-                let first = self.pools.iter().find(|pool| pool.kind == PoolKind::VirtualIp);
-                first.map(|pool| self.named(&pool.name)).unwrap_or_default()
-            }
-            named => named,
-        };
+        let default = (0..self.pools.len()).filter(|number| self.pools[*number].default).collect();
         let wanted = match held.iter().map(|lease| lease.0).find(|number| !loopback(number)) {
             Some(number) => self.named(&self.pools[number].name),
             None => match (options.address, options.pool) {
@@ -247,8 +328,9 @@ impl Model {
         }
         let (mut shortage, mut low, mut any) = (None, false, !held.is_empty());
         for number in 0..self.pools.len() {
+            let pool = &self.pools[number];
             let is_wanted =
-                wanted.contains(&number) || self.pools[number].kind == PoolKind::Loopback;
+                wanted.contains(&number) || pool.kind == PoolKind::Loopback && !pool.dropped;
             if !is_wanted || held.iter().any(|lease| lease.0 == number) {
                 continue;
             }
@@ -313,16 +395,27 @@ impl Model {
     /// Closes a session; false if it is not open.
     pub fn close(&mut self, session: u64, now: Tick) -> bool {
         let leases = self.leases(session);
-        for (number, slot) in leases.iter().rev() {
+        for (number, slot_number) in leases.iter().rev() {
             let cools = self.settings.cool_down > 0 || self.settings.check_in_use;
             let since = self.stamp(now);
-            let slot = &mut self.pools[*number].slots[*slot];
+            let slot = &mut self.pools[*number].slots[*slot_number];
             slot.last = slot.held.take().and_then(|held| held.holder);
             slot.rest = if cools { Rest::Cooling } else { Rest::Free };
             slot.since = since;
+            self.hand_over(*number, *slot_number);
             self.pools[*number].warn(&self.settings);
         }
         !leases.is_empty()
+    }
+
+    /// What was given back goes to the pool that awaits it.
+    fn hand_over(&mut self, number: usize, slot: usize) {
+        let mut own = self.pools[number].slots[slot].clone();
+        let mut all = self.pools.iter_mut().flat_map(|pool| &mut pool.slots);
+        if let Some(heir) = all.find(|slot| slot.awaits && slot.address == own.address) {
+            own.move_to(heir);
+            self.pools[number].slots[slot] = own;
+        }
     }
 
     /// Changes a slot; if nobody holds it and it did change, it goes behind the others.
@@ -391,20 +484,19 @@ impl Model {
         }
         let (mut freed, mut lingering) = (0, 0);
         for number in 0..self.pools.len() {
-            for rest in [Rest::Lingering, Rest::Cooling] {
-                let mut slots = self.pools[number].queue(rest);
-                slots.extend(self.pools[number].reserved(rest));
-                for slot in slots {
-                    let since = self.pools[number].slots[slot].since;
-                    let waits = match rest {
-                        Rest::Cooling => self.cooled(number, slot) > now,
-                        _ => since > began,
+            for queue in [Some(Rest::Lingering), Some(Rest::Cooling), None] {
+                let pool = &self.pools[number];
+                for slot in queue.map_or_else(|| pool.unqueued(), |rest| pool.queue(rest)) {
+                    let Slot { since, rest, address, .. } = self.pools[number].slots[slot];
+                    let due = match rest {
+                        Rest::Cooling => self.cooled(number, slot) <= now,
+                        Rest::Lingering => since <= began,
+                        Rest::Free => false,
                     };
-                    if waits {
+                    if !due {
                         continue;
                     }
-                    let used = self.settings.check_in_use
-                        && in_use(self.pools[number].slots[slot].address);
+                    let used = self.settings.check_in_use && in_use(address);
                     (freed, lingering) = (freed + u32::from(!used), lingering + u32::from(used));
                     self.pools[number].slots[slot].rest =
                         if used { Rest::Lingering } else { Rest::Free };
@@ -415,14 +507,9 @@ impl Model {
         (freed, lingering, closed)
     }
 
-    /// Every address, held or not.
+    /// Every address, held or not, and where it is.
     pub fn addresses(&self) -> BTreeMap<IpAddr, (usize, usize)> {
-        let pools = self.pools.iter().enumerate();
-        pools
-            .flat_map(|(number, pool)| {
-                let slots = pool.slots.iter().enumerate();
-                slots.map(move |(slot, it)| (it.address, (number, slot)))
-            })
-            .collect()
+        let slots = self.pools.iter().flat_map(|pool| &pool.slots);
+        slots.map(|slot| (slot.address, self.locate(slot.address).unwrap())).collect()
     }
 }

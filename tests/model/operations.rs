@@ -10,8 +10,8 @@ use vipool::range::Range;
 use vipool::session::{SessionId, SessionKind};
 
 pub const USERS: [&str; 4] = ["ann", "bob", "eve", "joe"];
-pub const POOLS: [&str; 4] = ["default", "lab", "annex", "nowhere"];
-pub const PLANS: usize = 6;
+pub const POOLS: [&str; 5] = ["default", "lab", "annex", "office", "nowhere"];
+pub const PLANS: usize = 9;
 
 /// One operation, in small numbers that find their meaning when it is done.
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ pub fn op() -> impl Strategy<Value = Op> {
     let maybe = |end: usize| prop::option::weighted(0.7, 0..end);
     let rare = |end: usize| prop::option::weighted(0.15, 0..end);
     prop_oneof![
-        12 => (0u64..14, maybe(4), rare(4), rare(40), prop::option::weighted(0.3, 1u32..5))
+        12 => (0u64..14, maybe(4), rare(5), rare(40), prop::option::weighted(0.3, 1u32..5))
             .prop_map(|(session, user, pool, address, leader)| Op::Open { session, user, pool, address, leader }),
         5 => any::<prop::sample::Index>().prop_map(|index| Op::Close(index.index(1 << 16))),
         1 => any::<prop::sample::Index>().prop_map(|index| Op::CloseForeign(index.index(1 << 16))),
@@ -69,7 +69,7 @@ pub fn pool(name: &str, kind: PoolKind, ranges: &[&str]) -> Pool {
     Pool::new(name, kind, &ranges, u32::MAX).unwrap()
 }
 
-/// Plans that grow, shrink and change what the others have.
+/// Plans that grow, shrink and change what the others have, under other names too.
 pub fn plan(number: usize) -> Plan {
     use PoolKind::{Loopback, VirtualIp};
     let v6 = || pool("default", VirtualIp, &["fd00::8/126"]);
@@ -115,6 +115,26 @@ pub fn plan(number: usize) -> Plan {
             vec![pool("default", VirtualIp, &["10.0.0.1", "10.0.0.7-10.0.0.9"]), v6()],
             cooling,
             vec![reserve("ann", "10.0.0.7"), reserve("ann", "10.0.0.8")],
+        ),
+        5 => (vec![pool("office", VirtualIp, &["10.0.0.1-10.0.0.5"])], cooling, vec![]),
+        6 => (
+            vec![
+                pool("annex", VirtualIp, &["10.0.1.0/31"]),
+                pool("annex", VirtualIp, &["fd00::8/127"]),
+                pool("lab", VirtualIp, &["10.0.0.1-10.0.0.3", "10.0.2.7"]),
+                pool("loop", Loopback, &["127.77.0.0/29"]),
+            ],
+            careful,
+            vec![reserve("ann", "10.0.0.2"), reserve("eve", "10.0.1.1")],
+        ),
+        7 => (
+            vec![
+                pool("office", VirtualIp, &["10.0.0.4-10.0.0.9"]),
+                pool("default", VirtualIp, &["10.0.0.2-10.0.0.3", "10.0.1.0"]),
+                pool("lab", VirtualIp, &["fd00::8/126"]),
+            ],
+            narrow,
+            vec![reserve("bob", "10.0.0.8")],
         ),
         _ => {
             let looked_at = Settings { check_in_use: true, ..settings };

@@ -36,6 +36,8 @@ pub struct Slot {
     pub planned: bool,
     pub drained: bool,
     pub retired: bool,
+    /// Retired until the session gives the address back that holds it in another pool.
+    pub awaits: bool,
     pub generation: u32,
 }
 
@@ -47,6 +49,10 @@ pub struct ModelPool {
     pub slots: Vec<Slot>,
     pub peak: u32,
     pub warned: bool,
+    /// No longer in the plan.
+    pub dropped: bool,
+    /// For sessions that ask for no pool by name.
+    pub default: bool,
 }
 
 /// Numbers of a pool, in the order of `PoolStatus`: free, used, cooling, lingering, reserved,
@@ -54,7 +60,7 @@ pub struct ModelPool {
 pub type Numbers = [u32; 6];
 
 impl Slot {
-    pub fn new(address: IpAddr) -> Self {
+    pub fn new(address: IpAddr, generation: u32) -> Self {
         Self {
             address,
             held: None,
@@ -66,12 +72,26 @@ impl Slot {
             planned: false,
             drained: false,
             retired: false,
-            generation: 0,
+            awaits: false,
+            generation,
         }
     }
 
     pub fn is_out(&self) -> bool {
         self.drained || self.retired
+    }
+
+    /// Whether nothing is known of it.
+    pub fn is_blank(&self) -> bool {
+        let never = self.held.is_none() && self.rest == Rest::Free && self.since == (0, 0);
+        never && self.user.is_none() && !self.reserved && !self.drained
+    }
+
+    /// Gives all that is known of the address to its slot in another pool.
+    pub fn move_to(&mut self, to: &mut Slot) {
+        let blank = Slot::new(self.address, self.generation);
+        let known = std::mem::replace(self, Slot { retired: true, ..blank });
+        *to = Slot { generation: to.generation, retired: false, awaits: false, ..known };
     }
 
     fn rests(&self, rest: Rest) -> bool {
@@ -105,15 +125,16 @@ impl ModelPool {
         queue
     }
 
-    /// Numbers of the slots at rest so that are reserved, the oldest first.
-    pub fn reserved(&self, rest: Rest) -> Vec<usize> {
-        let is = |slot: &Slot| {
-            slot.held.is_none() && !slot.is_out() && slot.reserved && slot.rest == rest
+    /// Numbers of the slots in no queue that may have to be looked at, the oldest first.
+    pub fn unqueued(&self) -> Vec<usize> {
+        let is = |slot: &Slot| match slot.is_out() {
+            true => slot.held.is_none() && self.dropped,
+            false => slot.held.is_none() && slot.reserved,
         };
-        let mut reserved: Vec<usize> =
+        let mut unqueued: Vec<usize> =
             (0..self.slots.len()).filter(|slot| is(&self.slots[*slot])).collect();
-        reserved.sort_by_key(|slot| (self.slots[*slot].since, *slot));
-        reserved
+        unqueued.sort_by_key(|slot| (self.slots[*slot].since, *slot));
+        unqueued
     }
 
     pub fn numbers(&self) -> Numbers {
