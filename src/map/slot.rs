@@ -73,6 +73,16 @@ impl Owner {
         word <= STAMP_MASK
     }
 
+    /// The same state, since another stamp.
+    pub(super) fn since(self, stamp: u64) -> Self {
+        match self {
+            Self::Session(_) => self,
+            Self::Free(_) => Self::Free(stamp),
+            Self::Cooling(_) => Self::Cooling(stamp),
+            Self::Lingering(_) => Self::Lingering(stamp),
+        }
+    }
+
     /// The stamp, unless a session holds it.
     pub(super) fn stamp(self) -> Option<u64> {
         match self {

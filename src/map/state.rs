@@ -14,12 +14,16 @@ use super::layout::{
 };
 use super::merge::{Merged, is_kept, merge, unmerged};
 use super::outcome::MapError;
-use super::plan::Plan;
+use super::plan::{Plan, Tick};
 use super::region::{Region, load, store};
-use super::slot::{PLANNED, RESERVED, RETIRED, user_tag};
+use super::slot::{PLANNED, RESERVED, RETIRED, next_stamp, stamp_time, user_tag};
+use crate::os::clock;
 use crate::pool::Pool;
 use crate::session::hash64;
 use crate::sync::AtomicU64;
+
+/// Seconds. Nothing was given back a year from now.
+const FAR_AHEAD: Tick = 366 * 24 * 3600;
 
 /// A map and its private twin, opened for writing.
 #[derive(Debug)]
@@ -167,6 +171,7 @@ impl State {
         let made = Self { map, private, journal: Region::default(), layout };
         if let Some(old) = old {
             made.copy_from(old, pools);
+            made.forget_the_future(clock::now());
         }
         made.mark(pools, plan);
         if let Some(old) = old {
@@ -212,6 +217,25 @@ impl State {
                 target.set_tenancy(slot, target.tenancy(slot).of_generation(gone));
             }
         }
+    }
+
+    /// Brings stamps back that lie far ahead: somebody told a wrong time once, and whatever was given
+    /// back since then would cool down until the machine is started again.
+    fn forget_the_future(&self, now: Tick) {
+        let latest = now.saturating_add(FAR_AHEAD);
+        if stamp_time(load(self.words(), LAST_STAMP)) <= latest {
+            return;
+        }
+        let stamp = next_stamp(0, now);
+        for (_, table) in self.tables() {
+            for slot in 0..table.pool.slots {
+                let owner = table.owner(slot);
+                if owner.stamp().is_some_and(|stamp| stamp_time(stamp) > latest) {
+                    table.set_owner(slot, owner.since(stamp));
+                }
+            }
+        }
+        store(self.words(), LAST_STAMP, stamp);
     }
 
     /// Retires what a plan no longer has, and takes back what the one before reserved. Before the

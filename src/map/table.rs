@@ -80,6 +80,11 @@ impl<'a> Table<'a> {
         self.store(slot, TENANCY, tenancy.to_word());
     }
 
+    /// Sets the owner of a slot, likewise.
+    pub(super) fn set_owner(&self, slot: u32, owner: Owner) {
+        self.store(slot, OWNER, owner.to_word());
+    }
+
     /// Takes over the slots of the same pool in an older map, before the first rebuild.
     pub(super) fn copy_slots(&self, older: &Table<'_>) {
         for (to, from) in self.slots.iter().flatten().zip(older.slots.iter().flatten()) {
@@ -339,12 +344,7 @@ impl<'a> Table<'a> {
                 }
                 self.store(slot, TENANCY, tenancy.to_word());
                 // A fresh stamp, since it goes to the end of a queue.
-                let fresh = match owner {
-                    Owner::Free(_) => Owner::Free(stamp),
-                    Owner::Cooling(_) => Owner::Cooling(stamp),
-                    _ => Owner::Lingering(stamp),
-                };
-                self.store(slot, OWNER, fresh.to_word());
+                self.store(slot, OWNER, owner.since(stamp).to_word());
                 self.enter(slot);
             }
         }

@@ -80,6 +80,22 @@ fn a_plan_that_changes_nothing_leaves_the_map_in_place() {
 }
 
 #[test]
+fn a_time_that_was_told_wrong_is_over_with_the_next_configuration() {
+    let directory = Directory::new("future");
+    let settings = Settings { cool_down: 60, ..Settings::default() };
+    let one = plan(&["10.0.0.1"], settings);
+    let map = Map::create(&directory.0, &one).unwrap();
+    map.open_session(id(1), &user("ann"), 5).unwrap();
+    // Seconds since 1970, say.
+    map.close_session(id(1), 1_800_000_000).unwrap();
+    let soon = vipool::os::clock::now() + 60 + 3600;
+    assert!(map.open_session(id(2), &user("bob"), soon).is_err());
+    Map::create(&directory.0, &one).unwrap();
+    assert!(map.open_session(id(2), &user("bob"), soon - 3610).is_err());
+    map.open_session(id(2), &user("bob"), soon).unwrap();
+}
+
+#[test]
 fn a_maker_killed_before_its_private_file_was_in_place_loses_nobodys_name() {
     let directory = Directory::new("between");
     let at = |name: &str| directory.0.join(name);
