@@ -85,9 +85,11 @@ impl<T> Succession<T> {
     ) -> Option<&'s T> {
         let before = old_place.checked_sub(1).and_then(|place| self.places.get(place));
         let followers = before.map_or(&self.followers, |place| &place.followers);
-        let full = self.used.load(Ordering::Relaxed) >= PLACES;
-        if full || followers.fetch_add(1, Ordering::Relaxed) >= MOST_FOLLOWERS {
-            followers.store(MOST_FOLLOWERS, Ordering::Relaxed);
+        if self.used.load(Ordering::Relaxed) >= PLACES {
+            return old;
+        }
+        let enter = |looking| (looking < MOST_FOLLOWERS).then_some(looking + 1);
+        if followers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enter).is_err() {
             return old;
         }
         let Some(value) = make(old) else {
@@ -153,6 +155,29 @@ mod tests {
         for _ in 0..3 * MOST_FOLLOWERS {
             assert_eq!(numbers.follow(|_| true, |_| None), Some(&1));
         }
+        assert_eq!(numbers.follow(|_| true, |_| Some(2)), Some(&2));
+    }
+
+    #[test]
+    fn whoever_gives_nothing_to_many_threads_is_asked_again() {
+        let numbers = Succession::new();
+        numbers.follow(|_| true, |_| Some(1));
+        let give_nothing = |_: Option<&_>| {
+            std::thread::yield_now();
+            None
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..4 * MOST_FOLLOWERS {
+                scope.spawn(|| {
+                    for _ in 0..5_000 {
+                        numbers.follow(|_| true, give_nothing);
+                        std::thread::yield_now();
+                    }
+                });
+            }
+        });
+        // One that is counted and gone is one less who may look, for good.
+        assert_eq!(numbers.places[0].followers.load(Ordering::Relaxed), 0);
         assert_eq!(numbers.follow(|_| true, |_| Some(2)), Some(&2));
     }
 
