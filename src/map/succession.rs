@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::Reader;
 use crate::os::set_once::SetOnce;
 
-/// How many values there can be over the life of a process; the last one stays.
+/// How many values there can be over the life of a process.
 const PLACES: usize = 128;
 
 /// How many may look for the value after another at once.
@@ -62,7 +62,7 @@ impl<T> Succession<T> {
 
     /// The newest value, unless it `is_over`: then what `make` gives takes its place, and is kept
     /// for good. Goes on with the value as it was if `make` gives none (it is asked again next
-    /// time), if enough others are at it, or if there is no room for more.
+    /// time) or if enough others are at it; `None` if there is no room for more.
     #[inline]
     pub fn follow(
         &self,
@@ -85,20 +85,24 @@ impl<T> Succession<T> {
     ) -> Option<&'s T> {
         let before = old_place.checked_sub(1).and_then(|place| self.places.get(place));
         let followers = before.map_or(&self.followers, |place| &place.followers);
-        let full = self.used.load(Ordering::Relaxed) >= PLACES;
-        if full || followers.fetch_add(1, Ordering::Relaxed) >= MOST_FOLLOWERS {
-            followers.store(MOST_FOLLOWERS, Ordering::Relaxed);
+        if self.used.load(Ordering::Relaxed) >= PLACES {
+            return None;
+        }
+        let enter = |looking| (looking < MOST_FOLLOWERS).then_some(looking + 1);
+        if followers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enter).is_err() {
             return old;
         }
         let Some(value) = make(old) else {
             followers.fetch_sub(1, Ordering::Relaxed);
             return old;
         };
+        // If another thread was faster, that is as good, and a place is saved.
+        if self.newest.load(Ordering::Acquire) != old_place {
+            return self.newest();
+        }
         // The place was counted up: nobody else gets it, so nobody waits for this either.
         let number = self.used.fetch_add(1, Ordering::Relaxed);
-        let Some(place) = self.places.get(number) else { return old };
-        place.value.set(value);
-        // If another thread was faster, that is as good.
+        self.places.get(number)?.value.set(value);
         let _ = self.newest.compare_exchange(
             old_place,
             number + 1,
@@ -111,16 +115,25 @@ impl<T> Succession<T> {
 
 impl Succession<Reader> {
     /// The map in a directory, found once and followed when another takes its place; `None` while
-    /// there was none. Readers that are over stay mapped.
+    /// there was none, and once there is no room for another. Readers that are over stay mapped.
     #[inline]
     pub fn map(&self, directory: &Path) -> Option<&Reader> {
-        self.follow(Reader::is_superseded, |_| Reader::attach(directory).ok())
+        self.follow(Reader::is_superseded, |old| {
+            // A map that is in place and marked waits for its successor, or for a writer to find that
+            // there will be none: whoever is on it stays.
+            Reader::attach(directory).ok().filter(|new| old.is_none() || !new.is_superseded())
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::layout::SUPERSEDED;
+    use super::super::region::store;
+    use super::super::{Map, OpenOptions, Plan};
     use super::*;
+    use crate::pool::{Pool, PoolKind};
+    use crate::session::{SessionId, SessionKind};
 
     #[test]
     fn each_value_takes_the_place_of_the_one_before() {
@@ -141,9 +154,64 @@ mod tests {
                 break;
             }
         }
-        // No room for more: the last one stays.
-        assert_eq!(numbers.follow(|_| true, |_| unreachable!()), Some(&(PLACES - 1)));
+        // No room for more: the last one stays, and who finds that it is over is told so.
+        assert_eq!(numbers.follow(|_| true, |_| unreachable!()), None);
+        assert_eq!(numbers.newest(), Some(&(PLACES - 1)));
         assert_eq!(numbers.follow(|_| false, |_| unreachable!()), Some(&(PLACES - 1)));
+    }
+
+    #[test]
+    fn who_comes_late_takes_no_place() {
+        let numbers = Succession::new();
+        numbers.follow(|_| true, |_| Some(1));
+        let late = |_: Option<&_>| {
+            numbers.follow(|_| true, |_| Some(2));
+            Some(3)
+        };
+        assert_eq!(numbers.follow(|_| true, late), Some(&2));
+        assert_eq!(numbers.used.load(Ordering::Relaxed), 2);
+    }
+
+    fn plan() -> Plan {
+        let ranges = ["10.0.0.0/29".parse().unwrap()];
+        let pool = Pool::new("default", PoolKind::VirtualIp, &ranges, u32::MAX).unwrap();
+        Plan { pools: vec![pool], ..Plan::default() }
+    }
+
+    #[test]
+    fn a_map_whose_successor_never_came_takes_no_places() {
+        let directory = tempfile::tempdir().unwrap();
+        let map = Map::create(directory.path(), &plan()).unwrap();
+        let maps = Succession::new();
+        let first: *const Reader = maps.map(directory.path()).unwrap();
+        // Whoever was about to replace it is killed.
+        store(map.state.lock().words(), SUPERSEDED, 1);
+        for _ in 0..2 * PLACES {
+            assert!(maps.map(directory.path()).is_some_and(|map| std::ptr::eq(map, first)));
+        }
+        // A process that starts meanwhile has a map all the same.
+        assert!(Succession::new().map(directory.path()).is_some());
+        let session = "7".parse().unwrap();
+        map.open_session(session, &OpenOptions::default(), 0).unwrap();
+        assert!(maps.map(directory.path()).is_some_and(|map| std::ptr::eq(map, first)));
+        let map = Map::create(directory.path(), &plan()).unwrap();
+        map.close_session(session, 0).unwrap();
+        assert!(maps.map(directory.path()).is_some_and(|map| map.find(session).is_none()));
+    }
+
+    #[test]
+    fn maps_are_followed_while_there_is_room() {
+        let directory = tempfile::tempdir().unwrap();
+        let maps = Succession::new();
+        for number in 0..PLACES as u64 {
+            let map = Map::create(directory.path(), &plan()).unwrap();
+            let session = SessionId::new(SessionKind::CommandLine, number / 100 + 1).unwrap();
+            map.open_session(session, &OpenOptions::default(), 0).unwrap();
+            assert!(maps.map(directory.path()).is_some_and(|map| map.find(session).is_some()));
+        }
+        Map::create(directory.path(), &plan()).unwrap();
+        assert!(maps.map(directory.path()).is_none());
+        assert!(maps.newest().is_some_and(Reader::is_superseded));
     }
 
     #[test]
@@ -153,6 +221,29 @@ mod tests {
         for _ in 0..3 * MOST_FOLLOWERS {
             assert_eq!(numbers.follow(|_| true, |_| None), Some(&1));
         }
+        assert_eq!(numbers.follow(|_| true, |_| Some(2)), Some(&2));
+    }
+
+    #[test]
+    fn whoever_gives_nothing_to_many_threads_is_asked_again() {
+        let numbers = Succession::new();
+        numbers.follow(|_| true, |_| Some(1));
+        let give_nothing = |_: Option<&_>| {
+            std::thread::yield_now();
+            None
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..4 * MOST_FOLLOWERS {
+                scope.spawn(|| {
+                    for _ in 0..5_000 {
+                        numbers.follow(|_| true, give_nothing);
+                        std::thread::yield_now();
+                    }
+                });
+            }
+        });
+        // One that is counted and gone is one less who may look, for good.
+        assert_eq!(numbers.places[0].followers.load(Ordering::Relaxed), 0);
         assert_eq!(numbers.follow(|_| true, |_| Some(2)), Some(&2));
     }
 

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::connect::is_outside;
 use super::{Kernel, Live, Rewriter, Rules, sockaddr};
@@ -18,8 +19,8 @@ use crate::session::{Addresses, Handle, SessionId};
 pub struct Guest {
     live: Live<'static>,
     rules: Rules,
-    /// Whether the program is still on the process list.
-    listed: bool,
+    /// Whether the program is still on the process list, and within reach of it.
+    listed: AtomicBool,
     known: Known,
     /// Its lease, once it has all that the program's features need.
     lease: SetOnce<(Handle, Addresses)>,
@@ -51,6 +52,7 @@ impl Guest {
         let client = older.handle.filter(|_| rules.features.client_ip);
         let client = client.and_then(|handle| client::read(directory, &handle)).or(older.client);
         let known = Known { addresses: held.or(older.addresses), client, ..older };
+        let listed = AtomicBool::new(listed);
         let guest = Self { live, rules, listed, known, lease: SetOnce::new() };
         if let Some(handle) = known.handle {
             guest.note(handle, known.addresses);
@@ -135,7 +137,7 @@ impl Guest {
 
     #[inline]
     fn with(&self, live: bool, addresses: Addresses) -> Rewriter<'_, Live<'static>> {
-        let live = live && self.listed;
+        let live = live && self.listed.load(Ordering::Relaxed);
         Rewriter { addresses, rules: self.rules, live, world: &self.live }
     }
 
@@ -153,7 +155,8 @@ impl Guest {
 impl Succession<Guest> {
     /// The program as it is under the newest map; `None` for one that is not rewritten. `rule`
     /// finds its rule there: without one it goes on under the older rule as one that is no longer
-    /// listed, so that its names stay as they were.
+    /// listed, so that its names stay as they were. So it does once there is no room for another
+    /// map: what is said of leases in one that is over is not true for long.
     #[inline]
     pub fn guest(
         &'static self,
@@ -161,9 +164,8 @@ impl Succession<Guest> {
         directory: &Path,
         rule: impl FnOnce(&'static Reader) -> Option<ProgramView<'static>>,
     ) -> Option<&'static Guest> {
-        self.newest()?;
-        self.follow(Guest::is_over, |old| {
-            let (old, reader) = (old?, maps.map(directory)?);
+        let last = self.newest()?;
+        let newer = |reader: &'static Reader, old: &Guest| {
             if std::ptr::eq(reader, old.live.reader) {
                 return None;
             }
@@ -175,6 +177,54 @@ impl Succession<Guest> {
             let mut known = old.known();
             known.handle = known.handle.or_else(|| Some(reader.find(known.session)?.0));
             Some(Guest::made(live, rule.is_some(), known, directory))
+        };
+        let map = maps.map(directory);
+        let guest = map.and_then(|reader| self.follow(Guest::is_over, |old| newer(reader, old?)));
+        guest.or_else(|| {
+            last.listed.store(false, Ordering::Relaxed);
+            Some(last)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::map::{Map, OpenOptions, Plan};
+    use crate::policy::{Features, Policy, Program};
+    use crate::pool::{Pool, PoolKind};
+
+    #[test]
+    fn maps_are_followed_while_there_is_room_and_then_calls_pass() {
+        static MAPS: Succession<Reader> = Succession::new();
+        static GUESTS: Succession<Guest> = Succession::new();
+        let features = Features { virtual_ip: true, ..Features::default() };
+        let program = Program { pattern: "nc".into(), features, ..Program::default() };
+        let range = "10.0.0.1-10.0.0.4".parse().unwrap();
+        let plan = Plan {
+            pools: vec![Pool::new("default", PoolKind::VirtualIp, &[range], u32::MAX).unwrap()],
+            policy: Policy { programs: vec![program], ..Policy::default() },
+            ..Plan::default()
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        let map = Map::create(directory, &plan).unwrap();
+        let session = "7".parse().unwrap();
+        map.open_session(session, &OpenOptions::default(), 0).unwrap();
+        let rule = |reader: &'static Reader| reader.policy().programs().next();
+        let reader = MAPS.map(directory).unwrap();
+        let (policy, program) = (reader.policy(), rule(reader).unwrap());
+        let live = Live { reader, policy, program, listeners: Kernel };
+        GUESTS.follow(|_| true, |_| Some(Guest::new(live, session, directory)));
+        for _ in 1..128 {
+            Map::create(directory, &plan).unwrap();
+            let guest = GUESTS.guest(&MAPS, directory, rule).unwrap();
+            assert!(!guest.is_over() && guest.rewriter().live);
+        }
+        Map::create(directory, &plan).unwrap().close_session(session, 0).unwrap();
+        let guest = GUESTS.guest(&MAPS, directory, rule).unwrap();
+        assert!(!guest.rewriter().live);
+        // What it has bound is shown as before.
+        assert_eq!(guest.names().addresses.v4, "10.0.0.1".parse().ok());
     }
 }

@@ -51,9 +51,10 @@ pub fn rewriter() -> Option<Rewriter<'static, Live<'static>>> {
     guest().map(Guest::rewriter)
 }
 
-/// The policy, as it is now.
+/// The policy, as it is now, or as it was when there was room for another map last: a program that
+/// is started under it looks for itself.
 pub fn policy() -> Option<PolicyView<'static>> {
-    MAPS.map(&PROCESS.get()?.directory).map(Reader::policy)
+    MAPS.map(&PROCESS.get()?.directory).or_else(|| MAPS.newest()).map(Reader::policy)
 }
 
 /// The rule that this program hands down to its children; 0 for none.
