@@ -130,7 +130,7 @@ impl Succession<Reader> {
 mod tests {
     use super::super::layout::SUPERSEDED;
     use super::super::region::store;
-    use super::super::{Map, OpenOptions, Plan};
+    use super::super::{Map, OpenOptions, Plan, Settings};
     use super::*;
     use crate::pool::{Pool, PoolKind};
     use crate::session::{SessionId, SessionKind};
@@ -172,16 +172,18 @@ mod tests {
         assert_eq!(numbers.used.load(Ordering::Relaxed), 2);
     }
 
-    fn plan() -> Plan {
+    /// A plan that differs from those of other numbers.
+    fn plan(number: usize) -> Plan {
         let ranges = ["10.0.0.0/29".parse().unwrap()];
         let pool = Pool::new("default", PoolKind::VirtualIp, &ranges, u32::MAX).unwrap();
-        Plan { pools: vec![pool], ..Plan::default() }
+        let settings = Settings { low_water: number as u32, ..Settings::default() };
+        Plan { pools: vec![pool], settings, ..Plan::default() }
     }
 
     #[test]
     fn a_map_whose_successor_never_came_takes_no_places() {
         let directory = tempfile::tempdir().unwrap();
-        let map = Map::create(directory.path(), &plan()).unwrap();
+        let map = Map::create(directory.path(), &plan(0)).unwrap();
         let maps = Succession::new();
         let first: *const Reader = maps.map(directory.path()).unwrap();
         // Whoever was about to replace it is killed.
@@ -194,7 +196,7 @@ mod tests {
         let session = "7".parse().unwrap();
         map.open_session(session, &OpenOptions::default(), 0).unwrap();
         assert!(maps.map(directory.path()).is_some_and(|map| std::ptr::eq(map, first)));
-        let map = Map::create(directory.path(), &plan()).unwrap();
+        let map = Map::create(directory.path(), &plan(1)).unwrap();
         map.close_session(session, 0).unwrap();
         assert!(maps.map(directory.path()).is_some_and(|map| map.find(session).is_none()));
     }
@@ -203,13 +205,14 @@ mod tests {
     fn maps_are_followed_while_there_is_room() {
         let directory = tempfile::tempdir().unwrap();
         let maps = Succession::new();
-        for number in 0..PLACES as u64 {
-            let map = Map::create(directory.path(), &plan()).unwrap();
-            let session = SessionId::new(SessionKind::CommandLine, number / 100 + 1).unwrap();
+        for number in 0..PLACES {
+            let map = Map::create(directory.path(), &plan(number)).unwrap();
+            let session =
+                SessionId::new(SessionKind::CommandLine, number as u64 / 100 + 1).unwrap();
             map.open_session(session, &OpenOptions::default(), 0).unwrap();
             assert!(maps.map(directory.path()).is_some_and(|map| map.find(session).is_some()));
         }
-        Map::create(directory.path(), &plan()).unwrap();
+        Map::create(directory.path(), &plan(PLACES)).unwrap();
         assert!(maps.map(directory.path()).is_none());
         assert!(maps.newest().is_some_and(Reader::is_superseded));
     }

@@ -201,7 +201,7 @@ mod tests {
         let features = Features { virtual_ip: true, ..Features::default() };
         let program = Program { pattern: "nc".into(), features, ..Program::default() };
         let range = "10.0.0.1-10.0.0.4".parse().unwrap();
-        let plan = Plan {
+        let mut plan = Plan {
             pools: vec![Pool::new("default", PoolKind::VirtualIp, &[range], u32::MAX).unwrap()],
             policy: Policy { programs: vec![program], ..Policy::default() },
             ..Plan::default()
@@ -216,12 +216,15 @@ mod tests {
         let (policy, program) = (reader.policy(), rule(reader).unwrap());
         let live = Live { reader, policy, program, listeners: Kernel };
         GUESTS.follow(|_| true, |_| Some(Guest::new(live, session, directory)));
-        for _ in 1..128 {
+        for round in 1..128 {
+            // Another plan each time: the map stays for the same.
+            plan.settings.low_water = round;
             Map::create(directory, &plan).unwrap();
             let guest = GUESTS.guest(&MAPS, directory, rule).unwrap();
             assert!(!guest.is_over() && guest.rewriter().live);
         }
-        Map::create(directory, &plan).unwrap().close_session(session, 0).unwrap();
+        plan.settings.low_water = 0;
+        Map::create(directory, &plan).unwrap();
         let guest = GUESTS.guest(&MAPS, directory, rule).unwrap();
         assert!(!guest.rewriter().live);
         // What it has bound is shown as before.
