@@ -11,6 +11,8 @@
  * Linux and other systems with POSIX sockets; on Windows the calls are those of Winsock.
  */
 
+#define _DEFAULT_SOURCE /* SO_REUSEPORT of glibc */
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -36,19 +38,13 @@ static int descriptor_of(void *context)
 static uint32_t ask_local(void *context, void *buffer, uint32_t capacity)
 {
     socklen_t length = (socklen_t)capacity;
-    if (getsockname(descriptor_of(context), (struct sockaddr *)buffer, &length) != 0) {
-        return 0;
-    }
-    return (uint32_t)length;
+    return getsockname(descriptor_of(context), buffer, &length) == 0 ? (uint32_t)length : 0;
 }
 
 static uint32_t ask_peer(void *context, void *buffer, uint32_t capacity)
 {
     socklen_t length = (socklen_t)capacity;
-    if (getpeername(descriptor_of(context), (struct sockaddr *)buffer, &length) != 0) {
-        return 0;
-    }
-    return (uint32_t)length;
+    return getpeername(descriptor_of(context), buffer, &length) == 0 ? (uint32_t)length : 0;
 }
 
 static int option(int descriptor, int level, int name)
@@ -77,7 +73,8 @@ static uint32_t ask_flags(void *context)
     if (option(descriptor, IPPROTO_IPV6, IPV6_V6ONLY)) {
         flags |= VIPOOL_SOCKET_V6ONLY;
     }
-    if (option(descriptor, SOL_SOCKET, SO_REUSEADDR) || option(descriptor, SOL_SOCKET, SO_BROADCAST)) {
+    if (option(descriptor, SOL_SOCKET, SO_REUSEADDR) || option(descriptor, SOL_SOCKET, SO_REUSEPORT)
+        || option(descriptor, SOL_SOCKET, SO_BROADCAST)) {
         flags |= VIPOOL_SOCKET_SHARES_PORT;
     }
     return flags;
@@ -85,208 +82,244 @@ static uint32_t ask_flags(void *context)
 
 static vipool_socket facts_of(int *descriptor)
 {
-    vipool_socket facts;
-    memset(&facts, 0, sizeof facts);
-    facts.size = sizeof facts;
-    facts.ask_local = ask_local;
-    facts.ask_protocol = ask_protocol;
-    facts.ask_flags = ask_flags;
-    facts.context = descriptor;
+    vipool_socket facts = {
+        .size = sizeof facts,
+        .ask_local = ask_local,
+        .ask_protocol = ask_protocol,
+        .ask_flags = ask_flags,
+        .context = descriptor,
+    };
     return facts;
 }
 
 /* ---- The replacements ------------------------------------------------------------------------ */
 
+/* What they do on the way leaves errno as it was. A failed call of vipool leaves VIPOOL_PASSED: the
+ * kernel judges. A bad pointer of the program's crashes here, where the kernel would answer EFAULT:
+ * who wants to be as patient reads the program's memory by process_vm_readv(). */
+
 static vipool_outcome nothing_yet(void)
 {
-    vipool_outcome outcome;
-    memset(&outcome, 0, sizeof outcome);
-    outcome.size = sizeof outcome;
-    outcome.kind = VIPOOL_PASSED;
+    vipool_outcome outcome = { .size = sizeof outcome, .kind = VIPOOL_PASSED };
     return outcome;
 }
 
-static void set_v6only(int descriptor, int value)
+static void set_option(int descriptor, int level, int name, int value)
 {
-    (void)setsockopt(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, &value, sizeof value);
+    int before = errno;
+    (void)setsockopt(descriptor, level, name, &value, sizeof value);
+    errno = before;
+}
+
+static int bind_to(int descriptor, const vipool_sockaddr *address)
+{
+    return bind(descriptor, (const struct sockaddr *)(const void *)address->bytes,
+                (socklen_t)address->length);
 }
 
 /* bind to the address of an outcome; IPV6_V6ONLY is set again if it fails. */
 static int bind_as_told(int descriptor, const vipool_outcome *outcome)
 {
+    uint32_t clear = outcome->flags & VIPOOL_DO_CLEAR_V6ONLY;
     int result;
-    if (outcome->flags & VIPOOL_DO_CLEAR_V6ONLY) {
-        set_v6only(descriptor, 0);
+    if (clear) {
+        set_option(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, 0);
     }
-    result = bind(descriptor, (const struct sockaddr *)(const void *)outcome->address.bytes,
-                  (socklen_t)outcome->address.length);
-    if (result != 0 && (outcome->flags & VIPOOL_DO_CLEAR_V6ONLY)) {
-        int error = errno;
-        set_v6only(descriptor, 1);
-        errno = error;
+    result = bind_to(descriptor, &outcome->address);
+    if (result != 0 && clear) {
+        set_option(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, 1);
     }
     return result;
 }
 
-/* Whether a call that failed is made again as the program meant it: the session's address is on no
- * interface, and the administrator lets such calls pass. */
-static int retries(const vipool_outcome *outcome)
+/* Whether a bind failed since the session's address is on no interface, and the administrator
+ * does not let such calls go on as the program meant them. */
+static int is_missed(const vipool_sockaddr *address)
 {
-    int error = errno;
     uint32_t retry = 0;
-    vipool_ip address;
-
-    if (error == EADDRNOTAVAIL
-        && vipool_ip_from_sockaddr(outcome->address.bytes, outcome->address.length, &address, NULL)
-               == VIPOOL_OK) {
-        (void)vipool_rewrite_retries(rewriter, &address, &retry);
+    vipool_ip ip;
+    if (errno != EADDRNOTAVAIL) {
+        return 0;
     }
-    errno = error;
-    return retry != 0;
+    if (vipool_ip_from_sockaddr(address->bytes, address->length, &ip, NULL) == VIPOOL_OK) {
+        (void)vipool_rewrite_retries(rewriter, &ip, &retry);
+    }
+    return !retry;
 }
 
 static int hooked_bind(int descriptor, const struct sockaddr *address, socklen_t length)
 {
+    int before = errno;
     vipool_socket facts = facts_of(&descriptor);
     vipool_outcome outcome = nothing_yet();
-    int result;
 
-    /* A failed call of vipool, as with NULL, leaves VIPOOL_PASSED: the kernel judges. */
     (void)vipool_rewrite_bind(rewriter, &facts, address, (uint32_t)length, &outcome);
-    switch (outcome.kind) {
-    case VIPOOL_REWRITTEN:
-        result = bind_as_told(descriptor, &outcome);
-        return result != 0 && retries(&outcome) ? bind(descriptor, address, length) : result;
-    case VIPOOL_REFUSED:
+    if (outcome.kind == VIPOOL_REFUSED) {
         errno = outcome.error;
         return -1;
-    default:
-        return bind(descriptor, address, length);
     }
+    if (outcome.kind == VIPOOL_REWRITTEN) {
+        errno = before;
+        if (bind_as_told(descriptor, &outcome) == 0) {
+            return 0;
+        }
+        if (errno != EADDRNOTAVAIL || is_missed(&outcome.address)) {
+            return -1;
+        }
+    }
+    errno = before;
+    return bind(descriptor, address, length);
 }
 
 static int hooked_listen(int descriptor, int backlog)
 {
+    int before = errno;
     vipool_socket facts = facts_of(&descriptor);
     vipool_outcome outcome = nothing_yet();
 
     (void)vipool_rewrite_listen(rewriter, &facts, &outcome);
-    if (outcome.kind == VIPOOL_REWRITTEN && bind_as_told(descriptor, &outcome) != 0) {
+    if (outcome.kind == VIPOOL_REWRITTEN && bind_as_told(descriptor, &outcome) != 0
+        && is_missed(&outcome.address)) {
         return -1;
     }
+    /* What else went wrong listen() says. */
+    errno = before;
     return listen(descriptor, backlog);
+}
+
+/* Binds the source of a connect. A failure is none unless the session's address is missing. */
+static int bind_first(int descriptor, const vipool_outcome *outcome)
+{
+    int result;
+#ifdef IP_BIND_ADDRESS_NO_PORT
+    /* For this bind alone: after one of its own the program asks for the port. */
+    int name = IP_BIND_ADDRESS_NO_PORT;
+    if ((outcome->flags & VIPOOL_DO_LATE_PORT) && !option(descriptor, IPPROTO_IP, name)) {
+        set_option(descriptor, IPPROTO_IP, name, 1);
+        result = bind_to(descriptor, &outcome->bind);
+        set_option(descriptor, IPPROTO_IP, name, 0);
+    } else
+#endif
+        result = bind_to(descriptor, &outcome->bind);
+    return result != 0 && is_missed(&outcome->bind) ? -1 : 0;
 }
 
 static int hooked_connect(int descriptor, const struct sockaddr *address, socklen_t length)
 {
+    int before = errno;
     vipool_socket facts = facts_of(&descriptor);
     vipool_outcome outcome = nothing_yet();
+    int result;
 
     (void)vipool_rewrite_connect(rewriter, &facts, address, (uint32_t)length, &outcome);
     if (outcome.kind == VIPOOL_REFUSED) {
         errno = outcome.error;
         return -1;
     }
+    errno = before;
     if (outcome.kind != VIPOOL_REWRITTEN) {
         return connect(descriptor, address, length);
     }
     if (outcome.flags & VIPOOL_DO_CLEAR_V6ONLY) {
-        set_v6only(descriptor, 0);
+        set_option(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, 0);
     }
-    if (outcome.flags & VIPOOL_DO_BIND_FIRST) {
-#ifdef IP_BIND_ADDRESS_NO_PORT
-        int late = 1;
-        if (outcome.flags & VIPOOL_DO_LATE_PORT) {
-            (void)setsockopt(descriptor, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &late, sizeof late);
-        }
-#endif
-        (void)bind(descriptor, (const struct sockaddr *)(const void *)outcome.bind.bytes,
-                   (socklen_t)outcome.bind.length);
+    result = outcome.flags & VIPOOL_DO_BIND_FIRST ? bind_first(descriptor, &outcome) : 0;
+    if (result == 0) {
+        errno = before;
+        result = connect(descriptor, (const struct sockaddr *)(const void *)outcome.address.bytes,
+                         (socklen_t)outcome.address.length);
     }
-    return connect(descriptor, (const struct sockaddr *)(const void *)outcome.address.bytes,
-                   (socklen_t)outcome.address.length);
+    if (result != 0 && errno != EINPROGRESS && (outcome.flags & VIPOOL_DO_CLEAR_V6ONLY)) {
+        set_option(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+    }
+    return result;
 }
 
-/* Puts what the program is shown into its buffer, as getsockname does: cut to its size. */
-static void show(const vipool_outcome *outcome, struct sockaddr *address, socklen_t room,
-                 socklen_t *length)
+/* Shows the program an address that the kernel has just put into its buffer, cut to the size of
+ * that. A program that does not want to know hands in NULL. */
+static void show(struct sockaddr *address, socklen_t room, socklen_t *length,
+                 vipool_ask_address_fn ask_other, int *descriptor)
 {
-    socklen_t whole = (socklen_t)outcome->address.length;
-    if (outcome->kind == VIPOOL_REWRITTEN) {
-        memcpy(address, outcome->address.bytes, whole < room ? whole : room);
+    int before = errno;
+    vipool_outcome outcome = nothing_yet();
+    if (address == NULL) {
+        return;
+    }
+    (void)vipool_rewrite_shown(rewriter, address, (uint32_t)(*length < room ? *length : room),
+                               ask_other, descriptor, &outcome);
+    errno = before;
+    if (outcome.kind == VIPOOL_REWRITTEN) {
+        socklen_t whole = (socklen_t)outcome.address.length;
+        memcpy(address, outcome.address.bytes, whole < room ? whole : room);
         *length = whole;
     }
 }
 
 static int hooked_getsockname(int descriptor, struct sockaddr *address, socklen_t *length)
 {
-    socklen_t room = *length;
-    vipool_outcome outcome = nothing_yet();
+    socklen_t room = length != NULL ? *length : 0;
+    int result = getsockname(descriptor, address, length);
 
-    if (getsockname(descriptor, address, length) != 0) {
-        return -1;
+    if (result == 0) {
+        show(address, room, length, ask_peer, &descriptor);
     }
-    (void)vipool_rewrite_shown(rewriter, address, (uint32_t)(*length < room ? *length : room),
-                               ask_peer, &descriptor, &outcome);
-    show(&outcome, address, room, length);
-    return 0;
+    return result;
 }
 
 static int hooked_accept(int descriptor, struct sockaddr *address, socklen_t *length)
 {
-    socklen_t room = *length;
-    vipool_outcome outcome = nothing_yet();
+    socklen_t room = length != NULL ? *length : 0;
     int accepted = accept(descriptor, address, length);
 
-    if (accepted < 0) {
-        return -1;
+    if (accepted >= 0) {
+        show(address, room, length, ask_local, &accepted);
     }
-    (void)vipool_rewrite_shown(rewriter, address, (uint32_t)(*length < room ? *length : room),
-                               ask_local, &accepted, &outcome);
-    show(&outcome, address, room, length);
     return accepted;
 }
 
 /* ---- Start of the process -------------------------------------------------------------------- */
 
-/* Finds the lease and the rule of this process. Whatever is missing, the program runs untouched. */
-static void start(const char *directory, const char *lease)
+/* Finds the lease and the rule of this process. NULL, or why the program runs untouched. A hook
+ * looks at VIPOOL_DISABLE and AT_SECURE before, and has more places to find both: see vipool.h. */
+static const char *start(const char *directory, const char *lease)
 {
-    static const char self[] = "/proc/self/exe";
     char path[4096];
-    ssize_t path_length = readlink(self, path, sizeof path);
+    ssize_t path_length = readlink("/proc/self/exe", path, sizeof path);
     vipool_reader *reader = NULL;
-    vipool_executable executable;
-    vipool_rule rule;
-    vipool_rewriter_options options;
+    vipool_executable executable = { .size = sizeof executable, .path = path };
+    vipool_rule rule = { .size = sizeof rule };
+    vipool_rewriter_options options = {
+        .size = sizeof options,
+        /* vipool's own question to the kernel; a vendor may have a better one. */
+        .find_listener = vipool_find_listener,
+    };
+    vipool_status status;
+    const char *why = NULL;
 
-    memset(&options, 0, sizeof options);
-    options.size = sizeof options;
-    /* vipool's own question to the kernel; a vendor may have a better one. */
-    options.find_listener = vipool_find_listener;
-    if (path_length < 0
-        || vipool_handle_parse(lease, strlen(lease), &options.handle) != VIPOOL_OK
-        || vipool_reader_attach(directory, strlen(directory), &reader) != VIPOOL_OK) {
-        fprintf(stderr, "untouched: %s\n", vipool_last_error());
-        return;
+    if (path_length < 0) {
+        return strerror(errno);
     }
-    memset(&executable, 0, sizeof executable);
-    executable.size = sizeof executable;
-    executable.path = path;
+    /* As all that may be called in a signal handler, it leaves no text in vipool_last_error(). */
+    status = vipool_handle_parse(lease, strlen(lease), &options.handle);
+    if (status != VIPOOL_OK) {
+        return vipool_status_text(status);
+    }
+    if (vipool_reader_attach(directory, strlen(directory), &reader) != VIPOOL_OK) {
+        return vipool_last_error();
+    }
     executable.path_length = (size_t)path_length;
-    memset(&rule, 0, sizeof rule);
-    rule.size = sizeof rule;
     if (vipool_reader_find_rule(reader, &executable, &rule) != VIPOOL_OK) {
-        fprintf(stderr, "untouched: %s\n", vipool_reason_text(VIPOOL_REASON_NOT_LISTED));
+        why = vipool_reason_text(VIPOOL_REASON_NOT_LISTED);
     } else {
         options.rule = rule.id;
         if (vipool_rewriter_new(reader, &options, &rewriter) != VIPOOL_OK) {
-            fprintf(stderr, "untouched: %s\n", vipool_last_error());
+            why = vipool_last_error();
         }
     }
     /* The rewriter keeps what it needs. A hook never frees the rewriter: other threads may be in
      * it until the process ends. This program frees it so that leak checkers stay quiet. */
     vipool_reader_free(reader);
+    return why;
 }
 
 /* ---- The program ----------------------------------------------------------------------------- */
@@ -308,22 +341,22 @@ static void print_address(const char *what, const struct sockaddr_in *address)
 
 int main(int argc, char **argv)
 {
-    struct sockaddr_in address;
+    struct sockaddr_in address = { .sin_family = AF_INET };
     struct sockaddr *generic = (struct sockaddr *)(void *)&address;
     socklen_t length = sizeof address;
-    int server = -1;
-    int client = -1;
-    int accepted = -1;
+    int server, client, accepted;
     char letter = 0;
+    const char *why;
 
     if (argc != 4) {
         fprintf(stderr, "usage: hook MAP-DIRECTORY LEASE PORT\n");
         return 2;
     }
-    start(argv[1], argv[2]);
+    why = start(argv[1], argv[2]);
+    if (why != NULL) {
+        fprintf(stderr, "untouched: %s\n", why);
+    }
 
-    memset(&address, 0, sizeof address);
-    address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     address.sin_port = htons((uint16_t)atoi(argv[3]));
     server = socket(AF_INET, SOCK_STREAM, 0);

@@ -139,6 +139,61 @@ fn a_hook_layer_in_c() {
     }
 }
 
+/// The hook layer in C99 with NULLs, and with calls that fail: the session's virtual IP is on no
+/// interface, and the administrator lets such calls pass or not.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_hook_layer_in_c_where_calls_fail() {
+    use std::net::TcpListener;
+
+    use vipool::map::{Map, OpenOptions, Plan};
+    use vipool::policy::{Features, LoopbackConnect, Policy, Program};
+    use vipool::pool::{MAX_SLOTS, Pool, PoolKind};
+    use vipool::session::{SessionId, SessionKind};
+
+    if !have(&["cc"]) {
+        return;
+    }
+    let calls =
+        program(Path::new("tests/capi/hook_calls.c"), Language::C99, "hook_calls", SANITIZED);
+    let id = std::process::id();
+    let block = format!("127.{}.{}.32-127.{0}.{1}.47", 128 + id / 256 % 64, id % 256);
+    let pool = |kind, range: &str| {
+        Pool::new("default", kind, &[range.parse().unwrap()], MAX_SLOTS).unwrap()
+    };
+    for pass_when_missing in [false, true] {
+        let plan = Plan {
+            pools: vec![
+                pool(PoolKind::VirtualIp, "198.51.100.16-198.51.100.31"),
+                pool(PoolKind::Loopback, &block),
+            ],
+            policy: Policy {
+                programs: vec![Program {
+                    pattern: calls.canonicalize().unwrap().to_str().unwrap().to_owned(),
+                    features: Features { virtual_ip: true, loopback: true, client_ip: false },
+                    loopback_connect: LoopbackConnect::Own,
+                    ..Program::default()
+                }],
+                pass_when_missing,
+                ..Policy::default()
+            },
+            ..Plan::default()
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let map = Map::create(directory.path(), &plan).unwrap();
+        let session = SessionId::new(SessionKind::Embedder, 1).unwrap();
+        let opened = map.open_session(session, &OpenOptions::default(), 0).unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let said = said(
+            Command::new(&calls)
+                .arg(directory.path())
+                .args([opened.handle.to_string(), port.to_string()])
+                .arg(u8::from(pass_when_missing).to_string()),
+        );
+        println!("{said}");
+    }
+}
+
 /// The agent in C++ and the one in Rust do the same and say the same.
 #[test]
 fn agents_in_two_languages() {
