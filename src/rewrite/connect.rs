@@ -81,6 +81,10 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
                 _ => Outcome::Passed(Reason::OtherAddress),
             };
         }
+        let to_one_link = to.is_some_and(|to| is_of_one_link(to.ip()));
+        if is_of_one_link(source) || source.is_unspecified() && to_one_link {
+            return Outcome::Passed(Reason::LinkLocal);
+        }
         let host = source.is_unspecified()
             || v4.is_some_and(|v4| v4.is_unspecified())
             || self.world.is_host_address(v4.map_or(source, IpAddr::V4));
@@ -256,7 +260,7 @@ pub(super) fn is_outside(ip: IpAddr) -> bool {
 fn stays(ip: IpAddr) -> Option<Reason> {
     match (ip, sockaddr::as_ipv4(ip)) {
         (_, Some(v4)) if v4.is_loopback() => Some(Reason::OtherAddress),
-        (IpAddr::V6(v6), None) if is_of_one_link(v6) => Some(Reason::LinkLocal),
+        (_, None) if is_of_one_link(ip) => Some(Reason::LinkLocal),
         _ => None,
     }
 }
@@ -269,8 +273,9 @@ fn is_dialled_loopback(ip: IpAddr) -> bool {
     }
 }
 
-/// Link-local, or multicast of one link or less (RFC 4291).
-fn is_of_one_link(ip: Ipv6Addr) -> bool {
+/// Link-local, or multicast of one link or less, of IPv6 (RFC 4291).
+pub(super) fn is_of_one_link(ip: IpAddr) -> bool {
+    let IpAddr::V6(ip) = ip else { return false };
     let [high, low, ..] = ip.octets();
     ip.is_unicast_link_local() || high == 0xff && low & 0x0f <= 2
 }

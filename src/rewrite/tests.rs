@@ -24,7 +24,7 @@ impl World for Values {
         port == 5353
     }
     fn is_host_address(&self, address: IpAddr) -> bool {
-        address == ip("10.0.5.1") || address == ip("fd00::1")
+        ["10.0.5.1", "fd00::1", "fe80::1"].map(ip).contains(&address)
     }
     fn kind_of(&self, address: IpAddr) -> Option<PoolKind> {
         match address {
@@ -160,6 +160,7 @@ fn row_5_specific_binds() {
     assert_eq!(bind(&rewriter, tcp6(), "[::ffff:10.0.5.1]:80"), "[::ffff:10.0.5.7]:80");
     assert_eq!(bind(&rewriter, tcp6(), "[::ffff:10.0.5.8]:80"), "address-of-another");
     assert_eq!(bind(&rewriter, tcp6(), "[fd00::1]:80"), "[fd00::7]:80");
+    assert_eq!(bind(&rewriter, tcp6(), "[fe80::1%2]:80"), "link-local");
 }
 
 #[test]
@@ -296,6 +297,9 @@ fn row_24_and_25_packet_information() {
     assert_eq!(source("0.0.0.0", "127.0.0.1:53"), None);
     assert_eq!(source("::", "[::ffff:192.0.2.9]:53"), Some("::ffff:10.0.5.7".into()));
     assert_eq!(source("::", "[2001:db8::1]:53"), Some("fd00::7".into()));
+    assert_eq!(source("fe80::1", "[fe80::9%2]:53"), None);
+    assert_eq!(source("::", "[ff02::fb%2]:53"), None);
+    assert_eq!(source("fd00::1", "[ff02::fb%2]:53"), Some("fd00::7".into()));
     assert_eq!(rewriter.shown_ip(ip(L)), Outcome::Rewritten(ip("127.0.0.1")));
     assert_eq!(rewriter.shown_ip(ip(V)), Outcome::Passed(Reason::ShownAsIs));
 }

@@ -178,6 +178,7 @@ rows! {
     row_3 "3";
     row_4 "4";
     row_5 "5";
+    row_5_link_local "5-link-local";
     row_6 "6";
     row_6_pass "6-pass";
     row_7 "7";
@@ -207,6 +208,7 @@ rows! {
     row_45 "45";
     row_24 "24";
     row_24_ipv6 "24-ipv6";
+    row_24_link_local "24-link-local";
     row_25_messages "25-messages";
     row_27 "27";
     row_28 "28";

@@ -139,6 +139,26 @@ static void row_24_ipv6(void) {
     expect_listed("they see", answered(fd), V6, HOST6);
 }
 
+static void row_24_link_local(void) {
+    int service = udp6(), fd = udp6();
+    struct address here = on_link(LINK_LOCAL, 8024);
+    expect("bind", result(bind(service, (void *)&here.bytes, here.length)), "ok");
+    const char *sources[] = {LINK_LOCAL, "::"};
+    for (int i = 0; i < 2; i++) {
+        struct packet packet;
+        prepare(&packet, &here);
+        from(&packet, sources[i]);
+        expect("sendmsg", result(sendmsg(fd, &packet.header, 0)), "ok");
+        struct pollfd ready = {service, POLLIN, 0};
+        expect("it comes", poll(&ready, 1, 5000) == 1 ? "yes" : "no", "yes");
+        struct sockaddr_storage source;
+        socklen_t length = sizeof source;
+        char byte;
+        expect("recvfrom", result(recvfrom(service, &byte, 1, 0, (void *)&source, &length)), "ok");
+        expect_alike("source", text_of(&source), host_port(LINK_LOCAL, port_of(fd)));
+    }
+}
+
 static void row_25_messages(void) {
     int service = udp(), fd = udp();
     one(service, IPPROTO_IP, IP_PKTINFO);
@@ -509,7 +529,8 @@ static void row_43(void) {
 }
 
 const struct row more_rows[] = {
-    {"24", row_24}, {"24-ipv6", row_24_ipv6}, {"25-messages", row_25_messages},
+    {"24", row_24}, {"24-ipv6", row_24_ipv6},
+    {"24-link-local", row_24_link_local}, {"25-messages", row_25_messages},
     {"27", row_27}, {"28", row_28}, {"30", row_30}, {"31", row_31}, {"32", row_32}, {"32-loopback", row_32_loopback},
     {"33", row_33}, {"35", row_35}, {"36", row_36}, {"37", row_37}, {"39", row_39},
     {"40", row_40}, {"41", row_41}, {"42", row_42}, {"43", row_43}, {NULL, NULL},

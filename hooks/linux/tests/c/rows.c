@@ -68,6 +68,17 @@ static void row_5(void) {
     expect("an address of nobody", try_bind(tcp(), "192.0.2.1", 8005), "EADDRNOTAVAIL");
 }
 
+/* What belongs to one link stays there. */
+static void row_5_link_local(void) {
+    int fd = tcp6(), client = tcp6();
+    struct address here = on_link(LINK_LOCAL, 8105);
+    expect("bind", result(bind(fd, (void *)&here.bytes, here.length)), "ok");
+    expect("kernel", kernel(fd), "[" LINK_LOCAL "]:8105");
+    expect("listen", result(listen(fd, 1)), "ok");
+    expect("connect", result(connect(client, (void *)&here.bytes, here.length)), "ok");
+    expect("getpeername", seen_peer(client), "[" LINK_LOCAL "]:8105");
+}
+
 /* The driver has taken V off the interface. */
 static void row_6(void) {
     expect_listed("bind", try_bind(tcp(), ANY, 8006), "EADDRNOTAVAIL", "ok");
@@ -464,6 +475,7 @@ static void row_45(void) {
 
 const struct row rows[] = {
     {"1", row_1},     {"2", row_2},     {"3", row_3},     {"4", row_4},   {"5", row_5},
+    {"5-link-local", row_5_link_local},
     {"6", row_6},     {"6-pass", row_6_pass},             {"7", row_7},   {"7-ports", row_7_ports},
     {"8", row_8},     {"9", row_9},     {"10", row_10},   {"11", row_11}, {"11b", row_11b},
     {"12", row_12},   {"13", row_13},   {"14", row_14},   {"15", row_15}, {"16", row_16},
