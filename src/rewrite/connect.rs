@@ -127,6 +127,9 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
         if self.world.is_shared_port(to.port()) {
             return Outcome::Passed(Reason::SharedPort);
         }
+        if !socket.is_tcp_or_udp() {
+            return Outcome::Passed(Reason::NotTcpOrUdp);
+        }
         let always = self.rules.loopback_connect == LoopbackConnect::Own
             || self.world.is_own_port(to.port());
         if let Some(loopback) = own.loopback.filter(|_| always) {
@@ -180,7 +183,7 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
         };
         let mut connect = Connect { bind: None, late_port: false, to, clear_v6only: false };
         if crosses || source.is_some() {
-            let Some(local) = socket.local() else {
+            let Some(local) = socket.local().filter(|local| can_go(socket, *local, to)) else {
                 return Outcome::Passed(Reason::NotInet);
             };
             if crosses && Form::of(local.ip()) == Form::V6 && !local.ip().is_unspecified() {
@@ -188,7 +191,8 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
                 return Outcome::Passed(Reason::AlreadyBound);
             }
             connect.clear_v6only = crosses && socket.is_v6only();
-            connect.bind = source.filter(|_| is_unbound(local)).map(|source| form.write(source));
+            let source = source.filter(|_| is_unbound(local)).map(|source| form.write(source));
+            connect.bind = source.map(|source| on_socket(local, source));
             connect.late_port = connect.bind.is_some() && socket.protocol() == Protocol::Tcp;
         }
         Outcome::Rewritten(connect)
@@ -225,7 +229,7 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
         let Some(source) = source else {
             return Outcome::Passed(self.without(self.rules.features.virtual_ip));
         };
-        let Some(local) = socket.local().filter(|local| local.is_ipv4() == to.is_ipv4()) else {
+        let Some(local) = socket.local().filter(|local| can_go(socket, *local, to)) else {
             return Outcome::Passed(Reason::NotInet);
         };
         // L with no port yet is what an earlier connect of ours left (row 9).
@@ -239,7 +243,8 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
         if protocol == Protocol::Other {
             return Outcome::Passed(Reason::NotTcpOrUdp);
         }
-        if form == Form::Mapped && socket.is_v6only() {
+        let source = on_socket(local, source);
+        if Form::of(source) == Form::Mapped && socket.is_v6only() {
             return Outcome::Passed(Reason::V6Only);
         }
         let late_port = protocol == Protocol::Tcp;
@@ -262,6 +267,20 @@ fn stays(ip: IpAddr) -> Option<Reason> {
         (_, Some(v4)) if v4.is_loopback() => Some(Reason::OtherAddress),
         (_, None) if is_of_one_link(ip) => Some(Reason::LinkLocal),
         _ => None,
+    }
+}
+
+/// Whether the kernel lets a socket with this local address go there: from one of IPv6 a datagram
+/// goes to an address of IPv4 as it is, but no stream.
+fn can_go(socket: &(impl Socket + ?Sized), local: SocketAddr, to: SocketAddr) -> bool {
+    local.is_ipv4() == to.is_ipv4() || local.is_ipv6() && socket.protocol() == Protocol::Udp
+}
+
+/// An address as a socket with this local one can be bound to it.
+fn on_socket(local: SocketAddr, ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(v4) if local.is_ipv6() => v4.to_ipv6_mapped().into(),
+        _ => ip,
     }
 }
 

@@ -217,6 +217,8 @@ fn row_11_and_12_own_services_first() {
         connect(&rewriter(&listening(&["127.3.4.5:631"])), tcp(), "127.0.0.1:631"),
         "shared-port"
     );
+    let raw = socket(Protocol::Other, "0.0.0.0:0");
+    assert_eq!(connect(&rewriter(&own), raw, "127.0.0.1:7000"), "not-tcp-or-udp");
     let silent = Values { silent: true, ..Values::default() };
     assert_eq!(connect(&rewriter(&silent), tcp(), "127.0.0.1:80"), "listeners-unknown");
     let mut always = rewriter(&silent);
@@ -280,6 +282,15 @@ fn row_22_datagrams() {
     assert_eq!(send(udp(), "127.0.0.1:53"), Some((Some(ip(L)), "10.0.5.7:53".into())));
     assert_eq!(send(tcp(), "192.0.2.9:53"), None);
     assert!(rewriter.send(&tcp(), at("192.0.2.9:53"), true).rewritten().is_some());
+    // From a socket of IPv6 to an address of IPv4 as it is.
+    let six = socket(Protocol::Udp, "[::]:0");
+    let mapped = |text: &str| Some(ip(&format!("::ffff:{text}")));
+    assert_eq!(send(six, "192.0.2.9:53"), Some((mapped(V), "192.0.2.9:53".into())));
+    assert_eq!(send(six, "127.0.0.1:53"), Some((mapped(L), "10.0.5.7:53".into())));
+    assert_eq!(send(SocketFacts { v6only: true, ..six }, "192.0.2.9:53"), None);
+    assert_eq!(send(udp(), "[2001:db8::9]:53"), None);
+    assert_eq!(connect(&rewriter, tcp6(), "192.0.2.9:53"), "not-inet");
+    assert_eq!(connect(&rewriter, tcp6(), "127.0.0.1:53"), "not-inet");
 }
 
 #[test]

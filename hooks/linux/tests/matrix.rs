@@ -229,6 +229,7 @@ rows! {
     row_49 "49";
     row_20_unasked "20-unasked";
     row_22_bound_or_not "22-bound-or-not";
+    row_22_families "22-families";
     row_22_portless "22-portless";
     row_22_dropped "22-dropped";
     row_32_wildcard "32-wildcard";

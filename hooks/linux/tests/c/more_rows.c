@@ -2,6 +2,7 @@
 #include "matrix.h"
 
 #include <ifaddrs.h>
+#include <limits.h>
 #include <netdb.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -93,6 +94,15 @@ static void row_24(void) {
         expect("sendmsg", result(sendmsg(fd, &packet.header, 0)), "ok");
         expect("untouched", memcmp(&before, &packet, sizeof packet) ? "no" : "yes", "yes");
         expect_listed("they see", answered(fd), V, HOST);
+    }
+    /* A name that is too long is cut. */
+    const unsigned lengths[] = {128, 129, 1000, INT_MAX, 0x80000000u, ~0u};
+    for (int i = 0; i < 6; i++) {
+        int fd = udp();
+        prepare(&packet, &out);
+        packet.header.msg_namelen = lengths[i];
+        expect("sendmsg", result(sendmsg(fd, &packet.header, 0)), i < 4 ? "ok" : "EINVAL");
+        if (i < 4) expect_listed("they see", answered(fd), V, HOST);
     }
     /* Two at once, one of them with a source. */
     int fd = udp();
