@@ -227,6 +227,34 @@ fn row_11_and_12_own_services_first() {
 }
 
 #[test]
+fn row_5_and_11_what_was_bound_to_the_host_is_reached_there() {
+    let (none, on_v) = (Values::default(), listening(&["10.0.5.7:80", "[::ffff:10.0.5.7]:80"]));
+    let on_v6 = listening(&["[fd00::7]:80"]);
+    let host = "10.0.5.1:80";
+    assert_eq!(connect(&rewriter(&none), tcp(), host), "10.0.5.7 > 10.0.5.1:80");
+    assert_eq!(connect(&rewriter(&on_v), tcp(), host), "10.0.5.7 > 10.0.5.7:80");
+    assert_eq!(connect(&rewriter(&on_v), udp(), host), "10.0.5.7 > 10.0.5.7:80");
+    assert_eq!(
+        connect(&rewriter(&on_v), socket(Protocol::Tcp, "127.3.4.5:9"), host),
+        "10.0.5.7:80"
+    );
+    assert_eq!(connect(&rewriter(&on_v), tcp(), "10.0.5.2:80"), "10.0.5.7 > 10.0.5.2:80");
+    assert_eq!(
+        connect(&rewriter(&on_v), tcp6(), "[::ffff:10.0.5.1]:80"),
+        "::ffff:10.0.5.7 > [::ffff:10.0.5.7]:80"
+    );
+    assert_eq!(connect(&rewriter(&on_v6), tcp6(), "[fd00::1]:80"), "fd00::7 > [fd00::7]:80");
+    assert_eq!(
+        connect(&rewriter(&on_v), tcp6(), "[fd00::1]:80"),
+        "::ffff:10.0.5.7 > [::ffff:10.0.5.7]:80"
+    );
+    assert_eq!(connect(&rewriter(&none), tcp6(), "[fe80::1%2]:80"), "link-local");
+    let mut without = rewriter(&on_v);
+    without.rules.features.virtual_ip = false;
+    assert_eq!(connect(&without, tcp(), host), "feature-off");
+}
+
+#[test]
 fn row_19_and_20_names() {
     let world = Values::default();
     let rewriter = rewriter(&world);

@@ -47,7 +47,9 @@ fn row(test: &str, name: &str) {
         let _service = start(host.outside(binary()).arg("serve"));
         let _hosts: Vec<_> = match name {
             "2" => vec![("0.0.0.0", "8002")],
+            "5-dialled" => vec![(HOST, "8505")],
             "11" => vec![("127.0.0.1", "8211"), ("127.0.0.1", "8311"), ("127.0.0.1", "8411")],
+            "32-bound" => vec![("::1", "8532")],
             "45" => vec![("127.0.0.1", "8211")],
             "29" => vec![("::", "8029")],
             _ => vec![],
@@ -179,6 +181,7 @@ rows! {
     row_4 "4";
     row_5 "5";
     row_5_link_local "5-link-local";
+    row_5_dialled "5-dialled";
     row_6 "6";
     row_6_pass "6-pass";
     row_7 "7";
@@ -216,6 +219,7 @@ rows! {
     row_31 "31";
     row_32 "32";
     row_32_loopback "32-loopback";
+    row_32_bound "32-bound";
     row_33 "33";
     row_35 "35";
     row_36 "36";

@@ -328,6 +328,32 @@ static void row_32_loopback(void) {
     expect("its peer", seen_peer(accepted), "[::1]:8033");
 }
 
+/* Bound before it dials, it is of one family from then on: docs/compatibility.md. */
+static void row_32_bound(void) {
+    listener("::1", 8332), listener("::", 8432);
+    const char *bound[] = {"::", "::", "::1", "::1", "::1"};
+    const char *dialled[] = {OUTSIDE6, "::1", "::1", "::1", "::1"};
+    /* The driver has a listener of the host's on [::1]:8532. */
+    const int ports[] = {7, 8532, 8332, 8432, 8532};
+    const char *when_listed[] = {"EAFNOSUPPORT", "EAFNOSUPPORT", "ECONNREFUSED", "ECONNREFUSED", "ok"};
+    for (int i = 0; i < 5; i++) {
+        int fd = tcp6();
+        expect("bind", try_bind(fd, bound[i], 0), "ok");
+        expect_listed("connect", try_connect(fd, dialled[i], ports[i]), when_listed[i], "ok");
+    }
+    /* Bound by the program, or by its first datagram. */
+    struct address to = at(OUTSIDE6, 7), before = at("::ffff:" OUTSIDE, 7);
+    int fd = udp6();
+    expect("bind", try_bind(fd, "::", 0), "ok");
+    expect_listed("sendto", result(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)),
+                  "EAFNOSUPPORT", "ok");
+    fd = udp6();
+    long sent = sendto(fd, "x", 1, 0, (void *)&before.bytes, before.length);
+    expect("sendto first", result(sent), "ok");
+    expect_listed("sendto", result(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)),
+                  "EAFNOSUPPORT", "ok");
+}
+
 static void row_33(void) {
     char mapped[64];
     snprintf(mapped, sizeof mapped, "::ffff:%s", L);
@@ -542,6 +568,7 @@ const struct row more_rows[] = {
     {"24", row_24}, {"24-ipv6", row_24_ipv6},
     {"24-link-local", row_24_link_local}, {"25-messages", row_25_messages},
     {"27", row_27}, {"28", row_28}, {"30", row_30}, {"31", row_31}, {"32", row_32}, {"32-loopback", row_32_loopback},
+    {"32-bound", row_32_bound},
     {"33", row_33}, {"35", row_35}, {"36", row_36}, {"37", row_37}, {"39", row_39},
     {"40", row_40}, {"41", row_41}, {"42", row_42}, {"43", row_43}, {NULL, NULL},
 };

@@ -79,6 +79,43 @@ static void row_5_link_local(void) {
     expect("getpeername", seen_peer(client), "[" LINK_LOCAL "]:8105");
 }
 
+/* What was bound to the host's address is dialled there. */
+static void row_5_dialled(void) {
+    const int ports[] = {8205, 8305, 8405};
+    const char *hosts[] = {HOST, ANY, "::"}, *dialled[] = {HOST, HOST, HOST6};
+    char mapped[64];
+    snprintf(mapped, sizeof mapped, "::ffff:%s", V);
+    const char *met[] = {V, V, mapped};
+    for (int i = 0; i < 3; i++) {
+        int service = listener(hosts[i], ports[i]), fd = i < 2 ? tcp() : tcp6();
+        if (i == 2) one(fd, IPPROTO_IPV6, IPV6_V6ONLY);
+        expect("connect", try_connect(fd, dialled[i], ports[i]), "ok");
+        expect_listed("peer", seen_peer(fd), host_port(met[i], ports[i]),
+                      host_port(dialled[i], ports[i]));
+        int accepted = accept(service, NULL, NULL);
+        expect_listed("accepted", seen_peer(accepted), host_port(met[i], port_of(fd)),
+                      host_port(dialled[i], port_of(fd)));
+    }
+    int service = udp(), fd = udp();
+    struct address to = at(HOST, 8205);
+    expect("bind", try_bind(service, HOST, 8205), "ok");
+    for (int i = 0; i < 2; i++) {
+        struct pollfd ready = {service, POLLIN, 0};
+        char byte;
+        expect("sendto", result(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)), "ok");
+        expect("it comes", poll(&ready, 1, 5000) == 1 ? "yes" : "no", "yes");
+        expect("recv", result(recv(service, &byte, 1, 0)), "ok");
+    }
+    struct address out = at(OUTSIDE, 7);
+    expect("sendto", result(sendto(fd, "x", 1, 0, (void *)&out.bytes, out.length)), "ok");
+    expect_listed("they see", answered(fd), V, HOST);
+    /* Nothing of the session's own: the host's (the driver has a listener there). */
+    fd = tcp();
+    expect("the host's", try_connect(fd, HOST, 8505), "ok");
+    expect("its peer", kernel_peer(fd), host_port(HOST, 8505));
+    expect_listed("from", seen(fd), host_port(V, port_of(fd)), host_port(HOST, port_of(fd)));
+}
+
 /* The driver has taken V off the interface. */
 static void row_6(void) {
     expect_listed("bind", try_bind(tcp(), ANY, 8006), "EADDRNOTAVAIL", "ok");
@@ -475,7 +512,7 @@ static void row_45(void) {
 
 const struct row rows[] = {
     {"1", row_1},     {"2", row_2},     {"3", row_3},     {"4", row_4},   {"5", row_5},
-    {"5-link-local", row_5_link_local},
+    {"5-link-local", row_5_link_local},                   {"5-dialled", row_5_dialled},
     {"6", row_6},     {"6-pass", row_6_pass},             {"7", row_7},   {"7-ports", row_7_ports},
     {"8", row_8},     {"9", row_9},     {"10", row_10},   {"11", row_11}, {"11b", row_11b},
     {"12", row_12},   {"13", row_13},   {"14", row_14},   {"15", row_15}, {"16", row_16},
