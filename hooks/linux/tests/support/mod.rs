@@ -212,6 +212,11 @@ impl Host {
         self.map = Map::create(&self.directory, &self.plan).expect("the map is replaced");
     }
 
+    /// The same with other rules for its programs.
+    pub fn rules(&mut self, change: impl FnMut(&mut Program)) {
+        self.replace(|policy| policy.programs.iter_mut().for_each(change));
+    }
+
     /// Opens a session.
     pub fn session(&self, number: u64) -> Session<'_> {
         let id: SessionId = number.to_string().parse().unwrap();
