@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::{Form, Outcome, Protocol, Reason, Refusal, Rewriter, Socket, World, is_unbound};
-use super::{sockaddr, with_ip};
+use super::{connect::is_of_one_link, sockaddr, with_ip};
 use crate::policy::Wildcard;
 use crate::session::Addresses;
 
@@ -133,6 +133,10 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
                 Protocol::Other => Outcome::Passed(Reason::NotTcpOrUdp),
                 Protocol::Tcp | Protocol::Udp => Outcome::Refused(Refusal::AddressOfAnother),
             };
+        }
+        // Its scope would be lost, and connect leaves it alone too.
+        if is_of_one_link(ip) {
+            return Outcome::Passed(Reason::LinkLocal);
         }
         if !self.world.is_host_address(ip) {
             return Outcome::Passed(Reason::OtherAddress);

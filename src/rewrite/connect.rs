@@ -20,9 +20,9 @@ pub struct Connect {
     pub clear_v6only: bool,
 }
 
-/// What stands for the loopback address that a program dials.
+/// What of the session's own may be meant by the address that a program dials.
 struct Own {
-    /// L or L6.
+    /// L or L6, for a loopback address.
     loopback: Option<SocketAddr>,
     /// V, and on IPv6 sockets the session's IPv6 address.
     virtual_ip: [Option<SocketAddr>; 2],
@@ -37,7 +37,7 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
         if is_dialled_loopback(to.ip()) {
             self.to_loopback(socket, to)
         } else {
-            self.to_outside(socket, to)
+            self.to_host(socket, to).unwrap_or_else(|| self.to_outside(socket, to))
         }
     }
 
@@ -81,6 +81,10 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
                 _ => Outcome::Passed(Reason::OtherAddress),
             };
         }
+        let to_one_link = to.is_some_and(|to| is_of_one_link(to.ip()));
+        if is_of_one_link(source) || source.is_unspecified() && to_one_link {
+            return Outcome::Passed(Reason::LinkLocal);
+        }
         let host = source.is_unspecified()
             || v4.is_some_and(|v4| v4.is_unspecified())
             || self.world.is_host_address(v4.map_or(source, IpAddr::V4));
@@ -114,7 +118,7 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
 
     /// 127.0.0.1, ::1 or an unspecified address: the session's own first, then the host's.
     fn to_loopback(&self, socket: &(impl Socket + ?Sized), to: SocketAddr) -> Outcome<Connect> {
-        let own = self.own_loopback(to);
+        let own = self.own(to);
         let candidates = [own.loopback, own.virtual_ip[0], own.virtual_ip[1]];
         if candidates.iter().all(Option::is_none) {
             let features = self.rules.features;
@@ -123,16 +127,54 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
         if self.world.is_shared_port(to.port()) {
             return Outcome::Passed(Reason::SharedPort);
         }
-        let always = self.rules.loopback_connect == LoopbackConnect::Own
-            || self.world.is_own_port(to.port());
-        if let Some(loopback) = own.loopback.filter(|_| always) {
-            return self.to_own(socket, to, loopback, None);
-        }
-        let protocol = socket.protocol();
-        if protocol == Protocol::Other {
+        if !socket.is_tcp_or_udp() {
             return Outcome::Passed(Reason::NotTcpOrUdp);
         }
-        let mut wanted = [to; 3];
+        let always = self.rules.loopback_connect == LoopbackConnect::Own
+            || self.world.is_own_port(to.port());
+        let found = match own.loopback.filter(|_| always) {
+            Some(loopback) => Ok(loopback),
+            None => self.find_own(socket, candidates),
+        };
+        let found = match found {
+            Ok(found) => found,
+            Err(reason) => return Outcome::Passed(reason),
+        };
+        let source = match Form::of(to.ip()) {
+            // Bound to L, both ends know that 127.0.0.1 was dialled (row 11).
+            Form::V4 | Form::Mapped => self.l().filter(|_| Some(found) != own.loopback),
+            // From elsewhere, who dials ::1 would be seen as ::ffff:127.0.0.1.
+            Form::V6 => self.l6().filter(|_| sockaddr::as_ipv4(found.ip()).is_some()),
+        };
+        self.to_own(socket, to, found, source.map(IpAddr::V4))
+    }
+
+    /// An address of the host itself: what the session's programs bound to it is on V (row 5).
+    /// `None` if nothing of theirs listens there.
+    fn to_host(&self, socket: &(impl Socket + ?Sized), to: SocketAddr) -> Option<Outcome<Connect>> {
+        let ip = sockaddr::as_ipv4(to.ip()).map_or(to.ip(), IpAddr::V4);
+        if !self.world.is_host_address(ip) || stays(ip).is_some() {
+            return None;
+        }
+        let [v, v6] = self.own(to).virtual_ip;
+        let found = self.find_own(socket, [v, v6, None]).ok()?;
+        Some(self.to_own(socket, to, found, Some(found.ip())))
+    }
+
+    /// The first of these on which something listens.
+    fn find_own(
+        &self,
+        socket: &(impl Socket + ?Sized),
+        candidates: [Option<SocketAddr>; 3],
+    ) -> Result<SocketAddr, Reason> {
+        let protocol = socket.protocol();
+        if protocol == Protocol::Other {
+            return Err(Reason::NotTcpOrUdp);
+        }
+        let Some(first) = candidates.iter().flatten().next() else {
+            return Err(Reason::NoSuchAddress);
+        };
+        let mut wanted = [*first; 3];
         let mut count = 0;
         for (place, candidate) in wanted.iter_mut().zip(candidates.iter().flatten()) {
             *place = *candidate;
@@ -144,16 +186,9 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
             Protocol::Tcp | Protocol::Other => None,
         };
         match self.world.find_listener(wanted, protocol, from) {
-            Listener::None => Outcome::Passed(Reason::NoOwnListener),
-            Listener::Unknown => Outcome::Passed(Reason::ListenersUnknown),
-            Listener::At(place) => match wanted.get(place) {
-                None => Outcome::Passed(Reason::ListenersUnknown),
-                Some(found) if Some(*found) == own.loopback => {
-                    self.to_own(socket, to, *found, None)
-                }
-                // Bound to L, both ends know that 127.0.0.1 was dialled (row 11).
-                Some(found) => self.to_own(socket, to, *found, self.l()),
-            },
+            Listener::None => Err(Reason::NoOwnListener),
+            Listener::Unknown => Err(Reason::ListenersUnknown),
+            Listener::At(place) => wanted.get(place).copied().ok_or(Reason::ListenersUnknown),
         }
     }
 
@@ -163,20 +198,15 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
         socket: &(impl Socket + ?Sized),
         dialled: SocketAddr,
         found: SocketAddr,
-        source: Option<Ipv4Addr>,
+        source: Option<IpAddr>,
     ) -> Outcome<Connect> {
         let form = Form::of(dialled.ip());
-        let ip = sockaddr::as_ipv4(found.ip()).map_or(found.ip(), |v4| form.write(v4));
-        let to = with_ip(dialled, ip);
-        let crosses = form == Form::V6 && Form::of(ip) == Form::Mapped;
-        let source = match form {
-            Form::V4 | Form::Mapped => source,
-            // From elsewhere, who dials ::1 would be seen as ::ffff:127.0.0.1.
-            Form::V6 => self.l6().filter(|_| crosses),
-        };
+        let written = |ip: IpAddr| sockaddr::as_ipv4(ip).map_or(ip, |v4| form.write(v4));
+        let to = with_ip(dialled, written(found.ip()));
+        let crosses = form == Form::V6 && Form::of(to.ip()) == Form::Mapped;
         let mut connect = Connect { bind: None, late_port: false, to, clear_v6only: false };
         if crosses || source.is_some() {
-            let Some(local) = socket.local() else {
+            let Some(local) = socket.local().filter(|local| can_go(socket, *local, to)) else {
                 return Outcome::Passed(Reason::NotInet);
             };
             if crosses && Form::of(local.ip()) == Form::V6 && !local.ip().is_unspecified() {
@@ -184,13 +214,14 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
                 return Outcome::Passed(Reason::AlreadyBound);
             }
             connect.clear_v6only = crosses && socket.is_v6only();
-            connect.bind = source.filter(|_| is_unbound(local)).map(|source| form.write(source));
+            let source = source.filter(|_| is_unbound(local));
+            connect.bind = source.map(|source| on_socket(local, written(source)));
             connect.late_port = connect.bind.is_some() && socket.protocol() == Protocol::Tcp;
         }
         Outcome::Rewritten(connect)
     }
 
-    fn own_loopback(&self, to: SocketAddr) -> Own {
+    fn own(&self, to: SocketAddr) -> Own {
         let at = |ip: IpAddr| SocketAddr::new(ip, to.port());
         let v4 = |ip: Ipv4Addr| at(ip.into());
         match Form::of(to.ip()) {
@@ -221,7 +252,7 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
         let Some(source) = source else {
             return Outcome::Passed(self.without(self.rules.features.virtual_ip));
         };
-        let Some(local) = socket.local().filter(|local| local.is_ipv4() == to.is_ipv4()) else {
+        let Some(local) = socket.local().filter(|local| can_go(socket, *local, to)) else {
             return Outcome::Passed(Reason::NotInet);
         };
         // L with no port yet is what an earlier connect of ours left (row 9).
@@ -235,7 +266,8 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
         if protocol == Protocol::Other {
             return Outcome::Passed(Reason::NotTcpOrUdp);
         }
-        if form == Form::Mapped && socket.is_v6only() {
+        let source = on_socket(local, source);
+        if Form::of(source) == Form::Mapped && socket.is_v6only() {
             return Outcome::Passed(Reason::V6Only);
         }
         let late_port = protocol == Protocol::Tcp;
@@ -256,8 +288,22 @@ pub(super) fn is_outside(ip: IpAddr) -> bool {
 fn stays(ip: IpAddr) -> Option<Reason> {
     match (ip, sockaddr::as_ipv4(ip)) {
         (_, Some(v4)) if v4.is_loopback() => Some(Reason::OtherAddress),
-        (IpAddr::V6(v6), None) if is_of_one_link(v6) => Some(Reason::LinkLocal),
+        (_, None) if is_of_one_link(ip) => Some(Reason::LinkLocal),
         _ => None,
+    }
+}
+
+/// Whether the kernel lets a socket with this local address go there: from one of IPv6 a datagram
+/// goes to an address of IPv4 as it is, but no stream.
+fn can_go(socket: &(impl Socket + ?Sized), local: SocketAddr, to: SocketAddr) -> bool {
+    local.is_ipv4() == to.is_ipv4() || local.is_ipv6() && socket.protocol() == Protocol::Udp
+}
+
+/// An address as a socket with this local one can be bound to it.
+fn on_socket(local: SocketAddr, ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(v4) if local.is_ipv6() => v4.to_ipv6_mapped().into(),
+        _ => ip,
     }
 }
 
@@ -269,8 +315,9 @@ fn is_dialled_loopback(ip: IpAddr) -> bool {
     }
 }
 
-/// Link-local, or multicast of one link or less (RFC 4291).
-fn is_of_one_link(ip: Ipv6Addr) -> bool {
+/// Link-local, or multicast of one link or less, of IPv6 (RFC 4291).
+pub(super) fn is_of_one_link(ip: IpAddr) -> bool {
+    let IpAddr::V6(ip) = ip else { return false };
     let [high, low, ..] = ip.octets();
     ip.is_unicast_link_local() || high == 0xff && low & 0x0f <= 2
 }

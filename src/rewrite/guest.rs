@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::connect::is_outside;
-use super::{Kernel, Live, Rewriter, Rules, sockaddr};
+use super::{Kernel, Live, Rewriter, Rules, World, sockaddr};
 use crate::map::{Reader, Succession};
 use crate::os::client;
 use crate::os::set_once::SetOnce;
@@ -116,7 +116,11 @@ impl Guest {
             Some(_) => v4.is_some(),
             None => v6.is_some(),
         };
-        has_source && self.rules.features.virtual_ip && is_outside(to)
+        let plain = sockaddr::as_ipv4(to).map_or(to, IpAddr::V4);
+        has_source
+            && self.rules.features.virtual_ip
+            && is_outside(to)
+            && !self.live.is_host_address(plain)
     }
 
     /// Whether another map has taken the place of this one's: see [`Succession::guest`].

@@ -24,7 +24,7 @@ impl World for Values {
         port == 5353
     }
     fn is_host_address(&self, address: IpAddr) -> bool {
-        address == ip("10.0.5.1") || address == ip("fd00::1")
+        ["10.0.5.1", "fd00::1", "fe80::1"].map(ip).contains(&address)
     }
     fn kind_of(&self, address: IpAddr) -> Option<PoolKind> {
         match address {
@@ -160,6 +160,7 @@ fn row_5_specific_binds() {
     assert_eq!(bind(&rewriter, tcp6(), "[::ffff:10.0.5.1]:80"), "[::ffff:10.0.5.7]:80");
     assert_eq!(bind(&rewriter, tcp6(), "[::ffff:10.0.5.8]:80"), "address-of-another");
     assert_eq!(bind(&rewriter, tcp6(), "[fd00::1]:80"), "[fd00::7]:80");
+    assert_eq!(bind(&rewriter, tcp6(), "[fe80::1%2]:80"), "link-local");
 }
 
 #[test]
@@ -216,11 +217,41 @@ fn row_11_and_12_own_services_first() {
         connect(&rewriter(&listening(&["127.3.4.5:631"])), tcp(), "127.0.0.1:631"),
         "shared-port"
     );
+    let raw = socket(Protocol::Other, "0.0.0.0:0");
+    assert_eq!(connect(&rewriter(&own), raw, "127.0.0.1:7000"), "not-tcp-or-udp");
     let silent = Values { silent: true, ..Values::default() };
     assert_eq!(connect(&rewriter(&silent), tcp(), "127.0.0.1:80"), "listeners-unknown");
     let mut always = rewriter(&silent);
     always.rules.loopback_connect = LoopbackConnect::Own;
     assert_eq!(connect(&always, tcp(), "127.0.0.1:80"), "127.3.4.5:80");
+}
+
+#[test]
+fn row_5_and_11_what_was_bound_to_the_host_is_reached_there() {
+    let (none, on_v) = (Values::default(), listening(&["10.0.5.7:80", "[::ffff:10.0.5.7]:80"]));
+    let on_v6 = listening(&["[fd00::7]:80"]);
+    let host = "10.0.5.1:80";
+    assert_eq!(connect(&rewriter(&none), tcp(), host), "10.0.5.7 > 10.0.5.1:80");
+    assert_eq!(connect(&rewriter(&on_v), tcp(), host), "10.0.5.7 > 10.0.5.7:80");
+    assert_eq!(connect(&rewriter(&on_v), udp(), host), "10.0.5.7 > 10.0.5.7:80");
+    assert_eq!(
+        connect(&rewriter(&on_v), socket(Protocol::Tcp, "127.3.4.5:9"), host),
+        "10.0.5.7:80"
+    );
+    assert_eq!(connect(&rewriter(&on_v), tcp(), "10.0.5.2:80"), "10.0.5.7 > 10.0.5.2:80");
+    assert_eq!(
+        connect(&rewriter(&on_v), tcp6(), "[::ffff:10.0.5.1]:80"),
+        "::ffff:10.0.5.7 > [::ffff:10.0.5.7]:80"
+    );
+    assert_eq!(connect(&rewriter(&on_v6), tcp6(), "[fd00::1]:80"), "fd00::7 > [fd00::7]:80");
+    assert_eq!(
+        connect(&rewriter(&on_v), tcp6(), "[fd00::1]:80"),
+        "::ffff:10.0.5.7 > [::ffff:10.0.5.7]:80"
+    );
+    assert_eq!(connect(&rewriter(&none), tcp6(), "[fe80::1%2]:80"), "link-local");
+    let mut without = rewriter(&on_v);
+    without.rules.features.virtual_ip = false;
+    assert_eq!(connect(&without, tcp(), host), "feature-off");
 }
 
 #[test]
@@ -279,6 +310,15 @@ fn row_22_datagrams() {
     assert_eq!(send(udp(), "127.0.0.1:53"), Some((Some(ip(L)), "10.0.5.7:53".into())));
     assert_eq!(send(tcp(), "192.0.2.9:53"), None);
     assert!(rewriter.send(&tcp(), at("192.0.2.9:53"), true).rewritten().is_some());
+    // From a socket of IPv6 to an address of IPv4 as it is.
+    let six = socket(Protocol::Udp, "[::]:0");
+    let mapped = |text: &str| Some(ip(&format!("::ffff:{text}")));
+    assert_eq!(send(six, "192.0.2.9:53"), Some((mapped(V), "192.0.2.9:53".into())));
+    assert_eq!(send(six, "127.0.0.1:53"), Some((mapped(L), "10.0.5.7:53".into())));
+    assert_eq!(send(SocketFacts { v6only: true, ..six }, "192.0.2.9:53"), None);
+    assert_eq!(send(udp(), "[2001:db8::9]:53"), None);
+    assert_eq!(connect(&rewriter, tcp6(), "192.0.2.9:53"), "not-inet");
+    assert_eq!(connect(&rewriter, tcp6(), "127.0.0.1:53"), "not-inet");
 }
 
 #[test]
@@ -296,6 +336,9 @@ fn row_24_and_25_packet_information() {
     assert_eq!(source("0.0.0.0", "127.0.0.1:53"), None);
     assert_eq!(source("::", "[::ffff:192.0.2.9]:53"), Some("::ffff:10.0.5.7".into()));
     assert_eq!(source("::", "[2001:db8::1]:53"), Some("fd00::7".into()));
+    assert_eq!(source("fe80::1", "[fe80::9%2]:53"), None);
+    assert_eq!(source("::", "[ff02::fb%2]:53"), None);
+    assert_eq!(source("fd00::1", "[ff02::fb%2]:53"), Some("fd00::7".into()));
     assert_eq!(rewriter.shown_ip(ip(L)), Outcome::Rewritten(ip("127.0.0.1")));
     assert_eq!(rewriter.shown_ip(ip(V)), Outcome::Passed(Reason::ShownAsIs));
 }

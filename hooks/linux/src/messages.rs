@@ -168,7 +168,11 @@ unsafe fn send_batch(
 
 /// Decides about a message that is sent, and binds the socket first if it must be.
 fn decide(guest: &Guest, fd: c_int, message: *const msghdr, flags: c_int) -> Message {
-    let Some(header) = memory::read(message) else { return Message::Pass };
+    let Some(mut header) = memory::read(message) else { return Message::Pass };
+    // As the kernel does it: here a name that is too long is cut, unless its length is negative.
+    if header.msg_namelen <= c_int::MAX as u32 {
+        header.msg_namelen = header.msg_namelen.min(MAX_LENGTH as u32);
+    }
     let mut changed = Changed { header, name: None, control: None };
     if !header.msg_name.is_null() && header.msg_namelen > 0 {
         let name = header.msg_name.cast_const().cast();

@@ -91,24 +91,36 @@ impl Fd {
     }
 
     /// Binds an address and answers 0 or the error; with `late_port` a connect chooses the port (ip(7)). The option is put
-    /// back at once: a bind of the program's own shows its port as ever (row 8).
+    /// back at once: a bind of the program's own shows its port as ever (row 8). One of IPv4 is
+    /// written as a socket of IPv6 takes it, if it is one.
     pub fn bind(&self, address: IpAddr, late_port: bool) -> c_int {
         const NO_PORT: c_int = libc::IP_BIND_ADDRESS_NO_PORT;
         let set = late_port && self.option(libc::IPPROTO_IP, NO_PORT) == Some(0);
         if set {
             self.set_option(libc::IPPROTO_IP, NO_PORT, 1);
         }
-        let mut bytes = [0u8; IPV6_LENGTH];
-        let length = sockaddr::write(&SocketAddr::new(address, 0), &mut bytes);
         let before = errno::get();
-        // SAFETY: the address is as long as is said.
-        let result = unsafe { original::bind(self.0, bytes.as_ptr().cast(), length as socklen_t) };
-        let failed = if result == 0 { 0 } else { errno::get() };
+        let mut failed = self.bind_once(address);
+        if let (libc::EAFNOSUPPORT, IpAddr::V4(v4)) = (failed, address) {
+            failed = self.bind_once(v4.to_ipv6_mapped().into());
+        }
         errno::set(before);
         if set {
             self.set_option(libc::IPPROTO_IP, NO_PORT, 0);
         }
         failed
+    }
+
+    /// `EAFNOSUPPORT` if the socket is not of the address's family.
+    fn bind_once(&self, address: IpAddr) -> c_int {
+        // The whole of it also for IPv4: of a shorter one a socket of IPv6 says `EINVAL`, as one
+        // that is bound does.
+        let mut bytes = [0u8; IPV6_LENGTH];
+        sockaddr::write(&SocketAddr::new(address, 0), &mut bytes);
+        // SAFETY: the address is as long as is said.
+        let result =
+            unsafe { original::bind(self.0, bytes.as_ptr().cast(), IPV6_LENGTH as socklen_t) };
+        if result == 0 { 0 } else { errno::get() }
     }
 
     fn name(&self, call: c_long) -> Option<SocketAddr> {
@@ -128,9 +140,10 @@ impl Fd {
     }
 }
 
-/// A socket on its way outside. Of UDP it is not asked whether it is bound, but taken to be unbound:
-/// the kernel binds no socket that has a port, so that the attempt tells. That is asked all the same
-/// where a UDP socket may have an address without a port, since that could be bound again.
+/// A socket on its way outside. Of UDP it is not asked whether it is bound, but taken to be unbound,
+/// and of the family of where it goes: the kernel binds no socket that has a port, nor one of another
+/// family, so that the attempt tells. That is asked all the same where a UDP socket may have an
+/// address without a port, since that could be bound again.
 pub struct Outward {
     fd: Fd,
     to: SocketAddr,

@@ -15,7 +15,7 @@ use support::{
     HOST, Host, MATRIX, OUTSIDE, Session, compile, finish, in_namespace, run_ip, start,
     start_piped, text,
 };
-use vipool::policy::{PortRange, Program};
+use vipool::policy::{PortRange, Program, Wildcard};
 use vipool_testing::preload;
 
 fn binary() -> PathBuf {
@@ -47,7 +47,10 @@ fn row(test: &str, name: &str) {
         let _service = start(host.outside(binary()).arg("serve"));
         let _hosts: Vec<_> = match name {
             "2" => vec![("0.0.0.0", "8002")],
+            "5-dialled" => vec![(HOST, "8505")],
             "11" => vec![("127.0.0.1", "8211"), ("127.0.0.1", "8311"), ("127.0.0.1", "8411")],
+            "23-mapped" => vec![("::1", "8223")],
+            "32-bound" => vec![("::1", "8532")],
             "45" => vec![("127.0.0.1", "8211")],
             "29" => vec![("::", "8029")],
             _ => vec![],
@@ -68,9 +71,13 @@ fn row(test: &str, name: &str) {
         });
         match name {
             "6-pass" => host.replace(|policy| policy.pass_when_missing = true),
-            "32-loopback" => host.replace(|policy| {
-                policy.programs.iter_mut().for_each(|rule| rule.features.virtual_ip = false);
+            "3-loopback" | "3-wildcard" | "32-loopback" => host.rules(|rule| {
+                rule.features.virtual_ip = false;
+                if name == "3-wildcard" {
+                    rule.wildcard = Wildcard::Loopback;
+                }
             }),
+            "23-mapped" => host.rules(|rule| rule.map_ephemeral = true),
             "43" => host.replace(|policy| policy.hide_addresses = true),
             "7-ports" => {
                 std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40099").unwrap();
@@ -90,6 +97,7 @@ fn row(test: &str, name: &str) {
             "3" => vec![("0.0.0.0", "8003")],
             "11" => vec![("127.0.0.1", "8011"), ("0.0.0.0", "8111"), ("127.0.0.1", "8511")],
             "32" => vec![("::1", "8032")],
+            "38" => vec![("0.0.0.0", "8038")],
             _ => vec![],
         }
         .into_iter()
@@ -176,8 +184,12 @@ rows! {
     row_1 "1";
     row_2 "2";
     row_3 "3";
+    row_3_loopback "3-loopback";
+    row_3_wildcard "3-wildcard";
     row_4 "4";
     row_5 "5";
+    row_5_link_local "5-link-local";
+    row_5_dialled "5-dialled";
     row_6 "6";
     row_6_pass "6-pass";
     row_7 "7";
@@ -199,6 +211,7 @@ rows! {
     row_21 "21";
     row_22 "22";
     row_23 "23";
+    row_23_mapped "23-mapped";
     row_25 "25";
     row_26 "26";
     row_29 "29";
@@ -207,6 +220,7 @@ rows! {
     row_45 "45";
     row_24 "24";
     row_24_ipv6 "24-ipv6";
+    row_24_link_local "24-link-local";
     row_25_messages "25-messages";
     row_27 "27";
     row_28 "28";
@@ -214,6 +228,7 @@ rows! {
     row_31 "31";
     row_32 "32";
     row_32_loopback "32-loopback";
+    row_32_bound "32-bound";
     row_33 "33";
     row_35 "35";
     row_36 "36";
@@ -227,6 +242,7 @@ rows! {
     row_49 "49";
     row_20_unasked "20-unasked";
     row_22_bound_or_not "22-bound-or-not";
+    row_22_families "22-families";
     row_22_portless "22-portless";
     row_22_dropped "22-dropped";
     row_32_wildcard "32-wildcard";

@@ -26,6 +26,12 @@ struct address at(const char *host, int port) {
     return a;
 }
 
+struct address on_link(const char *host, int port) {
+    struct address a = at(host, port);
+    ((struct sockaddr_in6 *)&a.bytes)->sin6_scope_id = if_nametoindex("v0");
+    return a;
+}
+
 static char *scratch(void) {
     static char texts[64][128];
     static unsigned next;

@@ -255,6 +255,29 @@ static void row_22_bound_or_not(void) {
     expect_listed("its name", seen(fd), host_port(V, port_of(fd)), host_port(HOST, port_of(fd)));
 }
 
+/* From a socket of IPv6 to an address of IPv4 as it is. */
+static void row_22_families(void) {
+    int fd = udp6(), connected = udp6(), only = udp6(), service = udp();
+    expect_listed("they see", seen_outside(fd), V, HOST);
+    expect_listed("and again", seen_outside(fd), V, HOST);
+    expect("connect", try_connect(connected, OUTSIDE, 7), "ok");
+    expect("send", result(send(connected, "x", 1, 0)), "ok");
+    expect_listed("they see", answered(connected), V, HOST);
+    one(only, IPPROTO_IPV6, IPV6_V6ONLY);
+    expect("for IPv6 alone", try_connect(only, OUTSIDE, 7), "EAFNOSUPPORT");
+    expect("of a stream", try_connect(tcp6(), OUTSIDE, 7), "EINVAL");
+    /* To a service of the session's own. */
+    fd = udp6();
+    expect("bind", try_bind(service, ANY, 8222), "ok");
+    expect("connect", try_connect(fd, LOOPBACK, 8222), "ok");
+    expect("send", result(send(fd, "x", 1, 0)), "ok");
+    struct sockaddr_storage from;
+    socklen_t length = sizeof from;
+    char byte;
+    expect("recvfrom", result(recvfrom(service, &byte, 1, 0, (void *)&from, &length)), "ok");
+    expect_alike("source", text_of(&from), host_port(LOOPBACK, port_of(fd)));
+}
+
 /* An address without a port is not taken for none. */
 static void row_22_portless(void) {
     int fd = udp(), kept = udp();
@@ -290,6 +313,9 @@ static void row_34_protocols(void) {
     fd = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMP);
     expect("bind", try_bind(fd, LOOPBACK, 8034), "ok");
     expect("kernel", kernel(fd), "127.0.0.1:1");
+    /* A port of own-ports. */
+    expect("connect", try_connect(fd, LOOPBACK, 8311), "ok");
+    expect("kernel peer", kernel_peer(fd), "127.0.0.1:8311");
     expect("not even one", try_bind(socket(AF_UNIX, SOCK_STREAM, 0), LOOPBACK, 8034), "EINVAL");
     fd = socket(AF_INET, SOCK_STREAM, IPPROTO_MPTCP);
     expect("mptcp", try_bind(fd, LOOPBACK, 8134), "ok");
@@ -298,7 +324,7 @@ static void row_34_protocols(void) {
 
 const struct row handed_rows[] = {
     {"20-unasked", row_20_unasked}, {"22-bound-or-not", row_22_bound_or_not},
-    {"22-portless", row_22_portless}, {"22-dropped", row_22_dropped}, {"32-wildcard", row_32_wildcard},
+    {"22-families", row_22_families}, {"22-portless", row_22_portless}, {"22-dropped", row_22_dropped}, {"32-wildcard", row_32_wildcard},
     {"34-protocols", row_34_protocols}, {"35-handed", row_35_handed},
     {"35-passed", row_35_passed}, {"35-forked", row_35_forked}, {NULL, NULL},
 };

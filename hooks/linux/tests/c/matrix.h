@@ -6,6 +6,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -31,6 +32,8 @@ struct address {
     socklen_t length;
 };
 struct address at(const char *host, int port);
+/* One that belongs to the link of the sessions' addresses. */
+struct address on_link(const char *host, int port);
 
 /* An address as text, "10.0.0.1:80" or "[::1]:80"; each call has memory of its own for a while. */
 const char *text_of(const struct sockaddr_storage *bytes);
@@ -71,6 +74,7 @@ int one(int fd, int level, int option);
 #define OUTSIDE6 "fd99::2"
 #define HOST "10.99.5.1"
 #define HOST6 "fd99::1"
+#define LINK_LOCAL "fe80::1"
 /* What the driver makes the host call itself. */
 #define NAME "matrixhost"
 #define ANOTHERS_V "10.99.5.12"

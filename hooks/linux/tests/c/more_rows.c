@@ -2,6 +2,7 @@
 #include "matrix.h"
 
 #include <ifaddrs.h>
+#include <limits.h>
 #include <netdb.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -94,6 +95,15 @@ static void row_24(void) {
         expect("untouched", memcmp(&before, &packet, sizeof packet) ? "no" : "yes", "yes");
         expect_listed("they see", answered(fd), V, HOST);
     }
+    /* A name that is too long is cut. */
+    const unsigned lengths[] = {128, 129, 1000, INT_MAX, 0x80000000u, ~0u};
+    for (int i = 0; i < 6; i++) {
+        int fd = udp();
+        prepare(&packet, &out);
+        packet.header.msg_namelen = lengths[i];
+        expect("sendmsg", result(sendmsg(fd, &packet.header, 0)), i < 4 ? "ok" : "EINVAL");
+        if (i < 4) expect_listed("they see", answered(fd), V, HOST);
+    }
     /* Two at once, one of them with a source. */
     int fd = udp();
     struct packet two[2];
@@ -137,6 +147,26 @@ static void row_24_ipv6(void) {
     from(&packet, HOST6);
     expect("sendmsg", result(sendmsg(fd, &packet.header, 0)), "ok");
     expect_listed("they see", answered(fd), V6, HOST6);
+}
+
+static void row_24_link_local(void) {
+    int service = udp6(), fd = udp6();
+    struct address here = on_link(LINK_LOCAL, 8024);
+    expect("bind", result(bind(service, (void *)&here.bytes, here.length)), "ok");
+    const char *sources[] = {LINK_LOCAL, "::"};
+    for (int i = 0; i < 2; i++) {
+        struct packet packet;
+        prepare(&packet, &here);
+        from(&packet, sources[i]);
+        expect("sendmsg", result(sendmsg(fd, &packet.header, 0)), "ok");
+        struct pollfd ready = {service, POLLIN, 0};
+        expect("it comes", poll(&ready, 1, 5000) == 1 ? "yes" : "no", "yes");
+        struct sockaddr_storage source;
+        socklen_t length = sizeof source;
+        char byte;
+        expect("recvfrom", result(recvfrom(service, &byte, 1, 0, (void *)&source, &length)), "ok");
+        expect_alike("source", text_of(&source), host_port(LINK_LOCAL, port_of(fd)));
+    }
 }
 
 static void row_25_messages(void) {
@@ -296,6 +326,32 @@ static void row_32_loopback(void) {
     expect("accept shows", text_of(&peer), "[::1]:8033");
     expect("accepted", seen(accepted), "[::1]:8032");
     expect("its peer", seen_peer(accepted), "[::1]:8033");
+}
+
+/* Bound before it dials, it is of one family from then on: docs/compatibility.md. */
+static void row_32_bound(void) {
+    listener("::1", 8332), listener("::", 8432);
+    const char *bound[] = {"::", "::", "::1", "::1", "::1"};
+    const char *dialled[] = {OUTSIDE6, "::1", "::1", "::1", "::1"};
+    /* The driver has a listener of the host's on [::1]:8532. */
+    const int ports[] = {7, 8532, 8332, 8432, 8532};
+    const char *when_listed[] = {"EAFNOSUPPORT", "EAFNOSUPPORT", "ECONNREFUSED", "ECONNREFUSED", "ok"};
+    for (int i = 0; i < 5; i++) {
+        int fd = tcp6();
+        expect("bind", try_bind(fd, bound[i], 0), "ok");
+        expect_listed("connect", try_connect(fd, dialled[i], ports[i]), when_listed[i], "ok");
+    }
+    /* Bound by the program, or by its first datagram. */
+    struct address to = at(OUTSIDE6, 7), before = at("::ffff:" OUTSIDE, 7);
+    int fd = udp6();
+    expect("bind", try_bind(fd, "::", 0), "ok");
+    expect_listed("sendto", result(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)),
+                  "EAFNOSUPPORT", "ok");
+    fd = udp6();
+    long sent = sendto(fd, "x", 1, 0, (void *)&before.bytes, before.length);
+    expect("sendto first", result(sent), "ok");
+    expect_listed("sendto", result(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)),
+                  "EAFNOSUPPORT", "ok");
 }
 
 static void row_33(void) {
@@ -509,8 +565,10 @@ static void row_43(void) {
 }
 
 const struct row more_rows[] = {
-    {"24", row_24}, {"24-ipv6", row_24_ipv6}, {"25-messages", row_25_messages},
+    {"24", row_24}, {"24-ipv6", row_24_ipv6},
+    {"24-link-local", row_24_link_local}, {"25-messages", row_25_messages},
     {"27", row_27}, {"28", row_28}, {"30", row_30}, {"31", row_31}, {"32", row_32}, {"32-loopback", row_32_loopback},
+    {"32-bound", row_32_bound},
     {"33", row_33}, {"35", row_35}, {"36", row_36}, {"37", row_37}, {"39", row_39},
     {"40", row_40}, {"41", row_41}, {"42", row_42}, {"43", row_43}, {NULL, NULL},
 };

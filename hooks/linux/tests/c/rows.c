@@ -25,6 +25,14 @@ static void row_2(void) {
     int fd = tcp();
     one(fd, SOL_SOCKET, SO_REUSEADDR);
     expect("bind", try_bind(fd, LOOPBACK, 8002), "EADDRINUSE");
+    /* The other way round: the host comes second, past the hook. */
+    listener(LOOPBACK, 8102);
+    struct address any = at(ANY, 8102);
+    for (int i = 0; i < 2; i++) {
+        fd = tcp();
+        if (i) one(fd, SOL_SOCKET, SO_REUSEADDR);
+        expect("the host", result(syscall(SYS_bind, fd, &any.bytes, any.length)), "EADDRINUSE");
+    }
 }
 
 static void row_3(void) {
@@ -34,6 +42,28 @@ static void row_3(void) {
     expect_listed("getsockname", seen(fd), host_port(V, 8003), "0.0.0.0:8003");
     expect("udp bind", try_bind(datagram, ANY, 8003), "ok");
     expect_listed("udp kernel", kernel(datagram), host_port(V, 8003), "0.0.0.0:8003");
+}
+
+/* Without a virtual IP. */
+static void row_3_loopback(void) {
+    int fd = tcp(), datagram = udp();
+    expect("bind", try_bind(fd, ANY, 8103), "ok");
+    expect("kernel", kernel(fd), "0.0.0.0:8103");
+    expect("udp bind", try_bind(datagram, ANY, 8103), "ok");
+    expect("udp kernel", kernel(datagram), "0.0.0.0:8103");
+}
+
+/* The same under a rule that says `wildcard = "loopback"`. */
+static void row_3_wildcard(void) {
+    int fd = tcp(), client = tcp(), without = tcp();
+    one(fd, SOL_SOCKET, SO_REUSEADDR);
+    expect("bind", try_bind(fd, ANY, 8203), "ok");
+    expect_listed("kernel", kernel(fd), host_port(L, 8203), "0.0.0.0:8203");
+    expect("listen", result(listen(fd, 1)), "ok");
+    expect("connect", try_connect(client, LOOPBACK, 8203), "ok");
+    expect_listed("its peer", kernel_peer(client), host_port(L, 8203), "127.0.0.1:8203");
+    expect("bind without a port", try_bind(without, ANY, 0), "ok");
+    expect_alike("kernel of that", kernel(without), host_port(ANY, port_of(without)));
 }
 
 static void row_4(void) {
@@ -66,6 +96,54 @@ static void row_5(void) {
     expect("a loopback address of nobody", try_bind(fd, "127.0.0.53", 8005), "ok");
     expect("kernel of that", kernel(fd), "127.0.0.53:8005");
     expect("an address of nobody", try_bind(tcp(), "192.0.2.1", 8005), "EADDRNOTAVAIL");
+}
+
+/* What belongs to one link stays there. */
+static void row_5_link_local(void) {
+    int fd = tcp6(), client = tcp6();
+    struct address here = on_link(LINK_LOCAL, 8105);
+    expect("bind", result(bind(fd, (void *)&here.bytes, here.length)), "ok");
+    expect("kernel", kernel(fd), "[" LINK_LOCAL "]:8105");
+    expect("listen", result(listen(fd, 1)), "ok");
+    expect("connect", result(connect(client, (void *)&here.bytes, here.length)), "ok");
+    expect("getpeername", seen_peer(client), "[" LINK_LOCAL "]:8105");
+}
+
+/* What was bound to the host's address is dialled there. */
+static void row_5_dialled(void) {
+    const int ports[] = {8205, 8305, 8405};
+    const char *hosts[] = {HOST, ANY, "::"}, *dialled[] = {HOST, HOST, HOST6};
+    char mapped[64];
+    snprintf(mapped, sizeof mapped, "::ffff:%s", V);
+    const char *met[] = {V, V, mapped};
+    for (int i = 0; i < 3; i++) {
+        int service = listener(hosts[i], ports[i]), fd = i < 2 ? tcp() : tcp6();
+        if (i == 2) one(fd, IPPROTO_IPV6, IPV6_V6ONLY);
+        expect("connect", try_connect(fd, dialled[i], ports[i]), "ok");
+        expect_listed("peer", seen_peer(fd), host_port(met[i], ports[i]),
+                      host_port(dialled[i], ports[i]));
+        int accepted = accept(service, NULL, NULL);
+        expect_listed("accepted", seen_peer(accepted), host_port(met[i], port_of(fd)),
+                      host_port(dialled[i], port_of(fd)));
+    }
+    int service = udp(), fd = udp();
+    struct address to = at(HOST, 8205);
+    expect("bind", try_bind(service, HOST, 8205), "ok");
+    for (int i = 0; i < 2; i++) {
+        struct pollfd ready = {service, POLLIN, 0};
+        char byte;
+        expect("sendto", result(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)), "ok");
+        expect("it comes", poll(&ready, 1, 5000) == 1 ? "yes" : "no", "yes");
+        expect("recv", result(recv(service, &byte, 1, 0)), "ok");
+    }
+    struct address out = at(OUTSIDE, 7);
+    expect("sendto", result(sendto(fd, "x", 1, 0, (void *)&out.bytes, out.length)), "ok");
+    expect_listed("they see", answered(fd), V, HOST);
+    /* Nothing of the session's own: the host's (the driver has a listener there). */
+    fd = tcp();
+    expect("the host's", try_connect(fd, HOST, 8505), "ok");
+    expect("its peer", kernel_peer(fd), host_port(HOST, 8505));
+    expect_listed("from", seen(fd), host_port(V, port_of(fd)), host_port(HOST, port_of(fd)));
 }
 
 /* The driver has taken V off the interface. */
@@ -365,6 +443,30 @@ static void row_23(void) {
     expect_alike("getsockname", seen(fd), host_port(LOOPBACK, port_of(fd)));
 }
 
+/* A rule can map it. */
+static void row_23_mapped(void) {
+    char mapped[64];
+    snprintf(mapped, sizeof mapped, "::ffff:%s", L6);
+    int fd = tcp(), six = tcp6(), client = tcp6();
+    expect("bind", try_bind(fd, LOOPBACK, 0), "ok");
+    int port = port_of(fd);
+    expect_listed("kernel", kernel(fd), host_port(L, port), host_port(LOOPBACK, port));
+    expect_alike("getsockname", seen(fd), host_port(LOOPBACK, port));
+    expect("listen", result(listen(fd, 1)), "ok");
+    expect("connect", try_connect(tcp(), LOOPBACK, port), "ok");
+    expect("bind IPv6", try_bind(six, "::1", 0), "ok");
+    port = port_of(six);
+    expect_listed("kernel", kernel(six), host_port(mapped, port), host_port("::1", port));
+    expect_alike("getsockname", seen(six), host_port("::1", port));
+    expect("listen", result(listen(six, 1)), "ok");
+    expect("bind the client", try_bind(client, "::1", 0), "ok");
+    expect("connect", try_connect(client, "::1", port), "ok");
+    /* The driver has a listener of the host's there. */
+    client = tcp6();
+    expect("bind another", try_bind(client, "::1", 0), "ok");
+    expect_listed("the host's", try_connect(client, "::1", 8223), "EAFNOSUPPORT", "ok");
+}
+
 static void row_25(void) {
     int service = udp(), fd = udp();
     expect("bind", try_bind(service, LOOPBACK, 8025), "ok");
@@ -386,6 +488,10 @@ static void row_26(void) {
     one(fd, SOL_SOCKET, SO_REUSEADDR);
     expect("shared", try_bind(fd, ANY, 8026), "ok");
     expect("kernel", kernel(fd), "0.0.0.0:8026");
+    fd = udp();
+    one(fd, SOL_SOCKET, SO_REUSEPORT);
+    expect("port shared", try_bind(fd, ANY, 8226), "ok");
+    expect("kernel of that", kernel(fd), "0.0.0.0:8226");
     fd = udp();
     one(fd, SOL_SOCKET, SO_BROADCAST);
     expect("broadcast", try_bind(fd, ANY, 8126), "ok");
@@ -427,6 +533,10 @@ static void row_38(void) {
     one(second, SOL_SOCKET, SO_REUSEPORT);
     expect("bind", try_bind(first, ANY, 8038), "ok");
     expect("bind second", try_bind(second, ANY, 8038), "ok");
+    /* Another session has the port for itself (the driver sees to that). */
+    expect_listed("kernel", kernel(first), host_port(V, 8038), "0.0.0.0:8038");
+    expect_listed("kernel of the second", kernel(second), host_port(V, 8038), "0.0.0.0:8038");
+    expect("one that does not share", try_bind(tcp(), ANY, 8038), "EADDRINUSE");
     expect("listen", result(listen(first, 1)), "ok");
     expect("listen second", result(listen(second, 1)), "ok");
 }
@@ -463,11 +573,13 @@ static void row_45(void) {
 }
 
 const struct row rows[] = {
-    {"1", row_1},     {"2", row_2},     {"3", row_3},     {"4", row_4},   {"5", row_5},
+    {"1", row_1},     {"2", row_2},     {"3", row_3},
+    {"3-loopback", row_3_loopback},   {"3-wildcard", row_3_wildcard},     {"4", row_4},   {"5", row_5},
+    {"5-link-local", row_5_link_local},                   {"5-dialled", row_5_dialled},
     {"6", row_6},     {"6-pass", row_6_pass},             {"7", row_7},   {"7-ports", row_7_ports},
     {"8", row_8},     {"9", row_9},     {"10", row_10},   {"11", row_11}, {"11b", row_11b},
     {"12", row_12},   {"13", row_13},   {"14", row_14},   {"15", row_15}, {"16", row_16},
     {"17", row_17},   {"18", row_18},   {"19", row_19},   {"20", row_20},
-    {"21", row_21},   {"22", row_22},   {"23", row_23},   {"25", row_25}, {"26", row_26},
+    {"21", row_21},   {"22", row_22},   {"23", row_23},   {"23-mapped", row_23_mapped},       {"25", row_25}, {"26", row_26},
     {"29", row_29},   {"34", row_34},   {"38", row_38},   {"45", row_45}, {NULL, NULL},
 };

@@ -145,7 +145,7 @@ impl Host {
     pub fn new(programs: Vec<Program>) -> Self {
         Self::with(Policy {
             programs,
-            host_addresses: vec![ip(HOST), ip("fd99::1")],
+            host_addresses: vec![ip(HOST), ip("fd99::1"), ip("fe80::1")],
             wildcard_udp_ports: vec![PortRange { first: 5353, last: 5353 }],
             ..Policy::default()
         })
@@ -167,6 +167,7 @@ impl Host {
             "link set v0 up",
             "addr add 10.99.5.1/24 dev v0",
             "addr add fd99::1/64 dev v0 nodad",
+            "addr add fe80::1/64 dev v0 nodad",
         ] {
             run_ip(line);
         }
@@ -211,6 +212,11 @@ impl Host {
         // A map that would say the same stays.
         self.plan.settings.low_water += 1;
         self.map = Map::create(&self.directory, &self.plan).expect("the map is replaced");
+    }
+
+    /// The same with other rules for its programs.
+    pub fn rules(&mut self, change: impl FnMut(&mut Program)) {
+        self.replace(|policy| policy.programs.iter_mut().for_each(change));
     }
 
     /// Opens a session.
