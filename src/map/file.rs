@@ -147,6 +147,11 @@ pub(super) fn put_in_place(directory: &Path) -> Result<(), MapError> {
     place(SESSIONS_FILE)
 }
 
+/// Whether a maker died before its files were in place.
+pub(super) fn has_new(directory: &Path) -> bool {
+    [MAP_FILE, SESSIONS_FILE].into_iter().any(|name| temporary(directory, name).exists())
+}
+
 /// Removes new files that were not put in place.
 pub(super) fn remove_new(directory: &Path) {
     for name in [MAP_FILE, SESSIONS_FILE] {

@@ -202,6 +202,13 @@ pub(super) fn write(
     store(words, 0, MAGIC);
 }
 
+/// What is fixed once a map is published, but for what tells its file from others.
+pub(super) fn fixed_words(words: &[AtomicU64], layout: &Layout) -> impl Iterator<Item = u64> {
+    let end = layout.policy_at + layout.policy_bytes.div_ceil(8);
+    let fixed = (0..FIXED_WORDS).filter(|at| *at != FILE_ID).chain(HEADER_WORDS..end);
+    fixed.map(|at| load(words, at))
+}
+
 impl Layout {
     /// How many words the private twin takes.
     pub(super) fn private_words(&self) -> usize {

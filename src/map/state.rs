@@ -7,6 +7,7 @@
 use std::path::Path;
 
 use super::MAP_FILE;
+use super::control::Counter;
 use super::file;
 use super::layout::{
     self, DRAINING, GONE_GENERATION, LAST_STAMP, Layout, READY, RECORD_WORDS, SUPERSEDED,
@@ -112,6 +113,41 @@ impl State {
         }
         file::put_in_place(directory)?;
         Ok(made)
+    }
+
+    /// Whether this map stays for a plan, since new files made of it would say the same. Then it is
+    /// brought what they would bring: everything is derived again, and whoever wanted to replace it
+    /// before is forgotten. The caller holds the lock.
+    pub(super) fn stays(&self, directory: &Path, plan: &Plan, boot: u64) -> Result<bool, MapError> {
+        let is_whole =
+            !self.records().is_empty() && !self.journal().is_empty() && !file::has_new(directory);
+        if !is_whole || self.layout.boot != boot {
+            return Ok(false);
+        }
+        let (pools, policy) = (merge(self, plan)?, plan.policy.encode());
+        let words = layout::words_needed(&pools, policy.len());
+        if words != self.words().len() {
+            return Ok(false);
+        }
+        let (map, none) = (Region::in_memory(words), Region::default());
+        let made = Self::build(map, none, &pools, plan, &policy, boot, Some(self))?;
+        if !self.truth().eq(made.truth()) {
+            return Ok(false);
+        }
+        self.rebuild();
+        for (_, table) in self.tables() {
+            table.set_count(Counter::Warned, 0);
+        }
+        store(self.words(), SUPERSEDED, 0);
+        Ok(true)
+    }
+
+    /// What a map says, but for what is derived from it and what tells its file from others.
+    fn truth(&self) -> impl Iterator<Item = u64> {
+        let slots = self
+            .tables()
+            .flat_map(|(_, table)| (0..table.pool.slots).flat_map(move |slot| table.truth(slot)));
+        layout::fixed_words(self.words(), &self.layout).chain(slots)
     }
 
     fn build(

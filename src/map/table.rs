@@ -70,6 +70,11 @@ impl<'a> Table<'a> {
         Tenancy::from_word(self.load(slot, TENANCY))
     }
 
+    /// The words of a slot that say what is true of its address, but for where it is in a queue.
+    pub(super) fn truth(&self, slot: u32) -> [u64; 2] {
+        [self.load(slot, OWNER), self.load(slot, TENANCY)]
+    }
+
     /// Sets the tenancy of a slot before the first rebuild: nothing is derived from it yet.
     pub(super) fn set_tenancy(&self, slot: u32, tenancy: Tenancy) {
         self.store(slot, TENANCY, tenancy.to_word());

@@ -89,8 +89,11 @@ impl Map {
     /// addresses and handles, even those that the plan no longer has, which go to nobody else when
     /// they are given back. An address that is in another pool now goes on there as it was: nobody
     /// gets it before its session has given it back and it has cooled down. A pool that the plan no
-    /// longer has stays only while its addresses are in use or cool down. The old file is marked
-    /// superseded. A damaged map is left alone and reported: remove it to begin anew.
+    /// longer has stays only while its addresses are in use or cool down.
+    ///
+    /// The old file is marked superseded; it stays in place if a new one would say the same, so that
+    /// to configure a server again and again costs its programs nothing. A damaged map is left alone
+    /// and reported: remove it to begin anew.
     pub fn create(directory: &Path, plan: &Plan) -> Result<Self, MapError> {
         check(plan)?;
         let boot = file::here(directory)?;
@@ -106,9 +109,12 @@ impl Map {
             Ok(old) => {
                 store(old.map.words(), HOLDER, std::process::id().into());
                 old.recover();
-                let made = State::replace(directory, plan, boot, Some(&old));
+                let made = old.stays(directory, plan, boot).and_then(|stays| match stays {
+                    true => Ok(None),
+                    false => State::replace(directory, plan, boot, Some(&old)).map(Some),
+                });
                 store(old.map.words(), HOLDER, 0);
-                made
+                made.map(|made| made.unwrap_or(old))
             }
             Err(MapError::Missing(_)) => State::replace(directory, plan, boot, None),
             Err(error) => Err(error),

@@ -63,7 +63,7 @@ fn a_full_tmpfs_is_an_error_at_creation_and_never_a_signal_later() {
         for number in 2..=100 {
             map.open_session(id(number), &ANY, 0).unwrap();
         }
-        assert!(full(Map::create(&directory.0, &plan(100))));
+        assert!(full(Map::create(&directory.0, &plan(101))));
         map.close(&opened.handle, 0).unwrap();
         assert_eq!(names(&directory.0), ["filler", "journal", "lock", "map", "sessions"]);
     });

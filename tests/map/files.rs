@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use vipool::map::{Map, MapError, OpenOptions, Reader, Settings};
+use vipool::map::{Map, MapError, OpenOptions, Plan, Reader, Settings};
+use vipool::pool::Reservation;
 
-use crate::support::{addresses, id, map, only, plan, user};
+use crate::support::{addresses, id, map, only, plan, pool, user};
 
 /// A directory of its own, removed when dropped.
 struct Directory(PathBuf);
@@ -43,6 +44,39 @@ fn writers_and_readers_share_a_file() {
     assert!(one.close(&first.handle, 7).is_err());
     assert!(!reader.is_live(&first.handle));
     assert!(reader.is_live(&second.handle));
+}
+
+#[test]
+fn a_plan_that_changes_nothing_leaves_the_map_in_place() {
+    let directory = Directory::new("same");
+    let same = || Plan {
+        reservations: vec![Reservation {
+            user: "eve".into(),
+            address: "10.0.0.3".parse().unwrap(),
+        }],
+        ..plan(&["10.0.0.1-10.0.0.3"], Settings { cool_down: 60, ..Settings::default() })
+    };
+    let map = Map::create(&directory.0, &same()).unwrap();
+    let opened = map.open_session(id(1), &user("ann"), 5).unwrap();
+    map.open_session(id(2), &user("eve"), 5).unwrap();
+    map.close_session(id(2), 5).unwrap();
+    map.drain(&"10.0.0.2".parse().unwrap(), 5).unwrap();
+    let reader = Reader::attach(&directory.0).unwrap();
+    let again = Map::create(&directory.0, &same()).unwrap();
+    assert!(!reader.is_superseded() && reader.is_live(&opened.handle));
+    again.close(&opened.handle, 6).unwrap();
+    assert!(!reader.is_live(&opened.handle));
+    // Each of these is a change.
+    let mut plans = [same(), same(), same(), same()];
+    plans[0].reservations[0].user = "bob".into();
+    plans[1].settings.low_water = 1;
+    plans[2].pools = vec![pool("default", &["10.0.0.1-10.0.0.4"])];
+    plans[3].policy.hide_addresses = true;
+    for changed in plans {
+        let reader = Reader::attach(&directory.0).unwrap();
+        Map::create(&directory.0, &changed).unwrap();
+        assert!(reader.is_superseded(), "{changed:?}");
+    }
 }
 
 #[test]

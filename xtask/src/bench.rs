@@ -16,8 +16,14 @@ const TABLES: &[(&str, &str)] = &[
 
 /// Runs the table that the first argument names, with the others, or all criterion benches.
 pub fn run(arguments: &[String]) -> Result<(), Error> {
-    let Some((name, arguments)) = arguments.split_first() else {
-        return succeed(cargo("bench --package vipool"));
+    let (name, arguments) = match arguments.split_first() {
+        None => return succeed(cargo("bench --package vipool")),
+        Some((record, [])) if record == "--record" => {
+            let mut command = cargo("bench --quiet --package vipool -- --quiet --noplot");
+            command.stdout(record_of("criterion", "txt", "cargo xtask bench")?);
+            return succeed(command);
+        }
+        Some(table) => table,
     };
     let (_, manifest) = TABLES.iter().find(|(table, _)| *table == *name).ok_or_else(|| {
         let names: Vec<&str> = TABLES.iter().map(|(table, _)| *table).collect();
@@ -28,17 +34,24 @@ pub fn run(arguments: &[String]) -> Result<(), Error> {
         arguments.iter().partition(|argument| *argument == "--record");
     command.arg("--").args(arguments);
     if !record.is_empty() {
-        let path = root().join(format!("benches/record/{}-{name}.jsonl", said("date", "-u +%F")));
-        let mut file = File::create(&path)?;
-        file.write_all(circumstances(name).as_bytes())?;
-        command.arg("--json").stdout(file);
-        println!("into {}", path.display());
+        let ran = format!("cargo xtask bench {name} --json");
+        command.arg("--json").stdout(record_of(name, "jsonl", &ran)?);
     }
     succeed(command)
 }
 
-/// The head of a record: what was measured, on which machine, and what else ran on it.
-fn circumstances(name: &str) -> String {
+/// The file for the record of a bench, begun with what was run.
+fn record_of(name: &str, extension: &str, ran: &str) -> Result<File, Error> {
+    let date = said("date", "-u +%F");
+    let path = root().join(format!("benches/record/{date}-{name}.{extension}"));
+    let mut file = File::create(&path)?;
+    file.write_all(circumstances(ran).as_bytes())?;
+    println!("into {}", path.display());
+    Ok(file)
+}
+
+/// The head of a record: what was run, on which machine, and what else ran on it.
+fn circumstances(ran: &str) -> String {
     let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let processor = processor
         .lines()
@@ -48,7 +61,7 @@ fn circumstances(name: &str) -> String {
     let processors = std::thread::available_parallelism().map_or(0, usize::from);
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     format!(
-        "# cargo xtask bench {name} --json at {}, {}\n# {processors} x {processor}, {}, {}; load before it {}\n",
+        "# {ran} at {}, {}\n# {processors} x {processor}, {}, {}; load before it {}\n",
         said("git", "rev-parse --short HEAD"),
         said("date", "-u +%F"),
         said("uname", "-srm"),

@@ -27,7 +27,8 @@ cargo xtask test [STEP…]       run all checks, or those named; what needs some
            --list              print the steps and what they need
 cargo xtask bench [NAME]       all criterion benches, or one of the tables: alloc, capi, hook
            --json              one object per row instead of a table; other flags go to the bench
-           --record            the same into benches/record/DATE-NAME.jsonl, below what the machine is
+           --record            the same into benches/record/DATE-NAME.jsonl, below what the machine is;
+                               without a NAME what criterion says, into DATE-criterion.txt
 cargo xtask deb                make the Debian package (needs cargo-deb)
            --debug             with the unoptimised command, as the tests do
 cargo xtask header             write include/vipool.h again

@@ -208,6 +208,8 @@ impl Host {
     /// Puts a new map with another policy in the place of the old one.
     pub fn replace(&mut self, change: impl FnOnce(&mut Policy)) {
         change(&mut self.plan.policy);
+        // A map that would say the same stays.
+        self.plan.settings.low_water += 1;
         self.map = Map::create(&self.directory, &self.plan).expect("the map is replaced");
     }
 

@@ -70,6 +70,8 @@ impl Host {
     /// Puts another map in the place of this one; `change` may change the policy.
     pub fn replace(&mut self, change: impl FnOnce(&mut Policy)) {
         change(&mut self.plan.policy);
+        // A map that would say the same stays.
+        self.plan.settings.low_water += 1;
         self.map = Some(Map::create(&self.directory, &self.plan).unwrap());
     }
 
