@@ -2121,7 +2121,8 @@ typedef struct vipool_pool_row {
      */
     size_t size;
     /**
-     * The pool's name, UTF-8 without a NUL, valid until the snapshot is freed.
+     * The pool's name, UTF-8 without a NUL, valid until the snapshot is freed; empty for the number
+     * of a pool that is gone while others behind it are not.
      */
     const char *name;
     /**
@@ -3063,9 +3064,10 @@ void vipool_plan_free(struct vipool_plan *plan);
  * (network, broadcast, host and excluded addresses; see vipool_range_without()).
  *
  * `name`: what sessions choose it by, "default" being the one taken if none is named; a pool of
- * IPv4 and one of IPv6 may share a name. `kind`: vipool_pool_kind. `max_slots`: at most so many
- * addresses, 0 for all; a sparse IPv6 prefix is cut there. The number of a pool is how many were
- * added before it.
+ * IPv4 and one of IPv6 may share a name, none may share addresses. `kind`: vipool_pool_kind.
+ * `max_slots`: at most so many addresses, 0 for all; a sparse IPv6 prefix is cut there. The number
+ * of a pool is how many were added before it, but for a map that takes the place of another one:
+ * pools that were there keep their numbers.
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_KIND, VIPOOL_ERR_ADDRESS,
  * VIPOOL_ERR_RANGE_ORDER, VIPOOL_ERR_POOL_MIXED, VIPOOL_ERR_POOL_OVERLAP,
  * VIPOOL_ERR_POOL_NOT_LOOPBACK.

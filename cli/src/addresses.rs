@@ -47,7 +47,10 @@ struct Row<'a> {
 impl Addresses {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let map = Reader::attach(&self.place.directory()?)?;
-        let wanted = |pool: &PoolStatus| self.pool.as_ref().is_none_or(|name| *name == pool.name);
+        let wanted = |pool: &PoolStatus| {
+            // A number without a name is that of a pool that is gone.
+            !pool.name.is_empty() && self.pool.as_ref().is_none_or(|name| *name == pool.name)
+        };
         let pools: Vec<_> = (0u16..).zip(map.pools()).filter(|(_, pool)| wanted(pool)).collect();
         if let (Some(name), true) = (&self.pool, pools.is_empty()) {
             bail!("there is no pool named {name:?}");

@@ -86,7 +86,8 @@ impl Report {
         let shown = |row: &&SessionRow| may_see_all || Some(row.session) == own;
         let rows: Vec<_> = rows.iter().filter(shown).collect();
         let low_water = reader.settings().low_water;
-        let pools = reader.pools().into_iter();
+        // A number without a name is that of a pool that is gone.
+        let pools = reader.pools().into_iter().filter(|pool| !pool.name.is_empty());
         Ok(Self {
             schema: SCHEMA,
             map: directory.to_owned(),

@@ -137,9 +137,10 @@ pub unsafe extern "C" fn vipool_plan_free(plan: *mut vipool_plan) {
 /// (network, broadcast, host and excluded addresses; see vipool_range_without()).
 ///
 /// `name`: what sessions choose it by, "default" being the one taken if none is named; a pool of
-/// IPv4 and one of IPv6 may share a name. `kind`: vipool_pool_kind. `max_slots`: at most so many
-/// addresses, 0 for all; a sparse IPv6 prefix is cut there. The number of a pool is how many were
-/// added before it.
+/// IPv4 and one of IPv6 may share a name, none may share addresses. `kind`: vipool_pool_kind.
+/// `max_slots`: at most so many addresses, 0 for all; a sparse IPv6 prefix is cut there. The number
+/// of a pool is how many were added before it, but for a map that takes the place of another one:
+/// pools that were there keep their numbers.
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_KIND, VIPOOL_ERR_ADDRESS,
 /// VIPOOL_ERR_RANGE_ORDER, VIPOOL_ERR_POOL_MIXED, VIPOOL_ERR_POOL_OVERLAP,
 /// VIPOOL_ERR_POOL_NOT_LOOPBACK.

@@ -71,7 +71,8 @@ layout!(vipool_session_row {
 pub struct vipool_pool_row {
     /// sizeof(vipool_pool_row), set by the caller in the first row of a page.
     pub size: usize,
-    /// The pool's name, UTF-8 without a NUL, valid until the snapshot is freed.
+    /// The pool's name, UTF-8 without a NUL, valid until the snapshot is freed; empty for the number
+    /// of a pool that is gone while others behind it are not.
     pub name: *const c_char,
     /// Its length in bytes.
     pub name_length: usize,

@@ -130,10 +130,10 @@ pub(super) fn merge(old: &State, plan: &Plan) -> Result<Vec<Merged>, MapError> {
                 busy.push(pool.name());
                 gone(pool.clone(), true)
             }
-            // Those behind it keep their numbers.
-            None => added.next().unwrap_or_else(|| {
-                gone(Pool::from_blocks(pool.name(), pool.kind(), Vec::new(), 0), false)
-            }),
+            // Those behind it keep their numbers: its own is left, without a name.
+            None => added
+                .next()
+                .unwrap_or_else(|| gone(Pool::from_blocks("", pool.kind(), Vec::new(), 0), false)),
         });
     }
     merged.extend(added);

@@ -213,7 +213,7 @@ pub enum ChangeError {
 /// Numbers of one pool, as published by its writer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PoolStatus {
-    /// The pool's name.
+    /// The pool's name; empty for the number of a pool that is gone while others behind it are not.
     pub name: String,
     /// Whether it is a loopback pool.
     pub loopback: bool,

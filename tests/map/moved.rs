@@ -1,8 +1,10 @@
 //! Plans that rename pools and move addresses between them: an address is one address whatever pool
 //! it is in, and the pools of the plan are the ones there are.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Mutex;
 
 use vipool::map::{
     Leader, Map, MapError, OpenError, OpenOptions, Plan, PoolStatus, Probe, Reader, Settings,
@@ -321,8 +323,8 @@ fn those_behind_a_pool_that_is_gone_keep_their_numbers() {
     assert_eq!(ann.handle.pool, 1);
     let map = create(&directory, std::slice::from_ref(&lab), Settings::default());
     assert!(map.reader().unwrap().is_live(&ann.handle));
-    let place = &status(directory.path())[0];
-    assert_eq!((place.slots, place.drained), (0, 0));
+    assert_eq!(names(&directory), ["", "lab"]);
+    assert_eq!(status(directory.path())[0].slots, 0);
     assert_eq!(map.reader().unwrap().kind_of("10.0.0.1".parse().unwrap()), None);
     // Its place is taken by the next one.
     let map = create(&directory, &[lab, annex], Settings::default());
@@ -420,4 +422,53 @@ fn pools_that_share_addresses_make_no_map() {
     };
     let pools = vec![sparse("a", "fd00::/64"), sparse("b", "fd00::4/126")];
     Map::in_memory(&Plan { pools, ..Plan::default() }).unwrap();
+}
+
+#[test]
+fn no_address_is_held_twice_while_plans_come_and_go() {
+    let directory = directory();
+    let range = |first: u32| format!("10.0.0.{first}-10.0.0.{}", first + 3);
+    let ranges = [range(0), range(4), range(8)];
+    let plan = |number: usize| {
+        let names = ["default", "office", "lab", "annex"];
+        let of = |at: usize| pool(names[(at + number) % 4], &[&ranges[at]]);
+        [of(0), of(1), of(2)]
+    };
+    create(&directory, &plan(0), Settings::default());
+    let held = Mutex::new(BTreeSet::new());
+    let rounds: u64 = vipool_testing::long(300, 20_000);
+    std::thread::scope(|scope| {
+        for thread in 0..3u64 {
+            let (path, held) = (directory.path(), &held);
+            scope.spawn(move || {
+                let map = Map::open(path).unwrap();
+                let mut open = VecDeque::new();
+                for round in 0..rounds {
+                    let session = id(1 + thread + 3 * (round % 7));
+                    let Ok(opened) = map.open_session(session, &OpenOptions::default(), 0) else {
+                        continue;
+                    };
+                    if opened.already_open {
+                        continue;
+                    }
+                    let address = only(&opened.leases);
+                    assert!(held.lock().unwrap().insert(address.clone()), "{address} twice");
+                    open.push_back((opened.handle, address));
+                    if open.len() > 2 {
+                        let (handle, address) = open.pop_front().unwrap();
+                        held.lock().unwrap().remove(&address);
+                        map.close(&handle, 0).unwrap();
+                    }
+                }
+            });
+        }
+        for number in 0..rounds as usize / 10 {
+            create(&directory, &plan(number), Settings::default());
+        }
+    });
+    // All of it can be had again.
+    let map = create(&directory, &[pool("last", &["10.0.0.0-10.0.0.11"])], Settings::default());
+    map.reconcile(0, |_, _| false).unwrap();
+    let all = (100..).map_while(|number| map.open_session(id(number), &user("ann"), 0).ok());
+    assert_eq!(all.map(|opened| only(&opened.leases)).collect::<BTreeSet<_>>().len(), 12);
 }

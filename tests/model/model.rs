@@ -81,7 +81,9 @@ impl Model {
             if stays || is_busy {
                 continue;
             }
-            let empty = ModelPool { slots: Vec::new(), peak: 0, ipv4: true, ..place.clone() };
+            let mut empty = place.clone();
+            (empty.name, empty.slots, empty.peak, empty.ipv4) =
+                (String::new(), Vec::new(), 0, true);
             gone.extend(std::mem::replace(place, fresh.next().unwrap_or(empty)).slots);
         }
         self.pools.extend(fresh);
