@@ -8,6 +8,10 @@
  * (VIPOOL_LEASE); a vendor's agent may tell it otherwise. How the DLL comes into the process is the
  * vendor's business. Import tables are the simplest way: a program that asks GetProcAddress for its
  * calls is not met by them.
+ *
+ * listen need not be replaced: Winsock answers WSAEINVAL for a socket that was never bound. That
+ * changes with VIPOOL_REWRITER_DEFER_WILDCARD, which is left out here: a socket that was bound to
+ * 0.0.0.0:0 is on the virtual IP, from where Windows lets it reach no loopback address.
  */
 
 #include <winsock2.h>
@@ -17,16 +21,45 @@
 
 #include <vipool.h>
 
-/* Made once, before the first call is replaced. NULL (not listed, no lease): every call goes on as
- * it is. */
+/* What decides for this process. NULL (not listed, no lease): every call goes on as it is. */
 static vipool_rewriter *rewriter;
 
-/* The system's own. This DLL's import table is left alone, so they are called by their names. */
+/* Finds the lease and the rule of this process; what follows is in the order of the calls. */
+static BOOL CALLBACK start(INIT_ONCE *once, void *parameter, void **context);
+
+/* The first call that is met makes the rewriter. In DllMain it would hold the loader's lock, under
+ * which nothing but the simplest functions of the system may be called. */
+static vipool_rewriter *decider(void)
+{
+    static INIT_ONCE once = INIT_ONCE_STATIC_INIT;
+    (void)InitOnceExecuteOnce(&once, start, NULL, NULL);
+    return rewriter;
+}
+
+/* ---- What the rewriter asks of the system ---------------------------------------------------- */
+
+/* The system's own functions: this DLL's import table is left alone, so they are called by name. */
 
 static uint32_t ask_local(void *context, void *buffer, uint32_t capacity)
 {
+    SOCKET s = *(SOCKET *)context;
     int length = (int)capacity;
-    return getsockname(*(SOCKET *)context, buffer, &length) == 0 ? (uint32_t)length : 0;
+    WSAPROTOCOL_INFOW info;
+    int info_length = sizeof info;
+    struct sockaddr *name = buffer;
+    if (getsockname(s, name, &length) == 0) {
+        return (uint32_t)length;
+    }
+    /* Winsock has no name for a socket that is not bound; to vipool that is 0.0.0.0:0 or [::]:0. */
+    if (WSAGetLastError() != WSAEINVAL
+        || getsockopt(s, SOL_SOCKET, SO_PROTOCOL_INFOW, (char *)&info, &info_length) != 0) {
+        return 0;
+    }
+    memset(buffer, 0, capacity);
+    name->sa_family = (ADDRESS_FAMILY)info.iAddressFamily;
+    return info.iAddressFamily == AF_INET6 ? sizeof(struct sockaddr_in6)
+           : info.iAddressFamily == AF_INET ? sizeof(struct sockaddr_in)
+                                            : 0;
 }
 
 static uint32_t ask_peer(void *context, void *buffer, uint32_t capacity)
@@ -35,90 +68,158 @@ static uint32_t ask_peer(void *context, void *buffer, uint32_t capacity)
     return getpeername(*(SOCKET *)context, buffer, &length) == 0 ? (uint32_t)length : 0;
 }
 
+static DWORD option(SOCKET s, int level, int name)
+{
+    DWORD value = 0;
+    int length = sizeof value;
+    return getsockopt(s, level, name, (char *)&value, &length) == 0 ? value : 0;
+}
+
 static uint32_t ask_protocol(void *context)
 {
-    int type = 0;
-    int length = sizeof type;
-    (void)getsockopt(*(SOCKET *)context, SOL_SOCKET, SO_TYPE, (char *)&type, &length);
+    DWORD type = option(*(SOCKET *)context, SOL_SOCKET, SO_TYPE);
     return type == SOCK_STREAM  ? VIPOOL_PROTOCOL_TCP
            : type == SOCK_DGRAM ? VIPOOL_PROTOCOL_UDP
                                 : VIPOOL_PROTOCOL_OTHER;
 }
 
+static uint32_t ask_flags(void *context)
+{
+    SOCKET s = *(SOCKET *)context;
+    uint32_t flags = option(s, IPPROTO_IPV6, IPV6_V6ONLY) ? VIPOOL_SOCKET_V6ONLY : 0;
+    if (option(s, SOL_SOCKET, SO_REUSEADDR) || option(s, SOL_SOCKET, SO_BROADCAST)) {
+        flags |= VIPOOL_SOCKET_SHARES_PORT;
+    }
+    return flags;
+}
+
 static vipool_socket facts_of(SOCKET *s)
 {
-    vipool_socket facts;
-    memset(&facts, 0, sizeof facts);
-    facts.size = sizeof facts;
-    facts.ask_local = ask_local;
-    facts.ask_protocol = ask_protocol;
-    facts.context = s;
+    vipool_socket facts = {
+        .size = sizeof facts,
+        .ask_local = ask_local,
+        .ask_protocol = ask_protocol,
+        .ask_flags = ask_flags,
+        .context = s,
+    };
     return facts;
 }
 
+/* ---- The replacements ------------------------------------------------------------------------ */
+
+/* What they do on the way leaves the last error as it was. A failed call of vipool, as with NULL,
+ * leaves VIPOOL_PASSED: the system judges. */
+
 static vipool_outcome nothing_yet(void)
 {
-    vipool_outcome outcome;
-    memset(&outcome, 0, sizeof outcome);
-    outcome.size = sizeof outcome;
-    outcome.kind = VIPOOL_PASSED;
+    vipool_outcome outcome = { .size = sizeof outcome, .kind = VIPOOL_PASSED };
     return outcome;
 }
 
-static int refused(const vipool_outcome *outcome)
+/* IPV6_V6ONLY, where the outcome says that it is to be cleared. */
+static void set_v6only(SOCKET s, const vipool_outcome *outcome, DWORD value)
 {
-    WSASetLastError(outcome->error);
-    return SOCKET_ERROR;
+    int before = WSAGetLastError();
+    if (outcome->flags & VIPOOL_DO_CLEAR_V6ONLY) {
+        (void)setsockopt(s, IPPROTO_IPV6, IPV6_V6ONLY, (const char *)&value, sizeof value);
+    }
+    WSASetLastError(before);
 }
 
-/* A failed call of vipool, as with a bad pointer, leaves VIPOOL_PASSED: the system judges. */
+static int bind_to(SOCKET s, const vipool_sockaddr *address)
+{
+    return bind(s, (const void *)address->bytes, (int)address->length);
+}
+
+/* Whether a bind failed since the session's address is on no interface, and the administrator
+ * does not let such calls go on as the program meant them. */
+static BOOL is_missed(const vipool_sockaddr *address)
+{
+    uint32_t retry = 0;
+    vipool_ip ip;
+    if (WSAGetLastError() != WSAEADDRNOTAVAIL) {
+        return FALSE;
+    }
+    if (vipool_ip_from_sockaddr(address->bytes, address->length, &ip, NULL) == VIPOOL_OK) {
+        (void)vipool_rewrite_retries(rewriter, &ip, &retry);
+    }
+    return !retry;
+}
 
 static int WSAAPI hooked_bind(SOCKET s, const struct sockaddr *name, int length)
 {
+    int before = WSAGetLastError();
     vipool_socket facts = facts_of(&s);
     vipool_outcome outcome = nothing_yet();
-    (void)vipool_rewrite_bind(rewriter, &facts, name, (uint32_t)length, &outcome);
+
+    (void)vipool_rewrite_bind(decider(), &facts, name, (uint32_t)length, &outcome);
     if (outcome.kind == VIPOOL_REFUSED) {
-        return refused(&outcome);
+        WSASetLastError(outcome.error);
+        return SOCKET_ERROR;
     }
+    WSASetLastError(before);
     if (outcome.kind == VIPOOL_REWRITTEN) {
-        name = (const void *)outcome.address.bytes;
-        length = (int)outcome.address.length;
+        set_v6only(s, &outcome, 0);
+        if (bind_to(s, &outcome.address) == 0) {
+            return 0;
+        }
+        set_v6only(s, &outcome, 1);
+        if (WSAGetLastError() != WSAEADDRNOTAVAIL || is_missed(&outcome.address)) {
+            return SOCKET_ERROR;
+        }
+        WSASetLastError(before);
     }
     return bind(s, name, length);
 }
 
 static int WSAAPI hooked_connect(SOCKET s, const struct sockaddr *name, int length)
 {
+    int before = WSAGetLastError();
     vipool_socket facts = facts_of(&s);
     vipool_outcome outcome = nothing_yet();
-    (void)vipool_rewrite_connect(rewriter, &facts, name, (uint32_t)length, &outcome);
+    int result = 0;
+
+    (void)vipool_rewrite_connect(decider(), &facts, name, (uint32_t)length, &outcome);
     if (outcome.kind == VIPOOL_REFUSED) {
-        return refused(&outcome);
+        WSASetLastError(outcome.error);
+        return SOCKET_ERROR;
     }
-    if (outcome.kind == VIPOOL_REWRITTEN) {
-        if (outcome.flags & VIPOOL_DO_BIND_FIRST) {
-            (void)bind(s, (const void *)outcome.bind.bytes, (int)outcome.bind.length);
-        }
-        name = (const void *)outcome.address.bytes;
-        length = (int)outcome.address.length;
+    WSASetLastError(before);
+    if (outcome.kind != VIPOOL_REWRITTEN) {
+        return connect(s, name, length);
     }
-    return connect(s, name, length);
+    set_v6only(s, &outcome, 0);
+    if ((outcome.flags & VIPOOL_DO_BIND_FIRST) && bind_to(s, &outcome.bind) != 0
+        && is_missed(&outcome.bind)) {
+        result = SOCKET_ERROR;
+    } else {
+        WSASetLastError(before);
+        result = connect(s, (const void *)outcome.address.bytes, (int)outcome.address.length);
+    }
+    if (result != 0 && WSAGetLastError() != WSAEWOULDBLOCK) {
+        set_v6only(s, &outcome, 1);
+    }
+    return result;
 }
 
 static int WSAAPI hooked_getsockname(SOCKET s, struct sockaddr *name, int *length)
 {
     vipool_outcome outcome = nothing_yet();
+    int before;
     if (getsockname(s, name, length) != 0) {
         return SOCKET_ERROR;
     }
-    (void)vipool_rewrite_shown(rewriter, name, (uint32_t)*length, ask_peer, &s, &outcome);
+    before = WSAGetLastError();
+    (void)vipool_rewrite_shown(decider(), name, (uint32_t)*length, ask_peer, &s, &outcome);
     if (outcome.kind == VIPOOL_REWRITTEN) {
         /* Of the same family, so there is room. */
         memcpy(name, outcome.address.bytes, outcome.address.length);
     }
+    WSASetLastError(before);
     return 0;
 }
+
+/* ---- Start of the process -------------------------------------------------------------------- */
 
 /* Puts our functions into the import table of the program. */
 static void replace(const void *system, const void *ours)
@@ -145,50 +246,55 @@ static void replace(const void *system, const void *ours)
     }
 }
 
-/* Finds the lease and the rule of this process. Whatever is missing, the program runs untouched. */
-static void start(void)
+/* Whatever is missing, the program runs untouched. */
+static BOOL CALLBACK start(INIT_ONCE *once, void *parameter, void **context)
 {
-    wchar_t map[MAX_PATH];
-    wchar_t wide[MAX_PATH];
+    /* Without a lock of the loader, and once: they may as well be large. */
+    static wchar_t map[1024];
+    static wchar_t path[1024];
+    char disabled[2];
     char lease[128];
     vipool_reader *reader = NULL;
-    vipool_executable executable;
-    vipool_rule rule;
-    vipool_rewriter_options options;
-    DWORD map_length = GetEnvironmentVariableW(L"VIPOOL_MAP", map, MAX_PATH);
+    vipool_executable executable = {
+        .size = sizeof executable,
+        .path = path,
+        .encoding = VIPOOL_ENCODING_UTF16,
+        .style = VIPOOL_PATHS_WINDOWS,
+    };
+    vipool_rule rule = { .size = sizeof rule };
+    vipool_rewriter_options options = {
+        .size = sizeof options,
+        .find_listener = vipool_find_listener,
+    };
+    /* Of a variable that does not fit the answer is the room that it needs, of a path that does not
+     * fit the room that there is: in either case not less than that. */
+    DWORD map_length = GetEnvironmentVariableW(L"VIPOOL_MAP", map, 1024);
     DWORD lease_length = GetEnvironmentVariableA("VIPOOL_LEASE", lease, sizeof lease);
-    DWORD units = GetModuleFileNameW(NULL, wide, MAX_PATH);
+    DWORD path_length = GetModuleFileNameW(NULL, path, 1024);
 
-    memset(&options, 0, sizeof options);
-    options.size = sizeof options;
-    options.find_listener = vipool_find_listener;
-    memset(&executable, 0, sizeof executable);
-    executable.size = sizeof executable;
-    executable.path = wide;
-    executable.path_length = units;
-    executable.encoding = VIPOOL_ENCODING_UTF16;
-    executable.style = VIPOOL_PATHS_WINDOWS;
-    memset(&rule, 0, sizeof rule);
-    rule.size = sizeof rule;
-    if (map_length == 0 || lease_length == 0
-        || vipool_handle_parse(lease, lease_length, &options.handle) != VIPOOL_OK
-        || vipool_reader_attach_utf16((const uint16_t *)map, map_length, &reader) != VIPOOL_OK) {
-        return;
+    (void)once;
+    (void)parameter;
+    (void)context;
+    if (map_length == 0 || map_length >= 1024 || lease_length == 0 || lease_length >= sizeof lease
+        || path_length == 0 || path_length >= 1024) {
+        return TRUE;
     }
+    if (GetEnvironmentVariableA("VIPOOL_DISABLE", disabled, sizeof disabled) == 1
+        && disabled[0] == '1') {
+        return TRUE;
+    }
+    if (vipool_handle_parse(lease, lease_length, &options.handle) != VIPOOL_OK
+        || vipool_reader_attach_utf16((const uint16_t *)map, map_length, &reader) != VIPOOL_OK) {
+        return TRUE;
+    }
+    executable.path_length = path_length;
     if (vipool_reader_find_rule(reader, &executable, &rule) == VIPOOL_OK) {
-        HMODULE winsock = GetModuleHandleW(L"ws2_32.dll");
         options.rule = rule.id;
-        if (vipool_rewriter_new(reader, &options, &rewriter) == VIPOOL_OK && winsock != NULL) {
-            replace((const void *)GetProcAddress(winsock, "bind"),
-                    (const void *)hooked_bind);
-            replace((const void *)GetProcAddress(winsock, "connect"),
-                    (const void *)hooked_connect);
-            replace((const void *)GetProcAddress(winsock, "getsockname"),
-                    (const void *)hooked_getsockname);
-        }
+        (void)vipool_rewriter_new(reader, &options, &rewriter);
     }
     /* The rewriter keeps what it needs. */
     vipool_reader_free(reader);
+    return TRUE;
 }
 
 BOOL WINAPI DllMain(HINSTANCE module, DWORD reason, LPVOID reserved)
@@ -196,7 +302,11 @@ BOOL WINAPI DllMain(HINSTANCE module, DWORD reason, LPVOID reserved)
     (void)module;
     (void)reserved;
     if (reason == DLL_PROCESS_ATTACH) {
-        start();
+        HMODULE winsock = GetModuleHandleW(L"ws2_32.dll");
+        replace((const void *)GetProcAddress(winsock, "bind"), (const void *)hooked_bind);
+        replace((const void *)GetProcAddress(winsock, "connect"), (const void *)hooked_connect);
+        replace((const void *)GetProcAddress(winsock, "getsockname"),
+                (const void *)hooked_getsockname);
     }
     return TRUE;
 }

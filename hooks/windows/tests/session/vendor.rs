@@ -1,24 +1,65 @@
 //! A hook DLL of a vendor's own, in C over `vipool.dll`, in a program that knows nothing of it.
 
+use std::net::TcpListener;
 use std::process::Command;
 
 use super::support::{HOST, Host, Session, output, port, program};
+
+/// A row in a session, with the vendor's DLL.
+fn command(session: &Session<'_>, row: &str, port: u16) -> Command {
+    let mut command = Command::new(program("load.exe"));
+    command.arg(program("windows_hook.dll")).arg(program("rows.exe"));
+    command.args([row, &port.to_string()]);
+    command.args([session.v().to_string(), session.l().to_string(), HOST.to_owned()]);
+    session.enter(&mut command);
+    command
+}
+
+fn run(session: &Session<'_>, row: &str, port: u16) -> String {
+    output(&mut command(session, row, port))
+}
 
 #[test]
 fn a_vendors_own_dll_rewrites_too() {
     let host = Host::new(|_| ());
     let (one, two) = (host.session(1), host.session(2));
-    let run = |session: &Session<'_>, row: &str, port: u16| {
-        let mut command = Command::new(program("load.exe"));
-        command.arg(program("windows_hook.dll")).arg(program("rows.exe"));
-        command.args([row, &port.to_string()]);
-        command.args([session.v().to_string(), session.l().to_string(), HOST.to_owned()]);
-        session.enter(&mut command);
-        output(&mut command)
-    };
     for session in [&one, &two] {
         assert_eq!(run(session, "6", port()), "bind: ok\nname: V port\n");
         let both = run(session, "10", port());
         assert!(both.contains("connect: ok\n"), "{both}");
+    }
+    // An unbound socket leaves from V, one that is for IPv6 alone reaches the session's own ::1.
+    let listener = TcpListener::bind((HOST, port())).unwrap();
+    let outside = run(&one, "461", listener.local_addr().unwrap().port());
+    assert!(outside.ends_with("connect: ok\nunbound: V other\n"), "{outside}");
+    let both = run(&one, "32", port());
+    assert!(both.starts_with("bind: ok\nname: ::1 port\nconnect: ok\n"), "{both}");
+    // The last error is as without it.
+    let at = port();
+    assert_eq!(run(&one, "45", at), one.plain_row(45, at));
+}
+
+#[test]
+fn a_vendors_own_dll_where_no_interface_has_the_address() {
+    for (pass_when_missing, said) in
+        [(false, "bind: 10049\nname: 10022\n"), (true, "bind: ok\nname: 0.0.0.0 port\n")]
+    {
+        let host = Host::new(|policy| policy.pass_when_missing = pass_when_missing);
+        let session = (1..=5).map(|number| host.session(number)).last().unwrap();
+        assert_eq!(run(&session, "6", port()), said);
+    }
+}
+
+#[test]
+fn a_vendors_own_dll_where_the_environment_is_of_no_use() {
+    let host = Host::new(|_| ());
+    let session = host.session(1);
+    for (name, value) in [
+        ("VIPOOL_MAP", "x".repeat(30000)),
+        ("VIPOOL_LEASE", "x".repeat(30000)),
+        ("VIPOOL_DISABLE", "1".to_owned()),
+    ] {
+        let said = output(command(&session, "6", port()).env(name, value));
+        assert_eq!(said, "bind: ok\nname: 0.0.0.0 port\n", "{name}");
     }
 }
