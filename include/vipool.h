@@ -219,8 +219,8 @@
 #define VIPOOL_LISTENER_UNKNOWN -2
 
 /**
- * Of vipool_rewriter_options.flags: TCP binds to 0.0.0.0:0 are put off until the destination is
- * known, as Windows needs it (VIPOOL_DO_DEFER).
+ * Of vipool_rewriter_options.flags: TCP binds to 0.0.0.0:0 and [::]:0 are put off until the
+ * destination is known, as Windows needs it. VIPOOL_DO_DEFER says what that asks of a hook.
  */
 #define VIPOOL_REWRITER_DEFER_WILDCARD 1
 
@@ -236,26 +236,44 @@
 #define VIPOOL_SOCKET_SHARES_PORT 2
 
 /**
- * Of vipool_outcome.flags: clear IPV6_V6ONLY first (and set it again if the call fails).
+ * Of vipool_outcome.flags: clear IPV6_V6ONLY first (and set it again if the call fails; one that
+ * goes on, EINPROGRESS or WSAEWOULDBLOCK, did not).
  */
 #define VIPOOL_DO_CLEAR_V6ONLY 1
 
 /**
- * Of vipool_outcome.flags: do not bind now but report success; a later connect, listen or
- * getsockname binds. Only with VIPOOL_REWRITER_DEFER_WILDCARD.
+ * Of vipool_outcome.flags: do not bind now but report success, and remember the socket until its
+ * destination is known. Only with VIPOOL_REWRITER_DEFER_WILDCARD, for Windows: ConnectEx wants a
+ * socket that is bound, and one that is bound to a virtual IP reaches no loopback address there.
+ * A socket that was bound to the wildcard address without a port is then, in each call:
+ *
+ *  - bind: remembered if it is not bound yet (getsockname answers WSAEINVAL) and there is room to
+ *    remember it; otherwise bound to `address` at once. A second bind of a remembered socket fails
+ *    with WSAEINVAL, without asking.
+ *  - connect, WSAConnect: forgotten, and what vipool_rewrite_connect() says is done; the call binds
+ *    what is still unbound.
+ *  - ConnectEx: the same, and if it is still unbound it is bound to the wildcard address and port 0
+ *    before the call. Of a socket that is not remembered VIPOOL_DO_BIND_FIRST is ignored: ConnectEx
+ *    answers WSAEINVAL if it was never bound.
+ *  - listen, getsockname: forgotten, and bound to what vipool_rewrite_listen() says, or to the
+ *    wildcard address and port 0 if that passes; then the call is made. Of a socket that is not
+ *    remembered nothing is asked: if it was never bound they answer WSAEINVAL.
+ *  - closesocket: forgotten.
  */
 #define VIPOOL_DO_DEFER 2
 
 /**
  * Of vipool_outcome.flags: bind the socket to `bind` (port 0) first. If that fails, go on all the
- * same.
+ * same, unless the address is on no interface and vipool_rewrite_retries() says that the program
+ * gets the error.
  */
 #define VIPOOL_DO_BIND_FIRST 4
 
 /**
  * Of vipool_outcome.flags, with VIPOOL_DO_BIND_FIRST: that bind leaves the choice of the port to
  * the connect, so that two destinations can share one: on Linux set IP_BIND_ADDRESS_NO_PORT before
- * it, and clear it before any bind of the program's own.
+ * it, and clear it after it unless the program had set it: a bind of the program's own chooses a
+ * port at once.
  */
 #define VIPOOL_DO_LATE_PORT 8
 
@@ -2282,9 +2300,10 @@ typedef struct vipool_verdict_row {
  * wildcard socket is none. An IPv4 address is met by an IPv6 socket on its mapped form too; a
  * mapped one only by an IPv6 socket. `from`, if it is not NULL, is where a datagram would come
  * from: it reaches sockets connected to there too. Answers the number of the address, from 0, or
- * VIPOOL_LISTENER_NONE or VIPOOL_LISTENER_UNKNOWN.
+ * VIPOOL_LISTENER_NONE or VIPOOL_LISTENER_UNKNOWN. `count` is 4 at most.
  *
- * vipool_find_listener() is one that asks the kernel of Linux or Windows.
+ * vipool_find_listener() is one that asks the kernel of Linux or Windows; of more than 4 addresses
+ * it says VIPOOL_LISTENER_UNKNOWN.
  */
 typedef int32_t (*vipool_find_listener_fn)(void *context,
                                            const struct vipool_sockaddr *addresses,
@@ -2349,8 +2368,8 @@ typedef struct vipool_socket {
     size_t size;
     /**
      * The address that the kernel has for it (not the one that the program is shown), as a
-     * sockaddr: the unspecified address and port 0 while it has none. NULL if it is not an IPv4 or
-     * IPv6 socket.
+     * sockaddr: the unspecified address and port 0 while it has none (of such a socket Winsock's
+     * getsockname says WSAEINVAL). NULL if it is not an IPv4 or IPv6 socket.
      */
     const void *local;
     /**
@@ -2370,7 +2389,7 @@ typedef struct vipool_socket {
      */
     uint32_t reserved;
     /**
-     * Asked for the local address. May be NULL.
+     * Asked for the address that `local` is. May be NULL.
      */
     vipool_ask_address_fn ask_local;
     /**
@@ -3842,7 +3861,11 @@ vipool_status vipool_rewrite_bind(const struct vipool_rewriter *rewriter,
 
 /**
  * listen: an unbound socket would be bound to the wildcard address by the kernel, so with
- * VIPOOL_REWRITTEN bind it to `address` first.
+ * VIPOOL_REWRITTEN bind it to `address` first. If that fails, go on all the same, unless the address
+ * is on no interface and vipool_rewrite_retries() says that the program gets the error.
+ *
+ * Winsock binds nothing in listen but answers WSAEINVAL: on Windows ask only of sockets whose bind
+ * was put off (VIPOOL_DO_DEFER).
  *
  * Errors: those of vipool_rewrite_bind().
  */
@@ -3958,9 +3981,9 @@ vipool_status vipool_rewrite_hides(const struct vipool_rewriter *rewriter,
                                    uint32_t *out_hidden);
 
 /**
- * After a call that was rewritten to this address and failed because it is on no interface
- * (EADDRNOTAVAIL, WSAEADDRNOTAVAIL): `out_retry` is 1 if the call is made again as the program
- * meant it, 0 if the program gets the error.
+ * After a bind to an address that vipool_outcome named (`address` of bind and listen, `bind` of
+ * connect and send) failed because it is on no interface (EADDRNOTAVAIL, WSAEADDRNOTAVAIL):
+ * `out_retry` is 1 if the program's call goes on without it, 0 if the program gets the error.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS. May be called from any thread and in a signal
  * handler.

@@ -19,17 +19,35 @@ pub enum vipool_outcome_kind {
     VIPOOL_REFUSED = 3,
 }
 
-/// Of vipool_outcome.flags: clear IPV6_V6ONLY first (and set it again if the call fails).
+/// Of vipool_outcome.flags: clear IPV6_V6ONLY first (and set it again if the call fails; one that
+/// goes on, EINPROGRESS or WSAEWOULDBLOCK, did not).
 pub const VIPOOL_DO_CLEAR_V6ONLY: u32 = 1;
-/// Of vipool_outcome.flags: do not bind now but report success; a later connect, listen or
-/// getsockname binds. Only with VIPOOL_REWRITER_DEFER_WILDCARD.
+/// Of vipool_outcome.flags: do not bind now but report success, and remember the socket until its
+/// destination is known. Only with VIPOOL_REWRITER_DEFER_WILDCARD, for Windows: ConnectEx wants a
+/// socket that is bound, and one that is bound to a virtual IP reaches no loopback address there.
+/// A socket that was bound to the wildcard address without a port is then, in each call:
+///
+///  - bind: remembered if it is not bound yet (getsockname answers WSAEINVAL) and there is room to
+///    remember it; otherwise bound to `address` at once. A second bind of a remembered socket fails
+///    with WSAEINVAL, without asking.
+///  - connect, WSAConnect: forgotten, and what vipool_rewrite_connect() says is done; the call binds
+///    what is still unbound.
+///  - ConnectEx: the same, and if it is still unbound it is bound to the wildcard address and port 0
+///    before the call. Of a socket that is not remembered VIPOOL_DO_BIND_FIRST is ignored: ConnectEx
+///    answers WSAEINVAL if it was never bound.
+///  - listen, getsockname: forgotten, and bound to what vipool_rewrite_listen() says, or to the
+///    wildcard address and port 0 if that passes; then the call is made. Of a socket that is not
+///    remembered nothing is asked: if it was never bound they answer WSAEINVAL.
+///  - closesocket: forgotten.
 pub const VIPOOL_DO_DEFER: u32 = 2;
 /// Of vipool_outcome.flags: bind the socket to `bind` (port 0) first. If that fails, go on all the
-/// same.
+/// same, unless the address is on no interface and vipool_rewrite_retries() says that the program
+/// gets the error.
 pub const VIPOOL_DO_BIND_FIRST: u32 = 4;
 /// Of vipool_outcome.flags, with VIPOOL_DO_BIND_FIRST: that bind leaves the choice of the port to
 /// the connect, so that two destinations can share one: on Linux set IP_BIND_ADDRESS_NO_PORT before
-/// it, and clear it before any bind of the program's own.
+/// it, and clear it after it unless the program had set it: a bind of the program's own chooses a
+/// port at once.
 pub const VIPOOL_DO_LATE_PORT: u32 = 8;
 
 /// What becomes of a call, and how it goes on.

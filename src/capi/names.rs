@@ -170,9 +170,9 @@ pub unsafe extern "C" fn vipool_rewrite_hides(
     unsafe { question(rewriter, address, out_hidden, |rewriter, ip| rewriter.now().hides(ip)) }
 }
 
-/// After a call that was rewritten to this address and failed because it is on no interface
-/// (EADDRNOTAVAIL, WSAEADDRNOTAVAIL): `out_retry` is 1 if the call is made again as the program
-/// meant it, 0 if the program gets the error.
+/// After a bind to an address that vipool_outcome named (`address` of bind and listen, `bind` of
+/// connect and send) failed because it is on no interface (EADDRNOTAVAIL, WSAEADDRNOTAVAIL):
+/// `out_retry` is 1 if the program's call goes on without it, 0 if the program gets the error.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS. May be called from any thread and in a signal
 /// handler.

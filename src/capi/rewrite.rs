@@ -85,7 +85,11 @@ pub unsafe extern "C" fn vipool_rewrite_bind(
 }
 
 /// listen: an unbound socket would be bound to the wildcard address by the kernel, so with
-/// VIPOOL_REWRITTEN bind it to `address` first.
+/// VIPOOL_REWRITTEN bind it to `address` first. If that fails, go on all the same, unless the address
+/// is on no interface and vipool_rewrite_retries() says that the program gets the error.
+///
+/// Winsock binds nothing in listen but answers WSAEINVAL: on Windows ask only of sockets whose bind
+/// was put off (VIPOOL_DO_DEFER).
 ///
 /// Errors: those of vipool_rewrite_bind().
 #[unsafe(no_mangle)]

@@ -40,9 +40,10 @@ pub const VIPOOL_LISTENER_UNKNOWN: i32 = -2;
 /// wildcard socket is none. An IPv4 address is met by an IPv6 socket on its mapped form too; a
 /// mapped one only by an IPv6 socket. `from`, if it is not NULL, is where a datagram would come
 /// from: it reaches sockets connected to there too. Answers the number of the address, from 0, or
-/// VIPOOL_LISTENER_NONE or VIPOOL_LISTENER_UNKNOWN.
+/// VIPOOL_LISTENER_NONE or VIPOOL_LISTENER_UNKNOWN. `count` is 4 at most.
 ///
-/// vipool_find_listener() is one that asks the kernel of Linux or Windows.
+/// vipool_find_listener() is one that asks the kernel of Linux or Windows; of more than 4 addresses
+/// it says VIPOOL_LISTENER_UNKNOWN.
 pub type vipool_find_listener_fn = Option<
     unsafe extern "C" fn(
         context: *mut c_void,
@@ -93,8 +94,8 @@ pub unsafe extern "C" fn vipool_find_listener(
 /// The most addresses that are ever asked for at once.
 const CANDIDATES: usize = 4;
 
-/// Of vipool_rewriter_options.flags: TCP binds to 0.0.0.0:0 are put off until the destination is
-/// known, as Windows needs it (VIPOOL_DO_DEFER).
+/// Of vipool_rewriter_options.flags: TCP binds to 0.0.0.0:0 and [::]:0 are put off until the
+/// destination is known, as Windows needs it. VIPOOL_DO_DEFER says what that asks of a hook.
 pub const VIPOOL_REWRITER_DEFER_WILDCARD: u32 = 1;
 
 /// For whom a rewriter decides.

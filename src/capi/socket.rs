@@ -30,8 +30,8 @@ pub struct vipool_socket {
     /// sizeof(vipool_socket), set by the caller.
     pub size: usize,
     /// The address that the kernel has for it (not the one that the program is shown), as a
-    /// sockaddr: the unspecified address and port 0 while it has none. NULL if it is not an IPv4 or
-    /// IPv6 socket.
+    /// sockaddr: the unspecified address and port 0 while it has none (of such a socket Winsock's
+    /// getsockname says WSAEINVAL). NULL if it is not an IPv4 or IPv6 socket.
     pub local: *const c_void,
     /// Length of `local` in bytes.
     pub local_length: u32,
@@ -41,7 +41,7 @@ pub struct vipool_socket {
     pub flags: u32,
     /// Zero.
     pub reserved: u32,
-    /// Asked for the local address. May be NULL.
+    /// Asked for the address that `local` is. May be NULL.
     pub ask_local: vipool_ask_address_fn,
     /// Asked for vipool_protocol. May be NULL.
     pub ask_protocol: vipool_ask_number_fn,
