@@ -14,8 +14,9 @@
  *    sizeof(the struct). Zero is the default of every member. Programs compiled with an older
  *    header keep working: what their struct lacks is zero. A struct of a newer header is taken
  *    unless it uses (sets to non-zero) what this library does not know.
- *  - Texts are UTF-8 with a length in bytes; they need no NUL. Paths have variants that take
- *    UTF-16 with a length in units, as Windows has them.
+ *  - Texts are UTF-8 with a length in bytes; they need no NUL. A buffer for one may be NULL if its
+ *    capacity is 0: VIPOOL_ERR_BUFFER tells the length. Paths have variants that take UTF-16 with a
+ *    length in units, as Windows has them, but for the directories of the vipool_client_ functions.
  *  - Addresses are vipool_ip, or the bytes of a sockaddr with their length.
  *  - Kinds and flags enter as uint32_t and are checked.
  *  - Times are ticks: seconds since the machine was started (vipool_now()).
@@ -56,10 +57,13 @@
  *  3. In each hooked call ask the vipool_rewrite_ function of that name, do what the vipool_outcome
  *     says, and make the original call. Nothing of the library is held meanwhile: the call may
  *     block, or never return.
- *  4. When vipool_reader_is_superseded() says so, do all of it again with the new map. Do not free
- *     the old rewriter: other threads may be using it.
+ *  4. Keep the reader too, and ask vipool_reader_is_superseded() in each hooked call: it reads one
+ *     word. When it says so, do all of it again with the new map, as soon as a call is made where the
+ *     program may allocate. Do not free the old ones: other threads may be using them.
  *
- * examples/c and examples/cpp show both.
+ * examples/cpp/agent.cpp is an agent. examples/c/hook.c and examples/c/windows_hook.c show the third
+ * step of a hook and as much of the first two as a lease that is handed in and a rule of the
+ * program's own need.
  */
 
 #ifndef VIPOOL_H
@@ -1109,7 +1113,8 @@ typedef struct vipool_journal vipool_journal;
 /**
  * A writer of the map: opens and closes sessions. Any number of threads may use it at once;
  * vipool_map_free() must be the last call. Other processes may write to the same map unless one
- * holds it exclusively.
+ * holds it exclusively. A process may have 64 maps with files open at once (on Windows any number);
+ * one more is VIPOOL_ERR_IO.
  */
 typedef struct vipool_map vipool_map;
 
@@ -1407,7 +1412,7 @@ typedef struct vipool_rule {
 
 /**
  * One thing that is wrong. The texts are UTF-8 without a NUL and valid until the farm is changed
- * (vipool_farm_plan()) or freed.
+ * (vipool_farm_plan(), vipool_farm_validate()) or freed.
  */
 typedef struct vipool_finding {
     /**

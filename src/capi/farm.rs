@@ -36,7 +36,7 @@ pub enum vipool_level {
 }
 
 /// One thing that is wrong. The texts are UTF-8 without a NUL and valid until the farm is changed
-/// (vipool_farm_plan()) or freed.
+/// (vipool_farm_plan(), vipool_farm_validate()) or freed.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct vipool_finding {

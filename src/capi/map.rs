@@ -20,7 +20,8 @@ use crate::map::{Map, SessionRow};
 
 /// A writer of the map: opens and closes sessions. Any number of threads may use it at once;
 /// vipool_map_free() must be the last call. Other processes may write to the same map unless one
-/// holds it exclusively.
+/// holds it exclusively. A process may have 64 maps with files open at once (on Windows any number);
+/// one more is VIPOOL_ERR_IO.
 pub struct vipool_map {
     pub(crate) map: Map,
     pub(crate) sink: Sink,
@@ -280,7 +281,9 @@ pub unsafe extern "C" fn vipool_map_choose_pool(
     out_length: *mut usize,
 ) -> vipool_status {
     call(|| {
-        not_null(buffer)?;
+        if capacity > 0 {
+            not_null(buffer)?;
+        }
         // SAFETY: the caller vouches for handle, texts, struct and buffer.
         unsafe {
             let (map, user) = (shared(map)?, utf8(user, user_length)?);

@@ -242,13 +242,18 @@ impl Api for C {
         let program = if program.is_some() { &raw const executable } else { null() };
         let (mut buffer, mut length) = ([0; 64], 0);
         let (text, room) = (chars(user), buffer.as_mut_ptr());
-        // SAFETY: valid texts, structs and buffers.
-        let status = unsafe {
-            vipool_map_choose_pool(self.map, text, user.len(), program, room, 64, &mut length)
+        let mut choose = |room, capacity| {
+            // SAFETY: valid texts, structs and buffers.
+            unsafe {
+                let (text, count) = (text, user.len());
+                vipool_map_choose_pool(self.map, text, count, program, room, capacity, &mut length)
+            }
         };
+        let (asked, status) = (choose(null_mut(), 0), choose(room, 64));
         match status {
             vipool_status::VIPOOL_ERR_NOT_FOUND => None,
             status => {
+                assert_eq!(asked, vipool_status::VIPOOL_ERR_BUFFER);
                 check(status).unwrap();
                 Some(owned(room, length))
             }
