@@ -223,8 +223,9 @@
 #define VIPOOL_LISTENER_UNKNOWN -2
 
 /**
- * Of vipool_rewriter_options.flags: TCP binds to 0.0.0.0:0 and [::]:0 are put off until the
- * destination is known, as Windows needs it. VIPOOL_DO_DEFER says what that asks of a hook.
+ * Of vipool_rewriter_options.flags: TCP binds to the wildcard address without a port are
+ * put off until the destination is known, as Windows needs it. VIPOOL_DO_DEFER says what that asks
+ * of a hook.
  */
 #define VIPOOL_REWRITER_DEFER_WILDCARD 1
 

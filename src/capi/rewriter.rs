@@ -94,8 +94,9 @@ pub unsafe extern "C" fn vipool_find_listener(
 /// The most addresses that are ever asked for at once.
 const CANDIDATES: usize = 4;
 
-/// Of vipool_rewriter_options.flags: TCP binds to 0.0.0.0:0 and [::]:0 are put off until the
-/// destination is known, as Windows needs it. VIPOOL_DO_DEFER says what that asks of a hook.
+/// Of vipool_rewriter_options.flags: TCP binds to the wildcard address without a port are
+/// put off until the destination is known, as Windows needs it. VIPOOL_DO_DEFER says what that asks
+/// of a hook.
 pub const VIPOOL_REWRITER_DEFER_WILDCARD: u32 = 1;
 
 /// For whom a rewriter decides.

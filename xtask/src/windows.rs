@@ -86,7 +86,7 @@ fn programs() -> Result<PathBuf, Error> {
     Ok(directory)
 }
 
-/// `vipool.dll`, and the example of a vendor's hook DLL that links it.
+/// `vipool.dll`, the example of a vendor's hook DLL that links it, and the test that is made of that.
 fn vendors_hook(directory: &Path) -> Result<(), Error> {
     vipool_testing::cargo(
         &["rustc", "-p", "vipool", "--lib", "--features", "capi", "--crate-type", "cdylib"]
@@ -98,9 +98,13 @@ fn vendors_hook(directory: &Path) -> Result<(), Error> {
     fs::copy(built.join("vipool.dll"), directory.join("vipool.dll"))?;
     let include = format!("-I{}", root().join("include").display());
     let import = built.join("libvipool.dll.a").display().to_string();
-    let source = root().join("examples/c/windows_hook.c");
     let more = ["-shared", "-std=c99", &include, &import, "-lws2_32"];
-    wine::compile(&source, &directory.join("windows_hook.dll"), &more);
+    for (source, name) in [
+        ("examples/c/windows_hook.c", "windows_hook.dll"),
+        ("hooks/windows/tests/vendor/deferring_hook.c", "deferring_hook.dll"),
+    ] {
+        wine::compile(&root().join(source), &directory.join(name), &more);
+    }
     Ok(())
 }
 

@@ -5,10 +5,15 @@ use std::process::Command;
 
 use super::support::{HOST, Host, Session, output, port, program};
 
-/// A row in a session, with the vendor's DLL.
-fn command(session: &Session<'_>, row: &str, port: u16) -> Command {
+/// The example.
+const EXAMPLE: &str = "windows_hook.dll";
+/// The same, with binds put off as the header says.
+const DEFERRING: &str = "deferring_hook.dll";
+
+/// A row in a session, with a vendor's DLL.
+fn command(session: &Session<'_>, dll: &str, row: &str, port: u16) -> Command {
     let mut command = Command::new(program("load.exe"));
-    command.arg(program("windows_hook.dll")).arg(program("rows.exe"));
+    command.arg(program(dll)).arg(program("rows.exe"));
     command.args([row, &port.to_string()]);
     command.args([session.v().to_string(), session.l().to_string(), HOST.to_owned()]);
     session.enter(&mut command);
@@ -16,7 +21,7 @@ fn command(session: &Session<'_>, row: &str, port: u16) -> Command {
 }
 
 fn run(session: &Session<'_>, row: &str, port: u16) -> String {
-    output(&mut command(session, row, port))
+    output(&mut command(session, EXAMPLE, row, port))
 }
 
 #[test]
@@ -39,6 +44,19 @@ fn a_vendors_own_dll_rewrites_too() {
     assert_eq!(run(&one, "45", at), one.plain_row(45, at));
 }
 
+/// What the header asks of a hook that puts binds off comes to what the hook layer does.
+#[test]
+fn a_vendors_own_dll_that_puts_binds_off() {
+    let host = Host::new(|_| ());
+    let session = host.session(1);
+    let listener = TcpListener::bind((HOST, port())).unwrap();
+    let outside = listener.local_addr().unwrap().port();
+    for (row, port) in [(46, port()), (461, outside), (462, port()), (18, port()), (21, port())] {
+        let said = output(&mut command(&session, DEFERRING, &row.to_string(), port));
+        assert_eq!(said, session.row(row, port), "row {row}");
+    }
+}
+
 #[test]
 fn a_vendors_own_dll_where_no_interface_has_the_address() {
     for (pass_when_missing, said) in
@@ -59,7 +77,7 @@ fn a_vendors_own_dll_where_the_environment_is_of_no_use() {
         ("VIPOOL_LEASE", "x".repeat(30000)),
         ("VIPOOL_DISABLE", "1".to_owned()),
     ] {
-        let said = output(command(&session, "6", port()).env(name, value));
+        let said = output(command(&session, EXAMPLE, "6", port()).env(name, value));
         assert_eq!(said, "bind: ok\nname: 0.0.0.0 port\n", "{name}");
     }
 }
