@@ -74,11 +74,12 @@ impl Template {
         Self { directory, map, sessions, handle }
     }
 
-    /// Writes over a file in place: its size and owner stay, and who has it mapped sees it.
+    /// Writes over a file in place: its owner stays, and who has it mapped sees it.
     fn put(&self, name: &str, bytes: &[u8]) {
         let path = self.directory.path().join(name);
         let mut file = fs::OpenOptions::new().write(true).open(path).expect("the map is there");
         file.write_all(bytes).expect("it can be written");
+        file.set_len(bytes.len() as u64).expect("it can be cut");
     }
 }
 
@@ -109,11 +110,14 @@ pub fn use_damaged(name: &str, input: &[u8]) {
         // Half of all inputs strike while the map is in use.
         let attached = Reader::attach(template.directory.path()).expect("it is whole");
         let writer = Map::open(template.directory.path()).expect("it is whole");
-        let mut bytes = damaged(input, valid);
-        bytes.resize(valid.len(), 0);
-        template.put(name, &bytes);
+        let bytes = damaged(input, valid);
+        // A file that is in use is never cut.
+        let mut in_use = bytes.clone();
+        in_use.resize(valid.len(), 0);
+        template.put(name, &in_use);
         read_all(&attached, &template.handle);
         write_all(&writer);
+        drop((attached, writer));
         template.put(MAP_FILE, &template.map);
         template.put(SESSIONS_FILE, &template.sessions);
         template.put(name, &bytes);
@@ -139,7 +143,6 @@ fn read_all(reader: &Reader, handle: &Handle) {
 
 fn write_all(map: &Map) {
     let _ = map.sessions();
-    let _ = map.recover();
     let _ = map.open_session(session(20), &OpenOptions::default(), 9);
     let options = OpenOptions { user: Some("user0"), ..OpenOptions::default() };
     let _ = map.open_session(session(21), &options, 9);
@@ -147,6 +150,8 @@ fn write_all(map: &Map) {
     let _ = map.undrain(&"10.0.0.0/27".parse().expect("a range"), 9);
     let _ = map.unreserve("10.0.0.12".parse().expect("an address"), 9);
     let _ = map.reap(9, 16, &mut NothingLives);
+    // Not earlier: what is done before finds the damage unless the damage says so itself.
+    let _ = map.recover();
     // Whatever the bytes are, no address is held by two.
     let mut holders = HashMap::new();
     for row in map.sessions().unwrap_or_default() {

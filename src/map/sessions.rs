@@ -4,6 +4,8 @@
 //! adds what is missing. The anchor (the first lease in the order of the pools) is given back last:
 //! a close that was cut short can be repeated with the same handle.
 
+use std::sync::atomic::{Ordering, compiler_fence};
+
 use super::MAX_LEASES;
 use super::admit::{Request, short};
 use super::choose::Refusal;
@@ -59,6 +61,9 @@ impl State {
     pub(super) fn begin(&self) {
         self.recover();
         store(self.words(), BUSY, 1);
+        // Nothing of the operation is moved before the mark. Who is killed leaves what came before, in
+        // the order of the instructions: no fence of the processor is needed.
+        compiler_fence(Ordering::SeqCst);
     }
 
     /// Ends an operation.

@@ -195,7 +195,8 @@ mod tests {
         assert!(Succession::new().map(directory.path()).is_some());
         let session = "7".parse().unwrap();
         map.open_session(session, &OpenOptions::default(), 0).unwrap();
-        assert!(maps.map(directory.path()).is_some_and(|map| std::ptr::eq(map, first)));
+        let still = maps.map(directory.path()).unwrap();
+        assert!(std::ptr::eq(still, first) && !still.is_superseded());
         let map = Map::create(directory.path(), &plan(1)).unwrap();
         map.close_session(session, 0).unwrap();
         assert!(maps.map(directory.path()).is_some_and(|map| map.find(session).is_none()));

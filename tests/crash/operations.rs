@@ -1,12 +1,14 @@
 //! Random operations on a map, and the maps they are done on.
 
+use std::net::IpAddr;
 use std::ops::ControlFlow;
+use std::time::SystemTime;
 
-use vipool::map::{Map, OpenOptions, Plan, Settings};
+use vipool::map::{Leader, Map, OpenOptions, Plan, Probe, Settings};
 use vipool::pool::{Pool, PoolKind};
 use vipool::range::Range;
 
-use crate::view::{Quiet, id};
+use crate::view::id;
 
 /// Random numbers that come again with the same seed (xorshift64*).
 pub struct Random(u64);
@@ -14,6 +16,17 @@ pub struct Random(u64);
 impl Random {
     pub fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// Numbers that come once, unless they are asked for again.
+    pub fn of_any_seed() -> Self {
+        let asked = std::env::var("VIPOOL_SEED").ok().and_then(|text| text.parse().ok());
+        let seed = asked.unwrap_or_else(|| {
+            let since = SystemTime::UNIX_EPOCH.elapsed().unwrap();
+            u64::from(since.subsec_nanos()) << 16 ^ since.as_secs()
+        });
+        println!("VIPOOL_SEED={seed}");
+        Self::new(seed)
     }
 
     /// A number below `end`.
@@ -34,7 +47,7 @@ pub struct Scene {
     pub open: usize,
     /// Whose sessions they are; others are nobody's.
     pub users: &'static [&'static str],
-    /// How much more of it is stepped through than of others, as its operations are longer.
+    /// How many quarters of the instructions are stepped through in it.
     pub weight: u64,
 }
 
@@ -56,7 +69,7 @@ pub fn scenes() -> Vec<Scene> {
             sessions: (1..=8).collect(),
             open: 0,
             users: &USERS,
-            weight: 1,
+            weight: 2,
         },
         Scene {
             name: "nobody's sessions",
@@ -72,7 +85,7 @@ pub fn scenes() -> Vec<Scene> {
             sessions: (1..=10).collect(),
             open: 4,
             users: &USERS,
-            weight: 1,
+            weight: 2,
         },
         Scene {
             name: "an index that overflows",
@@ -80,7 +93,7 @@ pub fn scenes() -> Vec<Scene> {
             sessions: same_home(144, 18),
             open: 140,
             users: &USERS,
-            weight: 4,
+            weight: 1,
         },
     ]
 }
@@ -98,6 +111,19 @@ fn same_home(count: usize, buckets: u64) -> Vec<u64> {
 
 const USERS: [&str; 3] = ["ann", "bob", "eve"];
 
+/// Some addresses have sockets and some leaders are gone, others at each look.
+struct Lively<'a>(&'a mut Random);
+
+impl Probe for Lively<'_> {
+    fn has_sockets(&mut self, _: IpAddr) -> bool {
+        self.0.below(3) == 0
+    }
+
+    fn is_gone(&mut self, _: &Leader) -> bool {
+        self.0.below(4) != 0
+    }
+}
+
 /// Does something to the map at a time that only grows. What it is told first is a look-up, done
 /// before `begin`, so that what follows is the operation itself and nothing else.
 pub fn operate(
@@ -113,6 +139,9 @@ pub fn operate(
     let user = scene.users.get(random.below(5) as usize).copied();
     let address = scene.plan.pools[0].address(random.below(6) as u32).unwrap();
     let range = Range::from(address);
+    let client = [None, Some(IpAddr::from([192, 0, 2, number as u8]))][random.below(2) as usize];
+    let leader = Leader { pid: number as u32 + 1, start_time: 7, pid_namespace: 0 };
+    let leader = [None, Some(leader)][random.below(2) as usize];
     let choice = random.below(20);
     if begin().is_break() {
         return;
@@ -120,7 +149,7 @@ pub fn operate(
     match (choice, found) {
         (0..=7, _) => {
             let address = (choice == 0).then_some(address);
-            let options = OpenOptions { user, address, ..OpenOptions::default() };
+            let options = OpenOptions { user, address, client, leader, pool: None };
             _ = map.open_session(session, &options, now);
         }
         (8..=11, Some((handle, _))) => _ = map.close(&handle, now),
@@ -131,6 +160,6 @@ pub fn operate(
         (17, _) => _ = map.unreserve(address, now),
         // In a wide table this alone is a hundred thousand instructions.
         (18, _) if random.below(8) == 0 => _ = map.recover(),
-        (_, _) => _ = map.reap(now, 3, &mut Quiet),
+        (_, _) => _ = map.reap(now, 3, &mut Lively(random)),
     }
 }

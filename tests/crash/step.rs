@@ -34,9 +34,10 @@ fn every_instruction_may_be_the_last() {
     let instructions = vipool_testing::long(448_000, 20_000_000);
     stay_here();
     let mut counts = (0, 0, 0);
+    let mut seeds = Random::of_any_seed();
     for scene in scenes() {
-        let Some((steps, states, operations)) = run(&scene, (instructions / 4 + 1) * scene.weight)
-        else {
+        let share = instructions * scene.weight / 4 + 1;
+        let Some((steps, states, operations)) = run(&scene, share, &mut seeds) else {
             return;
         };
         println!("{}: {steps} instructions, {states} states, {operations} operations", scene.name);
@@ -47,7 +48,7 @@ fn every_instruction_may_be_the_last() {
 }
 
 /// Steps through operations; answers how many instructions, states and operations there were.
-fn run(scene: &Scene, instructions: u64) -> Option<(u64, u64, u64)> {
+fn run(scene: &Scene, instructions: u64, seeds: &mut Random) -> Option<(u64, u64, u64)> {
     let directory = Directory::new("step");
     let map = Map::create(&directory.0, &scene.plan).unwrap();
     for number in &scene.sessions[..scene.open] {
@@ -60,23 +61,27 @@ fn run(scene: &Scene, instructions: u64) -> Option<(u64, u64, u64)> {
     });
     let maps = files.each_ref().map(|file| Mapping::new(file, false).unwrap());
     let place = &shared_words(1)[0];
+    let seed = seeds.below(u32::MAX.into());
     let mut child = Child::start(|| {
         if !be_traced() {
             panic!("not to be traced");
         }
         let map = Map::open(&directory.0).unwrap();
-        let mut random = Random::new(scene.open as u64 + 1);
-        for now in 2.. {
+        let mut random = Random::new(seed);
+        let mut now = 2;
+        loop {
+            // Now and then long enough for addresses to cool and for leaders to be given up.
+            now += [0, 0, 1, 1, 1, 2, 3, 12][random.below(8) as usize];
             let begin = || {
                 stop();
                 place.store(WITHIN, Ordering::SeqCst);
                 ControlFlow::Continue(())
             };
-            operate(&map, scene, &mut random, now / 4, begin);
+            operate(&map, scene, &mut random, now, begin);
             place.store(BEHIND, Ordering::SeqCst);
         }
     });
-    let mut random = Random::new(7);
+    let mut random = Random::new(seed + 1);
     // Leases of the operation that was cut short before: a reader may not know of them yet.
     let mut unsettled = BTreeSet::new();
     let (mut steps, mut states, mut operations) = (0, 0, 0);
@@ -91,7 +96,8 @@ fn run(scene: &Scene, instructions: u64) -> Option<(u64, u64, u64)> {
         }
         let mut last = bytes_of(&maps);
         let before = recovered(&last[0], &last[1]);
-        let sessions: BTreeSet<SessionId> = before.values().map(|lease| lease.session).collect();
+        let sessions: BTreeSet<SessionId> =
+            before.values().map(|tenant| tenant.lease.session).collect();
         let mut seen = Vec::new();
         loop {
             child.step();
@@ -153,7 +159,7 @@ fn is_still(maps: &[Mapping; 2], bytes: &[Vec<u8>; 2]) -> bool {
 fn changed(before: &Held, after: &Held) -> BTreeSet<SessionId> {
     let differs = |a: &Held, b: &Held| -> Vec<SessionId> {
         let only = a.iter().filter(|(slot, lease)| b.get(slot) != Some(lease));
-        only.map(|(_, lease)| lease.session).collect()
+        only.map(|(_, tenant)| tenant.lease.session).collect()
     };
     differs(before, after).into_iter().chain(differs(after, before)).collect()
 }
@@ -169,26 +175,29 @@ fn check(
 ) {
     let changed = changed(before, after);
     for state in seen {
-        for (slot, lease) in before {
-            if after.get(slot) == Some(lease) {
+        for (slot, tenant) in before {
+            if after.get(slot) == Some(tenant) {
                 assert_eq!(
                     state.recovered.get(slot),
-                    Some(lease),
+                    Some(tenant),
                     "{}: a lease is lost",
                     scene.name
                 );
             }
         }
-        for (slot, lease) in &state.recovered {
-            let known = before.get(slot) == Some(lease) || after.get(slot) == Some(lease);
-            assert!(known, "{}: {lease:?} is neither of before nor of after", scene.name);
+        for (slot, tenant) in &state.recovered {
+            let known = before.get(slot) == Some(tenant) || after.get(slot) == Some(tenant);
+            assert!(known, "{}: {tenant:?} is neither of before nor of after", scene.name);
         }
         for (session, found) in &state.found {
             if changed.contains(session) || unsettled.contains(session) {
                 continue;
             }
-            let leases: Vec<_> =
-                before.values().copied().filter(|l| l.session == *session).collect();
+            let leases: Vec<_> = before
+                .values()
+                .map(|tenant| tenant.lease)
+                .filter(|l| l.session == *session)
+                .collect();
             let found = found.as_ref().map(|(_, leases)| leases.iter().collect::<Vec<_>>());
             assert_eq!(found, Some(leases), "{}: a reader misses {session}", scene.name);
         }

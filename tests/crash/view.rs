@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use vipool::map::{Leader, Map, OpenOptions, Probe};
+use vipool::map::{Leader, Map, OpenOptions, Probe, Tick};
 use vipool::session::{Lease, SessionId, SessionKind};
 
 /// A directory of its own, in memory where there is a tmpfs, removed when dropped.
@@ -28,7 +28,17 @@ impl Drop for Directory {
 }
 
 /// Every lease, by pool and slot.
-pub type Held = BTreeMap<(u16, u32), Lease>;
+pub type Held = BTreeMap<(u16, u32), Tenant>;
+
+/// A lease, and what is known of the session that holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tenant {
+    pub lease: Lease,
+    user: Option<String>,
+    client: Option<IpAddr>,
+    leader: Option<Leader>,
+    since: Tick,
+}
 
 /// Nobody has sockets, and every leader lives.
 pub struct Quiet;
@@ -50,18 +60,25 @@ pub fn id(number: u64) -> SessionId {
 /// What the sessions of a map hold, and nothing is held twice.
 pub fn held(map: &Map) -> Held {
     let rows = map.sessions().unwrap();
-    let leases: Vec<Lease> =
-        rows.iter().flat_map(|row| row.leases.iter().collect::<Vec<_>>()).collect();
-    let held: Held = leases.iter().map(|lease| ((lease.pool, lease.slot), *lease)).collect();
-    assert_eq!(held.len(), leases.len(), "a slot is held twice");
+    let mut held = Held::new();
+    for row in rows {
+        for lease in row.leases.iter() {
+            let user = row.user.clone();
+            let (client, leader, since) = (row.client, row.leader, row.since);
+            let tenant = Tenant { lease, user, client, leader, since };
+            let other = held.insert((lease.pool, lease.slot), tenant);
+            assert!(other.is_none(), "a slot is held twice");
+        }
+    }
     held
 }
 
-/// Recovers a copy of these bytes, and answers what is held. Along the way: its counters agree with
+/// Does something on a copy of these bytes, as the next writer would, and answers what is held. Along the way: its counters agree with
 /// its sessions, and every address that is not held, reserved or drained comes out exactly once.
 pub fn recovered(map: &[u8], sessions: &[u8]) -> Held {
     let map = Map::from_bytes(map, sessions).unwrap();
-    map.recover().unwrap();
+    // Nothing else makes it whole: whether that is needed the map itself has to say.
+    assert!(map.close_session(id(99_999_999), 0).is_err());
     let held = held(&map);
     let reader = map.reader().unwrap();
     let mut idle = 0;
@@ -76,7 +93,7 @@ pub fn recovered(map: &[u8], sessions: &[u8]) -> Held {
     let late = u32::MAX - 1;
     map.drain_server(false).unwrap();
     map.reap(late, u32::MAX, &mut Quiet).unwrap();
-    let mut out: BTreeSet<IpAddr> = held.values().map(|lease| lease.address).collect();
+    let mut out: BTreeSet<IpAddr> = held.values().map(|tenant| tenant.lease.address).collect();
     assert_eq!(out.len(), held.len(), "an address is held twice");
     for number in 0..=u64::from(idle) {
         let Ok(opened) = map.open_session(id(1 << 40 | number), &OpenOptions::default(), late)
