@@ -312,12 +312,18 @@ mod tests {
         let pool = Pool::new("default", PoolKind::VirtualIp, &ranges, 60_000).unwrap();
         let map = Map::in_memory(&Plan { pools: vec![pool], ..Plan::default() }).unwrap();
         let assigned = AtomicU32::new(0);
+        let arrived = AtomicU32::new(0);
         let context = (&raw const assigned).cast_mut().cast();
         let map = vipool_map { map, sink: Sink::new(Some(count), context) };
         thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| {
-                    for number in 1..=50_000 {
+                    for number in 1..=50_000u64 {
+                        // Both at once, for each session.
+                        arrived.fetch_add(1, Ordering::Relaxed);
+                        while u64::from(arrived.load(Ordering::Relaxed)) < 2 * number {
+                            thread::yield_now();
+                        }
                         let mut opened = MaybeUninit::<vipool_opened>::zeroed();
                         // SAFETY: zeros with a size are a valid struct; the map outlives the call.
                         let status = unsafe {
