@@ -1766,8 +1766,9 @@ typedef struct vipool_event {
 /**
  * Called with the context of vipool_map_options for each event, on the thread whose call caused
  * it, after the map was unlocked and before the call returns; by several threads at once if
- * several threads use the map. It may call the library; it must not throw or free the map. The
- * event is valid until it returns.
+ * several threads use the map. It may call the library; it must not throw or free the map. With a
+ * writer it may call that writer, but not the writer's map, and must not free either. The event
+ * is valid until it returns.
  */
 typedef void (*vipool_event_fn)(void *context, const struct vipool_event *event);
 
@@ -2792,7 +2793,7 @@ vipool_status vipool_session_of_process(uint32_t pid, vipool_session *out);
  * A program that was started with the environment variable VIPOOL_LEASE goes by what is in there
  * instead: vipool_handle_parse(), then vipool_reader_leases_of().
  * Takes no lock and allocates nothing, but reads files of /proc and /run: for a hook while its
- * process starts.
+ * process starts. Leaves the last error text alone.
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_NOT_OPEN (its session is not open,
  * it belongs to none, or the system does not let us see), VIPOOL_ERR_UNSUPPORTED (other systems).
  * May be called from any thread.
@@ -2809,7 +2810,7 @@ vipool_status vipool_reader_lease_of_process(const struct vipool_reader *reader,
  * processes that it starts (vipool_reader_inherited_rule()).
  *
  * Takes no lock and allocates nothing, but reads files of /proc: for a hook while its process
- * starts.
+ * starts. Leaves the last error text alone.
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_NOT_FOUND (none does),
  * VIPOOL_ERR_UNSUPPORTED (other systems). May be called from any thread.
  */

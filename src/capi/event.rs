@@ -6,7 +6,7 @@ use std::ptr;
 use super::layout::layout;
 use super::session::{vipool_lease, vipool_session};
 use super::status::vipool_status::{self, *};
-use crate::map::{Closed, Leases, OpenError, Opened, SessionRow};
+use crate::map::{Closed, OpenError, Opened, SessionRow};
 use crate::session::SessionId;
 
 /// What happened.
@@ -44,8 +44,9 @@ layout!(vipool_event { size, kind, reason, session, lease });
 
 /// Called with the context of vipool_map_options for each event, on the thread whose call caused
 /// it, after the map was unlocked and before the call returns; by several threads at once if
-/// several threads use the map. It may call the library; it must not throw or free the map. The
-/// event is valid until it returns.
+/// several threads use the map. It may call the library; it must not throw or free the map. With a
+/// writer it may call that writer, but not the writer's map, and must not free either. The event
+/// is valid until it returns.
 pub type vipool_event_fn =
     Option<unsafe extern "C" fn(context: *mut c_void, event: *const vipool_event)>;
 
@@ -77,24 +78,25 @@ impl Sink {
         self.callback.is_some()
     }
 
-    /// Tells what an opening did to a session that held `before`.
-    pub(crate) fn opened(
-        &self,
-        session: SessionId,
-        before: &Leases,
-        opened: &Result<Opened, OpenError>,
-    ) {
+    /// Tells what an opening did.
+    #[inline]
+    pub(crate) fn opened(&self, session: SessionId, opened: &Result<Opened, OpenError>) {
+        if self.is_set() {
+            self.assigned(session, opened);
+        }
+    }
+
+    #[cold]
+    fn assigned(&self, session: SessionId, opened: &Result<Opened, OpenError>) {
         let shortage = match opened {
             Ok(opened) => opened.shortage,
             Err(OpenError::Shortage(shortage)) => Some(*shortage),
             Err(_) => None,
         };
         if let Ok(opened) = opened {
-            for lease in opened.leases.iter() {
-                if !before.iter().any(|held| held == lease) {
-                    let assigned = vipool_event_kind::VIPOOL_EVENT_ASSIGNED;
-                    self.emit(assigned, session, VIPOOL_OK, lease.into());
-                }
+            for lease in opened.new_leases() {
+                let assigned = vipool_event_kind::VIPOOL_EVENT_ASSIGNED;
+                self.emit(assigned, session, VIPOOL_OK, lease.into());
             }
             if opened.low_water {
                 let low = vipool_event_kind::VIPOOL_EVENT_LOW_WATER;

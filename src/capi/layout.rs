@@ -5,7 +5,7 @@
 //! default. A larger one is newer: it is taken as long as all that this version does not know is
 //! zero. A size that ends inside a field is no version of anything and refused.
 
-use std::mem::{MaybeUninit, size_of};
+use std::mem::{MaybeUninit, align_of, size_of};
 use std::ptr;
 
 use super::outcome::Failure;
@@ -74,10 +74,11 @@ macro_rules! capi_layout {
 pub(crate) use crate::capi_layout as layout;
 
 /// Whether some version of the struct had this size: it ends where a field begins, or the struct
-/// does, or beyond it.
+/// does, or beyond it, and keeps the next in an array aligned.
 fn is_a_size<T: Versioned>(size: usize) -> bool {
-    size >= size_of::<T>()
-        || T::FIELDS.iter().any(|(_, offset, _)| *offset == size && size >= size_of::<usize>())
+    let begins_a_field = || T::FIELDS.iter().any(|(_, offset, _)| *offset == size);
+    size.is_multiple_of(align_of::<T>())
+        && (size >= size_of::<T>() || size >= size_of::<usize>() && begins_a_field())
 }
 
 #[cold]
@@ -355,12 +356,12 @@ mod tests {
         let mut bytes = [0, 1, 2 | 3 << 32, 0, 0, 0];
         assert_eq!(take(24, &mut bytes), Ok(FULL));
         assert_eq!(take(16, &mut bytes), Ok(sample { size: 16, second: 0, third: 0, ..FULL }));
-        assert_eq!(take(20, &mut bytes), Ok(sample { size: 20, third: 0, ..FULL }));
         assert_eq!(take(48, &mut bytes), Ok(sample { size: 48, ..FULL }));
         bytes[5] = 1 << 63;
         assert_eq!(take(40, &mut bytes), Ok(sample { size: 40, ..FULL }));
         assert_eq!(take(48, &mut bytes), Err(VIPOOL_ERR_UNKNOWN_FIELD));
-        for size in [0, 7, 12, 23, usize::MAX] {
+        // 20 is where a field begins, 28 is beyond the end: neither keeps an array aligned.
+        for size in [0, 7, 12, 20, 23, 28, usize::MAX] {
             assert_eq!(take(size, &mut bytes), Err(VIPOOL_ERR_STRUCT_SIZE), "{size}");
         }
     }

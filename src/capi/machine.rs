@@ -177,7 +177,7 @@ pub enum vipool_found_by {
 /// A program that was started with the environment variable VIPOOL_LEASE goes by what is in there
 /// instead: vipool_handle_parse(), then vipool_reader_leases_of().
 /// Takes no lock and allocates nothing, but reads files of /proc and /run: for a hook while its
-/// process starts.
+/// process starts. Leaves the last error text alone.
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_NOT_OPEN (its session is not open,
 /// it belongs to none, or the system does not let us see), VIPOOL_ERR_UNSUPPORTED (other systems).
 /// May be called from any thread.
@@ -246,7 +246,7 @@ fn session_of(_: &Reader, _: u32) -> Result<Found, vipool_status> {
 /// processes that it starts (vipool_reader_inherited_rule()).
 ///
 /// Takes no lock and allocates nothing, but reads files of /proc: for a hook while its process
-/// starts.
+/// starts. Leaves the last error text alone.
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_NOT_FOUND (none does),
 /// VIPOOL_ERR_UNSUPPORTED (other systems). May be called from any thread.
 #[unsafe(no_mangle)]

@@ -15,7 +15,7 @@ use super::session::{
 };
 use super::status::vipool_status::{self, *};
 use super::text::utf8;
-use crate::map::{CloseError, Closed, Leases, OpenError, OpenOptions, Opened, Shortage};
+use crate::map::{CloseError, Closed, OpenError, OpenOptions, Opened, Shortage};
 use crate::session::SessionId;
 
 /// What vipool_map_open_session() is told of a session, beside its id. All may be left out.
@@ -156,8 +156,8 @@ unsafe fn open_options<'r, 'a: 'r>(
     }
 }
 
-/// Opens a session by a map or a writer (`open`), tells of it and writes it. `before` finds what the
-/// session held, where somebody is told what is new.
+/// Opens a session by a map or a writer (`open`), tells of it and writes it. Nothing of theirs is
+/// borrowed while the caller's callback runs, which may call them.
 ///
 /// # Safety
 /// The caller vouches for the structs and for the texts in them.
@@ -166,7 +166,6 @@ pub(crate) unsafe fn opening(
     (session_id, options, now): (vipool_session, *const vipool_open_options, u32),
     out: *mut vipool_opened,
     sink: &Sink,
-    before: impl FnOnce(SessionId) -> Result<Option<Leases>, Failure>,
     open: impl FnOnce(SessionId, &OpenOptions<'_>, u32) -> Result<Opened, OpenError>,
 ) -> Result<(), Failure> {
     // SAFETY: the caller's promise.
@@ -175,11 +174,8 @@ pub(crate) unsafe fn opening(
     let mut room = MaybeUninit::uninit();
     // SAFETY: as above.
     let given = unsafe { open_options(options, &mut room) }?;
-    let before = before(id)?;
     let opened = open(id, given, now);
-    if let Some(before) = before {
-        sink.opened(id, &before, &opened);
-    }
+    sink.opened(id, &opened);
     // By reference, as a copy of the whole costs more than the rest.
     if let Ok(opened) = &opened {
         // SAFETY: checked above.
@@ -238,15 +234,9 @@ pub unsafe extern "C" fn vipool_map_open_session(
     call(|| {
         // SAFETY: the caller vouches for the handle.
         let vipool_map { map, sink } = unsafe { shared(map) }?;
-        let before = |id| {
-            if !sink.is_set() {
-                return Ok(None);
-            }
-            Ok(Some(map.find(id)?.map_or(Leases::default(), |(_, leases)| leases)))
-        };
         let open = |id, options: &OpenOptions<'_>, now| map.open_session(id, options, now);
         // SAFETY: the caller vouches for the structs and the texts in them.
-        unsafe { opening((session_id, options, now), out, sink, before, open) }
+        unsafe { opening((session_id, options, now), out, sink, open) }
     })
 }
 
@@ -294,4 +284,59 @@ pub unsafe extern "C" fn vipool_map_close(
         // SAFETY: the caller vouches for the struct.
         unsafe { closing(out, sink, close) }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::c_void;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::thread;
+
+    use super::*;
+    use crate::capi::event::{vipool_event, vipool_event_kind};
+    use crate::map::{Map, Plan};
+    use crate::pool::{Pool, PoolKind};
+
+    unsafe extern "C" fn count(context: *mut c_void, event: *const vipool_event) {
+        // SAFETY: the counter below, and an event of the library's.
+        let (assigned, event) = unsafe { (&*context.cast::<AtomicU32>(), &*event) };
+        if event.kind == vipool_event_kind::VIPOOL_EVENT_ASSIGNED as u32 {
+            assigned.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn of_two_threads_that_open_a_session_one_is_told() {
+        let address = std::net::IpAddr::from([10, 0, 0, 0]);
+        let ranges = [crate::range::Range::new(address, [10, 0, 255, 255].into()).unwrap()];
+        let pool = Pool::new("default", PoolKind::VirtualIp, &ranges, 60_000).unwrap();
+        let map = Map::in_memory(&Plan { pools: vec![pool], ..Plan::default() }).unwrap();
+        let assigned = AtomicU32::new(0);
+        let arrived = AtomicU32::new(0);
+        let context = (&raw const assigned).cast_mut().cast();
+        let map = vipool_map { map, sink: Sink::new(Some(count), context) };
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for number in 1..=50_000u64 {
+                        // Both at once, for each session.
+                        arrived.fetch_add(1, Ordering::Relaxed);
+                        while u64::from(arrived.load(Ordering::Relaxed)) < 2 * number {
+                            thread::yield_now();
+                        }
+                        let mut opened = MaybeUninit::<vipool_opened>::zeroed();
+                        // SAFETY: zeros with a size are a valid struct; the map outlives the call.
+                        let status = unsafe {
+                            opened.as_mut_ptr().cast::<usize>().write(size_of::<vipool_opened>());
+                            let id = 0x0400_0000_0000_0000 | number;
+                            let out = opened.as_mut_ptr();
+                            vipool_map_open_session(&raw const map, id, std::ptr::null(), 1000, out)
+                        };
+                        assert_eq!(status, VIPOOL_OK);
+                    }
+                });
+            }
+        });
+        assert_eq!(assigned.into_inner(), 50_000);
+    }
 }

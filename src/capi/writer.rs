@@ -9,7 +9,7 @@ use super::open::{closing, opening, vipool_closed, vipool_open_options, vipool_o
 use super::outcome::{call, quiet};
 use super::session::{session, vipool_handle, vipool_session};
 use super::status::vipool_status::{self, *};
-use crate::map::{OpenOptions, Reader, Writer};
+use crate::map::{OpenOptions, Writer};
 
 /// Opens and closes sessions without even a lock between threads, and holds the map against other
 /// processes for as long as it lives.
@@ -20,8 +20,6 @@ use crate::map::{OpenOptions, Reader, Writer};
 pub struct vipool_writer {
     writer: Writer<'static>,
     sink: &'static Sink,
-    /// What tells which leases are new, if somebody is told of events.
-    reader: Option<Reader>,
 }
 
 impl Owned for vipool_writer {
@@ -44,9 +42,8 @@ pub unsafe extern "C" fn vipool_writer_new(
         // SAFETY: the caller vouches for the handle and that nobody uses the map as long as the
         // writer lives: the one shared handle that may be borrowed so.
         let vipool_map { map, sink } = unsafe { map.as_mut() };
-        let reader = if sink.is_set() { Some(map.reader()?) } else { None };
         // SAFETY: not NULL.
-        unsafe { give(vipool_writer { writer: map.writer()?, sink, reader }, out) };
+        unsafe { give(vipool_writer { writer: map.writer()?, sink }, out) };
         Ok(())
     })
 }
@@ -62,11 +59,13 @@ pub unsafe extern "C" fn vipool_writer_open_session(
 ) -> vipool_status {
     call(|| {
         // SAFETY: the caller vouches for the handle.
-        let vipool_writer { writer, sink, reader } = unsafe { exclusive(writer) }?;
-        let before = |id| Ok(reader.as_ref().map(|reader| reader.lookup(id)));
-        let open = |id, options: &OpenOptions<'_>, now| writer.open_session(id, options, now);
+        let sink = unsafe { exclusive(writer) }?.sink;
+        let open = |id, options: &OpenOptions<'_>, now| {
+            // SAFETY: not NULL; borrowed until it has answered, so that a callback may call it too.
+            unsafe { &mut *writer }.writer.open_session(id, options, now)
+        };
         // SAFETY: the caller vouches for the structs and the texts in them.
-        unsafe { opening((session_id, options, now), out, sink, before, open) }
+        unsafe { opening((session_id, options, now), out, sink, open) }
     })
 }
 
@@ -80,8 +79,12 @@ pub unsafe extern "C" fn vipool_writer_close_session(
 ) -> vipool_status {
     call(|| {
         // SAFETY: the caller vouches for the handle.
-        let vipool_writer { writer, sink, .. } = unsafe { exclusive(writer) }?;
-        let close = || Ok(writer.close_session(session(session_id)?, now));
+        let sink = unsafe { exclusive(writer) }?.sink;
+        let close = || {
+            // SAFETY: not NULL; borrowed until it has answered, so that a callback may call it too.
+            let writer = unsafe { &mut (*writer).writer };
+            Ok(writer.close_session(session(session_id)?, now))
+        };
         // SAFETY: the caller vouches for the struct.
         unsafe { closing(out, sink, close) }
     })
@@ -97,9 +100,13 @@ pub unsafe extern "C" fn vipool_writer_close(
 ) -> vipool_status {
     call(|| {
         // SAFETY: the caller vouches for the handles.
-        let (vipool_writer { writer, sink, .. }, handle) =
-            unsafe { (exclusive(writer)?, handle.as_ref().ok_or(VIPOOL_ERR_NULL)?) };
-        let close = || Ok(writer.close(&handle.get()?, now));
+        let (sink, handle) =
+            unsafe { (exclusive(writer)?.sink, handle.as_ref().ok_or(VIPOOL_ERR_NULL)?) };
+        let close = || {
+            // SAFETY: not NULL; borrowed until it has answered, so that a callback may call it too.
+            let writer = unsafe { &mut (*writer).writer };
+            Ok(writer.close(&handle.get()?, now))
+        };
         // SAFETY: the caller vouches for the struct.
         unsafe { closing(out, sink, close) }
     })

@@ -41,6 +41,20 @@ pub struct Opened {
     pub shortage: Option<Shortage>,
     /// Whether this call brought a pool below its low-water mark.
     pub low_water: bool,
+    /// Which leases this call added to a session that was open already, a bit each.
+    pub(super) added: u8,
+}
+
+impl Opened {
+    /// The leases that this call gave: all of them, unless the session was open already.
+    pub fn new_leases(&self) -> impl Iterator<Item = Lease> + '_ {
+        let is_new = |place: usize| !self.already_open || self.added & 1 << place != 0;
+        self.leases
+            .iter()
+            .enumerate()
+            .filter(move |(place, _)| is_new(*place))
+            .map(|(_, lease)| lease)
+    }
 }
 
 /// Why a pool has no address for a session.

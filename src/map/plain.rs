@@ -277,6 +277,6 @@ impl<'a> Plain<'a> {
         low_water: bool,
     ) -> Opened {
         let handle = Handle { session, pool: 0, slot, generation, boot: self.state.layout.boot };
-        Opened { handle, leases, already_open: false, shortage: None, low_water }
+        Opened { handle, leases, already_open: false, shortage: None, low_water, added: 0 }
     }
 }

@@ -33,6 +33,8 @@ struct Opening<'a> {
     already_open: bool,
     shortage: Option<Shortage>,
     low_water: bool,
+    /// Which of the leases are new, a bit each.
+    added: u8,
 }
 
 /// A lease of a session, and where the index of its pool has it.
@@ -121,6 +123,7 @@ impl State {
             already_open: false,
             shortage: None,
             low_water: false,
+            added: 0,
         };
         if let [pool, others @ ..] = self.layout.pools() {
             self.fill(&mut opening, 0, pool);
@@ -128,7 +131,7 @@ impl State {
                 opening = self.fill_others(opening, others);
             }
         }
-        let Opening { leases, already_open, shortage, low_water, .. } = opening;
+        let Opening { leases, already_open, shortage, low_water, added, .. } = opening;
         if shortage.is_some() {
             self.note(EventKind::Exhausted, session, &leases, options, now);
         }
@@ -139,7 +142,9 @@ impl State {
             let open = load(self.words(), OPEN_SESSIONS);
             store(self.words(), OPEN_SESSIONS, open.saturating_add(1));
         }
-        Ok(Opened { handle, leases, already_open, shortage, low_water })
+        // Of a session that was not open all are new, which needs no bits.
+        let added = if already_open { added } else { 0 };
+        Ok(Opened { handle, leases, already_open, shortage, low_water, added })
     }
 
     #[inline(never)]
@@ -176,6 +181,7 @@ impl State {
             record::write(self.records(), pool, slot, generation, options);
         }
         let generation = table.give(slot, session.raw(), &home, None, user, now);
+        opening.added |= 1 << opening.leases.places().len();
         self.add(&mut opening.leases, session, number, &table, slot, generation);
         self.note(EventKind::Assigned, session, &opening.leases, options, now);
         if table.warn_low_water(&self.layout.settings) {

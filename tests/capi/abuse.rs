@@ -203,7 +203,8 @@ fn calls(code: &mut String, function: &Function, sizes: &BTreeSet<String>) {
             writeln!(code, "    give_back(fx);").unwrap();
         }
         let Some(pointed) = sized(parameter, sizes) else { continue };
-        for size in ["0", "7", "9", &format!("sizeof({pointed}) - 1"), "(size_t)-1"] {
+        let [shorter, unaligned] = ["- 1", "+ 4"].map(|by| format!("sizeof({pointed}) {by}"));
+        for size in ["0", "7", "9", &shorter, &unaligned, "(size_t)-1"] {
             let wrong = call(place, &format!("(void *)sized_{pointed}(fx, {size})"));
             writeln!(
                 code,
