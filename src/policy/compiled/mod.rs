@@ -67,16 +67,7 @@ impl Policy {
         }
         let hosts = out.len();
         for address in &self.host_addresses {
-            let (family, octets) = match address {
-                IpAddr::V4(v4) => {
-                    let mut octets = [0; 16];
-                    octets[..4].copy_from_slice(&v4.octets());
-                    (4u32, octets)
-                }
-                IpAddr::V6(v6) => (6, v6.octets()),
-            };
-            out.extend(family.to_le_bytes());
-            out.extend(octets);
+            out.extend(host_record(*address));
         }
         let udp = append_ports(&self.wildcard_udp_ports, &mut out);
         let choices = append_choices(&self.pool_rules, &mut out);
@@ -102,6 +93,23 @@ impl Policy {
         }
         out
     }
+}
+
+/// An address of the host as it is written.
+#[inline]
+fn host_record(address: IpAddr) -> [u8; HOST] {
+    let (family, bits) = match address {
+        IpAddr::V4(v4) => (4u32, u128::from(v4.to_bits()) << 96),
+        IpAddr::V6(v6) => (6, v6.to_bits()),
+    };
+    let mut record = [0; HOST];
+    if let Some(start) = record.first_chunk_mut() {
+        *start = family.to_le_bytes();
+    }
+    if let Some(end) = record.last_chunk_mut() {
+        *end = bits.to_be_bytes();
+    }
+    record
 }
 
 fn append_text(text: &str, out: &mut Vec<u8>) -> (u32, u32) {

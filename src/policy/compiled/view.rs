@@ -90,8 +90,10 @@ impl<'a> PolicyView<'a> {
     }
 
     /// Whether this is an address of the host itself on a matched interface.
+    #[inline]
     pub fn is_host_address(&self, address: IpAddr) -> bool {
-        self.host_addresses().any(|host| host == address)
+        let wanted = host_record(address);
+        records(self.bytes, 24, HOST).any(|at| array(self.bytes, at) == Some(wanted))
     }
 
     /// Whether a wildcard bind of UDP to this port stays wildcard (row 26).
