@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 
@@ -114,6 +115,10 @@ static void row_24(void) {
     expect("sendmmsg bad", result(sendmmsg(fd, NULL, 1, 0)), "EFAULT");
     expect("sendmsg bad", result(sendmsg(fd, NULL, 0)), "EFAULT");
     expect("sendmmsg none", result(sendmmsg(fd, NULL, 0, 0)), "ok");
+    expect("none by none", result(sendmmsg(-1, NULL, 0, 0)), "EBADF");
+    int file = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    expect("none by a file", result(sendmmsg(file, NULL, 0, 0)), "ENOTSOCK");
+    expect("sendmmsg by a file", result(sendmmsg(file, many, 1, 0)), "ENOTSOCK");
     /* The loopback: the session's own. */
     int service = udp();
     expect("bind", try_bind(service, LOOPBACK, 8024), "ok");
@@ -127,6 +132,51 @@ static void row_24(void) {
     char byte;
     expect("recvfrom", result(recvfrom(service, &byte, 1, 0, (void *)&source, &length)), "ok");
     expect_alike("source", text_of(&source), host_port(LOOPBACK, port_of(fd)));
+}
+
+/* Arrays of messages that end where nothing is mapped, or that can't be written; with so many
+ * control messages that not all are changed at once. */
+static void row_24_pages(void) {
+    enum { COUNT = 100, PAGE = 4096 };
+    size_t size = COUNT * sizeof(struct mmsghdr), room = (size + PAGE - 1) / PAGE * PAGE;
+    char *memory = mmap(NULL, room + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    mprotect(memory + room, PAGE, PROT_NONE);
+    struct mmsghdr *many = (void *)(memory + room - size);
+    struct address out = at(OUTSIDE, 7);
+    static struct packet packets[COUNT];
+    int fd = udp(), buffer = 1 << 20;
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer);
+    for (int i = 0; i < COUNT; i++) {
+        prepare(&packets[i], &out);
+        if (i % 3) from(&packets[i], HOST);
+        /* Twice the same is allowed. */
+        if (i % 3 == 2) {
+            size_t length = packets[i].header.msg_controllen;
+            memcpy(packets[i].control.bytes + length, packets[i].control.bytes, length);
+            packets[i].header.msg_controllen *= 2;
+        }
+        many[i].msg_hdr = packets[i].header;
+        many[i].msg_len = 77;
+    }
+    expect("all", sendmmsg(fd, many, COUNT, 0) == COUNT ? "all" : "some", "all");
+    for (int i = 0; i < COUNT; i++) {
+        expect_listed("they see", answered(fd), V, HOST);
+        expect_alike("length", many[i].msg_len == 1 ? "1" : "other", "1");
+    }
+    errno = EDOM;
+    expect("as many as there are", sendmmsg(fd, many + 90, 20, 0) == 10 ? "10" : "other", "10");
+    expect("its errno", strerrorname_np(errno), "EDOM");
+    for (int i = 0; i < 10; i++) expect_listed("they see", answered(fd), V, HOST);
+    expect("none there", result(sendmmsg(fd, many + COUNT, 1, 0)), "EFAULT");
+    expect("receive none there", result(recvmmsg(fd, many + COUNT, 1, MSG_DONTWAIT, NULL)), "EFAULT");
+    /* Sent, but it can't be told how much: of the last page, then of all. */
+    mprotect(memory + room - PAGE, PAGE, PROT_READ);
+    expect("the last page", sendmmsg(fd, many, COUNT, 0) < COUNT ? "some" : "all", "some");
+    mprotect(memory, room, PROT_READ);
+    expect("read-only", result(sendmmsg(fd, many, COUNT, 0)), "EFAULT");
+    mprotect(memory, room, PROT_NONE);
+    expect("unreadable", result(sendmmsg(fd, many, COUNT, 0)), "EFAULT");
+    munmap(memory, room + PAGE);
 }
 
 static void row_24_ipv6(void) {
@@ -509,7 +559,7 @@ static void row_43(void) {
 }
 
 const struct row more_rows[] = {
-    {"24", row_24}, {"24-ipv6", row_24_ipv6}, {"25-messages", row_25_messages},
+    {"24", row_24}, {"24-pages", row_24_pages}, {"24-ipv6", row_24_ipv6}, {"25-messages", row_25_messages},
     {"27", row_27}, {"28", row_28}, {"30", row_30}, {"31", row_31}, {"32", row_32}, {"32-loopback", row_32_loopback},
     {"33", row_33}, {"35", row_35}, {"36", row_36}, {"37", row_37}, {"39", row_39},
     {"40", row_40}, {"41", row_41}, {"42", row_42}, {"43", row_43}, {NULL, NULL},
