@@ -233,7 +233,8 @@ fn the_environment_decides_nothing_else() {
     });
 }
 
-/// Every access of the hook to memory, looked at by valgrind, in jumps and in what the rows do.
+/// Every access of the hook to memory, looked at by valgrind, in jumps and where many sockets are
+/// bound; not in the rows of the matrix.
 #[test]
 fn under_valgrind() {
     on_a_host("under_valgrind", &["valgrind"], |host| {

@@ -210,6 +210,7 @@ rows! {
     row_24_pages "24-pages";
     row_24_ipv6 "24-ipv6";
     row_25_messages "25-messages";
+    row_25_checked "25-checked";
     row_27 "27";
     row_28 "28";
     row_30 "30";

@@ -2,6 +2,7 @@
 #include "matrix.h"
 
 #include <ifaddrs.h>
+#include <net/if.h>
 #include <netdb.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -239,6 +240,36 @@ static void row_25_messages(void) {
            "untouched");
 }
 
+/* What recvfrom becomes with _FORTIFY_SOURCE where the size is known only when it runs. */
+ssize_t __recvfrom_chk(int, void *, size_t, size_t, int, struct sockaddr *, socklen_t *);
+static void row_25_checked(void) {
+    int service = udp(), fd = udp();
+    expect("bind", try_bind(service, LOOPBACK, 8225), "ok");
+    expect("bind client", try_bind(fd, LOOPBACK, 8325), "ok");
+    struct address to = at(LOOPBACK, 8225);
+    struct sockaddr_storage source;
+    socklen_t length = sizeof source;
+    char bytes[4];
+    expect("sendto", result(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)), "ok");
+    errno = EDOM;
+    expect("recvfrom", __recvfrom_chk(service, bytes, 2, sizeof bytes, 0, (void *)&source,
+                                      &length) == 1 ? "1" : "other", "1");
+    expect("its errno", strerrorname_np(errno), "EDOM");
+    expect("source", text_of(&source), "127.0.0.1:8325");
+    fflush(stdout);
+    /* More than there is room for ends the program, as ever. */
+    int status = 0;
+    pid_t child = fork();
+    if (child == 0) {
+        close(2);
+        __recvfrom_chk(service, bytes, 9, sizeof bytes, MSG_DONTWAIT, (void *)&source, &length);
+        _exit(0);
+    }
+    waitpid(child, &status, 0);
+    expect("too many", WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT ? "abort" : "other",
+           "abort");
+}
+
 static void row_27(void) {
     int fd = udp();
     struct address group = at("239.99.5.1", 8027);
@@ -256,6 +287,18 @@ static void row_27(void) {
     expect("sendto set", result(sendto(fd, "x", 1, 0, (void *)&group.bytes, group.length)), "ok");
     getsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &interface, &length);
     expect("stays", interface.s_addr == host.s_addr ? "yes" : "no", "yes");
+    /* Also by its number alone, which nobody can read back: it is not taken for none. */
+    fd = udp();
+    struct ip_mreqn number = {.imr_ifindex = if_nametoindex("lo")}, before = number;
+    expect("by number", result(setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &number, sizeof number)),
+           "ok");
+    expect("untouched", memcmp(&number, &before, sizeof number) ? "no" : "yes", "yes");
+    getsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &interface, &length);
+    expect_listed("beside it", interface.s_addr == v.s_addr ? "V" : "nothing", "V", "nothing");
+    expect("sendto by number", result(sendto(fd, "x", 1, 0, (void *)&group.bytes, group.length)),
+           "ok");
+    expect("bad", result(setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, (void *)8, sizeof number)),
+           "EFAULT");
 }
 
 static void row_28(void) {
@@ -560,6 +603,7 @@ static void row_43(void) {
 
 const struct row more_rows[] = {
     {"24", row_24}, {"24-pages", row_24_pages}, {"24-ipv6", row_24_ipv6}, {"25-messages", row_25_messages},
+    {"25-checked", row_25_checked},
     {"27", row_27}, {"28", row_28}, {"30", row_30}, {"31", row_31}, {"32", row_32}, {"32-loopback", row_32_loopback},
     {"33", row_33}, {"35", row_35}, {"36", row_36}, {"37", row_37}, {"39", row_39},
     {"40", row_40}, {"41", row_41}, {"42", row_42}, {"43", row_43}, {NULL, NULL},
