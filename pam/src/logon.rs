@@ -110,11 +110,10 @@ impl Logon<'_> {
         let mut incomplete = None;
         let error = loop {
             let (error, wait) = match map.open_session(session, &options, clock::now()) {
-                Ok(opened) => {
+                Ok(mut opened) => {
                     // What an earlier attempt opened is this logon's.
-                    let already_open =
+                    opened.already_open =
                         incomplete.map_or(opened.already_open, |first: Opened| first.already_open);
-                    let opened = Opened { already_open, ..opened };
                     let Some(shortage) = opened.shortage else {
                         return Ok(Some(self.keep(opened)));
                     };

@@ -1,6 +1,7 @@
 /* What socket calls cost through the C library's names, where hooks stand, against raw system
  * calls of the same kind: in one process, in blocks that alternate, medians of the pairs.
- * Prints a line per operation: name, raw ns, hooked ns, difference ns, ratio; or name and "-". */
+ * Prints a line per operation, of all or of the one that is named: name, raw ns, hooked ns,
+ * difference ns, ratio; or name and "-". */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -32,6 +33,12 @@ struct calls {
     int (*getpeername)(int, struct sockaddr *, socklen_t *);
     ssize_t (*sendto)(int, const void *, size_t, int, const struct sockaddr *, socklen_t);
     ssize_t (*recvfrom)(int, void *, size_t, int, struct sockaddr *, socklen_t *);
+    int (*listen)(int, int);
+    int (*setsockopt)(int, int, int, const void *, socklen_t);
+    ssize_t (*sendmsg)(int, const struct msghdr *, int);
+    ssize_t (*recvmsg)(int, struct msghdr *, int);
+    int (*sendmmsg)(int, struct mmsghdr *, unsigned, int);
+    int (*recvmmsg)(int, struct mmsghdr *, unsigned, int, struct timespec *);
 };
 
 static int raw_bind(int f, const struct sockaddr *a, socklen_t l) { return syscall(SYS_bind, f, a, l); }
@@ -45,8 +52,22 @@ static ssize_t raw_sendto(int f, const void *d, size_t n, int g, const struct so
 static ssize_t raw_recvfrom(int f, void *d, size_t n, int g, struct sockaddr *a, socklen_t *l) {
     return syscall(SYS_recvfrom, f, d, n, g, a, l);
 }
-static const struct calls raw = {raw_bind, raw_connect, raw_accept, raw_getsockname,
-                                 raw_getpeername, raw_sendto, raw_recvfrom};
+static int raw_listen(int f, int n) { return syscall(SYS_listen, f, n); }
+static int raw_setsockopt(int f, int l, int o, const void *v, socklen_t n) {
+    return syscall(SYS_setsockopt, f, l, o, v, n);
+}
+static ssize_t raw_sendmsg(int f, const struct msghdr *m, int g) { return syscall(SYS_sendmsg, f, m, g); }
+static ssize_t raw_recvmsg(int f, struct msghdr *m, int g) { return syscall(SYS_recvmsg, f, m, g); }
+static int raw_sendmmsg(int f, struct mmsghdr *m, unsigned n, int g) {
+    return syscall(SYS_sendmmsg, f, m, n, g);
+}
+static int raw_recvmmsg(int f, struct mmsghdr *m, unsigned n, int g, struct timespec *t) {
+    return syscall(SYS_recvmmsg, f, m, n, g, t);
+}
+static const struct calls raw = {raw_bind,        raw_connect, raw_accept,   raw_getsockname,
+                                 raw_getpeername, raw_sendto,  raw_recvfrom, raw_listen,
+                                 raw_setsockopt,  raw_sendmsg, raw_recvmsg,  raw_sendmmsg,
+                                 raw_recvmmsg};
 static struct calls hooked;
 
 /* What a hook at its best costs: it has to ask the kernel, of UDP what it is, and of a datagram's
@@ -74,8 +95,10 @@ static ssize_t asking_sendto(int f, const void *d, size_t n, int g, const struct
     }
     return raw_sendto(f, d, n, g, a, l);
 }
-static const struct calls asking = {raw_bind,        asking_connect, raw_accept,  raw_getsockname,
-                                    raw_getpeername, asking_sendto,  raw_recvfrom};
+static const struct calls asking = {.bind = raw_bind, .connect = asking_connect,
+                                    .accept = raw_accept, .getsockname = raw_getsockname,
+                                    .getpeername = raw_getpeername, .sendto = asking_sendto,
+                                    .recvfrom = raw_recvfrom};
 
 static const char *host;
 static int socket_on_l, socket_on_v, connected, connected_to_v, service, datagrams, client, own_client, own_service, own_datagrams;
@@ -150,6 +173,37 @@ static int own_port(const struct calls *c) {
                            own_datagrams);
 }
 
+static int listen_again(const struct calls *c) { return c->listen(socket_on_l, 64); }
+static int set_option(const struct calls *c) {
+    int on = 1;
+    return c->setsockopt(socket_on_l, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+}
+static int message_cycle(const struct calls *c) {
+    struct sockaddr_in to = at(host, datagram_port), from;
+    char packet[64] = {0};
+    struct iovec part = {packet, sizeof packet};
+    struct msghdr message = {.msg_name = &to, .msg_namelen = sizeof to, .msg_iov = &part,
+                             .msg_iovlen = 1};
+    if (c->sendmsg(client, &message, 0) < 0) return -1;
+    message.msg_name = &from;
+    return c->recvmsg(datagrams, &message, MSG_DONTWAIT) < 0;
+}
+/* On the heap, as many programs have them. */
+#define MANY 8
+static int messages_cycle(const struct calls *c) {
+    static struct mmsghdr *messages;
+    struct sockaddr_in to = at(host, datagram_port), from;
+    char packet[64] = {0};
+    struct iovec part = {packet, sizeof packet};
+    if (!messages) messages = calloc(MANY, sizeof *messages);
+    for (int i = 0; i < MANY; i++)
+        messages[i].msg_hdr = (struct msghdr){.msg_name = &to, .msg_namelen = sizeof to,
+                                              .msg_iov = &part, .msg_iovlen = 1};
+    if (c->sendmmsg(client, messages, MANY, 0) != MANY) return -1;
+    for (int i = 0; i < MANY; i++) messages[i].msg_hdr.msg_name = &from;
+    return c->recvmmsg(datagrams, messages, MANY, MSG_DONTWAIT, NULL) != MANY;
+}
+
 static double now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -171,7 +225,11 @@ static double block(int (*operation)(const struct calls *), const struct calls *
     return (now() - start) / times;
 }
 
+/* The one operation that is asked for; all without. */
+static const char *only;
+
 static void measure(const char *what, int (*operation)(const struct calls *), int times) {
+    if (only && strcmp(only, what)) return;
     static double a[BLOCKS], b[BLOCKS], difference[BLOCKS], ratio[BLOCKS];
     if (operation(&raw) || operation(&hooked)) {
         printf("%s -\n", what);
@@ -206,10 +264,15 @@ static int port(int fd) {
     return ntohs(a.sin_port);
 }
 
-int main(void) {
+int main(int count, char **arguments) {
+    only = count > 1 ? arguments[1] : NULL;
     /* Under another library a call may wait for something that never comes. */
-    alarm(60);
-    hooked = (struct calls){bind, connect, accept, getsockname, getpeername, sendto, recvfrom};
+    alarm(only ? 5 : 120);
+    hooked = (struct calls){.bind = bind, .connect = connect, .accept = accept,
+                            .getsockname = getsockname, .getpeername = getpeername,
+                            .sendto = sendto, .recvfrom = recvfrom, .listen = listen,
+                            .setsockopt = setsockopt, .sendmsg = sendmsg, .recvmsg = recvmsg,
+                            .sendmmsg = sendmmsg, .recvmmsg = recvmmsg};
     host = getenv("BENCH_HOST");
     const char *v = getenv("BENCH_V"), *l = getenv("BENCH_L");
     snprintf(own_host, sizeof own_host, "%s", l);
@@ -247,6 +310,10 @@ int main(void) {
     measure("connect-cycle", connect_cycle, 30);
     measure("sendto-recvfrom", send_receive, 200);
     measure("sendto-first", first_send, 200);
+    measure("sendmsg-recvmsg", message_cycle, 200);
+    measure("sendmmsg-recvmmsg-8", messages_cycle, 50);
+    measure("listen", listen_again, 1000);
+    measure("setsockopt", set_option, 1000);
     measure("sendto-recvfrom-own-port", own_port, 200);
     measure("connect-own-first", own_first, 30);
     /* It has talked within its session now: V may be one end of a pair. */

@@ -4,7 +4,7 @@
 //! a signal. What lies on the caller's own stack is read as it is; of anything else the kernel is
 //! asked whether it can be read.
 
-use std::mem::MaybeUninit;
+use std::mem::{MaybeUninit, offset_of};
 use std::net::SocketAddr;
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,6 +23,8 @@ const NEAR: usize = 64 << 10;
 const MAIN_NEAR: usize = 128 << 20;
 /// The smallest page there is.
 const PAGE: usize = 4096;
+/// How many bytes a set of signals has for the kernel.
+const SET_SIZE: usize = 8;
 
 /// Remembers where the main thread's stack is: `inside` is in its oldest frame.
 pub fn note_stack(inside: *const u8) {
@@ -97,6 +99,62 @@ pub fn read<T: Copy>(at: *const T) -> Option<T> {
     }
 }
 
+/// The structs of an array that the program gave, looked at in their order: the kernel is asked
+/// about each page once.
+pub struct Array<T> {
+    first: *mut T,
+    /// Up to here it can be read, and written.
+    readable: usize,
+    writable: usize,
+}
+
+impl<T: Copy> Array<T> {
+    pub fn new(first: *mut T) -> Self {
+        Self { first, readable: 0, writable: 0 }
+    }
+
+    pub fn at(&self, place: usize) -> *mut T {
+        self.first.wrapping_add(place)
+    }
+
+    /// A copy of one, as [`read`].
+    pub fn read(&mut self, place: usize) -> Option<T> {
+        let at = self.at(place);
+        let end = (at as usize).checked_add(size_of::<T>())?;
+        if end > self.readable {
+            let asked = self.readable.max(at as usize);
+            if !is_readable(asked as *const u8, end - asked) {
+                return None;
+            }
+            self.readable = end.next_multiple_of(PAGE);
+        }
+        // SAFETY: its bytes can be read; the type is one of those of `read`.
+        Some(unsafe { at.read_unaligned() })
+    }
+}
+
+impl Array<libc::mmsghdr> {
+    /// Writes how much of a message was sent, where the kernel would; whether that can be written.
+    pub fn write_length(&mut self, place: usize, length: libc::c_uint) -> bool {
+        const { assert!(offset_of!(libc::mmsghdr, msg_len) + SET_SIZE == size_of::<libc::mmsghdr>()) }
+        let at = self.at(place).wrapping_byte_add(offset_of!(libc::mmsghdr, msg_len));
+        let at = at.cast::<libc::c_uint>();
+        let last = (at as usize).wrapping_add(SET_SIZE - 1);
+        let here = 0u8;
+        let stack = &raw const here as usize;
+        if last >= self.writable {
+            let known = at as usize >= stack && is_on_stack(stack, last);
+            if !known && !can_be_written(at as usize) {
+                return false;
+            }
+            self.writable = last.next_multiple_of(PAGE);
+        }
+        // SAFETY: it can be written.
+        unsafe { at.write_unaligned(length) };
+        true
+    }
+}
+
 /// Whether these bytes can be read.
 #[inline]
 pub fn is_readable(at: *const u8, length: usize) -> bool {
@@ -130,9 +188,16 @@ fn is_on_stack(stack: usize, last: usize) -> bool {
 #[cold]
 fn can_be_read(byte: usize) -> bool {
     const NOTHING_KNOWN: usize = usize::MAX;
-    const SET_SIZE: usize = 8;
     let arguments = [NOTHING_KNOWN, byte & !(SET_SIZE - 1), 0, SET_SIZE, 0, 0];
     // SAFETY: with this operation nothing is changed; the pointer is for the kernel to check.
     let answer = unsafe { system_call(libc::SYS_rt_sigprocmask, arguments) };
     answer == -(libc::EINVAL as isize)
+}
+
+/// Has the kernel write its set of signals there, a number that nobody wants and that is
+/// overwritten next.
+#[cold]
+fn can_be_written(at: usize) -> bool {
+    // SAFETY: without a new set nothing is changed; the pointer is for the kernel to check.
+    unsafe { system_call(libc::SYS_rt_sigprocmask, [0, 0, at, SET_SIZE, 0, 0]) == 0 }
 }

@@ -13,51 +13,39 @@ use vipool::rewrite::sockaddr::{self as bytes, MAX_LENGTH, Parsed};
 use crate::calls::{self, By, Instead};
 use crate::facts::{Facts, PAIRS};
 use crate::guest::{self, Guest};
-use crate::memory::{self, Given};
+use crate::memory::{self, Array, Given};
 use crate::names::show_bytes;
 use crate::socket::Fd;
 use crate::{errno, original};
 
-/// The most control bytes of a message that are looked into; a longer one passes as it is.
+/// The most control bytes of a message that are looked into; a longer one passes as it is. As many
+/// are changed at a time: a signal handler's stack may be small.
 const MOST_CONTROL: usize = 512;
 /// How many messages of a sendmmsg are copied at a time.
 const BATCH: usize = 8;
 /// The kernel takes no more messages in one call (`UIO_MAXIOV`).
 const MOST_MESSAGES: usize = 1024;
 
-/// A message with what was changed in it. The struct points into itself once [`Changed::link`] was
-/// called, so it stays where it is from then on.
-struct Changed {
-    header: msghdr,
-    name: Option<Given>,
-    control: Option<Control>,
-}
-
+/// Room for changed control messages: each of them begins at a multiple of [`ALIGNMENT`].
 #[repr(C, align(16))]
-#[derive(Clone, Copy)]
-struct Control {
-    bytes: [u8; MOST_CONTROL],
+struct Control([MaybeUninit<u8>; MOST_CONTROL]);
+
+const ALIGNMENT: usize = align_of::<Control>();
+
+impl Control {
+    const fn new() -> Self {
+        Self([MaybeUninit::uninit(); MOST_CONTROL])
+    }
 }
 
-/// What becomes of a message that is sent. Not boxed: a hook has no heap.
-#[allow(clippy::large_enum_variant)]
+/// What becomes of a message that is sent.
 enum Message {
     Pass,
-    Change(Changed),
+    /// Its header names what was changed.
+    Change,
     Fail(c_int),
-}
-
-impl Changed {
-    fn link(&mut self) -> msghdr {
-        if let Some(name) = &self.name {
-            self.header.msg_name = name.as_ptr().cast_mut().cast();
-            self.header.msg_namelen = name.length();
-        }
-        if let Some(control) = &mut self.control {
-            self.header.msg_control = control.bytes.as_mut_ptr().cast();
-        }
-        self.header
-    }
+    /// There is no room for its control messages beside those of the others.
+    Later,
 }
 
 /// sendmsg(2).
@@ -66,22 +54,34 @@ impl Changed {
 /// As of the original.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
-    let decided = match guest::active() {
-        Some(guest) => decide(guest, fd, message, flags),
-        None => Message::Pass,
-    };
-    match decided {
+    match guest::active() {
         // SAFETY: the caller's own call.
-        Message::Pass => unsafe { original::sendmsg(fd, message, flags) },
-        Message::Fail(error) => {
+        Some(guest) => unsafe { send_one(guest, fd, message, flags) },
+        // SAFETY: the caller's own call.
+        None => unsafe { original::sendmsg(fd, message, flags) },
+    }
+}
+
+/// A sendmsg of a listed program.
+///
+/// # Safety
+/// As of sendmsg.
+#[inline(never)]
+unsafe fn send_one(guest: &Guest, fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
+    let (mut name, mut control) = (MaybeUninit::uninit(), Control::new());
+    let mut header = memory::read(message);
+    let decided = header.as_mut().map_or(Message::Pass, |header| {
+        decide(guest, fd, header, flags, &mut name, &mut control.0.as_mut_slice())
+    });
+    match (decided, &header) {
+        // SAFETY: the caller's own call, but for copies that live until it is over.
+        (Message::Change, Some(header)) => unsafe { original::sendmsg(fd, header, flags) },
+        (Message::Fail(error), _) => {
             errno::set(error);
             -1
         }
-        Message::Change(mut changed) => {
-            let header = changed.link();
-            // SAFETY: the caller's own call, but for copies that live until it is over.
-            unsafe { original::sendmsg(fd, &raw const header, flags) }
-        }
+        // SAFETY: the caller's own call.
+        _ => unsafe { original::sendmsg(fd, message, flags) },
     }
 }
 
@@ -96,132 +96,181 @@ pub unsafe extern "C" fn sendmmsg(
     count: c_uint,
     flags: c_int,
 ) -> c_int {
-    let Some(guest) = guest::active() else {
+    match guest::active() {
         // SAFETY: the caller's own call.
-        return unsafe { original::sendmmsg(fd, messages, count, flags) };
-    };
-    let count = (count as usize).min(MOST_MESSAGES);
-    let mut sent = 0;
-    while sent < count {
-        // SAFETY: the program says that there are this many.
-        let batch = unsafe { messages.add(sent) };
-        let size = (count - sent).min(BATCH);
-        // SAFETY: as above; the caller's own call otherwise.
-        let done = unsafe { send_batch(guest, fd, batch, size, flags) };
-        if done < 0 {
-            return if sent == 0 { -1 } else { sent as c_int };
-        }
-        sent += done as usize;
-        if (done as usize) < size {
-            break;
-        }
+        Some(guest) if count > 0 => unsafe { send_each(guest, fd, messages, count, flags) },
+        // SAFETY: the caller's own call.
+        _ => unsafe { original::sendmmsg(fd, messages, count, flags) },
     }
-    sent as c_int
 }
 
-/// A sendmmsg of a few messages.
+/// A sendmmsg of a listed program. As the kernel does, it fails only if nothing was sent.
 ///
 /// # Safety
-/// As of sendmmsg; at most [`BATCH`] messages.
-unsafe fn send_batch(
+/// As of sendmmsg; at least one message.
+#[inline(never)]
+unsafe fn send_each(
     guest: &Guest,
     fd: c_int,
     messages: *mut mmsghdr,
-    size: usize,
+    count: c_uint,
     flags: c_int,
 ) -> c_int {
-    let mut changed = [const { MaybeUninit::<Changed>::uninit() }; BATCH];
-    let mut copies = [const { MaybeUninit::<mmsghdr>::uninit() }; BATCH];
-    let mut ready = 0;
-    for (place, (changed, copy)) in changed.iter_mut().zip(&mut copies).take(size).enumerate() {
-        // SAFETY: the program says that there are this many.
-        let message = unsafe { messages.add(place) };
-        let Some(mut header) = memory::read(message) else { break };
-        // SAFETY: a part of the same struct.
-        let inner = unsafe { &raw const (*message).msg_hdr };
-        match decide(guest, fd, inner, flags) {
-            Message::Pass => {}
-            Message::Change(made) => header.msg_hdr = changed.write(made).link(),
-            Message::Fail(error) if place == 0 => {
-                errno::set(error);
-                return -1;
-            }
-            Message::Fail(_) => break,
+    let before = errno::get();
+    let mut messages = Array::new(messages);
+    let count = (count as usize).min(MOST_MESSAGES);
+    let mut sent = 0;
+    while sent < count {
+        let size = (count - sent).min(BATCH);
+        // SAFETY: the caller's own call, of a part of the messages.
+        let (done, goes_on) = unsafe { send_batch(guest, fd, &mut messages, sent, size, flags) };
+        sent += done;
+        if !goes_on {
+            break;
         }
-        copy.write(header);
-        ready += 1;
     }
-    if ready == 0 {
-        // The first one can't be read: as the kernel says it.
-        // SAFETY: the caller's own call.
-        return unsafe { original::sendmmsg(fd, messages, size as c_uint, flags) };
+    if sent == 0 {
+        return -1;
     }
-    let first = copies.as_mut_ptr().cast::<mmsghdr>();
-    // SAFETY: this many copies were made, and what they point to lives until the call is over.
-    let sent = unsafe { original::sendmmsg(fd, first, ready, flags) };
-    for place in 0..usize::try_from(sent).unwrap_or(0) {
-        // SAFETY: as many were made and sent; the program's own structs are there to be written.
-        unsafe { (*messages.add(place)).msg_len = (*first.add(place)).msg_len };
-    }
-    sent
+    errno::set(before);
+    sent as c_int
 }
 
-/// Decides about a message that is sent, and binds the socket first if it must be.
-fn decide(guest: &Guest, fd: c_int, message: *const msghdr, flags: c_int) -> Message {
-    let Some(mut header) = memory::read(message) else { return Message::Pass };
+/// Sends a few messages. Answers how many were sent, and whether those were all that were tried.
+///
+/// # Safety
+/// As of sendmmsg; at least one message, at most [`BATCH`].
+unsafe fn send_batch(
+    guest: &Guest,
+    fd: c_int,
+    messages: &mut Array<mmsghdr>,
+    start: usize,
+    size: usize,
+    flags: c_int,
+) -> (usize, bool) {
+    let mut names = [const { MaybeUninit::<Given>::uninit() }; BATCH];
+    let mut copies = [const { MaybeUninit::<mmsghdr>::uninit() }; BATCH];
+    let mut control = Control::new();
+    let mut free = control.0.as_mut_slice();
+    let (mut ready, mut changed) = (0, false);
+    for (name, copy) in names.iter_mut().zip(&mut copies).take(size) {
+        let Some(mut message) = messages.read(start + ready) else { break };
+        match decide(guest, fd, &mut message.msg_hdr, flags, name, &mut free) {
+            Message::Pass => {}
+            Message::Change => changed = true,
+            Message::Fail(error) if ready == 0 => {
+                errno::set(error);
+                return (0, false);
+            }
+            Message::Fail(_) | Message::Later => break,
+        }
+        copy.write(message);
+        ready += 1;
+    }
+    // If not even the first one can be read, it is for the kernel to say so.
+    let tried = ready.max(1);
+    let first = if changed { copies.as_mut_ptr().cast() } else { messages.at(start) };
+    // SAFETY: the caller's own call, or as many copies, and what they point to lives until it is
+    // over.
+    let sent = unsafe { original::sendmmsg(fd, first, tried as c_uint, flags) };
+    let sent = usize::try_from(sent).unwrap_or(0);
+    if changed {
+        for place in 0..sent {
+            // SAFETY: as many copies were made and sent.
+            let length = unsafe { (*first.add(place)).msg_len };
+            if !messages.write_length(start + place, length) {
+                errno::set(libc::EFAULT);
+                return (place, false);
+            }
+        }
+    }
+    (sent, sent == tried)
+}
+
+/// Decides about a message that is sent, and binds the socket first if it must be. What is changed
+/// of it is put into `name` and what is `free`, and named by its header then.
+fn decide<'a>(
+    guest: &Guest,
+    fd: c_int,
+    header: &mut msghdr,
+    flags: c_int,
+    name: &'a mut MaybeUninit<Given>,
+    free: &mut &'a mut [MaybeUninit<u8>],
+) -> Message {
+    let length = header.msg_controllen;
+    let has_control = !header.msg_control.is_null() && length >= size_of::<cmsghdr>();
+    if has_control && (free.len() + 1..=MOST_CONTROL).contains(&length) {
+        return Message::Later;
+    }
+    let mut changed = false;
     // As the kernel does it: here a name that is too long is cut, unless its length is negative.
     if header.msg_namelen <= c_int::MAX as u32 {
         header.msg_namelen = header.msg_namelen.min(MAX_LENGTH as u32);
     }
-    let mut changed = Changed { header, name: None, control: None };
     if !header.msg_name.is_null() && header.msg_namelen > 0 {
-        let name = header.msg_name.cast_const().cast();
-        match calls::towards(fd, name, header.msg_namelen, By::send(flags)) {
+        let to = header.msg_name.cast_const().cast();
+        match calls::towards(fd, to, header.msg_namelen, By::send(flags)) {
             Instead::Pass | Instead::Dissolve => {}
-            Instead::With(given) => changed.name = Some(given),
+            Instead::With(given) => {
+                let given = name.write(given);
+                header.msg_name = given.as_ptr().cast_mut().cast();
+                header.msg_namelen = given.length();
+                changed = true;
+            }
             Instead::Fail(error) => return Message::Fail(error),
         }
     }
-    let length = header.msg_controllen;
-    if !header.msg_control.is_null() && length >= size_of::<cmsghdr>() {
-        changed.control = control(guest, Fd(fd), &changed, length);
+    if has_control && let Some(control) = control(guest, Fd(fd), header, free) {
+        header.msg_control = control.cast();
+        changed = true;
     }
-    if changed.name.is_some() || changed.control.is_some() {
-        Message::Change(changed)
-    } else {
-        Message::Pass
-    }
+    if changed { Message::Change } else { Message::Pass }
 }
 
 /// The control messages with another source than the program named (row 24), if it named one. Of
 /// descriptors in them it is noted what they may become elsewhere.
-fn control(guest: &Guest, fd: Fd, message: &Changed, length: usize) -> Option<Control> {
-    let from = message.header.msg_control.cast_const().cast::<u8>();
+fn control(
+    guest: &Guest,
+    fd: Fd,
+    header: &msghdr,
+    free: &mut &mut [MaybeUninit<u8>],
+) -> Option<*mut u8> {
+    let from = header.msg_control.cast_const().cast::<u8>();
+    let length = header.msg_controllen;
     if length > MOST_CONTROL {
         PAIRS.note();
         return None;
     }
+    let room = free.get_mut(..length)?;
     if !memory::is_readable(from, length) {
         return None;
     }
-    let mut control = Control { bytes: [0; MOST_CONTROL] };
-    // SAFETY: this many bytes can be read there, and there is room for them.
-    unsafe { std::ptr::copy_nonoverlapping(from, control.bytes.as_mut_ptr(), length) };
+    let copy = room.as_mut_ptr().cast::<u8>();
+    // SAFETY: this many bytes can be read there, there is room for them, and they are ours.
+    let messages = unsafe {
+        std::ptr::copy_nonoverlapping(from, copy, length);
+        std::slice::from_raw_parts_mut(copy, length)
+    };
     let mut rewritten = false;
-    let messages = control.bytes.get_mut(..length)?;
     note_descriptors(guest, messages);
     each_source(messages, |source| {
-        let to = match &message.name {
-            Some(given) => to_of(given.bytes()),
-            None if message.header.msg_name.is_null() => fd.peer(),
-            None => Given::read(message.header.msg_name.cast(), message.header.msg_namelen)
-                .and_then(|given| to_of(given.bytes())),
+        let to = if header.msg_name.is_null() {
+            fd.peer()
+        } else {
+            Given::read(header.msg_name.cast(), header.msg_namelen)
+                .and_then(|given| to_of(given.bytes()))
         };
         let new = guest.rewriter().send_source(source, to).rewritten();
         rewritten |= new.is_some();
         new
     });
-    rewritten.then_some(control)
+    if !rewritten {
+        return None;
+    }
+    let (kept, rest) =
+        std::mem::take(free).split_at_mut_checked(length.next_multiple_of(ALIGNMENT))?;
+    *free = rest;
+    Some(kept.as_mut_ptr().cast())
 }
 
 fn to_of(name: &[u8]) -> Option<SocketAddr> {
@@ -262,24 +311,40 @@ pub unsafe extern "C" fn recvmmsg(
     flags: c_int,
     timeout: *mut libc::timespec,
 ) -> c_int {
-    let guest = guest::active();
+    match guest::active() {
+        // SAFETY: the caller's own call.
+        Some(guest) => unsafe { receive_each(guest, fd, messages, count, flags, timeout) },
+        // SAFETY: the caller's own call.
+        None => unsafe { original::recvmmsg(fd, messages, count, flags, timeout) },
+    }
+}
+
+/// A recvmmsg of a listed program.
+///
+/// # Safety
+/// As of recvmmsg.
+#[inline(never)]
+unsafe fn receive_each(
+    guest: &Guest,
+    fd: c_int,
+    messages: *mut mmsghdr,
+    count: c_uint,
+    flags: c_int,
+    timeout: *mut libc::timespec,
+) -> c_int {
     // How much room there is for each address, noted before the kernel overwrites it.
     let mut rooms = [0u8; MOST_MESSAGES];
-    if guest.is_some() {
-        for (place, room) in rooms.iter_mut().take(count as usize).enumerate() {
-            // SAFETY: the program says that there are this many.
-            let Some(header) = memory::read(unsafe { messages.add(place) }) else { break };
-            *room = u8::try_from(header.msg_hdr.msg_namelen).unwrap_or(u8::MAX);
-        }
+    let mut array = Array::new(messages);
+    for (place, room) in rooms.iter_mut().take(count as usize).enumerate() {
+        let Some(message) = array.read(place) else { break };
+        *room = u8::try_from(message.msg_hdr.msg_namelen).unwrap_or(u8::MAX);
     }
     // SAFETY: the caller's own call.
     let received = unsafe { original::recvmmsg(fd, messages, count, flags, timeout) };
-    if let Some(guest) = guest {
-        for (place, room) in rooms.iter().take(usize::try_from(received).unwrap_or(0)).enumerate() {
-            // SAFETY: the kernel has just written there.
-            unsafe {
-                show_message(guest, fd, &raw mut (*messages.add(place)).msg_hdr, (*room).into());
-            }
+    for (place, room) in rooms.iter().take(usize::try_from(received).unwrap_or(0)).enumerate() {
+        // SAFETY: the kernel has just written there.
+        unsafe {
+            show_message(guest, fd, &raw mut (*messages.add(place)).msg_hdr, (*room).into());
         }
     }
     received

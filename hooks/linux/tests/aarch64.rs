@@ -11,7 +11,8 @@ use vipool_testing::{cargo, target_dir};
 
 const TARGET: &str = "aarch64-unknown-linux-gnu";
 const SYSROOT: &str = "/usr/aarch64-linux-gnu";
-/// Not those that need a second host, another map or another session: they are the driver's.
+/// A part of them, mostly those on addresses and messages, and none that needs the driver's other
+/// hosts, maps or sessions.
 const ROWS: &[&str] = &[
     "1",
     "3",

@@ -44,6 +44,26 @@ fn signal_handlers_threads_and_forks() {
     });
 }
 
+/// Also of a program that is not listed: the room that a call takes does not depend on it.
+#[test]
+fn a_signal_handler_with_a_small_stack() {
+    on_a_host("a_signal_handler_with_a_small_stack", &[], |host| {
+        let session = host.session(1);
+        finish(listed(&session).arg("small-stack"));
+        let unlisted = host.directory.join("unlisted");
+        fs::copy(binary(), &unlisted).unwrap();
+        finish(session.command(unlisted).arg("small-stack"));
+    });
+}
+
+/// Of each page, not of each message.
+#[test]
+fn few_questions_about_an_array_of_messages() {
+    on_a_host("few_questions_about_an_array_of_messages", &[], |host| {
+        finish(listed(&host.session(1)).arg("questions"));
+    });
+}
+
 #[test]
 fn jumps_and_cancellation() {
     on_a_host("jumps_and_cancellation", &[], |host| {
@@ -213,7 +233,8 @@ fn the_environment_decides_nothing_else() {
     });
 }
 
-/// Every access of the hook to memory, looked at by valgrind, in jumps and in what the rows do.
+/// Every access of the hook to memory, looked at by valgrind, in jumps and where many sockets are
+/// bound; not in the rows of the matrix.
 #[test]
 fn under_valgrind() {
     on_a_host("under_valgrind", &["valgrind"], |host| {

@@ -218,10 +218,13 @@ rows! {
     row_34 "34";
     row_38 "38";
     row_45 "45";
+    row_45_messages "45-messages";
     row_24 "24";
+    row_24_pages "24-pages";
     row_24_ipv6 "24-ipv6";
     row_24_link_local "24-link-local";
     row_25_messages "25-messages";
+    row_25_checked "25-checked";
     row_27 "27";
     row_28 "28";
     row_30 "30";

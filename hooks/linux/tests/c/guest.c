@@ -3,13 +3,19 @@
 
 #include <dirent.h>
 #include <ifaddrs.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <netdb.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stddef.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <sys/time.h>
+#include <ucontext.h>
 
 #define LOOPBACK "127.0.0.1"
 
@@ -101,6 +107,59 @@ static void signals(void) {
     for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
     expect("handled", handled > 10 ? "yes" : "no", "yes");
     expect("descriptors", descriptors() == before ? "as before" : "others", "as before");
+}
+
+/* A handler whose stack has as little room as programs give it. */
+static void small_stack(void) {
+    enum { ROOM = 8192 };
+    char *memory = mmap(NULL, 3 * ROOM, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    mprotect(memory + ROOM, ROOM, PROT_READ | PROT_WRITE);
+    stack_t small = {.ss_sp = memory + ROOM, .ss_size = ROOM};
+    struct sigaction action = {.sa_handler = in_handler, .sa_flags = SA_ONSTACK};
+    expect("stack", result(sigaltstack(&small, NULL)), "ok");
+    sigaction(SIGUSR1, &action, NULL);
+    raise(SIGUSR1);
+    expect("handled", handled == 1 ? "yes" : "no", "yes");
+}
+
+#ifdef __x86_64__
+static volatile unsigned questions;
+static void in_question(int number, siginfo_t *info, void *context) {
+    (void)number, (void)info;
+    ((ucontext_t *)context)->uc_mcontext.gregs[REG_RAX] = -EINVAL;
+    questions++;
+}
+#endif
+
+/* How often the kernel is asked whether an array on the heap can be read: the question, a
+ * rt_sigprocmask that does nothing, is counted by a trap. */
+static void questions_of_arrays(void) {
+#ifdef __x86_64__
+    enum { COUNT = 1024, MOST = COUNT * sizeof(struct mmsghdr) / 4096 + 1 };
+    struct mmsghdr *many = calloc(COUNT, sizeof *many);
+    char byte = 0;
+    struct iovec part = {&byte, 1};
+    for (int i = 0; i < COUNT; i++) many[i].msg_hdr = (struct msghdr){.msg_iov = &part, .msg_iovlen = 1};
+    int service = udp(), fd = udp();
+    expect("bind", try_bind(service, LOOPBACK, 8098), "ok");
+    expect("connect", try_connect(fd, LOOPBACK, 8098), "ok");
+    struct sigaction action = {.sa_sigaction = in_question, .sa_flags = SA_SIGINFO};
+    sigaction(SIGSYS, &action, NULL);
+    struct sock_filter trap[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_rt_sigprocmask, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof trap / sizeof *trap, trap};
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    expect("trap", result(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program)), "ok");
+    expect("none", result(recvmmsg(service, many, COUNT, MSG_DONTWAIT, NULL)), "EAGAIN");
+    expect_listed("asked", questions > 0 && questions <= MOST ? "few" : "other", "few", "other");
+    questions = 0;
+    expect("sent", sendmmsg(fd, many, COUNT, 0) == COUNT ? "all" : "some", "all");
+    expect_listed("asked", questions > 0 && questions <= MOST ? "few" : "other", "few", "other");
+#endif
 }
 
 static sigjmp_buf out_of_it;
@@ -316,6 +375,8 @@ int main(int count, char **arguments) {
     long number = count > 2 ? atol(arguments[2]) : 0;
     matrix_setup();
     if (strcmp(what, "signals") == 0) signals();
+    else if (strcmp(what, "small-stack") == 0) small_stack();
+    else if (strcmp(what, "questions") == 0) questions_of_arrays();
     else if (strcmp(what, "jumps") == 0) jumps();
     else if (strcmp(what, "many") == 0) many(number);
     else if (strcmp(what, "descriptors") == 0) descriptors_between_calls();

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 
@@ -124,6 +125,10 @@ static void row_24(void) {
     expect("sendmmsg bad", result(sendmmsg(fd, NULL, 1, 0)), "EFAULT");
     expect("sendmsg bad", result(sendmsg(fd, NULL, 0)), "EFAULT");
     expect("sendmmsg none", result(sendmmsg(fd, NULL, 0, 0)), "ok");
+    expect("none by none", result(sendmmsg(-1, NULL, 0, 0)), "EBADF");
+    int file = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    expect("none by a file", result(sendmmsg(file, NULL, 0, 0)), "ENOTSOCK");
+    expect("sendmmsg by a file", result(sendmmsg(file, many, 1, 0)), "ENOTSOCK");
     /* The loopback: the session's own. */
     int service = udp();
     expect("bind", try_bind(service, LOOPBACK, 8024), "ok");
@@ -137,6 +142,51 @@ static void row_24(void) {
     char byte;
     expect("recvfrom", result(recvfrom(service, &byte, 1, 0, (void *)&source, &length)), "ok");
     expect_alike("source", text_of(&source), host_port(LOOPBACK, port_of(fd)));
+}
+
+/* Arrays of messages that end where nothing is mapped, or that can't be written; with so many
+ * control messages that not all are changed at once. */
+static void row_24_pages(void) {
+    enum { COUNT = 100, PAGE = 4096 };
+    size_t size = COUNT * sizeof(struct mmsghdr), room = (size + PAGE - 1) / PAGE * PAGE;
+    char *memory = mmap(NULL, room + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    mprotect(memory + room, PAGE, PROT_NONE);
+    struct mmsghdr *many = (void *)(memory + room - size);
+    struct address out = at(OUTSIDE, 7);
+    static struct packet packets[COUNT];
+    int fd = udp(), buffer = 1 << 20;
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer);
+    for (int i = 0; i < COUNT; i++) {
+        prepare(&packets[i], &out);
+        if (i % 3) from(&packets[i], HOST);
+        /* Twice the same is allowed. */
+        if (i % 3 == 2) {
+            size_t length = packets[i].header.msg_controllen;
+            memcpy(packets[i].control.bytes + length, packets[i].control.bytes, length);
+            packets[i].header.msg_controllen *= 2;
+        }
+        many[i].msg_hdr = packets[i].header;
+        many[i].msg_len = 77;
+    }
+    expect("all", sendmmsg(fd, many, COUNT, 0) == COUNT ? "all" : "some", "all");
+    for (int i = 0; i < COUNT; i++) {
+        expect_listed("they see", answered(fd), V, HOST);
+        expect_alike("length", many[i].msg_len == 1 ? "1" : "other", "1");
+    }
+    errno = EDOM;
+    expect("as many as there are", sendmmsg(fd, many + 90, 20, 0) == 10 ? "10" : "other", "10");
+    expect("its errno", strerrorname_np(errno), "EDOM");
+    for (int i = 0; i < 10; i++) expect_listed("they see", answered(fd), V, HOST);
+    expect("none there", result(sendmmsg(fd, many + COUNT, 1, 0)), "EFAULT");
+    expect("receive none there", result(recvmmsg(fd, many + COUNT, 1, MSG_DONTWAIT, NULL)), "EFAULT");
+    /* Sent, but it can't be told how much: of the last page, then of all. */
+    mprotect(memory + room - PAGE, PAGE, PROT_READ);
+    expect("the last page", sendmmsg(fd, many, COUNT, 0) < COUNT ? "some" : "all", "some");
+    mprotect(memory, room, PROT_READ);
+    expect("read-only", result(sendmmsg(fd, many, COUNT, 0)), "EFAULT");
+    mprotect(memory, room, PROT_NONE);
+    expect("unreadable", result(sendmmsg(fd, many, COUNT, 0)), "EFAULT");
+    munmap(memory, room + PAGE);
 }
 
 static void row_24_ipv6(void) {
@@ -219,6 +269,36 @@ static void row_25_messages(void) {
            "untouched");
 }
 
+/* What recvfrom becomes with _FORTIFY_SOURCE where the size is known only when it runs. */
+ssize_t __recvfrom_chk(int, void *, size_t, size_t, int, struct sockaddr *, socklen_t *);
+static void row_25_checked(void) {
+    int service = udp(), fd = udp();
+    expect("bind", try_bind(service, LOOPBACK, 8225), "ok");
+    expect("bind client", try_bind(fd, LOOPBACK, 8325), "ok");
+    struct address to = at(LOOPBACK, 8225);
+    struct sockaddr_storage source;
+    socklen_t length = sizeof source;
+    char bytes[4];
+    expect("sendto", result(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)), "ok");
+    errno = EDOM;
+    expect("recvfrom", __recvfrom_chk(service, bytes, 2, sizeof bytes, 0, (void *)&source,
+                                      &length) == 1 ? "1" : "other", "1");
+    expect("its errno", strerrorname_np(errno), "EDOM");
+    expect("source", text_of(&source), "127.0.0.1:8325");
+    fflush(stdout);
+    /* More than there is room for ends the program, as ever. */
+    int status = 0;
+    pid_t child = fork();
+    if (child == 0) {
+        close(2);
+        __recvfrom_chk(service, bytes, 9, sizeof bytes, MSG_DONTWAIT, (void *)&source, &length);
+        _exit(0);
+    }
+    waitpid(child, &status, 0);
+    expect("too many", WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT ? "abort" : "other",
+           "abort");
+}
+
 static void row_27(void) {
     int fd = udp();
     struct address group = at("239.99.5.1", 8027);
@@ -236,6 +316,18 @@ static void row_27(void) {
     expect("sendto set", result(sendto(fd, "x", 1, 0, (void *)&group.bytes, group.length)), "ok");
     getsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &interface, &length);
     expect("stays", interface.s_addr == host.s_addr ? "yes" : "no", "yes");
+    /* Also by its number alone, which nobody can read back: it is not taken for none. */
+    fd = udp();
+    struct ip_mreqn number = {.imr_ifindex = if_nametoindex("lo")}, before = number;
+    expect("by number", result(setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &number, sizeof number)),
+           "ok");
+    expect("untouched", memcmp(&number, &before, sizeof number) ? "no" : "yes", "yes");
+    getsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &interface, &length);
+    expect_listed("beside it", interface.s_addr == v.s_addr ? "V" : "nothing", "V", "nothing");
+    expect("sendto by number", result(sendto(fd, "x", 1, 0, (void *)&group.bytes, group.length)),
+           "ok");
+    expect("bad", result(setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, (void *)8, sizeof number)),
+           "EFAULT");
 }
 
 static void row_28(void) {
@@ -565,8 +657,9 @@ static void row_43(void) {
 }
 
 const struct row more_rows[] = {
-    {"24", row_24}, {"24-ipv6", row_24_ipv6},
+    {"24", row_24}, {"24-pages", row_24_pages}, {"24-ipv6", row_24_ipv6},
     {"24-link-local", row_24_link_local}, {"25-messages", row_25_messages},
+    {"25-checked", row_25_checked},
     {"27", row_27}, {"28", row_28}, {"30", row_30}, {"31", row_31}, {"32", row_32}, {"32-loopback", row_32_loopback},
     {"32-bound", row_32_bound},
     {"33", row_33}, {"35", row_35}, {"36", row_36}, {"37", row_37}, {"39", row_39},

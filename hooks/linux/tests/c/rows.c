@@ -570,6 +570,52 @@ static void row_45(void) {
     expect("sendto", strerrorname_np(errno), "EDOM");
     listen(tcp(), 1);
     expect("listen unbound", strerrorname_np(errno), "EDOM");
+    setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &(struct in_addr){INADDR_ANY}, 4);
+    expect("setsockopt", strerrorname_np(errno), "EDOM");
+}
+
+/* The same of messages, also where the kernel refuses those behind the first ones. */
+static void row_45_messages(void) {
+    struct address own = at(LOOPBACK, 8145), out = at(OUTSIDE, 7), places[] = {own, out};
+    struct sockaddr_storage name;
+    socklen_t length = sizeof name;
+    char byte = 0;
+    struct iovec part = {&byte, 1}, bad = {(void *)8, 1};
+    struct mmsghdr many[12];
+    int service = udp();
+    expect("bind", try_bind(service, LOOPBACK, 8145), "ok");
+    for (int i = 0; i < 2; i++) {
+        int fd = udp();
+        struct msghdr message = {.msg_name = &places[i].bytes, .msg_namelen = places[i].length,
+                                 .msg_iov = &part, .msg_iovlen = 1};
+        for (int k = 0; k < 12; k++) many[k] = (struct mmsghdr){.msg_hdr = message};
+        errno = EDOM;
+        sendto(fd, &byte, 1, 0, (void *)&places[i].bytes, places[i].length);
+        expect("sendto", strerrorname_np(errno), "EDOM");
+        sendmsg(fd, &message, 0);
+        expect("sendmsg", strerrorname_np(errno), "EDOM");
+        expect("sendmmsg", sendmmsg(fd, many, 12, 0) == 12 ? "12" : "other", "12");
+        expect("its errno", strerrorname_np(errno), "EDOM");
+        for (int k = 1; k < 12; k++) {
+            many[k].msg_hdr.msg_iov = &bad;
+            if (k > 1) many[k - 1].msg_hdr.msg_iov = &part;
+            expect("sendmmsg some", sendmmsg(fd, many, 12, 0) == k ? "those before" : "other",
+                   "those before");
+            expect("its errno", strerrorname_np(errno), "EDOM");
+        }
+        many[0].msg_hdr.msg_iov = &bad;
+        expect("sendmmsg none", result(sendmmsg(fd, many, 12, 0)), "EFAULT");
+    }
+    struct msghdr message = {.msg_name = &name, .msg_namelen = sizeof name, .msg_iov = &part,
+                             .msg_iovlen = 1};
+    for (int k = 0; k < 2; k++) many[k] = (struct mmsghdr){.msg_hdr = message};
+    errno = EDOM;
+    recvfrom(service, &byte, 1, 0, (void *)&name, &length);
+    expect("recvfrom", strerrorname_np(errno), "EDOM");
+    recvmsg(service, &message, 0);
+    expect("recvmsg", strerrorname_np(errno), "EDOM");
+    expect("recvmmsg", recvmmsg(service, many, 2, 0, NULL) == 2 ? "2" : "other", "2");
+    expect("its errno", strerrorname_np(errno), "EDOM");
 }
 
 const struct row rows[] = {
@@ -580,6 +626,7 @@ const struct row rows[] = {
     {"8", row_8},     {"9", row_9},     {"10", row_10},   {"11", row_11}, {"11b", row_11b},
     {"12", row_12},   {"13", row_13},   {"14", row_14},   {"15", row_15}, {"16", row_16},
     {"17", row_17},   {"18", row_18},   {"19", row_19},   {"20", row_20},
-    {"21", row_21},   {"22", row_22},   {"23", row_23},   {"23-mapped", row_23_mapped},       {"25", row_25}, {"26", row_26},
-    {"29", row_29},   {"34", row_34},   {"38", row_38},   {"45", row_45}, {NULL, NULL},
+    {"21", row_21},   {"22", row_22},   {"23", row_23},   {"23-mapped", row_23_mapped},
+    {"25", row_25},   {"26", row_26},   {"29", row_29},   {"34", row_34},   {"38", row_38},
+    {"45", row_45},   {"45-messages", row_45_messages}, {NULL, NULL},
 };
