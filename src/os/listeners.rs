@@ -2,7 +2,9 @@
 //!
 //! One descriptor, close-on-exec, is opened, asked without blocking, and closed again within the
 //! call: nothing is kept in the process, nothing allocates, and no call here is a cancellation
-//! point or one that a hook layer replaces. `errno` may change.
+//! point or one that a hook layer replaces. Signals wait meanwhile: a handler that leaves by
+//! siglongjmp would leave the descriptor behind. A child that another thread forks at that moment
+//! has it until it calls exec. `errno` may change.
 
 use std::net::SocketAddr;
 
@@ -12,6 +14,8 @@ use crate::rewrite::{Listener, Protocol};
 /// [`World::find_listener`](crate::rewrite::World::find_listener).
 #[cfg(target_os = "linux")]
 pub fn find(wanted: &[SocketAddr], protocol: Protocol, from: Option<SocketAddr>) -> Listener {
+    // Dropped last.
+    let _waiting = diag::Waiting::signals();
     let Some(diag) = diag::Diag::open() else { return Listener::Unknown };
     for (place, address) in wanted.iter().enumerate() {
         match diag.has_socket(*address, protocol, from) {
@@ -50,6 +54,42 @@ mod diag {
     /// has four bytes of states where the answer has none.
     const REQUEST_ID: usize = HEADER + 8;
     const ANSWER_ID: usize = HEADER + 4;
+
+    /// Signals that wait: all but those that a thread brings upon itself. (A sandbox answers system
+    /// calls by SIGSYS; to block it is the end of the process.)
+    pub(super) struct Waiting(Option<u64>);
+
+    impl Waiting {
+        /// Lets the signals of this thread wait, to the end of this value.
+        pub(super) fn signals() -> Self {
+            let own = [
+                libc::SIGSYS,
+                libc::SIGSEGV,
+                libc::SIGBUS,
+                libc::SIGFPE,
+                libc::SIGILL,
+                libc::SIGTRAP,
+            ];
+            let set = own.iter().fold(u64::MAX, |set, signal| set & !(1 << (signal - 1)));
+            let mut before = 0;
+            Self(mask(libc::SIG_BLOCK, &set, &mut before).then_some(before))
+        }
+    }
+
+    impl Drop for Waiting {
+        fn drop(&mut self) {
+            if let Some(before) = self.0 {
+                mask(libc::SIG_SETMASK, &before, std::ptr::null_mut());
+            }
+        }
+    }
+
+    /// Asks the kernel itself: the C library leaves out the signals by which it cancels threads.
+    fn mask(how: c_int, set: &u64, before: *mut u64) -> bool {
+        // SAFETY: the kernel's sets are of this size; one is read, and room for another is given or
+        // none.
+        unsafe { libc::syscall(libc::SYS_rt_sigprocmask, how, set, before, size_of::<u64>()) == 0 }
+    }
 
     /// An open netlink socket.
     pub(super) struct Diag(c_long);

@@ -176,6 +176,25 @@ static void *blocked(void *fd) {
     return NULL;
 }
 
+/* Leaves connects to 127.0.0.1, for which the kernel is asked through a descriptor of the hook's. */
+static void jumps_while_asking(void) {
+    struct itimerval soon = {{0, 40}, {0, 40}}, never = {{0, 0}, {0, 0}};
+    int service = listener(LOOPBACK, 8092), fd = udp();
+    struct address to = at(LOOPBACK, 8092);
+    signal(SIGALRM, jump);
+    int before = dup(service);
+    close(before);
+    for (volatile int i = 0; i < 2000; i++) {
+        if (sigsetjmp(out_of_it, 1) == 0) {
+            setitimer(ITIMER_REAL, &soon, NULL);
+            for (;;) connect(fd, (void *)&to.bytes, to.length);
+        }
+    }
+    setitimer(ITIMER_REAL, &never, NULL);
+    int after = dup(service);
+    expect("descriptors", after == before ? "as before" : "more", "as before");
+}
+
 /* Leaves blocking calls by siglongjmp and by cancellation, again and again. */
 static void jumps(void) {
     struct itimerval soon = {{0, 0}, {0, 1000}};
@@ -203,6 +222,7 @@ static void jumps(void) {
         close(fd);
     }
     expect("name", seen(service), "127.0.0.1:8091");
+    jumps_while_asking();
 }
 
 static long resident(void) {
