@@ -1147,7 +1147,7 @@ typedef struct vipool_reader vipool_reader;
 typedef struct vipool_rewriter vipool_rewriter;
 
 /**
- * Pools and sessions of one moment: what is read from it later does not change. Any number of
+ * Pools and sessions as they were when it was made: what is read from it later does not change. Any number of
  * threads may use it at once; vipool_snapshot_free() must be the last call.
  */
 typedef struct vipool_snapshot vipool_snapshot;
@@ -3624,7 +3624,9 @@ vipool_status vipool_reader_settings(const struct vipool_reader *reader,
                                      struct vipool_settings *out);
 
 /**
- * The pools and the open sessions of one moment, without users, clients and leaders.
+ * The pools and the open sessions, without users, clients and leaders. No lock is taken: each row
+ * is of a moment of its own while sessions open and close, and the numbers of the pools are of
+ * another. vipool_map_snapshot() gives the sessions of one moment.
  *
  * Give it back with vipool_snapshot_free(). Errors: VIPOOL_ERR_NULL. May be called from any
  * thread.
@@ -3743,7 +3745,7 @@ void vipool_journal_free(struct vipool_journal *journal);
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
  * VIPOOL_ERR_BUFFER, VIPOOL_ERR_NOT_FOUND (it is on no rule: leave it alone).
- * May be called from any thread and in a signal handler.
+ * May be called from any thread and in a signal handler, on a stack with 24 KiB left.
  */
 vipool_status vipool_reader_find_rule(const struct vipool_reader *reader,
                                       const struct vipool_executable *executable,

@@ -210,7 +210,7 @@ pub(crate) unsafe fn with_executable<R>(
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
 /// VIPOOL_ERR_BUFFER, VIPOOL_ERR_NOT_FOUND (it is on no rule: leave it alone).
-/// May be called from any thread and in a signal handler.
+/// May be called from any thread and in a signal handler, on a stack with 24 KiB left.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vipool_reader_find_rule(
     reader: *const vipool_reader,

@@ -295,7 +295,9 @@ pub unsafe extern "C" fn vipool_reader_settings(
     })
 }
 
-/// The pools and the open sessions of one moment, without users, clients and leaders.
+/// The pools and the open sessions, without users, clients and leaders. No lock is taken: each row
+/// is of a moment of its own while sessions open and close, and the numbers of the pools are of
+/// another. vipool_map_snapshot() gives the sessions of one moment.
 ///
 /// Give it back with vipool_snapshot_free(). Errors: VIPOOL_ERR_NULL. May be called from any
 /// thread.

@@ -1,4 +1,4 @@
-//! Pools and sessions of one moment, read in pages, for monitors.
+//! Pools and sessions as they were at a time, read in pages, for monitors.
 
 use std::ffi::c_char;
 use std::ptr;
@@ -13,7 +13,7 @@ use super::session::{VIPOOL_MAX_LEASES, set_leases, vipool_handle, vipool_lease,
 use super::status::vipool_status;
 use crate::map::{PoolStatus, SessionRow, SlotRow, SlotState};
 
-/// Pools and sessions of one moment: what is read from it later does not change. Any number of
+/// Pools and sessions as they were when it was made: what is read from it later does not change. Any number of
 /// threads may use it at once; vipool_snapshot_free() must be the last call.
 pub struct vipool_snapshot {
     pub(crate) sessions: Vec<SessionRow>,
