@@ -18,7 +18,9 @@
  *    capacity is 0: VIPOOL_ERR_BUFFER tells the length. Paths have variants that take UTF-16 with a
  *    length in units, as Windows has them, but for the directories of the vipool_client_ functions.
  *  - Addresses are vipool_ip, or the bytes of a sockaddr with their length.
- *  - Kinds and flags enter as uint32_t and are checked.
+ *  - Kinds and flags enter as uint32_t and are checked, but for the flags of a vipool_socket:
+ *    unknown ones do nothing. Set what is marked "Zero" to zero: this version does not look at it, a
+ *    later one may.
  *  - Times are ticks: seconds since the machine was started (vipool_now()).
  *  - Callbacks are called on the thread that made the call, before it returns, and must not
  *    throw or longjmp.
