@@ -222,7 +222,6 @@ static void jumps(void) {
         close(fd);
     }
     expect("name", seen(service), "127.0.0.1:8091");
-    jumps_while_asking();
 }
 
 static long resident(void) {
@@ -398,6 +397,7 @@ int main(int count, char **arguments) {
     else if (strcmp(what, "small-stack") == 0) small_stack();
     else if (strcmp(what, "questions") == 0) questions_of_arrays();
     else if (strcmp(what, "jumps") == 0) jumps();
+    else if (strcmp(what, "jumps-while-asking") == 0) jumps_while_asking();
     else if (strcmp(what, "many") == 0) many(number);
     else if (strcmp(what, "descriptors") == 0) descriptors_between_calls();
     else if (strcmp(what, "connections") == 0) connections(number);
