@@ -40,6 +40,13 @@ pub struct Tenant {
     since: Tick,
 }
 
+impl Tenant {
+    /// The same, of whom nothing is known but the lease.
+    pub fn nameless(&self) -> Self {
+        Self { user: None, client: None, leader: None, ..self.clone() }
+    }
+}
+
 /// Nobody has sockets, and every leader lives.
 pub struct Quiet;
 
