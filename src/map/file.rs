@@ -138,13 +138,26 @@ pub(super) fn make_journal(directory: &Path, boot: u64) -> io::Result<Region> {
 /// Puts the new files in the place of older ones, the map first: [`private_twin`] finds its twin under
 /// either name, but not that of a map whose twin was written over.
 pub(super) fn put_in_place(directory: &Path) -> Result<(), MapError> {
-    let place = |name| {
-        let path = directory.join(name);
-        trust::replace(&temporary(directory, name), &path)
-            .map_err(|error| io_error("cannot replace", path, error))
-    };
-    place(MAP_FILE).inspect_err(|_| remove_new(directory))?;
-    place(SESSIONS_FILE)
+    place(directory, MAP_FILE).inspect_err(|_| remove_new(directory))?;
+    place(directory, SESSIONS_FILE)
+}
+
+fn place(directory: &Path, name: &str) -> Result<(), MapError> {
+    let path = directory.join(name);
+    trust::replace(&temporary(directory, name), &path)
+        .map_err(|error| io_error("cannot replace", path, error))
+}
+
+/// Puts the private twin of this map in its place, should its maker have died before that. The caller
+/// holds the lock.
+pub(super) fn finish_placing(directory: &Path, layout: &Layout) -> Result<(), MapError> {
+    let new = new_name(SESSIONS_FILE);
+    let is_twin = |region: Region| layout::is_private_twin(region.words(), layout);
+    // The mapping is gone by the time the file gets its name.
+    if !open_region(directory, &new, true).is_ok_and(is_twin) {
+        return Ok(());
+    }
+    place(directory, SESSIONS_FILE)
 }
 
 /// Whether a maker died before its files were in place.

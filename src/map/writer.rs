@@ -109,7 +109,9 @@ impl Map {
             Ok(old) => {
                 store(old.map.words(), HOLDER, std::process::id().into());
                 old.recover();
-                let made = old.stays(directory, plan, boot).and_then(|stays| match stays {
+                let placed = file::finish_placing(directory, &old.layout);
+                let stays = placed.and_then(|()| old.stays(directory, plan, boot));
+                let made = stays.and_then(|stays| match stays {
                     true => Ok(None),
                     false => State::replace(directory, plan, boot, Some(&old)).map(Some),
                 });
@@ -319,7 +321,15 @@ impl Map {
     fn follow(&self, state: &mut State) -> Result<(), MapError> {
         let Some(shared) = &self.shared else { return Ok(()) };
         if load(state.map.words(), SUPERSEDED) != 0 {
-            let current = State::open(&shared.directory)?;
+            let mut tries = if cfg!(windows) { 100 } else { 0 };
+            let current = loop {
+                match State::open(&shared.directory) {
+                    // There the old file makes way before the new one can have its name.
+                    Err(MapError::Missing(_)) if tries > 0 => tries -= 1,
+                    other => break other?,
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            };
             file::check_identity(&shared.directory, &current.layout)?;
             *state = current;
         }

@@ -95,8 +95,6 @@ fn a_time_that_was_told_wrong_is_over_with_the_next_configuration() {
     map.open_session(id(2), &user("bob"), soon).unwrap();
 }
 
-// On Windows a file that is mapped can't be given another name by hand: not tried there.
-#[cfg(unix)]
 #[test]
 fn a_maker_killed_before_its_private_file_was_in_place_loses_nobodys_name() {
     let directory = Directory::new("between");
