@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use vipool_testing::{cargo, have, long, preload, target_dir, vipool, workspace};
+use vipool_testing::{cargo, effort, have, preload_path, target_dir, vipool_path, workspace_root};
 
 fn module() -> &'static PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
@@ -28,7 +28,7 @@ fn package() -> &'static PathBuf {
 fn build_package() -> PathBuf {
     let mut xtask = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     xtask.args(["run", "--quiet", "--package", "xtask", "--target-dir"]).arg(target_dir());
-    let status = xtask.args(["--", "deb", "--debug"]).current_dir(workspace()).status();
+    let status = xtask.args(["--", "deb", "--debug"]).current_dir(workspace_root()).status();
     assert!(status.expect("cargo runs").success(), "the package is not made");
     target_dir().join("deb/vipool.deb")
 }
@@ -54,13 +54,13 @@ fn scenario(script: &str, name: &str, needs: &[&str]) {
     }
     let output = command
         .args(["--mount", "--net", "--pid", "--fork", "--mount-proc", "--kill-child", "bash"])
-        .arg(workspace().join("pam/tests").join(script))
+        .arg(workspace_root().join("pam/tests").join(script))
         .arg(name)
-        .env("VIPOOL", vipool())
+        .env("VIPOOL", vipool_path())
         .env("MODULE", module())
-        .env("PRELOAD", preload())
-        .env("ROUNDS", long("20", "300"))
-        .env("LOGONS", long("50", "200"))
+        .env("PRELOAD", preload_path())
+        .env("ROUNDS", effort("20", "300"))
+        .env("LOGONS", effort("50", "200"))
         .output()
         .expect("unshare runs");
     let text = [output.stdout, output.stderr].concat();

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use vipool_testing::{cargo, target_dir, workspace};
+use vipool_testing::{cargo, target_dir, workspace_root};
 
 /// `libvipool.a`, built by a cargo call of its own.
 pub fn static_library() -> &'static Path {
@@ -59,8 +59,8 @@ pub fn program(source: &Path, language: Language, name: &str, extra: &[&str]) ->
         .args(["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror"])
         .args(extra)
         .arg("-I")
-        .arg(workspace().join("include"))
-        .arg(workspace().join(source))
+        .arg(workspace_root().join("include"))
+        .arg(workspace_root().join(source))
         .args(["-x", "none"])
         .arg(static_library())
         .args(["-lpthread", "-ldl", "-lm", "-o"])

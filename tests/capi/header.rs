@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use vipool_testing::workspace;
+use vipool_testing::workspace_root;
 
 /// A function, a parameter, a field: its type without `struct`, and its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub struct Header {
 
 impl Header {
     pub fn read() -> Self {
-        let text = fs::read_to_string(workspace().join("include/vipool.h")).unwrap();
+        let text = fs::read_to_string(workspace_root().join("include/vipool.h")).unwrap();
         let mut header = Header::default();
         let mut statement = String::new();
         for line in without_comments(&text).lines() {
@@ -114,7 +114,7 @@ fn field_name(field: &str) -> String {
 /// Whoever has the header alone finds under each function what can go wrong.
 #[test]
 fn every_function_says_its_errors() {
-    let text = fs::read_to_string(workspace().join("include/vipool.h")).unwrap();
+    let text = fs::read_to_string(workspace_root().join("include/vipool.h")).unwrap();
     let (_, functions) = text.split_once("extern \"C\" {").unwrap();
     let mut told = 0;
     for part in functions.split("/**").skip(1) {

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use vipool_testing::{have, target_dir, workspace};
+use vipool_testing::{have, target_dir, workspace_root};
 
 use crate::build::{said, succeed};
 
@@ -29,9 +29,9 @@ fn found_as_the_ecosystem_expects() {
     install.args(["cinstall", "--package", "vipool", "--debug", "--jobs", "2", "--libdir", "lib"]);
     install.arg("--prefix").arg(&prefix);
     install.arg("--target-dir").arg(target_dir().join("capi-install"));
-    succeed(install.current_dir(workspace()));
+    succeed(install.current_dir(workspace_root()));
 
-    let header = fs::read(workspace().join("include/vipool.h")).unwrap();
+    let header = fs::read(workspace_root().join("include/vipool.h")).unwrap();
     assert_eq!(fs::read(prefix.join("include/vipool.h")).unwrap(), header);
     assert_eq!(pkg_config(&prefix, &["--modversion"]), [env!("CARGO_PKG_VERSION")]);
     let library = prefix.join("lib/libvipool.so");
@@ -40,7 +40,7 @@ fn found_as_the_ecosystem_expects() {
 
     // A project outside the tree.
     let source = elsewhere.path().join("project.c");
-    fs::copy(workspace().join("examples/c/first_session.c"), &source).unwrap();
+    fs::copy(workspace_root().join("examples/c/first_session.c"), &source).unwrap();
     let shared = elsewhere.path().join("shared");
     let mut cc = Command::new("cc");
     cc.args(["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]).arg(&source);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
-use vipool_testing::{have, workspace};
+use vipool_testing::{have, workspace_root};
 
 use crate::build::{said, shared_library, succeed};
 
@@ -77,14 +77,14 @@ fn it_exports_what_the_header_declares() {
     if !have(&["nm"]) {
         return;
     }
-    let header = fs::read_to_string(workspace().join("include/vipool.h")).unwrap();
+    let header = fs::read_to_string(workspace_root().join("include/vipool.h")).unwrap();
     let code: String = header.split("/*").map(|part| part.split("*/").last().unwrap()).collect();
     let declared: BTreeSet<&str> = code
         .split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '(')
         .filter_map(|word| word.split_once('(').map(|(name, _)| name))
         .filter(|name| name.starts_with("vipool_"))
         .collect();
-    let listed = fs::read_to_string(workspace().join("include/symbols.txt")).unwrap();
+    let listed = fs::read_to_string(workspace_root().join("include/symbols.txt")).unwrap();
     assert_eq!(declared, listed.lines().collect());
     let symbols = said(
         Command::new("nm")

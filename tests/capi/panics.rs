@@ -4,7 +4,7 @@
 use std::fs;
 use std::process::Command;
 
-use vipool_testing::{have, target_dir, workspace};
+use vipool_testing::{have, target_dir, workspace_root};
 
 use crate::build::succeed;
 
@@ -47,14 +47,14 @@ fn a_panic_is_a_status_in_c() {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["rustc", "--quiet", "--package", "vipool", "--lib", "--features", "capi"]);
     cargo.args(["--crate-type", "cdylib", "--jobs", "2", "--target-dir"]).arg(&target);
-    succeed(cargo.args(["--", "--cfg", "vipool_panic"]).current_dir(workspace()));
+    succeed(cargo.args(["--", "--cfg", "vipool_panic"]).current_dir(workspace_root()));
 
     let (source, program) = (target.join("panic.c"), target.join("panic"));
     fs::write(&source, PROGRAM).unwrap();
     let library = target.join("debug");
     let mut cc = Command::new("cc");
     cc.args(["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-I"]);
-    cc.arg(workspace().join("include")).arg(source).arg(library.join("libvipool.so"));
+    cc.arg(workspace_root().join("include")).arg(source).arg(library.join("libvipool.so"));
     cc.arg(format!("-Wl,-rpath,{}", library.display())).args(["-lpthread", "-o"]).arg(&program);
     succeed(&mut cc);
     let ran = succeed(&mut Command::new(program));
@@ -84,7 +84,7 @@ fn every_function_is_guarded() {
     let guards =
         guards.into_iter().chain(["change(", "change_range(", "change_address(", "with_utf16("]);
     let mut functions = 0;
-    for file in fs::read_dir(workspace().join("src/capi")).unwrap() {
+    for file in fs::read_dir(workspace_root().join("src/capi")).unwrap() {
         let text = fs::read_to_string(file.unwrap().path()).unwrap();
         for exported in text.split("#[unsafe(no_mangle)]").skip(1) {
             let (head, body) = exported.split_once(" {\n").unwrap();

@@ -80,7 +80,7 @@ fn a_hook_layer_in_c() {
     use vipool::policy::{Features, Policy, Program};
     use vipool::pool::{MAX_SLOTS, Pool, PoolKind};
     use vipool::session::{SessionId, SessionKind};
-    use vipool_testing::Running;
+    use vipool_testing::ChildGuard;
 
     if !have(&["cc"]) {
         return;
@@ -111,7 +111,7 @@ fn a_hook_layer_in_c() {
             let session = SessionId::new(SessionKind::Embedder, value).unwrap();
             let opened = map.open_session(session, &OpenOptions::default(), 0).unwrap();
             let own = opened.leases.iter().next().unwrap().address;
-            let mut child = Running::start(
+            let mut child = ChildGuard::start(
                 Command::new(&hook)
                     .arg(directory.path())
                     .arg(opened.handle.to_string())

@@ -10,7 +10,7 @@ use std::fs;
 use std::process::Command;
 
 use vipool::capi::layout::Versioned;
-use vipool_testing::{have, target_dir, workspace};
+use vipool_testing::{have, target_dir, workspace_root};
 
 use crate::build::{Language, program, said};
 use crate::header::Header;
@@ -49,7 +49,7 @@ fn sizes_offsets_and_numbers_are_those_recorded() {
     assert_eq!(seen, in_cpp);
     in_rust_too(&header, &seen);
 
-    let record = workspace().join("include/abi.txt");
+    let record = workspace_root().join("include/abi.txt");
     let recorded = fs::read_to_string(&record).unwrap_or_default();
     assert_eq!(gone(&recorded, &seen), [""; 0], "programs compiled before would break");
     if std::env::var_os("VIPOOL_BLESS").is_some() {

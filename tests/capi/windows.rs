@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use vipool_testing::{cargo, have, target_dir, wine, workspace};
+use vipool_testing::{cargo, have, target_dir, wine, workspace_root};
 
 use crate::build::said;
 
@@ -36,16 +36,16 @@ fn a_dll_with_its_import_library_and_def() {
         .filter(|name| name.starts_with("vipool_"))
         .map(str::to_owned)
         .collect();
-    let listed = fs::read_to_string(workspace().join("include/symbols.txt")).unwrap();
+    let listed = fs::read_to_string(workspace_root().join("include/symbols.txt")).unwrap();
     assert_eq!(exported, listed.lines().map(str::to_owned).collect());
 
     fs::copy(built.join("vipool.dll"), folder.join("vipool.dll")).unwrap();
     let program = folder.join("first_session.exe");
-    let include = format!("-I{}", workspace().join("include").display());
+    let include = format!("-I{}", workspace_root().join("include").display());
     let import = built.join("libvipool.dll.a");
     let more = ["-std=c99", "-Wpedantic", &include, import.to_str().unwrap()];
-    wine::compile(&workspace().join("examples/c/first_session.c"), &program, &more);
-    let output = said(&mut wine::wine(&program)).replace("\r\n", "\n");
+    wine::compile_c(&workspace_root().join("examples/c/first_session.c"), &program, &more);
+    let output = said(&mut wine::command(&program)).replace("\r\n", "\n");
     assert!(output.contains("127.0.0.1 becomes    127.3.0.2\n"), "{output}");
     assert!(output.contains("VIPOOL_ERR_STALE"), "{output}");
 }

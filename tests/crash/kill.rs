@@ -229,7 +229,7 @@ fn come_after(map: &Map) {
 
 #[test]
 fn killed_writers_and_readers_lose_and_double_nothing() {
-    let kills = vipool_testing::long(300, 10_000);
+    let kills = vipool_testing::effort(300, 10_000);
     let directory = Directory::new("kill");
     let map = Map::create(&directory.0, &plan(0)).unwrap();
     for number in STABLE {

@@ -25,7 +25,10 @@ fn apart(flags: i32, run: impl FnOnce()) {
     match child.wait() {
         Event::Exited(0) => {}
         Event::Exited(NO_NAMESPACES) => {
-            vipool_testing::skip("namespaces", "run the tests as root or allow user namespaces");
+            vipool_testing::record_skip(
+                "namespaces",
+                "run the tests as root or allow user namespaces",
+            );
         }
         other => panic!("the child: {other:?}"),
     }

@@ -31,7 +31,7 @@ struct Seen {
 
 #[test]
 fn every_instruction_may_be_the_last() {
-    let instructions = vipool_testing::long(448_000, 20_000_000);
+    let instructions = vipool_testing::effort(448_000, 20_000_000);
     stay_here();
     let mut counts = (0, 0, 0);
     let mut seeds = Random::of_any_seed();
@@ -89,7 +89,10 @@ fn run(scene: &Scene, instructions: u64, seeds: &mut Random) -> Option<(u64, u64
         match child.wait() {
             Event::Stopped(libc::SIGSTOP) => {}
             Event::Exited(1) if operations == 0 => {
-                vipool_testing::skip("ptrace", "allow ptrace in this container (CAP_SYS_PTRACE)");
+                vipool_testing::record_skip(
+                    "ptrace",
+                    "allow ptrace in this container (CAP_SYS_PTRACE)",
+                );
                 return None;
             }
             other => panic!("the child: {other:?}"),

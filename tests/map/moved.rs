@@ -436,7 +436,7 @@ fn no_address_is_held_twice_while_plans_come_and_go() {
     };
     create(&directory, &plan(0), Settings::default());
     let held = Mutex::new(BTreeSet::new());
-    let rounds: u64 = vipool_testing::long(300, 20_000);
+    let rounds: u64 = vipool_testing::effort(300, 20_000);
     std::thread::scope(|scope| {
         for thread in 0..3u64 {
             let (path, held) = (directory.path(), &held);

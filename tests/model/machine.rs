@@ -305,7 +305,7 @@ fn a_map_does_what_its_model_does() {
     let directory = tempfile::tempdir_in(parent).unwrap();
     // Under Wine a step takes a hundred times as long.
     let (usual, least) = if cfg!(windows) { (10, 1_500) } else { (500, 100_000) };
-    let cases = vipool_testing::long(usual, 20_000);
+    let cases = vipool_testing::effort(usual, 20_000);
     let config =
         Config { cases, failure_persistence: None, max_shrink_iters: 4000, ..Config::default() };
     let steps = Cell::new(0);

@@ -11,8 +11,9 @@ use crate::Error;
 /// to the steps, which then are skipped.
 pub fn missing(names: &BTreeSet<&str>) -> Result<(), Error> {
     let missing: Vec<_> =
-        needs::ALL.iter().filter(|need| names.contains(need.name) && !need.present()).collect();
-    let packages: BTreeSet<&str> = missing.iter().filter_map(|need| need.package()).collect();
+        needs::ALL.iter().filter(|need| names.contains(need.name) && !need.is_present()).collect();
+    let packages: BTreeSet<&str> =
+        missing.iter().filter_map(|need| need.debian_package()).collect();
     if !packages.is_empty() {
         apt(&["update", "--quiet"]);
         let mut install = vec!["install", "--quiet", "--yes", "--no-install-recommends"];
@@ -24,8 +25,8 @@ pub fn missing(names: &BTreeSet<&str>) -> Result<(), Error> {
             }
         }
     }
-    for need in missing.iter().filter(|need| need.package().is_none()) {
-        let line = need.install();
+    for need in missing.iter().filter(|need| need.debian_package().is_none()) {
+        let line = need.install_command();
         let mut words = line.split(' ');
         let program = words.next().expect("a line has words");
         if program == "rustup" || program == "cargo" {

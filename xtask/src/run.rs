@@ -23,7 +23,7 @@ const LONG_LIMIT: Duration = Duration::from_secs(12 * 3600);
 
 /// The root of the repository.
 pub fn root() -> &'static Path {
-    vipool_testing::workspace()
+    vipool_testing::workspace_root()
 }
 
 /// Where cargo builds to.
@@ -155,8 +155,10 @@ fn one(step: &Step, logs: &Path, long: bool) -> Result<Outcome, Error> {
         skipped: Vec::new(),
         took: Duration::ZERO,
     };
-    for need in step.needs.iter().map(|name| needs::by_name(name)).filter(|need| !need.present()) {
-        let line = format!("{}: needs {}; install with: {}", step.name, need.name, need.install());
+    for need in step.needs.iter().map(|name| needs::by_name(name)).filter(|need| !need.is_present())
+    {
+        let line =
+            format!("{}: needs {}; install with: {}", step.name, need.name, need.install_command());
         outcome.skipped.push(line);
     }
     if !outcome.skipped.is_empty() {

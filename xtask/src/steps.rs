@@ -228,7 +228,7 @@ pub fn list() {
         let long = if step.long { " (--long)" } else { "" };
         println!("{:<16} {}{long}", step.name, step.does);
         for name in step.needs {
-            println!("{:<16}   needs {name}: {}", "", needs::by_name(name).install());
+            println!("{:<16}   needs {name}: {}", "", needs::by_name(name).install_command());
         }
     }
 }

@@ -57,7 +57,7 @@ pub fn hook(log: &mut Log) -> Result<(), Error> {
         clippy.args([package, "--target", wine::TARGET, "--", "-D", "warnings"]);
         log.run(clippy)?;
     }
-    let hook = wine::hook();
+    let hook = wine::hook_directory();
     let programs = programs()?;
     // In the namespace there is no network to fetch anything from.
     let mut build = cargo("test --package vipool-hook --no-run --jobs 2");
@@ -80,7 +80,7 @@ fn programs() -> Result<PathBuf, Error> {
         let source = source?.path();
         let name = source.file_stem().unwrap_or_default();
         let output = directory.join(name).with_extension("exe");
-        wine::compile(&source, &output, &["-lws2_32", "-liphlpapi", "-lmswsock"]);
+        wine::compile_c(&source, &output, &["-lws2_32", "-liphlpapi", "-lmswsock"]);
     }
     vendors_hook(&directory)?;
     Ok(directory)
@@ -103,7 +103,7 @@ fn vendors_hook(directory: &Path) -> Result<(), Error> {
         ("examples/c/windows_hook.c", "windows_hook.dll"),
         ("hooks/windows/tests/vendor/deferring_hook.c", "deferring_hook.dll"),
     ] {
-        wine::compile(&root().join(source), &directory.join(name), &more);
+        wine::compile_c(&root().join(source), &directory.join(name), &more);
     }
     Ok(())
 }
@@ -174,7 +174,7 @@ fn find(directory: &Path, is: impl Fn(&str) -> bool) -> Result<PathBuf, Error> {
 
 /// Makes cargo run its Windows programs under Wine.
 fn under_wine(command: &mut Command) {
-    let runner = wine::wine(Path::new(""));
+    let runner = wine::command(Path::new(""));
     command.envs(runner.get_envs().filter_map(|(name, value)| Some((name, value?))));
     command.env_remove("DISPLAY");
     command.env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER", "wine");

@@ -5,7 +5,7 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use vipool_testing::Running;
+use vipool_testing::ChildGuard;
 
 use crate::support::{Place, text, wait_for_line};
 
@@ -45,7 +45,7 @@ fn programs_that_cannot_be_run_are_told_apart() {
 /// Runs a script that says "ready" and sends a signal to `vipool run`.
 fn signalled(place: &Place, script: &str, signal: Signal) -> ExitStatus {
     let mut command = place.vipool(&["run", "--private", "-s", "1", "--", "sh", "-c", script]);
-    let mut running = Running::start(command.stdout(Stdio::piped()));
+    let mut running = ChildGuard::start(command.stdout(Stdio::piped()));
     let _output = wait_for_line(running.0.stdout.take().unwrap(), "ready");
     assert_eq!(place.open_sessions(), ["1"]);
     kill(Pid::from_raw(running.0.id() as i32), signal).unwrap();
@@ -76,7 +76,7 @@ fn nohup_is_kept() {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("{vipool} 'echo ready; read line; exit 9'")]);
     place.settle(&mut command);
-    let mut running = Running::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
+    let mut running = ChildGuard::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
     let _output = wait_for_line(running.0.stdout.take().unwrap(), "ready");
     kill(Pid::from_raw(running.0.id() as i32), Signal::SIGHUP).unwrap();
     drop(running.0.stdin.take());

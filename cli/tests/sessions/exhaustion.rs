@@ -4,15 +4,15 @@ use std::path::Path;
 use std::process::Stdio;
 
 use vipool::EXHAUSTED_MESSAGE;
-use vipool_testing::Running;
+use vipool_testing::ChildGuard;
 
 use crate::support::{Place, text, wait_for_line};
 
 /// A session that holds the only address until its standard input is closed.
-fn holder(place: &Place, farm: &str) -> Running {
+fn holder(place: &Place, farm: &str) -> ChildGuard {
     let mut command = place.vipool(&["run", "--private", "--farm", farm, "-s", "1", "--", "sh"]);
     command.args(["-c", "echo ready; read line"]).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut running = Running::start(&mut command);
+    let mut running = ChildGuard::start(&mut command);
     wait_for_line(running.0.stdout.take().unwrap(), "ready");
     running
 }
@@ -54,7 +54,7 @@ fn a_farm_may_let_sessions_wait() {
     let farm = place.farm(1, "wait 60s", Path::new("/bin/sh"));
     let mut first = holder(&place, &farm);
     let mut second = place.vipool(&["run", "--private", "--farm", &farm, "-s", "2", "--"]);
-    let mut second = Running::start(second.args(PROGRAM).stdout(Stdio::piped()));
+    let mut second = ChildGuard::start(second.args(PROGRAM).stdout(Stdio::piped()));
     // It is waiting, or has not come to it yet; in both cases it gets what the first gives back.
     drop(first.0.stdin.take());
     first.0.wait().unwrap();

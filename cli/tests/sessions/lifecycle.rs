@@ -2,7 +2,7 @@
 
 use crate::support::{Place, text, wait_for_line};
 use std::process::Stdio;
-use vipool_testing::Running;
+use vipool_testing::ChildGuard;
 
 #[test]
 fn opening_and_closing_twice_changes_nothing_and_says_so() {
@@ -45,7 +45,7 @@ fn a_second_program_joins_the_session_that_runs() {
     let place = Place::new();
     let mut first = place.vipool(&["run", "--private", "-s", "1", "--", "sh", "-c"]);
     first.arg("echo $VIPOOL_LEASE; read line").stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut first = Running::start(&mut first);
+    let mut first = ChildGuard::start(&mut first);
     let mut output = wait_for_line(first.0.stdout.take().unwrap(), ".");
 
     let second = place.sh("1", "true");
@@ -67,7 +67,7 @@ fn what_was_preloaded_stays_and_the_map_is_told() {
     let mut command = place.vipool(&["run", "--private", "-s", "1", "--", "env"]);
     let output = command.env("LD_PRELOAD", "libm.so.6").output().unwrap();
     let environment = text(&output.stdout);
-    let preload = format!("LD_PRELOAD=libm.so.6:{}", vipool_testing::preload().display());
+    let preload = format!("LD_PRELOAD=libm.so.6:{}", vipool_testing::preload_path().display());
     assert!(environment.lines().any(|line| line == preload), "{environment}");
     let map = format!("VIPOOL_MAP={}", place.map().display());
     assert!(environment.lines().any(|line| line == map), "{environment}");
@@ -77,7 +77,7 @@ fn what_was_preloaded_stays_and_the_map_is_told() {
 fn a_program_run_without_a_farm_is_listed_and_stays_so() {
     let place = Place::new();
     let mut first = place.vipool(&["run", "--private", "-s", "1", "--", "cat"]);
-    let mut first = Running::start(first.stdin(Stdio::piped()).stdout(Stdio::piped()));
+    let mut first = ChildGuard::start(first.stdin(Stdio::piped()).stdout(Stdio::piped()));
     // The map is there once the program answers.
     use std::io::Write;
     first.0.stdin.as_mut().unwrap().write_all(b"hello\n").unwrap();

@@ -3,7 +3,7 @@
 use crate::support::{Ended, Place, host_listener, page, text, wait_for_line};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use vipool_testing::Running;
+use vipool_testing::ChildGuard;
 
 /// Runs the server on a port that the host listens on: it serves only if it is rewritten.
 fn serves(place: &Place, farm: &str, program: &[&str], port: u16) -> bool {
@@ -11,7 +11,7 @@ fn serves(place: &Place, farm: &str, program: &[&str], port: u16) -> bool {
     let port = port.to_string();
     let mut command = place.vipool(&["run", "--private", "--farm", farm, "-s", "1", "--"]);
     command.args(program).args(["serve", &port, file.to_str().unwrap()]);
-    let mut running = Running::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
+    let mut running = ChildGuard::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
     let mut line = String::new();
     use std::io::{BufRead, BufReader, Read};
     BufReader::new(running.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -82,7 +82,7 @@ fn two_sessions_and_the_host_on_one_port() {
             }
         };
         command.args(["serve", &port, file.to_str().unwrap()]).stdout(Stdio::piped());
-        let mut server = Running::start(&mut command);
+        let mut server = ChildGuard::start(&mut command);
         wait_for_line(server.0.stdout.take().unwrap(), "Serving HTTP on 127.0.0.1 port");
         servers.push(Ended(server));
     }

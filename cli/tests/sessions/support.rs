@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
-use vipool_testing::Running;
+use vipool_testing::ChildGuard;
 
 /// A directory with a private map in it; nothing of the user's own is touched.
 pub struct Place {
@@ -39,7 +39,9 @@ impl Place {
 
     /// Sets the environment that a command is to find its private map by.
     pub fn settle(&self, command: &mut Command) {
-        command.env("VIPOOL_PRIVATE", self.path()).env("VIPOOL_PRELOAD", vipool_testing::preload());
+        command
+            .env("VIPOOL_PRIVATE", self.path())
+            .env("VIPOOL_PRELOAD", vipool_testing::preload_path());
         // What a developer may have set is not to reach the test.
         for name in
             ["VIPOOL_LEASE", "VIPOOL_MAP", "VIPOOL_DISABLE", "XDG_CONFIG_HOME", "LD_PRELOAD"]
@@ -101,13 +103,13 @@ impl Place {
 
 /// A `vipool run` that is ended with SIGTERM, so that the program behind it ends too, also in a
 /// test that panics.
-pub struct Ended(pub Running);
+pub struct Ended(pub ChildGuard);
 
 impl Drop for Ended {
     fn drop(&mut self) {
         let pid = Pid::from_raw(self.0.0.id() as i32);
         let _ = kill(pid, Signal::SIGTERM);
-        // What does not end is killed by `Running`.
+        // What does not end is killed by `ChildGuard`.
         for _ in 0..200 {
             if !matches!(self.0.0.try_wait(), Ok(None)) {
                 return;

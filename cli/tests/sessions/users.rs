@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use vipool_testing::{Running, have, preload};
+use vipool_testing::{ChildGuard, have, preload_path};
 
 use crate::support::{Ended, page, text, wait_for_line};
 
@@ -21,7 +21,7 @@ impl Installed {
         std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
         for (from, name) in [
             (Path::new(env!("CARGO_BIN_EXE_vipool")), "vipool"),
-            (preload(), "libvipool_preload.so"),
+            (preload_path(), "libvipool_preload.so"),
             (page(), "page"),
         ] {
             let to = directory.path().join(name);
@@ -91,7 +91,7 @@ fn each_has_sessions_of_their_own_on_the_same_port() {
             let mut command = installed.vipool(uid);
             command.args(["run", "--private", "-s", session, "--"]).arg(installed.path("page"));
             command.args(["serve", &port.to_string()]).arg(file).stdout(Stdio::piped());
-            let mut server = Running::start(&mut command);
+            let mut server = ChildGuard::start(&mut command);
             wait_for_line(server.0.stdout.take().unwrap(), "Serving HTTP on 127.0.0.1 port");
             servers.push(Ended(server));
         }
@@ -180,7 +180,7 @@ sys.stdin.read()";
     command.arg(format!("--reuid={other}")).args(["--clear-groups", "python3", "-c", hold, &own]);
     // The system's own, which every user may run.
     command.env("PATH", "/usr/bin:/bin");
-    let mut holder = Running::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
+    let mut holder = ChildGuard::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
     wait_for_line(holder.0.stdout.take().unwrap(), "held");
 
     let mut command = installed.vipool(uid);

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use vipool::policy::PortRange;
-use vipool_testing::preload;
+use vipool_testing::preload_path;
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -43,7 +43,7 @@ fn main() {
     let json = std::env::args().any(|argument| argument == "--json");
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches");
     let bench = compile_from(&sources, "hook-bench", &["hook.c"], &["-O2", "-g0"]);
-    preload();
+    preload_path();
     if !reenter() {
         return;
     }

@@ -13,7 +13,7 @@ use support::{Host, compile, finish, in_namespace, program, start, wait_for_list
 use vipool::os::clock;
 use vipool::policy::{Features, LoopbackConnect, PortRange, Program};
 use vipool_testing::needs::find_program;
-use vipool_testing::{Running, preload, vipool};
+use vipool_testing::{ChildGuard, preload_path, vipool_path};
 
 /// The program that does nothing, in one of its forms. Built once: tests run side by side.
 fn still(kind: &str) -> PathBuf {
@@ -39,14 +39,14 @@ fn python() -> PathBuf {
 fn on_a_host(test: &str, needs: &[&str], programs: Vec<Program>, body: impl FnOnce(Host)) {
     let prepare = || {
         still("plain");
-        preload();
-        vipool();
+        preload_path();
+        vipool_path();
     };
     in_namespace(test, &[&["python3"], needs].concat(), prepare, || body(Host::new(programs)));
 }
 
 fn explained(host: &Host, arguments: &[&str]) -> Value {
-    let mut command = Command::new(vipool());
+    let mut command = Command::new(vipool_path());
     command.args(["explain", "--json"]).args(arguments);
     if arguments.contains(&"--") {
         command.env("VIPOOL_MAP", &host.directory);
@@ -54,7 +54,7 @@ fn explained(host: &Host, arguments: &[&str]) -> Value {
     serde_json::from_str(&finish(&mut command)).expect("JSON")
 }
 
-fn explain(host: &Host, running: &Running) -> Value {
+fn explain(host: &Host, running: &ChildGuard) -> Value {
     explained(host, &[&running.0.id().to_string()])
 }
 
@@ -110,8 +110,8 @@ print('ready', flush=True)
 time.sleep(1000)";
     let test = "each_socket_is_told_with_what_was_asked";
     let prepare = || {
-        preload();
-        vipool();
+        preload_path();
+        vipool_path();
     };
     in_namespace(test, &["python3"], prepare, || {
         let host = Host::new(vec![rule()]);
@@ -209,7 +209,8 @@ time.sleep(1000)";
         assert_eq!(held["row"], 2);
 
         // The table for people says the same.
-        let table = finish(Command::new(vipool()).args(["explain", &running.0.id().to_string()]));
+        let table =
+            finish(Command::new(vipool_path()).args(["explain", &running.0.id().to_string()]));
         let line = table.lines().find(|line| line.contains(&format!("{l}:8100"))).unwrap();
         assert!(line.contains("127.0.0.1:8100"), "{table}");
         assert!(table.contains("Rewritten  yes"), "{table}");
@@ -337,7 +338,7 @@ fn a_real_server_that_writes_over_its_environment() {
         let (_first, second) = (host.session(1), host.session(2));
         let server = find_program("redis-server").unwrap();
         let arguments = ["--port", "6401", "--bind", "127.0.0.1", "--save", ""];
-        let mut running = Running::start(second.command(server).args(arguments));
+        let mut running = ChildGuard::start(second.command(server).args(arguments));
         wait_for_listener(&format!("{}:6401", second.l()), &mut running.0);
         let told = explain(&host, &running);
         assert_eq!(told["rewritten"], true, "{told:#}");
@@ -387,7 +388,7 @@ fn rights_are_respected_and_told() {
         assert_eq!(obstacles(&told)[0], "secure-execution", "{told:#}");
         // Its user sees that much too, and no more.
         let own = host.directory.join("vipool");
-        fs::copy(vipool(), &own).unwrap();
+        fs::copy(vipool_path(), &own).unwrap();
         let as_nobody = |pid: u32| {
             let mut command = Command::new("setpriv");
             command.args(nobody).arg(&own).args(["explain", "--json", &pid.to_string()]);

@@ -12,7 +12,7 @@ use support::{Host, Session, compile, finish, in_namespace, program, start, star
 use vipool::map::MAP_FILE;
 use vipool::os::clock;
 use vipool::policy::{PortRange, Program};
-use vipool_testing::{long, preload};
+use vipool_testing::{effort, preload_path};
 
 fn binary() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
@@ -26,7 +26,7 @@ fn rule() -> Program {
 fn on_a_host(test: &str, needs: &[&str], body: impl FnOnce(Host)) {
     let prepare = || {
         binary();
-        preload();
+        preload_path();
     };
     in_namespace(test, needs, prepare, || body(Host::new(vec![rule()])));
 }
@@ -78,7 +78,7 @@ fn jumps_and_cancellation() {
 #[test]
 fn many_sockets() {
     on_a_host("many_sockets", &[], |host| {
-        let count = long(100_000, 1_000_000).to_string();
+        let count = effort(100_000, 1_000_000).to_string();
         finish(listed(&host.session(1)).args(["many", &count]));
     });
 }
@@ -111,7 +111,7 @@ fn ten_thousand_connections_from_a_hundred_ports() {
 }
 
 /// Asks the program that [`watched`] started what it sees and what the kernel has.
-fn ask(running: &mut vipool_testing::Running, output: &mut impl BufRead) -> (String, String) {
+fn ask(running: &mut vipool_testing::ChildGuard, output: &mut impl BufRead) -> (String, String) {
     let input = running.0.stdin.as_mut().unwrap();
     input.write_all(b"?\n").unwrap();
     let mut line = String::new();
@@ -158,7 +158,7 @@ fn a_map_of_any_bytes_under_a_program() {
         let path = host.directory.join(MAP_FILE);
         let length = fs::metadata(&path).unwrap().len() as usize;
         let mut state = 0x9e37_79b9_7f4a_7c15u64;
-        for round in 0..long(200, 5000) {
+        for round in 0..effort(200, 5000) {
             // The same length, never cut: any bytes may stand there.
             let mut bytes = fs::read(&path).unwrap();
             for _ in 0..64 {

@@ -16,7 +16,7 @@ use vipool::map::OpenOptions;
 use vipool::os::clock;
 use vipool::policy::{Features, Program};
 use vipool::session::SessionId;
-use vipool_testing::{Running, preload, skip, vipool};
+use vipool_testing::{ChildGuard, preload_path, record_skip, vipool_path};
 
 /// Built once: tests run side by side.
 fn binary() -> PathBuf {
@@ -27,8 +27,8 @@ fn binary() -> PathBuf {
 fn on_a_host(test: &str, needs: &[&str], programs: fn() -> Vec<Program>, body: impl FnOnce(Host)) {
     let prepare = || {
         binary();
-        preload();
-        vipool();
+        preload_path();
+        vipool_path();
     };
     in_namespace(test, needs, prepare, || body(Host::new(programs())));
 }
@@ -39,16 +39,16 @@ fn guest_is_listed() -> Vec<Program> {
 
 /// A listed program that is told of no lease. Before it begins, a shell does this, and waits for a
 /// line.
-fn started_after(host: &Host, shell: &str) -> (Running, impl BufRead + use<>) {
+fn started_after(host: &Host, shell: &str) -> (ChildGuard, impl BufRead + use<>) {
     let script = format!("{shell}; read line; exec {} watched", binary().display());
     let mut command = Command::new("/bin/sh");
-    command.args(["-c", &script]).env("LD_PRELOAD", preload());
+    command.args(["-c", &script]).env("LD_PRELOAD", preload_path());
     command.env("VIPOOL_MAP", &host.directory).env_remove("VIPOOL_LEASE");
     start_piped(&mut command)
 }
 
 /// Lets it begin, and answers what the kernel has for a bind of 127.0.0.1 and what is seen of it.
-fn bound((mut running, mut output): (Running, impl BufRead)) -> String {
+fn bound((mut running, mut output): (ChildGuard, impl BufRead)) -> String {
     let mut input = running.0.stdin.take().unwrap();
     input.write_all(b"go\n").unwrap();
     let mut line = String::new();
@@ -73,10 +73,10 @@ fn open(host: &Host, session: &str) -> String {
     format!("{}:8094", addresses.loopback.unwrap())
 }
 
-fn found_by(host: &Host, running: &Running) -> String {
+fn found_by(host: &Host, running: &ChildGuard) -> String {
     let pid = running.0.id().to_string();
     let map = host.directory.to_str().unwrap();
-    let told = finish(Command::new(vipool()).args(["explain", "--json", "--map", map, &pid]));
+    let told = finish(Command::new(vipool_path()).args(["explain", "--json", "--map", map, &pid]));
     let told: serde_json::Value = serde_json::from_str(&told).unwrap();
     told["session"]["found_by"].as_str().unwrap_or("none").to_owned()
 }
@@ -91,7 +91,7 @@ fn by_the_audit_session_of_the_kernel() {
         let mut number = String::new();
         output.read_line(&mut number).unwrap();
         if number.trim() == "4294967295" || number.trim().is_empty() {
-            return skip("audit sessions", "boot a kernel with CONFIG_AUDIT");
+            return record_skip("audit sessions", "boot a kernel with CONFIG_AUDIT");
         }
         let own = open(&host, &format!("audit:{}", number.trim()));
         assert_eq!(found_by(&host, &running), "audit-session");
@@ -164,7 +164,10 @@ fn by_the_control_group_of_the_logon() {
         let unique = format!("{own_pid}{}", fs::metadata("/proc/self/ns/net").map_or(0, inode));
         let name = format!("c{unique}");
         let Some(scope) = Group::new(&format!("session-{name}.scope")) else {
-            return skip("control groups that can be made", "mount -t cgroup2 none /sys/fs/cgroup");
+            return record_skip(
+                "control groups that can be made",
+                "mount -t cgroup2 none /sys/fs/cgroup",
+            );
         };
         let user = &unique[..unique.len().min(9)];
         let manager = Group::new(&format!("user@{user}.service")).unwrap();
@@ -205,7 +208,7 @@ fn inode(data: fs::Metadata) -> u64 {
 }
 
 /// Waits until the shell has joined its group.
-fn joined<R: BufRead>((running, mut output): (Running, R)) -> (Running, R) {
+fn joined<R: BufRead>((running, mut output): (ChildGuard, R)) -> (ChildGuard, R) {
     output.read_line(&mut String::new()).unwrap();
     (running, output)
 }
@@ -249,7 +252,7 @@ fn what_drops_a_preload() {
         let keep = format!("Defaults env_keep += \"LD_PRELOAD VIPOOL_LEASE\"\n{allow}");
         fs::write(&rules, keep).unwrap();
         assert_eq!(of_environment(&by("65534", &["sudo", "-n", "env"])), ["VIPOOL_LEASE"]);
-        let hook = format!("LD_PRELOAD={}", preload().display());
+        let hook = format!("LD_PRELOAD={}", preload_path().display());
         assert_eq!(of_environment(&by("65534", &["sudo", "-n", "env", &hook, "env"])), both);
 
         let su = |arguments: &[&str]| {
@@ -289,11 +292,11 @@ fn a_program_is_told_of_its_client() {
     on_a_host(test, &["python3"], client_ip_is_listed, |mut host| {
         let map = host.directory.to_str().unwrap().to_owned();
         let vipool_says = |arguments: &[&str]| {
-            let mut command = Command::new(vipool());
+            let mut command = Command::new(vipool_path());
             command.arg(arguments[0]);
             let sub = usize::from(arguments[0] == "session");
             command.args(&arguments[1..=sub]).args(["--map", &map]).args(&arguments[1 + sub..]);
-            command.env("VIPOOL_PRELOAD", preload()).env_remove("VIPOOL_LEASE");
+            command.env("VIPOOL_PRELOAD", preload_path()).env_remove("VIPOOL_LEASE");
             finish(&mut command)
         };
         let files = |map: &str| {
@@ -322,9 +325,9 @@ fn a_program_is_told_of_its_client() {
         host.replace(|policy| policy.hide_addresses = true);
         assert_eq!(vipool_says(&run), three(CLIENT));
         let waiting = format!("print('ready', flush=True); input(){LOOK_UPS}");
-        let mut command = Command::new(vipool());
+        let mut command = Command::new(vipool_path());
         command.args(["run", "--map", &map, "--session", "8", "--", python, "-c", &waiting]);
-        command.env("VIPOOL_PRELOAD", preload()).env_remove("VIPOOL_LEASE");
+        command.env("VIPOOL_PRELOAD", preload_path()).env_remove("VIPOOL_LEASE");
         let (mut running, mut output) = start_piped(&mut command);
         output.read_line(&mut String::new()).unwrap();
         host.replace(|policy| policy.hide_addresses = false);
@@ -345,7 +348,7 @@ fn a_client_is_told_to_its_own_user_alone() {
     let test = "a_client_is_told_to_its_own_user_alone";
     on_a_host(test, &["root", "setpriv"], client_ip_is_listed, |host| {
         let ask = ["getent", "ahostsv4", "matrixhost"];
-        let mut command = Command::new(vipool());
+        let mut command = Command::new(vipool_path());
         command.args(["session", "open", "7", "--user", "nobody", "--client", CLIENT]);
         command.args(["--map", host.directory.to_str().unwrap()]);
         finish(&mut command);

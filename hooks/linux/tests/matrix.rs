@@ -16,7 +16,7 @@ use support::{
     start_piped, text,
 };
 use vipool::policy::{PortRange, Program, Wildcard};
-use vipool_testing::preload;
+use vipool_testing::preload_path;
 
 fn binary() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
@@ -39,7 +39,7 @@ fn rule() -> Program {
 fn row(test: &str, name: &str) {
     let prepare = || {
         binary();
-        preload();
+        preload_path();
     };
     let needs: &[&str] = if name == "22-dropped" { &["root"] } else { &[] };
     in_namespace(test, needs, prepare, || {

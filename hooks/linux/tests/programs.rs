@@ -14,7 +14,7 @@ use support::{
     wait_for_listener,
 };
 use vipool::policy::Program;
-use vipool_testing::{Running, needs::find_program, preload};
+use vipool_testing::{ChildGuard, needs::find_program, preload_path};
 
 /// The programs that the sessions of these tests use, by bare name.
 const LISTED: &[&str] = &[
@@ -107,7 +107,7 @@ fn twice(
     run: impl Fn(&Run<'_>) -> Command,
     ask: impl Fn(&Run<'_>),
 ) {
-    let prepare = || _ = preload();
+    let prepare = || _ = preload_path();
     in_namespace(test, &[&["python3", "curl"], needs].concat(), prepare, || {
         let host = Host::new(listed());
         let sessions = [host.session(1), host.session(2)];
@@ -120,7 +120,7 @@ fn twice(
             })
             .collect();
         let mut running: Vec<_> =
-            runs.iter().map(|one| (one, Running::start(&mut run(one)))).collect();
+            runs.iter().map(|one| (one, ChildGuard::start(&mut run(one)))).collect();
         for (one, child) in &mut running {
             let address = match on {
                 On::V(port) => format!("{}:{port}", one.session.v()),
@@ -580,7 +580,7 @@ fn every_session_has_a_source_of_its_own() {
     let binary = || compile("matrix", MATRIX, &[]);
     let prepare = || {
         binary();
-        preload();
+        preload_path();
     };
     in_namespace(test, &["python3", "curl"], prepare, || {
         let host = Host::new(listed());
@@ -603,7 +603,7 @@ fn every_session_has_a_source_of_its_own() {
             fs::write(directory.join("who"), name).unwrap();
             let mut command = session.command(python());
             command.args(["-m", "http.server", "8000"]).current_dir(&directory);
-            running.push(Running::start(&mut command));
+            running.push(ChildGuard::start(&mut command));
             wait_for_listener(&format!("{}:8000", session.v()), &mut running.last_mut().unwrap().0);
         }
         for (name, session) in ["one", "two"].iter().zip(&sessions) {
@@ -660,15 +660,18 @@ unittest.TextTestRunner(stream=sys.stderr, resultclass=Result).run(suite)";
 #[test]
 fn the_socket_tests_of_python() {
     let test = "the_socket_tests_of_python";
-    let classes = vipool_testing::long(A_PART, &[]);
+    let classes = vipool_testing::effort(A_PART, &[]);
     let has_tests = || {
         let found = Command::new("python3").args(["-c", "import test.test_socket"]).output();
         found.is_ok_and(|output| output.status.success())
     };
     if !has_tests() {
-        return vipool_testing::skip("test.test_socket", "apt-get install libpython3-testsuite");
+        return vipool_testing::record_skip(
+            "test.test_socket",
+            "apt-get install libpython3-testsuite",
+        );
     }
-    let prepare = || _ = preload();
+    let prepare = || _ = preload_path();
     in_namespace(test, &["python3"], prepare, || {
         let unlisted = Host::new(vec![program("another")]);
         let plain = socket_tests(Command::new(python()), classes);

@@ -26,10 +26,10 @@ pub const LONG: &str = "VIPOOL_LONG";
 /// calling test is recorded as skipped and must return.
 #[must_use]
 pub fn have(names: &[&str]) -> bool {
-    match names.iter().map(|name| needs::by_name(name)).find(|need| !need.present()) {
+    match names.iter().map(|name| needs::by_name(name)).find(|need| !need.is_present()) {
         None => true,
         Some(need) => {
-            skip(need.name, &need.install());
+            record_skip(need.name, &need.install_command());
             false
         }
     }
@@ -37,7 +37,7 @@ pub fn have(names: &[&str]) -> bool {
 
 /// Records that the calling test is skipped for want of something that [`needs::ALL`] cannot
 /// know (a kernel feature, say), with what to do about it. Prefer [`have`].
-pub fn skip(needs: &str, remedy: &str) {
+pub fn record_skip(needs: &str, remedy: &str) {
     let program = env::current_exe().unwrap_or_default();
     let program = program.file_stem().unwrap_or_default().to_string_lossy();
     // The name of a test binary ends in a hash.
@@ -58,7 +58,7 @@ pub fn skip(needs: &str, remedy: &str) {
 }
 
 /// How much a test shall do: `usual`, or `long` under `cargo xtask test --long`.
-pub fn long<T>(usual: T, long: T) -> T {
+pub fn effort<T>(usual: T, long: T) -> T {
     if env::var_os(LONG).is_some() { long } else { usual }
 }
 
@@ -73,7 +73,7 @@ pub fn target_dir() -> PathBuf {
 }
 
 /// The workspace.
-pub fn workspace() -> &'static Path {
+pub fn workspace_root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("this crate is two levels down")
 }
 
@@ -89,14 +89,14 @@ pub fn cargo(args: &[&str]) {
         .arg("--quiet")
         .arg("--target-dir")
         .arg(target_dir())
-        .current_dir(workspace())
+        .current_dir(workspace_root())
         .status()
         .expect("cargo runs");
     assert!(status.success(), "cargo {} failed", args.join(" "));
 }
 
 /// `libvipool_preload.so` as it is installed: built once, in the profile `hook`.
-pub fn preload() -> &'static Path {
+pub fn preload_path() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         cargo(&["build", "--package", "vipool-preload", "--profile", "hook"]);
@@ -106,7 +106,7 @@ pub fn preload() -> &'static Path {
 
 /// The command `vipool`, built once, for tests of other packages (those of `cli/` have
 /// `CARGO_BIN_EXE_vipool`).
-pub fn vipool() -> &'static Path {
+pub fn vipool_path() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         cargo(&["build", "--package", "vipool-cli"]);
@@ -117,9 +117,9 @@ pub fn vipool() -> &'static Path {
 /// A child process that is killed and reaped when this goes out of scope, also in a test that
 /// panics.
 #[derive(Debug)]
-pub struct Running(pub Child);
+pub struct ChildGuard(pub Child);
 
-impl Running {
+impl ChildGuard {
     /// Starts the command.
     ///
     /// # Panics
@@ -129,7 +129,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for ChildGuard {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();

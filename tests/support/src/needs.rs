@@ -119,7 +119,7 @@ pub fn by_name(name: &str) -> Need {
 
 impl Need {
     /// Whether it is there.
-    pub fn present(&self) -> bool {
+    pub fn is_present(&self) -> bool {
         match self.kind {
             Kind::Root => is_root(),
             Kind::Program(_) => find_program(self.name).is_some(),
@@ -140,7 +140,7 @@ impl Need {
     }
 
     /// The Debian package that has it, if it is one that has.
-    pub fn package(&self) -> Option<&'static str> {
+    pub fn debian_package(&self) -> Option<&'static str> {
         match self.kind {
             Kind::Program(package) | Kind::File { package, .. } => Some(package),
             _ => None,
@@ -148,7 +148,7 @@ impl Need {
     }
 
     /// The line that installs it.
-    pub fn install(&self) -> String {
+    pub fn install_command(&self) -> String {
         match self.kind {
             Kind::Root => "run the tests as root".to_owned(),
             Kind::Program(package) | Kind::File { package, .. } => {

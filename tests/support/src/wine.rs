@@ -24,8 +24,8 @@ const PROCESS_PRNG: &str = "#include <windows.h>\n\
     { return SystemFunction036(data, (ULONG)length); }\n";
 
 /// A command that runs a Windows program. Nothing of the caller's Wine configuration is used.
-pub fn wine(program: &Path) -> Command {
-    let mut command = bare(prefix());
+pub fn command(program: &Path) -> Command {
+    let mut command = wine_in(prefix());
     command.arg(program);
     command
 }
@@ -40,17 +40,17 @@ pub fn prefix() -> &'static Path {
         lock.lock().expect("a lock can be waited for");
         let shim = prefix.join("drive_c/windows/system32/bcryptprimitives.dll");
         if !shim.exists() {
-            let status = bare(&prefix).arg("wineboot").arg("-i").status().expect("wine starts");
+            let status = wine_in(&prefix).arg("wineboot").arg("-i").status().expect("wine starts");
             assert!(status.success(), "wineboot failed");
             // What Wine 8 says of itself by default is too old for many programs.
-            let version = bare(&prefix).args(["winecfg", "-v", "win10"]).status();
+            let version = wine_in(&prefix).args(["winecfg", "-v", "win10"]).status();
             assert!(version.expect("wine starts").success(), "winecfg failed");
             let source = target_dir().join("bcryptprimitives.c");
             File::create(&source)
                 .and_then(|mut file| file.write_all(PROCESS_PRNG.as_bytes()))
                 .expect("the target is writable");
             let made = target_dir().join("bcryptprimitives.dll");
-            compile(&source, &made, &["-shared", "-ladvapi32"]);
+            compile_c(&source, &made, &["-shared", "-ladvapi32"]);
             // Last, since it says that the prefix is complete.
             fs::copy(made, shim).expect("the prefix is writable");
         }
@@ -62,7 +62,7 @@ pub fn prefix() -> &'static Path {
 ///
 /// # Panics
 /// If it does not compile.
-pub fn compile(source: &Path, output: &Path, more: &[&str]) {
+pub fn compile_c(source: &Path, output: &Path, more: &[&str]) {
     let status = Command::new("x86_64-w64-mingw32-gcc")
         .args(["-O1", "-Wall", "-Wextra", "-Werror", "-o"])
         .arg(output)
@@ -75,7 +75,7 @@ pub fn compile(source: &Path, output: &Path, more: &[&str]) {
 
 /// `vipool_hook.dll`, `vipool-launch.exe` and `vipool.exe` as they are installed, built once. The
 /// directory they are in.
-pub fn hook() -> &'static Path {
+pub fn hook_directory() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         cargo(&["build", "--package", "vipool-hook", "--profile", "hook", "--target", TARGET]);
@@ -88,7 +88,7 @@ pub fn hook() -> &'static Path {
     })
 }
 
-fn bare(prefix: &Path) -> Command {
+fn wine_in(prefix: &Path) -> Command {
     let mut command = Command::new("wine");
     command
         .env("WINEPREFIX", prefix)

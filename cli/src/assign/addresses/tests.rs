@@ -7,14 +7,14 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use nix::sched::{CloneFlags, setns, unshare};
-use vipool_testing::Running;
+use vipool_testing::ChildGuard;
 
 use super::*;
 
 /// This thread in a network namespace of its own, and another host on its link; both go with
 /// the test.
 struct Link2 {
-    other: Running,
+    other: ChildGuard,
     directory: PathBuf,
 }
 
@@ -28,7 +28,7 @@ impl Link2 {
     fn new(name: &str) -> Self {
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
         let mut sleep = Command::new("unshare");
-        let mut other = Running::start(
+        let mut other = ChildGuard::start(
             sleep
                 .args(["--net", "sh", "-c", "echo; exec sleep 300"])
                 .stdout(std::process::Stdio::piped()),

@@ -17,7 +17,7 @@ use vipool::os::clock;
 use vipool::policy::{Features, Policy, PortRange, Program};
 use vipool::pool::{Pool, PoolKind};
 use vipool::session::{Addresses, Handle, SessionId};
-use vipool_testing::{Running, have, preload, skip};
+use vipool_testing::{ChildGuard, have, preload_path, record_skip};
 
 /// The host's own addresses on the interface, and those of the host beside it.
 pub const HOST: &str = "10.99.5.1";
@@ -70,7 +70,7 @@ fn namespaces() -> bool {
     let allowed = Command::new("unshare").args(["-Urn", "true"]).stderr(Stdio::null()).status();
     let allowed = allowed.is_ok_and(|status| status.success());
     if !allowed {
-        skip("user namespaces", "sysctl kernel.unprivileged_userns_clone=1");
+        record_skip("user namespaces", "sysctl kernel.unprivileged_userns_clone=1");
     }
     allowed
 }
@@ -137,7 +137,7 @@ pub struct Host {
     pub directory: PathBuf,
     pub map: Map,
     plan: Plan,
-    outside: Running,
+    outside: ChildGuard,
 }
 
 impl Host {
@@ -286,7 +286,7 @@ impl Session<'_> {
 /// What is preloaded.
 fn hook() -> String {
     let Some(sanitized) = env::var_os(SANITIZED) else {
-        return preload().to_str().unwrap().to_owned();
+        return preload_path().to_str().unwrap().to_owned();
     };
     let library = finish(Command::new("cc").arg("-print-file-name=libasan.so"));
     format!("{}:{}", library.trim(), sanitized.to_str().unwrap())
@@ -302,7 +302,7 @@ pub fn program(pattern: impl AsRef<Path>) -> Program {
 }
 
 /// Starts a program and waits for the first line of its output, which is "ready" or goes on so.
-pub fn start(command: &mut Command) -> (Running, String) {
+pub fn start(command: &mut Command) -> (ChildGuard, String) {
     let (mut running, mut output) = start_piped(command);
     let mut line = String::new();
     output.read_line(&mut line).unwrap();
@@ -316,9 +316,9 @@ pub fn start(command: &mut Command) -> (Running, String) {
 }
 
 /// Starts a program whose output can be read as it comes.
-pub fn start_piped(command: &mut Command) -> (Running, BufReader<ChildStdout>) {
+pub fn start_piped(command: &mut Command) -> (ChildGuard, BufReader<ChildStdout>) {
     let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut running = Running::start(command);
+    let mut running = ChildGuard::start(command);
     let output = BufReader::new(running.0.stdout.take().unwrap());
     (running, output)
 }

@@ -23,7 +23,7 @@ fn server(path: &str) -> Option<PathBuf> {
     if !server.is_file() {
         let name = server.file_name().unwrap_or_default().display();
         let needs = format!("{name}, which is fetched from the network");
-        vipool_testing::skip(&needs, "apt-get install python3-pip npm");
+        vipool_testing::record_skip(&needs, "apt-get install python3-pip npm");
         return None;
     }
     Some(server)
