@@ -1,14 +1,14 @@
-//! What only a special compiler finds: the model checker, Miri, and the sanitizers.
+//! Steps that need a special compiler: the model checker, Miri and the sanitizers.
 
 use std::process::Command;
 
 use crate::Error;
 use crate::run::{Log, cargo, root, target_dir};
 
-/// With a target of its own, so that build scripts are not instrumented.
+/// The explicit target triple. It keeps build scripts free of instrumentation.
 const HOST: &str = "x86_64-unknown-linux-gnu";
 
-/// Readers beside a writer in every order that the memory model allows.
+/// Checks readers beside a writer in every order that the memory model allows.
 pub fn loom(log: &mut Log) -> Result<(), Error> {
     let mut test =
         cargo("test --package vipool --lib --no-default-features --jobs 2 model_checked");
@@ -16,20 +16,22 @@ pub fn loom(log: &mut Log) -> Result<(), Error> {
     log.run(test)
 }
 
-/// The middle of the crate, and maps in memory, under Miri: no undefined behaviour, no data race.
-/// Not what asks the system or maps files, which Miri cannot, nor what is done a million times.
+/// Runs the unit tests and maps in memory under Miri: no undefined behaviour, no data race.
+/// Skips system calls and mapped files, which Miri does not support, and tests with very many
+/// rounds.
 pub fn miri(log: &mut Log) -> Result<(), Error> {
-    let lib = "--lib -- --skip os:: --skip map::journal --skip many_holes";
-    for tests in [lib, "--test map giving", "--test map threads"] {
+    let unit_tests = "--lib -- --skip os:: --skip map::journal --skip many_holes";
+    for tests in [unit_tests, "--test map allocation", "--test map threads"] {
         let mut miri = nightly("miri test --package vipool --no-default-features --jobs 2", tests);
-        // What runs is ten thousand times slower; proptest asks for the directory it is in.
+        // Miri is ten thousand times slower. Proptest reads the current directory.
         miri.env("MIRIFLAGS", "-Zmiri-disable-isolation").env("PROPTEST_CASES", "2");
         log.run(with_target(miri, "miri"))?;
     }
     Ok(())
 }
 
-/// Processes and threads under AddressSanitizer. Single-stepping would step through its checks.
+/// Runs the map tests under AddressSanitizer. The single-step test is skipped, since it would step
+/// through the sanitizer's own checks.
 pub fn address(log: &mut Log) -> Result<(), Error> {
     let mut test = nightly(
         "test --package vipool --no-default-features --jobs 2 --target",
@@ -39,8 +41,7 @@ pub fn address(log: &mut Log) -> Result<(), Error> {
     log.run(with_target(test, "address"))
 }
 
-/// The hook for Linux under AddressSanitizer, in C programs that are built with it too: the matrix,
-/// and what programs do to a guest.
+/// Runs the hook for Linux under AddressSanitizer, in C programs that are instrumented too.
 pub fn address_hook(log: &mut Log) -> Result<(), Error> {
     let mut build =
         nightly("build --package vipool-preload --profile hook --jobs 2 --target", HOST);
@@ -48,14 +49,14 @@ pub fn address_hook(log: &mut Log) -> Result<(), Error> {
     log.run(with_target(build, "address"))?;
     let hook = target_dir().join("address").join(HOST).join("hook/libvipool_preload.so");
     let mut test = cargo("test --package vipool-preload --jobs 2 --test matrix --test guest");
-    // valgrind and the sanitizer do not go together; in row 16 the sanitizer itself reads the bad
-    // pointers that are given to the kernel, hook or not.
+    // Valgrind and the sanitizer exclude each other. In row 16 the sanitizer reads the invalid
+    // pointers that the program passes to the kernel, with and without the hook.
     test.args(["--", "--skip", "under_valgrind", "--skip", "row_16"]);
     test.env("VIPOOL_SANITIZED_HOOK", hook).env("ASAN_OPTIONS", "detect_leaks=0");
     log.run(with_target(test, "address"))
 }
 
-/// Threads that share a map under ThreadSanitizer, with a standard library that it watches too.
+/// Runs threads that share a map under ThreadSanitizer, with an instrumented standard library.
 pub fn thread(log: &mut Log) -> Result<(), Error> {
     let mut test = nightly(
         "test --package vipool --no-default-features --jobs 2 -Zbuild-std --target",
@@ -65,14 +66,16 @@ pub fn thread(log: &mut Log) -> Result<(), Error> {
     log.run(with_target(test, "thread"))
 }
 
-fn nightly(arguments: &str, more: &str) -> Command {
+/// Returns a command that runs the nightly cargo with these arguments.
+fn nightly(arguments: &str, more_arguments: &str) -> Command {
     let mut command = Command::new("rustup");
     command.args(["run", "nightly", "cargo"]);
-    command.args(arguments.split_whitespace()).args(more.split_whitespace());
+    command.args(arguments.split_whitespace()).args(more_arguments.split_whitespace());
     command.env_remove("CARGO").env_remove("RUSTC").current_dir(root());
     command
 }
 
+/// Makes the command build into a target directory of its own.
 fn with_target(mut command: Command, name: &str) -> Command {
     command.env("CARGO_TARGET_DIR", target_dir().join(name));
     command

@@ -1,5 +1,5 @@
-//! The Debian package: builds its parts, each in its profile, and has cargo-deb put them together
-//! by the list in `cli/Cargo.toml`.
+//! The Debian package: each part is built in its profile, and cargo-deb packs the files listed in
+//! `cli/Cargo.toml`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,36 +7,37 @@ use std::process::Command;
 
 use crate::run::{cargo, root, target_dir};
 use crate::symbols::{self, PAM, PRELOAD};
-use crate::{Error, succeed};
+use crate::{Error, run_checked};
 
-/// Makes the package and says where it is.
+/// Builds the package and prints its path.
 pub fn run(debug: bool) -> Result<(), Error> {
     println!("{}", build(debug)?.display());
     Ok(())
 }
 
 fn build(debug: bool) -> Result<PathBuf, Error> {
+    // The asset list of cargo-deb holds fixed paths.
     if root().join("target") != target_dir() {
-        return Err("the package is made in ./target only: unset CARGO_TARGET_DIR".into());
+        return Err("the package can be built in ./target only (unset CARGO_TARGET_DIR)".into());
     }
     symbols::build(&PRELOAD)?;
     symbols::build(&PAM)?;
-    let (profile, built) = if debug { ("dev", "debug") } else { ("release", "release") };
-    succeed(cargo(&format!("build --quiet --package vipool-cli --profile {profile}")))?;
-    let staged = target_dir().join("deb");
-    let _ = fs::remove_dir_all(&staged);
-    fs::create_dir_all(staged.join("man"))?;
-    let vipool = target_dir().join(built).join("vipool");
+    let (profile, profile_dir) = if debug { ("dev", "debug") } else { ("release", "release") };
+    run_checked(cargo(&format!("build --quiet --package vipool-cli --profile {profile}")))?;
+    let staging = target_dir().join("deb");
+    let _ = fs::remove_dir_all(&staging);
+    fs::create_dir_all(staging.join("man"))?;
+    let vipool = target_dir().join(profile_dir).join("vipool");
     let mut man = Command::new(&vipool);
-    man.arg("man").arg(staged.join("man"));
-    succeed(man)?;
+    man.arg("man").arg(staging.join("man"));
+    run_checked(man)?;
     for (shell, file) in [("bash", "vipool"), ("zsh", "_vipool"), ("fish", "vipool.fish")] {
         let output = Command::new(&vipool).args(["completions", shell]).output()?;
-        fs::write(staged.join(file), output.stdout)?;
+        fs::write(staging.join(file), output.stdout)?;
     }
-    let package = staged.join("vipool.deb");
+    let package = staging.join("vipool.deb");
     let mut deb = cargo("deb --quiet --no-build --package vipool-cli");
     deb.args(["--profile", profile, "--output"]).arg(&package);
-    succeed(deb)?;
+    run_checked(deb)?;
     Ok(package)
 }

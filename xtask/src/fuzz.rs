@@ -1,4 +1,5 @@
-//! Runs the fuzz targets: libFuzzer and AddressSanitizer, by a nightly toolchain.
+//! Builds the fuzz targets with libFuzzer and AddressSanitizer on a nightly toolchain, and runs
+//! them.
 
 use std::fs;
 use std::path::Path;
@@ -7,17 +8,17 @@ use std::process::{Child, Command, Stdio};
 use crate::Error;
 use crate::run::{Log, root, target_dir};
 
-/// What instruments the code for libFuzzer, and catches reads outside.
+/// Compiler flags: coverage instrumentation for libFuzzer, and AddressSanitizer.
 const FLAGS: &str = "--cfg fuzzing -Zsanitizer=address -Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
     -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares \
     -Ccodegen-units=1";
 
-/// With a target of its own, so that build scripts are not instrumented.
+/// The explicit target triple. It keeps build scripts free of instrumentation.
 const HOST: &str = "x86_64-unknown-linux-gnu";
 
-/// A minute of each target, or an hour in a run of hours; two at a time. What crashed a target is
-/// kept in `fuzz/artifacts`, what it found worth keeping in `fuzz/corpus`.
+/// Runs each target for a minute (an hour with `--long`), two targets at a time. Crashing inputs
+/// go to `fuzz/artifacts`, inputs with new coverage to `fuzz/corpus`.
 pub fn run(log: &mut Log) -> Result<(), Error> {
     let target = target_dir().join("fuzz");
     let mut build = Command::new("rustup");
@@ -50,8 +51,9 @@ pub fn run(log: &mut Log) -> Result<(), Error> {
                 .args(["-timeout=10", "-max_len=4096", "-print_final_stats=1"])
                 .arg(format!("-artifact_prefix={}/{name}-", artifacts.display()))
                 .stdin(Stdio::null());
+            // Each input creates a map file, which should not reach a disk.
             if Path::new("/dev/shm").is_dir() {
-                command.env("TMPDIR", "/dev/shm"); // a map file for every input
+                command.env("TMPDIR", "/dev/shm");
             }
             let seeds = fuzz.join("seeds").join(name);
             if seeds.is_dir() {
@@ -62,9 +64,9 @@ pub fn run(log: &mut Log) -> Result<(), Error> {
         for (name, mut child) in running {
             let status = child.wait()?;
             if !status.success() {
-                return Err(format!("fuzz target {name}: {status}; see fuzz/artifacts").into());
+                return Err(format!("fuzz target {name}: {status} (see fuzz/artifacts)").into());
             }
-            log.say(&format!("test result: {name}, {seconds} s. 1 passed; 0 failed"))?;
+            log.write_line(&format!("test result: {name}, {seconds} s. 1 passed; 0 failed"))?;
         }
     }
     Ok(())

@@ -1,18 +1,19 @@
-//! What the repository must not hold: words of the place it was written at, and files that
-//! nobody wants to read.
+//! Checks every tracked file for text that the repository must not contain, and every page for
+//! dead links.
 
 use std::fs;
 use std::process::Command;
 
-use crate::Error;
 use crate::run::{Log, root};
+use crate::{Error, vocabulary};
 
-/// Longer than this and a source file is told, so that somebody splits it.
-const LONG_FILE: usize = 500;
+/// Source files with more lines than this are reported as candidates for a split.
+const MAX_LINES: usize = 500;
 
-/// Texts that no file may hold, each written so that this file does not hold it either.
-fn forbidden() -> Vec<String> {
-    let joined = [
+/// Returns the texts that no file may contain: unfinished work, and traces of one machine or
+/// registry. Each is concatenated here, so that this file does not contain it.
+fn forbidden_texts() -> Vec<String> {
+    let halves = [
         ["/wo", "rk/"],
         ["/.lib", "rary"],
         ["crates", ".io"],
@@ -28,10 +29,10 @@ fn forbidden() -> Vec<String> {
         ["unimpl", "emented!("],
         ["dbg", "!("],
     ];
-    joined.iter().map(|parts| parts.concat()).collect()
+    halves.iter().map(|halves| halves.concat()).collect()
 }
 
-/// The links of a page that name a file which is not there.
+/// Returns the relative links of a page whose file does not exist.
 fn dead_links(page: &str, text: &str) -> Vec<String> {
     let page = root().join(page);
     let directory = page.parent().expect("a file is in a directory");
@@ -43,43 +44,58 @@ fn dead_links(page: &str, text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Looks through every file that git knows, and for pages that the index of docs/ leaves out.
+/// Returns whether a line contains a forbidden text. Case matters if the text has capital letters.
+fn contains(line: &str, lower: &str, text: &str) -> bool {
+    let line = if text.chars().any(char::is_uppercase) { line } else { lower };
+    line.contains(text)
+}
+
+/// Returns whether the file is exempt from the checks of its text.
+fn is_exempt(name: &str) -> bool {
+    name == "Cargo.lock" || name.ends_with("/Cargo.lock") || name == "LICENSE"
+}
+
+/// Checks all files that git tracks, and that the index of `docs/` lists every page there.
 pub fn check(log: &mut Log) -> Result<(), Error> {
     let output = Command::new("git").args(["ls-files", "-z"]).current_dir(root()).output()?;
     if !output.status.success() {
         return Err(format!("git ls-files: {}", String::from_utf8_lossy(&output.stderr)).into());
     }
-    let forbidden = forbidden();
-    let mut found = 0;
+    let forbidden = forbidden_texts();
+    let vocabulary_text = fs::read_to_string(root().join(vocabulary::FILE))?;
+    let vocabulary = vocabulary::parse(&vocabulary_text)?;
+    let mut findings = 0;
     for name in String::from_utf8(output.stdout)?.split_terminator('\0') {
         let Ok(text) = fs::read_to_string(root().join(name)) else {
-            continue; // deleted, or not a text
+            continue; // deleted or binary
         };
-        let lines = text.lines().count();
-        if name.ends_with(".rs") && lines > LONG_FILE {
-            log.say(&format!("{name}: {lines} lines: could it be two files?"))?;
+        let line_count = text.lines().count();
+        if name.ends_with(".rs") && line_count > MAX_LINES {
+            log.write_line(&format!("note: {name}: {line_count} lines, consider a split"))?;
         }
         if name.ends_with(".md") {
             for link in dead_links(name, &text) {
-                log.say(&format!("{name}: a link leads nowhere: {link}"))?;
-                found += 1;
+                log.write_line(&format!("{name}: dead link: {link}"))?;
+                findings += 1;
             }
         }
-        if name == "Cargo.lock" || name.ends_with("/Cargo.lock") || name == "LICENSE" {
+        if is_exempt(name) {
             continue;
         }
-        for (number, line) in text.lines().enumerate() {
-            let lower = line.to_lowercase();
-            for word in &forbidden {
-                let hit = if word.chars().any(char::is_uppercase) {
-                    line.contains(&**word)
-                } else {
-                    lower.contains(&**word)
-                };
-                if hit {
-                    log.say(&format!("{name}:{}: holds {word:?}", number + 1))?;
-                    found += 1;
-                }
+        for (index, line) in text.lines().enumerate() {
+            let (number, lower) = (index + 1, line.to_lowercase());
+            for text in forbidden.iter().filter(|text| contains(line, &lower, text)) {
+                log.write_line(&format!("{name}:{number}: forbidden text {text:?}"))?;
+                findings += 1;
+            }
+            if name == vocabulary::FILE {
+                continue;
+            }
+            for entry in vocabulary.iter().filter(|entry| entry.is_in(line, &lower)) {
+                let vocabulary::Entry { phrase, replacement } = entry;
+                log.write_line(&format!(
+                    "note: {name}:{number}: {phrase:?} (write: {replacement})"
+                ))?;
             }
         }
     }
@@ -87,9 +103,9 @@ pub fn check(log: &mut Log) -> Result<(), Error> {
     for entry in fs::read_dir(root().join("docs"))? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         if name.ends_with(".md") && name != "README.md" && !index.contains(&format!("({name})")) {
-            log.say(&format!("docs/README.md does not name docs/{name}"))?;
-            found += 1;
+            log.write_line(&format!("docs/README.md does not list docs/{name}"))?;
+            findings += 1;
         }
     }
-    if found > 0 { Err(format!("{found} lines hold what none should").into()) } else { Ok(()) }
+    if findings > 0 { Err(format!("{findings} findings").into()) } else { Ok(()) }
 }

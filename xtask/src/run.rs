@@ -1,7 +1,7 @@
-//! Runs steps and sums them up.
+//! Runs steps and prints a summary.
 //!
-//! What a step's commands print goes to a file of its own, which is shown when the step fails.
-//! The numbers count tests where a step runs tests, and the step itself where it does not.
+//! The output of a step's commands goes to `target/xtask/STEP.log`, which is printed when the step
+//! fails. The summary counts tests for a step that runs tests, and counts any other step as one.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -16,63 +16,78 @@ use vipool_testing::needs;
 use crate::steps::{self, Step};
 use crate::{Error, install};
 
-/// A command of a step that runs longer than this hangs, and is ended.
-const LIMIT: Duration = Duration::from_secs(20 * 60);
-/// The same for steps of `--long`.
-const LONG_LIMIT: Duration = Duration::from_secs(12 * 3600);
+/// A command that runs longer than this counts as hung and is killed.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(20 * 60);
+/// The same limit with `--long`.
+const LONG_COMMAND_TIMEOUT: Duration = Duration::from_secs(12 * 3600);
 
-/// The root of the repository.
+/// The set of steps to run if none is named.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Selection {
+    /// The fast checks, for the loop of edit and test.
+    Quick,
+    /// All checks that take minutes.
+    Full,
+    /// Also the checks that take hours.
+    Long,
+}
+
+/// Returns the root of the repository.
 pub fn root() -> &'static Path {
     vipool_testing::workspace_root()
 }
 
-/// Where cargo builds to.
+/// Returns the directory that cargo builds into.
 pub fn target_dir() -> PathBuf {
     vipool_testing::target_dir()
 }
 
-/// Cargo with these arguments (words between spaces), in the root of the repository, into the usual target directory.
+/// Returns a cargo command with these arguments, separated by spaces. It runs in the root of the
+/// repository and builds into the usual target directory.
 pub fn cargo(words: &str) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(words.split(' ')).current_dir(root()).env("CARGO_TARGET_DIR", target_dir());
     command
 }
 
-/// What a step writes to and knows.
+/// The log file of a step, through which the step runs its commands.
 pub struct Log {
     file: File,
-    skipped: PathBuf,
-    /// Whether this is a run of hours.
+    /// The file that skipped tests are appended to.
+    skip_record: PathBuf,
+    /// Whether this is a `--long` run.
     pub long: bool,
 }
 
 impl Log {
-    /// Runs the command to its end with its output in the log; an error if it fails or hangs.
+    /// Runs a command to its end with its output in the log. Returns an error if it fails or hangs.
     pub fn run(&mut self, mut command: Command) -> Result<(), Error> {
         writeln!(self.file, "\n$ {}", text_of(&command))?;
         command
             .stdin(Stdio::null())
             .stdout(self.file.try_clone()?)
             .stderr(self.file.try_clone()?)
-            .env(vipool_testing::SKIPPED, &self.skipped);
+            .env(vipool_testing::SKIPPED, &self.skip_record);
         if self.long {
             command.env(vipool_testing::LONG, "1");
         }
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let limit = if self.long { LONG_LIMIT } else { LIMIT };
+        let timeout = if self.long { LONG_COMMAND_TIMEOUT } else { COMMAND_TIMEOUT };
         let started = Instant::now();
         let mut child = command.spawn().map_err(|e| format!("{}: {e}", text_of(&command)))?;
         let status = loop {
             if let Some(status) = child.try_wait()? {
                 break status;
             }
-            if started.elapsed() > limit {
-                // The whole group: what hangs is a grandchild of cargo.
+            if started.elapsed() > timeout {
+                // Kill the whole group, since the hung process is a grandchild of cargo.
                 let group = format!("-{}", child.id());
                 let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
                 child.wait()?;
-                return Err(format!("hung for {} s: {}", limit.as_secs(), text_of(&command)).into());
+                return Err(
+                    format!("hung for {} s: {}", timeout.as_secs(), text_of(&command)).into()
+                );
             }
             thread::sleep(Duration::from_millis(50));
         };
@@ -83,28 +98,28 @@ impl Log {
         }
     }
 
-    /// Runs cargo as [`cargo`] gives it.
+    /// Runs the command that [`cargo`] returns.
     pub fn cargo(&mut self, words: &str) -> Result<(), Error> {
         self.run(cargo(words))
     }
 
-    /// Starts a command with its output in the log; the caller waits for it.
+    /// Starts a command with its output in the log. The caller waits for it.
     pub fn spawn(&mut self, command: &mut Command) -> Result<Child, Error> {
         writeln!(self.file, "\n$ {}", text_of(command))?;
         command.stdout(self.file.try_clone()?).stderr(self.file.try_clone()?);
         command.spawn().map_err(|error| format!("{}: {error}", text_of(command)).into())
     }
 
-    /// Notes a line.
-    pub fn say(&mut self, line: &str) -> Result<(), Error> {
+    /// Writes a line to the log.
+    pub fn write_line(&mut self, line: &str) -> Result<(), Error> {
         Ok(writeln!(self.file, "{line}")?)
     }
 }
 
-/// A command as one would type it, with the variables that were set for it.
+/// Returns the command line as a person would type it, with the environment variables set for it.
 fn text_of(command: &Command) -> String {
-    let ours = ["CARGO_TARGET_DIR", vipool_testing::SKIPPED, vipool_testing::LONG];
-    let variables = command.get_envs().filter(|(name, _)| ours.iter().all(|our| our != name));
+    let hidden = ["CARGO_TARGET_DIR", vipool_testing::SKIPPED, vipool_testing::LONG];
+    let variables = command.get_envs().filter(|(name, _)| hidden.iter().all(|h| h != name));
     let mut words: Vec<String> = variables
         .filter_map(|(name, value)| Some(format!("{}={}", name.display(), value?.display())))
         .collect();
@@ -114,71 +129,68 @@ fn text_of(command: &Command) -> String {
     words.join(" ")
 }
 
-/// How a step ended.
+/// The result of a step.
 struct Outcome {
     name: &'static str,
     passed: usize,
     failed: usize,
-    /// Lines for the list at the end.
+    /// One line per skipped test, printed after the summary.
     skipped: Vec<String>,
-    took: Duration,
+    duration: Duration,
 }
 
-/// Runs the named steps, or all, and prints the summary. `true` if nothing failed (and, with
-/// `all`, nothing was skipped).
-pub fn test(names: &[String], all: bool, long: bool) -> Result<bool, Error> {
-    let steps = steps::chosen(names, long)?;
-    if all {
-        install::missing(&steps::wanted(&steps))?;
+/// Runs the named steps, or those of the selection, and prints the summary. Returns `true` if
+/// nothing failed and, with `install`, nothing was skipped.
+pub fn test(names: &[String], selection: Selection, install: bool) -> Result<bool, Error> {
+    let steps = steps::select(names, selection)?;
+    if install {
+        install::install_missing(&steps::needs_of(&steps))?;
     }
     let logs = target_dir().join("xtask");
     fs::create_dir_all(&logs)?;
     let mut outcomes = Vec::new();
     for step in steps {
-        print!("{:<16} {} … ", step.name, step.does);
+        print!("{:<16} {} … ", step.name, step.summary);
         std::io::stdout().flush()?;
-        let outcome = one(step, &logs, long)?;
-        println!("{} in {:.0?}", summary(&outcome), outcome.took);
+        let outcome = run_step(step, &logs, selection == Selection::Long)?;
+        println!("{} in {:.0?}", counts_text(&outcome), outcome.duration);
         if outcome.failed > 0 {
-            show(&logs.join(format!("{}.log", step.name)));
+            print_log(&logs.join(format!("{}.log", step.name)));
         }
         outcomes.push(outcome);
     }
-    Ok(sum_up(&outcomes, all))
+    Ok(print_summary(&outcomes, install))
 }
 
-fn one(step: &Step, logs: &Path, long: bool) -> Result<Outcome, Error> {
+/// Runs one step, or skips it if one of its needs is missing.
+fn run_step(step: &Step, logs: &Path, long: bool) -> Result<Outcome, Error> {
     let mut outcome = Outcome {
         name: step.name,
         passed: 0,
         failed: 0,
         skipped: Vec::new(),
-        took: Duration::ZERO,
+        duration: Duration::ZERO,
     };
-    for need in step.needs.iter().map(|name| needs::by_name(name)).filter(|need| !need.is_present())
-    {
+    let mut needs = step.needs.iter().map(|name| needs::by_name(name));
+    if let Some(need) = needs.find(|need| !need.is_present()) {
         let line =
             format!("{}: needs {}; install with: {}", step.name, need.name, need.install_command());
         outcome.skipped.push(line);
-    }
-    if !outcome.skipped.is_empty() {
-        // One step, however many needs are absent.
-        outcome.skipped.truncate(1);
         return Ok(outcome);
     }
-    let skipped = logs.join("skipped");
-    fs::write(&skipped, "")?;
+    let skip_record = logs.join("skipped");
+    fs::write(&skip_record, "")?;
     let path = logs.join(format!("{}.log", step.name));
-    let mut log = Log { file: File::create(&path)?, skipped: skipped.clone(), long };
+    let mut log = Log { file: File::create(&path)?, skip_record: skip_record.clone(), long };
     let started = Instant::now();
     let result = (step.run)(&mut log);
-    outcome.took = started.elapsed();
+    outcome.duration = started.elapsed();
     if let Err(error) = &result {
         log.file.seek(SeekFrom::End(0))?;
         writeln!(log.file, "\n{}: {error}", step.name)?;
     }
-    let (passed, failed) = count(&String::from_utf8_lossy(&fs::read(&path)?));
-    let skips: BTreeSet<String> = fs::read_to_string(&skipped)?
+    let (passed, failed) = count_tests(&String::from_utf8_lossy(&fs::read(&path)?));
+    let skips: BTreeSet<String> = fs::read_to_string(&skip_record)?
         .lines()
         .filter_map(|line| {
             let mut fields = line.split('\t');
@@ -190,25 +202,25 @@ fn one(step: &Step, logs: &Path, long: bool) -> Result<Outcome, Error> {
     outcome.failed = if result.is_err() { failed.max(1) } else { failed };
     outcome.passed = match result {
         Ok(()) if passed + failed == 0 => 1,
-        // A test that skips itself returns, and so was counted as passed.
+        // The test harness counts a test that skips itself as passed.
         _ => passed.saturating_sub(outcome.skipped.len()),
     };
     Ok(outcome)
 }
 
-/// The tests that passed and failed, by the lines with which the test harness ends.
-fn count(log: &str) -> (usize, usize) {
-    let number = |line: &str, what: &str| -> usize {
-        let before = line.split_once(what).map_or("", |(before, _)| before);
+/// Counts passed and failed tests from the result lines of the test harness.
+fn count_tests(log: &str) -> (usize, usize) {
+    let number_before = |line: &str, label: &str| -> usize {
+        let before = line.split_once(label).map_or("", |(before, _)| before);
         before.rsplit([' ', '.']).next().and_then(|n| n.parse().ok()).unwrap_or(0)
     };
     log.lines()
         .filter(|line| line.starts_with("test result: "))
-        .map(|line| (number(line, " passed"), number(line, " failed")))
-        .fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+        .map(|line| (number_before(line, " passed"), number_before(line, " failed")))
+        .fold((0, 0), |(passed, failed), line| (passed + line.0, failed + line.1))
 }
 
-fn summary(outcome: &Outcome) -> String {
+fn counts_text(outcome: &Outcome) -> String {
     format!(
         "{} passed, {} failed, {} skipped",
         outcome.passed,
@@ -217,23 +229,23 @@ fn summary(outcome: &Outcome) -> String {
     )
 }
 
-/// Prints the log of a failed step, its end if it is long.
-fn show(log: &Path) {
-    const LINES: usize = 400;
+/// Prints the last lines of the log of a failed step.
+fn print_log(log: &Path) {
+    const MAX_LINES: usize = 400;
     let text = String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned();
     let lines: Vec<&str> = text.lines().collect();
     println!("--- {}", log.display());
-    for line in &lines[lines.len().saturating_sub(LINES)..] {
+    for line in &lines[lines.len().saturating_sub(MAX_LINES)..] {
         println!("{line}");
     }
     println!("---");
 }
 
-/// Prints the table, what was skipped, and the closing line.
-fn sum_up(outcomes: &[Outcome], all: bool) -> bool {
+/// Prints the table, the skipped tests and the totals. Returns whether the run succeeded.
+fn print_summary(outcomes: &[Outcome], skips_fail: bool) -> bool {
     println!("\n{:<16} {:>7} {:>7} {:>7} {:>8}", "step", "passed", "failed", "skipped", "seconds");
     for o in outcomes {
-        let seconds = o.took.as_secs_f64();
+        let seconds = o.duration.as_secs_f64();
         println!(
             "{:<16} {:>7} {:>7} {:>7} {seconds:>8.1}",
             o.name,
@@ -242,19 +254,19 @@ fn sum_up(outcomes: &[Outcome], all: bool) -> bool {
             o.skipped.len()
         );
     }
-    let total: f64 = outcomes.iter().map(|o| o.took.as_secs_f64()).sum();
+    let total: f64 = outcomes.iter().map(|o| o.duration.as_secs_f64()).sum();
     println!("{:<16} {:>7} {:>7} {:>7} {total:>8.1}\n", "all", "", "", "");
     for line in outcomes.iter().flat_map(|o| &o.skipped) {
         println!("skipped: {line}");
     }
-    let sum = |of: fn(&Outcome) -> usize| outcomes.iter().map(of).sum::<usize>();
+    let sum = |count: fn(&Outcome) -> usize| outcomes.iter().map(count).sum::<usize>();
     let (passed, failed, skipped) =
         (sum(|o| o.passed), sum(|o| o.failed), sum(|o| o.skipped.len()));
-    if all && skipped > 0 {
-        println!("With --all nothing may be skipped: this run has failed.");
+    if skips_fail && skipped > 0 {
+        println!("The run failed: with --all, no test may be skipped.");
     }
     println!("{passed} passed, {failed} failed, {skipped} skipped");
-    failed == 0 && !(all && skipped > 0)
+    failed == 0 && !(skips_fail && skipped > 0)
 }
 
 #[cfg(test)]
@@ -262,11 +274,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_what_the_harness_says() {
+    fn result_lines_of_the_harness_are_summed() {
         let log = "running 3 tests\n\
                    test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out\n\
                    x\ntest result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured\n";
-        assert_eq!(count(log), (15, 2));
-        assert_eq!(count("nothing"), (0, 0));
+        assert_eq!(count_tests(log), (15, 2));
+        assert_eq!(count_tests("nothing"), (0, 0));
     }
 }

@@ -1,49 +1,77 @@
-//! The steps of `cargo xtask test`, in the order in which they run. A new one is one entry.
+//! The steps of `cargo xtask test`, in the order in which they run. A new step is one entry.
 
 use std::collections::BTreeSet;
 
 use vipool_testing::{needs, wine};
 
-use crate::run::{Log, cargo};
+use crate::run::{Log, Selection, cargo};
 use crate::{Error, checkers, fuzz, header, hygiene, symbols, windows};
 
-/// One step.
+/// A named check.
 pub struct Step {
-    /// The name it is called by.
+    /// The name on the command line.
     pub name: &'static str,
-    /// What it does, in a few words.
-    pub does: &'static str,
-    /// Without one of these it is skipped (names of `tests/support/src/needs.rs`).
+    /// What the step checks, in a few words.
+    pub summary: &'static str,
+    /// Names from `tests/support/src/needs.rs`. The step is skipped if one of them is missing.
     pub needs: &'static [&'static str],
-    /// Whether it runs with `--long` only.
-    pub long: bool,
-    /// Runs it.
+    /// The runs that include the step.
+    schedule: Schedule,
+    /// Runs the step.
     pub run: fn(&mut Log) -> Result<(), Error>,
 }
 
-/// What most steps are: for every run, in need of nothing.
-const STEP: Step = Step { name: "", does: "", needs: &[], long: false, run: |_| Ok(()) };
+/// The runs that include a step.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Schedule {
+    /// `--quick` only, because another step does the same work and more in the other runs.
+    QuickOnly,
+    /// All runs.
+    Always,
+    /// All runs but `--quick`.
+    Full,
+    /// `--long` only: the step takes hours or installs large tools.
+    Long,
+}
 
-/// What takes hours, or installs what takes long to build.
-const LONG_STEP: Step = Step { long: true, ..STEP };
+impl Step {
+    fn is_selected(&self, selection: Selection) -> bool {
+        match self.schedule {
+            Schedule::QuickOnly => selection == Selection::Quick,
+            Schedule::Always => true,
+            Schedule::Full => selection != Selection::Quick,
+            Schedule::Long => selection == Selection::Long,
+        }
+    }
+}
 
-#[allow(clippy::needless_update)] // all end alike, also those that say everything
+/// The defaults of an entry.
+const STEP: Step =
+    Step { name: "", summary: "", needs: &[], schedule: Schedule::Full, run: |_| Ok(()) };
+
+/// The defaults of an entry for `--long`.
+const LONG_STEP: Step = Step { schedule: Schedule::Long, ..STEP };
+
+#[allow(clippy::needless_update)] // so that all entries end alike
 const STEPS: &[Step] = &[
     Step {
         name: "format",
-        does: "rustfmt finds nothing to change",
+        summary: "the source is formatted by rustfmt",
+        schedule: Schedule::Always,
         run: |log| log.cargo("fmt --all -- --check"),
         ..STEP
     },
     Step {
         name: "hygiene",
-        does: "no file holds words that are none of its business",
+        summary: "no file contains forbidden text, dead links or words against the language rules",
+        schedule: Schedule::Always,
         run: hygiene::check,
         ..STEP
     },
     Step {
         name: "clippy",
-        does: "no warning in any target or feature",
+        summary: "no warning in any target",
+        schedule: Schedule::Always,
         run: |log| {
             log.cargo("clippy --workspace --all-targets -- -D warnings")?;
             log.cargo("clippy --package vipool --features capi --all-targets -- -D warnings")
@@ -52,32 +80,42 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "header",
-        does: "include/vipool.h is what the source says",
+        summary: "include/vipool.h matches the source",
         run: |_| header::run(true),
         ..STEP
     },
     Step {
         name: "symbols",
-        does: "shared objects export what their lists say",
+        summary: "shared objects export the listed symbols",
         needs: &["nm"],
         run: |_| symbols::run(true),
         ..STEP
     },
     Step {
+        name: "quick-tests",
+        summary: "unit tests and the fast integration tests",
+        schedule: Schedule::QuickOnly,
+        run: |log| {
+            log.cargo("test --package vipool --no-fail-fast --jobs 2 --lib --test map")?;
+            log.cargo("test --package vipool-cli --package xtask --no-fail-fast --jobs 2 --bins")
+        },
+        ..STEP
+    },
+    Step {
         name: "tests",
-        does: "all tests of the workspace",
+        summary: "all tests of the workspace",
         run: |log| log.cargo("test --workspace --no-fail-fast --jobs 2"),
         ..STEP
     },
     Step {
         name: "tests-capi",
-        does: "the tests of the crate with its C ABI",
+        summary: "the tests of the crate with its C ABI",
         run: |log| log.cargo("test --package vipool --features capi --no-fail-fast --jobs 2"),
         ..STEP
     },
     Step {
         name: "cinstall",
-        does: "a C project outside the tree builds with what cargo-c installs",
+        summary: "a C project outside the tree builds with the files that cargo-c installs",
         needs: &["cargo-cinstall", "pkg-config", "cc"],
         run: |log| {
             log.cargo(
@@ -88,7 +126,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "doc",
-        does: "the documentation builds without a warning",
+        summary: "the documentation builds without warnings",
         run: |log| {
             for crates in ["--workspace", "--package vipool --features capi"] {
                 let mut doc =
@@ -102,83 +140,83 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "macos",
-        does: "the crate compiles for macOS",
+        summary: "the crate compiles for macOS",
         needs: &["aarch64-apple-darwin"],
         run: |log| log.cargo("check --package vipool --target aarch64-apple-darwin"),
         ..STEP
     },
     Step {
         name: "windows-msvc",
-        does: "what is for Windows compiles for Microsoft's linker too",
+        summary: "the Windows code compiles for the MSVC target",
         needs: &["x86_64-pc-windows-msvc", "x86_64-w64-mingw32-gcc"],
         run: windows::msvc,
         ..STEP
     },
     Step {
         name: "windows",
-        does: "the crate's own tests as Windows programs under Wine",
+        summary: "the tests of the crate as Windows programs under Wine",
         needs: &wine::NEEDS,
         run: windows::crate_tests,
         ..STEP
     },
     Step {
         name: "windows-hook",
-        does: "the hook layer for Windows in real programs, under Wine",
+        summary: "the hook layer for Windows in real programs under Wine",
         needs: windows::HOOK_NEEDS,
         run: windows::hook,
         ..STEP
     },
     Step {
         name: "loom",
-        does: "readers beside a writer, in every order of their loads and stores",
+        summary: "readers beside a writer, in every order of loads and stores",
         run: checkers::loom,
         ..STEP
     },
     Step {
         name: "miri",
-        does: "maps in memory, without undefined behaviour",
+        summary: "maps in memory under Miri: no undefined behaviour",
         needs: &["nightly", "miri", "rust-src"],
-        long: true,
         run: checkers::miri,
+        ..LONG_STEP
     },
     Step {
         name: "address",
-        does: "maps in files, under AddressSanitizer",
+        summary: "maps in files under AddressSanitizer",
         needs: &["nightly"],
-        long: true,
         run: checkers::address,
+        ..LONG_STEP
     },
     Step {
         name: "address-hook",
-        does: "the hook for Linux in programs, under AddressSanitizer",
+        summary: "the hook layer for Linux in programs under AddressSanitizer",
         needs: &["nightly", "cc", "ip"],
-        long: true,
         run: checkers::address_hook,
+        ..LONG_STEP
     },
     Step {
         name: "thread",
-        does: "threads that share a map, under ThreadSanitizer",
+        summary: "threads that share a map under ThreadSanitizer",
         needs: &["nightly", "rust-src"],
-        long: true,
         run: checkers::thread,
+        ..LONG_STEP
     },
     Step {
         name: "fuzz",
-        does: "a minute of each fuzz target (an hour with --long)",
+        summary: "each fuzz target for a minute (an hour with --long)",
         needs: &["nightly", "c++"],
         run: fuzz::run,
         ..STEP
     },
     Step {
         name: "aarch64",
-        does: "the crate's own tests and the hook for aarch64, under qemu",
+        summary: "the unit tests and the hook layer for aarch64 under qemu",
         needs: &["aarch64-unknown-linux-gnu", "aarch64-linux-gnu-gcc", "qemu-aarch64"],
         run: aarch64,
         ..LONG_STEP
     },
     Step {
         name: "peers",
-        does: "the benches beside other crates compile",
+        summary: "the comparison benches compile",
         run: |log| {
             log.cargo("clippy --manifest-path bench-peers/Cargo.toml --all-targets -- -D warnings")
         },
@@ -188,7 +226,7 @@ const STEPS: &[Step] = &[
 
 fn aarch64(log: &mut Log) -> Result<(), Error> {
     let mut test = cargo("test --package vipool --lib --no-fail-fast --jobs 2");
-    // qemu-user knows no sock_diag, by which the kernel is asked what listens.
+    // qemu-user does not implement sock_diag, the kernel interface that lists sockets.
     test.args(["--target", "aarch64-unknown-linux-gnu", "--", "--skip", "os::listeners"]);
     test.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc");
     test.env(
@@ -199,34 +237,42 @@ fn aarch64(log: &mut Log) -> Result<(), Error> {
     log.cargo("test --package vipool-preload --test aarch64 --jobs 2 -- --ignored")
 }
 
-/// The named steps, or all; those for hours only with `long` or by name.
-pub fn chosen(names: &[String], long: bool) -> Result<Vec<&'static Step>, Error> {
+/// Returns the named steps, or the steps of the selection if no name is given.
+///
+/// # Errors
+/// If there is no step of a given name.
+pub fn select(names: &[String], selection: Selection) -> Result<Vec<&'static Step>, Error> {
     if let Some(name) = names.iter().find(|name| STEPS.iter().all(|step| step.name != **name)) {
-        return Err(format!("no step {name:?}; see `cargo xtask test --list`").into());
+        return Err(format!("unknown step {name:?} (see `cargo xtask test --list`)").into());
     }
-    let wanted = |step: &&Step| match names {
-        [] => long || !step.long,
+    let is_selected = |step: &&Step| match names {
+        [] => step.is_selected(selection),
         names => names.iter().any(|name| name == step.name),
     };
-    Ok(STEPS.iter().filter(wanted).collect())
+    Ok(STEPS.iter().filter(is_selected).collect())
 }
 
-/// What `--all` installs for these steps: what they need, and what no step needs as a whole, but
-/// single tests do.
-pub fn wanted(chosen: &[&Step]) -> BTreeSet<&'static str> {
-    let needed_by = |steps: &mut dyn Iterator<Item = &Step>| -> BTreeSet<&'static str> {
+/// Returns the needs of these steps, and the needs of single tests that no step declares.
+pub fn needs_of(selected: &[&Step]) -> BTreeSet<&'static str> {
+    let declared_by = |steps: &mut dyn Iterator<Item = &Step>| -> BTreeSet<&'static str> {
         steps.flat_map(|step| step.needs).copied().collect()
     };
-    let (chosen, all) = (needed_by(&mut chosen.iter().copied()), needed_by(&mut STEPS.iter()));
+    let selected_needs = declared_by(&mut selected.iter().copied());
+    let step_needs = declared_by(&mut STEPS.iter());
     let names = needs::ALL.iter().map(|need| need.name);
-    names.filter(|name| chosen.contains(name) || !all.contains(name)).collect()
+    names.filter(|name| selected_needs.contains(name) || !step_needs.contains(name)).collect()
 }
 
 /// Prints the steps with their needs.
 pub fn list() {
     for step in STEPS {
-        let long = if step.long { " (--long)" } else { "" };
-        println!("{:<16} {}{long}", step.name, step.does);
+        let schedule = match step.schedule {
+            Schedule::QuickOnly => " (--quick only)",
+            Schedule::Always => " (also --quick)",
+            Schedule::Full => "",
+            Schedule::Long => " (--long only)",
+        };
+        println!("{:<16} {}{schedule}", step.name, step.summary);
         for name in step.needs {
             println!("{:<16}   needs {name}: {}", "", needs::by_name(name).install_command());
         }

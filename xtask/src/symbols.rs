@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::run::{cargo, root, target_dir};
-use crate::{Error, succeed};
+use crate::{Error, run_checked};
 
 /// A shared object of ours.
 pub struct Object {
@@ -50,7 +50,7 @@ const OBJECTS: &[Object] = &[PRELOAD, PAM, LIBRARY];
 pub fn build(object: &Object) -> Result<PathBuf, Error> {
     let mut command = cargo(&format!("rustc --quiet --lib --profile {}", object.profile));
     command.args(object.build);
-    succeed(command)?;
+    run_checked(command)?;
     Ok(target_dir().join(object.profile).join(object.file))
 }
 
@@ -87,7 +87,7 @@ fn stripped_size(object: &Path) -> Result<u64, Error> {
     let stripped = object.with_extension("stripped");
     let mut strip = Command::new("strip");
     strip.arg(object).arg("-o").arg(&stripped);
-    succeed(strip)?;
+    run_checked(strip)?;
     Ok(fs::metadata(&stripped)?.len())
 }
 

