@@ -1,9 +1,9 @@
-//! What the tests of all parts share: saying what a test needs, build products, clean-up.
+//! Shared helpers of all tests: declaring what a test needs, building products, cleaning up.
 //!
-//! A test that needs something which may be absent begins with
-//! `if !vipool_testing::have(&["root", "redis-server"]) { return; }`. What is absent is told on
-//! standard error and appended to the file that `VIPOOL_SKIPPED` names; `cargo xtask test` takes
-//! such a test for skipped, not passed, and `cargo xtask test --all` takes it for a failure.
+//! A test that needs something that may be absent begins with
+//! `if !vipool_testing::have(&["root", "redis-server"]) { return; }`. If a need is missing, [`have`]
+//! prints it and appends it to the file named by `VIPOOL_SKIPPED`. `cargo xtask test` counts such a
+//! test as skipped, and `cargo xtask test --all` counts it as failed.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -15,15 +15,15 @@ use std::{env, io, thread};
 pub mod needs;
 pub mod wine;
 
-/// Names the file that skipped tests are written to, a line each: test, need, install line, with
-/// tabs between.
+/// The environment variable that names the record of skipped tests. Each line of that file holds
+/// the test, the need and the install command, separated by tabs.
 pub const SKIPPED: &str = "VIPOOL_SKIPPED";
 
-/// Set by `cargo xtask test --long`: see [`long`].
+/// The environment variable that `cargo xtask test --long` sets: see [`effort`].
 pub const LONG: &str = "VIPOOL_LONG";
 
-/// Whether everything named is there (the names are those of [`needs::ALL`]). If not, the
-/// calling test is recorded as skipped and must return.
+/// Returns whether all named needs of [`needs::ALL`] are present. If not, the calling test is
+/// recorded as skipped and must return.
 #[must_use]
 pub fn have(names: &[&str]) -> bool {
     match names.iter().map(|name| needs::by_name(name)).find(|need| !need.is_present()) {
@@ -35,8 +35,8 @@ pub fn have(names: &[&str]) -> bool {
     }
 }
 
-/// Records that the calling test is skipped for want of something that [`needs::ALL`] cannot
-/// know (a kernel feature, say), with what to do about it. Prefer [`have`].
+/// Records that the calling test is skipped, with the missing need and its remedy. Use it for needs
+/// that [`needs::ALL`] cannot describe, such as a kernel feature. Prefer [`have`].
 pub fn record_skip(needs: &str, remedy: &str) {
     let program = env::current_exe().unwrap_or_default();
     let program = program.file_stem().unwrap_or_default().to_string_lossy();
@@ -44,7 +44,7 @@ pub fn record_skip(needs: &str, remedy: &str) {
     let program = program.rsplit_once('-').map_or(&*program, |(name, _)| name);
     let thread = thread::current();
     let test = format!("{program}::{}", thread.name().unwrap_or("?"));
-    // Not eprintln, which the test harness would swallow.
+    // The test harness captures eprintln, but not a direct write.
     let _ = writeln!(io::stderr(), "skipped: {test}: needs {needs}; install with: {remedy}");
     if let Some(path) = env::var_os(SKIPPED) {
         let mut file = OpenOptions::new()
@@ -53,18 +53,18 @@ pub fn record_skip(needs: &str, remedy: &str) {
             .open(&path)
             .unwrap_or_else(|error| panic!("{SKIPPED}={}: {error}", path.display()));
         file.write_all(format!("{test}\t{needs}\t{remedy}\n").as_bytes())
-            .expect("the file of skipped tests can be written");
+            .expect("the record of skipped tests is writable");
     }
 }
 
-/// How much a test shall do: `usual`, or `long` under `cargo xtask test --long`.
+/// Selects the effort of a test: `usual`, or `long` under `cargo xtask test --long`.
 pub fn effort<T>(usual: T, long: T) -> T {
     if env::var_os(LONG).is_some() { long } else { usual }
 }
 
-/// The target directory of this build.
+/// Returns the target directory of this build.
 pub fn target_dir() -> PathBuf {
-    let program = env::current_exe().expect("a test has a path");
+    let program = env::current_exe().expect("a test program has a path");
     program
         .ancestors()
         .find(|dir| dir.join("CACHEDIR.TAG").exists())
@@ -72,13 +72,13 @@ pub fn target_dir() -> PathBuf {
         .to_owned()
 }
 
-/// The workspace.
+/// Returns the root of the workspace.
 pub fn workspace_root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("this crate is two levels down")
 }
 
-/// Runs cargo in the workspace, into the same target directory. Products that other processes
-/// load are built apart from the tests, so that no feature of theirs leaks in.
+/// Runs cargo in the workspace with the target directory of this build. Products that other
+/// processes load are built by calls of their own, so that no feature of a test reaches them.
 ///
 /// # Panics
 /// If cargo fails.
@@ -91,11 +91,11 @@ pub fn cargo(args: &[&str]) {
         .arg(target_dir())
         .current_dir(workspace_root())
         .status()
-        .expect("cargo runs");
+        .expect("cargo can be started");
     assert!(status.success(), "cargo {} failed", args.join(" "));
 }
 
-/// `libvipool_preload.so` as it is installed: built once, in the profile `hook`.
+/// Builds `libvipool_preload.so` once, in its release profile `hook`, and returns its path.
 pub fn preload_path() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -104,8 +104,8 @@ pub fn preload_path() -> &'static Path {
     })
 }
 
-/// The command `vipool`, built once, for tests of other packages (those of `cli/` have
-/// `CARGO_BIN_EXE_vipool`).
+/// Builds the command `vipool` once and returns its path. Tests in `cli/` use
+/// `CARGO_BIN_EXE_vipool` instead.
 pub fn vipool_path() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -114,8 +114,7 @@ pub fn vipool_path() -> &'static Path {
     })
 }
 
-/// A child process that is killed and reaped when this goes out of scope, also in a test that
-/// panics.
+/// A child process that is killed and reaped on drop, also when the test panics.
 #[derive(Debug)]
 pub struct ChildGuard(pub Child);
 
@@ -123,7 +122,7 @@ impl ChildGuard {
     /// Starts the command.
     ///
     /// # Panics
-    /// If it can't be started.
+    /// If the command cannot be started.
     pub fn start(command: &mut Command) -> Self {
         Self(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")))
     }

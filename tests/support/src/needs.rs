@@ -1,13 +1,13 @@
-//! What tests and steps need beyond Rust, a C compiler and python3, and the line that installs it.
+//! The table of all prerequisites of tests and steps, with the commands that install them.
 //!
-//! This table is the only list: tests name what they need with [`crate::have`], `cargo xtask test`
-//! reports what was skipped for want of it, and `cargo xtask test --all` installs it first.
+//! A test declares its needs with [`crate::have`]. `cargo xtask test` lists the missing ones, and
+//! `cargo xtask test --all` installs them first.
 
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// One thing that a test may need.
+/// A prerequisite of a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Need {
     /// The name that tests use: the program, the target triple, or a short word.
@@ -15,22 +15,22 @@ pub struct Need {
     kind: Kind,
 }
 
-/// How a need is found and installed.
+/// How a need is detected and installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// Being root.
+    /// The effective user is root.
     Root,
-    /// A program of this name on the PATH or in an sbin directory, from this Debian package.
+    /// A program on the PATH or in an sbin directory, from this Debian package.
     Program(&'static str),
     /// A file, from this Debian package.
     File { path: &'static str, package: &'static str },
-    /// A target of the Rust toolchain in use.
+    /// A target of the active Rust toolchain.
     RustTarget,
     /// The nightly toolchain.
     Nightly,
     /// A component of the nightly toolchain.
     Component,
-    /// A cargo subcommand from the package of the same name.
+    /// A cargo subcommand, installed with cargo.
     CargoCommand,
 }
 
@@ -46,7 +46,7 @@ const fn file(name: &'static str, path: &'static str, package: &'static str) -> 
     need(name, Kind::File { path, package })
 }
 
-/// Everything that a test may need, by name, in an order in which it can be installed.
+/// All needs, in an order in which they can be installed.
 pub const ALL: &[Need] = &[
     need("root", Kind::Root),
     program("cc", "gcc"),
@@ -60,7 +60,7 @@ pub const ALL: &[Need] = &[
     program("nc", "netcat-openbsd"),
     program("setpriv", "util-linux"),
     program("valgrind", "valgrind"),
-    // Programs that run twice on one port.
+    // Servers that run twice on one port.
     program("redis-server", "redis-server"),
     program("nginx", "nginx-light"),
     program("memcached", "memcached"),
@@ -70,7 +70,7 @@ pub const ALL: &[Need] = &[
     program("java", "default-jdk-headless"),
     program("javac", "default-jdk-headless"),
     program("postgres", "postgresql"),
-    // Peers of the hook bench.
+    // Libraries that the hook bench compares with.
     program("torsocks", "torsocks"),
     program("proxychains4", "proxychains4"),
     file("socket_wrapper", "/usr/lib/x86_64-linux-gnu/libsocket_wrapper.so", "libsocket-wrapper"),
@@ -86,7 +86,7 @@ pub const ALL: &[Need] = &[
     program("unshare", "util-linux"),
     file("systemd", "/lib/systemd/systemd", "systemd"),
     program("systemd-nspawn", "systemd-container"),
-    // What fetches real servers for Windows.
+    // Download servers for Windows.
     program("pip3", "python3-pip"),
     program("npm", "npm"),
     // Other platforms.
@@ -107,7 +107,7 @@ pub const ALL: &[Need] = &[
     program("dpkg-deb", "dpkg"),
 ];
 
-/// The need of this name.
+/// Returns the need of this name.
 ///
 /// # Panics
 /// If the name is not in [`ALL`].
@@ -118,28 +118,32 @@ pub fn by_name(name: &str) -> Need {
 }
 
 impl Need {
-    /// Whether it is there.
+    /// Returns whether the need is present.
     pub fn is_present(&self) -> bool {
         match self.kind {
             Kind::Root => is_root(),
             Kind::Program(_) => find_program(self.name).is_some(),
             Kind::File { path, .. } => Path::new(path).exists(),
             Kind::RustTarget => {
-                let answer = output("rustc", &["--print", "target-libdir", "--target", self.name]);
-                answer.is_some_and(|dir| {
+                let libdir =
+                    command_output("rustc", &["--print", "target-libdir", "--target", self.name]);
+                libdir.is_some_and(|dir| {
                     Path::new(dir.trim()).read_dir().is_ok_and(|mut files| files.next().is_some())
                 })
             }
-            Kind::Nightly => output("rustup", &["run", "nightly", "rustc", "--version"]).is_some(),
-            Kind::Component => {
-                output("rustup", &["component", "list", "--installed", "--toolchain", "nightly"])
-                    .is_some_and(|list| list.lines().any(|line| line.starts_with(self.name)))
+            Kind::Nightly => {
+                command_output("rustup", &["run", "nightly", "rustc", "--version"]).is_some()
             }
+            Kind::Component => command_output(
+                "rustup",
+                &["component", "list", "--installed", "--toolchain", "nightly"],
+            )
+            .is_some_and(|list| list.lines().any(|line| line.starts_with(self.name))),
             Kind::CargoCommand => find_program(self.name).is_some(),
         }
     }
 
-    /// The Debian package that has it, if it is one that has.
+    /// Returns the Debian package that contains it, if there is one.
     pub fn debian_package(&self) -> Option<&'static str> {
         match self.kind {
             Kind::Program(package) | Kind::File { package, .. } => Some(package),
@@ -147,7 +151,7 @@ impl Need {
         }
     }
 
-    /// The line that installs it.
+    /// Returns the command that installs it.
     pub fn install_command(&self) -> String {
         match self.kind {
             Kind::Root => "run the tests as root".to_owned(),
@@ -158,7 +162,7 @@ impl Need {
             Kind::Nightly => "rustup toolchain install nightly --profile minimal".to_owned(),
             Kind::Component => format!("rustup component add --toolchain nightly {}", self.name),
             Kind::CargoCommand => {
-                // The newest cargo-c wants a newer compiler than `rust-version` of this workspace.
+                // Newer versions of cargo-c need a newer compiler than the workspace does.
                 let package = match self.name {
                     "cargo-cinstall" => "cargo-c --version 0.10.24+cargo-0.98.0",
                     name => name,
@@ -169,22 +173,22 @@ impl Need {
     }
 }
 
-/// Where a program is, looked for on the PATH and then where administrators' programs are.
+/// Finds a program on the PATH, then in the directories for administrators.
 pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    let beside = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/lib/wine"].map(PathBuf::from);
-    // Debian keeps the server of PostgreSQL in a directory of its version.
-    let postgres = Path::new("/usr/lib/postgresql").read_dir().into_iter().flatten().flatten();
+    let admin_dirs = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/lib/wine"].map(PathBuf::from);
+    // Debian installs the PostgreSQL server into a directory per version.
+    let postgres_dirs = Path::new("/usr/lib/postgresql").read_dir().into_iter().flatten().flatten();
     env::split_paths(&path)
-        .chain(beside)
-        .chain(postgres.map(|version| version.path().join("bin")))
+        .chain(admin_dirs)
+        .chain(postgres_dirs.map(|version| version.path().join("bin")))
         .map(|dir| dir.join(name))
         .find(|file| file.is_file())
 }
 
 #[cfg(unix)]
 fn is_root() -> bool {
-    // SAFETY: takes nothing, cannot fail.
+    // SAFETY: geteuid takes no arguments and always succeeds.
     unsafe { libc::geteuid() == 0 }
 }
 
@@ -193,7 +197,8 @@ fn is_root() -> bool {
     false
 }
 
-fn output(program: &str, args: &[&str]) -> Option<String> {
+/// Returns the standard output of a command that succeeds.
+fn command_output(program: &str, args: &[&str]) -> Option<String> {
     let output = Command::new(program).args(args).stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -1,7 +1,7 @@
-//! Windows programs under Wine: a prefix of our own, and what Wine 8 lacks.
+//! Runs Windows programs under Wine, in a prefix of its own, and adds what Wine 8 lacks.
 //!
-//! The prefix is in the target directory and is shared by all tests of this build. Wine uses the
-//! sockets of Linux, so addresses that Windows programs bind are those of this machine.
+//! The prefix is in the target directory, and all tests of this build share it. Wine programs use
+//! Linux sockets, so they bind the addresses of this machine.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -11,70 +11,71 @@ use std::sync::OnceLock;
 
 use crate::{cargo, target_dir};
 
-/// The target that everything for Wine is built for.
+/// The Rust target of all programs for Wine.
 pub const TARGET: &str = "x86_64-pc-windows-gnu";
 
-/// What a test needs to run Windows programs: see [`crate::have`].
+/// The needs of a test that runs Windows programs: see [`crate::have`].
 pub const NEEDS: [&str; 3] = ["wine", "x86_64-w64-mingw32-gcc", TARGET];
 
-/// Rust's standard library imports a random number generator from a DLL that Wine 8 lacks.
+/// A replacement for `bcryptprimitives.dll`, which Wine 8 lacks. Rust's standard library imports its
+/// random number generator.
 const PROCESS_PRNG: &str = "#include <windows.h>\n\
     BOOLEAN NTAPI SystemFunction036(PVOID, ULONG);\n\
     __declspec(dllexport) BOOL WINAPI ProcessPrng(PBYTE data, SIZE_T length)\n\
     { return SystemFunction036(data, (ULONG)length); }\n";
 
-/// A command that runs a Windows program. Nothing of the caller's Wine configuration is used.
+/// Returns a command that runs a Windows program, without the caller's Wine configuration.
 pub fn command(program: &Path) -> Command {
     let mut command = wine_in(prefix());
     command.arg(program);
     command
 }
 
-/// The prefix, made on first use.
+/// Returns the Wine prefix, and creates it on first use.
 pub fn prefix() -> &'static Path {
     static READY: OnceLock<PathBuf> = OnceLock::new();
     READY.get_or_init(|| {
         let prefix = target_dir().join("wine");
-        // Tests are processes of their own: one makes the prefix, the others wait.
+        // Several test processes may start at once: one creates the prefix, the others wait.
         let lock = File::create(target_dir().join("wine.lock")).expect("the target is writable");
-        lock.lock().expect("a lock can be waited for");
+        lock.lock().expect("the file can be locked");
         let shim = prefix.join("drive_c/windows/system32/bcryptprimitives.dll");
         if !shim.exists() {
             let status = wine_in(&prefix).arg("wineboot").arg("-i").status().expect("wine starts");
             assert!(status.success(), "wineboot failed");
-            // What Wine 8 says of itself by default is too old for many programs.
+            // The Windows version that Wine 8 reports by default is too old for many programs.
             let version = wine_in(&prefix).args(["winecfg", "-v", "win10"]).status();
             assert!(version.expect("wine starts").success(), "winecfg failed");
             let source = target_dir().join("bcryptprimitives.c");
             File::create(&source)
                 .and_then(|mut file| file.write_all(PROCESS_PRNG.as_bytes()))
                 .expect("the target is writable");
-            let made = target_dir().join("bcryptprimitives.dll");
-            compile_c(&source, &made, &["-shared", "-ladvapi32"]);
-            // Last, since it says that the prefix is complete.
-            fs::copy(made, shim).expect("the prefix is writable");
+            let library = target_dir().join("bcryptprimitives.dll");
+            compile_c(&source, &library, &["-shared", "-ladvapi32"]);
+            // Copied last, since this file marks the prefix as complete.
+            fs::copy(library, shim).expect("the prefix is writable");
         }
         prefix
     })
 }
 
-/// Compiles a C program or DLL for Windows with every warning an error.
+/// Compiles a C program or DLL for Windows. Every warning is an error.
 ///
 /// # Panics
 /// If it does not compile.
-pub fn compile_c(source: &Path, output: &Path, more: &[&str]) {
+pub fn compile_c(source: &Path, output: &Path, more_args: &[&str]) {
     let status = Command::new("x86_64-w64-mingw32-gcc")
         .args(["-O1", "-Wall", "-Wextra", "-Werror", "-o"])
         .arg(output)
         .arg(source)
-        .args(more)
+        .args(more_args)
         .status()
         .expect("mingw starts");
     assert!(status.success(), "{} does not compile", source.display());
 }
 
-/// `vipool_hook.dll`, `vipool-launch.exe` and `vipool.exe` as they are installed, built once. The
-/// directory they are in.
+/// Builds `vipool_hook.dll`, `vipool-launch.exe` and `vipool.exe` once, in their release profile, and
+/// returns their directory.
 pub fn hook_directory() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -88,13 +89,14 @@ pub fn hook_directory() -> &'static Path {
     })
 }
 
+/// Returns a Wine command for this prefix.
 fn wine_in(prefix: &Path) -> Command {
     let mut command = Command::new("wine");
     command
         .env("WINEPREFIX", prefix)
         .env("WINEDEBUG", "-all")
         .env("WINEARCH", "win64")
-        // No questions about missing parts, and no menus in somebody's desktop.
+        // Suppresses dialogs about missing components and entries in the desktop menu.
         .env("WINEDLLOVERRIDES", "mscoree=;mshtml=;winemenubuilder.exe=")
         .env_remove("DISPLAY");
     command
