@@ -1,4 +1,4 @@
-//! What the fuzz targets share.
+//! Shared code of the fuzz targets: corrupting valid files, and using a map of corrupted files.
 
 use std::collections::HashMap;
 use std::fs;
@@ -10,40 +10,45 @@ use vipool::map::{Leader, MAP_FILE, Map, OpenOptions, Plan, Probe, Reader, SESSI
 use vipool::pool::{Pool, PoolKind};
 use vipool::session::{Handle, SessionId, SessionKind};
 
-/// Bytes made from fuzzer input: the input itself, or a valid file with the changes that the
-/// input spells, so that what is deep inside is reached too. Each change is three bytes: where
-/// (two, within the length) and what to flip.
-pub fn damaged(input: &[u8], valid: &[u8]) -> Vec<u8> {
-    let Some((first, rest)) = input.split_first() else { return Vec::new() };
-    if first % 4 == 0 {
-        return rest.to_vec();
+/// Derives a file from fuzzer input: the input itself, or a copy of `valid` with changes, so that the
+/// fuzzer also reaches code behind the header checks.
+///
+/// Each change takes three bytes of input: an offset (two bytes, modulo the length) and a mask of
+/// the bits to flip.
+pub fn corrupt(input: &[u8], valid: &[u8]) -> Vec<u8> {
+    let Some((mode, changes)) = input.split_first() else { return Vec::new() };
+    if mode % 4 == 0 {
+        return changes.to_vec();
     }
     let mut bytes = valid.to_vec();
-    for change in rest.chunks_exact(3) {
-        // Beginnings hold the headers, and matter most.
-        let place = usize::from(u16::from_le_bytes([change[0], change[1]]));
-        let length = if first % 4 == 1 { bytes.len().min(256) } else { bytes.len() };
+    for change in changes.chunks_exact(3) {
+        // Half of the modes change the first bytes only, which hold the headers.
+        let offset = usize::from(u16::from_le_bytes([change[0], change[1]]));
+        let length = if mode % 4 == 1 { bytes.len().min(256) } else { bytes.len() };
         if length > 0 {
-            bytes[place % length] ^= change[2];
+            bytes[offset % length] ^= change[2];
         }
     }
-    if first % 4 == 3 {
-        bytes.truncate(bytes.len() * usize::from(*first) / 256);
+    if mode % 4 == 3 {
+        bytes.truncate(bytes.len() * usize::from(*mode) / 256);
     }
     bytes
 }
 
-/// The files of a small map with sessions in every state, in a directory of its own.
+/// A small map with slots in every state, in a temporary directory.
 struct Template {
     directory: TempDir,
+    /// The valid bytes of the map file.
     map: Vec<u8>,
+    /// The valid bytes of the sessions file.
     sessions: Vec<u8>,
+    /// The handle of an open session.
     handle: Handle,
 }
 
 impl Template {
     fn new() -> Self {
-        let directory = tempfile::tempdir().expect("a directory can be made");
+        let directory = tempfile::tempdir().expect("a temporary directory");
         let pool = |name, kind, range: &str| {
             Pool::new(name, kind, &[range.parse().expect("a range")], 64).expect("a pool")
         };
@@ -55,42 +60,44 @@ impl Template {
             ],
             ..Plan::default()
         };
-        let map = Map::create(directory.path(), &plan).expect("a map can be made");
+        let map = Map::create(directory.path(), &plan).expect("a valid plan");
         let opened = (1..8).map(|number| {
             let user = format!("user{}", number % 3);
             let client = Some("192.0.2.7".parse().expect("an address"));
             let leader = Some(Leader { pid: 1, start_time: 7, pid_namespace: 0 });
             let options =
                 OpenOptions { user: Some(&user), client, leader, ..OpenOptions::default() };
-            map.open_session(session(number), &options, 1).expect("there is room").handle
+            map.open_session(session_id(number), &options, 1).expect("a free address").handle
         });
-        let handle = opened.last().expect("some");
-        map.close_session(session(3), 2).expect("open");
-        map.drain(&"10.0.0.9".parse().expect("a range"), 2).expect("a map");
-        map.reserve("10.0.0.12".parse().expect("an address"), "user9", 2).expect("in the pool");
+        let handle = opened.last().expect("seven sessions");
+        map.close_session(session_id(3), 2).expect("an open session");
+        map.drain(&"10.0.0.9".parse().expect("a range"), 2).expect("a valid map");
+        map.reserve("10.0.0.12".parse().expect("an address"), "user9", 2)
+            .expect("an address of the pool");
         drop(map);
-        let read = |name| fs::read(directory.path().join(name)).expect("the map is there");
+        let read = |name| fs::read(directory.path().join(name)).expect("the file exists");
         let (map, sessions) = (read(MAP_FILE), read(SESSIONS_FILE));
         Self { directory, map, sessions, handle }
     }
 
-    /// Writes over a file in place: its owner stays, and who has it mapped sees it.
-    fn put(&self, name: &str, bytes: &[u8]) {
+    /// Overwrites a file in place, so that it keeps its owner and existing mappings see the change.
+    fn overwrite(&self, name: &str, bytes: &[u8]) {
         let path = self.directory.path().join(name);
-        let mut file = fs::OpenOptions::new().write(true).open(path).expect("the map is there");
-        file.write_all(bytes).expect("it can be written");
-        file.set_len(bytes.len() as u64).expect("it can be cut");
+        let mut file = fs::OpenOptions::new().write(true).open(path).expect("the file exists");
+        file.write_all(bytes).expect("the file is writable");
+        file.set_len(bytes.len() as u64).expect("the file can be truncated");
     }
 }
 
-fn session(number: u64) -> SessionId {
-    SessionId::new(SessionKind::CommandLine, number).expect("small")
+/// Returns the id of a session.
+fn session_id(number: u64) -> SessionId {
+    SessionId::new(SessionKind::CommandLine, number).expect("a small number")
 }
 
-/// Says that everything is gone, so that all that can be freed is.
-struct NothingLives;
+/// Reports no sockets and only dead leaders, so that `reap` frees as much as possible.
+struct NoneAlive;
 
-impl Probe for NothingLives {
+impl Probe for NoneAlive {
     fn has_sockets(&mut self, _address: IpAddr) -> bool {
         false
     }
@@ -99,40 +106,39 @@ impl Probe for NothingLives {
     }
 }
 
-/// Damages one of the two files as the input spells, and does everything with the map that can be
-/// done: before, beside and after.
-pub fn use_damaged(name: &str, input: &[u8]) {
+/// Corrupts one of the two files and runs all operations: on a map that was opened before the
+/// corruption, and on one that is opened after it.
+pub fn use_corrupted(name: &str, input: &[u8]) {
     thread_local!(static TEMPLATE: Template = Template::new());
     TEMPLATE.with(|template| {
         let valid = if name == MAP_FILE { &template.map } else { &template.sessions };
-        template.put(MAP_FILE, &template.map);
-        template.put(SESSIONS_FILE, &template.sessions);
-        // Half of all inputs strike while the map is in use.
-        let attached = Reader::attach(template.directory.path()).expect("it is whole");
-        let writer = Map::open(template.directory.path()).expect("it is whole");
-        let bytes = damaged(input, valid);
-        // A file that is in use is never cut.
-        let mut in_use = bytes.clone();
-        in_use.resize(valid.len(), 0);
-        template.put(name, &in_use);
-        read_all(&attached, &template.handle);
-        write_all(&writer);
+        template.overwrite(MAP_FILE, &template.map);
+        template.overwrite(SESSIONS_FILE, &template.sessions);
+        let attached = Reader::attach(template.directory.path()).expect("a valid map");
+        let writer = Map::open(template.directory.path()).expect("a valid map");
+        let bytes = corrupt(input, valid);
+        // A mapped file never shrinks, since that would raise SIGBUS in its readers.
+        let mut same_length = bytes.clone();
+        same_length.resize(valid.len(), 0);
+        template.overwrite(name, &same_length);
+        run_all_reads(&attached, &template.handle);
+        run_all_writes(&writer);
         drop((attached, writer));
-        template.put(MAP_FILE, &template.map);
-        template.put(SESSIONS_FILE, &template.sessions);
-        template.put(name, &bytes);
+        template.overwrite(MAP_FILE, &template.map);
+        template.overwrite(SESSIONS_FILE, &template.sessions);
+        template.overwrite(name, &bytes);
         if let Ok(reader) = Reader::attach(template.directory.path()) {
-            read_all(&reader, &template.handle);
+            run_all_reads(&reader, &template.handle);
         }
         if let Ok(writer) = Map::open(template.directory.path()) {
-            write_all(&writer);
+            run_all_writes(&writer);
         }
     });
 }
 
-fn read_all(reader: &Reader, handle: &Handle) {
+fn run_all_reads(reader: &Reader, handle: &Handle) {
     for number in 0..10 {
-        if let Some((handle, leases)) = reader.find(session(number)) {
+        if let Some((handle, leases)) = reader.find(session_id(number)) {
             let _ = (reader.is_live(&handle), reader.addresses(&leases));
         }
     }
@@ -141,23 +147,23 @@ fn read_all(reader: &Reader, handle: &Handle) {
     let _ = (reader.pools(), reader.sessions(), reader.policy().programs().count());
 }
 
-fn write_all(map: &Map) {
+fn run_all_writes(map: &Map) {
     let _ = map.sessions();
-    let _ = map.open_session(session(20), &OpenOptions::default(), 9);
+    let _ = map.open_session(session_id(20), &OpenOptions::default(), 9);
     let options = OpenOptions { user: Some("user0"), ..OpenOptions::default() };
-    let _ = map.open_session(session(21), &options, 9);
-    let _ = map.close_session(session(2), 9);
+    let _ = map.open_session(session_id(21), &options, 9);
+    let _ = map.close_session(session_id(2), 9);
     let _ = map.undrain(&"10.0.0.0/27".parse().expect("a range"), 9);
     let _ = map.unreserve("10.0.0.12".parse().expect("an address"), 9);
-    let _ = map.reap(9, 16, &mut NothingLives);
-    // Not earlier: what is done before finds the damage unless the damage says so itself.
+    let _ = map.reap(9, 16, &mut NoneAlive);
+    // Recovery comes last, so that the operations above meet the corruption.
     let _ = map.recover();
-    // Whatever the bytes are, no address is held by two.
+    // No bytes lead to an address that two sessions lease.
     let mut holders = HashMap::new();
     for row in map.sessions().unwrap_or_default() {
         for lease in row.leases.iter() {
             let holder = holders.insert((lease.pool, lease.slot), row.session);
-            assert!(holder.is_none_or(|other| other == row.session));
+            assert!(holder.is_none_or(|holder| holder == row.session));
         }
     }
 }

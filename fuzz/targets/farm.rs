@@ -1,4 +1,4 @@
-//! Any text as farm.toml: read, checked, planned for each of its servers, and told about.
+//! Arbitrary text as farm.toml: parsing, validation, planning for each server, and the report.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -7,7 +7,7 @@ use vipool::interface::Interface;
 use vipool::policy::PolicyView;
 
 fuzz_target!(|input: &[u8]| {
-    let bytes = vipool_fuzz::damaged(input, include_bytes!("../../examples/farm.toml"));
+    let bytes = vipool_fuzz::corrupt(input, include_bytes!("../../examples/farm.toml"));
     let Ok(text) = std::str::from_utf8(&bytes) else { return };
     let (farm, mut report) = Farm::parse(text);
     let interfaces = [Interface {

@@ -1,12 +1,13 @@
-//! A logon and a logoff of the PAM module, with any bytes for whatever a client, a user or an
-//! administrator chooses: user, host, service, environment and arguments.
+//! A logon and a logoff through the PAM module, with arbitrary bytes as user, host, service,
+//! environment and arguments.
 //!
-//! The module's own files, over a libpam that is made here: the real one would refuse some of it.
+//! The target compiles the source of the module against a libpam of its own, since the real one
+//! rejects some of these values.
 #![no_main]
 
 #[path = "../../pam/src/logon.rs"]
 mod logon;
-#[allow(dead_code)] // what the entry points need
+#[allow(dead_code)] // used by the entry points of the module only
 #[path = "../../pam/src/pam.rs"]
 mod pam;
 #[path = "../../pam/src/settings.rs"]
@@ -27,18 +28,19 @@ use settings::Settings;
 
 type Cleanup = unsafe extern "C" fn(*mut pam::RawHandle, *mut c_void, c_int);
 
-/// What libpam would keep of the transaction.
+/// The state that libpam keeps for a transaction.
 #[derive(Default)]
 struct Transaction {
     items: BTreeMap<c_int, CString>,
     environment: BTreeMap<Vec<u8>, CString>,
-    kept: Option<(*mut c_void, Option<Cleanup>)>,
+    /// The data of the module, with its destructor.
+    module_data: Option<(*mut c_void, Option<Cleanup>)>,
 }
 
 thread_local! {
-    static NOW: RefCell<Transaction> = RefCell::default();
+    static TRANSACTION: RefCell<Transaction> = RefCell::default();
     static MAP: LazyCell<(TempDir, Map)> = LazyCell::new(|| {
-        let directory = tempfile::tempdir().expect("a directory can be made");
+        let directory = tempfile::tempdir().expect("a temporary directory");
         let pool = |kind, range: &str| {
             Pool::new("default", kind, &[range.parse().expect("a range")], 64).expect("a pool")
         };
@@ -48,35 +50,39 @@ thread_local! {
             pool(PoolKind::Loopback, "127.3.4.0/28"),
         ];
         let plan = Plan { pools, settings, ..Plan::default() };
-        let map = Map::create(directory.path(), &plan).expect("a map can be made");
+        let map = Map::create(directory.path(), &plan).expect("a valid plan");
         (directory, map)
     });
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn pam_get_item(_: *const c_void, item: c_int, value: *mut *const c_void) -> c_int {
-    let text = NOW.with_borrow(|now| now.items.get(&item).map_or(ptr::null(), |it| it.as_ptr()));
-    // SAFETY: the module gives a valid place for one pointer.
+    let text = TRANSACTION.with_borrow(|transaction| {
+        transaction.items.get(&item).map_or(ptr::null(), |item| item.as_ptr())
+    });
+    // SAFETY: the module passes a valid pointer to one pointer.
     unsafe { *value = text.cast() };
     PAM_SUCCESS
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn pam_getenv(_: *mut c_void, name: *const c_char) -> *const c_char {
-    // SAFETY: the module gives a string.
+    // SAFETY: the module passes a NUL-terminated string.
     let name = unsafe { CStr::from_ptr(name) };
-    NOW.with_borrow(|now| {
-        now.environment.get(name.to_bytes()).map_or(ptr::null(), |value| value.as_ptr())
+    TRANSACTION.with_borrow(|transaction| {
+        transaction.environment.get(name.to_bytes()).map_or(ptr::null(), |value| value.as_ptr())
     })
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn pam_putenv(_: *mut c_void, text: *const c_char) -> c_int {
-    // SAFETY: the module gives a string.
+    // SAFETY: the module passes a NUL-terminated string.
     let text = unsafe { CStr::from_ptr(text) }.to_bytes();
-    let at = text.iter().position(|byte| *byte == b'=').expect("a name and a value");
-    let value = CString::new(&text[at + 1..]).expect("without NUL");
-    NOW.with_borrow_mut(|now| now.environment.insert(text[..at].to_vec(), value));
+    let equals = text.iter().position(|byte| *byte == b'=').expect("NAME=VALUE");
+    let value = CString::new(&text[equals + 1..]).expect("no NUL");
+    TRANSACTION.with_borrow_mut(|transaction| {
+        transaction.environment.insert(text[..equals].to_vec(), value)
+    });
     PAM_SUCCESS
 }
 
@@ -87,9 +93,10 @@ extern "C" fn pam_set_data(
     data: *mut c_void,
     cleanup: Option<Cleanup>,
 ) -> c_int {
-    let before = NOW.with_borrow_mut(|now| now.kept.replace((data, cleanup)));
-    if let Some((data, Some(cleanup))) = before {
-        // SAFETY: what the module gave for this data, once.
+    let previous =
+        TRANSACTION.with_borrow_mut(|transaction| transaction.module_data.replace((data, cleanup)));
+    if let Some((data, Some(cleanup))) = previous {
+        // SAFETY: the module registered this destructor for this data, and it runs once.
         unsafe { cleanup(pamh, data, 0) };
     }
     PAM_SUCCESS
@@ -97,27 +104,29 @@ extern "C" fn pam_set_data(
 
 #[unsafe(no_mangle)]
 extern "C" fn pam_get_data(_: *const c_void, _: *const c_char, data: *mut *const c_void) -> c_int {
-    let kept = NOW.with_borrow(|now| now.kept);
-    // SAFETY: the module gives a valid place for one pointer.
-    unsafe { *data = kept.map_or(ptr::null(), |(data, _)| data) };
+    let module_data = TRANSACTION.with_borrow(|transaction| transaction.module_data);
+    // SAFETY: the module passes a valid pointer to one pointer.
+    unsafe { *data = module_data.map_or(ptr::null(), |(data, _)| data) };
     PAM_SUCCESS
 }
 
-/// The real one takes any number of values for its format; the module gives one, a string.
+/// The real function is variadic. The module always passes one string.
 #[unsafe(no_mangle)]
 extern "C" fn pam_syslog(_: *const c_void, _: c_int, _: *const c_char, text: *const c_char) {
-    // SAFETY: the module gives a string.
-    let text = unsafe { CStr::from_ptr(text) }.to_str().expect("what is logged is UTF-8");
+    // SAFETY: the module passes a NUL-terminated string.
+    let text = unsafe { CStr::from_ptr(text) }.to_str().expect("log messages are UTF-8");
     assert!(!text.contains(char::is_control), "{text:?}");
 }
 
 fuzz_target!(|input: &[u8]| {
     let mut fields = input.split(|byte| *byte == 0);
-    let mut next = || CString::new(fields.next().unwrap_or_default()).expect("divided by NUL");
-    let [service, user, host, logind, preload] = [(); 5].map(|()| next());
+    let mut next_field =
+        || CString::new(fields.next().unwrap_or_default()).expect("fields contain no NUL");
+    let [service, user, host, logind, preload] = [(); 5].map(|()| next_field());
     let user = if user.is_empty() { c"root".to_owned() } else { user };
-    let arguments: Vec<CString> = fields.map(|it| CString::new(it).expect("as above")).collect();
-    let _ = Settings::read(arguments.iter().map(|it| &**it), |_| {});
+    let arguments: Vec<CString> =
+        fields.map(|field| CString::new(field).expect("no NUL")).collect();
+    let _ = Settings::read(arguments.iter().map(|argument| &**argument), |_| {});
 
     let transaction = Transaction {
         items: [(1, service), (2, user), (4, host)].into(),
@@ -126,36 +135,37 @@ fuzz_target!(|input: &[u8]| {
             (b"LD_PRELOAD".to_vec(), preload.clone()),
         ]
         .into(),
-        kept: None,
+        module_data: None,
     };
-    NOW.set(transaction);
-    MAP.with(|place| {
-        let (directory, map) = &**place;
-        // A path in the arguments could be anywhere on this machine: the map is always this one.
+    TRANSACTION.set(transaction);
+    MAP.with(|cell| {
+        let (directory, map) = &**cell;
+        // The fuzzer must not choose paths on this machine, so these settings are fixed.
         let settings = Settings {
             map: directory.path().to_owned(),
             preload: Some("/dev/null".into()),
             min_uid: 0,
             ..Settings::default()
         };
-        let mut nothing = 0u8;
-        // SAFETY: the functions above do not look at the handle.
-        let pam = unsafe { Pam::new((&raw mut nothing).cast()) };
+        let mut dummy_handle = 0u8;
+        // SAFETY: the functions above never dereference the handle.
+        let pam = unsafe { Pam::new((&raw mut dummy_handle).cast()) };
         let status = logon::open(&pam, &settings);
         assert!(status == PAM_SUCCESS || status == PAM_SESSION_ERR);
-        let open = map.sessions().expect("the map is whole").len();
-        assert!(open <= 1);
-        if open == 1 {
-            let after = pam.env(c"LD_PRELOAD").expect("it was set").to_bytes();
-            assert!(after.starts_with(preload.to_bytes()));
-            let divided = |byte: &u8| b": ".contains(byte);
-            assert!(after.split(divided).any(|file| file == b"/dev/null"));
+        let open_count = map.sessions().expect("a valid map").len();
+        assert!(open_count <= 1);
+        if open_count == 1 {
+            let new_preload = pam.env(c"LD_PRELOAD").expect("the module sets it").to_bytes();
+            assert!(new_preload.starts_with(preload.to_bytes()));
+            let is_separator = |byte: &u8| b": ".contains(byte);
+            assert!(new_preload.split(is_separator).any(|file| file == b"/dev/null"));
         }
-        assert_eq!(logon::open(&pam, &settings), status, "again");
+        assert_eq!(logon::open(&pam, &settings), status, "opening twice differs");
         assert_eq!(logon::close(&pam), PAM_SUCCESS);
-        assert_eq!(map.sessions().expect("the map is whole").len(), 0);
-        let files = std::fs::read_dir(directory.path()).expect("it is there").flatten();
-        let left = files.filter(|it| it.file_name().as_encoded_bytes().starts_with(b"client."));
-        assert_eq!(left.count(), 0);
+        assert_eq!(map.sessions().expect("a valid map").len(), 0);
+        let files = std::fs::read_dir(directory.path()).expect("the directory exists").flatten();
+        let client_files =
+            files.filter(|file| file.file_name().as_encoded_bytes().starts_with(b"client."));
+        assert_eq!(client_files.count(), 0);
     });
 });

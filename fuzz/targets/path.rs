@@ -1,4 +1,4 @@
-//! Any bytes as program paths and patterns, by the rules of either system.
+//! Arbitrary bytes as program paths and patterns, with the rules of both systems.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -6,10 +6,9 @@ use vipool::policy::PathStyle;
 use vipool::policy::path::{file_name, from_utf16, pattern_kind, same_name, same_path};
 
 fuzz_target!(|input: &[u8]| {
-    let at = input.len() / 2;
-    let (a, b) = input.split_at(at);
+    let (a, b) = input.split_at(input.len() / 2);
     for style in [PathStyle::Posix, PathStyle::Windows] {
-        // Sameness is symmetric.
+        // Both comparisons are symmetric.
         assert_eq!(same_path(a, b, style), same_path(b, a, style));
         assert_eq!(same_name(a, b, style), same_name(b, a, style));
         if let Some(name) = file_name(a, style) {
@@ -18,7 +17,7 @@ fuzz_target!(|input: &[u8]| {
     }
     let _ = pattern_kind(a);
     let wide: Vec<u16> =
-        input.chunks_exact(2).map(|two| u16::from_le_bytes([two[0], two[1]])).collect();
+        input.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect();
     let mut buffer = [0; 64];
     let _ = from_utf16(&wide, &mut buffer);
 });

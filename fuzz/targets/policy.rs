@@ -1,4 +1,4 @@
-//! Any bytes as a compiled process list: no panic, no endless loop, no read outside.
+//! Arbitrary bytes as a compiled process list: no panic, no endless loop, no read out of bounds.
 #![no_main]
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -8,7 +8,8 @@ use vipool::policy::{
     Executable, Features, PathStyle, Policy, PolicyView, PoolRule, PortRange, Program,
 };
 
-fn policy() -> Policy {
+/// Returns a policy that uses every kind of entry.
+fn sample_policy() -> Policy {
     let ports = vec![PortRange { first: 80, last: 90 }, PortRange { first: 443, last: 443 }];
     let program = |pattern: &str, script: Option<&str>| Program {
         pattern: pattern.to_owned(),
@@ -38,8 +39,8 @@ fn policy() -> Policy {
 }
 
 fuzz_target!(|input: &[u8]| {
-    let valid = policy().encode();
-    let bytes = vipool_fuzz::damaged(input, &valid);
+    let valid = sample_policy().encode();
+    let bytes = vipool_fuzz::corrupt(input, &valid);
     let view = PolicyView::new(&bytes);
     for (path, script, style) in [
         ("/usr/bin/python3", Some(&b"/srv/server.py"[..]), PathStyle::Posix),
@@ -48,11 +49,11 @@ fuzz_target!(|input: &[u8]| {
     ] {
         let program =
             Executable { path: path.as_bytes(), invoked_as: Some(b"nginx"), script, style };
-        let found = view.find(&program);
-        assert!(view.explain(program).count() >= usize::from(found.is_some()));
+        let matched = view.find(&program);
+        assert!(view.explain(program).count() >= usize::from(matched.is_some()));
         let _ = view.choose_pool("eve", || vec!["students".to_owned()], Some(&program));
-        if let Some(found) = found {
-            let rule = found.program;
+        if let Some(matched) = matched {
+            let rule = matched.program;
             let _ = (rule.features(), rule.wildcard(), rule.loopback_connect());
             let _ = (rule.is_own_port(85), rule.is_shared_port(443), rule.map_ephemeral());
             let _ = view.inherited(rule.id());

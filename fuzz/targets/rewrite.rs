@@ -1,5 +1,5 @@
-//! Any bytes as the address of any socket call, for any rules: no panic, and what comes out keeps
-//! what the rewriter promises.
+//! Arbitrary bytes as the address of each socket call, with arbitrary rules: no panic, and every
+//! result keeps the invariants of the rewriter.
 #![no_main]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -16,19 +16,19 @@ const L: Ipv4Addr = Ipv4Addr::new(127, 3, 4, 5);
 const L6: Ipv4Addr = Ipv4Addr::new(127, 4, 4, 5);
 const V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 5);
 
-/// What the fuzzer says the world is like.
-struct Fuzzed {
+/// A view of the system whose answers come from the fuzzer.
+struct FuzzedSystem {
     bits: u8,
     listener: u8,
 }
 
-impl Fuzzed {
+impl FuzzedSystem {
     fn bit(&self, bit: u8) -> bool {
         self.bits >> bit & 1 == 1
     }
 }
 
-impl World for Fuzzed {
+impl World for FuzzedSystem {
     fn is_own_port(&self, port: u16) -> bool {
         self.bit(0) && port % 2 == 0
     }
@@ -56,13 +56,13 @@ impl World for Fuzzed {
     ) -> Listener {
         match usize::from(self.listener % 5) {
             4 => Listener::Unknown,
-            place if place < wanted.len() => Listener::At(place),
+            index if index < wanted.len() => Listener::At(index),
             _ => Listener::None,
         }
     }
 }
 
-/// Whether programs elsewhere in the network can reach or be reached by this address.
+/// Returns whether the address belongs to the network outside this host.
 fn is_outside(address: IpAddr) -> bool {
     match sockaddr::as_ipv4(address) {
         Some(v4) => !v4.is_loopback() && !v4.is_unspecified(),
@@ -70,6 +70,7 @@ fn is_outside(address: IpAddr) -> bool {
     }
 }
 
+/// Returns whether the address is one of the two virtual loopback addresses.
 fn is_own_loopback(address: IpAddr) -> bool {
     sockaddr::as_ipv4(address).is_some_and(|v4| v4 == L || v4 == L6)
 }
@@ -79,17 +80,17 @@ fuzz_target!(|input: &[u8]| {
     let bit = |byte: u8, bit: u8| byte >> bit & 1 == 1;
     let parsed = sockaddr::parse(bytes);
     if let Parsed::Inet(address) = parsed {
-        // What was read and written again reads the same, into any room without overflowing it.
+        // A written address parses as itself, and writing never exceeds the buffer.
         let mut out = [0xaa; MAX_LENGTH];
         let length = sockaddr::write(&address, &mut out);
         assert_eq!(sockaddr::parse(&out[..length]), parsed);
-        let room = usize::from(*listener) % MAX_LENGTH;
-        let mut small = vec![0xaa; room + 1];
-        sockaddr::write(&address, &mut small[..room]);
-        assert_eq!(small[room], 0xaa);
+        let capacity = usize::from(*listener) % MAX_LENGTH;
+        let mut buffer = vec![0xaa; capacity + 1];
+        sockaddr::write(&address, &mut buffer[..capacity]);
+        assert_eq!(buffer[capacity], 0xaa);
     }
     let Parsed::Inet(address) = parsed else { return };
-    let world = Fuzzed { bits: *world, listener: *listener };
+    let world = FuzzedSystem { bits: *world, listener: *listener };
     let rewriter = Rewriter {
         addresses: Addresses {
             v4: bit(world.bits, 4).then_some(V),
@@ -137,7 +138,7 @@ fuzz_target!(|input: &[u8]| {
         if let Outcome::Rewritten(connect) = outcome {
             assert_eq!(connect.to.is_ipv4(), address.is_ipv4());
             assert_eq!(connect.to.port(), address.port());
-            // L never meets the outside.
+            // A socket bound to L never connects outside the host.
             if let Some(source) = connect.bind {
                 assert!(!(is_own_loopback(source) && is_outside(address.ip())));
             }
@@ -146,7 +147,7 @@ fuzz_target!(|input: &[u8]| {
     let _ = rewriter.listen(&facts);
     let _ = rewriter.send_source(address.ip(), Some(address));
     let _ = rewriter.shown(address, || Some(unbound));
-    // Nobody is shown an address of another family, and shown twice is shown once.
+    // The visible address has the same family, and translating it again changes nothing.
     if let Outcome::Rewritten(shown) = rewriter.shown(address, || None) {
         assert_eq!(shown.is_ipv4(), address.is_ipv4());
         assert!(rewriter.shown(shown, || None).rewritten().is_none_or(|again| again == shown));

@@ -1,7 +1,7 @@
-//! Any bytes as the file of users and clients, also under running readers and writers: no panic, no
-//! endless loop, no read outside, and no address held twice.
+//! Arbitrary bytes as the sessions file, also under running readers and writers: no panic, no
+//! endless loop, no access out of bounds, and no address leased twice.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|input: &[u8]| vipool_fuzz::use_damaged(vipool::map::SESSIONS_FILE, input));
+fuzz_target!(|input: &[u8]| vipool_fuzz::use_corrupted(vipool::map::SESSIONS_FILE, input));
