@@ -1,6 +1,7 @@
-//! A session opened and closed, and looked up, in tables of three sizes, half full.
+//! Opening, closing and looking up a session in half-full tables of three sizes.
 //!
-//! `cargo xtask bench alloc` puts these beside other crates and the floor of the machine.
+//! `cargo xtask bench alloc` compares these operations with other crates and with the floor of the
+//! machine.
 
 use std::hint::black_box;
 use std::net::IpAddr;
@@ -11,11 +12,11 @@ use vipool::map::{Map, OpenOptions, Plan};
 use vipool::pool::{Pool, PoolKind};
 use vipool::session::{SessionId, SessionKind};
 
-/// /24, /16, /12.
+/// The numbers of slots: a /24, a /16 and a /12.
 const SIZES: [u32; 3] = [1 << 8, 1 << 16, 1 << 20];
 
-fn id(number: u32) -> SessionId {
-    SessionId::new(SessionKind::Embedder, number.into()).expect("small")
+fn session_id(number: u32) -> SessionId {
+    SessionId::new(SessionKind::Embedder, number.into()).expect("a small number")
 }
 
 fn plan(slots: u32) -> Plan {
@@ -24,49 +25,51 @@ fn plan(slots: u32) -> Plan {
     Plan { pools: vec![pool], ..Plan::default() }
 }
 
-/// A map that nobody else writes, with sessions 1 to half its size.
+/// Returns an exclusively locked map in which sessions 1 to `slots / 2` are open.
 fn half_full(directory: &Path, slots: u32) -> Map {
     let mut map = Map::create(directory, &plan(slots)).expect("a map");
-    map.hold_exclusively().expect("nobody else has it");
+    map.hold_exclusively().expect("no other writer");
     for number in 1..=slots / 2 {
-        map.open_session(id(number), &OpenOptions::default(), 0).expect("half is free");
+        map.open_session(session_id(number), &OpenOptions::default(), 0).expect("a free address");
     }
     map
 }
 
 fn sessions(criterion: &mut Criterion) {
-    let shared = Path::new("/dev/shm");
-    let parent = if shared.is_dir() { shared.to_owned() } else { std::env::temp_dir() };
+    let shared_memory = Path::new("/dev/shm");
+    let parent =
+        if shared_memory.is_dir() { shared_memory.to_owned() } else { std::env::temp_dir() };
     for slots in SIZES {
         let directory = tempfile::tempdir_in(&parent).expect("a directory");
         let map = half_full(directory.path(), slots);
         let options = OpenOptions::default();
-        let fresh = id(slots);
+        let new_session = session_id(slots);
         let mut group = criterion.benchmark_group(format!("/{}", 32 - slots.ilog2()));
         group.bench_function("open and close by handle", |bench| {
             bench.iter(|| {
-                let opened = map.open_session(black_box(fresh), &options, 0).expect("free");
-                map.close(&opened.handle, 0).expect("open")
+                let opened =
+                    map.open_session(black_box(new_session), &options, 0).expect("a free address");
+                map.close(&opened.handle, 0).expect("an open session")
             });
         });
         group.bench_function("open and close by session", |bench| {
             bench.iter(|| {
-                map.open_session(black_box(fresh), &options, 0).expect("free");
-                map.close_session(fresh, 0).expect("open")
+                map.open_session(black_box(new_session), &options, 0).expect("a free address");
+                map.close_session(new_session, 0).expect("an open session")
             });
         });
-        let reader = map.reader().unwrap();
+        let reader = map.reader().expect("a valid map");
         let mut number = 0;
-        group.bench_function("look-up", |bench| {
+        group.bench_function("lookup by session", |bench| {
             bench.iter(|| {
-                // An odd step visits every session in an order that no cache foresees.
+                // An odd step visits every session in an order that defeats the prefetcher.
                 number = (number + 40_503) % (slots / 2);
-                reader.lookup(black_box(id(number + 1)))
+                reader.lookup(black_box(session_id(number + 1)))
             });
         });
-        let opened = map.open_session(fresh, &options, 0).expect("free");
+        let opened = map.open_session(new_session, &options, 0).expect("a free address");
         assert!(opened.leases.iter().all(|lease| matches!(lease.address, IpAddr::V4(_))));
-        group.bench_function("is the lease live", |bench| {
+        group.bench_function("lease liveness check", |bench| {
             bench.iter(|| reader.is_live(black_box(&opened.handle)));
         });
         group.finish();

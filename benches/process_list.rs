@@ -1,12 +1,13 @@
-//! Which rule of the process list a program falls under, in lists of three lengths: what a hook
-//! layer pays once when its program starts.
+//! Finding the rule for a program in process lists of 10, 100 and 1000 rules. A hook layer does
+//! this once, when its program starts.
 
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use vipool::policy::{Executable, PathStyle, Policy, PolicyView, Program};
 
-fn policy(rules: usize) -> Vec<u8> {
+/// Returns a compiled policy with this number of rules.
+fn compiled_policy(rule_count: usize) -> Vec<u8> {
     let program = |number: usize| Program {
         pattern: match number % 2 {
             0 => format!("/opt/vendor/application-{number}/bin/server-{number}"),
@@ -14,17 +15,17 @@ fn policy(rules: usize) -> Vec<u8> {
         },
         ..Program::default()
     };
-    Policy { programs: (0..rules).map(program).collect(), ..Policy::default() }.encode()
+    Policy { programs: (0..rule_count).map(program).collect(), ..Policy::default() }.encode()
 }
 
-fn find(criterion: &mut Criterion) {
+fn find_rule(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("process list");
-    for rules in [10, 100, 1000] {
-        let bytes = policy(rules);
-        // The last rule, so that all are looked at, and a program that is on no list.
-        let last = format!("/opt/vendor/application-{0}/bin/server-{0}", rules - 2);
+    for rule_count in [10, 100, 1000] {
+        let bytes = compiled_policy(rule_count);
+        // The last rule, so that all rules are compared, and a program without a rule.
+        let last = format!("/opt/vendor/application-{0}/bin/server-{0}", rule_count - 2);
         let windows =
-            format!(r"\\?\c:\program files\vendor\application {0}\SERVER{0}.EXE", rules - 1);
+            format!(r"\\?\c:\program files\vendor\application {0}\SERVER{0}.EXE", rule_count - 1);
         let programs = [
             ("posix", &*last, PathStyle::Posix, true),
             ("windows", &*windows, PathStyle::Windows, true),
@@ -34,7 +35,7 @@ fn find(criterion: &mut Criterion) {
             let program =
                 Executable { path: path.as_bytes(), invoked_as: None, script: None, style };
             assert_eq!(PolicyView::new(&bytes).find(&program).is_some(), listed);
-            group.bench_function(BenchmarkId::new(name, rules), |bencher| {
+            group.bench_function(BenchmarkId::new(name, rule_count), |bencher| {
                 bencher.iter(|| PolicyView::new(black_box(&bytes)).find(black_box(&program)));
             });
         }
@@ -42,5 +43,5 @@ fn find(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, find);
+criterion_group!(benches, find_rule);
 criterion_main!(benches);

@@ -1,5 +1,5 @@
-//! What the decision of each kind of socket call costs beside the call itself: from the bytes of
-//! a sockaddr to the bytes of what stands for it.
+//! The cost of rewriting a socket call: parsing the sockaddr, deciding, and writing the new
+//! sockaddr. The socket call itself is not part of it.
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -14,10 +14,10 @@ use vipool::session::Addresses;
 const V: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 5);
 const L: Ipv4Addr = Ipv4Addr::new(127, 3, 4, 5);
 
-/// A world that answers at once: what it costs to ask the kernel is measured with the hook layer.
-struct Still;
+/// A view of the system with constant answers. The cost of system calls is part of the hook bench.
+struct ConstantSystem;
 
-impl World for Still {
+impl World for ConstantSystem {
     fn is_own_port(&self, port: u16) -> bool {
         port == 6379
     }
@@ -43,7 +43,7 @@ impl World for Still {
     }
 }
 
-fn rewriter() -> Rewriter<'static, Still> {
+fn rewriter() -> Rewriter<'static, ConstantSystem> {
     Rewriter {
         addresses: Addresses { v4: Some(V), loopback: Some(L), ..Addresses::default() },
         rules: Rules {
@@ -51,12 +51,12 @@ fn rewriter() -> Rewriter<'static, Still> {
             ..Rules::default()
         },
         live: true,
-        world: &Still,
+        world: &ConstantSystem,
     }
 }
 
-/// The bytes of a sockaddr, decided upon, and the bytes that go on.
-fn decided(
+/// Parses a sockaddr, decides, and returns the bytes of the new sockaddr and their length.
+fn rewrite_bytes(
     bytes: &[u8],
     decide: impl FnOnce(SocketAddr) -> Outcome<SocketAddr>,
 ) -> ([u8; IPV6_LENGTH], usize) {
@@ -71,15 +71,16 @@ fn decided(
     (out, length)
 }
 
-fn map<A, B>(outcome: Outcome<A>, of: impl FnOnce(A) -> B) -> Outcome<B> {
+/// Applies `convert` to a rewritten value.
+fn map_outcome<A, B>(outcome: Outcome<A>, convert: impl FnOnce(A) -> B) -> Outcome<B> {
     match outcome {
-        Outcome::Rewritten(value) => Outcome::Rewritten(of(value)),
+        Outcome::Rewritten(value) => Outcome::Rewritten(convert(value)),
         Outcome::Passed(reason) => Outcome::Passed(reason),
         Outcome::Refused(refusal) => Outcome::Refused(refusal),
     }
 }
 
-fn calls(criterion: &mut Criterion) {
+fn socket_calls(criterion: &mut Criterion) {
     let unbound = SocketFacts {
         protocol: Protocol::Tcp,
         local: Some("0.0.0.0:0".parse().expect("an address")),
@@ -98,39 +99,45 @@ fn calls(criterion: &mut Criterion) {
         ("bind 0.0.0.0", "0.0.0.0:8080"),
         ("bind 127.0.0.1", "127.0.0.1:8080"),
         ("bind ::", "[::]:8080"),
-        ("bind another address, which passes", "192.0.2.1:8080"),
+        ("bind a foreign address (passed)", "192.0.2.1:8080"),
     ] {
         let bytes = bytes(address);
         group.bench_function(name, |bench| {
             bench.iter(|| {
-                decided(black_box(&bytes), |address| {
-                    map(rewriter.bind(black_box(&unbound), address), |bind| bind.address)
+                rewrite_bytes(black_box(&bytes), |address| {
+                    map_outcome(rewriter.bind(black_box(&unbound), address), |bind| bind.address)
                 })
             });
         });
     }
     for (name, address) in [
-        ("connect outside", "192.0.2.1:443"),
-        ("connect 127.0.0.1, an own port", "127.0.0.1:6379"),
-        ("connect 127.0.0.1, its own listener", "127.0.0.1:8080"),
+        ("connect to another host", "192.0.2.1:443"),
+        ("connect 127.0.0.1 on an own port", "127.0.0.1:6379"),
+        ("connect 127.0.0.1 with an own listener", "127.0.0.1:8080"),
     ] {
         let bytes = bytes(address);
         group.bench_function(name, |bench| {
             bench.iter(|| {
-                decided(black_box(&bytes), |address| {
-                    map(rewriter.connect(black_box(&unbound), address), |connect| connect.to)
+                rewrite_bytes(black_box(&bytes), |address| {
+                    map_outcome(rewriter.connect(black_box(&unbound), address), |connect| {
+                        connect.to
+                    })
                 })
             });
         });
     }
-    for (name, address) in [("show L", "127.3.4.5:8080"), ("show a peer", "192.0.2.1:443")] {
+    for (name, address) in
+        [("visible address of L", "127.3.4.5:8080"), ("visible address of a peer", "192.0.2.1:443")]
+    {
         let bytes = bytes(address);
         group.bench_function(name, |bench| {
-            bench.iter(|| decided(black_box(&bytes), |address| rewriter.shown(address, || None)));
+            bench.iter(|| {
+                rewrite_bytes(black_box(&bytes), |address| rewriter.shown(address, || None))
+            });
         });
     }
     group.finish();
 }
 
-criterion_group!(benches, calls);
+criterion_group!(benches, socket_calls);
 criterion_main!(benches);
