@@ -13,36 +13,36 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use windows_sys::Win32::Networking::WinSock::SOCKET;
 
-const PLACES: usize = 1024;
+const TABLE_SIZE: usize = 1024;
 /// How far from its own place a socket may be.
-const REACH: usize = 16;
+const MAX_PROBES: usize = 16;
 
-static TABLE: [AtomicUsize; PLACES] = [const { AtomicUsize::new(0) }; PLACES];
+static TABLE: [AtomicUsize; TABLE_SIZE] = [const { AtomicUsize::new(0) }; TABLE_SIZE];
 
 /// The places where a socket may be. Handles are multiples of 4.
-fn places(s: SOCKET) -> impl Iterator<Item = &'static AtomicUsize> {
-    (0..REACH).map(move |step| &TABLE[((s >> 2) + step) % PLACES])
+fn probe_sequence(s: SOCKET) -> impl Iterator<Item = &'static AtomicUsize> {
+    (0..MAX_PROBES).map(move |step| &TABLE[((s >> 2) + step) % TABLE_SIZE])
 }
 
 /// Notes a socket; false if there is no room.
 pub fn insert(s: SOCKET) -> bool {
     s != 0
         && (contains(s)
-            || places(s).any(|place| {
-                place.compare_exchange(0, s, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+            || probe_sequence(s).any(|entry| {
+                entry.compare_exchange(0, s, Ordering::AcqRel, Ordering::Relaxed).is_ok()
             }))
 }
 
 /// Whether the socket's bind was put off.
 pub fn contains(s: SOCKET) -> bool {
-    s != 0 && places(s).any(|place| place.load(Ordering::Acquire) == s)
+    s != 0 && probe_sequence(s).any(|entry| entry.load(Ordering::Acquire) == s)
 }
 
 /// Forgets a socket; whether it was there. Of two threads one is told so.
 pub fn remove(s: SOCKET) -> bool {
     s != 0
-        && places(s)
-            .any(|place| place.compare_exchange(s, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok())
+        && probe_sequence(s)
+            .any(|entry| entry.compare_exchange(s, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok())
 }
 
 #[cfg(test)]
@@ -50,13 +50,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_neighbourhood_is_said_to_be_full() {
-        let near: Vec<SOCKET> = (0..REACH as SOCKET).map(|i| (i * PLACES + 7) * 4).collect();
-        assert!(near.iter().all(|s| insert(*s) && contains(*s)));
-        assert!(!insert((REACH * PLACES + 7) * 4));
-        assert!(insert(near[3]), "what is there is there once");
-        assert!(remove(near[3]) && !remove(near[3]) && !contains(near[3]));
+    fn insert_fails_when_every_probed_entry_is_taken() {
+        let colliding: Vec<SOCKET> =
+            (0..MAX_PROBES as SOCKET).map(|i| (i * TABLE_SIZE + 7) * 4).collect();
+        assert!(colliding.iter().all(|s| insert(*s) && contains(*s)));
+        assert!(!insert((MAX_PROBES * TABLE_SIZE + 7) * 4));
+        assert!(insert(colliding[3]), "what is there is there once");
+        assert!(remove(colliding[3]) && !remove(colliding[3]) && !contains(colliding[3]));
         assert!(!insert(0) && !contains(0));
-        assert!(near.iter().filter(|s| remove(**s)).count() == REACH - 1);
+        assert!(colliding.iter().filter(|s| remove(**s)).count() == MAX_PROBES - 1);
     }
 }

@@ -26,8 +26,8 @@ pub struct Detour {
 
 /// Makes a table of [`Detour`]s and a module `original` with a function for each.
 macro_rules! detours {
-    ($(#[$about:meta])* $table:ident from $source:ident; $($module:literal {
-        $($name:ident($($argument:ident: $type:ty),* $(,)?) -> $answer:ty => $replacement:path;)*
+    ($(#[$doc:meta])* $table:ident from $source:ident; $($module:literal {
+        $($name:ident($($argument:ident: $type:ty),* $(,)?) -> $result:ty => $replacement:path;)*
     })*) => {
         /// The system's own functions.
         ///
@@ -39,8 +39,8 @@ macro_rules! detours {
             $($(
                 #[doc = concat!("`", stringify!($name), "` of `", $module, "`.")]
                 #[inline]
-                pub unsafe fn $name($($argument: $type),*) -> $answer {
-                    type Function = unsafe extern "system" fn($($type),*) -> $answer;
+                pub unsafe fn $name($($argument: $type),*) -> $result {
+                    type Function = unsafe extern "system" fn($($type),*) -> $result;
                     let function = super::slot::$name.load(std::sync::atomic::Ordering::Relaxed);
                     // SAFETY: the slot holds this function or its trampoline, of this signature.
                     unsafe { std::mem::transmute::<*mut std::ffi::c_void, Function>(function)($($argument),*) }
@@ -55,7 +55,7 @@ macro_rules! detours {
             $($(pub static $name: AtomicPtr<c_void> = AtomicPtr::new(super::$source::$name as *mut c_void);)*)*
         }
 
-        $(#[$about])*
+        $(#[$doc])*
         pub static $table: &[$crate::detour::Detour] = &[
             $($($crate::detour::Detour {
                 module: match std::ffi::CStr::from_bytes_with_nul(concat!($module, "\0").as_bytes()) {
@@ -67,7 +67,7 @@ macro_rules! detours {
                     Err(_) => unreachable!(),
                 },
                 replacement: || {
-                    let replacement: unsafe extern "system" fn($($type),*) -> $answer = $replacement;
+                    let replacement: unsafe extern "system" fn($($type),*) -> $result = $replacement;
                     replacement as *mut std::ffi::c_void
                 },
                 original: &slot::$name,
@@ -78,7 +78,7 @@ macro_rules! detours {
 pub(crate) use detours;
 
 /// Hooks every function of the tables, all or none.
-pub fn set(tables: &[&[Detour]]) -> Result<(), MH_STATUS> {
+pub fn install_all(tables: &[&[Detour]]) -> Result<(), MH_STATUS> {
     for detour in tables.iter().copied().flatten() {
         // SAFETY: names that end in 0; system DLLs are loaded from the system's directory alone.
         let target = unsafe {
@@ -103,7 +103,7 @@ pub fn set(tables: &[&[Detour]]) -> Result<(), MH_STATUS> {
 }
 
 /// Takes all hooks out. The trampolines stay: calls that are under way return through them.
-pub fn clear() {
+pub fn disable_all() {
     // SAFETY: MinHook stops the other threads and moves those inside a patched instruction.
     _ = unsafe { MinHook::disable_all_hooks() };
 }

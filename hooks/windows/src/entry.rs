@@ -15,9 +15,9 @@ use windows_sys::Win32::System::Threading::CreateThread;
 use windows_sys::core::BOOL;
 
 use crate::detour::{self, Detour};
-use crate::inject::{Dll, PATH_UNITS};
-use crate::outcome::Outcome;
-use crate::{context, process, table};
+use crate::inject::{Dll, MAX_PATH_UNITS};
+use crate::install_status::InstallStatus;
+use crate::{child_process, context, table};
 
 /// Only hands off: the system's loader lock is held here, under which next to nothing is allowed.
 #[unsafe(no_mangle)]
@@ -36,39 +36,39 @@ extern "system" fn DllMain(module: HINSTANCE, reason: u32, _reserved: *mut c_voi
     1
 }
 
-static INSTALLING: Mutex<Outcome> = Mutex::new(Outcome::Unknown);
+static INSTALL_STATUS: Mutex<InstallStatus> = Mutex::new(InstallStatus::Unknown);
 
 /// Sets the hooks, unless they are set. Returns when all are in place, whichever thread sets them;
-/// the answer is a number of [`Outcome`]. Has the signature of a thread's start; the argument is
+/// the answer is a number of [`InstallStatus`]. Has the signature of a thread's start; the argument is
 /// the id of the rule that a parent handed down, or 0.
 #[unsafe(no_mangle)]
-extern "system" fn vipool_hook_install(inherited: *mut c_void) -> u32 {
-    let mut outcome = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
+extern "system" fn vipool_hook_install(inherited_rule: *mut c_void) -> u32 {
+    let mut status = INSTALL_STATUS.lock().unwrap_or_else(PoisonError::into_inner);
     // The thread of DllMain knows of no rule that is handed down.
-    let more = *outcome == Outcome::NotListed && !inherited.is_null();
-    if *outcome == Outcome::Unknown || more {
-        stay();
-        *outcome = install(inherited as usize as u64);
+    let rule_arrived = *status == InstallStatus::NotListed && !inherited_rule.is_null();
+    if *status == InstallStatus::Unknown || rule_arrived {
+        pin_dll();
+        *status = install(inherited_rule as usize as u64);
     }
-    *outcome as u32
+    *status as u32
 }
 
-fn install(inherited: u64) -> Outcome {
-    let guest = match context::make(inherited) {
-        Ok(guest) => guest,
-        Err(outcome) => return outcome,
+fn install(inherited_rule: u64) -> InstallStatus {
+    let hooked_process = match context::initialize(inherited_rule) {
+        Ok(hooked_process) => hooked_process,
+        Err(status) => return status,
     };
-    let tables: &[&[Detour]] = match guest {
-        None => &[process::TABLE],
-        Some(guest) if guest.rewriter().rules.hide_addresses => {
-            &[process::TABLE, table::SOCKETS, table::interfaces::TABLE]
+    let tables: &[&[Detour]] = match hooked_process {
+        None => &[child_process::TABLE],
+        Some(hooked_process) if hooked_process.rewriter().rules.hide_addresses => {
+            &[child_process::TABLE, table::SOCKETS, table::interfaces::TABLE]
         }
-        Some(_) => &[process::TABLE, table::SOCKETS],
+        Some(_) => &[child_process::TABLE, table::SOCKETS],
     };
-    match detour::set(tables) {
-        Err(_) => Outcome::HookFailed,
-        Ok(()) if guest.is_some() => Outcome::Hooked,
-        Ok(()) => Outcome::NotListed,
+    match detour::install_all(tables) {
+        Err(_) => InstallStatus::HookFailed,
+        Ok(()) if hooked_process.is_some() => InstallStatus::Hooked,
+        Ok(()) => InstallStatus::NotListed,
     }
 }
 
@@ -77,30 +77,30 @@ fn install(inherited: u64) -> Outcome {
 /// hooks again. Has the signature of a thread's start; the argument is not used.
 #[unsafe(no_mangle)]
 extern "system" fn vipool_hook_remove(_unused: *mut c_void) -> u32 {
-    let mut outcome = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
-    detour::clear();
-    std::mem::replace(&mut *outcome, Outcome::Unknown) as u32
+    let mut status = INSTALL_STATUS.lock().unwrap_or_else(PoisonError::into_inner);
+    detour::disable_all();
+    std::mem::replace(&mut *status, InstallStatus::Unknown) as u32
 }
 
 /// This DLL, to put into another process.
 pub fn own_dll() -> Option<Dll> {
     let mut module = null_mut();
     let install = vipool_hook_install as *const () as usize;
-    let mut path = [0; PATH_UNITS];
-    // SAFETY: with this flag the "name" is an address inside the module; the system writes no more
+    let mut path = [0; MAX_PATH_UNITS];
+    // SAFETY: with this flag the "name" is an address inside the module; the system writes no rule_arrived
     // than the buffer holds.
     let length = unsafe {
         let flags =
             GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT;
         GetModuleHandleExW(flags, install as *const u16, &mut module);
-        GetModuleFileNameW(module, path.as_mut_ptr(), PATH_UNITS as u32) as usize
+        GetModuleFileNameW(module, path.as_mut_ptr(), MAX_PATH_UNITS as u32) as usize
     };
     // A path that was cut off fills the buffer.
-    (length < PATH_UNITS).then(|| Dll::new(path.get(..=length)?, install - module as usize))?
+    (length < MAX_PATH_UNITS).then(|| Dll::new(path.get(..=length)?, install - module as usize))?
 }
 
 /// Keeps the DLL in the process whatever FreeLibrary says.
-fn stay() {
+fn pin_dll() {
     let flags = GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | GET_MODULE_HANDLE_EX_FLAG_PIN;
     let mut module = null_mut();
     // SAFETY: with this flag the "name" is an address inside the module.

@@ -3,7 +3,7 @@
 //! The process was created suspended. A first remote thread loads the DLL (its `DllMain` only
 //! hands off), a second one runs `vipool_hook_install` and is waited for, so that every hook is in
 //! place when the caller resumes the main thread. The system's loader has by then run the entry
-//! points of the DLLs that the program imports, and its TLS callbacks: what these do with sockets
+//! points of the DLLs that the program imports, and its TLS callbacks: operation these do with sockets
 //! comes too early for any hook.
 
 use std::ffi::c_void;
@@ -27,99 +27,112 @@ use windows_sys::Win32::System::Threading::{
 };
 use windows_sys::core::{PCSTR, s};
 
-use crate::outcome::Outcome;
+use crate::install_status::InstallStatus;
 
 /// How long the loader of a new process may take, in milliseconds: virus scanners read the DLL.
-const PATIENCE: u32 = 30_000;
+const LOAD_TIMEOUT_MS: u32 = 30_000;
 
-/// The longest path of the DLL, in UTF-16 units with the final 0.
-pub const PATH_UNITS: usize = 1024;
+/// The longest path of the DLL, in UTF-16 path_units with the final 0.
+pub const MAX_PATH_UNITS: usize = 1024;
 
 /// The DLL on disk, and where in it the function is that sets the hooks.
 pub struct Dll {
-    path: [u16; PATH_UNITS],
-    units: usize,
-    install: usize,
+    path: [u16; MAX_PATH_UNITS],
+    path_units: usize,
+    install_offset: usize,
 }
 
-/// Why a process runs without the hook layer: what failed, and the number that Windows gave.
+/// Why a process runs without the hook layer: operation failed, and the number that Windows gave.
 #[derive(Clone, Copy, Debug)]
 #[allow(dead_code, reason = "only the launcher tells people")]
-pub struct NotInjected {
+pub struct InjectError {
     /// What was tried.
-    pub what: &'static str,
+    pub operation: &'static str,
     /// The system's error number; 0 where it has none.
-    pub error: u32,
+    pub error_code: u32,
 }
 
 impl Dll {
     /// The DLL at a path (with its final 0) whose `vipool_hook_install` is this far from its start.
     /// `None` if the path is too long.
-    pub fn new(path_with_nul: &[u16], install: usize) -> Option<Self> {
-        let mut path = [0; PATH_UNITS];
+    pub fn new(path_with_nul: &[u16], install_offset: usize) -> Option<Self> {
+        let mut path = [0; MAX_PATH_UNITS];
         path.get_mut(..path_with_nul.len())?.copy_from_slice(path_with_nul);
-        Some(Self { path, units: path_with_nul.len(), install })
+        Some(Self { path, path_units: path_with_nul.len(), install_offset })
     }
 
-    /// Loads the DLL into a suspended process and sets the hooks there. `inherited` is the id of
+    /// Loads the DLL into a suspended process and sets the hooks there. `inherited_rule` is the id of
     /// the rule that the process is under if it is not listed itself; 0 for none.
     ///
     /// # Safety
     /// `process` is a handle to a process that this one created, with all access.
-    pub unsafe fn inject(&self, process: HANDLE, inherited: u64) -> Result<Outcome, NotInjected> {
+    pub unsafe fn inject(
+        &self,
+        process: HANDLE,
+        inherited_rule: u64,
+    ) -> Result<InstallStatus, InjectError> {
         let mut wow64 = 0;
         // SAFETY: the handle is valid as the caller says, the flag is ours.
         if unsafe { IsWow64Process(process, &mut wow64) } == 0 || wow64 != 0 {
-            return Err(NotInjected { what: "the program is not a 64-bit one", error: 0 });
+            return Err(InjectError {
+                operation: "the program is not a 64-bit one",
+                error_code: 0,
+            });
         }
         // SAFETY: the caller's handle; LoadLibraryW takes one pointer and is at the same address
         // in every process of this boot, since kernel32 is.
         unsafe {
-            let path = RemoteText::write(process, &self.path[..self.units])?;
-            let load = kernel32(s!("LoadLibraryW"));
-            run(process, load, path.address, "cannot load vipool_hook.dll")?;
+            let path = RemoteString::write(process, &self.path[..self.path_units])?;
+            let load = kernel32_function(s!("LoadLibraryW"));
+            run_remote_thread(process, load, path.address, "cannot load vipool_hook.dll")?;
         }
-        let base = loaded_at(process, &self.path[..self.units - 1])?;
+        let base = module_base(process, &self.path[..self.path_units - 1])?;
         // SAFETY: the address is inside the module that was just found there, whose function of
         // that offset has the signature of a thread's start.
         let code = unsafe {
-            let install = std::mem::transmute::<usize, LPTHREAD_START_ROUTINE>(base + self.install);
-            run(process, install, inherited as usize as *const c_void, "cannot set the hooks")?
+            let install =
+                std::mem::transmute::<usize, LPTHREAD_START_ROUTINE>(base + self.install_offset);
+            run_remote_thread(
+                process,
+                install,
+                inherited_rule as usize as *const c_void,
+                "cannot set the hooks",
+            )?
         };
-        Ok(Outcome::from_code(code))
+        Ok(InstallStatus::from_code(code))
     }
 }
 
 /// Text in the memory of another process, for as long as this value lives.
-struct RemoteText {
+struct RemoteString {
     process: HANDLE,
     address: *mut c_void,
 }
 
-impl RemoteText {
+impl RemoteString {
     /// # Safety
     /// `process` is a handle with all access.
-    unsafe fn write(process: HANDLE, text: &[u16]) -> Result<Self, NotInjected> {
+    unsafe fn write(process: HANDLE, text: &[u16]) -> Result<Self, InjectError> {
         let bytes = size_of_val(text);
         // SAFETY: reserves fresh memory in the other process and writes no more than its size.
         unsafe {
             let address =
                 VirtualAllocEx(process, null(), bytes, MEM_COMMIT | MEM_RESERVE, PAGE_READWRITE);
             if address.is_null() {
-                return Err(failed("cannot allocate in the new process"));
+                return Err(last_os_error("cannot allocate in the new process"));
             }
             let remote = Self { process, address };
             if WriteProcessMemory(process, address, text.as_ptr().cast(), bytes, null_mut()) == 0 {
-                return Err(failed("cannot write to the new process"));
+                return Err(last_os_error("cannot write to the new process"));
             }
             Ok(remote)
         }
     }
 }
 
-impl Drop for RemoteText {
+impl Drop for RemoteString {
     fn drop(&mut self) {
-        // SAFETY: what `write` allocated, given back once.
+        // SAFETY: operation `write` allocated, given back once.
         unsafe { VirtualFreeEx(self.process, self.address, 0, MEM_RELEASE) };
     }
 }
@@ -128,53 +141,53 @@ impl Drop for RemoteText {
 ///
 /// # Safety
 /// `start` is the address of a function with the signature of a thread's start in that process.
-unsafe fn run(
+unsafe fn run_remote_thread(
     process: HANDLE,
     start: LPTHREAD_START_ROUTINE,
     argument: *const c_void,
-    what: &'static str,
-) -> Result<u32, NotInjected> {
+    operation: &'static str,
+) -> Result<u32, InjectError> {
     // SAFETY: as the caller says; the thread's handle is closed once.
     unsafe {
         let thread = CreateRemoteThread(process, null(), 0, start, argument, 0, null_mut());
         if thread.is_null() {
-            return Err(failed(what));
+            return Err(last_os_error(operation));
         }
         let mut code = 0;
-        let ended = WaitForSingleObject(thread, PATIENCE) == WAIT_OBJECT_0
+        let has_ended = WaitForSingleObject(thread, LOAD_TIMEOUT_MS) == WAIT_OBJECT_0
             && GetExitCodeThread(thread, &mut code) != 0;
         CloseHandle(thread);
-        if ended { Ok(code) } else { Err(NotInjected { what, error: 0 }) }
+        if has_ended { Ok(code) } else { Err(InjectError { operation, error_code: 0 }) }
     }
 }
 
 /// Where a module is in another process: a thread's exit code has half the bits of the address
 /// that LoadLibraryW returned.
-fn loaded_at(process: HANDLE, path: &[u16]) -> Result<usize, NotInjected> {
-    let what = "vipool_hook.dll did not load in the new process";
+fn module_base(process: HANDLE, path: &[u16]) -> Result<usize, InjectError> {
+    let operation = "vipool_hook.dll did not load in the new process";
     // SAFETY: the snapshot is closed once; the entry says its own size.
     unsafe {
         let snapshot = CreateToolhelp32Snapshot(TH32CS_SNAPMODULE, GetProcessId(process));
         if snapshot == INVALID_HANDLE_VALUE {
-            return Err(failed(what));
+            return Err(last_os_error(operation));
         }
         let mut entry: MODULEENTRY32W = std::mem::zeroed();
         entry.dwSize = size_of::<MODULEENTRY32W>() as u32;
         let mut more = Module32FirstW(snapshot, &mut entry);
         let mut found = None;
         while more != 0 && found.is_none() {
-            if same_file_name(&entry.szModule, path) {
+            if is_module_of_path(&entry.szModule, path) {
                 found = Some(entry.modBaseAddr as usize);
             }
             more = Module32NextW(snapshot, &mut entry);
         }
         CloseHandle(snapshot);
-        found.ok_or(NotInjected { what, error: 0 })
+        found.ok_or(InjectError { operation, error_code: 0 })
     }
 }
 
-/// Whether the name of a module (ended by 0) is the last component of the path, ASCII case aside.
-fn same_file_name(module: &[u16], path: &[u16]) -> bool {
+/// Whether the name of a module (has_ended by 0) is the last component of the path, ASCII case aside.
+fn is_module_of_path(module: &[u16], path: &[u16]) -> bool {
     let module = module.split(|unit| *unit == 0).next().unwrap_or_default();
     let is_separator = |unit: &u16| *unit == u16::from(b'\\') || *unit == u16::from(b'/');
     let name = path.rsplit(is_separator).next().unwrap_or_default();
@@ -186,12 +199,12 @@ fn same_file_name(module: &[u16], path: &[u16]) -> bool {
 ///
 /// # Safety
 /// It takes one pointer and returns a word.
-unsafe fn kernel32(name: PCSTR) -> LPTHREAD_START_ROUTINE {
+unsafe fn kernel32_function(name: PCSTR) -> LPTHREAD_START_ROUTINE {
     // SAFETY: kernel32 is in every process; a function pointer for a function pointer.
     unsafe { std::mem::transmute(GetProcAddress(GetModuleHandleA(s!("kernel32.dll")), name)) }
 }
 
-fn failed(what: &'static str) -> NotInjected {
+fn last_os_error(operation: &'static str) -> InjectError {
     // SAFETY: reads a word of this thread.
-    NotInjected { what, error: unsafe { GetLastError() } }
+    InjectError { operation, error_code: unsafe { GetLastError() } }
 }

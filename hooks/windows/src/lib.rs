@@ -13,15 +13,15 @@
 #![allow(clippy::too_many_arguments)]
 
 mod calls;
+mod child_process;
 mod context;
 mod deferred;
 mod detour;
 mod entry;
+mod environment;
 mod inject;
+mod install_status;
 mod memory;
-mod outcome;
-mod process;
 mod program;
 mod socket;
 mod table;
-mod variable;

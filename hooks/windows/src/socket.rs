@@ -33,7 +33,7 @@ impl LastError {
 }
 
 /// Sets the error that a failed call leaves.
-pub fn fail(error: i32) {
+pub fn set_last_error(error: i32) {
     // SAFETY: writes a word of this thread.
     unsafe { SetLastError(error as u32) };
 }
@@ -41,12 +41,12 @@ pub fn fail(error: i32) {
 /// An address as Winsock takes it.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
-pub struct Name {
+pub struct SockaddrBuf {
     bytes: [u8; MAX_LENGTH],
     length: i32,
 }
 
-impl Name {
+impl SockaddrBuf {
     /// The address in the form of Winsock.
     pub fn new(address: SocketAddr) -> Self {
         let mut bytes = [0; MAX_LENGTH];
@@ -55,7 +55,7 @@ impl Name {
     }
 
     /// Where it is.
-    pub fn pointer(&self) -> *const SOCKADDR {
+    pub fn as_ptr(&self) -> *const SOCKADDR {
         self.bytes.as_ptr().cast()
     }
 
@@ -66,8 +66,8 @@ impl Name {
 }
 
 /// The address that the program hands to a call, which may be anything. `None` for what can't be
-/// read, is too short, or is of another family: the system is to answer that.
-pub fn given(name: *const SOCKADDR, length: i32) -> Option<SocketAddr> {
+/// read, is too short, or is of another family: the system is to result that.
+pub fn read_sockaddr(name: *const SOCKADDR, length: i32) -> Option<SocketAddr> {
     let mut bytes = [0; sockaddr::IPV6_LENGTH];
     let length = usize::try_from(length).ok()?.min(bytes.len());
     let bytes = &mut bytes[..length];
@@ -81,11 +81,11 @@ pub fn given(name: *const SOCKADDR, length: i32) -> Option<SocketAddr> {
 }
 
 /// Writes over an address that the system has just given to the program, by one of its family.
-pub fn show(name: *mut SOCKADDR, address: SocketAddr) {
-    let shown = Name::new(address);
+pub fn overwrite_sockaddr(name: *mut SOCKADDR, address: SocketAddr) {
+    let buffer = SockaddrBuf::new(address);
     // SAFETY: the system wrote an address of this family there, so there is room for another.
     unsafe {
-        std::ptr::copy_nonoverlapping(shown.bytes.as_ptr(), name.cast(), shown.length as usize);
+        std::ptr::copy_nonoverlapping(buffer.bytes.as_ptr(), name.cast(), buffer.length as usize);
     }
 }
 
@@ -96,29 +96,29 @@ pub struct Winsock(pub SOCKET);
 impl Winsock {
     /// Its address as the system has it.
     pub fn local_name(self) -> Option<SocketAddr> {
-        let mut name = Name { bytes: [0; MAX_LENGTH], length: MAX_LENGTH as i32 };
+        let mut name = SockaddrBuf { bytes: [0; MAX_LENGTH], length: MAX_LENGTH as i32 };
         // SAFETY: room for any address, and its length.
-        let answer = unsafe {
+        let result = unsafe {
             original::getsockname(self.0, name.bytes.as_mut_ptr().cast(), &mut name.length)
         };
-        if answer != 0 { None } else { given(name.pointer(), name.length) }
+        if result != 0 { None } else { read_sockaddr(name.as_ptr(), name.length) }
     }
 
     /// Its peer's address as the system has it.
     pub fn peer_name(self) -> Option<SocketAddr> {
-        let mut name = Name { bytes: [0; MAX_LENGTH], length: MAX_LENGTH as i32 };
+        let mut name = SockaddrBuf { bytes: [0; MAX_LENGTH], length: MAX_LENGTH as i32 };
         // SAFETY: room for any address, and its length.
-        let answer = unsafe {
+        let result = unsafe {
             original::getpeername(self.0, name.bytes.as_mut_ptr().cast(), &mut name.length)
         };
-        if answer != 0 { None } else { given(name.pointer(), name.length) }
+        if result != 0 { None } else { read_sockaddr(name.as_ptr(), name.length) }
     }
 
     /// Binds it with the system's own function.
     pub fn bind(self, address: SocketAddr) -> bool {
-        let name = Name::new(address);
+        let name = SockaddrBuf::new(address);
         // SAFETY: an address of this length.
-        unsafe { original::bind(self.0, name.pointer(), name.length) == 0 }
+        unsafe { original::bind(self.0, name.as_ptr(), name.length) == 0 }
     }
 
     /// Sets `IPV6_V6ONLY`.
@@ -136,40 +136,40 @@ impl Winsock {
         let pointer: *mut u32 = &mut value;
         // SAFETY: an option of four bytes.
         unsafe {
-            let answer =
+            let result =
                 getsockopt(self.0, IPPROTO_IP, IP_MULTICAST_IF, pointer.cast(), &mut length);
-            if answer == 0 && value == 0 {
+            if result == 0 && value == 0 {
                 let octets = interface.octets();
                 setsockopt(self.0, IPPROTO_IP, IP_MULTICAST_IF, octets.as_ptr(), 4);
             }
         }
     }
 
-    fn flag(self, level: i32, option: i32) -> bool {
+    fn bool_option(self, level: i32, option: i32) -> bool {
         let mut value = 0i32;
         let mut length = 4;
         let pointer: *mut i32 = &mut value;
         // SAFETY: room for an option of four bytes.
-        let answer = unsafe { getsockopt(self.0, level, option, pointer.cast(), &mut length) };
-        answer == 0 && value != 0
+        let result = unsafe { getsockopt(self.0, level, option, pointer.cast(), &mut length) };
+        result == 0 && value != 0
     }
 
-    fn info(self) -> Option<WSAPROTOCOL_INFOW> {
+    fn protocol_info(self) -> Option<WSAPROTOCOL_INFOW> {
         // SAFETY: plain numbers and texts, for which zeroes are valid.
         let mut info: WSAPROTOCOL_INFOW = unsafe { std::mem::zeroed() };
         let mut length = size_of::<WSAPROTOCOL_INFOW>() as i32;
         let pointer: *mut WSAPROTOCOL_INFOW = &mut info;
         // SAFETY: room for the structure, and its length.
-        let answer = unsafe {
+        let result = unsafe {
             getsockopt(self.0, SOL_SOCKET, SO_PROTOCOL_INFOW, pointer.cast(), &mut length)
         };
-        (answer == 0).then_some(info)
+        (result == 0).then_some(info)
     }
 }
 
 impl Socket for Winsock {
     fn protocol(&self) -> Protocol {
-        match self.info().map(|info| info.iProtocol) {
+        match self.protocol_info().map(|info| info.iProtocol) {
             Some(IPPROTO_TCP) => Protocol::Tcp,
             Some(IPPROTO_UDP) => Protocol::Udp,
             _ => Protocol::Other,
@@ -185,7 +185,7 @@ impl Socket for Winsock {
             return None;
         }
         // Windows has no name for a socket that is not bound.
-        match self.info()?.iAddressFamily as u16 {
+        match self.protocol_info()?.iAddressFamily as u16 {
             AF_INET => Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0)),
             AF_INET6 => Some(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0)),
             _ => None,
@@ -193,10 +193,10 @@ impl Socket for Winsock {
     }
 
     fn is_v6only(&self) -> bool {
-        self.flag(IPPROTO_IPV6, IPV6_V6ONLY)
+        self.bool_option(IPPROTO_IPV6, IPV6_V6ONLY)
     }
 
     fn shares_port(&self) -> bool {
-        self.flag(SOL_SOCKET, SO_REUSEADDR) || self.flag(SOL_SOCKET, SO_BROADCAST)
+        self.bool_option(SOL_SOCKET, SO_REUSEADDR) || self.bool_option(SOL_SOCKET, SO_BROADCAST)
     }
 }

@@ -18,7 +18,7 @@ use windows_sys::Win32::Networking::WinSock::{
 use windows_sys::Win32::System::IO::OVERLAPPED;
 use windows_sys::core::{GUID, PCSTR, PCWSTR, PSTR, PWSTR};
 
-use crate::calls::{adapters, bind, connect, datagram, extension, names, shown};
+use crate::calls::{adapters, bind, connect, datagram, extension, resolver, socket_names};
 use crate::detour::detours;
 
 detours! {
@@ -33,13 +33,13 @@ detours! {
             s: SOCKET, name: *const SOCKADDR, length: i32, caller: *const WSABUF,
             callee: *mut WSABUF, quality: *const QOS, group: *const QOS,
         ) -> i32 => connect::wsa_connect;
-        accept(s: SOCKET, name: *mut SOCKADDR, length: *mut i32) -> SOCKET => shown::accept;
+        accept(s: SOCKET, name: *mut SOCKADDR, length: *mut i32) -> SOCKET => socket_names::accept;
         WSAAccept(
             s: SOCKET, name: *mut SOCKADDR, length: *mut i32, condition: LPCONDITIONPROC,
             data: usize,
-        ) -> SOCKET => shown::wsa_accept;
-        getsockname(s: SOCKET, name: *mut SOCKADDR, length: *mut i32) -> i32 => shown::getsockname;
-        getpeername(s: SOCKET, name: *mut SOCKADDR, length: *mut i32) -> i32 => shown::getpeername;
+        ) -> SOCKET => socket_names::wsa_accept;
+        getsockname(s: SOCKET, name: *mut SOCKADDR, length: *mut i32) -> i32 => socket_names::getsockname;
+        getpeername(s: SOCKET, name: *mut SOCKADDR, length: *mut i32) -> i32 => socket_names::getpeername;
         sendto(
             s: SOCKET, data: PCSTR, size: i32, flags: i32, to: *const SOCKADDR, length: i32,
         ) -> i32 => datagram::sendto;
@@ -65,36 +65,36 @@ detours! {
             output_size: u32, returned: *mut u32, overlapped: *mut OVERLAPPED,
             routine: LPWSAOVERLAPPED_COMPLETION_ROUTINE,
         ) -> i32 => extension::wsa_ioctl;
-        gethostbyname(name: PCSTR) -> *mut HOSTENT => names::gethostbyname;
+        gethostbyname(name: PCSTR) -> *mut HOSTENT => resolver::gethostbyname;
         gethostbyaddr(address: PCSTR, length: i32, family: i32) -> *mut HOSTENT
-            => names::gethostbyaddr;
+            => resolver::gethostbyaddr;
         getaddrinfo(
             name: PCSTR, service: PCSTR, hints: *const ADDRINFOA, result: *mut *mut ADDRINFOA,
-        ) -> i32 => names::getaddrinfo;
+        ) -> i32 => resolver::getaddrinfo;
         GetAddrInfoW(
             name: PCWSTR, service: PCWSTR, hints: *const ADDRINFOW, result: *mut *mut ADDRINFOW,
-        ) -> i32 => names::get_addr_info_w;
+        ) -> i32 => resolver::get_addr_info_w;
         GetAddrInfoExW(
             name: PCWSTR, service: PCWSTR, namespace: u32, provider: *const GUID,
             hints: *const ADDRINFOEXW, result: *mut *mut ADDRINFOEXW, timeout: *const TIMEVAL,
             overlapped: *const OVERLAPPED, routine: LPLOOKUPSERVICE_COMPLETION_ROUTINE,
             handle: *mut HANDLE,
-        ) -> i32 => names::get_addr_info_ex_w;
+        ) -> i32 => resolver::get_addr_info_ex_w;
         getnameinfo(
             name: *const SOCKADDR, length: i32, host: PSTR, host_size: u32, service: PSTR,
             service_size: u32, flags: i32,
-        ) -> i32 => names::getnameinfo;
+        ) -> i32 => resolver::getnameinfo;
         GetNameInfoW(
             name: *const SOCKADDR, length: i32, host: PWSTR, host_size: u32, service: PWSTR,
             service_size: u32, flags: i32,
-        ) -> i32 => names::get_name_info_w;
+        ) -> i32 => resolver::get_name_info_w;
     }
     "mswsock.dll" {
         GetAcceptExSockaddrs(
             buffer: *const c_void, received: u32, local_size: u32, remote_size: u32,
             local: *mut *mut SOCKADDR, local_length: *mut i32, remote: *mut *mut SOCKADDR,
             remote_length: *mut i32,
-        ) -> () => shown::get_accept_ex_sockaddrs;
+        ) -> () => socket_names::get_accept_ex_sockaddrs;
     }
 }
 

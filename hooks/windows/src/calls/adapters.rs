@@ -9,7 +9,7 @@ use windows_sys::Win32::NetworkManagement::IpHelper::{
 };
 
 use crate::context::rewriter;
-use crate::socket::{LastError, given};
+use crate::socket::{LastError, read_sockaddr};
 use crate::table::interfaces::original;
 
 pub unsafe extern "system" fn get_adapters_addresses(
@@ -20,9 +20,9 @@ pub unsafe extern "system" fn get_adapters_addresses(
     size: *mut u32,
 ) -> u32 {
     // SAFETY: the program's own call.
-    let answer = unsafe { original::GetAdaptersAddresses(family, flags, reserved, list, size) };
-    if answer != ERROR_SUCCESS {
-        return answer;
+    let result = unsafe { original::GetAdaptersAddresses(family, flags, reserved, list, size) };
+    if result != ERROR_SUCCESS {
+        return result;
     }
     let error = LastError::save();
     if let Some(rewriter) = rewriter() {
@@ -34,7 +34,7 @@ pub unsafe extern "system" fn get_adapters_addresses(
                 let mut link = &raw mut adapter.FirstUnicastAddress;
                 while let Some(unicast) = (*link).as_mut() {
                     let address = unicast.Address;
-                    let shown = given(address.lpSockaddr, address.iSockaddrLength);
+                    let shown = read_sockaddr(address.lpSockaddr, address.iSockaddrLength);
                     if shown.is_some_and(|shown| rewriter.hides(shown.ip())) {
                         *link = unicast.Next;
                     } else {
@@ -46,14 +46,14 @@ pub unsafe extern "system" fn get_adapters_addresses(
         }
     }
     error.restore();
-    answer
+    result
 }
 
 pub unsafe extern "system" fn get_adapters_info(list: *mut IP_ADAPTER_INFO, size: *mut u32) -> u32 {
     // SAFETY: the program's own call.
-    let answer = unsafe { original::GetAdaptersInfo(list, size) };
-    if answer != NO_ERROR {
-        return answer;
+    let result = unsafe { original::GetAdaptersInfo(list, size) };
+    if result != NO_ERROR {
+        return result;
     }
     let error = LastError::save();
     if let Some(rewriter) = rewriter() {
@@ -86,7 +86,7 @@ pub unsafe extern "system" fn get_adapters_info(list: *mut IP_ADAPTER_INFO, size
         }
     }
     error.restore();
-    answer
+    result
 }
 
 /// What Windows writes for an adapter without an address.

@@ -9,23 +9,23 @@ use windows_sys::Win32::Networking::WinSock::{
 
 use super::rewriter;
 use crate::deferred;
-use crate::socket::{LastError, Name, Winsock, fail, given};
+use crate::socket::{LastError, SockaddrBuf, Winsock, read_sockaddr, set_last_error};
 use crate::table::original;
 
 pub unsafe extern "system" fn bind(s: SOCKET, name: *const SOCKADDR, length: i32) -> i32 {
     let error = LastError::save();
     if let Some(rewriter) = rewriter()
-        && let Some(address) = given(name, length)
+        && let Some(address) = read_sockaddr(name, length)
     {
         if deferred::contains(s) {
             // It is bound, as far as the program knows.
-            fail(WSAEINVAL);
+            set_last_error(WSAEINVAL);
             return SOCKET_ERROR;
         }
         match rewriter.bind(&Winsock(s), address) {
             Outcome::Passed(_) => {}
             Outcome::Refused(Refusal::AddressOfAnother) => {
-                fail(WSAEADDRNOTAVAIL);
+                set_last_error(WSAEADDRNOTAVAIL);
                 return SOCKET_ERROR;
             }
             Outcome::Rewritten(bind) => {
@@ -34,12 +34,12 @@ pub unsafe extern "system" fn bind(s: SOCKET, name: *const SOCKADDR, length: i32
                     error.restore();
                     return 0;
                 }
-                if rewritten(s, &bind) == 0 {
+                if bind_rewritten(s, &bind) == 0 {
                     return 0;
                 }
                 // SAFETY: reads a word of this thread.
-                let missing = unsafe { WSAGetLastError() } == WSAEADDRNOTAVAIL;
-                if !missing || !rewriter.retries_untouched(bind.address.ip()) {
+                let is_missing = unsafe { WSAGetLastError() } == WSAEADDRNOTAVAIL;
+                if !is_missing || !rewriter.retries_untouched(bind.address.ip()) {
                     return SOCKET_ERROR;
                 }
             }
@@ -57,20 +57,20 @@ fn is_unbound(s: SOCKET) -> bool {
     Winsock(s).local().is_some_and(|local| local.port() == 0 && local.ip().is_unspecified())
 }
 
-/// Binds as the decision says; the answer of the system.
-fn rewritten(s: SOCKET, bind: &Bind) -> i32 {
-    let name = Name::new(bind.address);
+/// Binds as the decision says; the result of the system.
+fn bind_rewritten(s: SOCKET, bind: &Bind) -> i32 {
+    let name = SockaddrBuf::new(bind.address);
     if bind.clear_v6only {
         Winsock(s).set_v6only(false);
     }
     // SAFETY: an address of this length.
-    let answer = unsafe { original::bind(s, name.pointer(), name.length()) };
-    if answer != 0 && bind.clear_v6only {
+    let result = unsafe { original::bind(s, name.as_ptr(), name.length()) };
+    if result != 0 && bind.clear_v6only {
         let error = LastError::save();
         Winsock(s).set_v6only(true);
         error.restore();
     }
-    answer
+    result
 }
 
 /// Binds now what was put off, for a caller that needs it bound and knows no destination. False if
@@ -79,16 +79,16 @@ pub fn bind_deferred(s: SOCKET) -> bool {
     if !deferred::remove(s) {
         return true;
     }
-    let Some(rewriter) = rewriter() else { return bind_as_asked(s) };
+    let Some(rewriter) = rewriter() else { return bind_to_wildcard(s) };
     match rewriter.listen(&Winsock(s)) {
-        Outcome::Rewritten(bind) if rewritten(s, &bind) == 0 => true,
+        Outcome::Rewritten(bind) if bind_rewritten(s, &bind) == 0 => true,
         Outcome::Rewritten(bind) if !rewriter.retries_untouched(bind.address.ip()) => false,
-        _ => bind_as_asked(s),
+        _ => bind_to_wildcard(s),
     }
 }
 
 /// Binds to the wildcard address, as the program had asked.
-pub fn bind_as_asked(s: SOCKET) -> bool {
+pub fn bind_to_wildcard(s: SOCKET) -> bool {
     use vipool::rewrite::Socket;
 
     match Winsock(s).local() {

@@ -9,93 +9,95 @@ use windows_sys::Win32::Networking::WinSock::{
 use windows_sys::Win32::System::IO::OVERLAPPED;
 use windows_sys::core::BOOL;
 
-use super::bind::bind_as_asked;
-use super::{Bound, bind_first, extension, rewriter};
+use super::bind::bind_to_wildcard;
+use super::{PreBind, bind_before_call, extension, rewriter};
 use crate::deferred;
-use crate::socket::{LastError, Name, Winsock, fail, given};
+use crate::socket::{LastError, SockaddrBuf, Winsock, read_sockaddr, set_last_error};
 use crate::table::original;
 
 /// How a call that names a destination goes on.
-pub enum Step {
+pub enum Destination {
     /// As the program made it.
-    Untouched,
+    Unchanged,
     /// To this address.
-    To(Name),
+    Rewritten(SockaddrBuf),
     /// Not at all; the error is set.
     Failed,
 }
 
-impl Step {
+impl Destination {
     /// The destination of the call, which was made with `name`; `None` if it is not to be made.
-    pub fn destination(
-        &self,
-        name: *const SOCKADDR,
-        length: i32,
-    ) -> Option<(*const SOCKADDR, i32)> {
+    pub fn sockaddr(&self, name: *const SOCKADDR, length: i32) -> Option<(*const SOCKADDR, i32)> {
         match self {
-            Step::Untouched => Some((name, length)),
-            Step::To(to) => Some((to.pointer(), to.length())),
-            Step::Failed => None,
+            Destination::Unchanged => Some((name, length)),
+            Destination::Rewritten(to) => Some((to.as_ptr(), to.length())),
+            Destination::Failed => None,
         }
     }
 }
 
 /// Decides for a destination and does what comes before the call.
-pub fn prepare(
+pub fn prepare_destination(
     s: SOCKET,
     decide: impl FnOnce(&Rewriter<'_, Live<'_>>, Winsock, SocketAddr) -> Outcome<Connect>,
     name: *const SOCKADDR,
     length: i32,
-) -> Step {
+) -> Destination {
     let error = LastError::save();
-    let step = || {
-        let (rewriter, to) = (rewriter()?, given(name, length)?);
+    let destination = || {
+        let (rewriter, to) = (rewriter()?, read_sockaddr(name, length)?);
         if let Outcome::Rewritten(interface) = rewriter.multicast_interface(to.ip()) {
             Winsock(s).set_multicast_interface(interface);
         }
         match decide(&rewriter, Winsock(s), to) {
             Outcome::Passed(_) => None,
             Outcome::Refused(_) => {
-                fail(WSAEADDRNOTAVAIL);
-                Some(Step::Failed)
+                set_last_error(WSAEADDRNOTAVAIL);
+                Some(Destination::Failed)
             }
-            Outcome::Rewritten(connect) => Some(carry_out(&rewriter, Winsock(s), to, &connect)),
+            Outcome::Rewritten(connect) => {
+                Some(apply_decision(&rewriter, Winsock(s), to, &connect))
+            }
         }
     };
-    let step = step().unwrap_or(Step::Untouched);
-    if !matches!(step, Step::Failed) {
+    let destination = destination().unwrap_or(Destination::Unchanged);
+    if !matches!(destination, Destination::Failed) {
         error.restore();
     }
-    step
+    destination
 }
 
-fn carry_out(
+fn apply_decision(
     rewriter: &Rewriter<'_, Live<'_>>,
     socket: Winsock,
-    dialled: SocketAddr,
+    requested: SocketAddr,
     connect: &Connect,
-) -> Step {
+) -> Destination {
     if connect.clear_v6only {
         socket.set_v6only(false);
     }
     if let Some(source) = connect.bind {
         deferred::remove(socket.0);
-        if let Bound::Failed = bind_first(rewriter, socket, source) {
-            return Step::Failed;
+        if let PreBind::Failed = bind_before_call(rewriter, socket, source) {
+            return Destination::Failed;
         }
     }
-    if connect.to == dialled { Step::Untouched } else { Step::To(Name::new(connect.to)) }
+    if connect.to == requested {
+        Destination::Unchanged
+    } else {
+        Destination::Rewritten(SockaddrBuf::new(connect.to))
+    }
 }
 
-fn to_connect(s: SOCKET, name: *const SOCKADDR, length: i32) -> Step {
-    prepare(s, |rewriter, socket, to| rewriter.connect(&socket, to), name, length)
+fn prepare_connect(s: SOCKET, name: *const SOCKADDR, length: i32) -> Destination {
+    prepare_destination(s, |rewriter, socket, to| rewriter.connect(&socket, to), name, length)
 }
 
 pub unsafe extern "system" fn connect(s: SOCKET, name: *const SOCKADDR, length: i32) -> i32 {
-    let step = to_connect(s, name, length);
+    let destination = prepare_connect(s, name, length);
     // The call binds what is not bound.
     deferred::remove(s);
-    let Some((name, length)) = step.destination(name, length) else { return SOCKET_ERROR };
+    let Some((name, length)) = destination.sockaddr(name, length) else { return SOCKET_ERROR };
     // SAFETY: the program's own call, or one with an address of ours.
     unsafe { original::connect(s, name, length) }
 }
@@ -109,9 +111,9 @@ pub unsafe extern "system" fn wsa_connect(
     quality: *const QOS,
     group: *const QOS,
 ) -> i32 {
-    let step = to_connect(s, name, length);
+    let destination = prepare_connect(s, name, length);
     deferred::remove(s);
-    let Some((name, length)) = step.destination(name, length) else { return SOCKET_ERROR };
+    let Some((name, length)) = destination.sockaddr(name, length) else { return SOCKET_ERROR };
     // SAFETY: the program's own call, or one with an address of ours.
     unsafe { original::WSAConnect(s, name, length, caller, callee, quality, group) }
 }
@@ -129,25 +131,25 @@ pub unsafe extern "system" fn connect_ex(
 ) -> BOOL {
     let Some(original) = extension::connect_ex() else { return 0 };
     let was_deferred = deferred::contains(s);
-    let step = prepare(
+    let destination = prepare_destination(
         s,
         |rewriter, socket, to| match rewriter.connect(&socket, to) {
             Outcome::Rewritten(connect) if !was_deferred => {
                 Outcome::Rewritten(Connect { bind: None, ..connect })
             }
-            other => other,
+            decision => decision,
         },
         name,
         length,
     );
     if deferred::remove(s) {
         let error = LastError::save();
-        if !bind_as_asked(s) {
+        if !bind_to_wildcard(s) {
             return 0;
         }
         error.restore();
     }
-    let Some((name, length)) = step.destination(name, length) else { return 0 };
+    let Some((name, length)) = destination.sockaddr(name, length) else { return 0 };
     // SAFETY: the program's own call, or one with an address of ours.
     unsafe { original(s, name, length, data, size, sent, overlapped) }
 }

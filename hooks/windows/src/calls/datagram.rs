@@ -1,6 +1,6 @@
 //! Datagrams: their destination, their source, and the control messages that name either.
 //!
-//! An overlapped receive that is still under way when the call returns is filled in by the system
+//! An overlapped receive that is still under way when the call returns is received_message in by the system
 //! later: its source is shown as it is (docs/compatibility.md).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,17 +12,17 @@ use windows_sys::Win32::Networking::WinSock::{
 use windows_sys::Win32::System::IO::OVERLAPPED;
 use windows_sys::core::{PCSTR, PSTR};
 
-use super::connect::{Step, prepare};
+use super::connect::{Destination, prepare_destination};
 use super::{extension, rewriter};
 use crate::memory;
-use crate::socket::{LastError, Winsock, given, show};
+use crate::socket::{LastError, Winsock, overwrite_sockaddr, read_sockaddr};
 use crate::table::original;
 
-fn to_send(s: SOCKET, to: *const SOCKADDR, length: i32) -> Step {
+fn prepare_send(s: SOCKET, to: *const SOCKADDR, length: i32) -> Destination {
     if to.is_null() {
-        return Step::Untouched;
+        return Destination::Unchanged;
     }
-    prepare(s, |rewriter, socket, to| rewriter.send(&socket, to, false), to, length)
+    prepare_destination(s, |rewriter, socket, to| rewriter.send(&socket, to, false), to, length)
 }
 
 pub unsafe extern "system" fn sendto(
@@ -33,8 +33,8 @@ pub unsafe extern "system" fn sendto(
     to: *const SOCKADDR,
     length: i32,
 ) -> i32 {
-    let step = to_send(s, to, length);
-    let Some((to, length)) = step.destination(to, length) else { return SOCKET_ERROR };
+    let destination = prepare_send(s, to, length);
+    let Some((to, length)) = destination.sockaddr(to, length) else { return SOCKET_ERROR };
     // SAFETY: the program's own call, or one with an address of ours.
     unsafe { original::sendto(s, data, size, flags, to, length) }
 }
@@ -50,42 +50,43 @@ pub unsafe extern "system" fn wsa_send_to(
     overlapped: *mut OVERLAPPED,
     routine: LPWSAOVERLAPPED_COMPLETION_ROUTINE,
 ) -> i32 {
-    let step = to_send(s, to, length);
-    let Some((to, length)) = step.destination(to, length) else { return SOCKET_ERROR };
+    let destination = prepare_send(s, to, length);
+    let Some((to, length)) = destination.sockaddr(to, length) else { return SOCKET_ERROR };
     // SAFETY: the program's own call, or one with an address of ours.
     unsafe { original::WSASendTo(s, data, count, sent, flags, to, length, overlapped, routine) }
 }
 
 /// What a message goes on with in place of the program's.
-struct Message {
-    /// The program's message with `step` and `control` in it.
+struct RewrittenMessage {
+    /// The program's message with `destination` and `control` in it.
     message: WSAMSG,
-    step: Step,
-    control: Control,
+    destination: Destination,
+    control: ControlBuf,
 }
 
-impl Message {
+impl RewrittenMessage {
     /// `None` if the message goes on as it is.
-    fn rewritten(s: SOCKET, message: *const WSAMSG) -> Option<Self> {
+    fn from_program(s: SOCKET, message: *const WSAMSG) -> Option<Self> {
         let message = memory::read(message)?;
-        let step = to_send(s, message.name, message.namelen);
-        let to = match &step {
-            Step::To(name) => given(name.pointer(), name.length()),
-            _ => given(message.name, message.namelen),
+        let destination = prepare_send(s, message.name, message.namelen);
+        let to = match &destination {
+            Destination::Rewritten(name) => read_sockaddr(name.as_ptr(), name.length()),
+            _ => read_sockaddr(message.name, message.namelen),
         };
-        let mut control = Control::copy(&message.Control)?;
-        let changed = rewriter()
-            .is_some_and(|rewriter| control.each(|ip| rewriter.send_source(ip, to).rewritten()));
-        if matches!(step, Step::Untouched) && !changed {
+        let mut control = ControlBuf::copy(&message.Control)?;
+        let changed = rewriter().is_some_and(|rewriter| {
+            control.rewrite_packet_info(|ip| rewriter.send_source(ip, to).rewritten())
+        });
+        if matches!(destination, Destination::Unchanged) && !changed {
             return None;
         }
-        Some(Self { message, step, control })
+        Some(Self { message, destination, control })
     }
 
     /// The message to send; its pointers lead into `self`, which must not move meanwhile.
-    fn get(&mut self) -> &WSAMSG {
-        if let Step::To(name) = &self.step {
-            self.message.name = name.pointer().cast_mut();
+    fn as_wsamsg(&mut self) -> &WSAMSG {
+        if let Destination::Rewritten(name) = &self.destination {
+            self.message.name = name.as_ptr().cast_mut();
             self.message.namelen = name.length();
         }
         if self.control.length > 0 {
@@ -98,11 +99,11 @@ impl Message {
 /// Sends the program's message, or one in its place.
 fn send_message(s: SOCKET, message: *const WSAMSG, send: impl FnOnce(*const WSAMSG) -> i32) -> i32 {
     let error = LastError::save();
-    let mut rewritten = Message::rewritten(s, message);
+    let mut rewritten = RewrittenMessage::from_program(s, message);
     let message: *const WSAMSG = match &mut rewritten {
         None => message,
-        Some(Message { step: Step::Failed, .. }) => return SOCKET_ERROR,
-        Some(rewritten) => rewritten.get(),
+        Some(RewrittenMessage { destination: Destination::Failed, .. }) => return SOCKET_ERROR,
+        Some(rewritten) => rewritten.as_wsamsg(),
     };
     error.restore();
     send(message)
@@ -139,16 +140,16 @@ pub unsafe extern "system" fn wsa_send_msg_extension(
 }
 
 /// Shows the source of a datagram that has just been received.
-fn show_source(s: SOCKET, from: *mut SOCKADDR, length: *const i32) {
+fn rewrite_source(s: SOCKET, from: *mut SOCKADDR, length: *const i32) {
     if from.is_null() {
         return;
     }
     let error = LastError::save();
     if let Some(rewriter) = rewriter()
-        && let Some(source) = memory::read(length).and_then(|length| given(from, length))
+        && let Some(source) = memory::read(length).and_then(|length| read_sockaddr(from, length))
         && let Some(shown) = rewriter.shown(source, || Winsock(s).local_name()).rewritten()
     {
-        show(from, shown);
+        overwrite_sockaddr(from, shown);
     }
     error.restore();
 }
@@ -164,7 +165,7 @@ pub unsafe extern "system" fn recvfrom(
     // SAFETY: the program's own call.
     let received = unsafe { original::recvfrom(s, data, size, flags, from, length) };
     if received >= 0 {
-        show_source(s, from, length);
+        rewrite_source(s, from, length);
     }
     received
 }
@@ -181,13 +182,13 @@ pub unsafe extern "system" fn wsa_recv_from(
     routine: LPWSAOVERLAPPED_COMPLETION_ROUTINE,
 ) -> i32 {
     // SAFETY: the program's own call.
-    let answer = unsafe {
+    let result = unsafe {
         original::WSARecvFrom(s, data, count, received, flags, from, length, overlapped, routine)
     };
-    if answer == 0 {
-        show_source(s, from, length);
+    if result == 0 {
+        rewrite_source(s, from, length);
     }
-    answer
+    result
 }
 
 /// Stands for the WSARecvMsg that the program got from WSAIoctl.
@@ -200,54 +201,54 @@ pub unsafe extern "system" fn wsa_recv_msg(
 ) -> i32 {
     let Some(original) = extension::wsa_recv_msg() else { return SOCKET_ERROR };
     // SAFETY: the program's own call.
-    let answer = unsafe { original(s, message, received, overlapped, routine) };
-    if answer == 0
-        && let Some(filled) = memory::read(message.cast_const())
+    let result = unsafe { original(s, message, received, overlapped, routine) };
+    if result == 0
+        && let Some(received_message) = memory::read(message.cast_const())
     {
-        show_source(s, filled.name, &filled.namelen);
+        rewrite_source(s, received_message.name, &received_message.namelen);
         let error = LastError::save();
         if let Some(rewriter) = rewriter()
-            && let Some(mut control) = Control::copy(&filled.Control)
-            && control.each(|ip| rewriter.shown_ip(ip).rewritten())
+            && let Some(mut control) = ControlBuf::copy(&received_message.Control)
+            && control.rewrite_packet_info(|ip| rewriter.shown_ip(ip).rewritten())
         {
             // SAFETY: the system has just written so many bytes there.
             unsafe {
                 std::ptr::copy_nonoverlapping(
                     control.bytes.as_ptr(),
-                    filled.Control.buf,
+                    received_message.Control.buf,
                     control.length,
                 );
             }
         }
         error.restore();
     }
-    answer
+    result
 }
 
 /// A copy of a message's control data, which may hold a packet information.
 #[repr(C, align(8))]
-struct Control {
-    bytes: [u8; Self::ROOM],
+struct ControlBuf {
+    bytes: [u8; Self::CAPACITY],
     length: usize,
 }
 
 /// Length, level and type: `WSACMSGHDR`, which is aligned to 8 bytes as its data are.
 const HEADER: usize = 16;
 
-impl Control {
+impl ControlBuf {
     /// More than all control messages of IPv4 and IPv6 take together.
-    const ROOM: usize = 512;
+    const CAPACITY: usize = 512;
 
     /// `None` if it is longer than any that we know, or can't be read.
     fn copy(from: &WSABUF) -> Option<Self> {
         let length = if from.buf.is_null() { 0 } else { from.len as usize };
-        let mut control = Self { bytes: [0; Self::ROOM], length };
+        let mut control = Self { bytes: [0; Self::CAPACITY], length };
         let into = control.bytes.get_mut(..length)?;
         (length == 0 || memory::read_bytes(from.buf.cast(), into)).then_some(control)
     }
 
     /// Puts another address in place of that of each packet information; whether any was changed.
-    fn each(&mut self, mut change: impl FnMut(IpAddr) -> Option<IpAddr>) -> bool {
+    fn rewrite_packet_info(&mut self, mut rewrite: impl FnMut(IpAddr) -> Option<IpAddr>) -> bool {
         let mut changed = false;
         let mut at = 0;
         while let Some(header) = self.bytes[..self.length].get(at..at + HEADER) {
@@ -258,8 +259,8 @@ impl Control {
             let end = at.saturating_add(length).min(self.length);
             let data = self.bytes.get_mut(at + HEADER..end).unwrap_or_default();
             changed |= match (level, kind) {
-                (IPPROTO_IP, IP_PKTINFO) => Self::change::<4>(data, &mut change),
-                (IPPROTO_IPV6, IPV6_PKTINFO) => Self::change::<16>(data, &mut change),
+                (IPPROTO_IP, IP_PKTINFO) => Self::rewrite_address::<4>(data, &mut rewrite),
+                (IPPROTO_IPV6, IPV6_PKTINFO) => Self::rewrite_address::<16>(data, &mut rewrite),
                 _ => false,
             };
             at = at.saturating_add(length.saturating_add(7) & !7);
@@ -271,16 +272,16 @@ impl Control {
     }
 
     /// The address is what a packet information begins with.
-    fn change<const N: usize>(
+    fn rewrite_address<const N: usize>(
         data: &mut [u8],
-        change: &mut impl FnMut(IpAddr) -> Option<IpAddr>,
+        rewrite: &mut impl FnMut(IpAddr) -> Option<IpAddr>,
     ) -> bool {
         let Some(octets) = data.first_chunk_mut::<N>() else { return false };
         let ip = match <[u8; 16]>::try_from(&octets[..]) {
             Ok(v6) => IpAddr::V6(Ipv6Addr::from(v6)),
             Err(_) => IpAddr::V4(Ipv4Addr::new(octets[0], octets[1], octets[2], octets[3])),
         };
-        match change(ip) {
+        match rewrite(ip) {
             Some(IpAddr::V4(v4)) if N == 4 => octets.copy_from_slice(&v4.octets()),
             Some(IpAddr::V6(v6)) if N == 16 => octets.copy_from_slice(&v6.octets()),
             _ => return false,
@@ -293,8 +294,8 @@ impl Control {
 mod tests {
     use super::*;
 
-    fn control(messages: &[(i32, i32, &[u8])]) -> Control {
-        let mut control = Control { bytes: [0; Control::ROOM], length: 0 };
+    fn control(messages: &[(i32, i32, &[u8])]) -> ControlBuf {
+        let mut control = ControlBuf { bytes: [0; ControlBuf::CAPACITY], length: 0 };
         for (level, kind, data) in messages {
             let at = control.length;
             let length = HEADER + data.len();
@@ -308,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn every_packet_information_is_changed_and_nothing_else() {
+    fn only_packet_info_addresses_are_rewritten() {
         let other = [7u8; 4];
         let mut v6 = [0; 20];
         v6[15] = 1;
@@ -318,21 +319,22 @@ mod tests {
             (IPPROTO_IPV6, IPV6_PKTINFO, &v6),
         ]);
         let before = control.bytes;
-        let changed = control.each(|ip| match ip {
+        let changed = control.rewrite_packet_info(|ip| match ip {
             IpAddr::V4(_) => Some(IpAddr::from([127, 3, 4, 5])),
             IpAddr::V6(_) => None,
         });
         assert!(changed);
-        let differ: Vec<usize> = (0..512).filter(|i| control.bytes[*i] != before[*i]).collect();
-        assert_eq!(differ, [24 + 17, 24 + 18, 24 + 19]);
+        let changed_bytes: Vec<usize> =
+            (0..512).filter(|i| control.bytes[*i] != before[*i]).collect();
+        assert_eq!(changed_bytes, [24 + 17, 24 + 18, 24 + 19]);
     }
 
     #[test]
-    fn no_bytes_make_it_loop_or_fail() {
+    fn any_header_length_terminates() {
         for length in [0usize, 1, 8, 15, 16, 17, usize::MAX, usize::MAX - 7] {
             let mut control = control(&[(IPPROTO_IP, IP_PKTINFO, &[1, 2, 3, 4])]);
             control.bytes[..8].copy_from_slice(&length.to_ne_bytes());
-            control.each(|_| None);
+            control.rewrite_packet_info(|_| None);
         }
     }
 }

@@ -1,5 +1,5 @@
 //! WSAIoctl, by which programs get ConnectEx and the like: what is not exported can't be hooked,
-//! so the program is handed ours (row 47).
+//! so the program is handed replacement (row 47).
 
 use std::ffi::c_void;
 use std::mem::transmute;
@@ -13,11 +13,11 @@ use windows_sys::Win32::Networking::WinSock::{
 use windows_sys::Win32::System::IO::OVERLAPPED;
 use windows_sys::core::GUID;
 
-use super::{connect, datagram, shown};
+use super::{connect, datagram, socket_names};
 use crate::memory;
 use crate::table::original;
 
-/// The system's own, once somebody asked for it. Set before anybody has the one of ours that
+/// The system's own, once somebody asked for it. Set before anybody has the one of replacement that
 /// stands for it.
 type Slot = AtomicPtr<c_void>;
 
@@ -50,17 +50,20 @@ pub fn wsa_send_msg() -> LPFN_WSASENDMSG {
     unsafe { transmute(WSA_SEND_MSG.load(Ordering::Acquire)) }
 }
 
-/// Where the system's own is kept, and ours, for a GUID that we stand for.
-fn ours(guid: &GUID) -> Option<(&'static Slot, *mut c_void)> {
+/// Where the system's own is kept, and replacement, for a GUID that we stand for.
+fn replacement_for(guid: &GUID) -> Option<(&'static Slot, *mut c_void)> {
     let parts = |guid: &GUID| (guid.data1, guid.data2, guid.data3, guid.data4);
-    let is = |other: &GUID| parts(guid) == parts(other);
-    if is(&WSAID_CONNECTEX) {
+    let equals = |other: &GUID| parts(guid) == parts(other);
+    if equals(&WSAID_CONNECTEX) {
         Some((&CONNECT_EX, connect::connect_ex as *mut c_void))
-    } else if is(&WSAID_GETACCEPTEXSOCKADDRS) {
-        Some((&GET_ACCEPT_EX_SOCKADDRS, shown::get_accept_ex_sockaddrs_extension as *mut c_void))
-    } else if is(&WSAID_WSARECVMSG) {
+    } else if equals(&WSAID_GETACCEPTEXSOCKADDRS) {
+        Some((
+            &GET_ACCEPT_EX_SOCKADDRS,
+            socket_names::get_accept_ex_sockaddrs_extension as *mut c_void,
+        ))
+    } else if equals(&WSAID_WSARECVMSG) {
         Some((&WSA_RECV_MSG, datagram::wsa_recv_msg as *mut c_void))
-    } else if is(&WSAID_WSASENDMSG) {
+    } else if equals(&WSAID_WSASENDMSG) {
         Some((&WSA_SEND_MSG, datagram::wsa_send_msg_extension as *mut c_void))
     } else {
         None
@@ -79,7 +82,7 @@ pub unsafe extern "system" fn wsa_ioctl(
     routine: LPWSAOVERLAPPED_COMPLETION_ROUTINE,
 ) -> i32 {
     // SAFETY: the program's own call.
-    let answer = unsafe {
+    let result = unsafe {
         original::WSAIoctl(
             s,
             code,
@@ -92,29 +95,31 @@ pub unsafe extern "system" fn wsa_ioctl(
             routine,
         )
     };
-    if answer == 0
+    if result == 0
         && code == SIO_GET_EXTENSION_FUNCTION_POINTER
         // Also before its session has an address, since a program asks once.
-        && crate::context::guest().is_some()
-        && let Some((slot, ours)) =
-            memory::read(input.cast::<Guid>()).and_then(|guid| ours(&guid.0))
+        && crate::context::hooked_process().is_some()
+        && let Some((slot, replacement)) =
+            memory::read(input.cast::<Guid>()).and_then(|guid| replacement_for(&guid.0))
     {
         let output = output.cast::<*mut c_void>();
         // SAFETY: the call succeeded, so the system wrote a pointer there.
-        let systems = unsafe { output.read_unaligned() };
-        let known = slot.compare_exchange(
+        let system_function = unsafe { output.read_unaligned() };
+        let stored = slot.compare_exchange(
             std::ptr::null_mut(),
-            systems,
+            system_function,
             Ordering::AcqRel,
             Ordering::Acquire,
         );
         // Another provider's function of the same name is not the one we would call: it stays.
-        if systems != ours && known.map_or_else(|known| known == systems, |_| true) {
+        if system_function != replacement
+            && stored.map_or_else(|stored| stored == system_function, |_| true)
+        {
             // SAFETY: as above.
-            unsafe { output.write_unaligned(ours) };
+            unsafe { output.write_unaligned(replacement) };
         }
     }
-    answer
+    result
 }
 
 /// A GUID as the program gave it.
@@ -123,4 +128,4 @@ pub unsafe extern "system" fn wsa_ioctl(
 struct Guid(GUID);
 
 // SAFETY: integers only.
-unsafe impl memory::Plain for Guid {}
+unsafe impl memory::Pod for Guid {}

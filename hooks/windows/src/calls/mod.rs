@@ -9,8 +9,8 @@ pub mod bind;
 pub mod connect;
 pub mod datagram;
 pub mod extension;
-pub mod names;
-pub mod shown;
+pub mod resolver;
+pub mod socket_names;
 
 use std::net::IpAddr;
 
@@ -20,9 +20,9 @@ use crate::context::rewriter;
 use crate::socket::Winsock;
 
 /// How binding a socket before its call went.
-enum Bound {
+enum PreBind {
     /// It is bound, or goes on unbound because the policy says so.
-    GoOn,
+    Continue,
     /// The error is set.
     Failed,
 }
@@ -30,13 +30,17 @@ enum Bound {
 /// Binds a socket to an address of the session's own, with no port in particular. If that is on
 /// no interface the policy says whether the call goes on (row 6); a socket that somebody else has
 /// bound in the meantime goes on.
-fn bind_first(rewriter: &Rewriter<'_, Live<'_>>, socket: Winsock, source: IpAddr) -> Bound {
+fn bind_before_call(rewriter: &Rewriter<'_, Live<'_>>, socket: Winsock, source: IpAddr) -> PreBind {
     use windows_sys::Win32::Networking::WinSock::{WSAEADDRNOTAVAIL, WSAGetLastError};
 
     if socket.bind((source, 0).into()) {
-        return Bound::GoOn;
+        return PreBind::Continue;
     }
     // SAFETY: reads a word of this thread.
-    let missing = unsafe { WSAGetLastError() } == WSAEADDRNOTAVAIL;
-    if missing && !rewriter.retries_untouched(source) { Bound::Failed } else { Bound::GoOn }
+    let is_missing = unsafe { WSAGetLastError() } == WSAEADDRNOTAVAIL;
+    if is_missing && !rewriter.retries_untouched(source) {
+        PreBind::Failed
+    } else {
+        PreBind::Continue
+    }
 }

@@ -10,14 +10,14 @@
 #[path = "../inject.rs"]
 mod inject;
 #[cfg(windows)]
-#[path = "../outcome.rs"]
-mod outcome;
+#[path = "../install_status.rs"]
+mod install_status;
 #[cfg(windows)]
-mod windows;
+mod launcher;
 
 #[cfg(windows)]
 fn main() {
-    windows::main()
+    launcher::main()
 }
 
 #[cfg(not(windows))]

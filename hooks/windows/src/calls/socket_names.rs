@@ -10,20 +10,24 @@ use windows_sys::Win32::Networking::WinSock::{
 use super::bind::bind_deferred;
 use super::{extension, rewriter};
 use crate::memory;
-use crate::socket::{LastError, Winsock, given, show};
+use crate::socket::{LastError, Winsock, overwrite_sockaddr, read_sockaddr};
 use crate::table::original;
 
 /// Shows an address that the system has just written: `other` gives the other end.
-fn show_end(name: *mut SOCKADDR, length: *const i32, other: impl FnOnce() -> Option<SocketAddr>) {
+fn rewrite_reported(
+    name: *mut SOCKADDR,
+    length: *const i32,
+    other_end: impl FnOnce() -> Option<SocketAddr>,
+) {
     if name.is_null() {
         return;
     }
     let error = LastError::save();
     if let Some(rewriter) = rewriter()
-        && let Some(end) = memory::read(length).and_then(|length| given(name, length))
-        && let Some(shown) = rewriter.shown(end, other).rewritten()
+        && let Some(end) = memory::read(length).and_then(|length| read_sockaddr(name, length))
+        && let Some(shown) = rewriter.shown(end, other_end).rewritten()
     {
-        show(name, shown);
+        overwrite_sockaddr(name, shown);
     }
     error.restore();
 }
@@ -32,7 +36,7 @@ pub unsafe extern "system" fn accept(s: SOCKET, name: *mut SOCKADDR, length: *mu
     // SAFETY: the program's own call.
     let accepted = unsafe { original::accept(s, name, length) };
     if accepted != INVALID_SOCKET {
-        show_end(name, length, || Winsock(accepted).local_name());
+        rewrite_reported(name, length, || Winsock(accepted).local_name());
     }
     accepted
 }
@@ -48,7 +52,7 @@ pub unsafe extern "system" fn wsa_accept(
     // SAFETY: the program's own call.
     let accepted = unsafe { original::WSAAccept(s, name, length, condition, data) };
     if accepted != INVALID_SOCKET {
-        show_end(name, length, || Winsock(accepted).local_name());
+        rewrite_reported(name, length, || Winsock(accepted).local_name());
     }
     accepted
 }
@@ -61,27 +65,27 @@ pub unsafe extern "system" fn getsockname(s: SOCKET, name: *mut SOCKADDR, length
     }
     error.restore();
     // SAFETY: the program's own call.
-    let answer = unsafe { original::getsockname(s, name, length) };
-    if answer == 0 {
-        show_end(name, length, || Winsock(s).peer_name());
+    let result = unsafe { original::getsockname(s, name, length) };
+    if result == 0 {
+        rewrite_reported(name, length, || Winsock(s).peer_name());
     }
-    answer
+    result
 }
 
 pub unsafe extern "system" fn getpeername(s: SOCKET, name: *mut SOCKADDR, length: *mut i32) -> i32 {
     // SAFETY: the program's own call.
-    let answer = unsafe { original::getpeername(s, name, length) };
-    if answer == 0 {
-        show_end(name, length, || Winsock(s).local_name());
+    let result = unsafe { original::getpeername(s, name, length) };
+    if result == 0 {
+        rewrite_reported(name, length, || Winsock(s).local_name());
     }
-    answer
+    result
 }
 
 /// Shows both addresses that are inside the program's AcceptEx buffer.
 ///
 /// # Safety
 /// The arguments are those of a GetAcceptExSockaddrs that has just returned.
-unsafe fn show_accepted(
+unsafe fn rewrite_accepted(
     local: *mut *mut SOCKADDR,
     local_length: *mut i32,
     remote: *mut *mut SOCKADDR,
@@ -91,13 +95,14 @@ unsafe fn show_accepted(
     // SAFETY: the function has written all four.
     let (local, local_length, remote, remote_length) =
         unsafe { (*local, *local_length, *remote, *remote_length) };
-    let (here, there) = (given(local, local_length), given(remote, remote_length));
+    let (local_address, remote_address) =
+        (read_sockaddr(local, local_length), read_sockaddr(remote, remote_length));
     let shown = |end: Option<SocketAddr>, other| rewriter.shown(end?, || other).rewritten();
-    if let Some(shown) = shown(here, there) {
-        show(local, shown);
+    if let Some(shown) = shown(local_address, remote_address) {
+        overwrite_sockaddr(local, shown);
     }
-    if let Some(shown) = shown(there, here) {
-        show(remote, shown);
+    if let Some(shown) = shown(remote_address, local_address) {
+        overwrite_sockaddr(remote, shown);
     }
 }
 
@@ -123,7 +128,7 @@ pub unsafe extern "system" fn get_accept_ex_sockaddrs(
             remote,
             remote_length,
         );
-        show_accepted(local, local_length, remote, remote_length);
+        rewrite_accepted(local, local_length, remote, remote_length);
     }
 }
 
@@ -151,6 +156,6 @@ pub unsafe extern "system" fn get_accept_ex_sockaddrs_extension(
             remote,
             remote_length,
         );
-        show_accepted(local, local_length, remote, remote_length);
+        rewrite_accepted(local, local_length, remote, remote_length);
     }
 }

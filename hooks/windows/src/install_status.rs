@@ -3,7 +3,7 @@
 /// Whether this process is hooked, and if not, why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
-pub enum Outcome {
+pub enum InstallStatus {
     /// The socket calls are hooked.
     Hooked = 1,
     /// `VIPOOL_DISABLE` is set.
@@ -20,7 +20,7 @@ pub enum Outcome {
     Unknown = 0,
 }
 
-impl Outcome {
+impl InstallStatus {
     const ALL: [Self; 7] = [
         Self::Unknown,
         Self::Hooked,
@@ -38,7 +38,7 @@ impl Outcome {
 
     /// For people.
     #[allow(dead_code, reason = "only the launcher tells people")]
-    pub fn text(self) -> &'static str {
+    pub fn description(self) -> &'static str {
         match self {
             Self::Hooked => "its socket calls are rewritten",
             Self::Disabled => "VIPOOL_DISABLE is set: nothing is rewritten",

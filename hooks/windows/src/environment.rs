@@ -5,32 +5,32 @@ use std::path::PathBuf;
 use windows_sys::Win32::System::Environment::GetEnvironmentVariableW;
 
 /// The value of a short variable.
-pub struct Value<const N: usize> {
+pub struct ShortValue<const N: usize> {
     bytes: [u8; N],
     length: usize,
 }
 
-impl<const N: usize> Value<N> {
+impl<const N: usize> ShortValue<N> {
     /// Its text.
-    pub fn text(&self) -> &[u8] {
+    pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..self.length).unwrap_or_default()
     }
 }
 
 /// An environment variable of at most `N` ASCII characters; `None` if it is not set or other.
-pub fn get<const N: usize>(name: &str) -> Option<Value<N>> {
-    let mut wide = [0; 32];
-    for (to, from) in wide.iter_mut().zip(name.bytes()) {
-        *to = u16::from(from);
+pub fn read<const N: usize>(name: &str) -> Option<ShortValue<N>> {
+    let mut wide_name = [0; 32];
+    for (target, source) in wide_name.iter_mut().zip(name.bytes()) {
+        *target = u16::from(source);
     }
     let mut units = [0; 256];
     // SAFETY: the name ends in 0; the system writes no more than the buffer holds.
     let length =
-        unsafe { GetEnvironmentVariableW(wide.as_ptr(), units.as_mut_ptr(), 256) } as usize;
+        unsafe { GetEnvironmentVariableW(wide_name.as_ptr(), units.as_mut_ptr(), 256) } as usize;
     let units = units.get(..length).filter(|units| !units.is_empty() && units.len() <= N)?;
-    let mut value = Value { bytes: [0; N], length };
-    for (to, from) in value.bytes.iter_mut().zip(units) {
-        *to = u8::try_from(*from).ok().filter(u8::is_ascii)?;
+    let mut value = ShortValue { bytes: [0; N], length };
+    for (target, source) in value.bytes.iter_mut().zip(units) {
+        *target = u8::try_from(*source).ok().filter(u8::is_ascii)?;
     }
     Some(value)
 }

@@ -22,7 +22,7 @@ use windows_sys::core::{BOOL, s};
 use crate::inject::Dll;
 
 /// What cannot be an exit code of the program: the launcher itself failed.
-const FAILED: u32 = 125;
+const LAUNCHER_FAILED: u32 = 125;
 const USAGE: &str = "usage: vipool-launch [--explain] PROGRAM [ARGUMENT...]\n\
     Runs a program with the address of its session.\n  \
     --explain  say on standard error what the hook layer did";
@@ -31,19 +31,19 @@ const USAGE: &str = "usage: vipool-launch [--explain] PROGRAM [ARGUMENT...]\n\
 pub fn main() -> ! {
     let code = match run() {
         Ok(code) => code,
-        Err(problem) => {
-            eprintln!("vipool-launch: {problem}");
-            FAILED
+        Err(error) => {
+            eprintln!("vipool-launch: {error}");
+            LAUNCHER_FAILED
         }
     };
     std::process::exit(code as i32)
 }
 
 fn run() -> Result<u32, String> {
-    let mut rest = after_argument(&command_line()).to_vec();
+    let mut remaining = skip_argument(&command_line()).to_vec();
     let mut explain = false;
     loop {
-        let (option, after) = first_argument(&rest);
+        let (option, after_option) = split_argument(&remaining);
         match String::from_utf16_lossy(&option).as_str() {
             "" => return Err(USAGE.to_owned()),
             "--help" | "-h" => {
@@ -52,7 +52,7 @@ fn run() -> Result<u32, String> {
             }
             "--explain" => explain = true,
             "--" => {
-                rest = after.to_vec();
+                remaining = after_option.to_vec();
                 break;
             }
             unknown if unknown.starts_with("--") => {
@@ -60,9 +60,9 @@ fn run() -> Result<u32, String> {
             }
             _ => break,
         }
-        rest = after.to_vec();
+        remaining = after_option.to_vec();
     }
-    let (program, _) = first_argument(&rest);
+    let (program, _) = split_argument(&remaining);
     let program = OsString::from_wide(&program);
     if program.is_empty() {
         return Err(USAGE.to_owned());
@@ -70,11 +70,11 @@ fn run() -> Result<u32, String> {
     let dll = env::current_exe()
         .map_err(|error| format!("cannot find its own file: {error}"))?
         .with_file_name("vipool_hook.dll");
-    start(&program, rest, &dll, explain)
+    run_program(&program, remaining, &dll, explain)
 }
 
 /// Starts the command line and waits for its end; the exit code.
-fn start(
+fn run_program(
     program: &OsString,
     mut command_line: Vec<u16>,
     dll: &Path,
@@ -104,25 +104,26 @@ fn start(
             let error = std::io::Error::from_raw_os_error(GetLastError() as i32);
             return Err(format!("cannot start {}: {error}", program.display()));
         }
-        let result = find(dll).and_then(|dll| {
-            dll.inject(process.hProcess, 0)
-                .map_err(|no| format!("{} (Windows error {})", no.what, no.error))
+        let result = locate_dll(dll).and_then(|dll| {
+            dll.inject(process.hProcess, 0).map_err(|error| {
+                format!("{} (Windows error {})", error.operation, error.error_code)
+            })
         });
         match result {
-            Err(problem) => {
-                eprintln!("vipool-launch: {} runs as without vipool: {problem}", program.display());
+            Err(error) => {
+                eprintln!("vipool-launch: {} runs as without vipool: {error}", program.display());
             }
-            Ok(outcome) if explain => {
-                eprintln!("vipool-launch: {}: {}", program.display(), outcome.text());
+            Ok(status) if explain => {
+                eprintln!("vipool-launch: {}: {}", program.display(), status.description());
             }
             Ok(_) => {}
         }
         // Ctrl-C is the program's to handle; this one waits for what it makes of it.
-        SetConsoleCtrlHandler(Some(handled), 1);
+        SetConsoleCtrlHandler(Some(ignore_console_event), 1);
         ResumeThread(process.hThread);
         CloseHandle(process.hThread);
         WaitForSingleObject(process.hProcess, INFINITE);
-        let mut code = FAILED;
+        let mut code = LAUNCHER_FAILED;
         GetExitCodeProcess(process.hProcess, &mut code);
         CloseHandle(process.hProcess);
         Ok(code)
@@ -130,25 +131,26 @@ fn start(
 }
 
 /// Says that a console event needs nothing done here.
-unsafe extern "system" fn handled(_event: u32) -> BOOL {
+unsafe extern "system" fn ignore_console_event(_event: u32) -> BOOL {
     1
 }
 
 /// The DLL and where its `vipool_hook_install` is, without running anything of it.
-fn find(dll: &Path) -> Result<Dll, String> {
-    let missing = || format!("cannot load {}", dll.display());
-    let wide: Vec<u16> = PathBuf::from(dll).into_os_string().encode_wide().chain([0]).collect();
+fn locate_dll(dll: &Path) -> Result<Dll, String> {
+    let load_error = || format!("cannot load {}", dll.display());
+    let wide_path: Vec<u16> =
+        PathBuf::from(dll).into_os_string().encode_wide().chain([0]).collect();
     // SAFETY: the path ends in 0; the module is let go once; only addresses are compared.
     unsafe {
-        let module = LoadLibraryExW(wide.as_ptr(), null_mut(), DONT_RESOLVE_DLL_REFERENCES);
+        let module = LoadLibraryExW(wide_path.as_ptr(), null_mut(), DONT_RESOLVE_DLL_REFERENCES);
         if module.is_null() {
-            return Err(missing());
+            return Err(load_error());
         }
         let install = GetProcAddress(module, s!("vipool_hook_install"));
         let offset = install.map(|install| install as usize - module as usize);
         FreeLibrary(module);
         let offset = offset.ok_or_else(|| format!("{} is not ours", dll.display()))?;
-        Dll::new(&wide, offset).ok_or_else(missing)
+        Dll::new(&wide_path, offset).ok_or_else(load_error)
     }
 }
 
@@ -157,19 +159,19 @@ fn command_line() -> Vec<u16> {
     // SAFETY: the system's pointer to a text that ends in 0 and does not change.
     unsafe {
         let text = GetCommandLineW();
-        let units = (0..).take_while(|at| *text.add(*at) != 0).count();
+        let units = (0..).take_while(|index| *text.add(*index) != 0).count();
         std::slice::from_raw_parts(text, units).to_vec()
     }
 }
 
 /// What follows the first argument and the blanks behind it.
-fn after_argument(line: &[u16]) -> &[u16] {
-    first_argument(line).1
+fn skip_argument(line: &[u16]) -> &[u16] {
+    split_argument(line).1
 }
 
 /// The first argument without its quotes, and what follows it. Programs are split off as
 /// CreateProcess splits them: a quote begins or ends a part in which blanks do not separate.
-fn first_argument(line: &[u16]) -> (Vec<u16>, &[u16]) {
+fn split_argument(line: &[u16]) -> (Vec<u16>, &[u16]) {
     let is_blank = |unit: u16| unit == u16::from(b' ') || unit == u16::from(b'\t');
     let start = line.iter().take_while(|unit| is_blank(**unit)).count();
     let mut quoted = false;
@@ -193,8 +195,8 @@ mod tests {
 
     fn split(line: &str) -> (String, String) {
         let line: Vec<u16> = line.encode_utf16().collect();
-        let (argument, rest) = first_argument(&line);
-        (String::from_utf16(&argument).unwrap(), String::from_utf16(rest).unwrap())
+        let (argument, remaining) = split_argument(&line);
+        (String::from_utf16(&argument).unwrap(), String::from_utf16(remaining).unwrap())
     }
 
     #[test]

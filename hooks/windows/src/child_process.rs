@@ -22,22 +22,22 @@ detours! {
     TABLE from Threading;
     "kernel32.dll" {
         CreateProcessA(
-            application: PCSTR, line: PSTR, process: *const SECURITY_ATTRIBUTES,
-            thread: *const SECURITY_ATTRIBUTES, inherit: BOOL, flags: u32,
+            application: PCSTR, command_line: PSTR, process: *const SECURITY_ATTRIBUTES,
+            thread: *const SECURITY_ATTRIBUTES, inherit_handles: BOOL, flags: u32,
             environment: *const c_void, directory: PCSTR, startup: *const STARTUPINFOA,
             information: *mut PROCESS_INFORMATION,
         ) -> BOOL => create_process_a;
         CreateProcessW(
-            application: PCWSTR, line: PWSTR, process: *const SECURITY_ATTRIBUTES,
-            thread: *const SECURITY_ATTRIBUTES, inherit: BOOL, flags: u32,
+            application: PCWSTR, command_line: PWSTR, process: *const SECURITY_ATTRIBUTES,
+            thread: *const SECURITY_ATTRIBUTES, inherit_handles: BOOL, flags: u32,
             environment: *const c_void, directory: PCWSTR, startup: *const STARTUPINFOW,
             information: *mut PROCESS_INFORMATION,
         ) -> BOOL => create_process_w;
     }
     "advapi32.dll" {
         CreateProcessAsUserW(
-            token: HANDLE, application: PCWSTR, line: PWSTR, process: *const SECURITY_ATTRIBUTES,
-            thread: *const SECURITY_ATTRIBUTES, inherit: BOOL, flags: u32,
+            token: HANDLE, application: PCWSTR, command_line: PWSTR, process: *const SECURITY_ATTRIBUTES,
+            thread: *const SECURITY_ATTRIBUTES, inherit_handles: BOOL, flags: u32,
             environment: *const c_void, directory: PCWSTR, startup: *const STARTUPINFOW,
             information: *mut PROCESS_INFORMATION,
         ) -> BOOL => create_process_as_user_w;
@@ -48,12 +48,16 @@ detours! {
 ///
 /// # Safety
 /// `information` is what a successful CreateProcess filled in, or NULL.
-unsafe fn adopt(created: BOOL, flags: u32, information: *const PROCESS_INFORMATION) -> BOOL {
+unsafe fn hook_and_resume(
+    created: BOOL,
+    flags: u32,
+    information: *const PROCESS_INFORMATION,
+) -> BOOL {
     // SAFETY: as the caller says.
     let child = unsafe { information.as_ref() };
     if let Some(child) = child.filter(|_| created != 0) {
         let error = LastError::save();
-        hook(child.hProcess);
+        hook_child(child.hProcess);
         if flags & CREATE_SUSPENDED == 0 {
             // SAFETY: the handle is open: its owner has not seen it yet.
             unsafe { ResumeThread(child.hThread) };
@@ -65,28 +69,28 @@ unsafe fn adopt(created: BOOL, flags: u32, information: *const PROCESS_INFORMATI
 
 /// Puts the hook layer into a suspended child that is listed. One that can't be hooked runs as it
 /// would without vipool.
-fn hook(child: HANDLE) {
-    let inherited = context::handed_down();
-    let listed = |policy| {
+fn hook_child(child: HANDLE) {
+    let inherited_rule = context::rule_for_children();
+    let may_be_listed = |policy| {
         // SAFETY: a handle with all access, as CreateProcess gives it.
         unsafe { program::may_be_listed(&policy, child) }
     };
-    if (inherited != 0 || context::policy().is_some_and(listed))
+    if (inherited_rule != 0 || context::current_policy().is_some_and(may_be_listed))
         && let Some(dll) = entry::own_dll()
     {
         // SAFETY: as above.
-        _ = unsafe { dll.inject(child, inherited) };
+        _ = unsafe { dll.inject(child, inherited_rule) };
     }
 }
 
 /// A function of the CreateProcess family, which are alike but for what names the program.
 macro_rules! create_process {
-    ($name:ident, $original:ident, ($($program:ident: $type:ty),*), $text:ty, $startup:ty) => {
+    ($name:ident, $original:ident, ($($leading:ident: $type:ty),*), $text:ty, $startup:ty) => {
         unsafe extern "system" fn $name(
-            $($program: $type,)*
+            $($leading: $type,)*
             process: *const SECURITY_ATTRIBUTES,
             thread: *const SECURITY_ATTRIBUTES,
-            inherit: BOOL,
+            inherit_handles: BOOL,
             flags: u32,
             environment: *const c_void,
             directory: $text,
@@ -96,17 +100,17 @@ macro_rules! create_process {
             // SAFETY: the program's own call, with a flag more.
             unsafe {
                 let created = original::$original(
-                    $($program,)*
+                    $($leading,)*
                     process,
                     thread,
-                    inherit,
+                    inherit_handles,
                     flags | CREATE_SUSPENDED,
                     environment,
                     directory,
                     startup,
                     information,
                 );
-                adopt(created, flags, information)
+                hook_and_resume(created, flags, information)
             }
         }
     };
@@ -115,21 +119,21 @@ macro_rules! create_process {
 create_process!(
     create_process_a,
     CreateProcessA,
-    (application: PCSTR, line: PSTR),
+    (application: PCSTR, command_line: PSTR),
     PCSTR,
     STARTUPINFOA
 );
 create_process!(
     create_process_w,
     CreateProcessW,
-    (application: PCWSTR, line: PWSTR),
+    (application: PCWSTR, command_line: PWSTR),
     PCWSTR,
     STARTUPINFOW
 );
 create_process!(
     create_process_as_user_w,
     CreateProcessAsUserW,
-    (token: HANDLE, application: PCWSTR, line: PWSTR),
+    (token: HANDLE, application: PCWSTR, command_line: PWSTR),
     PCWSTR,
     STARTUPINFOW
 );

@@ -18,34 +18,34 @@ use windows_sys::core::{GUID, PCSTR, PCWSTR, PSTR, PWSTR};
 
 use crate::context::{self, rewriter};
 use crate::memory;
-use crate::socket::{LastError, Name, given, show};
+use crate::socket::{LastError, SockaddrBuf, overwrite_sockaddr, read_sockaddr};
 use crate::table::original;
 
 /// The longest name of a host (RFC 1035), with a final 0.
-const NAME: usize = 256;
+const MAX_HOST_NAME: usize = 256;
 /// The name by which Windows means the host itself (getaddrinfo's documentation).
 const LOCAL_MACHINE: &[u8] = b"..localmachine";
 
 /// A name that the program asked for, in lower case.
-struct Asked {
-    bytes: [u8; NAME],
+struct HostName {
+    bytes: [u8; MAX_HOST_NAME],
     length: usize,
 }
 
-impl Asked {
+impl HostName {
     /// A name of bytes. NULL is no name.
-    fn narrow(name: PCSTR) -> Option<Self> {
+    fn from_ansi(name: PCSTR) -> Option<Self> {
         Self::read(|at| memory::read(name.wrapping_add(at)), name.is_null())
     }
 
     /// A name of UTF-16 units; the host's own name is ASCII, so another is not it.
-    fn wide(name: PCWSTR) -> Option<Self> {
+    fn from_utf16(name: PCWSTR) -> Option<Self> {
         let unit = |at| memory::read(name.wrapping_add(at)).map(|unit: u16| unit.min(0xff) as u8);
         Self::read(unit, name.is_null())
     }
 
     fn read(unit: impl Fn(usize) -> Option<u8>, is_null: bool) -> Option<Self> {
-        let mut asked = Self { bytes: [0; NAME], length: 0 };
+        let mut asked = Self { bytes: [0; MAX_HOST_NAME], length: 0 };
         if is_null {
             return None;
         }
@@ -59,43 +59,45 @@ impl Asked {
     }
 
     /// Whether it means this host: its name, long or short, or what Windows takes for it.
-    fn is_own(&self) -> bool {
+    fn is_own_host(&self) -> bool {
         let asked = &self.bytes[..self.length];
         let own = [ComputerNameDnsHostname, ComputerNameDnsFullyQualified, ComputerNameNetBIOS];
         asked.is_empty()
             || asked == LOCAL_MACHINE
             || own.into_iter().any(|kind| {
-                let mut name = [0; NAME];
-                let mut size = NAME as u32;
-                // SAFETY: the system writes no more than the buffer holds.
-                let known = unsafe { GetComputerNameExA(kind, name.as_mut_ptr(), &mut size) } != 0;
-                known && name.get(..size as usize).is_some_and(|n| n.eq_ignore_ascii_case(asked))
+                let mut name = [0; MAX_HOST_NAME];
+                let mut size = MAX_HOST_NAME as u32;
+                // SAFETY: the system writes no more than the buffer predicate.
+                let succeeded =
+                    unsafe { GetComputerNameExA(kind, name.as_mut_ptr(), &mut size) } != 0;
+                succeeded
+                    && name.get(..size as usize).is_some_and(|n| n.eq_ignore_ascii_case(asked))
             })
     }
 }
 
 /// What a name stands for, if it is the host's own and the program is to see something else.
-fn own_host(asked: Option<Asked>) -> Option<HostAddresses> {
-    let guest = context::guest()?;
-    let host = guest.rewriter().host_addresses(guest.client()).rewritten()?;
-    asked?.is_own().then_some(host)
+fn own_host_addresses(name: Option<HostName>) -> Option<HostAddresses> {
+    let hooked = context::hooked_process()?;
+    let host = hooked.rewriter().host_addresses(hooked.client()).rewritten()?;
+    name?.is_own_host().then_some(host)
 }
 
 pub unsafe extern "system" fn gethostbyname(name: PCSTR) -> *mut HOSTENT {
     let error = LastError::save();
     // NULL is the host itself here.
     let asked = if name.is_null() {
-        Some(Asked { bytes: [0; NAME], length: 0 })
+        Some(HostName { bytes: [0; MAX_HOST_NAME], length: 0 })
     } else {
-        Asked::narrow(name)
+        HostName::from_ansi(name)
     };
-    let host = own_host(asked);
+    let host = own_host_addresses(asked);
     error.restore();
     // SAFETY: the program's own call.
     let entry = unsafe { original::gethostbyname(name) };
     if let Some(v4) = host.and_then(|host| host.v4) {
         // SAFETY: what the system has just returned.
-        unsafe { show_only(entry, v4) };
+        unsafe { keep_only_address(entry, v4) };
     }
     entry
 }
@@ -104,7 +106,7 @@ pub unsafe extern "system" fn gethostbyname(name: PCSTR) -> *mut HOSTENT {
 ///
 /// # Safety
 /// `entry` is NULL or what gethostbyname returned on this thread.
-unsafe fn show_only(entry: *mut HOSTENT, v4: Ipv4Addr) {
+unsafe fn keep_only_address(entry: *mut HOSTENT, v4: Ipv4Addr) {
     // SAFETY: an entry of IPv4 has a list of pointers to four bytes each, ended by NULL.
     unsafe {
         let Some(entry) = entry.as_ref() else { return };
@@ -128,19 +130,19 @@ pub unsafe extern "system" fn gethostbyaddr(
         .map(|bits| Ipv4Addr::from(bits.to_ne_bytes()));
     if let (Some(rewriter), Some(ip)) = (rewriter(), asked) {
         if rewriter.is_own_address(ip.into()) {
-            let mut name = [0u8; NAME];
-            // SAFETY: the system writes no more than the buffer holds, with a final 0; then the
+            let mut name = [0u8; MAX_HOST_NAME];
+            // SAFETY: the system writes no more than the buffer predicate, with a final 0; then the
             // entry is what it has just returned.
             unsafe {
-                if gethostname(name.as_mut_ptr(), NAME as i32) == 0 {
+                if gethostname(name.as_mut_ptr(), MAX_HOST_NAME as i32) == 0 {
                     error.restore();
                     let entry = original::gethostbyname(name.as_ptr());
-                    show_only(entry, ip);
+                    keep_only_address(entry, ip);
                     return entry;
                 }
             }
-        } else if let Some(IpAddr::V4(named)) = rewriter.shown_ip(ip.into()).rewritten() {
-            let bytes = named.octets();
+        } else if let Some(IpAddr::V4(shown)) = rewriter.shown_ip(ip.into()).rewritten() {
+            let bytes = shown.octets();
             error.restore();
             // SAFETY: four bytes, as the length says.
             return unsafe { original::gethostbyaddr(bytes.as_ptr(), length, family) };
@@ -152,13 +154,13 @@ pub unsafe extern "system" fn gethostbyaddr(
 }
 
 /// One entry of a list of addresses, in any of the three forms that Windows has.
-trait Entry: Sized {
+trait AddrInfo: Sized {
     fn next(&mut self) -> &mut *mut Self;
     fn address(&self) -> (*mut SOCKADDR, i32);
     /// Family, type and protocol of the sockets that it is for.
     fn kind(&self) -> (i32, i32, i32);
     /// Hands the canonical name, which only the first entry has, to another.
-    fn give_name(&mut self, to: &mut Self);
+    fn move_canonical_name(&mut self, to: &mut Self);
     /// Frees a list.
     ///
     /// # Safety
@@ -168,7 +170,7 @@ trait Entry: Sized {
 
 macro_rules! entries {
     ($($type:ty, $free:path;)*) => {$(
-        impl Entry for $type {
+        impl AddrInfo for $type {
             fn next(&mut self) -> &mut *mut Self {
                 &mut self.ai_next
             }
@@ -178,7 +180,7 @@ macro_rules! entries {
             fn kind(&self) -> (i32, i32, i32) {
                 (self.ai_family, self.ai_socktype, self.ai_protocol)
             }
-            fn give_name(&mut self, to: &mut Self) {
+            fn move_canonical_name(&mut self, to: &mut Self) {
                 std::mem::swap(&mut self.ai_canonname, &mut to.ai_canonname);
             }
             unsafe fn free(list: *mut Self) {
@@ -201,7 +203,7 @@ entries! {
 ///
 /// # Safety
 /// `list` is where the system has just written a list for the program.
-unsafe fn show_own<E: Entry>(list: *mut *mut E, host: &HostAddresses) {
+unsafe fn replace_host_addresses<E: AddrInfo>(list: *mut *mut E, host: &HostAddresses) {
     let own = |entry: &E| match entry.kind().0 as u16 {
         AF_INET => host.v4.map(IpAddr::V4),
         AF_INET6 => host.v6.map(IpAddr::V6),
@@ -210,7 +212,7 @@ unsafe fn show_own<E: Entry>(list: *mut *mut E, host: &HostAddresses) {
     // SAFETY: entries of the list, each valid until it is freed. What is freed is a list of one
     // entry that is linked nowhere (RFC 3493, 6.1: parts of a list may be freed).
     unsafe {
-        if !any(*list, |entry| own(entry).is_some()) {
+        if !any_entry(*list, |entry| own(entry).is_some()) {
             return;
         }
         let mut link: *mut *mut E = list;
@@ -218,22 +220,22 @@ unsafe fn show_own<E: Entry>(list: *mut *mut E, host: &HostAddresses) {
             let kind = entry.kind();
             let this: *const E = entry;
             // What comes before has been kept.
-            let mut before = true;
-            let is_first = !any(*list, |other| {
-                before &= !std::ptr::eq(other, this);
-                before && other.kind() == kind
+            let mut is_before = true;
+            let is_first_of_kind = !any_entry(*list, |other| {
+                is_before &= !std::ptr::eq(other, this);
+                is_before && other.kind() == kind
             });
-            if let Some(ip) = own(entry).filter(|_| is_first) {
+            if let Some(ip) = own(entry).filter(|_| is_first_of_kind) {
                 let (name, length) = entry.address();
-                if let Some(mut address) = given(name, length) {
+                if let Some(mut address) = read_sockaddr(name, length) {
                     address.set_ip(ip);
-                    show(name, address);
+                    overwrite_sockaddr(name, address);
                 }
                 link = entry.next();
             } else {
                 *link = std::mem::replace(entry.next(), std::ptr::null_mut());
                 if let Some(next) = (*link).as_mut() {
-                    entry.give_name(next);
+                    entry.move_canonical_name(next);
                 }
                 E::free(entry);
             }
@@ -241,15 +243,15 @@ unsafe fn show_own<E: Entry>(list: *mut *mut E, host: &HostAddresses) {
     }
 }
 
-/// Whether this holds for an entry of a list.
+/// Whether this predicate for an entry of a list.
 ///
 /// # Safety
 /// The list is valid.
-unsafe fn any<E: Entry>(list: *mut E, mut holds: impl FnMut(&E) -> bool) -> bool {
+unsafe fn any_entry<E: AddrInfo>(list: *mut E, mut predicate: impl FnMut(&E) -> bool) -> bool {
     let mut at = list;
     // SAFETY: as the caller says.
     while let Some(entry) = unsafe { at.as_mut() } {
-        if holds(entry) {
+        if predicate(entry) {
             return true;
         }
         at = *entry.next();
@@ -264,15 +266,15 @@ pub unsafe extern "system" fn getaddrinfo(
     result: *mut *mut ADDRINFOA,
 ) -> i32 {
     let error = LastError::save();
-    let host = own_host(Asked::narrow(name));
+    let host = own_host_addresses(HostName::from_ansi(name));
     error.restore();
     // SAFETY: the program's own call.
-    let answer = unsafe { original::getaddrinfo(name, service, hints, result) };
-    if let Some(host) = host.filter(|_| answer == 0) {
+    let status = unsafe { original::getaddrinfo(name, service, hints, result) };
+    if let Some(host) = host.filter(|_| status == 0) {
         // SAFETY: the call succeeded.
-        unsafe { show_own(result, &host) };
+        unsafe { replace_host_addresses(result, &host) };
     }
-    answer
+    status
 }
 
 pub unsafe extern "system" fn get_addr_info_w(
@@ -282,15 +284,15 @@ pub unsafe extern "system" fn get_addr_info_w(
     result: *mut *mut ADDRINFOW,
 ) -> i32 {
     let error = LastError::save();
-    let host = own_host(Asked::wide(name));
+    let host = own_host_addresses(HostName::from_utf16(name));
     error.restore();
     // SAFETY: the program's own call.
-    let answer = unsafe { original::GetAddrInfoW(name, service, hints, result) };
-    if let Some(host) = host.filter(|_| answer == 0) {
+    let status = unsafe { original::GetAddrInfoW(name, service, hints, result) };
+    if let Some(host) = host.filter(|_| status == 0) {
         // SAFETY: the call succeeded.
-        unsafe { show_own(result, &host) };
+        unsafe { replace_host_addresses(result, &host) };
     }
-    answer
+    status
 }
 
 /// An overlapped look-up answers after this returns, so it is made for the session's address in
@@ -308,21 +310,21 @@ pub unsafe extern "system" fn get_addr_info_ex_w(
     handle: *mut HANDLE,
 ) -> i32 {
     let error = LastError::save();
-    let host = own_host(Asked::wide(name));
+    let host = own_host_addresses(HostName::from_utf16(name));
     let numeric = host.and_then(|host| host.v4).filter(|_| !overlapped.is_null()).map(wide_text);
     let name = numeric.as_ref().map_or(name, |text| text.as_ptr());
     error.restore();
     // SAFETY: the program's own call, perhaps with a name of ours, which the system copies.
-    let answer = unsafe {
+    let status = unsafe {
         original::GetAddrInfoExW(
             name, service, namespace, provider, hints, result, timeout, overlapped, routine, handle,
         )
     };
-    if let Some(host) = host.filter(|_| answer == 0 && overlapped.is_null()) {
+    if let Some(host) = host.filter(|_| status == 0 && overlapped.is_null()) {
         // SAFETY: the call succeeded.
-        unsafe { show_own(result, &host) };
+        unsafe { replace_host_addresses(result, &host) };
     }
-    answer
+    status
 }
 
 /// An address as text that ends in 0.
@@ -345,28 +347,28 @@ fn wide_text(v4: Ipv4Addr) -> [u16; 16] {
 }
 
 /// What is looked up in place of an address that the program wants the name of.
-enum Named {
+enum NameLookup {
     /// Nothing else.
-    AsIs,
+    Unchanged,
     /// This address.
-    As(Name),
+    Address(SockaddrBuf),
     /// None: it is the host's own name.
-    Host,
+    HostName,
 }
 
-fn named(name: *const SOCKADDR, length: i32, flags: i32) -> Named {
-    let look = || {
-        let (rewriter, address) = (rewriter()?, given(name, length)?);
+fn name_lookup(name: *const SOCKADDR, length: i32, flags: i32) -> NameLookup {
+    let find = || {
+        let (rewriter, address) = (rewriter()?, read_sockaddr(name, length)?);
         if rewriter.is_own_address(address.ip()) && flags & NI_NUMERICHOST as i32 == 0 {
-            return Some(Named::Host);
+            return Some(NameLookup::HostName);
         }
         let ip = rewriter.shown_ip(address.ip()).rewritten()?;
-        Some(Named::As(Name::new(SocketAddr::new(ip, address.port()))))
+        Some(NameLookup::Address(SockaddrBuf::new(SocketAddr::new(ip, address.port()))))
     };
     let error = LastError::save();
-    let named = look().unwrap_or(Named::AsIs);
+    let lookup = find().unwrap_or(NameLookup::Unchanged);
     error.restore();
-    named
+    lookup
 }
 
 /// getnameinfo or GetNameInfoW, which are alike but for their texts.
@@ -388,13 +390,13 @@ macro_rules! name_info {
                     original::$original(name, length, host, host_size, service, service_size, flags)
                 }
             };
-            match named(name, length, flags) {
-                Named::AsIs => call(name, length, host, host_size),
-                Named::As(own) => call(own.pointer(), own.length(), host, host_size),
-                Named::Host => {
-                    let wanted = !host.is_null() && host_size > 0;
+            match name_lookup(name, length, flags) {
+                NameLookup::Unchanged => call(name, length, host, host_size),
+                NameLookup::Address(own) => call(own.as_ptr(), own.length(), host, host_size),
+                NameLookup::HostName => {
+                    let wants_host = !host.is_null() && host_size > 0;
                     // SAFETY: the system writes no more than there is said to be room for.
-                    if wanted && unsafe { $own_name(host, host_size as i32) } != 0 {
+                    if wants_host && unsafe { $own_name(host, host_size as i32) } != 0 {
                         return WSAEFAULT;
                     }
                     if service.is_null() || service_size == 0 {
@@ -415,7 +417,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_as_text() {
+    fn addresses_are_formatted_as_utf16() {
         for text in ["0.0.0.0", "10.1.2.30", "255.255.255.255", "192.168.100.9"] {
             let wide = wide_text(text.parse().unwrap());
             let end = wide.iter().position(|unit| *unit == 0).unwrap();
