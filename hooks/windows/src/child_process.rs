@@ -1,65 +1,40 @@
-//! Programs that a hooked one starts: those on the process list are given the hook layer too.
+//! The CreateProcess family: loads the hook layer into child processes that are on the process
+//! list.
 //!
-//! A child is looked at for its own sake: it is hooked if it is on the list, or if this program's
-//! rule says that it is handed down. Any other child runs untouched, and so do its children.
+//! A child is hooked if it is on the list, or if the rule of this program is inherited. Any other
+//! child runs untouched, and so do its own children.
 
 use std::ffi::c_void;
 
 use windows_sys::Win32::Foundation::HANDLE;
 use windows_sys::Win32::Security::SECURITY_ATTRIBUTES;
 use windows_sys::Win32::System::Threading::{
-    self, CREATE_SUSPENDED, PROCESS_INFORMATION, ResumeThread, STARTUPINFOA, STARTUPINFOW,
+    CREATE_SUSPENDED, PROCESS_INFORMATION, ResumeThread, STARTUPINFOA, STARTUPINFOW,
 };
 use windows_sys::core::{BOOL, PCSTR, PCWSTR, PSTR, PWSTR};
 
 use crate::context;
-use crate::detour::detours;
-use crate::socket::LastError;
-use crate::{entry, program};
+use crate::last_error::LastError;
+use crate::own_dll::own_dll;
+use crate::{original, program};
 
-detours! {
-    /// What starts processes.
-    TABLE from Threading;
-    "kernel32.dll" {
-        CreateProcessA(
-            application: PCSTR, command_line: PSTR, process: *const SECURITY_ATTRIBUTES,
-            thread: *const SECURITY_ATTRIBUTES, inherit_handles: BOOL, flags: u32,
-            environment: *const c_void, directory: PCSTR, startup: *const STARTUPINFOA,
-            information: *mut PROCESS_INFORMATION,
-        ) -> BOOL => create_process_a;
-        CreateProcessW(
-            application: PCWSTR, command_line: PWSTR, process: *const SECURITY_ATTRIBUTES,
-            thread: *const SECURITY_ATTRIBUTES, inherit_handles: BOOL, flags: u32,
-            environment: *const c_void, directory: PCWSTR, startup: *const STARTUPINFOW,
-            information: *mut PROCESS_INFORMATION,
-        ) -> BOOL => create_process_w;
-    }
-    "advapi32.dll" {
-        CreateProcessAsUserW(
-            token: HANDLE, application: PCWSTR, command_line: PWSTR, process: *const SECURITY_ATTRIBUTES,
-            thread: *const SECURITY_ATTRIBUTES, inherit_handles: BOOL, flags: u32,
-            environment: *const c_void, directory: PCWSTR, startup: *const STARTUPINFOW,
-            information: *mut PROCESS_INFORMATION,
-        ) -> BOOL => create_process_as_user_w;
-    }
-}
-
-/// Looks at a process that was made suspended, and lets it run unless its creator wants it so.
+/// Hooks a child that was created suspended if it is listed. Then resumes it, unless the program
+/// itself asked for a suspended process. Returns `created`.
 ///
 /// # Safety
-/// `information` is what a successful CreateProcess filled in, or NULL.
+/// `information` is NULL or points to the result of a CreateProcess that returned `created`.
 unsafe fn hook_and_resume(
     created: BOOL,
     flags: u32,
     information: *const PROCESS_INFORMATION,
 ) -> BOOL {
-    // SAFETY: as the caller says.
+    // SAFETY: the pointer is NULL or valid (see above).
     let child = unsafe { information.as_ref() };
     if let Some(child) = child.filter(|_| created != 0) {
         let error = LastError::save();
         hook_child(child.hProcess);
         if flags & CREATE_SUSPENDED == 0 {
-            // SAFETY: the handle is open: its owner has not seen it yet.
+            // SAFETY: the handle is open, because the program has not received it yet.
             unsafe { ResumeThread(child.hThread) };
         }
         error.restore();
@@ -67,26 +42,27 @@ unsafe fn hook_and_resume(
     created
 }
 
-/// Puts the hook layer into a suspended child that is listed. One that can't be hooked runs as it
-/// would without vipool.
+/// Loads the hook layer into a suspended child if it is listed. A child that cannot be hooked runs
+/// as without vipool.
 fn hook_child(child: HANDLE) {
     let inherited_rule = context::rule_for_children();
     let may_be_listed = |policy| {
-        // SAFETY: a handle with all access, as CreateProcess gives it.
+        // SAFETY: CreateProcess returned this handle with all access rights.
         unsafe { program::may_be_listed(&policy, child) }
     };
     if (inherited_rule != 0 || context::current_policy().is_some_and(may_be_listed))
-        && let Some(dll) = entry::own_dll()
+        && let Some(dll) = own_dll()
     {
-        // SAFETY: as above.
+        // SAFETY: CreateProcess returned this handle with all access rights.
         _ = unsafe { dll.inject(child, inherited_rule) };
     }
 }
 
-/// A function of the CreateProcess family, which are alike but for what names the program.
+/// Defines a replacement of the CreateProcess family. The functions differ only in the leading
+/// parameters and in the type of strings.
 macro_rules! create_process {
     ($name:ident, $original:ident, ($($leading:ident: $type:ty),*), $text:ty, $startup:ty) => {
-        unsafe extern "system" fn $name(
+        pub unsafe extern "system" fn $name(
             $($leading: $type,)*
             process: *const SECURITY_ATTRIBUTES,
             thread: *const SECURITY_ATTRIBUTES,
@@ -97,7 +73,7 @@ macro_rules! create_process {
             startup: *const $startup,
             information: *mut PROCESS_INFORMATION,
         ) -> BOOL {
-            // SAFETY: the program's own call, with a flag more.
+            // SAFETY: this is the program's own call with one more flag.
             unsafe {
                 let created = original::$original(
                     $($leading,)*

@@ -1,9 +1,12 @@
-//! What this process is in: the map, its session, its program's rule. Found when the hooks are set;
-//! followed when another map takes the place of the first.
+//! The context of this process: the map, its session and the rule of its program.
 //!
-//! Invariants: nothing here is ever freed or unmapped, so that a thread in a hook may hold it (see
-//! [`Succession`]). A newer map is attached inside the hook that noticed it: the one place that
-//! opens files, and allocates, on a hooked path.
+//! The context is determined when the hooks are installed. When a newer map supersedes the current
+//! one, the hook that notices it attaches the newer map.
+//!
+//! Invariants:
+//! - Nothing here is ever freed or unmapped, so a thread in a hook may keep a reference (see
+//!   [`Succession`]).
+//! - Attaching a newer map is the only operation on a hooked path that opens files and allocates.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -11,53 +14,51 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use vipool::map::{Reader, Succession};
 use vipool::os::process;
-use vipool::policy::{PathStyle, PolicyView, ProgramView};
+use vipool::policy::{PolicyView, ProgramView};
 pub use vipool::rewrite::Guest;
 use vipool::rewrite::{Kernel, Live, Rewriter};
 use vipool::session::{Handle, SessionId};
 
 use crate::install_status::InstallStatus;
-use crate::socket::LastError;
+use crate::last_error::LastError;
 use crate::{environment, program};
 
-/// The style of paths that everything here follows.
-pub const PATH_STYLE: PathStyle = PathStyle::Windows;
-
-/// The map, and those that took its place.
+/// The map and its newer versions.
 static MAPS: Succession<Reader> = Succession::new();
-/// The program as it is rewritten; empty for one that is not listed, in which only the programs
-/// that it starts are looked at.
+/// The state of the program under each version of the map. It is empty if the program is not on
+/// the process list. The hooks then only check the programs that it starts.
 static HOOKED_PROCESSES: Succession<Guest> = Succession::new();
 static PROCESS: OnceLock<Process> = OnceLock::new();
 
-/// What stays the same whatever map there is.
+/// The part of the context that is the same under every map.
 struct Process {
     directory: PathBuf,
     session: Option<SessionId>,
-    /// The id of the rule that a parent handed down; 0 for none.
+    /// The id of the rule inherited from the parent process; 0 for none.
     inherited_rule: AtomicU64,
 }
 
-/// What is rewritten; `None` if the program was not listed when the hooks were set.
+/// Returns the state of this program under the newest map. Returns `None` if the program was not
+/// on the process list when the hooks were installed.
 #[inline]
 pub fn hooked_process() -> Option<&'static Guest> {
     let hooked = HOOKED_PROCESSES.newest()?;
     if hooked.is_over() { attach_newest_map() } else { Some(hooked) }
 }
 
-/// What decides for a call that is made now.
+/// Returns the rewriter for the current call.
 #[inline]
 pub fn rewriter() -> Option<Rewriter<'static, Live<'static>>> {
     hooked_process().map(Guest::rewriter)
 }
 
-/// The policy, as it is now, or as it was when there was room for another map last: a program that
-/// is started under it looks for itself.
+/// Returns the policy of the newest map. Returns that of an older map if no more maps can be
+/// attached. A program started in the meantime reads the newest policy itself.
 pub fn current_policy() -> Option<PolicyView<'static>> {
     MAPS.map(&PROCESS.get()?.directory).or_else(|| MAPS.newest()).map(Reader::policy)
 }
 
-/// The rule that this program hands down to its children; 0 for none.
+/// Returns the id of the rule that the children of this program inherit; 0 for none.
 pub fn rule_for_children() -> u64 {
     hooked_process()
         .map(Guest::program)
@@ -65,7 +66,7 @@ pub fn rule_for_children() -> u64 {
         .map_or(0, ProgramView::id)
 }
 
-/// The hooked under the map that took the place of its own.
+/// Attaches the map that supersedes the current one. Returns the state under that map.
 #[cold]
 fn attach_newest_map() -> Option<&'static Guest> {
     let error = LastError::save();
@@ -76,8 +77,13 @@ fn attach_newest_map() -> Option<&'static Guest> {
     hooked
 }
 
-/// Finds out what this process is in; whether its program is rewritten. `inherited_rule` is the id of
-/// the rule that a parent handed down; 0 stands for none.
+/// Determines the context of this process. Returns its state if its program is rewritten, and
+/// `None` if the program is not on the process list.
+///
+/// `inherited_rule` is the id of the rule inherited from the parent process; 0 for none.
+///
+/// # Errors
+/// Returns the reason why no hook can be installed.
 pub fn initialize(inherited_rule: u64) -> Result<Option<&'static Guest>, InstallStatus> {
     if environment::read::<2>("VIPOOL_DISABLE").is_some_and(|value| value.as_bytes() == b"1") {
         return Err(InstallStatus::Disabled);
@@ -102,7 +108,7 @@ pub fn initialize(inherited_rule: u64) -> Result<Option<&'static Guest>, Install
 }
 
 impl Process {
-    /// The rule of this program, by itself or by one that started it.
+    /// Returns the rule of this program: its own one, or else the inherited one.
     fn matching_rule<'m>(&self, map: &'m Reader) -> Option<ProgramView<'m>> {
         let policy = map.policy();
         let inherited_rule = self.inherited_rule.load(Ordering::Relaxed);
@@ -110,8 +116,8 @@ impl Process {
     }
 }
 
-/// The session of this process: that of the operating system, or, where the map's policy allows
-/// it, the one of the lease that the environment names.
+/// Returns the session of this process: that of the operating system. If the policy of the map
+/// allows it, `VIPOOL_LEASE` in the environment names the session instead.
 fn find_session(reader: &Reader) -> Option<SessionId> {
     if reader.policy().session_override()
         && let Some(lease) = environment::read::<128>("VIPOOL_LEASE")

@@ -1,30 +1,32 @@
-//! Sockets whose bind to the wildcard address was put off (row 46).
+//! Sockets whose bind to the wildcard address is deferred (row 46).
 //!
-//! The one thing that is kept per socket: Windows tells a socket that was never bound from one
-//! that was (getsockname, ConnectEx, listen: WSAEINVAL), and a program that bound must not see the
-//! first. The system could keep it only as an option of the socket, and has none that it gives back,
-//! that changes nothing, and that a stream socket may have before it is bound.
+//! This is the only state per socket. Windows reports an unbound socket as such (getsockname,
+//! ConnectEx and listen fail with WSAEINVAL), and a program that called bind must not see that. The
+//! state cannot be kept with the socket itself. No socket option can be set before a bind, read
+//! back, and is without effect.
 //!
-//! A fixed table without a lock; a socket that finds no place is bound to V at once. A socket
-//! closed by other means than closesocket leaves its number here: should the number come again,
-//! an unbound socket is taken for a bound one, and is bound.
+//! The state is a fixed hash table without a lock. A socket that finds no vacant entry is bound to
+//! V at once. A socket that is closed by other means than closesocket leaves its number in the
+//! table. If the system reuses the number for an unbound socket, that socket counts as deferred,
+//! and the next call that needs a bound socket binds it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use windows_sys::Win32::Networking::WinSock::SOCKET;
 
 const TABLE_SIZE: usize = 1024;
-/// How far from its own place a socket may be.
+/// The number of entries that may hold a given socket.
 const MAX_PROBES: usize = 16;
 
+/// Socket numbers; 0 marks a vacant entry.
 static TABLE: [AtomicUsize; TABLE_SIZE] = [const { AtomicUsize::new(0) }; TABLE_SIZE];
 
-/// The places where a socket may be. Handles are multiples of 4.
+/// Returns the entries that may hold a socket. Socket numbers are multiples of 4.
 fn probe_sequence(s: SOCKET) -> impl Iterator<Item = &'static AtomicUsize> {
     (0..MAX_PROBES).map(move |step| &TABLE[((s >> 2) + step) % TABLE_SIZE])
 }
 
-/// Notes a socket; false if there is no room.
+/// Marks a socket as deferred. Returns false if no entry is vacant.
 pub fn insert(s: SOCKET) -> bool {
     s != 0
         && (contains(s)
@@ -33,12 +35,13 @@ pub fn insert(s: SOCKET) -> bool {
             }))
 }
 
-/// Whether the socket's bind was put off.
+/// Returns whether the bind of a socket is deferred.
 pub fn contains(s: SOCKET) -> bool {
     s != 0 && probe_sequence(s).any(|entry| entry.load(Ordering::Acquire) == s)
 }
 
-/// Forgets a socket; whether it was there. Of two threads one is told so.
+/// Removes a socket. Returns whether it was in the table. If several threads remove it, exactly one
+/// of them gets true.
 pub fn remove(s: SOCKET) -> bool {
     s != 0
         && probe_sequence(s)
@@ -50,12 +53,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn insert_fails_when_every_probed_entry_is_taken() {
+    fn insert_fails_when_no_probed_entry_is_vacant() {
         let colliding: Vec<SOCKET> =
             (0..MAX_PROBES as SOCKET).map(|i| (i * TABLE_SIZE + 7) * 4).collect();
         assert!(colliding.iter().all(|s| insert(*s) && contains(*s)));
         assert!(!insert((MAX_PROBES * TABLE_SIZE + 7) * 4));
-        assert!(insert(colliding[3]), "what is there is there once");
+        assert!(insert(colliding[3]), "a second insert takes no second entry");
         assert!(remove(colliding[3]) && !remove(colliding[3]) && !contains(colliding[3]));
         assert!(!insert(0) && !contains(0));
         assert!(colliding.iter().filter(|s| remove(**s)).count() == MAX_PROBES - 1);

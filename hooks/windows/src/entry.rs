@@ -1,29 +1,26 @@
-//! How the DLL comes into a process and how its hooks leave again.
+//! The exported functions: how the hooks are installed in a process and removed again.
 
 use std::ffi::c_void;
 use std::ptr::{null, null_mut};
 use std::sync::{Mutex, PoisonError};
 
 use windows_sys::Win32::Foundation::{CloseHandle, HINSTANCE};
-use windows_sys::Win32::System::LibraryLoader::{
-    DisableThreadLibraryCalls, GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS,
-    GET_MODULE_HANDLE_EX_FLAG_PIN, GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT,
-    GetModuleFileNameW, GetModuleHandleExW,
-};
+use windows_sys::Win32::System::LibraryLoader::DisableThreadLibraryCalls;
 use windows_sys::Win32::System::SystemServices::DLL_PROCESS_ATTACH;
 use windows_sys::Win32::System::Threading::CreateThread;
 use windows_sys::core::BOOL;
 
 use crate::detour::{self, Detour};
-use crate::inject::{Dll, MAX_PATH_UNITS};
 use crate::install_status::InstallStatus;
-use crate::{child_process, context, table};
+use crate::{context, own_dll, table};
 
-/// Only hands off: the system's loader lock is held here, under which next to nothing is allowed.
+/// Starts a thread that installs the hooks. The system holds its loader lock during this call, so
+/// the hooks cannot be installed here.
 #[unsafe(no_mangle)]
 extern "system" fn DllMain(module: HINSTANCE, reason: u32, _reserved: *mut c_void) -> BOOL {
     if reason == DLL_PROCESS_ATTACH {
-        // SAFETY: both are among what is allowed here; the thread starts when the lock is free.
+        // SAFETY: both functions may be called under the loader lock. The new thread starts when
+        // the lock is released.
         unsafe {
             DisableThreadLibraryCalls(module);
             let start = Some(vipool_hook_install as unsafe extern "system" fn(*mut c_void) -> u32);
@@ -36,18 +33,22 @@ extern "system" fn DllMain(module: HINSTANCE, reason: u32, _reserved: *mut c_voi
     1
 }
 
+/// The result of the last installation; `Unknown` before the first one and after a removal. The
+/// mutex also makes concurrent callers wait until the hooks are in place.
 static INSTALL_STATUS: Mutex<InstallStatus> = Mutex::new(InstallStatus::Unknown);
 
-/// Sets the hooks, unless they are set. Returns when all are in place, whichever thread sets them;
-/// the answer is a number of [`InstallStatus`]. Has the signature of a thread's start; the argument is
-/// the id of the rule that a parent handed down, or 0.
+/// Installs the hooks if they are not installed. Returns the number of an [`InstallStatus`], and
+/// only after all hooks are in place, whichever thread installs them.
+///
+/// The signature is that of a thread function. The argument is the id of the rule that the parent
+/// process passes on to its children, or 0.
 #[unsafe(no_mangle)]
 extern "system" fn vipool_hook_install(inherited_rule: *mut c_void) -> u32 {
     let mut status = INSTALL_STATUS.lock().unwrap_or_else(PoisonError::into_inner);
-    // The thread of DllMain knows of no rule that is handed down.
-    let rule_arrived = *status == InstallStatus::NotListed && !inherited_rule.is_null();
-    if *status == InstallStatus::Unknown || rule_arrived {
-        pin_dll();
+    // The thread that DllMain starts may come first, and it has no inherited rule.
+    let gains_rule = *status == InstallStatus::NotListed && !inherited_rule.is_null();
+    if *status == InstallStatus::Unknown || gains_rule {
+        own_dll::pin();
         *status = install(inherited_rule as usize as u64);
     }
     *status as u32
@@ -59,11 +60,11 @@ fn install(inherited_rule: u64) -> InstallStatus {
         Err(status) => return status,
     };
     let tables: &[&[Detour]] = match hooked_process {
-        None => &[child_process::TABLE],
+        None => &[table::PROCESSES],
         Some(hooked_process) if hooked_process.rewriter().rules.hide_addresses => {
-            &[child_process::TABLE, table::SOCKETS, table::interfaces::TABLE]
+            &[table::PROCESSES, table::SOCKETS, table::INTERFACES]
         }
-        Some(_) => &[child_process::TABLE, table::SOCKETS],
+        Some(_) => &[table::PROCESSES, table::SOCKETS],
     };
     match detour::install_all(tables) {
         Err(_) => InstallStatus::HookFailed,
@@ -72,39 +73,14 @@ fn install(inherited_rule: u64) -> InstallStatus {
     }
 }
 
-/// Takes the hooks out: from now on calls are as without vipool. The DLL stays, for the threads
-/// inside it and for extension functions that the program keeps. `vipool_hook_install` sets the
-/// hooks again. Has the signature of a thread's start; the argument is not used.
+/// Disables the hooks. Later calls behave as without vipool. Returns the previous status.
+///
+/// The DLL stays in the process, because threads may be inside it and programs keep extension
+/// functions. `vipool_hook_install` enables the hooks again. The signature is that of a thread
+/// function.
 #[unsafe(no_mangle)]
 extern "system" fn vipool_hook_remove(_unused: *mut c_void) -> u32 {
     let mut status = INSTALL_STATUS.lock().unwrap_or_else(PoisonError::into_inner);
     detour::disable_all();
     std::mem::replace(&mut *status, InstallStatus::Unknown) as u32
-}
-
-/// This DLL, to put into another process.
-pub fn own_dll() -> Option<Dll> {
-    let mut module = null_mut();
-    let install = vipool_hook_install as *const () as usize;
-    let mut path = [0; MAX_PATH_UNITS];
-    // SAFETY: with this flag the "name" is an address inside the module; the system writes no rule_arrived
-    // than the buffer holds.
-    let length = unsafe {
-        let flags =
-            GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT;
-        GetModuleHandleExW(flags, install as *const u16, &mut module);
-        GetModuleFileNameW(module, path.as_mut_ptr(), MAX_PATH_UNITS as u32) as usize
-    };
-    // A path that was cut off fills the buffer.
-    (length < MAX_PATH_UNITS).then(|| Dll::new(path.get(..=length)?, install - module as usize))?
-}
-
-/// Keeps the DLL in the process whatever FreeLibrary says.
-fn pin_dll() {
-    let flags = GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | GET_MODULE_HANDLE_EX_FLAG_PIN;
-    let mut module = null_mut();
-    // SAFETY: with this flag the "name" is an address inside the module.
-    unsafe {
-        GetModuleHandleExW(flags, vipool_hook_install as *const () as *const u16, &mut module);
-    }
 }

@@ -1,30 +1,31 @@
-//! The environment and the places that it names.
+//! Environment variables, and the map directory that they may name.
 
 use std::path::PathBuf;
 
 use windows_sys::Win32::System::Environment::GetEnvironmentVariableW;
 
-/// The value of a short variable.
+/// The value of an environment variable, at most `N` ASCII characters.
 pub struct ShortValue<const N: usize> {
     bytes: [u8; N],
     length: usize,
 }
 
 impl<const N: usize> ShortValue<N> {
-    /// Its text.
+    /// Returns the characters of the value.
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..self.length).unwrap_or_default()
     }
 }
 
-/// An environment variable of at most `N` ASCII characters; `None` if it is not set or other.
+/// Reads an environment variable without allocating. Returns `None` if it is not set, empty, longer
+/// than `N` characters, or not ASCII.
 pub fn read<const N: usize>(name: &str) -> Option<ShortValue<N>> {
     let mut wide_name = [0; 32];
     for (target, source) in wide_name.iter_mut().zip(name.bytes()) {
         *target = u16::from(source);
     }
     let mut units = [0; 256];
-    // SAFETY: the name ends in 0; the system writes no more than the buffer holds.
+    // SAFETY: the name ends in NUL. The system writes at most as many units as the buffer holds.
     let length =
         unsafe { GetEnvironmentVariableW(wide_name.as_ptr(), units.as_mut_ptr(), 256) } as usize;
     let units = units.get(..length).filter(|units| !units.is_empty() && units.len() <= N)?;
@@ -35,7 +36,8 @@ pub fn read<const N: usize>(name: &str) -> Option<ShortValue<N>> {
     Some(value)
 }
 
-/// The directory of the map: `VIPOOL_MAP` if it is set (tests, embedders), else the machine's.
+/// Returns the directory of the map: `VIPOOL_MAP` if it is set (for tests and embedders), otherwise
+/// the directory of the machine.
 pub fn map_directory() -> PathBuf {
     match std::env::var_os("VIPOOL_MAP") {
         Some(directory) if !directory.is_empty() => directory.into(),

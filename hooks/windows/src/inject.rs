@@ -1,10 +1,11 @@
-//! Puts the hook layer into another process before that runs a line of its own program.
+//! Loads the hook layer into another process before its program runs.
 //!
-//! The process was created suspended. A first remote thread loads the DLL (its `DllMain` only
-//! hands off), a second one runs `vipool_hook_install` and is waited for, so that every hook is in
-//! place when the caller resumes the main thread. The system's loader has by then run the entry
-//! points of the DLLs that the program imports, and its TLS callbacks: operation these do with sockets
-//! comes too early for any hook.
+//! The caller creates the process suspended. A first remote thread loads the DLL, whose `DllMain`
+//! only starts a thread. A second remote thread runs `vipool_hook_install`, and the caller waits
+//! for it. So every hook is in place when the caller resumes the main thread.
+//!
+//! Some code runs before any hook: the system's loader has called the entry points of the DLLs that
+//! the program imports, and its TLS callbacks.
 
 use std::ffi::c_void;
 use std::mem::size_of;
@@ -29,66 +30,71 @@ use windows_sys::core::{PCSTR, s};
 
 use crate::install_status::InstallStatus;
 
-/// How long the loader of a new process may take, in milliseconds: virus scanners read the DLL.
+/// The longest time that a remote thread may take. Virus scanners may read the DLL first.
 const LOAD_TIMEOUT_MS: u32 = 30_000;
 
-/// The longest path of the DLL, in UTF-16 path_units with the final 0.
+/// The longest path of the DLL, in UTF-16 units with the final NUL.
 pub const MAX_PATH_UNITS: usize = 1024;
 
-/// The DLL on disk, and where in it the function is that sets the hooks.
+/// The file of the DLL, and the offset of `vipool_hook_install` in it.
 pub struct Dll {
     path: [u16; MAX_PATH_UNITS],
     path_units: usize,
     install_offset: usize,
 }
 
-/// Why a process runs without the hook layer: operation failed, and the number that Windows gave.
+/// The reason why a process runs without the hook layer.
 #[derive(Clone, Copy, Debug)]
-#[allow(dead_code, reason = "only the launcher tells people")]
+#[allow(dead_code, reason = "only the launcher prints it")]
 pub struct InjectError {
-    /// What was tried.
+    /// The operation that failed, as a message for users.
     pub operation: &'static str,
-    /// The system's error number; 0 where it has none.
+    /// The error code of Windows; 0 if there is none.
     pub error_code: u32,
 }
 
 impl Dll {
-    /// The DLL at a path (with its final 0) whose `vipool_hook_install` is this far from its start.
-    /// `None` if the path is too long.
+    /// Describes the DLL at a path, which ends in NUL. `install_offset` is the distance from the
+    /// start of the module to `vipool_hook_install`. Returns `None` if the path is too long.
     pub fn new(path_with_nul: &[u16], install_offset: usize) -> Option<Self> {
         let mut path = [0; MAX_PATH_UNITS];
         path.get_mut(..path_with_nul.len())?.copy_from_slice(path_with_nul);
         Some(Self { path, path_units: path_with_nul.len(), install_offset })
     }
 
-    /// Loads the DLL into a suspended process and sets the hooks there. `inherited_rule` is the id of
-    /// the rule that the process is under if it is not listed itself; 0 for none.
+    /// Loads the DLL into a suspended process and installs the hooks there.
+    ///
+    /// `inherited_rule` is the id of the rule that applies to the process if it is not listed
+    /// itself; 0 for none.
+    ///
+    /// # Errors
+    /// Returns the operation that failed. The process can still be resumed.
     ///
     /// # Safety
-    /// `process` is a handle to a process that this one created, with all access.
+    /// `process` is a handle to a process that this one created, with all access rights.
     pub unsafe fn inject(
         &self,
         process: HANDLE,
         inherited_rule: u64,
     ) -> Result<InstallStatus, InjectError> {
         let mut wow64 = 0;
-        // SAFETY: the handle is valid as the caller says, the flag is ours.
+        // SAFETY: the caller passes a valid handle. The flag is a local variable.
         if unsafe { IsWow64Process(process, &mut wow64) } == 0 || wow64 != 0 {
             return Err(InjectError {
                 operation: "the program is not a 64-bit one",
                 error_code: 0,
             });
         }
-        // SAFETY: the caller's handle; LoadLibraryW takes one pointer and is at the same address
-        // in every process of this boot, since kernel32 is.
+        // SAFETY: the caller passes a valid handle. LoadLibraryW takes one pointer. It has the same
+        // address in every process of this boot, because kernel32 has.
         unsafe {
             let path = RemoteString::write(process, &self.path[..self.path_units])?;
             let load = kernel32_function(s!("LoadLibraryW"));
             run_remote_thread(process, load, path.address, "cannot load vipool_hook.dll")?;
         }
         let base = module_base(process, &self.path[..self.path_units - 1])?;
-        // SAFETY: the address is inside the module that was just found there, whose function of
-        // that offset has the signature of a thread's start.
+        // SAFETY: the module at this base is the DLL. Its function at this offset has the signature
+        // of a thread function.
         let code = unsafe {
             let install =
                 std::mem::transmute::<usize, LPTHREAD_START_ROUTINE>(base + self.install_offset);
@@ -96,25 +102,28 @@ impl Dll {
                 process,
                 install,
                 inherited_rule as usize as *const c_void,
-                "cannot set the hooks",
+                "cannot install the hooks",
             )?
         };
         Ok(InstallStatus::from_code(code))
     }
 }
 
-/// Text in the memory of another process, for as long as this value lives.
+/// A string in the memory of another process. It is freed on drop.
 struct RemoteString {
     process: HANDLE,
     address: *mut c_void,
 }
 
 impl RemoteString {
+    /// Copies a string into another process.
+    ///
     /// # Safety
-    /// `process` is a handle with all access.
+    /// `process` is a handle with all access rights.
     unsafe fn write(process: HANDLE, text: &[u16]) -> Result<Self, InjectError> {
         let bytes = size_of_val(text);
-        // SAFETY: reserves fresh memory in the other process and writes no more than its size.
+        // SAFETY: the new memory is in the other process. As many bytes are written as were
+        // allocated.
         unsafe {
             let address =
                 VirtualAllocEx(process, null(), bytes, MEM_COMMIT | MEM_RESERVE, PAGE_READWRITE);
@@ -132,22 +141,23 @@ impl RemoteString {
 
 impl Drop for RemoteString {
     fn drop(&mut self) {
-        // SAFETY: operation `write` allocated, given back once.
+        // SAFETY: `write` allocated this memory, and it is freed only here.
         unsafe { VirtualFreeEx(self.process, self.address, 0, MEM_RELEASE) };
     }
 }
 
-/// Runs a function in the other process and waits for its answer.
+/// Runs a function in a thread of another process. Returns the exit code of the thread.
 ///
 /// # Safety
-/// `start` is the address of a function with the signature of a thread's start in that process.
+/// `process` is a handle with all access rights. `start` is the address in that process of a
+/// function with the signature of a thread function.
 unsafe fn run_remote_thread(
     process: HANDLE,
     start: LPTHREAD_START_ROUTINE,
     argument: *const c_void,
     operation: &'static str,
 ) -> Result<u32, InjectError> {
-    // SAFETY: as the caller says; the thread's handle is closed once.
+    // SAFETY: the caller passes a valid handle and address. The thread handle is closed once.
     unsafe {
         let thread = CreateRemoteThread(process, null(), 0, start, argument, 0, null_mut());
         if thread.is_null() {
@@ -161,11 +171,11 @@ unsafe fn run_remote_thread(
     }
 }
 
-/// Where a module is in another process: a thread's exit code has half the bits of the address
-/// that LoadLibraryW returned.
+/// Returns the base address of a module in another process. The exit code of the thread that ran
+/// LoadLibraryW has only half of the bits of that address.
 fn module_base(process: HANDLE, path: &[u16]) -> Result<usize, InjectError> {
     let operation = "vipool_hook.dll did not load in the new process";
-    // SAFETY: the snapshot is closed once; the entry says its own size.
+    // SAFETY: the snapshot is closed once. The entry is initialised with its own size.
     unsafe {
         let snapshot = CreateToolhelp32Snapshot(TH32CS_SNAPMODULE, GetProcessId(process));
         if snapshot == INVALID_HANDLE_VALUE {
@@ -186,7 +196,8 @@ fn module_base(process: HANDLE, path: &[u16]) -> Result<usize, InjectError> {
     }
 }
 
-/// Whether the name of a module (has_ended by 0) is the last component of the path, ASCII case aside.
+/// Returns whether a module name, which ends in NUL, is the last component of the path. ASCII case
+/// is ignored.
 fn is_module_of_path(module: &[u16], path: &[u16]) -> bool {
     let module = module.split(|unit| *unit == 0).next().unwrap_or_default();
     let is_separator = |unit: &u16| *unit == u16::from(b'\\') || *unit == u16::from(b'/');
@@ -195,16 +206,18 @@ fn is_module_of_path(module: &[u16], path: &[u16]) -> bool {
     module.iter().map(lower).eq(name.iter().map(lower))
 }
 
-/// A function of kernel32 as the start of a thread.
+/// Returns a function of kernel32 as a thread function.
 ///
 /// # Safety
-/// It takes one pointer and returns a word.
+/// The function takes one pointer and returns a word.
 unsafe fn kernel32_function(name: PCSTR) -> LPTHREAD_START_ROUTINE {
-    // SAFETY: kernel32 is in every process; a function pointer for a function pointer.
+    // SAFETY: kernel32 is loaded in every process. Both types are optional function pointers.
     unsafe { std::mem::transmute(GetProcAddress(GetModuleHandleA(s!("kernel32.dll")), name)) }
 }
 
+/// Returns the last error of Windows for a failed operation.
 fn last_os_error(operation: &'static str) -> InjectError {
-    // SAFETY: reads a word of this thread.
-    InjectError { operation, error_code: unsafe { GetLastError() } }
+    // SAFETY: the function only reads a word of this thread.
+    let error_code = unsafe { GetLastError() };
+    InjectError { operation, error_code }
 }

@@ -1,6 +1,6 @@
-//! What became of the attempt to set the hooks, as a value that fits a thread's exit code.
+//! The result of installing the hooks in a process, as a number that fits a thread's exit code.
 
-/// Whether this process is hooked, and if not, why.
+/// Whether a process is hooked, and the reason if it is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum InstallStatus {
@@ -8,15 +8,15 @@ pub enum InstallStatus {
     Hooked = 1,
     /// `VIPOOL_DISABLE` is set.
     Disabled = 2,
-    /// There is no map, or it can't be read.
+    /// There is no map, or it cannot be read.
     NoMap = 3,
-    /// The program is not on the process list; only the programs that it starts are looked at.
+    /// The program is not on the process list. Only the functions that start processes are hooked.
     NotListed = 4,
-    /// MinHook could not set the hooks.
+    /// MinHook could not install the hooks.
     HookFailed = 5,
-    /// The lease that its environment names is closed, or of another boot.
+    /// The lease named in the environment is closed or belongs to another boot.
     NoSession = 6,
-    /// A number that this version does not know.
+    /// A number that this version does not define.
     Unknown = 0,
 }
 
@@ -31,22 +31,22 @@ impl InstallStatus {
         Self::NoSession,
     ];
 
-    /// What an exit code stands for.
+    /// Returns the status with this number.
     pub fn from_code(code: u32) -> Self {
         Self::ALL.get(code as usize).copied().unwrap_or(Self::Unknown)
     }
 
-    /// For people.
-    #[allow(dead_code, reason = "only the launcher tells people")]
+    /// Returns a description for users, to be appended to the name of the program.
+    #[allow(dead_code, reason = "only the launcher prints it")]
     pub fn description(self) -> &'static str {
         match self {
             Self::Hooked => "its socket calls are rewritten",
             Self::Disabled => "VIPOOL_DISABLE is set: nothing is rewritten",
-            Self::NoMap => "there is no map that can be read: nothing is rewritten",
+            Self::NoMap => "there is no readable map: nothing is rewritten",
             Self::NotListed => "it is not on the process list: nothing is rewritten",
-            Self::HookFailed => "the hooks could not be set: nothing is rewritten",
-            Self::NoSession => "its lease is closed or of another boot: nothing is rewritten",
-            Self::Unknown => "the hook layer in it is of another version",
+            Self::HookFailed => "the hooks could not be installed: nothing is rewritten",
+            Self::NoSession => "its lease is closed or from another boot: nothing is rewritten",
+            Self::Unknown => "its hook layer is of another version",
         }
     }
 }

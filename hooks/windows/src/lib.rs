@@ -1,15 +1,25 @@
-//! The hook layer for Windows: socket call in, the core's decision, original out.
+//! The hook layer for Windows. It passes each socket call to the core, which decides about the
+//! addresses, and then makes the original call.
 //!
-//! Built as `vipool_hook.dll`. `vipool-launch.exe` (or a hooked parent) loads it into a suspended
-//! process and runs `vipool_hook_install` there; whoever loads it otherwise gets the same from a
-//! thread that `DllMain` starts. From then on the DLL stays in the process: threads may be inside
-//! a hooked call, and programs keep the extension functions that they asked for.
-//! `vipool_hook_remove` takes the hooks out again.
+//! The crate builds `vipool_hook.dll`. `vipool-launch.exe` (or a hooked parent) loads the DLL into
+//! a suspended process and runs `vipool_hook_install` there. Any other loader gets the same result
+//! from a thread that `DllMain` starts. The DLL then stays in the process: threads may be inside a
+//! hooked call, and programs keep the extension functions that they asked for.
+//! `vipool_hook_remove` disables the hooks.
 //!
-//! No policy is here: what becomes of an address is decided by `vipool::rewrite`.
+//! This crate holds no policy: `vipool::rewrite` decides what becomes of an address.
+//!
+//! Layers, top first. A module uses modules of lower layers only:
+//! 1. `entry`: the exported functions; installs and removes the hooks
+//! 2. `table`: which replacement each hooked function gets
+//! 3. `calls`, `child_process`: the replacements
+//! 4. `context`, `program`: the map, the session and the rule of this process
+//! 5. `detour`, `own_dll`, `socket`: MinHook, this DLL as a file, sockets of the program
+//! 6. `deferred`, `environment`, `inject`, `install_status`, `last_error`, `memory`, `original`:
+//!    leaves; `inject` alone uses another one, `install_status`
 
 #![cfg(windows)]
-// The signatures are those of the system.
+// The signatures are those of the system functions.
 #![allow(clippy::too_many_arguments)]
 
 mod calls;
@@ -21,7 +31,10 @@ mod entry;
 mod environment;
 mod inject;
 mod install_status;
+mod last_error;
 mod memory;
+mod original;
+mod own_dll;
 mod program;
 mod socket;
 mod table;

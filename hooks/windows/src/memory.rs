@@ -1,7 +1,7 @@
-//! Reading what the program points to, which may be anything.
+//! Reads memory through pointers of the program, which may be invalid.
 //!
-//! A bad pointer makes the system's own function answer WSAEFAULT; a hook that looked at it first
-//! would crash the program instead. The kernel copies for us and says when it can't.
+//! The system functions answer an invalid pointer with WSAEFAULT. A hook that dereferenced it first
+//! would crash the program instead. So the kernel copies the memory, and reports a failure.
 
 use std::ffi::c_void;
 use std::mem::{MaybeUninit, size_of};
@@ -9,38 +9,39 @@ use std::mem::{MaybeUninit, size_of};
 use windows_sys::Win32::System::Diagnostics::Debug::ReadProcessMemory;
 use windows_sys::Win32::System::Threading::GetCurrentProcess;
 
-/// Copies bytes from an address that need not be readable; false if they are not.
+/// Fills `buffer` from an address that may be invalid. Returns false if the memory is not readable.
 pub fn read_bytes(source: *const c_void, buffer: &mut [u8]) -> bool {
-    // SAFETY: the kernel checks the source; the destination is a slice of this length.
-    !source.is_null()
-        && unsafe {
-            let process = GetCurrentProcess();
-            let mut bytes_read = 0;
-            ReadProcessMemory(
-                process,
-                source,
-                buffer.as_mut_ptr().cast(),
-                buffer.len(),
-                &mut bytes_read,
-            ) != 0
-                && bytes_read == buffer.len()
-        }
+    if source.is_null() {
+        return false;
+    }
+    let mut bytes_read = 0;
+    // SAFETY: the kernel checks the source. The destination is a slice of this length.
+    let succeeded = unsafe {
+        ReadProcessMemory(
+            GetCurrentProcess(),
+            source,
+            buffer.as_mut_ptr().cast(),
+            buffer.len(),
+            &mut bytes_read,
+        )
+    } != 0;
+    succeeded && bytes_read == buffer.len()
 }
 
-/// A value at an address that need not be readable. For types of which any bytes are a value.
+/// Reads a value from an address that may be invalid. Returns `None` if the memory is not readable.
 pub fn read<T: Pod>(source: *const T) -> Option<T> {
     let mut value = MaybeUninit::<T>::zeroed();
-    // SAFETY: the bytes of the value, all of them initialised.
+    // SAFETY: the slice covers the value, and all its bytes are initialised to zero.
     let bytes =
         unsafe { std::slice::from_raw_parts_mut(value.as_mut_ptr().cast(), size_of::<T>()) };
-    // SAFETY: any bytes are a value of a plain type.
+    // SAFETY: every byte pattern is a valid value of a `Pod` type.
     read_bytes(source.cast(), bytes).then(|| unsafe { value.assume_init() })
 }
 
-/// A type of which any bytes are a value, and zeroes have no hidden ones.
+/// Plain old data: every byte pattern is a valid value.
 ///
 /// # Safety
-/// As just said.
+/// Every byte pattern must be a valid value of the type.
 pub unsafe trait Pod: Copy {}
 
 // SAFETY: an integer.
@@ -51,5 +52,5 @@ unsafe impl Pod for u16 {}
 unsafe impl Pod for u32 {}
 // SAFETY: an integer.
 unsafe impl Pod for i32 {}
-// SAFETY: integers and pointers only.
+// SAFETY: the structure has integers and raw pointers only.
 unsafe impl Pod for windows_sys::Win32::Networking::WinSock::WSAMSG {}

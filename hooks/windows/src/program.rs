@@ -1,20 +1,19 @@
-//! Which rule of the process list a program is under.
+//! Finds the rule of the process list that applies to a program.
 
 use vipool::policy::path::from_utf16;
-use vipool::policy::{Executable, PolicyView, ProgramView, Verdict};
+use vipool::policy::{Executable, PathStyle, PolicyView, ProgramView, Verdict};
 use windows_sys::Win32::Foundation::HANDLE;
 use windows_sys::Win32::System::LibraryLoader::GetModuleFileNameW;
 use windows_sys::Win32::System::Threading::QueryFullProcessImageNameW;
 
-use crate::context::PATH_STYLE;
-
-/// The longest path that is compared, in UTF-16 units.
+/// The longest path that is compared, in UTF-16 units. A program with a longer path has no rule.
 const MAX_PATH_UNITS: usize = 1024;
 
-/// The rule of this program.
+/// Returns the rule of this program.
 pub fn own_rule<'p>(policy: &PolicyView<'p>) -> Option<ProgramView<'p>> {
     let mut wide_path = [0; MAX_PATH_UNITS];
-    // SAFETY: the system writes no more than the buffer holds; NULL is the program itself.
+    // SAFETY: the system writes at most as many units as the buffer holds. NULL means the program
+    // of this process.
     let length = unsafe {
         GetModuleFileNameW(std::ptr::null_mut(), wide_path.as_mut_ptr(), MAX_PATH_UNITS as u32)
     };
@@ -22,30 +21,31 @@ pub fn own_rule<'p>(policy: &PolicyView<'p>) -> Option<ProgramView<'p>> {
     let path = from_utf16(wide_path.get(..length as usize)?, &mut path_bytes)?;
     let script = std::env::args_os().skip(1).find(|argument| !is_option(argument));
     let script = script.as_ref().map(|script| script.as_encoded_bytes());
-    let executable = Executable { path, invoked_as: None, script, style: PATH_STYLE };
+    let executable = Executable { path, invoked_as: None, script, style: PathStyle::Windows };
     policy.find(&executable).map(|rule| rule.program)
 }
 
-/// Whether another process may be under a rule: it is on the list, perhaps with a script that only
-/// it can know.
+/// Returns whether a rule may apply to another process. Rules for scripts count as well, because
+/// only the process itself knows its script.
 ///
 /// # Safety
-/// `process` is an open handle that may be asked for the path of its program.
+/// `process` is an open handle with the right to query the process.
 pub unsafe fn may_be_listed(policy: &PolicyView<'_>, process: HANDLE) -> bool {
     let mut wide_path = [0; MAX_PATH_UNITS];
     let mut length = MAX_PATH_UNITS as u32;
-    // SAFETY: the caller's handle; the system writes no more than the buffer holds.
+    // SAFETY: the caller passes a valid handle. The system writes at most as many units as the
+    // buffer holds.
     let succeeded =
         unsafe { QueryFullProcessImageNameW(process, 0, wide_path.as_mut_ptr(), &mut length) } != 0;
     let mut path_bytes = [0; MAX_PATH_UNITS * 3];
     let path = wide_path.get(..length as usize).filter(|_| succeeded);
     let Some(path) = path.and_then(|path| from_utf16(path, &mut path_bytes)) else { return false };
-    let executable = Executable { path, invoked_as: None, script: None, style: PATH_STYLE };
+    let executable = Executable { path, invoked_as: None, script: None, style: PathStyle::Windows };
     policy.find(&executable).is_some()
         || policy.explain(executable).any(|(_, verdict)| verdict == Verdict::OtherScript)
 }
 
-/// Options of interpreters come before the script.
+/// Returns whether an argument is an option of an interpreter. Options precede the script.
 fn is_option(argument: &std::ffi::OsStr) -> bool {
     matches!(argument.as_encoded_bytes().first(), Some(b'-' | b'/'))
 }

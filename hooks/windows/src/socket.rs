@@ -1,44 +1,22 @@
-//! A socket of the program's, and what we ask and do about it, by the system's own functions.
+//! Socket addresses in the form of Winsock, and sockets of the program.
+//!
+//! All calls here go to the system's own functions.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use vipool::rewrite::sockaddr::{self, MAX_LENGTH, Parsed};
 use vipool::rewrite::{Protocol, Socket};
-use windows_sys::Win32::Foundation::{GetLastError, SetLastError};
 use windows_sys::Win32::Networking::WinSock::{
     AF_INET, AF_INET6, IP_MULTICAST_IF, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, IPPROTO_UDP,
     IPV6_V6ONLY, SO_BROADCAST, SO_PROTOCOL_INFOW, SO_REUSEADDR, SOCKADDR, SOCKET, SOL_SOCKET,
     WSAEINVAL, WSAPROTOCOL_INFOW, getsockopt, setsockopt,
 };
 
+use crate::last_error::last_error;
 use crate::memory;
-use crate::table::original;
+use crate::original;
 
-/// The error that the program sees: of Windows and of Winsock, which are one. What we ask the
-/// system in between must not show.
-pub struct LastError(u32);
-
-impl LastError {
-    /// The error as it is now.
-    pub fn save() -> Self {
-        // SAFETY: reads a word of this thread.
-        Self(unsafe { GetLastError() })
-    }
-
-    /// Puts it back.
-    pub fn restore(&self) {
-        // SAFETY: writes a word of this thread.
-        unsafe { SetLastError(self.0) };
-    }
-}
-
-/// Sets the error that a failed call leaves.
-pub fn set_last_error(error: i32) {
-    // SAFETY: writes a word of this thread.
-    unsafe { SetLastError(error as u32) };
-}
-
-/// An address as Winsock takes it.
+/// A socket address in the form of Winsock.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
 pub struct SockaddrBuf {
@@ -47,26 +25,27 @@ pub struct SockaddrBuf {
 }
 
 impl SockaddrBuf {
-    /// The address in the form of Winsock.
+    /// Converts an address.
     pub fn new(address: SocketAddr) -> Self {
         let mut bytes = [0; MAX_LENGTH];
         let length = sockaddr::write(&address, &mut bytes) as i32;
         Self { bytes, length }
     }
 
-    /// Where it is.
+    /// Returns a pointer to the address.
     pub fn as_ptr(&self) -> *const SOCKADDR {
         self.bytes.as_ptr().cast()
     }
 
-    /// Its length in bytes.
+    /// Returns the length of the address in bytes.
     pub fn length(&self) -> i32 {
         self.length
     }
 }
 
-/// The address that the program hands to a call, which may be anything. `None` for what can't be
-/// read, is too short, or is of another family: the system is to result that.
+/// Reads a socket address that the program passes. Returns `None` if it is not readable, too short,
+/// or of another family than IPv4 and IPv6. The call then passes, so that the system reports the
+/// error.
 pub fn read_sockaddr(name: *const SOCKADDR, length: i32) -> Option<SocketAddr> {
     let mut bytes = [0; sockaddr::IPV6_LENGTH];
     let length = usize::try_from(length).ok()?.min(bytes.len());
@@ -80,44 +59,45 @@ pub fn read_sockaddr(name: *const SOCKADDR, length: i32) -> Option<SocketAddr> {
     }
 }
 
-/// Writes over an address that the system has just given to the program, by one of its family.
+/// Replaces a socket address that the system has just written for the program by another of the
+/// same family.
 pub fn overwrite_sockaddr(name: *mut SOCKADDR, address: SocketAddr) {
     let buffer = SockaddrBuf::new(address);
-    // SAFETY: the system wrote an address of this family there, so there is room for another.
+    // SAFETY: the system wrote an address of this family there, so another one fits.
     unsafe {
         std::ptr::copy_nonoverlapping(buffer.bytes.as_ptr(), name.cast(), buffer.length as usize);
     }
 }
 
-/// A socket of the program's.
+/// A socket of the program.
 #[derive(Clone, Copy)]
 pub struct Winsock(pub SOCKET);
 
 impl Winsock {
-    /// Its address as the system has it.
+    /// Returns the local address that the system reports.
     pub fn local_name(self) -> Option<SocketAddr> {
         let mut name = SockaddrBuf { bytes: [0; MAX_LENGTH], length: MAX_LENGTH as i32 };
-        // SAFETY: room for any address, and its length.
+        // SAFETY: the buffer has room for any address, and the length is that of the buffer.
         let result = unsafe {
             original::getsockname(self.0, name.bytes.as_mut_ptr().cast(), &mut name.length)
         };
         if result != 0 { None } else { read_sockaddr(name.as_ptr(), name.length) }
     }
 
-    /// Its peer's address as the system has it.
+    /// Returns the address of the peer that the system reports.
     pub fn peer_name(self) -> Option<SocketAddr> {
         let mut name = SockaddrBuf { bytes: [0; MAX_LENGTH], length: MAX_LENGTH as i32 };
-        // SAFETY: room for any address, and its length.
+        // SAFETY: the buffer has room for any address, and the length is that of the buffer.
         let result = unsafe {
             original::getpeername(self.0, name.bytes.as_mut_ptr().cast(), &mut name.length)
         };
         if result != 0 { None } else { read_sockaddr(name.as_ptr(), name.length) }
     }
 
-    /// Binds it with the system's own function.
+    /// Binds the socket. Returns false and sets the last error on failure.
     pub fn bind(self, address: SocketAddr) -> bool {
         let name = SockaddrBuf::new(address);
-        // SAFETY: an address of this length.
+        // SAFETY: the pointer and the length describe `name`.
         unsafe { original::bind(self.0, name.as_ptr(), name.length) == 0 }
     }
 
@@ -125,16 +105,16 @@ impl Winsock {
     pub fn set_v6only(self, on: bool) {
         let value = i32::from(on);
         let pointer: *const i32 = &value;
-        // SAFETY: an option of four bytes.
+        // SAFETY: the option has four bytes, as the variable has.
         unsafe { setsockopt(self.0, IPPROTO_IPV6, IPV6_V6ONLY, pointer.cast(), 4) };
     }
 
-    /// Sets the interface that multicast leaves by, where the program set none (row 27).
+    /// Sets the interface for outgoing multicast, unless the program has set one (row 27).
     pub fn set_multicast_interface(self, interface: Ipv4Addr) {
         let mut value = 0u32;
         let mut length = 4;
         let pointer: *mut u32 = &mut value;
-        // SAFETY: an option of four bytes.
+        // SAFETY: the option has four bytes, as the variable has.
         unsafe {
             let result =
                 getsockopt(self.0, IPPROTO_IP, IP_MULTICAST_IF, pointer.cast(), &mut length);
@@ -149,17 +129,17 @@ impl Winsock {
         let mut value = 0i32;
         let mut length = 4;
         let pointer: *mut i32 = &mut value;
-        // SAFETY: room for an option of four bytes.
+        // SAFETY: the option has four bytes, as the variable has.
         let result = unsafe { getsockopt(self.0, level, option, pointer.cast(), &mut length) };
         result == 0 && value != 0
     }
 
     fn protocol_info(self) -> Option<WSAPROTOCOL_INFOW> {
-        // SAFETY: plain numbers and texts, for which zeroes are valid.
+        // SAFETY: the structure has integers and character arrays only, so zeroes are valid.
         let mut info: WSAPROTOCOL_INFOW = unsafe { std::mem::zeroed() };
         let mut length = size_of::<WSAPROTOCOL_INFOW>() as i32;
         let pointer: *mut WSAPROTOCOL_INFOW = &mut info;
-        // SAFETY: room for the structure, and its length.
+        // SAFETY: the pointer and the length describe `info`.
         let result = unsafe {
             getsockopt(self.0, SOL_SOCKET, SO_PROTOCOL_INFOW, pointer.cast(), &mut length)
         };
@@ -180,11 +160,10 @@ impl Socket for Winsock {
         if let Some(name) = self.local_name() {
             return Some(name);
         }
-        // SAFETY: reads a word of this thread.
-        if unsafe { GetLastError() } != WSAEINVAL as u32 {
+        if last_error() != WSAEINVAL {
             return None;
         }
-        // Windows has no name for a socket that is not bound.
+        // Windows reports WSAEINVAL for an unbound socket. The core expects the wildcard address.
         match self.protocol_info()?.iAddressFamily as u16 {
             AF_INET => Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0)),
             AF_INET6 => Some(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0)),

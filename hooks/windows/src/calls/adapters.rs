@@ -1,4 +1,5 @@
-//! Lists of interfaces, without the other sessions' addresses where the policy says so (row 43).
+//! GetAdaptersAddresses and GetAdaptersInfo: hide the addresses of other sessions if the policy says
+//! so (row 43).
 
 use std::ffi::{CStr, c_void};
 use std::net::{IpAddr, Ipv4Addr};
@@ -9,8 +10,9 @@ use windows_sys::Win32::NetworkManagement::IpHelper::{
 };
 
 use crate::context::rewriter;
-use crate::socket::{LastError, read_sockaddr};
-use crate::table::interfaces::original;
+use crate::last_error::LastError;
+use crate::original;
+use crate::socket::read_sockaddr;
 
 pub unsafe extern "system" fn get_adapters_addresses(
     family: u32,
@@ -19,29 +21,29 @@ pub unsafe extern "system" fn get_adapters_addresses(
     list: *mut IP_ADAPTER_ADDRESSES_LH,
     size: *mut u32,
 ) -> u32 {
-    // SAFETY: the program's own call.
+    // SAFETY: this is the program's own call.
     let result = unsafe { original::GetAdaptersAddresses(family, flags, reserved, list, size) };
     if result != ERROR_SUCCESS {
         return result;
     }
     let error = LastError::save();
     if let Some(rewriter) = rewriter() {
-        let mut at = list;
-        // SAFETY: the list that the system has just written, all of it inside the program's
-        // buffer: entries are unlinked, not freed.
+        let mut next_adapter = list;
+        // SAFETY: the system has just written the list, and all of it is inside the buffer of the
+        // program. Entries are unlinked and not freed.
         unsafe {
-            while let Some(adapter) = at.as_mut() {
+            while let Some(adapter) = next_adapter.as_mut() {
                 let mut link = &raw mut adapter.FirstUnicastAddress;
                 while let Some(unicast) = (*link).as_mut() {
                     let address = unicast.Address;
-                    let shown = read_sockaddr(address.lpSockaddr, address.iSockaddrLength);
-                    if shown.is_some_and(|shown| rewriter.hides(shown.ip())) {
+                    let address = read_sockaddr(address.lpSockaddr, address.iSockaddrLength);
+                    if address.is_some_and(|address| rewriter.hides(address.ip())) {
                         *link = unicast.Next;
                     } else {
                         link = &raw mut unicast.Next;
                     }
                 }
-                at = adapter.Next;
+                next_adapter = adapter.Next;
             }
         }
     }
@@ -50,21 +52,23 @@ pub unsafe extern "system" fn get_adapters_addresses(
 }
 
 pub unsafe extern "system" fn get_adapters_info(list: *mut IP_ADAPTER_INFO, size: *mut u32) -> u32 {
-    // SAFETY: the program's own call.
+    // SAFETY: this is the program's own call.
     let result = unsafe { original::GetAdaptersInfo(list, size) };
     if result != NO_ERROR {
         return result;
     }
     let error = LastError::save();
     if let Some(rewriter) = rewriter() {
-        let hidden = |entry: &IP_ADDR_STRING| address(entry).is_some_and(|ip| rewriter.hides(ip));
-        let mut at = list;
-        // SAFETY: as above.
+        let is_hidden =
+            |entry: &IP_ADDR_STRING| parse_address(entry).is_some_and(|ip| rewriter.hides(ip));
+        let mut next_adapter = list;
+        // SAFETY: the system has just written the list, and all of it is inside the buffer of the
+        // program. Entries are unlinked and not freed.
         unsafe {
-            while let Some(adapter) = at.as_mut() {
-                // The first entry is inside the adapter's: what comes next takes its place.
+            while let Some(adapter) = next_adapter.as_mut() {
+                // The first entry is part of the adapter, so it is overwritten with the next one.
                 let first = &mut adapter.IpAddressList;
-                while hidden(first) {
+                while is_hidden(first) {
                     match first.Next.as_ref() {
                         Some(next) => *first = *next,
                         None => {
@@ -75,13 +79,13 @@ pub unsafe extern "system" fn get_adapters_info(list: *mut IP_ADAPTER_INFO, size
                 }
                 let mut link = &raw mut first.Next;
                 while let Some(entry) = (*link).as_mut() {
-                    if hidden(entry) {
+                    if is_hidden(entry) {
                         *link = entry.Next;
                     } else {
                         link = &raw mut entry.Next;
                     }
                 }
-                at = adapter.Next;
+                next_adapter = adapter.Next;
             }
         }
     }
@@ -89,17 +93,17 @@ pub unsafe extern "system" fn get_adapters_info(list: *mut IP_ADAPTER_INFO, size
     result
 }
 
-/// What Windows writes for an adapter without an address.
+/// Returns the text that Windows writes for an adapter without an address.
 fn no_address() -> [i8; 16] {
     let mut text = [0; 16];
-    for (to, from) in text.iter_mut().zip(b"0.0.0.0") {
-        *to = *from as i8;
+    for (target, source) in text.iter_mut().zip(b"0.0.0.0") {
+        *target = *source as i8;
     }
     text
 }
 
-/// The address in an entry, which is text.
-fn address(entry: &IP_ADDR_STRING) -> Option<IpAddr> {
+/// Parses the address of an entry.
+fn parse_address(entry: &IP_ADDR_STRING) -> Option<IpAddr> {
     let bytes = entry.IpAddress.String.map(|byte| byte as u8);
     let text = CStr::from_bytes_until_nul(&bytes).ok()?.to_str().ok()?;
     text.parse::<Ipv4Addr>().ok().map(IpAddr::V4)

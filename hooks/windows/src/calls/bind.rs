@@ -1,16 +1,16 @@
-//! bind, listen and closesocket.
+//! bind, listen and closesocket, and the binds that the hook layer makes itself.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use vipool::rewrite::{Bind, Outcome, Refusal};
+use vipool::rewrite::{Bind, Live, Outcome, Refusal, Rewriter, Socket};
 use windows_sys::Win32::Networking::WinSock::{
-    SOCKADDR, SOCKET, SOCKET_ERROR, WSAEADDRNOTAVAIL, WSAEINVAL, WSAGetLastError,
+    SOCKADDR, SOCKET, SOCKET_ERROR, WSAEADDRNOTAVAIL, WSAEINVAL,
 };
 
-use super::rewriter;
-use crate::deferred;
-use crate::socket::{LastError, SockaddrBuf, Winsock, read_sockaddr, set_last_error};
-use crate::table::original;
+use crate::context::rewriter;
+use crate::last_error::{LastError, is_address_unavailable, set_last_error};
+use crate::socket::{SockaddrBuf, Winsock, read_sockaddr};
+use crate::{deferred, original};
 
 pub unsafe extern "system" fn bind(s: SOCKET, name: *const SOCKADDR, length: i32) -> i32 {
     let error = LastError::save();
@@ -18,7 +18,7 @@ pub unsafe extern "system" fn bind(s: SOCKET, name: *const SOCKADDR, length: i32
         && let Some(address) = read_sockaddr(name, length)
     {
         if deferred::contains(s) {
-            // It is bound, as far as the program knows.
+            // For the program, the socket is already bound.
             set_last_error(WSAEINVAL);
             return SOCKET_ERROR;
         }
@@ -37,33 +37,29 @@ pub unsafe extern "system" fn bind(s: SOCKET, name: *const SOCKADDR, length: i32
                 if bind_rewritten(s, &bind) == 0 {
                     return 0;
                 }
-                // SAFETY: reads a word of this thread.
-                let is_missing = unsafe { WSAGetLastError() } == WSAEADDRNOTAVAIL;
-                if !is_missing || !rewriter.retries_untouched(bind.address.ip()) {
+                if !is_address_unavailable() || !rewriter.retries_untouched(bind.address.ip()) {
                     return SOCKET_ERROR;
                 }
             }
         }
     }
     error.restore();
-    // SAFETY: the program's own call.
+    // SAFETY: this is the program's own call.
     unsafe { original::bind(s, name, length) }
 }
 
-/// Whether the socket has no address, and is one that could have.
+/// Returns whether the socket is of IPv4 or IPv6 and unbound.
 fn is_unbound(s: SOCKET) -> bool {
-    use vipool::rewrite::Socket;
-
     Winsock(s).local().is_some_and(|local| local.port() == 0 && local.ip().is_unspecified())
 }
 
-/// Binds as the decision says; the result of the system.
+/// Makes a rewritten bind. Returns the result of the system call.
 fn bind_rewritten(s: SOCKET, bind: &Bind) -> i32 {
     let name = SockaddrBuf::new(bind.address);
     if bind.clear_v6only {
         Winsock(s).set_v6only(false);
     }
-    // SAFETY: an address of this length.
+    // SAFETY: the pointer and the length describe `name`.
     let result = unsafe { original::bind(s, name.as_ptr(), name.length()) };
     if result != 0 && bind.clear_v6only {
         let error = LastError::save();
@@ -73,8 +69,23 @@ fn bind_rewritten(s: SOCKET, bind: &Bind) -> i32 {
     result
 }
 
-/// Binds now what was put off, for a caller that needs it bound and knows no destination. False if
-/// the system refused; the error is set then.
+/// Binds a socket to an own address of the session and any port, before a call that needs it.
+///
+/// Returns false and sets the last error if the call must fail: no interface has the address, and
+/// the policy does not let the call pass then (row 6). Other errors are ignored, because another
+/// thread may have bound the socket in the meantime.
+pub fn bind_before_call(
+    rewriter: &Rewriter<'_, Live<'_>>,
+    socket: Winsock,
+    source: IpAddr,
+) -> bool {
+    socket.bind((source, 0).into())
+        || !is_address_unavailable()
+        || rewriter.retries_untouched(source)
+}
+
+/// Makes a deferred bind, for a caller that needs a bound socket and has no destination. Returns
+/// false and sets the last error on failure. Does nothing if the bind is not deferred.
 pub fn bind_deferred(s: SOCKET) -> bool {
     if !deferred::remove(s) {
         return true;
@@ -87,10 +98,9 @@ pub fn bind_deferred(s: SOCKET) -> bool {
     }
 }
 
-/// Binds to the wildcard address, as the program had asked.
+/// Binds an unbound socket to the wildcard address, which is what the program asked for. Returns
+/// false and sets the last error on failure.
 pub fn bind_to_wildcard(s: SOCKET) -> bool {
-    use vipool::rewrite::Socket;
-
     match Winsock(s).local() {
         Some(local) if local.port() == 0 => Winsock(s).bind(SocketAddr::new(local.ip(), 0)),
         _ => true,
@@ -99,17 +109,17 @@ pub fn bind_to_wildcard(s: SOCKET) -> bool {
 
 pub unsafe extern "system" fn listen(s: SOCKET, backlog: i32) -> i32 {
     let error = LastError::save();
-    // A socket that was never bound is left to the system: it answers WSAEINVAL.
+    // For a socket that was never bound, the system reports WSAEINVAL.
     if deferred::contains(s) && !bind_deferred(s) {
         return SOCKET_ERROR;
     }
     error.restore();
-    // SAFETY: the program's own call.
+    // SAFETY: this is the program's own call.
     unsafe { original::listen(s, backlog) }
 }
 
 pub unsafe extern "system" fn closesocket(s: SOCKET) -> i32 {
     deferred::remove(s);
-    // SAFETY: the program's own call.
+    // SAFETY: this is the program's own call.
     unsafe { original::closesocket(s) }
 }

@@ -1,46 +1,23 @@
-//! The functions that stand for the system's own, one module per kind of call.
+//! The replacements of the socket calls, one module per kind of call.
 //!
-//! Each of them decides first and then makes the original call, with nothing of ours live around
-//! it. Where the system calls one of these from inside another (WSAConnect calls connect), the
-//! second finds an address that is rewritten already, and passes.
+//! Each replacement decides first and then makes the original call. No state of the hook layer is
+//! live during the original call. If the system calls one replacement from inside another
+//! (WSAConnect calls connect), the inner one finds an address that is already rewritten, and passes
+//! it.
+//!
+//! Layers, top first:
+//! 1. `ioctl`: hands out the replacements of the extension functions
+//! 2. `connect`, `datagram`, `socket_names`
+//! 3. `destination`: the common part of calls with a destination address
+//! 4. `bind`, `control`, `extension`, `adapters`, `resolver`: leaves
 
 pub mod adapters;
 pub mod bind;
 pub mod connect;
+mod control;
 pub mod datagram;
-pub mod extension;
+mod destination;
+mod extension;
+pub mod ioctl;
 pub mod resolver;
 pub mod socket_names;
-
-use std::net::IpAddr;
-
-use vipool::rewrite::{Live, Rewriter};
-
-use crate::context::rewriter;
-use crate::socket::Winsock;
-
-/// How binding a socket before its call went.
-enum PreBind {
-    /// It is bound, or goes on unbound because the policy says so.
-    Continue,
-    /// The error is set.
-    Failed,
-}
-
-/// Binds a socket to an address of the session's own, with no port in particular. If that is on
-/// no interface the policy says whether the call goes on (row 6); a socket that somebody else has
-/// bound in the meantime goes on.
-fn bind_before_call(rewriter: &Rewriter<'_, Live<'_>>, socket: Winsock, source: IpAddr) -> PreBind {
-    use windows_sys::Win32::Networking::WinSock::{WSAEADDRNOTAVAIL, WSAGetLastError};
-
-    if socket.bind((source, 0).into()) {
-        return PreBind::Continue;
-    }
-    // SAFETY: reads a word of this thread.
-    let is_missing = unsafe { WSAGetLastError() } == WSAEADDRNOTAVAIL;
-    if is_missing && !rewriter.retries_untouched(source) {
-        PreBind::Failed
-    } else {
-        PreBind::Continue
-    }
-}

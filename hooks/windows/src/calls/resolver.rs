@@ -1,5 +1,5 @@
-//! Names: what the host's own name stands for (row 40), and the names of the session's own
-//! addresses (row 42).
+//! The name resolver: the addresses of the host's own name (row 40), and the names of the session's
+//! own addresses (row 42).
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -17,66 +17,73 @@ use windows_sys::Win32::System::SystemInformation::{
 use windows_sys::core::{GUID, PCSTR, PCWSTR, PSTR, PWSTR};
 
 use crate::context::{self, rewriter};
-use crate::memory;
-use crate::socket::{LastError, SockaddrBuf, overwrite_sockaddr, read_sockaddr};
-use crate::table::original;
+use crate::last_error::LastError;
+use crate::socket::{SockaddrBuf, overwrite_sockaddr, read_sockaddr};
+use crate::{memory, original};
 
-/// The longest name of a host (RFC 1035), with a final 0.
+/// The longest host name (RFC 1035), with a final NUL.
 const MAX_HOST_NAME: usize = 256;
-/// The name by which Windows means the host itself (getaddrinfo's documentation).
+/// A name that Windows resolves to the host itself (see the documentation of getaddrinfo).
 const LOCAL_MACHINE: &[u8] = b"..localmachine";
 
-/// A name that the program asked for, in lower case.
+/// A name that the program wants to resolve, in lower case.
 struct HostName {
     bytes: [u8; MAX_HOST_NAME],
     length: usize,
 }
 
 impl HostName {
-    /// A name of bytes. NULL is no name.
+    /// Reads a name of bytes. Returns `None` for NULL, an invalid pointer and a name that is too
+    /// long.
     fn from_ansi(name: PCSTR) -> Option<Self> {
-        Self::read(|at| memory::read(name.wrapping_add(at)), name.is_null())
+        Self::read(|index| memory::read(name.wrapping_add(index)), name.is_null())
     }
 
-    /// A name of UTF-16 units; the host's own name is ASCII, so another is not it.
+    /// Reads a name of UTF-16 units. A unit that does not fit a byte becomes 0xff. The host's own
+    /// name is ASCII, so the result does not match it.
     fn from_utf16(name: PCWSTR) -> Option<Self> {
-        let unit = |at| memory::read(name.wrapping_add(at)).map(|unit: u16| unit.min(0xff) as u8);
-        Self::read(unit, name.is_null())
+        let byte =
+            |index| memory::read(name.wrapping_add(index)).map(|unit: u16| unit.min(0xff) as u8);
+        Self::read(byte, name.is_null())
     }
 
-    fn read(unit: impl Fn(usize) -> Option<u8>, is_null: bool) -> Option<Self> {
-        let mut asked = Self { bytes: [0; MAX_HOST_NAME], length: 0 };
+    fn read(byte_at: impl Fn(usize) -> Option<u8>, is_null: bool) -> Option<Self> {
+        let mut name = Self { bytes: [0; MAX_HOST_NAME], length: 0 };
         if is_null {
             return None;
         }
         loop {
-            match unit(asked.length)? {
-                0 => return Some(asked),
-                byte => *asked.bytes.get_mut(asked.length)? = byte.to_ascii_lowercase(),
+            match byte_at(name.length)? {
+                0 => return Some(name),
+                byte => *name.bytes.get_mut(name.length)? = byte.to_ascii_lowercase(),
             }
-            asked.length += 1;
+            name.length += 1;
         }
     }
 
-    /// Whether it means this host: its name, long or short, or what Windows takes for it.
+    /// Returns whether the name means this host: its short or full name, the empty name, or
+    /// `..localmachine`.
     fn is_own_host(&self) -> bool {
-        let asked = &self.bytes[..self.length];
-        let own = [ComputerNameDnsHostname, ComputerNameDnsFullyQualified, ComputerNameNetBIOS];
-        asked.is_empty()
-            || asked == LOCAL_MACHINE
-            || own.into_iter().any(|kind| {
-                let mut name = [0; MAX_HOST_NAME];
+        let name = &self.bytes[..self.length];
+        let kinds = [ComputerNameDnsHostname, ComputerNameDnsFullyQualified, ComputerNameNetBIOS];
+        name.is_empty()
+            || name == LOCAL_MACHINE
+            || kinds.into_iter().any(|kind| {
+                let mut own_name = [0; MAX_HOST_NAME];
                 let mut size = MAX_HOST_NAME as u32;
-                // SAFETY: the system writes no more than the buffer predicate.
+                // SAFETY: the system writes at most as many bytes as the buffer holds.
                 let succeeded =
-                    unsafe { GetComputerNameExA(kind, name.as_mut_ptr(), &mut size) } != 0;
+                    unsafe { GetComputerNameExA(kind, own_name.as_mut_ptr(), &mut size) } != 0;
                 succeeded
-                    && name.get(..size as usize).is_some_and(|n| n.eq_ignore_ascii_case(asked))
+                    && own_name
+                        .get(..size as usize)
+                        .is_some_and(|own_name| own_name.eq_ignore_ascii_case(name))
             })
     }
 }
 
-/// What a name stands for, if it is the host's own and the program is to see something else.
+/// Returns the addresses that replace those of the host. Returns `None` if the name is not the
+/// host's own, or if nothing is replaced.
 fn own_host_addresses(name: Option<HostName>) -> Option<HostAddresses> {
     let hooked = context::hooked_process()?;
     let host = hooked.rewriter().host_addresses(hooked.client()).rewritten()?;
@@ -85,29 +92,29 @@ fn own_host_addresses(name: Option<HostName>) -> Option<HostAddresses> {
 
 pub unsafe extern "system" fn gethostbyname(name: PCSTR) -> *mut HOSTENT {
     let error = LastError::save();
-    // NULL is the host itself here.
-    let asked = if name.is_null() {
+    // For gethostbyname, NULL means the host itself.
+    let host_name = if name.is_null() {
         Some(HostName { bytes: [0; MAX_HOST_NAME], length: 0 })
     } else {
         HostName::from_ansi(name)
     };
-    let host = own_host_addresses(asked);
+    let host = own_host_addresses(host_name);
     error.restore();
-    // SAFETY: the program's own call.
+    // SAFETY: this is the program's own call.
     let entry = unsafe { original::gethostbyname(name) };
     if let Some(v4) = host.and_then(|host| host.v4) {
-        // SAFETY: what the system has just returned.
+        // SAFETY: the system has just returned this entry.
         unsafe { keep_only_address(entry, v4) };
     }
     entry
 }
 
-/// Leaves one address in a list of IPv4 addresses that belongs to this thread.
+/// Replaces the IPv4 addresses of an entry by a single one. The entry belongs to this thread.
 ///
 /// # Safety
-/// `entry` is NULL or what gethostbyname returned on this thread.
+/// `entry` is NULL or the last result of gethostbyname on this thread.
 unsafe fn keep_only_address(entry: *mut HOSTENT, v4: Ipv4Addr) {
-    // SAFETY: an entry of IPv4 has a list of pointers to four bytes each, ended by NULL.
+    // SAFETY: an IPv4 entry has a list of pointers to four bytes each, and the list ends in NULL.
     unsafe {
         let Some(entry) = entry.as_ref() else { return };
         let list = entry.h_addr_list;
@@ -124,15 +131,15 @@ pub unsafe extern "system" fn gethostbyaddr(
     family: i32,
 ) -> *mut HOSTENT {
     let error = LastError::save();
-    let asked = (length == 4 && family == i32::from(AF_INET))
+    let address_read = (length == 4 && family == i32::from(AF_INET))
         .then(|| memory::read(address.cast::<u32>()))
         .flatten()
         .map(|bits| Ipv4Addr::from(bits.to_ne_bytes()));
-    if let (Some(rewriter), Some(ip)) = (rewriter(), asked) {
+    if let (Some(rewriter), Some(ip)) = (rewriter(), address_read) {
         if rewriter.is_own_address(ip.into()) {
             let mut name = [0u8; MAX_HOST_NAME];
-            // SAFETY: the system writes no more than the buffer predicate, with a final 0; then the
-            // entry is what it has just returned.
+            // SAFETY: the system writes at most as many bytes as the buffer holds, with a final NUL.
+            // The entry is the result of gethostbyname.
             unsafe {
                 if gethostname(name.as_mut_ptr(), MAX_HOST_NAME as i32) == 0 {
                     error.restore();
@@ -144,31 +151,33 @@ pub unsafe extern "system" fn gethostbyaddr(
         } else if let Some(IpAddr::V4(shown)) = rewriter.shown_ip(ip.into()).rewritten() {
             let bytes = shown.octets();
             error.restore();
-            // SAFETY: four bytes, as the length says.
+            // SAFETY: the length is 4, and so is that of the array.
             return unsafe { original::gethostbyaddr(bytes.as_ptr(), length, family) };
         }
     }
     error.restore();
-    // SAFETY: the program's own call.
+    // SAFETY: this is the program's own call.
     unsafe { original::gethostbyaddr(address, length, family) }
 }
 
-/// One entry of a list of addresses, in any of the three forms that Windows has.
+/// An entry of a list of addresses, in any of the three forms of Windows.
 trait AddrInfo: Sized {
+    /// Returns the link to the next entry.
     fn next(&mut self) -> &mut *mut Self;
+    /// Returns the socket address and its length.
     fn address(&self) -> (*mut SOCKADDR, i32);
-    /// Family, type and protocol of the sockets that it is for.
+    /// Returns the family, type and protocol of the sockets that the address is for.
     fn kind(&self) -> (i32, i32, i32);
-    /// Hands the canonical name, which only the first entry has, to another.
-    fn move_canonical_name(&mut self, to: &mut Self);
+    /// Exchanges the canonical name with another entry. Only the first entry of a list has one.
+    fn swap_canonical_name(&mut self, other: &mut Self);
     /// Frees a list.
     ///
     /// # Safety
-    /// It came from the system and nobody else has it.
+    /// The system returned the list, and nothing refers to it any more.
     unsafe fn free(list: *mut Self);
 }
 
-macro_rules! entries {
+macro_rules! impl_addr_info {
     ($($type:ty, $free:path;)*) => {$(
         impl AddrInfo for $type {
             fn next(&mut self) -> &mut *mut Self {
@@ -180,52 +189,52 @@ macro_rules! entries {
             fn kind(&self) -> (i32, i32, i32) {
                 (self.ai_family, self.ai_socktype, self.ai_protocol)
             }
-            fn move_canonical_name(&mut self, to: &mut Self) {
-                std::mem::swap(&mut self.ai_canonname, &mut to.ai_canonname);
+            fn swap_canonical_name(&mut self, other: &mut Self) {
+                std::mem::swap(&mut self.ai_canonname, &mut other.ai_canonname);
             }
             unsafe fn free(list: *mut Self) {
-                // SAFETY: as the caller says.
+                // SAFETY: the caller passes a list of the system that nothing refers to.
                 unsafe { $free(list) }
             }
         }
     )*};
 }
 
-entries! {
+impl_addr_info! {
     ADDRINFOA, freeaddrinfo;
     ADDRINFOW, FreeAddrInfoW;
     ADDRINFOEXW, FreeAddrInfoExW;
 }
 
-/// Leaves the session's addresses in a list of the host's: the first entry of each kind is kept,
-/// with the session's address of its family in it; other entries go. A list that would end up
-/// empty stays as it is.
+/// Replaces the addresses of the host by those of the session. The first entry of each kind stays
+/// and gets the session's address of its family. The other entries are removed. A list that would
+/// become empty stays as it is.
 ///
 /// # Safety
-/// `list` is where the system has just written a list for the program.
+/// The system has just written a valid list to `list`.
 unsafe fn replace_host_addresses<E: AddrInfo>(list: *mut *mut E, host: &HostAddresses) {
-    let own = |entry: &E| match entry.kind().0 as u16 {
+    let replacement = |entry: &E| match entry.kind().0 as u16 {
         AF_INET => host.v4.map(IpAddr::V4),
         AF_INET6 => host.v6.map(IpAddr::V6),
         _ => None,
     };
-    // SAFETY: entries of the list, each valid until it is freed. What is freed is a list of one
-    // entry that is linked nowhere (RFC 3493, 6.1: parts of a list may be freed).
+    // SAFETY: the entries of the list are valid until they are freed. Each freed entry is unlinked
+    // first, so it is a list of one entry (RFC 3493, 6.1: parts of a list may be freed).
     unsafe {
-        if !any_entry(*list, |entry| own(entry).is_some()) {
+        if !any_entry(*list, |entry| replacement(entry).is_some()) {
             return;
         }
         let mut link: *mut *mut E = list;
         while let Some(entry) = (*link).as_mut() {
             let kind = entry.kind();
-            let this: *const E = entry;
-            // What comes before has been kept.
+            let current: *const E = entry;
+            // All entries before this one have been kept.
             let mut is_before = true;
             let is_first_of_kind = !any_entry(*list, |other| {
-                is_before &= !std::ptr::eq(other, this);
+                is_before &= !std::ptr::eq(other, current);
                 is_before && other.kind() == kind
             });
-            if let Some(ip) = own(entry).filter(|_| is_first_of_kind) {
+            if let Some(ip) = replacement(entry).filter(|_| is_first_of_kind) {
                 let (name, length) = entry.address();
                 if let Some(mut address) = read_sockaddr(name, length) {
                     address.set_ip(ip);
@@ -235,7 +244,7 @@ unsafe fn replace_host_addresses<E: AddrInfo>(list: *mut *mut E, host: &HostAddr
             } else {
                 *link = std::mem::replace(entry.next(), std::ptr::null_mut());
                 if let Some(next) = (*link).as_mut() {
-                    entry.move_canonical_name(next);
+                    entry.swap_canonical_name(next);
                 }
                 E::free(entry);
             }
@@ -243,18 +252,18 @@ unsafe fn replace_host_addresses<E: AddrInfo>(list: *mut *mut E, host: &HostAddr
     }
 }
 
-/// Whether this predicate for an entry of a list.
+/// Returns whether the predicate holds for any entry of a list.
 ///
 /// # Safety
 /// The list is valid.
 unsafe fn any_entry<E: AddrInfo>(list: *mut E, mut predicate: impl FnMut(&E) -> bool) -> bool {
-    let mut at = list;
-    // SAFETY: as the caller says.
-    while let Some(entry) = unsafe { at.as_mut() } {
+    let mut next = list;
+    // SAFETY: the caller passes a valid list.
+    while let Some(entry) = unsafe { next.as_mut() } {
         if predicate(entry) {
             return true;
         }
-        at = *entry.next();
+        next = *entry.next();
     }
     false
 }
@@ -268,10 +277,10 @@ pub unsafe extern "system" fn getaddrinfo(
     let error = LastError::save();
     let host = own_host_addresses(HostName::from_ansi(name));
     error.restore();
-    // SAFETY: the program's own call.
+    // SAFETY: this is the program's own call.
     let status = unsafe { original::getaddrinfo(name, service, hints, result) };
     if let Some(host) = host.filter(|_| status == 0) {
-        // SAFETY: the call succeeded.
+        // SAFETY: the call succeeded, so the system has written a list.
         unsafe { replace_host_addresses(result, &host) };
     }
     status
@@ -286,17 +295,18 @@ pub unsafe extern "system" fn get_addr_info_w(
     let error = LastError::save();
     let host = own_host_addresses(HostName::from_utf16(name));
     error.restore();
-    // SAFETY: the program's own call.
+    // SAFETY: this is the program's own call.
     let status = unsafe { original::GetAddrInfoW(name, service, hints, result) };
     if let Some(host) = host.filter(|_| status == 0) {
-        // SAFETY: the call succeeded.
+        // SAFETY: the call succeeded, so the system has written a list.
         unsafe { replace_host_addresses(result, &host) };
     }
     status
 }
 
-/// An overlapped look-up answers after this returns, so it is made for the session's address in
-/// the first place; without one of IPv4 it passes.
+/// Replaces GetAddrInfoExW. The result of an overlapped query is written after this function has
+/// returned. Such a query for the host's own name asks for the session's IPv4 address instead. It
+/// passes if the session has none.
 pub unsafe extern "system" fn get_addr_info_ex_w(
     name: PCWSTR,
     service: PCWSTR,
@@ -311,53 +321,54 @@ pub unsafe extern "system" fn get_addr_info_ex_w(
 ) -> i32 {
     let error = LastError::save();
     let host = own_host_addresses(HostName::from_utf16(name));
-    let numeric = host.and_then(|host| host.v4).filter(|_| !overlapped.is_null()).map(wide_text);
+    let numeric = host.and_then(|host| host.v4).filter(|_| !overlapped.is_null()).map(format_utf16);
     let name = numeric.as_ref().map_or(name, |text| text.as_ptr());
     error.restore();
-    // SAFETY: the program's own call, perhaps with a name of ours, which the system copies.
+    // SAFETY: this is the program's own call, possibly with another name, which the system copies.
     let status = unsafe {
         original::GetAddrInfoExW(
             name, service, namespace, provider, hints, result, timeout, overlapped, routine, handle,
         )
     };
     if let Some(host) = host.filter(|_| status == 0 && overlapped.is_null()) {
-        // SAFETY: the call succeeded.
+        // SAFETY: the call succeeded, so the system has written a list.
         unsafe { replace_host_addresses(result, &host) };
     }
     status
 }
 
-/// An address as text that ends in 0.
-fn wide_text(v4: Ipv4Addr) -> [u16; 16] {
+/// Formats an address as UTF-16 with a final NUL.
+fn format_utf16(v4: Ipv4Addr) -> [u16; 16] {
     let mut text = [0u16; 16];
-    let mut at = 0;
-    for (place, octet) in v4.octets().into_iter().enumerate() {
-        if place > 0 {
-            text[at] = b'.'.into();
-            at += 1;
+    let mut length = 0;
+    for (index, octet) in v4.octets().into_iter().enumerate() {
+        if index > 0 {
+            text[length] = b'.'.into();
+            length += 1;
         }
         for divisor in [100, 10, 1] {
             if octet >= divisor || divisor == 1 {
-                text[at] = u16::from(b'0' + octet / divisor % 10);
-                at += 1;
+                text[length] = u16::from(b'0' + octet / divisor % 10);
+                length += 1;
             }
         }
     }
     text
 }
 
-/// What is looked up in place of an address that the program wants the name of.
+/// The query that replaces a query for the name of an address.
 enum NameLookup {
-    /// Nothing else.
+    /// The program's own query.
     Unchanged,
-    /// This address.
+    /// A query for another address.
     Address(SockaddrBuf),
-    /// None: it is the host's own name.
+    /// No query: the result is the host's own name.
     HostName,
 }
 
+/// Decides about a query for the name of an address.
 fn name_lookup(name: *const SOCKADDR, length: i32, flags: i32) -> NameLookup {
-    let find = || {
+    let decide = || {
         let (rewriter, address) = (rewriter()?, read_sockaddr(name, length)?);
         if rewriter.is_own_address(address.ip()) && flags & NI_NUMERICHOST as i32 == 0 {
             return Some(NameLookup::HostName);
@@ -366,12 +377,12 @@ fn name_lookup(name: *const SOCKADDR, length: i32, flags: i32) -> NameLookup {
         Some(NameLookup::Address(SockaddrBuf::new(SocketAddr::new(ip, address.port()))))
     };
     let error = LastError::save();
-    let lookup = find().unwrap_or(NameLookup::Unchanged);
+    let lookup = decide().unwrap_or(NameLookup::Unchanged);
     error.restore();
     lookup
 }
 
-/// getnameinfo or GetNameInfoW, which are alike but for their texts.
+/// Defines getnameinfo or GetNameInfoW, which differ only in the type of strings.
 macro_rules! name_info {
     ($name:ident, $original:ident, $text:ty, $own_name:path) => {
         pub unsafe extern "system" fn $name(
@@ -384,8 +395,8 @@ macro_rules! name_info {
             flags: i32,
         ) -> i32 {
             let call = |name, length, host, host_size| {
-                // SAFETY: the program's own call, or one with an address of ours; the system
-                // writes no more than there is said to be room for.
+                // SAFETY: this is the program's own call, possibly with another valid address. The
+                // system writes at most as much as the sizes allow.
                 unsafe {
                     original::$original(name, length, host, host_size, service, service_size, flags)
                 }
@@ -395,7 +406,7 @@ macro_rules! name_info {
                 NameLookup::Address(own) => call(own.as_ptr(), own.length(), host, host_size),
                 NameLookup::HostName => {
                     let wants_host = !host.is_null() && host_size > 0;
-                    // SAFETY: the system writes no more than there is said to be room for.
+                    // SAFETY: the system writes at most as much as the size allows.
                     if wants_host && unsafe { $own_name(host, host_size as i32) } != 0 {
                         return WSAEFAULT;
                     }
@@ -419,7 +430,7 @@ mod tests {
     #[test]
     fn addresses_are_formatted_as_utf16() {
         for text in ["0.0.0.0", "10.1.2.30", "255.255.255.255", "192.168.100.9"] {
-            let wide = wide_text(text.parse().unwrap());
+            let wide = format_utf16(text.parse().unwrap());
             let end = wide.iter().position(|unit| *unit == 0).unwrap();
             assert_eq!(String::from_utf16(&wide[..end]).unwrap(), text);
         }

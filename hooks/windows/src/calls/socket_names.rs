@@ -1,4 +1,5 @@
-//! What the program is shown of its sockets: accept, getsockname, getpeername, AcceptEx.
+//! The addresses that the system reports for sockets: accept, WSAAccept, getsockname, getpeername
+//! and GetAcceptExSockaddrs.
 
 use std::ffi::c_void;
 use std::net::SocketAddr;
@@ -8,12 +9,14 @@ use windows_sys::Win32::Networking::WinSock::{
 };
 
 use super::bind::bind_deferred;
-use super::{extension, rewriter};
-use crate::memory;
-use crate::socket::{LastError, Winsock, overwrite_sockaddr, read_sockaddr};
-use crate::table::original;
+use super::extension;
+use crate::context::rewriter;
+use crate::last_error::LastError;
+use crate::socket::{Winsock, overwrite_sockaddr, read_sockaddr};
+use crate::{memory, original};
 
-/// Shows an address that the system has just written: `other` gives the other end.
+/// Rewrites an address that the system has just written for the program. `other_end` returns the
+/// address of the other end of the connection.
 fn rewrite_reported(
     name: *mut SOCKADDR,
     length: *const i32,
@@ -33,7 +36,7 @@ fn rewrite_reported(
 }
 
 pub unsafe extern "system" fn accept(s: SOCKET, name: *mut SOCKADDR, length: *mut i32) -> SOCKET {
-    // SAFETY: the program's own call.
+    // SAFETY: this is the program's own call.
     let accepted = unsafe { original::accept(s, name, length) };
     if accepted != INVALID_SOCKET {
         rewrite_reported(name, length, || Winsock(accepted).local_name());
@@ -41,7 +44,8 @@ pub unsafe extern "system" fn accept(s: SOCKET, name: *mut SOCKADDR, length: *mu
     accepted
 }
 
-/// The condition function of the program is called by the system, with the peer as it is.
+/// Replaces WSAAccept. The system calls the program's condition function with the real address of
+/// the peer.
 pub unsafe extern "system" fn wsa_accept(
     s: SOCKET,
     name: *mut SOCKADDR,
@@ -49,7 +53,7 @@ pub unsafe extern "system" fn wsa_accept(
     condition: LPCONDITIONPROC,
     data: usize,
 ) -> SOCKET {
-    // SAFETY: the program's own call.
+    // SAFETY: this is the program's own call.
     let accepted = unsafe { original::WSAAccept(s, name, length, condition, data) };
     if accepted != INVALID_SOCKET {
         rewrite_reported(name, length, || Winsock(accepted).local_name());
@@ -59,12 +63,12 @@ pub unsafe extern "system" fn wsa_accept(
 
 pub unsafe extern "system" fn getsockname(s: SOCKET, name: *mut SOCKADDR, length: *mut i32) -> i32 {
     let error = LastError::save();
-    // The program believes that it is bound, and asks where.
+    // For the program, the socket is bound, so it must have an address now.
     if !bind_deferred(s) {
         return SOCKET_ERROR;
     }
     error.restore();
-    // SAFETY: the program's own call.
+    // SAFETY: this is the program's own call.
     let result = unsafe { original::getsockname(s, name, length) };
     if result == 0 {
         rewrite_reported(name, length, || Winsock(s).peer_name());
@@ -73,7 +77,7 @@ pub unsafe extern "system" fn getsockname(s: SOCKET, name: *mut SOCKADDR, length
 }
 
 pub unsafe extern "system" fn getpeername(s: SOCKET, name: *mut SOCKADDR, length: *mut i32) -> i32 {
-    // SAFETY: the program's own call.
+    // SAFETY: this is the program's own call.
     let result = unsafe { original::getpeername(s, name, length) };
     if result == 0 {
         rewrite_reported(name, length, || Winsock(s).local_name());
@@ -81,10 +85,10 @@ pub unsafe extern "system" fn getpeername(s: SOCKET, name: *mut SOCKADDR, length
     result
 }
 
-/// Shows both addresses that are inside the program's AcceptEx buffer.
+/// Rewrites both addresses in the AcceptEx buffer of the program.
 ///
 /// # Safety
-/// The arguments are those of a GetAcceptExSockaddrs that has just returned.
+/// The arguments are the output arguments of a GetAcceptExSockaddrs call that has just returned.
 unsafe fn rewrite_accepted(
     local: *mut *mut SOCKADDR,
     local_length: *mut i32,
@@ -92,16 +96,17 @@ unsafe fn rewrite_accepted(
     remote_length: *mut i32,
 ) {
     let Some(rewriter) = rewriter() else { return };
-    // SAFETY: the function has written all four.
+    // SAFETY: the call has written all four values.
     let (local, local_length, remote, remote_length) =
         unsafe { (*local, *local_length, *remote, *remote_length) };
     let (local_address, remote_address) =
         (read_sockaddr(local, local_length), read_sockaddr(remote, remote_length));
-    let shown = |end: Option<SocketAddr>, other| rewriter.shown(end?, || other).rewritten();
-    if let Some(shown) = shown(local_address, remote_address) {
+    let rewrite =
+        |end: Option<SocketAddr>, other_end| rewriter.shown(end?, || other_end).rewritten();
+    if let Some(shown) = rewrite(local_address, remote_address) {
         overwrite_sockaddr(local, shown);
     }
-    if let Some(shown) = shown(remote_address, local_address) {
+    if let Some(shown) = rewrite(remote_address, local_address) {
         overwrite_sockaddr(remote, shown);
     }
 }
@@ -116,7 +121,7 @@ pub unsafe extern "system" fn get_accept_ex_sockaddrs(
     remote: *mut *mut SOCKADDR,
     remote_length: *mut i32,
 ) {
-    // SAFETY: the program's own call.
+    // SAFETY: this is the program's own call.
     unsafe {
         original::GetAcceptExSockaddrs(
             buffer,
@@ -132,7 +137,7 @@ pub unsafe extern "system" fn get_accept_ex_sockaddrs(
     }
 }
 
-/// Stands for the GetAcceptExSockaddrs that the program got from WSAIoctl.
+/// Replaces the GetAcceptExSockaddrs that programs get from WSAIoctl.
 pub unsafe extern "system" fn get_accept_ex_sockaddrs_extension(
     buffer: *const c_void,
     received: u32,
@@ -144,7 +149,7 @@ pub unsafe extern "system" fn get_accept_ex_sockaddrs_extension(
     remote_length: *mut i32,
 ) {
     let Some(original) = extension::get_accept_ex_sockaddrs() else { return };
-    // SAFETY: the program's own call.
+    // SAFETY: this is the program's own call.
     unsafe {
         original(
             buffer,

@@ -1,4 +1,5 @@
-//! The launcher: starts a program suspended, injects, resumes, hands the exit code through.
+//! The launcher: starts a program suspended, injects the DLL, resumes the program and returns its
+//! exit code.
 
 use std::env;
 use std::ffi::OsString;
@@ -21,13 +22,13 @@ use windows_sys::core::{BOOL, s};
 
 use crate::inject::Dll;
 
-/// What cannot be an exit code of the program: the launcher itself failed.
+/// The exit code if the launcher itself fails.
 const LAUNCHER_FAILED: u32 = 125;
 const USAGE: &str = "usage: vipool-launch [--explain] PROGRAM [ARGUMENT...]\n\
-    Runs a program with the address of its session.\n  \
-    --explain  say on standard error what the hook layer did";
+    Runs a program with the addresses of its session.\n  \
+    --explain  print the status of the hook layer on standard error";
 
-/// The whole program.
+/// Runs the launcher.
 pub fn main() -> ! {
     let code = match run() {
         Ok(code) => code,
@@ -68,12 +69,12 @@ fn run() -> Result<u32, String> {
         return Err(USAGE.to_owned());
     }
     let dll = env::current_exe()
-        .map_err(|error| format!("cannot find its own file: {error}"))?
+        .map_err(|error| format!("cannot find the launcher's own file: {error}"))?
         .with_file_name("vipool_hook.dll");
     run_program(&program, remaining, &dll, explain)
 }
 
-/// Starts the command line and waits for its end; the exit code.
+/// Starts the command line and waits until the program ends. Returns the exit code of the program.
 fn run_program(
     program: &OsString,
     mut command_line: Vec<u16>,
@@ -81,8 +82,8 @@ fn run_program(
     explain: bool,
 ) -> Result<u32, String> {
     command_line.push(0);
-    // SAFETY: plain structs for which zeroes are valid; CreateProcessW reads and writes them and
-    // the command line during the call; the handles are closed once.
+    // SAFETY: zeroes are valid values of both structures. CreateProcessW uses them and the command
+    // line during the call only. Each handle is closed once.
     unsafe {
         let mut startup: STARTUPINFOW = std::mem::zeroed();
         GetStartupInfoW(&mut startup);
@@ -118,7 +119,7 @@ fn run_program(
             }
             Ok(_) => {}
         }
-        // Ctrl-C is the program's to handle; this one waits for what it makes of it.
+        // The program handles Ctrl-C itself. The launcher waits until the program ends.
         SetConsoleCtrlHandler(Some(ignore_console_event), 1);
         ResumeThread(process.hThread);
         CloseHandle(process.hThread);
@@ -130,17 +131,18 @@ fn run_program(
     }
 }
 
-/// Says that a console event needs nothing done here.
+/// Marks a console event as handled.
 unsafe extern "system" fn ignore_console_event(_event: u32) -> BOOL {
     1
 }
 
-/// The DLL and where its `vipool_hook_install` is, without running anything of it.
+/// Finds the offset of `vipool_hook_install` in the DLL, without running code of the DLL.
 fn locate_dll(dll: &Path) -> Result<Dll, String> {
     let load_error = || format!("cannot load {}", dll.display());
     let wide_path: Vec<u16> =
         PathBuf::from(dll).into_os_string().encode_wide().chain([0]).collect();
-    // SAFETY: the path ends in 0; the module is let go once; only addresses are compared.
+    // SAFETY: the path ends in NUL. The module is freed once. No code of it is called, only the
+    // addresses are subtracted.
     unsafe {
         let module = LoadLibraryExW(wide_path.as_ptr(), null_mut(), DONT_RESOLVE_DLL_REFERENCES);
         if module.is_null() {
@@ -149,14 +151,15 @@ fn locate_dll(dll: &Path) -> Result<Dll, String> {
         let install = GetProcAddress(module, s!("vipool_hook_install"));
         let offset = install.map(|install| install as usize - module as usize);
         FreeLibrary(module);
-        let offset = offset.ok_or_else(|| format!("{} is not ours", dll.display()))?;
+        let offset = offset.ok_or_else(|| format!("{} is not the DLL of vipool", dll.display()))?;
         Dll::new(&wide_path, offset).ok_or_else(load_error)
     }
 }
 
-/// This process's own command line. It is handed on as it is: no quoting is done twice.
+/// Returns the command line of this process. Its rest is passed on unchanged, so that nothing is
+/// quoted twice.
 fn command_line() -> Vec<u16> {
-    // SAFETY: the system's pointer to a text that ends in 0 and does not change.
+    // SAFETY: the system returns a pointer to a constant string that ends in NUL.
     unsafe {
         let text = GetCommandLineW();
         let units = (0..).take_while(|index| *text.add(*index) != 0).count();
@@ -164,13 +167,13 @@ fn command_line() -> Vec<u16> {
     }
 }
 
-/// What follows the first argument and the blanks behind it.
+/// Returns the command line without its first argument and the blanks that follow it.
 fn skip_argument(line: &[u16]) -> &[u16] {
     split_argument(line).1
 }
 
-/// The first argument without its quotes, and what follows it. Programs are split off as
-/// CreateProcess splits them: a quote begins or ends a part in which blanks do not separate.
+/// Splits off the first argument, without its quotes. The rules are those of CreateProcess: blanks
+/// separate arguments, except between quotes.
 fn split_argument(line: &[u16]) -> (Vec<u16>, &[u16]) {
     let is_blank = |unit: u16| unit == u16::from(b' ') || unit == u16::from(b'\t');
     let start = line.iter().take_while(|unit| is_blank(**unit)).count();
@@ -200,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_of_a_command_line_is_kept_as_it_is() {
+    fn splitting_keeps_the_rest_of_the_command_line_unchanged() {
         assert_eq!(
             split(r#""C:\a b\x.exe"  a "b c" \"d"#),
             ("C:\\a b\\x.exe".into(), r#"a "b c" \"d"#.into())

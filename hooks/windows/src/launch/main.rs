@@ -1,11 +1,12 @@
 //! `vipool-launch [--explain] PROGRAM [ARGUMENT...]`: runs a program with the hook layer in it.
 //!
-//! The program is started suspended, `vipool_hook.dll` (beside this file) is put into it, and it
-//! runs on when every hook is in place. Its exit code is handed through. If it can't be hooked it
-//! runs as it would without vipool, and standard error says why.
+//! The launcher starts the program suspended, loads `vipool_hook.dll` (from the launcher's own
+//! directory) into it, and resumes the program when every hook is in place. The exit code is that
+//! of the program. A program that cannot be hooked runs as without vipool, and the launcher prints
+//! the reason on standard error.
 
-// Shared with the DLL by its source: a library between them would keep the DLL from being
-// optimised as a whole.
+// The launcher and the DLL share these source files. With a library between them, the DLL could not
+// be optimised as a whole.
 #[cfg(windows)]
 #[path = "../inject.rs"]
 mod inject;
@@ -22,6 +23,6 @@ fn main() {
 
 #[cfg(not(windows))]
 fn main() -> std::process::ExitCode {
-    eprintln!("vipool-launch is for Windows; here it is 'vipool run'");
+    eprintln!("vipool-launch is for Windows only (use 'vipool run' on this system)");
     std::process::ExitCode::from(2)
 }

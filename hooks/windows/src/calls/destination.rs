@@ -1,0 +1,88 @@
+//! The common part of calls with a destination address.
+
+use std::net::SocketAddr;
+
+use vipool::rewrite::{Connect, Live, Outcome, Rewriter};
+use windows_sys::Win32::Networking::WinSock::{SOCKADDR, SOCKET, WSAEADDRNOTAVAIL};
+
+use super::bind::bind_before_call;
+use crate::context::rewriter;
+use crate::deferred;
+use crate::last_error::{LastError, set_last_error};
+use crate::socket::{SockaddrBuf, Winsock, read_sockaddr};
+
+/// The destination of a call after the decision.
+pub enum Destination {
+    /// The program's own address.
+    Unchanged,
+    /// Another address.
+    Rewritten(SockaddrBuf),
+    /// The call must fail. The last error is set.
+    Failed,
+}
+
+impl Destination {
+    /// Returns the address to make the call with. `name` and `length` are the program's own.
+    /// Returns `None` if the call must fail.
+    pub fn sockaddr(&self, name: *const SOCKADDR, length: i32) -> Option<(*const SOCKADDR, i32)> {
+        match self {
+            Destination::Unchanged => Some((name, length)),
+            Destination::Rewritten(to) => Some((to.as_ptr(), to.length())),
+            Destination::Failed => None,
+        }
+    }
+}
+
+/// Decides about a destination address, and prepares the socket for the call. Preserves the last
+/// error unless the call must fail.
+pub fn prepare_destination(
+    s: SOCKET,
+    decide: impl FnOnce(&Rewriter<'_, Live<'_>>, Winsock, SocketAddr) -> Outcome<Connect>,
+    name: *const SOCKADDR,
+    length: i32,
+) -> Destination {
+    let error = LastError::save();
+    let prepare = || {
+        let (rewriter, to) = (rewriter()?, read_sockaddr(name, length)?);
+        if let Outcome::Rewritten(interface) = rewriter.multicast_interface(to.ip()) {
+            Winsock(s).set_multicast_interface(interface);
+        }
+        match decide(&rewriter, Winsock(s), to) {
+            Outcome::Passed(_) => None,
+            Outcome::Refused(_) => {
+                set_last_error(WSAEADDRNOTAVAIL);
+                Some(Destination::Failed)
+            }
+            Outcome::Rewritten(connect) => {
+                Some(apply_decision(&rewriter, Winsock(s), to, &connect))
+            }
+        }
+    };
+    let destination = prepare().unwrap_or(Destination::Unchanged);
+    if !matches!(destination, Destination::Failed) {
+        error.restore();
+    }
+    destination
+}
+
+fn apply_decision(
+    rewriter: &Rewriter<'_, Live<'_>>,
+    socket: Winsock,
+    requested: SocketAddr,
+    connect: &Connect,
+) -> Destination {
+    if connect.clear_v6only {
+        socket.set_v6only(false);
+    }
+    if let Some(source) = connect.bind {
+        deferred::remove(socket.0);
+        if !bind_before_call(rewriter, socket, source) {
+            return Destination::Failed;
+        }
+    }
+    if connect.to == requested {
+        Destination::Unchanged
+    } else {
+        Destination::Rewritten(SockaddrBuf::new(connect.to))
+    }
+}

@@ -1,0 +1,86 @@
+//! WSAIoctl, from which programs get ConnectEx and the other extension functions (row 47).
+
+use std::ffi::c_void;
+
+use windows_sys::Win32::Networking::WinSock::{
+    LPWSAOVERLAPPED_COMPLETION_ROUTINE, SIO_GET_EXTENSION_FUNCTION_POINTER, SOCKET,
+    WSAID_CONNECTEX, WSAID_GETACCEPTEXSOCKADDRS, WSAID_WSARECVMSG, WSAID_WSASENDMSG,
+};
+use windows_sys::Win32::System::IO::OVERLAPPED;
+use windows_sys::core::GUID;
+
+use super::extension::{self, Slot};
+use super::{connect, datagram, socket_names};
+use crate::{context, memory, original};
+
+/// Returns the slot and the replacement of the extension function with this GUID.
+fn replacement_for(guid: &GUID) -> Option<(&'static Slot, *mut c_void)> {
+    let parts = |guid: &GUID| (guid.data1, guid.data2, guid.data3, guid.data4);
+    let is = |known: &GUID| parts(guid) == parts(known);
+    if is(&WSAID_CONNECTEX) {
+        Some((&extension::CONNECT_EX, connect::connect_ex as *mut c_void))
+    } else if is(&WSAID_GETACCEPTEXSOCKADDRS) {
+        let replacement = socket_names::get_accept_ex_sockaddrs_extension as *mut c_void;
+        Some((&extension::GET_ACCEPT_EX_SOCKADDRS, replacement))
+    } else if is(&WSAID_WSARECVMSG) {
+        Some((&extension::WSA_RECV_MSG, datagram::wsa_recv_msg as *mut c_void))
+    } else if is(&WSAID_WSASENDMSG) {
+        Some((&extension::WSA_SEND_MSG, datagram::wsa_send_msg_extension as *mut c_void))
+    } else {
+        None
+    }
+}
+
+pub unsafe extern "system" fn wsa_ioctl(
+    s: SOCKET,
+    code: u32,
+    input: *const c_void,
+    input_size: u32,
+    output: *mut c_void,
+    output_size: u32,
+    returned: *mut u32,
+    overlapped: *mut OVERLAPPED,
+    routine: LPWSAOVERLAPPED_COMPLETION_ROUTINE,
+) -> i32 {
+    // SAFETY: this is the program's own call.
+    let result = unsafe {
+        original::WSAIoctl(
+            s,
+            code,
+            input,
+            input_size,
+            output,
+            output_size,
+            returned,
+            overlapped,
+            routine,
+        )
+    };
+    if result == 0
+        && code == SIO_GET_EXTENSION_FUNCTION_POINTER
+        // A program asks once and keeps the function. So it gets the replacement even if its
+        // session has no address yet.
+        && context::hooked_process().is_some()
+        && let Some((slot, replacement)) =
+            memory::read(input.cast::<Guid>()).and_then(|guid| replacement_for(&guid.0))
+    {
+        let output = output.cast::<*mut c_void>();
+        // SAFETY: the call succeeded, so the system wrote a pointer there.
+        let system_function = unsafe { output.read_unaligned() };
+        // The replacement would call the stored function. If another socket provider returned a
+        // different one, the program keeps that.
+        if system_function != replacement && slot.store_once(system_function) {
+            // SAFETY: the system has just written a pointer there.
+            unsafe { output.write_unaligned(replacement) };
+        }
+    }
+    result
+}
+
+/// A GUID that the program passes.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Guid(GUID);
+
+// SAFETY: the structure has integers only.
+unsafe impl memory::Pod for Guid {}

@@ -1,0 +1,39 @@
+//! The last error of the thread, which Windows and Winsock share.
+//!
+//! The program must see the error that its own call left. Code that calls the system in between
+//! saves the error first and restores it afterwards.
+
+use windows_sys::Win32::Foundation::{GetLastError, SetLastError};
+use windows_sys::Win32::Networking::WinSock::WSAEADDRNOTAVAIL;
+
+/// A saved last error.
+pub struct LastError(u32);
+
+impl LastError {
+    /// Saves the last error of this thread.
+    pub fn save() -> Self {
+        // SAFETY: the function only reads a word of this thread.
+        Self(unsafe { GetLastError() })
+    }
+
+    /// Sets the last error back to the saved value.
+    pub fn restore(&self) {
+        // SAFETY: the function only writes a word of this thread.
+        unsafe { SetLastError(self.0) };
+    }
+}
+
+/// Returns the last error of this thread as a Winsock error code.
+pub fn last_error() -> i32 {
+    LastError::save().0 as i32
+}
+
+/// Sets the last error of this thread to a Winsock error code.
+pub fn set_last_error(code: i32) {
+    LastError(code as u32).restore();
+}
+
+/// Returns whether the last call failed because no interface has the address.
+pub fn is_address_unavailable() -> bool {
+    last_error() == WSAEADDRNOTAVAIL
+}

@@ -1,0 +1,44 @@
+//! This DLL as a module of the process.
+
+use std::ptr::null_mut;
+
+use windows_sys::Win32::Foundation::HMODULE;
+use windows_sys::Win32::System::LibraryLoader::{
+    GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS, GET_MODULE_HANDLE_EX_FLAG_PIN,
+    GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT, GetModuleFileNameW, GetModuleHandleExW,
+    GetProcAddress,
+};
+use windows_sys::core::s;
+
+use crate::inject::{Dll, MAX_PATH_UNITS};
+
+/// Returns the file of this DLL, for injection into another process. Returns `None` if its path is
+/// too long.
+pub fn own_dll() -> Option<Dll> {
+    let module = module_handle(GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT);
+    let mut path = [0; MAX_PATH_UNITS];
+    // SAFETY: the module is loaded, since this code is in it. The system writes at most as many
+    // units as the buffer holds.
+    let (install, length) = unsafe {
+        let install = GetProcAddress(module, s!("vipool_hook_install"))?;
+        let length = GetModuleFileNameW(module, path.as_mut_ptr(), MAX_PATH_UNITS as u32);
+        (install as usize, length as usize)
+    };
+    // The system truncates a path that does not fit, and then fills the buffer.
+    (length < MAX_PATH_UNITS).then(|| Dll::new(path.get(..=length)?, install - module as usize))?
+}
+
+/// Keeps the DLL in the process: later calls of FreeLibrary do not unload it.
+pub fn pin() {
+    module_handle(GET_MODULE_HANDLE_EX_FLAG_PIN);
+}
+
+fn module_handle(flags: u32) -> HMODULE {
+    let mut module = null_mut();
+    let inside = own_dll as *const () as *const u16;
+    // SAFETY: with FROM_ADDRESS the name is an address inside the module, and this is one.
+    unsafe {
+        GetModuleHandleExW(GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | flags, inside, &mut module);
+    }
+    module
+}
