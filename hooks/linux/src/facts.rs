@@ -2,7 +2,7 @@
 //!
 //! Nothing is kept for a socket: a fact says that there may be a socket of some kind among all that
 //! the program has. Invariants: a fact is noted before a hook can meet what makes it true, and is
-//! never taken back; what can't be known is taken for true, as all is until [`look_around`] has
+//! never taken back; what can't be known is taken for true, as all is until [`scan_inherited_fds`] has
 //! looked. A process and its forks share sockets that any of them may connect, so they share the
 //! facts; a program that is started by exec looks at what it was handed, and a descriptor that is
 //! passed is looked at by who sends it and by who receives it.
@@ -14,7 +14,7 @@ use libc::c_int;
 use vipool::rewrite::{Protocol, Socket};
 
 use crate::descriptors;
-use crate::guest::Guest;
+use crate::hooked_process::Guest;
 use crate::socket::Fd;
 
 /// Some of the facts.
@@ -23,36 +23,36 @@ pub struct Facts(u8);
 
 /// A socket has an end that is shown otherwise only because of the other end: V and L, or 127.0.0.1
 /// and L6.
-pub const PAIRS: Facts = Facts(1);
+pub const PAIRED_SOCKETS: Facts = Facts(1);
 /// A socket for addresses of IPv4 or IPv6 carries something other than TCP and UDP.
 pub const OTHER_PROTOCOLS: Facts = Facts(2);
 /// A UDP socket is bound to an address and has no port.
-pub const PORTLESS: Facts = Facts(4);
+pub const PORTLESS_BINDINGS: Facts = Facts(4);
 /// The kernel does not keep marks, or not with every socket (see `mark`).
-pub const NO_MARKS: Facts = Facts(8);
+pub const MARKS_UNSUPPORTED: Facts = Facts(8);
 
 /// What is true where nothing is known.
-static UNKNOWN: AtomicU8 = AtomicU8::new(u8::MAX);
+static ALL_POSSIBLE: AtomicU8 = AtomicU8::new(u8::MAX);
 /// All facts, in memory that forks share.
-static ALL: AtomicPtr<AtomicU8> = AtomicPtr::new((&raw const UNKNOWN).cast_mut());
+static SHARED: AtomicPtr<AtomicU8> = AtomicPtr::new((&raw const ALL_POSSIBLE).cast_mut());
 
 impl Facts {
     /// Whether one of them may be true.
     #[inline]
-    pub fn may_be(self) -> bool {
-        all().load(Ordering::Relaxed) & self.0 != 0
+    pub fn is_possible(self) -> bool {
+        shared().load(Ordering::Relaxed) & self.0 != 0
     }
 
     /// From now on they may be true.
     #[inline]
-    pub fn note(self) {
-        if all().load(Ordering::Relaxed) & self.0 != self.0 {
-            all().fetch_or(self.0, Ordering::SeqCst);
+    pub fn record(self) {
+        if shared().load(Ordering::Relaxed) & self.0 != self.0 {
+            shared().fetch_or(self.0, Ordering::SeqCst);
         }
     }
 
     /// Those of a descriptor that comes from elsewhere, or goes there.
-    pub fn of(guest: &Guest, fd: c_int) -> Self {
+    pub fn of_fd(process: &Guest, fd: c_int) -> Self {
         let fd = Fd(fd);
         let mut facts = 0;
         let domain = match fd.option(libc::SOL_SOCKET, libc::SO_DOMAIN) {
@@ -67,40 +67,40 @@ impl Facts {
         match (protocol, fd.peer()) {
             // It stays what it is.
             (Protocol::Tcp, Some(peer)) => {
-                if guest.names().shown(peer, || fd.local()).rewritten().is_some() {
-                    facts |= PAIRS.0;
+                if process.names().shown(peer, || fd.local()).rewritten().is_some() {
+                    facts |= PAIRED_SOCKETS.0;
                 }
             }
             (Protocol::Tcp, None)
                 if fd.option(libc::SOL_SOCKET, libc::SO_ACCEPTCONN) == Some(1) => {}
             // Whoever else holds it may connect it, or dissolve it.
-            _ => facts |= PAIRS.0 | PORTLESS.0,
+            _ => facts |= PAIRED_SOCKETS.0 | PORTLESS_BINDINGS.0,
         }
         Self(facts)
     }
 }
 
 #[inline]
-fn all() -> &'static AtomicU8 {
+fn shared() -> &'static AtomicU8 {
     // SAFETY: it points to the static above, or to memory that stays.
-    unsafe { &*ALL.load(Ordering::Acquire) }
+    unsafe { &*SHARED.load(Ordering::Acquire) }
 }
 
 /// Looks while the process is loaded: at the descriptors that it was handed, or that others have
 /// opened in it by now.
-pub fn look_around(guest: &Guest) {
+pub fn scan_inherited_fds(process: &Guest) {
     let mut facts = 0;
-    if !descriptors::each(|fd| facts |= Facts::of(guest, fd).0) {
+    if !descriptors::for_each_open_fd(|fd| facts |= Facts::of_fd(process, fd).0) {
         return;
     }
     // SAFETY: asks for new memory, which is all zero.
-    let shared = unsafe {
+    let page = unsafe {
         let (access, kind) =
             (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
         libc::mmap(ptr::null_mut(), size_of::<AtomicU8>(), access, kind, -1, 0)
     };
-    if shared != libc::MAP_FAILED {
-        ALL.store(shared.cast(), Ordering::Release);
-        Facts(facts).note();
+    if page != libc::MAP_FAILED {
+        SHARED.store(page.cast(), Ordering::Release);
+        Facts(facts).record();
     }
 }

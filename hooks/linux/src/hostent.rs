@@ -7,36 +7,36 @@ use std::ptr;
 
 use libc::{c_char, c_int, c_void, hostent, size_t, socklen_t};
 
-use crate::lookups::{is_of_the_host, is_own_name, substitute};
-use crate::{errno, guest, memory, original};
+use crate::addrinfo::{is_host_name, is_host_or_session_address, replacement_for};
+use crate::{caller_memory, errno, hooked_process, original};
 
 /// Puts the session's address in the place of the host's own ones.
 ///
 /// # Safety
 /// The name is a C string, and the entry is one that the library has just made of it.
-unsafe fn own_host(name: *const c_char, entry: *mut hostent) {
-    let Some(guest) = guest::active() else { return };
+unsafe fn replace_host_addresses(name: *const c_char, entry: *mut hostent) {
+    let Some(process) = hooked_process::current() else { return };
     // SAFETY: the caller's promise.
     let (Some(entry), false) = (unsafe { entry.as_mut() }, name.is_null()) else { return };
-    let before = errno::get();
-    let rewriter = guest.rewriter();
-    if let Some(own) = rewriter.host_addresses(guest.client()).rewritten()
+    let saved_errno = errno::get();
+    let rewriter = process.rewriter();
+    if let Some(own) = rewriter.host_addresses(process.client()).rewritten()
         // SAFETY: the list ends in a null pointer; its entries are as long as is said.
         && let Some(first) = unsafe { first_address(entry) }
-        && let Some(new) = substitute(own, first)
-        && is_own_name(
+        && let Some(replacement) = replacement_for(own, first)
+        && is_host_name(
             // SAFETY: the caller's promise.
             unsafe { CStr::from_ptr(name) }.to_bytes(),
-            is_of_the_host(&rewriter, first),
+            is_host_or_session_address(&rewriter, first),
         )
     {
         // SAFETY: there is a first address, so also an entry after it, or the null that ends it.
         unsafe {
-            write_address(entry, new);
+            write_address(entry, replacement);
             *entry.h_addr_list.add(1) = ptr::null_mut();
         }
     }
-    errno::set(before);
+    errno::set(saved_errno);
 }
 
 /// # Safety
@@ -45,25 +45,25 @@ unsafe fn first_address(entry: &hostent) -> Option<IpAddr> {
     // SAFETY: the caller's promise: a list that ends in a null pointer, of addresses of h_length.
     unsafe {
         let first = entry.h_addr_list.as_ref()?.cast::<u8>();
-        ip_at(first, entry.h_length, entry.h_addrtype)
+        read_ip(first, entry.h_length, entry.h_addrtype)
     }
 }
 
 /// # Safety
 /// The address is null or as long as is said.
-unsafe fn ip_at(at: *const u8, length: c_int, family: c_int) -> Option<IpAddr> {
-    if at.is_null() {
+unsafe fn read_ip(address: *const u8, length: c_int, family: c_int) -> Option<IpAddr> {
+    if address.is_null() {
         return None;
     }
     match (family, length) {
         (libc::AF_INET, 4) => {
             // SAFETY: the caller's promise.
-            let octets = unsafe { at.cast::<[u8; 4]>().read_unaligned() };
+            let octets = unsafe { address.cast::<[u8; 4]>().read_unaligned() };
             Some(Ipv4Addr::from(octets).into())
         }
         (libc::AF_INET6, 16) => {
             // SAFETY: the caller's promise.
-            let octets = unsafe { at.cast::<[u8; 16]>().read_unaligned() };
+            let octets = unsafe { address.cast::<[u8; 16]>().read_unaligned() };
             Some(Ipv6Addr::from(octets).into())
         }
         _ => None,
@@ -72,13 +72,17 @@ unsafe fn ip_at(at: *const u8, length: c_int, family: c_int) -> Option<IpAddr> {
 
 /// # Safety
 /// The entry is one of the library's with a first address.
-unsafe fn write_address(entry: &mut hostent, new: IpAddr) {
+unsafe fn write_address(entry: &mut hostent, replacement: IpAddr) {
     // SAFETY: the caller's promise, and the family is compared.
     unsafe {
         let first = *entry.h_addr_list;
-        match (new, entry.h_length) {
-            (IpAddr::V4(new), 4) => first.cast::<[u8; 4]>().write_unaligned(new.octets()),
-            (IpAddr::V6(new), 16) => first.cast::<[u8; 16]>().write_unaligned(new.octets()),
+        match (replacement, entry.h_length) {
+            (IpAddr::V4(replacement), 4) => {
+                first.cast::<[u8; 4]>().write_unaligned(replacement.octets())
+            }
+            (IpAddr::V6(replacement), 16) => {
+                first.cast::<[u8; 16]>().write_unaligned(replacement.octets())
+            }
             _ => {}
         }
     }
@@ -93,7 +97,7 @@ pub unsafe extern "C" fn gethostbyname(name: *const c_char) -> *mut hostent {
     // SAFETY: the caller's own call.
     unsafe {
         let entry = original::gethostbyname(name);
-        own_host(name, entry);
+        replace_host_addresses(name, entry);
         entry
     }
 }
@@ -107,7 +111,7 @@ pub unsafe extern "C" fn gethostbyname2(name: *const c_char, family: c_int) -> *
     // SAFETY: the caller's own call.
     unsafe {
         let entry = original::gethostbyname2(name, family);
-        own_host(name, entry);
+        replace_host_addresses(name, entry);
         entry
     }
 }
@@ -129,7 +133,7 @@ pub unsafe extern "C" fn gethostbyname_r(
     unsafe {
         let failed = original::gethostbyname_r(name, result, buffer, size, found, error);
         if failed == 0 {
-            own_host(name, *found);
+            replace_host_addresses(name, *found);
         }
         failed
     }
@@ -153,30 +157,34 @@ pub unsafe extern "C" fn gethostbyname2_r(
     unsafe {
         let failed = original::gethostbyname2_r(name, family, result, buffer, size, found, error);
         if failed == 0 {
-            own_host(name, *found);
+            replace_host_addresses(name, *found);
         }
         failed
     }
 }
 
 /// What to look up in place of an address, and whether it is the host's own.
-struct Asked {
+struct SubstituteQuery {
     octets: [u8; 16],
     /// V: the host's own name is its name.
-    own: Option<IpAddr>,
+    host_ip: Option<IpAddr>,
 }
 
 /// # Safety
 /// The address is as long as is said.
-unsafe fn asked(address: *const c_void, length: socklen_t, family: c_int) -> Option<Asked> {
-    let guest = guest::active()?;
-    if !memory::is_readable(address.cast(), length as usize) {
+unsafe fn substitute_query(
+    address: *const c_void,
+    length: socklen_t,
+    family: c_int,
+) -> Option<SubstituteQuery> {
+    let process = hooked_process::current()?;
+    if !caller_memory::is_readable(address.cast(), length as usize) {
         return None;
     }
     // SAFETY: the caller's promise, and it was looked at.
-    let ip = unsafe { ip_at(address.cast(), length as c_int, family) }?;
-    let names = guest.names();
-    let (look_up, own) = match names.shown_ip(ip).rewritten() {
+    let ip = unsafe { read_ip(address.cast(), length as c_int, family) }?;
+    let names = process.names();
+    let (lookup_ip, host_ip) = match names.shown_ip(ip).rewritten() {
         Some(shown) => (shown, None),
         // The library makes an entry for the loopback; its name and address are then put right.
         None if names.is_own_address(ip) => match ip {
@@ -186,28 +194,30 @@ unsafe fn asked(address: *const c_void, length: socklen_t, family: c_int) -> Opt
         None => return None,
     };
     let mut octets = [0; 16];
-    match look_up {
+    match lookup_ip {
         IpAddr::V4(v4) => octets.iter_mut().zip(v4.octets()).for_each(|(to, from)| *to = from),
         IpAddr::V6(v6) => octets = v6.octets(),
     }
-    Some(Asked { octets, own })
+    Some(SubstituteQuery { octets, host_ip })
 }
 
-impl Asked {
+impl SubstituteQuery {
     /// Makes the entry of the loopback one of the host's own address.
     ///
     /// # Safety
     /// The entry is null or one of the library's, with a first address.
-    unsafe fn put_right(&self, entry: *mut hostent) {
+    unsafe fn restore_entry(&self, entry: *mut hostent) {
         // SAFETY: the caller's promise.
-        let (Some(own), Some(entry)) = (self.own, unsafe { entry.as_mut() }) else { return };
-        entry.h_name = guest::node_name();
+        let (Some(host_ip), Some(entry)) = (self.host_ip, unsafe { entry.as_mut() }) else {
+            return;
+        };
+        entry.h_name = hooked_process::node_name();
         // SAFETY: the caller's promise; the list of other names ends in a null pointer.
         unsafe {
             if !entry.h_aliases.is_null() {
                 *entry.h_aliases = ptr::null_mut();
             }
-            write_address(entry, own);
+            write_address(entry, host_ip);
         }
     }
 }
@@ -224,11 +234,11 @@ pub unsafe extern "C" fn gethostbyaddr(
 ) -> *mut hostent {
     // SAFETY: the caller's own call, with an address of the same length.
     unsafe {
-        match asked(address, length, family) {
+        match substitute_query(address, length, family) {
             None => original::gethostbyaddr(address, length, family),
-            Some(asked) => {
-                let entry = original::gethostbyaddr(asked.octets.as_ptr().cast(), length, family);
-                asked.put_right(entry);
+            Some(query) => {
+                let entry = original::gethostbyaddr(query.octets.as_ptr().cast(), length, family);
+                query.restore_entry(entry);
                 entry
             }
         }
@@ -252,12 +262,12 @@ pub unsafe extern "C" fn gethostbyaddr_r(
 ) -> c_int {
     // SAFETY: the caller's own call, with an address of the same length.
     unsafe {
-        let asked = asked(address, length, family);
-        let octets = asked.as_ref().map_or(address, |asked| asked.octets.as_ptr().cast());
+        let query = substitute_query(address, length, family);
+        let octets = query.as_ref().map_or(address, |query| query.octets.as_ptr().cast());
         let failed =
             original::gethostbyaddr_r(octets, length, family, result, buffer, size, found, error);
-        if let (0, Some(asked)) = (failed, asked) {
-            asked.put_right(*found);
+        if let (0, Some(query)) = (failed, query) {
+            query.restore_entry(*found);
         }
         failed
     }

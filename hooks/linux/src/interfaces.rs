@@ -5,8 +5,8 @@ use std::ptr;
 use libc::{c_int, ifaddrs, socklen_t};
 use vipool::rewrite::sockaddr as bytes;
 
-use crate::lookups::address_of;
-use crate::{errno, guest, original};
+use crate::addrinfo::parse_sockaddr;
+use crate::{errno, hooked_process, original};
 
 /// getifaddrs(3): the addresses of other sessions are left out where the policy says so (row 43).
 ///
@@ -17,24 +17,24 @@ pub unsafe extern "C" fn getifaddrs(list: *mut *mut ifaddrs) -> c_int {
     // SAFETY: the caller's own call.
     let failed = unsafe { original::getifaddrs(list) };
     if failed == 0
-        && let Some(guest) = guest::active()
+        && let Some(process) = hooked_process::current()
     {
-        let before = errno::get();
-        let rewriter = guest.rewriter();
+        let saved_errno = errno::get();
+        let rewriter = process.rewriter();
         // SAFETY: the library has just made the list, in one piece of memory.
         unsafe {
-            let hidden = |entry: &ifaddrs| {
+            let is_hidden = |entry: &ifaddrs| {
                 let length = match entry.ifa_addr.as_ref().map(|name| c_int::from(name.sa_family)) {
                     Some(libc::AF_INET) => bytes::IPV4_LENGTH,
                     Some(libc::AF_INET6) => bytes::IPV6_LENGTH,
                     _ => return false,
                 };
-                address_of(entry.ifa_addr, length as socklen_t)
+                parse_sockaddr(entry.ifa_addr, length as socklen_t)
                     .is_some_and(|address| rewriter.hides(address.ip()))
             };
             let mut link = list;
             while let Some(entry) = (*link).as_mut() {
-                if !hidden(entry) {
+                if !is_hidden(entry) {
                     link = &raw mut entry.ifa_next;
                 } else if link == list {
                     // The first entry is what will be freed: the next one moves into it.
@@ -47,7 +47,7 @@ pub unsafe extern "C" fn getifaddrs(list: *mut *mut ifaddrs) -> c_int {
                 }
             }
         }
-        errno::set(before);
+        errno::set(saved_errno);
     }
     failed
 }

@@ -11,21 +11,21 @@
 //! runs, which may be left by siglongjmp or cancellation. `errno` after success is as without it.
 //! A process that is not rewritten pays one load per call.
 
-mod calls;
+mod addrinfo;
+mod caller_memory;
+mod connect;
 mod descriptors;
 mod errno;
 mod facts;
-mod guest;
+mod hooked_process;
 mod hostent;
+mod identity;
 mod interfaces;
-mod lookups;
 mod mark;
-mod memory;
 mod messages;
-mod names;
 mod original;
-mod process;
 mod socket;
+mod socket_names;
 mod system_call;
 
 use libc::{c_char, c_int};
@@ -37,10 +37,10 @@ extern "C" fn load(
     environment: *const *const c_char,
 ) {
     let before = errno::get();
-    memory::note_stack(environment.cast());
+    caller_memory::record_main_stack(environment.cast());
     original::resolve();
     // SAFETY: these are the arguments and the environment of the process.
-    unsafe { guest::load(arguments, environment) };
+    unsafe { hooked_process::load(arguments, environment) };
     errno::set(before);
 }
 

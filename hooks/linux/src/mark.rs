@@ -10,7 +10,7 @@
 //! afterwards, so that none of two threads leaves a mark on what the other dissolved. Marks mean
 //! nothing for a stream, whose sends go where it is connected to.
 
-use crate::facts::NO_MARKS;
+use crate::facts::MARKS_UNSUPPORTED;
 use crate::socket::Fd;
 use libc::c_int;
 
@@ -18,9 +18,9 @@ use libc::c_int;
 const F_GET_RW_HINT: c_int = 1024 + 11;
 const F_SET_RW_HINT: c_int = 1024 + 12;
 /// `RWH_WRITE_LIFE_NOT_SET`: what every socket begins with.
-const NONE: u64 = 0;
+const HINT_NOT_SET: u64 = 0;
 /// `RWH_WRITE_LIFE_EXTREME`.
-const BOUND: u64 = 5;
+const HINT_BOUND: u64 = 5;
 
 /// What is known by a socket's mark.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub enum Mark {
     /// It is bound.
     Bound,
     /// It has none, and may get one.
-    None,
+    Unmarked,
     /// Nothing, and nothing is to be marked.
     Unknown,
 }
@@ -36,14 +36,14 @@ pub enum Mark {
 impl Mark {
     /// Of this socket.
     #[inline]
-    pub fn of(fd: Fd) -> Self {
-        if NO_MARKS.may_be() {
+    pub fn read(fd: Fd) -> Self {
+        if MARKS_UNSUPPORTED.is_possible() {
             return Mark::Unknown;
         }
-        match hint(fd) {
-            Some(BOUND) => Mark::Bound,
+        match read_hint(fd) {
+            Some(HINT_BOUND) => Mark::Bound,
             // Where there are no hints, setting one will show it.
-            Some(NONE) | None => Mark::None,
+            Some(HINT_NOT_SET) | None => Mark::Unmarked,
             Some(_) => Mark::Unknown,
         }
     }
@@ -51,33 +51,33 @@ impl Mark {
 
 /// Marks a socket that was bound to an address just now: it stays so even when it is dissolved.
 pub fn set(fd: Fd) {
-    set_hint(fd, BOUND);
+    write_hint(fd, HINT_BOUND);
 }
 
 /// Marks a socket that is bound, if it is.
 pub fn set_if_bound(fd: Fd) {
-    if fd.has_port() && set_hint(fd, BOUND) && !fd.has_port() {
-        set_hint(fd, NONE);
+    if fd.has_port() && write_hint(fd, HINT_BOUND) && !fd.has_port() {
+        write_hint(fd, HINT_NOT_SET);
     }
 }
 
 /// Takes the mark off.
 pub fn clear(fd: Fd) {
-    if hint(fd) == Some(BOUND) {
-        set_hint(fd, NONE);
+    if read_hint(fd) == Some(HINT_BOUND) {
+        write_hint(fd, HINT_NOT_SET);
     }
 }
 
 #[inline]
-fn hint(fd: Fd) -> Option<u64> {
-    let mut hint = NONE;
-    fd.control(F_GET_RW_HINT, &mut hint).then_some(hint)
+fn read_hint(fd: Fd) -> Option<u64> {
+    let mut hint = HINT_NOT_SET;
+    fd.fcntl_u64(F_GET_RW_HINT, &mut hint).then_some(hint)
 }
 
-fn set_hint(fd: Fd, mut hint: u64) -> bool {
-    let is_set = fd.control(F_SET_RW_HINT, &mut hint);
+fn write_hint(fd: Fd, mut hint: u64) -> bool {
+    let is_set = fd.fcntl_u64(F_SET_RW_HINT, &mut hint);
     if !is_set {
-        NO_MARKS.note();
+        MARKS_UNSUPPORTED.record();
     }
     is_set
 }

@@ -10,42 +10,42 @@ use libc::{c_int, c_uint, cmsghdr, mmsghdr, msghdr, ssize_t};
 use vipool::rewrite::Socket;
 use vipool::rewrite::sockaddr::{self as bytes, MAX_LENGTH, Parsed};
 
-use crate::calls::{self, By, Instead};
-use crate::facts::{Facts, PAIRS};
-use crate::guest::{self, Guest};
-use crate::memory::{self, Array, Given};
-use crate::names::show_bytes;
+use crate::caller_memory::{self, CallerArray, SockaddrBuf};
+use crate::connect::{self, CallAction, DestinationCall};
+use crate::facts::{Facts, PAIRED_SOCKETS};
+use crate::hooked_process::{self, Guest};
 use crate::socket::Fd;
+use crate::socket_names::write_visible_bytes;
 use crate::{errno, original};
 
 /// The most control bytes of a message that are looked into; a longer one passes as it is. As many
 /// are changed at a time: a signal handler's stack may be small.
-const MOST_CONTROL: usize = 512;
+const MAX_CONTROL_LENGTH: usize = 512;
 /// How many messages of a sendmmsg are copied at a time.
-const BATCH: usize = 8;
+const BATCH_SIZE: usize = 8;
 /// The kernel takes no more messages in one call (`UIO_MAXIOV`).
-const MOST_MESSAGES: usize = 1024;
+const MAX_MESSAGES: usize = 1024;
 
 /// Room for changed control messages: each of them begins at a multiple of [`ALIGNMENT`].
 #[repr(C, align(16))]
-struct Control([MaybeUninit<u8>; MOST_CONTROL]);
+struct ControlBuffer([MaybeUninit<u8>; MAX_CONTROL_LENGTH]);
 
-const ALIGNMENT: usize = align_of::<Control>();
+const CONTROL_ALIGNMENT: usize = align_of::<ControlBuffer>();
 
-impl Control {
+impl ControlBuffer {
     const fn new() -> Self {
-        Self([MaybeUninit::uninit(); MOST_CONTROL])
+        Self([MaybeUninit::uninit(); MAX_CONTROL_LENGTH])
     }
 }
 
 /// What becomes of a message that is sent.
-enum Message {
-    Pass,
+enum MessageAction {
+    PassThrough,
     /// Its header names what was changed.
-    Change,
+    Rewritten,
     Fail(c_int),
     /// There is no room for its control messages beside those of the others.
-    Later,
+    NextBatch,
 }
 
 /// sendmsg(2).
@@ -54,9 +54,9 @@ enum Message {
 /// As of the original.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
-    match guest::active() {
+    match hooked_process::current() {
         // SAFETY: the caller's own call.
-        Some(guest) => unsafe { send_one(guest, fd, message, flags) },
+        Some(process) => unsafe { rewrite_and_send(process, fd, message, flags) },
         // SAFETY: the caller's own call.
         None => unsafe { original::sendmsg(fd, message, flags) },
     }
@@ -67,16 +67,21 @@ pub unsafe extern "C" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int
 /// # Safety
 /// As of sendmsg.
 #[inline(never)]
-unsafe fn send_one(guest: &Guest, fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
-    let (mut name, mut control) = (MaybeUninit::uninit(), Control::new());
-    let mut header = memory::read(message);
-    let decided = header.as_mut().map_or(Message::Pass, |header| {
-        decide(guest, fd, header, flags, &mut name, &mut control.0.as_mut_slice())
+unsafe fn rewrite_and_send(
+    process: &Guest,
+    fd: c_int,
+    message: *const msghdr,
+    flags: c_int,
+) -> ssize_t {
+    let (mut name, mut control) = (MaybeUninit::uninit(), ControlBuffer::new());
+    let mut header = caller_memory::read(message);
+    let action = header.as_mut().map_or(MessageAction::PassThrough, |header| {
+        rewrite_message(process, fd, header, flags, &mut name, &mut control.0.as_mut_slice())
     });
-    match (decided, &header) {
+    match (action, &header) {
         // SAFETY: the caller's own call, but for copies that live until it is over.
-        (Message::Change, Some(header)) => unsafe { original::sendmsg(fd, header, flags) },
-        (Message::Fail(error), _) => {
+        (MessageAction::Rewritten, Some(header)) => unsafe { original::sendmsg(fd, header, flags) },
+        (MessageAction::Fail(error), _) => {
             errno::set(error);
             -1
         }
@@ -96,9 +101,11 @@ pub unsafe extern "C" fn sendmmsg(
     count: c_uint,
     flags: c_int,
 ) -> c_int {
-    match guest::active() {
+    match hooked_process::current() {
         // SAFETY: the caller's own call.
-        Some(guest) if count > 0 => unsafe { send_each(guest, fd, messages, count, flags) },
+        Some(process) if count > 0 => unsafe {
+            send_in_batches(process, fd, messages, count, flags)
+        },
         // SAFETY: the caller's own call.
         _ => unsafe { original::sendmmsg(fd, messages, count, flags) },
     }
@@ -109,30 +116,31 @@ pub unsafe extern "C" fn sendmmsg(
 /// # Safety
 /// As of sendmmsg; at least one message.
 #[inline(never)]
-unsafe fn send_each(
-    guest: &Guest,
+unsafe fn send_in_batches(
+    process: &Guest,
     fd: c_int,
     messages: *mut mmsghdr,
     count: c_uint,
     flags: c_int,
 ) -> c_int {
-    let before = errno::get();
-    let mut messages = Array::new(messages);
-    let count = (count as usize).min(MOST_MESSAGES);
+    let saved_errno = errno::get();
+    let mut messages = CallerArray::new(messages);
+    let count = (count as usize).min(MAX_MESSAGES);
     let mut sent = 0;
     while sent < count {
-        let size = (count - sent).min(BATCH);
+        let size = (count - sent).min(BATCH_SIZE);
         // SAFETY: the caller's own call, of a part of the messages.
-        let (done, goes_on) = unsafe { send_batch(guest, fd, &mut messages, sent, size, flags) };
-        sent += done;
-        if !goes_on {
+        let (batch_sent, all_sent) =
+            unsafe { send_batch(process, fd, &mut messages, sent, size, flags) };
+        sent += batch_sent;
+        if !all_sent {
             break;
         }
     }
     if sent == 0 {
         return -1;
     }
-    errno::set(before);
+    errno::set(saved_errno);
     sent as c_int
 }
 
@@ -141,66 +149,66 @@ unsafe fn send_each(
 /// # Safety
 /// As of sendmmsg; at least one message, at most [`BATCH`].
 unsafe fn send_batch(
-    guest: &Guest,
+    process: &Guest,
     fd: c_int,
-    messages: &mut Array<mmsghdr>,
+    messages: &mut CallerArray<mmsghdr>,
     start: usize,
     size: usize,
     flags: c_int,
 ) -> (usize, bool) {
-    let mut names = [const { MaybeUninit::<Given>::uninit() }; BATCH];
-    let mut copies = [const { MaybeUninit::<mmsghdr>::uninit() }; BATCH];
-    let mut control = Control::new();
-    let mut free = control.0.as_mut_slice();
-    let (mut ready, mut changed) = (0, false);
+    let mut names = [const { MaybeUninit::<SockaddrBuf>::uninit() }; BATCH_SIZE];
+    let mut copies = [const { MaybeUninit::<mmsghdr>::uninit() }; BATCH_SIZE];
+    let mut control = ControlBuffer::new();
+    let mut unused_control = control.0.as_mut_slice();
+    let (mut copied, mut changed) = (0, false);
     for (name, copy) in names.iter_mut().zip(&mut copies).take(size) {
-        let Some(mut message) = messages.read(start + ready) else { break };
-        match decide(guest, fd, &mut message.msg_hdr, flags, name, &mut free) {
-            Message::Pass => {}
-            Message::Change => changed = true,
-            Message::Fail(error) if ready == 0 => {
+        let Some(mut message) = messages.read(start + copied) else { break };
+        match rewrite_message(process, fd, &mut message.msg_hdr, flags, name, &mut unused_control) {
+            MessageAction::PassThrough => {}
+            MessageAction::Rewritten => changed = true,
+            MessageAction::Fail(error) if copied == 0 => {
                 errno::set(error);
                 return (0, false);
             }
-            Message::Fail(_) | Message::Later => break,
+            MessageAction::Fail(_) | MessageAction::NextBatch => break,
         }
         copy.write(message);
-        ready += 1;
+        copied += 1;
     }
     // If not even the first one can be read, it is for the kernel to say so.
-    let tried = ready.max(1);
-    let first = if changed { copies.as_mut_ptr().cast() } else { messages.at(start) };
+    let attempted = copied.max(1);
+    let first = if changed { copies.as_mut_ptr().cast() } else { messages.element_ptr(start) };
     // SAFETY: the caller's own call, or as many copies, and what they point to lives until it is
     // over.
-    let sent = unsafe { original::sendmmsg(fd, first, tried as c_uint, flags) };
+    let sent = unsafe { original::sendmmsg(fd, first, attempted as c_uint, flags) };
     let sent = usize::try_from(sent).unwrap_or(0);
     if changed {
-        for place in 0..sent {
+        for index in 0..sent {
             // SAFETY: as many copies were made and sent.
-            let length = unsafe { (*first.add(place)).msg_len };
-            if !messages.write_length(start + place, length) {
+            let length = unsafe { (*first.add(index)).msg_len };
+            if !messages.write_sent_length(start + index, length) {
                 errno::set(libc::EFAULT);
-                return (place, false);
+                return (index, false);
             }
         }
     }
-    (sent, sent == tried)
+    (sent, sent == attempted)
 }
 
 /// Decides about a message that is sent, and binds the socket first if it must be. What is changed
 /// of it is put into `name` and what is `free`, and named by its header then.
-fn decide<'a>(
-    guest: &Guest,
+fn rewrite_message<'a>(
+    process: &Guest,
     fd: c_int,
     header: &mut msghdr,
     flags: c_int,
-    name: &'a mut MaybeUninit<Given>,
-    free: &mut &'a mut [MaybeUninit<u8>],
-) -> Message {
+    name: &'a mut MaybeUninit<SockaddrBuf>,
+    unused_control: &mut &'a mut [MaybeUninit<u8>],
+) -> MessageAction {
     let length = header.msg_controllen;
     let has_control = !header.msg_control.is_null() && length >= size_of::<cmsghdr>();
-    if has_control && (free.len() + 1..=MOST_CONTROL).contains(&length) {
-        return Message::Later;
+    if has_control && (unused_control.len() + 1..=MAX_CONTROL_LENGTH).contains(&length) {
+        return MessageAction::NextBatch;
     }
     let mut changed = false;
     // As the kernel does it: here a name that is too long is cut, unless its length is negative.
@@ -208,74 +216,79 @@ fn decide<'a>(
         header.msg_namelen = header.msg_namelen.min(MAX_LENGTH as u32);
     }
     if !header.msg_name.is_null() && header.msg_namelen > 0 {
-        let to = header.msg_name.cast_const().cast();
-        match calls::towards(fd, to, header.msg_namelen, By::send(flags)) {
-            Instead::Pass | Instead::Dissolve => {}
-            Instead::With(given) => {
-                let given = name.write(given);
-                header.msg_name = given.as_ptr().cast_mut().cast();
-                header.msg_namelen = given.length();
+        let destination = header.msg_name.cast_const().cast();
+        match connect::choose_destination(
+            fd,
+            destination,
+            header.msg_namelen,
+            DestinationCall::from_send_flags(flags),
+        ) {
+            CallAction::PassThrough | CallAction::Disconnect => {}
+            CallAction::UseAddress(buffer) => {
+                let buffer = name.write(buffer);
+                header.msg_name = buffer.as_ptr().cast_mut().cast();
+                header.msg_namelen = buffer.length();
                 changed = true;
             }
-            Instead::Fail(error) => return Message::Fail(error),
+            CallAction::Fail(error) => return MessageAction::Fail(error),
         }
     }
-    if has_control && let Some(control) = control(guest, Fd(fd), header, free) {
+    if has_control && let Some(control) = rewrite_control(process, Fd(fd), header, unused_control) {
         header.msg_control = control.cast();
         changed = true;
     }
-    if changed { Message::Change } else { Message::Pass }
+    if changed { MessageAction::Rewritten } else { MessageAction::PassThrough }
 }
 
 /// The control messages with another source than the program named (row 24), if it named one. Of
 /// descriptors in them it is noted what they may become elsewhere.
-fn control(
-    guest: &Guest,
+fn rewrite_control(
+    process: &Guest,
     fd: Fd,
     header: &msghdr,
-    free: &mut &mut [MaybeUninit<u8>],
+    unused_control: &mut &mut [MaybeUninit<u8>],
 ) -> Option<*mut u8> {
-    let from = header.msg_control.cast_const().cast::<u8>();
+    let source_bytes = header.msg_control.cast_const().cast::<u8>();
     let length = header.msg_controllen;
-    if length > MOST_CONTROL {
-        PAIRS.note();
+    if length > MAX_CONTROL_LENGTH {
+        PAIRED_SOCKETS.record();
         return None;
     }
-    let room = free.get_mut(..length)?;
-    if !memory::is_readable(from, length) {
+    let capacity = unused_control.get_mut(..length)?;
+    if !caller_memory::is_readable(source_bytes, length) {
         return None;
     }
-    let copy = room.as_mut_ptr().cast::<u8>();
+    let copy = capacity.as_mut_ptr().cast::<u8>();
     // SAFETY: this many bytes can be read there, there is room for them, and they are ours.
     let messages = unsafe {
-        std::ptr::copy_nonoverlapping(from, copy, length);
+        std::ptr::copy_nonoverlapping(source_bytes, copy, length);
         std::slice::from_raw_parts_mut(copy, length)
     };
     let mut rewritten = false;
-    note_descriptors(guest, messages);
-    each_source(messages, |source| {
-        let to = if header.msg_name.is_null() {
+    record_passed_fds(process, messages);
+    for_each_pktinfo_address(messages, |source| {
+        let destination = if header.msg_name.is_null() {
             fd.peer()
         } else {
-            Given::read(header.msg_name.cast(), header.msg_namelen)
-                .and_then(|given| to_of(given.bytes()))
+            SockaddrBuf::read(header.msg_name.cast(), header.msg_namelen)
+                .and_then(|buffer| parse_inet(buffer.bytes()))
         };
-        let new = guest.rewriter().send_source(source, to).rewritten();
+        let new = process.rewriter().send_source(source, destination).rewritten();
         rewritten |= new.is_some();
         new
     });
     if !rewritten {
         return None;
     }
-    let (kept, rest) =
-        std::mem::take(free).split_at_mut_checked(length.next_multiple_of(ALIGNMENT))?;
-    *free = rest;
-    Some(kept.as_mut_ptr().cast())
+    let (used, rest) = std::mem::take(unused_control)
+        .split_at_mut_checked(length.next_multiple_of(CONTROL_ALIGNMENT))?;
+    *unused_control = rest;
+    Some(used.as_mut_ptr().cast())
 }
 
-fn to_of(name: &[u8]) -> Option<SocketAddr> {
+fn parse_inet(name: &[u8]) -> Option<SocketAddr> {
     match bytes::parse(name) {
-        Parsed::Inet(to) => Some(to),
+        Parsed::Inet(destination) => Some(destination),
         Parsed::Unspecified(_) | Parsed::Other => None,
     }
 }
@@ -286,15 +299,15 @@ fn to_of(name: &[u8]) -> Option<SocketAddr> {
 /// As of the original.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
-    let guest = guest::active();
-    let room = guest
-        .and_then(|_| memory::read(message.cast_const()))
+    let process = hooked_process::current();
+    let capacity = process
+        .and_then(|_| caller_memory::read(message.cast_const()))
         .map(|header| header.msg_namelen as usize);
     // SAFETY: the caller's own call.
     let received = unsafe { original::recvmsg(fd, message, flags) };
-    if let (Some(guest), Some(room), 0..) = (guest, room, received) {
+    if let (Some(process), Some(capacity), 0..) = (process, capacity, received) {
         // SAFETY: the kernel has just written there.
-        unsafe { show_message(guest, fd, message, room) };
+        unsafe { write_visible_message(process, fd, message, capacity) };
     }
     received
 }
@@ -311,9 +324,9 @@ pub unsafe extern "C" fn recvmmsg(
     flags: c_int,
     timeout: *mut libc::timespec,
 ) -> c_int {
-    match guest::active() {
+    match hooked_process::current() {
         // SAFETY: the caller's own call.
-        Some(guest) => unsafe { receive_each(guest, fd, messages, count, flags, timeout) },
+        Some(process) => unsafe { receive_all(process, fd, messages, count, flags, timeout) },
         // SAFETY: the caller's own call.
         None => unsafe { original::recvmmsg(fd, messages, count, flags, timeout) },
     }
@@ -324,8 +337,8 @@ pub unsafe extern "C" fn recvmmsg(
 /// # Safety
 /// As of recvmmsg.
 #[inline(never)]
-unsafe fn receive_each(
-    guest: &Guest,
+unsafe fn receive_all(
+    process: &Guest,
     fd: c_int,
     messages: *mut mmsghdr,
     count: c_uint,
@@ -333,18 +346,25 @@ unsafe fn receive_each(
     timeout: *mut libc::timespec,
 ) -> c_int {
     // How much room there is for each address, noted before the kernel overwrites it.
-    let mut rooms = [0u8; MOST_MESSAGES];
-    let mut array = Array::new(messages);
-    for (place, room) in rooms.iter_mut().take(count as usize).enumerate() {
-        let Some(message) = array.read(place) else { break };
-        *room = u8::try_from(message.msg_hdr.msg_namelen).unwrap_or(u8::MAX);
+    let mut capacities = [0u8; MAX_MESSAGES];
+    let mut array = CallerArray::new(messages);
+    for (index, capacity) in capacities.iter_mut().take(count as usize).enumerate() {
+        let Some(message) = array.read(index) else { break };
+        *capacity = u8::try_from(message.msg_hdr.msg_namelen).unwrap_or(u8::MAX);
     }
     // SAFETY: the caller's own call.
     let received = unsafe { original::recvmmsg(fd, messages, count, flags, timeout) };
-    for (place, room) in rooms.iter().take(usize::try_from(received).unwrap_or(0)).enumerate() {
+    for (index, capacity) in
+        capacities.iter().take(usize::try_from(received).unwrap_or(0)).enumerate()
+    {
         // SAFETY: the kernel has just written there.
         unsafe {
-            show_message(guest, fd, &raw mut (*messages.add(place)).msg_hdr, (*room).into());
+            write_visible_message(
+                process,
+                fd,
+                &raw mut (*messages.add(index)).msg_hdr,
+                (*capacity).into(),
+            );
         }
     }
     received
@@ -354,33 +374,33 @@ unsafe fn receive_each(
 ///
 /// # Safety
 /// The kernel has just received into this message.
-unsafe fn show_message(guest: &Guest, fd: c_int, message: *mut msghdr, room: usize) {
+unsafe fn write_visible_message(process: &Guest, fd: c_int, message: *mut msghdr, capacity: usize) {
     // SAFETY: the caller's promise.
     let header = unsafe { message.read_unaligned() };
     if !header.msg_name.is_null() {
         let length = header.msg_namelen as usize;
-        let written = room.min(length).min(MAX_LENGTH);
+        let written = capacity.min(length).min(MAX_LENGTH);
         // SAFETY: the kernel has just written this many bytes there.
         let name = unsafe { std::slice::from_raw_parts_mut(header.msg_name.cast(), written) };
-        show_bytes(guest, name, length > written, false, || None, || Fd(fd).local());
+        write_visible_bytes(process, name, length > written, false, || None, || Fd(fd).local());
     }
     let length = header.msg_controllen;
     if !header.msg_control.is_null() && length >= size_of::<cmsghdr>() {
         // SAFETY: the kernel has just written this many bytes there.
         let control =
             unsafe { std::slice::from_raw_parts_mut(header.msg_control.cast::<u8>(), length) };
-        note_descriptors(guest, control);
-        let names = guest.names();
-        each_source(control, |address| names.shown_ip(address).rewritten());
+        record_passed_fds(process, control);
+        let names = process.names();
+        for_each_pktinfo_address(control, |address| names.shown_ip(address).rewritten());
     }
 }
 
 /// Notes what may become true by the descriptors that are passed (`SCM_RIGHTS` of unix(7)).
-fn note_descriptors(guest: &Guest, control: &mut [u8]) {
-    each_control(control, |level, kind, body| {
+fn record_passed_fds(process: &Guest, control: &mut [u8]) {
+    for_each_control_message(control, |level, kind, body| {
         if (level, kind) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
             for fd in body.as_chunks().0 {
-                Facts::of(guest, c_int::from_ne_bytes(*fd)).note();
+                Facts::of_fd(process, c_int::from_ne_bytes(*fd)).record();
             }
         }
     });
@@ -388,12 +408,12 @@ fn note_descriptors(guest: &Guest, control: &mut [u8]) {
 
 /// Visits the addresses in `IP_PKTINFO` and `IPV6_PKTINFO` control messages (ip(7), ipv6(7)) and
 /// writes what `change` gives in their place, where it is of the same family.
-fn each_source(control: &mut [u8], mut change: impl FnMut(IpAddr) -> Option<IpAddr>) {
-    each_control(control, |level, kind, body| match (level, kind) {
+fn for_each_pktinfo_address(control: &mut [u8], mut change: impl FnMut(IpAddr) -> Option<IpAddr>) {
+    for_each_control_message(control, |level, kind, body| match (level, kind) {
         // struct in_pktinfo: index, local address (source when sending), destination.
         (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-            for at in [4, 8] {
-                if let Some(octets) = body.get_mut(at..).and_then(|b| b.first_chunk_mut::<4>())
+            for offset in [4, 8] {
+                if let Some(octets) = body.get_mut(offset..).and_then(|b| b.first_chunk_mut::<4>())
                     && let Some(IpAddr::V4(new)) = change(Ipv4Addr::from(*octets).into())
                 {
                     *octets = new.octets();
@@ -413,7 +433,7 @@ fn each_source(control: &mut [u8], mut change: impl FnMut(IpAddr) -> Option<IpAd
 }
 
 /// Visits control messages: level, kind, and what they hold (cmsg(3)).
-fn each_control(control: &mut [u8], mut visit: impl FnMut(c_int, c_int, &mut [u8])) {
+fn for_each_control_message(control: &mut [u8], mut visit: impl FnMut(c_int, c_int, &mut [u8])) {
     /// Control messages are aligned as `size_t` is (`CMSG_ALIGN`).
     const ALIGN: usize = size_of::<usize>();
     const HEADER: usize = size_of::<cmsghdr>();
@@ -421,8 +441,12 @@ fn each_control(control: &mut [u8], mut visit: impl FnMut(c_int, c_int, &mut [u8
     while let Some(header) = rest.first_chunk::<HEADER>() {
         // The length counts the header; the kernel's own type is size_t.
         let Some(length) = header.first_chunk().copied().map(usize::from_ne_bytes) else { return };
-        let number = |at: usize| {
-            header.get(at..).and_then(|tail| tail.first_chunk()).copied().map(c_int::from_ne_bytes)
+        let number = |offset: usize| {
+            header
+                .get(offset..)
+                .and_then(|tail| tail.first_chunk())
+                .copied()
+                .map(c_int::from_ne_bytes)
         };
         let (level, kind) = (number(size_of::<usize>()), number(size_of::<usize>() + 4));
         if length < HEADER || length > rest.len() {

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use libc::{c_char, c_int, c_uint, hostent, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t};
 
 /// Where the next object in the search order has this function; null if none has.
-fn next(name: &CStr) -> *mut c_void {
+fn resolve_next(name: &CStr) -> *mut c_void {
     // SAFETY: the name is a C string.
     unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) }
 }
@@ -27,34 +27,34 @@ macro_rules! originals {
             #[inline(always)]
             #[allow(clippy::too_many_arguments)]
             pub unsafe fn $name($($argument: $type),*) -> $return {
-                let found = slots::$name.load(Ordering::Relaxed);
-                if found.is_null() {
-                    return early::$name($($argument),*);
+                let function_address = addresses::$name.load(Ordering::Relaxed);
+                if function_address.is_null() {
+                    return before_load::$name($($argument),*);
                 }
                 // SAFETY: the function of this name has this type; the caller vouches for the
                 // arguments.
                 unsafe {
                     let function: unsafe extern "C" fn($($type),*) -> $return =
-                        std::mem::transmute(found);
+                        std::mem::transmute(function_address);
                     function($($argument),*)
                 }
             }
         )*
 
         #[allow(non_upper_case_globals)]
-        mod slots {
+        mod addresses {
             use super::*;
             $(pub static $name: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());)*
         }
 
         /// What a call comes to before the originals are known.
-        mod early {
+        mod before_load {
             use super::*;
             $(
                 #[cold]
                 #[allow(clippy::too_many_arguments)]
                 pub fn $name($($argument: $type),*) -> $return {
-                    originals!(@early $name ($($argument: $type),*) -> $return $(= $system_call)?)
+                    originals!(@before_load $name ($($argument: $type),*) -> $return $(= $system_call)?)
                 }
             )*
         }
@@ -68,31 +68,31 @@ macro_rules! originals {
                     Ok(name) => name,
                     Err(_) => panic!(),
                 };
-                slots::$name.store(next(NAME), Ordering::Relaxed);
+                addresses::$name.store(resolve_next(NAME), Ordering::Relaxed);
             })*
         }
     };
-    (@early $name:ident ($($argument:ident: $type:ty),*) -> $return:ty = $system_call:ident) => {
+    (@before_load $name:ident ($($argument:ident: $type:ty),*) -> $return:ty = $system_call:ident) => {
         // SAFETY: what the kernel makes of the arguments is what it would make of them through
         // libc.
         unsafe { libc::syscall(libc::$system_call, $($argument),*) as $return }
     };
-    (@early $name:ident ($($argument:ident: $type:ty),*) -> $return:ty) => {{
+    (@before_load $name:ident ($($argument:ident: $type:ty),*) -> $return:ty) => {{
         const NAME: &CStr = match CStr::from_bytes_with_nul(
             concat!(stringify!($name), "\0").as_bytes(),
         ) {
             Ok(name) => name,
             Err(_) => panic!(),
         };
-        let found = next(NAME);
-        if found.is_null() {
+        let function_address = resolve_next(NAME);
+        if function_address.is_null() {
             // There is no such function: the program could not have been linked.
             // SAFETY: ends the process, as the dynamic linker would.
             unsafe { libc::abort() };
         }
         // SAFETY: the function of this name has this type.
         unsafe {
-            let function: unsafe extern "C" fn($($type),*) -> $return = std::mem::transmute(found);
+            let function: unsafe extern "C" fn($($type),*) -> $return = std::mem::transmute(function_address);
             function($($argument),*)
         }
     }};
@@ -134,7 +134,7 @@ originals! {
         timeout: *mut libc::timespec
     ) -> c_int = SYS_recvmmsg;
     fn __recvfrom_chk(
-        fd: c_int, data: *mut c_void, size: size_t, room: size_t, flags: c_int,
+        fd: c_int, data: *mut c_void, size: size_t, data_capacity: size_t, flags: c_int,
         address: *mut sockaddr, length: *mut socklen_t
     ) -> ssize_t;
     fn getaddrinfo(

@@ -8,7 +8,7 @@ use libc::{c_int, c_long, socklen_t};
 use vipool::rewrite::sockaddr::{self, IPV6_LENGTH, Parsed};
 use vipool::rewrite::{Protocol, Socket};
 
-use crate::facts::{OTHER_PROTOCOLS, PORTLESS};
+use crate::facts::{OTHER_PROTOCOLS, PORTLESS_BINDINGS};
 use crate::system_call::system_call;
 use crate::{errno, original};
 
@@ -26,11 +26,11 @@ impl Socket for Fd {
     }
 
     fn is_tcp_or_udp(&self) -> bool {
-        !OTHER_PROTOCOLS.may_be() || self.protocol() != Protocol::Other
+        !OTHER_PROTOCOLS.is_possible() || self.protocol() != Protocol::Other
     }
 
     fn local(&self) -> Option<SocketAddr> {
-        self.name(libc::SYS_getsockname)
+        self.read_name(libc::SYS_getsockname)
     }
 
     fn is_v6only(&self) -> bool {
@@ -47,7 +47,7 @@ impl Socket for Fd {
 impl Fd {
     /// The address of the other end.
     pub fn peer(&self) -> Option<SocketAddr> {
-        self.name(libc::SYS_getpeername)
+        self.read_name(libc::SYS_getpeername)
     }
 
     /// Whether it has a port.
@@ -59,8 +59,9 @@ impl Fd {
     pub fn option(&self, level: c_int, option: c_int) -> Option<c_int> {
         let mut value: c_int = 0;
         let mut length = size_of::<c_int>() as socklen_t;
-        let (at, length_at) = (&raw mut value as usize, &raw mut length as usize);
-        let arguments = [self.0 as usize, level as usize, option as usize, at, length_at, 0];
+        let (address, length_address) = (&raw mut value as usize, &raw mut length as usize);
+        let arguments =
+            [self.0 as usize, level as usize, option as usize, address, length_address, 0];
         // SAFETY: value and length are of the sizes that are said.
         let result = unsafe { system_call(libc::SYS_getsockopt, arguments) };
         (result == 0).then_some(value)
@@ -68,15 +69,15 @@ impl Fd {
 
     /// Sets an option whose value is a number, if it can be set.
     pub fn set_option(&self, level: c_int, option: c_int, value: c_int) {
-        let (at, length) = (&raw const value as usize, size_of::<c_int>());
-        let arguments = [self.0 as usize, level as usize, option as usize, at, length, 0];
+        let (address, length) = (&raw const value as usize, size_of::<c_int>());
+        let arguments = [self.0 as usize, level as usize, option as usize, address, length, 0];
         // SAFETY: the value is of the size that is said.
         unsafe { system_call(libc::SYS_setsockopt, arguments) };
     }
 
     /// fcntl(2) with a number in memory, whether it succeeds.
     #[inline]
-    pub fn control(&self, command: c_int, number: &mut u64) -> bool {
+    pub fn fcntl_u64(&self, command: c_int, number: &mut u64) -> bool {
         let arguments = [self.0 as usize, command as usize, &raw mut *number as usize, 0, 0, 0];
         // SAFETY: the callers' commands read or write such a number.
         unsafe { system_call(libc::SYS_fcntl, arguments) == 0 }
@@ -94,21 +95,21 @@ impl Fd {
     /// back at once: a bind of the program's own shows its port as ever (row 8). One of IPv4 is
     /// written as a socket of IPv6 takes it, if it is one.
     pub fn bind(&self, address: IpAddr, late_port: bool) -> c_int {
-        const NO_PORT: c_int = libc::IP_BIND_ADDRESS_NO_PORT;
-        let set = late_port && self.option(libc::IPPROTO_IP, NO_PORT) == Some(0);
-        if set {
-            self.set_option(libc::IPPROTO_IP, NO_PORT, 1);
+        const BIND_NO_PORT: c_int = libc::IP_BIND_ADDRESS_NO_PORT;
+        let sets_no_port = late_port && self.option(libc::IPPROTO_IP, BIND_NO_PORT) == Some(0);
+        if sets_no_port {
+            self.set_option(libc::IPPROTO_IP, BIND_NO_PORT, 1);
         }
-        let before = errno::get();
-        let mut failed = self.bind_once(address);
-        if let (libc::EAFNOSUPPORT, IpAddr::V4(v4)) = (failed, address) {
-            failed = self.bind_once(v4.to_ipv6_mapped().into());
+        let saved_errno = errno::get();
+        let mut error = self.bind_once(address);
+        if let (libc::EAFNOSUPPORT, IpAddr::V4(v4)) = (error, address) {
+            error = self.bind_once(v4.to_ipv6_mapped().into());
         }
-        errno::set(before);
-        if set {
-            self.set_option(libc::IPPROTO_IP, NO_PORT, 0);
+        errno::set(saved_errno);
+        if sets_no_port {
+            self.set_option(libc::IPPROTO_IP, BIND_NO_PORT, 0);
         }
-        failed
+        error
     }
 
     /// `EAFNOSUPPORT` if the socket is not of the address's family.
@@ -123,12 +124,13 @@ impl Fd {
         if result == 0 { 0 } else { errno::get() }
     }
 
-    fn name(&self, call: c_long) -> Option<SocketAddr> {
+    fn read_name(&self, number: c_long) -> Option<SocketAddr> {
         let mut bytes = [0u8; IPV6_LENGTH];
         let mut length = bytes.len() as socklen_t;
-        let (at, length_at) = (bytes.as_mut_ptr() as usize, &raw mut length as usize);
+        let (address, length_address) = (bytes.as_mut_ptr() as usize, &raw mut length as usize);
         // SAFETY: the buffer is as long as is said.
-        let result = unsafe { system_call(call, [self.0 as usize, at, length_at, 0, 0, 0]) };
+        let result =
+            unsafe { system_call(number, [self.0 as usize, address, length_address, 0, 0, 0]) };
         if result != 0 {
             return None;
         }
@@ -144,19 +146,19 @@ impl Fd {
 /// and of the family of where it goes: the kernel binds no socket that has a port, nor one of another
 /// family, so that the attempt tells. That is asked all the same where a UDP socket may have an
 /// address without a port, since that could be bound again.
-pub struct Outward {
+pub struct PresumedUnbound {
     fd: Fd,
-    to: SocketAddr,
+    destination: SocketAddr,
     protocol: Cell<Option<Protocol>>,
 }
 
-impl Outward {
-    pub fn new(fd: Fd, to: SocketAddr) -> Self {
-        Self { fd, to, protocol: Cell::new(None) }
+impl PresumedUnbound {
+    pub fn new(fd: Fd, destination: SocketAddr) -> Self {
+        Self { fd, destination, protocol: Cell::new(None) }
     }
 }
 
-impl Socket for Outward {
+impl Socket for PresumedUnbound {
     fn protocol(&self) -> Protocol {
         let protocol = self.protocol.get().unwrap_or_else(|| self.fd.protocol());
         self.protocol.set(Some(protocol));
@@ -164,10 +166,10 @@ impl Socket for Outward {
     }
 
     fn local(&self) -> Option<SocketAddr> {
-        if PORTLESS.may_be() || self.protocol() != Protocol::Udp {
+        if PORTLESS_BINDINGS.is_possible() || self.protocol() != Protocol::Udp {
             return self.fd.local();
         }
-        let unbound: IpAddr = match self.to {
+        let unbound: IpAddr = match self.destination {
             SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
         };

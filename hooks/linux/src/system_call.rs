@@ -11,19 +11,19 @@ use libc::c_long;
 #[inline(always)]
 pub unsafe fn system_call(number: c_long, arguments: [usize; 6]) -> isize {
     let [a, b, c, d, e, f] = arguments;
-    let answer;
+    let result;
     // SAFETY: these are the registers of syscall(2) for this processor; the rest is the caller's
     // promise.
     unsafe {
         std::arch::asm!(
             "syscall",
-            inlateout("rax") number as isize => answer,
+            inlateout("rax") number as isize => result,
             in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e, in("r9") f,
             lateout("rcx") _, lateout("r11") _,
             options(nostack)
         );
     }
-    answer
+    result
 }
 
 /// As above.
@@ -34,18 +34,18 @@ pub unsafe fn system_call(number: c_long, arguments: [usize; 6]) -> isize {
 #[inline(always)]
 pub unsafe fn system_call(number: c_long, arguments: [usize; 6]) -> isize {
     let [a, b, c, d, e, f] = arguments;
-    let answer;
+    let result;
     // SAFETY: as above.
     unsafe {
         std::arch::asm!(
             "svc 0",
             in("x8") number,
-            inlateout("x0") a => answer,
+            inlateout("x0") a => result,
             in("x1") b, in("x2") c, in("x3") d, in("x4") e, in("x5") f,
             options(nostack)
         );
     }
-    answer
+    result
 }
 
 /// As above, by the C library.
@@ -57,13 +57,13 @@ pub unsafe fn system_call(number: c_long, arguments: [usize; 6]) -> isize {
     use crate::errno;
 
     let [a, b, c, d, e, f] = arguments;
-    let before = errno::get();
+    let saved_errno = errno::get();
     // SAFETY: the caller's promise.
-    let answer = unsafe { libc::syscall(number, a, b, c, d, e, f) };
-    if answer != -1 {
-        return answer as isize;
+    let result = unsafe { libc::syscall(number, a, b, c, d, e, f) };
+    if result != -1 {
+        return result as isize;
     }
     let error = errno::get();
-    errno::set(before);
+    errno::set(saved_errno);
     -(error as isize)
 }

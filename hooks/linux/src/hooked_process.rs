@@ -17,11 +17,11 @@ pub use vipool::rewrite::Guest;
 use vipool::rewrite::{Kernel, Live, Rewriter};
 use vipool::session::Handle;
 
-use crate::process::{Kept, Process, texts};
+use crate::identity::{IdentityStore, ProcessIdentity, c_strings};
 use crate::{errno, facts};
 
 /// Decides for this process.
-pub type Decider<'a> = Rewriter<'a, Live<'static>>;
+pub type ProcessRewriter<'a> = Rewriter<'a, Live<'static>>;
 
 /// Where the map is unless the environment says otherwise.
 const MAP_DIRECTORY: &[u8] = b"/run/vipool";
@@ -29,33 +29,34 @@ const MAP_DIRECTORY: &[u8] = b"/run/vipool";
 /// The map, and those that took its place.
 static MAPS: Succession<Reader> = Succession::new();
 /// What is rewritten; empty for a process that is not.
-static GUESTS: Succession<Guest> = Succession::new();
+static PROCESSES: Succession<Guest> = Succession::new();
 
 /// The guest that this process is or was, if it is one: nearly always still the same.
 #[inline]
-pub fn latest() -> Option<&'static Guest> {
-    GUESTS.newest()
+pub fn cached() -> Option<&'static Guest> {
+    PROCESSES.newest()
 }
 
 /// The guest that this process is, if it is one.
 #[inline]
-pub fn active() -> Option<&'static Guest> {
-    let guest = GUESTS.newest()?;
-    if guest.is_over() { follow() } else { Some(guest) }
+pub fn current() -> Option<&'static Guest> {
+    let process = PROCESSES.newest()?;
+    if process.is_over() { follow_replaced_map() } else { Some(process) }
 }
 
 /// The guest under the map that took the place of its own.
 #[cold]
-fn follow() -> Option<&'static Guest> {
-    let process = PROCESS.get()?;
-    let before = errno::get();
-    let guest = GUESTS.guest(&MAPS, path(process.directory), |map| rule(map, &process));
-    errno::set(before);
-    guest
+fn follow_replaced_map() -> Option<&'static Guest> {
+    let identity = IDENTITY.get()?;
+    let saved_errno = errno::get();
+    let process =
+        PROCESSES.guest(&MAPS, as_path(identity.directory), |map| find_rule(map, &identity));
+    errno::set(saved_errno);
+    process
 }
 
 /// What this process is, for when the map is replaced.
-static PROCESS: Kept = Kept::nothing();
+static IDENTITY: IdentityStore = IdentityStore::empty();
 
 /// Finds out what this process is. Called once, while it is loaded.
 ///
@@ -63,23 +64,25 @@ static PROCESS: Kept = Kept::nothing();
 /// `arguments` and `environment` are those of the process.
 pub unsafe fn load(arguments: *const *const c_char, environment: *const *const c_char) {
     // SAFETY: takes a number.
-    let trusted = unsafe { libc::getauxval(libc::AT_SECURE) } == 0;
+    let may_trust_environment = unsafe { libc::getauxval(libc::AT_SECURE) } == 0;
     let variable = |name: &[u8]| {
         // SAFETY: the caller's promise.
-        let mut variables = unsafe { texts(environment) };
-        variables.find_map(|text| text.strip_prefix(name)?.strip_prefix(b"=")).filter(|_| trusted)
+        let mut variables = unsafe { c_strings(environment) };
+        variables
+            .find_map(|text| text.strip_prefix(name)?.strip_prefix(b"="))
+            .filter(|_| may_trust_environment)
     };
     if variable(b"VIPOOL_DISABLE").is_some_and(|value| value == b"1") {
         return;
     }
     let directory = variable(b"VIPOOL_MAP").filter(|value| !value.is_empty());
     let directory = directory.unwrap_or(MAP_DIRECTORY);
-    let Some(map) = MAPS.map(path(directory)) else { return };
+    let Some(map) = MAPS.map(as_path(directory)) else { return };
     let mut scratch = [[0; _]; 2];
     // SAFETY: the caller's promise.
-    let process = unsafe { Process::this(arguments, directory, &mut scratch) };
-    let Some(process) = process else { return };
-    let Some(program) = rule(map, &process) else { return };
+    let identity = unsafe { ProcessIdentity::of_this_process(arguments, directory, &mut scratch) };
+    let Some(identity) = identity else { return };
+    let Some(program) = find_rule(map, &identity) else { return };
     let session = match variable(b"VIPOOL_LEASE") {
         Some(text) => {
             let handle = Handle::parse(text).filter(|handle| map.is_live(handle));
@@ -90,19 +93,20 @@ pub unsafe fn load(arguments: *const *const c_char, environment: *const *const c
     let Some(session) = session else { return };
     node_name();
     // SAFETY: nothing else runs yet that could look.
-    let Some(process) = (unsafe { PROCESS.keep(&process) }) else { return };
+    let Some(identity) = (unsafe { IDENTITY.store(&identity) }) else { return };
     let live = Live { reader: map, policy: map.policy(), program, listeners: Kernel };
-    let guest = |_: Option<&Guest>| Some(Guest::new(live, session, path(process.directory)));
-    if let Some(guest) = GUESTS.follow(|_| true, guest) {
-        facts::look_around(guest);
+    let first_version =
+        |_: Option<&Guest>| Some(Guest::new(live, session, as_path(identity.directory)));
+    if let Some(process) = PROCESSES.follow(|_| true, first_version) {
+        facts::scan_inherited_fds(process);
     }
 }
 
 /// The rule of the process list that this process falls under, by itself or by one that started
 /// it.
-fn rule(map: &'static Reader, process: &Process<'_>) -> Option<ProgramView<'static>> {
+fn find_rule(map: &'static Reader, identity: &ProcessIdentity<'_>) -> Option<ProgramView<'static>> {
     let policy = map.policy();
-    if let Some(found) = policy.find(&process.executable()) {
+    if let Some(found) = policy.find(&identity.executable()) {
         return Some(found.program);
     }
     if !policy.programs().any(|rule| rule.inherit()) {
@@ -111,7 +115,7 @@ fn rule(map: &'static Reader, process: &Process<'_>) -> Option<ProgramView<'stat
     Some(lease::inherited(&policy, lease::Process::This)?.0)
 }
 
-fn path(bytes: &[u8]) -> &Path {
+fn as_path(bytes: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(bytes))
 }
 

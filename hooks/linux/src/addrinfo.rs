@@ -13,8 +13,8 @@ use libc::{addrinfo, c_char, c_int, sockaddr, socklen_t};
 use vipool::rewrite::sockaddr::{self as bytes, MAX_LENGTH, Parsed};
 use vipool::rewrite::{HostAddresses, World, sockaddr::as_ipv4};
 
-use crate::guest::{self, Decider, Guest};
-use crate::memory::Given;
+use crate::caller_memory::SockaddrBuf;
+use crate::hooked_process::{self, Guest, ProcessRewriter};
 use crate::{errno, original};
 
 /// getaddrinfo(3): the host's own name stands for the session's address alone (row 40).
@@ -32,55 +32,55 @@ pub unsafe extern "C" fn getaddrinfo(
     let failed = unsafe { original::getaddrinfo(node, service, hints, result) };
     if failed == 0
         && !node.is_null()
-        && let Some(guest) = guest::active()
+        && let Some(process) = hooked_process::current()
     {
-        let before = errno::get();
+        let saved_errno = errno::get();
         // SAFETY: the library has just read the name and made the list.
-        unsafe { own_addresses_only(guest, CStr::from_ptr(node), &mut *result) };
-        errno::set(before);
+        unsafe { keep_session_addresses(process, CStr::from_ptr(node), &mut *result) };
+        errno::set(saved_errno);
     }
     failed
 }
 
 /// # Safety
 /// The list is one of getaddrinfo's.
-unsafe fn own_addresses_only(guest: &Guest, name: &CStr, list: &mut *mut addrinfo) {
-    let rewriter = guest.rewriter();
-    let Some(own) = rewriter.host_addresses(guest.client()).rewritten() else { return };
+unsafe fn keep_session_addresses(process: &Guest, name: &CStr, list: &mut *mut addrinfo) {
+    let rewriter = process.rewriter();
+    let Some(own) = rewriter.host_addresses(process.client()).rewritten() else { return };
     let mut entry = *list;
-    let mut of_the_host = false;
-    let mut possible = false;
+    let mut is_local = false;
+    let mut has_replacement = false;
     // SAFETY: the entries and their addresses are the library's.
     while let Some(info) = unsafe { entry.as_ref() } {
         // SAFETY: as above.
-        if let Some(address) = unsafe { address_of(info.ai_addr, info.ai_addrlen) } {
-            of_the_host |= is_of_the_host(&rewriter, address.ip());
-            possible |= substitute(own, address.ip()).is_some();
+        if let Some(address) = unsafe { parse_sockaddr(info.ai_addr, info.ai_addrlen) } {
+            is_local |= is_host_or_session_address(&rewriter, address.ip());
+            has_replacement |= replacement_for(own, address.ip()).is_some();
         }
         entry = info.ai_next;
     }
-    if !possible || !is_own_name(name.to_bytes(), of_the_host) {
+    if !has_replacement || !is_host_name(name.to_bytes(), is_local) {
         return;
     }
     let mut link: *mut *mut addrinfo = list;
     // SAFETY: the entries are the library's, each in memory of its own, as freeaddrinfo frees them.
     while let Some(info) = unsafe { (*link).as_mut() } {
         // SAFETY: as above.
-        let address = unsafe { address_of(info.ai_addr, info.ai_addrlen) };
-        let new = address.and_then(|address| substitute(own, address.ip()));
+        let address = unsafe { parse_sockaddr(info.ai_addr, info.ai_addrlen) };
+        let new = address.and_then(|address| replacement_for(own, address.ip()));
         // SAFETY: it is the list that the entry is in.
-        let seen = unsafe { is_before(*list, info) };
+        let is_duplicate = unsafe { has_earlier_of_same_kind(*list, info) };
         match (address, new) {
-            (Some(mut address), Some(new)) if !seen => {
+            (Some(mut address), Some(new)) if !is_duplicate => {
                 address.set_ip(new);
                 // SAFETY: the address is as long as the library says.
-                let room = unsafe {
+                let bytes_to_write = unsafe {
                     std::slice::from_raw_parts_mut(
                         info.ai_addr.cast::<u8>(),
                         info.ai_addrlen as usize,
                     )
                 };
-                bytes::write(&address, room);
+                bytes::write(&address, bytes_to_write);
                 link = &raw mut info.ai_next;
             }
             _ => {
@@ -109,10 +109,10 @@ unsafe fn own_addresses_only(guest: &Guest, name: &CStr, list: &mut *mut addrinf
 ///
 /// # Safety
 /// The list is one of getaddrinfo's, and the entry is in it.
-unsafe fn is_before(list: *const addrinfo, entry: &addrinfo) -> bool {
-    let mut before = list;
+unsafe fn has_earlier_of_same_kind(list: *const addrinfo, entry: &addrinfo) -> bool {
+    let mut earlier = list;
     // SAFETY: the caller's promise.
-    while let Some(info) = unsafe { before.as_ref() } {
+    while let Some(info) = unsafe { earlier.as_ref() } {
         if ptr::eq(info, entry) {
             return false;
         }
@@ -120,7 +120,7 @@ unsafe fn is_before(list: *const addrinfo, entry: &addrinfo) -> bool {
         if kind(info) == kind(entry) {
             return true;
         }
-        before = info.ai_next;
+        earlier = info.ai_next;
     }
     false
 }
@@ -129,20 +129,20 @@ unsafe fn is_before(list: *const addrinfo, entry: &addrinfo) -> bool {
 ///
 /// # Safety
 /// The address is null or as long as is said.
-pub unsafe fn address_of(address: *const sockaddr, length: socklen_t) -> Option<SocketAddr> {
+pub unsafe fn parse_sockaddr(address: *const sockaddr, length: socklen_t) -> Option<SocketAddr> {
     if address.is_null() {
         return None;
     }
     // SAFETY: the caller's promise.
-    let shown = unsafe { std::slice::from_raw_parts(address.cast::<u8>(), length as usize) };
-    match bytes::parse(shown) {
+    let visible = unsafe { std::slice::from_raw_parts(address.cast::<u8>(), length as usize) };
+    match bytes::parse(visible) {
         Parsed::Inet(address) => Some(address),
         Parsed::Unspecified(_) | Parsed::Other => None,
     }
 }
 
 /// What a look-up gives in place of this address of the host's own.
-pub fn substitute(own: HostAddresses, address: IpAddr) -> Option<IpAddr> {
+pub fn replacement_for(own: HostAddresses, address: IpAddr) -> Option<IpAddr> {
     match (address, as_ipv4(address)) {
         (IpAddr::V4(_), _) => own.v4.map(IpAddr::V4),
         (IpAddr::V6(_), Some(_)) => own.v4.map(|v4| v4.to_ipv6_mapped().into()),
@@ -151,39 +151,39 @@ pub fn substitute(own: HostAddresses, address: IpAddr) -> Option<IpAddr> {
 }
 
 /// Whether this is an address of the host or of one of its sessions.
-pub fn is_of_the_host(rewriter: &Decider<'_>, address: IpAddr) -> bool {
+pub fn is_host_or_session_address(rewriter: &ProcessRewriter<'_>, address: IpAddr) -> bool {
     let ip = as_ipv4(address).map_or(address, IpAddr::V4);
     ip.is_loopback() || rewriter.world.is_host_address(ip) || rewriter.world.kind_of(ip).is_some()
 }
 
 /// Whether this is the name of the host: the one it gives itself, or one with a domain more or
 /// less that leads to it.
-pub fn is_own_name(name: &[u8], of_the_host: bool) -> bool {
+pub fn is_host_name(name: &[u8], is_local: bool) -> bool {
     let node = node_name();
     let own = node.bytes();
-    let label = |name: &[u8]| name.split(|byte| *byte == b'.').next().map(<[u8]>::len);
-    let same = |a: &[u8], b: &[u8]| a.eq_ignore_ascii_case(b);
+    let first_label_length = |name: &[u8]| name.split(|byte| *byte == b'.').next().map(<[u8]>::len);
+    let eq_ignore_case = |a: &[u8], b: &[u8]| a.eq_ignore_ascii_case(b);
     let name = name.strip_suffix(b".").unwrap_or(name);
-    if own.is_empty() || name.is_empty() || same(name, b"localhost") {
+    if own.is_empty() || name.is_empty() || eq_ignore_case(name, b"localhost") {
         return false;
     }
-    let first = |name: &[u8]| label(name).unwrap_or(0);
-    same(name, own)
-        || of_the_host
+    let label_length = |name: &[u8]| first_label_length(name).unwrap_or(0);
+    eq_ignore_case(name, own)
+        || is_local
             && (!name.contains(&b'.') || !own.contains(&b'.'))
-            && same(
-                name.get(..first(name)).unwrap_or_default(),
-                own.get(..first(own)).unwrap_or_default(),
+            && eq_ignore_case(
+                name.get(..label_length(name)).unwrap_or_default(),
+                own.get(..label_length(own)).unwrap_or_default(),
             )
 }
 
 /// The name that the host gives itself.
-struct Node {
+struct NodeName {
     name: [u8; 65],
 }
 
-fn node_name() -> Node {
-    let mut node = Node { name: [0; 65] };
+fn node_name() -> NodeName {
+    let mut node = NodeName { name: [0; 65] };
     let mut system = std::mem::MaybeUninit::<libc::utsname>::zeroed();
     // SAFETY: there is room for one.
     if unsafe { libc::uname(system.as_mut_ptr()) } == 0 {
@@ -196,7 +196,7 @@ fn node_name() -> Node {
     node
 }
 
-impl Node {
+impl NodeName {
     fn bytes(&self) -> &[u8] {
         let end = self.name.iter().position(|byte| *byte == 0).unwrap_or(0);
         self.name.get(..end).unwrap_or_default()
@@ -217,31 +217,39 @@ pub unsafe extern "C" fn getnameinfo(
     service_size: socklen_t,
     flags: c_int,
 ) -> c_int {
-    let named = guest::active().and_then(|guest| {
-        let given = Given::read(address, length)?;
-        let Parsed::Inet(end) = bytes::parse(given.bytes()) else { return None };
-        Some((guest.names(), end))
+    let request = hooked_process::current().and_then(|process| {
+        let buffer = SockaddrBuf::read(address, length)?;
+        let Parsed::Inet(end) = bytes::parse(buffer.bytes()) else { return None };
+        Some((process.names(), end))
     });
-    let mut shown = address;
-    let mut with_flags = flags;
+    let mut visible = address;
+    let mut effective_flags = flags;
     let mut copy = [0u8; MAX_LENGTH];
-    let mut is_the_host = false;
-    if let Some((names, end)) = named {
+    let mut is_host = false;
+    if let Some((names, end)) = request {
         if let Some(ip) = names.shown_ip(end.ip()).rewritten() {
             bytes::write(&SocketAddr::new(ip, end.port()), &mut copy);
-            shown = copy.as_ptr().cast();
+            visible = copy.as_ptr().cast();
         } else if names.is_own_address(end.ip()) && flags & libc::NI_NUMERICHOST == 0 {
-            is_the_host = !host.is_null() && host_size > 0;
-            if is_the_host {
-                with_flags = (flags | libc::NI_NUMERICHOST) & !libc::NI_NAMEREQD;
+            is_host = !host.is_null() && host_size > 0;
+            if is_host {
+                effective_flags = (flags | libc::NI_NUMERICHOST) & !libc::NI_NAMEREQD;
             }
         }
     }
     // SAFETY: the caller's own call, with an address of the same length.
     let failed = unsafe {
-        original::getnameinfo(shown, length, host, host_size, service, service_size, with_flags)
+        original::getnameinfo(
+            visible,
+            length,
+            host,
+            host_size,
+            service,
+            service_size,
+            effective_flags,
+        )
     };
-    if failed == 0 && is_the_host {
+    if failed == 0 && is_host {
         let node = node_name();
         let name = node.bytes();
         if name.len() >= host_size as usize {

@@ -7,26 +7,26 @@ use libc::{c_int, c_void, size_t, sockaddr, socklen_t, ssize_t};
 use vipool::rewrite::sockaddr::{self as bytes, Parsed};
 use vipool::rewrite::{Bind, Connect, Outcome, Reason, Refusal, Socket};
 
-use crate::facts::{OTHER_PROTOCOLS, PAIRS, PORTLESS};
-use crate::guest::{self, Decider, Guest};
+use crate::caller_memory::{self, SockaddrBuf};
+use crate::facts::{OTHER_PROTOCOLS, PAIRED_SOCKETS, PORTLESS_BINDINGS};
+use crate::hooked_process::{self, Guest, ProcessRewriter};
 use crate::mark::{self, Mark};
-use crate::memory::{self, Given};
-use crate::socket::{Fd, Outward};
+use crate::socket::{Fd, PresumedUnbound};
 use crate::{errno, original};
 
 /// What is done with a call instead of passing it on.
-pub enum Instead {
+pub enum CallAction {
     /// It is passed on as it is.
-    Pass,
+    PassThrough,
     /// The same, and a connect dissolves the connection.
-    Dissolve,
+    Disconnect,
     /// It is made with this address.
-    With(Given),
+    UseAddress(SockaddrBuf),
     /// It fails with this error.
     Fail(c_int),
 }
 
-fn refused(refusal: Refusal) -> c_int {
+fn errno_for(refusal: Refusal) -> c_int {
     match refusal {
         Refusal::AddressOfAnother => libc::EADDRNOTAVAIL,
     }
@@ -40,7 +40,7 @@ fn refused(refusal: Refusal) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
     use libc::{IPPROTO_MPTCP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE};
-    let usual = match (domain, kind & !(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK)) {
+    let is_tracked_kind = match (domain, kind & !(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK)) {
         (libc::AF_UNIX | libc::AF_NETLINK, _) => true,
         (libc::AF_INET | libc::AF_INET6, libc::SOCK_STREAM) => {
             matches!(protocol, 0 | IPPROTO_TCP | IPPROTO_MPTCP)
@@ -50,8 +50,8 @@ pub unsafe extern "C" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> 
         }
         _ => false,
     };
-    if !usual {
-        OTHER_PROTOCOLS.note();
+    if !is_tracked_kind {
+        OTHER_PROTOCOLS.record();
     }
     // SAFETY: the caller's own call.
     unsafe { original::socket(domain, kind, protocol) }
@@ -63,29 +63,29 @@ pub unsafe extern "C" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> 
 /// As of the original.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bind(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int {
-    let Some(guest) = guest::active() else {
+    let Some(process) = hooked_process::current() else {
         // SAFETY: the caller's own call.
         return unsafe { original::bind(fd, address, length) };
     };
-    let before = errno::get();
-    let (outcome, given) = decide_bind(guest, fd, address, length);
-    errno::set(before);
-    match (outcome, given) {
-        (Outcome::Rewritten(plan), Some(given)) => {
-            let given = given.with(&plan.address);
-            let result = bind_as(Fd(fd), &plan, &given);
+    let saved_errno = errno::get();
+    let (outcome, buffer) = plan_bind(process, fd, address, length);
+    errno::set(saved_errno);
+    match (outcome, buffer) {
+        (Outcome::Rewritten(plan), Some(buffer)) => {
+            let buffer = buffer.with_address(&plan.address);
+            let result = bind_rewritten(Fd(fd), &plan, &buffer);
             if result != 0
                 && errno::get() == libc::EADDRNOTAVAIL
-                && guest.rewriter().retries_untouched(plan.address.ip())
+                && process.rewriter().retries_untouched(plan.address.ip())
             {
-                errno::set(before);
+                errno::set(saved_errno);
                 // SAFETY: the caller's own call.
                 return unsafe { original::bind(fd, address, length) };
             }
             result
         }
         (Outcome::Refused(refusal), _) => {
-            errno::set(refused(refusal));
+            errno::set(errno_for(refusal));
             -1
         }
         // SAFETY: the caller's own call.
@@ -93,34 +93,34 @@ pub unsafe extern "C" fn bind(fd: c_int, address: *const sockaddr, length: sockl
     }
 }
 
-fn decide_bind(
-    guest: &Guest,
+fn plan_bind(
+    process: &Guest,
     fd: c_int,
     address: *const sockaddr,
     length: socklen_t,
-) -> (Outcome<Bind>, Option<Given>) {
+) -> (Outcome<Bind>, Option<SockaddrBuf>) {
     let pass = Outcome::Passed(Reason::NotInet);
-    let Some(given) = Given::read(address, length) else { return (pass, None) };
-    let wanted = match bytes::parse(given.bytes()) {
+    let Some(buffer) = SockaddrBuf::read(address, length) else { return (pass, None) };
+    let requested = match bytes::parse(buffer.bytes()) {
         Parsed::Inet(address) => address,
         // Row 15: of old, this stands for 0.0.0.0.
         Parsed::Unspecified(Some(port)) => SocketAddr::from(([0, 0, 0, 0], port)),
         Parsed::Unspecified(None) | Parsed::Other => return (pass, None),
     };
-    (guest.rewriter().bind(&Fd(fd), wanted), Some(given))
+    (process.rewriter().bind(&Fd(fd), requested), Some(buffer))
 }
 
 /// Makes the original call with another address, and clears `IPV6_V6ONLY` for it if it must be.
-fn bind_as(fd: Fd, plan: &Bind, given: &Given) -> c_int {
+fn bind_rewritten(fd: Fd, plan: &Bind, buffer: &SockaddrBuf) -> c_int {
     if plan.clear_v6only {
         fd.set_option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0);
     }
     // SAFETY: the address is as long as is said.
-    let result = unsafe { original::bind(fd.0, given.as_ptr(), given.length()) };
+    let result = unsafe { original::bind(fd.0, buffer.as_ptr(), buffer.length()) };
     if result != 0 && plan.clear_v6only {
-        let failed = errno::get();
+        let error = errno::get();
         fd.set_option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1);
-        errno::set(failed);
+        errno::set(error);
     }
     result
 }
@@ -131,17 +131,17 @@ fn bind_as(fd: Fd, plan: &Bind, given: &Given) -> c_int {
 /// As of the original.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn listen(fd: c_int, backlog: c_int) -> c_int {
-    if let Some(guest) = guest::active() {
-        let before = errno::get();
-        let rewriter = guest.rewriter();
+    if let Some(process) = hooked_process::current() {
+        let saved_errno = errno::get();
+        let rewriter = process.rewriter();
         if let Outcome::Rewritten(plan) = rewriter.listen(&Fd(fd)) {
-            let failed = Fd(fd).bind(plan.address.ip(), false);
-            if failed == libc::EADDRNOTAVAIL && !rewriter.retries_untouched(plan.address.ip()) {
-                errno::set(failed);
+            let error = Fd(fd).bind(plan.address.ip(), false);
+            if error == libc::EADDRNOTAVAIL && !rewriter.retries_untouched(plan.address.ip()) {
+                errno::set(error);
                 return -1;
             }
         }
-        errno::set(before);
+        errno::set(saved_errno);
     }
     // SAFETY: the caller's own call.
     unsafe { original::listen(fd, backlog) }
@@ -153,17 +153,19 @@ pub unsafe extern "C" fn listen(fd: c_int, backlog: c_int) -> c_int {
 /// As of the original.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn connect(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int {
-    match towards(fd, address, length, By::Connect) {
-        Instead::Fail(error) => {
+    match choose_destination(fd, address, length, DestinationCall::Connect) {
+        CallAction::Fail(error) => {
             errno::set(error);
             -1
         }
         // SAFETY: the address is as long as is said.
-        Instead::With(given) => unsafe { original::connect(fd, given.as_ptr(), given.length()) },
+        CallAction::UseAddress(buffer) => unsafe {
+            original::connect(fd, buffer.as_ptr(), buffer.length())
+        },
         // SAFETY: the caller's own call.
-        Instead::Pass => unsafe { original::connect(fd, address, length) },
-        Instead::Dissolve => {
-            PORTLESS.note();
+        CallAction::PassThrough => unsafe { original::connect(fd, address, length) },
+        CallAction::Disconnect => {
+            PORTLESS_BINDINGS.record();
             mark::clear(Fd(fd));
             // SAFETY: the caller's own call.
             let result = unsafe { original::connect(fd, address, length) };
@@ -187,17 +189,17 @@ pub unsafe extern "C" fn sendto(
     address: *const sockaddr,
     length: socklen_t,
 ) -> ssize_t {
-    match towards(fd, address, length, By::send(flags)) {
-        Instead::Fail(error) => {
+    match choose_destination(fd, address, length, DestinationCall::from_send_flags(flags)) {
+        CallAction::Fail(error) => {
             errno::set(error);
             -1
         }
         // SAFETY: the address is as long as is said; the rest is the caller's own.
-        Instead::With(given) => unsafe {
-            original::sendto(fd, data, size, flags, given.as_ptr(), given.length())
+        CallAction::UseAddress(buffer) => unsafe {
+            original::sendto(fd, data, size, flags, buffer.as_ptr(), buffer.length())
         },
         // SAFETY: the caller's own call.
-        Instead::Pass | Instead::Dissolve => unsafe {
+        CallAction::PassThrough | CallAction::Disconnect => unsafe {
             original::sendto(fd, data, size, flags, address, length)
         },
     }
@@ -205,7 +207,7 @@ pub unsafe extern "C" fn sendto(
 
 /// By what kind of call a program names a destination.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum By {
+pub enum DestinationCall {
     /// connect(2).
     Connect,
     /// A send with `MSG_FASTOPEN`, which connects a stream.
@@ -214,82 +216,110 @@ pub enum By {
     Send,
 }
 
-impl By {
+impl DestinationCall {
     /// A send with these flags.
-    pub fn send(flags: c_int) -> Self {
-        if flags & libc::MSG_FASTOPEN != 0 { By::FastOpen } else { By::Send }
+    pub fn from_send_flags(flags: c_int) -> Self {
+        if flags & libc::MSG_FASTOPEN != 0 {
+            DestinationCall::FastOpen
+        } else {
+            DestinationCall::Send
+        }
     }
 }
 
 /// Decides where a connect or a datagram goes, and binds the socket first if it must be.
 #[inline(always)]
-pub fn towards(fd: c_int, address: *const sockaddr, length: socklen_t, by: By) -> Instead {
-    let Some(guest) = guest::latest() else { return Instead::Pass };
-    let Some(given) = Given::read(address, length) else { return Instead::Pass };
-    let to = match bytes::parse(given.bytes()) {
-        Parsed::Inet(to) => to,
-        Parsed::Unspecified(_) => return Instead::Dissolve,
-        Parsed::Other => return Instead::Pass,
+pub fn choose_destination(
+    fd: c_int,
+    address: *const sockaddr,
+    length: socklen_t,
+    call: DestinationCall,
+) -> CallAction {
+    let Some(process) = hooked_process::cached() else { return CallAction::PassThrough };
+    let Some(buffer) = SockaddrBuf::read(address, length) else { return CallAction::PassThrough };
+    let destination = match bytes::parse(buffer.bytes()) {
+        Parsed::Inet(destination) => destination,
+        Parsed::Unspecified(_) => return CallAction::Disconnect,
+        Parsed::Other => return CallAction::PassThrough,
     };
-    let binds = guest.binds_for(to.ip());
-    let mark = if binds && by == By::Send { Mark::of(Fd(fd)) } else { Mark::Unknown };
+    let binds = process.binds_for(destination.ip());
+    let mark =
+        if binds && call == DestinationCall::Send { Mark::read(Fd(fd)) } else { Mark::Unknown };
     if mark == Mark::Bound {
-        return Instead::Pass;
+        return CallAction::PassThrough;
     }
-    let before = errno::get();
-    let may_try = binds && (by == By::Connect || mark == Mark::None);
-    let instead = decide(Fd(fd), &given, to, by, mark, may_try);
-    errno::set(before);
-    instead
+    let saved_errno = errno::get();
+    let may_probe_by_bind = binds && (call == DestinationCall::Connect || mark == Mark::Unmarked);
+    let action = plan_destination(Fd(fd), &buffer, destination, call, mark, may_probe_by_bind);
+    errno::set(saved_errno);
+    action
 }
 
 /// As [`towards`], of what is not decided at once; `may_try` if a bind may tell whether the socket
 /// is bound.
 #[inline(never)]
-fn decide(fd: Fd, given: &Given, to: SocketAddr, by: By, mark: Mark, may_try: bool) -> Instead {
-    let Some(guest) = guest::active() else { return Instead::Pass };
-    let rewriter = guest.rewriter();
-    if let Outcome::Rewritten(interface) = rewriter.multicast_interface(to.ip()) {
+fn plan_destination(
+    fd: Fd,
+    buffer: &SockaddrBuf,
+    destination: SocketAddr,
+    call: DestinationCall,
+    mark: Mark,
+    may_probe_by_bind: bool,
+) -> CallAction {
+    let Some(process) = hooked_process::current() else { return CallAction::PassThrough };
+    let rewriter = process.rewriter();
+    if let Outcome::Rewritten(interface) = rewriter.multicast_interface(destination.ip()) {
         fd.set_multicast_interface(interface);
     }
-    let outward = Outward::new(fd, to);
-    let socket: &dyn Socket = if may_try { &outward } else { &fd };
-    let outcome = match by {
-        By::Connect => rewriter.connect(socket, to),
-        By::FastOpen | By::Send => rewriter.send(socket, to, by == By::FastOpen),
+    let presumed_unbound = PresumedUnbound::new(fd, destination);
+    let socket: &dyn Socket = if may_probe_by_bind { &presumed_unbound } else { &fd };
+    let outcome = match call {
+        DestinationCall::Connect => rewriter.connect(socket, destination),
+        DestinationCall::FastOpen | DestinationCall::Send => {
+            rewriter.send(socket, destination, call == DestinationCall::FastOpen)
+        }
     };
     let plan = match outcome {
         Outcome::Rewritten(plan) => plan,
-        Outcome::Refused(refusal) => return Instead::Fail(refused(refusal)),
+        Outcome::Refused(refusal) => return CallAction::Fail(errno_for(refusal)),
         Outcome::Passed(reason) => {
-            if mark == Mark::None && reason == Reason::AlreadyBound {
+            if mark == Mark::Unmarked && reason == Reason::AlreadyBound {
                 mark::set_if_bound(fd);
             }
-            note_pair(&rewriter, to, by);
-            return Instead::Pass;
+            record_possible_pair(&rewriter, destination, call);
+            return CallAction::PassThrough;
         }
     };
-    if let Err(error) = prepare(&rewriter, fd, &plan, mark) {
-        return Instead::Fail(error);
+    if let Err(error) = bind_source(&rewriter, fd, &plan, mark) {
+        return CallAction::Fail(error);
     }
-    note_pair(&rewriter, plan.to, by);
-    if plan.to == to { Instead::Pass } else { Instead::With(given.with(&plan.to)) }
+    record_possible_pair(&rewriter, plan.to, call);
+    if plan.to == destination {
+        CallAction::PassThrough
+    } else {
+        CallAction::UseAddress(buffer.with_address(&plan.to))
+    }
 }
 
 /// Binds a socket as is planned for where it goes, or answers the error that the call fails with.
-fn prepare(rewriter: &Decider<'_>, fd: Fd, plan: &Connect, mark: Mark) -> Result<(), c_int> {
+fn bind_source(
+    rewriter: &ProcessRewriter<'_>,
+    fd: Fd,
+    plan: &Connect,
+    mark: Mark,
+) -> Result<(), c_int> {
     if plan.clear_v6only {
         fd.set_option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0);
     }
     let Some(source) = plan.bind else { return Ok(()) };
     match fd.bind(source, plan.late_port) {
-        0 if mark == Mark::None => mark::set(fd),
+        0 if mark == Mark::Unmarked => mark::set(fd),
         0 => {}
         // One that is bound already needs no address.
         libc::EADDRNOTAVAIL if !rewriter.retries_untouched(source) && !fd.has_port() => {
             return Err(libc::EADDRNOTAVAIL);
         }
-        _ if mark == Mark::None => mark::set_if_bound(fd),
+        _ if mark == Mark::Unmarked => mark::set_if_bound(fd),
         _ => {}
     }
     Ok(())
@@ -298,9 +328,13 @@ fn prepare(rewriter: &Decider<'_>, fd: Fd, plan: &Connect, mark: Mark) -> Result
 /// What is about to be connected within the session may be a pair from then on. A datagram with a
 /// destination connects nothing.
 #[inline]
-fn note_pair(rewriter: &Decider<'_>, to: SocketAddr, by: By) {
-    if by != By::Send && rewriter.may_join(to) {
-        PAIRS.note();
+fn record_possible_pair(
+    rewriter: &ProcessRewriter<'_>,
+    destination: SocketAddr,
+    call: DestinationCall,
+) {
+    if call != DestinationCall::Send && rewriter.may_join(destination) {
+        PAIRED_SOCKETS.record();
     }
 }
 
@@ -318,30 +352,30 @@ pub unsafe extern "C" fn setsockopt(
     length: socklen_t,
 ) -> c_int {
     if level == libc::IPPROTO_IP && option == libc::IP_BIND_ADDRESS_NO_PORT {
-        PORTLESS.note();
+        PORTLESS_BINDINGS.record();
     }
-    let mut number = None;
+    let mut request = None;
     if level == libc::IPPROTO_IP
         && option == libc::IP_MULTICAST_IF
         && length as usize >= size_of::<libc::ip_mreqn>()
-        && let Some(guest) = guest::active()
+        && let Some(process) = hooked_process::current()
     {
-        number = memory::read(value.cast::<libc::ip_mreqn>()).filter(|number| {
-            number.imr_address.s_addr == libc::INADDR_ANY && number.imr_ifindex != 0
+        request = caller_memory::read(value.cast::<libc::ip_mreqn>()).filter(|request| {
+            request.imr_address.s_addr == libc::INADDR_ANY && request.imr_ifindex != 0
         });
         let group = Ipv4Addr::new(224, 0, 0, 1);
-        match (&mut number, guest.rewriter().multicast_interface(group.into())) {
-            (Some(number), Outcome::Rewritten(interface)) => {
-                number.imr_address.s_addr = u32::from_ne_bytes(interface.octets());
+        match (&mut request, process.rewriter().multicast_interface(group.into())) {
+            (Some(request), Outcome::Rewritten(interface)) => {
+                request.imr_address.s_addr = u32::from_ne_bytes(interface.octets());
             }
-            _ => number = None,
+            _ => request = None,
         }
     }
-    match &number {
+    match &request {
         // SAFETY: the caller's own call, with a copy of its value of its own length.
-        Some(number) => unsafe {
+        Some(request) => unsafe {
             let size = size_of::<libc::ip_mreqn>() as socklen_t;
-            original::setsockopt(fd, level, option, ptr::from_ref(number).cast(), size)
+            original::setsockopt(fd, level, option, ptr::from_ref(request).cast(), size)
         },
         // SAFETY: the caller's own call.
         None => unsafe { original::setsockopt(fd, level, option, value, length) },

@@ -6,10 +6,10 @@ use libc::{c_int, c_void, size_t, sockaddr, socklen_t, ssize_t};
 use vipool::rewrite::sockaddr::{self as bytes, IPV6_LENGTH, MAX_LENGTH, Parsed};
 use vipool::rewrite::{Outcome, Socket};
 
-use crate::facts::PAIRS;
-use crate::guest::{self, Guest};
+use crate::facts::PAIRED_SOCKETS;
+use crate::hooked_process::{self, Guest};
 use crate::socket::Fd;
-use crate::{memory, original};
+use crate::{caller_memory, original};
 
 /// accept(2).
 ///
@@ -21,7 +21,7 @@ pub unsafe extern "C" fn accept(
     address: *mut sockaddr,
     length: *mut socklen_t,
 ) -> c_int {
-    accepting(address, length, |address, length| {
+    accept_with(address, length, |address, length| {
         // SAFETY: the caller's own call, perhaps with room of the hook's own.
         unsafe { original::accept(fd, address, length) }
     })
@@ -38,7 +38,7 @@ pub unsafe extern "C" fn accept4(
     length: *mut socklen_t,
     flags: c_int,
 ) -> c_int {
-    accepting(address, length, |address, length| {
+    accept_with(address, length, |address, length| {
         // SAFETY: the caller's own call, perhaps with room of the hook's own.
         unsafe { original::accept4(fd, address, length, flags) }
     })
@@ -47,24 +47,24 @@ pub unsafe extern "C" fn accept4(
 /// Accepts by this call. Whether what is accepted may be one of a pair is told by its peer, so a
 /// program that does not want to know it is given room for it all the same.
 #[inline]
-fn accepting(
+fn accept_with(
     address: *mut sockaddr,
     length: *mut socklen_t,
     call: impl Fn(*mut sockaddr, *mut socklen_t) -> c_int,
 ) -> c_int {
     let mut bytes = [0u8; IPV6_LENGTH];
     let mut bytes_length = bytes.len() as socklen_t;
-    let (address, length) = if address.is_null() && !PAIRS.may_be() {
+    let (address, length) = if address.is_null() && !PAIRED_SOCKETS.is_possible() {
         (bytes.as_mut_ptr().cast(), &raw mut bytes_length)
     } else {
         (address, length)
     };
-    let room = room(address, length);
+    let capacity = name_capacity(address, length);
     let accepted = call(address, length);
-    if let (Some(room), 0..) = (room, accepted) {
+    if let (Some(capacity), 0..) = (capacity, accepted) {
         let fd = Fd(accepted);
-        if show(room, address, length, false, || fd.peer(), || fd.local()) {
-            PAIRS.note();
+        if write_visible_name(capacity, address, length, false, || fd.peer(), || fd.local()) {
+            PAIRED_SOCKETS.record();
         }
     }
     accepted
@@ -80,12 +80,19 @@ pub unsafe extern "C" fn getsockname(
     address: *mut sockaddr,
     length: *mut socklen_t,
 ) -> c_int {
-    let room = room(address, length);
+    let capacity = name_capacity(address, length);
     // SAFETY: the caller's own call.
     let result = unsafe { original::getsockname(fd, address, length) };
-    if let (Some(room), 0) = (room, result) {
-        let alone = !PAIRS.may_be();
-        show(room, address, length, alone, || Fd(fd).local(), || Fd(fd).peer());
+    if let (Some(capacity), 0) = (capacity, result) {
+        let ignores_peer = !PAIRED_SOCKETS.is_possible();
+        write_visible_name(
+            capacity,
+            address,
+            length,
+            ignores_peer,
+            || Fd(fd).local(),
+            || Fd(fd).peer(),
+        );
     }
     result
 }
@@ -100,12 +107,19 @@ pub unsafe extern "C" fn getpeername(
     address: *mut sockaddr,
     length: *mut socklen_t,
 ) -> c_int {
-    let room = room(address, length);
+    let capacity = name_capacity(address, length);
     // SAFETY: the caller's own call.
     let result = unsafe { original::getpeername(fd, address, length) };
-    if let (Some(room), 0) = (room, result) {
-        let alone = !PAIRS.may_be();
-        show(room, address, length, alone, || Fd(fd).peer(), || Fd(fd).local());
+    if let (Some(capacity), 0) = (capacity, result) {
+        let ignores_peer = !PAIRED_SOCKETS.is_possible();
+        write_visible_name(
+            capacity,
+            address,
+            length,
+            ignores_peer,
+            || Fd(fd).peer(),
+            || Fd(fd).local(),
+        );
     }
     result
 }
@@ -123,10 +137,10 @@ pub unsafe extern "C" fn recvfrom(
     address: *mut sockaddr,
     length: *mut socklen_t,
 ) -> ssize_t {
-    let room = room(address, length);
+    let capacity = name_capacity(address, length);
     // SAFETY: the caller's own call.
     let received = unsafe { original::recvfrom(fd, data, size, flags, address, length) };
-    show_received(fd, received, address, length, room);
+    write_visible_source(fd, received, address, length, capacity);
     received
 }
 
@@ -139,110 +153,119 @@ pub unsafe extern "C" fn __recvfrom_chk(
     fd: c_int,
     data: *mut c_void,
     size: size_t,
-    data_room: size_t,
+    data_capacity: size_t,
     flags: c_int,
     address: *mut sockaddr,
     length: *mut socklen_t,
 ) -> ssize_t {
-    let room = room(address, length);
+    let capacity = name_capacity(address, length);
     // SAFETY: the caller's own call.
     let received =
-        unsafe { original::__recvfrom_chk(fd, data, size, data_room, flags, address, length) };
-    show_received(fd, received, address, length, room);
+        unsafe { original::__recvfrom_chk(fd, data, size, data_capacity, flags, address, length) };
+    write_visible_source(fd, received, address, length, capacity);
     received
 }
 
-fn show_received(
+fn write_visible_source(
     fd: c_int,
     received: ssize_t,
     address: *mut sockaddr,
     length: *const socklen_t,
-    room: Option<Room>,
+    capacity: Option<NameCapacity>,
 ) {
-    if let (Some(room), 0..) = (room, received) {
-        show(room, address, length, false, || None, || Fd(fd).local());
+    if let (Some(capacity), 0..) = (capacity, received) {
+        write_visible_name(capacity, address, length, false, || None, || Fd(fd).local());
     }
 }
 
 /// Room that a program has for an address, noted before the kernel overwrites how much it is.
 #[derive(Clone, Copy)]
-struct Room {
-    guest: &'static Guest,
+struct NameCapacity {
+    process: &'static Guest,
     bytes: usize,
 }
 
 /// How much room there is, if what the kernel writes there may have to be shown otherwise. Whether
 /// the map was replaced is looked at only for what is: a session's addresses stay.
 #[inline]
-fn room(address: *const sockaddr, length: *const socklen_t) -> Option<Room> {
-    let guest = guest::latest()?;
+fn name_capacity(address: *const sockaddr, length: *const socklen_t) -> Option<NameCapacity> {
+    let process = hooked_process::cached()?;
     if address.is_null() {
         return None;
     }
-    Some(Room { guest, bytes: usize::try_from(memory::read(length)?).ok()? })
+    Some(NameCapacity { process, bytes: usize::try_from(caller_memory::read(length)?).ok()? })
 }
 
 /// Shows the address that the kernel has just written as the program shall see it. `whole` gives
 /// all of it where the program's room was too small, `other` the other end of the connection, for
 /// which nothing is asked if the end is `alone`. Answers whether another address is shown.
 #[inline]
-fn show(
-    room: Room,
+fn write_visible_name(
+    capacity: NameCapacity,
     address: *mut sockaddr,
     length: *const socklen_t,
-    alone: bool,
-    whole: impl FnOnce() -> Option<SocketAddr>,
-    other: impl FnOnce() -> Option<SocketAddr>,
+    ignores_peer: bool,
+    read_full_name: impl FnOnce() -> Option<SocketAddr>,
+    read_peer: impl FnOnce() -> Option<SocketAddr>,
 ) -> bool {
     // SAFETY: the kernel has just written there.
     let length = unsafe { length.read_unaligned() };
-    let written = room.bytes.min(length as usize).min(MAX_LENGTH);
+    let written = capacity.bytes.min(length as usize).min(MAX_LENGTH);
     // SAFETY: the kernel has just written this many bytes there, and the program can't mean
     // anybody else to use them during the call.
-    let shown = unsafe { std::slice::from_raw_parts_mut(address.cast::<u8>(), written) };
-    show_bytes(room.guest, shown, length as usize > written, alone, whole, other)
+    let bytes_shown = unsafe { std::slice::from_raw_parts_mut(address.cast::<u8>(), written) };
+    write_visible_bytes(
+        capacity.process,
+        bytes_shown,
+        length as usize > written,
+        ignores_peer,
+        read_full_name,
+        read_peer,
+    )
 }
 
 /// As [`show`], of bytes; `cut` if they are not the whole address.
 #[inline]
-pub fn show_bytes(
-    guest: &Guest,
-    shown: &mut [u8],
-    cut: bool,
-    alone: bool,
-    whole: impl FnOnce() -> Option<SocketAddr>,
-    other: impl FnOnce() -> Option<SocketAddr>,
+pub fn write_visible_bytes(
+    process: &Guest,
+    bytes_shown: &mut [u8],
+    is_truncated: bool,
+    ignores_peer: bool,
+    read_full_name: impl FnOnce() -> Option<SocketAddr>,
+    read_peer: impl FnOnce() -> Option<SocketAddr>,
 ) -> bool {
-    if !cut {
-        let Some(ip) = bytes::ipv4_in(shown) else { return false };
+    if !is_truncated {
+        let Some(ip) = bytes::ipv4_in(bytes_shown) else { return false };
         let octets = *ip;
-        if let Some(new) = guest.shows(octets.into(), alone) {
+        if let Some(new) = process.shows(octets.into(), ignores_peer) {
             *ip = new.octets();
             return *ip != octets;
         }
     }
-    rewrite(guest, shown, cut, whole, || if alone { None } else { other() })
+    write_visible_slow(process, bytes_shown, is_truncated, read_full_name, || {
+        if ignores_peer { None } else { read_peer() }
+    })
 }
 
 #[cold]
-fn rewrite(
-    guest: &Guest,
-    shown: &mut [u8],
-    cut: bool,
-    whole: impl FnOnce() -> Option<SocketAddr>,
-    other: impl FnOnce() -> Option<SocketAddr>,
+fn write_visible_slow(
+    process: &Guest,
+    bytes_shown: &mut [u8],
+    is_truncated: bool,
+    read_full_name: impl FnOnce() -> Option<SocketAddr>,
+    read_peer: impl FnOnce() -> Option<SocketAddr>,
 ) -> bool {
-    let end = if cut {
-        whole()
+    let name = if is_truncated {
+        read_full_name()
     } else {
-        match bytes::parse(shown) {
-            Parsed::Inet(end) => Some(end),
+        match bytes::parse(bytes_shown) {
+            Parsed::Inet(name) => Some(name),
             Parsed::Unspecified(_) | Parsed::Other => None,
         }
     };
-    let Some(end) = end else { return false };
-    let guest = guest::active().unwrap_or(guest);
-    let Outcome::Rewritten(new) = guest.names().shown(end, other) else { return false };
-    bytes::write(&new, shown);
-    new != end
+    let Some(name) = name else { return false };
+    let process = hooked_process::current().unwrap_or(process);
+    let Outcome::Rewritten(new) = process.names().shown(name, read_peer) else { return false };
+    bytes::write(&new, bytes_shown);
+    new != name
 }
