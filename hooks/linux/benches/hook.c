@@ -18,7 +18,7 @@
 
 #define BLOCKS 201
 
-static struct sockaddr_in at(const char *host, int port) {
+static struct sockaddr_in make_address(const char *host, int port) {
     struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port)};
     inet_pton(AF_INET, host, &a.sin_addr);
     return a;
@@ -41,12 +41,23 @@ struct calls {
     int (*recvmmsg)(int, struct mmsghdr *, unsigned, int, struct timespec *);
 };
 
-static int raw_bind(int f, const struct sockaddr *a, socklen_t l) { return syscall(SYS_bind, f, a, l); }
-static int raw_connect(int f, const struct sockaddr *a, socklen_t l) { return syscall(SYS_connect, f, a, l); }
-static int raw_accept(int f, struct sockaddr *a, socklen_t *l) { return syscall(SYS_accept, f, a, l); }
-static int raw_getsockname(int f, struct sockaddr *a, socklen_t *l) { return syscall(SYS_getsockname, f, a, l); }
-static int raw_getpeername(int f, struct sockaddr *a, socklen_t *l) { return syscall(SYS_getpeername, f, a, l); }
-static ssize_t raw_sendto(int f, const void *d, size_t n, int g, const struct sockaddr *a, socklen_t l) {
+static int raw_bind(int f, const struct sockaddr *a, socklen_t l) {
+    return syscall(SYS_bind, f, a, l);
+}
+static int raw_connect(int f, const struct sockaddr *a, socklen_t l) {
+    return syscall(SYS_connect, f, a, l);
+}
+static int raw_accept(int f, struct sockaddr *a, socklen_t *l) {
+    return syscall(SYS_accept, f, a, l);
+}
+static int raw_getsockname(int f, struct sockaddr *a, socklen_t *l) {
+    return syscall(SYS_getsockname, f, a, l);
+}
+static int raw_getpeername(int f, struct sockaddr *a, socklen_t *l) {
+    return syscall(SYS_getpeername, f, a, l);
+}
+static ssize_t raw_sendto(int f, const void *d, size_t n, int g, const struct sockaddr *a,
+                          socklen_t l) {
     return syscall(SYS_sendto, f, d, n, g, a, l);
 }
 static ssize_t raw_recvfrom(int f, void *d, size_t n, int g, struct sockaddr *a, socklen_t *l) {
@@ -56,7 +67,9 @@ static int raw_listen(int f, int n) { return syscall(SYS_listen, f, n); }
 static int raw_setsockopt(int f, int l, int o, const void *v, socklen_t n) {
     return syscall(SYS_setsockopt, f, l, o, v, n);
 }
-static ssize_t raw_sendmsg(int f, const struct msghdr *m, int g) { return syscall(SYS_sendmsg, f, m, g); }
+static ssize_t raw_sendmsg(int f, const struct msghdr *m, int g) {
+    return syscall(SYS_sendmsg, f, m, g);
+}
 static ssize_t raw_recvmsg(int f, struct msghdr *m, int g) { return syscall(SYS_recvmsg, f, m, g); }
 static int raw_sendmmsg(int f, struct mmsghdr *m, unsigned n, int g) {
     return syscall(SYS_sendmmsg, f, m, n, g);
@@ -74,7 +87,7 @@ static struct calls hooked;
  * socket whether it is marked, and it binds what is unbound. */
 static void ask_mark(int f, uint64_t *hint) { syscall(SYS_fcntl, f, F_GET_RW_HINT, hint); }
 static void bind_own(int f) {
-    struct sockaddr_in own = at(getenv("BENCH_V"), 0);
+    struct sockaddr_in own = make_address(getenv("BENCH_V"), 0);
     int protocol;
     socklen_t length = sizeof protocol;
     syscall(SYS_getsockopt, f, SOL_SOCKET, SO_PROTOCOL, &protocol, &length);
@@ -95,13 +108,17 @@ static ssize_t asking_sendto(int f, const void *d, size_t n, int g, const struct
     }
     return raw_sendto(f, d, n, g, a, l);
 }
-static const struct calls asking = {.bind = raw_bind, .connect = asking_connect,
-                                    .accept = raw_accept, .getsockname = raw_getsockname,
-                                    .getpeername = raw_getpeername, .sendto = asking_sendto,
+static const struct calls asking = {.bind = raw_bind,
+                                    .connect = asking_connect,
+                                    .accept = raw_accept,
+                                    .getsockname = raw_getsockname,
+                                    .getpeername = raw_getpeername,
+                                    .sendto = asking_sendto,
                                     .recvfrom = raw_recvfrom};
 
 static const char *host;
-static int socket_on_l, socket_on_v, connected, connected_to_v, service, datagrams, client, own_client, own_service, own_datagrams;
+static int socket_on_l, socket_on_v, connected, connected_to_v, service, datagrams, client,
+    own_client, own_service, own_datagrams;
 static int host_port, datagram_port;
 
 static int name(const struct calls *c, int fd) {
@@ -119,21 +136,21 @@ static int peer_of(const struct calls *c, int fd) {
 static int peer(const struct calls *c) { return peer_of(c, connected); }
 static int peer_on_v(const struct calls *c) { return peer_of(c, connected_to_v); }
 static int bind_cycle(const struct calls *c) {
-    struct sockaddr_in a = at("127.0.0.1", 8900);
+    struct sockaddr_in a = make_address("127.0.0.1", 8900);
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     int failed = c->bind(fd, (void *)&a, sizeof a);
     close(fd);
     return failed;
 }
 static int udp_connect(const struct calls *c) {
-    struct sockaddr_in a = at(host, 8901);
+    struct sockaddr_in a = make_address(host, 8901);
     int fd = socket(AF_INET, SOCK_DGRAM, 0);
     int failed = c->connect(fd, (void *)&a, sizeof a);
     close(fd);
     return failed;
 }
 static int dial(const struct calls *c, const char *to, int port, int listener) {
-    struct sockaddr_in a = at(to, port), from;
+    struct sockaddr_in a = make_address(to, port), from;
     struct linger none_left = {1, 0};
     socklen_t length = sizeof from;
     int fd = socket(AF_INET, SOCK_STREAM, 0);
@@ -158,10 +175,10 @@ static int send_receive_at(const struct calls *c, int client, struct sockaddr_in
     return c->recvfrom(to, packet, sizeof packet, MSG_DONTWAIT, (void *)&from, &length) < 0;
 }
 static int send_receive(const struct calls *c) {
-    return send_receive_at(c, client, at(host, datagram_port), datagrams);
+    return send_receive_at(c, client, make_address(host, datagram_port), datagrams);
 }
 static int first_send(const struct calls *c) {
-    struct sockaddr_in a = at(host, datagram_port);
+    struct sockaddr_in a = make_address(host, datagram_port);
     char packet[64] = {0};
     int fd = socket(AF_INET, SOCK_DGRAM, 0);
     int failed = c->sendto(fd, packet, sizeof packet, 0, (void *)&a, sizeof a) < 0;
@@ -169,7 +186,7 @@ static int first_send(const struct calls *c) {
     return raw_recvfrom(datagrams, packet, sizeof packet, MSG_DONTWAIT, NULL, NULL) < 0 || failed;
 }
 static int own_port(const struct calls *c) {
-    return send_receive_at(c, own_client, at(c == &raw ? own_host : "127.0.0.1", 8904),
+    return send_receive_at(c, own_client, make_address(c == &raw ? own_host : "127.0.0.1", 8904),
                            own_datagrams);
 }
 
@@ -179,11 +196,11 @@ static int set_option(const struct calls *c) {
     return c->setsockopt(socket_on_l, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
 }
 static int message_cycle(const struct calls *c) {
-    struct sockaddr_in to = at(host, datagram_port), from;
+    struct sockaddr_in to = make_address(host, datagram_port), from;
     char packet[64] = {0};
     struct iovec part = {packet, sizeof packet};
-    struct msghdr message = {.msg_name = &to, .msg_namelen = sizeof to, .msg_iov = &part,
-                             .msg_iovlen = 1};
+    struct msghdr message = {
+        .msg_name = &to, .msg_namelen = sizeof to, .msg_iov = &part, .msg_iovlen = 1};
     if (c->sendmsg(client, &message, 0) < 0) return -1;
     message.msg_name = &from;
     return c->recvmsg(datagrams, &message, MSG_DONTWAIT) < 0;
@@ -192,13 +209,13 @@ static int message_cycle(const struct calls *c) {
 #define MANY 8
 static int messages_cycle(const struct calls *c) {
     static struct mmsghdr *messages;
-    struct sockaddr_in to = at(host, datagram_port), from;
+    struct sockaddr_in to = make_address(host, datagram_port), from;
     char packet[64] = {0};
     struct iovec part = {packet, sizeof packet};
     if (!messages) messages = calloc(MANY, sizeof *messages);
     for (int i = 0; i < MANY; i++)
-        messages[i].msg_hdr = (struct msghdr){.msg_name = &to, .msg_namelen = sizeof to,
-                                              .msg_iov = &part, .msg_iovlen = 1};
+        messages[i].msg_hdr = (struct msghdr){
+            .msg_name = &to, .msg_namelen = sizeof to, .msg_iov = &part, .msg_iovlen = 1};
     if (c->sendmmsg(client, messages, MANY, 0) != MANY) return -1;
     for (int i = 0; i < MANY; i++) messages[i].msg_hdr.msg_name = &from;
     return c->recvmmsg(datagrams, messages, MANY, MSG_DONTWAIT, NULL) != MANY;
@@ -251,7 +268,7 @@ static void measure(const char *what, int (*operation)(const struct calls *), in
 }
 
 static int bound(int type, const char *on, int port) {
-    struct sockaddr_in a = at(on, port);
+    struct sockaddr_in a = make_address(on, port);
     int fd = socket(AF_INET, type, 0);
     if (raw_bind(fd, (void *)&a, sizeof a)) perror(on);
     if (type == SOCK_STREAM) listen(fd, 64);
@@ -268,11 +285,19 @@ int main(int count, char **arguments) {
     only = count > 1 ? arguments[1] : NULL;
     /* Under another library a call may wait for something that never comes. */
     alarm(only ? 5 : 120);
-    hooked = (struct calls){.bind = bind, .connect = connect, .accept = accept,
-                            .getsockname = getsockname, .getpeername = getpeername,
-                            .sendto = sendto, .recvfrom = recvfrom, .listen = listen,
-                            .setsockopt = setsockopt, .sendmsg = sendmsg, .recvmsg = recvmsg,
-                            .sendmmsg = sendmmsg, .recvmmsg = recvmmsg};
+    hooked = (struct calls){.bind = bind,
+                            .connect = connect,
+                            .accept = accept,
+                            .getsockname = getsockname,
+                            .getpeername = getpeername,
+                            .sendto = sendto,
+                            .recvfrom = recvfrom,
+                            .listen = listen,
+                            .setsockopt = setsockopt,
+                            .sendmsg = sendmsg,
+                            .recvmsg = recvmsg,
+                            .sendmmsg = sendmmsg,
+                            .recvmmsg = recvmmsg};
     host = getenv("BENCH_HOST");
     const char *v = getenv("BENCH_V"), *l = getenv("BENCH_L");
     snprintf(own_host, sizeof own_host, "%s", l);
@@ -288,11 +313,11 @@ int main(int count, char **arguments) {
     client = bound(SOCK_DGRAM, host, 0);
     own_client = bound(SOCK_DGRAM, l, 0);
     connected = socket(AF_INET, SOCK_STREAM, 0);
-    struct sockaddr_in to = at(host, host_port);
+    struct sockaddr_in to = make_address(host, host_port);
     raw_connect(connected, (void *)&to, sizeof to);
     raw_accept(service, NULL, NULL);
     connected_to_v = socket(AF_INET, SOCK_STREAM, 0);
-    to = at(v, 8902);
+    to = make_address(v, 8902);
     raw_connect(connected_to_v, (void *)&to, sizeof to);
     if (getenv("BENCH_ASKING")) {
         hooked = asking;

@@ -15,10 +15,10 @@ use vipool_testing::preload_path;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use support::{Host, compile_from, finish, program, reenter, run_ip};
+use support::{TestHost, compile_in, listed_program, output_of, reenter, run_ip_command};
 
 /// An address of this machine that is none of the policy's: it stands for a host elsewhere.
-const HOST: &str = "10.99.5.3";
+const HOST_ADDRESS: &str = "10.99.5.3";
 
 /// The most that each operation of a listed program may cost: by a ratio or in nanoseconds.
 const LIMITS: &[(&str, &str)] = &[
@@ -42,7 +42,7 @@ struct Row {
 fn main() {
     let json = std::env::args().any(|argument| argument == "--json");
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches");
-    let bench = compile_from(&sources, "hook-bench", &["hook.c"], &["-O2", "-g0"]);
+    let bench = compile_in(&sources, "hook-bench", &["hook.c"], &["-O2", "-g0"]);
     preload_path();
     if !reenter() {
         return;
@@ -53,17 +53,17 @@ fn main() {
 fn measure(bench: &Path, show: impl Fn(Row)) {
     let listed = vipool::policy::Program {
         own_ports: vec![PortRange { first: 8904, last: 8904 }],
-        ..program(bench)
+        ..listed_program(bench)
     };
     let unlisted = bench.with_file_name("hook-bench-unlisted");
     std::fs::copy(bench, &unlisted).expect("it can be copied");
-    let mut host = Host::new(vec![listed]);
-    run_ip(&format!("addr add {HOST}/24 dev v0"));
+    let mut host = TestHost::new(vec![listed]);
+    run_ip_command(&format!("addr add {HOST_ADDRESS}/24 dev v0"));
     let session = host.session(1);
     let (v, l) = (session.v(), session.l());
     let with = |mut command: Command| {
-        command.env("BENCH_HOST", HOST).env("BENCH_V", &v).env("BENCH_L", &l);
-        finish(&mut command)
+        command.env("BENCH_HOST", HOST_ADDRESS).env("BENCH_V", &v).env("BENCH_L", &l);
+        output_of(&mut command)
     };
     let library = |name: &str| {
         let path = PathBuf::from("/usr/lib/x86_64-linux-gnu").join(name);
@@ -105,7 +105,11 @@ fn measure(bench: &Path, show: impl Fn(Row)) {
         // makes it wait: each in one of its own.
         for operation in plain.lines().filter_map(|line| line.split(' ').next()) {
             let mut command = other(path.clone());
-            command.arg(operation).env("BENCH_HOST", HOST).env("BENCH_V", &v).env("BENCH_L", &l);
+            command
+                .arg(operation)
+                .env("BENCH_HOST", HOST_ADDRESS)
+                .env("BENCH_V", &v)
+                .env("BENCH_L", &l);
             let output = command.output().expect("it starts");
             let output = String::from_utf8_lossy(&output.stdout);
             // They may write something too.
@@ -113,7 +117,7 @@ fn measure(bench: &Path, show: impl Fn(Row)) {
             each(under, line.unwrap_or(operation));
         }
     }
-    host.replace(|policy| policy.programs.push(program("true")));
+    host.replace(|policy| policy.programs.push(listed_program("true")));
     let session = host.session(1);
     show(start_up("start-listed", || session.command("/bin/true")));
 }

@@ -5,7 +5,9 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::{Host, MATRIX, compile_with, finish, in_namespace, program, start};
+use support::{
+    MATRIX_SOURCES, TestHost, cross_compile, in_namespace, listed_program, output_of, start_ready,
+};
 use vipool::policy::{LoopbackConnect, Program};
 use vipool_testing::{cargo, target_dir};
 
@@ -46,7 +48,7 @@ const ROWS: &[&str] = &[
 ];
 
 fn matrix() -> PathBuf {
-    compile_with("aarch64-linux-gnu-gcc", "matrix-aarch64", MATRIX)
+    cross_compile("aarch64-linux-gnu-gcc", "matrix-aarch64", MATRIX_SOURCES)
 }
 
 fn object() -> PathBuf {
@@ -74,8 +76,8 @@ fn rows_on_aarch64() {
     };
     in_namespace("rows_on_aarch64", needs, prepare, || {
         // qemu's user mode knows no sock_diag, so nothing can be asked about listeners.
-        let rule = Program { loopback_connect: LoopbackConnect::Own, ..program(matrix()) };
-        let host = Host::new(vec![rule]);
+        let rule = Program { loopback_connect: LoopbackConnect::Own, ..listed_program(matrix()) };
+        let host = TestHost::new(vec![rule]);
         let emulated = |mut command: Command, variables: &[(&str, &str)]| {
             command.args(["-L", SYSROOT]);
             for (name, value) in variables {
@@ -85,7 +87,7 @@ fn rows_on_aarch64() {
             command
         };
         let outside = host.outside("qemu-aarch64");
-        let _service = start(emulated(outside, &[]).arg("serve"));
+        let _service = start_ready(emulated(outside, &[]).arg("serve"));
         let session = host.session(1);
         let (v, l, v6, l6) = (session.v(), session.l(), session.v6(), session.l6());
         let own = [("MATRIX_V", &*v), ("MATRIX_L", &*l), ("MATRIX_V6", &*v6), ("MATRIX_L6", &*l6)];
@@ -110,7 +112,7 @@ fn rows_on_aarch64() {
                 continue;
             }
             let all = [&own[..], &hook[..]].concat();
-            let listed = finish(emulated(Command::new("qemu-aarch64"), &all).arg(row));
+            let listed = output_of(emulated(Command::new("qemu-aarch64"), &all).arg(row));
             assert_eq!(String::from_utf8_lossy(&plain.stdout), listed, "row {row}");
             compared += 1;
         }

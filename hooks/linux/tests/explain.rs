@@ -1,4 +1,4 @@
-//! `vipool explain` on real processes in every state that it tells apart.
+//! `vipool explain` on host_loopback processes in every state that it tells other_namespace.
 
 mod support;
 
@@ -9,22 +9,24 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use serde_json::Value;
-use support::{Host, compile, finish, in_namespace, program, start, wait_for_listener};
+use support::{
+    TestHost, compile, in_namespace, listed_program, output_of, start_ready, wait_for_listener,
+};
 use vipool::os::clock;
 use vipool::policy::{Features, LoopbackConnect, PortRange, Program};
 use vipool_testing::needs::find_program;
 use vipool_testing::{ChildGuard, preload_path, vipool_path};
 
 /// The program that does nothing, in one of its forms. Built once: tests run side by side.
-fn still(kind: &str) -> PathBuf {
+fn idle_program(kind: &str) -> PathBuf {
     static BUILT: OnceLock<[PathBuf; 3]> = OnceLock::new();
-    let [plain, fixed, go] = BUILT.get_or_init(|| {
+    let [plain, static_program, go] = BUILT.get_or_init(|| {
         let build =
-            |kind: &str, flags: &[&str]| compile(&format!("still-{kind}"), &["still.c"], flags);
+            |kind: &str, flags: &[&str]| compile(&format!("idle-{kind}"), &["idle.c"], flags);
         [build("plain", &[]), build("static", &["-static"]), build("go", &["-DGO"])]
     });
     match kind {
-        "static" => fixed.clone(),
+        "static" => static_program.clone(),
         "go" => go.clone(),
         _ => plain.clone(),
     }
@@ -33,29 +35,29 @@ fn still(kind: &str) -> PathBuf {
 /// The file behind `python3`: shims of version managers lead to it.
 fn python() -> PathBuf {
     let code = "import os, sys; print(os.path.realpath(sys.executable))";
-    PathBuf::from(finish(Command::new("python3").args(["-c", code])).trim())
+    PathBuf::from(output_of(Command::new("python3").args(["-c", code])).trim())
 }
 
-fn on_a_host(test: &str, needs: &[&str], programs: Vec<Program>, body: impl FnOnce(Host)) {
+fn on_test_host(test: &str, needs: &[&str], programs: Vec<Program>, body: impl FnOnce(TestHost)) {
     let prepare = || {
-        still("plain");
+        idle_program("plain");
         preload_path();
         vipool_path();
     };
-    in_namespace(test, &[&["python3"], needs].concat(), prepare, || body(Host::new(programs)));
+    in_namespace(test, &[&["python3"], needs].concat(), prepare, || body(TestHost::new(programs)));
 }
 
-fn explained(host: &Host, arguments: &[&str]) -> Value {
+fn explain_arguments(host: &TestHost, arguments: &[&str]) -> Value {
     let mut command = Command::new(vipool_path());
     command.args(["explain", "--json"]).args(arguments);
     if arguments.contains(&"--") {
         command.env("VIPOOL_MAP", &host.directory);
     }
-    serde_json::from_str(&finish(&mut command)).expect("JSON")
+    serde_json::from_str(&output_of(&mut command)).expect("JSON")
 }
 
-fn explain(host: &Host, running: &ChildGuard) -> Value {
-    explained(host, &[&running.0.id().to_string()])
+fn explain(host: &TestHost, running: &ChildGuard) -> Value {
+    explain_arguments(host, &[&running.0.id().to_string()])
 }
 
 fn obstacles(explanation: &Value) -> Vec<&str> {
@@ -64,19 +66,19 @@ fn obstacles(explanation: &Value) -> Vec<&str> {
 }
 
 /// Starts a program in a session and says what is in its way.
-fn in_the_way(host: &Host, command: &mut Command) -> Vec<String> {
-    let (running, _) = start(command);
-    let told = explain(host, &running);
-    assert_eq!(told["rewritten"], obstacles(&told).is_empty(), "{told:#}");
-    obstacles(&told).into_iter().map(str::to_owned).collect()
+fn obstacles_of(host: &TestHost, command: &mut Command) -> Vec<String> {
+    let (running, _) = start_ready(command);
+    let report = explain(host, &running);
+    assert_eq!(report["rewritten"], obstacles(&report).is_empty(), "{report:#}");
+    obstacles(&report).into_iter().map(str::to_owned).collect()
 }
 
 #[test]
-fn each_socket_is_told_with_what_was_asked() {
+fn each_socket_is_reported_with_its_requested_address() {
     let rule = || Program {
         own_ports: vec![PortRange { first: 8500, last: 8500 }],
         shared_ports: vec![PortRange { first: 8501, last: 8501 }],
-        ..program(python())
+        ..listed_program(python())
     };
     let code = "
 import socket, time
@@ -108,13 +110,13 @@ kept.append(socket.create_connection(('10.99.5.1', 8111)))
 kept.append(socket.socket(socket.AF_UNIX))
 print('ready', flush=True)
 time.sleep(1000)";
-    let test = "each_socket_is_told_with_what_was_asked";
+    let test = "each_socket_is_reported_with_its_requested_address";
     let prepare = || {
         preload_path();
         vipool_path();
     };
     in_namespace(test, &["python3"], prepare, || {
-        let host = Host::new(vec![rule()]);
+        let host = TestHost::new(vec![rule()]);
         let outer = "
 import socket, time
 kept = [socket.create_server(('127.0.0.1', 8110)), socket.create_server(('10.99.5.1', 8111)),
@@ -123,26 +125,26 @@ kept = [socket.create_server(('127.0.0.1', 8110)), socket.create_server(('10.99.
         socket.create_server(('::', 8503), family=socket.AF_INET6)]
 print('ready', flush=True)
 time.sleep(1000)";
-        let _host = start(Command::new(python()).args(["-c", outer]));
+        let _host = start_ready(Command::new(python()).args(["-c", outer]));
         let session = host.session(1);
-        let (running, _) = start(session.command(python()).args(["-c", code]));
-        let told = explain(&host, &running);
-        assert_eq!(told["rewritten"], true, "{told:#}");
-        assert_eq!(told["rule"]["place"], 1);
-        assert_eq!(told["rule"]["verdict"], "matches by full path");
-        assert_eq!(told["session"]["session"], "1");
-        assert_eq!(told["session"]["found_by"], "lease");
+        let (running, _) = start_ready(session.command(python()).args(["-c", code]));
+        let report = explain(&host, &running);
+        assert_eq!(report["rewritten"], true, "{report:#}");
+        assert_eq!(report["rule"]["place"], 1);
+        assert_eq!(report["rule"]["verdict"], "matches by full path");
+        assert_eq!(report["session"]["session"], "1");
+        assert_eq!(report["session"]["found_by"], "lease");
         let (v, l, l6) = (session.v(), session.l(), session.l6());
-        let sockets = told["sockets"].as_array().unwrap();
+        let sockets = report["sockets"].as_array().unwrap();
         let find = |bound: &str| {
-            let found = sockets.iter().find(|it| it["bound"] == bound);
-            found.unwrap_or_else(|| panic!("no {bound} in {told:#}"))
+            let found = sockets.iter().find(|entry| entry["bound"] == bound);
+            found.unwrap_or_else(|| panic!("no {bound} in {report:#}"))
         };
         let row = |bound: &str, state: &str, asked: &str, why: &str| {
-            let it = find(bound);
-            assert_eq!(it["state"], state, "{it}");
-            assert_eq!(it["asked"].as_str().unwrap_or("-"), asked, "{it}");
-            assert!(it["why"].as_str().unwrap().contains(why), "{it}");
+            let entry = find(bound);
+            assert_eq!(entry["state"], state, "{entry}");
+            assert_eq!(entry["asked"].as_str().unwrap_or("-"), asked, "{entry}");
+            assert!(entry["why"].as_str().unwrap().contains(why), "{entry}");
         };
         row(&format!("{l}:8100"), "listening", "127.0.0.1:8100", "stands for it");
         row(&format!("{v}:8101"), "listening", "0.0.0.0:8101", "virtual IP stands");
@@ -154,40 +156,48 @@ time.sleep(1000)";
         row(&format!("{v}:8106"), "bound", "0.0.0.0:8106", "virtual IP stands");
         row("0.0.0.0:8107", "bound", "0.0.0.0:8107", "multicast");
         row("0.0.0.0:0", "unbound", "-", "nothing yet");
-        let listens = |it: &&Value| {
-            it["state"] == "listening" && it["why"].as_str().unwrap().contains("fixed port")
+        let listens = |entry: &&Value| {
+            entry["state"] == "listening" && entry["why"].as_str().unwrap().contains("fixed port")
         };
-        assert!(sockets.iter().any(|it| listens(&it)), "{told:#}");
+        assert!(sockets.iter().any(|entry| listens(&entry)), "{report:#}");
         let to = |peer: &str| {
-            let found = sockets.iter().find(|it| it["peer"] == peer && it["state"] == "connected");
-            found.unwrap_or_else(|| panic!("none to {peer} in {told:#}"))
+            let found =
+                sockets.iter().find(|entry| entry["peer"] == peer && entry["state"] == "connected");
+            found.unwrap_or_else(|| panic!("none to {peer} in {report:#}"))
         };
         let own = to(&format!("{l}:8100"));
         assert_eq!(own["peer_shown"], "127.0.0.1:8100");
         assert!(own["why"].as_str().unwrap().contains("127.0.0.1 was dialled"), "{own}");
-        let wild = to(&format!("{v}:8101"));
-        assert_eq!(wild["peer_shown"], "127.0.0.1:8101");
-        assert!(wild["why"].as_str().unwrap().contains("listener on its virtual IP"), "{wild}");
-        let real = to("127.0.0.1:8110");
-        assert!(real["why"].as_str().unwrap().contains("nothing of the session's own"), "{real}");
+        let wildcard = to(&format!("{v}:8101"));
+        assert_eq!(wildcard["peer_shown"], "127.0.0.1:8101");
+        assert!(
+            wildcard["why"].as_str().unwrap().contains("listener on its virtual IP"),
+            "{wildcard}"
+        );
+        let host_loopback = to("127.0.0.1:8110");
+        assert!(
+            host_loopback["why"].as_str().unwrap().contains("nothing of the session's own"),
+            "{host_loopback}"
+        );
         let outside = to("10.99.5.1:8111");
         assert!(outside["why"].as_str().unwrap().contains("is its source"), "{outside}");
         assert!(outside["bound"].as_str().unwrap().starts_with(&v), "{outside}");
-        let accepted = sockets.iter().find(|it| it["state"] == "accepted").unwrap();
+        let accepted = sockets.iter().find(|entry| entry["state"] == "accepted").unwrap();
         assert_eq!(accepted["bound"], format!("{l}:8100"));
         // Its one socket of another family is not told.
-        assert_eq!(sockets.len(), 16, "{told:#}");
+        assert_eq!(sockets.len(), 16, "{report:#}");
 
         // What the host has keeps the port from the session: rows 2 and 29.
-        let conflicts = told["conflicts"].as_array().unwrap();
-        let port = |address: &str| conflicts.iter().find(|it| it["address"] == address).unwrap();
+        let conflicts = report["conflicts"].as_array().unwrap();
+        let port =
+            |address: &str| conflicts.iter().find(|entry| entry["address"] == address).unwrap();
         assert_eq!(port("0.0.0.0:8500")["row"], 2);
         assert_eq!(port("0.0.0.0:8500")["own_port"], true);
         assert_eq!(port("[::]:8502")["row"], 29);
         assert_eq!(port("[::]:8502")["own_port"], false);
         assert!(port("[::]:8502")["program"].as_str().unwrap().starts_with("python"));
-        assert!(!conflicts.iter().any(|it| it["address"] == "127.0.0.1:8110"));
-        assert!(!conflicts.iter().any(|it| it["address"] == "[::]:8503"), "for IPv6 alone");
+        assert!(!conflicts.iter().any(|entry| entry["address"] == "127.0.0.1:8110"));
+        assert!(!conflicts.iter().any(|entry| entry["address"] == "[::]:8503"), "for IPv6 alone");
         // They are as said.
         for port in [8500, 8502] {
             let bind = format!("import socket; socket.create_server(('127.0.0.1', {port}))");
@@ -196,21 +206,21 @@ time.sleep(1000)";
         }
 
         // A program that is not rewritten can't have the wildcard address where a session is.
-        let (plain, _) = start(
+        let (plain, _) = start_ready(
             Command::new(python())
                 .args(["-c", "print('ready', flush=True); import time; time.sleep(1000)"]),
         );
-        let told = explained(
+        let report = explain_arguments(
             &host,
             &["--map", host.directory.to_str().unwrap(), &plain.0.id().to_string()],
         );
-        let conflicts = told["conflicts"].as_array().unwrap();
-        let held = conflicts.iter().find(|it| it["address"] == format!("{v}:8101")).unwrap();
+        let conflicts = report["conflicts"].as_array().unwrap();
+        let held = conflicts.iter().find(|entry| entry["address"] == format!("{v}:8101")).unwrap();
         assert_eq!(held["row"], 2);
 
         // The table for people says the same.
         let table =
-            finish(Command::new(vipool_path()).args(["explain", &running.0.id().to_string()]));
+            output_of(Command::new(vipool_path()).args(["explain", &running.0.id().to_string()]));
         let line = table.lines().find(|line| line.contains(&format!("{l}:8100"))).unwrap();
         assert!(line.contains("127.0.0.1:8100"), "{table}");
         assert!(table.contains("Rewritten  yes"), "{table}");
@@ -218,174 +228,185 @@ time.sleep(1000)";
 }
 
 #[test]
-fn what_is_in_the_way_is_named() {
-    let listed = ["plain", "static", "go"].map(|kind| program(still(kind)));
-    on_a_host("what_is_in_the_way_is_named", &[], listed.to_vec(), |mut host| {
-        let plain = still("plain");
+fn each_obstacle_is_reported() {
+    let listed = ["plain", "static", "go"].map(|kind| listed_program(idle_program(kind)));
+    on_test_host("each_obstacle_is_reported", &[], listed.to_vec(), |mut host| {
+        let plain = idle_program("plain");
         let session = host.session(1);
         let none: [&str; 0] = [];
-        assert_eq!(in_the_way(&host, &mut session.command(&plain)), none);
-        assert_eq!(in_the_way(&host, &mut session.command(still("static"))), ["static-program"]);
-        assert_eq!(in_the_way(&host, &mut session.command(still("go"))), ["direct-system-calls"]);
+        assert_eq!(obstacles_of(&host, &mut session.command(&plain)), none);
+        assert_eq!(
+            obstacles_of(&host, &mut session.command(idle_program("static"))),
+            ["static-program"]
+        );
+        assert_eq!(
+            obstacles_of(&host, &mut session.command(idle_program("go"))),
+            ["direct-system-calls"]
+        );
         let with =
-            |name: &str, value: &str| in_the_way(&host, session.command(&plain).env(name, value));
+            |name: &str, value: &str| obstacles_of(&host, session.command(&plain).env(name, value));
         assert_eq!(with("LD_PRELOAD", ""), ["hook-not-loaded"]);
         assert_eq!(with("VIPOOL_DISABLE", "1"), ["disabled"]);
         assert_eq!(with("VIPOOL_MAP", "/nowhere"), ["map-unreadable"]);
         assert_eq!(with("VIPOOL_LEASE", "nonsense"), ["stale-lease"]);
         // Without a lease, the audit session and the control group say of none here.
         assert_eq!(
-            in_the_way(&host, session.command(&plain).env_remove("VIPOOL_LEASE")),
+            obstacles_of(&host, session.command(&plain).env_remove("VIPOOL_LEASE")),
             ["no-session"]
         );
         // Another program of the same name, and one of another name.
-        let other = host.directory.join("still-plain");
+        let other = host.directory.join("idle-plain");
         fs::copy(&plain, &other).unwrap();
-        let (running, _) = start(&mut session.command(&other));
-        let told = explain(&host, &running);
-        assert_eq!(obstacles(&told), ["not-listed"]);
-        assert_eq!(told["near_misses"][0]["place"], 1, "{told:#}");
-        assert_eq!(told["rules"], 3);
+        let (running, _) = start_ready(&mut session.command(&other));
+        let report = explain(&host, &running);
+        assert_eq!(obstacles(&report), ["not-listed"]);
+        assert_eq!(report["near_misses"][0]["place"], 1, "{report:#}");
+        assert_eq!(report["rules"], 3);
         // The map is damaged.
         let map = host.directory.join("elsewhere");
         fs::create_dir(&map).unwrap();
         fs::write(map.join("map"), [7; 8192]).unwrap();
         let damaged = map.to_str().unwrap();
         assert_eq!(
-            in_the_way(&host, session.command(&plain).env("VIPOOL_MAP", damaged)),
+            obstacles_of(&host, session.command(&plain).env("VIPOOL_MAP", damaged)),
             ["map-unreadable"]
         );
         // Another network namespace.
-        let apart = format!("exec unshare -n {}", plain.display());
-        let (running, _) = start(session.command("/bin/sh").args(["-c", &apart]));
-        let told = explain(&host, &running);
-        assert!(obstacles(&told).contains(&"other-namespace"), "{told:#}");
+        let other_namespace = format!("exec unshare -n {}", plain.display());
+        let (running, _) = start_ready(session.command("/bin/sh").args(["-c", &other_namespace]));
+        let report = explain(&host, &running);
+        assert!(obstacles(&report).contains(&"other-namespace"), "{report:#}");
         // A parent hands its rule down.
         let shell = fs::canonicalize("/bin/sh").unwrap();
         host.replace(|policy| {
-            policy.programs = vec![Program { inherit: true, ..program(&shell) }];
+            policy.programs = vec![Program { inherit: true, ..listed_program(&shell) }];
         });
         let session = host.session(1);
         let wait = format!("{}; true", plain.display());
-        let (running, _) = start(session.command(&shell).args(["-c", &wait]));
+        let (running, _) = start_ready(session.command(&shell).args(["-c", &wait]));
         let children = format!("/proc/{0}/task/{0}/children", running.0.id());
         let child = fs::read_to_string(children).unwrap().trim().to_owned();
-        let told = explained(&host, &[&child]);
-        assert_eq!(told["rule"]["inherited_from"], running.0.id(), "{told:#}");
-        assert_eq!(told["rewritten"], true);
+        let report = explain_arguments(&host, &[&child]);
+        assert_eq!(report["rule"]["inherited_from"], running.0.id(), "{report:#}");
+        assert_eq!(report["rewritten"], true);
         let _ = Command::new("kill").arg(&child).status();
     });
 }
 
 #[test]
-fn a_closed_lease_is_told_from_none() {
-    let rules = vec![program(still("plain")), program(python())];
-    on_a_host("a_closed_lease_is_told_from_none", &[], rules, |host| {
+fn closed_lease_differs_from_no_lease() {
+    let rules = vec![listed_program(idle_program("plain")), listed_program(python())];
+    on_test_host("closed_lease_differs_from_no_lease", &[], rules, |host| {
         let session = host.session(1);
         let code = "
 import socket, time
 kept = socket.create_server(('127.0.0.1', 8200))
 print('ready', flush=True)
 time.sleep(1000)";
-        let (running, _) = start(session.command(python()).args(["-c", code]));
+        let (running, _) = start_ready(session.command(python()).args(["-c", code]));
         let l = session.l();
         assert_eq!(obstacles(&explain(&host, &running)), [""; 0]);
         host.map.close_session("1".parse().unwrap(), clock::now()).unwrap();
-        let told = explain(&host, &running);
-        assert_eq!(obstacles(&told), ["lease-closed"], "{told:#}");
-        assert_eq!(told["session"]["session"], "1");
-        assert_eq!(told["session"]["open"], false);
-        assert_eq!(told["sockets"][0]["bound"], format!("{l}:8200"));
-        assert!(told["sockets"][0]["why"].as_str().unwrap().contains("of a session's"));
+        let report = explain(&host, &running);
+        assert_eq!(obstacles(&report), ["lease-closed"], "{report:#}");
+        assert_eq!(report["session"]["session"], "1");
+        assert_eq!(report["session"]["open"], false);
+        assert_eq!(report["sockets"][0]["bound"], format!("{l}:8200"));
+        assert!(report["sockets"][0]["why"].as_str().unwrap().contains("of a session's"));
     });
 }
 
 #[test]
-fn a_session_without_an_address_of_the_kind() {
+fn session_without_virtual_ip_is_reported() {
     let features = Features { virtual_ip: true, ..Features::default() };
-    let rules = vec![Program { features, ..program(still("plain")) }];
-    on_a_host("a_session_without_an_address_of_the_kind", &[], rules, |host| {
+    let rules = vec![Program { features, ..listed_program(idle_program("plain")) }];
+    on_test_host("session_without_virtual_ip_is_reported", &[], rules, |host| {
         // There are four.
         for number in 1..=4 {
             host.session(number);
         }
         let fifth = host.session(5);
         assert_eq!(fifth.addresses.v4, None);
-        assert_eq!(in_the_way(&host, &mut fifth.command(still("plain"))), ["no-address"]);
+        assert_eq!(obstacles_of(&host, &mut fifth.command(idle_program("plain"))), ["no-address"]);
     });
 }
 
 /// Servers that show their state in the list of processes write over what they were told.
 #[test]
-fn a_process_that_wrote_over_its_environment() {
-    let rules = vec![program(still("plain"))];
-    on_a_host("a_process_that_wrote_over_its_environment", &[], rules, |host| {
-        let (running, _) = start(host.session(1).command(still("plain")).arg("titled"));
-        let told = explain(&host, &running);
+fn overwritten_environment_is_reported() {
+    let rules = vec![listed_program(idle_program("plain"))];
+    on_test_host("overwritten_environment_is_reported", &[], rules, |host| {
+        let (running, _) =
+            start_ready(host.session(1).command(idle_program("plain")).arg("titled"));
+        let report = explain(&host, &running);
         // No socket says which session it is in.
-        assert_eq!(told["rewritten"], Value::Null, "{told:#}");
-        assert_eq!(told["map"], host.directory.to_str().unwrap());
-        assert!(told["notes"][0].as_str().unwrap().contains("environment"));
+        assert_eq!(report["rewritten"], Value::Null, "{report:#}");
+        assert_eq!(report["map"], host.directory.to_str().unwrap());
+        assert!(report["notes"][0].as_str().unwrap().contains("environment"));
     });
 }
 
 /// The session is then that of its sockets.
 #[test]
-fn a_real_server_that_writes_over_its_environment() {
-    let test = "a_real_server_that_writes_over_its_environment";
-    let rules = vec![program("redis-server")];
-    on_a_host(test, &["redis-server"], rules, |host| {
+fn session_is_found_by_sockets_after_environment_is_overwritten() {
+    let test = "session_is_found_by_sockets_after_environment_is_overwritten";
+    let rules = vec![listed_program("redis-server")];
+    on_test_host(test, &["redis-server"], rules, |host| {
         let (_first, second) = (host.session(1), host.session(2));
         let server = find_program("redis-server").unwrap();
         let arguments = ["--port", "6401", "--bind", "127.0.0.1", "--save", ""];
         let mut running = ChildGuard::start(second.command(server).args(arguments));
         wait_for_listener(&format!("{}:6401", second.l()), &mut running.0);
-        let told = explain(&host, &running);
-        assert_eq!(told["rewritten"], true, "{told:#}");
-        assert_eq!(told["session"]["session"], "2");
-        assert_eq!(told["session"]["found_by"], "sockets");
-        assert_eq!(told["rule"]["path"], "redis-server");
-        let sockets = told["sockets"].as_array().unwrap();
+        let report = explain(&host, &running);
+        assert_eq!(report["rewritten"], true, "{report:#}");
+        assert_eq!(report["session"]["session"], "2");
+        assert_eq!(report["session"]["found_by"], "sockets");
+        assert_eq!(report["rule"]["path"], "redis-server");
+        let sockets = report["sockets"].as_array().unwrap();
         let bound = format!("{}:6401", second.l());
-        let own = sockets.iter().find(|it| it["bound"] == bound).expect("it listens");
+        let own = sockets.iter().find(|entry| entry["bound"] == bound).expect("it listens");
         assert_eq!(own["asked"], "127.0.0.1:6401");
     });
 }
 
 #[test]
-fn a_program_that_is_not_started() {
-    let rules = vec![Program { loopback_connect: LoopbackConnect::Own, ..program(still("plain")) }];
-    on_a_host("a_program_that_is_not_started", &[], rules, |host| {
-        let plain = still("plain");
+fn program_is_explained_before_it_starts() {
+    let rules = vec![Program {
+        loopback_connect: LoopbackConnect::Own,
+        ..listed_program(idle_program("plain"))
+    }];
+    on_test_host("program_is_explained_before_it_starts", &[], rules, |host| {
+        let plain = idle_program("plain");
         let plain = plain.to_str().unwrap();
-        let told = explained(&host, &["--session", "3", "--", plain]);
-        assert_eq!(told["rewritten"], true, "{told:#}");
-        assert_eq!(told["session"]["open"], false);
+        let report = explain_arguments(&host, &["--session", "3", "--", plain]);
+        assert_eq!(report["rewritten"], true, "{report:#}");
+        assert_eq!(report["session"]["open"], false);
         let session = host.session(3);
-        let told = explained(&host, &["--session", "3", "--", plain]);
-        assert_eq!(told["session"]["virtual_ip"][0], session.v());
-        let told = explained(&host, &["--session", "3", "--", "/bin/sh", "-c", "true"]);
-        assert_eq!(obstacles(&told), ["not-listed"]);
-        let fixed = still("static");
-        let told = explained(&host, &["--session", "3", "--", fixed.to_str().unwrap()]);
-        assert_eq!(obstacles(&told), ["static-program", "not-listed"]);
+        let report = explain_arguments(&host, &["--session", "3", "--", plain]);
+        assert_eq!(report["session"]["virtual_ip"][0], session.v());
+        let report = explain_arguments(&host, &["--session", "3", "--", "/bin/sh", "-c", "true"]);
+        assert_eq!(obstacles(&report), ["not-listed"]);
+        let static_program = idle_program("static");
+        let report =
+            explain_arguments(&host, &["--session", "3", "--", static_program.to_str().unwrap()]);
+        assert_eq!(obstacles(&report), ["static-program", "not-listed"]);
     });
 }
 
 /// What runs with more rights than its user, and what others may see.
 #[test]
-fn rights_are_respected_and_told() {
-    let rules = vec![program(still("plain"))];
-    on_a_host("rights_are_respected_and_told", &["root", "setpriv"], rules, |host| {
+fn explain_respects_process_permissions() {
+    let rules = vec![listed_program(idle_program("plain"))];
+    on_test_host("explain_respects_process_permissions", &["root", "setpriv"], rules, |host| {
         let session = host.session(1);
         let raised = host.directory.join("raised");
-        fs::copy(still("plain"), &raised).unwrap();
+        fs::copy(idle_program("plain"), &raised).unwrap();
         fs::set_permissions(&host.directory, fs::Permissions::from_mode(0o755)).unwrap();
         fs::set_permissions(&raised, fs::Permissions::from_mode(0o4755)).unwrap();
         let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
-        let (running, _) = start(session.command("setpriv").args(nobody).arg(&raised));
-        let told = explain(&host, &running);
-        assert_eq!(obstacles(&told)[0], "secure-execution", "{told:#}");
+        let (running, _) = start_ready(session.command("setpriv").args(nobody).arg(&raised));
+        let report = explain(&host, &running);
+        assert_eq!(obstacles(&report)[0], "secure-execution", "{report:#}");
         // Its user sees that much too, and no more.
         let own = host.directory.join("vipool");
         fs::copy(vipool_path(), &own).unwrap();
@@ -395,21 +416,22 @@ fn rights_are_respected_and_told() {
             command.output().unwrap()
         };
         let output = as_nobody(running.0.id());
-        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert!(obstacles(&told).contains(&"secure-execution"), "{told:#}");
-        assert_eq!(told["file"], Value::Null);
-        // Root's process is not theirs to look at; their own is.
-        let (roots, _) = start(&mut session.command(still("plain")));
-        let output = as_nobody(roots.0.id());
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(obstacles(&report).contains(&"secure-execution"), "{report:#}");
+        assert_eq!(report["file"], Value::Null);
+        // Root's process is not nobody_program to look at; their own is.
+        let (root_process, _) = start_ready(&mut session.command(idle_program("plain")));
+        let output = as_nobody(root_process.0.id());
         assert!(!output.status.success());
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(said.contains("not yours to look at"), "{said}");
-        let theirs = host.directory.join("still-plain");
-        fs::copy(still("plain"), &theirs).unwrap();
-        let (running, _) = start(session.command("setpriv").args(nobody).arg(&theirs));
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(stderr.contains("not yours to look at"), "{stderr}");
+        let nobody_program = host.directory.join("idle-plain");
+        fs::copy(idle_program("plain"), &nobody_program).unwrap();
+        let (running, _) =
+            start_ready(session.command("setpriv").args(nobody).arg(&nobody_program));
         let output = as_nobody(running.0.id());
-        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!(obstacles(&told), ["not-listed"], "{told:#}");
-        assert_eq!(told["session"]["session"], "1");
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(obstacles(&report), ["not-listed"], "{report:#}");
+        assert_eq!(report["session"]["session"], "1");
     });
 }

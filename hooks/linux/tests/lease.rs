@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use support::{Host, compile, finish, in_namespace, program, start_piped};
+use support::{TestHost, compile, in_namespace, listed_program, output_of, start_piped};
 use vipool::map::OpenOptions;
 use vipool::os::clock;
 use vipool::policy::{Features, Program};
@@ -21,26 +21,31 @@ use vipool_testing::{ChildGuard, preload_path, record_skip, vipool_path};
 /// Built once: tests run side by side.
 fn binary() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| compile("guest", &["guest.c", "common.c"], &[])).clone()
+    BUILT.get_or_init(|| compile("hooked-process", &["hooked_process.c", "common.c"], &[])).clone()
 }
 
-fn on_a_host(test: &str, needs: &[&str], programs: fn() -> Vec<Program>, body: impl FnOnce(Host)) {
+fn on_test_host(
+    test: &str,
+    needs: &[&str],
+    programs: fn() -> Vec<Program>,
+    body: impl FnOnce(TestHost),
+) {
     let prepare = || {
         binary();
         preload_path();
         vipool_path();
     };
-    in_namespace(test, needs, prepare, || body(Host::new(programs())));
+    in_namespace(test, needs, prepare, || body(TestHost::new(programs())));
 }
 
-fn guest_is_listed() -> Vec<Program> {
-    vec![program(binary())]
+fn list_test_program() -> Vec<Program> {
+    vec![listed_program(binary())]
 }
 
 /// A listed program that is told of no lease. Before it begins, a shell does this, and waits for a
 /// line.
-fn started_after(host: &Host, shell: &str) -> (ChildGuard, impl BufRead + use<>) {
-    let script = format!("{shell}; read line; exec {} watched", binary().display());
+fn start_after_shell(host: &TestHost, shell: &str) -> (ChildGuard, impl BufRead + use<>) {
+    let script = format!("{shell}; read line; exec {} report-names", binary().display());
     let mut command = Command::new("/bin/sh");
     command.args(["-c", &script]).env("LD_PRELOAD", preload_path());
     command.env("VIPOOL_MAP", &host.directory).env_remove("VIPOOL_LEASE");
@@ -48,7 +53,7 @@ fn started_after(host: &Host, shell: &str) -> (ChildGuard, impl BufRead + use<>)
 }
 
 /// Lets it begin, and answers what the kernel has for a bind of 127.0.0.1 and what is seen of it.
-fn bound((mut running, mut output): (ChildGuard, impl BufRead)) -> String {
+fn bound_address((mut running, mut output): (ChildGuard, impl BufRead)) -> String {
     let mut input = running.0.stdin.take().unwrap();
     input.write_all(b"go\n").unwrap();
     let mut line = String::new();
@@ -59,45 +64,46 @@ fn bound((mut running, mut output): (ChildGuard, impl BufRead)) -> String {
     input.write_all(b"?\n").unwrap();
     line.clear();
     output.read_line(&mut line).unwrap();
-    let (seen, kernel) = line.trim().split_once(' ').expect("two names");
-    assert_eq!(seen, "127.0.0.1:8094");
+    let (visible, kernel) = line.trim().split_once(' ').expect("two names");
+    assert_eq!(visible, "127.0.0.1:8094");
     kernel.to_owned()
 }
 
-const UNTOUCHED: &str = "127.0.0.1:8094";
+const NOT_REWRITTEN: &str = "127.0.0.1:8094";
 
-fn open(host: &Host, session: &str) -> String {
+fn open_session(host: &TestHost, session: &str) -> String {
     let session: SessionId = session.parse().unwrap();
     let opened = host.map.open_session(session, &OpenOptions::default(), clock::now()).unwrap();
     let addresses = host.map.reader().unwrap().addresses(&opened.leases);
     format!("{}:8094", addresses.loopback.unwrap())
 }
 
-fn found_by(host: &Host, running: &ChildGuard) -> String {
+fn found_by(host: &TestHost, running: &ChildGuard) -> String {
     let pid = running.0.id().to_string();
     let map = host.directory.to_str().unwrap();
-    let told = finish(Command::new(vipool_path()).args(["explain", "--json", "--map", map, &pid]));
-    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
-    told["session"]["found_by"].as_str().unwrap_or("none").to_owned()
+    let report =
+        output_of(Command::new(vipool_path()).args(["explain", "--json", "--map", map, &pid]));
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    report["session"]["found_by"].as_str().unwrap_or("none").to_owned()
 }
 
 #[test]
-fn by_the_audit_session_of_the_kernel() {
-    let test = "by_the_audit_session_of_the_kernel";
-    on_a_host(test, &[], guest_is_listed, |host| {
+fn lease_is_found_by_audit_session() {
+    let test = "lease_is_found_by_audit_session";
+    on_test_host(test, &[], list_test_program, |host| {
         // A shell that sets its login user begins an audit session, as pam_loginuid(8) does.
         let begin = "echo 0 2>/dev/null >/proc/self/loginuid; cat /proc/self/sessionid; echo";
-        let (running, mut output) = started_after(&host, begin);
+        let (running, mut output) = start_after_shell(&host, begin);
         let mut number = String::new();
         output.read_line(&mut number).unwrap();
         if number.trim() == "4294967295" || number.trim().is_empty() {
             return record_skip("audit sessions", "boot a kernel with CONFIG_AUDIT");
         }
-        let own = open(&host, &format!("audit:{}", number.trim()));
+        let own = open_session(&host, &format!("audit:{}", number.trim()));
         assert_eq!(found_by(&host, &running), "audit-session");
-        assert_eq!(bound((running, output)), own);
+        assert_eq!(bound_address((running, output)), own);
         // One that is not open is none.
-        let (running, mut output) = started_after(&host, begin);
+        let (running, mut output) = start_after_shell(&host, begin);
         number.clear();
         output.read_line(&mut number).unwrap();
         if own.contains(number.trim()) {
@@ -107,14 +113,14 @@ fn by_the_audit_session_of_the_kernel() {
         let _ = host
             .map
             .close_session(format!("audit:{}", number.trim()).parse().unwrap(), clock::now());
-        assert_eq!(bound((running, output)), UNTOUCHED);
+        assert_eq!(bound_address((running, output)), NOT_REWRITTEN);
     });
 }
 
 /// A control group, removed when it goes.
-struct Group(PathBuf);
+struct ControlGroup(PathBuf);
 
-impl Group {
+impl ControlGroup {
     /// Makes one of this name where the system lets us.
     fn new(name: &str) -> Option<Self> {
         let places = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup"];
@@ -132,7 +138,7 @@ impl Group {
     }
 }
 
-impl Drop for Group {
+impl Drop for ControlGroup {
     fn drop(&mut self) {
         // The kernel takes a moment to see that the last process is gone.
         for _ in 0..100 {
@@ -145,7 +151,7 @@ impl Drop for Group {
 }
 
 /// What logind writes of users and sessions, in a place of the test's own.
-fn logind(files: &[(&str, &str)]) {
+fn write_logind_files(files: &[(&str, &str)]) {
     let mounted = Command::new("mount").args(["-t", "tmpfs", "none", "/run"]).status();
     assert!(mounted.unwrap().success());
     for directory in ["/run/systemd/users", "/run/systemd/sessions"] {
@@ -157,48 +163,50 @@ fn logind(files: &[(&str, &str)]) {
 }
 
 #[test]
-fn by_the_control_group_of_the_logon() {
-    let test = "by_the_control_group_of_the_logon";
-    on_a_host(test, &["root"], guest_is_listed, |host| {
+fn lease_is_found_by_control_group() {
+    let test = "lease_is_found_by_control_group";
+    on_test_host(test, &["root"], list_test_program, |host| {
         let own_pid = std::process::id();
         let unique = format!("{own_pid}{}", fs::metadata("/proc/self/ns/net").map_or(0, inode));
         let name = format!("c{unique}");
-        let Some(scope) = Group::new(&format!("session-{name}.scope")) else {
+        let Some(scope) = ControlGroup::new(&format!("session-{name}.scope")) else {
             return record_skip(
                 "control groups that can be made",
                 "mount -t cgroup2 none /sys/fs/cgroup",
             );
         };
         let user = &unique[..unique.len().min(9)];
-        let manager = Group::new(&format!("user@{user}.service")).unwrap();
-        logind(&[
+        let manager = ControlGroup::new(&format!("user@{user}.service")).unwrap();
+        write_logind_files(&[
             (&format!("users/{user}"), &format!("NAME=ada\nSESSIONS={name}\n")),
             (&format!("sessions/{name}"), "AUDIT=4711\n"),
         ]);
         // No such session is open.
-        assert_eq!(bound(started_after(&host, &scope.join())), UNTOUCHED);
-        assert_eq!(bound(started_after(&host, &manager.join())), UNTOUCHED);
+        assert_eq!(bound_address(start_after_shell(&host, &scope.join())), NOT_REWRITTEN);
+        assert_eq!(bound_address(start_after_shell(&host, &manager.join())), NOT_REWRITTEN);
         // Opened under the name that logind gave it.
         let logind_name = SessionId::logind(&name).unwrap().to_string();
-        let own = open(&host, &logind_name);
-        let waiting = started_after(&host, &format!("{}; echo", scope.join()));
-        let waiting = joined(waiting);
+        let own = open_session(&host, &logind_name);
+        let waiting = start_after_shell(&host, &format!("{}; echo", scope.join()));
+        let waiting = wait_until_joined(waiting);
         assert_eq!(found_by(&host, &waiting.0), "session-scope");
-        assert_eq!(bound(waiting), own);
+        assert_eq!(bound_address(waiting), own);
         // A process of the user's manager joins the user's only session.
-        let waiting = joined(started_after(&host, &format!("{}; echo", manager.join())));
+        let waiting =
+            wait_until_joined(start_after_shell(&host, &format!("{}; echo", manager.join())));
         assert_eq!(found_by(&host, &waiting.0), "user-manager");
-        assert_eq!(bound(waiting), own);
+        assert_eq!(bound_address(waiting), own);
         // When there are several, none.
         let two = format!("NAME=ada\nSESSIONS={name} c2\n");
         fs::write(format!("/run/systemd/users/{user}"), two).unwrap();
-        let waiting = joined(started_after(&host, &format!("{}; echo", manager.join())));
+        let waiting =
+            wait_until_joined(start_after_shell(&host, &format!("{}; echo", manager.join())));
         assert_eq!(found_by(&host, &waiting.0), "none");
-        assert_eq!(bound(waiting), UNTOUCHED);
+        assert_eq!(bound_address(waiting), NOT_REWRITTEN);
         // One that was opened under its audit session is found through logind's file.
         host.map.close_session(logind_name.parse().unwrap(), clock::now()).unwrap();
-        let own = open(&host, "audit:4711");
-        assert_eq!(bound(started_after(&host, &scope.join())), own);
+        let own = open_session(&host, "audit:4711");
+        assert_eq!(bound_address(start_after_shell(&host, &scope.join())), own);
     });
 }
 
@@ -207,40 +215,40 @@ fn inode(data: fs::Metadata) -> u64 {
     data.ino()
 }
 
-/// Waits until the shell has joined its group.
-fn joined<R: BufRead>((running, mut output): (ChildGuard, R)) -> (ChildGuard, R) {
+/// Waits until the shell has wait_until_joined its group.
+fn wait_until_joined<R: BufRead>((running, mut output): (ChildGuard, R)) -> (ChildGuard, R) {
     output.read_line(&mut String::new()).unwrap();
     (running, output)
 }
 
 /// Only what the environment says of these two.
-fn of_environment(text: &str) -> Vec<&str> {
+fn hook_variables(text: &str) -> Vec<&str> {
     let names = text.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name);
     let mut names: Vec<_> =
-        names.filter(|it| ["LD_PRELOAD", "VIPOOL_LEASE"].contains(it)).collect();
+        names.filter(|name| ["LD_PRELOAD", "VIPOOL_LEASE"].contains(name)).collect();
     names.sort_unstable();
     names
 }
 
 /// What docs/compatibility.md says of setuid programs, sudo and su.
 #[test]
-fn what_drops_a_preload() {
+fn setuid_sudo_and_su_drop_hook_variables() {
     let needs = &["root", "setpriv", "sudo"];
-    on_a_host("what_drops_a_preload", needs, guest_is_listed, |host| {
+    on_test_host("setuid_sudo_and_su_drop_hook_variables", needs, list_test_program, |host| {
         let session = host.session(1);
         let both = ["LD_PRELOAD", "VIPOOL_LEASE"];
         let none: [&str; 0] = [];
         let by = |user: &str, command: &[&str]| {
             let mut line = session.command("setpriv");
             let ids = [format!("--reuid={user}"), format!("--regid={user}")];
-            finish(line.args(ids).arg("--clear-groups").args(command))
+            output_of(line.args(ids).arg("--clear-groups").args(command))
         };
-        assert_eq!(of_environment(&by("65534", &["env"])), both);
-        let raised = host.directory.join("env");
-        fs::copy(vipool_testing::needs::find_program("env").unwrap(), &raised).unwrap();
-        fs::set_permissions(&raised, fs::Permissions::from_mode(0o4755)).unwrap();
-        let raised = raised.to_str().unwrap();
-        assert_eq!(of_environment(&by("65534", &[raised])), ["VIPOOL_LEASE"]);
+        assert_eq!(hook_variables(&by("65534", &["env"])), both);
+        let setuid_copy = host.directory.join("env");
+        fs::copy(vipool_testing::needs::find_program("env").unwrap(), &setuid_copy).unwrap();
+        fs::set_permissions(&setuid_copy, fs::Permissions::from_mode(0o4755)).unwrap();
+        let setuid_copy = setuid_copy.to_str().unwrap();
+        assert_eq!(hook_variables(&by("65534", &[setuid_copy])), ["VIPOOL_LEASE"]);
 
         let rules = host.directory.join("sudoers");
         let allow = "root ALL=(ALL) ALL\nnobody ALL=(ALL) NOPASSWD: ALL\n";
@@ -248,38 +256,38 @@ fn what_drops_a_preload() {
         fs::set_permissions(&rules, fs::Permissions::from_mode(0o440)).unwrap();
         let bound = Command::new("mount").arg("--bind").arg(&rules).arg("/etc/sudoers").status();
         assert!(bound.unwrap().success());
-        assert_eq!(of_environment(&by("65534", &["sudo", "-n", "env"])), none);
+        assert_eq!(hook_variables(&by("65534", &["sudo", "-n", "env"])), none);
         let keep = format!("Defaults env_keep += \"LD_PRELOAD VIPOOL_LEASE\"\n{allow}");
         fs::write(&rules, keep).unwrap();
-        assert_eq!(of_environment(&by("65534", &["sudo", "-n", "env"])), ["VIPOOL_LEASE"]);
+        assert_eq!(hook_variables(&by("65534", &["sudo", "-n", "env"])), ["VIPOOL_LEASE"]);
         let hook = format!("LD_PRELOAD={}", preload_path().display());
-        assert_eq!(of_environment(&by("65534", &["sudo", "-n", "env", &hook, "env"])), both);
+        assert_eq!(hook_variables(&by("65534", &["sudo", "-n", "env", &hook, "env"])), both);
 
         let su = |arguments: &[&str]| {
             let command = [&["su"], arguments, &["nobody", "-s", "/bin/sh", "-c", "env"]].concat();
-            finish(session.command(command[0]).args(&command[1..]))
+            output_of(session.command(command[0]).args(&command[1..]))
         };
-        assert_eq!(of_environment(&su(&[])), both);
-        assert_eq!(of_environment(&su(&["-"])), none);
+        assert_eq!(hook_variables(&su(&[])), both);
+        assert_eq!(hook_variables(&su(&["-"])), none);
     });
 }
 
 const CLIENT: &str = "203.0.113.9";
 const HOST_ADDRESS: &str = "10.99.5.1";
 
-fn client_ip_is_listed() -> Vec<Program> {
+fn list_client_ip_programs() -> Vec<Program> {
     let features = Features { client_ip: true, ..Features::default() };
-    let listed = |name: &str| Program { features, ..program(name) };
-    vec![listed("getent"), listed(python().to_str().unwrap())]
+    let listed = |name: &str| Program { features, ..listed_program(name) };
+    vec![listed("getent"), listed(python_path().to_str().unwrap())]
 }
 
 /// The file behind `python3`: shims of version managers lead to it.
-fn python() -> PathBuf {
+fn python_path() -> PathBuf {
     let code = "import os, sys; print(os.path.realpath(sys.executable))";
-    PathBuf::from(finish(Command::new("python3").args(["-c", code])).trim())
+    PathBuf::from(output_of(Command::new("python3").args(["-c", code])).trim())
 }
 
-const LOOK_UPS: &str = "
+const LOOKUP_SCRIPT: &str = "
 import socket
 name = socket.gethostname()
 print(socket.gethostbyname(name), socket.gethostbyname_ex(name)[2][0],
@@ -287,44 +295,46 @@ print(socket.gethostbyname(name), socket.gethostbyname_ex(name)[2][0],
 
 /// Who needs only to tell its user apart gets the client's address for the host's own name.
 #[test]
-fn a_program_is_told_of_its_client() {
-    let test = "a_program_is_told_of_its_client";
-    on_a_host(test, &["python3"], client_ip_is_listed, |mut host| {
+fn host_name_resolves_to_the_client_address() {
+    let test = "host_name_resolves_to_the_client_address";
+    on_test_host(test, &["python3"], list_client_ip_programs, |mut host| {
         let map = host.directory.to_str().unwrap().to_owned();
-        let vipool_says = |arguments: &[&str]| {
+        let run_vipool = |arguments: &[&str]| {
             let mut command = Command::new(vipool_path());
             command.arg(arguments[0]);
             let sub = usize::from(arguments[0] == "session");
             command.args(&arguments[1..=sub]).args(["--map", &map]).args(&arguments[1 + sub..]);
             command.env("VIPOOL_PRELOAD", preload_path()).env_remove("VIPOOL_LEASE");
-            finish(&mut command)
+            output_of(&mut command)
         };
         let files = |map: &str| {
             let entries = fs::read_dir(map).unwrap().flatten();
-            entries.filter(|it| it.file_name().to_string_lossy().starts_with("client.")).count()
+            entries
+                .filter(|entry| entry.file_name().to_string_lossy().starts_with("client."))
+                .count()
         };
-        let python = python();
+        let python = python_path();
         let python = python.to_str().unwrap();
-        let three = |address: &str| format!("{address} {address} {address}\n");
-        let run = ["run", "--session", "7", "--client", CLIENT, "--", python, "-c", LOOK_UPS];
-        assert_eq!(vipool_says(&run), three(CLIENT));
+        let three_times = |address: &str| format!("{address} {address} {address}\n");
+        let run = ["run", "--session", "7", "--client", CLIENT, "--", python, "-c", LOOKUP_SCRIPT];
+        assert_eq!(run_vipool(&run), three_times(CLIENT));
         assert_eq!(files(&map), 0, "it is forgotten with the session");
         // Without a client it is the host's, as without the hook.
-        let run = ["run", "--session", "7", "--", python, "-c", LOOK_UPS];
-        assert_eq!(vipool_says(&run), three(HOST_ADDRESS));
+        let run = ["run", "--session", "7", "--", python, "-c", LOOKUP_SCRIPT];
+        assert_eq!(run_vipool(&run), three_times(HOST_ADDRESS));
         // An IPv6 client, by another program.
         let ask = ["getent", "ahostsv6", "matrixhost"];
         let run = [&["run", "--session", "7", "--client", "2001:db8::9", "--"][..], &ask].concat();
-        assert!(vipool_says(&run).starts_with("2001:db8::9 "), "{run:?}");
+        assert!(run_vipool(&run).starts_with("2001:db8::9 "), "{run:?}");
 
         // A session that was opened before, by whoever joins it.
-        vipool_says(&["session", "open", "8", "--client", CLIENT]);
-        let run = ["run", "--session", "8", "--", python, "-c", LOOK_UPS];
-        assert_eq!(vipool_says(&run), three(CLIENT));
+        run_vipool(&["session", "open", "8", "--client", CLIENT]);
+        let run = ["run", "--session", "8", "--", python, "-c", LOOKUP_SCRIPT];
+        assert_eq!(run_vipool(&run), three_times(CLIENT));
         // Also after the map was replaced, before and while the program runs.
         host.replace(|policy| policy.hide_addresses = true);
-        assert_eq!(vipool_says(&run), three(CLIENT));
-        let waiting = format!("print('ready', flush=True); input(){LOOK_UPS}");
+        assert_eq!(run_vipool(&run), three_times(CLIENT));
+        let waiting = format!("print('ready', flush=True); input(){LOOKUP_SCRIPT}");
         let mut command = Command::new(vipool_path());
         command.args(["run", "--map", &map, "--session", "8", "--", python, "-c", &waiting]);
         command.env("VIPOOL_PRELOAD", preload_path()).env_remove("VIPOOL_LEASE");
@@ -334,31 +344,31 @@ fn a_program_is_told_of_its_client() {
         running.0.stdin.take().unwrap().write_all(b"\n").unwrap();
         let mut line = String::new();
         output.read_line(&mut line).unwrap();
-        assert_eq!(line, three(CLIENT));
+        assert_eq!(line, three_times(CLIENT));
         assert!(running.0.wait().unwrap().success());
         assert_eq!(files(&map), 1);
-        vipool_says(&["session", "close", "8"]);
+        run_vipool(&["session", "close", "8"]);
         assert_eq!(files(&map), 0);
     });
 }
 
 /// Where the client is, only the session's own user may know.
 #[test]
-fn a_client_is_told_to_its_own_user_alone() {
-    let test = "a_client_is_told_to_its_own_user_alone";
-    on_a_host(test, &["root", "setpriv"], client_ip_is_listed, |host| {
+fn client_address_is_readable_by_its_user_only() {
+    let test = "client_address_is_readable_by_its_user_only";
+    on_test_host(test, &["root", "setpriv"], list_client_ip_programs, |host| {
         let ask = ["getent", "ahostsv4", "matrixhost"];
         let mut command = Command::new(vipool_path());
         command.args(["session", "open", "7", "--user", "nobody", "--client", CLIENT]);
         command.args(["--map", host.directory.to_str().unwrap()]);
-        finish(&mut command);
+        output_of(&mut command);
         let session = host.session(7);
         let as_user = |id: &str| {
             let mut command = session.command("setpriv");
             let (user, group) = (format!("--reuid={id}"), format!("--regid={id}"));
-            finish(command.args([&*user, &*group, "--clear-groups"]).args(ask))
+            output_of(command.args([&*user, &*group, "--clear-groups"]).args(ask))
         };
-        let nobody = finish(Command::new("id").args(["-u", "nobody"]));
+        let nobody = output_of(Command::new("id").args(["-u", "nobody"]));
         assert!(as_user(nobody.trim()).starts_with(CLIENT));
         assert!(as_user("54321").starts_with(HOST_ADDRESS));
     });

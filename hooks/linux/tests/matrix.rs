@@ -12,15 +12,15 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use support::{
-    HOST, Host, MATRIX, OUTSIDE, Session, compile, finish, in_namespace, run_ip, start,
-    start_piped, text,
+    EXTERNAL_ADDRESS, HOST_ADDRESS, MATRIX_SOURCES, TestHost, TestSession, compile, in_namespace,
+    output_of, run_ip_command, start_piped, start_ready, stdout_on_success,
 };
 use vipool::policy::{PortRange, Program, Wildcard};
 use vipool_testing::preload_path;
 
 fn binary() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| compile("matrix", MATRIX, &[])).clone()
+    BUILT.get_or_init(|| compile("matrix", MATRIX_SOURCES, &[])).clone()
 }
 
 fn ports(first: u16, last: u16) -> Vec<PortRange> {
@@ -31,23 +31,23 @@ fn rule() -> Program {
     Program {
         own_ports: ports(8311, 8311),
         shared_ports: ports(8411, 8411),
-        ..support::program(binary())
+        ..support::listed_program(binary())
     }
 }
 
 /// Runs a row in all ways.
-fn row(test: &str, name: &str) {
+fn run_row(test: &str, name: &str) {
     let prepare = || {
         binary();
         preload_path();
     };
-    let needs: &[&str] = if name == "22-dropped" { &["root"] } else { &[] };
+    let needs: &[&str] = if name == "22-dropped-privileges" { &["root"] } else { &[] };
     in_namespace(test, needs, prepare, || {
-        let mut host = Host::new(vec![rule()]);
-        let _service = start(host.outside(binary()).arg("serve"));
+        let mut host = TestHost::new(vec![rule()]);
+        let _service = start_ready(host.outside(binary()).arg("serve"));
         let _hosts: Vec<_> = match name {
             "2" => vec![("0.0.0.0", "8002")],
-            "5-dialled" => vec![(HOST, "8505")],
+            "5-dialled" => vec![(HOST_ADDRESS, "8505")],
             "11" => vec![("127.0.0.1", "8211"), ("127.0.0.1", "8311"), ("127.0.0.1", "8411")],
             "23-mapped" => vec![("::1", "8223")],
             "32-bound" => vec![("::1", "8532")],
@@ -56,28 +56,28 @@ fn row(test: &str, name: &str) {
             _ => vec![],
         }
         .into_iter()
-        .map(|(address, port)| start(Command::new(binary()).args(["hold", address, port])))
+        .map(|(address, port)| start_ready(Command::new(binary()).args(["hold", address, port])))
         .collect();
         let _beside: Vec<_> = match name {
             "7-ports" => vec!["8007", "8107"],
             _ => vec![],
         }
         .into_iter()
-        .map(|port| start(host.outside(binary()).args(["hold", OUTSIDE, port])))
+        .map(|port| start_ready(host.outside(binary()).args(["hold", EXTERNAL_ADDRESS, port])))
         .collect();
         let _names = (name == "44").then(|| {
-            host.asks(OUTSIDE);
-            start(host.outside(binary()).arg("names"))
+            host.set_name_server(EXTERNAL_ADDRESS);
+            start_ready(host.outside(binary()).arg("names"))
         });
         match name {
             "6-pass" => host.replace(|policy| policy.pass_when_missing = true),
-            "3-loopback" | "3-wildcard" | "32-loopback" => host.rules(|rule| {
+            "3-loopback" | "3-wildcard" | "32-loopback" => host.change_rules(|rule| {
                 rule.features.virtual_ip = false;
                 if name == "3-wildcard" {
                     rule.wildcard = Wildcard::Loopback;
                 }
             }),
-            "23-mapped" => host.rules(|rule| rule.map_ephemeral = true),
+            "23-mapped" => host.change_rules(|rule| rule.map_ephemeral = true),
             "43" => host.replace(|policy| policy.hide_addresses = true),
             "7-ports" => {
                 std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40099").unwrap();
@@ -87,10 +87,10 @@ fn row(test: &str, name: &str) {
         let (first, second) = (host.session(1), host.session(2));
         let v = first.v();
         if name.starts_with('6') {
-            run_ip(&format!("addr del {v}/24 dev v0"));
+            run_ip_command(&format!("addr del {v}/24 dev v0"));
         }
-        let plain = observe(&host, &first, name, Way::Plain);
-        let unlisted = observe(&host, &first, name, Way::Unlisted);
+        let unhooked = observe(&host, &first, name, RunMode::Unhooked);
+        let unlisted = observe(&host, &first, name, RunMode::Unlisted);
         // The same fixed ports in another session.
         let _beside: Vec<_> = match name {
             "1" => vec![("127.0.0.1", "8001")],
@@ -101,34 +101,34 @@ fn row(test: &str, name: &str) {
             _ => vec![],
         }
         .into_iter()
-        .map(|(address, port)| start(second.command(binary()).args(["hold", address, port])))
+        .map(|(address, port)| start_ready(second.command(binary()).args(["hold", address, port])))
         .collect();
-        let listed = observe(&host, &first, name, Way::Listed);
-        assert_eq!(plain, unlisted, "an unlisted program sees another world");
-        assert_eq!(plain, listed, "a listed program sees what it should not");
+        let listed = observe(&host, &first, name, RunMode::Listed);
+        assert_eq!(unhooked, unlisted, "the hook changes an unlisted program");
+        assert_eq!(unhooked, listed, "a listed program sees rewritten addresses");
     });
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Way {
-    Plain,
+enum RunMode {
+    Unhooked,
     Unlisted,
     Listed,
 }
 
 /// What the program writes down of a row.
-fn observe(host: &Host, session: &Session<'_>, name: &str, way: Way) -> String {
+fn observe(host: &TestHost, session: &TestSession<'_>, name: &str, mode: RunMode) -> String {
     // The same file under another name is another program.
     let unlisted = host.directory.join("unlisted");
-    let mut command = match way {
-        Way::Plain => Command::new(binary()),
-        Way::Unlisted => {
+    let mut command = match mode {
+        RunMode::Unhooked => Command::new(binary()),
+        RunMode::Unlisted => {
             std::fs::copy(binary(), &unlisted).unwrap();
             session.command(&unlisted)
         }
-        Way::Listed => session.command(binary()),
+        RunMode::Listed => session.command(binary()),
     };
-    if way == Way::Listed {
+    if mode == RunMode::Listed {
         command.env("MATRIX_LISTED", "1");
     }
     command
@@ -144,7 +144,11 @@ fn observe(host: &Host, session: &Session<'_>, name: &str, way: Way) -> String {
             let mut line = String::new();
             while !line.starts_with("dial") {
                 line.clear();
-                assert_ne!(output.read_line(&mut line).unwrap(), 0, "it dials");
+                assert_ne!(
+                    output.read_line(&mut line).unwrap(),
+                    0,
+                    "the program prints a dial line"
+                );
             }
             let words: Vec<_> = line.split_whitespace().collect();
             let dial = format!("exec 3<>/dev/tcp/{}/{}", words[1], words[2]);
@@ -156,7 +160,7 @@ fn observe(host: &Host, session: &Session<'_>, name: &str, way: Way) -> String {
         }
         _ => {
             let output = command.output().unwrap();
-            text(&command, output)
+            stdout_on_success(&command, output)
         }
     }
 }
@@ -165,7 +169,7 @@ macro_rules! rows {
     ($($test:ident $name:literal;)*) => {
         $(#[test]
         fn $test() {
-            row(stringify!($test), $name);
+            run_row(stringify!($test), $name);
         })*
 
         /// Every row of the C program is a test here.
@@ -174,7 +178,7 @@ macro_rules! rows {
             if !vipool_testing::have(&["cc"]) {
                 return;
             }
-            let known = finish(&mut Command::new(binary()));
+            let known = output_of(&mut Command::new(binary()));
             assert_eq!(known.lines().collect::<Vec<_>>(), [$($name),*]);
         }
     };
@@ -224,7 +228,7 @@ rows! {
     row_24_ipv6 "24-ipv6";
     row_24_link_local "24-link-local";
     row_25_messages "25-messages";
-    row_25_checked "25-checked";
+    row_25_fortified "25-fortified";
     row_27 "27";
     row_28 "28";
     row_30 "30";
@@ -243,22 +247,22 @@ rows! {
     row_43 "43";
     row_44 "44";
     row_49 "49";
-    row_20_unasked "20-unasked";
+    row_20_null_address "20-null-address";
     row_22_bound_or_not "22-bound-or-not";
     row_22_families "22-families";
     row_22_portless "22-portless";
-    row_22_dropped "22-dropped";
+    row_22_dropped_privileges "22-dropped-privileges";
     row_32_wildcard "32-wildcard";
     row_34_protocols "34-protocols";
-    row_35_handed "35-handed";
+    row_35_inherited "35-inherited";
     row_35_passed "35-passed";
     row_35_forked "35-forked";
 }
 
 /// What the constants of both sides say is the same.
 #[test]
-fn the_host_is_the_host() {
+fn c_and_rust_constants_agree() {
     let header = include_str!("c/matrix.h");
-    assert!(header.contains(&format!("#define HOST \"{HOST}\"")));
-    assert!(header.contains(&format!("#define OUTSIDE \"{OUTSIDE}\"")));
+    assert!(header.contains(&format!("#define HOST_ADDRESS \"{HOST_ADDRESS}\"")));
+    assert!(header.contains(&format!("#define EXTERNAL_ADDRESS \"{EXTERNAL_ADDRESS}\"")));
 }

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use support::{
-    Host, MATRIX, OUTSIDE, Session, compile, finish, in_namespace, program, start,
-    wait_for_listener,
+    EXTERNAL_ADDRESS, MATRIX_SOURCES, TestHost, TestSession, compile, in_namespace, listed_program,
+    output_of, start_ready, wait_for_listener,
 };
 use vipool::policy::Program;
 use vipool_testing::{ChildGuard, needs::find_program, preload_path};
@@ -35,40 +35,42 @@ const LISTED: &[&str] = &[
     "curl",
 ];
 
-fn listed() -> Vec<Program> {
-    let python = python();
-    LISTED.iter().map(program).chain([program(python)]).collect()
+fn listed_programs() -> Vec<Program> {
+    let python = python_path();
+    LISTED.iter().map(listed_program).chain([listed_program(python)]).collect()
 }
 
 /// The file behind `python3`: shims of version managers lead to it.
-fn python() -> PathBuf {
+fn python_path() -> PathBuf {
     let code = "import os, sys; print(os.path.realpath(sys.executable))";
-    PathBuf::from(finish(Command::new("python3").args(["-c", code])).trim())
+    PathBuf::from(output_of(Command::new("python3").args(["-c", code])).trim())
 }
 
 /// One run of a program: in which session, and a directory of its own.
-struct Run<'a> {
-    session: &'a Session<'a>,
+struct ProgramRun<'a> {
+    session: &'a TestSession<'a>,
     number: u64,
     directory: PathBuf,
 }
 
-impl Run<'_> {
+impl ProgramRun<'_> {
     /// A listed program of the distribution.
     fn command(&self, name: &str) -> Command {
         self.session.command(find_program(name).unwrap_or_else(|| PathBuf::from(name)))
     }
 
     /// A program with other directories of its own in the place of these.
-    fn apart(&self, directories: &[&str], command: &[&str]) -> Command {
+    fn with_private_directories(&self, directories: &[&str], command: &[&str]) -> Command {
         let mut script = String::new();
         for directory in directories {
             script +=
                 &format!("mkdir -p {directory} && mount -t tmpfs -o mode=755 none {directory} && ");
         }
-        let mut apart = self.session.command(find_program("unshare").unwrap());
-        apart.args(["-m", "sh", "-c", &(script + "exec \"$@\""), "sh"]).args(command);
-        apart
+        let mut with_private_directories = self.session.command(find_program("unshare").unwrap());
+        with_private_directories
+            .args(["-m", "sh", "-c", &(script + "exec \"$@\""), "sh"])
+            .args(command);
+        with_private_directories
     }
 
     fn path(&self, name: &str) -> String {
@@ -81,56 +83,56 @@ impl Run<'_> {
     }
 
     /// What a command in the session answers.
-    fn ask(&self, name: &str, arguments: &[&str]) -> String {
-        finish(self.command(name).args(arguments)).trim().to_owned()
+    fn query(&self, name: &str, arguments: &[&str]) -> String {
+        output_of(self.command(name).args(arguments)).trim().to_owned()
     }
 
     fn curl(&self, url: &str) -> String {
-        self.ask("curl", &["-sS", "--noproxy", "*", "--max-time", "20", url])
+        self.query("curl", &["-sS", "--noproxy", "*", "--max-time", "20", url])
     }
 }
 
 /// Where a program listens in its session, as the kernel has it.
 #[derive(Clone, Copy)]
-enum On {
+enum Endpoint {
     V(u16),
     L(u16),
     /// UDP says nothing of itself: the client asks again.
-    Later,
+    Udp,
 }
 
 /// Runs a program twice at once and asks each.
-fn twice(
+fn run_in_two_sessions(
     test: &str,
     needs: &[&str],
-    on: On,
-    run: impl Fn(&Run<'_>) -> Command,
-    ask: impl Fn(&Run<'_>),
+    endpoint: Endpoint,
+    command_for: impl Fn(&ProgramRun<'_>) -> Command,
+    query: impl Fn(&ProgramRun<'_>),
 ) {
     let prepare = || _ = preload_path();
     in_namespace(test, &[&["python3", "curl"], needs].concat(), prepare, || {
-        let host = Host::new(listed());
+        let host = TestHost::new(listed_programs());
         let sessions = [host.session(1), host.session(2)];
         let runs: Vec<_> = (1..)
             .zip(&sessions)
             .map(|(number, session)| {
                 let directory = host.directory.join(format!("run{number}"));
                 fs::create_dir(&directory).unwrap();
-                Run { session, number, directory }
+                ProgramRun { session, number, directory }
             })
             .collect();
         let mut running: Vec<_> =
-            runs.iter().map(|one| (one, ChildGuard::start(&mut run(one)))).collect();
-        for (one, child) in &mut running {
-            let address = match on {
-                On::V(port) => format!("{}:{port}", one.session.v()),
-                On::L(port) => format!("{}:{port}", one.session.l()),
-                On::Later => continue,
+            runs.iter().map(|run| (run, ChildGuard::start(&mut command_for(run)))).collect();
+        for (run, child) in &mut running {
+            let address = match endpoint {
+                Endpoint::V(port) => format!("{}:{port}", run.session.v()),
+                Endpoint::L(port) => format!("{}:{port}", run.session.l()),
+                Endpoint::Udp => continue,
             };
             wait_for_listener(&address, &mut child.0);
         }
-        for one in &runs {
-            ask(one);
+        for run in &runs {
+            query(run);
         }
         // Only what was started is there to be ended: what it started itself ends with the
         // namespace of processes, or with its parent.
@@ -141,25 +143,25 @@ fn twice(
     });
 }
 
-fn number(run: &Run<'_>) -> String {
+fn session_number(run: &ProgramRun<'_>) -> String {
     run.number.to_string()
 }
 
 #[test]
 fn python_http_server() {
     let test = "python_http_server";
-    twice(
+    run_in_two_sessions(
         test,
         &[],
-        On::L(8000),
+        Endpoint::L(8000),
         |run| {
-            run.write("who", &number(run));
-            let mut command = run.command(python().to_str().unwrap());
+            run.write("who", &session_number(run));
+            let mut command = run.command(python_path().to_str().unwrap());
             command.args(["-m", "http.server", "--bind", "127.0.0.1", "8000"]);
             command.current_dir(&run.directory);
             command
         },
-        |run| assert_eq!(run.curl("http://127.0.0.1:8000/who"), number(run)),
+        |run| assert_eq!(run.curl("http://127.0.0.1:8000/who"), session_number(run)),
     );
 }
 
@@ -185,19 +187,19 @@ async def main():
     writer.write(b'who\\n')
     print((await reader.read()).decode())
 asyncio.run(main())";
-    twice(
+    run_in_two_sessions(
         "python_asyncio",
         &[],
-        On::V(8000),
+        Endpoint::V(8000),
         |run| {
-            let mut command = run.command(python().to_str().unwrap());
-            command.args(["-c", code]).env("WHO", number(run));
+            let mut command = run.command(python_path().to_str().unwrap());
+            command.args(["-c", code]).env("WHO", session_number(run));
             command
         },
         |run| {
-            let said = run.ask(python().to_str().unwrap(), &["-c", client]);
+            let reply = run.query(python_path().to_str().unwrap(), &["-c", client]);
             // A dialled 127.0.0.1 is seen as that at both ends.
-            assert_eq!(said, format!("{} 127.0.0.1 127.0.0.1", run.number));
+            assert_eq!(reply, format!("{} 127.0.0.1 127.0.0.1", run.number));
         },
     );
 }
@@ -227,17 +229,20 @@ for _ in range(40):
     assert source == ('127.0.0.1', 8000), source
     print(data.decode())
     break";
-    twice(
+    run_in_two_sessions(
         "python_socketserver",
         &[],
-        On::Later,
+        Endpoint::Udp,
         |run| {
-            let mut command = run.command(python().to_str().unwrap());
-            command.args(["-c", code]).env("WHO", number(run));
+            let mut command = run.command(python_path().to_str().unwrap());
+            command.args(["-c", code]).env("WHO", session_number(run));
             command
         },
         |run| {
-            assert_eq!(run.ask(python().to_str().unwrap(), &["-c", client]), number(run));
+            assert_eq!(
+                run.query(python_path().to_str().unwrap(), &["-c", client]),
+                session_number(run)
+            );
         },
     );
 }
@@ -265,19 +270,19 @@ import socket
 for _ in range(4):
     s = socket.create_connection(('127.0.0.1', 8000))
     print(s.recv(99).decode())";
-    twice(
+    run_in_two_sessions(
         "python_spawned_workers",
         &[],
-        On::L(8000),
+        Endpoint::L(8000),
         |run| {
-            let mut command = run.command(python().to_str().unwrap());
-            command.args(["-c", code]).env("WHO", number(run));
+            let mut command = run.command(python_path().to_str().unwrap());
+            command.args(["-c", code]).env("WHO", session_number(run));
             command
         },
         |run| {
-            let said = run.ask(python().to_str().unwrap(), &["-c", client]);
+            let reply = run.query(python_path().to_str().unwrap(), &["-c", client]);
             let line = format!("{} 127.0.0.1 127.0.0.1", run.number);
-            assert_eq!(said.lines().collect::<Vec<_>>(), [&line; 4]);
+            assert_eq!(reply.lines().collect::<Vec<_>>(), [&line; 4]);
         },
     );
 }
@@ -286,20 +291,20 @@ for _ in range(4):
 fn node_http() {
     let code = "require('http').createServer((q, a) => a.end(process.env.WHO + ' '
         + q.socket.localAddress + ' ' + q.socket.remoteAddress)).listen(8000)";
-    twice(
+    run_in_two_sessions(
         "node_http",
         &["node"],
-        On::V(8000),
+        Endpoint::V(8000),
         |run| {
             let mut command = run.command("node");
-            command.args(["-e", code]).env("WHO", number(run));
+            command.args(["-e", code]).env("WHO", session_number(run));
             command
         },
         |run| {
-            let said = run.curl("http://127.0.0.1:8000/");
-            assert_eq!(said, format!("{} ::ffff:127.0.0.1 ::ffff:127.0.0.1", run.number));
+            let reply = run.curl("http://127.0.0.1:8000/");
+            assert_eq!(reply, format!("{} ::ffff:127.0.0.1 ::ffff:127.0.0.1", run.number));
             let client = "fetch('http://127.0.0.1:8000/').then(a => a.text()).then(console.log)";
-            assert!(run.ask("node", &["-e", client]).starts_with(&number(run)));
+            assert!(run.query("node", &["-e", client]).starts_with(&session_number(run)));
         },
     );
 }
@@ -319,16 +324,16 @@ public class Who {
             exchange.getResponseBody().write(who);
             exchange.close();
         });
-        server.start();
+        server.start_ready();
     }
 }";
-    twice(
+    run_in_two_sessions(
         "java_http",
         &["java", "javac"],
-        On::L(8000),
+        Endpoint::L(8000),
         |run| {
             let mut command = run.command("java");
-            command.arg(run.write("Who.java", code)).env("WHO", number(run));
+            command.arg(run.write("Who.java", code)).env("WHO", session_number(run));
             command
         },
         |run| assert_eq!(run.curl("http://127.0.0.1:8000/"), format!("{}/127.0.0.1", run.number)),
@@ -336,29 +341,32 @@ public class Who {
 }
 
 #[test]
-fn redis_with_its_own_configuration() {
-    twice(
-        "redis_with_its_own_configuration",
+fn redis_with_distribution_configuration() {
+    run_in_two_sessions(
+        "redis_with_distribution_configuration",
         &["root", "redis-server"],
-        On::L(6379),
+        Endpoint::L(6379),
         |run| {
             // Both write where the distribution says, each on a disk of its own.
             let command = ["redis-server", "/etc/redis/redis.conf", "--daemonize", "no"];
-            run.apart(&["/run/redis", "/var/lib/redis", "/var/log/redis"], &command)
+            run.with_private_directories(
+                &["/run/redis", "/var/lib/redis", "/var/log/redis"],
+                &command,
+            )
         },
         |run| {
-            assert_eq!(run.ask("redis-cli", &["set", "who", &number(run)]), "OK");
-            assert_eq!(run.ask("redis-cli", &["get", "who"]), number(run));
-            assert_eq!(run.ask("redis-cli", &["-h", "::1", "get", "who"]), number(run));
+            assert_eq!(run.query("redis-cli", &["set", "who", &session_number(run)]), "OK");
+            assert_eq!(run.query("redis-cli", &["get", "who"]), session_number(run));
+            assert_eq!(run.query("redis-cli", &["-h", "::1", "get", "who"]), session_number(run));
         },
     );
 }
 
-fn nginx(test: &str, listen: &'static str, ask: impl Fn(&Run<'_>)) {
-    twice(
+fn nginx(test: &str, listen: &'static str, query: impl Fn(&ProgramRun<'_>)) {
+    run_in_two_sessions(
         test,
         &["nginx"],
-        On::V(8080),
+        Endpoint::V(8080),
         |run| {
             let configuration = format!(
                 "daemon off; user root; pid {0}/pid; error_log {0}/error.log;
@@ -379,71 +387,71 @@ fn nginx(test: &str, listen: &'static str, ask: impl Fn(&Run<'_>)) {
             command.arg("-c").arg(run.write("nginx.conf", &configuration));
             command
         },
-        ask,
+        query,
     );
 }
 
 #[test]
 fn nginx_ipv4() {
     nginx("nginx_ipv4", "listen 8080;", |run| {
-        let said = run.curl("http://127.0.0.1:8080/");
-        assert_eq!(said, format!("{} 127.0.0.1 127.0.0.1", run.number));
-        let said = run.curl(&format!("http://{}:8080/", run.session.v()));
-        assert_eq!(said, format!("{0} {1} {1}", run.number, run.session.v()));
+        let reply = run.curl("http://127.0.0.1:8080/");
+        assert_eq!(reply, format!("{} 127.0.0.1 127.0.0.1", run.number));
+        let reply = run.curl(&format!("http://{}:8080/", run.session.v()));
+        assert_eq!(reply, format!("{0} {1} {1}", run.number, run.session.v()));
     });
 }
 
 #[test]
 fn nginx_ipv6() {
     nginx("nginx_ipv6", "listen 8080; listen [::]:8080;", |run| {
-        assert!(run.curl("http://127.0.0.1:8080/").starts_with(&number(run)));
-        assert!(run.curl("http://[::1]:8080/").starts_with(&number(run)));
+        assert!(run.curl("http://127.0.0.1:8080/").starts_with(&session_number(run)));
+        assert!(run.curl("http://[::1]:8080/").starts_with(&session_number(run)));
     });
 }
 
 #[test]
-fn nginx_with_its_own_configuration() {
-    twice(
-        "nginx_with_its_own_configuration",
+fn nginx_with_distribution_configuration() {
+    run_in_two_sessions(
+        "nginx_with_distribution_configuration",
         &["root", "nginx"],
-        On::V(80),
+        Endpoint::V(80),
         |run| {
             let directories = ["/run", "/var/log/nginx", "/var/lib/nginx", "/var/www/html"];
             let pages = format!(
                 "echo {} > /var/www/html/index.html; exec nginx -g 'daemon off;'",
                 run.number
             );
-            run.apart(&directories, &["sh", "-c", &pages])
+            run.with_private_directories(&directories, &["sh", "-c", &pages])
         },
         |run| {
-            assert_eq!(run.curl("http://127.0.0.1/"), number(run));
-            assert_eq!(run.curl("http://[::1]/"), number(run));
+            assert_eq!(run.curl("http://127.0.0.1/"), session_number(run));
+            assert_eq!(run.curl("http://[::1]/"), session_number(run));
         },
     );
 }
 
 #[test]
 fn netcat() {
-    twice(
+    run_in_two_sessions(
         "netcat",
         &["nc"],
-        On::L(7000),
+        Endpoint::L(7000),
         |run| {
             let mut command = run.command("sh");
-            let loop_of_one = format!("echo {} | nc -l -s 127.0.0.1 -p 7000", run.number);
-            command.args(["-c", &loop_of_one]);
+            let serve_once = format!("echo {} | nc -l -s 127.0.0.1 -p 7000", run.number);
+            command.args(["-c", &serve_once]);
             command
         },
-        |run| assert_eq!(run.ask("nc", &["-N", "127.0.0.1", "7000"]), number(run)),
+        |run| assert_eq!(run.query("nc", &["-N", "127.0.0.1", "7000"]), session_number(run)),
     );
 }
 
 #[test]
 fn memcached() {
-    twice(
+    run_in_two_sessions(
         "memcached",
         &["memcached", "nc"],
-        On::L(11211),
+        Endpoint::L(11211),
         |run| {
             let mut command = run.command("memcached");
             command.args(["-u", "root", "-l", "127.0.0.1", "-U", "11211", "-t", "2"]);
@@ -454,8 +462,8 @@ fn memcached() {
                 "printf 'set who 0 0 1\\r\\n{}\\r\\nget who\\r\\nquit\\r\\n' | nc 127.0.0.1 11211",
                 run.number
             );
-            let said = finish(run.command("sh").args(["-c", &talk]));
-            assert!(said.contains(&format!("\r\n{}\r\n", run.number)), "{said}");
+            let reply = output_of(run.command("sh").args(["-c", &talk]));
+            assert!(reply.contains(&format!("\r\n{}\r\n", run.number)), "{reply}");
         },
     );
 }
@@ -475,10 +483,10 @@ for _ in range(40):
         continue
     print(data[-1])
     break";
-    twice(
+    run_in_two_sessions(
         "dnsmasq",
         &["dnsmasq"],
-        On::Later,
+        Endpoint::Udp,
         |run| {
             let mut command = run.command("dnsmasq");
             command.args([
@@ -496,40 +504,45 @@ for _ in range(40):
             command.arg(format!("--address=/who.test/10.0.0.{}", run.number));
             command
         },
-        |run| assert_eq!(run.ask(python().to_str().unwrap(), &["-c", client]), number(run)),
+        |run| {
+            assert_eq!(
+                run.query(python_path().to_str().unwrap(), &["-c", client]),
+                session_number(run)
+            )
+        },
     );
 }
 
 #[test]
 fn sshd() {
-    twice(
+    run_in_two_sessions(
         "sshd",
         &["root", "sshd"],
-        On::V(2222),
+        Endpoint::V(2222),
         |run| {
             let key = run.path("key");
-            let mut made = Command::new("ssh-keygen");
-            made.args(["-q", "-t", "ed25519", "-N", "", "-f", &key]);
-            assert!(made.status().unwrap().success());
+            let mut key_generation = Command::new("ssh-keygen");
+            key_generation.args(["-q", "-t", "ed25519", "-N", "", "-f", &key]);
+            assert!(key_generation.status().unwrap().success());
             let command =
                 ["/usr/sbin/sshd", "-D", "-e", "-f", "/dev/null", "-p", "2222", "-h", &key];
-            run.apart(&["/run/sshd"], &command)
+            run.with_private_directories(&["/run/sshd"], &command)
         },
         |run| {
-            let said = run.ask("ssh-keyscan", &["-t", "ed25519", "-p", "2222", "127.0.0.1"]);
+            let reply = run.query("ssh-keyscan", &["-t", "ed25519", "-p", "2222", "127.0.0.1"]);
             let own = fs::read_to_string(run.path("key.pub")).unwrap();
             let own = own.split(' ').nth(1).unwrap();
-            assert!(said.contains(own), "{said}");
+            assert!(reply.contains(own), "{reply}");
         },
     );
 }
 
 #[test]
 fn postgres() {
-    twice(
+    run_in_two_sessions(
         "postgres",
         &["root", "postgres"],
-        On::L(5432),
+        Endpoint::L(5432),
         |run| {
             let data = run.path("data");
             let as_user = |program: &Path| {
@@ -538,13 +551,13 @@ fn postgres() {
                 command.arg(program).args(["-D", &data]).env("LC_ALL", "C").current_dir("/");
                 command
             };
-            let open = Command::new("chown").arg("postgres").arg(&run.directory).status();
-            assert!(open.unwrap().success());
-            let made = as_user(&find_program("initdb").unwrap())
+            let chown = Command::new("chown").arg("postgres").arg(&run.directory).status();
+            assert!(chown.unwrap().success());
+            let key_generation = as_user(&find_program("initdb").unwrap())
                 .args(["-A", "trust", "--no-sync"])
                 .stdout(std::process::Stdio::null())
                 .status();
-            assert!(made.unwrap().success());
+            assert!(key_generation.unwrap().success());
             let settings = format!(
                 "listen_addresses = '127.0.0.1'\nunix_socket_directories = ''\nfsync = off\n\
                  cluster_name = 'session{}'\n",
@@ -558,16 +571,16 @@ fn postgres() {
         },
         |run| {
             let query = ["-h", "127.0.0.1", "-U", "postgres", "-Atc", "show cluster_name"];
-            let mut said = String::new();
+            let mut reply = String::new();
             for _ in 0..100 {
                 let output = run.command("psql").args(query).output().unwrap();
-                said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+                reply = String::from_utf8_lossy(&output.stdout).trim().to_owned();
                 if output.status.success() {
                     break;
                 }
                 std::thread::sleep(std::time::Duration::from_millis(200));
             }
-            assert_eq!(said, format!("session{}", run.number));
+            assert_eq!(reply, format!("session{}", run.number));
         },
     );
 }
@@ -575,24 +588,24 @@ fn postgres() {
 /// The main case: servers on the wildcard address, clients inside, clients outside, and a third
 /// instance of the host's own.
 #[test]
-fn every_session_has_a_source_of_its_own() {
-    let test = "every_session_has_a_source_of_its_own";
-    let binary = || compile("matrix", MATRIX, &[]);
+fn each_session_has_its_own_source() {
+    let test = "each_session_has_its_own_source";
+    let binary = || compile("matrix", MATRIX_SOURCES, &[]);
     let prepare = || {
         binary();
         preload_path();
     };
     in_namespace(test, &["python3", "curl"], prepare, || {
-        let host = Host::new(listed());
-        let _service = start(host.outside(binary()).arg("serve"));
+        let host = TestHost::new(listed_programs());
+        let _service = start_ready(host.outside(binary()).arg("serve"));
         let sessions = [host.session(1), host.session(2)];
         // The server outside sees each session's own source.
         for session in &sessions {
             let client = format!(
-                "import socket; s = socket.create_connection(('{OUTSIDE}', 7)); \
+                "import socket; s = socket.create_connection(('{EXTERNAL_ADDRESS}', 7)); \
                  print(s.recv(99).decode())"
             );
-            let seen = finish(session.command(python()).args(["-c", &client]));
+            let seen = output_of(session.command(python_path()).args(["-c", &client]));
             assert_eq!(seen.trim(), session.v());
         }
         // A fixed port on 0.0.0.0 in both sessions works for both, from inside and from outside.
@@ -601,7 +614,7 @@ fn every_session_has_a_source_of_its_own() {
             let directory = host.directory.join(name);
             fs::create_dir(&directory).unwrap();
             fs::write(directory.join("who"), name).unwrap();
-            let mut command = session.command(python());
+            let mut command = session.command(python_path());
             command.args(["-m", "http.server", "8000"]).current_dir(&directory);
             running.push(ChildGuard::start(&mut command));
             wait_for_listener(&format!("{}:8000", session.v()), &mut running.last_mut().unwrap().0);
@@ -611,13 +624,13 @@ fn every_session_has_a_source_of_its_own() {
             let inside = session.command(&curl).args(["-sS", "http://127.0.0.1:8000/who"]).output();
             assert_eq!(String::from_utf8_lossy(&inside.unwrap().stdout), *name);
             let url = format!("http://{}:8000/who", session.v());
-            assert_eq!(finish(host.outside(&curl).args(["-sS", &url])), *name);
+            assert_eq!(output_of(host.outside(&curl).args(["-sS", &url])), *name);
         }
     });
 }
 
 /// What every run does of the socket tests of Python: TCP and UDP, IPv6, messages, look-ups.
-const A_PART: &[&str] = &[
+const SHORT_RUN_CLASSES: &[&str] = &[
     "GeneralModuleTests",
     "BasicTCPTest",
     "BasicUDPTest",
@@ -649,8 +662,8 @@ unittest.TextTestRunner(stream=sys.stderr, resultclass=Result).run(suite)";
     let output = command.args(["-c", runner]).args(classes).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
-    let least = if classes.is_empty() { 300 } else { 100 };
-    assert!(lines.len() > least, "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    let min_results = if classes.is_empty() { 300 } else { 100 };
+    assert!(lines.len() > min_results, "{text}\n{}", String::from_utf8_lossy(&output.stderr));
     lines.sort();
     lines
 }
@@ -658,9 +671,9 @@ unittest.TextTestRunner(stream=sys.stderr, resultclass=Result).run(suite)";
 /// All of them in the long run: they take minutes. Of what the matrix changes, these tests notice
 /// nothing.
 #[test]
-fn the_socket_tests_of_python() {
-    let test = "the_socket_tests_of_python";
-    let classes = vipool_testing::effort(A_PART, &[]);
+fn python_socket_tests_are_unaffected() {
+    let test = "python_socket_tests_are_unaffected";
+    let classes = vipool_testing::effort(SHORT_RUN_CLASSES, &[]);
     let has_tests = || {
         let found = Command::new("python3").args(["-c", "import test.test_socket"]).output();
         found.is_ok_and(|output| output.status.success())
@@ -673,13 +686,13 @@ fn the_socket_tests_of_python() {
     }
     let prepare = || _ = preload_path();
     in_namespace(test, &["python3"], prepare, || {
-        let unlisted = Host::new(vec![program("another")]);
-        let plain = socket_tests(Command::new(python()), classes);
-        let hooked = socket_tests(unlisted.session(1).command(python()), classes);
-        assert_eq!(plain, hooked, "an unlisted program sees another world");
+        let unlisted = TestHost::new(vec![listed_program("another")]);
+        let plain = socket_tests(Command::new(python_path()), classes);
+        let hooked = socket_tests(unlisted.session(1).command(python_path()), classes);
+        assert_eq!(plain, hooked, "the hook changes an unlisted program");
         let mut host = unlisted;
-        host.replace(|policy| policy.programs.push(program(python())));
-        let listed = socket_tests(host.session(1).command(python()), classes);
-        assert_eq!(plain, listed, "a listed program sees what it should not");
+        host.replace(|policy| policy.programs.push(listed_program(python_path())));
+        let listed = socket_tests(host.session(1).command(python_path()), classes);
+        assert_eq!(plain, listed, "a listed program sees rewritten addresses");
     });
 }

@@ -6,7 +6,7 @@
 int listed;
 const char *V, *L, *L6, *V6;
 
-struct address at(const char *host, int port) {
+struct address make_address(const char *host, int port) {
     struct address a;
     memset(&a, 0, sizeof a);
     struct sockaddr_in *v4 = (void *)&a.bytes;
@@ -26,20 +26,20 @@ struct address at(const char *host, int port) {
     return a;
 }
 
-struct address on_link(const char *host, int port) {
-    struct address a = at(host, port);
+struct address make_link_local(const char *host, int port) {
+    struct address a = make_address(host, port);
     ((struct sockaddr_in6 *)&a.bytes)->sin6_scope_id = if_nametoindex("v0");
     return a;
 }
 
-static char *scratch(void) {
+static char *next_text_buffer(void) {
     static char texts[64][128];
     static unsigned next;
     return texts[next++ % 64];
 }
 
-const char *text_of(const struct sockaddr_storage *bytes) {
-    char *text = scratch(), host[64] = "?";
+const char *address_text(const struct sockaddr_storage *bytes) {
+    char *text = next_text_buffer(), host[64] = "?";
     const struct sockaddr_in *v4 = (const void *)bytes;
     const struct sockaddr_in6 *v6 = (const void *)bytes;
     if (bytes->ss_family == AF_INET) {
@@ -54,54 +54,54 @@ const char *text_of(const struct sockaddr_storage *bytes) {
     return text;
 }
 
-const char *host_port(const char *host, int port) {
-    char *text = scratch();
+const char *format_host_port(const char *host, int port) {
+    char *text = next_text_buffer();
     snprintf(text, 128, strchr(host, ':') ? "[%s]:%d" : "%s:%d", host, port);
     return text;
 }
 
-static const char *name(int fd, int peer, int raw) {
+static const char *socket_name(int fd, int is_peer, int is_raw) {
     struct sockaddr_storage bytes;
     socklen_t length = sizeof bytes;
     memset(&bytes, 0, sizeof bytes);
-    long failed = raw ? syscall(peer ? SYS_getpeername : SYS_getsockname, fd, &bytes, &length)
-                  : peer ? getpeername(fd, (void *)&bytes, &length)
-                         : getsockname(fd, (void *)&bytes, &length);
-    return failed ? result(failed) : text_of(&bytes);
+    long error = is_raw ? syscall(is_peer ? SYS_getpeername : SYS_getsockname, fd, &bytes, &length)
+                 : is_peer ? getpeername(fd, (void *)&bytes, &length)
+                           : getsockname(fd, (void *)&bytes, &length);
+    return error ? errno_text(error) : address_text(&bytes);
 }
 
-const char *seen(int fd) { return name(fd, 0, 0); }
-const char *seen_peer(int fd) { return name(fd, 1, 0); }
-const char *kernel(int fd) { return name(fd, 0, 1); }
-const char *kernel_peer(int fd) { return name(fd, 1, 1); }
+const char *visible_name(int fd) { return socket_name(fd, 0, 0); }
+const char *visible_peer(int fd) { return socket_name(fd, 1, 0); }
+const char *kernel_name(int fd) { return socket_name(fd, 0, 1); }
+const char *kernel_peer(int fd) { return socket_name(fd, 1, 1); }
 
-int port_of(int fd) {
-    const char *text = kernel(fd);
+int kernel_port(int fd) {
+    const char *text = kernel_name(fd);
     return atoi(strrchr(text, ':') + 1);
 }
 
-const char *result(long value) { return value >= 0 ? "ok" : strerrorname_np(errno); }
+const char *errno_text(long value) { return value >= 0 ? "ok" : strerrorname_np(errno); }
 
-void expect_listed(const char *what, const char *got, const char *when_listed,
-                   const char *otherwise) {
-    const char *wanted = listed ? when_listed : otherwise;
-    if (strcmp(got, wanted) != 0) {
-        printf("FAILED: %s: got %s, wanted %s\n", what, got, wanted);
+void expect_listed(const char *label, const char *actual, const char *if_listed,
+                   const char *if_not_listed) {
+    const char *expected = listed ? if_listed : if_not_listed;
+    if (strcmp(actual, expected) != 0) {
+        printf("FAILED: %s: actual %s, expected %s\n", label, actual, expected);
         exit(1);
     }
 }
 
-void expect(const char *what, const char *got, const char *wanted) {
+void expect(const char *label, const char *actual, const char *expected) {
     /* The transcript of what a program sees must be the same however it is run. */
-    printf("%s = %s\n", what, got);
-    expect_listed(what, got, wanted, wanted);
+    printf("%s = %s\n", label, actual);
+    expect_listed(label, actual, expected, expected);
 }
 
-void expect_alike(const char *what, const char *got, const char *wanted) {
-    expect_listed(what, got, wanted, wanted);
+void expect_quietly(const char *label, const char *actual, const char *expected) {
+    expect_listed(label, actual, expected, expected);
 }
 
-int one(int fd, int level, int option) {
+int enable_option(int fd, int level, int option) {
     int on = 1;
     return setsockopt(fd, level, option, &on, sizeof on);
 }
@@ -112,19 +112,19 @@ int tcp6(void) { return socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0); }
 int udp6(void) { return socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0); }
 
 const char *try_bind(int fd, const char *host, int port) {
-    struct address a = at(host, port);
-    return result(bind(fd, (void *)&a.bytes, a.length));
+    struct address a = make_address(host, port);
+    return errno_text(bind(fd, (void *)&a.bytes, a.length));
 }
 
 const char *try_connect(int fd, const char *host, int port) {
-    struct address a = at(host, port);
-    return result(connect(fd, (void *)&a.bytes, a.length));
+    struct address a = make_address(host, port);
+    return errno_text(connect(fd, (void *)&a.bytes, a.length));
 }
 
-int listener(const char *host, int port) {
+int listen_on(const char *host, int port) {
     int fd = strchr(host, ':') ? tcp6() : tcp();
     /* What an earlier run left in TIME_WAIT is not in the way. */
-    one(fd, SOL_SOCKET, SO_REUSEADDR);
+    enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
     const char *bound = try_bind(fd, host, port);
     if (strcmp(bound, "ok") != 0 || listen(fd, 512) != 0) {
         printf("FAILED: no listener on %s port %d: %s\n", host, port, bound);
@@ -133,15 +133,15 @@ int listener(const char *host, int port) {
     return fd;
 }
 
-const char *answered(int fd) {
-    char *text = scratch();
+const char *receive_text(int fd) {
+    char *text = next_text_buffer();
     ssize_t length = recv(fd, text, 127, 0);
-    if (length < 0) return result(length);
+    if (length < 0) return errno_text(length);
     text[length] = 0;
     return text;
 }
 
-static const char *variable(const char *name) {
+static const char *environment_value(const char *name) {
     const char *value = getenv(name);
     return value ? value : "?";
 }
@@ -149,6 +149,6 @@ static const char *variable(const char *name) {
 void matrix_setup(void) {
     signal(SIGPIPE, SIG_IGN);
     listed = getenv("MATRIX_LISTED") != NULL;
-    V = variable("MATRIX_V"), L = variable("MATRIX_L");
-    L6 = variable("MATRIX_L6"), V6 = variable("MATRIX_V6");
+    V = environment_value("MATRIX_V"), L = environment_value("MATRIX_L");
+    L6 = environment_value("MATRIX_L6"), V6 = environment_value("MATRIX_V6");
 }

@@ -4,7 +4,7 @@
 /* Answers on TCP and UDP with the address that is seen. */
 static int serve(void) {
     int stream = tcp6(), datagram = udp6();
-    one(stream, SOL_SOCKET, SO_REUSEADDR);
+    enable_option(stream, SOL_SOCKET, SO_REUSEADDR);
     if (strcmp(try_bind(stream, "::", 7), "ok") || strcmp(try_bind(datagram, "::", 7), "ok") ||
         listen(stream, 128))
         return 1;
@@ -31,9 +31,9 @@ static int serve(void) {
 
 /* Holds a TCP and a UDP port until its input ends. */
 static int hold(const char *host, int port) {
-    int stream = listener(host, port), datagram = strchr(host, ':') ? udp6() : udp();
+    int stream = listen_on(host, port), datagram = strchr(host, ':') ? udp6() : udp();
     if (stream < 0 || strcmp(try_bind(datagram, host, port), "ok") != 0) return 1;
-    printf("ready %s\n", seen(stream));
+    printf("ready %s\n", visible_name(stream));
     fflush(stdout);
     char end;
     return read(0, &end, 1) != 0;
@@ -43,12 +43,13 @@ int main(int count, char **arguments) {
     matrix_setup();
     if (count > 1 && strcmp(arguments[1], "serve") == 0) return serve();
     if (count > 1 && strcmp(arguments[1], "names") == 0) return serve_names();
-    if (count > 3 && strcmp(arguments[1], "hold") == 0) return hold(arguments[2], atoi(arguments[3]));
+    if (count > 3 && strcmp(arguments[1], "hold") == 0)
+        return hold(arguments[2], atoi(arguments[3]));
     if (count > 3) {
-        int done = handed(arguments[1], arguments[2], atoi(arguments[3]));
+        int done = run_helper(arguments[1], arguments[2], atoi(arguments[3]));
         if (done >= 0) return done;
     }
-    const struct row *tables[] = {rows, more_rows, unreached_rows, handed_rows};
+    const struct row *tables[] = {rows, message_rows, unhooked_rows, inherited_rows};
     for (int table = 0; table < 4; table++) {
         for (const struct row *row = tables[table]; row->name; row++) {
             if (count == 1) {

@@ -20,11 +20,11 @@ use vipool::session::{Addresses, Handle, SessionId};
 use vipool_testing::{ChildGuard, have, preload_path, record_skip};
 
 /// The host's own addresses on the interface, and those of the host beside it.
-pub const HOST: &str = "10.99.5.1";
-pub const OUTSIDE: &str = "10.99.5.2";
+pub const HOST_ADDRESS: &str = "10.99.5.1";
+pub const EXTERNAL_ADDRESS: &str = "10.99.5.2";
 
 /// Set in the inner run.
-const INSIDE: &str = "VIPOOL_TEST_INSIDE";
+const INSIDE_NAMESPACE: &str = "VIPOOL_TEST_INSIDE";
 
 /// Names a hook that was built with AddressSanitizer (`cargo xtask test address-hook`): then that
 /// is what is preloaded, and the C programs are built so too.
@@ -33,10 +33,10 @@ const SANITIZED: &str = "VIPOOL_SANITIZED_HOOK";
 /// Runs `body` in a fresh network namespace (and user namespace, unless root is needed), by
 /// running the test `name` again there. Whatever needs building is built before, by `prepare`.
 pub fn in_namespace(name: &str, needs: &[&str], prepare: impl FnOnce(), body: impl FnOnce()) {
-    if env::var_os(INSIDE).is_some() {
+    if env::var_os(INSIDE_NAMESPACE).is_some() {
         return body();
     }
-    if !have(&["cc", "ip"]) || !have(needs) || !namespaces() {
+    if !have(&["cc", "ip"]) || !have(needs) || !can_unshare() {
         return;
     }
     prepare();
@@ -55,10 +55,10 @@ pub fn in_namespace(name: &str, needs: &[&str], prepare: impl FnOnce(), body: im
 /// Runs this program again in namespaces of its own, and answers whether this is that run. In the
 /// outer run it returns when the inner one is over.
 pub fn reenter() -> bool {
-    if env::var_os(INSIDE).is_some() {
+    if env::var_os(INSIDE_NAMESPACE).is_some() {
         return true;
     }
-    if have(&["cc", "ip"]) && namespaces() {
+    if have(&["cc", "ip"]) && can_unshare() {
         let given: Vec<_> = env::args().skip(1).collect();
         let status = unshare("main", false).args(given).status();
         assert!(status.expect("unshare starts").success());
@@ -66,7 +66,7 @@ pub fn reenter() -> bool {
     false
 }
 
-fn namespaces() -> bool {
+fn can_unshare() -> bool {
     let allowed = Command::new("unshare").args(["-Urn", "true"]).stderr(Stdio::null()).status();
     let allowed = allowed.is_ok_and(|status| status.success());
     if !allowed {
@@ -82,28 +82,46 @@ fn unshare(name: &str, root: bool) -> Command {
     command
         .args([if root { "-nmupf" } else { "-Urnmupf" }, "--mount-proc", "--kill-child", "--"])
         .arg(env::current_exe().expect("a test has a path"))
-        .env(INSIDE, format!("{}-{name}", std::process::id()));
+        .env(INSIDE_NAMESPACE, format!("{}-{name}", std::process::id()));
     command
 }
 
 /// Compiles C files of `tests/c` into one program.
 pub fn compile(name: &str, files: &[&str], flags: &[&str]) -> PathBuf {
-    build("cc", &Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c"), name, files, flags)
+    compile_sources(
+        "cc",
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c"),
+        name,
+        files,
+        flags,
+    )
 }
 
 /// The same with another compiler.
-pub fn compile_with(compiler: &str, name: &str, files: &[&str]) -> PathBuf {
-    build(compiler, &Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c"), name, files, &[])
+pub fn cross_compile(compiler: &str, name: &str, files: &[&str]) -> PathBuf {
+    compile_sources(
+        compiler,
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c"),
+        name,
+        files,
+        &[],
+    )
 }
 
 /// Compiles C files of a directory into one program.
-pub fn compile_from(source: &Path, name: &str, files: &[&str], flags: &[&str]) -> PathBuf {
-    build("cc", source, name, files, flags)
+pub fn compile_in(source: &Path, name: &str, files: &[&str], flags: &[&str]) -> PathBuf {
+    compile_sources("cc", source, name, files, flags)
 }
 
-fn build(compiler: &str, source: &Path, name: &str, files: &[&str], flags: &[&str]) -> PathBuf {
+fn compile_sources(
+    compiler: &str,
+    source: &Path,
+    name: &str,
+    files: &[&str],
+    flags: &[&str],
+) -> PathBuf {
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    if env::var_os(INSIDE).is_some() {
+    if env::var_os(INSIDE_NAMESPACE).is_some() {
         return program;
     }
     let status = Command::new(compiler)
@@ -129,23 +147,29 @@ fn build(compiler: &str, source: &Path, name: &str, files: &[&str], flags: &[&st
 }
 
 /// The sources of the C program that has the rows of the matrix.
-pub const MATRIX: &[&str] =
-    &["matrix.c", "common.c", "rows.c", "more_rows.c", "unreached_rows.c", "handed_rows.c"];
+pub const MATRIX_SOURCES: &[&str] = &[
+    "matrix.c",
+    "common.c",
+    "rows_bind.c",
+    "rows_messages.c",
+    "rows_unhooked.c",
+    "rows_inherited.c",
+];
 
 /// A host with a map. Its files are removed when it goes.
-pub struct Host {
+pub struct TestHost {
     pub directory: PathBuf,
     pub map: Map,
     plan: Plan,
     outside: ChildGuard,
 }
 
-impl Host {
+impl TestHost {
     /// A host whose process list has these programs.
     pub fn new(programs: Vec<Program>) -> Self {
         Self::with(Policy {
             programs,
-            host_addresses: vec![ip(HOST), ip("fd99::1"), ip("fe80::1")],
+            host_addresses: vec![ip(HOST_ADDRESS), ip("fd99::1"), ip("fe80::1")],
             wildcard_udp_ports: vec![PortRange { first: 5353, last: 5353 }],
             ..Policy::default()
         })
@@ -153,7 +177,7 @@ impl Host {
 
     /// A host with this policy.
     pub fn with(policy: Policy) -> Self {
-        let (outside, _) = start(Command::new("unshare").args([
+        let (outside, _) = start_ready(Command::new("unshare").args([
             "-n",
             "sh",
             "-c",
@@ -169,19 +193,19 @@ impl Host {
             "addr add fd99::1/64 dev v0 nodad",
             "addr add fe80::1/64 dev v0 nodad",
         ] {
-            run_ip(line);
+            run_ip_command(line);
         }
         for last in 10..14 {
-            run_ip(&format!("addr add 10.99.5.{last}/24 dev v0"));
+            run_ip_command(&format!("addr add 10.99.5.{last}/24 dev v0"));
             // Deprecated, so that the host does not take one for itself.
-            run_ip(&format!("addr add fd99::{last}/64 dev v0 nodad preferred_lft 0"));
+            run_ip_command(&format!("addr add fd99::{last}/64 dev v0 nodad preferred_lft 0"));
         }
-        run_ip("route add 239.0.0.0/8 dev v0");
+        run_ip_command("route add 239.0.0.0/8 dev v0");
         let script = "ip addr add 10.99.5.2/24 dev v1; ip addr add fd99::2/64 dev v1 nodad; \
                       ip link set v1 up";
         let status = outside_command(&beside, "sh").args(["-c", script]).status().unwrap();
         assert!(status.success());
-        let run = env::var(INSIDE).expect("in_namespace was called");
+        let run = env::var(INSIDE_NAMESPACE).expect("in_namespace was called");
         let directory = env::temp_dir().join(format!("vipool-hook-{run}"));
         std::fs::create_dir_all(&directory).unwrap();
         // A name of the host's own, that leads to its addresses.
@@ -215,21 +239,21 @@ impl Host {
     }
 
     /// The same with other rules for its programs.
-    pub fn rules(&mut self, change: impl FnMut(&mut Program)) {
+    pub fn change_rules(&mut self, change: impl FnMut(&mut Program)) {
         self.replace(|policy| policy.programs.iter_mut().for_each(change));
     }
 
     /// Opens a session.
-    pub fn session(&self, number: u64) -> Session<'_> {
+    pub fn session(&self, number: u64) -> TestSession<'_> {
         let id: SessionId = number.to_string().parse().unwrap();
         let opened =
             self.map.open_session(id, &OpenOptions::default(), clock::now()).expect("it opens");
         let addresses = self.map.reader().unwrap().addresses(&opened.leases);
-        Session { host: self, handle: opened.handle, addresses }
+        TestSession { host: self, handle: opened.handle, addresses }
     }
 
     /// Makes the C library ask this address for names.
-    pub fn asks(&self, server: &str) {
+    pub fn set_name_server(&self, server: &str) {
         let file = self.directory.join("resolv.conf");
         std::fs::write(&file, format!("nameserver {server}\n")).unwrap();
         let bound = Command::new("mount").arg("--bind").arg(&file).arg("/etc/resolv.conf").status();
@@ -242,25 +266,25 @@ impl Host {
     }
 }
 
-impl Drop for Host {
+impl Drop for TestHost {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.directory);
     }
 }
 
 /// A session of a [`Host`].
-pub struct Session<'h> {
-    host: &'h Host,
+pub struct TestSession<'h> {
+    host: &'h TestHost,
     pub handle: Handle,
     pub addresses: Addresses,
 }
 
-impl Session<'_> {
+impl TestSession<'_> {
     /// A command that runs in the session, with the hook.
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new(program.as_ref());
         command
-            .env("LD_PRELOAD", hook())
+            .env("LD_PRELOAD", preload_value())
             .env("VIPOOL_MAP", &self.host.directory)
             .env("VIPOOL_LEASE", self.handle.to_string());
         command
@@ -284,16 +308,16 @@ impl Session<'_> {
 }
 
 /// What is preloaded.
-fn hook() -> String {
+fn preload_value() -> String {
     let Some(sanitized) = env::var_os(SANITIZED) else {
         return preload_path().to_str().unwrap().to_owned();
     };
-    let library = finish(Command::new("cc").arg("-print-file-name=libasan.so"));
+    let library = output_of(Command::new("cc").arg("-print-file-name=libasan.so"));
     format!("{}:{}", library.trim(), sanitized.to_str().unwrap())
 }
 
 /// A rule for a program with both features.
-pub fn program(pattern: impl AsRef<Path>) -> Program {
+pub fn listed_program(pattern: impl AsRef<Path>) -> Program {
     Program {
         pattern: pattern.as_ref().to_str().unwrap().to_owned(),
         features: Features { virtual_ip: true, loopback: true, client_ip: false },
@@ -302,7 +326,7 @@ pub fn program(pattern: impl AsRef<Path>) -> Program {
 }
 
 /// Starts a program and waits for the first line of its output, which is "ready" or goes on so.
-pub fn start(command: &mut Command) -> (ChildGuard, String) {
+pub fn start_ready(command: &mut Command) -> (ChildGuard, String) {
     let (mut running, mut output) = start_piped(command);
     let mut line = String::new();
     output.read_line(&mut line).unwrap();
@@ -324,13 +348,13 @@ pub fn start_piped(command: &mut Command) -> (ChildGuard, BufReader<ChildStdout>
 }
 
 /// Runs a program to its end; a test that never ends is killed by the harness of `timeout(1)`.
-pub fn finish(command: &mut Command) -> String {
+pub fn output_of(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    text(command, output)
+    stdout_on_success(command, output)
 }
 
 /// The output of a program that succeeded.
-pub fn text(command: &Command, output: Output) -> String {
+pub fn stdout_on_success(command: &Command, output: Output) -> String {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
         output.status.success(),
@@ -357,7 +381,7 @@ pub fn wait_for_listener(address: &str, child: &mut Child) {
     panic!("nothing listens on {address}");
 }
 
-pub fn run_ip(line: &str) {
+pub fn run_ip_command(line: &str) {
     let status = Command::new("ip").args(line.split(' ')).status().unwrap();
     assert!(status.success(), "ip {line}");
 }

@@ -8,7 +8,10 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::{fs, thread, time::Duration};
 
-use support::{Host, Session, compile, finish, in_namespace, program, start, start_piped};
+use support::{
+    TestHost, TestSession, compile, in_namespace, listed_program, output_of, start_piped,
+    start_ready,
+};
 use vipool::map::MAP_FILE;
 use vipool::os::clock;
 use vipool::policy::{PortRange, Program};
@@ -16,84 +19,84 @@ use vipool_testing::{effort, preload_path};
 
 fn binary() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| compile("guest", &["guest.c", "common.c"], &[])).clone()
+    BUILT.get_or_init(|| compile("hooked-process", &["hooked_process.c", "common.c"], &[])).clone()
 }
 
 fn rule() -> Program {
-    Program { own_ports: vec![PortRange { first: 8311, last: 8311 }], ..program(binary()) }
+    Program { own_ports: vec![PortRange { first: 8311, last: 8311 }], ..listed_program(binary()) }
 }
 
-fn on_a_host(test: &str, needs: &[&str], body: impl FnOnce(Host)) {
+fn on_test_host(test: &str, needs: &[&str], body: impl FnOnce(TestHost)) {
     let prepare = || {
         binary();
         preload_path();
     };
-    in_namespace(test, needs, prepare, || body(Host::new(vec![rule()])));
+    in_namespace(test, needs, prepare, || body(TestHost::new(vec![rule()])));
 }
 
-fn listed(session: &Session<'_>) -> Command {
+fn listed_command(session: &TestSession<'_>) -> Command {
     let mut command = session.command(binary());
     command.env("MATRIX_LISTED", "1").env("MATRIX_V", session.v()).env("MATRIX_L", session.l());
     command
 }
 
 #[test]
-fn signal_handlers_threads_and_forks() {
-    on_a_host("signal_handlers_threads_and_forks", &[], |host| {
-        finish(listed(&host.session(1)).arg("signals"));
+fn hooks_work_in_handlers_threads_and_forks() {
+    on_test_host("hooks_work_in_handlers_threads_and_forks", &[], |host| {
+        output_of(listed_command(&host.session(1)).arg("signals"));
     });
 }
 
 /// Also of a program that is not listed: the room that a call takes does not depend on it.
 #[test]
-fn a_signal_handler_with_a_small_stack() {
-    on_a_host("a_signal_handler_with_a_small_stack", &[], |host| {
+fn hooks_fit_a_minimal_signal_stack() {
+    on_test_host("hooks_fit_a_minimal_signal_stack", &[], |host| {
         let session = host.session(1);
-        finish(listed(&session).arg("small-stack"));
+        output_of(listed_command(&session).arg("small-stack"));
         let unlisted = host.directory.join("unlisted");
         fs::copy(binary(), &unlisted).unwrap();
-        finish(session.command(unlisted).arg("small-stack"));
+        output_of(session.command(unlisted).arg("small-stack"));
     });
 }
 
 /// Of each page, not of each message.
 #[test]
-fn few_questions_about_an_array_of_messages() {
-    on_a_host("few_questions_about_an_array_of_messages", &[], |host| {
-        finish(listed(&host.session(1)).arg("questions"));
+fn message_array_is_probed_once_per_page() {
+    on_test_host("message_array_is_probed_once_per_page", &[], |host| {
+        output_of(listed_command(&host.session(1)).arg("memory-probes"));
     });
 }
 
 #[test]
-fn jumps_and_cancellation() {
-    on_a_host("jumps_and_cancellation", &[], |host| {
+fn jumps_and_cancellation_leave_no_state() {
+    on_test_host("jumps_and_cancellation_leave_no_state", &[], |host| {
         let session = host.session(1);
-        finish(listed(&session).arg("jumps"));
+        output_of(listed_command(&session).arg("jumps"));
         // A signal every few microseconds: too many for valgrind.
-        finish(listed(&session).arg("jumps-while-asking"));
+        output_of(listed_command(&session).arg("jumps-during-connect"));
     });
 }
 
 /// A million in the long run.
 #[test]
-fn many_sockets() {
-    on_a_host("many_sockets", &[], |host| {
+fn many_sockets_leak_nothing() {
+    on_test_host("many_sockets_leak_nothing", &[], |host| {
         let count = effort(100_000, 1_000_000).to_string();
-        finish(listed(&host.session(1)).args(["many", &count]));
+        output_of(listed_command(&host.session(1)).args(["many-sockets", &count]));
     });
 }
 
 /// Own-first connects ask the kernel through a descriptor of their own: it is gone before they end.
 #[test]
-fn no_descriptor_is_left_between_calls() {
-    on_a_host("no_descriptor_is_left_between_calls", &[], |host| {
-        finish(listed(&host.session(1)).arg("descriptors"));
+fn hooks_leave_descriptors_unchanged() {
+    on_test_host("hooks_leave_descriptors_unchanged", &[], |host| {
+        output_of(listed_command(&host.session(1)).arg("descriptors"));
     });
 }
 
 #[test]
-fn ten_thousand_connections_from_a_hundred_ports() {
-    on_a_host("ten_thousand_connections_from_a_hundred_ports", &[], |host| {
+fn connections_may_exceed_the_port_range() {
+    on_test_host("connections_may_exceed_the_port_range", &[], |host| {
         fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40099").unwrap();
         let run = |command: &mut Command| {
             // Both ends hold what is open.
@@ -105,55 +108,58 @@ fn ten_thousand_connections_from_a_hundred_ports() {
             }
             limited
         };
-        let _service = start(host.outside(binary()).arg("keep"));
-        finish(&mut run(listed(&host.session(1)).args(["connections", "10000"])));
+        let _service = start_ready(host.outside(binary()).arg("accept-forever"));
+        output_of(&mut run(listed_command(&host.session(1)).args(["connections", "10000"])));
     });
 }
 
 /// Asks the program that [`watched`] started what it sees and what the kernel has.
-fn ask(running: &mut vipool_testing::ChildGuard, output: &mut impl BufRead) -> (String, String) {
+fn query_names(
+    running: &mut vipool_testing::ChildGuard,
+    output: &mut impl BufRead,
+) -> (String, String) {
     let input = running.0.stdin.as_mut().unwrap();
     input.write_all(b"?\n").unwrap();
     let mut line = String::new();
     output.read_line(&mut line).unwrap();
-    let (seen, kernel) = line.trim().split_once(' ').expect("two names");
-    (seen.to_owned(), kernel.to_owned())
+    let (visible, kernel) = line.trim().split_once(' ').expect("two names");
+    (visible.to_owned(), kernel.to_owned())
 }
 
 #[test]
-fn a_map_replaced_and_closed_under_a_program() {
-    on_a_host("a_map_replaced_and_closed_under_a_program", &[], |mut host| {
+fn running_program_follows_replaced_map() {
+    on_test_host("running_program_follows_replaced_map", &[], |mut host| {
         let (mut command, own) = {
             let session = host.session(1);
-            (listed(&session), format!("{}:8094", session.l()))
+            (listed_command(&session), format!("{}:8094", session.l()))
         };
-        let (mut running, mut output) = start_piped(command.arg("watched"));
+        let (mut running, mut output) = start_piped(command.arg("report-names"));
         output.read_line(&mut String::new()).unwrap();
         let host_port = || "127.0.0.1:8094".to_owned();
-        assert_eq!(ask(&mut running, &mut output), (host_port(), own.clone()));
+        assert_eq!(query_names(&mut running, &mut output), (host_port(), own.clone()));
         // Another map takes its place: followed, and the session's leases are in it.
         for round in 0..5 {
             host.replace(|policy| policy.hide_addresses = round % 2 == 0);
-            assert_eq!(ask(&mut running, &mut output), (host_port(), own.clone()));
+            assert_eq!(query_names(&mut running, &mut output), (host_port(), own.clone()));
         }
         // The program is taken off the list: it goes on untouched.
         let rules = std::cell::RefCell::new(Vec::new());
         host.replace(|policy| rules.replace(std::mem::take(&mut policy.programs)).clear());
-        host.replace(|policy| policy.programs.push(program("another")));
-        assert_eq!(ask(&mut running, &mut output), (host_port(), host_port()));
+        host.replace(|policy| policy.programs.push(listed_program("another")));
+        assert_eq!(query_names(&mut running, &mut output), (host_port(), host_port()));
         host.replace(|policy| policy.programs = rules.take());
-        assert_eq!(ask(&mut running, &mut output), (host_port(), own));
+        assert_eq!(query_names(&mut running, &mut output), (host_port(), own));
         // The session is closed: new binds pass.
         host.map.close_session("1".parse().unwrap(), clock::now()).unwrap();
-        assert_eq!(ask(&mut running, &mut output), (host_port(), host_port()));
+        assert_eq!(query_names(&mut running, &mut output), (host_port(), host_port()));
     });
 }
 
 #[test]
-fn a_map_of_any_bytes_under_a_program() {
-    on_a_host("a_map_of_any_bytes_under_a_program", &[], |host| {
+fn corrupt_map_never_ends_the_program() {
+    on_test_host("corrupt_map_never_ends_the_program", &[], |host| {
         let session = host.session(1);
-        let (mut running, mut output) = start_piped(listed(&session).arg("watched"));
+        let (mut running, mut output) = start_piped(listed_command(&session).arg("report-names"));
         output.read_line(&mut String::new()).unwrap();
         let path = host.directory.join(MAP_FILE);
         let length = fs::metadata(&path).unwrap().len() as usize;
@@ -175,81 +181,84 @@ fn a_map_of_any_bytes_under_a_program() {
             assert!(running.0.try_wait().unwrap().is_none(), "it ended");
         }
         // Whatever it makes of the map, it is shown no address of its own.
-        let (seen, _) = ask(&mut running, &mut output);
-        assert_eq!(seen, "127.0.0.1:8094");
+        let (visible, _) = query_names(&mut running, &mut output);
+        assert_eq!(visible, "127.0.0.1:8094");
         // A program that is started now runs too.
-        let (mut running, mut output) = start_piped(listed(&session).arg("watched"));
+        let (mut running, mut output) = start_piped(listed_command(&session).arg("report-names"));
         output.read_line(&mut String::new()).unwrap();
-        assert_eq!(ask(&mut running, &mut output).0, "127.0.0.1:8094");
+        assert_eq!(query_names(&mut running, &mut output).0, "127.0.0.1:8094");
     });
 }
 
 /// A child that is not listed is left alone, unless its parent's rule is handed down.
 #[test]
-fn children_are_rewritten_by_their_own_rule_or_an_inherited_one() {
-    let test = "children_are_rewritten_by_their_own_rule_or_an_inherited_one";
-    on_a_host(test, &[], |mut host| {
-        let kernel = |host: &Host| {
+fn child_needs_its_own_or_an_inherited_rule() {
+    let test = "child_needs_its_own_or_an_inherited_rule";
+    on_test_host(test, &[], |mut host| {
+        let kernel = |host: &TestHost| {
             let session = host.session(1);
             let script = format!(
-                "{0} watched <<EOF\n?\nEOF\ntrue",
-                binary().with_file_name("guest-child").display()
+                "{0} report-names <<EOF\n?\nEOF\ntrue",
+                binary().with_file_name("hooked-child").display()
             );
-            fs::copy(binary(), binary().with_file_name("guest-child")).unwrap();
+            fs::copy(binary(), binary().with_file_name("hooked-child")).unwrap();
             let mut command = session.command("/bin/sh");
-            finish(command.args(["-c", &script]))
+            output_of(command.args(["-c", &script]))
         };
         let own = format!("{}:8094", host.session(1).l());
         assert!(!kernel(&host).contains(&own));
-        host.replace(|policy| policy.programs.push(program("sh")));
+        host.replace(|policy| policy.programs.push(listed_program("sh")));
         assert!(!kernel(&host).contains(&own));
         // Wherever /bin/sh leads.
         let shell = fs::canonicalize("/bin/sh").unwrap();
         let name = shell.file_name().unwrap().to_str().unwrap().to_owned();
         host.replace(|policy| {
-            policy.programs.push(Program { inherit: true, ..program(&shell) });
-            policy.programs.push(Program { inherit: true, ..program(&name) });
+            policy.programs.push(Program { inherit: true, ..listed_program(&shell) });
+            policy.programs.push(Program { inherit: true, ..listed_program(&name) });
         });
         assert!(kernel(&host).contains(&own));
     });
 }
 
 #[test]
-fn the_environment_decides_nothing_else() {
-    on_a_host("the_environment_decides_nothing_else", &[], |host| {
+fn environment_selects_only_map_lease_and_disable() {
+    on_test_host("environment_selects_only_map_lease_and_disable", &[], |host| {
         let session = host.session(1);
         let own = format!("{}:8094", session.l());
         let bound = |command: &mut Command| {
-            let (mut running, mut output) = start_piped(command.arg("watched"));
+            let (mut running, mut output) = start_piped(command.arg("report-names"));
             output.read_line(&mut String::new()).unwrap();
-            ask(&mut running, &mut output).1
+            query_names(&mut running, &mut output).1
         };
-        assert_eq!(bound(&mut listed(&session)), own);
-        assert_eq!(bound(listed(&session).env("VIPOOL_DISABLE", "1")), "127.0.0.1:8094");
-        assert_eq!(bound(listed(&session).env("VIPOOL_MAP", "/nowhere")), "127.0.0.1:8094");
-        assert_eq!(bound(listed(&session).env("VIPOOL_LEASE", "nonsense")), "127.0.0.1:8094");
+        assert_eq!(bound(&mut listed_command(&session)), own);
+        assert_eq!(bound(listed_command(&session).env("VIPOOL_DISABLE", "1")), "127.0.0.1:8094");
+        assert_eq!(bound(listed_command(&session).env("VIPOOL_MAP", "/nowhere")), "127.0.0.1:8094");
+        assert_eq!(
+            bound(listed_command(&session).env("VIPOOL_LEASE", "nonsense")),
+            "127.0.0.1:8094"
+        );
         // A lease of an earlier session.
         let stale = session.handle.to_string();
         host.map.close(&session.handle, clock::now()).unwrap();
         let again = host.session(1);
-        assert_eq!(bound(listed(&again).env("VIPOOL_LEASE", stale)), "127.0.0.1:8094");
+        assert_eq!(bound(listed_command(&again).env("VIPOOL_LEASE", stale)), "127.0.0.1:8094");
     });
 }
 
 /// Every access of the hook to memory, looked at by valgrind, in jumps and where many sockets are
 /// bound; not in the rows of the matrix.
 #[test]
-fn under_valgrind() {
-    on_a_host("under_valgrind", &["valgrind"], |host| {
+fn hooks_pass_valgrind() {
+    on_test_host("hooks_pass_valgrind", &["valgrind"], |host| {
         let session = host.session(1);
-        for arguments in [&["jumps"][..], &["many", "2000"]] {
+        for arguments in [&["jumps"][..], &["many-sockets", "2000"]] {
             let mut command = Command::new("valgrind");
             command.args(["-q", "--error-exitcode=9", "--leak-check=no"]).arg(binary());
-            let inner = listed(&session);
+            let inner = listed_command(&session);
             for (name, value) in inner.get_envs() {
                 command.env(name, value.unwrap());
             }
-            finish(command.args(arguments));
+            output_of(command.args(arguments));
         }
     });
 }

@@ -8,7 +8,7 @@
 int serve_names(void) {
     unsigned char packet[512], header[12];
     int fd = udp();
-    if (strcmp(try_bind(fd, OUTSIDE, 53), "ok")) return 1;
+    if (strcmp(try_bind(fd, EXTERNAL_ADDRESS, 53), "ok")) return 1;
     printf("ready\n");
     fflush(stdout);
     for (;;) {
@@ -18,11 +18,11 @@ int serve_names(void) {
         if (size < (ssize_t)sizeof header) continue;
         /* The question ends with a zero, its type and its class; what follows is left out. */
         size_t end = sizeof header + strlen((char *)packet + sizeof header) + 5;
-        int is_a = packet[end - 3] == 1;
+        int is_type_a = packet[end - 3] == 1;
         packet[2] = 0x84, packet[3] = 0x00;
         memset(packet + 6, 0, 6);
-        packet[7] = is_a;
-        if (is_a) {
+        packet[7] = is_type_a;
+        if (is_type_a) {
             const unsigned char answer[12] = {0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4};
             memcpy(packet + end, answer, sizeof answer);
             memcpy(packet + end + sizeof answer, &from.sin_addr, 4);
@@ -37,21 +37,21 @@ static void row_44(void) {
     struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM}, *found;
     int failed = getaddrinfo("source.test", "80", &hints, &found);
     expect("getaddrinfo", failed ? gai_strerror(failed) : "ok", "ok");
-    expect("source", text_of((void *)found->ai_addr), HOST ":80");
+    expect("source", address_text((void *)found->ai_addr), HOST_ADDRESS ":80");
     freeaddrinfo(found);
 }
 
 /* System calls that do not go through the C library. */
 static void row_49(void) {
-    struct address to = at(LOOPBACK, 8049);
+    struct address to = make_address(LOOPBACK, 8049);
     int fd = tcp(), other = tcp();
-    expect("bind", result(syscall(SYS_bind, fd, &to.bytes, to.length)), "ok");
-    expect("kernel", kernel(fd), "127.0.0.1:8049");
-    expect("seen", seen(fd), "127.0.0.1:8049");
-    expect("listen", result(syscall(SYS_listen, fd, 1)), "ok");
+    expect("bind", errno_text(syscall(SYS_bind, fd, &to.bytes, to.length)), "ok");
+    expect("kernel", kernel_name(fd), "127.0.0.1:8049");
+    expect("seen", visible_name(fd), "127.0.0.1:8049");
+    expect("listen", errno_text(syscall(SYS_listen, fd, 1)), "ok");
     /* It is the host's own service from now on, which the session reaches as ever. */
     expect("connect", try_connect(other, LOOPBACK, 8049), "ok");
     expect("peer", kernel_peer(other), "127.0.0.1:8049");
 }
 
-const struct row unreached_rows[] = {{"44", row_44}, {"49", row_49}, {NULL, NULL}};
+const struct row unhooked_rows[] = {{"44", row_44}, {"49", row_49}, {NULL, NULL}};
