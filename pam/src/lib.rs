@@ -11,38 +11,39 @@
 #![cfg(target_os = "linux")]
 
 mod logon;
-mod pam;
 mod settings;
+mod transaction;
 
 use std::ffi::{CStr, c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use pam::{PAM_IGNORE, PAM_SUCCESS, Pam, RawHandle};
 use settings::Settings;
+use transaction::{PAM_IGNORE, PAM_SUCCESS, PamHandle, Transaction};
 
-/// Runs an entry point's body; `otherwise` answers for a NULL handle and a panic.
-fn guarded(
-    pamh: *mut RawHandle,
+/// Runs an entry point's body; `fallback` answers for a NULL handle and a panic.
+fn run_guarded(
+    pamh: *mut PamHandle,
     argc: c_int,
     argv: *const *const c_char,
-    otherwise: c_int,
-    body: impl FnOnce(&Pam, Settings) -> c_int,
+    fallback: c_int,
+    body: impl FnOnce(&Transaction, Settings) -> c_int,
 ) -> c_int {
     if pamh.is_null() {
-        return otherwise;
+        return fallback;
     }
     let run = || {
         // SAFETY: libpam called an entry point with this handle, and that call is running.
-        let pam = unsafe { Pam::new(pamh) };
+        let transaction = unsafe { Transaction::new(pamh) };
         let count = if argv.is_null() { 0 } else { usize::try_from(argc).unwrap_or(0) };
         let arguments = (0..count).map(|i| {
             // SAFETY: by pam_sm_open_session(3), argv holds argc strings that end in NUL.
             unsafe { CStr::from_ptr(*argv.add(i)) }
         });
-        let settings = Settings::read(arguments, |why| pam.log(libc::LOG_WARNING, why));
-        body(&pam, settings)
+        let settings =
+            Settings::read(arguments, |message| transaction.log(libc::LOG_WARNING, message));
+        body(&transaction, settings)
     };
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or(otherwise)
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or(fallback)
 }
 
 /// Opens the session of a logon. See pam_sm_open_session(3).
@@ -51,12 +52,14 @@ fn guarded(
 /// libpam calls it with its own handle and an array of `argc` strings.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pam_sm_open_session(
-    pamh: *mut RawHandle,
+    pamh: *mut PamHandle,
     _flags: c_int,
     argc: c_int,
     argv: *const *const c_char,
 ) -> c_int {
-    guarded(pamh, argc, argv, PAM_SUCCESS, |pam, settings| logon::open(pam, &settings))
+    run_guarded(pamh, argc, argv, PAM_SUCCESS, |transaction, settings| {
+        logon::open(transaction, &settings)
+    })
 }
 
 /// Closes what [`pam_sm_open_session`] opened in the same transaction, and nothing else. See
@@ -66,12 +69,12 @@ pub unsafe extern "C" fn pam_sm_open_session(
 /// libpam calls it with its own handle and an array of `argc` strings.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pam_sm_close_session(
-    pamh: *mut RawHandle,
+    pamh: *mut PamHandle,
     _flags: c_int,
     argc: c_int,
     argv: *const *const c_char,
 ) -> c_int {
-    guarded(pamh, argc, argv, PAM_SUCCESS, |pam, _| logon::close(pam))
+    run_guarded(pamh, argc, argv, PAM_SUCCESS, |transaction, _| logon::close(transaction))
 }
 
 /// Has no say: the module is for sessions. See pam_sm_authenticate(3).
@@ -80,7 +83,7 @@ pub unsafe extern "C" fn pam_sm_close_session(
 /// Reads nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pam_sm_authenticate(
-    _pamh: *mut RawHandle,
+    _pamh: *mut PamHandle,
     _flags: c_int,
     _argc: c_int,
     _argv: *const *const c_char,
@@ -94,7 +97,7 @@ pub unsafe extern "C" fn pam_sm_authenticate(
 /// Reads nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pam_sm_setcred(
-    _pamh: *mut RawHandle,
+    _pamh: *mut PamHandle,
     _flags: c_int,
     _argc: c_int,
     _argv: *const *const c_char,
@@ -108,7 +111,7 @@ pub unsafe extern "C" fn pam_sm_setcred(
 /// Reads nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pam_sm_acct_mgmt(
-    _pamh: *mut RawHandle,
+    _pamh: *mut PamHandle,
     _flags: c_int,
     _argc: c_int,
     _argv: *const *const c_char,
@@ -122,7 +125,7 @@ pub unsafe extern "C" fn pam_sm_acct_mgmt(
 /// Reads nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pam_sm_chauthtok(
-    _pamh: *mut RawHandle,
+    _pamh: *mut PamHandle,
     _flags: c_int,
     _argc: c_int,
     _argv: *const *const c_char,

@@ -9,7 +9,7 @@ use std::ptr;
 
 /// `pam_handle_t`: libpam's own.
 #[repr(C)]
-pub struct RawHandle {
+pub struct PamHandle {
     _private: [u8; 0],
 }
 
@@ -55,32 +55,32 @@ struct Conversation {
     data: *mut c_void,
 }
 
-type Cleanup = unsafe extern "C" fn(*mut RawHandle, *mut c_void, c_int);
+type Cleanup = unsafe extern "C" fn(*mut PamHandle, *mut c_void, c_int);
 
 // By its full name: the link without a version comes with the headers only.
 #[link(name = "libpam.so.0", kind = "dylib", modifiers = "+verbatim")]
 unsafe extern "C" {
-    fn pam_get_item(pamh: *const RawHandle, item: c_int, value: *mut *const c_void) -> c_int;
-    fn pam_getenv(pamh: *mut RawHandle, name: *const c_char) -> *const c_char;
-    fn pam_putenv(pamh: *mut RawHandle, text: *const c_char) -> c_int;
+    fn pam_get_item(pamh: *const PamHandle, item: c_int, value: *mut *const c_void) -> c_int;
+    fn pam_getenv(pamh: *mut PamHandle, name: *const c_char) -> *const c_char;
+    fn pam_putenv(pamh: *mut PamHandle, text: *const c_char) -> c_int;
     fn pam_set_data(
-        pamh: *mut RawHandle,
+        pamh: *mut PamHandle,
         name: *const c_char,
         data: *mut c_void,
         cleanup: Option<Cleanup>,
     ) -> c_int;
-    fn pam_get_data(pamh: *const RawHandle, name: *const c_char, data: *mut *const c_void)
+    fn pam_get_data(pamh: *const PamHandle, name: *const c_char, data: *mut *const c_void)
     -> c_int;
-    fn pam_syslog(pamh: *const RawHandle, priority: c_int, format: *const c_char, ...);
+    fn pam_syslog(pamh: *const PamHandle, priority: c_int, format: *const c_char, ...);
 }
 
 /// A PAM transaction, for as long as one of the module's entry points runs.
-pub struct Pam(*mut RawHandle);
+pub struct Transaction(*mut PamHandle);
 
-impl Pam {
+impl Transaction {
     /// # Safety
     /// `raw` is the handle that libpam called an entry point with, and that call has not returned.
-    pub unsafe fn new(raw: *mut RawHandle) -> Self {
+    pub unsafe fn new(raw: *mut PamHandle) -> Self {
         Self(raw)
     }
 
@@ -109,14 +109,14 @@ impl Pam {
 
     /// Sets a variable of the session to be. It is libpam's list, not this process's environment.
     /// Whether that succeeded.
-    pub fn put_env(&self, name: &str, value: &[u8]) -> bool {
+    pub fn set_env(&self, name: &str, value: &[u8]) -> bool {
         let Ok(text) = CString::new([name.as_bytes(), b"=", value].concat()) else { return false };
         // SAFETY: the handle is libpam's, and libpam copies the text.
         unsafe { pam_putenv(self.0, text.as_ptr()) == PAM_SUCCESS }
     }
 
     /// Keeps a value with the transaction under this name, dropping the one before.
-    pub fn keep<T: Send + 'static>(&self, name: &CStr, value: T) -> bool {
+    pub fn set_data<T: Send + 'static>(&self, name: &CStr, value: T) -> bool {
         let data = Box::into_raw(Box::new(value));
         // SAFETY: the handle is libpam's; the data is a box that `drop_box` takes back.
         let status =
@@ -131,8 +131,8 @@ impl Pam {
     /// What was kept under this name.
     ///
     /// # Safety
-    /// `T` is the type that [`Pam::keep`] was given for this name.
-    pub unsafe fn kept<T: 'static>(&self, name: &CStr) -> Option<&T> {
+    /// `T` is the type that [`Transaction::set_data`] was given for this name.
+    pub unsafe fn data<T: 'static>(&self, name: &CStr) -> Option<&T> {
         let mut data = ptr::null();
         // SAFETY: the handle is libpam's, and one pointer is written.
         let status = unsafe { pam_get_data(self.0, name.as_ptr(), &mut data) };
@@ -145,7 +145,7 @@ impl Pam {
     }
 
     /// Forgets what was kept under this name.
-    pub fn forget(&self, name: &CStr) {
+    pub fn clear_data(&self, name: &CStr) {
         // SAFETY: the handle is libpam's; NULL without a cleanup function stands for nothing.
         unsafe { pam_set_data(self.0, name.as_ptr(), ptr::null_mut(), None) };
     }
@@ -153,13 +153,13 @@ impl Pam {
     /// Writes a line to the system's log, as this module and service. Bytes that could fake
     /// another line or drive a terminal are escaped.
     pub fn log(&self, priority: c_int, text: &str) {
-        let text = printable(text);
+        let text = escape_control_characters(text);
         // SAFETY: the format takes one string, which ends in NUL.
         unsafe { pam_syslog(self.0, priority, c"%s".as_ptr(), text.as_ptr()) };
     }
 
     /// Shows the user a message, where the application has a way to.
-    pub fn tell(&self, text: &str) {
+    pub fn show_error(&self, text: &str) {
         let mut value = ptr::null();
         // SAFETY: the handle is libpam's, and one pointer is written.
         if unsafe { pam_get_item(self.0, PAM_CONV, &mut value) } != PAM_SUCCESS {
@@ -170,7 +170,7 @@ impl Pam {
         let Some((converse, data)) = conversation.and_then(|c| Some((c.converse?, c.data))) else {
             return;
         };
-        let text = printable(text);
+        let text = escape_control_characters(text);
         let message = Message { style: PAM_ERROR_MSG, text: text.as_ptr() };
         let mut messages: *const Message = &message;
         let mut responses: *mut Response = ptr::null_mut();
@@ -187,8 +187,8 @@ impl Pam {
 }
 
 /// # Safety
-/// libpam calls it once, with what [`Pam::keep`] gave it.
-unsafe extern "C" fn drop_box<T>(_: *mut RawHandle, data: *mut c_void, _: c_int) {
+/// libpam calls it once, with what [`Transaction::set_data`] gave it.
+unsafe extern "C" fn drop_box<T>(_: *mut PamHandle, data: *mut c_void, _: c_int) {
     if !data.is_null() {
         // SAFETY: by the caller's promise a box of `T` that nobody else has.
         drop(unsafe { Box::from_raw(data.cast::<T>()) });
@@ -196,7 +196,7 @@ unsafe extern "C" fn drop_box<T>(_: *mut RawHandle, data: *mut c_void, _: c_int)
 }
 
 /// The text without control characters, as a C string.
-pub fn printable(text: &str) -> CString {
+pub fn escape_control_characters(text: &str) -> CString {
     let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
     CString::new(text.chars().map(escape).collect::<String>()).expect("NUL is a control character")
 }
