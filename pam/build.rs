@@ -1,5 +1,5 @@
-//! Keeps the module in memory once it is loaded: a PAM application may unload modules between two
-//! logons, and nothing of ours may be pulled from under a function that still runs.
+//! Links the module so that it stays in memory once it is loaded. A PAM application may unload its
+//! modules between two logons, while a function of this module is still running.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

@@ -1,12 +1,15 @@
 //! `pam_vipool.so`: a logon opens a vipool session, a logoff closes it.
 //!
-//! For the services at which people come in (sshd, login, xrdp-sesman, display managers), never
-//! for common-session: sudo and su inside a session would come by here too.
+//! The module belongs into the PAM stack of services that start a logon: sshd, login, xrdp-sesman
+//! and display managers. It does not belong into common-session, because sudo and su inside a
+//! session would then call it too.
 //!
-//! Invariants: no panic crosses an entry point; nobody is kept from logging on unless the policy
-//! of the farm says `refuse`; no thread, no lock and no descriptor outlives a call, and the
-//! environment of the process is not written. The process is root's, so whatever a client or user
-//! chose (names of any bytes) is data and never part of a path.
+//! Invariants:
+//! - No panic crosses an entry point.
+//! - A logon fails only if the policy of the farm is `refuse` and no address is available.
+//! - No thread, lock or descriptor outlives a call. The environment of the process is not changed.
+//! - The process runs as root. Names chosen by a client or user can hold any bytes. They are used
+//!   as data and never as part of a path.
 
 #![cfg(target_os = "linux")]
 
@@ -20,7 +23,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use settings::Settings;
 use transaction::{PAM_IGNORE, PAM_SUCCESS, PamHandle, Transaction};
 
-/// Runs an entry point's body; `fallback` answers for a NULL handle and a panic.
+/// Runs the body of an entry point. Returns `fallback` if the handle is NULL or the body panics.
 fn run_guarded(
     pamh: *mut PamHandle,
     argc: c_int,
@@ -32,11 +35,11 @@ fn run_guarded(
         return fallback;
     }
     let run = || {
-        // SAFETY: libpam called an entry point with this handle, and that call is running.
+        // SAFETY: libpam called an entry point with this handle, and that call has not returned.
         let transaction = unsafe { Transaction::new(pamh) };
         let count = if argv.is_null() { 0 } else { usize::try_from(argc).unwrap_or(0) };
         let arguments = (0..count).map(|i| {
-            // SAFETY: by pam_sm_open_session(3), argv holds argc strings that end in NUL.
+            // SAFETY: libpam passes argc strings that end in NUL (see pam_sm_open_session(3)).
             unsafe { CStr::from_ptr(*argv.add(i)) }
         });
         let settings =
@@ -49,7 +52,7 @@ fn run_guarded(
 /// Opens the session of a logon. See pam_sm_open_session(3).
 ///
 /// # Safety
-/// libpam calls it with its own handle and an array of `argc` strings.
+/// `pamh` is NULL or a handle of libpam. `argv` is NULL or an array of `argc` C strings.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pam_sm_open_session(
     pamh: *mut PamHandle,
@@ -62,11 +65,11 @@ pub unsafe extern "C" fn pam_sm_open_session(
     })
 }
 
-/// Closes what [`pam_sm_open_session`] opened in the same transaction, and nothing else. See
+/// Closes the session that [`pam_sm_open_session`] opened in the same transaction, and no other. See
 /// pam_sm_close_session(3).
 ///
 /// # Safety
-/// libpam calls it with its own handle and an array of `argc` strings.
+/// `pamh` is NULL or a handle of libpam. `argv` is NULL or an array of `argc` C strings.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pam_sm_close_session(
     pamh: *mut PamHandle,
@@ -77,10 +80,10 @@ pub unsafe extern "C" fn pam_sm_close_session(
     run_guarded(pamh, argc, argv, PAM_SUCCESS, |transaction, _| logon::close(transaction))
 }
 
-/// Has no say: the module is for sessions. See pam_sm_authenticate(3).
+/// Returns `PAM_IGNORE`, because the module handles sessions only. See pam_sm_authenticate(3).
 ///
 /// # Safety
-/// Reads nothing.
+/// There are no requirements: the arguments are not used.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pam_sm_authenticate(
     _pamh: *mut PamHandle,
@@ -91,10 +94,10 @@ pub unsafe extern "C" fn pam_sm_authenticate(
     PAM_IGNORE
 }
 
-/// Has no say: the module is for sessions. See pam_sm_setcred(3).
+/// Returns `PAM_IGNORE`, because the module handles sessions only. See pam_sm_setcred(3).
 ///
 /// # Safety
-/// Reads nothing.
+/// There are no requirements: the arguments are not used.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pam_sm_setcred(
     _pamh: *mut PamHandle,
@@ -105,10 +108,10 @@ pub unsafe extern "C" fn pam_sm_setcred(
     PAM_IGNORE
 }
 
-/// Has no say: the module is for sessions. See pam_sm_acct_mgmt(3).
+/// Returns `PAM_IGNORE`, because the module handles sessions only. See pam_sm_acct_mgmt(3).
 ///
 /// # Safety
-/// Reads nothing.
+/// There are no requirements: the arguments are not used.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pam_sm_acct_mgmt(
     _pamh: *mut PamHandle,
@@ -119,10 +122,10 @@ pub unsafe extern "C" fn pam_sm_acct_mgmt(
     PAM_IGNORE
 }
 
-/// Has no say: the module is for sessions. See pam_sm_chauthtok(3).
+/// Returns `PAM_IGNORE`, because the module handles sessions only. See pam_sm_chauthtok(3).
 ///
 /// # Safety
-/// Reads nothing.
+/// There are no requirements: the arguments are not used.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pam_sm_chauthtok(
     _pamh: *mut PamHandle,

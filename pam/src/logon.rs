@@ -1,4 +1,4 @@
-//! What a logon and a logoff do, between libpam and the map.
+//! Opens a vipool session at logon, and closes it at logoff.
 
 use std::ffi::{CStr, c_int};
 use std::fs;
@@ -14,22 +14,23 @@ use vipool::session::{Handle, SessionId, SessionKind};
 use crate::settings::Settings;
 use crate::transaction::{Item, PAM_SESSION_ERR, PAM_SUCCESS, Transaction};
 
-/// Under this name the transaction keeps what it opened.
+/// The name under which the transaction stores the [`OpenedRecord`].
 const OPENED_SESSION: &CStr = c"vipool-opened";
-/// Between two attempts while waiting for an address.
+/// The pause between two attempts to get an address.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
-/// How long the map itself waits for its lock.
+/// The longest time that a call to the map waits for the lock of the map.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What this transaction opened, and so has to close.
+/// The session that this transaction opened and has to close.
 struct OpenedRecord {
     handle: Handle,
     map: PathBuf,
 }
 
-/// Opens the session and hands its lease down. Succeeds unless the policy says `refuse`.
+/// Opens the session and sets the environment of its programs. Fails only if the policy is `refuse`
+/// and no address is available.
 pub fn open(transaction: &Transaction, settings: &Settings) -> c_int {
-    // SAFETY: only `OpenedRecord` is ever kept under this name.
+    // SAFETY: only values of type `OpenedRecord` are stored under this name.
     if unsafe { transaction.data::<OpenedRecord>(OPENED_SESSION) }.is_some() {
         return PAM_SUCCESS;
     }
@@ -38,7 +39,9 @@ pub fn open(transaction: &Transaction, settings: &Settings) -> c_int {
     let Some(uid) = users::id_of(user) else {
         transaction.log(
             libc::LOG_WARNING,
-            &format!("user {user:?} is not known here: no session is opened"),
+            &format!(
+                "cannot open a session for user {user:?}: the user does not exist on this server"
+            ),
         );
         return PAM_SUCCESS;
     };
@@ -56,9 +59,9 @@ pub fn open(transaction: &Transaction, settings: &Settings) -> c_int {
     }
 }
 
-/// Closes what [`open`] opened in this transaction.
+/// Closes the session that [`open`] opened in this transaction.
 pub fn close(transaction: &Transaction) -> c_int {
-    // SAFETY: only `OpenedRecord` is ever kept under this name.
+    // SAFETY: only values of type `OpenedRecord` are stored under this name.
     if let Some(record) = unsafe { transaction.data::<OpenedRecord>(OPENED_SESSION) } {
         let closed = Map::open(&record.map).map_err(|error| error.to_string()).and_then(|map| {
             map.close(&record.handle, clock::now()).map_err(|error| error.to_string())
@@ -66,7 +69,7 @@ pub fn close(transaction: &Transaction) -> c_int {
         if let Err(error) = closed {
             transaction.log(
                 libc::LOG_WARNING,
-                &format!("session {} is not closed: {error}", record.handle.session),
+                &format!("cannot close session {}: {error}", record.handle.session),
             );
         }
         let _ = client::remove(&record.map, &record.handle);
@@ -75,7 +78,7 @@ pub fn close(transaction: &Transaction) -> c_int {
     PAM_SUCCESS
 }
 
-/// One logon on its way to a session.
+/// A logon that needs a session.
 struct Logon<'a> {
     transaction: &'a Transaction,
     settings: &'a Settings,
@@ -84,9 +87,11 @@ struct Logon<'a> {
 }
 
 impl Logon<'_> {
-    /// Opens the session, or says with what status the logon goes on without. `None` where the farm
-    /// gives a session its addresses only when a listed program is started: whoever starts it opens
-    /// the session, and closes it.
+    /// Opens the session. Returns `None` if the farm allocates addresses at first use. The program
+    /// that starts a listed program then opens and closes the session.
+    ///
+    /// # Errors
+    /// Returns the PAM status of a logon without a session.
     fn open(&self) -> Result<Option<Opened>, c_int> {
         let start = Instant::now();
         let map = Map::open(&self.settings.map)
@@ -106,12 +111,12 @@ impl Logon<'_> {
             client: self.client(),
             leader,
         };
-        // A session that lacks an address is open and can be completed.
+        // A session that is short of an address is open, and a later attempt completes it.
         let mut incomplete = None;
         let error = loop {
             let (error, timeout) = match map.open_session(session, &options, clock::now()) {
                 Ok(mut opened) => {
-                    // What an earlier attempt opened is this logon's.
+                    // The session belongs to this logon if its first attempt opened it.
                     opened.already_open =
                         incomplete.map_or(opened.already_open, |first: Opened| first.already_open);
                     let Some(shortage) = opened.shortage else {
@@ -124,7 +129,7 @@ impl Logon<'_> {
                 Err(error @ OpenError::NotReady) => (error, self.settings.deadline),
                 Err(error) => (error, Duration::ZERO),
             };
-            // The last attempt may have to wait for the lock.
+            // The last attempt may wait for the lock, so it must begin earlier.
             let deadline = self.settings.deadline.saturating_sub(LOCK_TIMEOUT);
             if start.elapsed() + RETRY_INTERVAL > timeout.min(deadline) {
                 break error;
@@ -135,7 +140,7 @@ impl Logon<'_> {
         match incomplete {
             Some(opened) if status == PAM_SUCCESS => Ok(Some(self.record_session(opened))),
             Some(opened) if !opened.already_open => {
-                // What it got would be nobody's.
+                // Without this, the addresses would stay leased to a session without a logon.
                 let _ = map.close(&opened.handle, clock::now());
                 Err(status)
             }
@@ -143,36 +148,37 @@ impl Logon<'_> {
         }
     }
 
-    /// Where the user's client is.
+    /// Returns the address of the user's client.
     fn client(&self) -> Option<IpAddr> {
         self.transaction.item(Item::RemoteHost).and_then(parse_client)
     }
 
-    /// Remembers, for the logoff, what this logon opened, and lets the user's programs know where
-    /// the client is.
+    /// Stores the session in the transaction for the logoff, if this logon opened it. Writes the
+    /// address of the client into a file for the user's programs.
     fn record_session(&self, opened: Opened) -> Opened {
         if let (false, Some(address)) = (opened.already_open, self.client())
             && let Err(error) =
                 client::write(&self.settings.map, &opened.handle, address, Some(self.uid))
         {
-            let message =
-                format!("programs of {} are not told of their client: {error}", self.user);
+            let message = format!("cannot store the client address of {}: {error}", self.user);
             self.transaction.log(libc::LOG_WARNING, &message);
         }
         let record = OpenedRecord { handle: opened.handle, map: self.settings.map.clone() };
         if !opened.already_open && !self.transaction.set_data(OPENED_SESSION, record) {
-            let message = "out of memory: the session is closed when its leader is gone";
+            let message = "out of memory: the session is closed only after its leader has exited";
             self.transaction.log(libc::LOG_WARNING, message);
         }
         opened
     }
 
-    /// Tells the user and the log that an address is lacking; whether the logon passes.
+    /// Reports to the user and the log that the logon has no session or no address. Returns the PAM
+    /// status of the logon.
     fn report_failure(&self, error: &OpenError, refuse: bool) -> c_int {
         use OpenError as E;
         let no_address = matches!(error, E::Shortage(_) | E::Quota { .. } | E::TooManySessions(_));
         let refuse_logon = refuse && no_address;
-        let outcome = if refuse { "the logon is refused" } else { "the logon goes on without" };
+        let outcome =
+            if refuse { "the logon is refused" } else { "the logon continues without it" };
         let level = if no_address { libc::LOG_WARNING } else { libc::LOG_NOTICE };
         self.transaction.log(level, &format!("no address for {}: {error} ({outcome})", self.user));
         if no_address {
@@ -182,7 +188,7 @@ impl Logon<'_> {
     }
 }
 
-/// How long the farm's policy lets a logon wait for an address.
+/// Returns how long a logon may wait for an address under the policy of the farm.
 fn exhaustion_timeout(policy: OnExhausted) -> Duration {
     match policy {
         OnExhausted::Wait(seconds) => Duration::from_secs(seconds.into()),
@@ -190,15 +196,15 @@ fn exhaustion_timeout(policy: OnExhausted) -> Duration {
     }
 }
 
-/// Sets what the session's programs are to find. Without a lease, the hook looks for that of the
-/// session itself.
+/// Sets the environment variables of the session. Without a lease, the hook layer finds the lease of
+/// the session itself.
 fn set_session_environment(transaction: &Transaction, settings: &Settings, lease: Option<Handle>) {
     let mut succeeded = lease
         .is_none_or(|handle| transaction.set_env("VIPOOL_LEASE", handle.to_string().as_bytes()));
     if !settings.is_system_map() {
         succeeded &= transaction.set_env("VIPOOL_MAP", settings.map.as_os_str().as_encoded_bytes());
     }
-    // Where it is absent, ld.so would complain at every start of a program.
+    // If the file does not exist, ld.so would print an error whenever a program starts.
     if let Some(preload) = settings.preload.as_deref().filter(|file| Path::new(file).exists()) {
         let previous = transaction.env(c"LD_PRELOAD").map(CStr::to_bytes).unwrap_or_default();
         let is_listed =
@@ -212,17 +218,17 @@ fn set_session_environment(transaction: &Transaction, settings: &Settings, lease
     if !succeeded {
         transaction.log(
             libc::LOG_WARNING,
-            "out of memory: the session's programs are not told of its lease",
+            "out of memory: cannot set the environment variables of the session",
         );
     }
 }
 
-/// The session of this logon: the audit session that pam_loginuid began, else logind's, else one
-/// minted from the leading process.
+/// Returns the session id of this logon: the audit session that pam_loginuid started, else the
+/// session of logind, else a new id made from the leader process.
 ///
-/// An audit session can also be inherited: a server that was started from somebody's logon, without
-/// pam_loginuid in its own stack, has that logon's. So one that is open for another user is not
-/// this logon's.
+/// A process can inherit its audit session. A server that was started in a user's logon, and has no
+/// pam_loginuid in its own stack, has the audit session of that user. So an id that is open for
+/// another user is not used.
 fn choose_session(
     transaction: &Transaction,
     map: &Map,
@@ -245,6 +251,7 @@ fn choose_session(
         .unwrap_or_else(|| mint_session(leader))
 }
 
+/// Returns the id of the audit session, or else that of the logind session.
 fn existing_session(audit: Option<&str>, logind: Option<&str>) -> Option<SessionId> {
     let audit = audit
         .and_then(|text| text.trim().parse().ok())
@@ -252,8 +259,8 @@ fn existing_session(audit: Option<&str>, logind: Option<&str>) -> Option<Session
     audit.or_else(|| logind.and_then(|name| SessionId::logind(name).ok()))
 }
 
-/// A session of the kind `embedder`: the start time of the leading process (34 bits of clock
-/// ticks, five years of them) and its pid (22 bits, as many as Linux has).
+/// Makes a session id of the kind `embedder`. It holds the start time of the leader (34 bits of
+/// clock ticks, enough for five years) and its pid (22 bits, the size of a pid on Linux).
 fn mint_session(leader: Option<&Leader>) -> SessionId {
     let (pid, start) =
         leader.map_or((std::process::id(), 0), |leader| (leader.pid, leader.start_time));
@@ -261,10 +268,11 @@ fn mint_session(leader: Option<&Leader>) -> SessionId {
     SessionId::new(SessionKind::Embedder, value).expect("56 bits")
 }
 
-/// PAM_RHOST as an address. Names are not looked up: that could take longer than a logon may.
+/// Parses PAM_RHOST as an address. Host names are not resolved, because that could delay the logon
+/// beyond its deadline.
 fn parse_client(host: &CStr) -> Option<IpAddr> {
     let text = host.to_str().ok()?;
-    // A link-local address comes with its interface.
+    // A link-local address has the name of its interface after a percent sign.
     let text = text.split_once('%').map_or(text, |(address, _)| address);
     Some(text.parse::<IpAddr>().ok()?.to_canonical())
 }

@@ -1,21 +1,23 @@
-//! The module's arguments in the PAM configuration, and which logons it is for.
+//! The module's arguments in the PAM configuration, and the choice of logons that get a session.
 
 use std::ffi::CStr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Where `vipool up` makes the system's map.
+/// The directory in which `vipool up` creates the map of the system.
 const SYSTEM_MAP: &str = "/run/vipool";
-/// Where the package puts the hook layer.
+/// The path at which the package installs the hook layer.
 const DEFAULT_PRELOAD: &str = "/usr/lib/vipool/libvipool_preload.so";
-/// The first user id that is not a system user's (login.defs(5), UID_MIN).
+/// The lowest user id that does not belong to a system user (UID_MIN in login.defs(5)).
 const FIRST_REGULAR_UID: u32 = 1000;
-/// User id of `nobody`, who is above the system users but is one.
+/// The user id of `nobody`, a system user with a high user id.
 const NOBODY_UID: u32 = 65534;
-/// As long as a busy map is waited for, so less would be a promise not kept.
+/// The shortest deadline. Waiting for the lock of a busy map takes up to two seconds, so a shorter
+/// deadline could not be kept.
 const MIN_DEADLINE_SECONDS: u64 = 2;
 
-/// Services that start something inside a session which is open already; they get what it has.
+/// Services that start programs inside an open session. The programs use the addresses of that
+/// session.
 const NESTED_SERVICES: &[&str] = &[
     "su",
     "su-l",
@@ -37,13 +39,13 @@ const NESTED_SERVICES: &[&str] = &[
 pub struct Settings {
     /// `map=DIRECTORY`.
     pub map: PathBuf,
-    /// `preload=FILE`: the hook layer that is appended to LD_PRELOAD; none with `preload=none`.
+    /// `preload=FILE`: the hook layer that is appended to LD_PRELOAD. `preload=none` sets `None`.
     pub preload: Option<String>,
-    /// `pool=NAME`: the pool that virtual IPs come from.
+    /// `pool=NAME`: the pool of the virtual IPs.
     pub pool: Option<String>,
-    /// `min-uid=NUMBER`: users below get no session; 0 serves root too.
+    /// `min-uid=NUMBER`: users with a lower user id get no session. With 0, root gets one too.
     pub min_uid: u32,
-    /// `deadline=SECONDS`: the longest that a logon is kept waiting.
+    /// `deadline=SECONDS`: the longest time that the module delays a logon.
     pub deadline: Duration,
 }
 
@@ -60,19 +62,19 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Reads the arguments; what is not understood is handed to `warn` and left out.
+    /// Parses the arguments. An invalid argument is ignored, and `warn` gets a message about it.
     pub fn read<'a>(arguments: impl Iterator<Item = &'a CStr>, mut warn: impl FnMut(&str)) -> Self {
         let mut settings = Self::default();
         for argument in arguments {
             let Ok(text) = argument.to_str() else {
-                warn("an argument that is not UTF-8 is left out");
+                warn("ignored an argument that is not UTF-8");
                 continue;
             };
             if settings.set(text).is_none() {
                 warn(&format!(
-                    "argument {text:?} is left out: known are map=/DIRECTORY, preload=/FILE or \
-                     preload=none, pool=NAME, min-uid=NUMBER and deadline=SECONDS (at least \
-                     {MIN_DEADLINE_SECONDS})"
+                    "ignored invalid argument {text:?} (use map=/DIRECTORY, preload=/FILE or \
+                     preload=none, pool=NAME, min-uid=NUMBER, deadline=SECONDS with at least \
+                     {MIN_DEADLINE_SECONDS} seconds)"
                 ));
             }
         }
@@ -84,7 +86,7 @@ impl Settings {
         match name {
             "map" if value.starts_with('/') => self.map = value.into(),
             "preload" if value == "none" => self.preload = None,
-            // LD_PRELOAD is a list that spaces and colons divide.
+            // Spaces and colons separate the entries of LD_PRELOAD.
             "preload" if value.starts_with('/') && !value.contains([':', ' ']) => {
                 self.preload = Some(value.into());
             }
@@ -100,12 +102,12 @@ impl Settings {
         Some(())
     }
 
-    /// Whether the map is the one that programs look at by themselves.
+    /// Returns whether the map is the one that programs use without `VIPOOL_MAP`.
     pub fn is_system_map(&self) -> bool {
         self.map.as_os_str() == SYSTEM_MAP
     }
 
-    /// Whether logons of this user and service get a session.
+    /// Returns whether a logon of this user at this service gets a session.
     pub fn applies_to(&self, uid: u32, service: Option<&str>) -> bool {
         let is_regular_user =
             uid >= self.min_uid && (uid != NOBODY_UID || self.min_uid > NOBODY_UID);

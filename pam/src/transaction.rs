@@ -1,34 +1,33 @@
-//! The few functions of libpam that the module calls (pam(3), pam_get_item(3)), and safe names
-//! for them.
+//! A safe interface to the functions of libpam that the module calls (pam(3), pam_get_item(3)).
 //!
-//! Strings of PAM are bytes that end in NUL and can hold anything else; what libpam returns lives
-//! as long as the transaction, so longer than any function of ours.
+//! PAM strings end in NUL and can hold any other bytes. Values that libpam returns live as long as
+//! the transaction. So they outlive every call of an entry point.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr;
 
-/// `pam_handle_t`: libpam's own.
+/// `pam_handle_t`, an opaque type of libpam.
 #[repr(C)]
 pub struct PamHandle {
     _private: [u8; 0],
 }
 
-/// Values of `<security/_pam_types.h>`.
+/// The call succeeded. The values are those of `<security/_pam_types.h>`.
 pub const PAM_SUCCESS: c_int = 0;
-/// The session is refused.
+/// The session must not be opened.
 pub const PAM_SESSION_ERR: c_int = 14;
-/// The module has no say.
+/// The result of the module does not count.
 pub const PAM_IGNORE: c_int = 25;
 
-/// What can be asked of the transaction.
+/// A text item of the transaction.
 #[derive(Clone, Copy)]
 #[repr(i32)]
 pub enum Item {
-    /// Name of the service, such as `sshd`.
+    /// The name of the service, such as `sshd`.
     Service = 1,
-    /// Name of the user.
+    /// The name of the user.
     User = 2,
-    /// Where the user's client is.
+    /// The host of the user's client.
     RemoteHost = 4,
 }
 
@@ -57,7 +56,7 @@ struct Conversation {
 
 type Cleanup = unsafe extern "C" fn(*mut PamHandle, *mut c_void, c_int);
 
-// By its full name: the link without a version comes with the headers only.
+// The full file name, because the link without a version is part of the development package only.
 #[link(name = "libpam.so.0", kind = "dylib", modifiers = "+verbatim")]
 unsafe extern "C" {
     fn pam_get_item(pamh: *const PamHandle, item: c_int, value: *mut *const c_void) -> c_int;
@@ -74,32 +73,34 @@ unsafe extern "C" {
     fn pam_syslog(pamh: *const PamHandle, priority: c_int, format: *const c_char, ...);
 }
 
-/// A PAM transaction, for as long as one of the module's entry points runs.
+/// A PAM transaction. The value lives during one call of an entry point.
 pub struct Transaction(*mut PamHandle);
 
 impl Transaction {
+    /// Wraps a handle of libpam.
+    ///
     /// # Safety
     /// `raw` is the handle that libpam called an entry point with, and that call has not returned.
     pub unsafe fn new(raw: *mut PamHandle) -> Self {
         Self(raw)
     }
 
-    /// A text of the transaction; empty ones are none.
+    /// Returns an item of the transaction, or `None` if it is not set or empty.
     pub fn item(&self, item: Item) -> Option<&CStr> {
         let mut value = ptr::null();
-        // SAFETY: the handle is libpam's (see `new`), and one pointer is written.
+        // SAFETY: the handle is valid (see `new`). libpam writes one pointer.
         let status = unsafe { pam_get_item(self.0, item as c_int, &mut value) };
         if status != PAM_SUCCESS || value.is_null() {
             return None;
         }
-        // SAFETY: the items of the enum are strings that end in NUL and live with the transaction.
+        // SAFETY: these items are C strings that live as long as the transaction.
         let text = unsafe { CStr::from_ptr(value.cast()) };
         Some(text).filter(|text| !text.is_empty())
     }
 
-    /// A variable of the session to be; empty ones are none.
+    /// Returns an environment variable of the new session, or `None` if it is not set or empty.
     pub fn env(&self, name: &CStr) -> Option<&CStr> {
-        // SAFETY: the handle is libpam's; the result is NULL or a string of the transaction's.
+        // SAFETY: the handle is valid. The result is NULL or a C string of the transaction.
         let text = unsafe {
             let text = pam_getenv(self.0, name.as_ptr());
             (!text.is_null()).then(|| CStr::from_ptr(text))
@@ -107,65 +108,66 @@ impl Transaction {
         text.filter(|text| !text.is_empty())
     }
 
-    /// Sets a variable of the session to be. It is libpam's list, not this process's environment.
-    /// Whether that succeeded.
+    /// Sets an environment variable of the new session. The environment of this process does not
+    /// change. Returns whether it succeeded.
     pub fn set_env(&self, name: &str, value: &[u8]) -> bool {
         let Ok(text) = CString::new([name.as_bytes(), b"=", value].concat()) else { return false };
-        // SAFETY: the handle is libpam's, and libpam copies the text.
+        // SAFETY: the handle is valid, and libpam copies the text.
         unsafe { pam_putenv(self.0, text.as_ptr()) == PAM_SUCCESS }
     }
 
-    /// Keeps a value with the transaction under this name, dropping the one before.
+    /// Stores a value in the transaction under this name, and drops the previous one. Returns whether
+    /// it succeeded.
     pub fn set_data<T: Send + 'static>(&self, name: &CStr, value: T) -> bool {
         let data = Box::into_raw(Box::new(value));
-        // SAFETY: the handle is libpam's; the data is a box that `drop_box` takes back.
+        // SAFETY: the handle is valid. The data is a box of `T`, which `drop_box::<T>` frees.
         let status =
             unsafe { pam_set_data(self.0, name.as_ptr(), data.cast(), Some(drop_box::<T>)) };
         if status != PAM_SUCCESS {
-            // SAFETY: libpam did not take the box, so it is still ours alone.
+            // SAFETY: libpam did not store the pointer, so this is the only owner of the box.
             drop(unsafe { Box::from_raw(data) });
         }
         status == PAM_SUCCESS
     }
 
-    /// What was kept under this name.
+    /// Returns the value stored under this name.
     ///
     /// # Safety
-    /// `T` is the type that [`Transaction::set_data`] was given for this name.
+    /// [`Transaction::set_data`] stored a value of type `T` under this name.
     pub unsafe fn data<T: 'static>(&self, name: &CStr) -> Option<&T> {
         let mut data = ptr::null();
-        // SAFETY: the handle is libpam's, and one pointer is written.
+        // SAFETY: the handle is valid. libpam writes one pointer.
         let status = unsafe { pam_get_data(self.0, name.as_ptr(), &mut data) };
         if status != PAM_SUCCESS {
             return None;
         }
-        // SAFETY: NULL, or a box of `T` by the caller's promise; libpam drops it only when it is
-        // replaced or the transaction ends.
+        // SAFETY: the pointer is NULL or a box of `T` (see above). libpam frees it only when the
+        // value is replaced or the transaction ends.
         unsafe { data.cast::<T>().as_ref() }
     }
 
-    /// Forgets what was kept under this name.
+    /// Drops the value stored under this name.
     pub fn clear_data(&self, name: &CStr) {
-        // SAFETY: the handle is libpam's; NULL without a cleanup function stands for nothing.
+        // SAFETY: the handle is valid. NULL without a cleanup function means no value.
         unsafe { pam_set_data(self.0, name.as_ptr(), ptr::null_mut(), None) };
     }
 
-    /// Writes a line to the system's log, as this module and service. Bytes that could fake
-    /// another line or drive a terminal are escaped.
+    /// Writes a line to the system log, under the name of this module and service. Control characters
+    /// are escaped, so that the text can neither forge a line nor control a terminal.
     pub fn log(&self, priority: c_int, text: &str) {
         let text = escape_control_characters(text);
-        // SAFETY: the format takes one string, which ends in NUL.
+        // SAFETY: the handle is valid. The format takes one C string.
         unsafe { pam_syslog(self.0, priority, c"%s".as_ptr(), text.as_ptr()) };
     }
 
-    /// Shows the user a message, where the application has a way to.
+    /// Shows the user an error message, if the application supports it.
     pub fn show_error(&self, text: &str) {
         let mut value = ptr::null();
-        // SAFETY: the handle is libpam's, and one pointer is written.
+        // SAFETY: the handle is valid. libpam writes one pointer.
         if unsafe { pam_get_item(self.0, PAM_CONV, &mut value) } != PAM_SUCCESS {
             return;
         }
-        // SAFETY: this item is NULL or a `pam_conv` that lives with the transaction.
+        // SAFETY: this item is NULL or a `pam_conv` that lives as long as the transaction.
         let conversation = unsafe { value.cast::<Conversation>().as_ref() };
         let Some((converse, data)) = conversation.and_then(|c| Some((c.converse?, c.data))) else {
             return;
@@ -174,8 +176,9 @@ impl Transaction {
         let message = Message { style: PAM_ERROR_MSG, text: text.as_ptr() };
         let mut messages: *const Message = &message;
         let mut responses: *mut Response = ptr::null_mut();
-        // SAFETY: by pam_conv(3): an array of one message, a pointer for the answers and the
-        // application's own pointer; the answers come from malloc(3) and are ours to free.
+        // SAFETY: the arguments are those that pam_conv(3) requires: an array of one message, a
+        // pointer for the responses, and the application's own pointer. The caller has to free the
+        // responses with free(3).
         unsafe {
             converse(1, &mut messages, &mut responses, data);
             if !responses.is_null() {
@@ -186,16 +189,18 @@ impl Transaction {
     }
 }
 
+/// Frees a value of [`Transaction::set_data`].
+///
 /// # Safety
-/// libpam calls it once, with what [`Transaction::set_data`] gave it.
+/// `data` is NULL or the box that `set_data` passed to libpam. libpam calls this once for each box.
 unsafe extern "C" fn drop_box<T>(_: *mut PamHandle, data: *mut c_void, _: c_int) {
     if !data.is_null() {
-        // SAFETY: by the caller's promise a box of `T` that nobody else has.
+        // SAFETY: the pointer is a box of `T`, and this is its only owner (see above).
         drop(unsafe { Box::from_raw(data.cast::<T>()) });
     }
 }
 
-/// The text without control characters, as a C string.
+/// Converts a text into a C string and escapes its control characters.
 pub fn escape_control_characters(text: &str) -> CString {
     let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
     CString::new(text.chars().map(escape).collect::<String>()).expect("NUL is a control character")
