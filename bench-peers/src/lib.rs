@@ -1,7 +1,7 @@
-//! vipool's table beside other crates that could do its job, behind one trait.
+//! The table of vipool beside other crates that could do its job, behind two traits.
 //!
-//! What each of them lacks is said at its type: most forget everything when their process dies,
-//! and none but vipool gives a user the same address again or lets another process look.
+//! The documentation of each type says what it lacks. Most peers lose all sessions when their
+//! process dies. Only vipool returns a user's last address and lets other processes read the table.
 
 use std::sync::atomic::Ordering;
 
@@ -13,39 +13,41 @@ mod table;
 
 pub use memory::{IdPool, MutexMap, QueueMap, VmAllocator};
 pub use store::Lmdb;
-pub use table::{AloneBySession, ByHandle, BySession, Locking, Place, id, map};
+pub use table::{
+    ByHandle, BySession, ExclusiveBySession, Locking, Storage, create_map, session_id,
+};
 
-/// Gives addresses (numbers here) to sessions and takes them back. Threads share it.
+/// Allocates addresses, which are numbers here, to sessions. Threads share it.
 pub trait Allocator: Sync {
-    /// What a close needs.
+    /// The value that `close` needs.
     type Lease: Copy + Send;
 
-    /// An address for a session that has none, or `None` if there is none left.
+    /// Allocates an address to a session that has none. Returns `None` if all are in use.
     fn open(&self, session: u64, user: Option<&str>) -> Option<Self::Lease>;
 
-    /// Takes it back.
+    /// Releases the address.
     ///
     /// # Panics
-    /// If the lease is not open: the bench would be wrong.
+    /// If the lease is not open, since that is an error of the bench.
     fn close(&self, lease: Self::Lease);
 }
 
-/// What one thread holds of a table.
-pub trait Hand: Send {
-    /// What a close needs.
+/// The access of one thread to a table.
+pub trait Accessor: Send {
+    /// The value that `close` needs.
     type Lease: Copy + Send;
 
-    /// As [`Allocator::open`].
+    /// See [`Allocator::open`].
     fn open(&mut self, session: u64, user: Option<&str>) -> Option<Self::Lease>;
 
-    /// As [`Allocator::close`].
+    /// See [`Allocator::close`].
     ///
     /// # Panics
     /// If the lease is not open.
     fn close(&mut self, lease: Self::Lease);
 }
 
-impl<A: Allocator> Hand for &A {
+impl<A: Allocator> Accessor for &A {
     type Lease = A::Lease;
 
     fn open(&mut self, session: u64, user: Option<&str>) -> Option<A::Lease> {
@@ -57,27 +59,28 @@ impl<A: Allocator> Hand for &A {
     }
 }
 
-/// What the machine itself takes for an open and a close: two atomic read-modify-writes on random
-/// lines of a table of the same size, in memory of the same pages. It allocates nothing.
+/// The time that the machine itself needs for an open and a close: two atomic read-modify-writes on
+/// random cache lines of a table of the same size, with the same page size. It allocates nothing.
 pub struct Floor {
     table: Mapping,
 }
 
-/// Words of a line.
-const LINE: usize = 8;
+/// 64-bit words in a cache line.
+const WORDS_PER_LINE: usize = 8;
 
 impl Floor {
-    /// A table for so many addresses, 32 bytes each.
+    /// Creates a table of 32 bytes for each of `slots` addresses.
     pub fn new(slots: u32) -> Self {
-        Self { table: Mapping::in_memory(slots.div_ceil(2) as usize * LINE) }
+        Self { table: Mapping::in_memory(slots.div_ceil(2) as usize * WORDS_PER_LINE) }
     }
 
+    /// Increments a word in the line that `number` hashes to. Returns its previous value.
     fn touch(&self, number: u64) -> u64 {
         let words = self.table.words();
-        // Fibonacci hashing: any number reaches a random line.
-        let line =
-            (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % (words.len() / LINE);
-        words[line * LINE].fetch_add(1, Ordering::AcqRel)
+        // Fibonacci hashing spreads consecutive numbers over all lines.
+        let hash = (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize;
+        let line = hash % (words.len() / WORDS_PER_LINE);
+        words[line * WORDS_PER_LINE].fetch_add(1, Ordering::AcqRel)
     }
 }
 
@@ -94,29 +97,29 @@ impl Allocator for Floor {
     }
 }
 
-/// The same where each waits for the one before, as what a processor does at once is not what it
-/// takes to reach a line: the next line follows from what the last one held.
-pub struct Chain<'a> {
+/// The floor with dependent accesses: the content of each line selects the next line. The processor
+/// therefore cannot overlap the cache misses, and the result shows the latency of one line.
+pub struct DependentFloor<'a> {
     floor: &'a Floor,
-    last: u64,
+    last_value: u64,
 }
 
-impl<'a> Chain<'a> {
-    /// On this table.
+impl<'a> DependentFloor<'a> {
+    /// Uses the table of this floor.
     pub fn new(floor: &'a Floor) -> Self {
-        Self { floor, last: 0 }
+        Self { floor, last_value: 0 }
     }
 }
 
-impl Hand for Chain<'_> {
+impl Accessor for DependentFloor<'_> {
     type Lease = u64;
 
     fn open(&mut self, session: u64, _user: Option<&str>) -> Option<u64> {
-        self.last = self.floor.touch(session ^ self.last);
+        self.last_value = self.floor.touch(session ^ self.last_value);
         Some(session)
     }
 
     fn close(&mut self, lease: u64) {
-        self.last = self.floor.touch(!lease ^ self.last);
+        self.last_value = self.floor.touch(!lease ^ self.last_value);
     }
 }

@@ -1,20 +1,20 @@
-//! Peers that live in memory alone: a crash of their process loses every session.
+//! Peers that keep their state in memory only. A crash of their process loses all sessions.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
 
 use crossbeam_queue::ArrayQueue;
 use dashmap::DashMap;
-use id_pool::IdPool as Ids;
+use id_pool::IdPool as RangePool;
 use vm_allocator::IdAllocator;
 
 use crate::Allocator;
 
-/// What one would write by hand: a queue of the free ones, a map of the others, a lock around.
+/// The obvious implementation: a queue of free addresses and a map of sessions, behind a mutex.
 pub struct MutexMap(Mutex<(VecDeque<u32>, HashMap<u64, u32, ahash::RandomState>)>);
 
 impl MutexMap {
-    /// With so many addresses, all free.
+    /// Creates a table of free addresses.
     pub fn new(slots: u32) -> Self {
         let map = HashMap::with_capacity_and_hasher(slots as usize, ahash::RandomState::new());
         Self(Mutex::new(((0..slots).collect(), map)))
@@ -25,28 +25,28 @@ impl Allocator for MutexMap {
     type Lease = u64;
 
     fn open(&self, session: u64, _user: Option<&str>) -> Option<u64> {
-        let (free, sessions) = &mut *self.0.lock().expect("nobody panics");
+        let (free, sessions) = &mut *self.0.lock().expect("no panic under the lock");
         sessions.insert(session, free.pop_front()?);
         Some(session)
     }
 
     fn close(&self, lease: u64) {
-        let (free, sessions) = &mut *self.0.lock().expect("nobody panics");
-        free.push_back(sessions.remove(&lease).expect("open"));
+        let (free, sessions) = &mut *self.0.lock().expect("no panic under the lock");
+        free.push_back(sessions.remove(&lease).expect("an open lease"));
     }
 }
 
-/// A bounded lock-free queue of the free ones and a sharded map of the others.
+/// A bounded lock-free queue of free addresses and a sharded map of sessions.
 pub struct QueueMap {
     free: ArrayQueue<u32>,
     sessions: DashMap<u64, u32, ahash::RandomState>,
 }
 
 impl QueueMap {
-    /// With so many addresses, all free.
+    /// Creates a table of free addresses.
     pub fn new(slots: u32) -> Self {
         let free = ArrayQueue::new(slots as usize);
-        (0..slots).for_each(|slot| free.push(slot).expect("room for all"));
+        (0..slots).for_each(|slot| free.push(slot).expect("capacity for all slots"));
         let sessions = DashMap::with_capacity_and_hasher(slots as usize, ahash::RandomState::new());
         Self { free, sessions }
     }
@@ -61,19 +61,19 @@ impl Allocator for QueueMap {
     }
 
     fn close(&self, lease: u64) {
-        let (_, slot) = self.sessions.remove(&lease).expect("open");
-        self.free.push(slot).expect("room for all");
+        let (_, slot) = self.sessions.remove(&lease).expect("an open lease");
+        self.free.push(slot).expect("capacity for all slots");
     }
 }
 
-/// The allocator of virtual machine monitors. Knows no sessions: the caller must remember, and
-/// the lowest free address is given again at once.
+/// The id allocator of virtual machine monitors. It stores no sessions, so the caller must do that.
+/// It reuses the lowest free address immediately.
 pub struct VmAllocator(Mutex<IdAllocator>);
 
 impl VmAllocator {
-    /// With so many addresses, all free.
+    /// Creates a table of free addresses.
     pub fn new(slots: u32) -> Self {
-        Self(Mutex::new(IdAllocator::new(0, slots - 1).expect("in order")))
+        Self(Mutex::new(IdAllocator::new(0, slots - 1).expect("a valid range")))
     }
 }
 
@@ -81,21 +81,21 @@ impl Allocator for VmAllocator {
     type Lease = u32;
 
     fn open(&self, _session: u64, _user: Option<&str>) -> Option<u32> {
-        self.0.lock().expect("nobody panics").allocate_id().ok()
+        self.0.lock().expect("no panic under the lock").allocate_id().ok()
     }
 
     fn close(&self, lease: u32) {
-        self.0.lock().expect("nobody panics").free_id(lease).expect("open");
+        self.0.lock().expect("no panic under the lock").free_id(lease).expect("an open lease");
     }
 }
 
-/// Ranges of free numbers. Knows no sessions either.
-pub struct IdPool(Mutex<Ids>);
+/// A set of ranges of free numbers. It stores no sessions.
+pub struct IdPool(Mutex<RangePool>);
 
 impl IdPool {
-    /// With so many addresses, all free.
+    /// Creates a table of free addresses.
     pub fn new(slots: u32) -> Self {
-        Self(Mutex::new(Ids::new_ranged(0..slots)))
+        Self(Mutex::new(RangePool::new_ranged(0..slots)))
     }
 }
 
@@ -103,10 +103,10 @@ impl Allocator for IdPool {
     type Lease = u32;
 
     fn open(&self, _session: u64, _user: Option<&str>) -> Option<u32> {
-        self.0.lock().expect("nobody panics").request_id()
+        self.0.lock().expect("no panic under the lock").request_id()
     }
 
     fn close(&self, lease: u32) {
-        self.0.lock().expect("nobody panics").return_id(lease).expect("open");
+        self.0.lock().expect("no panic under the lock").return_id(lease).expect("an open lease");
     }
 }

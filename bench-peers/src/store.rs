@@ -1,4 +1,4 @@
-//! A peer that survives a crash and that other processes can read: LMDB, an embedded store.
+//! A peer that survives a crash and that other processes can read: the embedded store LMDB.
 
 use heed::byteorder::BigEndian;
 use heed::types::U64;
@@ -7,28 +7,31 @@ use tempfile::TempDir;
 
 use crate::Allocator;
 
-type Numbers = Database<U64<BigEndian>, U64<BigEndian>>;
+type NumberTable = Database<U64<BigEndian>, U64<BigEndian>>;
 
-/// Free addresses in the order of their release and sessions, each a table; each operation is a
-/// transaction. Not synced to the disk, as vipool's map is not: both survive a crash of the
-/// process, not one of the machine.
+/// Two tables: free addresses in the order of their release, and sessions. Each operation is a
+/// transaction. The store is not synced to disk, as vipool's map is not: both survive a crash of
+/// the process, but not of the machine.
 pub struct Lmdb {
     env: Env,
-    free: Numbers,
-    sessions: Numbers,
+    /// Free slots by release number.
+    free: NumberTable,
+    /// Slots by session.
+    sessions: NumberTable,
     _directory: TempDir,
 }
 
 impl Lmdb {
-    /// With so many addresses, all free, in a directory of its own inside `parent`.
+    /// Creates a store of free addresses in a temporary directory inside `parent`.
     pub fn new(parent: &std::path::Path, slots: u32) -> heed::Result<Self> {
         let directory = tempfile::tempdir_in(parent)?;
         let mut options = EnvOpenOptions::new();
         options.map_size(1 << 30).max_dbs(2);
-        // SAFETY: the directory was made for this value alone, which is the only one to open it.
+        // SAFETY: the environment must not be opened twice in a process. The directory is new, and only
+        // this value opens it.
         let env = unsafe { options.flags(EnvFlags::NO_SYNC).open(directory.path()) }?;
         let mut transaction = env.write_txn()?;
-        let free: Numbers = env.create_database(&mut transaction, Some("free"))?;
+        let free: NumberTable = env.create_database(&mut transaction, Some("free"))?;
         let sessions = env.create_database(&mut transaction, Some("sessions"))?;
         for slot in 0..u64::from(slots) {
             free.put(&mut transaction, &slot, &slot)?;
@@ -39,8 +42,8 @@ impl Lmdb {
 
     fn try_open(&self, session: u64) -> heed::Result<Option<u64>> {
         let mut transaction = self.env.write_txn()?;
-        let Some((turn, slot)) = self.free.first(&transaction)? else { return Ok(None) };
-        self.free.delete(&mut transaction, &turn)?;
+        let Some((release, slot)) = self.free.first(&transaction)? else { return Ok(None) };
+        self.free.delete(&mut transaction, &release)?;
         self.sessions.put(&mut transaction, &session, &slot)?;
         transaction.commit()?;
         Ok(Some(session))
@@ -48,10 +51,10 @@ impl Lmdb {
 
     fn try_close(&self, session: u64) -> heed::Result<()> {
         let mut transaction = self.env.write_txn()?;
-        let slot = self.sessions.get(&transaction, &session)?.expect("open");
-        let turn = self.free.last(&transaction)?.map_or(0, |(turn, _)| turn + 1);
+        let slot = self.sessions.get(&transaction, &session)?.expect("an open session");
+        let release = self.free.last(&transaction)?.map_or(0, |(release, _)| release + 1);
         self.sessions.delete(&mut transaction, &session)?;
-        self.free.put(&mut transaction, &turn, &slot)?;
+        self.free.put(&mut transaction, &release, &slot)?;
         transaction.commit()
     }
 }
@@ -60,10 +63,10 @@ impl Allocator for Lmdb {
     type Lease = u64;
 
     fn open(&self, session: u64, _user: Option<&str>) -> Option<u64> {
-        self.try_open(session).expect("the store works")
+        self.try_open(session).expect("a working store")
     }
 
     fn close(&self, lease: u64) {
-        self.try_close(lease).expect("the store works");
+        self.try_close(lease).expect("a working store");
     }
 }

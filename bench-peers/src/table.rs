@@ -1,4 +1,4 @@
-//! vipool itself, with sessions closed by the handle that open gave, or by their id.
+//! vipool itself, with sessions closed by handle or by id.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -9,54 +9,54 @@ use vipool::pool::{Pool, PoolKind};
 use vipool::range::Range;
 use vipool::session::{Handle, SessionId, SessionKind};
 
-use crate::{Allocator, Hand};
+use crate::{Accessor, Allocator};
 
-/// Who else may write the map meanwhile.
+/// How the map is locked against other processes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Locking {
-    /// Nobody: as an agent holds it.
+    /// The map is locked for good, as a vendor's agent does.
     Exclusive,
-    /// Anybody: the lock is taken for each operation.
+    /// The lock is taken for each operation.
     PerOperation,
 }
 
-/// Where the map is.
-pub enum Place<'a> {
-    /// In files in a directory of their own inside this one.
-    Inside(&'a Path),
-    /// In memory alone.
+/// The storage of a map.
+pub enum Storage<'a> {
+    /// Files in a temporary directory inside this one.
+    Directory(&'a Path),
+    /// Anonymous memory.
     Memory,
 }
 
-/// A map and the directory it is in.
+/// A map and the temporary directory that holds its files.
 struct Table {
     map: Map,
     _directory: Option<TempDir>,
 }
 
-/// A map with so many addresses, all free, and the directory it is in.
-pub fn map(
-    place: Place<'_>,
+/// Creates a map of free addresses. Returns it with the temporary directory that holds its files.
+pub fn create_map(
+    storage: Storage<'_>,
     slots: u32,
     settings: Settings,
 ) -> Result<(Map, Option<TempDir>), MapError> {
     let first = Ipv4Addr::new(10, 0, 0, 0);
     let last = Ipv4Addr::from_bits(first.to_bits() + slots - 1);
-    let range = Range::new(IpAddr::V4(first), IpAddr::V4(last)).expect("in order");
+    let range = Range::new(IpAddr::V4(first), IpAddr::V4(last)).expect("first <= last");
     let pool = Pool::new("default", PoolKind::VirtualIp, &[range], slots).expect("one range");
     let plan = Plan { pools: vec![pool], settings, ..Plan::default() };
-    Ok(match place {
-        Place::Memory => (Map::in_memory(&plan)?, None),
-        Place::Inside(parent) => {
-            let directory = tempfile::tempdir_in(parent).expect("a directory can be made");
+    Ok(match storage {
+        Storage::Memory => (Map::in_memory(&plan)?, None),
+        Storage::Directory(parent) => {
+            let directory = tempfile::tempdir_in(parent).expect("a temporary directory");
             (Map::create(directory.path(), &plan)?, Some(directory))
         }
     })
 }
 
 impl Table {
-    fn new(place: Place<'_>, slots: u32, locking: Locking) -> Result<Self, MapError> {
-        let (mut map, directory) = map(place, slots, Settings::default())?;
+    fn new(storage: Storage<'_>, slots: u32, locking: Locking) -> Result<Self, MapError> {
+        let (mut map, directory) = create_map(storage, slots, Settings::default())?;
         if locking == Locking::Exclusive {
             map.hold_exclusively()?;
         }
@@ -65,69 +65,70 @@ impl Table {
 
     fn open(&self, session: u64, user: Option<&str>) -> Option<Handle> {
         let options = OpenOptions { user, ..OpenOptions::default() };
-        self.map.open_session(id(session), &options, 0).ok().map(|opened| opened.handle)
+        self.map.open_session(session_id(session), &options, 0).ok().map(|opened| opened.handle)
     }
 }
 
-/// A session of this number.
-pub fn id(session: u64) -> SessionId {
-    SessionId::new(SessionKind::Embedder, session).expect("small")
+/// Returns the id of a session.
+pub fn session_id(session: u64) -> SessionId {
+    SessionId::new(SessionKind::Embedder, session).expect("a small number")
 }
 
-/// Closes by handle, in a program of one thread that writes alone: not even a lock between threads.
-impl Hand for Writer<'_> {
+/// Closes by handle, in a program with one thread and the exclusive lock. No lock between threads is
+/// taken.
+impl Accessor for Writer<'_> {
     type Lease = Handle;
 
     fn open(&mut self, session: u64, user: Option<&str>) -> Option<Handle> {
         let options = OpenOptions { user, ..OpenOptions::default() };
-        match self.open_session(id(session), &options, 0) {
+        match self.open_session(session_id(session), &options, 0) {
             Ok(opened) => Some(opened.handle),
             Err(_) => None,
         }
     }
 
     fn close(&mut self, lease: Handle) {
-        Writer::close(self, &lease, 0).expect("open");
+        Writer::close(self, &lease, 0).expect("an open session");
     }
 }
 
-/// Closes by the session's id, in such a program.
-pub struct AloneBySession<'a>(pub Writer<'a>);
+/// Closes by session id, in a program with one thread and the exclusive lock.
+pub struct ExclusiveBySession<'a>(pub Writer<'a>);
 
-impl Hand for AloneBySession<'_> {
+impl Accessor for ExclusiveBySession<'_> {
     type Lease = SessionId;
 
     fn open(&mut self, session: u64, user: Option<&str>) -> Option<SessionId> {
-        Hand::open(&mut self.0, session, user).map(|handle| handle.session)
+        Accessor::open(&mut self.0, session, user).map(|handle| handle.session)
     }
 
     fn close(&mut self, lease: SessionId) {
-        self.0.close_session(lease, 0).expect("open");
+        self.0.close_session(lease, 0).expect("an open session");
     }
 }
 
-/// Closes by the handle that open gave.
+/// Closes by the handle that `open` returned.
 pub struct ByHandle(Table);
 
-/// Closes by the session's id.
+/// Closes by session id.
 pub struct BySession(Table);
 
 impl ByHandle {
-    /// With so many addresses, all free.
-    pub fn new(place: Place<'_>, slots: u32, locking: Locking) -> Result<Self, MapError> {
-        Table::new(place, slots, locking).map(Self)
+    /// Creates a map of free addresses.
+    pub fn new(storage: Storage<'_>, slots: u32, locking: Locking) -> Result<Self, MapError> {
+        Table::new(storage, slots, locking).map(Self)
     }
 
-    /// The map itself.
+    /// Returns the map.
     pub fn map(&self) -> &Map {
         &self.0.map
     }
 }
 
 impl BySession {
-    /// With so many addresses, all free.
-    pub fn new(place: Place<'_>, slots: u32, locking: Locking) -> Result<Self, MapError> {
-        Table::new(place, slots, locking).map(Self)
+    /// Creates a map of free addresses.
+    pub fn new(storage: Storage<'_>, slots: u32, locking: Locking) -> Result<Self, MapError> {
+        Table::new(storage, slots, locking).map(Self)
     }
 }
 
@@ -139,7 +140,7 @@ impl Allocator for ByHandle {
     }
 
     fn close(&self, lease: Handle) {
-        self.0.map.close(&lease, 0).expect("open");
+        self.0.map.close(&lease, 0).expect("an open session");
     }
 }
 
@@ -151,6 +152,6 @@ impl Allocator for BySession {
     }
 
     fn close(&self, lease: SessionId) {
-        self.0.map.close_session(lease, 0).expect("open");
+        self.0.map.close_session(lease, 0).expect("an open session");
     }
 }

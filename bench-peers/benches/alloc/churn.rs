@@ -1,142 +1,146 @@
-//! Those who churn a table: one logs off, one logs on.
+//! The workload: each operation closes a random session and opens a new one.
 
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use vipool::os::prefetch::prefetch;
-use vipool_bench_peers::Hand;
+use vipool_bench_peers::Accessor;
 
-use crate::At;
+use crate::Scenario;
 
-/// How long a block lasts; half as long again it runs before, to bring a /16 back into the caches
-/// from which the block before drove it out.
-const BLOCK: Duration = Duration::from_millis(8);
+/// The duration of a measured block. A warm-up of half that length precedes it and brings a /16 back
+/// into the caches after the block of another subject.
+const BLOCK_DURATION: Duration = Duration::from_millis(8);
 
-/// Who logs on.
+/// The users of new sessions.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Churn {
-    /// Users who were never there.
+    /// Sessions without a user.
     Random,
-    /// Users who come back, and get their last address again if it is free.
+    /// Returning users, who get their last address again if it is free.
     Sticky,
 }
 
-/// One thread: its hand on the table, its live sessions, its users, its dice.
-struct Client<H: Hand> {
-    table: H,
-    live: Vec<H::Lease>,
-    /// The user of each of them, where there are users.
-    users: Vec<u32>,
-    away: Vec<u32>,
-    next: u64,
-    dice: u64,
+/// The state of one thread.
+struct Client<A: Accessor> {
+    table: A,
+    /// The leases of the open sessions.
+    leases: Vec<A::Lease>,
+    /// The user of each open session, if the workload has users.
+    active_users: Vec<u32>,
+    /// Users without a session.
+    idle_users: Vec<u32>,
+    last_session: u64,
+    rng_state: u64,
 }
 
-impl<H: Hand> Client<H> {
-    /// A number below `below`, which is not zero (xorshift64*, by multiplication).
-    fn roll(&mut self, below: usize) -> usize {
-        self.dice ^= self.dice >> 12;
-        self.dice ^= self.dice << 25;
-        self.dice ^= self.dice >> 27;
-        let high = self.dice.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32;
-        ((high * below as u64) >> 32) as usize
+impl<A: Accessor> Client<A> {
+    /// Returns a random number below `end`, which is not zero (xorshift64*, scaled by multiplication).
+    fn random_below(&mut self, end: usize) -> usize {
+        self.rng_state ^= self.rng_state >> 12;
+        self.rng_state ^= self.rng_state << 25;
+        self.rng_state ^= self.rng_state >> 27;
+        let high = self.rng_state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32;
+        ((high * end as u64) >> 32) as usize
     }
 
-    /// So many times: one logs off, one logs on. Who is next is rolled a turn ahead, and what is held
-    /// of both fetched: it is the table that is measured, not the list of who is there.
-    fn churn(&mut self, names: &[String], times: u64) {
-        let mut next = self.next_turn(names);
-        for _ in 0..times {
-            let (seat, place) = next;
-            next = self.next_turn(names);
-            self.table.close(self.live[seat]);
+    /// Closes a session and opens another, `count` times.
+    ///
+    /// The next pair is chosen one operation ahead and prefetched, so that cache misses in the state
+    /// of the client do not count.
+    fn churn(&mut self, names: &[String], count: u64) {
+        let mut next = self.choose_next(names);
+        for _ in 0..count {
+            let (closed, opened_user) = next;
+            next = self.choose_next(names);
+            self.table.close(self.leases[closed]);
             let mut user = None;
             if !names.is_empty() {
-                std::mem::swap(&mut self.away[place], &mut self.users[seat]);
-                user = Some(&*names[self.users[seat] as usize]);
+                std::mem::swap(&mut self.idle_users[opened_user], &mut self.active_users[closed]);
+                user = Some(&*names[self.active_users[closed] as usize]);
             }
-            self.next += 1;
-            self.live[seat] = self.table.open(self.next, user).expect("one was closed");
+            self.last_session += 1;
+            self.leases[closed] = self.table.open(self.last_session, user).expect("a free address");
         }
     }
 
-    /// Who logs off, and who of those away logs on.
-    fn next_turn(&mut self, names: &[String]) -> (usize, usize) {
-        let seat = self.roll(self.live.len());
-        prefetch(&self.live[seat]);
+    /// Chooses the session to close and the idle user to open a session for, as indices.
+    fn choose_next(&mut self, names: &[String]) -> (usize, usize) {
+        let closed = self.random_below(self.leases.len());
+        prefetch(&self.leases[closed]);
         if names.is_empty() {
-            return (seat, 0);
+            return (closed, 0);
         }
-        let place = self.roll(self.away.len());
-        prefetch(&names[self.away[place] as usize].as_bytes()[0]);
-        (seat, place)
+        let opened_user = self.random_below(self.idle_users.len());
+        prefetch(&names[self.idle_users[opened_user] as usize].as_bytes()[0]);
+        (closed, opened_user)
     }
 }
 
-/// A table, filled, and those who churn it.
-pub struct Filled<H: Hand> {
+/// A filled table and the threads that use it.
+pub struct Workload<A: Accessor> {
     names: Vec<String>,
-    clients: Vec<Client<H>>,
+    clients: Vec<Client<A>>,
 }
 
-impl<H: Hand> Filled<H> {
-    /// Fills an empty table on which each thread has a hand.
-    pub fn new(hands: Vec<H>, at: At) -> Self {
-        Self::from(hands, at, 0)
+impl<A: Accessor> Workload<A> {
+    /// Fills an empty table. There is one accessor per thread.
+    pub fn new(accessors: Vec<A>, scenario: Scenario) -> Self {
+        Self::with_first_session(accessors, scenario, 0)
     }
 
-    /// The same of a table on which others have sessions already.
-    pub fn later(hands: Vec<H>, at: At) -> Self {
-        Self::from(hands, at, 1 << 48)
+    /// Fills a table that another workload has filled in part already.
+    pub fn beside_another(accessors: Vec<A>, scenario: Scenario) -> Self {
+        Self::with_first_session(accessors, scenario, 1 << 48)
     }
 
-    fn from(hands: Vec<H>, at: At, first: u64) -> Self {
-        let live = (u64::from(at.size) * u64::from(at.occupancy) / 100) as u32;
-        let users = if at.churn == Churn::Sticky { at.size } else { 0 };
-        let names: Vec<String> = (0..users).map(|user| format!("user{user}")).collect();
-        let client = |(thread, table): (u64, H)| Client {
+    fn with_first_session(accessors: Vec<A>, scenario: Scenario, first: u64) -> Self {
+        let session_count = (u64::from(scenario.size) * u64::from(scenario.occupancy) / 100) as u32;
+        let user_count = if scenario.churn == Churn::Sticky { scenario.size } else { 0 };
+        let names: Vec<String> = (0..user_count).map(|user| format!("user{user}")).collect();
+        let client = |(thread, table): (u64, A)| Client {
             table,
-            live: Vec::new(),
-            users: Vec::new(),
-            away: Vec::new(),
-            next: first + ((thread + 1) << 40),
-            dice: 0x9e37_79b9_7f4a_7c15 ^ thread << 17,
+            leases: Vec::new(),
+            active_users: Vec::new(),
+            idle_users: Vec::new(),
+            last_session: first + ((thread + 1) << 40),
+            rng_state: 0x9e37_79b9_7f4a_7c15 ^ thread << 17,
         };
-        let mut clients: Vec<Client<H>> = (0..).zip(hands).map(client).collect();
+        let mut clients: Vec<Client<A>> = (0..).zip(accessors).map(client).collect();
         let threads = clients.len();
-        for user in 0..live {
+        for user in 0..session_count {
             let client = &mut clients[user as usize % threads];
             let name = names.get(user as usize).map(|name| &**name);
             let lease = client.table.open(first + u64::from(user) + 1, name);
-            client.live.push(lease.expect("not full yet"));
-            client.users.push(user);
+            client.leases.push(lease.expect("a free address"));
+            client.active_users.push(user);
         }
-        for user in live..users {
-            clients[user as usize % threads].away.push(user);
+        for user in session_count..user_count {
+            clients[user as usize % threads].idle_users.push(user);
         }
-        let mut filled = Self { names, clients };
-        // Until the order of the free addresses is no longer that of the first filling.
-        filled.block(u64::from(at.size).clamp(10_000, 2_000_000) / threads as u64);
-        filled
+        let mut workload = Self { names, clients };
+        // Warm up until the order of the free addresses is random.
+        workload.run_block(u64::from(scenario.size).clamp(10_000, 2_000_000) / threads as u64);
+        workload
     }
 
-    /// Nanoseconds for a close and an open, over so many by each thread.
-    pub fn block(&mut self, times: u64) -> f64 {
+    /// Runs `count` operations on each thread after a warm-up. Returns the nanoseconds per operation.
+    pub fn run_block(&mut self, count: u64) -> f64 {
         let names = &*self.names;
         let threads = self.clients.len();
-        let took = if let [client] = &mut *self.clients {
-            client.churn(names, times / 2);
+        let duration = if let [client] = &mut *self.clients {
+            client.churn(names, count / 2);
             let started = Instant::now();
-            client.churn(names, times);
+            client.churn(names, count);
             started.elapsed()
         } else {
-            // Each thread looks at the clock itself: who starts them may be late.
+            // Each thread reads the clock itself, since the spawning thread may run late.
             let start = Barrier::new(threads);
-            let churn = |client: &mut Client<H>| {
-                client.churn(names, times / 2);
+            let churn = |client: &mut Client<A>| {
+                client.churn(names, count / 2);
                 start.wait();
                 let started = Instant::now();
-                client.churn(names, times);
+                client.churn(names, count);
                 (started, Instant::now())
             };
             let spans: Vec<(Instant, Instant)> = std::thread::scope(|scope| {
@@ -147,12 +151,12 @@ impl<H: Hand> Filled<H> {
             let first = spans.iter().map(|span| span.0).min().expect("a thread");
             spans.iter().map(|span| span.1).max().expect("a thread") - first
         };
-        took.as_nanos() as f64 / (times * threads as u64) as f64
+        duration.as_nanos() as f64 / (count * threads as u64) as f64
     }
 
-    /// How many each thread does in a block.
+    /// Returns the number of operations of each thread in a block.
     pub fn calibrate(&mut self) -> u64 {
-        let each = self.block(200).max(1.0) * self.clients.len() as f64;
-        ((BLOCK.as_nanos() as f64 / each) as u64).clamp(50, 1 << 20)
+        let nanoseconds = self.run_block(200).max(1.0) * self.clients.len() as f64;
+        ((BLOCK_DURATION.as_nanos() as f64 / nanoseconds) as u64).clamp(50, 1 << 20)
     }
 }

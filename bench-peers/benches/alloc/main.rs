@@ -1,30 +1,33 @@
-//! Close a random live session, open a fresh one: vipool, its peers and the floor of the machine;
-//! then what else is asked of the table.
+//! The comparison table: close a random session and open a new one, in vipool, in its peers and on
+//! the floor of the machine, followed by further figures of vipool.
 //!
-//! Every figure is taken beside the floor within one run, block by block in turn, and the ratio is
-//! the median of the ratios of neighbouring blocks: what else the machine does hits both.
-//! `--json` prints an object per row, `--quick` takes fewer blocks; `--prefix 16` measures that size
-//! alone, `--only TEXT` the rows whose name holds the text; `--churn` takes a hundred million
-//! operations and tells the memory before and after.
+//! Every subject alternates with the floor, block by block within one run. The ratio is the median of
+//! the ratios of adjacent blocks, so that other load on the machine affects both.
+//!
+//! `--json` prints one object per row. `--quick` runs fewer blocks. `--prefix 16` measures one table
+//! size. `--only TEXT` measures the rows whose name contains the text. `--churn` runs a hundred
+//! million operations and prints the memory before and after.
 
 use std::path::{Path, PathBuf};
 
 use vipool_bench_peers::{
-    Allocator, AloneBySession, ByHandle, BySession, Chain, Floor, Hand, IdPool, Lmdb, Locking,
-    MutexMap, Place, QueueMap, VmAllocator, map,
+    Accessor, Allocator, ByHandle, BySession, DependentFloor, ExclusiveBySession, Floor, IdPool,
+    Lmdb, Locking, MutexMap, QueueMap, Storage, VmAllocator, create_map,
 };
 
 mod churn;
 mod figures;
 mod report;
 
-use churn::{Churn, Filled};
+use churn::{Churn, Workload};
 use report::{Report, Row};
 
-/// Where a table is measured: its size, how full it is, who comes, and on how many threads.
+/// The conditions of a measurement.
 #[derive(Clone, Copy)]
-struct At {
+struct Scenario {
+    /// The number of addresses.
     size: u32,
+    /// The percentage of addresses in use.
     occupancy: u32,
     churn: Churn,
     threads: usize,
@@ -32,130 +35,152 @@ struct At {
 
 struct Bench {
     report: Report,
-    blocks: usize,
+    /// Blocks per row.
+    block_count: usize,
     tmpfs: PathBuf,
 }
 
 impl Bench {
-    /// Measures one subject beside the floor. `hands` gives each thread its hand on the table.
-    fn subject<H: Hand>(&self, name: &str, hands: Vec<H>, at: At) {
-        let line = Floor::new(at.size);
-        let mut subject = Filled::new(hands, at);
-        let mut floor = Filled::new(vec![&line; at.threads], at);
-        let (many, many_floor) = (subject.calibrate(), floor.calibrate());
-        let pairs: Vec<(f64, f64)> = (0..self.blocks)
-            .map(|_| (subject.block(many), floor.block(many_floor)))
+    /// Measures one subject in alternation with the floor. There is one accessor per thread.
+    fn measure<A: Accessor>(&self, name: &str, accessors: Vec<A>, scenario: Scenario) {
+        let floor = Floor::new(scenario.size);
+        let mut subject = Workload::new(accessors, scenario);
+        let mut floor = Workload::new(vec![&floor; scenario.threads], scenario);
+        let (count, floor_count) = (subject.calibrate(), floor.calibrate());
+        let blocks: Vec<(f64, f64)> = (0..self.block_count)
+            .map(|_| (subject.run_block(count), floor.run_block(floor_count)))
             .map(|(subject, floor)| (subject, subject / floor))
             .collect();
-        self.report.row(&Row::of(name, at, pairs));
+        self.report.print(&Row::from_blocks(name, scenario, blocks));
     }
 
-    /// A subject that threads share.
-    fn shared<A: Allocator>(&self, name: &str, make: impl FnOnce() -> A, at: At) {
-        if self.report.wants(name) {
-            let table = make();
-            self.subject(name, vec![&table; at.threads], at);
+    /// Measures a subject that threads share.
+    fn measure_shared<A: Allocator>(
+        &self,
+        name: &str,
+        create: impl FnOnce() -> A,
+        scenario: Scenario,
+    ) {
+        if self.report.selects(name) {
+            let table = create();
+            self.measure(name, vec![&table; scenario.threads], scenario);
         }
     }
 
-    /// vipool as a program of one thread has it that writes alone: by handle, and by session.
-    fn writer<'p>(&self, place: impl Fn() -> Place<'p>, memory: &str, at: At) {
+    /// Measures vipool in a program with one thread and the exclusive lock, closing by handle and
+    /// by session.
+    fn measure_exclusive_writer<'p>(
+        &self,
+        storage: impl Fn() -> Storage<'p>,
+        storage_name: &str,
+        scenario: Scenario,
+    ) {
         for by_session in [false, true] {
             let by = if by_session { ", by session" } else { "" };
-            let name = format!("vipool{by}, alone, {memory}");
-            if !self.report.wants(&name) || at.threads > 1 {
+            let name = format!("vipool{by}, exclusive writer, {storage_name}");
+            if !self.report.selects(&name) || scenario.threads > 1 {
                 continue;
             }
             let (mut map, _directory) =
-                map(place(), at.size, vipool::map::Settings::default()).expect("a map");
-            let writer = map.writer().expect("nobody else has it");
+                create_map(storage(), scenario.size, vipool::map::Settings::default())
+                    .expect("a valid plan");
+            let writer = map.writer().expect("no other writer");
             if by_session {
-                self.subject(&name, vec![AloneBySession(writer)], at);
+                self.measure(&name, vec![ExclusiveBySession(writer)], scenario);
             } else {
-                self.subject(&name, vec![writer], at);
+                self.measure(&name, vec![writer], scenario);
             }
         }
     }
 
-    /// All subjects in one situation.
-    fn situation(&self, at: At) {
-        let inside = || Place::Inside(&self.tmpfs);
-        let by_handle = |place, locking| ByHandle::new(place, at.size, locking).expect("a map");
-        let by_session = |place| BySession::new(place, at.size, Locking::Exclusive).expect("a map");
-        let size = at.size;
-        self.shared("floor", || Floor::new(size), at);
-        let chained = "floor, one line after the other";
-        if self.report.wants(chained) && at.threads == 1 {
-            self.subject(chained, vec![Chain::new(&Floor::new(size))], at);
+    /// Measures all subjects in one scenario.
+    fn measure_all(&self, scenario: Scenario) {
+        let size = scenario.size;
+        let tmpfs = || Storage::Directory(&self.tmpfs);
+        let by_handle =
+            |storage, locking| ByHandle::new(storage, size, locking).expect("a valid plan");
+        let by_session =
+            |storage| BySession::new(storage, size, Locking::Exclusive).expect("a valid plan");
+        self.measure_shared("floor", || Floor::new(size), scenario);
+        let dependent = "floor, dependent lines";
+        if self.report.selects(dependent) && scenario.threads == 1 {
+            self.measure(dependent, vec![DependentFloor::new(&Floor::new(size))], scenario);
         }
-        self.writer(|| Place::Memory, "in memory", at);
-        self.writer(inside, "tmpfs", at);
-        let memory = || by_handle(Place::Memory, Locking::Exclusive);
-        self.shared("vipool, exclusive, in memory", memory, at);
-        let exclusive = || by_handle(inside(), Locking::Exclusive);
-        self.shared("vipool, exclusive, tmpfs", exclusive, at);
-        self.shared("vipool, by session, in memory", || by_session(Place::Memory), at);
-        self.shared("vipool, by session, tmpfs", || by_session(inside()), at);
-        let each_time = || by_handle(inside(), Locking::PerOperation);
-        self.shared("vipool, lock each time, tmpfs", each_time, at);
-        if at.churn == Churn::Sticky {
-            return; // none of the others knows users
+        self.measure_exclusive_writer(|| Storage::Memory, "in memory", scenario);
+        self.measure_exclusive_writer(tmpfs, "tmpfs", scenario);
+        let memory = || by_handle(Storage::Memory, Locking::Exclusive);
+        self.measure_shared("vipool, exclusive lock, in memory", memory, scenario);
+        let exclusive = || by_handle(tmpfs(), Locking::Exclusive);
+        self.measure_shared("vipool, exclusive lock, tmpfs", exclusive, scenario);
+        let memory = || by_session(Storage::Memory);
+        self.measure_shared("vipool, by session, in memory", memory, scenario);
+        self.measure_shared("vipool, by session, tmpfs", || by_session(tmpfs()), scenario);
+        let per_operation = || by_handle(tmpfs(), Locking::PerOperation);
+        self.measure_shared("vipool, lock per operation, tmpfs", per_operation, scenario);
+        if scenario.churn == Churn::Sticky {
+            return; // no peer stores users
         }
-        self.shared("Mutex<(VecDeque, HashMap)>", || MutexMap::new(size), at);
-        self.shared("ArrayQueue + DashMap", || QueueMap::new(size), at);
-        self.shared("vm-allocator", || VmAllocator::new(size), at);
-        self.shared("id-pool", || IdPool::new(size), at);
-        self.shared("LMDB (heed)", || Lmdb::new(&self.tmpfs, size).expect("a store"), at);
+        self.measure_shared("Mutex<(VecDeque, HashMap)>", || MutexMap::new(size), scenario);
+        self.measure_shared("ArrayQueue + DashMap", || QueueMap::new(size), scenario);
+        self.measure_shared("vm-allocator", || VmAllocator::new(size), scenario);
+        self.measure_shared("id-pool", || IdPool::new(size), scenario);
+        let lmdb = || Lmdb::new(&self.tmpfs, size).expect("a working store");
+        self.measure_shared("LMDB (heed)", lmdb, scenario);
     }
 
-    /// Two threads together beside one alone, on the same table: what each takes for an operation.
-    fn threads(&self, name: &str, place: Place<'_>, locking: Locking, size: u32) {
-        if !self.report.wants(name) {
+    /// Measures two threads against one on the same table. The figure is the time per operation
+    /// of two threads, and the ratio compares it with one thread.
+    fn measure_two_threads(&self, name: &str, storage: Storage<'_>, locking: Locking, size: u32) {
+        if !self.report.selects(name) {
             return;
         }
-        let table = ByHandle::new(place, size, locking).expect("a map");
-        let at = At { size, occupancy: 50, churn: Churn::Random, threads: 2 };
-        let mut two = Filled::new(vec![&table; 2], At { occupancy: 25, ..at });
-        let mut one = Filled::later(vec![&table], At { occupancy: 25, threads: 1, ..at });
-        let (many, many_one) = (two.calibrate(), one.calibrate());
-        let pairs = (0..self.blocks)
-            .map(|_| (two.block(many), one.block(many_one)))
+        let table = ByHandle::new(storage, size, locking).expect("a valid plan");
+        let scenario = Scenario { size, occupancy: 50, churn: Churn::Random, threads: 2 };
+        let half = Scenario { occupancy: 25, ..scenario };
+        let mut two = Workload::new(vec![&table; 2], half);
+        let mut one = Workload::beside_another(vec![&table], Scenario { threads: 1, ..half });
+        let (count_of_two, count_of_one) = (two.calibrate(), one.calibrate());
+        let blocks = (0..self.block_count)
+            .map(|_| (two.run_block(count_of_two), one.run_block(count_of_one)))
             .map(|(two, one)| (two, two / one))
             .collect();
-        self.report.row(&Row::of(name, at, pairs));
+        self.report.print(&Row::from_blocks(name, scenario, blocks));
     }
 }
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
-    let value = |flag: &str| {
-        let place = arguments.iter().position(|argument| argument == flag)?;
-        arguments.get(place + 1).cloned()
+    let has_flag = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    let value_of = |flag: &str| {
+        let index = arguments.iter().position(|argument| argument == flag)?;
+        arguments.get(index + 1).cloned()
     };
-    let prefix = value("--prefix").map(|prefix| prefix.parse::<u32>().expect("a prefix length"));
-    let shared = Path::new("/dev/shm");
+    let prefix = value_of("--prefix").map(|text| text.parse::<u32>().expect("a prefix length"));
+    let shared_memory = Path::new("/dev/shm");
+    let tmpfs =
+        if shared_memory.is_dir() { shared_memory.to_owned() } else { std::env::temp_dir() };
     let bench = Bench {
-        report: Report::new(has("--json"), value("--only").unwrap_or_default()),
-        blocks: if has("--quick") { 5 } else { 31 },
-        tmpfs: if shared.is_dir() { shared.to_owned() } else { std::env::temp_dir() },
+        report: Report::new(has_flag("--json"), value_of("--only").unwrap_or_default()),
+        block_count: if has_flag("--quick") { 5 } else { 31 },
+        tmpfs,
     };
-    if has("--churn") {
-        return figures::memory(&bench);
+    if has_flag("--churn") {
+        return figures::measure_memory(&bench);
     }
     for length in [24, 16, 12].into_iter().filter(|length| prefix.is_none_or(|p| p == *length)) {
         let size = 1 << (32 - length);
         for occupancy in [50, 99] {
             for churn in [Churn::Random, Churn::Sticky] {
                 for threads in [1, 2] {
-                    bench.situation(At { size, occupancy, churn, threads });
+                    bench.measure_all(Scenario { size, occupancy, churn, threads });
                 }
             }
         }
-        let exclusive = "two threads to one, exclusive, in memory";
-        bench.threads(exclusive, Place::Memory, Locking::Exclusive, size);
-        let each_time = "two threads to one, lock each time, tmpfs";
-        bench.threads(each_time, Place::Inside(&bench.tmpfs), Locking::PerOperation, size);
-        figures::all(&bench, size);
+        let exclusive = "two threads against one, exclusive lock, in memory";
+        bench.measure_two_threads(exclusive, Storage::Memory, Locking::Exclusive, size);
+        let per_operation = "two threads against one, lock per operation, tmpfs";
+        let tmpfs = Storage::Directory(&bench.tmpfs);
+        bench.measure_two_threads(per_operation, tmpfs, Locking::PerOperation, size);
+        figures::measure_all(&bench, size);
     }
 }

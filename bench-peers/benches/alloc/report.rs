@@ -1,62 +1,66 @@
-//! The rows, as a table or as an object each.
+//! Prints the rows, as a table or as JSON objects.
 
-use crate::At;
+use crate::Scenario;
 use crate::churn::Churn;
 
-/// Where rows go, and which are wanted.
+/// The output format and the row filter.
 pub struct Report {
     json: bool,
-    only: String,
+    /// Only rows whose name contains this text are measured.
+    filter: String,
 }
 
 /// One line of the table.
 pub struct Row {
     name: String,
-    at: At,
-    /// Nanoseconds, or what the name says.
+    scenario: Scenario,
+    /// Nanoseconds, or the unit in the name.
     figure: f64,
-    /// To the floor, or what the name says; none where there is nothing to compare with.
+    /// The ratio to the floor or to the reference in the name, if there is one.
     ratio: Option<f64>,
 }
 
 impl Row {
-    /// The medians of blocks: figure and ratio.
-    pub fn of(name: &str, at: At, mut pairs: Vec<(f64, f64)>) -> Self {
-        let middle = pairs.len() / 2;
-        pairs.sort_by(|a, b| a.1.total_cmp(&b.1));
-        let ratio = Some(pairs[middle].1);
-        pairs.sort_by(|a, b| a.0.total_cmp(&b.0));
-        Self { name: name.to_owned(), at, figure: pairs[middle].0, ratio }
+    /// Creates a row from the figure and ratio of each block. It shows the medians.
+    pub fn from_blocks(name: &str, scenario: Scenario, mut blocks: Vec<(f64, f64)>) -> Self {
+        let middle = blocks.len() / 2;
+        blocks.sort_by(|a, b| a.1.total_cmp(&b.1));
+        let ratio = Some(blocks[middle].1);
+        blocks.sort_by(|a, b| a.0.total_cmp(&b.0));
+        Self { name: name.to_owned(), scenario, figure: blocks[middle].0, ratio }
     }
 
-    /// A figure by itself.
-    pub fn alone(name: &str, at: At, figure: f64) -> Self {
-        Self { name: name.to_owned(), at, figure, ratio: None }
+    /// Creates a row without a ratio.
+    pub fn without_ratio(name: &str, scenario: Scenario, figure: f64) -> Self {
+        Self { name: name.to_owned(), scenario, figure, ratio: None }
     }
 }
 
 impl Report {
-    /// Prints the head of the table.
-    pub fn new(json: bool, only: String) -> Self {
+    /// Creates a report and prints the head of the table.
+    pub fn new(json: bool, filter: String) -> Self {
         if !json {
-            println!("ns for a close and an open, or for what the name says;");
-            println!("the ratio is to the floor, measured in turn, or to what the name says\n");
+            println!("ns for a close and an open, or for the operation in the name");
+            println!(
+                "the ratio is to the floor, measured in alternation, or to the reference in the name\n"
+            );
             println!(
                 "{:<42} {:>5} {:>5} {:>7} {:>7} {:>12} {:>9}",
                 "name", "size", "full", "churn", "threads", "ns", "ratio"
             );
         }
-        Self { json, only }
+        Self { json, filter }
     }
 
-    /// Whether a row of this name is wanted.
-    pub fn wants(&self, name: &str) -> bool {
-        name.contains(&self.only)
+    /// Returns whether a row of this name is selected.
+    pub fn selects(&self, name: &str) -> bool {
+        name.contains(&self.filter)
     }
 
     /// Prints a row.
-    pub fn row(&self, row: &Row) {
-        let Row { name, at: At { size, occupancy, churn, threads }, figure, ratio } = row;
+    pub fn print(&self, row: &Row) {
+        let Row { name, scenario: Scenario { size, occupancy, churn, threads }, figure, ratio } =
+            row;
         let churn = match churn {
             Churn::Random => "random",
             Churn::Sticky => "sticky",
