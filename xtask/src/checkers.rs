@@ -48,7 +48,8 @@ pub fn address_hook(log: &mut Log) -> Result<(), Error> {
     build.env("RUSTFLAGS", "-Zsanitizer=address");
     log.run(with_target(build, "address"))?;
     let hook = target_dir().join("address").join(HOST).join("hook/libvipool_preload.so");
-    let mut test = cargo("test --package vipool-preload --jobs 2 --test matrix --test hooked_process");
+    let mut test =
+        cargo("test --package vipool-preload --jobs 2 --test matrix --test hooked_process");
     // Valgrind and the sanitizer exclude each other. In row 16 the sanitizer reads the invalid
     // pointers that the program passes to the kernel, with and without the hook.
     test.args(["--", "--skip", "under_valgrind", "--skip", "row_16"]);

@@ -139,6 +139,13 @@ const STEPS: &[Step] = &[
         ..STEP
     },
     Step {
+        name: "deny",
+        summary: "licences, versions and sources of the dependencies",
+        needs: &["cargo-deny"],
+        run: |log| log.cargo("deny --log-level error check licenses bans sources"),
+        ..STEP
+    },
+    Step {
         name: "macos",
         summary: "the crate compiles for macOS",
         needs: &["aarch64-apple-darwin"],

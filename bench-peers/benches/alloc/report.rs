@@ -45,7 +45,7 @@ impl Report {
                 "the ratio is to the floor, measured in alternation, or to the reference in the name\n"
             );
             println!(
-                "{:<42} {:>5} {:>5} {:>7} {:>7} {:>12} {:>9}",
+                "{:<52} {:>5} {:>5} {:>7} {:>7} {:>12} {:>9}",
                 "name", "size", "full", "churn", "threads", "ns", "ratio"
             );
         }
@@ -76,7 +76,7 @@ impl Report {
             let prefix = 32 - size.ilog2();
             let ratio = ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
             println!(
-                "{name:<42} /{prefix:<4} {occupancy:>3} % {churn:>7} {threads:>7} {figure:>12.1} {ratio:>9}"
+                "{name:<52} /{prefix:<4} {occupancy:>3} % {churn:>7} {threads:>7} {figure:>12.1} {ratio:>9}"
             );
         }
     }

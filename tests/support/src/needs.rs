@@ -104,6 +104,7 @@ pub const ALL: &[Need] = &[
     need("miri", Kind::Component),
     need("cargo-cinstall", Kind::CargoCommand),
     need("cargo-deb", Kind::CargoCommand),
+    need("cargo-deny", Kind::CargoCommand),
     program("dpkg-deb", "dpkg"),
 ];
 
@@ -165,6 +166,8 @@ impl Need {
                 // Newer versions of cargo-c need a newer compiler than the workspace does.
                 let package = match self.name {
                     "cargo-cinstall" => "cargo-c --version 0.10.24+cargo-0.98.0",
+                    // An unoptimised build takes two minutes on two processors instead of four.
+                    "cargo-deny" => "cargo-deny --no-default-features --debug",
                     name => name,
                 };
                 format!("cargo install --locked {package}")
