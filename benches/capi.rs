@@ -407,7 +407,7 @@ fn opening(wanted: &Wanted, map: &mut Map, c: &C) {
             name,
             || {
                 let opened = map.open_session(black_box(id), black_box(&given), 0).expect("free");
-                map.close(black_box(&opened.handle), 0).expect("open")
+                map.close_by_handle(black_box(&opened.handle), 0).expect("open")
             },
             // SAFETY: every pointer is to a live value of its type.
             || unsafe {
@@ -434,13 +434,13 @@ fn opening(wanted: &Wanted, map: &mut Map, c: &C) {
     let mut c_writer: *mut vipool_writer = null_mut();
     // SAFETY: as above; nothing else uses the map until the writer goes back.
     made(unsafe { vipool_writer_new(c.map, &mut c_writer) });
-    let mut writer = map.writer().expect("alone");
+    let mut writer = map.exclusive_writer().expect("alone");
     wanted.call(
         "writer",
         || {
             let given = OpenOptions::default();
             let opened = writer.open_session(black_box(id), black_box(&given), 0).expect("free");
-            writer.close(black_box(&opened.handle), 0).expect("open")
+            writer.close_by_handle(black_box(&opened.handle), 0).expect("open")
         },
         // SAFETY: as above.
         || unsafe {

@@ -28,7 +28,7 @@ fn plan(slots: u32) -> Plan {
 /// Returns an exclusively locked map in which sessions 1 to `slots / 2` are open.
 fn half_full(directory: &Path, slots: u32) -> Map {
     let mut map = Map::create(directory, &plan(slots)).expect("a map");
-    map.hold_exclusively().expect("no other writer");
+    map.lock_exclusive().expect("no other writer");
     for number in 1..=slots / 2 {
         map.open_session(session_id(number), &OpenOptions::default(), 0).expect("a free address");
     }
@@ -49,7 +49,7 @@ fn sessions(criterion: &mut Criterion) {
             bench.iter(|| {
                 let opened =
                     map.open_session(black_box(new_session), &options, 0).expect("a free address");
-                map.close(&opened.handle, 0).expect("an open session")
+                map.close_by_handle(&opened.handle, 0).expect("an open session")
             });
         });
         group.bench_function("open and close by session", |bench| {

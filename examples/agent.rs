@@ -56,7 +56,7 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
         return Ok(ExitCode::FAILURE);
     }
     let mut map = Map::create(Path::new(directory), &planned.plan)?;
-    map.hold_exclusively()?;
+    map.lock_exclusive()?;
     for line in std::io::stdin().lines() {
         if let Err(error) = obey(&map, &line?) {
             println!("error: {error}");

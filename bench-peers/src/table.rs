@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use tempfile::TempDir;
-use vipool::map::{Map, MapError, OpenOptions, Plan, Settings, Writer};
+use vipool::map::{Map, MapError, OpenOptions, Plan, Settings, ExclusiveWriter};
 use vipool::pool::{Pool, PoolKind};
 use vipool::range::Range;
 use vipool::session::{Handle, SessionId, SessionKind};
@@ -58,7 +58,7 @@ impl Table {
     fn new(storage: Storage<'_>, slots: u32, locking: Locking) -> Result<Self, MapError> {
         let (mut map, directory) = create_map(storage, slots, Settings::default())?;
         if locking == Locking::Exclusive {
-            map.hold_exclusively()?;
+            map.lock_exclusive()?;
         }
         Ok(Self { map, _directory: directory })
     }
@@ -76,7 +76,7 @@ pub fn session_id(session: u64) -> SessionId {
 
 /// Closes by handle, in a program with one thread and the exclusive lock. No lock between threads is
 /// taken.
-impl Accessor for Writer<'_> {
+impl Accessor for ExclusiveWriter<'_> {
     type Lease = Handle;
 
     fn open(&mut self, session: u64, user: Option<&str>) -> Option<Handle> {
@@ -88,12 +88,12 @@ impl Accessor for Writer<'_> {
     }
 
     fn close(&mut self, lease: Handle) {
-        Writer::close(self, &lease, 0).expect("an open session");
+        ExclusiveWriter::close_by_handle(self, &lease, 0).expect("an open session");
     }
 }
 
 /// Closes by session id, in a program with one thread and the exclusive lock.
-pub struct ExclusiveBySession<'a>(pub Writer<'a>);
+pub struct ExclusiveBySession<'a>(pub ExclusiveWriter<'a>);
 
 impl Accessor for ExclusiveBySession<'_> {
     type Lease = SessionId;
@@ -140,7 +140,7 @@ impl Allocator for ByHandle {
     }
 
     fn close(&self, lease: Handle) {
-        self.0.map.close(&lease, 0).expect("an open session");
+        self.0.map.close_by_handle(&lease, 0).expect("an open session");
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 
 use anyhow::bail;
-use vipool::map::{Changed, Map};
+use vipool::map::{AdminChange, Map};
 use vipool::os::clock;
 use vipool::range::Range;
 
@@ -110,7 +110,7 @@ impl WhichAddresses {
     }
 }
 
-fn said(changed: &Changed, done: &str) -> String {
+fn said(changed: &AdminChange, done: &str) -> String {
     let kept = match changed.held {
         0 => String::new(),
         held => format!(" ({held} of them held by sessions, which keep them)"),

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use vipool::EXHAUSTED_MESSAGE;
-use vipool::map::{Allocate, Leader, Map, OnExhausted, OpenError, OpenOptions, Opened};
+use vipool::map::{
+    AllocationTime, ExhaustionPolicy, Leader, Map, OpenError, OpenOptions, OpenedSession,
+};
 use vipool::os::{client, clock, process, users};
 use vipool::session::{Handle, SessionId, SessionKind};
 
@@ -64,7 +66,7 @@ pub fn close(transaction: &Transaction) -> c_int {
     // SAFETY: only values of type `OpenedRecord` are stored under this name.
     if let Some(record) = unsafe { transaction.data::<OpenedRecord>(OPENED_SESSION) } {
         let closed = Map::open(&record.map).map_err(|error| error.to_string()).and_then(|map| {
-            map.close(&record.handle, clock::now()).map_err(|error| error.to_string())
+            map.close_by_handle(&record.handle, clock::now()).map_err(|error| error.to_string())
         });
         if let Err(error) = closed {
             transaction.log(
@@ -92,15 +94,15 @@ impl Logon<'_> {
     ///
     /// # Errors
     /// Returns the PAM status of a logon without a session.
-    fn open(&self) -> Result<Option<Opened>, c_int> {
+    fn open(&self) -> Result<Option<OpenedSession>, c_int> {
         let start = Instant::now();
         let map = Map::open(&self.settings.map)
             .map_err(|error| self.report_failure(&error.into(), false))?;
-        if map.settings().allocate == Allocate::FirstUse {
+        if map.settings().allocate == AllocationTime::FirstUse {
             return Ok(None);
         }
         let policy = map.settings().on_exhausted;
-        let refuse_logon = policy == OnExhausted::Refuse;
+        let refuse_logon = policy == ExhaustionPolicy::Refuse;
         let leader = process::identify(std::process::id()).ok();
         let session = choose_session(self.transaction, &map, self.user, leader.as_ref());
         let pool = self.settings.pool.clone().or_else(|| map.choose_pool(self.user, None));
@@ -117,8 +119,8 @@ impl Logon<'_> {
             let (error, timeout) = match map.open_session(session, &options, clock::now()) {
                 Ok(mut opened) => {
                     // The session belongs to this logon if its first attempt opened it.
-                    opened.already_open =
-                        incomplete.map_or(opened.already_open, |first: Opened| first.already_open);
+                    opened.already_open = incomplete
+                        .map_or(opened.already_open, |first: OpenedSession| first.already_open);
                     let Some(shortage) = opened.shortage else {
                         return Ok(Some(self.record_session(opened)));
                     };
@@ -141,7 +143,7 @@ impl Logon<'_> {
             Some(opened) if status == PAM_SUCCESS => Ok(Some(self.record_session(opened))),
             Some(opened) if !opened.already_open => {
                 // Without this, the addresses would stay leased to a session without a logon.
-                let _ = map.close(&opened.handle, clock::now());
+                let _ = map.close_by_handle(&opened.handle, clock::now());
                 Err(status)
             }
             _ => Err(status),
@@ -155,7 +157,7 @@ impl Logon<'_> {
 
     /// Stores the session in the transaction for the logoff, if this logon opened it. Writes the
     /// address of the client into a file for the user's programs.
-    fn record_session(&self, opened: Opened) -> Opened {
+    fn record_session(&self, opened: OpenedSession) -> OpenedSession {
         if let (false, Some(address)) = (opened.already_open, self.client())
             && let Err(error) =
                 client::write(&self.settings.map, &opened.handle, address, Some(self.uid))
@@ -189,10 +191,10 @@ impl Logon<'_> {
 }
 
 /// Returns how long a logon may wait for an address under the policy of the farm.
-fn exhaustion_timeout(policy: OnExhausted) -> Duration {
+fn exhaustion_timeout(policy: ExhaustionPolicy) -> Duration {
     match policy {
-        OnExhausted::Wait(seconds) => Duration::from_secs(seconds.into()),
-        OnExhausted::Pass | OnExhausted::Refuse => Duration::ZERO,
+        ExhaustionPolicy::Wait(seconds) => Duration::from_secs(seconds.into()),
+        ExhaustionPolicy::Pass | ExhaustionPolicy::Refuse => Duration::ZERO,
     }
 }
 

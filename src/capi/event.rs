@@ -6,7 +6,7 @@ use std::ptr;
 use super::layout::layout;
 use super::session::{vipool_lease, vipool_session};
 use super::status::vipool_status::{self, *};
-use crate::map::{Closed, OpenError, Opened, SessionRow};
+use crate::map::{ClosedSession, OpenError, OpenedSession, SessionRow};
 use crate::session::SessionId;
 
 /// What happened.
@@ -80,14 +80,14 @@ impl Sink {
 
     /// Tells what an opening did.
     #[inline]
-    pub(crate) fn opened(&self, session: SessionId, opened: &Result<Opened, OpenError>) {
+    pub(crate) fn opened(&self, session: SessionId, opened: &Result<OpenedSession, OpenError>) {
         if self.is_set() {
             self.assigned(session, opened);
         }
     }
 
     #[cold]
-    fn assigned(&self, session: SessionId, opened: &Result<Opened, OpenError>) {
+    fn assigned(&self, session: SessionId, opened: &Result<OpenedSession, OpenError>) {
         let shortage = match opened {
             Ok(opened) => opened.shortage,
             Err(OpenError::Shortage(shortage)) => Some(*shortage),
@@ -111,14 +111,14 @@ impl Sink {
 
     /// Tells what a close gave back.
     #[inline]
-    pub(crate) fn closed(&self, closed: &Closed) {
+    pub(crate) fn closed(&self, closed: &ClosedSession) {
         if self.is_set() {
             self.released(closed);
         }
     }
 
     #[cold]
-    fn released(&self, closed: &Closed) {
+    fn released(&self, closed: &ClosedSession) {
         for lease in closed.leases.iter() {
             let released = vipool_event_kind::VIPOOL_EVENT_RELEASED;
             self.emit(released, lease.session, VIPOOL_OK, lease.into());
@@ -128,7 +128,7 @@ impl Sink {
     /// Tells which of the sessions that were open before are closed by now.
     pub(crate) fn gone(&self, before: &[SessionRow], closed: &[SessionId]) {
         for row in before.iter().filter(|row| closed.contains(&row.session)) {
-            self.closed(&Closed { leases: row.leases });
+            self.closed(&ClosedSession { leases: row.leases });
         }
     }
 

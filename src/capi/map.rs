@@ -76,7 +76,7 @@ unsafe fn hand_out(
     }
     let mut map = make()?;
     if exclusive {
-        map.hold_exclusively()?;
+        map.lock_exclusive()?;
     }
     // SAFETY: not NULL.
     unsafe { give(vipool_map { map, sink }, out) };

@@ -15,7 +15,7 @@ use super::session::{
 };
 use super::status::vipool_status::{self, *};
 use super::text::utf8;
-use crate::map::{CloseError, Closed, OpenError, OpenOptions, Opened, Shortage};
+use crate::map::{CloseError, ClosedSession, OpenError, OpenOptions, OpenedSession, Shortage};
 use crate::session::SessionId;
 
 /// What vipool_map_open_session() is told of a session, beside its id. All may be left out.
@@ -100,7 +100,7 @@ layout!(vipool_closed { size, leases, lease_count, reserved });
 impl vipool_opened {
     /// Tells what an opening gave.
     #[inline]
-    pub(crate) fn tell(&mut self, opened: &Opened) {
+    pub(crate) fn tell(&mut self, opened: &OpenedSession) {
         self.lease_count = set_leases(&mut self.leases, &opened.leases);
         let bit = |on, bit| if on { bit } else { 0 };
         self.flags = bit(opened.already_open, VIPOOL_OPENED_ALREADY)
@@ -166,7 +166,7 @@ pub(crate) unsafe fn opening(
     (session_id, options, now): (vipool_session, *const vipool_open_options, u32),
     out: *mut vipool_opened,
     sink: &Sink,
-    open: impl FnOnce(SessionId, &OpenOptions<'_>, u32) -> Result<Opened, OpenError>,
+    open: impl FnOnce(SessionId, &OpenOptions<'_>, u32) -> Result<OpenedSession, OpenError>,
 ) -> Result<(), Failure> {
     // SAFETY: the caller's promise.
     unsafe { check_out(out) }?;
@@ -192,7 +192,7 @@ pub(crate) unsafe fn opening(
 pub(crate) unsafe fn closing(
     out: *mut vipool_closed,
     sink: &Sink,
-    close: impl FnOnce() -> Result<Result<Closed, CloseError>, Failure>,
+    close: impl FnOnce() -> Result<Result<ClosedSession, CloseError>, Failure>,
 ) -> Result<(), Failure> {
     // SAFETY: the caller's promise.
     unsafe { check_optional(out) }?;
@@ -280,7 +280,7 @@ pub unsafe extern "C" fn vipool_map_close(
         // SAFETY: the caller vouches for the handles.
         let (vipool_map { map, sink }, handle) =
             unsafe { (shared(map)?, handle.as_ref().ok_or(VIPOOL_ERR_NULL)?) };
-        let close = || Ok(map.close(&handle.get()?, now));
+        let close = || Ok(map.close_by_handle(&handle.get()?, now));
         // SAFETY: the caller vouches for the struct.
         unsafe { closing(out, sink, close) }
     })

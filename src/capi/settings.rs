@@ -4,7 +4,7 @@ use super::layout::layout;
 use super::outcome::Failure;
 use super::status::vipool_status::*;
 use super::text::flags;
-use crate::map::{Allocate, OnExhausted, Settings};
+use crate::map::{AllocationTime, ExhaustionPolicy, Settings};
 
 /// What becomes of a session when no address is left; it enters as uint32_t.
 #[repr(u32)]
@@ -74,13 +74,15 @@ layout!(vipool_settings {
 impl From<Settings> for vipool_settings {
     fn from(settings: Settings) -> Self {
         let (on_exhausted, wait_seconds) = match settings.on_exhausted {
-            OnExhausted::Pass => (vipool_on_exhausted::VIPOOL_ON_EXHAUSTED_PASS, 0),
-            OnExhausted::Refuse => (vipool_on_exhausted::VIPOOL_ON_EXHAUSTED_REFUSE, 0),
-            OnExhausted::Wait(seconds) => (vipool_on_exhausted::VIPOOL_ON_EXHAUSTED_WAIT, seconds),
+            ExhaustionPolicy::Pass => (vipool_on_exhausted::VIPOOL_ON_EXHAUSTED_PASS, 0),
+            ExhaustionPolicy::Refuse => (vipool_on_exhausted::VIPOOL_ON_EXHAUSTED_REFUSE, 0),
+            ExhaustionPolicy::Wait(seconds) => {
+                (vipool_on_exhausted::VIPOOL_ON_EXHAUSTED_WAIT, seconds)
+            }
         };
         let allocate = match settings.allocate {
-            Allocate::Logon => vipool_allocate::VIPOOL_ALLOCATE_LOGON,
-            Allocate::FirstUse => vipool_allocate::VIPOOL_ALLOCATE_FIRST_USE,
+            AllocationTime::Logon => vipool_allocate::VIPOOL_ALLOCATE_LOGON,
+            AllocationTime::FirstUse => vipool_allocate::VIPOOL_ALLOCATE_FIRST_USE,
         };
         let mut flags = 0;
         if settings.check_in_use {
@@ -113,16 +115,16 @@ impl vipool_settings {
             sessions_per_user: self.sessions_per_user,
             max_sessions: self.max_sessions,
             on_exhausted: match self.on_exhausted {
-                0 => OnExhausted::Pass,
-                1 => OnExhausted::Refuse,
-                2 => OnExhausted::Wait(self.wait_seconds),
+                0 => ExhaustionPolicy::Pass,
+                1 => ExhaustionPolicy::Refuse,
+                2 => ExhaustionPolicy::Wait(self.wait_seconds),
                 other => {
                     return Err(VIPOOL_ERR_KIND.because(format_args!("on_exhausted is {other}")));
                 }
             },
             allocate: match self.allocate {
-                0 => Allocate::Logon,
-                1 => Allocate::FirstUse,
+                0 => AllocationTime::Logon,
+                1 => AllocationTime::FirstUse,
                 other => return Err(VIPOOL_ERR_KIND.because(format_args!("allocate is {other}"))),
             },
             await_restore: flags & VIPOOL_SETTING_AWAIT_RESTORE != 0,

@@ -12,7 +12,7 @@ use super::outcome::{Failure, call};
 use super::session::vipool_session;
 use super::status::vipool_status::{self, *};
 use super::text::utf8;
-use crate::map::{ChangeError, Changed, Leader, Map, MapError, Probe};
+use crate::map::{AdminChange, ChangeError, Leader, Map, MapError, Probe};
 use crate::range::Range;
 
 /// What a change to addresses did.
@@ -35,7 +35,7 @@ layout!(vipool_changed { size, addresses, held });
 unsafe fn change<E: Into<Failure>>(
     map: *const vipool_map,
     out: *mut vipool_changed,
-    make: impl FnOnce(&Map) -> Result<Result<Changed, E>, Failure>,
+    make: impl FnOnce(&Map) -> Result<Result<AdminChange, E>, Failure>,
 ) -> vipool_status {
     call(|| {
         // SAFETY: the caller's promise.
@@ -61,7 +61,7 @@ unsafe fn change_range(
     map: *const vipool_map,
     range: *const vipool_range,
     out: *mut vipool_changed,
-    make: impl FnOnce(&Map, &Range) -> Result<Changed, MapError>,
+    make: impl FnOnce(&Map, &Range) -> Result<AdminChange, MapError>,
 ) -> vipool_status {
     // SAFETY: the caller's promise.
     unsafe { change(map, out, |map| Ok(make(map, &range.as_ref().ok_or(VIPOOL_ERR_NULL)?.get()?))) }
@@ -75,7 +75,7 @@ unsafe fn change_address(
     map: *const vipool_map,
     address: *const vipool_ip,
     out: *mut vipool_changed,
-    make: impl FnOnce(&Map, IpAddr) -> Result<Result<Changed, ChangeError>, Failure>,
+    make: impl FnOnce(&Map, IpAddr) -> Result<Result<AdminChange, ChangeError>, Failure>,
 ) -> vipool_status {
     // SAFETY: the caller's promise.
     unsafe {
@@ -171,7 +171,7 @@ pub unsafe extern "C" fn vipool_map_unreserve(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vipool_map_restored(map: *const vipool_map) -> vipool_status {
     // SAFETY: the caller vouches for the handle.
-    call(|| Ok(unsafe { shared(map) }?.map.restored()?))
+    call(|| Ok(unsafe { shared(map) }?.map.mark_restored()?))
 }
 
 /// Derives lists, index and counters from the addresses' own records again, as is done by itself

@@ -9,7 +9,7 @@ use super::open::{closing, opening, vipool_closed, vipool_open_options, vipool_o
 use super::outcome::{call, quiet};
 use super::session::{session, vipool_handle, vipool_session};
 use super::status::vipool_status::{self, *};
-use crate::map::{OpenOptions, Writer};
+use crate::map::{ExclusiveWriter, OpenOptions};
 
 /// Opens and closes sessions without even a lock between threads, and holds the map against other
 /// processes for as long as it lives.
@@ -18,7 +18,7 @@ use crate::map::{OpenOptions, Writer};
 /// vipool_map_free(), before vipool_writer_free(). Readers and snapshots made of the map before go
 /// on.
 pub struct vipool_writer {
-    writer: Writer<'static>,
+    writer: ExclusiveWriter<'static>,
     sink: &'static Sink,
 }
 
@@ -43,7 +43,7 @@ pub unsafe extern "C" fn vipool_writer_new(
         // writer lives: the one shared handle that may be borrowed so.
         let vipool_map { map, sink } = unsafe { map.as_mut() };
         // SAFETY: not NULL.
-        unsafe { give(vipool_writer { writer: map.writer()?, sink }, out) };
+        unsafe { give(vipool_writer { writer: map.exclusive_writer()?, sink }, out) };
         Ok(())
     })
 }
@@ -105,7 +105,7 @@ pub unsafe extern "C" fn vipool_writer_close(
         let close = || {
             // SAFETY: not NULL; borrowed until it has answered, so that a callback may call it too.
             let writer = unsafe { &mut (*writer).writer };
-            Ok(writer.close(&handle.get()?, now))
+            Ok(writer.close_by_handle(&handle.get()?, now))
         };
         // SAFETY: the caller vouches for the struct.
         unsafe { closing(out, sink, close) }

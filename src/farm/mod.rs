@@ -42,7 +42,7 @@ mod validate;
 
 use ipnet::IpNet;
 
-use crate::map::{Allocate, OnExhausted};
+use crate::map::{AllocationTime, ExhaustionPolicy};
 use crate::policy::{PoolRule, PortRange, Program};
 use crate::pool::{DEFAULT_POOL, Reservation};
 use crate::range::Range;
@@ -175,9 +175,9 @@ pub struct Sessions {
     /// The most sessions of a server at once. Default: 0, no limit.
     pub max_sessions: u32,
     /// What becomes of a session when no address is left. Default: pass.
-    pub when_exhausted: OnExhausted,
+    pub when_exhausted: ExhaustionPolicy,
     /// When a session gets its addresses. Default: at logon.
-    pub allocate: Allocate,
+    pub allocate: AllocationTime,
     /// Whether sessions wait until those of the operating system were restored. Default: false.
     pub await_restore: bool,
 }
@@ -228,8 +228,8 @@ impl Default for Sessions {
             low_water: 0,
             sessions_per_user: 0,
             max_sessions: 0,
-            when_exhausted: OnExhausted::Pass,
-            allocate: Allocate::Logon,
+            when_exhausted: ExhaustionPolicy::Pass,
+            allocate: AllocationTime::Logon,
             await_restore: false,
         }
     }

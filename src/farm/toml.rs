@@ -11,7 +11,7 @@ use toml::de::DeTable;
 use super::finding::{Finding, Level, Report, position};
 use super::section::{Reader, Section, Value, parse_seconds};
 use super::{Farm, Loopback, Network, PoolOptions, Rewrite, Server, ServerRange, Sessions};
-use crate::map::{Allocate, OnExhausted};
+use crate::map::{AllocationTime, ExhaustionPolicy};
 use crate::policy::{Features, LoopbackConnect, PoolRule, Program, Wildcard};
 use crate::pool::Reservation;
 use crate::range::Range;
@@ -218,7 +218,7 @@ fn sessions(r: &mut Reader<'_>, s: &mut Section<'_>) -> Sessions {
     let low_water = number(r, "low-water", default.low_water);
     let sessions_per_user = number(r, "sessions-per-user", default.sessions_per_user);
     let max_sessions = number(r, "max-sessions", default.max_sessions);
-    let moments = [("logon", Allocate::Logon), ("first-use", Allocate::FirstUse)];
+    let moments = [("logon", AllocationTime::Logon), ("first-use", AllocationTime::FirstUse)];
     Sessions {
         low_water,
         sessions_per_user,
@@ -238,21 +238,21 @@ fn sessions(r: &mut Reader<'_>, s: &mut Section<'_>) -> Sessions {
 }
 
 /// "pass", "refuse" or "wait 30s".
-fn when_exhausted(r: &mut Reader<'_>, value: Value<'_>) -> Option<OnExhausted> {
+fn when_exhausted(r: &mut Reader<'_>, value: Value<'_>) -> Option<ExhaustionPolicy> {
     let text = r.text(value.clone())?;
     if let Some(time) = text.strip_prefix("wait") {
         let seconds = parse_seconds(time);
         if seconds.is_none() {
             r.refuse(&value, format!("{text:?} does not say how long"), "write \"wait 30s\"");
         }
-        return seconds.map(OnExhausted::Wait);
+        return seconds.map(ExhaustionPolicy::Wait);
     }
     r.word(
         value,
         &[
-            ("pass", OnExhausted::Pass),
-            ("refuse", OnExhausted::Refuse),
-            ("wait 30s", OnExhausted::Wait(30)),
+            ("pass", ExhaustionPolicy::Pass),
+            ("refuse", ExhaustionPolicy::Refuse),
+            ("wait 30s", ExhaustionPolicy::Wait(30)),
         ],
     )
 }

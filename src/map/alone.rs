@@ -1,7 +1,7 @@
 //! A writer that has the map to itself: no lock but the one between processes, held all the time.
 
 use super::layout::HOLDER;
-use super::outcome::{CloseError, Closed, MapError, OpenError, Opened};
+use super::outcome::{CloseError, ClosedSession, MapError, OpenError, OpenedSession};
 use super::plan::{OpenOptions, Tick, pair};
 use super::region::store;
 use super::state::State;
@@ -12,7 +12,7 @@ impl Map {
     /// The same operations without even a lock between threads, for a program in which one thread
     /// opens and closes all sessions. Holds the map, against other processes too, for as long as
     /// it lives.
-    pub fn writer(&mut self) -> Result<Writer<'_>, MapError> {
+    pub fn exclusive_writer(&mut self) -> Result<ExclusiveWriter<'_>, MapError> {
         let mut operation = self.begin()?;
         let shared = operation.shared.take();
         if shared.is_some() {
@@ -20,20 +20,20 @@ impl Map {
         }
         drop(operation);
         let keeps = self.exclusive;
-        Ok(Writer { state: self.state.get_mut(), shared: self.shared.as_ref(), keeps })
+        Ok(ExclusiveWriter { state: self.state.get_mut(), shared: self.shared.as_ref(), keeps })
     }
 }
 
-/// A writer that has the map to itself: see [`Map::writer`].
+/// A writer that has the map to itself: see [`Map::exclusive_writer`].
 #[derive(Debug)]
-pub struct Writer<'a> {
+pub struct ExclusiveWriter<'a> {
     state: &'a mut State,
     shared: Option<&'a Shared>,
     /// Whether the map was held exclusively before, and stays so.
     keeps: bool,
 }
 
-impl Writer<'_> {
+impl ExclusiveWriter<'_> {
     /// As [`Map::open_session`].
     #[inline(always)]
     pub fn open_session(
@@ -41,7 +41,7 @@ impl Writer<'_> {
         session: SessionId,
         options: &OpenOptions<'_>,
         now: Tick,
-    ) -> Result<Opened, OpenError> {
+    ) -> Result<OpenedSession, OpenError> {
         self.begin()?;
         if let Some(opened) = self.state.open_plain(session, options, now) {
             return Ok(opened);
@@ -49,9 +49,13 @@ impl Writer<'_> {
         self.state.open_anyhow(session, options, now)
     }
 
-    /// As [`Map::close`].
+    /// As [`Map::close_by_handle`].
     #[inline(always)]
-    pub fn close(&mut self, handle: &Handle, now: Tick) -> Result<Closed, CloseError> {
+    pub fn close_by_handle(
+        &mut self,
+        handle: &Handle,
+        now: Tick,
+    ) -> Result<ClosedSession, CloseError> {
         self.begin()?;
         if let Some(closed) = self.state.close_plain(handle, now) {
             return Ok(closed);
@@ -61,7 +65,11 @@ impl Writer<'_> {
 
     /// As [`Map::close_session`].
     #[inline(always)]
-    pub fn close_session(&mut self, session: SessionId, now: Tick) -> Result<Closed, CloseError> {
+    pub fn close_session(
+        &mut self,
+        session: SessionId,
+        now: Tick,
+    ) -> Result<ClosedSession, CloseError> {
         self.begin()?;
         if let Some(closed) = self.state.close_session_plain(session, now) {
             return Ok(closed);
@@ -79,7 +87,7 @@ impl Writer<'_> {
     }
 }
 
-impl Drop for Writer<'_> {
+impl Drop for ExclusiveWriter<'_> {
     fn drop(&mut self) {
         if let (false, Some(shared)) = (self.keeps, self.shared)
             && !shared.lock.is_of_parent()

@@ -4,9 +4,9 @@
 use std::net::IpAddr;
 
 use super::layout::{DRAINING, READY};
-use super::outcome::{ChangeError, Changed, MapError, SessionRow};
+use super::outcome::{AdminChange, ChangeError, MapError, SessionRow};
 use super::plan::{Leader, Tick};
-use super::reap::{Probe, Reaped, reap};
+use super::reap::{Probe, ReapReport, reap};
 use super::region::store;
 use super::slot::{DRAINED, Owner, PLANNED, RESERVED, user_tag};
 use super::writer::Map;
@@ -27,16 +27,16 @@ impl Map {
     /// assert_eq!((changed.addresses, changed.held), (2, 1));
     /// // The session goes on; nobody comes after it.
     /// assert!(map.reader()?.is_live(&opened.handle));
-    /// map.close(&opened.handle, 0)?;
+    /// map.close_by_handle(&opened.handle, 0)?;
     /// assert!(map.open_session("8".parse()?, &OpenOptions::default(), 0).is_err());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn drain(&self, range: &Range, now: Tick) -> Result<Changed, MapError> {
+    pub fn drain(&self, range: &Range, now: Tick) -> Result<AdminChange, MapError> {
         self.change_flags(range, DRAINED, 0, now)
     }
 
     /// Puts drained addresses back into use.
-    pub fn undrain(&self, range: &Range, now: Tick) -> Result<Changed, MapError> {
+    pub fn undrain(&self, range: &Range, now: Tick) -> Result<AdminChange, MapError> {
         self.change_flags(range, 0, DRAINED, now)
     }
 
@@ -62,7 +62,12 @@ impl Map {
     /// assert_eq!(ada.leases.iter().next().unwrap().address.to_string(), "10.0.5.10");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn reserve(&self, address: IpAddr, user: &str, now: Tick) -> Result<Changed, ChangeError> {
+    pub fn reserve(
+        &self,
+        address: IpAddr,
+        user: &str,
+        now: Tick,
+    ) -> Result<AdminChange, ChangeError> {
         self.change_reservation(address, now, |sessions_tag, reserved| {
             match (reserved, sessions_tag == user_tag(user)) {
                 (true, false) => Err(ChangeError::ReservedForAnother(address)),
@@ -72,7 +77,7 @@ impl Map {
     }
 
     /// Keeps an address for nobody any more.
-    pub fn unreserve(&self, address: IpAddr, now: Tick) -> Result<Changed, ChangeError> {
+    pub fn unreserve(&self, address: IpAddr, now: Tick) -> Result<AdminChange, ChangeError> {
         self.change_reservation(address, now, |_, reserved| match reserved {
             true => Ok((0, RESERVED | PLANNED, None)),
             false => Err(ChangeError::NotReserved(address)),
@@ -80,7 +85,7 @@ impl Map {
     }
 
     /// Says that the sessions of the operating system are restored: "not ready" ends.
-    pub fn restored(&self) -> Result<(), MapError> {
+    pub fn mark_restored(&self) -> Result<(), MapError> {
         store(self.begin()?.state.map.words(), READY, 1);
         Ok(())
     }
@@ -123,7 +128,7 @@ impl Map {
 
     /// The slow path: closes sessions whose leader is gone (seen dead twice, [`super::LEADER_GRACE`]
     /// apart), and frees cooled addresses without sockets. Looks at up to `budget` addresses of
-    /// each pool; call it again while [`Reaped::more`] is set.
+    /// each pool; call it again while [`ReapReport::more`] is set.
     ///
     /// ```
     /// use std::net::IpAddr;
@@ -146,12 +151,17 @@ impl Map {
     /// let settings = Settings { cool_down: 60, check_in_use: true, ..Settings::default() };
     /// let map = Map::in_memory(&Plan { pools: vec![pool], settings, ..Plan::default() })?;
     /// let opened = map.open_session("7".parse()?, &OpenOptions::default(), 1000)?;
-    /// map.close(&opened.handle, 1000)?;
+    /// map.close_by_handle(&opened.handle, 1000)?;
     /// assert_eq!(map.reap(1059, u32::MAX, &mut NobodyThere)?.freed, 0);
     /// assert_eq!(map.reap(1060, u32::MAX, &mut NobodyThere)?.freed, 1);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn reap(&self, now: Tick, budget: u32, probe: &mut dyn Probe) -> Result<Reaped, MapError> {
+    pub fn reap(
+        &self,
+        now: Tick,
+        budget: u32,
+        probe: &mut dyn Probe,
+    ) -> Result<ReapReport, MapError> {
         Ok(reap(&self.begin()?.state, now, budget, probe))
     }
 
@@ -168,10 +178,10 @@ impl Map {
         set: u32,
         clear: u32,
         now: Tick,
-    ) -> Result<Changed, MapError> {
+    ) -> Result<AdminChange, MapError> {
         let operation = self.begin()?;
         let sessions = &*operation.state;
-        let mut changed = Changed::default();
+        let mut changed = AdminChange::default();
         for (number, table) in sessions.tables() {
             for slot in 0..table.pool.slots {
                 let address = table.pool.address(sessions.words(), slot);
@@ -192,7 +202,7 @@ impl Map {
         address: IpAddr,
         now: Tick,
         decide: impl FnOnce(u32, bool) -> Result<(u32, u32, Option<u32>), ChangeError>,
-    ) -> Result<Changed, ChangeError> {
+    ) -> Result<AdminChange, ChangeError> {
         let operation = self.begin()?;
         let sessions = &*operation.state;
         let (pool, slot) = sessions.locate(address).ok_or(ChangeError::NotInPool(address))?;
@@ -201,6 +211,6 @@ impl Map {
         let (set, clear, user) = decide(tenancy.user(), tenancy.has(RESERVED))?;
         table.change_flags(slot, set, clear, user, sessions.stamp(now));
         let held = matches!(table.owner(slot), Owner::Session(_));
-        Ok(Changed { addresses: 1, held: held.into() })
+        Ok(AdminChange { addresses: 1, held: held.into() })
     }
 }

@@ -60,7 +60,7 @@ pub(super) fn check_identity(directory: &Path, layout: &Layout) -> Result<(), Ma
 
 /// This boot and network namespace.
 pub(super) fn here(directory: &Path) -> Result<u64, MapError> {
-    identity::here().map_err(|error| {
+    identity::current_boot_id().map_err(|error| {
         io_error("cannot tell this boot from others, for", directory.join(MAP_FILE), error)
     })
 }

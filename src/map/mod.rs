@@ -43,16 +43,16 @@ mod table;
 mod tests;
 mod writer;
 
-pub use alone::Writer;
+pub use alone::ExclusiveWriter;
 pub use journal::{CAPACITY as JOURNAL_CAPACITY, Event, EventKind, Journal, Recent};
 pub use layout::{MAX_POOL_NAME, MAX_POOLS};
 pub use outcome::{
-    ChangeError, Changed, CloseError, Closed, Leases, MapError, OpenError, Opened, PoolStatus,
-    SessionRow, Shortage, SlotRow, SlotState,
+    AdminChange, ChangeError, CloseError, ClosedSession, Leases, MapError, OpenError,
+    OpenedSession, PoolStatus, SessionRow, Shortage, SlotRow, SlotState,
 };
-pub use plan::{Allocate, Leader, OnExhausted, OpenOptions, Plan, Settings, Tick};
+pub use plan::{AllocationTime, ExhaustionPolicy, Leader, OpenOptions, Plan, Settings, Tick};
 pub use reader::Reader;
-pub use reap::{LEADER_GRACE, Probe, Reaped};
+pub use reap::{LEADER_GRACE, Probe, ReapReport};
 #[cfg(not(loom))]
 pub use succession::Succession;
 pub use writer::Map;

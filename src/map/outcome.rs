@@ -30,7 +30,7 @@ pub(crate) struct Place {
 
 /// An open session: what its programs are told, and its leases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Opened {
+pub struct OpenedSession {
     /// To hand to the session's programs.
     pub handle: Handle,
     /// What the session holds now.
@@ -45,7 +45,7 @@ pub struct Opened {
     pub(super) added: u8,
 }
 
-impl Opened {
+impl OpenedSession {
     /// The leases that this call gave: all of them, unless the session was open already.
     pub fn new_leases(&self) -> impl Iterator<Item = Lease> + '_ {
         let is_new = |place: usize| !self.already_open || self.added & 1 << place != 0;
@@ -125,7 +125,7 @@ pub enum OpenError {
 
 /// What a close did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Closed {
+pub struct ClosedSession {
     /// The leases that were given back.
     pub leases: Leases,
 }
@@ -200,7 +200,7 @@ pub enum MapError {
 
 /// What a change to addresses did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Changed {
+pub struct AdminChange {
     /// How many addresses the change was made to.
     pub addresses: u32,
     /// How many of them are held by sessions, which keep them.

@@ -10,7 +10,7 @@ use super::admit::short;
 use super::index::Home;
 use super::journal::{self, EventKind, Note};
 use super::layout::{BUSY, DRAINING, HEADER_WORDS, LAST_STAMP, OPEN_SESSIONS};
-use super::outcome::{CloseError, Closed, Leases, OpenError, Opened, Place};
+use super::outcome::{CloseError, ClosedSession, Leases, OpenError, OpenedSession, Place};
 use super::plan::{OpenOptions, Tick};
 use super::queue::Queue;
 use super::record;
@@ -50,7 +50,7 @@ impl State {
         session: SessionId,
         options: &OpenOptions<'_>,
         now: Tick,
-    ) -> Option<Opened> {
+    ) -> Option<OpenedSession> {
         if !options.is_nothing() {
             return None;
         }
@@ -64,7 +64,7 @@ impl State {
         session: SessionId,
         options: &OpenOptions<'_>,
         now: Tick,
-    ) -> Result<Opened, OpenError> {
+    ) -> Result<OpenedSession, OpenError> {
         self.open_somebodys(session, options, now).unwrap_or_else(|| {
             let opened = self.open_session(session, options, now);
             self.end();
@@ -78,7 +78,7 @@ impl State {
         session: SessionId,
         options: &OpenOptions<'_>,
         now: Tick,
-    ) -> Option<Result<Opened, OpenError>> {
+    ) -> Option<Result<OpenedSession, OpenError>> {
         if options.address.is_some() || options.pool.is_some() {
             return None;
         }
@@ -118,7 +118,7 @@ impl State {
     /// Closes the session of a handle, nobody's, and ends the operation; `None` if it is not as
     /// usual.
     #[inline(always)]
-    pub(super) fn close_plain(&self, handle: &Handle, now: Tick) -> Option<Closed> {
+    pub(super) fn close_plain(&self, handle: &Handle, now: Tick) -> Option<ClosedSession> {
         let plain = self.plain()?;
         if !plain.table.tenancy(handle.slot).is_bare() {
             return None;
@@ -128,14 +128,22 @@ impl State {
 
     /// Closes a session, nobody's, and ends the operation; `None` if it is not as usual.
     #[inline(always)]
-    pub(super) fn close_session_plain(&self, session: SessionId, now: Tick) -> Option<Closed> {
+    pub(super) fn close_session_plain(
+        &self,
+        session: SessionId,
+        now: Tick,
+    ) -> Option<ClosedSession> {
         let plain = self.plain()?;
         plain.give_back_nobodys(&plain.held_by(session)?, session, now)
     }
 
     /// Closes the session of any handle and ends the operation.
     #[inline(never)]
-    pub(super) fn close_anyhow(&self, handle: &Handle, now: Tick) -> Result<Closed, CloseError> {
+    pub(super) fn close_anyhow(
+        &self,
+        handle: &Handle,
+        now: Tick,
+    ) -> Result<ClosedSession, CloseError> {
         if let Some(plain) = self.plain()
             && let Some(held) = plain.held(handle)
             && let Some(closed) = plain.give_back(&held, handle.session, now)
@@ -153,7 +161,7 @@ impl State {
         &self,
         session: SessionId,
         now: Tick,
-    ) -> Result<Closed, CloseError> {
+    ) -> Result<ClosedSession, CloseError> {
         if let Some(plain) = self.plain()
             && let Some(held) = plain.held_by(session)
             && let Some(closed) = plain.give_back(&held, session, now)
@@ -183,7 +191,7 @@ impl<'a> Plain<'a> {
     }
 
     #[inline(always)]
-    fn open_nobodys(&self, session: SessionId, now: Tick) -> Option<Opened> {
+    fn open_nobodys(&self, session: SessionId, now: Tick) -> Option<OpenedSession> {
         let (state, table) = (self.state, &self.table);
         let home = self.home_of_none(session).filter(|_| state.layout.bare)?;
         let entry = home.free_entry()?;
@@ -216,7 +224,12 @@ impl<'a> Plain<'a> {
     }
 
     #[inline(always)]
-    fn give_back_nobodys(&self, held: &Held<'_>, session: SessionId, now: Tick) -> Option<Closed> {
+    fn give_back_nobodys(
+        &self,
+        held: &Held<'_>,
+        session: SessionId,
+        now: Tick,
+    ) -> Option<ClosedSession> {
         let (state, table) = (self.state, &self.table);
         let bits = table.pool.address_bits(state.words(), held.slot)?;
         let entry = held.home.entry_of(held.slot).filter(|_| state.layout.bare)?;
@@ -228,11 +241,11 @@ impl<'a> Plain<'a> {
             let note = Note { kind: EventKind::Released, session, now, lease: None };
             journal::append_nobodys(state.journal(), note);
         }
-        Some(Closed { leases: self.leases(session, bits, held.slot, held.generation) })
+        Some(ClosedSession { leases: self.leases(session, bits, held.slot, held.generation) })
     }
 
     #[inline(always)]
-    fn give_back(&self, held: &Held<'_>, session: SessionId, now: Tick) -> Option<Closed> {
+    fn give_back(&self, held: &Held<'_>, session: SessionId, now: Tick) -> Option<ClosedSession> {
         let (state, table) = (self.state, &self.table);
         let bits = table.pool.address_bits(state.words(), held.slot)?;
         let leases = self.leases(session, bits, held.slot, held.generation);
@@ -245,7 +258,7 @@ impl<'a> Plain<'a> {
             journal::append_nobodys(state.journal(), note);
         }
         self.end(-1);
-        Some(Closed { leases })
+        Some(ClosedSession { leases })
     }
 
     #[inline(always)]
@@ -275,8 +288,8 @@ impl<'a> Plain<'a> {
         generation: u32,
         leases: Leases,
         low_water: bool,
-    ) -> Opened {
+    ) -> OpenedSession {
         let handle = Handle { session, pool: 0, slot, generation, boot: self.state.layout.boot };
-        Opened { handle, leases, already_open: false, shortage: None, low_water, added: 0 }
+        OpenedSession { handle, leases, already_open: false, shortage: None, low_water, added: 0 }
     }
 }

@@ -38,16 +38,16 @@ pub struct Settings {
     /// The most sessions of the server at once; 0 sets no limit.
     pub max_sessions: u32,
     /// What becomes of a session when no address is left.
-    pub on_exhausted: OnExhausted,
+    pub on_exhausted: ExhaustionPolicy,
     /// When a session gets its addresses.
-    pub allocate: Allocate,
-    /// Whether the map answers "not ready" until [`super::Map::restored`] was called.
+    pub allocate: AllocationTime,
+    /// Whether the map answers "not ready" until [`super::Map::mark_restored`] was called.
     pub await_restore: bool,
 }
 
 /// What becomes of a session when no address is left. The loop that waits is the caller's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnExhausted {
+pub enum ExhaustionPolicy {
     /// It starts all the same, with the host's address, and the user is told.
     #[default]
     Pass,
@@ -59,7 +59,7 @@ pub enum OnExhausted {
 
 /// When a session gets its addresses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Allocate {
+pub enum AllocationTime {
     /// When the user logs on.
     #[default]
     Logon,
@@ -113,13 +113,13 @@ impl Settings {
     /// The settings as three words of the map file.
     pub(super) fn to_words(self) -> [u64; 3] {
         let (exhausted, wait) = match self.on_exhausted {
-            OnExhausted::Pass => (0, 0),
-            OnExhausted::Refuse => (1, 0),
-            OnExhausted::Wait(seconds) => (2, seconds),
+            ExhaustionPolicy::Pass => (0, 0),
+            ExhaustionPolicy::Refuse => (1, 0),
+            ExhaustionPolicy::Wait(seconds) => (2, seconds),
         };
         let flags = u32::from(self.check_in_use)
             | u32::from(self.await_restore) << 1
-            | u32::from(self.allocate == Allocate::FirstUse) << 2
+            | u32::from(self.allocate == AllocationTime::FirstUse) << 2
             | exhausted << 3;
         [
             pair(self.cool_down, self.low_water),
@@ -139,11 +139,11 @@ impl Settings {
             sessions_per_user,
             max_sessions,
             on_exhausted: match flags >> 3 & 3 {
-                1 => OnExhausted::Refuse,
-                2 => OnExhausted::Wait(wait),
-                _ => OnExhausted::Pass,
+                1 => ExhaustionPolicy::Refuse,
+                2 => ExhaustionPolicy::Wait(wait),
+                _ => ExhaustionPolicy::Pass,
             },
-            allocate: if flags & 4 != 0 { Allocate::FirstUse } else { Allocate::Logon },
+            allocate: if flags & 4 != 0 { AllocationTime::FirstUse } else { AllocationTime::Logon },
             await_restore: flags & 2 != 0,
         }
     }
@@ -171,8 +171,8 @@ mod tests {
             low_water: 5,
             sessions_per_user: 2,
             max_sessions: 9,
-            on_exhausted: OnExhausted::Wait(7),
-            allocate: Allocate::FirstUse,
+            on_exhausted: ExhaustionPolicy::Wait(7),
+            allocate: AllocationTime::FirstUse,
             await_restore: true,
         };
         assert_eq!(Settings::from_words(settings.to_words()), settings);

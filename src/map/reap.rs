@@ -30,7 +30,7 @@ pub trait Probe {
 
 /// What [`super::Map::reap`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reaped {
+pub struct ReapReport {
     /// Addresses that became free.
     pub freed: u32,
     /// Addresses that cooled down but still have sockets on them.
@@ -44,8 +44,8 @@ pub struct Reaped {
 }
 
 /// Looks at up to `budget` addresses and sessions each.
-pub(super) fn reap(sessions: &State, now: Tick, budget: u32, probe: &mut dyn Probe) -> Reaped {
-    let mut reaped = Reaped::default();
+pub(super) fn reap(sessions: &State, now: Tick, budget: u32, probe: &mut dyn Probe) -> ReapReport {
+    let mut reaped = ReapReport::default();
     let began = sessions.stamp(now);
     close_leaderless(sessions, now, budget, probe, &mut reaped);
     for (_, table) in sessions.tables() {
@@ -96,7 +96,7 @@ fn look(
     slot: u32,
     now: Tick,
     probe: &mut dyn Probe,
-    reaped: &mut Reaped,
+    reaped: &mut ReapReport,
 ) {
     let words = sessions.words();
     let in_use = sessions.layout.settings.check_in_use
@@ -117,7 +117,7 @@ fn close_leaderless(
     now: Tick,
     budget: u32,
     probe: &mut dyn Probe,
-    reaped: &mut Reaped,
+    reaped: &mut ReapReport,
 ) {
     let mut left = budget;
     let (from_pool, from_slot) = unpair(load(sessions.words(), REAPED));

@@ -12,7 +12,9 @@ use super::choose::Refusal;
 use super::index::Home;
 use super::journal::{self, EventKind, Note};
 use super::layout::{BUSY, DRAINING, LAST_STAMP, OPEN_SESSIONS};
-use super::outcome::{CloseError, Closed, Leases, OpenError, Opened, Place, SessionRow, Shortage};
+use super::outcome::{
+    CloseError, ClosedSession, Leases, OpenError, OpenedSession, Place, SessionRow, Shortage,
+};
 use super::plan::{OpenOptions, Tick};
 use super::pool_layout::PoolLayout;
 use super::record;
@@ -111,7 +113,7 @@ impl State {
         session: SessionId,
         options: &OpenOptions<'_>,
         now: Tick,
-    ) -> Result<Opened, OpenError> {
+    ) -> Result<OpenedSession, OpenError> {
         let user = options.user.map_or(0, user_tag);
         let mut opening = Opening {
             session,
@@ -144,7 +146,7 @@ impl State {
         }
         // Of a session that was not open all are new, which needs no bits.
         let added = if already_open { added } else { 0 };
-        Ok(Opened { handle, leases, already_open, shortage, low_water, added })
+        Ok(OpenedSession { handle, leases, already_open, shortage, low_water, added })
     }
 
     #[inline(never)]
@@ -242,7 +244,7 @@ impl State {
 
     /// Closes the session of a handle. The caller is the only writer.
     #[inline(never)]
-    pub(super) fn close(&self, handle: &Handle, now: Tick) -> Result<Closed, CloseError> {
+    pub(super) fn close(&self, handle: &Handle, now: Tick) -> Result<ClosedSession, CloseError> {
         let Handle { session, pool, slot, generation, boot } = *handle;
         if boot != self.layout.boot {
             return Err(CloseError::Foreign);
@@ -260,7 +262,7 @@ impl State {
         &self,
         session: SessionId,
         now: Tick,
-    ) -> Result<Closed, CloseError> {
+    ) -> Result<ClosedSession, CloseError> {
         match self.held(session).next() {
             Some(anchor) => Ok(self.give_back(session, anchor, now)),
             None => Err(CloseError::NotOpen(session)),
@@ -279,7 +281,7 @@ impl State {
 
     /// Takes back what a session holds, the lease that its handle names last.
     #[inline(always)]
-    fn give_back(&self, session: SessionId, anchor: Held<'_>, now: Tick) -> Closed {
+    fn give_back(&self, session: SessionId, anchor: Held<'_>, now: Tick) -> ClosedSession {
         let mut leases = Leases::default();
         if self.layout.pools().len() > 1 {
             leases = self.give_back_others(session, anchor.pool, now);
@@ -291,7 +293,7 @@ impl State {
         self.note(EventKind::Released, session, &leases, &OpenOptions::default(), now);
         let open = load(self.words(), OPEN_SESSIONS);
         store(self.words(), OPEN_SESSIONS, open.saturating_sub(1));
-        Closed { leases }
+        ClosedSession { leases }
     }
 
     /// Takes back what a session holds of all pools but one, of the last pool first.

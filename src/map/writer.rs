@@ -9,7 +9,9 @@ use parking_lot::{Mutex, MutexGuard};
 use super::file;
 use super::layout::{HOLDER, SUPERSEDED};
 use super::merge::check;
-use super::outcome::{CloseError, Closed, Leases, MapError, OpenError, Opened, SessionRow};
+use super::outcome::{
+    CloseError, ClosedSession, Leases, MapError, OpenError, OpenedSession, SessionRow,
+};
 use super::plan::{OpenOptions, Plan, Settings, Tick, pair, unpair};
 use super::reader::Reader;
 use super::region::{load, store};
@@ -37,10 +39,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// assert_eq!(opened.leases.iter().next().unwrap().address.to_string(), "10.0.5.10");
 /// assert_eq!(map.reader()?.lookup(session), opened.leases);
 ///
-/// map.close(&opened.handle, 0)?;
+/// map.close_by_handle(&opened.handle, 0)?;
 /// assert!(map.reader()?.lookup(session).is_empty());
 /// // A second close frees nothing and says so.
-/// assert!(map.close(&opened.handle, 0).is_err());
+/// assert!(map.close_by_handle(&opened.handle, 0).is_err());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
@@ -135,7 +137,7 @@ impl Map {
 
     /// Takes the writer lock for as long as this value lives: operations then cost no system call,
     /// and other writers are told who holds it.
-    pub fn hold_exclusively(&mut self) -> Result<(), MapError> {
+    pub fn lock_exclusive(&mut self) -> Result<(), MapError> {
         let mut operation = self.begin()?;
         store(operation.state.map.words(), HOLDER, pair(1, std::process::id()));
         // So that the operation does not give the lock back.
@@ -155,7 +157,7 @@ impl Map {
         session: SessionId,
         options: &OpenOptions<'_>,
         now: Tick,
-    ) -> Result<Opened, OpenError> {
+    ) -> Result<OpenedSession, OpenError> {
         let operation = self.begin()?;
         match operation.state.open_plain(session, options, now) {
             Some(opened) => Ok(opened),
@@ -165,7 +167,7 @@ impl Map {
 
     /// Gives back what the session of this handle holds.
     #[inline(always)]
-    pub fn close(&self, handle: &Handle, now: Tick) -> Result<Closed, CloseError> {
+    pub fn close_by_handle(&self, handle: &Handle, now: Tick) -> Result<ClosedSession, CloseError> {
         let operation = self.begin()?;
         match operation.state.close_plain(handle, now) {
             Some(closed) => Ok(closed),
@@ -175,7 +177,11 @@ impl Map {
 
     /// Gives back what this session holds.
     #[inline(always)]
-    pub fn close_session(&self, session: SessionId, now: Tick) -> Result<Closed, CloseError> {
+    pub fn close_session(
+        &self,
+        session: SessionId,
+        now: Tick,
+    ) -> Result<ClosedSession, CloseError> {
         let operation = self.begin()?;
         match operation.state.close_session_plain(session, now) {
             Some(closed) => Ok(closed),

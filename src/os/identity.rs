@@ -7,14 +7,14 @@ use std::io;
 /// Linux: a hash of `/proc/sys/kernel/random/boot_id` (random(4)) and the inode of
 /// `/proc/self/ns/net` (namespaces(7)). Never 0.
 #[cfg(target_os = "linux")]
-pub fn here() -> io::Result<u64> {
+pub fn current_boot_id() -> io::Result<u64> {
     of_namespace("/proc/self/ns/net")
 }
 
 /// The same of another process: this boot, and the network namespace that it is in. Of another
 /// user's process only root is told.
 #[cfg(target_os = "linux")]
-pub fn of_process(pid: u32) -> io::Result<u64> {
+pub fn process_boot_id(pid: u32) -> io::Result<u64> {
     of_namespace(&format!("/proc/{pid}/ns/net"))
 }
 
@@ -34,7 +34,7 @@ fn of_namespace(file: &str) -> io::Result<u64> {
 /// macOS: a hash of `kern.bootsessionuuid` (sysctl(3)).
 #[cfg(all(unix, not(target_os = "linux")))]
 #[allow(unsafe_code)]
-pub fn here() -> io::Result<u64> {
+pub fn current_boot_id() -> io::Result<u64> {
     let mut id = [0u8; 64];
     let mut length = id.len();
     // SAFETY: the name ends in NUL; the system writes no more than `length` bytes.

@@ -31,7 +31,7 @@ struct TimeOfDay {
 /// fast start-up is no restart: the kernel, its tick count and its sockets go on from before the
 /// shutdown, only the sessions of users are gone, and those are found by their dead leaders.
 #[allow(unsafe_code)]
-pub fn here() -> io::Result<u64> {
+pub fn current_boot_id() -> io::Result<u64> {
     let mut time = TimeOfDay::default();
     let size = size_of::<TimeOfDay>() as u32;
     let mut length = 0;
@@ -57,9 +57,9 @@ pub fn here() -> io::Result<u64> {
 mod tests {
     #[test]
     fn it_does_not_change_while_the_machine_runs() {
-        let first = super::here().unwrap();
+        let first = super::current_boot_id().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(20));
-        assert_eq!(super::here().unwrap(), first);
+        assert_eq!(super::current_boot_id().unwrap(), first);
         assert_ne!(first, 0);
     }
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use vipool::capi::status::vipool_status::*;
 use vipool::farm::{Farm, PoolOptions, Rewrite, Server, ServerRange};
 use vipool::interface::Interface;
-use vipool::map::{OnExhausted, OpenOptions, Plan, Settings, SlotState};
+use vipool::map::{ExhaustionPolicy, OpenOptions, Plan, Settings, SlotState};
 use vipool::policy::{Features, LoopbackConnect, PoolRule, PortRange, Program, Wildcard};
 use vipool::pool::Reservation;
 use vipool::range::Range;
@@ -60,7 +60,7 @@ fn farm() -> Farm {
     farm.sessions.check_in_use = false;
     farm.sessions.low_water = 1;
     farm.sessions.sessions_per_user = 2;
-    farm.sessions.when_exhausted = OnExhausted::Wait(9);
+    farm.sessions.when_exhausted = ExhaustionPolicy::Wait(9);
     farm.reservations = vec![Reservation { user: "ada".into(), address: ip("10.0.5.13") }];
     farm.rewrite = Rewrite {
         hide_addresses: true,
@@ -108,7 +108,7 @@ pub fn farms_built_by_calls<A: Api>() {
             low_water: 1,
             sessions_per_user: 2,
             max_sessions: 3,
-            on_exhausted: OnExhausted::Wait(9),
+            on_exhausted: ExhaustionPolicy::Wait(9),
             ..Settings::default()
         }
     );

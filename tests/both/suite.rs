@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
 use vipool::capi::status::vipool_status::{self, *};
-use vipool::map::{Allocate, OnExhausted, OpenOptions, Plan, Settings, SlotRow, SlotState};
+use vipool::map::{
+    AllocationTime, ExhaustionPolicy, OpenOptions, Plan, Settings, SlotRow, SlotState,
+};
 use vipool::policy::PoolRule;
 use vipool::pool::{MAX_SLOTS, Pool, PoolKind, Reservation};
 use vipool::session::{SessionId, SessionKind};
@@ -220,8 +222,8 @@ pub fn monitors_see_all<A: Api>() {
         low_water: 1,
         sessions_per_user: 9,
         max_sessions: 8,
-        on_exhausted: OnExhausted::Wait(5),
-        allocate: Allocate::FirstUse,
+        on_exhausted: ExhaustionPolicy::Wait(5),
+        allocate: AllocationTime::FirstUse,
         await_restore: false,
     };
     let api = A::new(&with(settings)).unwrap();

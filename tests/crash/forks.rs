@@ -34,13 +34,13 @@ fn wait_for(word: &std::sync::atomic::AtomicU64, value: u64) {
 fn a_fork_child_keeps_no_lock_and_is_told_to_open_the_map_itself() {
     let directory = Directory::new("fork");
     let mut map = Map::create(&directory.0, &plan(9)).unwrap();
-    map.hold_exclusively().unwrap();
+    map.lock_exclusive().unwrap();
     let opened = map.open_session(id(1), &ANY, 0).unwrap();
     let turn = &shared_words(1)[0];
     let mut child = Child::start(|| {
         let forked = |error: MapError| matches!(error, MapError::Forked);
         assert!(matches!(map.open_session(id(2), &ANY, 0), Err(OpenError::Map(MapError::Forked))));
-        assert!(map.close(&opened.handle, 0).is_err());
+        assert!(map.close_by_handle(&opened.handle, 0).is_err());
         assert!(forked(map.find(id(1)).unwrap_err()) && forked(map.recover().unwrap_err()));
         // It goes on living, with all that it inherited.
         turn.store(1, SeqCst);
@@ -66,25 +66,25 @@ fn a_fork_child_keeps_no_lock_and_is_told_to_open_the_map_itself() {
 fn a_writer_of_the_parent_writes_nothing_in_a_fork_child() {
     let directory = Directory::new("fork-writer");
     let mut map = Map::create(&directory.0, &plan(9)).unwrap();
-    let mut held = Some(map.writer().unwrap());
+    let mut held = Some(map.exclusive_writer().unwrap());
     let writer = held.as_mut().unwrap();
     let opened = writer.open_session(id(1), &ANY, 0).unwrap();
     let mut child = Child::start(|| {
         let mut map = Map::open(&directory.0).unwrap();
-        assert!(matches!(map.hold_exclusively(), Err(MapError::Busy { exclusive: true, .. })));
+        assert!(matches!(map.lock_exclusive(), Err(MapError::Busy { exclusive: true, .. })));
         let writer = held.as_mut().unwrap();
         assert!(matches!(
             writer.open_session(id(2), &ANY, 0),
             Err(OpenError::Map(MapError::Forked))
         ));
-        assert!(writer.close(&opened.handle, 0).is_err());
+        assert!(writer.close_by_handle(&opened.handle, 0).is_err());
         drop(held.take());
-        assert!(matches!(map.hold_exclusively(), Err(MapError::Busy { exclusive: true, .. })));
+        assert!(matches!(map.lock_exclusive(), Err(MapError::Busy { exclusive: true, .. })));
     });
     assert_eq!(child.wait(), Event::Exited(0));
     let other = Map::open(&directory.0).unwrap();
-    assert!(other.close(&opened.handle, 0).is_err());
-    held.as_mut().unwrap().close(&opened.handle, 0).unwrap();
+    assert!(other.close_by_handle(&opened.handle, 0).is_err());
+    held.as_mut().unwrap().close_by_handle(&opened.handle, 0).unwrap();
     drop(held);
     other.open_session(id(2), &ANY, 0).unwrap();
 }
@@ -96,7 +96,7 @@ fn an_exclusive_holder_is_named_and_its_death_frees_the_map() {
     let turn = &shared_words(1)[0];
     let mut agent = Child::start(|| {
         let mut own = Map::open(&directory.0).unwrap();
-        own.hold_exclusively().unwrap();
+        own.lock_exclusive().unwrap();
         own.open_session(id(1), &ANY, 0).unwrap();
         turn.store(std::process::id().into(), SeqCst);
         wait_for(turn, 0);
@@ -188,6 +188,6 @@ fn readers_outlive_the_file_they_read() {
     });
     // The first file is long gone from the directory; what was in it can still be read.
     assert!(first.is_superseded() && first.is_live(&opened.handle));
-    map.close(&opened.handle, 0).unwrap();
+    map.close_by_handle(&opened.handle, 0).unwrap();
     assert!(Reader::attach(&directory.0).unwrap().find(id(1)).is_none());
 }

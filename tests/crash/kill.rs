@@ -96,7 +96,7 @@ fn write(directory: &Path, writer: usize, notes: Notes, seed: u64) {
                 Ok(newer) => map = newer,
                 Err(error) => assert!(is_busy(&error), "{error}"),
             },
-            1 if writer == 0 && map.hold_exclusively().is_ok() => exclusive = 30,
+            1 if writer == 0 && map.lock_exclusive().is_ok() => exclusive = 30,
             _ => {}
         }
         let session = random.below(SESSIONS as u64) as usize;

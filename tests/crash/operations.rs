@@ -152,7 +152,7 @@ pub fn operate(
             let options = OpenOptions { user, address, client, leader, pool: None };
             _ = map.open_session(session, &options, now);
         }
-        (8..=11, Some((handle, _))) => _ = map.close(&handle, now),
+        (8..=11, Some((handle, _))) => _ = map.close_by_handle(&handle, now),
         (12 | 13, _) => _ = map.close_session(session, now),
         (14, _) => _ = map.drain(&range, now),
         (15, _) => _ = map.undrain(&range, now),

@@ -67,7 +67,7 @@ fn a_full_tmpfs_is_an_error_at_creation_and_never_a_signal_later() {
             map.open_session(id(number), &ANY, 0).unwrap();
         }
         assert!(full(Map::create(&directory.0, &plan(101))));
-        map.close(&opened.handle, 0).unwrap();
+        map.close_by_handle(&opened.handle, 0).unwrap();
         assert_eq!(names(&directory.0), ["filler", "journal", "lock", "map", "sessions"]);
     });
 }
@@ -113,6 +113,6 @@ fn a_map_of_another_boot_is_not_ours() {
     assert!(map.sessions().unwrap().is_empty());
     let mut handle = map.open_session(id(1), &ANY, 0).unwrap().handle;
     handle.boot ^= 4;
-    assert!(matches!(map.close(&handle, 0), Err(CloseError::Foreign)));
+    assert!(matches!(map.close_by_handle(&handle, 0), Err(CloseError::Foreign)));
     assert!(!map.reader().unwrap().is_live(&handle));
 }

@@ -40,8 +40,8 @@ fn writers_and_readers_share_a_file() {
     assert_eq!(rows.len(), 2);
     assert_eq!(rows[0].user.as_deref(), Some("ann"));
     assert_eq!((rows[1].user.as_deref(), rows[1].since), (Some("bob"), 6));
-    two.close(&first.handle, 7).unwrap();
-    assert!(one.close(&first.handle, 7).is_err());
+    two.close_by_handle(&first.handle, 7).unwrap();
+    assert!(one.close_by_handle(&first.handle, 7).is_err());
     assert!(!reader.is_live(&first.handle));
     assert!(reader.is_live(&second.handle));
 }
@@ -64,7 +64,7 @@ fn a_plan_that_changes_nothing_leaves_the_map_in_place() {
     let reader = Reader::attach(&directory.0).unwrap();
     let again = Map::create(&directory.0, &same()).unwrap();
     assert!(!reader.is_superseded() && reader.is_live(&opened.handle));
-    again.close(&opened.handle, 6).unwrap();
+    again.close_by_handle(&opened.handle, 6).unwrap();
     assert!(!reader.is_live(&opened.handle));
     // Each of these is a change.
     let mut plans = [same(), same(), same(), same()];
@@ -134,7 +134,7 @@ fn a_new_plan_takes_nothing_from_open_sessions() {
     assert!(!again.is_superseded() && again.is_live(&kept.handle) && again.is_live(&other.handle));
     assert_eq!(newer.sessions().unwrap()[0].user.as_deref(), Some("ann"));
     // The older writer goes over to the new file by itself.
-    one.close(&kept.handle, 6).unwrap();
+    one.close_by_handle(&kept.handle, 6).unwrap();
     assert_eq!(again.pools()[0].drained, 1);
     assert_eq!(only(&one.open_session(id(3), &any, 6).unwrap().leases), "10.0.0.3");
     assert!(newer.open_session(id(4), &any, 6).is_err());
@@ -169,7 +169,7 @@ fn an_exclusive_writer_keeps_others_out_and_is_named() {
     let directory = Directory::new("exclusive");
     let mut agent =
         Map::create(&directory.0, &plan(&["10.0.0.1-10.0.0.2"], Settings::default())).unwrap();
-    agent.hold_exclusively().unwrap();
+    agent.lock_exclusive().unwrap();
     let other = Map::open(&directory.0).unwrap();
     let busy = other.open_session(id(1), &OpenOptions::default(), 0).unwrap_err();
     let pid = std::process::id();
@@ -189,7 +189,7 @@ fn a_user_gets_the_address_from_before_a_restart() {
     assert_eq!(before.recall_users(&file, 0).unwrap(), 0);
     let ann = before.open_session(id(1), &user("ann"), 0).unwrap();
     before.open_session(id(2), &user("bob"), 0).unwrap();
-    before.close(&ann.handle, 0).unwrap();
+    before.close_by_handle(&ann.handle, 0).unwrap();
     before.save_users(&file).unwrap();
 
     // Another map, as after a start of the machine; somebody spoilt a line meanwhile.
@@ -214,7 +214,7 @@ fn writers_that_hand_the_lock_on_keep_no_other_out() {
     let churn = |map: &Map, first: u64| {
         for number in first..first + 500 {
             let opened = map.open_session(id(number), &OpenOptions::default(), 0).unwrap();
-            map.close(&opened.handle, 0).unwrap();
+            map.close_by_handle(&opened.handle, 0).unwrap();
         }
     };
     std::thread::scope(|scope| {
@@ -227,5 +227,5 @@ fn writers_that_hand_the_lock_on_keep_no_other_out() {
     assert_eq!(map.reader().unwrap().pools()[0].used, 0);
     // Nobody holds it any more.
     let mut third = Map::open(directory.path()).unwrap();
-    third.hold_exclusively().unwrap();
+    third.lock_exclusive().unwrap();
 }

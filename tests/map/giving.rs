@@ -15,8 +15,8 @@ fn first_in_first_out() {
         map.open_session(id(4), &any, 0),
         Err(OpenError::Shortage(Shortage::Exhausted))
     ));
-    map.close(&first[1].handle, 0).unwrap();
-    map.close(&first[0].handle, 0).unwrap();
+    map.close_by_handle(&first[1].handle, 0).unwrap();
+    map.close_by_handle(&first[0].handle, 0).unwrap();
     assert_eq!(only(&map.open_session(id(5), &any, 0).unwrap().leases), "10.0.0.2");
     assert_eq!(only(&map.open_session(id(6), &any, 0).unwrap().leases), "10.0.0.1");
 }
@@ -36,12 +36,12 @@ fn a_stale_close_frees_nothing() {
     let map = map(&["10.0.0.1"], Settings::default());
     let any = OpenOptions::default();
     let first = map.open_session(id(1), &any, 0).unwrap();
-    map.close(&first.handle, 0).unwrap();
+    map.close_by_handle(&first.handle, 0).unwrap();
     let second = map.open_session(id(1), &any, 0).unwrap();
-    assert!(matches!(map.close(&first.handle, 0), Err(CloseError::Stale(_))));
+    assert!(matches!(map.close_by_handle(&first.handle, 0), Err(CloseError::Stale(_))));
     let mut foreign = second.handle;
     foreign.boot ^= 1;
-    assert!(matches!(map.close(&foreign, 0), Err(CloseError::Foreign)));
+    assert!(matches!(map.close_by_handle(&foreign, 0), Err(CloseError::Foreign)));
     assert!(matches!(map.close_session(id(2), 0), Err(CloseError::NotOpen(_))));
     let reader = map.reader().unwrap();
     assert!(reader.is_live(&second.handle) && !reader.is_live(&first.handle));
@@ -53,8 +53,8 @@ fn a_user_gets_the_last_address_again_and_need_not_wait_for_it() {
     let map = map(&["10.0.0.1-10.0.0.2"], settings);
     let ann = map.open_session(id(1), &user("ann"), 0).unwrap();
     let bob = map.open_session(id(2), &user("bob"), 0).unwrap();
-    map.close(&ann.handle, 10).unwrap();
-    map.close(&bob.handle, 20).unwrap();
+    map.close_by_handle(&ann.handle, 10).unwrap();
+    map.close_by_handle(&bob.handle, 20).unwrap();
     assert!(matches!(
         map.open_session(id(3), &user("eve"), 30),
         Err(OpenError::Shortage(Shortage::Cooling { until: 70 }))
@@ -71,8 +71,8 @@ fn of_two_the_one_given_back_last_comes_again_whatever_has_cooled_since() {
     let map = map(&["10.0.0.1-10.0.0.9"], settings);
     let last = map.open_session(id(1), &user("ann"), 0).unwrap();
     let before = map.open_session(id(2), &user("ann"), 0).unwrap();
-    map.close(&before.handle, 10).unwrap();
-    map.close(&last.handle, 50).unwrap();
+    map.close_by_handle(&before.handle, 10).unwrap();
+    map.close_by_handle(&last.handle, 50).unwrap();
     map.open_session(id(4), &user("bob"), 80).unwrap(); // sets free what has cooled
     let again = map.open_session(id(3), &user("ann"), 80).unwrap();
     assert_eq!(addresses(&again.leases), addresses(&last.leases));
@@ -99,7 +99,7 @@ fn reserved_addresses_go_to_their_user_and_only_once() {
     let ann = map.open_session(id(2), &user("ann"), 0).unwrap();
     assert_eq!(only(&ann.leases), "10.0.0.1");
     assert_eq!(only(&map.open_session(id(3), &user("ann"), 0).unwrap().leases), "10.0.0.3");
-    map.close(&ann.handle, 0).unwrap();
+    map.close_by_handle(&ann.handle, 0).unwrap();
     assert!(map.open_session(id(4), &user("eve"), 0).is_err());
     map.unreserve("10.0.0.1".parse().unwrap(), 0).unwrap();
     assert_eq!(only(&map.open_session(id(4), &user("eve"), 0).unwrap().leases), "10.0.0.1");
@@ -114,7 +114,7 @@ fn a_drained_address_is_kept_by_its_session_and_given_to_nobody() {
     let changed = map.drain(&all, 0).unwrap();
     assert_eq!((changed.addresses, changed.held), (2, 1));
     assert!(map.reader().unwrap().is_live(&first.handle));
-    map.close(&first.handle, 0).unwrap();
+    map.close_by_handle(&first.handle, 0).unwrap();
     assert!(matches!(
         map.open_session(id(2), &any, 0),
         Err(OpenError::Shortage(Shortage::Draining))
@@ -150,8 +150,8 @@ fn a_session_gets_one_address_of_each_kind() {
     assert_eq!(crate::support::addresses(&lab.leases)[0].to_string(), "10.0.1.1");
     let none = OpenOptions { pool: Some("no"), ..OpenOptions::default() };
     assert!(matches!(map.open_session(id(3), &none, 0), Err(OpenError::UnknownPool(_))));
-    map.close(&lab.handle, 0).unwrap();
-    map.close(&opened.handle, 0).unwrap();
+    map.close_by_handle(&lab.handle, 0).unwrap();
+    map.close_by_handle(&opened.handle, 0).unwrap();
     assert!(map.reader().unwrap().pools().iter().all(|pool| pool.used == 0));
 }
 

@@ -75,9 +75,9 @@ fn a_pool_that_is_renamed_gives_out_nothing_that_is_held() {
     let no = map.open_session(id(3), &asking("joe", "10.0.0.1"), 0).unwrap_err();
     assert!(matches!(no, OpenError::Taken(_)), "{no}");
     // Given back, it is there at once, without another plan.
-    map.close(&ann, 0).unwrap();
+    map.close_by_handle(&ann, 0).unwrap();
     assert_eq!(open(&map, 3, "joe", 0).1, "10.0.0.1");
-    assert!(map.close(&ann, 0).is_err());
+    assert!(map.close_by_handle(&ann, 0).is_err());
     assert_eq!(map.sessions().unwrap().len(), 2);
 }
 
@@ -89,7 +89,7 @@ fn a_pool_in_which_sessions_hold_all_under_the_old_name_is_exhausted() {
     let map = create(&directory, &[pool("office", &["10.0.0.1"])], Settings::default());
     let no = map.open_session(id(2), &user("eve"), 0).unwrap_err();
     assert!(matches!(no, OpenError::Shortage(Shortage::Exhausted)), "{no}");
-    map.close(&ann, 0).unwrap();
+    map.close_by_handle(&ann, 0).unwrap();
     assert_eq!(open(&map, 2, "eve", 0).1, "10.0.0.1");
 }
 
@@ -117,10 +117,10 @@ fn what_is_held_is_awaited_plan_after_plan() {
         assert_eq!(opened.len(), 2);
         for opened in opened {
             assert_ne!(only(&opened.leases), address);
-            map.close(&opened.handle, 0).unwrap();
+            map.close_by_handle(&opened.handle, 0).unwrap();
         }
     }
-    map.close(&ann, 0).unwrap();
+    map.close_by_handle(&ann, 0).unwrap();
     // Her last address is hers in the pool that has it now.
     let again = map.open_session(id(2), &of_pool("ann", "lab"), 0).unwrap();
     assert_eq!(only(&again.leases), "10.0.0.1");
@@ -133,9 +133,9 @@ fn an_address_goes_on_cooling_in_its_new_pool() {
     let map = create(&directory, &[pool("default", &["10.0.0.1-10.0.0.2"])], settings);
     let (ann, _) = open(&map, 1, "ann", 100);
     let (bob, _) = open(&map, 2, "bob", 100);
-    map.close(&ann, 100).unwrap();
+    map.close_by_handle(&ann, 100).unwrap();
     let map = create(&directory, &[pool("office", &["10.0.0.1-10.0.0.2"])], settings);
-    map.close(&bob, 110).unwrap();
+    map.close_by_handle(&bob, 110).unwrap();
     for (now, until) in [(120, 160), (159, 160)] {
         let no = map.open_session(id(3), &user("eve"), now).unwrap_err();
         assert!(
@@ -155,7 +155,7 @@ fn an_address_lingers_on_in_its_new_pool() {
     let settings = Settings { cool_down: 5, check_in_use: true, ..Settings::default() };
     let map = create(&directory, &[pool("default", &["10.0.0.1"])], settings);
     let (ann, _) = open(&map, 1, "ann", 100);
-    map.close(&ann, 100).unwrap();
+    map.close_by_handle(&ann, 100).unwrap();
     assert_eq!(map.reap(105, u32::MAX, &mut Sockets(true)).unwrap().lingering, 1);
     let map = create(&directory, &[pool("office", &["10.0.0.1"])], settings);
     assert_eq!(status(directory.path())[0].lingering, 1);
@@ -171,7 +171,7 @@ fn what_was_said_of_an_address_goes_with_it() {
     let map = create(&directory, &[pool("default", &["10.0.0.1-10.0.0.5"])], Settings::default());
     let (ann, _) = open(&map, 1, "ann", 0);
     let (bob, _) = open(&map, 2, "bob", 0);
-    map.close(&ann, 0).unwrap();
+    map.close_by_handle(&ann, 0).unwrap();
     map.drain(&"10.0.0.3".parse().unwrap(), 0).unwrap();
     map.reserve("10.0.0.4".parse().unwrap(), "joe", 0).unwrap();
     let map = create(&directory, &[pool("office", &["10.0.0.1-10.0.0.5"])], Settings::default());
@@ -185,7 +185,7 @@ fn what_was_said_of_an_address_goes_with_it() {
     assert_eq!(open(&map, 3, "ann", 0).1, "10.0.0.1");
     assert_eq!(open(&map, 4, "joe", 0).1, "10.0.0.4");
     assert!(map.open_session(id(5), &user("eve"), 0).is_err());
-    map.close(&bob, 0).unwrap();
+    map.close_by_handle(&bob, 0).unwrap();
     assert!(map.open_session(id(5), &user("bob"), 0).is_err());
     assert_eq!(open(&map, 5, "kim", 0).1, "10.0.0.2");
 }
@@ -200,10 +200,10 @@ fn a_plan_reserves_an_address_wherever_it_is() {
     let pools = vec![pool("office", &["10.0.0.1"])];
     let plan = Plan { pools: pools.clone(), reservations, ..Plan::default() };
     let map = Map::create(directory.path(), &plan).unwrap();
-    map.close(&ann, 0).unwrap();
+    map.close_by_handle(&ann, 0).unwrap();
     assert!(map.open_session(id(2), &user("ann"), 0).is_err());
     let (bob, _) = open(&map, 2, "bob", 0);
-    map.close(&bob, 0).unwrap();
+    map.close_by_handle(&bob, 0).unwrap();
     // No longer, once the plan no longer does.
     let map = create(&directory, &pools, Settings::default());
     assert_eq!(open(&map, 3, "ann", 0).1, "10.0.0.1");
@@ -269,14 +269,14 @@ fn the_second_address_of_a_loopback_lease_is_as_much_its_own() {
         let others =
             (10..).map_while(|number| map.open_session(id(number), &user("eve"), 100).ok());
         let opened: Vec<_> = others.collect();
-        opened.iter().for_each(|opened| _ = map.close(&opened.handle, 100).unwrap());
+        opened.iter().for_each(|opened| _ = map.close_by_handle(&opened.handle, 100).unwrap());
         opened.iter().map(|opened| only(&opened.leases)).collect::<Vec<_>>()
     };
     let held = ["127.9.0.0", "127.9.0.4"];
     let map = create(&directory, &single, settings);
     let got = others(&map);
     assert_eq!((got.len(), got.iter().any(|it| held.contains(&it.as_str()))), (6, false));
-    map.close(&ann, 100).unwrap();
+    map.close_by_handle(&ann, 100).unwrap();
     let map = create(&directory, &single, Settings { low_water: 1, ..settings });
     // Both cool down now.
     assert_eq!(status(directory.path()).last().unwrap().cooling, 8);
@@ -301,7 +301,7 @@ fn a_pool_stays_while_its_addresses_are_held_or_cool_down() {
     let default = [default];
     create(&directory, &default, settings);
     assert_eq!(names(&directory), ["default", "lab"]);
-    map.close(&ann.handle, 100).unwrap();
+    map.close_by_handle(&ann.handle, 100).unwrap();
     create(&directory, &default, settings);
     assert_eq!(names(&directory), ["default", "lab"]);
     assert_eq!(map.reap(160, u32::MAX, &mut Sockets(true)).unwrap().lingering, 1);
@@ -330,7 +330,7 @@ fn those_behind_a_pool_that_is_gone_keep_their_numbers() {
     let map = create(&directory, &[lab, annex], Settings::default());
     assert_eq!(names(&directory), ["annex", "lab"]);
     assert!(map.reader().unwrap().is_live(&ann.handle));
-    map.close(&ann.handle, 0).unwrap();
+    map.close_by_handle(&ann.handle, 0).unwrap();
 }
 
 #[test]
@@ -342,7 +342,7 @@ fn a_handle_of_a_pool_that_is_gone_is_good_for_none_that_comes_after_it() {
     let mut old = Vec::new();
     for _ in 0..3 {
         let opened = map.open_session(id(7), &of_pool("ann", "lab"), 0).unwrap();
-        map.close(&opened.handle, 0).unwrap();
+        map.close_by_handle(&opened.handle, 0).unwrap();
         old.push(opened.handle);
     }
     // The same session, in the same slot of a pool of the same number: at once, after there was
@@ -360,9 +360,9 @@ fn a_handle_of_a_pool_that_is_gone_is_good_for_none_that_comes_after_it() {
             assert!(reader.is_live(&opened.handle));
             for handle in &old {
                 assert!(!reader.is_live(handle), "{handle:?}");
-                assert!(map.close(handle, 0).is_err());
+                assert!(map.close_by_handle(handle, 0).is_err());
             }
-            map.close(&opened.handle, 0).unwrap();
+            map.close_by_handle(&opened.handle, 0).unwrap();
             old.push(opened.handle);
         }
     }
@@ -376,7 +376,7 @@ fn pools_are_renamed_as_often_as_one_likes_while_nobody_is_there() {
         let map = create(&directory, &[named], Settings::default());
         let (handle, address) = open(&map, 1, "ann", 0);
         assert_eq!(address, format!("10.0.{number}.1"));
-        map.close(&handle, 0).unwrap();
+        map.close_by_handle(&handle, 0).unwrap();
     }
     assert_eq!(names(&directory), ["p39"]);
 }
@@ -457,7 +457,7 @@ fn no_address_is_held_twice_while_plans_come_and_go() {
                     if open.len() > 2 {
                         let (handle, address) = open.pop_front().unwrap();
                         held.lock().unwrap().remove(&address);
-                        map.close(&handle, 0).unwrap();
+                        map.close_by_handle(&handle, 0).unwrap();
                     }
                 }
             });

@@ -77,7 +77,7 @@ fn a_loopback_range_grows_by_whole_pairs() {
     // Another range altogether: the sessions keep what they have, and nobody gets it after them.
     let map = Map::create(directory.path(), &loopback("127.10.0.0/29")).unwrap();
     assert_eq!(numbers(directory.path()), (4, 16, 0));
-    map.close(&first.handle, 0).unwrap();
+    map.close_by_handle(&first.handle, 0).unwrap();
     assert_eq!(numbers(directory.path()), (4, 15, 1));
 }
 
@@ -92,7 +92,7 @@ fn a_range_that_goes_and_comes_back_has_forgotten_nothing() {
     map.drain(&"10.0.1.2".parse().unwrap(), 0).unwrap();
     let map = Map::create(directory.path(), &one).unwrap();
     assert_eq!(all(&map, 10), BTreeSet::from(["10.0.0.1".into(), "10.0.0.2".into()]));
-    map.close(&kept.handle, 0).unwrap();
+    map.close_by_handle(&kept.handle, 0).unwrap();
     assert!(map.open_session(id(2), &user("ann"), 0).is_err());
     let map = Map::create(directory.path(), &two).unwrap();
     // Her last address is hers again; what was drained by hand still is.

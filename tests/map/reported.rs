@@ -204,8 +204,8 @@ fn queues_and_generations_wrap_around() {
     for n in 1..10_000u32 {
         let opened = map.open_session(id(n.into()), &ANY, n).unwrap();
         assert_eq!(only(&opened.leases), format!("10.0.0.{}", (n - 1) % 3 + 1));
-        map.close(&opened.handle, n).unwrap();
-        assert!(matches!(map.close(&opened.handle, n), Err(CloseError::Stale(_))));
+        map.close_by_handle(&opened.handle, n).unwrap();
+        assert!(matches!(map.close_by_handle(&opened.handle, n), Err(CloseError::Stale(_))));
         last = Some(opened.handle);
     }
     assert_eq!(last.unwrap().generation, 3333);
@@ -238,7 +238,7 @@ fn a_reservation_spares_no_cool_down_but_that_of_its_own_user() {
     let open = |number, name, now| map.open_session(id(number), &user(name), now).unwrap();
     let bob = open(1, "bob", 0);
     map.reserve(first, "ann", 0).unwrap();
-    map.close(&bob.handle, 0).unwrap();
+    map.close_by_handle(&bob.handle, 0).unwrap();
     // Bob's sockets may be on it still.
     assert_eq!(only(&open(2, "ann", 59).leases), "10.0.0.2");
     let asked = OpenOptions { address: Some(first), ..user("ann") };
@@ -255,7 +255,7 @@ fn a_reservation_spares_no_cool_down_but_that_of_its_own_user() {
     let ann = open(3, "ann", 62);
     assert_eq!(only(&ann.leases), "10.0.0.1");
     // Her own need not cool for her.
-    map.close(&ann.handle, 63).unwrap();
+    map.close_by_handle(&ann.handle, 63).unwrap();
     assert_eq!(only(&open(3, "ann", 63).leases), "10.0.0.1");
 }
 
@@ -269,7 +269,7 @@ fn a_reservation_that_came_and_went_leaves_the_address_to_who_had_it_last() {
     };
     let map = Map::create(directory.path(), &plan(&["10.0.0.1-10.0.0.2"], settings)).unwrap();
     let bob = map.open_session(id(1), &user("bob"), 0).unwrap();
-    map.close(&bob.handle, 0).unwrap();
+    map.close_by_handle(&bob.handle, 0).unwrap();
     map.reserve(address("10.0.0.1"), "ann", 0).unwrap();
     map.unreserve(address("10.0.0.1"), 0).unwrap();
     Map::create(directory.path(), &planned("ann")).unwrap();
@@ -300,15 +300,15 @@ fn a_user_stays_on_one_address() {
     let map = map(&["10.0.0.1-10.0.0.9"], Settings::default());
     let first = map.open_session(id(1), &user("ann"), 0).unwrap();
     let second = map.open_session(id(2), &user("ann"), 0).unwrap();
-    map.close(&first.handle, 1).unwrap();
-    map.close(&second.handle, 2).unwrap();
+    map.close_by_handle(&first.handle, 1).unwrap();
+    map.close_by_handle(&second.handle, 2).unwrap();
     // Two addresses bear the name by now; the later one stays the one.
     for n in 3..50u32 {
         let opened = map.open_session(id(n.into()), &user("ann"), n).unwrap();
         assert_eq!(addresses(&opened.leases), addresses(&second.leases));
-        map.close(&opened.handle, n).unwrap();
+        map.close_by_handle(&opened.handle, n).unwrap();
         let other = map.open_session(id(100 + u64::from(n)), &user("bob"), n).unwrap();
-        map.close(&other.handle, n).unwrap();
+        map.close_by_handle(&other.handle, n).unwrap();
     }
 }
 
@@ -333,7 +333,7 @@ fn a_64_is_served_at_once() {
 fn a_released_address_is_not_given_out_at_once() {
     let map = map(&["10.0.0.1-10.0.0.3"], Settings::default());
     let first = map.open_session(id(1), &ANY, 0).unwrap();
-    map.close(&first.handle, 0).unwrap();
+    map.close_by_handle(&first.handle, 0).unwrap();
     let next: Vec<_> =
         (2..=4).map(|n| only(&map.open_session(id(n), &ANY, 0).unwrap().leases)).collect();
     assert_eq!(next, ["10.0.0.2", "10.0.0.3", "10.0.0.1"]);

@@ -25,8 +25,8 @@ fn threads_share_a_map_and_no_address() {
                     let other = holders.lock().unwrap().insert(address, session);
                     assert_eq!(other, None, "{address} is held twice");
                     holders.lock().unwrap().remove(&address);
-                    map.close(&opened.handle, 0).unwrap();
-                    assert!(map.close(&opened.handle, 0).is_err());
+                    map.close_by_handle(&opened.handle, 0).unwrap();
+                    assert!(map.close_by_handle(&opened.handle, 0).is_err());
                 }
             });
         }

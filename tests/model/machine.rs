@@ -82,7 +82,7 @@ impl Machine {
                 let mut handle = self.handles[index % self.handles.len()];
                 if matches!(op, Op::CloseForeign(_)) {
                     handle.boot ^= 2;
-                    let closed = self.map.close(&handle, now);
+                    let closed = self.map.close_by_handle(&handle, now);
                     prop_assert!(matches!(closed, Err(CloseError::Foreign)));
                     return Ok(());
                 }
@@ -93,7 +93,7 @@ impl Machine {
                     held == Some(handle.session) && slot.generation == handle.generation
                 });
                 prop_assert_eq!(self.reader.is_live(&handle), live);
-                match self.map.close(&handle, now) {
+                match self.map.close_by_handle(&handle, now) {
                     Ok(closed) => {
                         prop_assert!(live);
                         let leases = self.model.leases(handle.session.value());

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use proptest::prelude::*;
-use vipool::map::{Leader, OnExhausted, Plan, Settings};
+use vipool::map::{ExhaustionPolicy, Leader, Plan, Settings};
 use vipool::pool::{Pool, PoolKind, Reservation};
 use vipool::range::Range;
 use vipool::session::{SessionId, SessionKind};
@@ -79,7 +79,7 @@ pub fn plan(number: usize) -> Plan {
     let narrow = Settings {
         sessions_per_user: 2,
         await_restore: true,
-        on_exhausted: OnExhausted::Wait(3),
+        on_exhausted: ExhaustionPolicy::Wait(3),
         ..settings
     };
     let reserve = |user: &str, address: &str| Reservation {

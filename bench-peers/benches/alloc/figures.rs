@@ -71,7 +71,7 @@ fn measure_refusal(bench: &Bench, size: u32, name: &str, settings: Settings) {
                 map.close_session(session_id(session), 1).expect("an open session");
             }
         }
-        let mut writer = map.writer().expect("no other writer");
+        let mut writer = map.exclusive_writer().expect("no other writer");
         let options = OpenOptions::default();
         compare_with_floor(bench, &name, scenario(size, 100, 1), || {
             time_per_call(BLOCK_OPERATIONS, |number| {
@@ -182,7 +182,7 @@ pub fn measure_memory(bench: &Bench) {
     let size = 1 << 16;
     let (mut map, _directory) =
         create_map(Storage::Memory, size, Settings::default()).expect("a valid plan");
-    let writer = map.writer().expect("no other writer");
+    let writer = map.exclusive_writer().expect("no other writer");
     let scenario = scenario(size, 50, 1);
     let mut workload = Workload::new(vec![writer], scenario);
     workload.run_block(1_000_000);

@@ -84,7 +84,7 @@ impl Bench {
             let (mut map, _directory) =
                 create_map(storage(), scenario.size, vipool::map::Settings::default())
                     .expect("a valid plan");
-            let writer = map.writer().expect("no other writer");
+            let writer = map.exclusive_writer().expect("no other writer");
             if by_session {
                 self.measure(&name, vec![ExclusiveBySession(writer)], scenario);
             } else {

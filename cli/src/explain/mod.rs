@@ -143,7 +143,7 @@ fn explain(
         is_here: subject.place.map(|place| match &map {
             Ok(map) => map.boot() == place,
             // Then it may be another boot's as well, which the error says.
-            Err(_) => identity::here().is_ok_and(|here| here == place),
+            Err(_) => identity::current_boot_id().is_ok_and(|here| here == place),
         }),
         ..Standing::default()
     };

@@ -137,7 +137,7 @@ pub fn look_at(pid: u32) -> anyhow::Result<Subject> {
         let map = format!("/{}", vipool::map::MAP_FILE);
         subject.mapped = files().find_map(|file| name(file).strip_suffix(&map).map(PathBuf::from));
     }
-    subject.place = identity::of_process(pid).ok();
+    subject.place = identity::process_boot_id(pid).ok();
     let descriptors = fs::read_dir(of("fd")).into_iter().flatten().flatten();
     subject.has_ring = descriptors.into_iter().any(|file| {
         fs::read_link(file.path()).is_ok_and(|link| link == Path::new("anon_inode:[io_uring]"))
@@ -195,7 +195,7 @@ pub fn to_be_started(command: &[OsString]) -> anyhow::Result<Subject> {
                 .filter_map(|name| Some((name, std::env::var_os(name)?)))
                 .collect(),
         ),
-        place: identity::here().ok(),
+        place: identity::current_boot_id().ok(),
         started_as: Some(started_as),
         file: Some(file),
         ..Subject::default()
@@ -295,6 +295,6 @@ mod tests {
         assert_eq!(own.file, std::env::current_exe().ok());
         assert_eq!(own.is_secure, Some(false));
         assert_eq!(own.binary, Some(Binary::default()));
-        assert_eq!(own.place, identity::here().ok());
+        assert_eq!(own.place, identity::current_boot_id().ok());
     }
 }

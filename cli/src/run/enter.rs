@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use nix::sys::signal::Signal;
 use vipool::map::{
-    Allocate, CloseError, Map, OnExhausted, OpenError, OpenOptions, Opened, Reader, Shortage,
+    AllocationTime, CloseError, ExhaustionPolicy, Map, OpenError, OpenOptions, OpenedSession,
+    Reader, Shortage,
 };
 use vipool::os::{client, clock, process};
 use vipool::policy::{Executable, PathStyle, script_of};
@@ -67,7 +68,7 @@ impl Entered {
         let Some(map) = self.opened else { return Ok(()) };
         // Without the lease it is worth nothing to anybody.
         let _ = client::remove(&self.directory, &self.handle);
-        match map.close(&self.handle, clock::now()) {
+        match map.close_by_handle(&self.handle, clock::now()) {
             // Somebody closed it before us: what we wanted.
             Ok(_) | Err(CloseError::NotOpen(_) | CloseError::Stale(_)) => Ok(()),
             Err(error) => Err(error).context(format!(
@@ -108,7 +109,7 @@ pub fn enter(run: &Run, signals: &mut Signals) -> Result<Entered, NotEntered> {
         None => own_session()?,
     };
     let program = Started::find(&run.program);
-    let first_use = map.settings().allocate == Allocate::FirstUse;
+    let first_use = map.settings().allocate == AllocationTime::FirstUse;
     if first_use && map.find(session)?.is_none() && !program.is_listed(&map.reader()?) {
         return Err(NotEntered::Unlisted);
     }
@@ -176,11 +177,11 @@ fn open(
     session: SessionId,
     options: &OpenOptions<'_>,
     signals: &mut Signals,
-) -> Result<Opened, NotEntered> {
+) -> Result<OpenedSession, NotEntered> {
     let policy = map.settings().on_exhausted;
     let patience = match policy {
-        OnExhausted::Wait(seconds) => Duration::from_secs(seconds.into()),
-        OnExhausted::Pass | OnExhausted::Refuse => Duration::ZERO,
+        ExhaustionPolicy::Wait(seconds) => Duration::from_secs(seconds.into()),
+        ExhaustionPolicy::Pass | ExhaustionPolicy::Refuse => Duration::ZERO,
     };
     let deadline = Instant::now() + patience;
     let mut looked = false;
@@ -196,7 +197,7 @@ fn open(
             Err(error) => return Err(error.into()),
         };
         if Instant::now() >= deadline {
-            return Err(NotEntered::NoAddress { why, refuse: policy == OnExhausted::Refuse });
+            return Err(NotEntered::NoAddress { why, refuse: policy == ExhaustionPolicy::Refuse });
         }
         // SIGWINCH and the like only shorten the wait.
         match signals.wait(None, Some(RETRY))? {

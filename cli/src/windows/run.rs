@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, bail};
 use vipool::EXHAUSTED_MESSAGE;
-use vipool::map::{CloseError, Map, OnExhausted, OpenError, OpenOptions};
+use vipool::map::{CloseError, ExhaustionPolicy, Map, OpenError, OpenOptions};
 use vipool::os::{client, clock, process, users};
 use vipool::session::{Handle, SessionId};
 
@@ -90,7 +90,7 @@ impl Run {
             }
             Err(OpenError::Shortage(why)) => {
                 eprintln!("{EXHAUSTED_MESSAGE}\nvipool: {why}");
-                if self.require || map.settings().on_exhausted == OnExhausted::Refuse {
+                if self.require || map.settings().on_exhausted == ExhaustionPolicy::Refuse {
                     return Ok(EXHAUSTED.into());
                 }
             }
@@ -100,7 +100,7 @@ impl Run {
         if let Some(handle) = opened {
             // Without the lease it is worth nothing to anybody.
             _ = client::remove(&directory, &handle);
-            match map.close(&handle, clock::now()) {
+            match map.close_by_handle(&handle, clock::now()) {
                 Ok(_) | Err(CloseError::NotOpen(_) | CloseError::Stale(_)) => {}
                 Err(error) => eprintln!("vipool: cannot close session {session}: {error}"),
             }

@@ -239,7 +239,7 @@ fn environment_selects_only_map_lease_and_disable() {
         );
         // A lease of an earlier session.
         let stale = session.handle.to_string();
-        host.map.close(&session.handle, clock::now()).unwrap();
+        host.map.close_by_handle(&session.handle, clock::now()).unwrap();
         let again = host.session(1);
         assert_eq!(bound(listed_command(&again).env("VIPOOL_LEASE", stale)), "127.0.0.1:8094");
     });

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::farm::{Farm, IPV6_ADDRESSES, LOOPBACK_POOL, Planned};
 use crate::interface::Interface;
-use crate::map::{OnExhausted, Plan};
+use crate::map::{ExhaustionPolicy, Plan};
 use crate::policy::{PortRange, choose_pool};
 use crate::pool::{Pool, Reservation};
 
@@ -74,7 +74,7 @@ fn each_server_has_its_own_plan() {
         [Reservation { user: "ada".into(), address: ip("10.0.5.12") }]
     );
     assert_eq!(ts1.plan.settings.max_sessions, 9);
-    assert_eq!(ts1.plan.settings.on_exhausted, OnExhausted::Wait(5));
+    assert_eq!(ts1.plan.settings.on_exhausted, ExhaustionPolicy::Wait(5));
     assert_eq!(ts1.plan.policy.programs.len(), 1);
     assert_eq!(choose_pool(&ts1.plan.policy.pool_rules, "eve", &["students"], None), Some("lab"));
 

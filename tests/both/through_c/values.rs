@@ -12,7 +12,7 @@ use vipool::capi::list::vipool_ports;
 use vipool::capi::session::*;
 use vipool::capi::settings::*;
 use vipool::capi::status::vipool_status;
-use vipool::map::{Allocate, OnExhausted, Settings};
+use vipool::map::{AllocationTime, ExhaustionPolicy, Settings};
 use vipool::policy::PortRange;
 use vipool::range::Range;
 use vipool::session::{Handle, Lease, SessionId};
@@ -129,9 +129,9 @@ pub fn owned(text: *const c_char, length: usize) -> String {
 /// Settings as they are handed in.
 pub fn c_settings(settings: &Settings) -> vipool_settings {
     let (on_exhausted, wait_seconds) = match settings.on_exhausted {
-        OnExhausted::Pass => (0, 0),
-        OnExhausted::Refuse => (1, 0),
-        OnExhausted::Wait(seconds) => (2, seconds),
+        ExhaustionPolicy::Pass => (0, 0),
+        ExhaustionPolicy::Refuse => (1, 0),
+        ExhaustionPolicy::Wait(seconds) => (2, seconds),
     };
     vipool_settings {
         cool_down: settings.cool_down,
@@ -140,7 +140,7 @@ pub fn c_settings(settings: &Settings) -> vipool_settings {
         max_sessions: settings.max_sessions,
         on_exhausted,
         wait_seconds,
-        allocate: u32::from(settings.allocate == Allocate::FirstUse),
+        allocate: u32::from(settings.allocate == AllocationTime::FirstUse),
         flags: u32::from(settings.check_in_use) * VIPOOL_SETTING_CHECK_IN_USE
             + u32::from(settings.await_restore) * VIPOOL_SETTING_AWAIT_RESTORE,
         ..sized()
@@ -156,11 +156,15 @@ pub fn settings(settings: &vipool_settings) -> Settings {
         sessions_per_user: settings.sessions_per_user,
         max_sessions: settings.max_sessions,
         on_exhausted: match settings.on_exhausted {
-            0 => OnExhausted::Pass,
-            1 => OnExhausted::Refuse,
-            _ => OnExhausted::Wait(settings.wait_seconds),
+            0 => ExhaustionPolicy::Pass,
+            1 => ExhaustionPolicy::Refuse,
+            _ => ExhaustionPolicy::Wait(settings.wait_seconds),
         },
-        allocate: if settings.allocate == 0 { Allocate::Logon } else { Allocate::FirstUse },
+        allocate: if settings.allocate == 0 {
+            AllocationTime::Logon
+        } else {
+            AllocationTime::FirstUse
+        },
         await_restore: settings.flags & VIPOOL_SETTING_AWAIT_RESTORE != 0,
     }
 }

@@ -9,7 +9,7 @@ use vipool::capi::status::vipool_status;
 use vipool::farm::{Farm, Report};
 use vipool::interface::Interface;
 use vipool::map::{
-    CloseError, Closed, Leader, Leases, Map, MapError, OpenOptions, Plan, Probe, Reader,
+    CloseError, ClosedSession, Leader, Leases, Map, MapError, OpenOptions, Plan, Probe, Reader,
 };
 use vipool::os::probe::SystemProbe;
 use vipool::policy::{Executable, PathStyle, ProgramView};
@@ -101,8 +101,8 @@ impl Api for Rust {
     }
 
     fn alone(&mut self, steps: &[Step]) -> Vec<Result<Vec<Lease>, Status>> {
-        let mut writer = self.map.writer().unwrap();
-        let closed = |closed: Result<Closed, CloseError>| {
+        let mut writer = self.map.exclusive_writer().unwrap();
+        let closed = |closed: Result<ClosedSession, CloseError>| {
             closed.map(|closed| list(&closed.leases)).map_err(status)
         };
         let mut done = |step: &Step| match step {
@@ -112,7 +112,7 @@ impl Api for Rust {
                 opened.map(|opened| list(&opened.leases)).map_err(status)
             }
             Step::Close(id) => closed(writer.close_session(*id, 100)),
-            Step::CloseHandle(handle) => closed(writer.close(handle, 100)),
+            Step::CloseHandle(handle) => closed(writer.close_by_handle(handle, 100)),
         };
         steps.iter().map(&mut done).collect()
     }
@@ -129,7 +129,7 @@ impl Api for Rust {
     }
 
     fn close(&self, handle: &Handle, now: u32) -> Result<Vec<Lease>, Status> {
-        self.map.close(handle, now).map(|closed| list(&closed.leases)).map_err(status)
+        self.map.close_by_handle(handle, now).map(|closed| list(&closed.leases)).map_err(status)
     }
 
     fn close_session(&self, session: SessionId, now: u32) -> Result<Vec<Lease>, Status> {
@@ -165,7 +165,7 @@ impl Api for Rust {
     }
 
     fn restored(&self) -> Result<(), Status> {
-        self.map.restored().map_err(status)
+        self.map.mark_restored().map_err(status)
     }
 
     fn recover(&self) -> Result<(), Status> {

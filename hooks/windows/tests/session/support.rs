@@ -99,7 +99,7 @@ impl Host {
 
     /// Closes a session.
     pub fn close(&self, handle: &Handle) {
-        self.map().close(handle, 0).unwrap();
+        self.map().close_by_handle(handle, 0).unwrap();
     }
 }
 
