@@ -26,6 +26,7 @@ pub mod os;
 pub mod policy;
 pub mod pool;
 pub mod range;
+pub mod raw;
 pub mod rewrite;
 pub mod session;
 mod sync;

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::Ordering;
 
-use vipool::os::mapping::Mapping;
+use vipool::raw::mapping::Mapping;
 
 mod memory;
 mod store;

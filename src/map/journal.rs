@@ -23,11 +23,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use super::file;
-use super::outcome::MapError;
-use super::plan::{OpenOptions, Tick, pair, unpair};
-use super::record::cut;
-use super::region::{Region, load, load_bytes, store, store_bytes};
+use super::engine::files;
+use super::format::record::cut;
+use super::format::region::{Region, load, load_bytes, store, store_bytes};
+use super::types::outcome::MapError;
+use super::types::plan::{OpenOptions, Tick, pair, unpair};
 use crate::session::SessionId;
 use crate::sync::AtomicU64;
 
@@ -44,7 +44,7 @@ const CLIENT: usize = 6;
 const NAME: usize = 8;
 type Entry = [AtomicU64; ENTRY_WORDS];
 /// Words of the file.
-pub(super) const WORDS: usize = HEADER_WORDS + CAPACITY as usize * ENTRY_WORDS;
+pub(crate) const WORDS: usize = HEADER_WORDS + CAPACITY as usize * ENTRY_WORDS;
 
 /// What happened. The numbers are part of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -101,7 +101,7 @@ pub struct Journal {
 impl Journal {
     /// Opens the journal of the map in this directory, which only root and the group may.
     pub fn open(directory: &Path) -> Result<Self, MapError> {
-        let region = file::open_region(directory, super::JOURNAL_FILE, false)?;
+        let region = files::open_region(directory, super::JOURNAL_FILE, false)?;
         if load(region.words(), 0) != MAGIC || region.words().len() < WORDS {
             let path = directory.join(super::JOURNAL_FILE);
             return Err(MapError::Damaged { path, reason: "it is not a journal" });
@@ -132,12 +132,12 @@ impl Journal {
 }
 
 /// Whether these are the words of a journal of this boot.
-pub(super) fn is_of(words: &[AtomicU64], boot: u64) -> bool {
+pub(crate) fn is_of(words: &[AtomicU64], boot: u64) -> bool {
     words.len() >= WORDS && load(words, 0) == MAGIC && load(words, BOOT) == boot
 }
 
 /// Makes an empty journal of zeroed words.
-pub(super) fn begin(words: &[AtomicU64], boot: u64) {
+pub(crate) fn begin(words: &[AtomicU64], boot: u64) {
     store(words, BOOT, boot);
     store(words, NEXT, 1);
     store(words, 0, MAGIC);
@@ -145,17 +145,17 @@ pub(super) fn begin(words: &[AtomicU64], boot: u64) {
 
 /// What is noted of an event beside what was told of the session.
 #[derive(Clone, Copy)]
-pub(super) struct Note {
-    pub(super) kind: EventKind,
-    pub(super) session: SessionId,
-    pub(super) now: Tick,
+pub(crate) struct Note {
+    pub(crate) kind: EventKind,
+    pub(crate) session: SessionId,
+    pub(crate) now: Tick,
     /// Generation and address, its bits and whether they are of IPv4; of assignments and low water.
-    pub(super) lease: Option<(u32, [u64; 2], bool)>,
+    pub(crate) lease: Option<(u32, [u64; 2], bool)>,
 }
 
 /// Appends an event. The caller is the only writer.
 #[inline(never)]
-pub(super) fn append(words: &[AtomicU64], note: Note, options: &OpenOptions<'_>) {
+pub(crate) fn append(words: &[AtomicU64], note: Note, options: &OpenOptions<'_>) {
     let user = cut(options.user.unwrap_or_default());
     let told = family(options.client) << 12 | user.len() as u32;
     let Some(entry) = begin_entry(words, note, told) else { return };
@@ -168,7 +168,7 @@ pub(super) fn append(words: &[AtomicU64], note: Note, options: &OpenOptions<'_>)
 
 /// Appends an event of a session of which nothing was told.
 #[inline(never)]
-pub(super) fn append_nobodys(words: &[AtomicU64], note: Note) {
+pub(crate) fn append_nobodys(words: &[AtomicU64], note: Note) {
     if let Some(entry) = begin_entry(words, note, 0) {
         end_entry(words, entry);
     }

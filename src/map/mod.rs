@@ -8,53 +8,37 @@
 //! is committed by one store of its owner word, after everything else about it; one writer at a
 //! time; readers never write, block or loop without a bound.
 
-mod admit;
-mod alone;
-mod change;
-mod choose;
-mod control;
-mod file;
-mod index;
+mod admin;
+mod affinity;
+mod engine;
+mod exclusive;
+mod format;
 mod journal;
-mod last_users;
-mod layout;
-mod merge;
 #[cfg(all(test, loom))]
 mod model_checked;
-mod moved;
-mod outcome;
-mod plain;
-mod plan;
-mod pool_layout;
-mod queue;
 mod reader;
-mod reap;
-mod record;
-mod recover;
-mod region;
-mod sessions;
-mod slot;
-mod standing;
-mod state;
-#[cfg(not(loom))]
-mod succession;
-mod table;
+mod replan;
 #[cfg(all(test, not(loom)))]
 mod tests;
+mod types;
+#[cfg(not(loom))]
+mod versions;
 mod writer;
 
-pub use alone::ExclusiveWriter;
+pub use engine::reap::{LEADER_GRACE, Probe, ReapReport};
+pub use exclusive::ExclusiveWriter;
+pub use format::layout::{MAX_POOL_NAME, MAX_POOLS};
 pub use journal::{CAPACITY as JOURNAL_CAPACITY, Event, EventKind, Journal, Recent};
-pub use layout::{MAX_POOL_NAME, MAX_POOLS};
-pub use outcome::{
+pub use reader::Reader;
+pub use types::outcome::{
     AdminChange, ChangeError, CloseError, ClosedSession, Leases, MapError, OpenError,
     OpenedSession, PoolStatus, SessionRow, Shortage, SlotRow, SlotState,
 };
-pub use plan::{AllocationTime, ExhaustionPolicy, Leader, OpenOptions, Plan, Settings, Tick};
-pub use reader::Reader;
-pub use reap::{LEADER_GRACE, Probe, ReapReport};
+pub use types::plan::{
+    AllocationTime, ExhaustionPolicy, Leader, OpenOptions, Plan, Settings, Tick,
+};
 #[cfg(not(loom))]
-pub use succession::Succession;
+pub use versions::Succession;
 pub use writer::Map;
 
 /// Name of the file that every user may read, in the directory of the map.

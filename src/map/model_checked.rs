@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use loom::thread;
 
-use super::index::{Bucket, Home, Key};
-use super::outcome::Leases;
-use super::plan::{OpenOptions, Plan};
-use super::record;
-use super::state::State;
+use super::engine::state::State;
+use super::format::index::{Bucket, Home, Key};
+use super::format::record;
+use super::types::outcome::Leases;
+use super::types::plan::{OpenOptions, Plan};
 use crate::pool::{Pool, PoolKind};
 use crate::session::{Handle, SessionId, SessionKind};
 use crate::sync::AtomicU64;

@@ -3,15 +3,15 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::control::Counter;
-use super::file;
-use super::layout::{DRAINING, Layout, SUPERSEDED};
-use super::outcome::{Leases, MapError, PoolStatus, SessionRow, SlotRow, SlotState};
-use super::plan::Settings;
-use super::region::{Region, load};
-use super::slot::{DRAINED, Owner, RESERVED, RETIRED};
-use super::state::State;
-use super::table::Table;
+use super::engine::files;
+use super::engine::state::State;
+use super::engine::table::Table;
+use super::format::counters::Counter;
+use super::format::layout::{DRAINING, Layout, SUPERSEDED};
+use super::format::region::{Region, load};
+use super::format::slot::{DRAINED, Owner, RESERVED, RETIRED};
+use super::types::outcome::{Leases, MapError, PoolStatus, SessionRow, SlotRow, SlotState};
+use super::types::plan::Settings;
 use super::{MAP_FILE, MAX_LEASES};
 use crate::policy::PolicyView;
 use crate::pool::PoolKind;
@@ -27,12 +27,12 @@ pub struct Reader {
 impl Reader {
     /// Maps the file `map` in this directory read-only. Allocates only for an error.
     pub fn attach(directory: &Path) -> Result<Self, MapError> {
-        let (region, layout) = file::open(directory, MAP_FILE, false)?;
-        file::check_identity(directory, &layout)?;
+        let (region, layout) = files::open(directory, MAP_FILE, false)?;
+        files::check_identity(directory, &layout)?;
         Ok(Self::new(region, layout))
     }
 
-    pub(super) fn new(region: Region, layout: Layout) -> Self {
+    pub(crate) fn new(region: Region, layout: Layout) -> Self {
         Self { state: State::of_reader(region, layout) }
     }
 
@@ -115,7 +115,7 @@ impl Reader {
         let (at, length) = (self.state.layout.policy_at, self.state.layout.policy_bytes);
         let words = self.state.words().get(at..at + length.div_ceil(8)).unwrap_or_default();
         #[cfg(not(loom))]
-        let bytes = crate::os::mapping::bytes_of(words).get(..length).unwrap_or_default();
+        let bytes = crate::raw::mapping::bytes_of(words).get(..length).unwrap_or_default();
         // The model checker's words are no bytes.
         #[cfg(loom)]
         let bytes = if words.is_empty() { &[][..] } else { &[] };

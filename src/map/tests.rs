@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 
-use super::plan::{Leader, OpenOptions, Plan, Settings, pair};
-use super::queue::Queue;
-use super::reap::{Probe, reap};
-use super::record;
-use super::state::State;
+use super::engine::reap::{Probe, reap};
+use super::engine::state::State;
+use super::format::queue::Queue;
+use super::format::record;
+use super::types::plan::{Leader, OpenOptions, Plan, Settings, pair};
 use crate::pool::{Pool, PoolKind};
 use crate::range::Range;
 use crate::sync::Ordering;

@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::file;
-use super::layout::{HOLDER, SUPERSEDED};
-use super::merge::check;
-use super::outcome::{
+use super::engine::files;
+use super::engine::state::State;
+use super::format::layout::{HOLDER, SUPERSEDED};
+use super::format::region::{load, store};
+use super::reader::Reader;
+use super::replan::merge::check;
+use super::types::outcome::{
     CloseError, ClosedSession, Leases, MapError, OpenError, OpenedSession, SessionRow,
 };
-use super::plan::{OpenOptions, Plan, Settings, Tick, pair, unpair};
-use super::reader::Reader;
-use super::region::{load, store};
-use super::state::State;
+use super::types::plan::{OpenOptions, Plan, Settings, Tick, pair, unpair};
 use crate::os::lock::FileLock;
 use crate::policy::Executable;
 use crate::session::{Handle, SessionId};
@@ -47,16 +47,16 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// ```
 #[derive(Debug)]
 pub struct Map {
-    pub(super) state: Mutex<State>,
+    pub(crate) state: Mutex<State>,
     /// Where the files are and the lock of their writers; `None` for a map in memory.
-    pub(super) shared: Option<Shared>,
-    pub(super) exclusive: bool,
+    pub(crate) shared: Option<Shared>,
+    pub(crate) exclusive: bool,
 }
 
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(crate) struct Shared {
     directory: PathBuf,
-    pub(super) lock: FileLock,
+    pub(crate) lock: FileLock,
     /// How many threads of this process are about to begin an operation.
     waiting: AtomicU32,
     /// How often the lock was handed on from thread to thread; 0 if it was given back.
@@ -98,7 +98,7 @@ impl Map {
     /// and reported: remove it to begin anew.
     pub fn create(directory: &Path, plan: &Plan) -> Result<Self, MapError> {
         check(plan)?;
-        let boot = file::here(directory)?;
+        let boot = files::here(directory)?;
         let shared = Shared::new(directory)?;
         let holder = || State::open(directory).ok().map(|state| holder(&state)).unwrap_or_default();
         // Who holds it for itself will not let go; if it died meanwhile, the first try succeeds.
@@ -111,7 +111,7 @@ impl Map {
             Ok(old) => {
                 store(old.map.words(), HOLDER, std::process::id().into());
                 old.recover();
-                let placed = file::finish_placing(directory, &old.layout);
+                let placed = files::finish_placing(directory, &old.layout);
                 let stays = placed.and_then(|()| old.stays(directory, plan, boot));
                 let made = stays.and_then(|stays| match stays {
                     true => Ok(None),
@@ -130,7 +130,7 @@ impl Map {
     /// Opens the map in a directory.
     pub fn open(directory: &Path) -> Result<Self, MapError> {
         let state = State::open(directory)?;
-        file::check_identity(directory, &state.layout)?;
+        files::check_identity(directory, &state.layout)?;
         let shared = Shared::new(directory)?;
         Ok(Self { state: Mutex::new(state), shared: Some(shared), exclusive: false })
     }
@@ -237,7 +237,7 @@ impl Map {
 
     /// Begins an operation: alone, on the map that is in place, and on one that is whole.
     #[inline(always)]
-    pub(super) fn begin(&self) -> Result<Operation<'_>, MapError> {
+    pub(crate) fn begin(&self) -> Result<Operation<'_>, MapError> {
         match &self.shared {
             Some(shared) if !self.exclusive => self.begin_shared(shared),
             _ => {
@@ -336,7 +336,7 @@ impl Map {
                 }
                 std::thread::sleep(Duration::from_millis(1));
             };
-            file::check_identity(&shared.directory, &current.layout)?;
+            files::check_identity(&shared.directory, &current.layout)?;
             *state = current;
         }
         Ok(())
@@ -358,7 +358,7 @@ impl Shared {
     fn new(directory: &Path) -> Result<Self, MapError> {
         Ok(Self {
             directory: directory.to_owned(),
-            lock: file::lock(directory)?,
+            lock: files::lock(directory)?,
             waiting: AtomicU32::new(0),
             handed_on: AtomicU32::new(0),
         })
@@ -394,10 +394,10 @@ fn holder(state: &State) -> (u32, bool) {
 }
 
 /// An operation of a writer: ends when dropped.
-pub(super) struct Operation<'a> {
-    pub(super) state: MutexGuard<'a, State>,
+pub(crate) struct Operation<'a> {
+    pub(crate) state: MutexGuard<'a, State>,
     /// What to give the lock back to.
-    pub(super) shared: Option<&'a Shared>,
+    pub(crate) shared: Option<&'a Shared>,
     /// Whether the map is whole and marked as being changed. Before, its mark is that of a writer
     /// that died.
     begun: bool,

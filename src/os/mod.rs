@@ -1,7 +1,6 @@
 //! The operating system, one small module per concern. The only part of the crate, beside the C
 //! ABI, with `unsafe` in it.
 
-pub mod bytes;
 pub mod client;
 pub mod clock;
 #[cfg_attr(windows, path = "identity_windows.rs")]
@@ -13,19 +12,15 @@ pub mod lease;
 #[cfg_attr(windows, path = "listeners_windows.rs")]
 pub mod listeners;
 pub mod lock;
-pub mod mapping;
 #[cfg(all(target_os = "linux", feature = "farm"))]
 pub mod packet;
 pub mod place;
-pub mod prefetch;
 #[cfg(any(target_os = "linux", windows))]
 #[cfg_attr(windows, path = "probe_windows.rs")]
 pub mod probe;
 #[cfg(any(target_os = "linux", windows))]
 #[cfg_attr(windows, path = "process_windows.rs")]
 pub mod process;
-pub mod sections;
-pub mod set_once;
 #[cfg(all(
     target_os = "linux",
     target_env = "gnu",

@@ -9,8 +9,8 @@ use super::connect::is_outside;
 use super::{Kernel, Live, Rewriter, Rules, World, sockaddr};
 use crate::map::{Reader, Succession};
 use crate::os::client;
-use crate::os::set_once::SetOnce;
 use crate::policy::ProgramView;
+use crate::raw::set_once::SetOnce;
 use crate::session::{Addresses, Handle, SessionId};
 
 /// A program that is rewritten, under one map. Nothing here locks or allocates; threads may share

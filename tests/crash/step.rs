@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
 
 use vipool::map::{Leases, Map, OpenOptions, Reader};
-use vipool::os::mapping::Mapping;
+use vipool::raw::mapping::Mapping;
 use vipool::session::{Handle, SessionId};
 
 use crate::operations::{Random, Scene, operate, scenes};

@@ -3,7 +3,7 @@
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-use vipool::os::prefetch::prefetch;
+use vipool::raw::prefetch::prefetch;
 use vipool_bench_peers::Accessor;
 
 use crate::Scenario;

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Reader;
-use crate::os::set_once::SetOnce;
+use crate::raw::set_once::SetOnce;
 
 /// How many values there can be over the life of a process.
 const PLACES: usize = 128;
@@ -128,8 +128,8 @@ impl Succession<Reader> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::layout::SUPERSEDED;
-    use super::super::region::store;
+    use super::super::format::layout::SUPERSEDED;
+    use super::super::format::region::store;
     use super::super::{Map, OpenOptions, Plan, Settings};
     use super::*;
     use crate::pool::{Pool, PoolKind};

@@ -4,18 +4,18 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::journal;
-use super::layout::{self, Layout};
-use super::outcome::MapError;
-use super::region::Region;
-use super::{JOURNAL_FILE, LOCK_FILE, MAP_FILE, SESSIONS_FILE};
+use crate::map::format::layout::{self, Layout};
+use crate::map::format::region::Region;
+use crate::map::journal;
+use crate::map::types::outcome::MapError;
+use crate::map::{JOURNAL_FILE, LOCK_FILE, MAP_FILE, SESSIONS_FILE};
 use crate::os::identity;
 use crate::os::lock::FileLock;
-use crate::os::mapping::Mapping;
 use crate::os::trust::{self, Refused};
+use crate::raw::mapping::Mapping;
 
 /// Opens one of the files and checks that it is what it should be.
-pub(super) fn open(
+pub(crate) fn open(
     directory: &Path,
     name: &str,
     write: bool,
@@ -28,7 +28,7 @@ pub(super) fn open(
 }
 
 /// Maps one of the files, whatever it holds.
-pub(super) fn open_region(directory: &Path, name: &str, write: bool) -> Result<Region, MapError> {
+pub(crate) fn open_region(directory: &Path, name: &str, write: bool) -> Result<Region, MapError> {
     let path = || directory.join(name);
     let file = open_file(directory, name, write)?;
     match Mapping::new(&file, write) {
@@ -50,7 +50,7 @@ fn open_file(directory: &Path, name: &str, write: bool) -> Result<File, MapError
 }
 
 /// Refuses a map of another boot or network namespace.
-pub(super) fn check_identity(directory: &Path, layout: &Layout) -> Result<(), MapError> {
+pub(crate) fn check_identity(directory: &Path, layout: &Layout) -> Result<(), MapError> {
     if here(directory)? == layout.boot {
         Ok(())
     } else {
@@ -59,14 +59,14 @@ pub(super) fn check_identity(directory: &Path, layout: &Layout) -> Result<(), Ma
 }
 
 /// This boot and network namespace.
-pub(super) fn here(directory: &Path) -> Result<u64, MapError> {
+pub(crate) fn here(directory: &Path) -> Result<u64, MapError> {
     identity::current_boot_id().map_err(|error| {
         io_error("cannot tell this boot from others, for", directory.join(MAP_FILE), error)
     })
 }
 
 /// The lock of the writers of the map in this directory, made if it is not there.
-pub(super) fn lock(directory: &Path) -> Result<FileLock, MapError> {
+pub(crate) fn lock(directory: &Path) -> Result<FileLock, MapError> {
     let path = directory.join(LOCK_FILE);
     let file = match open_file(directory, LOCK_FILE, true) {
         Err(MapError::Missing(_)) => {
@@ -86,7 +86,7 @@ pub(super) fn lock(directory: &Path) -> Result<FileLock, MapError> {
 /// Makes new files for a map and its private twin, zeroed and fully allocated, under names of
 /// their own until [`put_in_place`]. The caller holds the lock: what bears these names was left by
 /// somebody who died, and is removed.
-pub(super) fn make(
+pub(crate) fn make(
     directory: &Path,
     map_words: usize,
     private_words: usize,
@@ -106,7 +106,7 @@ pub(super) fn make(
 
 /// The private twin of a map. It bears the name it was made under until it is put in its place, or
 /// for good if its maker dies before. Nothing where there is none, or it is not to be trusted.
-pub(super) fn private_twin(directory: &Path, layout: &Layout) -> Result<Region, MapError> {
+pub(crate) fn private_twin(directory: &Path, layout: &Layout) -> Result<Region, MapError> {
     let new = new_name(SESSIONS_FILE);
     // The place again: it may have been put there meanwhile.
     for name in [SESSIONS_FILE, &new, SESSIONS_FILE] {
@@ -120,13 +120,13 @@ pub(super) fn private_twin(directory: &Path, layout: &Layout) -> Result<Region, 
 }
 
 /// The journal in this directory, if there is one of this boot.
-pub(super) fn journal(directory: &Path, boot: u64) -> Option<Region> {
+pub(crate) fn journal(directory: &Path, boot: u64) -> Option<Region> {
     let region = open_region(directory, JOURNAL_FILE, true).ok()?;
     journal::is_of(region.words(), boot).then_some(region)
 }
 
 /// Makes an empty journal. The caller holds the lock.
-pub(super) fn make_journal(directory: &Path, boot: u64) -> io::Result<Region> {
+pub(crate) fn make_journal(directory: &Path, boot: u64) -> io::Result<Region> {
     let new = temporary(directory, JOURNAL_FILE);
     let file = trust::create(&new, journal::WORDS as u64 * 8, 0o640)?;
     let region = Region::from_mapping(Mapping::new(&file, true)?);
@@ -137,7 +137,7 @@ pub(super) fn make_journal(directory: &Path, boot: u64) -> io::Result<Region> {
 
 /// Puts the new files in the place of older ones, the map first: [`private_twin`] finds its twin under
 /// either name, but not that of a map whose twin was written over.
-pub(super) fn put_in_place(directory: &Path) -> Result<(), MapError> {
+pub(crate) fn put_in_place(directory: &Path) -> Result<(), MapError> {
     place(directory, MAP_FILE).inspect_err(|_| remove_new(directory))?;
     place(directory, SESSIONS_FILE)
 }
@@ -150,7 +150,7 @@ fn place(directory: &Path, name: &str) -> Result<(), MapError> {
 
 /// Puts the private twin of this map in its place, should its maker have died before that. The caller
 /// holds the lock.
-pub(super) fn finish_placing(directory: &Path, layout: &Layout) -> Result<(), MapError> {
+pub(crate) fn finish_placing(directory: &Path, layout: &Layout) -> Result<(), MapError> {
     let new = new_name(SESSIONS_FILE);
     let is_twin = |region: Region| layout::is_private_twin(region.words(), layout);
     // The mapping is gone by the time the file gets its name.
@@ -161,12 +161,12 @@ pub(super) fn finish_placing(directory: &Path, layout: &Layout) -> Result<(), Ma
 }
 
 /// Whether a maker died before its files were in place.
-pub(super) fn has_new(directory: &Path) -> bool {
+pub(crate) fn has_new(directory: &Path) -> bool {
     [MAP_FILE, SESSIONS_FILE].into_iter().any(|name| temporary(directory, name).exists())
 }
 
 /// Removes new files that were not put in place.
-pub(super) fn remove_new(directory: &Path) {
+pub(crate) fn remove_new(directory: &Path) {
     for name in [MAP_FILE, SESSIONS_FILE] {
         _ = std::fs::remove_file(temporary(directory, name));
     }

@@ -4,26 +4,26 @@
 //! that the plan no longer has goes when none of its addresses is in use or cooling down; a new one
 //! can take its number, since what is new in a map begins behind the generations of what is gone.
 
-use super::layout::{LAST_STAMP, MAX_POOL_NAME, MAX_POOLS};
-use super::moved::shared;
-use super::outcome::MapError;
-use super::plan::{Plan, Tick};
-use super::region::load;
-use super::slot::{Owner, stamp_time};
-use super::state::State;
-use super::table::Table;
+use super::migrate::shared;
+use crate::map::engine::state::State;
+use crate::map::engine::table::Table;
+use crate::map::format::layout::{LAST_STAMP, MAX_POOL_NAME, MAX_POOLS};
+use crate::map::format::region::load;
+use crate::map::format::slot::{Owner, stamp_time};
+use crate::map::types::outcome::MapError;
+use crate::map::types::plan::{Plan, Tick};
 use crate::pool::{DEFAULT_POOL, Pool, PoolKind};
 
 /// A pool of a map that is being made.
 #[derive(Debug)]
-pub(super) struct Merged {
-    pub(super) pool: Pool,
+pub(crate) struct Merged {
+    pub(crate) pool: Pool,
     /// Its place in the plan; `None` if the plan no longer has it.
-    pub(super) planned: Option<usize>,
+    pub(crate) planned: Option<usize>,
     /// Whether a session gets an address of it that asks for no pool by name.
-    pub(super) is_default: bool,
+    pub(crate) is_default: bool,
     /// Whether it is the pool of its number in the map before.
-    pub(super) is_kept: bool,
+    pub(crate) is_kept: bool,
 }
 
 impl Merged {
@@ -39,7 +39,7 @@ impl Merged {
 }
 
 /// Whether a plan makes a map.
-pub(super) fn check(plan: &Plan) -> Result<(), MapError> {
+pub(crate) fn check(plan: &Plan) -> Result<(), MapError> {
     let no = |text: String| Err(MapError::Plan(text));
     if plan.pools.len() > MAX_POOLS {
         return no(format!("{} pools: a map has at most {MAX_POOLS}", plan.pools.len()));
@@ -92,18 +92,18 @@ fn is_default(pools: &[Pool], pool: &Pool) -> bool {
 }
 
 /// Whether the pool of this number is that of the map before.
-pub(super) fn is_kept(merged: &[Merged], number: u16) -> bool {
+pub(crate) fn is_kept(merged: &[Merged], number: u16) -> bool {
     merged.get(usize::from(number)).is_some_and(|merged| merged.is_kept)
 }
 
 /// The pools of a map that comes after none.
-pub(super) fn unmerged(plan: &Plan) -> Vec<Merged> {
+pub(crate) fn unmerged(plan: &Plan) -> Vec<Merged> {
     (0..plan.pools.len()).map(|place| Merged::new(plan, place, None)).collect()
 }
 
 /// The pools of the map after this one: those that stay, at their numbers and with what the plan adds
 /// to them, then the new ones.
-pub(super) fn merge(old: &State, plan: &Plan) -> Result<Vec<Merged>, MapError> {
+pub(crate) fn merge(old: &State, plan: &Plan) -> Result<Vec<Merged>, MapError> {
     let before = old.pools();
     let mut places: Vec<Option<Merged>> = before.iter().map(|_| None).collect();
     let mut added = Vec::new();

@@ -2,32 +2,32 @@
 
 use std::net::IpAddr;
 
-use super::choose::Refusal;
-use super::layout::{Layout, OPEN_SESSIONS, READY, named};
-use super::outcome::{Leases, OpenError, Shortage};
-use super::plan::{OpenOptions, Tick};
-use super::region::load;
-use super::slot::Owner;
+use super::select::Refusal;
 use super::state::State;
 use super::table::Table;
+use crate::map::format::layout::{Layout, OPEN_SESSIONS, READY, named};
+use crate::map::format::region::load;
+use crate::map::format::slot::Owner;
+use crate::map::types::outcome::{Leases, OpenError, Shortage};
+use crate::map::types::plan::{OpenOptions, Tick};
 use crate::pool::DEFAULT_POOL;
 use crate::session::SessionId;
 
 /// Some pools of a map, a bit for each.
-pub(super) type PoolSet = u32;
+pub(crate) type PoolSet = u32;
 
 /// What a session should get.
-pub(super) struct Request {
+pub(crate) struct Request {
     /// A lease of each of these pools.
-    pub(super) pools: PoolSet,
+    pub(crate) pools: PoolSet,
     /// This very slot of its pool.
-    pub(super) place: Option<(u16, u32)>,
+    pub(crate) place: Option<(u16, u32)>,
 }
 
 impl State {
     /// What a session should get, or why it cannot be opened.
     #[inline(always)]
-    pub(super) fn admit(
+    pub(crate) fn admit(
         &self,
         session: SessionId,
         options: &OpenOptions<'_>,
@@ -139,7 +139,7 @@ impl State {
     }
 }
 
-pub(super) fn short(refusal: Refusal) -> Shortage {
+pub(crate) fn short(refusal: Refusal) -> Shortage {
     match refusal {
         Refusal::Cooling(until) => Shortage::Cooling { until },
         Refusal::Lingering => Shortage::Lingering,

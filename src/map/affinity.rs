@@ -9,9 +9,9 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::outcome::MapError;
-use super::plan::Tick;
-use super::slot::{Owner, RESERVED};
+use super::format::slot::{Owner, RESERVED};
+use super::types::outcome::MapError;
+use super::types::plan::Tick;
 use super::writer::Map;
 
 /// The first line of the file.

@@ -3,22 +3,22 @@
 //! What the slots say is never changed, and nothing right is taken out of the index, so readers go
 //! on finding every session while it runs.
 
-use super::control::{COUNTERS, Counter};
-use super::index::{self, Key};
-use super::layout::{BUSY, LAST_STAMP, OPEN_SESSIONS};
-use super::queue::{self, Queue};
-use super::record;
-use super::region::{load, store};
-use super::slot::Owner;
-use super::standing::{Standing, counter_of};
 use super::state::State;
 use super::table::Table;
+use crate::map::format::counters::{COUNTERS, Counter};
+use crate::map::format::index::{self, Key};
+use crate::map::format::layout::{BUSY, LAST_STAMP, OPEN_SESSIONS};
+use crate::map::format::queue::{self, Queue};
+use crate::map::format::record;
+use crate::map::format::region::{load, store};
+use crate::map::format::slot::Owner;
+use crate::map::format::slot_state::{Standing, counter_of};
 
 impl State {
     /// Makes the map whole if its last writer died within an operation. The caller is the only
     /// writer.
     #[inline(always)]
-    pub(super) fn recover(&self) {
+    pub(crate) fn recover(&self) {
         if load(self.words(), BUSY) != 0 {
             self.rebuild();
             self.finish_moves();
@@ -27,7 +27,7 @@ impl State {
     }
 
     /// Derives everything from the slots again: after the death of a writer, or to be sure.
-    pub(super) fn rebuild(&self) {
+    pub(crate) fn rebuild(&self) {
         let highest = self.tables().map(|(_, table)| table.rebuild()).max().unwrap_or(0);
         if highest > load(self.words(), LAST_STAMP) {
             store(self.words(), LAST_STAMP, highest);
@@ -56,7 +56,7 @@ impl State {
 impl Table<'_> {
     /// Derives queues, index and counters from the slots, whatever they were. Answers the highest
     /// stamp. Readers beside it go on finding every session. Takes heap for one entry a slot.
-    pub(super) fn rebuild(&self) -> u64 {
+    pub(crate) fn rebuild(&self) -> u64 {
         let mut queues: [Vec<(u64, u32)>; 3] = Default::default();
         let mut counts = [0u32; COUNTERS];
         let mut highest = 0;

@@ -5,13 +5,13 @@
 //! from a [`super::layout::Layout`] that was checked against the region's length; what is out of
 //! range all the same reads as 0 and is not written.
 
-use crate::os::mapping::Mapping;
+use crate::raw::mapping::Mapping;
 use crate::session::short_word;
 use crate::sync::{AtomicU64, Ordering};
 
 /// The words of a map.
 #[derive(Debug, Default)]
-pub(super) struct Region {
+pub(crate) struct Region {
     /// Empty where there is nothing to read: every word is 0 then.
     words: Words,
 }
@@ -24,7 +24,7 @@ type Words = std::sync::Arc<[AtomicU64]>;
 
 impl Region {
     /// Zeroed words in memory of our own.
-    pub(super) fn in_memory(words: usize) -> Self {
+    pub(crate) fn in_memory(words: usize) -> Self {
         #[cfg(not(loom))]
         let words = Mapping::in_memory(words);
         #[cfg(loom)]
@@ -33,7 +33,7 @@ impl Region {
     }
 
     /// A copy of these bytes in memory of our own, whole words of them.
-    pub(super) fn copied(bytes: &[u8]) -> Self {
+    pub(crate) fn copied(bytes: &[u8]) -> Self {
         let region = Self::in_memory(bytes.len() / 8);
         for (at, chunk) in bytes.chunks_exact(8).enumerate() {
             store(region.words(), at, u64::from_ne_bytes(chunk.try_into().unwrap_or_default()));
@@ -41,7 +41,7 @@ impl Region {
         region
     }
 
-    pub(super) fn from_mapping(mapping: Mapping) -> Self {
+    pub(crate) fn from_mapping(mapping: Mapping) -> Self {
         #[cfg(not(loom))]
         return Self { words: mapping };
         #[cfg(loom)]
@@ -49,7 +49,7 @@ impl Region {
     }
 
     /// A second view of the same memory; `None` for a file, which is mapped again instead.
-    pub(super) fn share(&self) -> Option<Self> {
+    pub(crate) fn share(&self) -> Option<Self> {
         #[cfg(not(loom))]
         let words = self.words.share()?;
         #[cfg(loom)]
@@ -58,7 +58,7 @@ impl Region {
     }
 
     #[inline(always)]
-    pub(super) fn words(&self) -> &[AtomicU64] {
+    pub(crate) fn words(&self) -> &[AtomicU64] {
         #[cfg(not(loom))]
         return self.words.words();
         #[cfg(loom)]
@@ -68,20 +68,20 @@ impl Region {
 
 /// Reads a word that another process may be writing; everything stored before it is seen.
 #[inline(always)]
-pub(super) fn load(words: &[AtomicU64], at: usize) -> u64 {
+pub(crate) fn load(words: &[AtomicU64], at: usize) -> u64 {
     words.get(at).map_or(0, |word| word.load(Ordering::Acquire))
 }
 
 /// Writes a word; readers that see it see everything stored before it.
 #[inline(always)]
-pub(super) fn store(words: &[AtomicU64], at: usize, value: u64) {
+pub(crate) fn store(words: &[AtomicU64], at: usize, value: u64) {
     if let Some(word) = words.get(at) {
         word.store(value, Ordering::Release);
     }
 }
 
 /// Stores bytes, eight to a word, in memory order.
-pub(super) fn store_bytes(words: &[AtomicU64], at: usize, bytes: &[u8]) {
+pub(crate) fn store_bytes(words: &[AtomicU64], at: usize, bytes: &[u8]) {
     let (whole, rest) = bytes.as_chunks();
     for (number, word) in whole.iter().enumerate() {
         store(words, at + number, u64::from_ne_bytes(*word));
@@ -92,7 +92,7 @@ pub(super) fn store_bytes(words: &[AtomicU64], at: usize, bytes: &[u8]) {
 }
 
 /// Reads what [`store_bytes`] stored.
-pub(super) fn load_bytes(words: &[AtomicU64], at: usize, bytes: &mut [u8]) {
+pub(crate) fn load_bytes(words: &[AtomicU64], at: usize, bytes: &mut [u8]) {
     for (number, chunk) in bytes.chunks_mut(8).enumerate() {
         let word = load(words, at + number).to_ne_bytes();
         chunk.copy_from_slice(&word[..chunk.len()]);

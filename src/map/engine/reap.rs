@@ -5,22 +5,22 @@
 
 use std::net::IpAddr;
 
-use super::control::Counter;
-use super::layout::REAPED;
-use super::plan::{Leader, Tick, pair, unpair};
-use super::queue::Queue;
-use super::record;
-use super::region::{load, store};
-use super::slot::Owner;
-use super::standing::Standing;
 use super::state::State;
 use super::table::Table;
+use crate::map::format::counters::Counter;
+use crate::map::format::layout::REAPED;
+use crate::map::format::queue::Queue;
+use crate::map::format::record;
+use crate::map::format::region::{load, store};
+use crate::map::format::slot::Owner;
+use crate::map::format::slot_state::Standing;
+use crate::map::types::plan::{Leader, Tick, pair, unpair};
 use crate::session::{Lease, SessionId};
 
 /// Seconds between the first and the last sighting of a dead leader.
 pub const LEADER_GRACE: u32 = 10;
 
-/// What [`super::Map::reap`] asks the operating system; [`crate::os`] answers on Linux.
+/// What [`crate::map::Map::reap`] asks the operating system; [`crate::os`] answers on Linux.
 pub trait Probe {
     /// Whether some socket is bound to this address or connected from it. Say yes when in doubt.
     fn has_sockets(&mut self, address: IpAddr) -> bool;
@@ -28,7 +28,7 @@ pub trait Probe {
     fn is_gone(&mut self, leader: &Leader) -> bool;
 }
 
-/// What [`super::Map::reap`] did.
+/// What [`crate::map::Map::reap`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReapReport {
     /// Addresses that became free.
@@ -44,7 +44,7 @@ pub struct ReapReport {
 }
 
 /// Looks at up to `budget` addresses and sessions each.
-pub(super) fn reap(sessions: &State, now: Tick, budget: u32, probe: &mut dyn Probe) -> ReapReport {
+pub(crate) fn reap(sessions: &State, now: Tick, budget: u32, probe: &mut dyn Probe) -> ReapReport {
     let mut reaped = ReapReport::default();
     let began = sessions.stamp(now);
     close_leaderless(sessions, now, budget, probe, &mut reaped);

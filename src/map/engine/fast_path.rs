@@ -7,16 +7,18 @@
 //! the answer is put together last, so that who looks at the handle alone pays for no more.
 
 use super::admit::short;
-use super::index::Home;
-use super::journal::{self, EventKind, Note};
-use super::layout::{BUSY, DRAINING, HEADER_WORDS, LAST_STAMP, OPEN_SESSIONS};
-use super::outcome::{CloseError, ClosedSession, Leases, OpenError, OpenedSession, Place};
-use super::plan::{OpenOptions, Tick};
-use super::queue::Queue;
-use super::record;
-use super::slot::{next_stamp, user_tag};
 use super::state::State;
 use super::table::Table;
+use crate::map::format::index::Home;
+use crate::map::format::layout::{BUSY, DRAINING, HEADER_WORDS, LAST_STAMP, OPEN_SESSIONS};
+use crate::map::format::queue::Queue;
+use crate::map::format::record;
+use crate::map::format::slot::{next_stamp, user_tag};
+use crate::map::journal::{self, EventKind, Note};
+use crate::map::types::outcome::{
+    CloseError, ClosedSession, Leases, OpenError, OpenedSession, Place,
+};
+use crate::map::types::plan::{OpenOptions, Tick};
 use crate::session::{Handle, SessionId};
 use crate::sync::{AtomicU64, Ordering};
 
@@ -45,7 +47,7 @@ impl State {
 
     /// Opens a session that is nobody's and ends the operation; `None` if it is not as usual.
     #[inline(always)]
-    pub(super) fn open_plain(
+    pub(crate) fn open_plain(
         &self,
         session: SessionId,
         options: &OpenOptions<'_>,
@@ -59,7 +61,7 @@ impl State {
 
     /// Opens any session and ends the operation.
     #[inline(never)]
-    pub(super) fn open_anyhow(
+    pub(crate) fn open_anyhow(
         &self,
         session: SessionId,
         options: &OpenOptions<'_>,
@@ -118,7 +120,7 @@ impl State {
     /// Closes the session of a handle, nobody's, and ends the operation; `None` if it is not as
     /// usual.
     #[inline(always)]
-    pub(super) fn close_plain(&self, handle: &Handle, now: Tick) -> Option<ClosedSession> {
+    pub(crate) fn close_plain(&self, handle: &Handle, now: Tick) -> Option<ClosedSession> {
         let plain = self.plain()?;
         if !plain.table.tenancy(handle.slot).is_bare() {
             return None;
@@ -128,7 +130,7 @@ impl State {
 
     /// Closes a session, nobody's, and ends the operation; `None` if it is not as usual.
     #[inline(always)]
-    pub(super) fn close_session_plain(
+    pub(crate) fn close_session_plain(
         &self,
         session: SessionId,
         now: Tick,
@@ -139,7 +141,7 @@ impl State {
 
     /// Closes the session of any handle and ends the operation.
     #[inline(never)]
-    pub(super) fn close_anyhow(
+    pub(crate) fn close_anyhow(
         &self,
         handle: &Handle,
         now: Tick,
@@ -157,7 +159,7 @@ impl State {
 
     /// Closes any session and ends the operation.
     #[inline(never)]
-    pub(super) fn close_session_anyhow(
+    pub(crate) fn close_session_anyhow(
         &self,
         session: SessionId,
         now: Tick,

@@ -6,22 +6,22 @@
 
 use std::sync::atomic::{Ordering, compiler_fence};
 
-use super::MAX_LEASES;
 use super::admit::{Request, short};
-use super::choose::Refusal;
-use super::index::Home;
-use super::journal::{self, EventKind, Note};
-use super::layout::{BUSY, DRAINING, LAST_STAMP, OPEN_SESSIONS};
-use super::outcome::{
-    CloseError, ClosedSession, Leases, OpenError, OpenedSession, Place, SessionRow, Shortage,
-};
-use super::plan::{OpenOptions, Tick};
-use super::pool_layout::PoolLayout;
-use super::record;
-use super::region::{load, store};
-use super::slot::{Owner, RETIRED, next_stamp, user_tag};
+use super::select::Refusal;
 use super::state::State;
 use super::table::Table;
+use crate::map::MAX_LEASES;
+use crate::map::format::index::Home;
+use crate::map::format::layout::{BUSY, DRAINING, LAST_STAMP, OPEN_SESSIONS};
+use crate::map::format::pool::PoolLayout;
+use crate::map::format::record;
+use crate::map::format::region::{load, store};
+use crate::map::format::slot::{Owner, RETIRED, next_stamp, user_tag};
+use crate::map::journal::{self, EventKind, Note};
+use crate::map::types::outcome::{
+    CloseError, ClosedSession, Leases, OpenError, OpenedSession, Place, SessionRow, Shortage,
+};
+use crate::map::types::plan::{OpenOptions, Tick};
 use crate::session::{Handle, Lease, SessionId};
 
 /// A session that is being opened: what is asked for, and what came of it so far.
@@ -49,11 +49,11 @@ struct Held<'a> {
 }
 
 impl State {
-    pub(super) fn table(&self, pool: u16) -> Option<Table<'_>> {
+    pub(crate) fn table(&self, pool: u16) -> Option<Table<'_>> {
         Table::new(self.words(), self.layout.pool(pool)?)
     }
 
-    pub(super) fn tables(&self) -> impl DoubleEndedIterator<Item = (u16, Table<'_>)> {
+    pub(crate) fn tables(&self) -> impl DoubleEndedIterator<Item = (u16, Table<'_>)> {
         let words = self.words();
         let pools = self.layout.pools().iter().enumerate();
         pools.filter_map(move |(number, pool)| Some((number as u16, Table::new(words, pool)?)))
@@ -62,7 +62,7 @@ impl State {
     /// Begins an operation, on a map that is whole. One that is not ended, by a panic say, makes the
     /// next one derive everything again. The caller is the only writer.
     #[inline(always)]
-    pub(super) fn begin(&self) {
+    pub(crate) fn begin(&self) {
         self.recover();
         store(self.words(), BUSY, 1);
         // Nothing of the operation is moved before the mark. Who is killed leaves what came before, in
@@ -72,20 +72,20 @@ impl State {
 
     /// Ends an operation.
     #[inline(always)]
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         store(self.words(), BUSY, 0);
     }
 
     /// A stamp after all others.
     #[inline(always)]
-    pub(super) fn stamp(&self, now: Tick) -> u64 {
+    pub(crate) fn stamp(&self, now: Tick) -> u64 {
         let stamp = next_stamp(load(self.words(), LAST_STAMP), now);
         store(self.words(), LAST_STAMP, stamp);
         stamp
     }
 
     /// What a session holds.
-    pub(super) fn lookup(&self, session: SessionId) -> Leases {
+    pub(crate) fn lookup(&self, session: SessionId) -> Leases {
         let mut leases = Leases::default();
         for Held { pool, table, slot, generation, .. } in self.held(session) {
             self.add(&mut leases, session, pool, &table, slot, generation);
@@ -95,20 +95,20 @@ impl State {
 
     /// Whether the lease of this handle is still held.
     #[inline]
-    pub(super) fn is_live(&self, handle: &Handle) -> bool {
+    pub(crate) fn is_live(&self, handle: &Handle) -> bool {
         self.table(handle.pool).is_some_and(|table| table.is_lease_of(handle))
     }
 
     /// The handle for a session with these leases.
     #[inline(always)]
-    pub(super) fn handle(&self, leases: &Leases) -> Option<Handle> {
+    pub(crate) fn handle(&self, leases: &Leases) -> Option<Handle> {
         let Lease { session, pool, slot, generation, .. } = leases.anchor()?;
         Some(Handle { session, pool, slot, generation, boot: self.layout.boot })
     }
 
     /// Opens a session. The caller is the only writer.
     #[inline(never)]
-    pub(super) fn open_session(
+    pub(crate) fn open_session(
         &self,
         session: SessionId,
         options: &OpenOptions<'_>,
@@ -236,7 +236,7 @@ impl State {
     }
 
     /// Whether a session's first lease is the one it holds in this pool.
-    pub(super) fn is_anchor(&self, session: u64, pool: u16) -> bool {
+    pub(crate) fn is_anchor(&self, session: u64, pool: u16) -> bool {
         self.tables()
             .take_while(|(number, _)| *number < pool)
             .all(|(_, table)| table.lease_of(session).is_none())
@@ -244,7 +244,7 @@ impl State {
 
     /// Closes the session of a handle. The caller is the only writer.
     #[inline(never)]
-    pub(super) fn close(&self, handle: &Handle, now: Tick) -> Result<ClosedSession, CloseError> {
+    pub(crate) fn close(&self, handle: &Handle, now: Tick) -> Result<ClosedSession, CloseError> {
         let Handle { session, pool, slot, generation, boot } = *handle;
         if boot != self.layout.boot {
             return Err(CloseError::Foreign);
@@ -258,7 +258,7 @@ impl State {
 
     /// Closes a session. The caller is the only writer.
     #[inline(never)]
-    pub(super) fn close_session(
+    pub(crate) fn close_session(
         &self,
         session: SessionId,
         now: Tick,
@@ -321,7 +321,7 @@ impl State {
     /// Appends an event to the journal, where there is one: about the last of these leases, but for
     /// a session that was closed or found no address.
     #[inline(always)]
-    pub(super) fn note(
+    pub(crate) fn note(
         &self,
         kind: EventKind,
         session: SessionId,
@@ -341,14 +341,14 @@ impl State {
     }
 
     /// The open sessions, in the order of their anchors.
-    pub(super) fn rows(&self) -> impl Iterator<Item = SessionRow> {
+    pub(crate) fn rows(&self) -> impl Iterator<Item = SessionRow> {
         self.tables().flat_map(move |(number, table)| {
             (0..table.pool.slots).filter_map(move |slot| self.row(number, table, slot))
         })
     }
 
     /// The session whose anchor is in this slot, if there is one.
-    pub(super) fn row(&self, pool: u16, table: Table<'_>, slot: u32) -> Option<SessionRow> {
+    pub(crate) fn row(&self, pool: u16, table: Table<'_>, slot: u32) -> Option<SessionRow> {
         let Owner::Session(raw) = table.owner(slot) else { return None };
         let session = SessionId::from_raw(raw)?;
         if !self.is_anchor(raw, pool) {

@@ -1,10 +1,10 @@
 //! A writer that has the map to itself: no lock but the one between processes, held all the time.
 
-use super::layout::HOLDER;
-use super::outcome::{CloseError, ClosedSession, MapError, OpenError, OpenedSession};
-use super::plan::{OpenOptions, Tick, pair};
-use super::region::store;
-use super::state::State;
+use super::engine::state::State;
+use super::format::layout::HOLDER;
+use super::format::region::store;
+use super::types::outcome::{CloseError, ClosedSession, MapError, OpenError, OpenedSession};
+use super::types::plan::{OpenOptions, Tick, pair};
 use super::writer::{Map, Shared};
 use crate::session::{Handle, SessionId};
 

@@ -1,12 +1,12 @@
 //! Where a slot stands, which follows from its words: held, in a queue, reserved or drained.
 
-use super::control::{Control, Counter, add};
+use super::counters::{Control, Counter, add};
 use super::queue::{self, Queue};
 use super::slot::{DRAINED, Owner, RESERVED, RETIRED, Slot, Tenancy};
 
 /// Where a slot stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(crate) enum Standing {
     Held,
     Queued(Queue),
     Reserved,
@@ -15,7 +15,7 @@ pub(super) enum Standing {
 
 /// Enters a slot where it stands (1), or takes it away from there (-1).
 #[inline(never)]
-pub(super) fn stand(control: &Control, slots: &[Slot], slot: u32, standing: Standing, by: i32) {
+pub(crate) fn stand(control: &Control, slots: &[Slot], slot: u32, standing: Standing, by: i32) {
     match standing {
         Standing::Queued(queue) if by > 0 => queue::push(control, slots, queue, slot),
         Standing::Queued(queue) => queue::remove(control, slots, queue, slot),
@@ -28,7 +28,7 @@ pub(super) fn stand(control: &Control, slots: &[Slot], slot: u32, standing: Stan
 
 /// Where a slot with these words stands.
 #[inline]
-pub(super) fn standing(owner: Owner, tenancy: Tenancy) -> Standing {
+pub(crate) fn standing(owner: Owner, tenancy: Tenancy) -> Standing {
     let queue = match owner {
         Owner::Session(_) => return Standing::Held,
         Owner::Free(_) => Queue::Free,
@@ -46,12 +46,12 @@ pub(super) fn standing(owner: Owner, tenancy: Tenancy) -> Standing {
 
 /// Whether a slot with these words is free and without flags, as nearly all are.
 #[inline(always)]
-pub(super) fn is_plain(owner: u64, tenancy: Tenancy) -> bool {
+pub(crate) fn is_plain(owner: u64, tenancy: Tenancy) -> bool {
     Owner::is_free(owner) && !tenancy.has(DRAINED | RETIRED | RESERVED)
 }
 
 #[inline]
-pub(super) fn counter_of(standing: Standing) -> Option<Counter> {
+pub(crate) fn counter_of(standing: Standing) -> Option<Counter> {
     match standing {
         Standing::Held => None,
         Standing::Queued(Queue::Free) => Some(Counter::Free),

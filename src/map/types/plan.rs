@@ -14,7 +14,7 @@ pub type Tick = u32;
 pub struct Plan {
     /// The pools, which share no address. The number of a pool is its place here, unless the map
     /// takes the place of another one: pools that were there keep their numbers. At most
-    /// [`super::MAX_POOLS`].
+    /// [`crate::map::MAX_POOLS`].
     pub pools: Vec<Pool>,
     /// What hook layers go by.
     pub policy: Policy,
@@ -29,7 +29,7 @@ pub struct Plan {
 pub struct Settings {
     /// Seconds until a released address goes to another user.
     pub cool_down: u32,
-    /// Whether a cooled address becomes free only when [`super::Map::reap`] found no socket on it.
+    /// Whether a cooled address becomes free only when [`crate::map::Map::reap`] found no socket on it.
     pub check_in_use: bool,
     /// Warn once when fewer than this many addresses of a pool are left; 0 never warns.
     pub low_water: u32,
@@ -41,7 +41,7 @@ pub struct Settings {
     pub on_exhausted: ExhaustionPolicy,
     /// When a session gets its addresses.
     pub allocate: AllocationTime,
-    /// Whether the map answers "not ready" until [`super::Map::mark_restored`] was called.
+    /// Whether the map answers "not ready" until [`crate::map::Map::mark_restored`] was called.
     pub await_restore: bool,
 }
 
@@ -67,7 +67,7 @@ pub enum AllocationTime {
     FirstUse,
 }
 
-/// What [`super::Map::open_session`] is told of a session, beside its id.
+/// What [`crate::map::Map::open_session`] is told of a session, beside its id.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OpenOptions<'a> {
     /// The user's name: for stickiness, reservations and the quota. At most 63 bytes are kept.
@@ -79,7 +79,7 @@ pub struct OpenOptions<'a> {
     pub address: Option<IpAddr>,
     /// The address of the user's client.
     pub client: Option<IpAddr>,
-    /// The process that stands for the session; [`super::Map::reap`] closes the session when it
+    /// The process that stands for the session; [`crate::map::Map::reap`] closes the session when it
     /// is gone.
     pub leader: Option<Leader>,
 }
@@ -98,20 +98,20 @@ pub struct Leader {
 impl OpenOptions<'_> {
     /// Whether nothing is told and nothing asked for.
     #[inline(always)]
-    pub(super) fn is_nothing(&self) -> bool {
+    pub(crate) fn is_nothing(&self) -> bool {
         !self.is_of_somebody() && self.pool.is_none() && self.address.is_none()
     }
 
     /// Whether anything is told that the private file keeps.
     #[inline]
-    pub(super) fn is_of_somebody(&self) -> bool {
+    pub(crate) fn is_of_somebody(&self) -> bool {
         self.user.is_some() || self.client.is_some() || self.leader.is_some()
     }
 }
 
 impl Settings {
     /// The settings as three words of the map file.
-    pub(super) fn to_words(self) -> [u64; 3] {
+    pub(crate) fn to_words(self) -> [u64; 3] {
         let (exhausted, wait) = match self.on_exhausted {
             ExhaustionPolicy::Pass => (0, 0),
             ExhaustionPolicy::Refuse => (1, 0),
@@ -129,7 +129,7 @@ impl Settings {
     }
 
     /// The settings in three words of the map file; any words make some settings.
-    pub(super) fn from_words(words: [u64; 3]) -> Self {
+    pub(crate) fn from_words(words: [u64; 3]) -> Self {
         let [(cool_down, low_water), (sessions_per_user, max_sessions), (flags, wait)] =
             words.map(unpair);
         Self {
@@ -150,12 +150,12 @@ impl Settings {
 }
 
 /// Two halves in one word, the first in the upper half.
-pub(super) const fn pair(upper: u32, lower: u32) -> u64 {
+pub(crate) const fn pair(upper: u32, lower: u32) -> u64 {
     (upper as u64) << 32 | lower as u64
 }
 
 /// The upper and the lower half of a word.
-pub(super) const fn unpair(word: u64) -> (u32, u32) {
+pub(crate) const fn unpair(word: u64) -> (u32, u32) {
     ((word >> 32) as u32, word as u32)
 }
 

@@ -3,12 +3,12 @@
 
 use std::net::IpAddr;
 
-use super::layout::{DRAINING, READY};
-use super::outcome::{AdminChange, ChangeError, MapError, SessionRow};
-use super::plan::{Leader, Tick};
-use super::reap::{Probe, ReapReport, reap};
-use super::region::store;
-use super::slot::{DRAINED, Owner, PLANNED, RESERVED, user_tag};
+use super::engine::reap::{Probe, ReapReport, reap};
+use super::format::layout::{DRAINING, READY};
+use super::format::region::store;
+use super::format::slot::{DRAINED, Owner, PLANNED, RESERVED, user_tag};
+use super::types::outcome::{AdminChange, ChangeError, MapError, SessionRow};
+use super::types::plan::{Leader, Tick};
 use super::writer::Map;
 use crate::range::Range;
 use crate::session::SessionId;

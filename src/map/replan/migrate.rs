@@ -7,9 +7,11 @@
 //! the address back, it goes over.
 
 use super::merge::{Merged, is_kept};
-use super::slot::{AWAITING, OWNER, Owner, PLACE, PLANNED, RESERVED, RETIRED, Tenancy};
-use super::state::State;
-use super::table::Table;
+use crate::map::engine::state::State;
+use crate::map::engine::table::Table;
+use crate::map::format::slot::{
+    AWAITING, OWNER, Owner, PLACE, PLANNED, RESERVED, RETIRED, Tenancy,
+};
 use crate::pool::{Pool, PoolKind};
 use crate::range::bits;
 use crate::sync::Ordering;
@@ -17,15 +19,15 @@ use std::cmp::Reverse;
 use std::net::IpAddr;
 
 /// Addresses in a row that are in two pools.
-pub(super) struct Shared {
-    pub(super) count: u32,
+pub(crate) struct Shared {
+    pub(crate) count: u32,
     /// In each of the two, its place and the slot of the first.
     first: [(usize, u32); 2],
 }
 
 impl Shared {
     /// Where the address is that is so far behind the first.
-    pub(super) fn at(&self, offset: u32) -> [(usize, u32); 2] {
+    pub(crate) fn at(&self, offset: u32) -> [(usize, u32); 2] {
         self.first.map(|(pool, slot)| (pool, slot + offset))
     }
 }
@@ -54,7 +56,7 @@ fn runs(number: usize, pool: &Pool) -> impl Iterator<Item = Run> {
 }
 
 /// The addresses that two of these pools have.
-pub(super) fn shared(pools: &[Pool]) -> Vec<Shared> {
+pub(crate) fn shared(pools: &[Pool]) -> Vec<Shared> {
     let mut all: Vec<Run> =
         pools.iter().enumerate().flat_map(|(number, pool)| runs(number, pool)).collect();
     all.sort_unstable_by_key(|run| (run.ipv4, run.first));
@@ -75,7 +77,7 @@ pub(super) fn shared(pools: &[Pool]) -> Vec<Shared> {
 
 impl State {
     /// Moves what is known of the addresses that are in another pool now. Before the first rebuild.
-    pub(super) fn move_addresses(&self, merged: &[Merged], old: &State) {
+    pub(crate) fn move_addresses(&self, merged: &[Merged], old: &State) {
         let (mut pools, mut tables) = (self.pools(), Vec::new());
         tables.extend(self.tables().map(|(_, table)| table));
         // Pools that are gone come behind those of this map, and are only read.
@@ -113,7 +115,7 @@ impl State {
     /// Hands an address that was given back over to the pool of the plan that awaits it.
     #[cold]
     #[inline(never)]
-    pub(super) fn hand_over(&self, number: u16, from: &Table<'_>, from_slot: u32) {
+    pub(crate) fn hand_over(&self, number: u16, from: &Table<'_>, from_slot: u32) {
         let address = from.pool.address(self.words(), from_slot).filter(|_| !from.pool.loopback);
         let heir = self.tables().filter(|(other, _)| *other != number).find_map(|(_, table)| {
             let slot = table.pool.slot_of(self.words(), address?)?;
@@ -130,7 +132,7 @@ impl State {
     /// Ends what a writer that died had begun to hand over. Everything is derived already.
     #[cold]
     #[inline(never)]
-    pub(super) fn finish_moves(&self) {
+    pub(crate) fn finish_moves(&self) {
         for (number, table) in self.tables() {
             let is_left = |slot: &u32| {
                 let (owner, tenancy) = (table.owner(*slot), table.tenancy(*slot));
@@ -146,7 +148,7 @@ impl State {
     }
 
     /// The pool and slot of an address: its home, if it is in several pools.
-    pub(super) fn locate(&self, address: IpAddr) -> Option<(u16, u32)> {
+    pub(crate) fn locate(&self, address: IpAddr) -> Option<(u16, u32)> {
         let slots = self.tables().filter_map(|(number, table)| {
             Some((number, table, table.pool.slot_of(self.words(), address)?))
         });
@@ -163,7 +165,7 @@ impl State {
     }
 
     /// Whether this slot is the home of its address.
-    pub(super) fn is_home(&self, number: u16, table: &Table<'_>, slot: u32) -> bool {
+    pub(crate) fn is_home(&self, number: u16, table: &Table<'_>, slot: u32) -> bool {
         let home = || self.locate(table.pool.address(self.words(), slot)?);
         !table.tenancy(slot).has(RETIRED) || home() == Some((number, slot))
     }
@@ -171,7 +173,7 @@ impl State {
 
 impl Table<'_> {
     /// The tenancy of a slot without what a plan says of it, but that it is retired.
-    pub(super) fn unplanned(&self, slot: u32) -> Tenancy {
+    pub(crate) fn unplanned(&self, slot: u32) -> Tenancy {
         let tenancy = self.tenancy(slot);
         if tenancy.has(PLANNED) && tenancy.has(RESERVED) {
             return self.unreserved(slot);
@@ -181,7 +183,7 @@ impl Table<'_> {
 
     /// Whether some slot awaits what a session holds in another pool. Looks at all of them.
     #[cold]
-    pub(super) fn awaits_any(&self) -> bool {
+    pub(crate) fn awaits_any(&self) -> bool {
         (0..self.pool.slots).any(|slot| self.tenancy(slot).is_awaiting())
     }
 }
@@ -238,9 +240,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::map::layout::BUSY;
-    use crate::map::plan::{OpenOptions, Plan, Settings};
-    use crate::map::region::store;
+    use crate::map::format::layout::BUSY;
+    use crate::map::format::region::store;
+    use crate::map::types::plan::{OpenOptions, Plan, Settings};
     use crate::range::Range;
 
     const KINDS: [PoolKind; 2] = [PoolKind::VirtualIp, PoolKind::Loopback];

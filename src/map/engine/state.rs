@@ -6,17 +6,17 @@
 
 use std::path::Path;
 
-use super::MAP_FILE;
-use super::control::Counter;
-use super::file;
-use super::layout::{
+use super::files;
+use crate::map::MAP_FILE;
+use crate::map::format::counters::Counter;
+use crate::map::format::layout::{
     self, DRAINING, GONE_GENERATION, LAST_STAMP, Layout, READY, RECORD_WORDS, SUPERSEDED,
 };
-use super::merge::{Merged, is_kept, merge, unmerged};
-use super::outcome::MapError;
-use super::plan::{Plan, Tick};
-use super::region::{Region, load, store};
-use super::slot::{PLANNED, RESERVED, RETIRED, next_stamp, stamp_time, user_tag};
+use crate::map::format::region::{Region, load, store};
+use crate::map::format::slot::{PLANNED, RESERVED, RETIRED, next_stamp, stamp_time, user_tag};
+use crate::map::replan::merge::{Merged, is_kept, merge, unmerged};
+use crate::map::types::outcome::MapError;
+use crate::map::types::plan::{Plan, Tick};
 use crate::os::clock;
 use crate::pool::Pool;
 use crate::session::hash64;
@@ -27,38 +27,38 @@ const FAR_AHEAD: Tick = 366 * 24 * 3600;
 
 /// A map and its private twin, opened for writing.
 #[derive(Debug)]
-pub(super) struct State {
-    pub(super) map: Region,
+pub(crate) struct State {
+    pub(crate) map: Region,
     /// Empty if it could not be opened: sessions are then without names.
-    pub(super) private: Region,
+    pub(crate) private: Region,
     /// The journal; empty where there is none, as for a map in memory.
-    pub(super) journal: Region,
-    pub(super) layout: Layout,
+    pub(crate) journal: Region,
+    pub(crate) layout: Layout,
 }
 
 impl State {
     /// A map that is only looked at.
-    pub(super) fn of_reader(map: Region, layout: Layout) -> Self {
+    pub(crate) fn of_reader(map: Region, layout: Layout) -> Self {
         Self { map, private: Region::default(), journal: Region::default(), layout }
     }
 
     #[inline(always)]
-    pub(super) fn words(&self) -> &[AtomicU64] {
+    pub(crate) fn words(&self) -> &[AtomicU64] {
         self.map.words()
     }
 
     #[inline(always)]
-    pub(super) fn records(&self) -> &[AtomicU64] {
+    pub(crate) fn records(&self) -> &[AtomicU64] {
         self.private.words()
     }
 
     #[inline(always)]
-    pub(super) fn journal(&self) -> &[AtomicU64] {
+    pub(crate) fn journal(&self) -> &[AtomicU64] {
         self.journal.words()
     }
 
     /// A map in memory.
-    pub(super) fn in_memory(plan: &Plan) -> Result<Self, MapError> {
+    pub(crate) fn in_memory(plan: &Plan) -> Result<Self, MapError> {
         let (pools, policy) = (unmerged(plan), plan.policy.encode());
         let map = Region::in_memory(layout::words_needed(&pools, policy.len()));
         let private = Region::in_memory(layout::private_words(plan.pools.iter().map(Pool::slots)));
@@ -66,7 +66,7 @@ impl State {
     }
 
     /// A copy in memory of the bytes of a map and of its private twin.
-    pub(super) fn copied(map: &[u8], private: &[u8]) -> Result<Self, &'static str> {
+    pub(crate) fn copied(map: &[u8], private: &[u8]) -> Result<Self, &'static str> {
         let map = Region::copied(map);
         let layout = Layout::read(map.words())?;
         let private = Some(Region::copied(private))
@@ -76,16 +76,16 @@ impl State {
     }
 
     /// Opens the files of a map, of whatever boot.
-    pub(super) fn open(directory: &Path) -> Result<Self, MapError> {
-        let (map, layout) = file::open(directory, MAP_FILE, true)?;
-        let private = file::private_twin(directory, &layout)?;
-        let journal = file::journal(directory, layout.boot).unwrap_or_default();
+    pub(crate) fn open(directory: &Path) -> Result<Self, MapError> {
+        let (map, layout) = files::open(directory, MAP_FILE, true)?;
+        let private = files::private_twin(directory, &layout)?;
+        let journal = files::journal(directory, layout.boot).unwrap_or_default();
         Ok(Self { map, private, journal, layout })
     }
 
     /// Makes new files from a plan and the sessions of the map before it, and puts them in place.
     /// The caller holds the lock.
-    pub(super) fn replace(
+    pub(crate) fn replace(
         directory: &Path,
         plan: &Plan,
         boot: u64,
@@ -98,16 +98,16 @@ impl State {
             None => unmerged(plan),
         };
         let policy = plan.policy.encode();
-        let (map, private) = file::make(
+        let (map, private) = files::make(
             directory,
             layout::words_needed(&pools, policy.len()),
             layout::private_words(pools.iter().map(|merged| merged.pool.slots())),
         )?;
         let mut made = Self::build(map, private, &pools, plan, &policy, boot, kept)
-            .inspect_err(|_| file::remove_new(directory))?;
+            .inspect_err(|_| files::remove_new(directory))?;
         // Sessions are served without one, should it not be possible to make it.
-        made.journal = file::journal(directory, boot)
-            .or_else(|| file::make_journal(directory, boot).ok())
+        made.journal = files::journal(directory, boot)
+            .or_else(|| files::make_journal(directory, boot).ok())
             .unwrap_or_default();
         // Before the files change places: a writer that finds the mark on the file that is still
         // there takes it off again. Writers in another network namespace learn by it that the map
@@ -115,16 +115,16 @@ impl State {
         if let Some(old) = old {
             store(old.map.words(), SUPERSEDED, 1);
         }
-        file::put_in_place(directory)?;
+        files::put_in_place(directory)?;
         Ok(made)
     }
 
     /// Whether this map stays for a plan, since new files made of it would say the same. Then it is
     /// brought what they would bring: everything is derived again, and whoever wanted to replace it
     /// before is forgotten. The caller holds the lock.
-    pub(super) fn stays(&self, directory: &Path, plan: &Plan, boot: u64) -> Result<bool, MapError> {
+    pub(crate) fn stays(&self, directory: &Path, plan: &Plan, boot: u64) -> Result<bool, MapError> {
         let is_whole =
-            !self.records().is_empty() && !self.journal().is_empty() && !file::has_new(directory);
+            !self.records().is_empty() && !self.journal().is_empty() && !files::has_new(directory);
         if !is_whole || self.layout.boot != boot {
             return Ok(false);
         }
@@ -183,7 +183,7 @@ impl State {
     }
 
     /// The pools of a map as plans have them.
-    pub(super) fn pools(&self) -> Vec<Pool> {
+    pub(crate) fn pools(&self) -> Vec<Pool> {
         self.layout.pools().iter().map(|pool| pool.as_planned(self.words())).collect()
     }
 

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::control::CONTROL_WORDS;
+use super::counters::CONTROL_WORDS;
 use super::index::BUCKET_WORDS;
 use super::layout::{
     BLOCK_WORDS, DEFAULT, DROPPED, ENTRY_WORDS, FIXED_WORDS, IPV4, MAX_POOL_NAME, NAME_WORDS,
@@ -10,38 +10,38 @@ use super::layout::{
 };
 use super::region::{load, load_bytes};
 use super::slot::SLOT_WORDS;
-use crate::os::sections::Sections;
 use crate::pool::{MAX_SLOTS, Pool, PoolKind};
 use crate::range::{Range, bits};
+use crate::raw::sections::Sections;
 use crate::sync::AtomicU64;
 
 /// Where one pool is.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct PoolLayout {
+pub(crate) struct PoolLayout {
     /// Word number of its entry in the directory, which begins with its name.
     entry: usize,
-    pub(super) loopback: bool,
-    pub(super) ipv4: bool,
+    pub(crate) loopback: bool,
+    pub(crate) ipv4: bool,
     /// Whether the plan no longer has it.
-    pub(super) dropped: bool,
+    pub(crate) dropped: bool,
     /// Whether a session gets an address of it that asks for no pool by name.
-    pub(super) default: bool,
-    pub(super) slots: u32,
+    pub(crate) default: bool,
+    pub(crate) slots: u32,
     blocks_at: usize,
     blocks: usize,
     /// The first address of the first block and the end of its slots: most pools have no other.
     head: u128,
     head_end: u32,
     /// Its control words, index and slots.
-    pub(super) table: Sections<CONTROL_WORDS, BUCKET_WORDS, SLOT_WORDS>,
+    pub(crate) table: Sections<CONTROL_WORDS, BUCKET_WORDS, SLOT_WORDS>,
     /// Word number of its first record in the private file.
-    pub(super) records_at: usize,
+    pub(crate) records_at: usize,
     /// The virtual-IP pools of the plan that have its name, a bit for each.
-    pub(super) namesakes: u32,
+    pub(crate) namesakes: u32,
 }
 
 impl PoolLayout {
-    pub(super) fn read(
+    pub(crate) fn read(
         words: &[AtomicU64],
         entry: usize,
         records_at: usize,
@@ -91,7 +91,7 @@ impl PoolLayout {
     }
 
     /// The pool's name, read into a buffer of the caller's.
-    pub(super) fn name<'a>(
+    pub(crate) fn name<'a>(
         &self,
         words: &[AtomicU64],
         buffer: &'a mut [u8; NAME_WORDS * 8],
@@ -102,7 +102,7 @@ impl PoolLayout {
     }
 
     /// The pool's name as text.
-    pub(super) fn name_text(&self, words: &[AtomicU64]) -> String {
+    pub(crate) fn name_text(&self, words: &[AtomicU64]) -> String {
         String::from_utf8_lossy(self.name(words, &mut [0; NAME_WORDS * 8])).into_owned()
     }
 
@@ -118,21 +118,21 @@ impl PoolLayout {
     }
 
     /// The pool as it was when the map was made.
-    pub(super) fn as_planned(&self, words: &[AtomicU64]) -> Pool {
+    pub(crate) fn as_planned(&self, words: &[AtomicU64]) -> Pool {
         let kind = if self.loopback { PoolKind::Loopback } else { PoolKind::VirtualIp };
         let blocks = (0..self.blocks).map_while(|number| self.block(words, number)).collect();
         Pool::from_blocks(&self.name_text(words), kind, blocks, self.slots)
     }
 
     /// The address of a slot.
-    pub(super) fn address(&self, words: &[AtomicU64], slot: u32) -> Option<IpAddr> {
+    pub(crate) fn address(&self, words: &[AtomicU64], slot: u32) -> Option<IpAddr> {
         let [upper, lower] = self.address_bits(words, slot)?;
         Some(address(u128::from(upper) << 64 | u128::from(lower), self.ipv4))
     }
 
     /// The address of a slot as a number, its upper and its lower half.
     #[inline(always)]
-    pub(super) fn address_bits(&self, words: &[AtomicU64], slot: u32) -> Option<[u64; 2]> {
+    pub(crate) fn address_bits(&self, words: &[AtomicU64], slot: u32) -> Option<[u64; 2]> {
         let bits = if slot < self.head_end {
             self.head.wrapping_add(slot.into())
         } else {
@@ -149,7 +149,7 @@ impl PoolLayout {
     }
 
     /// The twin of the address of a slot in a loopback pool ([`Pool::twin`]).
-    pub(super) fn twin(&self, words: &[AtomicU64], slot: u32) -> Option<IpAddr> {
+    pub(crate) fn twin(&self, words: &[AtomicU64], slot: u32) -> Option<IpAddr> {
         if !self.loopback {
             return None;
         }
@@ -176,7 +176,7 @@ impl PoolLayout {
     }
 
     /// The slot of an address, twins not counted.
-    pub(super) fn slot_of(&self, words: &[AtomicU64], address: IpAddr) -> Option<u32> {
+    pub(crate) fn slot_of(&self, words: &[AtomicU64], address: IpAddr) -> Option<u32> {
         (0..self.blocks).find_map(|number| {
             let (first_slot, range) = self.block(words, number)?;
             let offset = u32::try_from(range.offset_of(address)?).ok()?;
@@ -188,7 +188,7 @@ impl PoolLayout {
     }
 
     /// Whether the address is in one of the pool's ranges, twins counted.
-    pub(super) fn contains(&self, words: &[AtomicU64], address: IpAddr) -> bool {
+    pub(crate) fn contains(&self, words: &[AtomicU64], address: IpAddr) -> bool {
         (0..self.blocks)
             .filter_map(|number| self.block(words, number))
             .any(|(_, range)| range.contains(address))

@@ -4,18 +4,18 @@
 //! a map whose bytes were damaged they may say anything until everything is derived again: then the
 //! wrong reason may be given for a shortage, or slots looked through for nothing.
 
-use super::plan::pair;
+use crate::map::types::plan::pair;
 use crate::sync::{AtomicU64, Ordering};
 
 /// How many there are.
-pub(super) const CONTROL_WORDS: usize = 16;
+pub(crate) const CONTROL_WORDS: usize = 16;
 /// The control words of a pool: the queues first, see [`super::queue::Queue`].
-pub(super) type Control = [AtomicU64; CONTROL_WORDS];
+pub(crate) type Control = [AtomicU64; CONTROL_WORDS];
 
 /// A counter of a pool: half of one of its control words, counted in halves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
-pub(super) enum Counter {
+pub(crate) enum Counter {
     Free = 8,
     Used = 9,
     Cooling = 10,
@@ -39,29 +39,29 @@ impl Counter {
 }
 
 /// How many counters there could be.
-pub(super) const COUNTERS: usize = 2 * CONTROL_WORDS;
+pub(crate) const COUNTERS: usize = 2 * CONTROL_WORDS;
 
 #[inline(always)]
-pub(super) fn count(control: &Control, counter: Counter) -> u32 {
+pub(crate) fn count(control: &Control, counter: Counter) -> u32 {
     let (word, shift) = counter.place();
     (control[word].load(Ordering::Relaxed) >> shift) as u32
 }
 
 #[inline(always)]
-pub(super) fn set_count(control: &Control, counter: Counter, value: u32) {
+pub(crate) fn set_count(control: &Control, counter: Counter, value: u32) {
     let (word, shift) = counter.place();
     let other = control[word].load(Ordering::Relaxed) & !(pair(0, u32::MAX) << shift);
     control[word].store(other | u64::from(value) << shift, Ordering::Relaxed);
 }
 
 #[inline(always)]
-pub(super) fn add(control: &Control, counter: Counter, by: i32) {
+pub(crate) fn add(control: &Control, counter: Counter, by: i32) {
     set_count(control, counter, count(control, counter).saturating_add_signed(by));
 }
 
 /// Adds to the number of slots used and of those free: they share a word.
 #[inline(always)]
-pub(super) fn add_used(control: &Control, used: i32, free: i32) {
+pub(crate) fn add_used(control: &Control, used: i32, free: i32) {
     let (word, _) = Counter::Used.place();
     let by = (i64::from(used) << 32).wrapping_add(free.into());
     let both = control[word].load(Ordering::Relaxed).wrapping_add_signed(by);

@@ -1,16 +1,16 @@
 //! Which slot of a pool a session is given, or why none.
 
-use super::control::Counter;
-use super::index::{Entry, Home, Key};
-use super::plan::{Settings, Tick};
-use super::queue::Queue;
-use super::slot::{Owner, stamp_time};
-use super::standing::Standing;
 use super::table::Table;
+use crate::map::format::counters::Counter;
+use crate::map::format::index::{Entry, Home, Key};
+use crate::map::format::queue::Queue;
+use crate::map::format::slot::{Owner, stamp_time};
+use crate::map::format::slot_state::Standing;
+use crate::map::types::plan::{Settings, Tick};
 
 /// Why a pool has no slot to give, or not this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// All held, reserved or drained.
     Exhausted,
     /// The first cooling one is ready at this tick.
@@ -59,7 +59,7 @@ impl Table<'_> {
     /// The slot that this user had last, and its entry, where there is nothing to choose: it is free
     /// and the only one.
     #[inline(always)]
-    pub(super) fn last_of(&self, user: u32) -> Option<(u32, Entry<'_>)> {
+    pub(crate) fn last_of(&self, user: u32) -> Option<(u32, Entry<'_>)> {
         if user == 0 || self.count(Counter::Unindexed) > 0 {
             return None;
         }
@@ -70,7 +70,7 @@ impl Table<'_> {
     /// The slot for a new session of this user (0: nobody's): reservation, last address, the
     /// oldest that is free.
     #[inline(always)]
-    pub(super) fn choose(
+    pub(crate) fn choose(
         &self,
         user: u32,
         settings: &Settings,
@@ -109,7 +109,7 @@ impl Table<'_> {
     }
 
     /// Whether this very slot can be given to this user's session.
-    pub(super) fn check_request(
+    pub(crate) fn check_request(
         &self,
         slot: u32,
         user: u32,
@@ -152,7 +152,7 @@ impl Table<'_> {
     }
 
     /// When a slot that cools has cooled down.
-    pub(super) fn cooled_at(&self, slot: u32, settings: &Settings) -> Tick {
+    pub(crate) fn cooled_at(&self, slot: u32, settings: &Settings) -> Tick {
         let released = self.owner(slot).stamp().map_or(0, stamp_time);
         released.saturating_add(settings.cool_down)
     }

@@ -6,16 +6,16 @@
 //! none. Damaged links lead to slots that are in range or to none, and no operation follows more
 //! than one.
 
-use super::control::Control;
-use super::plan::{pair, unpair};
+use super::counters::Control;
 use super::slot::{PLACE, Slot};
-use crate::os::prefetch::prefetch;
+use crate::map::types::plan::{pair, unpair};
+use crate::raw::prefetch::prefetch;
 use crate::sync::{AtomicU64, Ordering};
 
 /// A queue of a pool, by the control word that holds its ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
-pub(super) enum Queue {
+pub(crate) enum Queue {
     /// Ready to be given out.
     Free = 0,
     /// Cooling down.
@@ -26,27 +26,27 @@ pub(super) enum Queue {
 
 /// The oldest slot in the queue.
 #[inline]
-pub(super) fn first(control: &Control, slots: &[Slot], queue: Queue) -> Option<u32> {
+pub(crate) fn first(control: &Control, slots: &[Slot], queue: Queue) -> Option<u32> {
     in_range(slots, read(&control[queue as usize]).0)
 }
 
 /// The slot after this one in its queue.
-pub(super) fn next(slots: &[Slot], slot: u32) -> Option<u32> {
+pub(crate) fn next(slots: &[Slot], slot: u32) -> Option<u32> {
     in_range(slots, read(&slots.get(slot as usize)?[PLACE]).0)
 }
 
 /// The oldest slot in a queue, and what is needed to take it out.
 #[derive(Clone, Copy)]
-pub(super) struct Oldest<'a> {
-    pub(super) slot: u32,
-    pub(super) own: &'a Slot,
+pub(crate) struct Oldest<'a> {
+    pub(crate) slot: u32,
+    pub(crate) own: &'a Slot,
     ends: &'a AtomicU64,
     tail: u32,
 }
 
 /// Looks at the oldest slot in a queue.
 #[inline(always)]
-pub(super) fn oldest<'a>(
+pub(crate) fn oldest<'a>(
     control: &'a Control,
     slots: &'a [Slot],
     queue: Queue,
@@ -59,7 +59,7 @@ pub(super) fn oldest<'a>(
 impl Oldest<'_> {
     /// Takes it out of its queue.
     #[inline(always)]
-    pub(super) fn remove(self, slots: &[Slot]) {
+    pub(crate) fn remove(self, slots: &[Slot]) {
         // The next one keeps its link to this one: nobody follows that of the oldest. It will be
         // given out by the next opening, which so finds it near.
         let (next, _) = read(&self.own[PLACE]);
@@ -72,7 +72,7 @@ impl Oldest<'_> {
 
 /// Adds a slot behind the youngest.
 #[inline(always)]
-pub(super) fn push(control: &Control, slots: &[Slot], queue: Queue, slot: u32) {
+pub(crate) fn push(control: &Control, slots: &[Slot], queue: Queue, slot: u32) {
     let Some(own) = slots.get(slot as usize) else { return };
     let ends = &control[queue as usize];
     let (head, tail) = read(ends);
@@ -89,7 +89,7 @@ pub(super) fn push(control: &Control, slots: &[Slot], queue: Queue, slot: u32) {
 
 /// Takes a slot out of the queue it is in, wherever it is.
 #[inline(always)]
-pub(super) fn remove(control: &Control, slots: &[Slot], queue: Queue, slot: u32) {
+pub(crate) fn remove(control: &Control, slots: &[Slot], queue: Queue, slot: u32) {
     let Some(own) = slots.get(slot as usize) else { return };
     if let Some(oldest) = oldest(control, slots, queue).filter(|oldest| oldest.slot == slot) {
         return oldest.remove(slots);
@@ -106,7 +106,7 @@ pub(super) fn remove(control: &Control, slots: &[Slot], queue: Queue, slot: u32)
 }
 
 /// Makes the queue hold exactly these slots, in this order.
-pub(super) fn rebuild(
+pub(crate) fn rebuild(
     control: &Control,
     slots: &[Slot],
     queue: Queue,

@@ -19,16 +19,16 @@
 //! finds no room at all is counted in the control words of the pool (`Counter::Unindexed`); while
 //! there are any, whoever finds nothing here looks through the slots.
 
-use crate::os::bytes;
+use crate::raw::bytes;
 use crate::session::spread;
 use crate::sync::{AtomicU64, Ordering};
 
 /// Words of a bucket.
-pub(super) const BUCKET_WORDS: usize = 8;
+pub(crate) const BUCKET_WORDS: usize = 8;
 /// Slots for which there is one bucket.
-pub(super) const SLOTS_PER_BUCKET: u32 = 8;
+pub(crate) const SLOTS_PER_BUCKET: u32 = 8;
 /// A bucket: see above.
-pub(super) type Bucket = [AtomicU64; BUCKET_WORDS];
+pub(crate) type Bucket = [AtomicU64; BUCKET_WORDS];
 /// How many buckets an entry may be in, its home counted: what they hold can be counted in a byte.
 const PROBES: usize = 8;
 /// Places of a bucket.
@@ -41,19 +41,19 @@ const COUNT_SHIFT: usize = 56;
 
 /// Where an entry belongs, and its tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Key {
+pub(crate) struct Key {
     hash: u64,
 }
 
 impl Key {
     #[inline(always)]
-    pub(super) fn session(raw: u64) -> Self {
+    pub(crate) fn session(raw: u64) -> Self {
         Self { hash: spread(raw) }
     }
 
     /// The key of a user's tag. The top byte keeps it from that of a session.
     #[inline(always)]
-    pub(super) fn user(tag: u32) -> Self {
+    pub(crate) fn user(tag: u32) -> Self {
         Self::session(u64::from(tag) | 0xff << 56)
     }
 
@@ -70,7 +70,7 @@ impl Key {
 
 /// The home of a key, as it was when it was looked at.
 #[derive(Clone, Copy)]
-pub(super) struct Home<'a> {
+pub(crate) struct Home<'a> {
     buckets: &'a [Bucket],
     bucket: &'a Bucket,
     key: Key,
@@ -80,7 +80,7 @@ pub(super) struct Home<'a> {
 impl<'a> Home<'a> {
     /// Looks at the home of a key in an index, which has a bucket at least.
     #[inline(always)]
-    pub(super) fn of(key: Key, buckets: &'a [Bucket]) -> Self {
+    pub(crate) fn of(key: Key, buckets: &'a [Bucket]) -> Self {
         let bucket = &buckets[key.home(buckets.len())];
         Self { buckets, bucket, key, head: Head::of(bucket) }
     }
@@ -88,7 +88,7 @@ impl<'a> Home<'a> {
     /// Goes through the slots that may be those of the key, until `visit` answers. It is shown
     /// slots of other keys now and then, and numbers that are no slot's.
     #[inline(always)]
-    pub(super) fn find<T>(&self, mut visit: impl FnMut(u32) -> Option<T>) -> Option<T> {
+    pub(crate) fn find<T>(&self, mut visit: impl FnMut(u32) -> Option<T>) -> Option<T> {
         let found = self.head.with(self.key).find_map(|place| visit(slot(self.bucket, place)));
         if found.is_some() || self.head.displaced() == 0 {
             return found;
@@ -98,14 +98,14 @@ impl<'a> Home<'a> {
 
     /// Whether there is no entry of the key, here or behind.
     #[inline(always)]
-    pub(super) fn is_of_nobody(&self) -> bool {
+    pub(crate) fn is_of_nobody(&self) -> bool {
         self.head.with(self.key).0 == 0 && self.head.displaced() == 0
     }
 
     /// Adds an entry; false if there is no room, which the caller counts. Since the home was looked
     /// at, entries may have been taken out, not put in.
     #[inline(always)]
-    pub(super) fn insert(&self, slot: u32) -> bool {
+    pub(crate) fn insert(&self, slot: u32) -> bool {
         match self.free_entry() {
             Some(entry) => {
                 entry.put(slot);
@@ -117,7 +117,7 @@ impl<'a> Home<'a> {
 
     /// Takes an entry out; false if it is not there.
     #[inline(always)]
-    pub(super) fn remove(&self, slot: u32) -> bool {
+    pub(crate) fn remove(&self, slot: u32) -> bool {
         match self.entry_of(slot) {
             Some(entry) => {
                 entry.clear();
@@ -129,7 +129,7 @@ impl<'a> Home<'a> {
 
     /// The entry of the key and its slot, where there can be only one.
     #[inline(always)]
-    pub(super) fn only(&self) -> Option<(u32, Entry<'a>)> {
+    pub(crate) fn only(&self) -> Option<(u32, Entry<'a>)> {
         let Places(places) = self.head.with(self.key);
         if !places.is_power_of_two() || self.head.displaced() > 0 {
             return None;
@@ -141,14 +141,14 @@ impl<'a> Home<'a> {
 
     /// A place for an entry of the key, if there is one at home.
     #[inline(always)]
-    pub(super) fn free_entry(&self) -> Option<Entry<'a>> {
+    pub(crate) fn free_entry(&self) -> Option<Entry<'a>> {
         let place = self.head.free().next()?;
         Some(Entry { bucket: self.bucket, place, tag: self.key.tag() })
     }
 
     /// The entry of the key for this slot, if it is at home.
     #[inline(always)]
-    pub(super) fn entry_of(&self, slot: u32) -> Option<Entry<'a>> {
+    pub(crate) fn entry_of(&self, slot: u32) -> Option<Entry<'a>> {
         let place =
             self.head.with(self.key).find(|place| self::slot(self.bucket, *place) == slot)?;
         Some(Entry { bucket: self.bucket, place, tag: self.key.tag() })
@@ -166,7 +166,7 @@ impl<'a> Home<'a> {
 
 /// A place in a bucket, for an entry of one key.
 #[derive(Clone, Copy)]
-pub(super) struct Entry<'a> {
+pub(crate) struct Entry<'a> {
     bucket: &'a Bucket,
     place: usize,
     tag: u8,
@@ -175,7 +175,7 @@ pub(super) struct Entry<'a> {
 impl Entry<'_> {
     /// Puts the entry there.
     #[inline(always)]
-    pub(super) fn put(self, slot: u32) {
+    pub(crate) fn put(self, slot: u32) {
         let (lower, upper) = words_of(self.bucket, self.place);
         set(lower, self.place % 4 * 16, 0xffff, slot);
         set(upper, self.place % 8 * 8, 0xff, slot >> 16);
@@ -184,20 +184,20 @@ impl Entry<'_> {
 
     /// Takes it out.
     #[inline(always)]
-    pub(super) fn clear(self) {
+    pub(crate) fn clear(self) {
         set_tag(self.bucket, self.place, 0);
     }
 }
 
 /// Adds an entry under a key whose home was not looked at.
 #[inline(never)]
-pub(super) fn insert(buckets: &[Bucket], key: Key, slot: u32) -> bool {
+pub(crate) fn insert(buckets: &[Bucket], key: Key, slot: u32) -> bool {
     Home::of(key, buckets).insert(slot)
 }
 
 /// Takes an entry out from under a key whose home was not looked at.
 #[inline(never)]
-pub(super) fn remove(buckets: &[Bucket], key: Key, slot: u32) -> bool {
+pub(crate) fn remove(buckets: &[Bucket], key: Key, slot: u32) -> bool {
     Home::of(key, buckets).remove(slot)
 }
 
@@ -319,7 +319,7 @@ fn set(word: &AtomicU64, shift: usize, mask: u64, bits: u32) {
 /// Puts the index right after a writer died or its bytes were damaged, without taking out anything
 /// that is right: readers go on finding what is stable. `key_of` gives the key that a slot should
 /// be under. Answers how many slots found no room.
-pub(super) fn repair(buckets: &[Bucket], slots: u32, key_of: impl Fn(u32) -> Option<Key>) -> u32 {
+pub(crate) fn repair(buckets: &[Bucket], slots: u32, key_of: impl Fn(u32) -> Option<Key>) -> u32 {
     let mut known = vec![false; slots as usize];
     let mut counts = vec![0u32; buckets.len()];
     for (number, bucket) in buckets.iter().enumerate() {

@@ -10,20 +10,20 @@
 //! time in seconds, then 24 bits that count within a second (and run on into the next one if they
 //! must), so that it gives both the order and the time of releases.
 
-use super::plan::{Tick, pair, unpair};
+use crate::map::types::plan::{Tick, pair, unpair};
 use crate::session::{short_word, spread};
 use crate::sync::AtomicU64;
 
 /// Words of a slot.
-pub(super) const SLOT_WORDS: usize = 3;
+pub(crate) const SLOT_WORDS: usize = 3;
 /// A slot: see above.
-pub(super) type Slot = [AtomicU64; SLOT_WORDS];
+pub(crate) type Slot = [AtomicU64; SLOT_WORDS];
 /// Offset of the owner word in a slot.
-pub(super) const OWNER: usize = 0;
+pub(crate) const OWNER: usize = 0;
 /// Offset of the tenancy word in a slot.
-pub(super) const TENANCY: usize = 1;
+pub(crate) const TENANCY: usize = 1;
 /// Offset of the place word in a slot.
-pub(super) const PLACE: usize = 2;
+pub(crate) const PLACE: usize = 2;
 
 const STATE_SHIFT: u32 = 56;
 const STAMP_MASK: u64 = (1 << STATE_SHIFT) - 1;
@@ -31,7 +31,7 @@ const STAMP_TIME_SHIFT: u32 = 24;
 
 /// What an owner word says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Owner {
+pub(crate) enum Owner {
     /// Held by the session with these bits.
     Session(u64),
     /// Free to be given out, since this stamp; 0 if never leased.
@@ -48,7 +48,7 @@ const STATE_LINGERING: u64 = 0x81;
 impl Owner {
     /// Reads an owner word. Words that no version writes count as free.
     #[inline]
-    pub(super) fn from_word(word: u64) -> Self {
+    pub(crate) fn from_word(word: u64) -> Self {
         match word >> STATE_SHIFT {
             1..=0x7f => Self::Session(word),
             STATE_COOLING => Self::Cooling(word & STAMP_MASK),
@@ -58,7 +58,7 @@ impl Owner {
     }
 
     #[inline]
-    pub(super) fn to_word(self) -> u64 {
+    pub(crate) fn to_word(self) -> u64 {
         match self {
             Self::Session(raw) => raw,
             Self::Free(stamp) => stamp,
@@ -69,12 +69,12 @@ impl Owner {
 
     /// Whether this is the owner word of a free slot, as versions write it.
     #[inline(always)]
-    pub(super) fn is_free(word: u64) -> bool {
+    pub(crate) fn is_free(word: u64) -> bool {
         word <= STAMP_MASK
     }
 
     /// The same state, since another stamp.
-    pub(super) fn since(self, stamp: u64) -> Self {
+    pub(crate) fn since(self, stamp: u64) -> Self {
         match self {
             Self::Session(_) => self,
             Self::Free(_) => Self::Free(stamp),
@@ -84,7 +84,7 @@ impl Owner {
     }
 
     /// The stamp, unless a session holds it.
-    pub(super) fn stamp(self) -> Option<u64> {
+    pub(crate) fn stamp(self) -> Option<u64> {
         match self {
             Self::Session(_) => None,
             Self::Free(stamp) | Self::Cooling(stamp) | Self::Lingering(stamp) => Some(stamp),
@@ -94,86 +94,86 @@ impl Owner {
 
 /// The stamp that follows `last` at this time.
 #[inline]
-pub(super) fn next_stamp(last: u64, now: Tick) -> u64 {
+pub(crate) fn next_stamp(last: u64, now: Tick) -> u64 {
     (u64::from(now) << STAMP_TIME_SHIFT).max((last & STAMP_MASK) + 1).min(STAMP_MASK)
 }
 
 /// The time in a stamp.
 #[inline]
-pub(super) fn stamp_time(stamp: u64) -> Tick {
+pub(crate) fn stamp_time(stamp: u64) -> Tick {
     (stamp >> STAMP_TIME_SHIFT) as Tick
 }
 
 /// Reserved for the user whose tag it bears.
-pub(super) const RESERVED: u32 = 1;
+pub(crate) const RESERVED: u32 = 1;
 /// Beside [`RESERVED`]: by the configuration, not by a command.
-pub(super) const PLANNED: u32 = 8;
+pub(crate) const PLANNED: u32 = 8;
 /// Drained by an administrator.
-pub(super) const DRAINED: u32 = 2;
+pub(crate) const DRAINED: u32 = 2;
 /// No longer in the configuration.
-pub(super) const RETIRED: u32 = 4;
+pub(crate) const RETIRED: u32 = 4;
 /// In the configuration, and out of use until the session gives the address back that holds it in
 /// another pool. Not [`RESERVED`]: beside that, [`PLANNED`] means what it says there.
-pub(super) const AWAITING: u32 = RETIRED | PLANNED;
+pub(crate) const AWAITING: u32 = RETIRED | PLANNED;
 const FLAGS: u32 = RESERVED | DRAINED | RETIRED | PLANNED;
 
 /// Who has or last had the address, how often it was leased, and the flags on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tenancy {
-    pub(super) generation: u32,
+pub(crate) struct Tenancy {
+    pub(crate) generation: u32,
     /// Tag of the user ([`user_tag`]) and, in the low bits, flags.
     tag_and_flags: u32,
 }
 
 impl Tenancy {
     #[inline]
-    pub(super) fn from_word(word: u64) -> Self {
+    pub(crate) fn from_word(word: u64) -> Self {
         let (generation, tag_and_flags) = unpair(word);
         Self { generation, tag_and_flags }
     }
 
     #[inline]
-    pub(super) fn to_word(self) -> u64 {
+    pub(crate) fn to_word(self) -> u64 {
         pair(self.generation, self.tag_and_flags)
     }
 
     /// Tag of the user; 0 if none is known.
     #[inline]
-    pub(super) fn user(self) -> u32 {
+    pub(crate) fn user(self) -> u32 {
         self.tag_and_flags & !FLAGS
     }
 
     #[inline]
-    pub(super) fn has(self, flags: u32) -> bool {
+    pub(crate) fn has(self, flags: u32) -> bool {
         self.tag_and_flags & flags != 0
     }
 
     /// Whether its flags are [`AWAITING`].
-    pub(super) fn is_awaiting(self) -> bool {
+    pub(crate) fn is_awaiting(self) -> bool {
         self.tag_and_flags & (AWAITING | RESERVED) == AWAITING
     }
 
     /// Whether it is nobody's, and without flags.
     #[inline(always)]
-    pub(super) fn is_bare(self) -> bool {
+    pub(crate) fn is_bare(self) -> bool {
         self.tag_and_flags == 0
     }
 
-    pub(super) fn with_flags(self, set: u32, clear: u32) -> Self {
+    pub(crate) fn with_flags(self, set: u32, clear: u32) -> Self {
         Self { tag_and_flags: self.tag_and_flags & !clear | set, ..self }
     }
 
-    pub(super) fn with_user(self, user: u32) -> Self {
+    pub(crate) fn with_user(self, user: u32) -> Self {
         Self { tag_and_flags: self.tag_and_flags & FLAGS | user & !FLAGS, ..self }
     }
 
-    pub(super) fn of_generation(self, generation: u32) -> Self {
+    pub(crate) fn of_generation(self, generation: u32) -> Self {
         Self { generation, ..self }
     }
 
     /// The tenancy that follows when this user gets the address.
     #[inline]
-    pub(super) fn next(self, user: u32) -> Self {
+    pub(crate) fn next(self, user: u32) -> Self {
         Self { generation: self.generation.wrapping_add(1), ..self.with_user(user) }
     }
 }
@@ -182,7 +182,7 @@ impl Tenancy {
 /// would then count as the other for stickiness and cool-down, never for who holds what. Part of
 /// the file of [`super::last_users`].
 #[inline(always)]
-pub(super) fn user_tag(name: &str) -> u32 {
+pub(crate) fn user_tag(name: &str) -> u32 {
     let (words, rest) = name.as_bytes().as_chunks();
     let whole =
         words.iter().fold(name.len() as u64, |hash, word| spread(hash ^ u64::from_le_bytes(*word)));

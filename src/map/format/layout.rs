@@ -15,13 +15,13 @@
 
 use std::net::IpAddr;
 
-use super::control::CONTROL_WORDS;
+use super::counters::CONTROL_WORDS;
 use super::index::{BUCKET_WORDS, SLOTS_PER_BUCKET};
-use super::merge::Merged;
-use super::plan::Settings;
-use super::pool_layout::PoolLayout;
+use super::pool::PoolLayout;
 use super::region::{load, store, store_bytes};
 use super::slot::SLOT_WORDS;
+use crate::map::replan::merge::Merged;
+use crate::map::types::plan::Settings;
 use crate::range::bits;
 use crate::sync::AtomicU64;
 
@@ -43,73 +43,73 @@ const SETTINGS: usize = 4;
 const POLICY_AT: usize = 7;
 const POLICY_BYTES: usize = 8;
 const POOLS: usize = 9;
-pub(super) const FIXED_WORDS: usize = 64;
+pub(crate) const FIXED_WORDS: usize = 64;
 
 // Header, published by writers.
 /// Not 0: a newer file has taken the place of this one.
-pub(super) const SUPERSEDED: usize = 64;
+pub(crate) const SUPERSEDED: usize = 64;
 /// Not 0: a writer is between the first and the last store of an operation, or died there.
-pub(super) const BUSY: usize = 65;
+pub(crate) const BUSY: usize = 65;
 /// The writer: pid in the lower half, 1 in the upper half if it holds the map for itself.
-pub(super) const HOLDER: usize = 66;
+pub(crate) const HOLDER: usize = 66;
 /// The last stamp given (see [`super::slot`]).
-pub(super) const LAST_STAMP: usize = 67;
+pub(crate) const LAST_STAMP: usize = 67;
 /// Not 0: the restore is done ([`Settings::await_restore`]).
-pub(super) const READY: usize = 68;
+pub(crate) const READY: usize = 68;
 /// Not 0: the server is draining, no new session gets an address.
-pub(super) const DRAINING: usize = 69;
+pub(crate) const DRAINING: usize = 69;
 /// How many sessions are open.
-pub(super) const OPEN_SESSIONS: usize = 70;
+pub(crate) const OPEN_SESSIONS: usize = 70;
 /// Where the search for dead leaders goes on: pool and slot.
-pub(super) const REAPED: usize = 71;
+pub(crate) const REAPED: usize = 71;
 /// The highest generation of all slots that new maps of this boot did not take over: new slots begin
 /// behind it, so that no handle of an older one is good for them.
-pub(super) const GONE_GENERATION: usize = 72;
-pub(super) const HEADER_WORDS: usize = 128;
+pub(crate) const GONE_GENERATION: usize = 72;
+pub(crate) const HEADER_WORDS: usize = 128;
 
-pub(super) const ENTRY_WORDS: usize = 16;
+pub(crate) const ENTRY_WORDS: usize = 16;
 // Bits of word 8 of an entry, above the kind of the pool.
-pub(super) const IPV4: u32 = 8;
+pub(crate) const IPV4: u32 = 8;
 /// No longer in the plan: it is there for what sessions hold of it.
-pub(super) const DROPPED: u32 = 9;
+pub(crate) const DROPPED: u32 = 9;
 /// For sessions that ask for no pool by name.
-pub(super) const DEFAULT: u32 = 10;
-pub(super) const BLOCK_WORDS: usize = 5;
+pub(crate) const DEFAULT: u32 = 10;
+pub(crate) const BLOCK_WORDS: usize = 5;
 /// Words of the name of a pool in the directory.
-pub(super) const NAME_WORDS: usize = 8;
+pub(crate) const NAME_WORDS: usize = 8;
 /// The longest name of a pool, in bytes.
 pub const MAX_POOL_NAME: usize = NAME_WORDS * 8 - 1;
 
 /// Words of a record in the private file.
-pub(super) const RECORD_WORDS: usize = 16;
+pub(crate) const RECORD_WORDS: usize = 16;
 
 /// Where everything is in a map.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Layout {
-    pub(super) boot: u64,
-    pub(super) file_id: u64,
-    pub(super) settings: Settings,
-    pub(super) policy_at: usize,
-    pub(super) policy_bytes: usize,
+pub(crate) struct Layout {
+    pub(crate) boot: u64,
+    pub(crate) file_id: u64,
+    pub(crate) settings: Settings,
+    pub(crate) policy_at: usize,
+    pub(crate) policy_bytes: usize,
     /// A bit for each loopback pool of the plan.
-    pub(super) loopback_pools: u32,
+    pub(crate) loopback_pools: u32,
     /// A bit for each virtual-IP pool that a session gets which asks for none by name.
-    pub(super) default_pools: u32,
+    pub(crate) default_pools: u32,
     /// Whether there is nothing to check for a session that asks for nothing: it gets a lease of
     /// every pool, and no limit is set.
-    pub(super) open_to_all: bool,
+    pub(crate) open_to_all: bool,
     /// Whether it gets one lease then: there is one pool.
-    pub(super) plain: bool,
+    pub(crate) plain: bool,
     /// Whether addresses cool down when they are given back.
-    pub(super) cools: bool,
+    pub(crate) cools: bool,
     /// Whether neither cooling down nor a low-water mark is to be thought of.
-    pub(super) bare: bool,
+    pub(crate) bare: bool,
     pools: [PoolLayout; MAX_POOLS],
     count: usize,
 }
 
 /// How many words the map takes for these pools and a policy of this size.
-pub(super) fn words_needed(pools: &[Merged], policy_bytes: usize) -> usize {
+pub(crate) fn words_needed(pools: &[Merged], policy_bytes: usize) -> usize {
     let blocks: usize = pools.iter().map(|merged| merged.pool.blocks().len()).sum();
     let head = HEADER_WORDS
         + pools.len() * ENTRY_WORDS
@@ -120,7 +120,7 @@ pub(super) fn words_needed(pools: &[Merged], policy_bytes: usize) -> usize {
 }
 
 /// How many words the private twin takes for pools of these numbers of slots.
-pub(super) fn private_words(slots: impl Iterator<Item = u32>) -> usize {
+pub(crate) fn private_words(slots: impl Iterator<Item = u32>) -> usize {
     HEADER_WORDS + slots.map(|slots| slots as usize * RECORD_WORDS).sum::<usize>()
 }
 
@@ -130,12 +130,12 @@ fn pool_words(slots: u32) -> usize {
     CONTROL_WORDS + (index + slots as usize * SLOT_WORDS).next_multiple_of(8)
 }
 
-pub(super) fn buckets_for(slots: u32) -> u32 {
+pub(crate) fn buckets_for(slots: u32) -> u32 {
     slots.div_ceil(SLOTS_PER_BUCKET).max(1)
 }
 
 /// Writes the head of the private twin of a map into zeroed words.
-pub(super) fn write_private(words: &[AtomicU64], boot: u64, file_id: u64) {
+pub(crate) fn write_private(words: &[AtomicU64], boot: u64, file_id: u64) {
     store(words, LENGTH, words.len() as u64);
     store(words, BOOT, boot);
     store(words, FILE_ID, file_id);
@@ -143,14 +143,14 @@ pub(super) fn write_private(words: &[AtomicU64], boot: u64, file_id: u64) {
 }
 
 /// Whether these are the words of the private twin of this map.
-pub(super) fn is_private_twin(words: &[AtomicU64], layout: &Layout) -> bool {
+pub(crate) fn is_private_twin(words: &[AtomicU64], layout: &Layout) -> bool {
     load(words, 0) == PRIVATE_MAGIC
         && load(words, FILE_ID) == layout.file_id
         && words.len() >= layout.private_words()
 }
 
 /// Writes the fixed part of a map into zeroed words of the length that [`words_needed`] told.
-pub(super) fn write(
+pub(crate) fn write(
     words: &[AtomicU64],
     pools: &[Merged],
     policy: &[u8],
@@ -203,7 +203,7 @@ pub(super) fn write(
 }
 
 /// What is fixed once a map is published, but for what tells its file from others.
-pub(super) fn fixed_words(words: &[AtomicU64], layout: &Layout) -> impl Iterator<Item = u64> {
+pub(crate) fn fixed_words(words: &[AtomicU64], layout: &Layout) -> impl Iterator<Item = u64> {
     let end = layout.policy_at + layout.policy_bytes.div_ceil(8);
     let fixed = (0..FIXED_WORDS).filter(|at| *at != FILE_ID).chain(HEADER_WORDS..end);
     fixed.map(|at| load(words, at))
@@ -211,12 +211,12 @@ pub(super) fn fixed_words(words: &[AtomicU64], layout: &Layout) -> impl Iterator
 
 impl Layout {
     /// How many words the private twin takes.
-    pub(super) fn private_words(&self) -> usize {
+    pub(crate) fn private_words(&self) -> usize {
         private_words(self.pools().iter().map(|pool| pool.slots))
     }
 
     /// Reads and checks the fixed part of a map. No words make it read outside them later.
-    pub(super) fn read(words: &[AtomicU64]) -> Result<Self, &'static str> {
+    pub(crate) fn read(words: &[AtomicU64]) -> Result<Self, &'static str> {
         if words.len() < HEADER_WORDS {
             return Err("it is too short");
         }
@@ -276,17 +276,17 @@ impl Layout {
         })
     }
 
-    pub(super) fn pools(&self) -> &[PoolLayout] {
+    pub(crate) fn pools(&self) -> &[PoolLayout] {
         &self.pools[..self.count.min(MAX_POOLS)]
     }
 
-    pub(super) fn pool(&self, number: u16) -> Option<&PoolLayout> {
+    pub(crate) fn pool(&self, number: u16) -> Option<&PoolLayout> {
         self.pools().get(usize::from(number))
     }
 }
 
 /// The virtual-IP pools of the plan that have this name, a bit for each.
-pub(super) fn named(words: &[AtomicU64], pools: &[PoolLayout], name: &[u8]) -> u32 {
+pub(crate) fn named(words: &[AtomicU64], pools: &[PoolLayout], name: &[u8]) -> u32 {
     let has_name = |pool: &PoolLayout| pool.name(words, &mut [0; NAME_WORDS * 8]) == name;
     bits_of(pools, |pool| !pool.loopback && !pool.dropped && has_name(pool))
 }
@@ -296,7 +296,7 @@ fn bits_of(pools: &[PoolLayout], is_in: impl Fn(&PoolLayout) -> bool) -> u32 {
     (0..).zip(pools).fold(0, |set, (number, pool)| set | u32::from(is_in(pool)) << number)
 }
 
-pub(super) fn fits(words: &[AtomicU64], at: usize, count: usize) -> bool {
+pub(crate) fn fits(words: &[AtomicU64], at: usize, count: usize) -> bool {
     at.checked_add(count).is_some_and(|end| end <= words.len()) && at >= FIXED_WORDS
 }
 

@@ -4,8 +4,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
-use super::MAX_LEASES;
 use super::plan::{Leader, Tick};
+use crate::map::MAX_LEASES;
 use crate::session::{Handle, Lease, SessionId};
 
 /// The leases of one session, in the order of the pools.
@@ -42,7 +42,7 @@ pub struct OpenedSession {
     /// Whether this call brought a pool below its low-water mark.
     pub low_water: bool,
     /// Which leases this call added to a session that was open already, a bit each.
-    pub(super) added: u8,
+    pub(crate) added: u8,
 }
 
 impl OpenedSession {
@@ -69,7 +69,7 @@ pub enum Shortage {
         /// When the first of them is ready.
         until: Tick,
     },
-    /// Cooled addresses are waiting for [`super::Map::reap`] to look for sockets on them.
+    /// Cooled addresses are waiting for [`crate::map::Map::reap`] to look for sockets on them.
     #[error("every free address may still have sockets on it: run 'vipool gc'")]
     Lingering,
     /// The server (or the whole pool) is being drained.
@@ -77,7 +77,7 @@ pub enum Shortage {
     Draining,
 }
 
-/// Why [`super::Map::open_session`] gave nothing.
+/// Why [`crate::map::Map::open_session`] gave nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// No pool had an address.
@@ -115,7 +115,7 @@ pub enum OpenError {
     /// The server has as many sessions as it may have.
     #[error("the server has {0} sessions already, as many as max-sessions allows")]
     TooManySessions(u32),
-    /// [`super::Settings::await_restore`] is set and the restore is not done.
+    /// [`crate::map::Settings::await_restore`] is set and the restore is not done.
     #[error("not ready: the sessions of the operating system have not been restored yet")]
     NotReady,
     /// The map could not be locked or used.
@@ -323,32 +323,32 @@ impl Leases {
 
     /// The first, which handles name.
     #[inline]
-    pub(super) fn anchor(&self) -> Option<Lease> {
+    pub(crate) fn anchor(&self) -> Option<Lease> {
         self.iter().next()
     }
 
     /// The lease of this pool.
     #[inline]
-    pub(super) fn in_pool(&self, pool: u16) -> Option<Lease> {
+    pub(crate) fn in_pool(&self, pool: u16) -> Option<Lease> {
         self.iter().find(|lease| lease.pool == pool)
     }
 
     /// The last one.
     #[inline]
-    pub(super) fn last_place(&self) -> Option<&Place> {
+    pub(crate) fn last_place(&self) -> Option<&Place> {
         self.places().last()
     }
 
     /// One lease alone.
     #[inline(always)]
-    pub(super) fn one(session: SessionId, place: Place) -> Self {
+    pub(crate) fn one(session: SessionId, place: Place) -> Self {
         let places = [place, Place::default(), Place::default()];
         Self { session: Some(session), count: 1, places }
     }
 
     /// Adds a lease of this session behind the others. One too many is left out.
     #[inline(always)]
-    pub(super) fn push(&mut self, session: SessionId, place: Place) {
+    pub(crate) fn push(&mut self, session: SessionId, place: Place) {
         if let Some(free) = self.places.get_mut(self.count) {
             *free = place;
             self.session = Some(session);
@@ -358,13 +358,13 @@ impl Leases {
 
     /// Whether there are more than one.
     #[inline(always)]
-    pub(super) fn are_many(&self) -> bool {
+    pub(crate) fn are_many(&self) -> bool {
         self.count > 1
     }
 
     /// The same in the order of the pools.
     #[inline(never)]
-    pub(super) fn sorted(mut self) -> Self {
+    pub(crate) fn sorted(mut self) -> Self {
         if let Some(places) = self.places.get_mut(..self.count) {
             places.sort_unstable_by_key(|place| place.pool);
         }

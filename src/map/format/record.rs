@@ -17,9 +17,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::layout::RECORD_WORDS;
-use super::plan::{Leader, OpenOptions, Tick, pair, unpair};
-use super::pool_layout::PoolLayout;
+use super::pool::PoolLayout;
 use super::region::{load, load_bytes, store, store_bytes};
+use crate::map::types::plan::{Leader, OpenOptions, Tick, pair, unpair};
 use crate::sync::AtomicU64;
 
 /// Offset of the user's name in a record.
@@ -29,10 +29,10 @@ const NAME_BYTES: usize = 63;
 
 /// What is known of a session beside its leases.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Record {
-    pub(super) user: Option<String>,
-    pub(super) client: Option<IpAddr>,
-    pub(super) leader: Option<Leader>,
+pub(crate) struct Record {
+    pub(crate) user: Option<String>,
+    pub(crate) client: Option<IpAddr>,
+    pub(crate) leader: Option<Leader>,
 }
 
 fn at(pool: &PoolLayout, slot: u32) -> usize {
@@ -41,7 +41,7 @@ fn at(pool: &PoolLayout, slot: u32) -> usize {
 
 /// Writes the record of a lease that is about to be committed.
 #[inline(never)]
-pub(super) fn write(
+pub(crate) fn write(
     words: &[AtomicU64],
     pool: &PoolLayout,
     slot: u32,
@@ -76,7 +76,7 @@ pub(super) fn write(
 
 /// Takes away what was written of a lease that was never committed: its generation is that of the
 /// next lease.
-pub(super) fn forget(words: &[AtomicU64], pool: &PoolLayout, slot: u32) {
+pub(crate) fn forget(words: &[AtomicU64], pool: &PoolLayout, slot: u32) {
     let at = at(pool, slot);
     if load(words, at) != 0 {
         store(words, at, 0);
@@ -84,7 +84,7 @@ pub(super) fn forget(words: &[AtomicU64], pool: &PoolLayout, slot: u32) {
 }
 
 /// Reads the record of a lease, if there is one of its generation.
-pub(super) fn read(
+pub(crate) fn read(
     words: &[AtomicU64],
     pool: &PoolLayout,
     slot: u32,
@@ -117,19 +117,19 @@ pub(super) fn read(
 }
 
 /// When the leader of this lease was first seen dead.
-pub(super) fn seen_dead(words: &[AtomicU64], pool: &PoolLayout, slot: u32) -> Option<Tick> {
+pub(crate) fn seen_dead(words: &[AtomicU64], pool: &PoolLayout, slot: u32) -> Option<Tick> {
     unpair(load(words, at(pool, slot) + 1)).0.checked_sub(1)
 }
 
 /// Notes when the leader was first seen dead, or that it is alive.
-pub(super) fn note_dead(words: &[AtomicU64], pool: &PoolLayout, slot: u32, since: Option<Tick>) {
+pub(crate) fn note_dead(words: &[AtomicU64], pool: &PoolLayout, slot: u32, since: Option<Tick>) {
     let at = at(pool, slot) + 1;
     let (_, pid) = unpair(load(words, at));
     store(words, at, pair(since.map_or(0, |tick| tick.saturating_add(1)), pid));
 }
 
 /// As much of a name as a record holds, whole characters.
-pub(super) fn cut(name: &str) -> &str {
+pub(crate) fn cut(name: &str) -> &str {
     let mut end = name.len().min(NAME_BYTES);
     while !name.is_char_boundary(end) {
         end -= 1;
