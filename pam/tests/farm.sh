@@ -6,7 +6,7 @@ source "$(dirname "$0")/machine.sh"
 ip link add br0 type bridge
 ip link set br0 up
 # host NAME ADDRESS
-host() {
+add_host() {
   ip netns add $1
   ip link add port-$1 type veth peer name eth0 netns $1
   ip link set port-$1 master br0 up
@@ -16,10 +16,10 @@ host() {
   ip -n $1 address add fd77::$2/64 dev eth0 nodad
   ip -n $1 route add default via 10.77.0.50 2> /dev/null || true
 }
-host ts1 1
-host ts2 2
-host client 50
-host third 60
+add_host ts1 1
+add_host ts2 2
+add_host client 50
+add_host third 60
 
 cat > /run/farm.toml <<END
 [server.ts1]
@@ -39,14 +39,14 @@ fixed-ports = [4711]
 subnets = ["10.77.0.0/16", "fd77::/64"]
 END
 
-on() { ip netns exec "$@"; }
-up() { on $1 "$VIPOOL" up --server $1 --farm /run/farm.toml --map /run/$1 "${@:2}"; }
-down() { on $1 "$VIPOOL" down --map /run/$1 "${@:2}"; }
-status() { on $1 "$VIPOOL" status --map /run/$1 --json | python3 -c "import json,sys; s=json.load(sys.stdin); $2"; }
+in_host() { ip netns exec "$@"; }
+vipool_up() { in_host $1 "$VIPOOL" up --server $1 --farm /run/farm.toml --map /run/$1 "${@:2}"; }
+vipool_down() { in_host $1 "$VIPOOL" down --map /run/$1 "${@:2}"; }
+check_status() { in_host $1 "$VIPOOL" status --map /run/$1 --json | python3 -c "import json,sys; s=json.load(sys.stdin); $2"; }
 # How many addresses of pools a server has on its interface.
-assigned() { ip -n $1 -o address show dev eth0 | grep -cE 'inet 10\.77\.[12]\..* scope host|inet6 fd77::1:' || true; }
+count_assigned() { ip -n $1 -o address show dev eth0 | grep -cE 'inet 10\.77\.[12]\..* scope host|inet6 fd77::1:' || true; }
 source_to() { ip -n $1 route get $2 | grep -o 'src [^ ]*'; }
-reserved() { on $1 cat /proc/sys/net/ipv4/ip_local_reserved_ports; }
+reserved_ports() { in_host $1 cat /proc/sys/net/ipv4/ip_local_reserved_ports; }
 
 # One farm.toml on two servers: each has its own addresses, but for the one that a third host has;
 # the others reach them, and the servers' own source is as before.
@@ -57,47 +57,47 @@ two_servers() {
   ip link set port-ts1b master br0 up
   ip -n ts1 link set eth1 up
   local before="$(source_to ts1 10.77.0.50) $(source_to ts1 192.0.2.1) $(source_to ts1 fd77::50)"
-  on ts1 sh -c 'echo 80 > /proc/sys/net/ipv4/ip_local_reserved_ports'
-  up ts1 2> /run/err & local first=$!
-  up ts2
+  in_host ts1 sh -c 'echo 80 > /proc/sys/net/ipv4/ip_local_reserved_ports'
+  vipool_up ts1 2> /run/err & local first=$!
+  vipool_up ts2
   wait $first
   grep '10.77.1.30 is not given out: .* has it on the network' /run/err || fail "$(cat /run/err)"
-  same "$(assigned ts1)" $((255 + 16))
-  same "$(assigned ts2)" 256
-  same "$(reserved ts1)" 80,4711
-  same "$(source_to ts1 10.77.0.50) $(source_to ts1 192.0.2.1) $(source_to ts1 fd77::50)" "$before"
-  status ts1 'assert s["pools"][0]["addresses"] == 255, s'
+  assert_same "$(count_assigned ts1)" $((255 + 16))
+  assert_same "$(count_assigned ts2)" 256
+  assert_same "$(reserved_ports ts1)" 80,4711
+  assert_same "$(source_to ts1 10.77.0.50) $(source_to ts1 192.0.2.1) $(source_to ts1 fd77::50)" "$before"
+  check_status ts1 'assert s["pools"][0]["addresses"] == 255, s'
   # ARP, neighbour discovery and delivery from another host, and an explicit bind.
   for address in 10.77.1.0 10.77.1.255 fd77::1:3; do
-    on ts1 timeout 20 nc -nl $address 7000 > /run/got & local listener=$!
-    for i in $(seq 50); do on client nc -nN $address 7000 <<< hello && break; sleep 0.1; done
+    in_host ts1 timeout 20 nc -nl $address 7000 > /run/got & local listener=$!
+    for i in $(seq 50); do in_host client nc -nN $address 7000 <<< hello && break; sleep 0.1; done
     wait $listener
-    same "$(cat /run/got)" hello
-    on client timeout 20 nc -nlv $([[ $address = *:* ]] && echo fd77::50 || echo 10.77.0.50) 7001 > /run/got 2>&1 & listener=$!
-    for i in $(seq 50); do on ts1 nc -nN -s $address $([[ $address = *:* ]] && echo fd77::50 || echo 10.77.0.50) 7001 <<< x && break; sleep 0.1; done
+    assert_same "$(cat /run/got)" hello
+    in_host client timeout 20 nc -nlv $([[ $address = *:* ]] && echo fd77::50 || echo 10.77.0.50) 7001 > /run/got 2>&1 & listener=$!
+    for i in $(seq 50); do in_host ts1 nc -nN -s $address $([[ $address = *:* ]] && echo fd77::50 || echo 10.77.0.50) 7001 <<< x && break; sleep 0.1; done
     wait $listener
     grep -qF "$address" /run/got || fail "client saw $(cat /run/got)"
   done
   # The third host goes away: a later run finds the address free.
   ip -n third address del 10.77.1.30/32 dev eth0
-  up ts1
-  same "$(assigned ts1)" $((256 + 16))
+  vipool_up ts1
+  assert_same "$(count_assigned ts1)" $((256 + 16))
   # What a session uses stays.
-  on ts1 "$VIPOOL" session open 7 --user alice --map /run/ts1
-  down ts1
-  same "$(assigned ts1)" 2
-  if on ts1 "$VIPOOL" session open 8 --user bob --map /run/ts1; then fail "drained and open"; fi
-  on ts1 "$VIPOOL" session close 7 --map /run/ts1
-  down ts1
-  down ts2
-  same "$(assigned ts1)" 0
-  same "$(assigned ts2)" 0
-  same "$(reserved ts1)" 80
+  in_host ts1 "$VIPOOL" session open 7 --user alice --map /run/ts1
+  vipool_down ts1
+  assert_same "$(count_assigned ts1)" 2
+  if in_host ts1 "$VIPOOL" session open 8 --user bob --map /run/ts1; then fail "drained and open"; fi
+  in_host ts1 "$VIPOOL" session close 7 --map /run/ts1
+  vipool_down ts1
+  vipool_down ts2
+  assert_same "$(count_assigned ts1)" 0
+  assert_same "$(count_assigned ts2)" 0
+  assert_same "$(reserved_ports ts1)" 80
 }
 
 # Killed at any moment, `up` and `down` are finished or undone by the next run.
-killed_up() {
-  on ts1 sh -c 'echo 80 > /proc/sys/net/ipv4/ip_local_reserved_ports'
+killed_up_and_down() {
+  in_host ts1 sh -c 'echo 80 > /proc/sys/net/ipv4/ip_local_reserved_ports'
   echo "seed ${VIPOOL_SEED:=$RANDOM}"
   RANDOM=$VIPOOL_SEED
   for round in $(seq $ROUNDS); do
@@ -110,29 +110,29 @@ killed_up() {
     limit=$((RANDOM % 4 ? RANDOM % 60 : RANDOM % 3000))
     words=(${command/ ts1/} --map /run/ts1)
     [ ${words[0]} = down ] || words+=(--server ts1 --farm /run/farm.toml)
-    on ts1 timeout -s KILL $((limit / 1000)).$(printf %03d $((limit % 1000))) "$VIPOOL" ${words[@]} \
+    in_host ts1 timeout -s KILL $((limit / 1000)).$(printf %03d $((limit % 1000))) "$VIPOOL" ${words[@]} \
       > /dev/null 2>&1 || true
     case $((RANDOM % 4)) in
-      0) down ts1 --force > /dev/null
-        same "$(assigned ts1)" 0
-        same "$(reserved ts1)" 80 ;;
-      1) up ts1 --no-probe > /dev/null
-        same "$(assigned ts1)" $((256 + 16))
-        same "$(reserved ts1)" 80,4711
-        status ts1 'assert s["pools"][0]["free"] == 256, s' ;;
+      0) vipool_down ts1 --force > /dev/null
+        assert_same "$(count_assigned ts1)" 0
+        assert_same "$(reserved_ports ts1)" 80 ;;
+      1) vipool_up ts1 --no-probe > /dev/null
+        assert_same "$(count_assigned ts1)" $((256 + 16))
+        assert_same "$(reserved_ports ts1)" 80,4711
+        check_status ts1 'assert s["pools"][0]["free"] == 256, s' ;;
     esac
   done
-  down ts1 --force
-  same "$(assigned ts1)" 0
-  same "$(reserved ts1)" 80
+  vipool_down ts1 --force
+  assert_same "$(count_assigned ts1)" 0
+  assert_same "$(reserved_ports ts1)" 80
 }
 
 # Logons and logoffs killed at any moment: every address is free or held by exactly one session,
 # and those of the dead come back.
 killed_logons() {
-  service logon map=/run/ts1 preload=none
-  up ts1 --no-probe
-  on ts1 python3 - $ROUNDS <<'END'
+  write_pam_service logon map=/run/ts1 preload=none
+  vipool_up ts1 --no-probe
+  in_host ts1 python3 - $ROUNDS <<'END'
 import ctypes, os, random, signal, subprocess, sys, time
 seed = int(os.environ.get("VIPOOL_SEED", random.randrange(1 << 32)))
 print("seed", seed); random.seed(seed)
@@ -159,7 +159,7 @@ for i in range(int(sys.argv[1])):
     for child in several: child.kill()
     for child in several: child.wait()
 END
-  status ts1 '
+  check_status ts1 '
 held = [a for r in s["sessions"] for a in r["virtual_ip"]]
 assert len(held) == len(set(held)), held
 for p in s["pools"]:
@@ -168,22 +168,22 @@ used = sum(p["used"] for p in s["pools"] if p["kind"] == "virtual-ip")
 assert used == len(held), (used, held)
 print(len(held), "left by the dead")'
   # Sessions that go on are not disturbed.
-  on ts1 "$VIPOOL" session open 7 --user bob --map /run/ts1
-  for i in 1 2; do on ts1 "$VIPOOL" gc --map /run/ts1; sleep 11; done
-  on ts1 "$VIPOOL" gc --map /run/ts1
-  status ts1 'assert [r["session"] for r in s["sessions"]] == ["7"], s["sessions"]'
-  same "$(find /run/ts1 -name 'client.*')" ""
+  in_host ts1 "$VIPOOL" session open 7 --user bob --map /run/ts1
+  for i in 1 2; do in_host ts1 "$VIPOOL" gc --map /run/ts1; sleep 11; done
+  in_host ts1 "$VIPOOL" gc --map /run/ts1
+  check_status ts1 'assert [r["session"] for r in s["sessions"]] == ["7"], s["sessions"]'
+  assert_same "$(find /run/ts1 -name 'client.*')" ""
 }
 
 # As many ssh logons at once, each with an address of its own as the client host sees it.
-many_ssh_logons() {
+concurrent_ssh_logons() {
   printf '%s\n' "auth required pam_permit.so" "account required pam_permit.so" \
     "session required pam_loginuid.so" "session required $MODULE preload=$PRELOAD map=/run/ts1" \
     > /etc/pam.d/sshd
-  up ts1 --no-probe
-  ssh_server 10.77.0.1 ts1
+  vipool_up ts1 --no-probe
+  start_sshd 10.77.0.1 ts1
   # Takes note of where each connection comes from, and holds it until all are there.
-  on client timeout 300 python3 - $LOGONS > /run/seen <<'END' &
+  in_host client timeout 300 python3 - $LOGONS > /run/seen <<'END' &
 import socket, sys
 server = socket.create_server(("10.77.0.50", 9000), backlog=1000)
 print("ready", flush=True)
@@ -197,14 +197,14 @@ END
   until grep -qs ready /run/seen; do sleep 0.1; done
   local clients=()
   for i in $(seq $LOGONS); do
-    on client timeout 300 bash -c "$(declare -f ssh_to); ssh_to 10.77.0.1 $( ((i % 2)) && echo alice || echo bob ) nc 10.77.0.50 9000" < /dev/null &
+    in_host client timeout 300 bash -c "$(declare -f ssh_to); ssh_to 10.77.0.1 $( ((i % 2)) && echo alice || echo bob ) nc 10.77.0.50 9000" < /dev/null &
     clients+=($!)
     # Keys are exchanged by two processors.
     ((i % 20)) || sleep 1
   done
   for i in $(seq 2400); do [ "$(grep -c '^10' /run/seen)" = $LOGONS ] && break; sleep 0.1; done
-  same "$(grep '^10\.77\.1\.' /run/seen | sort -u | wc -l)" $LOGONS
-  status ts1 "
+  assert_same "$(grep '^10\.77\.1\.' /run/seen | sort -u | wc -l)" $LOGONS
+  check_status ts1 "
 seen = {l.strip() for l in open('/run/seen') if l.startswith('10.')}
 held = {r['virtual_ip'][0] for r in s['sessions']}
 assert seen == held, (seen ^ held)
@@ -212,8 +212,8 @@ assert {r['client'] for r in s['sessions']} == {'10.77.0.50'}"
   touch /run/enough
   wait $collector
   for client in ${clients[@]}; do wait $client || true; done
-  for i in $(seq 100); do status ts1 'sys.exit(len(s["sessions"]) > 0)' && break; sleep 0.1; done
-  status ts1 'assert s["sessions"] == [], s["sessions"]'
+  for i in $(seq 100); do check_status ts1 'sys.exit(len(s["sessions"]) > 0)' && break; sleep 0.1; done
+  check_status ts1 'assert s["sessions"] == [], s["sessions"]'
 }
 
 "$1"

@@ -12,8 +12,8 @@ use std::sync::OnceLock;
 use vipool_testing::{cargo, effort, have, preload_path, target_dir, vipool_path, workspace_root};
 
 fn module() -> &'static PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| {
         cargo(&["build", "--package", "vipool-pam", "--profile", "hook"]);
         target_dir().join("hook/libpam_vipool.so")
     })
@@ -21,8 +21,8 @@ fn module() -> &'static PathBuf {
 
 /// The Debian package, with the unoptimised command.
 fn package() -> &'static PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(build_package)
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(build_package)
 }
 
 fn build_package() -> PathBuf {
@@ -34,17 +34,17 @@ fn build_package() -> PathBuf {
 }
 
 /// Runs a scenario on one server.
-fn logons(name: &str, needs: &[&str]) {
-    scenario("logons.sh", name, needs);
+fn server_scenario(name: &str, needs: &[&str]) {
+    run_scenario("logons.sh", name, needs);
 }
 
 /// Runs a scenario on a farm.
-fn farm(name: &str, needs: &[&str]) {
-    scenario("farm.sh", name, needs);
+fn farm_scenario(name: &str, needs: &[&str]) {
+    run_scenario("farm.sh", name, needs);
 }
 
 /// Runs a scenario; its output is shown when it fails.
-fn scenario(script: &str, name: &str, needs: &[&str]) {
+fn run_scenario(script: &str, name: &str, needs: &[&str]) {
     if !have(&["root", "ip", "unshare"]) || !have(needs) {
         return;
     }
@@ -68,92 +68,92 @@ fn scenario(script: &str, name: &str, needs: &[&str]) {
 }
 
 #[test]
-fn a_logon_opens_and_a_logoff_closes() {
-    logons("open_and_close", &["pamtester"]);
+fn logon_opens_and_logoff_closes_the_session() {
+    server_scenario("open_and_close", &["pamtester"]);
 }
 
 #[test]
-fn who_is_served() {
-    logons("who_is_served", &["pamtester"]);
+fn only_regular_users_get_sessions() {
+    server_scenario("only_regular_users_get_sessions", &["pamtester"]);
 }
 
 #[test]
-fn exhaustion_is_told_and_refused_only_where_the_policy_says_so() {
-    logons("exhausted", &["pamtester"]);
+fn exhaustion_is_reported_and_refuses_only_under_that_policy() {
+    server_scenario("exhaustion", &["pamtester"]);
 }
 
 #[test]
-fn nothing_keeps_anybody_out() {
-    logons("nothing_keeps_anybody_out", &["pamtester", "python3"]);
+fn faults_never_block_logons() {
+    server_scenario("faults_never_block_logons", &["pamtester", "python3"]);
 }
 
 #[test]
-fn users_neither_write_nor_read_what_is_not_theirs() {
-    logons("not_for_users", &["pamtester", "python3", "setpriv"]);
+fn users_cannot_read_or_write_foreign_files() {
+    server_scenario("file_permissions", &["pamtester", "python3", "setpriv"]);
 }
 
 #[test]
-fn names_of_any_bytes() {
-    logons("any_bytes", &["pamtester", "python3"]);
+fn names_with_arbitrary_bytes_are_harmless() {
+    server_scenario("arbitrary_names", &["pamtester", "python3"]);
 }
 
 #[test]
-fn su_and_sudo_inside_ssh_leave_the_lease_alone() {
-    logons("ssh_su_sudo", &["sshd", "sudo", "python3"]);
+fn su_and_sudo_keep_the_lease_of_the_ssh_session() {
+    server_scenario("ssh_su_sudo", &["sshd", "sudo", "python3"]);
 }
 
 #[test]
-fn login_on_a_terminal() {
-    logons("on_a_terminal", &["login", "script", "python3"]);
+fn login_on_a_terminal_opens_a_session() {
+    server_scenario("login_on_terminal", &["login", "script", "python3"]);
 }
 
 #[test]
-fn the_stack_of_a_display_manager() {
-    logons("display_manager", &["pamtester", "lightdm", "python3"]);
+fn display_manager_stack_opens_a_session() {
+    server_scenario("display_manager", &["pamtester", "lightdm", "python3"]);
 }
 
 #[test]
-fn addresses_at_first_use_are_not_for_the_logon() {
-    logons("first_use", &["pamtester", "python3"]);
+fn first_use_allocation_opens_nothing_at_logon() {
+    server_scenario("first_use", &["pamtester", "python3"]);
 }
 
 #[test]
-fn desktops_through_xrdp() {
-    logons("desktops", &["xrdp-sesrun", "Xvnc", "openssl", "ss", "python3"]);
+fn xrdp_desktops_have_their_own_addresses() {
+    server_scenario("desktops", &["xrdp-sesrun", "Xvnc", "openssl", "ss", "python3"]);
 }
 
 #[test]
-fn two_servers_of_one_farm() {
-    farm("two_servers", &["nc", "python3"]);
+fn two_servers_of_one_farm_assign_their_own_addresses() {
+    farm_scenario("two_servers", &["nc", "python3"]);
 }
 
 #[test]
-fn up_and_down_killed_at_any_moment() {
-    farm("killed_up", &["python3"]);
+fn killed_up_or_down_is_completed_by_the_next_run() {
+    farm_scenario("killed_up_and_down", &["python3"]);
 }
 
 #[test]
-fn every_ssh_logon_has_its_own_address() {
-    farm("many_ssh_logons", &["sshd", "nc", "python3"]);
+fn each_ssh_logon_has_its_own_address() {
+    farm_scenario("concurrent_ssh_logons", &["sshd", "nc", "python3"]);
 }
 
 #[test]
-fn logons_killed_at_any_moment() {
-    farm("killed_logons", &["python3"]);
+fn killed_logons_lose_no_address() {
+    farm_scenario("killed_logons", &["python3"]);
 }
 
 #[test]
-fn the_package_comes_and_goes() {
-    scenario(
+fn package_installs_upgrades_and_leaves_no_files() {
+    run_scenario(
         "package.sh",
-        "comes_and_goes",
+        "install_upgrade_remove",
         &["cargo-deb", "dpkg-deb", "sshd", "nc", "ss", "python3"],
     );
 }
 
 #[test]
-fn the_units_under_systemd() {
-    scenario(
+fn systemd_units_manage_the_service() {
+    run_scenario(
         "systemd.sh",
         "units",
         &[

@@ -3,13 +3,13 @@
 source "$(dirname "$0")/machine.sh"
 
 # farm POOL...: a farm.toml and the map of it.
-farm() {
+create_map() {
   printf '[[range]]\naddresses = "%s"\n%s\n' "$1" "${2-}" > /run/farm.toml
   "$VIPOOL" up --farm /run/farm.toml --no-probe > /run/up.log
 }
 
-status() { "$VIPOOL" status --json | python3 -c "import json,sys; s=json.load(sys.stdin); $1"; }
-used() { status 'print(sum(p["used"] for p in s["pools"] if p["kind"] == "virtual-ip"))'; }
+check_status() { "$VIPOOL" status --json | python3 -c "import json,sys; s=json.load(sys.stdin); $1"; }
+count_leased() { check_status 'print(sum(p["used"] for p in s["pools"] if p["kind"] == "virtual-ip"))'; }
 
 ip link set lo up
 ip link add v0 type veth peer name v1
@@ -17,22 +17,22 @@ ip link set v1 up; ip link set v0 up
 ip address add 10.77.0.1/24 dev v0
 
 open_and_close() {
-  farm 10.77.0.100-10.77.0.109
-  service logon preload=$PRELOAD
+  create_map 10.77.0.100-10.77.0.109
+  write_pam_service logon preload=$PRELOAD
   # Inside the session: what it was told, and its lease.
   cat > /run/inside.sh <<'END'
 env | grep -E '^(LD_PRELOAD|VIPOOL_)' > /run/inside.env || true
 END
   chmod 755 /run/inside.sh
   pamtester -v logon alice open_session close_session
-  same "$(used)" 0
+  assert_same "$(count_leased)" 0
   pamtester -Irhost=192.0.2.7 logon alice open_session
   # pamtester went without closing: as after kill -9, the lease waits for its leader to be missed.
-  same "$(used)" 1
-  status 'r=s["sessions"][0]; assert (r["user"], r["client"]) == ("alice", "192.0.2.7"), r'
+  assert_same "$(count_leased)" 1
+  check_status 'r=s["sessions"][0]; assert (r["user"], r["client"]) == ("alice", "192.0.2.7"), r'
   # Its client is for the user's eyes alone.
-  same "$(stat -c '%a %U' /run/vipool/client.*)" "400 alice"
-  same "$(cat /run/vipool/client.*)" 192.0.2.7
+  assert_same "$(stat -c '%a %U' /run/vipool/client.*)" "400 alice"
+  assert_same "$(cat /run/vipool/client.*)" 192.0.2.7
   # What is handed down: appended to what was there, once.
   pamtester logon -E LD_PRELOAD=/x.so alice open_session 2>/dev/null || true
   python3 - "$PRELOAD" <<'END'
@@ -64,54 +64,54 @@ assert sorted(os.listdir("/proc/self/fd")) == fds
 assert len(os.listdir("/proc/self/task")) == 1
 assert "pam_vipool" in open("/proc/self/maps").read()
 END
-  same "$(used)" 1
+  assert_same "$(count_leased)" 1
 }
 
-who_is_served() {
-  farm 10.77.0.100-10.77.0.109
-  service logon
-  service sudo
+only_regular_users_get_sessions() {
+  create_map 10.77.0.100-10.77.0.109
+  write_pam_service logon
+  write_pam_service sudo
   for user in root nobody daemon; do pamtester logon $user open_session; done
   pamtester sudo alice open_session
   pamtester logon nosuchuser open_session || true
-  same "$(used)" 0
-  service logon min-uid=0
+  assert_same "$(count_leased)" 0
+  write_pam_service logon min-uid=0
   pamtester logon root open_session
-  same "$(used)" 1
+  assert_same "$(count_leased)" 1
   # Another map is told to the programs.
   "$VIPOOL" up --farm /run/farm.toml --map /run/other --no-probe > /run/up.log 2>&1
-  service logon map=/run/other
+  write_pam_service logon map=/run/other
   pamtester logon alice open_session
-  same "$(used)" 1
-  same "$("$VIPOOL" status --map /run/other --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["pools"][0]["used"])')" 1
+  assert_same "$(count_leased)" 1
+  assert_same "$("$VIPOOL" status --map /run/other --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["pools"][0]["used"])')" 1
 }
 
-exhausted() {
+exhaustion() {
   message="No virtual IP address is available for this session, please contact your administrator."
-  service logon deadline=2
-  farm 10.77.0.100 $'[sessions]\nwhen-exhausted = "pass"'
+  write_pam_service logon deadline=2
+  create_map 10.77.0.100 $'[sessions]\nwhen-exhausted = "pass"'
   pamtester logon alice open_session
   pamtester logon bob open_session 2>&1 | tee /run/out
   grep -qF "$message" /run/out || fail "not told"
   grep -q "successfully opened" /run/out || fail "kept out"
   "$VIPOOL" down --force > /dev/null
 
-  farm 10.77.0.100 $'[sessions]\nwhen-exhausted = "refuse"'
+  create_map 10.77.0.100 $'[sessions]\nwhen-exhausted = "refuse"'
   pamtester logon alice open_session
   if pamtester logon bob open_session > /run/out 2>&1; then fail "let in"; fi
   grep -qF "$message" /run/out || fail "not told"
   "$VIPOOL" down --force > /dev/null
 
   # It waits, for an address that comes and no longer than its deadline.
-  farm 10.77.0.100 $'[sessions]\nwhen-exhausted = "wait 60s"'
+  create_map 10.77.0.100 $'[sessions]\nwhen-exhausted = "wait 60s"'
   pamtester logon alice open_session
   timeout 60 pamtester logon bob open_session > /run/out 2>&1
   grep -qF "$message" /run/out || fail "not told"
-  same "$(used)" 1
+  assert_same "$(count_leased)" 1
 }
 
-nothing_keeps_anybody_out() {
-  service logon deadline=2 odd-argument map=relative
+faults_never_block_logons() {
+  write_pam_service logon deadline=2 odd-argument map=relative
   pamtester logon alice open_session close_session
   mkdir -p /run/vipool
   head -c 100000 /dev/urandom > /run/vipool/map
@@ -120,7 +120,7 @@ nothing_keeps_anybody_out() {
   ln -s /etc/passwd /run/vipool/map
   pamtester logon alice open_session close_session
   rm /run/vipool/map
-  farm 10.77.0.100-10.77.0.109
+  create_map 10.77.0.100-10.77.0.109
   # A writer that holds the lock for ever.
   python3 -c '
 import fcntl, struct, time
@@ -133,12 +133,12 @@ time.sleep(600)' &
   timeout 60 pamtester logon alice open_session close_session
   kill $holder
   pamtester logon alice open_session
-  same "$(used)" 1
+  assert_same "$(count_leased)" 1
 }
 
-not_for_users() {
-  farm 10.77.0.100-10.77.0.109
-  service logon preload=$PRELOAD
+file_permissions() {
+  create_map 10.77.0.100-10.77.0.109
+  write_pam_service logon preload=$PRELOAD
   pamtester -Irhost=192.0.2.7 logon bob open_session
   as_alice() { setpriv --reuid 2001 --regid 2001 --clear-groups "$@"; }
   for file in map sessions lock assigned.json assigner.lock; do
@@ -157,20 +157,20 @@ not_for_users() {
   for command in "up --farm /run/farm.toml" "down --force" "session close 7"; do
     as_alice /run/command $command > /dev/null 2>&1 && fail "a user may do: $command"
   done
-  same "$(used)" 1
+  assert_same "$(count_leased)" 1
   # What is said of clients goes with their sessions, whoever ended them.
-  clients() { find /run/vipool -name 'client.*' | wc -l; }
+  count_client_files() { find /run/vipool -name 'client.*' | wc -l; }
   touch /run/vipool/client.200000000000001.0.5.1.77
-  same "$(clients)" 2
-  farm 10.77.0.100-10.77.0.109
-  same "$(clients)" 1
+  assert_same "$(count_client_files)" 2
+  create_map 10.77.0.100-10.77.0.109
+  assert_same "$(count_client_files)" 1
   "$VIPOOL" down --force
-  same "$(clients)" 0
+  assert_same "$(count_client_files)" 0
 }
 
-any_bytes() {
-  farm 10.77.0.100-10.77.0.109
-  service logon
+arbitrary_names() {
+  create_map 10.77.0.100-10.77.0.109
+  write_pam_service logon
   printf '%s\n' "auth required pam_permit.so" "account required pam_permit.so" \
     "session required pam_permit.so" > /etc/pam.d/plain
   # Users with odd names, in a user database of their own; hosts of any bytes.
@@ -206,18 +206,18 @@ for i in range(400):
     without, with_module = logon(b"plain", *args), logon(b"logon", *args)
     assert without == with_module, (i, without, with_module, user[:50], host[:50])
 END
-  same "$(used)" 0
+  assert_same "$(count_leased)" 0
 }
 
 ssh_su_sudo() {
-  farm 10.77.0.100-10.77.0.109
+  create_map 10.77.0.100-10.77.0.109
   # The module in su and sudo as well, as common-session would have it: it leaves them alone.
-  for name in sudo su su-l; do service $name; done
+  for name in sudo su su-l; do write_pam_service $name; done
   printf 'alice ALL=(ALL) NOPASSWD: ALL\n' > /run/sudoers; chmod 440 /run/sudoers
   mount --bind /run/sudoers /etc/sudoers
   printf '%s\n' "auth required pam_permit.so" "account required pam_permit.so" \
     "session required pam_loginuid.so" "session required $MODULE preload=$PRELOAD" > /etc/pam.d/sshd
-  ssh_server 127.0.0.1
+  start_sshd 127.0.0.1
   cat > /run/inside.sh <<'END'
 echo "lease $VIPOOL_LEASE"
 sudo -n true
@@ -230,24 +230,24 @@ END
   client=$!
   for i in $(seq 600); do grep -q '^bob' /run/out && break; sleep 0.1; done
   cat /run/out /run/err
-  same "$(used)" 1
-  status 'r=s["sessions"][0]; assert (r["user"], r["client"]) == ("alice", "127.0.0.1"), r'
+  assert_same "$(count_leased)" 1
+  check_status 'r=s["sessions"][0]; assert (r["user"], r["client"]) == ("alice", "127.0.0.1"), r'
   grep -q '^bob none' /run/out || fail "su - keeps the lease"
   touch /run/go
   wait $client
-  for i in $(seq 600); do [ "$(used)" = 0 ] && break; sleep 0.1; done
-  same "$(used)" 0
+  for i in $(seq 600); do [ "$(count_leased)" = 0 ] && break; sleep 0.1; done
+  assert_same "$(count_leased)" 0
 }
 
 # door SERVICE: the machine's own file of the service, with the lines of docs/server.md. The module is
 # that of the build.
-door() {
+add_module_to_service() {
   printf '%s\n' "session required pam_loginuid.so" \
     "-session [success=ok ignore=ignore module_unknown=ignore default=bad] $MODULE preload=$PRELOAD" \
     >> /etc/pam.d/$1
 }
 # What a session does: says what it was told, and stays until it is let go.
-inside() {
+write_session_program() {
   cat > /run/inside.sh <<'END'
 #!/bin/sh
 env | grep -E '^(LD_PRELOAD|VIPOOL_LEASE)=' > /run/inside/$(id -un)
@@ -257,45 +257,45 @@ END
   mkdir -m 1777 /run/inside
 }
 # arrived USER: what the user's session was told.
-arrived() {
+wait_for_session() {
   for i in $(seq 600); do grep -qs VIPOOL_LEASE /run/inside/$1 && break; sleep 0.1; done
   grep -qs "LD_PRELOAD=.*$PRELOAD" /run/inside/$1 || fail "$1: $(cat /run/inside/* 2>&1)"
 }
-over() {
-  for i in $(seq 600); do [ "$(used)" = 0 ] && return; sleep 0.1; done
+wait_until_all_closed() {
+  for i in $(seq 600); do [ "$(count_leased)" = 0 ] && return; sleep 0.1; done
   fail "sessions are left: $("$VIPOOL" status)"
 }
 
 # login(1) on a terminal, as getty and telnetd start it.
-on_a_terminal() {
-  farm 10.77.0.100-10.77.0.109
-  door login
-  inside
+login_on_terminal() {
+  create_map 10.77.0.100-10.77.0.109
+  add_module_to_service login
+  write_session_program
   # It takes the terminal from script(1), which gives it one of its own.
   script -qec "login -h 192.0.2.7 -f alice" /run/terminal <<< '/run/inside.sh; exit' > /run/out &
   local terminal=$!
-  arrived alice || { cat /run/out; exit 1; }
-  status 'r=s["sessions"][0]; assert (r["user"], r["client"]) == ("alice", "192.0.2.7"), r'
+  wait_for_session alice || { cat /run/out; exit 1; }
+  check_status 'r=s["sessions"][0]; assert (r["user"], r["client"]) == ("alice", "192.0.2.7"), r'
   touch /run/go
   wait $terminal
-  over
+  wait_until_all_closed
 }
 
 # The PAM stack of a display manager, with its own other modules; not the display manager itself.
 display_manager() {
-  farm 10.77.0.100-10.77.0.109
-  door lightdm
+  create_map 10.77.0.100-10.77.0.109
+  add_module_to_service lightdm
   pamtester -I tty=:0 lightdm alice open_session close_session
-  same "$(used)" 0
+  assert_same "$(count_leased)" 0
   pamtester -I tty=:0 lightdm alice open_session
-  status 'r=s["sessions"][0]; assert (r["user"], r["client"]) == ("alice", None), r'
+  check_status 'r=s["sessions"][0]; assert (r["user"], r["client"]) == ("alice", None), r'
 }
 
 # Where addresses are given to the first listed program of a logon, the logon opens nothing, and
 # hands down the hook and, but for the lease, where it is to be found.
 first_use() {
-  farm 10.77.0.100-10.77.0.109 $'[sessions]\nallocate = "first-use"'
-  service logon preload=$PRELOAD map=/run/vipool/.
+  create_map 10.77.0.100-10.77.0.109 $'[sessions]\nallocate = "first-use"'
+  write_pam_service logon preload=$PRELOAD map=/run/vipool/.
   # pam_exec runs it with what the session is told.
   cat > /run/inside.sh <<'END'
 #!/bin/sh
@@ -304,9 +304,9 @@ END
   chmod 755 /run/inside.sh
   echo "session required pam_exec.so /run/inside.sh" >> /etc/pam.d/logon
   pamtester logon alice open_session close_session
-  same "$(used)" 0
-  same "$(sort /run/inside.env | tr '\n' ' ')" "LD_PRELOAD=$PRELOAD VIPOOL_MAP=/run/vipool/. "
-  status 'assert s["sessions"] == [], s'
+  assert_same "$(count_leased)" 0
+  assert_same "$(sort /run/inside.env | tr '\n' ' ')" "LD_PRELOAD=$PRELOAD VIPOOL_MAP=/run/vipool/. "
+  check_status 'assert s["sessions"] == [], s'
 }
 
 # Desktops through xrdp-sesman, asked for on the loopback as xrdp does: two users, each with an X
@@ -319,9 +319,9 @@ desktops() {
     declare -g "$name=/run/built/$(basename "${!name}")"
   done
   mkdir -m 1777 /run/tmp; mount --bind /run/tmp /tmp; cd /
-  farm 10.77.0.100-10.77.0.109
-  door xrdp-sesman
-  inside
+  create_map 10.77.0.100-10.77.0.109
+  add_module_to_service xrdp-sesman
+  write_session_program
   # Passwords, for the machine's own common-auth.
   sed -E "s#^(alice|bob):\*:#\1:$(openssl passwd -6 secret):#" /etc/shadow > /run/shadow
   cat /run/shadow > /etc/shadow
@@ -334,14 +334,14 @@ desktops() {
   for user in alice bob; do
     xrdp-sesrun -c /run/sesman.ini -t Xvnc -p secret $user > /run/sesrun 2>&1 || { cat /run/sesrun /run/sesman.log; fail "$user"; }
   done
-  arrived alice || { cat /run/sesman.log; exit 1; }
-  arrived bob
-  status '
+  wait_for_session alice || { cat /run/sesman.log; exit 1; }
+  wait_for_session bob
+  check_status '
 r = s["sessions"]
 assert sorted(x["user"] for x in r) == ["alice", "bob"], r
 assert len({x["virtual_ip"][0] for x in r}) == 2, r'
   touch /run/go
-  over
+  wait_until_all_closed
 }
 
 "$1"

@@ -4,10 +4,10 @@
 set -euo pipefail
 
 fail() { echo "FAILED: $*" >&2; exit 1; }
-same() { [ "$1" = "$2" ] || fail "line ${BASH_LINENO[0]}: '$1' is not '$2'"; }
+assert_same() { [ "$1" = "$2" ] || fail "line ${BASH_LINENO[0]}: '$1' is not '$2'"; }
 
 # people DIRECTORY: alice and bob, in the user database that is there.
-people() {
+add_test_users() {
   local uid name
   for uid in 2001 2002; do
     name=$([ $uid = 2001 ] && echo alice || echo bob)
@@ -21,21 +21,21 @@ if [ "${FILES-own}" = own ]; then
   mount -t tmpfs tmpfs /run
   mkdir /run/sshd /run/db /run/pam.d
   for file in passwd shadow group; do cp /etc/$file /run/db/$file; done
-  people /run/db
+  add_test_users /run/db
   for file in passwd shadow group; do mount --bind /run/db/$file /etc/$file; done
   cp /etc/pam.d/* /run/pam.d/
   mount --bind /run/pam.d /etc/pam.d
 fi
 
 # service NAME ARGUMENTS...: a PAM service with the module.
-service() {
+write_pam_service() {
   local name=$1; shift
   printf '%s\n' "auth required pam_permit.so" "account required pam_permit.so" \
     "session required $MODULE $*" > /etc/pam.d/$name
 }
 
-# ssh_server ADDRESS [NAMESPACE]: an sshd with keys of its own, port 2222.
-ssh_server() {
+# start_sshd ADDRESS [NAMESPACE]: an sshd with keys of its own, port 2222.
+start_sshd() {
   mkdir -p /run/ssh
   [ -e /run/ssh/host ] || ssh-keygen -q -t ed25519 -N '' -f /run/ssh/host
   [ -e /run/ssh/id ] || ssh-keygen -q -t ed25519 -N '' -f /run/ssh/id

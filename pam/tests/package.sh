@@ -16,11 +16,11 @@ ip link add v0 type veth peer name v1
 ip link set v1 up; ip link set v0 up
 ip address add 10.77.0.1/24 dev v0
 
-sessions() { vipool session list --json | python3 -c 'import json,sys; print(len(json.load(sys.stdin)))'; }
-assigned() { ip -4 -o address show dev v0 scope host | wc -l; }
+count_sessions() { vipool session list --json | python3 -c 'import json,sys; print(len(json.load(sys.stdin)))'; }
+count_assigned() { ip -4 -o address show dev v0 scope host | wc -l; }
 
 # Installs, runs, is upgraded and removed with a session open, and leaves nothing.
-comes_and_goes() {
+install_upgrade_remove() {
   dpkg -i "$DEB"
   vipool --version
   man -w vipool-up > /dev/null 2>&1 || test -e /usr/share/man/man1/vipool-up.1.gz
@@ -34,46 +34,46 @@ features = ["virtual-ip"]
 END
   vipool check /etc/vipool/farm.toml
   vipool up --no-probe
-  same "$(assigned)" 10
+  assert_same "$(count_assigned)" 10
   printf '%s\n' "auth required pam_permit.so" "account required pam_permit.so" \
     "session required pam_loginuid.so" \
     "-session [success=ok ignore=ignore module_unknown=ignore default=bad] pam_vipool.so" > /etc/pam.d/sshd
-  ssh_server 127.0.0.1
+  start_sshd 127.0.0.1
 
   # Two users on one port.
   ssh_to 127.0.0.1 alice nc -nlk 4711 < /dev/null > /run/alice & local alice=$!
   ssh_to 127.0.0.1 bob nc -nlk 4711 < /dev/null > /run/bob & local bob=$!
   for i in $(seq 200); do [ "$(ss -Hltn 'sport = :4711' | wc -l)" = 2 ] && break; sleep 0.1; done
   ss -Hltn 'sport = :4711' | tee /run/ss
-  same "$(grep -c '10\.77\.0\.1[0-9][0-9]:4711' /run/ss)" 2
-  same "$(sessions)" 2
+  assert_same "$(grep -c '10\.77\.0\.1[0-9][0-9]:4711' /run/ss)" 2
+  assert_same "$(count_sessions)" 2
 
   # An upgrade: a newer version of the same.
   dpkg-deb -R "$DEB" /run/over/newer
   sed -i 's/^Version: .*/Version: 99.0/' /run/over/newer/DEBIAN/control
   dpkg-deb -b /run/over/newer /run/over/newer.deb > /dev/null
   dpkg -i /run/over/newer.deb
-  same "$(sessions)" 2
-  same "$(ss -Hltn 'sport = :4711')" "$(cat /run/ss)"
+  assert_same "$(count_sessions)" 2
+  assert_same "$(ss -Hltn 'sport = :4711')" "$(cat /run/ss)"
   pkill -u bob -x nc; wait $bob || true
-  for i in $(seq 100); do [ "$(sessions)" = 1 ] && break; sleep 0.1; done
-  same "$(sessions)" 1
+  for i in $(seq 100); do [ "$(count_sessions)" = 1 ] && break; sleep 0.1; done
+  assert_same "$(count_sessions)" 1
   vipool up --no-probe
-  same "$(sessions)" 1
+  assert_same "$(count_sessions)" 1
 
   # Removed with a session open.
   dpkg -r vipool
-  same "$(assigned)" 0
+  assert_same "$(count_assigned)" 0
   pkill -u alice -x nc; wait $alice || true
   [ ! -e /run/vipool ] || fail "/run/vipool is left"
   [ -e /etc/vipool/farm.toml ] || fail "the configuration is gone before a purge"
   # The line in the PAM configuration keeps nobody out.
-  same "$(ssh_to 127.0.0.1 alice echo in)" in
+  assert_same "$(ssh_to 127.0.0.1 alice echo in)" in
   dpkg -P vipool
   [ ! -e /etc/vipool ] || fail "/etc/vipool is left"
   dpkg -L vipool 2> /dev/null && fail "dpkg still knows it"
   find /usr /etc /var/lib /run/over/usr/upper -xdev -name '*vipool*' ! -path '*/newer*' -type f -newer /run/db/passwd > /run/left
-  same "$(grep -v /var/lib/dpkg /run/left || true)" ""
+  assert_same "$(grep -v /var/lib/dpkg /run/left || true)" ""
 }
 
 "$1"
