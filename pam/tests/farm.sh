@@ -1,11 +1,11 @@
 #!/bin/bash
-# The scenarios of logons.rs on a network: farm.sh NAME. Two servers of one farm, a client host and
-# a third host, each a network namespace on one bridge.
+# The scenarios of logons.rs with a farm: farm.sh NAME. Two servers of one farm, a client host and a
+# third host are network namespaces on one bridge.
 source "$(dirname "$0")/machine.sh"
 
 ip link add br0 type bridge
 ip link set br0 up
-# host NAME ADDRESS
+# add_host NAME NUMBER: adds a host with the address 10.77.0.NUMBER.
 add_host() {
   ip netns add $1
   ip link add port-$1 type veth peer name eth0 netns $1
@@ -39,20 +39,21 @@ fixed-ports = [4711]
 subnets = ["10.77.0.0/16", "fd77::/64"]
 END
 
+# in_host NAME COMMAND...: runs a command in the network namespace of a host.
 in_host() { ip netns exec "$@"; }
 vipool_up() { in_host $1 "$VIPOOL" up --server $1 --farm /run/farm.toml --map /run/$1 "${@:2}"; }
 vipool_down() { in_host $1 "$VIPOOL" down --map /run/$1 "${@:2}"; }
 check_status() { in_host $1 "$VIPOOL" status --map /run/$1 --json | python3 -c "import json,sys; s=json.load(sys.stdin); $2"; }
-# How many addresses of pools a server has on its interface.
+# count_assigned SERVER: prints the number of pool addresses on the interface of a server.
 count_assigned() { ip -n $1 -o address show dev eth0 | grep -cE 'inet 10\.77\.[12]\..* scope host|inet6 fd77::1:' || true; }
 source_to() { ip -n $1 route get $2 | grep -o 'src [^ ]*'; }
 reserved_ports() { in_host $1 cat /proc/sys/net/ipv4/ip_local_reserved_ports; }
 
-# One farm.toml on two servers: each has its own addresses, but for the one that a third host has;
-# the others reach them, and the servers' own source is as before.
+# One farm.toml serves two servers. Each server assigns its own addresses, except one that a third host
+# has. Other hosts reach the addresses. The default source addresses of the servers do not change.
 two_servers() {
   ip -n third address add 10.77.1.30/32 dev eth0
-  # One of the servers is on the network twice: Linux answers for all its addresses on both.
+  # One server has two interfaces on the network. Linux answers ARP for all addresses on both.
   ip link add port-ts1b type veth peer name eth1 netns ts1
   ip link set port-ts1b master br0 up
   ip -n ts1 link set eth1 up
@@ -67,26 +68,26 @@ two_servers() {
   assert_same "$(reserved_ports ts1)" 80,4711
   assert_same "$(source_to ts1 10.77.0.50) $(source_to ts1 192.0.2.1) $(source_to ts1 fd77::50)" "$before"
   check_status ts1 'assert s["pools"][0]["addresses"] == 255, s'
-  # ARP, neighbour discovery and delivery from another host, and an explicit bind.
+  # Test ARP, neighbour discovery and delivery from another host, and an explicit bind.
   for address in 10.77.1.0 10.77.1.255 fd77::1:3; do
-    in_host ts1 timeout 20 nc -nl $address 7000 > /run/got & local listener=$!
+    in_host ts1 timeout 20 nc -nl $address 7000 > /run/output & local listener=$!
     for i in $(seq 50); do in_host client nc -nN $address 7000 <<< hello && break; sleep 0.1; done
     wait $listener
-    assert_same "$(cat /run/got)" hello
-    in_host client timeout 20 nc -nlv $([[ $address = *:* ]] && echo fd77::50 || echo 10.77.0.50) 7001 > /run/got 2>&1 & listener=$!
+    assert_same "$(cat /run/output)" hello
+    in_host client timeout 20 nc -nlv $([[ $address = *:* ]] && echo fd77::50 || echo 10.77.0.50) 7001 > /run/output 2>&1 & listener=$!
     for i in $(seq 50); do in_host ts1 nc -nN -s $address $([[ $address = *:* ]] && echo fd77::50 || echo 10.77.0.50) 7001 <<< x && break; sleep 0.1; done
     wait $listener
-    grep -qF "$address" /run/got || fail "client saw $(cat /run/got)"
+    grep -qF "$address" /run/output || fail "client saw $(cat /run/output)"
   done
-  # The third host goes away: a later run finds the address free.
+  # The third host gives up the address, and the next run assigns it.
   ip -n third address del 10.77.1.30/32 dev eth0
   vipool_up ts1
   assert_same "$(count_assigned ts1)" $((256 + 16))
-  # What a session uses stays.
+  # The addresses of an open session stay assigned.
   in_host ts1 "$VIPOOL" session open 7 --user alice --map /run/ts1
   vipool_down ts1
   assert_same "$(count_assigned ts1)" 2
-  if in_host ts1 "$VIPOOL" session open 8 --user bob --map /run/ts1; then fail "drained and open"; fi
+  if in_host ts1 "$VIPOOL" session open 8 --user bob --map /run/ts1; then fail "a session was opened during a drain"; fi
   in_host ts1 "$VIPOOL" session close 7 --map /run/ts1
   vipool_down ts1
   vipool_down ts2
@@ -95,7 +96,7 @@ two_servers() {
   assert_same "$(reserved_ports ts1)" 80
 }
 
-# Killed at any moment, `up` and `down` are finished or undone by the next run.
+# The next run completes or undoes an `up` or `down` that was killed at a random moment.
 killed_up_and_down() {
   in_host ts1 sh -c 'echo 80 > /proc/sys/net/ipv4/ip_local_reserved_ports'
   echo "seed ${VIPOOL_SEED:=$RANDOM}"
@@ -106,7 +107,7 @@ killed_up_and_down() {
       1) command="down ts1" ;;
       2) command="down ts1 --force" ;;
     esac
-    # Adding takes a few milliseconds, waiting for IPv6 two seconds.
+    # Adding addresses takes a few milliseconds, and waiting for IPv6 takes two seconds.
     limit=$((RANDOM % 4 ? RANDOM % 60 : RANDOM % 3000))
     words=(${command/ ts1/} --map /run/ts1)
     [ ${words[0]} = down ] || words+=(--server ts1 --farm /run/farm.toml)
@@ -127,8 +128,8 @@ killed_up_and_down() {
   assert_same "$(reserved_ports ts1)" 80
 }
 
-# Logons and logoffs killed at any moment: every address is free or held by exactly one session,
-# and those of the dead come back.
+# Logons and logoffs are killed at random moments. Each address stays free or leased to exactly one
+# session, and `gc` releases the addresses of killed logons.
 killed_logons() {
   write_pam_service logon map=/run/ts1 preload=none
   vipool_up ts1 --no-probe
@@ -153,11 +154,11 @@ while True:
     pam.pam_end(pamh, 0)
 '''
 for i in range(int(sys.argv[1])):
-    several = [subprocess.Popen(["python3", "-c", body], stdout=subprocess.PIPE) for _ in range(3)]
-    for child in several: child.stdout.readline()
+    children = [subprocess.Popen(["python3", "-c", body], stdout=subprocess.PIPE) for _ in range(3)]
+    for child in children: child.stdout.readline()
     time.sleep(random.random() * 0.02)
-    for child in several: child.kill()
-    for child in several: child.wait()
+    for child in children: child.kill()
+    for child in children: child.wait()
 END
   check_status ts1 '
 held = [a for r in s["sessions"] for a in r["virtual_ip"]]
@@ -166,8 +167,8 @@ for p in s["pools"]:
     assert p["used"] + p["free"] + p["cooling"] + p["lingering"] == p["addresses"], p
 used = sum(p["used"] for p in s["pools"] if p["kind"] == "virtual-ip")
 assert used == len(held), (used, held)
-print(len(held), "left by the dead")'
-  # Sessions that go on are not disturbed.
+print(len(held), "addresses are leased to killed logons")'
+  # Sessions with a running leader stay open.
   in_host ts1 "$VIPOOL" session open 7 --user bob --map /run/ts1
   for i in 1 2; do in_host ts1 "$VIPOOL" gc --map /run/ts1; sleep 11; done
   in_host ts1 "$VIPOOL" gc --map /run/ts1
@@ -175,20 +176,20 @@ print(len(held), "left by the dead")'
   assert_same "$(find /run/ts1 -name 'client.*')" ""
 }
 
-# As many ssh logons at once, each with an address of its own as the client host sees it.
+# Many concurrent ssh logons. The client host sees a different address for each.
 concurrent_ssh_logons() {
   printf '%s\n' "auth required pam_permit.so" "account required pam_permit.so" \
     "session required pam_loginuid.so" "session required $MODULE preload=$PRELOAD map=/run/ts1" \
     > /etc/pam.d/sshd
   vipool_up ts1 --no-probe
   start_sshd 10.77.0.1 ts1
-  # Takes note of where each connection comes from, and holds it until all are there.
+  # The collector records the source of each connection, and keeps it open until all have arrived.
   in_host client timeout 300 python3 - $LOGONS > /run/seen <<'END' &
 import socket, sys
 server = socket.create_server(("10.77.0.50", 9000), backlog=1000)
 print("ready", flush=True)
-held = [server.accept() for _ in range(int(sys.argv[1]))]
-for _, (address, _port) in held: print(address, flush=True)
+connections = [server.accept() for _ in range(int(sys.argv[1]))]
+for _, (address, _port) in connections: print(address, flush=True)
 sys.stdin = open("/dev/null")
 import os, time
 while not os.path.exists("/run/enough"): time.sleep(0.1)
@@ -199,7 +200,7 @@ END
   for i in $(seq $LOGONS); do
     in_host client timeout 300 bash -c "$(declare -f ssh_to); ssh_to 10.77.0.1 $( ((i % 2)) && echo alice || echo bob ) nc 10.77.0.50 9000" < /dev/null &
     clients+=($!)
-    # Keys are exchanged by two processors.
+    # The machine may have only two processors for the key exchanges.
     ((i % 20)) || sleep 1
   done
   for i in $(seq 2400); do [ "$(grep -c '^10' /run/seen)" = $LOGONS ] && break; sleep 0.1; done

@@ -1,7 +1,9 @@
-//! Logons through the real libpam, sshd, su and sudo, on one server and on a farm, and the package
-//! with its units. Each scenario of the scripts beside this file runs in mount, network and process
-//! namespaces of its own, over its own /run and user database: nothing is left on the machine,
-//! whatever becomes of it.
+//! Logons through the real libpam, sshd, su and sudo, on one server and on a farm. The Debian package
+//! and its systemd units are tested here too.
+//!
+//! The scenarios are functions of the shell scripts in this directory. Each scenario runs in its own
+//! mount, network and process namespaces, with its own /run and user database. Even a failed scenario
+//! leaves nothing on the machine.
 
 #![cfg(target_os = "linux")]
 
@@ -11,6 +13,7 @@ use std::sync::OnceLock;
 
 use vipool_testing::{cargo, effort, have, preload_path, target_dir, vipool_path, workspace_root};
 
+/// Returns the PAM module.
 fn module() -> &'static PathBuf {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
@@ -19,7 +22,7 @@ fn module() -> &'static PathBuf {
     })
 }
 
-/// The Debian package, with the unoptimised command.
+/// Returns the Debian package, which contains an unoptimised `vipool`.
 fn package() -> &'static PathBuf {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(build_package)
@@ -29,21 +32,21 @@ fn build_package() -> PathBuf {
     let mut xtask = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     xtask.args(["run", "--quiet", "--package", "xtask", "--target-dir"]).arg(target_dir());
     let status = xtask.args(["--", "deb", "--debug"]).current_dir(workspace_root()).status();
-    assert!(status.expect("cargo runs").success(), "the package is not made");
+    assert!(status.expect("cargo runs").success(), "xtask deb failed");
     target_dir().join("deb/vipool.deb")
 }
 
-/// Runs a scenario on one server.
+/// Runs a scenario with one server.
 fn server_scenario(name: &str, needs: &[&str]) {
     run_scenario("logons.sh", name, needs);
 }
 
-/// Runs a scenario on a farm.
+/// Runs a scenario with a farm of two servers.
 fn farm_scenario(name: &str, needs: &[&str]) {
     run_scenario("farm.sh", name, needs);
 }
 
-/// Runs a scenario; its output is shown when it fails.
+/// Runs a scenario of a script, and prints its output if it fails.
 fn run_scenario(script: &str, name: &str, needs: &[&str]) {
     if !have(&["root", "ip", "unshare"]) || !have(needs) {
         return;

@@ -1,14 +1,16 @@
 #!/bin/bash
-# The scenarios of logons.rs on one server: logons.sh NAME.
+# The scenarios of logons.rs with one server: logons.sh NAME.
 source "$(dirname "$0")/machine.sh"
 
-# farm POOL...: a farm.toml and the map of it.
+# create_map RANGE [TOML]: writes a farm.toml with this range and creates its map.
 create_map() {
   printf '[[range]]\naddresses = "%s"\n%s\n' "$1" "${2-}" > /run/farm.toml
   "$VIPOOL" up --farm /run/farm.toml --no-probe > /run/up.log
 }
 
+# check_status CODE: runs Python code on the JSON status `s`.
 check_status() { "$VIPOOL" status --json | python3 -c "import json,sys; s=json.load(sys.stdin); $1"; }
+# count_leased: prints the number of leased virtual IPs.
 count_leased() { check_status 'print(sum(p["used"] for p in s["pools"] if p["kind"] == "virtual-ip"))'; }
 
 ip link set lo up
@@ -19,7 +21,7 @@ ip address add 10.77.0.1/24 dev v0
 open_and_close() {
   create_map 10.77.0.100-10.77.0.109
   write_pam_service logon preload=$PRELOAD
-  # Inside the session: what it was told, and its lease.
+  # The program of the session records its environment.
   cat > /run/inside.sh <<'END'
 env | grep -E '^(LD_PRELOAD|VIPOOL_)' > /run/inside.env || true
 END
@@ -27,13 +29,14 @@ END
   pamtester -v logon alice open_session close_session
   assert_same "$(count_leased)" 0
   pamtester -Irhost=192.0.2.7 logon alice open_session
-  # pamtester went without closing: as after kill -9, the lease waits for its leader to be missed.
+  # pamtester exited without closing the session. As after kill -9, the lease stays until vipool
+  # finds that the leader is dead.
   assert_same "$(count_leased)" 1
   check_status 'r=s["sessions"][0]; assert (r["user"], r["client"]) == ("alice", "192.0.2.7"), r'
-  # Its client is for the user's eyes alone.
+  # Only the user can read the address of the client.
   assert_same "$(stat -c '%a %U' /run/vipool/client.*)" "400 alice"
   assert_same "$(cat /run/vipool/client.*)" 192.0.2.7
-  # What is handed down: appended to what was there, once.
+  # The module appends the hook layer to LD_PRELOAD, and only once.
   pamtester logon -E LD_PRELOAD=/x.so alice open_session 2>/dev/null || true
   python3 - "$PRELOAD" <<'END'
 import ctypes, os, sys
@@ -52,13 +55,13 @@ get = lambda name: pam.pam_getenv(pamh, name)
 preload, lease = sys.argv[1].encode(), get(b"VIPOOL_LEASE")
 assert get(b"LD_PRELOAD") == b"/x.so:" + preload, get(b"LD_PRELOAD")
 assert lease.count(b".") == 4 and get(b"VIPOOL_MAP") is None
-# A second opening of the same transaction is the same session.
+# A second opening in the same transaction keeps the session.
 assert pam.pam_open_session(pamh, 0) == 0
 assert get(b"VIPOOL_LEASE") == lease and get(b"LD_PRELOAD") == b"/x.so:" + preload
 assert pam.pam_close_session(pamh, 0) == 0
 assert pam.pam_close_session(pamh, 0) == 0
 pam.pam_end(pamh, 0)
-# The process itself is as it was: environment, descriptors, threads; the module stays loaded.
+# Environment, descriptors and threads of the process are unchanged. The module stays loaded.
 assert dict(os.environ) == before
 assert sorted(os.listdir("/proc/self/fd")) == fds
 assert len(os.listdir("/proc/self/task")) == 1
@@ -78,7 +81,7 @@ only_regular_users_get_sessions() {
   write_pam_service logon min-uid=0
   pamtester logon root open_session
   assert_same "$(count_leased)" 1
-  # Another map is told to the programs.
+  # With the argument map=, sessions are opened in that map.
   "$VIPOOL" up --farm /run/farm.toml --map /run/other --no-probe > /run/up.log 2>&1
   write_pam_service logon map=/run/other
   pamtester logon alice open_session
@@ -87,26 +90,26 @@ only_regular_users_get_sessions() {
 }
 
 exhaustion() {
-  message="No virtual IP address is available for this session, please contact your administrator."
+  local message="No virtual IP address is available for this session, please contact your administrator."
   write_pam_service logon deadline=2
   create_map 10.77.0.100 $'[sessions]\nwhen-exhausted = "pass"'
   pamtester logon alice open_session
   pamtester logon bob open_session 2>&1 | tee /run/out
-  grep -qF "$message" /run/out || fail "not told"
-  grep -q "successfully opened" /run/out || fail "kept out"
+  grep -qF "$message" /run/out || fail "the user got no message"
+  grep -q "successfully opened" /run/out || fail "the logon was refused"
   "$VIPOOL" down --force > /dev/null
 
   create_map 10.77.0.100 $'[sessions]\nwhen-exhausted = "refuse"'
   pamtester logon alice open_session
-  if pamtester logon bob open_session > /run/out 2>&1; then fail "let in"; fi
-  grep -qF "$message" /run/out || fail "not told"
+  if pamtester logon bob open_session > /run/out 2>&1; then fail "the logon was not refused"; fi
+  grep -qF "$message" /run/out || fail "the user got no message"
   "$VIPOOL" down --force > /dev/null
 
-  # It waits, for an address that comes and no longer than its deadline.
+  # The logon waits for an address, and not longer than its deadline.
   create_map 10.77.0.100 $'[sessions]\nwhen-exhausted = "wait 60s"'
   pamtester logon alice open_session
   timeout 60 pamtester logon bob open_session > /run/out 2>&1
-  grep -qF "$message" /run/out || fail "not told"
+  grep -qF "$message" /run/out || fail "the user got no message"
   assert_same "$(count_leased)" 1
 }
 
@@ -121,7 +124,7 @@ faults_never_block_logons() {
   pamtester logon alice open_session close_session
   rm /run/vipool/map
   create_map 10.77.0.100-10.77.0.109
-  # A writer that holds the lock for ever.
+  # A writer holds the lock forever.
   python3 -c '
 import fcntl, struct, time
 f = open("/run/vipool/lock", "r+")
@@ -142,23 +145,23 @@ file_permissions() {
   pamtester -Irhost=192.0.2.7 logon bob open_session
   as_alice() { setpriv --reuid 2001 --regid 2001 --clear-groups "$@"; }
   for file in map sessions lock assigned.json assigner.lock; do
-    as_alice sh -c "echo x >> /run/vipool/$file" 2> /dev/null && fail "$file is written by a user"
-    as_alice rm -f /run/vipool/$file 2> /dev/null && fail "$file is removed by a user"
+    as_alice sh -c "echo x >> /run/vipool/$file" 2> /dev/null && fail "a user can write $file"
+    as_alice rm -f /run/vipool/$file 2> /dev/null && fail "a user can remove $file"
   done
   for file in sessions lock assigner.lock client.*; do
-    as_alice cat /run/vipool/$file > /dev/null 2>&1 && fail "$file is read by a user"
+    as_alice cat /run/vipool/$file > /dev/null 2>&1 && fail "a user can read $file"
   done
-  as_alice touch /run/vipool/new 2> /dev/null && fail "the directory is written by a user"
-  # What a user may read names nobody.
-  as_alice cat /run/vipool/map | grep -q bob && fail "the map has names"
-  # Where alice may run it, wherever it was built.
+  as_alice touch /run/vipool/new 2> /dev/null && fail "a user can write the directory"
+  # The map, which users can read, contains no user names.
+  as_alice cat /run/vipool/map | grep -q bob && fail "the map contains a user name"
+  # alice may not have access to the build directory.
   cp "$VIPOOL" /run/command
   as_alice /run/command --version
   for command in "up --farm /run/farm.toml" "down --force" "session close 7"; do
-    as_alice /run/command $command > /dev/null 2>&1 && fail "a user may do: $command"
+    as_alice /run/command $command > /dev/null 2>&1 && fail "a user can run: $command"
   done
   assert_same "$(count_leased)" 1
-  # What is said of clients goes with their sessions, whoever ended them.
+  # The file with the client address is removed after its session was closed in any way.
   count_client_files() { find /run/vipool -name 'client.*' | wc -l; }
   touch /run/vipool/client.200000000000001.0.5.1.77
   assert_same "$(count_client_files)" 2
@@ -173,7 +176,7 @@ arbitrary_names() {
   write_pam_service logon
   printf '%s\n' "auth required pam_permit.so" "account required pam_permit.so" \
     "session required pam_permit.so" > /etc/pam.d/plain
-  # Users with odd names, in a user database of their own; hosts of any bytes.
+  # User names with special bytes, in the user database of the scenario. Host names of any bytes.
   printf 'al\xffce:x:2101:2101::/tmp:/bin/sh\n../../x:x:2102:2102::/tmp:/bin/sh\n' >> /run/db/passwd
   python3 - <<'END'
 import ctypes, os, random
@@ -202,7 +205,7 @@ for i in range(400):
     user = random.choice(users) if i % 2 else text(random.randrange(80))
     host = random.choice(hosts) if i % 3 else text(random.randrange(300))
     args = user, host, text(random.randrange(40)), text(random.randrange(40))
-    # libpam has limits of its own (the audit record of a very long host name).
+    # libpam itself may fail, for example on the audit record of a very long host name.
     without, with_module = logon(b"plain", *args), logon(b"logon", *args)
     assert without == with_module, (i, without, with_module, user[:50], host[:50])
 END
@@ -211,7 +214,7 @@ END
 
 ssh_su_sudo() {
   create_map 10.77.0.100-10.77.0.109
-  # The module in su and sudo as well, as common-session would have it: it leaves them alone.
+  # su and sudo call the module too, as with a line in common-session. It ignores them.
   for name in sudo su su-l; do write_pam_service $name; done
   printf 'alice ALL=(ALL) NOPASSWD: ALL\n' > /run/sudoers; chmod 440 /run/sudoers
   mount --bind /run/sudoers /etc/sudoers
@@ -232,21 +235,21 @@ END
   cat /run/out /run/err
   assert_same "$(count_leased)" 1
   check_status 'r=s["sessions"][0]; assert (r["user"], r["client"]) == ("alice", "127.0.0.1"), r'
-  grep -q '^bob none' /run/out || fail "su - keeps the lease"
+  grep -q '^bob none' /run/out || fail "su - passed the lease on"
   touch /run/go
   wait $client
   for i in $(seq 600); do [ "$(count_leased)" = 0 ] && break; sleep 0.1; done
   assert_same "$(count_leased)" 0
 }
 
-# door SERVICE: the machine's own file of the service, with the lines of docs/server.md. The module is
-# that of the build.
+# add_module_to_service SERVICE: appends the lines of docs/server.md to the machine's own file of the
+# service, with the module of this build.
 add_module_to_service() {
   printf '%s\n' "session required pam_loginuid.so" \
     "-session [success=ok ignore=ignore module_unknown=ignore default=bad] $MODULE preload=$PRELOAD" \
     >> /etc/pam.d/$1
 }
-# What a session does: says what it was told, and stays until it is let go.
+# write_session_program: writes a program that records its environment and runs until /run/go exists.
 write_session_program() {
   cat > /run/inside.sh <<'END'
 #!/bin/sh
@@ -256,22 +259,23 @@ END
   chmod 755 /run/inside.sh
   mkdir -m 1777 /run/inside
 }
-# arrived USER: what the user's session was told.
+# wait_for_session USER: waits until the user's session has recorded its environment.
 wait_for_session() {
   for i in $(seq 600); do grep -qs VIPOOL_LEASE /run/inside/$1 && break; sleep 0.1; done
   grep -qs "LD_PRELOAD=.*$PRELOAD" /run/inside/$1 || fail "$1: $(cat /run/inside/* 2>&1)"
 }
+# wait_until_all_closed: waits until no virtual IP is leased.
 wait_until_all_closed() {
   for i in $(seq 600); do [ "$(count_leased)" = 0 ] && return; sleep 0.1; done
-  fail "sessions are left: $("$VIPOOL" status)"
+  fail "sessions are still open: $("$VIPOOL" status)"
 }
 
-# login(1) on a terminal, as getty and telnetd start it.
+# login(1) on a terminal, with the options that getty and telnetd use.
 login_on_terminal() {
   create_map 10.77.0.100-10.77.0.109
   add_module_to_service login
   write_session_program
-  # It takes the terminal from script(1), which gives it one of its own.
+  # script(1) provides the terminal.
   script -qec "login -h 192.0.2.7 -f alice" /run/terminal <<< '/run/inside.sh; exit' > /run/out &
   local terminal=$!
   wait_for_session alice || { cat /run/out; exit 1; }
@@ -281,7 +285,7 @@ login_on_terminal() {
   wait_until_all_closed
 }
 
-# The PAM stack of a display manager, with its own other modules; not the display manager itself.
+# The PAM stack of a display manager with all its modules, without the display manager itself.
 display_manager() {
   create_map 10.77.0.100-10.77.0.109
   add_module_to_service lightdm
@@ -291,12 +295,12 @@ display_manager() {
   check_status 'r=s["sessions"][0]; assert (r["user"], r["client"]) == ("alice", None), r'
 }
 
-# Where addresses are given to the first listed program of a logon, the logon opens nothing, and
-# hands down the hook and, but for the lease, where it is to be found.
+# If addresses are allocated at first use, the logon opens no session. It sets LD_PRELOAD and
+# VIPOOL_MAP, and no lease.
 first_use() {
   create_map 10.77.0.100-10.77.0.109 $'[sessions]\nallocate = "first-use"'
   write_pam_service logon preload=$PRELOAD map=/run/vipool/.
-  # pam_exec runs it with what the session is told.
+  # pam_exec runs the program with the environment of the session.
   cat > /run/inside.sh <<'END'
 #!/bin/sh
 env | grep -E '^(LD_PRELOAD|VIPOOL_)' > /run/inside.env
@@ -309,10 +313,11 @@ END
   check_status 'assert s["sessions"] == [], s'
 }
 
-# Desktops through xrdp-sesman, asked for on the loopback as xrdp does: two users, each with an X
-# server and an address of their own. Logging off closes what was opened.
+# Desktops through xrdp-sesman, requested on the loopback interface as xrdp does. Two users each get an
+# X server and a virtual IP. A logoff closes the session.
 desktops() {
-  # X servers leave sockets and locks in /tmp, which may be where this was built.
+  # X servers leave sockets and locks in /tmp. The build directory may be there too, so the files of
+  # the build are copied before /tmp is replaced.
   mkdir /run/built
   for name in VIPOOL MODULE PRELOAD; do
     cp "${!name}" /run/built
@@ -322,12 +327,12 @@ desktops() {
   create_map 10.77.0.100-10.77.0.109
   add_module_to_service xrdp-sesman
   write_session_program
-  # Passwords, for the machine's own common-auth.
+  # Passwords, because the machine's common-auth requires them.
   sed -E "s#^(alice|bob):\*:#\1:$(openssl passwd -6 secret):#" /etc/shadow > /run/shadow
   cat /run/shadow > /etc/shadow
   sed 's|^DefaultWindowManager=.*|DefaultWindowManager=/run/inside.sh|; s|^EnableUserWindowManager=.*|EnableUserWindowManager=false|; s|^EnableSyslog=.*|EnableSyslog=false|; s|^LogFile=.*|LogFile=/run/sesman.log|' \
     /etc/xrdp/sesman.ini > /run/sesman.ini
-  # It listens on ::1, and is looked for at localhost.
+  # xrdp-sesman listens on ::1, and its client connects to localhost.
   printf '%s localhost\n' ::1 127.0.0.1 > /run/hosts; mount --bind /run/hosts /etc/hosts
   xrdp-sesman -n -c /run/sesman.ini > /run/sesman.out 2>&1 &
   for i in $(seq 100); do ss -Hltn 'sport = :3350' | grep -q . && break; sleep 0.1; done

@@ -1,12 +1,14 @@
-# What the scenarios stand on, to be sourced inside mount, network and process namespaces: a /run,
-# a user database (alice, bob) and a PAM configuration of their own, and an sshd.
-# With FILES=machine the first three are the machine's, which is made for the scenario alone.
+# The common setup of the scenarios. A script sources it inside its own mount, network and process
+# namespaces. It creates a new /run, a user database with alice and bob, and a PAM configuration.
+# With FILES=machine it changes none of these, because the whole machine was created for the scenario.
 set -euo pipefail
 
+# fail MESSAGE: ends the scenario with a failure.
 fail() { echo "FAILED: $*" >&2; exit 1; }
+# assert_same ACTUAL EXPECTED: fails if the texts differ.
 assert_same() { [ "$1" = "$2" ] || fail "line ${BASH_LINENO[0]}: '$1' is not '$2'"; }
 
-# people DIRECTORY: alice and bob, in the user database that is there.
+# add_test_users DIRECTORY: adds alice and bob to the user database in that directory.
 add_test_users() {
   local uid name
   for uid in 2001 2002; do
@@ -27,14 +29,14 @@ if [ "${FILES-own}" = own ]; then
   mount --bind /run/pam.d /etc/pam.d
 fi
 
-# service NAME ARGUMENTS...: a PAM service with the module.
+# write_pam_service NAME ARGUMENTS...: writes a PAM service that calls the module.
 write_pam_service() {
   local name=$1; shift
   printf '%s\n' "auth required pam_permit.so" "account required pam_permit.so" \
     "session required $MODULE $*" > /etc/pam.d/$name
 }
 
-# start_sshd ADDRESS [NAMESPACE]: an sshd with keys of its own, port 2222.
+# start_sshd ADDRESS [NAMESPACE]: starts an sshd with new keys on port 2222.
 start_sshd() {
   mkdir -p /run/ssh
   [ -e /run/ssh/host ] || ssh-keygen -q -t ed25519 -N '' -f /run/ssh/host
@@ -55,7 +57,7 @@ END
   ${2:+ip netns exec $2} $sshd -f /run/ssh/config -E /run/ssh/log
 }
 
-# ssh_to ADDRESS USER COMMAND...
+# ssh_to ADDRESS USER COMMAND...: runs a command by ssh.
 ssh_to() {
   local to=$1 user=$2; shift 2
   ssh -F none -p 2222 -i /run/ssh/id -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \

@@ -1,6 +1,6 @@
 #!/bin/bash
-# The scenario of logons.rs for the Debian package: package.sh NAME, with the package in $DEB. What
-# dpkg changes is laid over the machine's files and gone with the namespace.
+# The scenario of logons.rs for the Debian package: package.sh NAME, with the package in $DEB. The
+# changes of dpkg go to an overlay, which disappears with the namespace.
 source "$(dirname "$0")/machine.sh"
 
 umount /etc/pam.d /etc/passwd /etc/shadow /etc/group
@@ -19,7 +19,7 @@ ip address add 10.77.0.1/24 dev v0
 count_sessions() { vipool session list --json | python3 -c 'import json,sys; print(len(json.load(sys.stdin)))'; }
 count_assigned() { ip -4 -o address show dev v0 scope host | wc -l; }
 
-# Installs, runs, is upgraded and removed with a session open, and leaves nothing.
+# Installs, uses, upgrades and removes the package while a session is open. No file is left.
 install_upgrade_remove() {
   dpkg -i "$DEB"
   vipool --version
@@ -40,7 +40,7 @@ END
     "-session [success=ok ignore=ignore module_unknown=ignore default=bad] pam_vipool.so" > /etc/pam.d/sshd
   start_sshd 127.0.0.1
 
-  # Two users on one port.
+  # Two users listen on the same port.
   ssh_to 127.0.0.1 alice nc -nlk 4711 < /dev/null > /run/alice & local alice=$!
   ssh_to 127.0.0.1 bob nc -nlk 4711 < /dev/null > /run/bob & local bob=$!
   for i in $(seq 200); do [ "$(ss -Hltn 'sport = :4711' | wc -l)" = 2 ] && break; sleep 0.1; done
@@ -48,7 +48,7 @@ END
   assert_same "$(grep -c '10\.77\.0\.1[0-9][0-9]:4711' /run/ss)" 2
   assert_same "$(count_sessions)" 2
 
-  # An upgrade: a newer version of the same.
+  # Upgrade to a package with the same files and a higher version.
   dpkg-deb -R "$DEB" /run/over/newer
   sed -i 's/^Version: .*/Version: 99.0/' /run/over/newer/DEBIAN/control
   dpkg-deb -b /run/over/newer /run/over/newer.deb > /dev/null
@@ -61,17 +61,17 @@ END
   vipool up --no-probe
   assert_same "$(count_sessions)" 1
 
-  # Removed with a session open.
+  # Remove the package while a session is open.
   dpkg -r vipool
   assert_same "$(count_assigned)" 0
   pkill -u alice -x nc; wait $alice || true
-  [ ! -e /run/vipool ] || fail "/run/vipool is left"
-  [ -e /etc/vipool/farm.toml ] || fail "the configuration is gone before a purge"
-  # The line in the PAM configuration keeps nobody out.
+  [ ! -e /run/vipool ] || fail "/run/vipool still exists"
+  [ -e /etc/vipool/farm.toml ] || fail "dpkg removed the configuration before the purge"
+  # The line in the PAM configuration does not block logons without the module.
   assert_same "$(ssh_to 127.0.0.1 alice echo in)" in
   dpkg -P vipool
-  [ ! -e /etc/vipool ] || fail "/etc/vipool is left"
-  dpkg -L vipool 2> /dev/null && fail "dpkg still knows it"
+  [ ! -e /etc/vipool ] || fail "/etc/vipool still exists"
+  dpkg -L vipool 2> /dev/null && fail "dpkg still lists the package"
   find /usr /etc /var/lib /run/over/usr/upper -xdev -name '*vipool*' ! -path '*/newer*' -type f -newer /run/db/passwd > /run/left
   assert_same "$(grep -v /var/lib/dpkg /run/left || true)" ""
 }

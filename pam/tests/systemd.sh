@@ -1,10 +1,10 @@
 #!/bin/bash
-# The scenario of logons.rs under systemd: systemd.sh NAME, with the package in $DEB. It boots a
-# systemd of its own over the machine's files (what it changes is gone with the namespace), and
-# there runs itself again as a service.
+# The scenario of logons.rs under systemd: systemd.sh NAME, with the package in $DEB. The script boots
+# a new systemd on an overlay of the machine's files, which disappears with the namespace. In there,
+# it runs itself again as a service.
 FILES=machine source "$(dirname "$0")/machine.sh"
 
-# Boots, waits for the end, and ends as the scenario ended.
+# boot NAME: boots systemd, waits until the scenario ends, and checks its exit status.
 boot() {
   local here=$(dirname "$0") over=/run/vipool-over
   mount -t tmpfs tmpfs /run
@@ -34,7 +34,7 @@ StandardOutput=file:/scenario/output
 StandardError=inherit
 ExecStopPost=/bin/sh -c 'echo \$EXIT_STATUS > /scenario/status; systemctl --no-block poweroff'
 UNIT
-  # Control groups of its own: systemd ends everything in those that it takes for its own.
+  # New control groups, because systemd kills all processes in the control groups it manages.
   local group=vipool-test-$$ tree
   for tree in /sys/fs/cgroup/systemd /sys/fs/cgroup/unified /sys/fs/cgroup; do
     [ -e $tree/cgroup.procs ] && mkdir $tree/$group && echo $$ > $tree/$group/cgroup.procs || true
@@ -52,17 +52,18 @@ UNIT
 
 count_sessions() { vipool session list --json | python3 -c 'import json,sys; print(len(json.load(sys.stdin)))'; }
 count_assigned() { ip -4 -o address show dev v0 scope host | wc -l; }
-# wait_until_same WANTED COMMAND...: waits for a command to print this.
+# wait_until_same EXPECTED COMMAND...: waits until the command prints this text.
 wait_until_same() {
-  local wanted=$1; shift
-  for i in $(seq 600); do [ "$("$@")" = "$wanted" ] && return; sleep 0.1; done
-  assert_same "$("$@")" "$wanted"
+  local expected=$1; shift
+  for i in $(seq 600); do [ "$("$@")" = "$expected" ] && return; sleep 0.1; done
+  assert_same "$("$@")" "$expected"
 }
-# logged EVENT TEXT: it is in the journal under the id of docs/events.md, and what is said.
+# assert_logged EVENT PATTERN: the journal has an entry with the message id of the event (see
+# docs/events.md) whose text matches.
 assert_logged() {
   local id=$(sed -n "s/^| \`$1\` | \`\([0-9a-f]*\)\` |.*/\1/p" /scenario/events.md)
   journalctl --sync
-  journalctl --no-pager --output=cat MESSAGE_ID=$id | grep -E "$2" > /dev/null || { journalctl --no-pager -n 40; fail "$1 ($id) is not logged: $2"; }
+  journalctl --no-pager --output=cat MESSAGE_ID=$id | grep -E "$2" > /dev/null || { journalctl --no-pager -n 40; fail "$1 ($id) has no entry that matches: $2"; }
 }
 create_network() {
   ip netns add other
@@ -70,19 +71,19 @@ create_network() {
   ip -n other link set v1 up; ip link set v0 up
   ip address add 10.77.0.1/24 dev v0
 }
-# hold USER: a logon by ssh that listens on the fixed port until it is ended.
+# start_listener USER: starts a logon by ssh that listens on port 4711 until it is killed.
 start_listener() {
   ssh_to 127.0.0.1 $1 nc -nlk 4711 < /dev/null > /dev/null & 
 }
 
-# The package and its units, from the installation to the purge, with sessions open.
+# Tests the package and its units from the installation to the purge, while sessions are open.
 inside_units() {
   create_network
   dpkg -i /scenario/vipool.deb
   systemd-analyze verify vipool.service vipool-gc.service vipool-gc.timer
   assert_same "$(systemctl is-enabled vipool.service vipool-gc.timer | tr '\n' ' ')" "enabled enabled "
   assert_same "$(systemctl is-active vipool-gc.timer)" active
-  # Without a farm.toml it is no failure.
+  # A missing farm.toml is not a failure.
   systemctl start vipool
   assert_same "$(systemctl is-active vipool || true)" inactive
 
@@ -101,10 +102,10 @@ FARM
   assert_same "$(systemctl is-active vipool) $(count_assigned)" "active 10"
   systemctl stop vipool
   assert_same "$(systemctl is-active vipool || true) $(count_assigned)" "inactive 0"
-  [ ! -e /run/vipool/map ] || fail "the map is left"
+  [ ! -e /run/vipool/map ] || fail "the map still exists"
   systemctl start vipool
 
-  # Two users on one port.
+  # Two users listen on the same port.
   printf '%s\n' "auth required pam_permit.so" "account required pam_permit.so" \
     "session required pam_loginuid.so" \
     "-session [success=ok ignore=ignore module_unknown=ignore default=bad] pam_vipool.so" > /etc/pam.d/sshd
@@ -116,26 +117,26 @@ FARM
   wait_until_same 2 count_listeners
   assert_same "$(count_sessions)" 2
 
-  # A farm.toml with errors changes nothing, a good one is taken over; both with sessions open.
+  # With sessions open, a reload rejects a farm.toml with errors and applies a valid one.
   cp /etc/vipool/farm.toml /etc/vipool/good
   echo 'ranges = 7' >> /etc/vipool/farm.toml
-  systemctl reload vipool && fail "a broken farm.toml is taken"
+  systemctl reload vipool && fail "reload accepted an invalid farm.toml"
   assert_same "$(systemctl is-active vipool) $(count_assigned) $(count_sessions)" "active 10 2"
-  # One of the new addresses is another host's.
+  # Another host has one of the new addresses.
   ip -n other address add 10.77.0.115/24 dev v1
   sed 's/109"/119"/' /etc/vipool/good > /etc/vipool/farm.toml
   systemctl reload vipool
   assert_same "$(systemctl is-active vipool) $(count_assigned) $(count_sessions)" "active 19 2"
   assert_logged conflict '10.77.0.115 is not given out'
 
-  # The timer takes back what a logon left that was killed. (Here it comes every two seconds.)
+  # The timer closes the session of a killed logon. Here it runs every two seconds.
   mkdir /etc/systemd/system/vipool-gc.timer.d
   printf '%s\n' '[Timer]' OnUnitActiveSec= OnUnitActiveSec=2 AccuracySec=1ms \
     > /etc/systemd/system/vipool-gc.timer.d/often.conf
   systemctl daemon-reload
   systemctl restart vipool-gc.timer
   systemctl start vipool-gc.service
-  # The process that leads the session is sshd's, above the one that runs as the user.
+  # The session leader is a process of sshd, the parent of the process that runs as the user.
   kill -9 $(vipool session list --json | python3 -c '
 import json, sys
 print(*(s["leader"] for s in json.load(sys.stdin) if s["user"] == "bob"))')
@@ -145,16 +146,16 @@ print(*(s["leader"] for s in json.load(sys.stdin) if s["user"] == "bob"))')
   assert_logged assigned '^10.77.0.1[01][0-9] is leased to session .* of bob$'
   assert_logged released '^10.77.0.1[01][0-9] was given back by session .* of bob'
 
-  # The other events.
+  # The remaining events.
   systemctl stop vipool-gc.timer
   for i in $(seq 18); do vipool session open $i --user carol; done > /dev/null
-  # It gets a loopback address, and no other.
+  # The virtual IPs are exhausted, so session 19 gets a loopback address only.
   vipool session open 19 --user carol
   vipool gc
   assert_logged low-water 'below its low-water mark'
   assert_logged exhausted '^No virtual IP address is available for this session, please contact your administrator.$'
   for i in $(seq 19); do vipool session close $i; done > /dev/null
-  # Three entries each: V, L, and the end.
+  # More entries than the journal holds. Each session makes three.
   for i in $(seq 400); do vipool session open $i --user carol; vipool session close $i; done > /dev/null
   vipool gc
   assert_logged gap '^[0-9]+ events were lost'
@@ -162,7 +163,7 @@ print(*(s["leader"] for s in json.load(sys.stdin) if s["user"] == "bob"))')
   assert_logged not-rewritten '^/bin/true runs with the host.s addresses: '
   systemctl start vipool-gc.timer
 
-  # An upgrade: a newer version of the same.
+  # Upgrade to a package with the same files and a higher version.
   assert_same "$(count_sessions)" 1
   dpkg-deb -R /scenario/vipool.deb /scenario/newer
   sed -i 's/^Version: .*/Version: 99.0/' /scenario/newer/DEBIAN/control
@@ -171,13 +172,13 @@ print(*(s["leader"] for s in json.load(sys.stdin) if s["user"] == "bob"))')
   assert_same "$(systemctl is-active vipool vipool-gc.timer | tr '\n' ' ')" "active active "
   assert_same "$(count_sessions) $(count_listeners)" "1 1"
 
-  # Stopped with a session open: its address stays, for as long as it is open.
+  # After a stop, the address of an open session stays assigned.
   systemctl stop vipool
   assert_same "$(count_assigned) $(count_sessions) $(count_listeners)" "1 1 1"
   systemctl start vipool
   assert_same "$(count_assigned) $(count_sessions)" "19 1"
 
-  # Removed with a session open.
+  # Remove the package while a session is open.
   dpkg -r vipool
   assert_same "$(count_assigned)" 0
   assert_same "$(systemctl list-unit-files --no-legend '*vipool*')" ""
@@ -185,7 +186,7 @@ print(*(s["leader"] for s in json.load(sys.stdin) if s["user"] == "bob"))')
   assert_same "$(ssh_to 127.0.0.1 alice echo in)" in
   pkill -u alice -x nc; wait $alice || true
   dpkg -P vipool
-  [ ! -e /etc/vipool ] && [ ! -e /run/vipool ] && [ ! -e /var/lib/vipool ] || fail "files are left"
+  [ ! -e /etc/vipool ] && [ ! -e /run/vipool ] && [ ! -e /var/lib/vipool ] || fail "the package left files"
 }
 
 case $1 in
