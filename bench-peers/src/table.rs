@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use tempfile::TempDir;
-use vipool::map::{Map, MapError, OpenOptions, Plan, Settings, ExclusiveWriter};
+use vipool::map::{ExclusiveWriter, Map, MapError, OpenOptions, Plan, Settings};
 use vipool::pool::{Pool, PoolKind};
 use vipool::range::Range;
 use vipool::session::{Handle, SessionId, SessionKind};
