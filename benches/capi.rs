@@ -46,7 +46,9 @@ use vipool::map::{Map, OpenOptions, Plan};
 use vipool::policy::{Features, Policy, Program};
 use vipool::pool::{MAX_SLOTS, Pool, PoolKind};
 use vipool::rewrite::sockaddr::{self, Parsed};
-use vipool::rewrite::{Kernel, Live, Outcome, Protocol, Rewriter, Rules, SocketFacts};
+use vipool::rewrite::{
+    KernelListeners, LiveSystem, Outcome, Protocol, RewriteRules, Rewriter, SocketProperties,
+};
 use vipool::session::{SessionId, SessionKind};
 
 const POOL: &str = "127.3.0.2-127.3.0.253";
@@ -284,11 +286,15 @@ fn main() {
         map.open_session(session(1), &OpenOptions::default(), 0).expect("a session").handle;
     let policy = reader.policy();
     let program = policy.programs().next().expect("a rule");
-    let world = Live { reader: &reader, policy, program, listeners: Kernel };
+    let world = LiveSystem { reader: &reader, policy, program, listeners: KernelListeners };
     let leases = reader.lookup(session(1));
-    let (addresses, rules) = (reader.addresses(&leases), Rules::of(&program, &policy));
-    let rewriter =
-        || Rewriter { addresses, rules, live: reader.is_live(black_box(&handle)), world: &world };
+    let (addresses, rules) = (reader.addresses(&leases), RewriteRules::new(&program, &policy));
+    let rewriter = || Rewriter {
+        addresses,
+        rules,
+        lease_held: reader.is_live(black_box(&handle)),
+        system: &world,
+    };
     let c = c(program.id());
     rewriting(&wanted, rewriter, &c);
 
@@ -321,7 +327,7 @@ fn main() {
     opening(&wanted, &mut map, &c);
 }
 
-fn rewriting<'w, W: vipool::rewrite::World + 'w>(
+fn rewriting<'w, W: vipool::rewrite::SystemView + 'w>(
     wanted: &Wanted,
     rewriter: impl Fn() -> Rewriter<'w, W>,
     c: &C,
@@ -330,8 +336,12 @@ fn rewriting<'w, W: vipool::rewrite::World + 'w>(
     sockaddr::write(&SocketAddr::from(([127, 0, 0, 1], 6379)), &mut bytes);
     let mut outside = [0; sockaddr::IPV4_LENGTH];
     sockaddr::write(&SocketAddr::from(([192, 0, 2, 1], 443)), &mut outside);
-    let facts =
-        SocketFacts { protocol: Protocol::Tcp, local: None, v6only: false, shares_port: false };
+    let facts = SocketProperties {
+        protocol: Protocol::Tcp,
+        local_address: None,
+        is_v6only: false,
+        can_share_port: false,
+    };
     let mut socket = sized::<vipool_socket>();
     socket.protocol = 1;
     let mut outcome = sized::<vipool_outcome>();
@@ -359,7 +369,10 @@ fn rewriting<'w, W: vipool::rewrite::World + 'w>(
         "connect",
         || {
             through_rust(black_box(&outside), |to| {
-                rewriter().connect(black_box(&facts), to).rewritten().map(|connect| connect.to)
+                rewriter()
+                    .connect(black_box(&facts), to)
+                    .rewritten()
+                    .map(|connect| connect.destination)
             })
         },
         // SAFETY: as above.
@@ -370,9 +383,11 @@ fn rewriting<'w, W: vipool::rewrite::World + 'w>(
     wanted.call(
         "accept",
         || {
-            through_rust(black_box(&bytes), |source| match rewriter().shown(source, || None) {
-                Outcome::Rewritten(shown) => Some(shown),
-                Outcome::Passed(_) | Outcome::Refused(_) => None,
+            through_rust(black_box(&bytes), |source| {
+                match rewriter().visible_address(source, || None) {
+                    Outcome::Rewritten(shown) => Some(shown),
+                    Outcome::Passed(_) | Outcome::Refused(_) => None,
+                }
             })
         },
         // SAFETY: as above.
@@ -382,7 +397,7 @@ fn rewriting<'w, W: vipool::rewrite::World + 'w>(
         ([127, 3, 0, 2].into(), IpAddr::from([127, 3, 0, 2]).into());
     wanted.call(
         "shown_ip",
-        || rewriter().shown_ip(black_box(ip)).rewritten(),
+        || rewriter().visible_ip(black_box(ip)).rewritten(),
         // SAFETY: as above.
         || unsafe { shown_ip(decider, black_box(&raw const c_ip), out) },
     );

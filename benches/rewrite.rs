@@ -8,7 +8,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use vipool::policy::Features;
 use vipool::pool::PoolKind;
 use vipool::rewrite::sockaddr::{self, IPV6_LENGTH, Parsed};
-use vipool::rewrite::{Listener, Outcome, Protocol, Rewriter, Rules, SocketFacts, World};
+use vipool::rewrite::{ListenerMatch, Outcome, Protocol, Rewriter, RewriteRules, SocketProperties, SystemView};
 use vipool::session::Addresses;
 
 const V: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 5);
@@ -17,7 +17,7 @@ const L: Ipv4Addr = Ipv4Addr::new(127, 3, 4, 5);
 /// A view of the system with constant answers. The cost of system calls is part of the hook bench.
 struct ConstantSystem;
 
-impl World for ConstantSystem {
+impl SystemView for ConstantSystem {
     fn is_own_port(&self, port: u16) -> bool {
         port == 6379
     }
@@ -30,7 +30,7 @@ impl World for ConstantSystem {
     fn is_host_address(&self, _address: IpAddr) -> bool {
         false
     }
-    fn kind_of(&self, _address: IpAddr) -> Option<PoolKind> {
+    fn pool_kind(&self, _address: IpAddr) -> Option<PoolKind> {
         None
     }
     fn find_listener(
@@ -38,20 +38,20 @@ impl World for ConstantSystem {
         _wanted: &[SocketAddr],
         _protocol: Protocol,
         _source: Option<SocketAddr>,
-    ) -> Listener {
-        Listener::At(0)
+    ) -> ListenerMatch {
+        ListenerMatch::Index(0)
     }
 }
 
 fn rewriter() -> Rewriter<'static, ConstantSystem> {
     Rewriter {
         addresses: Addresses { v4: Some(V), loopback: Some(L), ..Addresses::default() },
-        rules: Rules {
+        rules: RewriteRules {
             features: Features { virtual_ip: true, loopback: true, client_ip: false },
-            ..Rules::default()
+            ..RewriteRules::default()
         },
-        live: true,
-        world: &ConstantSystem,
+        lease_held: true,
+        system: &ConstantSystem,
     }
 }
 
@@ -81,11 +81,11 @@ fn map_outcome<A, B>(outcome: Outcome<A>, convert: impl FnOnce(A) -> B) -> Outco
 }
 
 fn socket_calls(criterion: &mut Criterion) {
-    let unbound = SocketFacts {
+    let unbound = SocketProperties {
         protocol: Protocol::Tcp,
-        local: Some("0.0.0.0:0".parse().expect("an address")),
-        v6only: false,
-        shares_port: false,
+        local_address: Some("0.0.0.0:0".parse().expect("an address")),
+        is_v6only: false,
+        can_share_port: false,
     };
     let bytes = |address: &str| {
         let mut out = [0; IPV6_LENGTH];
@@ -120,7 +120,7 @@ fn socket_calls(criterion: &mut Criterion) {
             bench.iter(|| {
                 rewrite_bytes(black_box(&bytes), |address| {
                     map_outcome(rewriter.connect(black_box(&unbound), address), |connect| {
-                        connect.to
+                        connect.destination
                     })
                 })
             });
@@ -132,7 +132,7 @@ fn socket_calls(criterion: &mut Criterion) {
         let bytes = bytes(address);
         group.bench_function(name, |bench| {
             bench.iter(|| {
-                rewrite_bytes(black_box(&bytes), |address| rewriter.shown(address, || None))
+                rewrite_bytes(black_box(&bytes), |address| rewriter.visible_address(address, || None))
             });
         });
     }

@@ -48,7 +48,7 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
         eprintln!("usage: agent FARM.TOML HOST MAP-DIRECTORY");
         return Ok(ExitCode::from(2));
     };
-    let (farm, mut report) = Farm::check(Path::new(farm));
+    let (farm, mut report) = Farm::load(Path::new(farm));
     let planned = farm.plan(host, None);
     report.extend(planned.findings);
     if report.has_errors() {

@@ -46,7 +46,7 @@ impl Check {
 
 /// Checks a file, prints what was found, and tells whether it passed.
 pub fn run(file: &Path, server: Option<&str>, json: bool, strict: bool) -> Result<bool> {
-    let (farm, report) = Farm::check(file);
+    let (farm, report) = Farm::load(file);
     let servers = servers(&farm, server)?;
     let passed = if strict { report.is_empty() } else { !report.has_errors() };
     let out = &mut io::stdout().lock();
@@ -127,7 +127,7 @@ fn servers(farm: &Farm, only: Option<&str>) -> Result<Vec<ServerRow>> {
     }
     let names: Vec<&str> = match only {
         None => farm.servers.iter().map(|server| &*server.name).collect(),
-        Some(name) => match farm.server(name) {
+        Some(name) => match farm.find_server(name) {
             Some(server) => vec![&server.name],
             None => bail!("{}", farm.plan(name, None).findings[0]),
         },
@@ -139,7 +139,7 @@ fn server_row(farm: &Farm, name: Option<&str>) -> ServerRow {
     let plan = farm.plan(name.unwrap_or_default(), None).plan;
     ServerRow {
         name: name.map(str::to_owned),
-        enabled: name.and_then(|name| farm.server(name)).is_none_or(|server| server.enabled),
+        enabled: name.and_then(|name| farm.find_server(name)).is_none_or(|server| server.enabled),
         max_sessions: plan.settings.max_sessions,
         pools: plan.pools.iter().map(pool_row).collect(),
     }

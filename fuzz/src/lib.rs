@@ -143,7 +143,7 @@ fn run_all_reads(reader: &Reader, handle: &Handle) {
         }
     }
     let _ = (reader.leases_of(handle), reader.is_superseded(), reader.settings());
-    let _ = reader.kind_of("10.0.0.5".parse().expect("an address"));
+    let _ = reader.pool_kind("10.0.0.5".parse().expect("an address"));
     let _ = (reader.pools(), reader.sessions(), reader.policy().programs().count());
 }
 

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use vipool::policy::PathStyle;
-use vipool::policy::path::{file_name, from_utf16, pattern_kind, same_name, same_path};
+use vipool::policy::path::{file_name, utf16_to_wtf8, pattern_kind, same_name, same_path};
 
 fuzz_target!(|input: &[u8]| {
     let (a, b) = input.split_at(input.len() / 2);
@@ -19,5 +19,5 @@ fuzz_target!(|input: &[u8]| {
     let wide: Vec<u16> =
         input.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect();
     let mut buffer = [0; 64];
-    let _ = from_utf16(&wide, &mut buffer);
+    let _ = utf16_to_wtf8(&wide, &mut buffer);
 });

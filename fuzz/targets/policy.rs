@@ -56,7 +56,7 @@ fuzz_target!(|input: &[u8]| {
             let rule = matched.program;
             let _ = (rule.features(), rule.wildcard(), rule.loopback_connect());
             let _ = (rule.is_own_port(85), rule.is_shared_port(443), rule.map_ephemeral());
-            let _ = view.inherited(rule.id());
+            let _ = view.find_inherited(rule.id());
         }
     }
     let _ = (view.is_host_address(IpAddr::V4(Ipv4Addr::LOCALHOST)), view.is_wildcard_udp_port(85));

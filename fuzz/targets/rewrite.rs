@@ -5,10 +5,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use libfuzzer_sys::fuzz_target;
-use vipool::policy::{Features, LoopbackConnect, Wildcard};
+use vipool::policy::{Features, LoopbackConnect, WildcardBind};
 use vipool::pool::PoolKind;
 use vipool::rewrite::sockaddr::{self, MAX_LENGTH, Parsed};
-use vipool::rewrite::{Listener, Outcome, Protocol, Rewriter, Rules, SocketFacts, World};
+use vipool::rewrite::{ListenerMatch, Outcome, Protocol, Rewriter, RewriteRules, SocketProperties, SystemView};
 use vipool::session::Addresses;
 
 const V: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 5);
@@ -28,7 +28,7 @@ impl FuzzedSystem {
     }
 }
 
-impl World for FuzzedSystem {
+impl SystemView for FuzzedSystem {
     fn is_own_port(&self, port: u16) -> bool {
         self.bit(0) && port % 2 == 0
     }
@@ -41,7 +41,7 @@ impl World for FuzzedSystem {
     fn is_host_address(&self, address: IpAddr) -> bool {
         self.bit(3) && address == IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1))
     }
-    fn kind_of(&self, address: IpAddr) -> Option<PoolKind> {
+    fn pool_kind(&self, address: IpAddr) -> Option<PoolKind> {
         match sockaddr::as_ipv4(address)?.octets() {
             [10, 0, 0, last] if last > 1 => Some(PoolKind::VirtualIp),
             [127, 3 | 4, ..] => Some(PoolKind::Loopback),
@@ -53,11 +53,11 @@ impl World for FuzzedSystem {
         wanted: &[SocketAddr],
         _protocol: Protocol,
         _source: Option<SocketAddr>,
-    ) -> Listener {
+    ) -> ListenerMatch {
         match usize::from(self.listener % 5) {
-            4 => Listener::Unknown,
-            index if index < wanted.len() => Listener::At(index),
-            _ => Listener::None,
+            4 => ListenerMatch::Unknown,
+            index if index < wanted.len() => ListenerMatch::Index(index),
+            _ => ListenerMatch::NotFound,
         }
     }
 }
@@ -98,13 +98,13 @@ fuzz_target!(|input: &[u8]| {
             loopback: bit(world.bits, 6).then_some(L),
             loopback6: bit(world.bits, 7).then_some(L6),
         },
-        rules: Rules {
+        rules: RewriteRules {
             features: Features {
                 virtual_ip: bit(*rules, 0),
                 loopback: bit(*rules, 1),
                 client_ip: bit(*rules, 2),
             },
-            wildcard: if bit(*rules, 3) { Wildcard::Loopback } else { Wildcard::Keep },
+            wildcard: if bit(*rules, 3) { WildcardBind::Loopback } else { WildcardBind::Keep },
             loopback_connect: if bit(*rules, 4) {
                 LoopbackConnect::Own
             } else {
@@ -115,43 +115,43 @@ fuzz_target!(|input: &[u8]| {
             hide_addresses: bit(*rules, 7),
             defer_wildcard: bit(*socket, 7),
         },
-        live: !bit(*socket, 6),
-        world: &world,
+        lease_held: !bit(*socket, 6),
+        system: &world,
     };
     let unbound = if address.is_ipv4() {
         SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0)
     } else {
         SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0)
     };
-    let facts = SocketFacts {
+    let facts = SocketProperties {
         protocol: [Protocol::Tcp, Protocol::Udp, Protocol::Other][usize::from(socket % 3)],
-        local: bit(*socket, 5).then_some(unbound),
-        v6only: bit(*socket, 4),
-        shares_port: bit(*socket, 3),
+        local_address: bit(*socket, 5).then_some(unbound),
+        is_v6only: bit(*socket, 4),
+        can_share_port: bit(*socket, 3),
     };
     if let Outcome::Rewritten(bind) = rewriter.bind(&facts, address) {
         assert_eq!(bind.address.is_ipv4(), address.is_ipv4());
         assert_eq!(bind.address.port(), address.port());
-        assert!(rewriter.live);
+        assert!(rewriter.lease_held);
     }
     for outcome in [rewriter.connect(&facts, address), rewriter.send(&facts, address, false)] {
         if let Outcome::Rewritten(connect) = outcome {
-            assert_eq!(connect.to.is_ipv4(), address.is_ipv4());
-            assert_eq!(connect.to.port(), address.port());
+            assert_eq!(connect.destination.is_ipv4(), address.is_ipv4());
+            assert_eq!(connect.destination.port(), address.port());
             // A socket bound to L never connects outside the host.
-            if let Some(source) = connect.bind {
+            if let Some(source) = connect.source {
                 assert!(!(is_own_loopback(source) && is_outside(address.ip())));
             }
         }
     }
     let _ = rewriter.listen(&facts);
-    let _ = rewriter.send_source(address.ip(), Some(address));
-    let _ = rewriter.shown(address, || Some(unbound));
+    let _ = rewriter.datagram_source(address.ip(), Some(address));
+    let _ = rewriter.visible_address(address, || Some(unbound));
     // The visible address has the same family, and translating it again changes nothing.
-    if let Outcome::Rewritten(shown) = rewriter.shown(address, || None) {
+    if let Outcome::Rewritten(shown) = rewriter.visible_address(address, || None) {
         assert_eq!(shown.is_ipv4(), address.is_ipv4());
-        assert!(rewriter.shown(shown, || None).rewritten().is_none_or(|again| again == shown));
+        assert!(rewriter.visible_address(shown, || None).rewritten().is_none_or(|again| again == shown));
     }
-    let _ = rewriter.host_addresses(Some(address.ip()));
-    let _ = rewriter.hides(address.ip());
+    let _ = rewriter.resolve_host_name(Some(address.ip()));
+    let _ = rewriter.is_hidden(address.ip());
 });

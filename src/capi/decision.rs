@@ -124,13 +124,13 @@ impl Told for Bind {
 impl Told for Connect {
     #[inline]
     fn tell(&self, out: &mut vipool_outcome) {
-        self.to.tell(out);
+        self.destination.tell(out);
         if self.clear_v6only {
             out.flags |= VIPOOL_DO_CLEAR_V6ONLY;
         }
-        if let Some(ip) = self.bind {
+        if let Some(ip) = self.source {
             out.flags |= VIPOOL_DO_BIND_FIRST;
-            if self.late_port {
+            if self.defer_port {
                 out.flags |= VIPOOL_DO_LATE_PORT;
             }
             out.bind.set(&SocketAddr::new(ip, 0));
@@ -161,7 +161,7 @@ pub(crate) fn numbers<T>(outcome: &Outcome<T>) -> (u32, u32, i32) {
         }
         Outcome::Refused(refusal) => {
             let error = match refusal {
-                Refusal::AddressOfAnother => ADDRESS_NOT_AVAILABLE,
+                Refusal::OtherSessionAddress => ADDRESS_NOT_AVAILABLE,
             };
             (vipool_outcome_kind::VIPOOL_REFUSED as u32, refusal.number().into(), error)
         }

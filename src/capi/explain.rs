@@ -13,7 +13,7 @@ use super::reader::vipool_reader;
 use super::snapshot::page;
 use super::status::vipool_status::{self, *};
 use super::text::array;
-use crate::policy::{ProgramView, Verdict, script_of};
+use crate::policy::{MatchResult, ProgramView, script_argument};
 
 /// What became of one rule.
 #[repr(u32)]
@@ -76,17 +76,17 @@ layout!(vipool_verdict_row {
     reserved,
 });
 
-impl From<&(ProgramView<'_>, Verdict)> for vipool_verdict_row {
-    fn from((rule, verdict): &(ProgramView<'_>, Verdict)) -> Self {
+impl From<&(ProgramView<'_>, MatchResult)> for vipool_verdict_row {
+    fn from((rule, verdict): &(ProgramView<'_>, MatchResult)) -> Self {
         let (number, matched_by, script_matched_by) = match *verdict {
-            Verdict::Matches { by, script } => {
+            MatchResult::Matched { by, script } => {
                 let script = script.map_or(0, |by| vipool_matched_by::from(by) as u32);
                 let matches = vipool_verdict::VIPOOL_VERDICT_MATCHES;
                 (matches, vipool_matched_by::from(by) as u32, script)
             }
-            Verdict::OtherDirectory => (vipool_verdict::VIPOOL_VERDICT_OTHER_DIRECTORY, 0, 0),
-            Verdict::OtherScript => (vipool_verdict::VIPOOL_VERDICT_OTHER_SCRIPT, 0, 0),
-            Verdict::OtherProgram => (vipool_verdict::VIPOOL_VERDICT_OTHER_PROGRAM, 0, 0),
+            MatchResult::OtherDirectory => (vipool_verdict::VIPOOL_VERDICT_OTHER_DIRECTORY, 0, 0),
+            MatchResult::OtherScript => (vipool_verdict::VIPOOL_VERDICT_OTHER_SCRIPT, 0, 0),
+            MatchResult::OtherProgram => (vipool_verdict::VIPOOL_VERDICT_OTHER_PROGRAM, 0, 0),
         };
         let (pattern, script, text) = (rule.pattern(), rule.script(), verdict.text());
         Self {
@@ -180,7 +180,7 @@ pub unsafe extern "C" fn vipool_script_of(
         }
         // SAFETY: not NULL; the caller vouches for the NUL behind each.
         let texts = arguments.iter().map(|text| unsafe { CStr::from_ptr(*text) }.to_bytes());
-        let script = script_of(texts).ok_or(VIPOOL_ERR_NOT_FOUND)?;
+        let script = script_argument(texts).ok_or(VIPOOL_ERR_NOT_FOUND)?;
         // SAFETY: not NULL.
         unsafe { out.write(script.as_ptr().cast()) };
         Ok(())

@@ -143,7 +143,7 @@ pub unsafe extern "C" fn vipool_farm_load(
     out: *mut *mut vipool_farm,
 ) -> vipool_status {
     // SAFETY: the caller vouches for both.
-    unsafe { hand_out(|| Ok(Farm::check(Path::new(utf8(path, path_length)?))), out) }
+    unsafe { hand_out(|| Ok(Farm::load(Path::new(utf8(path, path_length)?))), out) }
 }
 
 /// vipool_farm_load() with a UTF-16 path of `path_length` units.

@@ -18,7 +18,7 @@ use super::plan::{
 use super::settings::vipool_settings;
 use super::status::vipool_status::{self, *};
 use super::text::{array, flags};
-use crate::farm::{Rewrite, Sessions};
+use crate::farm::{RewriteOptions, Sessions};
 use crate::map::Settings;
 
 /// What concerns all listed programs of a farm. The arrays are copied.
@@ -217,12 +217,12 @@ pub unsafe extern "C" fn vipool_farm_set_rules(
                 | VIPOOL_RULE_SESSION_OVERRIDE;
             let flags = flags(given.flags, known)?;
             let udp = (given.wildcard_udp_ports, given.wildcard_udp_port_count);
-            farm.rewrite = Rewrite {
+            farm.rewrite = RewriteOptions {
                 hide_addresses: flags & VIPOOL_RULE_HIDE_ADDRESSES != 0,
                 pass_when_missing: flags & VIPOOL_RULE_PASS_WHEN_MISSING != 0,
                 session_override: flags & VIPOOL_RULE_SESSION_OVERRIDE != 0,
                 wildcard_udp_ports: match udp {
-                    (ports, 0) if ports.is_null() => Rewrite::default().wildcard_udp_ports,
+                    (ports, 0) if ports.is_null() => RewriteOptions::default().wildcard_udp_ports,
                     (ports, count) => port_ranges(ports, count)?,
                 },
                 fixed_ports: port_ranges(given.fixed_ports, given.fixed_port_count)?,

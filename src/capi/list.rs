@@ -6,7 +6,7 @@ use super::layout::{layout, read};
 use super::outcome::Failure;
 use super::status::vipool_status::{self, *};
 use super::text::{array, flags, optional_utf8, utf8};
-use crate::policy::{Features, LoopbackConnect, PortRange, Program, Wildcard};
+use crate::policy::{Features, LoopbackConnect, PortRange, Program, WildcardBind};
 
 /// Ports from the first to the last, both included, in host order. Plain data.
 #[repr(C)]
@@ -126,7 +126,7 @@ pub(crate) unsafe fn listed(given: *const vipool_program) -> Result<Program, Fai
         let given = read(given)?;
         let flags = flags(given.flags, KNOWN)?;
         let has = |flag| flags & flag != 0;
-        let to_wildcard = [Wildcard::Keep, Wildcard::Loopback];
+        let to_wildcard = [WildcardBind::Keep, WildcardBind::Loopback];
         let to_loopback = [LoopbackConnect::OwnFirst, LoopbackConnect::Own];
         Ok(Program {
             pattern: utf8(given.pattern, given.pattern_length)?.to_owned(),

@@ -25,8 +25,8 @@
 //! | kind and value of a [`SessionId`](crate::session::SessionId) | the upper 8 and lower 56 bits of a `vipool_session` |
 //! | [`interface_of`](crate::interface::interface_of), [`unusable`](crate::interface::unusable) | `vipool_match_new` does both |
 //! | [`policy::path`](crate::policy::path), [`Policy::encode`](crate::policy::Policy::encode), host addresses and ports of a [`PolicyView`](crate::policy::PolicyView) | what `vipool_reader_find_rule` and the rewrite calls are made of |
-//! | [`World`](crate::rewrite::World), [`Socket`](crate::rewrite::Socket), [`Rules`](crate::rewrite::Rules) | `vipool_find_listener_fn`, `vipool_socket`, the id of a rule |
-//! | [`Guest`](crate::rewrite::Guest), [`Succession`](crate::map::Succession) | statics of a hook layer in Rust; the header says what a hook in C does when a map is replaced |
+//! | [`SystemView`](crate::rewrite::SystemView), [`Socket`](crate::rewrite::Socket), [`RewriteRules`](crate::rewrite::RewriteRules) | `vipool_find_listener_fn`, `vipool_socket`, the id of a rule |
+//! | [`HookedProcess`](crate::rewrite::HookedProcess), [`Succession`](crate::map::Succession) | statics of a hook layer in Rust; the header says what a hook in C does when a map is replaced |
 //! | the other modules of [`os`](crate::os) | what the crate and the command line are made of |
 
 #![allow(unsafe_code, non_camel_case_types, clippy::missing_safety_doc)]

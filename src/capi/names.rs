@@ -23,7 +23,7 @@ pub unsafe extern "C" fn vipool_rewrite_shown_ip(
     out: *mut vipool_outcome,
 ) -> vipool_status {
     // SAFETY: the caller vouches for all of them.
-    unsafe { decide_ip(rewriter, address, out, |rewriter, ip| rewriter.names().shown_ip(ip)) }
+    unsafe { decide_ip(rewriter, address, out, |rewriter, ip| rewriter.names().visible_ip(ip)) }
 }
 
 /// A multicast datagram to `address` where the program set no interface (IP_MULTICAST_IF): with
@@ -102,7 +102,7 @@ pub unsafe extern "C" fn vipool_rewrite_host_addresses(
         // SAFETY: as above.
         unsafe { check_out_quietly(out) }?;
         let client = client.map_or(Ok(None), vipool_ip::get)?;
-        let outcome = rewriter.now().host_addresses(client);
+        let outcome = rewriter.now().resolve_host_name(client);
         let (kind, code, _) = numbers(&outcome);
         let addresses = outcome.rewritten().unwrap_or_default();
         let (v4, v6) = (addresses.v4.map(Into::into), addresses.v6.map(Into::into));
@@ -151,7 +151,7 @@ pub unsafe extern "C" fn vipool_rewrite_is_own_address(
 ) -> vipool_status {
     // SAFETY: the caller vouches for all of them.
     unsafe {
-        question(rewriter, address, out_own, |rewriter, ip| rewriter.names().is_own_address(ip))
+        question(rewriter, address, out_own, |rewriter, ip| rewriter.names().is_virtual_ip(ip))
     }
 }
 
@@ -167,7 +167,7 @@ pub unsafe extern "C" fn vipool_rewrite_hides(
     out_hidden: *mut u32,
 ) -> vipool_status {
     // SAFETY: the caller vouches for all of them.
-    unsafe { question(rewriter, address, out_hidden, |rewriter, ip| rewriter.now().hides(ip)) }
+    unsafe { question(rewriter, address, out_hidden, |rewriter, ip| rewriter.now().is_hidden(ip)) }
 }
 
 /// After a bind to an address that vipool_outcome named (`address` of bind and listen, `bind` of
@@ -184,8 +184,6 @@ pub unsafe extern "C" fn vipool_rewrite_retries(
 ) -> vipool_status {
     // SAFETY: the caller vouches for all of them.
     unsafe {
-        question(rewriter, address, out_retry, |rewriter, ip| {
-            rewriter.names().retries_untouched(ip)
-        })
+        question(rewriter, address, out_retry, |rewriter, ip| rewriter.names().retries_original(ip))
     }
 }

@@ -180,7 +180,7 @@ pub unsafe extern "C" fn vipool_plan_follow_links(plan: *mut vipool_plan) -> vip
     call(|| {
         // SAFETY: the caller vouches for the handle.
         let plan = unsafe { exclusive(plan) }?;
-        plan.plan.policy.follow_links(|path| std::fs::canonicalize(path));
+        plan.plan.policy.resolve_links(|path| std::fs::canonicalize(path));
         Ok(())
     })
 }

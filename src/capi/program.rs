@@ -13,9 +13,10 @@ use super::outcome::quiet;
 use super::reader::vipool_reader;
 use super::status::vipool_status::{self, *};
 use super::text::{bytes, units};
-use crate::policy::path::from_utf16;
+use crate::policy::path::utf16_to_wtf8;
 use crate::policy::{
-    Executable, Features, LoopbackConnect, MatchedBy, PathStyle, ProgramView, Verdict, Wildcard,
+    Executable, Features, LoopbackConnect, MatchKind, MatchResult, PathStyle, ProgramView,
+    WildcardBind,
 };
 
 /// By which rules paths are compared; it enters as uint32_t.
@@ -120,7 +121,10 @@ impl vipool_rule {
                 | bit(client_ip, VIPOOL_FEATURE_CLIENT_IP),
             flags: bit(program.inherit(), VIPOOL_PROGRAM_INHERIT)
                 | bit(program.map_ephemeral(), VIPOOL_PROGRAM_MAP_EPHEMERAL)
-                | bit(program.wildcard() == Wildcard::Loopback, VIPOOL_PROGRAM_WILDCARD_LOOPBACK)
+                | bit(
+                    program.wildcard() == WildcardBind::Loopback,
+                    VIPOOL_PROGRAM_WILDCARD_LOOPBACK,
+                )
                 | bit(
                     program.loopback_connect() == LoopbackConnect::Own,
                     VIPOOL_PROGRAM_CONNECT_OWN,
@@ -131,12 +135,12 @@ impl vipool_rule {
     }
 }
 
-impl From<MatchedBy> for vipool_matched_by {
-    fn from(by: MatchedBy) -> Self {
+impl From<MatchKind> for vipool_matched_by {
+    fn from(by: MatchKind) -> Self {
         match by {
-            MatchedBy::FullPath => vipool_matched_by::VIPOOL_MATCHED_FULL_PATH,
-            MatchedBy::Link => vipool_matched_by::VIPOOL_MATCHED_LINK,
-            MatchedBy::BareName => vipool_matched_by::VIPOOL_MATCHED_BARE_NAME,
+            MatchKind::FullPath => vipool_matched_by::VIPOOL_MATCHED_FULL_PATH,
+            MatchKind::Link => vipool_matched_by::VIPOOL_MATCHED_LINK,
+            MatchKind::BareName => vipool_matched_by::VIPOOL_MATCHED_BARE_NAME,
         }
     }
 }
@@ -160,7 +164,7 @@ unsafe fn path(
         1 => {
             // SAFETY: the caller's promise.
             let wide = unsafe { units(text.cast(), length) }?;
-            from_utf16(wide, buffer).ok_or(VIPOOL_ERR_BUFFER)
+            utf16_to_wtf8(wide, buffer).ok_or(VIPOOL_ERR_BUFFER)
         }
         _ => Err(VIPOOL_ERR_KIND),
     }
@@ -226,7 +230,9 @@ pub unsafe extern "C" fn vipool_reader_find_rule(
         let found =
             unsafe { with_executable(&given, |program| reader.reader.policy().find(program)) }?;
         let found = found.ok_or(VIPOOL_ERR_NOT_FOUND)?;
-        let Verdict::Matches { by, .. } = found.verdict else { return Err(VIPOOL_ERR_NOT_FOUND) };
+        let MatchResult::Matched { by, .. } = found.result else {
+            return Err(VIPOOL_ERR_NOT_FOUND);
+        };
         // SAFETY: checked above.
         unsafe { write(out, &vipool_rule::new(&found.program, by.into())) };
         Ok(())
@@ -251,7 +257,7 @@ pub unsafe extern "C" fn vipool_reader_inherited_rule(
         // SAFETY: as above.
         unsafe { check_out_quietly(out) }?;
         let policy = reader.reader.policy();
-        let program = policy.inherited(id).ok_or(VIPOOL_ERR_NOT_FOUND)?;
+        let program = policy.find_inherited(id).ok_or(VIPOOL_ERR_NOT_FOUND)?;
         let inherited = vipool_matched_by::VIPOOL_MATCHED_INHERITED;
         // SAFETY: checked above.
         unsafe { write(out, &vipool_rule::new(&program, inherited)) };

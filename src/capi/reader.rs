@@ -228,7 +228,7 @@ pub unsafe extern "C" fn vipool_reader_kind_of(
         not_null(out_kind)?;
         // SAFETY: the caller vouches for both.
         let (reader, ip) = unsafe { (shared(reader)?, address.as_ref().ok_or(VIPOOL_ERR_NULL)?) };
-        let kind = reader.reader.kind_of(ip.required()?).map_or(0, |kind| kind as u32);
+        let kind = reader.reader.pool_kind(ip.required()?).map_or(0, |kind| kind as u32);
         // SAFETY: not NULL.
         unsafe { out_kind.write(kind) };
         Ok(())

@@ -139,9 +139,9 @@ pub extern "C" fn vipool_refusal_text(refusal: u32) -> *const c_char {
 }
 
 fn refusal_texts(number: u32) -> [&'static CStr; 2] {
-    const ADDRESS_OF_ANOTHER: u32 = Refusal::AddressOfAnother as u32;
+    const ADDRESS_OF_ANOTHER: u32 = Refusal::OtherSessionAddress as u32;
     match number {
-        ADDRESS_OF_ANOTHER => [c"address-of-another", c"the address is of another session's pool"],
+        ADDRESS_OF_ANOTHER => [c"other-session-address", c"the address belongs to another session"],
         _ => [c"unknown", c"unknown"],
     }
 }
@@ -162,7 +162,7 @@ mod tests {
             assert_eq!(text(vipool_reason_name(number)), reason.name());
             assert_eq!(text(vipool_reason_text(number)), reason.text());
         }
-        let refusal = Refusal::AddressOfAnother;
+        let refusal = Refusal::OtherSessionAddress;
         assert_eq!(vipool_refusal::VIPOOL_REFUSAL_ADDRESS_OF_ANOTHER as u32, refusal as u32);
         assert_eq!(text(vipool_refusal_name(1)), refusal.name());
         assert_eq!(text(vipool_refusal_text(1)), refusal.text());

@@ -71,7 +71,9 @@ pub unsafe extern "C" fn vipool_rewrite_bind(
         let address = match address {
             Parsed::Inet(address) => address,
             // On an IPv4 socket family AF_UNSPEC and 0.0.0.0 are the wildcard address.
-            Parsed::Unspecified(Some(port)) if socket.local().is_some_and(|l| l.is_ipv4()) => {
+            Parsed::Unspecified(Some(port))
+                if socket.local_address().is_some_and(|l| l.is_ipv4()) =>
+            {
                 SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port)
             }
             Parsed::Unspecified(_) | Parsed::Other => {
@@ -183,7 +185,7 @@ pub unsafe extern "C" fn vipool_rewrite_send_source(
                 to = Some(given);
             }
         }
-        Ok(rewriter.now().send_source(source, to))
+        Ok(rewriter.now().datagram_source(source, to))
     };
     // SAFETY: the caller vouches for handle and struct.
     unsafe { decide(rewriter, out, decision) }
@@ -223,7 +225,9 @@ fn shown(
     context: *mut c_void,
 ) -> Outcome<SocketAddr> {
     match sockaddr::parse(bytes) {
-        Parsed::Inet(end) => rewriter.names().shown(end, || ask_address(ask_other, context)),
+        Parsed::Inet(end) => {
+            rewriter.names().visible_address(end, || ask_address(ask_other, context))
+        }
         Parsed::Unspecified(_) | Parsed::Other => Outcome::Passed(Reason::NotInet),
     }
 }

@@ -15,7 +15,7 @@ use super::status::vipool_status::{self, *};
 use super::text::{array, flags};
 use crate::map::Reader;
 use crate::os::listeners;
-use crate::rewrite::{Listener, Listeners, Live, Protocol, Rewriter, Rules};
+use crate::rewrite::{ListenerLookup, ListenerMatch, LiveSystem, Protocol, RewriteRules, Rewriter};
 use crate::session::{Addresses, Handle};
 
 /// What a socket carries; it enters as uint32_t.
@@ -84,9 +84,9 @@ pub unsafe extern "C" fn vipool_find_listener(
             *place = address;
         }
         match listeners::find(wanted, protocol, from.and_then(vipool_sockaddr::get)) {
-            Listener::None => VIPOOL_LISTENER_NONE,
-            Listener::At(place) => place as i32,
-            Listener::Unknown => VIPOOL_LISTENER_UNKNOWN,
+            ListenerMatch::NotFound => VIPOOL_LISTENER_NONE,
+            ListenerMatch::Index(place) => place as i32,
+            ListenerMatch::Unknown => VIPOOL_LISTENER_UNKNOWN,
         }
     })
 }
@@ -127,14 +127,14 @@ layout!(vipool_rewriter_options { size, handle, rule, find_listener, context, fl
 pub struct vipool_rewriter {
     handle: Handle,
     addresses: Addresses,
-    rules: Rules,
+    rules: RewriteRules,
     /// What borrows of the map that `_map` keeps.
-    live: Live<'static, Callback>,
+    live: LiveSystem<'static, Callback>,
     _map: Arc<Reader>,
 }
 
 /// What decides.
-type Decider<'a> = Rewriter<'a, Live<'static, Callback>>;
+type Decider<'a> = Rewriter<'a, LiveSystem<'static, Callback>>;
 
 impl Owned for vipool_rewriter {
     type Access = Shared;
@@ -144,13 +144,18 @@ impl vipool_rewriter {
     /// What decides for a call that is made now.
     #[inline]
     pub(crate) fn now(&self) -> Decider<'_> {
-        Decider { live: self.live.reader.is_live(&self.handle), ..self.names() }
+        Decider { lease_held: self.live.reader.is_live(&self.handle), ..self.names() }
     }
 
     /// What shows addresses: no matter whether the lease is still held.
     #[inline]
     pub(crate) fn names(&self) -> Decider<'_> {
-        Rewriter { addresses: self.addresses, rules: self.rules, live: true, world: &self.live }
+        Rewriter {
+            addresses: self.addresses,
+            rules: self.rules,
+            lease_held: true,
+            system: &self.live,
+        }
     }
 }
 
@@ -167,14 +172,14 @@ unsafe impl Send for Callback {}
 // SAFETY: as above.
 unsafe impl Sync for Callback {}
 
-impl Listeners for Callback {
+impl ListenerLookup for Callback {
     fn find(
         &self,
         wanted: &[SocketAddr],
         protocol: Protocol,
         from: Option<SocketAddr>,
-    ) -> Listener {
-        let Some(find) = self.find_listener else { return Listener::Unknown };
+    ) -> ListenerMatch {
+        let Some(find) = self.find_listener else { return ListenerMatch::Unknown };
         let from = from.as_ref().map(vipool_sockaddr::from);
         let from = from.as_ref().map_or(ptr::null(), ptr::from_ref);
         let mut addresses = [vipool_sockaddr::NONE; CANDIDATES];
@@ -190,8 +195,8 @@ impl Listeners for Callback {
         };
         // SAFETY: the caller of vipool_rewriter_new() vouches for the callback and its context.
         match unsafe { find(self.context, addresses.as_ptr(), count, protocol as u32, from) } {
-            VIPOOL_LISTENER_NONE => Listener::None,
-            found => usize::try_from(found).map_or(Listener::Unknown, Listener::At),
+            VIPOOL_LISTENER_NONE => ListenerMatch::NotFound,
+            found => usize::try_from(found).map_or(ListenerMatch::Unknown, ListenerMatch::Index),
         }
     }
 }
@@ -228,14 +233,14 @@ pub unsafe extern "C" fn vipool_rewriter_new(
             .programs()
             .find(|program| program.id() == options.rule)
             .ok_or(VIPOOL_ERR_NOT_FOUND)?;
-        let mut rules = Rules::of(&program, &policy);
+        let mut rules = RewriteRules::new(&program, &policy);
         rules.defer_wildcard = flags & VIPOOL_REWRITER_DEFER_WILDCARD != 0;
         let listeners = Callback { find_listener: options.find_listener, context: options.context };
         let rewriter = vipool_rewriter {
             handle,
             addresses: map.addresses(&leases),
             rules,
-            live: Live { reader: map, policy, program, listeners },
+            live: LiveSystem { reader: map, policy, program, listeners },
             _map: Arc::clone(reader),
         };
         // SAFETY: not NULL.

@@ -81,7 +81,7 @@ impl Socket for Asked {
         }
     }
 
-    fn local(&self) -> Option<SocketAddr> {
+    fn local_address(&self) -> Option<SocketAddr> {
         // SAFETY: the caller vouches for the struct.
         let vipool_socket { local, local_length, ask_local, context, .. } = unsafe { *self.0 };
         if ask_local.is_some() {
@@ -98,7 +98,7 @@ impl Socket for Asked {
         self.flags() & VIPOOL_SOCKET_V6ONLY != 0
     }
 
-    fn shares_port(&self) -> bool {
+    fn can_share_port(&self) -> bool {
         self.flags() & VIPOOL_SOCKET_SHARES_PORT != 0
     }
 }

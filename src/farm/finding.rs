@@ -125,7 +125,7 @@ impl Report {
     }
 
     /// Says which file the findings are about.
-    pub fn in_file(mut self, file: &Path) -> Self {
+    pub fn with_file(mut self, file: &Path) -> Self {
         self.file = Some(file.to_owned());
         self
     }

@@ -1,7 +1,7 @@
 //! farm.toml: one file for a whole farm, the same on every server.
 //!
 //! A [`Farm`] is plain values; it can be filled in by calls as well as from the file
-//! ([`Farm::check`], [`Farm::parse`]). All validation is in one place and works on the values
+//! ([`Farm::load`], [`Farm::parse`]). All validation is in one place and works on the values
 //! ([`Farm::validate`]); the file only adds where they stand. [`Farm::plan`] makes of it what one
 //! server's map is made from.
 //!
@@ -48,7 +48,7 @@ use crate::pool::{DEFAULT_POOL, Reservation};
 use crate::range::Range;
 
 pub use finding::{Finding, Level, Position, Report};
-pub use plan::Planned;
+pub use plan::ServerPlan;
 
 /// Name of the pool of loopback addresses in a map.
 pub const LOOPBACK_POOL: &str = "loopback";
@@ -57,7 +57,7 @@ pub const LOOPBACK_POOL: &str = "loopback";
 ///
 /// Each is added to an interface, and Linux takes the longer for one the more there are: 4,096 in
 /// eleven seconds, 16,384 in three minutes.
-pub const IPV6_ADDRESSES: u32 = 4096;
+pub const DEFAULT_MAX_IPV6_ADDRESSES: u32 = 4096;
 
 /// What an administrator says of a farm of servers. Every field but the ranges and the programs
 /// has a default that works; `Farm::default()` has neither and is valid.
@@ -95,15 +95,15 @@ pub struct Farm {
     /// Limits of pools, beside the ranges in them. [`DEFAULT_POOL`] need not be listed.
     pub pools: Vec<PoolOptions>,
     /// The addresses of 127.0.0.0/8 that sessions are given, the same on every server.
-    pub loopback: Loopback,
+    pub loopback: LoopbackOptions,
     /// What is known of the network, so that a range can be checked without seeing a server.
-    pub network: Network,
+    pub network: NetworkOptions,
     /// How addresses are given out.
     pub sessions: Sessions,
     /// Addresses kept for users.
     pub reservations: Vec<Reservation>,
     /// What concerns every listed program.
-    pub rewrite: Rewrite,
+    pub rewrite: RewriteOptions,
     /// The process list.
     pub programs: Vec<Program>,
 }
@@ -138,13 +138,13 @@ pub struct PoolOptions {
     /// Its name, and whose sessions it is for. Default: nobody's; then it must be asked for.
     pub rule: PoolRule,
     /// The most addresses of each family that it uses, from the lowest on. Default: all of IPv4,
-    /// [`IPV6_ADDRESSES`] of IPv6; never more than [`crate::pool::MAX_SLOTS`].
+    /// [`DEFAULT_MAX_IPV6_ADDRESSES`] of IPv6; never more than [`crate::pool::MAX_SLOTS`].
     pub max_addresses: Option<u32>,
 }
 
 /// `[loopback]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Loopback {
+pub struct LoopbackOptions {
     /// Default: 127.100.0.0/20, enough for 2048 sessions (each takes two addresses).
     pub ranges: Vec<Range>,
     /// Those of them that are not given out. 127.0.0.1 never is. Default: none.
@@ -153,7 +153,7 @@ pub struct Loopback {
 
 /// `[network]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Network {
+pub struct NetworkOptions {
     /// The subnets that the servers are in. Default: not known before `vipool up` sees them.
     pub subnets: Vec<IpNet>,
     /// What a DHCP server gives out. Default: none.
@@ -184,7 +184,7 @@ pub struct Sessions {
 
 /// `[rewrite]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rewrite {
+pub struct RewriteOptions {
     /// Hide other sessions' addresses from listed programs (row 43). Default: false.
     pub hide_addresses: bool,
     /// Let binds pass when a session's address is on no interface (row 6). Default: false.
@@ -213,7 +213,7 @@ impl Default for ServerRange {
     }
 }
 
-impl Default for Loopback {
+impl Default for LoopbackOptions {
     fn default() -> Self {
         let range = "127.100.0.0/20".parse().expect("a range");
         Self { ranges: vec![range], exclude: Vec::new() }
@@ -235,7 +235,7 @@ impl Default for Sessions {
     }
 }
 
-impl Default for Rewrite {
+impl Default for RewriteOptions {
     fn default() -> Self {
         Self {
             hide_addresses: false,
@@ -249,7 +249,7 @@ impl Default for Rewrite {
 
 impl Farm {
     /// The server with this host name: the same name, else the same without the domain of either.
-    pub fn server(&self, host: &str) -> Option<&Server> {
+    pub fn find_server(&self, host: &str) -> Option<&Server> {
         let short = |name: &str| name.split('.').next().unwrap_or_default().to_ascii_lowercase();
         let exact = self.servers.iter().find(|server| server.name.eq_ignore_ascii_case(host));
         exact.or_else(|| {
@@ -263,7 +263,7 @@ impl Farm {
 
     /// The ranges of a server, each with its place in [`Farm::ranges`]. `None` is a machine whose
     /// farm has no servers.
-    pub fn ranges_of<'f>(
+    pub fn ranges_for<'f>(
         &'f self,
         server: Option<&'f Server>,
     ) -> impl Iterator<Item = (usize, &'f ServerRange)> {
@@ -276,7 +276,7 @@ impl Farm {
         })
     }
 
-    /// The ports that listed programs bind: those of [`Rewrite::fixed_ports`] and all `own-ports`,
+    /// The ports that listed programs bind: those of [`RewriteOptions::fixed_ports`] and all `own-ports`,
     /// in order and without overlaps. `vipool up` keeps them from outgoing connections.
     pub fn fixed_ports(&self) -> Vec<PortRange> {
         let own = self.programs.iter().flat_map(|program| &program.own_ports);

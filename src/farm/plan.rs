@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 
 use super::finding::{Finding, Level, suggest};
-use super::{Farm, IPV6_ADDRESSES, LOOPBACK_POOL, Server, ServerRange};
+use super::{DEFAULT_MAX_IPV6_ADDRESSES, Farm, LOOPBACK_POOL, Server, ServerRange};
 use crate::interface::{Assignment, Interface, MatchError, assign, unusable};
 use crate::map::{Plan, Settings};
 use crate::policy::Policy;
@@ -12,7 +12,7 @@ use crate::range::{Range, subtract};
 
 /// What [`Farm::plan`] makes for a server.
 #[derive(Clone, Debug, Default)]
-pub struct Planned {
+pub struct ServerPlan {
     /// What its map is made from.
     pub plan: Plan,
     /// Which interface carries which addresses; empty where the interfaces are not known.
@@ -28,21 +28,24 @@ impl Farm {
     /// root, another machine) it is taken as it stands.
     ///
     /// A server that is not enabled gets no pools and no programs.
-    pub fn plan(&self, host: &str, interfaces: Option<&[Interface]>) -> Planned {
-        let server = self.server(host);
+    pub fn plan(&self, host: &str, interfaces: Option<&[Interface]>) -> ServerPlan {
+        let server = self.find_server(host);
         if server.is_none() && !self.servers.is_empty() {
             let names = self.servers.iter().map(|server| &*server.name);
             let message = format!("no server is named {host:?}");
             let remedy = suggest(host, names);
             let code = (Level::Error, "unknown-server");
             let findings = vec![Finding::new(code, "server", host, message, remedy)];
-            return Planned { findings, ..Planned::default() };
+            return ServerPlan { findings, ..ServerPlan::default() };
         }
         let settings = self.settings(server);
         if server.is_some_and(|server| !server.enabled) {
-            return Planned { plan: Plan { settings, ..Plan::default() }, ..Planned::default() };
+            return ServerPlan {
+                plan: Plan { settings, ..Plan::default() },
+                ..ServerPlan::default()
+            };
         }
-        let mut planned = Planned::default();
+        let mut planned = ServerPlan::default();
         let pools = self.virtual_pools(server, interfaces, &mut planned);
         let reservations = self.reservations.iter().filter(|reservation| {
             pools.iter().any(|pool| pool.slot_of(reservation.address).is_some())
@@ -63,14 +66,14 @@ impl Farm {
         &self,
         server: Option<&Server>,
         interfaces: Option<&[Interface]>,
-        planned: &mut Planned,
+        planned: &mut ServerPlan,
     ) -> Vec<Pool> {
         let mut pools = Vec::new();
         for name in self.pool_names() {
             for ipv4 in [true, false] {
                 let mut usable = Vec::new();
                 let mut asked = false;
-                for (place, entry) in self.ranges_of(server).filter(|(_, e)| e.pool == name) {
+                for (place, entry) in self.ranges_for(server).filter(|(_, e)| e.pool == name) {
                     let addresses: Vec<Range> = of_family(&entry.addresses, ipv4).collect();
                     asked |= !addresses.is_empty();
                     match interfaces {
@@ -102,7 +105,7 @@ impl Farm {
     /// The most addresses of one family that a pool uses.
     pub(super) fn max_addresses(&self, pool: &str, ipv4: bool) -> u32 {
         let options = self.pools.iter().find(|options| options.rule.pool == pool);
-        let default = if ipv4 { MAX_SLOTS } else { IPV6_ADDRESSES };
+        let default = if ipv4 { MAX_SLOTS } else { DEFAULT_MAX_IPV6_ADDRESSES };
         options.and_then(|options| options.max_addresses).unwrap_or(default)
     }
 

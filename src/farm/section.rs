@@ -15,7 +15,7 @@ const TYPE: (Level, &str) = (Level::Error, "type");
 const VALUE: (Level, &str) = (Level::Error, "value");
 
 /// What reading leaves behind beside the values.
-pub(super) struct Reader<'s> {
+pub(super) struct TomlReader<'s> {
     source: &'s str,
     pub positions: Positions,
     pub findings: Vec<Finding>,
@@ -36,7 +36,7 @@ pub(super) struct Section<'t> {
     known: Vec<&'static str>,
 }
 
-impl<'s> Reader<'s> {
+impl<'s> TomlReader<'s> {
     pub fn new(source: &'s str) -> Self {
         Self { source, positions: Positions::default(), findings: Vec::new() }
     }
@@ -51,42 +51,47 @@ impl<'s> Reader<'s> {
         self.findings.push(finding);
     }
 
-    fn wrong<T>(&mut self, value: &Value<'_>, what: &str, remedy: impl Into<String>) -> Option<T> {
+    fn type_error<T>(
+        &mut self,
+        value: &Value<'_>,
+        what: &str,
+        remedy: impl Into<String>,
+    ) -> Option<T> {
         let found = value.get().type_str();
         let message = format!("{what} is wanted here, not {} {found}", article(found));
-        let finding = Finding::new(TYPE, &value.key, value.shown(), message, remedy);
+        let finding = Finding::new(TYPE, &value.key, value.display_text(), message, remedy);
         self.push(finding, value.value.span());
         None
     }
 
     /// What is wrong with a value of the right type.
-    pub fn refuse(&mut self, value: &Value<'_>, message: String, remedy: impl Into<String>) {
-        let finding = Finding::new(VALUE, &value.key, value.shown(), message, remedy);
+    pub fn value_error(&mut self, value: &Value<'_>, message: String, remedy: impl Into<String>) {
+        let finding = Finding::new(VALUE, &value.key, value.display_text(), message, remedy);
         self.push(finding, value.value.span());
     }
 
     pub fn text(&mut self, value: Value<'_>) -> Option<String> {
         match value.get() {
             DeValue::String(text) => Some(text.clone().into_owned()),
-            _ => self.wrong(&value, "a text", "put it in quotation marks"),
+            _ => self.type_error(&value, "a text", "put it in quotation marks"),
         }
     }
 
     pub fn boolean(&mut self, value: Value<'_>) -> Option<bool> {
         let boolean = value.get().as_bool();
-        boolean.or_else(|| self.wrong(&value, "true or false", "write true or false"))
+        boolean.or_else(|| self.type_error(&value, "true or false", "write true or false"))
     }
 
     pub fn number(&mut self, value: Value<'_>, within: RangeInclusive<u32>) -> Option<u32> {
         let remedy = format!("write a number from {} to {}", within.start(), within.end());
         let DeValue::Integer(integer) = value.get() else {
-            return self.wrong(&value, "a number", remedy);
+            return self.type_error(&value, "a number", remedy);
         };
         let number = i64::from_str_radix(integer.as_str(), integer.radix());
         match number.ok().and_then(|number| u32::try_from(number).ok()) {
             Some(number) if within.contains(&number) => Some(number),
             _ => {
-                self.refuse(&value, format!("{integer} is out of range"), remedy);
+                self.value_error(&value, format!("{integer} is out of range"), remedy);
                 None
             }
         }
@@ -102,7 +107,7 @@ impl<'s> Reader<'s> {
         match text.parse() {
             Ok(parsed) => Some(parsed),
             Err(error) => {
-                self.refuse(&value, error.to_string(), remedy);
+                self.value_error(&value, error.to_string(), remedy);
                 None
             }
         }
@@ -114,7 +119,7 @@ impl<'s> Reader<'s> {
         let found = words.iter().find(|(word, _)| *word == text);
         if found.is_none() {
             let remedy = suggest(&text, words.iter().map(|(word, _)| *word));
-            self.refuse(&value, format!("{text:?} is not known here"), remedy);
+            self.value_error(&value, format!("{text:?} is not known here"), remedy);
         }
         found.map(|(_, meaning)| *meaning)
     }
@@ -128,7 +133,7 @@ impl<'s> Reader<'s> {
         let text = self.text(value.clone())?;
         let seconds = parse_seconds(&text);
         if seconds.is_none() {
-            self.refuse(&value, format!("{text:?} is not a time"), remedy);
+            self.value_error(&value, format!("{text:?} is not a time"), remedy);
         }
         seconds
     }
@@ -171,7 +176,7 @@ impl<'s> Reader<'s> {
             }
             _ => {
                 let remedy = format!("begin it with [{}]", value.key);
-                self.wrong(&value, "a table", remedy)
+                self.type_error(&value, "a table", remedy)
             }
         }
     }
@@ -198,7 +203,7 @@ impl<'t> Value<'t> {
     }
 
     /// The value as it may be shown in a finding.
-    fn shown(&self) -> String {
+    fn display_text(&self) -> String {
         match self.get() {
             DeValue::String(text) => text.to_string(),
             DeValue::Integer(integer) => integer.to_string(),
@@ -222,14 +227,14 @@ impl<'t> Section<'t> {
     }
 
     /// The value under a key of this table, if it is there.
-    pub fn take(&mut self, reader: &mut Reader, key: &'static str) -> Option<Value<'t>> {
+    pub fn take(&mut self, reader: &mut TomlReader, key: &'static str) -> Option<Value<'t>> {
         self.known.push(key);
         let value = self.table?.get(key)?;
         Some(reader.value(self.key_of(key), value))
     }
 
     /// Reports every key that was not taken.
-    pub fn finish(self, reader: &mut Reader) {
+    pub fn finish(self, reader: &mut TomlReader) {
         for (name, _) in self.table.into_iter().flatten() {
             let known = self.known.iter().copied();
             if !known.clone().any(|known| known == name.get_ref()) {

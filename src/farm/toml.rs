@@ -9,10 +9,13 @@ use ipnet::IpNet;
 use toml::de::DeTable;
 
 use super::finding::{Finding, Level, Report, position};
-use super::section::{Reader, Section, Value, parse_seconds};
-use super::{Farm, Loopback, Network, PoolOptions, Rewrite, Server, ServerRange, Sessions};
+use super::section::{Section, TomlReader, Value, parse_seconds};
+use super::{
+    Farm, LoopbackOptions, NetworkOptions, PoolOptions, RewriteOptions, Server, ServerRange,
+    Sessions,
+};
 use crate::map::{AllocationTime, ExhaustionPolicy};
-use crate::policy::{Features, LoopbackConnect, PoolRule, Program, Wildcard};
+use crate::policy::{Features, LoopbackConnect, PoolRule, Program, WildcardBind};
 use crate::pool::Reservation;
 use crate::range::Range;
 
@@ -22,7 +25,7 @@ const MAX_FILE: u64 = 4 << 20;
 impl Farm {
     /// Reads and validates a file. What can't be read is an error in the report and else as if it
     /// were not there: a file that can't be opened gives an empty farm.
-    pub fn check(file: &Path) -> (Farm, Report) {
+    pub fn load(file: &Path) -> (Farm, Report) {
         let (farm, report) = match read(file) {
             Ok(bytes) => parse_bytes(&bytes),
             Err(finding) => {
@@ -31,14 +34,14 @@ impl Farm {
                 (Farm::default(), report)
             }
         };
-        (farm, report.in_file(file))
+        (farm, report.with_file(file))
     }
 
     /// Reads and validates the text of a farm.toml.
     pub fn parse(text: &str) -> (Farm, Report) {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let (table, errors) = DeTable::parse_recoverable(text);
-        let mut reader = Reader::new(text);
+        let mut reader = TomlReader::new(text);
         let farm = farm(&mut reader, Section::root(table.get_ref()));
         let mut report = Report::new(text, reader.positions);
         report.extend(errors.iter().map(|error| {
@@ -98,7 +101,7 @@ fn parse_bytes(bytes: &[u8]) -> (Farm, Report) {
     (farm, report)
 }
 
-fn farm(r: &mut Reader<'_>, mut root: Section<'_>) -> Farm {
+fn farm(r: &mut TomlReader<'_>, mut root: Section<'_>) -> Farm {
     let farm = Farm {
         network: section(r, &mut root, "network", network),
         servers: {
@@ -129,39 +132,41 @@ fn farm(r: &mut Reader<'_>, mut root: Section<'_>) -> Farm {
     farm
 }
 
-fn network(r: &mut Reader<'_>, s: &mut Section<'_>) -> Network {
+fn network(r: &mut TomlReader<'_>, s: &mut Section<'_>) -> NetworkOptions {
     let subnets = s.take(r, "subnets");
     let dhcp = s.take(r, "dhcp-ranges");
-    Network {
+    NetworkOptions {
         subnets: r.list(subnets, subnet).unwrap_or_default(),
         dhcp_ranges: ranges(r, dhcp).unwrap_or_default(),
     }
 }
 
-fn subnet(r: &mut Reader<'_>, value: Value<'_>) -> Option<IpNet> {
+fn subnet(r: &mut TomlReader<'_>, value: Value<'_>) -> Option<IpNet> {
     let text = r.text(value.clone())?;
     let net: Option<IpNet> = text.parse().ok();
     match net {
         Some(net) if net == net.trunc() => return Some(net),
         Some(net) => {
             let remedy = format!("did you mean {}?", net.trunc());
-            r.refuse(&value, format!("{net} has host bits set"), remedy);
+            r.value_error(&value, format!("{net} has host bits set"), remedy);
         }
-        None => r.refuse(&value, format!("{text:?} is not a subnet"), "write it as 10.0.5.0/24"),
+        None => {
+            r.value_error(&value, format!("{text:?} is not a subnet"), "write it as 10.0.5.0/24")
+        }
     }
     None
 }
 
-fn address(r: &mut Reader<'_>, value: Value<'_>) -> Option<IpAddr> {
+fn address(r: &mut TomlReader<'_>, value: Value<'_>) -> Option<IpAddr> {
     let text = r.text(value.clone())?;
     let address = text.parse().ok();
     if address.is_none() {
-        r.refuse(&value, format!("{text:?} is not an address"), "write it as 10.0.5.17");
+        r.value_error(&value, format!("{text:?} is not an address"), "write it as 10.0.5.17");
     }
     address
 }
 
-fn server(r: &mut Reader<'_>, name: String, value: Value<'_>) -> Option<Server> {
+fn server(r: &mut TomlReader<'_>, name: String, value: Value<'_>) -> Option<Server> {
     let mut s = r.section(value)?;
     let default = Server::new(&name);
     let server = Server {
@@ -173,7 +178,7 @@ fn server(r: &mut Reader<'_>, name: String, value: Value<'_>) -> Option<Server> 
     Some(server)
 }
 
-fn range(r: &mut Reader<'_>, s: &mut Section<'_>) -> ServerRange {
+fn range(r: &mut TomlReader<'_>, s: &mut Section<'_>) -> ServerRange {
     let default = ServerRange::default();
     let addresses = s.take(r, "addresses");
     let exclude = s.take(r, "exclude");
@@ -185,7 +190,7 @@ fn range(r: &mut Reader<'_>, s: &mut Section<'_>) -> ServerRange {
     }
 }
 
-fn pool(r: &mut Reader<'_>, name: String, value: Value<'_>) -> Option<PoolOptions> {
+fn pool(r: &mut TomlReader<'_>, name: String, value: Value<'_>) -> Option<PoolOptions> {
     let mut s = r.section(value)?;
     let pool = PoolOptions {
         rule: PoolRule {
@@ -202,17 +207,17 @@ fn pool(r: &mut Reader<'_>, name: String, value: Value<'_>) -> Option<PoolOption
     Some(pool)
 }
 
-fn loopback(r: &mut Reader<'_>, s: &mut Section<'_>) -> Loopback {
+fn loopback(r: &mut TomlReader<'_>, s: &mut Section<'_>) -> LoopbackOptions {
     let (given, exclude) = (s.take(r, "ranges"), s.take(r, "exclude"));
-    Loopback {
-        ranges: ranges(r, given).unwrap_or(Loopback::default().ranges),
+    LoopbackOptions {
+        ranges: ranges(r, given).unwrap_or(LoopbackOptions::default().ranges),
         exclude: ranges(r, exclude).unwrap_or_default(),
     }
 }
 
-fn sessions(r: &mut Reader<'_>, s: &mut Section<'_>) -> Sessions {
+fn sessions(r: &mut TomlReader<'_>, s: &mut Section<'_>) -> Sessions {
     let default = Sessions::default();
-    let mut number = |r: &mut Reader<'_>, key, default| {
+    let mut number = |r: &mut TomlReader<'_>, key, default| {
         s.take(r, key).and_then(|v| r.number(v, 0..=u32::MAX)).unwrap_or(default)
     };
     let low_water = number(r, "low-water", default.low_water);
@@ -238,12 +243,12 @@ fn sessions(r: &mut Reader<'_>, s: &mut Section<'_>) -> Sessions {
 }
 
 /// "pass", "refuse" or "wait 30s".
-fn when_exhausted(r: &mut Reader<'_>, value: Value<'_>) -> Option<ExhaustionPolicy> {
+fn when_exhausted(r: &mut TomlReader<'_>, value: Value<'_>) -> Option<ExhaustionPolicy> {
     let text = r.text(value.clone())?;
     if let Some(time) = text.strip_prefix("wait") {
         let seconds = parse_seconds(time);
         if seconds.is_none() {
-            r.refuse(&value, format!("{text:?} does not say how long"), "write \"wait 30s\"");
+            r.value_error(&value, format!("{text:?} does not say how long"), "write \"wait 30s\"");
         }
         return seconds.map(ExhaustionPolicy::Wait);
     }
@@ -257,28 +262,28 @@ fn when_exhausted(r: &mut Reader<'_>, value: Value<'_>) -> Option<ExhaustionPoli
     )
 }
 
-fn reservations(r: &mut Reader<'_>, user: &str, value: Value<'_>) -> Vec<Reservation> {
+fn reservations(r: &mut TomlReader<'_>, user: &str, value: Value<'_>) -> Vec<Reservation> {
     let addresses = r.list(Some(value), address);
     let reservation = |address| Reservation { user: user.to_owned(), address };
     addresses.unwrap_or_default().into_iter().map(reservation).collect()
 }
 
-fn rewrite(r: &mut Reader<'_>, s: &mut Section<'_>) -> Rewrite {
-    let default = Rewrite::default();
+fn rewrite(r: &mut TomlReader<'_>, s: &mut Section<'_>) -> RewriteOptions {
+    let default = RewriteOptions::default();
     let (udp, fixed) = (s.take(r, "wildcard-udp-ports"), s.take(r, "fixed-ports"));
-    Rewrite {
+    RewriteOptions {
         hide_addresses: boolean(r, s, "hide-addresses", default.hide_addresses),
         pass_when_missing: boolean(r, s, "pass-when-missing", default.pass_when_missing),
-        wildcard_udp_ports: r.list(udp, Reader::ports).unwrap_or(default.wildcard_udp_ports),
-        fixed_ports: r.list(fixed, Reader::ports).unwrap_or_default(),
+        wildcard_udp_ports: r.list(udp, TomlReader::ports).unwrap_or(default.wildcard_udp_ports),
+        fixed_ports: r.list(fixed, TomlReader::ports).unwrap_or_default(),
         session_override: boolean(r, s, "session-override", default.session_override),
     }
 }
 
-fn program(r: &mut Reader<'_>, s: &mut Section<'_>) -> Program {
+fn program(r: &mut TomlReader<'_>, s: &mut Section<'_>) -> Program {
     let features = s.take(r, "features");
     let (own, shared) = (s.take(r, "own-ports"), s.take(r, "shared-ports"));
-    let wildcard = [("keep", Wildcard::Keep), ("loopback", Wildcard::Loopback)];
+    let wildcard = [("keep", WildcardBind::Keep), ("loopback", WildcardBind::Loopback)];
     let connect = [("own-first", LoopbackConnect::OwnFirst), ("own", LoopbackConnect::Own)];
     Program {
         pattern: s.take(r, "path").and_then(|v| r.text(v)).unwrap_or_default(),
@@ -294,13 +299,13 @@ fn program(r: &mut Reader<'_>, s: &mut Section<'_>) -> Program {
             .take(r, "loopback-connect")
             .and_then(|v| r.word(v, &connect))
             .unwrap_or_default(),
-        own_ports: r.list(own, Reader::ports).unwrap_or_default(),
-        shared_ports: r.list(shared, Reader::ports).unwrap_or_default(),
+        own_ports: r.list(own, TomlReader::ports).unwrap_or_default(),
+        shared_ports: r.list(shared, TomlReader::ports).unwrap_or_default(),
         map_ephemeral: boolean(r, s, "map-ephemeral", false),
     }
 }
 
-fn features(r: &mut Reader<'_>, value: Value<'_>) -> Features {
+fn features(r: &mut TomlReader<'_>, value: Value<'_>) -> Features {
     let one = |virtual_ip, loopback, client_ip| Features { virtual_ip, loopback, client_ip };
     let words = [
         ("virtual-ip", one(true, false, false)),
@@ -317,10 +322,10 @@ fn features(r: &mut Reader<'_>, value: Value<'_>) -> Features {
 
 /// A table that is there once at most; its defaults where it is not.
 fn section<T>(
-    r: &mut Reader<'_>,
+    r: &mut TomlReader<'_>,
     parent: &mut Section<'_>,
     key: &'static str,
-    read: impl Fn(&mut Reader<'_>, &mut Section<'_>) -> T,
+    read: impl Fn(&mut TomlReader<'_>, &mut Section<'_>) -> T,
 ) -> T {
     let given = parent.take(r, key).and_then(|value| r.section(value));
     let mut section = given.unwrap_or_else(Section::empty);
@@ -331,13 +336,13 @@ fn section<T>(
 
 /// An array of tables.
 fn tables<T>(
-    r: &mut Reader<'_>,
+    r: &mut TomlReader<'_>,
     parent: &mut Section<'_>,
     key: &'static str,
-    read: impl Fn(&mut Reader<'_>, &mut Section<'_>) -> T,
+    read: impl Fn(&mut TomlReader<'_>, &mut Section<'_>) -> T,
 ) -> Vec<T> {
     let value = parent.take(r, key);
-    let one = |r: &mut Reader<'_>, value: Value<'_>| {
+    let one = |r: &mut TomlReader<'_>, value: Value<'_>| {
         let mut section = r.section(value)?;
         let read = read(r, &mut section);
         section.finish(r);
@@ -346,15 +351,15 @@ fn tables<T>(
     r.list(value, one).unwrap_or_default()
 }
 
-fn boolean(r: &mut Reader<'_>, s: &mut Section<'_>, key: &'static str, default: bool) -> bool {
+fn boolean(r: &mut TomlReader<'_>, s: &mut Section<'_>, key: &'static str, default: bool) -> bool {
     s.take(r, key).and_then(|value| r.boolean(value)).unwrap_or(default)
 }
 
-fn texts(r: &mut Reader<'_>, s: &mut Section<'_>, key: &'static str) -> Vec<String> {
+fn texts(r: &mut TomlReader<'_>, s: &mut Section<'_>, key: &'static str) -> Vec<String> {
     let value = s.take(r, key);
-    r.list(value, Reader::text).unwrap_or_default()
+    r.list(value, TomlReader::text).unwrap_or_default()
 }
 
-fn ranges(r: &mut Reader<'_>, value: Option<Value<'_>>) -> Option<Vec<Range>> {
+fn ranges(r: &mut TomlReader<'_>, value: Option<Value<'_>>) -> Option<Vec<Range>> {
     r.list(value, |r, v| r.parsed(v, "mend it, or take it out"))
 }

@@ -97,7 +97,7 @@ impl Reader {
 
     /// Whether an address is in one of the pools' ranges, and of which kind: the V or L (or twin)
     /// of some session, or to be.
-    pub fn kind_of(&self, address: IpAddr) -> Option<PoolKind> {
+    pub fn pool_kind(&self, address: IpAddr) -> Option<PoolKind> {
         let words = self.state.words();
         let pool = self.state.layout.pools().iter().find(|pool| pool.contains(words, address))?;
         Some(if pool.loopback { PoolKind::Loopback } else { PoolKind::VirtualIp })

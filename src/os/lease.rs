@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::Read;
 
 use crate::map::Reader;
-use crate::policy::{Executable, PathStyle, PolicyView, ProgramView, script_of};
+use crate::policy::{Executable, PathStyle, PolicyView, ProgramView, script_argument};
 use crate::session::{SessionId, SessionKind};
 
 /// How far up the chain of parents a rule is handed down.
@@ -110,7 +110,7 @@ pub fn inherited<'a>(policy: &PolicyView<'a>, process: Process) -> Option<(Progr
         let program = Executable {
             path: executable,
             invoked_as: None,
-            script: script_of(arguments.split(|byte| *byte == 0).skip(1)),
+            script: script_argument(arguments.split(|byte| *byte == 0).skip(1)),
             style: PathStyle::Posix,
         };
         if let Some(found) = policy.find(&program) {

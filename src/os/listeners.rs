@@ -8,29 +8,33 @@
 
 use std::net::SocketAddr;
 
-use crate::rewrite::{Listener, Protocol};
+use crate::rewrite::{ListenerMatch, Protocol};
 
 /// Which of the addresses, in this order, has a socket of its own; see
-/// [`World::find_listener`](crate::rewrite::World::find_listener).
+/// [`SystemView::find_listener`](crate::rewrite::SystemView::find_listener).
 #[cfg(target_os = "linux")]
-pub fn find(wanted: &[SocketAddr], protocol: Protocol, from: Option<SocketAddr>) -> Listener {
+pub fn find(wanted: &[SocketAddr], protocol: Protocol, from: Option<SocketAddr>) -> ListenerMatch {
     // Dropped last.
     let _waiting = diag::Waiting::signals();
-    let Some(diag) = diag::Diag::open() else { return Listener::Unknown };
+    let Some(diag) = diag::Diag::open() else { return ListenerMatch::Unknown };
     for (place, address) in wanted.iter().enumerate() {
         match diag.has_socket(*address, protocol, from) {
             Some(false) => {}
-            Some(true) => return Listener::At(place),
-            None => return Listener::Unknown,
+            Some(true) => return ListenerMatch::Index(place),
+            None => return ListenerMatch::Unknown,
         }
     }
-    Listener::None
+    ListenerMatch::NotFound
 }
 
 /// There is no way to ask that suits a hook layer.
 #[cfg(not(target_os = "linux"))]
-pub fn find(_wanted: &[SocketAddr], _protocol: Protocol, _from: Option<SocketAddr>) -> Listener {
-    Listener::Unknown
+pub fn find(
+    _wanted: &[SocketAddr],
+    _protocol: Protocol,
+    _from: Option<SocketAddr>,
+) -> ListenerMatch {
+    ListenerMatch::Unknown
 }
 
 #[cfg(target_os = "linux")]
@@ -255,23 +259,23 @@ mod tests {
         let listener = TcpListener::bind(own(1)).unwrap();
         let here = listener.local_addr().unwrap();
         let other = at(own(2), here.port());
-        assert_eq!(find(&[here], Protocol::Tcp, None), Listener::At(0));
-        assert_eq!(find(&[other, here], Protocol::Tcp, None), Listener::At(1));
-        assert_eq!(find(&[other], Protocol::Tcp, None), Listener::None);
-        assert_eq!(find(&[here], Protocol::Udp, None), Listener::None);
+        assert_eq!(find(&[here], Protocol::Tcp, None), ListenerMatch::Index(0));
+        assert_eq!(find(&[other, here], Protocol::Tcp, None), ListenerMatch::Index(1));
+        assert_eq!(find(&[other], Protocol::Tcp, None), ListenerMatch::NotFound);
+        assert_eq!(find(&[here], Protocol::Udp, None), ListenerMatch::NotFound);
         let IpAddr::V4(v4) = here.ip() else { unreachable!() };
         let mapped = at(SocketAddr::new(v4.to_ipv6_mapped().into(), 0), here.port());
-        assert_eq!(find(&[mapped], Protocol::Tcp, None), Listener::None);
+        assert_eq!(find(&[mapped], Protocol::Tcp, None), ListenerMatch::NotFound);
     }
 
     #[test]
     fn a_wildcard_socket_is_none() {
         let listener = TcpListener::bind("0.0.0.0:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        assert_eq!(find(&[at(own(1), port)], Protocol::Tcp, None), Listener::None);
+        assert_eq!(find(&[at(own(1), port)], Protocol::Tcp, None), ListenerMatch::NotFound);
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
         let port = socket.local_addr().unwrap().port();
-        assert_eq!(find(&[at(own(1), port)], Protocol::Udp, None), Listener::None);
+        assert_eq!(find(&[at(own(1), port)], Protocol::Udp, None), ListenerMatch::NotFound);
     }
 
     #[test]
@@ -279,18 +283,21 @@ mod tests {
         let IpAddr::V4(v4) = own(3).ip() else { unreachable!() };
         let listener = TcpListener::bind((v4.to_ipv6_mapped(), 0)).unwrap();
         let mapped = listener.local_addr().unwrap();
-        assert_eq!(find(&[mapped], Protocol::Tcp, None), Listener::At(0));
-        assert_eq!(find(&[at(own(3), mapped.port())], Protocol::Tcp, None), Listener::At(0));
+        assert_eq!(find(&[mapped], Protocol::Tcp, None), ListenerMatch::Index(0));
+        assert_eq!(
+            find(&[at(own(3), mapped.port())], Protocol::Tcp, None),
+            ListenerMatch::Index(0)
+        );
     }
 
     #[test]
     fn a_connected_udp_socket_is_found_by_its_peer_only() {
         let socket = UdpSocket::bind(own(4)).unwrap();
         let here = socket.local_addr().unwrap();
-        assert_eq!(find(&[here], Protocol::Udp, None), Listener::At(0));
+        assert_eq!(find(&[here], Protocol::Udp, None), ListenerMatch::Index(0));
         let peer = UdpSocket::bind(own(5)).unwrap().local_addr().unwrap();
         socket.connect(peer).unwrap();
-        assert_eq!(find(&[here], Protocol::Udp, None), Listener::None);
-        assert_eq!(find(&[here], Protocol::Udp, Some(peer)), Listener::At(0));
+        assert_eq!(find(&[here], Protocol::Udp, None), ListenerMatch::NotFound);
+        assert_eq!(find(&[here], Protocol::Udp, Some(peer)), ListenerMatch::Index(0));
     }
 }

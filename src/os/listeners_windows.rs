@@ -14,15 +14,15 @@ use windows_sys::Win32::NetworkManagement::IpHelper::{
 };
 use windows_sys::Win32::Networking::WinSock::{AF_INET, AF_INET6};
 
-use crate::rewrite::{Listener, Protocol, sockaddr};
+use crate::rewrite::{ListenerMatch, Protocol, sockaddr};
 
 /// Room for a table: 1600 listeners of IPv4. Words, for the alignment of the rows.
 const WORDS: usize = 8 * 1024;
 
 /// Which of these addresses, in this order, has a socket of its own: see
-/// [`World::find_listener`](crate::rewrite::World::find_listener). The tables of datagrams name no
+/// [`SystemView::find_listener`](crate::rewrite::SystemView::find_listener). The tables of datagrams name no
 /// peer, so what is connected counts as what is not.
-pub fn find(wanted: &[SocketAddr], protocol: Protocol, _from: Option<SocketAddr>) -> Listener {
+pub fn find(wanted: &[SocketAddr], protocol: Protocol, _from: Option<SocketAddr>) -> ListenerMatch {
     let mut first = None;
     let mut look = |local: SocketAddr| {
         let meets = |wanted: &SocketAddr| {
@@ -39,15 +39,15 @@ pub fn find(wanted: &[SocketAddr], protocol: Protocol, _from: Option<SocketAddr>
     let whole = (!any_v4 || scan_v4(protocol, &mut look)) && scan_v6(protocol, &mut look);
     match first {
         // What comes first in the order can't be told from half a table.
-        Some(place) if whole || place == 0 => Listener::At(place),
-        None if whole => Listener::None,
-        _ => Listener::Unknown,
+        Some(place) if whole || place == 0 => ListenerMatch::Index(place),
+        None if whole => ListenerMatch::NotFound,
+        _ => ListenerMatch::Unknown,
     }
 }
 
 fn as_mapped(address: SocketAddr) -> Option<SocketAddr> {
     match address {
-        SocketAddr::V4(v4) => Some(sockaddr::mapped(v4)),
+        SocketAddr::V4(v4) => Some(sockaddr::to_mapped(v4)),
         SocketAddr::V6(_) => None,
     }
 }
@@ -135,16 +135,16 @@ mod tests {
         let listener = TcpListener::bind("127.77.1.2:0").unwrap();
         let there = listener.local_addr().unwrap();
         let not_there = SocketAddr::new([127, 77, 1, 3].into(), there.port());
-        assert_eq!(find(&[not_there, there], Protocol::Tcp, None), Listener::At(1));
-        assert_eq!(find(&[not_there], Protocol::Tcp, None), Listener::None);
-        assert_eq!(find(&[there], Protocol::Udp, None), Listener::None);
+        assert_eq!(find(&[not_there, there], Protocol::Tcp, None), ListenerMatch::Index(1));
+        assert_eq!(find(&[not_there], Protocol::Tcp, None), ListenerMatch::NotFound);
+        assert_eq!(find(&[there], Protocol::Udp, None), ListenerMatch::NotFound);
         let wildcard = TcpListener::bind("0.0.0.0:0").unwrap();
         let here = SocketAddr::new([127, 77, 1, 3].into(), wildcard.local_addr().unwrap().port());
-        assert_eq!(find(&[here], Protocol::Tcp, None), Listener::None);
+        assert_eq!(find(&[here], Protocol::Tcp, None), ListenerMatch::NotFound);
         // Wine binds every UDP socket to the wildcard address, so only the way there is shown.
         let datagrams = UdpSocket::bind("127.77.1.2:0").unwrap();
         let bound = datagrams.local_addr().unwrap();
-        assert_ne!(find(&[bound], Protocol::Udp, None), Listener::Unknown);
-        assert_eq!(find(&[there], Protocol::Other, None), Listener::Unknown);
+        assert_ne!(find(&[bound], Protocol::Udp, None), ListenerMatch::Unknown);
+        assert_eq!(find(&[there], Protocol::Other, None), ListenerMatch::Unknown);
     }
 }

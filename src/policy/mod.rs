@@ -5,7 +5,7 @@
 //! damaged bytes finds no program; it never panics.
 //!
 //! ```
-//! use vipool::policy::{Executable, Features, MatchedBy, PathStyle, Policy, PolicyView, Program, Verdict};
+//! use vipool::policy::{Executable, Features, MatchKind, PathStyle, Policy, PolicyView, Program, MatchResult};
 //!
 //! let redis = Program {
 //!     pattern: "/usr/bin/redis-server".into(),
@@ -23,18 +23,18 @@
 //!     style: PathStyle::Posix,
 //! };
 //! let found = policy.find(&started("/usr/bin/redis-server")).expect("listed");
-//! assert_eq!(found.verdict, Verdict::Matches { by: MatchedBy::FullPath, script: None });
+//! assert_eq!(found.result, MatchResult::Matched { by: MatchKind::FullPath, script: None });
 //! assert!(found.program.is_own_port(6379));
 //!
 //! assert!(policy.find(&started("/home/eve/redis-server")).is_none());
 //! let (_, why) = policy.explain(started("/home/eve/redis-server")).next().expect("one rule");
-//! assert_eq!(why, Verdict::OtherDirectory);
+//! assert_eq!(why, MatchResult::OtherDirectory);
 //! ```
 //!
 //! `path` compares paths, `list` decides which rule holds, `compiled` is the form in the map file.
 
 mod compiled;
-mod list;
+mod matching;
 pub mod path;
 mod pools;
 mod script;
@@ -46,10 +46,10 @@ use std::path::{Path, PathBuf};
 use crate::session::hash64;
 use path::PatternKind;
 
-pub use compiled::{Match, PolicyView, ProgramView};
-pub use list::{Executable, MatchedBy, Verdict};
+pub use compiled::{MatchedRule, PolicyView, ProgramView};
+pub use matching::{Executable, MatchKind, MatchResult};
 pub use pools::{PoolRule, choose_pool};
-pub use script::script_of;
+pub use script::script_argument;
 
 /// Which parts of vipool a program uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -65,7 +65,7 @@ pub struct Features {
 /// What a bind to 0.0.0.0 with a fixed port becomes without a virtual IP (SOCKET-MATRIX row 3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
-pub enum Wildcard {
+pub enum WildcardBind {
     /// It stays as it is.
     #[default]
     Keep = 0,
@@ -176,7 +176,7 @@ pub struct Program {
     /// Whether children that are on no list of their own are under this rule too.
     pub inherit: bool,
     /// What a bind to the wildcard address becomes where there is no virtual IP.
-    pub wildcard: Wildcard,
+    pub wildcard: WildcardBind,
     /// Where a connect to 127.0.0.1 goes.
     pub loopback_connect: LoopbackConnect,
     /// Loopback ports that always go to the session's own address, without asking the kernel.
@@ -210,9 +210,11 @@ pub struct Policy {
 impl Policy {
     /// The rule that holds for a program, with its place in the list and by what it matched.
     /// [`PolicyView::find`] answers the same from the compiled form.
-    pub fn find(&self, program: &Executable<'_>) -> Option<(usize, Verdict)> {
-        let asked = list::Asked::of(program);
-        list::best(self.programs.iter().map(|rule| asked.judge(rule.subject())))
+    pub fn find(&self, program: &Executable<'_>) -> Option<(usize, MatchResult)> {
+        let paths = matching::ExecutablePaths::of(program);
+        matching::most_specific(
+            self.programs.iter().map(|rule| paths.match_rule(rule.rule_pattern())),
+        )
     }
 }
 
@@ -225,13 +227,13 @@ impl Policy {
     ///
     /// let nc = Program { pattern: "/bin/nc".into(), ..Program::default() };
     /// let mut policy = Policy { programs: vec![nc], ..Policy::default() };
-    /// policy.follow_links(|path| {
+    /// policy.resolve_links(|path| {
     ///     assert_eq!(path.to_str(), Some("/bin/nc"));
     ///     Ok("/usr/bin/nc.openbsd".into())
     /// });
     /// assert_eq!(policy.programs[0].target.as_deref(), Some("/usr/bin/nc.openbsd"));
     /// ```
-    pub fn follow_links(&mut self, resolve: impl Fn(&Path) -> io::Result<PathBuf>) {
+    pub fn resolve_links(&mut self, resolve: impl Fn(&Path) -> io::Result<PathBuf>) {
         for program in &mut self.programs {
             let is_full = path::pattern_kind(program.pattern.as_bytes()) != PatternKind::BareName;
             let target = is_full.then(|| resolve(Path::new(&program.pattern)).ok()).flatten();
@@ -243,8 +245,8 @@ impl Policy {
 }
 
 impl Program {
-    fn subject(&self) -> list::Subject<'_> {
-        list::Subject {
+    fn rule_pattern(&self) -> matching::RulePattern<'_> {
+        matching::RulePattern {
             pattern: self.pattern.as_bytes(),
             target: self.target.as_deref().map(str::as_bytes),
             script: self.script.as_deref().map(str::as_bytes),

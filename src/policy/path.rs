@@ -2,7 +2,7 @@
 //! either system.
 //!
 //! Nothing here allocates, locks or touches the file system, so a hook layer may call it from a
-//! signal handler. Paths are bytes: on Windows UTF-8, as [`from_utf16`] makes it.
+//! signal handler. Paths are bytes: on Windows UTF-8, as [`utf16_to_wtf8`] makes it.
 //!
 //! A pattern is a full path or a bare file name; anything between (`bin/app`, `C:app`, `\app`)
 //! depends on where one stands and matches nothing. `..` is not resolved. The limits of comparing
@@ -101,7 +101,7 @@ pub fn file_name(path: &[u8], style: PathStyle) -> Option<&[u8]> {
 /// Writes a UTF-16 path (of `GetModuleFileNameW`) as UTF-8 into `buffer` and returns that part of
 /// it; `None` if it does not fit. Lone surrogates become three bytes each, as in WTF-8, so that
 /// two different names stay different.
-pub fn from_utf16<'b>(wide: &[u16], buffer: &'b mut [u8]) -> Option<&'b [u8]> {
+pub fn utf16_to_wtf8<'b>(wide: &[u16], buffer: &'b mut [u8]) -> Option<&'b [u8]> {
     let mut length = 0;
     for unit in char::decode_utf16(wide.iter().copied()) {
         let rest = buffer.get_mut(length..)?;
@@ -371,9 +371,9 @@ mod tests {
     fn utf16_paths() {
         let mut buffer = [0; 64];
         let wide: Vec<u16> = r"C:\Ä😀.exe".encode_utf16().collect();
-        assert_eq!(from_utf16(&wide, &mut buffer), Some(r"C:\Ä😀.exe".as_bytes()));
-        assert_eq!(from_utf16(&wide, &mut buffer[..wide.len()]), None);
-        assert_eq!(from_utf16(&[0xd800, 0x41], &mut buffer), Some(&b"\xed\xa0\x80A"[..]));
-        assert_eq!(from_utf16(&[], &mut []), Some(&b""[..]));
+        assert_eq!(utf16_to_wtf8(&wide, &mut buffer), Some(r"C:\Ä😀.exe".as_bytes()));
+        assert_eq!(utf16_to_wtf8(&wide, &mut buffer[..wide.len()]), None);
+        assert_eq!(utf16_to_wtf8(&[0xd800, 0x41], &mut buffer), Some(&b"\xed\xa0\x80A"[..]));
+        assert_eq!(utf16_to_wtf8(&[], &mut []), Some(&b""[..]));
     }
 }

@@ -17,29 +17,29 @@ pub struct PoolRule {
     pub programs: Vec<String>,
 }
 
-/// What a rule asks of a session. The order is that in which rules are asked: one that names the
+/// What a rule asks of a session. The order is that in which rules are paths: one that names the
 /// user wins over one that names a group, that over one that names the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Wants<'r> {
+pub(super) enum PoolCriterion<'r> {
     User(&'r str),
     Group(&'r str),
     Program(&'r str),
 }
 
 /// All that the rules ask, in the order in which it counts, each with the pool it leads to.
-pub(super) fn in_order(rules: &[PoolRule]) -> impl Iterator<Item = (Wants<'_>, &str)> {
+pub(super) fn by_precedence(rules: &[PoolRule]) -> impl Iterator<Item = (PoolCriterion<'_>, &str)> {
     fn each<'r>(
         rules: &'r [PoolRule],
         names: fn(&PoolRule) -> &[String],
-        wants: fn(&'r str) -> Wants<'r>,
-    ) -> impl Iterator<Item = (Wants<'r>, &'r str)> {
+        wants: fn(&'r str) -> PoolCriterion<'r>,
+    ) -> impl Iterator<Item = (PoolCriterion<'r>, &'r str)> {
         rules
             .iter()
             .flat_map(move |rule| names(rule).iter().map(move |name| (wants(name), &*rule.pool)))
     }
-    each(rules, |rule| &rule.users, Wants::User)
-        .chain(each(rules, |rule| &rule.groups, Wants::Group))
-        .chain(each(rules, |rule| &rule.programs, Wants::Program))
+    each(rules, |rule| &rule.users, PoolCriterion::User)
+        .chain(each(rules, |rule| &rule.groups, PoolCriterion::Group))
+        .chain(each(rules, |rule| &rule.programs, PoolCriterion::Program))
 }
 
 /// The pool for a session of this user, in these groups, in which this program is started (where
@@ -61,10 +61,12 @@ pub fn choose_pool<'r>(
     groups: &[&str],
     program: Option<&Executable<'_>>,
 ) -> Option<&'r str> {
-    let holds = |wants: &Wants<'_>| match wants {
-        Wants::User(name) => *name == user,
-        Wants::Group(name) => groups.contains(name),
-        Wants::Program(pattern) => program.is_some_and(|program| program.is(pattern.as_bytes())),
+    let holds = |wants: &PoolCriterion<'_>| match wants {
+        PoolCriterion::User(name) => *name == user,
+        PoolCriterion::Group(name) => groups.contains(name),
+        PoolCriterion::Program(pattern) => {
+            program.is_some_and(|program| program.is(pattern.as_bytes()))
+        }
     };
-    in_order(rules).find(|(wants, _)| holds(wants)).map(|(_, pool)| pool)
+    by_precedence(rules).find(|(wants, _)| holds(wants)).map(|(_, pool)| pool)
 }

@@ -21,9 +21,9 @@ const WITH_VALUE: [&[u8]; 12] = [
 /// name; `None` for code given on the command line (`-c`, `-e`) or no script at all.
 ///
 /// ```
-/// use vipool::policy::script_of;
+/// use vipool::policy::script_argument;
 ///
-/// let script = |line: &'static str| script_of(line.split(' ').map(str::as_bytes));
+/// let script = |line: &'static str| script_argument(line.split(' ').map(str::as_bytes));
 /// assert_eq!(script("-u -W ignore /opt/app/run.py --port 80"), Some(&b"/opt/app/run.py"[..]));
 /// assert_eq!(script("-m http.server 8000"), Some(&b"http.server"[..]));
 /// assert_eq!(script("-c print(1)"), None);
@@ -31,7 +31,7 @@ const WITH_VALUE: [&[u8]; 12] = [
 /// assert_eq!(script("-e /opt/app/run.sh"), Some(&b"/opt/app/run.sh"[..]));
 /// assert_eq!(script("-e console.log(1)"), None);
 /// ```
-pub fn script_of<'a>(mut arguments: impl Iterator<Item = &'a [u8]>) -> Option<&'a [u8]> {
+pub fn script_argument<'a>(mut arguments: impl Iterator<Item = &'a [u8]>) -> Option<&'a [u8]> {
     loop {
         match arguments.next()? {
             b"-m" | b"-jar" | b"--" => return arguments.next(),

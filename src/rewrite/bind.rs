@@ -2,9 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::{Form, Outcome, Protocol, Reason, Refusal, Rewriter, Socket, World, is_unbound};
-use super::{connect::is_of_one_link, sockaddr, with_ip};
-use crate::policy::Wildcard;
+use super::{
+    AddressForm, Outcome, Protocol, Reason, Refusal, Rewriter, Socket, SystemView, is_unbound,
+};
+use super::{connect::is_link_scoped, sockaddr, with_ip};
+use crate::policy::WildcardBind;
 use crate::session::Addresses;
 
 /// How a bind goes on.
@@ -15,7 +17,7 @@ pub struct Bind {
     /// Whether `IPV6_V6ONLY` must be cleared first (and set again if the bind fails).
     pub clear_v6only: bool,
     /// Whether the bind is put off: the program is told that it succeeded, and connect, listen or
-    /// getsockname binds (row 46, see [`Rules::defer_wildcard`](super::Rules::defer_wildcard)).
+    /// getsockname binds (row 46, see [`RewriteRules::defer_wildcard`](super::RewriteRules::defer_wildcard)).
     pub defer: bool,
 }
 
@@ -25,10 +27,10 @@ impl Bind {
     }
 }
 
-impl<W: World + ?Sized> Rewriter<'_, W> {
+impl<W: SystemView + ?Sized> Rewriter<'_, W> {
     /// A bind of the program's (rows 1 to 6, 23, 26, 30 to 33).
     pub fn bind(&self, socket: &(impl Socket + ?Sized), address: SocketAddr) -> Outcome<Bind> {
-        if !self.live {
+        if !self.lease_held {
             return Outcome::Passed(Reason::LeaseClosed);
         }
         let ip = address.ip();
@@ -40,9 +42,9 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
             return Outcome::Passed(Reason::NotTcpOrUdp);
         }
         match v4 {
-            Some(Ipv4Addr::LOCALHOST) => self.bind_loopback(address, self.l()),
+            Some(Ipv4Addr::LOCALHOST) => self.bind_loopback(address, self.loopback()),
             None if ip == Ipv6Addr::LOCALHOST => {
-                match self.bind_loopback(address, self.l6()) {
+                match self.bind_loopback(address, self.loopback6()) {
                     // Only an address of IPv4 can be the session's own (row 32).
                     Outcome::Rewritten(bind) => {
                         Outcome::Rewritten(Bind { clear_v6only: socket.is_v6only(), ..bind })
@@ -57,7 +59,7 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
     /// A listen of the program's: an unbound socket would be bound to the wildcard address by the
     /// kernel, so it is bound before (row 21).
     pub fn listen(&self, socket: &(impl Socket + ?Sized)) -> Outcome<Bind> {
-        match socket.local() {
+        match socket.local_address() {
             None => Outcome::Passed(Reason::NotInet),
             Some(local) if !is_unbound(local) => Outcome::Passed(Reason::AlreadyBound),
             Some(local) => match self.bind(socket, local) {
@@ -71,15 +73,15 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
     /// 127.0.0.1, ::ffff:127.0.0.1 or ::1, for which `own` stands.
     fn bind_loopback(&self, address: SocketAddr, own: Option<Ipv4Addr>) -> Outcome<Bind> {
         let Some(own) = own else {
-            return Outcome::Passed(self.without(self.rules.features.loopback));
+            return Outcome::Passed(self.missing_address_reason(self.rules.features.loopback));
         };
         if address.port() == 0 && !self.rules.map_ephemeral {
             return Outcome::Passed(Reason::EphemeralPort);
         }
-        if self.world.is_shared_port(address.port()) {
+        if self.system.is_shared_port(address.port()) {
             return Outcome::Passed(Reason::SharedPort);
         }
-        Bind::to(with_ip(address, Form::of(address.ip()).write(own)))
+        Bind::to(with_ip(address, AddressForm::of(address.ip()).convert(own)))
     }
 
     /// 0.0.0.0 or ::.
@@ -89,28 +91,30 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
             return Outcome::Passed(Reason::NotTcpOrUdp);
         }
         if protocol == Protocol::Udp
-            && (self.world.is_wildcard_udp_port(address.port()) || socket.shares_port())
+            && (self.system.is_wildcard_udp_port(address.port()) || socket.can_share_port())
         {
             return Outcome::Passed(Reason::SharedReceiver);
         }
-        let form = Form::of(address.ip());
-        let v6only = form == Form::V6 && socket.is_v6only();
-        let v = self.v().filter(|_| !v6only).map(|v| form.write(v));
-        let v6 = self.v6().filter(|_| form == Form::V6).map(IpAddr::V6);
+        let form = AddressForm::of(address.ip());
+        let v6only = form == AddressForm::Ipv6 && socket.is_v6only();
+        let v = self.virtual_ipv4().filter(|_| !v6only).map(|v| form.convert(v));
+        let v6 = self.virtual_ipv6().filter(|_| form == AddressForm::Ipv6).map(IpAddr::V6);
         let defer = self.rules.defer_wildcard && protocol == Protocol::Tcp && address.port() == 0;
         if let Some(own) = v.or(v6) {
             let address = with_ip(address, own);
             return Outcome::Rewritten(Bind { address, clear_v6only: false, defer });
         }
-        match self.l() {
+        match self.loopback() {
             // Without a port it may be meant for the outside, where L must not go (row 4).
             Some(l)
-                if self.rules.wildcard == Wildcard::Loopback && address.port() != 0 && !v6only =>
+                if self.rules.wildcard == WildcardBind::Loopback
+                    && address.port() != 0
+                    && !v6only =>
             {
-                Bind::to(with_ip(address, form.write(l)))
+                Bind::to(with_ip(address, form.convert(l)))
             }
             // Bound for IPv6 it could not go to L6, should it dial ::1 (row 32).
-            _ if defer && form == Form::V6 && self.l6().is_some() => {
+            _ if defer && form == AddressForm::Ipv6 && self.loopback6().is_some() => {
                 Outcome::Rewritten(Bind { address, clear_v6only: false, defer })
             }
             _ => Outcome::Passed(Reason::WildcardKept),
@@ -127,27 +131,27 @@ impl<W: World + ?Sized> Rewriter<'_, W> {
         if self.is_own(ip) {
             return Outcome::Passed(Reason::OwnAddress);
         }
-        if self.world.kind_of(ip).is_some() {
+        if self.system.pool_kind(ip).is_some() {
             // Nothing is refused to what may be no such socket at all.
             return match socket.protocol() {
                 Protocol::Other => Outcome::Passed(Reason::NotTcpOrUdp),
-                Protocol::Tcp | Protocol::Udp => Outcome::Refused(Refusal::AddressOfAnother),
+                Protocol::Tcp | Protocol::Udp => Outcome::Refused(Refusal::OtherSessionAddress),
             };
         }
         // Its scope would be lost, and connect leaves it alone too.
-        if is_of_one_link(ip) {
+        if is_link_scoped(ip) {
             return Outcome::Passed(Reason::LinkLocal);
         }
-        if !self.world.is_host_address(ip) {
+        if !self.system.is_host_address(ip) {
             return Outcome::Passed(Reason::OtherAddress);
         }
         let own = match ip {
-            IpAddr::V4(_) => self.v().map(|v| Form::of(address.ip()).write(v)),
-            IpAddr::V6(_) => self.v6().map(IpAddr::V6),
+            IpAddr::V4(_) => self.virtual_ipv4().map(|v| AddressForm::of(address.ip()).convert(v)),
+            IpAddr::V6(_) => self.virtual_ipv6().map(IpAddr::V6),
         };
         match own {
             Some(own) => Bind::to(with_ip(address, own)),
-            None => Outcome::Passed(self.without(self.rules.features.virtual_ip)),
+            None => Outcome::Passed(self.missing_address_reason(self.rules.features.virtual_ip)),
         }
     }
 

@@ -10,8 +10,8 @@
 mod bind;
 mod connect;
 #[cfg(not(loom))]
-mod guest;
-mod live;
+mod hooked_process;
+mod live_system;
 mod names;
 mod outcome;
 pub mod sockaddr;
@@ -23,27 +23,27 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 pub use bind::Bind;
 pub use connect::Connect;
 #[cfg(not(loom))]
-pub use guest::Guest;
-pub use live::{Kernel, Listeners, Live};
-pub use names::HostAddresses;
+pub use hooked_process::HookedProcess;
+pub use live_system::{KernelListeners, ListenerLookup, LiveSystem};
+pub use names::HostNameAddresses;
 pub use outcome::{Outcome, Reason, Refusal};
 
-use crate::policy::{Features, LoopbackConnect, Wildcard};
+use crate::policy::{Features, LoopbackConnect, WildcardBind};
 use crate::pool::PoolKind;
 use crate::session::Addresses;
 
-/// What the policy says of one program, without its lists of ports (see [`World`]).
+/// What the policy says of one program, without its lists of ports (see [`SystemView`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rules {
+pub struct RewriteRules {
     /// Which parts of vipool the program uses.
     pub features: Features,
     /// What a bind to the wildcard address becomes where there is no virtual IP.
-    pub wildcard: Wildcard,
+    pub wildcard: WildcardBind,
     /// Where a connect to 127.0.0.1 goes.
     pub loopback_connect: LoopbackConnect,
     /// Whether a bind to 127.0.0.1 with port 0 is rewritten too (row 23).
     pub map_ephemeral: bool,
-    /// Let calls pass when V is on no interface (row 6); see [`Rewriter::retries_untouched`].
+    /// Let calls pass when V is on no interface (row 6); see [`Rewriter::retries_original`].
     pub pass_when_missing: bool,
     /// Hide other sessions' addresses from lists of interfaces (row 43).
     pub hide_addresses: bool,
@@ -64,7 +64,7 @@ pub enum Protocol {
 }
 
 /// What a decision may want to know of the socket. Each answer may cost a system call, so it is
-/// asked for only where it matters. [`SocketFacts`] holds the answers as plain values.
+/// asked for only where it matters. [`SocketProperties`] holds the answers as plain values.
 pub trait Socket {
     /// What it carries.
     fn protocol(&self) -> Protocol;
@@ -75,45 +75,45 @@ pub trait Socket {
     }
     /// The address that the kernel has for it, not the one shown; the unspecified address and
     /// port 0 while it has none. `None` if it is not an IPv4 or IPv6 socket.
-    fn local(&self) -> Option<SocketAddr>;
+    fn local_address(&self) -> Option<SocketAddr>;
     /// Whether it is for IPv6 alone (`IPV6_V6ONLY`).
     fn is_v6only(&self) -> bool;
     /// Whether it can receive what others receive too: `SO_REUSEADDR`, `SO_REUSEPORT` or
     /// `SO_BROADCAST` is set (row 26).
-    fn shares_port(&self) -> bool;
+    fn can_share_port(&self) -> bool;
 }
 
 /// What is known of a socket, as values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SocketFacts {
+pub struct SocketProperties {
     /// See [`Socket::protocol`].
     pub protocol: Protocol,
-    /// See [`Socket::local`].
-    pub local: Option<SocketAddr>,
+    /// See [`Socket::local_address`].
+    pub local_address: Option<SocketAddr>,
     /// See [`Socket::is_v6only`].
-    pub v6only: bool,
-    /// See [`Socket::shares_port`].
-    pub shares_port: bool,
+    pub is_v6only: bool,
+    /// See [`Socket::can_share_port`].
+    pub can_share_port: bool,
 }
 
-impl Socket for SocketFacts {
+impl Socket for SocketProperties {
     fn protocol(&self) -> Protocol {
         self.protocol
     }
-    fn local(&self) -> Option<SocketAddr> {
-        self.local
+    fn local_address(&self) -> Option<SocketAddr> {
+        self.local_address
     }
     fn is_v6only(&self) -> bool {
-        self.v6only
+        self.is_v6only
     }
-    fn shares_port(&self) -> bool {
-        self.shares_port
+    fn can_share_port(&self) -> bool {
+        self.can_share_port
     }
 }
 
 /// What a decision may want to know beside the socket: the lists of the policy, the pools, and
 /// what listens.
-pub trait World {
+pub trait SystemView {
     /// Whether this loopback port always goes to the session's own address.
     fn is_own_port(&self, port: u16) -> bool;
     /// Whether this loopback port is left alone: it is the host's.
@@ -123,7 +123,7 @@ pub trait World {
     /// Whether this is an address of the host itself on a matched interface (row 5).
     fn is_host_address(&self, address: IpAddr) -> bool;
     /// Whether an address is one of the pools', and of which kind.
-    fn kind_of(&self, address: IpAddr) -> Option<PoolKind>;
+    fn pool_kind(&self, address: IpAddr) -> Option<PoolKind>;
     /// Which of these addresses, in this order, has a socket of its own: TCP listening, UDP bound.
     /// A wildcard socket is none. An IPv4 address is met by an IPv6 socket on its mapped form too;
     /// a mapped one only by an IPv6 socket. `from` is where a datagram would come from, if that is
@@ -133,17 +133,17 @@ pub trait World {
         wanted: &[SocketAddr],
         protocol: Protocol,
         from: Option<SocketAddr>,
-    ) -> Listener;
+    ) -> ListenerMatch;
 }
 
-/// The kernel's answer to [`World::find_listener`].
+/// The kernel's answer to [`SystemView::find_listener`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Listener {
+pub enum ListenerMatch {
     /// Nothing listens on any of them.
-    None,
-    /// Something listens on the one at this place.
-    At(usize),
-    /// The kernel did not say.
+    NotFound,
+    /// Something listens on the address at this index.
+    Index(usize),
+    /// The kernel did not answer.
     Unknown,
 }
 
@@ -153,72 +153,72 @@ pub struct Rewriter<'w, W: ?Sized> {
     /// The addresses of the session; any may be missing.
     pub addresses: Addresses,
     /// What the policy says of the program.
-    pub rules: Rules,
+    pub rules: RewriteRules,
     /// Whether the session's lease is still held. If not, addresses are still shown as before, but
     /// new binds and connects pass.
-    pub live: bool,
+    pub lease_held: bool,
     /// What else there is.
-    pub world: &'w W,
+    pub system: &'w W,
 }
 
-impl<W: World + ?Sized> Rewriter<'_, W> {
+impl<W: SystemView + ?Sized> Rewriter<'_, W> {
     /// Whether a call that was rewritten to `address` and failed because the address is on no
     /// interface (`EADDRNOTAVAIL`) is made again as the program meant it (row 6).
-    pub fn retries_untouched(&self, address: IpAddr) -> bool {
+    pub fn retries_original(&self, address: IpAddr) -> bool {
         let virtual_ip = match sockaddr::as_ipv4(address) {
-            Some(v4) => self.v() == Some(v4),
-            None => self.v6().map(IpAddr::V6) == Some(address),
+            Some(v4) => self.virtual_ipv4() == Some(v4),
+            None => self.virtual_ipv6().map(IpAddr::V6) == Some(address),
         };
         self.rules.pass_when_missing && virtual_ip
     }
 
-    fn v(&self) -> Option<Ipv4Addr> {
+    fn virtual_ipv4(&self) -> Option<Ipv4Addr> {
         self.addresses.v4.filter(|_| self.rules.features.virtual_ip)
     }
 
-    fn v6(&self) -> Option<Ipv6Addr> {
+    fn virtual_ipv6(&self) -> Option<Ipv6Addr> {
         self.addresses.v6.filter(|_| self.rules.features.virtual_ip)
     }
 
-    fn l(&self) -> Option<Ipv4Addr> {
+    fn loopback(&self) -> Option<Ipv4Addr> {
         self.addresses.loopback.filter(|_| self.rules.features.loopback)
     }
 
-    fn l6(&self) -> Option<Ipv4Addr> {
+    fn loopback6(&self) -> Option<Ipv4Addr> {
         self.addresses.loopback6.filter(|_| self.rules.features.loopback)
     }
 
     /// Why there is no address of a kind whose feature is on or off.
-    fn without(&self, feature: bool) -> Reason {
+    fn missing_address_reason(&self, feature: bool) -> Reason {
         if feature { Reason::NoSuchAddress } else { Reason::FeatureOff }
     }
 }
 
 /// How an address is written: what stands for it must be written the same way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
+enum AddressForm {
     /// As IPv4.
-    V4,
+    Ipv4,
     /// As IPv4 within IPv6.
     Mapped,
     /// As IPv6.
-    V6,
+    Ipv6,
 }
 
-impl Form {
+impl AddressForm {
     fn of(address: IpAddr) -> Self {
         match address {
-            IpAddr::V4(_) => Form::V4,
-            IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Form::Mapped,
-            IpAddr::V6(_) => Form::V6,
+            IpAddr::V4(_) => AddressForm::Ipv4,
+            IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => AddressForm::Mapped,
+            IpAddr::V6(_) => AddressForm::Ipv6,
         }
     }
 
     /// An IPv4 address as an address of the same family.
-    fn write(self, address: Ipv4Addr) -> IpAddr {
+    fn convert(self, address: Ipv4Addr) -> IpAddr {
         match self {
-            Form::V4 => address.into(),
-            Form::Mapped | Form::V6 => address.to_ipv6_mapped().into(),
+            AddressForm::Ipv4 => address.into(),
+            AddressForm::Mapped | AddressForm::Ipv6 => address.to_ipv6_mapped().into(),
         }
     }
 }

@@ -28,7 +28,7 @@ impl<T> Outcome<T> {
 #[repr(u16)]
 pub enum Refusal {
     /// The address belongs to another session (`EADDRNOTAVAIL`, `WSAEADDRNOTAVAIL`).
-    AddressOfAnother = 1,
+    OtherSessionAddress = 1,
 }
 
 impl Refusal {
@@ -40,14 +40,14 @@ impl Refusal {
     /// A name for programs.
     pub fn name(self) -> &'static str {
         match self {
-            Refusal::AddressOfAnother => "address-of-another",
+            Refusal::OtherSessionAddress => "other-session-address",
         }
     }
 
     /// A sentence for people.
     pub fn text(self) -> &'static str {
         match self {
-            Refusal::AddressOfAnother => "the address is of another session's pool",
+            Refusal::OtherSessionAddress => "the address belongs to another session",
         }
     }
 }

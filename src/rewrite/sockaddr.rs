@@ -58,7 +58,7 @@ pub fn parse(bytes: &[u8]) -> Parsed {
 /// Where the IPv4 address stands in a socket address, also in the form that an IPv6 socket uses;
 /// nowhere in one that is cut or has none.
 #[inline]
-pub fn ipv4_in(bytes: &mut [u8]) -> Option<&mut [u8; 4]> {
+pub fn ipv4_octets_mut(bytes: &mut [u8]) -> Option<&mut [u8; 4]> {
     const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
     match family(bytes)? {
         AF_INET => bytes.first_chunk_mut::<IPV4_LENGTH>()?.get_mut(4..)?.first_chunk_mut(),
@@ -96,7 +96,7 @@ pub fn write(address: &SocketAddr, out: &mut [u8]) -> usize {
 }
 
 /// An IPv4 address in the form that an IPv6 socket uses.
-pub fn mapped(address: SocketAddrV4) -> SocketAddr {
+pub fn to_mapped(address: SocketAddrV4) -> SocketAddr {
     SocketAddrV6::new(address.ip().to_ipv6_mapped(), address.port(), 0, 0).into()
 }
 
@@ -201,17 +201,17 @@ mod tests {
             let mut bytes = [0; MAX_LENGTH];
             let length = write(&address, &mut bytes);
             for cut in 0..IPV4_LENGTH {
-                assert_eq!(ipv4_in(&mut bytes[..cut]), None, "{text}");
+                assert_eq!(ipv4_octets_mut(&mut bytes[..cut]), None, "{text}");
             }
-            let found = ipv4_in(&mut bytes[..length]).map(|ip| Ipv4Addr::from(*ip));
+            let found = ipv4_octets_mut(&mut bytes[..length]).map(|ip| Ipv4Addr::from(*ip));
             assert_eq!(found, as_ipv4(address.ip()), "{text}");
-            if let Some(ip) = ipv4_in(&mut bytes[..length]) {
+            if let Some(ip) = ipv4_octets_mut(&mut bytes[..length]) {
                 *ip = [192, 0, 2, 9];
                 let changed = text.replace("10.1.2.3", "192.0.2.9").parse().unwrap();
                 assert_eq!(parse(&bytes[..length]), Parsed::Inet(changed));
             }
         }
-        assert_eq!(ipv4_in(&mut [0; IPV4_LENGTH]), None);
+        assert_eq!(ipv4_octets_mut(&mut [0; IPV4_LENGTH]), None);
     }
 
     #[test]

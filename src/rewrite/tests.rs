@@ -13,7 +13,7 @@ pub(super) struct Values {
     silent: bool,
 }
 
-impl World for Values {
+impl SystemView for Values {
     fn is_own_port(&self, port: u16) -> bool {
         port == 7000
     }
@@ -26,7 +26,7 @@ impl World for Values {
     fn is_host_address(&self, address: IpAddr) -> bool {
         ["10.0.5.1", "fd00::1", "fe80::1"].map(ip).contains(&address)
     }
-    fn kind_of(&self, address: IpAddr) -> Option<PoolKind> {
+    fn pool_kind(&self, address: IpAddr) -> Option<PoolKind> {
         match address {
             IpAddr::V4(v4) if v4.octets()[..3] == [10, 0, 5] && v4.octets()[3] > 1 => {
                 Some(PoolKind::VirtualIp)
@@ -35,12 +35,17 @@ impl World for Values {
             _ => None,
         }
     }
-    fn find_listener(&self, wanted: &[SocketAddr], _: Protocol, _: Option<SocketAddr>) -> Listener {
+    fn find_listener(
+        &self,
+        wanted: &[SocketAddr],
+        _: Protocol,
+        _: Option<SocketAddr>,
+    ) -> ListenerMatch {
         if self.silent {
-            return Listener::Unknown;
+            return ListenerMatch::Unknown;
         }
         let place = wanted.iter().position(|wanted| self.listening.contains(wanted));
-        place.map_or(Listener::None, Listener::At)
+        place.map_or(ListenerMatch::NotFound, ListenerMatch::Index)
     }
 }
 
@@ -61,35 +66,40 @@ fn session() -> Addresses {
     }
 }
 
-fn rules() -> Rules {
-    Rules {
+fn rules() -> RewriteRules {
+    RewriteRules {
         features: Features { virtual_ip: true, loopback: true, client_ip: false },
-        ..Rules::default()
+        ..RewriteRules::default()
     }
 }
 
-pub(super) fn rewriter(world: &Values) -> Rewriter<'_, Values> {
-    Rewriter { addresses: session(), rules: rules(), live: true, world }
+pub(super) fn rewriter(system: &Values) -> Rewriter<'_, Values> {
+    Rewriter { addresses: session(), rules: rules(), lease_held: true, system }
 }
 
-fn socket(protocol: Protocol, local: &str) -> SocketFacts {
-    SocketFacts { protocol, local: Some(at(local)), v6only: false, shares_port: false }
+fn socket(protocol: Protocol, local: &str) -> SocketProperties {
+    SocketProperties {
+        protocol,
+        local_address: Some(at(local)),
+        is_v6only: false,
+        can_share_port: false,
+    }
 }
 
-fn tcp() -> SocketFacts {
+fn tcp() -> SocketProperties {
     socket(Protocol::Tcp, "0.0.0.0:0")
 }
 
-fn udp() -> SocketFacts {
+fn udp() -> SocketProperties {
     socket(Protocol::Udp, "0.0.0.0:0")
 }
 
-fn tcp6() -> SocketFacts {
+fn tcp6() -> SocketProperties {
     socket(Protocol::Tcp, "[::]:0")
 }
 
 /// What a bind becomes: an address or the name of the reason.
-fn bind(rewriter: &Rewriter<'_, Values>, socket: SocketFacts, address: &str) -> String {
+fn bind(rewriter: &Rewriter<'_, Values>, socket: SocketProperties, address: &str) -> String {
     match rewriter.bind(&socket, at(address)) {
         Outcome::Rewritten(Bind { address, clear_v6only: false, defer: false }) => {
             address.to_string()
@@ -102,11 +112,15 @@ fn bind(rewriter: &Rewriter<'_, Values>, socket: SocketFacts, address: &str) -> 
 }
 
 /// What a connect becomes: `source > destination`, or the name of the reason.
-fn connect(rewriter: &Rewriter<'_, Values>, socket: SocketFacts, to: &str) -> String {
+fn connect(rewriter: &Rewriter<'_, Values>, socket: SocketProperties, to: &str) -> String {
     match rewriter.connect(&socket, at(to)) {
-        Outcome::Rewritten(Connect { bind: Some(source), to, .. }) => format!("{source} > {to}"),
-        Outcome::Rewritten(connect) if connect.clear_v6only => format!("dual {}", connect.to),
-        Outcome::Rewritten(connect) => connect.to.to_string(),
+        Outcome::Rewritten(Connect { source: Some(source), destination, .. }) => {
+            format!("{source} > {destination}")
+        }
+        Outcome::Rewritten(connect) if connect.clear_v6only => {
+            format!("dual {}", connect.destination)
+        }
+        Outcome::Rewritten(connect) => connect.destination.to_string(),
         Outcome::Passed(reason) => reason.name().to_owned(),
         Outcome::Refused(refusal) => refusal.name().to_owned(),
     }
@@ -118,8 +132,8 @@ fn listening(addresses: &[&str]) -> Values {
 
 #[test]
 fn row_1_and_23_loopback_binds() {
-    let world = Values::default();
-    let mut rewriter = rewriter(&world);
+    let system = Values::default();
+    let mut rewriter = rewriter(&system);
     assert_eq!(bind(&rewriter, tcp(), "127.0.0.1:80"), "127.3.4.5:80");
     assert_eq!(bind(&rewriter, udp(), "127.0.0.1:80"), "127.3.4.5:80");
     assert_eq!(bind(&rewriter, tcp(), "127.0.0.1:0"), "ephemeral-port");
@@ -135,50 +149,50 @@ fn row_1_and_23_loopback_binds() {
 
 #[test]
 fn row_3_and_4_wildcard_binds() {
-    let world = Values::default();
-    let mut rewriter = rewriter(&world);
+    let system = Values::default();
+    let mut rewriter = rewriter(&system);
     assert_eq!(bind(&rewriter, tcp(), "0.0.0.0:80"), "10.0.5.7:80");
     assert_eq!(bind(&rewriter, tcp(), "0.0.0.0:0"), "10.0.5.7:0");
     rewriter.addresses.v4 = None;
     assert_eq!(bind(&rewriter, tcp(), "0.0.0.0:80"), "wildcard-kept");
-    rewriter.rules.wildcard = Wildcard::Loopback;
+    rewriter.rules.wildcard = WildcardBind::Loopback;
     assert_eq!(bind(&rewriter, tcp(), "0.0.0.0:80"), "127.3.4.5:80");
     assert_eq!(bind(&rewriter, tcp(), "0.0.0.0:0"), "wildcard-kept");
 }
 
 #[test]
 fn row_5_specific_binds() {
-    let world = Values::default();
-    let rewriter = rewriter(&world);
+    let system = Values::default();
+    let rewriter = rewriter(&system);
     assert_eq!(bind(&rewriter, tcp(), "10.0.5.1:80"), "10.0.5.7:80");
-    assert_eq!(bind(&rewriter, tcp(), "10.0.5.8:80"), "address-of-another");
-    assert_eq!(bind(&rewriter, tcp(), "127.3.9.9:80"), "address-of-another");
+    assert_eq!(bind(&rewriter, tcp(), "10.0.5.8:80"), "other-session-address");
+    assert_eq!(bind(&rewriter, tcp(), "127.3.9.9:80"), "other-session-address");
     assert_eq!(bind(&rewriter, tcp(), "10.0.5.7:80"), "own-address");
     assert_eq!(bind(&rewriter, tcp(), "127.3.4.5:80"), "own-address");
     assert_eq!(bind(&rewriter, tcp(), "127.0.0.53:53"), "other-address");
     assert_eq!(bind(&rewriter, tcp(), "192.0.2.1:80"), "other-address");
     assert_eq!(bind(&rewriter, tcp6(), "[::ffff:10.0.5.1]:80"), "[::ffff:10.0.5.7]:80");
-    assert_eq!(bind(&rewriter, tcp6(), "[::ffff:10.0.5.8]:80"), "address-of-another");
+    assert_eq!(bind(&rewriter, tcp6(), "[::ffff:10.0.5.8]:80"), "other-session-address");
     assert_eq!(bind(&rewriter, tcp6(), "[fd00::1]:80"), "[fd00::7]:80");
     assert_eq!(bind(&rewriter, tcp6(), "[fe80::1%2]:80"), "link-local");
 }
 
 #[test]
 fn row_6_only_v_is_tried_again_untouched() {
-    let world = Values::default();
-    let mut rewriter = rewriter(&world);
-    assert!(!rewriter.retries_untouched(ip(V)));
+    let system = Values::default();
+    let mut rewriter = rewriter(&system);
+    assert!(!rewriter.retries_original(ip(V)));
     rewriter.rules.pass_when_missing = true;
-    assert!(rewriter.retries_untouched(ip(V)));
-    assert!(rewriter.retries_untouched(ip("::ffff:10.0.5.7")));
-    assert!(rewriter.retries_untouched(ip("fd00::7")));
-    assert!(!rewriter.retries_untouched(ip(L)));
+    assert!(rewriter.retries_original(ip(V)));
+    assert!(rewriter.retries_original(ip("::ffff:10.0.5.7")));
+    assert!(rewriter.retries_original(ip("fd00::7")));
+    assert!(!rewriter.retries_original(ip(L)));
 }
 
 #[test]
 fn row_7_to_10_connects_to_the_outside() {
-    let world = Values::default();
-    let mut rewriter = rewriter(&world);
+    let system = Values::default();
+    let mut rewriter = rewriter(&system);
     let out = "192.0.2.9:80";
     assert_eq!(connect(&rewriter, tcp(), out), "10.0.5.7 > 192.0.2.9:80");
     assert_eq!(connect(&rewriter, udp(), out), "10.0.5.7 > 192.0.2.9:80");
@@ -195,7 +209,7 @@ fn row_7_to_10_connects_to_the_outside() {
     assert_eq!(connect(&rewriter, tcp(), "127.3.9.9:53"), "other-address");
     rewriter.addresses.v4 = None;
     assert_eq!(connect(&rewriter, tcp(), out), "no-such-address");
-    rewriter.live = false;
+    rewriter.lease_held = false;
     assert_eq!(connect(&rewriter, tcp(), out), "lease-closed");
 }
 
@@ -256,10 +270,10 @@ fn row_5_and_11_what_was_bound_to_the_host_is_reached_there() {
 
 #[test]
 fn row_19_and_20_names() {
-    let world = Values::default();
-    let rewriter = rewriter(&world);
+    let system = Values::default();
+    let rewriter = rewriter(&system);
     let shown = |end: &str, other: &str| {
-        let shown = rewriter.shown(at(end), || Some(at(other)));
+        let shown = rewriter.visible_address(at(end), || Some(at(other)));
         shown.rewritten().map(|address| address.to_string())
     };
     let loopback = Some("127.0.0.1:80".to_owned());
@@ -281,13 +295,16 @@ fn row_19_and_20_names() {
     assert_eq!(shown("[::ffff:127.0.0.1]:9", "[::ffff:127.0.0.1]:80"), None);
     assert_eq!(shown("127.0.0.1:9", "127.131.4.5:80"), None);
     assert_eq!(shown("[fd00::7]:80", "[::1]:9"), None);
-    assert_eq!(rewriter.shown(at("10.0.5.7:80"), || None), Outcome::Passed(Reason::ShownAsIs));
+    assert_eq!(
+        rewriter.visible_address(at("10.0.5.7:80"), || None),
+        Outcome::Passed(Reason::ShownAsIs)
+    );
 }
 
 #[test]
 fn row_21_listen_binds_what_is_unbound() {
-    let world = Values::default();
-    let mut rewriter = rewriter(&world);
+    let system = Values::default();
+    let mut rewriter = rewriter(&system);
     rewriter.rules.defer_wildcard = true;
     let listen = |socket| rewriter.listen(&socket).rewritten().map(|bind| bind.address);
     assert_eq!(listen(tcp()), Some(at("10.0.5.7:0")));
@@ -301,8 +318,11 @@ fn row_21_listen_binds_what_is_unbound() {
 fn row_22_datagrams() {
     let on_v = listening(&["10.0.5.7:53"]);
     let rewriter = rewriter(&on_v);
-    let send = |socket: SocketFacts, to: &str| {
-        rewriter.send(&socket, at(to), false).rewritten().map(|c| (c.bind, c.to.to_string()))
+    let send = |socket: SocketProperties, to: &str| {
+        rewriter
+            .send(&socket, at(to), false)
+            .rewritten()
+            .map(|c| (c.source, c.destination.to_string()))
     };
     assert_eq!(send(udp(), "192.0.2.9:53"), Some((Some(ip(V)), "192.0.2.9:53".into())));
     assert_eq!(send(socket(Protocol::Udp, "10.0.5.7:9"), "192.0.2.9:53"), None);
@@ -315,7 +335,7 @@ fn row_22_datagrams() {
     let mapped = |text: &str| Some(ip(&format!("::ffff:{text}")));
     assert_eq!(send(six, "192.0.2.9:53"), Some((mapped(V), "192.0.2.9:53".into())));
     assert_eq!(send(six, "127.0.0.1:53"), Some((mapped(L), "10.0.5.7:53".into())));
-    assert_eq!(send(SocketFacts { v6only: true, ..six }, "192.0.2.9:53"), None);
+    assert_eq!(send(SocketProperties { is_v6only: true, ..six }, "192.0.2.9:53"), None);
     assert_eq!(send(udp(), "[2001:db8::9]:53"), None);
     assert_eq!(connect(&rewriter, tcp6(), "192.0.2.9:53"), "not-inet");
     assert_eq!(connect(&rewriter, tcp6(), "127.0.0.1:53"), "not-inet");
@@ -323,10 +343,10 @@ fn row_22_datagrams() {
 
 #[test]
 fn row_24_and_25_packet_information() {
-    let world = Values::default();
-    let rewriter = rewriter(&world);
+    let system = Values::default();
+    let rewriter = rewriter(&system);
     let source = |source: &str, to: &str| {
-        rewriter.send_source(ip(source), Some(at(to))).rewritten().map(|ip| ip.to_string())
+        rewriter.datagram_source(ip(source), Some(at(to))).rewritten().map(|ip| ip.to_string())
     };
     assert_eq!(source("0.0.0.0", "192.0.2.9:53"), Some(V.into()));
     assert_eq!(source("10.0.5.1", "192.0.2.9:53"), Some(V.into()));
@@ -339,27 +359,27 @@ fn row_24_and_25_packet_information() {
     assert_eq!(source("fe80::1", "[fe80::9%2]:53"), None);
     assert_eq!(source("::", "[ff02::fb%2]:53"), None);
     assert_eq!(source("fd00::1", "[ff02::fb%2]:53"), Some("fd00::7".into()));
-    assert_eq!(rewriter.shown_ip(ip(L)), Outcome::Rewritten(ip("127.0.0.1")));
-    assert_eq!(rewriter.shown_ip(ip(V)), Outcome::Passed(Reason::ShownAsIs));
+    assert_eq!(rewriter.visible_ip(ip(L)), Outcome::Rewritten(ip("127.0.0.1")));
+    assert_eq!(rewriter.visible_ip(ip(V)), Outcome::Passed(Reason::ShownAsIs));
 }
 
 #[test]
 fn row_26_shared_receivers() {
-    let world = Values::default();
-    let rewriter = rewriter(&world);
+    let system = Values::default();
+    let rewriter = rewriter(&system);
     assert_eq!(bind(&rewriter, udp(), "0.0.0.0:53"), "10.0.5.7:53");
     assert_eq!(bind(&rewriter, udp(), "0.0.0.0:5353"), "shared-receiver");
-    let sharing = SocketFacts { shares_port: true, ..udp() };
+    let sharing = SocketProperties { can_share_port: true, ..udp() };
     assert_eq!(bind(&rewriter, sharing, "0.0.0.0:53"), "shared-receiver");
-    let sharing = SocketFacts { shares_port: true, ..tcp() };
+    let sharing = SocketProperties { can_share_port: true, ..tcp() };
     assert_eq!(bind(&rewriter, sharing, "0.0.0.0:53"), "10.0.5.7:53");
 }
 
 #[test]
 fn row_30_and_31_dual_stack() {
-    let world = Values::default();
-    let mut rewriter = rewriter(&world);
-    let v6only = SocketFacts { v6only: true, ..tcp6() };
+    let system = Values::default();
+    let mut rewriter = rewriter(&system);
+    let v6only = SocketProperties { is_v6only: true, ..tcp6() };
     assert_eq!(bind(&rewriter, tcp6(), "[::]:80"), "[::ffff:10.0.5.7]:80");
     assert_eq!(bind(&rewriter, v6only, "[::]:80"), "[fd00::7]:80");
     assert_eq!(bind(&rewriter, tcp6(), "[::ffff:0.0.0.0]:80"), "[::ffff:10.0.5.7]:80");
@@ -371,7 +391,7 @@ fn row_30_and_31_dual_stack() {
 
 #[test]
 fn row_32_the_ipv6_loopback() {
-    let v6only = SocketFacts { v6only: true, ..tcp6() };
+    let v6only = SocketProperties { is_v6only: true, ..tcp6() };
     let none = Values::default();
     assert_eq!(bind(&rewriter(&none), tcp6(), "[::1]:80"), "[::ffff:127.131.4.5]:80");
     assert_eq!(bind(&rewriter(&none), v6only, "[::1]:80"), "dual [::ffff:127.131.4.5]:80");
@@ -418,19 +438,19 @@ fn row_33_mapped_loopback() {
 
 #[test]
 fn row_40_to_43_names_and_interfaces() {
-    let world = Values::default();
-    let mut rewriter = rewriter(&world);
-    let own = HostAddresses { v4: V.parse().ok(), v6: "fd00::7".parse().ok() };
+    let system = Values::default();
+    let mut rewriter = rewriter(&system);
+    let own = HostNameAddresses { v4: V.parse().ok(), v6: "fd00::7".parse().ok() };
     let client = Some(ip("198.51.100.4"));
-    assert_eq!(rewriter.host_addresses(client), Outcome::Rewritten(own));
+    assert_eq!(rewriter.resolve_host_name(client), Outcome::Rewritten(own));
     rewriter.rules.features.client_ip = true;
-    let own = HostAddresses { v4: "198.51.100.4".parse().ok(), v6: None };
-    assert_eq!(rewriter.host_addresses(client), Outcome::Rewritten(own));
-    assert!(!rewriter.hides(ip("10.0.5.8")));
+    let own = HostNameAddresses { v4: "198.51.100.4".parse().ok(), v6: None };
+    assert_eq!(rewriter.resolve_host_name(client), Outcome::Rewritten(own));
+    assert!(!rewriter.is_hidden(ip("10.0.5.8")));
     rewriter.rules.hide_addresses = true;
-    assert!(rewriter.hides(ip("10.0.5.8")));
-    assert!(!rewriter.hides(ip(V)));
-    assert!(!rewriter.hides(ip("10.0.5.1")));
+    assert!(rewriter.is_hidden(ip("10.0.5.8")));
+    assert!(!rewriter.is_hidden(ip(V)));
+    assert!(!rewriter.is_hidden(ip("10.0.5.1")));
 }
 
 #[test]

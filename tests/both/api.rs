@@ -9,7 +9,7 @@ use vipool::map::{Leader, OpenOptions, Plan, PoolStatus, Settings, SlotRow};
 use vipool::policy::PortRange;
 use vipool::pool::PoolKind;
 use vipool::range::Range;
-use vipool::rewrite::SocketFacts;
+use vipool::rewrite::SocketProperties;
 use vipool::session::{Addresses, Handle, Lease, SessionId};
 
 /// A number of `vipool_status`, below zero.
@@ -60,10 +60,10 @@ pub struct Entry {
 /// A socket call of a program, or a question about an address.
 #[derive(Clone, Copy, Debug)]
 pub enum Call {
-    Bind(SocketFacts, SocketAddr),
-    Listen(SocketFacts),
-    Connect(SocketFacts, SocketAddr),
-    Send(SocketFacts, SocketAddr, bool),
+    Bind(SocketProperties, SocketAddr),
+    Listen(SocketProperties),
+    Connect(SocketProperties, SocketAddr),
+    Send(SocketProperties, SocketAddr, bool),
     SendSource(IpAddr, Option<SocketAddr>),
     Shown(SocketAddr, Option<SocketAddr>),
     ShownIp(IpAddr),
@@ -125,7 +125,7 @@ pub trait Reads {
     fn parents_rule(&self) -> Option<(u64, u32)>;
     fn addresses(&self, session: SessionId) -> Result<Addresses, Status>;
     fn is_live(&self, handle: &Handle) -> bool;
-    fn kind_of(&self, address: IpAddr) -> Option<PoolKind>;
+    fn pool_kind(&self, address: IpAddr) -> Option<PoolKind>;
     fn settings(&self) -> Settings;
     fn sessions(&self) -> Vec<Row>;
     fn pools(&self) -> Vec<PoolStatus>;

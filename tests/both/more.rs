@@ -4,10 +4,10 @@ use std::fs;
 use std::net::IpAddr;
 
 use vipool::capi::status::vipool_status::*;
-use vipool::farm::{Farm, PoolOptions, Rewrite, Server, ServerRange};
+use vipool::farm::{Farm, PoolOptions, RewriteOptions, Server, ServerRange};
 use vipool::interface::Interface;
 use vipool::map::{ExhaustionPolicy, OpenOptions, Plan, Settings, SlotState};
-use vipool::policy::{Features, LoopbackConnect, PoolRule, PortRange, Program, Wildcard};
+use vipool::policy::{Features, LoopbackConnect, PoolRule, PortRange, Program, WildcardBind};
 use vipool::pool::Reservation;
 use vipool::range::Range;
 
@@ -62,7 +62,7 @@ fn farm() -> Farm {
     farm.sessions.sessions_per_user = 2;
     farm.sessions.when_exhausted = ExhaustionPolicy::Wait(9);
     farm.reservations = vec![Reservation { user: "ada".into(), address: ip("10.0.5.13") }];
-    farm.rewrite = Rewrite {
+    farm.rewrite = RewriteOptions {
         hide_addresses: true,
         pass_when_missing: true,
         wildcard_udp_ports: vec![PortRange { first: 5000, last: 5001 }],
@@ -74,7 +74,7 @@ fn farm() -> Farm {
             pattern: "/usr/bin/server".into(),
             features: Features { virtual_ip: false, loopback: true, client_ip: true },
             inherit: true,
-            wildcard: Wildcard::Keep,
+            wildcard: WildcardBind::Keep,
             loopback_connect: LoopbackConnect::Own,
             own_ports: vec![PortRange { first: 81, last: 82 }],
             shared_ports: vec![PortRange { first: 631, last: 631 }],
@@ -117,7 +117,7 @@ pub fn farms_built_by_calls<A: Api>() {
     assert_eq!(addresses(&api.open(session(1), &user("ada"), 100).unwrap())[0], "10.0.5.13");
     let excluded = OpenOptions { address: Some(ip("10.0.5.12")), ..user("bob") };
     assert_eq!(failed(api.open(session(2), &excluded, 100)), VIPOOL_ERR_EXCLUDED);
-    assert_eq!(api.kind_of(ip("127.9.0.4")), None);
+    assert_eq!(api.pool_kind(ip("127.9.0.4")), None);
     assert_eq!(api.rule_flags(), [true, true, true]);
     let (rule, features) = api.rule("/usr/bin/server", false).unwrap();
     assert_eq!((rule, features), (farm.programs[0].id(), 6));

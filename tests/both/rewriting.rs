@@ -2,7 +2,7 @@
 
 use vipool::map::Plan;
 use vipool::policy::{Features, Policy, PortRange, Program};
-use vipool::rewrite::{Protocol, SocketFacts};
+use vipool::rewrite::{Protocol, SocketProperties};
 
 use crate::api::{Api, Call};
 use crate::suite::{FIRST, SECOND, addresses, at, ip, plan, session, user};
@@ -53,15 +53,15 @@ pub fn rewriting<A: Api>() {
     let other = api.open(session(2), &user("eve"), 100).unwrap();
     assert_eq!(addresses(&other)[0], SECOND);
     let (rule, _) = api.rule("/usr/bin/server", false).unwrap();
-    let socket = |protocol, local: &str| SocketFacts {
+    let socket = |protocol, local: &str| SocketProperties {
         protocol,
-        local: Some(at(local)),
-        v6only: false,
-        shares_port: false,
+        local_address: Some(at(local)),
+        is_v6only: false,
+        can_share_port: false,
     };
     let tcp = socket(Protocol::Tcp, "0.0.0.0:0");
     let udp = socket(Protocol::Udp, "0.0.0.0:0");
-    let tcp6 = SocketFacts { v6only: true, ..socket(Protocol::Tcp, "[::]:0") };
+    let tcp6 = SocketProperties { is_v6only: true, ..socket(Protocol::Tcp, "[::]:0") };
     let bound = socket(Protocol::Tcp, "10.0.5.10:4000");
     let listening = [at("127.3.0.2:6379"), at("10.0.5.10:8080")];
     let pairs = [
@@ -70,7 +70,7 @@ pub fn rewriting<A: Api>() {
         (Call::Bind(tcp, at("127.0.0.1:631")), "shared-port"),
         (Call::Bind(tcp, at("0.0.0.0:80")), "10.0.5.10:80"),
         (Call::Bind(tcp, at("10.0.5.1:80")), "10.0.5.10:80"),
-        (Call::Bind(tcp, at("10.0.5.11:80")), "address-of-another"),
+        (Call::Bind(tcp, at("10.0.5.11:80")), "other-session-address"),
         (Call::Bind(tcp, at("10.0.5.10:80")), "own-address"),
         (Call::Bind(udp, at("0.0.0.0:5353")), "shared-receiver"),
         (Call::Bind(tcp6, at("[::1]:80")), "[::ffff:127.3.0.6]:80 v6only"),

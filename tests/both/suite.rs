@@ -258,9 +258,9 @@ pub fn monitors_see_all<A: Api>() {
     ];
     assert_eq!(api.slots(0), slots);
     assert_eq!(api.slots(9), []);
-    assert_eq!(api.kind_of(ip(FIRST)), Some(PoolKind::VirtualIp));
-    assert_eq!(api.kind_of(ip("127.3.0.2")), Some(PoolKind::Loopback));
-    assert_eq!(api.kind_of(ip("192.0.2.1")), None);
+    assert_eq!(api.pool_kind(ip(FIRST)), Some(PoolKind::VirtualIp));
+    assert_eq!(api.pool_kind(ip("127.3.0.2")), Some(PoolKind::Loopback));
+    assert_eq!(api.pool_kind(ip("192.0.2.1")), None);
 }
 
 pub fn texts<A: Api>() {

@@ -144,7 +144,7 @@ fn a_session_gets_one_address_of_each_kind() {
     let reader = map.reader().unwrap();
     let shown = reader.addresses(&opened.leases);
     assert_eq!(shown.loopback6.unwrap().to_string(), "127.9.0.128");
-    assert_eq!(reader.kind_of("127.9.0.200".parse().unwrap()), Some(PoolKind::Loopback));
+    assert_eq!(reader.pool_kind("127.9.0.200".parse().unwrap()), Some(PoolKind::Loopback));
     let lab = OpenOptions { pool: Some("lab"), ..OpenOptions::default() };
     let lab = map.open_session(id(2), &lab, 0).unwrap();
     assert_eq!(crate::support::addresses(&lab.leases)[0].to_string(), "10.0.1.1");

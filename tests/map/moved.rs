@@ -325,7 +325,7 @@ fn those_behind_a_pool_that_is_gone_keep_their_numbers() {
     assert!(map.reader().unwrap().is_live(&ann.handle));
     assert_eq!(names(&directory), ["", "lab"]);
     assert_eq!(status(directory.path())[0].slots, 0);
-    assert_eq!(map.reader().unwrap().kind_of("10.0.0.1".parse().unwrap()), None);
+    assert_eq!(map.reader().unwrap().pool_kind("10.0.0.1".parse().unwrap()), None);
     // Its place is taken by the next one.
     let map = create(&directory, &[lab, annex], Settings::default());
     assert_eq!(names(&directory), ["annex", "lab"]);

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use ipnet::IpNet;
-use vipool::farm::{Farm, Planned};
+use vipool::farm::{Farm, ServerPlan};
 use vipool::interface::Interface;
 use vipool::map::{MAP_FILE, Map, MapError, Plan, SESSIONS_FILE};
 use vipool::os::clock;
@@ -75,14 +75,14 @@ pub struct Down {
 
 impl Up {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let (farm, mut report) = Farm::check(&self.farm);
+        let (farm, mut report) = Farm::load(&self.farm);
         let server = match self.server {
             Some(server) => server,
             None => nix::unistd::gethostname()?.to_string_lossy().into_owned(),
         };
         let interfaces = interfaces().context("cannot list the interfaces")?;
         let mut planned = farm.plan(&server, Some(&interfaces));
-        planned.plan.policy.follow_links(|path| fs::canonicalize(path));
+        planned.plan.policy.resolve_links(|path| fs::canonicalize(path));
         report.extend(planned.findings.iter().cloned());
         if !report.is_empty() {
             eprint!("{report}");
@@ -201,7 +201,7 @@ pub fn interfaces() -> anyhow::Result<Vec<Interface>> {
 }
 
 /// Every address of the pools, with the interface of its subnet.
-fn wanted(planned: &Planned) -> anyhow::Result<BTreeSet<Bound>> {
+fn wanted(planned: &ServerPlan) -> anyhow::Result<BTreeSet<Bound>> {
     let interface = |address: IpAddr| {
         let mut assignments = planned.assignments.iter();
         let of = assignments.find(|it| it.ranges.iter().any(|range| range.contains(address)));
@@ -240,7 +240,7 @@ fn without(mut plan: Plan, assigned: &Assigned) -> Plan {
 
 /// Where the host's own source is looked at before and after: a neighbour on each subnet, and the
 /// far world (addresses for documentation, RFC 5737 and RFC 3849).
-fn destinations(planned: &Planned, interfaces: &[Interface]) -> Vec<IpAddr> {
+fn destinations(planned: &ServerPlan, interfaces: &[Interface]) -> Vec<IpAddr> {
     let own = |address: &IpAddr| {
         interfaces.iter().flat_map(|i| &i.addresses).any(|n| n.addr() == *address)
     };

@@ -23,7 +23,7 @@ use vipool::map::{MapError, Reader};
 use vipool::os::identity;
 use vipool::os::place::map_directory;
 use vipool::policy::ProgramView;
-use vipool::rewrite::{Kernel, Live, Rewriter, Rules};
+use vipool::rewrite::{KernelListeners, LiveSystem, RewriteRules, Rewriter};
 use vipool::session::{Addresses, SessionId};
 
 use crate::place::{Place, Which};
@@ -187,7 +187,7 @@ fn explain(
             standing.map_error = Some(error.to_string());
             explanation.obstacles = verdict::obstacles(subject, &standing);
             explanation.rewritten = Some(false);
-            explanation.sockets = sockets::tell::<Live<'_>>(&open, None, |_| false);
+            explanation.sockets = sockets::tell::<LiveSystem<'_>>(&open, None, |_| false);
             return Ok(explanation);
         }
     };
@@ -233,12 +233,17 @@ fn explain(
     };
 
     let is_rewritten = explanation.rewritten == Some(true);
-    let live = rule.map(|program| Live { reader: &map, policy, program, listeners: Kernel });
+    let live = rule.map(|program| LiveSystem {
+        reader: &map,
+        policy,
+        program,
+        listeners: KernelListeners,
+    });
     let rewriter = live.as_ref().filter(|_| is_rewritten).map(|live| Rewriter {
         addresses,
-        rules: Rules::of(&live.program, &live.policy),
-        live: true,
-        world: live,
+        rules: RewriteRules::new(&live.program, &live.policy),
+        lease_held: true,
+        system: live,
     });
     explanation.sockets = sockets::tell(&open, rewriter.as_ref(), is_pooled(&map));
     let own: BTreeSet<i32> = open.iter().flat_map(|it| it.descriptors.clone()).collect();
@@ -265,7 +270,7 @@ fn notes(subject: &Subject) -> Vec<String> {
 }
 
 fn is_pooled(map: &Reader) -> impl Fn(&SocketAddr) -> bool {
-    |address| map.kind_of(address.ip().to_canonical()).is_some()
+    |address| map.pool_kind(address.ip().to_canonical()).is_some()
 }
 
 /// Ports that somebody else has, with the processes that have them as far as they can be seen.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use vipool::os::identity;
-use vipool::policy::{Executable, PathStyle, script_of};
+use vipool::policy::{Executable, PathStyle, script_argument};
 
 use super::binary::{self, Binary};
 use crate::run::{HOOK, find_program};
@@ -122,10 +122,11 @@ pub fn look_at(pid: u32) -> anyhow::Result<Subject> {
     }
     let arguments = fs::read(of("cmdline")).unwrap_or_default();
     let arguments: Vec<&[u8]> = arguments.split(|byte| *byte == 0).skip(1).collect();
-    subject.script = script_of(arguments.into_iter().filter(|it| !it.is_empty())).map(|script| {
-        // As it was when the program started, if it has not changed it since.
-        fs::read_link(of("cwd")).unwrap_or_default().join(OsStr::from_bytes(script))
-    });
+    subject.script =
+        script_argument(arguments.into_iter().filter(|it| !it.is_empty())).map(|script| {
+            // As it was when the program started, if it has not changed it since.
+            fs::read_link(of("cwd")).unwrap_or_default().join(OsStr::from_bytes(script))
+        });
     subject.started_as = started_as(pid);
     // Through the link: the file may have been replaced, or lie in another mount namespace.
     subject.binary = binary::look_into(&of("exe")).ok().flatten();
@@ -172,7 +173,7 @@ pub fn to_be_started(command: &[OsString]) -> anyhow::Result<Subject> {
             file = canonical(&started_as)?;
         }
     }
-    let script = script_of(arguments.iter().map(|argument| argument.as_bytes()));
+    let script = script_argument(arguments.iter().map(|argument| argument.as_bytes()));
     let data = fs::metadata(&file)?;
     let own = |mode: u32| data.permissions().mode() & mode != 0;
     let user = nix::unistd::Uid::current().as_raw();

@@ -10,8 +10,8 @@ use std::os::fd::OwnedFd;
 use rustix::net::{getpeername, getsockname, sockopt};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use serde::Serialize;
-use vipool::policy::Wildcard;
-use vipool::rewrite::{Outcome, Protocol, Rewriter, SocketFacts, World};
+use vipool::policy::WildcardBind;
+use vipool::rewrite::{Outcome, Protocol, Rewriter, SocketProperties, SystemView};
 
 use crate::sockets::{Row, open_by};
 
@@ -26,8 +26,8 @@ pub struct Socket {
     /// TCP that listens.
     pub listening: bool,
     /// Of its options, as far as they were seen: `IPV6_V6ONLY`, and those of row 26.
-    pub v6only: bool,
-    pub shares_port: bool,
+    pub is_v6only: bool,
+    pub can_share_port: bool,
 }
 
 /// The TCP and UDP sockets of a process, and how many of its sockets could be of that kind and
@@ -77,8 +77,8 @@ fn from_descriptor(socket: &OwnedFd, descriptors: Vec<i32>) -> Option<Socket> {
         local,
         peer: peer.and_then(|peer| SocketAddr::try_from(peer).ok()),
         listening: on(sockopt::socket_acceptconn(socket)),
-        v6only: on(sockopt::ipv6_v6only(socket)),
-        shares_port: on(sockopt::socket_reuseaddr(socket))
+        is_v6only: on(sockopt::ipv6_v6only(socket)),
+        can_share_port: on(sockopt::socket_reuseaddr(socket))
             || on(sockopt::socket_reuseport(socket))
             || on(sockopt::socket_broadcast(socket)),
     })
@@ -91,9 +91,9 @@ fn from_row(row: &Row, descriptors: Vec<i32>) -> Socket {
         local: row.local,
         peer: Some(row.remote).filter(|peer| peer.port() != 0),
         listening: row.tcp && row.listening,
-        v6only: false,
+        is_v6only: false,
         // Not to be seen in a table: what stayed on a wildcard address may have had it.
-        shares_port: !row.tcp,
+        can_share_port: !row.tcp,
     }
 }
 
@@ -119,7 +119,7 @@ pub struct Told {
 
 /// What the program asked for in each of its sockets. `rewriter` is that of its hook, if it is
 /// rewritten; `is_pooled` says which addresses are of the pools.
-pub fn tell<W: World>(
+pub fn tell<W: SystemView>(
     sockets: &[Socket],
     rewriter: Option<&Rewriter<'_, W>>,
     is_pooled: impl Fn(&SocketAddr) -> bool,
@@ -162,26 +162,26 @@ impl Told {
     }
 }
 
-fn tell_one<W: World>(socket: &Socket, all: &[Socket], rewriter: &Rewriter<'_, W>) -> Told {
+fn tell_one<W: SystemView>(socket: &Socket, all: &[Socket], rewriter: &Rewriter<'_, W>) -> Told {
     let Socket { local, peer, .. } = *socket;
     let told = Told::new(socket, all);
     let shown = |end: SocketAddr, other: Option<SocketAddr>| {
-        rewriter.shown(end, || other).rewritten().unwrap_or(end)
+        rewriter.visible_address(end, || other).rewritten().unwrap_or(end)
     };
-    let is_v = rewriter.is_own_address(local.ip());
+    let is_v = rewriter.is_virtual_ip(local.ip());
     let peer_shown = peer.map(|peer| shown(peer, Some(local)));
-    let facts = SocketFacts {
+    let facts = SocketProperties {
         protocol: if socket.tcp { Protocol::Tcp } else { Protocol::Udp },
-        local: Some(unspecified(local)),
-        v6only: socket.v6only,
-        shares_port: socket.shares_port,
+        local_address: Some(unspecified(local)),
+        is_v6only: socket.is_v6only,
+        can_share_port: socket.can_share_port,
     };
     let (asked, why) = match (told.state, peer) {
         ("unbound", _) => (None, "bound to nothing yet".to_owned()),
         ("bound" | "listening", _) => {
             let asked = shown(local, peer);
             if asked != local {
-                let keeps = rewriter.rules.wildcard == Wildcard::Keep;
+                let keeps = rewriter.rules.wildcard == WildcardBind::Keep;
                 let why = match keeps || rewriter.addresses.v4.is_some() {
                     true => "the session's own loopback address stands for it",
                     false => {
@@ -201,7 +201,7 @@ fn tell_one<W: World>(socket: &Socket, all: &[Socket], rewriter: &Rewriter<'_, W
         ("accepted", _) => (None, "came in through its listener".to_owned()),
         (_, Some(to)) if peer_shown != peer => {
             let here = if is_own_source(rewriter, local) { ", from the session's own" } else { "" };
-            let what = match rewriter.is_own_address(to.ip()) {
+            let what = match rewriter.is_virtual_ip(to.ip()) {
                 true => "the session's own listener on its virtual IP",
                 false => "the session's own loopback address",
             };
@@ -231,8 +231,8 @@ fn tell_one<W: World>(socket: &Socket, all: &[Socket], rewriter: &Rewriter<'_, W
 }
 
 /// Why a bind was left as it was. Nothing tells whether the program or the kernel chose the port.
-fn why_untouched<W: World>(
-    facts: &SocketFacts,
+fn why_untouched<W: SystemView>(
+    facts: &SocketProperties,
     local: SocketAddr,
     rewriter: &Rewriter<'_, W>,
 ) -> &'static str {
@@ -255,8 +255,8 @@ fn state(socket: &Socket, all: &[Socket]) -> &'static str {
 }
 
 /// Whether the source is one that the hook chose for a dialled loopback address.
-fn is_own_source<W: World>(rewriter: &Rewriter<'_, W>, local: SocketAddr) -> bool {
-    rewriter.shown(local, || None).rewritten().is_some()
+fn is_own_source<W: SystemView>(rewriter: &Rewriter<'_, W>, local: SocketAddr) -> bool {
+    rewriter.visible_address(local, || None).rewritten().is_some()
 }
 
 /// The address that an unbound socket of this kind has.

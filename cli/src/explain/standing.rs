@@ -9,7 +9,7 @@ use serde::Serialize;
 use vipool::map::{MapError, Reader};
 use vipool::os::client;
 use vipool::os::lease::{self, FoundBy};
-use vipool::policy::{Features, PolicyView, ProgramView, Verdict};
+use vipool::policy::{Features, MatchResult, PolicyView, ProgramView};
 use vipool::session::{Addresses, Handle, SessionId};
 
 use super::process::Subject;
@@ -69,7 +69,7 @@ pub fn rule_of<'a>(
     policy: &PolicyView<'a>,
 ) -> Option<(ProgramView<'a>, RuleTold)> {
     if let Some(found) = policy.find(&subject.executable()?) {
-        let told = RuleTold::new(found.place, &found.program, found.verdict);
+        let told = RuleTold::new(found.index, &found.program, found.result);
         return Some((found.program, told));
     }
     let (program, parent) = lease::inherited(policy, lease::Process::Other(subject.pid?))?;
@@ -77,7 +77,7 @@ pub fn rule_of<'a>(
     let told = RuleTold {
         inherited_from: Some(parent),
         verdict: format!("handed down by process {parent}, which started it"),
-        ..RuleTold::new(place, &program, Verdict::OtherProgram)
+        ..RuleTold::new(place, &program, MatchResult::OtherProgram)
     };
     Some((program, told))
 }
@@ -88,13 +88,13 @@ pub fn near_misses(subject: &Subject, policy: &PolicyView<'_>) -> Vec<RuleTold> 
     policy
         .explain(executable)
         .enumerate()
-        .filter(|(_, (_, it))| matches!(it, Verdict::OtherDirectory | Verdict::OtherScript))
+        .filter(|(_, (_, it))| matches!(it, MatchResult::OtherDirectory | MatchResult::OtherScript))
         .map(|(place, (rule, verdict))| RuleTold::new(place, &rule, verdict))
         .collect()
 }
 
 impl RuleTold {
-    fn new(place: usize, rule: &ProgramView<'_>, verdict: Verdict) -> Self {
+    fn new(place: usize, rule: &ProgramView<'_>, verdict: MatchResult) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let Features { virtual_ip, loopback, client_ip } = rule.features();
         let features =

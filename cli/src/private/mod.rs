@@ -19,7 +19,7 @@ use anyhow::{Context, bail};
 use vipool::farm::Farm;
 use vipool::map::{Map, MapError, Plan, Reader, Settings};
 use vipool::os::place::map_directory;
-use vipool::policy::{Features, Policy, Program, Wildcard};
+use vipool::policy::{Features, Policy, Program, WildcardBind};
 use vipool::pool::{Pool, PoolKind};
 
 use block::Block;
@@ -72,7 +72,7 @@ pub fn open(farm: Option<&Path>, program: Option<&Path>) -> anyhow::Result<Priva
     let system = Reader::attach(&map_directory()).ok();
     let taken = |block: Block| {
         let mut addresses = (0..=block.range().span()).filter_map(|i| block.range().nth(i));
-        system.as_ref().is_some_and(|map| addresses.any(|address| map.kind_of(address).is_some()))
+        system.as_ref().is_some_and(|map| addresses.any(|address| map.pool_kind(address).is_some()))
     };
     let claim = Claim::take(&directory, directory::seed(), preferred, taken)
         .context("cannot claim loopback addresses of your own")?;
@@ -135,7 +135,7 @@ fn plan(
         policy.programs.push(Program {
             pattern: program.to_str().context("the program's path is not UTF-8")?.to_owned(),
             features: Features { loopback: true, ..Features::default() },
-            wildcard: Wildcard::Loopback,
+            wildcard: WildcardBind::Loopback,
             inherit: true,
             ..Program::default()
         });
@@ -151,14 +151,14 @@ fn plan(
 /// What a farm file says of programs and sessions, and for how many sessions its loopback
 /// addresses are enough. Which addresses those are is not for a private map to choose.
 fn of_farm(file: &Path) -> anyhow::Result<(Policy, Settings, u32)> {
-    let (farm, report) = Farm::check(file);
+    let (farm, report) = Farm::load(file);
     if report.has_errors() {
         bail!("{report}");
     }
     // Servers divide the virtual IPs among them; the rest is the same for all.
     let farm = Farm { servers: Vec::new(), ..farm };
     let mut plan = farm.plan("", None).plan;
-    plan.policy.follow_links(|path| fs::canonicalize(path));
+    plan.policy.resolve_links(|path| fs::canonicalize(path));
     // They choose among pools of virtual IPs, of which a private map has none.
     plan.policy.pool_rules.clear();
     let loopback = plan.pools.iter().filter(|pool| pool.kind() == PoolKind::Loopback);

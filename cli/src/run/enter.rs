@@ -12,7 +12,7 @@ use vipool::map::{
     Reader, Shortage,
 };
 use vipool::os::{client, clock, process};
-use vipool::policy::{Executable, PathStyle, script_of};
+use vipool::policy::{Executable, PathStyle, script_argument};
 use vipool::session::{Handle, SessionId};
 
 use super::signals::{Signals, Woken};
@@ -161,7 +161,9 @@ impl<'a> Started<'a> {
         Some(Executable {
             path: self.file.as_ref()?.as_os_str().as_encoded_bytes(),
             invoked_as: self.path.as_ref().map(|path| path.as_os_str().as_encoded_bytes()),
-            script: script_of(self.arguments.iter().map(|argument| argument.as_encoded_bytes())),
+            script: script_argument(
+                self.arguments.iter().map(|argument| argument.as_encoded_bytes()),
+            ),
             style: PathStyle::Posix,
         })
     }

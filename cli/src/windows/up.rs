@@ -36,7 +36,7 @@ impl Up {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let directory = self.map.unwrap_or_else(map_directory);
         let file = self.farm.unwrap_or_else(|| directory.join("farm.toml"));
-        let (farm, mut report) = Farm::check(&file);
+        let (farm, mut report) = Farm::load(&file);
         let server = match self.server {
             Some(server) => server,
             None => std::env::var("COMPUTERNAME").context("name this server by --server")?,

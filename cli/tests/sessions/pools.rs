@@ -103,7 +103,7 @@ features = ["virtual-ip"]
     let directory = place.path().join("system");
     std::fs::create_dir(&directory).unwrap();
     let mut plan = farm.plan("any", None).plan;
-    plan.policy.follow_links(|path| std::fs::canonicalize(path));
+    plan.policy.resolve_links(|path| std::fs::canonicalize(path));
     Map::create(&directory, &plan).unwrap();
     let map = directory.to_str().unwrap();
     for (program, lease) in [("sh", true), ("env", false)] {

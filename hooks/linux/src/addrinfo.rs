@@ -11,10 +11,10 @@ use std::ptr;
 
 use libc::{addrinfo, c_char, c_int, sockaddr, socklen_t};
 use vipool::rewrite::sockaddr::{self as bytes, MAX_LENGTH, Parsed};
-use vipool::rewrite::{HostAddresses, World, sockaddr::as_ipv4};
+use vipool::rewrite::{HostNameAddresses, SystemView, sockaddr::as_ipv4};
 
 use crate::caller_memory::SockaddrBuf;
-use crate::hooked_process::{self, Guest, ProcessRewriter};
+use crate::hooked_process::{self, HookedProcess, ProcessRewriter};
 use crate::{errno, original};
 
 /// getaddrinfo(3): the host's own name stands for the session's address alone (row 40).
@@ -44,9 +44,9 @@ pub unsafe extern "C" fn getaddrinfo(
 
 /// # Safety
 /// The list is one of getaddrinfo's.
-unsafe fn keep_session_addresses(process: &Guest, name: &CStr, list: &mut *mut addrinfo) {
+unsafe fn keep_session_addresses(process: &HookedProcess, name: &CStr, list: &mut *mut addrinfo) {
     let rewriter = process.rewriter();
-    let Some(own) = rewriter.host_addresses(process.client()).rewritten() else { return };
+    let Some(own) = rewriter.resolve_host_name(process.client()).rewritten() else { return };
     let mut entry = *list;
     let mut is_local = false;
     let mut has_replacement = false;
@@ -142,7 +142,7 @@ pub unsafe fn parse_sockaddr(address: *const sockaddr, length: socklen_t) -> Opt
 }
 
 /// What a look-up gives in place of this address of the host's own.
-pub fn replacement_for(own: HostAddresses, address: IpAddr) -> Option<IpAddr> {
+pub fn replacement_for(own: HostNameAddresses, address: IpAddr) -> Option<IpAddr> {
     match (address, as_ipv4(address)) {
         (IpAddr::V4(_), _) => own.v4.map(IpAddr::V4),
         (IpAddr::V6(_), Some(_)) => own.v4.map(|v4| v4.to_ipv6_mapped().into()),
@@ -153,7 +153,7 @@ pub fn replacement_for(own: HostAddresses, address: IpAddr) -> Option<IpAddr> {
 /// Whether this is an address of the host or of one of its sessions.
 pub fn is_host_or_session_address(rewriter: &ProcessRewriter<'_>, address: IpAddr) -> bool {
     let ip = as_ipv4(address).map_or(address, IpAddr::V4);
-    ip.is_loopback() || rewriter.world.is_host_address(ip) || rewriter.world.kind_of(ip).is_some()
+    ip.is_loopback() || rewriter.system.is_host_address(ip) || rewriter.system.pool_kind(ip).is_some()
 }
 
 /// Whether this is the name of the host: the one it gives itself, or one with a domain more or
@@ -220,17 +220,17 @@ pub unsafe extern "C" fn getnameinfo(
     let request = hooked_process::current().and_then(|process| {
         let buffer = SockaddrBuf::read(address, length)?;
         let Parsed::Inet(end) = bytes::parse(buffer.bytes()) else { return None };
-        Some((process.names(), end))
+        Some((process.display_rewriter(), end))
     });
     let mut visible = address;
     let mut effective_flags = flags;
     let mut copy = [0u8; MAX_LENGTH];
     let mut is_host = false;
     if let Some((names, end)) = request {
-        if let Some(ip) = names.shown_ip(end.ip()).rewritten() {
+        if let Some(ip) = names.visible_ip(end.ip()).rewritten() {
             bytes::write(&SocketAddr::new(ip, end.port()), &mut copy);
             visible = copy.as_ptr().cast();
-        } else if names.is_own_address(end.ip()) && flags & libc::NI_NUMERICHOST == 0 {
+        } else if names.is_virtual_ip(end.ip()) && flags & libc::NI_NUMERICHOST == 0 {
             is_host = !host.is_null() && host_size > 0;
             if is_host {
                 effective_flags = (flags | libc::NI_NUMERICHOST) & !libc::NI_NAMEREQD;

@@ -9,7 +9,7 @@ use vipool::rewrite::{Bind, Connect, Outcome, Reason, Refusal, Socket};
 
 use crate::caller_memory::{self, SockaddrBuf};
 use crate::facts::{OTHER_PROTOCOLS, PAIRED_SOCKETS, PORTLESS_BINDINGS};
-use crate::hooked_process::{self, Guest, ProcessRewriter};
+use crate::hooked_process::{self, HookedProcess, ProcessRewriter};
 use crate::mark::{self, Mark};
 use crate::socket::{Fd, PresumedUnbound};
 use crate::{errno, original};
@@ -28,7 +28,7 @@ pub enum CallAction {
 
 fn errno_for(refusal: Refusal) -> c_int {
     match refusal {
-        Refusal::AddressOfAnother => libc::EADDRNOTAVAIL,
+        Refusal::OtherSessionAddress => libc::EADDRNOTAVAIL,
     }
 }
 
@@ -76,7 +76,7 @@ pub unsafe extern "C" fn bind(fd: c_int, address: *const sockaddr, length: sockl
             let result = bind_rewritten(Fd(fd), &plan, &buffer);
             if result != 0
                 && errno::get() == libc::EADDRNOTAVAIL
-                && process.rewriter().retries_untouched(plan.address.ip())
+                && process.rewriter().retries_original(plan.address.ip())
             {
                 errno::set(saved_errno);
                 // SAFETY: the caller's own call.
@@ -94,7 +94,7 @@ pub unsafe extern "C" fn bind(fd: c_int, address: *const sockaddr, length: sockl
 }
 
 fn plan_bind(
-    process: &Guest,
+    process: &HookedProcess,
     fd: c_int,
     address: *const sockaddr,
     length: socklen_t,
@@ -136,7 +136,7 @@ pub unsafe extern "C" fn listen(fd: c_int, backlog: c_int) -> c_int {
         let rewriter = process.rewriter();
         if let Outcome::Rewritten(plan) = rewriter.listen(&Fd(fd)) {
             let error = Fd(fd).bind(plan.address.ip(), false);
-            if error == libc::EADDRNOTAVAIL && !rewriter.retries_untouched(plan.address.ip()) {
+            if error == libc::EADDRNOTAVAIL && !rewriter.retries_original(plan.address.ip()) {
                 errno::set(error);
                 return -1;
             }
@@ -242,7 +242,7 @@ pub fn choose_destination(
         Parsed::Unspecified(_) => return CallAction::Disconnect,
         Parsed::Other => return CallAction::PassThrough,
     };
-    let binds = process.binds_for(destination.ip());
+    let binds = process.is_known_outside(destination.ip());
     let mark =
         if binds && call == DestinationCall::Send { Mark::read(Fd(fd)) } else { Mark::Unknown };
     if mark == Mark::Bound {
@@ -293,11 +293,11 @@ fn plan_destination(
     if let Err(error) = bind_source(&rewriter, fd, &plan, mark) {
         return CallAction::Fail(error);
     }
-    record_possible_pair(&rewriter, plan.to, call);
-    if plan.to == destination {
+    record_possible_pair(&rewriter, plan.destination, call);
+    if plan.destination == destination {
         CallAction::PassThrough
     } else {
-        CallAction::UseAddress(buffer.with_address(&plan.to))
+        CallAction::UseAddress(buffer.with_address(&plan.destination))
     }
 }
 
@@ -311,12 +311,12 @@ fn bind_source(
     if plan.clear_v6only {
         fd.set_option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0);
     }
-    let Some(source) = plan.bind else { return Ok(()) };
-    match fd.bind(source, plan.late_port) {
+    let Some(source) = plan.source else { return Ok(()) };
+    match fd.bind(source, plan.defer_port) {
         0 if mark == Mark::Unmarked => mark::set(fd),
         0 => {}
         // One that is bound already needs no address.
-        libc::EADDRNOTAVAIL if !rewriter.retries_untouched(source) && !fd.has_port() => {
+        libc::EADDRNOTAVAIL if !rewriter.retries_original(source) && !fd.has_port() => {
             return Err(libc::EADDRNOTAVAIL);
         }
         _ if mark == Mark::Unmarked => mark::set_if_bound(fd),
@@ -333,7 +333,7 @@ fn record_possible_pair(
     destination: SocketAddr,
     call: DestinationCall,
 ) {
-    if call != DestinationCall::Send && rewriter.may_join(destination) {
+    if call != DestinationCall::Send && rewriter.may_form_loopback_pair(destination) {
         PAIRED_SOCKETS.record();
     }
 }

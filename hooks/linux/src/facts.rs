@@ -14,7 +14,7 @@ use libc::c_int;
 use vipool::rewrite::{Protocol, Socket};
 
 use crate::descriptors;
-use crate::hooked_process::Guest;
+use crate::hooked_process::HookedProcess;
 use crate::socket::Fd;
 
 /// Some of the facts.
@@ -52,7 +52,7 @@ impl Facts {
     }
 
     /// Those of a descriptor that comes from elsewhere, or goes there.
-    pub fn of_fd(process: &Guest, fd: c_int) -> Self {
+    pub fn of_fd(process: &HookedProcess, fd: c_int) -> Self {
         let fd = Fd(fd);
         let mut facts = 0;
         let domain = match fd.option(libc::SOL_SOCKET, libc::SO_DOMAIN) {
@@ -67,7 +67,7 @@ impl Facts {
         match (protocol, fd.peer()) {
             // It stays what it is.
             (Protocol::Tcp, Some(peer)) => {
-                if process.names().shown(peer, || fd.local()).rewritten().is_some() {
+                if process.display_rewriter().visible_address(peer, || fd.local_address()).rewritten().is_some() {
                     facts |= PAIRED_SOCKETS.0;
                 }
             }
@@ -88,7 +88,7 @@ fn shared() -> &'static AtomicU8 {
 
 /// Looks while the process is loaded: at the descriptors that it was handed, or that others have
 /// opened in it by now.
-pub fn scan_inherited_fds(process: &Guest) {
+pub fn scan_inherited_fds(process: &HookedProcess) {
     let mut facts = 0;
     if !descriptors::for_each_open_fd(|fd| facts |= Facts::of_fd(process, fd).0) {
         return;

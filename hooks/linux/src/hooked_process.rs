@@ -13,15 +13,15 @@ use libc::c_char;
 use vipool::map::{Reader, Succession};
 use vipool::os::lease;
 use vipool::policy::ProgramView;
-pub use vipool::rewrite::Guest;
-use vipool::rewrite::{Kernel, Live, Rewriter};
+pub use vipool::rewrite::HookedProcess;
+use vipool::rewrite::{KernelListeners, LiveSystem, Rewriter};
 use vipool::session::Handle;
 
 use crate::identity::{IdentityStore, ProcessIdentity, c_strings};
 use crate::{errno, facts};
 
 /// Decides for this process.
-pub type ProcessRewriter<'a> = Rewriter<'a, Live<'static>>;
+pub type ProcessRewriter<'a> = Rewriter<'a, LiveSystem<'static>>;
 
 /// Where the map is unless the environment says otherwise.
 const MAP_DIRECTORY: &[u8] = b"/run/vipool";
@@ -29,28 +29,28 @@ const MAP_DIRECTORY: &[u8] = b"/run/vipool";
 /// The map, and those that took its place.
 static MAPS: Succession<Reader> = Succession::new();
 /// What is rewritten; empty for a process that is not.
-static PROCESSES: Succession<Guest> = Succession::new();
+static PROCESSES: Succession<HookedProcess> = Succession::new();
 
 /// The guest that this process is or was, if it is one: nearly always still the same.
 #[inline]
-pub fn cached() -> Option<&'static Guest> {
+pub fn cached() -> Option<&'static HookedProcess> {
     PROCESSES.newest()
 }
 
 /// The guest that this process is, if it is one.
 #[inline]
-pub fn current() -> Option<&'static Guest> {
+pub fn current() -> Option<&'static HookedProcess> {
     let process = PROCESSES.newest()?;
-    if process.is_over() { follow_replaced_map() } else { Some(process) }
+    if process.is_superseded() { follow_replaced_map() } else { Some(process) }
 }
 
 /// The guest under the map that took the place of its own.
 #[cold]
-fn follow_replaced_map() -> Option<&'static Guest> {
+fn follow_replaced_map() -> Option<&'static HookedProcess> {
     let identity = IDENTITY.get()?;
     let saved_errno = errno::get();
     let process =
-        PROCESSES.guest(&MAPS, as_path(identity.directory), |map| find_rule(map, &identity));
+        PROCESSES.hooked_process(&MAPS, as_path(identity.directory), |map| find_rule(map, &identity));
     errno::set(saved_errno);
     process
 }
@@ -94,9 +94,9 @@ pub unsafe fn load(arguments: *const *const c_char, environment: *const *const c
     node_name();
     // SAFETY: nothing else runs yet that could look.
     let Some(identity) = (unsafe { IDENTITY.store(&identity) }) else { return };
-    let live = Live { reader: map, policy: map.policy(), program, listeners: Kernel };
+    let system = LiveSystem { reader: map, policy: map.policy(), program, listeners: KernelListeners };
     let first_version =
-        |_: Option<&Guest>| Some(Guest::new(live, session, as_path(identity.directory)));
+        |_: Option<&HookedProcess>| Some(HookedProcess::new(system, session, as_path(identity.directory)));
     if let Some(process) = PROCESSES.follow(|_| true, first_version) {
         facts::scan_inherited_fds(process);
     }

@@ -20,7 +20,7 @@ unsafe fn replace_host_addresses(name: *const c_char, entry: *mut hostent) {
     let (Some(entry), false) = (unsafe { entry.as_mut() }, name.is_null()) else { return };
     let saved_errno = errno::get();
     let rewriter = process.rewriter();
-    if let Some(own) = rewriter.host_addresses(process.client()).rewritten()
+    if let Some(own) = rewriter.resolve_host_name(process.client()).rewritten()
         // SAFETY: the list ends in a null pointer; its entries are as long as is said.
         && let Some(first) = unsafe { first_address(entry) }
         && let Some(replacement) = replacement_for(own, first)
@@ -183,11 +183,11 @@ unsafe fn substitute_query(
     }
     // SAFETY: the caller's promise, and it was looked at.
     let ip = unsafe { read_ip(address.cast(), length as c_int, family) }?;
-    let names = process.names();
-    let (lookup_ip, host_ip) = match names.shown_ip(ip).rewritten() {
+    let names = process.display_rewriter();
+    let (lookup_ip, host_ip) = match names.visible_ip(ip).rewritten() {
         Some(shown) => (shown, None),
         // The library makes an entry for the loopback; its name and address are then put right.
-        None if names.is_own_address(ip) => match ip {
+        None if names.is_virtual_ip(ip) => match ip {
             IpAddr::V4(_) => (Ipv4Addr::LOCALHOST.into(), Some(ip)),
             IpAddr::V6(_) => (Ipv6Addr::LOCALHOST.into(), Some(ip)),
         },

@@ -8,7 +8,7 @@ use std::ffi::CStr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use libc::c_char;
-use vipool::policy::{Executable, PathStyle, script_of};
+use vipool::policy::{Executable, PathStyle, script_argument};
 
 /// The longest path.
 const MAX_PATH: usize = libc::PATH_MAX as usize;
@@ -50,7 +50,7 @@ impl<'a> ProcessIdentity<'a> {
         };
         // SAFETY: the caller's promise.
         let script_argument =
-            script_of(unsafe { c_strings(arguments) }.skip(1)).unwrap_or_default();
+            script_argument(unsafe { c_strings(arguments) }.skip(1)).unwrap_or_default();
         Some(Self {
             directory,
             file: file.get(..usize::try_from(length).ok()?)?,

@@ -30,7 +30,7 @@ pub unsafe extern "C" fn getifaddrs(list: *mut *mut ifaddrs) -> c_int {
                     _ => return false,
                 };
                 parse_sockaddr(entry.ifa_addr, length as socklen_t)
-                    .is_some_and(|address| rewriter.hides(address.ip()))
+                    .is_some_and(|address| rewriter.is_hidden(address.ip()))
             };
             let mut link = list;
             while let Some(entry) = (*link).as_mut() {

@@ -13,7 +13,7 @@ use vipool::rewrite::sockaddr::{self as bytes, MAX_LENGTH, Parsed};
 use crate::caller_memory::{self, CallerArray, SockaddrBuf};
 use crate::connect::{self, CallAction, DestinationCall};
 use crate::facts::{Facts, PAIRED_SOCKETS};
-use crate::hooked_process::{self, Guest};
+use crate::hooked_process::{self, HookedProcess};
 use crate::socket::Fd;
 use crate::socket_names::write_visible_bytes;
 use crate::{errno, original};
@@ -68,7 +68,7 @@ pub unsafe extern "C" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int
 /// As of sendmsg.
 #[inline(never)]
 unsafe fn rewrite_and_send(
-    process: &Guest,
+    process: &HookedProcess,
     fd: c_int,
     message: *const msghdr,
     flags: c_int,
@@ -117,7 +117,7 @@ pub unsafe extern "C" fn sendmmsg(
 /// As of sendmmsg; at least one message.
 #[inline(never)]
 unsafe fn send_in_batches(
-    process: &Guest,
+    process: &HookedProcess,
     fd: c_int,
     messages: *mut mmsghdr,
     count: c_uint,
@@ -149,7 +149,7 @@ unsafe fn send_in_batches(
 /// # Safety
 /// As of sendmmsg; at least one message, at most [`BATCH`].
 unsafe fn send_batch(
-    process: &Guest,
+    process: &HookedProcess,
     fd: c_int,
     messages: &mut CallerArray<mmsghdr>,
     start: usize,
@@ -198,7 +198,7 @@ unsafe fn send_batch(
 /// Decides about a message that is sent, and binds the socket first if it must be. What is changed
 /// of it is put into `name` and what is `free`, and named by its header then.
 fn rewrite_message<'a>(
-    process: &Guest,
+    process: &HookedProcess,
     fd: c_int,
     header: &mut msghdr,
     flags: c_int,
@@ -243,7 +243,7 @@ fn rewrite_message<'a>(
 /// The control messages with another source than the program named (row 24), if it named one. Of
 /// descriptors in them it is noted what they may become elsewhere.
 fn rewrite_control(
-    process: &Guest,
+    process: &HookedProcess,
     fd: Fd,
     header: &msghdr,
     unused_control: &mut &mut [MaybeUninit<u8>],
@@ -273,7 +273,7 @@ fn rewrite_control(
             SockaddrBuf::read(header.msg_name.cast(), header.msg_namelen)
                 .and_then(|buffer| parse_inet(buffer.bytes()))
         };
-        let new = process.rewriter().send_source(source, destination).rewritten();
+        let new = process.rewriter().datagram_source(source, destination).rewritten();
         rewritten |= new.is_some();
         new
     });
@@ -338,7 +338,7 @@ pub unsafe extern "C" fn recvmmsg(
 /// As of recvmmsg.
 #[inline(never)]
 unsafe fn receive_all(
-    process: &Guest,
+    process: &HookedProcess,
     fd: c_int,
     messages: *mut mmsghdr,
     count: c_uint,
@@ -374,7 +374,7 @@ unsafe fn receive_all(
 ///
 /// # Safety
 /// The kernel has just received into this message.
-unsafe fn write_visible_message(process: &Guest, fd: c_int, message: *mut msghdr, capacity: usize) {
+unsafe fn write_visible_message(process: &HookedProcess, fd: c_int, message: *mut msghdr, capacity: usize) {
     // SAFETY: the caller's promise.
     let header = unsafe { message.read_unaligned() };
     if !header.msg_name.is_null() {
@@ -382,7 +382,7 @@ unsafe fn write_visible_message(process: &Guest, fd: c_int, message: *mut msghdr
         let written = capacity.min(length).min(MAX_LENGTH);
         // SAFETY: the kernel has just written this many bytes there.
         let name = unsafe { std::slice::from_raw_parts_mut(header.msg_name.cast(), written) };
-        write_visible_bytes(process, name, length > written, false, || None, || Fd(fd).local());
+        write_visible_bytes(process, name, length > written, false, || None, || Fd(fd).local_address());
     }
     let length = header.msg_controllen;
     if !header.msg_control.is_null() && length >= size_of::<cmsghdr>() {
@@ -390,13 +390,13 @@ unsafe fn write_visible_message(process: &Guest, fd: c_int, message: *mut msghdr
         let control =
             unsafe { std::slice::from_raw_parts_mut(header.msg_control.cast::<u8>(), length) };
         record_passed_fds(process, control);
-        let names = process.names();
-        for_each_pktinfo_address(control, |address| names.shown_ip(address).rewritten());
+        let names = process.display_rewriter();
+        for_each_pktinfo_address(control, |address| names.visible_ip(address).rewritten());
     }
 }
 
 /// Notes what may become true by the descriptors that are passed (`SCM_RIGHTS` of unix(7)).
-fn record_passed_fds(process: &Guest, control: &mut [u8]) {
+fn record_passed_fds(process: &HookedProcess, control: &mut [u8]) {
     for_each_control_message(control, |level, kind, body| {
         if (level, kind) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
             for fd in body.as_chunks().0 {

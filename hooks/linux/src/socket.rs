@@ -29,7 +29,7 @@ impl Socket for Fd {
         !OTHER_PROTOCOLS.is_possible() || self.protocol() != Protocol::Other
     }
 
-    fn local(&self) -> Option<SocketAddr> {
+    fn local_address(&self) -> Option<SocketAddr> {
         self.read_name(libc::SYS_getsockname)
     }
 
@@ -37,7 +37,7 @@ impl Socket for Fd {
         self.option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY).is_some_and(|value| value != 0)
     }
 
-    fn shares_port(&self) -> bool {
+    fn can_share_port(&self) -> bool {
         [libc::SO_REUSEADDR, libc::SO_REUSEPORT, libc::SO_BROADCAST]
             .into_iter()
             .any(|option| self.option(libc::SOL_SOCKET, option).is_some_and(|value| value != 0))
@@ -52,7 +52,7 @@ impl Fd {
 
     /// Whether it has a port.
     pub fn has_port(&self) -> bool {
-        self.local().is_some_and(|local| local.port() != 0)
+        self.local_address().is_some_and(|local| local.port() != 0)
     }
 
     /// An option whose value is a number.
@@ -91,12 +91,12 @@ impl Fd {
         }
     }
 
-    /// Binds an address and answers 0 or the error; with `late_port` a connect chooses the port (ip(7)). The option is put
+    /// Binds an address and answers 0 or the error; with `defer_port` a connect chooses the port (ip(7)). The option is put
     /// back at once: a bind of the program's own shows its port as ever (row 8). One of IPv4 is
     /// written as a socket of IPv6 takes it, if it is one.
-    pub fn bind(&self, address: IpAddr, late_port: bool) -> c_int {
+    pub fn bind(&self, address: IpAddr, defer_port: bool) -> c_int {
         const BIND_NO_PORT: c_int = libc::IP_BIND_ADDRESS_NO_PORT;
-        let sets_no_port = late_port && self.option(libc::IPPROTO_IP, BIND_NO_PORT) == Some(0);
+        let sets_no_port = defer_port && self.option(libc::IPPROTO_IP, BIND_NO_PORT) == Some(0);
         if sets_no_port {
             self.set_option(libc::IPPROTO_IP, BIND_NO_PORT, 1);
         }
@@ -165,9 +165,9 @@ impl Socket for PresumedUnbound {
         protocol
     }
 
-    fn local(&self) -> Option<SocketAddr> {
+    fn local_address(&self) -> Option<SocketAddr> {
         if PORTLESS_BINDINGS.is_possible() || self.protocol() != Protocol::Udp {
-            return self.fd.local();
+            return self.fd.local_address();
         }
         let unbound: IpAddr = match self.destination {
             SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -180,7 +180,7 @@ impl Socket for PresumedUnbound {
         self.fd.is_v6only()
     }
 
-    fn shares_port(&self) -> bool {
-        self.fd.shares_port()
+    fn can_share_port(&self) -> bool {
+        self.fd.can_share_port()
     }
 }

@@ -7,7 +7,7 @@ use vipool::rewrite::sockaddr::{self as bytes, IPV6_LENGTH, MAX_LENGTH, Parsed};
 use vipool::rewrite::{Outcome, Socket};
 
 use crate::facts::PAIRED_SOCKETS;
-use crate::hooked_process::{self, Guest};
+use crate::hooked_process::{self, HookedProcess};
 use crate::socket::Fd;
 use crate::{caller_memory, original};
 
@@ -63,7 +63,7 @@ fn accept_with(
     let accepted = call(address, length);
     if let (Some(capacity), 0..) = (capacity, accepted) {
         let fd = Fd(accepted);
-        if write_visible_name(capacity, address, length, false, || fd.peer(), || fd.local()) {
+        if write_visible_name(capacity, address, length, false, || fd.peer(), || fd.local_address()) {
             PAIRED_SOCKETS.record();
         }
     }
@@ -90,7 +90,7 @@ pub unsafe extern "C" fn getsockname(
             address,
             length,
             ignores_peer,
-            || Fd(fd).local(),
+            || Fd(fd).local_address(),
             || Fd(fd).peer(),
         );
     }
@@ -118,7 +118,7 @@ pub unsafe extern "C" fn getpeername(
             length,
             ignores_peer,
             || Fd(fd).peer(),
-            || Fd(fd).local(),
+            || Fd(fd).local_address(),
         );
     }
     result
@@ -174,14 +174,14 @@ fn write_visible_source(
     capacity: Option<NameCapacity>,
 ) {
     if let (Some(capacity), 0..) = (capacity, received) {
-        write_visible_name(capacity, address, length, false, || None, || Fd(fd).local());
+        write_visible_name(capacity, address, length, false, || None, || Fd(fd).local_address());
     }
 }
 
 /// Room that a program has for an address, noted before the kernel overwrites how much it is.
 #[derive(Clone, Copy)]
 struct NameCapacity {
-    process: &'static Guest,
+    process: &'static HookedProcess,
     bytes: usize,
 }
 
@@ -227,7 +227,7 @@ fn write_visible_name(
 /// As [`show`], of bytes; `cut` if they are not the whole address.
 #[inline]
 pub fn write_visible_bytes(
-    process: &Guest,
+    process: &HookedProcess,
     bytes_shown: &mut [u8],
     is_truncated: bool,
     ignores_peer: bool,
@@ -235,9 +235,9 @@ pub fn write_visible_bytes(
     read_peer: impl FnOnce() -> Option<SocketAddr>,
 ) -> bool {
     if !is_truncated {
-        let Some(ip) = bytes::ipv4_in(bytes_shown) else { return false };
+        let Some(ip) = bytes::ipv4_octets_mut(bytes_shown) else { return false };
         let octets = *ip;
-        if let Some(new) = process.shows(octets.into(), ignores_peer) {
+        if let Some(new) = process.fast_visible_ipv4(octets.into(), ignores_peer) {
             *ip = new.octets();
             return *ip != octets;
         }
@@ -249,7 +249,7 @@ pub fn write_visible_bytes(
 
 #[cold]
 fn write_visible_slow(
-    process: &Guest,
+    process: &HookedProcess,
     bytes_shown: &mut [u8],
     is_truncated: bool,
     read_full_name: impl FnOnce() -> Option<SocketAddr>,
@@ -265,7 +265,7 @@ fn write_visible_slow(
     };
     let Some(name) = name else { return false };
     let process = hooked_process::current().unwrap_or(process);
-    let Outcome::Rewritten(new) = process.names().shown(name, read_peer) else { return false };
+    let Outcome::Rewritten(new) = process.display_rewriter().visible_address(name, read_peer) else { return false };
     bytes::write(&new, bytes_shown);
     new != name
 }

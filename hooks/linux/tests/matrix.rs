@@ -15,7 +15,7 @@ use support::{
     EXTERNAL_ADDRESS, HOST_ADDRESS, MATRIX_SOURCES, TestHost, TestSession, compile, in_namespace,
     output_of, run_ip_command, start_piped, start_ready, stdout_on_success,
 };
-use vipool::policy::{PortRange, Program, Wildcard};
+use vipool::policy::{PortRange, Program, WildcardBind};
 use vipool_testing::preload_path;
 
 fn binary() -> PathBuf {
@@ -74,7 +74,7 @@ fn run_row(test: &str, name: &str) {
             "3-loopback" | "3-wildcard" | "32-loopback" => host.change_rules(|rule| {
                 rule.features.virtual_ip = false;
                 if name == "3-wildcard" {
-                    rule.wildcard = Wildcard::Loopback;
+                    rule.wildcard = WildcardBind::Loopback;
                 }
             }),
             "23-mapped" => host.change_rules(|rule| rule.map_ephemeral = true),

@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use vipool::map::{Reader, Succession};
 use vipool::os::process;
 use vipool::policy::{PolicyView, ProgramView};
-pub use vipool::rewrite::Guest;
-use vipool::rewrite::{Kernel, Live, Rewriter};
+pub use vipool::rewrite::HookedProcess;
+use vipool::rewrite::{KernelListeners, LiveSystem, Rewriter};
 use vipool::session::{Handle, SessionId};
 
 use crate::install_status::InstallStatus;
@@ -27,7 +27,7 @@ use crate::{environment, program};
 static MAPS: Succession<Reader> = Succession::new();
 /// The state of the program under each version of the map. It is empty if the program is not on
 /// the process list. The hooks then only check the programs that it starts.
-static HOOKED_PROCESSES: Succession<Guest> = Succession::new();
+static HOOKED_PROCESSES: Succession<HookedProcess> = Succession::new();
 static PROCESS: OnceLock<Process> = OnceLock::new();
 
 /// The part of the context that is the same under every map.
@@ -41,15 +41,15 @@ struct Process {
 /// Returns the state of this program under the newest map. Returns `None` if the program was not
 /// on the process list when the hooks were installed.
 #[inline]
-pub fn hooked_process() -> Option<&'static Guest> {
+pub fn hooked_process() -> Option<&'static HookedProcess> {
     let hooked = HOOKED_PROCESSES.newest()?;
-    if hooked.is_over() { attach_newest_map() } else { Some(hooked) }
+    if hooked.is_superseded() { attach_newest_map() } else { Some(hooked) }
 }
 
 /// Returns the rewriter for the current call.
 #[inline]
-pub fn rewriter() -> Option<Rewriter<'static, Live<'static>>> {
-    hooked_process().map(Guest::rewriter)
+pub fn rewriter() -> Option<Rewriter<'static, LiveSystem<'static>>> {
+    hooked_process().map(HookedProcess::rewriter)
 }
 
 /// Returns the policy of the newest map. Returns that of an older map if no more maps can be
@@ -61,18 +61,18 @@ pub fn current_policy() -> Option<PolicyView<'static>> {
 /// Returns the id of the rule that the children of this program inherit; 0 for none.
 pub fn rule_for_children() -> u64 {
     hooked_process()
-        .map(Guest::program)
+        .map(HookedProcess::program)
         .filter(|program| program.inherit())
         .map_or(0, ProgramView::id)
 }
 
 /// Attaches the map that supersedes the current one. Returns the state under that map.
 #[cold]
-fn attach_newest_map() -> Option<&'static Guest> {
+fn attach_newest_map() -> Option<&'static HookedProcess> {
     let error = LastError::save();
     let process = PROCESS.get()?;
     let hooked =
-        HOOKED_PROCESSES.guest(&MAPS, &process.directory, |map| process.matching_rule(map));
+        HOOKED_PROCESSES.hooked_process(&MAPS, &process.directory, |map| process.matching_rule(map));
     error.restore();
     hooked
 }
@@ -84,7 +84,7 @@ fn attach_newest_map() -> Option<&'static Guest> {
 ///
 /// # Errors
 /// Returns the reason why no hook can be installed.
-pub fn initialize(inherited_rule: u64) -> Result<Option<&'static Guest>, InstallStatus> {
+pub fn initialize(inherited_rule: u64) -> Result<Option<&'static HookedProcess>, InstallStatus> {
     if environment::read::<2>("VIPOOL_DISABLE").is_some_and(|value| value.as_bytes() == b"1") {
         return Err(InstallStatus::Disabled);
     }
@@ -103,8 +103,8 @@ pub fn initialize(inherited_rule: u64) -> Result<Option<&'static Guest>, Install
     }
     let Some(program) = process.matching_rule(map) else { return Ok(None) };
     let session = process.session.ok_or(InstallStatus::NoSession)?;
-    let live = Live { reader: map, policy: map.policy(), program, listeners: Kernel };
-    Ok(HOOKED_PROCESSES.follow(|_| false, |_| Some(Guest::new(live, session, &process.directory))))
+    let system = LiveSystem { reader: map, policy: map.policy(), program, listeners: KernelListeners };
+    Ok(HOOKED_PROCESSES.follow(|_| false, |_| Some(HookedProcess::new(system, session, &process.directory))))
 }
 
 impl Process {
@@ -112,7 +112,7 @@ impl Process {
     fn matching_rule<'m>(&self, map: &'m Reader) -> Option<ProgramView<'m>> {
         let policy = map.policy();
         let inherited_rule = self.inherited_rule.load(Ordering::Relaxed);
-        program::own_rule(&policy).or_else(|| policy.inherited(inherited_rule))
+        program::own_rule(&policy).or_else(|| policy.find_inherited(inherited_rule))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Finds the rule of the process list that applies to a program.
 
-use vipool::policy::path::from_utf16;
-use vipool::policy::{Executable, PathStyle, PolicyView, ProgramView, Verdict};
+use vipool::policy::path::utf16_to_wtf8;
+use vipool::policy::{Executable, PathStyle, PolicyView, ProgramView, MatchResult};
 use windows_sys::Win32::Foundation::HANDLE;
 use windows_sys::Win32::System::LibraryLoader::GetModuleFileNameW;
 use windows_sys::Win32::System::Threading::QueryFullProcessImageNameW;
@@ -18,7 +18,7 @@ pub fn own_rule<'p>(policy: &PolicyView<'p>) -> Option<ProgramView<'p>> {
         GetModuleFileNameW(std::ptr::null_mut(), wide_path.as_mut_ptr(), MAX_PATH_UNITS as u32)
     };
     let mut path_bytes = [0; MAX_PATH_UNITS * 3];
-    let path = from_utf16(wide_path.get(..length as usize)?, &mut path_bytes)?;
+    let path = utf16_to_wtf8(wide_path.get(..length as usize)?, &mut path_bytes)?;
     let script = std::env::args_os().skip(1).find(|argument| !is_option(argument));
     let script = script.as_ref().map(|script| script.as_encoded_bytes());
     let executable = Executable { path, invoked_as: None, script, style: PathStyle::Windows };
@@ -39,10 +39,10 @@ pub unsafe fn may_be_listed(policy: &PolicyView<'_>, process: HANDLE) -> bool {
         unsafe { QueryFullProcessImageNameW(process, 0, wide_path.as_mut_ptr(), &mut length) } != 0;
     let mut path_bytes = [0; MAX_PATH_UNITS * 3];
     let path = wide_path.get(..length as usize).filter(|_| succeeded);
-    let Some(path) = path.and_then(|path| from_utf16(path, &mut path_bytes)) else { return false };
+    let Some(path) = path.and_then(|path| utf16_to_wtf8(path, &mut path_bytes)) else { return false };
     let executable = Executable { path, invoked_as: None, script: None, style: PathStyle::Windows };
     policy.find(&executable).is_some()
-        || policy.explain(executable).any(|(_, verdict)| verdict == Verdict::OtherScript)
+        || policy.explain(executable).any(|(_, verdict)| verdict == MatchResult::OtherScript)
 }
 
 /// Returns whether an argument is an option of an interpreter. Options precede the script.

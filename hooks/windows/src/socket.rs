@@ -156,7 +156,7 @@ impl Socket for Winsock {
         }
     }
 
-    fn local(&self) -> Option<SocketAddr> {
+    fn local_address(&self) -> Option<SocketAddr> {
         if let Some(name) = self.local_name() {
             return Some(name);
         }
@@ -175,7 +175,7 @@ impl Socket for Winsock {
         self.bool_option(IPPROTO_IPV6, IPV6_V6ONLY)
     }
 
-    fn shares_port(&self) -> bool {
+    fn can_share_port(&self) -> bool {
         self.bool_option(SOL_SOCKET, SO_REUSEADDR) || self.bool_option(SOL_SOCKET, SO_BROADCAST)
     }
 }

@@ -338,7 +338,7 @@ fn a_finding_stands_where_its_value_stands() {
         .map(|f| f.position.map(|p| (p.line, p.column, &text[p.start..p.end])))
         .collect();
     assert_eq!(places, [Some((2, 15, "\"ü\"")), Some((3, 4, "\"127.0.0.9\""))]);
-    let shown = report.in_file("farm.toml".as_ref()).to_string();
+    let shown = report.with_file("farm.toml".as_ref()).to_string();
     let expected = "farm.toml:3:4: error: 127.0.0.9 is the loopback, not addresses of a network\n  \
                     |\n3 | \t  \"127.0.0.9\"] # ä\n  | \t  ^^^^^^^^^^^\n  = take them out";
     assert!(shown.contains(expected), "{shown}");
@@ -366,13 +366,13 @@ fn files_that_cannot_be_read() {
         (write("cut.toml", cut), "not TOML: "),
     ];
     for (file, message) in table {
-        let (_, report) = Farm::check(&file);
+        let (_, report) = Farm::load(&file);
         assert!(report.has_errors());
         let shown = report.to_string();
         assert!(shown.contains(message) && shown.starts_with(file.to_str().unwrap()), "{shown}");
     }
     let bom = write("bom.toml", format!("\u{feff}{SERVER}").as_bytes());
-    let (farm, report) = Farm::check(&bom);
+    let (farm, report) = Farm::load(&bom);
     assert!(report.is_empty() && farm.servers.len() == 1, "{report}");
     std::fs::remove_dir_all(&directory).unwrap();
 }

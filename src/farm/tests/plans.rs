@@ -2,13 +2,13 @@
 
 use std::net::IpAddr;
 
-use crate::farm::{Farm, IPV6_ADDRESSES, LOOPBACK_POOL, Planned};
+use crate::farm::{DEFAULT_MAX_IPV6_ADDRESSES, Farm, LOOPBACK_POOL, ServerPlan};
 use crate::interface::Interface;
 use crate::map::{ExhaustionPolicy, Plan};
 use crate::policy::{PortRange, choose_pool};
 use crate::pool::{Pool, Reservation};
 
-fn plan(text: &str, host: &str, interfaces: Option<&[Interface]>) -> Planned {
+fn plan(text: &str, host: &str, interfaces: Option<&[Interface]>) -> ServerPlan {
     let (farm, report) = Farm::parse(text);
     assert!(!report.has_errors(), "{report}");
     farm.plan(host, interfaces)
@@ -63,7 +63,7 @@ fn each_server_has_its_own_plan() {
         names,
         [
             ("default", Some(true), 9),
-            ("default", Some(false), IPV6_ADDRESSES),
+            ("default", Some(false), DEFAULT_MAX_IPV6_ADDRESSES),
             ("lab", Some(true), 4),
             ("loopback", Some(true), 2048),
         ]

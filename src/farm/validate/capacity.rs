@@ -3,7 +3,7 @@
 use super::{key_part, server_key, warning};
 use crate::farm::finding::Finding;
 use crate::farm::plan::of_family;
-use crate::farm::{Farm, IPV6_ADDRESSES, Server};
+use crate::farm::{DEFAULT_MAX_IPV6_ADDRESSES, Farm, Server};
 use crate::pool::MAX_SLOTS;
 use crate::range::Range;
 
@@ -25,7 +25,7 @@ impl Farm {
         for ipv4 in [true, false] {
             let mut total = 0u128;
             for pool in self.pool_names() {
-                let entries = self.ranges_of(server).filter(|(_, entry)| entry.pool == pool);
+                let entries = self.ranges_for(server).filter(|(_, entry)| entry.pool == pool);
                 let usable: Vec<Range> = entries
                     .flat_map(|(_, entry)| {
                         let addresses: Vec<Range> = of_family(&entry.addresses, ipv4).collect();
@@ -43,10 +43,10 @@ impl Farm {
                     let remedy = "make its ranges smaller, or set max-addresses";
                     found.push(Finding::new(warning("too-many"), "range", count, message, remedy));
                 }
-                if !ipv4 && count.min(most.into()) > u128::from(IPV6_ADDRESSES) {
+                if !ipv4 && count.min(most.into()) > u128::from(DEFAULT_MAX_IPV6_ADDRESSES) {
                     let message = format!(
                         "pool {pool:?} of {name} has {} IPv6 addresses; Linux takes minutes to add \
-                         more than {IPV6_ADDRESSES} to an interface, and hours for 65536",
+                         more than {DEFAULT_MAX_IPV6_ADDRESSES} to an interface, and hours for 65536",
                         count.min(most.into())
                     );
                     let key = format!("pool.{}.max-addresses", key_part(pool));
@@ -66,7 +66,7 @@ impl Farm {
                 total = total.saturating_add(count.min(most.into()));
             }
             let has_family = self
-                .ranges_of(server)
+                .ranges_for(server)
                 .any(|(_, entry)| of_family(&entry.addresses, ipv4).next().is_some());
             if has_family && total < u128::from(limit) {
                 let family = if ipv4 { "IPv4" } else { "IPv6" };

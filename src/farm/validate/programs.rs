@@ -4,7 +4,7 @@ use super::{error, warning};
 use crate::farm::Farm;
 use crate::farm::finding::Finding;
 use crate::policy::path::{PatternKind, pattern_kind, same_name, same_path};
-use crate::policy::{Features, LoopbackConnect, PathStyle, PortRange, Program, Wildcard};
+use crate::policy::{Features, LoopbackConnect, PathStyle, PortRange, Program, WildcardBind};
 
 /// The ports that Linux gives to outgoing connections unless it is told otherwise
 /// (`ip_local_port_range` in ip(7)); Windows takes 49152-65535, most of which is among them.
@@ -91,7 +91,7 @@ fn validate_features(key: &str, program: &Program, found: &mut Vec<Finding>) {
         found.push(Finding::new(warning("no-features"), key, "", message, remedy));
         return;
     }
-    if program.wildcard == Wildcard::Loopback {
+    if program.wildcard == WildcardBind::Loopback {
         let (message, remedy) = if program.features.virtual_ip {
             (
                 format!("{name:?} has a virtual IP: \"loopback\" counts only without one"),
@@ -109,7 +109,7 @@ fn validate_features(key: &str, program: &Program, found: &mut Vec<Finding>) {
     let needs_loopback = [
         ("own-ports", !program.own_ports.is_empty()),
         ("shared-ports", !program.shared_ports.is_empty()),
-        ("wildcard", program.wildcard != Wildcard::Keep),
+        ("wildcard", program.wildcard != WildcardBind::Keep),
         ("loopback-connect", program.loopback_connect != LoopbackConnect::OwnFirst),
         ("map-ephemeral", program.map_ephemeral),
     ];

@@ -13,7 +13,7 @@
 //! | 16 | programs (offset, count) | 32 | own ports (offset, count) |
 //! | 24 | host addresses (offset, count) | 40 | shared ports (offset, count) |
 //! | 32 | wildcard UDP ports (offset, count) | 48 | flags |
-//! | 40 | choices of a pool (offset, count) | | |
+//! | 40 | pool_rules of a pool (offset, count) | | |
 //!
 //! A host address is 4 bytes of family (4 or 6) and 16 of address, a port range two times 2 bytes.
 //! A choice of a pool is what it is by (1 user, 2 group, 3 program), 4 bytes of nothing, the hash of
@@ -26,19 +26,19 @@ mod tests;
 
 use std::net::IpAddr;
 
-use super::pools::{Wants, in_order};
-use super::{LoopbackConnect, Policy, PoolRule, PortRange, Program, Wildcard};
+use super::pools::{PoolCriterion, by_precedence};
+use super::{LoopbackConnect, Policy, PoolRule, PortRange, Program, WildcardBind};
 use crate::session::hash64;
 
-pub use view::{Match, PolicyView, ProgramView};
+pub use view::{MatchedRule, PolicyView, ProgramView};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"vpol");
 const VERSION: u32 = 1;
 const HEADER: usize = 48;
-const PROGRAM: usize = 56;
-const HOST: usize = 20;
-const PORTS: usize = 4;
-const CHOICE: usize = 32;
+const PROGRAM_RECORD: usize = 56;
+const HOST_RECORD: usize = 20;
+const PORT_RECORD: usize = 4;
+const POOL_RULE: usize = 32;
 
 const BY_USER: u32 = 1;
 const BY_GROUP: u32 = 2;
@@ -59,18 +59,18 @@ const CONNECT_OWN: u32 = 1 << 6;
 impl Policy {
     /// Compiles the policy for the map file. Deterministic: equal policies give equal bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = vec![0; HEADER + self.programs.len() * PROGRAM];
+        let mut out = vec![0; HEADER + self.programs.len() * PROGRAM_RECORD];
         for (place, program) in self.programs.iter().enumerate() {
             let record = encode_program(program, &mut out);
-            let at = HEADER + place * PROGRAM;
-            out[at..at + PROGRAM].copy_from_slice(&record);
+            let at = HEADER + place * PROGRAM_RECORD;
+            out[at..at + PROGRAM_RECORD].copy_from_slice(&record);
         }
         let hosts = out.len();
         for address in &self.host_addresses {
             out.extend(host_record(*address));
         }
         let udp = append_ports(&self.wildcard_udp_ports, &mut out);
-        let choices = append_choices(&self.pool_rules, &mut out);
+        let pool_rules = append_pool_rules(&self.pool_rules, &mut out);
         let flags = flag(self.pass_when_missing, PASS_WHEN_MISSING)
             | flag(self.hide_addresses, HIDE_ADDRESSES)
             | flag(self.session_override, SESSION_OVERRIDE);
@@ -85,8 +85,8 @@ impl Policy {
             self.host_addresses.len() as u32,
             udp.0,
             udp.1,
-            choices.0,
-            choices.1,
+            pool_rules.0,
+            pool_rules.1,
         ];
         for (place, word) in header.into_iter().enumerate() {
             out[place * 4..place * 4 + 4].copy_from_slice(&word.to_le_bytes());
@@ -97,12 +97,12 @@ impl Policy {
 
 /// An address of the host as it is written.
 #[inline]
-fn host_record(address: IpAddr) -> [u8; HOST] {
+fn host_record(address: IpAddr) -> [u8; HOST_RECORD] {
     let (family, bits) = match address {
         IpAddr::V4(v4) => (4u32, u128::from(v4.to_bits()) << 96),
         IpAddr::V6(v6) => (6, v6.to_bits()),
     };
-    let mut record = [0; HOST];
+    let mut record = [0; HOST_RECORD];
     if let Some(start) = record.first_chunk_mut() {
         *start = family.to_le_bytes();
     }
@@ -118,7 +118,7 @@ fn append_text(text: &str, out: &mut Vec<u8>) -> (u32, u32) {
     (at, text.len() as u32)
 }
 
-fn encode_program(program: &Program, out: &mut Vec<u8>) -> [u8; PROGRAM] {
+fn encode_program(program: &Program, out: &mut Vec<u8>) -> [u8; PROGRAM_RECORD] {
     let text =
         |text: Option<&str>, out: &mut Vec<u8>| text.map_or((0, 0), |text| append_text(text, out));
     let (pattern, pattern_length) = text(Some(&program.pattern), out);
@@ -131,7 +131,7 @@ fn encode_program(program: &Program, out: &mut Vec<u8>) -> [u8; PROGRAM] {
         | flag(program.features.client_ip, CLIENT_IP)
         | flag(program.inherit, INHERIT)
         | flag(program.map_ephemeral, MAP_EPHEMERAL)
-        | flag(program.wildcard == Wildcard::Loopback, WILDCARD_LOOPBACK)
+        | flag(program.wildcard == WildcardBind::Loopback, WILDCARD_LOOPBACK)
         | flag(program.loopback_connect == LoopbackConnect::Own, CONNECT_OWN);
     let words = [
         pattern,
@@ -147,7 +147,7 @@ fn encode_program(program: &Program, out: &mut Vec<u8>) -> [u8; PROGRAM] {
         flags,
         0,
     ];
-    let mut record = [0; PROGRAM];
+    let mut record = [0; PROGRAM_RECORD];
     record[..8].copy_from_slice(&program.id().to_le_bytes());
     for (place, word) in words.into_iter().enumerate() {
         record[8 + place * 4..12 + place * 4].copy_from_slice(&word.to_le_bytes());
@@ -164,14 +164,14 @@ fn append_ports(ports: &[PortRange], out: &mut Vec<u8>) -> (u32, u32) {
     (at, ports.len() as u32)
 }
 
-fn append_choices(rules: &[PoolRule], out: &mut Vec<u8>) -> (u32, u32) {
+fn append_pool_rules(rules: &[PoolRule], out: &mut Vec<u8>) -> (u32, u32) {
     let mut records = Vec::new();
     let mut count = 0;
-    for (wants, pool) in in_order(rules) {
+    for (wants, pool) in by_precedence(rules) {
         let (by, hash, pattern) = match wants {
-            Wants::User(name) => (BY_USER, name_hash(name, BY_USER), (0, 0)),
-            Wants::Group(name) => (BY_GROUP, name_hash(name, BY_GROUP), (0, 0)),
-            Wants::Program(pattern) => (BY_PROGRAM, 0, append_text(pattern, out)),
+            PoolCriterion::User(name) => (BY_USER, hash_name(name, BY_USER), (0, 0)),
+            PoolCriterion::Group(name) => (BY_GROUP, hash_name(name, BY_GROUP), (0, 0)),
+            PoolCriterion::Program(pattern) => (BY_PROGRAM, 0, append_text(pattern, out)),
         };
         let pool = append_text(pool, out);
         records.extend([by.to_le_bytes(), [0; 4]].concat());
@@ -187,7 +187,7 @@ fn append_choices(rules: &[PoolRule], out: &mut Vec<u8>) -> (u32, u32) {
 }
 
 /// What stands for a user's or group's name: every user may read the map.
-fn name_hash(name: &str, by: u32) -> u64 {
+fn hash_name(name: &str, by: u32) -> u64 {
     hash64(name.as_bytes(), by.into())
 }
 

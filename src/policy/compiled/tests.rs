@@ -42,7 +42,7 @@ fn programs() -> impl Strategy<Value = Program> {
             script,
             features: Features { virtual_ip: flags[0], loopback: flags[1], client_ip: flags[2] },
             inherit: flags[3],
-            wildcard: if flags[4] { Wildcard::Loopback } else { Wildcard::Keep },
+            wildcard: if flags[4] { WildcardBind::Loopback } else { WildcardBind::Keep },
             loopback_connect: if flags[5] {
                 LoopbackConnect::Own
             } else {
@@ -91,15 +91,16 @@ fn has(ports: &[PortRange], port: u16) -> bool {
     ports.iter().any(|range| (range.first..=range.last).contains(&port))
 }
 
-/// Everything a view can be asked.
+/// Everything a view can be paths.
 fn ask_all(view: PolicyView<'_>, program: &Executable<'_>, port: u16) -> usize {
-    let found = view.find(program).map_or(0, |found| found.place);
+    let found = view.find(program).map_or(0, |found| found.index);
     let told = view.explain(*program).count();
     let rules: usize = view
         .programs()
         .map(|rule| {
             let _ = (rule.features(), rule.wildcard(), rule.loopback_connect(), rule.script());
-            let _ = (rule.inherit(), rule.map_ephemeral(), view.inherited(rule.id()).is_some());
+            let _ =
+                (rule.inherit(), rule.map_ephemeral(), view.find_inherited(rule.id()).is_some());
             let _ = (rule.is_own_port(port), rule.is_shared_port(port));
             rule.pattern().len()
         })
@@ -129,7 +130,7 @@ proptest! {
             style: if windows { PathStyle::Windows } else { PathStyle::Posix },
         };
         let found = view.find(&program);
-        prop_assert_eq!(found.map(|m| (m.place, m.verdict)), policy.find(&program));
+        prop_assert_eq!(found.map(|m| (m.index, m.result)), policy.find(&program));
         prop_assert_eq!(view.programs().count(), policy.programs.len());
         for (rule, plain) in view.programs().zip(&policy.programs) {
             prop_assert_eq!(rule.id(), plain.id());
@@ -151,10 +152,10 @@ proptest! {
         prop_assert_eq!(view.session_override(), policy.session_override);
         for (user, groups) in [("ada", &["bob", "lab"][..]), ("eve", &["lab"]), ("eve", &[])] {
             let names = || groups.iter().map(|name| (*name).to_owned()).collect();
-            let asked = windows.then_some(&program);
+            let paths = windows.then_some(&program);
             prop_assert_eq!(
-                view.choose_pool(user, names, asked),
-                choose_pool(&policy.pool_rules, user, groups, asked)
+                view.choose_pool(user, names, paths),
+                choose_pool(&policy.pool_rules, user, groups, paths)
             );
         }
     }
@@ -217,7 +218,7 @@ fn most_specific_rule_wins() {
             script: script.map(str::as_bytes),
             style: PathStyle::Posix,
         };
-        PolicyView::new(&bytes).find(&program).map(|found| found.place)
+        PolicyView::new(&bytes).find(&program).map(|found| found.index)
     };
     assert_eq!(find("/usr/bin/python3", Some("/opt/app.py")), Some(3));
     assert_eq!(find("/usr/bin/python3", Some("/tmp/app.py")), Some(2));

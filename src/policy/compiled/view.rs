@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::*;
-use crate::policy::list::{self, Asked, Executable, Subject, Verdict};
-use crate::policy::{Features, LoopbackConnect, Wildcard};
+use crate::policy::matching::{self, Executable, ExecutablePaths, MatchResult, RulePattern};
+use crate::policy::{Features, LoopbackConnect, WildcardBind};
 
 /// A compiled [`Policy`], read in place. Look-ups never allocate, block or panic: they are safe in
 /// signal handlers and after fork. Threads may share it.
@@ -23,13 +23,13 @@ pub struct ProgramView<'a> {
 
 /// The rule that a program falls under.
 #[derive(Clone, Copy, Debug)]
-pub struct Match<'a> {
+pub struct MatchedRule<'a> {
     /// The place of the rule in the list.
-    pub place: usize,
+    pub index: usize,
     /// The rule.
     pub program: ProgramView<'a>,
     /// By what it matched.
-    pub verdict: Verdict,
+    pub result: MatchResult,
 }
 
 impl<'a> PolicyView<'a> {
@@ -49,37 +49,39 @@ impl<'a> PolicyView<'a> {
     }
 
     /// The rule that holds for a program: the most specific, the first of equals.
-    pub fn find(&self, program: &Executable<'_>) -> Option<Match<'a>> {
-        let asked = Asked::of(program);
-        let (place, verdict) = list::best(self.programs().map(|rule| asked.judge(rule.subject())))?;
-        Some(Match { place, program: self.programs().nth(place)?, verdict })
+    pub fn find(&self, program: &Executable<'_>) -> Option<MatchedRule<'a>> {
+        let paths = ExecutablePaths::of(program);
+        let (index, result) = matching::most_specific(
+            self.programs().map(|rule| paths.match_rule(rule.rule_pattern())),
+        )?;
+        Some(MatchedRule { index, program: self.programs().nth(index)?, result })
     }
 
     /// Every rule with what it says of a program: why it matched or why it did not.
     pub fn explain(
         &self,
         program: Executable<'a>,
-    ) -> impl Iterator<Item = (ProgramView<'a>, Verdict)> + use<'a> {
-        let asked = Asked::of(&program);
-        self.programs().map(move |rule| (rule, asked.judge(rule.subject())))
+    ) -> impl Iterator<Item = (ProgramView<'a>, MatchResult)> + use<'a> {
+        let paths = ExecutablePaths::of(&program);
+        self.programs().map(move |rule| (rule, paths.match_rule(rule.rule_pattern())))
     }
 
     /// The rule with this [`ProgramView::id`], if it is on the list and is handed down to
     /// children. For a program that is on no list itself and was started by one under that rule.
-    pub fn inherited(&self, id: u64) -> Option<ProgramView<'a>> {
+    pub fn find_inherited(&self, id: u64) -> Option<ProgramView<'a>> {
         self.programs().find(|rule| rule.inherit() && rule.id() == id)
     }
 
     /// The rules, in the order of the list.
     pub fn programs(&self) -> impl Iterator<Item = ProgramView<'a>> + use<'a> {
         let bytes = self.bytes;
-        records(bytes, 16, PROGRAM).map(move |record| ProgramView { bytes, record })
+        records(bytes, 16, PROGRAM_RECORD).map(move |record| ProgramView { bytes, record })
     }
 
     /// The addresses of the host itself on the matched interfaces (row 5).
     pub fn host_addresses(&self) -> impl Iterator<Item = IpAddr> + use<'a> {
         let bytes = self.bytes;
-        records(bytes, 24, HOST).filter_map(move |at| {
+        records(bytes, 24, HOST_RECORD).filter_map(move |at| {
             let octets: [u8; 16] = array(bytes, at + 4)?;
             match word(bytes, at)? {
                 4 => Some(IpAddr::V4(Ipv4Addr::new(octets[0], octets[1], octets[2], octets[3]))),
@@ -93,7 +95,7 @@ impl<'a> PolicyView<'a> {
     #[inline]
     pub fn is_host_address(&self, address: IpAddr) -> bool {
         let wanted = host_record(address);
-        records(self.bytes, 24, HOST).any(|at| array(self.bytes, at) == Some(wanted))
+        records(self.bytes, 24, HOST_RECORD).any(|at| array(self.bytes, at) == Some(wanted))
     }
 
     /// Whether a wildcard bind of UDP to this port stays wildcard (row 26).
@@ -102,7 +104,7 @@ impl<'a> PolicyView<'a> {
     }
 
     /// The pool for a session of this user, in which this program is started (where that is known):
-    /// what [`crate::policy::choose_pool`] says. `groups` is asked only if a rule names a group.
+    /// what [`crate::policy::choose_pool`] says. `groups` is paths only if a rule names a group.
     pub fn choose_pool(
         &self,
         user: &str,
@@ -111,8 +113,8 @@ impl<'a> PolicyView<'a> {
     ) -> Option<&'a str> {
         let mut ask = Some(groups);
         let mut groups = Vec::new();
-        let user = name_hash(user, BY_USER);
-        let found = records(self.bytes, 40, CHOICE).find(|at| {
+        let user = hash_name(user, BY_USER);
+        let found = records(self.bytes, 40, POOL_RULE).find(|at| {
             let hash = array(self.bytes, at + 8).map(u64::from_le_bytes);
             match word(self.bytes, *at) {
                 Some(BY_USER) => hash == Some(user),
@@ -120,7 +122,7 @@ impl<'a> PolicyView<'a> {
                     if let Some(ask) = ask.take() {
                         groups = ask();
                     }
-                    groups.iter().any(|name| hash == Some(name_hash(name, BY_GROUP)))
+                    groups.iter().any(|name| hash == Some(hash_name(name, BY_GROUP)))
                 }
                 Some(BY_PROGRAM) => match (program, text(self.bytes, at + 16)) {
                     (Some(program), Some(pattern)) => program.is(pattern),
@@ -184,8 +186,12 @@ impl<'a> ProgramView<'a> {
     }
 
     /// What a bind to the wildcard address becomes where there is no virtual IP.
-    pub fn wildcard(&self) -> Wildcard {
-        if self.flags() & WILDCARD_LOOPBACK != 0 { Wildcard::Loopback } else { Wildcard::Keep }
+    pub fn wildcard(&self) -> WildcardBind {
+        if self.flags() & WILDCARD_LOOPBACK != 0 {
+            WildcardBind::Loopback
+        } else {
+            WildcardBind::Keep
+        }
     }
 
     /// Where a connect to 127.0.0.1 goes.
@@ -216,8 +222,8 @@ impl<'a> ProgramView<'a> {
         word(self.bytes, self.record + 48).unwrap_or(0)
     }
 
-    fn subject(&self) -> Subject<'a> {
-        Subject { pattern: self.pattern(), target: self.text(16), script: self.text(24) }
+    fn rule_pattern(&self) -> RulePattern<'a> {
+        RulePattern { pattern: self.pattern(), target: self.text(16), script: self.text(24) }
     }
 
     /// The text whose offset and length are at this place of the record.
@@ -245,7 +251,7 @@ fn records(bytes: &[u8], at: usize, size: usize) -> impl Iterator<Item = usize> 
 }
 
 fn has_port(bytes: &[u8], at: usize, port: u16) -> bool {
-    records(bytes, at, PORTS).any(|at| match (array(bytes, at), array(bytes, at + 2)) {
+    records(bytes, at, PORT_RECORD).any(|at| match (array(bytes, at), array(bytes, at + 2)) {
         (Some(first), Some(last)) => {
             (u16::from_le_bytes(first)..=u16::from_le_bytes(last)).contains(&port)
         }

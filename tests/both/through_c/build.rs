@@ -14,7 +14,7 @@ use vipool::capi::plan::*;
 use vipool::farm::Farm;
 use vipool::interface::Interface;
 use vipool::map::{Plan, Settings};
-use vipool::policy::{LoopbackConnect, PoolRule, Program, Wildcard};
+use vipool::policy::{LoopbackConnect, PoolRule, Program, WildcardBind};
 
 use super::values::*;
 use crate::api::Status;
@@ -101,7 +101,7 @@ fn c_program(rule: &Program, own: &[vipool_ports], shared: &[vipool_ports]) -> v
             + u32::from(rule.features.client_ip) * VIPOOL_FEATURE_CLIENT_IP,
         flags: u32::from(rule.inherit) * VIPOOL_PROGRAM_INHERIT
             + u32::from(rule.map_ephemeral) * VIPOOL_PROGRAM_MAP_EPHEMERAL
-            + u32::from(rule.wildcard == Wildcard::Loopback) * VIPOOL_PROGRAM_WILDCARD_LOOPBACK
+            + u32::from(rule.wildcard == WildcardBind::Loopback) * VIPOOL_PROGRAM_WILDCARD_LOOPBACK
             + u32::from(rule.loopback_connect == LoopbackConnect::Own) * VIPOOL_PROGRAM_CONNECT_OWN,
         own_ports: own.as_ptr(),
         own_port_count: own.len(),

@@ -132,7 +132,7 @@ impl Reads for C {
         check(unsafe { vipool_reader_check(self.reader, &c_handle(handle)) }).is_ok()
     }
 
-    fn kind_of(&self, address: IpAddr) -> Option<PoolKind> {
+    fn pool_kind(&self, address: IpAddr) -> Option<PoolKind> {
         let mut kind = 9;
         // SAFETY: valid structs.
         check(unsafe { vipool_reader_kind_of(self.reader, &c_ip(address), &mut kind) }).unwrap();

@@ -13,7 +13,7 @@ use vipool::capi::reason::*;
 use vipool::capi::rewrite::*;
 use vipool::capi::rewriter::*;
 use vipool::capi::socket::*;
-use vipool::rewrite::{Protocol, SocketFacts};
+use vipool::rewrite::{Protocol, SocketProperties};
 
 use super::values::*;
 use crate::api::Call;
@@ -43,7 +43,7 @@ unsafe extern "C" fn ask_other(context: *mut c_void, buffer: *mut c_void, capaci
     made.length
 }
 
-fn facts(socket: &SocketFacts, local: &Option<vipool_sockaddr>) -> vipool_socket {
+fn facts(socket: &SocketProperties, local: &Option<vipool_sockaddr>) -> vipool_socket {
     let mut facts = sized::<vipool_socket>();
     if let Some(local) = local {
         (facts.local, facts.local_length) = (local.bytes.as_ptr().cast(), local.length);
@@ -53,8 +53,8 @@ fn facts(socket: &SocketFacts, local: &Option<vipool_sockaddr>) -> vipool_socket
         Protocol::Udp => 2,
         Protocol::Other => 0,
     };
-    facts.flags = u32::from(socket.v6only) * VIPOOL_SOCKET_V6ONLY
-        + u32::from(socket.shares_port) * VIPOOL_SOCKET_SHARES_PORT;
+    facts.flags = u32::from(socket.is_v6only) * VIPOOL_SOCKET_V6ONLY
+        + u32::from(socket.can_share_port) * VIPOOL_SOCKET_SHARES_PORT;
     facts
 }
 
@@ -68,21 +68,21 @@ pub unsafe fn decide(rewriter: *const vipool_rewriter, call: Call) -> String {
     let status = unsafe {
         match call {
             Call::Bind(socket, address) => {
-                let (local, address) = (socket.local.map(c_sockaddr), c_sockaddr(address));
+                let (local, address) = (socket.local_address.map(c_sockaddr), c_sockaddr(address));
                 let (socket, bytes) = (facts(&socket, &local), address.bytes.as_ptr().cast());
                 vipool_rewrite_bind(rewriter, &socket, bytes, address.length, out)
             }
             Call::Listen(socket) => {
-                let local = socket.local.map(c_sockaddr);
+                let local = socket.local_address.map(c_sockaddr);
                 vipool_rewrite_listen(rewriter, &facts(&socket, &local), out)
             }
             Call::Connect(socket, to) => {
-                let (local, to) = (socket.local.map(c_sockaddr), c_sockaddr(to));
+                let (local, to) = (socket.local_address.map(c_sockaddr), c_sockaddr(to));
                 let (socket, bytes) = (facts(&socket, &local), to.bytes.as_ptr().cast());
                 vipool_rewrite_connect(rewriter, &socket, bytes, to.length, out)
             }
             Call::Send(socket, to, fast) => {
-                let (local, to) = (socket.local.map(c_sockaddr), c_sockaddr(to));
+                let (local, to) = (socket.local_address.map(c_sockaddr), c_sockaddr(to));
                 let (socket, bytes) = (facts(&socket, &local), to.bytes.as_ptr().cast());
                 vipool_rewrite_send(rewriter, &socket, bytes, to.length, fast.into(), out)
             }

@@ -16,7 +16,7 @@ use vipool::policy::{Executable, PathStyle, ProgramView};
 use vipool::pool::PoolKind;
 use vipool::range::Range;
 use vipool::rewrite::{
-    Bind, Connect, Listener, Outcome, Protocol, Refusal, Rewriter, Rules, World,
+    Bind, Connect, ListenerMatch, Outcome, Protocol, Refusal, RewriteRules, Rewriter, SystemView,
 };
 use vipool::session::{Handle, Lease, SessionId};
 
@@ -72,7 +72,7 @@ impl Api for Rust {
 
     fn followed(plan: &Plan) -> Result<Self, Status> {
         let mut plan = plan.clone();
-        plan.policy.follow_links(|path| std::fs::canonicalize(path));
+        plan.policy.resolve_links(|path| std::fs::canonicalize(path));
         Self::new(&plan)
     }
 
@@ -191,13 +191,13 @@ impl Api for Rust {
     fn rewrite(&self, handle: &Handle, rule: u64, listening: &[SocketAddr], call: Call) -> String {
         let policy = self.reader.policy();
         let program = policy.programs().find(|program| program.id() == rule).unwrap();
-        let mut rules = Rules::of(&program, &policy);
+        let mut rules = RewriteRules::new(&program, &policy);
         rules.defer_wildcard = false;
         let rewriter = Rewriter {
             addresses: self.reader.addresses(&self.reader.lookup(handle.session)),
             rules,
-            live: self.reader.is_live(handle),
-            world: &Surroundings { reader: &self.reader, program, listening },
+            lease_held: self.reader.is_live(handle),
+            system: &Surroundings { reader: &self.reader, program, listening },
         };
         match call {
             Call::Bind(socket, address) => text(rewriter.bind(&socket, address), bind),
@@ -205,21 +205,23 @@ impl Api for Rust {
             Call::Connect(socket, to) => text(rewriter.connect(&socket, to), connect),
             Call::Send(socket, to, fast) => text(rewriter.send(&socket, to, fast), connect),
             Call::SendSource(source, to) => {
-                text(rewriter.send_source(source, to), |ip| SocketAddr::new(ip, 0).to_string())
+                text(rewriter.datagram_source(source, to), |ip| SocketAddr::new(ip, 0).to_string())
             }
-            Call::Shown(end, other) => text(rewriter.shown(end, || other), |end| end.to_string()),
+            Call::Shown(end, other) => {
+                text(rewriter.visible_address(end, || other), |end| end.to_string())
+            }
             Call::ShownIp(ip) => {
-                text(rewriter.shown_ip(ip), |ip| SocketAddr::new(ip, 0).to_string())
+                text(rewriter.visible_ip(ip), |ip| SocketAddr::new(ip, 0).to_string())
             }
             Call::Multicast(to) => {
                 text(rewriter.multicast_interface(to), |v| SocketAddr::new(v.into(), 0).to_string())
             }
-            Call::Hosts(client) => text(rewriter.host_addresses(client), |hosts| {
+            Call::Hosts(client) => text(rewriter.resolve_host_name(client), |hosts| {
                 format!("{:?} {:?}", hosts.v4.map(IpAddr::V4), hosts.v6.map(IpAddr::V6))
             }),
-            Call::IsOwn(ip) => rewriter.is_own_address(ip).to_string(),
-            Call::Hides(ip) => rewriter.hides(ip).to_string(),
-            Call::Retries(ip) => rewriter.retries_untouched(ip).to_string(),
+            Call::IsOwn(ip) => rewriter.is_virtual_ip(ip).to_string(),
+            Call::Hides(ip) => rewriter.is_hidden(ip).to_string(),
+            Call::Retries(ip) => rewriter.retries_original(ip).to_string(),
         }
     }
 }
@@ -228,7 +230,7 @@ fn text<T>(outcome: Outcome<T>, rewritten: impl FnOnce(T) -> String) -> String {
     match outcome {
         Outcome::Rewritten(value) => rewritten(value),
         Outcome::Passed(reason) => reason.name().to_owned(),
-        Outcome::Refused(refusal @ Refusal::AddressOfAnother) => refusal.name().to_owned(),
+        Outcome::Refused(refusal @ Refusal::OtherSessionAddress) => refusal.name().to_owned(),
     }
 }
 
@@ -240,9 +242,9 @@ fn bind(bind: Bind) -> String {
 
 fn connect(connect: Connect) -> String {
     let v6only = if connect.clear_v6only { " v6only" } else { "" };
-    let late = if connect.late_port { " late" } else { "" };
-    let first = connect.bind.map_or(String::new(), |ip| format!(" from {ip}{late}"));
-    format!("{}{v6only}{first}", connect.to)
+    let late = if connect.defer_port { " late" } else { "" };
+    let first = connect.source.map_or(String::new(), |ip| format!(" from {ip}{late}"));
+    format!("{}{v6only}{first}", connect.destination)
 }
 
 struct Surroundings<'a> {
@@ -251,7 +253,7 @@ struct Surroundings<'a> {
     listening: &'a [SocketAddr],
 }
 
-impl World for Surroundings<'_> {
+impl SystemView for Surroundings<'_> {
     fn is_own_port(&self, port: u16) -> bool {
         self.program.is_own_port(port)
     }
@@ -264,11 +266,16 @@ impl World for Surroundings<'_> {
     fn is_host_address(&self, address: IpAddr) -> bool {
         self.reader.policy().is_host_address(address)
     }
-    fn kind_of(&self, address: IpAddr) -> Option<PoolKind> {
-        self.reader.kind_of(address)
+    fn pool_kind(&self, address: IpAddr) -> Option<PoolKind> {
+        self.reader.pool_kind(address)
     }
-    fn find_listener(&self, wanted: &[SocketAddr], _: Protocol, _: Option<SocketAddr>) -> Listener {
+    fn find_listener(
+        &self,
+        wanted: &[SocketAddr],
+        _: Protocol,
+        _: Option<SocketAddr>,
+    ) -> ListenerMatch {
         let place = wanted.iter().position(|wanted| self.listening.contains(wanted));
-        place.map_or(Listener::None, Listener::At)
+        place.map_or(ListenerMatch::NotFound, ListenerMatch::Index)
     }
 }

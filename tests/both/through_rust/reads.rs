@@ -9,7 +9,7 @@ use vipool::interface::Interface;
 use vipool::map::{Journal, Leader, PoolStatus, Settings, SlotRow};
 use vipool::os::client;
 use vipool::os::lease::{self, Process};
-use vipool::policy::{Executable, PathStyle, PortRange, ProgramView, Verdict, script_of};
+use vipool::policy::{Executable, MatchResult, PathStyle, PortRange, ProgramView, script_argument};
 use vipool::pool::PoolKind;
 use vipool::range::{Range, RangeError};
 use vipool::session::{Addresses, Handle, Lease, SessionId, SessionIdError};
@@ -58,8 +58,8 @@ impl Reads for Rust {
         self.reader.is_live(handle)
     }
 
-    fn kind_of(&self, address: IpAddr) -> Option<PoolKind> {
-        self.reader.kind_of(address)
+    fn pool_kind(&self, address: IpAddr) -> Option<PoolKind> {
+        self.reader.pool_kind(address)
     }
 
     fn settings(&self) -> Settings {
@@ -93,7 +93,7 @@ impl Reads for Rust {
     fn explain(&self, path: &str) -> Vec<(u64, String, String)> {
         let style = PathStyle::Posix;
         let program = Executable { path: path.as_bytes(), invoked_as: None, script: None, style };
-        let row = |(rule, verdict): (ProgramView<'_>, Verdict)| {
+        let row = |(rule, verdict): (ProgramView<'_>, MatchResult)| {
             let pattern = String::from_utf8(rule.pattern().to_vec()).unwrap();
             (rule.id(), pattern, verdict.to_string())
         };
@@ -167,7 +167,7 @@ impl Machine for Rust {
     }
 
     fn script_of(arguments: &[&str]) -> Option<String> {
-        let script = script_of(arguments.iter().map(|text| text.as_bytes()))?;
+        let script = script_argument(arguments.iter().map(|text| text.as_bytes()))?;
         Some(String::from_utf8(script.to_vec()).unwrap())
     }
 

@@ -370,7 +370,7 @@ pub fn wait_for_listener(address: &str, child: &mut Child) {
     let address = address.parse().unwrap();
     for _ in 0..600 {
         let found = vipool::os::listeners::find(&[address], vipool::rewrite::Protocol::Tcp, None);
-        if found == vipool::rewrite::Listener::At(0) {
+        if found == vipool::rewrite::ListenerMatch::Index(0) {
             return;
         }
         if let Some(status) = child.try_wait().unwrap() {

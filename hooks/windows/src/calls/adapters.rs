@@ -37,7 +37,7 @@ pub unsafe extern "system" fn get_adapters_addresses(
                 while let Some(unicast) = (*link).as_mut() {
                     let address = unicast.Address;
                     let address = read_sockaddr(address.lpSockaddr, address.iSockaddrLength);
-                    if address.is_some_and(|address| rewriter.hides(address.ip())) {
+                    if address.is_some_and(|address| rewriter.is_hidden(address.ip())) {
                         *link = unicast.Next;
                     } else {
                         link = &raw mut unicast.Next;
@@ -60,7 +60,7 @@ pub unsafe extern "system" fn get_adapters_info(list: *mut IP_ADAPTER_INFO, size
     let error = LastError::save();
     if let Some(rewriter) = rewriter() {
         let is_hidden =
-            |entry: &IP_ADDR_STRING| parse_address(entry).is_some_and(|ip| rewriter.hides(ip));
+            |entry: &IP_ADDR_STRING| parse_address(entry).is_some_and(|ip| rewriter.is_hidden(ip));
         let mut next_adapter = list;
         // SAFETY: the system has just written the list, and all of it is inside the buffer of the
         // program. Entries are unlinked and not freed.

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use vipool::rewrite::{Bind, Live, Outcome, Refusal, Rewriter, Socket};
+use vipool::rewrite::{Bind, LiveSystem, Outcome, Refusal, Rewriter, Socket};
 use windows_sys::Win32::Networking::WinSock::{
     SOCKADDR, SOCKET, SOCKET_ERROR, WSAEADDRNOTAVAIL, WSAEINVAL,
 };
@@ -24,7 +24,7 @@ pub unsafe extern "system" fn bind(s: SOCKET, name: *const SOCKADDR, length: i32
         }
         match rewriter.bind(&Winsock(s), address) {
             Outcome::Passed(_) => {}
-            Outcome::Refused(Refusal::AddressOfAnother) => {
+            Outcome::Refused(Refusal::OtherSessionAddress) => {
                 set_last_error(WSAEADDRNOTAVAIL);
                 return SOCKET_ERROR;
             }
@@ -37,7 +37,7 @@ pub unsafe extern "system" fn bind(s: SOCKET, name: *const SOCKADDR, length: i32
                 if bind_rewritten(s, &bind) == 0 {
                     return 0;
                 }
-                if !is_address_unavailable() || !rewriter.retries_untouched(bind.address.ip()) {
+                if !is_address_unavailable() || !rewriter.retries_original(bind.address.ip()) {
                     return SOCKET_ERROR;
                 }
             }
@@ -50,7 +50,7 @@ pub unsafe extern "system" fn bind(s: SOCKET, name: *const SOCKADDR, length: i32
 
 /// Returns whether the socket is of IPv4 or IPv6 and unbound.
 fn is_unbound(s: SOCKET) -> bool {
-    Winsock(s).local().is_some_and(|local| local.port() == 0 && local.ip().is_unspecified())
+    Winsock(s).local_address().is_some_and(|local| local.port() == 0 && local.ip().is_unspecified())
 }
 
 /// Makes a rewritten bind. Returns the result of the system call.
@@ -75,13 +75,13 @@ fn bind_rewritten(s: SOCKET, bind: &Bind) -> i32 {
 /// the policy does not let the call pass then (row 6). Other errors are ignored, because another
 /// thread may have bound the socket in the meantime.
 pub fn bind_before_call(
-    rewriter: &Rewriter<'_, Live<'_>>,
+    rewriter: &Rewriter<'_, LiveSystem<'_>>,
     socket: Winsock,
     source: IpAddr,
 ) -> bool {
     socket.bind((source, 0).into())
         || !is_address_unavailable()
-        || rewriter.retries_untouched(source)
+        || rewriter.retries_original(source)
 }
 
 /// Makes a deferred bind, for a caller that needs a bound socket and has no destination. Returns
@@ -93,7 +93,7 @@ pub fn bind_deferred(s: SOCKET) -> bool {
     let Some(rewriter) = rewriter() else { return bind_to_wildcard(s) };
     match rewriter.listen(&Winsock(s)) {
         Outcome::Rewritten(bind) if bind_rewritten(s, &bind) == 0 => true,
-        Outcome::Rewritten(bind) if !rewriter.retries_untouched(bind.address.ip()) => false,
+        Outcome::Rewritten(bind) if !rewriter.retries_original(bind.address.ip()) => false,
         _ => bind_to_wildcard(s),
     }
 }
@@ -101,7 +101,7 @@ pub fn bind_deferred(s: SOCKET) -> bool {
 /// Binds an unbound socket to the wildcard address, which is what the program asked for. Returns
 /// false and sets the last error on failure.
 pub fn bind_to_wildcard(s: SOCKET) -> bool {
-    match Winsock(s).local() {
+    match Winsock(s).local_address() {
         Some(local) if local.port() == 0 => Winsock(s).bind(SocketAddr::new(local.ip(), 0)),
         _ => true,
     }

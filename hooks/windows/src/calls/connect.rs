@@ -60,7 +60,7 @@ pub unsafe extern "system" fn connect_ex(
         s,
         |rewriter, socket, to| match rewriter.connect(&socket, to) {
             Outcome::Rewritten(connect) if !was_deferred => {
-                Outcome::Rewritten(Connect { bind: None, ..connect })
+                Outcome::Rewritten(Connect { source: None, ..connect })
             }
             outcome => outcome,
         },

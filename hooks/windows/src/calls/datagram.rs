@@ -74,7 +74,7 @@ impl RewrittenMessage {
         };
         let mut control = ControlBuf::copy(&message.Control)?;
         let changed = rewriter().is_some_and(|rewriter| {
-            control.rewrite_packet_info(|ip| rewriter.send_source(ip, to).rewritten())
+            control.rewrite_packet_info(|ip| rewriter.datagram_source(ip, to).rewritten())
         });
         if matches!(destination, Destination::Unchanged) && !changed {
             return None;
@@ -147,7 +147,7 @@ fn rewrite_source(s: SOCKET, from: *mut SOCKADDR, length: *const i32) {
     let error = LastError::save();
     if let Some(rewriter) = rewriter()
         && let Some(source) = memory::read(length).and_then(|length| read_sockaddr(from, length))
-        && let Some(shown) = rewriter.shown(source, || Winsock(s).local_name()).rewritten()
+        && let Some(shown) = rewriter.visible_address(source, || Winsock(s).local_name()).rewritten()
     {
         overwrite_sockaddr(from, shown);
     }
@@ -209,7 +209,7 @@ pub unsafe extern "system" fn wsa_recv_msg(
         let error = LastError::save();
         if let Some(rewriter) = rewriter()
             && let Some(mut control) = ControlBuf::copy(&received_message.Control)
-            && control.rewrite_packet_info(|ip| rewriter.shown_ip(ip).rewritten())
+            && control.rewrite_packet_info(|ip| rewriter.visible_ip(ip).rewritten())
         {
             let control = control.as_mut_slice();
             // SAFETY: the system has just written as many bytes there.

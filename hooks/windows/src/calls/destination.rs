@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use vipool::rewrite::{Connect, Live, Outcome, Rewriter};
+use vipool::rewrite::{Connect, LiveSystem, Outcome, Rewriter};
 use windows_sys::Win32::Networking::WinSock::{SOCKADDR, SOCKET, WSAEADDRNOTAVAIL};
 
 use super::bind::bind_before_call;
@@ -37,7 +37,7 @@ impl Destination {
 /// error unless the call must fail.
 pub fn prepare_destination(
     s: SOCKET,
-    decide: impl FnOnce(&Rewriter<'_, Live<'_>>, Winsock, SocketAddr) -> Outcome<Connect>,
+    decide: impl FnOnce(&Rewriter<'_, LiveSystem<'_>>, Winsock, SocketAddr) -> Outcome<Connect>,
     name: *const SOCKADDR,
     length: i32,
 ) -> Destination {
@@ -66,7 +66,7 @@ pub fn prepare_destination(
 }
 
 fn apply_decision(
-    rewriter: &Rewriter<'_, Live<'_>>,
+    rewriter: &Rewriter<'_, LiveSystem<'_>>,
     socket: Winsock,
     requested: SocketAddr,
     connect: &Connect,
@@ -74,15 +74,15 @@ fn apply_decision(
     if connect.clear_v6only {
         socket.set_v6only(false);
     }
-    if let Some(source) = connect.bind {
+    if let Some(source) = connect.source {
         deferred::remove(socket.0);
         if !bind_before_call(rewriter, socket, source) {
             return Destination::Failed;
         }
     }
-    if connect.to == requested {
+    if connect.destination == requested {
         Destination::Unchanged
     } else {
-        Destination::Rewritten(SockaddrBuf::new(connect.to))
+        Destination::Rewritten(SockaddrBuf::new(connect.destination))
     }
 }

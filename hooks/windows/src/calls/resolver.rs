@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use vipool::rewrite::HostAddresses;
+use vipool::rewrite::HostNameAddresses;
 use windows_sys::Win32::Foundation::HANDLE;
 use windows_sys::Win32::Networking::WinSock::{
     ADDRINFOA, ADDRINFOEXW, ADDRINFOW, AF_INET, AF_INET6, FreeAddrInfoExW, FreeAddrInfoW,
@@ -84,9 +84,9 @@ impl HostName {
 
 /// Returns the addresses that replace those of the host. Returns `None` if the name is not the
 /// host's own, or if nothing is replaced.
-fn own_host_addresses(name: Option<HostName>) -> Option<HostAddresses> {
+fn own_host_addresses(name: Option<HostName>) -> Option<HostNameAddresses> {
     let hooked = context::hooked_process()?;
-    let host = hooked.rewriter().host_addresses(hooked.client()).rewritten()?;
+    let host = hooked.rewriter().resolve_host_name(hooked.client()).rewritten()?;
     name?.is_own_host().then_some(host)
 }
 
@@ -136,7 +136,7 @@ pub unsafe extern "system" fn gethostbyaddr(
         .flatten()
         .map(|bits| Ipv4Addr::from(bits.to_ne_bytes()));
     if let (Some(rewriter), Some(ip)) = (rewriter(), address_read) {
-        if rewriter.is_own_address(ip.into()) {
+        if rewriter.is_virtual_ip(ip.into()) {
             let mut name = [0u8; MAX_HOST_NAME];
             // SAFETY: the system writes at most as many bytes as the buffer holds, with a final NUL.
             // The entry is the result of gethostbyname.
@@ -148,7 +148,7 @@ pub unsafe extern "system" fn gethostbyaddr(
                     return entry;
                 }
             }
-        } else if let Some(IpAddr::V4(shown)) = rewriter.shown_ip(ip.into()).rewritten() {
+        } else if let Some(IpAddr::V4(shown)) = rewriter.visible_ip(ip.into()).rewritten() {
             let bytes = shown.octets();
             error.restore();
             // SAFETY: the length is 4, and so is that of the array.
@@ -212,7 +212,7 @@ impl_addr_info! {
 ///
 /// # Safety
 /// The system has just written a valid list to `list`.
-unsafe fn replace_host_addresses<E: AddrInfo>(list: *mut *mut E, host: &HostAddresses) {
+unsafe fn replace_host_addresses<E: AddrInfo>(list: *mut *mut E, host: &HostNameAddresses) {
     let replacement = |entry: &E| match entry.kind().0 as u16 {
         AF_INET => host.v4.map(IpAddr::V4),
         AF_INET6 => host.v6.map(IpAddr::V6),
@@ -370,10 +370,10 @@ enum NameLookup {
 fn name_lookup(name: *const SOCKADDR, length: i32, flags: i32) -> NameLookup {
     let decide = || {
         let (rewriter, address) = (rewriter()?, read_sockaddr(name, length)?);
-        if rewriter.is_own_address(address.ip()) && flags & NI_NUMERICHOST as i32 == 0 {
+        if rewriter.is_virtual_ip(address.ip()) && flags & NI_NUMERICHOST as i32 == 0 {
             return Some(NameLookup::HostName);
         }
-        let ip = rewriter.shown_ip(address.ip()).rewritten()?;
+        let ip = rewriter.visible_ip(address.ip()).rewritten()?;
         Some(NameLookup::Address(SockaddrBuf::new(SocketAddr::new(ip, address.port()))))
     };
     let error = LastError::save();

@@ -28,7 +28,7 @@ fn rewrite_reported(
     let error = LastError::save();
     if let Some(rewriter) = rewriter()
         && let Some(end) = memory::read(length).and_then(|length| read_sockaddr(name, length))
-        && let Some(shown) = rewriter.shown(end, other_end).rewritten()
+        && let Some(shown) = rewriter.visible_address(end, other_end).rewritten()
     {
         overwrite_sockaddr(name, shown);
     }
@@ -102,7 +102,7 @@ unsafe fn rewrite_accepted(
     let (local_address, remote_address) =
         (read_sockaddr(local, local_length), read_sockaddr(remote, remote_length));
     let rewrite =
-        |end: Option<SocketAddr>, other_end| rewriter.shown(end?, || other_end).rewritten();
+        |end: Option<SocketAddr>, other_end| rewriter.visible_address(end?, || other_end).rewritten();
     if let Some(shown) = rewrite(local_address, remote_address) {
         overwrite_sockaddr(local, shown);
     }

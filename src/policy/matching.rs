@@ -25,14 +25,14 @@ pub struct Executable<'a> {
 impl Executable<'_> {
     /// Whether a pattern of the process list (full path or bare name) is for this program.
     pub fn is(&self, pattern: &[u8]) -> bool {
-        let rule = Subject { pattern, target: None, script: None };
-        Asked::of(self).judge(rule).rank() > 0
+        let rule = RulePattern { pattern, target: None, script: None };
+        ExecutablePaths::of(self).match_rule(rule).specificity() > 0
     }
 }
 
 /// What a rule says of the programs it is for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Subject<'a> {
+pub(super) struct RulePattern<'a> {
     pub pattern: &'a [u8],
     pub target: Option<&'a [u8]>,
     pub script: Option<&'a [u8]>,
@@ -40,7 +40,7 @@ pub(super) struct Subject<'a> {
 
 /// Why a rule holds for a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum MatchedBy {
+pub enum MatchKind {
     /// The path of its file, or the full path it was started by.
     FullPath,
     /// The listed path is a symbolic link that leads to its file.
@@ -51,13 +51,13 @@ pub enum MatchedBy {
 
 /// What became of one rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Verdict {
+pub enum MatchResult {
     /// The rule holds.
-    Matches {
+    Matched {
         /// By what.
-        by: MatchedBy,
+        by: MatchKind,
         /// Whether the rule is for one script, by full path or bare name, and that matched too.
-        script: Option<MatchedBy>,
+        script: Option<MatchKind>,
     },
     /// The name is the same but the rule gives a full path, and that is another.
     OtherDirectory,
@@ -67,61 +67,63 @@ pub enum Verdict {
     OtherProgram,
 }
 
-impl Verdict {
+impl MatchResult {
     /// How specific a match is; 0 for none.
-    pub(super) fn rank(self) -> u8 {
-        let Verdict::Matches { by, script } = self else { return 0 };
+    pub(super) fn specificity(self) -> u8 {
+        let MatchResult::Matched { by, script } = self else { return 0 };
         let program = match by {
-            MatchedBy::FullPath => 3,
-            MatchedBy::Link => 2,
-            MatchedBy::BareName => 1,
+            MatchKind::FullPath => 3,
+            MatchKind::Link => 2,
+            MatchKind::BareName => 1,
         };
         let script = match script {
-            Some(MatchedBy::FullPath | MatchedBy::Link) => 2,
-            Some(MatchedBy::BareName) => 1,
+            Some(MatchKind::FullPath | MatchKind::Link) => 2,
+            Some(MatchKind::BareName) => 1,
             None => 0,
         };
         script << 2 | program
     }
 
-    /// The highest [`rank`](Self::rank): no later rule can win.
-    pub(super) const TOP: u8 = 2 << 2 | 3;
+    /// The highest [`specificity`](Self::specificity): no later rule can win.
+    pub(super) const MAX_SPECIFICITY: u8 = 2 << 2 | 3;
 }
 
-impl Verdict {
+impl MatchResult {
     /// It in words.
     pub fn text(self) -> &'static str {
         match self {
-            Verdict::Matches { by, script } => match (by, script.is_some()) {
-                (MatchedBy::FullPath, false) => "matches by full path",
-                (MatchedBy::FullPath, true) => "matches by full path and script",
-                (MatchedBy::Link, false) => "matches: the listed link leads to this file",
-                (MatchedBy::Link, true) => {
+            MatchResult::Matched { by, script } => match (by, script.is_some()) {
+                (MatchKind::FullPath, false) => "matches by full path",
+                (MatchKind::FullPath, true) => "matches by full path and script",
+                (MatchKind::Link, false) => "matches: the listed link leads to this file",
+                (MatchKind::Link, true) => {
                     "matches: the listed link leads to this file, and script"
                 }
-                (MatchedBy::BareName, false) => "matches by bare name",
-                (MatchedBy::BareName, true) => "matches by bare name and script",
+                (MatchKind::BareName, false) => "matches by bare name",
+                (MatchKind::BareName, true) => "matches by bare name and script",
             },
-            Verdict::OtherDirectory => "the same name, but the list gives another full path",
-            Verdict::OtherScript => "the interpreter is listed with another script only",
-            Verdict::OtherProgram => "another program",
+            MatchResult::OtherDirectory => "the same name, but the list gives another full path",
+            MatchResult::OtherScript => "the interpreter is listed with another script only",
+            MatchResult::OtherProgram => "another program",
         }
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for MatchResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.text())
     }
 }
 
 /// The place of the most specific match; the first of equals.
-pub(super) fn best(verdicts: impl Iterator<Item = Verdict>) -> Option<(usize, Verdict)> {
-    let mut best: Option<(usize, Verdict)> = None;
-    for (place, verdict) in verdicts.enumerate() {
-        if verdict.rank() > best.map_or(0, |(_, verdict)| verdict.rank()) {
-            best = Some((place, verdict));
-            if verdict.rank() == Verdict::TOP {
+pub(super) fn most_specific(
+    results: impl Iterator<Item = MatchResult>,
+) -> Option<(usize, MatchResult)> {
+    let mut best: Option<(usize, MatchResult)> = None;
+    for (place, result) in results.enumerate() {
+        if result.specificity() > best.map_or(0, |(_, result)| result.specificity()) {
+            best = Some((place, result));
+            if result.specificity() == MatchResult::MAX_SPECIFICITY {
                 break;
             }
         }
@@ -131,7 +133,7 @@ pub(super) fn best(verdicts: impl Iterator<Item = Verdict>) -> Option<(usize, Ve
 
 /// A program with what every rule asks of it.
 #[derive(Clone, Copy)]
-pub(super) struct Asked<'a> {
+pub(super) struct ExecutablePaths<'a> {
     program: Executable<'a>,
     /// The paths it is known by: its file, what it was started by, and its file without the
     /// kernel's note that it was replaced while it runs (proc_pid_exe(5)).
@@ -140,7 +142,7 @@ pub(super) struct Asked<'a> {
     names: [Option<&'a [u8]>; 3],
 }
 
-impl<'a> Asked<'a> {
+impl<'a> ExecutablePaths<'a> {
     pub fn of(program: &Executable<'a>) -> Self {
         let kept = match program.style {
             PathStyle::Posix => program.path.strip_suffix(b" (deleted)"),
@@ -152,20 +154,20 @@ impl<'a> Asked<'a> {
     }
 
     /// Whether a rule holds for the program.
-    pub fn judge(&self, rule: Subject<'_>) -> Verdict {
+    pub fn match_rule(&self, rule: RulePattern<'_>) -> MatchResult {
         let by = match self.match_program(rule) {
             Ok(by) => by,
-            Err(verdict) => return verdict,
+            Err(result) => return result,
         };
-        let Some(pattern) = rule.script else { return Verdict::Matches { by, script: None } };
+        let Some(pattern) = rule.script else { return MatchResult::Matched { by, script: None } };
         let script = self.program.script;
         match script.and_then(|script| match_one(pattern, script, self.program.style)) {
-            None => Verdict::OtherScript,
-            script => Verdict::Matches { by, script },
+            None => MatchResult::OtherScript,
+            script => MatchResult::Matched { by, script },
         }
     }
 
-    fn match_program(&self, rule: Subject<'_>) -> Result<MatchedBy, Verdict> {
+    fn match_program(&self, rule: RulePattern<'_>) -> Result<MatchKind, MatchResult> {
         let style = self.program.style;
         // Paths that are the same end in the same name, and few do.
         let same = |name: Option<&[u8]>, other: Option<&[u8]>| match (name, other) {
@@ -186,21 +188,21 @@ impl<'a> Asked<'a> {
             if (same(called, listed) || same(called, file_name(target, style)))
                 && files.into_iter().flatten().any(|file| same_path(target, file, style))
             {
-                return Ok(MatchedBy::Link);
+                return Ok(MatchKind::Link);
             }
         }
-        Err(if has_name { Verdict::OtherDirectory } else { Verdict::OtherProgram })
+        Err(if has_name { MatchResult::OtherDirectory } else { MatchResult::OtherProgram })
     }
 }
 
-fn match_one(pattern: &[u8], path: &[u8], style: PathStyle) -> Option<MatchedBy> {
+fn match_one(pattern: &[u8], path: &[u8], style: PathStyle) -> Option<MatchKind> {
     match (pattern_kind(pattern), style) {
         (PatternKind::FullPosix, PathStyle::Posix)
         | (PatternKind::FullWindows, PathStyle::Windows) => {
-            same_path(pattern, path, style).then_some(MatchedBy::FullPath)
+            same_path(pattern, path, style).then_some(MatchKind::FullPath)
         }
         (PatternKind::BareName, _) => {
-            same_name(pattern, file_name(path, style)?, style).then_some(MatchedBy::BareName)
+            same_name(pattern, file_name(path, style)?, style).then_some(MatchKind::BareName)
         }
         _ => None,
     }
@@ -210,14 +212,17 @@ fn match_one(pattern: &[u8], path: &[u8], style: PathStyle) -> Option<MatchedBy>
 mod tests {
     use super::*;
 
-    fn verdict(rule: (&str, Option<&str>, Option<&str>), program: (&str, &str, &str)) -> Verdict {
+    fn result(
+        rule: (&str, Option<&str>, Option<&str>),
+        program: (&str, &str, &str),
+    ) -> MatchResult {
         let program = Executable {
             path: program.0.as_bytes(),
             invoked_as: (!program.1.is_empty()).then_some(program.1.as_bytes()),
             script: (!program.2.is_empty()).then_some(program.2.as_bytes()),
             style: PathStyle::Posix,
         };
-        Asked::of(&program).judge(Subject {
+        ExecutablePaths::of(&program).match_rule(RulePattern {
             pattern: rule.0.as_bytes(),
             target: rule.1.map(str::as_bytes),
             script: rule.2.map(str::as_bytes),
@@ -225,18 +230,18 @@ mod tests {
     }
 
     #[test]
-    fn verdicts() {
-        let full = Verdict::Matches { by: MatchedBy::FullPath, script: None };
-        let link = Verdict::Matches { by: MatchedBy::Link, script: None };
-        let bare = Verdict::Matches { by: MatchedBy::BareName, script: None };
+    fn results() {
+        let full = MatchResult::Matched { by: MatchKind::FullPath, script: None };
+        let link = MatchResult::Matched { by: MatchKind::Link, script: None };
+        let bare = MatchResult::Matched { by: MatchKind::BareName, script: None };
         let redis = ("/bin/redis-server", Some("/usr/bin/redis-check-rdb"), None);
         let busybox = ("/bin/nc", Some("/bin/busybox"), None);
         let python = ("/usr/bin/python3", Some("/usr/bin/python3.13"), Some("/opt/app.py"));
         let table = [
             (("/usr/bin/nc", None, None), ("/usr/bin/nc", "", ""), full),
             (("/usr/bin/nc", None, None), ("/usr/bin/nc (deleted)", "", ""), full),
-            (("/usr/bin/nc", None, None), ("/home/u/nc", "", ""), Verdict::OtherDirectory),
-            (("/usr/bin/nc", None, None), ("/usr/bin/cat", "", ""), Verdict::OtherProgram),
+            (("/usr/bin/nc", None, None), ("/home/u/nc", "", ""), MatchResult::OtherDirectory),
+            (("/usr/bin/nc", None, None), ("/usr/bin/cat", "", ""), MatchResult::OtherProgram),
             (("nc", None, None), ("/home/u/nc", "", ""), bare),
             (("nc", None, None), ("/usr/bin/nc.openbsd", "./nc", ""), bare),
             (("/usr/bin/nc", None, None), ("/usr/bin/nc.openbsd", "/usr/bin/nc", ""), full),
@@ -245,27 +250,27 @@ mod tests {
             (
                 redis,
                 ("/usr/bin/redis-check-rdb", "/usr/bin/redis-sentinel", ""),
-                Verdict::OtherProgram,
+                MatchResult::OtherProgram,
             ),
-            (busybox, ("/bin/busybox", "/bin/ls", ""), Verdict::OtherProgram),
+            (busybox, ("/bin/busybox", "/bin/ls", ""), MatchResult::OtherProgram),
             (busybox, ("/bin/busybox", "./nc", ""), link),
-            (python, ("/usr/bin/python3.13", "/usr/bin/python3", ""), Verdict::OtherScript),
+            (python, ("/usr/bin/python3.13", "/usr/bin/python3", ""), MatchResult::OtherScript),
             (
                 python,
                 ("/usr/bin/python3.13", "/usr/bin/python3", "/tmp/app.py"),
-                Verdict::OtherScript,
+                MatchResult::OtherScript,
             ),
             (
                 python,
                 ("/usr/bin/python3.13", "/usr/bin/python3", "/opt/app.py"),
-                Verdict::Matches { by: MatchedBy::FullPath, script: Some(MatchedBy::FullPath) },
+                MatchResult::Matched { by: MatchKind::FullPath, script: Some(MatchKind::FullPath) },
             ),
-            (("bin/nc", None, None), ("/usr/bin/nc", "", ""), Verdict::OtherDirectory),
-            (("", None, None), ("/usr/bin/nc", "", ""), Verdict::OtherProgram),
-            (("nc", None, None), ("", "", ""), Verdict::OtherProgram),
+            (("bin/nc", None, None), ("/usr/bin/nc", "", ""), MatchResult::OtherDirectory),
+            (("", None, None), ("/usr/bin/nc", "", ""), MatchResult::OtherProgram),
+            (("nc", None, None), ("", "", ""), MatchResult::OtherProgram),
         ];
         for (rule, program, expected) in table {
-            assert_eq!(verdict(rule, program), expected, "{rule:?} {program:?}");
+            assert_eq!(result(rule, program), expected, "{rule:?} {program:?}");
         }
     }
 }

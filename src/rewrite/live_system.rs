@@ -1,38 +1,42 @@
-//! The [`World`] of a running system: the map, the policy in it, and the kernel.
+//! The [`SystemView`] of a running system: the map, the policy in it, and the kernel.
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Listener, Protocol, Rules, World};
+use super::{ListenerMatch, Protocol, RewriteRules, SystemView};
 use crate::map::Reader;
 use crate::os::listeners;
 use crate::policy::{PolicyView, ProgramView};
 use crate::pool::PoolKind;
 
 /// Who is asked what listens.
-pub trait Listeners {
-    /// See [`World::find_listener`].
-    fn find(&self, wanted: &[SocketAddr], protocol: Protocol, from: Option<SocketAddr>)
-    -> Listener;
-}
-
-/// The kernel of this machine.
-#[derive(Clone, Copy, Debug)]
-pub struct Kernel;
-
-impl Listeners for Kernel {
+pub trait ListenerLookup {
+    /// See [`SystemView::find_listener`].
     fn find(
         &self,
         wanted: &[SocketAddr],
         protocol: Protocol,
         from: Option<SocketAddr>,
-    ) -> Listener {
+    ) -> ListenerMatch;
+}
+
+/// The kernel of this machine.
+#[derive(Clone, Copy, Debug)]
+pub struct KernelListeners;
+
+impl ListenerLookup for KernelListeners {
+    fn find(
+        &self,
+        wanted: &[SocketAddr],
+        protocol: Protocol,
+        from: Option<SocketAddr>,
+    ) -> ListenerMatch {
         listeners::find(wanted, protocol, from)
     }
 }
 
 /// What there is for a program under one rule of the process list.
 #[derive(Clone, Copy, Debug)]
-pub struct Live<'a, L = Kernel> {
+pub struct LiveSystem<'a, L = KernelListeners> {
     /// The map.
     pub reader: &'a Reader,
     /// Its policy.
@@ -43,7 +47,7 @@ pub struct Live<'a, L = Kernel> {
     pub listeners: L,
 }
 
-impl<L: Listeners> World for Live<'_, L> {
+impl<L: ListenerLookup> SystemView for LiveSystem<'_, L> {
     fn is_own_port(&self, port: u16) -> bool {
         self.program.is_own_port(port)
     }
@@ -60,8 +64,8 @@ impl<L: Listeners> World for Live<'_, L> {
         self.policy.is_host_address(address)
     }
 
-    fn kind_of(&self, address: IpAddr) -> Option<PoolKind> {
-        self.reader.kind_of(address)
+    fn pool_kind(&self, address: IpAddr) -> Option<PoolKind> {
+        self.reader.pool_kind(address)
     }
 
     fn find_listener(
@@ -69,14 +73,14 @@ impl<L: Listeners> World for Live<'_, L> {
         wanted: &[SocketAddr],
         protocol: Protocol,
         from: Option<SocketAddr>,
-    ) -> Listener {
+    ) -> ListenerMatch {
         self.listeners.find(wanted, protocol, from)
     }
 }
 
-impl Rules {
+impl RewriteRules {
     /// What a policy says of the programs under one of its rules.
-    pub fn of(program: &ProgramView<'_>, policy: &PolicyView<'_>) -> Self {
+    pub fn new(program: &ProgramView<'_>, policy: &PolicyView<'_>) -> Self {
         Self {
             features: program.features(),
             wildcard: program.wildcard(),
