@@ -8,7 +8,9 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use vipool::policy::Features;
 use vipool::pool::PoolKind;
 use vipool::rewrite::sockaddr::{self, IPV6_LENGTH, Parsed};
-use vipool::rewrite::{ListenerMatch, Outcome, Protocol, Rewriter, RewriteRules, SocketProperties, SystemView};
+use vipool::rewrite::{
+    ListenerMatch, Outcome, Protocol, RewriteRules, Rewriter, SocketProperties, SystemView,
+};
 use vipool::session::Addresses;
 
 const V: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 5);
@@ -132,7 +134,9 @@ fn socket_calls(criterion: &mut Criterion) {
         let bytes = bytes(address);
         group.bench_function(name, |bench| {
             bench.iter(|| {
-                rewrite_bytes(black_box(&bytes), |address| rewriter.visible_address(address, || None))
+                rewrite_bytes(black_box(&bytes), |address| {
+                    rewriter.visible_address(address, || None)
+                })
             });
         });
     }

@@ -8,7 +8,9 @@ use libfuzzer_sys::fuzz_target;
 use vipool::policy::{Features, LoopbackConnect, WildcardBind};
 use vipool::pool::PoolKind;
 use vipool::rewrite::sockaddr::{self, MAX_LENGTH, Parsed};
-use vipool::rewrite::{ListenerMatch, Outcome, Protocol, Rewriter, RewriteRules, SocketProperties, SystemView};
+use vipool::rewrite::{
+    ListenerMatch, Outcome, Protocol, RewriteRules, Rewriter, SocketProperties, SystemView,
+};
 use vipool::session::Addresses;
 
 const V: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 5);
@@ -150,7 +152,9 @@ fuzz_target!(|input: &[u8]| {
     // The visible address has the same family, and translating it again changes nothing.
     if let Outcome::Rewritten(shown) = rewriter.visible_address(address, || None) {
         assert_eq!(shown.is_ipv4(), address.is_ipv4());
-        assert!(rewriter.visible_address(shown, || None).rewritten().is_none_or(|again| again == shown));
+        assert!(
+            rewriter.visible_address(shown, || None).rewritten().is_none_or(|again| again == shown)
+        );
     }
     let _ = rewriter.resolve_host_name(Some(address.ip()));
     let _ = rewriter.is_hidden(address.ip());

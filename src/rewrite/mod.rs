@@ -9,6 +9,7 @@
 
 mod bind;
 mod connect;
+pub mod control_message;
 #[cfg(not(loom))]
 mod hooked_process;
 mod live_system;

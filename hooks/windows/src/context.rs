@@ -71,8 +71,8 @@ pub fn rule_for_children() -> u64 {
 fn attach_newest_map() -> Option<&'static HookedProcess> {
     let error = LastError::save();
     let process = PROCESS.get()?;
-    let hooked =
-        HOOKED_PROCESSES.hooked_process(&MAPS, &process.directory, |map| process.matching_rule(map));
+    let hooked = HOOKED_PROCESSES
+        .hooked_process(&MAPS, &process.directory, |map| process.matching_rule(map));
     error.restore();
     hooked
 }
@@ -103,8 +103,10 @@ pub fn initialize(inherited_rule: u64) -> Result<Option<&'static HookedProcess>,
     }
     let Some(program) = process.matching_rule(map) else { return Ok(None) };
     let session = process.session.ok_or(InstallStatus::NoSession)?;
-    let system = LiveSystem { reader: map, policy: map.policy(), program, listeners: KernelListeners };
-    Ok(HOOKED_PROCESSES.follow(|_| false, |_| Some(HookedProcess::new(system, session, &process.directory))))
+    let system =
+        LiveSystem { reader: map, policy: map.policy(), program, listeners: KernelListeners };
+    Ok(HOOKED_PROCESSES
+        .follow(|_| false, |_| Some(HookedProcess::new(system, session, &process.directory))))
 }
 
 impl Process {

@@ -1,7 +1,7 @@
 //! Finds the rule of the process list that applies to a program.
 
 use vipool::policy::path::utf16_to_wtf8;
-use vipool::policy::{Executable, PathStyle, PolicyView, ProgramView, MatchResult};
+use vipool::policy::{Executable, MatchResult, PathStyle, PolicyView, ProgramView};
 use windows_sys::Win32::Foundation::HANDLE;
 use windows_sys::Win32::System::LibraryLoader::GetModuleFileNameW;
 use windows_sys::Win32::System::Threading::QueryFullProcessImageNameW;
@@ -39,7 +39,9 @@ pub unsafe fn may_be_listed(policy: &PolicyView<'_>, process: HANDLE) -> bool {
         unsafe { QueryFullProcessImageNameW(process, 0, wide_path.as_mut_ptr(), &mut length) } != 0;
     let mut path_bytes = [0; MAX_PATH_UNITS * 3];
     let path = wide_path.get(..length as usize).filter(|_| succeeded);
-    let Some(path) = path.and_then(|path| utf16_to_wtf8(path, &mut path_bytes)) else { return false };
+    let Some(path) = path.and_then(|path| utf16_to_wtf8(path, &mut path_bytes)) else {
+        return false;
+    };
     let executable = Executable { path, invoked_as: None, script: None, style: PathStyle::Windows };
     policy.find(&executable).is_some()
         || policy.explain(executable).any(|(_, verdict)| verdict == MatchResult::OtherScript)

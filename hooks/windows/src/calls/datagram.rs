@@ -147,7 +147,8 @@ fn rewrite_source(s: SOCKET, from: *mut SOCKADDR, length: *const i32) {
     let error = LastError::save();
     if let Some(rewriter) = rewriter()
         && let Some(source) = memory::read(length).and_then(|length| read_sockaddr(from, length))
-        && let Some(shown) = rewriter.visible_address(source, || Winsock(s).local_name()).rewritten()
+        && let Some(shown) =
+            rewriter.visible_address(source, || Winsock(s).local_name()).rewritten()
     {
         overwrite_sockaddr(from, shown);
     }

@@ -101,8 +101,9 @@ unsafe fn rewrite_accepted(
         unsafe { (*local, *local_length, *remote, *remote_length) };
     let (local_address, remote_address) =
         (read_sockaddr(local, local_length), read_sockaddr(remote, remote_length));
-    let rewrite =
-        |end: Option<SocketAddr>, other_end| rewriter.visible_address(end?, || other_end).rewritten();
+    let rewrite = |end: Option<SocketAddr>, other_end| {
+        rewriter.visible_address(end?, || other_end).rewritten()
+    };
     if let Some(shown) = rewrite(local_address, remote_address) {
         overwrite_sockaddr(local, shown);
     }

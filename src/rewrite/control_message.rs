@@ -1,0 +1,196 @@
+//! Control messages of sendmsg and recvmsg (cmsg(3), `WSACMSGHDR`), as plain bytes.
+//!
+//! Each message is a header (length as `usize`, level and type as `i32`) and its data; the length
+//! includes the header. The next header begins at a multiple of [`ALIGNMENT`].
+//!
+//! Invariants: nothing here allocates or panics, and nothing reads or writes outside the slice. A
+//! message that is malformed or cut off ends the walk.
+
+use std::net::IpAddr;
+
+/// Length of the header of a control message.
+pub const HEADER_LENGTH: usize = size_of::<usize>() + 2 * size_of::<i32>();
+/// Alignment of each header (`CMSG_ALIGN`, `WSA_CMSGHDR_ALIGN`).
+pub const ALIGNMENT: usize = size_of::<usize>();
+
+/// `IPPROTO_IP`, the same on every platform.
+const IPPROTO_IP: i32 = 0;
+/// `IPPROTO_IPV6`, the same on every platform.
+const IPPROTO_IPV6: i32 = 41;
+/// `IP_PKTINFO` of this platform.
+const IP_PKTINFO: i32 = if cfg!(windows) {
+    19
+} else if cfg!(target_vendor = "apple") {
+    26
+} else {
+    8
+};
+/// `IPV6_PKTINFO` of this platform.
+const IPV6_PKTINFO: i32 = if cfg!(windows) {
+    19
+} else if cfg!(target_vendor = "apple") {
+    46
+} else {
+    50
+};
+/// Offsets of the addresses in a `struct in_pktinfo`. Windows has the address first; other systems
+/// have the interface index, the local address and the destination address.
+const IN_PKTINFO_ADDRESSES: &[usize] = if cfg!(windows) { &[0] } else { &[4, 8] };
+
+/// Calls `visit` with the level, the type and the data of each control message.
+#[inline]
+pub fn for_each_control_message(control: &mut [u8], mut visit: impl FnMut(i32, i32, &mut [u8])) {
+    let mut rest = control;
+    while let Some((length, level, kind)) = read_header(rest) {
+        if length < HEADER_LENGTH || length > rest.len() {
+            return;
+        }
+        visit(level, kind, rest.get_mut(HEADER_LENGTH..length).unwrap_or_default());
+        let Some(next) = rest.get_mut(length.next_multiple_of(ALIGNMENT)..) else { return };
+        rest = next;
+    }
+}
+
+/// Replaces the addresses in `IP_PKTINFO` and `IPV6_PKTINFO` messages (ip(7), ipv6(7)).
+///
+/// `replace` receives each address and returns the new one, or `None` to keep it. A new address of
+/// the other family is ignored. Returns whether any address was replaced.
+#[inline]
+pub fn replace_packet_info(
+    control: &mut [u8],
+    mut replace: impl FnMut(IpAddr) -> Option<IpAddr>,
+) -> bool {
+    let mut replaced = false;
+    for_each_control_message(control, |level, kind, data| match (level, kind) {
+        (IPPROTO_IP, IP_PKTINFO) => {
+            for offset in IN_PKTINFO_ADDRESSES {
+                if let Some(octets) = data.get_mut(*offset..).and_then(<[u8]>::first_chunk_mut::<4>)
+                    && let Some(IpAddr::V4(new)) = replace(IpAddr::from(*octets))
+                {
+                    *octets = new.octets();
+                    replaced = true;
+                }
+            }
+        }
+        // A struct in6_pktinfo begins with the address on every platform.
+        (IPPROTO_IPV6, IPV6_PKTINFO) => {
+            if let Some(octets) = data.first_chunk_mut::<16>()
+                && let Some(IpAddr::V6(new)) = replace(IpAddr::from(*octets))
+            {
+                *octets = new.octets();
+                replaced = true;
+            }
+        }
+        _ => {}
+    });
+    replaced
+}
+
+/// Reads the length, the level and the type of the first message; `None` if there is no header.
+#[inline]
+fn read_header(control: &[u8]) -> Option<(usize, i32, i32)> {
+    let header = control.first_chunk::<HEADER_LENGTH>()?;
+    let (length, rest) = header.split_first_chunk()?;
+    let (level, kind) = rest.split_first_chunk()?;
+    Some((
+        usize::from_ne_bytes(*length),
+        i32::from_ne_bytes(*level),
+        i32::from_ne_bytes(*kind.first_chunk()?),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A buffer with these messages, each padded to [`ALIGNMENT`].
+    fn control(messages: &[(i32, i32, &[u8])]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (level, kind, data) in messages {
+            bytes.extend((HEADER_LENGTH + data.len()).to_ne_bytes());
+            bytes.extend(level.to_ne_bytes());
+            bytes.extend(kind.to_ne_bytes());
+            bytes.extend(*data);
+            bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
+        }
+        bytes
+    }
+
+    fn visited(bytes: &mut [u8]) -> Vec<(i32, i32, Vec<u8>)> {
+        let mut messages = Vec::new();
+        for_each_control_message(bytes, |level, kind, data| {
+            messages.push((level, kind, data.to_vec()));
+        });
+        messages
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn constants_equal_those_of_the_platform() {
+        assert_eq!((IPPROTO_IP, IP_PKTINFO), (libc::IPPROTO_IP, libc::IP_PKTINFO));
+        assert_eq!((IPPROTO_IPV6, IPV6_PKTINFO), (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO));
+        assert_eq!(HEADER_LENGTH, size_of::<libc::cmsghdr>());
+        assert_eq!(ALIGNMENT, align_of::<libc::cmsghdr>());
+    }
+
+    #[cfg(windows)]
+    #[test]
+    fn constants_equal_those_of_the_platform() {
+        use windows_sys::Win32::Networking::WinSock;
+        assert_eq!((IPPROTO_IP, IP_PKTINFO), (WinSock::IPPROTO_IP, WinSock::IP_PKTINFO));
+        assert_eq!((IPPROTO_IPV6, IPV6_PKTINFO), (WinSock::IPPROTO_IPV6, WinSock::IPV6_PKTINFO));
+        assert_eq!(HEADER_LENGTH, size_of::<WinSock::CMSGHDR>());
+    }
+
+    #[test]
+    fn every_message_is_visited() {
+        let mut bytes = control(&[(1, 2, &[3]), (4, 5, &[]), (6, 7, &[8; 20])]);
+        assert_eq!(visited(&mut bytes), [(1, 2, vec![3]), (4, 5, vec![]), (6, 7, vec![8; 20])]);
+    }
+
+    #[test]
+    fn malformed_length_ends_the_walk() {
+        for length in [0, 1, HEADER_LENGTH - 1, 2 * HEADER_LENGTH + 9, usize::MAX - 7, usize::MAX] {
+            let mut bytes = control(&[(1, 2, &[3]), (4, 5, &[6])]);
+            let second = bytes.len() / 2;
+            bytes[second..second + ALIGNMENT].copy_from_slice(&length.to_ne_bytes());
+            assert_eq!(visited(&mut bytes), [(1, 2, vec![3])], "{length}");
+        }
+    }
+
+    #[test]
+    fn cut_buffers_are_never_read_past_their_end() {
+        let whole = control(&[(1, 2, &[3; 5]), (4, 5, &[6; 9])]);
+        for length in 0..whole.len() {
+            let mut cut = whole[..length].to_vec();
+            assert!(visited(&mut cut).len() <= 2);
+        }
+    }
+
+    #[test]
+    fn only_packet_info_of_the_same_family_is_replaced() {
+        let mut info = [9; 12];
+        for offset in IN_PKTINFO_ADDRESSES {
+            info[*offset..offset + 4].copy_from_slice(&[127, 0, 0, 1]);
+        }
+        let mut info6 = [0; 20];
+        info6[15] = 1;
+        let messages = [
+            (IPPROTO_IP, 21, &[127, 0, 0, 1, 127, 0, 0, 1, 127, 0, 0, 1][..]),
+            (IPPROTO_IP, IP_PKTINFO, &info[..]),
+            (IPPROTO_IPV6, IPV6_PKTINFO, &info6[..]),
+        ];
+        let mut bytes = control(&messages);
+        let new = IpAddr::from([127, 3, 4, 5]);
+        assert!(replace_packet_info(&mut bytes, |_| Some(new)));
+        let mut expected = info;
+        for offset in IN_PKTINFO_ADDRESSES {
+            expected[*offset..offset + 4].copy_from_slice(&[127, 3, 4, 5]);
+        }
+        let after = visited(&mut bytes);
+        assert_eq!(after[0].2, messages[0].2);
+        assert_eq!(after[1].2, expected);
+        assert_eq!(after[2].2, info6);
+        assert!(!replace_packet_info(&mut bytes, |_| None));
+    }
+}
