@@ -153,7 +153,9 @@ pub fn replacement_for(own: HostNameAddresses, address: IpAddr) -> Option<IpAddr
 /// Whether this is an address of the host or of one of its sessions.
 pub fn is_host_or_session_address(rewriter: &ProcessRewriter<'_>, address: IpAddr) -> bool {
     let ip = as_ipv4(address).map_or(address, IpAddr::V4);
-    ip.is_loopback() || rewriter.system.is_host_address(ip) || rewriter.system.pool_kind(ip).is_some()
+    ip.is_loopback()
+        || rewriter.system.is_host_address(ip)
+        || rewriter.system.pool_kind(ip).is_some()
 }
 
 /// Whether this is the name of the host: the one it gives itself, or one with a domain more or

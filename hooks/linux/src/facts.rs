@@ -67,7 +67,12 @@ impl Facts {
         match (protocol, fd.peer()) {
             // It stays what it is.
             (Protocol::Tcp, Some(peer)) => {
-                if process.display_rewriter().visible_address(peer, || fd.local_address()).rewritten().is_some() {
+                if process
+                    .display_rewriter()
+                    .visible_address(peer, || fd.local_address())
+                    .rewritten()
+                    .is_some()
+                {
                     facts |= PAIRED_SOCKETS.0;
                 }
             }

@@ -49,8 +49,8 @@ pub fn current() -> Option<&'static HookedProcess> {
 fn follow_replaced_map() -> Option<&'static HookedProcess> {
     let identity = IDENTITY.get()?;
     let saved_errno = errno::get();
-    let process =
-        PROCESSES.hooked_process(&MAPS, as_path(identity.directory), |map| find_rule(map, &identity));
+    let process = PROCESSES
+        .hooked_process(&MAPS, as_path(identity.directory), |map| find_rule(map, &identity));
     errno::set(saved_errno);
     process
 }
@@ -94,9 +94,11 @@ pub unsafe fn load(arguments: *const *const c_char, environment: *const *const c
     node_name();
     // SAFETY: nothing else runs yet that could look.
     let Some(identity) = (unsafe { IDENTITY.store(&identity) }) else { return };
-    let system = LiveSystem { reader: map, policy: map.policy(), program, listeners: KernelListeners };
-    let first_version =
-        |_: Option<&HookedProcess>| Some(HookedProcess::new(system, session, as_path(identity.directory)));
+    let system =
+        LiveSystem { reader: map, policy: map.policy(), program, listeners: KernelListeners };
+    let first_version = |_: Option<&HookedProcess>| {
+        Some(HookedProcess::new(system, session, as_path(identity.directory)))
+    };
     if let Some(process) = PROCESSES.follow(|_| true, first_version) {
         facts::scan_inherited_fds(process);
     }

@@ -374,7 +374,12 @@ unsafe fn receive_all(
 ///
 /// # Safety
 /// The kernel has just received into this message.
-unsafe fn write_visible_message(process: &HookedProcess, fd: c_int, message: *mut msghdr, capacity: usize) {
+unsafe fn write_visible_message(
+    process: &HookedProcess,
+    fd: c_int,
+    message: *mut msghdr,
+    capacity: usize,
+) {
     // SAFETY: the caller's promise.
     let header = unsafe { message.read_unaligned() };
     if !header.msg_name.is_null() {
@@ -382,7 +387,14 @@ unsafe fn write_visible_message(process: &HookedProcess, fd: c_int, message: *mu
         let written = capacity.min(length).min(MAX_LENGTH);
         // SAFETY: the kernel has just written this many bytes there.
         let name = unsafe { std::slice::from_raw_parts_mut(header.msg_name.cast(), written) };
-        write_visible_bytes(process, name, length > written, false, || None, || Fd(fd).local_address());
+        write_visible_bytes(
+            process,
+            name,
+            length > written,
+            false,
+            || None,
+            || Fd(fd).local_address(),
+        );
     }
     let length = header.msg_controllen;
     if !header.msg_control.is_null() && length >= size_of::<cmsghdr>() {

@@ -63,7 +63,8 @@ fn accept_with(
     let accepted = call(address, length);
     if let (Some(capacity), 0..) = (capacity, accepted) {
         let fd = Fd(accepted);
-        if write_visible_name(capacity, address, length, false, || fd.peer(), || fd.local_address()) {
+        if write_visible_name(capacity, address, length, false, || fd.peer(), || fd.local_address())
+        {
             PAIRED_SOCKETS.record();
         }
     }
@@ -265,7 +266,10 @@ fn write_visible_slow(
     };
     let Some(name) = name else { return false };
     let process = hooked_process::current().unwrap_or(process);
-    let Outcome::Rewritten(new) = process.display_rewriter().visible_address(name, read_peer) else { return false };
+    let Outcome::Rewritten(new) = process.display_rewriter().visible_address(name, read_peer)
+    else {
+        return false;
+    };
     bytes::write(&new, bytes_shown);
     new != name
 }
