@@ -1,4 +1,4 @@
-//! Which descriptors the process has, as the kernel says it.
+//! Enumerates the open descriptors of the process.
 
 use std::array;
 
@@ -6,18 +6,18 @@ use libc::{c_int, pollfd};
 
 use crate::system_call::system_call;
 
-/// Room for some entries of a directory, aligned as they are.
+/// A buffer for directory entries, with their alignment.
 #[repr(C, align(8))]
 struct DirentBuffer([u8; 2048]);
 
-/// Where the length and the name of an entry are (`struct linux_dirent64`, getdents64(2)).
+/// Offsets of the record length and the name in `struct linux_dirent64` (getdents64(2)).
 const RECORD_LENGTH_OFFSET: usize = 16;
 const NAME_OFFSET: usize = 19;
 
-/// How many are asked for at once.
+/// How many descriptors the fast path covers.
 const POLLED_FDS: usize = 256;
 
-/// Visits all of them; `false` if the kernel did not say which they are.
+/// Calls `visit` with every open descriptor. Returns `false` if the list may be incomplete.
 pub fn for_each_open_fd(mut visit: impl FnMut(c_int)) -> bool {
     match poll_first_fds() {
         Some(polled) => {
@@ -29,35 +29,39 @@ pub fn for_each_open_fd(mut visit: impl FnMut(c_int)) -> bool {
     }
 }
 
-/// The first of them, if there are no others: poll(2) says which are none. Nearly all programs
-/// start with few, and opening the directory of them all costs ten times as much.
+/// Polls the first [`POLLED_FDS`] descriptors. Returns `None` if the process may have others.
+///
+/// Nearly all programs start with few descriptors, and reading /proc/self/fd costs ten times as
+/// much. poll(2) reports `POLLNVAL` for a number that is not open.
 fn poll_first_fds() -> Option<[pollfd; POLLED_FDS]> {
     let mut entries: [pollfd; POLLED_FDS] =
         array::from_fn(|fd| pollfd { fd: fd as c_int, events: 0, revents: 0 });
     let mut next = pollfd { fd: POLLED_FDS as c_int, events: 0, revents: 0 };
-    // The kernel writes there what is left of it.
+    // Mutable, because the kernel writes the remaining time back.
     let mut no_wait = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     let no_wait = &raw mut no_wait as usize;
     let poll = |entries: *mut pollfd, count: usize| {
         let arguments = [entries as usize, count, no_wait, 0, 0, 0];
-        // SAFETY: there are as many entries as is said.
+        // SAFETY: both callers pass an array of `count` entries.
         unsafe { system_call(libc::SYS_ppoll, arguments) }
     };
     if poll(&raw mut next, 1) != 1 || next.revents & libc::POLLNVAL == 0 {
         return None;
     }
-    // select(2) leaves out what is beyond the process's table, and says of all else that is not
-    // open that it is none.
+    // select(2) ignores numbers beyond the process's descriptor table, and fails with EBADF for a
+    // number inside the table that is not open. POLLED_FDS itself is not open, so success means
+    // that the table has no room for it or for any higher number.
     let mut set = [0u64; POLLED_FDS / 64 + 1];
     set[POLLED_FDS / 64] = 1;
     let arguments = [POLLED_FDS + 1, &raw mut set as usize, 0, 0, no_wait, 0];
-    // SAFETY: the set has room for this many bits.
+    // SAFETY: the set holds POLLED_FDS + 1 bits or more.
     if unsafe { system_call(libc::SYS_pselect6, arguments) } != 0 {
         return None;
     }
     (poll(entries.as_mut_ptr(), POLLED_FDS) >= 0).then_some(entries)
 }
 
+/// Enumerates descriptors through /proc/self/fd.
 fn for_each_in_proc(mut visit: impl FnMut(c_int)) -> bool {
     let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
     let path = c"/proc/self/fd".as_ptr() as usize;
@@ -65,26 +69,26 @@ fn for_each_in_proc(mut visit: impl FnMut(c_int)) -> bool {
     // SAFETY: the path is a C string.
     let opened = unsafe { system_call(libc::SYS_openat, arguments) };
     let Ok(directory) = usize::try_from(opened) else { return false };
-    let mut dirents = DirentBuffer([0; _]);
+    let mut buffer = DirentBuffer([0; _]);
     let is_complete = loop {
-        let arguments = [directory, &raw mut dirents as usize, dirents.0.len(), 0, 0, 0];
-        // SAFETY: there is as much room as is said.
+        let arguments = [directory, &raw mut buffer as usize, buffer.0.len(), 0, 0, 0];
+        // SAFETY: the length is that of the buffer.
         let length = unsafe { system_call(libc::SYS_getdents64, arguments) };
         match usize::try_from(length) {
             Ok(0) => break true,
             Ok(length) => {
-                let length = dirents.0.get(..length).unwrap_or_default();
-                fd_entries(length).filter(|fd| *fd as usize != directory).for_each(&mut visit);
+                let dirents = buffer.0.get(..length).unwrap_or_default();
+                fd_entries(dirents).filter(|fd| *fd as usize != directory).for_each(&mut visit);
             }
             Err(_) => break false,
         }
     };
-    // SAFETY: it was opened here.
+    // SAFETY: this function opened the descriptor and closes it once.
     unsafe { system_call(libc::SYS_close, [directory, 0, 0, 0, 0, 0]) };
     is_complete
 }
 
-/// The entries whose name is a number.
+/// Iterates over the entries whose name is a number.
 fn fd_entries(mut dirents: &[u8]) -> impl Iterator<Item = c_int> {
     std::iter::from_fn(move || {
         let length = *dirents.get(RECORD_LENGTH_OFFSET..)?.first_chunk()?;
@@ -95,7 +99,7 @@ fn fd_entries(mut dirents: &[u8]) -> impl Iterator<Item = c_int> {
     .flatten()
 }
 
-/// The number that a C string is.
+/// Parses a NUL-terminated decimal number.
 fn parse_fd_name(name: &[u8]) -> Option<c_int> {
     let end = name.iter().position(|byte| *byte == 0)?;
     str::from_utf8(name.get(..end)?).ok()?.parse().ok()

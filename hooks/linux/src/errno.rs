@@ -1,17 +1,26 @@
-//! `errno`: what a hook asks the kernel must not change what the program finds there.
+//! Access to `errno`. Every hook saves `errno` before its own system calls and restores it before
+//! the original call, so the program finds the value that it would find without the hook.
 
 use libc::c_int;
+use vipool::rewrite::Refusal;
 
-/// Its value.
+/// Returns the value of `errno` of this thread.
 #[inline]
 pub fn get() -> c_int {
-    // SAFETY: the address of errno is always good.
+    // SAFETY: libc returns a valid pointer to the thread's errno.
     unsafe { *libc::__errno_location() }
 }
 
-/// Sets it.
+/// Sets `errno` of this thread.
 #[inline]
 pub fn set(value: c_int) {
-    // SAFETY: the address of errno is always good.
+    // SAFETY: libc returns a valid pointer to the thread's errno.
     unsafe { *libc::__errno_location() = value };
+}
+
+/// Returns the error that a refused call fails with.
+pub fn for_refusal(refusal: Refusal) -> c_int {
+    match refusal {
+        Refusal::OtherSessionAddress => libc::EADDRNOTAVAIL,
+    }
 }

@@ -1,50 +1,51 @@
-//! Whether this process is rewritten, and by what: found while it is loaded, then only read.
+//! The state of this process as a [`HookedProcess`]: whether its calls are rewritten, for which
+//! session, and under which rule and map.
 //!
-//! Invariants: nothing here is ever freed or unmapped, so that a hook in any thread, signal handler
-//! or vfork child may hold it (see [`Succession`]).
+//! The state is determined while the process is loaded. A replaced map adds a newer version of it.
+//! Invariant: no version is ever freed or unmapped, so a hook in any thread, signal handler or
+//! vfork child may hold a reference (see [`Succession`]).
 
 use std::ffi::OsStr;
-use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::OnceLock;
 
 use libc::c_char;
 use vipool::map::{Reader, Succession};
 use vipool::os::lease;
 use vipool::policy::ProgramView;
-pub use vipool::rewrite::HookedProcess;
-use vipool::rewrite::{KernelListeners, LiveSystem, Rewriter};
+use vipool::rewrite::{HookedProcess, KernelListeners, LiveSystem, Rewriter};
 use vipool::session::Handle;
 
 use crate::identity::{IdentityStore, ProcessIdentity, c_strings};
-use crate::{errno, facts};
+use crate::{errno, fd_facts, node_name};
 
-/// Decides for this process.
+/// The rewriter of this process.
 pub type ProcessRewriter<'a> = Rewriter<'a, LiveSystem<'static>>;
 
-/// Where the map is unless the environment says otherwise.
+/// The directory of the map, unless the environment names another one.
 const MAP_DIRECTORY: &[u8] = b"/run/vipool";
 
-/// The map, and those that took its place.
+/// The map and its replacements.
 static MAPS: Succession<Reader> = Succession::new();
-/// What is rewritten; empty for a process that is not.
+/// One version per map. Empty in a process that is not rewritten.
 static PROCESSES: Succession<HookedProcess> = Succession::new();
+/// The identity of this process, used to find its rule in a replaced map.
+static IDENTITY: IdentityStore = IdentityStore::empty();
 
-/// The guest that this process is or was, if it is one: nearly always still the same.
+/// Returns the newest known version without checking whether the map was replaced.
 #[inline]
 pub fn cached() -> Option<&'static HookedProcess> {
     PROCESSES.newest()
 }
 
-/// The guest that this process is, if it is one.
+/// Returns the version under the current map.
 #[inline]
 pub fn current() -> Option<&'static HookedProcess> {
     let process = PROCESSES.newest()?;
     if process.is_superseded() { follow_replaced_map() } else { Some(process) }
 }
 
-/// The guest under the map that took the place of its own.
+/// Maps the replacement and returns the version under it.
 #[cold]
 fn follow_replaced_map() -> Option<&'static HookedProcess> {
     let identity = IDENTITY.get()?;
@@ -55,18 +56,15 @@ fn follow_replaced_map() -> Option<&'static HookedProcess> {
     process
 }
 
-/// What this process is, for when the map is replaced.
-static IDENTITY: IdentityStore = IdentityStore::empty();
-
-/// Finds out what this process is. Called once, while it is loaded.
+/// Determines the state of this process. Called once, while the hook is loaded.
 ///
 /// # Safety
 /// `arguments` and `environment` are those of the process.
 pub unsafe fn load(arguments: *const *const c_char, environment: *const *const c_char) {
-    // SAFETY: takes a number.
+    // SAFETY: getauxval has no preconditions.
     let may_trust_environment = unsafe { libc::getauxval(libc::AT_SECURE) } == 0;
     let variable = |name: &[u8]| {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         let mut variables = unsafe { c_strings(environment) };
         variables
             .find_map(|text| text.strip_prefix(name)?.strip_prefix(b"="))
@@ -78,9 +76,9 @@ pub unsafe fn load(arguments: *const *const c_char, environment: *const *const c
     let directory = variable(b"VIPOOL_MAP").filter(|value| !value.is_empty());
     let directory = directory.unwrap_or(MAP_DIRECTORY);
     let Some(map) = MAPS.map(as_path(directory)) else { return };
-    let mut scratch = [[0; _]; 2];
-    // SAFETY: the caller's promise.
-    let identity = unsafe { ProcessIdentity::of_this_process(arguments, directory, &mut scratch) };
+    let mut buffers = [[0; _]; 2];
+    // SAFETY: guaranteed by the caller.
+    let identity = unsafe { ProcessIdentity::of_this_process(arguments, directory, &mut buffers) };
     let Some(identity) = identity else { return };
     let Some(program) = find_rule(map, &identity) else { return };
     let session = match variable(b"VIPOOL_LEASE") {
@@ -91,8 +89,9 @@ pub unsafe fn load(arguments: *const *const c_char, environment: *const *const c
         None => lease::of_process(map, lease::Process::This).map(|(session, _)| session),
     };
     let Some(session) = session else { return };
-    node_name();
-    // SAFETY: nothing else runs yet that could look.
+    node_name::at_load();
+    // SAFETY: this function runs once, and no version exists yet through which another thread
+    // could read the identity.
     let Some(identity) = (unsafe { IDENTITY.store(&identity) }) else { return };
     let system =
         LiveSystem { reader: map, policy: map.policy(), program, listeners: KernelListeners };
@@ -100,12 +99,11 @@ pub unsafe fn load(arguments: *const *const c_char, environment: *const *const c
         Some(HookedProcess::new(system, session, as_path(identity.directory)))
     };
     if let Some(process) = PROCESSES.follow(|_| true, first_version) {
-        facts::scan_inherited_fds(process);
+        fd_facts::scan_inherited_fds(process);
     }
 }
 
-/// The rule of the process list that this process falls under, by itself or by one that started
-/// it.
+/// Returns the rule that matches this process, or a rule with `inherit` that matches an ancestor.
 fn find_rule(map: &'static Reader, identity: &ProcessIdentity<'_>) -> Option<ProgramView<'static>> {
     let policy = map.policy();
     if let Some(found) = policy.find(&identity.executable()) {
@@ -119,19 +117,4 @@ fn find_rule(map: &'static Reader, identity: &ProcessIdentity<'_>) -> Option<Pro
 
 fn as_path(bytes: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(bytes))
-}
-
-/// The name that the host gave itself when this process was loaded, as a C string that stays.
-pub fn node_name() -> *mut c_char {
-    static NAME: OnceLock<libc::utsname> = OnceLock::new();
-    // Looked up while the process is loaded: from then on nobody waits for it.
-    let name = NAME.get_or_init(|| {
-        let mut name = MaybeUninit::<libc::utsname>::zeroed();
-        // SAFETY: there is room for one, and all zeros would be fine too.
-        unsafe {
-            libc::uname(name.as_mut_ptr());
-            name.assume_init()
-        }
-    });
-    name.nodename.as_ptr().cast_mut()
 }

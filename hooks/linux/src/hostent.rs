@@ -1,5 +1,5 @@
-//! Names of hosts and the addresses behind them, by the calls that answer with a `struct hostent`.
-//! What `lookups` says of its calls holds for these too.
+//! Hooks of the lookup functions that return a `struct hostent`: the gethostbyname(3) and
+//! gethostbyaddr(3) families. The remarks on signal safety in `addrinfo` apply here too.
 
 use std::ffi::CStr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -7,62 +7,67 @@ use std::ptr;
 
 use libc::{c_char, c_int, c_void, hostent, size_t, socklen_t};
 
-use crate::addrinfo::{is_host_name, is_host_or_session_address, replacement_for};
-use crate::{caller_memory, errno, hooked_process, original};
+use crate::host_names::{is_host_name, is_host_or_session_address, replacement_for};
+use crate::{caller_memory, errno, hooked_process, node_name, original};
 
-/// Puts the session's address in the place of the host's own ones.
+/// Replaces the host's own addresses in `entry` by the session's address, if `name` is the host's
+/// own name.
 ///
 /// # Safety
-/// The name is a C string, and the entry is one that the library has just made of it.
+/// `name` is null or a C string. `entry` is null or the library's result for it.
 unsafe fn replace_host_addresses(name: *const c_char, entry: *mut hostent) {
     let Some(process) = hooked_process::current() else { return };
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     let (Some(entry), false) = (unsafe { entry.as_mut() }, name.is_null()) else { return };
     let saved_errno = errno::get();
     let rewriter = process.rewriter();
-    if let Some(own) = rewriter.resolve_host_name(process.client()).rewritten()
-        // SAFETY: the list ends in a null pointer; its entries are as long as is said.
+    if let Some(session) = rewriter.resolve_host_name(process.client()).rewritten()
+        // SAFETY: the library created the entry.
         && let Some(first) = unsafe { first_address(entry) }
-        && let Some(replacement) = replacement_for(own, first)
+        && let Some(replacement) = replacement_for(session, first)
         && is_host_name(
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             unsafe { CStr::from_ptr(name) }.to_bytes(),
             is_host_or_session_address(&rewriter, first),
         )
     {
-        // SAFETY: there is a first address, so also an entry after it, or the null that ends it.
+        // SAFETY: after the first address the list has another address or the null pointer.
         unsafe {
-            write_address(entry, replacement);
+            write_first_address(entry, replacement);
             *entry.h_addr_list.add(1) = ptr::null_mut();
         }
     }
     errno::set(saved_errno);
 }
 
+/// Returns the first address of an entry.
+///
 /// # Safety
-/// The entry is one of the library's.
+/// The library created the entry.
 unsafe fn first_address(entry: &hostent) -> Option<IpAddr> {
-    // SAFETY: the caller's promise: a list that ends in a null pointer, of addresses of h_length.
+    // SAFETY: the library's list ends with a null pointer, and its addresses have `h_length` bytes.
     unsafe {
         let first = entry.h_addr_list.as_ref()?.cast::<u8>();
         read_ip(first, entry.h_length, entry.h_addrtype)
     }
 }
 
+/// Reads an address of the given length and family.
+///
 /// # Safety
-/// The address is null or as long as is said.
+/// `address` is null or points to `length` readable bytes.
 unsafe fn read_ip(address: *const u8, length: c_int, family: c_int) -> Option<IpAddr> {
     if address.is_null() {
         return None;
     }
     match (family, length) {
         (libc::AF_INET, 4) => {
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             let octets = unsafe { address.cast::<[u8; 4]>().read_unaligned() };
             Some(Ipv4Addr::from(octets).into())
         }
         (libc::AF_INET6, 16) => {
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             let octets = unsafe { address.cast::<[u8; 16]>().read_unaligned() };
             Some(Ipv6Addr::from(octets).into())
         }
@@ -70,19 +75,17 @@ unsafe fn read_ip(address: *const u8, length: c_int, family: c_int) -> Option<Ip
     }
 }
 
+/// Overwrites the first address of an entry, if the family is the same.
+///
 /// # Safety
-/// The entry is one of the library's with a first address.
-unsafe fn write_address(entry: &mut hostent, replacement: IpAddr) {
-    // SAFETY: the caller's promise, and the family is compared.
+/// The library created the entry, and it has a first address.
+unsafe fn write_first_address(entry: &mut hostent, address: IpAddr) {
+    // SAFETY: the first address has `h_length` bytes, which are compared with the new length.
     unsafe {
         let first = *entry.h_addr_list;
-        match (replacement, entry.h_length) {
-            (IpAddr::V4(replacement), 4) => {
-                first.cast::<[u8; 4]>().write_unaligned(replacement.octets())
-            }
-            (IpAddr::V6(replacement), 16) => {
-                first.cast::<[u8; 16]>().write_unaligned(replacement.octets())
-            }
+        match (address, entry.h_length) {
+            (IpAddr::V4(v4), 4) => first.cast::<[u8; 4]>().write_unaligned(v4.octets()),
+            (IpAddr::V6(v6), 16) => first.cast::<[u8; 16]>().write_unaligned(v6.octets()),
             _ => {}
         }
     }
@@ -91,10 +94,10 @@ unsafe fn write_address(entry: &mut hostent, replacement: IpAddr) {
 /// gethostbyname(3).
 ///
 /// # Safety
-/// As of the original.
+/// The contract of the original function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gethostbyname(name: *const c_char) -> *mut hostent {
-    // SAFETY: the caller's own call.
+    // SAFETY: the program's own call, whose result belongs to the name.
     unsafe {
         let entry = original::gethostbyname(name);
         replace_host_addresses(name, entry);
@@ -105,10 +108,10 @@ pub unsafe extern "C" fn gethostbyname(name: *const c_char) -> *mut hostent {
 /// gethostbyname2(3).
 ///
 /// # Safety
-/// As of the original.
+/// The contract of the original function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gethostbyname2(name: *const c_char, family: c_int) -> *mut hostent {
-    // SAFETY: the caller's own call.
+    // SAFETY: the program's own call, whose result belongs to the name.
     unsafe {
         let entry = original::gethostbyname2(name, family);
         replace_host_addresses(name, entry);
@@ -119,7 +122,7 @@ pub unsafe extern "C" fn gethostbyname2(name: *const c_char, family: c_int) -> *
 /// gethostbyname_r(3).
 ///
 /// # Safety
-/// As of the original.
+/// The contract of the original function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gethostbyname_r(
     name: *const c_char,
@@ -129,20 +132,20 @@ pub unsafe extern "C" fn gethostbyname_r(
     found: *mut *mut hostent,
     error: *mut c_int,
 ) -> c_int {
-    // SAFETY: the caller's own call.
+    // SAFETY: the program's own call, whose result belongs to the name.
     unsafe {
-        let failed = original::gethostbyname_r(name, result, buffer, size, found, error);
-        if failed == 0 {
+        let status = original::gethostbyname_r(name, result, buffer, size, found, error);
+        if status == 0 {
             replace_host_addresses(name, *found);
         }
-        failed
+        status
     }
 }
 
 /// gethostbyname2_r(3).
 ///
 /// # Safety
-/// As of the original.
+/// The contract of the original function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gethostbyname2_r(
     name: *const c_char,
@@ -153,25 +156,27 @@ pub unsafe extern "C" fn gethostbyname2_r(
     found: *mut *mut hostent,
     error: *mut c_int,
 ) -> c_int {
-    // SAFETY: the caller's own call.
+    // SAFETY: the program's own call, whose result belongs to the name.
     unsafe {
-        let failed = original::gethostbyname2_r(name, family, result, buffer, size, found, error);
-        if failed == 0 {
+        let status = original::gethostbyname2_r(name, family, result, buffer, size, found, error);
+        if status == 0 {
             replace_host_addresses(name, *found);
         }
-        failed
+        status
     }
 }
 
-/// What to look up in place of an address, and whether it is the host's own.
+/// The address that is looked up in place of one of the session's addresses.
 struct SubstituteQuery {
     octets: [u8; 16],
-    /// V: the host's own name is its name.
-    host_ip: Option<IpAddr>,
+    /// The requested address if it is V. Its name is the host name.
+    virtual_ip: Option<IpAddr>,
 }
 
+/// Returns the substitute for a requested address, or `None` if the address is not the session's.
+///
 /// # Safety
-/// The address is as long as is said.
+/// `address` points to `length` bytes, or is invalid as a whole.
 unsafe fn substitute_query(
     address: *const c_void,
     length: socklen_t,
@@ -181,43 +186,45 @@ unsafe fn substitute_query(
     if !caller_memory::is_readable(address.cast(), length as usize) {
         return None;
     }
-    // SAFETY: the caller's promise, and it was looked at.
+    // SAFETY: the bytes are readable.
     let ip = unsafe { read_ip(address.cast(), length as c_int, family) }?;
-    let names = process.display_rewriter();
-    let (lookup_ip, host_ip) = match names.visible_ip(ip).rewritten() {
-        Some(shown) => (shown, None),
-        // The library makes an entry for the loopback; its name and address are then put right.
-        None if names.is_virtual_ip(ip) => match ip {
+    let rewriter = process.display_rewriter();
+    let (substitute, virtual_ip) = match rewriter.visible_ip(ip).rewritten() {
+        Some(visible) => (visible, None),
+        // The library creates an entry for the loopback address. `correct_entry` then changes its
+        // name and address.
+        None if rewriter.is_virtual_ip(ip) => match ip {
             IpAddr::V4(_) => (Ipv4Addr::LOCALHOST.into(), Some(ip)),
             IpAddr::V6(_) => (Ipv6Addr::LOCALHOST.into(), Some(ip)),
         },
         None => return None,
     };
     let mut octets = [0; 16];
-    match lookup_ip {
+    match substitute {
         IpAddr::V4(v4) => octets.iter_mut().zip(v4.octets()).for_each(|(to, from)| *to = from),
         IpAddr::V6(v6) => octets = v6.octets(),
     }
-    Some(SubstituteQuery { octets, host_ip })
+    Some(SubstituteQuery { octets, virtual_ip })
 }
 
 impl SubstituteQuery {
-    /// Makes the entry of the loopback one of the host's own address.
+    /// Turns the entry of the loopback address into that of V, if V was requested.
     ///
     /// # Safety
-    /// The entry is null or one of the library's, with a first address.
-    unsafe fn restore_entry(&self, entry: *mut hostent) {
-        // SAFETY: the caller's promise.
-        let (Some(host_ip), Some(entry)) = (self.host_ip, unsafe { entry.as_mut() }) else {
+    /// `entry` is null, or the library created it and it has a first address.
+    unsafe fn correct_entry(&self, entry: *mut hostent) {
+        // SAFETY: guaranteed by the caller.
+        let (Some(virtual_ip), Some(entry)) = (self.virtual_ip, unsafe { entry.as_mut() }) else {
             return;
         };
-        entry.h_name = hooked_process::node_name();
-        // SAFETY: the caller's promise; the list of other names ends in a null pointer.
+        entry.h_name = node_name::at_load();
+        // SAFETY: guaranteed by the caller. The list of aliases ends with a null pointer, so its
+        // first element exists.
         unsafe {
             if !entry.h_aliases.is_null() {
                 *entry.h_aliases = ptr::null_mut();
             }
-            write_address(entry, host_ip);
+            write_first_address(entry, virtual_ip);
         }
     }
 }
@@ -225,20 +232,20 @@ impl SubstituteQuery {
 /// gethostbyaddr(3).
 ///
 /// # Safety
-/// As of the original.
+/// The contract of the original function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gethostbyaddr(
     address: *const c_void,
     length: socklen_t,
     family: c_int,
 ) -> *mut hostent {
-    // SAFETY: the caller's own call, with an address of the same length.
+    // SAFETY: the program's own call, possibly with another address of the same length.
     unsafe {
         match substitute_query(address, length, family) {
             None => original::gethostbyaddr(address, length, family),
             Some(query) => {
                 let entry = original::gethostbyaddr(query.octets.as_ptr().cast(), length, family);
-                query.restore_entry(entry);
+                query.correct_entry(entry);
                 entry
             }
         }
@@ -248,7 +255,7 @@ pub unsafe extern "C" fn gethostbyaddr(
 /// gethostbyaddr_r(3).
 ///
 /// # Safety
-/// As of the original.
+/// The contract of the original function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gethostbyaddr_r(
     address: *const c_void,
@@ -260,15 +267,15 @@ pub unsafe extern "C" fn gethostbyaddr_r(
     found: *mut *mut hostent,
     error: *mut c_int,
 ) -> c_int {
-    // SAFETY: the caller's own call, with an address of the same length.
+    // SAFETY: the program's own call, possibly with another address of the same length.
     unsafe {
         let query = substitute_query(address, length, family);
         let octets = query.as_ref().map_or(address, |query| query.octets.as_ptr().cast());
-        let failed =
+        let status =
             original::gethostbyaddr_r(octets, length, family, result, buffer, size, found, error);
-        if let (0, Some(query)) = (failed, query) {
-            query.restore_entry(*found);
+        if let (0, Some(query)) = (status, query) {
+            query.correct_entry(*found);
         }
-        failed
+        status
     }
 }

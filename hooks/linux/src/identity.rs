@@ -1,7 +1,7 @@
-//! What this process is: seen while it is loaded, and kept where it is rewritten.
+//! The identity of this process: map directory, executable, invoked name and script.
 //!
-//! Invariant: what is kept is written once, before anything else of the process runs, and never
-//! changed: programs write over their arguments and environment.
+//! Invariant: a stored identity is written once, before any other code of the process runs, and
+//! never changes. Programs may overwrite their arguments and environment, so these are copied.
 
 use std::cell::UnsafeCell;
 use std::ffi::CStr;
@@ -12,13 +12,13 @@ use vipool::policy::{Executable, PathStyle, script_argument};
 
 /// The longest path.
 const MAX_PATH: usize = libc::PATH_MAX as usize;
-/// For a directory, the file, what it was started by, and a script.
+/// Room for four paths: directory, file, invoked name and script.
 const STORE_SIZE: usize = 4 * MAX_PATH;
 
-/// Room on the stack for a path.
+/// A buffer for one path on the stack.
 pub type PathBuffer = [u8; MAX_PATH];
 
-/// What a process is called by.
+/// The paths by which the process list matches a process.
 #[derive(Clone, Copy)]
 pub struct ProcessIdentity<'a> {
     /// The directory of the map.
@@ -29,39 +29,39 @@ pub struct ProcessIdentity<'a> {
 }
 
 impl<'a> ProcessIdentity<'a> {
-    /// This process; what has to be put together is in `scratch`.
+    /// Returns the identity of this process. Paths that must be assembled are written to `buffers`.
     ///
     /// # Safety
-    /// `arguments` are those of the process.
+    /// `arguments` is the argument vector of the process.
     pub unsafe fn of_this_process(
         arguments: *const *const c_char,
         directory: &'static [u8],
-        scratch: &'a mut [PathBuffer; 2],
+        buffers: &'a mut [PathBuffer; 2],
     ) -> Option<Self> {
-        let [file, script] = scratch;
-        // SAFETY: the buffer is as long as is said.
+        let [file, script] = buffers;
+        // SAFETY: the length is that of the buffer.
         let length = unsafe {
             libc::readlink(c"/proc/self/exe".as_ptr(), file.as_mut_ptr().cast(), file.len())
         };
-        // SAFETY: the auxiliary vector holds a C string there, or nothing.
+        // SAFETY: this entry of the auxiliary vector is a C string or absent.
         let invoked_as = unsafe {
             let name = libc::getauxval(libc::AT_EXECFN) as *const c_char;
             if name.is_null() { &[] } else { CStr::from_ptr(name).to_bytes() }
         };
-        // SAFETY: the caller's promise.
-        let script_argument =
-            script_argument(unsafe { c_strings(arguments) }.skip(1)).unwrap_or_default();
+        // SAFETY: guaranteed by the caller.
+        let arguments = unsafe { c_strings(arguments) };
+        let script_name = script_argument(arguments.skip(1)).unwrap_or_default();
         Some(Self {
             directory,
             file: file.get(..usize::try_from(length).ok()?)?,
             invoked_as,
-            script: absolute_path(script_argument, script).unwrap_or(script_argument),
+            script: absolute_path(script_name, script).unwrap_or(script_name),
         })
     }
 
-    /// As the process list looks at it.
+    /// Returns the identity in the form that the process list takes.
     pub fn executable(&self) -> Executable<'a> {
-        let non_empty = |text: &'a [u8]| Some(text).filter(|text| !text.is_empty());
+        let non_empty = |path: &'a [u8]| Some(path).filter(|path| !path.is_empty());
         Executable {
             path: self.file,
             invoked_as: non_empty(self.invoked_as),
@@ -71,14 +71,15 @@ impl<'a> ProcessIdentity<'a> {
     }
 }
 
-/// The path of a script that was given relative to the working directory.
+/// Prepends the working directory to a relative script path. Returns `None` for an absolute path,
+/// an empty path, and a result that does not fit.
 fn absolute_path<'a>(script: &[u8], buffer: &'a mut PathBuffer) -> Option<&'a [u8]> {
     if script.is_empty() || script.first() == Some(&b'/') {
         return None;
     }
-    // SAFETY: the buffer is as long as is said.
-    let found = unsafe { libc::getcwd(buffer.as_mut_ptr().cast(), buffer.len()) };
-    if found.is_null() {
+    // SAFETY: the length is that of the buffer.
+    let directory = unsafe { libc::getcwd(buffer.as_mut_ptr().cast(), buffer.len()) };
+    if directory.is_null() {
         return None;
     }
     let end = buffer.iter().position(|byte| *byte == 0)?;
@@ -90,27 +91,28 @@ fn absolute_path<'a>(script: &[u8], buffer: &'a mut PathBuffer) -> Option<&'a [u
     buffer.get(..end + 1 + script.len())
 }
 
-/// The C strings of a list that a null pointer ends.
+/// Iterates over a null-terminated list of C strings.
 ///
 /// # Safety
-/// The list and its strings stay as they are.
+/// The list and its strings are valid and never change.
 pub unsafe fn c_strings(list: *const *const c_char) -> impl Iterator<Item = &'static [u8]> {
-    // SAFETY: the caller's promise: there is an entry until one is null.
+    // SAFETY: the caller guarantees entries up to the null pointer, and the iterator stops there.
     let entry = move |index: usize| unsafe { *list.add(index) };
-    (0..).map(entry).take_while(|text| !text.is_null()).map(|text| {
-        // SAFETY: the caller's promise.
-        unsafe { CStr::from_ptr(text) }.to_bytes()
+    (0..).map(entry).take_while(|string| !string.is_null()).map(|string| {
+        // SAFETY: guaranteed by the caller.
+        unsafe { CStr::from_ptr(string) }.to_bytes()
     })
 }
 
-/// Room for what a process is, one text after the other.
+/// Static storage for one [`ProcessIdentity`]. The paths follow each other without separators.
 pub struct IdentityStore {
     bytes: UnsafeCell<[u8; STORE_SIZE]>,
-    /// Where each text ends; all zero while there is none.
+    /// The end of each path. All are zero in an empty store.
     ends: [AtomicUsize; 4],
 }
 
-// SAFETY: written once, before anybody is told of it; then only read.
+// SAFETY: the bytes are written once, before another thread can obtain them, and only read from
+// then on.
 unsafe impl Sync for IdentityStore {}
 
 impl IdentityStore {
@@ -119,34 +121,34 @@ impl IdentityStore {
         Self { bytes: UnsafeCell::new([0; STORE_SIZE]), ends }
     }
 
-    /// Keeps it, if there is room.
+    /// Stores a copy of the identity. Returns `None` if the paths do not fit.
     ///
     /// # Safety
-    /// Called at most once, while nobody else can look.
+    /// Called at most once, while no other thread uses this store.
     pub unsafe fn store(
         &'static self,
-        process: &ProcessIdentity<'_>,
+        identity: &ProcessIdentity<'_>,
     ) -> Option<ProcessIdentity<'static>> {
-        // SAFETY: nobody else writes or reads: the caller's promise.
+        // SAFETY: the caller guarantees exclusive access.
         let bytes = unsafe { &mut *self.bytes.get() };
-        let ProcessIdentity { directory, file, invoked_as, script } = *process;
+        let ProcessIdentity { directory, file, invoked_as, script } = *identity;
         let mut end = 0;
-        for (text, index) in [directory, file, invoked_as, script].into_iter().zip(&self.ends) {
-            bytes.get_mut(end..end + text.len())?.copy_from_slice(text);
-            end += text.len();
-            index.store(end, Ordering::Release);
+        for (path, path_end) in [directory, file, invoked_as, script].into_iter().zip(&self.ends) {
+            bytes.get_mut(end..end + path.len())?.copy_from_slice(path);
+            end += path.len();
+            path_end.store(end, Ordering::Release);
         }
         self.get()
     }
 
-    /// What was kept.
+    /// Returns the stored identity, or `None` for an empty store.
     pub fn get(&'static self) -> Option<ProcessIdentity<'static>> {
         let [directory, file, invoked_as, script] =
             self.ends.each_ref().map(|end| end.load(Ordering::Acquire));
         if script == 0 {
             return None;
         }
-        // SAFETY: it was written before the ends were, and is never written again.
+        // SAFETY: the bytes were written before the last end was stored, and never change.
         let bytes: &'static [u8; STORE_SIZE] = unsafe { &*self.bytes.get() };
         Some(ProcessIdentity {
             directory: bytes.get(..directory)?,

@@ -1,27 +1,28 @@
-//! The list of interfaces.
+//! Hook of getifaddrs(3).
 
 use std::ptr;
 
 use libc::{c_int, ifaddrs, socklen_t};
 use vipool::rewrite::sockaddr as bytes;
 
-use crate::addrinfo::parse_sockaddr;
+use crate::sockaddr_buf::parse_sockaddr;
 use crate::{errno, hooked_process, original};
 
-/// getifaddrs(3): the addresses of other sessions are left out where the policy says so (row 43).
+/// getifaddrs(3). Removes the addresses of other sessions if the policy hides them (row 43).
 ///
 /// # Safety
-/// As of the original.
+/// The contract of the original function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn getifaddrs(list: *mut *mut ifaddrs) -> c_int {
-    // SAFETY: the caller's own call.
-    let failed = unsafe { original::getifaddrs(list) };
-    if failed == 0
+    // SAFETY: the program's own call.
+    let error = unsafe { original::getifaddrs(list) };
+    if error == 0
         && let Some(process) = hooked_process::current()
     {
         let saved_errno = errno::get();
         let rewriter = process.rewriter();
-        // SAFETY: the library has just made the list, in one piece of memory.
+        // SAFETY: the library has just created the list, in a single allocation. No entry is freed
+        // on its own.
         unsafe {
             let is_hidden = |entry: &ifaddrs| {
                 let length = match entry.ifa_addr.as_ref().map(|name| c_int::from(name.sa_family)) {
@@ -37,7 +38,8 @@ pub unsafe extern "C" fn getifaddrs(list: *mut *mut ifaddrs) -> c_int {
                 if !is_hidden(entry) {
                     link = &raw mut entry.ifa_next;
                 } else if link == list {
-                    // The first entry is what will be freed: the next one moves into it.
+                    // freeifaddrs frees the first entry, so the list must keep starting there. The
+                    // second entry is copied into it.
                     match entry.ifa_next.as_ref() {
                         Some(next) => ptr::copy(next, entry, 1),
                         None => break,
@@ -49,5 +51,5 @@ pub unsafe extern "C" fn getifaddrs(list: *mut *mut ifaddrs) -> c_int {
         }
         errno::set(saved_errno);
     }
-    failed
+    error
 }

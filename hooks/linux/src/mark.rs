@@ -1,40 +1,43 @@
-//! The mark of a datagram socket that is bound, so that it need not be asked for each datagram.
+//! A mark for bound datagram sockets, which the kernel stores with the socket. It saves a
+//! getsockname(2) for each datagram.
 //!
-//! The kernel keeps it with the socket itself: the hint of how long what is written will live
-//! (`F_SET_RW_HINT` of fcntl(2)). Each socket has one of its own, and no socket heeds it; duplicated,
-//! passed and inherited descriptors show the same, a new socket shows none. Reading it costs half of
-//! what the socket's name costs. A hint of the program's own is left alone.
+//! The mark is the write-lifetime hint of the socket's inode (`F_SET_RW_HINT` of fcntl(2)). Each
+//! socket has its own hint, and no socket code uses it. Duplicated, passed and inherited
+//! descriptors read the same hint, and a new socket has none. Reading the hint costs half of what
+//! getsockname costs. A hint that the program set itself is left alone.
 //!
-//! Invariant: a marked socket is bound. What can undo that is a connect with `AF_UNSPEC`: it takes
-//! the mark off before and after it, and who marks a socket that was bound by others looks again
-//! afterwards, so that none of two threads leaves a mark on what the other dissolved. Marks mean
-//! nothing for a stream, whose sends go where it is connected to.
+//! Invariant: a marked socket is bound. Only connect(2) with `AF_UNSPEC` can unbind a socket, so
+//! that hook clears the mark before and after the original call. A hook that marks a socket which
+//! somebody else bound checks the binding once more afterwards. Thus of two racing threads neither
+//! leaves a mark on an unbound socket. On a stream socket a mark has no meaning, because data on a
+//! stream goes to the connected peer.
+
+use libc::c_int;
 
 use crate::facts::MARKS_UNSUPPORTED;
 use crate::socket::Fd;
-use libc::c_int;
 
-/// `F_LINUX_SPECIFIC_BASE` of linux/fcntl.h, and what is counted from it.
+/// `F_LINUX_SPECIFIC_BASE` of linux/fcntl.h plus the number of the command.
 const F_GET_RW_HINT: c_int = 1024 + 11;
 const F_SET_RW_HINT: c_int = 1024 + 12;
-/// `RWH_WRITE_LIFE_NOT_SET`: what every socket begins with.
+/// `RWH_WRITE_LIFE_NOT_SET`, the hint of a new socket.
 const HINT_NOT_SET: u64 = 0;
-/// `RWH_WRITE_LIFE_EXTREME`.
+/// `RWH_WRITE_LIFE_EXTREME`, the hint that marks a bound socket.
 const HINT_BOUND: u64 = 5;
 
-/// What is known by a socket's mark.
+/// What a socket's mark tells about its binding.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
-    /// It is bound.
+    /// The socket is bound.
     Bound,
-    /// It has none, and may get one.
+    /// The socket has no mark and may receive one.
     Unmarked,
-    /// Nothing, and nothing is to be marked.
+    /// The binding is unknown, and the socket must not be marked.
     Unknown,
 }
 
 impl Mark {
-    /// Of this socket.
+    /// Reads the mark of a socket.
     #[inline]
     pub fn read(fd: Fd) -> Self {
         if MARKS_UNSUPPORTED.is_possible() {
@@ -42,26 +45,27 @@ impl Mark {
         }
         match read_hint(fd) {
             Some(HINT_BOUND) => Mark::Bound,
-            // Where there are no hints, setting one will show it.
+            // If the kernel has no hints, the attempt to set one records MARKS_UNSUPPORTED.
             Some(HINT_NOT_SET) | None => Mark::Unmarked,
             Some(_) => Mark::Unknown,
         }
     }
 }
 
-/// Marks a socket that was bound to an address just now: it stays so even when it is dissolved.
+/// Marks a socket that this hook has just bound to an address. Such a socket stays bound when it is
+/// disconnected.
 pub fn set(fd: Fd) {
     write_hint(fd, HINT_BOUND);
 }
 
-/// Marks a socket that is bound, if it is.
+/// Marks a socket if it is bound.
 pub fn set_if_bound(fd: Fd) {
     if fd.has_port() && write_hint(fd, HINT_BOUND) && !fd.has_port() {
         write_hint(fd, HINT_NOT_SET);
     }
 }
 
-/// Takes the mark off.
+/// Clears the mark.
 pub fn clear(fd: Fd) {
     if read_hint(fd) == Some(HINT_BOUND) {
         write_hint(fd, HINT_NOT_SET);

@@ -1,8 +1,9 @@
-//! The functions that this object stands in front of.
+//! The original functions that this object interposes.
 //!
-//! Invariant: they are resolved while this object is loaded, never inside a hook (dlsym
-//! allocates and locks). A call that comes before, from the constructor of another library, goes
-//! to the kernel directly; look-ups, which are no system calls, are then resolved on the spot.
+//! Invariant: all of them are resolved while this object is loaded, never inside a hook, because
+//! dlsym allocates and locks. The constructor of another library may call a hook before that. Then
+//! a socket call goes directly to the kernel. A name lookup has no system call, so its function is
+//! resolved at that moment.
 
 use std::ffi::{CStr, c_void};
 use std::ptr;
@@ -10,32 +11,33 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use libc::{c_char, c_int, c_uint, hostent, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t};
 
-/// Where the next object in the search order has this function; null if none has.
+/// Returns the definition of a function in the next object of the search order, or null.
 fn resolve_next(name: &CStr) -> *mut c_void {
     // SAFETY: the name is a C string.
     unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) }
 }
 
-/// Declares one module per function: `call` makes the original call, `resolve` finds it.
+/// Declares for each function its resolved address, a function that makes the original call, and
+/// the fallback for calls before the resolution.
 macro_rules! originals {
     ($(fn $name:ident($($argument:ident: $type:ty),*) -> $return:ty $(= $system_call:ident)?;)*) => {
         $(
             /// Makes the original call.
             ///
             /// # Safety
-            /// As of the function of this name.
+            /// The contract of the function of this name.
             #[inline(always)]
             #[allow(clippy::too_many_arguments)]
             pub unsafe fn $name($($argument: $type),*) -> $return {
-                let function_address = addresses::$name.load(Ordering::Relaxed);
-                if function_address.is_null() {
+                let address = addresses::$name.load(Ordering::Relaxed);
+                if address.is_null() {
                     return before_load::$name($($argument),*);
                 }
-                // SAFETY: the function of this name has this type; the caller vouches for the
-                // arguments.
+                // SAFETY: the function of this name has this type. The caller upholds its
+                // contract.
                 unsafe {
                     let function: unsafe extern "C" fn($($type),*) -> $return =
-                        std::mem::transmute(function_address);
+                        std::mem::transmute(address);
                     function($($argument),*)
                 }
             }
@@ -47,19 +49,21 @@ macro_rules! originals {
             $(pub static $name: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());)*
         }
 
-        /// What a call comes to before the originals are known.
+        /// Makes calls before the original functions are resolved.
         mod before_load {
             use super::*;
             $(
                 #[cold]
                 #[allow(clippy::too_many_arguments)]
                 pub fn $name($($argument: $type),*) -> $return {
-                    originals!(@before_load $name ($($argument: $type),*) -> $return $(= $system_call)?)
+                    originals!(
+                        @before_load $name ($($argument: $type),*) -> $return $(= $system_call)?
+                    )
                 }
             )*
         }
 
-        /// Finds them all.
+        /// Resolves all original functions.
         pub fn resolve() {
             $({
                 const NAME: &CStr = match CStr::from_bytes_with_nul(
@@ -72,9 +76,11 @@ macro_rules! originals {
             })*
         }
     };
-    (@before_load $name:ident ($($argument:ident: $type:ty),*) -> $return:ty = $system_call:ident) => {
-        // SAFETY: what the kernel makes of the arguments is what it would make of them through
-        // libc.
+    (
+        @before_load $name:ident ($($argument:ident: $type:ty),*) -> $return:ty
+        = $system_call:ident
+    ) => {
+        // SAFETY: the C library passes the same arguments to the same system call.
         unsafe { libc::syscall(libc::$system_call, $($argument),*) as $return }
     };
     (@before_load $name:ident ($($argument:ident: $type:ty),*) -> $return:ty) => {{
@@ -84,15 +90,16 @@ macro_rules! originals {
             Ok(name) => name,
             Err(_) => panic!(),
         };
-        let function_address = resolve_next(NAME);
-        if function_address.is_null() {
-            // There is no such function: the program could not have been linked.
-            // SAFETY: ends the process, as the dynamic linker would.
+        let address = resolve_next(NAME);
+        if address.is_null() {
+            // The dynamic linker would also end a program that calls a missing function.
+            // SAFETY: abort has no preconditions.
             unsafe { libc::abort() };
         }
         // SAFETY: the function of this name has this type.
         unsafe {
-            let function: unsafe extern "C" fn($($type),*) -> $return = std::mem::transmute(function_address);
+            let function: unsafe extern "C" fn($($type),*) -> $return =
+                std::mem::transmute(address);
             function($($argument),*)
         }
     }};

@@ -1,18 +1,21 @@
-//! What the kernel says of a socket, asked directly: past our own hooks, and past those of others,
-//! since it is the kernel's own names that are wanted.
+//! A descriptor of the program and the properties that the kernel reports for it.
+//!
+//! Properties are read by direct system calls. They bypass this hook and the hooks of other
+//! libraries, because decisions need the addresses that the kernel has.
 
 use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use libc::{c_int, c_long, socklen_t};
-use vipool::rewrite::sockaddr::{self, IPV6_LENGTH, Parsed};
+use vipool::rewrite::sockaddr::{self, IPV6_LENGTH};
 use vipool::rewrite::{Protocol, Socket};
 
 use crate::facts::{OTHER_PROTOCOLS, PORTLESS_BINDINGS};
+use crate::sockaddr_buf::parse_inet;
 use crate::system_call::system_call;
 use crate::{errno, original};
 
-/// A descriptor of the program's. What is asked of it leaves `errno` alone.
+/// A descriptor of the program. Its methods keep `errno`.
 #[derive(Clone, Copy)]
 pub struct Fd(pub c_int);
 
@@ -45,45 +48,46 @@ impl Socket for Fd {
 }
 
 impl Fd {
-    /// The address of the other end.
+    /// Returns the kernel's address of the peer.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.read_name(libc::SYS_getpeername)
     }
 
-    /// Whether it has a port.
+    /// Returns whether the socket is bound to a port.
     pub fn has_port(&self) -> bool {
         self.local_address().is_some_and(|local| local.port() != 0)
     }
 
-    /// An option whose value is a number.
+    /// Returns the value of an integer option.
     pub fn option(&self, level: c_int, option: c_int) -> Option<c_int> {
         let mut value: c_int = 0;
         let mut length = size_of::<c_int>() as socklen_t;
-        let (address, length_address) = (&raw mut value as usize, &raw mut length as usize);
+        let (value_address, length_address) = (&raw mut value as usize, &raw mut length as usize);
         let arguments =
-            [self.0 as usize, level as usize, option as usize, address, length_address, 0];
-        // SAFETY: value and length are of the sizes that are said.
+            [self.0 as usize, level as usize, option as usize, value_address, length_address, 0];
+        // SAFETY: `length` is the size of `value`.
         let result = unsafe { system_call(libc::SYS_getsockopt, arguments) };
         (result == 0).then_some(value)
     }
 
-    /// Sets an option whose value is a number, if it can be set.
+    /// Sets an integer option. Errors are ignored.
     pub fn set_option(&self, level: c_int, option: c_int, value: c_int) {
-        let (address, length) = (&raw const value as usize, size_of::<c_int>());
-        let arguments = [self.0 as usize, level as usize, option as usize, address, length, 0];
-        // SAFETY: the value is of the size that is said.
+        let (value_address, length) = (&raw const value as usize, size_of::<c_int>());
+        let arguments =
+            [self.0 as usize, level as usize, option as usize, value_address, length, 0];
+        // SAFETY: `length` is the size of `value`.
         unsafe { system_call(libc::SYS_setsockopt, arguments) };
     }
 
-    /// fcntl(2) with a number in memory, whether it succeeds.
+    /// Calls fcntl(2) with a pointer to a 64-bit number. Returns whether it succeeded.
     #[inline]
     pub fn fcntl_u64(&self, command: c_int, number: &mut u64) -> bool {
         let arguments = [self.0 as usize, command as usize, &raw mut *number as usize, 0, 0, 0];
-        // SAFETY: the callers' commands read or write such a number.
+        // SAFETY: all callers pass commands that read or write one 64-bit number.
         unsafe { system_call(libc::SYS_fcntl, arguments) == 0 }
     }
 
-    /// Sets the interface for multicast, by its address, if the program set none.
+    /// Sets the multicast interface by its address, unless the program has set one.
     pub fn set_multicast_interface(&self, interface: Ipv4Addr) {
         let (level, option) = (libc::IPPROTO_IP, libc::IP_MULTICAST_IF);
         if self.option(level, option) == Some(libc::INADDR_ANY as c_int) {
@@ -91,34 +95,38 @@ impl Fd {
         }
     }
 
-    /// Binds an address and answers 0 or the error; with `defer_port` a connect chooses the port (ip(7)). The option is put
-    /// back at once: a bind of the program's own shows its port as ever (row 8). One of IPv4 is
-    /// written as a socket of IPv6 takes it, if it is one.
+    /// Binds the socket to `address` with port 0. Returns 0 or the error number.
+    ///
+    /// With `defer_port` the kernel chooses the port when the socket connects
+    /// (`IP_BIND_ADDRESS_NO_PORT` of ip(7)). The option is cleared again at once, so a later bind by
+    /// the program shows its port as usual (row 8). An IPv6 socket receives an IPv4 address in its
+    /// mapped form.
     pub fn bind(&self, address: IpAddr, defer_port: bool) -> c_int {
         const BIND_NO_PORT: c_int = libc::IP_BIND_ADDRESS_NO_PORT;
-        let sets_no_port = defer_port && self.option(libc::IPPROTO_IP, BIND_NO_PORT) == Some(0);
-        if sets_no_port {
+        let sets_option = defer_port && self.option(libc::IPPROTO_IP, BIND_NO_PORT) == Some(0);
+        if sets_option {
             self.set_option(libc::IPPROTO_IP, BIND_NO_PORT, 1);
         }
         let saved_errno = errno::get();
-        let mut error = self.bind_once(address);
+        let mut error = self.bind_exact(address);
         if let (libc::EAFNOSUPPORT, IpAddr::V4(v4)) = (error, address) {
-            error = self.bind_once(v4.to_ipv6_mapped().into());
+            error = self.bind_exact(v4.to_ipv6_mapped().into());
         }
         errno::set(saved_errno);
-        if sets_no_port {
+        if sets_option {
             self.set_option(libc::IPPROTO_IP, BIND_NO_PORT, 0);
         }
         error
     }
 
-    /// `EAFNOSUPPORT` if the socket is not of the address's family.
-    fn bind_once(&self, address: IpAddr) -> c_int {
-        // The whole of it also for IPv4: of a shorter one a socket of IPv6 says `EINVAL`, as one
-        // that is bound does.
+    /// Binds the socket to `address` in its own family. Returns 0 or the error number, which is
+    /// `EAFNOSUPPORT` for a socket of another family.
+    fn bind_exact(&self, address: IpAddr) -> c_int {
+        // An IPv4 address is passed with the length of an IPv6 address. With a shorter length an
+        // IPv6 socket fails with EINVAL, which is also the error of a bound socket.
         let mut bytes = [0u8; IPV6_LENGTH];
         sockaddr::write(&SocketAddr::new(address, 0), &mut bytes);
-        // SAFETY: the address is as long as is said.
+        // SAFETY: the buffer holds IPV6_LENGTH bytes.
         let result =
             unsafe { original::bind(self.0, bytes.as_ptr().cast(), IPV6_LENGTH as socklen_t) };
         if result == 0 { 0 } else { errno::get() }
@@ -127,25 +135,25 @@ impl Fd {
     fn read_name(&self, number: c_long) -> Option<SocketAddr> {
         let mut bytes = [0u8; IPV6_LENGTH];
         let mut length = bytes.len() as socklen_t;
-        let (address, length_address) = (bytes.as_mut_ptr() as usize, &raw mut length as usize);
-        // SAFETY: the buffer is as long as is said.
-        let result =
-            unsafe { system_call(number, [self.0 as usize, address, length_address, 0, 0, 0]) };
+        let (bytes_address, length_address) =
+            (bytes.as_mut_ptr() as usize, &raw mut length as usize);
+        let arguments = [self.0 as usize, bytes_address, length_address, 0, 0, 0];
+        // SAFETY: `length` is the size of the buffer.
+        let result = unsafe { system_call(number, arguments) };
         if result != 0 {
             return None;
         }
-        // One that does not fit is of another family.
-        match sockaddr::parse(bytes.get(..usize::try_from(length).ok()?)?) {
-            Parsed::Inet(address) => Some(address),
-            Parsed::Unspecified(_) | Parsed::Other => None,
-        }
+        // A longer address belongs to another family.
+        parse_inet(bytes.get(..usize::try_from(length).ok()?)?)
     }
 }
 
-/// A socket on its way outside. Of UDP it is not asked whether it is bound, but taken to be unbound,
-/// and of the family of where it goes: the kernel binds no socket that has a port, nor one of another
-/// family, so that the attempt tells. That is asked all the same where a UDP socket may have an
-/// address without a port, since that could be bound again.
+/// A socket with an external destination, whose binding is tested by binding it.
+///
+/// A UDP socket is presumed to be unbound and of the destination's family. No system call reads its
+/// name, because the bind that follows fails for a socket that has a port or another family. The
+/// name is read if a UDP socket with an address but no port may exist, because the kernel would bind
+/// such a socket again.
 pub struct PresumedUnbound {
     fd: Fd,
     destination: SocketAddr,

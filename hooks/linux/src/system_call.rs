@@ -1,19 +1,20 @@
-//! System calls of the hook's own: past the C library, so that nothing of it is touched, `errno`
-//! least of all.
+//! Direct system calls for the hook's own use. They bypass the C library: `errno` keeps its value,
+//! no cancellation point is added, and no hook of another library runs.
 
 use libc::c_long;
 
-/// Makes a system call and answers what the kernel does: a negative number is an error.
+/// Makes a system call and returns the kernel's result. A negative result is a negated error
+/// number.
 ///
 /// # Safety
-/// As of that call.
+/// The caller upholds the contract of the system call.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub unsafe fn system_call(number: c_long, arguments: [usize; 6]) -> isize {
     let [a, b, c, d, e, f] = arguments;
     let result;
-    // SAFETY: these are the registers of syscall(2) for this processor; the rest is the caller's
-    // promise.
+    // SAFETY: the registers follow syscall(2) for x86-64, and the two registers that the kernel
+    // overwrites are declared. The caller upholds the contract of the system call.
     unsafe {
         std::arch::asm!(
             "syscall",
@@ -26,16 +27,18 @@ pub unsafe fn system_call(number: c_long, arguments: [usize; 6]) -> isize {
     result
 }
 
-/// As above.
+/// Makes a system call and returns the kernel's result. A negative result is a negated error
+/// number.
 ///
 /// # Safety
-/// As of that call.
+/// The caller upholds the contract of the system call.
 #[cfg(target_arch = "aarch64")]
 #[inline(always)]
 pub unsafe fn system_call(number: c_long, arguments: [usize; 6]) -> isize {
     let [a, b, c, d, e, f] = arguments;
     let result;
-    // SAFETY: as above.
+    // SAFETY: the registers follow syscall(2) for arm64. The caller upholds the contract of the
+    // system call.
     unsafe {
         std::arch::asm!(
             "svc 0",
@@ -48,17 +51,18 @@ pub unsafe fn system_call(number: c_long, arguments: [usize; 6]) -> isize {
     result
 }
 
-/// As above, by the C library.
+/// Makes a system call through the C library, on processors without an implementation above, and
+/// restores `errno`. A negative result is a negated error number.
 ///
 /// # Safety
-/// As of that call.
+/// The caller upholds the contract of the system call.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub unsafe fn system_call(number: c_long, arguments: [usize; 6]) -> isize {
     use crate::errno;
 
     let [a, b, c, d, e, f] = arguments;
     let saved_errno = errno::get();
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller upholds the contract of the system call.
     let result = unsafe { libc::syscall(number, a, b, c, d, e, f) };
     if result != -1 {
         return result as isize;

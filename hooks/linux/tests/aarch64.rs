@@ -86,7 +86,7 @@ fn rows_on_aarch64() {
             command.arg(matrix());
             command
         };
-        let outside = host.outside("qemu-aarch64");
+        let outside = host.external("qemu-aarch64");
         let _service = start_ready(emulated(outside, &[]).arg("serve"));
         let session = host.session(1);
         let (v, l, v6, l6) = (session.v(), session.l(), session.v6(), session.l6());

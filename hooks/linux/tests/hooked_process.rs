@@ -108,7 +108,7 @@ fn connections_may_exceed_the_port_range() {
             }
             limited
         };
-        let _service = start_ready(host.outside(binary()).arg("accept-forever"));
+        let _service = start_ready(host.external(binary()).arg("accept-forever"));
         output_of(&mut run(listed_command(&host.session(1)).args(["connections", "10000"])));
     });
 }

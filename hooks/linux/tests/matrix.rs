@@ -1,8 +1,8 @@
-//! The socket matrix (docs/socket-matrix.md), row by row, on the real hook and a real map.
+//! The socket matrix (docs/socket-matrix.md), tested row by row with the real hook and a real map.
 //!
-//! Each row is a C function, run as a plain program, as one that is not listed though the hook is
-//! loaded, and as a listed one in a session beside another session. What the program sees is
-//! written down by it and must be the same each time; what the kernel has is checked by it.
+//! Each row is a C function. It runs in a program without the hook, in an unlisted program with the
+//! hook, and in a listed program while another session is open. The program prints what it sees to
+//! a transcript, which must be the same in all three runs. It checks the kernel's addresses itself.
 
 mod support;
 
@@ -23,87 +23,102 @@ fn binary() -> PathBuf {
     BUILT.get_or_init(|| compile("matrix", MATRIX_SOURCES, &[])).clone()
 }
 
-fn ports(first: u16, last: u16) -> Vec<PortRange> {
-    vec![PortRange { first, last }]
+fn single_port(port: u16) -> Vec<PortRange> {
+    vec![PortRange { first: port, last: port }]
 }
 
 fn rule() -> Program {
     Program {
-        own_ports: ports(8311, 8311),
-        shared_ports: ports(8411, 8411),
+        own_ports: single_port(8311),
+        shared_ports: single_port(8411),
         ..support::listed_program(binary())
     }
 }
 
-/// Runs a row in all ways.
-fn run_row(test: &str, name: &str) {
+/// Returns the addresses on which the host listens during a row.
+fn host_listeners(row: &str) -> &'static [(&'static str, &'static str)] {
+    match row {
+        "2" => &[("0.0.0.0", "8002")],
+        "5-host-connect" => &[(HOST_ADDRESS, "8505")],
+        "11" => &[("127.0.0.1", "8211"), ("127.0.0.1", "8311"), ("127.0.0.1", "8411")],
+        "23-mapped" => &[("::1", "8223")],
+        "29" => &[("::", "8029")],
+        "32-bound" => &[("::1", "8532")],
+        "45" => &[("127.0.0.1", "8211")],
+        _ => &[],
+    }
+}
+
+/// Returns the addresses on which the other session listens while the listed program runs. They are
+/// the same fixed ports as in the row.
+fn other_session_listeners(row: &str) -> &'static [(&'static str, &'static str)] {
+    match row {
+        "1" => &[("127.0.0.1", "8001")],
+        "3" => &[("0.0.0.0", "8003")],
+        "11" => &[("127.0.0.1", "8011"), ("0.0.0.0", "8111"), ("127.0.0.1", "8511")],
+        "32" => &[("::1", "8032")],
+        "38" => &[("0.0.0.0", "8038")],
+        _ => &[],
+    }
+}
+
+/// Changes the policy or the system as a row requires.
+fn configure(host: &mut TestHost, row: &str) {
+    match row {
+        "6-pass" => host.replace(|policy| policy.pass_when_missing = true),
+        "3-loopback" | "3-wildcard" | "32-loopback" => host.change_rules(|rule| {
+            rule.features.virtual_ip = false;
+            if row == "3-wildcard" {
+                rule.wildcard = WildcardBind::Loopback;
+            }
+        }),
+        "23-mapped" => host.change_rules(|rule| rule.map_ephemeral = true),
+        "43" => host.replace(|policy| policy.hide_addresses = true),
+        "7-ports" => {
+            std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40099").unwrap();
+        }
+        _ => {}
+    }
+}
+
+/// Runs a row in all modes and compares the transcripts.
+fn run_row(test: &str, row: &str) {
     let prepare = || {
         binary();
         preload_path();
     };
-    let needs: &[&str] = if name == "22-dropped-privileges" { &["root"] } else { &[] };
+    let needs: &[&str] = if row == "22-dropped-privileges" { &["root"] } else { &[] };
     in_namespace(test, needs, prepare, || {
+        let hold = |mut command: Command, address: &str, port: &str| {
+            start_ready(command.args(["hold", address, port]))
+        };
         let mut host = TestHost::new(vec![rule()]);
-        let _service = start_ready(host.outside(binary()).arg("serve"));
-        let _hosts: Vec<_> = match name {
-            "2" => vec![("0.0.0.0", "8002")],
-            "5-dialled" => vec![(HOST_ADDRESS, "8505")],
-            "11" => vec![("127.0.0.1", "8211"), ("127.0.0.1", "8311"), ("127.0.0.1", "8411")],
-            "23-mapped" => vec![("::1", "8223")],
-            "32-bound" => vec![("::1", "8532")],
-            "45" => vec![("127.0.0.1", "8211")],
-            "29" => vec![("::", "8029")],
-            _ => vec![],
-        }
-        .into_iter()
-        .map(|(address, port)| start_ready(Command::new(binary()).args(["hold", address, port])))
-        .collect();
-        let _beside: Vec<_> = match name {
-            "7-ports" => vec!["8007", "8107"],
-            _ => vec![],
-        }
-        .into_iter()
-        .map(|port| start_ready(host.outside(binary()).args(["hold", EXTERNAL_ADDRESS, port])))
-        .collect();
-        let _names = (name == "44").then(|| {
+        let _service = start_ready(host.external(binary()).arg("serve"));
+        let _host_listeners: Vec<_> = host_listeners(row)
+            .iter()
+            .map(|(address, port)| hold(Command::new(binary()), address, port))
+            .collect();
+        let external_ports: &[&str] = if row == "7-ports" { &["8007", "8107"] } else { &[] };
+        let _external_listeners: Vec<_> = external_ports
+            .iter()
+            .map(|port| hold(host.external(binary()), EXTERNAL_ADDRESS, port))
+            .collect();
+        let _name_server = (row == "44").then(|| {
             host.set_name_server(EXTERNAL_ADDRESS);
-            start_ready(host.outside(binary()).arg("names"))
+            start_ready(host.external(binary()).arg("names"))
         });
-        match name {
-            "6-pass" => host.replace(|policy| policy.pass_when_missing = true),
-            "3-loopback" | "3-wildcard" | "32-loopback" => host.change_rules(|rule| {
-                rule.features.virtual_ip = false;
-                if name == "3-wildcard" {
-                    rule.wildcard = WildcardBind::Loopback;
-                }
-            }),
-            "23-mapped" => host.change_rules(|rule| rule.map_ephemeral = true),
-            "43" => host.replace(|policy| policy.hide_addresses = true),
-            "7-ports" => {
-                std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40099").unwrap();
-            }
-            _ => {}
-        }
+        configure(&mut host, row);
         let (first, second) = (host.session(1), host.session(2));
-        let v = first.v();
-        if name.starts_with('6') {
-            run_ip_command(&format!("addr del {v}/24 dev v0"));
+        if row.starts_with('6') {
+            run_ip_command(&format!("addr del {}/24 dev v0", first.v()));
         }
-        let unhooked = observe(&host, &first, name, RunMode::Unhooked);
-        let unlisted = observe(&host, &first, name, RunMode::Unlisted);
-        // The same fixed ports in another session.
-        let _beside: Vec<_> = match name {
-            "1" => vec![("127.0.0.1", "8001")],
-            "3" => vec![("0.0.0.0", "8003")],
-            "11" => vec![("127.0.0.1", "8011"), ("0.0.0.0", "8111"), ("127.0.0.1", "8511")],
-            "32" => vec![("::1", "8032")],
-            "38" => vec![("0.0.0.0", "8038")],
-            _ => vec![],
-        }
-        .into_iter()
-        .map(|(address, port)| start_ready(second.command(binary()).args(["hold", address, port])))
-        .collect();
-        let listed = observe(&host, &first, name, RunMode::Listed);
+        let unhooked = transcript(&host, &first, row, RunMode::Unhooked);
+        let unlisted = transcript(&host, &first, row, RunMode::Unlisted);
+        let _other_listeners: Vec<_> = other_session_listeners(row)
+            .iter()
+            .map(|(address, port)| hold(second.command(binary()), address, port))
+            .collect();
+        let listed = transcript(&host, &first, row, RunMode::Listed);
         assert_eq!(unhooked, unlisted, "the hook changes an unlisted program");
         assert_eq!(unhooked, listed, "a listed program sees rewritten addresses");
     });
@@ -116,13 +131,13 @@ enum RunMode {
     Listed,
 }
 
-/// What the program writes down of a row.
-fn observe(host: &TestHost, session: &TestSession<'_>, name: &str, mode: RunMode) -> String {
-    // The same file under another name is another program.
-    let unlisted = host.directory.join("unlisted");
+/// Runs a row in one mode and returns its transcript.
+fn transcript(host: &TestHost, session: &TestSession<'_>, row: &str, mode: RunMode) -> String {
     let mut command = match mode {
         RunMode::Unhooked => Command::new(binary()),
         RunMode::Unlisted => {
+            // A copy under another name is on no rule.
+            let unlisted = host.directory.join("unlisted");
             std::fs::copy(binary(), &unlisted).unwrap();
             session.command(&unlisted)
         }
@@ -136,130 +151,125 @@ fn observe(host: &TestHost, session: &TestSession<'_>, name: &str, mode: RunMode
         .env("MATRIX_L", session.l())
         .env("MATRIX_V6", session.v6())
         .env("MATRIX_L6", session.l6())
-        .arg(name);
-    match name {
-        // Somebody dials from outside.
-        "19" => {
-            let (mut running, mut output) = start_piped(&mut command);
-            let mut line = String::new();
-            while !line.starts_with("dial") {
-                line.clear();
-                assert_ne!(
-                    output.read_line(&mut line).unwrap(),
-                    0,
-                    "the program prints a dial line"
-                );
-            }
-            let words: Vec<_> = line.split_whitespace().collect();
-            let dial = format!("exec 3<>/dev/tcp/{}/{}", words[1], words[2]);
-            assert!(host.outside("bash").args(["-c", &dial]).status().unwrap().success());
-            let mut seen = String::new();
-            output.read_to_string(&mut seen).unwrap();
-            assert!(running.0.wait().unwrap().success(), "{seen}");
-            seen + "."
-        }
-        _ => {
-            let output = command.output().unwrap();
-            stdout_on_success(&command, output)
-        }
+        .arg(row);
+    if row == "19" {
+        return transcript_with_external_client(host, &mut command);
     }
+    let output = command.output().unwrap();
+    stdout_on_success(&command, output)
+}
+
+/// Runs a program that prints "dial ADDRESS PORT", and connects to this address from the external
+/// host. Returns the transcript after that line.
+fn transcript_with_external_client(host: &TestHost, command: &mut Command) -> String {
+    let (mut running, mut output) = start_piped(command);
+    let mut line = String::new();
+    while !line.starts_with("dial") {
+        line.clear();
+        assert_ne!(output.read_line(&mut line).unwrap(), 0, "the program prints a dial line");
+    }
+    let words: Vec<_> = line.split_whitespace().collect();
+    let dial = format!("exec 3<>/dev/tcp/{}/{}", words[1], words[2]);
+    assert!(host.external("bash").args(["-c", &dial]).status().unwrap().success());
+    let mut transcript = String::new();
+    output.read_to_string(&mut transcript).unwrap();
+    assert!(running.0.wait().unwrap().success(), "{transcript}");
+    transcript
 }
 
 macro_rules! rows {
-    ($($test:ident $name:literal;)*) => {
+    ($($test:ident $row:literal;)*) => {
         $(#[test]
         fn $test() {
-            run_row(stringify!($test), $name);
+            run_row(stringify!($test), $row);
         })*
 
-        /// Every row of the C program is a test here.
         #[test]
-        fn every_row_is_run() {
+        fn every_row_of_the_c_program_has_a_test() {
             if !vipool_testing::have(&["cc"]) {
                 return;
             }
-            let known = output_of(&mut Command::new(binary()));
-            assert_eq!(known.lines().collect::<Vec<_>>(), [$($name),*]);
+            let listed = output_of(&mut Command::new(binary()));
+            assert_eq!(listed.lines().collect::<Vec<_>>(), [$($row),*]);
         }
     };
 }
 
 rows! {
-    row_1 "1";
-    row_2 "2";
-    row_3 "3";
-    row_3_loopback "3-loopback";
-    row_3_wildcard "3-wildcard";
-    row_4 "4";
-    row_5 "5";
-    row_5_link_local "5-link-local";
-    row_5_dialled "5-dialled";
-    row_6 "6";
-    row_6_pass "6-pass";
-    row_7 "7";
-    row_7_ports "7-ports";
-    row_8 "8";
-    row_9 "9";
-    row_10 "10";
-    row_11 "11";
-    row_11b "11b";
-    row_12 "12";
-    row_13 "13";
-    row_14 "14";
-    row_15 "15";
-    row_16 "16";
-    row_17 "17";
-    row_18 "18";
-    row_19 "19";
-    row_20 "20";
-    row_21 "21";
-    row_22 "22";
-    row_23 "23";
-    row_23_mapped "23-mapped";
-    row_25 "25";
-    row_26 "26";
-    row_29 "29";
-    row_34 "34";
-    row_38 "38";
-    row_45 "45";
-    row_45_messages "45-messages";
-    row_24 "24";
-    row_24_pages "24-pages";
-    row_24_ipv6 "24-ipv6";
-    row_24_link_local "24-link-local";
-    row_25_messages "25-messages";
-    row_25_fortified "25-fortified";
-    row_27 "27";
-    row_28 "28";
-    row_30 "30";
-    row_31 "31";
-    row_32 "32";
-    row_32_loopback "32-loopback";
-    row_32_bound "32-bound";
-    row_33 "33";
-    row_35 "35";
-    row_36 "36";
-    row_37 "37";
-    row_39 "39";
-    row_40 "40";
-    row_41 "41";
-    row_42 "42";
-    row_43 "43";
-    row_44 "44";
-    row_49 "49";
-    row_20_null_address "20-null-address";
+    row_1_loopback_bind "1";
+    row_2_host_wildcard_conflict "2";
+    row_3_wildcard_bind "3";
+    row_3_without_virtual_ip "3-loopback";
+    row_3_wildcard_to_loopback "3-wildcard";
+    row_5_host_address_bind "5";
+    row_5_link_local_bind "5-link-local";
+    row_8_port_is_visible "8";
+    row_15_unspecified_family_bind "15";
+    row_18_unbound_name "18";
+    row_21_listen_unbound "21";
+    row_23_ephemeral_loopback_bind "23";
+    row_23_mapped_ephemeral_bind "23-mapped";
+    row_26_shared_udp_bind "26";
+    row_29_host_ipv6_wildcard_conflict "29";
+    row_38_reuseport_group "38";
+    row_4_wildcard_bind_then_connect "4";
+    row_5_host_address_connect "5-host-connect";
+    row_6_missing_address_fails "6";
+    row_6_missing_address_passes "6-pass";
+    row_7_external_connect "7";
+    row_7_ports_are_shared "7-ports";
+    row_9_bind_after_failed_connect "9";
+    row_10_host_address_bind_then_connect "10";
+    row_11_loopback_connect "11";
+    row_12_wildcard_connect "12";
+    row_13_disconnect "13";
+    row_14_nonblocking_connect "14";
+    row_19_external_client "19";
+    row_20_loopback_client "20";
+    row_11b_loopback_datagrams "11b";
+    row_22_external_datagrams "22";
     row_22_bound_or_not "22-bound-or-not";
-    row_22_families "22-families";
-    row_22_portless "22-portless";
+    row_22_mapped_destination "22-families";
+    row_22_portless_binding "22-portless";
     row_22_dropped_privileges "22-dropped-privileges";
-    row_32_wildcard "32-wildcard";
-    row_34_protocols "34-protocols";
-    row_35_inherited "35-inherited";
-    row_35_passed "35-passed";
-    row_35_forked "35-forked";
+    row_25_datagram_source "25";
+    row_25_fortified_recvfrom "25-fortified";
+    row_16_invalid_arguments "16";
+    row_17_truncated_name "17";
+    row_34_other_families "34";
+    row_45_errno_is_kept "45";
+    row_45_errno_is_kept_by_messages "45-messages";
+    row_24_message_source "24";
+    row_24_message_arrays_at_page_ends "24-pages";
+    row_24_ipv6_message_source "24-ipv6";
+    row_24_link_local_message_source "24-link-local";
+    row_25_received_messages "25-messages";
+    row_27_multicast_interface "27";
+    row_28_fast_open "28";
+    row_30_ipv6_wildcard_bind "30";
+    row_31_mapped_address_on_v6only_socket "31";
+    row_32_ipv6_loopback "32";
+    row_32_ipv6_loopback_without_virtual_ip "32-loopback";
+    row_32_bound_socket_has_one_family "32-bound";
+    row_33_mapped_addresses "33";
+    row_35_descriptors_keep_names "35";
+    row_36_closed_descriptors_leave_no_state "36";
+    row_37_jumps_leave_no_state "37";
+    row_39_lookup_without_name "39";
+    row_40_lookup_of_host_name "40";
+    row_41_lookup_of_localhost "41";
+    row_42_reverse_lookup "42";
+    row_43_interface_list "43";
+    row_44_sockets_of_the_c_library "44";
+    row_49_direct_system_calls "49";
+    row_20_accept_without_address "20-null-address";
+    row_32_wildcard_client "32-wildcard";
+    row_34_other_protocols "34-protocols";
+    row_35_inherited_descriptor "35-inherited";
+    row_35_passed_descriptor "35-passed";
+    row_35_forked_connect "35-forked";
 }
 
-/// What the constants of both sides say is the same.
 #[test]
 fn c_and_rust_constants_agree() {
     let header = include_str!("c/matrix.h");

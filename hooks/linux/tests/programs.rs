@@ -597,7 +597,7 @@ fn each_session_has_its_own_source() {
     };
     in_namespace(test, &["python3", "curl"], prepare, || {
         let host = TestHost::new(listed_programs());
-        let _service = start_ready(host.outside(binary()).arg("serve"));
+        let _service = start_ready(host.external(binary()).arg("serve"));
         let sessions = [host.session(1), host.session(2)];
         // The server outside sees each session's own source.
         for session in &sessions {
@@ -624,7 +624,7 @@ fn each_session_has_its_own_source() {
             let inside = session.command(&curl).args(["-sS", "http://127.0.0.1:8000/who"]).output();
             assert_eq!(String::from_utf8_lossy(&inside.unwrap().stdout), *name);
             let url = format!("http://{}:8000/who", session.v());
-            assert_eq!(output_of(host.outside(&curl).args(["-sS", &url])), *name);
+            assert_eq!(output_of(host.external(&curl).args(["-sS", &url])), *name);
         }
     });
 }

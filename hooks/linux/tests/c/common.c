@@ -1,4 +1,4 @@
-/* What the test programs share. See matrix.h. */
+/* Helpers of all test programs. See matrix.h. */
 #include "matrix.h"
 
 #include <signal.h>
@@ -92,7 +92,7 @@ void expect_listed(const char *label, const char *actual, const char *if_listed,
 }
 
 void expect(const char *label, const char *actual, const char *expected) {
-    /* The transcript of what a program sees must be the same however it is run. */
+    /* The driver compares this transcript between the listed and the unlisted runs. */
     printf("%s = %s\n", label, actual);
     expect_listed(label, actual, expected, expected);
 }
@@ -123,7 +123,7 @@ const char *try_connect(int fd, const char *host, int port) {
 
 int listen_on(const char *host, int port) {
     int fd = strchr(host, ':') ? tcp6() : tcp();
-    /* What an earlier run left in TIME_WAIT is not in the way. */
+    /* Connections of an earlier run may still be in TIME_WAIT. */
     enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
     const char *bound = try_bind(fd, host, port);
     if (strcmp(bound, "ok") != 0 || listen(fd, 512) != 0) {
@@ -151,4 +151,20 @@ void matrix_setup(void) {
     listed = getenv("MATRIX_LISTED") != NULL;
     V = environment_value("MATRIX_V"), L = environment_value("MATRIX_L");
     L6 = environment_value("MATRIX_L6"), V6 = environment_value("MATRIX_V6");
+}
+
+void init_packet(struct packet *packet, const struct address *to) {
+    memset(packet, 0, sizeof *packet);
+    packet->part = (struct iovec){&packet->byte, 1};
+    packet->header.msg_iov = &packet->part;
+    packet->header.msg_iovlen = 1;
+    packet->header.msg_name = &packet->name;
+    packet->header.msg_namelen = sizeof packet->name;
+    packet->header.msg_control = &packet->control;
+    packet->header.msg_controllen = sizeof packet->control;
+    if (to) {
+        packet->name = to->bytes;
+        packet->header.msg_namelen = to->length;
+        packet->header.msg_controllen = 0;
+    }
 }

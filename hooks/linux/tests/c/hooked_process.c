@@ -1,5 +1,5 @@
-/* What a program may do to a hook that lives in it: signals, threads, forks, jumps, many sockets.
- */
+/* What a program may do while the hook is loaded: signals, threads, forks, jumps and many sockets.
+ * The first argument selects the test. */
 #include "matrix.h"
 
 #include <dirent.h>
@@ -17,8 +17,6 @@
 #include <sys/wait.h>
 #include <sys/time.h>
 #include <ucontext.h>
-
-#define LOOPBACK "127.0.0.1"
 
 /* Calls every hooked function that may be called in a signal handler. */
 static void call_every_hook(void) {
@@ -107,11 +105,11 @@ static void signals(void) {
     stop = 1;
     setitimer(ITIMER_REAL, &never, NULL);
     for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
-    expect("handled", handled > 10 ? "yes" : "no", "yes");
+    expect("signals handled", handled > 10 ? "yes" : "no", "yes");
     expect("descriptors", count_descriptors() == before ? "as before" : "others", "as before");
 }
 
-/* A handler whose stack has as little room as programs give it. */
+/* Calls every hook in a signal handler with a small stack. */
 static void small_stack(void) {
     enum { ROOM = 8192 };
     char *memory = mmap(NULL, 3 * ROOM, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -121,7 +119,7 @@ static void small_stack(void) {
     expect("stack", errno_text(sigaltstack(&small, NULL)), "ok");
     sigaction(SIGUSR1, &action, NULL);
     raise(SIGUSR1);
-    expect("handled", handled == 1 ? "yes" : "no", "yes");
+    expect("signals handled", handled == 1 ? "yes" : "no", "yes");
 }
 
 #ifdef __x86_64__
@@ -133,11 +131,11 @@ static void count_probe(int number, siginfo_t *info, void *context) {
 }
 #endif
 
-/* How often the kernel is asked whether an array on the heap can be read: the question, a
- * rt_sigprocmask that does nothing, is counted by a trap. */
+/* Counts the memory probes for an array of messages on the heap. A probe is an rt_sigprocmask with
+ * an invalid operation. A seccomp filter traps it. */
 static void memory_probes_of_arrays(void) {
 #ifdef __x86_64__
-    enum { COUNT = 1024, MOST = COUNT * sizeof(struct mmsghdr) / 4096 + 1 };
+    enum { COUNT = 1024, MAX_PROBES = COUNT * sizeof(struct mmsghdr) / 4096 + 1 };
     struct mmsghdr *many = calloc(COUNT, sizeof *many);
     char byte = 0;
     struct iovec part = {&byte, 1};
@@ -157,11 +155,12 @@ static void memory_probes_of_arrays(void) {
     struct sock_fprog program = {sizeof trap / sizeof *trap, trap};
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     expect("trap", errno_text(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program)), "ok");
-    expect("none", errno_text(recvmmsg(service, many, COUNT, MSG_DONTWAIT, NULL)), "EAGAIN");
-    expect_listed("asked", probes > 0 && probes <= MOST ? "few" : "other", "few", "other");
+    expect("recvmmsg on an empty queue",
+           errno_text(recvmmsg(service, many, COUNT, MSG_DONTWAIT, NULL)), "EAGAIN");
+    expect_listed("probes", probes > 0 && probes <= MAX_PROBES ? "few" : "other", "few", "other");
     probes = 0;
-    expect("sent", sendmmsg(fd, many, COUNT, 0) == COUNT ? "all" : "some", "all");
-    expect_listed("asked", probes > 0 && probes <= MOST ? "few" : "other", "few", "other");
+    expect("sent messages", sendmmsg(fd, many, COUNT, 0) == COUNT ? "all" : "some", "all");
+    expect_listed("probes", probes > 0 && probes <= MAX_PROBES ? "few" : "other", "few", "other");
 #endif
 }
 
@@ -179,8 +178,7 @@ static void *receive_blocking(void *fd) {
     return NULL;
 }
 
-/* Leaves connects to 127.0.0.1, for which the kernel is asked through a descriptor of the hook's.
- */
+/* Jumps out of connects to 127.0.0.1, during which the hook uses a descriptor of its own. */
 static void jumps_during_connect(void) {
     struct itimerval soon = {{0, 40}, {0, 40}}, never = {{0, 0}, {0, 0}};
     int service = listen_on(LOOPBACK, 8092), fd = udp();
@@ -199,7 +197,7 @@ static void jumps_during_connect(void) {
     expect("descriptors", after == before ? "as before" : "more", "as before");
 }
 
-/* Leaves blocking calls by siglongjmp and by cancellation, again and again. */
+/* Repeatedly leaves blocking calls by siglongjmp and by cancellation. */
 static void jumps(void) {
     struct itimerval soon = {{0, 0}, {0, 1000}};
     int service = listen_on(LOOPBACK, 8091), datagram = udp();
@@ -222,7 +220,7 @@ static void jumps(void) {
         int fd = tcp();
         enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
         try_bind(fd, LOOPBACK, 8191);
-        expect_listed("kernel", kernel_name(fd), format_host_port(L, 8191), "127.0.0.1:8191");
+        expect_listed("kernel name", kernel_name(fd), format_host_port(L, 8191), "127.0.0.1:8191");
         close(fd);
     }
     expect("name", visible_name(service), "127.0.0.1:8091");
@@ -236,7 +234,7 @@ static long resident(void) {
     return pages;
 }
 
-/* The descriptors that are open; the one that looks is left out. */
+/* The open descriptors, except for the one that reads the directory. */
 struct open_fds {
     char is_open[4096];
 };
@@ -257,7 +255,7 @@ static int is_same_set(const struct open_fds *one, const struct open_fds *other)
     return memcmp(one, other, sizeof *one) == 0;
 }
 
-/* Makes a call, and looks whether it left a descriptor open or closed one. */
+/* Makes a call and expects that it neither opened nor closed a descriptor. */
 #define EXPECT_SAME_FDS(call)                                                                      \
     do {                                                                                           \
         struct open_fds before = snapshot_fds();                                                   \
@@ -267,8 +265,7 @@ static int is_same_set(const struct open_fds *one, const struct open_fds *other)
         calls++;                                                                                   \
     } while (0)
 
-/* Between any two calls the program sees its own descriptors and no other, whatever was asked of
- * the kernel meanwhile. */
+/* No call leaves a descriptor of the hook open. */
 static void descriptors_unchanged_by_calls(void) {
     int calls = 0;
     struct address own = make_address(LOOPBACK, 8095), forced = make_address(LOOPBACK, 8311),
@@ -318,7 +315,7 @@ static void descriptors_unchanged_by_calls(void) {
     freeifaddrs(interfaces);
     EXPECT_SAME_FDS(gethostbyname(HOST_NAME));
     EXPECT_SAME_FDS(gethostbyaddr("\x7f\0\0\1", 4, AF_INET));
-    /* What accept gives is the program's, and the only one more. */
+    /* accept adds exactly one descriptor. */
     for (int i = 0; i < 4; i++) {
         int fd = tcp();
         EXPECT_SAME_FDS(strcmp(try_connect(fd, LOOPBACK, i % 2 ? 8095 : 8097), "ok"));
@@ -329,14 +326,15 @@ static void descriptors_unchanged_by_calls(void) {
         while (accepted < 0) accepted = accept(i % 2 ? server : wild, NULL, NULL);
         struct open_fds after = snapshot_fds();
         before.is_open[accepted] = 1;
-        expect("accepted", is_same_set(&before, &after) ? "one more" : "others", "one more");
+        expect("name of the accepted socket", is_same_set(&before, &after) ? "one more" : "others",
+               "one more");
         close(accepted);
         close(fd);
     }
-    expect("calls", calls > 80 ? "all" : "few", "all");
+    expect("checked calls", calls > 80 ? "all" : "few", "all");
 }
 
-/* Sockets opened, bound and closed: nothing grows. */
+/* Opens, binds and closes many sockets. Neither memory nor descriptors grow. */
 static void many_sockets(long count) {
     int before = count_descriptors();
     long pages = 0;
@@ -347,11 +345,11 @@ static void many_sockets(long count) {
         close(fd);
         if (i == count / 10) pages = resident();
     }
-    expect("grown", resident() - pages > 64 ? "yes" : "no", "no");
+    expect("memory has grown", resident() - pages > 64 ? "yes" : "no", "no");
     expect("descriptors", count_descriptors() == before ? "as before" : "others", "as before");
 }
 
-/* Connections to a hundred places from a hundred ports. */
+/* Opens connections to 200 ports of the external host. */
 static void connections(int count) {
     int made = 0;
     for (int i = 0; i < count; i++) {
@@ -359,12 +357,12 @@ static void connections(int count) {
         int fd = tcp();
         setsockopt(fd, SOL_SOCKET, SO_LINGER, &none_left, sizeof none_left);
         made += strcmp(try_connect(fd, EXTERNAL_ADDRESS, 20000 + i % 200), "ok") == 0;
-        /* All of them stay open. */
+        /* The connections stay open. */
     }
     expect("connections", made == count ? "all" : "not all", "all");
 }
 
-/* Listens on many ports beside this host and keeps mode comes. */
+/* Listens on 200 ports of the external host and keeps all connections. */
 static void accept_forever(void) {
     for (int i = 0; i < 200; i++) listen_on(EXTERNAL_ADDRESS, 20000 + i);
     printf("ready\n");
@@ -372,7 +370,8 @@ static void accept_forever(void) {
     pause();
 }
 
-/* Binds for ever, while the map is changed under it; a line on the input asks how it is. */
+/* Binds sockets in a loop. For each line of input it prints the visible name and the kernel's name.
+ */
 static void report_names(void) {
     printf("ready\n");
     fflush(stdout);
@@ -381,7 +380,7 @@ static void report_names(void) {
         struct pollfd input = {0, POLLIN, 0};
         int is_requested = poll(&input, 1, 0) == 1;
         if (is_requested && read(0, line, sizeof line) <= 0) exit(0);
-        /* What is told was bound after it was asked for. */
+        /* The reported socket is bound after the request. */
         call_every_hook();
         int fd = tcp();
         enable_option(fd, SOL_SOCKET, SO_REUSEADDR);

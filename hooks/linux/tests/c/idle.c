@@ -1,11 +1,11 @@
-/* A program that does nothing but be there, for those who look at it: in forms that a hook can't
- * reach, and with its environment written over. */
+/* An idle program for tests of `vipool explain`. It is also built in forms that a hook cannot
+ * reach. With the argument "titled" it overwrites its environment. */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #ifdef GO
-/* What Go's linker marks its programs with. */
+/* The mark that Go's linker leaves in its programs. */
 __attribute__((section(".go.buildinfo"), used)) static const char mark[32] = "\xff Go buildinf:";
 #endif
 

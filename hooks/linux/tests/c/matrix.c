@@ -1,7 +1,8 @@
-/* Runs one row of the matrix, or one of the services that rows need. See matrix.h. */
+/* Runs one row of the matrix, or one of the services that rows need. Without an argument it lists
+ * the rows. See matrix.h. */
 #include "matrix.h"
 
-/* Answers on TCP and UDP with the address that is seen. */
+/* Answers on TCP and UDP port 7 with the client's address. */
 static int serve(void) {
     int stream = tcp6(), datagram = udp6();
     enable_option(stream, SOL_SOCKET, SO_REUSEADDR);
@@ -19,17 +20,17 @@ static int serve(void) {
         int fd = both[0].revents ? accept(stream, (void *)&from, &length) : datagram;
         if (fd == datagram) recvfrom(fd, packet, sizeof packet, 0, (void *)&from, &length);
         inet_ntop(AF_INET6, &((struct sockaddr_in6 *)&from)->sin6_addr, host, sizeof host);
-        const char *plain = strncmp(host, "::ffff:", 7) ? host : host + 7;
+        const char *text = strncmp(host, "::ffff:", 7) ? host : host + 7;
         if (fd == datagram) {
-            sendto(fd, plain, strlen(plain), 0, (void *)&from, length);
+            sendto(fd, text, strlen(text), 0, (void *)&from, length);
         } else {
-            send(fd, plain, strlen(plain), 0);
+            send(fd, text, strlen(text), 0);
             close(fd);
         }
     }
 }
 
-/* Holds a TCP and a UDP port until its input ends. */
+/* Holds a TCP and a UDP port until standard input ends. */
 static int hold(const char *host, int port) {
     int stream = listen_on(host, port), datagram = strchr(host, ':') ? udp6() : udp();
     if (stream < 0 || strcmp(try_bind(datagram, host, port), "ok") != 0) return 1;
@@ -46,11 +47,13 @@ int main(int count, char **arguments) {
     if (count > 3 && strcmp(arguments[1], "hold") == 0)
         return hold(arguments[2], atoi(arguments[3]));
     if (count > 3) {
-        int done = run_helper(arguments[1], arguments[2], atoi(arguments[3]));
-        if (done >= 0) return done;
+        int status = run_helper(arguments[1], arguments[2], atoi(arguments[3]));
+        if (status >= 0) return status;
     }
-    const struct row *tables[] = {rows, message_rows, unhooked_rows, inherited_rows};
-    for (int table = 0; table < 4; table++) {
+    const struct row *tables[] = {bind_rows,     connect_rows,  datagram_rows,   error_rows,
+                                  message_rows,  ipv6_rows,     descriptor_rows, lookup_rows,
+                                  unhooked_rows, inherited_rows};
+    for (unsigned table = 0; table < sizeof tables / sizeof *tables; table++) {
         for (const struct row *row = tables[table]; row->name; row++) {
             if (count == 1) {
                 printf("%s\n", row->name);

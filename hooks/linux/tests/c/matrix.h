@@ -1,5 +1,5 @@
-/* What the rows of the matrix share: addresses as text, what the program sees and what the kernel
- * has, and expectations that differ between a listed program and one that is not rewritten. */
+/* Shared declarations of the matrix rows: addresses as text, the names that the program sees and
+ * those that the kernel has, and expectations that may differ for a listed program. */
 #ifndef MATRIX_H
 #define MATRIX_H
 #define _GNU_SOURCE
@@ -19,42 +19,59 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-/* Whether this run is rewritten; the session's addresses as text. */
+#define LOOPBACK "127.0.0.1"
+#define ANY "0.0.0.0"
+
+/* The external host. Its service on port 7 (TCP and UDP) answers with the client's address. */
+#define EXTERNAL_ADDRESS "10.99.5.2"
+#define EXTERNAL_ADDRESS6 "fd99::2"
+#define HOST_ADDRESS "10.99.5.1"
+#define HOST_ADDRESS6 "fd99::1"
+#define LINK_LOCAL "fe80::1"
+/* The host name that the driver sets. */
+#define HOST_NAME "matrixhost"
+#define OTHER_SESSION_V "10.99.5.12"
+
+/* Whether this run is rewritten. */
 extern int listed;
+/* The session's addresses as text. */
 extern const char *V, *L, *L6, *V6;
 
-/* Takes these from the environment. */
+/* Reads these variables from the environment. */
 void matrix_setup(void);
 
-/* An address as bytes, from "10.0.0.1" or "::1" and a port. */
+/* A socket address and its length. */
 struct address {
     struct sockaddr_storage bytes;
     socklen_t length;
 };
+/* Converts "10.0.0.1" or "::1" and a port. */
 struct address make_address(const char *host, int port);
-/* One that belongs to the link of the sessions' addresses. */
+/* The same with the scope of the interface that has the sessions' addresses. */
 struct address make_link_local(const char *host, int port);
 
-/* An address as text, "10.0.0.1:80" or "[::1]:80"; each call has memory of its own for a while. */
+/* Formats an address as "10.0.0.1:80" or "[::1]:80". The text stays valid for the next 63 calls. */
 const char *address_text(const struct sockaddr_storage *bytes);
-/* As text with another port: for expectations. */
+/* Formats a host and a port the same way. */
 const char *format_host_port(const char *host, int port);
+/* Returns the port that the kernel has for a socket. */
 int kernel_port(int fd);
 
-/* What the program sees, and what the kernel has. */
+/* The names that the program sees. */
 const char *visible_name(int fd);
 const char *visible_peer(int fd);
+/* The names that the kernel has. */
 const char *kernel_name(int fd);
 const char *kernel_peer(int fd);
 
-/* "ok", or the name of errno: to be used at once after the call. */
+/* Returns "ok" or the name of errno. Must follow the call at once. */
 const char *errno_text(long value);
 
-/* Ends the run with a message unless they are equal. */
+/* Prints the value to the transcript, and ends the run if it is not the expected one. */
 void expect(const char *label, const char *actual, const char *expected);
-/* The same where the port is another in every run. */
+/* The same without the transcript, for values with a port that differs in every run. */
 void expect_quietly(const char *label, const char *actual, const char *expected);
-/* The same, with one wish for a listed program and one for all others. */
+/* The same without the transcript, with different expectations for a listed program. */
 void expect_listed(const char *label, const char *actual, const char *if_listed,
                    const char *if_not_listed);
 
@@ -64,33 +81,38 @@ int tcp6(void);
 int udp6(void);
 const char *try_bind(int fd, const char *host, int port);
 const char *try_connect(int fd, const char *host, int port);
-/* A socket that listens there; the run ends if that fails. */
+/* Returns a listening socket, or ends the run. */
 int listen_on(const char *host, int port);
+/* Sets an option to 1. */
 int enable_option(int fd, int level, int option);
-
-/* A host beside this one, with a service on TCP and UDP port 7 that answers with the address it
- * sees, and one on port 9 that accepts and keeps. */
-#define EXTERNAL_ADDRESS "10.99.5.2"
-#define EXTERNAL_ADDRESS6 "fd99::2"
-#define HOST_ADDRESS "10.99.5.1"
-#define HOST_ADDRESS6 "fd99::1"
-#define LINK_LOCAL "fe80::1"
-/* What the driver makes the host call itself. */
-#define HOST_NAME "matrixhost"
-#define OTHER_SESSION_V "10.99.5.12"
-/* Reads what the service on port 7 answered, without its port. */
+/* Returns the text that a socket receives. */
 const char *receive_text(int fd);
+
+/* A message of one byte, with room for an address and for control messages. */
+struct packet {
+    struct msghdr header;
+    struct iovec part;
+    char byte;
+    struct sockaddr_storage name;
+    union {
+        struct cmsghdr header;
+        char bytes[256];
+    } control;
+};
+/* Prepares a packet for sending to `to`, or for receiving if it is NULL. */
+void init_packet(struct packet *packet, const struct address *to);
 
 struct row {
     const char *name;
     void (*run)(void);
 };
-extern const struct row rows[], message_rows[], unhooked_rows[], inherited_rows[];
+extern const struct row bind_rows[], connect_rows[], datagram_rows[], error_rows[], message_rows[],
+    ipv6_rows[], descriptor_rows[], lookup_rows[], unhooked_rows[], inherited_rows[];
 
-/* What this program does when a row of inherited_rows starts it again; -1 if it is no such mode. */
+/* Runs a helper mode of inherited_rows. Returns the exit status, or -1 for an unknown mode. */
 int run_helper(const char *mode, const char *host, int port);
 
-/* Answers every question for an IPv4 address with the address that asked. */
+/* Runs a DNS server that answers every query for an IPv4 address with the client's address. */
 int serve_names(void);
 
 #endif

@@ -1,9 +1,7 @@
-/* The rows that a preload can't reach: what it can't, it leaves as it is. See matrix.h. */
+/* Rows on calls that a preloaded library cannot interpose. They are not rewritten. See matrix.h. */
 #include "matrix.h"
 
 #include <netdb.h>
-
-#define LOOPBACK "127.0.0.1"
 
 int serve_names(void) {
     unsigned char packet[512], header[12];
@@ -16,7 +14,8 @@ int serve_names(void) {
         socklen_t length = sizeof from;
         ssize_t size = recvfrom(fd, packet, 256, 0, (void *)&from, &length);
         if (size < (ssize_t)sizeof header) continue;
-        /* The question ends with a zero, its type and its class; what follows is left out. */
+        /* The question is a name, a zero byte, the type and the class. Later records are dropped.
+         */
         size_t end = sizeof header + strlen((char *)packet + sizeof header) + 5;
         int is_type_a = packet[end - 3] == 1;
         packet[2] = 0x84, packet[3] = 0x00;
@@ -32,7 +31,7 @@ int serve_names(void) {
     }
 }
 
-/* Sockets of the C library's own. */
+/* Sockets that the C library opens itself have the host's source. */
 static void row_44(void) {
     struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM}, *found;
     int failed = getaddrinfo("source.test", "80", &hints, &found);
@@ -41,15 +40,15 @@ static void row_44(void) {
     freeaddrinfo(found);
 }
 
-/* System calls that do not go through the C library. */
+/* Direct system calls are not rewritten, and the hook shows their sockets unchanged. */
 static void row_49(void) {
     struct address to = make_address(LOOPBACK, 8049);
     int fd = tcp(), other = tcp();
     expect("bind", errno_text(syscall(SYS_bind, fd, &to.bytes, to.length)), "ok");
-    expect("kernel", kernel_name(fd), "127.0.0.1:8049");
-    expect("seen", visible_name(fd), "127.0.0.1:8049");
+    expect("kernel name", kernel_name(fd), "127.0.0.1:8049");
+    expect("visible name", visible_name(fd), "127.0.0.1:8049");
     expect("listen", errno_text(syscall(SYS_listen, fd, 1)), "ok");
-    /* It is the host's own service from now on, which the session reaches as ever. */
+    /* The kernel now has a service of the host, which the session reaches as usual. */
     expect("connect", try_connect(other, LOOPBACK, 8049), "ok");
     expect("peer", kernel_peer(other), "127.0.0.1:8049");
 }

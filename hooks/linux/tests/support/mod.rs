@@ -1,8 +1,8 @@
-//! A host for the hook: a network namespace with an interface whose addresses are the sessions', a
-//! host beside it, a map, and programs that run in a session.
+//! The test environment: a host in its own network namespace, an external host, a map, sessions,
+//! and programs that run in them.
 //!
-//! A test that needs one calls [`in_namespace`], which runs the test again inside namespaces of
-//! its own, without root: ports, interfaces and the map belong to the test alone.
+//! A test calls [`in_namespace`], which runs the test again inside new namespaces, without root.
+//! Thus each test has its own ports, interfaces and map.
 
 #![allow(dead_code)]
 
@@ -19,19 +19,20 @@ use vipool::pool::{Pool, PoolKind};
 use vipool::session::{Addresses, Handle, SessionId};
 use vipool_testing::{ChildGuard, have, preload_path, record_skip};
 
-/// The host's own addresses on the interface, and those of the host beside it.
+/// The host's own address.
 pub const HOST_ADDRESS: &str = "10.99.5.1";
+/// The address of the external host on the same link.
 pub const EXTERNAL_ADDRESS: &str = "10.99.5.2";
 
-/// Set in the inner run.
+/// The variable that marks the run inside the namespaces.
 const INSIDE_NAMESPACE: &str = "VIPOOL_TEST_INSIDE";
 
-/// Names a hook that was built with AddressSanitizer (`cargo xtask test address-hook`): then that
-/// is what is preloaded, and the C programs are built so too.
+/// The variable that names a hook built with AddressSanitizer (`cargo xtask test address-hook`).
+/// With it, this hook is preloaded, and the C programs are built with AddressSanitizer too.
 const SANITIZED: &str = "VIPOOL_SANITIZED_HOOK";
 
-/// Runs `body` in a fresh network namespace (and user namespace, unless root is needed), by
-/// running the test `name` again there. Whatever needs building is built before, by `prepare`.
+/// Runs `body` in new namespaces, by running the test `name` again there. `prepare` builds programs
+/// and runs before that, outside.
 pub fn in_namespace(name: &str, needs: &[&str], prepare: impl FnOnce(), body: impl FnOnce()) {
     if env::var_os(INSIDE_NAMESPACE).is_some() {
         return body();
@@ -52,15 +53,14 @@ pub fn in_namespace(name: &str, needs: &[&str], prepare: impl FnOnce(), body: im
     );
 }
 
-/// Runs this program again in namespaces of its own, and answers whether this is that run. In the
-/// outer run it returns when the inner one is over.
+/// Runs this program again in new namespaces and waits for it. Returns `true` in the inner run.
 pub fn reenter() -> bool {
     if env::var_os(INSIDE_NAMESPACE).is_some() {
         return true;
     }
     if have(&["cc", "ip"]) && can_unshare() {
-        let given: Vec<_> = env::args().skip(1).collect();
-        let status = unshare("main", false).args(given).status();
+        let arguments: Vec<_> = env::args().skip(1).collect();
+        let status = unshare("main", false).args(arguments).status();
         assert!(status.expect("unshare starts").success());
     }
     false
@@ -75,8 +75,10 @@ fn can_unshare() -> bool {
     allowed
 }
 
-/// This program, in namespaces of its own. Root needs no user namespace, and programs that change
-/// their user need root's. What is left behind ends with the namespace of processes.
+/// Returns a command that runs this program in new namespaces.
+///
+/// With `root` no user namespace is created, because programs that change their user need the real
+/// root. The end of the process namespace kills all remaining processes.
 fn unshare(name: &str, root: bool) -> Command {
     let mut command = Command::new("unshare");
     command
@@ -86,7 +88,7 @@ fn unshare(name: &str, root: bool) -> Command {
     command
 }
 
-/// Compiles C files of `tests/c` into one program.
+/// Compiles files of `tests/c` into a program and returns its path.
 pub fn compile(name: &str, files: &[&str], flags: &[&str]) -> PathBuf {
     compile_sources(
         "cc",
@@ -97,7 +99,7 @@ pub fn compile(name: &str, files: &[&str], flags: &[&str]) -> PathBuf {
     )
 }
 
-/// The same with another compiler.
+/// Compiles files of `tests/c` with a cross compiler.
 pub fn cross_compile(compiler: &str, name: &str, files: &[&str]) -> PathBuf {
     compile_sources(
         compiler,
@@ -108,7 +110,7 @@ pub fn cross_compile(compiler: &str, name: &str, files: &[&str]) -> PathBuf {
     )
 }
 
-/// Compiles C files of a directory into one program.
+/// Compiles files of another directory into a program.
 pub fn compile_in(source: &Path, name: &str, files: &[&str], flags: &[&str]) -> PathBuf {
     compile_sources("cc", source, name, files, flags)
 }
@@ -146,28 +148,34 @@ fn compile_sources(
     program
 }
 
-/// The sources of the C program that has the rows of the matrix.
+/// The sources of the program with the rows of the matrix.
 pub const MATRIX_SOURCES: &[&str] = &[
     "matrix.c",
     "common.c",
     "rows_bind.c",
+    "rows_connect.c",
+    "rows_datagrams.c",
+    "rows_errors.c",
     "rows_messages.c",
+    "rows_ipv6.c",
+    "rows_descriptors.c",
+    "rows_lookups.c",
     "rows_unhooked.c",
     "rows_inherited.c",
 ];
 
-/// A host with a map. Its files are removed when it goes.
+/// A host with a map. Its files are removed on drop.
 pub struct TestHost {
     pub directory: PathBuf,
     pub map: Map,
     plan: Plan,
-    outside: ChildGuard,
+    external_host: ChildGuard,
 }
 
 impl TestHost {
-    /// A host whose process list has these programs.
+    /// Creates a host with these rules in its process list.
     pub fn new(programs: Vec<Program>) -> Self {
-        Self::with(Policy {
+        Self::with_policy(Policy {
             programs,
             host_addresses: vec![ip(HOST_ADDRESS), ip("fd99::1"), ip("fe80::1")],
             wildcard_udp_ports: vec![PortRange { first: 5353, last: 5353 }],
@@ -175,19 +183,19 @@ impl TestHost {
         })
     }
 
-    /// A host with this policy.
-    pub fn with(policy: Policy) -> Self {
-        let (outside, _) = start_ready(Command::new("unshare").args([
+    /// Creates a host with this policy.
+    pub fn with_policy(policy: Policy) -> Self {
+        let (external_host, _) = start_ready(Command::new("unshare").args([
             "-n",
             "sh",
             "-c",
             "ip link set lo up && echo ready && exec sleep 1000",
         ]));
-        let beside = outside.0.id().to_string();
+        let external_pid = external_host.0.id().to_string();
         for line in [
             "link set lo up",
             "link add v0 type veth peer name v1",
-            &format!("link set v1 netns {beside}"),
+            &format!("link set v1 netns {external_pid}"),
             "link set v0 up",
             "addr add 10.99.5.1/24 dev v0",
             "addr add fd99::1/64 dev v0 nodad",
@@ -197,18 +205,18 @@ impl TestHost {
         }
         for last in 10..14 {
             run_ip_command(&format!("addr add 10.99.5.{last}/24 dev v0"));
-            // Deprecated, so that the host does not take one for itself.
+            // A deprecated address is not chosen as the source of the host's own connections.
             run_ip_command(&format!("addr add fd99::{last}/64 dev v0 nodad preferred_lft 0"));
         }
         run_ip_command("route add 239.0.0.0/8 dev v0");
         let script = "ip addr add 10.99.5.2/24 dev v1; ip addr add fd99::2/64 dev v1 nodad; \
                       ip link set v1 up";
-        let status = outside_command(&beside, "sh").args(["-c", script]).status().unwrap();
+        let status = external_command(&external_pid, "sh").args(["-c", script]).status().unwrap();
         assert!(status.success());
         let run = env::var(INSIDE_NAMESPACE).expect("in_namespace was called");
         let directory = env::temp_dir().join(format!("vipool-hook-{run}"));
         std::fs::create_dir_all(&directory).unwrap();
-        // A name of the host's own, that leads to its addresses.
+        // The host name resolves to the host's addresses.
         let hosts = directory.join("hosts");
         let names =
             "127.0.0.1 localhost\n::1 localhost\n10.99.5.1 matrixhost\nfd99::1 matrixhost\n";
@@ -226,19 +234,19 @@ impl TestHost {
             policy,
             ..Plan::default()
         };
-        let map = Map::create(&directory, &plan).expect("the map is made");
-        Self { directory, map, plan, outside }
+        let map = Map::create(&directory, &plan).expect("the map is created");
+        Self { directory, map, plan, external_host }
     }
 
-    /// Puts a new map with another policy in the place of the old one.
+    /// Replaces the map by one with a changed policy.
     pub fn replace(&mut self, change: impl FnOnce(&mut Policy)) {
         change(&mut self.plan.policy);
-        // A map that would say the same stays.
+        // An equal plan would not replace the map.
         self.plan.settings.low_water += 1;
         self.map = Map::create(&self.directory, &self.plan).expect("the map is replaced");
     }
 
-    /// The same with other rules for its programs.
+    /// Replaces the map by one with changed rules.
     pub fn change_rules(&mut self, change: impl FnMut(&mut Program)) {
         self.replace(|policy| policy.programs.iter_mut().for_each(change));
     }
@@ -252,7 +260,7 @@ impl TestHost {
         TestSession { host: self, handle: opened.handle, addresses }
     }
 
-    /// Makes the C library ask this address for names.
+    /// Makes the C library send DNS queries to this address.
     pub fn set_name_server(&self, server: &str) {
         let file = self.directory.join("resolv.conf");
         std::fs::write(&file, format!("nameserver {server}\n")).unwrap();
@@ -260,9 +268,9 @@ impl TestHost {
         assert!(bound.unwrap().success());
     }
 
-    /// A command on the host beside this one.
-    pub fn outside(&self, program: impl AsRef<Path>) -> Command {
-        outside_command(&self.outside.0.id().to_string(), program)
+    /// Returns a command that runs on the external host.
+    pub fn external(&self, program: impl AsRef<Path>) -> Command {
+        external_command(&self.external_host.0.id().to_string(), program)
     }
 }
 
@@ -280,7 +288,7 @@ pub struct TestSession<'h> {
 }
 
 impl TestSession<'_> {
-    /// A command that runs in the session, with the hook.
+    /// Returns a command that runs in the session, with the hook.
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new(program.as_ref());
         command
@@ -307,7 +315,7 @@ impl TestSession<'_> {
     }
 }
 
-/// What is preloaded.
+/// Returns the value of `LD_PRELOAD`.
 fn preload_value() -> String {
     let Some(sanitized) = env::var_os(SANITIZED) else {
         return preload_path().to_str().unwrap().to_owned();
@@ -316,7 +324,7 @@ fn preload_value() -> String {
     format!("{}:{}", library.trim(), sanitized.to_str().unwrap())
 }
 
-/// A rule for a program with both features.
+/// Returns a rule with virtual IP and loopback.
 pub fn listed_program(pattern: impl AsRef<Path>) -> Program {
     Program {
         pattern: pattern.as_ref().to_str().unwrap().to_owned(),
@@ -325,7 +333,7 @@ pub fn listed_program(pattern: impl AsRef<Path>) -> Program {
     }
 }
 
-/// Starts a program and waits for the first line of its output, which is "ready" or goes on so.
+/// Starts a program and waits until its first line of output begins with "ready".
 pub fn start_ready(command: &mut Command) -> (ChildGuard, String) {
     let (mut running, mut output) = start_piped(command);
     let mut line = String::new();
@@ -334,12 +342,12 @@ pub fn start_ready(command: &mut Command) -> (ChildGuard, String) {
         let _ = output.read_to_string(&mut line);
         panic!("{command:?} is not ready: {line} ({:?})", running.0.wait());
     }
-    // Whoever writes more shall not get SIGPIPE.
+    // The pipe stays open, so that later output does not raise SIGPIPE.
     std::mem::forget(output);
     (running, line)
 }
 
-/// Starts a program whose output can be read as it comes.
+/// Starts a program with pipes for its input and output.
 pub fn start_piped(command: &mut Command) -> (ChildGuard, BufReader<ChildStdout>) {
     let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut running = ChildGuard::start(command);
@@ -347,13 +355,13 @@ pub fn start_piped(command: &mut Command) -> (ChildGuard, BufReader<ChildStdout>
     (running, output)
 }
 
-/// Runs a program to its end; a test that never ends is killed by the harness of `timeout(1)`.
+/// Runs a program to its end and returns its output.
 pub fn output_of(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     stdout_on_success(command, output)
 }
 
-/// The output of a program that succeeded.
+/// Returns the standard output of a program. Panics if the program failed.
 pub fn stdout_on_success(command: &Command, output: Output) -> String {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
@@ -365,7 +373,7 @@ pub fn stdout_on_success(command: &Command, output: Output) -> String {
     text
 }
 
-/// Waits until something listens on this address, whoever it is.
+/// Waits until any process listens on this address. Panics if `child` ends before.
 pub fn wait_for_listener(address: &str, child: &mut Child) {
     let address = address.parse().unwrap();
     for _ in 0..600 {
@@ -374,7 +382,7 @@ pub fn wait_for_listener(address: &str, child: &mut Child) {
             return;
         }
         if let Some(status) = child.try_wait().unwrap() {
-            panic!("it ended ({status}) before it listened on {address}");
+            panic!("the program ended ({status}) before it listened on {address}");
         }
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
@@ -386,7 +394,7 @@ pub fn run_ip_command(line: &str) {
     assert!(status.success(), "ip {line}");
 }
 
-fn outside_command(pid: &str, program: impl AsRef<Path>) -> Command {
+fn external_command(pid: &str, program: impl AsRef<Path>) -> Command {
     let mut command = Command::new("nsenter");
     command.args(["-t", pid, "-n", "--"]).arg(program.as_ref());
     command

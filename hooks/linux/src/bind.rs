@@ -1,0 +1,102 @@
+//! Hooks of bind(2) and listen(2).
+
+use std::net::SocketAddr;
+
+use libc::{c_int, sockaddr, socklen_t};
+use vipool::rewrite::sockaddr::{self as bytes, Parsed};
+use vipool::rewrite::{Bind, HookedProcess, Outcome, Reason};
+
+use crate::sockaddr_buf::SockaddrBuf;
+use crate::socket::Fd;
+use crate::{errno, hooked_process, original};
+
+/// bind(2). See [`vipool::rewrite::Rewriter::bind`].
+///
+/// # Safety
+/// The contract of the original function.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bind(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int {
+    let Some(process) = hooked_process::current() else {
+        // SAFETY: the program's own call.
+        return unsafe { original::bind(fd, address, length) };
+    };
+    let saved_errno = errno::get();
+    let (outcome, requested) = plan_bind(process, fd, address, length);
+    errno::set(saved_errno);
+    match (outcome, requested) {
+        (Outcome::Rewritten(plan), Some(requested)) => {
+            let rewritten = requested.with_address(&plan.address);
+            let result = bind_rewritten(Fd(fd), &plan, &rewritten);
+            if result != 0
+                && errno::get() == libc::EADDRNOTAVAIL
+                && process.rewriter().retries_original(plan.address.ip())
+            {
+                errno::set(saved_errno);
+                // SAFETY: the program's own call.
+                return unsafe { original::bind(fd, address, length) };
+            }
+            result
+        }
+        (Outcome::Refused(refusal), _) => {
+            errno::set(errno::for_refusal(refusal));
+            -1
+        }
+        // SAFETY: the program's own call.
+        _ => unsafe { original::bind(fd, address, length) },
+    }
+}
+
+fn plan_bind(
+    process: &HookedProcess,
+    fd: c_int,
+    address: *const sockaddr,
+    length: socklen_t,
+) -> (Outcome<Bind>, Option<SockaddrBuf>) {
+    let pass = Outcome::Passed(Reason::NotInet);
+    let Some(buffer) = SockaddrBuf::read(address, length) else { return (pass, None) };
+    let requested = match bytes::parse(buffer.bytes()) {
+        Parsed::Inet(address) => address,
+        // Row 15: the kernel accepts AF_UNSPEC with a zero address as 0.0.0.0.
+        Parsed::Unspecified(Some(port)) => SocketAddr::from(([0, 0, 0, 0], port)),
+        Parsed::Unspecified(None) | Parsed::Other => return (pass, None),
+    };
+    (process.rewriter().bind(&Fd(fd), requested), Some(buffer))
+}
+
+/// Makes the original call with the planned address. Clears `IPV6_V6ONLY` first if the plan
+/// requires it, and restores the option if the call fails.
+fn bind_rewritten(fd: Fd, plan: &Bind, address: &SockaddrBuf) -> c_int {
+    if plan.clear_v6only {
+        fd.set_option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0);
+    }
+    // SAFETY: the buffer holds `length` bytes.
+    let result = unsafe { original::bind(fd.0, address.as_ptr(), address.length()) };
+    if result != 0 && plan.clear_v6only {
+        let error = errno::get();
+        fd.set_option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1);
+        errno::set(error);
+    }
+    result
+}
+
+/// listen(2). See [`vipool::rewrite::Rewriter::listen`].
+///
+/// # Safety
+/// The contract of the original function.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn listen(fd: c_int, backlog: c_int) -> c_int {
+    if let Some(process) = hooked_process::current() {
+        let saved_errno = errno::get();
+        let rewriter = process.rewriter();
+        if let Outcome::Rewritten(plan) = rewriter.listen(&Fd(fd)) {
+            let error = Fd(fd).bind(plan.address.ip(), false);
+            if error == libc::EADDRNOTAVAIL && !rewriter.retries_original(plan.address.ip()) {
+                errno::set(error);
+                return -1;
+            }
+        }
+        errno::set(saved_errno);
+    }
+    // SAFETY: the program's own call.
+    unsafe { original::listen(fd, backlog) }
+}

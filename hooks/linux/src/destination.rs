@@ -1,0 +1,163 @@
+//! The decision for a destination address: of connect(2), and of a datagram.
+//!
+//! The hooks of `connect` and `send_messages` share it. It may bind the socket before the original
+//! call, and it records facts and marks.
+
+use std::net::SocketAddr;
+
+use libc::{c_int, sockaddr, socklen_t};
+use vipool::rewrite::sockaddr::{self as bytes, Parsed};
+use vipool::rewrite::{Connect, Outcome, Reason, Socket};
+
+use crate::errno;
+use crate::facts::PAIRED_SOCKETS;
+use crate::hooked_process::{self, ProcessRewriter};
+use crate::mark::{self, Mark};
+use crate::sockaddr_buf::SockaddrBuf;
+use crate::socket::{Fd, PresumedUnbound};
+
+/// What a hook does with a call that names a destination.
+pub enum CallAction {
+    /// Makes the call unchanged.
+    PassThrough,
+    /// Makes the call unchanged. A connect disconnects the socket.
+    Disconnect,
+    /// Makes the call with this address.
+    UseAddress(SockaddrBuf),
+    /// Fails with this error.
+    Fail(c_int),
+}
+
+/// The kind of call that names a destination.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum DestinationCall {
+    /// connect(2).
+    Connect,
+    /// A send with `MSG_FASTOPEN`, which connects a stream.
+    FastOpen,
+    /// Any other send.
+    Send,
+}
+
+impl DestinationCall {
+    /// Returns the kind of a send with these flags.
+    pub fn from_send_flags(flags: c_int) -> Self {
+        if flags & libc::MSG_FASTOPEN != 0 { Self::FastOpen } else { Self::Send }
+    }
+}
+
+/// Chooses the destination of a connect or a datagram, and binds the socket first if necessary.
+/// Keeps `errno`.
+///
+/// This is the fast path. It returns at once for a marked socket with an external destination.
+#[inline(always)]
+pub fn choose_destination(
+    fd: c_int,
+    address: *const sockaddr,
+    length: socklen_t,
+    call: DestinationCall,
+) -> CallAction {
+    let Some(process) = hooked_process::cached() else { return CallAction::PassThrough };
+    let Some(buffer) = SockaddrBuf::read(address, length) else { return CallAction::PassThrough };
+    let destination = match bytes::parse(buffer.bytes()) {
+        Parsed::Inet(destination) => destination,
+        Parsed::Unspecified(_) => return CallAction::Disconnect,
+        Parsed::Other => return CallAction::PassThrough,
+    };
+    let is_external = process.is_known_outside(destination.ip());
+    let mark = if is_external && call == DestinationCall::Send {
+        Mark::read(Fd(fd))
+    } else {
+        Mark::Unknown
+    };
+    if mark == Mark::Bound {
+        return CallAction::PassThrough;
+    }
+    let saved_errno = errno::get();
+    let may_presume_unbound =
+        is_external && (call == DestinationCall::Connect || mark == Mark::Unmarked);
+    let action = plan_destination(Fd(fd), &buffer, destination, call, mark, may_presume_unbound);
+    errno::set(saved_errno);
+    action
+}
+
+/// The slow path of [`choose_destination`]. `may_presume_unbound` permits [`PresumedUnbound`].
+#[inline(never)]
+fn plan_destination(
+    fd: Fd,
+    buffer: &SockaddrBuf,
+    destination: SocketAddr,
+    call: DestinationCall,
+    mark: Mark,
+    may_presume_unbound: bool,
+) -> CallAction {
+    let Some(process) = hooked_process::current() else { return CallAction::PassThrough };
+    let rewriter = process.rewriter();
+    if let Outcome::Rewritten(interface) = rewriter.multicast_interface(destination.ip()) {
+        fd.set_multicast_interface(interface);
+    }
+    let presumed_unbound = PresumedUnbound::new(fd, destination);
+    let socket: &dyn Socket = if may_presume_unbound { &presumed_unbound } else { &fd };
+    let outcome = match call {
+        DestinationCall::Connect => rewriter.connect(socket, destination),
+        DestinationCall::FastOpen => rewriter.send(socket, destination, true),
+        DestinationCall::Send => rewriter.send(socket, destination, false),
+    };
+    let plan = match outcome {
+        Outcome::Rewritten(plan) => plan,
+        Outcome::Refused(refusal) => return CallAction::Fail(errno::for_refusal(refusal)),
+        Outcome::Passed(reason) => {
+            if mark == Mark::Unmarked && reason == Reason::AlreadyBound {
+                mark::set_if_bound(fd);
+            }
+            record_possible_pair(&rewriter, destination, call);
+            return CallAction::PassThrough;
+        }
+    };
+    if let Err(error) = bind_source(&rewriter, fd, &plan, mark) {
+        return CallAction::Fail(error);
+    }
+    record_possible_pair(&rewriter, plan.destination, call);
+    if plan.destination == destination {
+        CallAction::PassThrough
+    } else {
+        CallAction::UseAddress(buffer.with_address(&plan.destination))
+    }
+}
+
+/// Binds the socket to the planned source. Returns the error that the program's call fails with.
+fn bind_source(
+    rewriter: &ProcessRewriter<'_>,
+    fd: Fd,
+    plan: &Connect,
+    mark: Mark,
+) -> Result<(), c_int> {
+    if plan.clear_v6only {
+        fd.set_option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0);
+    }
+    let Some(source) = plan.source else { return Ok(()) };
+    match fd.bind(source, plan.defer_port) {
+        0 if mark == Mark::Unmarked => mark::set(fd),
+        0 => {}
+        // A bound socket does not need the address.
+        libc::EADDRNOTAVAIL if !rewriter.retries_original(source) && !fd.has_port() => {
+            return Err(libc::EADDRNOTAVAIL);
+        }
+        _ if mark == Mark::Unmarked => mark::set_if_bound(fd),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Records that a connection within the session may create paired sockets. A datagram with a
+/// destination connects nothing.
+#[inline]
+fn record_possible_pair(
+    rewriter: &ProcessRewriter<'_>,
+    destination: SocketAddr,
+    call: DestinationCall,
+) {
+    if call != DestinationCall::Send && rewriter.may_form_loopback_pair(destination) {
+        PAIRED_SOCKETS.record();
+    }
+}

@@ -1,0 +1,75 @@
+//! Derives [`Facts`] from descriptors that come from another process or go to one.
+
+use std::ptr;
+use std::sync::atomic::AtomicU8;
+
+use libc::c_int;
+use vipool::rewrite::control_message::for_each_control_message;
+use vipool::rewrite::{HookedProcess, Protocol, Socket};
+
+use crate::descriptors;
+use crate::facts::{self, Facts, OTHER_PROTOCOLS, PAIRED_SOCKETS, PORTLESS_BINDINGS};
+use crate::socket::Fd;
+
+/// Returns the facts that may become true through `fd`, in this process or in the other holder.
+fn facts_of_fd(process: &HookedProcess, fd: c_int) -> Facts {
+    let fd = Fd(fd);
+    let domain = match fd.option(libc::SOL_SOCKET, libc::SO_DOMAIN) {
+        // A file has no socket address, and these families have no IPv4 or IPv6 address.
+        None | Some(libc::AF_UNIX | libc::AF_NETLINK) => return Facts::NONE,
+        Some(domain) => domain,
+    };
+    let protocol = fd.protocol();
+    let is_inet = [libc::AF_INET, libc::AF_INET6].contains(&domain);
+    let by_protocol = match protocol {
+        Protocol::Tcp | Protocol::Udp if is_inet => Facts::NONE,
+        _ => OTHER_PROTOCOLS,
+    };
+    let by_peer = match (protocol, fd.peer()) {
+        // A connected TCP socket keeps its two addresses.
+        (Protocol::Tcp, Some(peer)) => {
+            let visible = process.display_rewriter().visible_address(peer, || fd.local_address());
+            if visible.rewritten().is_some() { PAIRED_SOCKETS } else { Facts::NONE }
+        }
+        (Protocol::Tcp, None) if fd.option(libc::SOL_SOCKET, libc::SO_ACCEPTCONN) == Some(1) => {
+            Facts::NONE
+        }
+        // The other holder may connect or disconnect this socket.
+        _ => PAIRED_SOCKETS.union(PORTLESS_BINDINGS),
+    };
+    by_protocol.union(by_peer)
+}
+
+/// Records the facts that may become true through descriptors in control messages (`SCM_RIGHTS` of
+/// unix(7)).
+pub fn record_passed_fds(process: &HookedProcess, control: &mut [u8]) {
+    for_each_control_message(control, |level, kind, data| {
+        if (level, kind) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+            for fd in data.as_chunks().0 {
+                facts_of_fd(process, c_int::from_ne_bytes(*fd)).record();
+            }
+        }
+    });
+}
+
+/// Scans the descriptors that the process has while the hook is loaded: inherited ones, and those
+/// that constructors of other libraries opened. On failure every fact stays possible.
+pub fn scan_inherited_fds(process: &HookedProcess) {
+    let mut facts = Facts::NONE;
+    let is_complete =
+        descriptors::for_each_open_fd(|fd| facts = facts.union(facts_of_fd(process, fd)));
+    if !is_complete {
+        return;
+    }
+    // SAFETY: requests a new anonymous mapping at an address that the kernel chooses.
+    let page = unsafe {
+        let (access, kind) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
+        libc::mmap(ptr::null_mut(), size_of::<AtomicU8>(), access, kind, -1, 0)
+    };
+    if page != libc::MAP_FAILED {
+        // SAFETY: the mapping is writable, zeroed, aligned to a page and never unmapped.
+        let page = unsafe { &*page.cast::<AtomicU8>() };
+        facts::use_shared_page(page, facts);
+    }
+}

@@ -1,0 +1,81 @@
+//! Hooks of socket(2) and setsockopt(2). They record facts, and keep an explicit multicast
+//! interface apart from an unset one.
+
+use std::net::Ipv4Addr;
+use std::ptr;
+
+use libc::{c_int, c_void, socklen_t};
+use vipool::rewrite::Outcome;
+
+use crate::facts::{OTHER_PROTOCOLS, PORTLESS_BINDINGS};
+use crate::{caller_memory, hooked_process, original};
+
+/// socket(2). Records a socket that is neither TCP nor UDP and may take an IPv4 or IPv6 address.
+/// Sockets of unknown families are assumed to take one.
+///
+/// # Safety
+/// The contract of the original function.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
+    use libc::{IPPROTO_MPTCP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE};
+    let is_known_kind = match (domain, kind & !(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK)) {
+        (libc::AF_UNIX | libc::AF_NETLINK, _) => true,
+        (libc::AF_INET | libc::AF_INET6, libc::SOCK_STREAM) => {
+            matches!(protocol, 0 | IPPROTO_TCP | IPPROTO_MPTCP)
+        }
+        (libc::AF_INET | libc::AF_INET6, libc::SOCK_DGRAM) => {
+            matches!(protocol, 0 | IPPROTO_UDP | IPPROTO_UDPLITE)
+        }
+        _ => false,
+    };
+    if !is_known_kind {
+        OTHER_PROTOCOLS.record();
+    }
+    // SAFETY: the program's own call.
+    unsafe { original::socket(domain, kind, protocol) }
+}
+
+/// setsockopt(2). A program may select the multicast interface by index alone. The kernel never
+/// reports that index (ip(7)), so V is added as the interface's address. Then the choice is not
+/// mistaken for an unset option when the program sends (row 27).
+///
+/// # Safety
+/// The contract of the original function.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setsockopt(
+    fd: c_int,
+    level: c_int,
+    option: c_int,
+    value: *const c_void,
+    length: socklen_t,
+) -> c_int {
+    if level == libc::IPPROTO_IP && option == libc::IP_BIND_ADDRESS_NO_PORT {
+        PORTLESS_BINDINGS.record();
+    }
+    let mut request = None;
+    if level == libc::IPPROTO_IP
+        && option == libc::IP_MULTICAST_IF
+        && length as usize >= size_of::<libc::ip_mreqn>()
+        && let Some(process) = hooked_process::current()
+    {
+        request = caller_memory::read(value.cast::<libc::ip_mreqn>()).filter(|request| {
+            request.imr_address.s_addr == libc::INADDR_ANY && request.imr_ifindex != 0
+        });
+        let group = Ipv4Addr::new(224, 0, 0, 1);
+        match (&mut request, process.rewriter().multicast_interface(group.into())) {
+            (Some(request), Outcome::Rewritten(interface)) => {
+                request.imr_address.s_addr = u32::from_ne_bytes(interface.octets());
+            }
+            _ => request = None,
+        }
+    }
+    match &request {
+        // SAFETY: the program's own call with a modified copy of its value.
+        Some(request) => unsafe {
+            let size = size_of::<libc::ip_mreqn>() as socklen_t;
+            original::setsockopt(fd, level, option, ptr::from_ref(request).cast(), size)
+        },
+        // SAFETY: the program's own call.
+        None => unsafe { original::setsockopt(fd, level, option, value, length) },
+    }
+}

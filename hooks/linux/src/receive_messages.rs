@@ -1,0 +1,117 @@
+//! Hooks of recvmsg(2) and recvmmsg(2). They replace addresses where the kernel has just written.
+
+use libc::{c_int, c_uint, mmsghdr, msghdr, ssize_t};
+use vipool::rewrite::control_message::{HEADER_LENGTH, replace_packet_info};
+use vipool::rewrite::sockaddr::MAX_LENGTH;
+use vipool::rewrite::{HookedProcess, Socket};
+
+use crate::caller_memory::{self, CallerArray, MAX_MESSAGES};
+use crate::fd_facts::record_passed_fds;
+use crate::socket::Fd;
+use crate::visible_name::write_visible_name;
+use crate::{hooked_process, original};
+
+/// recvmsg(2).
+///
+/// # Safety
+/// The contract of the original function.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
+    let process = hooked_process::current();
+    // The kernel overwrites the length, so the capacity is read before the call.
+    let capacity = process
+        .and_then(|_| caller_memory::read(message.cast_const()))
+        .map(|header| header.msg_namelen as usize);
+    // SAFETY: the program's own call.
+    let received = unsafe { original::recvmsg(fd, message, flags) };
+    if let (Some(process), Some(capacity), 0..) = (process, capacity, received) {
+        // SAFETY: the kernel has just received into this message.
+        unsafe { make_message_visible(process, fd, message, capacity) };
+    }
+    received
+}
+
+/// recvmmsg(2).
+///
+/// # Safety
+/// The contract of the original function.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn recvmmsg(
+    fd: c_int,
+    messages: *mut mmsghdr,
+    count: c_uint,
+    flags: c_int,
+    timeout: *mut libc::timespec,
+) -> c_int {
+    match hooked_process::current() {
+        // SAFETY: the program's own call.
+        Some(process) => unsafe { receive_all(process, fd, messages, count, flags, timeout) },
+        // SAFETY: the program's own call.
+        None => unsafe { original::recvmmsg(fd, messages, count, flags, timeout) },
+    }
+}
+
+/// Handles recvmmsg in a listed program. A separate function, so that the array of capacities takes
+/// no stack in other programs.
+///
+/// # Safety
+/// The contract of recvmmsg.
+#[inline(never)]
+unsafe fn receive_all(
+    process: &HookedProcess,
+    fd: c_int,
+    messages: *mut mmsghdr,
+    count: c_uint,
+    flags: c_int,
+    timeout: *mut libc::timespec,
+) -> c_int {
+    // The capacity of each name buffer. No address needs more than u8::MAX bytes.
+    let mut capacities = [0u8; MAX_MESSAGES];
+    let mut array = CallerArray::new(messages);
+    for (index, capacity) in capacities.iter_mut().take(count as usize).enumerate() {
+        let Some(message) = array.read(index) else { break };
+        *capacity = u8::try_from(message.msg_hdr.msg_namelen).unwrap_or(u8::MAX);
+    }
+    // SAFETY: the program's own call.
+    let received = unsafe { original::recvmmsg(fd, messages, count, flags, timeout) };
+    let received_count = usize::try_from(received).unwrap_or(0);
+    for (index, capacity) in capacities.iter().take(received_count).enumerate() {
+        // SAFETY: the kernel has just received into this message.
+        unsafe {
+            let header = &raw mut (*messages.add(index)).msg_hdr;
+            make_message_visible(process, fd, header, (*capacity).into());
+        }
+    }
+    received
+}
+
+/// Replaces the addresses of a received message by the visible ones.
+///
+/// # Safety
+/// The kernel has just received into this message.
+unsafe fn make_message_visible(
+    process: &HookedProcess,
+    fd: c_int,
+    message: *mut msghdr,
+    capacity: usize,
+) {
+    // SAFETY: guaranteed by the caller.
+    let header = unsafe { message.read_unaligned() };
+    if !header.msg_name.is_null() {
+        let length = header.msg_namelen as usize;
+        let written = capacity.min(length).min(MAX_LENGTH);
+        // SAFETY: the kernel has just written this many bytes.
+        let name = unsafe { std::slice::from_raw_parts_mut(header.msg_name.cast(), written) };
+        let read_peer = || Fd(fd).local_address();
+        write_visible_name(process, name, length > written, false, || None, read_peer);
+    }
+    let length = header.msg_controllen;
+    if !header.msg_control.is_null() && length >= HEADER_LENGTH {
+        // SAFETY: the kernel has just written this many bytes.
+        let control =
+            unsafe { std::slice::from_raw_parts_mut(header.msg_control.cast::<u8>(), length) };
+        record_passed_fds(process, control);
+        let rewriter = process.display_rewriter();
+        replace_packet_info(control, |address| rewriter.visible_ip(address).rewritten());
+    }
+}

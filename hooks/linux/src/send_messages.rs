@@ -1,0 +1,287 @@
+//! Hooks of sendmsg(2) and sendmmsg(2).
+//!
+//! Changes are made in copies on the stack. The program's structs are only read, except for the
+//! sent lengths, which the kernel would write too.
+
+use std::mem::MaybeUninit;
+
+use libc::{c_int, c_uint, mmsghdr, msghdr, ssize_t};
+use vipool::rewrite::HookedProcess;
+use vipool::rewrite::control_message::{HEADER_LENGTH, replace_packet_info};
+use vipool::rewrite::sockaddr::MAX_LENGTH;
+
+use crate::caller_memory::{self, CallerArray, MAX_MESSAGES};
+use crate::destination::{CallAction, DestinationCall, choose_destination};
+use crate::facts::PAIRED_SOCKETS;
+use crate::fd_facts::record_passed_fds;
+use crate::sockaddr_buf::{SockaddrBuf, parse_inet};
+use crate::socket::Fd;
+use crate::{errno, hooked_process, original};
+
+/// The longest control data that is rewritten. Longer data passes unchanged. This is also the room
+/// for one batch of messages, because the stack of a signal handler may be small.
+const MAX_CONTROL_LENGTH: usize = 512;
+/// How many messages of one sendmmsg are copied at once.
+const BATCH_SIZE: usize = 8;
+
+/// Room for rewritten control data. The data of each message starts at a multiple of
+/// [`CONTROL_ALIGNMENT`].
+#[repr(C, align(16))]
+struct ControlBuffer([MaybeUninit<u8>; MAX_CONTROL_LENGTH]);
+
+const CONTROL_ALIGNMENT: usize = align_of::<ControlBuffer>();
+
+impl ControlBuffer {
+    const fn new() -> Self {
+        Self([MaybeUninit::uninit(); MAX_CONTROL_LENGTH])
+    }
+}
+
+/// What the hook does with a message.
+enum MessageAction {
+    PassThrough,
+    /// Sends the copy, whose header points to the changed parts.
+    Rewritten,
+    /// Fails with this error.
+    Fail(c_int),
+    /// Leaves the message to the next batch, because its control data does not fit into this one.
+    NextBatch,
+}
+
+/// sendmsg(2).
+///
+/// # Safety
+/// The contract of the original function.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
+    match hooked_process::current() {
+        // SAFETY: the program's own call.
+        Some(process) => unsafe { rewrite_and_send(process, fd, message, flags) },
+        // SAFETY: the program's own call.
+        None => unsafe { original::sendmsg(fd, message, flags) },
+    }
+}
+
+/// Handles sendmsg in a listed program. A separate function, so that the buffers take no stack in
+/// other programs.
+///
+/// # Safety
+/// The contract of sendmsg.
+#[inline(never)]
+unsafe fn rewrite_and_send(
+    process: &HookedProcess,
+    fd: c_int,
+    message: *const msghdr,
+    flags: c_int,
+) -> ssize_t {
+    let (mut name, mut control) = (MaybeUninit::uninit(), ControlBuffer::new());
+    let mut header = caller_memory::read(message);
+    let action = header.as_mut().map_or(MessageAction::PassThrough, |header| {
+        rewrite_message(process, fd, header, flags, &mut name, &mut control.0.as_mut_slice())
+    });
+    match (action, &header) {
+        // SAFETY: the program's own call with a header that points to live copies.
+        (MessageAction::Rewritten, Some(header)) => unsafe { original::sendmsg(fd, header, flags) },
+        (MessageAction::Fail(error), _) => {
+            errno::set(error);
+            -1
+        }
+        // SAFETY: the program's own call.
+        _ => unsafe { original::sendmsg(fd, message, flags) },
+    }
+}
+
+/// sendmmsg(2).
+///
+/// # Safety
+/// The contract of the original function.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendmmsg(
+    fd: c_int,
+    messages: *mut mmsghdr,
+    count: c_uint,
+    flags: c_int,
+) -> c_int {
+    match hooked_process::current() {
+        // SAFETY: the program's own call.
+        Some(process) if count > 0 => unsafe {
+            send_in_batches(process, fd, messages, count, flags)
+        },
+        // SAFETY: the program's own call.
+        _ => unsafe { original::sendmmsg(fd, messages, count, flags) },
+    }
+}
+
+/// Handles sendmmsg in a listed program. Like the kernel, it fails only if no message was sent.
+///
+/// # Safety
+/// The contract of sendmmsg, with at least one message.
+#[inline(never)]
+unsafe fn send_in_batches(
+    process: &HookedProcess,
+    fd: c_int,
+    messages: *mut mmsghdr,
+    count: c_uint,
+    flags: c_int,
+) -> c_int {
+    let saved_errno = errno::get();
+    let mut messages = CallerArray::new(messages);
+    let count = (count as usize).min(MAX_MESSAGES);
+    let mut sent = 0;
+    while sent < count {
+        let size = (count - sent).min(BATCH_SIZE);
+        // SAFETY: the program's own call for a part of its messages.
+        let (batch_sent, is_complete) =
+            unsafe { send_batch(process, fd, &mut messages, sent, size, flags) };
+        sent += batch_sent;
+        if !is_complete {
+            break;
+        }
+    }
+    if sent == 0 {
+        return -1;
+    }
+    errno::set(saved_errno);
+    sent as c_int
+}
+
+/// Sends up to `size` messages. Returns how many were sent, and whether the kernel sent all that it
+/// received.
+///
+/// # Safety
+/// The contract of sendmmsg, with 1 to [`BATCH_SIZE`] messages.
+unsafe fn send_batch(
+    process: &HookedProcess,
+    fd: c_int,
+    messages: &mut CallerArray<mmsghdr>,
+    start: usize,
+    size: usize,
+    flags: c_int,
+) -> (usize, bool) {
+    let mut names = [const { MaybeUninit::<SockaddrBuf>::uninit() }; BATCH_SIZE];
+    let mut copies = [const { MaybeUninit::<mmsghdr>::uninit() }; BATCH_SIZE];
+    let mut control = ControlBuffer::new();
+    let mut unused_control = control.0.as_mut_slice();
+    let (mut copied, mut is_rewritten) = (0, false);
+    for (name, copy) in names.iter_mut().zip(&mut copies).take(size) {
+        let Some(mut message) = messages.read(start + copied) else { break };
+        let header = &mut message.msg_hdr;
+        match rewrite_message(process, fd, header, flags, name, &mut unused_control) {
+            MessageAction::PassThrough => {}
+            MessageAction::Rewritten => is_rewritten = true,
+            MessageAction::Fail(error) if copied == 0 => {
+                errno::set(error);
+                return (0, false);
+            }
+            MessageAction::Fail(_) | MessageAction::NextBatch => break,
+        }
+        copy.write(message);
+        copied += 1;
+    }
+    // If the first message is unreadable, the kernel reports the error.
+    let attempted = copied.max(1);
+    let first = if is_rewritten { copies.as_mut_ptr().cast() } else { messages.element_ptr(start) };
+    // SAFETY: `first` points to the program's own messages, or to `attempted` copies whose parts
+    // live until the call returns.
+    let sent = unsafe { original::sendmmsg(fd, first, attempted as c_uint, flags) };
+    let sent = usize::try_from(sent).unwrap_or(0);
+    if is_rewritten {
+        for index in 0..sent {
+            // SAFETY: the kernel sent this copy and wrote its length.
+            let length = unsafe { (*first.add(index)).msg_len };
+            if !messages.write_sent_length(start + index, length) {
+                errno::set(libc::EFAULT);
+                return (index, false);
+            }
+        }
+    }
+    (sent, sent == attempted)
+}
+
+/// Decides about a message, and binds the socket first if necessary.
+///
+/// A rewritten destination is stored in `name`. Rewritten control data takes its room from
+/// `unused_control`. The header then points to both.
+fn rewrite_message<'a>(
+    process: &HookedProcess,
+    fd: c_int,
+    header: &mut msghdr,
+    flags: c_int,
+    name: &'a mut MaybeUninit<SockaddrBuf>,
+    unused_control: &mut &'a mut [MaybeUninit<u8>],
+) -> MessageAction {
+    let length = header.msg_controllen;
+    let has_control = !header.msg_control.is_null() && length >= HEADER_LENGTH;
+    if has_control && (unused_control.len() + 1..=MAX_CONTROL_LENGTH).contains(&length) {
+        return MessageAction::NextBatch;
+    }
+    let mut is_rewritten = false;
+    // In these calls the kernel truncates a name that is too long, unless the length is negative.
+    if header.msg_namelen <= c_int::MAX as u32 {
+        header.msg_namelen = header.msg_namelen.min(MAX_LENGTH as u32);
+    }
+    if !header.msg_name.is_null() && header.msg_namelen > 0 {
+        let destination = header.msg_name.cast_const().cast();
+        let call = DestinationCall::from_send_flags(flags);
+        match choose_destination(fd, destination, header.msg_namelen, call) {
+            CallAction::PassThrough | CallAction::Disconnect => {}
+            CallAction::UseAddress(buffer) => {
+                let buffer = name.write(buffer);
+                header.msg_name = buffer.as_ptr().cast_mut().cast();
+                header.msg_namelen = buffer.length();
+                is_rewritten = true;
+            }
+            CallAction::Fail(error) => return MessageAction::Fail(error),
+        }
+    }
+    if has_control && let Some(control) = rewrite_control(process, Fd(fd), header, unused_control) {
+        header.msg_control = control.cast();
+        is_rewritten = true;
+    }
+    if is_rewritten { MessageAction::Rewritten } else { MessageAction::PassThrough }
+}
+
+/// Returns a copy of the control data in which the program's source address is rewritten (row 24).
+/// Returns `None` if it names no source that must be rewritten. Records the facts of descriptors in
+/// it.
+fn rewrite_control(
+    process: &HookedProcess,
+    fd: Fd,
+    header: &msghdr,
+    unused_control: &mut &mut [MaybeUninit<u8>],
+) -> Option<*mut u8> {
+    let original = header.msg_control.cast_const().cast::<u8>();
+    let length = header.msg_controllen;
+    if length > MAX_CONTROL_LENGTH {
+        // The data is not examined, so it may pass any descriptor.
+        PAIRED_SOCKETS.record();
+        return None;
+    }
+    let room = unused_control.get_mut(..length)?;
+    if !caller_memory::is_readable(original, length) {
+        return None;
+    }
+    let copy = room.as_mut_ptr().cast::<u8>();
+    // SAFETY: `length` bytes are readable, and `copy` has room for them and belongs to this hook.
+    let messages = unsafe {
+        std::ptr::copy_nonoverlapping(original, copy, length);
+        std::slice::from_raw_parts_mut(copy, length)
+    };
+    record_passed_fds(process, messages);
+    let is_rewritten = replace_packet_info(messages, |source| {
+        let destination = if header.msg_name.is_null() {
+            fd.peer()
+        } else {
+            SockaddrBuf::read(header.msg_name.cast(), header.msg_namelen)
+                .and_then(|buffer| parse_inet(buffer.bytes()))
+        };
+        process.rewriter().datagram_source(source, destination).rewritten()
+    });
+    if !is_rewritten {
+        return None;
+    }
+    let (used, rest) = std::mem::take(unused_control)
+        .split_at_mut_checked(length.next_multiple_of(CONTROL_ALIGNMENT))?;
+    *unused_control = rest;
+    Some(used.as_mut_ptr().cast())
+}

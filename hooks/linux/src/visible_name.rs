@@ -1,0 +1,55 @@
+//! Replaces an address that the kernel reported by the address that the program must see. L is
+//! visible as 127.0.0.1, for example.
+
+use std::net::SocketAddr;
+
+use vipool::rewrite::sockaddr as bytes;
+use vipool::rewrite::{HookedProcess, Outcome};
+
+use crate::hooked_process;
+use crate::sockaddr_buf::parse_inet;
+
+/// Replaces the socket address in `name` by the visible one. Returns whether it changed.
+///
+/// - `is_truncated`: `name` is not the whole address. `read_name` then returns the whole one.
+/// - `is_unpaired`: the peer cannot influence the visible address, so `read_peer` is not called.
+/// - `read_peer` returns the address of the other end of the socket.
+///
+/// This is the fast path for IPv4 addresses.
+#[inline]
+pub fn write_visible_name(
+    process: &HookedProcess,
+    name: &mut [u8],
+    is_truncated: bool,
+    is_unpaired: bool,
+    read_name: impl FnOnce() -> Option<SocketAddr>,
+    read_peer: impl FnOnce() -> Option<SocketAddr>,
+) -> bool {
+    if !is_truncated {
+        let Some(ip) = bytes::ipv4_octets_mut(name) else { return false };
+        let octets = *ip;
+        if let Some(visible) = process.fast_visible_ipv4(octets.into(), is_unpaired) {
+            *ip = visible.octets();
+            return *ip != octets;
+        }
+    }
+    let read_peer = || if is_unpaired { None } else { read_peer() };
+    write_visible_slow_path(process, name, is_truncated, read_name, read_peer)
+}
+
+#[cold]
+fn write_visible_slow_path(
+    process: &HookedProcess,
+    name: &mut [u8],
+    is_truncated: bool,
+    read_name: impl FnOnce() -> Option<SocketAddr>,
+    read_peer: impl FnOnce() -> Option<SocketAddr>,
+) -> bool {
+    let address = if is_truncated { read_name() } else { parse_inet(name) };
+    let Some(address) = address else { return false };
+    let process = hooked_process::current().unwrap_or(process);
+    let outcome = process.display_rewriter().visible_address(address, read_peer);
+    let Outcome::Rewritten(visible) = outcome else { return false };
+    bytes::write(&visible, name);
+    visible != address
+}

@@ -1,0 +1,238 @@
+/* Rows on connect(2) and accept(2). See matrix.h. */
+#include "matrix.h"
+
+/* A socket bound to 0.0.0.0:0 reaches external destinations and the session's loopback. */
+static void row_4(void) {
+    int fd = tcp();
+    expect("bind", try_bind(fd, ANY, 0), "ok");
+    int port = kernel_port(fd);
+    expect_listed("kernel name", kernel_name(fd), format_host_port(V, port),
+                  format_host_port(ANY, port));
+    expect("connect outside", try_connect(fd, EXTERNAL_ADDRESS, 7), "ok");
+    expect_listed("source seen by the peer", receive_text(fd), V, HOST_ADDRESS);
+    int service = listen_on(LOOPBACK, 8004);
+    fd = tcp();
+    expect("bind again", try_bind(fd, ANY, 0), "ok");
+    expect("connect to own loopback", try_connect(fd, LOOPBACK, 8004), "ok");
+    expect("getpeername", visible_peer(fd), "127.0.0.1:8004");
+    expect_quietly("getsockname", visible_name(fd), format_host_port(LOOPBACK, kernel_port(fd)));
+    struct sockaddr_storage peer;
+    socklen_t length = sizeof peer;
+    int accepted = accept(service, (void *)&peer, &length);
+    expect_quietly("peer from accept", address_text(&peer),
+                   format_host_port(LOOPBACK, kernel_port(fd)));
+    expect("name of the accepted socket", visible_name(accepted), "127.0.0.1:8004");
+}
+
+/* A connect to the host's address reaches the session's service there, else the host's. */
+static void row_5_host_connect(void) {
+    const int ports[] = {8205, 8305, 8405};
+    const char *hosts[] = {HOST_ADDRESS, ANY, "::"},
+               *destinations[] = {HOST_ADDRESS, HOST_ADDRESS, HOST_ADDRESS6};
+    char mapped[64];
+    snprintf(mapped, sizeof mapped, "::ffff:%s", V);
+    const char *visible[] = {V, V, mapped};
+    for (int i = 0; i < 3; i++) {
+        int service = listen_on(hosts[i], ports[i]), fd = i < 2 ? tcp() : tcp6();
+        if (i == 2) enable_option(fd, IPPROTO_IPV6, IPV6_V6ONLY);
+        expect("connect", try_connect(fd, destinations[i], ports[i]), "ok");
+        expect_listed("peer", visible_peer(fd), format_host_port(visible[i], ports[i]),
+                      format_host_port(destinations[i], ports[i]));
+        int accepted = accept(service, NULL, NULL);
+        expect_listed("name of the accepted socket", visible_peer(accepted),
+                      format_host_port(visible[i], kernel_port(fd)),
+                      format_host_port(destinations[i], kernel_port(fd)));
+    }
+    int service = udp(), fd = udp();
+    struct address to = make_address(HOST_ADDRESS, 8205);
+    expect("bind", try_bind(service, HOST_ADDRESS, 8205), "ok");
+    for (int i = 0; i < 2; i++) {
+        struct pollfd ready = {service, POLLIN, 0};
+        char byte;
+        expect("sendto", errno_text(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)), "ok");
+        expect("datagram arrives", poll(&ready, 1, 5000) == 1 ? "yes" : "no", "yes");
+        expect("recv", errno_text(recv(service, &byte, 1, 0)), "ok");
+    }
+    struct address out = make_address(EXTERNAL_ADDRESS, 7);
+    expect("sendto", errno_text(sendto(fd, "x", 1, 0, (void *)&out.bytes, out.length)), "ok");
+    expect_listed("source seen by the peer", receive_text(fd), V, HOST_ADDRESS);
+    /* The session has no listener, so the connection reaches the host's, which the driver runs. */
+    fd = tcp();
+    expect("connect to the host's service", try_connect(fd, HOST_ADDRESS, 8505), "ok");
+    expect("peer", kernel_peer(fd), format_host_port(HOST_ADDRESS, 8505));
+    expect_listed("sender", visible_name(fd), format_host_port(V, kernel_port(fd)),
+                  format_host_port(HOST_ADDRESS, kernel_port(fd)));
+}
+
+/* Calls fail while V is on no interface. The driver has removed it. */
+static void row_6(void) {
+    expect_listed("bind", try_bind(tcp(), ANY, 8006), "EADDRNOTAVAIL", "ok");
+    expect_listed("connect", try_connect(tcp(), EXTERNAL_ADDRESS, 7), "EADDRNOTAVAIL", "ok");
+    int fd = udp();
+    struct address to = make_address(EXTERNAL_ADDRESS, 7);
+    expect_listed("sendto", errno_text(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)),
+                  "EADDRNOTAVAIL", "ok");
+}
+
+/* With pass-when-missing, calls pass while V is on no interface. */
+static void row_6_pass(void) {
+    int fd = tcp();
+    expect("bind", try_bind(fd, ANY, 8006), "ok");
+    expect("kernel name", kernel_name(fd), "0.0.0.0:8006");
+    fd = tcp();
+    expect("connect", try_connect(fd, EXTERNAL_ADDRESS, 7), "ok");
+    expect("source seen by the peer", receive_text(fd), HOST_ADDRESS);
+}
+
+/* An unbound socket connects to an external destination from V. */
+static void row_7(void) {
+    int fd = tcp();
+    expect("connect", try_connect(fd, EXTERNAL_ADDRESS, 7), "ok");
+    expect_listed("source seen by the peer", receive_text(fd), V, HOST_ADDRESS);
+    expect_listed("getsockname", visible_name(fd), format_host_port(V, kernel_port(fd)),
+                  format_host_port(HOST_ADDRESS, kernel_port(fd)));
+    int option = -1;
+    socklen_t length = sizeof option;
+    getsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &option, &length);
+    expect("IP_BIND_ADDRESS_NO_PORT", option ? "set" : "clear", "clear");
+}
+
+/* Connections to two destinations share local ports. The driver reduces the range to 100 ports and
+ * runs two external listeners that keep their connections. */
+static void row_7_ports(void) {
+    for (int i = 0; i < 150; i++) {
+        struct linger none_left = {1, 0};
+        int fd = tcp();
+        setsockopt(fd, SOL_SOCKET, SO_LINGER, &none_left, sizeof none_left);
+        expect("connect", try_connect(fd, EXTERNAL_ADDRESS, i % 2 ? 8007 : 8107), "ok");
+    }
+}
+
+/* A socket whose connect failed can be bound to 127.0.0.1. */
+static void row_9(void) {
+    int fd = tcp();
+    expect("connect", try_connect(fd, EXTERNAL_ADDRESS, 8), "ECONNREFUSED");
+    expect("bind", try_bind(fd, LOOPBACK, 8009), "ok");
+    expect("getsockname", visible_name(fd), "127.0.0.1:8009");
+    expect_listed("kernel name", kernel_name(fd), format_host_port(L, 8009), "127.0.0.1:8009");
+}
+
+/* A socket bound to the host's address keeps its port when it connects. */
+static void row_10(void) {
+    int fd = tcp();
+    enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
+    expect("bind", try_bind(fd, HOST_ADDRESS, 8010), "ok");
+    expect("connect", try_connect(fd, EXTERNAL_ADDRESS, 7), "ok");
+    expect_listed("getsockname", visible_name(fd), format_host_port(V, 8010),
+                  format_host_port(HOST_ADDRESS, 8010));
+    expect("connect again", try_connect(fd, EXTERNAL_ADDRESS, 7), "EISCONN");
+}
+
+/* Connects to a service and checks the names at both ends. */
+static void connect_and_check(int service, const char *host, int port, const char *if_listed,
+                              const char *kernel_peer_listed) {
+    int fd = tcp();
+    expect("connect", try_connect(fd, host, port), "ok");
+    int local_port = kernel_port(fd);
+    expect("getpeername", visible_peer(fd), format_host_port(LOOPBACK, port));
+    expect_quietly("getsockname", visible_name(fd), format_host_port(LOOPBACK, local_port));
+    struct sockaddr_storage peer;
+    socklen_t length = sizeof peer;
+    int accepted = accept4(service, (void *)&peer, &length, SOCK_CLOEXEC);
+    expect_quietly("peer from accept4", address_text(&peer),
+                   format_host_port(LOOPBACK, local_port));
+    expect_quietly("peer of the accepted socket", visible_peer(accepted),
+                   format_host_port(LOOPBACK, local_port));
+    expect("name of the accepted socket", visible_name(accepted), format_host_port(LOOPBACK, port));
+    expect_listed("kernel name", kernel_name(accepted), format_host_port(if_listed, port),
+                  format_host_port(LOOPBACK, port));
+    if (listed &&
+        strcmp(kernel_peer(accepted), format_host_port(kernel_peer_listed, local_port)) != 0) {
+        printf("FAILED: kernel peer %s\n", kernel_peer(accepted));
+        exit(1);
+    }
+}
+
+/* A connect to 127.0.0.1 reaches L, else V, else the host. */
+static void row_11(void) {
+    connect_and_check(listen_on(LOOPBACK, 8011), LOOPBACK, 8011, L, LOOPBACK);
+    connect_and_check(listen_on(ANY, 8111), LOOPBACK, 8111, V, L);
+    /* The session has no listener, so the connection reaches the host's. The driver runs it on
+     * 127.0.0.1:8211. */
+    int fd = tcp();
+    expect("connect to the host's service", try_connect(fd, LOOPBACK, 8211), "ok");
+    expect("kernel peer of that", kernel_peer(fd), "127.0.0.1:8211");
+    /* A port of own-ports without a listener never reaches the host (8311). */
+    expect_listed("connect to an own port", try_connect(tcp(), LOOPBACK, 8311), "ECONNREFUSED",
+                  "ok");
+    /* A port of shared-ports never reaches the session. */
+    expect("connect to a shared port", try_connect(tcp(), LOOPBACK, 8411), "ok");
+    expect("bind to a shared port", try_bind(tcp(), LOOPBACK, 8411), "EADDRINUSE");
+    expect("connect without any listener", try_connect(tcp(), LOOPBACK, 8511), "ECONNREFUSED");
+}
+
+/* A connect to 0.0.0.0 is a connect to 127.0.0.1. */
+static void row_12(void) { connect_and_check(listen_on(LOOPBACK, 8012), ANY, 8012, L, LOOPBACK); }
+
+/* A connect with AF_UNSPEC disconnects the socket. */
+static void row_13(void) {
+    int fd = udp();
+    expect("connect", try_connect(fd, EXTERNAL_ADDRESS, 7), "ok");
+    struct sockaddr_storage none = {.ss_family = AF_UNSPEC};
+    expect("disconnect", errno_text(connect(fd, (void *)&none, sizeof none)), "ok");
+    expect("getpeername", visible_peer(fd), "ENOTCONN");
+}
+
+/* A non-blocking connect returns EINPROGRESS. */
+static void row_14(void) {
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    expect("connect", try_connect(fd, EXTERNAL_ADDRESS, 7), "EINPROGRESS");
+    struct pollfd ready = {fd, POLLOUT, 0};
+    poll(&ready, 1, 5000);
+    expect_listed("getsockname", visible_name(fd), format_host_port(V, kernel_port(fd)),
+                  format_host_port(HOST_ADDRESS, kernel_port(fd)));
+}
+
+/* A socket accepted from an external client has V as its own address. */
+static void row_19(void) {
+    /* When the driver reads this line, it connects from the external host. */
+    int service = listen_on(ANY, 8019);
+    printf("dial %s 8019\n", listed ? V : HOST_ADDRESS);
+    fflush(stdout);
+    int accepted = accept(service, NULL, NULL);
+    expect_listed("local name of the accepted socket", visible_name(accepted),
+                  format_host_port(V, 8019), format_host_port(HOST_ADDRESS, 8019));
+    expect_listed("kernel name", kernel_name(accepted), format_host_port(V, 8019),
+                  format_host_port(HOST_ADDRESS, 8019));
+}
+
+/* A client bound to 127.0.0.1 is visible at 127.0.0.1 to the session's service, without blocking.
+ */
+static void row_20(void) {
+    int service = listen_on(LOOPBACK, 8020);
+    fcntl(service, F_SETFL, O_NONBLOCK);
+    struct sockaddr_storage peer;
+    socklen_t length = sizeof peer;
+    expect("accept", errno_text(accept(service, (void *)&peer, &length)), "EAGAIN");
+    int fd = tcp();
+    enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
+    expect("bind", try_bind(fd, LOOPBACK, 8120), "ok");
+    expect("connect", try_connect(fd, LOOPBACK, 8020), "ok");
+    struct pollfd ready = {service, POLLIN, 0};
+    poll(&ready, 1, 5000);
+    int accepted = accept(service, (void *)&peer, &length);
+    expect("peer from accept", address_text(&peer), "127.0.0.1:8120");
+    expect_listed("kernel name", kernel_peer(accepted), format_host_port(L, 8120),
+                  "127.0.0.1:8120");
+}
+
+const struct row connect_rows[] = {
+    {"4", row_4},   {"5-host-connect", row_5_host_connect},
+    {"6", row_6},   {"6-pass", row_6_pass},
+    {"7", row_7},   {"7-ports", row_7_ports},
+    {"9", row_9},   {"10", row_10},
+    {"11", row_11}, {"12", row_12},
+    {"13", row_13}, {"14", row_14},
+    {"19", row_19}, {"20", row_20},
+    {NULL, NULL},
+};

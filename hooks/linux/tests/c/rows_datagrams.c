@@ -1,0 +1,238 @@
+/* Rows on datagrams. See matrix.h. */
+#include "matrix.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+
+/* Sends a request and a reply, and checks the visible sources. */
+static void exchange_datagrams(int server, int client, const char *host, int port, int connected) {
+    struct address to = make_address(host, port);
+    if (connected) {
+        expect("connect", try_connect(client, host, port), "ok");
+        expect("getpeername", visible_peer(client), format_host_port(LOOPBACK, port));
+        expect("send", errno_text(send(client, "ask", 3, 0)), "ok");
+    } else {
+        expect("sendto", errno_text(sendto(client, "ask", 3, 0, (void *)&to.bytes, to.length)),
+               "ok");
+    }
+    struct sockaddr_storage from;
+    socklen_t length = sizeof from;
+    char packet[16];
+    expect("recvfrom", errno_text(recvfrom(server, packet, 16, 0, (void *)&from, &length)), "ok");
+    expect_quietly("source", address_text(&from), format_host_port(LOOPBACK, kernel_port(client)));
+    expect("reply", errno_text(sendto(server, "answer", 6, 0, (void *)&from, length)), "ok");
+    length = sizeof from;
+    struct pollfd ready = {client, POLLIN, 0};
+    expect("datagram arrives", poll(&ready, 1, 5000) == 1 ? "yes" : "no", "yes");
+    expect("recvfrom", errno_text(recvfrom(client, packet, 16, 0, (void *)&from, &length)), "ok");
+    expect("sender", address_text(&from), format_host_port(LOOPBACK, port));
+}
+
+/* UDP to 127.0.0.1 reaches the session's service, and the answer comes from 127.0.0.1. */
+static void row_11b(void) {
+    int on_loopback = udp(), on_any = udp();
+    expect("bind", try_bind(on_loopback, LOOPBACK, 8011), "ok");
+    exchange_datagrams(on_loopback, udp(), LOOPBACK, 8011, 1);
+    exchange_datagrams(on_loopback, udp(), LOOPBACK, 8011, 0);
+    expect("bind any", try_bind(on_any, ANY, 8111), "ok");
+    exchange_datagrams(on_any, udp(), LOOPBACK, 8111, 1);
+    exchange_datagrams(on_any, udp(), LOOPBACK, 8111, 0);
+}
+
+/* An unbound UDP socket sends to external destinations from V. */
+static void row_22(void) {
+    int fd = udp();
+    struct address to = make_address(EXTERNAL_ADDRESS, 7);
+    expect("sendto", errno_text(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)), "ok");
+    expect_listed("source seen by the peer", receive_text(fd), V, HOST_ADDRESS);
+    expect_listed("kernel name", kernel_name(fd), format_host_port(V, kernel_port(fd)),
+                  format_host_port(ANY, kernel_port(fd)));
+    expect("second bind", try_bind(fd, ANY, 8022), "EINVAL");
+    /* For a loopback destination the kernel binds the port only. */
+    int service = udp();
+    expect("bind", try_bind(service, LOOPBACK, 8122), "ok");
+    fd = udp();
+    to = make_address(LOOPBACK, 8122);
+    expect("sendto loopback", errno_text(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)),
+           "ok");
+    expect_quietly("kernel name of that", kernel_name(fd), format_host_port(ANY, kernel_port(fd)));
+    expect("sendto on tcp",
+           errno_text(sendto(tcp(), "x", 1, MSG_NOSIGNAL, (void *)&to.bytes, to.length)), "EPIPE");
+}
+
+/* Sends to the external service and returns the source address that it sees. */
+static const char *source_seen_by_peer(int fd) {
+    struct address to = make_address(EXTERNAL_ADDRESS, 7);
+    expect("sendto", errno_text(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)), "ok");
+    return receive_text(fd);
+}
+
+static void disconnect(int fd) {
+    struct sockaddr_storage none = {.ss_family = AF_UNSPEC};
+    expect("disconnect", errno_text(connect(fd, (void *)&none, sizeof none)), "ok");
+}
+
+/* Each datagram has the right source, whether or not the socket is bound. */
+static void row_22_bound_or_not(void) {
+    int fd = udp();
+    for (int i = 0; i < 3; i++)
+        expect_listed("source seen by the peer", source_seen_by_peer(fd), V, HOST_ADDRESS);
+    expect_listed("source of a duplicate", source_seen_by_peer(dup(fd)), V, HOST_ADDRESS);
+    disconnect(fd);
+    expect_listed("source after the disconnect", source_seen_by_peer(fd), V, HOST_ADDRESS);
+    expect("second bind", try_bind(fd, ANY, 8022), "EINVAL");
+    /* Bound by a direct system call. */
+    struct address any = make_address(ANY, 0), out = make_address(EXTERNAL_ADDRESS, 7);
+    int other = udp();
+    expect("bind", errno_text(syscall(SYS_bind, other, &any.bytes, any.length)), "ok");
+    for (int i = 0; i < 3; i++)
+        expect("source seen by the peer", source_seen_by_peer(other), HOST_ADDRESS);
+    /* Bound by the kernel on connect, and unbound again by the disconnect. */
+    int connected = udp();
+    long done = syscall(SYS_connect, connected, &out.bytes, out.length);
+    expect("connect", errno_text(done), "ok");
+    for (int i = 0; i < 3; i++)
+        expect("source seen by the peer", source_seen_by_peer(connected), HOST_ADDRESS);
+    disconnect(connected);
+    expect("unbound", visible_name(connected), "0.0.0.0:0");
+    expect_listed("source seen by the peer after", source_seen_by_peer(connected), V, HOST_ADDRESS);
+    expect_listed("source seen by the peer again", source_seen_by_peer(connected), V, HOST_ADDRESS);
+    /* A hint that the program sets is kept. */
+    uint64_t hint = RWH_WRITE_LIFE_SHORT;
+    int hinting = udp();
+    expect("hint", errno_text(fcntl(hinting, F_SET_RW_HINT, &hint)), "ok");
+    for (int i = 0; i < 3; i++)
+        expect_listed("source seen by the peer", source_seen_by_peer(hinting), V, HOST_ADDRESS);
+    expect("hint", errno_text(fcntl(hinting, F_GET_RW_HINT, &hint)), "ok");
+    expect("hint is kept", hint == RWH_WRITE_LIFE_SHORT ? "the same" : "another", "the same");
+    /* The same for IPv6. */
+    int v6 = udp6();
+    struct address to6 = make_address(EXTERNAL_ADDRESS6, 7);
+    for (int i = 0; i < 3; i++) {
+        expect("sendto", errno_text(sendto(v6, "x", 1, 0, (void *)&to6.bytes, to6.length)), "ok");
+        expect_listed("source seen by the peer", receive_text(v6), V6, HOST_ADDRESS6);
+    }
+    /* A later connect does not bind the socket again. */
+    expect("connect", try_connect(fd, EXTERNAL_ADDRESS, 7), "ok");
+    expect_listed("own name", visible_name(fd), format_host_port(V, kernel_port(fd)),
+                  format_host_port(HOST_ADDRESS, kernel_port(fd)));
+}
+
+/* An IPv6 socket sends to an IPv4-mapped destination from V. */
+static void row_22_families(void) {
+    int fd = udp6(), connected = udp6(), v6only = udp6(), service = udp();
+    expect_listed("source seen by the peer", source_seen_by_peer(fd), V, HOST_ADDRESS);
+    expect_listed("source seen by the peer again", source_seen_by_peer(fd), V, HOST_ADDRESS);
+    expect("connect", try_connect(connected, EXTERNAL_ADDRESS, 7), "ok");
+    expect("send", errno_text(send(connected, "x", 1, 0)), "ok");
+    expect_listed("source seen by the peer", receive_text(connected), V, HOST_ADDRESS);
+    enable_option(v6only, IPPROTO_IPV6, IPV6_V6ONLY);
+    expect("connect of an IPV6_V6ONLY socket", try_connect(v6only, EXTERNAL_ADDRESS, 7),
+           "EAFNOSUPPORT");
+    expect("connect of a stream", try_connect(tcp6(), EXTERNAL_ADDRESS, 7), "EINVAL");
+    /* A service of the session. */
+    fd = udp6();
+    expect("bind", try_bind(service, ANY, 8222), "ok");
+    expect("connect", try_connect(fd, LOOPBACK, 8222), "ok");
+    expect("send", errno_text(send(fd, "x", 1, 0)), "ok");
+    struct sockaddr_storage from;
+    socklen_t length = sizeof from;
+    char byte;
+    expect("recvfrom", errno_text(recvfrom(service, &byte, 1, 0, (void *)&from, &length)), "ok");
+    expect_quietly("source", address_text(&from), format_host_port(LOOPBACK, kernel_port(fd)));
+}
+
+/* A socket bound to an address without a port is not treated as unbound. */
+static void row_22_portless(void) {
+    int fd = udp(), kept = udp();
+    enable_option(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT);
+    expect("bind", try_bind(fd, "127.0.0.53", 0), "ok");
+    expect("name", visible_name(fd), "127.0.0.53:0");
+    expect("connect", try_connect(fd, EXTERNAL_ADDRESS, 7), "EINVAL");
+    expect("address is kept", strstr(kernel_name(fd), "127.0.0.53:") ? "yes" : "no", "yes");
+    expect("bind", try_bind(kept, "127.0.0.53", 0), "ok");
+    expect("connect", try_connect(kept, "127.0.0.54", 8122), "ok");
+    disconnect(kept);
+    expect("name", visible_name(kept), "127.0.0.53:0");
+    expect("connect", try_connect(kept, EXTERNAL_ADDRESS, 7), "EINVAL");
+}
+
+/* Datagrams of a process that dropped root have the right source. The kernel then lets no mark be
+ * set on a socket of root. */
+static void row_22_dropped_privileges(void) {
+    int fd = udp(), marked = udp();
+    expect_listed("source before setuid", source_seen_by_peer(marked), V, HOST_ADDRESS);
+    expect("setuid", errno_text(setuid(65534)), "ok");
+    for (int i = 0; i < 3; i++)
+        expect_listed("source seen by the peer", source_seen_by_peer(fd), V, HOST_ADDRESS);
+    for (int i = 0; i < 2; i++)
+        expect_listed("source seen by the peer", source_seen_by_peer(marked), V, HOST_ADDRESS);
+    for (int i = 0; i < 2; i++)
+        expect_listed("source of an unmarked socket", source_seen_by_peer(udp()), V, HOST_ADDRESS);
+    uint64_t hint = RWH_WRITE_LIFE_SHORT;
+    expect("hint", errno_text(fcntl(fd, F_SET_RW_HINT, &hint)), "EPERM");
+}
+
+/* A datagram from the session's loopback has the source 127.0.0.1. */
+static void row_25(void) {
+    int service = udp(), fd = udp();
+    expect("bind", try_bind(service, LOOPBACK, 8025), "ok");
+    expect("bind client", try_bind(fd, LOOPBACK, 8125), "ok");
+    struct address to = make_address(LOOPBACK, 8025);
+    expect("sendto", errno_text(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)), "ok");
+    struct sockaddr_storage from;
+    socklen_t length = sizeof from;
+    char packet[4];
+    expect("recvfrom", errno_text(recvfrom(service, packet, 4, 0, (void *)&from, &length)), "ok");
+    expect("source", address_text(&from), "127.0.0.1:8125");
+    expect("sendto for a recvfrom without a buffer",
+           errno_text(sendto(fd, "y", 1, 0, (void *)&to.bytes, to.length)), "ok");
+    expect("recvfrom without a buffer", errno_text(recvfrom(service, packet, 4, 0, NULL, NULL)),
+           "ok");
+}
+
+ssize_t __recvfrom_chk(int, void *, size_t, size_t, int, struct sockaddr *, socklen_t *);
+
+/* __recvfrom_chk behaves like recvfrom. _FORTIFY_SOURCE uses it if the length is not a constant. */
+static void row_25_fortified(void) {
+    int service = udp(), fd = udp();
+    expect("bind", try_bind(service, LOOPBACK, 8225), "ok");
+    expect("bind client", try_bind(fd, LOOPBACK, 8325), "ok");
+    struct address to = make_address(LOOPBACK, 8225);
+    struct sockaddr_storage source;
+    socklen_t length = sizeof source;
+    char bytes[4];
+    expect("sendto", errno_text(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)), "ok");
+    errno = EDOM;
+    expect("recvfrom",
+           __recvfrom_chk(service, bytes, 2, sizeof bytes, 0, (void *)&source, &length) == 1
+               ? "1"
+               : "other",
+           "1");
+    expect("errno", strerrorname_np(errno), "EDOM");
+    expect("source", address_text(&source), "127.0.0.1:8325");
+    fflush(stdout);
+    /* A length that exceeds the buffer aborts the program, as without the hook. */
+    int status = 0;
+    pid_t child = fork();
+    if (child == 0) {
+        close(2);
+        __recvfrom_chk(service, bytes, 9, sizeof bytes, MSG_DONTWAIT, (void *)&source, &length);
+        _exit(0);
+    }
+    waitpid(child, &status, 0);
+    expect("oversized length",
+           WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT ? "abort" : "other", "abort");
+}
+
+const struct row datagram_rows[] = {
+    {"11b", row_11b},
+    {"22", row_22},
+    {"22-bound-or-not", row_22_bound_or_not},
+    {"22-families", row_22_families},
+    {"22-portless", row_22_portless},
+    {"22-dropped-privileges", row_22_dropped_privileges},
+    {"25", row_25},
+    {"25-fortified", row_25_fortified},
+    {NULL, NULL},
+};

@@ -1,0 +1,102 @@
+/* Rows on descriptors that are duplicated, passed, inherited or reused, and on jumps. See matrix.h.
+ */
+#include "matrix.h"
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+/* Duplicated, passed and inherited descriptors show the same name. */
+static void row_35(void) {
+    int fd = tcp(), pair[2];
+    expect("bind", try_bind(fd, LOOPBACK, 8035), "ok");
+    expect("dup", visible_name(dup(fd)), "127.0.0.1:8035");
+    expect("dup2", visible_name(dup2(fd, 100)), "127.0.0.1:8035");
+    socketpair(AF_UNIX, SOCK_STREAM, 0, pair);
+    struct packet packet;
+    init_packet(&packet, NULL);
+    packet.header.msg_name = NULL;
+    packet.header.msg_namelen = 0;
+    struct cmsghdr *control = &packet.control.header;
+    control->cmsg_level = SOL_SOCKET;
+    control->cmsg_type = SCM_RIGHTS;
+    control->cmsg_len = CMSG_LEN(sizeof fd);
+    memcpy(CMSG_DATA(control), &fd, sizeof fd);
+    packet.header.msg_controllen = CMSG_SPACE(sizeof fd);
+    expect("send the descriptor", errno_text(sendmsg(pair[0], &packet.header, 0)), "ok");
+    packet.header.msg_controllen = sizeof packet.control;
+    expect("receive the descriptor", errno_text(recvmsg(pair[1], &packet.header, 0)), "ok");
+    memcpy(&fd, CMSG_DATA(control), sizeof fd);
+    expect("name of the received descriptor", visible_name(fd), "127.0.0.1:8035");
+    fflush(stdout);
+    if (fork() == 0) {
+        expect("name in a child", visible_name(100), "127.0.0.1:8035");
+        exit(0);
+    }
+    int status;
+    wait(&status);
+    expect("child", status == 0 ? "ok" : "failed", "ok");
+}
+
+/* Closed and reused descriptors leave no state. */
+static void row_36(void) {
+    int fd = tcp();
+    expect("bind", try_bind(fd, LOOPBACK, 8036), "ok");
+    if (vfork() == 0) {
+        close(fd);
+        _exit(0);
+    }
+    wait(NULL);
+    expect("after vfork", visible_name(fd), "127.0.0.1:8036");
+    close_range(3, ~0U, 0);
+    int again = udp();
+    expect("reused descriptor", again == fd ? "the same" : "another", "the same");
+    expect("own name", visible_name(again), "0.0.0.0:0");
+    int other = udp();
+    expect("bind other", try_bind(other, LOOPBACK, 8136), "ok");
+    dup2(other, again);
+    expect("dup2 over an open descriptor", visible_name(again), "127.0.0.1:8136");
+}
+
+static sigjmp_buf jump_target;
+static void jump_out(int number) {
+    (void)number;
+    siglongjmp(jump_target, 1);
+}
+
+static void *accept_blocking(void *fd) {
+    struct sockaddr_storage peer;
+    socklen_t length = sizeof peer;
+    accept(*(int *)fd, (void *)&peer, &length);
+    return NULL;
+}
+
+/* siglongjmp and cancellation out of blocking calls leave no state. */
+static void row_37(void) {
+    int service = listen_on(LOOPBACK, 8037);
+    signal(SIGALRM, jump_out);
+    if (sigsetjmp(jump_target, 1) == 0) {
+        alarm(1);
+        accept_blocking(&service);
+        expect("jump happened", "no", "yes");
+    }
+    int fd = tcp();
+    expect("bind", try_bind(fd, LOOPBACK, 8137), "ok");
+    expect_listed("kernel name", kernel_name(fd), format_host_port(L, 8137), "127.0.0.1:8137");
+    pthread_t thread;
+    pthread_create(&thread, NULL, accept_blocking, &service);
+    usleep(200000);
+    pthread_cancel(thread);
+    pthread_join(thread, NULL);
+    fd = tcp();
+    expect("bind after cancel", try_bind(fd, LOOPBACK, 8237), "ok");
+    expect_listed("kernel name", kernel_name(fd), format_host_port(L, 8237), "127.0.0.1:8237");
+}
+
+const struct row descriptor_rows[] = {
+    {"35", row_35},
+    {"36", row_36},
+    {"37", row_37},
+    {NULL, NULL},
+};

@@ -1,0 +1,145 @@
+/* Rows on IPv6 sockets. See matrix.h. */
+#include "matrix.h"
+
+/* A bind to [::] goes to ::ffff:V, or to the session's IPv6 address. */
+static void row_30(void) {
+    int fd = tcp6(), v6only = tcp6();
+    char mapped[64];
+    snprintf(mapped, sizeof mapped, "::ffff:%s", V);
+    enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
+    expect("bind", try_bind(fd, "::", 8030), "ok");
+    expect_listed("kernel name", kernel_name(fd), format_host_port(mapped, 8030), "[::]:8030");
+    listen(fd, 1);
+    int client = tcp();
+    expect("an IPv4 client", try_connect(client, LOOPBACK, 8030), "ok");
+    struct sockaddr_storage peer;
+    socklen_t length = sizeof peer;
+    int accepted = accept(fd, (void *)&peer, &length);
+    expect_quietly("peer from accept", address_text(&peer),
+                   format_host_port("::ffff:127.0.0.1", kernel_port(client)));
+    expect("name of the accepted socket", visible_name(accepted), "[::ffff:127.0.0.1]:8030");
+    client = tcp6();
+    expect("an IPv6 client", try_connect(client, "::1", 8030), "ok");
+    expect("peer", visible_peer(client), "[::1]:8030");
+    length = sizeof peer;
+    accepted = accept(fd, (void *)&peer, &length);
+    expect_quietly("IPv6 peer from accept", address_text(&peer),
+                   format_host_port("::1", kernel_port(client)));
+    enable_option(v6only, IPPROTO_IPV6, IPV6_V6ONLY);
+    expect("bind for IPv6 alone", try_bind(v6only, "::", 8130), "ok");
+    expect_listed("kernel name of that", kernel_name(v6only), format_host_port(V6, 8130),
+                  "[::]:8130");
+    fd = tcp6();
+    expect("connect outside", try_connect(fd, EXTERNAL_ADDRESS6, 7), "ok");
+    expect_listed("source seen by the peer", receive_text(fd), V6, HOST_ADDRESS6);
+}
+
+/* An IPV6_V6ONLY socket rejects IPv4-mapped addresses. */
+static void row_31(void) {
+    int fd = tcp6();
+    enable_option(fd, IPPROTO_IPV6, IPV6_V6ONLY);
+    expect("bind", try_bind(fd, "::ffff:127.0.0.1", 8031), "EINVAL");
+    expect("connect", try_connect(fd, "::ffff:10.99.5.2", 7), "ENETUNREACH");
+}
+
+/* A bind or connect to ::1 goes to ::ffff:L6. */
+static void row_32(void) {
+    char mapped[64];
+    snprintf(mapped, sizeof mapped, "::ffff:%s", L6);
+    int fd = tcp6(), v4 = listen_on(LOOPBACK, 8032);
+    enable_option(fd, IPPROTO_IPV6, IPV6_V6ONLY);
+    enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
+    expect("bind", try_bind(fd, "::1", 8032), "ok");
+    expect_listed("kernel name", kernel_name(fd), format_host_port(mapped, 8032), "[::1]:8032");
+    expect("getsockname", visible_name(fd), "[::1]:8032");
+    expect("listen", errno_text(listen(fd, 1)), "ok");
+    int client = tcp6();
+    enable_option(client, IPPROTO_IPV6, IPV6_V6ONLY);
+    expect("connect", try_connect(client, "::1", 8032), "ok");
+    expect("getpeername", visible_peer(client), "[::1]:8032");
+    struct sockaddr_storage peer;
+    socklen_t length = sizeof peer;
+    int accepted = accept(fd, (void *)&peer, &length);
+    expect("name of the accepted socket", visible_name(accepted), "[::1]:8032");
+    expect_quietly("peer from accept", address_text(&peer),
+                   format_host_port("::1", kernel_port(client)));
+    expect_quietly("client name", visible_name(client),
+                   format_host_port("::1", kernel_port(client)));
+    close(v4);
+    expect("connect without a listener", try_connect(tcp6(), "::1", 8132), "ECONNREFUSED");
+}
+
+/* Without a virtual IP, a client bound to [::] reaches the session's service on ::1. */
+static void row_32_loopback(void) {
+    int fd = tcp6(), client = tcp6();
+    enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
+    expect("bind", try_bind(fd, "::1", 8032), "ok");
+    expect("listen", errno_text(listen(fd, 1)), "ok");
+    expect("bind the client", try_bind(client, "::", 8033), "ok");
+    expect("connect", try_connect(client, "::1", 8032), "ok");
+    expect("client name", visible_name(client), "[::1]:8033");
+    expect("getpeername", visible_peer(client), "[::1]:8032");
+    struct sockaddr_storage peer;
+    socklen_t length = sizeof peer;
+    int accepted = accept(fd, (void *)&peer, &length);
+    expect("peer from accept", address_text(&peer), "[::1]:8033");
+    expect("name of the accepted socket", visible_name(accepted), "[::1]:8032");
+    expect("peer", visible_peer(accepted), "[::1]:8033");
+}
+
+/* An IPv6 socket that is bound before it connects has one family from then on. See
+ * docs/compatibility.md. */
+static void row_32_bound(void) {
+    listen_on("::1", 8332), listen_on("::", 8432);
+    const char *bound[] = {"::", "::", "::1", "::1", "::1"};
+    const char *destinations[] = {EXTERNAL_ADDRESS6, "::1", "::1", "::1", "::1"};
+    /* The driver runs a listener of the host on [::1]:8532. */
+    const int ports[] = {7, 8532, 8332, 8432, 8532};
+    const char *if_listed[] = {"EAFNOSUPPORT", "EAFNOSUPPORT", "ECONNREFUSED", "ECONNREFUSED",
+                               "ok"};
+    for (int i = 0; i < 5; i++) {
+        int fd = tcp6();
+        expect("bind", try_bind(fd, bound[i], 0), "ok");
+        expect_listed("connect", try_connect(fd, destinations[i], ports[i]), if_listed[i], "ok");
+    }
+    /* Bound by the program, or by its first datagram. */
+    struct address to = make_address(EXTERNAL_ADDRESS6, 7),
+                   before = make_address("::ffff:" EXTERNAL_ADDRESS, 7);
+    int fd = udp6();
+    expect("bind", try_bind(fd, "::", 0), "ok");
+    expect_listed("sendto", errno_text(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)),
+                  "EAFNOSUPPORT", "ok");
+    fd = udp6();
+    long sent = sendto(fd, "x", 1, 0, (void *)&before.bytes, before.length);
+    expect("sendto first", errno_text(sent), "ok");
+    expect_listed("sendto", errno_text(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)),
+                  "EAFNOSUPPORT", "ok");
+}
+
+/* IPv4-mapped addresses are rewritten and stay mapped. */
+static void row_33(void) {
+    char mapped[64];
+    snprintf(mapped, sizeof mapped, "::ffff:%s", L);
+    int fd = tcp6(), client = tcp6();
+    enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
+    expect("bind", try_bind(fd, "::ffff:127.0.0.1", 8033), "ok");
+    expect_listed("kernel name", kernel_name(fd), format_host_port(mapped, 8033),
+                  "[::ffff:127.0.0.1]:8033");
+    expect("getsockname", visible_name(fd), "[::ffff:127.0.0.1]:8033");
+    listen(fd, 1);
+    expect("connect", try_connect(client, "::ffff:127.0.0.1", 8033), "ok");
+    expect("getpeername", visible_peer(client), "[::ffff:127.0.0.1]:8033");
+    client = tcp6();
+    expect("connect outside", try_connect(client, "::ffff:10.99.5.2", 7), "ok");
+    expect_listed("source seen by the peer", receive_text(client), V, HOST_ADDRESS);
+}
+
+const struct row ipv6_rows[] = {
+    {"30", row_30},
+    {"31", row_31},
+    {"32", row_32},
+    {"32-loopback", row_32_loopback},
+    {"32-bound", row_32_bound},
+    {"33", row_33},
+    {NULL, NULL},
+};

@@ -1,0 +1,128 @@
+/* Rows on lookups of names and interfaces. See matrix.h. */
+#include "matrix.h"
+
+#include <ifaddrs.h>
+#include <netdb.h>
+
+/* Returns all addresses of a name, in order. */
+static const char *resolved_addresses(const char *node, int family, int flags) {
+    static char text[512];
+    struct addrinfo hints = {.ai_family = family, .ai_socktype = SOCK_STREAM, .ai_flags = flags};
+    struct addrinfo *list;
+    text[0] = 0;
+    int failed = getaddrinfo(node, "80", &hints, &list);
+    if (failed) return gai_strerror(failed);
+    for (struct addrinfo *entry = list; entry; entry = entry->ai_next) {
+        strcat(text, text[0] ? " " : "");
+        strcat(text, address_text((void *)entry->ai_addr));
+    }
+    if (flags & AI_CANONNAME) {
+        strcat(text, " ");
+        strcat(text, list->ai_canonname ? list->ai_canonname : "?");
+    }
+    freeaddrinfo(list);
+    return text;
+}
+
+/* Without a node name, getaddrinfo returns the wildcard addresses. */
+static void row_39(void) {
+    expect("IPv4", resolved_addresses(NULL, AF_INET, AI_PASSIVE), "0.0.0.0:80");
+    expect("IPv6", resolved_addresses(NULL, AF_INET6, AI_PASSIVE), "[::]:80");
+}
+
+/* The host's own name resolves to V only. */
+static void row_40(void) {
+    char both[128];
+    snprintf(both, sizeof both, "%s:80 %s", V, HOST_NAME);
+    expect_listed("IPv4", resolved_addresses(HOST_NAME, AF_INET, AI_CANONNAME), both,
+                  HOST_ADDRESS ":80 " HOST_NAME);
+    expect_listed("IPv6", resolved_addresses(HOST_NAME, AF_INET6, 0), format_host_port(V6, 80),
+                  "[" HOST_ADDRESS6 "]:80");
+    struct hostent *entry = gethostbyname(HOST_NAME), made, *found;
+    char buffer[1024], shown[64];
+    int error;
+    inet_ntop(AF_INET, entry->h_addr_list[0], shown, sizeof shown);
+    expect_listed("gethostbyname", shown, V, HOST_ADDRESS);
+    expect("number of addresses", entry->h_addr_list[1] ? "more" : "one", "one");
+    entry = gethostbyname2(HOST_NAME, AF_INET6);
+    inet_ntop(AF_INET6, entry->h_addr_list[0], shown, sizeof shown);
+    expect_listed("gethostbyname2", shown, V6, HOST_ADDRESS6);
+    gethostbyname_r(HOST_NAME, &made, buffer, sizeof buffer, &found, &error);
+    inet_ntop(AF_INET, found->h_addr_list[0], shown, sizeof shown);
+    expect_listed("gethostbyname_r", shown, V, HOST_ADDRESS);
+    gethostbyname2_r(HOST_NAME, AF_INET6, &made, buffer, sizeof buffer, &found, &error);
+    inet_ntop(AF_INET6, found->h_addr_list[0], shown, sizeof shown);
+    expect_listed("gethostbyname2_r", shown, V6, HOST_ADDRESS6);
+}
+
+/* localhost and numeric addresses resolve as without the hook. */
+static void row_41(void) {
+    /* The result depends on /etc/hosts. The driver compares the transcripts. */
+    printf("IPv4 %s\n", resolved_addresses("localhost", AF_INET, 0));
+    printf("IPv6 %s\n", resolved_addresses("localhost", AF_INET6, 0));
+    expect("numeric", resolved_addresses("10.99.5.1", AF_INET, 0), "10.99.5.1:80");
+}
+
+/* Returns the name of an address, or the error. */
+static const char *resolved_name(const char *host, int flags) {
+    static char name[256];
+    char service[32];
+    struct address a = make_address(host, 80);
+    int failed = getnameinfo((void *)&a.bytes, a.length, name, sizeof name, service, sizeof service,
+                             flags | NI_NUMERICSERV);
+    if (failed) return gai_strerror(failed);
+    return strcmp(service, "80") ? service : name;
+}
+
+/* Names of addresses: V has the host's name, and L is localhost. */
+static void row_42(void) {
+    expect("127.0.0.1", resolved_name(LOOPBACK, 0), "localhost");
+    expect("bind by the host", resolved_name(HOST_ADDRESS, 0), HOST_NAME);
+    expect("getnameinfo without an address",
+           errno_text(getnameinfo(NULL, 0, NULL, 0, NULL, 0, 0) == EAI_FAMILY ? 0 : -1), "ok");
+    if (!listed) return;
+    expect_quietly("V", resolved_name(V, 0), HOST_NAME);
+    expect_quietly("V numeric", resolved_name(V, NI_NUMERICHOST), V);
+    expect_quietly("L", resolved_name(L, 0), "localhost");
+    expect_quietly("L numeric", resolved_name(L, NI_NUMERICHOST), LOOPBACK);
+    struct in_addr v, l;
+    char buffer[1024], shown[64];
+    struct hostent *entry, made, *found;
+    int error;
+    inet_pton(AF_INET, V, &v);
+    inet_pton(AF_INET, L, &l);
+    entry = gethostbyaddr(&v, sizeof v, AF_INET);
+    expect_quietly("gethostbyaddr V", entry->h_name, HOST_NAME);
+    inet_ntop(AF_INET, entry->h_addr_list[0], shown, sizeof shown);
+    expect_quietly("address", shown, V);
+    entry = gethostbyaddr(&l, sizeof l, AF_INET);
+    expect_quietly("gethostbyaddr L", entry->h_name, "localhost");
+    gethostbyaddr_r(&l, sizeof l, AF_INET, &made, buffer, sizeof buffer, &found, &error);
+    expect_quietly("gethostbyaddr_r L", found->h_name, "localhost");
+    gethostbyaddr_r(&v, sizeof v, AF_INET, &made, buffer, sizeof buffer, &found, &error);
+    expect_quietly("gethostbyaddr_r V", found->h_name, HOST_NAME);
+}
+
+/* getifaddrs hides the addresses of other sessions if the policy says so. */
+static void row_43(void) {
+    struct ifaddrs *list;
+    int own = 0, others = 0, host = 0, loopback = 0;
+    expect("getifaddrs", errno_text(getifaddrs(&list)), "ok");
+    for (struct ifaddrs *entry = list; entry; entry = entry->ifa_next) {
+        if (!entry->ifa_addr || entry->ifa_addr->sa_family != AF_INET) continue;
+        const char *text = address_text((void *)entry->ifa_addr);
+        own += strcmp(text, format_host_port(V, 0)) == 0;
+        others += strcmp(text, OTHER_SESSION_V ":0") == 0;
+        host += strcmp(text, HOST_ADDRESS ":0") == 0;
+        loopback += strcmp(text, LOOPBACK ":0") == 0;
+    }
+    freeifaddrs(list);
+    expect("own address", own == 1 ? "yes" : "no", "yes");
+    expect("host address", host == 1 ? "yes" : "no", "yes");
+    expect("loopback", loopback == 1 ? "yes" : "no", "yes");
+    expect_listed("other sessions' addresses", others ? "shown" : "hidden", "hidden", "shown");
+}
+
+const struct row lookup_rows[] = {
+    {"39", row_39}, {"40", row_40}, {"41", row_41}, {"42", row_42}, {"43", row_43}, {NULL, NULL},
+};
