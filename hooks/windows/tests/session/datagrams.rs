@@ -7,20 +7,22 @@ use std::process::Command;
 
 use vipool::policy::PortRange;
 
-use super::support::{HOST, Host, installed, output, port, program};
+use super::support::{
+    HOST_ADDRESS, TestHost, installed_file, stdout_of, test_program, unused_port,
+};
 
 /// A program of the system that Wine runs on, which it can start too; not there on Windows.
-const PERL: &str = r"Z:\usr\bin\perl";
-const SEND: &str = "my ($from, $port, $count) = @ARGV; \
+const PERL_PATH: &str = r"Z:\usr\bin\perl";
+const PERL_SENDER: &str = "my ($from, $port, $count) = @ARGV; \
     socket(S, PF_INET, SOCK_DGRAM, 0); bind(S, sockaddr_in(0, inet_aton($from))) or die; \
     for (1..$count) { send(S, q(x), 0, sockaddr_in($port, inet_aton($from))) or die }";
 
 /// Sends datagrams from a loopback address to a port of the same. Wine sends none from there: each of
 /// its UDP sockets is bound to the wildcard address of Linux.
-fn send(address: Ipv4Addr, port: u16, count: u16) {
-    if Path::new(PERL).exists() {
-        let mut perl = Command::new(PERL);
-        perl.args(["-MSocket", "-e", SEND, &address.to_string()]);
+fn send_datagrams(address: Ipv4Addr, port: u16, count: u16) {
+    if Path::new(PERL_PATH).exists() {
+        let mut perl = Command::new(PERL_PATH);
+        perl.args(["-MSocket", "-e", PERL_SENDER, &address.to_string()]);
         // Nobody can wait for it: the receiver does.
         drop(perl.args([port.to_string(), count.to_string()]).spawn().unwrap());
         return;
@@ -32,54 +34,60 @@ fn send(address: Ipv4Addr, port: u16, count: u16) {
 }
 
 #[test]
-fn row_25_received_datagrams() {
-    if Path::new(r"Z:\proc\self").exists() && !Path::new(PERL).exists() {
+fn row_25_sources_of_received_datagrams_are_rewritten() {
+    if Path::new(r"Z:\proc\self").exists() && !Path::new(PERL_PATH).exists() {
         vipool_testing::record_skip("perl", "apt-get install perl-base");
         return;
     }
-    let host = Host::new(|_| ());
-    let session = host.session(1);
-    for (hooked, own) in [(false, Ipv4Addr::LOCALHOST), (true, session.l())] {
-        let port = port();
-        let mut receiver =
-            if hooked { session.start_row(25, port) } else { session.start_plain_row(25, port) };
-        send(own, port, 4);
+    let host = TestHost::new(|_| ());
+    let session = host.open_session(1);
+    for (is_hooked, source) in [(false, Ipv4Addr::LOCALHOST), (true, session.loopback())] {
+        let port = unused_port();
+        let mut receiver = if is_hooked {
+            session.start_row(25, port)
+        } else {
+            session.start_row_without_hooks(25, port)
+        };
+        send_datagrams(source, port, 4);
         // Those that are there when the call returns are shown as 127.0.0.1.
         assert_eq!(
-            receiver.ask(),
+            receiver.continue_until_ready(),
             "recvfrom: ok\nfrom 127.0.0.1 other\nWSARecvFrom: ok\nfrom 127.0.0.1 other\n\
              WSARecvMsg: ok\nfrom 127.0.0.1 other, to 127.0.0.1\n\
              overlapped, at once: ok\nfrom 127.0.0.1 other\noverlapped, later: 997\n"
         );
         // One that the system fills in after the call has returned is not: a known limit.
-        send(own, port, 1);
-        let later = if hooked { "L" } else { "127.0.0.1" };
-        assert_eq!(receiver.ask(), format!("completion: ok\nfrom {later} other\n"));
+        send_datagrams(source, port, 1);
+        let later_source = if is_hooked { "L" } else { "127.0.0.1" };
+        assert_eq!(
+            receiver.continue_until_ready(),
+            format!("completion: ok\nfrom {later_source} other\n")
+        );
     }
 }
 
 #[test]
-fn row_24_sources_that_the_program_names() {
-    let port = port();
-    let host = Host::new(|policy| {
+fn row_24_source_in_packet_information_is_rewritten() {
+    let port = unused_port();
+    let host = TestHost::new(|policy| {
         policy
             .programs
             .iter_mut()
             .for_each(|rule| rule.own_ports.push(PortRange { first: port, last: port }));
     });
-    let session = host.session(1);
-    let (v, l) = (session.v(), session.l());
-    let run = |hooked: bool| {
-        let mut command = Command::new(program("sending.exe"));
-        command.arg(port.to_string()).arg(installed("vipool_hook.dll")).arg(HOST);
-        session.enter(&mut command);
-        output(command.env("VIPOOL_DISABLE", if hooked { "0" } else { "1" }))
+    let session = host.open_session(1);
+    let (v, l) = (session.virtual_ip(), session.loopback());
+    let run = |is_hooked: bool| {
+        let mut command = Command::new(test_program("sending.exe"));
+        command.arg(port.to_string()).arg(installed_file("vipool_hook.dll")).arg(HOST_ADDRESS);
+        session.set_environment(&mut command);
+        stdout_of(command.env("VIPOOL_DISABLE", if is_hooked { "0" } else { "1" }))
     };
     assert_eq!(
         run(false),
         format!(
             "hooked 2\n192.0.2.1 from nowhere: to 192.0.2.1 from nowhere\n\
-             192.0.2.1 from {HOST}: to 192.0.2.1 from {HOST}\n\
+             192.0.2.1 from {HOST_ADDRESS}: to 192.0.2.1 from {HOST_ADDRESS}\n\
              192.0.2.1 from 0.0.0.0: to 192.0.2.1 from 0.0.0.0\n\
              192.0.2.1 from 198.51.100.7: to 192.0.2.1 from 198.51.100.7\n\
              127.0.0.1 from 127.0.0.1: to 127.0.0.1 from 127.0.0.1\n\
@@ -90,7 +98,7 @@ fn row_24_sources_that_the_program_names() {
         run(true),
         format!(
             "hooked 1\n192.0.2.1 from nowhere: to 192.0.2.1 from nowhere\n\
-             192.0.2.1 from {HOST}: to 192.0.2.1 from {v}\n\
+             192.0.2.1 from {HOST_ADDRESS}: to 192.0.2.1 from {v}\n\
              192.0.2.1 from 0.0.0.0: to 192.0.2.1 from {v}\n\
              192.0.2.1 from 198.51.100.7: to 192.0.2.1 from 198.51.100.7\n\
              127.0.0.1 from 127.0.0.1: to {l} from {l}\n\

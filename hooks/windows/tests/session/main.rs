@@ -4,10 +4,10 @@
 
 mod commands;
 mod datagrams;
-mod following;
+mod map_replacement;
 mod processes;
 mod rows;
 mod servers;
 mod sessions;
 mod support;
-mod vendor;
+mod vendor_hook;

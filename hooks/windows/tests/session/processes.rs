@@ -2,131 +2,151 @@
 
 use std::process::Command;
 
-use super::support::{HOST, Host, Session, installed, output, port, program, started};
+use super::support::{
+    HOST_ADDRESS, Session, TestHost, installed_file, retry_start, stdout_of, test_program,
+    unused_port,
+};
 
 /// `rows.exe` for row 6, which shows where a wildcard bind went.
-fn row_6(session: &Session<'_>, port: u16) -> [String; 6] {
-    let rows = program("rows.exe").display().to_string();
-    let (v, l) = (session.v().to_string(), session.l().to_string());
-    [rows, "6".to_owned(), port.to_string(), v, l, HOST.to_owned()]
+fn wildcard_bind_row(session: &Session<'_>, port: u16) -> [String; 6] {
+    let rows = test_program("rows.exe").display().to_string();
+    let (v, l) = (session.virtual_ip().to_string(), session.loopback().to_string());
+    [rows, "6".to_owned(), port.to_string(), v, l, HOST_ADDRESS.to_owned()]
 }
 
 const REWRITTEN: &str = "bind: ok\nname: V port\n";
-const UNTOUCHED: &str = "bind: ok\nname: 0.0.0.0 port\n";
+const NOT_REWRITTEN: &str = "bind: ok\nname: 0.0.0.0 port\n";
 
 #[test]
-fn a_listed_child_of_an_unlisted_program_is_found() {
-    let host = Host::new(|_| ());
-    let session = host.session(1);
-    for way in ["a", "w"] {
-        let mut command = session.launch(&program("starter.exe"));
-        assert_eq!(output(command.arg(way).args(row_6(&session, port()))), REWRITTEN, "{way}");
+fn listed_child_of_unlisted_program_is_hooked() {
+    let host = TestHost::new(|_| ());
+    let session = host.open_session(1);
+    for mode in ["a", "w"] {
+        let mut command = session.launcher_command(&test_program("starter.exe"));
+        assert_eq!(
+            stdout_of(command.arg(mode).args(wildcard_bind_row(&session, unused_port()))),
+            REWRITTEN,
+            "{mode}"
+        );
     }
 }
 
 #[test]
-fn a_suspended_child_stays_so_and_is_hooked_before_its_entry_point() {
-    let host = Host::new(|_| ());
-    let session = host.session(1);
-    let row = row_6(&session, port());
-    let plain = output(Command::new(program("starter.exe")).arg("suspended").args(&row));
-    let hooked = output(session.launch(&program("starter.exe")).arg("suspended").args(&row));
+fn suspended_child_stays_suspended_and_is_hooked_before_its_entry_point() {
+    let host = TestHost::new(|_| ());
+    let session = host.open_session(1);
+    let row = wildcard_bind_row(&session, unused_port());
+    let without_hooks =
+        stdout_of(Command::new(test_program("starter.exe")).arg("suspended").args(&row));
+    let with_hooks = stdout_of(
+        session.launcher_command(&test_program("starter.exe")).arg("suspended").args(&row),
+    );
     // The same last error, and a thread that is suspended once.
-    let error = plain.split_once(',').unwrap().0;
-    assert_eq!(plain, format!("{error}, hooked 0\n{UNTOUCHED}suspended 1\n"));
-    assert_eq!(hooked, format!("{error}, hooked 1\n{REWRITTEN}suspended 1\n"));
+    let error = without_hooks.split_once(',').unwrap().0;
+    assert_eq!(without_hooks, format!("{error}, hooked 0\n{NOT_REWRITTEN}suspended 1\n"));
+    assert_eq!(with_hooks, format!("{error}, hooked 1\n{REWRITTEN}suspended 1\n"));
 }
 
 #[test]
-fn a_child_is_not_rewritten_because_its_parent_is() {
-    let host = Host::new(|policy| policy.programs[0].pattern = "starter.exe".to_owned());
-    let session = host.session(1);
-    let mut command = session.launch(&program("starter.exe"));
-    assert_eq!(output(command.arg("w").args(row_6(&session, port()))), UNTOUCHED);
+fn unlisted_child_of_listed_program_is_not_rewritten() {
+    let host = TestHost::new(|policy| policy.programs[0].pattern = "starter.exe".to_owned());
+    let session = host.open_session(1);
+    let mut command = session.launcher_command(&test_program("starter.exe"));
+    assert_eq!(
+        stdout_of(command.arg("w").args(wildcard_bind_row(&session, unused_port()))),
+        NOT_REWRITTEN
+    );
 }
 
 #[test]
-fn a_rule_can_be_handed_down() {
-    let host = Host::new(|policy| {
+fn children_inherit_an_inheritable_rule() {
+    let host = TestHost::new(|policy| {
         policy.programs[0].pattern = "starter.exe".to_owned();
         policy.programs[0].inherit = true;
     });
-    let session = host.session(1);
-    let mut command = session.launch(&program("starter.exe"));
-    assert_eq!(output(command.arg("w").args(row_6(&session, port()))), REWRITTEN);
+    let session = host.open_session(1);
+    let mut command = session.launcher_command(&test_program("starter.exe"));
+    assert_eq!(
+        stdout_of(command.arg("w").args(wildcard_bind_row(&session, unused_port()))),
+        REWRITTEN
+    );
 }
 
 #[test]
-fn the_exit_code_and_the_arguments_are_handed_through() {
-    let host = Host::new(|_| ());
-    let session = host.session(1);
+fn launcher_preserves_arguments_and_exit_code() {
+    let host = TestHost::new(|_| ());
+    let session = host.open_session(1);
     // No arguments: the program answers 2.
-    assert_eq!(started(|| session.launch(&program("rows.exe")).status()).code(), Some(2));
-    let missing = started(|| session.launch(&program("no such program.exe")).status());
+    assert_eq!(
+        retry_start(|| session.launcher_command(&test_program("rows.exe")).status()).code(),
+        Some(2)
+    );
+    let missing =
+        retry_start(|| session.launcher_command(&test_program("no such program.exe")).status());
     assert_eq!(missing.code(), Some(125));
 }
 
 #[test]
-fn without_a_map_or_with_the_switch_off_nothing_is_touched() {
-    let host = Host::new(|_| ());
-    let session = host.session(1);
-    let [rows, arguments @ ..] = row_6(&session, port());
-    let launch = |set: &[(&str, &str)]| {
-        let mut command = Command::new(installed("vipool-launch.exe"));
+fn nothing_is_rewritten_without_map_or_lease_or_with_the_disable_variable() {
+    let host = TestHost::new(|_| ());
+    let session = host.open_session(1);
+    let [rows, arguments @ ..] = wildcard_bind_row(&session, unused_port());
+    let launch = |variables: &[(&str, &str)]| {
+        let mut command = Command::new(installed_file("vipool-launch.exe"));
         command.arg("--explain").arg(&rows).args(&arguments);
-        session.enter(&mut command);
-        let output = started(|| command.envs(set.iter().copied()).output());
-        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace("\r\n", "\n");
-        (said(&output.stdout), said(&output.stderr))
+        session.set_environment(&mut command);
+        let output = retry_start(|| command.envs(variables.iter().copied()).output());
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace("\r\n", "\n");
+        (text(&output.stdout), text(&output.stderr))
     };
-    let (out, explained) = launch(&[]);
-    assert_eq!(out, REWRITTEN);
-    assert!(explained.ends_with("its socket calls are rewritten\n"), "{explained}");
-    let (out, explained) = launch(&[("VIPOOL_DISABLE", "1")]);
-    assert_eq!(out, UNTOUCHED);
-    assert!(explained.contains("VIPOOL_DISABLE is set"), "{explained}");
-    let (out, explained) = launch(&[("VIPOOL_MAP", r"C:\no such directory")]);
-    assert_eq!(out, UNTOUCHED);
-    assert!(explained.contains("there is no map"), "{explained}");
-    host.close(&session.handle);
-    let (out, explained) = launch(&[]);
-    assert_eq!(out, UNTOUCHED);
-    assert!(explained.contains("its lease is closed"), "{explained}");
+    let (stdout, explanation) = launch(&[]);
+    assert_eq!(stdout, REWRITTEN);
+    assert!(explanation.ends_with("its socket calls are rewritten\n"), "{explanation}");
+    let (stdout, explanation) = launch(&[("VIPOOL_DISABLE", "1")]);
+    assert_eq!(stdout, NOT_REWRITTEN);
+    assert!(explanation.contains("VIPOOL_DISABLE is set"), "{explanation}");
+    let (stdout, explanation) = launch(&[("VIPOOL_MAP", r"C:\no such directory")]);
+    assert_eq!(stdout, NOT_REWRITTEN);
+    assert!(explanation.contains("there is no map"), "{explanation}");
+    host.close_session(&session.handle);
+    let (stdout, explanation) = launch(&[]);
+    assert_eq!(stdout, NOT_REWRITTEN);
+    assert!(explanation.contains("its lease is closed"), "{explanation}");
 }
 
 #[test]
-fn a_session_is_named_only_where_the_policy_allows_it() {
-    let host = Host::new(|policy| policy.session_override = false);
-    let session = host.session(1);
-    assert_eq!(session.row(6, port()), UNTOUCHED);
+fn lease_variable_is_ignored_unless_the_policy_allows_it() {
+    let host = TestHost::new(|policy| policy.session_override = false);
+    let session = host.open_session(1);
+    assert_eq!(session.run_row(6, unused_port()), NOT_REWRITTEN);
 }
 
 #[test]
-fn without_a_lease_it_is_the_session_of_windows() {
-    let host = Host::new(|policy| policy.session_override = false);
+fn session_of_windows_applies_without_override() {
+    let host = TestHost::new(|policy| policy.session_override = false);
     let own = vipool::os::process::session_of(std::process::id()).unwrap();
-    let (session, another) = (host.open(own), host.session(2));
+    let (session, other_session) = (host.open_session_id(own), host.open_session(2));
     let run = |session: &Session<'_>, lease: Option<&Session<'_>>| {
-        let [rows, arguments @ ..] = row_6(session, port());
-        let mut command = session.launch(rows.as_ref());
+        let [rows, arguments @ ..] = wildcard_bind_row(session, unused_port());
+        let mut command = session.launcher_command(rows.as_ref());
         command.args(arguments).env_remove("VIPOOL_LEASE");
-        output(command.envs(lease.map(|lease| ("VIPOOL_LEASE", lease.handle.to_string()))))
+        stdout_of(command.envs(lease.map(|lease| ("VIPOOL_LEASE", lease.handle.to_string()))))
     };
     assert_eq!(run(&session, None), REWRITTEN);
     // What the environment says of it counts for nothing.
-    assert_eq!(run(&session, Some(&another)), REWRITTEN);
+    assert_eq!(run(&session, Some(&other_session)), REWRITTEN);
 }
 
 #[test]
-fn hooks_leave_and_come_back() {
-    let host = Host::new(|_| ());
-    let session = host.session(1);
-    let mut command = Command::new(program("unload.exe"));
-    command.arg(port().to_string()).arg(installed("vipool_hook.dll"));
-    session.enter(&mut command);
-    let v = session.v();
+fn hooks_can_be_removed_and_installed_again() {
+    let host = TestHost::new(|_| ());
+    let session = host.open_session(1);
+    let mut command = Command::new(test_program("unload.exe"));
+    command.arg(unused_port().to_string()).arg(installed_file("vipool_hook.dll"));
+    session.set_environment(&mut command);
+    let v = session.virtual_ip();
     let expected = format!(
         "before: 0.0.0.0\nby itself: {v}\nwith: {v}\nafter: 0.0.0.0\nagain: {v}\nunloaded: 0.0.0.0\n"
     );
-    assert_eq!(output(&mut command), expected);
+    assert_eq!(stdout_of(&mut command), expected);
 }

@@ -1,33 +1,33 @@
 //! The rows of the matrix that one program shows by itself, with and without the hook layer. What
 //! it prints holds every error that WSAGetLastError gave.
 
-use super::support::{Host, port};
+use super::support::{TestHost, unused_port};
 
 /// What a row prints in a session, next to what it prints without the hook layer.
-fn both(host: &Host, row: u32) -> (String, String) {
-    let session = host.session(1);
-    (session.plain_row(row, port()), session.row(row, port()))
+fn run_both(host: &TestHost, row: u32) -> (String, String) {
+    let session = host.open_session(1);
+    (session.run_row_without_hooks(row, unused_port()), session.run_row(row, unused_port()))
 }
 
 /// Rows in which a rewritten program sees what any program sees.
 #[test]
-fn rows_that_look_the_same() {
-    let host = Host::new(|_| ());
-    let session = host.session(1);
+fn rows_with_equal_output() {
+    let host = TestHost::new(|_| ());
+    let session = host.open_session(1);
     for row in
         [9, 12, 13, 14, 15, 16, 17, 18, 19, 21, 23, 24, 31, 32, 33, 34, 35, 36, 38, 39, 41, 45, 48]
     {
-        let plain = session.plain_row(row, port());
-        assert!(!plain.is_empty(), "row {row}");
-        assert_eq!(session.row(row, port()), plain, "row {row}");
+        let without_hooks = session.run_row_without_hooks(row, unused_port());
+        assert!(!without_hooks.is_empty(), "row {row}");
+        assert_eq!(session.run_row(row, unused_port()), without_hooks, "row {row}");
     }
 }
 
 /// Two processes of one program are told apart by what they listen on, not by what they print:
 /// see `sessions`. Here it is the calls that show V.
 #[test]
-fn rows_that_show_the_virtual_ip() {
-    let host = Host::new(|_| ());
+fn rows_that_report_the_virtual_ip() {
+    let host = TestHost::new(|_| ());
     let table = [
         // The host's own address; others' V and L; an address of nobody's.
         (
@@ -66,17 +66,21 @@ fn rows_that_show_the_virtual_ip() {
              never bound: 10022\n",
         ),
     ];
-    for (row, plain, hooked) in table {
-        assert_eq!(both(&host, row), (plain.to_owned(), hooked.to_owned()), "row {row}");
+    for (row, without_hooks, with_hooks) in table {
+        assert_eq!(
+            run_both(&host, row),
+            (without_hooks.to_owned(), with_hooks.to_owned()),
+            "row {row}"
+        );
     }
 }
 
 /// More than the hook layer has places for: the others are bound at once, and none is left out.
 #[test]
-fn row_46_more_binds_put_off_than_there_are_places() {
-    let host = Host::new(|_| ());
+fn row_46_binds_beyond_the_table_size_are_made_at_once() {
+    let host = TestHost::new(|_| ());
     assert_eq!(
-        both(&host, 462),
+        run_both(&host, 462),
         (
             "V 0, 0.0.0.0 1500, bound again 0\n".to_owned(),
             "V 1500, 0.0.0.0 0, bound again 0\n".to_owned()
@@ -85,49 +89,49 @@ fn row_46_more_binds_put_off_than_there_are_places() {
 }
 
 #[test]
-fn row_6_an_address_that_no_interface_has() {
+fn row_6_address_without_interface_fails_or_passes_by_policy() {
     // The fifth session's V is not configured.
-    let host = Host::new(|_| ());
-    let session = (1..=5).map(|number| host.session(number)).last().unwrap();
-    assert_eq!(session.row(6, port()), "bind: 10049\nname: 10022\n");
-    let host = Host::new(|policy| policy.pass_when_missing = true);
-    let session = (1..=5).map(|number| host.session(number)).last().unwrap();
-    assert_eq!(session.row(6, port()), "bind: ok\nname: 0.0.0.0 port\n");
+    let host = TestHost::new(|_| ());
+    let session = (1..=5).map(|number| host.open_session(number)).last().unwrap();
+    assert_eq!(session.run_row(6, unused_port()), "bind: 10049\nname: 10022\n");
+    let host = TestHost::new(|policy| policy.pass_when_missing = true);
+    let session = (1..=5).map(|number| host.open_session(number)).last().unwrap();
+    assert_eq!(session.run_row(6, unused_port()), "bind: ok\nname: 0.0.0.0 port\n");
 }
 
 #[test]
-fn row_30_sockets_of_both_families() {
-    let host = Host::new(|_| ());
-    let (plain, hooked) = both(&host, 30);
-    assert!(plain.starts_with("bind: ok\nname: :: port\nconnect: ok\n"), "{plain}");
-    assert!(hooked.starts_with("bind: ok\nname: ::ffff:V port\nconnect: ok\n"), "{hooked}");
-    assert!(hooked.ends_with("name: ::1 other\npeer: ::1 port\n"), "{hooked}");
+fn row_30_dual_stack_sockets_are_rewritten() {
+    let host = TestHost::new(|_| ());
+    let (without_hooks, with_hooks) = run_both(&host, 30);
+    assert!(without_hooks.starts_with("bind: ok\nname: :: port\nconnect: ok\n"), "{without_hooks}");
+    assert!(with_hooks.starts_with("bind: ok\nname: ::ffff:V port\nconnect: ok\n"), "{with_hooks}");
+    assert!(with_hooks.ends_with("name: ::1 other\npeer: ::1 port\n"), "{with_hooks}");
 }
 
 #[test]
-fn rows_40_and_42_names() {
-    let host = Host::new(|_| ());
-    let (plain, hooked) = both(&host, 40);
-    assert!(!plain.contains(": V"), "{plain}");
+fn rows_40_and_42_names_resolve_to_session_addresses() {
+    let host = TestHost::new(|_| ());
+    let (without_hooks, with_hooks) = run_both(&host, 40);
+    assert!(!without_hooks.contains(": V"), "{without_hooks}");
     assert_eq!(
-        hooked,
+        with_hooks,
         "getaddrinfo: V 0\nGetAddrInfoW: V 0\nGetAddrInfoExW: V 0\n\
          GetAddrInfoExW, overlapped: V 0\ngethostbyname: V\n"
     );
-    let (_, hooked) = both(&host, 42);
+    let (_, with_hooks) = run_both(&host, 42);
     assert_eq!(
-        hooked,
+        with_hooks,
         "V: own name port\nL: localhost port\nV numeric: V port\nL numeric: 127.0.0.1 port\n\
          gethostbyaddr L: localhost\n"
     );
 }
 
 #[test]
-fn row_43_interfaces() {
-    let host = Host::new(|policy| policy.hide_addresses = true);
-    let (plain, hooked) = both(&host, 43);
-    assert_eq!(plain, "own 1 others 1 loopback 1\n");
-    assert_eq!(hooked, "own 1 others 0 loopback 1\n");
-    let (_, shown) = both(&Host::new(|_| ()), 43);
-    assert_eq!(shown, "own 1 others 1 loopback 1\n");
+fn row_43_addresses_of_other_sessions_are_hidden() {
+    let host = TestHost::new(|policy| policy.hide_addresses = true);
+    let (without_hooks, with_hooks) = run_both(&host, 43);
+    assert_eq!(without_hooks, "own 1 others 1 loopback 1\n");
+    assert_eq!(with_hooks, "own 1 others 0 loopback 1\n");
+    let (_, with_hooks) = run_both(&TestHost::new(|_| ()), 43);
+    assert_eq!(with_hooks, "own 1 others 1 loopback 1\n");
 }

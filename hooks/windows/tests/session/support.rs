@@ -14,13 +14,14 @@ use vipool::session::{Addresses, Handle, SessionId};
 
 /// An address of the host, outside the pool. This and the pool's first addresses are on an
 /// interface, but for those from .15 on.
-pub const HOST: &str = "10.77.0.1";
+pub const HOST_ADDRESS: &str = "10.77.0.1";
 
 /// Programs that no test means to be rewritten are on no list; these are.
-const LISTED: [&str; 5] = ["rows.exe", "iocp.exe", "unload.exe", "running.exe", "sending.exe"];
+const LISTED_PROGRAMS: [&str; 5] =
+    ["rows.exe", "iocp.exe", "unload.exe", "running.exe", "sending.exe"];
 
 /// A server with a map of its own, gone when this goes out of scope.
-pub struct Host {
+pub struct TestHost {
     directory: PathBuf,
     plan: Plan,
     /// There until the end: a directory with a mapped file can't be removed.
@@ -34,7 +35,7 @@ pub struct Session<'h> {
     directory: &'h Path,
 }
 
-impl Host {
+impl TestHost {
     /// A server; `change` may add to the policy.
     pub fn new(change: impl FnOnce(&mut Policy)) -> Self {
         static NUMBER: AtomicU16 = AtomicU16::new(0);
@@ -48,8 +49,8 @@ impl Host {
             Pool::new("default", kind, &[range.parse().unwrap()], u32::MAX).unwrap()
         };
         let mut policy = Policy {
-            programs: LISTED.iter().map(|name| listed(name)).collect(),
-            host_addresses: vec![HOST.parse().unwrap()],
+            programs: LISTED_PROGRAMS.iter().map(|name| listed_program(name)).collect(),
+            host_addresses: vec![HOST_ADDRESS.parse().unwrap()],
             session_override: true,
             wildcard_udp_ports: vec![PortRange { first: 5353, last: 5353 }],
             ..Policy::default()
@@ -68,7 +69,7 @@ impl Host {
     }
 
     /// Puts another map in the place of this one; `change` may change the policy.
-    pub fn replace(&mut self, change: impl FnOnce(&mut Policy)) {
+    pub fn replace_map(&mut self, change: impl FnOnce(&mut Policy)) {
         change(&mut self.plan.policy);
         // A map that would say the same stays.
         self.plan.settings.low_water += 1;
@@ -80,30 +81,30 @@ impl Host {
     }
 
     /// The names of the files beside the map.
-    pub fn files(&self) -> Vec<String> {
+    pub fn map_files(&self) -> Vec<String> {
         let entries = std::fs::read_dir(&self.directory).unwrap();
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
     /// A new session with this number; it gets the addresses of the numbers before plus one.
-    pub fn session(&self, number: u64) -> Session<'_> {
-        self.open(number.to_string().parse().unwrap())
+    pub fn open_session(&self, number: u64) -> Session<'_> {
+        self.open_session_id(number.to_string().parse().unwrap())
     }
 
     /// The session of this id.
-    pub fn open(&self, id: SessionId) -> Session<'_> {
+    pub fn open_session_id(&self, id: SessionId) -> Session<'_> {
         let opened = self.map().open_session(id, &OpenOptions::default(), 0).unwrap();
         let addresses = self.map().reader().unwrap().addresses(&opened.leases);
         Session { handle: opened.handle, addresses, directory: &self.directory }
     }
 
     /// Closes a session.
-    pub fn close(&self, handle: &Handle) {
+    pub fn close_session(&self, handle: &Handle) {
         self.map().close_by_handle(handle, 0).unwrap();
     }
 }
 
-impl Drop for Host {
+impl Drop for TestHost {
     fn drop(&mut self) {
         self.map = None;
         _ = std::fs::remove_dir_all(&self.directory);
@@ -111,7 +112,7 @@ impl Drop for Host {
 }
 
 /// A rule with both features for a program of this name.
-pub fn listed(name: &str) -> Program {
+pub fn listed_program(name: &str) -> Program {
     Program {
         pattern: name.to_owned(),
         features: Features { virtual_ip: true, loopback: true, client_ip: false },
@@ -120,85 +121,91 @@ pub fn listed(name: &str) -> Program {
 }
 
 /// A port that no other test of this run uses, nor the one after it.
-pub fn port() -> u16 {
+pub fn unused_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(21000);
     NEXT.fetch_add(2, Ordering::Relaxed)
 }
 
 /// Where a test program is: `cargo xtask test windows` compiles them.
-pub fn program(name: &str) -> PathBuf {
+pub fn test_program(name: &str) -> PathBuf {
     let directory = std::env::var_os("VIPOOL_PROGRAMS")
         .expect("VIPOOL_PROGRAMS names the directory of the compiled tests/c/*.c");
     Path::new(&directory).join(name)
 }
 
 /// A file of the hook layer as it is installed.
-pub fn installed(name: &str) -> PathBuf {
+pub fn installed_file(name: &str) -> PathBuf {
     let directory = std::env::var_os("VIPOOL_HOOK")
         .expect("VIPOOL_HOOK names the directory of vipool_hook.dll and vipool-launch.exe");
     Path::new(&directory).join(name)
 }
 
 impl Session<'_> {
-    pub fn v(&self) -> Ipv4Addr {
+    pub fn virtual_ip(&self) -> Ipv4Addr {
         self.addresses.v4.unwrap()
     }
 
-    pub fn l(&self) -> Ipv4Addr {
+    pub fn loopback(&self) -> Ipv4Addr {
         self.addresses.loopback.unwrap()
     }
 
     /// The launcher, about to start a program in this session.
-    pub fn launch(&self, program: &Path) -> Command {
-        let mut command = Command::new(installed("vipool-launch.exe"));
+    pub fn launcher_command(&self, program: &Path) -> Command {
+        let mut command = Command::new(installed_file("vipool-launch.exe"));
         command.arg(program);
-        self.enter(&mut command);
+        self.set_environment(&mut command);
         command
     }
 
     /// Puts a command into this session.
-    pub fn enter(&self, command: &mut Command) {
+    pub fn set_environment(&self, command: &mut Command) {
         command
             .env("VIPOOL_MAP", self.directory)
             .env("VIPOOL_LEASE", self.handle.to_string())
             .env_remove("VIPOOL_DISABLE");
     }
 
-    fn arguments(&self, row: u32, port: u16) -> [String; 5] {
-        let (v, l) = (self.v().to_string(), self.l().to_string());
-        [row.to_string(), port.to_string(), v, l, HOST.to_owned()]
+    fn row_arguments(&self, row: u32, port: u16) -> [String; 5] {
+        let (v, l) = (self.virtual_ip().to_string(), self.loopback().to_string());
+        [row.to_string(), port.to_string(), v, l, HOST_ADDRESS.to_owned()]
     }
 
     /// What a row prints in this session.
-    pub fn row(&self, row: u32, port: u16) -> String {
-        output(self.launch(&program("rows.exe")).args(self.arguments(row, port)))
+    pub fn run_row(&self, row: u32, port: u16) -> String {
+        stdout_of(
+            self.launcher_command(&test_program("rows.exe")).args(self.row_arguments(row, port)),
+        )
     }
 
     /// What a row prints without the hook layer.
-    pub fn plain_row(&self, row: u32, port: u16) -> String {
-        output(Command::new(program("rows.exe")).args(self.arguments(row, port)))
+    pub fn run_row_without_hooks(&self, row: u32, port: u16) -> String {
+        stdout_of(Command::new(test_program("rows.exe")).args(self.row_arguments(row, port)))
     }
 
     /// A row that listens in this session, once it is ready.
-    pub fn start_row(&self, row: u32, port: u16) -> Listening {
-        Listening::start(self.launch(&program("rows.exe")).args(self.arguments(row, port)))
+    pub fn start_row(&self, row: u32, port: u16) -> RunningProgram {
+        RunningProgram::start(
+            self.launcher_command(&test_program("rows.exe")).args(self.row_arguments(row, port)),
+        )
     }
 
     /// The same without the hook layer.
-    pub fn start_plain_row(&self, row: u32, port: u16) -> Listening {
-        Listening::start(Command::new(program("rows.exe")).args(self.arguments(row, port)))
+    pub fn start_row_without_hooks(&self, row: u32, port: u16) -> RunningProgram {
+        RunningProgram::start(
+            Command::new(test_program("rows.exe")).args(self.row_arguments(row, port)),
+        )
     }
 }
 
 /// Starts a program. Where many start at once, Wine now and then answers that of an internal error
 /// it has started none: then once more.
-pub fn started<T>(mut start: impl FnMut() -> io::Result<T>) -> T {
+pub fn retry_start<T>(mut start: impl FnMut() -> io::Result<T>) -> T {
     const ERROR_INTERNAL_ERROR: i32 = 1359;
-    let mut tries = 0;
+    let mut attempts = 0;
     loop {
         match start() {
-            Err(error) if error.raw_os_error() == Some(ERROR_INTERNAL_ERROR) && tries < 5 => {
-                tries += 1;
+            Err(error) if error.raw_os_error() == Some(ERROR_INTERNAL_ERROR) && attempts < 5 => {
+                attempts += 1;
                 std::thread::sleep(Duration::from_millis(200));
             }
             answer => return answer.unwrap(),
@@ -207,54 +214,55 @@ pub fn started<T>(mut start: impl FnMut() -> io::Result<T>) -> T {
 }
 
 /// What a program prints; it must end well.
-pub fn output(command: &mut Command) -> String {
-    let output = started(|| command.stdin(Stdio::null()).stderr(Stdio::inherit()).output());
+pub fn stdout_of(command: &mut Command) -> String {
+    let output = retry_start(|| command.stdin(Stdio::null()).stderr(Stdio::inherit()).output());
     let text = String::from_utf8(output.stdout).unwrap().replace("\r\n", "\n");
     assert!(output.status.success(), "{command:?}: {:?}\n{text}", output.status);
     text
 }
 
 /// A program that listens until this goes out of scope.
-pub struct Listening {
+pub struct RunningProgram {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
     /// What it printed before it was ready.
-    pub said: String,
+    pub output: String,
 }
 
-impl Listening {
+impl RunningProgram {
     pub fn start(command: &mut Command) -> Self {
-        let mut child = started(|| command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn());
+        let mut child =
+            retry_start(|| command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn());
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut listening = Self { child, lines, said: String::new() };
-        let (said, is_ready) = listening.read();
-        listening.said = said;
+        let mut running = Self { child, lines, output: String::new() };
+        let (output, is_ready) = running.read_until_ready();
+        running.output = output;
         if !is_ready {
-            let status = listening.child.wait().unwrap();
-            panic!("{command:?} ended ({status:?}) before it was ready:\n{}", listening.said);
+            let status = running.child.wait().unwrap();
+            panic!("{command:?} ended ({status:?}) before it was ready:\n{}", running.output);
         }
-        listening
+        running
     }
 
     /// Tells it to go on; what it says until it is ready again, or ends.
-    pub fn ask(&mut self) -> String {
+    pub fn continue_until_ready(&mut self) -> String {
         self.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
-        self.read().0
+        self.read_until_ready().0
     }
 
-    fn read(&mut self) -> (String, bool) {
-        let mut said = String::new();
+    fn read_until_ready(&mut self) -> (String, bool) {
+        let mut output = String::new();
         loop {
             match self.lines.next() {
-                Some(Ok(line)) if line.trim_end() == "ready" => return (said, true),
-                Some(Ok(line)) => said += &format!("{}\n", line.trim_end()),
-                _ => return (said, false),
+                Some(Ok(line)) if line.trim_end() == "ready" => return (output, true),
+                Some(Ok(line)) => output += &format!("{}\n", line.trim_end()),
+                _ => return (output, false),
             }
         }
     }
 }
 
-impl Drop for Listening {
+impl Drop for RunningProgram {
     fn drop(&mut self) {
         // The launcher waits for the program, which ends with its standard input.
         if let Some(mut stdin) = self.child.stdin.take() {

@@ -1,0 +1,94 @@
+//! A hook DLL of a vendor's own, in C over `vipool.dll`, in a program that knows nothing of it.
+
+use std::net::TcpListener;
+use std::process::Command;
+
+use super::support::{HOST_ADDRESS, Session, TestHost, stdout_of, test_program, unused_port};
+
+/// The example.
+const EXAMPLE_DLL: &str = "windows_hook.dll";
+/// The same, with binds put off as the header says.
+const DEFERRING_DLL: &str = "deferring_hook.dll";
+
+/// A row in a session, with a vendor's DLL.
+fn row_command(session: &Session<'_>, dll: &str, row: &str, port: u16) -> Command {
+    let mut command = Command::new(test_program("load.exe"));
+    command.arg(test_program(dll)).arg(test_program("rows.exe"));
+    command.args([row, &port.to_string()]);
+    command.args([
+        session.virtual_ip().to_string(),
+        session.loopback().to_string(),
+        HOST_ADDRESS.to_owned(),
+    ]);
+    session.set_environment(&mut command);
+    command
+}
+
+fn run_row(session: &Session<'_>, row: &str, port: u16) -> String {
+    stdout_of(&mut row_command(session, EXAMPLE_DLL, row, port))
+}
+
+#[test]
+fn vendor_dll_rewrites() {
+    let host = TestHost::new(|_| ());
+    let (one, two) = (host.open_session(1), host.open_session(2));
+    for session in [&one, &two] {
+        assert_eq!(run_row(session, "6", unused_port()), "bind: ok\nname: V port\n");
+        let both = run_row(session, "10", unused_port());
+        assert!(both.contains("connect: ok\n"), "{both}");
+    }
+    // An unbound socket leaves from V, one that is for IPv6 alone reaches the session's own ::1.
+    let listener = TcpListener::bind((HOST_ADDRESS, unused_port())).unwrap();
+    let outside = run_row(&one, "461", listener.local_addr().unwrap().port());
+    assert!(outside.ends_with("connect: ok\nunbound: V other\n"), "{outside}");
+    let both = run_row(&one, "32", unused_port());
+    assert!(both.starts_with("bind: ok\nname: ::1 port\nconnect: ok\n"), "{both}");
+    // The last error is as without it.
+    let port = unused_port();
+    assert_eq!(run_row(&one, "45", port), one.run_row_without_hooks(45, port));
+}
+
+/// What the header asks of a hook that puts binds off comes to what the hook layer does.
+#[test]
+fn vendor_dll_can_defer_binds() {
+    let host = TestHost::new(|_| ());
+    let session = host.open_session(1);
+    let listener = TcpListener::bind((HOST_ADDRESS, unused_port())).unwrap();
+    let external_port = listener.local_addr().unwrap().port();
+    for (row, port) in [
+        (46, unused_port()),
+        (461, external_port),
+        (462, unused_port()),
+        (18, unused_port()),
+        (21, unused_port()),
+    ] {
+        let output = stdout_of(&mut row_command(&session, DEFERRING_DLL, &row.to_string(), port));
+        assert_eq!(output, session.run_row(row, port), "row {row}");
+    }
+}
+
+#[test]
+fn vendor_dll_follows_the_policy_without_interface() {
+    for (pass_when_missing, output) in
+        [(false, "bind: 10049\nname: 10022\n"), (true, "bind: ok\nname: 0.0.0.0 port\n")]
+    {
+        let host = TestHost::new(|policy| policy.pass_when_missing = pass_when_missing);
+        let session = (1..=5).map(|number| host.open_session(number)).last().unwrap();
+        assert_eq!(run_row(&session, "6", unused_port()), output);
+    }
+}
+
+#[test]
+fn vendor_dll_passes_with_unusable_environment() {
+    let host = TestHost::new(|_| ());
+    let session = host.open_session(1);
+    for (name, value) in [
+        ("VIPOOL_MAP", "x".repeat(30000)),
+        ("VIPOOL_LEASE", "x".repeat(30000)),
+        ("VIPOOL_DISABLE", "1".to_owned()),
+    ] {
+        let output =
+            stdout_of(row_command(&session, EXAMPLE_DLL, "6", unused_port()).env(name, value));
+        assert_eq!(output, "bind: ok\nname: 0.0.0.0 port\n", "{name}");
+    }
+}
