@@ -1,8 +1,9 @@
-//! Tables for people: columns two spaces apart, no frame, so that they also cut and grep well.
+//! Tables for terminals: columns two spaces apart and no frame, so cut(1) and grep(1) work on them.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-/// A table with these column titles; those that end in `#` (which is not shown) hold numbers.
+/// Creates a table with these column titles. A title that ends in `#` marks a column of numbers;
+/// the `#` is not printed.
 pub fn table(titles: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
@@ -16,7 +17,7 @@ pub fn table(titles: &[&str]) -> Table {
     table
 }
 
-/// The table as text, without blanks at the ends of its lines.
+/// Returns the table as text, without trailing blanks.
 pub fn render(table: &Table) -> String {
     table.trim_fmt() + "\n"
 }

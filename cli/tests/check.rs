@@ -45,7 +45,7 @@ fn what_each_server_holds() {
     assert!(has(pool), "{text}");
     let loopback = "loopback IPv4 2048 4096 127.100.0.0 127.100.15.255 127.100.0.0-127.100.15.255";
     assert!(has(loopback), "{text}");
-    assert!(has("server ts2: not enabled: no session gets an address there"), "{text}");
+    assert!(has("server ts2: disabled, no session gets an address"), "{text}");
     assert!(has("farm.toml: no errors, no warnings"), "{text}");
 
     let (output, text) = file.check(&["--server", "ts2"]);

@@ -105,14 +105,14 @@ fn a_static_program_is_seen_and_said_to_be_out_of_reach() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     for line in [
         format!(
-            "{}: virtual-ip (a second one would collide), but nothing can be done by a hook: it is \
-             linked statically",
+            "{}: virtual-ip (a second instance would collide), but no hook can rewrite it: it is linked \
+             statically",
             link.display()
         ),
         format!("  binds 0.0.0.0:{port}, every address (TCP)"),
-        "Nothing for farm.toml.".to_owned(),
+        "No program needs a line in farm.toml.".to_owned(),
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }
-    assert!(text.contains("Not seen: "), "{text}");
+    assert!(text.contains("Not observed: "), "{text}");
 }

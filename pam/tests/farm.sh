@@ -62,7 +62,7 @@ two_servers() {
   vipool_up ts1 2> /run/err & local first=$!
   vipool_up ts2
   wait $first
-  grep '10.77.1.30 is not given out: .* has it on the network' /run/err || fail "$(cat /run/err)"
+  grep 'cannot lease 10.77.1.30: .* uses it on the network' /run/err || fail "$(cat /run/err)"
   assert_same "$(count_assigned ts1)" $((255 + 16))
   assert_same "$(count_assigned ts2)" 256
   assert_same "$(reserved_ports ts1)" 80,4711

@@ -127,7 +127,7 @@ FARM
   sed 's/109"/119"/' /etc/vipool/good > /etc/vipool/farm.toml
   systemctl reload vipool
   assert_same "$(systemctl is-active vipool) $(count_assigned) $(count_sessions)" "active 19 2"
-  assert_logged conflict '10.77.0.115 is not given out'
+  assert_logged conflict 'cannot lease 10.77.0.115: '
 
   # The timer closes the session of a killed logon. Here it runs every two seconds.
   mkdir /etc/systemd/system/vipool-gc.timer.d
@@ -144,7 +144,7 @@ print(*(s["leader"] for s in json.load(sys.stdin) if s["user"] == "bob"))')
   wait_until_same 1 count_sessions
   wait $bob || true
   assert_logged assigned '^10.77.0.1[01][0-9] is leased to session .* of bob$'
-  assert_logged released '^10.77.0.1[01][0-9] was given back by session .* of bob'
+  assert_logged released '^10.77.0.1[01][0-9] was released by session .* of bob'
 
   # The remaining events.
   systemctl stop vipool-gc.timer

@@ -1,7 +1,8 @@
-//! From the journal of a map to the history on disk.
+//! Moves the events from a map's journal to the history on disk.
 //!
-//! What the journal could not hold becomes a gap; what neither of them tells, since a writer was
-//! killed or the machine was started anew, is found by comparing the history with the map.
+//! Events that the journal has already overwritten become a gap record. A killed writer or a
+//! restart of the machine leaves events out of both; a comparison of the history with the map
+//! finds them (reconciliation).
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -10,78 +11,87 @@ use std::time::SystemTime;
 use jiff::{SignedDuration, Timestamp};
 use vipool::map::{Event, EventKind, Journal, Map, SessionRow};
 
-use super::log::{Keep, Log, Record, State, What};
-use crate::report::wall_clock;
+use super::log::{HistoryLog, Retention};
+use super::record::{HistoryState, Record, RecordKind};
+use crate::maps::report::wall_clock;
 
-/// A session that waits for an address asks again and again: it is noted once in this time.
-const EXHAUSTED_AGAIN: SignedDuration = SignedDuration::from_secs(60);
-/// How often the map is looked at again because somebody changed it meanwhile.
-const TRIES: usize = 8;
+/// A waiting session retries several times a second. The history records one failure per interval.
+const EXHAUSTED_INTERVAL: SignedDuration = SignedDuration::from_secs(60);
+/// Number of attempts to read map and journal without a change in between.
+const MAX_ATTEMPTS: usize = 8;
 
-/// Appends what happened since the last time, and tells it. What is not to be kept is removed.
+/// Appends the events since the last call to the history and returns the new records.
+///
+/// With `retention`, old records are removed first.
+///
+/// # Errors
+/// The map, its journal or the history cannot be used.
 pub fn collect(
     directory: &Path,
     history: &Path,
-    keep: Option<&Keep>,
+    retention: Option<&Retention>,
 ) -> anyhow::Result<Vec<Record>> {
-    // First: while we hold it, no other process collects.
-    let mut log = Log::open(history)?;
-    if let Some(keep) = keep {
-        log.keep(keep, SystemTime::now())?;
+    // Opened first: its lock keeps other processes from collecting at the same time.
+    let mut log = HistoryLog::open(history)?;
+    if let Some(limits) = retention {
+        log.apply_retention(limits, SystemTime::now())?;
     }
     let map = Map::open(directory)?;
     let journal = Journal::open(directory)?;
     let boot = format!("{:016x}", journal.boot());
-    let first = match &log.state().last {
-        // A journal that is behind its history is a new one.
-        Some((of, number)) if *of == boot && *number < journal.next() => number + 1,
+    let first = match &log.state().last_position {
+        // A journal with lower numbers than its history is a new journal.
+        Some((last_boot, number)) if *last_boot == boot && *number < journal.next() => number + 1,
         _ => 1,
     };
-    let mut tries = 0;
+    let mut attempts = 0;
     let (rows, recent) = loop {
         let before = journal.next();
         let rows = map.sessions()?;
         let recent = journal.since(first);
-        tries += 1;
-        if recent.next == before || tries == TRIES {
+        attempts += 1;
+        if recent.next == before || attempts == MAX_ATTEMPTS {
             break (rows, recent);
         }
     };
-    let mut records =
-        Records { boot, state: log.state().clone(), new: Vec::new(), number: first - 1 };
-    records.end_of_other_boots();
+    let mut collector =
+        Collector { boot, state: log.state().clone(), records: Vec::new(), last_number: first - 1 };
+    collector.end_leases_of_other_boots();
     if recent.lost > 0 {
         let time = recent.events.first().map_or_else(Timestamp::now, |event| wall_clock(event.at));
-        records.number = first - 1 + recent.lost;
-        records.push(Record { lost: Some(recent.lost), ..records.blank(time, What::Gap) });
+        collector.last_number = first - 1 + recent.lost;
+        let gap = collector.new_record(time, RecordKind::Gap);
+        collector.push(Record { lost: Some(recent.lost), ..gap });
     }
     for event in &recent.events {
-        records.event(event);
+        collector.add_event(event);
     }
-    // Only where nobody was in between: else the next time.
+    // If the map has changed since, rows and journal do not match. The next call reconciles then.
     if journal.next() == recent.next {
-        records.reconcile(&rows);
+        collector.reconcile(&rows);
     }
-    log.append(&records.new)?;
-    Ok(records.new)
+    log.append(&collector.records)?;
+    Ok(collector.records)
 }
 
-/// Records that are being made.
-struct Records {
+/// Converts journal events to records.
+struct Collector {
     boot: String,
-    state: State,
-    new: Vec<Record>,
-    /// Number of the last event looked at.
-    number: u64,
+    /// The state after all records so far, old and new.
+    state: HistoryState,
+    /// The new records.
+    records: Vec<Record>,
+    /// Number of the last journal event that was converted.
+    last_number: u64,
 }
 
-impl Records {
+impl Collector {
     fn push(&mut self, record: Record) {
-        self.state.add(&record);
-        self.new.push(record);
+        self.state.apply(&record);
+        self.records.push(record);
     }
 
-    fn blank(&self, time: Timestamp, event: What) -> Record {
+    fn new_record(&self, time: Timestamp, event: RecordKind) -> Record {
         Record {
             time,
             event,
@@ -92,31 +102,31 @@ impl Records {
             reconciled: false,
             lost: None,
             boot: self.boot.clone(),
-            number: self.number,
+            number: self.last_number,
         }
     }
 
-    fn event(&mut self, event: &Event) {
-        self.number = event.number;
+    fn add_event(&mut self, event: &Event) {
+        self.last_number = event.number;
         let time = wall_clock(event.at);
         let session = event.session.to_string();
-        let what = match event.kind {
-            EventKind::Released => return self.release(&session, time, false),
-            EventKind::Assigned => What::Assigned,
-            EventKind::LowWater => What::LowWater,
+        let kind = match event.kind {
+            EventKind::Released => return self.release_all(&session, time, false),
+            EventKind::Assigned => RecordKind::Assigned,
+            EventKind::LowWater => RecordKind::LowWater,
             EventKind::Exhausted => {
-                let last = self.state.exhausted.get(&session);
-                if last.is_some_and(|last| time.duration_since(*last) < EXHAUSTED_AGAIN) {
+                let last = self.state.last_exhausted.get(&session);
+                if last.is_some_and(|last| time.duration_since(*last) < EXHAUSTED_INTERVAL) {
                     return;
                 }
-                What::Exhausted
+                RecordKind::Exhausted
             }
         };
-        if let (What::Assigned, Some(address)) = (what, event.address) {
-            match self.state.open.get(&address).and_then(|record| record.session.clone()) {
+        if let (RecordKind::Assigned, Some(address)) = (kind, event.address) {
+            match self.state.open_leases.get(&address).and_then(|record| record.session.clone()) {
                 Some(holder) if holder == session => return,
-                // Its end is what was lost.
-                Some(holder) => self.release(&holder, time, true),
+                // The release event of the previous holder was lost.
+                Some(holder) => self.release_all(&holder, time, true),
                 None => {}
             }
         }
@@ -125,73 +135,71 @@ impl Records {
             address: event.address,
             user: event.user.clone(),
             client: event.client,
-            ..self.blank(time, what)
+            ..self.new_record(time, kind)
         });
     }
 
-    fn is_open(&self, address: IpAddr, session: &str) -> bool {
+    fn has_open_lease(&self, address: IpAddr, session: &str) -> bool {
         self.state
-            .open
+            .open_leases
             .get(&address)
             .is_some_and(|record| record.session.as_deref() == Some(session))
     }
 
-    /// Everything that a session had.
-    fn release(&mut self, session: &str, time: Timestamp, reconciled: bool) {
-        let its = |record: &&Record| record.session.as_deref() == Some(session);
-        let held: Vec<_> = self.state.open.values().filter(its).cloned().collect();
-        for record in held {
-            let (boot, number) = (self.boot.clone(), self.number);
-            self.push(Record { time, event: What::Released, reconciled, boot, number, ..record });
+    /// Adds a release record for every open lease of the session.
+    fn release_all(&mut self, session: &str, time: Timestamp, reconciled: bool) {
+        let is_own = |record: &&Record| record.session.as_deref() == Some(session);
+        let leases: Vec<_> = self.state.open_leases.values().filter(is_own).cloned().collect();
+        for lease in leases {
+            self.push_release(lease, time, reconciled);
         }
     }
 
-    /// What was open when the machine went down was over by the time it came up.
-    fn end_of_other_boots(&mut self) {
-        let over = |record: &&Record| record.boot != self.boot;
-        let over: Vec<_> = self.state.open.values().filter(over).cloned().collect();
-        for record in over {
+    /// Adds a release record for an open lease.
+    fn push_release(&mut self, lease: Record, time: Timestamp, reconciled: bool) {
+        let (boot, number) = (self.boot.clone(), self.last_number);
+        let event = RecordKind::Released;
+        self.push(Record { time, event, reconciled, boot, number, ..lease });
+    }
+
+    /// Ends the leases of earlier boots: no lease survives a restart of the machine.
+    fn end_leases_of_other_boots(&mut self) {
+        let is_old = |record: &&Record| record.boot != self.boot;
+        let old_leases: Vec<_> = self.state.open_leases.values().filter(is_old).cloned().collect();
+        for record in old_leases {
             if let Some(session) = &record.session {
-                self.release(session, wall_clock(0).max(record.time), true);
+                self.release_all(session, wall_clock(0).max(record.time), true);
             }
         }
     }
 
-    /// What the map has and the history has not, and the other way round.
+    /// Adds records for the differences between the map's sessions and the history.
     fn reconcile(&mut self, rows: &[SessionRow]) {
-        let has = |session: &str, address: IpAddr| {
+        let is_leased = |session: &str, address: IpAddr| {
             rows.iter().any(|row| {
                 row.session.to_string() == session
                     && row.leases.iter().any(|lease| lease.address == address)
             })
         };
-        let gone = |(address, record): &(&IpAddr, &Record)| {
-            record.session.as_deref().is_none_or(|session| !has(session, **address))
+        let is_closed = |(address, record): &(&IpAddr, &Record)| {
+            record.session.as_deref().is_none_or(|session| !is_leased(session, **address))
         };
-        let gone: Vec<_> = self.state.open.iter().filter(gone).map(|(_, r)| r.clone()).collect();
-        for record in gone {
-            let (boot, number) = (self.boot.clone(), self.number);
-            let time = Timestamp::now();
-            self.push(Record {
-                time,
-                event: What::Released,
-                reconciled: true,
-                boot,
-                number,
-                ..record
-            });
+        let open_leases = self.state.open_leases.iter();
+        let closed: Vec<_> = open_leases.filter(is_closed).map(|(_, r)| r.clone()).collect();
+        for lease in closed {
+            self.push_release(lease, Timestamp::now(), true);
         }
         for row in rows {
             let session = row.session.to_string();
             for lease in row.leases.iter() {
-                if !self.is_open(lease.address, &session) {
+                if !self.has_open_lease(lease.address, &session) {
                     self.push(Record {
                         session: Some(session.clone()),
                         address: Some(lease.address),
                         user: row.user.clone(),
                         client: row.client,
                         reconciled: true,
-                        ..self.blank(wall_clock(row.since), What::Assigned)
+                        ..self.new_record(wall_clock(row.since), RecordKind::Assigned)
                     });
                 }
             }
@@ -221,7 +229,7 @@ mod tests {
         map.close_session(session.to_string().parse().unwrap(), clock::now()).unwrap();
     }
 
-    fn told(records: &[Record]) -> Vec<(What, Option<&str>, bool)> {
+    fn summaries(records: &[Record]) -> Vec<(RecordKind, Option<&str>, bool)> {
         records
             .iter()
             .map(|record| (record.event, record.session.as_deref(), record.reconciled))
@@ -229,34 +237,34 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_told_once() {
+    fn each_event_is_collected_once() {
         let directory = tempfile::tempdir().unwrap();
         let history = directory.path().join("history.log");
         let map = map(directory.path());
         open(&map, 1, "alice");
         open(&map, 2, "bob");
-        // Asks again and again.
+        // Two failures within one interval make one record.
         open(&map, 3, "carol");
         open(&map, 3, "carol");
         close(&map, 1);
         let first = collect(directory.path(), &history, None).unwrap();
         let expected = [
-            (What::Assigned, Some("1"), false),
-            (What::Assigned, Some("2"), false),
-            (What::Exhausted, Some("3"), false),
-            (What::Released, Some("1"), false),
+            (RecordKind::Assigned, Some("1"), false),
+            (RecordKind::Assigned, Some("2"), false),
+            (RecordKind::Exhausted, Some("3"), false),
+            (RecordKind::Released, Some("1"), false),
         ];
-        assert_eq!(told(&first), expected);
+        assert_eq!(summaries(&first), expected);
         assert_eq!(first[3].user.as_deref(), Some("alice"));
         assert_eq!(first[3].address, first[0].address);
         assert_eq!(collect(directory.path(), &history, None).unwrap(), []);
         close(&map, 2);
         let second = collect(directory.path(), &history, None).unwrap();
-        assert_eq!(told(&second), [(What::Released, Some("2"), false)]);
+        assert_eq!(summaries(&second), [(RecordKind::Released, Some("2"), false)]);
     }
 
     #[test]
-    fn what_the_journal_lost_is_a_gap_and_what_is_true_is_found() {
+    fn lost_events_become_a_gap_and_are_reconciled() {
         let directory = tempfile::tempdir().unwrap();
         let history = directory.path().join("history.log");
         let map = map(directory.path());
@@ -269,28 +277,33 @@ mod tests {
             close(&map, 3);
         }
         let records = collect(directory.path(), &history, None).unwrap();
-        assert_eq!((records[0].event, records[0].lost), (What::Gap, Some(JOURNAL_CAPACITY + 2)));
+        assert_eq!(
+            (records[0].event, records[0].lost),
+            (RecordKind::Gap, Some(JOURNAL_CAPACITY + 2))
+        );
         let reconciled: Vec<_> =
-            told(&records).into_iter().filter(|(_, _, reconciled)| *reconciled).collect();
-        let expected = [(What::Released, Some("1"), true), (What::Assigned, Some("2"), true)];
+            summaries(&records).into_iter().filter(|(_, _, reconciled)| *reconciled).collect();
+        let expected =
+            [(RecordKind::Released, Some("1"), true), (RecordKind::Assigned, Some("2"), true)];
         assert_eq!(reconciled, expected);
-        let state = Log::open(&history).unwrap().state().clone();
-        assert_eq!(state.open.len(), 1, "{:?}", state.open);
+        let state = HistoryLog::open(&history).unwrap().state().clone();
+        assert_eq!(state.open_leases.len(), 1, "{:?}", state.open_leases);
     }
 
     #[test]
-    fn a_new_boot_ends_what_was_open() {
+    fn new_boot_ends_open_leases() {
         let directory = tempfile::tempdir().unwrap();
         let history = directory.path().join("history.log");
         let map = map(directory.path());
         open(&map, 1, "alice");
         let first = collect(directory.path(), &history, None).unwrap();
-        // As if it had been written before the last start.
-        let before = Record { boot: "of another boot".into(), number: 9, ..first[0].clone() };
+        // A record as an earlier boot would have written it.
+        let old = Record { boot: "of another boot".into(), number: 9, ..first[0].clone() };
         std::fs::remove_file(&history).unwrap();
-        Log::open(&history).unwrap().append(&[before]).unwrap();
+        HistoryLog::open(&history).unwrap().append(&[old]).unwrap();
         let records = collect(directory.path(), &history, None).unwrap();
-        let expected = [(What::Released, Some("1"), true), (What::Assigned, Some("1"), false)];
-        assert_eq!(told(&records), expected);
+        let expected =
+            [(RecordKind::Released, Some("1"), true), (RecordKind::Assigned, Some("1"), false)];
+        assert_eq!(summaries(&records), expected);
     }
 }

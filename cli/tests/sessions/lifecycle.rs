@@ -13,12 +13,12 @@ fn opening_and_closing_twice_changes_nothing_and_says_so() {
     let first = text(&open().stdout);
     assert!(first.contains("Session 1 is open: 127."), "{first}");
     let second = text(&open().stdout);
-    assert_eq!(second, first.replace("is open", "was open already"));
+    assert_eq!(second, first.replace("is open", "was already open"));
     assert_eq!(place.open_sessions(), ["1"]);
 
     let closed = close(&[]);
     assert!(closed.status.success());
-    assert!(text(&closed.stdout).contains("given back"), "{closed:?}");
+    assert!(text(&closed.stdout).contains("released 127."), "{closed:?}");
     let again = close(&[]);
     assert_eq!(again.status.code(), Some(1));
     assert!(text(&again.stderr).contains("session 1 is not open"), "{again:?}");
@@ -83,9 +83,9 @@ fn a_program_run_without_a_farm_is_listed_and_stays_so() {
     first.0.stdin.as_mut().unwrap().write_all(b"hello\n").unwrap();
     let _output = wait_for_line(first.0.stdout.take().unwrap(), "hello");
     assert!(place.sh("2", "true").status.success());
-    let recipe = std::fs::read_to_string(place.map().join("made-from.json")).unwrap();
-    let programs = serde_json::from_str::<serde_json::Value>(&recipe).unwrap();
-    assert_eq!(programs["programs"].as_array().unwrap().len(), 2, "{recipe}");
+    let inputs = std::fs::read_to_string(place.map().join("map-inputs.json")).unwrap();
+    let programs = serde_json::from_str::<serde_json::Value>(&inputs).unwrap();
+    assert_eq!(programs["programs"].as_array().unwrap().len(), 2, "{inputs}");
     assert_eq!(place.open_sessions(), ["1"]);
 }
 

@@ -186,7 +186,7 @@ sys.stdin.read()";
     let mut command = installed.vipool(uid);
     let run = ["run", "--private", "-s", "1", "--", "sh", "-c", "echo lease=$VIPOOL_LEASE"];
     let output = command.args(run).output().unwrap();
-    assert!(text(&output.stderr).contains("used by somebody else now"), "{output:?}");
+    assert!(text(&output.stderr).contains("are used by another user now"), "{output:?}");
     assert_eq!(text(&output.stdout), "lease=\n", "the program runs all the same");
 
     // Without sessions the map moves to another block.

@@ -146,16 +146,16 @@ time.sleep(1000)";
             assert_eq!(entry["asked"].as_str().unwrap_or("-"), asked, "{entry}");
             assert!(entry["why"].as_str().unwrap().contains(why), "{entry}");
         };
-        row(&format!("{l}:8100"), "listening", "127.0.0.1:8100", "stands for it");
-        row(&format!("{v}:8101"), "listening", "0.0.0.0:8101", "virtual IP stands");
-        row(&format!("[::ffff:{v}]:8102"), "listening", "[::]:8102", "virtual IP stands");
-        row(&format!("[::ffff:{l6}]:8103"), "listening", "[::1]:8103", "stands for it");
+        row(&format!("{l}:8100"), "listening", "127.0.0.1:8100", "to the session's loopback address instead");
+        row(&format!("{v}:8101"), "listening", "0.0.0.0:8101", "bound to the session's virtual IP");
+        row(&format!("[::ffff:{v}]:8102"), "listening", "[::]:8102", "bound to the session's virtual IP");
+        row(&format!("[::ffff:{l6}]:8103"), "listening", "[::1]:8103", "to the session's loopback address instead");
         row("127.0.0.1:8501", "listening", "127.0.0.1:8501", "shared with the host");
-        row(&format!("{l}:8104"), "bound", "127.0.0.1:8104", "stands for it");
-        row(&format!("{l}:8105"), "bound", "127.0.0.1:8105", "stands for it");
-        row(&format!("{v}:8106"), "bound", "0.0.0.0:8106", "virtual IP stands");
+        row(&format!("{l}:8104"), "bound", "127.0.0.1:8104", "to the session's loopback address instead");
+        row(&format!("{l}:8105"), "bound", "127.0.0.1:8105", "to the session's loopback address instead");
+        row(&format!("{v}:8106"), "bound", "0.0.0.0:8106", "bound to the session's virtual IP");
         row("0.0.0.0:8107", "bound", "0.0.0.0:8107", "multicast");
-        row("0.0.0.0:0", "unbound", "-", "nothing yet");
+        row("0.0.0.0:0", "unbound", "-", "not bound yet");
         let listens = |entry: &&Value| {
             entry["state"] == "listening" && entry["why"].as_str().unwrap().contains("fixed port")
         };
@@ -167,7 +167,7 @@ time.sleep(1000)";
         };
         let own = to(&format!("{l}:8100"));
         assert_eq!(own["peer_shown"], "127.0.0.1:8100");
-        assert!(own["why"].as_str().unwrap().contains("127.0.0.1 was dialled"), "{own}");
+        assert!(own["why"].as_str().unwrap().contains("the connect to 127.0.0.1 went to"), "{own}");
         let wildcard = to(&format!("{v}:8101"));
         assert_eq!(wildcard["peer_shown"], "127.0.0.1:8101");
         assert!(
@@ -180,7 +180,7 @@ time.sleep(1000)";
             "{host_loopback}"
         );
         let outside = to("10.99.5.1:8111");
-        assert!(outside["why"].as_str().unwrap().contains("is its source"), "{outside}");
+        assert!(outside["why"].as_str().unwrap().contains("source address is the session's virtual IP"), "{outside}");
         assert!(outside["bound"].as_str().unwrap().starts_with(&v), "{outside}");
         let accepted = sockets.iter().find(|entry| entry["state"] == "accepted").unwrap();
         assert_eq!(accepted["bound"], format!("{l}:8100"));
@@ -312,7 +312,7 @@ time.sleep(1000)";
         assert_eq!(report["session"]["session"], "1");
         assert_eq!(report["session"]["open"], false);
         assert_eq!(report["sockets"][0]["bound"], format!("{l}:8200"));
-        assert!(report["sockets"][0]["why"].as_str().unwrap().contains("of a session's"));
+        assert!(report["sockets"][0]["why"].as_str().unwrap().contains("an address of a session"));
     });
 }
 
@@ -424,7 +424,7 @@ fn explain_respects_process_permissions() {
         let output = as_nobody(root_process.0.id());
         assert!(!output.status.success());
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(stderr.contains("not yours to look at"), "{stderr}");
+        assert!(stderr.contains("permission denied"), "{stderr}");
         let nobody_program = host.directory.join("idle-plain");
         fs::copy(idle_program("plain"), &nobody_program).unwrap();
         let (running, _) =

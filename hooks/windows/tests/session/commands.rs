@@ -102,7 +102,7 @@ fn session_lifecycle_through_the_command_line() {
     });
     assert_eq!(code.code(), Some(2), "the program's own exit code");
     let closed = stdout_of(&mut vipool(&["session", "close", "7"]));
-    assert_eq!(closed, format!("Session 7 is closed: {loopback} given back\n"));
+    assert_eq!(closed, format!("Session 7 is closed, released {loopback}\n"));
     assert_eq!(stdout_of(&mut vipool(&["session", "close", "7", "--if-open"])), "");
     assert_eq!(stdout_of(&mut vipool(&["session", "list"])), "No session is open.\n");
     assert!(stdout_of(&mut vipool(&["gc"])).contains("0 sessions closed"));
@@ -125,7 +125,7 @@ fn failures_have_a_message_and_an_exit_code() {
     let (code, output) = farm.run_failing(&["status", "--map", r"C:\no such directory"]);
     assert!(code == 1 && output.contains("no such directory"), "{code} {output}");
     let (code, output) = farm.run_failing(&["status", "--private"]);
-    assert!(code == 1 && output.contains("private maps are for Linux"), "{code} {output}");
+    assert!(code == 1 && output.contains("private maps need Linux"), "{code} {output}");
     // Each session takes two addresses, so there is room for one: 75, with the text that users are told.
     stdout_of(&mut farm.vipool(&["session", "open", "1"]));
     let (code, output) = farm.run_failing(&["session", "open", "2"]);

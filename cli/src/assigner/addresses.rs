@@ -1,0 +1,321 @@
+//! Adds pool addresses to the interfaces, and removes them.
+//!
+//! Both operations first take over what an interrupted run left. An address of a session is not
+//! removed. An address that this host or another host already uses is not leased.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::arp;
+use super::netlink::{InterfaceAddress, Link, Netlink};
+use super::state::{Added, AssignerState};
+
+/// Limit for IPv6 duplicate address detection. It starts within a second and takes one second.
+const DAD_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The result of [`add_addresses`].
+#[derive(Debug, Default)]
+pub struct AssignResult {
+    /// Addresses that are on their interface and can be leased.
+    pub usable: BTreeSet<InterfaceAddress>,
+    /// Addresses that must not be leased, with the reason.
+    pub conflicts: BTreeMap<IpAddr, String>,
+    /// Number of addresses that this run added.
+    pub added: usize,
+}
+
+/// Adds the `wanted` addresses to their interfaces.
+///
+/// With `probe`, the network is asked first whether another host uses an address. The host's own
+/// source address towards each of `destinations` must not change.
+///
+/// # Errors
+/// The kernel reports an error, or the host's own source address would change. Then the addresses
+/// that this run added are removed again.
+pub fn add_addresses(
+    state: &mut AssignerState,
+    wanted: &BTreeSet<InterfaceAddress>,
+    probe: bool,
+    destinations: &[IpAddr],
+) -> anyhow::Result<AssignResult> {
+    let mut netlink = Netlink::open().context("cannot open a routing socket")?;
+    let links: BTreeMap<u32, Link> =
+        netlink.links()?.into_iter().map(|link| (link.index, link)).collect();
+    let mut result = AssignResult::default();
+    let (mut present, unwanted) = assigned_addresses(&mut netlink, state, wanted)?;
+    let interface_of: BTreeMap<IpAddr, u32> =
+        wanted.iter().map(|entry| (entry.address, entry.interface)).collect();
+    // These addresses are wanted on another interface, because their subnet has moved there.
+    let moved: Vec<InterfaceAddress> = unwanted
+        .iter()
+        .filter(|entry| interface_of.contains_key(&entry.address))
+        .copied()
+        .collect();
+    delete(&mut netlink, &moved)?;
+
+    let name = |index: u32| links.get(&index).map_or("an interface", |link| &link.name);
+    for (entry, _) in netlink.addresses()? {
+        if interface_of.contains_key(&entry.address) && !present.contains(&entry) {
+            let reason = format!("this host already has it on {}", name(entry.interface));
+            result.conflicts.insert(entry.address, reason);
+        }
+    }
+    if probe {
+        for (address, mac) in probe_network(wanted, &links)? {
+            let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+            result.conflicts.insert(address.into(), format!("{mac} uses it on the network"));
+        }
+    }
+    let missing: Vec<InterfaceAddress> = wanted
+        .iter()
+        .filter(|entry| !present.contains(entry) && !result.conflicts.contains_key(&entry.address))
+        .copied()
+        .collect();
+
+    let sources_before = source_addresses(destinations);
+    let added_before = state.added.clone();
+    let intended = added_before.addresses.iter().chain(&present).chain(&missing).copied().collect();
+    state.write(Added { addresses: intended, ..added_before.clone() })?;
+    let bar = progress_bar(missing.len() as u64, "adding");
+    let outcomes = netlink.add(&missing, |count| bar.set_position(count as u64))?;
+    bar.finish_and_clear();
+    let mut added = Vec::new();
+    for (entry, outcome) in missing.iter().zip(outcomes) {
+        match outcome {
+            Ok(()) => added.push(*entry),
+            Err(error) => {
+                let reason = format!("cannot add it to {}: {error}", name(entry.interface));
+                result.conflicts.insert(entry.address, reason);
+            }
+        }
+    }
+    let checked = wait_until_usable(&mut netlink, &added).and_then(|duplicates| {
+        delete(&mut netlink, &duplicates)?;
+        check_sources_unchanged(&sources_before)?;
+        Ok(duplicates)
+    });
+    let duplicates = match checked {
+        Ok(duplicates) => duplicates,
+        Err(error) => {
+            delete(&mut netlink, &added)?;
+            state.write(added_before)?;
+            return Err(error.context("the addresses that were added are removed again"));
+        }
+    };
+    for entry in &duplicates {
+        let reason = format!("duplicate address detection failed on {}", name(entry.interface));
+        result.conflicts.insert(entry.address, reason);
+    }
+    added.retain(|entry| !duplicates.contains(entry));
+    result.added = added.len();
+    announce(&added, &links);
+    present.extend(&added);
+    result.usable = present
+        .into_iter()
+        .filter(|entry| !result.conflicts.contains_key(&entry.address))
+        .collect();
+    Ok(result)
+}
+
+/// Removes the addresses that any run of [`add_addresses`] added, except those for which
+/// `is_needed` returns true. Returns the number of removed addresses, and the kept addresses.
+///
+/// # Errors
+/// The kernel reports an error.
+pub fn remove_addresses(
+    state: &mut AssignerState,
+    is_needed: impl Fn(&InterfaceAddress) -> bool,
+) -> anyhow::Result<(usize, BTreeSet<InterfaceAddress>)> {
+    let mut netlink = Netlink::open().context("cannot open a routing socket")?;
+    let (_, assigned) = assigned_addresses(&mut netlink, state, &BTreeSet::new())?;
+    let (kept, removed): (BTreeSet<_>, BTreeSet<_>) = assigned.into_iter().partition(is_needed);
+    delete(&mut netlink, &Vec::from_iter(removed.iter().copied()))?;
+    state.write(Added { addresses: kept.clone(), ..state.added.clone() })?;
+    Ok((removed.len(), kept))
+}
+
+/// Returns the addresses on the interfaces that an assigner added: the wanted ones, and the others.
+///
+/// The state file identifies both. If the file was lost, the mark identifies wanted addresses. It
+/// does not identify unwanted ones, because they could belong to another map.
+fn assigned_addresses(
+    netlink: &mut Netlink,
+    state: &AssignerState,
+    wanted: &BTreeSet<InterfaceAddress>,
+) -> io::Result<(BTreeSet<InterfaceAddress>, BTreeSet<InterfaceAddress>)> {
+    let present = netlink.addresses()?;
+    let is_recorded = |entry: &InterfaceAddress| state.added.addresses.contains(entry);
+    let assigned = present.iter().filter(|(entry, address_state)| {
+        address_state.is_pool_like
+            && (is_recorded(entry) || wanted.contains(entry) && address_state.is_marked)
+    });
+    Ok(assigned.map(|(entry, _)| *entry).partition(|entry| wanted.contains(entry)))
+}
+
+fn delete(netlink: &mut Netlink, addresses: &[InterfaceAddress]) -> anyhow::Result<()> {
+    let bar = progress_bar(addresses.len() as u64, "removing");
+    let outcomes = netlink.delete(addresses, |count| bar.set_position(count as u64))?;
+    bar.finish_and_clear();
+    for (entry, outcome) in addresses.iter().zip(outcomes) {
+        match outcome {
+            Err(error) if error.kind() != io::ErrorKind::AddrNotAvailable => {
+                return Err(error).context(format!("cannot remove {}", entry.address));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Probes the IPv4 addresses on all interfaces concurrently. Returns the addresses in use, with
+/// the Ethernet address of the host that uses each.
+fn probe_network(
+    wanted: &BTreeSet<InterfaceAddress>,
+    links: &BTreeMap<u32, Link>,
+) -> anyhow::Result<BTreeMap<Ipv4Addr, arp::MacAddress>> {
+    let mut by_link: BTreeMap<u32, BTreeSet<Ipv4Addr>> = BTreeMap::new();
+    for entry in wanted {
+        if let IpAddr::V4(address) = entry.address {
+            by_link.entry(entry.interface).or_default().insert(address);
+        }
+    }
+    by_link.retain(|index, _| {
+        links.get(index).is_some_and(|link| link.is_up && link.arp_mac.is_some())
+    });
+    let own_macs: BTreeSet<arp::MacAddress> =
+        links.values().filter_map(|link| link.arp_mac).collect();
+    let count: usize = by_link.values().map(BTreeSet::len).sum();
+    let bar = progress_bar(1000, &format!("probing the network for {count} addresses"));
+    let taken = thread::scope(|scope| {
+        let threads: Vec<_> = by_link
+            .iter()
+            .map(|(index, addresses)| {
+                let (link, bar, own_macs) = (&links[index], &bar, &own_macs);
+                let source_mac = link.arp_mac.expect("links without ARP were removed above");
+                scope.spawn(move || {
+                    arp::probe(*index, source_mac, own_macs, addresses, |fraction| {
+                        bar.set_position((fraction * 1000.0) as u64)
+                    })
+                    .with_context(|| format!("cannot send ARP on {}", link.name))
+                })
+            })
+            .collect();
+        let mut taken = BTreeMap::new();
+        for thread in threads {
+            taken.extend(thread.join().expect("probing does not panic")?);
+        }
+        anyhow::Ok(taken)
+    });
+    bar.finish_and_clear();
+    taken
+}
+
+/// Announces the addresses twice (RFC 5227, section 2.3). Failures are ignored: old entries in the
+/// neighbours' ARP caches expire anyway.
+fn announce(addresses: &[InterfaceAddress], links: &BTreeMap<u32, Link>) {
+    for round in 0..2 {
+        if round > 0 && addresses.iter().any(|entry| entry.address.is_ipv4()) {
+            thread::sleep(Duration::from_secs(2));
+        }
+        for (index, link) in links {
+            let Some(source_mac) = link.arp_mac.filter(|_| link.is_up) else { continue };
+            let on_link = addresses.iter().filter(|entry| entry.interface == *index);
+            let _ = arp::announce(
+                *index,
+                source_mac,
+                on_link.filter_map(|entry| match entry.address {
+                    IpAddr::V4(address) => Some(address),
+                    IpAddr::V6(_) => None,
+                }),
+            );
+        }
+    }
+}
+
+/// Waits until every address can be bound. Returns the IPv6 addresses that another host uses.
+fn wait_until_usable(
+    netlink: &mut Netlink,
+    addresses: &[InterfaceAddress],
+) -> anyhow::Result<Vec<InterfaceAddress>> {
+    let deadline = Instant::now() + DAD_TIMEOUT;
+    loop {
+        let present = netlink.addresses()?;
+        let state = |entry: &&InterfaceAddress| present.get(entry);
+        let tentative = addresses
+            .iter()
+            .find(|entry| state(entry).is_some_and(|it| it.is_tentative && !it.is_duplicate));
+        match tentative {
+            Some(entry) if Instant::now() >= deadline => bail!(
+                "{} is not usable after {} seconds (check the carrier of its interface with \
+                 'ip link')",
+                entry.address,
+                DAD_TIMEOUT.as_secs()
+            ),
+            Some(_) => thread::sleep(Duration::from_millis(100)),
+            None => {
+                let duplicates: Vec<InterfaceAddress> = addresses
+                    .iter()
+                    .filter(|entry| state(entry).is_none_or(|it| it.is_duplicate))
+                    .copied()
+                    .collect();
+                for entry in addresses.iter().filter(|entry| !duplicates.contains(entry)) {
+                    UdpSocket::bind((entry.address, 0)).with_context(|| {
+                        format!("{} was added but cannot be bound", entry.address)
+                    })?;
+                }
+                return Ok(duplicates);
+            }
+        }
+    }
+}
+
+/// Returns the source address that the host chooses by itself towards a destination.
+///
+/// Connecting a UDP socket only looks up the route; nothing is sent.
+fn source_address(destination: IpAddr) -> Option<IpAddr> {
+    let unspecified: IpAddr = match destination {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((unspecified, 0)).ok()?;
+    socket.connect((destination, 9)).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
+fn source_addresses(destinations: &[IpAddr]) -> Vec<(IpAddr, Option<IpAddr>)> {
+    destinations.iter().map(|to| (*to, source_address(*to))).collect()
+}
+
+/// # Errors
+/// The host's own source address towards a destination has changed.
+fn check_sources_unchanged(before: &[(IpAddr, Option<IpAddr>)]) -> anyhow::Result<()> {
+    let text = |source: Option<IpAddr>| source.map_or("none".to_owned(), |ip| ip.to_string());
+    for (destination, old) in before {
+        let new = source_address(*destination);
+        if new != *old {
+            let (old, new) = (text(*old), text(new));
+            bail!(
+                "the pool's addresses would change the host's own source address towards \
+                 {destination} from {old} to {new}"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Returns a progress bar, which is drawn only on a terminal.
+fn progress_bar(length: u64, message: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {percent:>3}%");
+    ProgressBar::new(length)
+        .with_style(style.expect("a constant template"))
+        .with_message(message.to_owned())
+}
+
+#[cfg(test)]
+mod tests;

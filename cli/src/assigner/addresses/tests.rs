@@ -1,0 +1,205 @@
+//! Adds and removes addresses in network namespaces. A second namespace acts as another host.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::Command;
+
+use nix::sched::{CloneFlags, setns, unshare};
+use vipool_testing::ChildGuard;
+
+use super::*;
+
+/// A network of two hosts: this thread in a new network namespace, and another namespace as its
+/// peer. Both end with the test.
+struct TestNetwork {
+    peer: ChildGuard,
+    directory: PathBuf,
+}
+
+fn run(command: &str) {
+    let words: Vec<&str> = command.split_whitespace().collect();
+    let output = Command::new(words[0]).args(&words[1..]).output().unwrap();
+    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+impl TestNetwork {
+    fn new(name: &str) -> Self {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        let mut sleep = Command::new("unshare");
+        let mut peer = ChildGuard::start(
+            sleep
+                .args(["--net", "sh", "-c", "echo; exec sleep 300"])
+                .stdout(std::process::Stdio::piped()),
+        );
+        let mut ready = [0];
+        peer.0.stdout.take().unwrap().read_exact(&mut ready).unwrap();
+        let pid = peer.0.id();
+        run("ip link set lo up");
+        run(&format!("ip link add v0 type veth peer name v1 netns {pid}"));
+        run("ip link set v0 up");
+        run("ip address add 10.77.0.1/24 dev v0");
+        run("ip address add fd77::1/64 dev v0 nodad");
+        for command in [
+            "link set lo up",
+            "link set v1 up",
+            "address add 10.77.0.50/24 dev v1",
+            "address add fd77::50/64 dev v1 nodad",
+        ] {
+            run(&format!("nsenter -t {pid} -n ip {command}"));
+        }
+        let directory = format!("vipool-up-{}-{name}", std::process::id());
+        let directory = std::env::temp_dir().join(directory);
+        let _ = fs::remove_dir_all(&directory);
+        Self { peer, directory }
+    }
+
+    fn run_on_peer(&self, command: &str) {
+        run(&format!("nsenter -t {} -n {command}", self.peer.0.id()));
+    }
+
+    /// Runs a function on the peer host.
+    fn call_on_peer<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
+        let namespace = File::open(format!("/proc/{}/ns/net", self.peer.0.id())).unwrap();
+        thread::scope(|scope| {
+            let thread = scope.spawn(move || {
+                setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+                f()
+            });
+            thread.join().unwrap()
+        })
+    }
+}
+
+impl Drop for TestNetwork {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+fn v0_index() -> u32 {
+    let links = Netlink::open().unwrap().links().unwrap();
+    links.iter().find(|link| link.name == "v0").unwrap().index
+}
+
+fn wanted(texts: impl Iterator<Item = String>) -> BTreeSet<InterfaceAddress> {
+    let interface = v0_index();
+    texts.map(|text| InterfaceAddress { interface, address: text.parse().unwrap() }).collect()
+}
+
+fn dual_stack(from: u32, to: u32) -> BTreeSet<InterfaceAddress> {
+    wanted((from..=to).flat_map(|i| [format!("10.77.0.{i}"), format!("fd77::{i}")]))
+}
+
+fn pool_addresses_on_v0() -> BTreeSet<IpAddr> {
+    let addresses = Netlink::open().unwrap().addresses().unwrap();
+    let pool = addresses.iter().filter(|(_, state)| state.is_pool_like);
+    pool.map(|(entry, _)| entry.address).collect()
+}
+
+fn parse_all(texts: &[&str]) -> BTreeSet<IpAddr> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+const DESTINATIONS: [&str; 4] = ["10.77.0.50", "fd77::50", "192.0.2.1", "10.77.0.77"];
+
+#[test]
+fn pool_addresses_are_reachable_and_never_the_hosts_own_source() {
+    if !vipool_testing::have(&["root", "ip"]) {
+        return;
+    }
+    let net = TestNetwork::new("reached");
+    run("ip route add default via 10.77.0.50");
+    net.run_on_peer("ip address add 10.77.0.105/32 dev v1");
+    net.run_on_peer("ip address add fd77::106/128 dev v1 nodad");
+    let destinations: Vec<IpAddr> =
+        Vec::from_iter(DESTINATIONS.iter().map(|text| text.parse().unwrap()));
+    let sources_before = source_addresses(&destinations);
+    assert_eq!(sources_before[0].1, Some("10.77.0.1".parse().unwrap()));
+
+    let mut state = AssignerState::open(&net.directory).unwrap();
+    let result = add_addresses(&mut state, &dual_stack(100, 109), true, &destinations).unwrap();
+    assert_eq!(
+        result.conflicts.keys().copied().collect::<BTreeSet<_>>(),
+        parse_all(&["10.77.0.105", "fd77::106"])
+    );
+    assert_eq!(result.usable.len(), 18);
+    assert_eq!(source_addresses(&destinations), sources_before);
+
+    // The peer reaches a listener on V, and a datagram socket on V keeps V as its source.
+    for v in ["10.77.0.100", "fd77::100"] {
+        let v: IpAddr = v.parse().unwrap();
+        let listener = TcpListener::bind((v, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        net.call_on_peer(|| TcpStream::connect(address).unwrap().write_all(b"x").unwrap());
+        assert_eq!(listener.accept().unwrap().1.ip().is_ipv4(), v.is_ipv4());
+        let listener =
+            net.call_on_peer(|| TcpListener::bind(SocketAddr::new(peer_address(v), 0)).unwrap());
+        let to = listener.local_addr().unwrap();
+        let socket = bind_udp(v);
+        socket.send_to(b"", to).unwrap();
+        assert_eq!(socket.local_addr().unwrap().ip(), v);
+    }
+
+    // A later run that wants fewer addresses removes the others, except those in use.
+    let fewer = dual_stack(100, 103);
+    let result = add_addresses(&mut state, &fewer, false, &destinations).unwrap();
+    assert_eq!((result.added, result.usable.len()), (0, 8));
+    let in_use = parse_all(&["10.77.0.109"]);
+    let (removed, kept) = remove_addresses(&mut state, |entry| {
+        fewer.contains(entry) || in_use.contains(&entry.address)
+    })
+    .unwrap();
+    assert_eq!((removed, kept.len(), pool_addresses_on_v0().len()), (9, 9, 9));
+
+    let (removed, kept) =
+        remove_addresses(&mut state, |entry| in_use.contains(&entry.address)).unwrap();
+    assert_eq!((removed, kept.len()), (8, 1));
+    remove_addresses(&mut state, |_| false).unwrap();
+    assert_eq!(pool_addresses_on_v0(), BTreeSet::new());
+    assert_eq!(source_addresses(&destinations), sources_before);
+    assert!(!net.directory.join("assigned.json").exists());
+}
+
+fn peer_address(v: IpAddr) -> IpAddr {
+    if v.is_ipv4() { "10.77.0.50".parse().unwrap() } else { "fd77::50".parse().unwrap() }
+}
+
+fn bind_udp(v: IpAddr) -> UdpSocket {
+    UdpSocket::bind((v, 0)).unwrap()
+}
+
+#[test]
+fn interrupted_run_is_completed_and_foreign_addresses_are_kept() {
+    if !vipool_testing::have(&["root", "ip"]) {
+        return;
+    }
+    let net = TestNetwork::new("thousand");
+    run("ip address add 10.78.0.1/22 dev v0");
+    let all = wanted((10..1010).map(|i| format!("10.78.{}.{}", i / 256, i % 256)));
+    let mut state = AssignerState::open(&net.directory).unwrap();
+    // A run was killed after it wrote the file and added half of the addresses.
+    state.write(Added { addresses: all.clone(), ..Added::default() }).unwrap();
+    let half: Vec<InterfaceAddress> = all.iter().take(500).copied().collect();
+    Netlink::open().unwrap().add(&half, |_| {}).unwrap();
+    let result = add_addresses(&mut state, &all, false, &[]).unwrap();
+    assert_eq!((result.added, result.usable.len()), (500, 1000));
+    assert_eq!(pool_addresses_on_v0().len(), 1000);
+    // If the file is lost, the mark identifies the addresses.
+    if Netlink::open().unwrap().addresses().unwrap().values().any(|state| state.is_marked) {
+        state.write(Added::default()).unwrap();
+        let result = add_addresses(&mut state, &all, false, &[]).unwrap();
+        assert_eq!((result.added, result.usable.len()), (0, 1000));
+    }
+    // An address that the administrator added is neither leased nor removed.
+    run("ip address add 10.78.3.250/32 dev v0");
+    let more = all.union(&wanted(["10.78.3.250".to_owned()].into_iter())).copied().collect();
+    let result = add_addresses(&mut state, &more, false, &[]).unwrap();
+    assert_eq!(result.conflicts.len(), 1);
+    assert_eq!(remove_addresses(&mut state, |_| false).unwrap().0, 1000);
+    assert_eq!(
+        source_address("10.78.3.250".parse().unwrap()),
+        Some("10.78.3.250".parse().unwrap())
+    );
+}

@@ -1,0 +1,184 @@
+//! Finds out whether another host uses an IPv4 address: ARP probes and announcements of RFC 5227,
+//! for many addresses of one interface at the same time.
+//!
+//! Each address gets three probes, one to two seconds apart, and two seconds for late answers. All
+//! addresses are probed concurrently, so any number of them takes six seconds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use vipool::os::packet::{ArpPacket, ArpSocket};
+
+/// Constants of RFC 5227, section 1.1.
+const PROBE_NUM: u32 = 3;
+const PROBE_INTERVAL: Duration = Duration::from_millis(1500);
+const ANNOUNCE_WAIT: Duration = Duration::from_secs(2);
+/// PROBE_WAIT of the RFC spreads the probes of hosts that start at the same time. Here it spreads
+/// the probes of one host.
+const PROBE_WAIT: Duration = Duration::from_secs(1);
+
+/// An Ethernet address.
+pub type MacAddress = [u8; 6];
+
+/// The ARP operation of a request.
+const OP_REQUEST: u16 = 1;
+
+/// Probes the addresses on one interface. Returns the addresses that another host uses, with that
+/// host's Ethernet address.
+///
+/// `own_macs` are the Ethernet addresses of this host. Their packets are ignored, because Linux
+/// answers for all its addresses on every interface. `report_progress` gets the completed fraction,
+/// 0 to 1.
+///
+/// # Errors
+/// The ARP socket cannot be opened, or sending or receiving fails.
+pub fn probe(
+    interface: u32,
+    source_mac: MacAddress,
+    own_macs: &BTreeSet<MacAddress>,
+    addresses: &BTreeSet<Ipv4Addr>,
+    mut report_progress: impl FnMut(f64),
+) -> io::Result<BTreeMap<Ipv4Addr, MacAddress>> {
+    let socket = ArpSocket::open(interface)?;
+    let mut taken = BTreeMap::new();
+    let total = (PROBE_INTERVAL * (PROBE_NUM - 1) + PROBE_WAIT + ANNOUNCE_WAIT).as_secs_f64();
+    let start = Instant::now();
+    let gap = PROBE_WAIT / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+    for round in 0..PROBE_NUM {
+        let round_start = start + PROBE_INTERVAL * round;
+        for (index, address) in addresses.iter().enumerate() {
+            let due = round_start + gap * index as u32;
+            listen(&socket, own_macs, addresses, due, &mut taken)?;
+            // An address that is known to be in use needs no more probes.
+            if !taken.contains_key(address) {
+                send(&socket, &request(source_mac, Ipv4Addr::UNSPECIFIED, *address))?;
+            }
+            report_progress(start.elapsed().as_secs_f64() / total);
+        }
+    }
+    let end = Instant::now() + ANNOUNCE_WAIT;
+    while Instant::now() < end {
+        let next = end.min(Instant::now() + Duration::from_millis(100));
+        listen(&socket, own_macs, addresses, next, &mut taken)?;
+        report_progress(start.elapsed().as_secs_f64() / total);
+    }
+    Ok(taken)
+}
+
+/// Announces the addresses to the neighbours, whose ARP caches may name an earlier owner.
+///
+/// # Errors
+/// The ARP socket cannot be opened, or sending fails.
+pub fn announce(
+    interface: u32,
+    source_mac: MacAddress,
+    addresses: impl Iterator<Item = Ipv4Addr>,
+) -> io::Result<()> {
+    let socket = ArpSocket::open(interface)?;
+    for address in addresses {
+        send(&socket, &request(source_mac, address, address))?;
+    }
+    Ok(())
+}
+
+/// Receives packets until the deadline and adds the addresses in use to `taken`.
+fn listen(
+    socket: &ArpSocket,
+    own_macs: &BTreeSet<MacAddress>,
+    addresses: &BTreeSet<Ipv4Addr>,
+    deadline: Instant,
+    taken: &mut BTreeMap<Ipv4Addr, MacAddress>,
+) -> io::Result<()> {
+    loop {
+        let timeout = deadline.saturating_duration_since(Instant::now());
+        match socket.receive(timeout)? {
+            Some(packet) => {
+                if let Some((address, owner)) = claimed_address(&packet)
+                    && !own_macs.contains(&owner)
+                    && addresses.contains(&address)
+                {
+                    taken.insert(address, owner);
+                }
+            }
+            None if Instant::now() >= deadline => return Ok(()),
+            None => {}
+        }
+    }
+}
+
+/// Sends a packet. If the interface's queue is full, waits for it to drain.
+fn send(socket: &ArpSocket, packet: &ArpPacket) -> io::Result<()> {
+    for _ in 0..50 {
+        match socket.broadcast(packet) {
+            Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            result => return result,
+        }
+    }
+    socket.broadcast(packet)
+}
+
+/// Builds an ARP request: a probe if `sender` is 0.0.0.0, else an announcement.
+fn request(source_mac: MacAddress, sender: Ipv4Addr, target: Ipv4Addr) -> ArpPacket {
+    let mut packet: ArpPacket = [0; 28];
+    packet[..8].copy_from_slice(&[0, 1, 8, 0, 6, 4, 0, OP_REQUEST as u8]);
+    packet[8..14].copy_from_slice(&source_mac);
+    packet[14..18].copy_from_slice(&sender.octets());
+    packet[24..28].copy_from_slice(&target.octets());
+    packet
+}
+
+/// Returns the address that the sender of a packet uses or probes (RFC 5227, section 2.1.1).
+fn claimed_address(packet: &ArpPacket) -> Option<(Ipv4Addr, MacAddress)> {
+    if packet[..6] != [0, 1, 8, 0, 6, 4] {
+        return None;
+    }
+    let sender_mac: MacAddress = packet[8..14].try_into().expect("six bytes");
+    let sender = Ipv4Addr::from(<[u8; 4]>::try_from(&packet[14..18]).expect("four bytes"));
+    let target = Ipv4Addr::from(<[u8; 4]>::try_from(&packet[24..28]).expect("four bytes"));
+    let operation = u16::from_be_bytes([packet[6], packet[7]]);
+    let address = if !sender.is_unspecified() {
+        sender
+    } else if operation == OP_REQUEST {
+        target
+    } else {
+        return None;
+    };
+    Some((address, sender_mac))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER_MAC: MacAddress = [2, 0, 0, 0, 0, 2];
+    const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 5, 7);
+
+    #[test]
+    fn senders_and_probers_claim_their_address() {
+        assert_eq!(
+            claimed_address(&request(PEER_MAC, ADDRESS, ADDRESS)),
+            Some((ADDRESS, PEER_MAC))
+        );
+        assert_eq!(
+            claimed_address(&request(PEER_MAC, Ipv4Addr::UNSPECIFIED, ADDRESS)),
+            Some((ADDRESS, PEER_MAC))
+        );
+        let lookup = request(PEER_MAC, Ipv4Addr::new(10, 0, 5, 1), ADDRESS);
+        assert_eq!(claimed_address(&lookup), Some((Ipv4Addr::new(10, 0, 5, 1), PEER_MAC)));
+    }
+
+    #[test]
+    fn other_protocols_and_replies_without_sender_claim_nothing() {
+        let mut other_protocol = request(PEER_MAC, ADDRESS, ADDRESS);
+        other_protocol[3] = 6;
+        assert_eq!(claimed_address(&other_protocol), None);
+        let mut empty_reply = request(PEER_MAC, Ipv4Addr::UNSPECIFIED, ADDRESS);
+        empty_reply[7] = 2;
+        assert_eq!(claimed_address(&empty_reply), None);
+    }
+}

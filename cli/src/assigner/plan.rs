@@ -1,0 +1,102 @@
+//! From a server's plan to the addresses on its interfaces, and back to the plan for the map.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use anyhow::Context;
+use ipnet::IpNet;
+use vipool::farm::ServerPlan;
+use vipool::interface::Interface;
+use vipool::map::Plan;
+use vipool::pool::{Pool, PoolKind};
+use vipool::range::{Range, subtract};
+
+use super::addresses::AssignResult;
+use super::netlink::{InterfaceAddress, Netlink};
+
+/// Lists the interfaces without the addresses that an assigner added, since those are not the
+/// host's own.
+///
+/// # Errors
+/// The kernel's routing socket fails.
+pub fn host_interfaces() -> anyhow::Result<Vec<Interface>> {
+    let mut netlink = Netlink::open()?;
+    let addresses = netlink.addresses()?;
+    let host_addresses = |index: u32| {
+        addresses
+            .iter()
+            .filter(move |(entry, state)| entry.interface == index && !state.is_pool_like)
+            .filter_map(|(entry, state)| IpNet::new(entry.address, state.prefix_length).ok())
+            .collect()
+    };
+    let links = netlink.links()?.into_iter();
+    Ok(links
+        .map(|link| Interface {
+            index: link.index,
+            addresses: host_addresses(link.index),
+            name: link.name,
+        })
+        .collect())
+}
+
+/// Returns every virtual IP of the pools with its interface.
+///
+/// # Errors
+/// An address is in no interface's subnet.
+pub fn wanted_addresses(planned: &ServerPlan) -> anyhow::Result<BTreeSet<InterfaceAddress>> {
+    let assign = |address: IpAddr| {
+        let mut assignments = planned.assignments.iter();
+        let assignment =
+            assignments.find(|it| it.ranges.iter().any(|range| range.contains(address)));
+        assignment.map(|assignment| InterfaceAddress { interface: assignment.index, address })
+    };
+    let pools = planned.plan.pools.iter().filter(|pool| pool.kind() == PoolKind::VirtualIp);
+    pools
+        .flat_map(|pool| (0..pool.slots()).filter_map(|slot| pool.address(slot)))
+        .map(|address| {
+            assign(address).with_context(|| format!("no interface has a subnet with {address}"))
+        })
+        .collect()
+}
+
+/// Removes the addresses with conflicts from the plan.
+pub fn without_conflicts(mut plan: Plan, result: &AssignResult) -> Plan {
+    let excluded: Vec<Range> =
+        result.conflicts.keys().map(|address| Range::from(*address)).collect();
+    for pool in plan.pools.iter_mut().filter(|pool| pool.kind() == PoolKind::VirtualIp) {
+        // A pool may use only the beginning of its last range, so each range is cut to its slots.
+        let cut = |first_slot: u32, range: &Range, next_slot: u32| {
+            let last = range.nth(u128::from(next_slot - first_slot) - 1).expect("a slot");
+            Range::new(range.first(), last).expect("in order")
+        };
+        let next_slots = pool.blocks().iter().skip(1).map(|(slot, _)| *slot).chain([pool.slots()]);
+        let ranges: Vec<Range> = pool
+            .blocks()
+            .iter()
+            .zip(next_slots)
+            .map(|((slot, range), next_slot)| cut(*slot, range, next_slot))
+            .collect();
+        *pool = Pool::new(pool.name(), pool.kind(), &subtract(&ranges, &excluded), u32::MAX)
+            .expect("parts of a pool's ranges make a pool");
+    }
+    plan.reservations.retain(|it| !result.conflicts.contains_key(&it.address));
+    plan
+}
+
+/// Returns destinations for the comparison of the host's source addresses before and after: a
+/// neighbour in each subnet, and two remote addresses (reserved for documentation by RFC 5737 and
+/// RFC 3849).
+pub fn probe_destinations(planned: &ServerPlan, interfaces: &[Interface]) -> Vec<IpAddr> {
+    let is_host_address = |address: &IpAddr| {
+        interfaces.iter().flat_map(|i| &i.addresses).any(|n| n.addr() == *address)
+    };
+    let is_pool_address =
+        |address: &IpAddr| planned.plan.pools.iter().any(|pool| pool.slot_of(*address).is_some());
+    let neighbours = planned.assignments.iter().filter_map(|assignment| {
+        let subnet = Range::from(assignment.subnet);
+        let mut hosts = (1..=subnet.span().min(1 << 16)).filter_map(|offset| subnet.nth(offset));
+        hosts.find(|address| !is_host_address(address) && !is_pool_address(address))
+    });
+    let remote = ["192.0.2.1", "2001:db8::1"].map(|text| text.parse().expect("an address"));
+    neighbours.chain(remote).collect()
+}

@@ -1,0 +1,86 @@
+//! PortSet that the kernel must not choose by itself: `net.ipv4.ip_local_reserved_ports`.
+//!
+//! Any program that binds port 0 on 127.0.0.1 may get a fixed port inside the ephemeral range. So
+//! `up` reserves the fixed ports of farm.toml. `down` removes only the reservations that `up`
+//! added, and keeps those of the administrator.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use anyhow::Context;
+
+/// A set of ports, in the kernel's notation: `4000-4010,5000`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PortSet(pub BTreeSet<u16>);
+
+impl PortSet {
+    /// Returns the union of both sets.
+    pub fn union(&self, other: &PortSet) -> PortSet {
+        PortSet(self.0.union(&other.0).copied().collect())
+    }
+
+    /// Returns the ports of this set that are not in the other.
+    pub fn difference(&self, other: &PortSet) -> PortSet {
+        PortSet(self.0.difference(&other.0).copied().collect())
+    }
+}
+
+impl FromStr for PortSet {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let mut ports = BTreeSet::new();
+        for item in text.trim().split(',').filter(|item| !item.is_empty()) {
+            let (first, last) = item.split_once('-').unwrap_or((item, item));
+            let context = || format!("{item:?} is not a port");
+            let first = first.parse().with_context(context)?;
+            ports.extend(first..=last.parse::<u16>().with_context(context)?);
+        }
+        Ok(PortSet(ports))
+    }
+}
+
+impl fmt::Display for PortSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut ports = self.0.iter().copied().peekable();
+        let mut separator = "";
+        while let Some(first) = ports.next() {
+            let mut last = first;
+            while let Some(next) = ports.next_if(|next| Some(*next) == last.checked_add(1)) {
+                last = next;
+            }
+            write!(f, "{separator}{first}")?;
+            if last > first {
+                write!(f, "-{last}")?;
+            }
+            separator = ",";
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_round_trip_in_the_kernels_notation() {
+        for text in ["", "7", "1-3", "80,4000-4010,65535", "65534-65535"] {
+            assert_eq!(text.parse::<PortSet>().unwrap().to_string(), text);
+        }
+        assert_eq!("1,2,3,5\n".parse::<PortSet>().unwrap().to_string(), "1-3,5");
+        for text in ["x", "1-", "65536", "-1"] {
+            assert!(text.parse::<PortSet>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn removing_added_ports_keeps_the_administrators() {
+        let before: PortSet = "80,4000-4002".parse().unwrap();
+        let wanted: PortSet = "4001-4005".parse().unwrap();
+        let added = wanted.difference(&before);
+        assert_eq!(added.to_string(), "4003-4005");
+        assert_eq!(before.union(&wanted).difference(&added), before);
+    }
+}

@@ -1,0 +1,45 @@
+//! Ports that the kernel must not choose by itself: `net.ipv4.ip_local_reserved_ports`.
+//!
+//! Any program that binds port 0 on 127.0.0.1 may get a fixed port inside the ephemeral range. So
+//! `up` reserves the fixed ports of farm.toml. `down` removes only the reservations that `up`
+//! added, and keeps those of the administrator.
+
+use std::fs;
+
+use anyhow::Context;
+
+use super::port_set::PortSet;
+use super::state::{Added, AssignerState};
+
+const SYSCTL: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+
+/// Reserves these ports for listed programs. Removes earlier reservations of the assigner for
+/// other ports.
+///
+/// # Errors
+/// The kernel's file or the state file cannot be read or written.
+pub fn set_reserved_ports(state: &mut AssignerState, ports: &PortSet) -> anyhow::Result<()> {
+    let others = read_sysctl()?.difference(&state.added.ports);
+    let added = ports.difference(&others);
+    // The state file is written first. PortSet in it that are not reserved do no harm.
+    let intended = added.union(&state.added.ports);
+    state.write(Added { ports: intended, ..state.added.clone() })?;
+    write_sysctl(&others.union(&added))?;
+    state.write(Added { ports: added, ..state.added.clone() })
+}
+
+/// Reads the ports that are reserved in this network namespace.
+fn read_sysctl() -> anyhow::Result<PortSet> {
+    fs::read_to_string(SYSCTL)
+        .with_context(|| format!("cannot read {SYSCTL}"))?
+        .parse()
+        .with_context(|| SYSCTL)
+}
+
+/// Reserves exactly these ports.
+fn write_sysctl(ports: &PortSet) -> anyhow::Result<()> {
+    if read_sysctl()? == *ports {
+        return Ok(());
+    }
+    fs::write(SYSCTL, format!("{ports}\n")).with_context(|| format!("cannot write {SYSCTL}"))
+}

@@ -1,0 +1,211 @@
+//! The file that lists what `vipool up` added to this machine. `down` and the next `up` remove
+//! exactly these things.
+//!
+//! Invariant: the file is written, by rename, before anything is added and after anything is
+//! deleted. So whenever a run is killed, the file lists everything that was added. It may also list
+//! addresses that are not on the interfaces; removing them is harmless. The file is valid for one
+//! boot and one network namespace.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+
+use super::netlink::InterfaceAddress;
+use super::port_set::PortSet;
+
+const STATE_FILE: &str = "assigned.json";
+const LOCK_FILE: &str = "assigner.lock";
+/// Time for a killed assigner to exit and release its lock.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The state file. Its lock excludes other assigners as long as this value lives.
+pub struct AssignerState {
+    path: PathBuf,
+    /// Everything that was added or was about to be added.
+    pub added: Added,
+    _lock: File,
+}
+
+/// What an assigner added.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Added {
+    /// Addresses on interfaces.
+    pub addresses: BTreeSet<InterfaceAddress>,
+    /// Ports in `ip_local_reserved_ports`.
+    pub ports: PortSet,
+    /// Whether `down` drained the server because sessions were open.
+    pub draining: bool,
+}
+
+/// The JSON in the file.
+#[derive(Serialize, Deserialize)]
+struct FileContents {
+    boot: String,
+    network_namespace: u64,
+    ports: String,
+    draining: bool,
+    /// Addresses by interface index.
+    addresses: BTreeMap<u32, Vec<IpAddr>>,
+}
+
+impl AssignerState {
+    /// Locks and reads the file in the directory of the map. Creates the directory if necessary.
+    ///
+    /// # Errors
+    /// Another assigner runs, or the directory or the file cannot be used.
+    pub fn open(directory: &Path) -> anyhow::Result<Self> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(directory)
+            .with_context(|| format!("cannot create {}", directory.display()))?;
+        let lock_path = directory.join(LOCK_FILE);
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            // Any user who can open the file could lock it.
+            .mode(0o600)
+            .open(&lock_path)
+            .with_context(|| format!("cannot open {} (run as root)", lock_path.display()))?;
+        let deadline = Instant::now() + LOCK_TIMEOUT;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    thread::sleep(Duration::from_millis(20));
+                }
+                Err(TryLockError::WouldBlock) => bail!(
+                    "cannot lock {}: another 'vipool up' or 'vipool down' is running",
+                    lock_path.display()
+                ),
+                Err(TryLockError::Error(error)) => {
+                    return Err(error).context(format!("cannot lock {}", lock_path.display()));
+                }
+            }
+        }
+        let path = directory.join(STATE_FILE);
+        let added = match fs::read(&path) {
+            Ok(bytes) => parse(&bytes).with_context(|| {
+                format!(
+                    "{} is damaged (remove the file, after removing by hand the pool addresses \
+                     that 'ip -4 address show scope host' lists)",
+                    path.display()
+                )
+            })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Added::default(),
+            Err(error) => return Err(error).context(format!("cannot read {}", path.display())),
+        };
+        Ok(Self { path, added, _lock: lock })
+    }
+
+    /// Writes the file, or removes it if nothing is added.
+    ///
+    /// # Errors
+    /// The file cannot be written or removed.
+    pub fn write(&mut self, added: Added) -> anyhow::Result<()> {
+        let context = || format!("cannot write {}", self.path.display());
+        if added == Added::default() {
+            match fs::remove_file(&self.path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(error).with_context(context);
+                }
+                _ => {}
+            }
+        } else {
+            let mut addresses: BTreeMap<u32, Vec<IpAddr>> = BTreeMap::new();
+            for entry in &added.addresses {
+                addresses.entry(entry.interface).or_default().push(entry.address);
+            }
+            let contents = FileContents {
+                boot: boot_id()?,
+                network_namespace: network_namespace()?,
+                ports: added.ports.to_string(),
+                draining: added.draining,
+                addresses,
+            };
+            let new = self.path.with_extension("new");
+            fs::write(&new, serde_json::to_vec(&contents)?).with_context(context)?;
+            fs::rename(&new, &self.path).with_context(context)?;
+        }
+        self.added = added;
+        Ok(())
+    }
+}
+
+fn parse(bytes: &[u8]) -> anyhow::Result<Added> {
+    let contents: FileContents = serde_json::from_slice(bytes)?;
+    if contents.boot != boot_id()? || contents.network_namespace != network_namespace()? {
+        return Ok(Added::default());
+    }
+    let addresses = contents
+        .addresses
+        .into_iter()
+        .flat_map(|(interface, list)| {
+            list.into_iter().map(move |address| InterfaceAddress { interface, address })
+        })
+        .collect();
+    Ok(Added { addresses, ports: contents.ports.parse()?, draining: contents.draining })
+}
+
+fn boot_id() -> io::Result<String> {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    Ok(text.trim().to_owned())
+}
+
+fn network_namespace() -> io::Result<u64> {
+    Ok(fs::metadata("/proc/thread-self/ns/net")?.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("vipool-state-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        path
+    }
+
+    #[test]
+    fn state_survives_reopening_and_empty_state_removes_the_file() {
+        let directory = directory("reopen");
+        let added = Added {
+            addresses: ["10.0.5.7", "fd00::7"]
+                .map(|text| InterfaceAddress { interface: 3, address: text.parse().unwrap() })
+                .into(),
+            ports: "4000-4001,5000".parse().unwrap(),
+            draining: true,
+        };
+        let mut state = AssignerState::open(&directory).unwrap();
+        assert_eq!(state.added, Added::default());
+        state.write(added.clone()).unwrap();
+        drop(state);
+        let mut state = AssignerState::open(&directory).unwrap();
+        assert_eq!(state.added, added);
+        state.write(Added::default()).unwrap();
+        assert!(!directory.join(STATE_FILE).exists());
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn second_assigner_and_damaged_file_are_rejected() {
+        let directory = directory("lock");
+        let state = AssignerState::open(&directory).unwrap();
+        let error = AssignerState::open(&directory).err().unwrap();
+        assert!(error.to_string().contains("is running"), "{error}");
+        drop(state);
+        fs::write(directory.join(STATE_FILE), b"{\"boot\"").unwrap();
+        let error = AssignerState::open(&directory).err().unwrap();
+        assert!(error.to_string().contains("damaged"), "{error}");
+        fs::remove_dir_all(directory).unwrap();
+    }
+}

@@ -1,0 +1,173 @@
+//! `vipool addresses`: draws the pools in the terminal, one character per address.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use anyhow::bail;
+use serde::Serialize;
+use vipool::map::{PoolStatus, Reader, SlotRow, SlotState};
+
+use crate::maps::selection::MapArgs;
+
+/// Number of addresses per line.
+const LINE_WIDTH: usize = 64;
+/// In a pool with more lines than this, lines with only free addresses are not shown.
+const MAX_LINES_WITH_FREE: usize = 64;
+
+/// Show which addresses are free, used, cooling or drained
+///
+/// Each line shows 64 addresses. Its label is the first of them. In large pools, lines with only
+/// free addresses are left out.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  vipool addresses
+  vipool addresses --pool default --json")]
+pub struct Addresses {
+    /// Show only this pool
+    #[arg(long, value_name = "POOL")]
+    pool: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    map: MapArgs,
+}
+
+/// One address in the JSON output.
+#[derive(Serialize)]
+struct AddressRow<'a> {
+    pool: &'a str,
+    address: String,
+    state: &'static str,
+    reserved: bool,
+    drained: bool,
+}
+
+impl Addresses {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let map = Reader::attach(&self.map.directory()?)?;
+        let is_selected = |pool: &PoolStatus| {
+            // An entry without a name belongs to a removed pool.
+            !pool.name.is_empty() && self.pool.as_ref().is_none_or(|name| *name == pool.name)
+        };
+        let pools: Vec<_> =
+            (0u16..).zip(map.pools()).filter(|(_, pool)| is_selected(pool)).collect();
+        if let (Some(name), true) = (&self.pool, pools.is_empty()) {
+            bail!("there is no pool named {name:?} ('vipool status' lists the pools)");
+        }
+        if self.json {
+            let rows: Vec<_> = pools
+                .iter()
+                .flat_map(|(number, pool)| {
+                    map.slots(*number).into_iter().map(|row| json_row(pool, row))
+                })
+                .collect();
+            println!("{}", serde_json::to_string_pretty(&rows)?);
+            return Ok(ExitCode::SUCCESS);
+        }
+        let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        for (number, pool) in &pools {
+            print!("{}", draw_pool(&pool.name, &map.slots(*number), colour));
+        }
+        println!("\n. free   # used   c cooling   l lingering   r reserved   d drained");
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn json_row(pool: &PoolStatus, row: SlotRow) -> AddressRow<'_> {
+    let state = match row.state {
+        SlotState::Free => "free",
+        SlotState::Used => "used",
+        SlotState::Cooling => "cooling",
+        SlotState::Lingering => "lingering",
+    };
+    let (reserved, drained) = (row.reserved, row.drained);
+    AddressRow { pool: &pool.name, address: row.address.to_string(), state, reserved, drained }
+}
+
+/// Returns the character for an address, and its colour code (ECMA-48).
+fn symbol(row: &SlotRow) -> (char, u8) {
+    match row.state {
+        SlotState::Used => ('#', 32),
+        _ if row.drained => ('d', 31),
+        SlotState::Cooling => ('c', 36),
+        SlotState::Lingering => ('l', 33),
+        SlotState::Free if row.reserved => ('r', 35),
+        SlotState::Free => ('.', 2),
+    }
+}
+
+fn draw_pool(name: &str, slots: &[SlotRow], colour: bool) -> String {
+    let mut text = format!("{}: {} addresses\n", name.escape_debug(), slots.len());
+    let lines: Vec<_> = slots.chunks(LINE_WIDTH).collect();
+    let label = lines.iter().map(|line| line[0].address.to_string().len()).max().unwrap_or(0);
+    let mut hidden = 0;
+    for line in &lines {
+        let is_free = line.iter().all(|row| symbol(row).0 == '.');
+        if is_free && lines.len() > MAX_LINES_WITH_FREE {
+            hidden += line.len();
+            continue;
+        }
+        let _ = write!(text, "{:label$}  ", line[0].address.to_string());
+        for run in line.chunk_by(|a, b| symbol(a) == symbol(b)) {
+            let (character, code) = symbol(&run[0]);
+            let symbols = character.to_string().repeat(run.len());
+            let _ = if colour {
+                write!(text, "\x1b[{code}m{symbols}\x1b[0m")
+            } else {
+                write!(text, "{symbols}")
+            };
+        }
+        text.push('\n');
+    }
+    if hidden > 0 {
+        let _ = writeln!(text, "({hidden} free addresses are not shown)");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slots(states: &[(SlotState, bool, bool)]) -> Vec<SlotRow> {
+        let address =
+            |index: usize| std::net::Ipv4Addr::from_bits(0x0a00_0500 + index as u32).into();
+        let row = |(index, &(state, reserved, drained)): (usize, &_)| SlotRow {
+            address: address(index),
+            state,
+            reserved,
+            drained,
+        };
+        states.iter().enumerate().map(row).collect()
+    }
+
+    #[test]
+    fn each_state_has_a_symbol() {
+        use SlotState::{Cooling, Free, Lingering, Used};
+        let mut states = vec![
+            (Free, false, false),
+            (Used, false, false),
+            (Used, true, true),
+            (Cooling, false, false),
+            (Lingering, false, false),
+            (Free, true, false),
+            (Free, false, true),
+        ];
+        states.resize(66, (Free, false, false));
+        let text = draw_pool("default", &slots(&states), false);
+        let first = format!("10.0.5.0   .##clrd{}", ".".repeat(57));
+        assert_eq!(text, format!("default: 66 addresses\n{first}\n10.0.5.64  ..\n"));
+    }
+
+    #[test]
+    fn lines_of_free_addresses_are_hidden_in_large_pools() {
+        let mut states = vec![(SlotState::Free, false, false); 10_000];
+        states[5000].0 = SlotState::Used;
+        let text = draw_pool("default", &slots(&states), true);
+        assert_eq!(text.lines().count(), 3);
+        assert!(text.contains("\x1b[32m#\x1b[0m"), "{text}");
+        assert!(text.ends_with("(9936 free addresses are not shown)\n"), "{text}");
+    }
+}

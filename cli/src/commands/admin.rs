@@ -1,0 +1,149 @@
+//! `vipool drain`, `undrain`, `reserve` and `unreserve`: which addresses new sessions may get.
+
+use std::net::IpAddr;
+use std::process::ExitCode;
+
+use anyhow::bail;
+use vipool::map::{AdminChange, Map};
+use vipool::os::clock;
+use vipool::range::Range;
+
+use crate::maps::selection::MapArgs;
+
+/// Take addresses out of use
+///
+/// No session gets a drained address. Sessions that hold one keep it. With --all no new session
+/// gets any address; use it before maintenance.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  vipool drain 10.0.5.17
+  vipool drain 10.0.5.0/28 10.0.5.100-10.0.5.120
+  vipool drain --all")]
+pub struct Drain {
+    #[command(flatten)]
+    target: DrainTarget,
+}
+
+/// Put drained addresses back into use
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  vipool undrain 10.0.5.17
+  vipool undrain --all")]
+pub struct Undrain {
+    #[command(flatten)]
+    target: DrainTarget,
+}
+
+#[derive(clap::Args)]
+struct DrainTarget {
+    /// Addresses, CIDR prefixes or first-last ranges
+    #[arg(value_name = "ADDRESSES", required_unless_present = "all")]
+    ranges: Vec<Range>,
+    /// The whole server; does not change addresses that were drained individually
+    #[arg(long, conflicts_with = "ranges")]
+    all: bool,
+    #[command(flatten)]
+    map: MapArgs,
+}
+
+/// Reserve an address for a user
+///
+/// The user's next session gets the address, and no other user's session does. A session that
+/// holds the address keeps it.
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  vipool reserve 10.0.5.20 alice
+
+This reservation lasts until the next restart of the machine. Reservations in farm.toml are
+permanent.")]
+pub struct Reserve {
+    /// The address
+    address: IpAddr,
+    /// The user
+    user: String,
+    #[command(flatten)]
+    map: MapArgs,
+}
+
+/// Remove the reservation of an address
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  vipool unreserve 10.0.5.20")]
+pub struct Unreserve {
+    /// The address
+    address: IpAddr,
+    #[command(flatten)]
+    map: MapArgs,
+}
+
+impl Drain {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        self.target.set_drained(true)
+    }
+}
+
+impl Undrain {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        self.target.set_drained(false)
+    }
+}
+
+impl DrainTarget {
+    fn set_drained(self, drain: bool) -> anyhow::Result<ExitCode> {
+        let map = Map::open(&self.map.directory()?)?;
+        if self.all {
+            map.drain_server(drain)?;
+            println!(
+                "{}",
+                if drain {
+                    "The server is drained: no new session gets an address"
+                } else {
+                    "New sessions get addresses again"
+                }
+            );
+        }
+        for range in self.ranges {
+            let now = clock::now();
+            let change = if drain { map.drain(&range, now) } else { map.undrain(&range, now) }?;
+            if change.addresses == 0 {
+                bail!(
+                    "no pool of this server contains {range} ('vipool addresses' shows the pools)"
+                );
+            }
+            println!("{}", describe_change(&change, drain));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn describe_change(change: &AdminChange, drain: bool) -> String {
+    let addresses = match change.addresses {
+        1 => "1 address is".to_owned(),
+        count => format!("{count} addresses are"),
+    };
+    let state = if drain { "drained" } else { "back in use" };
+    let held = match change.held {
+        0 => String::new(),
+        held => format!(" ({held} of them held by sessions, which keep them)"),
+    };
+    format!("{addresses} {state}{held}")
+}
+
+impl Reserve {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let map = Map::open(&self.map.directory()?)?;
+        let change = map.reserve(self.address, &self.user, clock::now())?;
+        let held = if change.held > 0 { "; the session that holds it keeps it" } else { "" };
+        println!("{} is reserved for {}{held}", self.address, self.user);
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Unreserve {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let map = Map::open(&self.map.directory()?)?;
+        map.unreserve(self.address, clock::now())?;
+        println!("{} is no longer reserved", self.address);
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,232 @@
+//! `vipool check`: validates a farm.toml and shows the pools of each server.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use serde::Serialize;
+use vipool::farm::{Farm, Finding, Level, Report};
+use vipool::pool::{Pool, PoolKind};
+use vipool::range::Range;
+
+use crate::table::table;
+
+/// Check a farm.toml and show the pools of each server
+///
+/// Reports all findings in one run, each with file, line, value and remedy. An error means that
+/// the file cannot be used. A warning means that the file works, but perhaps not as intended. The
+/// check needs no privileges and reads only the file, so it can run on any machine.
+///
+/// The exit status is 0, or 1 if there are errors (with --strict also for warnings).
+#[derive(Args)]
+pub struct Check {
+    /// The farm file
+    #[arg(value_name = "FARM.TOML")]
+    file: PathBuf,
+    /// Show only the pools of this server
+    #[arg(long, value_name = "NAME")]
+    server: Option<String>,
+    /// Print JSON: the findings, and the servers with their pools
+    #[arg(long)]
+    json: bool,
+    /// Fail on warnings too
+    #[arg(long)]
+    strict: bool,
+}
+
+impl Check {
+    /// Checks the file and prints the findings.
+    pub fn run(self) -> Result<ExitCode> {
+        let passed = check(&self.file, self.server.as_deref(), self.json, self.strict)?;
+        Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+/// Checks a file, prints the findings, and returns whether the file passed.
+fn check(file: &Path, server: Option<&str>, json: bool, strict: bool) -> Result<bool> {
+    let (farm, report) = Farm::load(file);
+    let servers = server_rows(&farm, server)?;
+    let passed = if strict { report.is_empty() } else { !report.has_errors() };
+    let out = &mut io::stdout().lock();
+    if json {
+        let findings = report.findings().iter().map(FindingRow::from).collect();
+        let output = JsonOutput { file, passed, findings, servers };
+        serde_json::to_writer_pretty(&mut *out, &output)?;
+        writeln!(out)?;
+    } else {
+        print_text(out, file, &report, &servers)?;
+    }
+    Ok(passed)
+}
+
+/// The output of `--json`.
+#[derive(Serialize)]
+struct JsonOutput<'a> {
+    file: &'a Path,
+    passed: bool,
+    findings: Vec<FindingRow<'a>>,
+    servers: Vec<ServerRow>,
+}
+
+#[derive(Serialize)]
+struct FindingRow<'a> {
+    level: String,
+    code: &'a str,
+    key: &'a str,
+    value: &'a str,
+    message: &'a str,
+    remedy: &'a str,
+    line: Option<usize>,
+    column: Option<usize>,
+}
+
+#[derive(Serialize)]
+struct ServerRow {
+    /// None if the file names no servers: it then applies to any machine.
+    name: Option<String>,
+    enabled: bool,
+    /// 0 means no limit.
+    max_sessions: u32,
+    pools: Vec<PoolRow>,
+}
+
+#[derive(Serialize)]
+struct PoolRow {
+    name: String,
+    kind: &'static str,
+    family: &'static str,
+    /// Number of sessions that can have an address of the pool.
+    sessions: u32,
+    /// Number of addresses in the ranges, without the excluded ones.
+    addresses: u128,
+    first: Option<String>,
+    last: Option<String>,
+    ranges: Vec<String>,
+}
+
+impl<'a> From<&'a Finding> for FindingRow<'a> {
+    fn from(finding: &'a Finding) -> Self {
+        Self {
+            level: finding.level.to_string(),
+            code: finding.code,
+            key: &finding.key,
+            value: &finding.value,
+            message: &finding.message,
+            remedy: &finding.remedy,
+            line: finding.position.map(|position| position.line),
+            column: finding.position.map(|position| position.column),
+        }
+    }
+}
+
+fn server_rows(farm: &Farm, selected: Option<&str>) -> Result<Vec<ServerRow>> {
+    if farm.servers.is_empty() {
+        return Ok(vec![server_row(farm, None)]);
+    }
+    let names: Vec<&str> = match selected {
+        None => farm.servers.iter().map(|server| &*server.name).collect(),
+        Some(name) => match farm.find_server(name) {
+            Some(server) => vec![&server.name],
+            None => bail!("{}", farm.plan(name, None).findings[0]),
+        },
+    };
+    Ok(names.into_iter().map(|name| server_row(farm, Some(name))).collect())
+}
+
+fn server_row(farm: &Farm, name: Option<&str>) -> ServerRow {
+    let plan = farm.plan(name.unwrap_or_default(), None).plan;
+    ServerRow {
+        name: name.map(str::to_owned),
+        enabled: name.and_then(|name| farm.find_server(name)).is_none_or(|server| server.enabled),
+        max_sessions: plan.settings.max_sessions,
+        pools: plan.pools.iter().map(pool_row).collect(),
+    }
+}
+
+fn pool_row(pool: &Pool) -> PoolRow {
+    let ranges = || pool.blocks().iter().map(|(_, range)| range);
+    PoolRow {
+        name: pool.name().to_owned(),
+        kind: match pool.kind() {
+            PoolKind::VirtualIp => "virtual-ip",
+            PoolKind::Loopback => "loopback",
+        },
+        family: match pool.is_ipv4() {
+            Some(true) => "IPv4",
+            Some(false) => "IPv6",
+            None => "none",
+        },
+        sessions: pool.slots(),
+        addresses: ranges().map(Range::count).fold(0, u128::saturating_add),
+        first: ranges().next().map(|range| range.first().to_string()),
+        last: ranges().next_back().map(|range| range.last().to_string()),
+        ranges: ranges().map(Range::to_string).collect(),
+    }
+}
+
+fn print_text(
+    out: &mut impl Write,
+    file: &Path,
+    report: &Report,
+    servers: &[ServerRow],
+) -> Result<()> {
+    write!(out, "{report}")?;
+    for server in servers {
+        let limit = match (server.enabled, server.max_sessions) {
+            (false, _) => "disabled, no session gets an address".to_owned(),
+            (true, 0) => "any number of sessions".to_owned(),
+            (true, max) => format!("at most {max} sessions"),
+        };
+        match &server.name {
+            Some(name) => writeln!(out, "\nserver {name}: {limit}")?,
+            None => writeln!(out, "\nany server: {limit}")?,
+        }
+        if server.pools.is_empty() {
+            continue;
+        }
+        let mut table =
+            table(&["POOL", "FAMILY", "SESSIONS#", "ADDRESSES#", "FIRST", "LAST", "RANGES"]);
+        for pool in &server.pools {
+            let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+            table.add_row([
+                pool.name.clone(),
+                pool.family.to_owned(),
+                pool.sessions.to_string(),
+                pool.addresses.to_string(),
+                text(&pool.first),
+                text(&pool.last),
+                abbreviate(&pool.ranges),
+            ]);
+        }
+        writeln!(out, "{}", table.trim_fmt())?;
+    }
+    let (errors, warnings) = (report.count(Level::Error), report.count(Level::Warning));
+    writeln!(
+        out,
+        "\n{}: {}, {}",
+        file.display(),
+        count_noun(errors, "error"),
+        count_noun(warnings, "warning")
+    )?;
+    Ok(())
+}
+
+/// Joins the first ranges, so that a line does not become too long.
+fn abbreviate(ranges: &[String]) -> String {
+    const MAX_SHOWN: usize = 3;
+    let shown = ranges[..ranges.len().min(MAX_SHOWN)].join(", ");
+    match ranges.len().saturating_sub(MAX_SHOWN) {
+        0 => shown,
+        more => format!("{shown}, and {more} more"),
+    }
+}
+
+fn count_noun(number: usize, noun: &str) -> String {
+    match number {
+        0 => format!("no {noun}s"),
+        1 => format!("1 {noun}"),
+        _ => format!("{number} {noun}s"),
+    }
+}

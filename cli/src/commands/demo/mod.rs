@@ -1,0 +1,115 @@
+//! `vipool demo`: shows the main function with real programs, without root.
+//!
+//! sh(1) runs every line that begins with `$` exactly as printed, and the output follows unchanged.
+//! Every claim is checked. The command fails if one does not hold.
+
+mod programs;
+mod transcript;
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use vipool::EXHAUSTED_MESSAGE;
+
+use programs::Programs;
+use transcript::Transcript;
+
+/// Show two sessions that run the same server on the same port, without root
+///
+/// Two sessions and the host each run an unmodified web server on the same port of 127.0.0.1. A
+/// client gets the page of its own session; a client outside the sessions gets the host's page. A
+/// third session gets no address, and its program runs unchanged. The demo uses only a temporary
+/// directory and the loopback interface.
+#[derive(clap::Args)]
+#[command(after_help = "Exit status: 0 if all claims hold, 1 otherwise
+
+Example:
+  vipool demo --port 8080")]
+pub struct Demo {
+    /// The port of all three servers [default: 8000, or a free port if 8000 is in use]
+    #[arg(long)]
+    port: Option<u16>,
+}
+
+impl Demo {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let port = match self.port {
+            Some(port) => port,
+            None => free_port().context("cannot find a free port on 127.0.0.1")?,
+        };
+        let mut transcript = Transcript::new()?;
+        let programs = Programs::find(&transcript.directory)?;
+        for owner in ["host", "session-1", "session-2", "session-3"] {
+            let text = page(&owner.replace('-', " "));
+            let directory = transcript.directory.join(owner);
+            std::fs::create_dir(&directory)
+                .and_then(|()| std::fs::write(directory.join("index.html"), text))
+                .with_context(|| format!("cannot write to {}", directory.display()))?;
+        }
+        let farm = transcript.directory.join("farm.toml");
+        std::fs::write(&farm, programs.farm())
+            .with_context(|| format!("cannot write {}", farm.display()))?;
+        let passed = run_demo(&mut transcript, &programs, port)?;
+        Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+fn run_demo(t: &mut Transcript, programs: &Programs, port: u16) -> anyhow::Result<bool> {
+    let serve = |owner: &str| programs.serve_command(port, owner);
+    let fetch = programs.fetch_command(port);
+    let in_session = |n: u32| format!("vipool run --private --farm farm.toml --session {n} --");
+    let ready_line = format!("Serving HTTP on 127.0.0.1 port {port}");
+
+    t.print_heading(
+        "The farm file lists the programs and has loopback addresses for two sessions:",
+    );
+    t.run("cat farm.toml");
+
+    t.print_heading(&format!("The host runs a web server on 127.0.0.1, port {port}:"));
+    t.start(&serve("host"), &ready_line)?;
+    t.print_heading("Two sessions run the same program on the same address and port:");
+    t.start(&format!("{} {}", in_session(1), serve("session-1")), &ready_line)?;
+    t.start(&format!("{} {}", in_session(2), serve("session-2")), &ready_line)?;
+
+    t.print_heading(
+        "A client in a session gets the page of that session; outside, the host's page:",
+    );
+    let output = t.run(&format!("{} {fetch}", in_session(1)));
+    t.check("the client in session 1 got session 1's page", output.stdout == page("session 1"));
+    let output = t.run(&format!("{} {fetch}", in_session(2)));
+    t.check("the client in session 2 got session 2's page", output.stdout == page("session 2"));
+    let output = t.run(&fetch);
+    t.check("the client outside got the host's page", output.stdout == page("host"));
+
+    t.print_heading("The pools and sessions:");
+    t.run("vipool status --private");
+    let (used, free, addresses) = t.address_counts()?;
+    t.check("each session holds one address, and no address is free", (used, free) == (2, 0));
+    let are_different = addresses.len() == 2 && addresses[0] != addresses[1];
+    t.check("the two addresses are different", are_different);
+
+    t.print_heading("A third session gets no address, and its program runs unchanged:");
+    let output = t.run(&format!("{} {fetch}", in_session(3)));
+    let has_message = output.stderr.lines().any(|line| line == EXHAUSTED_MESSAGE);
+    t.check("the message about the missing address was printed", has_message);
+    t.check("the program ran and reached the host's server", output.stdout == page("host"));
+
+    t.print_heading("The sessions close with their programs and release their addresses:");
+    t.stop_all();
+    t.run("vipool status --private");
+    let (used, free, _) = t.address_counts()?;
+    t.check("both addresses are free again", (used, free) == (0, 2));
+    Ok(t.finish())
+}
+
+/// Returns the page of `host`, `session 1` and so on.
+fn page(owner: &str) -> String {
+    format!("The page of {}.\n", if owner == "host" { "the host" } else { owner })
+}
+
+/// Returns a free port of 127.0.0.1: 8000 if possible, the usual port of such servers.
+fn free_port() -> std::io::Result<u16> {
+    let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+    Ok(bind(8000).or_else(|_| bind(0))?.local_addr()?.port())
+}

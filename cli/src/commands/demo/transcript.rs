@@ -1,0 +1,159 @@
+//! Runs commands and prints them with their output, as in a terminal.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+/// The commands of the demo, their directory, and the results of the claims.
+pub struct Transcript {
+    pub directory: PathBuf,
+    _temporary: tempfile::TempDir,
+    path: std::ffi::OsString,
+    background: Vec<Child>,
+    claims: u32,
+    failed_claims: u32,
+}
+
+/// The output of a command.
+pub struct CommandOutput {
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Transcript {
+    pub fn new() -> anyhow::Result<Self> {
+        let temporary = tempfile::Builder::new()
+            .prefix("vipool-demo-")
+            .tempdir()
+            .context("cannot create a temporary directory")?;
+        let own_file = std::env::current_exe()?.canonicalize()?;
+        let own_directory =
+            own_file.parent().context("this program's file has no directory")?.to_owned();
+        let inherited = std::env::var_os("PATH").unwrap_or_default();
+        let directories = std::iter::once(own_directory).chain(std::env::split_paths(&inherited));
+        let path = std::env::join_paths(directories)?;
+        Ok(Self {
+            directory: temporary.path().canonicalize()?,
+            _temporary: temporary,
+            path,
+            background: Vec::new(),
+            claims: 0,
+            failed_claims: 0,
+        })
+    }
+
+    /// Prints a sentence before a group of commands.
+    pub fn print_heading(&self, text: &str) {
+        println!("\n# {text}");
+    }
+
+    /// Runs a command and waits until it exits.
+    pub fn run(&mut self, line: &str) -> CommandOutput {
+        println!("$ {line}");
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        let output = match self.sh(line).output() {
+            Ok(output) => {
+                CommandOutput { stdout: text(output.stdout), stderr: text(output.stderr) }
+            }
+            Err(error) => CommandOutput { stdout: String::new(), stderr: format!("sh: {error}\n") },
+        };
+        print!("{}{}", output.stderr, output.stdout);
+        output
+    }
+
+    /// Starts a command in the background and waits until it prints a line with `ready_text`.
+    pub fn start(&mut self, line: &str, ready_text: &str) -> anyhow::Result<()> {
+        println!("$ {line} &");
+        let name = format!("log-{}", self.background.len());
+        let log = self.directory.join(&name);
+        let output = File::create(&log)?;
+        let errors = output.try_clone()?;
+        let mut child = self.sh(&format!("exec {line}")).stdout(output).stderr(errors).spawn()?;
+        // The limit of 30 seconds is reached only after a failure.
+        for _ in 0..600 {
+            let lines: Vec<_> =
+                BufReader::new(File::open(&log)?).lines().collect::<Result<_, _>>()?;
+            if let Some(line) = lines.iter().find(|line| line.contains(ready_text)) {
+                println!("{line}");
+                self.background.push(child);
+                return Ok(());
+            }
+            if let Some(status) = child.try_wait()? {
+                bail!("'{line}' exited early ({status}); its output was:\n{}", lines.join("\n"));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        self.background.push(child);
+        bail!("'{line}' did not print {ready_text:?} within 30 seconds");
+    }
+
+    /// Ends the background commands with SIGTERM, the last one first, and prints that as kill(1).
+    pub fn stop_all(&mut self) {
+        let count = self.background.len();
+        println!(
+            "$ kill {}",
+            (1..=count).rev().map(|n| format!("%{n}")).collect::<Vec<_>>().join(" ")
+        );
+        self.terminate_background();
+    }
+
+    fn terminate_background(&mut self) {
+        for mut child in self.background.drain(..).rev() {
+            // The child has not been waited for, so the kernel cannot have reused its pid.
+            let _ = kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM);
+            let _ = child.wait();
+        }
+    }
+
+    /// Prints and counts a claim.
+    pub fn check(&mut self, claim: &str, holds: bool) {
+        self.claims += 1;
+        self.failed_claims += u32::from(!holds);
+        println!("  {} {claim}", if holds { "ok:" } else { "FAILED:" });
+    }
+
+    /// Prints the number of claims that hold. Returns whether all do.
+    pub fn finish(&self) -> bool {
+        let passed = self.claims - self.failed_claims;
+        println!("\n{passed} of {} claims hold.", self.claims);
+        self.failed_claims == 0
+    }
+
+    /// Returns the numbers of used and free addresses, and the addresses of the sessions.
+    pub fn address_counts(&self) -> anyhow::Result<(u64, u64, Vec<String>)> {
+        let output = self.sh("vipool status --private --json").output()?;
+        let status: Value = serde_json::from_slice(&output.stdout)
+            .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
+        let sum = |key: &str| {
+            let pools = status["pools"].as_array().into_iter().flatten();
+            pools.filter_map(|pool| pool[key].as_u64()).sum()
+        };
+        let sessions = status["sessions"].as_array().into_iter().flatten();
+        let addresses =
+            sessions.filter_map(|session| session["loopback"].as_str()).map(str::to_owned);
+        Ok((sum("used"), sum("free"), addresses.collect()))
+    }
+
+    fn sh(&self, line: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", line]).current_dir(&self.directory).stdin(Stdio::null());
+        command.env("PATH", &self.path).env("VIPOOL_PRIVATE", &self.directory);
+        // The demo must not use a session that it was itself started in.
+        command.env_remove("VIPOOL_LEASE").env_remove("VIPOOL_MAP").env_remove("VIPOOL_DISABLE");
+        let _ = std::io::stdout().flush();
+        command
+    }
+}
+
+impl Drop for Transcript {
+    fn drop(&mut self) {
+        self.terminate_background();
+    }
+}

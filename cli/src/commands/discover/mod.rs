@@ -1,0 +1,137 @@
+//! `vipool discover`: finds programs that need an address of their own.
+//!
+//! `sockets` and the tracer observe the socket calls of programs. `verdict` draws the conclusions.
+
+mod sockets;
+mod verdict;
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::Context;
+use vipool::os::{interfaces, trace};
+
+use crate::system::elf::read_elf;
+use verdict::{Observations, Verdict, judge};
+
+/// The limits of tracing a program.
+const TRACE_LIMITS: &[&str] = &[
+    "functions of the program that were not used during the trace",
+    "programs that other services start for it (systemd, D-Bus)",
+    "system calls through io_uring, and those of 32-bit programs",
+];
+/// The limits of listing the open sockets.
+const SOCKET_LIST_LIMITS: &[&str] = &[
+    "sockets that are already closed, or not open yet",
+    "ports of the ephemeral range, even if a program requested one",
+    "sockets of other users' programs (root sees them)",
+    "programs that ask for the host's name or addresses",
+];
+
+/// Find programs that need an address of their own
+///
+/// With a program: runs it and traces its socket calls and those of its child processes until all
+/// have exited (Ctrl-C ends the programs; --for ends the trace). Use the program meanwhile as a user
+/// would. For each program the output lists what it binds, whether a second instance would collide,
+/// which programs it connects to on the loopback, and the lines for farm.toml.
+///
+/// Without a program: examines the sockets that are open now. Root examines those of all users.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  sudo vipool discover
+  vipool discover -- redis-server --port 6379
+  vipool discover --for 60 --json -- /opt/app/bin/app | jq -r .farm_toml")]
+pub struct Discover {
+    /// End the trace after this number of seconds; the program continues
+    #[arg(long = "for", value_name = "SECONDS")]
+    limit: Option<u64>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// The program and its arguments
+    #[arg(last = true, value_name = "PROGRAM")]
+    program: Vec<String>,
+}
+
+impl Discover {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let open_sockets = sockets::observe_open_sockets();
+        let (observed, others) = match self.program.split_first() {
+            None => (open_sockets, Observations::new()),
+            Some((program, arguments)) => {
+                let limit = self.limit.map(Duration::from_secs);
+                (trace_program(Command::new(program).args(arguments), limit)?, open_sockets)
+            }
+        };
+        let interfaces = interfaces::list().context("cannot list the interfaces")?;
+        let host_addresses: BTreeSet<_> = interfaces
+            .iter()
+            .flat_map(|interface| &interface.addresses)
+            .map(|net| net.addr())
+            .filter(|address| !address.is_loopback())
+            .collect();
+        let mut verdicts = judge(&observed, &others, &host_addresses);
+        for verdict in &mut verdicts {
+            verdict.out_of_reach = out_of_reach(&verdict.program.path);
+        }
+        let limits = if self.program.is_empty() { SOCKET_LIST_LIMITS } else { TRACE_LIMITS };
+        let lines: Vec<String> = verdicts.iter().filter_map(Verdict::farm_toml).collect();
+        let lines = lines.join("\n");
+        if self.json {
+            let report = serde_json::json!({
+                "programs": verdicts,
+                "farm_toml": lines,
+                "not_seen": limits,
+            });
+            println!("{report:#}");
+            return Ok(ExitCode::SUCCESS);
+        }
+        let (active, idle): (Vec<_>, Vec<_>) =
+            verdicts.iter().partition(|verdict| !verdict.evidence.is_empty());
+        for verdict in active {
+            println!("{}", verdict.summary());
+            for evidence in &verdict.evidence {
+                println!("  {evidence}");
+            }
+        }
+        for verdict in idle {
+            println!("{}", verdict.summary());
+        }
+        match lines.is_empty() {
+            true => println!("\nNo program needs a line in farm.toml."),
+            false => print!("\nLines for farm.toml:\n\n{lines}"),
+        }
+        println!("\nNot observed: {}.", limits.join("; "));
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Returns the reasons why no hook layer can change the calls of the program in this file.
+fn out_of_reach(file: &Path) -> BTreeSet<&'static str> {
+    let elf = read_elf(file).ok().flatten().unwrap_or_default();
+    let mode = file.metadata().map_or(0, |metadata| metadata.permissions().mode());
+    let reasons = [
+        (elf.is_static, "is linked statically"),
+        (elf.is_go && !elf.is_static, "is built with Go, which does not use the C library"),
+        (elf.is_foreign, "is for another processor or word size"),
+        (mode & 0o6000 != 0, "is setuid or setgid, so the dynamic linker ignores LD_PRELOAD"),
+    ];
+    reasons.into_iter().filter(|(applies, _)| *applies).map(|(_, reason)| reason).collect()
+}
+
+/// Runs the command and records the socket calls of it and its descendants.
+fn trace_program(command: &mut Command, limit: Option<Duration>) -> anyhow::Result<Observations> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let mut observed = Observations::new();
+    trace::trace(command, limit, |pid, call| {
+        // The process may have executed another program, so its file is read again for each call.
+        if let Some(program) = sockets::program_of(pid) {
+            observed.entry(program).or_default().insert(call);
+        }
+    })
+    .with_context(|| format!("cannot trace {name}"))?;
+    Ok(observed)
+}

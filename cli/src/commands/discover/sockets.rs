@@ -1,0 +1,98 @@
+//! Observes the open sockets of all programs. Only root can examine other users' programs.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use vipool::os::trace::Call;
+
+use super::verdict::{Observations, Program};
+use crate::system::auxv::started_as;
+use crate::system::proc_net;
+
+/// Interpreters. The script that an interpreter runs identifies the program.
+const INTERPRETERS: &[&str] = &["python", "perl", "ruby", "node", "php", "bash", "sh", "dash"];
+
+/// Returns the socket calls that the open sockets of each program imply.
+///
+/// Binds to ports of the ephemeral range are left out: the program may not have requested the port.
+pub fn observe_open_sockets() -> Observations {
+    let owners = socket_owners();
+    let ephemeral_ports = ephemeral_ports();
+    let mut observed = Observations::new();
+    for rows in proc_net::socket_tables("self") {
+        let listening_ports: HashSet<u16> =
+            rows.iter().filter(|row| row.listening).map(|row| row.local.port()).collect();
+        for row in rows {
+            let Some(program) = owners.get(&row.inode) else { continue };
+            let call = if row.listening && !ephemeral_ports.contains(&row.local.port()) {
+                Call::Bind { tcp: row.tcp, to: row.local, free: true }
+            } else if !row.listening && !listening_ports.contains(&row.local.port()) {
+                Call::Connect { tcp: row.tcp, to: row.remote }
+            } else {
+                continue;
+            };
+            observed.entry(program.clone()).or_default().insert(call);
+        }
+    }
+    observed
+}
+
+/// Returns the program of a process.
+pub fn program_of(pid: u32) -> Option<Program> {
+    let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    let name = path.file_name()?.to_string_lossy().into_owned();
+    let name = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let script = INTERPRETERS.contains(&name).then(|| script_of(pid)).flatten();
+    // One file may have several names. The rule should contain the one that is in use.
+    let link = started_as(pid)
+        .filter(|link| link.is_absolute() && link.canonicalize().is_ok_and(|file| file == path));
+    Some(Program { path: link.unwrap_or(path), script })
+}
+
+/// Returns the script that an interpreter runs: the first argument that is not an option.
+fn script_of(pid: u32) -> Option<PathBuf> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let mut arguments = line.split(|byte| *byte == 0).skip(1);
+    let script = arguments.find(|it| !it.starts_with(b"-"))?;
+    let script = Path::new(std::str::from_utf8(script).ok()?);
+    let directory = fs::read_link(format!("/proc/{pid}/cwd")).ok()?;
+    let file = directory.join(script).canonicalize().ok()?;
+    file.is_file().then_some(file)
+}
+
+/// Returns the program that has each socket open, by inode.
+fn socket_owners() -> HashMap<u64, Program> {
+    let mut owners = HashMap::new();
+    for pid in proc_net::all_pids() {
+        let Ok(open) = proc_net::open_sockets(pid) else { continue };
+        if let (false, Some(program)) = (open.is_empty(), program_of(pid)) {
+            owners.extend(open.into_keys().map(|inode| (inode, program.clone())));
+        }
+    }
+    owners
+}
+
+/// Returns the range of ports that the kernel chooses from.
+fn ephemeral_ports() -> std::ops::RangeInclusive<u16> {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let mut ports = text.split_whitespace().filter_map(|port| port.parse().ok());
+    ports.next().unwrap_or(32768)..=ports.next().unwrap_or(60999)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_listener_is_observed_as_a_bind() {
+        // A port below the ephemeral range that no other program has taken.
+        let listener = (20000..30000)
+            .find_map(|port| std::net::TcpListener::bind(("127.94.0.1", port)).ok())
+            .unwrap();
+        let own = program_of(std::process::id()).unwrap();
+        let to = listener.local_addr().unwrap();
+        let bind = Call::Bind { tcp: true, to, free: true };
+        assert!(observe_open_sockets()[&own].contains(&bind));
+    }
+}

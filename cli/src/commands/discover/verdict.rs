@@ -1,0 +1,307 @@
+//! Decides from the observed socket calls which features each program needs: a pure function.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::Serialize;
+use vipool::os::trace::Call;
+
+/// The observed socket calls of each program.
+pub type Observations = BTreeMap<Program, BTreeSet<Call>>;
+
+/// UDP ports of services that receive multicast or broadcast. A socket on a session's address would
+/// not receive these packets, so such binds are not rewritten (`wildcard-udp-ports` in farm.toml).
+const SHARED_UDP: &[u16] = &[67, 68, 1900, 3702, 5353, 5355];
+
+/// A program: its file and, for an interpreter, the script.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Program {
+    /// The program's file.
+    pub path: PathBuf,
+    /// The script that an interpreter runs.
+    pub script: Option<PathBuf>,
+}
+
+/// The features that a program needs, and the evidence.
+#[derive(Clone, Debug, Serialize)]
+pub struct Verdict {
+    /// The program.
+    #[serde(flatten)]
+    pub program: Program,
+    /// `virtual-ip` and `loopback`. A program without features does not belong on the list.
+    pub features: BTreeSet<&'static str>,
+    /// Whether the program may need `client-ip`: it asks for the host's own address.
+    pub perhaps_client_ip: bool,
+    /// Ports that the program binds on the loopback.
+    pub own_ports: BTreeSet<u16>,
+    /// The observations, one line each.
+    pub evidence: BTreeSet<String>,
+    /// Whether a second instance on this host would fail.
+    pub collides: bool,
+    /// The reasons why no hook layer can change the program's calls; empty if one can.
+    pub out_of_reach: BTreeSet<&'static str>,
+}
+
+/// Returns a verdict for each program in `observed`.
+///
+/// `others` are the programs that run beside them. `host_addresses` are the host's own addresses.
+pub fn judge(
+    observed: &Observations,
+    others: &Observations,
+    host_addresses: &BTreeSet<IpAddr>,
+) -> Vec<Verdict> {
+    let mut verdicts: BTreeMap<&Program, Verdict> =
+        observed.keys().map(|program| (program, Verdict::new(program))).collect();
+    for (program, calls) in observed {
+        let verdict = verdicts.get_mut(program).expect("every program has a verdict");
+        for call in calls {
+            if let Call::Bind { tcp, to, free } = *call {
+                verdict.add_bind(tcp, to, free, host_addresses);
+            }
+        }
+        if calls.contains(&Call::Ring) {
+            verdict.add_evidence(
+                "uses io_uring: calls through it are neither observed nor rewritten".into(),
+            );
+        }
+        if calls.contains(&Call::Interfaces) {
+            verdict.perhaps_client_ip = true;
+            verdict.add_evidence("asks for the addresses of the interfaces".into());
+        }
+        if calls.contains(&Call::HostName) && calls.contains(&Call::LookUp) {
+            verdict.perhaps_client_ip = true;
+            verdict.add_evidence("asks for the host's name and resolves names".into());
+        }
+    }
+    for (program, calls) in observed {
+        for call in calls {
+            let Call::Connect { tcp, to } = *call else { continue };
+            let ip = to.ip().to_canonical();
+            if ip.is_loopback() || ip.is_unspecified() {
+                add_loopback_connect(&mut verdicts, program, observed, others, (tcp, to));
+            } else if host_addresses.contains(&ip) {
+                let verdict = verdicts.get_mut(program).expect("every program has a verdict");
+                verdict.add_evidence(format!("connects to {to}, the host's own address"));
+                verdict.features.insert("virtual-ip");
+            }
+        }
+    }
+    verdicts.into_values().collect()
+}
+
+/// Adds the evidence of a connect to the loopback, to the verdicts of both programs.
+fn add_loopback_connect(
+    verdicts: &mut BTreeMap<&Program, Verdict>,
+    program: &Program,
+    observed: &Observations,
+    others: &Observations,
+    (tcp, to): (bool, SocketAddr),
+) {
+    let protocol = protocol_name(tcp);
+    if let Some(server) = find_listener(observed, tcp, to) {
+        if server != program {
+            let verdict = verdicts.get_mut(server).expect("every program has a verdict");
+            verdict
+                .add_evidence(format!("{program} connects to it on {to} ({protocol}): list both"));
+            verdict.features.insert("loopback");
+        }
+        let verdict = verdicts.get_mut(program).expect("every program has a verdict");
+        if server != program {
+            verdict.add_evidence(format!("connects to {server} on {to} ({protocol}): list both"));
+        }
+        verdict.features.insert("loopback");
+    } else if let Some(server) = find_listener(others, tcp, to) {
+        let verdict = verdicts.get_mut(program).expect("every program has a verdict");
+        verdict.add_evidence(format!(
+            "connects to {server} on {to} ({protocol}), which all sessions share"
+        ));
+    } else if tcp {
+        // UDP is left out: getaddrinfo(3) connects UDP sockets only to learn the source address.
+        let verdict = verdicts.get_mut(program).expect("every program has a verdict");
+        verdict.add_evidence(format!("connects to {to} ({protocol}), where nothing listens"));
+    }
+}
+
+/// Returns the program that is bound to the destination of a connect.
+fn find_listener(programs: &Observations, tcp: bool, to: SocketAddr) -> Option<&Program> {
+    let receives = |call: &Call| match *call {
+        Call::Bind { tcp: bound_tcp, to: bound, free: true } => {
+            let (ip, bound_ip) = (to.ip().to_canonical(), bound.ip().to_canonical());
+            bound_tcp == tcp
+                && bound.port() == to.port()
+                && (bound_ip == ip || bound_ip.is_unspecified())
+        }
+        _ => false,
+    };
+    programs.iter().find(|(_, calls)| calls.iter().any(receives)).map(|(program, _)| program)
+}
+
+fn protocol_name(tcp: bool) -> &'static str {
+    if tcp { "TCP" } else { "UDP" }
+}
+
+impl Verdict {
+    fn new(program: &Program) -> Self {
+        Self {
+            program: program.clone(),
+            features: BTreeSet::new(),
+            perhaps_client_ip: false,
+            own_ports: BTreeSet::new(),
+            evidence: BTreeSet::new(),
+            collides: false,
+            out_of_reach: BTreeSet::new(),
+        }
+    }
+
+    fn add_evidence(&mut self, line: String) {
+        self.evidence.insert(line);
+    }
+
+    fn add_bind(
+        &mut self,
+        tcp: bool,
+        to: SocketAddr,
+        free: bool,
+        host_addresses: &BTreeSet<IpAddr>,
+    ) {
+        let ip = to.ip().to_canonical();
+        let protocol = protocol_name(tcp);
+        let suffix = if free { "" } else { ", which was already in use" };
+        if ip.is_multicast() || !tcp && ip.is_unspecified() && SHARED_UDP.contains(&to.port()) {
+            self.add_evidence(format!(
+                "receives multicast or broadcast on {to} ({protocol}): not rewritten"
+            ));
+        } else if to.port() == 0 {
+            if host_addresses.contains(&ip) {
+                self.add_evidence(format!("binds the host's address {ip} ({protocol}, any port)"));
+                self.features.insert("virtual-ip");
+            }
+        } else if ip.is_loopback() {
+            self.add_evidence(format!("binds {to} on the loopback ({protocol}){suffix}"));
+            self.features.insert("loopback");
+            self.own_ports.insert(to.port());
+            self.collides = true;
+        } else if ip.is_unspecified() || host_addresses.contains(&ip) {
+            let target = if ip.is_unspecified() { "every address" } else { "the host's address" };
+            self.add_evidence(format!("binds {to}, {target} ({protocol}){suffix}"));
+            self.features.insert("virtual-ip");
+            self.collides = true;
+        }
+    }
+
+    /// Returns the verdict in one line.
+    pub fn summary(&self) -> String {
+        let mut names: Vec<&str> = self.features.iter().copied().collect();
+        if self.perhaps_client_ip {
+            names.push("perhaps client-ip");
+        }
+        let names = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+        let collision = if self.collides { " (a second instance would collide)" } else { "" };
+        let reasons: Vec<&str> = self.out_of_reach.iter().copied().collect();
+        let limit = if self.features.is_empty() || reasons.is_empty() {
+            String::new()
+        } else {
+            format!(", but no hook can rewrite it: it {}", reasons.join(", and "))
+        };
+        format!("{}: {names}{collision}{limit}", self.program)
+    }
+
+    /// Returns the lines for farm.toml, or `None` if the program needs no feature or no hook can
+    /// rewrite it.
+    pub fn farm_toml(&self) -> Option<String> {
+        if self.features.is_empty() || !self.out_of_reach.is_empty() {
+            return None;
+        }
+        // A JSON string is also a TOML string.
+        let quote = |path: &PathBuf| serde_json::json!(path.to_string_lossy()).to_string();
+        let mut lines = format!("[[program]]\npath = {}\n", quote(&self.program.path));
+        if let Some(script) = &self.program.script {
+            lines += &format!("script = {}\n", quote(script));
+        }
+        lines += &format!("features = {}\n", serde_json::json!(self.features));
+        if self.perhaps_client_ip {
+            lines +=
+                "# add \"client-ip\" if the program distinguishes users by the host's address\n";
+        }
+        if !self.own_ports.is_empty() {
+            lines += &format!("own-ports = {}\n", serde_json::json!(self.own_ports));
+        }
+        Some(lines)
+    }
+}
+
+impl std::fmt::Display for Program {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.path.display())?;
+        self.script.as_ref().map_or(Ok(()), |script| write!(f, " {}", script.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bind(tcp: bool, to: &str) -> Call {
+        Call::Bind { tcp, to: to.parse().unwrap(), free: true }
+    }
+
+    fn connect(to: &str) -> Call {
+        Call::Connect { tcp: true, to: to.parse().unwrap() }
+    }
+
+    fn observations(table: &[(&str, &[Call])]) -> Observations {
+        let program = |path: &str| Program { path: path.into(), script: None };
+        table.iter().map(|(path, calls)| (program(path), calls.iter().copied().collect())).collect()
+    }
+
+    #[test]
+    fn verdicts_have_evidence_and_valid_farm_lines() {
+        let host_addresses = BTreeSet::from(["10.0.5.1".parse().unwrap()]);
+        let observed = observations(&[
+            ("/bin/client", &[connect("127.0.0.1:6000"), connect("127.0.0.1:53")]),
+            ("/bin/helper", &[bind(true, "127.0.0.1:6000")]),
+            ("/bin/licence", &[Call::HostName, Call::LookUp]),
+            ("/bin/mdns", &[bind(false, "0.0.0.0:5353"), bind(false, "224.0.0.251:5353")]),
+            ("/bin/odd\"name", &[bind(true, "10.0.5.1:0")]),
+            ("/bin/own", &[bind(true, "127.0.0.1:7000"), connect("127.0.0.1:7000")]),
+            ("/bin/quiet", &[Call::HostName, connect("192.0.2.1:80"), bind(true, "0.0.0.0:0")]),
+            ("/bin/server", &[bind(true, "[::]:8080")]),
+            (
+                "/bin/taken",
+                &[Call::Bind { tcp: true, to: "0.0.0.0:1".parse().unwrap(), free: false }],
+            ),
+        ]);
+        let others = observations(&[("/bin/dns", &[bind(true, "127.0.0.1:53")])]);
+        let verdicts = judge(&observed, &others, &host_addresses);
+        let summaries: Vec<String> = verdicts.iter().map(Verdict::summary).collect();
+        assert_eq!(
+            summaries,
+            [
+                "/bin/client: loopback",
+                "/bin/helper: loopback (a second instance would collide)",
+                "/bin/licence: perhaps client-ip",
+                "/bin/mdns: nothing",
+                "/bin/odd\"name: virtual-ip",
+                "/bin/own: loopback (a second instance would collide)",
+                "/bin/quiet: nothing",
+                "/bin/server: virtual-ip (a second instance would collide)",
+                "/bin/taken: virtual-ip (a second instance would collide)",
+            ]
+        );
+        let evidence =
+            |index: usize| verdicts[index].evidence.iter().cloned().collect::<Vec<_>>().join("\n");
+        assert!(
+            evidence(0).contains("/bin/dns on 127.0.0.1:53 (TCP), which all sessions share"),
+            "{}",
+            evidence(0)
+        );
+        assert!(evidence(0).contains("connects to /bin/helper"), "{}", evidence(0));
+        assert!(evidence(1).contains("/bin/client connects to it"), "{}", evidence(1));
+        assert!(evidence(8).contains("already in use"), "{}", evidence(8));
+        let lines: String = verdicts.iter().filter_map(Verdict::farm_toml).collect();
+        let (farm, report) = vipool::farm::Farm::parse(&lines);
+        assert!(!report.has_errors(), "{report}");
+        assert_eq!(farm.programs.len(), 6);
+    }
+}

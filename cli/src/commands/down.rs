@@ -1,0 +1,113 @@
+//! `vipool down`: removes what `vipool up` added.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use vipool::map::{MAP_FILE, Map, MapError, Plan, SESSIONS_FILE};
+use vipool::os::clock;
+
+use crate::assigner::PortSet;
+use crate::assigner::remove_addresses;
+use crate::assigner::reserved_ports::set_reserved_ports;
+use crate::assigner::state::{Added, AssignerState};
+use crate::maps::client::sweep_clients;
+use crate::maps::last_users;
+
+/// Remove the addresses and ports that 'vipool up' added
+///
+/// Addresses of open sessions are kept, and so is the map, but no new session gets an address. Run
+/// the command again after the sessions have closed, or with --force.
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  vipool down")]
+pub struct Down {
+    /// The directory of the map
+    #[arg(long, value_name = "DIRECTORY", default_value = "/run/vipool")]
+    map: PathBuf,
+    /// Close open sessions and remove their addresses too
+    #[arg(long)]
+    force: bool,
+}
+
+impl Down {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        if !self.map.exists() {
+            println!("there is no map in {}: nothing to remove", self.map.display());
+            return Ok(ExitCode::SUCCESS);
+        }
+        let mut state = AssignerState::open(&self.map)?;
+        let mut has_sessions = false;
+        let leased = match Map::open(&self.map) {
+            Ok(map) => {
+                // Drained before the sessions are listed, so that none opens afterwards.
+                state.write(Added { draining: true, ..state.added.clone() })?;
+                map.drain_server(true)?;
+                if self.force {
+                    for row in map.sessions()? {
+                        // The session may have closed since it was listed.
+                        let _ = map.close_session(row.session, clock::now());
+                    }
+                }
+                last_users::save(&map, &self.map);
+                sweep_clients(&map, &self.map);
+                match leased_addresses(&map)? {
+                    None => {
+                        retire_map(&self.map)?;
+                        BTreeSet::new()
+                    }
+                    Some(addresses) => {
+                        has_sessions = true;
+                        addresses
+                    }
+                }
+            }
+            Err(MapError::Missing(_) | MapError::OtherBoot(_)) => BTreeSet::new(),
+            Err(error) if self.force => {
+                eprintln!("vipool: {error}: open sessions are ignored");
+                BTreeSet::new()
+            }
+            Err(error) => {
+                return Err(error)
+                    .context("cannot determine the open sessions (--force ignores them)");
+            }
+        };
+        let (removed, kept) =
+            remove_addresses(&mut state, |entry| leased.contains(&entry.address))?;
+        println!("{removed} addresses were removed");
+        if has_sessions {
+            println!(
+                "open sessions keep {} addresses (run 'vipool down' again later, or with --force)",
+                kept.len()
+            );
+        } else {
+            set_reserved_ports(&mut state, &PortSet::default())?;
+            state.write(Added::default())?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Returns the addresses of the open sessions, or `None` if no session is open.
+///
+/// # Errors
+/// The sessions of the map cannot be read.
+pub fn leased_addresses(map: &Map) -> anyhow::Result<Option<BTreeSet<IpAddr>>> {
+    let rows = map.sessions()?;
+    let addresses = rows.iter().flat_map(|row| row.leases.iter()).map(|lease| lease.address);
+    Ok((!rows.is_empty()).then(|| addresses.collect()))
+}
+
+/// Removes a map without sessions. An empty plan marks it as superseded first, so that its readers
+/// stop using it.
+fn retire_map(directory: &Path) -> anyhow::Result<()> {
+    Map::create(directory, &Plan::default())?;
+    for file in [MAP_FILE, SESSIONS_FILE] {
+        let file = directory.join(file);
+        fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
+    }
+    Ok(())
+}

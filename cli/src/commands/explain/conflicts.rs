@@ -1,0 +1,147 @@
+//! Ports that a program cannot bind because another process has them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::SocketAddr;
+
+use serde::Serialize;
+
+use super::sockets::is_v6only;
+use crate::system::proc_net::{SocketRow, all_pids, open_sockets};
+
+/// A port that a bind of the program cannot get, and the process that has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Conflict {
+    /// The row of docs/socket-matrix.md that applies.
+    pub row: u8,
+    /// `tcp` or `udp`.
+    pub protocol: &'static str,
+    /// The address that the other process has bound.
+    pub address: SocketAddr,
+    /// The other process, if it can be determined.
+    pub pid: Option<u32>,
+    /// The name of that process.
+    pub program: Option<String>,
+    /// Whether the program's rule lists the port in `own-ports`.
+    pub own_port: bool,
+    /// The effect, as a sentence.
+    pub text: String,
+    /// The socket's inode number in `/proc/PID/fd`.
+    #[serde(skip)]
+    pub inode: u64,
+}
+
+/// Returns the rows of sockets that are not among the own descriptors.
+pub fn foreign_rows(
+    pid: Option<u32>,
+    rows: &[SocketRow],
+    own_descriptors: &BTreeSet<i32>,
+) -> Vec<SocketRow> {
+    let own_inodes: BTreeSet<u64> = match pid.map(open_sockets) {
+        Some(Ok(open)) => {
+            let is_own = |descriptors: &[i32]| {
+                descriptors.iter().any(|descriptor| own_descriptors.contains(descriptor))
+            };
+            open.into_iter().filter(|(_, it)| is_own(it)).map(|(inode, _)| inode).collect()
+        }
+        _ => BTreeSet::new(),
+    };
+    rows.iter().filter(|row| !own_inodes.contains(&row.inode)).copied().collect()
+}
+
+/// Finds conflicts with wildcard and loopback binds.
+///
+/// `foreign` are the sockets of other processes. `is_pool_address` returns whether an address
+/// belongs to a pool, `is_own_port` whether the program's rule lists a port.
+///
+/// For a rewritten program, a listener of the host on 0.0.0.0 blocks the port in every session
+/// (row 2), and so does one on [::] that serves IPv4 too (row 29). For other programs, a listener
+/// on a session's address blocks the port on the wildcard address.
+pub fn find_conflicts(
+    foreign: &[SocketRow],
+    is_rewritten: bool,
+    is_pool_address: impl Fn(&SocketAddr) -> bool,
+    is_own_port: impl Fn(u16) -> bool,
+) -> Vec<Conflict> {
+    let mut conflicts: Vec<Conflict> = Vec::new();
+    for socket in foreign.iter().filter(|row| row.listening && row.local.port() != 0) {
+        let SocketRow { tcp, local, .. } = *socket;
+        let port = local.port();
+        let protocol = if tcp { "tcp" } else { "udp" };
+        let (row, text) = match local {
+            _ if is_rewritten && !local.ip().is_unspecified() => continue,
+            SocketAddr::V4(_) if is_rewritten => (
+                2,
+                format!(
+                    "a listener of the host has port {port} on every address: a bind in a session \
+                     fails with EADDRINUSE"
+                ),
+            ),
+            SocketAddr::V6(_) if is_rewritten => (
+                29,
+                format!(
+                    "a listener of the host has port {port} on every address, including IPv4 \
+                     unless it is for IPv6 only: a bind in a session fails with EADDRINUSE"
+                ),
+            ),
+            _ if is_pool_address(&local) => (
+                2,
+                format!(
+                    "a session has port {port} on its own address: a bind of this process to \
+                     the wildcard address fails with EADDRINUSE"
+                ),
+            ),
+            _ => continue,
+        };
+        let is_duplicate = |other: &Conflict| {
+            other.protocol == protocol && other.address.port() == port && other.row == row
+        };
+        if conflicts.iter().any(is_duplicate) {
+            continue;
+        }
+        conflicts.push(Conflict {
+            row,
+            protocol,
+            address: local,
+            pid: None,
+            program: None,
+            own_port: is_own_port(port),
+            text,
+            inode: socket.inode,
+        });
+    }
+    // A listener on 0.0.0.0 implies everything that one on [::] with the same port would add.
+    let row_2_ports: BTreeSet<(&'static str, u16)> = conflicts
+        .iter()
+        .filter(|conflict| conflict.row == 2)
+        .map(|conflict| (conflict.protocol, conflict.address.port()))
+        .collect();
+    conflicts.retain(|conflict| {
+        conflict.row != 29 || !row_2_ports.contains(&(conflict.protocol, conflict.address.port()))
+    });
+    conflicts
+        .sort_by_key(|conflict| (!conflict.own_port, conflict.address.port(), conflict.protocol));
+    conflicts
+}
+
+/// Adds the processes that have the ports, and removes IPv6-only listeners.
+pub fn resolve_holders(mut conflicts: Vec<Conflict>) -> Vec<Conflict> {
+    if conflicts.is_empty() {
+        return conflicts;
+    }
+    let mut holders: BTreeMap<u64, (u32, i32)> = BTreeMap::new();
+    for pid in all_pids() {
+        for (inode, descriptors) in open_sockets(pid).unwrap_or_default() {
+            holders.extend(descriptors.first().map(|first| (inode, (pid, *first))));
+        }
+    }
+    conflicts.retain_mut(|conflict| {
+        let Some((pid, descriptor)) = holders.get(&conflict.inode) else { return true };
+        conflict.pid = Some(*pid);
+        conflict.program =
+            fs::read_to_string(format!("/proc/{pid}/comm")).ok().map(|name| name.trim().to_owned());
+        // An IPv6-only listener does not block the port for IPv4.
+        conflict.row != 29 || is_v6only(*pid, *descriptor) != Some(true)
+    });
+    conflicts
+}

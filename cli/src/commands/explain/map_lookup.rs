@@ -1,0 +1,232 @@
+//! Looks up a process in the map: its rule, its session and the session's addresses.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Uid, seteuid};
+use serde::Serialize;
+use vipool::map::{MapError, Reader};
+use vipool::os::client;
+use vipool::os::lease::{self, FoundBy};
+use vipool::policy::{Features, MatchResult, PolicyView, ProgramView};
+use vipool::session::{Addresses, Handle, SessionId};
+
+use super::obstacles::SessionState;
+use super::process::Subject;
+use super::sockets::Socket;
+use crate::system::caller;
+
+/// A rule of the process list.
+#[derive(Debug, Serialize)]
+pub struct RuleReport {
+    /// The position in the process list, starting at 1.
+    pub place: usize,
+    pub path: String,
+    pub script: Option<String>,
+    pub features: Vec<&'static str>,
+    /// How the rule matches the program, or why it does not.
+    pub verdict: String,
+    /// The process that the rule was inherited from.
+    pub inherited_from: Option<u32>,
+}
+
+/// The session of the process.
+#[derive(Debug, Serialize)]
+pub struct SessionReport {
+    pub session: String,
+    /// `lease`, `audit-session`, `session-scope`, `user-manager`, `sockets` or `chosen`.
+    pub found_by: &'static str,
+    pub open: bool,
+    pub virtual_ip: Vec<IpAddr>,
+    /// The loopback addresses that replace 127.0.0.1 and ::1.
+    pub loopback: Vec<IpAddr>,
+    /// The address of the user's client, if the caller may know it.
+    pub client: Option<IpAddr>,
+}
+
+/// Attaches to the map as the process would: with the rights of its user, in its mount namespace.
+///
+/// # Errors
+/// The process could not attach to the map either.
+pub fn attach(subject: &Subject, directory: &Path) -> Result<Reader, MapError> {
+    let mount_namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
+    let other_namespace =
+        subject.pid.filter(|pid| mount_namespace(&pid.to_string()) != mount_namespace("self"));
+    let path = match (other_namespace, directory.strip_prefix("/")) {
+        (Some(pid), Ok(path)) => PathBuf::from(format!("/proc/{pid}/root")).join(path),
+        _ => directory.to_owned(),
+    };
+    let own = Uid::effective();
+    let changes_user = own.is_root() && subject.uid != 0;
+    if changes_user && seteuid(Uid::from_raw(subject.uid)).is_ok() {
+        let map = Reader::attach(&path);
+        seteuid(own).expect("root may restore its own rights");
+        return map;
+    }
+    Reader::attach(&path)
+}
+
+/// Returns the rule that applies to the process: its own, or an inherited one.
+pub fn find_rule<'a>(
+    subject: &Subject,
+    policy: &PolicyView<'a>,
+) -> Option<(ProgramView<'a>, RuleReport)> {
+    if let Some(found) = policy.find(&subject.executable()?) {
+        let report = RuleReport::new(found.index, &found.program, found.result);
+        return Some((found.program, report));
+    }
+    let (program, parent) = lease::inherited(policy, lease::Process::Other(subject.pid?))?;
+    let index = policy.programs().position(|rule| rule.id() == program.id()).unwrap_or(0);
+    let report = RuleReport {
+        inherited_from: Some(parent),
+        verdict: format!("inherited from process {parent}, which started the program"),
+        ..RuleReport::new(index, &program, MatchResult::OtherProgram)
+    };
+    Some((program, report))
+}
+
+/// Returns the rules for other programs of the same name.
+pub fn near_misses(subject: &Subject, policy: &PolicyView<'_>) -> Vec<RuleReport> {
+    let Some(executable) = subject.executable() else { return Vec::new() };
+    policy
+        .explain(executable)
+        .enumerate()
+        .filter(|(_, (_, it))| matches!(it, MatchResult::OtherDirectory | MatchResult::OtherScript))
+        .map(|(index, (rule, verdict))| RuleReport::new(index, &rule, verdict))
+        .collect()
+}
+
+impl RuleReport {
+    fn new(index: usize, rule: &ProgramView<'_>, verdict: MatchResult) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let Features { virtual_ip, loopback, client_ip } = rule.features();
+        let features =
+            [(virtual_ip, "virtual-ip"), (loopback, "loopback"), (client_ip, "client-ip")];
+        Self {
+            place: index + 1,
+            path: text(rule.pattern()),
+            script: rule.script().map(text),
+            features: features
+                .iter()
+                .filter(|(is_set, _)| *is_set)
+                .map(|(_, name)| *name)
+                .collect(),
+            verdict: verdict.to_string(),
+            inherited_from: None,
+        }
+    }
+}
+
+/// The session of a process, and how it was found.
+pub struct FoundSession {
+    pub state: SessionState,
+    pub id: Option<SessionId>,
+    /// The handle, if the session is open.
+    pub handle: Option<Handle>,
+    found_by: &'static str,
+}
+
+impl FoundSession {
+    fn open(map: &Reader, id: SessionId, found_by: &'static str) -> Option<Self> {
+        let (handle, _) = map.find(id)?;
+        Some(Self { state: SessionState::Open, id: Some(id), handle: Some(handle), found_by })
+    }
+
+    /// Returns the report; `None` if there is no session.
+    pub fn report(&self, addresses: &Addresses, directory: &Path) -> Option<SessionReport> {
+        let v4 = addresses.v4.map(IpAddr::from);
+        let loopback = [addresses.loopback, addresses.loopback6];
+        Some(SessionReport {
+            session: self.id?.to_string(),
+            found_by: self.found_by,
+            open: self.handle.is_some(),
+            virtual_ip: v4.into_iter().chain(addresses.v6.map(IpAddr::from)).collect(),
+            loopback: loopback.into_iter().flatten().map(IpAddr::from).collect(),
+            client: self.handle.as_ref().and_then(|handle| client::read(directory, handle)),
+        })
+    }
+}
+
+/// Finds the session of a process, as the hook does at program start.
+pub fn session_of_process(
+    pid: u32,
+    subject: &Subject,
+    map: &Reader,
+    open_sockets: &[Socket],
+) -> FoundSession {
+    let none = |state| FoundSession { state, id: None, handle: None, found_by: "lease" };
+    if let Some(text) = subject.variable("VIPOOL_LEASE") {
+        return match Handle::parse(text.as_encoded_bytes()) {
+            Some(handle) if map.is_live(&handle) => FoundSession {
+                state: SessionState::Open,
+                id: Some(handle.session),
+                handle: map.find(handle.session).map(|(handle, _)| handle),
+                found_by: "lease",
+            },
+            Some(handle) if handle.boot == map.boot() => {
+                FoundSession { id: Some(handle.session), ..none(SessionState::Closed) }
+            }
+            _ => none(SessionState::Stale),
+        };
+    }
+    if subject.variables.is_none() {
+        // The environment may have contained a lease. The addresses of the sockets identify it.
+        let mut sessions = map.sessions().into_iter();
+        let found = sessions.find(|row| {
+            row.leases.iter().any(|lease| {
+                open_sockets.iter().any(|socket| socket.local.ip().to_canonical() == lease.address)
+            })
+        });
+        let found = found.and_then(|row| FoundSession::open(map, row.session, "sockets"));
+        return found.unwrap_or(none(SessionState::Unknown));
+    }
+    match lease::of_process(map, lease::Process::Other(pid)) {
+        Some((session, source)) => {
+            let found_by = match source {
+                FoundBy::AuditSession => "audit-session",
+                FoundBy::SessionScope => "session-scope",
+                FoundBy::UserManager => "user-manager",
+            };
+            FoundSession::open(map, session, found_by).unwrap_or(none(SessionState::Absent))
+        }
+        None => none(SessionState::Absent),
+    }
+}
+
+/// Returns the session that a program would run in.
+pub fn requested_session(map: &Reader, requested: Option<SessionId>) -> FoundSession {
+    let id = requested.or_else(|| caller::own_session().ok());
+    id.and_then(|id| FoundSession::open(map, id, "chosen")).unwrap_or(FoundSession {
+        state: SessionState::WillOpen,
+        id,
+        handle: None,
+        found_by: "chosen",
+    })
+}
+
+/// Whether a session with these addresses has one that a rule with these features uses.
+pub fn has_usable_address(features: Features, addresses: &Addresses) -> bool {
+    features.virtual_ip && (addresses.v4.is_some() || addresses.v6.is_some())
+        || features.loopback && addresses.loopback.is_some()
+        || features.client_ip
+}
+
+/// Returns a note for each kind of address that the rule uses and the session lacks.
+pub fn missing_address_notes(
+    features: Features,
+    addresses: &Addresses,
+    session: &FoundSession,
+) -> Vec<String> {
+    let mut notes = Vec::new();
+    if session.handle.is_none() || !has_usable_address(features, addresses) {
+        return notes;
+    }
+    if features.virtual_ip && addresses.v4.is_none() && addresses.v6.is_none() {
+        notes.push("The session has no virtual IP: wildcard binds are not rewritten.".into());
+    }
+    if features.loopback && addresses.loopback.is_none() {
+        notes.push("The session has no loopback address: 127.0.0.1 is not rewritten.".into());
+    }
+    notes
+}

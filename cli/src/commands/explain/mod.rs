@@ -1,0 +1,82 @@
+//! `vipool explain`: why a program is rewritten or not, and how each of its sockets is treated.
+//!
+//! `process` observes a process. `map_lookup` finds its rule and its session in the map.
+//! `obstacles`, `socket_report` and `conflicts` draw the conclusions, with the functions that the
+//! hook itself uses. `explanation` puts everything together, and `text` formats it.
+
+mod conflicts;
+mod explanation;
+mod map_lookup;
+mod obstacles;
+mod process;
+mod socket_report;
+mod sockets;
+mod text;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use vipool::os::place::map_directory;
+use vipool::session::SessionId;
+
+use crate::maps::private;
+use crate::maps::selection::{MapArgs, MapSelection};
+
+/// Show why a program is rewritten or not, and how its sockets are treated
+///
+/// For a process: the rule of the process list that applies and why, the session, everything that
+/// prevents rewriting, and each TCP and UDP socket with the address that the program requested and
+/// the address that is bound. For a program: the same as far as it can be determined before 'vipool
+/// run' starts it. The program is not started.
+///
+/// Root can examine all processes, other users their own. The output says what could not be
+/// examined.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  vipool explain $(pidof redis-server)
+  vipool explain --json 4711 | jq '.obstacles[].name'
+  vipool explain -- /opt/app/bin/app --port 80")]
+pub struct Explain {
+    /// The process
+    #[arg(required_unless_present = "program", conflicts_with = "program")]
+    pid: Option<u32>,
+    /// The session that the program would run in [default: the session of your logon]
+    #[arg(long, short, value_name = "SESSION", conflicts_with = "pid")]
+    session: Option<SessionId>,
+    /// Print JSON (docs/json.md describes the fields)
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    map: MapArgs,
+    /// The program and its arguments
+    #[arg(last = true, value_name = "PROGRAM")]
+    program: Vec<OsString>,
+}
+
+impl Explain {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let (subject, directory) = match self.pid {
+            Some(pid) => {
+                let subject = process::observe_process(pid)?;
+                let directory = match subject.variable("VIPOOL_MAP").filter(|it| !it.is_empty()) {
+                    Some(directory) => PathBuf::from(directory),
+                    None if self.map.is_explicit() => self.map.directory()?,
+                    None => subject.mapped_directory.clone().unwrap_or_else(map_directory),
+                };
+                (subject, directory)
+            }
+            None => (process::observe_command(&self.program)?, self.map.directory()?),
+        };
+        // 'vipool run' creates a private map. Without a farm file it lists every program it runs.
+        let lists_all = (self.pid.is_none() && self.map.selection() == MapSelection::Private)
+            .then(|| private::default_farm_file().is_none());
+        let explanation = explanation::explain(&subject, directory, self.session, lists_all)?;
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&explanation)?);
+        } else {
+            print!("{}", text::render(&explanation));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,291 @@
+//! Observes a process, or a program before it is started.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use vipool::os::identity;
+use vipool::policy::{Executable, PathStyle, script_argument};
+
+use crate::system::auxv::{AT_SECURE, read_auxv, started_as};
+use crate::system::elf::{ElfInfo, read_elf};
+use crate::system::exec_path::find_program;
+use crate::system::hook::HOOK_FILE;
+
+/// The variables that the hook and the dynamic linker read.
+const VARIABLES: [&str; 4] = ["LD_PRELOAD", "VIPOOL_DISABLE", "VIPOOL_LEASE", "VIPOOL_MAP"];
+/// The beginning of a script's first line, which names its interpreter (execve(2)).
+const SHEBANG: &[u8] = b"#!";
+
+/// The observed process or program. `None` marks what the system does not let the caller see.
+#[derive(Clone, Debug, Default)]
+pub struct Subject {
+    /// The pid; none for a program that is not started.
+    pub pid: Option<u32>,
+    /// The real user of the process; the caller for a program that is not started.
+    pub uid: u32,
+    /// The name of the process.
+    pub name: String,
+    /// The program's file.
+    pub file: Option<PathBuf>,
+    /// The path that the program was started by.
+    pub started_as: Option<PathBuf>,
+    /// The script that the program runs.
+    pub script: Option<PathBuf>,
+    /// Properties of the program's file.
+    pub elf: Option<ElfInfo>,
+    /// Whether the program has more rights than its user, so that it does not trust its environment.
+    pub is_secure: Option<bool>,
+    /// The [`VARIABLES`] that the process was started with; none if the process overwrote them.
+    pub variables: Option<BTreeMap<&'static str, OsString>>,
+    /// Whether the process has loaded the hook.
+    pub is_hooked: Option<bool>,
+    /// The directory of the map file that the process has mapped.
+    pub mapped_directory: Option<PathBuf>,
+    /// A hash of boot and network namespace, as the map has it.
+    pub boot: Option<u64>,
+    /// Whether the process uses io_uring.
+    pub uses_io_uring: bool,
+}
+
+impl Subject {
+    /// Returns the properties that the process list compares.
+    pub fn executable(&self) -> Option<Executable<'_>> {
+        Some(Executable {
+            path: self.file.as_ref()?.as_os_str().as_bytes(),
+            invoked_as: self.started_as.as_ref().map(|path| path.as_os_str().as_bytes()),
+            script: self.script.as_ref().map(|path| path.as_os_str().as_bytes()),
+            style: PathStyle::Posix,
+        })
+    }
+
+    /// Returns a variable of the environment, unless the program ignores its environment.
+    pub fn variable(&self, name: &str) -> Option<&OsStr> {
+        let is_trusted = self.is_secure != Some(true);
+        self.variables.as_ref()?.get(name).map(OsString::as_os_str).filter(|_| is_trusted)
+    }
+}
+
+/// Observes a process.
+///
+/// # Errors
+/// The process does not exist, or the caller may not observe it.
+pub fn observe_process(pid: u32) -> anyhow::Result<Subject> {
+    let proc_path = |file: &str| PathBuf::from(format!("/proc/{pid}/{file}"));
+    let status = match fs::read_to_string(proc_path("status")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            bail!("there is no process {pid}")
+        }
+        status => status.with_context(|| format!("cannot read the status of process {pid}"))?,
+    };
+    let field = |name: &str| {
+        let found = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        found.map(str::trim).unwrap_or_default()
+    };
+    // The fields are: real, effective, saved, file system.
+    let ids = |name: &str| -> Vec<u32> {
+        field(name).split_whitespace().filter_map(|id| id.parse().ok()).collect()
+    };
+    let (uids, gids) = (ids("Uid"), ids("Gid"));
+    let has_changed = |ids: &[u32]| ids.first() != ids.get(1);
+    let auxv = read_auxv(pid).unwrap_or_default();
+    let mut subject = Subject {
+        pid: Some(pid),
+        uid: uids.first().copied().unwrap_or_default(),
+        name: field("Name").to_owned(),
+        is_secure: auxv.get(&AT_SECURE).map(|value| *value != 0),
+        ..Subject::default()
+    };
+    match fs::read_link(proc_path("exe")) {
+        Ok(file) => subject.file = Some(file),
+        // The kernel hides processes that changed their user or group. The change itself is visible.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            if has_changed(&uids) || has_changed(&gids) {
+                subject.is_secure = Some(true);
+                return Ok(subject);
+            }
+            bail!(
+                "cannot observe process {pid} ({}): permission denied (run as root, or as its user)",
+                subject.name.escape_debug()
+            );
+        }
+        Err(_) => bail!("process {pid} has no program file: it is a kernel thread, or has exited"),
+    }
+    let arguments = fs::read(proc_path("cmdline")).unwrap_or_default();
+    let arguments: Vec<&[u8]> = arguments.split(|byte| *byte == 0).skip(1).collect();
+    subject.script =
+        script_argument(arguments.into_iter().filter(|it| !it.is_empty())).map(|script| {
+            // Correct unless the program has changed its working directory since.
+            fs::read_link(proc_path("cwd")).unwrap_or_default().join(OsStr::from_bytes(script))
+        });
+    subject.started_as = started_as(pid);
+    // The link leads to the right file even if it was replaced or is in another mount namespace.
+    subject.elf = read_elf(&proc_path("exe")).ok().flatten();
+    subject.variables =
+        fs::read(proc_path("environ")).ok().and_then(|bytes| parse_environment(&bytes));
+    if let Ok(maps) = fs::read_to_string(proc_path("maps")) {
+        let files = || maps.lines().filter_map(|line| line.find('/').map(|index| &line[index..]));
+        let path = |file: &str| file.trim_end_matches(" (deleted)").to_owned();
+        subject.is_hooked =
+            Some(files().any(|file| path(file).ends_with(&format!("/{HOOK_FILE}"))));
+        let map_file = format!("/{}", vipool::map::MAP_FILE);
+        subject.mapped_directory =
+            files().find_map(|file| path(file).strip_suffix(&map_file).map(PathBuf::from));
+    }
+    subject.boot = identity::process_boot_id(pid).ok();
+    let descriptors = fs::read_dir(proc_path("fd")).into_iter().flatten().flatten();
+    subject.uses_io_uring = descriptors.into_iter().any(|file| {
+        fs::read_link(file.path()).is_ok_and(|link| link == Path::new("anon_inode:[io_uring]"))
+    });
+    Ok(subject)
+}
+
+/// Observes a program as the caller would start it.
+///
+/// # Errors
+/// The program or its interpreter cannot be found or read.
+pub fn observe_command(command: &[OsString]) -> anyhow::Result<Subject> {
+    let (name, arguments) = command.split_first().context("no program is named")?;
+    let path = find_program(name)
+        .with_context(|| format!("cannot find the program {}", name.display()))?;
+    let mut arguments: Vec<OsString> = arguments.to_vec();
+    let mut started_as = path.clone();
+    let mut file = canonical(&path)?;
+    // The kernel runs the interpreter that a script's first line names. That may be env(1), which
+    // searches for another program.
+    for _ in 0..4 {
+        let Some((interpreter, argument)) = read_shebang(&file)? else { break };
+        arguments.insert(0, started_as.clone().into_os_string());
+        arguments.splice(0..0, argument.map(OsString::from));
+        file = canonical(&interpreter)?;
+        if file.file_name() == Some(OsStr::new("env")) {
+            let index = arguments.iter().position(|word| {
+                let word = word.as_bytes();
+                word.first() != Some(&b'-') && !word.contains(&b'=')
+            });
+            let program = index.and_then(|index| arguments.drain(..=index).next_back());
+            let program = program.with_context(|| {
+                format!("the first line of {} names no program after env", path.display())
+            })?;
+            started_as = find_program(&program)
+                .with_context(|| format!("cannot find the program {}", program.display()))?;
+            file = canonical(&started_as)?;
+        }
+    }
+    let script = script_argument(arguments.iter().map(|argument| argument.as_bytes()));
+    let metadata = fs::metadata(&file)?;
+    let has_mode = |mode: u32| metadata.permissions().mode() & mode != 0;
+    let user = nix::unistd::Uid::current().as_raw();
+    let group = nix::unistd::Gid::current().as_raw();
+    Ok(Subject {
+        uid: user,
+        name: file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        script: script.map(|script| {
+            std::env::current_dir().unwrap_or_default().join(OsStr::from_bytes(script))
+        }),
+        elf: read_elf(&file).ok().flatten(),
+        is_secure: Some(
+            has_mode(0o4000) && metadata.uid() != user
+                || has_mode(0o2000) && metadata.gid() != group
+                || has_capabilities(&file),
+        ),
+        variables: Some(
+            VARIABLES
+                .into_iter()
+                .filter_map(|name| Some((name, std::env::var_os(name)?)))
+                .collect(),
+        ),
+        boot: identity::current_boot_id().ok(),
+        started_as: Some(started_as),
+        file: Some(file),
+        ..Subject::default()
+    })
+}
+
+fn canonical(path: &Path) -> anyhow::Result<PathBuf> {
+    path.canonicalize().with_context(|| format!("cannot find {}", path.display()))
+}
+
+/// Returns the interpreter and its argument if the file is a script (execve(2)).
+fn read_shebang(file: &Path) -> anyhow::Result<Option<(PathBuf, Option<String>)>> {
+    let mut start = [0; 256];
+    let mut opened =
+        fs::File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let length = opened.read(&mut start)?;
+    let Some(line) = start[..length].strip_prefix(SHEBANG) else { return Ok(None) };
+    let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let line = String::from_utf8_lossy(line);
+    let (program, argument) = match line.trim().split_once([' ', '\t']) {
+        Some((program, argument)) => (program, Some(argument.trim().to_owned())),
+        None => (line.trim(), None),
+    };
+    Ok(Some((PathBuf::from(program), argument)))
+}
+
+/// Whether the file has capabilities (capabilities(7)).
+fn has_capabilities(file: &Path) -> bool {
+    let mut empty = [0u8; 0];
+    rustix::fs::getxattr(file, "security.capability", &mut empty).is_ok_and(|length| length > 0)
+}
+
+/// Returns the [`VARIABLES`] of an environment. Returns `None` if the program has overwritten it:
+/// some servers show their state there for ps(1).
+fn parse_environment(bytes: &[u8]) -> Option<BTreeMap<&'static str, OsString>> {
+    let mut found = BTreeMap::new();
+    if !bytes.is_empty() && bytes.iter().all(|byte| *byte == 0) {
+        return None;
+    }
+    for entry in bytes.split(|byte| *byte == 0).filter(|entry| !entry.is_empty()) {
+        let separator = entry.iter().position(|byte| *byte == b'=')?;
+        let known = VARIABLES.into_iter().find(|name| name.as_bytes() == &entry[..separator]);
+        if let Some(name) = known {
+            found.insert(name, OsString::from_vec(entry[separator + 1..].to_vec()));
+        }
+    }
+    Some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overwritten_environment_is_recognized() {
+        let found = parse_environment(b"PATH=/bin\0VIPOOL_DISABLE=1\0").unwrap();
+        assert_eq!(found.get("VIPOOL_DISABLE").unwrap(), "1");
+        assert!(parse_environment(b"").unwrap().is_empty());
+        assert_eq!(parse_environment(b"nginx: worker process\0\0\0"), None);
+        assert_eq!(parse_environment(b"\0\0\0"), None);
+    }
+
+    #[test]
+    fn script_is_resolved_to_its_interpreter() {
+        let directory = tempfile::tempdir().unwrap();
+        let script = directory.path().join("tool");
+        fs::write(&script, "#!/usr/bin/env sh\necho\n").unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+        let subject = observe_command(&[script.clone().into_os_string(), "one".into()]).unwrap();
+        assert_eq!(subject.script.as_deref(), Some(&*script));
+        assert_eq!(subject.started_as, find_program(OsStr::new("sh")));
+        assert_eq!(subject.is_secure, Some(false));
+        fs::write(&script, "#!/bin/sh -u\necho\n").unwrap();
+        let subject = observe_command(&[script.clone().into_os_string()]).unwrap();
+        assert_eq!(subject.script.as_deref(), Some(&*script));
+        assert_eq!(subject.started_as.as_deref(), Some(&*script));
+        assert!(observe_command(&["/no/such/program".into()]).is_err());
+    }
+
+    #[test]
+    fn own_process_is_observed() {
+        let own = observe_process(std::process::id()).unwrap();
+        assert_eq!(own.file, std::env::current_exe().ok());
+        assert_eq!(own.is_secure, Some(false));
+        assert_eq!(own.elf, Some(ElfInfo::default()));
+        assert_eq!(own.boot, identity::current_boot_id().ok());
+    }
+}

@@ -1,0 +1,202 @@
+//! Reports the address that a program requested for each socket, and the address that is bound.
+//!
+//! The kernel keeps only the bound address. The requested address follows from it by the rules by
+//! which the hook shows addresses to the program. This module calls the same functions as the
+//! hook.
+
+use std::net::SocketAddr;
+
+use serde::Serialize;
+use vipool::policy::WildcardBind;
+use vipool::rewrite::{Outcome, Protocol, Rewriter, SocketProperties, SystemView};
+
+use super::sockets::Socket;
+
+/// The report about a socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SocketReport {
+    pub descriptors: Vec<i32>,
+    /// `tcp` or `udp`.
+    pub protocol: &'static str,
+    /// `unbound`, `bound`, `listening`, `connected` or `accepted`.
+    pub state: &'static str,
+    /// The address that the program bound; none if it did not bind the socket.
+    pub asked: Option<SocketAddr>,
+    /// The address that the kernel has.
+    pub bound: SocketAddr,
+    /// The peer's address, as the program sees it.
+    pub peer_shown: Option<SocketAddr>,
+    /// The peer's address, as the kernel has it.
+    pub peer: Option<SocketAddr>,
+    /// The reason for the difference, or for its absence.
+    pub why: String,
+}
+
+/// Reports every socket of a process.
+///
+/// `rewriter` is the hook's rewriter if the process is rewritten. `is_pool_address` returns whether
+/// an address belongs to a pool.
+pub fn report_sockets<W: SystemView>(
+    sockets: &[Socket],
+    rewriter: Option<&Rewriter<'_, W>>,
+    is_pool_address: impl Fn(&SocketAddr) -> bool,
+) -> Vec<SocketReport> {
+    let report = |socket| match rewriter {
+        Some(rewriter) => report_rewritten(socket, sockets, rewriter),
+        None => report_unrewritten(socket, sockets, &is_pool_address),
+    };
+    sockets.iter().map(report).collect()
+}
+
+/// Reports a socket of a process that is not rewritten, or no longer.
+fn report_unrewritten(
+    socket: &Socket,
+    all: &[Socket],
+    is_pool_address: impl Fn(&SocketAddr) -> bool,
+) -> SocketReport {
+    let report = SocketReport::new(socket, all);
+    if !is_pool_address(&socket.local) {
+        return report;
+    }
+    let why = "an address of a session: bound while the process was in that session, or requested \
+               by the program itself";
+    SocketReport { asked: None, why: why.to_owned(), ..report }
+}
+
+impl SocketReport {
+    /// Creates a report without a reason.
+    fn new(socket: &Socket, all: &[Socket]) -> Self {
+        let state = state(socket, all);
+        Self {
+            descriptors: socket.descriptors.clone(),
+            protocol: if socket.tcp { "tcp" } else { "udp" },
+            state,
+            asked: matches!(state, "bound" | "listening").then_some(socket.local),
+            bound: socket.local,
+            peer_shown: socket.peer,
+            peer: socket.peer,
+            why: String::new(),
+        }
+    }
+}
+
+/// Reports a socket of a process that is rewritten.
+fn report_rewritten<W: SystemView>(
+    socket: &Socket,
+    all: &[Socket],
+    rewriter: &Rewriter<'_, W>,
+) -> SocketReport {
+    let Socket { local, peer, .. } = *socket;
+    let report = SocketReport::new(socket, all);
+    let visible = |address: SocketAddr, opposite: Option<SocketAddr>| {
+        rewriter.visible_address(address, || opposite).rewritten().unwrap_or(address)
+    };
+    let is_virtual_ip = rewriter.is_virtual_ip(local.ip());
+    let peer_shown = peer.map(|peer| visible(peer, Some(local)));
+    let properties = SocketProperties {
+        protocol: if socket.tcp { Protocol::Tcp } else { Protocol::Udp },
+        local_address: Some(unspecified(local)),
+        is_v6only: socket.is_v6only,
+        can_share_port: socket.can_share_port,
+    };
+    let (asked, why) = match (report.state, peer) {
+        ("unbound", _) => (None, "not bound yet".to_owned()),
+        ("bound" | "listening", _) => {
+            let asked = visible(local, peer);
+            if asked != local {
+                let keeps_wildcard = rewriter.rules.wildcard == WildcardBind::Keep;
+                let why = if keeps_wildcard || rewriter.addresses.v4.is_some() {
+                    "bound to the session's loopback address instead"
+                } else {
+                    "bound to the session's loopback address instead; the program may also have \
+                     requested the wildcard address"
+                };
+                (Some(asked), why.to_owned())
+            } else if is_virtual_ip {
+                let why = "bound to the session's virtual IP; the program may have requested the \
+                           wildcard address or an address of the host";
+                (Some(with_port(unspecified(local), local.port())), why.to_owned())
+            } else {
+                (Some(local), why_unchanged(&properties, local, rewriter).to_owned())
+            }
+        }
+        ("accepted", _) => (None, "accepted by the listener".to_owned()),
+        (_, Some(to)) if peer_shown != peer => {
+            let source = if is_own_source(rewriter, local) {
+                ", from the session's loopback address"
+            } else {
+                ""
+            };
+            let target = if rewriter.is_virtual_ip(to.ip()) {
+                "the session's listener on its virtual IP"
+            } else {
+                "the session's loopback address"
+            };
+            let requested = visible(to, Some(local)).ip();
+            (None, format!("the connect to {requested} went to {target}{source}"))
+        }
+        (_, Some(to)) if to.ip().to_canonical().is_loopback() => {
+            match rewriter.connect(&properties, to) {
+                Outcome::Passed(reason) => (None, reason.text().to_owned()),
+                Outcome::Refused(_) | Outcome::Rewritten(_) => (
+                    None,
+                    "connected before the session's listener existed, or before the process was \
+                     in this session"
+                        .to_owned(),
+                ),
+            }
+        }
+        _ if is_virtual_ip => (None, "the source address is the session's virtual IP".to_owned()),
+        (_, Some(to)) => match rewriter.connect(&properties, to) {
+            Outcome::Passed(reason) => (None, reason.text().to_owned()),
+            Outcome::Refused(_) | Outcome::Rewritten(_) => {
+                (None, "the program bound the source address itself".to_owned())
+            }
+        },
+        _ => (None, String::new()),
+    };
+    SocketReport { asked, peer_shown, why, ..report }
+}
+
+/// Returns why a bind was not rewritten. The port may be the program's or the kernel's choice, so
+/// both are tried.
+fn why_unchanged<W: SystemView>(
+    properties: &SocketProperties,
+    local: SocketAddr,
+    rewriter: &Rewriter<'_, W>,
+) -> &'static str {
+    let outcomes = [local, with_port(local, 0)].map(|request| rewriter.bind(properties, request));
+    match outcomes {
+        [Outcome::Passed(reason), _] | [_, Outcome::Passed(reason)] => reason.text(),
+        _ => "bound before the process was in this session, or by the process that passed it on",
+    }
+}
+
+fn state(socket: &Socket, all: &[Socket]) -> &'static str {
+    let is_listener = |it: &&Socket| it.listening && it.local.port() == socket.local.port();
+    match socket.peer {
+        _ if socket.listening => "listening",
+        Some(_) if socket.tcp && all.iter().any(|it| is_listener(&it)) => "accepted",
+        Some(_) => "connected",
+        None if socket.local.port() == 0 => "unbound",
+        None => "bound",
+    }
+}
+
+/// Whether the hook chose the source address of a loopback connection.
+fn is_own_source<W: SystemView>(rewriter: &Rewriter<'_, W>, local: SocketAddr) -> bool {
+    rewriter.visible_address(local, || None).rewritten().is_some()
+}
+
+/// Returns the address of an unbound socket of the same family.
+fn unspecified(like: SocketAddr) -> SocketAddr {
+    match like {
+        SocketAddr::V4(_) => SocketAddr::from(([0; 4], 0)),
+        SocketAddr::V6(_) => SocketAddr::from(([0u16; 8], 0)),
+    }
+}
+
+fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
+    address.set_port(port);
+    address
+}

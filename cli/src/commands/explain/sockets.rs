@@ -1,0 +1,99 @@
+//! The TCP and UDP sockets of a process, as the kernel has them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+use rustix::net::{getpeername, getsockname, sockopt};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+
+use crate::system::proc_net::{SocketRow, open_sockets};
+
+/// A TCP or UDP socket of a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Socket {
+    pub descriptors: Vec<i32>,
+    pub tcp: bool,
+    /// The local address; unspecified with port 0 if the socket is not bound.
+    pub local: SocketAddr,
+    pub peer: Option<SocketAddr>,
+    /// Whether the socket is a TCP listener.
+    pub listening: bool,
+    /// The option `IPV6_V6ONLY`; false if it is unknown.
+    pub is_v6only: bool,
+    /// Whether an option of row 26 of docs/socket-matrix.md is set.
+    pub can_share_port: bool,
+}
+
+/// Returns the TCP and UDP sockets of a process, and the number of sockets whose kind is unknown.
+///
+/// `rows` are the socket tables of the process's network namespace.
+///
+/// # Errors
+/// The caller may not list the descriptors of the process.
+pub fn sockets_of_process(pid: u32, rows: &[SocketRow]) -> std::io::Result<(Vec<Socket>, usize)> {
+    let rows: BTreeMap<u64, &SocketRow> = rows.iter().map(|row| (row.inode, row)).collect();
+    let pidfd = i32::try_from(pid)
+        .ok()
+        .and_then(Pid::from_raw)
+        .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    let mut sockets = Vec::new();
+    let mut unseen = 0;
+    for (inode, descriptors) in open_sockets(pid)? {
+        let first = *descriptors.first().unwrap_or(&-1);
+        let copy = pidfd
+            .as_ref()
+            .and_then(|pidfd| pidfd_getfd(pidfd, first, PidfdGetfdFlags::empty()).ok());
+        match (copy, rows.get(&inode)) {
+            (Some(copy), _) => sockets.extend(from_descriptor(&copy, descriptors)),
+            (None, Some(row)) => sockets.push(from_row(row, descriptors)),
+            (None, None) => unseen += 1,
+        }
+    }
+    sockets.sort_by_key(|socket| socket.descriptors.clone());
+    Ok((sockets, unseen))
+}
+
+/// Returns whether a process's socket is for IPv6 only, if the caller may know.
+pub fn is_v6only(pid: u32, descriptor: i32) -> Option<bool> {
+    let pidfd = pidfd_open(Pid::from_raw(pid.try_into().ok()?)?, PidfdFlags::empty()).ok()?;
+    let copy = pidfd_getfd(pidfd, descriptor, PidfdGetfdFlags::empty()).ok()?;
+    sockopt::ipv6_v6only(copy).ok()
+}
+
+/// Returns `None` if the socket is neither TCP nor UDP.
+fn from_descriptor(socket: &OwnedFd, descriptors: Vec<i32>) -> Option<Socket> {
+    use rustix::net::ipproto::{MPTCP, TCP, UDP, UDPLITE};
+
+    let protocol = sockopt::socket_protocol(socket).ok()??;
+    if ![TCP, MPTCP, UDP, UDPLITE].contains(&protocol) {
+        return None;
+    }
+    let local = SocketAddr::try_from(getsockname(socket).ok()?).ok()?;
+    let peer = getpeername(socket).ok().flatten();
+    let is_set = |option: rustix::io::Result<bool>| option.unwrap_or(false);
+    Some(Socket {
+        descriptors,
+        tcp: protocol == TCP || protocol == MPTCP,
+        local,
+        peer: peer.and_then(|peer| SocketAddr::try_from(peer).ok()),
+        listening: is_set(sockopt::socket_acceptconn(socket)),
+        is_v6only: is_set(sockopt::ipv6_v6only(socket)),
+        can_share_port: is_set(sockopt::socket_reuseaddr(socket))
+            || is_set(sockopt::socket_reuseport(socket))
+            || is_set(sockopt::socket_broadcast(socket)),
+    })
+}
+
+fn from_row(row: &SocketRow, descriptors: Vec<i32>) -> Socket {
+    Socket {
+        descriptors,
+        tcp: row.tcp,
+        local: row.local,
+        peer: Some(row.remote).filter(|peer| peer.port() != 0),
+        listening: row.tcp && row.listening,
+        is_v6only: false,
+        // The tables do not show the option. A UDP socket on a wildcard address may have it.
+        can_share_port: !row.tcp,
+    }
+}

@@ -1,0 +1,162 @@
+//! Formats an explanation as text.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+
+use super::explanation::Explanation;
+use super::map_lookup::{RuleReport, SessionReport};
+use super::socket_report::SocketReport;
+use crate::table::{render as render_table, table};
+
+/// Returns the explanation as text.
+pub fn render(explanation: &Explanation) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(text, "{name:<10} {value}");
+    };
+    line("Program", render_program(explanation));
+    let verdict = match explanation.rewritten {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => "unknown",
+    };
+    line(
+        if explanation.pid.is_some() { "Rewritten" } else { "Would be" },
+        match explanation.pid {
+            Some(_) => verdict.to_owned(),
+            None => format!("rewritten if 'vipool run' starts it: {verdict}"),
+        },
+    );
+    for obstacle in &explanation.obstacles {
+        line("", format!("{}: {}", obstacle.name.name(), obstacle.text));
+    }
+    line("Rule", explanation.rule.as_ref().map_or_else(|| no_rule(explanation), render_rule));
+    for near in &explanation.near_misses {
+        line("", render_rule(near));
+    }
+    line("Session", explanation.session.as_ref().map_or_else(|| "none".to_owned(), render_session));
+    line("Map", explanation.map.display().to_string());
+    if !explanation.sockets.is_empty() {
+        let _ = write!(text, "\n{}", render_sockets(&explanation.sockets));
+    }
+    if explanation.unseen_sockets > 0 {
+        let _ = writeln!(
+            text,
+            "\n{} more sockets are of another kind or not bound, or only root can examine them.",
+            explanation.unseen_sockets
+        );
+    }
+    if !explanation.conflicts.is_empty() {
+        text.push_str("\nPorts in use by other programs (rows of docs/socket-matrix.md):\n");
+        text.push_str(&render_conflicts(explanation));
+    }
+    for note in &explanation.notes {
+        let _ = writeln!(text, "\n{note}");
+    }
+    text
+}
+
+/// Escapes control characters. Other programs choose these texts, and a terminal would interpret
+/// them.
+fn escape(text: &str) -> String {
+    text.escape_debug().to_string()
+}
+
+fn render_program(explanation: &Explanation) -> String {
+    let mut text = explanation
+        .pid
+        .map_or(String::new(), |pid| format!("{} (pid {pid})", escape(&explanation.name)));
+    let path_text = |path: &std::path::Path| escape(&path.to_string_lossy());
+    if let Some(file) = &explanation.file {
+        let _ = write!(text, "{}{}", if text.is_empty() { "" } else { ": " }, path_text(file));
+        if let Some(path) = explanation.started_as.as_ref().filter(|path| *path != file) {
+            let _ = write!(text, ", started as {}", path_text(path));
+        }
+    }
+    if let Some(script) = &explanation.script {
+        let _ = write!(text, ", running {}", path_text(script));
+    }
+    text
+}
+
+fn no_rule(explanation: &Explanation) -> String {
+    format!("none of {} rules", explanation.rules)
+}
+
+fn render_rule(rule: &RuleReport) -> String {
+    let script = rule.script.as_ref().map(|script| format!(" with {}", escape(script)));
+    format!(
+        "number {}, {}{} ({}): {}",
+        rule.place,
+        escape(&rule.path),
+        script.unwrap_or_default(),
+        rule.features.join(", "),
+        rule.verdict
+    )
+}
+
+fn render_session(session: &SessionReport) -> String {
+    let source = match session.found_by {
+        "lease" => "from the lease in the environment",
+        "audit-session" => "from the kernel's audit session",
+        "session-scope" => "from the control group of the logon",
+        "user-manager" => "the only session of the user",
+        "sockets" => "from the addresses of its sockets",
+        _ => "the session that the program would run in",
+    };
+    let mut text = format!("{} ({source})", session.session);
+    let addresses: Vec<_> =
+        session.virtual_ip.iter().chain(&session.loopback).map(IpAddr::to_string).collect();
+    if !session.open {
+        text.push_str(": not open");
+    } else if addresses.is_empty() {
+        text.push_str(": no address");
+    } else {
+        let _ = write!(text, ": {}", addresses.join(", "));
+    }
+    if let Some(client) = session.client {
+        let _ = write!(text, "; client {client}");
+    }
+    text
+}
+
+fn render_sockets(sockets: &[SocketReport]) -> String {
+    let mut rows = table(&["FD#", "PROTOCOL", "STATE", "REQUESTED", "BOUND", "PEER", "WHY"]);
+    let text = |address: Option<SocketAddr>| address.map_or("-".to_owned(), |it| it.to_string());
+    for socket in sockets {
+        let peer = match (socket.peer, socket.peer_shown) {
+            (Some(peer), Some(shown)) if peer != shown => format!("{shown} ({peer})"),
+            (peer, _) => text(peer),
+        };
+        let descriptors: Vec<_> = socket.descriptors.iter().map(i32::to_string).collect();
+        rows.add_row([
+            descriptors.join(","),
+            socket.protocol.to_owned(),
+            socket.state.to_owned(),
+            text(socket.asked),
+            socket.bound.to_string(),
+            peer,
+            socket.why.clone(),
+        ]);
+    }
+    render_table(&rows)
+}
+
+fn render_conflicts(explanation: &Explanation) -> String {
+    let mut rows = table(&["ROW#", "PROTOCOL", "ADDRESS", "HELD BY", "EFFECT"]);
+    for conflict in &explanation.conflicts {
+        let holder = match (&conflict.program, conflict.pid) {
+            (Some(program), Some(pid)) => format!("{} ({pid})", escape(program)),
+            _ => "-".to_owned(),
+        };
+        let suffix = if conflict.own_port { " (the rule lists this port)" } else { "" };
+        rows.add_row([
+            conflict.row.to_string(),
+            conflict.protocol.to_owned(),
+            conflict.address.to_string(),
+            holder,
+            format!("{}{suffix}", conflict.text),
+        ]);
+    }
+    render_table(&rows)
+}

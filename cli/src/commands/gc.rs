@@ -1,0 +1,84 @@
+//! `vipool gc`: periodic maintenance of a map, started by a timer.
+
+use std::process::ExitCode;
+#[cfg(unix)]
+use std::time::Duration;
+
+#[cfg(unix)]
+use anyhow::Context;
+use vipool::map::Map;
+
+use crate::maps::client::sweep_clients;
+use crate::maps::selection::MapArgs;
+use crate::maps::{last_users, reap};
+#[cfg(unix)]
+use crate::{event_log, history};
+
+/// Free cooled addresses without sockets, and close sessions whose leader has exited
+///
+/// A released address becomes free for other sessions when it has cooled down and no socket is
+/// left on it. A session is closed when its leader process is found missing twice, at least ten
+/// seconds apart. Events since the last run are written to the history and to the system log, and
+/// old history is removed. The last user of each address is saved, so that users get the same
+/// addresses after a restart of the machine. Run this command from a timer. It is quick, and safe
+/// to run at any time.
+#[derive(clap::Args)]
+#[command(after_help = "Example, for cron(8):
+  * * * * * root vipool gc --quiet")]
+pub struct Gc {
+    /// Print nothing unless the command fails
+    #[arg(long, short)]
+    quiet: bool,
+    /// Print JSON
+    #[arg(long, conflicts_with = "quiet")]
+    json: bool,
+    /// Remove history records that are older than this; 0 keeps all
+    #[cfg(unix)]
+    #[arg(long, value_name = "DAYS", default_value_t = 365)]
+    keep_days: u32,
+    /// Remove the oldest history records while the history is larger than this
+    #[cfg(unix)]
+    #[arg(long, value_name = "MIB", default_value_t = 80, value_parser = clap::value_parser!(u32).range(16..))]
+    keep_mib: u32,
+    #[command(flatten)]
+    map: MapArgs,
+}
+
+impl Gc {
+    #[cfg(unix)]
+    fn retention(&self) -> history::Retention {
+        let age = Duration::from_secs(u64::from(self.keep_days) * 24 * 3600);
+        // The limit of the log counts rotated files only, so the current file is subtracted.
+        let max_bytes = (u64::from(self.keep_mib) << 20) - history::MAX_FILE_BYTES;
+        history::Retention { max_age: (self.keep_days > 0).then_some(age), max_bytes }
+    }
+
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let directory = self.map.directory()?;
+        let map = Map::open(&directory)?;
+        let summary = reap::reap_all(&map)?;
+        #[cfg(unix)]
+        let collected =
+            history::collect(&directory, &history::file_of(&directory), Some(&self.retention()));
+        #[cfg(unix)]
+        if let Ok(records) = &collected {
+            event_log::log_records(&directory, records);
+        }
+        last_users::save(&map, &directory);
+        sweep_clients(&map, &directory);
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&summary)?);
+        } else if !self.quiet {
+            println!(
+                "{} addresses became free, {} still have sockets on them, {} sessions closed",
+                summary.freed,
+                summary.lingering,
+                summary.closed.len()
+            );
+        }
+        // Last, so that a history that cannot be written does not keep the map from its upkeep.
+        #[cfg(unix)]
+        collected.context("cannot update the history")?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,43 @@
+//! `vipool completions` and `vipool man`: files generated from the command line's own definition.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap_complete::Shell;
+
+/// Print the completions of a shell
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  vipool completions bash > ~/.local/share/bash-completion/completions/vipool
+  vipool completions zsh > \"${fpath[1]}/_vipool\"")]
+pub struct Completions {
+    /// The shell
+    shell: Shell,
+}
+
+impl Completions {
+    pub fn run(self, command: &mut clap::Command) -> anyhow::Result<ExitCode> {
+        clap_complete::generate(self.shell, command, "vipool", &mut io::stdout());
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Write the manual pages, one per subcommand
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  vipool man target/man && man target/man/vipool-run.1")]
+pub struct Man {
+    /// The directory to write vipool.1, vipool-run.1 and so on to; created if it does not exist
+    directory: PathBuf,
+}
+
+impl Man {
+    pub fn run(self, command: clap::Command) -> anyhow::Result<ExitCode> {
+        let context = || format!("cannot write manual pages to {}", self.directory.display());
+        std::fs::create_dir_all(&self.directory).with_context(context)?;
+        clap_mangen::generate_to(command, &self.directory).with_context(context)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

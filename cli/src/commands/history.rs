@@ -1,0 +1,310 @@
+//! `vipool history` and `vipool who`: which session and user held an address, and when.
+
+use std::net::IpAddr;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use crate::event_log;
+use crate::history::{self, Record, RecordKind};
+use crate::maps::selection::MapArgs;
+use crate::table::{self, table};
+
+/// Show when addresses were leased to sessions and released
+///
+/// New events are first moved from the map's journal to the history. The history of the system's
+/// map is in /var/lib/vipool, in an append-only file with checksums. 'vipool gc' removes old
+/// records. Events that were lost before they reached the history are shown as a gap.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  vipool history --since 2026-03-01 --user alice
+  vipool history --csv > leases.csv")]
+pub struct History {
+    /// Start time: RFC 3339, or local (2026-03-01, '2026-03-01 14:30')
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    since: Option<Timestamp>,
+    /// End time
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    until: Option<Timestamp>,
+    /// Show only this user
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+    /// Show only this session
+    #[arg(long, value_name = "SESSION")]
+    session: Option<String>,
+    /// Show only this address
+    #[arg(long, value_name = "ADDRESS")]
+    address: Option<IpAddr>,
+    /// Print comma-separated values (RFC 4180)
+    #[arg(long)]
+    csv: bool,
+    /// Print JSON
+    #[arg(long, conflicts_with = "csv")]
+    json: bool,
+    #[command(flatten)]
+    map: MapArgs,
+}
+
+/// Show which session and user an address was leased to at a given time
+///
+/// The answer comes from the history. It does not prove that the user used the address: any local
+/// user can bind any address of the host unless the kernel prevents it.
+#[derive(clap::Args)]
+#[command(after_help = "Exit status: 0 leased; 1 not leased, or not known
+
+Example:
+  vipool who 10.0.5.17 --at '2026-03-01 14:30'")]
+pub struct Who {
+    /// The address
+    address: IpAddr,
+    /// The time: RFC 3339, or local [default: now]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    at: Option<Timestamp>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    map: MapArgs,
+}
+
+/// The answer of `vipool who`.
+#[derive(Serialize)]
+struct Holder<'a> {
+    address: IpAddr,
+    session: Option<&'a str>,
+    user: Option<&'a str>,
+    client: Option<IpAddr>,
+    from: Timestamp,
+    /// None while the session still has the lease.
+    until: Option<Timestamp>,
+    /// Whether one of the two times comes from a reconciliation and may be inexact.
+    reconciled: bool,
+}
+
+/// Parses a time in RFC 3339 or in local notation.
+fn parse_time(text: &str) -> Result<Timestamp, String> {
+    let local = || text.parse::<DateTime>().ok()?.to_zoned(TimeZone::system()).ok();
+    text.parse().ok().or_else(|| Some(local()?.timestamp())).ok_or_else(|| {
+        format!("{text:?} is not a time (write 2026-03-01T14:30:00Z, or local '2026-03-01 14:30')")
+    })
+}
+
+/// Updates the history of the selected map from its journal, and reads it.
+fn read_records(map: &MapArgs) -> anyhow::Result<Vec<Record>> {
+    let directory = map.directory()?;
+    let file = history::file_of(&directory);
+    match history::collect(&directory, &file, None) {
+        Ok(new) => event_log::log_records(&directory, &new),
+        // Older records can still be read if the map is missing or not accessible.
+        Err(error) => eprintln!("vipool: the newest events are missing: {error:#}"),
+    }
+    let (records, damaged) = history::read(&file)?;
+    if damaged > 0 {
+        eprintln!("vipool: ignored {damaged} damaged lines of {}", file.display());
+    }
+    Ok(records)
+}
+
+impl History {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let mut records = read_records(&self.map)?;
+        records.retain(|record| self.matches(record));
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&records)?);
+        } else if self.csv {
+            println!("time,event,session,address,user,client,reconciled,lost");
+            for record in &records {
+                println!("{}", cells(record, false).map(|cell| csv_field(&cell)).join(","));
+            }
+        } else {
+            let titles = ["TIME", "EVENT", "SESSION", "ADDRESS", "USER", "CLIENT", "NOTE"];
+            let mut rows = table(&titles);
+            for record in &records {
+                let [time, event, session, address, user, client, reconciled, lost] =
+                    cells(record, true);
+                let note = match (&record.lost, reconciled.is_empty()) {
+                    (Some(_), _) => format!("{lost} events were lost"),
+                    (None, false) => "reconstructed".to_owned(),
+                    (None, true) => String::new(),
+                };
+                rows.add_row([time, event, session, address, user, client, note]);
+            }
+            print!("{}", table::render(&rows));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Whether the options select the record. Gaps are never filtered by user, session or address.
+    fn matches(&self, record: &Record) -> bool {
+        let is_gap = record.event == RecordKind::Gap;
+        self.since.is_none_or(|since| record.time >= since)
+            && self.until.is_none_or(|until| record.time <= until)
+            && (is_gap || self.user.is_none() || self.user == record.user)
+            && (is_gap || self.session.is_none() || self.session == record.session)
+            && (is_gap || self.address.is_none() || self.address == record.address)
+    }
+}
+
+/// Returns the fields of a record as text. `for_terminal` selects local times and escaped names.
+fn cells(record: &Record, for_terminal: bool) -> [String; 8] {
+    let time = match for_terminal {
+        true => record.time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        false => record.time.to_string(),
+    };
+    let event = serde_json::to_value(record.event).ok();
+    let event = event.as_ref().and_then(|event| event.as_str()).unwrap_or_default().to_owned();
+    let user = record.user.clone().unwrap_or_default();
+    [
+        time,
+        event,
+        record.session.clone().unwrap_or_default(),
+        record.address.map(|address| address.to_string()).unwrap_or_default(),
+        if for_terminal { user.escape_debug().to_string() } else { user },
+        record.client.map(|client| client.to_string()).unwrap_or_default(),
+        if record.reconciled { "true".to_owned() } else { String::new() },
+        record.lost.map(|lost| lost.to_string()).unwrap_or_default(),
+    ]
+}
+
+/// Quotes a field of comma-separated values if necessary.
+fn csv_field(cell: &str) -> String {
+    if cell.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", cell.replace('"', "\"\""))
+    } else {
+        cell.to_owned()
+    }
+}
+
+impl Who {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let at = self.at.unwrap_or_else(Timestamp::now);
+        let records = read_records(&self.map)?;
+        if let Some(lost) = lost_events_around(&records, at) {
+            eprintln!("vipool: {lost} events around this time were lost: the answer may be wrong");
+        }
+        let holder = find_holder(&records, self.address, at);
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&holder)?);
+            return Ok(ExitCode::from(u8::from(holder.is_none())));
+        }
+        let Some(holder) = holder else {
+            let first = records.first().context("the history is empty")?;
+            if at < first.time {
+                bail!("the history begins later, at {}", first.time);
+            }
+            println!("{} was not leased", self.address);
+            return Ok(ExitCode::FAILURE);
+        };
+        let user = holder
+            .user
+            .map_or("an unknown user".to_owned(), |user| format!("user {}", user.escape_debug()));
+        let client = holder.client.map(|client| format!(" at {client}")).unwrap_or_default();
+        let until = holder.until.map_or("now".to_owned(), |until| until.to_string());
+        println!(
+            "{} was leased to session {} of {user}{client}, from {} to {until}{}",
+            self.address,
+            holder.session.unwrap_or("?"),
+            holder.from,
+            if holder.reconciled { " (a time was reconstructed and may be inexact)" } else { "" },
+        );
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Finds the lease of the address at time `at`.
+fn find_holder(records: &[Record], address: IpAddr, at: Timestamp) -> Option<Holder<'_>> {
+    let is_change = |record: &&Record| {
+        record.address == Some(address)
+            && matches!(record.event, RecordKind::Assigned | RecordKind::Released)
+    };
+    let mut changes = records.iter().filter(is_change).peekable();
+    while let Some(record) = changes.next() {
+        // The next change ends the lease, even if the release record is missing.
+        let end = changes.peek();
+        let covers = record.event == RecordKind::Assigned
+            && record.time <= at
+            && end.is_none_or(|end| at < end.time);
+        if covers {
+            return Some(Holder {
+                address,
+                session: record.session.as_deref(),
+                user: record.user.as_deref(),
+                client: record.client,
+                from: record.time,
+                until: end.map(|end| end.time),
+                reconciled: record.reconciled || end.is_some_and(|end| end.reconciled),
+            });
+        }
+    }
+    None
+}
+
+/// Returns the number of events that were lost between the records before and after `at`.
+fn lost_events_around(records: &[Record], at: Timestamp) -> Option<u64> {
+    let after = records.iter().position(|record| record.time > at).unwrap_or(records.len());
+    let around = records.get(after.saturating_sub(1)..(after + 1).min(records.len()))?;
+    around.iter().find_map(|record| record.lost)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(event: RecordKind, second: i64, session: &str) -> Record {
+        Record {
+            time: Timestamp::from_second(second).unwrap(),
+            event,
+            session: Some(session.into()),
+            address: Some("10.0.5.10".parse().unwrap()),
+            user: Some(format!("user{session}")),
+            client: None,
+            reconciled: false,
+            lost: None,
+            boot: String::new(),
+            number: 0,
+        }
+    }
+
+    #[test]
+    fn lease_covers_its_start_but_not_its_end() {
+        let records = [
+            record(RecordKind::Assigned, 100, "1"),
+            record(RecordKind::Released, 200, "1"),
+            record(RecordKind::Assigned, 300, "2"),
+        ];
+        let who = |second| {
+            let at = Timestamp::from_second(second).unwrap();
+            find_holder(&records, "10.0.5.10".parse().unwrap(), at)
+                .and_then(|holder| holder.session)
+        };
+        for (second, session) in [
+            (99, None),
+            (100, Some("1")),
+            (199, Some("1")),
+            (200, None),
+            (300, Some("2")),
+            (999, Some("2")),
+        ] {
+            assert_eq!(who(second), session, "{second}");
+        }
+    }
+
+    #[test]
+    fn rfc_3339_and_local_times_are_parsed() {
+        assert_eq!(parse_time("2026-03-01T14:30:00Z").unwrap().as_second(), 1_772_375_400);
+        for text in ["2026-03-01", "2026-03-01 14:30", "2026-03-01 14:30:05"] {
+            assert!(parse_time(text).is_ok(), "{text}");
+        }
+        assert!(parse_time("yesterday").unwrap_err().contains("yesterday"));
+    }
+
+    #[test]
+    fn csv_fields_with_commas_are_quoted() {
+        assert_eq!(csv_field("alice"), "alice");
+        assert_eq!(csv_field("a,\"b\"\n"), "\"a,\"\"b\"\"\n\"");
+    }
+}

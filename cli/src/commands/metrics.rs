@@ -1,0 +1,126 @@
+//! `vipool metrics`: the pool counts as OpenMetrics text.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use crate::maps::report::{PoolReport, Report};
+use crate::maps::selection::MapArgs;
+
+/// Print the pool counts as OpenMetrics text
+///
+/// For node_exporter's textfile collector, run this from a timer with --output set to a file in the
+/// collector's directory.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  vipool metrics
+  vipool metrics --output /var/lib/node_exporter/textfile_collector/vipool.prom")]
+pub struct Metrics {
+    /// Write to this file instead of standard output; the file is replaced atomically
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    map: MapArgs,
+}
+
+impl Metrics {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let text = render(&Report::read(&self.map.directory()?, None)?);
+        let Some(path) = self.output else {
+            print!("{text}");
+            return Ok(ExitCode::SUCCESS);
+        };
+        // The collector reads only *.prom, so it never reads a partly written file.
+        let new = path.with_extension(format!("new{}", std::process::id()));
+        fs::write(&new, text)
+            .and_then(|()| fs::rename(&new, &path))
+            .inspect_err(|_| drop(fs::remove_file(&new)))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Formats the report according to the OpenMetrics 1.0 specification.
+fn render(report: &Report) -> String {
+    let mut text = String::new();
+    write_family(&mut text, "vipool_addresses", "Addresses of a pool by state.");
+    for pool in &report.pools {
+        for (state, count) in pool.states() {
+            let labels = labels(pool);
+            let _ = writeln!(text, "vipool_addresses{{{labels},state=\"{state}\"}} {count}");
+        }
+    }
+    type Gauge = (&'static str, &'static str, fn(&PoolReport) -> u32);
+    let gauges: [Gauge; 3] = [
+        ("vipool_pool_size", "Total number of addresses in a pool.", |pool| pool.addresses),
+        ("vipool_addresses_peak", "Highest number of addresses in use at one time.", |pool| {
+            pool.peak
+        }),
+        ("vipool_low", "1 if fewer addresses are free than the low-water mark.", |pool| {
+            pool.low.into()
+        }),
+    ];
+    for (name, help, value) in gauges {
+        write_family(&mut text, name, help);
+        for pool in &report.pools {
+            let _ = writeln!(text, "{name}{{{}}} {}", labels(pool), value(pool));
+        }
+    }
+    write_family(&mut text, "vipool_sessions", "Open sessions.");
+    let _ = writeln!(text, "vipool_sessions {}", report.open_sessions);
+    write_family(&mut text, "vipool_draining", "1 if no new session gets an address.");
+    let _ = writeln!(text, "vipool_draining {}", u8::from(report.draining));
+    text + "# EOF\n"
+}
+
+fn write_family(text: &mut String, name: &str, help: &str) {
+    let _ = writeln!(text, "# TYPE {name} gauge\n# HELP {name} {help}");
+}
+
+fn labels(pool: &PoolReport) -> String {
+    let name = pool.name.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    format!("pool=\"{name}\",kind=\"{}\",family=\"{}\"", pool.kind, pool.family)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_has_every_sample_and_each_family_once() {
+        let pool = PoolReport {
+            name: "a \"b\"".into(),
+            kind: "loopback",
+            family: "ipv4",
+            addresses: 10,
+            free: 4,
+            used: 3,
+            cooling: 2,
+            lingering: 0,
+            reserved: 1,
+            drained: 0,
+            peak: 5,
+            low: true,
+        };
+        let report = Report { pools: vec![pool], open_sessions: 3, ..Report::default() };
+        let text = render(&report);
+        let labels = r#"pool="a \"b\"",kind="loopback",family="ipv4""#;
+        for line in [
+            format!("vipool_addresses{{{labels},state=\"free\"}} 4"),
+            format!("vipool_addresses{{{labels},state=\"cooling\"}} 2"),
+            format!("vipool_pool_size{{{labels}}} 10"),
+            format!("vipool_low{{{labels}}} 1"),
+            "vipool_sessions 3".to_owned(),
+            "vipool_draining 0".to_owned(),
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+        // Each family is declared once.
+        let types: Vec<_> = text.lines().filter(|line| line.starts_with("# TYPE")).collect();
+        assert_eq!(types.len(), 6);
+    }
+}

@@ -1,0 +1,68 @@
+//! The arguments of `vipool run`.
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use vipool::session::SessionId;
+
+use crate::maps::selection::MapArgs;
+
+/// Run a program in a session
+///
+/// Opens the session if it is not open, runs the program with the hook layer, and closes the
+/// session after the program has exited if this command opened it. Signals are forwarded to the
+/// program. This command exits with the program's exit status, or dies by the same signal.
+///
+/// Without root, the system's map (created by 'vipool up') is only read: the program joins the
+/// session of your logon. If the system has no map, or with --private, the session is in a private
+/// map of yours with loopback addresses. A private map follows the farm file given by --farm, or
+/// ~/.config/vipool/farm.toml. Without a farm file every program that you run is on the process
+/// list.
+///
+/// If no address is available, the farm file decides whether the program runs with the host's
+/// addresses or not at all. If the program cannot join the session for another reason, the reason
+/// is printed and the program runs with the host's addresses (with --require it does not run).
+#[derive(clap::Args)]
+#[command(after_help = "Exit status:
+  that of the program, or
+   75  no address is available, and the farm file or --require refuses the session
+  125  vipool failed, with --require or before it could select the program
+  126  the program cannot be executed
+  127  there is no such program
+
+Examples:
+  vipool run --session 1 -- python3 -m http.server --bind 127.0.0.1 8000
+  vipool run --session 2 -- python3 -m http.server --bind 127.0.0.1 8000
+  vipool run --session 1 -- curl http://127.0.0.1:8000/
+  vipool run --session 7 --user alice -- /opt/app/server")]
+pub struct Run {
+    /// The session: a number, or a kind and a value (audit:7, logind:c1). Default: the session of
+    /// your logon
+    #[arg(long, short, value_name = "SESSION")]
+    pub session: Option<SessionId>,
+    /// Run the program as this user, who becomes the user of the session (needs root)
+    #[arg(long, short, value_name = "USER")]
+    pub user: Option<String>,
+    /// The farm file for your private map
+    #[arg(long, value_name = "FILE")]
+    pub farm: Option<PathBuf>,
+    /// Name of the pool to take a virtual IP from
+    #[arg(long, value_name = "POOL")]
+    pub pool: Option<String>,
+    /// Require this address; fail if it is not available
+    #[arg(long, value_name = "ADDRESS")]
+    pub address: Option<IpAddr>,
+    /// The address of the user's client, for the history and for programs with the feature
+    /// client-ip
+    #[arg(long, value_name = "ADDRESS")]
+    pub client: Option<IpAddr>,
+    /// Do not run the program outside the session
+    #[arg(long)]
+    pub require: bool,
+    #[command(flatten)]
+    pub map: MapArgs,
+    /// The program and its arguments
+    #[arg(required = true, last = true, value_name = "PROGRAM")]
+    pub program: Vec<OsString>,
+}

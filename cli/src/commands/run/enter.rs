@@ -1,0 +1,245 @@
+//! Enters a session for a program, and leaves it after the program has exited.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use nix::sys::signal::Signal;
+use vipool::map::{
+    AllocationTime, CloseError, ExhaustionPolicy, Map, OpenError, OpenOptions, OpenedSession,
+    Reader, Shortage,
+};
+use vipool::os::{clock, process};
+use vipool::policy::{Executable, PathStyle, script_argument};
+use vipool::session::{Handle, SessionId};
+
+use super::args::Run;
+use super::signals::{Signals, WakeReason};
+use crate::maps::client::{forget_client, record_client};
+use crate::maps::private::{self, Claim};
+use crate::maps::selection::{MapSelection, map_variable};
+use crate::maps::{reap, report};
+use crate::system::exec_path::{find_program, resolve_program};
+use crate::system::{caller, hook};
+
+/// Milliseconds between two attempts to get an address from an exhausted pool.
+const RETRY_INTERVAL: u16 = 250;
+
+/// A session that a program is about to run in.
+pub struct EnteredSession {
+    handle: Handle,
+    directory: PathBuf,
+    hook_file: PathBuf,
+    /// The map to close the session in, if this process opened the session.
+    opened_in: Option<Map>,
+    claim: Option<Claim>,
+}
+
+/// Why a program does not run in its session.
+pub enum EnterError {
+    /// The program is not on the process list, and only listed programs open a session
+    /// (`allocate = "first-use"`).
+    NotListed,
+    /// No address is available. `refuse` means that the program must not run without one.
+    NoAddress { shortage: Shortage, refuse: bool },
+    /// This signal arrived while the process waited for an address.
+    Interrupted(Signal),
+    /// Any other failure.
+    Failed(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for EnterError {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl EnteredSession {
+    /// Returns the variables to set for the program.
+    pub fn environment(&self) -> BTreeMap<&'static str, OsString> {
+        hook::hook_environment(&self.hook_file, &self.handle, map_variable(&self.directory))
+    }
+
+    /// Returns the claim on the addresses of a private map.
+    pub fn claim(&mut self) -> Option<&mut Claim> {
+        self.claim.as_mut()
+    }
+
+    /// Closes the session if this process opened it.
+    ///
+    /// # Errors
+    /// The session cannot be closed.
+    pub fn leave(self) -> anyhow::Result<()> {
+        let Some(map) = self.opened_in else { return Ok(()) };
+        forget_client(&self.directory, &self.handle);
+        match map.close_by_handle(&self.handle, clock::now()) {
+            // If another process closed the session first, nothing is left to do.
+            Ok(_) | Err(CloseError::NotOpen(_) | CloseError::Stale(_)) => Ok(()),
+            Err(error) => Err(error).context(format!(
+                "cannot close session {0} (try 'vipool session close {0}')",
+                self.handle.session
+            )),
+        }
+    }
+}
+
+/// Enters the session that the arguments select; opens it if it is not open.
+///
+/// # Errors
+/// See [`EnterError`].
+pub fn enter(args: &Run, signals: &mut Signals) -> Result<EnteredSession, EnterError> {
+    let hook_file = hook::find_hook()?;
+    let (map, directory, claim) = match args.map.selection() {
+        MapSelection::Private => {
+            let farm = args.farm.clone().or_else(private::default_farm_file);
+            let program = resolve_program(&args.program[0])?;
+            let private = private::open(farm.as_deref(), Some(&program))?;
+            (private.map, private.directory, Some(private.claim))
+        }
+        MapSelection::Directory(_) if args.farm.is_some() => {
+            return Err(anyhow!(
+                "--farm applies only to a private map; the system's map uses the farm file of \
+                 'vipool up' (add --private, or omit --farm)"
+            )
+            .into());
+        }
+        MapSelection::Directory(directory) => match Map::open(&directory) {
+            Ok(map) => (map, directory, None),
+            Err(error) if report::is_permission_denied(&error) => {
+                return join(args.session, directory, hook_file);
+            }
+            Err(error) => return Err(error.into()),
+        },
+    };
+    let session = match args.session {
+        Some(session) => session,
+        None => caller::own_session()?,
+    };
+    let program = ProgramPaths::find(&args.program);
+    let first_use = map.settings().allocate == AllocationTime::FirstUse;
+    if first_use && map.find(session)?.is_none() && !program.is_listed(&map.reader()?) {
+        return Err(EnterError::NotListed);
+    }
+    let user = args.user.clone().unwrap_or_else(caller::own_name);
+    let pool = args.pool.clone().or_else(|| map.choose_pool(&user, program.executable().as_ref()));
+    let options = OpenOptions {
+        user: Some(&user),
+        pool: pool.as_deref(),
+        address: args.address,
+        client: args.client,
+        leader: Some(process::identify(std::process::id())?),
+    };
+    let opened = open_session(&map, session, &options, signals)?;
+    if let Some(shortage) = opened.shortage {
+        eprintln!("vipool: session {session} did not get all addresses: {shortage}");
+    }
+    if let (false, Some(address)) = (opened.already_open, args.client) {
+        record_client(&directory, &opened.handle, address, args.user.as_deref());
+    }
+    Ok(EnteredSession {
+        handle: opened.handle,
+        directory,
+        hook_file,
+        opened_in: (!opened.already_open).then_some(map),
+        claim,
+    })
+}
+
+/// The properties of the program that the process list compares.
+struct ProgramPaths<'a> {
+    /// The program's file, with symlinks resolved.
+    file: Option<PathBuf>,
+    /// The path that the program is started by.
+    invoked_as: Option<PathBuf>,
+    arguments: &'a [OsString],
+}
+
+impl<'a> ProgramPaths<'a> {
+    fn find(command: &'a [OsString]) -> Self {
+        match command.split_first() {
+            Some((name, arguments)) => {
+                Self { file: resolve_program(name).ok(), invoked_as: find_program(name), arguments }
+            }
+            None => Self { file: None, invoked_as: None, arguments: &[] },
+        }
+    }
+
+    fn executable(&self) -> Option<Executable<'_>> {
+        Some(Executable {
+            path: self.file.as_ref()?.as_os_str().as_encoded_bytes(),
+            invoked_as: self.invoked_as.as_ref().map(|path| path.as_os_str().as_encoded_bytes()),
+            script: script_argument(
+                self.arguments.iter().map(|argument| argument.as_encoded_bytes()),
+            ),
+            style: PathStyle::Posix,
+        })
+    }
+
+    fn is_listed(&self, map: &Reader) -> bool {
+        self.executable().is_some_and(|program| map.policy().find(&program).is_some())
+    }
+}
+
+/// Opens the session. Waits for an address if the farm file says so.
+fn open_session(
+    map: &Map,
+    session: SessionId,
+    options: &OpenOptions<'_>,
+    signals: &mut Signals,
+) -> Result<OpenedSession, EnterError> {
+    let policy = map.settings().on_exhausted;
+    let max_wait = match policy {
+        ExhaustionPolicy::Wait(seconds) => Duration::from_secs(seconds.into()),
+        ExhaustionPolicy::Pass | ExhaustionPolicy::Refuse => Duration::ZERO,
+    };
+    let deadline = Instant::now() + max_wait;
+    let mut reaped = false;
+    loop {
+        let shortage = match map.open_session(session, options, clock::now()) {
+            Ok(opened) => return Ok(opened),
+            // A run of the slow path may free an address that has no sockets left.
+            Err(OpenError::Shortage(Shortage::Lingering)) if !reaped => {
+                reaped = true;
+                reap::reap_all(map)?;
+                continue;
+            }
+            Err(OpenError::Shortage(shortage)) => shortage,
+            Err(error) => return Err(error.into()),
+        };
+        if Instant::now() >= deadline {
+            return Err(EnterError::NoAddress {
+                shortage,
+                refuse: policy == ExhaustionPolicy::Refuse,
+            });
+        }
+        match signals.wait(None, Some(RETRY_INTERVAL))? {
+            // SIGWINCH has no effect on this process; it only shortens the wait.
+            WakeReason::Signal(signal) if signal != Signal::SIGWINCH => {
+                return Err(EnterError::Interrupted(signal));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Joins the session of the caller's logon in a map that the caller may only read.
+fn join(
+    wanted: Option<SessionId>,
+    directory: PathBuf,
+    hook_file: PathBuf,
+) -> Result<EnteredSession, EnterError> {
+    let own = caller::own_session()?;
+    if let Some(wanted) = wanted.filter(|wanted| *wanted != own) {
+        return Err(anyhow!(
+            "cannot join session {wanted}: the session of your logon is {own} (omit --session to \
+             join it, or add --private for a session in your private map)"
+        )
+        .into());
+    }
+    let (handle, _) = Reader::attach(&directory)?
+        .find(own)
+        .with_context(|| format!("your session {own} has no address (ask your administrator)"))?;
+    Ok(EnteredSession { handle, directory, hook_file, opened_in: None, claim: None })
+}

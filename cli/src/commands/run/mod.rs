@@ -1,0 +1,160 @@
+//! `vipool run`: runs a program in a session.
+//!
+//! If the program cannot join the session, the reason is printed and the program runs unchanged,
+//! unless the farm file or `--require` forbids it. A session that this process opened is closed
+//! whichever way the program ends.
+
+mod args;
+mod as_user;
+mod enter;
+mod signals;
+mod status;
+
+use std::ffi::OsString;
+use std::io;
+use std::process::{Child, Command, ExitCode, ExitStatus};
+
+use anyhow::Context;
+use nix::unistd::Uid;
+use vipool::EXHAUSTED_MESSAGE;
+use vipool::os::place::map_directory;
+
+pub use args::Run;
+pub use as_user::AsUser;
+use enter::{EnterError, EnteredSession};
+use signals::{Signals, WakeReason};
+use status::{VIPOOL_FAILED, report_exec_failure};
+
+use crate::maps::selection::MapSelection;
+use crate::{event_log, exit_status};
+
+impl Run {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let result = self.try_run();
+        Ok(result.unwrap_or_else(|error| {
+            eprintln!("vipool: {error:#}");
+            ExitCode::from(VIPOOL_FAILED)
+        }))
+    }
+
+    fn try_run(&self) -> anyhow::Result<ExitCode> {
+        // Signals are caught before the session is opened, so that none prevents its closing.
+        let mut signals = Signals::catch()?;
+        if let Some(user) = &self.user {
+            as_user::check_may_become(user)?;
+        }
+        let mut entered = match enter::enter(self, &mut signals) {
+            Ok(entered) => Some(entered),
+            Err(EnterError::NotListed) => None,
+            Err(EnterError::Interrupted(signal)) => return Ok(signals::die_by(signal as i32)),
+            Err(EnterError::NoAddress { shortage, refuse }) => {
+                eprintln!("{EXHAUSTED_MESSAGE}");
+                if shortage.to_string() != EXHAUSTED_MESSAGE {
+                    eprintln!("vipool: {shortage}");
+                }
+                if refuse || self.require {
+                    return Ok(ExitCode::from(exit_status::NO_ADDRESS));
+                }
+                None
+            }
+            Err(EnterError::Failed(error)) if self.require => return Err(error),
+            Err(EnterError::Failed(error)) => {
+                if self.map.selection() == MapSelection::Directory(map_directory()) {
+                    let program = self.program[0].to_string_lossy();
+                    event_log::log_not_rewritten(&program, &format!("{error:#}"));
+                }
+                eprintln!("vipool: {error:#}");
+                eprintln!(
+                    "vipool: {} runs outside the session, with the host's addresses",
+                    self.program[0].display()
+                );
+                None
+            }
+        };
+        let exit = self.run_program(&mut signals, entered.as_mut());
+        // The session is closed before this process dies by the program's signal.
+        if let Some(Err(error)) = entered.map(EnteredSession::leave) {
+            eprintln!("vipool: {error:#}");
+        }
+        Ok(match exit? {
+            ProgramExit::Exited(status) => signals::exit_like(status),
+            ProgramExit::NotStarted(error) => report_exec_failure(&self.program[0], &error),
+        })
+    }
+
+    /// Starts the program and waits for it to exit.
+    fn run_program(
+        &self,
+        signals: &mut Signals,
+        entered: Option<&mut EnteredSession>,
+    ) -> anyhow::Result<ProgramExit> {
+        match self.command(entered.as_deref())?.spawn() {
+            Ok(child) => wait(child, signals, entered).map(ProgramExit::Exited),
+            Err(error) => Ok(ProgramExit::NotStarted(error)),
+        }
+    }
+
+    /// Returns the command that starts the program: in the session, or unchanged.
+    fn command(&self, entered: Option<&EnteredSession>) -> anyhow::Result<Command> {
+        let environment = entered.map(EnteredSession::environment).unwrap_or_default();
+        let user = self.user.as_ref().filter(|_| Uid::effective().is_root());
+        let mut command = match user {
+            None => Command::new(&self.program[0]),
+            Some(user) => {
+                let own_file =
+                    std::env::current_exe().context("cannot find this program's own file")?;
+                let mut command = Command::new(own_file);
+                command.arg("as-user").arg(user);
+                // The helper sets the variables only for the program, because it must not load
+                // the hook itself.
+                for (name, value) in &environment {
+                    let mut pair = OsString::from(name);
+                    pair.push("=");
+                    pair.push(value);
+                    command.arg("--env").arg(pair);
+                }
+                command.arg("--").arg(&self.program[0]);
+                command
+            }
+        };
+        command.args(&self.program[1..]);
+        // The program must not inherit the session that this process was started in.
+        command.env_remove("VIPOOL_LEASE").env_remove("VIPOOL_MAP");
+        if user.is_none() {
+            command.envs(environment);
+        }
+        Ok(command)
+    }
+}
+
+/// How the program ended.
+enum ProgramExit {
+    Exited(ExitStatus),
+    NotStarted(io::Error),
+}
+
+/// Waits for the program to exit. Meanwhile forwards signals to it, and serves the claim on the
+/// addresses of a private map.
+fn wait(
+    mut child: Child,
+    signals: &mut Signals,
+    mut entered: Option<&mut EnteredSession>,
+) -> anyhow::Result<ExitStatus> {
+    loop {
+        if let Some(status) = child.try_wait().context("cannot wait for the program")? {
+            return Ok(status);
+        }
+        let claim = entered.as_mut().and_then(|entered| entered.claim());
+        match signals.wait(claim.as_ref().and_then(|claim| claim.fd()), None)? {
+            WakeReason::Signal(signal) => signals::forward(&child, signal),
+            WakeReason::ExtraReadable => {
+                if !claim.is_some_and(|claim| claim.serve().unwrap_or(false)) {
+                    eprintln!(
+                        "vipool: another user has taken the loopback addresses of this session"
+                    );
+                }
+            }
+            WakeReason::ChildChanged | WakeReason::TimedOut => {}
+        }
+    }
+}

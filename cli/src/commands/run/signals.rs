@@ -1,0 +1,139 @@
+//! Waits for the program and forwards signals to it.
+//!
+//! Invariants:
+//! - After [`Signals::catch`] no signal that can be caught ends this process unexpectedly. So a
+//!   session that was opened is also closed.
+//! - A signal that the terminal sent to the whole process group is not forwarded: the program
+//!   already has it.
+//! - A signal that was ignored from the start (nohup) stays ignored, in the program too.
+//! - If the program died by a signal, this process dies by the same signal.
+//!
+//! The module uses signal handlers instead of a blocked mask and a signalfd: a program inherits
+//! the mask, but not the handlers.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ExitCode, ExitStatus};
+
+use anyhow::Context;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::raw::WithRawSiginfo;
+
+/// The forwarded signals. SIGTSTP, SIGCONT and similar signals keep their default effect on this
+/// process: the terminal stops and continues the whole process group.
+const FORWARDED: [Signal; 8] = [
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGALRM,
+    Signal::SIGWINCH,
+];
+
+/// `si_code` of signals that the kernel generates, such as those of terminal keys (SI_KERNEL in
+/// sigaction(2)).
+const SI_KERNEL: i32 = 0x80;
+
+/// Caught signals, which the handlers write to a pipe.
+pub struct Signals {
+    delivery: SignalDelivery<UnixStream, WithRawSiginfo>,
+    pending: VecDeque<Signal>,
+}
+
+/// Why [`Signals::wait`] returned.
+pub enum WakeReason {
+    /// A signal for the program arrived.
+    Signal(Signal),
+    /// A child process changed its state.
+    ChildChanged,
+    /// The extra descriptor became readable.
+    ExtraReadable,
+    /// The timeout expired.
+    TimedOut,
+}
+
+impl Signals {
+    /// Installs the handlers.
+    ///
+    /// # Errors
+    /// A handler cannot be installed, or /proc is not mounted.
+    pub fn catch() -> anyhow::Result<Self> {
+        let ignored = ignored_signals().context("cannot determine the ignored signals")?;
+        let caught =
+            FORWARDED.into_iter().filter(|signal| ignored >> (*signal as u32 - 1) & 1 == 0);
+        let caught = caught.chain([Signal::SIGCHLD]).map(|signal| signal as i32);
+        let (read, write) = UnixStream::pair().context("cannot create a pipe for signals")?;
+        let delivery = SignalDelivery::with_pipe(read, write, WithRawSiginfo, caught)
+            .context("cannot catch signals")?;
+        Ok(Self { delivery, pending: VecDeque::new() })
+    }
+
+    /// Waits until a signal arrives, `extra` becomes readable, or the timeout in milliseconds
+    /// expires.
+    ///
+    /// # Errors
+    /// poll(2) fails.
+    pub fn wait(
+        &mut self,
+        extra: Option<BorrowedFd<'_>>,
+        timeout: Option<u16>,
+    ) -> anyhow::Result<WakeReason> {
+        let timeout = timeout.map_or(PollTimeout::NONE, PollTimeout::from);
+        loop {
+            match self.pending.pop_front() {
+                Some(Signal::SIGCHLD) => return Ok(WakeReason::ChildChanged),
+                Some(signal) => return Ok(WakeReason::Signal(signal)),
+                None => {}
+            }
+            let mut fds = vec![PollFd::new(self.delivery.get_read().as_fd(), PollFlags::POLLIN)];
+            fds.extend(extra.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+            match nix::poll::poll(&mut fds, timeout) {
+                Err(Errno::EINTR) => {}
+                Err(error) => return Err(error).context("cannot wait for the program"),
+                Ok(0) => return Ok(WakeReason::TimedOut),
+                Ok(_) if fds[0].any() == Some(false) => return Ok(WakeReason::ExtraReadable),
+                Ok(_) => {}
+            }
+            let arrived = self.delivery.pending().filter(|info| info.si_code != SI_KERNEL);
+            self.pending.extend(arrived.filter_map(|info| Signal::try_from(info.si_signo).ok()));
+        }
+    }
+}
+
+/// Returns the signals that this process ignores as a bit mask (`SigIgn` of proc_pid_status(5)).
+fn ignored_signals() -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    Ok(u64::from_str_radix(mask.context("no SigIgn in /proc/self/status")?.trim(), 16)?)
+}
+
+/// Forwards a signal to the program.
+pub fn forward(child: &Child, signal: Signal) {
+    // The child has not been waited for, so the kernel cannot have reused its pid.
+    let _ = kill(Pid::from_raw(child.id() as i32), signal);
+}
+
+/// Ends this process like the program: with its exit status, or by the signal that killed it.
+pub fn exit_like(status: ExitStatus) -> ExitCode {
+    match status.signal() {
+        None => ExitCode::from(status.code().unwrap_or(0) as u8),
+        Some(signal) => die_by(signal),
+    }
+}
+
+/// Kills this process with a signal, without a core file: only the program's core is of interest.
+pub fn die_by(signal: i32) -> ExitCode {
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    // Returns only for signals without a name in POSIX. They get the exit status of a shell.
+    let _ = signal_hook::low_level::emulate_default_handler(signal);
+    ExitCode::from((128 + signal) as u8)
+}

@@ -1,0 +1,19 @@
+//! Exit statuses of `vipool run` beside those of the program.
+
+use std::ffi::OsStr;
+use std::io;
+use std::process::ExitCode;
+
+/// vipool failed before it could start the program, as in env(1) and timeout(1).
+pub const VIPOOL_FAILED: u8 = 125;
+/// The program exists but cannot be executed.
+pub const CANNOT_EXECUTE: u8 = 126;
+/// There is no such program.
+pub const NOT_FOUND: u8 = 127;
+
+/// Prints why the program was not started and returns the exit status.
+pub fn report_exec_failure(program: &OsStr, error: &io::Error) -> ExitCode {
+    eprintln!("vipool: cannot run {}: {error}", program.display());
+    let is_missing = error.kind() == io::ErrorKind::NotFound;
+    ExitCode::from(if is_missing { NOT_FOUND } else { CANNOT_EXECUTE })
+}

@@ -1,0 +1,198 @@
+//! `vipool session open|close|list`: sessions that are independent of one program.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::Subcommand;
+use vipool::map::{CloseError, Leader, Map, OpenError, OpenOptions};
+use vipool::os::{clock, process};
+use vipool::session::SessionId;
+
+use super::status;
+use crate::exit_status;
+use crate::maps::client::{forget_client, record_client};
+use crate::maps::private;
+use crate::maps::report::Report;
+use crate::maps::selection::{MapArgs, MapSelection};
+use crate::system::caller;
+
+/// Open, close and list sessions
+#[derive(clap::Args)]
+pub struct Session {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Open(Open),
+    Close(Close),
+    List(List),
+}
+
+/// Open a session: it gets addresses and keeps them until it is closed
+///
+/// A session that is already open keeps its addresses and gets those that it lacks.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Exit status: 0 the session is open; 75 no address is available; 1 any other failure
+
+Examples:
+  vipool session open 7 --user alice
+  vipool session open audit:3 --leader $$
+  vipool run --session 7 -- PROGRAM"
+)]
+struct Open {
+    /// The session: a number, or a kind and a value (audit:7, logind:c1)
+    session: SessionId,
+    /// The user of the session [default: you]
+    #[arg(long, short, value_name = "USER")]
+    user: Option<String>,
+    /// The farm file for your private map
+    #[arg(long, value_name = "FILE")]
+    farm: Option<PathBuf>,
+    /// Name of the pool to take a virtual IP from
+    #[arg(long, value_name = "POOL")]
+    pool: Option<String>,
+    /// Require this address; fail if it is not available
+    #[arg(long, value_name = "ADDRESS")]
+    address: Option<IpAddr>,
+    /// The address of the user's client, for the history and for programs with the feature
+    /// client-ip
+    #[arg(long, value_name = "ADDRESS")]
+    client: Option<IpAddr>,
+    /// The session leader: 'vipool gc' closes the session after this process has exited
+    #[arg(long, value_name = "PID")]
+    leader: Option<u32>,
+    #[command(flatten)]
+    map: MapArgs,
+}
+
+/// Close a session and release its addresses
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  vipool session close 7")]
+struct Close {
+    /// The session
+    session: SessionId,
+    /// Succeed if the session is not open
+    #[arg(long)]
+    if_open: bool,
+    #[command(flatten)]
+    map: MapArgs,
+}
+
+/// List the open sessions
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  vipool session list --json | jq -r '.[].session'")]
+struct List {
+    /// Print JSON: the array 'sessions' of 'vipool status --json'
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    map: MapArgs,
+}
+
+impl Session {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Open(open) => open.run(),
+            Command::Close(close) => close.run(),
+            Command::List(list) => list.run(),
+        }
+    }
+}
+
+impl Open {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        let directory = self.map.directory()?;
+        // The claim ends with this process. The next 'vipool run' claims the same block again.
+        let (map, _claim) = match self.map.selection() {
+            MapSelection::Private => {
+                let farm = self.farm.or_else(private::default_farm_file);
+                let private = private::open(farm.as_deref(), None)?;
+                (private.map, Some(private.claim))
+            }
+            MapSelection::Directory(_) if self.farm.is_some() => {
+                bail!(
+                    "--farm applies only to a private map; the system's map uses the farm file of \
+                     'vipool up' (add --private, or omit --farm)"
+                )
+            }
+            MapSelection::Directory(_) => (Map::open(&directory)?, None),
+        };
+        let user = self.user.unwrap_or_else(caller::own_name);
+        let pool = self.pool.or_else(|| map.choose_pool(&user, None));
+        let options = OpenOptions {
+            user: Some(&user),
+            pool: pool.as_deref(),
+            address: self.address,
+            client: self.client,
+            leader: self.leader.map(identify_leader).transpose()?,
+        };
+        let opened = match map.open_session(self.session, &options, clock::now()) {
+            Ok(opened) => opened,
+            Err(
+                error @ (OpenError::Shortage(_)
+                | OpenError::Quota { .. }
+                | OpenError::TooManySessions(_)),
+            ) => {
+                eprintln!("vipool: {error}");
+                return Ok(ExitCode::from(exit_status::NO_ADDRESS));
+            }
+            Err(error) => {
+                return Err(error).context(format!("cannot open session {}", self.session));
+            }
+        };
+        if let Some(shortage) = opened.shortage {
+            eprintln!("vipool: session {} did not get all addresses: {shortage}", self.session);
+        }
+        if let (false, Some(client)) = (opened.already_open, self.client) {
+            record_client(&directory, &opened.handle, client, Some(&user));
+        }
+        let addresses: Vec<_> =
+            opened.leases.iter().map(|lease| lease.address.to_string()).collect();
+        let state = if opened.already_open { "was already open" } else { "is open" };
+        println!("Session {} {state}: {}", self.session, addresses.join(", "));
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn identify_leader(pid: u32) -> anyhow::Result<Leader> {
+    process::identify(pid).with_context(|| format!("cannot find the process {pid} (--leader)"))
+}
+
+impl Close {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        let directory = self.map.directory()?;
+        let map = Map::open(&directory)?;
+        if let Some((handle, _)) = map.find(self.session)? {
+            forget_client(&directory, &handle);
+        }
+        match map.close_session(self.session, clock::now()) {
+            Ok(closed) => {
+                let addresses: Vec<_> =
+                    closed.leases.iter().map(|lease| lease.address.to_string()).collect();
+                println!("Session {} is closed, released {}", self.session, addresses.join(", "));
+            }
+            Err(CloseError::NotOpen(_)) if self.if_open => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl List {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        let report = Report::read(&self.map.directory()?, caller::own_session().ok())?;
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&report.sessions)?);
+        } else {
+            print!("{}", status::render_sessions(&report.sessions));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,103 @@
+//! `vipool status`: the pools and the open sessions as tables.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use jiff::tz::TimeZone;
+
+use crate::maps::report::{PoolReport, Report, SessionReport};
+use crate::maps::selection::MapArgs;
+use crate::system::caller;
+use crate::table::{render as render_table, table};
+
+/// Show the pools and the open sessions with their addresses
+///
+/// Only root can see the users and clients of all sessions. Other users see the counts of the
+/// pools and the session of their own logon.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  vipool status
+  vipool status --json | jq '.pools[] | {name, free}'")]
+pub struct Status {
+    /// Print JSON (docs/json.md describes the fields)
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    map: MapArgs,
+}
+
+impl Status {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let report = Report::read(&self.map.directory()?, caller::own_session().ok())?;
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&report)?);
+        } else {
+            print!("{}", render(&report));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Formats the status as text.
+pub fn render(report: &Report) -> String {
+    let mut text = render_pools(&report.pools);
+    for pool in report.pools.iter().filter(|pool| pool.low) {
+        let (name, free, mark) = (pool.name.escape_debug(), pool.free, report.low_water);
+        let _ = writeln!(
+            text,
+            "Pool {name} is low: {free} addresses are free, the low-water mark is {mark}."
+        );
+    }
+    if report.draining {
+        text.push_str("The server is drained: no new session gets an address.\n");
+    }
+    text + "\n" + &render_sessions(&report.sessions)
+}
+
+fn render_pools(pools: &[PoolReport]) -> String {
+    let mut rows = table(&[
+        "POOL",
+        "KIND",
+        "ADDRESSES#",
+        "FREE#",
+        "USED#",
+        "COOLING#",
+        "LINGERING#",
+        "RESERVED#",
+        "DRAINED#",
+        "PEAK#",
+    ]);
+    for pool in pools {
+        let kind = match (pool.kind, pool.family) {
+            ("virtual-ip", "ipv6") => "virtual-ip (IPv6)",
+            (kind, _) => kind,
+        };
+        let counts = pool.states().map(|(_, count)| count);
+        let counts = [&[pool.addresses], &counts[..], &[pool.peak]].concat();
+        let names = [pool.name.escape_debug().to_string(), kind.to_owned()];
+        rows.add_row(names.into_iter().chain(counts.iter().map(u32::to_string)));
+    }
+    render_table(&rows)
+}
+
+/// Formats the sessions as a table.
+pub fn render_sessions(sessions: &[SessionReport]) -> String {
+    if sessions.is_empty() {
+        return "No session is open.\n".to_owned();
+    }
+    let mut rows = table(&["SESSION", "USER", "CLIENT", "ADDRESSES", "SINCE"]);
+    for session in sessions {
+        let since = session.since.to_zoned(TimeZone::system());
+        // A user name may contain control characters, which the terminal would interpret.
+        let user = session.user.as_ref().map(|user| user.escape_debug().to_string());
+        let client = session.client.map(|client| client.to_string());
+        rows.add_row([
+            session.session.clone(),
+            user.unwrap_or_else(|| "-".to_owned()),
+            client.unwrap_or_else(|| "-".to_owned()),
+            session.addresses(),
+            since.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        ]);
+    }
+    render_table(&rows)
+}

@@ -1,0 +1,104 @@
+//! `vipool up`: adds this server's addresses to its interfaces and creates the map.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use vipool::farm::Farm;
+use vipool::map::Map;
+
+use super::down::leased_addresses;
+use crate::assigner::PortSet;
+use crate::assigner::plan::{
+    host_interfaces, probe_destinations, wanted_addresses, without_conflicts,
+};
+use crate::assigner::reserved_ports::set_reserved_ports;
+use crate::assigner::state::{Added, AssignerState};
+use crate::assigner::{InterfaceAddress, add_addresses, remove_addresses};
+use crate::event_log;
+use crate::maps::client::sweep_clients;
+use crate::maps::last_users;
+
+/// Add this server's addresses to its interfaces and create the map
+///
+/// Each range of this server is matched to the interface whose subnet contains it. The network is
+/// probed for hosts that already use the addresses (ARP, and IPv6 duplicate address detection); this
+/// takes about eight seconds for any number of addresses. Then the addresses are added in such a
+/// way that the host never uses them as its own source address, and the map is created. Run this
+/// command again after a change of farm.toml. Open sessions keep their addresses.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  vipool up
+  vipool up --farm ./farm.toml --server ts1 --no-probe")]
+pub struct Up {
+    /// The farm file
+    #[arg(long, value_name = "FILE", default_value = "/etc/vipool/farm.toml")]
+    farm: PathBuf,
+    /// This server's name in the farm file [default: the host name]
+    #[arg(long, value_name = "NAME")]
+    server: Option<String>,
+    /// The directory to create the map in
+    #[arg(long, value_name = "DIRECTORY", default_value = "/run/vipool")]
+    map: PathBuf,
+    /// Do not probe the network by ARP
+    #[arg(long)]
+    no_probe: bool,
+}
+
+impl Up {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let (farm, mut report) = Farm::load(&self.farm);
+        let server = match self.server {
+            Some(server) => server,
+            None => nix::unistd::gethostname()?.to_string_lossy().into_owned(),
+        };
+        let interfaces = host_interfaces().context("cannot list the interfaces")?;
+        let mut planned = farm.plan(&server, Some(&interfaces));
+        planned.plan.policy.resolve_links(|path| fs::canonicalize(path));
+        report.extend(planned.findings.iter().cloned());
+        if !report.is_empty() {
+            eprint!("{report}");
+        }
+        if report.has_errors() {
+            bail!("{} has errors; nothing was changed", self.farm.display());
+        }
+
+        let mut state = AssignerState::open(&self.map)?;
+        let wanted = wanted_addresses(&planned)?;
+        let destinations = probe_destinations(&planned, &interfaces);
+        let result = add_addresses(&mut state, &wanted, !self.no_probe, &destinations)?;
+        let map_exists = Map::open(&self.map).is_ok();
+        let map = Map::create(&self.map, &without_conflicts(planned.plan, &result))?;
+        // An existing map has newer data than the file.
+        if !map_exists {
+            last_users::restore(&map, &self.map);
+        }
+        sweep_clients(&map, &self.map);
+        if state.added.draining {
+            map.drain_server(false)?;
+            state.write(Added { draining: false, ..state.added.clone() })?;
+        }
+        let leased = leased_addresses(&map)?.unwrap_or_default();
+        let is_needed = |entry: &InterfaceAddress| {
+            result.usable.contains(entry) || leased.contains(&entry.address)
+        };
+        let (removed, _) = remove_addresses(&mut state, is_needed)?;
+        let fixed_ports = farm.fixed_ports();
+        let fixed_ports =
+            PortSet(fixed_ports.iter().flat_map(|range| range.first..=range.last).collect());
+        set_reserved_ports(&mut state, &fixed_ports)?;
+
+        for (address, reason) in &result.conflicts {
+            event_log::log_conflict(*address, reason);
+            eprintln!("vipool: cannot lease {address}: {reason}");
+        }
+        println!(
+            "{} addresses are usable ({} added, {removed} removed, {} not usable)",
+            result.usable.len(),
+            result.added,
+            result.conflicts.len()
+        );
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,66 @@
+//! `vipool watch`: prints the status repeatedly.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use jiff::Zoned;
+
+use super::status;
+use crate::maps::report::Report;
+use crate::maps::selection::MapArgs;
+use crate::system::caller;
+
+/// Control sequences of ECMA-48. The text is overwritten and only the rest of each line and of the
+/// screen is cleared. Clearing the whole screen first would flicker.
+const CURSOR_HOME: &str = "\x1b[H";
+const CLEAR_LINE: &str = "\x1b[K";
+const CLEAR_REST: &str = "\x1b[J";
+const CLEAR_SCREEN: &str = "\x1b[2J";
+
+/// Show the status repeatedly until it is interrupted
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  vipool watch --interval 5")]
+pub struct Watch {
+    /// Seconds between two updates
+    #[arg(long, short = 'n', default_value = "2", value_parser = clap::value_parser!(u32).range(1..))]
+    interval: u32,
+    /// Exit after this number of updates
+    #[arg(long, value_name = "NUMBER")]
+    count: Option<u64>,
+    #[command(flatten)]
+    map: MapArgs,
+}
+
+impl Watch {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let is_terminal = std::io::stdout().is_terminal();
+        if is_terminal {
+            print!("{CLEAR_SCREEN}");
+        }
+        let mut updates = 0;
+        loop {
+            let directory = self.map.directory()?;
+            let now = Zoned::now().strftime("%Y-%m-%d %H:%M:%S").to_string();
+            // The map may be missing for a moment while it is replaced, so an error is only printed.
+            let body = match Report::read(&directory, caller::own_session().ok()) {
+                Ok(report) => status::render(&report),
+                Err(error) => format!("vipool: {error:#}\n"),
+            };
+            let text = format!("{}  {now}\n\n{body}", directory.display());
+            if is_terminal {
+                let lines = text.replace('\n', &format!("{CLEAR_LINE}\n"));
+                print!("{CURSOR_HOME}{lines}{CLEAR_REST}");
+            } else {
+                println!("{text}");
+            }
+            std::io::stdout().flush()?;
+            updates += 1;
+            if self.count.is_some_and(|count| updates >= count) {
+                return Ok(ExitCode::SUCCESS);
+            }
+            std::thread::sleep(Duration::from_secs(self.interval.into()));
+        }
+    }
+}

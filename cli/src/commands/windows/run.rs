@@ -1,0 +1,126 @@
+//! `vipool run` on Windows: runs a program in a session by means of `vipool-launch.exe`.
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, bail};
+use vipool::EXHAUSTED_MESSAGE;
+use vipool::map::{CloseError, ExhaustionPolicy, Map, OpenError, OpenOptions};
+use vipool::os::{clock, process};
+use vipool::session::SessionId;
+
+use crate::exit_status;
+use crate::maps::client::{forget_client, record_client};
+use crate::maps::selection::{MapArgs, map_variable};
+use crate::system::caller;
+
+/// vipool failed before it could start the program, as `vipool run` on Unix.
+const VIPOOL_FAILED: u8 = 125;
+
+/// Run a program in a session
+///
+/// Opens the session if it is not open, runs the program with the hook layer, and closes the
+/// session after the program has exited if this command opened it. A program belongs to the
+/// session of its Windows session. Another session (--session) has an effect only if the farm file
+/// contains 'session-override = true'.
+#[derive(clap::Args)]
+#[command(after_help = "Exit status:
+  that of the program, or
+   75  no address is available, and the farm file or --require refuses the session
+  125  vipool failed
+
+Example:
+  vipool run --session 1 -- C:\\app\\server.exe --port 8000")]
+pub struct Run {
+    /// The session: a number, or a kind and a value (windows:2). Default: the session of your logon
+    #[arg(long, short, value_name = "SESSION")]
+    session: Option<SessionId>,
+    /// Name of the pool to take a virtual IP from
+    #[arg(long, value_name = "POOL")]
+    pool: Option<String>,
+    /// The address of the user's client, for programs with the feature client-ip
+    #[arg(long, value_name = "ADDRESS")]
+    client: Option<IpAddr>,
+    /// Do not run the program outside the session
+    #[arg(long)]
+    require: bool,
+    #[command(flatten)]
+    map: MapArgs,
+    /// The program and its arguments
+    #[arg(required = true, last = true, value_name = "PROGRAM")]
+    program: Vec<OsString>,
+}
+
+impl Run {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let code = match self.try_run() {
+            Ok(code) => code,
+            Err(error) => {
+                eprintln!("vipool: {error:#}");
+                VIPOOL_FAILED.into()
+            }
+        };
+        // Exit codes of programs have 32 bits, but an ExitCode holds only a byte.
+        std::process::exit(code)
+    }
+
+    fn try_run(&self) -> anyhow::Result<i32> {
+        let directory = self.map.directory()?;
+        let map = Map::open(&directory)?;
+        let session = self.session.map_or_else(caller::own_session, Ok)?;
+        let options = OpenOptions {
+            user: Some(&caller::own_name()),
+            pool: self.pool.as_deref(),
+            client: self.client,
+            leader: Some(process::identify(std::process::id())?),
+            ..OpenOptions::default()
+        };
+        let mut command = Command::new(find_launcher()?);
+        command.args(&self.program).env_remove("VIPOOL_LEASE").env_remove("VIPOOL_MAP");
+        let mut opened_handle = None;
+        match map.open_session(session, &options, clock::now()) {
+            Ok(opened) => {
+                command.env("VIPOOL_LEASE", opened.handle.to_string());
+                if let Some(directory) = map_variable(&directory) {
+                    command.env("VIPOOL_MAP", directory);
+                }
+                opened_handle = (!opened.already_open).then_some(opened.handle);
+                if let (Some(handle), Some(client)) = (opened_handle, self.client) {
+                    record_client(&directory, &handle, client, None);
+                }
+            }
+            Err(OpenError::Shortage(shortage)) => {
+                eprintln!("{EXHAUSTED_MESSAGE}\nvipool: {shortage}");
+                if self.require || map.settings().on_exhausted == ExhaustionPolicy::Refuse {
+                    return Ok(exit_status::NO_ADDRESS.into());
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let status = command.status().context("cannot start vipool-launch.exe");
+        if let Some(handle) = opened_handle {
+            forget_client(&directory, &handle);
+            match map.close_by_handle(&handle, clock::now()) {
+                Ok(_) | Err(CloseError::NotOpen(_) | CloseError::Stale(_)) => {}
+                Err(error) => eprintln!("vipool: cannot close session {session}: {error}"),
+            }
+        }
+        Ok(status?.code().unwrap_or(VIPOOL_FAILED.into()))
+    }
+}
+
+/// Finds the launcher: in the directory that `VIPOOL_HOOK` names, else beside this program.
+fn find_launcher() -> anyhow::Result<PathBuf> {
+    let own_file = std::env::current_exe().context("cannot find this program's own file")?;
+    let directory = match std::env::var_os("VIPOOL_HOOK") {
+        Some(directory) => directory.into(),
+        None => own_file.parent().map(PathBuf::from).unwrap_or_default(),
+    };
+    let launcher = directory.join("vipool-launch.exe");
+    if !launcher.exists() {
+        bail!("cannot find {} (install it beside vipool.exe)", launcher.display());
+    }
+    Ok(launcher)
+}

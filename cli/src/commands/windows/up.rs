@@ -1,0 +1,74 @@
+//! `vipool up` on Windows: creates the map. The administrator adds the addresses to interfaces.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use vipool::farm::Farm;
+use vipool::map::Map;
+use vipool::os::interfaces;
+use vipool::os::place::map_directory;
+use vipool::os::trust::{self, Refused};
+
+use crate::maps::last_users;
+
+/// Create the map of this server, from which sessions get their addresses
+///
+/// Each range of this server is matched to the interface whose subnet contains it. The addresses
+/// are not added to the interfaces; use New-NetIPAddress with -SkipAsSource (docs/windows.md). Run
+/// this command again after a change of farm.toml. Open sessions keep their addresses.
+#[derive(clap::Args)]
+#[command(after_help = "Example, as an administrator:
+  vipool up --farm C:\\ProgramData\\vipool\\farm.toml")]
+pub struct Up {
+    /// The farm file [default: farm.toml in the directory of the map]
+    #[arg(long, value_name = "FILE")]
+    farm: Option<PathBuf>,
+    /// This server's name in the farm file [default: the computer's name]
+    #[arg(long, value_name = "NAME")]
+    server: Option<String>,
+    /// The directory to create the map in [default: vipool in ProgramData]
+    #[arg(long, value_name = "DIRECTORY")]
+    map: Option<PathBuf>,
+}
+
+impl Up {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let directory = self.map.unwrap_or_else(map_directory);
+        let file = self.farm.unwrap_or_else(|| directory.join("farm.toml"));
+        let (farm, mut report) = Farm::load(&file);
+        let server = match self.server {
+            Some(server) => server,
+            None => std::env::var("COMPUTERNAME")
+                .context("cannot determine the computer's name (use --server)")?,
+        };
+        let interfaces = interfaces::list().context("cannot list the interfaces")?;
+        let planned = farm.plan(&server, Some(&interfaces));
+        report.extend(planned.findings.iter().cloned());
+        if !report.is_empty() {
+            eprint!("{report}");
+        }
+        if report.has_errors() {
+            bail!("{} has errors; nothing was changed", file.display());
+        }
+        create_directory(&directory)
+            .with_context(|| format!("cannot create {}", directory.display()))?;
+        let map = Map::create(&directory, &planned.plan)?;
+        last_users::restore(&map, &directory);
+        let addresses: u32 = map.reader()?.pools().iter().map(|pool| pool.slots).sum();
+        println!("the map in {} has {addresses} addresses", directory.display());
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Creates the directory of the map, and checks that users cannot write to it.
+fn create_directory(directory: &Path) -> anyhow::Result<()> {
+    if let Some(parent) = directory.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    match trust::directory(directory) {
+        Ok(()) => Ok(()),
+        Err(Refused::Io(error)) => Err(error.into()),
+        Err(Refused::Untrusted(why)) => bail!("{why} (check its contents, then remove it)"),
+    }
+}

@@ -1,0 +1,198 @@
+//! Writes events to the system log: journald, or syslog if journald does not run.
+//!
+//! Each kind of event has a fixed `MESSAGE_ID` (systemd.journal-fields(7)); docs/events.md lists
+//! them. A log that cannot be reached causes no error.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+
+use vipool::EXHAUSTED_MESSAGE;
+use vipool::os::place::map_directory;
+
+use crate::history::{Record, RecordKind};
+
+const JOURNALD: &str = "/run/systemd/journal/socket";
+const SYSLOG: &str = "/dev/log";
+/// The facility `daemon` of syslog(3).
+const FACILITY: u8 = 3;
+
+/// The kind of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EventKind {
+    Assigned,
+    Released,
+    Exhausted,
+    LowWater,
+    Conflict,
+    NotRewritten,
+    Gap,
+}
+
+impl EventKind {
+    /// Returns the name, the message id and the priority (syslog(3)).
+    fn properties(self) -> (&'static str, &'static str, u8) {
+        match self {
+            Self::Assigned => ("assigned", "2f6031fd7263419e8038b11046c0e2e1", 6),
+            Self::Released => ("released", "4c36279782bd4608850dbda8d818126b", 6),
+            Self::Exhausted => ("exhausted", "c687936e9d664af8a03ba6e5fe9fd260", 4),
+            Self::LowWater => ("low-water", "5cc6a4fcc7e64ee99284b4ddc6bf602d", 4),
+            Self::Conflict => ("conflict", "8ebe69d237f14e839f7537bc7d0b56b0", 4),
+            Self::NotRewritten => ("not-rewritten", "827e37a00ad14f1a8cd14456e744ce6f", 5),
+            Self::Gap => ("gap", "d3c2a4f07be94a6cb36a05b0ad6c3f5e", 4),
+        }
+    }
+}
+
+/// Logs new history records of the system's map. Events of private maps are not logged.
+pub fn log_records(directory: &Path, records: &[Record]) {
+    if directory != map_directory() {
+        return;
+    }
+    for record in records {
+        let (kind, message) = describe(record);
+        let text = |address: Option<IpAddr>| address.map(|address| address.to_string());
+        let fields = [
+            ("VIPOOL_SESSION", record.session.clone()),
+            ("VIPOOL_ADDRESS", text(record.address)),
+            ("VIPOOL_USER", record.user.clone()),
+            ("VIPOOL_CLIENT", text(record.client)),
+        ];
+        let fields: Vec<_> =
+            fields.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
+        log(kind, &message, &fields);
+    }
+}
+
+/// Logs that an address is in use by another host, or twice on this host.
+pub fn log_conflict(address: IpAddr, reason: &str) {
+    let message = format!("cannot lease {address}: {reason}");
+    log(EventKind::Conflict, &message, &[("VIPOOL_ADDRESS", &address.to_string())]);
+}
+
+/// Logs why a program runs outside its session.
+pub fn log_not_rewritten(program: &str, reason: &str) {
+    let message = format!("{program} runs with the host's addresses: {reason}");
+    log(EventKind::NotRewritten, &message, &[("VIPOOL_PROGRAM", program)]);
+}
+
+fn describe(record: &Record) -> (EventKind, String) {
+    let session = record.session.as_deref().unwrap_or("?");
+    let address = record.address.map(|address| address.to_string()).unwrap_or_default();
+    let user = record.user.as_ref().map(|user| format!(" of {user}")).unwrap_or_default();
+    let suffix = if record.reconciled { " (reconstructed)" } else { "" };
+    match record.event {
+        RecordKind::Assigned => {
+            (EventKind::Assigned, format!("{address} is leased to session {session}{user}{suffix}"))
+        }
+        RecordKind::Released => (
+            EventKind::Released,
+            format!("{address} was released by session {session}{user}{suffix}"),
+        ),
+        RecordKind::Exhausted => (EventKind::Exhausted, EXHAUSTED_MESSAGE.to_owned()),
+        RecordKind::LowWater => {
+            (EventKind::LowWater, format!("the pool of {address} is below its low-water mark"))
+        }
+        RecordKind::Gap => {
+            let lost = record.lost.unwrap_or_default();
+            (EventKind::Gap, format!("{lost} events were lost before they reached the history"))
+        }
+    }
+}
+
+fn log(kind: EventKind, message: &str, fields: &[(&str, &str)]) {
+    let Ok(socket) = UnixDatagram::unbound() else { return };
+    let sent = send(&socket, JOURNALD, &journald_message(kind, message, fields));
+    if sent.is_err() {
+        let _ = send(&socket, SYSLOG, &syslog_message(kind, message));
+    }
+}
+
+fn send(socket: &UnixDatagram, path: &str, message: &str) -> io::Result<()> {
+    // A slow log must not delay the caller.
+    socket.set_nonblocking(true)?;
+    socket.send_to(message.as_bytes(), path).map(drop)
+}
+
+/// Formats a message of journald's native protocol: one field per line, values without line breaks.
+fn journald_message(kind: EventKind, message: &str, fields: &[(&str, &str)]) -> String {
+    let (name, id, priority) = kind.properties();
+    let priority = priority.to_string();
+    let common = [
+        ("MESSAGE", message),
+        ("MESSAGE_ID", id),
+        ("PRIORITY", &priority),
+        ("SYSLOG_IDENTIFIER", "vipool"),
+        ("VIPOOL_EVENT", name),
+    ];
+    let line = |(name, value): &(&str, &str)| format!("{name}={}\n", replace_control_chars(value));
+    common.iter().chain(fields).map(line).collect()
+}
+
+/// Formats a message of RFC 3164. Local syslog daemons add time and host.
+fn syslog_message(kind: EventKind, message: &str) -> String {
+    let (name, _, priority) = kind.properties();
+    let pid = std::process::id();
+    format!(
+        "<{}>vipool[{pid}]: {name}: {}",
+        FACILITY * 8 + priority,
+        replace_control_chars(message)
+    )
+}
+
+/// Replaces control characters. They could start another field or control a terminal.
+fn replace_control_chars(text: &str) -> String {
+    text.replace(|character: char| character.is_control(), "?")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_cannot_add_fields() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let log = UnixDatagram::bind(&path).unwrap();
+        let socket = UnixDatagram::unbound().unwrap();
+        let mut buffer = [0; 1024];
+
+        let fields = [("VIPOOL_USER", "eve\nPRIORITY=0")];
+        let text = journald_message(EventKind::Exhausted, EXHAUSTED_MESSAGE, &fields);
+        send(&socket, path.to_str().unwrap(), &text).unwrap();
+        let length = log.recv(&mut buffer).unwrap();
+        let received = std::str::from_utf8(&buffer[..length]).unwrap();
+        let lines: Vec<_> = received.lines().collect();
+        assert_eq!(lines[0], format!("MESSAGE={EXHAUSTED_MESSAGE}"));
+        assert_eq!(lines[1], "MESSAGE_ID=c687936e9d664af8a03ba6e5fe9fd260");
+        assert_eq!(lines[5], "VIPOOL_USER=eve?PRIORITY=0");
+        assert_eq!(lines.len(), 6);
+
+        let text = syslog_message(EventKind::Conflict, "10.0.5.10 is taken");
+        assert!(text.starts_with("<28>vipool["), "{text}");
+        assert!(text.ends_with("]: conflict: 10.0.5.10 is taken"), "{text}");
+    }
+
+    #[test]
+    fn message_ids_are_unique_and_documented() {
+        let kinds = [
+            EventKind::Assigned,
+            EventKind::Released,
+            EventKind::Exhausted,
+            EventKind::LowWater,
+            EventKind::Conflict,
+            EventKind::NotRewritten,
+            EventKind::Gap,
+        ];
+        let page = include_str!("../../docs/events.md");
+        let mut ids: Vec<_> = kinds.iter().map(|kind| kind.properties().1).collect();
+        for kind in kinds {
+            let (name, id, _) = kind.properties();
+            assert!(id.len() == 32 && page.contains(&format!("| `{name}` | `{id}` |")), "{name}");
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), kinds.len());
+    }
+}

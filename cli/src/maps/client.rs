@@ -1,0 +1,54 @@
+//! The files with the addresses of the users' clients, which programs with the feature `client-ip`
+//! read. The owner of a file is the user of its session, so no other user can read it.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use vipool::map::Map;
+use vipool::os::client;
+use vipool::session::Handle;
+
+/// Records the address of the session's client for the programs of that session.
+///
+/// `user` is the user of the session if it is not the caller. A failure is only printed: the
+/// session works without the file.
+pub fn record_client(directory: &Path, lease: &Handle, address: IpAddr, user: Option<&str>) {
+    if let Err(error) = client::write(directory, lease, address, owner(user)) {
+        eprintln!("vipool: cannot record the client address {address} for client-ip: {error}");
+    }
+}
+
+/// The operating system's id of a user: a uid, or a SID.
+#[cfg(unix)]
+type UserId = u32;
+#[cfg(windows)]
+type UserId = String;
+
+/// Returns the owner of the file, or `None` for the caller. A session may belong to a user that this
+/// machine does not know; then the file belongs to the caller.
+fn owner(user: Option<&str>) -> Option<UserId> {
+    #[cfg(unix)]
+    {
+        let user = user.filter(|_| nix::unistd::Uid::effective().is_root())?;
+        crate::system::caller::find_user(user).ok().map(|user| user.uid.as_raw())
+    }
+    #[cfg(windows)]
+    vipool::os::users::id_of(&std::ffi::CString::new(user?).ok()?)
+}
+
+/// Removes the client file of a session that is about to close. Best effort: without the lease
+/// nobody reads the file.
+pub fn forget_client(directory: &Path, lease: &Handle) {
+    let _ = client::remove(directory, lease);
+}
+
+/// Removes the client files of all closed sessions. Best effort: only the user of such a session
+/// could read them.
+pub fn sweep_clients(map: &Map, directory: &Path) {
+    let swept = map.reader().map_err(|error| error.to_string()).and_then(|reader| {
+        client::sweep(directory, |handle| reader.is_live(handle)).map_err(|error| error.to_string())
+    });
+    if let Err(error) = swept {
+        eprintln!("vipool: cannot remove old client files in {}: {error}", directory.display());
+    }
+}

@@ -1,0 +1,298 @@
+//! Claims on loopback blocks: which user, and which of the user's maps, a block belongs to.
+//!
+//! Each network namespace has its own 127.0.0.0/8 and its own abstract AF_UNIX names (unix(7)).
+//! The processes that listen on the name `vipool/127.x.y` own the block 127.x.y.0/24. Invariants:
+//!
+//! - The kernel frees the name when the last process closes the listening socket. So `kill -9`
+//!   leaves nothing behind.
+//! - All `vipool run` processes of one private map share the *same* socket. A new process connects
+//!   to the name, and an owner passes the socket to it (SCM_RIGHTS). So the name stays in use as
+//!   long as any of these processes runs, in whatever order they exit.
+//! - The kernel reports the uid of an owner (SO_PEERCRED), and the owner reports the map that it
+//!   owns the block for: device and inode of the map's directory. The block of another user or
+//!   another map is never taken.
+//!
+//! A session can be open while no program runs in it. Its block then has no owner, and no socket
+//! uses its addresses. The next `vipool run` claims the same block again.
+
+use std::fs;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::unistd::Uid;
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+};
+
+use super::block::{Block, MAX_ATTEMPTS};
+
+/// Time for an owner to answer. A stopped owner does not answer; its uid alone then counts.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Identifies a private map: device and inode of its directory.
+type MapIdentity = [u8; 16];
+
+/// The claim on a block, shared by all processes of one map.
+#[derive(Debug)]
+pub struct Claim {
+    /// The block.
+    pub block: Block,
+    identity: MapIdentity,
+    state: ClaimState,
+}
+
+#[derive(Debug)]
+enum ClaimState {
+    /// This process has the listening socket and passes it to processes that connect.
+    Owned(OwnedFd),
+    /// A process of this user owns the socket and has not answered on this connection yet.
+    Requested(OwnedFd),
+    /// Another user or another map took the block.
+    Lost,
+}
+
+/// The result of one attempt to claim a block.
+enum Attempt {
+    Claimed(ClaimState),
+    /// The block belongs to another user or another map.
+    Foreign,
+}
+
+impl Claim {
+    /// Claims a block for the map in `directory`.
+    ///
+    /// Tries `preferred` first, then the candidates of `seed`. Blocks for which `is_excluded`
+    /// returns true are skipped.
+    ///
+    /// # Errors
+    /// All candidates belong to other users, or a system call fails.
+    pub fn acquire(
+        directory: &Path,
+        seed: u32,
+        preferred: Option<Block>,
+        is_excluded: impl Fn(Block) -> bool,
+    ) -> io::Result<Self> {
+        let metadata = fs::metadata(directory)?;
+        let mut identity = [0; 16];
+        identity[..8].copy_from_slice(&metadata.dev().to_ne_bytes());
+        identity[8..].copy_from_slice(&metadata.ino().to_ne_bytes());
+        for block in Block::candidates(preferred, seed) {
+            if is_excluded(block) {
+                continue;
+            }
+            if let Attempt::Claimed(state) = try_claim(block, &identity)? {
+                return Ok(Self { block, identity, state });
+            }
+        }
+        Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            format!("other users own all {MAX_ATTEMPTS} blocks of 127.0.0.0/8 that were tried"),
+        ))
+    }
+
+    /// Returns the descriptor that becomes readable when [`Claim::serve`] has work; `None` once
+    /// the block is lost.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.state {
+            ClaimState::Owned(fd) | ClaimState::Requested(fd) => Some(fd.as_fd()),
+            ClaimState::Lost => None,
+        }
+    }
+
+    /// Passes the socket to processes that ask for it, or receives it from its owner.
+    ///
+    /// Blocks at most for [`ANSWER_TIMEOUT`]. Returns `false` if the block is lost.
+    ///
+    /// # Errors
+    /// A system call fails.
+    pub fn serve(&mut self) -> io::Result<bool> {
+        match &self.state {
+            ClaimState::Owned(listener) => pass_to_peers(listener, &self.identity)?,
+            ClaimState::Requested(stream) => match receive_socket(stream, &self.identity)? {
+                Answer::Socket(listener) => self.state = ClaimState::Owned(listener),
+                Answer::Pending => {}
+                Answer::Closed => match try_claim(self.block, &self.identity)? {
+                    Attempt::Claimed(state) => self.state = state,
+                    Attempt::Foreign => self.state = ClaimState::Lost,
+                },
+                Answer::Foreign => self.state = ClaimState::Lost,
+            },
+            ClaimState::Lost => {}
+        }
+        Ok(!matches!(self.state, ClaimState::Lost))
+    }
+}
+
+/// Binds the block's name, or gets the socket from a process of this user that owns the name.
+fn try_claim(block: Block, identity: &MapIdentity) -> io::Result<Attempt> {
+    // Two attempts: the owner may exit between the bind and the connect.
+    for _ in 0..2 {
+        let listener = unix_socket()?;
+        match rustix::net::bind(&listener, &abstract_name(block)?) {
+            Ok(()) => {
+                rustix::net::listen(&listener, 64)?;
+                return Ok(Attempt::Claimed(ClaimState::Owned(listener)));
+            }
+            Err(Errno::ADDRINUSE) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let stream = unix_socket()?;
+        match rustix::net::connect(&stream, &abstract_name(block)?) {
+            Ok(()) => return request_socket(stream, identity),
+            // The owner has not called listen(2) yet, or has exited.
+            Err(Errno::CONNREFUSED) => std::thread::sleep(Duration::from_millis(5)),
+            // The accept queue is full. A vipool process would empty it.
+            Err(Errno::AGAIN) => return Ok(Attempt::Foreign),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(Attempt::Foreign)
+}
+
+/// Waits up to [`ANSWER_TIMEOUT`] for the owner at the other end to pass its socket.
+fn request_socket(stream: OwnedFd, identity: &MapIdentity) -> io::Result<Attempt> {
+    if getsockopt(&stream, PeerCredentials)?.uid() != Uid::effective().as_raw() {
+        return Ok(Attempt::Foreign);
+    }
+    let mut fds = [PollFd::new(stream.as_fd(), PollFlags::POLLIN)];
+    let timeout = PollTimeout::try_from(ANSWER_TIMEOUT).expect("a small number");
+    nix::poll::poll(&mut fds, timeout)?;
+    Ok(match receive_socket(&stream, identity)? {
+        Answer::Socket(listener) => Attempt::Claimed(ClaimState::Owned(listener)),
+        Answer::Pending | Answer::Closed => Attempt::Claimed(ClaimState::Requested(stream)),
+        Answer::Foreign => Attempt::Foreign,
+    })
+}
+
+/// An owner's answer to a connection.
+enum Answer {
+    /// The owner passed its listening socket.
+    Socket(OwnedFd),
+    /// No answer has arrived yet.
+    Pending,
+    /// The owner closed the connection.
+    Closed,
+    /// The owner has the block for another map.
+    Foreign,
+}
+
+fn receive_socket(stream: &OwnedFd, identity: &MapIdentity) -> io::Result<Answer> {
+    let mut peer_identity: MapIdentity = [0; 16];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = rustix::net::recvmsg(
+        stream,
+        &mut [IoSliceMut::new(&mut peer_identity)],
+        &mut control,
+        RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC,
+    );
+    match received {
+        Err(Errno::AGAIN) => return Ok(Answer::Pending),
+        Err(Errno::CONNRESET) => return Ok(Answer::Closed),
+        Err(error) => return Err(error.into()),
+        Ok(message) if message.bytes == 0 => return Ok(Answer::Closed),
+        Ok(_) => {}
+    }
+    let socket = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    Ok(match socket {
+        Some(socket) if peer_identity == *identity => Answer::Socket(socket),
+        _ => Answer::Foreign,
+    })
+}
+
+/// Passes a copy of the socket to every waiting process of this user.
+fn pass_to_peers(listener: &OwnedFd, identity: &MapIdentity) -> io::Result<()> {
+    loop {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let stream = match rustix::net::accept_with(listener, flags) {
+            Ok(stream) => stream,
+            // Another owner accepted the connection first, or the peer has exited.
+            Err(Errno::AGAIN | Errno::CONNABORTED | Errno::INTR) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let fds = [listener.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if getsockopt(&stream, PeerCredentials)?.uid() == Uid::effective().as_raw() {
+            control.push(SendAncillaryMessage::ScmRights(&fds));
+            // The peer may have exited, which is no failure of this process.
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            let _ = rustix::net::sendmsg(&stream, &[IoSlice::new(identity)], &mut control, flags);
+        }
+    }
+}
+
+fn abstract_name(block: Block) -> io::Result<SocketAddrUnix> {
+    let [a, b, c, _] = block.network().octets();
+    Ok(SocketAddrUnix::new_abstract_name(format!("vipool/{a}.{b}.{c}").as_bytes())?)
+}
+
+fn unix_socket() -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A block chosen by pid, so that test runs at the same time use different blocks.
+    fn test_block() -> Block {
+        Block::from_end(std::process::id() % 4096)
+    }
+
+    #[test]
+    fn claim_is_shared_within_one_map_and_outlives_its_first_owner() {
+        let own_directory = tempfile::tempdir().unwrap();
+        let other_directory = tempfile::tempdir().unwrap();
+        let block = test_block();
+        let mut first = Claim::acquire(own_directory.path(), 0, Some(block), |_| false).unwrap();
+        assert_eq!(first.block, block);
+
+        let directory = own_directory.path().to_owned();
+        let second = std::thread::spawn(move || {
+            Claim::acquire(&directory, 0, Some(block), |_| false).unwrap()
+        });
+        while !second.is_finished() {
+            first.serve().unwrap();
+            std::thread::yield_now();
+        }
+        let mut second = second.join().unwrap();
+        assert_eq!(second.block, block);
+        assert!(matches!(second.state, ClaimState::Owned(_)));
+        drop(first);
+
+        let directory = other_directory.path().to_owned();
+        let other = std::thread::spawn(move || {
+            Claim::acquire(&directory, 0, Some(block), |_| false).unwrap()
+        });
+        while !other.is_finished() {
+            second.serve().unwrap();
+            std::thread::yield_now();
+        }
+        assert_ne!(other.join().unwrap().block, block, "owned for another map");
+    }
+
+    #[test]
+    fn claim_is_taken_over_from_an_owner_that_exits_without_an_answer() {
+        let directory = tempfile::tempdir().unwrap();
+        let block = Block::from_end(4096 + std::process::id() % 4096);
+        let first = Claim::acquire(directory.path(), 0, Some(block), |_| false).unwrap();
+        let mut second = Claim::acquire(directory.path(), 0, Some(block), |_| false).unwrap();
+        assert!(matches!(second.state, ClaimState::Requested(_)));
+        drop(first);
+        assert!(second.serve().unwrap());
+        assert!(matches!(second.state, ClaimState::Owned(_)));
+    }
+}

@@ -1,0 +1,109 @@
+//! The directory of a user's private map. No other user can have created it or can change it.
+//!
+//! The parent directory is the first of these that applies:
+//! - `VIPOOL_PRIVATE`: tests and the demo set it to stay away from the user's own maps.
+//! - `/run/vipool-private` for root.
+//! - `$XDG_RUNTIME_DIR/vipool`, if the user owns that directory. su(1) keeps the variable of the
+//!   calling user.
+//! - `/tmp/vipool-UID`.
+//!
+//! It has one subdirectory per network namespace, because each namespace has its own 127.0.0.0/8.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use nix::fcntl::OFlag;
+use nix::unistd::Uid;
+
+/// Returns the directory of this user's private map in this network namespace. It may not exist.
+///
+/// # Errors
+/// /proc is not mounted.
+pub fn path() -> anyhow::Result<PathBuf> {
+    let namespace = fs::metadata("/proc/self/ns/net")
+        .context("cannot determine the network namespace: is /proc mounted?")?
+        .ino();
+    Ok(parent_directory().join(format!("net-{namespace}")))
+}
+
+/// Creates the directory if it does not exist, and checks that only this user can change it.
+///
+/// # Errors
+/// The directory cannot be created, or another user owns it or can write to it.
+pub fn create() -> anyhow::Result<PathBuf> {
+    let path = path()?;
+    for directory in [&parent_directory(), &path] {
+        create_checked(directory)?;
+    }
+    Ok(path)
+}
+
+/// Returns a number that differs between users, and between the directories that
+/// `VIPOOL_PRIVATE` names. It spreads private maps over the loopback blocks.
+pub fn block_seed() -> u32 {
+    match override_directory() {
+        None => Uid::effective().as_raw(),
+        Some(parent) => {
+            let mut hasher = DefaultHasher::new();
+            parent.hash(&mut hasher);
+            hasher.finish() as u32
+        }
+    }
+}
+
+fn override_directory() -> Option<PathBuf> {
+    std::env::var_os("VIPOOL_PRIVATE").map(PathBuf::from)
+}
+
+fn parent_directory() -> PathBuf {
+    if let Some(parent) = override_directory() {
+        return parent;
+    }
+    let uid = Uid::effective();
+    if uid.is_root() {
+        return PathBuf::from("/run/vipool-private");
+    }
+    std::env::var_os("XDG_RUNTIME_DIR")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .filter(|path| fs::metadata(path).is_ok_and(|m| m.is_dir() && m.uid() == uid.as_raw()))
+        .map(|path| path.join("vipool"))
+        .unwrap_or_else(|| PathBuf::from(format!("/tmp/vipool-{uid}")))
+}
+
+fn create_checked(path: &Path) -> anyhow::Result<()> {
+    let uid = Uid::effective();
+    // Root may run a session's program as another user, and that user must read the map.
+    let mode = if uid.is_root() { 0o755 } else { 0o700 };
+    match DirBuilder::new().mode(mode).create(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            bail!("cannot create the directory {} for your private map: {error}", path.display());
+        }
+        _ => {}
+    }
+    let refusal = |reason: &str| {
+        format!(
+            "cannot use {} for your private map: it {reason} (remove it, or set XDG_RUNTIME_DIR \
+             to a directory that you own)",
+            path.display()
+        )
+    };
+    let directory = open_directory(path).with_context(|| refusal("is not a directory of yours"))?;
+    let metadata = directory.metadata()?;
+    if metadata.uid() != uid.as_raw() {
+        bail!(refusal(&format!("belongs to user {}", metadata.uid())));
+    }
+    if metadata.mode() & 0o022 != 0 {
+        bail!(refusal("can be written by other users"));
+    }
+    Ok(())
+}
+
+/// Opens a directory, but not one behind a symlink: another user could have planted the link.
+fn open_directory(path: &Path) -> std::io::Result<File> {
+    let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
+    OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)
+}

@@ -1,0 +1,55 @@
+//! The inputs that a private map was created from, saved beside the map.
+//!
+//! The next `vipool run` compares them with its own inputs and creates a new map if they differ.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+
+const FILE: &str = "map-inputs.json";
+
+/// The inputs of a private map.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapInputs {
+    /// First address of the loopback block that the map's addresses belong to.
+    pub block: Option<Ipv4Addr>,
+    /// The farm file, if there is one.
+    pub farm: Option<PathBuf>,
+    /// The programs that were run without a farm file, in the order of their first run.
+    pub programs: Vec<PathBuf>,
+    /// A digest of the plan. The map is created again when it changes.
+    pub plan_digest: u64,
+}
+
+impl MapInputs {
+    /// Reads the inputs of the map in `directory`; returns empty inputs if there is no file.
+    ///
+    /// # Errors
+    /// The file exists but cannot be read.
+    pub fn read(directory: &Path) -> anyhow::Result<Self> {
+        let path = directory.join(FILE);
+        match fs::read(&path) {
+            // A file that does not parse comes from another version of vipool. Empty inputs cause
+            // a new map.
+            Ok(text) => Ok(serde_json::from_slice(&text).unwrap_or_default()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
+
+    /// Replaces the file in `directory` atomically.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(&self, directory: &Path) -> anyhow::Result<()> {
+        let path = directory.join(FILE);
+        let new = path.with_extension("new");
+        fs::write(&new, serde_json::to_vec_pretty(self)?)
+            .and_then(|()| fs::rename(&new, &path))
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+}

@@ -1,0 +1,196 @@
+//! A user's private map, which needs no root and holds loopback addresses only.
+//!
+//! There is one map per user and network namespace ([`directory`]). Its addresses come from a /24
+//! of 127.0.0.0/8 ([`block`]), which belongs to the user as long as a program runs in one of the
+//! sessions ([`claim`]). The map follows the user's farm file. Without a farm file, every program
+//! that is run is on the process list with the feature `loopback`, and so are the programs that it
+//! starts. If the plan changes, the map is created again ([`inputs`]); the open sessions are
+//! carried over.
+
+mod block;
+mod claim;
+mod directory;
+mod inputs;
+
+use std::fs::{self, File, TryLockError};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use vipool::farm::Farm;
+use vipool::map::{Map, MapError, Plan, Reader, Settings};
+use vipool::os::place::map_directory;
+use vipool::policy::{Features, Policy, Program, WildcardBind};
+use vipool::pool::{Pool, PoolKind};
+
+use block::Block;
+pub use claim::Claim;
+pub use directory::path;
+use inputs::MapInputs;
+
+use super::reap;
+
+/// Time for another process of the same user to create the map.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The open private map, and the claim on its addresses.
+pub struct PrivateMap {
+    pub map: Map,
+    pub directory: PathBuf,
+    pub claim: Claim,
+}
+
+/// Opens the private map. Creates it if it does not exist or if its plan has changed.
+///
+/// `farm` is the farm file for the map. Without a farm file, `program` is added to the process
+/// list. Blocks with addresses of the system's map are not used.
+///
+/// # Errors
+/// The map cannot be used or created, or no block of loopback addresses is available.
+pub fn open(farm: Option<&Path>, program: Option<&Path>) -> anyhow::Result<PrivateMap> {
+    let directory = directory::create()?;
+    // Released when the file closes at the end of this function.
+    let _lock = lock(&directory)?;
+    let old_inputs = MapInputs::read(&directory)?;
+    let existing = match Map::open(&directory) {
+        Ok(map) => Some(map),
+        Err(MapError::Missing(_) | MapError::OtherBoot(_)) => None,
+        Err(error) => {
+            return Err(error).context(format!(
+                "cannot use your private map (if none of your programs needs it, remove {})",
+                directory.display()
+            ));
+        }
+    };
+    let open_sessions = match &existing {
+        Some(map) => {
+            // No timer runs for private maps. This closes sessions whose 'vipool run' was killed
+            // and frees cooled addresses.
+            reap::reap_all(map)?;
+            map.sessions()?.len()
+        }
+        None => 0,
+    };
+
+    let preferred = old_inputs.block.map(Block::containing);
+    let system_map = Reader::attach(&map_directory()).ok();
+    let is_excluded = |block: Block| {
+        let mut addresses = (0..=block.range().span()).filter_map(|i| block.range().nth(i));
+        system_map
+            .as_ref()
+            .is_some_and(|map| addresses.any(|address| map.pool_kind(address).is_some()))
+    };
+    let claim = Claim::acquire(&directory, directory::block_seed(), preferred, is_excluded)
+        .context("cannot claim loopback addresses for your private map")?;
+    if open_sessions > 0 && Some(claim.block) != preferred {
+        bail!(
+            "the loopback addresses of your {open_sessions} open sessions are used by another \
+             user now (close these sessions; 'vipool session list --private' lists them)"
+        );
+    }
+
+    let (inputs, plan) = plan(&old_inputs, open_sessions > 0, farm, program, claim.block)?;
+    let map = match existing {
+        Some(map) if inputs.plan_digest == old_inputs.plan_digest => map,
+        _ => {
+            let map = Map::create(&directory, &plan)?;
+            inputs.write(&directory)?;
+            map
+        }
+    };
+    Ok(PrivateMap { map, directory, claim })
+}
+
+/// Returns the user's default farm file, `~/.config/vipool/farm.toml`, if it exists.
+pub fn default_farm_file() -> Option<PathBuf> {
+    let home_config = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".config"));
+    let xdg_config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
+    let config = xdg_config.filter(|path| path.is_absolute()).or_else(home_config)?;
+    let path = config.join("vipool/farm.toml");
+    path.exists().then_some(path)
+}
+
+/// Returns the inputs of the map, and the plan that they make.
+///
+/// With `keep_old`, the farm file and the programs of `old` stay in force. It is set while a
+/// session is open.
+fn plan(
+    old: &MapInputs,
+    keep_old: bool,
+    farm: Option<&Path>,
+    program: Option<&Path>,
+    block: Block,
+) -> anyhow::Result<(MapInputs, Plan)> {
+    let mut inputs = if keep_old { old.clone() } else { MapInputs::default() };
+    inputs.block = Some(block.network());
+    match (farm, program) {
+        (Some(farm), _) => inputs.farm = Some(std::path::absolute(farm)?),
+        (None, Some(program)) if !inputs.programs.iter().any(|listed| listed == program) => {
+            inputs.programs.push(program.to_owned());
+        }
+        _ => {}
+    }
+    let (mut policy, settings, max_slots) = match &inputs.farm {
+        Some(farm) => read_farm(farm)?,
+        None => (Policy::default(), Settings::default(), u32::MAX),
+    };
+    // Without a farm file vipool itself is listed too. The program inherits the rule from it, also
+    // if it is a wrapper that executes another program.
+    let own_file = std::env::current_exe().and_then(|path| path.canonicalize());
+    let own_file = own_file.ok().filter(|_| inputs.farm.is_none());
+    for program in inputs.programs.iter().chain(&own_file) {
+        policy.programs.push(Program {
+            pattern: program.to_str().context("the program's path is not UTF-8")?.to_owned(),
+            features: Features { loopback: true, ..Features::default() },
+            wildcard: WildcardBind::Loopback,
+            inherit: true,
+            ..Program::default()
+        });
+    }
+    let pool = Pool::new("loopback", PoolKind::Loopback, &[block.range()], max_slots)?;
+    let plan = Plan { pools: vec![pool], policy, settings, ..Plan::default() };
+    let mut digest = DefaultHasher::new();
+    format!("{plan:?}").hash(&mut digest);
+    inputs.plan_digest = digest.finish();
+    Ok((inputs, plan))
+}
+
+/// Returns the policy and settings of a farm file, and how many sessions its loopback addresses
+/// suffice for. The addresses themselves are ignored: a private map uses those of its block.
+fn read_farm(file: &Path) -> anyhow::Result<(Policy, Settings, u32)> {
+    let (farm, report) = Farm::load(file);
+    if report.has_errors() {
+        bail!("{report}");
+    }
+    // Servers differ only in their virtual IPs, which a private map does not use.
+    let farm = Farm { servers: Vec::new(), ..farm };
+    let mut plan = farm.plan("", None).plan;
+    plan.policy.resolve_links(|path| fs::canonicalize(path));
+    // Pool rules choose among pools of virtual IPs, and a private map has no such pool.
+    plan.policy.pool_rules.clear();
+    let loopback = plan.pools.iter().filter(|pool| pool.kind() == PoolKind::Loopback);
+    let slots = loopback.map(Pool::slots).sum();
+    Ok((plan.policy, plan.settings, slots))
+}
+
+fn lock(directory: &Path) -> anyhow::Result<File> {
+    let path = directory.join("create.lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+    let deadline = Instant::now() + LOCK_TIMEOUT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(TryLockError::WouldBlock) => {
+                bail!("cannot lock {}: another vipool process of yours holds it", path.display())
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+            }
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! The slow path of a map: frees cooled addresses and closes sessions whose leader exited.
+
+use anyhow::Context;
+use serde::Serialize;
+use vipool::map::Map;
+use vipool::os::{clock, probe::SystemProbe};
+
+/// Slots examined under one hold of the lock: a fraction of a millisecond.
+const SLOTS_PER_LOCK: u32 = 1024;
+
+/// What one run over the whole map changed.
+#[derive(Default, Serialize)]
+pub struct ReapSummary {
+    /// Addresses that became free.
+    pub freed: u32,
+    /// Cooled addresses that still have sockets on them.
+    pub lingering: u32,
+    /// Sessions that were closed because their leader exited.
+    pub closed: Vec<String>,
+}
+
+/// Examines every address that is not free, and every session leader.
+///
+/// # Errors
+/// The kernel's socket tables cannot be read, or the map cannot be locked.
+pub fn reap_all(map: &Map) -> anyhow::Result<ReapSummary> {
+    let mut probe = SystemProbe::new().context("cannot read the kernel's socket tables")?;
+    let mut summary = ReapSummary::default();
+    loop {
+        let step = map.reap(clock::now(), SLOTS_PER_LOCK, &mut probe)?;
+        summary.freed += step.freed;
+        summary.lingering = summary.lingering.max(step.lingering);
+        summary.closed.extend(step.closed.iter().map(|session| session.to_string()));
+        if !step.more {
+            return Ok(summary);
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The contents of a map as plain values. Every table and the JSON for scripts (docs/json.md) are
+//! made from them.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use vipool::map::{Map, MapError, PoolStatus, Reader, SessionRow, Tick};
+use vipool::os::clock;
+use vipool::session::SessionId;
+
+/// Incremented when a field is removed or changes its meaning. A new field does not increment it.
+const SCHEMA: u32 = 1;
+
+/// The data that `vipool status` prints.
+#[derive(Debug, Default, Serialize)]
+pub struct Report {
+    /// Version of the JSON format.
+    pub schema: u32,
+    /// The directory of the map.
+    pub map: PathBuf,
+    /// Whether the server drains: no new session gets an address.
+    pub draining: bool,
+    /// A pool with fewer free addresses than this is low. 0 turns the warning off.
+    pub low_water: u32,
+    /// Number of open sessions, including those that `sessions` leaves out.
+    pub open_sessions: usize,
+    /// The pools, in the map's order.
+    pub pools: Vec<PoolReport>,
+    /// The open sessions. A caller without privileges sees only the own session.
+    pub sessions: Vec<SessionReport>,
+}
+
+/// The counts of one pool.
+#[derive(Debug, Serialize)]
+pub struct PoolReport {
+    pub name: String,
+    /// `virtual-ip` or `loopback`.
+    pub kind: &'static str,
+    /// `ipv4` or `ipv6`.
+    pub family: &'static str,
+    pub addresses: u32,
+    pub free: u32,
+    pub used: u32,
+    pub cooling: u32,
+    pub lingering: u32,
+    pub reserved: u32,
+    pub drained: u32,
+    /// Highest number of addresses in use at one time.
+    pub peak: u32,
+    /// Whether fewer addresses are free than the low-water mark.
+    pub low: bool,
+}
+
+/// One open session.
+#[derive(Debug, Serialize)]
+pub struct SessionReport {
+    pub session: String,
+    /// None if the caller cannot read the sessions file.
+    pub user: Option<String>,
+    pub client: Option<IpAddr>,
+    /// The pid of the session leader: the session is closed when this process exits.
+    pub leader: Option<u32>,
+    pub virtual_ip: Vec<IpAddr>,
+    pub loopback: Option<IpAddr>,
+    /// The time at which the first address was leased.
+    pub since: Timestamp,
+}
+
+impl Report {
+    /// Reads the map in `directory`.
+    ///
+    /// A caller who may not open the map for writing gets the pools and only the session
+    /// `own_session`, without names.
+    ///
+    /// # Errors
+    /// The map does not exist or cannot be used.
+    pub fn read(directory: &Path, own_session: Option<SessionId>) -> anyhow::Result<Self> {
+        let (reader, rows, is_privileged) = match Map::open(directory) {
+            Ok(map) => (map.reader()?, map.sessions()?, true),
+            Err(error) if is_permission_denied(&error) => {
+                let reader = Reader::attach(directory)?;
+                let rows = reader.sessions();
+                (reader, rows, false)
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let open_sessions = rows.len();
+        let is_visible = |row: &&SessionRow| is_privileged || Some(row.session) == own_session;
+        let rows: Vec<_> = rows.iter().filter(is_visible).collect();
+        let low_water = reader.settings().low_water;
+        // An entry without a name belongs to a removed pool.
+        let pools = reader.pools().into_iter().filter(|pool| !pool.name.is_empty());
+        Ok(Self {
+            schema: SCHEMA,
+            map: directory.to_owned(),
+            draining: reader.is_draining(),
+            low_water,
+            open_sessions,
+            pools: pools.map(|pool| PoolReport::new(pool, low_water)).collect(),
+            sessions: rows.iter().map(|row| SessionReport::new(&reader, row)).collect(),
+        })
+    }
+}
+
+/// Whether the map could not be opened because the user lacks the permission.
+pub fn is_permission_denied(error: &MapError) -> bool {
+    matches!(error, MapError::Io { source, .. }
+        if source.kind() == std::io::ErrorKind::PermissionDenied)
+}
+
+impl PoolReport {
+    fn new(pool: PoolStatus, low_water: u32) -> Self {
+        Self {
+            low: pool.free < low_water,
+            family: if pool.ipv4 { "ipv4" } else { "ipv6" },
+            name: pool.name,
+            kind: if pool.loopback { "loopback" } else { "virtual-ip" },
+            addresses: pool.slots,
+            free: pool.free,
+            used: pool.used,
+            cooling: pool.cooling,
+            lingering: pool.lingering,
+            reserved: pool.reserved,
+            drained: pool.drained,
+            peak: pool.peak,
+        }
+    }
+
+    /// The number of addresses in each state.
+    pub fn states(&self) -> [(&'static str, u32); 6] {
+        [
+            ("free", self.free),
+            ("used", self.used),
+            ("cooling", self.cooling),
+            ("lingering", self.lingering),
+            ("reserved", self.reserved),
+            ("drained", self.drained),
+        ]
+    }
+}
+
+impl SessionReport {
+    fn new(reader: &Reader, row: &SessionRow) -> Self {
+        let addresses = reader.addresses(&row.leases);
+        let v4 = addresses.v4.map(IpAddr::from);
+        Self {
+            session: row.session.to_string(),
+            user: row.user.clone(),
+            client: row.client,
+            leader: row.leader.map(|leader| leader.pid),
+            virtual_ip: v4.into_iter().chain(addresses.v6.map(IpAddr::from)).collect(),
+            loopback: addresses.loopback.map(IpAddr::from),
+            since: wall_clock(row.since),
+        }
+    }
+
+    /// The addresses as one line, virtual IPs first.
+    pub fn addresses(&self) -> String {
+        let addresses = self.virtual_ip.iter().chain(&self.loopback);
+        addresses.map(IpAddr::to_string).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Converts seconds since boot to wall-clock time, by the current setting of the clock.
+///
+/// The result is never in the future.
+pub fn wall_clock(tick: Tick) -> Timestamp {
+    // The clock is read first: time that passes between the two readings makes the boot time
+    // earlier, never later.
+    let now = Timestamp::now();
+    wall_clock_at(tick, now, clock::since_boot())
+}
+
+/// Converts `tick` given the current time and the time since boot.
+///
+/// The boot time is rounded down to whole seconds. Whole seconds make all times of a table
+/// consistent. Rounding up would put recent events into the future, where `who` would miss them.
+fn wall_clock_at(tick: Tick, now: Timestamp, elapsed: Duration) -> Timestamp {
+    let boot = now.as_nanosecond() - elapsed.as_nanos() as i128;
+    let boot = boot.div_euclid(1_000_000_000) as i64;
+    Timestamp::from_second(boot + i64::from(tick)).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recent_ticks_are_never_in_the_future() {
+        let boot = Timestamp::from_second(1_700_000_000).unwrap();
+        let milliseconds = Duration::from_millis;
+        for boot_offset in [0, 1, 499, 500, 501, 999] {
+            for elapsed in [0, 1, 499, 500, 999, 7_000, 7_499, 7_999].map(milliseconds) {
+                let now = boot + milliseconds(boot_offset) + elapsed;
+                let converted = wall_clock_at(elapsed.as_secs() as Tick, now, elapsed);
+                let age = now.duration_since(converted).as_millis();
+                assert!((0..2000).contains(&age), "{boot_offset} {elapsed:?}: {age}");
+                let later = now + milliseconds(2_345);
+                let later_elapsed = elapsed + milliseconds(2_345);
+                assert_eq!(
+                    converted,
+                    wall_clock_at(elapsed.as_secs() as Tick, later, later_elapsed)
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The choice of the map that a command works on: the system's, a private one, or a named one.
+
+use std::path::{Path, PathBuf};
+
+use vipool::os::place::map_directory;
+
+use super::private;
+
+/// Options that select the map. The default is the system's map if it exists, else the private map.
+#[derive(clap::Args)]
+pub struct MapArgs {
+    /// Use your private map even if the system has a map
+    #[arg(long)]
+    private: bool,
+    /// The directory of another map (for tests; set for programs in a private session)
+    #[arg(long, value_name = "DIRECTORY", env = "VIPOOL_MAP", hide_env_values = true)]
+    map: Option<PathBuf>,
+}
+
+/// The selected map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MapSelection {
+    /// The map in this directory: the system's, or a named one.
+    Directory(PathBuf),
+    /// The user's private map.
+    Private,
+}
+
+impl MapArgs {
+    pub fn selection(&self) -> MapSelection {
+        let system = map_directory();
+        match &self.map {
+            _ if self.private => MapSelection::Private,
+            Some(map) if private::path().is_ok_and(|private| private == *map) => {
+                MapSelection::Private
+            }
+            Some(map) => MapSelection::Directory(map.clone()),
+            None if system.join(vipool::map::MAP_FILE).exists() => MapSelection::Directory(system),
+            None => MapSelection::Private,
+        }
+    }
+
+    /// Whether an option or the environment selects the map.
+    #[cfg(target_os = "linux")]
+    pub fn is_explicit(&self) -> bool {
+        self.private || self.map.is_some()
+    }
+
+    /// Returns the directory of the map, which may not exist yet.
+    ///
+    /// # Errors
+    /// The directory of the private map cannot be determined.
+    pub fn directory(&self) -> anyhow::Result<PathBuf> {
+        match self.selection() {
+            MapSelection::Directory(directory) => Ok(directory),
+            MapSelection::Private => private::path(),
+        }
+    }
+}
+
+/// Returns the value of VIPOOL_MAP for programs: `None` for the system's map, which is their
+/// default.
+pub fn map_variable(directory: &Path) -> Option<&Path> {
+    (directory != map_directory()).then_some(directory)
+}

@@ -1,0 +1,38 @@
+//! The auxiliary vector of a process (getauxval(3)), read from proc(5).
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// Nonzero if the program runs with more rights than its user.
+pub const AT_SECURE: u64 = 23;
+/// Address of the path that the program was started by.
+const AT_EXECFN: u64 = 31;
+
+/// Reads the auxiliary vector of a process, or `None` if the caller may not read it.
+pub fn read_auxv(pid: u32) -> Option<BTreeMap<u64, u64>> {
+    fs::read(format!("/proc/{pid}/auxv")).ok().map(|bytes| parse_auxv(&bytes))
+}
+
+/// Returns the path that a process was started by, exactly as it was passed to execve(2).
+pub fn started_as(pid: u32) -> Option<PathBuf> {
+    let auxv = read_auxv(pid)?;
+    read_c_string(Path::new(&format!("/proc/{pid}/mem")), *auxv.get(&AT_EXECFN)?)
+}
+
+/// The vector is an array of pairs of words. A pair of zeros ends it.
+fn parse_auxv(bytes: &[u8]) -> BTreeMap<u64, u64> {
+    let word = |bytes: &[u8]| u64::from_ne_bytes(bytes.try_into().expect("eight bytes"));
+    bytes.chunks_exact(16).map(|pair| (word(&pair[..8]), word(&pair[8..]))).collect()
+}
+
+/// Reads the C string at `address` in a process's memory.
+fn read_c_string(memory: &Path, address: u64) -> Option<PathBuf> {
+    let mut bytes = [0; 4096];
+    let length = fs::File::open(memory).ok()?.read_at(&mut bytes, address).ok()?;
+    let end = bytes[..length].iter().position(|byte| *byte == 0)?;
+    Some(PathBuf::from(OsString::from_vec(bytes[..end].to_vec())))
+}

@@ -1,0 +1,47 @@
+//! The caller: the user and the session that this process runs in.
+
+use anyhow::Context;
+use nix::unistd::{Uid, User};
+use vipool::session::{Handle, SessionId};
+
+/// Returns the caller's session.
+///
+/// The sources in order: the lease in the environment, the session id of systemd-logind, the
+/// kernel's audit session.
+///
+/// # Errors
+/// The caller's logon has no session.
+pub fn own_session() -> anyhow::Result<SessionId> {
+    let lease = std::env::var("VIPOOL_LEASE").ok();
+    if let Some(handle) = lease.and_then(|text| Handle::parse(text.as_bytes())) {
+        return Ok(handle.session);
+    }
+    if let Ok(id) = std::env::var("XDG_SESSION_ID")
+        && let Ok(session) = SessionId::logind(&id)
+    {
+        return Ok(session);
+    }
+    let audit_id = std::fs::read_to_string("/proc/self/sessionid").ok();
+    audit_id
+        .and_then(|text| format!("audit:{}", text.trim()).parse().ok())
+        .context("this logon has no session id: name a session, for example --session 1")
+}
+
+/// Returns the caller's user name, or the uid if it has no name.
+pub fn own_name() -> String {
+    let uid = Uid::effective();
+    User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
+}
+
+/// Returns the user with this name or numeric uid.
+///
+/// # Errors
+/// There is no such user, or the user database cannot be read.
+pub fn find_user(name: &str) -> anyhow::Result<User> {
+    let user = match name.parse() {
+        Ok(uid) => User::from_uid(Uid::from_raw(uid)),
+        Err(_) => User::from_name(name),
+    };
+    user.with_context(|| format!("cannot look up user {name:?}"))?
+        .with_context(|| format!("there is no user {name:?} ('getent passwd' lists the users)"))
+}

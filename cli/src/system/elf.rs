@@ -1,0 +1,119 @@
+//! Reads from a program's ELF file whether the dynamic linker can load the hook layer into it.
+//!
+//! Only the parts of the format that elf(5) describes are read, and only those needed here.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// Properties of a program's file that decide whether a hook can be loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ElfInfo {
+    /// The file names no dynamic linker.
+    pub is_static: bool,
+    /// The file is for another processor or word size than this build.
+    pub is_foreign: bool,
+    /// Go's linker made the file. Network calls of Go do not use the C library.
+    pub is_go: bool,
+}
+
+/// Sizes of the headers in 64-bit files.
+const FILE_HEADER_SIZE: usize = 64;
+const SEGMENT_HEADER_SIZE: usize = 56;
+const SECTION_HEADER_SIZE: usize = 64;
+const PT_INTERP: u32 = 3;
+const ELFCLASS64: u8 = 2;
+/// `e_machine` of this build.
+const MACHINE: u16 = if cfg!(target_arch = "x86_64") { 62 } else { 183 };
+/// Larger than any linker's count. It bounds the time that a damaged file can cost.
+const MAX_HEADERS: u16 = 4096;
+
+/// Reads the file; returns `None` if it is not an ELF file.
+///
+/// # Errors
+/// The file cannot be opened or read.
+pub fn read_elf(path: &Path) -> io::Result<Option<ElfInfo>> {
+    let file = File::open(path)?;
+    let mut header = [0; FILE_HEADER_SIZE];
+    match file.read_exact_at(&mut header, 0) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        result => result?,
+    }
+    if !header.starts_with(b"\x7fELF") {
+        return Ok(None);
+    }
+    if header[4] != ELFCLASS64 || read_u16(&header, 18) != MACHINE {
+        return Ok(Some(ElfInfo { is_foreign: true, ..ElfInfo::default() }));
+    }
+    let segments =
+        read_headers(&file, read_u64(&header, 32), read_u16(&header, 56), SEGMENT_HEADER_SIZE);
+    let sections =
+        read_headers(&file, read_u64(&header, 40), read_u16(&header, 60), SECTION_HEADER_SIZE);
+    Ok(Some(ElfInfo {
+        is_static: !segments.iter().any(|segment| read_u32(segment, 0) == PT_INTERP),
+        is_foreign: false,
+        is_go: has_section(&file, &sections, read_u16(&header, 62), b".go.buildinfo"),
+    }))
+}
+
+/// Reads a table of headers. Stops at the first header that lies outside the file.
+fn read_headers(file: &File, table_offset: u64, count: u16, size: usize) -> Vec<Vec<u8>> {
+    let read_header = |index: u16| {
+        let mut bytes = vec![0; size];
+        let offset = table_offset.checked_add(u64::from(index) * size as u64)?;
+        file.read_exact_at(&mut bytes, offset).ok().map(|()| bytes)
+    };
+    (0..count.min(MAX_HEADERS)).map_while(read_header).collect()
+}
+
+/// Whether a section is called `wanted`. The section with index `names_index` holds the names.
+fn has_section(file: &File, sections: &[Vec<u8>], names_index: u16, wanted: &[u8]) -> bool {
+    let Some(names_section) = sections.get(usize::from(names_index)) else {
+        return false;
+    };
+    let names_offset = read_u64(names_section, 24);
+    let mut name = vec![0; wanted.len() + 1];
+    sections.iter().any(|section| {
+        let offset = names_offset.checked_add(read_u32(section, 0).into());
+        offset.is_some_and(|offset| file.read_exact_at(&mut name, offset).is_ok())
+            && name.strip_suffix(&[0]) == Some(wanted)
+    })
+}
+
+fn read_u16(bytes: &[u8], offset: usize) -> u16 {
+    u16::from_ne_bytes(bytes[offset..offset + 2].try_into().expect("two bytes"))
+}
+
+fn read_u32(bytes: &[u8], offset: usize) -> u32 {
+    u32::from_ne_bytes(bytes[offset..offset + 4].try_into().expect("four bytes"))
+}
+
+fn read_u64(bytes: &[u8], offset: usize) -> u64 {
+    u64::from_ne_bytes(bytes[offset..offset + 8].try_into().expect("eight bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn truncated_foreign_and_non_elf_files_are_recognized() {
+        let own = read_elf(Path::new("/proc/self/exe")).unwrap();
+        assert_eq!(own, Some(ElfInfo::default()));
+        assert_eq!(read_elf(Path::new("/proc/self/comm")).unwrap(), None);
+        assert!(read_elf(Path::new("/nowhere")).is_err());
+        // A truncated file is read without an error, wherever it is cut.
+        let whole = std::fs::read("/proc/self/exe").unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("cut");
+        for length in [0, 3, 63, 64, 65, 200, 1000] {
+            std::fs::write(&file, &whole[..length]).unwrap();
+            read_elf(&file).unwrap();
+        }
+        let mut foreign = whole[..64].to_vec();
+        foreign[18] ^= 1;
+        std::fs::write(&file, &foreign).unwrap();
+        assert!(read_elf(&file).unwrap().unwrap().is_foreign);
+    }
+}

@@ -1,0 +1,28 @@
+//! The search for a program's file on the PATH, as a shell does it.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use nix::unistd::{AccessFlags, access};
+
+/// Returns the path by which `program` will be started.
+pub fn find_program(program: &OsStr) -> Option<PathBuf> {
+    if program.as_encoded_bytes().contains(&b'/') {
+        return Some(program.into());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
+    std::env::split_paths(&path)
+        .map(|directory| directory.join(program))
+        .find(|file| access(file, AccessFlags::X_OK).is_ok() && file.is_file())
+}
+
+/// Returns the file of `program` with all symlinks resolved, as the kernel will show it.
+///
+/// # Errors
+/// There is no such program.
+pub fn resolve_program(program: &OsStr) -> anyhow::Result<PathBuf> {
+    find_program(program)
+        .and_then(|path| path.canonicalize().ok())
+        .with_context(|| format!("cannot find the program {}", program.display()))
+}

@@ -1,0 +1,108 @@
+//! The hook layer for programs: its shared object, and the environment that loads it.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use vipool::session::Handle;
+
+/// File name of the hook layer's shared object.
+pub const HOOK_FILE: &str = "libvipool_preload.so";
+/// The directories that packages install it to.
+const INSTALL_DIRECTORIES: [&str; 2] = ["/usr/lib/vipool", "/usr/local/lib/vipool"];
+
+/// Finds the hook layer's shared object.
+///
+/// `VIPOOL_PRELOAD` names it; without that variable it is beside this binary or in an install
+/// directory.
+///
+/// # Errors
+/// The file does not exist, cannot be read, or cannot be named in LD_PRELOAD.
+pub fn find_hook() -> anyhow::Result<PathBuf> {
+    if let Some(path) = std::env::var_os("VIPOOL_PRELOAD").map(PathBuf::from) {
+        return check_loadable(&path).map(|()| path);
+    }
+    let own_file = std::env::current_exe().and_then(|path| path.canonicalize()).ok();
+    let own_directory = own_file.as_deref().and_then(Path::parent);
+    let near_binary = own_directory
+        .into_iter()
+        .flat_map(|directory| [directory.to_owned(), directory.join("../lib/vipool")]);
+    let candidates: Vec<_> = near_binary.chain(INSTALL_DIRECTORIES.map(PathBuf::from)).collect();
+    match candidates.iter().map(|directory| directory.join(HOOK_FILE)).find(|path| path.exists()) {
+        Some(path) => check_loadable(&path).map(|()| path),
+        None => bail!(
+            "cannot find the hook layer {HOOK_FILE} in {} (install it there, build it with \
+             'cargo build -p vipool-preload', or set VIPOOL_PRELOAD to its path)",
+            candidates.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+        ),
+    }
+}
+
+/// Checks what the dynamic linker would only warn about: it prints the warning into the program's
+/// own output and runs the program without the hook.
+fn check_loadable(path: &Path) -> anyhow::Result<()> {
+    if let Err(error) = std::fs::File::open(path) {
+        bail!("cannot read the hook layer {}: {error}", path.display());
+    }
+    if path.as_os_str().as_encoded_bytes().iter().any(|byte| b" :".contains(byte)) {
+        bail!(
+            "cannot load the hook layer {}: LD_PRELOAD allows no space or colon in a path \
+             (ld.so(8); install it in another directory)",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
+/// Returns the variables to set for a program in a session.
+///
+/// `map` is the directory of the map if it is not the system's.
+pub fn hook_environment(
+    hook_file: &Path,
+    handle: &Handle,
+    map: Option<&Path>,
+) -> BTreeMap<&'static str, OsString> {
+    let mut environment = BTreeMap::from([
+        ("LD_PRELOAD", append_preload(std::env::var_os("LD_PRELOAD"), hook_file)),
+        ("VIPOOL_LEASE", handle.to_string().into()),
+    ]);
+    if let Some(map) = map {
+        environment.insert("VIPOOL_MAP", map.into());
+    }
+    environment
+}
+
+/// Appends the hook to an LD_PRELOAD list. Libraries already in the list stay before it.
+fn append_preload(present: Option<OsString>, hook_file: &Path) -> OsString {
+    let mut list = present.unwrap_or_default();
+    let is_hook = |entry: &[u8]| entry == hook_file.as_os_str().as_encoded_bytes();
+    if list.as_encoded_bytes().split(|byte| b" :".contains(byte)).any(is_hook) {
+        return list;
+    }
+    if !list.is_empty() {
+        list.push(":");
+    }
+    list.push(hook_file);
+    list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hook_is_appended_once_after_other_libraries() {
+        let hook = Path::new("/usr/lib/vipool/libvipool_preload.so");
+        let append =
+            |present: &str| append_preload(Some(present.into()), hook).into_string().unwrap();
+        assert_eq!(append_preload(None, hook), hook.as_os_str());
+        assert_eq!(append("/a.so"), "/a.so:/usr/lib/vipool/libvipool_preload.so");
+        assert_eq!(
+            append("/a.so /usr/lib/vipool/libvipool_preload.so"),
+            append("/a.so /usr/lib/vipool/libvipool_preload.so")
+        );
+        let twice = append(&append("/a.so"));
+        assert_eq!(twice, append("/a.so"));
+    }
+}

@@ -1,0 +1,14 @@
+//! What the operating system shows: the caller, processes, sockets, program files, the hook layer.
+
+#[cfg(target_os = "linux")]
+pub mod auxv;
+#[cfg_attr(windows, path = "caller_windows.rs")]
+pub mod caller;
+#[cfg(target_os = "linux")]
+pub mod elf;
+#[cfg(unix)]
+pub mod exec_path;
+#[cfg(unix)]
+pub mod hook;
+#[cfg(target_os = "linux")]
+pub mod proc_net;
