@@ -1,4 +1,4 @@
-//! The matrix on aarch64, by qemu's user mode: a part of the long run (`cargo xtask test aarch64`).
+//! The matrix on aarch64 in qemu's user mode. A part of the long run (`cargo xtask test aarch64`).
 
 mod support;
 
@@ -13,8 +13,7 @@ use vipool_testing::{cargo, target_dir};
 
 const TARGET: &str = "aarch64-unknown-linux-gnu";
 const SYSROOT: &str = "/usr/aarch64-linux-gnu";
-/// A part of them, mostly those on addresses and messages, and none that needs the driver's other
-/// hosts, maps or sessions.
+/// Rows on addresses and messages that need no other listeners, maps or sessions.
 const ROWS: &[&str] = &[
     "1",
     "3",
@@ -47,11 +46,11 @@ const ROWS: &[&str] = &[
     "38",
 ];
 
-fn matrix() -> PathBuf {
+fn matrix_program() -> PathBuf {
     cross_compile("aarch64-linux-gnu-gcc", "matrix-aarch64", MATRIX_SOURCES)
 }
 
-fn object() -> PathBuf {
+fn hook_path() -> PathBuf {
     target_dir().join(TARGET).join("hook/libvipool_preload.so")
 }
 
@@ -60,7 +59,7 @@ fn object() -> PathBuf {
 fn rows_on_aarch64() {
     let needs = &["qemu-aarch64", "aarch64-linux-gnu-gcc", TARGET];
     let prepare = || {
-        matrix();
+        matrix_program();
         let linker = format!("target.{TARGET}.linker=\"aarch64-linux-gnu-gcc\"");
         cargo(&[
             "build",
@@ -75,45 +74,46 @@ fn rows_on_aarch64() {
         ]);
     };
     in_namespace("rows_on_aarch64", needs, prepare, || {
-        // qemu's user mode knows no sock_diag, so nothing can be asked about listeners.
-        let rule = Program { loopback_connect: LoopbackConnect::Own, ..listed_program(matrix()) };
+        // qemu's user mode lacks sock_diag, so the hook cannot query listeners.
+        let rule =
+            Program { loopback_connect: LoopbackConnect::Own, ..listed_program(matrix_program()) };
         let host = TestHost::new(vec![rule]);
         let emulated = |mut command: Command, variables: &[(&str, &str)]| {
             command.args(["-L", SYSROOT]);
             for (name, value) in variables {
                 command.arg("-E").arg(format!("{name}={value}"));
             }
-            command.arg(matrix());
+            command.arg(matrix_program());
             command
         };
-        let outside = host.external("qemu-aarch64");
-        let _service = start_ready(emulated(outside, &[]).arg("serve"));
+        let external = host.external("qemu-aarch64");
+        let _service = start_ready(emulated(external, &[]).arg("serve"));
         let session = host.session(1);
         let (v, l, v6, l6) = (session.v(), session.l(), session.v6(), session.l6());
         let own = [("MATRIX_V", &*v), ("MATRIX_L", &*l), ("MATRIX_V6", &*v6), ("MATRIX_L6", &*l6)];
         let map: &Path = &host.directory;
         let lease = session.handle.to_string();
-        let hook = [
-            ("LD_PRELOAD", object().to_str().unwrap().to_owned()),
+        let hook_variables = [
+            ("LD_PRELOAD", hook_path().to_str().unwrap().to_owned()),
             ("VIPOOL_MAP", map.to_str().unwrap().to_owned()),
             ("VIPOOL_LEASE", lease),
             ("MATRIX_LISTED", "1".to_owned()),
         ];
-        let hook = hook.each_ref().map(|(name, value)| (*name, &**value));
+        let hook_variables = hook_variables.each_ref().map(|(name, value)| (*name, &**value));
         let mut compared = 0;
         for row in ROWS {
-            let plain = emulated(Command::new("qemu-aarch64"), &own).arg(row).output().unwrap();
-            if !plain.status.success() {
-                // What qemu itself does otherwise says nothing of the hook.
+            let unhooked = emulated(Command::new("qemu-aarch64"), &own).arg(row).output().unwrap();
+            if !unhooked.status.success() {
+                // The row fails in qemu without the hook too, so it says nothing about the hook.
                 println!(
-                    "row {row} is another under qemu: {}",
-                    String::from_utf8_lossy(&plain.stdout)
+                    "row {row} fails under qemu without the hook: {}",
+                    String::from_utf8_lossy(&unhooked.stdout)
                 );
                 continue;
             }
-            let all = [&own[..], &hook[..]].concat();
-            let listed = output_of(emulated(Command::new("qemu-aarch64"), &all).arg(row));
-            assert_eq!(String::from_utf8_lossy(&plain.stdout), listed, "row {row}");
+            let variables = [&own[..], &hook_variables[..]].concat();
+            let listed = output_of(emulated(Command::new("qemu-aarch64"), &variables).arg(row));
+            assert_eq!(String::from_utf8_lossy(&unhooked.stdout), listed, "row {row}");
             compared += 1;
         }
         assert!(compared > 20, "only {compared} rows could be compared");

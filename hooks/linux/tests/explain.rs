@@ -1,4 +1,4 @@
-//! `vipool explain` on host_loopback processes in every state that it tells other_namespace.
+//! `vipool explain` on real processes, in every state that it distinguishes.
 
 mod support;
 
@@ -17,7 +17,7 @@ use vipool::policy::{Features, LoopbackConnect, PortRange, Program};
 use vipool_testing::needs::find_program;
 use vipool_testing::{ChildGuard, preload_path, vipool_path};
 
-/// The program that does nothing, in one of its forms. Built once: tests run side by side.
+/// Returns the idle program in one of its forms. They are built once, because tests run in parallel.
 fn idle_program(kind: &str) -> PathBuf {
     static BUILT: OnceLock<[PathBuf; 3]> = OnceLock::new();
     let [plain, static_program, go] = BUILT.get_or_init(|| {
@@ -32,8 +32,8 @@ fn idle_program(kind: &str) -> PathBuf {
     }
 }
 
-/// The file behind `python3`: shims of version managers lead to it.
-fn python() -> PathBuf {
+/// Returns the file of `python3`. Version managers install wrappers in its place.
+fn python_path() -> PathBuf {
     let code = "import os, sys; print(os.path.realpath(sys.executable))";
     PathBuf::from(output_of(Command::new("python3").args(["-c", code])).trim())
 }
@@ -47,7 +47,7 @@ fn on_test_host(test: &str, needs: &[&str], programs: Vec<Program>, body: impl F
     in_namespace(test, &[&["python3"], needs].concat(), prepare, || body(TestHost::new(programs)));
 }
 
-fn explain_arguments(host: &TestHost, arguments: &[&str]) -> Value {
+fn explain_with_arguments(host: &TestHost, arguments: &[&str]) -> Value {
     let mut command = Command::new(vipool_path());
     command.args(["explain", "--json"]).args(arguments);
     if arguments.contains(&"--") {
@@ -57,7 +57,7 @@ fn explain_arguments(host: &TestHost, arguments: &[&str]) -> Value {
 }
 
 fn explain(host: &TestHost, running: &ChildGuard) -> Value {
-    explain_arguments(host, &[&running.0.id().to_string()])
+    explain_with_arguments(host, &[&running.0.id().to_string()])
 }
 
 fn obstacles(explanation: &Value) -> Vec<&str> {
@@ -65,7 +65,7 @@ fn obstacles(explanation: &Value) -> Vec<&str> {
     list.map(|obstacle| obstacle["name"].as_str().unwrap()).collect()
 }
 
-/// Starts a program in a session and says what is in its way.
+/// Starts a program in a session and returns the obstacles to rewriting it.
 fn obstacles_of(host: &TestHost, command: &mut Command) -> Vec<String> {
     let (running, _) = start_ready(command);
     let report = explain(host, &running);
@@ -78,7 +78,7 @@ fn each_socket_is_reported_with_its_requested_address() {
     let rule = || Program {
         own_ports: vec![PortRange { first: 8500, last: 8500 }],
         shared_ports: vec![PortRange { first: 8501, last: 8501 }],
-        ..listed_program(python())
+        ..listed_program(python_path())
     };
     let code = "
 import socket, time
@@ -117,7 +117,7 @@ time.sleep(1000)";
     };
     in_namespace(test, &["python3"], prepare, || {
         let host = TestHost::new(vec![rule()]);
-        let outer = "
+        let host_script = "
 import socket, time
 kept = [socket.create_server(('127.0.0.1', 8110)), socket.create_server(('10.99.5.1', 8111)),
         socket.create_server(('0.0.0.0', 8500)),
@@ -125,9 +125,9 @@ kept = [socket.create_server(('127.0.0.1', 8110)), socket.create_server(('10.99.
         socket.create_server(('::', 8503), family=socket.AF_INET6)]
 print('ready', flush=True)
 time.sleep(1000)";
-        let _host = start_ready(Command::new(python()).args(["-c", outer]));
+        let _host = start_ready(Command::new(python_path()).args(["-c", host_script]));
         let session = host.session(1);
-        let (running, _) = start_ready(session.command(python()).args(["-c", code]));
+        let (running, _) = start_ready(session.command(python_path()).args(["-c", code]));
         let report = explain(&host, &running);
         assert_eq!(report["rewritten"], true, "{report:#}");
         assert_eq!(report["rule"]["place"], 1);
@@ -140,54 +140,98 @@ time.sleep(1000)";
             let found = sockets.iter().find(|entry| entry["bound"] == bound);
             found.unwrap_or_else(|| panic!("no {bound} in {report:#}"))
         };
-        let row = |bound: &str, state: &str, asked: &str, why: &str| {
+        let check_socket = |bound: &str, state: &str, asked: &str, why: &str| {
             let entry = find(bound);
             assert_eq!(entry["state"], state, "{entry}");
             assert_eq!(entry["asked"].as_str().unwrap_or("-"), asked, "{entry}");
             assert!(entry["why"].as_str().unwrap().contains(why), "{entry}");
         };
-        row(&format!("{l}:8100"), "listening", "127.0.0.1:8100", "to the session's loopback address instead");
-        row(&format!("{v}:8101"), "listening", "0.0.0.0:8101", "bound to the session's virtual IP");
-        row(&format!("[::ffff:{v}]:8102"), "listening", "[::]:8102", "bound to the session's virtual IP");
-        row(&format!("[::ffff:{l6}]:8103"), "listening", "[::1]:8103", "to the session's loopback address instead");
-        row("127.0.0.1:8501", "listening", "127.0.0.1:8501", "shared with the host");
-        row(&format!("{l}:8104"), "bound", "127.0.0.1:8104", "to the session's loopback address instead");
-        row(&format!("{l}:8105"), "bound", "127.0.0.1:8105", "to the session's loopback address instead");
-        row(&format!("{v}:8106"), "bound", "0.0.0.0:8106", "bound to the session's virtual IP");
-        row("0.0.0.0:8107", "bound", "0.0.0.0:8107", "multicast");
-        row("0.0.0.0:0", "unbound", "-", "not bound yet");
-        let listens = |entry: &&Value| {
+        check_socket(
+            &format!("{l}:8100"),
+            "listening",
+            "127.0.0.1:8100",
+            "to the session's loopback address instead",
+        );
+        check_socket(
+            &format!("{v}:8101"),
+            "listening",
+            "0.0.0.0:8101",
+            "bound to the session's virtual IP",
+        );
+        check_socket(
+            &format!("[::ffff:{v}]:8102"),
+            "listening",
+            "[::]:8102",
+            "bound to the session's virtual IP",
+        );
+        check_socket(
+            &format!("[::ffff:{l6}]:8103"),
+            "listening",
+            "[::1]:8103",
+            "to the session's loopback address instead",
+        );
+        check_socket("127.0.0.1:8501", "listening", "127.0.0.1:8501", "shared with the host");
+        check_socket(
+            &format!("{l}:8104"),
+            "bound",
+            "127.0.0.1:8104",
+            "to the session's loopback address instead",
+        );
+        check_socket(
+            &format!("{l}:8105"),
+            "bound",
+            "127.0.0.1:8105",
+            "to the session's loopback address instead",
+        );
+        check_socket(
+            &format!("{v}:8106"),
+            "bound",
+            "0.0.0.0:8106",
+            "bound to the session's virtual IP",
+        );
+        check_socket("0.0.0.0:8107", "bound", "0.0.0.0:8107", "multicast");
+        check_socket("0.0.0.0:0", "unbound", "-", "not bound yet");
+        let is_ephemeral_listener = |entry: &&Value| {
             entry["state"] == "listening" && entry["why"].as_str().unwrap().contains("fixed port")
         };
-        assert!(sockets.iter().any(|entry| listens(&entry)), "{report:#}");
-        let to = |peer: &str| {
+        assert!(sockets.iter().any(|entry| is_ephemeral_listener(&entry)), "{report:#}");
+        let connected_to = |peer: &str| {
             let found =
                 sockets.iter().find(|entry| entry["peer"] == peer && entry["state"] == "connected");
-            found.unwrap_or_else(|| panic!("none to {peer} in {report:#}"))
+            found.unwrap_or_else(|| panic!("no connection to {peer} in {report:#}"))
         };
-        let own = to(&format!("{l}:8100"));
-        assert_eq!(own["peer_shown"], "127.0.0.1:8100");
-        assert!(own["why"].as_str().unwrap().contains("the connect to 127.0.0.1 went to"), "{own}");
-        let wildcard = to(&format!("{v}:8101"));
+        let own_loopback = connected_to(&format!("{l}:8100"));
+        assert_eq!(own_loopback["peer_shown"], "127.0.0.1:8100");
+        assert!(
+            own_loopback["why"].as_str().unwrap().contains("the connect to 127.0.0.1 went to"),
+            "{own_loopback}"
+        );
+        let wildcard = connected_to(&format!("{v}:8101"));
         assert_eq!(wildcard["peer_shown"], "127.0.0.1:8101");
         assert!(
             wildcard["why"].as_str().unwrap().contains("listener on its virtual IP"),
             "{wildcard}"
         );
-        let host_loopback = to("127.0.0.1:8110");
+        let host_loopback = connected_to("127.0.0.1:8110");
         assert!(
             host_loopback["why"].as_str().unwrap().contains("nothing of the session's own"),
             "{host_loopback}"
         );
-        let outside = to("10.99.5.1:8111");
-        assert!(outside["why"].as_str().unwrap().contains("source address is the session's virtual IP"), "{outside}");
-        assert!(outside["bound"].as_str().unwrap().starts_with(&v), "{outside}");
+        let external = connected_to("10.99.5.1:8111");
+        assert!(
+            external["why"]
+                .as_str()
+                .unwrap()
+                .contains("source address is the session's virtual IP"),
+            "{external}"
+        );
+        assert!(external["bound"].as_str().unwrap().starts_with(&v), "{external}");
         let accepted = sockets.iter().find(|entry| entry["state"] == "accepted").unwrap();
         assert_eq!(accepted["bound"], format!("{l}:8100"));
-        // Its one socket of another family is not told.
+        // The Unix socket is not reported.
         assert_eq!(sockets.len(), 16, "{report:#}");
 
-        // What the host has keeps the port from the session: rows 2 and 29.
+        // Listeners of the host occupy their ports in the session too (rows 2 and 29).
         let conflicts = report["conflicts"].as_array().unwrap();
         let port =
             |address: &str| conflicts.iter().find(|entry| entry["address"] == address).unwrap();
@@ -198,19 +242,19 @@ time.sleep(1000)";
         assert!(port("[::]:8502")["program"].as_str().unwrap().starts_with("python"));
         assert!(!conflicts.iter().any(|entry| entry["address"] == "127.0.0.1:8110"));
         assert!(!conflicts.iter().any(|entry| entry["address"] == "[::]:8503"), "for IPv6 alone");
-        // They are as said.
+        // These binds really fail.
         for port in [8500, 8502] {
             let bind = format!("import socket; socket.create_server(('127.0.0.1', {port}))");
-            let output = session.command(python()).args(["-c", &bind]).output().unwrap();
+            let output = session.command(python_path()).args(["-c", &bind]).output().unwrap();
             assert!(String::from_utf8_lossy(&output.stderr).contains("Address already in use"));
         }
 
-        // A program that is not rewritten can't have the wildcard address where a session is.
+        // In an unlisted program, a wildcard bind conflicts with the listeners of sessions.
         let (plain, _) = start_ready(
-            Command::new(python())
+            Command::new(python_path())
                 .args(["-c", "print('ready', flush=True); import time; time.sleep(1000)"]),
         );
-        let report = explain_arguments(
+        let report = explain_with_arguments(
             &host,
             &["--map", host.directory.to_str().unwrap(), &plain.0.id().to_string()],
         );
@@ -218,7 +262,7 @@ time.sleep(1000)";
         let held = conflicts.iter().find(|entry| entry["address"] == format!("{v}:8101")).unwrap();
         assert_eq!(held["row"], 2);
 
-        // The table for people says the same.
+        // The table shows the same.
         let table =
             output_of(Command::new(vipool_path()).args(["explain", &running.0.id().to_string()]));
         let line = table.lines().find(|line| line.contains(&format!("{l}:8100"))).unwrap();
@@ -249,12 +293,12 @@ fn each_obstacle_is_reported() {
         assert_eq!(with("VIPOOL_DISABLE", "1"), ["disabled"]);
         assert_eq!(with("VIPOOL_MAP", "/nowhere"), ["map-unreadable"]);
         assert_eq!(with("VIPOOL_LEASE", "nonsense"), ["stale-lease"]);
-        // Without a lease, the audit session and the control group say of none here.
+        // Without a lease, neither the audit session nor the control group leads to a session here.
         assert_eq!(
             obstacles_of(&host, session.command(&plain).env_remove("VIPOOL_LEASE")),
             ["no-session"]
         );
-        // Another program of the same name, and one of another name.
+        // A program of the same name with another path.
         let other = host.directory.join("idle-plain");
         fs::copy(&plain, &other).unwrap();
         let (running, _) = start_ready(&mut session.command(&other));
@@ -262,7 +306,7 @@ fn each_obstacle_is_reported() {
         assert_eq!(obstacles(&report), ["not-listed"]);
         assert_eq!(report["near_misses"][0]["place"], 1, "{report:#}");
         assert_eq!(report["rules"], 3);
-        // The map is damaged.
+        // A damaged map.
         let map = host.directory.join("elsewhere");
         fs::create_dir(&map).unwrap();
         fs::write(map.join("map"), [7; 8192]).unwrap();
@@ -276,7 +320,7 @@ fn each_obstacle_is_reported() {
         let (running, _) = start_ready(session.command("/bin/sh").args(["-c", &other_namespace]));
         let report = explain(&host, &running);
         assert!(obstacles(&report).contains(&"other-namespace"), "{report:#}");
-        // A parent hands its rule down.
+        // A rule that is inherited from the parent.
         let shell = fs::canonicalize("/bin/sh").unwrap();
         host.replace(|policy| {
             policy.programs = vec![Program { inherit: true, ..listed_program(&shell) }];
@@ -286,7 +330,7 @@ fn each_obstacle_is_reported() {
         let (running, _) = start_ready(session.command(&shell).args(["-c", &wait]));
         let children = format!("/proc/{0}/task/{0}/children", running.0.id());
         let child = fs::read_to_string(children).unwrap().trim().to_owned();
-        let report = explain_arguments(&host, &[&child]);
+        let report = explain_with_arguments(&host, &[&child]);
         assert_eq!(report["rule"]["inherited_from"], running.0.id(), "{report:#}");
         assert_eq!(report["rewritten"], true);
         let _ = Command::new("kill").arg(&child).status();
@@ -295,7 +339,7 @@ fn each_obstacle_is_reported() {
 
 #[test]
 fn closed_lease_differs_from_no_lease() {
-    let rules = vec![listed_program(idle_program("plain")), listed_program(python())];
+    let rules = vec![listed_program(idle_program("plain")), listed_program(python_path())];
     on_test_host("closed_lease_differs_from_no_lease", &[], rules, |host| {
         let session = host.session(1);
         let code = "
@@ -303,7 +347,7 @@ import socket, time
 kept = socket.create_server(('127.0.0.1', 8200))
 print('ready', flush=True)
 time.sleep(1000)";
-        let (running, _) = start_ready(session.command(python()).args(["-c", code]));
+        let (running, _) = start_ready(session.command(python_path()).args(["-c", code]));
         let l = session.l();
         assert_eq!(obstacles(&explain(&host, &running)), [""; 0]);
         host.map.close_session("1".parse().unwrap(), clock::now()).unwrap();
@@ -321,7 +365,7 @@ fn session_without_virtual_ip_is_reported() {
     let features = Features { virtual_ip: true, ..Features::default() };
     let rules = vec![Program { features, ..listed_program(idle_program("plain")) }];
     on_test_host("session_without_virtual_ip_is_reported", &[], rules, |host| {
-        // There are four.
+        // The pool has four addresses.
         for number in 1..=4 {
             host.session(number);
         }
@@ -331,22 +375,21 @@ fn session_without_virtual_ip_is_reported() {
     });
 }
 
-/// Servers that show their state in the list of processes write over what they were told.
+/// Servers that show their state in the process title overwrite their arguments and environment.
 #[test]
 fn overwritten_environment_is_reported() {
     let rules = vec![listed_program(idle_program("plain"))];
     on_test_host("overwritten_environment_is_reported", &[], rules, |host| {
         let (running, _) =
-            start_ready(host.session(1).command(idle_program("plain")).arg("titled"));
+            start_ready(host.session(1).command(idle_program("plain")).arg("set-title"));
         let report = explain(&host, &running);
-        // No socket says which session it is in.
+        // The program has no socket that would identify its session.
         assert_eq!(report["rewritten"], Value::Null, "{report:#}");
         assert_eq!(report["map"], host.directory.to_str().unwrap());
         assert!(report["notes"][0].as_str().unwrap().contains("environment"));
     });
 }
 
-/// The session is then that of its sockets.
 #[test]
 fn session_is_found_by_sockets_after_environment_is_overwritten() {
     let test = "session_is_found_by_sockets_after_environment_is_overwritten";
@@ -378,22 +421,24 @@ fn program_is_explained_before_it_starts() {
     on_test_host("program_is_explained_before_it_starts", &[], rules, |host| {
         let plain = idle_program("plain");
         let plain = plain.to_str().unwrap();
-        let report = explain_arguments(&host, &["--session", "3", "--", plain]);
+        let report = explain_with_arguments(&host, &["--session", "3", "--", plain]);
         assert_eq!(report["rewritten"], true, "{report:#}");
         assert_eq!(report["session"]["open"], false);
         let session = host.session(3);
-        let report = explain_arguments(&host, &["--session", "3", "--", plain]);
+        let report = explain_with_arguments(&host, &["--session", "3", "--", plain]);
         assert_eq!(report["session"]["virtual_ip"][0], session.v());
-        let report = explain_arguments(&host, &["--session", "3", "--", "/bin/sh", "-c", "true"]);
+        let report =
+            explain_with_arguments(&host, &["--session", "3", "--", "/bin/sh", "-c", "true"]);
         assert_eq!(obstacles(&report), ["not-listed"]);
         let static_program = idle_program("static");
-        let report =
-            explain_arguments(&host, &["--session", "3", "--", static_program.to_str().unwrap()]);
+        let report = explain_with_arguments(
+            &host,
+            &["--session", "3", "--", static_program.to_str().unwrap()],
+        );
         assert_eq!(obstacles(&report), ["static-program", "not-listed"]);
     });
 }
 
-/// What runs with more rights than its user, and what others may see.
 #[test]
 fn explain_respects_process_permissions() {
     let rules = vec![listed_program(idle_program("plain"))];
@@ -407,7 +452,7 @@ fn explain_respects_process_permissions() {
         let (running, _) = start_ready(session.command("setpriv").args(nobody).arg(&raised));
         let report = explain(&host, &running);
         assert_eq!(obstacles(&report)[0], "secure-execution", "{report:#}");
-        // Its user sees that much too, and no more.
+        // The user of the process sees this obstacle too, but not the executable.
         let own = host.directory.join("vipool");
         fs::copy(vipool_path(), &own).unwrap();
         let as_nobody = |pid: u32| {
@@ -419,7 +464,7 @@ fn explain_respects_process_permissions() {
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert!(obstacles(&report).contains(&"secure-execution"), "{report:#}");
         assert_eq!(report["file"], Value::Null);
-        // Root's process is not nobody_program to look at; their own is.
+        // A user may not examine root's process, but may examine the user's own.
         let (root_process, _) = start_ready(&mut session.command(idle_program("plain")));
         let output = as_nobody(root_process.0.id());
         assert!(!output.status.success());

@@ -1,4 +1,5 @@
-//! The hook as a guest: what programs do to it, and what is done to its map, while they run.
+//! Tests of the hook in a running program: what programs do while the hook is loaded, and what
+//! happens to the map meanwhile.
 
 mod support;
 
@@ -47,7 +48,7 @@ fn hooks_work_in_handlers_threads_and_forks() {
     });
 }
 
-/// Also of a program that is not listed: the room that a call takes does not depend on it.
+/// An unlisted program must fit too, because every program calls the hooks.
 #[test]
 fn hooks_fit_a_minimal_signal_stack() {
     on_test_host("hooks_fit_a_minimal_signal_stack", &[], |host| {
@@ -59,7 +60,6 @@ fn hooks_fit_a_minimal_signal_stack() {
     });
 }
 
-/// Of each page, not of each message.
 #[test]
 fn message_array_is_probed_once_per_page() {
     on_test_host("message_array_is_probed_once_per_page", &[], |host| {
@@ -72,12 +72,12 @@ fn jumps_and_cancellation_leave_no_state() {
     on_test_host("jumps_and_cancellation_leave_no_state", &[], |host| {
         let session = host.session(1);
         output_of(listed_command(&session).arg("jumps"));
-        // A signal every few microseconds: too many for valgrind.
+        // A signal every few microseconds. Under valgrind the program would make no progress, so
+        // `hooks_pass_valgrind` leaves this mode out.
         output_of(listed_command(&session).arg("jumps-during-connect"));
     });
 }
 
-/// A million in the long run.
 #[test]
 fn many_sockets_leak_nothing() {
     on_test_host("many_sockets_leak_nothing", &[], |host| {
@@ -86,7 +86,8 @@ fn many_sockets_leak_nothing() {
     });
 }
 
-/// Own-first connects ask the kernel through a descriptor of their own: it is gone before they end.
+/// While a program connects to 127.0.0.1, the hook opens a descriptor to query the kernel. It is
+/// closed before the call returns.
 #[test]
 fn hooks_leave_descriptors_unchanged() {
     on_test_host("hooks_leave_descriptors_unchanged", &[], |host| {
@@ -98,8 +99,8 @@ fn hooks_leave_descriptors_unchanged() {
 fn connections_may_exceed_the_port_range() {
     on_test_host("connections_may_exceed_the_port_range", &[], |host| {
         fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40099").unwrap();
-        let run = |command: &mut Command| {
-            // Both ends hold what is open.
+        let with_fd_limit = |command: &mut Command| {
+            // Both programs keep all connections open.
             let line = "ulimit -n 12000 && exec \"$@\"";
             let mut limited = Command::new("sh");
             limited.args(["-c", line, "sh"]).arg(command.get_program()).args(command.get_args());
@@ -109,11 +110,14 @@ fn connections_may_exceed_the_port_range() {
             limited
         };
         let _service = start_ready(host.external(binary()).arg("accept-forever"));
-        output_of(&mut run(listed_command(&host.session(1)).args(["connections", "10000"])));
+        output_of(&mut with_fd_limit(
+            listed_command(&host.session(1)).args(["connections", "10000"]),
+        ));
     });
 }
 
-/// Asks the program that [`watched`] started what it sees and what the kernel has.
+/// Asks a program in the mode "report-names" for the visible name and the kernel's name of a socket
+/// that it binds to 127.0.0.1.
 fn query_names(
     running: &mut vipool_testing::ChildGuard,
     output: &mut impl BufRead,
@@ -137,19 +141,19 @@ fn running_program_follows_replaced_map() {
         output.read_line(&mut String::new()).unwrap();
         let host_port = || "127.0.0.1:8094".to_owned();
         assert_eq!(query_names(&mut running, &mut output), (host_port(), own.clone()));
-        // Another map takes its place: followed, and the session's leases are in it.
+        // The program follows a replaced map, which contains the leases of the session.
         for round in 0..5 {
             host.replace(|policy| policy.hide_addresses = round % 2 == 0);
             assert_eq!(query_names(&mut running, &mut output), (host_port(), own.clone()));
         }
-        // The program is taken off the list: it goes on untouched.
+        // A program whose rule is removed continues without rewriting.
         let rules = std::cell::RefCell::new(Vec::new());
         host.replace(|policy| rules.replace(std::mem::take(&mut policy.programs)).clear());
         host.replace(|policy| policy.programs.push(listed_program("another")));
         assert_eq!(query_names(&mut running, &mut output), (host_port(), host_port()));
         host.replace(|policy| policy.programs = rules.take());
         assert_eq!(query_names(&mut running, &mut output), (host_port(), own));
-        // The session is closed: new binds pass.
+        // After the session is closed, new binds pass unchanged.
         host.map.close_session("1".parse().unwrap(), clock::now()).unwrap();
         assert_eq!(query_names(&mut running, &mut output), (host_port(), host_port()));
     });
@@ -165,7 +169,7 @@ fn corrupt_map_never_ends_the_program() {
         let length = fs::metadata(&path).unwrap().len() as usize;
         let mut state = 0x9e37_79b9_7f4a_7c15u64;
         for round in 0..effort(200, 5000) {
-            // The same length, never cut: any bytes may stand there.
+            // The length stays the same. Any bytes may be in the file.
             let mut bytes = fs::read(&path).unwrap();
             for _ in 0..64 {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(round);
@@ -178,24 +182,23 @@ fn corrupt_map_never_ends_the_program() {
             let mut file = fs::OpenOptions::new().write(true).open(&path).unwrap();
             file.write_all(&bytes).unwrap();
             thread::sleep(Duration::from_millis(1));
-            assert!(running.0.try_wait().unwrap().is_none(), "it ended");
+            assert!(running.0.try_wait().unwrap().is_none(), "the program ended");
         }
-        // Whatever it makes of the map, it is shown no address of its own.
+        // Whatever the hook reads from the map, it shows no address of the session.
         let (visible, _) = query_names(&mut running, &mut output);
         assert_eq!(visible, "127.0.0.1:8094");
-        // A program that is started now runs too.
+        // A program started with the corrupt map runs too.
         let (mut running, mut output) = start_piped(listed_command(&session).arg("report-names"));
         output.read_line(&mut String::new()).unwrap();
         assert_eq!(query_names(&mut running, &mut output).0, "127.0.0.1:8094");
     });
 }
 
-/// A child that is not listed is left alone, unless its parent's rule is handed down.
 #[test]
 fn child_needs_its_own_or_an_inherited_rule() {
     let test = "child_needs_its_own_or_an_inherited_rule";
     on_test_host(test, &[], |mut host| {
-        let kernel = |host: &TestHost| {
+        let child_kernel_name = |host: &TestHost| {
             let session = host.session(1);
             let script = format!(
                 "{0} report-names <<EOF\n?\nEOF\ntrue",
@@ -206,17 +209,17 @@ fn child_needs_its_own_or_an_inherited_rule() {
             output_of(command.args(["-c", &script]))
         };
         let own = format!("{}:8094", host.session(1).l());
-        assert!(!kernel(&host).contains(&own));
+        assert!(!child_kernel_name(&host).contains(&own));
         host.replace(|policy| policy.programs.push(listed_program("sh")));
-        assert!(!kernel(&host).contains(&own));
-        // Wherever /bin/sh leads.
+        assert!(!child_kernel_name(&host).contains(&own));
+        // /bin/sh may be a link to another program.
         let shell = fs::canonicalize("/bin/sh").unwrap();
         let name = shell.file_name().unwrap().to_str().unwrap().to_owned();
         host.replace(|policy| {
             policy.programs.push(Program { inherit: true, ..listed_program(&shell) });
             policy.programs.push(Program { inherit: true, ..listed_program(&name) });
         });
-        assert!(kernel(&host).contains(&own));
+        assert!(child_kernel_name(&host).contains(&own));
     });
 }
 
@@ -225,28 +228,36 @@ fn environment_selects_only_map_lease_and_disable() {
     on_test_host("environment_selects_only_map_lease_and_disable", &[], |host| {
         let session = host.session(1);
         let own = format!("{}:8094", session.l());
-        let bound = |command: &mut Command| {
+        let bound_address = |command: &mut Command| {
             let (mut running, mut output) = start_piped(command.arg("report-names"));
             output.read_line(&mut String::new()).unwrap();
             query_names(&mut running, &mut output).1
         };
-        assert_eq!(bound(&mut listed_command(&session)), own);
-        assert_eq!(bound(listed_command(&session).env("VIPOOL_DISABLE", "1")), "127.0.0.1:8094");
-        assert_eq!(bound(listed_command(&session).env("VIPOOL_MAP", "/nowhere")), "127.0.0.1:8094");
+        assert_eq!(bound_address(&mut listed_command(&session)), own);
         assert_eq!(
-            bound(listed_command(&session).env("VIPOOL_LEASE", "nonsense")),
+            bound_address(listed_command(&session).env("VIPOOL_DISABLE", "1")),
             "127.0.0.1:8094"
         );
-        // A lease of an earlier session.
+        assert_eq!(
+            bound_address(listed_command(&session).env("VIPOOL_MAP", "/nowhere")),
+            "127.0.0.1:8094"
+        );
+        assert_eq!(
+            bound_address(listed_command(&session).env("VIPOOL_LEASE", "nonsense")),
+            "127.0.0.1:8094"
+        );
+        // The handle of a closed session has no effect in a later one.
         let stale = session.handle.to_string();
         host.map.close_by_handle(&session.handle, clock::now()).unwrap();
-        let again = host.session(1);
-        assert_eq!(bound(listed_command(&again).env("VIPOOL_LEASE", stale)), "127.0.0.1:8094");
+        let reopened = host.session(1);
+        assert_eq!(
+            bound_address(listed_command(&reopened).env("VIPOOL_LEASE", stale)),
+            "127.0.0.1:8094"
+        );
     });
 }
 
-/// Every access of the hook to memory, looked at by valgrind, in jumps and where many sockets are
-/// bound; not in the rows of the matrix.
+/// Checks every memory access of the hook while many sockets are bound and calls are left by jumps.
 #[test]
 fn hooks_pass_valgrind() {
     on_test_host("hooks_pass_valgrind", &["valgrind"], |host| {

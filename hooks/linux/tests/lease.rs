@@ -1,6 +1,6 @@
-//! How a process finds its session where its environment does not say: by the kernel's audit
-//! session, by the scope of its logon, by the manager of its user. And what it is told of its
-//! client.
+//! How a process without `VIPOOL_LEASE` finds its session: by the kernel's audit session, by the
+//! scope of its logon, or by the manager of its user. Also which programs remove the hook's
+//! variables, and how a program learns the address of its client.
 
 mod support;
 
@@ -18,7 +18,7 @@ use vipool::policy::{Features, Program};
 use vipool::session::SessionId;
 use vipool_testing::{ChildGuard, preload_path, record_skip, vipool_path};
 
-/// Built once: tests run side by side.
+/// Builds the test program once. Tests run in parallel.
 fn binary() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| compile("hooked-process", &["hooked_process.c", "common.c"], &[])).clone()
@@ -42,8 +42,8 @@ fn list_test_program() -> Vec<Program> {
     vec![listed_program(binary())]
 }
 
-/// A listed program that is told of no lease. Before it begins, a shell does this, and waits for a
-/// line.
+/// Starts a shell that runs `shell`, waits for a line of input, and then becomes the listed program,
+/// without `VIPOOL_LEASE`.
 fn start_after_shell(host: &TestHost, shell: &str) -> (ChildGuard, impl BufRead + use<>) {
     let script = format!("{shell}; read line; exec {} report-names", binary().display());
     let mut command = Command::new("/bin/sh");
@@ -52,14 +52,15 @@ fn start_after_shell(host: &TestHost, shell: &str) -> (ChildGuard, impl BufRead 
     start_piped(&mut command)
 }
 
-/// Lets it begin, and answers what the kernel has for a bind of 127.0.0.1 and what is seen of it.
+/// Lets a program of [`start_after_shell`] continue. Binds a socket to 127.0.0.1 in it, and returns
+/// the kernel's name of this socket.
 fn bound_address((mut running, mut output): (ChildGuard, impl BufRead)) -> String {
     let mut input = running.0.stdin.take().unwrap();
     input.write_all(b"go\n").unwrap();
     let mut line = String::new();
     while !line.starts_with("ready") {
         line.clear();
-        assert_ne!(output.read_line(&mut line).unwrap(), 0, "it begins");
+        assert_ne!(output.read_line(&mut line).unwrap(), 0, "the program starts");
     }
     input.write_all(b"?\n").unwrap();
     line.clear();
@@ -91,9 +92,10 @@ fn found_by(host: &TestHost, running: &ChildGuard) -> String {
 fn lease_is_found_by_audit_session() {
     let test = "lease_is_found_by_audit_session";
     on_test_host(test, &[], list_test_program, |host| {
-        // A shell that sets its login user begins an audit session, as pam_loginuid(8) does.
-        let begin = "echo 0 2>/dev/null >/proc/self/loginuid; cat /proc/self/sessionid; echo";
-        let (running, mut output) = start_after_shell(&host, begin);
+        // A shell that sets its login user starts an audit session, as pam_loginuid(8) does.
+        let start_audit_session =
+            "echo 0 2>/dev/null >/proc/self/loginuid; cat /proc/self/sessionid; echo";
+        let (running, mut output) = start_after_shell(&host, start_audit_session);
         let mut number = String::new();
         output.read_line(&mut number).unwrap();
         if number.trim() == "4294967295" || number.trim().is_empty() {
@@ -102,12 +104,12 @@ fn lease_is_found_by_audit_session() {
         let own = open_session(&host, &format!("audit:{}", number.trim()));
         assert_eq!(found_by(&host, &running), "audit-session");
         assert_eq!(bound_address((running, output)), own);
-        // One that is not open is none.
-        let (running, mut output) = start_after_shell(&host, begin);
+        // An audit session without an open session has no effect.
+        let (running, mut output) = start_after_shell(&host, start_audit_session);
         number.clear();
         output.read_line(&mut number).unwrap();
         if own.contains(number.trim()) {
-            // It could not begin another: this one is open.
+            // The kernel did not start another audit session, so the session above is still open.
             return;
         }
         let _ = host
@@ -117,11 +119,11 @@ fn lease_is_found_by_audit_session() {
     });
 }
 
-/// A control group, removed when it goes.
+/// A control group that is removed on drop.
 struct ControlGroup(PathBuf);
 
 impl ControlGroup {
-    /// Makes one of this name where the system lets us.
+    /// Creates a group of this name, if the system permits it.
     fn new(name: &str) -> Option<Self> {
         let places = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup"];
         places.into_iter().find_map(|place| {
@@ -132,7 +134,7 @@ impl ControlGroup {
         })
     }
 
-    /// The line by which a shell joins it.
+    /// Returns the command with which a shell joins the group.
     fn join(&self) -> String {
         format!("echo 0 > {}/cgroup.procs", self.0.display())
     }
@@ -140,7 +142,7 @@ impl ControlGroup {
 
 impl Drop for ControlGroup {
     fn drop(&mut self) {
-        // The kernel takes a moment to see that the last process is gone.
+        // The kernel needs a moment to notice that the last process has exited.
         for _ in 0..100 {
             if fs::remove_dir(&self.0).is_ok() {
                 break;
@@ -150,7 +152,7 @@ impl Drop for ControlGroup {
     }
 }
 
-/// What logind writes of users and sessions, in a place of the test's own.
+/// Writes logind's files of users and sessions into a private /run.
 fn write_logind_files(files: &[(&str, &str)]) {
     let mounted = Command::new("mount").args(["-t", "tmpfs", "none", "/run"]).status();
     assert!(mounted.unwrap().success());
@@ -181,10 +183,10 @@ fn lease_is_found_by_control_group() {
             (&format!("users/{user}"), &format!("NAME=ada\nSESSIONS={name}\n")),
             (&format!("sessions/{name}"), "AUDIT=4711\n"),
         ]);
-        // No such session is open.
+        // The session is not open yet.
         assert_eq!(bound_address(start_after_shell(&host, &scope.join())), NOT_REWRITTEN);
         assert_eq!(bound_address(start_after_shell(&host, &manager.join())), NOT_REWRITTEN);
-        // Opened under the name that logind gave it.
+        // The session is opened under logind's name.
         let logind_name = SessionId::logind(&name).unwrap().to_string();
         let own = open_session(&host, &logind_name);
         let waiting = start_after_shell(&host, &format!("{}; echo", scope.join()));
@@ -196,32 +198,32 @@ fn lease_is_found_by_control_group() {
             wait_until_joined(start_after_shell(&host, &format!("{}; echo", manager.join())));
         assert_eq!(found_by(&host, &waiting.0), "user-manager");
         assert_eq!(bound_address(waiting), own);
-        // When there are several, none.
-        let two = format!("NAME=ada\nSESSIONS={name} c2\n");
-        fs::write(format!("/run/systemd/users/{user}"), two).unwrap();
+        // If the user has several sessions, the process joins none.
+        let two_sessions = format!("NAME=ada\nSESSIONS={name} c2\n");
+        fs::write(format!("/run/systemd/users/{user}"), two_sessions).unwrap();
         let waiting =
             wait_until_joined(start_after_shell(&host, &format!("{}; echo", manager.join())));
         assert_eq!(found_by(&host, &waiting.0), "none");
         assert_eq!(bound_address(waiting), NOT_REWRITTEN);
-        // One that was opened under its audit session is found through logind's file.
+        // A session opened under its audit session is found through logind's file.
         host.map.close_session(logind_name.parse().unwrap(), clock::now()).unwrap();
         let own = open_session(&host, "audit:4711");
         assert_eq!(bound_address(start_after_shell(&host, &scope.join())), own);
     });
 }
 
-fn inode(data: fs::Metadata) -> u64 {
+fn inode(metadata: fs::Metadata) -> u64 {
     use std::os::unix::fs::MetadataExt;
-    data.ino()
+    metadata.ino()
 }
 
-/// Waits until the shell has wait_until_joined its group.
+/// Waits until the shell has joined its control group.
 fn wait_until_joined<R: BufRead>((running, mut output): (ChildGuard, R)) -> (ChildGuard, R) {
     output.read_line(&mut String::new()).unwrap();
     (running, output)
 }
 
-/// Only what the environment says of these two.
+/// Returns which of the hook's two variables an environment contains.
 fn hook_variables(text: &str) -> Vec<&str> {
     let names = text.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name);
     let mut names: Vec<_> =
@@ -230,25 +232,25 @@ fn hook_variables(text: &str) -> Vec<&str> {
     names
 }
 
-/// What docs/compatibility.md says of setuid programs, sudo and su.
+/// Checks the statements of docs/compatibility.md on setuid programs, sudo and su.
 #[test]
 fn setuid_sudo_and_su_drop_hook_variables() {
     let needs = &["root", "setpriv", "sudo"];
     on_test_host("setuid_sudo_and_su_drop_hook_variables", needs, list_test_program, |host| {
         let session = host.session(1);
-        let both = ["LD_PRELOAD", "VIPOOL_LEASE"];
+        let both_variables = ["LD_PRELOAD", "VIPOOL_LEASE"];
         let none: [&str; 0] = [];
-        let by = |user: &str, command: &[&str]| {
+        let run_as = |user: &str, command: &[&str]| {
             let mut line = session.command("setpriv");
             let ids = [format!("--reuid={user}"), format!("--regid={user}")];
             output_of(line.args(ids).arg("--clear-groups").args(command))
         };
-        assert_eq!(hook_variables(&by("65534", &["env"])), both);
+        assert_eq!(hook_variables(&run_as("65534", &["env"])), both_variables);
         let setuid_copy = host.directory.join("env");
         fs::copy(vipool_testing::needs::find_program("env").unwrap(), &setuid_copy).unwrap();
         fs::set_permissions(&setuid_copy, fs::Permissions::from_mode(0o4755)).unwrap();
         let setuid_copy = setuid_copy.to_str().unwrap();
-        assert_eq!(hook_variables(&by("65534", &[setuid_copy])), ["VIPOOL_LEASE"]);
+        assert_eq!(hook_variables(&run_as("65534", &[setuid_copy])), ["VIPOOL_LEASE"]);
 
         let rules = host.directory.join("sudoers");
         let allow = "root ALL=(ALL) ALL\nnobody ALL=(ALL) NOPASSWD: ALL\n";
@@ -256,19 +258,22 @@ fn setuid_sudo_and_su_drop_hook_variables() {
         fs::set_permissions(&rules, fs::Permissions::from_mode(0o440)).unwrap();
         let bound = Command::new("mount").arg("--bind").arg(&rules).arg("/etc/sudoers").status();
         assert!(bound.unwrap().success());
-        assert_eq!(hook_variables(&by("65534", &["sudo", "-n", "env"])), none);
+        assert_eq!(hook_variables(&run_as("65534", &["sudo", "-n", "env"])), none);
         let keep = format!("Defaults env_keep += \"LD_PRELOAD VIPOOL_LEASE\"\n{allow}");
         fs::write(&rules, keep).unwrap();
-        assert_eq!(hook_variables(&by("65534", &["sudo", "-n", "env"])), ["VIPOOL_LEASE"]);
+        assert_eq!(hook_variables(&run_as("65534", &["sudo", "-n", "env"])), ["VIPOOL_LEASE"]);
         let hook = format!("LD_PRELOAD={}", preload_path().display());
-        assert_eq!(hook_variables(&by("65534", &["sudo", "-n", "env", &hook, "env"])), both);
+        assert_eq!(
+            hook_variables(&run_as("65534", &["sudo", "-n", "env", &hook, "env"])),
+            both_variables
+        );
 
-        let su = |arguments: &[&str]| {
+        let run_su = |arguments: &[&str]| {
             let command = [&["su"], arguments, &["nobody", "-s", "/bin/sh", "-c", "env"]].concat();
             output_of(session.command(command[0]).args(&command[1..]))
         };
-        assert_eq!(hook_variables(&su(&[])), both);
-        assert_eq!(hook_variables(&su(&["-"])), none);
+        assert_eq!(hook_variables(&run_su(&[])), both_variables);
+        assert_eq!(hook_variables(&run_su(&["-"])), none);
     });
 }
 
@@ -281,7 +286,7 @@ fn list_client_ip_programs() -> Vec<Program> {
     vec![listed("getent"), listed(python_path().to_str().unwrap())]
 }
 
-/// The file behind `python3`: shims of version managers lead to it.
+/// Returns the file of `python3`. Version managers install wrappers in its place.
 fn python_path() -> PathBuf {
     let code = "import os, sys; print(os.path.realpath(sys.executable))";
     PathBuf::from(output_of(Command::new("python3").args(["-c", code])).trim())
@@ -293,7 +298,6 @@ name = socket.gethostname()
 print(socket.gethostbyname(name), socket.gethostbyname_ex(name)[2][0],
       socket.getaddrinfo(name, 80, socket.AF_INET)[0][4][0])";
 
-/// Who needs only to tell its user apart gets the client's address for the host's own name.
 #[test]
 fn host_name_resolves_to_the_client_address() {
     let test = "host_name_resolves_to_the_client_address";
@@ -307,7 +311,7 @@ fn host_name_resolves_to_the_client_address() {
             command.env("VIPOOL_PRELOAD", preload_path()).env_remove("VIPOOL_LEASE");
             output_of(&mut command)
         };
-        let files = |map: &str| {
+        let client_files = |map: &str| {
             let entries = fs::read_dir(map).unwrap().flatten();
             entries
                 .filter(|entry| entry.file_name().to_string_lossy().starts_with("client."))
@@ -318,20 +322,21 @@ fn host_name_resolves_to_the_client_address() {
         let three_times = |address: &str| format!("{address} {address} {address}\n");
         let run = ["run", "--session", "7", "--client", CLIENT, "--", python, "-c", LOOKUP_SCRIPT];
         assert_eq!(run_vipool(&run), three_times(CLIENT));
-        assert_eq!(files(&map), 0, "it is forgotten with the session");
-        // Without a client it is the host's, as without the hook.
+        assert_eq!(client_files(&map), 0, "the client file is removed with the session");
+        // Without a client the name resolves to the host's address, as without the hook.
         let run = ["run", "--session", "7", "--", python, "-c", LOOKUP_SCRIPT];
         assert_eq!(run_vipool(&run), three_times(HOST_ADDRESS));
-        // An IPv6 client, by another program.
-        let ask = ["getent", "ahostsv6", "matrixhost"];
-        let run = [&["run", "--session", "7", "--client", "2001:db8::9", "--"][..], &ask].concat();
+        // An IPv6 client, with another program.
+        let lookup = ["getent", "ahostsv6", "matrixhost"];
+        let run =
+            [&["run", "--session", "7", "--client", "2001:db8::9", "--"][..], &lookup].concat();
         assert!(run_vipool(&run).starts_with("2001:db8::9 "), "{run:?}");
 
-        // A session that was opened before, by whoever joins it.
+        // A program that joins an existing session.
         run_vipool(&["session", "open", "8", "--client", CLIENT]);
         let run = ["run", "--session", "8", "--", python, "-c", LOOKUP_SCRIPT];
         assert_eq!(run_vipool(&run), three_times(CLIENT));
-        // Also after the map was replaced, before and while the program runs.
+        // The client stays known after the map is replaced, before and while the program runs.
         host.replace(|policy| policy.hide_addresses = true);
         assert_eq!(run_vipool(&run), three_times(CLIENT));
         let waiting = format!("print('ready', flush=True); input(){LOOKUP_SCRIPT}");
@@ -346,18 +351,17 @@ fn host_name_resolves_to_the_client_address() {
         output.read_line(&mut line).unwrap();
         assert_eq!(line, three_times(CLIENT));
         assert!(running.0.wait().unwrap().success());
-        assert_eq!(files(&map), 1);
+        assert_eq!(client_files(&map), 1);
         run_vipool(&["session", "close", "8"]);
-        assert_eq!(files(&map), 0);
+        assert_eq!(client_files(&map), 0);
     });
 }
 
-/// Where the client is, only the session's own user may know.
 #[test]
 fn client_address_is_readable_by_its_user_only() {
     let test = "client_address_is_readable_by_its_user_only";
     on_test_host(test, &["root", "setpriv"], list_client_ip_programs, |host| {
-        let ask = ["getent", "ahostsv4", "matrixhost"];
+        let lookup = ["getent", "ahostsv4", "matrixhost"];
         let mut command = Command::new(vipool_path());
         command.args(["session", "open", "7", "--user", "nobody", "--client", CLIENT]);
         command.args(["--map", host.directory.to_str().unwrap()]);
@@ -366,7 +370,7 @@ fn client_address_is_readable_by_its_user_only() {
         let as_user = |id: &str| {
             let mut command = session.command("setpriv");
             let (user, group) = (format!("--reuid={id}"), format!("--regid={id}"));
-            output_of(command.args([&*user, &*group, "--clear-groups"]).args(ask))
+            output_of(command.args([&*user, &*group, "--clear-groups"]).args(lookup))
         };
         let nobody = output_of(Command::new("id").args(["-u", "nobody"]));
         assert!(as_user(nobody.trim()).starts_with(CLIENT));

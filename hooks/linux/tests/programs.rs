@@ -1,5 +1,5 @@
-//! Real programs, unmodified: each runs in two sessions on the same port at the same time, and a
-//! client in each session talks to its own.
+//! Real programs, unmodified. Each one runs in two sessions on the same port at the same time, and a
+//! client in each session talks to its own instance.
 //!
 //! docs/compatibility.md lists the results.
 
@@ -16,7 +16,7 @@ use support::{
 use vipool::policy::Program;
 use vipool_testing::{ChildGuard, needs::find_program, preload_path};
 
-/// The programs that the sessions of these tests use, by bare name.
+/// The names of the programs that these tests run in sessions.
 const LISTED: &[&str] = &[
     "redis-server",
     "redis-cli",
@@ -40,13 +40,13 @@ fn listed_programs() -> Vec<Program> {
     LISTED.iter().map(listed_program).chain([listed_program(python)]).collect()
 }
 
-/// The file behind `python3`: shims of version managers lead to it.
+/// Returns the file of `python3`. Version managers install wrappers in its place.
 fn python_path() -> PathBuf {
     let code = "import os, sys; print(os.path.realpath(sys.executable))";
     PathBuf::from(output_of(Command::new("python3").args(["-c", code])).trim())
 }
 
-/// One run of a program: in which session, and a directory of its own.
+/// One run of a program, with its session and its own directory.
 struct ProgramRun<'a> {
     session: &'a TestSession<'a>,
     number: u64,
@@ -54,12 +54,12 @@ struct ProgramRun<'a> {
 }
 
 impl ProgramRun<'_> {
-    /// A listed program of the distribution.
+    /// Returns a command for a listed program of the distribution.
     fn command(&self, name: &str) -> Command {
         self.session.command(find_program(name).unwrap_or_else(|| PathBuf::from(name)))
     }
 
-    /// A program with other directories of its own in the place of these.
+    /// Returns a command that has an empty private file system in each of these directories.
     fn with_private_directories(&self, directories: &[&str], command: &[&str]) -> Command {
         let mut script = String::new();
         for directory in directories {
@@ -82,7 +82,7 @@ impl ProgramRun<'_> {
         self.path(name)
     }
 
-    /// What a command in the session answers.
+    /// Runs a command in the session and returns its output.
     fn query(&self, name: &str, arguments: &[&str]) -> String {
         output_of(self.command(name).args(arguments)).trim().to_owned()
     }
@@ -92,16 +92,16 @@ impl ProgramRun<'_> {
     }
 }
 
-/// Where a program listens in its session, as the kernel has it.
+/// Where the program listens, by the kernel's address.
 #[derive(Clone, Copy)]
 enum Endpoint {
     V(u16),
     L(u16),
-    /// UDP says nothing of itself: the client asks again.
+    /// UDP. The client retries, because a bound UDP socket is not reported as a listener.
     Udp,
 }
 
-/// Runs a program twice at once and asks each.
+/// Runs a program in two sessions at once and queries each instance.
 fn run_in_two_sessions(
     test: &str,
     needs: &[&str],
@@ -134,8 +134,8 @@ fn run_in_two_sessions(
         for run in &runs {
             query(run);
         }
-        // Only what was started is there to be ended: what it started itself ends with the
-        // namespace of processes, or with its parent.
+        // Only the started processes are ended. Their children end with them or with the process
+        // namespace.
         for (_, child) in &mut running {
             let pid = child.0.id().to_string();
             let _ = Command::new("kill").arg(pid).status();
@@ -198,7 +198,7 @@ asyncio.run(main())";
         },
         |run| {
             let reply = run.query(python_path().to_str().unwrap(), &["-c", client]);
-            // A dialled 127.0.0.1 is seen as that at both ends.
+            // Both ends see 127.0.0.1, to which the client connected.
             assert_eq!(reply, format!("{} 127.0.0.1 127.0.0.1", run.number));
         },
     );
@@ -247,7 +247,7 @@ for _ in range(40):
     );
 }
 
-/// Workers that are started by posix_spawn and vfork, and inherit what listens.
+/// Workers started by posix_spawn and vfork inherit the listening socket.
 #[test]
 fn python_spawned_workers() {
     let code = "
@@ -347,7 +347,7 @@ fn redis_with_distribution_configuration() {
         &["root", "redis-server"],
         Endpoint::L(6379),
         |run| {
-            // Both write where the distribution says, each on a disk of its own.
+            // Both instances write to the distribution's directories, each to its own file system.
             let command = ["redis-server", "/etc/redis/redis.conf", "--daemonize", "no"];
             run.with_private_directories(
                 &["/run/redis", "/var/lib/redis", "/var/log/redis"],
@@ -585,8 +585,8 @@ fn postgres() {
     );
 }
 
-/// The main case: servers on the wildcard address, clients inside, clients outside, and a third
-/// instance of the host's own.
+/// The main case: servers on the wildcard address in two sessions, with clients in the sessions and
+/// on the external host.
 #[test]
 fn each_session_has_its_own_source() {
     let test = "each_session_has_its_own_source";
@@ -599,7 +599,7 @@ fn each_session_has_its_own_source() {
         let host = TestHost::new(listed_programs());
         let _service = start_ready(host.external(binary()).arg("serve"));
         let sessions = [host.session(1), host.session(2)];
-        // The server outside sees each session's own source.
+        // The external server sees a different source for each session.
         for session in &sessions {
             let client = format!(
                 "import socket; s = socket.create_connection(('{EXTERNAL_ADDRESS}', 7)); \
@@ -608,7 +608,7 @@ fn each_session_has_its_own_source() {
             let seen = output_of(session.command(python_path()).args(["-c", &client]));
             assert_eq!(seen.trim(), session.v());
         }
-        // A fixed port on 0.0.0.0 in both sessions works for both, from inside and from outside.
+        // Both sessions serve port 8000 on 0.0.0.0, for internal and external clients.
         let mut running = Vec::new();
         for (name, session) in ["one", "two"].iter().zip(&sessions) {
             let directory = host.directory.join(name);
@@ -629,7 +629,7 @@ fn each_session_has_its_own_source() {
     });
 }
 
-/// What every run does of the socket tests of Python: TCP and UDP, IPv6, messages, look-ups.
+/// The classes of Python's socket tests that every run covers: TCP and UDP, IPv6, messages, lookups.
 const SHORT_RUN_CLASSES: &[&str] = &[
     "GeneralModuleTests",
     "BasicTCPTest",
@@ -642,8 +642,8 @@ const SHORT_RUN_CLASSES: &[&str] = &[
     "RecvmsgIntoUDPTest",
 ];
 
-/// The results of the socket tests of the standard library of Python, by name of the test: of
-/// these classes, or of all.
+/// Runs these classes of Python's socket tests, or all of them, and returns the sorted result of
+/// each test.
 fn socket_tests(mut command: Command, classes: &[&str]) -> Vec<String> {
     let runner = "
 import sys, unittest
@@ -668,8 +668,8 @@ unittest.TextTestRunner(stream=sys.stderr, resultclass=Result).run(suite)";
     lines
 }
 
-/// All of them in the long run: they take minutes. Of what the matrix changes, these tests notice
-/// nothing.
+/// The long run covers all classes and takes minutes. No class depends on the behaviour that the
+/// hook changes.
 #[test]
 fn python_socket_tests_are_unaffected() {
     let test = "python_socket_tests_are_unaffected";
