@@ -139,7 +139,7 @@ fn failures_have_a_message_and_an_exit_code() {
         let (code, output) = farm.run_failing(&[command, "--json", "10.0.5.17"]);
         assert_eq!(code, 1);
         assert!(
-            output.contains(&format!("'vipool {command}' is not there on Windows: ")),
+            output.contains(&format!("'vipool {command}' is not available on Windows (")),
             "{output}"
         );
     }
