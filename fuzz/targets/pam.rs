@@ -7,11 +7,11 @@
 
 #[path = "../../pam/src/logon.rs"]
 mod logon;
-#[allow(dead_code)] // used by the entry points of the module only
-#[path = "../../pam/src/pam.rs"]
-mod pam;
 #[path = "../../pam/src/settings.rs"]
 mod settings;
+#[allow(dead_code)] // used by the entry points of the module only
+#[path = "../../pam/src/transaction.rs"]
+mod transaction;
 
 use std::cell::{LazyCell, RefCell};
 use std::collections::BTreeMap;
@@ -23,14 +23,14 @@ use tempfile::TempDir;
 use vipool::map::{Map, Plan, Settings as MapSettings};
 use vipool::pool::{Pool, PoolKind};
 
-use pam::{PAM_SESSION_ERR, PAM_SUCCESS, Pam};
 use settings::Settings;
+use transaction::{PAM_SESSION_ERR, PAM_SUCCESS, PamHandle, Transaction};
 
-type Cleanup = unsafe extern "C" fn(*mut pam::RawHandle, *mut c_void, c_int);
+type Cleanup = unsafe extern "C" fn(*mut PamHandle, *mut c_void, c_int);
 
 /// The state that libpam keeps for a transaction.
 #[derive(Default)]
-struct Transaction {
+struct TransactionState {
     items: BTreeMap<c_int, CString>,
     environment: BTreeMap<Vec<u8>, CString>,
     /// The data of the module, with its destructor.
@@ -38,7 +38,7 @@ struct Transaction {
 }
 
 thread_local! {
-    static TRANSACTION: RefCell<Transaction> = RefCell::default();
+    static STATE: RefCell<TransactionState> = RefCell::default();
     static MAP: LazyCell<(TempDir, Map)> = LazyCell::new(|| {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let pool = |kind, range: &str| {
@@ -57,9 +57,8 @@ thread_local! {
 
 #[unsafe(no_mangle)]
 extern "C" fn pam_get_item(_: *const c_void, item: c_int, value: *mut *const c_void) -> c_int {
-    let text = TRANSACTION.with_borrow(|transaction| {
-        transaction.items.get(&item).map_or(ptr::null(), |item| item.as_ptr())
-    });
+    let text =
+        STATE.with_borrow(|state| state.items.get(&item).map_or(ptr::null(), |item| item.as_ptr()));
     // SAFETY: the module passes a valid pointer to one pointer.
     unsafe { *value = text.cast() };
     PAM_SUCCESS
@@ -69,8 +68,8 @@ extern "C" fn pam_get_item(_: *const c_void, item: c_int, value: *mut *const c_v
 extern "C" fn pam_getenv(_: *mut c_void, name: *const c_char) -> *const c_char {
     // SAFETY: the module passes a NUL-terminated string.
     let name = unsafe { CStr::from_ptr(name) };
-    TRANSACTION.with_borrow(|transaction| {
-        transaction.environment.get(name.to_bytes()).map_or(ptr::null(), |value| value.as_ptr())
+    STATE.with_borrow(|state| {
+        state.environment.get(name.to_bytes()).map_or(ptr::null(), |value| value.as_ptr())
     })
 }
 
@@ -80,21 +79,18 @@ extern "C" fn pam_putenv(_: *mut c_void, text: *const c_char) -> c_int {
     let text = unsafe { CStr::from_ptr(text) }.to_bytes();
     let equals = text.iter().position(|byte| *byte == b'=').expect("NAME=VALUE");
     let value = CString::new(&text[equals + 1..]).expect("no NUL");
-    TRANSACTION.with_borrow_mut(|transaction| {
-        transaction.environment.insert(text[..equals].to_vec(), value)
-    });
+    STATE.with_borrow_mut(|state| state.environment.insert(text[..equals].to_vec(), value));
     PAM_SUCCESS
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn pam_set_data(
-    pamh: *mut pam::RawHandle,
+    pamh: *mut PamHandle,
     _: *const c_char,
     data: *mut c_void,
     cleanup: Option<Cleanup>,
 ) -> c_int {
-    let previous =
-        TRANSACTION.with_borrow_mut(|transaction| transaction.module_data.replace((data, cleanup)));
+    let previous = STATE.with_borrow_mut(|state| state.module_data.replace((data, cleanup)));
     if let Some((data, Some(cleanup))) = previous {
         // SAFETY: the module registered this destructor for this data, and it runs once.
         unsafe { cleanup(pamh, data, 0) };
@@ -104,7 +100,7 @@ extern "C" fn pam_set_data(
 
 #[unsafe(no_mangle)]
 extern "C" fn pam_get_data(_: *const c_void, _: *const c_char, data: *mut *const c_void) -> c_int {
-    let module_data = TRANSACTION.with_borrow(|transaction| transaction.module_data);
+    let module_data = STATE.with_borrow(|state| state.module_data);
     // SAFETY: the module passes a valid pointer to one pointer.
     unsafe { *data = module_data.map_or(ptr::null(), |(data, _)| data) };
     PAM_SUCCESS
@@ -128,7 +124,7 @@ fuzz_target!(|input: &[u8]| {
         fields.map(|field| CString::new(field).expect("no NUL")).collect();
     let _ = Settings::read(arguments.iter().map(|argument| &**argument), |_| {});
 
-    let transaction = Transaction {
+    let state = TransactionState {
         items: [(1, service), (2, user), (4, host)].into(),
         environment: [
             (b"XDG_SESSION_ID".to_vec(), logind),
@@ -137,7 +133,7 @@ fuzz_target!(|input: &[u8]| {
         .into(),
         module_data: None,
     };
-    TRANSACTION.set(transaction);
+    STATE.set(state);
     MAP.with(|cell| {
         let (directory, map) = &**cell;
         // The fuzzer must not choose paths on this machine, so these settings are fixed.
@@ -149,19 +145,20 @@ fuzz_target!(|input: &[u8]| {
         };
         let mut dummy_handle = 0u8;
         // SAFETY: the functions above never dereference the handle.
-        let pam = unsafe { Pam::new((&raw mut dummy_handle).cast()) };
-        let status = logon::open(&pam, &settings);
+        let transaction = unsafe { Transaction::new((&raw mut dummy_handle).cast()) };
+        let status = logon::open(&transaction, &settings);
         assert!(status == PAM_SUCCESS || status == PAM_SESSION_ERR);
         let open_count = map.sessions().expect("a valid map").len();
         assert!(open_count <= 1);
         if open_count == 1 {
-            let new_preload = pam.env(c"LD_PRELOAD").expect("the module sets it").to_bytes();
+            let new_preload =
+                transaction.env(c"LD_PRELOAD").expect("the module sets it").to_bytes();
             assert!(new_preload.starts_with(preload.to_bytes()));
             let is_separator = |byte: &u8| b": ".contains(byte);
             assert!(new_preload.split(is_separator).any(|file| file == b"/dev/null"));
         }
-        assert_eq!(logon::open(&pam, &settings), status, "opening twice differs");
-        assert_eq!(logon::close(&pam), PAM_SUCCESS);
+        assert_eq!(logon::open(&transaction, &settings), status, "opening twice differs");
+        assert_eq!(logon::close(&transaction), PAM_SUCCESS);
         assert_eq!(map.sessions().expect("a valid map").len(), 0);
         let files = std::fs::read_dir(directory.path()).expect("the directory exists").flatten();
         let client_files =

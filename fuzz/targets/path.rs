@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use vipool::policy::PathStyle;
-use vipool::policy::path::{file_name, utf16_to_wtf8, pattern_kind, same_name, same_path};
+use vipool::policy::path::{file_name, pattern_kind, same_name, same_path, utf16_to_wtf8};
 
 fuzz_target!(|input: &[u8]| {
     let (a, b) = input.split_at(input.len() / 2);
