@@ -16,6 +16,7 @@ use std::process::Command;
 use std::ptr::{null, null_mut};
 use std::time::Instant;
 
+use vipool::Tick;
 use vipool::capi::address::{vipool_ip, vipool_range_parse};
 use vipool::capi::decision::vipool_outcome;
 use vipool::capi::list::vipool_program;
@@ -282,8 +283,10 @@ fn main() {
     }
     let mut map = Map::in_memory(&plan()).expect("a map");
     let reader = map.reader().expect("a reader");
-    let handle =
-        map.open_session(session(1), &OpenOptions::default(), 0).expect("a session").handle;
+    let handle = map
+        .open_session(session(1), &OpenOptions::default(), Tick::ZERO)
+        .expect("a session")
+        .handle;
     let policy = reader.policy();
     let program = policy.programs().next().expect("a rule");
     let world = LiveSystem { reader: &reader, policy, program, listeners: KernelListeners };
@@ -421,8 +424,9 @@ fn opening(wanted: &Wanted, map: &mut Map, c: &C) {
         wanted.call(
             name,
             || {
-                let opened = map.open_session(black_box(id), black_box(&given), 0).expect("free");
-                map.close_by_handle(black_box(&opened.handle), 0).expect("open")
+                let opened =
+                    map.open_session(black_box(id), black_box(&given), Tick::ZERO).expect("free");
+                map.close_by_handle(black_box(&opened.handle), Tick::ZERO).expect("open")
             },
             // SAFETY: every pointer is to a live value of its type.
             || unsafe {
@@ -454,8 +458,9 @@ fn opening(wanted: &Wanted, map: &mut Map, c: &C) {
         "writer",
         || {
             let given = OpenOptions::default();
-            let opened = writer.open_session(black_box(id), black_box(&given), 0).expect("free");
-            writer.close_by_handle(black_box(&opened.handle), 0).expect("open")
+            let opened =
+                writer.open_session(black_box(id), black_box(&given), Tick::ZERO).expect("free");
+            writer.close_by_handle(black_box(&opened.handle), Tick::ZERO).expect("open")
         },
         // SAFETY: as above.
         || unsafe {

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use vipool::Tick;
 use vipool::map::{Map, OpenOptions, Plan};
 use vipool::pool::{Pool, PoolKind};
 use vipool::session::{SessionId, SessionKind};
@@ -30,7 +31,8 @@ fn half_full(directory: &Path, slots: u32) -> Map {
     let mut map = Map::create(directory, &plan(slots)).expect("a map");
     map.lock_exclusive().expect("no other writer");
     for number in 1..=slots / 2 {
-        map.open_session(session_id(number), &OpenOptions::default(), 0).expect("a free address");
+        map.open_session(session_id(number), &OpenOptions::default(), Tick::ZERO)
+            .expect("a free address");
     }
     map
 }
@@ -47,15 +49,17 @@ fn sessions(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group(format!("/{}", 32 - slots.ilog2()));
         group.bench_function("open and close by handle", |bench| {
             bench.iter(|| {
-                let opened =
-                    map.open_session(black_box(new_session), &options, 0).expect("a free address");
-                map.close_by_handle(&opened.handle, 0).expect("an open session")
+                let opened = map
+                    .open_session(black_box(new_session), &options, Tick::ZERO)
+                    .expect("a free address");
+                map.close_by_handle(&opened.handle, Tick::ZERO).expect("an open session")
             });
         });
         group.bench_function("open and close by session", |bench| {
             bench.iter(|| {
-                map.open_session(black_box(new_session), &options, 0).expect("a free address");
-                map.close_session(new_session, 0).expect("an open session")
+                map.open_session(black_box(new_session), &options, Tick::ZERO)
+                    .expect("a free address");
+                map.close_session(new_session, Tick::ZERO).expect("an open session")
             });
         });
         let reader = map.reader().expect("a valid map");
@@ -67,7 +71,7 @@ fn sessions(criterion: &mut Criterion) {
                 reader.lookup(black_box(session_id(number + 1)))
             });
         });
-        let opened = map.open_session(new_session, &options, 0).expect("a free address");
+        let opened = map.open_session(new_session, &options, Tick::ZERO).expect("a free address");
         assert!(opened.leases.iter().all(|lease| matches!(lease.address, IpAddr::V4(_))));
         group.bench_function("lease liveness check", |bench| {
             bench.iter(|| reader.is_live(black_box(&opened.handle)));

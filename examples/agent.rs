@@ -14,9 +14,9 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
+use vipool::Tick;
 use vipool::farm::Farm;
 use vipool::map::{Leader, Map, OpenError, OpenOptions, Probe, Shortage};
-use vipool::os::clock::now;
 use vipool::range::Range;
 use vipool::session::{SessionId, SessionKind};
 
@@ -74,19 +74,19 @@ fn obey(map: &Map, line: &str) -> Result<(), Box<dyn Error>> {
     match *words {
         ["logon", value, user] => logon(map, session(value)?, user)?,
         ["logoff", value] => {
-            for lease in map.close_session(session(value)?, now())?.leases.iter() {
+            for lease in map.close_session(session(value)?, Tick::now())?.leases.iter() {
                 println!("event: {} gave back {}", lease.session, lease.address);
             }
         }
         ["reserve", address, user] => {
-            map.reserve(address.parse()?, user, now())?;
+            map.reserve(address.parse()?, user, Tick::now())?;
         }
         ["drain", range] => {
-            let changed = map.drain(&range.parse::<Range>()?, now())?;
+            let changed = map.drain(&range.parse::<Range>()?, Tick::now())?;
             println!("drained {}, {} held", changed.addresses, changed.held);
         }
         ["tick"] => {
-            let reaped = map.reap(now(), 1000, &mut Nothing)?;
+            let reaped = map.reap(Tick::now(), 1000, &mut Nothing)?;
             println!("freed {}, closed {}", reaped.freed, reaped.closed.len());
         }
         ["status"] => status(map)?,
@@ -98,7 +98,7 @@ fn obey(map: &Map, line: &str) -> Result<(), Box<dyn Error>> {
 fn logon(map: &Map, session: SessionId, user: &str) -> Result<(), OpenError> {
     let before = map.find(session)?.map(|(_, leases)| leases).unwrap_or_default();
     let options = OpenOptions { user: Some(user), ..OpenOptions::default() };
-    let opened = map.open_session(session, &options, now());
+    let opened = map.open_session(session, &options, Tick::now());
     if let Err(OpenError::Shortage(_)) = opened {
         println!("event: nothing for {session}");
     }

@@ -30,6 +30,9 @@ pub mod raw;
 pub mod rewrite;
 pub mod session;
 mod sync;
+mod time;
+
+pub use time::Tick;
 
 #[cfg(feature = "capi")]
 pub mod capi;

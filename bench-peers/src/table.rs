@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use tempfile::TempDir;
+use vipool::Tick;
 use vipool::map::{ExclusiveWriter, Map, MapError, OpenOptions, Plan, Settings};
 use vipool::pool::{Pool, PoolKind};
 use vipool::range::Range;
@@ -65,7 +66,10 @@ impl Table {
 
     fn open(&self, session: u64, user: Option<&str>) -> Option<Handle> {
         let options = OpenOptions { user, ..OpenOptions::default() };
-        self.map.open_session(session_id(session), &options, 0).ok().map(|opened| opened.handle)
+        self.map
+            .open_session(session_id(session), &options, Tick::ZERO)
+            .ok()
+            .map(|opened| opened.handle)
     }
 }
 
@@ -81,14 +85,14 @@ impl Accessor for ExclusiveWriter<'_> {
 
     fn open(&mut self, session: u64, user: Option<&str>) -> Option<Handle> {
         let options = OpenOptions { user, ..OpenOptions::default() };
-        match self.open_session(session_id(session), &options, 0) {
+        match self.open_session(session_id(session), &options, Tick::ZERO) {
             Ok(opened) => Some(opened.handle),
             Err(_) => None,
         }
     }
 
     fn close(&mut self, lease: Handle) {
-        ExclusiveWriter::close_by_handle(self, &lease, 0).expect("an open session");
+        ExclusiveWriter::close_by_handle(self, &lease, Tick::ZERO).expect("an open session");
     }
 }
 
@@ -103,7 +107,7 @@ impl Accessor for ExclusiveBySession<'_> {
     }
 
     fn close(&mut self, lease: SessionId) {
-        self.0.close_session(lease, 0).expect("an open session");
+        self.0.close_session(lease, Tick::ZERO).expect("an open session");
     }
 }
 
@@ -140,7 +144,7 @@ impl Allocator for ByHandle {
     }
 
     fn close(&self, lease: Handle) {
-        self.0.map.close_by_handle(&lease, 0).expect("an open session");
+        self.0.map.close_by_handle(&lease, Tick::ZERO).expect("an open session");
     }
 }
 
@@ -152,6 +156,6 @@ impl Allocator for BySession {
     }
 
     fn close(&self, lease: SessionId) {
-        self.0.map.close_session(lease, 0).expect("an open session");
+        self.0.map.close_session(lease, Tick::ZERO).expect("an open session");
     }
 }

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::net::IpAddr;
 
 use tempfile::TempDir;
+use vipool::Tick;
 use vipool::map::{Leader, MAP_FILE, Map, OpenOptions, Plan, Probe, Reader, SESSIONS_FILE};
 use vipool::pool::{Pool, PoolKind};
 use vipool::session::{Handle, SessionId, SessionKind};
@@ -67,11 +68,13 @@ impl Template {
             let leader = Some(Leader { pid: 1, start_time: 7, pid_namespace: 0 });
             let options =
                 OpenOptions { user: Some(&user), client, leader, ..OpenOptions::default() };
-            map.open_session(session_id(number), &options, 1).expect("a free address").handle
+            map.open_session(session_id(number), &options, Tick::from_secs(1))
+                .expect("a free address")
+                .handle
         });
         let handle = opened.last().expect("seven sessions");
-        map.close_session(session_id(3), 2).expect("an open session");
-        map.drain(&"10.0.0.9".parse().expect("a range"), 2).expect("a valid map");
+        map.close_session(session_id(3), Tick::from_secs(2)).expect("an open session");
+        map.drain(&"10.0.0.9".parse().expect("a range"), Tick::from_secs(2)).expect("a valid map");
         map.reserve("10.0.0.12".parse().expect("an address"), "user9", 2)
             .expect("an address of the pool");
         drop(map);
@@ -149,13 +152,13 @@ fn run_all_reads(reader: &Reader, handle: &Handle) {
 
 fn run_all_writes(map: &Map) {
     let _ = map.sessions();
-    let _ = map.open_session(session_id(20), &OpenOptions::default(), 9);
+    let _ = map.open_session(session_id(20), &OpenOptions::default(), Tick::from_secs(9));
     let options = OpenOptions { user: Some("user0"), ..OpenOptions::default() };
-    let _ = map.open_session(session_id(21), &options, 9);
-    let _ = map.close_session(session_id(2), 9);
-    let _ = map.undrain(&"10.0.0.0/27".parse().expect("a range"), 9);
-    let _ = map.unreserve("10.0.0.12".parse().expect("an address"), 9);
-    let _ = map.reap(9, 16, &mut NoneAlive);
+    let _ = map.open_session(session_id(21), &options, Tick::from_secs(9));
+    let _ = map.close_session(session_id(2), Tick::from_secs(9));
+    let _ = map.undrain(&"10.0.0.0/27".parse().expect("a range"), Tick::from_secs(9));
+    let _ = map.unreserve("10.0.0.12".parse().expect("an address"), Tick::from_secs(9));
+    let _ = map.reap(Tick::from_secs(9), 16, &mut NoneAlive);
     // Recovery comes last, so that the operations above meet the corruption.
     let _ = map.recover();
     // No bytes lead to an address that two sessions lease.

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use vipool::EXHAUSTED_MESSAGE;
+use vipool::Tick;
 use vipool::map::{
     AllocationTime, ExhaustionPolicy, Leader, Map, OpenError, OpenOptions, OpenedSession,
 };
-use vipool::os::{client, clock, process, users};
+use vipool::os::{client, process, users};
 use vipool::session::{Handle, SessionId, SessionKind};
 
 use crate::settings::Settings;
@@ -66,7 +67,7 @@ pub fn close(transaction: &Transaction) -> c_int {
     // SAFETY: only values of type `OpenedRecord` are stored under this name.
     if let Some(record) = unsafe { transaction.data::<OpenedRecord>(OPENED_SESSION) } {
         let closed = Map::open(&record.map).map_err(|error| error.to_string()).and_then(|map| {
-            map.close_by_handle(&record.handle, clock::now()).map_err(|error| error.to_string())
+            map.close_by_handle(&record.handle, Tick::now()).map_err(|error| error.to_string())
         });
         if let Err(error) = closed {
             transaction.log(
@@ -116,7 +117,7 @@ impl Logon<'_> {
         // A session that is short of an address is open, and a later attempt completes it.
         let mut incomplete = None;
         let error = loop {
-            let (error, timeout) = match map.open_session(session, &options, clock::now()) {
+            let (error, timeout) = match map.open_session(session, &options, Tick::now()) {
                 Ok(mut opened) => {
                     // The session belongs to this logon if its first attempt opened it.
                     opened.already_open = incomplete
@@ -143,7 +144,7 @@ impl Logon<'_> {
             Some(opened) if status == PAM_SUCCESS => Ok(Some(self.record_session(opened))),
             Some(opened) if !opened.already_open => {
                 // Without this, the addresses would stay leased to a session without a logon.
-                let _ = map.close_by_handle(&opened.handle, clock::now());
+                let _ = map.close_by_handle(&opened.handle, Tick::now());
                 Err(status)
             }
             _ => Err(status),

@@ -25,7 +25,7 @@ use crate::session::SessionId;
 /// May be called from any thread and in a signal handler.
 #[unsafe(no_mangle)]
 pub extern "C" fn vipool_now() -> u32 {
-    crate::os::clock::now()
+    crate::Tick::now().as_secs()
 }
 
 /// The directory of this machine's map (/run/vipool, on Windows ProgramData\\vipool of the system

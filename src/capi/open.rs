@@ -15,6 +15,7 @@ use super::session::{
 };
 use super::status::vipool_status::{self, *};
 use super::text::utf8;
+use crate::Tick;
 use crate::map::{CloseError, ClosedSession, OpenError, OpenOptions, OpenedSession, Shortage};
 use crate::session::SessionId;
 
@@ -107,7 +108,7 @@ impl vipool_opened {
             | bit(opened.low_water, VIPOOL_OPENED_LOW_WATER);
         self.shortage = opened.shortage.as_ref().map_or(VIPOOL_OK, Into::into) as i32;
         self.cooling_until = match opened.shortage {
-            Some(Shortage::Cooling { until }) => until,
+            Some(Shortage::Cooling { until }) => until.as_secs(),
             _ => 0,
         };
         // It was made last: by now it can be read without waiting.
@@ -166,7 +167,7 @@ pub(crate) unsafe fn opening(
     (session_id, options, now): (vipool_session, *const vipool_open_options, u32),
     out: *mut vipool_opened,
     sink: &Sink,
-    open: impl FnOnce(SessionId, &OpenOptions<'_>, u32) -> Result<OpenedSession, OpenError>,
+    open: impl FnOnce(SessionId, &OpenOptions<'_>, Tick) -> Result<OpenedSession, OpenError>,
 ) -> Result<(), Failure> {
     // SAFETY: the caller's promise.
     unsafe { check_out(out) }?;
@@ -174,7 +175,7 @@ pub(crate) unsafe fn opening(
     let mut room = MaybeUninit::uninit();
     // SAFETY: as above.
     let given = unsafe { open_options(options, &mut room) }?;
-    let opened = open(id, given, now);
+    let opened = open(id, given, Tick::from_secs(now));
     sink.opened(id, &opened);
     // By reference, as a copy of the whole costs more than the rest.
     if let Ok(opened) = &opened {
@@ -256,7 +257,7 @@ pub unsafe extern "C" fn vipool_map_close_session(
     call(|| {
         // SAFETY: the caller vouches for the handle.
         let vipool_map { map, sink } = unsafe { shared(map) }?;
-        let close = || Ok(map.close_session(session(session_id)?, now));
+        let close = || Ok(map.close_session(session(session_id)?, Tick::from_secs(now)));
         // SAFETY: the caller vouches for the struct.
         unsafe { closing(out, sink, close) }
     })
@@ -280,7 +281,7 @@ pub unsafe extern "C" fn vipool_map_close(
         // SAFETY: the caller vouches for the handles.
         let (vipool_map { map, sink }, handle) =
             unsafe { (shared(map)?, handle.as_ref().ok_or(VIPOOL_ERR_NULL)?) };
-        let close = || Ok(map.close_by_handle(&handle.get()?, now));
+        let close = || Ok(map.close_by_handle(&handle.get()?, Tick::from_secs(now)));
         // SAFETY: the caller vouches for the struct.
         unsafe { closing(out, sink, close) }
     })

@@ -123,7 +123,7 @@ impl From<&SessionRow> for vipool_session_row {
             handle: row.handle.into(),
             leases,
             lease_count,
-            since: row.since,
+            since: row.since.as_secs(),
             user: row.user.as_ref().map_or(ptr::null(), |user| user.as_ptr().cast()),
             user_length: row.user.as_ref().map_or(0, String::len),
             client: row.client.into(),

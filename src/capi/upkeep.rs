@@ -12,6 +12,7 @@ use super::outcome::{Failure, call};
 use super::session::vipool_session;
 use super::status::vipool_status::{self, *};
 use super::text::utf8;
+use crate::Tick;
 use crate::map::{AdminChange, ChangeError, Leader, Map, MapError, Probe};
 use crate::range::Range;
 
@@ -97,7 +98,7 @@ pub unsafe extern "C" fn vipool_map_drain(
     out: *mut vipool_changed,
 ) -> vipool_status {
     // SAFETY: the caller vouches for all of them.
-    unsafe { change_range(map, range, out, |map, range| map.drain(range, now)) }
+    unsafe { change_range(map, range, out, |map, range| map.drain(range, Tick::from_secs(now))) }
 }
 
 /// Puts drained addresses back into use.
@@ -111,7 +112,7 @@ pub unsafe extern "C" fn vipool_map_undrain(
     out: *mut vipool_changed,
 ) -> vipool_status {
     // SAFETY: the caller vouches for all of them.
-    unsafe { change_range(map, range, out, |map, range| map.undrain(range, now)) }
+    unsafe { change_range(map, range, out, |map, range| map.undrain(range, Tick::from_secs(now))) }
 }
 
 /// Whether the whole server drains (`draining` not 0): no new session gets an address.
@@ -146,7 +147,7 @@ pub unsafe extern "C" fn vipool_map_reserve(
     // SAFETY: the caller vouches for all of them.
     unsafe {
         change_address(map, address, out, |map, address| {
-            Ok(map.reserve(address, utf8(user, user_length)?, now))
+            Ok(map.reserve(address, utf8(user, user_length)?, Tick::from_secs(now)))
         })
     }
 }
@@ -162,7 +163,11 @@ pub unsafe extern "C" fn vipool_map_unreserve(
     out: *mut vipool_changed,
 ) -> vipool_status {
     // SAFETY: the caller vouches for all of them.
-    unsafe { change_address(map, address, out, |map, address| Ok(map.unreserve(address, now))) }
+    unsafe {
+        change_address(map, address, out, |map, address| {
+            Ok(map.unreserve(address, Tick::from_secs(now)))
+        })
+    }
 }
 
 /// Says that the sessions of the operating system are restored: VIPOOL_ERR_NOT_READY ends.
@@ -212,7 +217,7 @@ pub unsafe extern "C" fn vipool_map_reconcile(
         let map = unsafe { shared(map) }?;
         let is_alive = is_alive.ok_or(VIPOOL_ERR_NULL)?;
         let before = map.rows_if_told()?;
-        let closed = map.map.reconcile(now, |session, leader| {
+        let closed = map.map.reconcile(Tick::from_secs(now), |session, leader| {
             let leader = leader.map(vipool_leader::from);
             let leader = leader.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
             // SAFETY: the caller vouches for the callback and its context.
@@ -301,8 +306,8 @@ pub unsafe extern "C" fn vipool_map_reap(
         };
         let before = map.rows_if_told()?;
         let reaped = match given {
-            Some(mut probe) => map.map.reap(now, budget, &mut probe)?,
-            None => map.map.reap(now, budget, &mut system()?)?,
+            Some(mut probe) => map.map.reap(Tick::from_secs(now), budget, &mut probe)?,
+            None => map.map.reap(Tick::from_secs(now), budget, &mut system()?)?,
         };
         map.sink.gone(&before, &reaped.closed);
         // SAFETY: checked above.

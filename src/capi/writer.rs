@@ -9,6 +9,7 @@ use super::open::{closing, opening, vipool_closed, vipool_open_options, vipool_o
 use super::outcome::{call, quiet};
 use super::session::{session, vipool_handle, vipool_session};
 use super::status::vipool_status::{self, *};
+use crate::Tick;
 use crate::map::{ExclusiveWriter, OpenOptions};
 
 /// Opens and closes sessions without even a lock between threads, and holds the map against other
@@ -83,7 +84,7 @@ pub unsafe extern "C" fn vipool_writer_close_session(
         let close = || {
             // SAFETY: not NULL; borrowed until it has answered, so that a callback may call it too.
             let writer = unsafe { &mut (*writer).writer };
-            Ok(writer.close_session(session(session_id)?, now))
+            Ok(writer.close_session(session(session_id)?, Tick::from_secs(now)))
         };
         // SAFETY: the caller vouches for the struct.
         unsafe { closing(out, sink, close) }
@@ -105,7 +106,7 @@ pub unsafe extern "C" fn vipool_writer_close(
         let close = || {
             // SAFETY: not NULL; borrowed until it has answered, so that a callback may call it too.
             let writer = unsafe { &mut (*writer).writer };
-            Ok(writer.close_by_handle(&handle.get()?, now))
+            Ok(writer.close_by_handle(&handle.get()?, Tick::from_secs(now)))
         };
         // SAFETY: the caller vouches for the struct.
         unsafe { closing(out, sink, close) }

@@ -8,8 +8,9 @@ use super::format::layout::{DRAINING, READY};
 use super::format::region::store;
 use super::format::slot::{DRAINED, Owner, PLANNED, RESERVED, user_tag};
 use super::types::outcome::{AdminChange, ChangeError, MapError, SessionRow};
-use super::types::plan::{Leader, Tick};
+use super::types::plan::Leader;
 use super::writer::Map;
+use crate::Tick;
 use crate::range::Range;
 use crate::session::SessionId;
 
@@ -17,18 +18,19 @@ impl Map {
     /// Takes addresses out of use: no session gets them; those that have them keep them.
     ///
     /// ```
+    /// # use vipool::Tick;
     /// # use vipool::map::{Map, OpenOptions, Plan};
     /// # use vipool::pool::{Pool, PoolKind};
     /// # let ranges = ["10.0.5.10-10.0.5.11".parse()?];
     /// # let pool = Pool::new("default", PoolKind::VirtualIp, &ranges, u32::MAX)?;
     /// # let map = Map::in_memory(&Plan { pools: vec![pool], ..Plan::default() })?;
-    /// let opened = map.open_session("7".parse()?, &OpenOptions::default(), 0)?;
-    /// let changed = map.drain(&"10.0.5.0/24".parse()?, 0)?;
+    /// let opened = map.open_session("7".parse()?, &OpenOptions::default(), Tick::now())?;
+    /// let changed = map.drain(&"10.0.5.0/24".parse()?, Tick::now())?;
     /// assert_eq!((changed.addresses, changed.held), (2, 1));
     /// // The session goes on; nobody comes after it.
     /// assert!(map.reader()?.is_live(&opened.handle));
-    /// map.close_by_handle(&opened.handle, 0)?;
-    /// assert!(map.open_session("8".parse()?, &OpenOptions::default(), 0).is_err());
+    /// map.close_by_handle(&opened.handle, Tick::now())?;
+    /// assert!(map.open_session("8".parse()?, &OpenOptions::default(), Tick::now()).is_err());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn drain(&self, range: &Range, now: Tick) -> Result<AdminChange, MapError> {
@@ -49,16 +51,17 @@ impl Map {
     /// Keeps an address for a user from now on. A session that has it keeps it.
     ///
     /// ```
+    /// # use vipool::Tick;
     /// # use vipool::map::{Map, OpenOptions, Plan};
     /// # use vipool::pool::{Pool, PoolKind};
     /// # let ranges = ["10.0.5.10-10.0.5.11".parse()?];
     /// # let pool = Pool::new("default", PoolKind::VirtualIp, &ranges, u32::MAX)?;
     /// # let map = Map::in_memory(&Plan { pools: vec![pool], ..Plan::default() })?;
-    /// map.reserve("10.0.5.10".parse()?, "ada", 0)?;
+    /// map.reserve("10.0.5.10".parse()?, "ada", Tick::now())?;
     /// let of = |user| OpenOptions { user: Some(user), ..OpenOptions::default() };
-    /// let bob = map.open_session("7".parse()?, &of("bob"), 0)?;
+    /// let bob = map.open_session("7".parse()?, &of("bob"), Tick::now())?;
     /// assert_eq!(bob.leases.iter().next().unwrap().address.to_string(), "10.0.5.11");
-    /// let ada = map.open_session("8".parse()?, &of("ada"), 0)?;
+    /// let ada = map.open_session("8".parse()?, &of("ada"), Tick::now())?;
     /// assert_eq!(ada.leases.iter().next().unwrap().address.to_string(), "10.0.5.10");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -94,6 +97,7 @@ impl Map {
     /// the operating system's list of sessions before the first session is opened.
     ///
     /// ```
+    /// # use vipool::Tick;
     /// # use vipool::map::{Map, OpenError, OpenOptions, Plan, Settings};
     /// # use vipool::pool::{Pool, PoolKind};
     /// # let ranges = ["10.0.5.10-10.0.5.11".parse()?];
@@ -101,12 +105,12 @@ impl Map {
     /// let settings = Settings { await_restore: true, ..Settings::default() };
     /// let map = Map::in_memory(&Plan { pools: vec![pool], settings, ..Plan::default() })?;
     /// let none = OpenOptions::default();
-    /// assert!(matches!(map.open_session("7".parse()?, &none, 0), Err(OpenError::NotReady)));
+    /// assert!(matches!(map.open_session("7".parse()?, &none, Tick::now()), Err(OpenError::NotReady)));
     /// // What the operating system calls open.
     /// let open = ["7".parse()?];
-    /// let closed = map.reconcile(0, |session, _leader| open.contains(&session))?;
+    /// let closed = map.reconcile(Tick::now(), |session, _leader| open.contains(&session))?;
     /// assert!(closed.is_empty());
-    /// map.open_session("7".parse()?, &none, 0)?;
+    /// map.open_session("7".parse()?, &none, Tick::now())?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn reconcile(
@@ -132,6 +136,7 @@ impl Map {
     ///
     /// ```
     /// use std::net::IpAddr;
+    /// # use vipool::Tick;
     /// # use vipool::map::{Leader, Map, OpenOptions, Plan, Probe, Settings};
     /// # use vipool::pool::{Pool, PoolKind};
     /// # let ranges = ["10.0.5.10-10.0.5.11".parse()?];
@@ -150,10 +155,10 @@ impl Map {
     ///
     /// let settings = Settings { cool_down: 60, check_in_use: true, ..Settings::default() };
     /// let map = Map::in_memory(&Plan { pools: vec![pool], settings, ..Plan::default() })?;
-    /// let opened = map.open_session("7".parse()?, &OpenOptions::default(), 1000)?;
-    /// map.close_by_handle(&opened.handle, 1000)?;
-    /// assert_eq!(map.reap(1059, u32::MAX, &mut NobodyThere)?.freed, 0);
-    /// assert_eq!(map.reap(1060, u32::MAX, &mut NobodyThere)?.freed, 1);
+    /// let opened = map.open_session("7".parse()?, &OpenOptions::default(), Tick::from_secs(1000))?;
+    /// map.close_by_handle(&opened.handle, Tick::from_secs(1000))?;
+    /// assert_eq!(map.reap(Tick::from_secs(1059), u32::MAX, &mut NobodyThere)?.freed, 0);
+    /// assert_eq!(map.reap(Tick::from_secs(1060), u32::MAX, &mut NobodyThere)?.freed, 1);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn reap(

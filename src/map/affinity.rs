@@ -11,8 +11,8 @@ use std::path::Path;
 
 use super::format::slot::{Owner, RESERVED};
 use super::types::outcome::MapError;
-use super::types::plan::Tick;
 use super::writer::Map;
+use crate::Tick;
 
 /// The first line of the file.
 const HEAD: &str = "# vipool: who had an address last, version 2";

@@ -4,8 +4,9 @@ use super::engine::state::State;
 use super::format::layout::HOLDER;
 use super::format::region::store;
 use super::types::outcome::{CloseError, ClosedSession, MapError, OpenError, OpenedSession};
-use super::types::plan::{OpenOptions, Tick, pair};
+use super::types::plan::{OpenOptions, pair};
 use super::writer::{Map, Shared};
+use crate::Tick;
 use crate::session::{Handle, SessionId};
 
 impl Map {

@@ -27,7 +27,8 @@ use super::engine::files;
 use super::format::record::cut;
 use super::format::region::{Region, load, load_bytes, store, store_bytes};
 use super::types::outcome::MapError;
-use super::types::plan::{OpenOptions, Tick, pair, unpair};
+use super::types::plan::{OpenOptions, pair, unpair};
+use crate::Tick;
 use crate::session::SessionId;
 use crate::sync::AtomicU64;
 
@@ -185,7 +186,7 @@ fn begin_entry(words: &[AtomicU64], note: Note, told: u32) -> Option<&Entry> {
         None => (0, [0; 2], 0),
     };
     store(entry, 0, 0);
-    store(entry, 1, pair(now, (kind as u32) << 24 | family << 16 | told));
+    store(entry, 1, pair(now.as_secs(), (kind as u32) << 24 | family << 16 | told));
     store(entry, 2, session.raw());
     store(entry, 3, generation.into());
     store(entry, ADDRESS, upper);
@@ -228,7 +229,7 @@ fn read(words: &[AtomicU64], number: u64) -> Option<Event> {
     let name = &name[..(traits as usize & 0xff).min(name.len())];
     let event = Event {
         number,
-        at: tick,
+        at: Tick::from_secs(tick),
         kind,
         session: SessionId::from_raw(load(words, at + 2))?,
         address: address(ADDRESS, traits >> 16 & 0xf),
@@ -274,17 +275,20 @@ mod tests {
         let map = Map::create(directory.path(), &plan()).unwrap();
         let client = Some("2001:db8::7".parse().unwrap());
         let options = OpenOptions { user: Some("alice"), client, ..OpenOptions::default() };
-        map.open_session(session(1), &options, 10).unwrap();
-        map.open_session(session(1), &options, 11).unwrap();
-        map.open_session(session(2), &OpenOptions::default(), 12).unwrap();
-        map.open_session(session(3), &OpenOptions::default(), 13).unwrap_err();
+        map.open_session(session(1), &options, Tick::from_secs(10)).unwrap();
+        map.open_session(session(1), &options, Tick::from_secs(11)).unwrap();
+        map.open_session(session(2), &OpenOptions::default(), Tick::from_secs(12)).unwrap();
+        map.open_session(session(3), &OpenOptions::default(), Tick::from_secs(13)).unwrap_err();
         Map::create(directory.path(), &plan()).unwrap();
-        map.close_session(session(1), 14).unwrap();
+        map.close_session(session(1), Tick::from_secs(14)).unwrap();
 
         let journal = Journal::open(directory.path()).unwrap();
         let recent = journal.since(1);
-        let kinds: Vec<_> =
-            recent.events.iter().map(|event| (event.kind, event.session, event.at)).collect();
+        let kinds: Vec<_> = recent
+            .events
+            .iter()
+            .map(|event| (event.kind, event.session, event.at.as_secs()))
+            .collect();
         let expected = [
             (EventKind::Assigned, session(1), 10),
             (EventKind::Assigned, session(2), 12),
@@ -305,8 +309,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let map = Map::create(directory.path(), &plan()).unwrap();
         for _ in 0..CAPACITY {
-            map.open_session(session(1), &OpenOptions::default(), 1).unwrap();
-            map.close_session(session(1), 1).unwrap();
+            map.open_session(session(1), &OpenOptions::default(), Tick::from_secs(1)).unwrap();
+            map.close_session(session(1), Tick::from_secs(1)).unwrap();
         }
         let recent = Journal::open(directory.path()).unwrap().since(1);
         assert_eq!(recent.events.len() as u64, CAPACITY);

@@ -34,9 +34,7 @@ pub use types::outcome::{
     AdminChange, ChangeError, CloseError, ClosedSession, Leases, MapError, OpenError,
     OpenedSession, PoolStatus, SessionRow, Shortage, SlotRow, SlotState,
 };
-pub use types::plan::{
-    AllocationTime, ExhaustionPolicy, Leader, OpenOptions, Plan, Settings, Tick,
-};
+pub use types::plan::{AllocationTime, ExhaustionPolicy, Leader, OpenOptions, Plan, Settings};
 #[cfg(not(loom))]
 pub use versions::Succession;
 pub use writer::Map;

@@ -11,6 +11,7 @@ use super::format::index::{Bucket, Home, Key};
 use super::format::record;
 use super::types::outcome::Leases;
 use super::types::plan::{OpenOptions, Plan};
+use crate::Tick;
 use crate::pool::{Pool, PoolKind};
 use crate::session::{Handle, SessionId, SessionKind};
 use crate::sync::AtomicU64;
@@ -26,16 +27,16 @@ fn state(slots: u32) -> Arc<State> {
 }
 
 fn open(state: &State, number: u64, options: &OpenOptions<'_>) -> (Handle, Leases) {
-    let opened = match state.open_plain(id(number), options, 1) {
+    let opened = match state.open_plain(id(number), options, Tick::from_secs(1)) {
         Some(opened) => opened,
-        None => state.open_anyhow(id(number), options, 1).unwrap(),
+        None => state.open_anyhow(id(number), options, Tick::from_secs(1)).unwrap(),
     };
     (opened.handle, opened.leases)
 }
 
 fn close(state: &State, handle: &Handle) {
-    if state.close_plain(handle, 1).is_none() {
-        state.close_anyhow(handle, 1).unwrap();
+    if state.close_plain(handle, Tick::from_secs(1)).is_none() {
+        state.close_anyhow(handle, Tick::from_secs(1)).unwrap();
     }
 }
 

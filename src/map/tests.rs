@@ -9,6 +9,7 @@ use super::engine::state::State;
 use super::format::queue::Queue;
 use super::format::record;
 use super::types::plan::{Leader, OpenOptions, Plan, Settings, pair};
+use crate::Tick;
 use crate::pool::{Pool, PoolKind};
 use crate::range::Range;
 use crate::sync::Ordering;
@@ -74,7 +75,7 @@ fn what_was_written_of_a_lease_that_was_never_committed_is_said_of_nobody() {
     record::write(state.records(), &state.layout.pools()[0], 0, 1, &ann);
     state.rebuild();
     let session = "7".parse().unwrap();
-    let opened = state.open_anyhow(session, &OpenOptions::default(), 1).unwrap();
+    let opened = state.open_anyhow(session, &OpenOptions::default(), Tick::from_secs(1)).unwrap();
     assert_eq!(opened.handle.generation, 1);
     assert_eq!(state.rows().next().unwrap().user, None);
 }
@@ -88,13 +89,13 @@ fn a_damaged_queue_frees_nothing_that_is_held() {
     let state = State::in_memory(&plan).unwrap();
     let [ann, bob, eve] = ["1", "2", "3"].map(|session| session.parse().unwrap());
     let any = OpenOptions::default();
-    let held = state.open_anyhow(ann, &any, 0).unwrap();
-    state.open_anyhow(bob, &any, 0).unwrap();
-    state.close_session_anyhow(bob, 0).unwrap();
+    let held = state.open_anyhow(ann, &any, Tick::ZERO).unwrap();
+    state.open_anyhow(bob, &any, Tick::ZERO).unwrap();
+    state.close_session_anyhow(bob, Tick::ZERO).unwrap();
     // The queue names her slot in place of his.
     let table = state.table(0).unwrap();
     table.control[Queue::Cooling as usize].store(pair(1, 1), Ordering::Relaxed);
-    assert!(state.open_anyhow(eve, &any, 100).is_err());
+    assert!(state.open_anyhow(eve, &any, Tick::from_secs(100)).is_err());
     assert!(table.is_lease_of(&held.handle));
     struct Nothing;
     impl Probe for Nothing {
@@ -105,10 +106,10 @@ fn a_damaged_queue_frees_nothing_that_is_held() {
             false
         }
     }
-    reap(&state, 100, u32::MAX, &mut Nothing);
+    reap(&state, Tick::from_secs(100), u32::MAX, &mut Nothing);
     assert!(table.is_lease_of(&held.handle));
     state.rebuild();
-    assert!(state.open_anyhow(eve, &any, 100).is_ok());
+    assert!(state.open_anyhow(eve, &any, Tick::from_secs(100)).is_ok());
 }
 
 proptest! {

@@ -132,6 +132,7 @@ mod tests {
     use super::super::format::region::store;
     use super::super::{Map, OpenOptions, Plan, Settings};
     use super::*;
+    use crate::Tick;
     use crate::pool::{Pool, PoolKind};
     use crate::session::{SessionId, SessionKind};
 
@@ -194,11 +195,11 @@ mod tests {
         // A process that starts meanwhile has a map all the same.
         assert!(Succession::new().map(directory.path()).is_some());
         let session = "7".parse().unwrap();
-        map.open_session(session, &OpenOptions::default(), 0).unwrap();
+        map.open_session(session, &OpenOptions::default(), Tick::ZERO).unwrap();
         let still = maps.map(directory.path()).unwrap();
         assert!(std::ptr::eq(still, first) && !still.is_superseded());
         let map = Map::create(directory.path(), &plan(1)).unwrap();
-        map.close_session(session, 0).unwrap();
+        map.close_session(session, Tick::ZERO).unwrap();
         assert!(maps.map(directory.path()).is_some_and(|map| map.find(session).is_none()));
     }
 
@@ -210,7 +211,7 @@ mod tests {
             let map = Map::create(directory.path(), &plan(number)).unwrap();
             let session =
                 SessionId::new(SessionKind::CommandLine, number as u64 / 100 + 1).unwrap();
-            map.open_session(session, &OpenOptions::default(), 0).unwrap();
+            map.open_session(session, &OpenOptions::default(), Tick::ZERO).unwrap();
             assert!(maps.map(directory.path()).is_some_and(|map| map.find(session).is_some()));
         }
         Map::create(directory.path(), &plan(PLACES)).unwrap();

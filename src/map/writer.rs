@@ -15,7 +15,8 @@ use super::replan::merge::check;
 use super::types::outcome::{
     CloseError, ClosedSession, Leases, MapError, OpenError, OpenedSession, SessionRow,
 };
-use super::types::plan::{OpenOptions, Plan, Settings, Tick, pair, unpair};
+use super::types::plan::{OpenOptions, Plan, Settings, pair, unpair};
+use crate::Tick;
 use crate::os::lock::FileLock;
 use crate::policy::Executable;
 use crate::session::{Handle, SessionId};
@@ -27,6 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// A writer: opens and closes sessions. Threads may share it; a fork child must open its own.
 ///
 /// ```
+/// use vipool::Tick;
 /// use vipool::map::{Map, OpenOptions, Plan};
 /// use vipool::pool::{Pool, PoolKind};
 ///
@@ -35,14 +37,14 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// let map = Map::in_memory(&Plan { pools: vec![pool], ..Plan::default() })?;
 ///
 /// let session = "7".parse()?;
-/// let opened = map.open_session(session, &OpenOptions::default(), 0)?;
+/// let opened = map.open_session(session, &OpenOptions::default(), Tick::now())?;
 /// assert_eq!(opened.leases.iter().next().unwrap().address.to_string(), "10.0.5.10");
 /// assert_eq!(map.reader()?.lookup(session), opened.leases);
 ///
-/// map.close_by_handle(&opened.handle, 0)?;
+/// map.close_by_handle(&opened.handle, Tick::now())?;
 /// assert!(map.reader()?.lookup(session).is_empty());
 /// // A second close frees nothing and says so.
-/// assert!(map.close_by_handle(&opened.handle, 0).is_err());
+/// assert!(map.close_by_handle(&opened.handle, Tick::now()).is_err());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]

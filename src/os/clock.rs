@@ -2,13 +2,6 @@
 
 use std::time::Duration;
 
-use crate::map::Tick;
-
-/// Seconds since boot, time asleep included.
-pub fn now() -> Tick {
-    Tick::try_from(since_boot().as_secs()).unwrap_or(Tick::MAX)
-}
-
 /// Time since boot, time asleep included: `CLOCK_BOOTTIME` of clock_gettime(2).
 #[cfg(unix)]
 #[allow(unsafe_code)]

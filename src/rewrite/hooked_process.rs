@@ -202,6 +202,7 @@ impl Succession<HookedProcess> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Tick;
     use crate::map::{Map, OpenOptions, Plan};
     use crate::policy::{Features, Policy, Program};
     use crate::pool::{Pool, PoolKind};
@@ -222,7 +223,7 @@ mod tests {
         let directory = directory.path();
         let map = Map::create(directory, &plan).unwrap();
         let session = "7".parse().unwrap();
-        map.open_session(session, &OpenOptions::default(), 0).unwrap();
+        map.open_session(session, &OpenOptions::default(), Tick::ZERO).unwrap();
         let rule = |reader: &'static Reader| reader.policy().programs().next();
         let reader = MAPS.map(directory).unwrap();
         let (policy, program) = (reader.policy(), rule(reader).unwrap());

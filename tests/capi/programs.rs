@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use vipool::Tick;
 use vipool_testing::{cargo, have, target_dir};
 
 use crate::build::{Language, program, said, succeed};
@@ -109,7 +110,7 @@ fn a_hook_layer_in_c() {
     let mut sessions: Vec<_> = (1..=2)
         .map(|value| {
             let session = SessionId::new(SessionKind::Embedder, value).unwrap();
-            let opened = map.open_session(session, &OpenOptions::default(), 0).unwrap();
+            let opened = map.open_session(session, &OpenOptions::default(), Tick::ZERO).unwrap();
             let own = opened.leases.iter().next().unwrap().address;
             let mut child = ChildGuard::start(
                 Command::new(&hook)
@@ -182,7 +183,7 @@ fn a_hook_layer_in_c_where_calls_fail() {
         let directory = tempfile::tempdir().unwrap();
         let map = Map::create(directory.path(), &plan).unwrap();
         let session = SessionId::new(SessionKind::Embedder, 1).unwrap();
-        let opened = map.open_session(session, &OpenOptions::default(), 0).unwrap();
+        let opened = map.open_session(session, &OpenOptions::default(), Tick::ZERO).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let said = said(
             Command::new(&calls)

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
+use vipool::Tick;
 use vipool::map::{CloseError, Map, MapError, OpenError, OpenOptions, Plan, Reader, Settings};
 use vipool::pool::{Pool, PoolKind};
 use vipool::session::{Handle, Lease};
@@ -104,7 +105,7 @@ fn write(directory: &Path, writer: usize, notes: Notes, seed: u64) {
         let told = notes.told(session).load(SeqCst);
         if random.below(2) == 0 {
             notes.intent(session).store(OPEN, SeqCst);
-            match map.open_session(id(raw), &OpenOptions::default(), now) {
+            match map.open_session(id(raw), &OpenOptions::default(), Tick::from_secs(now)) {
                 Ok(opened) => {
                     assert_eq!(opened.already_open, told != 0, "session {raw}");
                     notes.told(session).store(packed(&opened.handle), SeqCst);
@@ -114,7 +115,7 @@ fn write(directory: &Path, writer: usize, notes: Notes, seed: u64) {
             }
         } else {
             notes.intent(session).store(CLOSE, SeqCst);
-            match map.close_session(id(raw), now) {
+            match map.close_session(id(raw), Tick::from_secs(now)) {
                 Ok(_) => {
                     assert_ne!(told, 0, "session {raw} was not open");
                     notes.told(session).store(0, SeqCst);
@@ -217,7 +218,7 @@ impl Scene {
 fn come_after(map: &Map) {
     let began = Instant::now();
     loop {
-        match map.close_session(id(99_999), 0) {
+        match map.close_session(id(99_999), Tick::ZERO) {
             Err(CloseError::NotOpen(_)) => return,
             Err(CloseError::Map(error)) if is_busy(&error) => {}
             other => panic!("{other:?}"),
@@ -233,7 +234,7 @@ fn killed_writers_and_readers_lose_and_double_nothing() {
     let directory = Directory::new("kill");
     let map = Map::create(&directory.0, &plan(0)).unwrap();
     for number in STABLE {
-        map.open_session(id(number), &OpenOptions::default(), 0).unwrap();
+        map.open_session(id(number), &OpenOptions::default(), Tick::ZERO).unwrap();
     }
     let words = shared_words((WRITERS + READERS) * Notes::WORDS);
     let notes = words.chunks_exact(Notes::WORDS).map(|words| Notes { words }).collect();

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::time::SystemTime;
 
+use vipool::Tick;
 use vipool::map::{Leader, Map, OpenOptions, Plan, Probe, Settings};
 use vipool::pool::{Pool, PoolKind};
 use vipool::range::Range;
@@ -150,16 +151,16 @@ pub fn operate(
         (0..=7, _) => {
             let address = (choice == 0).then_some(address);
             let options = OpenOptions { user, address, client, leader, pool: None };
-            _ = map.open_session(session, &options, now);
+            _ = map.open_session(session, &options, Tick::from_secs(now));
         }
-        (8..=11, Some((handle, _))) => _ = map.close_by_handle(&handle, now),
-        (12 | 13, _) => _ = map.close_session(session, now),
-        (14, _) => _ = map.drain(&range, now),
-        (15, _) => _ = map.undrain(&range, now),
-        (16, _) => _ = map.reserve(address, "ann", now),
-        (17, _) => _ = map.unreserve(address, now),
+        (8..=11, Some((handle, _))) => _ = map.close_by_handle(&handle, Tick::from_secs(now)),
+        (12 | 13, _) => _ = map.close_session(session, Tick::from_secs(now)),
+        (14, _) => _ = map.drain(&range, Tick::from_secs(now)),
+        (15, _) => _ = map.undrain(&range, Tick::from_secs(now)),
+        (16, _) => _ = map.reserve(address, "ann", Tick::from_secs(now)),
+        (17, _) => _ = map.unreserve(address, Tick::from_secs(now)),
         // In a wide table this alone is a hundred thousand instructions.
         (18, _) if random.below(8) == 0 => _ = map.recover(),
-        (_, _) => _ = map.reap(now, 3, &mut Lively(random)),
+        (_, _) => _ = map.reap(Tick::from_secs(now), 3, &mut Lively(random)),
     }
 }

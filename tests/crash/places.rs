@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 
+use vipool::Tick;
 use vipool::map::{CloseError, Map, MapError, OpenError, OpenOptions, Reader};
 
 use crate::forks::plan;
@@ -56,7 +57,7 @@ fn a_full_tmpfs_is_an_error_at_creation_and_never_a_signal_later() {
         assert!(full(Map::create(&directory.0, &plan(2_000))));
         assert_eq!(names(&directory.0), ["lock"]);
         let map = Map::create(&directory.0, &plan(100)).unwrap();
-        let opened = map.open_session(id(1), &ANY, 0).unwrap();
+        let opened = map.open_session(id(1), &ANY, Tick::ZERO).unwrap();
         let reader = Reader::attach(&directory.0).unwrap();
         // A new configuration that does not fit leaves the old map as it was.
         assert!(full(Map::create(&directory.0, &plan(100_000))));
@@ -64,10 +65,10 @@ fn a_full_tmpfs_is_an_error_at_creation_and_never_a_signal_later() {
         // Full to the last byte by others: everything goes on, since all of it was allocated.
         _ = fs::write(directory.0.join("filler"), vec![1; 1 << 20]);
         for number in 2..=100 {
-            map.open_session(id(number), &ANY, 0).unwrap();
+            map.open_session(id(number), &ANY, Tick::ZERO).unwrap();
         }
         assert!(full(Map::create(&directory.0, &plan(101))));
-        map.close_by_handle(&opened.handle, 0).unwrap();
+        map.close_by_handle(&opened.handle, Tick::ZERO).unwrap();
         assert_eq!(names(&directory.0), ["filler", "journal", "lock", "map", "sessions"]);
     });
 }
@@ -76,7 +77,7 @@ fn a_full_tmpfs_is_an_error_at_creation_and_never_a_signal_later() {
 fn a_map_of_another_network_namespace_is_not_ours() {
     let directory = Directory::new("netns");
     let map = Map::create(&directory.0, &plan(9)).unwrap();
-    map.open_session(id(1), &ANY, 0).unwrap();
+    map.open_session(id(1), &ANY, Tick::ZERO).unwrap();
     apart(libc::CLONE_NEWNET, || {
         assert!(matches!(Map::open(&directory.0), Err(MapError::OtherBoot(_))));
         assert!(matches!(Reader::attach(&directory.0), Err(MapError::OtherBoot(_))));
@@ -88,7 +89,7 @@ fn a_map_of_another_network_namespace_is_not_ours() {
     if directory.0.join("made").exists() {
         // and who had the old one open is told.
         assert!(matches!(
-            map.open_session(id(2), &ANY, 0),
+            map.open_session(id(2), &ANY, Tick::ZERO),
             Err(OpenError::Map(MapError::OtherBoot(_)))
         ));
     }
@@ -98,7 +99,7 @@ fn a_map_of_another_network_namespace_is_not_ours() {
 fn a_map_of_another_boot_is_not_ours() {
     let directory = Directory::new("boot");
     let map = Map::create(&directory.0, &plan(9)).unwrap();
-    let opened = map.open_session(id(1), &ANY, 0).unwrap();
+    let opened = map.open_session(id(1), &ANY, Tick::ZERO).unwrap();
     drop(map);
     // The machine is started again: the file is of a boot that has another hash.
     let path = directory.0.join("map");
@@ -111,8 +112,8 @@ fn a_map_of_another_boot_is_not_ours() {
     assert!(matches!(Reader::attach(&directory.0), Err(MapError::OtherBoot(_))));
     let map = Map::create(&directory.0, &plan(9)).unwrap();
     assert!(map.sessions().unwrap().is_empty());
-    let mut handle = map.open_session(id(1), &ANY, 0).unwrap().handle;
+    let mut handle = map.open_session(id(1), &ANY, Tick::ZERO).unwrap().handle;
     handle.boot ^= 4;
-    assert!(matches!(map.close_by_handle(&handle, 0), Err(CloseError::Foreign)));
+    assert!(matches!(map.close_by_handle(&handle, Tick::ZERO), Err(CloseError::Foreign)));
     assert!(!map.reader().unwrap().is_live(&handle));
 }

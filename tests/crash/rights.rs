@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 
+use vipool::Tick;
 use vipool::map::{Map, MapError, Reader};
 
 use crate::forks::plan;
@@ -22,7 +23,7 @@ fn another_user_may_read_the_map_and_nothing_else() {
     let directory = Directory::new("rights");
     let map = Map::create(&directory.0, &plan(9)).unwrap();
     let user = vipool::map::OpenOptions { user: Some("ann"), ..Default::default() };
-    map.open_session(id(1), &user, 0).unwrap();
+    map.open_session(id(1), &user, Tick::ZERO).unwrap();
     let mode = |name: &str| directory.0.join(name).metadata().unwrap().mode() & 0o777;
     let modes = ["map", "sessions", "journal", "lock"].map(mode);
     assert_eq!(modes, [0o644, 0o640, 0o640, 0o600]);
@@ -88,7 +89,7 @@ fn what_was_planted_at_a_path_is_refused_or_removed_and_never_written_to() {
             let at = directory.0.join(name);
             // A good map of another directory, so that only its being planted is wrong.
             let other = Map::create(&elsewhere.0, &plan(9)).unwrap();
-            other.open_session(id(1), &Default::default(), 0).unwrap();
+            other.open_session(id(1), &Default::default(), Tick::ZERO).unwrap();
             drop(other);
             let victim = elsewhere.0.join(name.trim_end_matches(".new"));
             let before = fs::read(&victim).unwrap();

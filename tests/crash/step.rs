@@ -10,6 +10,7 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
 
+use vipool::Tick;
 use vipool::map::{Leases, Map, OpenOptions, Reader};
 use vipool::raw::mapping::Mapping;
 use vipool::session::{Handle, SessionId};
@@ -52,7 +53,7 @@ fn run(scene: &Scene, instructions: u64, seeds: &mut Random) -> Option<(u64, u64
     let directory = Directory::new("step");
     let map = Map::create(&directory.0, &scene.plan).unwrap();
     for number in &scene.sessions[..scene.open] {
-        map.open_session(id(*number), &OpenOptions::default(), 1).unwrap();
+        map.open_session(id(*number), &OpenOptions::default(), Tick::from_secs(1)).unwrap();
     }
     let reader = Reader::attach(&directory.0).unwrap();
     let files = ["map", "sessions"].map(|name| {

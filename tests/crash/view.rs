@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use vipool::map::{Leader, Map, OpenOptions, Probe, Tick};
+use vipool::Tick;
+use vipool::map::{Leader, Map, OpenOptions, Probe};
 use vipool::session::{Lease, SessionId, SessionKind};
 
 /// A directory of its own, in memory where there is a tmpfs, removed when dropped.
@@ -85,7 +86,7 @@ pub fn held(map: &Map) -> Held {
 pub fn recovered(map: &[u8], sessions: &[u8]) -> Held {
     let map = Map::from_bytes(map, sessions).unwrap();
     // Nothing else makes it whole: whether that is needed the map itself has to say.
-    assert!(map.close_session(id(99_999_999), 0).is_err());
+    assert!(map.close_session(id(99_999_999), Tick::ZERO).is_err());
     let held = held(&map);
     let reader = map.reader().unwrap();
     let mut idle = 0;
@@ -99,11 +100,12 @@ pub fn recovered(map: &[u8], sessions: &[u8]) -> Held {
     // When everything has cooled, to sessions that nobody else has.
     let late = u32::MAX - 1;
     map.drain_server(false).unwrap();
-    map.reap(late, u32::MAX, &mut Quiet).unwrap();
+    map.reap(Tick::from_secs(late), u32::MAX, &mut Quiet).unwrap();
     let mut out: BTreeSet<IpAddr> = held.values().map(|tenant| tenant.lease.address).collect();
     assert_eq!(out.len(), held.len(), "an address is held twice");
     for number in 0..=u64::from(idle) {
-        let Ok(opened) = map.open_session(id(1 << 40 | number), &OpenOptions::default(), late)
+        let Ok(opened) =
+            map.open_session(id(1 << 40 | number), &OpenOptions::default(), Tick::from_secs(late))
         else {
             break;
         };

@@ -1,5 +1,6 @@
 //! Which address a session is given, and what becomes of it afterwards.
 
+use vipool::Tick;
 use vipool::map::{CloseError, OpenError, OpenOptions, Plan, Settings, Shortage};
 
 use vipool::pool::{Pool, PoolKind};
@@ -10,23 +11,24 @@ use crate::support::{addresses, id, loopback, map, only, plan, pool, user};
 fn first_in_first_out() {
     let map = map(&["10.0.0.1-10.0.0.3"], Settings::default());
     let any = OpenOptions::default();
-    let first: Vec<_> = (1..=3).map(|n| map.open_session(id(n), &any, 0).unwrap()).collect();
+    let first: Vec<_> =
+        (1..=3).map(|n| map.open_session(id(n), &any, Tick::ZERO).unwrap()).collect();
     assert!(matches!(
-        map.open_session(id(4), &any, 0),
+        map.open_session(id(4), &any, Tick::ZERO),
         Err(OpenError::Shortage(Shortage::Exhausted))
     ));
-    map.close_by_handle(&first[1].handle, 0).unwrap();
-    map.close_by_handle(&first[0].handle, 0).unwrap();
-    assert_eq!(only(&map.open_session(id(5), &any, 0).unwrap().leases), "10.0.0.2");
-    assert_eq!(only(&map.open_session(id(6), &any, 0).unwrap().leases), "10.0.0.1");
+    map.close_by_handle(&first[1].handle, Tick::ZERO).unwrap();
+    map.close_by_handle(&first[0].handle, Tick::ZERO).unwrap();
+    assert_eq!(only(&map.open_session(id(5), &any, Tick::ZERO).unwrap().leases), "10.0.0.2");
+    assert_eq!(only(&map.open_session(id(6), &any, Tick::ZERO).unwrap().leases), "10.0.0.1");
 }
 
 #[test]
 fn opening_again_gives_the_same() {
     let map = map(&["10.0.0.1-10.0.0.3"], Settings::default());
     let any = OpenOptions::default();
-    let first = map.open_session(id(1), &any, 0).unwrap();
-    let again = map.open_session(id(1), &any, 9).unwrap();
+    let first = map.open_session(id(1), &any, Tick::ZERO).unwrap();
+    let again = map.open_session(id(1), &any, Tick::from_secs(9)).unwrap();
     assert!(!first.already_open && again.already_open);
     assert_eq!((first.handle, first.leases), (again.handle, again.leases));
 }
@@ -35,14 +37,14 @@ fn opening_again_gives_the_same() {
 fn a_stale_close_frees_nothing() {
     let map = map(&["10.0.0.1"], Settings::default());
     let any = OpenOptions::default();
-    let first = map.open_session(id(1), &any, 0).unwrap();
-    map.close_by_handle(&first.handle, 0).unwrap();
-    let second = map.open_session(id(1), &any, 0).unwrap();
-    assert!(matches!(map.close_by_handle(&first.handle, 0), Err(CloseError::Stale(_))));
+    let first = map.open_session(id(1), &any, Tick::ZERO).unwrap();
+    map.close_by_handle(&first.handle, Tick::ZERO).unwrap();
+    let second = map.open_session(id(1), &any, Tick::ZERO).unwrap();
+    assert!(matches!(map.close_by_handle(&first.handle, Tick::ZERO), Err(CloseError::Stale(_))));
     let mut foreign = second.handle;
     foreign.boot ^= 1;
-    assert!(matches!(map.close_by_handle(&foreign, 0), Err(CloseError::Foreign)));
-    assert!(matches!(map.close_session(id(2), 0), Err(CloseError::NotOpen(_))));
+    assert!(matches!(map.close_by_handle(&foreign, Tick::ZERO), Err(CloseError::Foreign)));
+    assert!(matches!(map.close_session(id(2), Tick::ZERO), Err(CloseError::NotOpen(_))));
     let reader = map.reader().unwrap();
     assert!(reader.is_live(&second.handle) && !reader.is_live(&first.handle));
 }
@@ -51,17 +53,17 @@ fn a_stale_close_frees_nothing() {
 fn a_user_gets_the_last_address_again_and_need_not_wait_for_it() {
     let settings = Settings { cool_down: 60, ..Settings::default() };
     let map = map(&["10.0.0.1-10.0.0.2"], settings);
-    let ann = map.open_session(id(1), &user("ann"), 0).unwrap();
-    let bob = map.open_session(id(2), &user("bob"), 0).unwrap();
-    map.close_by_handle(&ann.handle, 10).unwrap();
-    map.close_by_handle(&bob.handle, 20).unwrap();
+    let ann = map.open_session(id(1), &user("ann"), Tick::ZERO).unwrap();
+    let bob = map.open_session(id(2), &user("bob"), Tick::ZERO).unwrap();
+    map.close_by_handle(&ann.handle, Tick::from_secs(10)).unwrap();
+    map.close_by_handle(&bob.handle, Tick::from_secs(20)).unwrap();
     assert!(matches!(
-        map.open_session(id(3), &user("eve"), 30),
-        Err(OpenError::Shortage(Shortage::Cooling { until: 70 }))
+        map.open_session(id(3), &user("eve"), Tick::from_secs(30)),
+        Err(OpenError::Shortage(Shortage::Cooling { until })) if until == Tick::from_secs(70)
     ));
-    let again = map.open_session(id(4), &user("bob"), 30).unwrap();
+    let again = map.open_session(id(4), &user("bob"), Tick::from_secs(30)).unwrap();
     assert_eq!(addresses(&again.leases), addresses(&bob.leases));
-    let eve = map.open_session(id(3), &user("eve"), 70).unwrap();
+    let eve = map.open_session(id(3), &user("eve"), Tick::from_secs(70)).unwrap();
     assert_eq!(addresses(&eve.leases), addresses(&ann.leases));
 }
 
@@ -69,12 +71,12 @@ fn a_user_gets_the_last_address_again_and_need_not_wait_for_it() {
 fn of_two_the_one_given_back_last_comes_again_whatever_has_cooled_since() {
     let settings = Settings { cool_down: 60, check_in_use: false, ..Settings::default() };
     let map = map(&["10.0.0.1-10.0.0.9"], settings);
-    let last = map.open_session(id(1), &user("ann"), 0).unwrap();
-    let before = map.open_session(id(2), &user("ann"), 0).unwrap();
-    map.close_by_handle(&before.handle, 10).unwrap();
-    map.close_by_handle(&last.handle, 50).unwrap();
-    map.open_session(id(4), &user("bob"), 80).unwrap(); // sets free what has cooled
-    let again = map.open_session(id(3), &user("ann"), 80).unwrap();
+    let last = map.open_session(id(1), &user("ann"), Tick::ZERO).unwrap();
+    let before = map.open_session(id(2), &user("ann"), Tick::ZERO).unwrap();
+    map.close_by_handle(&before.handle, Tick::from_secs(10)).unwrap();
+    map.close_by_handle(&last.handle, Tick::from_secs(50)).unwrap();
+    map.open_session(id(4), &user("bob"), Tick::from_secs(80)).unwrap(); // sets free what has cooled
+    let again = map.open_session(id(3), &user("ann"), Tick::from_secs(80)).unwrap();
     assert_eq!(addresses(&again.leases), addresses(&last.leases));
 }
 
@@ -85,44 +87,62 @@ fn an_explicit_request_is_met_or_refused() {
         address: Some(address.parse().unwrap()),
         ..OpenOptions::default()
     };
-    assert_eq!(only(&map.open_session(id(1), &at("10.0.0.5"), 0).unwrap().leases), "10.0.0.5");
-    assert!(matches!(map.open_session(id(2), &at("10.0.0.5"), 0), Err(OpenError::Taken(_))));
-    assert!(matches!(map.open_session(id(2), &at("10.0.1.5"), 0), Err(OpenError::Excluded(_))));
+    assert_eq!(
+        only(&map.open_session(id(1), &at("10.0.0.5"), Tick::ZERO).unwrap().leases),
+        "10.0.0.5"
+    );
+    assert!(matches!(
+        map.open_session(id(2), &at("10.0.0.5"), Tick::ZERO),
+        Err(OpenError::Taken(_))
+    ));
+    assert!(matches!(
+        map.open_session(id(2), &at("10.0.1.5"), Tick::ZERO),
+        Err(OpenError::Excluded(_))
+    ));
     assert!(map.reader().unwrap().lookup(id(2)).is_empty());
 }
 
 #[test]
 fn reserved_addresses_go_to_their_user_and_only_once() {
     let map = map(&["10.0.0.1-10.0.0.3"], Settings::default());
-    map.reserve("10.0.0.1".parse().unwrap(), "ann", 0).unwrap();
-    assert_eq!(only(&map.open_session(id(1), &user("bob"), 0).unwrap().leases), "10.0.0.2");
-    let ann = map.open_session(id(2), &user("ann"), 0).unwrap();
+    map.reserve("10.0.0.1".parse().unwrap(), "ann", Tick::ZERO).unwrap();
+    assert_eq!(
+        only(&map.open_session(id(1), &user("bob"), Tick::ZERO).unwrap().leases),
+        "10.0.0.2"
+    );
+    let ann = map.open_session(id(2), &user("ann"), Tick::ZERO).unwrap();
     assert_eq!(only(&ann.leases), "10.0.0.1");
-    assert_eq!(only(&map.open_session(id(3), &user("ann"), 0).unwrap().leases), "10.0.0.3");
-    map.close_by_handle(&ann.handle, 0).unwrap();
-    assert!(map.open_session(id(4), &user("eve"), 0).is_err());
-    map.unreserve("10.0.0.1".parse().unwrap(), 0).unwrap();
-    assert_eq!(only(&map.open_session(id(4), &user("eve"), 0).unwrap().leases), "10.0.0.1");
+    assert_eq!(
+        only(&map.open_session(id(3), &user("ann"), Tick::ZERO).unwrap().leases),
+        "10.0.0.3"
+    );
+    map.close_by_handle(&ann.handle, Tick::ZERO).unwrap();
+    assert!(map.open_session(id(4), &user("eve"), Tick::ZERO).is_err());
+    map.unreserve("10.0.0.1".parse().unwrap(), Tick::ZERO).unwrap();
+    assert_eq!(
+        only(&map.open_session(id(4), &user("eve"), Tick::ZERO).unwrap().leases),
+        "10.0.0.1"
+    );
 }
 
 #[test]
 fn a_drained_address_is_kept_by_its_session_and_given_to_nobody() {
     let map = map(&["10.0.0.1-10.0.0.2"], Settings::default());
     let any = OpenOptions::default();
-    let first = map.open_session(id(1), &any, 0).unwrap();
+    let first = map.open_session(id(1), &any, Tick::ZERO).unwrap();
     let all = "10.0.0.0/24".parse().unwrap();
-    let changed = map.drain(&all, 0).unwrap();
+    let changed = map.drain(&all, Tick::ZERO).unwrap();
     assert_eq!((changed.addresses, changed.held), (2, 1));
     assert!(map.reader().unwrap().is_live(&first.handle));
-    map.close_by_handle(&first.handle, 0).unwrap();
+    map.close_by_handle(&first.handle, Tick::ZERO).unwrap();
     assert!(matches!(
-        map.open_session(id(2), &any, 0),
+        map.open_session(id(2), &any, Tick::ZERO),
         Err(OpenError::Shortage(Shortage::Draining))
     ));
     assert_eq!(map.reader().unwrap().pools()[0].drained, 2);
-    map.undrain(&all, 0).unwrap();
+    map.undrain(&all, Tick::ZERO).unwrap();
     assert_eq!(map.reader().unwrap().pools()[0].free, 2);
-    map.open_session(id(2), &any, 0).unwrap();
+    map.open_session(id(2), &any, Tick::ZERO).unwrap();
 }
 
 #[test]
@@ -138,7 +158,7 @@ fn a_session_gets_one_address_of_each_kind() {
         ..Plan::default()
     };
     let map = vipool::map::Map::in_memory(&plan).unwrap();
-    let opened = map.open_session(id(1), &OpenOptions::default(), 0).unwrap();
+    let opened = map.open_session(id(1), &OpenOptions::default(), Tick::ZERO).unwrap();
     let addresses: Vec<_> = addresses(&opened.leases).iter().map(ToString::to_string).collect();
     assert_eq!(addresses, ["10.0.0.1", "fd00::", "127.9.0.0"]);
     let reader = map.reader().unwrap();
@@ -146,12 +166,12 @@ fn a_session_gets_one_address_of_each_kind() {
     assert_eq!(shown.loopback6.unwrap().to_string(), "127.9.0.128");
     assert_eq!(reader.pool_kind("127.9.0.200".parse().unwrap()), Some(PoolKind::Loopback));
     let lab = OpenOptions { pool: Some("lab"), ..OpenOptions::default() };
-    let lab = map.open_session(id(2), &lab, 0).unwrap();
+    let lab = map.open_session(id(2), &lab, Tick::ZERO).unwrap();
     assert_eq!(crate::support::addresses(&lab.leases)[0].to_string(), "10.0.1.1");
     let none = OpenOptions { pool: Some("no"), ..OpenOptions::default() };
-    assert!(matches!(map.open_session(id(3), &none, 0), Err(OpenError::UnknownPool(_))));
-    map.close_by_handle(&lab.handle, 0).unwrap();
-    map.close_by_handle(&opened.handle, 0).unwrap();
+    assert!(matches!(map.open_session(id(3), &none, Tick::ZERO), Err(OpenError::UnknownPool(_))));
+    map.close_by_handle(&lab.handle, Tick::ZERO).unwrap();
+    map.close_by_handle(&opened.handle, Tick::ZERO).unwrap();
     assert!(map.reader().unwrap().pools().iter().all(|pool| pool.used == 0));
 }
 
@@ -161,12 +181,12 @@ fn low_water_warns_once() {
     let map = map(&["10.0.0.1-10.0.0.4"], settings);
     let any = OpenOptions::default();
     let warned: Vec<_> =
-        (1..=4).map(|n| map.open_session(id(n), &any, 0).unwrap().low_water).collect();
+        (1..=4).map(|n| map.open_session(id(n), &any, Tick::ZERO).unwrap().low_water).collect();
     assert_eq!(warned, [false, false, true, false]);
     for n in 1..=4 {
-        map.close_session(id(n), 0).unwrap();
+        map.close_session(id(n), Tick::ZERO).unwrap();
     }
-    assert!(!map.open_session(id(5), &any, 0).unwrap().low_water);
+    assert!(!map.open_session(id(5), &any, Tick::ZERO).unwrap().low_water);
     assert_eq!(map.reader().unwrap().pools()[0].peak, 4);
 }
 
@@ -174,9 +194,15 @@ fn low_water_warns_once() {
 fn quotas_hold() {
     let settings = Settings { sessions_per_user: 1, max_sessions: 2, ..Settings::default() };
     let map = vipool::map::Map::in_memory(&plan(&["10.0.0.1-10.0.0.9"], settings)).unwrap();
-    map.open_session(id(1), &user("ann"), 0).unwrap();
-    map.open_session(id(1), &user("ann"), 0).unwrap();
-    assert!(matches!(map.open_session(id(2), &user("ann"), 0), Err(OpenError::Quota { .. })));
-    map.open_session(id(2), &user("bob"), 0).unwrap();
-    assert!(matches!(map.open_session(id(3), &user("eve"), 0), Err(OpenError::TooManySessions(2))));
+    map.open_session(id(1), &user("ann"), Tick::ZERO).unwrap();
+    map.open_session(id(1), &user("ann"), Tick::ZERO).unwrap();
+    assert!(matches!(
+        map.open_session(id(2), &user("ann"), Tick::ZERO),
+        Err(OpenError::Quota { .. })
+    ));
+    map.open_session(id(2), &user("bob"), Tick::ZERO).unwrap();
+    assert!(matches!(
+        map.open_session(id(3), &user("eve"), Tick::ZERO),
+        Err(OpenError::TooManySessions(2))
+    ));
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::thread;
 
+use vipool::Tick;
 use vipool::map::{OpenOptions, Settings};
 
 use crate::support::{id, map};
@@ -12,7 +13,7 @@ use crate::support::{id, map};
 fn threads_share_a_map_and_no_address() {
     let rounds = if cfg!(miri) { 5 } else { 2000 };
     let map = map(&["10.0.0.1-10.0.0.9"], Settings::default());
-    let stable = map.open_session(id(1), &OpenOptions::default(), 0).unwrap();
+    let stable = map.open_session(id(1), &OpenOptions::default(), Tick::ZERO).unwrap();
     let holders = Mutex::new(HashMap::new());
     thread::scope(|scope| {
         for thread in 1..=3u64 {
@@ -20,13 +21,14 @@ fn threads_share_a_map_and_no_address() {
             scope.spawn(move || {
                 for round in 0..rounds {
                     let session = id(thread * 1_000_000 + round);
-                    let opened = map.open_session(session, &OpenOptions::default(), 0).unwrap();
+                    let opened =
+                        map.open_session(session, &OpenOptions::default(), Tick::ZERO).unwrap();
                     let address = opened.leases.iter().next().unwrap().address;
                     let other = holders.lock().unwrap().insert(address, session);
                     assert_eq!(other, None, "{address} is held twice");
                     holders.lock().unwrap().remove(&address);
-                    map.close_by_handle(&opened.handle, 0).unwrap();
-                    assert!(map.close_by_handle(&opened.handle, 0).is_err());
+                    map.close_by_handle(&opened.handle, Tick::ZERO).unwrap();
+                    assert!(map.close_by_handle(&opened.handle, Tick::ZERO).is_err());
                 }
             });
         }

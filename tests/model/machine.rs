@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use vipool::Tick;
 use vipool::map::{
-    ChangeError, CloseError, LEADER_GRACE, Leader, Map, OpenError, OpenOptions, Plan, Probe,
-    Reader, Tick,
+    ChangeError, CloseError, LEADER_GRACE, Leader, Map, OpenError, OpenOptions, Plan, Probe, Reader,
 };
 use vipool::range::Range;
 use vipool::session::{Handle, SessionId};
@@ -56,7 +56,15 @@ impl Machine {
         let reader = map.reader().unwrap();
         let directory = directory.to_owned();
         let model = Model::new(&plan);
-        Self { directory, map, reader, model, plan, now: 1000, handles: Vec::new() }
+        Self {
+            directory,
+            map,
+            reader,
+            model,
+            plan,
+            now: Tick::from_secs(1000),
+            handles: Vec::new(),
+        }
     }
 
     /// An address: of the pools, or in none of them.
@@ -206,7 +214,7 @@ impl Machine {
                 self.model.configure(&plan);
                 self.plan = plan;
             }
-            Op::Tick(by) => self.now = now.saturating_add_signed(by),
+            Op::Advance(by) => self.now = now.saturating_add_signed(by),
         }
         Ok(())
     }

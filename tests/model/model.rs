@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use vipool::map::{Leader, OpenOptions, Plan, Settings, Shortage, Tick};
+use vipool::Tick;
+use vipool::map::{Leader, OpenOptions, Plan, Settings, Shortage};
 use vipool::pool::{Pool, PoolKind};
 
 use crate::slots::{Held, ModelPool, Rest, Slot};
@@ -221,7 +222,7 @@ impl Model {
             () if slot.held.is_some() || slot.is_out() || user.is_none() => None,
             () if slot.user.as_deref() != user => None,
             () if slot.reserved => {
-                self.check_cooled(slot, user, now).is_ok().then_some((2, (0, 0)))
+                self.check_cooled(slot, user, now).is_ok().then_some((2, (Tick::ZERO, 0)))
             }
             () if slot.rest == Rest::Cooling => Some((1, slot.since)),
             () if slot.rest == Rest::Free => Some((0, slot.since)),
@@ -477,7 +478,7 @@ impl Model {
             match (gone(leader), *seen) {
                 (false, _) => *seen = None,
                 (true, None) => *seen = Some(now),
-                (true, Some(since)) if now.saturating_sub(since) >= grace => closed.push(session),
+                (true, Some(since)) if now.seconds_since(since) >= grace => closed.push(session),
                 (true, Some(_)) => {}
             }
             if closed.last() == Some(&session) {

@@ -39,7 +39,7 @@ pub enum Op {
     Recover,
     Restart,
     Configure(usize),
-    Tick(i32),
+    Advance(i32),
 }
 
 pub fn op() -> impl Strategy<Value = Op> {
@@ -60,7 +60,7 @@ pub fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Recover),
         1 => Just(Op::Restart),
         1 => (0..PLANS).prop_map(Op::Configure),
-        4 => prop_oneof![9 => 0i32..8, 1 => -20i32..100].prop_map(Op::Tick),
+        4 => prop_oneof![9 => 0i32..8, 1 => -20i32..100].prop_map(Op::Advance),
     ]
 }
 

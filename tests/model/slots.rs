@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use vipool::map::{Leader, Settings, Tick};
+use vipool::Tick;
+use vipool::map::{Leader, Settings};
 use vipool::pool::PoolKind;
 
 /// What a slot that nobody holds is.
@@ -65,7 +66,7 @@ impl Slot {
             address,
             held: None,
             rest: Rest::Free,
-            since: (0, 0),
+            since: (Tick::ZERO, 0),
             user: None,
             last: None,
             reserved: false,
@@ -83,7 +84,7 @@ impl Slot {
 
     /// Whether nothing is known of it.
     pub fn is_blank(&self) -> bool {
-        let never = self.held.is_none() && self.rest == Rest::Free && self.since == (0, 0);
+        let never = self.held.is_none() && self.rest == Rest::Free && self.since == (Tick::ZERO, 0);
         never && self.user.is_none() && !self.reserved && !self.drained
     }
 

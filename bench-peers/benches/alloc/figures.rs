@@ -3,6 +3,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use vipool::Tick;
 use vipool::map::{MAP_FILE, Map, OpenOptions, Reader, SESSIONS_FILE, Settings};
 use vipool_bench_peers::{ByHandle, Floor, Locking, Storage, create_map, session_id};
 
@@ -68,14 +69,19 @@ fn measure_refusal(bench: &Bench, size: u32, name: &str, settings: Settings) {
         fill(&map, size.into());
         if settings.cool_down > 0 {
             for session in 1..=u64::from(size) {
-                map.close_session(session_id(session), 1).expect("an open session");
+                map.close_session(session_id(session), Tick::from_secs(1))
+                    .expect("an open session");
             }
         }
         let mut writer = map.exclusive_writer().expect("no other writer");
         let options = OpenOptions::default();
         compare_with_floor(bench, &name, scenario(size, 100, 1), || {
             time_per_call(BLOCK_OPERATIONS, |number| {
-                let result = writer.open_session(session_id(number + (1 << 40)), &options, 2);
+                let result = writer.open_session(
+                    session_id(number + (1 << 40)),
+                    &options,
+                    Tick::from_secs(2),
+                );
                 assert!(black_box(result).is_err());
             })
         });
@@ -85,7 +91,8 @@ fn measure_refusal(bench: &Bench, size: u32, name: &str, settings: Settings) {
 /// Opens this number of sessions.
 fn fill(map: &Map, sessions: u64) {
     for session in 1..=sessions {
-        map.open_session(session_id(session), &OpenOptions::default(), 0).expect("a free address");
+        map.open_session(session_id(session), &OpenOptions::default(), Tick::ZERO)
+            .expect("a free address");
     }
 }
 

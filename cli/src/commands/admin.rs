@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 
 use anyhow::bail;
+use vipool::Tick;
 use vipool::map::{AdminChange, Map};
-use vipool::os::clock;
 use vipool::range::Range;
 
 use crate::maps::selection::MapArgs;
@@ -103,7 +103,7 @@ impl DrainTarget {
             );
         }
         for range in self.ranges {
-            let now = clock::now();
+            let now = Tick::now();
             let change = if drain { map.drain(&range, now) } else { map.undrain(&range, now) }?;
             if change.addresses == 0 {
                 bail!(
@@ -132,7 +132,7 @@ fn describe_change(change: &AdminChange, drain: bool) -> String {
 impl Reserve {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let map = Map::open(&self.map.directory()?)?;
-        let change = map.reserve(self.address, &self.user, clock::now())?;
+        let change = map.reserve(self.address, &self.user, Tick::now())?;
         let held = if change.held > 0 { "; the session that holds it keeps it" } else { "" };
         println!("{} is reserved for {}{held}", self.address, self.user);
         Ok(ExitCode::SUCCESS)
@@ -142,7 +142,7 @@ impl Reserve {
 impl Unreserve {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let map = Map::open(&self.map.directory()?)?;
-        map.unreserve(self.address, clock::now())?;
+        map.unreserve(self.address, Tick::now())?;
         println!("{} is no longer reserved", self.address);
         Ok(ExitCode::SUCCESS)
     }

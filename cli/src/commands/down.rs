@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use vipool::Tick;
 use vipool::map::{MAP_FILE, Map, MapError, Plan, SESSIONS_FILE};
-use vipool::os::clock;
 
 use crate::assigner::PortSet;
 use crate::assigner::remove_addresses;
@@ -49,7 +49,7 @@ impl Down {
                 if self.force {
                     for row in map.sessions()? {
                         // The session may have closed since it was listed.
-                        let _ = map.close_session(row.session, clock::now());
+                        let _ = map.close_session(row.session, Tick::now());
                     }
                 }
                 last_users::save(&map, &self.map);

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
+use vipool::Tick;
 use vipool::map::{CloseError, Leader, Map, OpenError, OpenOptions};
-use vipool::os::{clock, process};
+use vipool::os::process;
 use vipool::session::SessionId;
 
 use super::status;
@@ -133,7 +134,7 @@ impl Open {
             client: self.client,
             leader: self.leader.map(identify_leader).transpose()?,
         };
-        let opened = match map.open_session(self.session, &options, clock::now()) {
+        let opened = match map.open_session(self.session, &options, Tick::now()) {
             Ok(opened) => opened,
             Err(
                 error @ (OpenError::Shortage(_)
@@ -172,7 +173,7 @@ impl Close {
         if let Some((handle, _)) = map.find(self.session)? {
             forget_client(&directory, &handle);
         }
-        match map.close_session(self.session, clock::now()) {
+        match map.close_session(self.session, Tick::now()) {
             Ok(closed) => {
                 let addresses: Vec<_> =
                     closed.leases.iter().map(|lease| lease.address.to_string()).collect();

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use jiff::{SignedDuration, Timestamp};
+use vipool::Tick;
 use vipool::map::{Event, EventKind, Journal, Map, SessionRow};
 
 use super::log::{HistoryLog, Retention};
@@ -168,7 +169,7 @@ impl Collector {
         let old_leases: Vec<_> = self.state.open_leases.values().filter(is_old).cloned().collect();
         for record in old_leases {
             if let Some(session) = &record.session {
-                self.release_all(session, wall_clock(0).max(record.time), true);
+                self.release_all(session, wall_clock(Tick::ZERO).max(record.time), true);
             }
         }
     }
@@ -211,7 +212,6 @@ impl Collector {
 mod tests {
     use super::*;
     use vipool::map::{JOURNAL_CAPACITY, OpenOptions, Plan};
-    use vipool::os::clock;
     use vipool::pool::{Pool, PoolKind};
 
     fn map(directory: &Path) -> Map {
@@ -222,11 +222,11 @@ mod tests {
 
     fn open(map: &Map, session: u64, user: &str) {
         let options = OpenOptions { user: Some(user), ..OpenOptions::default() };
-        let _ = map.open_session(session.to_string().parse().unwrap(), &options, clock::now());
+        let _ = map.open_session(session.to_string().parse().unwrap(), &options, Tick::now());
     }
 
     fn close(map: &Map, session: u64) {
-        map.close_session(session.to_string().parse().unwrap(), clock::now()).unwrap();
+        map.close_session(session.to_string().parse().unwrap(), Tick::now()).unwrap();
     }
 
     fn summaries(records: &[Record]) -> Vec<(RecordKind, Option<&str>, bool)> {

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use vipool::Tick;
 use vipool::map::Map;
-use vipool::os::clock;
 use vipool::os::place::map_directory;
 
 /// Returns the file for the map in `directory`.
@@ -34,7 +34,7 @@ pub fn save(map: &Map, directory: &Path) {
 
 /// Restores the last user of every address into a new map. A failure is only printed.
 pub fn restore(map: &Map, directory: &Path) {
-    if let Err(error) = map.recall_users(&file(directory), clock::now()) {
+    if let Err(error) = map.recall_users(&file(directory), Tick::now()) {
         eprintln!("vipool: users may get different addresses than before: {error}");
     }
 }

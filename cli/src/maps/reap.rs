@@ -2,8 +2,9 @@
 
 use anyhow::Context;
 use serde::Serialize;
+use vipool::Tick;
 use vipool::map::Map;
-use vipool::os::{clock, probe::SystemProbe};
+use vipool::os::probe::SystemProbe;
 
 /// Slots examined under one hold of the lock: a fraction of a millisecond.
 const SLOTS_PER_LOCK: u32 = 1024;
@@ -27,7 +28,7 @@ pub fn reap_all(map: &Map) -> anyhow::Result<ReapSummary> {
     let mut probe = SystemProbe::new().context("cannot read the kernel's socket tables")?;
     let mut summary = ReapSummary::default();
     loop {
-        let step = map.reap(clock::now(), SLOTS_PER_LOCK, &mut probe)?;
+        let step = map.reap(Tick::now(), SLOTS_PER_LOCK, &mut probe)?;
         summary.freed += step.freed;
         summary.lingering = summary.lingering.max(step.lingering);
         summary.closed.extend(step.closed.iter().map(|session| session.to_string()));

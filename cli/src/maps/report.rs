@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use vipool::map::{Map, MapError, PoolStatus, Reader, SessionRow, Tick};
+use vipool::Tick;
+use vipool::map::{Map, MapError, PoolStatus, Reader, SessionRow};
 use vipool::os::clock;
 use vipool::session::SessionId;
 
@@ -181,7 +182,7 @@ pub fn wall_clock(tick: Tick) -> Timestamp {
 fn wall_clock_at(tick: Tick, now: Timestamp, elapsed: Duration) -> Timestamp {
     let boot = now.as_nanosecond() - elapsed.as_nanos() as i128;
     let boot = boot.div_euclid(1_000_000_000) as i64;
-    Timestamp::from_second(boot + i64::from(tick)).unwrap_or(Timestamp::UNIX_EPOCH)
+    Timestamp::from_second(boot + i64::from(tick.as_secs())).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 #[cfg(test)]
@@ -195,14 +196,15 @@ mod tests {
         for boot_offset in [0, 1, 499, 500, 501, 999] {
             for elapsed in [0, 1, 499, 500, 999, 7_000, 7_499, 7_999].map(milliseconds) {
                 let now = boot + milliseconds(boot_offset) + elapsed;
-                let converted = wall_clock_at(elapsed.as_secs() as Tick, now, elapsed);
+                let converted =
+                    wall_clock_at(Tick::from_secs(elapsed.as_secs() as u32), now, elapsed);
                 let age = now.duration_since(converted).as_millis();
                 assert!((0..2000).contains(&age), "{boot_offset} {elapsed:?}: {age}");
                 let later = now + milliseconds(2_345);
                 let later_elapsed = elapsed + milliseconds(2_345);
                 assert_eq!(
                     converted,
-                    wall_clock_at(elapsed.as_secs() as Tick, later, later_elapsed)
+                    wall_clock_at(Tick::from_secs(elapsed.as_secs() as u32), later, later_elapsed)
                 );
             }
         }

@@ -3,8 +3,8 @@
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 
+use vipool::Tick;
 use vipool::map::{Map, OpenOptions, Plan};
-use vipool::os::clock;
 use vipool::pool::{Pool, PoolKind};
 use vipool_testing::have;
 
@@ -129,7 +129,7 @@ fn a_user_sees_the_own_row_only_and_joins_the_own_session() {
     let map = Map::create(&directory, &Plan { pools: vec![pool], ..Plan::default() }).unwrap();
     let open = |session: &str, user| {
         let options = OpenOptions { user: Some(user), ..OpenOptions::default() };
-        map.open_session(session.parse().unwrap(), &options, clock::now()).unwrap()
+        map.open_session(session.parse().unwrap(), &options, Tick::now()).unwrap()
     };
     open("audit:7", "alice");
     let own = open("audit:8", "bob").handle.to_string();

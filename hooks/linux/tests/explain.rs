@@ -12,7 +12,7 @@ use serde_json::Value;
 use support::{
     TestHost, compile, in_namespace, listed_program, output_of, start_ready, wait_for_listener,
 };
-use vipool::os::clock;
+use vipool::Tick;
 use vipool::policy::{Features, LoopbackConnect, PortRange, Program};
 use vipool_testing::needs::find_program;
 use vipool_testing::{ChildGuard, preload_path, vipool_path};
@@ -350,7 +350,7 @@ time.sleep(1000)";
         let (running, _) = start_ready(session.command(python_path()).args(["-c", code]));
         let l = session.l();
         assert_eq!(obstacles(&explain(&host, &running)), [""; 0]);
-        host.map.close_session("1".parse().unwrap(), clock::now()).unwrap();
+        host.map.close_session("1".parse().unwrap(), Tick::now()).unwrap();
         let report = explain(&host, &running);
         assert_eq!(obstacles(&report), ["lease-closed"], "{report:#}");
         assert_eq!(report["session"]["session"], "1");

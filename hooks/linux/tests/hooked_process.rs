@@ -13,8 +13,8 @@ use support::{
     TestHost, TestSession, compile, in_namespace, listed_program, output_of, start_piped,
     start_ready,
 };
+use vipool::Tick;
 use vipool::map::MAP_FILE;
-use vipool::os::clock;
 use vipool::policy::{PortRange, Program};
 use vipool_testing::{effort, preload_path};
 
@@ -154,7 +154,7 @@ fn running_program_follows_replaced_map() {
         host.replace(|policy| policy.programs = rules.take());
         assert_eq!(query_names(&mut running, &mut output), (host_port(), own));
         // After the session is closed, new binds pass unchanged.
-        host.map.close_session("1".parse().unwrap(), clock::now()).unwrap();
+        host.map.close_session("1".parse().unwrap(), Tick::now()).unwrap();
         assert_eq!(query_names(&mut running, &mut output), (host_port(), host_port()));
     });
 }
@@ -248,7 +248,7 @@ fn environment_selects_only_map_lease_and_disable() {
         );
         // The handle of a closed session has no effect in a later one.
         let stale = session.handle.to_string();
-        host.map.close_by_handle(&session.handle, clock::now()).unwrap();
+        host.map.close_by_handle(&session.handle, Tick::now()).unwrap();
         let reopened = host.session(1);
         assert_eq!(
             bound_address(listed_command(&reopened).env("VIPOOL_LEASE", stale)),

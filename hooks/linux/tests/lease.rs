@@ -12,8 +12,8 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use support::{TestHost, compile, in_namespace, listed_program, output_of, start_piped};
+use vipool::Tick;
 use vipool::map::OpenOptions;
-use vipool::os::clock;
 use vipool::policy::{Features, Program};
 use vipool::session::SessionId;
 use vipool_testing::{ChildGuard, preload_path, record_skip, vipool_path};
@@ -74,7 +74,7 @@ const NOT_REWRITTEN: &str = "127.0.0.1:8094";
 
 fn open_session(host: &TestHost, session: &str) -> String {
     let session: SessionId = session.parse().unwrap();
-    let opened = host.map.open_session(session, &OpenOptions::default(), clock::now()).unwrap();
+    let opened = host.map.open_session(session, &OpenOptions::default(), Tick::now()).unwrap();
     let addresses = host.map.reader().unwrap().addresses(&opened.leases);
     format!("{}:8094", addresses.loopback.unwrap())
 }
@@ -114,7 +114,7 @@ fn lease_is_found_by_audit_session() {
         }
         let _ = host
             .map
-            .close_session(format!("audit:{}", number.trim()).parse().unwrap(), clock::now());
+            .close_session(format!("audit:{}", number.trim()).parse().unwrap(), Tick::now());
         assert_eq!(bound_address((running, output)), NOT_REWRITTEN);
     });
 }
@@ -206,7 +206,7 @@ fn lease_is_found_by_control_group() {
         assert_eq!(found_by(&host, &waiting.0), "none");
         assert_eq!(bound_address(waiting), NOT_REWRITTEN);
         // A session opened under its audit session is found through logind's file.
-        host.map.close_session(logind_name.parse().unwrap(), clock::now()).unwrap();
+        host.map.close_session(logind_name.parse().unwrap(), Tick::now()).unwrap();
         let own = open_session(&host, "audit:4711");
         assert_eq!(bound_address(start_after_shell(&host, &scope.join())), own);
     });

@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use super::select::Refusal;
 use super::state::State;
 use super::table::Table;
+use crate::Tick;
 use crate::map::format::layout::{Layout, OPEN_SESSIONS, READY, named};
 use crate::map::format::region::load;
 use crate::map::format::slot::Owner;
 use crate::map::types::outcome::{Leases, OpenError, Shortage};
-use crate::map::types::plan::{OpenOptions, Tick};
+use crate::map::types::plan::OpenOptions;
 use crate::pool::DEFAULT_POOL;
 use crate::session::SessionId;
 

@@ -9,6 +9,7 @@
 use super::admit::short;
 use super::state::State;
 use super::table::Table;
+use crate::Tick;
 use crate::map::format::index::Home;
 use crate::map::format::layout::{BUSY, DRAINING, HEADER_WORDS, LAST_STAMP, OPEN_SESSIONS};
 use crate::map::format::queue::Queue;
@@ -18,7 +19,7 @@ use crate::map::journal::{self, EventKind, Note};
 use crate::map::types::outcome::{
     CloseError, ClosedSession, Leases, OpenError, OpenedSession, Place,
 };
-use crate::map::types::plan::{OpenOptions, Tick};
+use crate::map::types::plan::OpenOptions;
 use crate::session::{Handle, SessionId};
 use crate::sync::{AtomicU64, Ordering};
 

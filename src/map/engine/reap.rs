@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use super::state::State;
 use super::table::Table;
+use crate::Tick;
 use crate::map::format::counters::Counter;
 use crate::map::format::layout::REAPED;
 use crate::map::format::queue::Queue;
@@ -14,7 +15,7 @@ use crate::map::format::record;
 use crate::map::format::region::{load, store};
 use crate::map::format::slot::Owner;
 use crate::map::format::slot_state::Standing;
-use crate::map::types::plan::{Leader, Tick, pair, unpair};
+use crate::map::types::plan::{Leader, pair, unpair};
 use crate::session::{Lease, SessionId};
 
 /// Seconds between the first and the last sighting of a dead leader.
@@ -143,7 +144,7 @@ fn close_leaderless(
                 (false, None) => {}
                 (false, Some(_)) => note(None),
                 (true, None) => note(Some(now)),
-                (true, Some(since)) if now.saturating_sub(since) >= LEADER_GRACE => {
+                (true, Some(since)) if now.seconds_since(since) >= LEADER_GRACE => {
                     if sessions.close_session(session, now).is_ok() {
                         reaped.closed.push(session);
                     }

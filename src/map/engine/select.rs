@@ -1,12 +1,13 @@
 //! Which slot of a pool a session is given, or why none.
 
 use super::table::Table;
+use crate::Tick;
 use crate::map::format::counters::Counter;
 use crate::map::format::index::{Entry, Home, Key};
 use crate::map::format::queue::Queue;
 use crate::map::format::slot::{Owner, stamp_time};
 use crate::map::format::slot_state::Standing;
-use crate::map::types::plan::{Settings, Tick};
+use crate::map::types::plan::Settings;
 
 /// Why a pool has no slot to give, or not this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,7 +154,7 @@ impl Table<'_> {
 
     /// When a slot that cools has cooled down.
     pub(crate) fn cooled_at(&self, slot: u32, settings: &Settings) -> Tick {
-        let released = self.owner(slot).stamp().map_or(0, stamp_time);
+        let released = self.owner(slot).stamp().map_or(Tick::ZERO, stamp_time);
         released.saturating_add(settings.cool_down)
     }
 

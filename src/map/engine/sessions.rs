@@ -10,6 +10,7 @@ use super::admit::{Request, short};
 use super::select::Refusal;
 use super::state::State;
 use super::table::Table;
+use crate::Tick;
 use crate::map::MAX_LEASES;
 use crate::map::format::index::Home;
 use crate::map::format::layout::{BUSY, DRAINING, LAST_STAMP, OPEN_SESSIONS};
@@ -21,7 +22,7 @@ use crate::map::journal::{self, EventKind, Note};
 use crate::map::types::outcome::{
     CloseError, ClosedSession, Leases, OpenError, OpenedSession, Place, SessionRow, Shortage,
 };
-use crate::map::types::plan::{OpenOptions, Tick};
+use crate::map::types::plan::OpenOptions;
 use crate::session::{Handle, Lease, SessionId};
 
 /// A session that is being opened: what is asked for, and what came of it so far.

@@ -7,6 +7,7 @@
 use std::path::Path;
 
 use super::files;
+use crate::Tick;
 use crate::map::MAP_FILE;
 use crate::map::format::counters::Counter;
 use crate::map::format::layout::{
@@ -16,14 +17,13 @@ use crate::map::format::region::{Region, load, store};
 use crate::map::format::slot::{PLANNED, RESERVED, RETIRED, next_stamp, stamp_time, user_tag};
 use crate::map::replan::merge::{Merged, is_kept, merge, unmerged};
 use crate::map::types::outcome::MapError;
-use crate::map::types::plan::{Plan, Tick};
-use crate::os::clock;
+use crate::map::types::plan::Plan;
 use crate::pool::Pool;
 use crate::session::hash64;
 use crate::sync::AtomicU64;
 
 /// Seconds. Nothing was given back a year from now.
-const FAR_AHEAD: Tick = 366 * 24 * 3600;
+const FAR_AHEAD: u32 = 366 * 24 * 3600;
 
 /// A map and its private twin, opened for writing.
 #[derive(Debug)]
@@ -171,7 +171,7 @@ impl State {
         let made = Self { map, private, journal: Region::default(), layout };
         if let Some(old) = old {
             made.copy_from(old, pools);
-            made.forget_the_future(clock::now());
+            made.forget_the_future(Tick::now());
         }
         made.mark(pools, plan);
         if let Some(old) = old {

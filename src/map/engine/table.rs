@@ -5,13 +5,14 @@
 //! leave, change, enter, and so is giving it and taking it back, written out. Writers only, one at a
 //! time; every operation is O(1) but the scans that say so.
 
+use crate::Tick;
 use crate::map::format::counters::{self, Control, Counter};
 use crate::map::format::index::{self, Bucket, Entry, Home, Key};
 use crate::map::format::pool::PoolLayout;
 use crate::map::format::queue::{self, Oldest, Queue};
 use crate::map::format::slot::{OWNER, Owner, PLACE, PLANNED, RESERVED, Slot, TENANCY, Tenancy};
 use crate::map::format::slot_state::{Standing, is_plain, stand, standing};
-use crate::map::types::plan::{Settings, Tick, pair, unpair};
+use crate::map::types::plan::{Settings, pair, unpair};
 use crate::session::Handle;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -99,7 +100,7 @@ impl<'a> Table<'a> {
 
     /// Since when a held slot is held.
     pub(crate) fn since(&self, slot: u32) -> Tick {
-        unpair(self.load(slot, PLACE)).0
+        Tick::from_secs(unpair(self.load(slot, PLACE)).0)
     }
 
     /// Tag of the user whose session holds a held slot, or held a reserved one last; 0 for nobody's.
@@ -236,7 +237,7 @@ impl<'a> Table<'a> {
             None if before.user() == 0 => {}
             None => self.unindex(Key::user(before.user()), slot),
         }
-        own[PLACE].store(pair(now, user), Ordering::Release);
+        own[PLACE].store(pair(now.as_secs(), user), Ordering::Release);
         own[TENANCY].store(tenancy.to_word(), Ordering::Release);
         // The commit: everything about the lease is in place before it.
         own[OWNER].store(session, Ordering::Release);
@@ -290,7 +291,7 @@ impl<'a> Table<'a> {
         let tenancy = before.next(0);
         oldest.remove(self.slots);
         counters::add_used(self.control, 1, -1);
-        own[PLACE].store(pair(now, 0), Ordering::Release);
+        own[PLACE].store(pair(now.as_secs(), 0), Ordering::Release);
         own[TENANCY].store(tenancy.to_word(), Ordering::Release);
         // The commit: everything about the lease is in place before it.
         own[OWNER].store(session, Ordering::Release);

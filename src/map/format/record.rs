@@ -19,7 +19,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::layout::RECORD_WORDS;
 use super::pool::PoolLayout;
 use super::region::{load, load_bytes, store, store_bytes};
-use crate::map::types::plan::{Leader, OpenOptions, Tick, pair, unpair};
+use crate::Tick;
+use crate::map::types::plan::{Leader, OpenOptions, pair, unpair};
 use crate::sync::AtomicU64;
 
 /// Offset of the user's name in a record.
@@ -118,14 +119,14 @@ pub(crate) fn read(
 
 /// When the leader of this lease was first seen dead.
 pub(crate) fn seen_dead(words: &[AtomicU64], pool: &PoolLayout, slot: u32) -> Option<Tick> {
-    unpair(load(words, at(pool, slot) + 1)).0.checked_sub(1)
+    unpair(load(words, at(pool, slot) + 1)).0.checked_sub(1).map(Tick::from_secs)
 }
 
 /// Notes when the leader was first seen dead, or that it is alive.
 pub(crate) fn note_dead(words: &[AtomicU64], pool: &PoolLayout, slot: u32, since: Option<Tick>) {
     let at = at(pool, slot) + 1;
     let (_, pid) = unpair(load(words, at));
-    store(words, at, pair(since.map_or(0, |tick| tick.saturating_add(1)), pid));
+    store(words, at, pair(since.map_or(0, |tick| tick.as_secs().saturating_add(1)), pid));
 }
 
 /// As much of a name as a record holds, whole characters.

@@ -10,7 +10,8 @@
 //! time in seconds, then 24 bits that count within a second (and run on into the next one if they
 //! must), so that it gives both the order and the time of releases.
 
-use crate::map::types::plan::{Tick, pair, unpair};
+use crate::Tick;
+use crate::map::types::plan::{pair, unpair};
 use crate::session::{short_word, spread};
 use crate::sync::AtomicU64;
 
@@ -95,13 +96,13 @@ impl Owner {
 /// The stamp that follows `last` at this time.
 #[inline]
 pub(crate) fn next_stamp(last: u64, now: Tick) -> u64 {
-    (u64::from(now) << STAMP_TIME_SHIFT).max((last & STAMP_MASK) + 1).min(STAMP_MASK)
+    (u64::from(now.as_secs()) << STAMP_TIME_SHIFT).max((last & STAMP_MASK) + 1).min(STAMP_MASK)
 }
 
 /// The time in a stamp.
 #[inline]
 pub(crate) fn stamp_time(stamp: u64) -> Tick {
-    (stamp >> STAMP_TIME_SHIFT) as Tick
+    Tick::from_secs((stamp >> STAMP_TIME_SHIFT) as u32)
 }
 
 /// Reserved for the user whose tag it bears.
@@ -210,12 +211,18 @@ mod tests {
 
     #[test]
     fn stamps_grow_whatever_the_clock_does() {
-        let first = next_stamp(0, 100);
-        let second = next_stamp(first, 100);
-        let back = next_stamp(second, 5);
+        let first = next_stamp(0, Tick::from_secs(100));
+        let second = next_stamp(first, Tick::from_secs(100));
+        let back = next_stamp(second, Tick::from_secs(5));
         assert!(first < second && second < back);
-        assert_eq!((stamp_time(first), stamp_time(back)), (100, 100));
-        assert_eq!(stamp_time(next_stamp(100 << 24 | 0xff_ffff, 100)), 101);
+        assert_eq!(
+            (stamp_time(first), stamp_time(back)),
+            (Tick::from_secs(100), Tick::from_secs(100))
+        );
+        assert_eq!(
+            stamp_time(next_stamp(100 << 24 | 0xff_ffff, Tick::from_secs(100))),
+            Tick::from_secs(101)
+        );
     }
 
     #[test]

@@ -5,13 +5,14 @@
 //! can take its number, since what is new in a map begins behind the generations of what is gone.
 
 use super::migrate::shared;
+use crate::Tick;
 use crate::map::engine::state::State;
 use crate::map::engine::table::Table;
 use crate::map::format::layout::{LAST_STAMP, MAX_POOL_NAME, MAX_POOLS};
 use crate::map::format::region::load;
 use crate::map::format::slot::{Owner, stamp_time};
 use crate::map::types::outcome::MapError;
-use crate::map::types::plan::{Plan, Tick};
+use crate::map::types::plan::Plan;
 use crate::pool::{DEFAULT_POOL, Pool, PoolKind};
 
 /// A pool of a map that is being made.

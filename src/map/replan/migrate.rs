@@ -240,6 +240,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::Tick;
     use crate::map::format::layout::BUSY;
     use crate::map::format::region::store;
     use crate::map::types::plan::{OpenOptions, Plan, Settings};
@@ -298,7 +299,7 @@ mod tests {
         };
         let old = State::replace(directory.path(), &plan("default"), 7, None).unwrap();
         let ann = OpenOptions { user: Some("ann"), ..OpenOptions::default() };
-        old.open_session("1".parse().unwrap(), &ann, 100).unwrap();
+        old.open_session("1".parse().unwrap(), &ann, Tick::from_secs(100)).unwrap();
         let new = State::replace(directory.path(), &plan("office"), 7, Some(&old)).unwrap();
         then(&new, (new.table(0).unwrap(), new.table(1).unwrap()));
     }
@@ -314,7 +315,7 @@ mod tests {
                 });
                 let session = session.unwrap();
                 store(state.words(), BUSY, 1);
-                old.take_back(&old.home(session.raw()), 0, true, state.stamp(100));
+                old.take_back(&old.home(session.raw()), 0, true, state.stamp(Tick::from_secs(100)));
                 let released = old.owner(0);
                 if adopted {
                     adopt((&new, 0), (&old, 0), old.tenancy(0));
@@ -324,8 +325,11 @@ mod tests {
                 assert!(!new.tenancy(0).has(RETIRED));
                 assert!(is_blank(old.owner(0), old.tenancy(0)));
                 let eve = OpenOptions { user: Some("eve"), ..OpenOptions::default() };
-                assert!(state.open_session(session, &eve, 159).is_err());
-                assert_eq!(state.open_session(session, &eve, 160).unwrap().handle.pool, 1);
+                assert!(state.open_session(session, &eve, Tick::from_secs(159)).is_err());
+                assert_eq!(
+                    state.open_session(session, &eve, Tick::from_secs(160)).unwrap().handle.pool,
+                    1
+                );
             });
         }
     }

@@ -4,7 +4,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
-use super::plan::{Leader, Tick};
+use super::plan::Leader;
+use crate::Tick;
 use crate::map::MAX_LEASES;
 use crate::session::{Handle, Lease, SessionId};
 

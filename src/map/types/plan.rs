@@ -5,10 +5,6 @@ use std::net::IpAddr;
 use crate::policy::Policy;
 use crate::pool::{Pool, Reservation};
 
-/// Seconds since the machine was started (`CLOCK_BOOTTIME`); jumps of the wall clock do not move
-/// it. See [`crate::os::clock::now`].
-pub type Tick = u32;
-
 /// What a map is made from: `Farm::plan` gives one for a server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {

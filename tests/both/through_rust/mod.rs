@@ -5,6 +5,7 @@ mod reads;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
+use vipool::Tick;
 use vipool::capi::status::vipool_status;
 use vipool::farm::{Farm, Report};
 use vipool::interface::Interface;
@@ -108,17 +109,20 @@ impl Api for Rust {
         let mut done = |step: &Step| match step {
             Step::Open(id, user) => {
                 let options = OpenOptions { user: Some(user), ..OpenOptions::default() };
-                let opened = writer.open_session(*id, &options, 100);
+                let opened = writer.open_session(*id, &options, Tick::from_secs(100));
                 opened.map(|opened| list(&opened.leases)).map_err(status)
             }
-            Step::Close(id) => closed(writer.close_session(*id, 100)),
-            Step::CloseHandle(handle) => closed(writer.close_by_handle(handle, 100)),
+            Step::Close(id) => closed(writer.close_session(*id, Tick::from_secs(100))),
+            Step::CloseHandle(handle) => {
+                closed(writer.close_by_handle(handle, Tick::from_secs(100)))
+            }
         };
         steps.iter().map(&mut done).collect()
     }
 
     fn open(&self, session: SessionId, options: &OpenOptions, now: u32) -> Result<Opened, Status> {
-        let opened = self.map.open_session(session, options, now).map_err(status)?;
+        let opened =
+            self.map.open_session(session, options, Tick::from_secs(now)).map_err(status)?;
         Ok(Opened {
             handle: opened.handle,
             leases: list(&opened.leases),
@@ -129,11 +133,17 @@ impl Api for Rust {
     }
 
     fn close(&self, handle: &Handle, now: u32) -> Result<Vec<Lease>, Status> {
-        self.map.close_by_handle(handle, now).map(|closed| list(&closed.leases)).map_err(status)
+        self.map
+            .close_by_handle(handle, Tick::from_secs(now))
+            .map(|closed| list(&closed.leases))
+            .map_err(status)
     }
 
     fn close_session(&self, session: SessionId, now: u32) -> Result<Vec<Lease>, Status> {
-        self.map.close_session(session, now).map(|closed| list(&closed.leases)).map_err(status)
+        self.map
+            .close_session(session, Tick::from_secs(now))
+            .map(|closed| list(&closed.leases))
+            .map_err(status)
     }
 
     fn choose_pool(&self, user: &str, program: Option<&str>) -> Option<String> {
@@ -145,11 +155,17 @@ impl Api for Rust {
     }
 
     fn drain(&self, range: &Range, now: u32) -> Result<(u32, u32), Status> {
-        self.map.drain(range, now).map(|done| (done.addresses, done.held)).map_err(status)
+        self.map
+            .drain(range, Tick::from_secs(now))
+            .map(|done| (done.addresses, done.held))
+            .map_err(status)
     }
 
     fn undrain(&self, range: &Range, now: u32) -> Result<(u32, u32), Status> {
-        self.map.undrain(range, now).map(|done| (done.addresses, done.held)).map_err(status)
+        self.map
+            .undrain(range, Tick::from_secs(now))
+            .map(|done| (done.addresses, done.held))
+            .map_err(status)
     }
 
     fn drain_server(&self, draining: bool) -> Result<(), Status> {
@@ -157,11 +173,11 @@ impl Api for Rust {
     }
 
     fn reserve(&self, address: IpAddr, user: &str, now: u32) -> Result<(), Status> {
-        self.map.reserve(address, user, now).map(drop).map_err(status)
+        self.map.reserve(address, user, Tick::from_secs(now)).map(drop).map_err(status)
     }
 
     fn unreserve(&self, address: IpAddr, now: u32) -> Result<(), Status> {
-        self.map.unreserve(address, now).map(drop).map_err(status)
+        self.map.unreserve(address, Tick::from_secs(now)).map(drop).map_err(status)
     }
 
     fn restored(&self) -> Result<(), Status> {
@@ -173,18 +189,19 @@ impl Api for Rust {
     }
 
     fn reap(&self, now: u32, in_use: &[IpAddr]) -> Result<[usize; 3], Status> {
-        let done = self.map.reap(now, 1000, &mut InUse(in_use)).map_err(status)?;
+        let done = self.map.reap(Tick::from_secs(now), 1000, &mut InUse(in_use)).map_err(status)?;
         Ok([done.freed as usize, done.lingering as usize, done.closed.len()])
     }
 
     fn reap_by_system(&self, now: u32) -> Result<[usize; 3], Status> {
         let mut probe = SystemProbe::new().map_err(io_status)?;
-        let done = self.map.reap(now, 1000, &mut probe).map_err(status)?;
+        let done = self.map.reap(Tick::from_secs(now), 1000, &mut probe).map_err(status)?;
         Ok([done.freed as usize, done.lingering as usize, done.closed.len()])
     }
 
     fn reconcile(&self, now: u32, alive: &[SessionId]) -> Result<usize, Status> {
-        let closed = self.map.reconcile(now, |session, _| alive.contains(&session));
+        let closed =
+            self.map.reconcile(Tick::from_secs(now), |session, _| alive.contains(&session));
         closed.map(|closed| closed.len()).map_err(status)
     }
 

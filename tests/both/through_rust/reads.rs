@@ -125,7 +125,7 @@ impl Machine for Rust {
         let recent = Journal::open(directory).map_err(status)?.since(first);
         let entries = recent.events.into_iter().map(|event| Entry {
             number: event.number,
-            at: event.at,
+            at: event.at.as_secs(),
             kind: event.kind as u32,
             session: event.session,
             address: event.address,

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use nix::sys::signal::Signal;
+use vipool::Tick;
 use vipool::map::{
     AllocationTime, CloseError, ExhaustionPolicy, Map, OpenError, OpenOptions, OpenedSession,
     Reader, Shortage,
 };
-use vipool::os::{clock, process};
+use vipool::os::process;
 use vipool::policy::{Executable, PathStyle, script_argument};
 use vipool::session::{Handle, SessionId};
 
@@ -74,7 +75,7 @@ impl EnteredSession {
     pub fn leave(self) -> anyhow::Result<()> {
         let Some(map) = self.opened_in else { return Ok(()) };
         forget_client(&self.directory, &self.handle);
-        match map.close_by_handle(&self.handle, clock::now()) {
+        match map.close_by_handle(&self.handle, Tick::now()) {
             // If another process closed the session first, nothing is left to do.
             Ok(_) | Err(CloseError::NotOpen(_) | CloseError::Stale(_)) => Ok(()),
             Err(error) => Err(error).context(format!(
@@ -197,7 +198,7 @@ fn open_session(
     let deadline = Instant::now() + max_wait;
     let mut reaped = false;
     loop {
-        let shortage = match map.open_session(session, options, clock::now()) {
+        let shortage = match map.open_session(session, options, Tick::now()) {
             Ok(opened) => return Ok(opened),
             // A run of the slow path may free an address that has no sockets left.
             Err(OpenError::Shortage(Shortage::Lingering)) if !reaped => {

@@ -7,8 +7,9 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, bail};
 use vipool::EXHAUSTED_MESSAGE;
+use vipool::Tick;
 use vipool::map::{CloseError, ExhaustionPolicy, Map, OpenError, OpenOptions};
-use vipool::os::{clock, process};
+use vipool::os::process;
 use vipool::session::SessionId;
 
 use crate::exit_status;
@@ -80,7 +81,7 @@ impl Run {
         let mut command = Command::new(find_launcher()?);
         command.args(&self.program).env_remove("VIPOOL_LEASE").env_remove("VIPOOL_MAP");
         let mut opened_handle = None;
-        match map.open_session(session, &options, clock::now()) {
+        match map.open_session(session, &options, Tick::now()) {
             Ok(opened) => {
                 command.env("VIPOOL_LEASE", opened.handle.to_string());
                 if let Some(directory) = map_variable(&directory) {
@@ -102,7 +103,7 @@ impl Run {
         let status = command.status().context("cannot start vipool-launch.exe");
         if let Some(handle) = opened_handle {
             forget_client(&directory, &handle);
-            match map.close_by_handle(&handle, clock::now()) {
+            match map.close_by_handle(&handle, Tick::now()) {
                 Ok(_) | Err(CloseError::NotOpen(_) | CloseError::Stale(_)) => {}
                 Err(error) => eprintln!("vipool: cannot close session {session}: {error}"),
             }

@@ -12,8 +12,8 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
+use vipool::Tick;
 use vipool::map::{Map, OpenOptions, Plan};
-use vipool::os::clock;
 use vipool::policy::{Features, Policy, PortRange, Program};
 use vipool::pool::{Pool, PoolKind};
 use vipool::session::{Addresses, Handle, SessionId};
@@ -255,7 +255,7 @@ impl TestHost {
     pub fn session(&self, number: u64) -> TestSession<'_> {
         let id: SessionId = number.to_string().parse().unwrap();
         let opened =
-            self.map.open_session(id, &OpenOptions::default(), clock::now()).expect("it opens");
+            self.map.open_session(id, &OpenOptions::default(), Tick::now()).expect("it opens");
         let addresses = self.map.reader().unwrap().addresses(&opened.leases);
         TestSession { host: self, handle: opened.handle, addresses }
     }

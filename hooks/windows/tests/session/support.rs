@@ -7,6 +7,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+use vipool::Tick;
 use vipool::map::{Map, OpenOptions, Plan};
 use vipool::policy::{Features, Policy, PortRange, Program};
 use vipool::pool::{Pool, PoolKind};
@@ -93,14 +94,14 @@ impl TestHost {
 
     /// The session of this id.
     pub fn open_session_id(&self, id: SessionId) -> Session<'_> {
-        let opened = self.map().open_session(id, &OpenOptions::default(), 0).unwrap();
+        let opened = self.map().open_session(id, &OpenOptions::default(), Tick::ZERO).unwrap();
         let addresses = self.map().reader().unwrap().addresses(&opened.leases);
         Session { handle: opened.handle, addresses, directory: &self.directory }
     }
 
     /// Closes a session.
     pub fn close_session(&self, handle: &Handle) {
-        self.map().close_by_handle(handle, 0).unwrap();
+        self.map().close_by_handle(handle, Tick::ZERO).unwrap();
     }
 }
 
