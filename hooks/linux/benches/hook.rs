@@ -87,7 +87,7 @@ fn measure(bench: &Path, report: impl Fn(Measurement)) {
     let unhooked = run(Command::new(bench));
     report_lines("nothing", &unhooked);
     let mut floor = Command::new(bench);
-    floor.env("BENCH_ASKING", "1");
+    floor.env("BENCH_FLOOR", "1");
     report_lines("the floor", &run(floor));
     report_lines("unlisted", &run(session.command(&unlisted)));
     report_lines("listed", &run(session.command(bench)));
