@@ -2,7 +2,7 @@
 //!
 //! The kernel answers an invalid pointer with `EFAULT`. A hook that reads the memory first must not
 //! turn this into a signal. Memory on the caller's own stack is read directly. For all other memory
-//! the kernel is asked whether it is accessible.
+//! the hook asks the kernel whether it is accessible.
 
 use std::mem::{MaybeUninit, offset_of};
 use std::ptr;
@@ -49,7 +49,7 @@ pub fn read<T: Copy>(address: *const T) -> Option<T> {
 /// The kernel's limit of messages in one sendmmsg or recvmmsg (`UIO_MAXIOV`).
 pub const MAX_MESSAGES: usize = 1024;
 
-/// An array of structs in the program's memory, accessed in ascending order. The kernel is asked
+/// An array of structs in the program's memory, accessed in ascending order. The hook asks the kernel
 /// at most once per page.
 pub struct CallerArray<T> {
     first: *mut T,

@@ -25,7 +25,7 @@ const HINT_NOT_SET: u64 = 0;
 /// `RWH_WRITE_LIFE_EXTREME`, the hint that marks a bound socket.
 const HINT_BOUND: u64 = 5;
 
-/// What a socket's mark tells about its binding.
+/// The binding of a socket according to its mark.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
     /// The socket is bound.

@@ -47,7 +47,7 @@ pub unsafe extern "C" fn accept4(
 
 /// Accepts a connection with `accept_call` and makes the peer's address visible.
 ///
-/// The peer's address also tells whether the new socket is paired. If the program requests no
+/// The peer's address also determines whether the new socket is paired. If the program requests no
 /// address, a buffer of the hook receives it.
 #[inline]
 fn accept_with(

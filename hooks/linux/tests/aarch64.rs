@@ -104,7 +104,7 @@ fn rows_on_aarch64() {
         for row in ROWS {
             let unhooked = emulated(Command::new("qemu-aarch64"), &own).arg(row).output().unwrap();
             if !unhooked.status.success() {
-                // The row fails in qemu without the hook too, so it says nothing about the hook.
+                // The row fails in qemu without the hook too, so the failure is not caused by the hook.
                 println!(
                     "row {row} fails under qemu without the hook: {}",
                     String::from_utf8_lossy(&unhooked.stdout)

@@ -22,7 +22,7 @@
 static void call_every_hook(void) {
     int saved = errno;
     struct address here = make_address(LOOPBACK, 8090), own = make_address(LOOPBACK, 8311),
-                   out = make_address(EXTERNAL_ADDRESS, 9);
+                   external = make_address(EXTERNAL_ADDRESS, 9);
     struct sockaddr_storage name;
     socklen_t length = sizeof name;
     char byte = 0;
@@ -50,7 +50,7 @@ static void call_every_hook(void) {
         recvfrom(unbound, &byte, 1, 0, (void *)&name, &length);
         recvmsg(unbound, &message, 0);
         recvmmsg(unbound, &messages, 1, 0, NULL);
-        sendto(unbound, &byte, 1, 0, (void *)&out.bytes, out.length);
+        sendto(unbound, &byte, 1, 0, (void *)&external.bytes, external.length);
     }
     close(stream);
     close(datagram);
@@ -106,15 +106,15 @@ static void signals(void) {
     setitimer(ITIMER_REAL, &never, NULL);
     for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
     expect("signals handled", handled > 10 ? "yes" : "no", "yes");
-    expect("descriptors", count_descriptors() == before ? "as before" : "others", "as before");
+    expect("descriptors", count_descriptors() == before ? "as before" : "different", "as before");
 }
 
 /* Calls every hook in a signal handler with a small stack. */
 static void small_stack(void) {
-    enum { ROOM = 8192 };
-    char *memory = mmap(NULL, 3 * ROOM, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    mprotect(memory + ROOM, ROOM, PROT_READ | PROT_WRITE);
-    stack_t small = {.ss_sp = memory + ROOM, .ss_size = ROOM};
+    enum { STACK_SIZE = 8192 };
+    char *memory = mmap(NULL, 3 * STACK_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    mprotect(memory + STACK_SIZE, STACK_SIZE, PROT_READ | PROT_WRITE);
+    stack_t small = {.ss_sp = memory + STACK_SIZE, .ss_size = STACK_SIZE};
     struct sigaction action = {.sa_handler = handle_signal, .sa_flags = SA_ONSTACK};
     expect("stack", errno_text(sigaltstack(&small, NULL)), "ok");
     sigaction(SIGUSR1, &action, NULL);
@@ -136,11 +136,11 @@ static void count_probe(int number, siginfo_t *info, void *context) {
 static void memory_probes_of_arrays(void) {
 #ifdef __x86_64__
     enum { COUNT = 1024, MAX_PROBES = COUNT * sizeof(struct mmsghdr) / 4096 + 1 };
-    struct mmsghdr *many = calloc(COUNT, sizeof *many);
+    struct mmsghdr *messages = calloc(COUNT, sizeof *messages);
     char byte = 0;
     struct iovec part = {&byte, 1};
     for (int i = 0; i < COUNT; i++)
-        many[i].msg_hdr = (struct msghdr){.msg_iov = &part, .msg_iovlen = 1};
+        messages[i].msg_hdr = (struct msghdr){.msg_iov = &part, .msg_iovlen = 1};
     int service = udp(), fd = udp();
     expect("bind", try_bind(service, LOOPBACK, 8098), "ok");
     expect("connect", try_connect(fd, LOOPBACK, 8098), "ok");
@@ -156,10 +156,10 @@ static void memory_probes_of_arrays(void) {
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     expect("trap", errno_text(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program)), "ok");
     expect("recvmmsg on an empty queue",
-           errno_text(recvmmsg(service, many, COUNT, MSG_DONTWAIT, NULL)), "EAGAIN");
+           errno_text(recvmmsg(service, messages, COUNT, MSG_DONTWAIT, NULL)), "EAGAIN");
     expect_listed("probes", probes > 0 && probes <= MAX_PROBES ? "few" : "other", "few", "other");
     probes = 0;
-    expect("sent messages", sendmmsg(fd, many, COUNT, 0) == COUNT ? "all" : "some", "all");
+    expect("sent messages", sendmmsg(fd, messages, COUNT, 0) == COUNT ? "all" : "some", "all");
     expect_listed("probes", probes > 0 && probes <= MAX_PROBES ? "few" : "other", "few", "other");
 #endif
 }
@@ -261,24 +261,25 @@ static int is_same_set(const struct open_fds *one, const struct open_fds *other)
         struct open_fds before = snapshot_fds();                                                   \
         (void)!(call);                                                                             \
         struct open_fds after = snapshot_fds();                                                    \
-        expect_quietly(#call, is_same_set(&before, &after) ? "" : "others", "");                   \
+        expect_quietly(#call, is_same_set(&before, &after) ? "" : "different", "");                \
         calls++;                                                                                   \
     } while (0)
 
 /* No call leaves a descriptor of the hook open. */
 static void descriptors_unchanged_by_calls(void) {
     int calls = 0;
-    struct address own = make_address(LOOPBACK, 8095), forced = make_address(LOOPBACK, 8311),
-                   none = make_address(LOOPBACK, 8096), out = make_address(EXTERNAL_ADDRESS, 9),
-                   v6 = make_address("::1", 8095), any = make_address("0.0.0.0", 8097);
-    struct address places[] = {own, forced, none, out, v6, any};
+    struct address own = make_address(LOOPBACK, 8095), own_port = make_address(LOOPBACK, 8311),
+                   none = make_address(LOOPBACK, 8096),
+                   external = make_address(EXTERNAL_ADDRESS, 9), v6 = make_address("::1", 8095),
+                   any = make_address("0.0.0.0", 8097);
+    struct address destinations[] = {own, own_port, none, external, v6, any};
     struct sockaddr_storage name;
     socklen_t length = sizeof name;
     char byte = 0, text[256], service[32];
     struct iovec part = {&byte, 1};
-    int server = listen_on(LOOPBACK, 8095), wild = listen_on("0.0.0.0", 8097);
-    for (unsigned i = 0; i < sizeof places / sizeof *places; i++) {
-        struct address *to = &places[i];
+    int server = listen_on(LOOPBACK, 8095), wildcard_server = listen_on("0.0.0.0", 8097);
+    for (unsigned i = 0; i < sizeof destinations / sizeof *destinations; i++) {
+        struct address *to = &destinations[i];
         int family = to->bytes.ss_family;
         int stream = socket(family, SOCK_STREAM | SOCK_NONBLOCK, 0);
         int datagram = socket(family, SOCK_DGRAM | SOCK_NONBLOCK, 0);
@@ -321,13 +322,13 @@ static void descriptors_unchanged_by_calls(void) {
         EXPECT_SAME_FDS(strcmp(try_connect(fd, LOOPBACK, i % 2 ? 8095 : 8097), "ok"));
         struct open_fds before = snapshot_fds();
         length = sizeof name;
-        int accepted = i < 2 ? accept4(i % 2 ? server : wild, (void *)&name, &length, 0)
-                             : accept(i % 2 ? server : wild, (void *)&name, &length);
-        while (accepted < 0) accepted = accept(i % 2 ? server : wild, NULL, NULL);
+        int accepted = i < 2 ? accept4(i % 2 ? server : wildcard_server, (void *)&name, &length, 0)
+                             : accept(i % 2 ? server : wildcard_server, (void *)&name, &length);
+        while (accepted < 0) accepted = accept(i % 2 ? server : wildcard_server, NULL, NULL);
         struct open_fds after = snapshot_fds();
         before.is_open[accepted] = 1;
-        expect("name of the accepted socket", is_same_set(&before, &after) ? "one more" : "others",
-               "one more");
+        expect("name of the accepted socket",
+               is_same_set(&before, &after) ? "one more" : "different", "one more");
         close(accepted);
         close(fd);
     }
@@ -346,20 +347,20 @@ static void many_sockets(long count) {
         if (i == count / 10) pages = resident();
     }
     expect("memory has grown", resident() - pages > 64 ? "yes" : "no", "no");
-    expect("descriptors", count_descriptors() == before ? "as before" : "others", "as before");
+    expect("descriptors", count_descriptors() == before ? "as before" : "different", "as before");
 }
 
 /* Opens connections to 200 ports of the external host. */
 static void connections(int count) {
-    int made = 0;
+    int established = 0;
     for (int i = 0; i < count; i++) {
-        struct linger none_left = {1, 0};
+        struct linger reset_on_close = {1, 0};
         int fd = tcp();
-        setsockopt(fd, SOL_SOCKET, SO_LINGER, &none_left, sizeof none_left);
-        made += strcmp(try_connect(fd, EXTERNAL_ADDRESS, 20000 + i % 200), "ok") == 0;
+        setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset_on_close, sizeof reset_on_close);
+        established += strcmp(try_connect(fd, EXTERNAL_ADDRESS, 20000 + i % 200), "ok") == 0;
         /* The connections stay open. */
     }
-    expect("connections", made == count ? "all" : "not all", "all");
+    expect("connections", established == count ? "all" : "not all", "all");
 }
 
 /* Listens on 200 ports of the external host and keeps all connections. */

@@ -84,11 +84,11 @@ static void row_5(void) {
 /* Link-local addresses are not rewritten. */
 static void row_5_link_local(void) {
     int fd = tcp6(), client = tcp6();
-    struct address here = make_link_local(LINK_LOCAL, 8105);
-    expect("bind", errno_text(bind(fd, (void *)&here.bytes, here.length)), "ok");
+    struct address local = make_link_local(LINK_LOCAL, 8105);
+    expect("bind", errno_text(bind(fd, (void *)&local.bytes, local.length)), "ok");
     expect("kernel name", kernel_name(fd), "[" LINK_LOCAL "]:8105");
     expect("listen", errno_text(listen(fd, 1)), "ok");
-    expect("connect", errno_text(connect(client, (void *)&here.bytes, here.length)), "ok");
+    expect("connect", errno_text(connect(client, (void *)&local.bytes, local.length)), "ok");
     expect("getpeername", visible_peer(client), "[" LINK_LOCAL "]:8105");
 }
 
@@ -99,7 +99,7 @@ static void row_8(void) {
     expect("port is visible", kernel_port(fd) ? "yes" : "no", "yes");
     fd = tcp();
     expect("connect", try_connect(fd, EXTERNAL_ADDRESS, 8), "ECONNREFUSED");
-    expect("bind after", try_bind(fd, ANY, 0), "ok");
+    expect("bind after the connect", try_bind(fd, ANY, 0), "ok");
     expect("port is visible after the connect", kernel_port(fd) ? "yes" : "no", "yes");
     expect_listed("kernel name", kernel_name(fd), format_host_port(V, kernel_port(fd)),
                   format_host_port(ANY, kernel_port(fd)));

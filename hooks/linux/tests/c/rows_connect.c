@@ -8,7 +8,7 @@ static void row_4(void) {
     int port = kernel_port(fd);
     expect_listed("kernel name", kernel_name(fd), format_host_port(V, port),
                   format_host_port(ANY, port));
-    expect("connect outside", try_connect(fd, EXTERNAL_ADDRESS, 7), "ok");
+    expect("connect to an external address", try_connect(fd, EXTERNAL_ADDRESS, 7), "ok");
     expect_listed("source seen by the peer", receive_text(fd), V, HOST_ADDRESS);
     int service = listen_on(LOOPBACK, 8004);
     fd = tcp();
@@ -53,8 +53,9 @@ static void row_5_host_connect(void) {
         expect("datagram arrives", poll(&ready, 1, 5000) == 1 ? "yes" : "no", "yes");
         expect("recv", errno_text(recv(service, &byte, 1, 0)), "ok");
     }
-    struct address out = make_address(EXTERNAL_ADDRESS, 7);
-    expect("sendto", errno_text(sendto(fd, "x", 1, 0, (void *)&out.bytes, out.length)), "ok");
+    struct address external = make_address(EXTERNAL_ADDRESS, 7);
+    expect("sendto", errno_text(sendto(fd, "x", 1, 0, (void *)&external.bytes, external.length)),
+           "ok");
     expect_listed("source seen by the peer", receive_text(fd), V, HOST_ADDRESS);
     /* The session has no listener, so the connection reaches the host's, which the driver runs. */
     fd = tcp();
@@ -101,9 +102,9 @@ static void row_7(void) {
  * runs two external listeners that keep their connections. */
 static void row_7_ports(void) {
     for (int i = 0; i < 150; i++) {
-        struct linger none_left = {1, 0};
+        struct linger reset_on_close = {1, 0};
         int fd = tcp();
-        setsockopt(fd, SOL_SOCKET, SO_LINGER, &none_left, sizeof none_left);
+        setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset_on_close, sizeof reset_on_close);
         expect("connect", try_connect(fd, EXTERNAL_ADDRESS, i % 2 ? 8007 : 8107), "ok");
     }
 }
@@ -178,8 +179,8 @@ static void row_12(void) { connect_and_check(listen_on(LOOPBACK, 8012), ANY, 801
 static void row_13(void) {
     int fd = udp();
     expect("connect", try_connect(fd, EXTERNAL_ADDRESS, 7), "ok");
-    struct sockaddr_storage none = {.ss_family = AF_UNSPEC};
-    expect("disconnect", errno_text(connect(fd, (void *)&none, sizeof none)), "ok");
+    struct sockaddr_storage unspecified = {.ss_family = AF_UNSPEC};
+    expect("disconnect", errno_text(connect(fd, (void *)&unspecified, sizeof unspecified)), "ok");
     expect("getpeername", visible_peer(fd), "ENOTCONN");
 }
 

@@ -68,8 +68,8 @@ static const char *source_seen_by_peer(int fd) {
 }
 
 static void disconnect(int fd) {
-    struct sockaddr_storage none = {.ss_family = AF_UNSPEC};
-    expect("disconnect", errno_text(connect(fd, (void *)&none, sizeof none)), "ok");
+    struct sockaddr_storage unspecified = {.ss_family = AF_UNSPEC};
+    expect("disconnect", errno_text(connect(fd, (void *)&unspecified, sizeof unspecified)), "ok");
 }
 
 /* Each datagram has the right source, whether or not the socket is bound. */
@@ -82,20 +82,21 @@ static void row_22_bound_or_not(void) {
     expect_listed("source after the disconnect", source_seen_by_peer(fd), V, HOST_ADDRESS);
     expect("second bind", try_bind(fd, ANY, 8022), "EINVAL");
     /* Bound by a direct system call. */
-    struct address any = make_address(ANY, 0), out = make_address(EXTERNAL_ADDRESS, 7);
+    struct address any = make_address(ANY, 0), external = make_address(EXTERNAL_ADDRESS, 7);
     int other = udp();
     expect("bind", errno_text(syscall(SYS_bind, other, &any.bytes, any.length)), "ok");
     for (int i = 0; i < 3; i++)
         expect("source seen by the peer", source_seen_by_peer(other), HOST_ADDRESS);
     /* Bound by the kernel on connect, and unbound again by the disconnect. */
     int connected = udp();
-    long done = syscall(SYS_connect, connected, &out.bytes, out.length);
-    expect("connect", errno_text(done), "ok");
+    long result = syscall(SYS_connect, connected, &external.bytes, external.length);
+    expect("connect", errno_text(result), "ok");
     for (int i = 0; i < 3; i++)
         expect("source seen by the peer", source_seen_by_peer(connected), HOST_ADDRESS);
     disconnect(connected);
     expect("unbound", visible_name(connected), "0.0.0.0:0");
-    expect_listed("source seen by the peer after", source_seen_by_peer(connected), V, HOST_ADDRESS);
+    expect_listed("source seen after the disconnect", source_seen_by_peer(connected), V,
+                  HOST_ADDRESS);
     expect_listed("source seen by the peer again", source_seen_by_peer(connected), V, HOST_ADDRESS);
     /* A hint that the program sets is kept. */
     uint64_t hint = RWH_WRITE_LIFE_SHORT;
@@ -104,7 +105,7 @@ static void row_22_bound_or_not(void) {
     for (int i = 0; i < 3; i++)
         expect_listed("source seen by the peer", source_seen_by_peer(hinting), V, HOST_ADDRESS);
     expect("hint", errno_text(fcntl(hinting, F_GET_RW_HINT, &hint)), "ok");
-    expect("hint is kept", hint == RWH_WRITE_LIFE_SHORT ? "the same" : "another", "the same");
+    expect("hint is kept", hint == RWH_WRITE_LIFE_SHORT ? "the same" : "other", "the same");
     /* The same for IPv6. */
     int v6 = udp6();
     struct address to6 = make_address(EXTERNAL_ADDRESS6, 7);

@@ -50,13 +50,13 @@ static void row_36(void) {
     wait(NULL);
     expect("after vfork", visible_name(fd), "127.0.0.1:8036");
     close_range(3, ~0U, 0);
-    int again = udp();
-    expect("reused descriptor", again == fd ? "the same" : "another", "the same");
-    expect("own name", visible_name(again), "0.0.0.0:0");
+    int reused = udp();
+    expect("reused descriptor", reused == fd ? "the same" : "other", "the same");
+    expect("own name", visible_name(reused), "0.0.0.0:0");
     int other = udp();
     expect("bind other", try_bind(other, LOOPBACK, 8136), "ok");
-    dup2(other, again);
-    expect("dup2 over an open descriptor", visible_name(again), "127.0.0.1:8136");
+    dup2(other, reused);
+    expect("dup2 over an open descriptor", visible_name(reused), "127.0.0.1:8136");
 }
 
 static sigjmp_buf jump_target;

@@ -10,44 +10,48 @@ static void *inaccessible_page(void) {
 
 /* Invalid pointers and lengths fail as without the hook. */
 static void row_16(void) {
-    struct address here = make_address(LOOPBACK, 8016);
-    char long_one[129] = {0};
-    memcpy(long_one, &here.bytes, sizeof(struct sockaddr_in));
+    struct address local = make_address(LOOPBACK, 8016);
+    char long_address[129] = {0};
+    memcpy(long_address, &local.bytes, sizeof(struct sockaddr_in));
     void *inaccessible = inaccessible_page();
-    const struct sockaddr *wrong[] = {NULL, inaccessible, (void *)1, (void *)-1, (void *)~0xfffUL};
+    const struct sockaddr *bad_pointers[] = {NULL, inaccessible, (void *)1, (void *)-1,
+                                             (void *)~0xfffUL};
     for (unsigned i = 0; i < 5; i++) {
-        expect("bind with a bad pointer", errno_text(bind(tcp(), wrong[i], 16)), "EFAULT");
-        expect("connect with a bad pointer", errno_text(connect(tcp(), wrong[i], 16)), "EFAULT");
-        expect("sendto with a bad pointer", errno_text(sendto(udp(), "x", 1, 0, wrong[i], 16)),
-               wrong[i] ? "EFAULT" : "EDESTADDRREQ");
+        expect("bind with a bad pointer", errno_text(bind(tcp(), bad_pointers[i], 16)), "EFAULT");
+        expect("connect with a bad pointer", errno_text(connect(tcp(), bad_pointers[i], 16)),
+               "EFAULT");
+        expect("sendto with a bad pointer",
+               errno_text(sendto(udp(), "x", 1, 0, bad_pointers[i], 16)),
+               bad_pointers[i] ? "EFAULT" : "EDESTADDRREQ");
         socklen_t length = 16;
         int fd = tcp();
         try_bind(fd, LOOPBACK, 0);
         expect("getsockname with a bad pointer",
-               errno_text(getsockname(fd, (void *)wrong[i], &length)), "EFAULT");
+               errno_text(getsockname(fd, (void *)bad_pointers[i], &length)), "EFAULT");
         expect("getsockname with a bad length pointer",
-               errno_text(getsockname(fd, (void *)&here.bytes, (void *)wrong[i])), "EFAULT");
+               errno_text(getsockname(fd, (void *)&local.bytes, (void *)bad_pointers[i])),
+               "EFAULT");
     }
-    here = make_address(LOOPBACK, 8016);
-    expect("bind with length 0", errno_text(bind(tcp(), (void *)&here.bytes, 0)), "EINVAL");
-    expect("bind with length 8", errno_text(bind(tcp(), (void *)&here.bytes, 8)), "EINVAL");
-    expect("bind with a negative length", errno_text(bind(tcp(), (void *)&here.bytes, -1)),
+    local = make_address(LOOPBACK, 8016);
+    expect("bind with length 0", errno_text(bind(tcp(), (void *)&local.bytes, 0)), "EINVAL");
+    expect("bind with length 8", errno_text(bind(tcp(), (void *)&local.bytes, 8)), "EINVAL");
+    expect("bind with a negative length", errno_text(bind(tcp(), (void *)&local.bytes, -1)),
            "EINVAL");
-    expect("bind with length 129", errno_text(bind(tcp(), (void *)long_one, 129)), "EINVAL");
+    expect("bind with length 129", errno_text(bind(tcp(), (void *)long_address, 129)), "EINVAL");
     int fd = tcp();
-    expect("bind with length 128", errno_text(bind(fd, (void *)long_one, 128)), "ok");
+    expect("bind with length 128", errno_text(bind(fd, (void *)long_address, 128)), "ok");
     expect_listed("kernel name", kernel_name(fd), format_host_port(L, 8016), "127.0.0.1:8016");
-    expect("bind of a file", errno_text(bind(0, (void *)&here.bytes, here.length)), "ENOTSOCK");
-    expect("bind without a descriptor", errno_text(bind(-1, (void *)&here.bytes, here.length)),
+    expect("bind of a file", errno_text(bind(0, (void *)&local.bytes, local.length)), "ENOTSOCK");
+    expect("bind without a descriptor", errno_text(bind(-1, (void *)&local.bytes, local.length)),
            "EBADF");
     expect("connect without a descriptor",
-           errno_text(connect(-1, (void *)&here.bytes, here.length)), "EBADF");
+           errno_text(connect(-1, (void *)&local.bytes, local.length)), "EBADF");
     expect("listen without a descriptor", errno_text(listen(-1, 1)), "EBADF");
     /* An address at the end of a page whose successor is inaccessible. */
     char *pages = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     mprotect(pages + 4096, 4096, PROT_NONE);
-    struct address edge = make_address(LOOPBACK, 8116);
-    memcpy(pages + 4096 - 16, &edge.bytes, 16);
+    struct address edge_address = make_address(LOOPBACK, 8116);
+    memcpy(pages + 4096 - 16, &edge_address.bytes, 16);
     expect("at the edge", errno_text(bind(tcp(), (void *)(pages + 4096 - 16), 16)), "ok");
     expect("beyond the edge", errno_text(bind(tcp(), (void *)(pages + 4096 - 16), 28)), "EFAULT");
 }
@@ -57,22 +61,23 @@ static void row_17(void) {
     int fd = tcp();
     expect("bind", try_bind(fd, LOOPBACK, 8017), "ok");
     for (socklen_t room = 0; room <= 20; room++) {
-        unsigned char out[24], whole[24];
+        unsigned char external[24], expected_bytes[24];
         struct sockaddr_storage all;
         socklen_t length = sizeof all;
-        memset(out, 0xaa, sizeof out);
-        memset(whole, 0xaa, sizeof whole);
+        memset(external, 0xaa, sizeof external);
+        memset(expected_bytes, 0xaa, sizeof expected_bytes);
         getsockname(fd, (void *)&all, &length);
-        memcpy(whole, &all, room < 16 ? room : 16);
+        memcpy(expected_bytes, &all, room < 16 ? room : 16);
         length = room;
-        expect("getsockname", errno_text(getsockname(fd, (void *)out, &length)), "ok");
-        expect("length", length == 16 ? "16" : "another", "16");
-        expect("buffer", memcmp(out, whole, sizeof out) == 0 ? "as expected" : "others",
+        expect("getsockname", errno_text(getsockname(fd, (void *)external, &length)), "ok");
+        expect("length", length == 16 ? "16" : "other", "16");
+        expect("buffer",
+               memcmp(external, expected_bytes, sizeof external) == 0 ? "as expected" : "different",
                "as expected");
     }
     socklen_t negative = -1;
-    struct sockaddr_in out;
-    expect("negative length", errno_text(getsockname(fd, (void *)&out, &negative)), "EINVAL");
+    struct sockaddr_in external;
+    expect("negative length", errno_text(getsockname(fd, (void *)&external, &negative)), "EINVAL");
 }
 
 /* Other address families are not rewritten. */
@@ -121,7 +126,7 @@ static void row_45(void) {
     expect("connect to the host's", strerrorname_np(errno), "EDOM");
     fd = tcp();
     try_connect(fd, EXTERNAL_ADDRESS, 7);
-    expect("connect outside", strerrorname_np(errno), "EDOM");
+    expect("connect to an external address", strerrorname_np(errno), "EDOM");
     fd = udp();
     struct address to = make_address(EXTERNAL_ADDRESS, 7);
     sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length);
@@ -134,48 +139,49 @@ static void row_45(void) {
 
 /* Successful calls on messages keep errno, also if the kernel refuses some of them. */
 static void row_45_messages(void) {
-    struct address own = make_address(LOOPBACK, 8145), out = make_address(EXTERNAL_ADDRESS, 7),
-                   places[] = {own, out};
+    struct address own = make_address(LOOPBACK, 8145), external = make_address(EXTERNAL_ADDRESS, 7),
+                   destinations[] = {own, external};
     struct sockaddr_storage name;
     socklen_t length = sizeof name;
     char byte = 0;
     struct iovec part = {&byte, 1}, bad = {(void *)8, 1};
-    struct mmsghdr many[12];
+    struct mmsghdr messages[12];
     int service = udp();
     expect("bind", try_bind(service, LOOPBACK, 8145), "ok");
     for (int i = 0; i < 2; i++) {
         int fd = udp();
-        struct msghdr message = {.msg_name = &places[i].bytes,
-                                 .msg_namelen = places[i].length,
+        struct msghdr message = {.msg_name = &destinations[i].bytes,
+                                 .msg_namelen = destinations[i].length,
                                  .msg_iov = &part,
                                  .msg_iovlen = 1};
-        for (int k = 0; k < 12; k++) many[k] = (struct mmsghdr){.msg_hdr = message};
+        for (int k = 0; k < 12; k++) messages[k] = (struct mmsghdr){.msg_hdr = message};
         errno = EDOM;
-        sendto(fd, &byte, 1, 0, (void *)&places[i].bytes, places[i].length);
+        sendto(fd, &byte, 1, 0, (void *)&destinations[i].bytes, destinations[i].length);
         expect("sendto", strerrorname_np(errno), "EDOM");
         sendmsg(fd, &message, 0);
         expect("sendmsg", strerrorname_np(errno), "EDOM");
-        expect("sendmmsg", sendmmsg(fd, many, 12, 0) == 12 ? "12" : "other", "12");
+        expect("sendmmsg", sendmmsg(fd, messages, 12, 0) == 12 ? "12" : "other", "12");
         expect("errno", strerrorname_np(errno), "EDOM");
         for (int k = 1; k < 12; k++) {
-            many[k].msg_hdr.msg_iov = &bad;
-            if (k > 1) many[k - 1].msg_hdr.msg_iov = &part;
+            messages[k].msg_hdr.msg_iov = &bad;
+            if (k > 1) messages[k - 1].msg_hdr.msg_iov = &part;
             expect("sendmmsg with a bad message",
-                   sendmmsg(fd, many, 12, 0) == k ? "preceding" : "other", "preceding");
+                   sendmmsg(fd, messages, 12, 0) == k ? "preceding" : "other", "preceding");
             expect("errno", strerrorname_np(errno), "EDOM");
         }
-        many[0].msg_hdr.msg_iov = &bad;
-        expect("sendmmsg of no message", errno_text(sendmmsg(fd, many, 12, 0)), "EFAULT");
+        messages[0].msg_hdr.msg_iov = &bad;
+        expect("sendmmsg with a bad first message", errno_text(sendmmsg(fd, messages, 12, 0)),
+               "EFAULT");
     }
     struct msghdr message = {
         .msg_name = &name, .msg_namelen = sizeof name, .msg_iov = &part, .msg_iovlen = 1};
-    for (int k = 0; k < 2; k++) many[k] = (struct mmsghdr){.msg_hdr = message};
+    for (int k = 0; k < 2; k++) messages[k] = (struct mmsghdr){.msg_hdr = message};
     errno = EDOM;
     recvfrom(service, &byte, 1, 0, (void *)&name, &length);
     expect("recvfrom", strerrorname_np(errno), "EDOM");
     recvmsg(service, &message, 0);
     expect("recvmsg", strerrorname_np(errno), "EDOM");
-    expect("recvmmsg", recvmmsg(service, many, 2, 0, NULL) == 2 ? "2" : "other", "2");
+    expect("recvmmsg", recvmmsg(service, messages, 2, 0, NULL) == 2 ? "2" : "other", "2");
     expect("errno", strerrorname_np(errno), "EDOM");
 }
 

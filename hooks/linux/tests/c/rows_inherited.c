@@ -133,11 +133,11 @@ static void row_20_null_address(void) {
     close(accepted);
     expect_success(child);
     /* The buffer is too small for the address. */
-    char little[2];
-    socklen_t length = sizeof little;
+    char short_buffer[2];
+    socklen_t length = sizeof short_buffer;
     child = spawn_helper(-1, "connect", LOOPBACK, 8220);
-    accepted = accept(service, (void *)little, &length);
-    expect("length", length == 16 ? "16" : "another", "16");
+    accepted = accept(service, (void *)short_buffer, &length);
+    expect("length", length == 16 ? "16" : "other", "16");
     expect_both_ends(accepted, LOOPBACK);
     close(accepted);
     expect_success(child);

@@ -30,7 +30,7 @@ static void row_30(void) {
     expect_listed("kernel name of that", kernel_name(v6only), format_host_port(V6, 8130),
                   "[::]:8130");
     fd = tcp6();
-    expect("connect outside", try_connect(fd, EXTERNAL_ADDRESS6, 7), "ok");
+    expect("connect to an external address", try_connect(fd, EXTERNAL_ADDRESS6, 7), "ok");
     expect_listed("source seen by the peer", receive_text(fd), V6, HOST_ADDRESS6);
 }
 
@@ -130,7 +130,7 @@ static void row_33(void) {
     expect("connect", try_connect(client, "::ffff:127.0.0.1", 8033), "ok");
     expect("getpeername", visible_peer(client), "[::ffff:127.0.0.1]:8033");
     client = tcp6();
-    expect("connect outside", try_connect(client, "::ffff:10.99.5.2", 7), "ok");
+    expect("connect to an external address", try_connect(client, "::ffff:10.99.5.2", 7), "ok");
     expect_listed("source seen by the peer", receive_text(client), V, HOST_ADDRESS);
 }
 

@@ -38,7 +38,7 @@ static void row_40(void) {
                   HOST_ADDRESS ":80 " HOST_NAME);
     expect_listed("IPv6", resolved_addresses(HOST_NAME, AF_INET6, 0), format_host_port(V6, 80),
                   "[" HOST_ADDRESS6 "]:80");
-    struct hostent *entry = gethostbyname(HOST_NAME), made, *found;
+    struct hostent *entry = gethostbyname(HOST_NAME), storage, *found;
     char buffer[1024], shown[64];
     int error;
     inet_ntop(AF_INET, entry->h_addr_list[0], shown, sizeof shown);
@@ -47,10 +47,10 @@ static void row_40(void) {
     entry = gethostbyname2(HOST_NAME, AF_INET6);
     inet_ntop(AF_INET6, entry->h_addr_list[0], shown, sizeof shown);
     expect_listed("gethostbyname2", shown, V6, HOST_ADDRESS6);
-    gethostbyname_r(HOST_NAME, &made, buffer, sizeof buffer, &found, &error);
+    gethostbyname_r(HOST_NAME, &storage, buffer, sizeof buffer, &found, &error);
     inet_ntop(AF_INET, found->h_addr_list[0], shown, sizeof shown);
     expect_listed("gethostbyname_r", shown, V, HOST_ADDRESS);
-    gethostbyname2_r(HOST_NAME, AF_INET6, &made, buffer, sizeof buffer, &found, &error);
+    gethostbyname2_r(HOST_NAME, AF_INET6, &storage, buffer, sizeof buffer, &found, &error);
     inet_ntop(AF_INET6, found->h_addr_list[0], shown, sizeof shown);
     expect_listed("gethostbyname2_r", shown, V6, HOST_ADDRESS6);
 }
@@ -87,7 +87,7 @@ static void row_42(void) {
     expect_quietly("L numeric", resolved_name(L, NI_NUMERICHOST), LOOPBACK);
     struct in_addr v, l;
     char buffer[1024], shown[64];
-    struct hostent *entry, made, *found;
+    struct hostent *entry, storage, *found;
     int error;
     inet_pton(AF_INET, V, &v);
     inet_pton(AF_INET, L, &l);
@@ -97,9 +97,9 @@ static void row_42(void) {
     expect_quietly("address", shown, V);
     entry = gethostbyaddr(&l, sizeof l, AF_INET);
     expect_quietly("gethostbyaddr L", entry->h_name, "localhost");
-    gethostbyaddr_r(&l, sizeof l, AF_INET, &made, buffer, sizeof buffer, &found, &error);
+    gethostbyaddr_r(&l, sizeof l, AF_INET, &storage, buffer, sizeof buffer, &found, &error);
     expect_quietly("gethostbyaddr_r L", found->h_name, "localhost");
-    gethostbyaddr_r(&v, sizeof v, AF_INET, &made, buffer, sizeof buffer, &found, &error);
+    gethostbyaddr_r(&v, sizeof v, AF_INET, &storage, buffer, sizeof buffer, &found, &error);
     expect_quietly("gethostbyaddr_r V", found->h_name, HOST_NAME);
 }
 

@@ -28,12 +28,12 @@ static void set_source(struct packet *packet, const char *source) {
 
 /* A message's source is rewritten in a copy, in IP_PKTINFO too. */
 static void row_24(void) {
-    struct address out = make_address(EXTERNAL_ADDRESS, 7);
+    struct address external = make_address(EXTERNAL_ADDRESS, 7);
     struct packet packet;
     const char *sources[] = {HOST_ADDRESS, ANY};
     for (int i = 0; i < 2; i++) {
         int fd = udp();
-        init_packet(&packet, &out);
+        init_packet(&packet, &external);
         set_source(&packet, sources[i]);
         struct packet before = packet;
         expect("sendmsg", errno_text(sendmsg(fd, &packet.header, 0)), "ok");
@@ -44,7 +44,7 @@ static void row_24(void) {
     const unsigned lengths[] = {128, 129, 1000, INT_MAX, 0x80000000u, ~0u};
     for (int i = 0; i < 6; i++) {
         int fd = udp();
-        init_packet(&packet, &out);
+        init_packet(&packet, &external);
         packet.header.msg_namelen = lengths[i];
         expect("sendmsg", errno_text(sendmsg(fd, &packet.header, 0)), i < 4 ? "ok" : "EINVAL");
         if (i < 4) expect_listed("source seen by the peer", receive_text(fd), V, HOST_ADDRESS);
@@ -53,8 +53,8 @@ static void row_24(void) {
     int fd = udp();
     struct packet two[2];
     struct mmsghdr messages[2];
-    init_packet(&two[0], &out);
-    init_packet(&two[1], &out);
+    init_packet(&two[0], &external);
+    init_packet(&two[1], &external);
     set_source(&two[1], HOST_ADDRESS);
     messages[0].msg_hdr = two[0].header;
     messages[1].msg_hdr = two[1].header;
@@ -63,16 +63,16 @@ static void row_24(void) {
     expect_listed("source seen by the peer first", receive_text(fd), V, HOST_ADDRESS);
     expect_listed("source seen by the peer second", receive_text(fd), V, HOST_ADDRESS);
     /* More messages than the hook copies at once. */
-    struct mmsghdr many[20];
-    for (int i = 0; i < 20; i++) many[i] = messages[1];
-    expect("sendmmsg of several batches", sendmmsg(fd, many, 20, 0) == 20 ? "20" : "not", "20");
+    struct mmsghdr batches[20];
+    for (int i = 0; i < 20; i++) batches[i] = messages[1];
+    expect("sendmmsg of several batches", sendmmsg(fd, batches, 20, 0) == 20 ? "20" : "not", "20");
     expect("sendmmsg with a bad pointer", errno_text(sendmmsg(fd, NULL, 1, 0)), "EFAULT");
     expect("sendmsg with a bad pointer", errno_text(sendmsg(fd, NULL, 0)), "EFAULT");
     expect("sendmmsg of no message", errno_text(sendmmsg(fd, NULL, 0, 0)), "ok");
     expect("sendmmsg without a descriptor", errno_text(sendmmsg(-1, NULL, 0, 0)), "EBADF");
     int file = open("/dev/null", O_RDONLY | O_CLOEXEC);
     expect("sendmmsg of no message on a file", errno_text(sendmmsg(file, NULL, 0, 0)), "ENOTSOCK");
-    expect("sendmmsg on a file", errno_text(sendmmsg(file, many, 1, 0)), "ENOTSOCK");
+    expect("sendmmsg on a file", errno_text(sendmmsg(file, batches, 1, 0)), "ENOTSOCK");
     /* A loopback destination within the session. */
     int service = udp();
     expect("bind", try_bind(service, LOOPBACK, 8024), "ok");
@@ -96,13 +96,13 @@ static void row_24_pages(void) {
     char *memory =
         mmap(NULL, room + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     mprotect(memory + room, PAGE, PROT_NONE);
-    struct mmsghdr *many = (void *)(memory + room - size);
-    struct address out = make_address(EXTERNAL_ADDRESS, 7);
+    struct mmsghdr *messages = (void *)(memory + room - size);
+    struct address external = make_address(EXTERNAL_ADDRESS, 7);
     static struct packet packets[COUNT];
     int fd = udp(), buffer = 1 << 20;
     setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer);
     for (int i = 0; i < COUNT; i++) {
-        init_packet(&packets[i], &out);
+        init_packet(&packets[i], &external);
         if (i % 3) set_source(&packets[i], HOST_ADDRESS);
         /* The kernel accepts repeated control messages. */
         if (i % 3 == 2) {
@@ -110,40 +110,41 @@ static void row_24_pages(void) {
             memcpy(packets[i].control.bytes + length, packets[i].control.bytes, length);
             packets[i].header.msg_controllen *= 2;
         }
-        many[i].msg_hdr = packets[i].header;
-        many[i].msg_len = 77;
+        messages[i].msg_hdr = packets[i].header;
+        messages[i].msg_len = 77;
     }
-    expect("sendmmsg of all", sendmmsg(fd, many, COUNT, 0) == COUNT ? "all" : "some", "all");
+    expect("sendmmsg of all", sendmmsg(fd, messages, COUNT, 0) == COUNT ? "all" : "some", "all");
     for (int i = 0; i < COUNT; i++) {
         expect_listed("source seen by the peer", receive_text(fd), V, HOST_ADDRESS);
-        expect_quietly("length", many[i].msg_len == 1 ? "1" : "other", "1");
+        expect_quietly("length", messages[i].msg_len == 1 ? "1" : "other", "1");
     }
     errno = EDOM;
     expect("sendmmsg beyond the last message",
-           sendmmsg(fd, many + 90, 20, 0) == 10 ? "10" : "other", "10");
+           sendmmsg(fd, messages + 90, 20, 0) == 10 ? "10" : "other", "10");
     expect("errno", strerrorname_np(errno), "EDOM");
     for (int i = 0; i < 10; i++)
         expect_listed("source seen by the peer", receive_text(fd), V, HOST_ADDRESS);
-    expect("sendmmsg from an unmapped page", errno_text(sendmmsg(fd, many + COUNT, 1, 0)),
+    expect("sendmmsg from an unmapped page", errno_text(sendmmsg(fd, messages + COUNT, 1, 0)),
            "EFAULT");
     expect("recvmmsg into an unmapped page",
-           errno_text(recvmmsg(fd, many + COUNT, 1, MSG_DONTWAIT, NULL)), "EFAULT");
+           errno_text(recvmmsg(fd, messages + COUNT, 1, MSG_DONTWAIT, NULL)), "EFAULT");
     /* The sent lengths cannot be written, first in the last page, then in all pages. */
     mprotect(memory + room - PAGE, PAGE, PROT_READ);
-    expect("read-only last page", sendmmsg(fd, many, COUNT, 0) < COUNT ? "some" : "all", "some");
+    expect("read-only last page", sendmmsg(fd, messages, COUNT, 0) < COUNT ? "some" : "all",
+           "some");
     mprotect(memory, room, PROT_READ);
-    expect("read-only", errno_text(sendmmsg(fd, many, COUNT, 0)), "EFAULT");
+    expect("read-only", errno_text(sendmmsg(fd, messages, COUNT, 0)), "EFAULT");
     mprotect(memory, room, PROT_NONE);
-    expect("inaccessible pages", errno_text(sendmmsg(fd, many, COUNT, 0)), "EFAULT");
+    expect("inaccessible pages", errno_text(sendmmsg(fd, messages, COUNT, 0)), "EFAULT");
     munmap(memory, room + PAGE);
 }
 
 /* The source in IPV6_PKTINFO is rewritten. */
 static void row_24_ipv6(void) {
-    struct address out = make_address(EXTERNAL_ADDRESS6, 7);
+    struct address external = make_address(EXTERNAL_ADDRESS6, 7);
     struct packet packet;
     int fd = udp6();
-    init_packet(&packet, &out);
+    init_packet(&packet, &external);
     set_source(&packet, HOST_ADDRESS6);
     expect("sendmsg", errno_text(sendmsg(fd, &packet.header, 0)), "ok");
     expect_listed("source seen by the peer", receive_text(fd), V6, HOST_ADDRESS6);
@@ -152,12 +153,12 @@ static void row_24_ipv6(void) {
 /* A link-local source is not rewritten. */
 static void row_24_link_local(void) {
     int service = udp6(), fd = udp6();
-    struct address here = make_link_local(LINK_LOCAL, 8024);
-    expect("bind", errno_text(bind(service, (void *)&here.bytes, here.length)), "ok");
+    struct address local = make_link_local(LINK_LOCAL, 8024);
+    expect("bind", errno_text(bind(service, (void *)&local.bytes, local.length)), "ok");
     const char *sources[] = {LINK_LOCAL, "::"};
     for (int i = 0; i < 2; i++) {
         struct packet packet;
-        init_packet(&packet, &here);
+        init_packet(&packet, &local);
         set_source(&packet, sources[i]);
         expect("sendmsg", errno_text(sendmsg(fd, &packet.header, 0)), "ok");
         struct pollfd ready = {service, POLLIN, 0};
