@@ -9,11 +9,12 @@
 //! 3. `history`: the file that records which session held which address.
 //! 4. `maps`: which map a command works on, private maps, and reports about a map.
 //! 5. `system`: what the operating system shows: processes, sockets, users, program files.
-//!    `table` and `exit_status` are at the same level.
+//!    `table` and `exit_status` are at the same level. Only `system::trace` and
+//!    `system::arp_socket` contain `unsafe` code.
 //!
 //! `main` prints an error once, with its causes.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 #[cfg(target_os = "linux")]
 mod assigner;

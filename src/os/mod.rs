@@ -12,8 +12,6 @@ pub mod lease;
 #[cfg_attr(windows, path = "listeners_windows.rs")]
 pub mod listeners;
 pub mod lock;
-#[cfg(all(target_os = "linux", feature = "farm"))]
-pub mod packet;
 pub mod place;
 #[cfg(any(target_os = "linux", windows))]
 #[cfg_attr(windows, path = "probe_windows.rs")]
@@ -21,13 +19,6 @@ pub mod probe;
 #[cfg(any(target_os = "linux", windows))]
 #[cfg_attr(windows, path = "process_windows.rs")]
 pub mod process;
-#[cfg(all(
-    target_os = "linux",
-    target_env = "gnu",
-    any(target_arch = "x86_64", target_arch = "aarch64"),
-    feature = "farm"
-))]
-pub mod trace;
 #[cfg_attr(windows, path = "trust_windows.rs")]
 pub mod trust;
 #[cfg_attr(windows, path = "users_windows.rs")]

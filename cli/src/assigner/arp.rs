@@ -10,7 +10,8 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use vipool::os::packet::{ArpPacket, ArpSocket};
+
+use crate::system::arp_socket::{ArpPacket, ArpSocket};
 
 /// Constants of RFC 5227, section 1.1.
 const PROBE_NUM: u32 = 3;

@@ -1,6 +1,8 @@
 //! What the operating system shows: the caller, processes, sockets, program files, the hook layer.
 
 #[cfg(target_os = "linux")]
+pub mod arp_socket;
+#[cfg(target_os = "linux")]
 pub mod auxv;
 #[cfg_attr(windows, path = "caller_windows.rs")]
 pub mod caller;
@@ -12,3 +14,5 @@ pub mod exec_path;
 pub mod hook;
 #[cfg(target_os = "linux")]
 pub mod proc_net;
+#[cfg(target_os = "linux")]
+pub mod trace;

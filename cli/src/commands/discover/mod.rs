@@ -12,9 +12,10 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::Context;
-use vipool::os::{interfaces, trace};
+use vipool::os::interfaces;
 
 use crate::system::elf::read_elf;
+use crate::system::trace;
 use verdict::{Observations, Verdict, judge};
 
 /// The limits of tracing a program.

@@ -4,11 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use vipool::os::trace::Call;
-
 use super::verdict::{Observations, Program};
 use crate::system::auxv::started_as;
 use crate::system::proc_net;
+use crate::system::trace::SocketCall;
 
 /// Interpreters. The script that an interpreter runs identifies the program.
 const INTERPRETERS: &[&str] = &["python", "perl", "ruby", "node", "php", "bash", "sh", "dash"];
@@ -26,9 +25,9 @@ pub fn observe_open_sockets() -> Observations {
         for row in rows {
             let Some(program) = owners.get(&row.inode) else { continue };
             let call = if row.listening && !ephemeral_ports.contains(&row.local.port()) {
-                Call::Bind { tcp: row.tcp, to: row.local, free: true }
+                SocketCall::Bind { tcp: row.tcp, address: row.local, succeeded: true }
             } else if !row.listening && !listening_ports.contains(&row.local.port()) {
-                Call::Connect { tcp: row.tcp, to: row.remote }
+                SocketCall::Connect { tcp: row.tcp, destination: row.remote }
             } else {
                 continue;
             };
@@ -91,8 +90,8 @@ mod tests {
             .find_map(|port| std::net::TcpListener::bind(("127.94.0.1", port)).ok())
             .unwrap();
         let own = program_of(std::process::id()).unwrap();
-        let to = listener.local_addr().unwrap();
-        let bind = Call::Bind { tcp: true, to, free: true };
+        let address = listener.local_addr().unwrap();
+        let bind = SocketCall::Bind { tcp: true, address, succeeded: true };
         assert!(observe_open_sockets()[&own].contains(&bind));
     }
 }

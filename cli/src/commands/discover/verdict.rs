@@ -5,10 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::Serialize;
-use vipool::os::trace::Call;
+
+use crate::system::trace::SocketCall;
 
 /// The observed socket calls of each program.
-pub type Observations = BTreeMap<Program, BTreeSet<Call>>;
+pub type Observations = BTreeMap<Program, BTreeSet<SocketCall>>;
 
 /// UDP ports of services that receive multicast or broadcast. A socket on a session's address would
 /// not receive these packets, so such binds are not rewritten (`wildcard-udp-ports` in farm.toml).
@@ -56,33 +57,33 @@ pub fn judge(
     for (program, calls) in observed {
         let verdict = verdicts.get_mut(program).expect("every program has a verdict");
         for call in calls {
-            if let Call::Bind { tcp, to, free } = *call {
-                verdict.add_bind(tcp, to, free, host_addresses);
+            if let SocketCall::Bind { tcp, address, succeeded } = *call {
+                verdict.add_bind(tcp, address, succeeded, host_addresses);
             }
         }
-        if calls.contains(&Call::Ring) {
+        if calls.contains(&SocketCall::CreateIoUring) {
             verdict.add_evidence(
                 "uses io_uring: calls through it are neither observed nor rewritten".into(),
             );
         }
-        if calls.contains(&Call::Interfaces) {
+        if calls.contains(&SocketCall::ListInterfaces) {
             verdict.perhaps_client_ip = true;
             verdict.add_evidence("asks for the addresses of the interfaces".into());
         }
-        if calls.contains(&Call::HostName) && calls.contains(&Call::LookUp) {
+        if calls.contains(&SocketCall::GetHostName) && calls.contains(&SocketCall::ResolveName) {
             verdict.perhaps_client_ip = true;
             verdict.add_evidence("asks for the host's name and resolves names".into());
         }
     }
     for (program, calls) in observed {
         for call in calls {
-            let Call::Connect { tcp, to } = *call else { continue };
-            let ip = to.ip().to_canonical();
+            let SocketCall::Connect { tcp, destination } = *call else { continue };
+            let ip = destination.ip().to_canonical();
             if ip.is_loopback() || ip.is_unspecified() {
-                add_loopback_connect(&mut verdicts, program, observed, others, (tcp, to));
+                add_loopback_connect(&mut verdicts, program, observed, others, (tcp, destination));
             } else if host_addresses.contains(&ip) {
                 let verdict = verdicts.get_mut(program).expect("every program has a verdict");
-                verdict.add_evidence(format!("connects to {to}, the host's own address"));
+                verdict.add_evidence(format!("connects to {destination}, the host's own address"));
                 verdict.features.insert("virtual-ip");
             }
         }
@@ -96,40 +97,44 @@ fn add_loopback_connect(
     program: &Program,
     observed: &Observations,
     others: &Observations,
-    (tcp, to): (bool, SocketAddr),
+    (tcp, destination): (bool, SocketAddr),
 ) {
     let protocol = protocol_name(tcp);
-    if let Some(server) = find_listener(observed, tcp, to) {
+    if let Some(server) = find_listener(observed, tcp, destination) {
         if server != program {
             let verdict = verdicts.get_mut(server).expect("every program has a verdict");
-            verdict
-                .add_evidence(format!("{program} connects to it on {to} ({protocol}): list both"));
+            verdict.add_evidence(format!(
+                "{program} connects to it on {destination} ({protocol}): list both"
+            ));
             verdict.features.insert("loopback");
         }
         let verdict = verdicts.get_mut(program).expect("every program has a verdict");
         if server != program {
-            verdict.add_evidence(format!("connects to {server} on {to} ({protocol}): list both"));
+            verdict.add_evidence(format!(
+                "connects to {server} on {destination} ({protocol}): list both"
+            ));
         }
         verdict.features.insert("loopback");
-    } else if let Some(server) = find_listener(others, tcp, to) {
+    } else if let Some(server) = find_listener(others, tcp, destination) {
         let verdict = verdicts.get_mut(program).expect("every program has a verdict");
         verdict.add_evidence(format!(
-            "connects to {server} on {to} ({protocol}), which all sessions share"
+            "connects to {server} on {destination} ({protocol}), which all sessions share"
         ));
     } else if tcp {
         // UDP is left out: getaddrinfo(3) connects UDP sockets only to learn the source address.
         let verdict = verdicts.get_mut(program).expect("every program has a verdict");
-        verdict.add_evidence(format!("connects to {to} ({protocol}), where nothing listens"));
+        verdict
+            .add_evidence(format!("connects to {destination} ({protocol}), where nothing listens"));
     }
 }
 
 /// Returns the program that is bound to the destination of a connect.
-fn find_listener(programs: &Observations, tcp: bool, to: SocketAddr) -> Option<&Program> {
-    let receives = |call: &Call| match *call {
-        Call::Bind { tcp: bound_tcp, to: bound, free: true } => {
-            let (ip, bound_ip) = (to.ip().to_canonical(), bound.ip().to_canonical());
+fn find_listener(programs: &Observations, tcp: bool, destination: SocketAddr) -> Option<&Program> {
+    let receives = |call: &SocketCall| match *call {
+        SocketCall::Bind { tcp: bound_tcp, address: bound, succeeded: true } => {
+            let (ip, bound_ip) = (destination.ip().to_canonical(), bound.ip().to_canonical());
             bound_tcp == tcp
-                && bound.port() == to.port()
+                && bound.port() == destination.port()
                 && (bound_ip == ip || bound_ip.is_unspecified())
         }
         _ => false,
@@ -161,30 +166,31 @@ impl Verdict {
     fn add_bind(
         &mut self,
         tcp: bool,
-        to: SocketAddr,
-        free: bool,
+        address: SocketAddr,
+        succeeded: bool,
         host_addresses: &BTreeSet<IpAddr>,
     ) {
-        let ip = to.ip().to_canonical();
+        let ip = address.ip().to_canonical();
         let protocol = protocol_name(tcp);
-        let suffix = if free { "" } else { ", which was already in use" };
-        if ip.is_multicast() || !tcp && ip.is_unspecified() && SHARED_UDP.contains(&to.port()) {
+        let suffix = if succeeded { "" } else { ", which was already in use" };
+        if ip.is_multicast() || !tcp && ip.is_unspecified() && SHARED_UDP.contains(&address.port())
+        {
             self.add_evidence(format!(
-                "receives multicast or broadcast on {to} ({protocol}): not rewritten"
+                "receives multicast or broadcast on {address} ({protocol}): not rewritten"
             ));
-        } else if to.port() == 0 {
+        } else if address.port() == 0 {
             if host_addresses.contains(&ip) {
                 self.add_evidence(format!("binds the host's address {ip} ({protocol}, any port)"));
                 self.features.insert("virtual-ip");
             }
         } else if ip.is_loopback() {
-            self.add_evidence(format!("binds {to} on the loopback ({protocol}){suffix}"));
+            self.add_evidence(format!("binds {address} on the loopback ({protocol}){suffix}"));
             self.features.insert("loopback");
-            self.own_ports.insert(to.port());
+            self.own_ports.insert(address.port());
             self.collides = true;
         } else if ip.is_unspecified() || host_addresses.contains(&ip) {
             let target = if ip.is_unspecified() { "every address" } else { "the host's address" };
-            self.add_evidence(format!("binds {to}, {target} ({protocol}){suffix}"));
+            self.add_evidence(format!("binds {address}, {target} ({protocol}){suffix}"));
             self.features.insert("virtual-ip");
             self.collides = true;
         }
@@ -242,15 +248,15 @@ impl std::fmt::Display for Program {
 mod tests {
     use super::*;
 
-    fn bind(tcp: bool, to: &str) -> Call {
-        Call::Bind { tcp, to: to.parse().unwrap(), free: true }
+    fn bind(tcp: bool, to: &str) -> SocketCall {
+        SocketCall::Bind { tcp, address: to.parse().unwrap(), succeeded: true }
     }
 
-    fn connect(to: &str) -> Call {
-        Call::Connect { tcp: true, to: to.parse().unwrap() }
+    fn connect(to: &str) -> SocketCall {
+        SocketCall::Connect { tcp: true, destination: to.parse().unwrap() }
     }
 
-    fn observations(table: &[(&str, &[Call])]) -> Observations {
+    fn observations(table: &[(&str, &[SocketCall])]) -> Observations {
         let program = |path: &str| Program { path: path.into(), script: None };
         table.iter().map(|(path, calls)| (program(path), calls.iter().copied().collect())).collect()
     }
@@ -261,15 +267,22 @@ mod tests {
         let observed = observations(&[
             ("/bin/client", &[connect("127.0.0.1:6000"), connect("127.0.0.1:53")]),
             ("/bin/helper", &[bind(true, "127.0.0.1:6000")]),
-            ("/bin/licence", &[Call::HostName, Call::LookUp]),
+            ("/bin/licence", &[SocketCall::GetHostName, SocketCall::ResolveName]),
             ("/bin/mdns", &[bind(false, "0.0.0.0:5353"), bind(false, "224.0.0.251:5353")]),
             ("/bin/odd\"name", &[bind(true, "10.0.5.1:0")]),
             ("/bin/own", &[bind(true, "127.0.0.1:7000"), connect("127.0.0.1:7000")]),
-            ("/bin/quiet", &[Call::HostName, connect("192.0.2.1:80"), bind(true, "0.0.0.0:0")]),
+            (
+                "/bin/quiet",
+                &[SocketCall::GetHostName, connect("192.0.2.1:80"), bind(true, "0.0.0.0:0")],
+            ),
             ("/bin/server", &[bind(true, "[::]:8080")]),
             (
                 "/bin/taken",
-                &[Call::Bind { tcp: true, to: "0.0.0.0:1".parse().unwrap(), free: false }],
+                &[SocketCall::Bind {
+                    tcp: true,
+                    address: "0.0.0.0:1".parse().unwrap(),
+                    succeeded: false,
+                }],
             ),
         ]);
         let others = observations(&[("/bin/dns", &[bind(true, "127.0.0.1:53")])]);

@@ -1,4 +1,5 @@
-//! Raw ARP on one Ethernet interface (packet(7)): what the assigner asks the neighbours with.
+//! A raw socket for ARP packets on one Ethernet interface (packet(7)).
+#![allow(unsafe_code)]
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -7,7 +8,7 @@ use std::time::Duration;
 /// An ARP packet for IPv4 over Ethernet (RFC 826).
 pub type ArpPacket = [u8; 28];
 
-/// A socket that sends and receives ARP on one interface. Needs CAP_NET_RAW. Closed on exec.
+/// A socket that sends and receives ARP packets on one interface. It is closed on exec.
 #[derive(Debug)]
 pub struct ArpSocket {
     fd: OwnedFd,
@@ -15,45 +16,44 @@ pub struct ArpSocket {
 }
 
 impl ArpSocket {
-    /// A socket on the interface with this index.
+    /// Opens a socket on the interface with this index.
     ///
     /// # Errors
-    /// What socket(2) and bind(2) say: EPERM without CAP_NET_RAW, ENODEV without the interface.
-    #[allow(unsafe_code)]
+    /// EPERM without CAP_NET_RAW, ENODEV if the interface does not exist, and other errors of
+    /// socket(2) and bind(2).
     pub fn open(interface: u32) -> io::Result<Self> {
         let protocol = i32::from((libc::ETH_P_ARP as u16).to_be());
         let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
-        // SAFETY: takes numbers only.
+        // SAFETY: the call takes only integers.
         let fd = unsafe { libc::socket(libc::AF_PACKET, kind, protocol) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: socket returned a new descriptor, which nobody else has.
+        // SAFETY: socket(2) returned a new descriptor, and nothing else owns it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         let socket = Self { fd, interface: interface as i32 };
-        let address = socket.everybody();
-        // SAFETY: a sockaddr_ll with its length, and a descriptor that we own.
-        let bound = unsafe {
+        let address = socket.broadcast_address();
+        // SAFETY: the pointer and the length describe a valid sockaddr_ll.
+        let status = unsafe {
             libc::bind(
                 socket.fd.as_raw_fd(),
                 (&raw const address).cast(),
                 size_of::<libc::sockaddr_ll>() as libc::socklen_t,
             )
         };
-        if bound != 0 {
+        if status != 0 {
             return Err(io::Error::last_os_error());
         }
         Ok(socket)
     }
 
-    /// Sends one packet to everybody on the link.
+    /// Broadcasts a packet on the link.
     ///
     /// # Errors
-    /// What sendto(2) says; ENOBUFS when the interface's queue is full.
-    #[allow(unsafe_code)]
+    /// ENOBUFS if the interface's queue is full, and other errors of sendto(2).
     pub fn broadcast(&self, packet: &ArpPacket) -> io::Result<()> {
-        let address = self.everybody();
-        // SAFETY: a buffer and a sockaddr_ll, each with its length, valid during the call.
+        let address = self.broadcast_address();
+        // SAFETY: both pointers are valid for their lengths during the call.
         let sent = unsafe {
             libc::sendto(
                 self.fd.as_raw_fd(),
@@ -67,17 +67,17 @@ impl ArpSocket {
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// The next packet that somebody else sent; `None` when none came in time. Longer packets are
-    /// cut (Ethernet pads them), shorter ones are passed over.
+    /// Returns the next packet of another host, or `None` if none arrives before the timeout.
+    ///
+    /// Longer packets are truncated, because Ethernet pads them. Shorter packets are skipped.
     ///
     /// # Errors
-    /// What poll(2) and recv(2) say, ENETDOWN when the interface goes down among it.
-    #[allow(unsafe_code)]
-    pub fn receive(&self, wait: Duration) -> io::Result<Option<ArpPacket>> {
+    /// ENETDOWN if the interface goes down, and other errors of poll(2) and recv(2).
+    pub fn receive(&self, timeout: Duration) -> io::Result<Option<ArpPacket>> {
         let mut poll = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        let millis = wait.as_millis().min(i32::MAX as u128) as i32;
-        // SAFETY: one pollfd, valid during the call.
-        match unsafe { libc::poll(&mut poll, 1, millis) } {
+        let milliseconds = timeout.as_millis().min(i32::MAX as u128) as i32;
+        // SAFETY: the pointer is valid for one pollfd during the call.
+        match unsafe { libc::poll(&mut poll, 1, milliseconds) } {
             0 => return Ok(None),
             1.. => {}
             _ => {
@@ -90,8 +90,8 @@ impl ArpSocket {
             }
         }
         let mut packet: ArpPacket = [0; 28];
-        // SAFETY: a buffer with its length, valid during the call.
-        let got = unsafe {
+        // SAFETY: the pointer is valid for the packet's length during the call.
+        let received = unsafe {
             libc::recv(
                 self.fd.as_raw_fd(),
                 packet.as_mut_ptr().cast(),
@@ -99,7 +99,7 @@ impl ArpSocket {
                 libc::MSG_DONTWAIT,
             )
         };
-        match got {
+        match received {
             28.. => Ok(Some(packet)),
             0.. => Ok(None),
             _ => {
@@ -109,7 +109,7 @@ impl ArpSocket {
         }
     }
 
-    fn everybody(&self) -> libc::sockaddr_ll {
+    fn broadcast_address(&self) -> libc::sockaddr_ll {
         libc::sockaddr_ll {
             sll_family: libc::AF_PACKET as u16,
             sll_protocol: (libc::ETH_P_ARP as u16).to_be(),

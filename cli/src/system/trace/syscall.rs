@@ -1,0 +1,178 @@
+//! Decodes the system calls of traced threads.
+
+use std::io;
+use std::mem::{MaybeUninit, offset_of};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use libc::{c_int, c_long, c_uint, pid_t};
+
+use super::call::SocketCall;
+
+/// A system call in progress, with the arguments that must be read before the kernel executes it.
+pub struct PendingCall {
+    number: c_long,
+    fd: c_int,
+    /// The socket address in the arguments.
+    address: Option<SocketAddr>,
+    /// The call to report on success, if it does not depend on the socket.
+    reported: Option<SocketCall>,
+}
+
+impl PendingCall {
+    /// Reads the arguments at the entry of a call. Returns `None` if the call is not of interest.
+    pub fn read(thread: pid_t, number: c_long, arguments: &[u64; 6]) -> Option<Self> {
+        let fd = arguments[0] as c_int;
+        let mut call = Self { number, fd, address: None, reported: None };
+        match number {
+            libc::SYS_bind | libc::SYS_connect => {
+                call.address = Some(read_address(thread, arguments[1], arguments[2])?);
+            }
+            libc::SYS_sendto if arguments[4] != 0 => {
+                match read_address(thread, arguments[4], arguments[5]) {
+                    Some(address) => call.address = Some(address),
+                    // glibc sends its netlink requests with an address of family AF_NETLINK.
+                    None => call.reported = Some(link_request(thread, arguments[1])?),
+                }
+            }
+            libc::SYS_sendto => call.reported = Some(link_request(thread, arguments[1])?),
+            libc::SYS_ioctl => {
+                let requests = [libc::SIOCGIFCONF, libc::SIOCGIFADDR];
+                let is_request = requests.contains(&arguments[1]);
+                call.reported = Some(is_request.then_some(SocketCall::ListInterfaces)?);
+            }
+            libc::SYS_uname => call.reported = Some(SocketCall::GetHostName),
+            libc::SYS_io_uring_setup => call.reported = Some(SocketCall::CreateIoUring),
+            libc::SYS_openat => {
+                let path = read_memory(thread, arguments[1], 11)?;
+                let is_hosts_file = path == b"/etc/hosts\0";
+                call.reported = Some(is_hosts_file.then_some(SocketCall::ResolveName)?);
+            }
+            _ => return None,
+        }
+        Some(call)
+    }
+
+    /// Returns the call to report, given the result of the system call.
+    pub fn complete(&self, thread: pid_t, result: i64) -> Option<SocketCall> {
+        if let Some(call) = self.reported {
+            return (result >= 0).then_some(call);
+        }
+        let address = self.address?;
+        let tcp = is_tcp(thread, self.fd)?;
+        let error = result.checked_neg().and_then(|error| i32::try_from(error).ok()).unwrap_or(0);
+        match (self.number, error) {
+            (libc::SYS_bind, libc::EADDRINUSE) => {
+                Some(SocketCall::Bind { tcp, address, succeeded: false })
+            }
+            (libc::SYS_bind, ..=0) => Some(SocketCall::Bind { tcp, address, succeeded: true }),
+            (
+                libc::SYS_connect | libc::SYS_sendto,
+                ..=0 | libc::EINPROGRESS | libc::ECONNREFUSED,
+            ) => Some(SocketCall::Connect { tcp, destination: address }),
+            _ => None,
+        }
+    }
+}
+
+/// Recognizes a netlink request for all interfaces, the first request of getifaddrs(3).
+///
+/// getaddrinfo(3) requests only the addresses. Nearly every program calls it, so that request is
+/// not reported.
+fn link_request(thread: pid_t, address: u64) -> Option<SocketCall> {
+    let message = read_memory(thread, address, 16)?;
+    let kind = u16::from_ne_bytes(message.get(4..6)?.try_into().ok()?);
+    let flags = u16::from_ne_bytes(message.get(6..8)?.try_into().ok()?);
+    let dump = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
+    (kind == libc::RTM_GETLINK && flags & dump == dump).then_some(SocketCall::ListInterfaces)
+}
+
+/// Reads a socket address of IPv4 or IPv6 from a traced thread's memory.
+fn read_address(thread: pid_t, address: u64, length: u64) -> Option<SocketAddr> {
+    let bytes = read_memory(thread, address, length.min(28) as usize)?;
+    let family = u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?);
+    let port = u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?);
+    let ip: IpAddr = match i32::from(family) {
+        libc::AF_INET => <[u8; 4]>::try_from(bytes.get(4..8)?).ok()?.into(),
+        libc::AF_INET6 => <[u8; 16]>::try_from(bytes.get(8..24)?).ok()?.into(),
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, port))
+}
+
+/// Reads a traced thread's memory. Returns `None` if not all bytes can be read.
+fn read_memory(thread: pid_t, address: u64, length: usize) -> Option<Vec<u8>> {
+    let mut bytes = vec![0u8; length];
+    let local = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: length };
+    let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: length };
+    // SAFETY: the local buffer has the given length. The kernel checks the remote address.
+    let read = unsafe { libc::process_vm_readv(thread, &local, 1, &remote, 1, 0) };
+    (read == length as isize).then_some(bytes)
+}
+
+/// Returns whether a traced thread's descriptor is a TCP socket (true) or a UDP socket (false), and
+/// `None` for anything else.
+fn is_tcp(thread: pid_t, fd: c_int) -> Option<bool> {
+    let process = process_of_thread(thread);
+    // SAFETY: the system calls take only integers. Each returns a new descriptor or an error.
+    let copy = unsafe {
+        let pidfd = own_fd(libc::syscall(libc::SYS_pidfd_open, process, 0))?;
+        own_fd(libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0))?
+    };
+    let mut protocol: c_int = 0;
+    let mut length = size_of::<c_int>() as libc::socklen_t;
+    // SAFETY: the pointers are valid for one int and its length.
+    let status = unsafe {
+        libc::getsockopt(
+            copy.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PROTOCOL,
+            (&raw mut protocol).cast(),
+            &mut length,
+        )
+    };
+    match (status, protocol) {
+        (0, libc::IPPROTO_TCP) => Some(true),
+        (0, libc::IPPROTO_UDP) => Some(false),
+        _ => None,
+    }
+}
+
+/// Takes ownership of the descriptor that a system call returned.
+///
+/// # Safety
+/// `result` must come from a system call that returns a new descriptor or a negative error.
+unsafe fn own_fd(result: c_long) -> Option<OwnedFd> {
+    // SAFETY: by the contract of this function, nothing else owns the descriptor.
+    (result >= 0).then(|| unsafe { OwnedFd::from_raw_fd(result as c_int) })
+}
+
+/// Returns the process of a thread.
+pub fn process_of_thread(thread: pid_t) -> pid_t {
+    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
+    line.and_then(|text| text.trim().parse().ok()).unwrap_or(thread)
+}
+
+/// Makes a ptrace(2) request whose data is a number.
+pub fn set_request(request: c_uint, thread: pid_t, data: usize) -> io::Result<()> {
+    // SAFETY: the requests of this module take numbers and access no memory of this process.
+    match unsafe { libc::ptrace(request, thread, 0usize, data) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Returns the system call that a thread has stopped at.
+pub fn syscall_info(thread: pid_t) -> Option<libc::ptrace_syscall_info> {
+    let mut info = MaybeUninit::<libc::ptrace_syscall_info>::zeroed();
+    let size = size_of::<libc::ptrace_syscall_info>();
+    // SAFETY: the kernel writes at most `size` bytes, and the buffer has that size.
+    let written =
+        unsafe { libc::ptrace(libc::PTRACE_GET_SYSCALL_INFO, thread, size, info.as_mut_ptr()) };
+    if written < offset_of!(libc::ptrace_syscall_info, u) as c_long {
+        return None;
+    }
+    // SAFETY: the struct holds only integers. It was zeroed, and the kernel has written part of it.
+    Some(unsafe { info.assume_init() })
+}
