@@ -339,12 +339,7 @@ fn rewriting<'w, W: vipool::rewrite::SystemView + 'w>(
     sockaddr::write(&SocketAddr::from(([127, 0, 0, 1], 6379)), &mut bytes);
     let mut outside = [0; sockaddr::IPV4_LENGTH];
     sockaddr::write(&SocketAddr::from(([192, 0, 2, 1], 443)), &mut outside);
-    let facts = SocketProperties {
-        protocol: Protocol::Tcp,
-        local_address: None,
-        is_v6only: false,
-        can_share_port: false,
-    };
+    let facts = SocketProperties::new(Protocol::Tcp, None);
     let mut socket = sized::<vipool_socket>();
     socket.protocol = 1;
     let mut outcome = sized::<vipool_outcome>();

@@ -83,12 +83,8 @@ fn map_outcome<A, B>(outcome: Outcome<A>, convert: impl FnOnce(A) -> B) -> Outco
 }
 
 fn socket_calls(criterion: &mut Criterion) {
-    let unbound = SocketProperties {
-        protocol: Protocol::Tcp,
-        local_address: Some("0.0.0.0:0".parse().expect("an address")),
-        is_v6only: false,
-        can_share_port: false,
-    };
+    let unbound =
+        SocketProperties::new(Protocol::Tcp, Some("0.0.0.0:0".parse().expect("an address")));
     let bytes = |address: &str| {
         let mut out = [0; IPV6_LENGTH];
         let address = address.parse().expect("an address");

@@ -129,11 +129,6 @@
 #define VIPOOL_RULE_HIDE_ADDRESSES 2
 
 /**
- * Of vipool_rules.flags: a process may name its session itself. For tests; Windows only.
- */
-#define VIPOOL_RULE_SESSION_OVERRIDE 4
-
-/**
  * Of vipool_settings.flags: a cooled address becomes free only when vipool_map_reap() found no
  * socket on it.
  */

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use libfuzzer_sys::fuzz_target;
 use vipool::policy::{
-    Executable, Features, PathStyle, Policy, PolicyView, PoolRule, PortRange, Program,
+    Executable, Features, PathStyle, Policy, PolicyView, PoolRule, PortRange, Program, ProgramFlags,
 };
 
 /// Returns a policy that uses every kind of entry.
@@ -17,7 +17,7 @@ fn sample_policy() -> Policy {
         features: Features { virtual_ip: true, loopback: true, client_ip: false },
         own_ports: ports.clone(),
         shared_ports: ports.clone(),
-        inherit: true,
+        flags: ProgramFlags { inherit: true, ..ProgramFlags::default() },
         ..Program::default()
     };
     Policy {
@@ -54,8 +54,8 @@ fuzz_target!(|input: &[u8]| {
         let _ = view.choose_pool("eve", || vec!["students".to_owned()], Some(&program));
         if let Some(matched) = matched {
             let rule = matched.program;
-            let _ = (rule.features(), rule.wildcard(), rule.loopback_connect());
-            let _ = (rule.is_own_port(85), rule.is_shared_port(443), rule.map_ephemeral());
+            let _ = (rule.features(), rule.flags());
+            let _ = (rule.is_own_port(85), rule.is_shared_port(443));
             let _ = view.find_inherited(rule.id());
         }
     }

@@ -5,7 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use libfuzzer_sys::fuzz_target;
-use vipool::policy::{Features, LoopbackConnect, WildcardBind};
+use vipool::policy::{Features, ProgramFlags, RewriteFlags};
 use vipool::pool::PoolKind;
 use vipool::rewrite::sockaddr::{self, MAX_LENGTH, Parsed};
 use vipool::rewrite::{
@@ -101,20 +101,9 @@ fuzz_target!(|input: &[u8]| {
             loopback6: bit(world.bits, 7).then_some(L6),
         },
         rules: RewriteRules {
-            features: Features {
-                virtual_ip: bit(*rules, 0),
-                loopback: bit(*rules, 1),
-                client_ip: bit(*rules, 2),
-            },
-            wildcard: if bit(*rules, 3) { WildcardBind::Loopback } else { WildcardBind::Keep },
-            loopback_connect: if bit(*rules, 4) {
-                LoopbackConnect::Own
-            } else {
-                LoopbackConnect::OwnFirst
-            },
-            map_ephemeral: bit(*rules, 5),
-            pass_when_missing: bit(*rules, 6),
-            hide_addresses: bit(*rules, 7),
+            features: Features::from_bits(u32::from(*rules & 0b111)),
+            program: ProgramFlags::from_bits(u32::from(*rules >> 3) & 0b111),
+            policy: RewriteFlags::from_bits(u32::from(*rules >> 6)),
             defer_wildcard: bit(*socket, 7),
         },
         lease_held: !bit(*socket, 6),

@@ -5,9 +5,6 @@ use std::ffi::{CStr, c_char};
 use super::handle::{not_null, shared};
 use super::layout::{layout, read};
 use super::outcome::{call, quiet};
-use super::plan::{
-    VIPOOL_RULE_HIDE_ADDRESSES, VIPOOL_RULE_PASS_WHEN_MISSING, VIPOOL_RULE_SESSION_OVERRIDE,
-};
 use super::program::{vipool_executable, vipool_matched_by, with_executable};
 use super::reader::vipool_reader;
 use super::snapshot::page;
@@ -147,10 +144,7 @@ pub unsafe extern "C" fn vipool_reader_rule_flags(
         not_null(out_flags)?;
         // SAFETY: the caller vouches for the handle.
         let policy = unsafe { shared(reader) }?.reader.policy();
-        let bit = |on, bit| if on { bit } else { 0 };
-        let flags = bit(policy.pass_when_missing(), VIPOOL_RULE_PASS_WHEN_MISSING)
-            | bit(policy.hide_addresses(), VIPOOL_RULE_HIDE_ADDRESSES)
-            | bit(policy.session_override(), VIPOOL_RULE_SESSION_OVERRIDE);
+        let flags = policy.rewrite_flags().bits();
         // SAFETY: not NULL.
         unsafe { out_flags.write(flags) };
         Ok(())

@@ -11,15 +11,12 @@ use super::interface::vipool_subnet;
 use super::layout::{check_out, layout, read, write};
 use super::list::{listed, port_ranges, vipool_ports, vipool_program};
 use super::outcome::{Failure, call};
-use super::plan::{
-    VIPOOL_RULE_HIDE_ADDRESSES, VIPOOL_RULE_PASS_WHEN_MISSING, VIPOOL_RULE_SESSION_OVERRIDE,
-    reservation,
-};
+use super::plan::reservation;
 use super::settings::vipool_settings;
 use super::status::vipool_status::{self, *};
 use super::text::{array, flags};
-use crate::farm::{RewriteOptions, Sessions};
-use crate::map::Settings;
+use crate::farm::RewriteOptions;
+use crate::policy::RewriteFlags;
 
 /// What concerns all listed programs of a farm. The arrays are copied.
 #[repr(C)]
@@ -114,17 +111,7 @@ pub unsafe extern "C" fn vipool_farm_settings(
 ) -> vipool_status {
     call(|| {
         // SAFETY: the caller vouches for handle and struct.
-        let sessions = unsafe { &read_exclusive(farm)?.farm.sessions };
-        let settings = Settings {
-            cool_down: sessions.cool_down,
-            check_in_use: sessions.check_in_use,
-            low_water: sessions.low_water,
-            sessions_per_user: sessions.sessions_per_user,
-            max_sessions: sessions.max_sessions,
-            on_exhausted: sessions.when_exhausted,
-            allocate: sessions.allocate,
-            await_restore: sessions.await_restore,
-        };
+        let settings = unsafe { read_exclusive(farm)?.farm.sessions };
         // SAFETY: as above.
         unsafe {
             check_out(out)?;
@@ -145,17 +132,7 @@ pub unsafe extern "C" fn vipool_farm_set_settings(
     // SAFETY: the caller vouches for handle and struct.
     unsafe {
         change(farm, |farm| {
-            let settings = read(settings)?.get()?;
-            farm.sessions = Sessions {
-                cool_down: settings.cool_down,
-                check_in_use: settings.check_in_use,
-                low_water: settings.low_water,
-                sessions_per_user: settings.sessions_per_user,
-                max_sessions: settings.max_sessions,
-                when_exhausted: settings.on_exhausted,
-                allocate: settings.allocate,
-                await_restore: settings.await_restore,
-            };
+            farm.sessions = read(settings)?.get()?;
             Ok(())
         })
     }
@@ -212,15 +189,10 @@ pub unsafe extern "C" fn vipool_farm_set_rules(
     unsafe {
         change(farm, |farm| {
             let given = read(rules)?;
-            let known = VIPOOL_RULE_PASS_WHEN_MISSING
-                | VIPOOL_RULE_HIDE_ADDRESSES
-                | VIPOOL_RULE_SESSION_OVERRIDE;
-            let flags = flags(given.flags, known)?;
+            let flags = flags(given.flags, RewriteFlags::ALL_BITS)?;
             let udp = (given.wildcard_udp_ports, given.wildcard_udp_port_count);
             farm.rewrite = RewriteOptions {
-                hide_addresses: flags & VIPOOL_RULE_HIDE_ADDRESSES != 0,
-                pass_when_missing: flags & VIPOOL_RULE_PASS_WHEN_MISSING != 0,
-                session_override: flags & VIPOOL_RULE_SESSION_OVERRIDE != 0,
+                flags: RewriteFlags::from_bits(flags),
                 wildcard_udp_ports: match udp {
                     (ports, 0) if ports.is_null() => RewriteOptions::default().wildcard_udp_ports,
                     (ports, count) => port_ranges(ports, count)?,

@@ -6,7 +6,7 @@ use super::layout::{layout, read};
 use super::outcome::Failure;
 use super::status::vipool_status::{self, *};
 use super::text::{array, flags, optional_utf8, utf8};
-use crate::policy::{Features, LoopbackConnect, PortRange, Program, WildcardBind};
+use crate::policy::{Features, PortRange, Program, ProgramFlags};
 
 /// Ports from the first to the last, both included, in host order. Plain data.
 #[repr(C)]
@@ -112,33 +112,32 @@ pub(crate) unsafe fn port_ranges(
         .collect()
 }
 
+const _: () = assert!(
+    VIPOOL_PROGRAM_INHERIT
+        | VIPOOL_PROGRAM_MAP_EPHEMERAL
+        | VIPOOL_PROGRAM_WILDCARD_LOOPBACK
+        | VIPOOL_PROGRAM_CONNECT_OWN
+        == ProgramFlags::ALL_BITS,
+    "a flag of the table has no C constant"
+);
+
 /// A rule of the caller's.
 ///
 /// # Safety
 /// `given` is NULL or valid as the header wants it, with the texts and arrays in it.
 pub(crate) unsafe fn listed(given: *const vipool_program) -> Result<Program, Failure> {
-    const KNOWN: u32 = VIPOOL_PROGRAM_INHERIT
-        | VIPOOL_PROGRAM_MAP_EPHEMERAL
-        | VIPOOL_PROGRAM_WILDCARD_LOOPBACK
-        | VIPOOL_PROGRAM_CONNECT_OWN;
     // SAFETY: the caller's promise.
     unsafe {
         let given = read(given)?;
-        let flags = flags(given.flags, KNOWN)?;
-        let has = |flag| flags & flag != 0;
-        let to_wildcard = [WildcardBind::Keep, WildcardBind::Loopback];
-        let to_loopback = [LoopbackConnect::OwnFirst, LoopbackConnect::Own];
+        let flags = flags(given.flags, ProgramFlags::ALL_BITS)?;
         Ok(Program {
             pattern: utf8(given.pattern, given.pattern_length)?.to_owned(),
             target: optional_utf8(given.target, given.target_length)?.map(str::to_owned),
             script: optional_utf8(given.script, given.script_length)?.map(str::to_owned),
             features: features_from_bits(given.features)?,
-            inherit: has(VIPOOL_PROGRAM_INHERIT),
-            wildcard: to_wildcard[usize::from(has(VIPOOL_PROGRAM_WILDCARD_LOOPBACK))],
-            loopback_connect: to_loopback[usize::from(has(VIPOOL_PROGRAM_CONNECT_OWN))],
+            flags: ProgramFlags::from_bits(flags),
             own_ports: port_ranges(given.own_ports, given.own_port_count)?,
             shared_ports: port_ranges(given.shared_ports, given.shared_port_count)?,
-            map_ephemeral: has(VIPOOL_PROGRAM_MAP_EPHEMERAL),
         })
     }
 }

@@ -11,7 +11,7 @@ use super::settings::vipool_settings;
 use super::status::vipool_status::{self, *};
 use super::text::{array, flags, utf8};
 use crate::map::Plan;
-use crate::policy::PoolRule;
+use crate::policy::{PoolRule, RewriteFlags};
 use crate::pool::{MAX_SLOTS, Pool, PoolKind, Reservation};
 
 /// What a map is made from: the pools of this server, how addresses are given out, and the process
@@ -54,8 +54,10 @@ pub const VIPOOL_RULE_PASS_WHEN_MISSING: u32 = 1;
 /// Of vipool_rules.flags: other sessions' addresses are hidden from getifaddrs and
 /// GetAdaptersAddresses.
 pub const VIPOOL_RULE_HIDE_ADDRESSES: u32 = 2;
-/// Of vipool_rules.flags: a process may name its session itself. For tests; Windows only.
-pub const VIPOOL_RULE_SESSION_OVERRIDE: u32 = 4;
+const _: () = assert!(
+    VIPOOL_RULE_PASS_WHEN_MISSING | VIPOOL_RULE_HIDE_ADDRESSES == RewriteFlags::ALL_BITS,
+    "a flag of the table has no C constant"
+);
 
 /// What hook layers go by beside the process list. The arrays are copied.
 #[repr(C)]
@@ -231,10 +233,7 @@ pub unsafe extern "C" fn vipool_plan_set_rules(
     call(|| {
         // SAFETY: the caller vouches for handle and struct.
         let (plan, given) = unsafe { (exclusive(plan)?, read(rules)?) };
-        let known = VIPOOL_RULE_PASS_WHEN_MISSING
-            | VIPOOL_RULE_HIDE_ADDRESSES
-            | VIPOOL_RULE_SESSION_OVERRIDE;
-        let flags = flags(given.flags, known)?;
+        let flags = flags(given.flags, RewriteFlags::ALL_BITS)?;
         // SAFETY: the caller vouches for the arrays in the struct.
         let (hosts, ports) = unsafe {
             (
@@ -246,9 +245,7 @@ pub unsafe extern "C" fn vipool_plan_set_rules(
         let policy = &mut plan.plan.policy;
         policy.host_addresses = hosts;
         policy.wildcard_udp_ports = ports;
-        policy.pass_when_missing = flags & VIPOOL_RULE_PASS_WHEN_MISSING != 0;
-        policy.hide_addresses = flags & VIPOOL_RULE_HIDE_ADDRESSES != 0;
-        policy.session_override = flags & VIPOOL_RULE_SESSION_OVERRIDE != 0;
+        policy.rewrite = RewriteFlags::from_bits(flags);
         Ok(())
     })
 }

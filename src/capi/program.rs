@@ -4,20 +4,12 @@ use std::ffi::c_void;
 
 use super::handle::shared;
 use super::layout::{check_out_quietly, layout, read_quietly, write};
-use super::list::{
-    VIPOOL_FEATURE_CLIENT_IP, VIPOOL_FEATURE_LOOPBACK, VIPOOL_FEATURE_VIRTUAL_IP,
-    VIPOOL_PROGRAM_CONNECT_OWN, VIPOOL_PROGRAM_INHERIT, VIPOOL_PROGRAM_MAP_EPHEMERAL,
-    VIPOOL_PROGRAM_WILDCARD_LOOPBACK,
-};
 use super::outcome::quiet;
 use super::reader::vipool_reader;
 use super::status::vipool_status::{self, *};
 use super::text::{bytes, units};
 use crate::policy::path::utf16_to_wtf8;
-use crate::policy::{
-    Executable, Features, LoopbackConnect, MatchKind, MatchResult, PathStyle, ProgramView,
-    WildcardBind,
-};
+use crate::policy::{Executable, MatchKind, MatchResult, PathStyle, ProgramView};
 
 /// By which rules paths are compared; it enters as uint32_t.
 #[repr(u32)]
@@ -111,24 +103,11 @@ layout!(vipool_rule { size, id, features, flags, matched_by, reserved });
 
 impl vipool_rule {
     pub(crate) fn new(program: &ProgramView<'_>, matched_by: vipool_matched_by) -> Self {
-        let Features { virtual_ip, loopback, client_ip } = program.features();
-        let bit = |on, bit| if on { bit } else { 0 };
         Self {
             size: size_of::<Self>(),
             id: program.id(),
-            features: bit(virtual_ip, VIPOOL_FEATURE_VIRTUAL_IP)
-                | bit(loopback, VIPOOL_FEATURE_LOOPBACK)
-                | bit(client_ip, VIPOOL_FEATURE_CLIENT_IP),
-            flags: bit(program.inherit(), VIPOOL_PROGRAM_INHERIT)
-                | bit(program.map_ephemeral(), VIPOOL_PROGRAM_MAP_EPHEMERAL)
-                | bit(
-                    program.wildcard() == WildcardBind::Loopback,
-                    VIPOOL_PROGRAM_WILDCARD_LOOPBACK,
-                )
-                | bit(
-                    program.loopback_connect() == LoopbackConnect::Own,
-                    VIPOOL_PROGRAM_CONNECT_OWN,
-                ),
+            features: program.features().bits(),
+            flags: program.flags().bits(),
             matched_by: matched_by as u32,
             reserved: 0,
         }

@@ -42,8 +42,8 @@ mod validate;
 
 use ipnet::IpNet;
 
-use crate::map::{AllocationTime, ExhaustionPolicy};
-use crate::policy::{PoolRule, PortRange, Program};
+use crate::map::{AllocationTime, ExhaustionPolicy, Settings};
+use crate::policy::{PoolRule, PortRange, Program, RewriteFlags};
 use crate::pool::{DEFAULT_POOL, Reservation};
 use crate::range::Range;
 
@@ -86,7 +86,7 @@ pub const DEFAULT_MAX_IPV6_ADDRESSES: u32 = 4096;
 /// assert_eq!((finding.level, &*finding.key), (Level::Error, "program[0].path"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Farm {
     /// The servers. A farm of none is one machine, whatever its name: it has every range.
     pub servers: Vec<Server>,
@@ -99,7 +99,7 @@ pub struct Farm {
     /// What is known of the network, so that a range can be checked without seeing a server.
     pub network: NetworkOptions,
     /// How addresses are given out.
-    pub sessions: Sessions,
+    pub sessions: Settings,
     /// Addresses kept for users.
     pub reservations: Vec<Reservation>,
     /// What concerns every listed program.
@@ -115,7 +115,7 @@ pub struct Server {
     pub name: String,
     /// Whether sessions there get addresses at all. Default: true.
     pub enabled: bool,
-    /// The most sessions at once; `None` takes [`Sessions::max_sessions`]. 0 sets no limit.
+    /// The most sessions at once; `None` takes [`Settings::max_sessions`]. 0 sets no limit.
     pub max_sessions: Option<u32>,
 }
 
@@ -160,43 +160,46 @@ pub struct NetworkOptions {
     pub dhcp_ranges: Vec<Range>,
 }
 
-/// `[sessions]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sessions {
-    /// Seconds until a released address goes to another user. Default: 120, twice what TCP
-    /// keeps a closed connection for on Linux.
-    pub cool_down: u32,
-    /// Whether a cooled address waits until no socket is left on it. Default: true.
-    pub check_in_use: bool,
-    /// Warn once when fewer than this many addresses of a pool are left. Default: 0, never.
-    pub low_water: u32,
-    /// The most sessions of one user. Default: 0, no limit.
-    pub sessions_per_user: u32,
-    /// The most sessions of a server at once. Default: 0, no limit.
-    pub max_sessions: u32,
-    /// What becomes of a session when no address is left. Default: pass.
-    pub when_exhausted: ExhaustionPolicy,
-    /// When a session gets its addresses. Default: at logon.
-    pub allocate: AllocationTime,
-    /// Whether sessions wait until those of the operating system were restored. Default: false.
-    pub await_restore: bool,
-}
-
 /// `[rewrite]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RewriteOptions {
-    /// Hide other sessions' addresses from listed programs (row 43). Default: false.
-    pub hide_addresses: bool,
-    /// Let binds pass when a session's address is on no interface (row 6). Default: false.
-    pub pass_when_missing: bool,
+    /// The flags. Default: all off.
+    pub flags: RewriteFlags,
     /// UDP ports whose wildcard binds stay wildcard (row 26). Default: 5353, 1900, 3702, 5355, 67
     /// and 68: mDNS, SSDP, WS-Discovery, LLMNR, DHCP.
     pub wildcard_udp_ports: Vec<PortRange>,
     /// Ports that programs bind, to be kept from being given to outgoing connections (row 23),
     /// beside the `own-ports` of the programs. Default: none.
     pub fixed_ports: Vec<PortRange>,
-    /// Whether a process may name its session itself (tests; Windows only). Default: false.
-    pub session_override: bool,
+}
+
+/// `[sessions]` where the file has no such key: a cool-down of 120 seconds, twice what TCP keeps a
+/// closed connection for on Linux, and a check that no socket is left on an address.
+pub const DEFAULT_SETTINGS: Settings = Settings {
+    cool_down: 120,
+    check_in_use: true,
+    low_water: 0,
+    sessions_per_user: 0,
+    max_sessions: 0,
+    on_exhausted: ExhaustionPolicy::Pass,
+    allocate: AllocationTime::Logon,
+    await_restore: false,
+};
+
+impl Default for Farm {
+    fn default() -> Self {
+        Self {
+            servers: Vec::new(),
+            ranges: Vec::new(),
+            pools: Vec::new(),
+            loopback: LoopbackOptions::default(),
+            network: NetworkOptions::default(),
+            sessions: DEFAULT_SETTINGS,
+            reservations: Vec::new(),
+            rewrite: RewriteOptions::default(),
+            programs: Vec::new(),
+        }
+    }
 }
 
 impl Server {
@@ -220,29 +223,12 @@ impl Default for LoopbackOptions {
     }
 }
 
-impl Default for Sessions {
-    fn default() -> Self {
-        Self {
-            cool_down: 120,
-            check_in_use: true,
-            low_water: 0,
-            sessions_per_user: 0,
-            max_sessions: 0,
-            when_exhausted: ExhaustionPolicy::Pass,
-            allocate: AllocationTime::Logon,
-            await_restore: false,
-        }
-    }
-}
-
 impl Default for RewriteOptions {
     fn default() -> Self {
         Self {
-            hide_addresses: false,
-            pass_when_missing: false,
+            flags: RewriteFlags::default(),
             wildcard_udp_ports: [5353, 1900, 3702, 5355, 67, 68].map(PortRange::from).to_vec(),
             fixed_ports: Vec::new(),
-            session_override: false,
         }
     }
 }

@@ -135,25 +135,13 @@ impl Farm {
             programs: self.programs.clone(),
             host_addresses: matched.flat_map(|i| &i.addresses).map(IpNet::addr).collect(),
             wildcard_udp_ports: self.rewrite.wildcard_udp_ports.clone(),
-            pass_when_missing: self.rewrite.pass_when_missing,
-            hide_addresses: self.rewrite.hide_addresses,
-            session_override: self.rewrite.session_override,
+            rewrite: self.rewrite.flags,
             pool_rules: self.pools.iter().map(|pool| pool.rule.clone()).collect(),
         }
     }
 
     fn settings(&self, server: Option<&Server>) -> Settings {
-        let sessions = &self.sessions;
-        Settings {
-            cool_down: sessions.cool_down,
-            check_in_use: sessions.check_in_use,
-            low_water: sessions.low_water,
-            sessions_per_user: sessions.sessions_per_user,
-            max_sessions: self.max_sessions(server),
-            on_exhausted: sessions.when_exhausted,
-            allocate: sessions.allocate,
-            await_restore: sessions.await_restore,
-        }
+        Settings { max_sessions: self.max_sessions(server), ..self.sessions }
     }
 
     /// The most sessions of a server at once; 0 for no limit.

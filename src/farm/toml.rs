@@ -11,11 +11,12 @@ use toml::de::DeTable;
 use super::finding::{Finding, Level, Report, position};
 use super::section::{Section, TomlReader, Value, parse_seconds};
 use super::{
-    Farm, LoopbackOptions, NetworkOptions, PoolOptions, RewriteOptions, Server, ServerRange,
-    Sessions,
+    DEFAULT_SETTINGS, Farm, LoopbackOptions, NetworkOptions, PoolOptions, RewriteOptions, Server,
+    ServerRange,
 };
-use crate::map::{AllocationTime, ExhaustionPolicy};
-use crate::policy::{Features, LoopbackConnect, PoolRule, Program, WildcardBind};
+use crate::map::{AllocationTime, ExhaustionPolicy, Settings};
+use crate::policy::flags::{BitValue, VisitFlags};
+use crate::policy::{Features, PoolRule, Program, ProgramFlags};
 use crate::pool::Reservation;
 use crate::range::Range;
 
@@ -215,8 +216,8 @@ fn loopback(r: &mut TomlReader<'_>, s: &mut Section<'_>) -> LoopbackOptions {
     }
 }
 
-fn sessions(r: &mut TomlReader<'_>, s: &mut Section<'_>) -> Sessions {
-    let default = Sessions::default();
+fn sessions(r: &mut TomlReader<'_>, s: &mut Section<'_>) -> Settings {
+    let default = DEFAULT_SETTINGS;
     let mut number = |r: &mut TomlReader<'_>, key, default| {
         s.take(r, key).and_then(|v| r.number(v, 0..=u32::MAX)).unwrap_or(default)
     };
@@ -224,16 +225,16 @@ fn sessions(r: &mut TomlReader<'_>, s: &mut Section<'_>) -> Sessions {
     let sessions_per_user = number(r, "sessions-per-user", default.sessions_per_user);
     let max_sessions = number(r, "max-sessions", default.max_sessions);
     let moments = [("logon", AllocationTime::Logon), ("first-use", AllocationTime::FirstUse)];
-    Sessions {
+    Settings {
         low_water,
         sessions_per_user,
         max_sessions,
         cool_down: s.take(r, "cool-down").and_then(|v| r.seconds(v)).unwrap_or(default.cool_down),
         check_in_use: boolean(r, s, "check-in-use", default.check_in_use),
-        when_exhausted: s
+        on_exhausted: s
             .take(r, "when-exhausted")
             .and_then(|v| when_exhausted(r, v))
-            .unwrap_or(default.when_exhausted),
+            .unwrap_or(default.on_exhausted),
         allocate: s
             .take(r, "allocate")
             .and_then(|v| r.word(v, &moments))
@@ -271,20 +272,20 @@ fn reservations(r: &mut TomlReader<'_>, user: &str, value: Value<'_>) -> Vec<Res
 fn rewrite(r: &mut TomlReader<'_>, s: &mut Section<'_>) -> RewriteOptions {
     let default = RewriteOptions::default();
     let (udp, fixed) = (s.take(r, "wildcard-udp-ports"), s.take(r, "fixed-ports"));
+    let mut flags = default.flags;
+    flags.visit(&mut FlagReader { reader: r, section: s });
     RewriteOptions {
-        hide_addresses: boolean(r, s, "hide-addresses", default.hide_addresses),
-        pass_when_missing: boolean(r, s, "pass-when-missing", default.pass_when_missing),
+        flags,
         wildcard_udp_ports: r.list(udp, TomlReader::ports).unwrap_or(default.wildcard_udp_ports),
         fixed_ports: r.list(fixed, TomlReader::ports).unwrap_or_default(),
-        session_override: boolean(r, s, "session-override", default.session_override),
     }
 }
 
 fn program(r: &mut TomlReader<'_>, s: &mut Section<'_>) -> Program {
     let features = s.take(r, "features");
     let (own, shared) = (s.take(r, "own-ports"), s.take(r, "shared-ports"));
-    let wildcard = [("keep", WildcardBind::Keep), ("loopback", WildcardBind::Loopback)];
-    let connect = [("own-first", LoopbackConnect::OwnFirst), ("own", LoopbackConnect::Own)];
+    let mut flags = ProgramFlags::default();
+    flags.visit(&mut FlagReader { reader: r, section: s });
     Program {
         pattern: s.take(r, "path").and_then(|v| r.text(v)).unwrap_or_default(),
         target: None,
@@ -293,31 +294,36 @@ fn program(r: &mut TomlReader<'_>, s: &mut Section<'_>) -> Program {
             Some(value) => self::features(r, value),
             None => Features { virtual_ip: true, loopback: true, client_ip: false },
         },
-        inherit: boolean(r, s, "inherit", false),
-        wildcard: s.take(r, "wildcard").and_then(|v| r.word(v, &wildcard)).unwrap_or_default(),
-        loopback_connect: s
-            .take(r, "loopback-connect")
-            .and_then(|v| r.word(v, &connect))
-            .unwrap_or_default(),
+        flags,
         own_ports: r.list(own, TomlReader::ports).unwrap_or_default(),
         shared_ports: r.list(shared, TomlReader::ports).unwrap_or_default(),
-        map_ephemeral: boolean(r, s, "map-ephemeral", false),
+    }
+}
+
+/// Reads the flags that are declared in `policy::flags`.
+struct FlagReader<'r, 's, 'f, 't> {
+    reader: &'r mut TomlReader<'s>,
+    section: &'f mut Section<'t>,
+}
+
+impl VisitFlags for FlagReader<'_, '_, '_, '_> {
+    fn visit<T: BitValue>(&mut self, key: &'static str, field: &mut T) {
+        let Some(value) = self.section.take(self.reader, key) else { return };
+        let read = match T::WORDS {
+            None => self.reader.boolean(value).map(|is_set| T::VALUES[usize::from(is_set)]),
+            Some([clear, set]) => {
+                self.reader.word(value, &[(clear, T::VALUES[0]), (set, T::VALUES[1])])
+            }
+        };
+        if let Some(read) = read {
+            *field = read;
+        }
     }
 }
 
 fn features(r: &mut TomlReader<'_>, value: Value<'_>) -> Features {
-    let one = |virtual_ip, loopback, client_ip| Features { virtual_ip, loopback, client_ip };
-    let words = [
-        ("virtual-ip", one(true, false, false)),
-        ("loopback", one(false, true, false)),
-        ("client-ip", one(false, false, true)),
-    ];
-    let all = r.list(Some(value), |r, v| r.word(v, &words)).unwrap_or_default();
-    all.iter().fold(Features::default(), |a, b| Features {
-        virtual_ip: a.virtual_ip || b.virtual_ip,
-        loopback: a.loopback || b.loopback,
-        client_ip: a.client_ip || b.client_ip,
-    })
+    let bits = r.list(Some(value), |r, v| r.word(v, Features::TABLE)).unwrap_or_default();
+    Features::from_bits(bits.iter().fold(0, |all, bit| all | bit))
 }
 
 /// A table that is there once at most; its defaults where it is not.

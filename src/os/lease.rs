@@ -114,7 +114,7 @@ pub fn inherited<'a>(policy: &PolicyView<'a>, process: Process) -> Option<(Progr
             style: PathStyle::Posix,
         };
         if let Some(found) = policy.find(&program) {
-            return Some((found.program, process)).filter(|(rule, _)| rule.inherit());
+            return Some((found.program, process)).filter(|(rule, _)| rule.flags().inherit);
         }
         process = parent_of(process)?;
     }

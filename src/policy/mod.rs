@@ -34,6 +34,7 @@
 //! `path` compares paths, `list` decides which rule holds, `compiled` is the form in the map file.
 
 mod compiled;
+pub mod flags;
 mod matching;
 pub mod path;
 mod pools;
@@ -47,20 +48,10 @@ use crate::session::hash64;
 use path::PatternKind;
 
 pub use compiled::{MatchedRule, PolicyView, ProgramView};
+pub use flags::{Features, ProgramFlags, RewriteFlags};
 pub use matching::{Executable, MatchKind, MatchResult};
 pub use pools::{PoolRule, choose_pool};
 pub use script::script_argument;
-
-/// Which parts of vipool a program uses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Features {
-    /// The session's virtual IP in place of the host's address.
-    pub virtual_ip: bool,
-    /// A loopback address of the session's own in place of 127.0.0.1.
-    pub loopback: bool,
-    /// The client's address is what the host's own name resolves to.
-    pub client_ip: bool,
-}
 
 /// What a bind to 0.0.0.0 with a fixed port becomes without a virtual IP (SOCKET-MATRIX row 3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -173,18 +164,12 @@ pub struct Program {
     pub script: Option<String>,
     /// What the program uses.
     pub features: Features,
-    /// Whether children that are on no list of their own are under this rule too.
-    pub inherit: bool,
-    /// What a bind to the wildcard address becomes where there is no virtual IP.
-    pub wildcard: WildcardBind,
-    /// Where a connect to 127.0.0.1 goes.
-    pub loopback_connect: LoopbackConnect,
+    /// The flags of the rule.
+    pub flags: ProgramFlags,
     /// Loopback ports that always go to the session's own address, without asking the kernel.
     pub own_ports: Vec<PortRange>,
     /// Loopback ports to leave alone: they are the host's.
     pub shared_ports: Vec<PortRange>,
-    /// Whether a bind to 127.0.0.1 with port 0 is rewritten too (row 23).
-    pub map_ephemeral: bool,
 }
 
 /// All that hook layers go by.
@@ -196,12 +181,8 @@ pub struct Policy {
     pub host_addresses: Vec<IpAddr>,
     /// UDP ports whose wildcard binds stay wildcard (row 26).
     pub wildcard_udp_ports: Vec<PortRange>,
-    /// Let binds pass when V is on no interface (row 6); otherwise they fail.
-    pub pass_when_missing: bool,
-    /// Hide other sessions' addresses from getifaddrs and GetAdaptersAddresses (row 43).
-    pub hide_addresses: bool,
-    /// Whether a process may name its session itself (tests; Windows only).
-    pub session_override: bool,
+    /// The flags for all programs.
+    pub rewrite: RewriteFlags,
     /// Which pool a session takes its virtual IPs from. Of user and group names only hashes are
     /// compiled.
     pub pool_rules: Vec<PoolRule>,

@@ -75,7 +75,7 @@ impl<W: SystemView + ?Sized> Rewriter<'_, W> {
         let Some(own) = own else {
             return Outcome::Passed(self.missing_address_reason(self.rules.features.loopback));
         };
-        if address.port() == 0 && !self.rules.map_ephemeral {
+        if address.port() == 0 && !self.rules.program.map_ephemeral {
             return Outcome::Passed(Reason::EphemeralPort);
         }
         if self.system.is_shared_port(address.port()) {
@@ -107,7 +107,7 @@ impl<W: SystemView + ?Sized> Rewriter<'_, W> {
         match self.loopback() {
             // Without a port it may be meant for the outside, where L must not go (row 4).
             Some(l)
-                if self.rules.wildcard == WildcardBind::Loopback
+                if self.rules.program.wildcard == WildcardBind::Loopback
                     && address.port() != 0
                     && !v6only =>
             {

@@ -140,7 +140,7 @@ impl<W: SystemView + ?Sized> Rewriter<'_, W> {
         if !socket.is_tcp_or_udp() {
             return Outcome::Passed(Reason::NotTcpOrUdp);
         }
-        let always = self.rules.loopback_connect == LoopbackConnect::Own
+        let always = self.rules.program.loopback_connect == LoopbackConnect::Own
             || self.system.is_own_port(to.port());
         let found = match own.loopback.filter(|_| always) {
             Some(loopback) => Ok(loopback),

@@ -83,11 +83,8 @@ impl RewriteRules {
     pub fn new(program: &ProgramView<'_>, policy: &PolicyView<'_>) -> Self {
         Self {
             features: program.features(),
-            wildcard: program.wildcard(),
-            loopback_connect: program.loopback_connect(),
-            map_ephemeral: program.map_ephemeral(),
-            pass_when_missing: policy.pass_when_missing(),
-            hide_addresses: policy.hide_addresses(),
+            program: program.flags(),
+            policy: policy.rewrite_flags(),
             defer_wildcard: cfg!(windows),
         }
     }

@@ -16,6 +16,7 @@ mod live_system;
 mod names;
 mod outcome;
 pub mod sockaddr;
+mod socket;
 #[cfg(test)]
 mod tests;
 
@@ -28,8 +29,9 @@ pub use hooked_process::HookedProcess;
 pub use live_system::{KernelListeners, ListenerLookup, LiveSystem};
 pub use names::HostNameAddresses;
 pub use outcome::{Outcome, Reason, Refusal};
+pub use socket::{Protocol, Socket, SocketProperties};
 
-use crate::policy::{Features, LoopbackConnect, WildcardBind};
+use crate::policy::{Features, ProgramFlags, RewriteFlags};
 use crate::pool::PoolKind;
 use crate::session::Addresses;
 
@@ -38,78 +40,13 @@ use crate::session::Addresses;
 pub struct RewriteRules {
     /// Which parts of vipool the program uses.
     pub features: Features,
-    /// What a bind to the wildcard address becomes where there is no virtual IP.
-    pub wildcard: WildcardBind,
-    /// Where a connect to 127.0.0.1 goes.
-    pub loopback_connect: LoopbackConnect,
-    /// Whether a bind to 127.0.0.1 with port 0 is rewritten too (row 23).
-    pub map_ephemeral: bool,
-    /// Let calls pass when V is on no interface (row 6); see [`Rewriter::retries_original`].
-    pub pass_when_missing: bool,
-    /// Hide other sessions' addresses from lists of interfaces (row 43).
-    pub hide_addresses: bool,
+    /// The flags of the rule that the program is under.
+    pub program: ProgramFlags,
+    /// The flags for all listed programs.
+    pub policy: RewriteFlags,
     /// Whether TCP binds to 0.0.0.0:0 are put off until the destination is known, as Windows
     /// needs it (row 46); see [`Bind::defer`].
     pub defer_wildcard: bool,
-}
-
-/// What a socket carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Protocol {
-    /// TCP, or MPTCP.
-    Tcp,
-    /// UDP, or UDP-Lite.
-    Udp,
-    /// Anything else is left alone.
-    Other,
-}
-
-/// What a decision may want to know of the socket. Each answer may cost a system call, so it is
-/// asked for only where it matters. [`SocketProperties`] holds the answers as plain values.
-pub trait Socket {
-    /// What it carries.
-    fn protocol(&self) -> Protocol;
-    /// Whether it carries TCP or UDP, where no more than that matters. May be taken for granted of
-    /// what is not an IPv4 or IPv6 socket: the kernel refuses it their addresses.
-    fn is_tcp_or_udp(&self) -> bool {
-        self.protocol() != Protocol::Other
-    }
-    /// The address that the kernel has for it, not the one shown; the unspecified address and
-    /// port 0 while it has none. `None` if it is not an IPv4 or IPv6 socket.
-    fn local_address(&self) -> Option<SocketAddr>;
-    /// Whether it is for IPv6 alone (`IPV6_V6ONLY`).
-    fn is_v6only(&self) -> bool;
-    /// Whether it can receive what others receive too: `SO_REUSEADDR`, `SO_REUSEPORT` or
-    /// `SO_BROADCAST` is set (row 26).
-    fn can_share_port(&self) -> bool;
-}
-
-/// What is known of a socket, as values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SocketProperties {
-    /// See [`Socket::protocol`].
-    pub protocol: Protocol,
-    /// See [`Socket::local_address`].
-    pub local_address: Option<SocketAddr>,
-    /// See [`Socket::is_v6only`].
-    pub is_v6only: bool,
-    /// See [`Socket::can_share_port`].
-    pub can_share_port: bool,
-}
-
-impl Socket for SocketProperties {
-    fn protocol(&self) -> Protocol {
-        self.protocol
-    }
-    fn local_address(&self) -> Option<SocketAddr> {
-        self.local_address
-    }
-    fn is_v6only(&self) -> bool {
-        self.is_v6only
-    }
-    fn can_share_port(&self) -> bool {
-        self.can_share_port
-    }
 }
 
 /// What a decision may want to know beside the socket: the lists of the policy, the pools, and
@@ -170,7 +107,7 @@ impl<W: SystemView + ?Sized> Rewriter<'_, W> {
             Some(v4) => self.virtual_ipv4() == Some(v4),
             None => self.virtual_ipv6().map(IpAddr::V6) == Some(address),
         };
-        self.rules.pass_when_missing && virtual_ip
+        self.rules.policy.pass_when_missing && virtual_ip
     }
 
     fn virtual_ipv4(&self) -> Option<Ipv4Addr> {

@@ -102,7 +102,7 @@ impl<W: SystemView + ?Sized> Rewriter<'_, W> {
     /// Whether an address of an interface is left out of the list that a program gets (row 43).
     pub fn is_hidden(&self, ip: IpAddr) -> bool {
         self.lease_held
-            && self.rules.hide_addresses
+            && self.rules.policy.hide_addresses
             && !self.is_virtual_ip(ip)
             && self.system.pool_kind(ip) == Some(PoolKind::VirtualIp)
     }

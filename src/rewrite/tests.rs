@@ -1,7 +1,7 @@
 //! The rows of the matrix, decided without a kernel.
 
 use super::*;
-use crate::policy::{Features, LoopbackConnect};
+use crate::policy::{Features, LoopbackConnect, WildcardBind};
 
 const V: &str = "10.0.5.7";
 const L: &str = "127.3.4.5";
@@ -78,12 +78,7 @@ pub(super) fn rewriter(system: &Values) -> Rewriter<'_, Values> {
 }
 
 fn socket(protocol: Protocol, local: &str) -> SocketProperties {
-    SocketProperties {
-        protocol,
-        local_address: Some(at(local)),
-        is_v6only: false,
-        can_share_port: false,
-    }
+    SocketProperties::new(protocol, Some(at(local)))
 }
 
 fn tcp() -> SocketProperties {
@@ -138,7 +133,7 @@ fn row_1_and_23_loopback_binds() {
     assert_eq!(bind(&rewriter, udp(), "127.0.0.1:80"), "127.3.4.5:80");
     assert_eq!(bind(&rewriter, tcp(), "127.0.0.1:0"), "ephemeral-port");
     assert_eq!(bind(&rewriter, tcp(), "127.0.0.1:631"), "shared-port");
-    rewriter.rules.map_ephemeral = true;
+    rewriter.rules.program.map_ephemeral = true;
     assert_eq!(bind(&rewriter, tcp(), "127.0.0.1:0"), "127.3.4.5:0");
     rewriter.rules.features.loopback = false;
     assert_eq!(bind(&rewriter, tcp(), "127.0.0.1:80"), "feature-off");
@@ -155,7 +150,7 @@ fn row_3_and_4_wildcard_binds() {
     assert_eq!(bind(&rewriter, tcp(), "0.0.0.0:0"), "10.0.5.7:0");
     rewriter.addresses.v4 = None;
     assert_eq!(bind(&rewriter, tcp(), "0.0.0.0:80"), "wildcard-kept");
-    rewriter.rules.wildcard = WildcardBind::Loopback;
+    rewriter.rules.program.wildcard = WildcardBind::Loopback;
     assert_eq!(bind(&rewriter, tcp(), "0.0.0.0:80"), "127.3.4.5:80");
     assert_eq!(bind(&rewriter, tcp(), "0.0.0.0:0"), "wildcard-kept");
 }
@@ -182,7 +177,7 @@ fn row_6_only_v_is_tried_again_untouched() {
     let system = Values::default();
     let mut rewriter = rewriter(&system);
     assert!(!rewriter.retries_original(ip(V)));
-    rewriter.rules.pass_when_missing = true;
+    rewriter.rules.policy.pass_when_missing = true;
     assert!(rewriter.retries_original(ip(V)));
     assert!(rewriter.retries_original(ip("::ffff:10.0.5.7")));
     assert!(rewriter.retries_original(ip("fd00::7")));
@@ -236,7 +231,7 @@ fn row_11_and_12_own_services_first() {
     let silent = Values { silent: true, ..Values::default() };
     assert_eq!(connect(&rewriter(&silent), tcp(), "127.0.0.1:80"), "listeners-unknown");
     let mut always = rewriter(&silent);
-    always.rules.loopback_connect = LoopbackConnect::Own;
+    always.rules.program.loopback_connect = LoopbackConnect::Own;
     assert_eq!(connect(&always, tcp(), "127.0.0.1:80"), "127.3.4.5:80");
 }
 
@@ -447,7 +442,7 @@ fn row_40_to_43_names_and_interfaces() {
     let own = HostNameAddresses { v4: "198.51.100.4".parse().ok(), v6: None };
     assert_eq!(rewriter.resolve_host_name(client), Outcome::Rewritten(own));
     assert!(!rewriter.is_hidden(ip("10.0.5.8")));
-    rewriter.rules.hide_addresses = true;
+    rewriter.rules.policy.hide_addresses = true;
     assert!(rewriter.is_hidden(ip("10.0.5.8")));
     assert!(!rewriter.is_hidden(ip(V)));
     assert!(!rewriter.is_hidden(ip("10.0.5.1")));

@@ -134,8 +134,8 @@ pub trait Reads {
     fn is_draining(&self) -> bool;
     /// Of every rule its id, its pattern, and in words what it says of a program at this path.
     fn explain(&self, path: &str) -> Vec<(u64, String, String)>;
-    /// Pass when missing, hide addresses, session override.
-    fn rule_flags(&self) -> [bool; 3];
+    /// Returns the bits of `RewriteFlags`.
+    fn rule_flags(&self) -> u32;
     /// The id of the rule that a program at this path is under, and its features as bits.
     fn rule(&self, path: &str, windows: bool) -> Option<(u64, u32)>;
 }

@@ -7,7 +7,10 @@ use vipool::capi::status::vipool_status::*;
 use vipool::farm::{Farm, PoolOptions, RewriteOptions, Server, ServerRange};
 use vipool::interface::Interface;
 use vipool::map::{ExhaustionPolicy, OpenOptions, Plan, Settings, SlotState};
-use vipool::policy::{Features, LoopbackConnect, PoolRule, PortRange, Program, WildcardBind};
+use vipool::policy::{
+    Features, LoopbackConnect, PoolRule, PortRange, Program, ProgramFlags, RewriteFlags,
+    WildcardBind,
+};
 use vipool::pool::Reservation;
 use vipool::range::Range;
 
@@ -60,25 +63,25 @@ fn farm() -> Farm {
     farm.sessions.check_in_use = false;
     farm.sessions.low_water = 1;
     farm.sessions.sessions_per_user = 2;
-    farm.sessions.when_exhausted = ExhaustionPolicy::Wait(9);
+    farm.sessions.on_exhausted = ExhaustionPolicy::Wait(9);
     farm.reservations = vec![Reservation { user: "ada".into(), address: ip("10.0.5.13") }];
     farm.rewrite = RewriteOptions {
-        hide_addresses: true,
-        pass_when_missing: true,
+        flags: RewriteFlags { pass_when_missing: true, hide_addresses: true },
         wildcard_udp_ports: vec![PortRange { first: 5000, last: 5001 }],
         fixed_ports: vec![PortRange { first: 80, last: 80 }],
-        session_override: true,
     };
     farm.programs = vec![
         Program {
             pattern: "/usr/bin/server".into(),
             features: Features { virtual_ip: false, loopback: true, client_ip: true },
-            inherit: true,
-            wildcard: WildcardBind::Keep,
-            loopback_connect: LoopbackConnect::Own,
+            flags: ProgramFlags {
+                inherit: true,
+                map_ephemeral: true,
+                wildcard: WildcardBind::Keep,
+                loopback_connect: LoopbackConnect::Own,
+            },
             own_ports: vec![PortRange { first: 81, last: 82 }],
             shared_ports: vec![PortRange { first: 631, last: 631 }],
-            map_ephemeral: true,
             ..Program::default()
         },
         Program {
@@ -118,7 +121,7 @@ pub fn farms_built_by_calls<A: Api>() {
     let excluded = OpenOptions { address: Some(ip("10.0.5.12")), ..user("bob") };
     assert_eq!(failed(api.open(session(2), &excluded, 100)), VIPOOL_ERR_EXCLUDED);
     assert_eq!(api.pool_kind(ip("127.9.0.4")), None);
-    assert_eq!(api.rule_flags(), [true, true, true]);
+    assert_eq!(api.rule_flags(), 0b11);
     let (rule, features) = api.rule("/usr/bin/server", false).unwrap();
     assert_eq!((rule, features), (farm.programs[0].id(), 6));
     // Its script is not known here.
@@ -269,7 +272,7 @@ pub fn why_a_rule_holds<A: Api>() {
         ]
     );
     assert_eq!(rows[0].0, listed.policy.programs[0].id());
-    assert_eq!(api.rule_flags(), [false; 3]);
+    assert_eq!(api.rule_flags(), 0);
     assert_eq!(
         A::script_of(&["-u", "-W", "ignore", "/opt/run.py"]).as_deref(),
         Some("/opt/run.py")
@@ -330,7 +333,7 @@ pub fn what_the_machine_says<A: Api>() {
     let mut listed = plan();
     listed.policy.programs = vec![Program {
         pattern: executable.to_str().unwrap().into(),
-        inherit: true,
+        flags: ProgramFlags { inherit: true, ..ProgramFlags::default() },
         ..Program::default()
     }];
     let api = A::new(&listed).unwrap();

@@ -1,7 +1,7 @@
 //! The tests of the process list and of what becomes of socket calls.
 
 use vipool::map::Plan;
-use vipool::policy::{Features, Policy, PortRange, Program};
+use vipool::policy::{Features, Policy, PortRange, Program, RewriteFlags};
 use vipool::rewrite::{Protocol, SocketProperties};
 
 use crate::api::{Api, Call};
@@ -28,8 +28,7 @@ fn listed() -> Plan {
             ],
             host_addresses: vec![ip("10.0.5.1")],
             wildcard_udp_ports: vec![PortRange { first: 5353, last: 5353 }],
-            pass_when_missing: true,
-            hide_addresses: true,
+            rewrite: RewriteFlags { pass_when_missing: true, hide_addresses: true },
             ..Policy::default()
         },
         ..plan()
@@ -53,12 +52,7 @@ pub fn rewriting<A: Api>() {
     let other = api.open(session(2), &user("eve"), 100).unwrap();
     assert_eq!(addresses(&other)[0], SECOND);
     let (rule, _) = api.rule("/usr/bin/server", false).unwrap();
-    let socket = |protocol, local: &str| SocketProperties {
-        protocol,
-        local_address: Some(at(local)),
-        is_v6only: false,
-        can_share_port: false,
-    };
+    let socket = |protocol, local: &str| SocketProperties::new(protocol, Some(at(local)));
     let tcp = socket(Protocol::Tcp, "0.0.0.0:0");
     let udp = socket(Protocol::Udp, "0.0.0.0:0");
     let tcp6 = SocketProperties { is_v6only: true, ..socket(Protocol::Tcp, "[::]:0") };

@@ -148,7 +148,7 @@ fn a_hook_layer_in_c_where_calls_fail() {
     use std::net::TcpListener;
 
     use vipool::map::{Map, OpenOptions, Plan};
-    use vipool::policy::{Features, LoopbackConnect, Policy, Program};
+    use vipool::policy::{Features, LoopbackConnect, Policy, Program, ProgramFlags, RewriteFlags};
     use vipool::pool::{MAX_SLOTS, Pool, PoolKind};
     use vipool::session::{SessionId, SessionKind};
 
@@ -172,10 +172,13 @@ fn a_hook_layer_in_c_where_calls_fail() {
                 programs: vec![Program {
                     pattern: calls.canonicalize().unwrap().to_str().unwrap().to_owned(),
                     features: Features { virtual_ip: true, loopback: true, client_ip: false },
-                    loopback_connect: LoopbackConnect::Own,
+                    flags: ProgramFlags {
+                        loopback_connect: LoopbackConnect::Own,
+                        ..ProgramFlags::default()
+                    },
                     ..Program::default()
                 }],
-                pass_when_missing,
+                rewrite: RewriteFlags { pass_when_missing, ..RewriteFlags::default() },
                 ..Policy::default()
             },
             ..Plan::default()

@@ -72,7 +72,7 @@ fn a_plan_that_changes_nothing_leaves_the_map_in_place() {
     plans[0].reservations[0].user = "bob".into();
     plans[1].settings.low_water = 1;
     plans[2].pools = vec![pool("default", &["10.0.0.1-10.0.0.4"])];
-    plans[3].policy.hide_addresses = true;
+    plans[3].policy.rewrite.hide_addresses = true;
     for changed in plans {
         let reader = Reader::attach(&directory.0).unwrap();
         Map::create(&directory.0, &changed).unwrap();

@@ -109,7 +109,7 @@ fn find_rule(map: &'static Reader, identity: &ProcessIdentity<'_>) -> Option<Pro
     if let Some(found) = policy.find(&identity.executable()) {
         return Some(found.program);
     }
-    if !policy.programs().any(|rule| rule.inherit()) {
+    if !policy.programs().any(|rule| rule.flags().inherit) {
         return None;
     }
     Some(lease::inherited(&policy, lease::Process::This)?.0)

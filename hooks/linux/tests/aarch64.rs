@@ -8,7 +8,7 @@ use std::process::Command;
 use support::{
     MATRIX_SOURCES, TestHost, cross_compile, in_namespace, listed_program, output_of, start_ready,
 };
-use vipool::policy::{LoopbackConnect, Program};
+use vipool::policy::LoopbackConnect;
 use vipool_testing::{cargo, target_dir};
 
 const TARGET: &str = "aarch64-unknown-linux-gnu";
@@ -75,8 +75,8 @@ fn rows_on_aarch64() {
     };
     in_namespace("rows_on_aarch64", needs, prepare, || {
         // qemu's user mode lacks sock_diag, so the hook cannot query listeners.
-        let rule =
-            Program { loopback_connect: LoopbackConnect::Own, ..listed_program(matrix_program()) };
+        let mut rule = listed_program(matrix_program());
+        rule.flags.loopback_connect = LoopbackConnect::Own;
         let host = TestHost::new(vec![rule]);
         let emulated = |mut command: Command, variables: &[(&str, &str)]| {
             command.args(["-L", SYSROOT]);

@@ -10,10 +10,11 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 use support::{
-    TestHost, compile, in_namespace, listed_program, output_of, start_ready, wait_for_listener,
+    TestHost, compile, in_namespace, inherited_program, listed_program, output_of, start_ready,
+    wait_for_listener,
 };
 use vipool::Tick;
-use vipool::policy::{Features, LoopbackConnect, PortRange, Program};
+use vipool::policy::{Features, LoopbackConnect, PortRange, Program, ProgramFlags};
 use vipool_testing::needs::find_program;
 use vipool_testing::{ChildGuard, preload_path, vipool_path};
 
@@ -323,7 +324,7 @@ fn each_obstacle_is_reported() {
         // A rule that is inherited from the parent.
         let shell = fs::canonicalize("/bin/sh").unwrap();
         host.replace(|policy| {
-            policy.programs = vec![Program { inherit: true, ..listed_program(&shell) }];
+            policy.programs = vec![inherited_program(&shell)];
         });
         let session = host.session(1);
         let wait = format!("{}; true", plain.display());
@@ -415,7 +416,7 @@ fn session_is_found_by_sockets_after_environment_is_overwritten() {
 #[test]
 fn program_is_explained_before_it_starts() {
     let rules = vec![Program {
-        loopback_connect: LoopbackConnect::Own,
+        flags: ProgramFlags { loopback_connect: LoopbackConnect::Own, ..ProgramFlags::default() },
         ..listed_program(idle_program("plain"))
     }];
     on_test_host("program_is_explained_before_it_starts", &[], rules, |host| {

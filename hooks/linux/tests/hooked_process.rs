@@ -10,8 +10,8 @@ use std::sync::OnceLock;
 use std::{fs, thread, time::Duration};
 
 use support::{
-    TestHost, TestSession, compile, in_namespace, listed_program, output_of, start_piped,
-    start_ready,
+    TestHost, TestSession, compile, in_namespace, inherited_program, listed_program, output_of,
+    start_piped, start_ready,
 };
 use vipool::Tick;
 use vipool::map::MAP_FILE;
@@ -143,7 +143,7 @@ fn running_program_follows_replaced_map() {
         assert_eq!(query_names(&mut running, &mut output), (host_port(), own.clone()));
         // The program follows a replaced map, which contains the leases of the session.
         for round in 0..5 {
-            host.replace(|policy| policy.hide_addresses = round % 2 == 0);
+            host.replace(|policy| policy.rewrite.hide_addresses = round % 2 == 0);
             assert_eq!(query_names(&mut running, &mut output), (host_port(), own.clone()));
         }
         // A program whose rule is removed continues without rewriting.
@@ -216,8 +216,8 @@ fn child_needs_its_own_or_an_inherited_rule() {
         let shell = fs::canonicalize("/bin/sh").unwrap();
         let name = shell.file_name().unwrap().to_str().unwrap().to_owned();
         host.replace(|policy| {
-            policy.programs.push(Program { inherit: true, ..listed_program(&shell) });
-            policy.programs.push(Program { inherit: true, ..listed_program(&name) });
+            policy.programs.push(inherited_program(&shell));
+            policy.programs.push(inherited_program(&name));
         });
         assert!(child_kernel_name(&host).contains(&own));
     });

@@ -337,7 +337,7 @@ fn host_name_resolves_to_the_client_address() {
         let run = ["run", "--session", "8", "--", python, "-c", LOOKUP_SCRIPT];
         assert_eq!(run_vipool(&run), three_times(CLIENT));
         // The client stays known after the map is replaced, before and while the program runs.
-        host.replace(|policy| policy.hide_addresses = true);
+        host.replace(|policy| policy.rewrite.hide_addresses = true);
         assert_eq!(run_vipool(&run), three_times(CLIENT));
         let waiting = format!("print('ready', flush=True); input(){LOOKUP_SCRIPT}");
         let mut command = Command::new(vipool_path());
@@ -345,7 +345,7 @@ fn host_name_resolves_to_the_client_address() {
         command.env("VIPOOL_PRELOAD", preload_path()).env_remove("VIPOOL_LEASE");
         let (mut running, mut output) = start_piped(&mut command);
         output.read_line(&mut String::new()).unwrap();
-        host.replace(|policy| policy.hide_addresses = false);
+        host.replace(|policy| policy.rewrite.hide_addresses = false);
         running.0.stdin.take().unwrap().write_all(b"\n").unwrap();
         let mut line = String::new();
         output.read_line(&mut line).unwrap();

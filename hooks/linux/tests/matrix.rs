@@ -65,15 +65,15 @@ fn other_session_listeners(row: &str) -> &'static [(&'static str, &'static str)]
 /// Changes the policy or the system as a row requires.
 fn configure(host: &mut TestHost, row: &str) {
     match row {
-        "6-pass" => host.replace(|policy| policy.pass_when_missing = true),
+        "6-pass" => host.replace(|policy| policy.rewrite.pass_when_missing = true),
         "3-loopback" | "3-wildcard" | "32-loopback" => host.change_rules(|rule| {
             rule.features.virtual_ip = false;
             if row == "3-wildcard" {
-                rule.wildcard = WildcardBind::Loopback;
+                rule.flags.wildcard = WildcardBind::Loopback;
             }
         }),
-        "23-mapped" => host.change_rules(|rule| rule.map_ephemeral = true),
-        "43" => host.replace(|policy| policy.hide_addresses = true),
+        "23-mapped" => host.change_rules(|rule| rule.flags.map_ephemeral = true),
+        "43" => host.replace(|policy| policy.rewrite.hide_addresses = true),
         "7-ports" => {
             std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40099").unwrap();
         }

@@ -17,7 +17,7 @@ use vipool::os::process;
 use vipool::policy::{PolicyView, ProgramView};
 pub use vipool::rewrite::HookedProcess;
 use vipool::rewrite::{KernelListeners, LiveSystem, Rewriter};
-use vipool::session::{Handle, SessionId};
+use vipool::session::SessionId;
 
 use crate::install_status::InstallStatus;
 use crate::last_error::LastError;
@@ -62,7 +62,7 @@ pub fn current_policy() -> Option<PolicyView<'static>> {
 pub fn rule_for_children() -> u64 {
     hooked_process()
         .map(HookedProcess::program)
-        .filter(|program| program.inherit())
+        .filter(|program| program.flags().inherit)
         .map_or(0, ProgramView::id)
 }
 
@@ -118,14 +118,22 @@ impl Process {
     }
 }
 
-/// Returns the session of this process: that of the operating system. If the policy of the map
-/// allows it, `VIPOOL_LEASE` in the environment names the session instead.
+/// Returns the session of this process: the one of the operating system.
 fn find_session(reader: &Reader) -> Option<SessionId> {
-    if reader.policy().session_override()
-        && let Some(lease) = environment::read::<128>("VIPOOL_LEASE")
-    {
-        let handle = Handle::parse(lease.as_bytes())?;
-        return reader.is_live(&handle).then_some(handle.session);
-    }
-    process::session_of(std::process::id()).ok()
+    test_session(reader).unwrap_or_else(|| process::session_of(std::process::id()).ok())
+}
+
+/// Returns the session that `VIPOOL_LEASE` names, in a process with `VIPOOL_TEST_SESSION=1`. Only
+/// builds for tests contain this: a process must not choose its session.
+#[cfg(feature = "test-session")]
+fn test_session(reader: &Reader) -> Option<Option<SessionId>> {
+    let is_enabled = environment::read::<2>("VIPOOL_TEST_SESSION")?.as_bytes() == b"1";
+    let lease = environment::read::<128>("VIPOOL_LEASE").filter(|_| is_enabled)?;
+    let handle = vipool::session::Handle::parse(lease.as_bytes());
+    Some(handle.filter(|handle| reader.is_live(handle)).map(|handle| handle.session))
+}
+
+#[cfg(not(feature = "test-session"))]
+fn test_session(_reader: &Reader) -> Option<Option<SessionId>> {
+    None
 }

@@ -61,7 +61,7 @@ fn install(inherited_rule: u64) -> InstallStatus {
     };
     let tables: &[&[Detour]] = match hooked_process {
         None => &[table::PROCESSES],
-        Some(hooked_process) if hooked_process.rewriter().rules.hide_addresses => {
+        Some(hooked_process) if hooked_process.rewriter().rules.policy.hide_addresses => {
             &[table::PROCESSES, table::SOCKETS, table::INTERFACES]
         }
         Some(_) => &[table::PROCESSES, table::SOCKETS],

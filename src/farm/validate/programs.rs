@@ -91,7 +91,7 @@ fn validate_features(key: &str, program: &Program, found: &mut Vec<Finding>) {
         found.push(Finding::new(warning("no-features"), key, "", message, remedy));
         return;
     }
-    if program.wildcard == WildcardBind::Loopback {
+    if program.flags.wildcard == WildcardBind::Loopback {
         let (message, remedy) = if program.features.virtual_ip {
             (
                 format!("{name:?} has a virtual IP: \"loopback\" counts only without one"),
@@ -109,9 +109,9 @@ fn validate_features(key: &str, program: &Program, found: &mut Vec<Finding>) {
     let needs_loopback = [
         ("own-ports", !program.own_ports.is_empty()),
         ("shared-ports", !program.shared_ports.is_empty()),
-        ("wildcard", program.wildcard != WildcardBind::Keep),
-        ("loopback-connect", program.loopback_connect != LoopbackConnect::OwnFirst),
-        ("map-ephemeral", program.map_ephemeral),
+        ("wildcard", program.flags.wildcard != WildcardBind::Keep),
+        ("loopback-connect", program.flags.loopback_connect != LoopbackConnect::OwnFirst),
+        ("map-ephemeral", program.flags.map_ephemeral),
     ];
     for (option, is_set) in needs_loopback {
         if is_set && !program.features.loopback {

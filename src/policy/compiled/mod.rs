@@ -12,8 +12,8 @@
 //! | 12 | flags | 24 | script (offset, length), offset 0 for none |
 //! | 16 | programs (offset, count) | 32 | own ports (offset, count) |
 //! | 24 | host addresses (offset, count) | 40 | shared ports (offset, count) |
-//! | 32 | wildcard UDP ports (offset, count) | 48 | flags |
-//! | 40 | pool_rules of a pool (offset, count) | | |
+//! | 32 | wildcard UDP ports (offset, count) | 48 | features (4 bytes) |
+//! | 40 | pool rules (offset, count) | 52 | flags (4 bytes) |
 //!
 //! A host address is 4 bytes of family (4 or 6) and 16 of address, a port range two times 2 bytes.
 //! A choice of a pool is what it is by (1 user, 2 group, 3 program), 4 bytes of nothing, the hash of
@@ -27,13 +27,13 @@ mod tests;
 use std::net::IpAddr;
 
 use super::pools::{PoolCriterion, by_precedence};
-use super::{LoopbackConnect, Policy, PoolRule, PortRange, Program, WildcardBind};
+use super::{Policy, PoolRule, PortRange, Program};
 use crate::session::hash64;
 
 pub use view::{MatchedRule, PolicyView, ProgramView};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"vpol");
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER: usize = 48;
 const PROGRAM_RECORD: usize = 56;
 const HOST_RECORD: usize = 20;
@@ -43,18 +43,6 @@ const POOL_RULE: usize = 32;
 const BY_USER: u32 = 1;
 const BY_GROUP: u32 = 2;
 const BY_PROGRAM: u32 = 3;
-
-const PASS_WHEN_MISSING: u32 = 1;
-const HIDE_ADDRESSES: u32 = 1 << 1;
-const SESSION_OVERRIDE: u32 = 1 << 2;
-
-const VIRTUAL_IP: u32 = 1;
-const LOOPBACK: u32 = 1 << 1;
-const CLIENT_IP: u32 = 1 << 2;
-const INHERIT: u32 = 1 << 3;
-const MAP_EPHEMERAL: u32 = 1 << 4;
-const WILDCARD_LOOPBACK: u32 = 1 << 5;
-const CONNECT_OWN: u32 = 1 << 6;
 
 impl Policy {
     /// Compiles the policy for the map file. Deterministic: equal policies give equal bytes.
@@ -71,14 +59,11 @@ impl Policy {
         }
         let udp = append_ports(&self.wildcard_udp_ports, &mut out);
         let pool_rules = append_pool_rules(&self.pool_rules, &mut out);
-        let flags = flag(self.pass_when_missing, PASS_WHEN_MISSING)
-            | flag(self.hide_addresses, HIDE_ADDRESSES)
-            | flag(self.session_override, SESSION_OVERRIDE);
         let header = [
             MAGIC,
             VERSION,
             out.len() as u32,
-            flags,
+            self.rewrite.bits(),
             HEADER as u32,
             self.programs.len() as u32,
             hosts as u32,
@@ -126,13 +111,6 @@ fn encode_program(program: &Program, out: &mut Vec<u8>) -> [u8; PROGRAM_RECORD] 
     let (script, script_length) = text(program.script.as_deref(), out);
     let own = append_ports(&program.own_ports, out);
     let shared = append_ports(&program.shared_ports, out);
-    let flags = flag(program.features.virtual_ip, VIRTUAL_IP)
-        | flag(program.features.loopback, LOOPBACK)
-        | flag(program.features.client_ip, CLIENT_IP)
-        | flag(program.inherit, INHERIT)
-        | flag(program.map_ephemeral, MAP_EPHEMERAL)
-        | flag(program.wildcard == WildcardBind::Loopback, WILDCARD_LOOPBACK)
-        | flag(program.loopback_connect == LoopbackConnect::Own, CONNECT_OWN);
     let words = [
         pattern,
         pattern_length,
@@ -144,8 +122,8 @@ fn encode_program(program: &Program, out: &mut Vec<u8>) -> [u8; PROGRAM_RECORD] 
         own.1,
         shared.0,
         shared.1,
-        flags,
-        0,
+        program.features.bits(),
+        program.flags.bits(),
     ];
     let mut record = [0; PROGRAM_RECORD];
     record[..8].copy_from_slice(&program.id().to_le_bytes());
@@ -189,8 +167,4 @@ fn append_pool_rules(rules: &[PoolRule], out: &mut Vec<u8>) -> (u32, u32) {
 /// What stands for a user's or group's name: every user may read the map.
 fn hash_name(name: &str, by: u32) -> u64 {
     hash64(name.as_bytes(), by.into())
-}
-
-fn flag(set: bool, bit: u32) -> u32 {
-    if set { bit } else { 0 }
 }

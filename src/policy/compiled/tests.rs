@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::{Executable, Features, PathStyle, choose_pool};
+use crate::policy::{Executable, Features, PathStyle, ProgramFlags, RewriteFlags, choose_pool};
 
 fn ports() -> impl Strategy<Value = Vec<PortRange>> {
     let range =
@@ -32,25 +32,21 @@ fn programs() -> impl Strategy<Value = Program> {
         paths(),
         prop::option::of(paths()),
         prop::option::of(paths()),
-        any::<[bool; 7]>(),
+        0..=Features::ALL_BITS,
+        0..=ProgramFlags::ALL_BITS,
         ports(),
         ports(),
     )
-        .prop_map(|(pattern, target, script, flags, own_ports, shared_ports)| Program {
-            pattern,
-            target,
-            script,
-            features: Features { virtual_ip: flags[0], loopback: flags[1], client_ip: flags[2] },
-            inherit: flags[3],
-            wildcard: if flags[4] { WildcardBind::Loopback } else { WildcardBind::Keep },
-            loopback_connect: if flags[5] {
-                LoopbackConnect::Own
-            } else {
-                LoopbackConnect::OwnFirst
-            },
-            own_ports,
-            shared_ports,
-            map_ephemeral: flags[6],
+        .prop_map(|(pattern, target, script, features, bits, own_ports, shared_ports)| {
+            Program {
+                pattern,
+                target,
+                script,
+                features: Features::from_bits(features),
+                flags: ProgramFlags::from_bits(bits),
+                own_ports,
+                shared_ports,
+            }
         })
 }
 
@@ -73,16 +69,14 @@ fn policies() -> impl Strategy<Value = Policy> {
         prop::collection::vec(programs(), 0..6),
         prop::collection::vec(any::<IpAddr>(), 0..4),
         ports(),
-        any::<[bool; 3]>(),
+        0..=RewriteFlags::ALL_BITS,
         pool_rules(),
     )
         .prop_map(|(programs, host_addresses, wildcard_udp_ports, flags, pool_rules)| Policy {
             programs,
             host_addresses,
             wildcard_udp_ports,
-            pass_when_missing: flags[0],
-            hide_addresses: flags[1],
-            session_override: flags[2],
+            rewrite: RewriteFlags::from_bits(flags),
             pool_rules,
         })
 }
@@ -98,15 +92,14 @@ fn ask_all(view: PolicyView<'_>, program: &Executable<'_>, port: u16) -> usize {
     let rules: usize = view
         .programs()
         .map(|rule| {
-            let _ = (rule.features(), rule.wildcard(), rule.loopback_connect(), rule.script());
-            let _ =
-                (rule.inherit(), rule.map_ephemeral(), view.find_inherited(rule.id()).is_some());
+            let _ = (rule.features(), rule.script());
+            let _ = (rule.flags(), view.find_inherited(rule.id()).is_some());
             let _ = (rule.is_own_port(port), rule.is_shared_port(port));
             rule.pattern().len()
         })
         .sum();
     let _ = view.choose_pool("ada", || vec!["lab".into()], Some(program));
-    let _ = (view.hide_addresses(), view.pass_when_missing(), view.session_override());
+    let _ = view.rewrite_flags();
     found
         + told
         + rules
@@ -137,19 +130,14 @@ proptest! {
             prop_assert_eq!(rule.pattern(), plain.pattern.as_bytes());
             prop_assert_eq!(rule.script(), plain.script.as_deref().map(str::as_bytes));
             prop_assert_eq!(rule.features(), plain.features);
-            prop_assert_eq!(rule.inherit(), plain.inherit);
-            prop_assert_eq!(rule.wildcard(), plain.wildcard);
-            prop_assert_eq!(rule.loopback_connect(), plain.loopback_connect);
-            prop_assert_eq!(rule.map_ephemeral(), plain.map_ephemeral);
+            prop_assert_eq!(rule.flags(), plain.flags);
             prop_assert_eq!(rule.is_own_port(port), has(&plain.own_ports, port));
             prop_assert_eq!(rule.is_shared_port(port), has(&plain.shared_ports, port));
         }
         prop_assert!(view.host_addresses().eq(policy.host_addresses.iter().copied()));
         prop_assert_eq!(view.is_host_address(address), policy.host_addresses.contains(&address));
         prop_assert_eq!(view.is_wildcard_udp_port(port), has(&policy.wildcard_udp_ports, port));
-        prop_assert_eq!(view.pass_when_missing(), policy.pass_when_missing);
-        prop_assert_eq!(view.hide_addresses(), policy.hide_addresses);
-        prop_assert_eq!(view.session_override(), policy.session_override);
+        prop_assert_eq!(view.rewrite_flags(), policy.rewrite);
         for (user, groups) in [("ada", &["bob", "lab"][..]), ("eve", &["lab"]), ("eve", &[])] {
             let names = || groups.iter().map(|name| (*name).to_owned()).collect();
             let paths = windows.then_some(&program);

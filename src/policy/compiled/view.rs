@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::*;
 use crate::policy::matching::{self, Executable, ExecutablePaths, MatchResult, RulePattern};
-use crate::policy::{Features, LoopbackConnect, WildcardBind};
+use crate::policy::{Features, ProgramFlags, RewriteFlags};
 
 /// A compiled [`Policy`], read in place. Look-ups never allocate, block or panic: they are safe in
 /// signal handlers and after fork. Threads may share it.
@@ -69,7 +69,7 @@ impl<'a> PolicyView<'a> {
     /// The rule with this [`ProgramView::id`], if it is on the list and is handed down to
     /// children. For a program that is on no list itself and was started by one under that rule.
     pub fn find_inherited(&self, id: u64) -> Option<ProgramView<'a>> {
-        self.programs().find(|rule| rule.inherit() && rule.id() == id)
+        self.programs().find(|rule| rule.flags().inherit && rule.id() == id)
     }
 
     /// The rules, in the order of the list.
@@ -134,23 +134,10 @@ impl<'a> PolicyView<'a> {
         str::from_utf8(text(self.bytes, found + 24)?).ok()
     }
 
-    /// Let binds pass when V is on no interface (row 6); otherwise they fail.
-    pub fn pass_when_missing(&self) -> bool {
-        self.flags() & PASS_WHEN_MISSING != 0
-    }
-
-    /// Hide other sessions' addresses from getifaddrs and GetAdaptersAddresses (row 43).
-    pub fn hide_addresses(&self) -> bool {
-        self.flags() & HIDE_ADDRESSES != 0
-    }
-
-    /// Whether a process may name its session itself (tests; Windows only).
-    pub fn session_override(&self) -> bool {
-        self.flags() & SESSION_OVERRIDE != 0
-    }
-
-    fn flags(&self) -> u32 {
-        word(self.bytes, 12).unwrap_or(0)
+    /// Returns the flags for all programs.
+    #[inline]
+    pub fn rewrite_flags(&self) -> RewriteFlags {
+        RewriteFlags::from_bits(word(self.bytes, 12).unwrap_or(0))
     }
 }
 
@@ -171,41 +158,15 @@ impl<'a> ProgramView<'a> {
     }
 
     /// What the program uses.
+    #[inline]
     pub fn features(&self) -> Features {
-        let flags = self.flags();
-        Features {
-            virtual_ip: flags & VIRTUAL_IP != 0,
-            loopback: flags & LOOPBACK != 0,
-            client_ip: flags & CLIENT_IP != 0,
-        }
+        Features::from_bits(word(self.bytes, self.record + 48).unwrap_or(0))
     }
 
-    /// Whether children that are on no list of their own are under this rule too.
-    pub fn inherit(&self) -> bool {
-        self.flags() & INHERIT != 0
-    }
-
-    /// What a bind to the wildcard address becomes where there is no virtual IP.
-    pub fn wildcard(&self) -> WildcardBind {
-        if self.flags() & WILDCARD_LOOPBACK != 0 {
-            WildcardBind::Loopback
-        } else {
-            WildcardBind::Keep
-        }
-    }
-
-    /// Where a connect to 127.0.0.1 goes.
-    pub fn loopback_connect(&self) -> LoopbackConnect {
-        if self.flags() & CONNECT_OWN != 0 {
-            LoopbackConnect::Own
-        } else {
-            LoopbackConnect::OwnFirst
-        }
-    }
-
-    /// Whether a bind to 127.0.0.1 with port 0 is rewritten too (row 23).
-    pub fn map_ephemeral(&self) -> bool {
-        self.flags() & MAP_EPHEMERAL != 0
+    /// Returns the flags of the rule.
+    #[inline]
+    pub fn flags(&self) -> ProgramFlags {
+        ProgramFlags::from_bits(word(self.bytes, self.record + 52).unwrap_or(0))
     }
 
     /// Whether this loopback port always goes to the session's own address.
@@ -216,10 +177,6 @@ impl<'a> ProgramView<'a> {
     /// Whether this loopback port is left alone: it is the host's.
     pub fn is_shared_port(&self, port: u16) -> bool {
         has_port(self.bytes, self.record + 40, port)
-    }
-
-    fn flags(&self) -> u32 {
-        word(self.bytes, self.record + 48).unwrap_or(0)
     }
 
     fn rule_pattern(&self) -> RulePattern<'a> {

@@ -13,8 +13,8 @@ use vipool::capi::list::*;
 use vipool::capi::plan::*;
 use vipool::farm::Farm;
 use vipool::interface::Interface;
-use vipool::map::{Plan, Settings};
-use vipool::policy::{LoopbackConnect, PoolRule, Program, WildcardBind};
+use vipool::map::Plan;
+use vipool::policy::{PoolRule, Program};
 
 use super::values::*;
 use crate::api::Status;
@@ -76,9 +76,7 @@ unsafe fn fill(made: *mut vipool_plan, plan: &Plan) -> Result<(), Status> {
     let mut rules = sized::<vipool_rules>();
     (rules.host_addresses, rules.host_address_count) = (hosts.as_ptr(), hosts.len());
     (rules.wildcard_udp_ports, rules.wildcard_udp_port_count) = (udp.as_ptr(), udp.len());
-    rules.flags = u32::from(plan.policy.pass_when_missing) * VIPOOL_RULE_PASS_WHEN_MISSING
-        + u32::from(plan.policy.hide_addresses) * VIPOOL_RULE_HIDE_ADDRESSES
-        + u32::from(plan.policy.session_override) * VIPOOL_RULE_SESSION_OVERRIDE;
+    rules.flags = plan.policy.rewrite.bits();
     // SAFETY: as above.
     check(unsafe { vipool_plan_set_rules(made, &rules) })
 }
@@ -96,13 +94,8 @@ fn c_program(rule: &Program, own: &[vipool_ports], shared: &[vipool_ports]) -> v
         script_length,
         target,
         target_length,
-        features: u32::from(rule.features.virtual_ip) * VIPOOL_FEATURE_VIRTUAL_IP
-            + u32::from(rule.features.loopback) * VIPOOL_FEATURE_LOOPBACK
-            + u32::from(rule.features.client_ip) * VIPOOL_FEATURE_CLIENT_IP,
-        flags: u32::from(rule.inherit) * VIPOOL_PROGRAM_INHERIT
-            + u32::from(rule.map_ephemeral) * VIPOOL_PROGRAM_MAP_EPHEMERAL
-            + u32::from(rule.wildcard == WildcardBind::Loopback) * VIPOOL_PROGRAM_WILDCARD_LOOPBACK
-            + u32::from(rule.loopback_connect == LoopbackConnect::Own) * VIPOOL_PROGRAM_CONNECT_OWN,
+        features: rule.features.bits(),
+        flags: rule.flags.bits(),
         own_ports: own.as_ptr(),
         own_port_count: own.len(),
         shared_ports: shared.as_ptr(),
@@ -161,9 +154,7 @@ pub fn farm(farm: &Farm) -> *mut vipool_farm {
             wildcard_udp_port_count: udp.len(),
             fixed_ports: fixed.as_ptr(),
             fixed_port_count: fixed.len(),
-            flags: u32::from(farm.rewrite.pass_when_missing) * VIPOOL_RULE_PASS_WHEN_MISSING
-                + u32::from(farm.rewrite.hide_addresses) * VIPOOL_RULE_HIDE_ADDRESSES
-                + u32::from(farm.rewrite.session_override) * VIPOOL_RULE_SESSION_OVERRIDE,
+            flags: farm.rewrite.flags.bits(),
             ..sized()
         };
         check(vipool_farm_set_rules(made, &rules)).unwrap();
@@ -235,19 +226,8 @@ unsafe fn set_sessions(made: *mut vipool_farm, farm: &Farm) {
         (read.cool_down, read.check_in_use, read.max_sessions),
         (defaults.cool_down, defaults.check_in_use, defaults.max_sessions)
     );
-    let sessions = &farm.sessions;
-    let wanted = Settings {
-        cool_down: sessions.cool_down,
-        check_in_use: sessions.check_in_use,
-        low_water: sessions.low_water,
-        sessions_per_user: sessions.sessions_per_user,
-        max_sessions: sessions.max_sessions,
-        on_exhausted: sessions.when_exhausted,
-        allocate: sessions.allocate,
-        await_restore: sessions.await_restore,
-    };
     // SAFETY: as above.
-    check(unsafe { vipool_farm_set_settings(made, &c_settings(&wanted)) }).unwrap();
+    check(unsafe { vipool_farm_set_settings(made, &c_settings(&farm.sessions)) }).unwrap();
 }
 
 /// Hands interfaces on as an array.

@@ -8,7 +8,6 @@ use std::ptr::null_mut;
 use vipool::capi::explain::*;
 use vipool::capi::machine::*;
 use vipool::capi::map::*;
-use vipool::capi::plan::*;
 use vipool::capi::program::*;
 use vipool::capi::reader::*;
 use vipool::capi::session::*;
@@ -100,12 +99,11 @@ impl Reads for C {
         }
     }
 
-    fn rule_flags(&self) -> [bool; 3] {
+    fn rule_flags(&self) -> u32 {
         let mut flags = 0;
         // SAFETY: valid places.
         check(unsafe { vipool_reader_rule_flags(self.reader, &mut flags) }).unwrap();
-        [VIPOOL_RULE_PASS_WHEN_MISSING, VIPOOL_RULE_HIDE_ADDRESSES, VIPOOL_RULE_SESSION_OVERRIDE]
-            .map(|flag| flags & flag != 0)
+        flags
     }
 
     fn addresses(&self, id: SessionId) -> Result<Addresses, Status> {

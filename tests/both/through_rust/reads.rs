@@ -100,9 +100,8 @@ impl Reads for Rust {
         self.reader.policy().explain(program).map(row).collect()
     }
 
-    fn rule_flags(&self) -> [bool; 3] {
-        let policy = self.reader.policy();
-        [policy.pass_when_missing(), policy.hide_addresses(), policy.session_override()]
+    fn rule_flags(&self) -> u32 {
+        self.reader.policy().rewrite_flags().bits()
     }
 
     fn rule(&self, path: &str, windows: bool) -> Option<(u64, u32)> {

@@ -75,11 +75,12 @@ pub fn compile_c(source: &Path, output: &Path, more_args: &[&str]) {
 }
 
 /// Builds `vipool_hook.dll`, `vipool-launch.exe` and `vipool.exe` once, in their release profile, and
-/// returns their directory.
+/// returns their directory. The DLL has the feature `test-session`, so that tests choose sessions.
 pub fn hook_directory() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
-        cargo(&["build", "--package", "vipool-hook", "--profile", "hook", "--target", TARGET]);
+        let hook = ["build", "--package", "vipool-hook", "--features", "test-session"];
+        cargo(&[&hook[..], &["--profile", "hook", "--target", TARGET]].concat());
         cargo(&["build", "--package", "vipool-cli", "--target", TARGET]);
         let target = target_dir().join(TARGET);
         let hook = target.join("hook");

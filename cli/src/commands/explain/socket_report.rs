@@ -104,7 +104,7 @@ fn report_rewritten<W: SystemView>(
         ("bound" | "listening", _) => {
             let asked = visible(local, peer);
             if asked != local {
-                let keeps_wildcard = rewriter.rules.wildcard == WildcardBind::Keep;
+                let keeps_wildcard = rewriter.rules.program.wildcard == WildcardBind::Keep;
                 let why = if keeps_wildcard || rewriter.addresses.v4.is_some() {
                     "bound to the session's loopback address instead"
                 } else {

@@ -24,8 +24,7 @@ const VIPOOL_FAILED: u8 = 125;
 ///
 /// Opens the session if it is not open, runs the program with the hook layer, and closes the
 /// session after the program has exited if this command opened it. A program belongs to the
-/// session of its Windows session. Another session (--session) has an effect only if the farm file
-/// contains 'session-override = true'.
+/// session of its Windows session. With another --session it runs unchanged.
 #[derive(clap::Args)]
 #[command(after_help = "Exit status:
   that of the program, or

@@ -21,7 +21,7 @@ use anyhow::{Context, bail};
 use vipool::farm::Farm;
 use vipool::map::{Map, MapError, Plan, Reader, Settings};
 use vipool::os::place::map_directory;
-use vipool::policy::{Features, Policy, Program, WildcardBind};
+use vipool::policy::{Features, Policy, Program, ProgramFlags, WildcardBind};
 use vipool::pool::{Pool, PoolKind};
 
 use block::Block;
@@ -143,8 +143,11 @@ fn plan(
         policy.programs.push(Program {
             pattern: program.to_str().context("the program's path is not UTF-8")?.to_owned(),
             features: Features { loopback: true, ..Features::default() },
-            wildcard: WildcardBind::Loopback,
-            inherit: true,
+            flags: ProgramFlags {
+                wildcard: WildcardBind::Loopback,
+                inherit: true,
+                ..ProgramFlags::default()
+            },
             ..Program::default()
         });
     }

@@ -333,6 +333,13 @@ pub fn listed_program(pattern: impl AsRef<Path>) -> Program {
     }
 }
 
+/// Returns a rule that also applies to the children of the program.
+pub fn inherited_program(pattern: impl AsRef<Path>) -> Program {
+    let mut program = listed_program(pattern);
+    program.flags.inherit = true;
+    program
+}
+
 /// Starts a program and waits until its first line of output begins with "ready".
 pub fn start_ready(command: &mut Command) -> (ChildGuard, String) {
     let (mut running, mut output) = start_piped(command);

@@ -35,6 +35,7 @@ impl Farm {
     fn vipool(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(installed_file("vipool.exe"));
         command.args(arguments).env_remove("VIPOOL_LEASE").env("VIPOOL_MAP", self.map());
+        command.env("VIPOOL_TEST_SESSION", "1");
         command
     }
 
@@ -53,7 +54,7 @@ impl Drop for Farm {
     }
 }
 
-const PROGRAM_RULE: &str = "[rewrite]\nsession-override = true\n\n[[program]]\npath = 'rows.exe'\n\
+const PROGRAM_RULE: &str = "[[program]]\npath = 'rows.exe'\n\
                     features = ['loopback', 'client-ip']\n";
 
 #[test]
@@ -177,9 +178,10 @@ fn client_ip_feature_reports_the_client_of_the_session() {
 /// As on a server: nothing in the environment counts, and the session is that of Windows.
 #[test]
 fn session_of_the_logon_is_the_default() {
-    let farm = Farm::new("logon", &PROGRAM_RULE.replace("session-override = true", ""));
+    let farm = Farm::new("logon", PROGRAM_RULE);
     let reaches_host_loopback = |session: &[&str]| {
         let mut run = farm.vipool(&["run"]);
+        run.env_remove("VIPOOL_TEST_SESSION");
         let port = unused_port();
         run.args(session).arg("--").arg(test_program("rows.exe"));
         run.args(["1", &port.to_string(), "10.0.0.1", "127.0.0.9", "10.0.0.2"]);

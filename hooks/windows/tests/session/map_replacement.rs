@@ -34,7 +34,7 @@ fn running_programs_follow_a_replaced_map() {
     assert_rewritten(first.continue_until_ready());
     // Another map takes its place, again and again: the session and its leases are in it.
     for round in 0..4 {
-        host.replace_map(|policy| policy.pass_when_missing = round % 2 == 0);
+        host.replace_map(|policy| policy.rewrite.pass_when_missing = round % 2 == 0);
         assert_rewritten(first.continue_until_ready());
         assert_rewritten(first.continue_until_ready());
     }

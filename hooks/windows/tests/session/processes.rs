@@ -62,7 +62,7 @@ fn unlisted_child_of_listed_program_is_not_rewritten() {
 fn children_inherit_an_inheritable_rule() {
     let host = TestHost::new(|policy| {
         policy.programs[0].pattern = "starter.exe".to_owned();
-        policy.programs[0].inherit = true;
+        policy.programs[0].flags.inherit = true;
     });
     let session = host.open_session(1);
     let mut command = session.launcher_command(&test_program("starter.exe"));
@@ -115,25 +115,28 @@ fn nothing_is_rewritten_without_map_or_lease_or_with_the_disable_variable() {
 }
 
 #[test]
-fn lease_variable_is_ignored_unless_the_policy_allows_it() {
-    let host = TestHost::new(|policy| policy.session_override = false);
+fn lease_variable_is_ignored_outside_test_sessions() {
+    let host = TestHost::new(|_| ());
     let session = host.open_session(1);
-    assert_eq!(session.run_row(6, unused_port()), NOT_REWRITTEN);
+    let [rows, arguments @ ..] = wildcard_bind_row(&session, unused_port());
+    let mut command = session.launcher_command(rows.as_ref());
+    command.args(arguments).env_remove("VIPOOL_TEST_SESSION");
+    assert_eq!(stdout_of(&mut command), NOT_REWRITTEN);
 }
 
 #[test]
-fn session_of_windows_applies_without_override() {
-    let host = TestHost::new(|policy| policy.session_override = false);
+fn session_of_windows_applies_outside_test_sessions() {
+    let host = TestHost::new(|_| ());
     let own = vipool::os::process::session_of(std::process::id()).unwrap();
     let (session, other_session) = (host.open_session_id(own), host.open_session(2));
     let run = |session: &Session<'_>, lease: Option<&Session<'_>>| {
         let [rows, arguments @ ..] = wildcard_bind_row(session, unused_port());
         let mut command = session.launcher_command(rows.as_ref());
-        command.args(arguments).env_remove("VIPOOL_LEASE");
+        command.args(arguments).env_remove("VIPOOL_LEASE").env_remove("VIPOOL_TEST_SESSION");
         stdout_of(command.envs(lease.map(|lease| ("VIPOOL_LEASE", lease.handle.to_string()))))
     };
     assert_eq!(run(&session, None), REWRITTEN);
-    // What the environment says of it counts for nothing.
+    // The variable has no effect.
     assert_eq!(run(&session, Some(&other_session)), REWRITTEN);
 }
 

@@ -94,7 +94,7 @@ fn row_6_address_without_interface_fails_or_passes_by_policy() {
     let host = TestHost::new(|_| ());
     let session = (1..=5).map(|number| host.open_session(number)).last().unwrap();
     assert_eq!(session.run_row(6, unused_port()), "bind: 10049\nname: 10022\n");
-    let host = TestHost::new(|policy| policy.pass_when_missing = true);
+    let host = TestHost::new(|policy| policy.rewrite.pass_when_missing = true);
     let session = (1..=5).map(|number| host.open_session(number)).last().unwrap();
     assert_eq!(session.run_row(6, unused_port()), "bind: ok\nname: 0.0.0.0 port\n");
 }
@@ -128,7 +128,7 @@ fn rows_40_and_42_names_resolve_to_session_addresses() {
 
 #[test]
 fn row_43_addresses_of_other_sessions_are_hidden() {
-    let host = TestHost::new(|policy| policy.hide_addresses = true);
+    let host = TestHost::new(|policy| policy.rewrite.hide_addresses = true);
     let (without_hooks, with_hooks) = run_both(&host, 43);
     assert_eq!(without_hooks, "own 1 others 1 loopback 1\n");
     assert_eq!(with_hooks, "own 1 others 0 loopback 1\n");

@@ -52,7 +52,6 @@ impl TestHost {
         let mut policy = Policy {
             programs: LISTED_PROGRAMS.iter().map(|name| listed_program(name)).collect(),
             host_addresses: vec![HOST_ADDRESS.parse().unwrap()],
-            session_override: true,
             wildcard_udp_ports: vec![PortRange { first: 5353, last: 5353 }],
             ..Policy::default()
         };
@@ -163,6 +162,7 @@ impl Session<'_> {
         command
             .env("VIPOOL_MAP", self.directory)
             .env("VIPOOL_LEASE", self.handle.to_string())
+            .env("VIPOOL_TEST_SESSION", "1")
             .env_remove("VIPOOL_DISABLE");
     }
 

@@ -72,7 +72,7 @@ fn vendor_dll_follows_the_policy_without_interface() {
     for (pass_when_missing, output) in
         [(false, "bind: 10049\nname: 10022\n"), (true, "bind: ok\nname: 0.0.0.0 port\n")]
     {
-        let host = TestHost::new(|policy| policy.pass_when_missing = pass_when_missing);
+        let host = TestHost::new(|policy| policy.rewrite.pass_when_missing = pass_when_missing);
         let session = (1..=5).map(|number| host.open_session(number)).last().unwrap();
         assert_eq!(run_row(&session, "6", unused_port()), output);
     }

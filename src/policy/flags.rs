@@ -1,0 +1,148 @@
+//! The settings of a policy that fit into one bit, each declared in one row of a table.
+//!
+//! A row generates the field, its bit in the map file, its bit in the C ABI and its key in
+//! farm.toml. The documentation comment of a row is the documentation of the field. To add a
+//! setting, add a row and use the field; `examples/farm.toml` and the C constant are compared with
+//! the table by tests.
+//!
+//! Bits never change their meaning once a release has written them.
+
+use super::{LoopbackConnect, WildcardBind};
+
+/// A value that one bit represents.
+pub trait BitValue: Copy + PartialEq + 'static {
+    /// The values for a cleared and a set bit.
+    const VALUES: [Self; 2];
+    /// The words for both values in farm.toml; `None` for a boolean.
+    const WORDS: Option<[&'static str; 2]>;
+}
+
+impl BitValue for bool {
+    const VALUES: [Self; 2] = [false, true];
+    const WORDS: Option<[&'static str; 2]> = None;
+}
+
+impl BitValue for WildcardBind {
+    const VALUES: [Self; 2] = [WildcardBind::Keep, WildcardBind::Loopback];
+    const WORDS: Option<[&'static str; 2]> = Some(["keep", "loopback"]);
+}
+
+impl BitValue for LoopbackConnect {
+    const VALUES: [Self; 2] = [LoopbackConnect::OwnFirst, LoopbackConnect::Own];
+    const WORDS: Option<[&'static str; 2]> = Some(["own-first", "own"]);
+}
+
+/// Visits the fields of a set of flags, each with its farm.toml key.
+pub trait VisitFlags {
+    /// Receives one field and may change it.
+    fn visit<T: BitValue>(&mut self, key: &'static str, field: &mut T);
+}
+
+/// Declares a struct of flags: `field: type = bit, "farm.toml key";`.
+macro_rules! flags {
+    (
+        $(#[$meta:meta])*
+        $name:ident {
+            $($(#[$doc:meta])* $field:ident: $type:ty = $bit:literal, $key:literal;)*
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+        pub struct $name {
+            $($(#[$doc])* pub $field: $type,)*
+        }
+
+        impl $name {
+            /// The bits that have a meaning.
+            pub const ALL_BITS: u32 = $(1 << $bit)|*;
+            /// Every flag: its farm.toml key and its bit.
+            pub const TABLE: &[(&'static str, u32)] = &[$(($key, 1 << $bit),)*];
+
+            /// Returns the flags as bits of the map file and of the C ABI.
+            #[inline]
+            pub fn bits(self) -> u32 {
+                $((u32::from(self.$field == <$type>::VALUES[1]) << $bit))|*
+            }
+
+            /// Returns the flags for these bits. Bits without a meaning are ignored.
+            #[inline]
+            pub fn from_bits(bits: u32) -> Self {
+                Self { $($field: <$type>::VALUES[usize::from(bits & (1 << $bit) != 0)],)* }
+            }
+
+            /// Calls `visitor` for each flag, in the order of the table.
+            pub fn visit(&mut self, visitor: &mut impl VisitFlags) {
+                $(visitor.visit($key, &mut self.$field);)*
+            }
+        }
+
+        const _: () = assert!(
+            $name::ALL_BITS.count_ones() as usize == $name::TABLE.len(),
+            "two flags share a bit"
+        );
+    };
+}
+
+flags! {
+    /// The parts of vipool that a program uses.
+    Features {
+        /// The program uses the session's virtual IP in place of the host's address.
+        virtual_ip: bool = 0, "virtual-ip";
+        /// The program uses the session's loopback address in place of 127.0.0.1.
+        loopback: bool = 1, "loopback";
+        /// The host's own name resolves to the address of the session's client.
+        client_ip: bool = 2, "client-ip";
+    }
+}
+
+flags! {
+    /// The flags of one rule of the process list: keys of `[[program]]`.
+    ProgramFlags {
+        /// The rule also applies to children that no rule of their own matches.
+        inherit: bool = 0, "inherit";
+        /// A bind to 127.0.0.1 with port 0 is rewritten too (row 23).
+        map_ephemeral: bool = 1, "map-ephemeral";
+        /// The result of a bind to the wildcard address without a virtual IP (row 3).
+        wildcard: WildcardBind = 2, "wildcard";
+        /// The destination of a connect to 127.0.0.1 (row 11).
+        loopback_connect: LoopbackConnect = 3, "loopback-connect";
+    }
+}
+
+flags! {
+    /// The flags for all listed programs: keys of `[rewrite]`.
+    RewriteFlags {
+        /// A bind passes unchanged if the virtual IP is on no interface (row 6). Otherwise it
+        /// fails.
+        pass_when_missing: bool = 0, "pass-when-missing";
+        /// Listed programs do not see other sessions' addresses in lists of interfaces (row 43).
+        hide_addresses: bool = 1, "hide-addresses";
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_convert_back_to_the_same_flags() {
+        for bits in 0..=ProgramFlags::ALL_BITS {
+            assert_eq!(ProgramFlags::from_bits(bits).bits(), bits);
+        }
+        assert_eq!(ProgramFlags::default().bits(), 0);
+        assert_eq!(RewriteFlags::from_bits(u32::MAX).bits(), RewriteFlags::ALL_BITS);
+        let inherit = ProgramFlags { inherit: true, ..ProgramFlags::default() };
+        assert_eq!(inherit.bits(), 1);
+    }
+
+    #[test]
+    fn the_example_shows_every_key() {
+        let example = include_str!("../../examples/farm.toml");
+        for (key, _) in Features::TABLE {
+            assert!(example.contains(&format!("\"{key}\"")), "{key}");
+        }
+        for (key, _) in ProgramFlags::TABLE.iter().chain(RewriteFlags::TABLE) {
+            assert!(example.contains(&format!("# {key} = ")), "{key}");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The properties of a socket that decisions depend on.
+
+use std::net::SocketAddr;
+
+/// The protocol of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// TCP or MPTCP.
+    Tcp,
+    /// UDP or UDP-Lite.
+    Udp,
+    /// Any other protocol. Such a socket is left alone.
+    Other,
+}
+
+/// Declares the properties of a socket: a struct of values, and the trait that a hook layer
+/// implements with system calls. The documentation of a row belongs to both.
+macro_rules! socket_properties {
+    ($($(#[$doc:meta])* $property:ident: $type:ty;)*) => {
+        /// The properties of a socket, as values.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct SocketProperties {
+            $($(#[$doc])* pub $property: $type,)*
+        }
+
+        /// The socket of a call. Each property may cost a system call, so the rewriter reads only
+        /// those that its decision depends on.
+        pub trait Socket {
+            $($(#[$doc])* fn $property(&self) -> $type;)*
+
+            /// Returns whether the socket is TCP or UDP. An implementation may return true for a
+            /// socket that is neither IPv4 nor IPv6: the kernel refuses such addresses for it.
+            fn is_tcp_or_udp(&self) -> bool {
+                self.protocol() != Protocol::Other
+            }
+        }
+
+        impl Socket for SocketProperties {
+            $(
+                fn $property(&self) -> $type {
+                    self.$property
+                }
+            )*
+        }
+    };
+}
+
+socket_properties! {
+    /// The protocol.
+    protocol: Protocol;
+    /// The local address that the kernel has, not the one that the program sees. It is unspecified
+    /// with port 0 for an unbound socket, and `None` for a socket that is neither IPv4 nor IPv6.
+    local_address: Option<SocketAddr>;
+    /// Whether the socket is restricted to IPv6 (`IPV6_V6ONLY`).
+    is_v6only: bool;
+    /// Whether the socket can receive datagrams that others receive too: `SO_REUSEADDR`,
+    /// `SO_REUSEPORT` or `SO_BROADCAST` is set (row 26).
+    can_share_port: bool;
+}
+
+impl SocketProperties {
+    /// Returns the properties of a socket without any option set.
+    pub fn new(protocol: Protocol, local_address: Option<SocketAddr>) -> Self {
+        Self { protocol, local_address, is_v6only: false, can_share_port: false }
+    }
+}
