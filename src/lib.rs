@@ -18,6 +18,9 @@
 
 #![deny(unsafe_code)]
 
+pub mod client_file;
+#[cfg(target_os = "linux")]
+pub mod discovery;
 #[cfg(feature = "farm")]
 pub mod farm;
 pub mod interface;

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use vipool::EXHAUSTED_MESSAGE;
 use vipool::Tick;
+use vipool::client_file;
 use vipool::map::{
     AllocationTime, ExhaustionPolicy, Leader, Map, OpenError, OpenOptions, OpenedSession,
 };
-use vipool::os::{client, process, users};
+use vipool::os::{process, users};
 use vipool::session::{Handle, SessionId, SessionKind};
 
 use crate::settings::Settings;
@@ -75,7 +76,7 @@ pub fn close(transaction: &Transaction) -> c_int {
                 &format!("cannot close session {}: {error}", record.handle.session),
             );
         }
-        let _ = client::remove(&record.map, &record.handle);
+        let _ = client_file::remove(&record.map, &record.handle);
         transaction.clear_data(OPENED_SESSION);
     }
     PAM_SUCCESS
@@ -161,7 +162,7 @@ impl Logon<'_> {
     fn record_session(&self, opened: OpenedSession) -> OpenedSession {
         if let (false, Some(address)) = (opened.already_open, self.client())
             && let Err(error) =
-                client::write(&self.settings.map, &opened.handle, address, Some(self.uid))
+                client_file::write(&self.settings.map, &opened.handle, address, Some(self.uid))
         {
             let message = format!("cannot store the client address of {}: {error}", self.user);
             self.transaction.log(libc::LOG_WARNING, &message);

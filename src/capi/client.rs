@@ -9,7 +9,7 @@ use super::outcome::{Failure, call};
 use super::session::vipool_handle;
 use super::status::vipool_status::{self, *};
 use super::text::{optional_utf8, utf8};
-use crate::os::client;
+use crate::client_file;
 use crate::os::users::{self, UserId};
 use crate::session::Handle;
 
@@ -43,7 +43,7 @@ pub unsafe extern "C" fn vipool_client_write(
                 VIPOOL_ERR_NOT_FOUND.because(format_args!("there is no user {user:?}"))
             })?),
         };
-        client::write(directory, &handle, client, owner).map_err(failure)
+        client_file::write(directory, &handle, client, owner).map_err(failure)
     })
 }
 
@@ -67,7 +67,7 @@ pub unsafe extern "C" fn vipool_client_read(
         // SAFETY: the caller vouches for all of them; the place is not NULL.
         unsafe {
             let (directory, handle) = file(directory, directory_length, handle)?;
-            out.write(client::read(directory, &handle).ok_or(VIPOOL_ERR_NOT_FOUND)?.into());
+            out.write(client_file::read(directory, &handle).ok_or(VIPOOL_ERR_NOT_FOUND)?.into());
         }
         Ok(())
     })
@@ -87,7 +87,7 @@ pub unsafe extern "C" fn vipool_client_remove(
     call(|| {
         // SAFETY: the caller vouches for both.
         let (directory, handle) = unsafe { file(directory, directory_length, handle) }?;
-        client::remove(directory, &handle).map_err(failure)
+        client_file::remove(directory, &handle).map_err(failure)
     })
 }
 

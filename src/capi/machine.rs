@@ -12,10 +12,10 @@ use super::reader::{vipool_found, vipool_reader};
 use super::session::vipool_session;
 use super::status::vipool_status::{self, *};
 use super::text::copy_out;
+#[cfg(target_os = "linux")]
+use crate::discovery::{self, FoundBy, Process};
 use crate::interface::Interface;
 use crate::map::Reader;
-#[cfg(target_os = "linux")]
-use crate::os::lease::{self, FoundBy, Process};
 use crate::policy::{PolicyView, ProgramView};
 use crate::session::SessionId;
 
@@ -212,7 +212,7 @@ type Found = Option<(SessionId, vipool_found_by)>;
 
 #[cfg(target_os = "linux")]
 fn session_of(map: &Reader, pid: u32) -> Result<Found, vipool_status> {
-    let found = lease::of_process(map, process(pid)).map(|(session, by)| {
+    let found = discovery::session_of_process(map, process(pid)).map(|(session, by)| {
         let by = match by {
             FoundBy::AuditSession => vipool_found_by::VIPOOL_FOUND_BY_AUDIT_SESSION,
             FoundBy::SessionScope => vipool_found_by::VIPOOL_FOUND_BY_SESSION_SCOPE,
@@ -281,7 +281,7 @@ type Handed<'a> = Option<(ProgramView<'a>, u32)>;
 
 #[cfg(target_os = "linux")]
 fn parents_rule<'a>(policy: &PolicyView<'a>, pid: u32) -> Result<Handed<'a>, vipool_status> {
-    Ok(lease::inherited(policy, process(pid)))
+    Ok(discovery::inherited_rule(policy, process(pid)))
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -1,14 +1,11 @@
 //! The operating system, one small module per concern. The only part of the crate, beside the C
 //! ABI, with `unsafe` in it.
 
-pub mod client;
 pub mod clock;
 #[cfg_attr(windows, path = "identity_windows.rs")]
 pub mod identity;
 #[cfg_attr(windows, path = "interfaces_windows.rs")]
 pub mod interfaces;
-#[cfg(target_os = "linux")]
-pub mod lease;
 #[cfg_attr(windows, path = "listeners_windows.rs")]
 pub mod listeners;
 pub mod lock;

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::connect::is_outside;
 use super::{KernelListeners, LiveSystem, RewriteRules, Rewriter, SystemView, sockaddr};
+use crate::client_file;
 use crate::map::{Reader, Succession};
-use crate::os::client;
 use crate::policy::ProgramView;
 use crate::raw::set_once::SetOnce;
 use crate::session::{Addresses, Handle, SessionId};
@@ -50,7 +50,8 @@ impl HookedProcess {
         let leases = older.handle.and_then(|handle| system.reader.leases_of(&handle));
         let held = leases.map_or(Addresses::default(), |leases| system.reader.addresses(&leases));
         let client = older.handle.filter(|_| rules.features.client_ip);
-        let client = client.and_then(|handle| client::read(directory, &handle)).or(older.client);
+        let client =
+            client.and_then(|handle| client_file::read(directory, &handle)).or(older.client);
         let known = Known { addresses: held.or(older.addresses), client, ..older };
         let listed = AtomicBool::new(listed);
         let guest = Self { system, rules, listed, known, lease: SetOnce::new() };

@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use vipool::client_file;
 use vipool::map::Map;
-use vipool::os::client;
 use vipool::session::Handle;
 
 /// Records the address of the session's client for the programs of that session.
@@ -13,7 +13,7 @@ use vipool::session::Handle;
 /// `user` is the user of the session if it is not the caller. A failure is only printed: the
 /// session works without the file.
 pub fn record_client(directory: &Path, lease: &Handle, address: IpAddr, user: Option<&str>) {
-    if let Err(error) = client::write(directory, lease, address, owner(user)) {
+    if let Err(error) = client_file::write(directory, lease, address, owner(user)) {
         eprintln!("vipool: cannot record the client address {address} for client-ip: {error}");
     }
 }
@@ -39,14 +39,15 @@ fn owner(user: Option<&str>) -> Option<UserId> {
 /// Removes the client file of a session that is about to close. Best effort: without the lease
 /// nobody reads the file.
 pub fn forget_client(directory: &Path, lease: &Handle) {
-    let _ = client::remove(directory, lease);
+    let _ = client_file::remove(directory, lease);
 }
 
 /// Removes the client files of all closed sessions. Best effort: only the user of such a session
 /// could read them.
 pub fn sweep_clients(map: &Map, directory: &Path) {
     let swept = map.reader().map_err(|error| error.to_string()).and_then(|reader| {
-        client::sweep(directory, |handle| reader.is_live(handle)).map_err(|error| error.to_string())
+        client_file::remove_stale(directory, |handle| reader.is_live(handle))
+            .map_err(|error| error.to_string())
     });
     if let Err(error) = swept {
         eprintln!("vipool: cannot remove old client files in {}: {error}", directory.display());

@@ -10,8 +10,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use libc::c_char;
+use vipool::discovery;
 use vipool::map::{Reader, Succession};
-use vipool::os::lease;
 use vipool::policy::ProgramView;
 use vipool::rewrite::{HookedProcess, KernelListeners, LiveSystem, Rewriter};
 use vipool::session::Handle;
@@ -86,7 +86,9 @@ pub unsafe fn load(arguments: *const *const c_char, environment: *const *const c
             let handle = Handle::parse(text).filter(|handle| map.is_live(handle));
             handle.map(|handle| handle.session)
         }
-        None => lease::of_process(map, lease::Process::This).map(|(session, _)| session),
+        None => {
+            discovery::session_of_process(map, discovery::Process::This).map(|(session, _)| session)
+        }
     };
     let Some(session) = session else { return };
     node_name::at_load();
@@ -112,7 +114,7 @@ fn find_rule(map: &'static Reader, identity: &ProcessIdentity<'_>) -> Option<Pro
     if !policy.programs().any(|rule| rule.flags().inherit) {
         return None;
     }
-    Some(lease::inherited(&policy, lease::Process::This)?.0)
+    Some(discovery::inherited_rule(&policy, discovery::Process::This)?.0)
 }
 
 fn as_path(bytes: &[u8]) -> &Path {

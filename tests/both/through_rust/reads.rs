@@ -4,11 +4,11 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use vipool::capi::status::vipool_status;
+use vipool::client_file;
+use vipool::discovery::{self, Process};
 use vipool::farm::Farm;
 use vipool::interface::Interface;
 use vipool::map::{Journal, Leader, PoolStatus, Settings, SlotRow};
-use vipool::os::client;
-use vipool::os::lease::{self, Process};
 use vipool::policy::{Executable, MatchResult, PathStyle, PortRange, ProgramView, script_argument};
 use vipool::pool::PoolKind;
 use vipool::range::{Range, RangeError};
@@ -39,12 +39,12 @@ impl Reads for Rust {
 
     fn session_of(&self, pid: u32) -> Option<(SessionId, u32)> {
         let process = if pid == 0 { Process::This } else { Process::Other(pid) };
-        let (session, by) = lease::of_process(&self.reader, process)?;
+        let (session, by) = discovery::session_of_process(&self.reader, process)?;
         Some((session, by as u32 + 1))
     }
 
     fn parents_rule(&self) -> Option<(u64, u32)> {
-        let (rule, parent) = lease::inherited(&self.reader.policy(), Process::This)?;
+        let (rule, parent) = discovery::inherited_rule(&self.reader.policy(), Process::This)?;
         Some((rule.id(), parent))
     }
 
@@ -136,15 +136,15 @@ impl Machine for Rust {
     }
 
     fn tell_client(directory: &Path, handle: &Handle, address: IpAddr) -> Result<(), Status> {
-        client::write(directory, handle, address, None).map_err(io_status)
+        client_file::write(directory, handle, address, None).map_err(io_status)
     }
 
     fn client(directory: &Path, handle: &Handle) -> Option<IpAddr> {
-        client::read(directory, handle)
+        client_file::read(directory, handle)
     }
 
     fn forget_client(directory: &Path, handle: &Handle) -> Result<(), Status> {
-        client::remove(directory, handle).map_err(io_status)
+        client_file::remove(directory, handle).map_err(io_status)
     }
 
     fn parse_session(text: &str) -> Result<u64, Status> {

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{Uid, seteuid};
 use serde::Serialize;
+use vipool::client_file;
+use vipool::discovery::{self, FoundBy};
 use vipool::map::{MapError, Reader};
-use vipool::os::client;
-use vipool::os::lease::{self, FoundBy};
 use vipool::policy::{Features, MatchResult, PolicyView, ProgramView};
 use vipool::session::{Addresses, Handle, SessionId};
 
@@ -76,7 +76,8 @@ pub fn find_rule<'a>(
         let report = RuleReport::new(found.index, &found.program, found.result);
         return Some((found.program, report));
     }
-    let (program, parent) = lease::inherited(policy, lease::Process::Other(subject.pid?))?;
+    let (program, parent) =
+        discovery::inherited_rule(policy, discovery::Process::Other(subject.pid?))?;
     let index = policy.programs().position(|rule| rule.id() == program.id()).unwrap_or(0);
     let report = RuleReport {
         inherited_from: Some(parent),
@@ -143,7 +144,7 @@ impl FoundSession {
             open: self.handle.is_some(),
             virtual_ip: v4.into_iter().chain(addresses.v6.map(IpAddr::from)).collect(),
             loopback: loopback.into_iter().flatten().map(IpAddr::from).collect(),
-            client: self.handle.as_ref().and_then(|handle| client::read(directory, handle)),
+            client: self.handle.as_ref().and_then(|handle| client_file::read(directory, handle)),
         })
     }
 }
@@ -181,7 +182,7 @@ pub fn session_of_process(
         let found = found.and_then(|row| FoundSession::open(map, row.session, "sockets"));
         return found.unwrap_or(none(SessionState::Unknown));
     }
-    match lease::of_process(map, lease::Process::Other(pid)) {
+    match discovery::session_of_process(map, discovery::Process::Other(pid)) {
         Some((session, source)) => {
             let found_by = match source {
                 FoundBy::AuditSession => "audit-session",

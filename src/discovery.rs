@@ -12,7 +12,7 @@ use crate::policy::{Executable, PathStyle, PolicyView, ProgramView, script_argum
 use crate::session::{SessionId, SessionKind};
 
 /// How far up the chain of parents a rule is handed down.
-const MOST_ANCESTORS: usize = 32;
+const MAX_ANCESTORS: usize = 32;
 
 /// Whose files of `/proc` are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub enum FoundBy {
 /// else that of the logind session whose scope is its control group. A process of the user's
 /// manager (`user@1000.service`) belongs to the user's only session, or to none when there are
 /// several.
-pub fn of_process(map: &Reader, process: Process) -> Option<(SessionId, FoundBy)> {
+pub fn session_of_process(map: &Reader, process: Process) -> Option<(SessionId, FoundBy)> {
     let open = |session: &SessionId| map.find(*session).is_some();
     match audit_session(process).filter(open) {
         Some(session) => Some((session, FoundBy::AuditSession)),
@@ -91,12 +91,15 @@ fn open_session(map: &Reader, name: &[u8]) -> Option<SessionId> {
 
 /// The rule that the nearest listed one of a process's parents hands down, if it does, and that
 /// parent. Parents of other users can't be looked at, and end the search.
-pub fn inherited<'a>(policy: &PolicyView<'a>, process: Process) -> Option<(ProgramView<'a>, u32)> {
+pub fn inherited_rule<'a>(
+    policy: &PolicyView<'a>,
+    process: Process,
+) -> Option<(ProgramView<'a>, u32)> {
     let mut process = match process {
         Process::This => std::os::unix::process::parent_id(),
         Process::Other(process) => parent_of(process)?,
     };
-    for _ in 0..MOST_ANCESTORS {
+    for _ in 0..MAX_ANCESTORS {
         if process <= 1 {
             return None;
         }

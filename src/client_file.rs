@@ -10,8 +10,8 @@ use std::io::{self, Read, Write as _};
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::trust;
-use super::users::UserId;
+use crate::os::trust;
+use crate::os::users::UserId;
 use crate::session::Handle;
 
 const PREFIX: &str = "client.";
@@ -77,7 +77,7 @@ pub fn remove(directory: &Path, handle: &Handle) -> io::Result<()> {
 
 /// Forgets those of every lease that is over: whoever closes the session of somebody else, or finds
 /// its leader gone, does not come by [`remove`].
-pub fn sweep(directory: &Path, is_live: impl Fn(&Handle) -> bool) -> io::Result<()> {
+pub fn remove_stale(directory: &Path, is_live: impl Fn(&Handle) -> bool) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let name = entry.file_name();
@@ -127,7 +127,7 @@ mod tests {
             write(&directory, lease, client, None).unwrap();
         }
         fs::write(directory.join("client.list"), "").unwrap();
-        sweep(&directory, |lease| *lease == handle).unwrap();
+        remove_stale(&directory, |lease| *lease == handle).unwrap();
         assert_eq!(read(&directory, &handle), Some(client));
         assert_eq!(read(&directory, &over), None);
         assert!(directory.join("client.list").exists());
