@@ -3,6 +3,7 @@
 //! The system completes an overlapped receive after the call has returned. The source of such a
 //! datagram is not rewritten (docs/compatibility.md).
 
+use vipool::rewrite::control_message::replace_packet_info;
 use windows_sys::Win32::Networking::WinSock::{
     LPWSAOVERLAPPED_COMPLETION_ROUTINE, SOCKADDR, SOCKET, SOCKET_ERROR, WSABUF, WSAMSG,
 };
@@ -74,7 +75,9 @@ impl RewrittenMessage {
         };
         let mut control = ControlBuf::copy(&message.Control)?;
         let changed = rewriter().is_some_and(|rewriter| {
-            control.rewrite_packet_info(|ip| rewriter.datagram_source(ip, to).rewritten())
+            replace_packet_info(control.as_mut_slice(), |ip| {
+                rewriter.datagram_source(ip, to).rewritten()
+            })
         });
         if matches!(destination, Destination::Unchanged) && !changed {
             return None;
@@ -210,7 +213,7 @@ pub unsafe extern "system" fn wsa_recv_msg(
         let error = LastError::save();
         if let Some(rewriter) = rewriter()
             && let Some(mut control) = ControlBuf::copy(&received_message.Control)
-            && control.rewrite_packet_info(|ip| rewriter.visible_ip(ip).rewritten())
+            && replace_packet_info(control.as_mut_slice(), |ip| rewriter.visible_ip(ip).rewritten())
         {
             let control = control.as_mut_slice();
             // SAFETY: the system has just written as many bytes there.
