@@ -1,9 +1,9 @@
-/* A server and a client on a completion port, as Go, libuv and .NET make them: AcceptEx and
- * ConnectEx by WSAIoctl, GetAcceptExSockaddrs.
+/* A server and a client that use a completion port like Go, libuv and .NET. They get AcceptEx,
+ * ConnectEx and GetAcceptExSockaddrs from WSAIoctl.
  *
- *   iocp.exe serve PORT V    says "ready", answers each client with the addresses it saw
- *   iocp.exe exports PORT V  the same, by what mswsock.dll exports in place of WSAIoctl
- *   iocp.exe dial PORT V     connects to 127.0.0.1 and prints the answer */
+ *   iocp.exe serve PORT V    prints "ready", and sends each client the addresses of the connection
+ *   iocp.exe exports PORT V  the same with the exports of mswsock.dll, without WSAIoctl
+ *   iocp.exe connect PORT V  connects to 127.0.0.1 and prints the reply */
 #include <winsock2.h>
 #include <ws2tcpip.h>
 #include <mswsock.h>
@@ -13,7 +13,7 @@
 
 static HANDLE completions;
 
-static void *extension(SOCKET s, GUID guid)
+static void *get_extension(SOCKET s, GUID guid)
 {
     void *f = NULL;
     DWORD got;
@@ -30,8 +30,8 @@ static SOCKET overlapped_socket(void)
     return s;
 }
 
-/* Waits for the one operation that is under way; the bytes it moved. */
-static DWORD wait_for_it(void)
+/* Waits for the pending operation. Returns the number of transferred bytes. */
+static DWORD wait_for_completion(void)
 {
     DWORD bytes;
     ULONG_PTR key;
@@ -43,12 +43,12 @@ static DWORD wait_for_it(void)
     return bytes;
 }
 
-static void ip(const struct sockaddr *a, char *out)
+static void format_ip(const struct sockaddr *a, char *out)
 {
     inet_ntop(AF_INET, &((const struct sockaddr_in *)a)->sin_addr, out, 64);
 }
 
-static int serve(int port, int exports)
+static int serve(int port, int use_exports)
 {
     SOCKET s = overlapped_socket();
     struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons((u_short)port) };
@@ -60,18 +60,18 @@ static int serve(int port, int exports)
         return 1;
     }
     getsockname(s, (void *)&a, &length);
-    ip((void *)&a, text);
+    format_ip((void *)&a, text);
     printf("listening on %s\nready\n", text);
     GUID accept_guid = WSAID_ACCEPTEX, names_guid = WSAID_GETACCEPTEXSOCKADDRS;
     LPFN_ACCEPTEX accept_ex = AcceptEx;
-    LPFN_GETACCEPTEXSOCKADDRS names = GetAcceptExSockaddrs;
-    if (!exports) {
-        accept_ex = (LPFN_ACCEPTEX)extension(s, accept_guid);
-        names = (LPFN_GETACCEPTEXSOCKADDRS)extension(s, names_guid);
+    LPFN_GETACCEPTEXSOCKADDRS get_names = GetAcceptExSockaddrs;
+    if (!use_exports) {
+        accept_ex = (LPFN_ACCEPTEX)get_extension(s, accept_guid);
+        get_names = (LPFN_GETACCEPTEXSOCKADDRS)get_extension(s, names_guid);
     }
     for (;;) {
         SOCKET c = WSASocketW(AF_INET, SOCK_STREAM, IPPROTO_TCP, NULL, 0, WSA_FLAG_OVERLAPPED);
-        char buffer[2 * (sizeof(struct sockaddr_in) + 16)], here[64], there[64];
+        char buffer[2 * (sizeof(struct sockaddr_in) + 16)], local_ip[64], remote_ip[64];
         OVERLAPPED o = { 0 };
         DWORD got, size = sizeof(struct sockaddr_in) + 16;
         if (!accept_ex(s, c, buffer, 0, size, size, &got, &o)
@@ -79,32 +79,32 @@ static int serve(int port, int exports)
             printf("AcceptEx: %d\n", WSAGetLastError());
             return 1;
         }
-        wait_for_it();
+        wait_for_completion();
         setsockopt(c, SOL_SOCKET, SO_UPDATE_ACCEPT_CONTEXT, (char *)&s, sizeof s);
         struct sockaddr *local, *remote;
         int local_length, remote_length;
-        names(buffer, 0, size, size, &local, &local_length, &remote, &remote_length);
-        ip(local, here);
-        ip(remote, there);
-        /* What getpeername says must be the same. */
+        get_names(buffer, 0, size, size, &local, &local_length, &remote, &remote_length);
+        format_ip(local, local_ip);
+        format_ip(remote, remote_ip);
+        /* getpeername must return the same address. */
         length = sizeof a;
         getpeername(c, (void *)&a, &length);
-        ip((void *)&a, text);
-        snprintf(reply, sizeof reply, "server saw itself as %s and me as %s%s\n", here, there,
-                 strcmp(text, there) ? " or not" : "");
+        format_ip((void *)&a, text);
+        snprintf(reply, sizeof reply, "server address %s, client address %s%s\n", local_ip,
+                 remote_ip, strcmp(text, remote_ip) ? ", getpeername differs" : "");
         send(c, reply, (int)strlen(reply), 0);
         closesocket(c);
     }
 }
 
-static int dial(int port)
+static int connect_to_server(int port)
 {
     SOCKET s = overlapped_socket();
     struct sockaddr_in any = { .sin_family = AF_INET }, to = any;
     to.sin_port = htons((u_short)port);
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     GUID guid = WSAID_CONNECTEX;
-    LPFN_CONNECTEX connect_ex = (LPFN_CONNECTEX)extension(s, guid);
+    LPFN_CONNECTEX connect_ex = (LPFN_CONNECTEX)get_extension(s, guid);
     OVERLAPPED o = { 0 }, r = { 0 };
     char text[64], answer[200] = "";
     int length = sizeof to;
@@ -117,22 +117,22 @@ static int dial(int port)
         printf("ConnectEx: %d\n", WSAGetLastError());
         return 1;
     }
-    wait_for_it();
+    wait_for_completion();
     setsockopt(s, SOL_SOCKET, SO_UPDATE_CONNECT_CONTEXT, NULL, 0);
     getpeername(s, (void *)&to, &length);
-    ip((void *)&to, text);
+    format_ip((void *)&to, text);
     printf("connected to %s\n", text);
     WSABUF buffer = { sizeof answer - 1, answer };
     DWORD flags = 0;
     if (WSARecv(s, &buffer, 1, NULL, &flags, &r, NULL) && WSAGetLastError() != WSA_IO_PENDING)
         return 1;
-    answer[wait_for_it()] = 0;
+    answer[wait_for_completion()] = 0;
     printf("%s", answer);
     return 0;
 }
 
-/* The test ends a server by closing its standard input. */
-static DWORD WINAPI until_told(void *unused)
+/* The test closes standard input to end the server. */
+static DWORD WINAPI exit_on_input(void *unused)
 {
     char line[16];
     (void)unused;
@@ -147,9 +147,9 @@ int main(int argc, char **argv)
     setvbuf(stdout, NULL, _IONBF, 0);
     WSAStartup(MAKEWORD(2, 2), &data);
     completions = CreateIoCompletionPort(INVALID_HANDLE_VALUE, NULL, 0, 1);
-    if (strcmp(argv[1], "dial") != 0) {
-        CreateThread(NULL, 0, until_told, NULL, 0, NULL);
+    if (strcmp(argv[1], "connect") != 0) {
+        CreateThread(NULL, 0, exit_on_input, NULL, 0, NULL);
         return serve(atoi(argv[2]), strcmp(argv[1], "exports") == 0);
     }
-    return dial(atoi(argv[2]));
+    return connect_to_server(atoi(argv[2]));
 }

@@ -1,5 +1,6 @@
-/* load.exe DLL COMMAND LINE: starts a program with a DLL in it, as a vendor's agent may do: created
- * suspended, LoadLibraryA in a remote thread, resumed. Hands the exit code through. */
+/* load.exe DLL COMMAND LINE: starts a program with a DLL, like the agent of a vendor. It creates
+ * the process suspended, calls LoadLibraryA in a remote thread, and resumes the process. It returns
+ * the exit code of the program. */
 #include <windows.h>
 #include <stdio.h>
 #include <string.h>

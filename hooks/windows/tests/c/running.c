@@ -1,33 +1,36 @@
-/* running.exe PORT: stays while the map changes under it. It listens on 127.0.0.1:PORT; for each line
- * on its standard input it says what it sees of that socket, what becomes of a bind to 0.0.0.0:PORT+1,
- * and whether it reaches 127.0.0.1:PORT. Then it listens on 127.0.0.1:PORT+1 until the next line. */
+/* running.exe PORT: a program that runs while the map is replaced.
+ *
+ * It listens on 127.0.0.1:PORT. For each line on standard input, it prints the address of that
+ * socket, the address of a new socket bound to 0.0.0.0:PORT+1, and the result of a connection to
+ * 127.0.0.1:PORT. Then it listens on 127.0.0.1:PORT+1 until the next line. */
 #include <winsock2.h>
 #include <ws2tcpip.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-static struct sockaddr_in at(unsigned long ip, int port)
+static struct sockaddr_in make_address(unsigned long ip, int port)
 {
-    struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons((u_short)port) };
-    a.sin_addr.s_addr = htonl(ip);
-    return a;
+    struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((u_short)port) };
+    address.sin_addr.s_addr = htonl(ip);
+    return address;
 }
 
-static SOCKET bound(unsigned long ip, int port)
+static SOCKET bind_socket(unsigned long ip, int port)
 {
-    struct sockaddr_in a = at(ip, port);
+    struct sockaddr_in address = make_address(ip, port);
     SOCKET s = socket(AF_INET, SOCK_STREAM, 0);
-    if (bind(s, (void *)&a, sizeof a)) printf("bind: %d ", WSAGetLastError());
+    if (bind(s, (void *)&address, sizeof address)) printf("bind: %d ", WSAGetLastError());
     return s;
 }
 
-static void say(const char *what, SOCKET s)
+static void print_local_address(const char *label, SOCKET s)
 {
-    struct sockaddr_in a;
-    int length = sizeof a;
+    struct sockaddr_in address;
+    int length = sizeof address;
     char ip[64] = "none";
-    if (getsockname(s, (void *)&a, &length) == 0) inet_ntop(AF_INET, &a.sin_addr, ip, sizeof ip);
-    printf("%s %s", what, ip);
+    if (getsockname(s, (void *)&address, &length) == 0)
+        inet_ntop(AF_INET, &address.sin_addr, ip, sizeof ip);
+    printf("%s %s", label, ip);
 }
 
 int main(int argc, char **argv)
@@ -38,29 +41,30 @@ int main(int argc, char **argv)
     int port = atoi(argv[1]);
     setvbuf(stdout, NULL, _IONBF, 0);
     WSAStartup(MAKEWORD(2, 2), &data);
-    SOCKET first = bound(INADDR_LOOPBACK, port), last = INVALID_SOCKET;
+    SOCKET first = bind_socket(INADDR_LOOPBACK, port), second = INVALID_SOCKET;
     listen(first, 20);
     printf("ready\n");
     while (fgets(line, sizeof line, stdin)) {
-        if (last != INVALID_SOCKET) closesocket(last);
-        say("first", first);
-        SOCKET any = bound(INADDR_ANY, port + 1);
-        say(", any", any);
-        closesocket(any);
-        struct sockaddr_in a = at(INADDR_LOOPBACK, port);
+        if (second != INVALID_SOCKET) closesocket(second);
+        print_local_address("first", first);
+        SOCKET wildcard = bind_socket(INADDR_ANY, port + 1);
+        print_local_address(", wildcard", wildcard);
+        closesocket(wildcard);
+        struct sockaddr_in address = make_address(INADDR_LOOPBACK, port);
         SOCKET c = socket(AF_INET, SOCK_STREAM, 0);
-        printf(", dialled %d\n", connect(c, (void *)&a, sizeof a) ? WSAGetLastError() : 0);
+        printf(", connect %d\n",
+               connect(c, (void *)&address, sizeof address) ? WSAGetLastError() : 0);
         closesocket(c);
-        fd_set waiting;
-        struct timeval now = { 0, 0 };
-        for (;;) { /* whoever dialled, it was looked at */
-            FD_ZERO(&waiting);
-            FD_SET(first, &waiting);
-            if (select(0, &waiting, NULL, NULL, &now) != 1) break;
+        fd_set pending;
+        struct timeval no_wait = { 0, 0 };
+        for (;;) { /* drop all pending connections */
+            FD_ZERO(&pending);
+            FD_SET(first, &pending);
+            if (select(0, &pending, NULL, NULL, &no_wait) != 1) break;
             closesocket(accept(first, NULL, NULL));
         }
-        last = bound(INADDR_LOOPBACK, port + 1);
-        listen(last, 5);
+        second = bind_socket(INADDR_LOOPBACK, port + 1);
+        listen(second, 5);
         printf("ready\n");
     }
     return 0;

@@ -1,6 +1,8 @@
-/* sending.exe PORT DLL: row 24. What the hook layer hands to the system when a datagram names its own
- * source. The system's WSASendMsg is replaced by one that looks, before the hook layer is loaded: it
- * prints what comes to it. Wine pays no heed to that control message, so on the wire nothing shows. */
+/* sending.exe PORT DLL HOST: row 24, datagrams with a source address in a control message.
+ *
+ * The program patches the system's WSASendMsg before it loads the hook layer. The patched function
+ * prints the message that the hook layer passes to the system. This is necessary because Wine
+ * ignores the control message, so that its effect is not visible on the network. */
 #include <winsock2.h>
 #include <ws2tcpip.h>
 #include <mswsock.h>
@@ -8,9 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef DWORD(WINAPI *entry)(void *);
+typedef DWORD(WINAPI *hook_entry)(void *);
 
-static const char *ip(struct in_addr in)
+static const char *format_ip(struct in_addr in)
 {
     static char out[2][64];
     static int turn;
@@ -18,44 +20,45 @@ static const char *ip(struct in_addr in)
     return inet_ntop(AF_INET, &in, out[turn], sizeof out[turn]);
 }
 
-/* The packet information in a message. */
-static struct in_pktinfo *information(WSAMSG *m)
+/* Returns the packet information of a message, or NULL. */
+static struct in_pktinfo *packet_info(WSAMSG *m)
 {
     WSACMSGHDR *c = (void *)m->Control.buf;
     return c && m->Control.len >= sizeof *c ? (void *)(c + 1) : NULL;
 }
 
-/* In place of the system's. */
-static int WSAAPI look(SOCKET s, WSAMSG *m, DWORD flags, DWORD *sent, WSAOVERLAPPED *o,
+/* Replaces the WSASendMsg of the system. */
+static int WSAAPI print_message(SOCKET s, WSAMSG *m, DWORD flags, DWORD *sent, WSAOVERLAPPED *o,
                        LPWSAOVERLAPPED_COMPLETION_ROUTINE routine)
 {
     struct sockaddr_in *to = (void *)m->name;
-    struct in_pktinfo *info = information(m);
+    struct in_pktinfo *info = packet_info(m);
     (void)s, (void)flags, (void)o, (void)routine;
-    printf(" to %s", ip(to->sin_addr));
-    printf(" from %s\n", info ? ip(info->ipi_addr) : "nowhere");
+    printf(" to %s", format_ip(to->sin_addr));
+    printf(" from %s\n", info ? format_ip(info->ipi_addr) : "none");
     *sent = 1;
     WSASetLastError(4242);
     return 0;
 }
 
-static void replace(void *function, void *with)
+/* Writes a jump to `replacement` over the start of a function. */
+static void patch_function(void *function, void *replacement)
 {
     unsigned char jump[12] = { 0x48, 0xb8, [10] = 0xff, 0xe0 }; /* mov rax, with; jmp rax */
     DWORD before;
-    memcpy(jump + 2, &with, sizeof with);
+    memcpy(jump + 2, &replacement, sizeof replacement);
     if (!VirtualProtect(function, sizeof jump, PAGE_EXECUTE_READWRITE, &before)) exit(4);
     memcpy(function, jump, sizeof jump);
 }
 
 static int send_from(SOCKET s, const char *to, const char *source, int port)
 {
-    struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons((u_short)port) };
+    struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((u_short)port) };
     char control[WSA_CMSG_SPACE(sizeof(struct in_pktinfo))] = { 0 }, before[sizeof control];
     WSABUF data = { 1, "x" };
-    WSAMSG m = { (void *)&a, sizeof a, &data, 1, { 0, NULL }, 0 };
+    WSAMSG m = { (void *)&address, sizeof address, &data, 1, { 0, NULL }, 0 };
     DWORD sent = 0;
-    inet_pton(AF_INET, to, &a.sin_addr);
+    inet_pton(AF_INET, to, &address.sin_addr);
     if (*source) {
         WSACMSGHDR *c = (void *)control;
         c->cmsg_len = WSA_CMSG_LEN(sizeof(struct in_pktinfo));
@@ -63,13 +66,13 @@ static int send_from(SOCKET s, const char *to, const char *source, int port)
         c->cmsg_type = IP_PKTINFO;
         m.Control.buf = control;
         m.Control.len = sizeof control;
-        inet_pton(AF_INET, source, &information(&m)->ipi_addr);
+        inet_pton(AF_INET, source, &packet_info(&m)->ipi_addr);
     }
     memcpy(before, control, sizeof control);
-    printf("%s from %s:", to, *source ? source : "nowhere");
+    printf("%s from %s:", to, *source ? source : "none");
     int r = WSASendMsg(s, &m, 0, &sent, NULL, NULL);
     if (r || sent != 1 || WSAGetLastError() != 4242) printf("failed: %d\n", WSAGetLastError());
-    /* The program's own message is as it was. */
+    /* The hook layer must not change the program's own message. */
     if (memcmp(before, control, sizeof control)) printf("the program's message was changed\n");
     return r;
 }
@@ -84,11 +87,11 @@ int main(int argc, char **argv)
     const char *host = argv[3];
     WSAStartup(MAKEWORD(2, 2), &data);
     HMODULE winsock = GetModuleHandleA("ws2_32.dll");
-    replace((void *)GetProcAddress(winsock, "WSASendMsg"), look);
+    patch_function((void *)GetProcAddress(winsock, "WSASendMsg"), print_message);
     HMODULE dll = LoadLibraryA(argv[2]);
-    entry install = (entry)(void *)GetProcAddress(dll, "vipool_hook_install");
+    hook_entry install = (hook_entry)(void *)GetProcAddress(dll, "vipool_hook_install");
     printf("hooked %lu\n", install(NULL));
-    /* A service of the session's own, and a socket that stays on the wildcard address (row 26). */
+    /* A service of the session, and a socket that stays bound to the wildcard address (row 26). */
     SOCKET own = socket(AF_INET, SOCK_DGRAM, 0), s = socket(AF_INET, SOCK_DGRAM, 0);
     any.sin_port = htons((u_short)port);
     any.sin_addr.s_addr = htonl(INADDR_LOOPBACK);

@@ -1,63 +1,67 @@
-/* starter.exe WAY COMMAND LINE: starts the rest of its command line and hands its exit code through.
- * Is on no process list.
+/* starter.exe MODE COMMAND LINE: runs a command line and returns its exit code. The program is on
+ * no process list.
  *
- *   a, w       by CreateProcessA or CreateProcessW
- *   suspended  with CREATE_SUSPENDED; says whether the program was left so, and whether its socket
- *              calls were hooked by then, before its entry point
- *   later      once for each line on standard input */
+ *   a, w       uses CreateProcessA or CreateProcessW
+ *   suspended  uses CREATE_SUSPENDED, and prints the suspend count of the child, and whether its
+ *              socket calls are hooked before it is resumed
+ *   later      runs the command line for each line on standard input */
 #include <winsock2.h>
 #include <windows.h>
 #include <stdio.h>
 #include <string.h>
 #include <wchar.h>
 
-static PROCESS_INFORMATION p;
+static PROCESS_INFORMATION child;
 
-static int ended(BOOL created)
+static int wait_for_exit(BOOL created)
 {
     DWORD code = 99;
     if (!created) {
         printf("CreateProcess: %lu\n", GetLastError());
         return 1;
     }
-    WaitForSingleObject(p.hProcess, INFINITE);
-    GetExitCodeProcess(p.hProcess, &code);
+    WaitForSingleObject(child.hProcess, INFINITE);
+    GetExitCodeProcess(child.hProcess, &code);
     return (int)code;
 }
 
-/* Whether bind begins otherwise in the child than here. System DLLs are at the same address. */
-static int hooked(void)
+/* Returns whether the code of bind differs between the child and this process. System DLLs have the
+ * same address in all processes. */
+static int is_bind_patched(void)
 {
-    const char *own = (const char *)GetProcAddress(LoadLibraryA("ws2_32.dll"), "bind");
-    char theirs[8];
+    const char *bind_address = (const char *)GetProcAddress(LoadLibraryA("ws2_32.dll"), "bind");
+    char code[8];
     SIZE_T got;
-    return ReadProcessMemory(p.hProcess, own, theirs, sizeof theirs, &got)
-           && memcmp(own, theirs, sizeof theirs) != 0;
+    return ReadProcessMemory(child.hProcess, bind_address, code, sizeof code, &got)
+           && memcmp(bind_address, code, sizeof code) != 0;
 }
 
 int main(int argc, char **argv)
 {
-    STARTUPINFOW s = { .cb = sizeof s };
+    STARTUPINFOW startup = { .cb = sizeof startup };
     char input[16];
     if (argc < 3) return 2;
     setvbuf(stdout, NULL, _IONBF, 0);
     if (strcmp(argv[1], "a") == 0) {
         STARTUPINFOA narrow = { .cb = sizeof narrow };
         char *line = strstr(GetCommandLineA(), " a ") + 3;
-        return ended(CreateProcessA(NULL, line, NULL, NULL, TRUE, 0, NULL, NULL, &narrow, &p));
+        return wait_for_exit(
+            CreateProcessA(NULL, line, NULL, NULL, TRUE, 0, NULL, NULL, &narrow, &child));
     }
-    wchar_t way[16];
-    swprintf(way, 16, L" %hs ", argv[1]);
-    wchar_t *line = wcsstr(GetCommandLineW(), way) + wcslen(way);
+    wchar_t mode[16];
+    swprintf(mode, 16, L" %hs ", argv[1]);
+    wchar_t *line = wcsstr(GetCommandLineW(), mode) + wcslen(mode);
     if (strcmp(argv[1], "w") == 0)
-        return ended(CreateProcessW(NULL, line, NULL, NULL, TRUE, 0, NULL, NULL, &s, &p));
+        return wait_for_exit(
+            CreateProcessW(NULL, line, NULL, NULL, TRUE, 0, NULL, NULL, &startup, &child));
     if (strcmp(argv[1], "suspended") == 0) {
         SetLastError(4242);
-        BOOL ok = CreateProcessW(NULL, line, NULL, NULL, TRUE, CREATE_SUSPENDED, NULL, NULL, &s, &p);
+        BOOL ok = CreateProcessW(NULL, line, NULL, NULL, TRUE, CREATE_SUSPENDED, NULL, NULL,
+                                 &startup, &child);
         DWORD error = GetLastError();
-        printf("error %lu, hooked %d\n", error, hooked());
-        DWORD count = ResumeThread(p.hThread);
-        int code = ended(ok);
+        printf("error %lu, hooked %d\n", error, is_bind_patched());
+        DWORD count = ResumeThread(child.hThread);
+        int code = wait_for_exit(ok);
         printf("suspended %lu\n", count);
         return code;
     }
@@ -65,7 +69,8 @@ int main(int argc, char **argv)
     while (fgets(input, sizeof input, stdin)) {
         wchar_t copy[1024];
         wcsncpy(copy, line, 1023);
-        int code = ended(CreateProcessW(NULL, copy, NULL, NULL, TRUE, 0, NULL, NULL, &s, &p));
+        int code = wait_for_exit(
+            CreateProcessW(NULL, copy, NULL, NULL, TRUE, 0, NULL, NULL, &startup, &child));
         if (code) printf("exit code %d\n", code);
         printf("ready\n");
     }

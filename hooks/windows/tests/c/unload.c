@@ -1,30 +1,31 @@
-/* unload.exe PORT DLL: binds before the hook layer is loaded, with it (first as soon as the thread that
- * DllMain started has set the hooks), and after it was removed; then with it again. Prints the address that each socket has. */
+/* unload.exe PORT DLL: binds a socket before the hooks are installed, with the hooks, after their
+ * removal, and after they were installed again. Prints the address of each socket. */
 #include <winsock2.h>
 #include <ws2tcpip.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-typedef DWORD(WINAPI *entry)(void *);
+typedef DWORD(WINAPI *hook_entry)(void *);
 
-/* Where a bind goes, in `ip`; the error, or 0. */
-static int bound(int port, char *ip)
+/* Binds a socket to the wildcard address and stores its real address in `ip`. Returns the error, or
+ * 0. */
+static int bind_and_get_address(int port, char *ip)
 {
-    struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons((u_short)port) };
+    struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((u_short)port) };
     SOCKET s = socket(AF_INET, SOCK_STREAM, 0);
-    int length = sizeof a, r = bind(s, (void *)&a, sizeof a);
+    int length = sizeof address, r = bind(s, (void *)&address, sizeof address);
     if (r) return WSAGetLastError();
-    getsockname(s, (void *)&a, &length);
-    inet_ntop(AF_INET, &a.sin_addr, ip, 64);
+    getsockname(s, (void *)&address, &length);
+    inet_ntop(AF_INET, &address.sin_addr, ip, 64);
     closesocket(s);
     return 0;
 }
 
-static void where(const char *when, int port)
+static void print_bound_address(const char *when, int port)
 {
     char ip[64];
-    int error = bound(port, ip);
+    int error = bind_and_get_address(port, ip);
     if (error) printf("%s: %d\n", when, error);
     else printf("%s: %s\n", when, ip);
 }
@@ -35,26 +36,28 @@ int main(int argc, char **argv)
     if (argc < 3) return 2;
     int port = atoi(argv[1]);
     WSAStartup(MAKEWORD(2, 2), &data);
-    where("before", port);
+    print_bound_address("before", port);
     HMODULE dll = LoadLibraryA(argv[2]);
     if (!dll) {
         printf("LoadLibrary: %lu\n", GetLastError());
         return 1;
     }
-    /* DllMain only hands off to a thread: some moments later the hooks are there. */
+    /* DllMain starts a thread, which installs the hooks a moment later. */
     char ip[64];
-    for (int i = 0; i < 2000 && bound(port, ip) == 0 && strcmp(ip, "0.0.0.0") == 0; i++) Sleep(10);
-    where("by itself", port);
-    entry install = (entry)(void *)GetProcAddress(dll, "vipool_hook_install");
-    entry removal = (entry)(void *)GetProcAddress(dll, "vipool_hook_remove");
-    install(NULL);
-    where("with", port);
-    removal(NULL);
-    where("after", port);
-    install(NULL);
-    where("again", port);
-    removal(NULL);
+    for (int i = 0; i < 2000 && bind_and_get_address(port, ip) == 0 && strcmp(ip, "0.0.0.0") == 0;
+         i++)
+        Sleep(10);
+    print_bound_address("by DllMain", port);
+    hook_entry install_hooks = (hook_entry)(void *)GetProcAddress(dll, "vipool_hook_install");
+    hook_entry remove_hooks = (hook_entry)(void *)GetProcAddress(dll, "vipool_hook_remove");
+    install_hooks(NULL);
+    print_bound_address("installed", port);
+    remove_hooks(NULL);
+    print_bound_address("removed", port);
+    install_hooks(NULL);
+    print_bound_address("installed again", port);
+    remove_hooks(NULL);
     FreeLibrary(dll);
-    where("unloaded", port);
+    print_bound_address("unloaded", port);
     return 0;
 }

@@ -1,4 +1,4 @@
-//! `vipool.exe`: check, up, session, status and run; and what it says of the rest.
+//! `vipool.exe`: check, up, session, status and run, and the messages of unsupported commands.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,13 +8,13 @@ use super::support::{
     RunningProgram, installed_file, retry_start, stdout_of, test_program, unused_port,
 };
 
-/// A farm file and the directory of its map, gone when this goes out of scope.
+/// A farm file and the directory of its map, which are removed on drop.
 struct Farm {
     directory: PathBuf,
 }
 
 impl Farm {
-    /// A server with this farm.toml, on which `vipool up` was run.
+    /// Writes a farm.toml and runs `vipool up`.
     fn new(name: &str, text: &str) -> Self {
         let name = format!("vipool-commands-{name}-{}", std::process::id());
         let farm = Self { directory: std::env::temp_dir().join(name) };
@@ -39,7 +39,7 @@ impl Farm {
         command
     }
 
-    /// What a command that is to fail says, with its exit code.
+    /// Runs a command that must fail. Returns its exit code and its output.
     fn run_failing(&self, arguments: &[&str]) -> (i32, String) {
         let output = retry_start(|| self.vipool(arguments).output());
         assert!(!output.status.success(), "{arguments:?}");
@@ -70,7 +70,7 @@ fn session_lifecycle_through_the_command_line() {
     assert!(reopened.starts_with("Session 7 was open already: 127."), "{reopened}");
     let loopback = opened.trim_end().rsplit(' ').next().unwrap().to_owned();
     assert!(stdout_of(&mut vipool(&["session", "list"])).contains(&loopback));
-    // In that session, and in one that is opened for the program alone.
+    // Session 7 is open. Session 8 is opened for this program only.
     for session in ["7", "8"] {
         let mut run = vipool(&["run", "--session", session, "--"]);
         run.arg(test_program("rows.exe")).args([
@@ -85,7 +85,7 @@ fn session_lifecycle_through_the_command_line() {
     let status = stdout_of(&mut vipool(&["status"]));
     let row = status.lines().find(|line| line.starts_with("loopback")).unwrap();
     let columns: Vec<&str> = row.split_whitespace().collect();
-    // One is in use, the other was given back when the program had ended.
+    // Session 7 still has its address. That of session 8 was released when the program ended.
     assert_eq!(columns[4], "1", "{status}");
     for (arguments, expected_parts) in [
         (&["status", "--json"][..], &["\"schema\": 1", "\"open_sessions\": 1", "\"used\": 1"][..]),
@@ -107,7 +107,7 @@ fn session_lifecycle_through_the_command_line() {
     assert_eq!(stdout_of(&mut vipool(&["session", "close", "7", "--if-open"])), "");
     assert_eq!(stdout_of(&mut vipool(&["session", "list"])), "No session is open.\n");
     assert!(stdout_of(&mut vipool(&["gc"])).contains("0 sessions closed"));
-    // Who had an address last is kept beside the map, for the next start of the machine.
+    // The last user of each address is stored in a file for the next boot.
     assert!(fs::read_to_string(farm.map().join("last-users")).unwrap().contains(&loopback));
 }
 
@@ -127,7 +127,7 @@ fn failures_have_a_message_and_an_exit_code() {
     assert!(code == 1 && output.contains("no such directory"), "{code} {output}");
     let (code, output) = farm.run_failing(&["status", "--private"]);
     assert!(code == 1 && output.contains("private maps need Linux"), "{code} {output}");
-    // Each session takes two addresses, so there is room for one: 75, with the text that users are told.
+    // Each session takes two addresses, so the second session does not fit.
     stdout_of(&mut farm.vipool(&["session", "open", "1"]));
     let (code, output) = farm.run_failing(&["session", "open", "2"]);
     assert_eq!(code, 75, "{output}");
@@ -163,19 +163,19 @@ fn client_ip_feature_reports_the_client_of_the_session() {
     let client_output = "getaddrinfo: 192.0.2.9 0\nGetAddrInfoW: 192.0.2.9 0\n\
                    GetAddrInfoExW: 192.0.2.9 0\nGetAddrInfoExW, overlapped: 192.0.2.9 0\n\
                    gethostbyname: 192.0.2.9\n";
-    // A session opened for a user of this machine, and one for a program alone.
+    // First a session opened for a user, then one opened for a program only.
     let user = std::env::var("USERNAME").unwrap();
     stdout_of(farm.vipool(&["session", "open", "7", "--user", &user]).args(client));
     assert!(client_file_exists());
     assert_eq!(row(&["--session", "7"]), client_output);
     stdout_of(&mut farm.vipool(&["session", "close", "7"]));
-    assert!(!client_file_exists(), "gone with the session");
+    assert!(!client_file_exists(), "the file is removed with the session");
     assert_eq!(row(&["--session", "8", client[0], client[1]]), client_output);
-    assert!(!client_file_exists(), "gone with the program");
+    assert!(!client_file_exists(), "the file is removed when the program ends");
     assert_ne!(row(&["--session", "9"]), client_output);
 }
 
-/// As on a server: nothing in the environment counts, and the session is that of Windows.
+/// On a server, the environment does not choose the session. The session is that of Windows.
 #[test]
 fn session_of_the_logon_is_the_default() {
     let farm = Farm::new("logon", PROGRAM_RULE);
@@ -185,9 +185,9 @@ fn session_of_the_logon_is_the_default() {
         let port = unused_port();
         run.args(session).arg("--").arg(test_program("rows.exe"));
         run.args(["1", &port.to_string(), "10.0.0.1", "127.0.0.9", "10.0.0.2"]);
-        let _listening = RunningProgram::start(&mut run);
+        let _program = RunningProgram::start(&mut run);
         std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
     };
-    assert!(!reaches_host_loopback(&[]), "it has an address of its own");
-    assert!(reaches_host_loopback(&["--session", "9"]), "another session is not followed here");
+    assert!(!reaches_host_loopback(&[]), "the program listens on its own address");
+    assert!(reaches_host_loopback(&["--session", "9"]), "the program ignores another session");
 }

@@ -1,5 +1,5 @@
-//! Datagrams whose control messages name an address (row 24), and what is shown of received ones (row
-//! 25).
+//! Datagrams with a source address in a control message (row 24), and the addresses of received
+//! datagrams (row 25).
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::Path;
@@ -11,19 +11,19 @@ use super::support::{
     HOST_ADDRESS, TestHost, installed_file, stdout_of, test_program, unused_port,
 };
 
-/// A program of the system that Wine runs on, which it can start too; not there on Windows.
+/// Perl of the Linux system. Wine can start it. The path does not exist on Windows.
 const PERL_PATH: &str = r"Z:\usr\bin\perl";
 const PERL_SENDER: &str = "my ($from, $port, $count) = @ARGV; \
     socket(S, PF_INET, SOCK_DGRAM, 0); bind(S, sockaddr_in(0, inet_aton($from))) or die; \
     for (1..$count) { send(S, q(x), 0, sockaddr_in($port, inet_aton($from))) or die }";
 
-/// Sends datagrams from a loopback address to a port of the same. Wine sends none from there: each of
-/// its UDP sockets is bound to the wildcard address of Linux.
+/// Sends datagrams from a loopback address to a port of the same address. Under Wine, a Linux program
+/// sends them, because Wine binds each UDP socket to the wildcard address of Linux.
 fn send_datagrams(address: Ipv4Addr, port: u16, count: u16) {
     if Path::new(PERL_PATH).exists() {
         let mut perl = Command::new(PERL_PATH);
         perl.args(["-MSocket", "-e", PERL_SENDER, &address.to_string()]);
-        // Nobody can wait for it: the receiver does.
+        // Wine cannot wait for a Linux program. The receiver waits for the datagrams instead.
         drop(perl.args([port.to_string(), count.to_string()]).spawn().unwrap());
         return;
     }
@@ -49,14 +49,15 @@ fn row_25_sources_of_received_datagrams_are_rewritten() {
             session.start_row_without_hooks(25, port)
         };
         send_datagrams(source, port, 4);
-        // Those that are there when the call returns are shown as 127.0.0.1.
+        // The source of a datagram is visible as 127.0.0.1 if the call returns with the datagram.
         assert_eq!(
             receiver.continue_until_ready(),
             "recvfrom: ok\nfrom 127.0.0.1 other\nWSARecvFrom: ok\nfrom 127.0.0.1 other\n\
              WSARecvMsg: ok\nfrom 127.0.0.1 other, to 127.0.0.1\n\
              overlapped, at once: ok\nfrom 127.0.0.1 other\noverlapped, later: 997\n"
         );
-        // One that the system fills in after the call has returned is not: a known limit.
+        // The system writes the source of this datagram after the call has returned. It is not
+        // rewritten, which is a known limit.
         send_datagrams(source, port, 1);
         let later_source = if is_hooked { "L" } else { "127.0.0.1" };
         assert_eq!(
@@ -86,7 +87,7 @@ fn row_24_source_in_packet_information_is_rewritten() {
     assert_eq!(
         run(false),
         format!(
-            "hooked 2\n192.0.2.1 from nowhere: to 192.0.2.1 from nowhere\n\
+            "hooked 2\n192.0.2.1 from none: to 192.0.2.1 from none\n\
              192.0.2.1 from {HOST_ADDRESS}: to 192.0.2.1 from {HOST_ADDRESS}\n\
              192.0.2.1 from 0.0.0.0: to 192.0.2.1 from 0.0.0.0\n\
              192.0.2.1 from 198.51.100.7: to 192.0.2.1 from 198.51.100.7\n\
@@ -97,7 +98,7 @@ fn row_24_source_in_packet_information_is_rewritten() {
     assert_eq!(
         run(true),
         format!(
-            "hooked 1\n192.0.2.1 from nowhere: to 192.0.2.1 from nowhere\n\
+            "hooked 1\n192.0.2.1 from none: to 192.0.2.1 from none\n\
              192.0.2.1 from {HOST_ADDRESS}: to 192.0.2.1 from {v}\n\
              192.0.2.1 from 0.0.0.0: to 192.0.2.1 from {v}\n\
              192.0.2.1 from 198.51.100.7: to 192.0.2.1 from 198.51.100.7\n\

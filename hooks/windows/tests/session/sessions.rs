@@ -1,4 +1,4 @@
-//! Two sessions on one port, and what reaches whom.
+//! Two sessions that use the same port, and which listener a connection reaches.
 
 use std::time::Duration;
 
@@ -17,25 +17,25 @@ fn rows_1_and_3_two_sessions_listen_on_the_same_port() {
         let first = one.start_row(row, port);
         let second = two.start_row(row, port);
         assert_eq!((&*first.output, &*second.output), (output, output), "row {row}");
-        // The kernel has an address for each.
+        // The kernel has a listener for each session.
         let listening_address = |session: &Session<'_>| {
             if row == 1 { session.loopback() } else { session.virtual_ip() }
         };
         for session in [&one, &two] {
             std::net::TcpStream::connect((listening_address(session), port)).unwrap();
         }
-        // Nobody has the real one.
+        // No program listens on the real loopback address.
         std::net::TcpStream::connect(("127.0.0.1", port)).unwrap_err();
     }
-    // Without the hook layer the port is taken.
+    // Without the hook layer, the second bind fails.
     let port = unused_port();
     let _first = one.start_row_without_hooks(1, port);
     let is_second_refused =
         std::panic::catch_unwind(|| two.run_row_without_hooks(1, port)).is_err();
-    assert!(is_second_refused, "two programs without the hook layer can't share a port");
+    assert!(is_second_refused, "two programs cannot share a port without the hook layer");
 }
 
-/// Rows 2 and 29, as Linux answers, whose sockets Wine uses; on Windows it may be otherwise.
+/// Wine uses the sockets of Linux, so this shows the result of Linux. Windows may differ.
 #[test]
 fn rows_2_and_29_wildcard_listener_of_the_host_blocks_the_port() {
     let host = TestHost::new(|_| ());
@@ -70,7 +70,7 @@ fn row_11b_datagrams_reach_own_services() {
     let service = std::net::UdpSocket::bind((one.loopback(), port)).unwrap();
     service.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     assert_eq!(one.run_row(112, port), "connect: ok\npeer: 127.0.0.1 port\nsend: ok\n");
-    // The answer can't be shown: Wine would send it from 127.0.0.1 itself.
+    // The reply is not tested, because Wine would send it from 127.0.0.1.
     assert_eq!(service.recv(&mut [0; 8]).unwrap(), 1);
 }
 
@@ -79,15 +79,15 @@ fn row_11_own_services_take_precedence_over_the_host() {
     let host = TestHost::new(|_| ());
     let (one, two) = (host.open_session(1), host.open_session(2));
     let connected = "connect: ok\nname: 127.0.0.1 other\npeer: 127.0.0.1 port\n";
-    // On L, and on V.
+    // Row 1 listens on L, and row 3 on V.
     for row in [1, 3] {
         let port = unused_port();
         let _listener = one.start_row(row, port);
         assert_eq!(one.run_row(11, port), connected, "row {row}");
         let is_refused = std::panic::catch_unwind(|| two.run_row(11, port)).is_err();
-        assert!(is_refused, "another session's service is not reached");
+        assert!(is_refused, "a program reached the service of another session");
     }
-    // A service of the host, shared.
+    // A service of the host is shared by all sessions.
     let port = unused_port();
     let _host_service = one.start_row_without_hooks(1, port);
     assert_eq!(two.run_row(11, port), connected);
@@ -102,7 +102,10 @@ fn row_11_own_ports_never_reach_the_host() {
     });
     let one = host.open_session(1);
     let _host_service = one.start_row_without_hooks(1, port);
-    assert!(std::panic::catch_unwind(|| one.run_row(11, port)).is_err(), "no fall-through");
+    assert!(
+        std::panic::catch_unwind(|| one.run_row(11, port)).is_err(),
+        "the host's service must not be reached"
+    );
 }
 
 #[test]
@@ -139,8 +142,8 @@ fn row_47_overlapped_servers_and_clients_are_rewritten() {
         for (session, server) in [&one, &two].into_iter().zip(&servers) {
             assert_eq!(server.output, "listening on 127.0.0.1\n");
             assert_eq!(
-                stdout_of(&mut start(session, "dial")),
-                "connected to 127.0.0.1\nserver saw itself as 127.0.0.1 and me as 127.0.0.1\n"
+                stdout_of(&mut start(session, "connect")),
+                "connected to 127.0.0.1\nserver address 127.0.0.1, client address 127.0.0.1\n"
             );
         }
     }
@@ -151,6 +154,5 @@ fn programs_started_under_a_closed_lease_are_not_rewritten() {
     let host = TestHost::new(|_| ());
     let one = host.open_session(1);
     host.close_session(&one.handle);
-    // What starts now is under no lease: it is as without vipool.
     assert_eq!(one.run_row(3, unused_port()), "bind: ok\nname: 0.0.0.0 port\nready\n");
 }

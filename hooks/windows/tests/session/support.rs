@@ -1,4 +1,4 @@
-//! A map with a policy for the test programs, sessions in it, and programs run in them.
+//! A host with a map of its own, sessions in that map, and programs that run in the sessions.
 
 use std::io::{self, BufRead, BufReader, Lines, Write};
 use std::net::Ipv4Addr;
@@ -13,23 +13,23 @@ use vipool::policy::{Features, Policy, PortRange, Program};
 use vipool::pool::{Pool, PoolKind};
 use vipool::session::{Addresses, Handle, SessionId};
 
-/// An address of the host, outside the pool. This and the pool's first addresses are on an
-/// interface, but for those from .15 on.
+/// An address of the host outside the pool. An interface has this address and the pool addresses
+/// 10.77.0.11 to 10.77.0.14. No interface has the other addresses of the pool.
 pub const HOST_ADDRESS: &str = "10.77.0.1";
 
-/// Programs that no test means to be rewritten are on no list; these are.
+/// The programs on the default process list. Programs that no test rewrites are not on it.
 const LISTED_PROGRAMS: [&str; 5] =
     ["rows.exe", "iocp.exe", "unload.exe", "running.exe", "sending.exe"];
 
-/// A server with a map of its own, gone when this goes out of scope.
+/// A server with its own map, which is removed on drop.
 pub struct TestHost {
     directory: PathBuf,
     plan: Plan,
-    /// There until the end: a directory with a mapped file can't be removed.
+    /// `None` only during the drop: the directory of a mapped file cannot be removed.
     map: Option<Map>,
 }
 
-/// A session on it, and how its programs are started.
+/// An open session.
 pub struct Session<'h> {
     pub handle: Handle,
     pub addresses: Addresses,
@@ -37,13 +37,13 @@ pub struct Session<'h> {
 }
 
 impl TestHost {
-    /// A server; `change` may add to the policy.
+    /// Creates a server. `change` can change the policy.
     pub fn new(change: impl FnOnce(&mut Policy)) -> Self {
         static NUMBER: AtomicU16 = AtomicU16::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let directory =
             std::env::temp_dir().join(format!("vipool-hook-{}-{number}", std::process::id()));
-        // A run that was killed may have left one.
+        // A killed test run may have left the directory.
         _ = std::fs::remove_dir_all(&directory);
         std::fs::create_dir_all(&directory).unwrap();
         let pool = |kind, range: &str| {
@@ -68,10 +68,10 @@ impl TestHost {
         Self { directory, plan, map }
     }
 
-    /// Puts another map in the place of this one; `change` may change the policy.
+    /// Replaces the map by a new one. `change` can change the policy.
     pub fn replace_map(&mut self, change: impl FnOnce(&mut Policy)) {
         change(&mut self.plan.policy);
-        // A map that would say the same stays.
+        // An equal plan would keep the map.
         self.plan.settings.low_water += 1;
         self.map = Some(Map::create(&self.directory, &self.plan).unwrap());
     }
@@ -80,18 +80,18 @@ impl TestHost {
         self.map.as_ref().unwrap()
     }
 
-    /// The names of the files beside the map.
+    /// Returns the names of the files in the map directory.
     pub fn map_files(&self) -> Vec<String> {
         let entries = std::fs::read_dir(&self.directory).unwrap();
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
-    /// A new session with this number; it gets the addresses of the numbers before plus one.
+    /// Opens the session with this number. Each new session gets the next addresses of the pools.
     pub fn open_session(&self, number: u64) -> Session<'_> {
         self.open_session_id(number.to_string().parse().unwrap())
     }
 
-    /// The session of this id.
+    /// Opens the session with this id.
     pub fn open_session_id(&self, id: SessionId) -> Session<'_> {
         let opened = self.map().open_session(id, &OpenOptions::default(), Tick::ZERO).unwrap();
         let addresses = self.map().reader().unwrap().addresses(&opened.leases);
@@ -111,7 +111,7 @@ impl Drop for TestHost {
     }
 }
 
-/// A rule with both features for a program of this name.
+/// Returns a rule for programs of this name, with both kinds of addresses.
 pub fn listed_program(name: &str) -> Program {
     Program {
         pattern: name.to_owned(),
@@ -120,20 +120,20 @@ pub fn listed_program(name: &str) -> Program {
     }
 }
 
-/// A port that no other test of this run uses, nor the one after it.
+/// Returns a port that no other test uses. The following port is unused too.
 pub fn unused_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(21000);
     NEXT.fetch_add(2, Ordering::Relaxed)
 }
 
-/// Where a test program is: `cargo xtask test windows` compiles them.
+/// Returns the path of a compiled test program.
 pub fn test_program(name: &str) -> PathBuf {
     let directory = std::env::var_os("VIPOOL_PROGRAMS")
         .expect("VIPOOL_PROGRAMS names the directory of the compiled tests/c/*.c");
     Path::new(&directory).join(name)
 }
 
-/// A file of the hook layer as it is installed.
+/// Returns the path of a file of the hook layer.
 pub fn installed_file(name: &str) -> PathBuf {
     let directory = std::env::var_os("VIPOOL_HOOK")
         .expect("VIPOOL_HOOK names the directory of vipool_hook.dll and vipool-launch.exe");
@@ -141,15 +141,17 @@ pub fn installed_file(name: &str) -> PathBuf {
 }
 
 impl Session<'_> {
+    /// Returns the virtual IP, V.
     pub fn virtual_ip(&self) -> Ipv4Addr {
         self.addresses.v4.unwrap()
     }
 
+    /// Returns the virtual loopback address, L.
     pub fn loopback(&self) -> Ipv4Addr {
         self.addresses.loopback.unwrap()
     }
 
-    /// The launcher, about to start a program in this session.
+    /// Returns a command that starts a program in this session by the launcher.
     pub fn launcher_command(&self, program: &Path) -> Command {
         let mut command = Command::new(installed_file("vipool-launch.exe"));
         command.arg(program);
@@ -157,7 +159,7 @@ impl Session<'_> {
         command
     }
 
-    /// Puts a command into this session.
+    /// Sets the environment of a command, so that it belongs to this session.
     pub fn set_environment(&self, command: &mut Command) {
         command
             .env("VIPOOL_MAP", self.directory)
@@ -171,26 +173,26 @@ impl Session<'_> {
         [row.to_string(), port.to_string(), v, l, HOST_ADDRESS.to_owned()]
     }
 
-    /// What a row prints in this session.
+    /// Runs a row of the matrix in this session. Returns its output.
     pub fn run_row(&self, row: u32, port: u16) -> String {
         stdout_of(
             self.launcher_command(&test_program("rows.exe")).args(self.row_arguments(row, port)),
         )
     }
 
-    /// What a row prints without the hook layer.
+    /// Runs a row of the matrix without the hook layer. Returns its output.
     pub fn run_row_without_hooks(&self, row: u32, port: u16) -> String {
         stdout_of(Command::new(test_program("rows.exe")).args(self.row_arguments(row, port)))
     }
 
-    /// A row that listens in this session, once it is ready.
+    /// Starts a row that listens in this session. Returns when it is ready.
     pub fn start_row(&self, row: u32, port: u16) -> RunningProgram {
         RunningProgram::start(
             self.launcher_command(&test_program("rows.exe")).args(self.row_arguments(row, port)),
         )
     }
 
-    /// The same without the hook layer.
+    /// Starts a row that listens, without the hook layer. Returns when it is ready.
     pub fn start_row_without_hooks(&self, row: u32, port: u16) -> RunningProgram {
         RunningProgram::start(
             Command::new(test_program("rows.exe")).args(self.row_arguments(row, port)),
@@ -198,8 +200,8 @@ impl Session<'_> {
     }
 }
 
-/// Starts a program. Where many start at once, Wine now and then answers that of an internal error
-/// it has started none: then once more.
+/// Starts a program, with a few retries. If many programs start at once, Wine sometimes fails with
+/// an internal error.
 pub fn retry_start<T>(mut start: impl FnMut() -> io::Result<T>) -> T {
     const ERROR_INTERNAL_ERROR: i32 = 1359;
     let mut attempts = 0;
@@ -214,7 +216,7 @@ pub fn retry_start<T>(mut start: impl FnMut() -> io::Result<T>) -> T {
     }
 }
 
-/// What a program prints; it must end well.
+/// Runs a program and returns what it prints. Panics if its exit code is not 0.
 pub fn stdout_of(command: &mut Command) -> String {
     let output = retry_start(|| command.stdin(Stdio::null()).stderr(Stdio::inherit()).output());
     let text = String::from_utf8(output.stdout).unwrap().replace("\r\n", "\n");
@@ -222,15 +224,16 @@ pub fn stdout_of(command: &mut Command) -> String {
     text
 }
 
-/// A program that listens until this goes out of scope.
+/// A program that runs until this value is dropped.
 pub struct RunningProgram {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
-    /// What it printed before it was ready.
+    /// The output of the program before it was ready.
     pub output: String,
 }
 
 impl RunningProgram {
+    /// Starts a program and waits until it prints "ready".
     pub fn start(command: &mut Command) -> Self {
         let mut child =
             retry_start(|| command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn());
@@ -245,7 +248,7 @@ impl RunningProgram {
         running
     }
 
-    /// Tells it to go on; what it says until it is ready again, or ends.
+    /// Lets the program continue. Returns its output until it is ready again or ends.
     pub fn continue_until_ready(&mut self) -> String {
         self.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
         self.read_until_ready().0
@@ -265,7 +268,7 @@ impl RunningProgram {
 
 impl Drop for RunningProgram {
     fn drop(&mut self) {
-        // The launcher waits for the program, which ends with its standard input.
+        // The program ends when its standard input closes, and the launcher ends with it.
         if let Some(mut stdin) = self.child.stdin.take() {
             _ = stdin.write_all(b"\n");
         }

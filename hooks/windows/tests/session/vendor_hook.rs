@@ -1,16 +1,16 @@
-//! A hook DLL of a vendor's own, in C over `vipool.dll`, in a program that knows nothing of it.
+//! A hook DLL of a vendor, written in C on top of `vipool.dll`.
 
 use std::net::TcpListener;
 use std::process::Command;
 
 use super::support::{HOST_ADDRESS, Session, TestHost, stdout_of, test_program, unused_port};
 
-/// The example.
+/// The DLL of examples/c/windows_hook.c.
 const EXAMPLE_DLL: &str = "windows_hook.dll";
-/// The same, with binds put off as the header says.
+/// The same DLL with deferred binds, as described in the header.
 const DEFERRING_DLL: &str = "deferring_hook.dll";
 
-/// A row in a session, with a vendor's DLL.
+/// Returns a command that runs a row with a vendor's DLL in a session.
 fn row_command(session: &Session<'_>, dll: &str, row: &str, port: u16) -> Command {
     let mut command = Command::new(test_program("load.exe"));
     command.arg(test_program(dll)).arg(test_program("rows.exe"));
@@ -24,6 +24,7 @@ fn row_command(session: &Session<'_>, dll: &str, row: &str, port: u16) -> Comman
     command
 }
 
+/// Runs a row with the example DLL in a session. Returns its output.
 fn run_row(session: &Session<'_>, row: &str, port: u16) -> String {
     stdout_of(&mut row_command(session, EXAMPLE_DLL, row, port))
 }
@@ -34,21 +35,21 @@ fn vendor_dll_rewrites() {
     let (one, two) = (host.open_session(1), host.open_session(2));
     for session in [&one, &two] {
         assert_eq!(run_row(session, "6", unused_port()), "bind: ok\nname: V port\n");
-        let both = run_row(session, "10", unused_port());
-        assert!(both.contains("connect: ok\n"), "{both}");
+        let output = run_row(session, "10", unused_port());
+        assert!(output.contains("connect: ok\n"), "{output}");
     }
-    // An unbound socket leaves from V, one that is for IPv6 alone reaches the session's own ::1.
+    // An unbound socket connects from V. An IPv6-only socket reaches the session's own ::1.
     let listener = TcpListener::bind((HOST_ADDRESS, unused_port())).unwrap();
-    let outside = run_row(&one, "461", listener.local_addr().unwrap().port());
-    assert!(outside.ends_with("connect: ok\nunbound: V other\n"), "{outside}");
-    let both = run_row(&one, "32", unused_port());
-    assert!(both.starts_with("bind: ok\nname: ::1 port\nconnect: ok\n"), "{both}");
-    // The last error is as without it.
+    let output = run_row(&one, "461", listener.local_addr().unwrap().port());
+    assert!(output.ends_with("connect: ok\nunbound: V other\n"), "{output}");
+    let output = run_row(&one, "32", unused_port());
+    assert!(output.starts_with("bind: ok\nname: ::1 port\nconnect: ok\n"), "{output}");
+    // The last error is the same as without the DLL.
     let port = unused_port();
     assert_eq!(run_row(&one, "45", port), one.run_row_without_hooks(45, port));
 }
 
-/// What the header asks of a hook that puts binds off comes to what the hook layer does.
+/// A hook that follows the header's description of deferred binds behaves like the hook layer.
 #[test]
 fn vendor_dll_can_defer_binds() {
     let host = TestHost::new(|_| ());

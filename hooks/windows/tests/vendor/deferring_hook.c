@@ -1,10 +1,10 @@
-/* The example of a vendor's hook DLL, with the binds put off that include/vipool.h says, at
- * VIPOOL_DO_DEFER, how to put off: this is that list, line by line. */
+/* The example of a vendor's hook DLL, extended by deferred binds. It follows the description of
+ * VIPOOL_DO_DEFER in include/vipool.h step by step. */
 
 #include <vipool.h>
 
 #define DllMain example_main
-/* The last argument but one is the address of the options. */
+/* Sets a flag in the options, which are the second argument. */
 #define vipool_rewriter_new(reader, options, out)                                                  \
     ((options)->flags = VIPOOL_REWRITER_DEFER_WILDCARD,                                            \
      (vipool_rewriter_new)((reader), (options), (out)))
@@ -13,21 +13,21 @@
 
 #include <mswsock.h>
 
-/* The sockets that are remembered, in a program of one thread. */
+/* The sockets with a deferred bind. The program has one thread. */
 static SOCKET deferred[16];
 
-static int place_of(SOCKET s)
+static int find_deferred(SOCKET s)
 {
     for (int i = 0; i < 16; i++)
         if (deferred[i] == s) return i;
     return -1;
 }
 
-static int forget(SOCKET s)
+static int remove_deferred(SOCKET s)
 {
-    int place = place_of(s);
-    if (place >= 0) deferred[place] = 0;
-    return place >= 0;
+    int index = find_deferred(s);
+    if (index >= 0) deferred[index] = 0;
+    return index >= 0;
 }
 
 static int is_unbound(SOCKET s)
@@ -46,37 +46,37 @@ static int bind_to_wildcard(SOCKET s)
     return bind(s, (void *)&name, length);
 }
 
-static int WSAAPI my_bind(SOCKET s, const struct sockaddr *name, int length)
+static int WSAAPI replacement_bind(SOCKET s, const struct sockaddr *name, int length)
 {
     vipool_socket facts = facts_of(&s);
     vipool_outcome outcome = nothing_yet();
     int before = WSAGetLastError();
-    if (place_of(s) >= 0) {
+    if (find_deferred(s) >= 0) {
         WSASetLastError(WSAEINVAL);
         return SOCKET_ERROR;
     }
     (void)vipool_rewrite_bind(decider(), &facts, name, (uint32_t)length, &outcome);
     WSASetLastError(before);
     if (outcome.kind == VIPOOL_REWRITTEN && (outcome.flags & VIPOOL_DO_DEFER) && is_unbound(s)
-        && place_of(0) >= 0) {
-        deferred[place_of(0)] = s;
+        && find_deferred(0) >= 0) {
+        deferred[find_deferred(0)] = s;
         return 0;
     }
     return hooked_bind(s, name, length);
 }
 
-static int WSAAPI my_connect(SOCKET s, const struct sockaddr *name, int length)
+static int WSAAPI replacement_connect(SOCKET s, const struct sockaddr *name, int length)
 {
-    forget(s);
+    remove_deferred(s);
     return hooked_connect(s, name, length);
 }
 
-/* For listen and getsockname. */
-static int bind_now(SOCKET s)
+/* Makes a deferred bind, for listen and getsockname. */
+static int bind_deferred(SOCKET s)
 {
     vipool_socket facts = facts_of(&s);
     vipool_outcome outcome = nothing_yet();
-    if (!forget(s)) return 0;
+    if (!remove_deferred(s)) return 0;
     (void)vipool_rewrite_listen(decider(), &facts, &outcome);
     if (outcome.kind == VIPOOL_REWRITTEN) {
         if (bind_to(s, &outcome.address) == 0) return 0;
@@ -85,17 +85,17 @@ static int bind_now(SOCKET s)
     return bind_to_wildcard(s);
 }
 
-static int WSAAPI my_listen(SOCKET s, int backlog)
+static int WSAAPI replacement_listen(SOCKET s, int backlog)
 {
-    return bind_now(s) != 0 ? SOCKET_ERROR : listen(s, backlog);
+    return bind_deferred(s) != 0 ? SOCKET_ERROR : listen(s, backlog);
 }
 
-static int WSAAPI my_getsockname(SOCKET s, struct sockaddr *name, int *length)
+static int WSAAPI replacement_getsockname(SOCKET s, struct sockaddr *name, int *length)
 {
-    return bind_now(s) != 0 ? SOCKET_ERROR : hooked_getsockname(s, name, length);
+    return bind_deferred(s) != 0 ? SOCKET_ERROR : hooked_getsockname(s, name, length);
 }
 
-static int WSAAPI my_getpeername(SOCKET s, struct sockaddr *name, int *length)
+static int WSAAPI replacement_getpeername(SOCKET s, struct sockaddr *name, int *length)
 {
     vipool_outcome outcome = nothing_yet();
     if (getpeername(s, name, length) != 0) return SOCKET_ERROR;
@@ -105,20 +105,21 @@ static int WSAAPI my_getpeername(SOCKET s, struct sockaddr *name, int *length)
     return 0;
 }
 
-static int WSAAPI my_closesocket(SOCKET s)
+static int WSAAPI replacement_closesocket(SOCKET s)
 {
-    forget(s);
+    remove_deferred(s);
     return closesocket(s);
 }
 
 static LPFN_CONNECTEX connect_ex;
 
-static BOOL PASCAL my_connect_ex(SOCKET s, const struct sockaddr *name, int length, void *data,
-                                 DWORD size, DWORD *sent, OVERLAPPED *overlapped)
+static BOOL PASCAL replacement_connect_ex(SOCKET s, const struct sockaddr *name, int length,
+                                          void *data, DWORD size, DWORD *sent,
+                                          OVERLAPPED *overlapped)
 {
     vipool_socket facts = facts_of(&s);
     vipool_outcome outcome = nothing_yet();
-    int was_deferred = forget(s);
+    int was_deferred = remove_deferred(s);
     (void)vipool_rewrite_connect(decider(), &facts, name, (uint32_t)length, &outcome);
     if (outcome.kind == VIPOOL_REFUSED) {
         WSASetLastError(outcome.error);
@@ -135,31 +136,36 @@ static BOOL PASCAL my_connect_ex(SOCKET s, const struct sockaddr *name, int leng
     return connect_ex(s, name, length, data, size, sent, overlapped);
 }
 
-static int WSAAPI my_ioctl(SOCKET s, DWORD code, void *in, DWORD in_size, void *out, DWORD out_size,
-                           DWORD *got, OVERLAPPED *overlapped,
-                           LPWSAOVERLAPPED_COMPLETION_ROUTINE done)
+static int WSAAPI replacement_wsa_ioctl(SOCKET s, DWORD code, void *in, DWORD in_size, void *out,
+                                        DWORD out_size, DWORD *got, OVERLAPPED *overlapped,
+                                        LPWSAOVERLAPPED_COMPLETION_ROUTINE done)
 {
     static const GUID guid = WSAID_CONNECTEX;
     int result = WSAIoctl(s, code, in, in_size, out, out_size, got, overlapped, done);
     if (result == 0 && code == SIO_GET_EXTENSION_FUNCTION_POINTER && in_size == sizeof guid
         && memcmp(in, &guid, sizeof guid) == 0) {
         memcpy(&connect_ex, out, sizeof connect_ex);
-        *(LPFN_CONNECTEX *)out = my_connect_ex;
+        *(LPFN_CONNECTEX *)out = replacement_connect_ex;
     }
     return result;
 }
 
 BOOL WINAPI DllMain(HINSTANCE module, DWORD reason, LPVOID reserved)
 {
-    static const struct { const char *name; const void *ours; } calls[] = {
-        { "bind", my_bind }, { "connect", my_connect }, { "listen", my_listen },
-        { "getsockname", my_getsockname }, { "getpeername", my_getpeername },
-        { "closesocket", my_closesocket }, { "WSAIoctl", my_ioctl },
+    static const struct { const char *name; const void *replacement;
+    } calls[] = {
+        { "bind", replacement_bind },
+        { "connect", replacement_connect },
+        { "listen", replacement_listen },
+        { "getsockname", replacement_getsockname },
+        { "getpeername", replacement_getpeername },
+        { "closesocket", replacement_closesocket },
+        { "WSAIoctl", replacement_wsa_ioctl },
     };
     if (reason == DLL_PROCESS_ATTACH)
         for (size_t i = 0; i < sizeof calls / sizeof *calls; i++)
             replace((const void *)GetProcAddress(GetModuleHandleW(L"ws2_32.dll"), calls[i].name),
-                    calls[i].ours);
+                    calls[i].replacement);
     (void)example_main;
     (void)module;
     (void)reserved;
