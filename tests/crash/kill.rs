@@ -1,8 +1,8 @@
-//! SIGKILL at any time, to several writers and readers of one map.
+//! SIGKILL at random times, sent to the writers and readers of one map.
 //!
-//! Each writer has sessions of its own, and notes in memory shared with the test what it is about to
-//! do and what it was told. After a kill the next writer must find every lease that was
-//! acknowledged, none that was given back, and of what was under way either outcome.
+//! Each writer has sessions of its own. It records its next operation and the result of the last one
+//! in memory that it shares with the test. After a kill, the next writer must find every lease that
+//! was acknowledged and none that was released. An interrupted operation may have either result.
 
 use std::ops::Range;
 use std::path::Path;
@@ -16,56 +16,61 @@ use vipool::session::{Handle, Lease};
 
 use crate::operations::Random;
 use crate::process::{Child, shared_words};
-use crate::view::{Directory, id, recovered};
+use crate::recovery::{TestDirectory, recover_copy, session_id};
 
 const WRITERS: usize = 3;
 const READERS: usize = 2;
-/// Sessions of each writer.
+/// The number of sessions of each writer.
 const SESSIONS: usize = 5;
-/// Sessions that are open all the time, for readers to find.
+/// Sessions that stay open, which the readers look up.
 const STABLE: Range<u64> = 900..903;
 
-// What is about to be done with a session.
+// The next operation on a session.
 const NOTHING: u64 = 0;
 const OPEN: u64 = 1;
 const CLOSE: u64 = 2;
 
-/// What a process notes: how often it did something, and of each of its sessions what it is about to
-/// do and the lease it was told of (0: none).
+/// The record of a process: its number of operations and, for each of its sessions, the next
+/// operation and the acknowledged lease (0: none).
 #[derive(Clone, Copy)]
-struct Notes {
+struct ProcessRecord {
     words: &'static [AtomicU64],
 }
 
-impl Notes {
+impl ProcessRecord {
     const WORDS: usize = 1 + 2 * SESSIONS;
 
+    /// The number of finished operations.
     fn count(&self) -> &AtomicU64 {
         &self.words[0]
     }
 
+    /// The next operation on a session.
     fn intent(&self, session: usize) -> &AtomicU64 {
         &self.words[1 + session]
     }
 
-    fn told(&self, session: usize) -> &AtomicU64 {
+    /// The packed lease that the session has, or 0.
+    fn acknowledged(&self, session: usize) -> &AtomicU64 {
         &self.words[1 + SESSIONS + session]
     }
 }
 
+/// Returns the session number of a writer's session.
 fn session_of(writer: usize, session: usize) -> u64 {
     (writer * 100 + session + 1) as u64
 }
 
-/// A lease in one word that is not 0.
-fn packed(handle: &Handle) -> u64 {
+/// Packs a lease into one non-zero word.
+fn pack(handle: &Handle) -> u64 {
     1 << 63
         | u64::from(handle.pool) << 56
         | u64::from(handle.slot) << 32
         | u64::from(handle.generation)
 }
 
-/// Fewer addresses than sessions, so that some begin without one; two plans that differ in a range.
+/// Returns one of two plans with different ranges. Both have fewer virtual IPs than there are sessions,
+/// so that some sessions open without one.
 fn plan(number: u64) -> Plan {
     let last = if number.is_multiple_of(2) { 12 } else { 10 };
     let range = format!("10.0.0.1-10.0.0.{last}").parse().unwrap();
@@ -80,8 +85,8 @@ fn plan(number: u64) -> Plan {
     }
 }
 
-/// Opens and closes its sessions until it is killed.
-fn write(directory: &Path, writer: usize, notes: Notes, seed: u64) {
+/// Opens and closes the sessions of a writer until it is killed.
+fn run_writer(directory: &Path, writer: usize, record: ProcessRecord, seed: u64) {
     let mut random = Random::new(seed);
     let mut map = Map::open(directory).unwrap();
     let mut exclusive = 0;
@@ -101,32 +106,41 @@ fn write(directory: &Path, writer: usize, notes: Notes, seed: u64) {
             _ => {}
         }
         let session = random.below(SESSIONS as u64) as usize;
-        let raw = session_of(writer, session);
-        let told = notes.told(session).load(SeqCst);
+        let number = session_of(writer, session);
+        let acknowledged = record.acknowledged(session).load(SeqCst);
         if random.below(2) == 0 {
-            notes.intent(session).store(OPEN, SeqCst);
-            match map.open_session(id(raw), &OpenOptions::default(), Tick::from_secs(now)) {
+            record.intent(session).store(OPEN, SeqCst);
+            match map.open_session(
+                session_id(number),
+                &OpenOptions::default(),
+                Tick::from_secs(now),
+            ) {
                 Ok(opened) => {
-                    assert_eq!(opened.already_open, told != 0, "session {raw}");
-                    notes.told(session).store(packed(&opened.handle), SeqCst);
+                    assert_eq!(opened.already_open, acknowledged != 0, "session {number}");
+                    record.acknowledged(session).store(pack(&opened.handle), SeqCst);
                 }
                 Err(OpenError::Map(error)) => assert!(is_busy(&error), "{error}"),
-                Err(other) => panic!("session {raw}: {other}"),
+                Err(other) => panic!("session {number}: {other}"),
             }
         } else {
-            notes.intent(session).store(CLOSE, SeqCst);
-            match map.close_session(id(raw), Tick::from_secs(now)) {
+            record.intent(session).store(CLOSE, SeqCst);
+            match map.close_session(session_id(number), Tick::from_secs(now)) {
                 Ok(_) => {
-                    assert_ne!(told, 0, "session {raw} was not open");
-                    notes.told(session).store(0, SeqCst);
+                    assert_ne!(
+                        acknowledged, 0,
+                        "session {number} was open without an acknowledgement"
+                    );
+                    record.acknowledged(session).store(0, SeqCst);
                 }
-                Err(CloseError::NotOpen(_)) => assert_eq!(told, 0, "session {raw} is lost"),
+                Err(CloseError::NotOpen(_)) => {
+                    assert_eq!(acknowledged, 0, "session {number} is lost")
+                }
                 Err(CloseError::Map(error)) => assert!(is_busy(&error), "{error}"),
-                Err(other) => panic!("session {raw}: {other}"),
+                Err(other) => panic!("session {number}: {other}"),
             }
         }
-        notes.intent(session).store(NOTHING, SeqCst);
-        notes.count().fetch_add(1, SeqCst);
+        record.intent(session).store(NOTHING, SeqCst);
+        record.count().fetch_add(1, SeqCst);
     }
 }
 
@@ -134,10 +148,10 @@ fn is_busy(error: &MapError) -> bool {
     matches!(error, MapError::Busy { .. })
 }
 
-/// Looks for the stable sessions until it is killed.
-fn read(directory: &Path, notes: Notes) {
+/// Looks up the stable sessions until the process is killed.
+fn run_reader(directory: &Path, record: ProcessRecord) {
     let mut reader = Reader::attach(directory).unwrap();
-    let stable: Vec<_> = STABLE.map(|number| reader.find(id(number)).unwrap()).collect();
+    let stable: Vec<_> = STABLE.map(|number| reader.find(session_id(number)).unwrap()).collect();
     loop {
         for (handle, leases) in &stable {
             assert_eq!(reader.find(handle.session), Some((*handle, *leases)));
@@ -147,25 +161,26 @@ fn read(directory: &Path, notes: Notes) {
         if reader.is_superseded() {
             reader = Reader::attach(directory).unwrap();
         }
-        notes.count().fetch_add(1, SeqCst);
+        record.count().fetch_add(1, SeqCst);
     }
 }
 
-struct Scene {
-    /// Ended before the directory goes.
+struct Scenario {
+    /// Declared first, so that the children end before the directory is removed.
     children: Vec<Child>,
-    directory: Directory,
-    notes: Vec<Notes>,
+    directory: TestDirectory,
+    records: Vec<ProcessRecord>,
     random: Random,
 }
 
-impl Scene {
+impl Scenario {
+    /// Starts a writer or a reader, in place of a killed one.
     fn start(&mut self, number: usize) {
-        let (directory, notes) = (&self.directory.0, self.notes[number]);
+        let (directory, record) = (&self.directory.0, self.records[number]);
         let seed = self.random.below(u32::MAX.into());
         let child = Child::start(|| match number {
-            writer if writer < WRITERS => write(directory, writer, notes, seed),
-            _ => read(directory, notes),
+            writer if writer < WRITERS => run_writer(directory, writer, record, seed),
+            _ => run_reader(directory, record),
         });
         if number < self.children.len() {
             self.children[number] = child;
@@ -174,106 +189,111 @@ impl Scene {
         }
     }
 
-    /// Waits until this process has done so much more.
-    fn watch(&mut self, number: usize, more: u64) {
-        let count = self.notes[number].count();
-        let (began, wanted) = (Instant::now(), count.load(SeqCst) + more);
+    /// Waits until a process has finished this many more operations.
+    fn wait_for_progress(&mut self, number: usize, operations: u64) {
+        let count = self.records[number].count();
+        let (started, wanted) = (Instant::now(), count.load(SeqCst) + operations);
         while count.load(SeqCst) < wanted {
             if let Some(event) = self.children[number].poll() {
                 panic!("process {number} ended: {event:?}");
             }
-            assert!(began.elapsed() < Duration::from_secs(60), "process {number} hangs");
+            assert!(started.elapsed() < Duration::from_secs(60), "process {number} hangs");
             std::thread::sleep(Duration::from_micros(50));
         }
     }
 
-    /// After this writer was killed: what it was told is so, and what it was about to do is settled.
-    fn settle(&self, writer: usize, map: &Map) {
-        let notes = self.notes[writer];
+    /// Checks the map against the record of a killed writer, and updates the record.
+    fn check_killed_writer(&self, writer: usize, map: &Map) {
+        let record = self.records[writer];
         for session in 0..SESSIONS {
-            let raw = session_of(writer, session);
-            let held = map.find(id(raw)).unwrap();
-            let found = held.map_or(0, |(handle, _)| packed(&handle));
-            let told = notes.told(session).load(SeqCst);
-            match notes.intent(session).load(SeqCst) {
-                // It may have got a lease that it lacked, which is then the first.
+            let number = session_of(writer, session);
+            let held = map.find(session_id(number)).unwrap();
+            let found = held.map_or(0, |(handle, _)| pack(&handle));
+            let acknowledged = record.acknowledged(session).load(SeqCst);
+            match record.intent(session).load(SeqCst) {
+                // The session may have received a lease of another pool, which then comes first.
                 OPEN => assert!(
-                    told == 0
+                    acknowledged == 0
                         || held.is_some_and(|(handle, leases)| leases.iter().any(|lease| {
                             let Lease { pool, slot, generation, .. } = lease;
-                            packed(&Handle { pool, slot, generation, ..handle }) == told
+                            pack(&Handle { pool, slot, generation, ..handle }) == acknowledged
                         })),
-                    "session {raw} is lost"
+                    "session {number} is lost"
                 ),
-                CLOSE => assert!(found == 0 || found == told, "session {raw}"),
-                _ => assert_eq!(found, told, "session {raw}"),
+                CLOSE => assert!(found == 0 || found == acknowledged, "session {number}"),
+                _ => assert_eq!(found, acknowledged, "session {number}"),
             }
-            notes.told(session).store(found, SeqCst);
-            notes.intent(session).store(NOTHING, SeqCst);
+            record.acknowledged(session).store(found, SeqCst);
+            record.intent(session).store(NOTHING, SeqCst);
         }
     }
 }
 
-/// An operation that changes nothing, so that what a dead writer left is made whole.
-fn come_after(map: &Map) {
-    let began = Instant::now();
+/// Runs an operation that changes nothing, so that the map is recovered.
+fn trigger_recovery(map: &Map) {
+    let started = Instant::now();
     loop {
-        match map.close_session(id(99_999), Tick::ZERO) {
+        match map.close_session(session_id(99_999), Tick::ZERO) {
             Err(CloseError::NotOpen(_)) => return,
             Err(CloseError::Map(error)) if is_busy(&error) => {}
             other => panic!("{other:?}"),
         }
-        assert!(began.elapsed() < Duration::from_secs(60), "the lock is never free");
+        assert!(started.elapsed() < Duration::from_secs(60), "the lock stays busy");
         std::thread::sleep(Duration::from_millis(1));
     }
 }
 
 #[test]
-fn killed_writers_and_readers_lose_and_double_nothing() {
+fn killed_writers_and_readers_lose_no_lease_and_double_none() {
     let kills = vipool_testing::effort(300, 10_000);
-    let directory = Directory::new("kill");
+    let directory = TestDirectory::new("kill");
     let map = Map::create(&directory.0, &plan(0)).unwrap();
     for number in STABLE {
-        map.open_session(id(number), &OpenOptions::default(), Tick::ZERO).unwrap();
+        map.open_session(session_id(number), &OpenOptions::default(), Tick::ZERO).unwrap();
     }
-    let words = shared_words((WRITERS + READERS) * Notes::WORDS);
-    let notes = words.chunks_exact(Notes::WORDS).map(|words| Notes { words }).collect();
-    let mut scene = Scene { directory, notes, children: Vec::new(), random: Random::of_any_seed() };
-    (0..WRITERS + READERS).for_each(|number| scene.start(number));
+    let words = shared_words((WRITERS + READERS) * ProcessRecord::WORDS);
+    let records =
+        words.chunks_exact(ProcessRecord::WORDS).map(|words| ProcessRecord { words }).collect();
+    let mut scenario =
+        Scenario { directory, records, children: Vec::new(), random: Random::from_environment() };
+    (0..WRITERS + READERS).for_each(|number| scenario.start(number));
     for kill in 1..=kills {
-        let number = scene.random.below((WRITERS + READERS) as u64) as usize;
-        let more = scene.random.below(12);
-        scene.watch(number, more);
-        scene.children[number].kill();
+        let number = scenario.random.below((WRITERS + READERS) as u64) as usize;
+        let operations = scenario.random.below(12);
+        scenario.wait_for_progress(number, operations);
+        scenario.children[number].kill();
         if number < WRITERS {
-            come_after(&map);
-            scene.settle(number, &map);
+            trigger_recovery(&map);
+            scenario.check_killed_writer(number, &map);
         }
         if kill % 20 == 0 {
-            // All at once, so that a copy of the files is of one moment.
-            scene.children.iter_mut().for_each(Child::kill);
-            come_after(&map);
-            (0..WRITERS).for_each(|writer| scene.settle(writer, &map));
+            // Kill all processes, so that the copies of both files are consistent.
+            scenario.children.iter_mut().for_each(Child::kill);
+            trigger_recovery(&map);
+            (0..WRITERS).for_each(|writer| scenario.check_killed_writer(writer, &map));
             let bytes = ["map", "sessions"]
-                .map(|name| std::fs::read(scene.directory.0.join(name)).unwrap());
-            let held = recovered(&bytes[0], &bytes[1]);
+                .map(|name| std::fs::read(scenario.directory.0.join(name)).unwrap());
+            let leases = recover_copy(&bytes[0], &bytes[1]);
             let all = (0..WRITERS).flat_map(|writer| (0..SESSIONS).map(move |s| (writer, s)));
-            let open = all.filter(|(w, s)| scene.notes[*w].told(*s).load(SeqCst) != 0).count();
-            let mut sessions: Vec<_> = held.values().map(|tenant| tenant.lease.session).collect();
+            let open = all
+                .filter(|(w, s)| scenario.records[*w].acknowledged(*s).load(SeqCst) != 0)
+                .count();
+            let mut sessions: Vec<_> = leases.values().map(|record| record.lease.session).collect();
             sessions.sort_unstable();
             sessions.dedup();
             assert_eq!(sessions.len(), open + STABLE.count());
-            (0..WRITERS + READERS).for_each(|number| scene.start(number));
+            (0..WRITERS + READERS).for_each(|number| scenario.start(number));
         } else {
-            scene.start(number);
+            scenario.start(number);
         }
     }
-    (0..WRITERS + READERS).for_each(|number| scene.watch(number, 1));
-    let counts: Vec<u64> = scene.notes.iter().map(|notes| notes.count().load(SeqCst)).collect();
+    (0..WRITERS + READERS).for_each(|number| scenario.wait_for_progress(number, 1));
+    let counts: Vec<u64> =
+        scenario.records.iter().map(|record| record.count().load(SeqCst)).collect();
     println!(
-        "{kills} kills; writers did {:?}, readers {:?}",
+        "{kills} kills; operations of the writers {:?}, of the readers {:?}",
         &counts[..WRITERS],
         &counts[WRITERS..]
     );
-    assert!(scene.children.iter_mut().all(|child| child.poll().is_none()));
+    assert!(scenario.children.iter_mut().all(|child| child.poll().is_none()));
 }

@@ -1,13 +1,15 @@
-//! Nothing lost, nothing doubled: writers that die at any instruction, readers beside them, several
-//! processes at one map, and places and users where it does not belong.
+//! Crash safety: no lease is lost or allocated twice.
+//!
+//! Writers die at any instruction while readers run, several processes share a map, and a map meets
+//! full file systems, other namespaces, other boots and hostile users.
 #![cfg(target_os = "linux")]
 
-mod forks;
+mod environment;
 mod kill;
 mod operations;
-mod places;
+mod permissions;
 mod process;
-mod rights;
+mod processes;
+mod recovery;
 #[cfg(target_arch = "x86_64")]
-mod step;
-mod view;
+mod single_step;

@@ -1,4 +1,4 @@
-//! Random operations on a map, and the maps they are done on.
+//! Random operations on a map, and the scenarios that they run in.
 
 use std::net::IpAddr;
 use std::ops::ControlFlow;
@@ -9,9 +9,9 @@ use vipool::map::{Leader, Map, OpenOptions, Plan, Probe, Settings};
 use vipool::pool::{Pool, PoolKind};
 use vipool::range::Range;
 
-use crate::view::id;
+use crate::recovery::session_id;
 
-/// Random numbers that come again with the same seed (xorshift64*).
+/// A random number generator (xorshift64*) that repeats its numbers for the same seed.
 pub struct Random(u64);
 
 impl Random {
@@ -19,18 +19,18 @@ impl Random {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    /// Numbers that come once, unless they are asked for again.
-    pub fn of_any_seed() -> Self {
-        let asked = std::env::var("VIPOOL_SEED").ok().and_then(|text| text.parse().ok());
-        let seed = asked.unwrap_or_else(|| {
-            let since = SystemTime::UNIX_EPOCH.elapsed().unwrap();
-            u64::from(since.subsec_nanos()) << 16 ^ since.as_secs()
+    /// Seeds from `VIPOOL_SEED`, or from the clock, and prints the seed.
+    pub fn from_environment() -> Self {
+        let requested = std::env::var("VIPOOL_SEED").ok().and_then(|text| text.parse().ok());
+        let seed = requested.unwrap_or_else(|| {
+            let elapsed = SystemTime::UNIX_EPOCH.elapsed().unwrap();
+            u64::from(elapsed.subsec_nanos()) << 16 ^ elapsed.as_secs()
         });
         println!("VIPOOL_SEED={seed}");
         Self::new(seed)
     }
 
-    /// A number below `end`.
+    /// Returns a number below `end`.
     pub fn below(&mut self, end: u64) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -39,17 +39,17 @@ impl Random {
     }
 }
 
-/// What is done on a map: its plan, and the sessions that take part.
-pub struct Scene {
+/// A plan and the sessions that use it.
+pub struct Scenario {
     pub name: &'static str,
     pub plan: Plan,
     pub sessions: Vec<u64>,
-    /// How many of them are opened first.
-    pub open: usize,
-    /// Whose sessions they are; others are nobody's.
+    /// The number of sessions that are open at the start.
+    pub initially_open: usize,
+    /// The users of the sessions. Some sessions have none.
     pub users: &'static [&'static str],
-    /// How many quarters of the instructions are stepped through in it.
-    pub weight: u64,
+    /// The share of the stepped instructions, in quarters of the requested number.
+    pub quarters: u64,
 }
 
 fn pool(kind: PoolKind, range: &str) -> Pool {
@@ -57,65 +57,66 @@ fn pool(kind: PoolKind, range: &str) -> Pool {
     Pool::new("default", kind, &[range], u32::MAX).unwrap()
 }
 
-/// Small tables, each for other ways through the code.
-pub fn scenes() -> Vec<Scene> {
-    let plain = pool(PoolKind::VirtualIp, "10.0.0.1-10.0.0.6");
+/// Returns scenarios with small tables. Each covers other branches of the code.
+pub fn scenarios() -> Vec<Scenario> {
+    let narrow = pool(PoolKind::VirtualIp, "10.0.0.1-10.0.0.6");
     let wide = pool(PoolKind::VirtualIp, "10.0.0.1-10.0.0.144");
     let loopback = pool(PoolKind::Loopback, "127.77.0.0/28");
-    let careful = Settings { cool_down: 3, check_in_use: true, ..Settings::default() };
+    let cool_down = Settings { cool_down: 3, check_in_use: true, ..Settings::default() };
     vec![
-        Scene {
+        Scenario {
             name: "one pool",
-            plan: Plan { pools: vec![plain.clone()], ..Plan::default() },
+            plan: Plan { pools: vec![narrow.clone()], ..Plan::default() },
             sessions: (1..=8).collect(),
-            open: 0,
+            initially_open: 0,
             users: &USERS,
-            weight: 2,
+            quarters: 2,
         },
-        Scene {
-            name: "nobody's sessions",
-            plan: Plan { pools: vec![plain.clone()], ..Plan::default() },
+        Scenario {
+            name: "anonymous sessions",
+            plan: Plan { pools: vec![narrow.clone()], ..Plan::default() },
             sessions: (1..=8).collect(),
-            open: 3,
+            initially_open: 3,
             users: &[],
-            weight: 1,
+            quarters: 1,
         },
-        Scene {
-            name: "two pools that cool",
-            plan: Plan { pools: vec![plain, loopback], settings: careful, ..Plan::default() },
+        Scenario {
+            name: "two pools with a cool-down",
+            plan: Plan { pools: vec![narrow, loopback], settings: cool_down, ..Plan::default() },
             sessions: (1..=10).collect(),
-            open: 4,
+            initially_open: 4,
             users: &USERS,
-            weight: 2,
+            quarters: 2,
         },
-        Scene {
-            name: "an index that overflows",
+        Scenario {
+            name: "an overflowing index bucket",
             plan: Plan { pools: vec![wide], ..Plan::default() },
-            sessions: same_home(144, 18),
-            open: 140,
+            sessions: sessions_in_one_bucket(144, 18),
+            initially_open: 140,
             users: &USERS,
-            weight: 1,
+            quarters: 1,
         },
     ]
 }
 
-/// Sessions whose entries all belong into one bucket of so many: both halves of the product with
-/// the golden ratio together, the upper half of which is scaled to the number of buckets.
-fn same_home(count: usize, buckets: u64) -> Vec<u64> {
-    let home = |number: u64| {
-        let product = u128::from(id(number).raw()) * 0x9e37_79b9_7f4a_7c15;
+/// Returns sessions whose entries all hash to one bucket of `buckets`. The hash is that of the index:
+/// multiply by the golden ratio, fold the halves of the product, and scale the upper half of the
+/// result to the number of buckets.
+fn sessions_in_one_bucket(count: usize, buckets: u64) -> Vec<u64> {
+    let bucket = |number: u64| {
+        let product = u128::from(session_id(number).raw()) * 0x9e37_79b9_7f4a_7c15;
         let hash = product as u64 ^ (product >> 64) as u64;
         ((hash >> 32) * buckets) >> 32
     };
-    (1..).filter(|number| home(*number) == 3).take(count).collect()
+    (1..).filter(|number| bucket(*number) == 3).take(count).collect()
 }
 
 const USERS: [&str; 3] = ["ann", "bob", "eve"];
 
-/// Some addresses have sockets and some leaders are gone, others at each look.
-struct Lively<'a>(&'a mut Random);
+/// Reports random addresses as in use and random leaders as dead.
+struct RandomProbe<'a>(&'a mut Random);
 
-impl Probe for Lively<'_> {
+impl Probe for RandomProbe<'_> {
     fn has_sockets(&mut self, _: IpAddr) -> bool {
         self.0.below(3) == 0
     }
@@ -125,20 +126,22 @@ impl Probe for Lively<'_> {
     }
 }
 
-/// Does something to the map at a time that only grows. What it is told first is a look-up, done
-/// before `begin`, so that what follows is the operation itself and nothing else.
-pub fn operate(
+/// Runs a random operation at time `now`, which never decreases between calls.
+///
+/// All choices and a lookup come before the call of `begin`. Between that call and the return, only
+/// the operation itself runs.
+pub fn run_random_operation(
     map: &Map,
-    scene: &Scene,
+    scenario: &Scenario,
     random: &mut Random,
     now: u32,
     begin: impl FnOnce() -> ControlFlow<()>,
 ) {
-    let number = scene.sessions[random.below(scene.sessions.len() as u64) as usize];
-    let session = id(number);
+    let number = scenario.sessions[random.below(scenario.sessions.len() as u64) as usize];
+    let session = session_id(number);
     let found = map.find(session).unwrap();
-    let user = scene.users.get(random.below(5) as usize).copied();
-    let address = scene.plan.pools[0].address(random.below(6) as u32).unwrap();
+    let user = scenario.users.get(random.below(5) as usize).copied();
+    let address = scenario.plan.pools[0].address(random.below(6) as u32).unwrap();
     let range = Range::from(address);
     let client = [None, Some(IpAddr::from([192, 0, 2, number as u8]))][random.below(2) as usize];
     let leader = Leader { pid: number as u32 + 1, start_time: 7, pid_namespace: 0 };
@@ -159,8 +162,8 @@ pub fn operate(
         (15, _) => _ = map.undrain(&range, Tick::from_secs(now)),
         (16, _) => _ = map.reserve(address, "ann", Tick::from_secs(now)),
         (17, _) => _ = map.unreserve(address, Tick::from_secs(now)),
-        // In a wide table this alone is a hundred thousand instructions.
+        // Rare, since recovery of the wide table takes a hundred thousand instructions.
         (18, _) if random.below(8) == 0 => _ = map.recover(),
-        (_, _) => _ = map.reap(Tick::from_secs(now), 3, &mut Lively(random)),
+        (_, _) => _ = map.reap(Tick::from_secs(now), 3, &mut RandomProbe(random)),
     }
 }

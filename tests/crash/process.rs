@@ -1,7 +1,7 @@
-//! Child processes by fork, memory shared with them, and tracing them.
+//! Forked child processes: starting, waiting, tracing, and memory shared with them.
 //!
-//! A child runs a closure and ends without returning to the test harness. It is killed and reaped
-//! when its value is dropped.
+//! A child runs a closure and exits without returning to the test harness. Its parent kills and reaps
+//! it when the value is dropped.
 
 use std::ffi::CString;
 use std::io::{self, Write};
@@ -15,29 +15,29 @@ pub struct Child {
     reaped: bool,
 }
 
-/// How a child stopped or ended, as waitpid(2) tells.
+/// The status that waitpid(2) reports: the signal or the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum WaitStatus {
     Stopped(i32),
     Exited(i32),
     Killed(i32),
 }
 
 impl Child {
-    /// Runs the closure in a child of its own.
+    /// Forks a child that runs the closure.
     pub fn start(run: impl FnOnce()) -> Self {
-        // SAFETY: the child only runs the closure, on this very thread, and leaves by _exit. The C
-        // library keeps its allocator usable in a fork child of a process with threads.
+        // SAFETY: the child runs the closure on its only thread and leaves by _exit. The C library
+        // keeps its allocator usable in the fork child of a multi-threaded process.
         match unsafe { libc::fork() } {
             0 => {
-                let ended = catch_unwind(AssertUnwindSafe(run));
-                if let Err(panic) = &ended {
-                    // Not eprintln, which the test harness would swallow.
+                let result = catch_unwind(AssertUnwindSafe(run));
+                if let Err(panic) = &result {
+                    // The test harness captures eprintln, but not a direct write.
                     let text = panic.downcast_ref::<String>().map(String::as_str);
-                    _ = writeln!(io::stderr(), "child: {}", text.unwrap_or("it panicked"));
+                    _ = writeln!(io::stderr(), "child: {}", text.unwrap_or("panicked"));
                 }
-                // SAFETY: ends the process.
-                unsafe { libc::_exit(i32::from(ended.is_err())) }
+                // SAFETY: _exit takes no pointers and does not return.
+                unsafe { libc::_exit(i32::from(result.is_err())) }
             }
             pid => {
                 assert!(pid > 0, "fork: {}", io::Error::last_os_error());
@@ -46,58 +46,59 @@ impl Child {
         }
     }
 
-    /// Waits until it stops or ends.
-    pub fn wait(&mut self) -> Event {
-        self.wait_with(0).expect("it waits")
+    /// Waits until the child stops or exits.
+    pub fn wait(&mut self) -> WaitStatus {
+        self.wait_with(0).expect("waitpid blocks")
     }
 
-    /// Whether it has stopped or ended.
-    pub fn poll(&mut self) -> Option<Event> {
+    /// Returns the status if the child has stopped or exited.
+    pub fn poll(&mut self) -> Option<WaitStatus> {
         self.wait_with(libc::WNOHANG)
     }
 
-    fn wait_with(&mut self, options: i32) -> Option<Event> {
+    fn wait_with(&mut self, options: i32) -> Option<WaitStatus> {
         let mut status = 0;
-        // SAFETY: the status is valid for writing.
+        // SAFETY: `status` is valid for writes.
         let waited = unsafe { libc::waitpid(self.pid, &mut status, options) };
         if waited == 0 {
             return None;
         }
         assert_eq!(waited, self.pid, "waitpid: {}", io::Error::last_os_error());
         if libc::WIFSTOPPED(status) {
-            return Some(Event::Stopped(libc::WSTOPSIG(status)));
+            return Some(WaitStatus::Stopped(libc::WSTOPSIG(status)));
         }
         self.reaped = true;
         Some(if libc::WIFEXITED(status) {
-            Event::Exited(libc::WEXITSTATUS(status))
+            WaitStatus::Exited(libc::WEXITSTATUS(status))
         } else {
-            Event::Killed(libc::WTERMSIG(status))
+            WaitStatus::Killed(libc::WTERMSIG(status))
         })
     }
 
-    /// SIGKILL, and waits for the end.
+    /// Kills the child with SIGKILL and reaps it.
     pub fn kill(&mut self) {
         if !self.reaped {
-            // SAFETY: a child of ours that was not reaped, so the pid is its own.
+            // SAFETY: kill takes no pointers. The child is not reaped yet, so the pid is still its own.
             unsafe { libc::kill(self.pid, libc::SIGKILL) };
-            while let Event::Stopped(_) = self.wait() {}
+            while let WaitStatus::Stopped(_) = self.wait() {}
         }
     }
 
-    /// Goes on for one instruction, dropping the signal it stopped at.
+    /// Executes one instruction and discards the signal that stopped the child.
     pub fn step(&self) {
-        self.resume(libc::PTRACE_SINGLESTEP);
+        self.ptrace(libc::PTRACE_SINGLESTEP);
     }
 
-    /// Goes on until it stops by itself.
-    pub fn go_on(&self) {
-        self.resume(libc::PTRACE_CONT);
+    /// Continues until the child stops itself.
+    pub fn resume(&self) {
+        self.ptrace(libc::PTRACE_CONT);
     }
 
-    fn resume(&self, request: libc::c_uint) {
-        // SAFETY: the child is traced by us and stopped; no memory is named.
-        let done = unsafe { libc::ptrace(request, self.pid, 0, 0) };
-        assert_eq!(done, 0, "ptrace: {}", io::Error::last_os_error());
+    fn ptrace(&self, request: libc::c_uint) {
+        // SAFETY: this process traces the child, the child is stopped, and both requests ignore their
+        // pointers.
+        let result = unsafe { libc::ptrace(request, self.pid, 0, 0) };
+        assert_eq!(result, 0, "ptrace: {}", io::Error::last_os_error());
     }
 }
 
@@ -107,10 +108,10 @@ impl Drop for Child {
     }
 }
 
-/// Keeps this thread, and children it starts from now on, on the processor it is on: going back and
-/// forth between parent and child is then several times faster.
-pub fn stay_here() {
-    // SAFETY: all-zero bytes are an empty set, and the set is valid for reading.
+/// Pins this thread and its future children to the current processor. Switching between parent and
+/// child is several times faster on one processor.
+pub fn pin_to_current_cpu() {
+    // SAFETY: all-zero bytes are a valid empty set, and the set is valid for reads.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         libc::CPU_SET(libc::sched_getcpu().max(0) as usize, &mut set);
@@ -118,21 +119,22 @@ pub fn stay_here() {
     }
 }
 
-/// In a child: lets the parent trace it. False where that is forbidden.
-pub fn be_traced() -> bool {
-    // SAFETY: names no memory.
+/// Lets the parent trace this process. Returns `false` if the system forbids it.
+pub fn enable_tracing() -> bool {
+    // SAFETY: PTRACE_TRACEME ignores its pointers.
     unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) == 0 }
 }
 
-/// Stops this process until the parent lets it go on.
-pub fn stop() {
-    // SAFETY: sends a signal to this process.
+/// Stops this process until the parent resumes it.
+pub fn stop_self() {
+    // SAFETY: raise takes no pointers.
     unsafe { libc::raise(libc::SIGSTOP) };
 }
 
-/// Zeroed words that children share.
+/// Returns zeroed words that this process shares with its children.
 pub fn shared_words(count: usize) -> &'static [AtomicU64] {
-    // SAFETY: a new mapping where the kernel likes; it is never unmapped, and zero is a valid word.
+    // SAFETY: the kernel chooses the address of the new mapping, which is never unmapped. It is aligned
+    // to a page and zeroed, and zero is a valid AtomicU64.
     unsafe {
         let start = libc::mmap(
             std::ptr::null_mut(),
@@ -147,40 +149,47 @@ pub fn shared_words(count: usize) -> &'static [AtomicU64] {
     }
 }
 
-/// Moves this process into new namespaces (unshare(2)), those of its user too where it is not root.
-/// False where that is forbidden.
+/// Moves this process into new namespaces (unshare(2)). Without root it also creates a user
+/// namespace. Returns `false` if the system forbids it.
 pub fn unshare(flags: i32) -> bool {
-    // SAFETY: takes flags only.
+    // SAFETY: unshare takes no pointers.
     if unsafe { libc::unshare(flags) } == 0 {
         return true;
     }
-    // SAFETY: they take nothing, and cannot fail.
+    // SAFETY: both calls take no arguments and always succeed.
     let (user, group) = unsafe { (libc::geteuid(), libc::getegid()) };
-    // SAFETY: takes flags only.
-    let done = unsafe { libc::unshare(flags | libc::CLONE_NEWUSER) } == 0;
-    done && std::fs::write("/proc/self/setgroups", "deny").is_ok()
+    // SAFETY: unshare takes no pointers.
+    let is_unshared = unsafe { libc::unshare(flags | libc::CLONE_NEWUSER) } == 0;
+    is_unshared
+        && std::fs::write("/proc/self/setgroups", "deny").is_ok()
         && std::fs::write("/proc/self/uid_map", format!("0 {user} 1")).is_ok()
         && std::fs::write("/proc/self/gid_map", format!("0 {group} 1")).is_ok()
 }
 
-/// Mounts a tmpfs with these options in a mount namespace of this process's own.
-pub fn mount_tmpfs(at: &Path, options: &str) {
-    let text = |text: &str| CString::new(text).unwrap();
-    let (tmpfs, root, at, options) =
-        (text("tmpfs"), text("/"), text(at.to_str().unwrap()), text(options));
+/// Mounts a tmpfs at `target`. The process must be in a mount namespace of its own.
+pub fn mount_tmpfs(target: &Path, options: &str) {
+    let c_string = |text: &str| CString::new(text).unwrap();
+    let (tmpfs, root) = (c_string("tmpfs"), c_string("/"));
+    let (target, options) = (c_string(target.to_str().unwrap()), c_string(options));
     let private = libc::MS_PRIVATE | libc::MS_REC;
-    // SAFETY: all strings end with a zero; the kernel only reads them.
-    let mounted = unsafe {
+    // SAFETY: all strings end with NUL, and the kernel only reads them.
+    let result = unsafe {
         libc::mount(root.as_ptr(), root.as_ptr(), std::ptr::null(), private, std::ptr::null())
-            | libc::mount(tmpfs.as_ptr(), at.as_ptr(), tmpfs.as_ptr(), 0, options.as_ptr().cast())
+            | libc::mount(
+                tmpfs.as_ptr(),
+                target.as_ptr(),
+                tmpfs.as_ptr(),
+                0,
+                options.as_ptr().cast(),
+            )
     };
-    assert_eq!(mounted, 0, "mount: {}", io::Error::last_os_error());
+    assert_eq!(result, 0, "mount: {}", io::Error::last_os_error());
 }
 
-/// Gives up being root for good.
-pub fn become_user(user: u32) {
-    // SAFETY: they take numbers only; an empty list of groups is not read.
-    let done =
+/// Drops root for good.
+pub fn switch_user(user: u32) {
+    // SAFETY: setgroups reads no element of an empty list, and the others take numbers.
+    let result =
         unsafe { libc::setgroups(0, std::ptr::null()) | libc::setgid(user) | libc::setuid(user) };
-    assert_eq!(done, 0, "setuid: {}", io::Error::last_os_error());
+    assert_eq!(result, 0, "setuid: {}", io::Error::last_os_error());
 }

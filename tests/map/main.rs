@@ -1,9 +1,11 @@
-//! The map through its public interface: pools given out and taken back, in memory and in files.
+//! The map through its public interface: opening and closing sessions, files, and new plans.
 
+mod allocation;
+mod edge_cases;
 mod files;
-mod giving;
-mod moved;
-mod plans;
-mod reported;
+mod migration;
+mod release;
+mod replan;
+mod reservations;
 mod support;
 mod threads;

@@ -1,50 +1,82 @@
-//! Small plans to make maps of.
+//! Small plans, maps and options.
 
 use std::net::IpAddr;
 
-use vipool::map::{Leases, Map, OpenOptions, Plan, Settings};
+use vipool::map::{Leader, Leases, Map, OpenOptions, Plan, Probe, Settings};
 use vipool::pool::{Pool, PoolKind};
 use vipool::session::SessionId;
 
-/// A plan with one pool named `default` of these ranges.
+/// Returns a plan with one pool, named `default`, of these ranges.
 pub fn plan(ranges: &[&str], settings: Settings) -> Plan {
     Plan { pools: vec![pool("default", ranges)], settings, ..Plan::default() }
 }
 
-/// A pool of virtual IPs.
+/// Returns a pool of virtual IPs.
 pub fn pool(name: &str, ranges: &[&str]) -> Pool {
     let ranges: Vec<_> = ranges.iter().map(|range| range.parse().unwrap()).collect();
     Pool::new(name, PoolKind::VirtualIp, &ranges, u32::MAX).unwrap()
 }
 
-/// A loopback pool.
-pub fn loopback(range: &str) -> Pool {
+/// Returns a loopback pool.
+pub fn loopback_pool(range: &str) -> Pool {
     Pool::new("default", PoolKind::Loopback, &[range.parse().unwrap()], u32::MAX).unwrap()
 }
 
-/// A map in memory.
-pub fn map(ranges: &[&str], settings: Settings) -> Map {
+/// Returns a map in memory with one pool, named `default`, of these ranges.
+pub fn memory_map(ranges: &[&str], settings: Settings) -> Map {
     Map::in_memory(&plan(ranges, settings)).unwrap()
 }
 
-/// The session with this number.
-pub fn id(number: u64) -> SessionId {
+/// Returns the id of a session.
+pub fn session_id(number: u64) -> SessionId {
     number.to_string().parse().unwrap()
 }
 
-/// Options of a user's session.
-pub fn user(name: &str) -> OpenOptions<'_> {
+/// The options of an anonymous session.
+pub const ANONYMOUS: OpenOptions<'_> =
+    OpenOptions { user: None, pool: None, address: None, client: None, leader: None };
+
+/// Returns the options of a user's session.
+pub fn for_user(name: &str) -> OpenOptions<'_> {
     OpenOptions { user: Some(name), ..OpenOptions::default() }
 }
 
-/// The addresses of some leases.
-pub fn addresses(leases: &Leases) -> Vec<IpAddr> {
+/// Returns the addresses of the leases.
+pub fn addresses_of(leases: &Leases) -> Vec<IpAddr> {
     leases.iter().map(|lease| lease.address).collect()
 }
 
-/// The only address a session was given.
-pub fn only(leases: &Leases) -> String {
-    let addresses = addresses(leases);
+/// Returns the address of the only lease.
+pub fn only_address(leases: &Leases) -> String {
+    let addresses = addresses_of(leases);
     assert_eq!(addresses.len(), 1);
     addresses[0].to_string()
+}
+
+/// Parses an address.
+pub fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+/// Returns options that request this address.
+pub fn for_address(text: &str) -> OpenOptions<'_> {
+    OpenOptions { address: Some(address(text)), ..ANONYMOUS }
+}
+
+/// A simulated operating system.
+#[derive(Default)]
+pub struct FakeSystem {
+    /// The addresses with sockets.
+    pub in_use: Vec<IpAddr>,
+    pub leaders_gone: bool,
+}
+
+impl Probe for FakeSystem {
+    fn has_sockets(&mut self, address: IpAddr) -> bool {
+        self.in_use.contains(&address)
+    }
+
+    fn is_gone(&mut self, _: &Leader) -> bool {
+        self.leaders_gone
+    }
 }

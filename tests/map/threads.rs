@@ -1,4 +1,4 @@
-//! Threads that share one map: writers in each other's way, readers beside them.
+//! Threads that share a map: competing writers, with readers beside them.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -7,25 +7,25 @@ use std::thread;
 use vipool::Tick;
 use vipool::map::{OpenOptions, Settings};
 
-use crate::support::{id, map};
+use crate::support::{memory_map, session_id};
 
 #[test]
-fn threads_share_a_map_and_no_address() {
+fn threads_share_a_map_but_no_address() {
     let rounds = if cfg!(miri) { 5 } else { 2000 };
-    let map = map(&["10.0.0.1-10.0.0.9"], Settings::default());
-    let stable = map.open_session(id(1), &OpenOptions::default(), Tick::ZERO).unwrap();
+    let map = memory_map(&["10.0.0.1-10.0.0.9"], Settings::default());
+    let stable = map.open_session(session_id(1), &OpenOptions::default(), Tick::ZERO).unwrap();
     let holders = Mutex::new(HashMap::new());
     thread::scope(|scope| {
         for thread in 1..=3u64 {
             let (map, holders) = (&map, &holders);
             scope.spawn(move || {
                 for round in 0..rounds {
-                    let session = id(thread * 1_000_000 + round);
+                    let session = session_id(thread * 1_000_000 + round);
                     let opened =
                         map.open_session(session, &OpenOptions::default(), Tick::ZERO).unwrap();
                     let address = opened.leases.iter().next().unwrap().address;
-                    let other = holders.lock().unwrap().insert(address, session);
-                    assert_eq!(other, None, "{address} is held twice");
+                    let previous = holders.lock().unwrap().insert(address, session);
+                    assert_eq!(previous, None, "{address} is leased twice");
                     holders.lock().unwrap().remove(&address);
                     map.close_by_handle(&opened.handle, Tick::ZERO).unwrap();
                     assert!(map.close_by_handle(&opened.handle, Tick::ZERO).is_err());
@@ -36,14 +36,14 @@ fn threads_share_a_map_and_no_address() {
             let reader = map.reader().unwrap();
             scope.spawn(move || {
                 for round in 0..rounds {
-                    assert_eq!(reader.find(id(1)), Some((stable.handle, stable.leases)));
-                    // One of those that come and go: what is found of it is its own.
-                    let session = id(1_000_000 + round);
+                    assert_eq!(reader.find(session_id(1)), Some((stable.handle, stable.leases)));
+                    // A lookup of a short-lived session returns its own leases only.
+                    let session = session_id(1_000_000 + round);
                     let found = reader.lookup(session);
                     assert!(found.iter().all(|lease| lease.session == session));
-                    // Not all seen at one moment, so there may be more than are open at once.
+                    // The rows are not a snapshot, so there may be more than are open at once.
                     let rows = reader.sessions();
-                    assert_eq!(rows.iter().filter(|row| row.session == id(1)).count(), 1);
+                    assert_eq!(rows.iter().filter(|row| row.session == session_id(1)).count(), 1);
                     assert!(rows.iter().all(|row| row.handle.session == row.session));
                 }
             });

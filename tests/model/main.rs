@@ -1,6 +1,7 @@
-//! A map beside a plain model of it: whatever is done to both, they say the same.
+//! A map beside a simple model of it. After each random operation, both have the same state.
 
-mod machine;
+mod comparison;
 mod model;
 mod operations;
-mod slots;
+mod pool;
+mod replan;

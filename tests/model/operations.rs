@@ -1,5 +1,4 @@
-//! What is done to a map and its model, the plans they are given, and what is said of processes and
-//! sockets.
+//! The random operations, the plans, and the answers of the simulated operating system.
 
 use std::net::IpAddr;
 
@@ -11,11 +10,11 @@ use vipool::session::{SessionId, SessionKind};
 
 pub const USERS: [&str; 4] = ["ann", "bob", "eve", "joe"];
 pub const POOLS: [&str; 5] = ["default", "lab", "annex", "office", "nowhere"];
-pub const PLANS: usize = 9;
+pub const PLAN_COUNT: usize = 9;
 
-/// One operation, in small numbers that find their meaning when it is done.
+/// An operation. Its numbers are indices, which are resolved when it runs.
 #[derive(Clone, Debug)]
-pub enum Op {
+pub enum Operation {
     Open {
         session: u64,
         user: Option<usize>,
@@ -23,8 +22,9 @@ pub enum Op {
         address: Option<usize>,
         leader: Option<u32>,
     },
-    /// By a handle that was given out once, good or not.
+    /// Closes by a handle that was returned once, current or stale.
     Close(usize),
+    /// Closes by a handle of another boot.
     CloseForeign(usize),
     CloseSession(u64),
     Drain(usize, usize, bool),
@@ -42,25 +42,26 @@ pub enum Op {
     Advance(i32),
 }
 
-pub fn op() -> impl Strategy<Value = Op> {
-    let maybe = |end: usize| prop::option::weighted(0.7, 0..end);
+/// Returns the strategy that generates operations.
+pub fn operation() -> impl Strategy<Value = Operation> {
+    let often = |end: usize| prop::option::weighted(0.7, 0..end);
     let rare = |end: usize| prop::option::weighted(0.15, 0..end);
     prop_oneof![
-        12 => (0u64..14, maybe(4), rare(5), rare(40), prop::option::weighted(0.3, 1u32..5))
-            .prop_map(|(session, user, pool, address, leader)| Op::Open { session, user, pool, address, leader }),
-        5 => any::<prop::sample::Index>().prop_map(|index| Op::Close(index.index(1 << 16))),
-        1 => any::<prop::sample::Index>().prop_map(|index| Op::CloseForeign(index.index(1 << 16))),
-        4 => (0u64..14).prop_map(Op::CloseSession),
-        1 => (0usize..40, 0usize..6, any::<bool>()).prop_map(|(a, b, on)| Op::Drain(a, b, on)),
-        1 => prop::bool::weighted(0.3).prop_map(Op::DrainServer),
-        1 => (0usize..40, 0usize..4).prop_map(|(address, user)| Op::Reserve(address, user)),
-        1 => (0usize..40).prop_map(Op::Unreserve),
-        2 => (any::<u32>(), any::<u64>()).prop_map(|(gone, in_use)| Op::Reap { gone, in_use }),
-        1 => any::<u32>().prop_map(Op::Reconcile),
-        1 => Just(Op::Recover),
-        1 => Just(Op::Restart),
-        1 => (0..PLANS).prop_map(Op::Configure),
-        4 => prop_oneof![9 => 0i32..8, 1 => -20i32..100].prop_map(Op::Advance),
+        12 => (0u64..14, often(4), rare(5), rare(40), prop::option::weighted(0.3, 1u32..5))
+            .prop_map(|(session, user, pool, address, leader)| Operation::Open { session, user, pool, address, leader }),
+        5 => any::<prop::sample::Index>().prop_map(|index| Operation::Close(index.index(1 << 16))),
+        1 => any::<prop::sample::Index>().prop_map(|index| Operation::CloseForeign(index.index(1 << 16))),
+        4 => (0u64..14).prop_map(Operation::CloseSession),
+        1 => (0usize..40, 0usize..6, any::<bool>()).prop_map(|(a, b, on)| Operation::Drain(a, b, on)),
+        1 => prop::bool::weighted(0.3).prop_map(Operation::DrainServer),
+        1 => (0usize..40, 0usize..4).prop_map(|(address, user)| Operation::Reserve(address, user)),
+        1 => (0usize..40).prop_map(Operation::Unreserve),
+        2 => (any::<u32>(), any::<u64>()).prop_map(|(gone, in_use)| Operation::Reap { gone, in_use }),
+        1 => any::<u32>().prop_map(Operation::Reconcile),
+        1 => Just(Operation::Recover),
+        1 => Just(Operation::Restart),
+        1 => (0..PLAN_COUNT).prop_map(Operation::Configure),
+        4 => prop_oneof![9 => 0i32..8, 1 => -20i32..100].prop_map(Operation::Advance),
     ]
 }
 
@@ -69,12 +70,13 @@ pub fn pool(name: &str, kind: PoolKind, ranges: &[&str]) -> Pool {
     Pool::new(name, kind, &ranges, u32::MAX).unwrap()
 }
 
-/// Plans that grow, shrink and change what the others have, under other names too.
+/// Returns one of [`PLAN_COUNT`] plans. They add, remove, move and rename pools, ranges and
+/// reservations.
 pub fn plan(number: usize) -> Plan {
     use PoolKind::{Loopback, VirtualIp};
     let v6 = || pool("default", VirtualIp, &["fd00::8/126"]);
     let settings = Settings::default();
-    let careful = Settings { cool_down: 9, check_in_use: true, low_water: 2, ..settings };
+    let checked = Settings { cool_down: 9, check_in_use: true, low_water: 2, ..settings };
     let cooling = Settings { cool_down: 5, low_water: 3, max_sessions: 6, ..settings };
     let narrow = Settings {
         sessions_per_user: 2,
@@ -95,7 +97,7 @@ pub fn plan(number: usize) -> Plan {
                 v6(),
                 pool("loop", Loopback, &["127.77.0.0/29"]),
             ],
-            careful,
+            checked,
             vec![reserve("ann", "10.0.0.2"), reserve("bob", "fd00::9")],
         ),
         2 => (
@@ -124,7 +126,7 @@ pub fn plan(number: usize) -> Plan {
                 pool("lab", VirtualIp, &["10.0.0.1-10.0.0.3", "10.0.2.7"]),
                 pool("loop", Loopback, &["127.77.0.0/29"]),
             ],
-            careful,
+            checked,
             vec![reserve("ann", "10.0.0.2"), reserve("eve", "10.0.1.1")],
         ),
         7 => (
@@ -137,14 +139,14 @@ pub fn plan(number: usize) -> Plan {
             vec![reserve("bob", "10.0.0.8")],
         ),
         _ => {
-            let looked_at = Settings { check_in_use: true, ..settings };
-            (vec![pool("loop", Loopback, &["127.77.1.0/30"])], looked_at, vec![])
+            let checked = Settings { check_in_use: true, ..settings };
+            (vec![pool("loop", Loopback, &["127.77.1.0/30"])], checked, vec![])
         }
     };
     Plan { pools, settings, reservations, ..Plan::default() }
 }
 
-pub fn id(number: u64) -> SessionId {
+pub fn session_id(number: u64) -> SessionId {
     SessionId::new(SessionKind::Embedder, number).unwrap()
 }
 
@@ -152,10 +154,12 @@ pub fn leader(pid: u32) -> Leader {
     Leader { pid, start_time: 3, pid_namespace: 4 }
 }
 
+/// Returns whether the bit of the leader's process is set.
 pub fn is_gone(gone: u32, leader: &Leader) -> bool {
     gone >> leader.pid & 1 == 1
 }
 
+/// Returns whether the bit that the address selects is set.
 pub fn is_in_use(in_use: u64, address: IpAddr) -> bool {
     let bytes = match address {
         IpAddr::V4(address) => address.octets().iter().map(|byte| u32::from(*byte)).sum::<u32>(),

@@ -1,0 +1,119 @@
+//! Maps in unsuitable environments: a full file system, another network namespace, another boot.
+
+use std::fs;
+use std::path::Path;
+
+use vipool::Tick;
+use vipool::map::{CloseError, Map, MapError, OpenError, OpenOptions, Reader};
+
+use crate::process::{Child, WaitStatus, mount_tmpfs, unshare};
+use crate::processes::plan;
+use crate::recovery::{TestDirectory, session_id};
+
+const ANONYMOUS: OpenOptions<'_> =
+    OpenOptions { user: None, pool: None, address: None, client: None, leader: None };
+
+/// Runs the closure in a child in new namespaces. Skips the test if the system forbids them.
+fn run_in_namespaces(flags: i32, run: impl FnOnce()) {
+    const NO_NAMESPACES: i32 = 77;
+    let mut child = Child::start(|| {
+        if !unshare(flags) {
+            std::process::exit(NO_NAMESPACES);
+        }
+        run();
+    });
+    match child.wait() {
+        WaitStatus::Exited(0) => {}
+        WaitStatus::Exited(NO_NAMESPACES) => {
+            vipool_testing::record_skip(
+                "namespaces",
+                "run the tests as root or allow user namespaces",
+            );
+        }
+        status => panic!("the child: {status:?}"),
+    }
+}
+
+/// Returns the sorted file names.
+fn file_names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn full_tmpfs_fails_at_creation_and_never_raises_a_signal_later() {
+    let directory = TestDirectory::new("full");
+    run_in_namespaces(libc::CLONE_NEWNS, || {
+        mount_tmpfs(&directory.0, "size=256k");
+        let is_full = |result: Result<Map, MapError>| match result {
+            Err(MapError::Io { source, .. }) => source.raw_os_error() == Some(libc::ENOSPC),
+            _ => false,
+        };
+        // The map file does not fit, or it fits and the sessions file does not.
+        assert!(is_full(Map::create(&directory.0, &plan(100_000))));
+        assert!(is_full(Map::create(&directory.0, &plan(2_000))));
+        assert_eq!(file_names(&directory.0), ["lock"]);
+        let map = Map::create(&directory.0, &plan(100)).unwrap();
+        let opened = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
+        let reader = Reader::attach(&directory.0).unwrap();
+        // A new configuration that does not fit leaves the old map unchanged.
+        assert!(is_full(Map::create(&directory.0, &plan(100_000))));
+        assert!(!reader.is_superseded() && reader.is_live(&opened.handle));
+        // Another file fills the last byte. The map still works, since it is fully allocated.
+        _ = fs::write(directory.0.join("filler"), vec![1; 1 << 20]);
+        for number in 2..=100 {
+            map.open_session(session_id(number), &ANONYMOUS, Tick::ZERO).unwrap();
+        }
+        assert!(is_full(Map::create(&directory.0, &plan(101))));
+        map.close_by_handle(&opened.handle, Tick::ZERO).unwrap();
+        assert_eq!(file_names(&directory.0), ["filler", "journal", "lock", "map", "sessions"]);
+    });
+}
+
+#[test]
+fn map_of_another_network_namespace_is_refused() {
+    let directory = TestDirectory::new("netns");
+    let map = Map::create(&directory.0, &plan(9)).unwrap();
+    map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
+    run_in_namespaces(libc::CLONE_NEWNET, || {
+        assert!(matches!(Map::open(&directory.0), Err(MapError::OtherBoot(_))));
+        assert!(matches!(Reader::attach(&directory.0), Err(MapError::OtherBoot(_))));
+        // A map that is created in that namespace is empty.
+        let foreign_map = Map::create(&directory.0, &plan(9)).unwrap();
+        assert!(foreign_map.sessions().unwrap().is_empty());
+        fs::write(directory.0.join("created"), "").unwrap();
+    });
+    if directory.0.join("created").exists() {
+        // The writer of the old map reports that its map belongs elsewhere now.
+        assert!(matches!(
+            map.open_session(session_id(2), &ANONYMOUS, Tick::ZERO),
+            Err(OpenError::Map(MapError::OtherBoot(_)))
+        ));
+    }
+}
+
+#[test]
+fn map_of_another_boot_is_refused() {
+    let directory = TestDirectory::new("boot");
+    let map = Map::create(&directory.0, &plan(9)).unwrap();
+    let opened = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
+    drop(map);
+    // Simulate a reboot: change the boot hash in the file.
+    let path = directory.0.join("map");
+    let mut bytes = fs::read(&path).unwrap();
+    let boot = opened.handle.boot.to_ne_bytes();
+    let offset = bytes.windows(8).position(|window| window == boot).unwrap();
+    bytes[offset] ^= 4;
+    fs::write(&path, bytes).unwrap();
+    assert!(matches!(Map::open(&directory.0), Err(MapError::OtherBoot(_))));
+    assert!(matches!(Reader::attach(&directory.0), Err(MapError::OtherBoot(_))));
+    let map = Map::create(&directory.0, &plan(9)).unwrap();
+    assert!(map.sessions().unwrap().is_empty());
+    let mut handle = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap().handle;
+    handle.boot ^= 4;
+    assert!(matches!(map.close_by_handle(&handle, Tick::ZERO), Err(CloseError::Foreign)));
+    assert!(!map.reader().unwrap().is_live(&handle));
+}

@@ -1,0 +1,203 @@
+//! Several processes with one map: waiting for the lock, and the rights of a fork child.
+
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use vipool::Tick;
+use vipool::map::{Map, MapError, OpenError, OpenOptions, Plan, Reader, Settings};
+use vipool::pool::{Pool, PoolKind};
+
+use crate::process::{Child, WaitStatus, shared_words};
+use crate::recovery::{TestDirectory, session_id};
+
+const ANONYMOUS: OpenOptions<'_> =
+    OpenOptions { user: None, pool: None, address: None, client: None, leader: None };
+
+/// Returns a plan with one pool of this many addresses.
+pub fn plan(slots: u32) -> Plan {
+    let range = "10.0.0.0/8".parse().unwrap();
+    let pool = Pool::new("default", PoolKind::VirtualIp, &[range], slots).unwrap();
+    Plan { pools: vec![pool], settings: Settings::default(), ..Plan::default() }
+}
+
+/// Waits until another process has stored the value.
+fn wait_for(word: &std::sync::atomic::AtomicU64, value: u64) {
+    let started = Instant::now();
+    while word.load(SeqCst) != value {
+        assert!(started.elapsed() < Duration::from_secs(60), "the other process hangs");
+        thread::sleep(Duration::from_micros(100));
+    }
+}
+
+#[test]
+fn fork_child_inherits_no_lock_and_must_reopen_the_map() {
+    let directory = TestDirectory::new("fork");
+    let mut map = Map::create(&directory.0, &plan(9)).unwrap();
+    map.lock_exclusive().unwrap();
+    let opened = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
+    let phase = &shared_words(1)[0];
+    let mut child = Child::start(|| {
+        let is_forked = |error: MapError| matches!(error, MapError::Forked);
+        assert!(matches!(
+            map.open_session(session_id(2), &ANONYMOUS, Tick::ZERO),
+            Err(OpenError::Map(MapError::Forked))
+        ));
+        assert!(map.close_by_handle(&opened.handle, Tick::ZERO).is_err());
+        assert!(
+            is_forked(map.find(session_id(1)).unwrap_err())
+                && is_forked(map.recover().unwrap_err())
+        );
+        // The child stays alive with everything that it inherited.
+        phase.store(1, SeqCst);
+        wait_for(phase, 2);
+        let child_map = Map::open(&directory.0).unwrap();
+        child_map.open_session(session_id(3), &ANONYMOUS, Tick::ZERO).unwrap();
+    });
+    wait_for(phase, 1);
+    // The parent still holds the lock, since the child cannot release it.
+    let other = Map::open(&directory.0).unwrap();
+    assert!(matches!(
+        other.open_session(session_id(4), &ANONYMOUS, Tick::ZERO),
+        Err(OpenError::Map(MapError::Busy { exclusive: true, .. }))
+    ));
+    drop(map);
+    other.open_session(session_id(4), &ANONYMOUS, Tick::ZERO).unwrap();
+    phase.store(2, SeqCst);
+    assert_eq!(child.wait(), WaitStatus::Exited(0));
+    assert_eq!(other.sessions().unwrap().len(), 3);
+}
+
+#[test]
+fn exclusive_writer_of_the_parent_writes_nothing_in_a_fork_child() {
+    let directory = TestDirectory::new("fork-writer");
+    let mut map = Map::create(&directory.0, &plan(9)).unwrap();
+    let mut writer_slot = Some(map.exclusive_writer().unwrap());
+    let writer = writer_slot.as_mut().unwrap();
+    let opened = writer.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
+    let mut child = Child::start(|| {
+        let mut map = Map::open(&directory.0).unwrap();
+        assert!(matches!(map.lock_exclusive(), Err(MapError::Busy { exclusive: true, .. })));
+        let writer = writer_slot.as_mut().unwrap();
+        assert!(matches!(
+            writer.open_session(session_id(2), &ANONYMOUS, Tick::ZERO),
+            Err(OpenError::Map(MapError::Forked))
+        ));
+        assert!(writer.close_by_handle(&opened.handle, Tick::ZERO).is_err());
+        drop(writer_slot.take());
+        assert!(matches!(map.lock_exclusive(), Err(MapError::Busy { exclusive: true, .. })));
+    });
+    assert_eq!(child.wait(), WaitStatus::Exited(0));
+    let other = Map::open(&directory.0).unwrap();
+    assert!(other.close_by_handle(&opened.handle, Tick::ZERO).is_err());
+    writer_slot.as_mut().unwrap().close_by_handle(&opened.handle, Tick::ZERO).unwrap();
+    drop(writer_slot);
+    other.open_session(session_id(2), &ANONYMOUS, Tick::ZERO).unwrap();
+}
+
+#[test]
+fn busy_error_names_the_exclusive_holder_whose_death_unlocks_the_map() {
+    let directory = TestDirectory::new("holder");
+    let map = Map::create(&directory.0, &plan(9)).unwrap();
+    let phase = &shared_words(1)[0];
+    let mut agent = Child::start(|| {
+        let mut child_map = Map::open(&directory.0).unwrap();
+        child_map.lock_exclusive().unwrap();
+        child_map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
+        phase.store(std::process::id().into(), SeqCst);
+        wait_for(phase, 0);
+    });
+    while phase.load(SeqCst) == 0 {
+        thread::sleep(Duration::from_micros(100));
+    }
+    let busy = map.open_session(session_id(2), &ANONYMOUS, Tick::ZERO).unwrap_err().to_string();
+    let pid = phase.load(SeqCst);
+    assert_eq!(busy, format!("busy: pid {pid} (it holds the map for itself)"));
+    // Reading needs no lock, but a new configuration does.
+    assert_eq!(map.sessions().unwrap().len(), 1);
+    assert!(matches!(Map::create(&directory.0, &plan(5)), Err(MapError::Busy { .. })));
+    agent.kill();
+    map.open_session(session_id(2), &ANONYMOUS, Tick::ZERO).unwrap();
+    assert_eq!(map.sessions().unwrap().len(), 2);
+}
+
+#[test]
+fn busy_error_names_a_slow_writer_after_the_lock_timeout() {
+    let directory = TestDirectory::new("slow");
+    let map = Map::create(&directory.0, &plan(9)).unwrap();
+    map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
+    let phase = &shared_words(1)[0];
+    let mut slow = Child::start(|| {
+        let child_map = Map::open(&directory.0).unwrap();
+        let wait = |_, _: Option<&_>| {
+            phase.store(1, SeqCst);
+            wait_for(phase, 2);
+            true
+        };
+        child_map.reconcile(Tick::ZERO, wait).unwrap();
+    });
+    wait_for(phase, 1);
+    let started = Instant::now();
+    let busy = map.close_session(session_id(1), Tick::ZERO).unwrap_err().to_string();
+    assert!(busy.starts_with("busy: pid ") && !busy.contains("for itself"), "{busy}");
+    assert!(started.elapsed() >= Duration::from_secs(2), "no wait for the lock");
+    // Threads wait in parallel, and reads do not wait.
+    let (started, busy) = (Instant::now(), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for number in 0..4 {
+            let (map, busy) = (&map, &busy);
+            scope.spawn(move || {
+                let opened = map.open_session(session_id(10 + number), &ANONYMOUS, Tick::ZERO);
+                assert!(matches!(opened, Err(OpenError::Map(MapError::Busy { .. }))));
+                busy.fetch_add(1, SeqCst);
+            });
+        }
+        thread::sleep(Duration::from_millis(200));
+        assert!(map.find(session_id(1)).unwrap().is_some());
+        assert_eq!(map.sessions().unwrap().len(), 1);
+        assert_eq!(busy.load(SeqCst), 0, "a read waited");
+    });
+    assert!(started.elapsed() < Duration::from_secs(6), "the threads waited one after another");
+    phase.store(2, SeqCst);
+    assert_eq!(slow.wait(), WaitStatus::Exited(0));
+    map.close_session(session_id(1), Tick::ZERO).unwrap();
+}
+
+#[test]
+fn readers_follow_superseded_files_and_keep_reading_old_ones() {
+    let directory = TestDirectory::new("superseded");
+    let map = Map::create(&directory.0, &plan(9)).unwrap();
+    let opened = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
+    let first = Reader::attach(&directory.0).unwrap();
+    thread::scope(|scope| {
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut reader = Reader::attach(&directory.0).unwrap();
+                    let mut file_changes = 0;
+                    while file_changes < 5 {
+                        assert_eq!(
+                            reader.find(session_id(1)),
+                            Some((opened.handle, opened.leases))
+                        );
+                        if reader.is_superseded() {
+                            reader = Reader::attach(&directory.0).unwrap();
+                            file_changes += 1;
+                        }
+                    }
+                })
+            })
+            .collect();
+        for round in 0.. {
+            if readers.iter().all(|reader| reader.is_finished()) {
+                break;
+            }
+            Map::create(&directory.0, &plan(9 + round % 3)).unwrap();
+        }
+    });
+    // The first file is no longer in the directory, but its mapping is still readable.
+    assert!(first.is_superseded() && first.is_live(&opened.handle));
+    map.close_by_handle(&opened.handle, Tick::ZERO).unwrap();
+    assert!(Reader::attach(&directory.0).unwrap().find(session_id(1)).is_none());
+}

@@ -1,0 +1,125 @@
+//! The leases of a map, and the recovery that the next writer runs after a crash.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use vipool::Tick;
+use vipool::map::{Leader, Map, OpenOptions, Probe};
+use vipool::session::{Lease, SessionId, SessionKind};
+
+/// A directory that is removed on drop. It is on a tmpfs if the system has one.
+pub struct TestDirectory(pub PathBuf);
+
+impl TestDirectory {
+    pub fn new(name: &str) -> Self {
+        let shared_memory = Path::new("/dev/shm");
+        let parent =
+            if shared_memory.is_dir() { shared_memory.to_owned() } else { std::env::temp_dir() };
+        let path = parent.join(format!("vipool-crash-{name}-{}", std::process::id()));
+        _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for TestDirectory {
+    fn drop(&mut self) {
+        _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// All leases by pool and slot.
+pub type LeaseTable = BTreeMap<(u16, u32), LeaseRecord>;
+
+/// A lease and the identity of its session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseRecord {
+    pub lease: Lease,
+    user: Option<String>,
+    client: Option<IpAddr>,
+    leader: Option<Leader>,
+    since: Tick,
+}
+
+impl LeaseRecord {
+    /// Returns the record without user, client and leader.
+    pub fn without_identity(&self) -> Self {
+        Self { user: None, client: None, leader: None, ..self.clone() }
+    }
+}
+
+/// Reports no sockets and only live leaders.
+pub struct IdleProbe;
+
+impl Probe for IdleProbe {
+    fn has_sockets(&mut self, _: IpAddr) -> bool {
+        false
+    }
+
+    fn is_gone(&mut self, _: &Leader) -> bool {
+        false
+    }
+}
+
+/// Returns the id of a session.
+pub fn session_id(number: u64) -> SessionId {
+    SessionId::new(SessionKind::CommandLine, number).unwrap()
+}
+
+/// Returns the leases of all sessions, and checks that no slot is leased twice.
+pub fn all_leases(map: &Map) -> LeaseTable {
+    let rows = map.sessions().unwrap();
+    let mut table = LeaseTable::new();
+    for row in rows {
+        for lease in row.leases.iter() {
+            let user = row.user.clone();
+            let (client, leader, since) = (row.client, row.leader, row.since);
+            let record = LeaseRecord { lease, user, client, leader, since };
+            let previous = table.insert((lease.pool, lease.slot), record);
+            assert!(previous.is_none(), "a slot is leased twice");
+        }
+    }
+    table
+}
+
+/// Recovers a copy of these bytes as the next writer would, and returns its leases.
+///
+/// It also checks that the counters match the sessions, and that every address which is not leased,
+/// reserved or drained can be allocated exactly once.
+pub fn recover_copy(map: &[u8], sessions: &[u8]) -> LeaseTable {
+    let map = Map::from_bytes(map, sessions).unwrap();
+    // A failed operation is enough: the map itself must notice that it needs recovery.
+    assert!(map.close_session(session_id(99_999_999), Tick::ZERO).is_err());
+    let leases = all_leases(&map);
+    let reader = map.reader().unwrap();
+    let mut unleased = 0;
+    for (number, pool) in reader.pools().iter().enumerate() {
+        let used = leases.keys().filter(|(pool, _)| usize::from(*pool) == number).count();
+        assert_eq!(pool.used as usize, used, "{pool:?}");
+        let withheld = pool.reserved + pool.drained;
+        unleased += pool.free + pool.cooling + pool.lingering;
+        assert_eq!(pool.slots, pool.used + withheld + pool.free + pool.cooling + pool.lingering);
+    }
+    // Allocate everything, at a time when all addresses have cooled down.
+    let late = u32::MAX - 1;
+    map.drain_server(false).unwrap();
+    map.reap(Tick::from_secs(late), u32::MAX, &mut IdleProbe).unwrap();
+    let mut allocated: BTreeSet<IpAddr> =
+        leases.values().map(|record| record.lease.address).collect();
+    assert_eq!(allocated.len(), leases.len(), "an address is leased twice");
+    for number in 0..=u64::from(unleased) {
+        let Ok(opened) = map.open_session(
+            session_id(1 << 40 | number),
+            &OpenOptions::default(),
+            Tick::from_secs(late),
+        ) else {
+            break;
+        };
+        for lease in opened.leases.iter() {
+            assert!(allocated.insert(lease.address), "{} is allocated twice", lease.address);
+        }
+    }
+    assert_eq!(allocated.len(), leases.len() + unleased as usize, "an address leaked");
+    leases
+}

@@ -1,0 +1,235 @@
+//! Stops a writer after each of its instructions and checks the map there.
+//!
+//! A child runs random operations under PTRACE_SINGLESTEP (ptrace(2)). After each instruction that
+//! changed the map, the test recovers a copy, as if the child had been killed there, and reads the
+//! map itself. Sometimes the test resets the map to such a state, so that recovery is stepped
+//! through as well.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::Ordering;
+
+use vipool::Tick;
+use vipool::map::{Leases, Map, OpenOptions, Reader};
+use vipool::raw::mapping::Mapping;
+use vipool::session::{Handle, SessionId};
+
+use crate::operations::{Random, Scenario, run_random_operation, scenarios};
+use crate::process::{
+    Child, WaitStatus, enable_tracing, pin_to_current_cpu, shared_words, stop_self,
+};
+use crate::recovery::{LeaseTable, TestDirectory, all_leases, recover_copy, session_id};
+
+// The progress of the child. Before the operation begins, it is 0.
+const IN_OPERATION: u64 = 1;
+const FINISHED: u64 = 2;
+
+/// The map after an instruction that changed it.
+struct State {
+    /// The contents of the map file and of the sessions file.
+    bytes: [Vec<u8>; 2],
+    /// The leases after recovery.
+    recovered: LeaseTable,
+    /// The result of a lookup of each session.
+    found: Vec<(SessionId, Option<(Handle, Leases)>)>,
+}
+
+#[test]
+fn kill_after_any_instruction_loses_no_lease_and_doubles_none() {
+    let instructions = vipool_testing::effort(448_000, 20_000_000);
+    pin_to_current_cpu();
+    let mut counts = (0, 0, 0);
+    let mut seeds = Random::from_environment();
+    for scenario in scenarios() {
+        let share = instructions * scenario.quarters / 4 + 1;
+        let Some((steps, states, operations)) = run(&scenario, share, &mut seeds) else {
+            return;
+        };
+        println!(
+            "{}: {steps} instructions, {states} states, {operations} operations",
+            scenario.name
+        );
+        counts = (counts.0 + steps, counts.1 + states, counts.2 + operations);
+    }
+    println!("{} instructions, {} states, {} operations", counts.0, counts.1, counts.2);
+    assert!(counts.0 >= instructions && counts.1 > 100);
+}
+
+/// Steps through operations. Returns the numbers of instructions, states and operations, or `None` if
+/// the system forbids tracing.
+fn run(scenario: &Scenario, instructions: u64, seeds: &mut Random) -> Option<(u64, u64, u64)> {
+    let directory = TestDirectory::new("step");
+    let map = Map::create(&directory.0, &scenario.plan).unwrap();
+    for number in &scenario.sessions[..scenario.initially_open] {
+        map.open_session(session_id(*number), &OpenOptions::default(), Tick::from_secs(1)).unwrap();
+    }
+    let reader = Reader::attach(&directory.0).unwrap();
+    let files = ["map", "sessions"].map(|name| {
+        let path = directory.0.join(name);
+        std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap()
+    });
+    let maps = files.each_ref().map(|file| Mapping::new(file, false).unwrap());
+    let progress = &shared_words(1)[0];
+    let seed = seeds.below(u32::MAX.into());
+    let mut child = Child::start(|| {
+        if !enable_tracing() {
+            panic!("the system forbids ptrace");
+        }
+        let map = Map::open(&directory.0).unwrap();
+        let mut random = Random::new(seed);
+        let mut now = 2;
+        loop {
+            // Some gaps are long enough for addresses to cool down and for leaders to expire.
+            now += [0, 0, 1, 1, 1, 2, 3, 12][random.below(8) as usize];
+            let begin = || {
+                stop_self();
+                progress.store(IN_OPERATION, Ordering::SeqCst);
+                ControlFlow::Continue(())
+            };
+            run_random_operation(&map, scenario, &mut random, now, begin);
+            progress.store(FINISHED, Ordering::SeqCst);
+        }
+    });
+    let mut random = Random::new(seed + 1);
+    // Sessions of the interrupted operation, whose leases a reader need not see yet.
+    let mut interrupted = BTreeSet::new();
+    let (mut step_count, mut state_count, mut operation_count) = (0, 0, 0);
+    while step_count < instructions {
+        match child.wait() {
+            WaitStatus::Stopped(libc::SIGSTOP) => {}
+            WaitStatus::Exited(1) if operation_count == 0 => {
+                vipool_testing::record_skip(
+                    "ptrace",
+                    "allow ptrace in this container (CAP_SYS_PTRACE)",
+                );
+                return None;
+            }
+            other => panic!("the child: {other:?}"),
+        }
+        let mut last = bytes_of(&maps);
+        let before = recover_copy(&last[0], &last[1]);
+        let sessions: BTreeSet<SessionId> =
+            before.values().map(|record| record.lease.session).collect();
+        let mut states = Vec::new();
+        loop {
+            child.step();
+            match child.wait() {
+                WaitStatus::Stopped(libc::SIGTRAP) => {}
+                other => panic!("the child: {other:?}"),
+            }
+            let current = progress.load(Ordering::SeqCst);
+            step_count += u64::from(current == IN_OPERATION);
+            if current != 0 && !is_unchanged(&maps, &last) {
+                last = bytes_of(&maps);
+                states.push(State {
+                    recovered: recover_copy(&last[0], &last[1]),
+                    found: sessions
+                        .iter()
+                        .map(|session| (*session, reader.find(*session)))
+                        .collect(),
+                    bytes: last.clone(),
+                });
+            }
+            if current == FINISHED {
+                break;
+            }
+        }
+        progress.store(0, Ordering::SeqCst);
+        let after = recover_copy(&last[0], &last[1]);
+        // Without recovery, readers see the same leases.
+        assert_eq!(all_leases(&Map::from_bytes(&last[0], &last[1]).unwrap()), after);
+        check_states(scenario, &before, &after, &interrupted, &states);
+        operation_count += 1;
+        state_count += states.len() as u64;
+        interrupted.clear();
+        if !states.is_empty() && random.below(4) == 0 {
+            let crash_state = &states[random.below(states.len() as u64) as usize];
+            for (file, bytes) in files.iter().zip(&crash_state.bytes) {
+                file.write_all_at(bytes, 0).unwrap();
+            }
+            interrupted = changed_sessions(&before, &after);
+        }
+        child.resume();
+    }
+    Some((step_count, state_count, operation_count))
+}
+
+/// Returns the contents of both files.
+fn bytes_of(maps: &[Mapping; 2]) -> [Vec<u8>; 2] {
+    maps.each_ref().map(|map| {
+        map.words().iter().flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes()).collect()
+    })
+}
+
+/// Returns whether the maps contain these bytes.
+fn is_unchanged(maps: &[Mapping; 2], bytes: &[Vec<u8>; 2]) -> bool {
+    maps.iter().zip(bytes).all(|(map, bytes)| {
+        let words = map.words().iter().zip(bytes.chunks_exact(8));
+        words.fold(true, |same, (word, bytes)| {
+            same & (word.load(Ordering::Relaxed).to_ne_bytes() == *bytes)
+        })
+    })
+}
+
+/// Returns the sessions whose leases an operation changed.
+fn changed_sessions(before: &LeaseTable, after: &LeaseTable) -> BTreeSet<SessionId> {
+    let differs = |a: &LeaseTable, b: &LeaseTable| -> Vec<SessionId> {
+        let only = a.iter().filter(|(slot, lease)| b.get(slot) != Some(lease));
+        only.map(|(_, record)| record.lease.session).collect()
+    };
+    differs(before, after).into_iter().chain(differs(after, before)).collect()
+}
+
+/// Checks the states during an operation.
+///
+/// Every lease that exists before and after the operation exists in every state. Every lease of a
+/// state exists before or after the operation. Readers find every session that the operation did not
+/// change.
+fn check_states(
+    scenario: &Scenario,
+    before: &LeaseTable,
+    after: &LeaseTable,
+    interrupted: &BTreeSet<SessionId>,
+    states: &[State],
+) {
+    let changed = changed_sessions(before, after);
+    for state in states {
+        for (slot, record) in before {
+            if after.get(slot) == Some(record) {
+                assert_eq!(
+                    state.recovered.get(slot),
+                    Some(record),
+                    "{}: a lease is lost",
+                    scenario.name
+                );
+            }
+        }
+        for (slot, record) in &state.recovered {
+            // A session that is being closed releases its leases one by one. One of these releases
+            // removes the record with its identity.
+            let is_closed = after.values().all(|other| other.lease.session != record.lease.session);
+            let is_expected = before.get(slot) == Some(record)
+                || after.get(slot) == Some(record)
+                || is_closed
+                    && before.get(slot).is_some_and(|before| before.without_identity() == *record);
+            assert!(
+                is_expected,
+                "{}: {record:?} exists neither before nor after the operation",
+                scenario.name
+            );
+        }
+        for (session, found) in &state.found {
+            if changed.contains(session) || interrupted.contains(session) {
+                continue;
+            }
+            let leases: Vec<_> = before
+                .values()
+                .map(|record| record.lease)
+                .filter(|l| l.session == *session)
+                .collect();
+            let found = found.as_ref().map(|(_, leases)| leases.iter().collect::<Vec<_>>());
+            assert_eq!(found, Some(leases), "{}: a reader misses {session}", scenario.name);
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! The choice of addresses, and releasing them.
+
+use vipool::Tick;
+use vipool::map::{CloseError, OpenError, OpenOptions, Plan, Settings, Shortage};
+
+use vipool::pool::{Pool, PoolKind};
+
+use crate::support::{
+    ANONYMOUS, addresses_of, for_user, loopback_pool, memory_map, only_address, plan, pool,
+    session_id,
+};
+
+#[test]
+fn addresses_are_reused_first_in_first_out() {
+    let map = memory_map(&["10.0.0.1-10.0.0.3"], Settings::default());
+    let first: Vec<_> =
+        (1..=3).map(|n| map.open_session(session_id(n), &ANONYMOUS, Tick::ZERO).unwrap()).collect();
+    assert!(matches!(
+        map.open_session(session_id(4), &ANONYMOUS, Tick::ZERO),
+        Err(OpenError::Shortage(Shortage::Exhausted))
+    ));
+    map.close_by_handle(&first[1].handle, Tick::ZERO).unwrap();
+    map.close_by_handle(&first[0].handle, Tick::ZERO).unwrap();
+    assert_eq!(
+        only_address(&map.open_session(session_id(5), &ANONYMOUS, Tick::ZERO).unwrap().leases),
+        "10.0.0.2"
+    );
+    assert_eq!(
+        only_address(&map.open_session(session_id(6), &ANONYMOUS, Tick::ZERO).unwrap().leases),
+        "10.0.0.1"
+    );
+}
+
+#[test]
+fn reopening_a_session_returns_the_same_leases() {
+    let map = memory_map(&["10.0.0.1-10.0.0.3"], Settings::default());
+    let first = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
+    let again = map.open_session(session_id(1), &ANONYMOUS, Tick::from_secs(9)).unwrap();
+    assert!(!first.already_open && again.already_open);
+    assert_eq!((first.handle, first.leases), (again.handle, again.leases));
+}
+
+#[test]
+fn stale_close_frees_nothing() {
+    let map = memory_map(&["10.0.0.1"], Settings::default());
+    let first = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
+    map.close_by_handle(&first.handle, Tick::ZERO).unwrap();
+    let second = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
+    assert!(matches!(map.close_by_handle(&first.handle, Tick::ZERO), Err(CloseError::Stale(_))));
+    let mut foreign = second.handle;
+    foreign.boot ^= 1;
+    assert!(matches!(map.close_by_handle(&foreign, Tick::ZERO), Err(CloseError::Foreign)));
+    assert!(matches!(map.close_session(session_id(2), Tick::ZERO), Err(CloseError::NotOpen(_))));
+    let reader = map.reader().unwrap();
+    assert!(reader.is_live(&second.handle) && !reader.is_live(&first.handle));
+}
+
+#[test]
+fn user_gets_the_last_address_again_without_cool_down() {
+    let settings = Settings { cool_down: 60, ..Settings::default() };
+    let map = memory_map(&["10.0.0.1-10.0.0.2"], settings);
+    let ann = map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
+    let bob = map.open_session(session_id(2), &for_user("bob"), Tick::ZERO).unwrap();
+    map.close_by_handle(&ann.handle, Tick::from_secs(10)).unwrap();
+    map.close_by_handle(&bob.handle, Tick::from_secs(20)).unwrap();
+    assert!(matches!(
+        map.open_session(session_id(3), &for_user("eve"), Tick::from_secs(30)),
+        Err(OpenError::Shortage(Shortage::Cooling { until })) if until == Tick::from_secs(70)
+    ));
+    let again = map.open_session(session_id(4), &for_user("bob"), Tick::from_secs(30)).unwrap();
+    assert_eq!(addresses_of(&again.leases), addresses_of(&bob.leases));
+    let eve = map.open_session(session_id(3), &for_user("eve"), Tick::from_secs(70)).unwrap();
+    assert_eq!(addresses_of(&eve.leases), addresses_of(&ann.leases));
+}
+
+#[test]
+fn user_with_two_last_addresses_gets_the_one_released_last() {
+    let settings = Settings { cool_down: 60, check_in_use: false, ..Settings::default() };
+    let map = memory_map(&["10.0.0.1-10.0.0.9"], settings);
+    let last = map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
+    let before = map.open_session(session_id(2), &for_user("ann"), Tick::ZERO).unwrap();
+    map.close_by_handle(&before.handle, Tick::from_secs(10)).unwrap();
+    map.close_by_handle(&last.handle, Tick::from_secs(50)).unwrap();
+    map.open_session(session_id(4), &for_user("bob"), Tick::from_secs(80)).unwrap(); // frees the cooled addresses
+    let again = map.open_session(session_id(3), &for_user("ann"), Tick::from_secs(80)).unwrap();
+    assert_eq!(addresses_of(&again.leases), addresses_of(&last.leases));
+}
+
+#[test]
+fn explicit_request_gets_its_address_or_an_error() {
+    let map = memory_map(&["10.0.0.1-10.0.0.9"], Settings::default());
+    let for_address = |address: &str| OpenOptions {
+        address: Some(address.parse().unwrap()),
+        ..OpenOptions::default()
+    };
+    assert_eq!(
+        only_address(
+            &map.open_session(session_id(1), &for_address("10.0.0.5"), Tick::ZERO).unwrap().leases
+        ),
+        "10.0.0.5"
+    );
+    assert!(matches!(
+        map.open_session(session_id(2), &for_address("10.0.0.5"), Tick::ZERO),
+        Err(OpenError::Taken(_))
+    ));
+    assert!(matches!(
+        map.open_session(session_id(2), &for_address("10.0.1.5"), Tick::ZERO),
+        Err(OpenError::Excluded(_))
+    ));
+    assert!(map.reader().unwrap().lookup(session_id(2)).is_empty());
+}
+
+#[test]
+fn reserved_addresses_go_to_their_user_and_only_once() {
+    let map = memory_map(&["10.0.0.1-10.0.0.3"], Settings::default());
+    map.reserve("10.0.0.1".parse().unwrap(), "ann", Tick::ZERO).unwrap();
+    assert_eq!(
+        only_address(
+            &map.open_session(session_id(1), &for_user("bob"), Tick::ZERO).unwrap().leases
+        ),
+        "10.0.0.2"
+    );
+    let ann = map.open_session(session_id(2), &for_user("ann"), Tick::ZERO).unwrap();
+    assert_eq!(only_address(&ann.leases), "10.0.0.1");
+    assert_eq!(
+        only_address(
+            &map.open_session(session_id(3), &for_user("ann"), Tick::ZERO).unwrap().leases
+        ),
+        "10.0.0.3"
+    );
+    map.close_by_handle(&ann.handle, Tick::ZERO).unwrap();
+    assert!(map.open_session(session_id(4), &for_user("eve"), Tick::ZERO).is_err());
+    map.unreserve("10.0.0.1".parse().unwrap(), Tick::ZERO).unwrap();
+    assert_eq!(
+        only_address(
+            &map.open_session(session_id(4), &for_user("eve"), Tick::ZERO).unwrap().leases
+        ),
+        "10.0.0.1"
+    );
+}
+
+#[test]
+fn drained_address_stays_leased_and_is_not_allocated_again() {
+    let map = memory_map(&["10.0.0.1-10.0.0.2"], Settings::default());
+    let first = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
+    let all = "10.0.0.0/24".parse().unwrap();
+    let changed = map.drain(&all, Tick::ZERO).unwrap();
+    assert_eq!((changed.addresses, changed.held), (2, 1));
+    assert!(map.reader().unwrap().is_live(&first.handle));
+    map.close_by_handle(&first.handle, Tick::ZERO).unwrap();
+    assert!(matches!(
+        map.open_session(session_id(2), &ANONYMOUS, Tick::ZERO),
+        Err(OpenError::Shortage(Shortage::Draining))
+    ));
+    assert_eq!(map.reader().unwrap().pools()[0].drained, 2);
+    map.undrain(&all, Tick::ZERO).unwrap();
+    assert_eq!(map.reader().unwrap().pools()[0].free, 2);
+    map.open_session(session_id(2), &ANONYMOUS, Tick::ZERO).unwrap();
+}
+
+#[test]
+fn session_gets_one_address_of_each_kind() {
+    let plan = Plan {
+        pools: vec![
+            pool("default", &["10.0.0.1-10.0.0.2"]),
+            pool("lab", &["10.0.1.1"]),
+            Pool::new("default", PoolKind::VirtualIp, &["fd00::/64".parse().unwrap()], 1000)
+                .unwrap(),
+            loopback_pool("127.9.0.0/24"),
+        ],
+        ..Plan::default()
+    };
+    let map = vipool::map::Map::in_memory(&plan).unwrap();
+    let opened = map.open_session(session_id(1), &OpenOptions::default(), Tick::ZERO).unwrap();
+    let addresses: Vec<_> = addresses_of(&opened.leases).iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, ["10.0.0.1", "fd00::", "127.9.0.0"]);
+    let reader = map.reader().unwrap();
+    let shown = reader.addresses(&opened.leases);
+    assert_eq!(shown.loopback6.unwrap().to_string(), "127.9.0.128");
+    assert_eq!(reader.pool_kind("127.9.0.200".parse().unwrap()), Some(PoolKind::Loopback));
+    let lab = OpenOptions { pool: Some("lab"), ..OpenOptions::default() };
+    let lab = map.open_session(session_id(2), &lab, Tick::ZERO).unwrap();
+    assert_eq!(addresses_of(&lab.leases)[0].to_string(), "10.0.1.1");
+    let none = OpenOptions { pool: Some("no"), ..OpenOptions::default() };
+    assert!(matches!(
+        map.open_session(session_id(3), &none, Tick::ZERO),
+        Err(OpenError::UnknownPool(_))
+    ));
+    map.close_by_handle(&lab.handle, Tick::ZERO).unwrap();
+    map.close_by_handle(&opened.handle, Tick::ZERO).unwrap();
+    assert!(map.reader().unwrap().pools().iter().all(|pool| pool.used == 0));
+}
+
+#[test]
+fn low_water_warns_once() {
+    let settings = Settings { low_water: 2, ..Settings::default() };
+    let map = memory_map(&["10.0.0.1-10.0.0.4"], settings);
+    let warned: Vec<_> = (1..=4)
+        .map(|n| map.open_session(session_id(n), &ANONYMOUS, Tick::ZERO).unwrap().low_water)
+        .collect();
+    assert_eq!(warned, [false, false, true, false]);
+    for n in 1..=4 {
+        map.close_session(session_id(n), Tick::ZERO).unwrap();
+    }
+    assert!(!map.open_session(session_id(5), &ANONYMOUS, Tick::ZERO).unwrap().low_water);
+    assert_eq!(map.reader().unwrap().pools()[0].peak, 4);
+}
+
+#[test]
+fn quotas_limit_sessions_per_user_and_in_total() {
+    let settings = Settings { sessions_per_user: 1, max_sessions: 2, ..Settings::default() };
+    let map = vipool::map::Map::in_memory(&plan(&["10.0.0.1-10.0.0.9"], settings)).unwrap();
+    map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
+    map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
+    assert!(matches!(
+        map.open_session(session_id(2), &for_user("ann"), Tick::ZERO),
+        Err(OpenError::Quota { .. })
+    ));
+    map.open_session(session_id(2), &for_user("bob"), Tick::ZERO).unwrap();
+    assert!(matches!(
+        map.open_session(session_id(3), &for_user("eve"), Tick::ZERO),
+        Err(OpenError::TooManySessions(2))
+    ));
+}

@@ -1,0 +1,181 @@
+//! Edge cases of pools, including errors that users of other pool allocators reported.
+
+use vipool::Tick;
+use vipool::map::{CloseError, Map, OpenError, OpenOptions, Plan, Settings, Shortage};
+use vipool::pool::{Pool, PoolKind};
+use vipool::range::subtract;
+
+use crate::support::{ANONYMOUS, for_address, memory_map, only_address, pool, session_id};
+
+#[test]
+fn no_address_is_allocated_before_the_restore_completes() {
+    let settings = Settings { await_restore: true, ..Settings::default() };
+    let map = memory_map(&["10.0.0.1-10.0.0.2"], settings);
+    assert!(matches!(
+        map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO),
+        Err(OpenError::NotReady)
+    ));
+    assert!(matches!(
+        map.open_session(session_id(1), &for_address("10.0.0.1"), Tick::ZERO),
+        Err(OpenError::NotReady)
+    ));
+    assert!(map.reconcile(Tick::ZERO, |_, _| true).unwrap().is_empty());
+    map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
+}
+
+#[test]
+fn no_address_is_allocated_twice_across_ranges() {
+    let map =
+        memory_map(&["10.0.0.1-10.0.0.2", "10.0.0.9-10.0.0.12", "10.0.1.0"], Settings::default());
+    let mut allocated = Vec::new();
+    for n in 1..=7 {
+        allocated.push(only_address(
+            &map.open_session(session_id(n), &ANONYMOUS, Tick::ZERO).unwrap().leases,
+        ));
+    }
+    allocated.sort();
+    allocated.dedup();
+    assert_eq!(allocated.len(), 7);
+    assert!(map.open_session(session_id(8), &ANONYMOUS, Tick::ZERO).is_err());
+}
+
+#[test]
+fn first_and_last_addresses_are_usable() {
+    for (range, count) in [("10.0.0.0/31", 2), ("10.0.0.7/32", 1), ("255.255.255.255", 1)] {
+        let map = memory_map(&[range], Settings::default());
+        for n in 1..=count {
+            map.open_session(session_id(n), &ANONYMOUS, Tick::ZERO).unwrap();
+        }
+        assert!(map.open_session(session_id(9), &ANONYMOUS, Tick::ZERO).is_err(), "{range}");
+    }
+    let map = memory_map(&["10.0.0.10-10.0.0.20"], Settings::default());
+    map.open_session(session_id(1), &for_address("10.0.0.10"), Tick::ZERO).unwrap();
+    map.open_session(session_id(2), &for_address("10.0.0.20"), Tick::ZERO).unwrap();
+    assert!(matches!(
+        map.open_session(session_id(3), &for_address("10.0.0.9"), Tick::ZERO),
+        Err(OpenError::Excluded(_))
+    ));
+    assert!(matches!(
+        map.open_session(session_id(3), &for_address("10.0.0.21"), Tick::ZERO),
+        Err(OpenError::Excluded(_))
+    ));
+}
+
+#[test]
+fn empty_and_fully_excluded_pools_are_exhausted() {
+    let all = "10.0.0.0/30".parse().unwrap();
+    let remaining = subtract(&[all], &[all]);
+    for ranges in [&[][..], &remaining] {
+        let pool = Pool::new("default", PoolKind::VirtualIp, ranges, u32::MAX).unwrap();
+        let map = Map::in_memory(&Plan { pools: vec![pool], ..Plan::default() }).unwrap();
+        assert!(matches!(
+            map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO),
+            Err(OpenError::Shortage(Shortage::Exhausted))
+        ));
+        map.recover().unwrap();
+        assert_eq!(map.reader().unwrap().pools()[0].slots, 0);
+    }
+    let empty_map = Map::in_memory(&Plan::default()).unwrap();
+    assert!(empty_map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).is_err());
+    assert!(matches!(
+        empty_map.close_session(session_id(1), Tick::ZERO),
+        Err(CloseError::NotOpen(_))
+    ));
+}
+
+#[test]
+fn generations_increase_while_the_queue_wraps_around() {
+    let map = memory_map(&["10.0.0.1-10.0.0.3"], Settings::default());
+    let mut last_handle = None;
+    for n in 1..10_000u32 {
+        let opened =
+            map.open_session(session_id(n.into()), &ANONYMOUS, Tick::from_secs(n)).unwrap();
+        assert_eq!(only_address(&opened.leases), format!("10.0.0.{}", (n - 1) % 3 + 1));
+        map.close_by_handle(&opened.handle, Tick::from_secs(n)).unwrap();
+        assert!(matches!(
+            map.close_by_handle(&opened.handle, Tick::from_secs(n)),
+            Err(CloseError::Stale(_))
+        ));
+        last_handle = Some(opened.handle);
+    }
+    assert_eq!(last_handle.unwrap().generation, 3333);
+}
+
+#[test]
+fn ipv6_64_serves_its_first_addresses() {
+    let settings = Settings::default();
+    let range = "2001:db8::/64".parse().unwrap();
+    let sparse = Pool::new("default", PoolKind::VirtualIp, &[range], 1000).unwrap();
+    let map = Map::in_memory(&Plan { pools: vec![sparse], settings, ..Plan::default() }).unwrap();
+    map.open_session(session_id(1), &for_address("2001:db8::3e7"), Tick::ZERO).unwrap();
+    assert!(matches!(
+        map.open_session(session_id(2), &for_address("2001:db8::ffff:ffff"), Tick::ZERO),
+        Err(OpenError::Excluded(_))
+    ));
+    assert_eq!(map.drain(&range, Tick::ZERO).unwrap().addresses, 1000);
+    assert!(map.open_session(session_id(3), &ANONYMOUS, Tick::ZERO).is_err());
+    map.undrain(&range, Tick::ZERO).unwrap();
+    assert_eq!(
+        only_address(&map.open_session(session_id(3), &ANONYMOUS, Tick::ZERO).unwrap().leases),
+        "2001:db8::"
+    );
+}
+
+#[test]
+fn draining_server_allocates_nothing_even_on_request() {
+    let map = memory_map(&["10.0.0.1-10.0.0.2"], Settings::default());
+    let kept = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
+    map.drain_server(true).unwrap();
+    assert!(map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap().already_open);
+    for options in [ANONYMOUS, for_address("10.0.0.2")] {
+        assert!(matches!(
+            map.open_session(session_id(2), &options, Tick::ZERO),
+            Err(OpenError::Shortage(Shortage::Draining))
+        ));
+    }
+    assert!(map.reader().unwrap().is_live(&kept.handle));
+    map.drain_server(false).unwrap();
+    map.open_session(session_id(2), &for_address("10.0.0.2"), Tick::ZERO).unwrap();
+}
+
+#[test]
+fn undrain_of_undrained_addresses_keeps_their_order() {
+    let settings = Settings { cool_down: 10, ..Settings::default() };
+    let map = memory_map(&["10.0.0.1-10.0.0.3"], settings);
+    for n in 1..=3 {
+        map.open_session(session_id(n), &ANONYMOUS, Tick::ZERO).unwrap();
+    }
+    for n in [2, 1, 3] {
+        map.close_session(session_id(n), Tick::ZERO).unwrap();
+    }
+    map.undrain(&"10.0.0.0/24".parse().unwrap(), Tick::from_secs(9)).unwrap();
+    let next: Vec<_> = (4..=6)
+        .map(|n| {
+            only_address(
+                &map.open_session(session_id(n), &ANONYMOUS, Tick::from_secs(10)).unwrap().leases,
+            )
+        })
+        .collect();
+    assert_eq!(next, ["10.0.0.2", "10.0.0.1", "10.0.0.3"]);
+}
+
+#[test]
+fn pools_of_different_names_do_not_mix() {
+    let plan = Plan {
+        pools: vec![pool("office", &["10.0.0.1"]), pool("lab", &["10.0.1.1"])],
+        ..Plan::default()
+    };
+    let map = Map::in_memory(&plan).unwrap();
+    // No pool is named "default", so the first one is the default.
+    assert_eq!(
+        only_address(&map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap().leases),
+        "10.0.0.1"
+    );
+    assert!(map.open_session(session_id(2), &ANONYMOUS, Tick::ZERO).is_err());
+    let lab = OpenOptions { pool: Some("lab"), ..ANONYMOUS };
+    assert_eq!(
+        only_address(&map.open_session(session_id(2), &lab, Tick::ZERO).unwrap().leases),
+        "10.0.1.1"
+    );
+    assert!(map.open_session(session_id(3), &lab, Tick::ZERO).is_err());
+}

@@ -1,0 +1,220 @@
+//! Releasing addresses: dead leaders, cool-down, socket checks and clock jumps.
+
+use vipool::Tick;
+use vipool::map::{LEADER_GRACE, Leader, Map, OpenError, OpenOptions, Plan, Settings, Shortage};
+use vipool::pool::{Pool, PoolKind};
+
+use crate::support::{
+    ANONYMOUS, FakeSystem, address, addresses_of, for_user, loopback_pool, memory_map,
+    only_address, session_id,
+};
+
+#[test]
+fn reap_does_not_close_a_later_lease_of_the_address() {
+    let map = memory_map(&["10.0.0.1"], Settings::default());
+    let leader = Leader { pid: 7, start_time: 1, pid_namespace: 2 };
+    let with_leader = OpenOptions { leader: Some(leader), ..ANONYMOUS };
+    let mut leader_gone = FakeSystem { leaders_gone: true, ..FakeSystem::default() };
+    // The first leader is seen gone once. Then its session closes, and the address goes to a session
+    // whose leader is gone as well.
+    map.open_session(session_id(1), &with_leader, Tick::ZERO).unwrap();
+    assert!(map.reap(Tick::ZERO, u32::MAX, &mut leader_gone).unwrap().closed.is_empty());
+    map.close_session(session_id(1), Tick::from_secs(1)).unwrap();
+    let next = map.open_session(session_id(2), &with_leader, Tick::from_secs(1)).unwrap();
+    let reaped = map.reap(Tick::from_secs(LEADER_GRACE), u32::MAX, &mut leader_gone).unwrap();
+    assert!(reaped.closed.is_empty(), "the first sighting belongs to another lease");
+    assert!(map.reader().unwrap().is_live(&next.handle));
+    // The leader is seen alive, so the next sighting counts as the first one.
+    map.reap(Tick::from_secs(LEADER_GRACE + 1), u32::MAX, &mut FakeSystem::default()).unwrap();
+    let reaped =
+        map.reap(Tick::from_secs(2 * LEADER_GRACE + 1), u32::MAX, &mut leader_gone).unwrap();
+    assert!(reaped.closed.is_empty());
+    let reaped =
+        map.reap(Tick::from_secs(3 * LEADER_GRACE + 1), u32::MAX, &mut leader_gone).unwrap();
+    assert_eq!(reaped.closed, [session_id(2)]);
+    // A session without a leader is never closed.
+    map.open_session(session_id(3), &ANONYMOUS, Tick::from_secs(99)).unwrap();
+    map.reap(Tick::from_secs(99), u32::MAX, &mut leader_gone).unwrap();
+    assert!(map.reap(Tick::from_secs(999), u32::MAX, &mut leader_gone).unwrap().closed.is_empty());
+}
+
+#[test]
+fn leader_is_found_on_any_lease_of_its_session() {
+    let ranges = ["10.0.0.1".parse().unwrap()];
+    let plan = Plan {
+        pools: vec![
+            Pool::new("default", PoolKind::VirtualIp, &ranges, 1).unwrap(),
+            loopback_pool("127.9.0.0/28"),
+        ],
+        ..Plan::default()
+    };
+    let map = Map::in_memory(&plan).unwrap();
+    let leader = Leader { pid: 7, start_time: 1, pid_namespace: 2 };
+    map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
+    // No virtual IP is free: the session opens with a loopback address only.
+    let with_leader = OpenOptions { leader: Some(leader), ..ANONYMOUS };
+    assert_eq!(
+        only_address(&map.open_session(session_id(2), &with_leader, Tick::ZERO).unwrap().leases),
+        "127.9.0.1"
+    );
+    map.close_session(session_id(1), Tick::ZERO).unwrap();
+    assert_eq!(
+        map.open_session(session_id(2), &ANONYMOUS, Tick::ZERO).unwrap().leases.iter().count(),
+        2
+    );
+    let mut leader_gone = FakeSystem { leaders_gone: true, ..FakeSystem::default() };
+    map.reap(Tick::ZERO, u32::MAX, &mut leader_gone).unwrap();
+    assert_eq!(
+        map.reap(Tick::from_secs(LEADER_GRACE), u32::MAX, &mut leader_gone).unwrap().closed,
+        [session_id(2)]
+    );
+}
+
+#[test]
+fn released_addresses_count_as_free_or_cooling() {
+    let settings = Settings { cool_down: 10, ..Settings::default() };
+    let map = memory_map(&["10.0.0.1-10.0.0.4"], settings);
+    // Release all in one second, then drain, recover and undrain.
+    for round in 0..5 {
+        let now = round * 100;
+        for n in 1..=4 {
+            map.open_session(session_id(n), &ANONYMOUS, Tick::from_secs(now)).unwrap();
+        }
+        assert!(matches!(
+            map.open_session(session_id(9), &ANONYMOUS, Tick::from_secs(now)),
+            Err(OpenError::Shortage(Shortage::Exhausted))
+        ));
+        for n in 1..=4 {
+            map.close_session(session_id(n), Tick::from_secs(now)).unwrap();
+        }
+        map.drain(&"10.0.0.0/24".parse().unwrap(), Tick::from_secs(now)).unwrap();
+        map.recover().unwrap();
+        map.undrain(&"10.0.0.0/24".parse().unwrap(), Tick::from_secs(now)).unwrap();
+        let status = &map.reader().unwrap().pools()[0];
+        assert_eq!((status.free + status.cooling, status.used), (4, 0));
+    }
+}
+
+#[test]
+fn clock_jump_neither_shortens_a_cool_down_nor_loses_an_address() {
+    let settings = Settings { cool_down: 60, ..Settings::default() };
+    let map = memory_map(&["10.0.0.1-10.0.0.2"], settings);
+    let cooling_until = |now| match map.open_session(session_id(9), &ANONYMOUS, now) {
+        Err(OpenError::Shortage(Shortage::Cooling { until })) => until,
+        other => panic!("{other:?}"),
+    };
+    for n in 1..=2 {
+        map.open_session(session_id(n), &ANONYMOUS, Tick::from_secs(1000)).unwrap();
+    }
+    map.close_session(session_id(1), Tick::from_secs(1000)).unwrap();
+    // The clock jumps back: releases keep their order, and the cool-down lasts until the clock has
+    // caught up.
+    map.close_session(session_id(2), Tick::from_secs(5)).unwrap();
+    assert_eq!(
+        (cooling_until(Tick::from_secs(6)), cooling_until(Tick::from_secs(1059))),
+        (Tick::from_secs(1060), Tick::from_secs(1060))
+    );
+    assert_eq!(
+        only_address(
+            &map.open_session(session_id(3), &ANONYMOUS, Tick::from_secs(1060)).unwrap().leases
+        ),
+        "10.0.0.1"
+    );
+    // The clock jumps to its maximum.
+    assert_eq!(
+        only_address(&map.open_session(session_id(4), &ANONYMOUS, Tick::MAX).unwrap().leases),
+        "10.0.0.2"
+    );
+    map.close_session(session_id(4), Tick::MAX).unwrap();
+    map.close_session(session_id(3), Tick::MAX).unwrap();
+    assert_eq!(
+        only_address(&map.open_session(session_id(5), &ANONYMOUS, Tick::MAX).unwrap().leases),
+        "10.0.0.2"
+    );
+    map.recover().unwrap();
+    assert_eq!(
+        only_address(&map.open_session(session_id(6), &ANONYMOUS, Tick::MAX).unwrap().leases),
+        "10.0.0.1"
+    );
+}
+
+#[test]
+fn user_with_several_last_addresses_keeps_the_latest() {
+    let map = memory_map(&["10.0.0.1-10.0.0.9"], Settings::default());
+    let first = map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
+    let second = map.open_session(session_id(2), &for_user("ann"), Tick::ZERO).unwrap();
+    map.close_by_handle(&first.handle, Tick::from_secs(1)).unwrap();
+    map.close_by_handle(&second.handle, Tick::from_secs(2)).unwrap();
+    // Two addresses have this last user. The one released last is preferred every time.
+    for n in 3..50u32 {
+        let opened =
+            map.open_session(session_id(n.into()), &for_user("ann"), Tick::from_secs(n)).unwrap();
+        assert_eq!(addresses_of(&opened.leases), addresses_of(&second.leases));
+        map.close_by_handle(&opened.handle, Tick::from_secs(n)).unwrap();
+        let other = map
+            .open_session(session_id(100 + u64::from(n)), &for_user("bob"), Tick::from_secs(n))
+            .unwrap();
+        map.close_by_handle(&other.handle, Tick::from_secs(n)).unwrap();
+    }
+}
+
+#[test]
+fn released_address_goes_to_the_end_of_the_queue() {
+    let map = memory_map(&["10.0.0.1-10.0.0.3"], Settings::default());
+    let first = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
+    map.close_by_handle(&first.handle, Tick::ZERO).unwrap();
+    let next: Vec<_> = (2..=4)
+        .map(|n| {
+            only_address(&map.open_session(session_id(n), &ANONYMOUS, Tick::ZERO).unwrap().leases)
+        })
+        .collect();
+    assert_eq!(next, ["10.0.0.2", "10.0.0.3", "10.0.0.1"]);
+}
+
+#[test]
+fn cooled_address_waits_for_a_socket_check() {
+    let settings = Settings { cool_down: 5, check_in_use: true, ..Settings::default() };
+    let map = memory_map(&["10.0.0.1-10.0.0.3"], settings);
+    for n in 1..=3 {
+        map.open_session(session_id(n), &ANONYMOUS, Tick::ZERO).unwrap();
+    }
+    for n in 1..=3 {
+        map.close_session(session_id(n), Tick::ZERO).unwrap();
+    }
+    let shortage = |now| match map.open_session(session_id(9), &ANONYMOUS, now) {
+        Err(OpenError::Shortage(shortage)) => shortage,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(shortage(Tick::from_secs(4)), Shortage::Cooling { until: Tick::from_secs(5) });
+    assert_eq!(shortage(Tick::from_secs(5)), Shortage::Lingering);
+    let mut system = FakeSystem {
+        in_use: vec![address("10.0.0.1"), address("10.0.0.2")],
+        ..FakeSystem::default()
+    };
+    // No address has cooled down yet.
+    assert_eq!(map.reap(Tick::from_secs(4), u32::MAX, &mut system).unwrap().lingering, 0);
+    let mut rounds = 0;
+    while map.reap(Tick::from_secs(5), 1, &mut system).unwrap().more {
+        rounds += 1;
+        assert!(rounds < 9, "reap reports more work without end");
+    }
+    let status = &map.reader().unwrap().pools()[0];
+    assert_eq!((status.free, status.lingering), (1, 2));
+    assert_eq!(
+        only_address(
+            &map.open_session(session_id(4), &ANONYMOUS, Tick::from_secs(5)).unwrap().leases
+        ),
+        "10.0.0.3"
+    );
+    // Even with the smallest budget, every lingering address is checked in turn.
+    system.in_use.pop();
+    let freed: u32 =
+        (6..9).map(|now| map.reap(Tick::from_secs(now), 1, &mut system).unwrap().freed).sum();
+    assert_eq!(freed, 1);
+    assert_eq!(
+        only_address(
+            &map.open_session(session_id(5), &ANONYMOUS, Tick::from_secs(9)).unwrap().leases
+        ),
+        "10.0.0.2"
+    );
+}

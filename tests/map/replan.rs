@@ -1,0 +1,121 @@
+//! New plans over old ones: added addresses can be allocated, removed ones are retired, and no lease
+//! is revoked.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use vipool::Tick;
+use vipool::map::{Map, OpenOptions, Plan};
+use vipool::pool::{Pool, PoolKind, Reservation};
+
+use crate::support::{addresses_of, for_user, only_address, session_id};
+
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn plan(kind: PoolKind, ranges: &[&str], slots: u32) -> Plan {
+    let ranges: Vec<_> = ranges.iter().map(|range| range.parse().unwrap()).collect();
+    let pool = Pool::new("default", kind, &ranges, slots).unwrap();
+    Plan { pools: vec![pool], ..Plan::default() }
+}
+
+/// Opens sessions until the pool is exhausted. Returns their addresses.
+fn open_all(map: &Map, from: u64) -> BTreeSet<String> {
+    (from..)
+        .map_while(|number| {
+            map.open_session(session_id(number), &OpenOptions::default(), Tick::ZERO).ok()
+        })
+        .map(|opened| only_address(&opened.leases))
+        .collect()
+}
+
+/// Returns the free, used and drained addresses of the first pool.
+fn counts(directory: &Path) -> (u32, u32, u32) {
+    let pool = &vipool::map::Reader::attach(directory).unwrap().pools()[0];
+    (pool.free, pool.used, pool.drained)
+}
+
+#[test]
+fn grown_sparse_prefix_serves_requests_for_new_addresses() {
+    let directory = directory();
+    let sparse = |slots| plan(PoolKind::VirtualIp, &["fd00::/64"], slots);
+    let map = Map::create(directory.path(), &sparse(4)).unwrap();
+    let first = map.open_session(session_id(1), &OpenOptions::default(), Tick::ZERO).unwrap();
+    let reservations =
+        vec![Reservation { user: "ann".into(), address: "fd00::5".parse().unwrap() }];
+    let map = Map::create(directory.path(), &Plan { reservations, ..sparse(8) }).unwrap();
+    assert!(map.reader().unwrap().is_live(&first.handle));
+    assert_eq!(
+        only_address(
+            &map.open_session(session_id(2), &for_user("ann"), Tick::ZERO).unwrap().leases
+        ),
+        "fd00::5"
+    );
+    let options = OpenOptions { address: "fd00::6".parse().ok(), ..OpenOptions::default() };
+    assert_eq!(
+        only_address(&map.open_session(session_id(3), &options, Tick::ZERO).unwrap().leases),
+        "fd00::6"
+    );
+    assert_eq!(open_all(&map, 4).len(), 5);
+    // The prefix shrinks again: the addresses after the fourth retire when they are released.
+    let map = Map::create(directory.path(), &sparse(4)).unwrap();
+    for number in 1..=8 {
+        map.close_session(session_id(number), Tick::ZERO).unwrap();
+    }
+    assert_eq!(counts(directory.path()), (4, 0, 4));
+}
+
+#[test]
+fn loopback_range_grows_by_whole_pairs() {
+    let directory = directory();
+    let loopback_plan = |range| plan(PoolKind::Loopback, &[range], u32::MAX);
+    let map = Map::create(directory.path(), &loopback_plan("127.9.0.0/28")).unwrap();
+    let first = map.open_session(session_id(1), &OpenOptions::default(), Tick::ZERO).unwrap();
+    let loopback6 = map.reader().unwrap().addresses(&first.leases).loopback6;
+    let map = Map::create(directory.path(), &loopback_plan("127.9.0.0/27")).unwrap();
+    assert_eq!(counts(directory.path()), (15, 1, 0));
+    let reader = map.reader().unwrap();
+    assert_eq!(reader.addresses(&first.leases).loopback6, loopback6);
+    // Every address belongs to one session, as its first or second loopback address.
+    let mut seen = BTreeSet::from([addresses_of(&first.leases)[0], loopback6.unwrap().into()]);
+    for number in 2..=16 {
+        let opened =
+            map.open_session(session_id(number), &OpenOptions::default(), Tick::ZERO).unwrap();
+        let found = reader.addresses(&opened.leases);
+        assert!(seen.insert(found.loopback.unwrap().into()));
+        assert!(seen.insert(found.loopback6.unwrap().into()));
+    }
+    assert_eq!(seen.len(), 32);
+    // A different range: the sessions keep their addresses, which retire afterwards.
+    let map = Map::create(directory.path(), &loopback_plan("127.10.0.0/29")).unwrap();
+    assert_eq!(counts(directory.path()), (4, 16, 0));
+    map.close_by_handle(&first.handle, Tick::ZERO).unwrap();
+    assert_eq!(counts(directory.path()), (4, 15, 1));
+}
+
+#[test]
+fn removed_range_keeps_its_state_until_it_returns() {
+    let directory = directory();
+    let two = plan(PoolKind::VirtualIp, &["10.0.0.1-10.0.0.2", "10.0.1.1-10.0.1.2"], u32::MAX);
+    let one = plan(PoolKind::VirtualIp, &["10.0.0.1-10.0.0.2"], u32::MAX);
+    let map = Map::create(directory.path(), &two).unwrap();
+    let options = OpenOptions { address: "10.0.1.1".parse().ok(), ..for_user("ann") };
+    let kept = map.open_session(session_id(1), &options, Tick::ZERO).unwrap();
+    map.drain(&"10.0.1.2".parse().unwrap(), Tick::ZERO).unwrap();
+    let map = Map::create(directory.path(), &one).unwrap();
+    assert_eq!(open_all(&map, 10), BTreeSet::from(["10.0.0.1".into(), "10.0.0.2".into()]));
+    map.close_by_handle(&kept.handle, Tick::ZERO).unwrap();
+    assert!(map.open_session(session_id(2), &for_user("ann"), Tick::ZERO).is_err());
+    let map = Map::create(directory.path(), &two).unwrap();
+    // The user gets her last address again, and the drained address is still drained.
+    assert_eq!(
+        only_address(
+            &map.open_session(session_id(2), &for_user("ann"), Tick::ZERO).unwrap().leases
+        ),
+        "10.0.1.1"
+    );
+    assert_eq!(counts(directory.path()), (0, 3, 1));
+    map.undrain(&"10.0.1.2".parse().unwrap(), Tick::ZERO).unwrap();
+    assert_eq!(open_all(&map, 20), BTreeSet::from(["10.0.1.2".into()]));
+}

@@ -1,0 +1,115 @@
+//! Reservations, and how quotas and last users interact with them.
+
+use vipool::Tick;
+use vipool::map::{Map, OpenError, OpenOptions, Plan, Settings};
+use vipool::pool::Reservation;
+
+use crate::support::{
+    FakeSystem, address, for_address, for_user, memory_map, only_address, plan, session_id,
+};
+
+#[test]
+fn reserved_address_goes_to_its_user_only() {
+    let plan = Plan {
+        reservations: vec![Reservation { user: "ann".into(), address: address("10.0.0.2") }],
+        ..plan(&["10.0.0.1-10.0.0.3"], Settings::default())
+    };
+    let map = Map::in_memory(&plan).unwrap();
+    assert!(matches!(
+        map.open_session(session_id(1), &for_address("10.0.0.2"), Tick::ZERO),
+        Err(OpenError::ReservedForAnother(_))
+    ));
+    for n in 1..=2 {
+        let opened = map.open_session(session_id(n), &for_user("bob"), Tick::ZERO).unwrap();
+        assert_ne!(only_address(&opened.leases), "10.0.0.2");
+    }
+    assert!(map.open_session(session_id(3), &for_user("bob"), Tick::ZERO).is_err());
+    assert_eq!(
+        only_address(
+            &map.open_session(session_id(3), &for_user("ann"), Tick::ZERO).unwrap().leases
+        ),
+        "10.0.0.2"
+    );
+}
+
+#[test]
+fn reservation_skips_the_cool_down_for_the_last_user_only() {
+    let settings = Settings { cool_down: 60, check_in_use: true, ..Settings::default() };
+    let map = memory_map(&["10.0.0.1-10.0.0.3"], settings);
+    let (first, mut probe) = (address("10.0.0.1"), FakeSystem::default());
+    let open =
+        |number, name, now| map.open_session(session_id(number), &for_user(name), now).unwrap();
+    let bob = open(1, "bob", Tick::ZERO);
+    map.reserve(first, "ann", Tick::ZERO).unwrap();
+    map.close_by_handle(&bob.handle, Tick::ZERO).unwrap();
+    // Bob's sockets may still use the address.
+    assert_eq!(only_address(&open(2, "ann", Tick::from_secs(59)).leases), "10.0.0.2");
+    let options = OpenOptions { address: Some(first), ..for_user("ann") };
+    let result = map.open_session(session_id(3), &options, Tick::from_secs(59));
+    assert!(
+        matches!(result, Err(OpenError::AddressCooling(_, until)) if until == Tick::from_secs(60)),
+        "{result:?}"
+    );
+    let result = map.open_session(session_id(3), &options, Tick::from_secs(60));
+    assert!(matches!(result, Err(OpenError::AddressLingering(_))), "{result:?}");
+    probe.in_use = vec![first];
+    assert_eq!(map.reap(Tick::from_secs(60), u32::MAX, &mut probe).unwrap().lingering, 1);
+    assert_eq!(only_address(&open(3, "ann", Tick::from_secs(61)).leases), "10.0.0.3");
+    map.close_session(session_id(3), Tick::from_secs(61)).unwrap();
+    probe.in_use.clear();
+    assert_eq!(map.reap(Tick::from_secs(62), u32::MAX, &mut probe).unwrap().freed, 1);
+    let ann = open(3, "ann", Tick::from_secs(62));
+    assert_eq!(only_address(&ann.leases), "10.0.0.1");
+    // Her own last address needs no cool-down.
+    map.close_by_handle(&ann.handle, Tick::from_secs(63)).unwrap();
+    assert_eq!(only_address(&open(3, "ann", Tick::from_secs(63)).leases), "10.0.0.1");
+}
+
+#[test]
+fn removed_reservation_restores_the_last_user() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = Settings { cool_down: 60, ..Settings::default() };
+    let plan_for = |user: &str| Plan {
+        reservations: vec![Reservation { user: user.into(), address: address("10.0.0.1") }],
+        ..plan(&["10.0.0.1-10.0.0.2"], settings)
+    };
+    let map = Map::create(directory.path(), &plan(&["10.0.0.1-10.0.0.2"], settings)).unwrap();
+    let bob = map.open_session(session_id(1), &for_user("bob"), Tick::ZERO).unwrap();
+    map.close_by_handle(&bob.handle, Tick::ZERO).unwrap();
+    map.reserve(address("10.0.0.1"), "ann", Tick::ZERO).unwrap();
+    map.unreserve(address("10.0.0.1"), Tick::ZERO).unwrap();
+    Map::create(directory.path(), &plan_for("ann")).unwrap();
+    let map = Map::create(directory.path(), &plan_for("eve")).unwrap();
+    let eve = map.open_session(session_id(2), &for_user("eve"), Tick::from_secs(1)).unwrap();
+    assert_eq!(only_address(&eve.leases), "10.0.0.2");
+    let map = Map::create(directory.path(), &plan(&["10.0.0.1-10.0.0.2"], settings)).unwrap();
+    assert!(map.open_session(session_id(3), &for_user("ann"), Tick::from_secs(1)).is_err());
+    assert_eq!(
+        only_address(
+            &map.open_session(session_id(3), &for_user("bob"), Tick::from_secs(1)).unwrap().leases
+        ),
+        "10.0.0.1"
+    );
+}
+
+#[test]
+fn quota_counts_sessions_by_their_user_not_by_reservation() {
+    let settings = Settings { sessions_per_user: 1, ..Settings::default() };
+    let map = memory_map(&["10.0.0.1-10.0.0.4"], settings);
+    map.open_session(session_id(1), &for_user("bob"), Tick::ZERO).unwrap();
+    map.reserve(address("10.0.0.1"), "ann", Tick::ZERO).unwrap();
+    assert!(matches!(
+        map.open_session(session_id(2), &for_user("bob"), Tick::ZERO),
+        Err(OpenError::Quota { .. })
+    ));
+    map.open_session(session_id(2), &for_user("ann"), Tick::ZERO).unwrap();
+    // The reservation is removed before the session closes, so its user gets the address again.
+    map.unreserve(address("10.0.0.1"), Tick::ZERO).unwrap();
+    map.close_session(session_id(1), Tick::ZERO).unwrap();
+    assert_eq!(
+        only_address(
+            &map.open_session(session_id(3), &for_user("bob"), Tick::ZERO).unwrap().leases
+        ),
+        "10.0.0.1"
+    );
+}

@@ -1,0 +1,178 @@
+//! The pools and slots of the model, and the values that follow from them.
+
+use std::net::IpAddr;
+
+use vipool::Tick;
+use vipool::map::{Leader, Settings};
+use vipool::pool::PoolKind;
+
+/// The state of a slot without a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestState {
+    Free,
+    Cooling,
+    Lingering,
+}
+
+/// A lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelLease {
+    pub session: u64,
+    pub user: Option<String>,
+    /// The leader, and when it was first seen dead.
+    pub leader: Option<(Leader, Option<Tick>)>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Slot {
+    pub address: IpAddr,
+    pub lease: Option<ModelLease>,
+    pub rest: RestState,
+    /// The time of the last change of `rest`, with a serial number. Zero if the slot was never leased.
+    pub since: (Tick, u64),
+    /// The user of the reservation, or else the last user.
+    pub user: Option<String>,
+    /// The last user, while the slot is reserved and free.
+    pub last_user: Option<String>,
+    pub reserved: bool,
+    /// The plan made the reservation.
+    pub reserved_by_plan: bool,
+    pub drained: bool,
+    /// The plan no longer contains the address in this pool.
+    pub retired: bool,
+    /// Retired until a session releases the address in another pool.
+    pub awaits_release: bool,
+    pub generation: u32,
+}
+
+#[derive(Clone, Debug)]
+pub struct ModelPool {
+    pub name: String,
+    pub kind: PoolKind,
+    pub ipv4: bool,
+    pub slots: Vec<Slot>,
+    pub peak: u32,
+    /// The low-water warning is active.
+    pub is_low: bool,
+    /// The plan no longer contains the pool.
+    pub dropped: bool,
+    /// Serves sessions that request no pool by name.
+    pub is_default: bool,
+}
+
+/// The counters of a pool in the order of `PoolStatus`: free, used, cooling, lingering, reserved,
+/// drained.
+pub type Counts = [u32; 6];
+
+impl Slot {
+    pub fn new(address: IpAddr, generation: u32) -> Self {
+        Self {
+            address,
+            lease: None,
+            rest: RestState::Free,
+            since: (Tick::ZERO, 0),
+            user: None,
+            last_user: None,
+            reserved: false,
+            reserved_by_plan: false,
+            drained: false,
+            retired: false,
+            awaits_release: false,
+            generation,
+        }
+    }
+
+    /// Returns whether the slot is drained or retired.
+    pub fn is_withdrawn(&self) -> bool {
+        self.drained || self.retired
+    }
+
+    /// Returns whether the slot has no state that a migration must keep.
+    pub fn is_blank(&self) -> bool {
+        let never_leased =
+            self.lease.is_none() && self.rest == RestState::Free && self.since == (Tick::ZERO, 0);
+        never_leased && self.user.is_none() && !self.reserved && !self.drained
+    }
+
+    /// Moves the state of the address to its slot in another pool.
+    pub fn migrate_to(&mut self, target: &mut Slot) {
+        let blank = Slot::new(self.address, self.generation);
+        let state = std::mem::replace(self, Slot { retired: true, ..blank });
+        *target =
+            Slot { generation: target.generation, retired: false, awaits_release: false, ..state };
+    }
+
+    /// Returns whether the slot is in the queue of this state.
+    fn is_queued(&self, rest: RestState) -> bool {
+        self.lease.is_none() && !self.is_withdrawn() && !self.reserved && self.rest == rest
+    }
+
+    pub fn reserve(&mut self, user: &str) {
+        if !self.reserved {
+            self.last_user = self.user.take();
+        }
+        self.reserved = true;
+        self.user = Some(user.to_owned());
+    }
+
+    pub fn unreserve(&mut self) {
+        self.reserved = false;
+        self.reserved_by_plan = false;
+        self.user.clone_from(match &self.lease {
+            Some(lease) => &lease.user,
+            None => &self.last_user,
+        });
+    }
+}
+
+impl ModelPool {
+    /// Returns the slots in this state, the oldest first.
+    pub fn queue(&self, rest: RestState) -> Vec<usize> {
+        let mut queue: Vec<usize> =
+            (0..self.slots.len()).filter(|slot| self.slots[*slot].is_queued(rest)).collect();
+        queue.sort_by_key(|slot| (self.slots[*slot].since, *slot));
+        queue
+    }
+
+    /// Returns the slots outside the queues that `reap` must check, the oldest first.
+    pub fn unqueued(&self) -> Vec<usize> {
+        let must_check = |slot: &Slot| match slot.is_withdrawn() {
+            true => slot.lease.is_none() && self.dropped,
+            false => slot.lease.is_none() && slot.reserved,
+        };
+        let mut unqueued: Vec<usize> =
+            (0..self.slots.len()).filter(|slot| must_check(&self.slots[*slot])).collect();
+        unqueued.sort_by_key(|slot| (self.slots[*slot].since, *slot));
+        unqueued
+    }
+
+    pub fn counts(&self) -> Counts {
+        let count = |predicate: &dyn Fn(&Slot) -> bool| {
+            self.slots.iter().filter(|slot| predicate(slot)).count() as u32
+        };
+        [
+            count(&|slot| slot.is_queued(RestState::Free)),
+            count(&|slot| slot.lease.is_some()),
+            count(&|slot| slot.is_queued(RestState::Cooling)),
+            count(&|slot| slot.is_queued(RestState::Lingering)),
+            count(&|slot| slot.lease.is_none() && slot.reserved && !slot.is_withdrawn()),
+            count(&|slot| slot.lease.is_none() && slot.is_withdrawn()),
+        ]
+    }
+
+    /// Updates the low-water state. Returns whether the pool has just fallen below it.
+    pub fn update_low_water(&mut self, settings: &Settings) -> bool {
+        let [free, _, cooling, ..] = self.counts();
+        let low = free + cooling < settings.low_water;
+        let has_fallen = low && !self.is_low;
+        self.is_low = low;
+        has_fallen
+    }
+
+    /// Returns the slot that the session leases.
+    pub fn slot_of(&self, session: u64) -> Option<usize> {
+        self.slots
+            .iter()
+            .position(|s| s.lease.as_ref().is_some_and(|lease| lease.session == session))
+    }
+}

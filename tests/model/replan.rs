@@ -1,0 +1,146 @@
+//! A new plan over the old state of the model.
+
+use std::net::IpAddr;
+
+use vipool::map::Plan;
+use vipool::pool::{Pool, PoolKind};
+
+use crate::model::Model;
+use crate::pool::{ModelPool, RestState, Slot};
+
+impl Model {
+    /// Applies a new plan.
+    pub fn configure(&mut self, plan: &Plan) {
+        self.settings = plan.settings;
+        let is_same = |pool: &ModelPool, new: &Pool| match new.kind() {
+            PoolKind::Loopback => pool.kind == PoolKind::Loopback,
+            PoolKind::VirtualIp => {
+                pool.kind == new.kind()
+                    && pool.name == new.name()
+                    && Some(pool.ipv4) == new.is_ipv4()
+            }
+        };
+        let mut new_pools: Vec<ModelPool> = Vec::new();
+        for new in &plan.pools {
+            if !self.pools.iter().any(|pool| !pool.slots.is_empty() && is_same(pool, new)) {
+                new_pools.push(ModelPool {
+                    name: new.name().to_owned(),
+                    kind: new.kind(),
+                    ipv4: new.is_ipv4().unwrap(),
+                    slots: Vec::new(),
+                    peak: 0,
+                    is_low: false,
+                    dropped: false,
+                    is_default: false,
+                });
+            }
+        }
+        // New pools take the numbers of removed ones. Removed pools at the end disappear.
+        let mut new_pools = new_pools.into_iter();
+        let mut removed_slots = Vec::new();
+        for number in 0..self.pools.len() {
+            let pool = &self.pools[number];
+            let is_planned =
+                plan.pools.iter().any(|new| !pool.slots.is_empty() && is_same(pool, new));
+            let must_remain = self.must_remain(pool, plan);
+            let entry = &mut self.pools[number];
+            entry.dropped = !is_planned;
+            if is_planned || must_remain {
+                continue;
+            }
+            let mut empty = entry.clone();
+            (empty.name, empty.slots, empty.peak, empty.ipv4) =
+                (String::new(), Vec::new(), 0, true);
+            removed_slots.extend(std::mem::replace(entry, new_pools.next().unwrap_or(empty)).slots);
+        }
+        self.pools.extend(new_pools);
+        while self.pools.pop_if(|pool| pool.dropped && pool.slots.is_empty()).is_some() {}
+        self.removed_generation = removed_slots
+            .iter()
+            .map(|slot| slot.generation)
+            .fold(self.removed_generation, u32::max);
+        let pool_named = |name: &str| {
+            let is_match = |pool: &&Pool| pool.kind() == PoolKind::VirtualIp && pool.name() == name;
+            plan.pools.iter().find(is_match)
+        };
+        let first = plan.pools.iter().find(|pool| pool.kind() == PoolKind::VirtualIp);
+        let default = pool_named("default").or(first).map(Pool::name);
+        for pool in &mut self.pools {
+            let new = plan.pools.iter().find(|new| !pool.dropped && is_same(pool, new));
+            let virtual_ip = pool.kind == PoolKind::VirtualIp;
+            pool.is_default = virtual_ip && !pool.dropped && Some(pool.name.as_str()) == default;
+            let planned: Vec<IpAddr> = new
+                .map(|new| (0..new.slots()).map(|slot| new.address(slot).unwrap()).collect())
+                .unwrap_or_default();
+            for address in &planned {
+                if pool.slots.iter().all(|slot| slot.address != *address) {
+                    pool.slots.push(Slot::new(*address, self.removed_generation));
+                }
+            }
+            for slot in &mut pool.slots {
+                slot.retired = !planned.contains(&slot.address);
+                slot.awaits_release = false;
+                if slot.reserved_by_plan {
+                    slot.unreserve();
+                }
+            }
+            pool.is_low = false;
+        }
+        for slot in &mut removed_slots {
+            if slot.reserved_by_plan {
+                slot.unreserve();
+            }
+        }
+        self.migrate_addresses(&mut removed_slots);
+        for reservation in &plan.reservations {
+            if let Some((pool, slot)) = self.locate(reservation.address) {
+                let slot = &mut self.pools[pool].slots[slot];
+                slot.reserve(&reservation.user);
+                slot.reserved_by_plan = true;
+            }
+        }
+    }
+
+    /// Returns whether a pool must remain although the plan does not contain it.
+    fn must_remain(&self, pool: &ModelPool, plan: &Plan) -> bool {
+        let is_planned = |address: IpAddr| {
+            let has_address =
+                |new: &Pool| new.kind() == pool.kind && new.slot_of(address).is_some();
+            plan.pools.iter().any(has_address)
+        };
+        pool.slots.iter().any(|slot| {
+            let has_cooled =
+                slot.since.0.saturating_add(plan.settings.cool_down) <= self.last_stamp.0;
+            match slot.rest {
+                _ if slot.lease.is_some() => true,
+                RestState::Free => false,
+                RestState::Cooling if has_cooled && !plan.settings.check_in_use => false,
+                _ => !is_planned(slot.address),
+            }
+        })
+    }
+
+    /// Moves the state of each address to its slot in the plan. Such a slot awaits the release of a
+    /// leased address.
+    fn migrate_addresses(&mut self, removed_slots: &mut [Slot]) {
+        for number in 0..self.pools.len() {
+            let mut slots = std::mem::take(&mut self.pools[number].slots);
+            for slot in slots.iter_mut().filter(|slot| !slot.retired) {
+                let others = self.pools.iter_mut().flat_map(|pool| &mut pool.slots);
+                let address = slot.address;
+                for other in
+                    others.chain(&mut *removed_slots).filter(|other| other.address == address)
+                {
+                    if other.lease.is_some() {
+                        assert!(slot.lease.is_none());
+                        (slot.retired, slot.awaits_release) = (true, true);
+                    } else if !other.is_blank() {
+                        assert!(slot.is_blank());
+                        other.migrate_to(slot);
+                    }
+                }
+            }
+            self.pools[number].slots = slots;
+        }
+    }
+}
