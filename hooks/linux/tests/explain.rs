@@ -10,8 +10,8 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 use support::{
-    TestHost, compile, in_namespace, inherited_program, listed_program, output_of, start_ready,
-    wait_for_listener,
+    TestHost, compile, in_namespace, inherited_program, listed_program, output_of, python_path,
+    start_ready, wait_for_listener,
 };
 use vipool::Tick;
 use vipool::policy::{Features, LoopbackConnect, PortRange, Program, ProgramFlags};
@@ -31,12 +31,6 @@ fn idle_program(kind: &str) -> PathBuf {
         "go" => go.clone(),
         _ => plain.clone(),
     }
-}
-
-/// Returns the file of `python3`. Version managers install wrappers in its place.
-fn python_path() -> PathBuf {
-    let code = "import os, sys; print(os.path.realpath(sys.executable))";
-    PathBuf::from(output_of(Command::new("python3").args(["-c", code])).trim())
 }
 
 fn on_test_host(test: &str, needs: &[&str], programs: Vec<Program>, body: impl FnOnce(TestHost)) {

@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use support::{TestHost, compile, in_namespace, listed_program, output_of, start_piped};
+use support::{
+    TestHost, compile, in_namespace, listed_program, output_of, python_path, start_piped,
+};
 use vipool::Tick;
 use vipool::map::OpenOptions;
 use vipool::policy::{Features, Program};
@@ -284,12 +286,6 @@ fn list_client_ip_programs() -> Vec<Program> {
     let features = Features { client_ip: true, ..Features::default() };
     let listed = |name: &str| Program { features, ..listed_program(name) };
     vec![listed("getent"), listed(python_path().to_str().unwrap())]
-}
-
-/// Returns the file of `python3`. Version managers install wrappers in its place.
-fn python_path() -> PathBuf {
-    let code = "import os, sys; print(os.path.realpath(sys.executable))";
-    PathBuf::from(output_of(Command::new("python3").args(["-c", code])).trim())
 }
 
 const LOOKUP_SCRIPT: &str = "

@@ -11,7 +11,7 @@ use std::process::Command;
 
 use support::{
     EXTERNAL_ADDRESS, MATRIX_SOURCES, TestHost, TestSession, compile, in_namespace, listed_program,
-    output_of, start_ready, wait_for_listener,
+    output_of, python_path, start_ready, wait_for_listener,
 };
 use vipool::policy::Program;
 use vipool_testing::{ChildGuard, needs::find_program, preload_path};
@@ -40,12 +40,6 @@ fn listed_programs() -> Vec<Program> {
     LISTED.iter().map(listed_program).chain([listed_program(python)]).collect()
 }
 
-/// Returns the file of `python3`. Version managers install wrappers in its place.
-fn python_path() -> PathBuf {
-    let code = "import os, sys; print(os.path.realpath(sys.executable))";
-    PathBuf::from(output_of(Command::new("python3").args(["-c", code])).trim())
-}
-
 /// One run of a program, with its session and its own directory.
 struct ProgramRun<'a> {
     session: &'a TestSession<'a>,
@@ -60,17 +54,15 @@ impl ProgramRun<'_> {
     }
 
     /// Returns a command that has an empty private file system in each of these directories.
-    fn with_private_directories(&self, directories: &[&str], command: &[&str]) -> Command {
+    fn with_private_directories(&self, directories: &[&str], program: &[&str]) -> Command {
         let mut script = String::new();
         for directory in directories {
             script +=
                 &format!("mkdir -p {directory} && mount -t tmpfs -o mode=755 none {directory} && ");
         }
-        let mut with_private_directories = self.session.command(find_program("unshare").unwrap());
-        with_private_directories
-            .args(["-m", "sh", "-c", &(script + "exec \"$@\""), "sh"])
-            .args(command);
-        with_private_directories
+        let mut command = self.session.command(find_program("unshare").unwrap());
+        command.args(["-m", "sh", "-c", &(script + "exec \"$@\""), "sh"]).args(program);
+        command
     }
 
     fn path(&self, name: &str) -> String {
@@ -324,7 +316,7 @@ public class Who {
             exchange.getResponseBody().write(who);
             exchange.close();
         });
-        server.start_ready();
+        server.start();
     }
 }";
     run_in_two_sessions(
@@ -553,20 +545,20 @@ fn postgres() {
             };
             let chown = Command::new("chown").arg("postgres").arg(&run.directory).status();
             assert!(chown.unwrap().success());
-            let key_generation = as_user(&find_program("initdb").unwrap())
+            let initdb_status = as_user(&find_program("initdb").unwrap())
                 .args(["-A", "trust", "--no-sync"])
                 .stdout(std::process::Stdio::null())
                 .status();
-            assert!(key_generation.unwrap().success());
+            assert!(initdb_status.unwrap().success());
             let settings = format!(
                 "listen_addresses = '127.0.0.1'\nunix_socket_directories = ''\nfsync = off\n\
                  cluster_name = 'session{}'\n",
                 run.number
             );
             fs::write(format!("{data}/postgresql.auto.conf"), settings).unwrap();
-            let plain = as_user(&find_program("postgres").unwrap());
+            let server = as_user(&find_program("postgres").unwrap());
             let mut command = run.command("setpriv");
-            command.args(plain.get_args()).current_dir("/");
+            command.args(server.get_args()).current_dir("/");
             command
         },
         |run| {

@@ -340,6 +340,12 @@ pub fn inherited_program(pattern: impl AsRef<Path>) -> Program {
     program
 }
 
+/// Returns the file of `python3`. Version managers install wrappers in its place.
+pub fn python_path() -> PathBuf {
+    let code = "import os, sys; print(os.path.realpath(sys.executable))";
+    PathBuf::from(output_of(Command::new("python3").args(["-c", code])).trim())
+}
+
 /// Starts a program and waits until its first line of output begins with "ready".
 pub fn start_ready(command: &mut Command) -> (ChildGuard, String) {
     let (mut running, mut output) = start_piped(command);
