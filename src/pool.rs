@@ -1,67 +1,71 @@
 //! A pool: the usable addresses of one server, numbered.
 //!
-//! Ranges come in with everything that must not be given out already cut away, so slot numbers
-//! run from 0 without holes: slot `i` is the `i`-th usable address. A pool is of one family.
-//! Nothing iterates over addresses: a sparse IPv6 prefix is cut at the wanted number of slots.
+//! The ranges of a pool contain usable addresses only, so slots are numbered from 0 without gaps:
+//! slot `i` is the `i`-th usable address. All addresses of a pool belong to one family. No code
+//! iterates over addresses: a large IPv6 prefix is cut at the requested number of slots.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::range::Range;
 
-/// The pool of sessions that no rule names another for.
+/// The name of the pool for sessions that no rule assigns to another pool.
 pub const DEFAULT_POOL: &str = "default";
 
-/// The most slots of one pool (24 bits in the index of the map file).
+/// Maximum number of slots of a pool (24 bits in the index of the map file).
 pub const MAX_SLOTS: u32 = (1 << 24) - 2;
 
-/// What the addresses of a pool are for. The numbers are part of the map file and of the C ABI.
+/// The purpose of the addresses of a pool. The numbers are part of the map file and of the C ABI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum PoolKind {
     /// V: addresses of the network.
     VirtualIp = 1,
-    /// L: addresses of 127.0.0.0/8, of the session's own. See [`Pool::twin`] for L6.
+    /// L: addresses of 127.0.0.0/8 for one session each. See [`Pool::loopback6`] for L6.
     Loopback = 2,
 }
 
-/// The usable addresses of one server under one name, of one family.
+/// The usable addresses of one server with one name and one family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pool {
     name: String,
     kind: PoolKind,
-    /// Each range with the number of its first slot; sorted by slot.
+    /// Ranges with the number of their first slot, sorted by slot.
     blocks: Vec<(u32, Range)>,
     slots: u32,
 }
 
-/// An address that only sessions of one user are given.
+/// An address that only sessions of one user get.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Reservation {
     /// The user's name, as the system writes it.
     pub user: String,
-    /// The address; in one of the pools.
+    /// The address. It must be in one of the pools.
     pub address: IpAddr,
 }
 
-/// Why ranges do not make a pool.
+/// The reason why ranges do not form a pool.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PoolError {
-    /// IPv4 and IPv6 in one pool.
+    /// The ranges mix IPv4 and IPv6.
     #[error("pool {0:?} mixes IPv4 and IPv6: make it two pools of the same name")]
     MixedFamilies(String),
-    /// Two of its ranges share addresses.
+    /// Two ranges overlap.
     #[error("pool {0:?}: {1} and {2} overlap")]
     Overlap(String, Range, Range),
-    /// A loopback pool with addresses outside 127.0.0.0/8, or with 127.0.0.1 among them.
+    /// A range of a loopback pool contains an address outside 127.0.0.0/8, or 127.0.0.1.
     #[error("pool {0:?}: {1} is not inside 127.0.0.2-127.255.255.254")]
     NotLoopback(String, Range),
 }
 
 impl Pool {
-    /// A pool of these ranges, of at most `max_slots` (and never more than [`MAX_SLOTS`])
-    /// addresses. No ranges make an empty pool, which answers "exhausted".
+    /// Returns a pool of these ranges with at most `max_slots` slots, and never more than
+    /// [`MAX_SLOTS`]. A pool without ranges is valid and always exhausted.
     ///
-    /// Of a loopback pool, half the addresses become slots; the other half are their twins.
+    /// In a loopback pool one half of the addresses become slots; the other half are the second
+    /// addresses of these slots.
+    ///
+    /// # Errors
+    /// Fails if the ranges overlap, mix families, or do not fit the kind of the pool.
     pub fn new(
         name: &str,
         kind: PoolKind,
@@ -83,29 +87,29 @@ impl Pool {
                 IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)),
                 IpAddr::V4(Ipv4Addr::new(127, 255, 255, 254)),
             )
-            .expect("in order");
+            .expect("the first address is below the last");
             if let Some(range) = sorted.iter().find(|r| usable.intersection(r) != Some(**r)) {
                 return Err(PoolError::NotLoopback(name.to_owned(), *range));
             }
         }
-        let mut room = u128::from(max_slots.min(MAX_SLOTS));
+        let mut capacity = u128::from(max_slots.min(MAX_SLOTS));
         let mut blocks = Vec::new();
         let mut slots = 0u32;
         for range in sorted {
             let addresses = range.span().saturating_add(1);
             let count =
-                if kind == PoolKind::Loopback { addresses / 2 } else { addresses }.min(room);
+                if kind == PoolKind::Loopback { addresses / 2 } else { addresses }.min(capacity);
             if count == 0 {
                 continue;
             }
             blocks.push((slots, range));
             slots += count as u32;
-            room -= count;
+            capacity -= count;
         }
         Ok(Self { name: name.to_owned(), kind, blocks, slots })
     }
 
-    /// A pool as a map has it.
+    /// Returns a pool with these blocks, read from a map.
     pub(crate) fn from_blocks(
         name: &str,
         kind: PoolKind,
@@ -115,15 +119,15 @@ impl Pool {
         Self { name: name.to_owned(), kind, blocks, slots }
     }
 
-    /// This pool with the addresses of a newer one of the same name behind its own: every slot
-    /// keeps its number, so that the handles of open sessions stay good.
+    /// Returns this pool with the addresses of a newer version appended. Every slot keeps its number,
+    /// so the handles of open sessions stay valid.
     pub(crate) fn extended(&self, newer: &Pool) -> Pool {
         let mut extended = self.clone();
-        let mut fresh: Vec<Range> = newer.blocks.iter().map(|(_, range)| *range).collect();
-        for (number, (first_slot, range)) in self.blocks.iter().enumerate() {
-            let end = self.blocks.get(number + 1).map_or(self.slots, |(slot, _)| *slot);
-            // Of a sparse range, what lies behind the slots can still be added; of a loopback
-            // range, the rest is twins.
+        let mut new_ranges: Vec<Range> = newer.blocks.iter().map(|(_, range)| *range).collect();
+        for (index, (first_slot, range)) in self.blocks.iter().enumerate() {
+            let end = self.blocks.get(index + 1).map_or(self.slots, |(slot, _)| *slot);
+            // The part of a sparse range behind its slots can still be added. The rest of a
+            // loopback range consists of second addresses.
             let used = match self.kind {
                 PoolKind::Loopback => Some(*range),
                 PoolKind::VirtualIp => range
@@ -131,93 +135,157 @@ impl Pool {
                     .and_then(|last| Range::new(range.first(), last)),
             };
             if let Some(used) = used {
-                fresh = fresh.iter().flat_map(|range| range.without(&used)).collect();
+                new_ranges = new_ranges.iter().flat_map(|range| range.without(&used)).collect();
             }
         }
-        let kept = (0..self.slots)
-            .filter(|slot| {
-                self.address(*slot).is_some_and(|own| newer.still_has(own, self.twin(*slot)))
-            })
-            .count() as u32;
-        let mut room = newer.slots.saturating_sub(kept).min(MAX_SLOTS - self.slots);
-        for range in fresh {
+        let is_kept = |slot: &u32| {
+            let address = self.address(*slot);
+            address.is_some_and(|address| newer.has_slot(address, self.loopback6(*slot)))
+        };
+        let kept = (0..self.slots).filter(is_kept).count() as u32;
+        let mut capacity = newer.slots.saturating_sub(kept).min(MAX_SLOTS - self.slots);
+        for range in new_ranges {
             let addresses = range.span().saturating_add(1);
             let count = if self.kind == PoolKind::Loopback { addresses / 2 } else { addresses };
-            let count = count.min(room.into()) as u32;
+            let count = count.min(capacity.into()) as u32;
             if count > 0 {
                 extended.blocks.push((extended.slots, range));
                 extended.slots += count;
-                room -= count;
+                capacity -= count;
             }
         }
         extended
     }
 
-    /// Whether it gives out this address of an older pool. Where an address has a twin, both must
-    /// be in its ranges: which of them are twins depends on where a range ends.
-    pub(crate) fn still_has(&self, address: IpAddr, twin: Option<IpAddr>) -> bool {
-        let covers = |address| self.blocks.iter().any(|(_, range)| range.contains(address));
-        match twin {
+    /// Returns whether the pool has a slot for these addresses of an older version. If the slot has
+    /// a second address, both must be in the ranges of the pool: which addresses are second ones
+    /// depends on the end of a range.
+    pub(crate) fn has_slot(&self, address: IpAddr, loopback6: Option<IpAddr>) -> bool {
+        match loopback6 {
             None => self.slot_of(address).is_some(),
-            Some(twin) => covers(address) && covers(twin),
+            Some(loopback6) => self.contains(address) && self.contains(loopback6),
         }
     }
 
-    /// The name that rules choose it by.
+    /// Returns the name, by which rules select the pool.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What its addresses are for.
+    /// Returns the purpose of the addresses.
     pub fn kind(&self) -> PoolKind {
         self.kind
     }
 
-    /// Whether its addresses are IPv4; `None` for an empty pool.
+    /// Returns whether the addresses are IPv4; `None` for an empty pool.
     pub fn is_ipv4(&self) -> Option<bool> {
         self.blocks.first().map(|(_, range)| range.first().is_ipv4())
     }
 
-    /// How many addresses it gives out.
+    /// Returns the number of slots.
     pub fn slots(&self) -> u32 {
         self.slots
     }
 
-    /// Its ranges, each with the number of its first slot.
+    /// Returns the ranges, each with the number of its first slot.
     pub fn blocks(&self) -> &[(u32, Range)] {
         &self.blocks
     }
 
-    /// The address of a slot.
+    /// Returns the address of a slot.
     pub fn address(&self, slot: u32) -> Option<IpAddr> {
-        let (first_slot, range) = self.block_of(slot)?;
-        range.nth(u128::from(slot.checked_sub(*first_slot)?))
+        SlotBlocks::address(self, slot)
     }
 
-    /// Of a loopback pool, the second address of a slot (L6 in [`crate::session::Addresses`]):
-    /// the one as far into the upper half of its range as the first is into the lower.
-    pub fn twin(&self, slot: u32) -> Option<IpAddr> {
-        if self.kind != PoolKind::Loopback {
+    /// Returns the second address of a slot of a loopback pool (L6 in
+    /// [`crate::session::Addresses`]); `None` in other pools.
+    ///
+    /// It is as far behind the middle of its range as the first address is behind the start.
+    pub fn loopback6(&self, slot: u32) -> Option<IpAddr> {
+        match self.kind {
+            PoolKind::Loopback => SlotBlocks::loopback6(self, slot),
+            PoolKind::VirtualIp => None,
+        }
+    }
+
+    /// Returns the slot of an address. A second loopback address has no slot of its own.
+    pub fn slot_of(&self, address: IpAddr) -> Option<u32> {
+        SlotBlocks::slot_of(self, address)
+    }
+}
+
+/// The blocks of a pool, in memory or in a map: ranges with the number of their first slot, sorted
+/// by slot.
+pub(crate) trait SlotBlocks {
+    /// Returns the number of slots.
+    fn slot_count(&self) -> u32;
+
+    /// Returns the number of blocks.
+    fn block_count(&self) -> usize;
+
+    /// Returns the first slot and the range of a block.
+    fn block(&self, index: usize) -> Option<(u32, Range)>;
+
+    /// Returns the block that contains a slot.
+    fn block_of(&self, slot: u32) -> Option<(u32, Range)> {
+        if slot >= self.slot_count() {
             return None;
         }
-        let (first_slot, range) = self.block_of(slot)?;
-        range.nth(u128::from(slot.checked_sub(*first_slot)?) + range.span().div_ceil(2))
+        // Binary search for the number of blocks that begin at or before the slot.
+        let (mut low, mut high) = (0, self.block_count());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.block(middle)?.0 <= slot {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        self.block(low.checked_sub(1)?)
     }
 
-    /// The slot of an address.
-    pub fn slot_of(&self, address: IpAddr) -> Option<u32> {
-        self.blocks.iter().find_map(|(first_slot, range)| {
-            let slot = u128::from(*first_slot) + range.offset_of(address)?;
-            let slot = u32::try_from(slot).ok().filter(|slot| *slot < self.slots)?;
-            (self.address(slot) == Some(address)).then_some(slot)
+    /// Returns the address of a slot.
+    fn address(&self, slot: u32) -> Option<IpAddr> {
+        let (first_slot, range) = self.block_of(slot)?;
+        range.nth(u128::from(slot.checked_sub(first_slot)?))
+    }
+
+    /// Returns the second address of a slot of a loopback pool.
+    fn loopback6(&self, slot: u32) -> Option<IpAddr> {
+        let (first_slot, range) = self.block_of(slot)?;
+        range.nth(u128::from(slot.checked_sub(first_slot)?) + range.span().div_ceil(2))
+    }
+
+    /// Returns the slot of an address. A second loopback address has no slot of its own.
+    fn slot_of(&self, address: IpAddr) -> Option<u32> {
+        (0..self.block_count()).find_map(|index| {
+            let (first_slot, range) = self.block(index)?;
+            let offset = u32::try_from(range.offset_of(address)?).ok()?;
+            let slot = first_slot.checked_add(offset)?;
+            // An address behind the slots of a sparse range can be in a later block.
+            let end = self.block(index + 1).map_or(self.slot_count(), |(slot, _)| slot);
+            (slot < end.min(self.slot_count())).then_some(slot)
         })
     }
 
-    fn block_of(&self, slot: u32) -> Option<&(u32, Range)> {
-        if slot >= self.slots {
-            return None;
-        }
-        let after = self.blocks.partition_point(|(first, _)| *first <= slot);
-        self.blocks.get(after.checked_sub(1)?)
+    /// Returns whether the address is in one of the ranges, second loopback addresses included.
+    fn contains(&self, address: IpAddr) -> bool {
+        (0..self.block_count())
+            .filter_map(|index| self.block(index))
+            .any(|(_, range)| range.contains(address))
+    }
+}
+
+impl SlotBlocks for Pool {
+    fn slot_count(&self) -> u32 {
+        self.slots
+    }
+
+    fn block_count(&self) -> usize {
+        self.blocks.len()
+    }
+
+    fn block(&self, index: usize) -> Option<(u32, Range)> {
+        self.blocks.get(index).copied()
     }
 }

@@ -1,4 +1,6 @@
-//! The one place that swaps the standard atomics for those of the model checker (`--cfg loom`).
+//! Atomics and waiting. The model checker replaces the atomics under `--cfg loom`.
+
+use std::time::{Duration, Instant};
 
 #[cfg(not(loom))]
 #[allow(unused_imports)]
@@ -6,3 +8,35 @@ pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
 
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicU64, Ordering};
+
+/// Exponential back-off for a loop that polls until a deadline.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    timeout: Duration,
+    /// Time of the first wait. The clock is read no earlier, so that a loop that succeeds at once
+    /// does not pay for it.
+    start: Option<Instant>,
+    pause: Duration,
+}
+
+impl Backoff {
+    const FIRST_PAUSE: Duration = Duration::from_micros(20);
+    const MAX_PAUSE: Duration = Duration::from_millis(2);
+
+    /// Returns a back-off that ends `timeout` after the first wait.
+    pub(crate) fn new(timeout: Duration) -> Self {
+        Self { timeout, start: None, pause: Self::FIRST_PAUSE }
+    }
+
+    /// Sleeps, twice as long as the last time up to a limit. Returns false, without sleeping, after
+    /// the timeout.
+    pub(crate) fn wait(&mut self) -> bool {
+        let start = *self.start.get_or_insert_with(Instant::now);
+        if start.elapsed() >= self.timeout {
+            return false;
+        }
+        std::thread::sleep(self.pause);
+        self.pause = (self.pause * 2).min(Self::MAX_PAUSE);
+        true
+    }
+}

@@ -26,7 +26,7 @@
 //! | [`interface_of`](crate::interface::interface_of), [`unusable`](crate::interface::unusable) | `vipool_match_new` does both |
 //! | [`policy::path`](crate::policy::path), [`Policy::encode`](crate::policy::Policy::encode), host addresses and ports of a [`PolicyView`](crate::policy::PolicyView) | what `vipool_reader_find_rule` and the rewrite calls are made of |
 //! | [`SystemView`](crate::rewrite::SystemView), [`Socket`](crate::rewrite::Socket), [`RewriteRules`](crate::rewrite::RewriteRules) | `vipool_find_listener_fn`, `vipool_socket`, the id of a rule |
-//! | [`HookedProcess`](crate::rewrite::HookedProcess), [`Succession`](crate::map::Succession) | statics of a hook layer in Rust; the header says what a hook in C does when a map is replaced |
+//! | [`HookedProcess`](crate::rewrite::HookedProcess), [`VersionChain`](crate::map::VersionChain) | statics of a hook layer in Rust; the header says what a hook in C does when a map is replaced |
 //! | the other modules of [`os`](crate::os) | what the crate and the command line are made of |
 
 #![allow(unsafe_code, non_camel_case_types, clippy::missing_safety_doc)]

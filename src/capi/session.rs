@@ -142,14 +142,14 @@ impl From<Addresses> for vipool_addresses {
 #[inline(always)]
 pub(crate) fn set_leases(places: &mut [vipool_lease; VIPOOL_MAX_LEASES], leases: &Leases) -> u32 {
     let Some(session) = leases.session() else { return 0 };
-    let held = leases.places();
+    let held = leases.packed();
     for (lease, place) in places.iter_mut().zip(held) {
         // Field by field: what was written in pieces is waited for when it is read as a whole.
         lease.session = session.raw();
         lease.slot = place.slot;
         lease.generation = place.generation;
         lease.pool = place.pool;
-        let [upper, lower] = &place.bits;
+        let [upper, lower] = &place.address_bits;
         let (family, upper, lower) =
             if place.ipv4 != 0 { (4, *lower << 32, 0) } else { (6, *upper, *lower) };
         lease.address.family = family;

@@ -278,7 +278,7 @@ impl From<&SlotRow> for vipool_slot_row {
     fn from(row: &SlotRow) -> Self {
         let state = match row.state {
             SlotState::Free => vipool_slot_state::VIPOOL_SLOT_FREE,
-            SlotState::Used => vipool_slot_state::VIPOOL_SLOT_USED,
+            SlotState::Leased => vipool_slot_state::VIPOOL_SLOT_USED,
             SlotState::Cooling => vipool_slot_state::VIPOOL_SLOT_COOLING,
             SlotState::Lingering => vipool_slot_state::VIPOOL_SLOT_LINGERING,
         };

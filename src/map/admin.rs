@@ -1,21 +1,33 @@
-//! What administrators and agents change beside sessions: addresses drained and reserved, the restore
-//! after a start, the look at what is idle or dead.
+//! The operations of [`Map`] for administrators and agents: drain, reserve, reconcile, reap,
+//! recover.
 
 use std::net::IpAddr;
 
-use super::engine::reap::{Probe, ReapReport, reap};
-use super::format::layout::{DRAINING, READY};
-use super::format::region::store;
-use super::format::slot::{DRAINED, Owner, PLANNED, RESERVED, user_tag};
-use super::types::outcome::{AdminChange, ChangeError, MapError, SessionRow};
+use super::engine::reap::{Probe, ReapReport};
+use super::format::header::{DRAINING, RESTORED};
+use super::format::slot::{DRAINED, Meta, PLANNED, RESERVED, user_tag};
+use super::types::error::{ChangeError, MapError};
+use super::types::outcome::AdminChange;
 use super::types::plan::Leader;
+use super::types::status::SessionRow;
 use super::writer::Map;
 use crate::Tick;
 use crate::range::Range;
 use crate::session::SessionId;
 
+/// A change to the meta word of a slot.
+struct MetaChange {
+    set: u32,
+    clear: u32,
+    /// The new user tag; `None` keeps the old one.
+    user_tag: Option<u32>,
+}
+
 impl Map {
-    /// Takes addresses out of use: no session gets them; those that have them keep them.
+    /// Drains addresses: no session gets them any more. Sessions that hold them keep them.
+    ///
+    /// # Errors
+    /// Fails if another writer holds the lock, or the map cannot be used.
     ///
     /// ```
     /// # use vipool::Tick;
@@ -24,31 +36,41 @@ impl Map {
     /// # let ranges = ["10.0.5.10-10.0.5.11".parse()?];
     /// # let pool = Pool::new("default", PoolKind::VirtualIp, &ranges, u32::MAX)?;
     /// # let map = Map::in_memory(&Plan { pools: vec![pool], ..Plan::default() })?;
-    /// let opened = map.open_session("7".parse()?, &OpenOptions::default(), Tick::now())?;
-    /// let changed = map.drain(&"10.0.5.0/24".parse()?, Tick::now())?;
-    /// assert_eq!((changed.addresses, changed.held), (2, 1));
-    /// // The session goes on; nobody comes after it.
+    /// # let now = Tick::now();
+    /// let opened = map.open_session("7".parse()?, &OpenOptions::default(), now)?;
+    /// let change = map.drain(&"10.0.5.0/24".parse()?, now)?;
+    /// assert_eq!((change.addresses, change.held), (2, 1));
+    /// // The open session keeps its address; no new session gets one.
     /// assert!(map.reader()?.is_live(&opened.handle));
-    /// map.close_by_handle(&opened.handle, Tick::now())?;
-    /// assert!(map.open_session("8".parse()?, &OpenOptions::default(), Tick::now()).is_err());
+    /// map.close_by_handle(&opened.handle, now)?;
+    /// assert!(map.open_session("8".parse()?, &OpenOptions::default(), now).is_err());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn drain(&self, range: &Range, now: Tick) -> Result<AdminChange, MapError> {
         self.change_flags(range, DRAINED, 0, now)
     }
 
-    /// Puts drained addresses back into use.
+    /// Ends the drain of addresses.
+    ///
+    /// # Errors
+    /// Fails if another writer holds the lock, or the map cannot be used.
     pub fn undrain(&self, range: &Range, now: Tick) -> Result<AdminChange, MapError> {
         self.change_flags(range, 0, DRAINED, now)
     }
 
-    /// Whether the whole server drains: no new session gets an address.
+    /// Starts or ends the drain of the whole server: meanwhile no new session gets an address.
+    ///
+    /// # Errors
+    /// Fails if another writer holds the lock, or the map cannot be used.
     pub fn drain_server(&self, draining: bool) -> Result<(), MapError> {
-        store(self.begin()?.state.map.words(), DRAINING, draining.into());
-        Ok(())
+        self.transact(|transaction| transaction.store_header(DRAINING, draining.into()))
     }
 
-    /// Keeps an address for a user from now on. A session that has it keeps it.
+    /// Reserves an address for a user. A session that holds it keeps it.
+    ///
+    /// # Errors
+    /// Fails if the address is in no pool or is reserved for another user, or if the map cannot be
+    /// used.
     ///
     /// ```
     /// # use vipool::Tick;
@@ -57,11 +79,12 @@ impl Map {
     /// # let ranges = ["10.0.5.10-10.0.5.11".parse()?];
     /// # let pool = Pool::new("default", PoolKind::VirtualIp, &ranges, u32::MAX)?;
     /// # let map = Map::in_memory(&Plan { pools: vec![pool], ..Plan::default() })?;
-    /// map.reserve("10.0.5.10".parse()?, "ada", Tick::now())?;
-    /// let of = |user| OpenOptions { user: Some(user), ..OpenOptions::default() };
-    /// let bob = map.open_session("7".parse()?, &of("bob"), Tick::now())?;
+    /// # let now = Tick::now();
+    /// map.reserve("10.0.5.10".parse()?, "ada", now)?;
+    /// let user = |user| OpenOptions { user: Some(user), ..OpenOptions::default() };
+    /// let bob = map.open_session("7".parse()?, &user("bob"), now)?;
     /// assert_eq!(bob.leases.iter().next().unwrap().address.to_string(), "10.0.5.11");
-    /// let ada = map.open_session("8".parse()?, &of("ada"), Tick::now())?;
+    /// let ada = map.open_session("8".parse()?, &user("ada"), now)?;
     /// assert_eq!(ada.leases.iter().next().unwrap().address.to_string(), "10.0.5.10");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -71,30 +94,43 @@ impl Map {
         user: &str,
         now: Tick,
     ) -> Result<AdminChange, ChangeError> {
-        self.change_reservation(address, now, |sessions_tag, reserved| {
-            match (reserved, sessions_tag == user_tag(user)) {
-                (true, false) => Err(ChangeError::ReservedForAnother(address)),
-                _ => Ok((RESERVED, 0, Some(user_tag(user)))),
+        let tag = user_tag(user);
+        self.change_reservation(address, now, |meta| {
+            if meta.has_any(RESERVED) && meta.user_tag() != tag {
+                return Err(ChangeError::ReservedForAnother(address));
             }
+            Ok(MetaChange { set: RESERVED, clear: 0, user_tag: Some(tag) })
         })
     }
 
-    /// Keeps an address for nobody any more.
+    /// Removes the reservation of an address.
+    ///
+    /// # Errors
+    /// Fails if the address is in no pool or is not reserved, or if the map cannot be used.
     pub fn unreserve(&self, address: IpAddr, now: Tick) -> Result<AdminChange, ChangeError> {
-        self.change_reservation(address, now, |_, reserved| match reserved {
-            true => Ok((0, RESERVED | PLANNED, None)),
-            false => Err(ChangeError::NotReserved(address)),
+        self.change_reservation(address, now, |meta| {
+            if !meta.has_any(RESERVED) {
+                return Err(ChangeError::NotReserved(address));
+            }
+            Ok(MetaChange { set: 0, clear: RESERVED | PLANNED, user_tag: None })
         })
     }
 
-    /// Says that the sessions of the operating system are restored: "not ready" ends.
+    /// Records that the sessions of the operating system are restored: new sessions are no longer
+    /// refused as "not ready".
+    ///
+    /// # Errors
+    /// Fails if another writer holds the lock, or the map cannot be used.
     pub fn mark_restored(&self) -> Result<(), MapError> {
-        store(self.begin()?.state.map.words(), READY, 1);
-        Ok(())
+        self.transact(|transaction| transaction.store_header(RESTORED, 1))
     }
 
-    /// Closes every session of which `is_alive` says no, then ends "not ready": to be called with
-    /// the operating system's list of sessions before the first session is opened.
+    /// Closes every session for which `is_alive` returns false, and ends "not ready". Returns the
+    /// closed sessions. An agent calls this with the sessions of the operating system before it
+    /// opens the first session.
+    ///
+    /// # Errors
+    /// Fails if another writer holds the lock, or the map cannot be used.
     ///
     /// ```
     /// # use vipool::Tick;
@@ -102,15 +138,16 @@ impl Map {
     /// # use vipool::pool::{Pool, PoolKind};
     /// # let ranges = ["10.0.5.10-10.0.5.11".parse()?];
     /// # let pool = Pool::new("default", PoolKind::VirtualIp, &ranges, u32::MAX)?;
+    /// # let now = Tick::now();
     /// let settings = Settings { await_restore: true, ..Settings::default() };
     /// let map = Map::in_memory(&Plan { pools: vec![pool], settings, ..Plan::default() })?;
-    /// let none = OpenOptions::default();
-    /// assert!(matches!(map.open_session("7".parse()?, &none, Tick::now()), Err(OpenError::NotReady)));
-    /// // What the operating system calls open.
-    /// let open = ["7".parse()?];
-    /// let closed = map.reconcile(Tick::now(), |session, _leader| open.contains(&session))?;
+    /// let options = OpenOptions::default();
+    /// assert!(matches!(map.open_session("7".parse()?, &options, now), Err(OpenError::NotReady)));
+    /// // The sessions that the operating system lists.
+    /// let listed = ["7".parse()?];
+    /// let closed = map.reconcile(now, |session, _leader| listed.contains(&session))?;
     /// assert!(closed.is_empty());
-    /// map.open_session("7".parse()?, &none, Tick::now())?;
+    /// map.open_session("7".parse()?, &options, now)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn reconcile(
@@ -118,21 +155,26 @@ impl Map {
         now: Tick,
         mut is_alive: impl FnMut(SessionId, Option<&Leader>) -> bool,
     ) -> Result<Vec<SessionId>, MapError> {
-        let operation = self.begin()?;
-        let sessions = &*operation.state;
-        let rows: Vec<SessionRow> = sessions.rows().collect();
-        let gone = rows.iter().filter(|row| !is_alive(row.session, row.leader.as_ref()));
-        let closed = gone
-            .filter(|row| sessions.close_session(row.session, now).is_ok())
-            .map(|row| row.session)
-            .collect();
-        store(sessions.words(), READY, 1);
-        Ok(closed)
+        self.transact(|transaction| {
+            let rows: Vec<SessionRow> = transaction.sessions().collect();
+            let dead = rows.iter().filter(|row| !is_alive(row.session, row.leader.as_ref()));
+            let closed = dead
+                .filter(|row| transaction.close_session(row.session, now).is_ok())
+                .map(|row| row.session)
+                .collect();
+            transaction.store_header(RESTORED, 1);
+            closed
+        })
     }
 
-    /// The slow path: closes sessions whose leader is gone (seen dead twice, [`super::LEADER_GRACE`]
-    /// apart), and frees cooled addresses without sockets. Looks at up to `budget` addresses of
-    /// each pool; call it again while [`ReapReport::more`] is set.
+    /// Closes sessions whose leader has exited, and frees cooled addresses without sockets.
+    ///
+    /// A leader must be seen dead twice, [`LEADER_GRACE`](super::LEADER_GRACE) seconds apart. The
+    /// call checks up to `budget` sessions, and up to `budget` addresses of each pool. Call it again
+    /// while [`ReapReport::more`] is set.
+    ///
+    /// # Errors
+    /// Fails if another writer holds the lock, or the map cannot be used.
     ///
     /// ```
     /// use std::net::IpAddr;
@@ -142,9 +184,9 @@ impl Map {
     /// # let ranges = ["10.0.5.10-10.0.5.11".parse()?];
     /// # let pool = Pool::new("default", PoolKind::VirtualIp, &ranges, u32::MAX)?;
     ///
-    /// struct NobodyThere;
+    /// struct IdleSystem;
     ///
-    /// impl Probe for NobodyThere {
+    /// impl Probe for IdleSystem {
     ///     fn has_sockets(&mut self, _address: IpAddr) -> bool {
     ///         false
     ///     }
@@ -155,10 +197,12 @@ impl Map {
     ///
     /// let settings = Settings { cool_down: 60, check_in_use: true, ..Settings::default() };
     /// let map = Map::in_memory(&Plan { pools: vec![pool], settings, ..Plan::default() })?;
-    /// let opened = map.open_session("7".parse()?, &OpenOptions::default(), Tick::from_secs(1000))?;
-    /// map.close_by_handle(&opened.handle, Tick::from_secs(1000))?;
-    /// assert_eq!(map.reap(Tick::from_secs(1059), u32::MAX, &mut NobodyThere)?.freed, 0);
-    /// assert_eq!(map.reap(Tick::from_secs(1060), u32::MAX, &mut NobodyThere)?.freed, 1);
+    /// let release = Tick::from_secs(1000);
+    /// let opened = map.open_session("7".parse()?, &OpenOptions::default(), release)?;
+    /// map.close_by_handle(&opened.handle, release)?;
+    /// let (too_early, cooled) = (release.saturating_add(59), release.saturating_add(60));
+    /// assert_eq!(map.reap(too_early, u32::MAX, &mut IdleSystem)?.freed, 0);
+    /// assert_eq!(map.reap(cooled, u32::MAX, &mut IdleSystem)?.freed, 1);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn reap(
@@ -167,14 +211,16 @@ impl Map {
         budget: u32,
         probe: &mut dyn Probe,
     ) -> Result<ReapReport, MapError> {
-        Ok(reap(&self.begin()?.state, now, budget, probe))
+        self.transact(|transaction| transaction.reap(now, budget, probe))
     }
 
-    /// Derives queues, index and counters from the slots again, as is done by itself after the
-    /// death of a writer.
+    /// Derives queues, index and counters from the slots again. This happens automatically after a
+    /// writer died.
+    ///
+    /// # Errors
+    /// Fails if another writer holds the lock, or the map cannot be used.
     pub fn recover(&self) -> Result<(), MapError> {
-        self.begin()?.state.rebuild();
-        Ok(())
+        self.transact(|transaction| transaction.rebuild())
     }
 
     fn change_flags(
@@ -184,38 +230,39 @@ impl Map {
         clear: u32,
         now: Tick,
     ) -> Result<AdminChange, MapError> {
-        let operation = self.begin()?;
-        let sessions = &*operation.state;
-        let mut changed = AdminChange::default();
-        for (number, table) in sessions.tables() {
-            for slot in 0..table.pool.slots {
-                let address = table.pool.address(sessions.words(), slot);
-                if address.is_some_and(|address| range.contains(address))
-                    && sessions.is_home(number, &table, slot)
-                {
-                    table.change_flags(slot, set, clear, None, sessions.stamp(now));
-                    changed.addresses += 1;
-                    changed.held += u32::from(matches!(table.owner(slot), Owner::Session(_)));
+        self.transact(|transaction| {
+            let mut change = AdminChange::default();
+            for (number, table) in transaction.table_writers() {
+                for slot in 0..table.pool.slots {
+                    let address = table.pool.address(transaction.words(), slot);
+                    if address.is_some_and(|address| range.contains(address))
+                        && transaction.is_state_slot(number, &table, slot)
+                    {
+                        table.change_flags(slot, set, clear, None, transaction.new_stamp(now));
+                        change.addresses += 1;
+                        change.held += u32::from(table.owner(slot).is_session());
+                    }
                 }
             }
-        }
-        Ok(changed)
+            change
+        })
     }
 
+    /// Changes the slot of an address as `decide` returns for its meta word.
     fn change_reservation(
         &self,
         address: IpAddr,
         now: Tick,
-        decide: impl FnOnce(u32, bool) -> Result<(u32, u32, Option<u32>), ChangeError>,
+        decide: impl FnOnce(Meta) -> Result<MetaChange, ChangeError>,
     ) -> Result<AdminChange, ChangeError> {
-        let operation = self.begin()?;
-        let sessions = &*operation.state;
-        let (pool, slot) = sessions.locate(address).ok_or(ChangeError::NotInPool(address))?;
-        let table = sessions.table(pool).ok_or(ChangeError::NotInPool(address))?;
-        let tenancy = table.tenancy(slot);
-        let (set, clear, user) = decide(tenancy.user(), tenancy.has(RESERVED))?;
-        table.change_flags(slot, set, clear, user, sessions.stamp(now));
-        let held = matches!(table.owner(slot), Owner::Session(_));
-        Ok(AdminChange { addresses: 1, held: held.into() })
+        self.transact(|transaction| {
+            let (pool, slot) =
+                transaction.locate(address).ok_or(ChangeError::NotInPool(address))?;
+            let table = transaction.table_writer(pool).ok_or(ChangeError::NotInPool(address))?;
+            let MetaChange { set, clear, user_tag } = decide(table.meta(slot))?;
+            table.change_flags(slot, set, clear, user_tag, transaction.new_stamp(now));
+            let held = table.owner(slot).is_session();
+            Ok(AdminChange { addresses: 1, held: held.into() })
+        })?
     }
 }

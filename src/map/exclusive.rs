@@ -1,41 +1,41 @@
-//! A writer that has the map to itself: no lock but the one between processes, held all the time.
+//! [`ExclusiveWriter`]: a writer without a lock between threads.
 
-use super::engine::state::State;
-use super::format::layout::HOLDER;
-use super::format::region::store;
-use super::types::outcome::{CloseError, ClosedSession, MapError, OpenError, OpenedSession};
-use super::types::plan::{OpenOptions, pair};
-use super::writer::{Map, Shared};
+use super::engine::writer::WritableMap;
+use super::types::error::{CloseError, MapError, OpenError};
+use super::types::outcome::{ClosedSession, OpenedSession};
+use super::types::plan::OpenOptions;
+use super::writer::Map;
+use super::writer_lock::WriterLock;
 use crate::Tick;
 use crate::session::{Handle, SessionId};
 
 impl Map {
-    /// The same operations without even a lock between threads, for a program in which one thread
-    /// opens and closes all sessions. Holds the map, against other processes too, for as long as
-    /// it lives.
+    /// Returns a writer for a program in which one thread opens and closes all sessions. It needs
+    /// no lock between threads, and holds the lock against other processes until it is dropped.
+    ///
+    /// # Errors
+    /// Fails if another writer holds the lock, or the map cannot be used.
     pub fn exclusive_writer(&mut self) -> Result<ExclusiveWriter<'_>, MapError> {
-        let mut operation = self.begin()?;
-        let shared = operation.shared.take();
-        if shared.is_some() {
-            store(operation.state.map.words(), HOLDER, pair(1, std::process::id()));
-        }
-        drop(operation);
-        let keeps = self.exclusive;
-        Ok(ExclusiveWriter { state: self.state.get_mut(), shared: self.shared.as_ref(), keeps })
+        let (map, lock, keeps_lock) = self.split_exclusive()?;
+        Ok(ExclusiveWriter { map, lock, keeps_lock })
     }
 }
 
-/// A writer that has the map to itself: see [`Map::exclusive_writer`].
+/// A writer without a lock between threads, see [`Map::exclusive_writer`].
 #[derive(Debug)]
 pub struct ExclusiveWriter<'a> {
-    state: &'a mut State,
-    shared: Option<&'a Shared>,
-    /// Whether the map was held exclusively before, and stays so.
-    keeps: bool,
+    map: &'a mut WritableMap,
+    /// `None` for a map in memory.
+    lock: Option<&'a WriterLock>,
+    /// Whether the map held the lock before, and keeps it afterwards.
+    keeps_lock: bool,
 }
 
 impl ExclusiveWriter<'_> {
-    /// As [`Map::open_session`].
+    /// Opens a session, see [`Map::open_session`].
+    ///
+    /// # Errors
+    /// Fails as [`Map::open_session`] does.
     #[inline(always)]
     pub fn open_session(
         &mut self,
@@ -43,58 +43,51 @@ impl ExclusiveWriter<'_> {
         options: &OpenOptions<'_>,
         now: Tick,
     ) -> Result<OpenedSession, OpenError> {
-        self.begin()?;
-        if let Some(opened) = self.state.open_plain(session, options, now) {
-            return Ok(opened);
-        }
-        self.state.open_anyhow(session, options, now)
+        self.check_fork()?;
+        self.map.transact(|transaction| transaction.open_session(session, options, now))
     }
 
-    /// As [`Map::close_by_handle`].
+    /// Closes the session of a handle, see [`Map::close_by_handle`].
+    ///
+    /// # Errors
+    /// Fails as [`Map::close_by_handle`] does.
     #[inline(always)]
     pub fn close_by_handle(
         &mut self,
         handle: &Handle,
         now: Tick,
     ) -> Result<ClosedSession, CloseError> {
-        self.begin()?;
-        if let Some(closed) = self.state.close_plain(handle, now) {
-            return Ok(closed);
-        }
-        self.state.close_anyhow(handle, now)
+        self.check_fork()?;
+        self.map.transact(|transaction| transaction.close_by_handle(handle, now))
     }
 
-    /// As [`Map::close_session`].
+    /// Closes a session, see [`Map::close_session`].
+    ///
+    /// # Errors
+    /// Fails as [`Map::close_session`] does.
     #[inline(always)]
     pub fn close_session(
         &mut self,
         session: SessionId,
         now: Tick,
     ) -> Result<ClosedSession, CloseError> {
-        self.begin()?;
-        if let Some(closed) = self.state.close_session_plain(session, now) {
-            return Ok(closed);
-        }
-        self.state.close_session_anyhow(session, now)
+        self.check_fork()?;
+        self.map.transact(|transaction| transaction.close_session(session, now))
     }
 
     #[inline(always)]
-    fn begin(&self) -> Result<(), MapError> {
-        if self.shared.is_some_and(|shared| shared.lock.is_of_parent()) {
-            return Err(MapError::Forked);
+    fn check_fork(&self) -> Result<(), MapError> {
+        match self.lock {
+            Some(lock) if lock.is_from_parent() => Err(MapError::Forked),
+            _ => Ok(()),
         }
-        self.state.begin();
-        Ok(())
     }
 }
 
 impl Drop for ExclusiveWriter<'_> {
     fn drop(&mut self) {
-        if let (false, Some(shared)) = (self.keeps, self.shared)
-            && !shared.lock.is_of_parent()
-        {
-            store(self.state.map.words(), HOLDER, 0);
-            shared.lock.release();
+        if let (false, Some(lock)) = (self.keeps_lock, self.lock) {
+            lock.end_exclusive(self.map);
         }
     }
 }

@@ -1,12 +1,18 @@
-//! The map file: who holds which address, shared by every process of a server.
+//! The map file: the leases of all sessions, shared by every process of a server.
 //!
-//! A [`Map`] writes: it opens and closes sessions, alone or beside other writers. A [`Reader`]
-//! only reads and never blocks; hook layers and monitors use it. Both work on a file or on memory
-//! alone.
+//! A [`Map`] writes: it opens and closes sessions, beside other writers or exclusively. A [`Reader`]
+//! never writes and never blocks; hook layers and monitors use it. Both work on files or in memory.
 //!
-//! Invariants: the slots are the truth, lists, index and counters are derived from them; a lease
-//! is committed by one store of its owner word, after everything else about it; one writer at a
-//! time; readers never write, block or loop without a bound.
+//! The code is layered: `types` holds plain values, `format` the bytes on disk, `engine` the
+//! operations, `replan` the change to a new configuration. The files of this folder are the public
+//! interface.
+//!
+//! Invariants:
+//! - The slots are authoritative. Queues, index and counters are derived from them.
+//! - One store of the owner word commits a lease, after everything else about it is written.
+//! - There is one writer at a time. The type of a transaction proves it within a process, a file
+//!   lock between processes.
+//! - Readers never write, never block and never loop without a bound.
 
 mod admin;
 mod affinity;
@@ -24,28 +30,22 @@ mod types;
 #[cfg(not(loom))]
 mod versions;
 mod writer;
+mod writer_lock;
 
+pub use engine::files::{JOURNAL_FILE, LOCK_FILE, MAP_FILE, SESSIONS_FILE};
 pub use engine::reap::{LEADER_GRACE, Probe, ReapReport};
 pub use exclusive::ExclusiveWriter;
-pub use format::layout::{MAX_POOL_NAME, MAX_POOLS};
-pub use journal::{CAPACITY as JOURNAL_CAPACITY, Event, EventKind, Journal, Recent};
+pub use format::journal::CAPACITY as JOURNAL_CAPACITY;
+pub use format::layout::MAX_POOLS;
+pub use format::pool::MAX_POOL_NAME;
+pub use journal::Journal;
 pub use reader::Reader;
-pub use types::outcome::{
-    AdminChange, ChangeError, CloseError, ClosedSession, Leases, MapError, OpenError,
-    OpenedSession, PoolStatus, SessionRow, Shortage, SlotRow, SlotState,
-};
+pub use types::error::{ChangeError, CloseError, MapError, OpenError, Shortage};
+pub use types::event::{Event, EventKind, RecentEvents};
+pub use types::leases::{Leases, MAX_LEASES};
+pub use types::outcome::{AdminChange, ClosedSession, OpenedSession};
 pub use types::plan::{AllocationTime, ExhaustionPolicy, Leader, OpenOptions, Plan, Settings};
+pub use types::status::{PoolStatus, SessionRow, SlotRow, SlotState};
 #[cfg(not(loom))]
-pub use versions::Succession;
+pub use versions::VersionChain;
 pub use writer::Map;
-
-/// Name of the file that every user may read, in the directory of the map.
-pub const MAP_FILE: &str = "map";
-/// Name of the file that only root and the group may read: users, clients, leaders.
-pub const SESSIONS_FILE: &str = "sessions";
-/// Name of the file with the last events, which only root and the group may read.
-pub const JOURNAL_FILE: &str = "journal";
-/// Name of the file that writers lock, in the directory of the map. It is never replaced.
-pub const LOCK_FILE: &str = "lock";
-/// The most leases of one session: V, its IPv6 twin, and L.
-pub const MAX_LEASES: usize = 3;

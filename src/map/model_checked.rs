@@ -1,99 +1,101 @@
-//! Readers beside a writer, in every order of their loads and stores that the memory model allows
-//! (loom; `RUSTFLAGS="--cfg loom"`). What is there all along is found, what is found is whole, and
-//! nothing loops.
+//! Readers beside a writer, under the model checker loom (`RUSTFLAGS="--cfg loom"`).
+//!
+//! Loom runs every order of loads and stores that the memory model allows. In each of them a stable
+//! session is found, everything that is found is complete, and no loop is endless.
 
 use std::sync::Arc;
 
 use loom::thread;
 
-use super::engine::state::State;
-use super::format::index::{Bucket, Home, Key};
+use super::engine::image::MapImage;
+use super::engine::writer::WritableMap;
+use super::format::index::{Bucket, HomeBucket, Key};
 use super::format::record;
-use super::types::outcome::Leases;
+use super::replan::build::build_in_memory;
+use super::types::leases::Leases;
 use super::types::plan::{OpenOptions, Plan};
 use crate::Tick;
 use crate::pool::{Pool, PoolKind};
+use crate::raw::word::{Word, WriteAccess};
 use crate::session::{Handle, SessionId, SessionKind};
-use crate::sync::AtomicU64;
+
+const NOW: Tick = Tick::from_secs(1);
 
 fn id(number: u64) -> SessionId {
     SessionId::new(SessionKind::CommandLine, number).unwrap()
 }
 
-fn state(slots: u32) -> Arc<State> {
+fn map_with_slots(slots: u32) -> WritableMap {
     let range = "10.0.0.0/24".parse().unwrap();
     let pool = Pool::new("default", PoolKind::VirtualIp, &[range], slots).unwrap();
-    Arc::new(State::in_memory(&Plan { pools: vec![pool], ..Plan::default() }).unwrap())
+    build_in_memory(&Plan { pools: vec![pool], ..Plan::default() }).unwrap()
 }
 
-fn open(state: &State, number: u64, options: &OpenOptions<'_>) -> (Handle, Leases) {
-    let opened = match state.open_plain(id(number), options, Tick::from_secs(1)) {
-        Some(opened) => opened,
-        None => state.open_anyhow(id(number), options, Tick::from_secs(1)).unwrap(),
-    };
+fn open(map: &mut WritableMap, number: u64, options: &OpenOptions<'_>) -> (Handle, Leases) {
+    let opened =
+        map.transact(|transaction| transaction.open_session(id(number), options, NOW)).unwrap();
     (opened.handle, opened.leases)
 }
 
-fn close(state: &State, handle: &Handle) {
-    if state.close_plain(handle, Tick::from_secs(1)).is_none() {
-        state.close_anyhow(handle, Tick::from_secs(1)).unwrap();
-    }
+fn open_anonymous(map: &mut WritableMap, number: u64) -> (Handle, Leases) {
+    open(map, number, &OpenOptions::default())
 }
 
-/// Every interleaving with up to this many switches away from a thread that could go on.
-fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+fn close(map: &mut WritableMap, handle: &Handle) {
+    map.transact(|transaction| transaction.close_by_handle(handle, NOW)).unwrap();
+}
+
+/// Runs a model in every interleaving with at most this many preemptions.
+fn check(max_preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(preemptions);
+    builder.preemption_bound = Some(max_preemptions);
     builder.max_branches = 20_000;
     builder.check(model);
 }
 
-/// Runs the reader beside the writer.
-fn beside(
-    state: &Arc<State>,
-    write: impl FnOnce(&State) + 'static,
-    read: impl FnOnce(&State) + 'static,
+/// Runs a reader beside a writer.
+fn run_beside(
+    mut map: WritableMap,
+    write: impl FnOnce(&mut WritableMap) + 'static,
+    read: impl FnOnce(&MapImage),
 ) {
-    let writers = Arc::clone(state);
-    let writer = thread::spawn(move || write(&writers));
-    read(state);
+    let image = map.share_all().unwrap();
+    let writer = thread::spawn(move || write(&mut map));
+    read(&image);
     writer.join().unwrap();
 }
 
 #[test]
-fn a_stable_session_is_found_while_others_come_and_go() {
+fn a_stable_session_is_found_while_others_open_and_close() {
     check(2, || {
-        let state = state(2);
-        let stable = open(&state, 1, &OpenOptions::default());
-        beside(
-            &state,
-            |state| {
-                let (handle, _) = open(state, 2, &OpenOptions::default());
-                close(state, &handle);
+        let mut map = map_with_slots(2);
+        let (handle, leases) = open_anonymous(&mut map, 1);
+        run_beside(
+            map,
+            |map| {
+                let (handle, _) = open_anonymous(map, 2);
+                close(map, &handle);
             },
-            move |state| {
-                let sessions = &state;
-                assert_eq!(sessions.lookup(id(1)), stable.1);
-                assert!(sessions.is_live(&stable.0));
+            |image| {
+                assert_eq!(image.lookup(id(1)), leases);
+                assert!(image.is_live(&handle));
             },
         );
     });
 }
 
 #[test]
-fn a_lease_is_seen_whole_or_not_at_all() {
+fn a_lease_is_complete_or_not_visible() {
     check(2, || {
-        let state = state(1);
-        beside(
-            &state,
-            |state| _ = open(state, 2, &OpenOptions::default()),
-            |state| {
-                let sessions = &state;
-                if let Some(lease) = sessions.lookup(id(2)).iter().next() {
+        run_beside(
+            map_with_slots(1),
+            |map| _ = open_anonymous(map, 2),
+            |image| {
+                if let Some(lease) = image.lookup(id(2)).iter().next() {
                     assert_eq!((lease.slot, lease.generation), (0, 1));
                     assert_eq!(lease.address.to_string(), "10.0.0.0");
-                    let handle = sessions.handle(&sessions.lookup(id(2))).unwrap();
-                    assert!(sessions.is_live(&handle));
+                    let handle = image.handle(&image.lookup(id(2))).unwrap();
+                    assert!(image.is_live(&handle));
                 }
             },
         );
@@ -101,22 +103,21 @@ fn a_lease_is_seen_whole_or_not_at_all() {
 }
 
 #[test]
-fn a_handle_dies_with_its_lease_whoever_comes_after() {
+fn a_handle_ends_with_its_lease_even_if_the_same_session_opens_again() {
     check(2, || {
-        let state = state(1);
-        let (handle, leases) = open(&state, 1, &OpenOptions::default());
-        beside(
-            &state,
-            move |state| {
-                close(state, &handle);
-                // The same session again, on the same slot.
-                open(state, 1, &OpenOptions::default());
+        let mut map = map_with_slots(1);
+        let (handle, leases) = open_anonymous(&mut map, 1);
+        run_beside(
+            map,
+            move |map| {
+                close(map, &handle);
+                // The same session gets the same slot again.
+                open_anonymous(map, 1);
             },
-            move |state| {
-                let sessions = &state;
-                // As a reader answers what a handle stands for.
-                let found = sessions.lookup(handle.session);
-                if sessions.is_live(&handle) {
+            |image| {
+                // The order of `Reader::leases_of`.
+                let found = image.lookup(handle.session);
+                if image.is_live(&handle) {
                     assert_eq!(found, leases);
                 }
             },
@@ -125,37 +126,36 @@ fn a_handle_dies_with_its_lease_whoever_comes_after() {
 }
 
 #[test]
-fn a_stable_session_is_found_while_all_is_derived_again() {
+fn a_stable_session_is_found_during_a_recovery() {
     check(2, || {
-        let state = state(2);
-        let stable = open(&state, 1, &OpenOptions::default());
-        open(&state, 2, &OpenOptions::default());
-        beside(
-            &state,
-            |state| state.rebuild(),
-            move |state| assert_eq!(state.lookup(id(1)), stable.1),
+        let mut map = map_with_slots(2);
+        let (_, leases) = open_anonymous(&mut map, 1);
+        open_anonymous(&mut map, 2);
+        run_beside(
+            map,
+            |map| map.writer().rebuild(),
+            |image| assert_eq!(image.lookup(id(1)), leases),
         );
     });
 }
 
 #[test]
-fn a_record_is_of_its_lease_or_nothing() {
+fn a_record_belongs_to_its_lease_or_is_not_visible() {
     check(2, || {
-        let state = state(1);
+        let mut map = map_with_slots(1);
         let ann = OpenOptions { user: Some("ann"), ..OpenOptions::default() };
-        let (handle, leases) = open(&state, 1, &ann);
-        beside(
-            &state,
-            move |state| {
-                close(state, &handle);
+        let (handle, leases) = open(&mut map, 1, &ann);
+        run_beside(
+            map,
+            move |map| {
+                close(map, &handle);
                 let bob = OpenOptions { user: Some("bob"), ..OpenOptions::default() };
-                open(state, 2, &bob);
+                open(map, 2, &bob);
             },
-            move |state| {
+            |image| {
                 let lease = leases.iter().next().unwrap();
-                let sessions = &state;
-                let pool = sessions.layout.pool(0).unwrap();
-                let record = record::read(sessions.records(), pool, lease.slot, lease.generation);
+                let pool = image.layout().pool(0).unwrap();
+                let record = record::read(image.records(), pool, lease.slot, lease.generation);
                 if let Some(record) = record {
                     assert_eq!(record.user.as_deref(), Some("ann"));
                 }
@@ -165,35 +165,39 @@ fn a_record_is_of_its_lease_or_nothing() {
 }
 
 #[test]
-fn an_entry_that_found_no_room_at_home_is_found_while_others_come_and_go() {
+fn an_overflow_entry_is_found_while_others_come_and_go() {
     check(2, || {
-        // Home is full with entries of no slot of ours; what comes goes to the bucket behind.
+        // The home bucket is full with other entries, so the key goes to the next bucket.
+        let access = WriteAccess::for_test();
         let buckets: Arc<[Bucket]> =
-            (0..2).map(|_| std::array::from_fn(|_| AtomicU64::new(0))).collect();
-        let key = (1..).map(|raw| Key::session(raw)).find(|key| home(*key) == 0).unwrap();
+            (0..2).map(|_| std::array::from_fn(|_| Word::new(0))).collect();
+        let key = (1..).map(Key::session).find(|key| home_bucket_number(*key) == 0).unwrap();
         let tags = u64::from_ne_bytes([99; 8]);
-        buckets[0][0].store(tags, crate::sync::Ordering::Release);
-        buckets[0][1].store(tags >> 8, crate::sync::Ordering::Release);
-        assert!(Home::of(key, &buckets).insert(7));
+        buckets[0][0].store(access, tags);
+        buckets[0][1].store(access, tags >> 8);
+        assert!(HomeBucket::load(key, &buckets).insert(access, 7));
         let others = Arc::clone(&buckets);
         let writer = thread::spawn(move || {
-            assert!(Home::of(key, &others).insert(8));
-            assert!(Home::of(key, &others).remove(8));
+            let access = WriteAccess::for_test();
+            assert!(HomeBucket::load(key, &others).insert(access, 8));
+            assert!(HomeBucket::load(key, &others).remove(access, 8));
         });
-        let found = Home::of(key, &buckets).find(|slot| (slot == 7).then_some(slot));
-        assert_eq!(found, Some(7));
+        let find = |buckets: &[Bucket]| {
+            HomeBucket::load(key, buckets).find(|slot| (slot == 7).then_some(slot))
+        };
+        assert_eq!(find(&buckets), Some(7));
         writer.join().unwrap();
-        // Nothing is displaced any more but what is there.
-        assert!(Home::of(key, &buckets).remove(7));
-        assert_eq!(Home::of(key, &buckets).find(|slot| (slot == 7).then_some(slot)), None);
+        // After the removal of the last overflow entry the count is 0 again.
+        assert!(HomeBucket::load(key, &buckets).remove(access, 7));
+        assert_eq!(find(&buckets), None);
     });
 }
 
-/// The home of a key among two buckets, found out by where an entry goes.
-fn home(key: Key) -> usize {
-    let buckets: Vec<Bucket> = (0..2).map(|_| std::array::from_fn(|_| AtomicU64::new(0))).collect();
-    assert!(Home::of(key, &buckets).insert(1));
-    let used =
-        |bucket: &Bucket| bucket.iter().any(|word| word.load(crate::sync::Ordering::Acquire) != 0);
-    buckets.iter().position(used).unwrap()
+/// Returns the number of the home bucket of a key among two, found by an insert.
+fn home_bucket_number(key: Key) -> usize {
+    let access = WriteAccess::for_test();
+    let buckets: Vec<Bucket> = (0..2).map(|_| std::array::from_fn(|_| Word::new(0))).collect();
+    assert!(HomeBucket::load(key, &buckets).insert(access, 1));
+    let is_used = |bucket: &Bucket| bucket.iter().any(|word| word.load() != 0);
+    buckets.iter().position(is_used).unwrap()
 }

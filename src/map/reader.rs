@@ -1,181 +1,189 @@
-//! Looking things up in a map, beside whatever its writers are doing.
+//! [`Reader`]: look-ups in a map beside its writers.
 
 use std::net::IpAddr;
 use std::path::Path;
 
 use super::engine::files;
-use super::engine::state::State;
+use super::engine::image::MapImage;
 use super::engine::table::Table;
 use super::format::counters::Counter;
-use super::format::layout::{DRAINING, Layout, SUPERSEDED};
-use super::format::region::{Region, load};
+use super::format::header::SUPERSEDED;
 use super::format::slot::{DRAINED, Owner, RESERVED, RETIRED};
-use super::types::outcome::{Leases, MapError, PoolStatus, SessionRow, SlotRow, SlotState};
+use super::types::error::MapError;
+use super::types::leases::{Leases, MAX_LEASES};
 use super::types::plan::Settings;
-use super::{MAP_FILE, MAX_LEASES};
+use super::types::status::{PoolStatus, SessionRow, SlotRow, SlotState};
 use crate::policy::PolicyView;
 use crate::pool::PoolKind;
 use crate::session::{Addresses, Handle, SessionId};
 
-/// A read-only view of a map: never blocks, never writes. Threads may share it; look-ups allocate
-/// nothing and are safe in signal handlers and after fork, unless they say otherwise.
+/// A read-only view of a map. It never blocks and never writes.
+///
+/// Threads may share it. Unless a method says otherwise, it does not allocate, and it is safe in
+/// signal handlers and after a fork.
 #[derive(Debug)]
 pub struct Reader {
-    state: State,
+    map: MapImage,
 }
 
 impl Reader {
-    /// Maps the file `map` in this directory read-only. Allocates only for an error.
+    /// Maps the file `map` in a directory. Allocates only for an error.
+    ///
+    /// # Errors
+    /// Fails if there is no map, if it is damaged or not trusted, or if it belongs to another boot
+    /// or network namespace.
     pub fn attach(directory: &Path) -> Result<Self, MapError> {
-        let (region, layout) = files::open(directory, MAP_FILE, false)?;
-        files::check_identity(directory, &layout)?;
-        Ok(Self::new(region, layout))
+        let map = files::open_image(directory)?;
+        files::check_boot(directory, map.layout())?;
+        Ok(Self::new(map))
     }
 
-    pub(crate) fn new(region: Region, layout: Layout) -> Self {
-        Self { state: State::of_reader(region, layout) }
+    pub(crate) fn new(map: MapImage) -> Self {
+        Self { map }
     }
 
-    /// The leases of a session; none if it is not open.
+    /// Returns the leases of a session; none if it is not open.
     pub fn lookup(&self, session: SessionId) -> Leases {
-        self.state.lookup(session)
+        self.map.lookup(session)
     }
 
-    /// The handle and leases of a session, if it is open.
+    /// Returns the handle and the leases of a session if it is open.
     pub fn find(&self, session: SessionId) -> Option<(Handle, Leases)> {
         self.with_session(session, |handle, leases| (handle, *leases))
     }
 
-    /// What `then` makes of the handle and the leases of a session, if it is open. Leases that were
-    /// just put together are waited for when they are moved.
+    /// Calls `f` with the handle and the leases of a session if it is open. The leases are passed by
+    /// reference, because a copy of a value that was just assembled stalls the processor.
     #[inline(always)]
     pub(crate) fn with_session<T>(
         &self,
         session: SessionId,
-        then: impl FnOnce(Handle, &Leases) -> T,
+        f: impl FnOnce(Handle, &Leases) -> T,
     ) -> Option<T> {
         let leases = self.lookup(session);
-        Some(then(self.state.handle(&leases)?, &leases))
+        Some(f(self.map.handle(&leases)?, &leases))
     }
 
-    /// The leases of the session of this handle, if the handle is still good.
+    /// Returns the leases of the session of a handle; `None` if the handle is stale.
     pub fn leases_of(&self, handle: &Handle) -> Option<Leases> {
         let leases = self.lookup(handle.session);
         self.is_live(handle).then_some(leases)
     }
 
-    /// Whether the lease of this handle is still held. Costs a few loads.
+    /// Returns whether the lease of a handle is still held. Costs a few loads.
     #[inline]
     pub fn is_live(&self, handle: &Handle) -> bool {
-        handle.boot == self.state.layout.boot && self.state.is_live(handle)
+        handle.boot == self.map.layout().boot && self.map.is_live(handle)
     }
 
-    /// The boot and network namespace of the map, hashed; part of every handle.
+    /// Returns the hash of the boot and the network namespace of the map. Every handle contains it.
     pub fn boot(&self) -> u64 {
-        self.state.layout.boot
+        self.map.layout().boot
     }
 
-    /// The addresses behind leases, the twin of the loopback address included.
+    /// Returns the addresses of these leases, including the second loopback address.
     pub fn addresses(&self, leases: &Leases) -> Addresses {
         let mut addresses = Addresses::default();
         for lease in leases.iter() {
-            let Some(pool) = self.state.layout.pool(lease.pool) else { continue };
+            let Some(pool) = self.map.layout().pool(lease.pool) else { continue };
             match (lease.address, pool.loopback) {
-                (IpAddr::V4(own), true) => {
-                    addresses.loopback = Some(own);
-                    addresses.loopback6 = match pool.twin(self.state.words(), lease.slot) {
-                        Some(IpAddr::V4(twin)) => Some(twin),
+                (IpAddr::V4(address), true) => {
+                    addresses.loopback = Some(address);
+                    addresses.loopback6 = match pool.loopback6(self.map.words(), lease.slot) {
+                        Some(IpAddr::V4(loopback6)) => Some(loopback6),
                         _ => None,
                     };
                 }
-                (IpAddr::V4(own), false) => addresses.v4 = Some(own),
-                (IpAddr::V6(own), _) => addresses.v6 = Some(own),
+                (IpAddr::V4(address), false) => addresses.v4 = Some(address),
+                (IpAddr::V6(address), _) => addresses.v6 = Some(address),
             }
         }
         addresses
     }
 
-    /// Whether an address is in one of the pools' ranges, and of which kind: the V or L (or twin)
-    /// of some session, or to be.
+    /// Returns the kind of the pool whose ranges contain an address, whether or not the address is
+    /// leased. Second loopback addresses are included.
     pub fn pool_kind(&self, address: IpAddr) -> Option<PoolKind> {
-        let words = self.state.words();
-        let pool = self.state.layout.pools().iter().find(|pool| pool.contains(words, address))?;
+        let words = self.map.words();
+        let mut pools = self.map.layout().pools().iter();
+        let pool = pools.find(|pool| pool.contains(words, address))?;
         Some(if pool.loopback { PoolKind::Loopback } else { PoolKind::VirtualIp })
     }
 
-    /// Whether a newer file has taken the place of this one: attach again. The leases in this one
-    /// are as they were then.
+    /// Returns whether a newer file has replaced this map. The leases in this map are those at the
+    /// time of the replacement. Attach again to read the current ones.
     #[inline]
     pub fn is_superseded(&self) -> bool {
-        load(self.state.words(), SUPERSEDED) != 0
+        self.map.header(SUPERSEDED) != 0
     }
 
-    /// The compiled process list.
+    /// Returns the compiled process list.
     pub fn policy(&self) -> PolicyView<'_> {
-        let (at, length) = (self.state.layout.policy_at, self.state.layout.policy_bytes);
-        let words = self.state.words().get(at..at + length.div_ceil(8)).unwrap_or_default();
+        let (words, length) = self.map.layout().policy(self.map.words());
         #[cfg(not(loom))]
-        let bytes = crate::raw::mapping::bytes_of(words).get(..length).unwrap_or_default();
-        // The model checker's words are no bytes.
+        let bytes = crate::raw::word::bytes_of(words).get(..length).unwrap_or_default();
+        // The words of the model checker are not plain bytes.
         #[cfg(loom)]
-        let bytes = if words.is_empty() { &[][..] } else { &[] };
+        let bytes = {
+            let _ = (words, length);
+            &[]
+        };
         PolicyView::new(bytes)
     }
 
-    /// How addresses are given out.
+    /// Returns the settings of the map.
     pub fn settings(&self) -> Settings {
-        self.state.layout.settings
+        self.map.layout().settings
     }
 
-    /// The numbers of each pool. Allocates.
+    /// Returns the numbers of each pool. Allocates.
     pub fn pools(&self) -> Vec<PoolStatus> {
-        self.state.tables().map(|(_, table)| self.pool_status(table)).collect()
+        self.map.tables().map(|(_, table)| self.pool_status(table)).collect()
     }
 
     fn pool_status(&self, table: Table<'_>) -> PoolStatus {
-        let name = table.pool.name_text(self.state.words());
         PoolStatus {
-            name,
+            name: table.pool.name(self.map.words()),
             loopback: table.pool.loopback,
             ipv4: table.pool.ipv4,
             slots: table.pool.slots,
             free: table.count(Counter::Free),
-            used: table.count(Counter::Used),
+            used: table.count(Counter::Leased),
             cooling: table.count(Counter::Cooling),
             lingering: table.count(Counter::Lingering),
             reserved: table.count(Counter::Reserved),
             drained: table.count(Counter::Drained),
-            peak: table.count(Counter::Peak),
+            peak: table.count(Counter::PeakLeased),
         }
     }
 
-    /// Every address of a pool, given by its number, as it is now. Allocates; none if there is no
-    /// such pool.
+    /// Returns every address of the pool with this number; nothing if the pool does not exist.
+    /// Allocates.
     pub fn slots(&self, pool: u16) -> Vec<SlotRow> {
-        let Some(table) = self.state.table(pool) else { return Vec::new() };
+        let Some(table) = self.map.table(pool) else { return Vec::new() };
         let row = |slot| {
-            let address = table.pool.address(self.state.words(), slot)?;
+            let address = table.pool.address(self.map.words(), slot)?;
             let state = match table.owner(slot) {
-                Owner::Session(_) => SlotState::Used,
+                Owner::Session(_) => SlotState::Leased,
                 Owner::Free(_) => SlotState::Free,
                 Owner::Cooling(_) => SlotState::Cooling,
                 Owner::Lingering(_) => SlotState::Lingering,
             };
-            let tenancy = table.tenancy(slot);
-            let (reserved, drained) = (tenancy.has(RESERVED), tenancy.has(DRAINED | RETIRED));
+            let meta = table.meta(slot);
+            let (reserved, drained) = (meta.has_any(RESERVED), meta.has_any(DRAINED | RETIRED));
             Some(SlotRow { address, state, reserved, drained })
         };
         (0..table.pool.slots).filter_map(row).collect()
     }
 
-    /// Whether the whole server drains: no new session gets an address.
+    /// Returns whether the server drains: no new session gets an address.
     pub fn is_draining(&self) -> bool {
-        load(self.state.words(), DRAINING) != 0
+        self.map.is_draining()
     }
 
-    /// The open sessions, without what the private file knows of them. Allocates.
+    /// Returns the open sessions without users, clients and leaders. Allocates.
     pub fn sessions(&self) -> Vec<SessionRow> {
-        self.state.rows().collect()
+        self.map.sessions().collect()
     }
 }
 

@@ -1,30 +1,33 @@
-//! A map says of its addresses what the pool it was made from says, also after new plans.
+//! Tests of the engine, and of the address arithmetic that pools and maps share.
 
 use std::net::IpAddr;
 
 use proptest::prelude::*;
 
-use super::engine::reap::{Probe, reap};
-use super::engine::state::State;
+use super::engine::reap::Probe;
+use super::engine::writer::WritableMap;
 use super::format::queue::Queue;
 use super::format::record;
-use super::types::plan::{Leader, OpenOptions, Plan, Settings, pair};
+use super::format::words::join_halves;
+use super::replan::build::build_in_memory;
+use super::types::plan::{Leader, OpenOptions, Plan, Settings};
 use crate::Tick;
 use crate::pool::{Pool, PoolKind};
 use crate::range::Range;
-use crate::sync::Ordering;
+use crate::session::SessionId;
 
 fn range(first: u8, length: u8, kind: PoolKind) -> Range {
-    let address = |low: u8| match kind {
-        PoolKind::VirtualIp => IpAddr::from([10, 0, 0, low]),
-        PoolKind::Loopback => IpAddr::from([127, 9, 0, low]),
+    let address = |last_byte: u8| match kind {
+        PoolKind::VirtualIp => IpAddr::from([10, 0, 0, last_byte]),
+        PoolKind::Loopback => IpAddr::from([127, 9, 0, last_byte]),
     };
     Range::new(address(first), address(first.saturating_add(length).min(99))).unwrap()
 }
 
-/// A pool of some ranges below 100 that do not overlap, of at most so many slots.
+/// Returns a pool of disjoint ranges with last bytes below 100.
 fn pool(kind: PoolKind) -> impl Strategy<Value = Pool> {
-    (prop::collection::vec((0u8..90, 0u8..20), 1..4), 0u32..60).prop_map(move |(pieces, most)| {
+    let pieces = prop::collection::vec((0u8..90, 0u8..20), 1..4);
+    (pieces, 0u32..60).prop_map(move |(pieces, max_slots)| {
         let mut ranges: Vec<Range> = Vec::new();
         for (first, length) in pieces {
             let new = range(first, length, kind);
@@ -32,11 +35,11 @@ fn pool(kind: PoolKind) -> impl Strategy<Value = Pool> {
                 ranges.push(new);
             }
         }
-        Pool::new("default", kind, &ranges, most).unwrap()
+        Pool::new("default", kind, &ranges, max_slots).unwrap()
     })
 }
 
-fn kinds() -> impl Strategy<Value = (Pool, Pool)> {
+fn pools_of_one_kind() -> impl Strategy<Value = (Pool, Pool)> {
     prop_oneof![
         (pool(PoolKind::VirtualIp), pool(PoolKind::VirtualIp)),
         (pool(PoolKind::Loopback), pool(PoolKind::Loopback)),
@@ -47,58 +50,68 @@ fn addresses(pool: &Pool) -> Vec<IpAddr> {
     (0..pool.slots()).map(|slot| pool.address(slot).unwrap()).collect()
 }
 
-/// Whether slots and addresses of a map made from this pool are those of the pool.
-fn check_layout(pool: &Pool) -> Result<(), TestCaseError> {
-    let plan = Plan { pools: vec![pool.clone()], ..Plan::default() };
-    let state = State::in_memory(&plan).unwrap();
-    let (words, layout) = (state.map.words(), state.layout.pools()[0]);
+fn map_in_memory(ranges: &str, max_slots: u32, settings: Settings) -> WritableMap {
+    let ranges = [ranges.parse().unwrap()];
+    let pool = Pool::new("default", PoolKind::VirtualIp, &ranges, max_slots).unwrap();
+    build_in_memory(&Plan { pools: vec![pool], settings, ..Plan::default() }).unwrap()
+}
+
+/// Checks that a map that is built from a pool has the slots and addresses of the pool.
+fn check_map_of(pool: &Pool) -> Result<(), TestCaseError> {
+    let map = build_in_memory(&Plan { pools: vec![pool.clone()], ..Plan::default() }).unwrap();
+    let (words, layout) = (map.words(), map.layout().pools()[0]);
     for slot in 0..pool.slots() + 3 {
         prop_assert_eq!(layout.address(words, slot), pool.address(slot));
-        prop_assert_eq!(layout.twin(words, slot), pool.twin(slot));
+        prop_assert_eq!(layout.loopback6(words, slot), pool.loopback6(slot));
     }
-    for low in 0..=110 {
-        for address in [IpAddr::from([10, 0, 0, low]), IpAddr::from([127, 9, 0, low])] {
+    for last_byte in 0..=110 {
+        for address in [IpAddr::from([10, 0, 0, last_byte]), IpAddr::from([127, 9, 0, last_byte])] {
             prop_assert_eq!(layout.slot_of(words, address), pool.slot_of(address));
         }
     }
-    prop_assert_eq!(layout.as_planned(words), pool.clone());
+    prop_assert_eq!(layout.to_pool(words), pool.clone());
     Ok(())
 }
 
 #[test]
-fn what_was_written_of_a_lease_that_was_never_committed_is_said_of_nobody() {
-    let ranges = ["10.0.0.1".parse().unwrap()];
-    let pool = Pool::new("default", PoolKind::VirtualIp, &ranges, 1).unwrap();
-    let state = State::in_memory(&Plan { pools: vec![pool], ..Plan::default() }).unwrap();
-    // As by a writer that is killed before the lease is in place.
+fn a_record_of_an_uncommitted_lease_is_not_attributed_to_the_next_session() {
+    let mut map = map_in_memory("10.0.0.1", 1, Settings::default());
+    // A writer writes the record and is killed before it commits the lease.
     let ann = OpenOptions { user: Some("ann"), ..OpenOptions::default() };
-    record::write(state.records(), &state.layout.pools()[0], 0, 1, &ann);
-    state.rebuild();
+    let writer = map.writer();
+    let pool = &writer.layout().pools()[0];
+    record::write(writer.access(), writer.records(), pool, 0, 1, &ann);
+    writer.rebuild();
     let session = "7".parse().unwrap();
-    let opened = state.open_anyhow(session, &OpenOptions::default(), Tick::from_secs(1)).unwrap();
-    assert_eq!(opened.handle.generation, 1);
-    assert_eq!(state.rows().next().unwrap().user, None);
+    let opened = map.transact(|transaction| {
+        transaction.open_session(session, &OpenOptions::default(), Tick::from_secs(1))
+    });
+    assert_eq!(opened.unwrap().handle.generation, 1);
+    assert_eq!(map.sessions().next().unwrap().user, None);
 }
 
 #[test]
-fn a_damaged_queue_frees_nothing_that_is_held() {
-    let ranges = ["10.0.0.1-10.0.0.2".parse().unwrap()];
-    let pool = Pool::new("default", PoolKind::VirtualIp, &ranges, 2).unwrap();
+fn a_damaged_queue_frees_no_leased_slot() {
     let settings = Settings { cool_down: 5, ..Settings::default() };
-    let plan = Plan { pools: vec![pool], settings, ..Plan::default() };
-    let state = State::in_memory(&plan).unwrap();
-    let [ann, bob, eve] = ["1", "2", "3"].map(|session| session.parse().unwrap());
-    let any = OpenOptions::default();
-    let held = state.open_anyhow(ann, &any, Tick::ZERO).unwrap();
-    state.open_anyhow(bob, &any, Tick::ZERO).unwrap();
-    state.close_session_anyhow(bob, Tick::ZERO).unwrap();
-    // The queue names her slot in place of his.
-    let table = state.table(0).unwrap();
-    table.control[Queue::Cooling as usize].store(pair(1, 1), Ordering::Relaxed);
-    assert!(state.open_anyhow(eve, &any, Tick::from_secs(100)).is_err());
-    assert!(table.is_lease_of(&held.handle));
-    struct Nothing;
-    impl Probe for Nothing {
+    let mut map = map_in_memory("10.0.0.1-10.0.0.2", 2, settings);
+    let [ann, bob, eve]: [SessionId; 3] = ["1", "2", "3"].map(|text| text.parse().unwrap());
+    let (start, later) = (Tick::ZERO, Tick::from_secs(100));
+    let options = OpenOptions::default();
+    let opened = map.transact(|transaction| {
+        let opened = transaction.open_session(ann, &options, start).unwrap();
+        transaction.open_session(bob, &options, start).unwrap();
+        transaction.close_session(bob, start).unwrap();
+        opened
+    });
+    // The cooling queue names the slot of ann instead of the slot of bob.
+    let writer = map.writer();
+    let table = writer.table_writer(0).unwrap();
+    table.control[Queue::Cooling as usize].store_relaxed(writer.access(), join_halves(1, 1));
+    assert!(map.transact(|transaction| transaction.open_session(eve, &options, later)).is_err());
+    assert!(map.is_live(&opened.handle));
+
+    struct IdleSystem;
+    impl Probe for IdleSystem {
         fn has_sockets(&mut self, _: IpAddr) -> bool {
             false
         }
@@ -106,31 +119,31 @@ fn a_damaged_queue_frees_nothing_that_is_held() {
             false
         }
     }
-    reap(&state, Tick::from_secs(100), u32::MAX, &mut Nothing);
-    assert!(table.is_lease_of(&held.handle));
-    state.rebuild();
-    assert!(state.open_anyhow(eve, &any, Tick::from_secs(100)).is_ok());
+    map.transact(|transaction| transaction.reap(later, u32::MAX, &mut IdleSystem));
+    assert!(map.is_live(&opened.handle));
+    map.writer().rebuild();
+    assert!(map.transact(|transaction| transaction.open_session(eve, &options, later)).is_ok());
 }
 
 proptest! {
     #[test]
-    fn a_map_numbers_addresses_as_its_pool_does((old, new) in kinds()) {
-        check_layout(&old)?;
-        check_layout(&old.extended(&new))?;
-        check_layout(&old.extended(&new).extended(&old))?;
+    fn a_map_and_its_pool_number_addresses_alike((old, new) in pools_of_one_kind()) {
+        check_map_of(&old)?;
+        check_map_of(&old.extended(&new))?;
+        check_map_of(&old.extended(&new).extended(&old))?;
     }
 
     #[test]
-    fn a_pool_that_is_extended_keeps_its_slots_and_has_no_address_twice((old, new) in kinds()) {
+    fn an_extended_pool_keeps_its_slots_and_repeats_no_address((old, new) in pools_of_one_kind()) {
         let extended = old.extended(&new);
         let all = addresses(&extended);
         prop_assert_eq!(&all[..old.slots() as usize], addresses(&old));
-        let twins = (0..extended.slots()).filter_map(|slot| extended.twin(slot));
-        let mut each: Vec<IpAddr> = all.iter().copied().chain(twins).collect();
-        let count = each.len();
-        each.sort_unstable();
-        each.dedup();
-        prop_assert_eq!(each.len(), count);
+        let second = (0..extended.slots()).filter_map(|slot| extended.loopback6(slot));
+        let mut distinct: Vec<IpAddr> = all.iter().copied().chain(second).collect();
+        let count = distinct.len();
+        distinct.sort_unstable();
+        distinct.dedup();
+        prop_assert_eq!(distinct.len(), count);
         if old.kind() == PoolKind::VirtualIp {
             let missing = addresses(&new).into_iter().find(|address| !all.contains(address));
             prop_assert_eq!(missing, None);

@@ -1,111 +1,116 @@
-//! Values of which each takes the place of the one before, for code inside other programs.
+//! [`VersionChain`]: a lock-free chain of value versions, for code inside other programs.
 //!
-//! Invariants: nothing that was put in is ever dropped or moved, so that whoever found it may hold
-//! it for good, in any thread, signal handler or vfork child; nothing locks or allocates. Threads
-//! may put a newer value in at once, and one may be left in the middle by siglongjmp or fork: each
-//! has a place of its own, and whoever is first is seen by all.
+//! Invariants:
+//! - A value in the chain is never dropped or moved. So a caller can keep a reference forever, in
+//!   any thread, signal handler or vfork child.
+//! - No method locks, and none allocates.
+//! - Several threads can append at once, and a thread can be interrupted in the middle (by
+//!   siglongjmp or fork): each append has a cell of its own, and all threads see the first one that
+//!   completes.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::Reader;
+use super::reader::Reader;
 use crate::raw::set_once::SetOnce;
 
-/// How many values there can be over the life of a process.
-const PLACES: usize = 128;
+/// Maximum number of versions over the life of a process.
+const MAX_VERSIONS: usize = 128;
 
-/// How many may look for the value after another at once.
-const MOST_FOLLOWERS: usize = 4;
+/// Maximum number of threads that create the successor of one version at once.
+const MAX_CREATORS: usize = 4;
 
-/// A value and those that took its place since.
+/// A chain of value versions. Each version supersedes the one before.
 #[derive(Debug)]
-pub struct Succession<T> {
-    places: [Place<T>; PLACES],
-    /// How many places were given out.
-    used: AtomicUsize,
-    /// The place of the newest value, counted from 1; 0 while there is none.
+pub struct VersionChain<T> {
+    versions: [Version<T>; MAX_VERSIONS],
+    /// The number of cells that were claimed.
+    claimed: AtomicUsize,
+    /// The number of the newest version, from 1; 0 if there is none.
     newest: AtomicUsize,
-    /// Who is looking for the first one.
-    followers: AtomicUsize,
+    /// The number of threads that create the first version.
+    first_creators: AtomicUsize,
 }
 
 #[derive(Debug)]
-struct Place<T> {
+struct Version<T> {
     value: SetOnce<T>,
-    /// Who is looking for the value after this one.
-    followers: AtomicUsize,
+    /// The number of threads that create the next version.
+    creators: AtomicUsize,
 }
 
-impl<T> Succession<T> {
-    /// Without a value yet.
-    #[allow(clippy::new_without_default, reason = "only statics hold one")]
+impl<T> VersionChain<T> {
+    /// Returns an empty chain.
+    #[allow(clippy::new_without_default, reason = "only statics hold a chain")]
     pub const fn new() -> Self {
         Self {
-            places: [const { Place { value: SetOnce::new(), followers: AtomicUsize::new(0) } };
-                PLACES],
-            used: AtomicUsize::new(0),
+            versions: [const { Version { value: SetOnce::new(), creators: AtomicUsize::new(0) } };
+                MAX_VERSIONS],
+            claimed: AtomicUsize::new(0),
             newest: AtomicUsize::new(0),
-            followers: AtomicUsize::new(0),
+            first_creators: AtomicUsize::new(0),
         }
     }
 
-    /// The newest value. A few loads.
+    /// Returns the newest version. Costs a few loads.
     #[inline]
     pub fn newest(&self) -> Option<&T> {
-        self.at(self.newest.load(Ordering::Acquire))
+        self.version(self.newest.load(Ordering::Acquire))
     }
 
     #[inline]
-    fn at(&self, place: usize) -> Option<&T> {
-        self.places.get(place.checked_sub(1)?)?.value.get()
+    fn version(&self, number: usize) -> Option<&T> {
+        self.versions.get(number.checked_sub(1)?)?.value.get()
     }
 
-    /// The newest value, unless it `is_over`: then what `make` gives takes its place, and is kept
-    /// for good. Goes on with the value as it was if `make` gives none (it is asked again next
-    /// time) or if enough others are at it; `None` if there is no room for more.
+    /// Returns the newest version, or its successor if `is_superseded` returns true for it.
+    ///
+    /// `create` makes the successor, which then stays in the chain forever. If `create` returns
+    /// `None`, or if enough other threads are creating the successor, the result is the superseded
+    /// version; the next call tries again. The result is `None` if the chain is full.
     #[inline]
-    pub fn follow(
+    pub fn current(
         &self,
-        is_over: impl FnOnce(&T) -> bool,
-        make: impl FnOnce(Option<&T>) -> Option<T>,
+        is_superseded: impl FnOnce(&T) -> bool,
+        create: impl FnOnce(Option<&T>) -> Option<T>,
     ) -> Option<&T> {
-        let place = self.newest.load(Ordering::Acquire);
-        match self.at(place) {
-            Some(value) if !is_over(value) => Some(value),
-            old => self.succeed(place, old, make),
+        let number = self.newest.load(Ordering::Acquire);
+        match self.version(number) {
+            Some(value) if !is_superseded(value) => Some(value),
+            old => self.append(number, old, create),
         }
     }
 
     #[cold]
-    fn succeed<'s>(
+    fn append<'s>(
         &'s self,
-        old_place: usize,
+        old_number: usize,
         old: Option<&'s T>,
-        make: impl FnOnce(Option<&T>) -> Option<T>,
+        create: impl FnOnce(Option<&T>) -> Option<T>,
     ) -> Option<&'s T> {
-        let before = old_place.checked_sub(1).and_then(|place| self.places.get(place));
-        let followers = before.map_or(&self.followers, |place| &place.followers);
-        if self.used.load(Ordering::Relaxed) >= PLACES {
+        let old_version = old_number.checked_sub(1).and_then(|index| self.versions.get(index));
+        let creators = old_version.map_or(&self.first_creators, |version| &version.creators);
+        if self.claimed.load(Ordering::Relaxed) >= MAX_VERSIONS {
             return None;
         }
-        let enter = |looking| (looking < MOST_FOLLOWERS).then_some(looking + 1);
-        if followers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enter).is_err() {
+        let enter = |count| (count < MAX_CREATORS).then_some(count + 1);
+        if creators.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enter).is_err() {
             return old;
         }
-        let Some(value) = make(old) else {
-            followers.fetch_sub(1, Ordering::Relaxed);
+        let Some(value) = create(old) else {
+            creators.fetch_sub(1, Ordering::Relaxed);
             return old;
         };
-        // If another thread was faster, that is as good, and a place is saved.
-        if self.newest.load(Ordering::Acquire) != old_place {
+        // Another thread may have been faster. Its version is as good, and no cell is used.
+        if self.newest.load(Ordering::Acquire) != old_number {
             return self.newest();
         }
-        // The place was counted up: nobody else gets it, so nobody waits for this either.
-        let number = self.used.fetch_add(1, Ordering::Relaxed);
-        self.places.get(number)?.value.set(value);
+        // The counter gives each thread its own cell, so no thread waits for another.
+        let index = self.claimed.fetch_add(1, Ordering::Relaxed);
+        self.versions.get(index)?.value.set(value);
         let _ = self.newest.compare_exchange(
-            old_place,
-            number + 1,
+            old_number,
+            index + 1,
             Ordering::AcqRel,
             Ordering::Relaxed,
         );
@@ -113,14 +118,16 @@ impl<T> Succession<T> {
     }
 }
 
-impl Succession<Reader> {
-    /// The map in a directory, found once and followed when another takes its place; `None` while
-    /// there was none, and once there is no room for another. Readers that are over stay mapped.
+impl VersionChain<Reader> {
+    /// Returns a reader of the map in a directory. Attaches to the new map when the current one is
+    /// superseded. Superseded readers stay mapped.
+    ///
+    /// Returns `None` if there was no map yet, or if the chain is full.
     #[inline]
     pub fn map(&self, directory: &Path) -> Option<&Reader> {
-        self.follow(Reader::is_superseded, |old| {
-            // A map that is in place and marked waits for its successor, or for a writer to find that
-            // there will be none: whoever is on it stays.
+        self.current(Reader::is_superseded, |old| {
+            // A map that is in place and superseded waits for its successor, or for a writer that
+            // removes the mark. A reader of such a map stays on it.
             Reader::attach(directory).ok().filter(|new| old.is_none() || !new.is_superseded())
         })
     }
@@ -128,8 +135,6 @@ impl Succession<Reader> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::format::layout::SUPERSEDED;
-    use super::super::format::region::store;
     use super::super::{Map, OpenOptions, Plan, Settings};
     use super::*;
     use crate::Tick;
@@ -137,43 +142,43 @@ mod tests {
     use crate::session::{SessionId, SessionKind};
 
     #[test]
-    fn each_value_takes_the_place_of_the_one_before() {
-        let numbers = Succession::new();
-        assert_eq!(numbers.follow(|_| true, |_| None::<usize>), None);
-        for number in 0..2 * PLACES {
-            let found = numbers.follow(
+    fn each_version_supersedes_the_one_before() {
+        let numbers = VersionChain::new();
+        assert_eq!(numbers.current(|_| true, |_| None::<usize>), None);
+        for number in 0..2 * MAX_VERSIONS {
+            let found = numbers.current(
                 |_| true,
                 |old| {
                     assert_eq!(old.copied(), number.checked_sub(1));
                     Some(number)
                 },
             );
-            if number + 1 < PLACES {
+            if number + 1 < MAX_VERSIONS {
                 assert_eq!(found, Some(&number));
             }
-            if number + 1 == PLACES {
+            if number + 1 == MAX_VERSIONS {
                 break;
             }
         }
-        // No room for more: the last one stays, and who finds that it is over is told so.
-        assert_eq!(numbers.follow(|_| true, |_| unreachable!()), None);
-        assert_eq!(numbers.newest(), Some(&(PLACES - 1)));
-        assert_eq!(numbers.follow(|_| false, |_| unreachable!()), Some(&(PLACES - 1)));
+        // The chain is full: the last version stays, and a caller that needs a newer one gets none.
+        assert_eq!(numbers.current(|_| true, |_| unreachable!()), None);
+        assert_eq!(numbers.newest(), Some(&(MAX_VERSIONS - 1)));
+        assert_eq!(numbers.current(|_| false, |_| unreachable!()), Some(&(MAX_VERSIONS - 1)));
     }
 
     #[test]
-    fn who_comes_late_takes_no_place() {
-        let numbers = Succession::new();
-        numbers.follow(|_| true, |_| Some(1));
-        let late = |_: Option<&_>| {
-            numbers.follow(|_| true, |_| Some(2));
+    fn a_late_creator_claims_no_cell() {
+        let numbers = VersionChain::new();
+        numbers.current(|_| true, |_| Some(1));
+        let create_late = |_: Option<&_>| {
+            numbers.current(|_| true, |_| Some(2));
             Some(3)
         };
-        assert_eq!(numbers.follow(|_| true, late), Some(&2));
-        assert_eq!(numbers.used.load(Ordering::Relaxed), 2);
+        assert_eq!(numbers.current(|_| true, create_late), Some(&2));
+        assert_eq!(numbers.claimed.load(Ordering::Relaxed), 2);
     }
 
-    /// A plan that differs from those of other numbers.
+    /// Returns a plan that differs from the plans of other numbers.
     fn plan(number: usize) -> Plan {
         let ranges = ["10.0.0.0/29".parse().unwrap()];
         let pool = Pool::new("default", PoolKind::VirtualIp, &ranges, u32::MAX).unwrap();
@@ -182,96 +187,96 @@ mod tests {
     }
 
     #[test]
-    fn a_map_whose_successor_never_came_takes_no_places() {
+    fn a_superseded_map_without_a_successor_claims_no_cells() {
         let directory = tempfile::tempdir().unwrap();
         let map = Map::create(directory.path(), &plan(0)).unwrap();
-        let maps = Succession::new();
+        let maps = VersionChain::new();
         let first: *const Reader = maps.map(directory.path()).unwrap();
-        // Whoever was about to replace it is killed.
-        store(map.state.lock().words(), SUPERSEDED, 1);
-        for _ in 0..2 * PLACES {
+        // A process that was about to replace the map is killed.
+        map.mark_superseded();
+        for _ in 0..2 * MAX_VERSIONS {
             assert!(maps.map(directory.path()).is_some_and(|map| std::ptr::eq(map, first)));
         }
-        // A process that starts meanwhile has a map all the same.
-        assert!(Succession::new().map(directory.path()).is_some());
+        // A process that starts meanwhile attaches to the same map.
+        assert!(VersionChain::new().map(directory.path()).is_some());
         let session = "7".parse().unwrap();
         map.open_session(session, &OpenOptions::default(), Tick::ZERO).unwrap();
-        let still = maps.map(directory.path()).unwrap();
-        assert!(std::ptr::eq(still, first) && !still.is_superseded());
+        let current = maps.map(directory.path()).unwrap();
+        assert!(std::ptr::eq(current, first) && !current.is_superseded());
         let map = Map::create(directory.path(), &plan(1)).unwrap();
         map.close_session(session, Tick::ZERO).unwrap();
         assert!(maps.map(directory.path()).is_some_and(|map| map.find(session).is_none()));
     }
 
     #[test]
-    fn maps_are_followed_while_there_is_room() {
+    fn new_maps_are_followed_until_the_chain_is_full() {
         let directory = tempfile::tempdir().unwrap();
-        let maps = Succession::new();
-        for number in 0..PLACES {
+        let maps = VersionChain::new();
+        for number in 0..MAX_VERSIONS {
             let map = Map::create(directory.path(), &plan(number)).unwrap();
             let session =
                 SessionId::new(SessionKind::CommandLine, number as u64 / 100 + 1).unwrap();
             map.open_session(session, &OpenOptions::default(), Tick::ZERO).unwrap();
             assert!(maps.map(directory.path()).is_some_and(|map| map.find(session).is_some()));
         }
-        Map::create(directory.path(), &plan(PLACES)).unwrap();
+        Map::create(directory.path(), &plan(MAX_VERSIONS)).unwrap();
         assert!(maps.map(directory.path()).is_none());
         assert!(maps.newest().is_some_and(Reader::is_superseded));
     }
 
     #[test]
-    fn whoever_gives_nothing_is_asked_again() {
-        let numbers = Succession::new();
-        numbers.follow(|_| true, |_| Some(1));
-        for _ in 0..3 * MOST_FOLLOWERS {
-            assert_eq!(numbers.follow(|_| true, |_| None), Some(&1));
+    fn create_is_called_again_after_it_returned_none() {
+        let numbers = VersionChain::new();
+        numbers.current(|_| true, |_| Some(1));
+        for _ in 0..3 * MAX_CREATORS {
+            assert_eq!(numbers.current(|_| true, |_| None), Some(&1));
         }
-        assert_eq!(numbers.follow(|_| true, |_| Some(2)), Some(&2));
+        assert_eq!(numbers.current(|_| true, |_| Some(2)), Some(&2));
     }
 
     #[test]
-    fn whoever_gives_nothing_to_many_threads_is_asked_again() {
-        let numbers = Succession::new();
-        numbers.follow(|_| true, |_| Some(1));
-        let give_nothing = |_: Option<&_>| {
+    fn create_is_called_again_after_it_returned_none_to_many_threads() {
+        let numbers = VersionChain::new();
+        numbers.current(|_| true, |_| Some(1));
+        let create_nothing = |_: Option<&_>| {
             std::thread::yield_now();
             None
         };
         std::thread::scope(|scope| {
-            for _ in 0..4 * MOST_FOLLOWERS {
+            for _ in 0..4 * MAX_CREATORS {
                 scope.spawn(|| {
                     for _ in 0..5_000 {
-                        numbers.follow(|_| true, give_nothing);
+                        numbers.current(|_| true, create_nothing);
                         std::thread::yield_now();
                     }
                 });
             }
         });
-        // One that is counted and gone is one less who may look, for good.
-        assert_eq!(numbers.places[0].followers.load(Ordering::Relaxed), 0);
-        assert_eq!(numbers.follow(|_| true, |_| Some(2)), Some(&2));
+        // A creator that is counted after it returned would reduce the limit forever.
+        assert_eq!(numbers.versions[0].creators.load(Ordering::Relaxed), 0);
+        assert_eq!(numbers.current(|_| true, |_| Some(2)), Some(&2));
     }
 
     #[test]
-    fn few_of_many_threads_look_and_all_see_one() {
-        let numbers = Succession::new();
-        numbers.follow(|_| true, |_| Some(usize::MAX));
-        let looked = AtomicUsize::new(0);
+    fn few_of_many_threads_create_and_all_get_one_version() {
+        let numbers = VersionChain::new();
+        numbers.current(|_| true, |_| Some(usize::MAX));
+        let created = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for number in 0..32 {
-                let (numbers, looked) = (&numbers, &looked);
+                let (numbers, created) = (&numbers, &created);
                 scope.spawn(move || {
-                    numbers.follow(
+                    numbers.current(
                         |value| *value == usize::MAX,
                         |_| {
-                            looked.fetch_add(1, Ordering::Relaxed);
+                            created.fetch_add(1, Ordering::Relaxed);
                             Some(number)
                         },
                     );
                 });
             }
         });
-        assert!((1..=MOST_FOLLOWERS).contains(&looked.into_inner()));
+        assert!((1..=MAX_CREATORS).contains(&created.into_inner()));
         assert!(numbers.newest().is_some_and(|number| *number < 32));
     }
 }

@@ -1,31 +1,35 @@
-//! The writer: takes the lock, recovers what a dead writer left, and hands the work to `sessions`.
+//! [`Map`]: the writer of a map, shared by threads and processes.
 
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 
 use super::engine::files;
-use super::engine::state::State;
-use super::format::layout::{HOLDER, SUPERSEDED};
-use super::format::region::{load, store};
+use super::engine::transaction::Transaction;
+use super::engine::writer::WritableMap;
+use super::format::header::{LOCK_HOLDER, SUPERSEDED};
 use super::reader::Reader;
-use super::replan::merge::check;
-use super::types::outcome::{
-    CloseError, ClosedSession, Leases, MapError, OpenError, OpenedSession, SessionRow,
-};
-use super::types::plan::{OpenOptions, Plan, Settings, pair, unpair};
+use super::replan::build::{build_in_memory, keep_if_unchanged, replace_files};
+use super::replan::validate::validate;
+use super::types::error::{CloseError, MapError, OpenError};
+use super::types::leases::Leases;
+use super::types::outcome::{ClosedSession, OpenedSession};
+use super::types::plan::{OpenOptions, Plan, Settings};
+use super::types::status::SessionRow;
+use super::writer_lock::{LOCK_TIMEOUT, LockHolder, WriterLock};
 use crate::Tick;
-use crate::os::lock::FileLock;
 use crate::policy::Executable;
 use crate::session::{Handle, SessionId};
-use crate::sync::AtomicU64;
+use crate::sync::Backoff;
 
-/// How long a writer waits for another one.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Timeout for the new file on Windows, where an old file is renamed before the new one gets its
+/// name.
+const REPLACEMENT_TIMEOUT: Duration = Duration::from_millis(if cfg!(windows) { 100 } else { 0 });
 
-/// A writer: opens and closes sessions. Threads may share it; a fork child must open its own.
+/// A writer of a map: opens and closes sessions.
+///
+/// Threads may share it. A child of a fork must open its own.
 ///
 /// ```
 /// use vipool::Tick;
@@ -43,116 +47,144 @@ const PATIENCE: Duration = Duration::from_secs(2);
 ///
 /// map.close_by_handle(&opened.handle, Tick::now())?;
 /// assert!(map.reader()?.lookup(session).is_empty());
-/// // A second close frees nothing and says so.
+/// // A second close releases nothing and returns an error.
 /// assert!(map.close_by_handle(&opened.handle, Tick::now()).is_err());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct Map {
-    pub(crate) state: Mutex<State>,
-    /// Where the files are and the lock of their writers; `None` for a map in memory.
-    pub(crate) shared: Option<Shared>,
-    pub(crate) exclusive: bool,
+    map: Mutex<WritableMap>,
+    /// `None` for a map in memory.
+    lock: Option<WriterLock>,
+    /// Whether no other process can write: the lock is held until the map is dropped, or the map is
+    /// in memory.
+    is_exclusive: bool,
 }
-
-#[derive(Debug)]
-pub(crate) struct Shared {
-    directory: PathBuf,
-    pub(crate) lock: FileLock,
-    /// How many threads of this process are about to begin an operation.
-    waiting: AtomicU32,
-    /// How often the lock was handed on from thread to thread; 0 if it was given back.
-    handed_on: AtomicU32,
-}
-
-/// How often the lock is handed on before other processes have their turn.
-const HANDED_ON_MOST: u32 = 8;
 
 impl Map {
-    /// A map in memory alone: gone with the process, seen by nobody else.
+    /// Creates a map in memory. It is private to this process.
+    ///
+    /// # Errors
+    /// Fails if no map can be built from the plan.
     pub fn in_memory(plan: &Plan) -> Result<Self, MapError> {
-        check(plan)?;
-        let state = State::in_memory(plan)?;
-        Ok(Self { state: Mutex::new(state), shared: None, exclusive: true })
+        validate(plan)?;
+        Ok(Self::private(build_in_memory(plan)?))
     }
 
-    /// A copy in memory of the bytes of the files `map` and `sessions`, of whatever boot: to look at
-    /// what somebody left, or to try something on it. The files themselves never change by it.
+    /// Creates a copy in memory of the files `map` and `sessions`, given as bytes, of any boot. It
+    /// serves to inspect a map or to try a change. The files do not change.
     ///
-    /// Without the bytes of `sessions` (or with those of another map) nothing is known of users,
-    /// clients and leaders.
+    /// Users, clients and leaders are unknown if `sessions` is empty or belongs to another map.
+    ///
+    /// # Errors
+    /// Fails if the bytes are not a map.
     pub fn from_bytes(map: &[u8], sessions: &[u8]) -> Result<Self, MapError> {
-        let state = State::copied(map, sessions)
-            .map_err(|reason| MapError::Damaged { path: super::MAP_FILE.into(), reason })?;
-        Ok(Self { state: Mutex::new(state), shared: None, exclusive: true })
+        let map = WritableMap::from_bytes(map, sessions)
+            .map_err(|reason| MapError::Damaged { path: files::MAP_FILE.into(), reason })?;
+        Ok(Self::private(map))
     }
 
-    /// Makes the files `map` and `sessions` in a directory of ours and opens them.
+    fn private(map: WritableMap) -> Self {
+        Self { map: Mutex::new(map), lock: None, is_exclusive: true }
+    }
+
+    /// Creates the files of a map in a directory and opens them.
     ///
-    /// Where there is a map of this boot already, its sessions are carried over: they keep their
-    /// addresses and handles, even those that the plan no longer has, which go to nobody else when
-    /// they are given back. An address that is in another pool now goes on there as it was: nobody
-    /// gets it before its session has given it back and it has cooled down. A pool that the plan no
-    /// longer has stays only while its addresses are in use or cool down.
+    /// If the directory has a map of this boot, its sessions are kept with their addresses and
+    /// handles. An address that the plan no longer has is not allocated again after its session
+    /// releases it. An address that is in another pool of the plan keeps its state there: it is not
+    /// allocated before its session has released it and it has cooled down. A pool that the plan no
+    /// longer has exists until none of its addresses is leased or cools down.
     ///
-    /// The old file is marked superseded; it stays in place if a new one would say the same, so that
-    /// to configure a server again and again costs its programs nothing. A damaged map is left alone
-    /// and reported: remove it to begin anew.
+    /// The old file is marked as superseded. If the new file would have the same content, the old
+    /// one stays in place, so repeated configuration does not disturb running programs.
+    ///
+    /// # Errors
+    /// Fails if no map can be built from the plan, another writer holds the lock, or the files
+    /// cannot be created. A damaged map is not replaced: the error names the file to remove.
     pub fn create(directory: &Path, plan: &Plan) -> Result<Self, MapError> {
-        check(plan)?;
-        let boot = files::here(directory)?;
-        let shared = Shared::new(directory)?;
-        let holder = || State::open(directory).ok().map(|state| holder(&state)).unwrap_or_default();
-        // Who holds it for itself will not let go; if it died meanwhile, the first try succeeds.
-        let patience = if holder().1 { Duration::ZERO } else { PATIENCE };
-        if !shared.acquire(patience)? {
-            let (pid, exclusive) = holder();
-            return Err(MapError::Busy { pid, exclusive });
+        validate(plan)?;
+        let boot = files::current_boot_id(directory)?;
+        let lock = WriterLock::open(directory)?;
+        let holder = || {
+            let map = files::open_writable(directory).ok();
+            map.map(|map| LockHolder::read(&map)).unwrap_or_default()
+        };
+        // An exclusive holder does not release the lock soon, so waiting is useless. If it has died,
+        // the first attempt succeeds.
+        let timeout = if holder().is_exclusive { Duration::ZERO } else { LOCK_TIMEOUT };
+        if !lock.acquire(timeout)? {
+            return Err(holder().to_error());
         }
-        let made = match State::open(directory) {
-            Ok(old) => {
-                store(old.map.words(), HOLDER, std::process::id().into());
-                old.recover();
-                let placed = files::finish_placing(directory, &old.layout);
-                let stays = placed.and_then(|()| old.stays(directory, plan, boot));
-                let made = stays.and_then(|stays| match stays {
-                    true => Ok(None),
-                    false => State::replace(directory, plan, boot, Some(&old)).map(Some),
-                });
-                store(old.map.words(), HOLDER, 0);
-                made.map(|made| made.unwrap_or(old))
-            }
-            Err(MapError::Missing(_)) => State::replace(directory, plan, boot, None),
+        let map = match files::open_writable(directory) {
+            Ok(old) => Self::update_files(directory, plan, boot, old),
+            Err(MapError::Missing(_)) => replace_files(directory, plan, boot, None),
             Err(error) => Err(error),
         };
-        shared.lock.release();
-        Ok(Self { state: Mutex::new(made?), shared: Some(shared), exclusive: false })
+        lock.release();
+        Ok(Self { map: Mutex::new(map?), lock: Some(lock), is_exclusive: false })
+    }
+
+    /// Applies a plan to a map that exists. Returns the old map if it stays in place.
+    fn update_files(
+        directory: &Path,
+        plan: &Plan,
+        boot: u64,
+        mut old: WritableMap,
+    ) -> Result<WritableMap, MapError> {
+        let writer = old.writer();
+        writer.store_header(LOCK_HOLDER, LockHolder::this_process(false));
+        writer.recover_if_needed();
+        let result = files::finish_publishing(directory, old.layout())
+            .and_then(|()| keep_if_unchanged(&mut old, directory, plan, boot))
+            .and_then(|is_kept| match is_kept {
+                true => Ok(None),
+                false => replace_files(directory, plan, boot, Some(&mut old)).map(Some),
+            });
+        old.writer().store_header(LOCK_HOLDER, 0);
+        Ok(result?.unwrap_or(old))
     }
 
     /// Opens the map in a directory.
+    ///
+    /// # Errors
+    /// Fails if there is no map, if it is damaged or not trusted, or if it belongs to another boot
+    /// or network namespace.
     pub fn open(directory: &Path) -> Result<Self, MapError> {
-        let state = State::open(directory)?;
-        files::check_identity(directory, &state.layout)?;
-        let shared = Shared::new(directory)?;
-        Ok(Self { state: Mutex::new(state), shared: Some(shared), exclusive: false })
+        let map = files::open_writable(directory)?;
+        files::check_boot(directory, map.layout())?;
+        let lock = WriterLock::open(directory)?;
+        Ok(Self { map: Mutex::new(map), lock: Some(lock), is_exclusive: false })
     }
 
-    /// Takes the writer lock for as long as this value lives: operations then cost no system call,
-    /// and other writers are told who holds it.
+    /// Holds the writer lock until this map is dropped. Operations need no system call then, and
+    /// the errors of other writers name this process.
+    ///
+    /// # Errors
+    /// Fails if another writer holds the lock, or the map cannot be used.
     pub fn lock_exclusive(&mut self) -> Result<(), MapError> {
-        let mut operation = self.begin()?;
-        store(operation.state.map.words(), HOLDER, pair(1, std::process::id()));
-        // So that the operation does not give the lock back.
-        operation.shared = None;
-        drop(operation);
-        self.exclusive = true;
+        self.keep_lock()?;
+        self.is_exclusive = true;
         Ok(())
     }
 
-    /// Gives a session its addresses, or completes and returns those it has.
+    /// Acquires the writer lock and does not release it.
+    fn keep_lock(&self) -> Result<(), MapError> {
+        let mut locked = self.lock_for_writing()?;
+        let holder = LockHolder::this_process(true);
+        locked.map.transact(|transaction| transaction.store_header(LOCK_HOLDER, holder));
+        locked.lock = None;
+        Ok(())
+    }
+
+    /// Opens a session. If it is open, adds the leases that it lacks and returns all.
     ///
-    /// In this order: the lease it has; the address it asks for, or an error; the one reserved for
-    /// the user; the user's last one; the one that has been free longest.
+    /// The address is the first available of: the lease that the session has, the requested address
+    /// (an error if it is not available), the one reserved for the user, the last one of the user,
+    /// the one that has been free longest.
+    ///
+    /// # Errors
+    /// Fails if no address is available, a limit is reached, or the map cannot be used.
     #[inline(always)]
     pub fn open_session(
         &self,
@@ -160,41 +192,36 @@ impl Map {
         options: &OpenOptions<'_>,
         now: Tick,
     ) -> Result<OpenedSession, OpenError> {
-        let operation = self.begin()?;
-        match operation.state.open_plain(session, options, now) {
-            Some(opened) => Ok(opened),
-            None => operation.state.open_anyhow(session, options, now),
-        }
+        self.transact(|transaction| transaction.open_session(session, options, now))?
     }
 
-    /// Gives back what the session of this handle holds.
+    /// Closes the session of a handle and releases all its leases.
+    ///
+    /// # Errors
+    /// Fails if the handle is stale or belongs to another boot, or the map cannot be used.
     #[inline(always)]
     pub fn close_by_handle(&self, handle: &Handle, now: Tick) -> Result<ClosedSession, CloseError> {
-        let operation = self.begin()?;
-        match operation.state.close_plain(handle, now) {
-            Some(closed) => Ok(closed),
-            None => operation.state.close_anyhow(handle, now),
-        }
+        self.transact(|transaction| transaction.close_by_handle(handle, now))?
     }
 
-    /// Gives back what this session holds.
+    /// Closes a session and releases all its leases.
+    ///
+    /// # Errors
+    /// Fails if the session is not open, or the map cannot be used.
     #[inline(always)]
     pub fn close_session(
         &self,
         session: SessionId,
         now: Tick,
     ) -> Result<ClosedSession, CloseError> {
-        let operation = self.begin()?;
-        match operation.state.close_session_plain(session, now) {
-            Some(closed) => Ok(closed),
-            None => operation.state.close_session_anyhow(session, now),
-        }
+        self.transact(|transaction| transaction.close_session(session, now))?
     }
 
-    /// The pool that the rules of the farm choose for a session of this user, in which this
-    /// program is started (where that is known): what [`OpenOptions::pool`] is to be where nobody
-    /// asks for another. `None` if no rule holds. May block while the user's groups are looked up,
-    /// but only where a rule names a group; on Windows no such rule holds.
+    /// Returns the pool that the rules of the farm select for a session of this user in which this
+    /// program starts: the value for [`OpenOptions::pool`] if no other pool is requested.
+    ///
+    /// Returns `None` if no rule matches. Looks up the groups of the user, which can block, if a
+    /// rule names a group. On Windows a rule with a group never matches.
     pub fn choose_pool(&self, user: &str, program: Option<&Executable<'_>>) -> Option<String> {
         #[cfg(unix)]
         let groups = || crate::os::users::groups_of(user);
@@ -204,216 +231,195 @@ impl Map {
         reader.policy().choose_pool(user, groups, program).map(str::to_owned)
     }
 
-    /// A view for looking things up.
+    /// Returns a reader of this map.
+    ///
+    /// # Errors
+    /// Fails if the file of the map cannot be opened.
     pub fn reader(&self) -> Result<Reader, MapError> {
-        let state = self.lock()?;
-        match (&self.shared, state.map.share()) {
-            (Some(shared), _) => Reader::attach(&shared.directory),
-            (None, Some(region)) => Ok(Reader::new(region, state.layout)),
-            (None, None) => unreachable!("a map in memory can be shared"),
+        let map = self.lock_threads()?;
+        match (&self.lock, map.share()) {
+            (Some(lock), _) => Reader::attach(lock.directory()),
+            (None, Some(image)) => Ok(Reader::new(image)),
+            (None, None) => unreachable!("a map without a lock is in memory"),
         }
     }
 
-    /// How addresses are given out.
+    /// Returns the settings of the map.
     pub fn settings(&self) -> Settings {
-        self.state.lock().layout.settings
+        self.map.lock().layout().settings
     }
 
-    /// The handle and leases of a session, if it is open. Takes no lock that another process
-    /// holds.
+    /// Returns the handle and the leases of a session if it is open. Does not wait for other
+    /// processes.
+    ///
+    /// # Errors
+    /// Fails if the map was replaced and the new one cannot be opened.
     pub fn find(&self, session: SessionId) -> Result<Option<(Handle, Leases)>, MapError> {
-        let mut state = self.lock()?;
-        self.follow(&mut state)?;
-        let leases = state.lookup(session);
-        Ok(state.handle(&leases).map(|handle| (handle, leases)))
+        let mut map = self.lock_threads()?;
+        self.follow_replacement(&mut map)?;
+        let leases = map.lookup(session);
+        Ok(map.handle(&leases).map(|handle| (handle, leases)))
     }
 
-    /// The open sessions, with what the private file knows of them. Takes no lock that another
-    /// process holds.
+    /// Returns the open sessions with their users, clients and leaders. Does not wait for other
+    /// processes.
+    ///
+    /// # Errors
+    /// Fails if the map was replaced and the new one cannot be opened.
     pub fn sessions(&self) -> Result<Vec<SessionRow>, MapError> {
-        let mut state = self.lock()?;
-        self.follow(&mut state)?;
-        let rows = state.rows().collect();
+        let mut map = self.lock_threads()?;
+        self.follow_replacement(&mut map)?;
+        let rows = map.sessions().collect();
         Ok(rows)
     }
 
-    /// Begins an operation: alone, on the map that is in place, and on one that is whole.
+    /// Runs `body` as a transaction under the writer lock.
     #[inline(always)]
-    pub(crate) fn begin(&self) -> Result<Operation<'_>, MapError> {
-        match &self.shared {
-            Some(shared) if !self.exclusive => self.begin_shared(shared),
-            _ => {
-                let state = self.lock()?;
-                state.begin();
-                Ok(Operation { state, shared: None, begun: true })
-            }
+    pub(crate) fn transact<T>(
+        &self,
+        body: impl FnOnce(&Transaction<'_>) -> T,
+    ) -> Result<T, MapError> {
+        let mut locked = self.lock_for_writing()?;
+        Ok(locked.map.transact(body))
+    }
+
+    /// Locks the map against other threads and processes.
+    #[inline(always)]
+    fn lock_for_writing(&self) -> Result<LockedMap<'_>, MapError> {
+        match &self.lock {
+            Some(lock) if !self.is_exclusive => self.lock_against_processes(lock),
+            _ => Ok(LockedMap { map: self.lock_threads()?, lock: None }),
         }
     }
 
-    fn begin_shared<'a>(&'a self, shared: &'a Shared) -> Result<Operation<'a>, MapError> {
-        shared.waiting.fetch_add(1, Ordering::Relaxed);
-        let state = self.lock();
-        shared.waiting.fetch_sub(1, Ordering::Relaxed);
-        let mut state = state?;
-        if shared.handed_on.load(Ordering::Relaxed) == 0 {
-            self.follow(&mut state)?;
-            if !shared.acquire(Duration::ZERO)? {
-                drop(state);
-                state = self.wait_for_turn(shared)?;
+    fn lock_against_processes<'a>(
+        &'a self,
+        lock: &'a WriterLock,
+    ) -> Result<LockedMap<'a>, MapError> {
+        let mut map = lock.count_waiting(|| self.lock_threads())?;
+        if !lock.is_handed_over() {
+            self.follow_replacement(&mut map)?;
+            if !lock.acquire(Duration::ZERO)? {
+                drop(map);
+                map = self.wait_for_lock(lock)?;
             }
         }
-        // From here on the lock is given back when the operation is dropped.
-        let mut operation = Operation { state, shared: Some(shared), begun: false };
-        self.follow(&mut operation.state)?;
-        // Still in place: whoever wanted to replace it died before.
-        store(operation.state.map.words(), SUPERSEDED, 0);
-        store(operation.state.map.words(), HOLDER, std::process::id().into());
-        operation.state.begin();
-        operation.begun = true;
-        Ok(operation)
+        // From here on, dropping the value ends the turn.
+        let mut locked = LockedMap { map, lock: Some(lock) };
+        self.follow_replacement(&mut locked.map)?;
+        let writer = locked.map.writer();
+        // A mark on a file that is still in place is a left-over of a process that died before it
+        // replaced the map.
+        writer.store_header(SUPERSEDED, 0);
+        writer.store_header(LOCK_HOLDER, LockHolder::this_process(false));
+        Ok(locked)
     }
 
-    /// Waits for another process to give the lock back, or tells who has it. Meanwhile other threads
-    /// look at the map, and wait themselves.
+    /// Waits for another process to release the lock. Other threads can read meanwhile.
     #[cold]
-    fn wait_for_turn(&self, shared: &Shared) -> Result<MutexGuard<'_, State>, MapError> {
-        let began = Instant::now();
-        let mut pause = Duration::from_micros(20);
+    fn wait_for_lock(&self, lock: &WriterLock) -> Result<MutexGuard<'_, WritableMap>, MapError> {
+        let mut backoff = Backoff::new(LOCK_TIMEOUT);
         loop {
-            let mut state = self.lock()?;
-            if shared.handed_on.load(Ordering::Relaxed) > 0 {
-                return Ok(state);
+            let mut map = self.lock_threads()?;
+            if lock.is_handed_over() {
+                return Ok(map);
             }
-            // The holder is named in the map that is in place.
-            self.follow(&mut state)?;
-            if shared.acquire(Duration::ZERO)? {
-                return Ok(state);
+            // The map that is in place names the holder.
+            self.follow_replacement(&mut map)?;
+            if lock.acquire(Duration::ZERO)? {
+                return Ok(map);
             }
-            let (pid, exclusive) = holder(&state);
-            // Who holds it for itself will not let go.
-            if exclusive || began.elapsed() >= PATIENCE {
-                return Err(MapError::Busy { pid, exclusive });
+            let holder = LockHolder::read(&map);
+            drop(map);
+            // An exclusive holder does not release the lock soon.
+            if holder.is_exclusive || !backoff.wait() {
+                return Err(holder.to_error());
             }
-            drop(state);
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(2));
         }
     }
 
-    /// The state, unless it was left behind by a fork: another thread may have been using it.
+    /// Locks the map against other threads.
+    ///
+    /// Fails in a child of a fork: another thread of the parent could have been writing.
     #[inline]
-    fn lock(&self) -> Result<MutexGuard<'_, State>, MapError> {
-        match &self.shared {
-            Some(shared) if shared.lock.is_of_parent() => Err(MapError::Forked),
-            _ => Ok(self.state.try_lock().unwrap_or_else(|| self.wait())),
+    fn lock_threads(&self) -> Result<MutexGuard<'_, WritableMap>, MapError> {
+        match &self.lock {
+            Some(lock) if lock.is_from_parent() => Err(MapError::Forked),
+            _ => Ok(self.map.try_lock().unwrap_or_else(|| self.spin_and_lock())),
         }
     }
 
-    /// Waits for the lock. An operation is over long before a thread has fallen asleep and been
-    /// woken, and with the lock all that it guards moves from cache to cache, which takes longer
-    /// than an operation: so whoever finds it taken leaves the other to do many of them, some
-    /// microseconds at first, some ten in all.
+    /// Waits for the mutex.
+    ///
+    /// An operation is much shorter than putting a thread to sleep and waking it. It is also shorter
+    /// than moving the cache lines of the map to another processor. So a waiting thread spins for
+    /// some microseconds, then longer, to let the other thread do many operations in a row.
     #[cold]
     #[inline(never)]
-    fn wait(&self) -> MutexGuard<'_, State> {
+    fn spin_and_lock(&self) -> MutexGuard<'_, WritableMap> {
         for round in 0..3 {
             (0..256 << round).for_each(|_| std::hint::spin_loop());
-            if let Some(state) = self.state.try_lock() {
-                return state;
+            if let Some(map) = self.map.try_lock() {
+                return map;
             }
         }
-        self.state.lock()
+        self.map.lock()
     }
 
-    /// Turns to the map that is in place, if it is another one by now.
-    fn follow(&self, state: &mut State) -> Result<(), MapError> {
-        let Some(shared) = &self.shared else { return Ok(()) };
-        if load(state.map.words(), SUPERSEDED) != 0 {
-            let mut tries = if cfg!(windows) { 100 } else { 0 };
-            let current = loop {
-                match State::open(&shared.directory) {
-                    // There the old file makes way before the new one can have its name.
-                    Err(MapError::Missing(_)) if tries > 0 => tries -= 1,
-                    other => break other?,
-                }
-                std::thread::sleep(Duration::from_millis(1));
-            };
-            files::check_identity(&shared.directory, &current.layout)?;
-            *state = current;
+    /// Opens the map that is in place if it has replaced this one.
+    fn follow_replacement(&self, map: &mut WritableMap) -> Result<(), MapError> {
+        let Some(lock) = &self.lock else { return Ok(()) };
+        if map.header(SUPERSEDED) == 0 {
+            return Ok(());
         }
+        let mut backoff = Backoff::new(REPLACEMENT_TIMEOUT);
+        let current = loop {
+            match files::open_writable(lock.directory()) {
+                Err(MapError::Missing(_)) if backoff.wait() => {}
+                result => break result?,
+            }
+        };
+        files::check_boot(lock.directory(), current.layout())?;
+        *map = current;
         Ok(())
+    }
+
+    /// Returns the map without a lock between threads, and the lock between processes, held. The
+    /// flag is true if the lock was held before.
+    pub(crate) fn split_exclusive(
+        &mut self,
+    ) -> Result<(&mut WritableMap, Option<&WriterLock>, bool), MapError> {
+        self.keep_lock()?;
+        Ok((self.map.get_mut(), self.lock.as_ref(), self.is_exclusive))
+    }
+
+    /// Marks the map as superseded, as a process does that dies before it replaces the map.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn mark_superseded(&self) {
+        self.map.lock().writer().store_header(SUPERSEDED, 1);
     }
 }
 
 impl Drop for Map {
     fn drop(&mut self) {
-        if let (true, Some(shared)) = (self.exclusive, &self.shared)
-            && !shared.lock.is_of_parent()
-        {
-            store(self.state.get_mut().map.words(), HOLDER, 0);
-            shared.lock.release();
+        if let (true, Some(lock)) = (self.is_exclusive, &self.lock) {
+            lock.end_exclusive(self.map.get_mut());
         }
     }
 }
 
-impl Shared {
-    fn new(directory: &Path) -> Result<Self, MapError> {
-        Ok(Self {
-            directory: directory.to_owned(),
-            lock: files::lock(directory)?,
-            waiting: AtomicU32::new(0),
-            handed_on: AtomicU32::new(0),
-        })
-    }
-
-    /// Ends the turn of an operation: hands the lock on to a thread of this process that is about
-    /// to begin one, which spares two system calls, or gives it back.
-    fn hand_on(&self, words: &[AtomicU64]) {
-        let handed_on = self.handed_on.load(Ordering::Relaxed);
-        if handed_on < HANDED_ON_MOST && self.waiting.load(Ordering::Relaxed) > 0 {
-            // Whoever waits takes it: nothing can fail before it is an operation of its own.
-            self.handed_on.store(handed_on + 1, Ordering::Relaxed);
-            return;
-        }
-        self.handed_on.store(0, Ordering::Relaxed);
-        store(words, HOLDER, 0);
-        self.lock.release();
-    }
-
-    /// Takes the lock of the writers; false if others had it all the time.
-    fn acquire(&self, patience: Duration) -> Result<bool, MapError> {
-        self.lock.acquire(patience).map_err(|source| {
-            let path = self.directory.join(super::LOCK_FILE);
-            MapError::Io { what: "cannot lock", path, source }
-        })
-    }
+/// A map that is locked for writing.
+struct LockedMap<'a> {
+    map: MutexGuard<'a, WritableMap>,
+    /// The lock whose turn ends when this value is dropped.
+    lock: Option<&'a WriterLock>,
 }
 
-/// Who holds the map, and whether for itself.
-fn holder(state: &State) -> (u32, bool) {
-    let (exclusive, pid) = unpair(load(state.map.words(), HOLDER));
-    (pid, exclusive != 0)
-}
-
-/// An operation of a writer: ends when dropped.
-pub(crate) struct Operation<'a> {
-    pub(crate) state: MutexGuard<'a, State>,
-    /// What to give the lock back to.
-    pub(crate) shared: Option<&'a Shared>,
-    /// Whether the map is whole and marked as being changed. Before, its mark is that of a writer
-    /// that died.
-    begun: bool,
-}
-
-impl Drop for Operation<'_> {
+impl Drop for LockedMap<'_> {
     #[inline]
     fn drop(&mut self) {
-        // A panic within the operation leaves the mark: the next one makes the map whole.
-        if self.begun && !std::thread::panicking() {
-            self.state.end();
-        }
-        if let Some(shared) = self.shared {
-            shared.hand_on(self.state.words());
+        if let Some(lock) = self.lock {
+            lock.end_turn(&mut self.map);
         }
     }
 }

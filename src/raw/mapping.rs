@@ -1,4 +1,4 @@
-//! 64-bit atomic words: a file mapped into memory, or memory of our own laid out like one.
+//! Arrays of 64-bit atomic words: a file mapped into memory, or private memory.
 
 #![allow(unsafe_code)]
 
@@ -9,51 +9,53 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-/// A shared mapping of a whole file, or memory of our own. Given back when dropped.
+/// A shared mapping of a whole file, or private memory. Dropping it releases the memory.
 #[derive(Debug)]
 pub struct Mapping {
     start: NonNull<AtomicU64>,
     words: usize,
     writable: bool,
-    /// Missing for a file.
+    /// `None` for a file.
     memory: Option<Arc<Memory>>,
 }
 
-/// Where the lines of the processor's caches begin.
-const LINE: usize = 64;
-/// A page of the large kind: a table that fills some costs the processor fewer look-ups of pages.
+/// Size and alignment of a cache line.
+const CACHE_LINE: usize = 64;
+/// Size of a large page. Large pages save translation look-ups (TLB misses) in a large table.
 const LARGE_PAGE: usize = 2 << 20;
 
-// SAFETY: the mapping belongs to the process, not to a thread, and is only read and written
-// through atomics.
+// SAFETY: the mapping belongs to the process, not to a thread, and all access to it is atomic.
 unsafe impl Send for Mapping {}
-// SAFETY: as above.
+// SAFETY: the same argument holds for shared references.
 unsafe impl Sync for Mapping {}
 
 impl Default for Mapping {
-    /// No words.
+    /// Returns a mapping without words.
     fn default() -> Self {
         Self { start: NonNull::dangling(), words: 0, writable: false, memory: None }
     }
 }
 
 impl Mapping {
-    /// Zeroed words in memory of our own, which begin where a line of the caches does.
+    /// Returns zeroed private memory that is aligned to a cache line.
     pub fn in_memory(words: usize) -> Self {
         let memory = Arc::new(Memory::new(words));
         Self { start: memory.start.cast(), words, writable: true, memory: Some(memory) }
     }
 
-    /// A second view of the same memory; `None` for a file.
+    /// Returns a second view of the same private memory; `None` for a file.
     pub fn share(&self) -> Option<Self> {
         let memory = Arc::clone(self.memory.as_ref()?);
         Some(Self { memory: Some(memory), ..*self })
     }
 
-    /// Maps a file of at least 8 bytes, whole words of it. The file must keep its length: touching
-    /// a page that was cut off kills the process (SIGBUS, mmap(2)).
+    /// Maps the whole words of a file of at least 8 bytes. Does not allocate.
     ///
-    /// Allocates nothing.
+    /// The file must keep its length: access to a page behind its end kills the process (SIGBUS,
+    /// mmap(2)).
+    ///
+    /// # Errors
+    /// Fails if the file is shorter than a word (`UnexpectedEof`) or the kernel refuses the mapping.
     #[cfg(unix)]
     pub fn new(file: &File, writable: bool) -> io::Result<Self> {
         use std::os::fd::AsRawFd;
@@ -64,7 +66,7 @@ impl Mapping {
         }
         let protection =
             if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
-        // SAFETY: a new mapping where the kernel likes; no memory in use is touched.
+        // SAFETY: the kernel chooses the address of a new mapping, so no memory in use changes.
         let start = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
@@ -82,8 +84,11 @@ impl Mapping {
         Ok(Self { start, words: length / 8, writable, memory: None })
     }
 
-    /// Maps a file of at least 8 bytes, whole words of it. While it is mapped the system lets nobody
-    /// cut it off.
+    /// Maps the whole words of a file of at least 8 bytes. Windows does not truncate a file while
+    /// it is mapped.
+    ///
+    /// # Errors
+    /// Fails if the file is shorter than a word (`UnexpectedEof`) or Windows refuses the mapping.
     #[cfg(windows)]
     pub fn new(file: &File, writable: bool) -> io::Result<Self> {
         use std::os::windows::io::AsRawHandle;
@@ -104,8 +109,8 @@ impl Mapping {
         } else {
             (PAGE_READONLY, FILE_MAP_READ)
         };
-        // SAFETY: a new mapping where the system likes; no memory in use is touched. The view
-        // keeps the section alive, so its handle is closed at once.
+        // SAFETY: Windows chooses the address of a new mapping, so no memory in use changes. The
+        // view keeps the section alive after its handle is closed.
         let start = unsafe {
             let section =
                 CreateFileMappingW(file.as_raw_handle(), null(), protection, 0, 0, null());
@@ -120,15 +125,15 @@ impl Mapping {
         Ok(Self { start, words: length / 8, writable, memory: None })
     }
 
-    /// The words. Stores to a mapping that is not writable fault: the caller knows which it made.
+    /// Returns the words. A store to a read-only mapping faults.
     #[inline]
     pub fn words(&self) -> &[AtomicU64] {
-        // SAFETY: the memory is aligned to words, holds this many, lives as long as `self`, and all
-        // access, that of other processes too, is by atomic words.
+        // SAFETY: the memory is aligned to words, holds `self.words` of them, and lives as long as
+        // `self`. All access is by atomic words, also in other processes.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.words) }
     }
 
-    /// Whether stores are allowed.
+    /// Returns whether stores are allowed.
     pub fn is_writable(&self) -> bool {
         self.writable
     }
@@ -140,12 +145,12 @@ impl Drop for Mapping {
             return;
         }
         #[cfg(unix)]
-        // SAFETY: this range was mapped by `new`, and no slice of it outlives `self`.
+        // SAFETY: `new` mapped this range, and no slice of it outlives `self`.
         unsafe {
             libc::munmap(self.start.as_ptr().cast(), self.words * 8);
         }
         #[cfg(windows)]
-        // SAFETY: as above.
+        // SAFETY: `new` mapped this view, and no slice of it outlives `self`.
         unsafe {
             use windows_sys::Win32::System::Memory::{MEMORY_MAPPED_VIEW_ADDRESS, UnmapViewOfFile};
             UnmapViewOfFile(MEMORY_MAPPED_VIEW_ADDRESS { Value: self.start.as_ptr().cast() });
@@ -153,29 +158,29 @@ impl Drop for Mapping {
     }
 }
 
-/// Zeroed memory of our own.
+/// Zeroed private memory.
 #[derive(Debug)]
 struct Memory {
     start: NonNull<u8>,
     layout: Layout,
 }
 
-// SAFETY: the memory belongs to the process, not to a thread, and is only read and written through
-// atomics.
+// SAFETY: the memory belongs to the process, not to a thread, and all access to it is atomic.
 unsafe impl Send for Memory {}
-// SAFETY: as above.
+// SAFETY: the same argument holds for shared references.
 unsafe impl Sync for Memory {}
 
 impl Memory {
     fn new(words: usize) -> Self {
         let bytes = words * 8;
-        let align = if bytes < LARGE_PAGE { LINE } else { LARGE_PAGE };
-        let layout = Layout::from_size_align(bytes.max(LINE), align).expect("it fits in memory");
-        // SAFETY: the layout is not empty.
+        let align = if bytes < LARGE_PAGE { CACHE_LINE } else { LARGE_PAGE };
+        let layout = Layout::from_size_align(bytes.max(CACHE_LINE), align)
+            .expect("the size is below the address space");
+        // SAFETY: the size of the layout is not zero.
         let start = unsafe { alloc(layout) };
         let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
-        // SAFETY: the memory is ours, and this long. Advice changes nothing that it holds; before it
-        // is first touched, so that the pages are large from the beginning.
+        // SAFETY: the memory was just allocated with this size. The advice changes no content; it
+        // comes before the first access, so that the pages are large from the start.
         unsafe {
             #[cfg(all(target_os = "linux", not(miri)))]
             if align == LARGE_PAGE {
@@ -189,15 +194,7 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this layout, and no slice of it outlives `self`.
+        // SAFETY: `new` allocated the memory with this layout, and no slice of it outlives `self`.
         unsafe { dealloc(self.start.as_ptr(), self.layout) };
     }
-}
-
-/// The bytes of words that nobody writes any more, in memory order.
-#[cfg(not(loom))]
-pub(crate) fn bytes_of(words: &[AtomicU64]) -> &[u8] {
-    // SAFETY: the words are readable memory for as long as the slice is borrowed, any bytes are
-    // valid, and the caller's words are of the part of a map that never changes after publication.
-    unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), words.len() * 8) }
 }

@@ -1,7 +1,11 @@
-//! Memory primitives with `unsafe` in them, kept in one folder so that they are audited together.
+//! Memory primitives that need `unsafe`, in one folder so that they are audited together.
+//!
+//! Nothing here depends on another module of the crate, except on the atomics in `sync`. The
+//! modules make no policy decisions and call the operating system only to map memory.
 
 pub mod bytes;
 pub mod mapping;
 pub mod prefetch;
 pub mod sections;
 pub mod set_once;
+pub mod word;

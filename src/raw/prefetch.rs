@@ -1,29 +1,34 @@
-//! Memory asked for before it is needed.
+//! Loading of cache lines before they are needed.
 
 #![allow(unsafe_code)]
 
-/// Has the processor fetch what lies here into its caches, both lines where it lies across two.
-/// Nothing happens on processors for which nothing is written here.
+/// Asks the processor to load the cache lines that hold `value`: two if it straddles a boundary.
+///
+/// Does nothing on processors without an implementation here.
 #[inline(always)]
-pub fn prefetch<T>(at: &T) {
-    let first = std::ptr::from_ref(at).cast::<u8>();
-    line(first);
-    line(first.wrapping_add(size_of::<T>().saturating_sub(1)));
+pub fn prefetch<T>(value: &T) {
+    let first = std::ptr::from_ref(value).cast::<u8>();
+    prefetch_line(first);
+    prefetch_line(first.wrapping_add(size_of::<T>().saturating_sub(1)));
 }
 
 #[inline(always)]
-fn line(at: *const u8) {
+fn prefetch_line(address: *const u8) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: a hint: it reads nothing as far as the program can tell, and faults nowhere.
+    // SAFETY: a prefetch is a hint. It has no effect that the program can observe, and it faults
+    // for no address.
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(at.cast());
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
     }
     #[cfg(all(target_arch = "aarch64", not(miri)))]
-    // SAFETY: as above.
+    // SAFETY: a prefetch is a hint. It has no effect that the program can observe, and it faults
+    // for no address.
     unsafe {
-        std::arch::asm!("prfm pldl1keep, [{}]", in(reg) at, options(nostack, readonly, preserves_flags));
+        std::arch::asm!(
+            "prfm pldl1keep, [{}]", in(reg) address, options(nostack, readonly, preserves_flags)
+        );
     }
     #[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
-    let _ = at;
+    let _ = address;
 }

@@ -1,8 +1,8 @@
-//! A value that is set once, by whoever is first, and that nobody waits for.
+//! A cell that is set once and never blocks.
 //!
-//! Unlike `std::sync::OnceLock` it is all zero bits while it is empty, so that a large table of them
-//! takes no room in a file; and a thread that is left in the middle of setting it (siglongjmp, fork)
-//! leaves it empty, where a lock would be held for ever. Not of the operating system, but `unsafe`.
+//! [`SetOnce`] differs from `std::sync::OnceLock` in two ways. An empty cell is all zero bits, so a
+//! large static table of cells takes no room in a file. A thread that is interrupted while it sets
+//! the value (by siglongjmp or fork) leaves the cell empty, where a lock would stay held forever.
 
 #![allow(unsafe_code)]
 
@@ -12,41 +12,45 @@ use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 const EMPTY: u8 = 0;
-const TAKEN: u8 = 1;
+const SETTING: u8 = 1;
 const SET: u8 = 2;
 
-/// A value that is set once and then only read. Threads may share it.
+/// A cell that is set once and then only read. Threads may share it.
 pub struct SetOnce<T> {
     state: AtomicU8,
     value: UnsafeCell<MaybeUninit<T>>,
 }
 
-// SAFETY: one thread writes the value, before any other can read it; from then on all only read.
+// SAFETY: one thread writes the value before any other thread can read it. From then on every
+// thread only reads it.
 unsafe impl<T: Send + Sync> Sync for SetOnce<T> {}
 
 impl<T> SetOnce<T> {
-    /// Without a value yet.
-    #[allow(clippy::new_without_default, reason = "only statics and what is in them hold one")]
+    /// Returns an empty cell.
+    #[allow(clippy::new_without_default, reason = "only statics and their parts hold a cell")]
     pub const fn new() -> Self {
         Self { state: AtomicU8::new(EMPTY), value: UnsafeCell::new(MaybeUninit::uninit()) }
     }
 
-    /// The value, once it is set. One load.
+    /// Returns the value if it is set. Costs one load.
     #[inline]
     pub fn get(&self) -> Option<&T> {
         if self.state.load(Ordering::Acquire) != SET {
             return None;
         }
-        // SAFETY: it was written before the state said so, and is never written again.
+        // SAFETY: the value was written before the state became `SET`, and no thread writes it
+        // again.
         Some(unsafe { (*self.value.get()).assume_init_ref() })
     }
 
-    /// Sets the value, unless somebody else does or did. It may be unset still when this returns.
+    /// Sets the value, unless another thread sets it or has set it. The cell may still be empty
+    /// when this returns.
     pub fn set(&self, value: T) {
-        let first = self.state.compare_exchange(EMPTY, TAKEN, Ordering::Relaxed, Ordering::Relaxed);
-        if first.is_ok() {
-            // SAFETY: the state was taken once, by us, and nobody reads before it says that the
-            // value is set.
+        let claim =
+            self.state.compare_exchange(EMPTY, SETTING, Ordering::Relaxed, Ordering::Relaxed);
+        if claim.is_ok() {
+            // SAFETY: only this thread changed the state from `EMPTY` to `SETTING`, and no thread
+            // reads the value before the state is `SET`.
             unsafe { (*self.value.get()).write(value) };
             self.state.store(SET, Ordering::Release);
         }
@@ -56,7 +60,7 @@ impl<T> SetOnce<T> {
 impl<T> Drop for SetOnce<T> {
     fn drop(&mut self) {
         if *self.state.get_mut() == SET {
-            // SAFETY: it was written, and nobody else has it any more.
+            // SAFETY: the value was written, and `&mut self` means that nobody else uses it.
             unsafe { self.value.get_mut().assume_init_drop() };
         }
     }
@@ -73,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_value_stays() {
+    fn only_the_first_value_is_kept() {
         let value = SetOnce::new();
         assert_eq!(value.get(), None);
         std::thread::scope(|scope| {
@@ -82,7 +86,7 @@ mod tests {
                 scope.spawn(move || value.set(vec![number; 100]));
             }
         });
-        let first = value.get().expect("one was the first").clone();
+        let first = value.get().expect("a thread was first").clone();
         value.set(vec![]);
         assert_eq!(value.get(), Some(&first));
         assert!(first.iter().all(|number| *number == first[0]));

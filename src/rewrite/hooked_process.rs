@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::connect::is_outside;
 use super::{KernelListeners, LiveSystem, RewriteRules, Rewriter, SystemView, sockaddr};
 use crate::client_file;
-use crate::map::{Reader, Succession};
+use crate::map::{Reader, VersionChain};
 use crate::policy::ProgramView;
 use crate::raw::set_once::SetOnce;
 use crate::session::{Addresses, Handle, SessionId};
@@ -126,7 +126,7 @@ impl HookedProcess {
             && !self.system.is_host_address(plain)
     }
 
-    /// Whether another map has taken the place of this one's: see [`Succession::hooked_process`].
+    /// Whether another map has taken the place of this one's: see [`VersionChain::hooked_process`].
     #[inline]
     pub fn is_superseded(&self) -> bool {
         self.system.reader.is_superseded()
@@ -163,7 +163,7 @@ impl HookedProcess {
     }
 }
 
-impl Succession<HookedProcess> {
+impl VersionChain<HookedProcess> {
     /// The program as it is under the newest map; `None` for one that is not rewritten. `rule`
     /// finds its rule there: without one it goes on under the older rule as one that is no longer
     /// listed, so that its names stay as they were. So it does once there is no room for another
@@ -171,7 +171,7 @@ impl Succession<HookedProcess> {
     #[inline]
     pub fn hooked_process(
         &'static self,
-        maps: &'static Succession<Reader>,
+        maps: &'static VersionChain<Reader>,
         directory: &Path,
         rule: impl FnOnce(&'static Reader) -> Option<ProgramView<'static>>,
     ) -> Option<&'static HookedProcess> {
@@ -191,7 +191,7 @@ impl Succession<HookedProcess> {
         };
         let map = maps.map(directory);
         let guest = map.and_then(|reader| {
-            self.follow(HookedProcess::is_superseded, |old| newer(reader, old?))
+            self.current(HookedProcess::is_superseded, |old| newer(reader, old?))
         });
         guest.or_else(|| {
             last.listed.store(false, Ordering::Relaxed);
@@ -210,8 +210,8 @@ mod tests {
 
     #[test]
     fn maps_are_followed_while_there_is_room_and_then_calls_pass() {
-        static MAPS: Succession<Reader> = Succession::new();
-        static PROCESSES: Succession<HookedProcess> = Succession::new();
+        static MAPS: VersionChain<Reader> = VersionChain::new();
+        static PROCESSES: VersionChain<HookedProcess> = VersionChain::new();
         let features = Features { virtual_ip: true, ..Features::default() };
         let program = Program { pattern: "nc".into(), features, ..Program::default() };
         let range = "10.0.0.1-10.0.0.4".parse().unwrap();
@@ -229,7 +229,7 @@ mod tests {
         let reader = MAPS.map(directory).unwrap();
         let (policy, program) = (reader.policy(), rule(reader).unwrap());
         let system = LiveSystem { reader, policy, program, listeners: KernelListeners };
-        PROCESSES.follow(|_| true, |_| Some(HookedProcess::new(system, session, directory)));
+        PROCESSES.current(|_| true, |_| Some(HookedProcess::new(system, session, directory)));
         for round in 1..128 {
             // Another plan each time: the map stays for the same.
             plan.settings.low_water = round;

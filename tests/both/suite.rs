@@ -252,8 +252,8 @@ pub fn monitors_see_all<A: Api>() {
         drained: false,
     };
     let slots = [
-        slot(SECOND, SlotState::Used),
-        slot("10.0.5.12", SlotState::Used),
+        slot(SECOND, SlotState::Leased),
+        slot("10.0.5.12", SlotState::Leased),
         slot("10.0.5.13", SlotState::Free),
     ];
     assert_eq!(api.slots(0), slots);

@@ -78,7 +78,7 @@ impl Addresses {
 fn json_row(pool: &PoolStatus, row: SlotRow) -> AddressRow<'_> {
     let state = match row.state {
         SlotState::Free => "free",
-        SlotState::Used => "used",
+        SlotState::Leased => "used",
         SlotState::Cooling => "cooling",
         SlotState::Lingering => "lingering",
     };
@@ -89,7 +89,7 @@ fn json_row(pool: &PoolStatus, row: SlotRow) -> AddressRow<'_> {
 /// Returns the character for an address, and its colour code (ECMA-48).
 fn symbol(row: &SlotRow) -> (char, u8) {
     match row.state {
-        SlotState::Used => ('#', 32),
+        SlotState::Leased => ('#', 32),
         _ if row.drained => ('d', 31),
         SlotState::Cooling => ('c', 36),
         SlotState::Lingering => ('l', 33),
@@ -145,11 +145,11 @@ mod tests {
 
     #[test]
     fn each_state_has_a_symbol() {
-        use SlotState::{Cooling, Free, Lingering, Used};
+        use SlotState::{Cooling, Free, Leased, Lingering};
         let mut states = vec![
             (Free, false, false),
-            (Used, false, false),
-            (Used, true, true),
+            (Leased, false, false),
+            (Leased, true, true),
             (Cooling, false, false),
             (Lingering, false, false),
             (Free, true, false),
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn lines_of_free_addresses_are_hidden_in_large_pools() {
         let mut states = vec![(SlotState::Free, false, false); 10_000];
-        states[5000].0 = SlotState::Used;
+        states[5000].0 = SlotState::Leased;
         let text = draw_pool("default", &slots(&states), true);
         assert_eq!(text.lines().count(), 3);
         assert!(text.contains("\x1b[32m#\x1b[0m"), "{text}");

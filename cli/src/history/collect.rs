@@ -42,12 +42,14 @@ pub fn collect(
     let boot = format!("{:016x}", journal.boot());
     let first = match &log.state().last_position {
         // A journal with lower numbers than its history is a new journal.
-        Some((last_boot, number)) if *last_boot == boot && *number < journal.next() => number + 1,
+        Some((last_boot, number)) if *last_boot == boot && *number < journal.next_number() => {
+            number + 1
+        }
         _ => 1,
     };
     let mut attempts = 0;
     let (rows, recent) = loop {
-        let before = journal.next();
+        let before = journal.next_number();
         let rows = map.sessions()?;
         let recent = journal.since(first);
         attempts += 1;
@@ -68,7 +70,7 @@ pub fn collect(
         collector.add_event(event);
     }
     // If the map has changed since, rows and journal do not match. The next call reconciles then.
-    if journal.next() == recent.next {
+    if journal.next_number() == recent.next {
         collector.reconcile(&rows);
     }
     log.append(&collector.records)?;

@@ -3,7 +3,7 @@
 //!
 //! The state is determined while the process is loaded. A replaced map adds a newer version of it.
 //! Invariant: no version is ever freed or unmapped, so a hook in any thread, signal handler or
-//! vfork child may hold a reference (see [`Succession`]).
+//! vfork child may hold a reference (see [`VersionChain`]).
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -11,7 +11,7 @@ use std::path::Path;
 
 use libc::c_char;
 use vipool::discovery;
-use vipool::map::{Reader, Succession};
+use vipool::map::{Reader, VersionChain};
 use vipool::policy::ProgramView;
 use vipool::rewrite::{HookedProcess, KernelListeners, LiveSystem, Rewriter};
 use vipool::session::Handle;
@@ -26,9 +26,9 @@ pub type ProcessRewriter<'a> = Rewriter<'a, LiveSystem<'static>>;
 const MAP_DIRECTORY: &[u8] = b"/run/vipool";
 
 /// The map and its replacements.
-static MAPS: Succession<Reader> = Succession::new();
+static MAPS: VersionChain<Reader> = VersionChain::new();
 /// One version per map. Empty in a process that is not rewritten.
-static PROCESSES: Succession<HookedProcess> = Succession::new();
+static PROCESSES: VersionChain<HookedProcess> = VersionChain::new();
 /// The identity of this process, used to find its rule in a replaced map.
 static IDENTITY: IdentityStore = IdentityStore::empty();
 
@@ -100,7 +100,7 @@ pub unsafe fn load(arguments: *const *const c_char, environment: *const *const c
     let first_version = |_: Option<&HookedProcess>| {
         Some(HookedProcess::new(system, session, as_path(identity.directory)))
     };
-    if let Some(process) = PROCESSES.follow(|_| true, first_version) {
+    if let Some(process) = PROCESSES.current(|_| true, first_version) {
         fd_facts::scan_inherited_fds(process);
     }
 }

@@ -5,14 +5,14 @@
 //!
 //! Invariants:
 //! - Nothing here is ever freed or unmapped, so a thread in a hook may keep a reference (see
-//!   [`Succession`]).
+//!   [`VersionChain`]).
 //! - Attaching a newer map is the only operation on a hooked path that opens files and allocates.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use vipool::map::{Reader, Succession};
+use vipool::map::{Reader, VersionChain};
 use vipool::os::process;
 use vipool::policy::{PolicyView, ProgramView};
 pub use vipool::rewrite::HookedProcess;
@@ -24,10 +24,10 @@ use crate::last_error::LastError;
 use crate::{environment, program};
 
 /// The map and its newer versions.
-static MAPS: Succession<Reader> = Succession::new();
+static MAPS: VersionChain<Reader> = VersionChain::new();
 /// The state of the program under each version of the map. It is empty if the program is not on
 /// the process list. The hooks then only check the programs that it starts.
-static HOOKED_PROCESSES: Succession<HookedProcess> = Succession::new();
+static HOOKED_PROCESSES: VersionChain<HookedProcess> = VersionChain::new();
 static PROCESS: OnceLock<Process> = OnceLock::new();
 
 /// The part of the context that is the same under every map.
@@ -106,7 +106,7 @@ pub fn initialize(inherited_rule: u64) -> Result<Option<&'static HookedProcess>,
     let system =
         LiveSystem { reader: map, policy: map.policy(), program, listeners: KernelListeners };
     Ok(HOOKED_PROCESSES
-        .follow(|_| false, |_| Some(HookedProcess::new(system, session, &process.directory))))
+        .current(|_| false, |_| Some(HookedProcess::new(system, session, &process.directory))))
 }
 
 impl Process {

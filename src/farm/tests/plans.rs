@@ -165,5 +165,5 @@ fn the_whole_loopback_never_gives_127_0_0_1() {
     assert_eq!(pool.slot_of(ip("127.0.0.1")), None);
     assert_eq!(pool.address(0), Some(ip("127.0.0.2")));
     let last = pool.slots() - 1;
-    assert!(pool.twin(last).unwrap() <= ip("127.255.255.254"));
+    assert!(pool.loopback6(last).unwrap() <= ip("127.255.255.254"));
 }

@@ -1,298 +1,160 @@
-//! The common case, apart from all others: a server with one pool, and a session that asks for
-//! nothing but an address.
+//! The fast path for opening and closing an anonymous session in a map with one pool.
 //!
-//! It comes to the same as `sessions`, without what only other cases need. What is not as usual is
-//! found before anything is changed, and left to it. The most common of all, nobody's session and
-//! an address that was nobody's, calls nothing but for the journal: it is inlined into its caller, and
-//! the answer is put together last, so that who looks at the handle alone pays for no more.
+//! The fast path does the same as the slow path in `open` and `close`, without the branches for
+//! other cases. It applies if [`Layout::has_fast_path`] is set and the session has no options. It
+//! detects everything unusual before the first change and leaves it to the slow path. It calls no
+//! function except the journal, so it is inlined into its caller. The result is assembled last: a
+//! caller that uses only the handle pays for no more.
+//!
+//! [`Layout::has_fast_path`]: crate::map::format::layout::Layout::has_fast_path
 
-use super::admit::short;
-use super::state::State;
-use super::table::Table;
+use super::table_writer::TableWriter;
+use super::transaction::Transaction;
 use crate::Tick;
-use crate::map::format::index::Home;
-use crate::map::format::layout::{BUSY, DRAINING, HEADER_WORDS, LAST_STAMP, OPEN_SESSIONS};
+use crate::map::format::header::{DRAINING, HEADER_WORDS, LAST_STAMP, OPEN_SESSIONS};
+use crate::map::format::index::HomeBucket;
+use crate::map::format::journal::{self, EventCore, EventLease};
 use crate::map::format::queue::Queue;
-use crate::map::format::record;
-use crate::map::format::slot::{next_stamp, user_tag};
-use crate::map::journal::{self, EventKind, Note};
-use crate::map::types::outcome::{
-    CloseError, ClosedSession, Leases, OpenError, OpenedSession, Place,
-};
+use crate::map::format::slot::next_stamp;
+use crate::map::types::event::EventKind;
+use crate::map::types::leases::{Leases, PackedLease};
+use crate::map::types::outcome::{ClosedSession, OpenedSession};
 use crate::map::types::plan::OpenOptions;
+use crate::raw::word::Word;
 use crate::session::{Handle, SessionId};
-use crate::sync::{AtomicU64, Ordering};
 
-/// A map of one pool, of which every session gets a lease.
-struct Plain<'a> {
-    state: &'a State,
-    header: &'a [AtomicU64; HEADER_WORDS],
-    table: Table<'a>,
+/// A map with one pool, in which every session gets a lease of that pool.
+struct SinglePool<'a> {
+    header: &'a [Word; HEADER_WORDS],
+    table: TableWriter<'a>,
 }
 
-/// A lease, and where the index has its session.
-struct Held<'a> {
-    home: Home<'a>,
+/// The lease of a session, with the home bucket of the session.
+struct HeldLease<'a> {
+    home: HomeBucket<'a>,
     slot: u32,
     generation: u32,
 }
 
-impl State {
+impl<'t> Transaction<'t> {
     #[inline(always)]
-    fn plain(&self) -> Option<Plain<'_>> {
-        let words = self.words();
-        let pool = self.layout.pools().first().filter(|_| self.layout.plain)?;
-        let (header, table) = (words.first_chunk()?, Table::new(words, pool)?);
-        Some(Plain { state: self, header, table })
+    fn single_pool(&self) -> Option<SinglePool<'t>> {
+        let map = self.map();
+        if !map.layout().has_fast_path {
+            return None;
+        }
+        Some(SinglePool { header: map.words().first_chunk()?, table: self.table_writer(0)? })
     }
 
-    /// Opens a session that is nobody's and ends the operation; `None` if it is not as usual.
+    /// Opens an anonymous session; `None`, and nothing changes, if the slow path must do it.
     #[inline(always)]
-    pub(crate) fn open_plain(
+    pub(crate) fn open_fast_path(
         &self,
         session: SessionId,
         options: &OpenOptions<'_>,
         now: Tick,
     ) -> Option<OpenedSession> {
-        if !options.is_nothing() {
+        if !options.is_default() {
             return None;
         }
-        self.plain()?.open_nobodys(session, now)
-    }
-
-    /// Opens any session and ends the operation.
-    #[inline(never)]
-    pub(crate) fn open_anyhow(
-        &self,
-        session: SessionId,
-        options: &OpenOptions<'_>,
-        now: Tick,
-    ) -> Result<OpenedSession, OpenError> {
-        self.open_somebodys(session, options, now).unwrap_or_else(|| {
-            let opened = self.open_session(session, options, now);
-            self.end();
-            opened
+        let SinglePool { header, table } = self.single_pool()?;
+        let home = table.home_bucket(session.raw());
+        if !table.is_absent(&home) && is_open(&table, session) {
+            return None;
+        }
+        if header[DRAINING].load_relaxed() != 0 {
+            return None;
+        }
+        let entry = home.vacant_entry()?;
+        let address_bits = table.pool.address_bits(self.words(), table.front(Queue::Free)?)?;
+        let (slot, generation) = table.allocate_oldest_anonymous(session.raw(), entry, now)?;
+        let open_sessions = header[OPEN_SESSIONS].load_relaxed();
+        header[OPEN_SESSIONS].store_relaxed(self.access(), open_sessions.wrapping_add(1));
+        if !self.journal().is_empty() {
+            let lease = Some(EventLease { generation, address_bits, ipv4: table.pool.ipv4 });
+            let event = EventCore { kind: EventKind::Assigned, session, now, lease };
+            journal::append_anonymous(self.access(), self.journal(), event);
+        }
+        Some(OpenedSession {
+            handle: Handle { session, pool: 0, slot, generation, boot: self.layout().boot },
+            leases: single_lease(&table, session, address_bits, slot, generation),
+            already_open: false,
+            shortage: None,
+            low_water: false,
+            added: 0,
         })
     }
 
+    /// Closes the anonymous session of a handle; `None`, and nothing changes, if the slow path must
+    /// do it.
     #[inline(always)]
-    fn open_somebodys(
-        &self,
-        session: SessionId,
-        options: &OpenOptions<'_>,
-        now: Tick,
-    ) -> Option<Result<OpenedSession, OpenError>> {
-        if options.address.is_some() || options.pool.is_some() {
-            return None;
-        }
-        let plain = self.plain()?;
-        let home = plain.home_of_none(session)?;
-        let (table, settings) = (&plain.table, &self.layout.settings);
-        let user = options.user.map_or(0, user_tag);
-        let last = table.last_of(user);
-        let slot = match &last {
-            Some((slot, _)) => *slot,
-            None => match table.choose(user, settings, now, || self.stamp(now)) {
-                Ok(slot) => slot,
-                Err(refusal) => {
-                    self.note(EventKind::Exhausted, session, &Leases::default(), options, now);
-                    plain.end(0);
-                    return Some(Err(short(refusal).into()));
-                }
-            },
-        };
-        let bits = table.pool.address_bits(self.words(), slot)?;
-        if options.is_of_somebody() {
-            let generation = table.next_generation(slot);
-            record::write(self.records(), table.pool, slot, generation, options);
-        }
-        let entry = last.map(|(_, entry)| entry);
-        let generation = table.give(slot, session.raw(), &home, entry, user, now);
-        let leases = plain.leases(session, bits, slot, generation);
-        self.note(EventKind::Assigned, session, &leases, options, now);
-        let low_water = table.warn_low_water(settings);
-        if low_water {
-            self.note(EventKind::LowWater, session, &leases, options, now);
-        }
-        plain.end(1);
-        Some(Ok(plain.opened(session, slot, generation, leases, low_water)))
-    }
-
-    /// Closes the session of a handle, nobody's, and ends the operation; `None` if it is not as
-    /// usual.
-    #[inline(always)]
-    pub(crate) fn close_plain(&self, handle: &Handle, now: Tick) -> Option<ClosedSession> {
-        let plain = self.plain()?;
-        if !plain.table.tenancy(handle.slot).is_bare() {
-            return None;
-        }
-        plain.give_back_nobodys(&plain.held(handle)?, handle.session, now)
-    }
-
-    /// Closes a session, nobody's, and ends the operation; `None` if it is not as usual.
-    #[inline(always)]
-    pub(crate) fn close_session_plain(
-        &self,
-        session: SessionId,
-        now: Tick,
-    ) -> Option<ClosedSession> {
-        let plain = self.plain()?;
-        plain.give_back_nobodys(&plain.held_by(session)?, session, now)
-    }
-
-    /// Closes the session of any handle and ends the operation.
-    #[inline(never)]
-    pub(crate) fn close_anyhow(
+    pub(crate) fn close_by_handle_fast_path(
         &self,
         handle: &Handle,
         now: Tick,
-    ) -> Result<ClosedSession, CloseError> {
-        if let Some(plain) = self.plain()
-            && let Some(held) = plain.held(handle)
-            && let Some(closed) = plain.give_back(&held, handle.session, now)
-        {
-            return Ok(closed);
-        }
-        let closed = self.close(handle, now);
-        self.end();
-        closed
-    }
-
-    /// Closes any session and ends the operation.
-    #[inline(never)]
-    pub(crate) fn close_session_anyhow(
-        &self,
-        session: SessionId,
-        now: Tick,
-    ) -> Result<ClosedSession, CloseError> {
-        if let Some(plain) = self.plain()
-            && let Some(held) = plain.held_by(session)
-            && let Some(closed) = plain.give_back(&held, session, now)
-        {
-            return Ok(closed);
-        }
-        let closed = self.close_session(session, now);
-        self.end();
-        closed
-    }
-
-    /// Whether a session holds a slot of the one pool.
-    #[cold]
-    #[inline(never)]
-    fn holds(&self, session: SessionId) -> bool {
-        self.table(0).is_some_and(|table| table.lease_of(session.raw()).is_some())
-    }
-}
-
-impl<'a> Plain<'a> {
-    /// The home of a session that holds nothing; `None` if it does, or if the server drains.
-    #[inline(always)]
-    fn home_of_none(&self, session: SessionId) -> Option<Home<'a>> {
-        let home = self.table.home(session.raw());
-        let holds = !self.table.is_of_nobody(&home) && self.state.holds(session);
-        (!holds && self.header[DRAINING].load(Ordering::Relaxed) == 0).then_some(home)
-    }
-
-    #[inline(always)]
-    fn open_nobodys(&self, session: SessionId, now: Tick) -> Option<OpenedSession> {
-        let (state, table) = (self.state, &self.table);
-        let home = self.home_of_none(session).filter(|_| state.layout.bare)?;
-        let entry = home.free_entry()?;
-        let bits = table.pool.address_bits(state.words(), table.first(Queue::Free)?)?;
-        let (slot, generation) = table.give_oldest(session.raw(), entry, now)?;
-        self.end(1);
-        if !state.journal().is_empty() {
-            let (kind, ipv4) = (EventKind::Assigned, table.pool.ipv4);
-            let lease = Some((generation, bits, ipv4));
-            journal::append_nobodys(state.journal(), Note { kind, session, now, lease });
-        }
-        let leases = self.leases(session, bits, slot, generation);
-        Some(self.opened(session, slot, generation, leases, false))
-    }
-
-    /// The lease of a handle, if it is still held.
-    #[inline(always)]
-    fn held(&self, handle: &Handle) -> Option<Held<'a>> {
+    ) -> Option<ClosedSession> {
+        let single = self.single_pool()?;
         let Handle { session, pool, slot, generation, boot } = *handle;
-        let is_held = boot == self.state.layout.boot && pool == 0 && self.table.is_lease_of(handle);
-        is_held.then(|| Held { home: self.table.home(session.raw()), slot, generation })
+        let is_held = boot == self.layout().boot && pool == 0 && single.table.is_lease_of(handle);
+        if !is_held {
+            return None;
+        }
+        let home = single.table.home_bucket(session.raw());
+        self.release_fast_path(&single, &HeldLease { home, slot, generation }, session, now)
     }
 
-    /// The lease that a session holds.
+    /// Closes an anonymous session; `None`, and nothing changes, if the slow path must do it.
     #[inline(always)]
-    fn held_by(&self, session: SessionId) -> Option<Held<'a>> {
-        let home = self.table.home(session.raw());
-        let (slot, generation) = self.table.lease_at(&home, session.raw())?;
-        Some(Held { home, slot, generation })
-    }
-
-    #[inline(always)]
-    fn give_back_nobodys(
+    pub(crate) fn close_session_fast_path(
         &self,
-        held: &Held<'_>,
         session: SessionId,
         now: Tick,
     ) -> Option<ClosedSession> {
-        let (state, table) = (self.state, &self.table);
-        let bits = table.pool.address_bits(state.words(), held.slot)?;
-        let entry = held.home.entry_of(held.slot).filter(|_| state.layout.bare)?;
-        let stamp = self.next_stamp(now);
-        table.take_back_bare(held.slot, entry, stamp)?;
-        self.header[LAST_STAMP].store(stamp, Ordering::Relaxed);
-        self.end(-1);
-        if !state.journal().is_empty() {
-            let note = Note { kind: EventKind::Released, session, now, lease: None };
-            journal::append_nobodys(state.journal(), note);
-        }
-        Some(ClosedSession { leases: self.leases(session, bits, held.slot, held.generation) })
+        let single = self.single_pool()?;
+        let home = single.table.home_bucket(session.raw());
+        let (slot, generation) = single.table.lease_in(&home, session.raw())?;
+        self.release_fast_path(&single, &HeldLease { home, slot, generation }, session, now)
     }
 
     #[inline(always)]
-    fn give_back(&self, held: &Held<'_>, session: SessionId, now: Tick) -> Option<ClosedSession> {
-        let (state, table) = (self.state, &self.table);
-        let bits = table.pool.address_bits(state.words(), held.slot)?;
-        let leases = self.leases(session, bits, held.slot, held.generation);
-        let stamp = self.next_stamp(now);
-        self.header[LAST_STAMP].store(stamp, Ordering::Relaxed);
-        table.take_back(&held.home, held.slot, state.layout.cools, stamp);
-        table.warn_low_water(&state.layout.settings);
-        if !state.journal().is_empty() {
-            let note = Note { kind: EventKind::Released, session, now, lease: None };
-            journal::append_nobodys(state.journal(), note);
+    fn release_fast_path(
+        &self,
+        SinglePool { header, table }: &SinglePool<'_>,
+        lease: &HeldLease<'_>,
+        session: SessionId,
+        now: Tick,
+    ) -> Option<ClosedSession> {
+        let address_bits = table.pool.address_bits(self.words(), lease.slot)?;
+        let entry = lease.home.occupied_entry(lease.slot)?;
+        let stamp = next_stamp(header[LAST_STAMP].load_relaxed(), now);
+        table.release_anonymous(lease.slot, entry, stamp)?;
+        header[LAST_STAMP].store_relaxed(self.access(), stamp);
+        let open_sessions = header[OPEN_SESSIONS].load_relaxed();
+        header[OPEN_SESSIONS].store_relaxed(self.access(), open_sessions.wrapping_sub(1));
+        if !self.journal().is_empty() {
+            let event = EventCore { kind: EventKind::Released, session, now, lease: None };
+            journal::append_anonymous(self.access(), self.journal(), event);
         }
-        self.end(-1);
+        let leases = single_lease(table, session, address_bits, lease.slot, lease.generation);
         Some(ClosedSession { leases })
     }
+}
 
-    #[inline(always)]
-    fn next_stamp(&self, now: Tick) -> u64 {
-        next_stamp(self.header[LAST_STAMP].load(Ordering::Relaxed), now)
-    }
+/// Returns whether a session holds a slot, if its home bucket does not prove the opposite.
+#[cold]
+#[inline(never)]
+fn is_open(table: &TableWriter<'_>, session: SessionId) -> bool {
+    table.lease_of(session.raw()).is_some()
+}
 
-    /// Ends an operation that opened or closed a session.
-    #[inline(always)]
-    fn end(&self, opened: i64) {
-        let open = self.header[OPEN_SESSIONS].load(Ordering::Relaxed);
-        self.header[OPEN_SESSIONS].store(open.wrapping_add_signed(opened), Ordering::Relaxed);
-        self.header[BUSY].store(0, Ordering::Release);
-    }
-
-    #[inline(always)]
-    fn leases(&self, session: SessionId, bits: [u64; 2], slot: u32, generation: u32) -> Leases {
-        let ipv4 = self.table.pool.ipv4.into();
-        Leases::one(session, Place { bits, slot, generation, pool: 0, ipv4 })
-    }
-
-    #[inline(always)]
-    fn opened(
-        &self,
-        session: SessionId,
-        slot: u32,
-        generation: u32,
-        leases: Leases,
-        low_water: bool,
-    ) -> OpenedSession {
-        let handle = Handle { session, pool: 0, slot, generation, boot: self.state.layout.boot };
-        OpenedSession { handle, leases, already_open: false, shortage: None, low_water, added: 0 }
-    }
+#[inline(always)]
+fn single_lease(
+    table: &TableWriter<'_>,
+    session: SessionId,
+    address_bits: [u64; 2],
+    slot: u32,
+    generation: u32,
+) -> Leases {
+    let ipv4 = table.pool.ipv4.into();
+    Leases::single(session, PackedLease { address_bits, slot, generation, pool: 0, ipv4 })
 }

@@ -1,33 +1,55 @@
-//! The files of a map in their directory: opening them, and putting new ones in their place.
+//! The files of a map in their directory: opening, creating and replacing them.
+//!
+//! New files are created under temporary names and then renamed. A process that dies in between
+//! leaves temporary files; the next one that replaces the map finishes the rename or removes them.
 
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::map::format::layout::{self, Layout};
+use super::image::MapImage;
+use super::writer::WritableMap;
+use crate::map::format::journal::{self, JOURNAL_WORDS};
+use crate::map::format::layout::Layout;
 use crate::map::format::region::Region;
-use crate::map::journal;
-use crate::map::types::outcome::MapError;
-use crate::map::{JOURNAL_FILE, LOCK_FILE, MAP_FILE, SESSIONS_FILE};
+use crate::map::types::error::MapError;
 use crate::os::identity;
 use crate::os::lock::FileLock;
 use crate::os::trust::{self, Refused};
 use crate::raw::mapping::Mapping;
 
-/// Opens one of the files and checks that it is what it should be.
-pub(crate) fn open(
-    directory: &Path,
-    name: &str,
-    write: bool,
-) -> Result<(Region, Layout), MapError> {
-    let region = open_region(directory, name, write)?;
+/// Name of the file in the directory of the map that every user may read.
+pub const MAP_FILE: &str = "map";
+/// Name of the file with users, clients and leaders, which only root and the group may read.
+pub const SESSIONS_FILE: &str = "sessions";
+/// Name of the file with the last events, which only root and the group may read.
+pub const JOURNAL_FILE: &str = "journal";
+/// Name of the file that writers lock. It is never replaced.
+pub const LOCK_FILE: &str = "lock";
+
+/// Opens the file `map` for reading. Allocates only for an error.
+pub(crate) fn open_image(directory: &Path) -> Result<MapImage, MapError> {
+    let (map, layout) = open_map(directory, false)?;
+    Ok(MapImage::new(map, Region::default(), layout))
+}
+
+/// Opens the files of a map for writing, of any boot.
+pub(crate) fn open_writable(directory: &Path) -> Result<WritableMap, MapError> {
+    let (map, layout) = open_map(directory, true)?;
+    let sessions = open_sessions_file(directory, &layout)?;
+    let journal = open_journal(directory, layout.boot).unwrap_or_default();
+    Ok(WritableMap::new(map, sessions, journal, layout))
+}
+
+fn open_map(directory: &Path, write: bool) -> Result<(Region, Layout), MapError> {
+    let region = open_region(directory, MAP_FILE, write)?;
     match Layout::read(region.words()) {
         Ok(layout) => Ok((region, layout)),
-        Err(reason) => Err(MapError::Damaged { path: directory.join(name), reason }),
+        Err(reason) => Err(MapError::Damaged { path: directory.join(MAP_FILE), reason }),
     }
 }
 
-/// Maps one of the files, whatever it holds.
+/// Maps one of the files, whatever its content is.
 pub(crate) fn open_region(directory: &Path, name: &str, write: bool) -> Result<Region, MapError> {
     let path = || directory.join(name);
     let file = open_file(directory, name, write)?;
@@ -49,69 +71,71 @@ fn open_file(directory: &Path, name: &str, write: bool) -> Result<File, MapError
     })
 }
 
-/// Refuses a map of another boot or network namespace.
-pub(crate) fn check_identity(directory: &Path, layout: &Layout) -> Result<(), MapError> {
-    if here(directory)? == layout.boot {
+/// Returns an error if the map belongs to another boot or network namespace.
+pub(crate) fn check_boot(directory: &Path, layout: &Layout) -> Result<(), MapError> {
+    if current_boot_id(directory)? == layout.boot {
         Ok(())
     } else {
         Err(MapError::OtherBoot(directory.join(MAP_FILE)))
     }
 }
 
-/// This boot and network namespace.
-pub(crate) fn here(directory: &Path) -> Result<u64, MapError> {
+/// Returns the hash of this boot and network namespace.
+pub(crate) fn current_boot_id(directory: &Path) -> Result<u64, MapError> {
     identity::current_boot_id().map_err(|error| {
         io_error("cannot tell this boot from others, for", directory.join(MAP_FILE), error)
     })
 }
 
-/// The lock of the writers of the map in this directory, made if it is not there.
-pub(crate) fn lock(directory: &Path) -> Result<FileLock, MapError> {
+/// Opens the lock file of a map, and creates it if it does not exist.
+pub(crate) fn open_lock(directory: &Path) -> Result<FileLock, MapError> {
     let path = directory.join(LOCK_FILE);
     let file = match open_file(directory, LOCK_FILE, true) {
         Err(MapError::Missing(_)) => {
             match trust::create_new(&path) {
-                // Somebody else made it at the same time.
+                // Another process created it at the same time.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(io_error("cannot make", path, error)),
                 Ok(_) => {}
             }
             open_file(directory, LOCK_FILE, true)?
         }
-        other => other?,
+        result => result?,
     };
     FileLock::new(file).map_err(|error| io_error("cannot lock", path, error))
 }
 
-/// Makes new files for a map and its private twin, zeroed and fully allocated, under names of
-/// their own until [`put_in_place`]. The caller holds the lock: what bears these names was left by
-/// somebody who died, and is removed.
-pub(crate) fn make(
+/// Creates new, zeroed, fully allocated files for a map and its sessions, under temporary names
+/// until [`publish`]. The caller holds the lock, so existing temporary files are left-overs of a
+/// dead process, and are replaced.
+pub(crate) fn create(
     directory: &Path,
     map_words: usize,
-    private_words: usize,
+    sessions_words: usize,
 ) -> Result<(Region, Region), MapError> {
-    let make = |name, words: usize, mode| {
-        let path = temporary(directory, name);
+    let create_file = |name, words: usize, mode| {
+        let path = temporary_path(directory, name);
         trust::create(&path, words as u64 * 8, mode)
             .and_then(|file| Mapping::new(&file, true))
             .map(Region::from_mapping)
             .map_err(|error| io_error("cannot make", path, error))
     };
-    let map = make(MAP_FILE, map_words, 0o644)?;
-    let private =
-        make(SESSIONS_FILE, private_words, 0o640).inspect_err(|_| remove_new(directory))?;
-    Ok((map, private))
+    let map = create_file(MAP_FILE, map_words, 0o644)?;
+    let sessions = create_file(SESSIONS_FILE, sessions_words, 0o640)
+        .inspect_err(|_| remove_unpublished(directory))?;
+    Ok((map, sessions))
 }
 
-/// The private twin of a map. It bears the name it was made under until it is put in its place, or
-/// for good if its maker dies before. Nothing where there is none, or it is not to be trusted.
-pub(crate) fn private_twin(directory: &Path, layout: &Layout) -> Result<Region, MapError> {
-    let new = new_name(SESSIONS_FILE);
-    // The place again: it may have been put there meanwhile.
-    for name in [SESSIONS_FILE, &new, SESSIONS_FILE] {
+/// Opens the sessions file of a map. Returns an empty region if there is none, or if it is not
+/// trusted.
+///
+/// The file has its temporary name until it is published, and keeps it if its creator dies before.
+fn open_sessions_file(directory: &Path, layout: &Layout) -> Result<Region, MapError> {
+    let temporary = temporary_name(SESSIONS_FILE);
+    // The final name is tried again at the end: the file may have been renamed meanwhile.
+    for name in [SESSIONS_FILE, &temporary, SESSIONS_FILE] {
         match open_region(directory, name, true) {
-            Ok(region) if layout::is_private_twin(region.words(), layout) => return Ok(region),
+            Ok(region) if layout.is_sessions_file(region.words()) => return Ok(region),
             Err(error @ MapError::Io { .. }) => return Err(error),
             _ => {}
         }
@@ -119,64 +143,75 @@ pub(crate) fn private_twin(directory: &Path, layout: &Layout) -> Result<Region, 
     Ok(Region::default())
 }
 
-/// The journal in this directory, if there is one of this boot.
-pub(crate) fn journal(directory: &Path, boot: u64) -> Option<Region> {
-    let region = open_region(directory, JOURNAL_FILE, true).ok()?;
-    journal::is_of(region.words(), boot).then_some(region)
+/// Opens the journal, or creates it. The caller holds the lock.
+///
+/// Returns an empty region if neither is possible: sessions are served without a journal then.
+pub(crate) fn open_or_create_journal(directory: &Path, boot: u64) -> Region {
+    open_journal(directory, boot)
+        .or_else(|| create_journal(directory, boot).ok())
+        .unwrap_or_default()
 }
 
-/// Makes an empty journal. The caller holds the lock.
-pub(crate) fn make_journal(directory: &Path, boot: u64) -> io::Result<Region> {
-    let new = temporary(directory, JOURNAL_FILE);
-    let file = trust::create(&new, journal::WORDS as u64 * 8, 0o640)?;
-    let region = Region::from_mapping(Mapping::new(&file, true)?);
-    journal::begin(region.words(), boot);
-    trust::replace(&new, &directory.join(JOURNAL_FILE))?;
+fn open_journal(directory: &Path, boot: u64) -> Option<Region> {
+    let region = open_region(directory, JOURNAL_FILE, true).ok()?;
+    let is_current = journal::is_journal(region.words()) && journal::boot(region.words()) == boot;
+    is_current.then_some(region)
+}
+
+fn create_journal(directory: &Path, boot: u64) -> io::Result<Region> {
+    let temporary = temporary_path(directory, JOURNAL_FILE);
+    let file = trust::create(&temporary, JOURNAL_WORDS as u64 * 8, 0o640)?;
+    let mut region = Region::from_mapping(Mapping::new(&file, true)?);
+    let (words, access) = region.write_access();
+    journal::write_header(access, words, boot);
+    trust::replace(&temporary, &directory.join(JOURNAL_FILE))?;
     Ok(region)
 }
 
-/// Puts the new files in the place of older ones, the map first: [`private_twin`] finds its twin under
-/// either name, but not that of a map whose twin was written over.
-pub(crate) fn put_in_place(directory: &Path) -> Result<(), MapError> {
-    place(directory, MAP_FILE).inspect_err(|_| remove_new(directory))?;
-    place(directory, SESSIONS_FILE)
+/// Renames the new files to their final names, the map first.
+///
+/// In this order a sessions file that is not renamed is still found under its temporary name. In
+/// the other order the sessions file of the old map would be gone while that map is in place.
+pub(crate) fn publish(directory: &Path) -> Result<(), MapError> {
+    publish_file(directory, MAP_FILE).inspect_err(|_| remove_unpublished(directory))?;
+    publish_file(directory, SESSIONS_FILE)
 }
 
-fn place(directory: &Path, name: &str) -> Result<(), MapError> {
+fn publish_file(directory: &Path, name: &str) -> Result<(), MapError> {
     let path = directory.join(name);
-    trust::replace(&temporary(directory, name), &path)
+    trust::replace(&temporary_path(directory, name), &path)
         .map_err(|error| io_error("cannot replace", path, error))
 }
 
-/// Puts the private twin of this map in its place, should its maker have died before that. The caller
-/// holds the lock.
-pub(crate) fn finish_placing(directory: &Path, layout: &Layout) -> Result<(), MapError> {
-    let new = new_name(SESSIONS_FILE);
-    let is_twin = |region: Region| layout::is_private_twin(region.words(), layout);
-    // The mapping is gone by the time the file gets its name.
-    if !open_region(directory, &new, true).is_ok_and(is_twin) {
+/// Renames the sessions file of this map to its final name if its creator died before that. The
+/// caller holds the lock.
+pub(crate) fn finish_publishing(directory: &Path, layout: &Layout) -> Result<(), MapError> {
+    let temporary = temporary_name(SESSIONS_FILE);
+    let is_sessions_file = |region: Region| layout.is_sessions_file(region.words());
+    // The mapping is dropped before the rename: Windows does not replace a mapped file.
+    if !open_region(directory, &temporary, true).is_ok_and(is_sessions_file) {
         return Ok(());
     }
-    place(directory, SESSIONS_FILE)
+    publish_file(directory, SESSIONS_FILE)
 }
 
-/// Whether a maker died before its files were in place.
-pub(crate) fn has_new(directory: &Path) -> bool {
-    [MAP_FILE, SESSIONS_FILE].into_iter().any(|name| temporary(directory, name).exists())
+/// Returns whether a creator died before it published its files.
+pub(crate) fn has_unpublished(directory: &Path) -> bool {
+    [MAP_FILE, SESSIONS_FILE].into_iter().any(|name| temporary_path(directory, name).exists())
 }
 
-/// Removes new files that were not put in place.
-pub(crate) fn remove_new(directory: &Path) {
+/// Removes new files that were not published.
+pub(crate) fn remove_unpublished(directory: &Path) {
     for name in [MAP_FILE, SESSIONS_FILE] {
-        _ = std::fs::remove_file(temporary(directory, name));
+        _ = std::fs::remove_file(temporary_path(directory, name));
     }
 }
 
-fn temporary(directory: &Path, name: &str) -> PathBuf {
-    directory.join(new_name(name))
+fn temporary_path(directory: &Path, name: &str) -> PathBuf {
+    directory.join(temporary_name(name))
 }
 
-fn new_name(name: &str) -> String {
+fn temporary_name(name: &str) -> String {
     format!("{name}.new")
 }
 

@@ -1,166 +1,194 @@
-//! The slow path: what is looked at now and then, never while a session opens.
+//! Reaping: the periodic look for dead leaders and for cooled addresses. Never part of opening a
+//! session.
 //!
-//! Sessions whose leader is gone are closed, after it was seen dead twice with a grace period in
-//! between. Addresses that have cooled down become free once no socket is found on them.
+//! A session is closed after its leader was seen dead twice, with a grace period in between. A
+//! cooled address becomes free once no socket is found on it.
 
 use std::net::IpAddr;
 
-use super::state::State;
-use super::table::Table;
+use super::table_writer::TableWriter;
+use super::transaction::Transaction;
 use crate::Tick;
 use crate::map::format::counters::Counter;
-use crate::map::format::layout::REAPED;
+use crate::map::format::header::REAP_CURSOR;
+use crate::map::format::placement::Placement;
 use crate::map::format::queue::Queue;
 use crate::map::format::record;
-use crate::map::format::region::{load, store};
 use crate::map::format::slot::Owner;
-use crate::map::format::slot_state::Standing;
-use crate::map::types::plan::{Leader, pair, unpair};
+use crate::map::format::words::{join_halves, split_halves};
+use crate::map::types::plan::Leader;
 use crate::session::{Lease, SessionId};
 
-/// Seconds between the first and the last sighting of a dead leader.
+/// Minimum seconds between the first and the last time that a leader is seen dead.
 pub const LEADER_GRACE: u32 = 10;
 
-/// What [`crate::map::Map::reap`] asks the operating system; [`crate::os`] answers on Linux.
+/// The questions that [`Map::reap`](crate::map::Map::reap) asks the operating system.
 pub trait Probe {
-    /// Whether some socket is bound to this address or connected from it. Say yes when in doubt.
+    /// Returns whether a socket is bound to this address or connected from it. Returns true when in
+    /// doubt.
     fn has_sockets(&mut self, address: IpAddr) -> bool;
-    /// Whether this process is gone. Say no when in doubt.
+    /// Returns whether this process has exited. Returns false when in doubt.
     fn is_gone(&mut self, leader: &Leader) -> bool;
 }
 
-/// What [`crate::map::Map::reap`] did.
+/// The result of [`Map::reap`](crate::map::Map::reap).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReapReport {
-    /// Addresses that became free.
+    /// The number of addresses that became free.
     pub freed: u32,
-    /// Addresses that cooled down but still have sockets on them.
+    /// The number of addresses that have cooled down but still have sockets on them.
     pub lingering: u32,
-    /// Sessions closed because their leader was gone.
+    /// The sessions that were closed because their leader has exited.
     pub closed: Vec<SessionId>,
-    /// Whether the budget ran out before every session and every address that had cooled was looked
-    /// at; calling again goes on where this call stopped. Lingering addresses are looked at in turn
-    /// and never make it true.
+    /// Whether the budget ran out before every session and every cooled address was checked. The
+    /// next call continues where this one stopped. Lingering addresses are checked in turn and
+    /// never set this.
     pub more: bool,
 }
 
-/// Looks at up to `budget` addresses and sessions each.
-pub(crate) fn reap(sessions: &State, now: Tick, budget: u32, probe: &mut dyn Probe) -> ReapReport {
-    let mut reaped = ReapReport::default();
-    let began = sessions.stamp(now);
-    close_leaderless(sessions, now, budget, probe, &mut reaped);
-    for (_, table) in sessions.tables() {
-        // Whether it is to be looked at, unless this very call did.
-        let is_due = |slot: u32| match table.owner(slot) {
-            Owner::Cooling(_) => table.cooled_at(slot, &sessions.layout.settings) <= now,
-            Owner::Lingering(stamp) => stamp <= began,
-            Owner::Free(_) | Owner::Session(_) => false,
-        };
-        let is_cooling = |slot: u32| matches!(table.owner(slot), Owner::Cooling(_));
-        // Lingering first: what is found in use moves there, and is looked at once.
-        for queue in [Queue::Lingering, Queue::Cooling] {
-            let mut left = budget.min(table.pool.slots);
-            let mut slot = table.first(queue);
-            while let Some(current) = slot.filter(|slot| is_due(*slot)) {
-                if left == 0 {
-                    reaped.more |= is_cooling(current);
-                    break;
-                }
-                left -= 1;
-                slot = table.next(current);
-                look(sessions, &table, current, now, probe, &mut reaped);
-            }
-        }
-        if table.count(Counter::Reserved) > 0 || table.pool.dropped {
-            // In no queue: those that were looked at longest ago first, as there. A pool that the
-            // plan no longer has waits for the last of them.
-            let is_unqueued = |slot: &u32| match table.standing(*slot) {
-                Standing::Reserved => true,
-                Standing::Drained => table.pool.dropped,
-                Standing::Held | Standing::Queued(_) => false,
+impl Transaction<'_> {
+    /// Checks up to `budget` sessions, and up to `budget` addresses of each pool.
+    pub(crate) fn reap(&self, now: Tick, budget: u32, probe: &mut dyn Probe) -> ReapReport {
+        let mut report = ReapReport::default();
+        let start_stamp = self.new_stamp(now);
+        self.close_leaderless(now, budget, probe, &mut report);
+        for (_, table) in self.table_writers() {
+            // Slots that this call has checked already have a later stamp.
+            let is_due = |slot: u32| match table.owner(slot) {
+                Owner::Cooling(_) => table.cooled_at(slot, &self.layout().settings) <= now,
+                Owner::Lingering(stamp) => stamp <= start_stamp,
+                Owner::Free(_) | Owner::Session(_) => false,
             };
-            let mut due: Vec<u32> = (0..table.pool.slots).filter(is_unqueued).collect();
-            due.retain(|slot| is_due(*slot));
-            due.sort_by_key(|slot| table.owner(*slot).stamp());
-            let (due, rest) = due.split_at(due.len().min(budget as usize));
-            reaped.more |= rest.iter().any(|slot| is_cooling(*slot));
-            due.iter().for_each(|slot| look(sessions, &table, *slot, now, probe, &mut reaped));
-        }
-    }
-    reaped
-}
-
-/// Frees a slot that has cooled, unless there are sockets on its address.
-fn look(
-    sessions: &State,
-    table: &Table<'_>,
-    slot: u32,
-    now: Tick,
-    probe: &mut dyn Probe,
-    reaped: &mut ReapReport,
-) {
-    let words = sessions.words();
-    let in_use = sessions.layout.settings.check_in_use
-        && [table.pool.address(words, slot), table.pool.twin(words, slot)]
-            .into_iter()
-            .flatten()
-            .any(|address| probe.has_sockets(address));
-    // What is in use goes behind the others, so that each has its turn whatever the budget.
-    let stamp = sessions.stamp(now);
-    table.move_to(slot, if in_use { Owner::Lingering(stamp) } else { Owner::Free(stamp) });
-    *(if in_use { &mut reaped.lingering } else { &mut reaped.freed }) += 1;
-}
-
-/// Closes the sessions whose leader was seen dead before, long enough ago, and is dead now. Looks
-/// at up to `budget` leaders, from where the last call stopped.
-fn close_leaderless(
-    sessions: &State,
-    now: Tick,
-    budget: u32,
-    probe: &mut dyn Probe,
-    reaped: &mut ReapReport,
-) {
-    let mut left = budget;
-    let (from_pool, from_slot) = unpair(load(sessions.words(), REAPED));
-    for (number, table) in sessions.tables().skip_while(|(pool, _)| u32::from(*pool) < from_pool) {
-        let first = if u32::from(number) == from_pool { from_slot } else { 0 };
-        for slot in first..table.pool.slots {
-            let Owner::Session(raw) = table.owner(slot) else { continue };
-            let Some(session) = SessionId::from_raw(raw) else { continue };
-            if !sessions.is_anchor(raw, number) {
-                continue;
-            }
-            let Some((recorded, leader)) = leader_of(sessions, session) else { continue };
-            if left == 0 {
-                store(sessions.words(), REAPED, pair(number.into(), slot));
-                reaped.more = true;
-                return;
-            }
-            left -= 1;
-            let Some(pool) = sessions.layout.pool(recorded.pool) else { continue };
-            let first_seen = record::seen_dead(sessions.records(), pool, recorded.slot);
-            let note = |dead| record::note_dead(sessions.records(), pool, recorded.slot, dead);
-            match (probe.is_gone(&leader), first_seen) {
-                (false, None) => {}
-                (false, Some(_)) => note(None),
-                (true, None) => note(Some(now)),
-                (true, Some(since)) if now.seconds_since(since) >= LEADER_GRACE => {
-                    if sessions.close_session(session, now).is_ok() {
-                        reaped.closed.push(session);
+            let is_cooling = |slot: u32| matches!(table.owner(slot), Owner::Cooling(_));
+            // Lingering slots first: a cooling slot that is found in use moves to their queue.
+            for queue in [Queue::Lingering, Queue::Cooling] {
+                let mut remaining = budget.min(table.pool.slots);
+                let mut next = table.front(queue);
+                while let Some(slot) = next.filter(|slot| is_due(*slot)) {
+                    if remaining == 0 {
+                        report.more |= is_cooling(slot);
+                        break;
                     }
+                    remaining -= 1;
+                    next = table.successor(slot);
+                    self.check_sockets(&table, slot, now, probe, &mut report);
                 }
-                (true, Some(_)) => {}
+            }
+            if table.count(Counter::Reserved) > 0 || table.pool.dropped {
+                // These slots are in no queue, so they are sorted here by the time of their last
+                // check. The drained slots of a dropped pool are checked because the pool goes away
+                // when the last of them is free.
+                let is_unqueued = |slot: &u32| match table.placement(*slot) {
+                    Placement::Reserved => true,
+                    Placement::Drained => table.pool.dropped,
+                    Placement::Leased | Placement::Queued(_) => false,
+                };
+                let mut due: Vec<u32> = (0..table.pool.slots).filter(is_unqueued).collect();
+                due.retain(|slot| is_due(*slot));
+                due.sort_by_key(|slot| table.owner(*slot).stamp());
+                let (due, postponed) = due.split_at(due.len().min(budget as usize));
+                report.more |= postponed.iter().any(|slot| is_cooling(*slot));
+                for slot in due {
+                    self.check_sockets(&table, *slot, now, probe, &mut report);
+                }
             }
         }
+        report
     }
-    store(sessions.words(), REAPED, 0);
-}
 
-/// The leader of a session, and the lease whose record tells it.
-fn leader_of(sessions: &State, session: SessionId) -> Option<(Lease, Leader)> {
-    sessions.lookup(session).iter().find_map(|lease| {
-        let pool = sessions.layout.pool(lease.pool)?;
-        let record = record::read(sessions.records(), pool, lease.slot, lease.generation)?;
-        Some((lease, record.leader?))
-    })
+    /// Frees a cooled slot unless its addresses have sockets.
+    fn check_sockets(
+        &self,
+        table: &TableWriter<'_>,
+        slot: u32,
+        now: Tick,
+        probe: &mut dyn Probe,
+        report: &mut ReapReport,
+    ) {
+        let words = self.words();
+        let in_use = self.layout().settings.check_in_use
+            && [table.pool.address(words, slot), table.pool.loopback6(words, slot)]
+                .into_iter()
+                .flatten()
+                .any(|address| probe.has_sockets(address));
+        // The new stamp sorts a slot in use behind the others, so that each has its turn whatever
+        // the budget.
+        let stamp = self.new_stamp(now);
+        if in_use {
+            table.change_state(slot, Owner::Lingering(stamp));
+            report.lingering += 1;
+        } else {
+            table.change_state(slot, Owner::Free(stamp));
+            report.freed += 1;
+        }
+    }
+
+    /// Closes the sessions whose leader is dead and was seen dead long enough ago. Checks up to
+    /// `budget` leaders, from where the last call stopped.
+    fn close_leaderless(
+        &self,
+        now: Tick,
+        budget: u32,
+        probe: &mut dyn Probe,
+        report: &mut ReapReport,
+    ) {
+        let mut remaining = budget;
+        let (first_pool, first_slot) = split_halves(self.header(REAP_CURSOR));
+        for (number, table) in self.tables().skip_while(|(pool, _)| u32::from(*pool) < first_pool) {
+            let start = if u32::from(number) == first_pool { first_slot } else { 0 };
+            for slot in start..table.pool.slots {
+                let Owner::Session(raw) = table.owner(slot) else { continue };
+                let Some(session) = SessionId::from_raw(raw) else { continue };
+                if !self.is_anchor(raw, number) {
+                    continue;
+                }
+                let Some((lease, leader)) = self.leader_of(session) else { continue };
+                if remaining == 0 {
+                    self.store_header(REAP_CURSOR, join_halves(number.into(), slot));
+                    report.more = true;
+                    return;
+                }
+                remaining -= 1;
+                if self.update_leader(&lease, &leader, now, probe)
+                    && self.close_session(session, now).is_ok()
+                {
+                    report.closed.push(session);
+                }
+            }
+        }
+        self.store_header(REAP_CURSOR, 0);
+    }
+
+    /// Records whether a leader is dead. Returns whether its session is to be closed.
+    fn update_leader(
+        &self,
+        lease: &Lease,
+        leader: &Leader,
+        now: Tick,
+        probe: &mut dyn Probe,
+    ) -> bool {
+        let Some(pool) = self.layout().pool(lease.pool) else { return false };
+        let (access, records) = (self.access(), self.records());
+        match (probe.is_gone(leader), record::first_seen_dead(records, pool, lease.slot)) {
+            (false, None) => false,
+            (false, Some(_)) => {
+                record::set_first_seen_dead(access, records, pool, lease.slot, None);
+                false
+            }
+            (true, None) => {
+                record::set_first_seen_dead(access, records, pool, lease.slot, Some(now));
+                false
+            }
+            (true, Some(since)) => now.seconds_since(since) >= LEADER_GRACE,
+        }
+    }
+
+    /// Returns the leader of a session, and the lease whose record contains it.
+    fn leader_of(&self, session: SessionId) -> Option<(Lease, Leader)> {
+        self.lookup(session).iter().find_map(|lease| {
+            let pool = self.layout().pool(lease.pool)?;
+            let record = record::read(self.records(), pool, lease.slot, lease.generation)?;
+            Some((lease, record.leader?))
+        })
+    }
 }

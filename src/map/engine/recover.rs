@@ -1,74 +1,68 @@
-//! Recovery: everything that is derived, derived from the slots again.
+//! Recovery: queues, index and counters are derived from the slots again.
 //!
-//! What the slots say is never changed, and nothing right is taken out of the index, so readers go
-//! on finding every session while it runs.
+//! Recovery does not change the owner and meta words, and it keeps correct index entries in place.
+//! So readers find every session while it runs.
 
-use super::state::State;
-use super::table::Table;
-use crate::map::format::counters::{COUNTERS, Counter};
-use crate::map::format::index::{self, Key};
-use crate::map::format::layout::{BUSY, LAST_STAMP, OPEN_SESSIONS};
+use super::table_writer::TableWriter;
+use super::writer::MapWriter;
+use crate::map::format::counters::{Counter, MAX_COUNTERS};
+use crate::map::format::header::{BUSY, LAST_STAMP, OPEN_SESSIONS};
+use crate::map::format::index;
+use crate::map::format::placement::Placement;
 use crate::map::format::queue::{self, Queue};
 use crate::map::format::record;
-use crate::map::format::region::{load, store};
 use crate::map::format::slot::Owner;
-use crate::map::format::slot_state::{Standing, counter_of};
 
-impl State {
-    /// Makes the map whole if its last writer died within an operation. The caller is the only
-    /// writer.
+impl MapWriter<'_> {
+    /// Makes the map consistent if its last writer died within a transaction.
     #[inline(always)]
-    pub(crate) fn recover(&self) {
-        if load(self.words(), BUSY) != 0 {
+    pub(crate) fn recover_if_needed(&self) {
+        if self.header(BUSY) != 0 {
             self.rebuild();
-            self.finish_moves();
-            store(self.words(), BUSY, 0);
+            self.finish_handovers();
+            self.store_header(BUSY, 0);
         }
     }
 
-    /// Derives everything from the slots again: after the death of a writer, or to be sure.
+    /// Derives everything from the slots again.
     pub(crate) fn rebuild(&self) {
-        let highest = self.tables().map(|(_, table)| table.rebuild()).max().unwrap_or(0);
-        if highest > load(self.words(), LAST_STAMP) {
-            store(self.words(), LAST_STAMP, highest);
+        let stamps = self.table_writers().map(|(_, table)| table.rebuild());
+        let highest_stamp = stamps.max().unwrap_or(0);
+        if highest_stamp > self.header(LAST_STAMP) {
+            self.store_header(LAST_STAMP, highest_stamp);
         }
         for (_, table) in self.tables() {
-            let is_free = |slot: &u32| table.owner(*slot).stamp().is_some();
-            (0..table.pool.slots)
-                .filter(is_free)
-                .for_each(|slot| record::forget(self.records(), table.pool, slot));
+            for slot in (0..table.pool.slots).filter(|slot| !table.owner(*slot).is_session()) {
+                record::invalidate(self.access(), self.records(), table.pool, slot);
+            }
         }
-        let open: usize = self
+        let is_anchor = |owner: Owner, pool: u16| match owner {
+            Owner::Session(raw) => pool == 0 || self.is_anchor(raw, pool),
+            _ => false,
+        };
+        let open_sessions: usize = self
             .tables()
-            .map(|(number, table)| {
-                (0..table.pool.slots)
-                    .filter(|slot| {
-                        matches!(table.owner(*slot), Owner::Session(raw)
-                            if number == 0 || self.is_anchor(raw, number))
-                    })
-                    .count()
+            .map(|(pool, table)| {
+                (0..table.pool.slots).filter(|slot| is_anchor(table.owner(*slot), pool)).count()
             })
             .sum();
-        store(self.words(), OPEN_SESSIONS, open as u64);
+        self.store_header(OPEN_SESSIONS, open_sessions as u64);
     }
 }
 
-impl Table<'_> {
-    /// Derives queues, index and counters from the slots, whatever they were. Answers the highest
-    /// stamp. Readers beside it go on finding every session. Takes heap for one entry a slot.
-    pub(crate) fn rebuild(&self) -> u64 {
+impl TableWriter<'_> {
+    /// Derives queues, index and counters from the slots, whatever they were before. Returns the
+    /// highest stamp. Allocates one queue entry per slot.
+    fn rebuild(&self) -> u64 {
         let mut queues: [Vec<(u64, u32)>; 3] = Default::default();
-        let mut counts = [0u32; COUNTERS];
-        let mut highest = 0;
+        let mut counts = [0u32; MAX_COUNTERS];
+        let mut highest_stamp = 0;
         for slot in 0..self.pool.slots {
-            let standing = self.standing(slot);
+            let placement = self.placement(slot);
             let stamp = self.owner(slot).stamp().unwrap_or(0);
-            highest = highest.max(stamp);
-            match counter_of(standing) {
-                Some(counter) => counts[counter as usize] += 1,
-                None => counts[Counter::Used as usize] += 1,
-            }
-            if let Standing::Queued(queue) = standing {
+            highest_stamp = highest_stamp.max(stamp);
+            counts[placement.counter() as usize] += 1;
+            if let Placement::Queued(queue) = placement {
                 queues[queue as usize].push((stamp, slot));
             }
         }
@@ -76,31 +70,25 @@ impl Table<'_> {
             [Queue::Free, Queue::Cooling, Queue::Lingering].into_iter().zip(&mut queues)
         {
             slots.sort_unstable();
-            queue::rebuild(self.control, self.slots, queue, slots.iter().map(|(_, slot)| *slot));
+            let order = slots.iter().map(|(_, slot)| *slot);
+            queue::rebuild(self.access(), self.control, self.slots, queue, order);
         }
-        let unindexed = index::repair(self.index, self.pool.slots, |slot| self.key_of(slot));
+        let key_of = |slot| self.index_key(slot);
+        let unindexed = index::repair(self.access(), self.index, self.pool.slots, key_of);
         for counter in [
             Counter::Free,
             Counter::Cooling,
             Counter::Lingering,
-            Counter::Used,
+            Counter::Leased,
             Counter::Reserved,
             Counter::Drained,
         ] {
             self.set_count(counter, counts[counter as usize]);
         }
         self.set_count(Counter::Unindexed, unindexed);
-        let used = counts[Counter::Used as usize];
-        self.set_count(Counter::Peak, self.count(Counter::Peak).clamp(used, self.pool.slots));
-        highest
-    }
-
-    /// What a slot should be under in the index.
-    fn key_of(&self, slot: u32) -> Option<Key> {
-        match (self.owner(slot), self.tenancy(slot).user()) {
-            (Owner::Session(raw), _) => Some(Key::session(raw)),
-            (_, 0) => None,
-            (_, user) => Some(Key::user(user)),
-        }
+        let leased = counts[Counter::Leased as usize];
+        let peak = self.count(Counter::PeakLeased).clamp(leased, self.pool.slots);
+        self.set_count(Counter::PeakLeased, peak);
+        highest_stamp
     }
 }

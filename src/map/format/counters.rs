@@ -1,69 +1,95 @@
 //! The control words of a pool: the ends of its queues, and its counters.
 //!
-//! Counters are published, never derived by who reads them, and only their writer changes them. On
-//! a map whose bytes were damaged they may say anything until everything is derived again: then the
-//! wrong reason may be given for a shortage, or slots looked through for nothing.
+//! The writer publishes the counters; a reader never recomputes them. In a map with damaged bytes
+//! they can have any value until the next recovery. A wrong counter can only cause a wrong reason
+//! for a shortage, or a needless scan of the slots.
 
-use crate::map::types::plan::pair;
-use crate::sync::{AtomicU64, Ordering};
+use super::words::join_halves;
+use crate::raw::word::{Word, WriteAccess};
 
-/// How many there are.
+/// Control words of a pool.
 pub(crate) const CONTROL_WORDS: usize = 16;
-/// The control words of a pool: the queues first, see [`super::queue::Queue`].
-pub(crate) type Control = [AtomicU64; CONTROL_WORDS];
+/// The control words of one pool. The first ones are the ends of its queues, see
+/// [`super::queue::Queue`].
+pub(crate) type ControlWords = [Word; CONTROL_WORDS];
 
-/// A counter of a pool: half of one of its control words, counted in halves.
+/// A counter of a pool. It is one half of a control word; the value is the number of the half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub(crate) enum Counter {
+    /// Free slots.
     Free = 8,
-    Used = 9,
+    /// Leased slots.
+    Leased = 9,
+    /// Slots that cool down.
     Cooling = 10,
+    /// Cooled slots with sockets on their address.
     Lingering = 11,
+    /// Reserved slots that are not leased.
     Reserved = 12,
+    /// Drained or retired slots that are not leased.
     Drained = 13,
-    /// The most that were used at once.
-    Peak = 14,
-    /// Entries for which the index had no room.
+    /// The maximum of [`Counter::Leased`] so far.
+    PeakLeased = 14,
+    /// Slots for which the index had no room.
     Unindexed = 15,
-    /// Not 0 once the low-water warning was given, until there is more again.
-    Warned = 16,
+    /// 1 from the low-water warning until the pool is above the mark again.
+    LowWaterWarned = 16,
 }
 
+/// The number of halves, so an upper limit for the number of counters.
+pub(crate) const MAX_COUNTERS: usize = 2 * CONTROL_WORDS;
+
 impl Counter {
-    /// Its control word, and how far up in it it begins.
+    /// Returns the control word and the shift of its half.
     #[inline(always)]
-    fn place(self) -> (usize, u32) {
+    fn position(self) -> (usize, u32) {
         (self as usize / 2, self as u32 % 2 * 32)
     }
 }
 
-/// How many counters there could be.
-pub(crate) const COUNTERS: usize = 2 * CONTROL_WORDS;
-
+/// Reads a counter.
 #[inline(always)]
-pub(crate) fn count(control: &Control, counter: Counter) -> u32 {
-    let (word, shift) = counter.place();
-    (control[word].load(Ordering::Relaxed) >> shift) as u32
+pub(crate) fn count(control: &ControlWords, counter: Counter) -> u32 {
+    let (word, shift) = counter.position();
+    (control[word].load_relaxed() >> shift) as u32
 }
 
+/// Writes a counter.
 #[inline(always)]
-pub(crate) fn set_count(control: &Control, counter: Counter, value: u32) {
-    let (word, shift) = counter.place();
-    let other = control[word].load(Ordering::Relaxed) & !(pair(0, u32::MAX) << shift);
-    control[word].store(other | u64::from(value) << shift, Ordering::Relaxed);
+pub(crate) fn set_count(
+    access: WriteAccess<'_>,
+    control: &ControlWords,
+    counter: Counter,
+    value: u32,
+) {
+    let (word, shift) = counter.position();
+    let other_half = control[word].load_relaxed() & !(join_halves(0, u32::MAX) << shift);
+    control[word].store_relaxed(access, other_half | u64::from(value) << shift);
 }
 
+/// Adds to a counter.
 #[inline(always)]
-pub(crate) fn add(control: &Control, counter: Counter, by: i32) {
-    set_count(control, counter, count(control, counter).saturating_add_signed(by));
+pub(crate) fn add_to_count(
+    access: WriteAccess<'_>,
+    control: &ControlWords,
+    counter: Counter,
+    delta: i32,
+) {
+    let value = count(control, counter).saturating_add_signed(delta);
+    set_count(access, control, counter, value);
 }
 
-/// Adds to the number of slots used and of those free: they share a word.
+/// Adds to the counters of leased and of free slots, which share a word.
 #[inline(always)]
-pub(crate) fn add_used(control: &Control, used: i32, free: i32) {
-    let (word, _) = Counter::Used.place();
-    let by = (i64::from(used) << 32).wrapping_add(free.into());
-    let both = control[word].load(Ordering::Relaxed).wrapping_add_signed(by);
-    control[word].store(both, Ordering::Relaxed);
+pub(crate) fn add_leased_and_free(
+    access: WriteAccess<'_>,
+    control: &ControlWords,
+    leased: i32,
+    free: i32,
+) {
+    let (word, _) = Counter::Leased.position();
+    let delta = (i64::from(leased) << 32).wrapping_add(free.into());
+    let both = control[word].load_relaxed().wrapping_add_signed(delta);
+    control[word].store_relaxed(access, both);
 }

@@ -1,62 +1,67 @@
-//! The index of a pool: which slot a session holds, and which free slots a user had last.
+//! The hash index of a pool: the slot of each session, and the last slots of each user.
 //!
-//! A slot is in it at most once: under its session while it is held, under its last user while it
-//! is not. So there are never more entries than slots, and room for nearly two a slot.
+//! A slot is in the index at most once: under its session while it is leased, under its last user
+//! while it is not. So there are never more entries than slots, and room for nearly two per slot.
 //!
-//! A bucket is a cache line with places for 15 entries. An entry is a tag, which is never 0, and
-//! the number of a slot in 24 bits:
+//! A bucket is one cache line with 15 lanes. An entry is a tag, which is never 0, and a slot number
+//! of 24 bits. A key belongs to its *home bucket*; an entry that finds no room there goes to one of
+//! the overflow buckets behind it.
 //!
-//! | words | what |
+//! | words | content |
 //! |---|---|
-//! | 0, 1 | the tags, a byte each, 0 for a free place; in the last byte, how many entries found no room here and went to one of the buckets behind |
-//! | 2-5 | the lower 16 bits of the slots |
-//! | 6, 7 | their upper 8 bits |
+//! | 0, 1 | the tags, one byte each, 0 for a vacant lane; the last byte counts the entries that overflowed from this home bucket |
+//! | 2-5 | the lower 16 bits of the slot numbers |
+//! | 6, 7 | the upper 8 bits of the slot numbers |
 //!
-//! Entries never move, and one store, that of the tag, commits an insert as it does a delete. So a
-//! reader finds what is stable whatever a writer is doing, or did when it was killed. The slot that
-//! it finds beside a tag may be another's by then: whoever looks, looks at the slot too. The count
-//! is raised before and lowered after, so it may be too high and is never too low. An entry that
-//! finds no room at all is counted in the control words of the pool (`Counter::Unindexed`); while
-//! there are any, whoever finds nothing here looks through the slots.
+//! Entries never move, and the store of the tag commits an insert or a removal. So a reader finds
+//! every stable entry while a writer works, and after a writer was killed. The slot beside a tag can
+//! belong to another key by the time it is read, so a reader verifies the slot itself. The overflow
+//! count is raised before an insert and lowered after a removal: it can be too high, never too low.
+//! An entry without room in any bucket is counted in the control words
+//! (`Counter::Unindexed`). While that counter is not 0, a failed look-up scans the slots.
 
 use crate::raw::bytes;
+use crate::raw::word::{Word, WriteAccess};
 use crate::session::spread;
-use crate::sync::{AtomicU64, Ordering};
 
 /// Words of a bucket.
 pub(crate) const BUCKET_WORDS: usize = 8;
-/// Slots for which there is one bucket.
+/// Slots per bucket.
 pub(crate) const SLOTS_PER_BUCKET: u32 = 8;
-/// A bucket: see above.
-pub(crate) type Bucket = [AtomicU64; BUCKET_WORDS];
-/// How many buckets an entry may be in, its home counted: what they hold can be counted in a byte.
-const PROBES: usize = 8;
-/// Places of a bucket.
-const PLACES: usize = 15;
-/// The first words of the lower and of the upper bits of the slots.
-const LOWER: usize = 2;
-const UPPER: usize = 6;
-/// How far up in word 1 the count is.
-const COUNT_SHIFT: usize = 56;
+/// The words of one bucket.
+pub(crate) type Bucket = [Word; BUCKET_WORDS];
+/// Buckets that an entry can be in: its home bucket and those behind it. Few enough that one byte
+/// counts the entries in all of them.
+const MAX_PROBES: usize = 8;
+/// Lanes of a bucket.
+const LANES: usize = 15;
+/// First word with the lower bits of slot numbers.
+const LOWER_BITS: usize = 2;
+/// First word with the upper bits of slot numbers.
+const UPPER_BITS: usize = 6;
+/// Shift of the overflow count in word 1.
+const OVERFLOW_SHIFT: usize = 56;
 
-/// Where an entry belongs, and its tag.
+/// The key of an entry, hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
     hash: u64,
 }
 
 impl Key {
+    /// Returns the key of a session.
     #[inline(always)]
     pub(crate) fn session(raw: u64) -> Self {
         Self { hash: spread(raw) }
     }
 
-    /// The key of a user's tag. The top byte keeps it from that of a session.
+    /// Returns the key of a user tag. The top byte separates it from the keys of sessions.
     #[inline(always)]
     pub(crate) fn user(tag: u32) -> Self {
         Self::session(u64::from(tag) | 0xff << 56)
     }
 
+    /// Returns the number of the home bucket.
     #[inline(always)]
     fn home(self, buckets: usize) -> usize {
         ((self.hash >> 32).wrapping_mul(buckets as u64) >> 32) as usize
@@ -68,287 +73,307 @@ impl Key {
     }
 }
 
-/// The home of a key, as it was when it was looked at.
+/// The home bucket of a key, with its tags as they were when it was loaded.
 #[derive(Clone, Copy)]
-pub(crate) struct Home<'a> {
+pub(crate) struct HomeBucket<'a> {
     buckets: &'a [Bucket],
     bucket: &'a Bucket,
     key: Key,
-    head: Head,
+    tags: Tags,
 }
 
-impl<'a> Home<'a> {
-    /// Looks at the home of a key in an index, which has a bucket at least.
+impl<'a> HomeBucket<'a> {
+    /// Loads the home bucket of a key. `buckets` must not be empty.
     #[inline(always)]
-    pub(crate) fn of(key: Key, buckets: &'a [Bucket]) -> Self {
+    pub(crate) fn load(key: Key, buckets: &'a [Bucket]) -> Self {
         let bucket = &buckets[key.home(buckets.len())];
-        Self { buckets, bucket, key, head: Head::of(bucket) }
+        Self { buckets, bucket, key, tags: Tags::load(bucket) }
     }
 
-    /// Goes through the slots that may be those of the key, until `visit` answers. It is shown
-    /// slots of other keys now and then, and numbers that are no slot's.
+    /// Calls `visit` with each candidate slot until it returns a value. Some candidates belong to
+    /// other keys or do not exist.
     #[inline(always)]
     pub(crate) fn find<T>(&self, mut visit: impl FnMut(u32) -> Option<T>) -> Option<T> {
-        let found = self.head.with(self.key).find_map(|place| visit(slot(self.bucket, place)));
-        if found.is_some() || self.head.displaced() == 0 {
+        let found = self.tags.matching(self.key).find_map(|lane| visit(slot_of(self.bucket, lane)));
+        if found.is_some() || self.tags.overflow_count() == 0 {
             return found;
         }
-        find_behind(self.buckets, self.key, visit)
+        find_in_overflow(self.buckets, self.key, visit)
     }
 
-    /// Whether there is no entry of the key, here or behind.
+    /// Returns whether no bucket has an entry of the key.
     #[inline(always)]
-    pub(crate) fn is_of_nobody(&self) -> bool {
-        self.head.with(self.key).0 == 0 && self.head.displaced() == 0
+    pub(crate) fn has_no_entry(&self) -> bool {
+        self.tags.matching(self.key).0 == 0 && self.tags.overflow_count() == 0
     }
 
-    /// Adds an entry; false if there is no room, which the caller counts. Since the home was looked
-    /// at, entries may have been taken out, not put in.
+    /// Inserts an entry. Returns false if there is no room; the caller counts that.
+    ///
+    /// Entries may have been removed from the bucket since it was loaded, but not inserted.
     #[inline(always)]
-    pub(crate) fn insert(&self, slot: u32) -> bool {
-        match self.free_entry() {
+    pub(crate) fn insert(&self, access: WriteAccess<'_>, slot: u32) -> bool {
+        match self.vacant_entry() {
             Some(entry) => {
-                entry.put(slot);
+                entry.fill(access, slot);
                 true
             }
-            None => insert_behind(self.buckets, self.key, slot),
+            None => insert_in_overflow(access, self.buckets, self.key, slot),
         }
     }
 
-    /// Takes an entry out; false if it is not there.
+    /// Removes an entry. Returns false if it does not exist.
     #[inline(always)]
-    pub(crate) fn remove(&self, slot: u32) -> bool {
-        match self.entry_of(slot) {
+    pub(crate) fn remove(&self, access: WriteAccess<'_>, slot: u32) -> bool {
+        match self.occupied_entry(slot) {
             Some(entry) => {
-                entry.clear();
+                entry.clear(access);
                 true
             }
-            None => self.head.displaced() > 0 && remove_behind(self.buckets, self.key, slot),
+            None => {
+                self.tags.overflow_count() > 0
+                    && remove_from_overflow(access, self.buckets, self.key, slot)
+            }
         }
     }
 
-    /// The entry of the key and its slot, where there can be only one.
+    /// Returns the slot and the entry of the key if exactly one lane matches.
     #[inline(always)]
-    pub(crate) fn only(&self) -> Option<(u32, Entry<'a>)> {
-        let Places(places) = self.head.with(self.key);
-        if !places.is_power_of_two() || self.head.displaced() > 0 {
+    pub(crate) fn single_match(&self) -> Option<(u32, Entry<'a>)> {
+        let LaneMask(mask) = self.tags.matching(self.key);
+        if !mask.is_power_of_two() || self.tags.overflow_count() > 0 {
             return None;
         }
-        let place = Places(places).next()?;
-        let entry = Entry { bucket: self.bucket, place, tag: self.key.tag() };
-        Some((slot(self.bucket, place), entry))
+        let lane = LaneMask(mask).next()?;
+        Some((slot_of(self.bucket, lane), self.entry(lane)))
     }
 
-    /// A place for an entry of the key, if there is one at home.
+    /// Returns a vacant entry of the home bucket.
     #[inline(always)]
-    pub(crate) fn free_entry(&self) -> Option<Entry<'a>> {
-        let place = self.head.free().next()?;
-        Some(Entry { bucket: self.bucket, place, tag: self.key.tag() })
+    pub(crate) fn vacant_entry(&self) -> Option<Entry<'a>> {
+        self.tags.vacant().next().map(|lane| self.entry(lane))
     }
 
-    /// The entry of the key for this slot, if it is at home.
+    /// Returns the entry of the key for this slot if it is in the home bucket.
     #[inline(always)]
-    pub(crate) fn entry_of(&self, slot: u32) -> Option<Entry<'a>> {
-        let place =
-            self.head.with(self.key).find(|place| self::slot(self.bucket, *place) == slot)?;
-        Some(Entry { bucket: self.bucket, place, tag: self.key.tag() })
+    pub(crate) fn occupied_entry(&self, slot: u32) -> Option<Entry<'a>> {
+        let mut lanes = self.tags.matching(self.key);
+        lanes.find(|lane| slot_of(self.bucket, *lane) == slot).map(|lane| self.entry(lane))
     }
 
-    /// The buckets behind, looked at for the same key.
-    fn behind(self) -> impl Iterator<Item = Self> {
-        let (all, home) = (self.buckets.len(), self.key.home(self.buckets.len()));
-        (home + 1..home + PROBES.min(all)).map(move |number| {
-            let bucket = &self.buckets[number % all];
-            Self { bucket, head: Head::of(bucket), ..self }
+    #[inline(always)]
+    fn entry(&self, lane: usize) -> Entry<'a> {
+        Entry { bucket: self.bucket, lane, tag: self.key.tag() }
+    }
+
+    /// Loads the overflow buckets of the same key.
+    fn overflow_buckets(self) -> impl Iterator<Item = Self> {
+        let (count, home) = (self.buckets.len(), self.key.home(self.buckets.len()));
+        (home + 1..home + MAX_PROBES.min(count)).map(move |number| {
+            let bucket = &self.buckets[number % count];
+            Self { bucket, tags: Tags::load(bucket), ..self }
         })
     }
 }
 
-/// A place in a bucket, for an entry of one key.
+/// A lane of a bucket, for an entry of one key.
 #[derive(Clone, Copy)]
 pub(crate) struct Entry<'a> {
     bucket: &'a Bucket,
-    place: usize,
+    lane: usize,
     tag: u8,
 }
 
 impl Entry<'_> {
-    /// Puts the entry there.
+    /// Writes the entry. The store of the tag commits it.
     #[inline(always)]
-    pub(crate) fn put(self, slot: u32) {
-        let (lower, upper) = words_of(self.bucket, self.place);
-        set(lower, self.place % 4 * 16, 0xffff, slot);
-        set(upper, self.place % 8 * 8, 0xff, slot >> 16);
-        set_tag(self.bucket, self.place, self.tag);
+    pub(crate) fn fill(self, access: WriteAccess<'_>, slot: u32) {
+        let (lower, upper) = slot_words(self.bucket, self.lane);
+        store_bits(access, lower, self.lane % 4 * 16, 0xffff, slot);
+        store_bits(access, upper, self.lane % 8 * 8, 0xff, slot >> 16);
+        store_tag(access, self.bucket, self.lane, self.tag);
     }
 
-    /// Takes it out.
+    /// Removes the entry.
     #[inline(always)]
-    pub(crate) fn clear(self) {
-        set_tag(self.bucket, self.place, 0);
+    pub(crate) fn clear(self, access: WriteAccess<'_>) {
+        store_tag(access, self.bucket, self.lane, 0);
     }
 }
 
-/// Adds an entry under a key whose home was not looked at.
+/// Inserts an entry under a key whose home bucket is not loaded.
 #[inline(never)]
-pub(crate) fn insert(buckets: &[Bucket], key: Key, slot: u32) -> bool {
-    Home::of(key, buckets).insert(slot)
+pub(crate) fn insert(access: WriteAccess<'_>, buckets: &[Bucket], key: Key, slot: u32) -> bool {
+    HomeBucket::load(key, buckets).insert(access, slot)
 }
 
-/// Takes an entry out from under a key whose home was not looked at.
+/// Removes an entry under a key whose home bucket is not loaded.
 #[inline(never)]
-pub(crate) fn remove(buckets: &[Bucket], key: Key, slot: u32) -> bool {
-    Home::of(key, buckets).remove(slot)
+pub(crate) fn remove(access: WriteAccess<'_>, buckets: &[Bucket], key: Key, slot: u32) -> bool {
+    HomeBucket::load(key, buckets).remove(access, slot)
 }
 
 #[cold]
 #[inline(never)]
-fn find_behind<T>(
+fn find_in_overflow<T>(
     buckets: &[Bucket],
     key: Key,
     mut visit: impl FnMut(u32) -> Option<T>,
 ) -> Option<T> {
-    let mut behind = Home::of(key, buckets).behind();
-    behind.find_map(|at| at.head.with(key).find_map(|place| visit(slot(at.bucket, place))))
+    let mut overflow = HomeBucket::load(key, buckets).overflow_buckets();
+    overflow.find_map(|probe| {
+        probe.tags.matching(key).find_map(|lane| visit(slot_of(probe.bucket, lane)))
+    })
 }
 
 #[cold]
 #[inline(never)]
-fn insert_behind(buckets: &[Bucket], key: Key, slot: u32) -> bool {
-    let home = Home::of(key, buckets);
-    let Some(entry) = home.behind().find_map(|at| at.free_entry()) else { return false };
-    count(home.bucket, home.head.displaced().saturating_add(1));
-    entry.put(slot);
+fn insert_in_overflow(access: WriteAccess<'_>, buckets: &[Bucket], key: Key, slot: u32) -> bool {
+    let home = HomeBucket::load(key, buckets);
+    let Some(entry) = home.overflow_buckets().find_map(|probe| probe.vacant_entry()) else {
+        return false;
+    };
+    store_overflow_count(access, home.bucket, home.tags.overflow_count().saturating_add(1));
+    entry.fill(access, slot);
     true
 }
 
 #[cold]
 #[inline(never)]
-fn remove_behind(buckets: &[Bucket], key: Key, slot: u32) -> bool {
-    let home = Home::of(key, buckets);
-    let Some(entry) = home.behind().find_map(|at| at.entry_of(slot)) else { return false };
-    entry.clear();
-    count(home.bucket, home.head.displaced().saturating_sub(1));
+fn remove_from_overflow(access: WriteAccess<'_>, buckets: &[Bucket], key: Key, slot: u32) -> bool {
+    let home = HomeBucket::load(key, buckets);
+    let Some(entry) = home.overflow_buckets().find_map(|probe| probe.occupied_entry(slot)) else {
+        return false;
+    };
+    entry.clear(access);
+    store_overflow_count(access, home.bucket, home.tags.overflow_count().saturating_sub(1));
     true
 }
 
-/// The first words of a bucket: tags and count.
+/// The first two words of a bucket: tags and overflow count.
 #[derive(Clone, Copy)]
-struct Head([u64; 2]);
+struct Tags([u64; 2]);
 
-impl Head {
+impl Tags {
     #[inline(always)]
-    fn of(bucket: &Bucket) -> Self {
-        Self([bucket[0].load(Ordering::Acquire), bucket[1].load(Ordering::Acquire)])
+    fn load(bucket: &Bucket) -> Self {
+        Self([bucket[0].load(), bucket[1].load()])
     }
 
-    /// The places with the tag of this key.
+    /// Returns the lanes with the tag of this key.
     #[inline(always)]
-    fn with(self, key: Key) -> Places {
-        self.places(key.tag())
+    fn matching(self, key: Key) -> LaneMask {
+        self.lanes_with(key.tag())
     }
 
-    /// The places without an entry.
+    /// Returns the lanes without an entry.
     #[inline(always)]
-    fn free(self) -> Places {
-        self.places(0)
-    }
-
-    #[inline(always)]
-    fn places(self, tag: u8) -> Places {
-        Places(bytes::equal(self.0, tag) & ((1 << PLACES) - 1))
+    fn vacant(self) -> LaneMask {
+        self.lanes_with(0)
     }
 
     #[inline(always)]
-    fn tag(self, place: usize) -> u8 {
-        (self.0[place / 8] >> (place % 8 * 8)) as u8
+    fn lanes_with(self, tag: u8) -> LaneMask {
+        LaneMask(bytes::equality_mask(self.0, tag) & ((1 << LANES) - 1))
     }
 
-    /// How many entries of this home are in the buckets behind it.
     #[inline(always)]
-    fn displaced(self) -> u32 {
-        (self.0[1] >> COUNT_SHIFT) as u32
+    fn tag(self, lane: usize) -> u8 {
+        (self.0[lane / 8] >> (lane % 8 * 8)) as u8
+    }
+
+    /// Returns the number of entries that overflowed from this home bucket.
+    #[inline(always)]
+    fn overflow_count(self) -> u32 {
+        (self.0[1] >> OVERFLOW_SHIFT) as u32
     }
 }
 
-/// Some places of a bucket, a bit for each.
-struct Places(u32);
+/// A set of lanes, one bit for each.
+struct LaneMask(u32);
 
-impl Iterator for Places {
+impl Iterator for LaneMask {
     type Item = usize;
 
     #[inline(always)]
     fn next(&mut self) -> Option<usize> {
-        let place = self.0.trailing_zeros();
+        let lane = self.0.trailing_zeros();
         self.0 &= self.0.wrapping_sub(1);
-        (place < 32).then_some(place as usize % 16)
+        (lane < 32).then_some(lane as usize % 16)
     }
 }
 
+/// Reads the slot number in a lane.
 #[inline(always)]
-fn slot(bucket: &Bucket, place: usize) -> u32 {
-    let (lower, upper) = words_of(bucket, place);
-    let lower = lower.load(Ordering::Acquire) >> (place % 4 * 16) & 0xffff;
-    let upper = upper.load(Ordering::Acquire) >> (place % 8 * 8) & 0xff;
+fn slot_of(bucket: &Bucket, lane: usize) -> u32 {
+    let (lower, upper) = slot_words(bucket, lane);
+    let lower = lower.load() >> (lane % 4 * 16) & 0xffff;
+    let upper = upper.load() >> (lane % 8 * 8) & 0xff;
     (upper << 16 | lower) as u32
 }
 
-/// The words of the lower and of the upper bits of a slot.
+/// Returns the words with the lower and with the upper bits of the slot number in a lane.
 #[inline(always)]
-fn words_of(bucket: &Bucket, place: usize) -> (&AtomicU64, &AtomicU64) {
-    (&bucket[LOWER + place / 4 % 4], &bucket[UPPER + place / 8 % 2])
+fn slot_words(bucket: &Bucket, lane: usize) -> (&Word, &Word) {
+    (&bucket[LOWER_BITS + lane / 4 % 4], &bucket[UPPER_BITS + lane / 8 % 2])
 }
 
-/// The commit of an insert or a delete.
 #[inline(always)]
-fn set_tag(bucket: &Bucket, place: usize, tag: u8) {
-    set(&bucket[place / 8 % 2], place % 8 * 8, 0xff, tag.into());
+fn store_tag(access: WriteAccess<'_>, bucket: &Bucket, lane: usize, tag: u8) {
+    store_bits(access, &bucket[lane / 8 % 2], lane % 8 * 8, 0xff, tag.into());
 }
 
-fn count(home: &Bucket, displaced: u32) {
-    set(&home[1], COUNT_SHIFT, 0xff, displaced.min(0xff));
+fn store_overflow_count(access: WriteAccess<'_>, home: &Bucket, count: u32) {
+    store_bits(access, &home[1], OVERFLOW_SHIFT, 0xff, count.min(0xff));
 }
 
-/// Writes some bits of a word, which only its writer changes.
+/// Replaces some bits of a word that only the writer changes.
 #[inline(always)]
-fn set(word: &AtomicU64, shift: usize, mask: u64, bits: u32) {
-    let others = word.load(Ordering::Relaxed) & !(mask << shift);
-    word.store(others | (u64::from(bits) & mask) << shift, Ordering::Release);
+fn store_bits(access: WriteAccess<'_>, word: &Word, shift: usize, mask: u64, bits: u32) {
+    let others = word.load_relaxed() & !(mask << shift);
+    word.store(access, others | (u64::from(bits) & mask) << shift);
 }
 
-/// Puts the index right after a writer died or its bytes were damaged, without taking out anything
-/// that is right: readers go on finding what is stable. `key_of` gives the key that a slot should
-/// be under. Answers how many slots found no room.
-pub(crate) fn repair(buckets: &[Bucket], slots: u32, key_of: impl Fn(u32) -> Option<Key>) -> u32 {
-    let mut known = vec![false; slots as usize];
-    let mut counts = vec![0u32; buckets.len()];
+/// Corrects the index after a writer died or bytes were damaged. Returns the number of slots that
+/// found no room.
+///
+/// `key_of` returns the key that a slot belongs under. Correct entries stay in place, so a reader
+/// finds every stable entry meanwhile.
+pub(crate) fn repair(
+    access: WriteAccess<'_>,
+    buckets: &[Bucket],
+    slots: u32,
+    key_of: impl Fn(u32) -> Option<Key>,
+) -> u32 {
+    let mut is_indexed = vec![false; slots as usize];
+    let mut overflow_counts = vec![0u32; buckets.len()];
     for (number, bucket) in buckets.iter().enumerate() {
-        let head = Head::of(bucket);
-        for place in (0..PLACES).filter(|place| head.tag(*place) != 0) {
-            let slot = slot(bucket, place);
-            let home = known
+        let tags = Tags::load(bucket);
+        for lane in (0..LANES).filter(|lane| tags.tag(*lane) != 0) {
+            let slot = slot_of(bucket, lane);
+            let home = is_indexed
                 .get(slot as usize)
-                .filter(|known| !**known)
+                .filter(|is_indexed| !**is_indexed)
                 .and_then(|_| key_of(slot))
-                .filter(|key| key.tag() == head.tag(place))
+                .filter(|key| key.tag() == tags.tag(lane))
                 .map(|key| key.home(buckets.len()));
             match home.map(|home| (home, (number + buckets.len() - home) % buckets.len())) {
-                Some((home, distance)) if distance < PROBES => {
-                    known[slot as usize] = true;
-                    counts[home] += u32::from(distance > 0);
+                Some((home, distance)) if distance < MAX_PROBES => {
+                    is_indexed[slot as usize] = true;
+                    overflow_counts[home] += u32::from(distance > 0);
                 }
-                _ => set_tag(bucket, place, 0),
+                _ => store_tag(access, bucket, lane, 0),
             }
         }
     }
-    for (bucket, displaced) in buckets.iter().zip(counts) {
-        if Head::of(bucket).displaced() != displaced {
-            count(bucket, displaced);
+    for (bucket, overflow_count) in buckets.iter().zip(overflow_counts) {
+        if Tags::load(bucket).overflow_count() != overflow_count {
+            store_overflow_count(access, bucket, overflow_count);
         }
     }
-    let homeless = (0..slots).filter(|slot| {
-        !known[*slot as usize]
-            && key_of(*slot).is_some_and(|key| !Home::of(key, buckets).insert(*slot))
+    let unindexed = (0..slots).filter(|slot| {
+        !is_indexed[*slot as usize]
+            && key_of(*slot)
+                .is_some_and(|key| !HomeBucket::load(key, buckets).insert(access, *slot))
     });
-    homeless.count() as u32
+    unindexed.count() as u32
 }

@@ -1,207 +1,274 @@
-//! Where one pool is in a map, and the addresses of its slots.
+//! The position of one pool in a map, and the addresses of its slots.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::counters::CONTROL_WORDS;
-use super::index::BUCKET_WORDS;
-use super::layout::{
-    BLOCK_WORDS, DEFAULT, DROPPED, ENTRY_WORDS, FIXED_WORDS, IPV4, MAX_POOL_NAME, NAME_WORDS,
-    buckets_for, fits,
-};
-use super::region::{load, load_bytes};
+use super::header::{FIXED_WORDS, fits};
+use super::index::{BUCKET_WORDS, SLOTS_PER_BUCKET};
 use super::slot::SLOT_WORDS;
-use crate::pool::{MAX_SLOTS, Pool, PoolKind};
+use super::words::{load, load_bytes, store, store_bytes};
+use crate::pool::{MAX_SLOTS, Pool, PoolKind, SlotBlocks};
 use crate::range::{Range, bits};
 use crate::raw::sections::Sections;
-use crate::sync::AtomicU64;
+use crate::raw::word::{Word, WriteAccess};
 
-/// Where one pool is.
+/// Words of a directory entry.
+pub(crate) const ENTRY_WORDS: usize = 16;
+/// Words of a block: first slot, first address, last address.
+pub(crate) const BLOCK_WORDS: usize = 5;
+/// Words of the name in a directory entry.
+const NAME_WORDS: usize = 8;
+const NAME_BYTES: usize = NAME_WORDS * 8;
+/// Maximum length of the name of a pool, in bytes.
+pub const MAX_POOL_NAME: usize = NAME_BYTES - 1;
+
+// Offsets in a directory entry. The name is first.
+const TRAITS: usize = 8;
+const SLOT_COUNT: usize = 9;
+const BLOCKS_OFFSET: usize = 10;
+const BLOCK_COUNT: usize = 11;
+const TABLE_OFFSET: usize = 12;
+
+// Bits of the traits, above the kind of the pool.
+const IPV4_BIT: u32 = 8;
+const DROPPED_BIT: u32 = 9;
+const DEFAULT_BIT: u32 = 10;
+
+/// A pool of a map that is about to be written.
+#[derive(Debug)]
+pub(crate) struct PlannedPool {
+    pub(crate) pool: Pool,
+    /// Its index in the plan; `None` if the plan no longer has it.
+    pub(crate) plan_index: Option<usize>,
+    /// Whether it serves sessions that request no pool by name.
+    pub(crate) is_default: bool,
+    /// Whether the previous map has this pool under the same number.
+    pub(crate) is_kept: bool,
+}
+
+/// The position of one pool in a map.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct PoolLayout {
-    /// Word number of its entry in the directory, which begins with its name.
-    entry: usize,
+    /// Offset of its directory entry, which begins with its name.
+    entry_offset: usize,
     pub(crate) loopback: bool,
     pub(crate) ipv4: bool,
-    /// Whether the plan no longer has it.
+    /// Whether the plan no longer has it. It exists for the sessions that hold its addresses.
     pub(crate) dropped: bool,
-    /// Whether a session gets an address of it that asks for no pool by name.
+    /// Whether it serves sessions that request no pool by name.
     pub(crate) default: bool,
     pub(crate) slots: u32,
-    blocks_at: usize,
-    blocks: usize,
-    /// The first address of the first block and the end of its slots: most pools have no other.
-    head: u128,
-    head_end: u32,
+    blocks_offset: usize,
+    block_count: usize,
+    /// First address of the first block. Most pools have one block.
+    first_address: u128,
+    /// First slot behind the first block.
+    first_block_end: u32,
     /// Its control words, index and slots.
     pub(crate) table: Sections<CONTROL_WORDS, BUCKET_WORDS, SLOT_WORDS>,
-    /// Word number of its first record in the private file.
-    pub(crate) records_at: usize,
-    /// The virtual-IP pools of the plan that have its name, a bit for each.
-    pub(crate) namesakes: u32,
+    /// Offset of its first record in the sessions file.
+    pub(crate) records_offset: usize,
+    /// The planned virtual-IP pools with its name, one bit for each.
+    pub(crate) same_name_pools: u32,
+}
+
+/// Returns the words of the control words, index and slots of a pool, in whole cache lines.
+pub(crate) fn table_words(slots: u32) -> usize {
+    let index = bucket_count(slots) as usize * BUCKET_WORDS;
+    CONTROL_WORDS + (index + slots as usize * SLOT_WORDS).next_multiple_of(8)
+}
+
+fn bucket_count(slots: u32) -> u32 {
+    slots.div_ceil(SLOTS_PER_BUCKET).max(1)
+}
+
+/// Writes the directory entry and the blocks of a pool.
+pub(crate) fn write_entry(
+    access: WriteAccess<'_>,
+    words: &[Word],
+    entry_offset: usize,
+    planned: &PlannedPool,
+    blocks_offset: usize,
+    table_offset: usize,
+) {
+    let PlannedPool { pool, plan_index, is_default, .. } = planned;
+    let mut name = [0; NAME_BYTES];
+    let length = pool.name().len().min(MAX_POOL_NAME);
+    name[..length].copy_from_slice(&pool.name().as_bytes()[..length]);
+    store_bytes(access, words, entry_offset, &name);
+    let is_ipv4 = pool.is_ipv4().unwrap_or(true);
+    let traits = pool.kind() as u64
+        | u64::from(is_ipv4) << IPV4_BIT
+        | u64::from(plan_index.is_none()) << DROPPED_BIT
+        | u64::from(*is_default) << DEFAULT_BIT;
+    store(access, words, entry_offset + TRAITS, traits);
+    store(access, words, entry_offset + SLOT_COUNT, pool.slots().into());
+    store(access, words, entry_offset + BLOCKS_OFFSET, blocks_offset as u64);
+    store(access, words, entry_offset + BLOCK_COUNT, pool.blocks().len() as u64);
+    store(access, words, entry_offset + TABLE_OFFSET, table_offset as u64);
+    for (index, (first_slot, range)) in pool.blocks().iter().enumerate() {
+        let block = blocks_offset + index * BLOCK_WORDS;
+        store(access, words, block, u64::from(*first_slot));
+        store_address(access, words, block + 1, range.first());
+        store_address(access, words, block + 3, range.last());
+    }
+}
+
+/// A pool in the words of its map.
+struct PoolBlocks<'a> {
+    layout: &'a PoolLayout,
+    words: &'a [Word],
+}
+
+impl SlotBlocks for PoolBlocks<'_> {
+    fn slot_count(&self) -> u32 {
+        self.layout.slots
+    }
+
+    fn block_count(&self) -> usize {
+        self.layout.block_count
+    }
+
+    fn block(&self, index: usize) -> Option<(u32, Range)> {
+        if index >= self.layout.block_count {
+            return None;
+        }
+        let offset = self.layout.blocks_offset + index * BLOCK_WORDS;
+        let first = load_address(self.words, offset + 1, self.layout.ipv4);
+        let last = load_address(self.words, offset + 3, self.layout.ipv4);
+        Some((load(self.words, offset) as u32, Range::new(first, last)?))
+    }
 }
 
 impl PoolLayout {
+    /// Reads and checks a directory entry.
     pub(crate) fn read(
-        words: &[AtomicU64],
-        entry: usize,
-        records_at: usize,
+        words: &[Word],
+        entry_offset: usize,
+        records_offset: usize,
     ) -> Result<Self, &'static str> {
-        if !fits(words, entry, ENTRY_WORDS) {
+        if !fits(words, entry_offset, ENTRY_WORDS) {
             return Err("its directory lies outside the file");
         }
-        let traits = load(words, entry + 8);
-        let slots = load(words, entry + 9);
-        let blocks_at = load(words, entry + 10) as usize;
-        let blocks = load(words, entry + 11) as usize;
-        let table_at = load(words, entry + 12) as usize;
+        let traits = load(words, entry_offset + TRAITS);
+        let slots = load(words, entry_offset + SLOT_COUNT);
+        let blocks_offset = load(words, entry_offset + BLOCKS_OFFSET) as usize;
+        let block_count = load(words, entry_offset + BLOCK_COUNT) as usize;
+        let table_offset = load(words, entry_offset + TABLE_OFFSET) as usize;
         if slots > u64::from(MAX_SLOTS) {
             return Err("a pool has too many slots");
         }
         let slots = slots as u32;
-        if blocks > slots as usize || !fits(words, blocks_at, blocks * BLOCK_WORDS) {
+        if block_count > slots as usize || !fits(words, blocks_offset, block_count * BLOCK_WORDS) {
             return Err("the ranges of a pool lie outside the file");
         }
-        let table =
-            Sections::new(table_at, buckets_for(slots) as usize, slots as usize, words.len())
-                .filter(|_| table_at >= FIXED_WORDS)
-                .ok_or("the table of a pool lies outside the file")?;
-        let has = |bit: u32| traits >> bit & 1 == 1;
-        let ipv4 = has(IPV4);
+        let buckets = bucket_count(slots) as usize;
+        let table = Sections::new(table_offset, buckets, slots as usize, words.len())
+            .filter(|_| table_offset >= FIXED_WORDS)
+            .ok_or("the table of a pool lies outside the file")?;
+        let has_trait = |bit: u32| traits >> bit & 1 == 1;
         let mut layout = Self {
-            entry,
+            entry_offset,
             loopback: traits & 0xff == PoolKind::Loopback as u64,
-            ipv4,
-            dropped: has(DROPPED),
-            default: has(DEFAULT),
+            ipv4: has_trait(IPV4_BIT),
+            dropped: has_trait(DROPPED_BIT),
+            default: has_trait(DEFAULT_BIT),
             slots,
-            blocks_at,
-            blocks,
-            head: 0,
-            head_end: 0,
+            blocks_offset,
+            block_count,
+            first_address: 0,
+            first_block_end: 0,
             table,
-            records_at,
-            namesakes: 0,
+            records_offset,
+            same_name_pools: 0,
         };
-        if let Some((0, range)) = layout.block(words, 0) {
-            let end = layout.block(words, 1).map_or(slots, |(first_slot, _)| first_slot);
-            layout.head = bits(range.first());
-            layout.head_end = u128::from(end.min(slots)).min(range.span().saturating_add(1)) as u32;
+        let blocks = layout.blocks(words);
+        if let Some((0, range)) = blocks.block(0) {
+            let end = blocks.block(1).map_or(slots, |(first_slot, _)| first_slot).min(slots);
+            let first_block_end = u128::from(end).min(range.span().saturating_add(1)) as u32;
+            layout.first_address = bits(range.first());
+            layout.first_block_end = first_block_end;
         }
         Ok(layout)
     }
 
-    /// The pool's name, read into a buffer of the caller's.
-    pub(crate) fn name<'a>(
-        &self,
-        words: &[AtomicU64],
-        buffer: &'a mut [u8; NAME_WORDS * 8],
-    ) -> &'a [u8] {
-        load_bytes(words, self.entry, buffer);
+    fn blocks<'a>(&'a self, words: &'a [Word]) -> PoolBlocks<'a> {
+        PoolBlocks { layout: self, words }
+    }
+
+    /// Calls `f` with the name of the pool in bytes.
+    pub(crate) fn with_name<T>(&self, words: &[Word], f: impl FnOnce(&[u8]) -> T) -> T {
+        let mut buffer = [0; NAME_BYTES];
+        load_bytes(words, self.entry_offset, &mut buffer);
         let end = buffer.iter().position(|byte| *byte == 0).unwrap_or(MAX_POOL_NAME);
-        &buffer[..end]
+        f(&buffer[..end])
     }
 
-    /// The pool's name as text.
-    pub(crate) fn name_text(&self, words: &[AtomicU64]) -> String {
-        String::from_utf8_lossy(self.name(words, &mut [0; NAME_WORDS * 8])).into_owned()
+    /// Returns the name of the pool as text.
+    pub(crate) fn name(&self, words: &[Word]) -> String {
+        self.with_name(words, |name| String::from_utf8_lossy(name).into_owned())
     }
 
-    /// The blocks: number of the first slot and range, sorted by slot.
-    fn block(&self, words: &[AtomicU64], number: usize) -> Option<(u32, Range)> {
-        if number >= self.blocks {
-            return None;
-        }
-        let at = self.blocks_at + number * BLOCK_WORDS;
-        let first = load_address(words, at + 1, self.ipv4);
-        let last = load_address(words, at + 3, self.ipv4);
-        Some((load(words, at) as u32, Range::new(first, last)?))
-    }
-
-    /// The pool as it was when the map was made.
-    pub(crate) fn as_planned(&self, words: &[AtomicU64]) -> Pool {
+    /// Returns the pool as it was when the map was written.
+    pub(crate) fn to_pool(self, words: &[Word]) -> Pool {
         let kind = if self.loopback { PoolKind::Loopback } else { PoolKind::VirtualIp };
-        let blocks = (0..self.blocks).map_while(|number| self.block(words, number)).collect();
-        Pool::from_blocks(&self.name_text(words), kind, blocks, self.slots)
+        let blocks = self.blocks(words);
+        let ranges = (0..self.block_count).map_while(|index| blocks.block(index)).collect();
+        Pool::from_blocks(&self.name(words), kind, ranges, self.slots)
     }
 
-    /// The address of a slot.
-    pub(crate) fn address(&self, words: &[AtomicU64], slot: u32) -> Option<IpAddr> {
+    /// Returns the address of a slot.
+    pub(crate) fn address(&self, words: &[Word], slot: u32) -> Option<IpAddr> {
         let [upper, lower] = self.address_bits(words, slot)?;
-        Some(address(u128::from(upper) << 64 | u128::from(lower), self.ipv4))
+        Some(address_from_bits(u128::from(upper) << 64 | u128::from(lower), self.ipv4))
     }
 
-    /// The address of a slot as a number, its upper and its lower half.
+    /// Returns the upper and the lower half of the address of a slot as a number.
     #[inline(always)]
-    pub(crate) fn address_bits(&self, words: &[AtomicU64], slot: u32) -> Option<[u64; 2]> {
-        let bits = if slot < self.head_end {
-            self.head.wrapping_add(slot.into())
+    pub(crate) fn address_bits(&self, words: &[Word], slot: u32) -> Option<[u64; 2]> {
+        let bits = if slot < self.first_block_end {
+            self.first_address.wrapping_add(slot.into())
         } else {
-            self.bits_behind(words, slot)?
+            self.later_address_bits(words, slot)?
         };
         Some([(bits >> 64) as u64, bits as u64])
     }
 
-    /// The address of a slot that is not in the first block.
+    /// Returns the address of a slot behind the first block.
     #[cold]
-    fn bits_behind(&self, words: &[AtomicU64], slot: u32) -> Option<u128> {
-        let (first_slot, range) = self.block_of(words, slot)?;
-        range.nth(u128::from(slot - first_slot)).map(bits)
+    fn later_address_bits(&self, words: &[Word], slot: u32) -> Option<u128> {
+        self.blocks(words).address(slot).map(bits)
     }
 
-    /// The twin of the address of a slot in a loopback pool ([`Pool::twin`]).
-    pub(crate) fn twin(&self, words: &[AtomicU64], slot: u32) -> Option<IpAddr> {
-        if !self.loopback {
-            return None;
-        }
-        let (first_slot, range) = self.block_of(words, slot)?;
-        range.nth(u128::from(slot - first_slot) + range.span().div_ceil(2))
+    /// Returns the second loopback address of a slot ([`Pool::loopback6`]).
+    pub(crate) fn loopback6(&self, words: &[Word], slot: u32) -> Option<IpAddr> {
+        if self.loopback { self.blocks(words).loopback6(slot) } else { None }
     }
 
-    /// The block that holds a slot.
-    fn block_of(&self, words: &[AtomicU64], slot: u32) -> Option<(u32, Range)> {
-        if slot >= self.slots {
-            return None;
-        }
-        // The last block that begins at or below the slot.
-        let (mut low, mut high) = (0, self.blocks);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.block(words, middle)?.0 <= slot {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        self.block(words, low.checked_sub(1)?)
+    /// Returns the slot of an address. A second loopback address has no slot of its own.
+    pub(crate) fn slot_of(&self, words: &[Word], address: IpAddr) -> Option<u32> {
+        self.blocks(words).slot_of(address)
     }
 
-    /// The slot of an address, twins not counted.
-    pub(crate) fn slot_of(&self, words: &[AtomicU64], address: IpAddr) -> Option<u32> {
-        (0..self.blocks).find_map(|number| {
-            let (first_slot, range) = self.block(words, number)?;
-            let offset = u32::try_from(range.offset_of(address)?).ok()?;
-            let slot = first_slot.checked_add(offset)?;
-            // What lies behind the slots of a sparse range may be in a later block.
-            let end = self.block(words, number + 1).map_or(self.slots, |(slot, _)| slot);
-            (slot < end.min(self.slots)).then_some(slot)
-        })
-    }
-
-    /// Whether the address is in one of the pool's ranges, twins counted.
-    pub(crate) fn contains(&self, words: &[AtomicU64], address: IpAddr) -> bool {
-        (0..self.blocks)
-            .filter_map(|number| self.block(words, number))
-            .any(|(_, range)| range.contains(address))
+    /// Returns whether the address is in a range of the pool, second loopback addresses included.
+    pub(crate) fn contains(&self, words: &[Word], address: IpAddr) -> bool {
+        self.blocks(words).contains(address)
     }
 }
 
-fn load_address(words: &[AtomicU64], at: usize, ipv4: bool) -> IpAddr {
-    let (upper, lower) = (load(words, at), load(words, at + 1));
-    address(u128::from(upper) << 64 | u128::from(lower), ipv4)
+fn store_address(access: WriteAccess<'_>, words: &[Word], offset: usize, address: IpAddr) {
+    let bits = bits(address);
+    store(access, words, offset, (bits >> 64) as u64);
+    store(access, words, offset + 1, bits as u64);
+}
+
+fn load_address(words: &[Word], offset: usize, ipv4: bool) -> IpAddr {
+    let (upper, lower) = (load(words, offset), load(words, offset + 1));
+    address_from_bits(u128::from(upper) << 64 | u128::from(lower), ipv4)
 }
 
 #[inline]
-fn address(bits: u128, ipv4: bool) -> IpAddr {
+fn address_from_bits(bits: u128, ipv4: bool) -> IpAddr {
     if ipv4 {
         IpAddr::V4(Ipv4Addr::from_bits(bits as u32))
     } else {

@@ -1,156 +1,167 @@
-//! The queues of a pool: slots in the order of their stamps, as lists through their place words.
+//! The queues of a pool: doubly linked lists through the link words of the slots, sorted by stamp.
 //!
-//! First in, first out, and O(1) to take from the middle. The link of the oldest slot to the one before
-//! it means nothing. Derived from the slots: a queue can be
-//! rebuilt at any time. Only writers look at queues. Slots are numbered from 1 in the links; 0 is
-//! none. Damaged links lead to slots that are in range or to none, and no operation follows more
-//! than one.
+//! A queue is first in, first out, and removes any slot in O(1). The front slot's link to a
+//! predecessor is undefined. Queues are derived from the slots, so they can be rebuilt at any time,
+//! and only writers read them. Links count slots from 1; 0 is the end. A damaged link names an
+//! existing slot or none, and no operation follows more than one link.
 
-use super::counters::Control;
-use super::slot::{PLACE, Slot};
-use crate::map::types::plan::{pair, unpair};
+use super::counters::ControlWords;
+use super::slot::{LINK, Slot};
+use super::words::{join_halves, split_halves};
 use crate::raw::prefetch::prefetch;
-use crate::sync::{AtomicU64, Ordering};
+use crate::raw::word::{Word, WriteAccess};
 
-/// A queue of a pool, by the control word that holds its ends.
+/// A queue of a pool. Its value is the number of the control word with the front and back links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub(crate) enum Queue {
-    /// Ready to be given out.
+    /// Slots that can be allocated.
     Free = 0,
-    /// Cooling down.
+    /// Slots that cool down.
     Cooling = 1,
-    /// Sockets were found on them.
+    /// Cooled slots with sockets on their address.
     Lingering = 2,
 }
 
-/// The oldest slot in the queue.
+/// Returns the front slot of a queue.
 #[inline]
-pub(crate) fn first(control: &Control, slots: &[Slot], queue: Queue) -> Option<u32> {
-    in_range(slots, read(&control[queue as usize]).0)
+pub(crate) fn front(control: &ControlWords, slots: &[Slot], queue: Queue) -> Option<u32> {
+    link_target(slots, read_links(&control[queue as usize]).0)
 }
 
-/// The slot after this one in its queue.
-pub(crate) fn next(slots: &[Slot], slot: u32) -> Option<u32> {
-    in_range(slots, read(&slots.get(slot as usize)?[PLACE]).0)
+/// Returns the slot behind `slot` in its queue.
+pub(crate) fn successor(slots: &[Slot], slot: u32) -> Option<u32> {
+    link_target(slots, read_links(&slots.get(slot as usize)?[LINK]).0)
 }
 
-/// The oldest slot in a queue, and what is needed to take it out.
+/// The front slot of a queue, with what its removal needs.
 #[derive(Clone, Copy)]
-pub(crate) struct Oldest<'a> {
+pub(crate) struct Front<'a> {
     pub(crate) slot: u32,
-    pub(crate) own: &'a Slot,
-    ends: &'a AtomicU64,
-    tail: u32,
+    pub(crate) words: &'a Slot,
+    ends: &'a Word,
+    back: u32,
 }
 
-/// Looks at the oldest slot in a queue.
+/// Returns the front slot of a queue for a removal.
 #[inline(always)]
-pub(crate) fn oldest<'a>(
-    control: &'a Control,
+pub(crate) fn peek_front<'a>(
+    control: &'a ControlWords,
     slots: &'a [Slot],
     queue: Queue,
-) -> Option<Oldest<'a>> {
+) -> Option<Front<'a>> {
     let ends = &control[queue as usize];
-    let (head, tail) = read(ends);
-    Some(Oldest { slot: head.wrapping_sub(1), own: slot_of(slots, head)?, ends, tail })
+    let (front, back) = read_links(ends);
+    let words = linked_slot(slots, front)?;
+    Some(Front { slot: front.wrapping_sub(1), words, ends, back })
 }
 
-impl Oldest<'_> {
-    /// Takes it out of its queue.
+impl Front<'_> {
+    /// Removes the slot from its queue.
     #[inline(always)]
-    pub(crate) fn remove(self, slots: &[Slot]) {
-        // The next one keeps its link to this one: nobody follows that of the oldest. It will be
-        // given out by the next opening, which so finds it near.
-        let (next, _) = read(&self.own[PLACE]);
-        if let Some(next) = slot_of(slots, next) {
+    pub(crate) fn remove(self, access: WriteAccess<'_>, slots: &[Slot]) {
+        // The successor keeps its link to this slot: nobody follows the link of the front slot to
+        // its predecessor. The next allocation takes the successor, so it is prefetched.
+        let (next, _) = read_links(&self.words[LINK]);
+        if let Some(next) = linked_slot(slots, next) {
             prefetch(next);
         }
-        write(self.ends, next, if next == 0 { 0 } else { self.tail });
+        write_links(access, self.ends, next, if next == 0 { 0 } else { self.back });
     }
 }
 
-/// Adds a slot behind the youngest.
+/// Appends a slot at the back of a queue.
 #[inline(always)]
-pub(crate) fn push(control: &Control, slots: &[Slot], queue: Queue, slot: u32) {
-    let Some(own) = slots.get(slot as usize) else { return };
+pub(crate) fn push_back(
+    access: WriteAccess<'_>,
+    control: &ControlWords,
+    slots: &[Slot],
+    queue: Queue,
+    slot: u32,
+) {
+    let Some(words) = slots.get(slot as usize) else { return };
     let ends = &control[queue as usize];
-    let (head, tail) = read(ends);
-    write(&own[PLACE], 0, tail);
-    match linked(slots, tail) {
-        Some(youngest) => {
-            let (_, before) = read(youngest);
-            write(youngest, slot + 1, before);
-            write(ends, head, slot + 1);
+    let (front, back) = read_links(ends);
+    write_links(access, &words[LINK], 0, back);
+    match linked_slot(slots, back) {
+        Some(last) => {
+            let (_, previous) = read_links(&last[LINK]);
+            write_links(access, &last[LINK], slot + 1, previous);
+            write_links(access, ends, front, slot + 1);
         }
-        None => write(ends, slot + 1, slot + 1),
+        None => write_links(access, ends, slot + 1, slot + 1),
     }
 }
 
-/// Takes a slot out of the queue it is in, wherever it is.
+/// Removes a slot from the queue that contains it, at any position.
 #[inline(always)]
-pub(crate) fn remove(control: &Control, slots: &[Slot], queue: Queue, slot: u32) {
-    let Some(own) = slots.get(slot as usize) else { return };
-    if let Some(oldest) = oldest(control, slots, queue).filter(|oldest| oldest.slot == slot) {
-        return oldest.remove(slots);
+pub(crate) fn remove(
+    access: WriteAccess<'_>,
+    control: &ControlWords,
+    slots: &[Slot],
+    queue: Queue,
+    slot: u32,
+) {
+    let Some(words) = slots.get(slot as usize) else { return };
+    if let Some(front) = peek_front(control, slots, queue).filter(|front| front.slot == slot) {
+        return front.remove(access, slots);
     }
     let ends = &control[queue as usize];
-    let ((next, before), (head, _)) = (read(&own[PLACE]), read(ends));
-    if let Some(older) = linked(slots, before) {
-        write(older, next, read(older).1);
+    let ((next, previous), (front, _)) = (read_links(&words[LINK]), read_links(ends));
+    if let Some(predecessor) = linked_slot(slots, previous) {
+        let (_, before) = read_links(&predecessor[LINK]);
+        write_links(access, &predecessor[LINK], next, before);
     }
-    match linked(slots, next) {
-        Some(younger) => write(younger, read(younger).0, before),
-        None => write(ends, head, before),
+    match linked_slot(slots, next) {
+        Some(successor) => {
+            let (after, _) = read_links(&successor[LINK]);
+            write_links(access, &successor[LINK], after, previous);
+        }
+        None => write_links(access, ends, front, previous),
     }
 }
 
-/// Makes the queue hold exactly these slots, in this order.
+/// Makes the queue contain exactly these slots in this order.
 pub(crate) fn rebuild(
-    control: &Control,
+    access: WriteAccess<'_>,
+    control: &ControlWords,
     slots: &[Slot],
     queue: Queue,
     order: impl Iterator<Item = u32>,
 ) {
     let mut order = order.peekable();
-    let (mut head, mut before) = (0, 0);
+    let (mut front, mut previous) = (0, 0);
     while let Some(slot) = order.next() {
         let next = order.peek().map_or(0, |next| next + 1);
-        if let Some(own) = slots.get(slot as usize) {
-            write(&own[PLACE], next, before);
+        if let Some(words) = slots.get(slot as usize) {
+            write_links(access, &words[LINK], next, previous);
         }
-        before = slot + 1;
-        if head == 0 {
-            head = before;
+        previous = slot + 1;
+        if front == 0 {
+            front = previous;
         }
     }
-    write(&control[queue as usize], head, before);
+    write_links(access, &control[queue as usize], front, previous);
 }
 
-/// The slot that a link names, if it is one.
+/// Returns the number of the slot that a link names.
 #[inline]
-fn in_range(slots: &[Slot], link: u32) -> Option<u32> {
+fn link_target(slots: &[Slot], link: u32) -> Option<u32> {
     link.checked_sub(1).filter(|slot| (*slot as usize) < slots.len())
 }
 
-/// The slot that a link names, itself.
+/// Returns the words of the slot that a link names.
 #[inline]
-fn slot_of(slots: &[Slot], link: u32) -> Option<&Slot> {
+fn linked_slot(slots: &[Slot], link: u32) -> Option<&Slot> {
     slots.get((link as usize).wrapping_sub(1))
 }
 
-/// The place word of the slot that a link names.
 #[inline]
-fn linked(slots: &[Slot], link: u32) -> Option<&AtomicU64> {
-    Some(&slot_of(slots, link)?[PLACE])
+fn read_links(word: &Word) -> (u32, u32) {
+    split_halves(word.load_relaxed())
 }
 
 #[inline]
-fn read(word: &AtomicU64) -> (u32, u32) {
-    unpair(word.load(Ordering::Relaxed))
-}
-
-#[inline]
-fn write(word: &AtomicU64, upper: u32, lower: u32) {
-    word.store(pair(upper, lower), Ordering::Relaxed);
+fn write_links(access: WriteAccess<'_>, word: &Word, upper: u32, lower: u32) {
+    word.store_relaxed(access, join_halves(upper, lower));
 }

@@ -1,34 +1,41 @@
-//! The private twin of a map, `sessions`: what not everybody may read of a session.
+//! The records of the `sessions` file: data about a session that not everybody may read.
 //!
-//! One record of [`RECORD_WORDS`] words a slot, stamped with the generation of the lease it is
-//! about; a record of another generation is ignored. The stamp is stored last.
+//! Each slot has one record of [`RECORD_WORDS`] words, with the generation of its lease. A record
+//! with another generation is ignored. Word 0 is written last.
 //!
-//! | word | what |
+//! | word | content |
 //! |---|---|
-//! | 0 | generation, family of the client, length of the user's name |
-//! | 1 | pid of the leader, 0 for none; tick when it was first seen dead, plus one, or 0 |
+//! | 0 | generation, address family of the client, length of the user name |
+//! | 1 | pid of the leader, or 0; time at which it was first seen dead, plus one, or 0 |
 //! | 2, 3 | start time and pid namespace of the leader |
-//! | 4, 5 | the client's address |
-//! | 6-13 | the user's name, cut at 63 bytes |
+//! | 4, 5 | address of the client |
+//! | 6-13 | user name, cut at 63 bytes |
 //!
-//! Of a short name all is in the first of its two cache lines. What is not there (no leader, no
-//! client) is not written either: words 0 and 1 say so.
+//! A short name fits in the first of the two cache lines. Fields that are absent according to words
+//! 0 and 1 (no leader, no client) are not written.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::layout::RECORD_WORDS;
 use super::pool::PoolLayout;
-use super::region::{load, load_bytes, store, store_bytes};
+use super::words::{join_halves, load, load_bytes, split_halves, store, store_bytes};
 use crate::Tick;
-use crate::map::types::plan::{Leader, OpenOptions, pair, unpair};
-use crate::sync::AtomicU64;
+use crate::map::types::plan::{Leader, OpenOptions};
+use crate::raw::word::{Word, WriteAccess};
 
-/// Offset of the user's name in a record.
-const NAME: usize = 6;
-/// The most bytes of a user's name that are kept.
-const NAME_BYTES: usize = 63;
+/// Words of a record.
+pub(crate) const RECORD_WORDS: usize = 16;
 
-/// What is known of a session beside its leases.
+// Offsets in a record.
+const STAMP: usize = 0;
+const LEADER_PID: usize = 1;
+const LEADER_START_TIME: usize = 2;
+const LEADER_PID_NAMESPACE: usize = 3;
+const CLIENT: usize = 4;
+const USER_NAME: usize = 6;
+/// Maximum bytes of a user name.
+const MAX_NAME_BYTES: usize = 63;
+
+/// Data about a session beside its leases.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) user: Option<String>,
@@ -36,102 +43,115 @@ pub(crate) struct Record {
     pub(crate) leader: Option<Leader>,
 }
 
-fn at(pool: &PoolLayout, slot: u32) -> usize {
-    pool.records_at + slot as usize * RECORD_WORDS
+fn record_offset(pool: &PoolLayout, slot: u32) -> usize {
+    pool.records_offset + slot as usize * RECORD_WORDS
 }
 
 /// Writes the record of a lease that is about to be committed.
 #[inline(never)]
 pub(crate) fn write(
-    words: &[AtomicU64],
+    access: WriteAccess<'_>,
+    words: &[Word],
     pool: &PoolLayout,
     slot: u32,
     generation: u32,
     options: &OpenOptions<'_>,
 ) {
-    let Some(words) =
-        words.get(at(pool, slot)..).and_then(|words| words.first_chunk::<RECORD_WORDS>())
+    let Some(record) = words
+        .get(record_offset(pool, slot)..)
+        .and_then(|words| words.first_chunk::<RECORD_WORDS>())
     else {
         return;
     };
-    // Who still reads what is known of an earlier lease must not get half of this one.
-    store(words, 0, 0);
-    store(words, 1, pair(0, options.leader.map_or(0, |leader| leader.pid)));
+    // Invalidates the record of the previous lease, so that no reader sees a mixture of both.
+    store(access, record, STAMP, 0);
+    let pid = options.leader.map_or(0, |leader| leader.pid);
+    store(access, record, LEADER_PID, join_halves(0, pid));
     if let Some(leader) = options.leader {
-        store(words, 2, leader.start_time);
-        store(words, 3, leader.pid_namespace);
+        store(access, record, LEADER_START_TIME, leader.start_time);
+        store(access, record, LEADER_PID_NAMESPACE, leader.pid_namespace);
     }
     let family = match options.client {
         None => 0,
         Some(client) => {
             let bits = crate::range::bits(client);
-            store(words, 4, (bits >> 64) as u64);
-            store(words, 5, bits as u64);
+            store(access, record, CLIENT, (bits >> 64) as u64);
+            store(access, record, CLIENT + 1, bits as u64);
             if client.is_ipv4() { 4 } else { 6 }
         }
     };
-    let user = cut(options.user.unwrap_or_default());
-    store_bytes(words, NAME, user.as_bytes());
-    store(words, 0, pair(generation, family << 8 | user.len() as u32));
+    let user = truncate_name(options.user.unwrap_or_default());
+    store_bytes(access, record, USER_NAME, user.as_bytes());
+    store(access, record, STAMP, join_halves(generation, family << 8 | user.len() as u32));
 }
 
-/// Takes away what was written of a lease that was never committed: its generation is that of the
-/// next lease.
-pub(crate) fn forget(words: &[AtomicU64], pool: &PoolLayout, slot: u32) {
-    let at = at(pool, slot);
-    if load(words, at) != 0 {
-        store(words, at, 0);
+/// Invalidates a record that was written for a lease that was never committed. The next lease of
+/// the slot will have the same generation.
+pub(crate) fn invalidate(access: WriteAccess<'_>, words: &[Word], pool: &PoolLayout, slot: u32) {
+    let offset = record_offset(pool, slot) + STAMP;
+    if load(words, offset) != 0 {
+        store(access, words, offset, 0);
     }
 }
 
-/// Reads the record of a lease, if there is one of its generation.
+/// Reads the record of the lease with this generation.
 pub(crate) fn read(
-    words: &[AtomicU64],
+    words: &[Word],
     pool: &PoolLayout,
     slot: u32,
     generation: u32,
 ) -> Option<Record> {
-    let at = at(pool, slot);
-    let stamp = load(words, at);
-    let (recorded, traits) = unpair(stamp);
-    if recorded != generation || traits == 0 && load(words, at + 1) == 0 {
+    let record = record_offset(pool, slot);
+    let stamp = load(words, record + STAMP);
+    let (recorded_generation, traits) = split_halves(stamp);
+    let is_empty = traits == 0 && load(words, record + LEADER_PID) == 0;
+    if recorded_generation != generation || is_empty {
         return None;
     }
-    let bits = u128::from(load(words, at + 4)) << 64 | u128::from(load(words, at + 5));
+    let (upper, lower) = (load(words, record + CLIENT), load(words, record + CLIENT + 1));
+    let bits = u128::from(upper) << 64 | u128::from(lower);
     let client = match traits >> 8 & 0xff {
         4 => Some(IpAddr::V4(Ipv4Addr::from_bits(bits as u32))),
         6 => Some(IpAddr::V6(Ipv6Addr::from_bits(bits))),
         _ => None,
     };
-    let (_, pid) = unpair(load(words, at + 1));
+    let (_, pid) = split_halves(load(words, record + LEADER_PID));
     let leader = (pid != 0).then(|| Leader {
         pid,
-        start_time: load(words, at + 2),
-        pid_namespace: load(words, at + 3),
+        start_time: load(words, record + LEADER_START_TIME),
+        pid_namespace: load(words, record + LEADER_PID_NAMESPACE),
     });
-    let mut name = [0; NAME_BYTES + 1];
-    load_bytes(words, at + NAME, &mut name);
-    let length = (traits as usize & 0xff).min(NAME_BYTES);
+    let mut name = [0; MAX_NAME_BYTES + 1];
+    load_bytes(words, record + USER_NAME, &mut name);
+    let length = (traits as usize & 0xff).min(MAX_NAME_BYTES);
     let user = (length > 0).then(|| String::from_utf8_lossy(&name[..length]).into_owned());
-    // Overwritten meanwhile?
-    (load(words, at) == stamp).then_some(Record { user, client, leader })
+    // A changed stamp means that a writer overwrote the record meanwhile.
+    (load(words, record + STAMP) == stamp).then_some(Record { user, client, leader })
 }
 
-/// When the leader of this lease was first seen dead.
-pub(crate) fn seen_dead(words: &[AtomicU64], pool: &PoolLayout, slot: u32) -> Option<Tick> {
-    unpair(load(words, at(pool, slot) + 1)).0.checked_sub(1).map(Tick::from_secs)
+/// Returns when the leader of this lease was first seen dead.
+pub(crate) fn first_seen_dead(words: &[Word], pool: &PoolLayout, slot: u32) -> Option<Tick> {
+    let (since, _) = split_halves(load(words, record_offset(pool, slot) + LEADER_PID));
+    since.checked_sub(1).map(Tick::from_secs)
 }
 
-/// Notes when the leader was first seen dead, or that it is alive.
-pub(crate) fn note_dead(words: &[AtomicU64], pool: &PoolLayout, slot: u32, since: Option<Tick>) {
-    let at = at(pool, slot) + 1;
-    let (_, pid) = unpair(load(words, at));
-    store(words, at, pair(since.map_or(0, |tick| tick.as_secs().saturating_add(1)), pid));
+/// Records when the leader was first seen dead; `None` if it is alive.
+pub(crate) fn set_first_seen_dead(
+    access: WriteAccess<'_>,
+    words: &[Word],
+    pool: &PoolLayout,
+    slot: u32,
+    since: Option<Tick>,
+) {
+    let offset = record_offset(pool, slot) + LEADER_PID;
+    let (_, pid) = split_halves(load(words, offset));
+    let since = since.map_or(0, |tick| tick.as_secs().saturating_add(1));
+    store(access, words, offset, join_halves(since, pid));
 }
 
-/// As much of a name as a record holds, whole characters.
-pub(crate) fn cut(name: &str) -> &str {
-    let mut end = name.len().min(NAME_BYTES);
+/// Returns the part of a user name that a record holds, in whole characters.
+pub(crate) fn truncate_name(name: &str) -> &str {
+    let mut end = name.len().min(MAX_NAME_BYTES);
     while !name.is_char_boundary(end) {
         end -= 1;
     }

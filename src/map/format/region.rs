@@ -1,46 +1,49 @@
-//! The words of a map, in memory of our own or in a mapped file.
+//! The memory that holds the words of one file of a map.
 //!
-//! Everything that changes is read and written through atomics, so that readers beside a writer
-//! are well-defined; the compiled policy never changes once a map is published. Word numbers come
-//! from a [`super::layout::Layout`] that was checked against the region's length; what is out of
-//! range all the same reads as 0 and is not written.
+//! Every word that changes is read and written atomically, so a reader beside a writer is well
+//! defined. The compiled policy is plain bytes: it never changes once a map is published.
 
+use super::words::store;
 use crate::raw::mapping::Mapping;
-use crate::session::short_word;
-use crate::sync::{AtomicU64, Ordering};
+use crate::raw::word::{OwnsWords, Word, WriteAccess};
 
-/// The words of a map.
+/// The words of one file of a map, mapped or in private memory.
 #[derive(Debug, Default)]
 pub(crate) struct Region {
-    /// Empty where there is nothing to read: every word is 0 then.
+    /// Empty if there is no file: every word reads as 0 then.
     words: Words,
 }
 
 #[cfg(not(loom))]
 type Words = Mapping;
-/// The model checker has its own atomics, which no file holds.
+/// The model checker has its own atomics, which cannot lie in a mapped file.
 #[cfg(loom)]
-type Words = std::sync::Arc<[AtomicU64]>;
+type Words = std::sync::Arc<[Word]>;
+
+impl OwnsWords for Region {}
 
 impl Region {
-    /// Zeroed words in memory of our own.
+    /// Returns zeroed words in private memory.
     pub(crate) fn in_memory(words: usize) -> Self {
         #[cfg(not(loom))]
         let words = Mapping::in_memory(words);
         #[cfg(loom)]
-        let words = (0..words).map(|_| AtomicU64::new(0)).collect();
+        let words = (0..words).map(|_| Word::new(0)).collect();
         Self { words }
     }
 
-    /// A copy of these bytes in memory of our own, whole words of them.
-    pub(crate) fn copied(bytes: &[u8]) -> Self {
-        let region = Self::in_memory(bytes.len() / 8);
-        for (at, chunk) in bytes.chunks_exact(8).enumerate() {
-            store(region.words(), at, u64::from_ne_bytes(chunk.try_into().unwrap_or_default()));
+    /// Returns a copy of the whole words of `bytes` in private memory.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
+        let mut region = Self::in_memory(bytes.len() / 8);
+        let (words, access) = region.write_access();
+        for (offset, chunk) in bytes.chunks_exact(8).enumerate() {
+            let word = u64::from_ne_bytes(chunk.try_into().unwrap_or_default());
+            store(access, words, offset, word);
         }
         region
     }
 
+    /// Returns the words of a mapped file.
     pub(crate) fn from_mapping(mapping: Mapping) -> Self {
         #[cfg(not(loom))]
         return Self { words: mapping };
@@ -48,7 +51,8 @@ impl Region {
         unreachable!("the model checker maps no file: {mapping:?}");
     }
 
-    /// A second view of the same memory; `None` for a file, which is mapped again instead.
+    /// Returns a second view of the same private memory; `None` for a file, which is mapped again
+    /// instead.
     pub(crate) fn share(&self) -> Option<Self> {
         #[cfg(not(loom))]
         let words = self.words.share()?;
@@ -57,44 +61,18 @@ impl Region {
         Some(Self { words })
     }
 
+    /// Returns the words for reading.
     #[inline(always)]
-    pub(crate) fn words(&self) -> &[AtomicU64] {
+    pub(crate) fn words(&self) -> &[Word] {
         #[cfg(not(loom))]
-        return self.words.words();
+        return Word::from_atomics(self.words.words());
         #[cfg(loom)]
         return &self.words;
     }
-}
 
-/// Reads a word that another process may be writing; everything stored before it is seen.
-#[inline(always)]
-pub(crate) fn load(words: &[AtomicU64], at: usize) -> u64 {
-    words.get(at).map_or(0, |word| word.load(Ordering::Acquire))
-}
-
-/// Writes a word; readers that see it see everything stored before it.
-#[inline(always)]
-pub(crate) fn store(words: &[AtomicU64], at: usize, value: u64) {
-    if let Some(word) = words.get(at) {
-        word.store(value, Ordering::Release);
-    }
-}
-
-/// Stores bytes, eight to a word, in memory order.
-pub(crate) fn store_bytes(words: &[AtomicU64], at: usize, bytes: &[u8]) {
-    let (whole, rest) = bytes.as_chunks();
-    for (number, word) in whole.iter().enumerate() {
-        store(words, at + number, u64::from_ne_bytes(*word));
-    }
-    if !rest.is_empty() {
-        store(words, at + whole.len(), short_word(rest).to_le());
-    }
-}
-
-/// Reads what [`store_bytes`] stored.
-pub(crate) fn load_bytes(words: &[AtomicU64], at: usize, bytes: &mut [u8]) {
-    for (number, chunk) in bytes.chunks_mut(8).enumerate() {
-        let word = load(words, at + number).to_ne_bytes();
-        chunk.copy_from_slice(&word[..chunk.len()]);
+    /// Returns the words and the right to store to them.
+    pub(crate) fn write_access(&mut self) -> (&[Word], WriteAccess<'_>) {
+        let (region, access) = WriteAccess::of(self);
+        (region.words(), access)
     }
 }

@@ -1,45 +1,45 @@
-//! One slot: three words that are the truth about one address.
+//! One slot: the three words that hold the state of one address.
 //!
-//! | word | held by a session | not held |
+//! | word | while leased | while not leased |
 //! |---|---|---|
-//! | 0 owner | the session id | state in the top 8 bits, stamp below |
-//! | 1 tenancy | generation, tag of the user and flags | the same, of the last user |
-//! | 2 place | since when, tag of the user | neighbours in its queue; of a reserved one, who had it last |
+//! | 0 owner | the session id | the state in the top 8 bits, a stamp below |
+//! | 1 meta | generation, tag of the user, flags | the same, of the last user |
+//! | 2 link | start of the lease, tag of the user | neighbours in its queue; if reserved, tag of the last user |
 //!
-//! The store of word 0 commits a lease and its end. A *stamp* is unique and grows: 32 bits of
-//! time in seconds, then 24 bits that count within a second (and run on into the next one if they
-//! must), so that it gives both the order and the time of releases.
+//! The store of the owner word commits the start and the end of a lease. A *stamp* is unique and
+//! increases: 32 bits of time in seconds, then a 24-bit counter within that second (which overflows
+//! into the next second if it must). So it gives the order and the time of every release.
 
+use super::words::{join_halves, split_halves};
 use crate::Tick;
-use crate::map::types::plan::{pair, unpair};
+use crate::raw::word::Word;
 use crate::session::{short_word, spread};
-use crate::sync::AtomicU64;
 
 /// Words of a slot.
 pub(crate) const SLOT_WORDS: usize = 3;
-/// A slot: see above.
-pub(crate) type Slot = [AtomicU64; SLOT_WORDS];
+/// The words of one slot.
+pub(crate) type Slot = [Word; SLOT_WORDS];
 /// Offset of the owner word in a slot.
 pub(crate) const OWNER: usize = 0;
-/// Offset of the tenancy word in a slot.
-pub(crate) const TENANCY: usize = 1;
-/// Offset of the place word in a slot.
-pub(crate) const PLACE: usize = 2;
+/// Offset of the meta word in a slot.
+pub(crate) const META: usize = 1;
+/// Offset of the link word in a slot.
+pub(crate) const LINK: usize = 2;
 
 const STATE_SHIFT: u32 = 56;
 const STAMP_MASK: u64 = (1 << STATE_SHIFT) - 1;
 const STAMP_TIME_SHIFT: u32 = 24;
 
-/// What an owner word says.
+/// The content of an owner word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// Held by the session with these bits.
+    /// Leased to the session with this id.
     Session(u64),
-    /// Free to be given out, since this stamp; 0 if never leased.
+    /// Free since this stamp; 0 if it was never leased.
     Free(u64),
-    /// Released at this stamp and cooling down (or cooled and not looked at yet).
+    /// Released at this stamp. It cools down, or it has cooled down and was not checked yet.
     Cooling(u64),
-    /// Cooled, but sockets were found on it, last at this stamp.
+    /// Cooled down, but a check at this stamp found sockets on the address.
     Lingering(u64),
 }
 
@@ -47,7 +47,7 @@ const STATE_COOLING: u64 = 0x80;
 const STATE_LINGERING: u64 = 0x81;
 
 impl Owner {
-    /// Reads an owner word. Words that no version writes count as free.
+    /// Decodes an owner word. A word that no version writes counts as free.
     #[inline]
     pub(crate) fn from_word(word: u64) -> Self {
         match word >> STATE_SHIFT {
@@ -58,6 +58,7 @@ impl Owner {
         }
     }
 
+    /// Encodes an owner word.
     #[inline]
     pub(crate) fn to_word(self) -> u64 {
         match self {
@@ -68,14 +69,20 @@ impl Owner {
         }
     }
 
-    /// Whether this is the owner word of a free slot, as versions write it.
+    /// Returns whether this version would write `word` as the owner word of a free slot.
     #[inline(always)]
-    pub(crate) fn is_free(word: u64) -> bool {
+    pub(crate) fn is_free_word(word: u64) -> bool {
         word <= STAMP_MASK
     }
 
-    /// The same state, since another stamp.
-    pub(crate) fn since(self, stamp: u64) -> Self {
+    /// Returns whether a session holds the slot.
+    #[inline(always)]
+    pub(crate) fn is_session(self) -> bool {
+        matches!(self, Self::Session(_))
+    }
+
+    /// Returns the same state with another stamp.
+    pub(crate) fn with_stamp(self, stamp: u64) -> Self {
         match self {
             Self::Session(_) => self,
             Self::Free(_) => Self::Free(stamp),
@@ -84,7 +91,7 @@ impl Owner {
         }
     }
 
-    /// The stamp, unless a session holds it.
+    /// Returns the stamp; `None` if a session holds the slot.
     pub(crate) fn stamp(self) -> Option<u64> {
         match self {
             Self::Session(_) => None,
@@ -93,100 +100,109 @@ impl Owner {
     }
 }
 
-/// The stamp that follows `last` at this time.
+/// Returns the stamp after `last` at time `now`.
 #[inline]
 pub(crate) fn next_stamp(last: u64, now: Tick) -> u64 {
     (u64::from(now.as_secs()) << STAMP_TIME_SHIFT).max((last & STAMP_MASK) + 1).min(STAMP_MASK)
 }
 
-/// The time in a stamp.
+/// Returns the time in a stamp.
 #[inline]
 pub(crate) fn stamp_time(stamp: u64) -> Tick {
     Tick::from_secs((stamp >> STAMP_TIME_SHIFT) as u32)
 }
 
-/// Reserved for the user whose tag it bears.
+/// Flag: the slot is reserved for the user in its meta word.
 pub(crate) const RESERVED: u32 = 1;
-/// Beside [`RESERVED`]: by the configuration, not by a command.
+/// Flag beside [`RESERVED`]: the configuration made the reservation, not a command.
 pub(crate) const PLANNED: u32 = 8;
-/// Drained by an administrator.
+/// Flag: an administrator drained the slot.
 pub(crate) const DRAINED: u32 = 2;
-/// No longer in the configuration.
+/// Flag: the address is no longer in the configuration.
 pub(crate) const RETIRED: u32 = 4;
-/// In the configuration, and out of use until the session gives the address back that holds it in
-/// another pool. Not [`RESERVED`]: beside that, [`PLANNED`] means what it says there.
-pub(crate) const AWAITING: u32 = RETIRED | PLANNED;
+/// Flags: the address is in the configuration, but unusable until the session that holds it in
+/// another pool releases it. [`RESERVED`] is not set then; beside it, [`PLANNED`] has its own
+/// meaning.
+pub(crate) const AWAITING_RELEASE: u32 = RETIRED | PLANNED;
 const FLAGS: u32 = RESERVED | DRAINED | RETIRED | PLANNED;
 
-/// Who has or last had the address, how often it was leased, and the flags on it.
+/// The content of a meta word: the current or last user, the number of leases so far, and flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Tenancy {
+pub(crate) struct Meta {
     pub(crate) generation: u32,
     /// Tag of the user ([`user_tag`]) and, in the low bits, flags.
     tag_and_flags: u32,
 }
 
-impl Tenancy {
+impl Meta {
+    /// Decodes a meta word.
     #[inline]
     pub(crate) fn from_word(word: u64) -> Self {
-        let (generation, tag_and_flags) = unpair(word);
+        let (generation, tag_and_flags) = split_halves(word);
         Self { generation, tag_and_flags }
     }
 
+    /// Encodes a meta word.
     #[inline]
     pub(crate) fn to_word(self) -> u64 {
-        pair(self.generation, self.tag_and_flags)
+        join_halves(self.generation, self.tag_and_flags)
     }
 
-    /// Tag of the user; 0 if none is known.
+    /// Returns the tag of the user; 0 if none is known.
     #[inline]
-    pub(crate) fn user(self) -> u32 {
+    pub(crate) fn user_tag(self) -> u32 {
         self.tag_and_flags & !FLAGS
     }
 
+    /// Returns whether at least one of these flags is set.
     #[inline]
-    pub(crate) fn has(self, flags: u32) -> bool {
+    pub(crate) fn has_any(self, flags: u32) -> bool {
         self.tag_and_flags & flags != 0
     }
 
-    /// Whether its flags are [`AWAITING`].
-    pub(crate) fn is_awaiting(self) -> bool {
-        self.tag_and_flags & (AWAITING | RESERVED) == AWAITING
+    /// Returns whether its flags are [`AWAITING_RELEASE`].
+    pub(crate) fn is_awaiting_release(self) -> bool {
+        self.tag_and_flags & (AWAITING_RELEASE | RESERVED) == AWAITING_RELEASE
     }
 
-    /// Whether it is nobody's, and without flags.
+    /// Returns whether it has neither a user nor flags.
     #[inline(always)]
-    pub(crate) fn is_bare(self) -> bool {
+    pub(crate) fn is_anonymous(self) -> bool {
         self.tag_and_flags == 0
     }
 
+    /// Returns it with the flags in `clear` cleared and then those in `set` set.
     pub(crate) fn with_flags(self, set: u32, clear: u32) -> Self {
         Self { tag_and_flags: self.tag_and_flags & !clear | set, ..self }
     }
 
-    pub(crate) fn with_user(self, user: u32) -> Self {
-        Self { tag_and_flags: self.tag_and_flags & FLAGS | user & !FLAGS, ..self }
+    /// Returns it with another user.
+    pub(crate) fn with_user(self, user_tag: u32) -> Self {
+        Self { tag_and_flags: self.tag_and_flags & FLAGS | user_tag & !FLAGS, ..self }
     }
 
-    pub(crate) fn of_generation(self, generation: u32) -> Self {
+    /// Returns it with another generation.
+    pub(crate) fn with_generation(self, generation: u32) -> Self {
         Self { generation, ..self }
     }
 
-    /// The tenancy that follows when this user gets the address.
+    /// Returns it for the next lease of the slot, held by this user.
     #[inline]
-    pub(crate) fn next(self, user: u32) -> Self {
-        Self { generation: self.generation.wrapping_add(1), ..self.with_user(user) }
+    pub(crate) fn next_lease(self, user_tag: u32) -> Self {
+        Self { generation: self.generation.wrapping_add(1), ..self.with_user(user_tag) }
     }
 }
 
-/// 28 bits that stand for a user's name, never 0. Two users in 250 million share a tag; each
-/// would then count as the other for stickiness and cool-down, never for who holds what. Part of
-/// the file of [`super::last_users`].
+/// Returns the 28-bit tag of a user name, which is never 0.
+///
+/// Two users in 250 million share a tag. They share stickiness and cool-down then, never a lease.
+/// The tag is part of the format of the file in [`crate::map::affinity`].
 #[inline(always)]
 pub(crate) fn user_tag(name: &str) -> u32 {
-    let (words, rest) = name.as_bytes().as_chunks();
-    let whole =
-        words.iter().fold(name.len() as u64, |hash, word| spread(hash ^ u64::from_le_bytes(*word)));
+    let (chunks, rest) = name.as_bytes().as_chunks();
+    let whole = chunks
+        .iter()
+        .fold(name.len() as u64, |hash, chunk| spread(hash ^ u64::from_le_bytes(*chunk)));
     let tag = spread(spread(whole ^ short_word(rest))) as u32 & !FLAGS;
     if tag == 0 { FLAGS + 1 } else { tag }
 }
@@ -196,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn owner_words_come_back() {
+    fn owner_words_round_trip() {
         for owner in [
             Owner::Session(5 << 56 | 7),
             Owner::Free(0),
@@ -210,29 +226,24 @@ mod tests {
     }
 
     #[test]
-    fn stamps_grow_whatever_the_clock_does() {
+    fn stamps_increase_when_the_clock_goes_back() {
         let first = next_stamp(0, Tick::from_secs(100));
         let second = next_stamp(first, Tick::from_secs(100));
-        let back = next_stamp(second, Tick::from_secs(5));
-        assert!(first < second && second < back);
-        assert_eq!(
-            (stamp_time(first), stamp_time(back)),
-            (Tick::from_secs(100), Tick::from_secs(100))
-        );
-        assert_eq!(
-            stamp_time(next_stamp(100 << 24 | 0xff_ffff, Tick::from_secs(100))),
-            Tick::from_secs(101)
-        );
+        let after_step_back = next_stamp(second, Tick::from_secs(5));
+        assert!(first < second && second < after_step_back);
+        assert_eq!([first, after_step_back].map(|stamp| stamp_time(stamp).as_secs()), [100, 100]);
+        let overflow = next_stamp(100 << 24 | 0xff_ffff, Tick::from_secs(100));
+        assert_eq!(stamp_time(overflow), Tick::from_secs(101));
     }
 
     #[test]
-    fn flags_and_user_do_not_touch() {
-        let tenancy = Tenancy::from_word(0).with_flags(DRAINED | RESERVED, 0).next(user_tag("ann"));
-        assert_eq!(tenancy.user(), user_tag("ann"));
-        assert_eq!(tenancy.generation, 1);
-        assert!(tenancy.has(DRAINED) && tenancy.has(RESERVED) && !tenancy.has(RETIRED));
-        let cleared = tenancy.with_flags(0, DRAINED);
-        assert!(!cleared.has(DRAINED) && cleared.has(RESERVED));
-        assert_eq!(Tenancy::from_word(cleared.to_word()), cleared);
+    fn flags_and_user_tag_are_independent() {
+        let meta = Meta::from_word(0).with_flags(DRAINED | RESERVED, 0).next_lease(user_tag("ann"));
+        assert_eq!(meta.user_tag(), user_tag("ann"));
+        assert_eq!(meta.generation, 1);
+        assert!(meta.has_any(DRAINED) && meta.has_any(RESERVED) && !meta.has_any(RETIRED));
+        let cleared = meta.with_flags(0, DRAINED);
+        assert!(!cleared.has_any(DRAINED) && cleared.has_any(RESERVED));
+        assert_eq!(Meta::from_word(cleared.to_word()), cleared);
     }
 }

@@ -1,4 +1,11 @@
-//! A new configuration for a map that has open sessions.
+//! A new configuration for a map with open sessions.
+//!
+//! A slot keeps its number for as long as its pool exists. New addresses of a plan are appended,
+//! and dropped addresses are retired. So handles stay valid across configurations. An address that
+//! is in another pool now takes its state with it.
 
+pub(crate) mod build;
 pub(crate) mod merge;
 pub(crate) mod migrate;
+pub(crate) mod overlap;
+pub(crate) mod validate;

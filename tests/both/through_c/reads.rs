@@ -224,7 +224,7 @@ impl Reads for C {
             address: ip(row.address).unwrap(),
             state: match row.state {
                 0 => SlotState::Free,
-                1 => SlotState::Used,
+                1 => SlotState::Leased,
                 2 => SlotState::Cooling,
                 _ => SlotState::Lingering,
             },

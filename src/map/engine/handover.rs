@@ -1,0 +1,85 @@
+//! The move of a released address to the pool that a new plan has put it in.
+//!
+//! Such an address has a slot in two pools. While a session holds the old slot, the new slot is
+//! retired and waits for the release ([`AWAITING_RELEASE`]). The release moves the state of the
+//! address (its cool-down, its last user, its reservation) to the new slot and blanks the old one.
+
+use super::image::is_blank;
+use super::table::Table;
+use super::table_writer::TableWriter;
+use super::writer::MapWriter;
+#[allow(unused_imports, reason = "for the documentation")]
+use crate::map::format::slot::AWAITING_RELEASE;
+use crate::map::format::slot::{LINK, META, Meta, OWNER, Owner, RETIRED};
+
+impl MapWriter<'_> {
+    /// Moves the state of a released address to the slot that waits for it, if there is one.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn hand_over(&self, old_pool: u16, old: &TableWriter<'_>, old_slot: u32) {
+        if old.pool.loopback {
+            return;
+        }
+        let Some(address) = old.pool.address(self.words(), old_slot) else { return };
+        let successor =
+            self.table_writers().filter(|(pool, _)| *pool != old_pool).find_map(|(_, table)| {
+                let slot = table.pool.slot_of(self.words(), address)?;
+                let is_waiting = !table.pool.loopback && table.meta(slot).is_awaiting_release();
+                is_waiting.then_some((table, slot))
+            });
+        if let Some((new, new_slot)) = successor {
+            new.dequeue(new_slot);
+            copy_state((&new, new_slot), (old, old_slot), old.meta(old_slot));
+            new.enqueue(new_slot);
+            dequeue_and_blank(old, old_slot);
+        }
+    }
+
+    /// Finishes the handovers of a writer that died. Queues and index are already rebuilt.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn finish_handovers(&self) {
+        for (number, table) in self.table_writers() {
+            let has_unmoved_state = |slot: &u32| {
+                let (owner, meta) = (table.owner(*slot), table.meta(*slot));
+                meta.has_any(RETIRED) && !owner.is_session() && !is_blank(owner, meta)
+            };
+            for slot in (0..table.pool.slots).filter(has_unmoved_state) {
+                self.hand_over(number, &table, slot);
+                if !self.is_state_slot(number, &table, slot) {
+                    dequeue_and_blank(&table, slot);
+                }
+            }
+        }
+    }
+}
+
+/// Copies the state of an address to a slot in another pool, which keeps its own generation. The
+/// last store makes the new slot usable.
+pub(crate) fn copy_state(
+    (new, new_slot): (&TableWriter<'_>, u32),
+    (old, old_slot): (&Table<'_>, u32),
+    meta: Meta,
+) {
+    for word in [OWNER, LINK] {
+        new.store(new_slot, word, old.load(old_slot, word));
+    }
+    let Meta { generation, .. } = new.meta(new_slot);
+    let meta = meta.with_flags(0, RETIRED).with_generation(generation);
+    new.store(new_slot, META, meta.to_word());
+}
+
+/// Blanks a slot and updates the queues and the index.
+fn dequeue_and_blank(table: &TableWriter<'_>, slot: u32) {
+    table.dequeue(slot);
+    blank(table, slot);
+    table.enqueue(slot);
+}
+
+/// Makes a slot retired and removes its state, except for the generation.
+pub(crate) fn blank(table: &TableWriter<'_>, slot: u32) {
+    let Meta { generation, .. } = table.meta(slot);
+    table.store_owner(slot, Owner::Free(0));
+    let meta = Meta::from_word(0).with_generation(generation);
+    table.store_meta(slot, meta.with_flags(RETIRED, 0));
+}

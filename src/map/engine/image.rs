@@ -1,0 +1,221 @@
+//! A read-only view of a map: look-ups that are safe beside a writer.
+
+use std::cmp::Reverse;
+use std::net::IpAddr;
+
+use super::table::Table;
+use crate::map::format::header::DRAINING;
+use crate::map::format::layout::Layout;
+use crate::map::format::record;
+use crate::map::format::region::Region;
+use crate::map::format::slot::{AWAITING_RELEASE, Meta, Owner, RETIRED};
+use crate::map::format::words::load;
+use crate::map::types::leases::{Leases, PackedLease};
+use crate::map::types::status::SessionRow;
+use crate::pool::Pool;
+use crate::raw::word::Word;
+use crate::session::{Handle, Lease, SessionId};
+
+/// The files of a map and their layout. No method stores.
+#[derive(Debug)]
+pub(crate) struct MapImage {
+    map: Region,
+    /// Empty if the sessions file could not be opened: sessions have no names then.
+    sessions: Region,
+    layout: Layout,
+}
+
+/// The lease of a session in one pool, as a look-up found it.
+pub(crate) struct FoundLease<'a> {
+    pub(crate) pool: u16,
+    pub(crate) table: Table<'a>,
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+impl MapImage {
+    pub(crate) fn new(map: Region, sessions: Region, layout: Layout) -> Self {
+        Self { map, sessions, layout }
+    }
+
+    /// Returns a second view of a map in private memory, without the sessions file; `None` for a
+    /// map in files.
+    pub(crate) fn share(&self) -> Option<Self> {
+        Some(Self::new(self.map.share()?, Region::default(), self.layout))
+    }
+
+    /// Returns a second view of a map in private memory, with the sessions file.
+    #[cfg(all(test, loom))]
+    pub(crate) fn share_all(&self) -> Option<Self> {
+        Some(Self::new(self.map.share()?, self.sessions.share()?, self.layout))
+    }
+
+    /// Returns the words of the map.
+    #[inline(always)]
+    pub(crate) fn words(&self) -> &[Word] {
+        self.map.words()
+    }
+
+    /// Returns the words of the sessions file.
+    #[inline(always)]
+    pub(crate) fn records(&self) -> &[Word] {
+        self.sessions.words()
+    }
+
+    /// Returns the layout of the map.
+    #[inline(always)]
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Reads a header word.
+    #[inline(always)]
+    pub(crate) fn header(&self, offset: usize) -> u64 {
+        load(self.words(), offset)
+    }
+
+    /// Returns whether the server drains.
+    #[inline(always)]
+    pub(crate) fn is_draining(&self) -> bool {
+        self.header(DRAINING) != 0
+    }
+
+    /// Returns the pool with this number.
+    #[inline(always)]
+    pub(crate) fn table(&self, pool: u16) -> Option<Table<'_>> {
+        Table::new(self.words(), self.layout.pool(pool)?)
+    }
+
+    /// Returns the pools with their numbers.
+    #[inline(always)]
+    pub(crate) fn tables(&self) -> impl DoubleEndedIterator<Item = (u16, Table<'_>)> {
+        let words = self.words();
+        let pools = self.layout.pools().iter().enumerate();
+        pools.filter_map(move |(number, pool)| Some((number as u16, Table::new(words, pool)?)))
+    }
+
+    /// Returns the pools in the form of a plan.
+    pub(crate) fn pools(&self) -> Vec<Pool> {
+        self.layout.pools().iter().map(|pool| pool.to_pool(self.words())).collect()
+    }
+
+    /// Returns the leases of a session.
+    pub(crate) fn lookup(&self, session: SessionId) -> Leases {
+        let mut leases = Leases::default();
+        for FoundLease { pool, table, slot, generation } in self.leases_of(session) {
+            self.push_lease(&mut leases, session, pool, &table, slot, generation);
+        }
+        leases
+    }
+
+    /// Finds the leases of a session, in the order of the pools.
+    #[inline(always)]
+    pub(crate) fn leases_of(
+        &self,
+        session: SessionId,
+    ) -> impl DoubleEndedIterator<Item = FoundLease<'_>> {
+        self.tables().filter_map(move |(pool, table)| {
+            let (slot, generation) = table.lease_of(session.raw())?;
+            Some(FoundLease { pool, table, slot, generation })
+        })
+    }
+
+    /// Appends a lease to `leases`.
+    #[inline(always)]
+    pub(crate) fn push_lease(
+        &self,
+        leases: &mut Leases,
+        session: SessionId,
+        pool: u16,
+        table: &Table<'_>,
+        slot: u32,
+        generation: u32,
+    ) {
+        if let Some(address_bits) = table.pool.address_bits(self.words(), slot) {
+            let (pool, ipv4) = (pool.into(), table.pool.ipv4.into());
+            leases.push(session, PackedLease { address_bits, slot, generation, pool, ipv4 });
+        }
+    }
+
+    /// Returns whether the lease of this handle is still held. Does not compare the boot.
+    #[inline]
+    pub(crate) fn is_live(&self, handle: &Handle) -> bool {
+        self.table(handle.pool).is_some_and(|table| table.is_lease_of(handle))
+    }
+
+    /// Returns the handle of a session with these leases.
+    #[inline(always)]
+    pub(crate) fn handle(&self, leases: &Leases) -> Option<Handle> {
+        let Lease { session, pool, slot, generation, .. } = leases.anchor()?;
+        Some(Handle { session, pool, slot, generation, boot: self.layout.boot })
+    }
+
+    /// Returns whether the lease of a session in this pool is its anchor, the first of its leases.
+    pub(crate) fn is_anchor(&self, session: u64, pool: u16) -> bool {
+        self.tables()
+            .take_while(|(number, _)| *number < pool)
+            .all(|(_, table)| table.lease_of(session).is_none())
+    }
+
+    /// Returns the open sessions, in the order of their anchors.
+    pub(crate) fn sessions(&self) -> impl Iterator<Item = SessionRow> {
+        self.tables().flat_map(move |(number, table)| {
+            (0..table.pool.slots).filter_map(move |slot| self.session_at(number, table, slot))
+        })
+    }
+
+    /// Returns the session with its anchor in this slot.
+    fn session_at(&self, pool: u16, table: Table<'_>, slot: u32) -> Option<SessionRow> {
+        let Owner::Session(raw) = table.owner(slot) else { return None };
+        let session = SessionId::from_raw(raw)?;
+        if !self.is_anchor(raw, pool) {
+            return None;
+        }
+        let since = table.leased_since(slot);
+        let leases = self.lookup(session);
+        let handle = self.handle(&leases)?;
+        let record = leases.iter().find_map(|lease| {
+            let pool = self.layout.pool(lease.pool)?;
+            record::read(self.records(), pool, lease.slot, lease.generation)
+        });
+        let record = record.unwrap_or_default();
+        Some(SessionRow {
+            session,
+            handle,
+            leases,
+            since,
+            user: record.user,
+            client: record.client,
+            leader: record.leader,
+        })
+    }
+
+    /// Returns the pool and the slot of an address. If several pools have the address, the result
+    /// is the slot with its state: the leased one, else the usable one, else the last one in use.
+    pub(crate) fn locate(&self, address: IpAddr) -> Option<(u16, u32)> {
+        let slots = self.tables().filter_map(|(number, table)| {
+            Some((number, table, table.pool.slot_of(self.words(), address)?))
+        });
+        let (number, _, slot) = slots.max_by_key(|(number, table, slot)| {
+            let meta = table.meta(*slot);
+            let rank = match table.owner(*slot) {
+                Owner::Session(_) => 3,
+                _ if !meta.has_any(RETIRED) => 2,
+                owner => u8::from(!is_blank(owner, meta)),
+            };
+            (rank, Reverse(*number))
+        })?;
+        Some((number, slot))
+    }
+
+    /// Returns whether this slot, of all slots with its address, has the state of the address.
+    pub(crate) fn is_state_slot(&self, number: u16, table: &Table<'_>, slot: u32) -> bool {
+        let located = || self.locate(table.pool.address(self.words(), slot)?);
+        !table.meta(slot).has_any(RETIRED) || located() == Some((number, slot))
+    }
+}
+
+/// Returns whether a slot holds no state but its generation.
+pub(crate) fn is_blank(owner: Owner, meta: Meta) -> bool {
+    owner == Owner::Free(0) && meta.with_flags(0, AWAITING_RELEASE).is_anonymous()
+}

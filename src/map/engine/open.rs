@@ -1,0 +1,167 @@
+//! Opening a session.
+//!
+//! Each lease is committed on its own. So a session with some of its leases is valid, and opening
+//! it again adds the missing ones.
+
+use super::admit::Request;
+use super::select::Unavailable;
+use super::table_writer::TableWriter;
+use super::transaction::Transaction;
+use crate::Tick;
+use crate::map::format::header::OPEN_SESSIONS;
+use crate::map::format::index::Entry;
+use crate::map::format::record;
+use crate::map::format::slot::user_tag;
+use crate::map::types::error::{OpenError, Shortage};
+use crate::map::types::event::EventKind;
+use crate::map::types::leases::Leases;
+use crate::map::types::leases::MAX_LEASES;
+use crate::map::types::outcome::OpenedSession;
+use crate::map::types::plan::OpenOptions;
+use crate::session::SessionId;
+
+/// A session while it is opened: the request, and the result so far.
+struct Opening<'a> {
+    session: SessionId,
+    options: &'a OpenOptions<'a>,
+    user_tag: u32,
+    now: Tick,
+    request: Request,
+    leases: Leases,
+    already_open: bool,
+    shortage: Option<Shortage>,
+    low_water: bool,
+    /// The new leases, one bit for each.
+    added: u8,
+}
+
+impl Transaction<'_> {
+    /// Opens a session, or adds the leases that an open session lacks.
+    #[inline(always)]
+    pub(crate) fn open_session(
+        &self,
+        session: SessionId,
+        options: &OpenOptions<'_>,
+        now: Tick,
+    ) -> Result<OpenedSession, OpenError> {
+        match self.open_fast_path(session, options, now) {
+            Some(opened) => Ok(opened),
+            None => self.open_slow_path(session, options, now),
+        }
+    }
+
+    #[inline(never)]
+    fn open_slow_path(
+        &self,
+        session: SessionId,
+        options: &OpenOptions<'_>,
+        now: Tick,
+    ) -> Result<OpenedSession, OpenError> {
+        let user_tag = options.user.map_or(0, user_tag);
+        let mut opening = Opening {
+            session,
+            options,
+            user_tag,
+            now,
+            request: self.admit(session, options, user_tag, now)?,
+            leases: Leases::default(),
+            already_open: false,
+            shortage: None,
+            low_water: false,
+            added: 0,
+        };
+        if let Some(table) = self.table_writer(0) {
+            self.open_in_pool(&mut opening, 0, &table);
+        }
+        if self.layout().pools().len() > 1 {
+            opening = self.open_in_other_pools(opening);
+        }
+        let Opening { leases, already_open, shortage, low_water, added, .. } = opening;
+        if shortage.is_some() {
+            self.record_event(EventKind::Exhausted, session, &leases, options, now);
+        }
+        let Some(handle) = self.handle(&leases) else {
+            return Err(shortage.unwrap_or(Shortage::Exhausted).into());
+        };
+        if !already_open {
+            self.store_header(OPEN_SESSIONS, self.header(OPEN_SESSIONS).saturating_add(1));
+        }
+        // All leases of a session that was not open are new; `OpenedSession` needs no bits then.
+        let added = if already_open { added } else { 0 };
+        Ok(OpenedSession { handle, leases, already_open, shortage, low_water, added })
+    }
+
+    /// Opens the session in all pools but the first.
+    #[inline(never)]
+    fn open_in_other_pools<'a>(&self, mut opening: Opening<'a>) -> Opening<'a> {
+        for (number, table) in self.table_writers().skip(1) {
+            self.open_in_pool(&mut opening, number, &table);
+        }
+        opening
+    }
+
+    /// Finds the lease of the session in one pool, or allocates it if the request includes it.
+    #[inline(always)]
+    fn open_in_pool(&self, opening: &mut Opening<'_>, number: u16, table: &TableWriter<'_>) {
+        let Opening { session, options, user_tag, now, .. } = *opening;
+        let home = table.home_bucket(session.raw());
+        if let Some((slot, generation)) = table.lease_in(&home, session.raw()) {
+            self.push_lease(&mut opening.leases, session, number, table, slot, generation);
+            opening.already_open = true;
+            return;
+        }
+        if opening.request.pools & 1 << number == 0 {
+            return;
+        }
+        let (slot, last_user_entry) =
+            match self.select_slot(table, number, &opening.request, user_tag, now) {
+                Ok(selected) => selected,
+                Err(unavailable) => {
+                    opening.shortage = opening.shortage.or(Some(unavailable.into()));
+                    return;
+                }
+            };
+        if options.has_identity() {
+            let generation = table.next_generation(slot);
+            let (access, records) = (self.access(), self.records());
+            record::write(access, records, table.pool, slot, generation, options);
+        }
+        let generation = table.allocate(slot, session.raw(), &home, last_user_entry, user_tag, now);
+        opening.added |= 1 << opening.leases.packed().len();
+        self.push_lease(&mut opening.leases, session, number, table, slot, generation);
+        self.record_event(EventKind::Assigned, session, &opening.leases, options, now);
+        if table.update_low_water(&self.layout().settings) {
+            opening.low_water = true;
+            self.record_event(EventKind::LowWater, session, &opening.leases, options, now);
+        }
+    }
+
+    /// Selects the slot of a pool for a session. Also returns the index entry of the last user of
+    /// the slot, if it was found.
+    #[inline(always)]
+    fn select_slot<'t>(
+        &self,
+        table: &TableWriter<'t>,
+        pool: u16,
+        request: &Request,
+        user_tag: u32,
+        now: Tick,
+    ) -> Result<(u32, Option<Entry<'t>>), Unavailable> {
+        if self.is_draining() {
+            return Err(Unavailable::Drained);
+        }
+        if let Some((requested_pool, slot)) = request.slot
+            && requested_pool == pool
+        {
+            return Ok((slot, None));
+        }
+        if let Some((slot, entry)) = table.only_free_slot_of(user_tag) {
+            return Ok((slot, Some(entry)));
+        }
+        let settings = &self.layout().settings;
+        let slot = table.select(user_tag, settings, now, || self.new_stamp(now))?;
+        Ok((slot, None))
+    }
+}
+
+const _: () = assert!(MAX_LEASES >= 3, "a session can have an IPv4, an IPv6 and a loopback lease");

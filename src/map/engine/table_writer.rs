@@ -1,0 +1,322 @@
+//! Changes to one pool of a map: allocating and releasing slots, and changing their state.
+//!
+//! A slot that is not leased is in one queue or counter (its placement) and perhaps in the index.
+//! [`TableWriter::enqueue`] and [`TableWriter::dequeue`] keep these up to date: a change to such a
+//! slot is dequeue, change, enqueue. Allocation and release do the same inline, for speed. All
+//! operations are O(1).
+
+use std::ops::Deref;
+
+use super::table::Table;
+use crate::Tick;
+use crate::map::format::counters::{Counter, add_leased_and_free, add_to_count, set_count};
+use crate::map::format::index::{self, Entry, HomeBucket, Key};
+use crate::map::format::placement::{self, Placement, is_in_free_queue};
+use crate::map::format::queue::{self, Front, Queue};
+use crate::map::format::slot::{LINK, META, Meta, OWNER, Owner, RESERVED};
+use crate::map::format::words::join_halves;
+use crate::map::types::plan::Settings;
+use crate::raw::word::WriteAccess;
+
+/// One pool of a map, with the right to change it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TableWriter<'a> {
+    table: Table<'a>,
+    access: WriteAccess<'a>,
+}
+
+impl<'a> Deref for TableWriter<'a> {
+    type Target = Table<'a>;
+
+    #[inline(always)]
+    fn deref(&self) -> &Table<'a> {
+        &self.table
+    }
+}
+
+impl<'a> TableWriter<'a> {
+    /// Returns the table with the right to change it.
+    #[inline(always)]
+    pub(crate) fn new(table: Table<'a>, access: WriteAccess<'a>) -> Self {
+        Self { table, access }
+    }
+
+    /// Returns the right to store to the words of the table.
+    #[inline(always)]
+    pub(crate) fn access(&self) -> WriteAccess<'a> {
+        self.access
+    }
+
+    /// Writes a word of a slot after every earlier store.
+    #[inline(always)]
+    pub(crate) fn store(&self, slot: u32, word: usize, value: u64) {
+        if let Some(words) = self.slots.get(slot as usize) {
+            words[word].store(self.access, value);
+        }
+    }
+
+    /// Writes the meta word of a slot. Queues, counters and index do not follow.
+    pub(crate) fn store_meta(&self, slot: u32, meta: Meta) {
+        self.store(slot, META, meta.to_word());
+    }
+
+    /// Writes the owner word of a slot. Queues, counters and index do not follow.
+    pub(crate) fn store_owner(&self, slot: u32, owner: Owner) {
+        self.store(slot, OWNER, owner.to_word());
+    }
+
+    /// Writes a counter.
+    #[inline(always)]
+    pub(crate) fn set_count(&self, counter: Counter, value: u32) {
+        set_count(self.access, self.control, counter, value);
+    }
+
+    #[inline(always)]
+    fn add_to_count(&self, counter: Counter, delta: i32) {
+        add_to_count(self.access, self.control, counter, delta);
+    }
+
+    #[inline(always)]
+    fn add_leased_and_free(&self, leased: i32, free: i32) {
+        add_leased_and_free(self.access, self.control, leased, free);
+    }
+
+    #[inline(always)]
+    fn raise_peak(&self) {
+        let leased = self.count(Counter::Leased);
+        if leased > self.count(Counter::PeakLeased) {
+            self.set_count(Counter::PeakLeased, leased);
+        }
+    }
+
+    /// Allocates a slot that is not leased. Returns the generation of the lease.
+    ///
+    /// `home` is the home bucket of the session. `last_user_entry` is the index entry of the last
+    /// user of the slot, if the caller has it.
+    #[inline(always)]
+    pub(crate) fn allocate(
+        &self,
+        slot: u32,
+        session: u64,
+        home: &HomeBucket<'_>,
+        last_user_entry: Option<Entry<'_>>,
+        user_tag: u32,
+        now: Tick,
+    ) -> u32 {
+        let Some(words) = self.slots.get(slot as usize) else { return 0 };
+        let before = Meta::from_word(words[META].load());
+        let owner = words[OWNER].load();
+        let mut meta = before.next_lease(user_tag);
+        if is_in_free_queue(owner, before) {
+            queue::remove(self.access, self.control, self.slots, Queue::Free, slot);
+            self.add_leased_and_free(1, -1);
+        } else {
+            self.dequeue_only(slot, owner, before);
+            self.add_leased_and_free(1, 0);
+            if before.has_any(RESERVED) {
+                // The meta word keeps the tag of the user that the slot is reserved for.
+                meta = before.next_lease(before.user_tag());
+            }
+        }
+        match last_user_entry {
+            Some(entry) => entry.clear(self.access),
+            None if before.user_tag() == 0 => {}
+            None => self.remove_from_index(Key::user(before.user_tag()), slot),
+        }
+        words[LINK].store(self.access, join_halves(now.as_secs(), user_tag));
+        words[META].store(self.access, meta.to_word());
+        // This store commits the lease: everything about it is written before.
+        words[OWNER].store(self.access, session);
+        if !home.insert(self.access, slot) {
+            self.add_to_count(Counter::Unindexed, 1);
+        }
+        self.raise_peak();
+        meta.generation
+    }
+
+    /// Releases a slot that the session of this home bucket holds. It cools down if `cools_down`.
+    #[inline(always)]
+    pub(crate) fn release(&self, home: &HomeBucket<'_>, slot: u32, cools_down: bool, stamp: u64) {
+        let Some(words) = self.slots.get(slot as usize) else { return };
+        let owner = if cools_down { Owner::Cooling(stamp) } else { Owner::Free(stamp) }.to_word();
+        // This store commits the release: the rest can be derived.
+        words[OWNER].store(self.access, owner);
+        if !home.remove(self.access, slot) {
+            self.add_to_count(Counter::Unindexed, -1);
+        }
+        let meta = Meta::from_word(words[META].load());
+        if is_in_free_queue(owner, meta) {
+            queue::push_back(self.access, self.control, self.slots, Queue::Free, slot);
+            self.add_leased_and_free(-1, 1);
+        } else {
+            self.enqueue_only(slot, owner, meta);
+            self.add_leased_and_free(-1, 0);
+        }
+        if meta.user_tag() != 0 {
+            self.insert_into_index(Key::user(meta.user_tag()), slot);
+        }
+    }
+
+    /// Allocates the slot that has been free longest to an anonymous session. Returns the slot and
+    /// the generation of the lease.
+    ///
+    /// Returns `None` and changes nothing if the slot has a last user or flags, or if some slot
+    /// cools down.
+    #[inline(always)]
+    pub(crate) fn allocate_oldest_anonymous(
+        &self,
+        session: u64,
+        vacant_entry: Entry<'_>,
+        now: Tick,
+    ) -> Option<(u32, u32)> {
+        let front = queue::peek_front(self.control, self.slots, Queue::Free)?;
+        let Front { slot, words, .. } = front;
+        let before = Meta::from_word(words[META].load_relaxed());
+        let is_free = Owner::is_free_word(words[OWNER].load_relaxed());
+        if !is_free || !before.is_anonymous() || self.count(Counter::Cooling) != 0 {
+            return None;
+        }
+        let meta = before.next_lease(0);
+        front.remove(self.access, self.slots);
+        self.add_leased_and_free(1, -1);
+        words[LINK].store(self.access, join_halves(now.as_secs(), 0));
+        words[META].store(self.access, meta.to_word());
+        // This store commits the lease: everything about it is written before.
+        words[OWNER].store(self.access, session);
+        vacant_entry.fill(self.access, slot);
+        self.raise_peak();
+        Some((slot, meta.generation))
+    }
+
+    /// Releases a slot of an anonymous session. It becomes free at once.
+    ///
+    /// Returns `None` and changes nothing if the slot has a user or flags.
+    #[inline(always)]
+    pub(crate) fn release_anonymous(
+        &self,
+        slot: u32,
+        session_entry: Entry<'_>,
+        stamp: u64,
+    ) -> Option<()> {
+        let words = self.slots.get(slot as usize)?;
+        if !Meta::from_word(words[META].load_relaxed()).is_anonymous() {
+            return None;
+        }
+        // This store commits the release: the rest can be derived.
+        words[OWNER].store(self.access, Owner::Free(stamp).to_word());
+        session_entry.clear(self.access);
+        queue::push_back(self.access, self.control, self.slots, Queue::Free, slot);
+        self.add_leased_and_free(-1, 1);
+        Some(())
+    }
+
+    /// Sets and clears flags of a slot, and replaces its user tag if `user_tag` is given.
+    pub(crate) fn change_flags(
+        &self,
+        slot: u32,
+        set: u32,
+        clear: u32,
+        user_tag: Option<u32>,
+        stamp: u64,
+    ) {
+        let before = self.meta(slot);
+        let mut meta = before.with_flags(set, clear);
+        if let Some(user_tag) = user_tag {
+            meta = meta.with_user(user_tag);
+        } else if clear & RESERVED != 0 {
+            meta = self.meta_without_reservation(slot).with_flags(set, clear);
+        }
+        if meta == before {
+            // The slot keeps its position in the queue and continues to cool down.
+            return;
+        }
+        match self.owner(slot) {
+            Owner::Session(_) => self.store_meta(slot, meta),
+            owner => {
+                self.dequeue(slot);
+                if meta.has_any(RESERVED) {
+                    self.keep_last_user(slot, before);
+                }
+                self.store_meta(slot, meta);
+                // The slot goes to the back of its queue, so it needs a new stamp.
+                self.store_owner(slot, owner.with_stamp(stamp));
+                self.enqueue(slot);
+            }
+        }
+    }
+
+    /// Saves the last user of a slot that is about to be reserved: that user need not wait for the
+    /// cool-down. A reserved slot is in no queue, so its link word is free for the tag.
+    pub(crate) fn keep_last_user(&self, slot: u32, before: Meta) {
+        if !before.has_any(RESERVED) && !self.owner(slot).is_session() {
+            self.store(slot, LINK, join_halves(0, before.user_tag()));
+        }
+    }
+
+    /// Changes the state of a slot that is not leased.
+    pub(crate) fn change_state(&self, slot: u32, owner: Owner) {
+        let meta = self.meta(slot);
+        self.dequeue_only(slot, self.load(slot, OWNER), meta);
+        self.store_owner(slot, owner);
+        self.enqueue_only(slot, owner.to_word(), meta);
+    }
+
+    /// Updates the low-water warning. Returns whether the pool fell below its mark just now.
+    #[inline]
+    pub(crate) fn update_low_water(&self, settings: &Settings) -> bool {
+        if settings.low_water == 0 {
+            return false;
+        }
+        let available = self.count(Counter::Free).saturating_add(self.count(Counter::Cooling));
+        let is_below = available < settings.low_water;
+        let is_warned = self.count(Counter::LowWaterWarned) != 0;
+        if is_below != is_warned {
+            self.set_count(Counter::LowWaterWarned, u32::from(is_below));
+        }
+        is_below && !is_warned
+    }
+
+    /// Adds a slot that is not leased to its queue, counter and index entry.
+    pub(crate) fn enqueue(&self, slot: u32) {
+        let meta = self.meta(slot);
+        self.enqueue_only(slot, self.load(slot, OWNER), meta);
+        if meta.user_tag() != 0 {
+            self.insert_into_index(Key::user(meta.user_tag()), slot);
+        }
+    }
+
+    /// Removes a slot that is not leased from its queue, counter and index entry.
+    pub(crate) fn dequeue(&self, slot: u32) {
+        let meta = self.meta(slot);
+        self.dequeue_only(slot, self.load(slot, OWNER), meta);
+        if meta.user_tag() != 0 {
+            self.remove_from_index(Key::user(meta.user_tag()), slot);
+        }
+    }
+
+    #[inline(always)]
+    fn enqueue_only(&self, slot: u32, owner: u64, meta: Meta) {
+        let placement = Placement::of(Owner::from_word(owner), meta);
+        placement::enqueue(self.access, self.control, self.slots, slot, placement);
+    }
+
+    #[inline(always)]
+    fn dequeue_only(&self, slot: u32, owner: u64, meta: Meta) {
+        let placement = Placement::of(Owner::from_word(owner), meta);
+        placement::dequeue(self.access, self.control, self.slots, slot, placement);
+    }
+
+    #[inline(always)]
+    fn insert_into_index(&self, key: Key, slot: u32) {
+        if !index::insert(self.access, self.index, key, slot) {
+            self.add_to_count(Counter::Unindexed, 1);
+        }
+    }
+
+    #[inline(always)]
+    fn remove_from_index(&self, key: Key, slot: u32) {
+        if !index::remove(self.access, self.index, key, slot) {
+            self.add_to_count(Counter::Unindexed, -1);
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The right to change a map, and the changes that other modules are built from.
+
+use std::ops::Deref;
+
+use super::image::MapImage;
+use super::table_writer::TableWriter;
+use crate::Tick;
+use crate::map::format::header::LAST_STAMP;
+use crate::map::format::journal::{self, EventCore, EventLease};
+use crate::map::format::layout::Layout;
+use crate::map::format::region::Region;
+use crate::map::format::slot::next_stamp;
+use crate::map::format::words::store;
+use crate::map::types::event::EventKind;
+use crate::map::types::leases::Leases;
+use crate::map::types::plan::OpenOptions;
+use crate::raw::word::{OwnsWords, Word, WriteAccess};
+use crate::session::SessionId;
+
+/// A map that can be changed. Whoever borrows it exclusively is the only writer.
+///
+/// Between processes the writer lock of the map guarantees the same.
+#[derive(Debug)]
+pub(crate) struct WritableMap {
+    image: MapImage,
+    /// Empty if there is no journal, as for a map in memory.
+    journal: Region,
+}
+
+impl OwnsWords for WritableMap {}
+
+impl Deref for WritableMap {
+    type Target = MapImage;
+
+    #[inline(always)]
+    fn deref(&self) -> &MapImage {
+        &self.image
+    }
+}
+
+impl WritableMap {
+    /// Returns a map with writable regions. `sessions` and `journal` are empty if the files do not
+    /// exist.
+    pub(crate) fn new(map: Region, sessions: Region, journal: Region, layout: Layout) -> Self {
+        Self { image: MapImage::new(map, sessions, layout), journal }
+    }
+
+    /// Returns a copy in memory of the bytes of a map and of its sessions file.
+    pub(crate) fn from_bytes(map: &[u8], sessions: &[u8]) -> Result<Self, &'static str> {
+        let map = Region::from_bytes(map);
+        let layout = Layout::read(map.words())?;
+        let sessions = Some(Region::from_bytes(sessions))
+            .filter(|sessions| layout.is_sessions_file(sessions.words()))
+            .unwrap_or_default();
+        Ok(Self::new(map, sessions, Region::default(), layout))
+    }
+
+    /// Adds a journal.
+    pub(crate) fn set_journal(&mut self, journal: Region) {
+        self.journal = journal;
+    }
+
+    /// Returns the words of the journal.
+    #[inline(always)]
+    pub(crate) fn journal(&self) -> &[Word] {
+        self.journal.words()
+    }
+
+    /// Returns the right to change the map.
+    #[inline(always)]
+    pub(crate) fn writer(&mut self) -> MapWriter<'_> {
+        let (map, access) = WriteAccess::of(self);
+        MapWriter { map, access }
+    }
+}
+
+/// The right to change a map.
+#[derive(Clone, Copy)]
+pub(crate) struct MapWriter<'a> {
+    map: &'a WritableMap,
+    access: WriteAccess<'a>,
+}
+
+impl Deref for MapWriter<'_> {
+    type Target = WritableMap;
+
+    #[inline(always)]
+    fn deref(&self) -> &WritableMap {
+        self.map
+    }
+}
+
+impl<'a> MapWriter<'a> {
+    /// Returns the map without the right to change it, for as long as the right lives.
+    #[inline(always)]
+    pub(crate) fn map(&self) -> &'a WritableMap {
+        self.map
+    }
+
+    /// Returns the right to store to the words of the map.
+    #[inline(always)]
+    pub(crate) fn access(&self) -> WriteAccess<'a> {
+        self.access
+    }
+
+    /// Writes a header word.
+    #[inline(always)]
+    pub(crate) fn store_header(&self, offset: usize, value: u64) {
+        store(self.access, self.words(), offset, value);
+    }
+
+    /// Returns the pool with this number for changes.
+    #[inline(always)]
+    pub(crate) fn table_writer(&self, pool: u16) -> Option<TableWriter<'a>> {
+        Some(TableWriter::new(self.map.table(pool)?, self.access))
+    }
+
+    /// Returns the pools with their numbers for changes.
+    pub(crate) fn table_writers(
+        &self,
+    ) -> impl DoubleEndedIterator<Item = (u16, TableWriter<'a>)> + use<'a> {
+        let access = self.access;
+        self.map.tables().map(move |(number, table)| (number, TableWriter::new(table, access)))
+    }
+
+    /// Returns a stamp that is higher than all others.
+    #[inline(always)]
+    pub(crate) fn new_stamp(&self, now: Tick) -> u64 {
+        let stamp = next_stamp(self.header(LAST_STAMP), now);
+        self.store_header(LAST_STAMP, stamp);
+        stamp
+    }
+
+    /// Appends an event to the journal if there is one. Assignments and low-water events are about
+    /// the last of these leases.
+    #[inline(always)]
+    pub(crate) fn record_event(
+        &self,
+        kind: EventKind,
+        session: SessionId,
+        leases: &Leases,
+        options: &OpenOptions<'_>,
+        now: Tick,
+    ) {
+        if self.journal().is_empty() {
+            return;
+        }
+        let lease = match kind {
+            EventKind::Assigned | EventKind::LowWater => leases.packed().last(),
+            EventKind::Released | EventKind::Exhausted => None,
+        };
+        let lease = lease.map(|lease| EventLease {
+            generation: lease.generation,
+            address_bits: lease.address_bits,
+            ipv4: lease.ipv4 != 0,
+        });
+        let event = EventCore { kind, session, now, lease };
+        journal::append(self.access, self.journal(), event, options);
+    }
+}

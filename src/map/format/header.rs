@@ -1,0 +1,69 @@
+//! The offsets of the header words of a map and of its sessions file.
+//!
+//! The first [`FIXED_WORDS`] words never change once a map is published. Writers publish state in
+//! the words behind them.
+
+use super::words::{load, store};
+use crate::raw::word::{Word, WriteAccess};
+
+/// "vipool" and the version of the layout.
+pub(crate) const MAP_MAGIC: u64 = u64::from_le_bytes(*b"vipool\x00\x03");
+/// "vipoolS" and the version of the layout of the sessions file.
+const SESSIONS_MAGIC: u64 = u64::from_le_bytes(*b"vipoolS\x02");
+
+// Fixed words.
+pub(crate) const MAGIC: usize = 0;
+pub(crate) const LENGTH: usize = 1;
+pub(crate) const BOOT: usize = 2;
+/// A number that is unique to this file. Its sessions file has the same number.
+pub(crate) const FILE_ID: usize = 3;
+pub(crate) const SETTINGS: usize = 4;
+pub(crate) const POLICY_OFFSET: usize = 7;
+pub(crate) const POLICY_BYTES: usize = 8;
+pub(crate) const POOL_COUNT: usize = 9;
+pub(crate) const FIXED_WORDS: usize = 64;
+
+// Words that writers publish.
+/// Not 0: a newer file has replaced this one.
+pub(crate) const SUPERSEDED: usize = 64;
+/// Not 0: a writer is within a transaction, or died in it.
+pub(crate) const BUSY: usize = 65;
+/// The writer: its pid in the lower half; 1 in the upper half if it has locked the map exclusively.
+pub(crate) const LOCK_HOLDER: usize = 66;
+/// The last stamp (see [`super::slot`]).
+pub(crate) const LAST_STAMP: usize = 67;
+/// Not 0: the sessions of the operating system are restored (`Settings::await_restore`).
+pub(crate) const RESTORED: usize = 68;
+/// Not 0: the server drains, so no new session gets an address.
+pub(crate) const DRAINING: usize = 69;
+/// The number of open sessions.
+pub(crate) const OPEN_SESSIONS: usize = 70;
+/// Pool and slot from which the search for dead leaders continues.
+pub(crate) const REAP_CURSOR: usize = 71;
+/// The highest generation of all slots that the maps of this boot no longer have. New slots begin
+/// behind it, so that no old handle matches them.
+pub(crate) const DROPPED_GENERATION: usize = 72;
+pub(crate) const HEADER_WORDS: usize = 128;
+
+/// Writes the header of a sessions file into zeroed words.
+pub(crate) fn write_sessions_header(
+    access: WriteAccess<'_>,
+    words: &[Word],
+    boot: u64,
+    file_id: u64,
+) {
+    store(access, words, LENGTH, words.len() as u64);
+    store(access, words, BOOT, boot);
+    store(access, words, FILE_ID, file_id);
+    store(access, words, MAGIC, SESSIONS_MAGIC);
+}
+
+/// Returns whether these words are a sessions file with this number and at least this length.
+pub(crate) fn is_sessions_file(words: &[Word], file_id: u64, length: usize) -> bool {
+    load(words, MAGIC) == SESSIONS_MAGIC && load(words, FILE_ID) == file_id && words.len() >= length
+}
+
+/// Returns whether `count` words at `offset` lie within the map and behind its fixed header.
+pub(crate) fn fits(words: &[Word], offset: usize, count: usize) -> bool {
+    offset >= FIXED_WORDS && offset.checked_add(count).is_some_and(|end| end <= words.len())
+}

@@ -1,0 +1,206 @@
+//! The words of the journal: a ring of the last events of a map.
+//!
+//! The journal has its own file, `journal`, which a new layout of the map leaves in place. A writer
+//! appends while it holds the lock, after a lease was committed or released. So a writer that is
+//! killed in between leaves a lease without an event, never an event without its lease, and the map
+//! itself is complete. Readers take no lock; an entry that is overwritten while it is read counts as
+//! lost.
+//!
+//! | word | content |
+//! |---|---|
+//! | 0, 1 | magic number and version, boot |
+//! | 2 | number of the next entry, from 1 |
+//! | 16 + 16 i | entry `i`, modulo the capacity |
+//!
+//! | word of an entry | content |
+//! |---|---|
+//! | 0 | its number; 0 while it is written. Stored last |
+//! | 1 | time (upper half), kind, families of address and client, length of the user name |
+//! | 2, 3 | session, generation |
+//! | 4, 5 | address |
+//! | 6, 7 | client |
+//! | 8-15 | user name, cut at 63 bytes |
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::record::truncate_name;
+use super::words::{join_halves, load, load_bytes, split_halves, store, store_bytes};
+use crate::Tick;
+use crate::map::types::event::{Event, EventKind};
+use crate::map::types::plan::OpenOptions;
+use crate::raw::word::{Word, WriteAccess};
+use crate::session::SessionId;
+
+/// Maximum number of events in a journal. Newer events overwrite older ones.
+pub const CAPACITY: u64 = 1024;
+
+const JOURNAL_MAGIC: u64 = u64::from_le_bytes(*b"vipoolJ\x01");
+const MAGIC: usize = 0;
+const BOOT: usize = 1;
+const NEXT: usize = 2;
+const HEADER_WORDS: usize = 16;
+const ENTRY_WORDS: usize = 16;
+/// Words of a journal file.
+pub(crate) const JOURNAL_WORDS: usize = HEADER_WORDS + CAPACITY as usize * ENTRY_WORDS;
+
+// Offsets in an entry.
+const NUMBER: usize = 0;
+const TRAITS: usize = 1;
+const SESSION: usize = 2;
+const GENERATION: usize = 3;
+const ADDRESS: usize = 4;
+const CLIENT: usize = 6;
+const USER_NAME: usize = 8;
+type Entry = [Word; ENTRY_WORDS];
+
+/// The part of an event that the options of a session do not contain.
+#[derive(Clone, Copy)]
+pub(crate) struct EventCore {
+    pub(crate) kind: EventKind,
+    pub(crate) session: SessionId,
+    pub(crate) now: Tick,
+    /// The lease, for assignments and low water.
+    pub(crate) lease: Option<EventLease>,
+}
+
+/// The lease of an event.
+#[derive(Clone, Copy)]
+pub(crate) struct EventLease {
+    pub(crate) generation: u32,
+    /// Upper and lower half of the address as a number.
+    pub(crate) address_bits: [u64; 2],
+    pub(crate) ipv4: bool,
+}
+
+/// Returns whether these words are a journal.
+pub(crate) fn is_journal(words: &[Word]) -> bool {
+    words.len() >= JOURNAL_WORDS && load(words, MAGIC) == JOURNAL_MAGIC
+}
+
+/// Returns the boot and network namespace of a journal, hashed.
+pub(crate) fn boot(words: &[Word]) -> u64 {
+    load(words, BOOT)
+}
+
+/// Returns the number of the next event.
+pub(crate) fn next_number(words: &[Word]) -> u64 {
+    load(words, NEXT)
+}
+
+/// Writes the header of an empty journal into zeroed words.
+pub(crate) fn write_header(access: WriteAccess<'_>, words: &[Word], boot: u64) {
+    store(access, words, BOOT, boot);
+    store(access, words, NEXT, 1);
+    store(access, words, MAGIC, JOURNAL_MAGIC);
+}
+
+/// Appends an event.
+#[inline(never)]
+pub(crate) fn append(
+    access: WriteAccess<'_>,
+    words: &[Word],
+    event: EventCore,
+    options: &OpenOptions<'_>,
+) {
+    let user = truncate_name(options.user.unwrap_or_default());
+    let option_traits = family(options.client) << 12 | user.len() as u32;
+    let Some(entry) = begin_entry(access, words, event, option_traits) else { return };
+    let bits = options.client.map_or(0, crate::range::bits);
+    store(access, entry, CLIENT, (bits >> 64) as u64);
+    store(access, entry, CLIENT + 1, bits as u64);
+    store_bytes(access, entry, USER_NAME, user.as_bytes());
+    end_entry(access, words, entry);
+}
+
+/// Appends an event of a session without a user and a client.
+#[inline(never)]
+pub(crate) fn append_anonymous(access: WriteAccess<'_>, words: &[Word], event: EventCore) {
+    if let Some(entry) = begin_entry(access, words, event, 0) {
+        end_entry(access, words, entry);
+    }
+}
+
+/// Writes the fields that every entry has. `option_traits` are the lower bits of the traits.
+#[inline(always)]
+fn begin_entry<'a>(
+    access: WriteAccess<'_>,
+    words: &'a [Word],
+    event: EventCore,
+    option_traits: u32,
+) -> Option<&'a Entry> {
+    let EventCore { kind, session, now, lease } = event;
+    let entry = words.get(entry_offset(load(words, NEXT))..)?.first_chunk::<ENTRY_WORDS>()?;
+    let (generation, [upper, lower], family) = match lease {
+        Some(EventLease { generation, address_bits, ipv4 }) => {
+            (generation, address_bits, if ipv4 { 4 } else { 6 })
+        }
+        None => (0, [0; 2], 0),
+    };
+    let traits = (kind as u32) << 24 | family << 16 | option_traits;
+    store(access, entry, NUMBER, 0);
+    store(access, entry, TRAITS, join_halves(now.as_secs(), traits));
+    store(access, entry, SESSION, session.raw());
+    store(access, entry, GENERATION, generation.into());
+    store(access, entry, ADDRESS, upper);
+    store(access, entry, ADDRESS + 1, lower);
+    Some(entry)
+}
+
+#[inline(always)]
+fn end_entry(access: WriteAccess<'_>, words: &[Word], entry: &Entry) {
+    let number = load(words, NEXT).max(1);
+    store(access, entry, NUMBER, number);
+    store(access, words, NEXT, number + 1);
+}
+
+/// Reads the event with this number; `None` if it was overwritten.
+pub(crate) fn read(words: &[Word], number: u64) -> Option<Event> {
+    let entry = words.get(entry_offset(number)..)?.first_chunk::<ENTRY_WORDS>()?;
+    if load(entry, NUMBER) != number {
+        return None;
+    }
+    let (time, traits) = split_halves(load(entry, TRAITS));
+    let kind = match traits >> 24 {
+        1 => EventKind::Assigned,
+        2 => EventKind::Released,
+        3 => EventKind::Exhausted,
+        4 => EventKind::LowWater,
+        _ => return None,
+    };
+    let address = |offset, family| {
+        let (upper, lower) = (load(entry, offset), load(entry, offset + 1));
+        let bits = u128::from(upper) << 64 | u128::from(lower);
+        match family {
+            4 => Some(IpAddr::V4(Ipv4Addr::from_bits(bits as u32))),
+            6 => Some(IpAddr::V6(Ipv6Addr::from_bits(bits))),
+            _ => None,
+        }
+    };
+    let mut name = [0; 64];
+    load_bytes(entry, USER_NAME, &mut name);
+    let name = &name[..(traits as usize & 0xff).min(name.len())];
+    let event = Event {
+        number,
+        at: Tick::from_secs(time),
+        kind,
+        session: SessionId::from_raw(load(entry, SESSION))?,
+        address: address(ADDRESS, traits >> 16 & 0xf),
+        generation: load(entry, GENERATION) as u32,
+        user: (!name.is_empty()).then(|| String::from_utf8_lossy(name).into_owned()),
+        client: address(CLIENT, traits >> 12 & 0xf),
+    };
+    // A changed number means that a writer overwrote the entry meanwhile.
+    (load(entry, NUMBER) == number).then_some(event)
+}
+
+fn entry_offset(number: u64) -> usize {
+    HEADER_WORDS + (number.max(1) - 1) as usize % CAPACITY as usize * ENTRY_WORDS
+}
+
+fn family(address: Option<IpAddr>) -> u32 {
+    match address {
+        None => 0,
+        Some(IpAddr::V4(_)) => 4,
+        Some(IpAddr::V6(_)) => 6,
+    }
+}

@@ -1,0 +1,76 @@
+//! The settings of a map as three words of its header.
+
+use super::words::{join_halves, split_halves};
+use crate::map::types::plan::{AllocationTime, ExhaustionPolicy, Settings};
+
+/// Words of the settings.
+pub(crate) const SETTINGS_WORDS: usize = 3;
+
+const CHECK_IN_USE: u32 = 1;
+const AWAIT_RESTORE: u32 = 2;
+const FIRST_USE: u32 = 4;
+const EXHAUSTION_SHIFT: u32 = 3;
+
+/// Encodes settings.
+pub(crate) fn encode(settings: &Settings) -> [u64; SETTINGS_WORDS] {
+    let (exhaustion, wait) = match settings.on_exhausted {
+        ExhaustionPolicy::Pass => (0, 0),
+        ExhaustionPolicy::Refuse => (1, 0),
+        ExhaustionPolicy::Wait(seconds) => (2, seconds),
+    };
+    let flag = |is_set: bool, flag: u32| if is_set { flag } else { 0 };
+    let flags = flag(settings.check_in_use, CHECK_IN_USE)
+        | flag(settings.await_restore, AWAIT_RESTORE)
+        | flag(settings.allocate == AllocationTime::FirstUse, FIRST_USE)
+        | exhaustion << EXHAUSTION_SHIFT;
+    [
+        join_halves(settings.cool_down, settings.low_water),
+        join_halves(settings.sessions_per_user, settings.max_sessions),
+        join_halves(flags, wait),
+    ]
+}
+
+/// Decodes settings. Any words are valid.
+pub(crate) fn decode(words: [u64; SETTINGS_WORDS]) -> Settings {
+    let [(cool_down, low_water), (sessions_per_user, max_sessions), (flags, wait)] =
+        words.map(split_halves);
+    Settings {
+        cool_down,
+        check_in_use: flags & CHECK_IN_USE != 0,
+        low_water,
+        sessions_per_user,
+        max_sessions,
+        on_exhausted: match flags >> EXHAUSTION_SHIFT & 3 {
+            1 => ExhaustionPolicy::Refuse,
+            2 => ExhaustionPolicy::Wait(wait),
+            _ => ExhaustionPolicy::Pass,
+        },
+        allocate: if flags & FIRST_USE != 0 {
+            AllocationTime::FirstUse
+        } else {
+            AllocationTime::Logon
+        },
+        await_restore: flags & AWAIT_RESTORE != 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_round_trip() {
+        let settings = Settings {
+            cool_down: 60,
+            check_in_use: true,
+            low_water: 5,
+            sessions_per_user: 2,
+            max_sessions: 9,
+            on_exhausted: ExhaustionPolicy::Wait(7),
+            allocate: AllocationTime::FirstUse,
+            await_restore: true,
+        };
+        assert_eq!(decode(encode(&settings)), settings);
+        assert_eq!(decode(encode(&Settings::default())), Settings::default());
+    }
+}

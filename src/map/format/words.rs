@@ -1,0 +1,50 @@
+//! Access to the words of a map by offset.
+//!
+//! Offsets come from a [`super::layout::Layout`] that was checked against the length of the map.
+//! An offset outside the map reads as 0, and a store to it is dropped.
+
+use crate::raw::word::{Word, WriteAccess};
+use crate::session::short_word;
+
+/// Reads a word, and makes every store before the one that wrote it visible.
+#[inline(always)]
+pub(crate) fn load(words: &[Word], offset: usize) -> u64 {
+    words.get(offset).map_or(0, Word::load)
+}
+
+/// Writes a word after every earlier store.
+#[inline(always)]
+pub(crate) fn store(access: WriteAccess<'_>, words: &[Word], offset: usize, value: u64) {
+    if let Some(word) = words.get(offset) {
+        word.store(access, value);
+    }
+}
+
+/// Stores bytes in memory order, eight to a word.
+pub(crate) fn store_bytes(access: WriteAccess<'_>, words: &[Word], offset: usize, bytes: &[u8]) {
+    let (chunks, rest) = bytes.as_chunks();
+    for (index, chunk) in chunks.iter().enumerate() {
+        store(access, words, offset + index, u64::from_ne_bytes(*chunk));
+    }
+    if !rest.is_empty() {
+        store(access, words, offset + chunks.len(), short_word(rest).to_le());
+    }
+}
+
+/// Reads bytes that [`store_bytes`] stored.
+pub(crate) fn load_bytes(words: &[Word], offset: usize, bytes: &mut [u8]) {
+    for (index, chunk) in bytes.chunks_mut(8).enumerate() {
+        let word = load(words, offset + index).to_ne_bytes();
+        chunk.copy_from_slice(&word[..chunk.len()]);
+    }
+}
+
+/// Returns a word with these halves.
+pub(crate) const fn join_halves(upper: u32, lower: u32) -> u64 {
+    (upper as u64) << 32 | lower as u64
+}
+
+/// Returns the upper and the lower half of a word.
+pub(crate) const fn split_halves(word: u64) -> (u32, u32) {
+    ((word >> 32) as u32, word as u32)
+}

@@ -1,0 +1,234 @@
+//! The construction of a map from a plan, with the sessions of the map that it replaces.
+
+use std::path::Path;
+
+use super::merge::{is_kept, merge, new_pools};
+use super::migrate::migrate;
+use crate::Tick;
+use crate::map::engine::files;
+use crate::map::engine::image::MapImage;
+use crate::map::engine::writer::{MapWriter, WritableMap};
+use crate::map::format::counters::Counter;
+use crate::map::format::header::{
+    DRAINING, DROPPED_GENERATION, LAST_STAMP, RESTORED, SUPERSEDED, write_sessions_header,
+};
+use crate::map::format::layout::{self, Layout};
+use crate::map::format::pool::PlannedPool;
+use crate::map::format::record::RECORD_WORDS;
+use crate::map::format::region::Region;
+use crate::map::format::slot::{PLANNED, RESERVED, RETIRED, next_stamp, stamp_time, user_tag};
+use crate::map::format::words::{load, store};
+use crate::map::types::error::MapError;
+use crate::map::types::plan::Plan;
+use crate::pool::Pool;
+use crate::session::hash64;
+
+/// Seconds. A stamp further in the future than this is wrong.
+const MAX_FUTURE: u32 = 366 * 24 * 3600;
+
+/// Builds a map in memory.
+pub(crate) fn build_in_memory(plan: &Plan) -> Result<WritableMap, MapError> {
+    let (pools, policy) = (new_pools(plan), plan.policy.encode());
+    let map = Region::in_memory(layout::map_words(&pools, policy.len()));
+    let sessions = Region::in_memory(layout::sessions_words(plan.pools.iter().map(Pool::slots)));
+    build(map, sessions, &pools, plan, &policy, 1, None)
+}
+
+/// Builds new files from a plan and the sessions of the old map, and publishes them. The caller
+/// holds the lock.
+pub(crate) fn replace_files(
+    directory: &Path,
+    plan: &Plan,
+    boot: u64,
+    old: Option<&mut WritableMap>,
+) -> Result<WritableMap, MapError> {
+    // Nothing is kept of a map from another boot or network namespace.
+    let kept = old.as_deref().filter(|old| old.layout().boot == boot);
+    let pools = match kept {
+        Some(old) => merge(old, plan)?,
+        None => new_pools(plan),
+    };
+    let policy = plan.policy.encode();
+    let (map, sessions) = files::create(
+        directory,
+        layout::map_words(&pools, policy.len()),
+        layout::sessions_words(pools.iter().map(|planned| planned.pool.slots())),
+    )?;
+    let image = kept.map(|old| &**old);
+    let mut new = build(map, sessions, &pools, plan, &policy, boot, image)
+        .inspect_err(|_| files::remove_unpublished(directory))?;
+    new.set_journal(files::open_or_create_journal(directory, boot));
+    // Before the rename: a writer that finds the mark on a file that is still in place removes it.
+    // Writers in another network namespace learn from the mark that the map is no longer theirs.
+    if let Some(old) = old {
+        old.writer().store_header(SUPERSEDED, 1);
+    }
+    files::publish(directory)?;
+    Ok(new)
+}
+
+/// Returns whether the old map stays in place, because new files from this plan would have the same
+/// content. Then the map is rebuilt, as new files would be, and an unfinished attempt to replace it
+/// is forgotten. The caller holds the lock.
+pub(crate) fn keep_if_unchanged(
+    old: &mut WritableMap,
+    directory: &Path,
+    plan: &Plan,
+    boot: u64,
+) -> Result<bool, MapError> {
+    let is_complete = !old.records().is_empty()
+        && !old.journal().is_empty()
+        && !files::has_unpublished(directory);
+    if !is_complete || old.layout().boot != boot {
+        return Ok(false);
+    }
+    let (pools, policy) = (merge(old, plan)?, plan.policy.encode());
+    let map_words = layout::map_words(&pools, policy.len());
+    if map_words != old.words().len() {
+        return Ok(false);
+    }
+    let (map, sessions) = (Region::in_memory(map_words), Region::default());
+    let new = build(map, sessions, &pools, plan, &policy, boot, Some(&**old))?;
+    if !authoritative_words(old).eq(authoritative_words(&new)) {
+        return Ok(false);
+    }
+    let writer = old.writer();
+    writer.rebuild();
+    for (_, table) in writer.table_writers() {
+        table.set_count(Counter::LowWaterWarned, 0);
+    }
+    writer.store_header(SUPERSEDED, 0);
+    Ok(true)
+}
+
+/// Returns the words of a map that are not derived from other words, except the file number.
+fn authoritative_words(map: &MapImage) -> impl Iterator<Item = u64> {
+    let slots = map.tables().flat_map(|(_, table)| {
+        (0..table.pool.slots).flat_map(move |slot| table.authoritative_words(slot))
+    });
+    map.layout().fixed_words(map.words()).chain(slots)
+}
+
+fn build(
+    mut map: Region,
+    mut sessions: Region,
+    pools: &[PlannedPool],
+    plan: &Plan,
+    policy: &[u8],
+    boot: u64,
+    old: Option<&MapImage>,
+) -> Result<WritableMap, MapError> {
+    let file_id = new_file_id(boot, old);
+    let (words, access) = map.write_access();
+    layout::write(access, words, pools, policy, &plan.settings, boot, file_id);
+    let (words, access) = sessions.write_access();
+    write_sessions_header(access, words, boot, file_id);
+    let layout = Layout::read(map.words())
+        .map_err(|reason| MapError::Plan(format!("this plan makes no map: {reason}")))?;
+    let mut new = WritableMap::new(map, sessions, Region::default(), layout);
+    let writer = new.writer();
+    if let Some(old) = old {
+        copy_old_state(&writer, old, pools);
+        correct_future_stamps(&writer, Tick::now());
+    }
+    retire_dropped_addresses(&writer, pools, plan);
+    if let Some(old) = old {
+        migrate(&writer, pools, old);
+    }
+    apply_reservations(&writer, plan);
+    writer.rebuild();
+    Ok(new)
+}
+
+/// Copies slots, records and header words that outlive a configuration.
+fn copy_old_state(new: &MapWriter<'_>, old: &MapImage, pools: &[PlannedPool]) {
+    for offset in [LAST_STAMP, RESTORED, DRAINING] {
+        new.store_header(offset, old.header(offset));
+    }
+    let mut dropped_generation = old.header(DROPPED_GENERATION) as u32;
+    for (_, table) in old.tables().filter(|(number, _)| !is_kept(pools, *number)) {
+        let generations = (0..table.pool.slots).map(|slot| table.meta(slot).generation);
+        dropped_generation = dropped_generation.max(generations.max().unwrap_or(0));
+    }
+    new.store_header(DROPPED_GENERATION, dropped_generation.into());
+    for (number, target) in new.table_writers() {
+        let source = old.table(number).filter(|_| is_kept(pools, number));
+        let copied_slots = source.map_or(0, |source| source.pool.slots.min(target.pool.slots));
+        if let Some(source) = source {
+            for (to, from) in target.slots.iter().flatten().zip(source.slots.iter().flatten()) {
+                to.store(new.access(), from.load());
+            }
+            for word in 0..copied_slots as usize * RECORD_WORDS {
+                let record = load(old.records(), source.pool.records_offset + word);
+                let offset = target.pool.records_offset + word;
+                store(new.access(), new.records(), offset, record);
+            }
+            target.set_count(Counter::PeakLeased, source.count(Counter::PeakLeased));
+        }
+        for slot in (copied_slots..target.pool.slots).filter(|_| dropped_generation > 0) {
+            target.store_meta(slot, target.meta(slot).with_generation(dropped_generation));
+        }
+    }
+}
+
+/// Replaces stamps that are far in the future. A caller once passed a wrong time, and the addresses
+/// that were released since then would cool down until the machine restarts.
+fn correct_future_stamps(new: &MapWriter<'_>, now: Tick) {
+    let latest = now.saturating_add(MAX_FUTURE);
+    if stamp_time(new.header(LAST_STAMP)) <= latest {
+        return;
+    }
+    let corrected = next_stamp(0, now);
+    for (_, table) in new.table_writers() {
+        for slot in 0..table.pool.slots {
+            let owner = table.owner(slot);
+            if owner.stamp().is_some_and(|stamp| stamp_time(stamp) > latest) {
+                table.store_owner(slot, owner.with_stamp(corrected));
+            }
+        }
+    }
+    new.store_header(LAST_STAMP, corrected);
+}
+
+/// Retires the addresses that the plan no longer has, and removes the reservations of the old plan.
+/// Runs before the first rebuild, so the queues need no update.
+fn retire_dropped_addresses(new: &MapWriter<'_>, pools: &[PlannedPool], plan: &Plan) {
+    let words = new.words();
+    for ((_, table), planned) in new.table_writers().zip(pools) {
+        let planned = planned.plan_index.map(|index| &plan.pools[index]);
+        // A plan can limit the number of slots of the same ranges.
+        let mut remaining = planned.map_or(0, Pool::slots);
+        for slot in 0..table.pool.slots {
+            let Some(address) = table.pool.address(words, slot) else { continue };
+            let loopback6 = table.pool.loopback6(words, slot);
+            let is_planned =
+                remaining > 0 && planned.is_some_and(|pool| pool.has_slot(address, loopback6));
+            remaining -= u32::from(is_planned);
+            let retired = if is_planned { 0 } else { RETIRED };
+            let meta = table.meta_without_plan(slot).with_flags(0, RETIRED);
+            table.store_meta(slot, meta.with_flags(retired, 0));
+        }
+    }
+}
+
+/// Reserves the slots that the plan reserves.
+fn apply_reservations(new: &MapWriter<'_>, plan: &Plan) {
+    for reservation in &plan.reservations {
+        let located = new.locate(reservation.address);
+        let Some((pool, slot)) = located else { continue };
+        let Some(table) = new.table_writer(pool) else { continue };
+        let meta = table.meta(slot);
+        table.keep_last_user(slot, meta);
+        let user_tag = user_tag(&reservation.user);
+        table.store_meta(slot, meta.with_flags(RESERVED | PLANNED, 0).with_user(user_tag));
+    }
+}
+
+/// Returns a number that no other file of this boot has.
+fn new_file_id(boot: u64, old: Option<&MapImage>) -> u64 {
+    let seed = old.map_or(0, |old| old.layout().file_id);
+    let time = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |time| time.as_nanos() as u64);
+    hash64(&[time.to_ne_bytes(), u64::from(std::process::id()).to_ne_bytes()].concat(), boot ^ seed)
+}

@@ -1,0 +1,52 @@
+//! The events of a journal.
+
+use std::net::IpAddr;
+
+use crate::Tick;
+use crate::session::SessionId;
+
+/// The kind of an event. The numbers are part of the journal file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum EventKind {
+    /// A session got an address.
+    Assigned = 1,
+    /// A session was closed, and all its addresses were released.
+    Released = 2,
+    /// A session got no address from a pool, because none was available.
+    Exhausted = 3,
+    /// An assignment brought a pool below its low-water mark.
+    LowWater = 4,
+}
+
+/// An event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The number of the event within this boot, from 1.
+    pub number: u64,
+    /// The time of the event.
+    pub at: Tick,
+    /// The kind of the event.
+    pub kind: EventKind,
+    /// The session.
+    pub session: SessionId,
+    /// The address. Set for assignments and low water.
+    pub address: Option<IpAddr>,
+    /// The generation of the lease. Set for assignments.
+    pub generation: u32,
+    /// The user, if known. Not set for releases.
+    pub user: Option<String>,
+    /// The client of the user, if known. Not set for releases.
+    pub client: Option<IpAddr>,
+}
+
+/// The events that `Journal::since` found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecentEvents {
+    /// The events, in order.
+    pub events: Vec<Event>,
+    /// The number of requested events that were overwritten before they were read.
+    pub lost: u64,
+    /// The number to pass to the next call.
+    pub next: u64,
+}

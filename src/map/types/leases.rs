@@ -1,0 +1,106 @@
+//! The leases of one session.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::session::{Lease, SessionId};
+
+/// Maximum number of leases of one session: V, its IPv6 counterpart, and L.
+pub const MAX_LEASES: usize = 3;
+
+/// The leases of one session, in the order of the pools.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leases {
+    session: Option<SessionId>,
+    count: usize,
+    leases: [PackedLease; MAX_LEASES],
+}
+
+/// A lease without its session, in whole words without padding, so that a copy takes few
+/// instructions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PackedLease {
+    /// The upper and the lower half of the address as a number.
+    pub(crate) address_bits: [u64; 2],
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+    pub(crate) pool: u32,
+    /// Not 0 for IPv4.
+    pub(crate) ipv4: u32,
+}
+
+impl Leases {
+    /// Returns the leases.
+    #[inline]
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = Lease> + '_ {
+        self.packed().iter().filter_map(|lease| Some(lease.unpack(self.session()?)))
+    }
+
+    /// Returns whether there are no leases.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Returns the session that holds the leases; `None` if there are none.
+    #[inline(always)]
+    pub(crate) fn session(&self) -> Option<SessionId> {
+        self.session
+    }
+
+    /// Returns the leases without their session.
+    #[inline(always)]
+    pub(crate) fn packed(&self) -> &[PackedLease] {
+        self.leases.get(..self.count).unwrap_or_default()
+    }
+
+    /// Returns the first lease, which the handle names.
+    #[inline]
+    pub(crate) fn anchor(&self) -> Option<Lease> {
+        self.iter().next()
+    }
+
+    /// Returns the lease of this pool.
+    #[inline]
+    pub(crate) fn in_pool(&self, pool: u16) -> Option<Lease> {
+        self.iter().find(|lease| lease.pool == pool)
+    }
+
+    /// Returns a single lease.
+    #[inline(always)]
+    pub(crate) fn single(session: SessionId, lease: PackedLease) -> Self {
+        let leases = [lease, PackedLease::default(), PackedLease::default()];
+        Self { session: Some(session), count: 1, leases }
+    }
+
+    /// Appends a lease of the session. Does nothing if there are [`MAX_LEASES`] already.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, session: SessionId, lease: PackedLease) {
+        if let Some(free) = self.leases.get_mut(self.count) {
+            *free = lease;
+            self.session = Some(session);
+            self.count += 1;
+        }
+    }
+
+    /// Returns the leases in the order of the pools.
+    #[inline(never)]
+    pub(crate) fn sorted(mut self) -> Self {
+        if let Some(leases) = self.leases.get_mut(..self.count) {
+            leases.sort_unstable_by_key(|lease| lease.pool);
+        }
+        self
+    }
+}
+
+impl PackedLease {
+    #[inline]
+    fn unpack(&self, session: SessionId) -> Lease {
+        let Self { address_bits: [upper, lower], slot, generation, pool, ipv4 } = *self;
+        let address = if ipv4 != 0 {
+            Ipv4Addr::from_bits(lower as u32).into()
+        } else {
+            Ipv6Addr::from_bits(u128::from(upper) << 64 | u128::from(lower)).into()
+        };
+        Lease { session, pool: pool as u16, slot, generation, address }
+    }
+}

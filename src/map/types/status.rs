@@ -1,0 +1,81 @@
+//! The state of pools, addresses and sessions, for monitors.
+
+use std::net::IpAddr;
+
+use super::leases::Leases;
+use super::plan::Leader;
+use crate::Tick;
+use crate::session::{Handle, SessionId};
+
+/// The numbers of one pool, as its writer published them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PoolStatus {
+    /// The name of the pool. Empty if the pool was removed and pools with higher numbers exist.
+    pub name: String,
+    /// Whether it is a loopback pool.
+    pub loopback: bool,
+    /// Whether its addresses are IPv4.
+    pub ipv4: bool,
+    /// The number of addresses.
+    pub slots: u32,
+    /// Free addresses.
+    pub free: u32,
+    /// Leased addresses.
+    pub used: u32,
+    /// Addresses that cool down after their release.
+    pub cooling: u32,
+    /// Addresses that have cooled down but still have sockets.
+    pub lingering: u32,
+    /// Addresses that are reserved for a user and not leased.
+    pub reserved: u32,
+    /// Addresses that an administrator drained, or that are no longer configured, and that are not
+    /// leased.
+    pub drained: u32,
+    /// The maximum of `used` so far.
+    pub peak: u32,
+}
+
+/// One address of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotRow {
+    /// The address.
+    pub address: IpAddr,
+    /// The state of the address.
+    pub state: SlotState,
+    /// Whether it is reserved for a user.
+    pub reserved: bool,
+    /// Whether an administrator drained it, or it is no longer configured.
+    pub drained: bool,
+}
+
+/// The state of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SlotState {
+    /// Available.
+    Free,
+    /// Held by a session.
+    Leased,
+    /// Released, and not available to other users yet.
+    Cooling,
+    /// Cooled down, but still with sockets.
+    Lingering,
+}
+
+/// One open session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionRow {
+    /// The session.
+    pub session: SessionId,
+    /// The handle of the session.
+    pub handle: Handle,
+    /// Its leases.
+    pub leases: Leases,
+    /// The start of its first lease.
+    pub since: Tick,
+    /// The user, if the `sessions` file can be read.
+    pub user: Option<String>,
+    /// The client of the user, if the `sessions` file can be read.
+    pub client: Option<IpAddr>,
+    /// The leader, if the `sessions` file can be read.
+    pub leader: Option<Leader>,
+}

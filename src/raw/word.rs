@@ -1,0 +1,90 @@
+//! A 64-bit word of a map, and the right to store to it.
+//!
+//! Every thread and process may read a [`Word`] at any time. A store needs [`WriteAccess`], which
+//! exists only while the owner of the words is borrowed exclusively. So the compiler rejects code
+//! that writes without the writer lock, and a read-only type cannot gain a method that writes.
+
+#![allow(unsafe_code)]
+
+use std::marker::PhantomData;
+
+use crate::sync::{AtomicU64, Ordering};
+
+/// A word that one writer stores to while others read it.
+#[derive(Debug, Default)]
+#[repr(transparent)]
+pub struct Word(AtomicU64);
+
+impl Word {
+    /// Returns a word with this value.
+    pub fn new(value: u64) -> Self {
+        Self(AtomicU64::new(value))
+    }
+
+    /// Reads the word, and makes every store before the one that wrote it visible (acquire).
+    #[inline(always)]
+    pub fn load(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Reads the word without ordering. For words that only the writer reads.
+    #[inline(always)]
+    pub fn load_relaxed(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Writes the word after every earlier store (release).
+    #[inline(always)]
+    pub fn store(&self, _: WriteAccess<'_>, value: u64) {
+        self.0.store(value, Ordering::Release);
+    }
+
+    /// Writes the word without ordering. For words that only the writer reads.
+    #[inline(always)]
+    pub fn store_relaxed(&self, _: WriteAccess<'_>, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// Returns a view of these atomics that cannot store without [`WriteAccess`].
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub fn from_atomics(atomics: &[AtomicU64]) -> &[Self] {
+        // SAFETY: `Word` is a transparent wrapper of `AtomicU64`, so both slices have the same
+        // layout, and the result borrows the same memory for the same lifetime.
+        unsafe { std::slice::from_raw_parts(atomics.as_ptr().cast(), atomics.len()) }
+    }
+}
+
+/// Returns the bytes, in memory order, of words that nobody writes any more.
+///
+/// The caller passes only words of the part of a map that never changes after publication.
+#[cfg(not(loom))]
+pub(crate) fn bytes_of(words: &[Word]) -> &[u8] {
+    // SAFETY: the words are readable for as long as the slice is borrowed, and any bytes are valid.
+    // Nobody writes them, which the caller guarantees.
+    unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
+}
+
+/// The right to store to words.
+///
+/// Its lifetime is that of an exclusive borrow of the owner of the words. It is not [`Send`], so
+/// two threads cannot hold it at once.
+#[derive(Clone, Copy, Debug)]
+pub struct WriteAccess<'a>(PhantomData<(&'a mut Word, *const ())>);
+
+/// A type that owns writable words: an exclusive borrow of it is the right to store to them.
+pub trait OwnsWords {}
+
+impl<'a> WriteAccess<'a> {
+    /// Turns an exclusive borrow of the owner into a shared one and the right to store.
+    #[inline(always)]
+    pub fn of<T: OwnsWords>(owner: &'a mut T) -> (&'a T, Self) {
+        (owner, Self(PhantomData))
+    }
+
+    /// Returns the right to store to words that a test owns.
+    #[cfg(test)]
+    pub fn for_test() -> Self {
+        Self(PhantomData)
+    }
+}
