@@ -82,7 +82,7 @@ impl Netlink {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
-        // Makes answers short: they do not repeat the request.
+        // Without this option each answer repeats the request.
         socket.set_cap_ack(true)?;
         Ok(Self { socket, sequence: 0 })
     }

@@ -23,8 +23,8 @@ use super::record::{HistoryState, Record};
 pub const MAX_FILE_BYTES: u64 = 8 << 20;
 /// Maximum number of rotated files.
 const MAX_ROTATED_FILES: u32 = 99;
-/// Number of rotations within the maximum age. Only whole files are removed, so a record is removed
-/// when it is at most an eighth older than the maximum age.
+/// Number of rotations within the maximum age. Only whole files are removed, so a record can stay
+/// up to an eighth longer than the maximum age.
 const ROTATIONS_PER_AGE: u32 = 8;
 
 /// Limits on the age and size of the history.

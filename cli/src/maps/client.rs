@@ -36,14 +36,14 @@ fn owner(user: Option<&str>) -> Option<UserId> {
     vipool::os::users::id_of(&std::ffi::CString::new(user?).ok()?)
 }
 
-/// Removes the client file of a session that is about to close. Best effort: without the lease
-/// nobody reads the file.
+/// Removes the client file of a session that is about to close. A failure is ignored: no
+/// program reads the file without the lease.
 pub fn forget_client(directory: &Path, lease: &Handle) {
     let _ = client_file::remove(directory, lease);
 }
 
-/// Removes the client files of all closed sessions. Best effort: only the user of such a session
-/// could read them.
+/// Removes the client files of all closed sessions. A failure is only printed: only the user of
+/// such a session could read its file.
 pub fn sweep_clients(map: &Map, directory: &Path) {
     let swept = map.reader().map_err(|error| error.to_string()).and_then(|reader| {
         client_file::remove_stale(directory, |handle| reader.is_live(handle))
