@@ -23,16 +23,20 @@ pub mod client_file;
 pub mod discovery;
 #[cfg(feature = "farm")]
 pub mod farm;
+mod hash;
 pub mod interface;
+mod leader;
 pub mod map;
-pub mod os;
+mod os;
 pub mod policy;
 pub mod pool;
 pub mod range;
+#[doc(hidden)]
 pub mod raw;
 pub mod rewrite;
 pub mod session;
 mod sync;
+pub mod system;
 mod time;
 
 pub use time::Tick;

@@ -9,6 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU64;
 use std::str::FromStr;
 
+use crate::hash::hash64;
+
 const VALUE_BITS: u32 = 56;
 const VALUE_MASK: u64 = (1 << VALUE_BITS) - 1;
 
@@ -257,48 +259,6 @@ impl Addresses {
     }
 }
 
-/// A 64-bit hash of some bytes, the same on every machine and in every version: it is part of the
-/// map file. Not meant to withstand chosen input; `seed` tells uses apart.
-///
-/// FNV-1a (the parameters of RFC 9923) with a finaliser, since its low bits alone are weak.
-pub(crate) fn hash64(bytes: &[u8], seed: u64) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325 ^ seed;
-    for byte in bytes {
-        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    }
-    mix64(hash)
-}
-
-/// Spreads the bits of one word over all 64: both halves of its product with the golden ratio
-/// together. Words that are counted up come to lie evenly.
-#[inline(always)]
-pub(crate) fn spread(word: u64) -> u64 {
-    let product = u128::from(word) * 0x9e37_79b9_7f4a_7c15;
-    product as u64 ^ (product >> 64) as u64
-}
-
-/// Up to 8 bytes as a number, the first the lowest. Two reads that overlap: copies of an unknown
-/// length are calls.
-#[inline(always)]
-pub(crate) fn short_word(bytes: &[u8]) -> u64 {
-    let up = |word: u64, by: usize| word << (by % 8 * 8);
-    if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
-        let [first, last] = [first, last].map(|four| u32::from_le_bytes(*four).into());
-        return first | up(last, bytes.len() - 4);
-    }
-    let [first, last] = [bytes.first(), bytes.last()].map(|one| one.copied().unwrap_or(0).into());
-    let middle = bytes.get(bytes.len() / 2).copied().unwrap_or(0).into();
-    first | up(middle, bytes.len() / 2) | up(last, bytes.len().saturating_sub(1))
-}
-
-/// Spreads the bits of one word over all 64 (the finaliser of SplitMix64).
-#[inline]
-pub(crate) fn mix64(mut word: u64) -> u64 {
-    word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    word ^ word >> 31
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -312,16 +272,6 @@ mod tests {
         assert_eq!(SessionId::logind("12").unwrap().value(), 12);
         assert_eq!("logind:c1".parse(), SessionId::logind("c1"));
         assert_ne!(SessionId::logind("c1"), SessionId::logind("c2"));
-    }
-
-    #[test]
-    fn short_words_are_their_bytes() {
-        let bytes = [1, 2, 3, 4, 5, 6, 7, 0x88];
-        for length in 0..=8 {
-            let mut padded = [0; 8];
-            padded[..length].copy_from_slice(&bytes[..length]);
-            assert_eq!(short_word(&bytes[..length]), u64::from_le_bytes(padded));
-        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
 use vipool::EXHAUSTED_MESSAGE;
-use vipool::os::place::map_directory;
+use vipool::system::map_directory;
 
 use crate::history::{Record, RecordKind};
 

@@ -12,8 +12,8 @@ use vipool::client_file;
 use vipool::map::{
     AllocationTime, ExhaustionPolicy, Leader, Map, OpenError, OpenOptions, OpenedSession,
 };
-use vipool::os::{process, users};
 use vipool::session::{Handle, SessionId, SessionKind};
+use vipool::system;
 
 use crate::settings::Settings;
 use crate::transaction::{Item, PAM_SESSION_ERR, PAM_SUCCESS, Transaction};
@@ -40,7 +40,7 @@ pub fn open(transaction: &Transaction, settings: &Settings) -> c_int {
     }
     let Some(user) = transaction.item(Item::User) else { return PAM_SUCCESS };
     let service = transaction.item(Item::Service).map(CStr::to_string_lossy);
-    let Some(uid) = users::id_of(user) else {
+    let Some(uid) = system::user_id(user) else {
         transaction.log(
             libc::LOG_WARNING,
             &format!(
@@ -105,7 +105,7 @@ impl Logon<'_> {
         }
         let policy = map.settings().on_exhausted;
         let refuse_logon = policy == ExhaustionPolicy::Refuse;
-        let leader = process::identify(std::process::id()).ok();
+        let leader = system::identify_process(std::process::id()).ok();
         let session = choose_session(self.transaction, &map, self.user, leader.as_ref());
         let pool = self.settings.pool.clone().or_else(|| map.choose_pool(self.user, None));
         let options = OpenOptions {

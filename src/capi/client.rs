@@ -48,7 +48,7 @@ pub unsafe extern "C" fn vipool_client_write(
 }
 
 fn identified(user: &str) -> Option<UserId> {
-    users::id_of(&CString::new(user).ok()?)
+    users::user_id(&CString::new(user).ok()?)
 }
 
 /// Where the client of the session of this lease is, for vipool_rewrite_host_addresses().

@@ -52,7 +52,7 @@ pub unsafe extern "C" fn vipool_leader_of(pid: u32, out: *mut vipool_leader) -> 
 #[cfg(any(target_os = "linux", windows))]
 fn identify(pid: u32) -> Result<vipool_leader, Failure> {
     use std::io::ErrorKind;
-    crate::os::process::identify(pid).map(|leader| (&leader).into()).map_err(|error| {
+    crate::system::identify_process(pid).map(|leader| (&leader).into()).map_err(|error| {
         let missing = error.kind() == ErrorKind::NotFound;
         let status = if missing { VIPOOL_ERR_NOT_FOUND } else { VIPOOL_ERR_IO };
         status.because(format_args!("process {pid}: {error}"))

@@ -41,7 +41,7 @@ pub unsafe extern "C" fn vipool_map_directory(
     out_length: *mut usize,
 ) -> vipool_status {
     call(|| {
-        let directory = crate::os::place::map_directory();
+        let directory = crate::system::map_directory();
         // SAFETY: the caller vouches for buffer and length.
         unsafe { copy_out(&directory.to_string_lossy(), buffer, capacity, out_length) }
     })
@@ -77,7 +77,7 @@ pub unsafe extern "C" fn vipool_interface_list_new(
 ) -> vipool_status {
     call(|| {
         not_null(out)?;
-        let interfaces = crate::os::interfaces::list()
+        let interfaces = crate::system::interfaces()
             .map_err(|error| VIPOOL_ERR_IO.because(format_args!("the interfaces: {error}")))?;
         let subnets: Vec<Vec<_>> = interfaces
             .iter()
@@ -143,7 +143,7 @@ pub unsafe extern "C" fn vipool_session_of_process(
         not_null(out)?;
         #[cfg(windows)]
         {
-            let session = crate::os::process::session_of(pid)
+            let session = crate::system::process_session(pid)
                 .map_err(|error| VIPOOL_ERR_IO.because(format_args!("process {pid}: {error}")))?;
             // SAFETY: not NULL.
             unsafe { out.write(session.raw()) };
@@ -231,7 +231,7 @@ fn process(pid: u32) -> Process {
 #[cfg(windows)]
 fn session_of(_: &Reader, pid: u32) -> Result<Found, vipool_status> {
     let pid = if pid == 0 { std::process::id() } else { pid };
-    let session = crate::os::process::session_of(pid).ok();
+    let session = crate::system::process_session(pid).ok();
     Ok(session.map(|session| (session, vipool_found_by::VIPOOL_FOUND_BY_WINDOWS_SESSION)))
 }
 

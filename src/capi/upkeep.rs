@@ -322,8 +322,8 @@ pub unsafe extern "C" fn vipool_map_reap(
 }
 
 #[cfg(any(target_os = "linux", windows))]
-fn system() -> Result<crate::os::probe::SystemProbe, Failure> {
-    crate::os::probe::SystemProbe::new()
+fn system() -> Result<crate::system::SystemProbe, Failure> {
+    crate::system::SystemProbe::new()
         .map_err(|error| VIPOOL_ERR_IO.because(format_args!("the system's sockets: {error}")))
 }
 

@@ -127,7 +127,7 @@ mod tests {
         let access = WriteAccess::for_test();
         let region = Region::in_memory(journal::JOURNAL_WORDS);
         for offset in 0..journal::JOURNAL_WORDS {
-            store(access, region.words(), offset, crate::session::mix64(offset as u64));
+            store(access, region.words(), offset, crate::hash::mix64(offset as u64));
         }
         let journal = Journal { region };
         for next in [0, 1, CAPACITY, u64::MAX] {

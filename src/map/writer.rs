@@ -224,7 +224,7 @@ impl Map {
     /// rule names a group. On Windows a rule with a group never matches.
     pub fn choose_pool(&self, user: &str, program: Option<&Executable<'_>>) -> Option<String> {
         #[cfg(unix)]
-        let groups = || crate::os::users::groups_of(user);
+        let groups = || crate::os::users::group_names(user);
         #[cfg(not(unix))]
         let groups = Vec::new;
         let reader = self.reader().ok()?;

@@ -26,7 +26,7 @@ fn of_namespace(file: &str) -> io::Result<u64> {
     let mut id = [0; 36];
     std::fs::File::open("/proc/sys/kernel/random/boot_id")?.read_exact(&mut id)?;
     let namespace = std::fs::metadata(file)?.ino();
-    Ok(crate::session::hash64(&id, namespace) | 1)
+    Ok(crate::hash::hash64(&id, namespace) | 1)
 }
 
 /// A number for this boot; a map of another one is not ours. Never 0.
@@ -50,5 +50,5 @@ pub fn current_boot_id() -> io::Result<u64> {
     if answer != 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(crate::session::hash64(&id, 0) | 1)
+    Ok(crate::hash::hash64(&id, 0) | 1)
 }

@@ -7,7 +7,7 @@ use windows_sys::Wdk::System::SystemInformation::{
 };
 use windows_sys::Win32::Foundation::RtlNtStatusToDosError;
 
-use crate::session::hash64;
+use crate::hash::hash64;
 
 /// The start of what the system answers (`SYSTEM_TIMEOFDAY_INFORMATION`), in units of 100 ns.
 #[repr(C)]

@@ -8,7 +8,7 @@
 
 use std::net::SocketAddr;
 
-use crate::rewrite::{ListenerMatch, Protocol};
+use super::socket::{ListenerMatch, Protocol};
 
 /// Which of the addresses, in this order, has a socket of its own; see
 /// [`SystemView::find_listener`](crate::rewrite::SystemView::find_listener).
@@ -44,7 +44,7 @@ mod diag {
 
     use libc::{c_int, c_long};
 
-    use crate::rewrite::{Protocol, sockaddr::as_ipv4};
+    use crate::os::socket::Protocol;
 
     /// `TCP_LISTEN` of the kernel's `tcp_states.h`.
     const LISTEN: u8 = 10;
@@ -216,14 +216,14 @@ mod diag {
             _ => return None,
         };
         // A wildcard socket is found for every address: it is not one of the address's own.
-        let same = as_ipv4(source).map_or(source, IpAddr::V4) == plain(wanted);
+        let same = source.to_canonical() == plain(wanted);
         let open = protocol != Protocol::Tcp || state == LISTEN;
         Some(same && open && (v6 || wanted.is_ipv4()))
     }
 
     /// The address without the IPv6 form of IPv4: the kernel finds both kinds of socket by it.
     fn plain(address: SocketAddr) -> IpAddr {
-        as_ipv4(address.ip()).map_or(address.ip(), IpAddr::V4)
+        address.ip().to_canonical()
     }
 
     fn family(address: SocketAddr) -> c_int {

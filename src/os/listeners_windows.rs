@@ -14,7 +14,7 @@ use windows_sys::Win32::NetworkManagement::IpHelper::{
 };
 use windows_sys::Win32::Networking::WinSock::{AF_INET, AF_INET6};
 
-use crate::rewrite::{ListenerMatch, Protocol, sockaddr};
+use super::socket::{ListenerMatch, Protocol};
 
 /// Room for a table: 1600 listeners of IPv4. Words, for the alignment of the rows.
 const WORDS: usize = 8 * 1024;
@@ -47,7 +47,7 @@ pub fn find(wanted: &[SocketAddr], protocol: Protocol, _from: Option<SocketAddr>
 
 fn as_mapped(address: SocketAddr) -> Option<SocketAddr> {
     match address {
-        SocketAddr::V4(v4) => Some(sockaddr::to_mapped(v4)),
+        SocketAddr::V4(v4) => Some(SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port())),
         SocketAddr::V6(_) => None,
     }
 }

@@ -1,22 +1,23 @@
 //! The operating system, one small module per concern. The only part of the crate, beside the C
 //! ABI, with `unsafe` in it.
 
-pub mod clock;
+pub(crate) mod clock;
 #[cfg_attr(windows, path = "identity_windows.rs")]
-pub mod identity;
+pub(crate) mod identity;
 #[cfg_attr(windows, path = "interfaces_windows.rs")]
-pub mod interfaces;
+pub(crate) mod interfaces;
 #[cfg_attr(windows, path = "listeners_windows.rs")]
-pub mod listeners;
-pub mod lock;
-pub mod place;
+pub(crate) mod listeners;
+pub(crate) mod lock;
+pub(crate) mod place;
 #[cfg(any(target_os = "linux", windows))]
 #[cfg_attr(windows, path = "probe_windows.rs")]
-pub mod probe;
+pub(crate) mod probe;
 #[cfg(any(target_os = "linux", windows))]
 #[cfg_attr(windows, path = "process_windows.rs")]
-pub mod process;
+pub(crate) mod process;
+pub(crate) mod socket;
 #[cfg_attr(windows, path = "trust_windows.rs")]
-pub mod trust;
+pub(crate) mod trust;
 #[cfg_attr(windows, path = "users_windows.rs")]
-pub mod users;
+pub(crate) mod users;

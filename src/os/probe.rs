@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::process;
-use crate::map::{Leader, Probe};
+use crate::leader::Leader;
 
 /// The files with a line for each socket of this network namespace (proc_pid_net(5)).
 const FILES: [&str; 8] = ["tcp", "tcp6", "udp", "udp6", "udplite", "udplite6", "raw", "raw6"];
@@ -34,14 +34,16 @@ impl SystemProbe {
         }
         Ok(Self { bound, pid_namespace: process::identify(std::process::id())?.pid_namespace })
     }
-}
 
-impl Probe for SystemProbe {
-    fn has_sockets(&mut self, address: IpAddr) -> bool {
+    /// Returns whether a socket is bound to this address.
+    #[must_use]
+    pub fn has_sockets(&self, address: IpAddr) -> bool {
         self.bound.contains(&address)
     }
 
-    fn is_gone(&mut self, leader: &Leader) -> bool {
+    /// Returns whether the process has exited.
+    #[must_use]
+    pub fn has_exited(&self, leader: &Leader) -> bool {
         if leader.pid_namespace != 0 && leader.pid_namespace != self.pid_namespace {
             return false;
         }
@@ -84,7 +86,7 @@ mod tests {
         let tcp = TcpListener::bind((address(1), 0)).unwrap();
         let _udp = UdpSocket::bind((address(2), 0)).unwrap();
         let mapped = TcpListener::bind((address(3).to_ipv6_mapped(), 0)).unwrap();
-        let mut probe = SystemProbe::new().unwrap();
+        let probe = SystemProbe::new().unwrap();
         for last in [1, 2, 3] {
             assert!(probe.has_sockets(address(last).into()), "{last}");
         }
@@ -101,11 +103,11 @@ mod tests {
 
     #[test]
     fn a_leader_is_gone_when_its_pid_is_anothers() {
-        let mut probe = SystemProbe::new().unwrap();
+        let probe = SystemProbe::new().unwrap();
         let own = process::identify(std::process::id()).unwrap();
-        assert!(!probe.is_gone(&own));
-        assert!(probe.is_gone(&Leader { start_time: own.start_time + 1, ..own }));
+        assert!(!probe.has_exited(&own));
+        assert!(probe.has_exited(&Leader { start_time: own.start_time + 1, ..own }));
         let elsewhere = Leader { start_time: 1, pid_namespace: own.pid_namespace + 1, ..own };
-        assert!(!probe.is_gone(&elsewhere), "not for us to say");
+        assert!(!probe.has_exited(&elsewhere), "not for us to say");
     }
 }

@@ -14,7 +14,7 @@ use windows_sys::Win32::NetworkManagement::IpHelper::{
 use windows_sys::Win32::Networking::WinSock::{AF_INET, AF_INET6};
 
 use super::process;
-use crate::map::{Leader, Probe};
+use crate::leader::Leader;
 
 /// The sockets as they were when this was made, and the processes as they are.
 #[derive(Debug)]
@@ -53,14 +53,16 @@ impl SystemProbe {
         })?;
         Ok(Self { bound })
     }
-}
 
-impl Probe for SystemProbe {
-    fn has_sockets(&mut self, address: IpAddr) -> bool {
+    /// Returns whether a socket is bound to this address.
+    #[must_use]
+    pub fn has_sockets(&self, address: IpAddr) -> bool {
         self.bound.contains(&address)
     }
 
-    fn is_gone(&mut self, leader: &Leader) -> bool {
+    /// Returns whether the process has exited.
+    #[must_use]
+    pub fn has_exited(&self, leader: &Leader) -> bool {
         match process::identify(leader.pid) {
             Ok(now) => now.start_time != leader.start_time,
             Err(error) => error.kind() == io::ErrorKind::NotFound,
@@ -107,7 +109,7 @@ mod tests {
     #[test]
     fn sockets_are_seen_where_they_are() {
         let _listener = std::net::TcpListener::bind("127.77.2.3:0").unwrap();
-        let mut probe = SystemProbe::new().unwrap();
+        let probe = SystemProbe::new().unwrap();
         assert!(probe.has_sockets("127.77.2.3".parse().unwrap()));
         assert!(!probe.has_sockets("127.77.2.4".parse().unwrap()));
     }

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
-use crate::map::Leader;
+use crate::leader::Leader;
 
 /// The process that has this pid now, so named that a later one with the same pid is not taken
 /// for it (proc_pid_stat(5), pid_namespaces(7)).

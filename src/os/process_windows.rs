@@ -13,8 +13,7 @@ use windows_sys::Win32::System::Threading::{
     WaitForSingleObject,
 };
 
-use crate::map::Leader;
-use crate::session::{SessionId, SessionKind};
+use crate::leader::Leader;
 
 /// The process that has this pid now, with the time of its creation in units of 100 ns, so that a
 /// later one with the same pid is not taken for it (GetProcessTimes).
@@ -49,13 +48,13 @@ pub fn identify(pid: u32) -> io::Result<Leader> {
 }
 
 /// The terminal services session that a process is in (ProcessIdToSessionId).
-pub fn session_of(pid: u32) -> io::Result<SessionId> {
+pub fn terminal_session(pid: u32) -> io::Result<u32> {
     let mut number = 0;
     // SAFETY: writes one word.
     if unsafe { ProcessIdToSessionId(pid, &mut number) } == 0 {
         return Err(io::Error::last_os_error());
     }
-    SessionId::new(SessionKind::Windows, number.into()).map_err(io::Error::other)
+    Ok(number)
 }
 
 #[cfg(test)]
@@ -73,7 +72,7 @@ mod tests {
             .unwrap();
         let theirs = identify(child.id()).unwrap();
         assert!(theirs.start_time >= own.start_time);
-        assert_eq!(session_of(child.id()).unwrap(), session_of(own.pid).unwrap());
+        assert_eq!(terminal_session(child.id()).unwrap(), terminal_session(own.pid).unwrap());
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(identify(child.id()).unwrap_err().kind(), io::ErrorKind::NotFound);

@@ -12,22 +12,22 @@ type Group = libc::c_int;
 type Group = libc::gid_t;
 
 /// More than any user is in.
-const MOST: usize = 65_536;
+const MAX_GROUPS: usize = 65_536;
 
 /// The names of the groups that a user is in, the primary one among them; those without a name are
 /// left out. Empty for a user that the system does not know.
 ///
 /// Asks what nsswitch.conf(5) names, which may be a server on the network: it may block. Threads may
 /// call it at the same time; not for a hooked path.
-pub fn groups_of(user: &str) -> Vec<String> {
+pub fn group_names(user: &str) -> Vec<String> {
     let Ok(user) = CString::new(user) else { return Vec::new() };
     let Some((_, primary)) = numbers_of_user(&user) else { return Vec::new() };
     let numbers = numbers_of(&user, primary);
     numbers.into_iter().filter_map(name_of).collect()
 }
 
-/// The number of a user; `None` for one that the system does not know. May block, as [`groups_of`].
-pub fn id_of(user: &CStr) -> Option<UserId> {
+/// The number of a user; `None` for one that the system does not know. May block, as [`group_names`].
+pub fn user_id(user: &CStr) -> Option<UserId> {
     numbers_of_user(user).map(|(id, _)| id)
 }
 
@@ -62,7 +62,7 @@ fn numbers_of(user: &CStr, primary: libc::gid_t) -> Vec<Group> {
         let all = unsafe {
             libc::getgrouplist(user.as_ptr(), primary as Group, numbers.as_mut_ptr(), &mut count)
         };
-        if all >= 0 || numbers.len() >= MOST {
+        if all >= 0 || numbers.len() >= MAX_GROUPS {
             numbers.truncate(usize::try_from(count).unwrap_or(0));
             return numbers;
         }
@@ -111,16 +111,16 @@ mod tests {
     #[test]
     fn root_is_in_its_own_group() {
         let group = name_of(0).expect("group 0 has a name");
-        assert!(groups_of("root").contains(&group));
+        assert!(group_names("root").contains(&group));
     }
 
     #[test]
     fn who_is_not_known_is_in_no_group() {
         for user in ["", "no-such-user-of-ours", "a\0b"] {
-            assert_eq!(groups_of(user), [""; 0], "{user:?}");
+            assert_eq!(group_names(user), [""; 0], "{user:?}");
         }
-        assert_eq!(id_of(c"root"), Some(0));
-        assert_eq!(id_of(c"no such user \xff\n"), None);
-        assert_eq!(id_of(c""), None);
+        assert_eq!(user_id(c"root"), Some(0));
+        assert_eq!(user_id(c"no such user \xff\n"), None);
+        assert_eq!(user_id(c""), None);
     }
 }

@@ -17,7 +17,7 @@ const ROOM: u32 = 256;
 
 /// The identifier of a user, who may be written `DOMAIN\\user`; `None` for one that Windows does not
 /// know. Asks the domain's controller if there is one: it may block.
-pub fn id_of(user: &CStr) -> Option<UserId> {
+pub fn user_id(user: &CStr) -> Option<UserId> {
     let name: Vec<u16> = user.to_str().ok()?.encode_utf16().chain([0]).collect();
     // Words, for the alignment of a SID.
     let (mut sid, mut sid_size) = ([0u32; ROOM as usize / 4], ROOM);
@@ -56,8 +56,8 @@ mod tests {
     #[test]
     fn users_have_identifiers() {
         let own = std::ffi::CString::new(std::env::var("USERNAME").unwrap()).unwrap();
-        let id = id_of(&own).unwrap();
+        let id = user_id(&own).unwrap();
         assert!(id.starts_with("S-1-"), "{id}");
-        assert_eq!(id_of(c"no such user of ours"), None);
+        assert_eq!(user_id(c"no such user of ours"), None);
     }
 }

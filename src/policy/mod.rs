@@ -44,7 +44,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use crate::session::hash64;
+use crate::hash::hash64;
 use path::PatternKind;
 
 pub use compiled::{MatchedRule, PolicyView, ProgramView};

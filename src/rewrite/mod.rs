@@ -29,7 +29,7 @@ pub use hooked_process::HookedProcess;
 pub use live_system::{KernelListeners, ListenerLookup, LiveSystem};
 pub use names::HostNameAddresses;
 pub use outcome::{Outcome, Reason, Refusal};
-pub use socket::{Protocol, Socket, SocketProperties};
+pub use socket::{ListenerMatch, Protocol, Socket, SocketProperties};
 
 use crate::policy::{Features, ProgramFlags, RewriteFlags};
 use crate::pool::PoolKind;
@@ -72,17 +72,6 @@ pub trait SystemView {
         protocol: Protocol,
         from: Option<SocketAddr>,
     ) -> ListenerMatch;
-}
-
-/// The kernel's answer to [`SystemView::find_listener`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ListenerMatch {
-    /// Nothing listens on any of them.
-    NotFound,
-    /// Something listens on the address at this index.
-    Index(usize),
-    /// The kernel did not answer.
-    Unknown,
 }
 
 /// Decides for the calls of one program in one session.

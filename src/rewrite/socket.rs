@@ -2,16 +2,7 @@
 
 use std::net::SocketAddr;
 
-/// The protocol of a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Protocol {
-    /// TCP or MPTCP.
-    Tcp,
-    /// UDP or UDP-Lite.
-    Udp,
-    /// Any other protocol. Such a socket is left alone.
-    Other,
-}
+pub use crate::os::socket::{ListenerMatch, Protocol};
 
 /// Declares the properties of a socket: a struct of values, and the trait that a hook layer
 /// implements with system calls. The documentation of a row belongs to both.

@@ -307,7 +307,7 @@ pub fn links_are_followed<A: Api>() {
 }
 
 pub fn what_the_machine_says<A: Api>() {
-    assert_eq!(A::interfaces(), vipool::os::interfaces::list().unwrap());
+    assert_eq!(A::interfaces(), vipool::system::interfaces().unwrap());
     let lo = A::interfaces().into_iter().find(|interface| interface.name == "lo").unwrap();
     assert!(lo.addresses.iter().any(|net| net.addr() == ip("127.0.0.1")));
     assert_eq!(A::map_directory(), "/run/vipool");

@@ -8,8 +8,8 @@ use anyhow::{Context, bail};
 use clap::Subcommand;
 use vipool::Tick;
 use vipool::map::{CloseError, Leader, Map, OpenError, OpenOptions};
-use vipool::os::process;
 use vipool::session::SessionId;
+use vipool::system;
 
 use super::status;
 use crate::exit_status;
@@ -163,7 +163,8 @@ impl Open {
 }
 
 fn identify_leader(pid: u32) -> anyhow::Result<Leader> {
-    process::identify(pid).with_context(|| format!("cannot find the process {pid} (--leader)"))
+    system::identify_process(pid)
+        .with_context(|| format!("cannot find the process {pid} (--leader)"))
 }
 
 impl Close {

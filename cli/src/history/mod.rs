@@ -9,7 +9,7 @@ mod record;
 
 use std::path::{Path, PathBuf};
 
-use vipool::os::place::map_directory;
+use vipool::system::map_directory;
 
 pub use collect::collect;
 pub use log::{MAX_FILE_BYTES, Retention, read};

@@ -33,7 +33,7 @@ fn owner(user: Option<&str>) -> Option<UserId> {
         crate::system::caller::find_user(user).ok().map(|user| user.uid.as_raw())
     }
     #[cfg(windows)]
-    vipool::os::users::id_of(&std::ffi::CString::new(user?).ok()?)
+    vipool::system::user_id(&std::ffi::CString::new(user?).ok()?)
 }
 
 /// Removes the client file of a session that is about to close. A failure is ignored: no

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use vipool::Tick;
 use vipool::map::Map;
-use vipool::os::place::map_directory;
+use vipool::system::map_directory;
 
 /// Returns the file for the map in `directory`.
 ///

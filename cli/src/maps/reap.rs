@@ -4,7 +4,7 @@ use anyhow::Context;
 use serde::Serialize;
 use vipool::Tick;
 use vipool::map::Map;
-use vipool::os::probe::SystemProbe;
+use vipool::system::SystemProbe;
 
 /// Slots examined under one hold of the lock: a fraction of a millisecond.
 const SLOTS_PER_LOCK: u32 = 1024;

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 use vipool::Tick;
 use vipool::map::{Map, MapError, PoolStatus, Reader, SessionRow};
-use vipool::os::clock;
 use vipool::session::SessionId;
+use vipool::system;
 
 /// Incremented when a field is removed or changes its meaning. A new field does not increment it.
 const SCHEMA: u32 = 1;
@@ -172,7 +172,7 @@ pub fn wall_clock(tick: Tick) -> Timestamp {
     // The clock is read first: time that passes between the two readings makes the boot time
     // earlier, never later.
     let now = Timestamp::now();
-    wall_clock_at(tick, now, clock::since_boot())
+    wall_clock_at(tick, now, system::time_since_boot())
 }
 
 /// Converts `tick` given the current time and the time since boot.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use vipool::os::place::map_directory;
+use vipool::system::map_directory;
 
 use super::private;
 

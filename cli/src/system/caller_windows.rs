@@ -1,8 +1,8 @@
 //! The caller: the user and the session that this process runs in.
 
 use anyhow::Context;
-use vipool::os::process;
 use vipool::session::{Handle, SessionId};
+use vipool::system;
 
 /// Returns the caller's session: that of the lease in the environment, else that of Windows.
 ///
@@ -13,7 +13,7 @@ pub fn own_session() -> anyhow::Result<SessionId> {
     if let Some(handle) = lease.and_then(|text| Handle::parse(text.as_bytes())) {
         return Ok(handle.session);
     }
-    process::session_of(std::process::id()).context("this process is in no Windows session")
+    system::process_session(std::process::id()).context("this process is in no Windows session")
 }
 
 /// Returns the caller's user name; empty if the environment does not have it.

@@ -13,11 +13,11 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use vipool::map::{Reader, VersionChain};
-use vipool::os::process;
 use vipool::policy::{PolicyView, ProgramView};
 pub use vipool::rewrite::HookedProcess;
 use vipool::rewrite::{KernelListeners, LiveSystem, Rewriter};
 use vipool::session::SessionId;
+use vipool::system;
 
 use crate::install_status::InstallStatus;
 use crate::last_error::LastError;
@@ -120,7 +120,7 @@ impl Process {
 
 /// Returns the session of this process: the one of the operating system.
 fn find_session(reader: &Reader) -> Option<SessionId> {
-    test_session(reader).unwrap_or_else(|| process::session_of(std::process::id()).ok())
+    test_session(reader).unwrap_or_else(|| system::process_session(std::process::id()).ok())
 }
 
 /// Returns the session that `VIPOOL_LEASE` names, in a process with `VIPOOL_TEST_SESSION=1`. Only

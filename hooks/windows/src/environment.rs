@@ -41,6 +41,6 @@ pub fn read<const N: usize>(name: &str) -> Option<ShortValue<N>> {
 pub fn map_directory() -> PathBuf {
     match std::env::var_os("VIPOOL_MAP") {
         Some(directory) if !directory.is_empty() => directory.into(),
-        _ => vipool::os::place::map_directory(),
+        _ => vipool::system::map_directory(),
     }
 }

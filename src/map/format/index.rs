@@ -20,9 +20,9 @@
 //! An entry without room in any bucket is counted in the control words
 //! (`Counter::Unindexed`). While that counter is not 0, a failed look-up scans the slots.
 
+use crate::hash::folded_multiply;
 use crate::raw::bytes;
 use crate::raw::word::{Word, WriteAccess};
-use crate::session::spread;
 
 /// Words of a bucket.
 pub(crate) const BUCKET_WORDS: usize = 8;
@@ -52,7 +52,7 @@ impl Key {
     /// Returns the key of a session.
     #[inline(always)]
     pub(crate) fn session(raw: u64) -> Self {
-        Self { hash: spread(raw) }
+        Self { hash: folded_multiply(raw) }
     }
 
     /// Returns the key of a user tag. The top byte separates it from the keys of sessions.

@@ -12,8 +12,8 @@
 
 use super::words::{join_halves, split_halves};
 use crate::Tick;
+use crate::hash::{folded_multiply, load_short_le};
 use crate::raw::word::Word;
-use crate::session::{short_word, spread};
 
 /// Words of a slot.
 pub(crate) const SLOT_WORDS: usize = 3;
@@ -202,8 +202,8 @@ pub(crate) fn user_tag(name: &str) -> u32 {
     let (chunks, rest) = name.as_bytes().as_chunks();
     let whole = chunks
         .iter()
-        .fold(name.len() as u64, |hash, chunk| spread(hash ^ u64::from_le_bytes(*chunk)));
-    let tag = spread(spread(whole ^ short_word(rest))) as u32 & !FLAGS;
+        .fold(name.len() as u64, |hash, chunk| folded_multiply(hash ^ u64::from_le_bytes(*chunk)));
+    let tag = folded_multiply(folded_multiply(whole ^ load_short_le(rest))) as u32 & !FLAGS;
     if tag == 0 { FLAGS + 1 } else { tag }
 }
 

@@ -3,8 +3,8 @@
 //! Offsets come from a [`super::layout::Layout`] that was checked against the length of the map.
 //! An offset outside the map reads as 0, and a store to it is dropped.
 
+use crate::hash::load_short_le;
 use crate::raw::word::{Word, WriteAccess};
-use crate::session::short_word;
 
 /// Reads a word, and makes every store before the one that wrote it visible.
 #[inline(always)]
@@ -27,7 +27,7 @@ pub(crate) fn store_bytes(access: WriteAccess<'_>, words: &[Word], offset: usize
         store(access, words, offset + index, u64::from_ne_bytes(*chunk));
     }
     if !rest.is_empty() {
-        store(access, words, offset + chunks.len(), short_word(rest).to_le());
+        store(access, words, offset + chunks.len(), load_short_le(rest).to_le());
     }
 }
 

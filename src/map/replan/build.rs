@@ -5,6 +5,7 @@ use std::path::Path;
 use super::merge::{is_kept, merge, new_pools};
 use super::migrate::migrate;
 use crate::Tick;
+use crate::hash::hash64;
 use crate::map::engine::files;
 use crate::map::engine::image::MapImage;
 use crate::map::engine::writer::{MapWriter, WritableMap};
@@ -21,7 +22,6 @@ use crate::map::format::words::{load, store};
 use crate::map::types::error::MapError;
 use crate::map::types::plan::Plan;
 use crate::pool::Pool;
-use crate::session::hash64;
 
 /// Seconds. A stamp further in the future than this is wrong.
 const MAX_FUTURE: u32 = 366 * 24 * 3600;

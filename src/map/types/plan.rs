@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+pub use crate::leader::Leader;
 use crate::policy::Policy;
 use crate::pool::{Pool, Reservation};
 
@@ -82,17 +83,6 @@ pub struct OpenOptions<'a> {
     /// The session leader. [`Map::reap`](crate::map::Map::reap) closes the session when this
     /// process has exited.
     pub leader: Option<Leader>,
-}
-
-/// A process, identified so that a later process with the same pid differs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Leader {
-    /// The pid, in the pid namespace of the process.
-    pub pid: u32,
-    /// The start time in the unit of the kernel (field 22 of `/proc/PID/stat`, proc_pid_stat(5)).
-    pub start_time: u64,
-    /// The inode of the pid namespace; 0 on systems without namespaces.
-    pub pid_namespace: u64,
 }
 
 impl OpenOptions<'_> {

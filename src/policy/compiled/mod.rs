@@ -28,7 +28,7 @@ use std::net::IpAddr;
 
 use super::pools::{PoolCriterion, by_precedence};
 use super::{Policy, PoolRule, PortRange, Program};
-use crate::session::hash64;
+use crate::hash::hash64;
 
 pub use view::{MatchedRule, PolicyView, ProgramView};
 

@@ -12,7 +12,6 @@ use vipool::interface::Interface;
 use vipool::map::{
     CloseError, ClosedSession, Leader, Leases, Map, MapError, OpenOptions, Plan, Probe, Reader,
 };
-use vipool::os::probe::SystemProbe;
 use vipool::policy::{Executable, PathStyle, ProgramView};
 use vipool::pool::PoolKind;
 use vipool::range::Range;
@@ -20,6 +19,7 @@ use vipool::rewrite::{
     Bind, Connect, ListenerMatch, Outcome, Protocol, Refusal, RewriteRules, Rewriter, SystemView,
 };
 use vipool::session::{Handle, Lease, SessionId};
+use vipool::system::SystemProbe;
 
 use crate::api::{Api, Call, Opened, Status, Step};
 

@@ -175,14 +175,14 @@ impl Machine for Rust {
     }
 
     fn interfaces() -> Vec<Interface> {
-        vipool::os::interfaces::list().unwrap()
+        vipool::system::interfaces().unwrap()
     }
 
     fn map_directory() -> String {
-        vipool::os::place::map_directory().to_str().unwrap().to_owned()
+        vipool::system::map_directory().to_str().unwrap().to_owned()
     }
 
     fn leader_of(pid: u32) -> Result<Leader, Status> {
-        vipool::os::process::identify(pid).map_err(io_status)
+        vipool::system::identify_process(pid).map_err(io_status)
     }
 }

@@ -12,7 +12,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::Context;
-use vipool::os::interfaces;
+use vipool::system;
 
 use crate::system::elf::read_elf;
 use crate::system::trace;
@@ -67,7 +67,7 @@ impl Discover {
                 (trace_program(Command::new(program).args(arguments), limit)?, open_sockets)
             }
         };
-        let interfaces = interfaces::list().context("cannot list the interfaces")?;
+        let interfaces = system::interfaces().context("cannot list the interfaces")?;
         let host_addresses: BTreeSet<_> = interfaces
             .iter()
             .flat_map(|interface| &interface.addresses)

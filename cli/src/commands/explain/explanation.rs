@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use anyhow::Context;
 use serde::Serialize;
 use vipool::map::{MapError, Reader};
-use vipool::os::identity;
 use vipool::rewrite::{KernelListeners, LiveSystem, RewriteRules, Rewriter};
 use vipool::session::{Addresses, SessionId};
+use vipool::system;
 
 use super::conflicts::{Conflict, find_conflicts, resolve_holders};
 use super::map_lookup::{self, RuleReport, SessionReport};
@@ -76,7 +76,7 @@ pub fn explain(
         same_namespace: subject.boot.map(|boot| match &map {
             Ok(map) => map.boot() == boot,
             // The caller's namespace is compared instead. The error itself reports another boot.
-            Err(_) => identity::current_boot_id().is_ok_and(|own| own == boot),
+            Err(_) => system::current_boot_id().is_ok_and(|own| own == boot),
         }),
         ..MapFacts::default()
     };

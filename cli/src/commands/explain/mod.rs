@@ -17,8 +17,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use vipool::os::place::map_directory;
 use vipool::session::SessionId;
+use vipool::system::map_directory;
 
 use crate::maps::private;
 use crate::maps::selection::{MapArgs, MapSelection};

@@ -9,8 +9,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use vipool::os::identity;
 use vipool::policy::{Executable, PathStyle, script_argument};
+use vipool::system;
 
 use crate::system::auxv::{AT_SECURE, read_auxv, started_as};
 use crate::system::elf::{ElfInfo, read_elf};
@@ -137,7 +137,7 @@ pub fn observe_process(pid: u32) -> anyhow::Result<Subject> {
         subject.mapped_directory =
             files().find_map(|file| path(file).strip_suffix(&map_file).map(PathBuf::from));
     }
-    subject.boot = identity::process_boot_id(pid).ok();
+    subject.boot = system::process_boot_id(pid).ok();
     let descriptors = fs::read_dir(proc_path("fd")).into_iter().flatten().flatten();
     subject.uses_io_uring = descriptors.into_iter().any(|file| {
         fs::read_link(file.path()).is_ok_and(|link| link == Path::new("anon_inode:[io_uring]"))
@@ -200,7 +200,7 @@ pub fn observe_command(command: &[OsString]) -> anyhow::Result<Subject> {
                 .filter_map(|name| Some((name, std::env::var_os(name)?)))
                 .collect(),
         ),
-        boot: identity::current_boot_id().ok(),
+        boot: system::current_boot_id().ok(),
         started_as: Some(started_as),
         file: Some(file),
         ..Subject::default()
@@ -286,6 +286,6 @@ mod tests {
         assert_eq!(own.file, std::env::current_exe().ok());
         assert_eq!(own.is_secure, Some(false));
         assert_eq!(own.elf, Some(ElfInfo::default()));
-        assert_eq!(own.boot, identity::current_boot_id().ok());
+        assert_eq!(own.boot, system::current_boot_id().ok());
     }
 }

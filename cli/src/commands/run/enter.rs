@@ -12,9 +12,9 @@ use vipool::map::{
     AllocationTime, CloseError, ExhaustionPolicy, Map, OpenError, OpenOptions, OpenedSession,
     Reader, Shortage,
 };
-use vipool::os::process;
 use vipool::policy::{Executable, PathStyle, script_argument};
 use vipool::session::{Handle, SessionId};
+use vipool::system;
 
 use super::args::Run;
 use super::signals::{Signals, WakeReason};
@@ -130,7 +130,7 @@ pub fn enter(args: &Run, signals: &mut Signals) -> Result<EnteredSession, EnterE
         pool: pool.as_deref(),
         address: args.address,
         client: args.client,
-        leader: Some(process::identify(std::process::id())?),
+        leader: Some(system::identify_process(std::process::id())?),
     };
     let opened = open_session(&map, session, &options, signals)?;
     if let Some(shortage) = opened.shortage {

@@ -17,7 +17,7 @@ use std::process::{Child, Command, ExitCode, ExitStatus};
 use anyhow::Context;
 use nix::unistd::Uid;
 use vipool::EXHAUSTED_MESSAGE;
-use vipool::os::place::map_directory;
+use vipool::system::map_directory;
 
 pub use args::Run;
 pub use as_user::AsUser;

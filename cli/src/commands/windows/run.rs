@@ -9,8 +9,8 @@ use anyhow::{Context, bail};
 use vipool::EXHAUSTED_MESSAGE;
 use vipool::Tick;
 use vipool::map::{CloseError, ExhaustionPolicy, Map, OpenError, OpenOptions};
-use vipool::os::process;
 use vipool::session::SessionId;
+use vipool::system;
 
 use crate::exit_status;
 use crate::maps::client::{forget_client, record_client};
@@ -74,7 +74,7 @@ impl Run {
             user: Some(&caller::own_name()),
             pool: self.pool.as_deref(),
             client: self.client,
-            leader: Some(process::identify(std::process::id())?),
+            leader: Some(system::identify_process(std::process::id())?),
             ..OpenOptions::default()
         };
         let mut command = Command::new(find_launcher()?);

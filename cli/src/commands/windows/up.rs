@@ -5,10 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use vipool::farm::Farm;
-use vipool::map::Map;
-use vipool::os::interfaces;
-use vipool::os::place::map_directory;
-use vipool::os::trust::{self, Refused};
+use vipool::map::{Map, MapError};
+use vipool::system;
+use vipool::system::map_directory;
 
 use crate::maps::last_users;
 
@@ -42,7 +41,7 @@ impl Up {
             None => std::env::var("COMPUTERNAME")
                 .context("cannot determine the computer's name (use --server)")?,
         };
-        let interfaces = interfaces::list().context("cannot list the interfaces")?;
+        let interfaces = system::interfaces().context("cannot list the interfaces")?;
         let planned = farm.plan(&server, Some(&interfaces));
         report.extend(planned.findings.iter().cloned());
         if !report.is_empty() {
@@ -66,9 +65,12 @@ fn create_directory(directory: &Path) -> anyhow::Result<()> {
     if let Some(parent) = directory.parent() {
         std::fs::create_dir_all(parent)?;
     }
-    match trust::directory(directory) {
+    match system::secure_map_directory(directory) {
         Ok(()) => Ok(()),
-        Err(Refused::Io(error)) => Err(error.into()),
-        Err(Refused::Untrusted(why)) => bail!("{why} (check its contents, then remove it)"),
+        Err(MapError::Io { source, .. }) => Err(source.into()),
+        Err(MapError::Untrusted { reason, .. }) => {
+            bail!("{reason} (check its contents, then remove it)")
+        }
+        Err(error) => Err(error.into()),
     }
 }

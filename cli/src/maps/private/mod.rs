@@ -20,9 +20,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use vipool::farm::Farm;
 use vipool::map::{Map, MapError, Plan, Reader, Settings};
-use vipool::os::place::map_directory;
 use vipool::policy::{Features, Policy, Program, ProgramFlags, WildcardBind};
 use vipool::pool::{Pool, PoolKind};
+use vipool::system::map_directory;
 
 use block::Block;
 pub use claim::Claim;

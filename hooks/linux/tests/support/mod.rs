@@ -16,6 +16,7 @@ use vipool::Tick;
 use vipool::map::{Map, OpenOptions, Plan};
 use vipool::policy::{Features, Policy, PortRange, Program};
 use vipool::pool::{Pool, PoolKind};
+use vipool::rewrite::{KernelListeners, ListenerLookup, ListenerMatch, Protocol};
 use vipool::session::{Addresses, Handle, SessionId};
 use vipool_testing::{ChildGuard, have, preload_path, record_skip};
 
@@ -390,8 +391,8 @@ pub fn stdout_on_success(command: &Command, output: Output) -> String {
 pub fn wait_for_listener(address: &str, child: &mut Child) {
     let address = address.parse().unwrap();
     for _ in 0..600 {
-        let found = vipool::os::listeners::find(&[address], vipool::rewrite::Protocol::Tcp, None);
-        if found == vipool::rewrite::ListenerMatch::Index(0) {
+        let found = KernelListeners.find(&[address], Protocol::Tcp, None);
+        if found == ListenerMatch::Index(0) {
             return;
         }
         if let Some(status) = child.try_wait().unwrap() {

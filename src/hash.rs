@@ -1,0 +1,62 @@
+//! Hash functions over 64 bits. None of them resists chosen input.
+//!
+//! [`hash64`], [`folded_multiply`] and [`load_short_le`] are part of the format of the map file:
+//! their results are the same on every machine and in every version.
+
+/// Returns the hash of some bytes. Different seeds give independent hashes.
+///
+/// FNV-1a (with the parameters of RFC 9923) and a final mix, because the low bits of FNV-1a alone
+/// are weak.
+pub(crate) fn hash64(bytes: &[u8], seed: u64) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325 ^ seed;
+    for byte in bytes {
+        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    mix64(hash)
+}
+
+/// Multiplies the word by the golden ratio and combines both halves of the product. Consecutive
+/// words give evenly distributed results.
+#[inline(always)]
+pub(crate) fn folded_multiply(word: u64) -> u64 {
+    let product = u128::from(word) * 0x9e37_79b9_7f4a_7c15;
+    product as u64 ^ (product >> 64) as u64
+}
+
+/// Returns up to 8 bytes as a little-endian number, padded with zeros.
+///
+/// It uses two loads that overlap, because a copy of variable length would call memcpy.
+#[inline(always)]
+pub(crate) fn load_short_le(bytes: &[u8]) -> u64 {
+    let shift = |word: u64, bytes: usize| word << (bytes % 8 * 8);
+    if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        let [first, last] = [first, last].map(|chunk| u32::from_le_bytes(*chunk).into());
+        return first | shift(last, bytes.len() - 4);
+    }
+    let [first, last] = [bytes.first(), bytes.last()].map(|byte| byte.copied().unwrap_or(0).into());
+    let middle = bytes.get(bytes.len() / 2).copied().unwrap_or(0).into();
+    first | shift(middle, bytes.len() / 2) | shift(last, bytes.len().saturating_sub(1))
+}
+
+/// Distributes the bits of a word over all 64 bits (the finalizer of SplitMix64).
+#[inline]
+pub(crate) fn mix64(mut word: u64) -> u64 {
+    word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ word >> 31
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_loads_equal_padded_loads() {
+        let bytes = [1, 2, 3, 4, 5, 6, 7, 0x88];
+        for length in 0..=8 {
+            let mut padded = [0; 8];
+            padded[..length].copy_from_slice(&bytes[..length]);
+            assert_eq!(load_short_le(&bytes[..length]), u64::from_le_bytes(padded));
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! The identity of a process, which stays unambiguous when its process id is reused.
+
+/// The leader of a session: a process whose exit closes the session.
+///
+/// The start time distinguishes the process from a later process with the same process id.
+/// [`crate::system::identify_process`] returns the leader for a process id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Leader {
+    /// Process id, in the process id namespace of the process.
+    pub pid: u32,
+    /// Start time. On Linux the kernel's clock ticks since boot (field 22 of `/proc/PID/stat`, see
+    /// proc_pid_stat(5)), on Windows units of 100 ns since 1601.
+    pub start_time: u64,
+    /// Inode of the process id namespace, or 0 on systems without such namespaces.
+    pub pid_namespace: u64,
+}
+
+impl Leader {
+    /// Creates a leader from the identity of a process.
+    #[must_use]
+    pub const fn new(pid: u32, start_time: u64, pid_namespace: u64) -> Self {
+        Self { pid, start_time, pid_namespace }
+    }
+}

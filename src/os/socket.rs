@@ -1,0 +1,23 @@
+//! Values that describe sockets.
+
+/// The transport protocol of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// TCP or MPTCP.
+    Tcp,
+    /// UDP or UDP-Lite.
+    Udp,
+    /// Any other protocol. Calls on such a socket are never rewritten.
+    Other,
+}
+
+/// The result of a search for a listening socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenerMatch {
+    /// No socket listens on any of the addresses.
+    NotFound,
+    /// A socket listens on the address at this index.
+    Index(usize),
+    /// The kernel did not answer.
+    Unknown,
+}

@@ -1,0 +1,117 @@
+//! Facts about the running machine that agents, hook layers and monitors need.
+//!
+//! Only functions of this module read the operating system on behalf of the caller. Everything
+//! else in the crate works on plain values and on the files of a map.
+
+use std::io;
+use std::net::IpAddr;
+#[cfg(windows)]
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::interface::Interface;
+#[cfg(any(target_os = "linux", windows))]
+use crate::map::{Leader, Probe};
+use crate::os;
+#[cfg(windows)]
+use crate::session::{SessionId, SessionKind};
+
+#[cfg(any(target_os = "linux", windows))]
+pub use crate::os::probe::SystemProbe;
+pub use crate::os::users::{UserId, user_id};
+
+/// Returns the directory of the system's map.
+///
+/// It is `/run/vipool` on Unix and `ProgramData\vipool` on the Windows drive. The path is fixed:
+/// an environment variable must not move the map that hook layers trust.
+#[must_use]
+pub fn map_directory() -> PathBuf {
+    os::place::map_directory()
+}
+
+/// Returns the network interfaces that have at least one IP address, ordered by index.
+///
+/// The list contains addresses of every scope: loopback, link-local, and those that vipool added.
+/// The function allocates and may block for a moment, so hooked calls must not use it.
+///
+/// # Errors
+/// The error of getifaddrs(3) or GetAdaptersAddresses.
+pub fn interfaces() -> io::Result<Vec<Interface>> {
+    os::interfaces::list()
+}
+
+/// Returns the time since the machine started, including the time it was asleep.
+#[must_use]
+pub fn time_since_boot() -> Duration {
+    os::clock::since_boot()
+}
+
+/// Returns the identity of this boot and, on Linux, of the network namespace of this process.
+/// A map belongs to exactly one identity. The identity is never 0.
+///
+/// # Errors
+/// The operating system does not provide the identity, for example because `/proc` is missing.
+pub fn current_boot_id() -> io::Result<u64> {
+    os::identity::current_boot_id()
+}
+
+/// Returns the identity of this boot and of the network namespace of another process.
+///
+/// # Errors
+/// The process does not exist, or it belongs to another user and the caller is not root.
+#[cfg(target_os = "linux")]
+pub fn process_boot_id(pid: u32) -> io::Result<u64> {
+    os::identity::process_boot_id(pid)
+}
+
+/// Returns the identity of the process that has this process id now.
+///
+/// On Linux the namespace is 0 if the process belongs to another user and the caller has no
+/// privileges.
+///
+/// # Errors
+/// An error of kind `NotFound` means that there is no such process, or that it has ended.
+#[cfg(any(target_os = "linux", windows))]
+pub fn identify_process(pid: u32) -> io::Result<Leader> {
+    os::process::identify(pid)
+}
+
+/// Returns the terminal services session of a process (ProcessIdToSessionId).
+///
+/// # Errors
+/// There is no such process, or the caller has no access to it.
+#[cfg(windows)]
+pub fn process_session(pid: u32) -> io::Result<SessionId> {
+    let number = os::process::terminal_session(pid)?;
+    SessionId::new(SessionKind::Windows, number.into()).map_err(io::Error::other)
+}
+
+/// Creates a directory for a map, or restricts an existing one to the system and administrators.
+///
+/// # Errors
+/// [`MapError::Untrusted`](crate::map::MapError::Untrusted) if the existing directory belongs to
+/// another user, [`MapError::Io`](crate::map::MapError::Io) if it cannot be created or changed.
+#[cfg(windows)]
+pub fn secure_map_directory(path: &Path) -> Result<(), crate::map::MapError> {
+    use crate::map::MapError;
+    use crate::os::trust::Refused;
+
+    os::trust::directory(path).map_err(|refused| match refused {
+        Refused::Io(source) => {
+            MapError::Io { what: "cannot secure directory", path: path.to_owned(), source }
+        }
+        Refused::Untrusted(reason) => MapError::Untrusted { path: path.to_owned(), reason },
+    })
+}
+
+#[cfg(any(target_os = "linux", windows))]
+impl Probe for SystemProbe {
+    fn has_sockets(&mut self, address: IpAddr) -> bool {
+        Self::has_sockets(self, address)
+    }
+
+    fn is_gone(&mut self, leader: &Leader) -> bool {
+        Self::has_exited(self, leader)
+    }
+}
