@@ -1,8 +1,4 @@
-//! PortSet that the kernel must not choose by itself: `net.ipv4.ip_local_reserved_ports`.
-//!
-//! Any program that binds port 0 on 127.0.0.1 may get a fixed port inside the ephemeral range. So
-//! `up` reserves the fixed ports of farm.toml. `down` removes only the reservations that `up`
-//! added, and keeps those of the administrator.
+//! Sets of ports in the kernel's notation.
 
 use std::collections::BTreeSet;
 use std::fmt;

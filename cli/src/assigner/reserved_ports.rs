@@ -21,7 +21,7 @@ const SYSCTL: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 pub fn set_reserved_ports(state: &mut AssignerState, ports: &PortSet) -> anyhow::Result<()> {
     let others = read_sysctl()?.difference(&state.added.ports);
     let added = ports.difference(&others);
-    // The state file is written first. PortSet in it that are not reserved do no harm.
+    // The state file is written first. Ports in it that are not reserved do no harm.
     let intended = added.union(&state.added.ports);
     state.write(Added { ports: intended, ..state.added.clone() })?;
     write_sysctl(&others.union(&added))?;

@@ -76,7 +76,7 @@ impl EnteredSession {
         let Some(map) = self.opened_in else { return Ok(()) };
         forget_client(&self.directory, &self.handle);
         match map.close_by_handle(&self.handle, Tick::now()) {
-            // If another process closed the session first, nothing is left to do.
+            // Another process may have closed the session first.
             Ok(_) | Err(CloseError::NotOpen(_) | CloseError::Stale(_)) => Ok(()),
             Err(error) => Err(error).context(format!(
                 "cannot close session {0} (try 'vipool session close {0}')",
