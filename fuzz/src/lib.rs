@@ -75,7 +75,7 @@ impl Template {
         let handle = opened.last().expect("seven sessions");
         map.close_session(session_id(3), Tick::from_secs(2)).expect("an open session");
         map.drain(&"10.0.0.9".parse().expect("a range"), Tick::from_secs(2)).expect("a valid map");
-        map.reserve("10.0.0.12".parse().expect("an address"), "user9", 2)
+        map.reserve("10.0.0.12".parse().expect("an address"), "user9", Tick::from_secs(2))
             .expect("an address of the pool");
         drop(map);
         let read = |name| fs::read(directory.path().join(name)).expect("the file exists");
