@@ -4,6 +4,8 @@ mod allocation;
 mod edge_cases;
 mod files;
 mod migration;
+mod plan_support;
+mod pools;
 mod release;
 mod replan;
 mod reservations;

@@ -92,9 +92,11 @@ pub fn check(log: &mut Log) -> Result<(), Error> {
                 continue;
             }
             for entry in vocabulary.iter().filter(|entry| entry.is_in(line, &lower)) {
-                let vocabulary::Entry { phrase, replacement } = entry;
+                let vocabulary::Entry { phrase, replacement, is_enforced } = entry;
+                let prefix = if *is_enforced { "" } else { "note: " };
+                findings += usize::from(*is_enforced);
                 log.write_line(&format!(
-                    "note: {name}:{number}: {phrase:?} (write: {replacement})"
+                    "{prefix}{name}:{number}: {phrase:?} (write: {replacement})"
                 ))?;
             }
         }

@@ -6,28 +6,36 @@ use crate::Error;
 pub const FILE: &str = "xtask/vocabulary.txt";
 
 /// A phrase to avoid.
+#[derive(Debug, PartialEq, Eq)]
 pub struct Entry<'a> {
     pub phrase: &'a str,
     pub replacement: &'a str,
+    /// Whether an occurrence fails the check.
+    pub is_enforced: bool,
 }
 
 /// Parses the list.
 ///
 /// # Errors
-/// If a line is not `PHRASE -> REPLACEMENT`.
+/// If a line is not a comment, a section or `PHRASE -> REPLACEMENT`.
 pub fn parse(text: &str) -> Result<Vec<Entry<'_>>, Error> {
-    let lines = text.lines().enumerate().filter(|(_, line)| {
-        let line = line.trim();
-        !line.is_empty() && !line.starts_with('#')
-    });
-    lines
-        .map(|(index, line)| {
-            let (phrase, replacement) = line
-                .split_once(" -> ")
-                .ok_or_else(|| format!("{FILE}:{}: not PHRASE -> REPLACEMENT", index + 1))?;
-            Ok(Entry { phrase: phrase.trim(), replacement: replacement.trim() })
-        })
-        .collect()
+    let mut is_enforced = true;
+    let mut entries = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        match line.trim() {
+            "" => {}
+            comment if comment.starts_with('#') => {}
+            "[enforced]" => is_enforced = true,
+            "[noted]" => is_enforced = false,
+            line => {
+                let (phrase, replacement) = line
+                    .split_once(" -> ")
+                    .ok_or_else(|| format!("{FILE}:{}: not PHRASE -> REPLACEMENT", index + 1))?;
+                entries.push(Entry { phrase, replacement, is_enforced });
+            }
+        }
+    }
+    Ok(entries)
 }
 
 impl Entry<'_> {
@@ -47,7 +55,7 @@ mod tests {
     use super::*;
 
     fn is_found(phrase: &str, line: &str) -> bool {
-        Entry { phrase, replacement: "" }.is_in(line, &line.to_lowercase())
+        Entry { phrase, replacement: "", is_enforced: true }.is_in(line, &line.to_lowercase())
     }
 
     #[test]
@@ -60,8 +68,18 @@ mod tests {
     }
 
     #[test]
+    fn sections_decide_whether_an_entry_is_enforced() {
+        let entries = parse("[noted]\na -> b\n[enforced]\nc d -> e\n").expect("a valid list");
+        let expected = [
+            Entry { phrase: "a", replacement: "b", is_enforced: false },
+            Entry { phrase: "c d", replacement: "e", is_enforced: true },
+        ];
+        assert_eq!(entries, expected);
+    }
+
+    #[test]
     fn malformed_line_is_reported_with_its_number() {
-        let error = parse("# a comment\nphrase without arrow\n").err().expect("an error");
+        let error = parse("# a comment\nphrase without arrow\n").expect_err("a malformed line");
         assert_eq!(error.to_string(), "xtask/vocabulary.txt:2: not PHRASE -> REPLACEMENT");
     }
 }

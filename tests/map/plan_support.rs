@@ -1,0 +1,62 @@
+//! Helpers of the tests that replace plans: creating maps, options, and the state of pools.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use vipool::Tick;
+use vipool::map::{Leader, Map, OpenOptions, Plan, PoolStatus, Probe, Reader, Settings};
+use vipool::pool::Pool;
+use vipool::session::Handle;
+
+use crate::support::{for_user, only_address, session_id};
+
+/// Returns a temporary directory.
+pub fn directory() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// Creates a map with these pools, or replaces the plan of the existing map.
+pub fn create(directory: &tempfile::TempDir, pools: &[Pool], settings: Settings) -> Map {
+    let plan = Plan { pools: pools.to_vec(), settings, ..Plan::default() };
+    Map::create(directory.path(), &plan).unwrap()
+}
+
+/// Opens a session of this user. Returns its handle and its only address.
+pub fn open(map: &Map, number: u64, name: &str, now: u32) -> (Handle, String) {
+    let opened =
+        map.open_session(session_id(number), &for_user(name), Tick::from_secs(now)).unwrap();
+    (opened.handle, only_address(&opened.leases))
+}
+
+/// Returns the options of a user who requests this address.
+pub fn for_user_at<'a>(name: &'a str, address: &str) -> OpenOptions<'a> {
+    OpenOptions { address: address.parse().ok(), ..for_user(name) }
+}
+
+/// Returns the options of a user who requests this pool.
+pub fn for_pool<'a>(name: &'a str, pool: &'a str) -> OpenOptions<'a> {
+    OpenOptions { pool: Some(pool), ..for_user(name) }
+}
+
+/// Returns the state of all pools of the map in the directory.
+pub fn status(directory: &Path) -> Vec<PoolStatus> {
+    Reader::attach(directory).unwrap().pools()
+}
+
+/// Returns the names of all pools.
+pub fn pool_names(directory: &tempfile::TempDir) -> Vec<String> {
+    status(directory.path()).into_iter().map(|pool| pool.name).collect()
+}
+
+/// Reports sockets on every address, or on none.
+pub struct Sockets(pub bool);
+
+impl Probe for Sockets {
+    fn has_sockets(&mut self, _address: IpAddr) -> bool {
+        self.0
+    }
+
+    fn is_gone(&mut self, _leader: &Leader) -> bool {
+        false
+    }
+}
