@@ -77,7 +77,7 @@ impl WriterLock {
     /// Returns whether the parent of this process opened the lock. A lock does not survive a fork.
     #[inline]
     pub(crate) fn is_from_parent(&self) -> bool {
-        self.file.is_of_parent()
+        self.file.is_from_parent()
     }
 
     /// Calls `wait`, which waits for the mutex. Meanwhile the holder of the lock hands it over

@@ -1,8 +1,8 @@
-//! A lock on a file between processes, gone when its holder is.
+//! A file lock between processes, which the kernel releases when its holder exits.
 //!
-//! Linux: an open file description lock (`F_OFD_SETLK`, fcntl_locking(2)). Such a lock lives on in
-//! a child of a plain fork, which inherits the description; so every lock's descriptor is
-//! registered here and closed in fork children.
+//! On Linux it is an open file description lock (`F_OFD_SETLK`, fcntl_locking(2)). A child of a plain
+//! fork inherits the description and would keep the lock held. So every descriptor of a lock is
+//! registered here, and a fork handler closes it in the child.
 
 #![allow(unsafe_code)]
 
@@ -10,54 +10,57 @@ use std::fs::File;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// A file to lock. Between threads of one process it keeps nobody out: they share it.
+use crate::sync::Backoff;
+
+/// A lock on a file. The threads of a process share it, so it does not exclude them from each other.
 #[derive(Debug)]
 pub struct FileLock {
-    /// Not dropped in a fork child, where it is closed already.
+    /// Not dropped in a child of a fork, where the descriptor is closed already.
     file: ManuallyDrop<File>,
-    forks: u32,
+    fork_count: u32,
 }
 
 impl FileLock {
-    /// A lock on this file, not held yet.
+    /// Returns a lock on this file, not held yet.
+    ///
+    /// # Errors
+    /// Fails if the process has too many locks open.
     pub fn new(file: File) -> io::Result<Self> {
         #[cfg(unix)]
-        children::register(&file)?;
-        Ok(Self { file: ManuallyDrop::new(file), forks: forks() })
+        fork_children::register(&file)?;
+        Ok(Self { file: ManuallyDrop::new(file), fork_count: fork_count() })
     }
 
-    /// Takes the lock, trying for as long as `patience`; false if somebody else held it all the
-    /// time. An error in a fork child of the process that made it.
-    pub fn acquire(&self, patience: Duration) -> io::Result<bool> {
-        if self.is_of_parent() {
+    /// Acquires the lock. Returns false if another process held it until the timeout.
+    ///
+    /// # Errors
+    /// Fails in a child of a fork of the process that opened the lock, or if the system call fails.
+    pub fn acquire(&self, timeout: Duration) -> io::Result<bool> {
+        if self.is_from_parent() {
             return Err(io::Error::other("the lock belongs to the parent of this process"));
         }
-        if self.try_acquire()? {
-            return Ok(true);
-        }
-        let began = Instant::now();
-        let mut pause = Duration::from_micros(20);
-        while began.elapsed() < patience {
-            std::thread::sleep(pause);
+        let mut backoff = Backoff::new(timeout);
+        loop {
             if self.try_acquire()? {
                 return Ok(true);
             }
-            pause = (pause * 2).min(Duration::from_millis(2));
+            if !backoff.wait() {
+                return Ok(false);
+            }
         }
-        Ok(false)
     }
 
-    /// Gives the lock back.
+    /// Releases the lock.
     pub fn release(&self) {
         _ = self.set(false);
     }
 
-    /// Whether this process is a fork child of the one that made the lock: it holds nothing.
+    /// Returns whether the parent of this process opened the lock. The child does not hold it.
     #[inline]
-    pub fn is_of_parent(&self) -> bool {
-        self.forks != forks()
+    pub fn is_from_parent(&self) -> bool {
+        self.fork_count != fork_count()
     }
 
     fn try_acquire(&self) -> io::Result<bool> {
@@ -74,11 +77,11 @@ impl FileLock {
         use std::os::fd::AsRawFd;
 
         let kind = if locked { libc::F_WRLCK } else { libc::F_UNLCK };
-        // SAFETY: all-zero bytes are a valid flock.
+        // SAFETY: all-zero bytes are a valid `flock`.
         let mut lock: libc::flock = unsafe { std::mem::zeroed() };
         lock.l_type = kind as libc::c_short;
         lock.l_whence = libc::SEEK_SET as libc::c_short;
-        // SAFETY: the descriptor is open and the kernel only reads the flock.
+        // SAFETY: the descriptor is open, and the kernel only reads the `flock`.
         match unsafe { libc::fcntl(self.file.as_raw_fd(), libc::F_OFD_SETLK, &lock) } {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
@@ -96,66 +99,69 @@ impl FileLock {
 
 impl Drop for FileLock {
     fn drop(&mut self) {
-        if self.is_of_parent() {
-            // The number may be another file's by now.
+        if self.is_from_parent() {
+            // The fork handler closed the descriptor. Its number can belong to another file now.
             return;
         }
         #[cfg(unix)]
-        children::forget(&self.file);
-        // SAFETY: dropped here and nowhere else.
+        fork_children::unregister(&self.file);
+        // SAFETY: the file is dropped only here.
         unsafe { ManuallyDrop::drop(&mut self.file) };
     }
 }
 
-static FORKS: AtomicU32 = AtomicU32::new(0);
+static FORK_COUNT: AtomicU32 = AtomicU32::new(0);
 
-/// How many forks lie between the first process and this one (only counted once a lock was made).
+/// Returns the number of forks between the first process and this one. Forks before the first lock
+/// do not count.
 #[inline]
-fn forks() -> u32 {
-    FORKS.load(Ordering::Relaxed)
+fn fork_count() -> u32 {
+    FORK_COUNT.load(Ordering::Relaxed)
 }
 
-/// Descriptors that fork children close.
+/// The descriptors that children of a fork close.
 #[cfg(unix)]
-mod children {
+mod fork_children {
     use std::fs::File;
     use std::io;
     use std::os::fd::AsRawFd;
     use std::sync::Once;
     use std::sync::atomic::{AtomicI32, Ordering};
 
-    /// As many locks as one process may have.
+    /// The descriptors of all locks of the process; -1 for a free entry.
     static DESCRIPTORS: [AtomicI32; 64] = [const { AtomicI32::new(-1) }; 64];
     static HANDLER: Once = Once::new();
 
     pub(super) fn register(file: &File) -> io::Result<()> {
         HANDLER.call_once(|| {
-            // SAFETY: the handler only touches statics and calls close, as fork children may.
-            unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+            // SAFETY: the handler accesses only statics and calls close(2), which is allowed in a
+            // child of a fork.
+            unsafe { libc::pthread_atfork(None, None, Some(close_in_child)) };
         });
-        let free = |place: &&AtomicI32| {
-            place
+        let claim = |entry: &&AtomicI32| {
+            entry
                 .compare_exchange(-1, file.as_raw_fd(), Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
         };
-        match DESCRIPTORS.iter().find(free) {
+        match DESCRIPTORS.iter().find(claim) {
             Some(_) => Ok(()),
             None => Err(io::Error::other("too many maps are open in this process")),
         }
     }
 
-    pub(super) fn forget(file: &File) {
-        for place in &DESCRIPTORS {
-            _ = place.compare_exchange(file.as_raw_fd(), -1, Ordering::Relaxed, Ordering::Relaxed);
+    pub(super) fn unregister(file: &File) {
+        for entry in &DESCRIPTORS {
+            _ = entry.compare_exchange(file.as_raw_fd(), -1, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 
-    extern "C" fn in_child() {
-        super::FORKS.fetch_add(1, Ordering::Relaxed);
-        for place in &DESCRIPTORS {
-            let descriptor = place.swap(-1, Ordering::Relaxed);
+    extern "C" fn close_in_child() {
+        super::FORK_COUNT.fetch_add(1, Ordering::Relaxed);
+        for entry in &DESCRIPTORS {
+            let descriptor = entry.swap(-1, Ordering::Relaxed);
             if descriptor >= 0 {
-                // SAFETY: the registered owner of the descriptor knows by `FORKS` that it is closed.
+                // SAFETY: the owner of the descriptor compares `FORK_COUNT`, so it does not use or
+                // close it again.
                 unsafe { libc::close(descriptor) };
             }
         }
