@@ -1,36 +1,37 @@
-//! Which rule of the process list a program falls under, and why the others do not hold.
+//! Matching of programs with the rules of the process list.
 //!
-//! The most specific rule that holds wins: one for a script before one for its interpreter alone,
-//! a full path before a bare name; among equals the first in the file.
+//! The most specific matching rule wins. A rule for a script is more specific than a rule for its
+//! interpreter, and a full path is more specific than a bare name. Among equals, the first in the
+//! file wins.
 
 use std::fmt;
 
 use super::PathStyle;
 use super::path::{PatternKind, file_name, pattern_kind, same_name, same_path};
 
-/// A running program, as its hook layer sees it.
+/// A running program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Executable<'a> {
-    /// Its file: `/proc/self/exe`, `GetModuleFileNameW`.
+    /// The path of its file: `/proc/self/exe`, `GetModuleFileNameW`.
     pub path: &'a [u8],
-    /// The path it was started by, where that may differ: a symbolic link. On Linux `AT_EXECFN`
-    /// of getauxval(3). A relative one counts by its file name only.
+    /// The path by which it was started, if that may differ (a symbolic link). On Linux this is
+    /// `AT_EXECFN` of getauxval(3). Of a relative path, only the file name is used.
     pub invoked_as: Option<&'a [u8]>,
-    /// For an interpreter, the script that it runs.
+    /// The script, if the program is an interpreter.
     pub script: Option<&'a [u8]>,
-    /// By which rules paths are compared.
+    /// The rules for comparing paths.
     pub style: PathStyle,
 }
 
 impl Executable<'_> {
-    /// Whether a pattern of the process list (full path or bare name) is for this program.
+    /// Returns whether a pattern (full path or bare name) matches this program.
     pub fn is(&self, pattern: &[u8]) -> bool {
         let rule = RulePattern { pattern, target: None, script: None };
         ExecutablePaths::of(self).match_rule(rule).specificity() > 0
     }
 }
 
-/// What a rule says of the programs it is for.
+/// The part of a rule that selects programs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RulePattern<'a> {
     pub pattern: &'a [u8],
@@ -38,37 +39,37 @@ pub(super) struct RulePattern<'a> {
     pub script: Option<&'a [u8]>,
 }
 
-/// Why a rule holds for a program.
+/// How a rule matched a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MatchKind {
-    /// The path of its file, or the full path it was started by.
+    /// By the path of its file, or by the full path by which it was started.
     FullPath,
-    /// The listed path is a symbolic link that leads to its file.
+    /// By a listed symbolic link to its file.
     Link,
-    /// The name of its file, in whatever directory.
+    /// By the name of its file, in any directory.
     BareName,
 }
 
-/// What became of one rule.
+/// The result of matching a program with one rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MatchResult {
-    /// The rule holds.
+    /// The rule matches.
     Matched {
-        /// By what.
+        /// How the program matched.
         by: MatchKind,
-        /// Whether the rule is for one script, by full path or bare name, and that matched too.
+        /// How the script matched, if the rule names a script.
         script: Option<MatchKind>,
     },
-    /// The name is the same but the rule gives a full path, and that is another.
+    /// The file name matches, but the rule has a different full path.
     OtherDirectory,
-    /// The interpreter is listed, but only with another script.
+    /// The interpreter matches, but the script does not.
     OtherScript,
-    /// Another program.
+    /// The program does not match.
     OtherProgram,
 }
 
 impl MatchResult {
-    /// How specific a match is; 0 for none.
+    /// Returns how specific the match is; 0 for no match.
     pub(super) fn specificity(self) -> u8 {
         let MatchResult::Matched { by, script } = self else { return 0 };
         let program = match by {
@@ -84,26 +85,26 @@ impl MatchResult {
         script << 2 | program
     }
 
-    /// The highest [`specificity`](Self::specificity): no later rule can win.
+    /// The highest [`specificity`](Self::specificity). No later rule can win over it.
     pub(super) const MAX_SPECIFICITY: u8 = 2 << 2 | 3;
 }
 
 impl MatchResult {
-    /// It in words.
+    /// Returns the result as a sentence for people.
     pub fn text(self) -> &'static str {
         match self {
             MatchResult::Matched { by, script } => match (by, script.is_some()) {
                 (MatchKind::FullPath, false) => "matches by full path",
-                (MatchKind::FullPath, true) => "matches by full path and script",
-                (MatchKind::Link, false) => "matches: the listed link leads to this file",
+                (MatchKind::FullPath, true) => "matches by full path and by script",
+                (MatchKind::Link, false) => "matches by a listed symbolic link to this file",
                 (MatchKind::Link, true) => {
-                    "matches: the listed link leads to this file, and script"
+                    "matches by a listed symbolic link to this file, and by script"
                 }
                 (MatchKind::BareName, false) => "matches by bare name",
-                (MatchKind::BareName, true) => "matches by bare name and script",
+                (MatchKind::BareName, true) => "matches by bare name and by script",
             },
-            MatchResult::OtherDirectory => "the same name, but the list gives another full path",
-            MatchResult::OtherScript => "the interpreter is listed with another script only",
+            MatchResult::OtherDirectory => "same file name, but the rule has another full path",
+            MatchResult::OtherScript => "the interpreter is listed only with another script",
             MatchResult::OtherProgram => "another program",
         }
     }
@@ -115,14 +116,14 @@ impl fmt::Display for MatchResult {
     }
 }
 
-/// The place of the most specific match; the first of equals.
+/// Returns the index of the most specific match; among equals, the first.
 pub(super) fn most_specific(
     results: impl Iterator<Item = MatchResult>,
 ) -> Option<(usize, MatchResult)> {
     let mut best: Option<(usize, MatchResult)> = None;
-    for (place, result) in results.enumerate() {
+    for (index, result) in results.enumerate() {
         if result.specificity() > best.map_or(0, |(_, result)| result.specificity()) {
-            best = Some((place, result));
+            best = Some((index, result));
             if result.specificity() == MatchResult::MAX_SPECIFICITY {
                 break;
             }
@@ -131,29 +132,29 @@ pub(super) fn most_specific(
     best
 }
 
-/// A program with what every rule asks of it.
+/// The paths and names of a program, computed once for all rules.
 #[derive(Clone, Copy)]
 pub(super) struct ExecutablePaths<'a> {
     program: Executable<'a>,
-    /// The paths it is known by: its file, what it was started by, and its file without the
-    /// kernel's note that it was replaced while it runs (proc_pid_exe(5)).
+    /// Its file, the path by which it was started, and its file without the suffix by which the
+    /// kernel marks a file that was replaced while it runs (proc_pid_exe(5)).
     paths: [Option<&'a [u8]>; 3],
-    /// The file names of these.
+    /// The file names of `paths`.
     names: [Option<&'a [u8]>; 3],
 }
 
 impl<'a> ExecutablePaths<'a> {
     pub fn of(program: &Executable<'a>) -> Self {
-        let kept = match program.style {
+        let without_suffix = match program.style {
             PathStyle::Posix => program.path.strip_suffix(b" (deleted)"),
             PathStyle::Windows => None,
         };
-        let paths = [Some(program.path), program.invoked_as, kept];
+        let paths = [Some(program.path), program.invoked_as, without_suffix];
         let names = paths.map(|path| file_name(path?, program.style));
         Self { program: *program, paths, names }
     }
 
-    /// Whether a rule holds for the program.
+    /// Matches the program with a rule.
     pub fn match_rule(&self, rule: RulePattern<'_>) -> MatchResult {
         let by = match self.match_program(rule) {
             Ok(by) => by,
@@ -161,7 +162,7 @@ impl<'a> ExecutablePaths<'a> {
         };
         let Some(pattern) = rule.script else { return MatchResult::Matched { by, script: None } };
         let script = self.program.script;
-        match script.and_then(|script| match_one(pattern, script, self.program.style)) {
+        match script.and_then(|script| match_pattern(pattern, script, self.program.style)) {
             None => MatchResult::OtherScript,
             script => MatchResult::Matched { by, script },
         }
@@ -169,33 +170,35 @@ impl<'a> ExecutablePaths<'a> {
 
     fn match_program(&self, rule: RulePattern<'_>) -> Result<MatchKind, MatchResult> {
         let style = self.program.style;
-        // Paths that are the same end in the same name, and few do.
+        // Equal paths have equal names, and names are faster to compare.
         let same = |name: Option<&[u8]>, other: Option<&[u8]>| match (name, other) {
             (Some(a), Some(b)) => same_name(a, b, style),
             _ => false,
         };
         let listed = file_name(rule.pattern, style);
-        let has_name = self.names.iter().any(|name| same(*name, listed));
+        let is_same_name = self.names.iter().any(|name| same(*name, listed));
         let mut paths = self.paths.into_iter().flatten();
-        if has_name && let Some(by) = paths.find_map(|path| match_one(rule.pattern, path, style)) {
+        if is_same_name
+            && let Some(by) = paths.find_map(|path| match_pattern(rule.pattern, path, style))
+        {
             return Ok(by);
         }
         if let Some(target) = rule.target {
-            // One file of many names (busybox) is a program for each.
-            let called =
+            // One file with many names (busybox) is a different program under each name.
+            let invoked_name =
                 if self.program.invoked_as.is_some() { self.names[1] } else { self.names[0] };
             let files = [self.paths[0], self.paths[2]];
-            if (same(called, listed) || same(called, file_name(target, style)))
+            if (same(invoked_name, listed) || same(invoked_name, file_name(target, style)))
                 && files.into_iter().flatten().any(|file| same_path(target, file, style))
             {
                 return Ok(MatchKind::Link);
             }
         }
-        Err(if has_name { MatchResult::OtherDirectory } else { MatchResult::OtherProgram })
+        Err(if is_same_name { MatchResult::OtherDirectory } else { MatchResult::OtherProgram })
     }
 }
 
-fn match_one(pattern: &[u8], path: &[u8], style: PathStyle) -> Option<MatchKind> {
+fn match_pattern(pattern: &[u8], path: &[u8], style: PathStyle) -> Option<MatchKind> {
     match (pattern_kind(pattern), style) {
         (PatternKind::FullPosix, PathStyle::Posix)
         | (PatternKind::FullWindows, PathStyle::Windows) => {
@@ -230,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn results() {
+    fn match_results_for_each_kind_of_pattern() {
         let full = MatchResult::Matched { by: MatchKind::FullPath, script: None };
         let link = MatchResult::Matched { by: MatchKind::Link, script: None };
         let bare = MatchResult::Matched { by: MatchKind::BareName, script: None };

@@ -1,8 +1,11 @@
-//! What a hook layer goes by: the process list and the rules beside it.
+//! The policy of hook layers: the process list and the settings for listed programs.
 //!
-//! [`Policy`] is what farm.toml says of programs; [`Policy::encode`] compiles it into the map file
-//! so that a hook parses nothing, and [`PolicyView`] reads it there without allocating. A view of
-//! damaged bytes finds no program; it never panics.
+//! [`Policy`] is the policy as values. [`Policy::encode`] compiles it for the map file, so that a
+//! hook layer parses nothing. [`PolicyView`] reads the compiled form in place. It never allocates
+//! or panics, and in damaged bytes it finds no program.
+//!
+//! `path` compares paths, `matching` selects the rule for a program, `flags` declares the flags,
+//! and `compiled` is the form in the map file.
 //!
 //! ```
 //! use vipool::policy::{Executable, Features, MatchKind, PathStyle, Policy, PolicyView, Program, MatchResult};
@@ -16,22 +19,20 @@
 //! let bytes = Policy { programs: vec![redis], ..Policy::default() }.encode();
 //!
 //! let policy = PolicyView::new(&bytes);
-//! let started = |path: &'static str| Executable {
+//! let executable = |path: &'static str| Executable {
 //!     path: path.as_bytes(),
 //!     invoked_as: None,
 //!     script: None,
 //!     style: PathStyle::Posix,
 //! };
-//! let found = policy.find(&started("/usr/bin/redis-server")).expect("listed");
+//! let found = policy.find(&executable("/usr/bin/redis-server")).expect("listed");
 //! assert_eq!(found.result, MatchResult::Matched { by: MatchKind::FullPath, script: None });
 //! assert!(found.program.is_own_port(6379));
 //!
-//! assert!(policy.find(&started("/home/eve/redis-server")).is_none());
-//! let (_, why) = policy.explain(started("/home/eve/redis-server")).next().expect("one rule");
-//! assert_eq!(why, MatchResult::OtherDirectory);
+//! assert!(policy.find(&executable("/home/eve/redis-server")).is_none());
+//! let (_, result) = policy.explain(executable("/home/eve/redis-server")).next().expect("one rule");
+//! assert_eq!(result, MatchResult::OtherDirectory);
 //! ```
-//!
-//! `path` compares paths, `list` decides which rule holds, `compiled` is the form in the map file.
 
 mod compiled;
 pub mod flags;
@@ -53,29 +54,30 @@ pub use matching::{Executable, MatchKind, MatchResult};
 pub use pools::{PoolRule, choose_pool};
 pub use script::script_argument;
 
-/// What a bind to 0.0.0.0 with a fixed port becomes without a virtual IP (SOCKET-MATRIX row 3).
+/// The result of a bind to 0.0.0.0 with a fixed port without a virtual IP (row 3 of the socket
+/// matrix).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum WildcardBind {
-    /// It stays as it is.
+    /// The bind is not rewritten.
     #[default]
     Keep = 0,
-    /// The session's loopback address; the network cannot reach it.
+    /// The bind uses the session's loopback address, which the network cannot reach.
     Loopback = 1,
 }
 
-/// Where a connect to 127.0.0.1 goes.
+/// The destination of a connect to 127.0.0.1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum LoopbackConnect {
-    /// To the session's own listener if there is one, else to the host's.
+    /// The session's own listener if there is one, else the host.
     #[default]
     OwnFirst = 0,
-    /// Always to the session's own address.
+    /// Always the session's own address.
     Own = 1,
 }
 
-/// Ports from `first` to `last`, both included.
+/// A range of ports. Both ends belong to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PortRange {
     /// Lowest port.
@@ -84,9 +86,9 @@ pub struct PortRange {
     pub last: u16,
 }
 
-/// Why a text is not a port or a range of ports.
+/// The error for a text that is not a port or a range of ports.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a port or first-last")]
+#[error("{0:?} is not a port or a range first-last")]
 pub struct PortRangeError(String);
 
 impl From<u16> for PortRange {
@@ -98,7 +100,7 @@ impl From<u16> for PortRange {
 impl std::str::FromStr for PortRange {
     type Err = PortRangeError;
 
-    /// Reads `7000` and `7000-7010`, from 1 to 65535.
+    /// Parses `7000` or `7000-7010`. Ports are 1 to 65535.
     fn from_str(text: &str) -> Result<Self, PortRangeError> {
         let (first, last) = text.split_once('-').unwrap_or((text, text));
         match (first.trim().parse(), last.trim().parse()) {
@@ -119,13 +121,13 @@ impl std::fmt::Display for PortRange {
 }
 
 impl PortRange {
-    /// The ports in both.
+    /// Returns the ports in both ranges.
     pub fn intersection(&self, other: &PortRange) -> Option<PortRange> {
         let (first, last) = (self.first.max(other.first), self.last.min(other.last));
         (first <= last).then_some(PortRange { first, last })
     }
 
-    /// The same ports in order, without overlaps and gaps of nothing.
+    /// Returns the same ports as sorted ranges that neither overlap nor touch.
     pub fn merge<'p>(ports: impl Iterator<Item = &'p PortRange>) -> Vec<PortRange> {
         let mut sorted: Vec<PortRange> = ports.copied().collect();
         sorted.sort_unstable_by_key(|range| (range.first, range.last));
@@ -142,13 +144,14 @@ impl PortRange {
     }
 }
 
-/// Whose rules a path follows: separators, case, prefixes.
+/// The path rules of an operating system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum PathStyle {
-    /// `/` separates, case matters.
+    /// `/` is the separator. Case matters.
     Posix = 0,
-    /// `\` and `/` separate, case does not matter, `\\?\` and trailing dots and spaces are dropped.
+    /// `\` and `/` are separators. Case does not matter. The prefix `\\?\` and trailing dots and
+    /// spaces are ignored.
     Windows = 1,
 }
 
@@ -157,40 +160,41 @@ pub enum PathStyle {
 pub struct Program {
     /// A full path (recommended) or a bare file name.
     pub pattern: String,
-    /// Where `pattern` is a symbolic link, the file that it leads to: what the system shows as the
-    /// path of the running program. Found when the map is made; not a key of farm.toml.
+    /// The target, if `pattern` is a symbolic link. The system reports it as the path of the
+    /// running program. [`Policy::resolve_links`] sets it; it is not a key of farm.toml.
     pub target: Option<String>,
-    /// For an interpreter: the rule holds only when it runs this script (full path or bare name).
+    /// For an interpreter: the rule applies only to this script (full path or bare name).
     pub script: Option<String>,
-    /// What the program uses.
+    /// The parts of vipool that the program uses.
     pub features: Features,
     /// The flags of the rule.
     pub flags: ProgramFlags,
-    /// Loopback ports that always go to the session's own address, without asking the kernel.
+    /// Loopback ports that always lead to the session's own address. The kernel is not queried.
     pub own_ports: Vec<PortRange>,
-    /// Loopback ports to leave alone: they are the host's.
+    /// Loopback ports that belong to the host and are never rewritten.
     pub shared_ports: Vec<PortRange>,
 }
 
-/// All that hook layers go by.
+/// The policy of all hook layers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
-    /// The process list, in the order of the file; the first full match wins.
+    /// The process list, in the order of the file. The most specific match wins; among equals, the
+    /// first.
     pub programs: Vec<Program>,
     /// The addresses of the host itself on the matched interfaces (row 5).
     pub host_addresses: Vec<IpAddr>,
-    /// UDP ports whose wildcard binds stay wildcard (row 26).
+    /// UDP ports whose wildcard binds are kept (row 26).
     pub wildcard_udp_ports: Vec<PortRange>,
     /// The flags for all programs.
     pub rewrite: RewriteFlags,
-    /// Which pool a session takes its virtual IPs from. Of user and group names only hashes are
-    /// compiled.
+    /// The rules that select the pool of a session. The compiled form contains hashes of user and
+    /// group names, not the names.
     pub pool_rules: Vec<PoolRule>,
 }
 
 impl Policy {
-    /// The rule that holds for a program, with its place in the list and by what it matched.
-    /// [`PolicyView::find`] answers the same from the compiled form.
+    /// Returns the index of the rule for a program and how it matched. [`PolicyView::find`] returns
+    /// the same from the compiled form.
     pub fn find(&self, program: &Executable<'_>) -> Option<(usize, MatchResult)> {
         let paths = matching::ExecutablePaths::of(program);
         matching::most_specific(
@@ -200,8 +204,8 @@ impl Policy {
 }
 
 impl Policy {
-    /// Finds the [`Program::target`] of every listed path that is a symbolic link. `resolve` is
-    /// [`std::fs::canonicalize`] on the machine that the policy is for.
+    /// Sets the [`Program::target`] of every listed path that is a symbolic link. `resolve` is
+    /// [`std::fs::canonicalize`] on the machine of the policy.
     ///
     /// ```
     /// use vipool::policy::{Policy, Program};
@@ -234,7 +238,7 @@ impl Program {
         }
     }
 
-    /// What names this rule across reloads of the list: a hash of its pattern and script.
+    /// Returns the id of the rule, which stays the same across reloads: a hash of pattern and script.
     pub fn id(&self) -> u64 {
         let script = self.script.as_deref().map_or(0, |script| hash64(script.as_bytes(), 1));
         hash64(self.pattern.as_bytes(), script)

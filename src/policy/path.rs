@@ -1,18 +1,19 @@
-//! How the paths of programs are compared: POSIX and Windows rules as pure functions, the same on
-//! either system.
+//! Comparison of program paths by the rules of POSIX and of Windows. Both sets of rules are pure
+//! functions and work on every system.
 //!
-//! Nothing here allocates, locks or touches the file system, so a hook layer may call it from a
-//! signal handler. Paths are bytes: on Windows UTF-8, as [`utf16_to_wtf8`] makes it.
+//! Nothing here allocates, locks or accesses the file system, so a hook layer may call it from a
+//! signal handler. Paths are bytes. Paths of Windows are WTF-8, see [`utf16_to_wtf8`].
 //!
-//! A pattern is a full path or a bare file name; anything between (`bin/app`, `C:app`, `\app`)
-//! depends on where one stands and matches nothing. `..` is not resolved. The limits of comparing
-//! without the file system: no short names (`PROGRA~1`), no junctions, no drive letters made by
-//! `subst`; case is folded one character at a time, as NTFS does, with the tables of Rust's
-//! Unicode version where NTFS has those of the Windows that formatted the volume.
+//! A pattern is a full path or a bare file name. Any other relative path (`bin/app`, `C:app`,
+//! `\app`) depends on the current directory and matches nothing. `..` is not resolved.
+//!
+//! Without the file system, short names (`PROGRA~1`), junctions and drive letters of `subst` are
+//! not recognized. Case is folded one character at a time, as NTFS does. NTFS uses the Unicode
+//! tables of the Windows version that formatted the volume; this module uses those of Rust.
 
 use super::PathStyle;
 
-/// What a pattern of the process list can be.
+/// The kinds of patterns in the process list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PatternKind {
     /// `/usr/bin/app`: matches on POSIX systems.
@@ -21,11 +22,11 @@ pub enum PatternKind {
     FullWindows,
     /// `app`: matches the file name in every directory, on every system.
     BareName,
-    /// Something that depends on where one stands, or nothing at all: matches nowhere.
+    /// A path that depends on the current directory, or an empty text: matches nothing.
     Relative,
 }
 
-/// Which kind of pattern a text is.
+/// Returns the kind of a pattern.
 pub fn pattern_kind(pattern: &[u8]) -> PatternKind {
     if pattern.first() == Some(&b'/') {
         let has_name = file_name(pattern, PathStyle::Posix).is_some();
@@ -43,7 +44,7 @@ pub fn pattern_kind(pattern: &[u8]) -> PatternKind {
     }
 }
 
-/// Whether both are full paths, and name the same file by the rules of this style.
+/// Returns whether both are full paths of the same file by the rules of this style.
 ///
 /// ```
 /// use vipool::policy::{PathStyle, path::same_path};
@@ -69,7 +70,7 @@ pub fn same_path(a: &[u8], b: &[u8], style: PathStyle) -> bool {
     }
 }
 
-/// Whether two file names are the same by the rules of this style.
+/// Returns whether two file names are equal by the rules of this style.
 pub fn same_name(a: &[u8], b: &[u8], style: PathStyle) -> bool {
     match style {
         PathStyle::Posix => a == b,
@@ -80,27 +81,27 @@ pub fn same_name(a: &[u8], b: &[u8], style: PathStyle) -> bool {
             }
             match (str::from_utf8(a), str::from_utf8(b)) {
                 (Ok(a), Ok(b)) => a.chars().map(fold).eq(b.chars().map(fold)),
-                // Lone surrogates: what is left is the same bytes or another name.
+                // Names with lone surrogates are not valid UTF-8. Only ASCII is folded in them.
                 _ => a.eq_ignore_ascii_case(b),
             }
         }
     }
 }
 
-/// The last component of a path; `None` if it has none, or if that is `..`.
+/// Returns the last component of a path, or `None` if there is none or it is `..`.
 pub fn file_name(path: &[u8], style: PathStyle) -> Option<&[u8]> {
     let rest = match style {
         PathStyle::Posix => path,
         PathStyle::Windows => windows_root(path).1,
     };
-    // From the end: a process list asks this of every rule.
-    let mut parts = rest.rsplit(|byte| separates(*byte, style));
+    // Searched from the end, because this runs for every rule of the process list.
+    let mut parts = rest.rsplit(|byte| is_separator_in(*byte, style));
     parts.find(|part| is_component(part)).filter(|name| *name != b"..")
 }
 
-/// Writes a UTF-16 path (of `GetModuleFileNameW`) as UTF-8 into `buffer` and returns that part of
-/// it; `None` if it does not fit. Lone surrogates become three bytes each, as in WTF-8, so that
-/// two different names stay different.
+/// Converts a UTF-16 path (of `GetModuleFileNameW`) to WTF-8 in `buffer` and returns the written
+/// part. Returns `None` if the path does not fit. A lone surrogate becomes three bytes, so that
+/// different names stay different.
 pub fn utf16_to_wtf8<'b>(wide: &[u16], buffer: &'b mut [u8]) -> Option<&'b [u8]> {
     let mut length = 0;
     for unit in char::decode_utf16(wide.iter().copied()) {
@@ -121,10 +122,10 @@ pub fn utf16_to_wtf8<'b>(wide: &[u16], buffer: &'b mut [u8]) -> Option<&'b [u8]>
     buffer.get(..length)
 }
 
-/// What a Windows path begins with.
+/// The root of a Windows path.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Root {
-    /// `C:\`, by its letter in upper case.
+    /// `C:\`, with its letter in upper case.
     Drive(u8),
     /// `\\server\share`.
     Share,
@@ -134,33 +135,33 @@ enum Root {
     None,
 }
 
-/// Splits a Windows path into its root and the rest, with the prefixes of the Win32 file and
-/// device namespaces and of the native one (`\\?\`, `\\.\`, `\??\`) dropped. See "Naming Files,
+/// Splits a Windows path into its root and the rest. The prefixes of the Win32 file and device
+/// namespaces and of the native namespace (`\\?\`, `\\.\`, `\??\`) are removed. See "Naming Files,
 /// Paths, and Namespaces" in the Windows documentation.
 fn windows_root(path: &[u8]) -> (Root, &[u8]) {
-    let separator = |at: usize| path.get(at).is_some_and(|byte| is_separator(*byte));
-    let at = |at: usize| path.get(at).copied();
-    let namespace = separator(0)
-        && separator(3)
+    let is_separator_at = |index: usize| path.get(index).is_some_and(|byte| is_separator(*byte));
+    let byte_at = |index: usize| path.get(index).copied();
+    let has_namespace = is_separator_at(0)
+        && is_separator_at(3)
         && matches!(
-            (at(1), at(2)),
+            (byte_at(1), byte_at(2)),
             (Some(b'\\' | b'/'), Some(b'?' | b'.')) | (Some(b'?'), Some(b'?'))
         );
-    let path = if namespace { &path[4..] } else { path };
-    let unc = path.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(b"UNC"));
+    let path = if has_namespace { &path[4..] } else { path };
+    let is_unc = path.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(b"UNC"));
     match path {
-        [_, _, _, separator, rest @ ..] if namespace && unc && is_separator(*separator) => {
+        [_, _, _, separator, rest @ ..] if has_namespace && is_unc && is_separator(*separator) => {
             (Root::Share, rest)
         }
         [letter, b':', rest @ ..] if letter.is_ascii_alphabetic() => match rest.first() {
             Some(byte) if is_separator(*byte) => (Root::Drive(letter.to_ascii_uppercase()), rest),
             _ => (Root::Relative, rest),
         },
-        [a, b, rest @ ..] if !namespace && is_separator(*a) && is_separator(*b) => {
+        [a, b, rest @ ..] if !has_namespace && is_separator(*a) && is_separator(*b) => {
             (Root::Share, rest)
         }
         [a, ..] if is_separator(*a) => (Root::Relative, path),
-        _ if namespace => (Root::Relative, path),
+        _ if has_namespace => (Root::Relative, path),
         _ => (Root::None, path),
     }
 }
@@ -169,12 +170,12 @@ fn is_separator(byte: u8) -> bool {
     byte == b'\\' || byte == b'/'
 }
 
-/// The parts between separators, without empty ones and without `.`.
+/// Returns the components of a path, without empty ones and without `.`.
 fn components(path: &[u8], style: PathStyle) -> impl Iterator<Item = &[u8]> {
-    path.split(move |byte| separates(*byte, style)).filter(|part| is_component(part))
+    path.split(move |byte| is_separator_in(*byte, style)).filter(|part| is_component(part))
 }
 
-fn separates(byte: u8, style: PathStyle) -> bool {
+fn is_separator_in(byte: u8, style: PathStyle) -> bool {
     match style {
         PathStyle::Posix => byte == b'/',
         PathStyle::Windows => is_separator(byte),
@@ -199,19 +200,19 @@ fn eq_by_name<'a>(
     }
 }
 
-/// A Windows file name without the dots and spaces at its end, which Win32 drops.
+/// Returns a file name without trailing dots and spaces, which Win32 ignores.
 fn trim_end(name: &[u8]) -> &[u8] {
     let kept = name.iter().rposition(|byte| *byte != b'.' && *byte != b' ');
     match kept {
         Some(last) => &name[..=last],
-        // `..` and the like are no names to shorten.
+        // A name of dots and spaces only, such as `..`, stays unchanged.
         None => name,
     }
 }
 
-/// A character in upper case, if there is one of its own for it: one character becomes one
-/// character (`ß` stays), it stays in the basic plane, and the way back leads to the same (`ı`,
-/// `ſ` and `µ` stay), as in the tables of NTFS.
+/// Returns a character in upper case, with the limits of the NTFS tables: the result is one
+/// character (`ß` stays `ß`), is in the basic multilingual plane, and its lower case is the original
+/// character (`ı`, `ſ` and `µ` stay).
 fn fold(character: char) -> char {
     if character.is_ascii() {
         return character.to_ascii_uppercase();
@@ -238,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_of_patterns() {
+    fn pattern_kind_is_recognized() {
         let table: [(&str, PatternKind); 22] = [
             ("/usr/bin/app", PatternKind::FullPosix),
             ("/app", PatternKind::FullPosix),
@@ -269,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn same_paths() {
+    fn equal_paths_of_both_styles() {
         let table: [(&str, &str, PathStyle, bool); 25] = [
             ("/usr/bin/app", "/usr/bin/app", Posix, true),
             ("/usr//bin/./app", "/usr/bin/app", Posix, true),
@@ -330,9 +331,9 @@ mod tests {
     }
 
     proptest! {
-        /// Sameness divides paths into classes, so that no rule holds for one spelling only.
+        /// Otherwise a rule could match only one spelling of a path.
         #[test]
-        fn sameness_is_an_equivalence(a in paths(), b in paths(), c in paths()) {
+        fn path_equality_is_an_equivalence_relation(a in paths(), b in paths(), c in paths()) {
             let bytes = [a.as_bytes(), b.as_bytes(), c.as_bytes()];
             for style in [Posix, Windows] {
                 let same = |x: usize, y: usize| same_path(bytes[x], bytes[y], style);
@@ -344,9 +345,8 @@ mod tests {
             }
         }
 
-        /// However a Windows path is spelt, it is the same.
         #[test]
-        fn spellings_of_a_windows_path(
+        fn all_spellings_of_a_windows_path_are_equal(
             names in prop::collection::vec("[a-zäöüéñA-Z0-9_ж]{1,6}", 1..4), end in "[. ]{0,3}",
         ) {
             let path = format!("C:\\{}", names.join("\\"));
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn utf16_paths() {
+    fn utf16_paths_become_wtf8() {
         let mut buffer = [0; 64];
         let wide: Vec<u16> = r"C:\Ä😀.exe".encode_utf16().collect();
         assert_eq!(utf16_to_wtf8(&wide, &mut buffer), Some(r"C:\Ä😀.exe".as_bytes()));

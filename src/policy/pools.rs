@@ -1,10 +1,10 @@
-//! Which pool a session takes its virtual IPs from. Who opens a session goes by it; hook layers
-//! have no use for it.
+//! Selection of the pool for a session's virtual IPs. Programs that open sessions use it; hook
+//! layers do not.
 
 use super::Executable;
 
-/// Whose sessions take their virtual IPs from a pool: those of a user, of a member of a group, or
-/// in which a program is started.
+/// The sessions that use a pool: those of certain users, of members of certain groups, and those
+/// that start certain programs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PoolRule {
     /// The name of the pool.
@@ -17,8 +17,8 @@ pub struct PoolRule {
     pub programs: Vec<String>,
 }
 
-/// What a rule asks of a session. The order is that in which rules are paths: one that names the
-/// user wins over one that names a group, that over one that names the program.
+/// One criterion of a rule, in order of precedence: a user wins over a group, and a group wins over
+/// a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum PoolCriterion<'r> {
     User(&'r str),
@@ -26,24 +26,25 @@ pub(super) enum PoolCriterion<'r> {
     Program(&'r str),
 }
 
-/// All that the rules ask, in the order in which it counts, each with the pool it leads to.
+/// Returns all criteria with their pools, in order of precedence.
 pub(super) fn by_precedence(rules: &[PoolRule]) -> impl Iterator<Item = (PoolCriterion<'_>, &str)> {
-    fn each<'r>(
+    fn criteria<'r>(
         rules: &'r [PoolRule],
         names: fn(&PoolRule) -> &[String],
-        wants: fn(&'r str) -> PoolCriterion<'r>,
+        criterion: fn(&'r str) -> PoolCriterion<'r>,
     ) -> impl Iterator<Item = (PoolCriterion<'r>, &'r str)> {
-        rules
-            .iter()
-            .flat_map(move |rule| names(rule).iter().map(move |name| (wants(name), &*rule.pool)))
+        rules.iter().flat_map(move |rule| {
+            names(rule).iter().map(move |name| (criterion(name), &*rule.pool))
+        })
     }
-    each(rules, |rule| &rule.users, PoolCriterion::User)
-        .chain(each(rules, |rule| &rule.groups, PoolCriterion::Group))
-        .chain(each(rules, |rule| &rule.programs, PoolCriterion::Program))
+    criteria(rules, |rule| &rule.users, PoolCriterion::User)
+        .chain(criteria(rules, |rule| &rule.groups, PoolCriterion::Group))
+        .chain(criteria(rules, |rule| &rule.programs, PoolCriterion::Program))
 }
 
-/// The pool for a session of this user, in these groups, in which this program is started (where
-/// that is known); among equal rules the first counts. `None` if no rule holds: the default pool.
+/// Returns the pool for a session of this user, with these groups, that starts this program (if
+/// known). Among equal rules, the first wins. `None` means that no rule matches: use the default
+/// pool.
 ///
 /// ```
 /// use vipool::policy::{PoolRule, choose_pool};
@@ -61,12 +62,12 @@ pub fn choose_pool<'r>(
     groups: &[&str],
     program: Option<&Executable<'_>>,
 ) -> Option<&'r str> {
-    let holds = |wants: &PoolCriterion<'_>| match wants {
+    let matches = |criterion: &PoolCriterion<'_>| match criterion {
         PoolCriterion::User(name) => *name == user,
         PoolCriterion::Group(name) => groups.contains(name),
         PoolCriterion::Program(pattern) => {
             program.is_some_and(|program| program.is(pattern.as_bytes()))
         }
     };
-    by_precedence(rules).find(|(wants, _)| holds(wants)).map(|(_, pool)| pool)
+    by_precedence(rules).find(|(criterion, _)| matches(criterion)).map(|(_, pool)| pool)
 }

@@ -1,8 +1,8 @@
-//! Which script an interpreter runs, by its command line.
+//! The script that an interpreter runs, from its command line.
 
-/// Options of usual interpreters (python, node, perl, ruby, java) whose value is a word of its
-/// own.
-const WITH_VALUE: [&[u8]; 12] = [
+/// Options of common interpreters (python, node, perl, ruby, java) whose value is the next
+/// argument.
+const OPTIONS_WITH_VALUE: [&[u8]; 12] = [
     b"-W",
     b"-X",
     b"-r",
@@ -17,8 +17,8 @@ const WITH_VALUE: [&[u8]; 12] = [
     b"--module-path",
 ];
 
-/// The script, module (`-m`) or archive (`-jar`) among the arguments that follow the program's own
-/// name; `None` for code given on the command line (`-c`, `-e`) or no script at all.
+/// Returns the script, module (`-m`) or archive (`-jar`) among the arguments after the program's
+/// own name. Returns `None` for code on the command line (`-c`, `-e`), and if there is no script.
 ///
 /// ```
 /// use vipool::policy::script_argument;
@@ -27,7 +27,7 @@ const WITH_VALUE: [&[u8]; 12] = [
 /// assert_eq!(script("-u -W ignore /opt/app/run.py --port 80"), Some(&b"/opt/app/run.py"[..]));
 /// assert_eq!(script("-m http.server 8000"), Some(&b"http.server"[..]));
 /// assert_eq!(script("-c print(1)"), None);
-/// // A shell's -e is no code: it runs the script behind it.
+/// // The option -e of a shell has no value: the next argument is the script.
 /// assert_eq!(script("-e /opt/app/run.sh"), Some(&b"/opt/app/run.sh"[..]));
 /// assert_eq!(script("-e console.log(1)"), None);
 /// ```
@@ -37,15 +37,16 @@ pub fn script_argument<'a>(mut arguments: impl Iterator<Item = &'a [u8]>) -> Opt
             b"-m" | b"-jar" | b"--" => return arguments.next(),
             b"-c" | b"--eval" => return None,
             b"-e" => return arguments.next().filter(|next| is_path(next)),
-            option if WITH_VALUE.contains(&option) => _ = arguments.next(),
+            option if OPTIONS_WITH_VALUE.contains(&option) => _ = arguments.next(),
             option if option.first() == Some(&b'-') => {}
             script => return Some(script),
         }
     }
 }
 
-/// Whether what follows `-e` is the path of a script, as it is for a shell, and not code.
-fn is_path(word: &[u8]) -> bool {
-    let begins = [&b"/"[..], b"./", b"../"].iter().any(|start| word.starts_with(start));
-    begins && !word.contains(&b' ')
+/// Returns whether the argument after `-e` is the path of a script, as for a shell, and not code.
+fn is_path(argument: &[u8]) -> bool {
+    let has_path_prefix =
+        [&b"/"[..], b"./", b"../"].iter().any(|prefix| argument.starts_with(prefix));
+    has_path_prefix && !argument.contains(&b' ')
 }

@@ -1,4 +1,4 @@
-//! bind and listen.
+//! Decisions about bind and listen.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -9,15 +9,16 @@ use super::{connect::is_link_scoped, sockaddr, with_ip};
 use crate::policy::WildcardBind;
 use crate::session::Addresses;
 
-/// How a bind goes on.
+/// A rewritten bind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bind {
-    /// The address to bind, of the same family as the program's.
+    /// The address to bind. Its family is that of the program's address.
     pub address: SocketAddr,
-    /// Whether `IPV6_V6ONLY` must be cleared first (and set again if the bind fails).
+    /// Whether the hook layer clears `IPV6_V6ONLY` first, and sets it again if the bind fails.
     pub clear_v6only: bool,
-    /// Whether the bind is put off: the program is told that it succeeded, and connect, listen or
-    /// getsockname binds (row 46, see [`RewriteRules::defer_wildcard`](super::RewriteRules::defer_wildcard)).
+    /// Whether the hook layer defers the bind: it reports success, and a later connect, listen or
+    /// getsockname binds (row 46, see
+    /// [`RewriteRules::defer_wildcard`](super::RewriteRules::defer_wildcard)).
     pub defer: bool,
 }
 
@@ -27,8 +28,8 @@ impl Bind {
     }
 }
 
-impl<W: SystemView + ?Sized> Rewriter<'_, W> {
-    /// A bind of the program's (rows 1 to 6, 23, 26, 30 to 33).
+impl<S: SystemView + ?Sized> Rewriter<'_, S> {
+    /// Decides a bind (rows 1 to 6, 23, 26, 30 to 33).
     pub fn bind(&self, socket: &(impl Socket + ?Sized), address: SocketAddr) -> Outcome<Bind> {
         if !self.lease_held {
             return Outcome::Passed(Reason::LeaseClosed);
@@ -45,32 +46,32 @@ impl<W: SystemView + ?Sized> Rewriter<'_, W> {
             Some(Ipv4Addr::LOCALHOST) => self.bind_loopback(address, self.loopback()),
             None if ip == Ipv6Addr::LOCALHOST => {
                 match self.bind_loopback(address, self.loopback6()) {
-                    // Only an address of IPv4 can be the session's own (row 32).
+                    // L6 is an IPv4 address, so the socket must accept IPv4 (row 32).
                     Outcome::Rewritten(bind) => {
                         Outcome::Rewritten(Bind { clear_v6only: socket.is_v6only(), ..bind })
                     }
-                    other => other,
+                    outcome => outcome,
                 }
             }
             v4 => self.bind_specific(socket, address, v4.map_or(ip, IpAddr::V4)),
         }
     }
 
-    /// A listen of the program's: an unbound socket would be bound to the wildcard address by the
-    /// kernel, so it is bound before (row 21).
+    /// Decides a listen. The kernel would bind an unbound socket to the wildcard address, so the
+    /// hook layer binds it first (row 21).
     pub fn listen(&self, socket: &(impl Socket + ?Sized)) -> Outcome<Bind> {
         match socket.local_address() {
             None => Outcome::Passed(Reason::NotInet),
             Some(local) if !is_unbound(local) => Outcome::Passed(Reason::AlreadyBound),
             Some(local) => match self.bind(socket, local) {
-                // The time to bind has come.
+                // A listening socket has no destination to wait for.
                 Outcome::Rewritten(bind) => Outcome::Rewritten(Bind { defer: false, ..bind }),
-                other => other,
+                outcome => outcome,
             },
         }
     }
 
-    /// 127.0.0.1, ::ffff:127.0.0.1 or ::1, for which `own` stands.
+    /// Decides a bind to 127.0.0.1, ::ffff:127.0.0.1 or ::1. `own` is the replacement.
     fn bind_loopback(&self, address: SocketAddr, own: Option<Ipv4Addr>) -> Outcome<Bind> {
         let Some(own) = own else {
             return Outcome::Passed(self.missing_address_reason(self.rules.features.loopback));
@@ -84,7 +85,7 @@ impl<W: SystemView + ?Sized> Rewriter<'_, W> {
         Bind::to(with_ip(address, AddressForm::of(address.ip()).convert(own)))
     }
 
-    /// 0.0.0.0 or ::.
+    /// Decides a bind to 0.0.0.0 or ::.
     fn bind_wildcard(&self, socket: &(impl Socket + ?Sized), address: SocketAddr) -> Outcome<Bind> {
         let protocol = socket.protocol();
         if protocol == Protocol::Other {
@@ -96,24 +97,25 @@ impl<W: SystemView + ?Sized> Rewriter<'_, W> {
             return Outcome::Passed(Reason::SharedReceiver);
         }
         let form = AddressForm::of(address.ip());
-        let v6only = form == AddressForm::Ipv6 && socket.is_v6only();
-        let v = self.virtual_ipv4().filter(|_| !v6only).map(|v| form.convert(v));
+        let is_v6only = form == AddressForm::Ipv6 && socket.is_v6only();
+        let v4 = self.virtual_ipv4().filter(|_| !is_v6only).map(|v4| form.convert(v4));
         let v6 = self.virtual_ipv6().filter(|_| form == AddressForm::Ipv6).map(IpAddr::V6);
         let defer = self.rules.defer_wildcard && protocol == Protocol::Tcp && address.port() == 0;
-        if let Some(own) = v.or(v6) {
+        if let Some(own) = v4.or(v6) {
             let address = with_ip(address, own);
             return Outcome::Rewritten(Bind { address, clear_v6only: false, defer });
         }
         match self.loopback() {
-            // Without a port it may be meant for the outside, where L must not go (row 4).
-            Some(l)
+            // A bind without a port may precede a connect to another host, and L must not be used
+            // towards other hosts (row 4).
+            Some(loopback)
                 if self.rules.program.wildcard == WildcardBind::Loopback
                     && address.port() != 0
-                    && !v6only =>
+                    && !is_v6only =>
             {
-                Bind::to(with_ip(address, form.convert(l)))
+                Bind::to(with_ip(address, form.convert(loopback)))
             }
-            // Bound for IPv6 it could not go to L6, should it dial ::1 (row 32).
+            // A socket that is already bound to an IPv6 address cannot connect to L6 (row 32).
             _ if defer && form == AddressForm::Ipv6 && self.loopback6().is_some() => {
                 Outcome::Rewritten(Bind { address, clear_v6only: false, defer })
             }
@@ -121,24 +123,24 @@ impl<W: SystemView + ?Sized> Rewriter<'_, W> {
         }
     }
 
-    /// Any other address; `ip` is it without the IPv6 form of IPv4 (row 5).
+    /// Decides a bind to any other address (row 5). `ip` is the address, unmapped.
     fn bind_specific(
         &self,
         socket: &(impl Socket + ?Sized),
         address: SocketAddr,
         ip: IpAddr,
     ) -> Outcome<Bind> {
-        if self.is_own(ip) {
+        if self.is_session_address(ip) {
             return Outcome::Passed(Reason::OwnAddress);
         }
         if self.system.pool_kind(ip).is_some() {
-            // Nothing is refused to what may be no such socket at all.
+            // `is_tcp_or_udp` may be true for a socket of another family; refuse only real ones.
             return match socket.protocol() {
                 Protocol::Other => Outcome::Passed(Reason::NotTcpOrUdp),
                 Protocol::Tcp | Protocol::Udp => Outcome::Refused(Refusal::OtherSessionAddress),
             };
         }
-        // Its scope would be lost, and connect leaves it alone too.
+        // The replacement would lose the scope. Connect passes these addresses too.
         if is_link_scoped(ip) {
             return Outcome::Passed(Reason::LinkLocal);
         }
@@ -146,7 +148,9 @@ impl<W: SystemView + ?Sized> Rewriter<'_, W> {
             return Outcome::Passed(Reason::OtherAddress);
         }
         let own = match ip {
-            IpAddr::V4(_) => self.virtual_ipv4().map(|v| AddressForm::of(address.ip()).convert(v)),
+            IpAddr::V4(_) => {
+                self.virtual_ipv4().map(|v4| AddressForm::of(address.ip()).convert(v4))
+            }
             IpAddr::V6(_) => self.virtual_ipv6().map(IpAddr::V6),
         };
         match own {
@@ -155,8 +159,8 @@ impl<W: SystemView + ?Sized> Rewriter<'_, W> {
         }
     }
 
-    /// Whether the session was given this address, whatever the program may use of it.
-    fn is_own(&self, ip: IpAddr) -> bool {
+    /// Returns whether the session holds this address, also if the program does not use it.
+    fn is_session_address(&self, ip: IpAddr) -> bool {
         let Addresses { v4, v6, loopback, loopback6 } = self.addresses;
         match ip {
             IpAddr::V4(ip) => [v4, loopback, loopback6].contains(&Some(ip)),

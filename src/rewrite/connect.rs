@@ -1,4 +1,4 @@
-//! connect, and the destinations of sendto and sendmsg.
+//! Decisions about connect, and about the destinations of sendto and sendmsg.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -8,95 +8,109 @@ use super::{
 use super::{sockaddr, with_ip};
 use crate::policy::LoopbackConnect;
 
-/// How a connect, or a datagram on its way, goes on.
+/// A rewritten connect, or a rewritten datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connect {
-    /// To be bound first, with port 0.
+    /// The address that the hook layer binds first, with port 0.
     pub source: Option<IpAddr>,
-    /// Whether that bind leaves the choice of the port to the connect, so that two destinations
-    /// can share one (`IP_BIND_ADDRESS_NO_PORT` of ip(7); row 7).
+    /// Whether that bind leaves the choice of the port to the connect, so that connections to two
+    /// destinations can share a port (`IP_BIND_ADDRESS_NO_PORT` of ip(7); row 7).
     pub defer_port: bool,
-    /// The destination, of the same family as the program's.
+    /// The destination. Its family is that of the program's address.
     pub destination: SocketAddr,
-    /// Whether `IPV6_V6ONLY` must be cleared first.
+    /// Whether the hook layer clears `IPV6_V6ONLY` first.
     pub clear_v6only: bool,
 }
 
-/// What of the session's own may be meant by the address that a program dials.
+/// The session's own addresses that the program's destination may stand for.
 struct OwnAddresses {
-    /// L or L6, for a loopback address.
+    /// L or L6, for a loopback destination.
     loopback: Option<SocketAddr>,
     /// V, and on IPv6 sockets the session's IPv6 address.
     virtual_ip: [Option<SocketAddr>; 2],
 }
 
-impl<W: SystemView + ?Sized> Rewriter<'_, W> {
-    /// A connect of the program's (rows 4, 7 to 12, 14, 22, 28, 32, 33), TCP or UDP.
-    pub fn connect(&self, socket: &(impl Socket + ?Sized), to: SocketAddr) -> Outcome<Connect> {
+impl<S: SystemView + ?Sized> Rewriter<'_, S> {
+    /// Decides a connect of a TCP or UDP socket (rows 4, 7 to 12, 14, 22, 28, 32, 33).
+    pub fn connect(
+        &self,
+        socket: &(impl Socket + ?Sized),
+        destination: SocketAddr,
+    ) -> Outcome<Connect> {
         if !self.lease_held {
             return Outcome::Passed(Reason::LeaseClosed);
         }
-        if is_local_destination(to.ip()) {
-            self.connect_to_loopback(socket, to)
+        if is_local_destination(destination.ip()) {
+            self.connect_to_loopback(socket, destination)
         } else {
-            self.connect_to_host(socket, to).unwrap_or_else(|| self.connect_to_outside(socket, to))
+            self.connect_to_host(socket, destination)
+                .unwrap_or_else(|| self.connect_to_outside(socket, destination))
         }
     }
 
-    /// A datagram with a destination, or a stream begun by `MSG_FASTOPEN` (rows 11b, 22, 28).
+    /// Decides a datagram with a destination, or a stream that `MSG_FASTOPEN` begins (rows 11b,
+    /// 22, 28).
     pub fn send(
         &self,
         socket: &(impl Socket + ?Sized),
-        to: SocketAddr,
-        fast_open: bool,
+        destination: SocketAddr,
+        is_fast_open: bool,
     ) -> Outcome<Connect> {
-        match self.connect(socket, to) {
-            // The kernel does not look at a stream's destination: nothing may be bound for it.
-            Outcome::Rewritten(Connect { defer_port: true, .. }) if !fast_open => {
+        match self.connect(socket, destination) {
+            // The kernel ignores the destination of data on a stream, so nothing is bound for it.
+            Outcome::Rewritten(Connect { defer_port: true, .. }) if !is_fast_open => {
                 Outcome::Passed(Reason::Stream)
             }
             outcome => outcome,
         }
     }
 
-    /// The source of one datagram, where the program names it (`IP_PKTINFO`, `IPV6_PKTINFO`): it
-    /// counts for more than what the socket is bound to (row 24). `to` is where the datagram goes
-    /// by now, if it is known.
-    pub fn datagram_source(&self, source: IpAddr, to: Option<SocketAddr>) -> Outcome<IpAddr> {
+    /// Decides the source that the program names for one datagram (`IP_PKTINFO`, `IPV6_PKTINFO`).
+    /// It takes precedence over the bound address (row 24). `destination` is the rewritten
+    /// destination of the datagram, if known.
+    pub fn datagram_source(
+        &self,
+        source: IpAddr,
+        destination: Option<SocketAddr>,
+    ) -> Outcome<IpAddr> {
         if !self.lease_held {
             return Outcome::Passed(Reason::LeaseClosed);
         }
         let form = AddressForm::of(source);
         let v4 = sockaddr::as_ipv4(source);
-        let towards_loopback = to.is_some_and(|to| match sockaddr::as_ipv4(to.ip()) {
-            Some(to) => to.is_loopback(),
-            None => to.ip().is_loopback(),
+        let destination_ip = destination.map(|destination| destination.ip());
+        let is_to_loopback = destination_ip.is_some_and(|ip| match sockaddr::as_ipv4(ip) {
+            Some(v4) => v4.is_loopback(),
+            None => ip.is_loopback(),
         });
         if v4.unwrap_or(Ipv4Addr::UNSPECIFIED).is_loopback() || source.is_loopback() {
             let own = if form == AddressForm::Ipv6 { self.loopback6() } else { self.loopback() };
-            let plain = to.is_some_and(|to| is_local_destination(to.ip()));
+            let is_to_host_loopback = destination_ip.is_some_and(is_local_destination);
             return match own {
-                // A datagram that goes to the host's own loopback comes from there.
-                Some(own) if !plain && is_local_destination(source) => {
+                // A datagram to the host's loopback address keeps the host's loopback source.
+                Some(own) if !is_to_host_loopback && is_local_destination(source) => {
                     Outcome::Rewritten(form.convert(own))
                 }
                 _ => Outcome::Passed(Reason::OtherAddress),
             };
         }
-        let to_one_link = to.is_some_and(|to| is_link_scoped(to.ip()));
-        if is_link_scoped(source) || source.is_unspecified() && to_one_link {
+        let is_to_link = destination_ip.is_some_and(is_link_scoped);
+        if is_link_scoped(source) || source.is_unspecified() && is_to_link {
             return Outcome::Passed(Reason::LinkLocal);
         }
-        let host = source.is_unspecified()
+        let is_host_source = source.is_unspecified()
             || v4.is_some_and(|v4| v4.is_unspecified())
             || self.system.is_host_address(v4.map_or(source, IpAddr::V4));
-        if !host || towards_loopback {
+        if !is_host_source || is_to_loopback {
             return Outcome::Passed(Reason::OtherAddress);
         }
-        let mapped_to = to.is_some_and(|to| AddressForm::of(to.ip()) == AddressForm::Mapped);
+        let is_to_mapped =
+            destination_ip.is_some_and(|ip| AddressForm::of(ip) == AddressForm::Mapped);
         let own = match form {
-            AddressForm::Ipv4 | AddressForm::Mapped => self.virtual_ipv4().map(|v| form.convert(v)),
-            AddressForm::Ipv6 if mapped_to => self.virtual_ipv4().map(|v| form.convert(v)),
+            AddressForm::Ipv4 | AddressForm::Mapped => {
+                self.virtual_ipv4().map(|v4| form.convert(v4))
+            }
+            AddressForm::Ipv6 if is_to_mapped => self.virtual_ipv4().map(|v4| form.convert(v4)),
             AddressForm::Ipv6 => self.virtual_ipv6().map(IpAddr::V6),
         };
         match own {
@@ -105,28 +119,30 @@ impl<W: SystemView + ?Sized> Rewriter<'_, W> {
         }
     }
 
-    /// The interface that a multicast datagram leaves by, where the program set none, by its
-    /// address (`IP_MULTICAST_IF`; row 27).
-    pub fn multicast_interface(&self, to: IpAddr) -> Outcome<Ipv4Addr> {
+    /// Decides the interface of a multicast datagram, named by its address (`IP_MULTICAST_IF`),
+    /// for a program that set none (row 27).
+    pub fn multicast_interface(&self, destination: IpAddr) -> Outcome<Ipv4Addr> {
         if !self.lease_held {
             return Outcome::Passed(Reason::LeaseClosed);
         }
-        match (sockaddr::as_ipv4(to).is_some_and(|to| to.is_multicast()), self.virtual_ipv4()) {
+        let is_multicast = sockaddr::as_ipv4(destination).is_some_and(|v4| v4.is_multicast());
+        match (is_multicast, self.virtual_ipv4()) {
             (false, _) => Outcome::Passed(Reason::OtherAddress),
             (true, None) => {
                 Outcome::Passed(self.missing_address_reason(self.rules.features.virtual_ip))
             }
-            (true, Some(v)) => Outcome::Rewritten(v),
+            (true, Some(v4)) => Outcome::Rewritten(v4),
         }
     }
 
-    /// 127.0.0.1, ::1 or an unspecified address: the session's own first, then the host's.
+    /// Decides a connect to 127.0.0.1, ::1 or an unspecified address: the session's own listener
+    /// first, then the host's.
     fn connect_to_loopback(
         &self,
         socket: &(impl Socket + ?Sized),
-        to: SocketAddr,
+        destination: SocketAddr,
     ) -> Outcome<Connect> {
-        let own = self.own_addresses(to);
+        let own = self.own_addresses(destination);
         let candidates = [own.loopback, own.virtual_ip[0], own.virtual_ip[1]];
         if candidates.iter().all(Option::is_none) {
             let features = self.rules.features;
@@ -134,52 +150,53 @@ impl<W: SystemView + ?Sized> Rewriter<'_, W> {
                 self.missing_address_reason(features.loopback || features.virtual_ip),
             );
         }
-        if self.system.is_shared_port(to.port()) {
+        if self.system.is_shared_port(destination.port()) {
             return Outcome::Passed(Reason::SharedPort);
         }
         if !socket.is_tcp_or_udp() {
             return Outcome::Passed(Reason::NotTcpOrUdp);
         }
-        let always = self.rules.program.loopback_connect == LoopbackConnect::Own
-            || self.system.is_own_port(to.port());
-        let found = match own.loopback.filter(|_| always) {
+        let is_always_own = self.rules.program.loopback_connect == LoopbackConnect::Own
+            || self.system.is_own_port(destination.port());
+        let listener = match own.loopback.filter(|_| is_always_own) {
             Some(loopback) => Ok(loopback),
             None => self.find_own_listener(socket, candidates),
         };
-        let found = match found {
-            Ok(found) => found,
+        let listener = match listener {
+            Ok(listener) => listener,
             Err(reason) => return Outcome::Passed(reason),
         };
-        let source = match AddressForm::of(to.ip()) {
-            // Bound to L, both ends know that 127.0.0.1 was dialled (row 11).
+        let source = match AddressForm::of(destination.ip()) {
+            // With L as its source, both ends can tell that the program connected to 127.0.0.1
+            // (row 11).
             AddressForm::Ipv4 | AddressForm::Mapped => {
-                self.loopback().filter(|_| Some(found) != own.loopback)
+                self.loopback().filter(|_| Some(listener) != own.loopback)
             }
-            // From elsewhere, who dials ::1 would be seen as ::ffff:127.0.0.1.
+            // Any other source would be displayed as ::ffff:127.0.0.1 instead of ::1.
             AddressForm::Ipv6 => {
-                self.loopback6().filter(|_| sockaddr::as_ipv4(found.ip()).is_some())
+                self.loopback6().filter(|_| sockaddr::as_ipv4(listener.ip()).is_some())
             }
         };
-        self.connect_to_own(socket, to, found, source.map(IpAddr::V4))
+        self.connect_to_own(socket, destination, listener, source.map(IpAddr::V4))
     }
 
-    /// An address of the host itself: what the session's programs bound to it is on V (row 5).
-    /// `None` if nothing of theirs listens there.
+    /// Decides a connect to an address of the host: a bind to it became a bind to V, so the
+    /// session's own listener is there (row 5). Returns `None` if the session does not listen.
     fn connect_to_host(
         &self,
         socket: &(impl Socket + ?Sized),
-        to: SocketAddr,
+        destination: SocketAddr,
     ) -> Option<Outcome<Connect>> {
-        let ip = sockaddr::as_ipv4(to.ip()).map_or(to.ip(), IpAddr::V4);
+        let ip = sockaddr::as_ipv4(destination.ip()).map_or(destination.ip(), IpAddr::V4);
         if !self.system.is_host_address(ip) || unbound_reason(ip).is_some() {
             return None;
         }
-        let [v, v6] = self.own_addresses(to).virtual_ip;
-        let found = self.find_own_listener(socket, [v, v6, None]).ok()?;
-        Some(self.connect_to_own(socket, to, found, Some(found.ip())))
+        let [v4, v6] = self.own_addresses(destination).virtual_ip;
+        let listener = self.find_own_listener(socket, [v4, v6, None]).ok()?;
+        Some(self.connect_to_own(socket, destination, listener, Some(listener.ip())))
     }
 
-    /// The first of these on which something listens.
+    /// Returns the first candidate that has a listener.
     fn find_own_listener(
         &self,
         socket: &(impl Socket + ?Sized),
@@ -192,108 +209,117 @@ impl<W: SystemView + ?Sized> Rewriter<'_, W> {
         let Some(first) = candidates.iter().flatten().next() else {
             return Err(Reason::NoSuchAddress);
         };
-        let mut wanted = [*first; 3];
+        let mut present = [*first; 3];
         let mut count = 0;
-        for (place, candidate) in wanted.iter_mut().zip(candidates.iter().flatten()) {
-            *place = *candidate;
+        for (entry, candidate) in present.iter_mut().zip(candidates.iter().flatten()) {
+            *entry = *candidate;
             count += 1;
         }
-        let wanted = wanted.get(..count).unwrap_or_default();
-        let from = match protocol {
+        let present = present.get(..count).unwrap_or_default();
+        let source = match protocol {
             Protocol::Udp => socket.local_address().filter(|local| !is_unbound(*local)),
             Protocol::Tcp | Protocol::Other => None,
         };
-        match self.system.find_listener(wanted, protocol, from) {
+        match self.system.find_listener(present, protocol, source) {
             ListenerMatch::NotFound => Err(Reason::NoOwnListener),
             ListenerMatch::Unknown => Err(Reason::ListenersUnknown),
-            ListenerMatch::Index(place) => {
-                wanted.get(place).copied().ok_or(Reason::ListenersUnknown)
+            ListenerMatch::Index(index) => {
+                present.get(index).copied().ok_or(Reason::ListenersUnknown)
             }
         }
     }
 
-    /// To an address of the session's own in place of the one dialled, from `source` if it must be.
+    /// Connects to `listener` in place of `requested`. `source` is bound first if the socket is
+    /// unbound.
     fn connect_to_own(
         &self,
         socket: &(impl Socket + ?Sized),
-        dialled: SocketAddr,
-        found: SocketAddr,
+        requested: SocketAddr,
+        listener: SocketAddr,
         source: Option<IpAddr>,
     ) -> Outcome<Connect> {
-        let form = AddressForm::of(dialled.ip());
-        let written = |ip: IpAddr| sockaddr::as_ipv4(ip).map_or(ip, |v4| form.convert(v4));
-        let to = with_ip(dialled, written(found.ip()));
-        let crosses = form == AddressForm::Ipv6 && AddressForm::of(to.ip()) == AddressForm::Mapped;
+        let form = AddressForm::of(requested.ip());
+        let in_form = |ip: IpAddr| sockaddr::as_ipv4(ip).map_or(ip, |v4| form.convert(v4));
+        let destination = with_ip(requested, in_form(listener.ip()));
+        let is_ipv6_to_mapped =
+            form == AddressForm::Ipv6 && AddressForm::of(destination.ip()) == AddressForm::Mapped;
         let mut connect =
-            Connect { source: None, defer_port: false, destination: to, clear_v6only: false };
-        if crosses || source.is_some() {
-            let Some(local) = socket.local_address().filter(|local| can_reach(socket, *local, to))
+            Connect { source: None, defer_port: false, destination, clear_v6only: false };
+        if is_ipv6_to_mapped || source.is_some() {
+            let Some(local) =
+                socket.local_address().filter(|local| can_reach(socket, *local, destination))
             else {
                 return Outcome::Passed(Reason::NotInet);
             };
-            if crosses
+            if is_ipv6_to_mapped
                 && AddressForm::of(local.ip()) == AddressForm::Ipv6
                 && !local.ip().is_unspecified()
             {
-                // Bound to an address of IPv6: it can't reach one of IPv4.
+                // A socket that is bound to an IPv6 address cannot reach an IPv4 address.
                 return Outcome::Passed(Reason::AlreadyBound);
             }
-            connect.clear_v6only = crosses && socket.is_v6only();
+            connect.clear_v6only = is_ipv6_to_mapped && socket.is_v6only();
             let source = source.filter(|_| is_unbound(local));
-            connect.source = source.map(|source| in_socket_family(local, written(source)));
+            connect.source = source.map(|source| in_socket_family(local, in_form(source)));
             connect.defer_port = connect.source.is_some() && socket.protocol() == Protocol::Tcp;
         }
         Outcome::Rewritten(connect)
     }
 
-    fn own_addresses(&self, to: SocketAddr) -> OwnAddresses {
-        let at = |ip: IpAddr| SocketAddr::new(ip, to.port());
-        let v4 = |ip: Ipv4Addr| at(ip.into());
-        match AddressForm::of(to.ip()) {
-            AddressForm::Ipv4 | AddressForm::Mapped => OwnAddresses {
-                loopback: self.loopback().map(v4),
-                virtual_ip: [self.virtual_ipv4().map(v4), None],
-            },
-            // A socket that is not one of IPv6 could not be reached by ::1 without the hook.
+    fn own_addresses(&self, destination: SocketAddr) -> OwnAddresses {
+        let with_port = |ip: IpAddr| SocketAddr::new(ip, destination.port());
+        match AddressForm::of(destination.ip()) {
+            AddressForm::Ipv4 | AddressForm::Mapped => {
+                let v4 = |ip: Ipv4Addr| with_port(ip.into());
+                OwnAddresses {
+                    loopback: self.loopback().map(v4),
+                    virtual_ip: [self.virtual_ipv4().map(v4), None],
+                }
+            }
+            // Mapped addresses find only IPv6 listeners: without the hook, ::1 reaches no other.
             AddressForm::Ipv6 => {
-                let mapped = |ip: Ipv4Addr| at(ip.to_ipv6_mapped().into());
+                let mapped = |ip: Ipv4Addr| with_port(ip.to_ipv6_mapped().into());
                 OwnAddresses {
                     loopback: self.loopback6().map(mapped),
                     virtual_ip: [
                         self.virtual_ipv4().map(mapped),
-                        self.virtual_ipv6().map(|v6| at(v6.into())),
+                        self.virtual_ipv6().map(|v6| with_port(v6.into())),
                     ],
                 }
             }
         }
     }
 
-    /// Anywhere else: an unbound socket gets the session's virtual IP first (rows 4, 7, 22).
+    /// Decides a connect to any other address: an unbound socket is bound to the session's virtual
+    /// IP first (rows 4, 7, 22).
     fn connect_to_outside(
         &self,
         socket: &(impl Socket + ?Sized),
-        to: SocketAddr,
+        destination: SocketAddr,
     ) -> Outcome<Connect> {
-        let form = AddressForm::of(to.ip());
-        if let Some(reason) = unbound_reason(to.ip()) {
+        let form = AddressForm::of(destination.ip());
+        if let Some(reason) = unbound_reason(destination.ip()) {
             return Outcome::Passed(reason);
         }
         let source = match form {
-            AddressForm::Ipv4 | AddressForm::Mapped => self.virtual_ipv4().map(|v| form.convert(v)),
+            AddressForm::Ipv4 | AddressForm::Mapped => {
+                self.virtual_ipv4().map(|v4| form.convert(v4))
+            }
             AddressForm::Ipv6 => self.virtual_ipv6().map(IpAddr::V6),
         };
         let Some(source) = source else {
             return Outcome::Passed(self.missing_address_reason(self.rules.features.virtual_ip));
         };
-        let Some(local) = socket.local_address().filter(|local| can_reach(socket, *local, to))
+        let Some(local) =
+            socket.local_address().filter(|local| can_reach(socket, *local, destination))
         else {
             return Outcome::Passed(Reason::NotInet);
         };
-        // L with no port yet is what an earlier connect of ours left (row 9).
-        let ours = local.port() == 0
+        // An earlier rewritten connect that failed leaves the socket on L without a port (row 9).
+        let is_left_on_loopback = local.port() == 0
             && sockaddr::as_ipv4(local.ip())
                 .is_some_and(|ip| self.loopback() == Some(ip) || self.loopback6() == Some(ip));
-        if !is_unbound(local) && !ours {
+        if !is_unbound(local) && !is_left_on_loopback {
             return Outcome::Passed(Reason::AlreadyBound);
         }
         let protocol = socket.protocol();
@@ -308,21 +334,21 @@ impl<W: SystemView + ?Sized> Rewriter<'_, W> {
         Outcome::Rewritten(Connect {
             source: Some(source),
             defer_port,
-            destination: to,
+            destination,
             clear_v6only: false,
         })
     }
 }
 
-/// Whether this is an address to which an unbound socket goes from the session's virtual IP, and a
-/// bound one as it is. Not so multicast of IPv4, which has an interface too (row 27).
+/// Returns whether an unbound socket is bound to the session's virtual IP before it connects to
+/// this address. IPv4 multicast is excluded, because it needs an interface too (row 27).
 #[inline]
 pub(super) fn is_outside(ip: IpAddr) -> bool {
     let is_multicast = sockaddr::as_ipv4(ip).is_some_and(|v4| v4.is_multicast());
     !is_multicast && !is_local_destination(ip) && unbound_reason(ip).is_none()
 }
 
-/// Why a socket that goes there is not bound first.
+/// Returns why a socket with this destination is not bound first.
 #[inline]
 fn unbound_reason(ip: IpAddr) -> Option<Reason> {
     match (ip, sockaddr::as_ipv4(ip)) {
@@ -332,13 +358,14 @@ fn unbound_reason(ip: IpAddr) -> Option<Reason> {
     }
 }
 
-/// Whether the kernel lets a socket with this local address go there: from one of IPv6 a datagram
-/// goes to an address of IPv4 as it is, but no stream.
-fn can_reach(socket: &(impl Socket + ?Sized), local: SocketAddr, to: SocketAddr) -> bool {
-    local.is_ipv4() == to.is_ipv4() || local.is_ipv6() && socket.protocol() == Protocol::Udp
+/// Returns whether the kernel lets a socket with this local address use the destination. An IPv6
+/// socket sends datagrams to an IPv4 sockaddr, but opens no stream to it.
+fn can_reach(socket: &(impl Socket + ?Sized), local: SocketAddr, destination: SocketAddr) -> bool {
+    local.is_ipv4() == destination.is_ipv4()
+        || local.is_ipv6() && socket.protocol() == Protocol::Udp
 }
 
-/// An address as a socket with this local one can be bound to it.
+/// Returns the address in the family of a socket with this local address.
 fn in_socket_family(local: SocketAddr, ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(v4) if local.is_ipv6() => v4.to_ipv6_mapped().into(),
@@ -346,7 +373,8 @@ fn in_socket_family(local: SocketAddr, ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Whether a program that dials this means the host it runs on (row 12: 0.0.0.0 is 127.0.0.1).
+/// Returns whether this destination means the host itself. The kernel treats 0.0.0.0 as 127.0.0.1
+/// (row 12).
 fn is_local_destination(ip: IpAddr) -> bool {
     match sockaddr::as_ipv4(ip) {
         Some(v4) => v4 == Ipv4Addr::LOCALHOST || v4.is_unspecified(),
@@ -354,7 +382,7 @@ fn is_local_destination(ip: IpAddr) -> bool {
     }
 }
 
-/// Link-local, or multicast of one link or less, of IPv6 (RFC 4291).
+/// Returns whether an IPv6 address is link-local, or multicast with link scope or less (RFC 4291).
 pub(super) fn is_link_scoped(ip: IpAddr) -> bool {
     let IpAddr::V6(ip) = ip else { return false };
     let [high, low, ..] = ip.octets();
@@ -366,7 +394,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_outside() {
+    fn loopback_multicast_and_link_scope_are_not_outside() {
         for (text, outside) in [
             ("192.0.2.9", true),
             ("::ffff:192.0.2.9", true),

@@ -1,5 +1,9 @@
-//! A program that is rewritten, as a hook layer in it holds it: its session, its rule, and one map
-//! after another.
+//! The process that a hook layer runs in: its session, its rule, and a version for each map that
+//! it has followed.
+//!
+//! A map that is replaced is superseded. The next call then adds a version for the new map with
+//! the addresses that the process already knew. Versions are never freed, because another thread
+//! may be using one. Nothing here locks or allocates, so signal handlers may call it.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -13,131 +17,141 @@ use crate::policy::ProgramView;
 use crate::raw::set_once::SetOnce;
 use crate::session::{Addresses, Handle, SessionId};
 
-/// A program that is rewritten, under one map. Nothing here locks or allocates; threads may share
-/// it.
+/// A listed process under one map. Threads may share it.
 #[derive(Debug)]
 pub struct HookedProcess {
     system: LiveSystem<'static>,
     rules: RewriteRules,
-    /// Whether the program is still on the process list, and within reach of it.
-    listed: AtomicBool,
-    known: Known,
-    /// Its lease, once it has all that the program's features need.
-    lease: SetOnce<(Handle, Addresses)>,
+    /// Whether the newest map that this process can follow still lists the program.
+    is_listed: AtomicBool,
+    initial: SessionState,
+    /// The lease, once it has every address that the program's features need.
+    complete_lease: SetOnce<(Handle, Addresses)>,
 }
 
-/// What is known of a session when a guest is made: it stays so, whatever becomes of the session.
+/// The session when a version is created. Later changes of the session do not change it.
 #[derive(Clone, Copy, Debug)]
-struct Known {
+struct SessionState {
     session: SessionId,
-    /// Its lease, as far as there is one. A later lease of a session of the same id is another's.
+    /// The lease, if there is one. A later lease with the same session id is another session.
     handle: Option<Handle>,
-    /// Those that it has, or had under older maps.
+    /// The addresses of the lease, and those that it had under older maps.
     addresses: Addresses,
     client: Option<IpAddr>,
 }
 
 impl HookedProcess {
-    /// A program of a session, under a rule of the map in `directory`.
+    /// Creates the first version, under a rule of the map in `directory`.
     pub fn new(system: LiveSystem<'static>, session: SessionId, directory: &Path) -> Self {
         let handle = system.reader.find(session).map(|(handle, _)| handle);
-        let older = Known { session, handle, addresses: Addresses::default(), client: None };
-        Self::build(system, true, older, directory)
+        let previous =
+            SessionState { session, handle, addresses: Addresses::default(), client: None };
+        Self::build(system, true, previous, directory)
     }
 
-    fn build(system: LiveSystem<'static>, listed: bool, older: Known, directory: &Path) -> Self {
+    fn build(
+        system: LiveSystem<'static>,
+        is_listed: bool,
+        previous: SessionState,
+        directory: &Path,
+    ) -> Self {
         let rules = RewriteRules::new(&system.program, &system.policy);
-        let leases = older.handle.and_then(|handle| system.reader.leases_of(&handle));
-        let held = leases.map_or(Addresses::default(), |leases| system.reader.addresses(&leases));
-        let client = older.handle.filter(|_| rules.features.client_ip);
-        let client =
-            client.and_then(|handle| client_file::read(directory, &handle)).or(older.client);
-        let known = Known { addresses: held.or(older.addresses), client, ..older };
-        let listed = AtomicBool::new(listed);
-        let guest = Self { system, rules, listed, known, lease: SetOnce::new() };
-        if let Some(handle) = known.handle {
-            guest.store_lease(handle, known.addresses);
+        let leases = previous.handle.and_then(|handle| system.reader.leases_of(&handle));
+        let leased = leases.map_or(Addresses::default(), |leases| system.reader.addresses(&leases));
+        let client = previous
+            .handle
+            .filter(|_| rules.features.client_ip)
+            .and_then(|handle| client_file::read(directory, &handle))
+            .or(previous.client);
+        let initial = SessionState { addresses: leased.or(previous.addresses), client, ..previous };
+        let is_listed = AtomicBool::new(is_listed);
+        let process = Self { system, rules, is_listed, initial, complete_lease: SetOnce::new() };
+        if let Some(handle) = initial.handle {
+            process.store_complete_lease(handle, initial.addresses);
         }
-        guest
+        process
     }
 
-    /// What is known by now.
-    fn known(&self) -> Known {
-        match self.lease.get() {
+    fn session_state(&self) -> SessionState {
+        match self.complete_lease.get() {
             Some((handle, addresses)) => {
-                Known { handle: Some(*handle), addresses: *addresses, ..self.known }
+                SessionState { handle: Some(*handle), addresses: *addresses, ..self.initial }
             }
-            None => self.known,
+            None => self.initial,
         }
     }
 
-    /// To decide with: whether the lease is held is looked up, and addresses that were missing.
+    /// Returns the rewriter for decisions. It looks up whether the lease is still held, and
+    /// addresses that were missing so far.
     #[inline]
     pub fn rewriter(&self) -> Rewriter<'_, LiveSystem<'static>> {
-        if let Some((handle, addresses)) = self.lease.get() {
+        if let Some((handle, addresses)) = self.complete_lease.get() {
             return self.rewriter_with(self.system.reader.is_live(handle), *addresses);
         }
         let reader = self.system.reader;
-        let is_closed = self.known.handle.is_some_and(|handle| !reader.is_live(&handle));
-        let found = reader.find(self.known.session).filter(|_| !is_closed);
+        let is_closed = self.initial.handle.is_some_and(|handle| !reader.is_live(&handle));
+        let found = reader.find(self.initial.session).filter(|_| !is_closed);
         let Some((handle, leases)) = found else {
-            return self.rewriter_with(false, self.known.addresses);
+            return self.rewriter_with(false, self.initial.addresses);
         };
-        let addresses = reader.addresses(&leases).or(self.known.addresses);
-        self.store_lease(handle, addresses);
+        let addresses = reader.addresses(&leases).or(self.initial.addresses);
+        self.store_complete_lease(handle, addresses);
         self.rewriter_with(true, addresses)
     }
 
-    /// To show names with: no matter whether the lease is held.
+    /// Returns the rewriter for displaying addresses. It does not depend on whether the lease is
+    /// still held.
     #[inline]
     pub fn display_rewriter(&self) -> Rewriter<'_, LiveSystem<'static>> {
-        match self.lease.get() {
+        match self.complete_lease.get() {
             Some((_, addresses)) => self.rewriter_with(true, *addresses),
             None => self.rewriter(),
         }
     }
 
-    /// How a name with this address is shown in nearly all cases, to be told at once: `None` where
-    /// [`Rewriter::visible_address`] must be asked. `alone` where the other end is no reason to show it
-    /// otherwise.
+    /// Returns how an IPv4 address is displayed, in the cases that need no other information.
+    ///
+    /// `None` means that [`Rewriter::visible_address`] decides. `ignores_peer` states that the
+    /// other end of the socket does not change the result.
     #[inline]
-    pub fn fast_visible_ipv4(&self, ip: Ipv4Addr, alone: bool) -> Option<Ipv4Addr> {
-        let (_, Addresses { v4, loopback, loopback6, .. }) = self.lease.get()?;
+    pub fn fast_visible_ipv4(&self, ip: Ipv4Addr, ignores_peer: bool) -> Option<Ipv4Addr> {
+        let (_, Addresses { v4, loopback, loopback6, .. }) = self.complete_lease.get()?;
         if *loopback == Some(ip) {
             return self.rules.features.loopback.then_some(Ipv4Addr::LOCALHOST);
         }
-        let may_be_of_a_pair = *v4 == Some(ip) || ip == Ipv4Addr::LOCALHOST;
-        (*loopback6 != Some(ip) && (alone || !may_be_of_a_pair)).then_some(ip)
+        let may_be_in_pair = *v4 == Some(ip) || ip == Ipv4Addr::LOCALHOST;
+        (*loopback6 != Some(ip) && (ignores_peer || !may_be_in_pair)).then_some(ip)
     }
 
-    /// Whether an unbound socket that goes there is bound first and a bound one goes as it is, as can
-    /// be told at once: `false` says nothing.
+    /// Returns whether a socket with this destination is certainly bound first if it is unbound,
+    /// and certainly passes if it is bound. A result of false decides nothing.
     #[inline]
-    pub fn is_known_outside(&self, to: IpAddr) -> bool {
-        let Some((_, Addresses { v4, v6, .. })) = self.lease.get() else { return false };
-        let has_source = match sockaddr::as_ipv4(to) {
+    pub fn is_known_outside(&self, destination: IpAddr) -> bool {
+        let Some((_, Addresses { v4, v6, .. })) = self.complete_lease.get() else { return false };
+        let destination_v4 = sockaddr::as_ipv4(destination);
+        let has_source = match destination_v4 {
             Some(_) => v4.is_some(),
             None => v6.is_some(),
         };
-        let plain = sockaddr::as_ipv4(to).map_or(to, IpAddr::V4);
         has_source
             && self.rules.features.virtual_ip
-            && is_outside(to)
-            && !self.system.is_host_address(plain)
+            && is_outside(destination)
+            && !self.system.is_host_address(destination_v4.map_or(destination, IpAddr::V4))
     }
 
-    /// Whether another map has taken the place of this one's: see [`VersionChain::hooked_process`].
+    /// Returns whether a newer map has replaced the map of this version. Then
+    /// [`VersionChain::hooked_process`] returns the next version.
     #[inline]
     pub fn is_superseded(&self) -> bool {
         self.system.reader.is_superseded()
     }
 
-    /// The address of the session's client, as far as this user may know it.
+    /// Returns the address of the session's client, if this user may read it.
     pub fn client(&self) -> Option<IpAddr> {
-        self.known.client
+        self.initial.client
     }
 
-    /// The rule that the program is under.
+    /// Returns the rule that matches the program.
     pub fn program(&self) -> &ProgramView<'static> {
         &self.system.program
     }
@@ -148,53 +162,55 @@ impl HookedProcess {
         lease_held: bool,
         addresses: Addresses,
     ) -> Rewriter<'_, LiveSystem<'static>> {
-        let lease_held = lease_held && self.listed.load(Ordering::Relaxed);
+        let lease_held = lease_held && self.is_listed.load(Ordering::Relaxed);
         Rewriter { addresses, rules: self.rules, lease_held, system: &self.system }
     }
 
-    /// Notes the lease, if it is all that the program needs.
-    fn store_lease(&self, handle: Handle, addresses: Addresses) {
+    /// Stores the lease if it has every address that the program needs.
+    fn store_complete_lease(&self, handle: Handle, addresses: Addresses) {
         let features = self.rules.features;
-        let complete = (!features.virtual_ip || addresses.v4.is_some() || addresses.v6.is_some())
-            && (!features.loopback || addresses.loopback.is_some());
-        if complete {
-            self.lease.set((handle, addresses));
+        let is_complete =
+            (!features.virtual_ip || addresses.v4.is_some() || addresses.v6.is_some())
+                && (!features.loopback || addresses.loopback.is_some());
+        if is_complete {
+            self.complete_lease.set((handle, addresses));
         }
     }
 }
 
 impl VersionChain<HookedProcess> {
-    /// The program as it is under the newest map; `None` for one that is not rewritten. `rule`
-    /// finds its rule there: without one it goes on under the older rule as one that is no longer
-    /// listed, so that its names stay as they were. So it does once there is no room for another
-    /// map: what is said of leases in one that is over is not true for long.
+    /// Returns the process under the newest map, or `None` if the process is not listed.
+    ///
+    /// `find_rule` finds the rule in the newest map. If there is none, the process keeps its older
+    /// rule but counts as unlisted: its calls pass, and its addresses are displayed as before. The
+    /// same happens when there is no room for another map, because leases in a superseded map soon
+    /// stop being true.
     #[inline]
     pub fn hooked_process(
         &'static self,
         maps: &'static VersionChain<Reader>,
         directory: &Path,
-        rule: impl FnOnce(&'static Reader) -> Option<ProgramView<'static>>,
+        find_rule: impl FnOnce(&'static Reader) -> Option<ProgramView<'static>>,
     ) -> Option<&'static HookedProcess> {
         let last = self.newest()?;
-        let newer = |reader: &'static Reader, old: &HookedProcess| {
-            if std::ptr::eq(reader, old.system.reader) {
+        let next_version = |reader: &'static Reader, previous: &HookedProcess| {
+            if std::ptr::eq(reader, previous.system.reader) {
                 return None;
             }
-            let (policy, rule) = (reader.policy(), rule(reader));
+            let (policy, rule) = (reader.policy(), find_rule(reader));
             let system = match rule {
                 Some(program) => LiveSystem { reader, policy, program, listeners: KernelListeners },
-                None => LiveSystem { reader, ..old.system },
+                None => LiveSystem { reader, ..previous.system },
             };
-            let mut known = old.known();
-            known.handle = known.handle.or_else(|| Some(reader.find(known.session)?.0));
-            Some(HookedProcess::build(system, rule.is_some(), known, directory))
+            let mut state = previous.session_state();
+            state.handle = state.handle.or_else(|| Some(reader.find(state.session)?.0));
+            Some(HookedProcess::build(system, rule.is_some(), state, directory))
         };
-        let map = maps.map(directory);
-        let guest = map.and_then(|reader| {
-            self.current(HookedProcess::is_superseded, |old| newer(reader, old?))
+        let process = maps.map(directory).and_then(|reader| {
+            self.follow(HookedProcess::is_superseded, |previous| next_version(reader, previous?))
         });
-        guest.or_else(|| {
-            last.listed.store(false, Ordering::Relaxed);
+        process.or_else(|| {
+            last.is_listed.store(false, Ordering::Relaxed);
             Some(last)
         })
     }
@@ -209,7 +225,7 @@ mod tests {
     use crate::pool::{Pool, PoolKind};
 
     #[test]
-    fn maps_are_followed_while_there_is_room_and_then_calls_pass() {
+    fn calls_pass_when_there_is_no_room_for_another_map() {
         static MAPS: VersionChain<Reader> = VersionChain::new();
         static PROCESSES: VersionChain<HookedProcess> = VersionChain::new();
         let features = Features { virtual_ip: true, ..Features::default() };
@@ -225,23 +241,22 @@ mod tests {
         let map = Map::create(directory, &plan).unwrap();
         let session = "7".parse().unwrap();
         map.open_session(session, &OpenOptions::default(), Tick::ZERO).unwrap();
-        let rule = |reader: &'static Reader| reader.policy().programs().next();
+        let find_rule = |reader: &'static Reader| reader.policy().programs().next();
         let reader = MAPS.map(directory).unwrap();
-        let (policy, program) = (reader.policy(), rule(reader).unwrap());
+        let (policy, program) = (reader.policy(), find_rule(reader).unwrap());
         let system = LiveSystem { reader, policy, program, listeners: KernelListeners };
-        PROCESSES.current(|_| true, |_| Some(HookedProcess::new(system, session, directory)));
+        PROCESSES.follow(|_| true, |_| Some(HookedProcess::new(system, session, directory)));
         for round in 1..128 {
-            // Another plan each time: the map stays for the same.
+            // An unchanged plan would keep the map.
             plan.settings.low_water = round;
             Map::create(directory, &plan).unwrap();
-            let guest = PROCESSES.hooked_process(&MAPS, directory, rule).unwrap();
-            assert!(!guest.is_superseded() && guest.rewriter().lease_held);
+            let process = PROCESSES.hooked_process(&MAPS, directory, find_rule).unwrap();
+            assert!(!process.is_superseded() && process.rewriter().lease_held);
         }
         plan.settings.low_water = 0;
         Map::create(directory, &plan).unwrap();
-        let guest = PROCESSES.hooked_process(&MAPS, directory, rule).unwrap();
-        assert!(!guest.rewriter().lease_held);
-        // What it has bound is shown as before.
-        assert_eq!(guest.display_rewriter().addresses.v4, "10.0.0.1".parse().ok());
+        let process = PROCESSES.hooked_process(&MAPS, directory, find_rule).unwrap();
+        assert!(!process.rewriter().lease_held);
+        assert_eq!(process.display_rewriter().addresses.v4, "10.0.0.1".parse().ok());
     }
 }

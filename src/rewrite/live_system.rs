@@ -1,4 +1,4 @@
-//! The [`SystemView`] of a running system: the map, the policy in it, and the kernel.
+//! The [`SystemView`] of a running system: the map, its policy, and the kernel.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,42 +8,42 @@ use crate::os::listeners;
 use crate::policy::{PolicyView, ProgramView};
 use crate::pool::PoolKind;
 
-/// Who is asked what listens.
+/// A source of information about listening sockets.
 pub trait ListenerLookup {
     /// See [`SystemView::find_listener`].
     fn find(
         &self,
-        wanted: &[SocketAddr],
+        candidates: &[SocketAddr],
         protocol: Protocol,
-        from: Option<SocketAddr>,
+        source: Option<SocketAddr>,
     ) -> ListenerMatch;
 }
 
-/// The kernel of this machine.
+/// Queries the kernel of this machine.
 #[derive(Clone, Copy, Debug)]
 pub struct KernelListeners;
 
 impl ListenerLookup for KernelListeners {
     fn find(
         &self,
-        wanted: &[SocketAddr],
+        candidates: &[SocketAddr],
         protocol: Protocol,
-        from: Option<SocketAddr>,
+        source: Option<SocketAddr>,
     ) -> ListenerMatch {
-        listeners::find(wanted, protocol, from)
+        listeners::find(candidates, protocol, source)
     }
 }
 
-/// What there is for a program under one rule of the process list.
+/// The system as seen by a program under one rule of the process list.
 #[derive(Clone, Copy, Debug)]
 pub struct LiveSystem<'a, L = KernelListeners> {
     /// The map.
     pub reader: &'a Reader,
-    /// Its policy.
+    /// The policy of the map.
     pub policy: PolicyView<'a>,
-    /// The program's rule in it.
+    /// The rule that matches the program.
     pub program: ProgramView<'a>,
-    /// Who knows what listens.
+    /// The source of information about listening sockets.
     pub listeners: L,
 }
 
@@ -70,16 +70,16 @@ impl<L: ListenerLookup> SystemView for LiveSystem<'_, L> {
 
     fn find_listener(
         &self,
-        wanted: &[SocketAddr],
+        candidates: &[SocketAddr],
         protocol: Protocol,
-        from: Option<SocketAddr>,
+        source: Option<SocketAddr>,
     ) -> ListenerMatch {
-        self.listeners.find(wanted, protocol, from)
+        self.listeners.find(candidates, protocol, source)
     }
 }
 
 impl RewriteRules {
-    /// What a policy says of the programs under one of its rules.
+    /// Returns the settings of a policy for the programs under one of its rules.
     pub fn new(program: &ProgramView<'_>, policy: &PolicyView<'_>) -> Self {
         Self {
             features: program.features(),

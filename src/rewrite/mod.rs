@@ -1,11 +1,16 @@
-//! What becomes of the address in each socket call of a listed program.
+//! The address of each socket call of a listed program, rewritten.
 //!
-//! Everything that decides is here, for every platform and every hook layer: functions over plain
-//! values, one per kind of call. A hook layer reads the program's arguments, asks a [`Rewriter`],
-//! and makes the original call. `docs/socket-matrix.md` is the contract; comments name its rows.
+//! All decisions of all hook layers are here: functions over plain values, one for each kind of
+//! call. A hook layer reads the arguments of a call, passes them to a [`Rewriter`] and makes the
+//! original call with the [`Outcome`]. `docs/socket-matrix.md` is the contract. Comments name its
+//! rows.
 //!
-//! Invariants: nothing is kept per socket; nothing allocates, blocks or panics; V is the session's
-//! virtual IP, L and L6 are loopback addresses of its own, and they never meet the outside.
+//! V is the session's virtual IP. L and L6 are its loopback addresses.
+//!
+//! Invariants:
+//! - No state is kept for a socket.
+//! - Nothing allocates, blocks or panics.
+//! - L and L6 are never used towards another host.
 
 mod bind;
 mod connect;
@@ -35,68 +40,66 @@ use crate::policy::{Features, ProgramFlags, RewriteFlags};
 use crate::pool::PoolKind;
 use crate::session::Addresses;
 
-/// What the policy says of one program, without its lists of ports (see [`SystemView`]).
+/// The settings of the policy for one program. Its port lists are in the [`SystemView`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RewriteRules {
-    /// Which parts of vipool the program uses.
+    /// The parts of vipool that the program uses.
     pub features: Features,
-    /// The flags of the rule that the program is under.
+    /// The flags of the rule that matches the program.
     pub program: ProgramFlags,
     /// The flags for all listed programs.
     pub policy: RewriteFlags,
-    /// Whether TCP binds to 0.0.0.0:0 are put off until the destination is known, as Windows
-    /// needs it (row 46); see [`Bind::defer`].
+    /// Whether a TCP bind to 0.0.0.0:0 is deferred until the destination is known. Windows needs
+    /// this (row 46); see [`Bind::defer`].
     pub defer_wildcard: bool,
 }
 
-/// What a decision may want to know beside the socket: the lists of the policy, the pools, and
-/// what listens.
+/// The state outside the socket that a decision depends on: port lists of the policy, pools, and
+/// listening sockets.
 pub trait SystemView {
-    /// Whether this loopback port always goes to the session's own address.
+    /// Returns whether connects to this loopback port always go to the session's own address.
     fn is_own_port(&self, port: u16) -> bool;
-    /// Whether this loopback port is left alone: it is the host's.
+    /// Returns whether this loopback port belongs to the host and is never rewritten.
     fn is_shared_port(&self, port: u16) -> bool;
-    /// Whether a wildcard bind of UDP to this port stays wildcard (row 26).
+    /// Returns whether a wildcard UDP bind to this port is kept (row 26).
     fn is_wildcard_udp_port(&self, port: u16) -> bool;
-    /// Whether this is an address of the host itself on a matched interface (row 5).
+    /// Returns whether this is an address of the host on a matched interface (row 5).
     fn is_host_address(&self, address: IpAddr) -> bool;
-    /// Whether an address is one of the pools', and of which kind.
+    /// Returns the kind of the pool that contains the address.
     fn pool_kind(&self, address: IpAddr) -> Option<PoolKind>;
-    /// Which of these addresses, in this order, has a socket of its own: TCP listening, UDP bound.
-    /// A wildcard socket is none. An IPv4 address is met by an IPv6 socket on its mapped form too;
-    /// a mapped one only by an IPv6 socket. `from` is where a datagram would come from, if that is
-    /// known: it reaches sockets connected to there too.
+    /// Finds the first candidate with a socket of its own: a listening TCP socket, or a bound UDP
+    /// socket. Wildcard sockets do not count.
+    ///
+    /// An IPv4 candidate also matches an IPv6 socket on the mapped address. A mapped candidate
+    /// matches only an IPv6 socket. `source` is the source of a datagram, if known: a UDP socket
+    /// that is connected to it matches too.
     fn find_listener(
         &self,
-        wanted: &[SocketAddr],
+        candidates: &[SocketAddr],
         protocol: Protocol,
-        from: Option<SocketAddr>,
+        source: Option<SocketAddr>,
     ) -> ListenerMatch;
 }
 
-/// Decides for the calls of one program in one session.
+/// Decides the calls of one program in one session.
 #[derive(Clone, Copy, Debug)]
-pub struct Rewriter<'w, W: ?Sized> {
-    /// The addresses of the session; any may be missing.
+pub struct Rewriter<'s, S: ?Sized> {
+    /// The addresses of the session. Each may be missing.
     pub addresses: Addresses,
-    /// What the policy says of the program.
+    /// The settings of the policy for the program.
     pub rules: RewriteRules,
-    /// Whether the session's lease is still held. If not, addresses are still shown as before, but
-    /// new binds and connects pass.
+    /// Whether the session still holds its lease. Without it, new binds and connects pass;
+    /// existing addresses are still displayed as before.
     pub lease_held: bool,
-    /// What else there is.
-    pub system: &'w W,
+    /// The state outside the socket.
+    pub system: &'s S,
 }
 
-impl<W: SystemView + ?Sized> Rewriter<'_, W> {
-    /// Whether a call that was rewritten to `address` and failed because the address is on no
-    /// interface (`EADDRNOTAVAIL`) is made again as the program meant it (row 6).
+impl<S: SystemView + ?Sized> Rewriter<'_, S> {
+    /// Returns whether the hook layer repeats a call with the program's original address after the
+    /// call with `address` failed with `EADDRNOTAVAIL` (row 6).
     pub fn retries_original(&self, address: IpAddr) -> bool {
-        let virtual_ip = match sockaddr::as_ipv4(address) {
-            Some(v4) => self.virtual_ipv4() == Some(v4),
-            None => self.virtual_ipv6().map(IpAddr::V6) == Some(address),
-        };
-        self.rules.policy.pass_when_missing && virtual_ip
+        self.rules.policy.pass_when_missing && self.is_virtual_ip(address)
     }
 
     fn virtual_ipv4(&self) -> Option<Ipv4Addr> {
@@ -115,20 +118,20 @@ impl<W: SystemView + ?Sized> Rewriter<'_, W> {
         self.addresses.loopback6.filter(|_| self.rules.features.loopback)
     }
 
-    /// Why there is no address of a kind whose feature is on or off.
-    fn missing_address_reason(&self, feature: bool) -> Reason {
-        if feature { Reason::NoSuchAddress } else { Reason::FeatureOff }
+    /// Returns why an address is missing, given whether its feature is on.
+    fn missing_address_reason(&self, is_feature_on: bool) -> Reason {
+        if is_feature_on { Reason::NoSuchAddress } else { Reason::FeatureOff }
     }
 }
 
-/// How an address is written: what stands for it must be written the same way.
+/// The form of an address. A replacement has the same form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AddressForm {
-    /// As IPv4.
+    /// An IPv4 address.
     Ipv4,
-    /// As IPv4 within IPv6.
+    /// An IPv4-mapped IPv6 address.
     Mapped,
-    /// As IPv6.
+    /// Any other IPv6 address.
     Ipv6,
 }
 
@@ -141,7 +144,7 @@ impl AddressForm {
         }
     }
 
-    /// An IPv4 address as an address of the same family.
+    /// Returns the IPv4 address as an address of this family.
     fn convert(self, address: Ipv4Addr) -> IpAddr {
         match self {
             AddressForm::Ipv4 => address.into(),
@@ -150,13 +153,13 @@ impl AddressForm {
     }
 }
 
-/// The same address with another host: port, flow and scope stay.
+/// Returns `address` with another IP address. Port, flow label and scope stay.
 fn with_ip(address: SocketAddr, ip: IpAddr) -> SocketAddr {
     let mut changed = address;
     changed.set_ip(ip);
     changed
 }
 
-fn is_unbound(local: SocketAddr) -> bool {
-    local.port() == 0 && local.ip().is_unspecified()
+fn is_unbound(local_address: SocketAddr) -> bool {
+    local_address.port() == 0 && local_address.ip().is_unspecified()
 }

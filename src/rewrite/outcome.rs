@@ -1,20 +1,20 @@
-//! What becomes of a call, as a value.
+//! The outcome of a decision, as a value.
 
 use std::fmt;
 
-/// What a hook layer does with a call.
+/// The action of a hook layer for one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome<T> {
-    /// The call goes on with this in place of what the program gave (or is shown).
+    /// The call uses this value in place of the program's, or the program sees this value.
     Rewritten(T),
-    /// The call goes on exactly as the program made it.
+    /// The call is made exactly as the program made it.
     Passed(Reason),
-    /// The call is not made; the program gets this error.
+    /// The call is not made. It fails with this error.
     Refused(Refusal),
 }
 
 impl<T> Outcome<T> {
-    /// What the call goes on with, if it was rewritten.
+    /// Returns the value of a rewritten call.
     pub fn rewritten(self) -> Option<T> {
         match self {
             Outcome::Rewritten(value) => Some(value),
@@ -23,7 +23,7 @@ impl<T> Outcome<T> {
     }
 }
 
-/// An error that a hook layer returns in place of making a call.
+/// An error that a hook layer returns without making the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u16)]
 pub enum Refusal {
@@ -32,19 +32,19 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Its number, the same in every version.
+    /// Returns the number. It is the same in every version.
     pub fn number(self) -> u16 {
         self as u16
     }
 
-    /// A name for programs.
+    /// Returns the machine-readable name.
     pub fn name(self) -> &'static str {
         match self {
             Refusal::OtherSessionAddress => "other-session-address",
         }
     }
 
-    /// A sentence for people.
+    /// Returns a sentence for people.
     pub fn text(self) -> &'static str {
         match self {
             Refusal::OtherSessionAddress => "the address belongs to another session",
@@ -58,11 +58,11 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Declares [`Reason`] with its numbers, names and texts in one table.
+/// Declares [`Reason`] in one table: numbers, names and texts.
 macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident = $number:literal, $name:literal, $text:literal;)*) => {
-        /// Why a call goes on untouched. Numbers and names are the same in every version: those
-        /// below 64 are of the whole process, the others of one call.
+        /// The reason why a call passes. Numbers and names are the same in every version. Numbers
+        /// below 64 apply to the whole process, the others to one call.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u16)]
         pub enum Reason {
@@ -70,20 +70,20 @@ macro_rules! reasons {
         }
 
         impl Reason {
-            /// All of them, by number.
+            /// All reasons, ordered by number.
             pub const ALL: &[Reason] = &[$(Reason::$variant,)*];
 
-            /// A name for programs.
+            /// Returns the machine-readable name.
             pub const fn name(self) -> &'static str {
                 match self { $(Reason::$variant => $name,)* }
             }
 
-            /// A sentence for people.
+            /// Returns a sentence for people.
             pub const fn text(self) -> &'static str {
                 match self { $(Reason::$variant => $text,)* }
             }
 
-            /// Name and text as C has them.
+            /// Returns name and text with a NUL terminator, for C.
             #[cfg(feature = "capi")]
             pub(crate) const fn c_texts(self) -> [&'static str; 2] {
                 match self {
@@ -95,68 +95,68 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// Turned off by `VIPOOL_DISABLE=1`.
+    /// `VIPOOL_DISABLE=1` disables the hook layer.
     Disabled = 1, "disabled", "VIPOOL_DISABLE is set";
-    /// No map file, or not one that can be used.
-    MapUnreadable = 2, "map-unreadable", "the map can't be read: is this server set up ('vipool up')?";
-    /// The program is on no rule of the process list.
+    /// There is no map file, or it cannot be used.
+    MapUnreadable = 2, "map-unreadable", "the map cannot be read (has 'vipool up' run on this server?)";
+    /// No rule of the process list matches the program.
     NotListed = 3, "not-listed", "the program is not on the process list";
-    /// The process belongs to no session that could be found.
+    /// No session was found for the process.
     NoSession = 4, "no-session", "the process belongs to no session";
     /// The session holds no address.
     NoAddress = 5, "no-address", "the session has no address";
     /// The session's lease was closed while the program ran.
     LeaseClosed = 6, "lease-closed", "the session's lease was closed";
-    /// The handle in the environment is of another boot, another map or an earlier session.
-    StaleLease = 7, "stale-lease", "the lease in the environment is of an earlier session or boot";
+    /// The handle in the environment belongs to another boot, another map or an earlier session.
+    StaleLease = 7, "stale-lease", "the lease in the environment belongs to an earlier session or boot";
 
-    /// Not an IPv4 or IPv6 address.
-    NotInet = 64, "not-inet", "not an IPv4 or IPv6 address";
-    /// Neither TCP nor UDP.
+    /// The address is neither IPv4 nor IPv6.
+    NotInet = 64, "not-inet", "the address is neither IPv4 nor IPv6";
+    /// The socket is neither TCP nor UDP.
     NotTcpOrUdp = 65, "not-tcp-or-udp", "the socket is neither TCP nor UDP";
-    /// The program's rule does not have the feature that would apply.
+    /// The program's rule lacks the feature that this call needs.
     FeatureOff = 66, "feature-off", "the program's rule does not use this feature";
-    /// The session holds no address of the kind that would apply.
+    /// The session holds no address of the kind that this call needs.
     NoSuchAddress = 67, "no-such-address", "the session has no address of this kind";
-    /// A loopback bind without a fixed port (row 23).
-    EphemeralPort = 68, "ephemeral-port", "a loopback bind without a fixed port stays as it is";
-    /// A loopback port that is the host's.
+    /// A loopback bind without a fixed port is not rewritten (row 23).
+    EphemeralPort = 68, "ephemeral-port", "a loopback bind without a fixed port is not rewritten";
+    /// The loopback port belongs to the host.
     SharedPort = 69, "shared-port", "the port is listed as shared with the host";
-    /// A wildcard bind that stays one: there is no virtual IP (row 3).
-    WildcardKept = 70, "wildcard-kept", "without a virtual IP the wildcard address stays as it is";
-    /// A wildcard UDP bind of a multicast or broadcast receiver (row 26).
+    /// A wildcard bind is kept without a virtual IP (row 3).
+    WildcardKept = 70, "wildcard-kept", "a wildcard bind is not rewritten without a virtual IP";
+    /// The wildcard UDP bind of a multicast or broadcast receiver is kept (row 26).
     SharedReceiver = 71, "shared-receiver",
-        "a UDP socket for multicast, broadcast or a shared port stays on the wildcard address";
-    /// The address is the session's own already.
-    OwnAddress = 72, "own-address", "the address is the session's own";
-    /// An address that the hook has no business with.
-    OtherAddress = 73, "other-address", "the address is none of those that are rewritten";
+        "a wildcard UDP bind for multicast, broadcast or a shared port is not rewritten";
+    /// The address already belongs to the session.
+    OwnAddress = 72, "own-address", "the address already belongs to the session";
+    /// The address is not one that the hook layer rewrites.
+    OtherAddress = 73, "other-address", "the address is not one that is rewritten";
     /// The program bound the socket itself.
-    AlreadyBound = 74, "already-bound", "the socket is bound already";
-    /// Nothing of the session's listens there: the real loopback is meant.
-    NoOwnListener = 75, "no-own-listener", "nothing of the session's own listens on this port";
-    /// The kernel did not say what listens.
+    AlreadyBound = 74, "already-bound", "the socket is already bound";
+    /// The session does not listen on the port, so the host's loopback address is used.
+    NoOwnListener = 75, "no-own-listener", "the session does not listen on this port";
+    /// The kernel did not report the listening sockets.
     ListenersUnknown = 76, "listeners-unknown",
-        "the kernel did not say whether something of the session's own listens";
-    /// An IPv6 socket for IPv6 alone, where only an IPv4 address could stand.
-    V6Only = 77, "v6only", "the socket is for IPv6 alone";
-    /// An IPv6 address that belongs to one link.
-    LinkLocal = 78, "link-local", "the address belongs to one link";
-    /// An established stream takes no destination.
+        "the kernel did not report whether the session listens on this port";
+    /// The socket accepts only IPv6, and the replacement is an IPv4 address.
+    V6Only = 77, "v6only", "the socket accepts only IPv6";
+    /// The IPv6 address has link scope.
+    LinkLocal = 78, "link-local", "the address has link scope";
+    /// Data on a stream has no destination of its own.
     Stream = 79, "stream", "data on a stream has no destination of its own";
-    /// What the program sees is what there is.
-    ShownAsIs = 80, "shown-as-is", "the address is shown as it is";
-    /// A name that is not the host's own.
+    /// The program sees the address of the kernel.
+    ShownAsIs = 80, "shown-as-is", "the address is shown unchanged";
+    /// The name is not the host's own name.
     OtherName = 81, "other-name", "the name is not the host's own";
 }
 
 impl Reason {
-    /// Its number, the same in every version.
+    /// Returns the number. It is the same in every version.
     pub const fn number(self) -> u16 {
         self as u16
     }
 
-    /// The reason with this number.
+    /// Returns the reason with this number.
     pub fn from_number(number: u16) -> Option<Self> {
         Self::ALL.iter().copied().find(|reason| reason.number() == number)
     }

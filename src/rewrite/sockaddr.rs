@@ -1,22 +1,23 @@
 //! Socket addresses as the bytes of a `struct sockaddr`.
 //!
-//! Nothing here reads or writes beyond the slices it is given, and no bytes make it fail: what is
-//! too short, too long or of another family is said to be so and left to the kernel.
+//! Nothing here reads or writes outside the slices of the caller, and no bytes make it panic. An
+//! address that is too short, too long or of another family is [`Parsed::Other`]; the kernel
+//! reports the error.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
-/// The longest socket address that kernels take (`struct sockaddr_storage`).
+/// Length of the longest socket address that a kernel accepts (`struct sockaddr_storage`).
 pub const MAX_LENGTH: usize = 128;
 /// Length of a `struct sockaddr_in`.
 pub const IPV4_LENGTH: usize = 16;
 /// Length of a `struct sockaddr_in6`.
 pub const IPV6_LENGTH: usize = 28;
-/// What Linux takes for one: without the scope id, which RFC 2133 did not have.
+/// Shortest `struct sockaddr_in6` that Linux accepts: without the scope id, which RFC 2133 lacks.
 const IPV6_SHORT_LENGTH: usize = 24;
 
-/// `AF_UNSPEC`, the same everywhere.
+/// `AF_UNSPEC`, the same on every platform.
 const AF_UNSPEC: u16 = 0;
-/// `AF_INET`, the same everywhere.
+/// `AF_INET`, the same on every platform.
 const AF_INET: u16 = 2;
 /// `AF_INET6` of this platform.
 const AF_INET6: u16 = if cfg!(windows) {
@@ -27,19 +28,19 @@ const AF_INET6: u16 = if cfg!(windows) {
     10
 };
 
-/// What the bytes of a socket address say.
+/// A parsed socket address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed {
     /// An IPv4 or IPv6 address.
     Inet(SocketAddr),
-    /// Family `AF_UNSPEC`: dissolves a connection (connect), or, with all zeros, stands for
-    /// 0.0.0.0 (bind, row 15); then with the port.
+    /// Family `AF_UNSPEC`. Connect dissolves a connection with it. Bind treats it as 0.0.0.0 if
+    /// the address is zero (row 15); only then the port is present.
     Unspecified(Option<u16>),
-    /// Another family, or a length that the kernel will not take.
+    /// Another family, or a length that the kernel rejects.
     Other,
 }
 
-/// Reads a socket address of `bytes.len()` bytes.
+/// Parses a socket address of `bytes.len()` bytes.
 #[inline]
 pub fn parse(bytes: &[u8]) -> Parsed {
     let Some(family) = family(bytes).filter(|_| bytes.len() <= MAX_LENGTH) else {
@@ -55,24 +56,24 @@ pub fn parse(bytes: &[u8]) -> Parsed {
     }
 }
 
-/// Where the IPv4 address stands in a socket address, also in the form that an IPv6 socket uses;
-/// nowhere in one that is cut or has none.
+/// Returns the octets of the IPv4 address within a socket address, also of an IPv4-mapped one.
+/// Returns `None` if the bytes are too short or contain no IPv4 address.
 #[inline]
 pub fn ipv4_octets_mut(bytes: &mut [u8]) -> Option<&mut [u8; 4]> {
-    const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+    const MAPPED_PREFIX: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
     match family(bytes)? {
         AF_INET => bytes.first_chunk_mut::<IPV4_LENGTH>()?.get_mut(4..)?.first_chunk_mut(),
         AF_INET6 => {
             let (_, ip) = bytes.first_chunk_mut::<IPV6_SHORT_LENGTH>()?.split_at_mut(8);
-            let (form, ip) = ip.split_first_chunk_mut()?;
-            if *form == MAPPED { ip.first_chunk_mut() } else { None }
+            let (prefix, ip) = ip.split_first_chunk_mut()?;
+            if *prefix == MAPPED_PREFIX { ip.first_chunk_mut() } else { None }
         }
         _ => None,
     }
 }
 
-/// Writes the address over the first bytes of `out`, as many as there is room for, and returns
-/// the whole length (as getsockname does). Bytes behind the address are left alone.
+/// Writes the address to the beginning of `out`, truncated to the length of `out`, and returns the
+/// full length, as getsockname does. Bytes after the address stay unchanged.
 #[inline]
 pub fn write(address: &SocketAddr, out: &mut [u8]) -> usize {
     match address {
@@ -80,27 +81,27 @@ pub fn write(address: &SocketAddr, out: &mut [u8]) -> usize {
             let [f0, f1] = family_bytes(AF_INET, IPV4_LENGTH);
             let [p0, p1] = v4.port().to_be_bytes();
             let [a, b, c, d] = v4.ip().octets();
-            put(out, &[f0, f1, p0, p1, a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0])
+            copy_truncated(out, &[f0, f1, p0, p1, a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0])
         }
         SocketAddr::V6(v6) => {
-            let mut whole = [0; IPV6_LENGTH];
-            let (head, rest) = whole.split_at_mut(8);
+            let mut bytes = [0; IPV6_LENGTH];
+            let (head, rest) = bytes.split_at_mut(8);
             head[..2].copy_from_slice(&family_bytes(AF_INET6, IPV6_LENGTH));
             head[2..4].copy_from_slice(&v6.port().to_be_bytes());
             head[4..].copy_from_slice(&v6.flowinfo().to_ne_bytes());
             rest[..16].copy_from_slice(&v6.ip().octets());
             rest[16..].copy_from_slice(&v6.scope_id().to_ne_bytes());
-            put(out, &whole)
+            copy_truncated(out, &bytes)
         }
     }
 }
 
-/// An IPv4 address in the form that an IPv6 socket uses.
+/// Returns the address as an IPv4-mapped IPv6 address.
 pub fn to_mapped(address: SocketAddrV4) -> SocketAddr {
     SocketAddrV6::new(address.ip().to_ipv6_mapped(), address.port(), 0, 0).into()
 }
 
-/// The IPv4 address that is meant, also where it is written as an IPv6 one.
+/// Returns the IPv4 address of an IPv4 or IPv4-mapped address.
 pub fn as_ipv4(address: IpAddr) -> Option<Ipv4Addr> {
     match address {
         IpAddr::V4(v4) => Some(v4),
@@ -113,7 +114,7 @@ fn family(bytes: &[u8]) -> Option<u16> {
     bytes.first_chunk().copied().map(u16::from_ne_bytes)
 }
 
-/// The BSDs keep a length in the first byte, which their kernels ignore.
+/// On BSD the first byte is a length, which the kernel ignores.
 #[cfg(target_vendor = "apple")]
 fn family(bytes: &[u8]) -> Option<u16> {
     bytes.get(1).copied().map(u16::from)
@@ -147,14 +148,14 @@ fn ipv6(bytes: &[u8]) -> Option<SocketAddrV6> {
     ))
 }
 
-/// Copies as much as there is room for; answers how much it all is.
+/// Copies as many bytes as fit and returns the full length.
 #[inline]
-fn put<const LENGTH: usize>(out: &mut [u8], bytes: &[u8; LENGTH]) -> usize {
+fn copy_truncated<const LENGTH: usize>(out: &mut [u8], bytes: &[u8; LENGTH]) -> usize {
     match out.first_chunk_mut() {
-        Some(place) => *place = *bytes,
+        Some(target) => *target = *bytes,
         None => {
-            for (place, byte) in out.iter_mut().zip(bytes) {
-                *place = *byte;
+            for (target, byte) in out.iter_mut().zip(bytes) {
+                *target = *byte;
             }
         }
     }
@@ -166,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_come_back() {
+    fn written_addresses_parse_to_the_same_value() {
         for text in ["127.0.0.1:80", "10.1.2.3:65535", "[::1]:8080", "[fe80::1%3]:9"] {
             let address: SocketAddr = text.parse().unwrap();
             let mut bytes = [0; MAX_LENGTH];
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn no_length_is_too_short_or_too_long_to_be_looked_at() {
+    fn truncated_addresses_are_rejected_or_written_in_part() {
         let address: SocketAddr = "[fe80::1%3]:9".parse().unwrap();
         let mut bytes = [0; IPV6_LENGTH];
         write(&address, &mut bytes);
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ipv4_address_is_found_in_both_forms() {
+    fn ipv4_octets_are_found_in_plain_and_mapped_addresses() {
         for text in ["10.1.2.3:5", "[::ffff:10.1.2.3]:5", "[::1]:5", "[fe80::10.1.2.3]:5"] {
             let address: SocketAddr = text.parse().unwrap();
             let mut bytes = [0; MAX_LENGTH];
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn unspecified_is_told_from_the_wildcard() {
+    fn unspec_family_has_a_port_only_with_a_zero_address() {
         let mut bytes = [0; IPV4_LENGTH];
         bytes[2] = 1;
         assert_eq!(parse(&bytes), Parsed::Unspecified(Some(256)));

@@ -1,4 +1,4 @@
-//! The rows of the matrix, decided without a kernel.
+//! Tests for the rows of the socket matrix, without a kernel.
 
 use super::*;
 use crate::policy::{Features, LoopbackConnect, WildcardBind};
@@ -6,14 +6,14 @@ use crate::policy::{Features, LoopbackConnect, WildcardBind};
 const V: &str = "10.0.5.7";
 const L: &str = "127.3.4.5";
 
-/// A world of values: what would be asked of the map and the kernel.
+/// A system with fixed answers in place of the map and the kernel.
 #[derive(Default)]
-pub(super) struct Values {
+pub(super) struct TestSystem {
     listening: Vec<SocketAddr>,
-    silent: bool,
+    kernel_fails: bool,
 }
 
-impl SystemView for Values {
+impl SystemView for TestSystem {
     fn is_own_port(&self, port: u16) -> bool {
         port == 7000
     }
@@ -37,15 +37,15 @@ impl SystemView for Values {
     }
     fn find_listener(
         &self,
-        wanted: &[SocketAddr],
+        candidates: &[SocketAddr],
         _: Protocol,
         _: Option<SocketAddr>,
     ) -> ListenerMatch {
-        if self.silent {
+        if self.kernel_fails {
             return ListenerMatch::Unknown;
         }
-        let place = wanted.iter().position(|wanted| self.listening.contains(wanted));
-        place.map_or(ListenerMatch::NotFound, ListenerMatch::Index)
+        let index = candidates.iter().position(|candidate| self.listening.contains(candidate));
+        index.map_or(ListenerMatch::NotFound, ListenerMatch::Index)
     }
 }
 
@@ -53,7 +53,7 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-fn at(text: &str) -> SocketAddr {
+fn socket_address(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
@@ -73,12 +73,12 @@ fn rules() -> RewriteRules {
     }
 }
 
-pub(super) fn rewriter(system: &Values) -> Rewriter<'_, Values> {
+pub(super) fn rewriter(system: &TestSystem) -> Rewriter<'_, TestSystem> {
     Rewriter { addresses: session(), rules: rules(), lease_held: true, system }
 }
 
 fn socket(protocol: Protocol, local: &str) -> SocketProperties {
-    SocketProperties::new(protocol, Some(at(local)))
+    SocketProperties::new(protocol, Some(socket_address(local)))
 }
 
 fn tcp() -> SocketProperties {
@@ -93,9 +93,9 @@ fn tcp6() -> SocketProperties {
     socket(Protocol::Tcp, "[::]:0")
 }
 
-/// What a bind becomes: an address or the name of the reason.
-fn bind(rewriter: &Rewriter<'_, Values>, socket: SocketProperties, address: &str) -> String {
-    match rewriter.bind(&socket, at(address)) {
+/// Returns the outcome of a bind as text: the address, or the name of the reason.
+fn bind(rewriter: &Rewriter<'_, TestSystem>, socket: SocketProperties, address: &str) -> String {
+    match rewriter.bind(&socket, socket_address(address)) {
         Outcome::Rewritten(Bind { address, clear_v6only: false, defer: false }) => {
             address.to_string()
         }
@@ -106,9 +106,9 @@ fn bind(rewriter: &Rewriter<'_, Values>, socket: SocketProperties, address: &str
     }
 }
 
-/// What a connect becomes: `source > destination`, or the name of the reason.
-fn connect(rewriter: &Rewriter<'_, Values>, socket: SocketProperties, to: &str) -> String {
-    match rewriter.connect(&socket, at(to)) {
+/// Returns the outcome of a connect as text: `source > destination`, or the name of the reason.
+fn connect(rewriter: &Rewriter<'_, TestSystem>, socket: SocketProperties, to: &str) -> String {
+    match rewriter.connect(&socket, socket_address(to)) {
         Outcome::Rewritten(Connect { source: Some(source), destination, .. }) => {
             format!("{source} > {destination}")
         }
@@ -121,13 +121,16 @@ fn connect(rewriter: &Rewriter<'_, Values>, socket: SocketProperties, to: &str) 
     }
 }
 
-fn listening(addresses: &[&str]) -> Values {
-    Values { listening: addresses.iter().map(|text| at(text)).collect(), silent: false }
+fn listening(addresses: &[&str]) -> TestSystem {
+    TestSystem {
+        listening: addresses.iter().map(|text| socket_address(text)).collect(),
+        kernel_fails: false,
+    }
 }
 
 #[test]
 fn row_1_and_23_loopback_binds() {
-    let system = Values::default();
+    let system = TestSystem::default();
     let mut rewriter = rewriter(&system);
     assert_eq!(bind(&rewriter, tcp(), "127.0.0.1:80"), "127.3.4.5:80");
     assert_eq!(bind(&rewriter, udp(), "127.0.0.1:80"), "127.3.4.5:80");
@@ -144,7 +147,7 @@ fn row_1_and_23_loopback_binds() {
 
 #[test]
 fn row_3_and_4_wildcard_binds() {
-    let system = Values::default();
+    let system = TestSystem::default();
     let mut rewriter = rewriter(&system);
     assert_eq!(bind(&rewriter, tcp(), "0.0.0.0:80"), "10.0.5.7:80");
     assert_eq!(bind(&rewriter, tcp(), "0.0.0.0:0"), "10.0.5.7:0");
@@ -157,7 +160,7 @@ fn row_3_and_4_wildcard_binds() {
 
 #[test]
 fn row_5_specific_binds() {
-    let system = Values::default();
+    let system = TestSystem::default();
     let rewriter = rewriter(&system);
     assert_eq!(bind(&rewriter, tcp(), "10.0.5.1:80"), "10.0.5.7:80");
     assert_eq!(bind(&rewriter, tcp(), "10.0.5.8:80"), "other-session-address");
@@ -173,8 +176,8 @@ fn row_5_specific_binds() {
 }
 
 #[test]
-fn row_6_only_v_is_tried_again_untouched() {
-    let system = Values::default();
+fn row_6_only_virtual_ip_is_retried_unchanged() {
+    let system = TestSystem::default();
     let mut rewriter = rewriter(&system);
     assert!(!rewriter.retries_original(ip(V)));
     rewriter.rules.policy.pass_when_missing = true;
@@ -186,89 +189,93 @@ fn row_6_only_v_is_tried_again_untouched() {
 
 #[test]
 fn row_7_to_10_connects_to_the_outside() {
-    let system = Values::default();
+    let system = TestSystem::default();
     let mut rewriter = rewriter(&system);
-    let out = "192.0.2.9:80";
-    assert_eq!(connect(&rewriter, tcp(), out), "10.0.5.7 > 192.0.2.9:80");
-    assert_eq!(connect(&rewriter, udp(), out), "10.0.5.7 > 192.0.2.9:80");
-    assert_eq!(connect(&rewriter, socket(Protocol::Tcp, "10.0.5.7:99"), out), "already-bound");
-    assert_eq!(connect(&rewriter, socket(Protocol::Tcp, "0.0.0.0:99"), out), "already-bound");
-    assert_eq!(connect(&rewriter, socket(Protocol::Tcp, "127.3.4.5:99"), out), "already-bound");
-    // Left by a connect to the session's own service that failed.
+    let outside = "192.0.2.9:80";
+    assert_eq!(connect(&rewriter, tcp(), outside), "10.0.5.7 > 192.0.2.9:80");
+    assert_eq!(connect(&rewriter, udp(), outside), "10.0.5.7 > 192.0.2.9:80");
+    assert_eq!(connect(&rewriter, socket(Protocol::Tcp, "10.0.5.7:99"), outside), "already-bound");
+    assert_eq!(connect(&rewriter, socket(Protocol::Tcp, "0.0.0.0:99"), outside), "already-bound");
+    assert_eq!(connect(&rewriter, socket(Protocol::Tcp, "127.3.4.5:99"), outside), "already-bound");
+    // A failed connect to the session's own service leaves the socket on L.
     assert_eq!(
-        connect(&rewriter, socket(Protocol::Tcp, "127.3.4.5:0"), out),
+        connect(&rewriter, socket(Protocol::Tcp, "127.3.4.5:0"), outside),
         "10.0.5.7 > 192.0.2.9:80"
     );
-    assert_eq!(connect(&rewriter, socket(Protocol::Other, "0.0.0.0:0"), out), "not-tcp-or-udp");
+    assert_eq!(connect(&rewriter, socket(Protocol::Other, "0.0.0.0:0"), outside), "not-tcp-or-udp");
     assert_eq!(connect(&rewriter, tcp(), "127.0.0.53:53"), "other-address");
     assert_eq!(connect(&rewriter, tcp(), "127.3.9.9:53"), "other-address");
     rewriter.addresses.v4 = None;
-    assert_eq!(connect(&rewriter, tcp(), out), "no-such-address");
+    assert_eq!(connect(&rewriter, tcp(), outside), "no-such-address");
     rewriter.lease_held = false;
-    assert_eq!(connect(&rewriter, tcp(), out), "lease-closed");
+    assert_eq!(connect(&rewriter, tcp(), outside), "lease-closed");
 }
 
 #[test]
 fn row_11_and_12_own_services_first() {
-    let none = Values::default();
-    let (own, on_v) = (listening(&["127.3.4.5:80"]), listening(&["10.0.5.7:80"]));
+    let no_listener = TestSystem::default();
+    let (own, listener_on_v) = (listening(&["127.3.4.5:80"]), listening(&["10.0.5.7:80"]));
     let both = listening(&["127.3.4.5:80", "10.0.5.7:80"]);
     for dialled in ["127.0.0.1:80", "0.0.0.0:80"] {
-        assert_eq!(connect(&rewriter(&none), tcp(), dialled), "no-own-listener");
+        assert_eq!(connect(&rewriter(&no_listener), tcp(), dialled), "no-own-listener");
         assert_eq!(connect(&rewriter(&own), tcp(), dialled), "127.3.4.5:80");
-        assert_eq!(connect(&rewriter(&on_v), tcp(), dialled), "127.3.4.5 > 10.0.5.7:80");
+        assert_eq!(connect(&rewriter(&listener_on_v), tcp(), dialled), "127.3.4.5 > 10.0.5.7:80");
         assert_eq!(connect(&rewriter(&both), tcp(), dialled), "127.3.4.5:80");
         let bound = socket(Protocol::Tcp, "10.0.5.7:9");
-        assert_eq!(connect(&rewriter(&on_v), bound, dialled), "10.0.5.7:80");
+        assert_eq!(connect(&rewriter(&listener_on_v), bound, dialled), "10.0.5.7:80");
     }
-    assert_eq!(connect(&rewriter(&none), tcp(), "127.0.0.1:7000"), "127.3.4.5:7000");
+    assert_eq!(connect(&rewriter(&no_listener), tcp(), "127.0.0.1:7000"), "127.3.4.5:7000");
     assert_eq!(
         connect(&rewriter(&listening(&["127.3.4.5:631"])), tcp(), "127.0.0.1:631"),
         "shared-port"
     );
     let raw = socket(Protocol::Other, "0.0.0.0:0");
     assert_eq!(connect(&rewriter(&own), raw, "127.0.0.1:7000"), "not-tcp-or-udp");
-    let silent = Values { silent: true, ..Values::default() };
-    assert_eq!(connect(&rewriter(&silent), tcp(), "127.0.0.1:80"), "listeners-unknown");
-    let mut always = rewriter(&silent);
+    let failing = TestSystem { kernel_fails: true, ..TestSystem::default() };
+    assert_eq!(connect(&rewriter(&failing), tcp(), "127.0.0.1:80"), "listeners-unknown");
+    let mut always = rewriter(&failing);
     always.rules.program.loopback_connect = LoopbackConnect::Own;
     assert_eq!(connect(&always, tcp(), "127.0.0.1:80"), "127.3.4.5:80");
 }
 
 #[test]
-fn row_5_and_11_what_was_bound_to_the_host_is_reached_there() {
-    let (none, on_v) = (Values::default(), listening(&["10.0.5.7:80", "[::ffff:10.0.5.7]:80"]));
-    let on_v6 = listening(&["[fd00::7]:80"]);
+fn row_5_and_11_own_listener_is_reached_at_the_host_address() {
+    let (no_listener, listener_on_v) =
+        (TestSystem::default(), listening(&["10.0.5.7:80", "[::ffff:10.0.5.7]:80"]));
+    let listener_on_v6 = listening(&["[fd00::7]:80"]);
     let host = "10.0.5.1:80";
-    assert_eq!(connect(&rewriter(&none), tcp(), host), "10.0.5.7 > 10.0.5.1:80");
-    assert_eq!(connect(&rewriter(&on_v), tcp(), host), "10.0.5.7 > 10.0.5.7:80");
-    assert_eq!(connect(&rewriter(&on_v), udp(), host), "10.0.5.7 > 10.0.5.7:80");
+    assert_eq!(connect(&rewriter(&no_listener), tcp(), host), "10.0.5.7 > 10.0.5.1:80");
+    assert_eq!(connect(&rewriter(&listener_on_v), tcp(), host), "10.0.5.7 > 10.0.5.7:80");
+    assert_eq!(connect(&rewriter(&listener_on_v), udp(), host), "10.0.5.7 > 10.0.5.7:80");
     assert_eq!(
-        connect(&rewriter(&on_v), socket(Protocol::Tcp, "127.3.4.5:9"), host),
+        connect(&rewriter(&listener_on_v), socket(Protocol::Tcp, "127.3.4.5:9"), host),
         "10.0.5.7:80"
     );
-    assert_eq!(connect(&rewriter(&on_v), tcp(), "10.0.5.2:80"), "10.0.5.7 > 10.0.5.2:80");
+    assert_eq!(connect(&rewriter(&listener_on_v), tcp(), "10.0.5.2:80"), "10.0.5.7 > 10.0.5.2:80");
     assert_eq!(
-        connect(&rewriter(&on_v), tcp6(), "[::ffff:10.0.5.1]:80"),
+        connect(&rewriter(&listener_on_v), tcp6(), "[::ffff:10.0.5.1]:80"),
         "::ffff:10.0.5.7 > [::ffff:10.0.5.7]:80"
     );
-    assert_eq!(connect(&rewriter(&on_v6), tcp6(), "[fd00::1]:80"), "fd00::7 > [fd00::7]:80");
     assert_eq!(
-        connect(&rewriter(&on_v), tcp6(), "[fd00::1]:80"),
+        connect(&rewriter(&listener_on_v6), tcp6(), "[fd00::1]:80"),
+        "fd00::7 > [fd00::7]:80"
+    );
+    assert_eq!(
+        connect(&rewriter(&listener_on_v), tcp6(), "[fd00::1]:80"),
         "::ffff:10.0.5.7 > [::ffff:10.0.5.7]:80"
     );
-    assert_eq!(connect(&rewriter(&none), tcp6(), "[fe80::1%2]:80"), "link-local");
-    let mut without = rewriter(&on_v);
+    assert_eq!(connect(&rewriter(&no_listener), tcp6(), "[fe80::1%2]:80"), "link-local");
+    let mut without = rewriter(&listener_on_v);
     without.rules.features.virtual_ip = false;
     assert_eq!(connect(&without, tcp(), host), "feature-off");
 }
 
 #[test]
 fn row_19_and_20_names() {
-    let system = Values::default();
+    let system = TestSystem::default();
     let rewriter = rewriter(&system);
     let shown = |end: &str, other: &str| {
-        let shown = rewriter.visible_address(at(end), || Some(at(other)));
+        let shown = rewriter.visible_address(socket_address(end), || Some(socket_address(other)));
         shown.rewritten().map(|address| address.to_string())
     };
     let loopback = Some("127.0.0.1:80".to_owned());
@@ -285,25 +292,25 @@ fn row_19_and_20_names() {
         shown("[::ffff:10.0.5.7]:80", "[::ffff:127.3.4.5]:9"),
         Some("[::ffff:127.0.0.1]:80".into())
     );
-    // From the wildcard address to L6 the kernel takes 127.0.0.1 for the source.
+    // From the wildcard address to L6, the kernel uses 127.0.0.1 as the source.
     assert_eq!(shown("[::ffff:127.0.0.1]:9", "[::ffff:127.131.4.5]:80"), Some("[::1]:9".into()));
     assert_eq!(shown("[::ffff:127.0.0.1]:9", "[::ffff:127.0.0.1]:80"), None);
     assert_eq!(shown("127.0.0.1:9", "127.131.4.5:80"), None);
     assert_eq!(shown("[fd00::7]:80", "[::1]:9"), None);
     assert_eq!(
-        rewriter.visible_address(at("10.0.5.7:80"), || None),
+        rewriter.visible_address(socket_address("10.0.5.7:80"), || None),
         Outcome::Passed(Reason::ShownAsIs)
     );
 }
 
 #[test]
-fn row_21_listen_binds_what_is_unbound() {
-    let system = Values::default();
+fn row_21_listen_binds_an_unbound_socket() {
+    let system = TestSystem::default();
     let mut rewriter = rewriter(&system);
     rewriter.rules.defer_wildcard = true;
     let listen = |socket| rewriter.listen(&socket).rewritten().map(|bind| bind.address);
-    assert_eq!(listen(tcp()), Some(at("10.0.5.7:0")));
-    assert_eq!(listen(tcp6()), Some(at("[::ffff:10.0.5.7]:0")));
+    assert_eq!(listen(tcp()), Some(socket_address("10.0.5.7:0")));
+    assert_eq!(listen(tcp6()), Some(socket_address("[::ffff:10.0.5.7]:0")));
     assert_eq!(listen(socket(Protocol::Tcp, "0.0.0.0:80")), None);
     assert_eq!(bind(&rewriter, tcp(), "0.0.0.0:0"), "later 10.0.5.7:0");
     assert_eq!(bind(&rewriter, udp(), "0.0.0.0:0"), "10.0.5.7:0");
@@ -311,11 +318,11 @@ fn row_21_listen_binds_what_is_unbound() {
 
 #[test]
 fn row_22_datagrams() {
-    let on_v = listening(&["10.0.5.7:53"]);
-    let rewriter = rewriter(&on_v);
+    let listener_on_v = listening(&["10.0.5.7:53"]);
+    let rewriter = rewriter(&listener_on_v);
     let send = |socket: SocketProperties, to: &str| {
         rewriter
-            .send(&socket, at(to), false)
+            .send(&socket, socket_address(to), false)
             .rewritten()
             .map(|c| (c.source, c.destination.to_string()))
     };
@@ -324,8 +331,8 @@ fn row_22_datagrams() {
     assert_eq!(send(udp(), "127.0.0.1:7000"), Some((None, "127.3.4.5:7000".into())));
     assert_eq!(send(udp(), "127.0.0.1:53"), Some((Some(ip(L)), "10.0.5.7:53".into())));
     assert_eq!(send(tcp(), "192.0.2.9:53"), None);
-    assert!(rewriter.send(&tcp(), at("192.0.2.9:53"), true).rewritten().is_some());
-    // From a socket of IPv6 to an address of IPv4 as it is.
+    assert!(rewriter.send(&tcp(), socket_address("192.0.2.9:53"), true).rewritten().is_some());
+    // An IPv6 socket may send to an IPv4 sockaddr.
     let six = socket(Protocol::Udp, "[::]:0");
     let mapped = |text: &str| Some(ip(&format!("::ffff:{text}")));
     assert_eq!(send(six, "192.0.2.9:53"), Some((mapped(V), "192.0.2.9:53".into())));
@@ -338,10 +345,13 @@ fn row_22_datagrams() {
 
 #[test]
 fn row_24_and_25_packet_information() {
-    let system = Values::default();
+    let system = TestSystem::default();
     let rewriter = rewriter(&system);
     let source = |source: &str, to: &str| {
-        rewriter.datagram_source(ip(source), Some(at(to))).rewritten().map(|ip| ip.to_string())
+        rewriter
+            .datagram_source(ip(source), Some(socket_address(to)))
+            .rewritten()
+            .map(|ip| ip.to_string())
     };
     assert_eq!(source("0.0.0.0", "192.0.2.9:53"), Some(V.into()));
     assert_eq!(source("10.0.5.1", "192.0.2.9:53"), Some(V.into()));
@@ -360,7 +370,7 @@ fn row_24_and_25_packet_information() {
 
 #[test]
 fn row_26_shared_receivers() {
-    let system = Values::default();
+    let system = TestSystem::default();
     let rewriter = rewriter(&system);
     assert_eq!(bind(&rewriter, udp(), "0.0.0.0:53"), "10.0.5.7:53");
     assert_eq!(bind(&rewriter, udp(), "0.0.0.0:5353"), "shared-receiver");
@@ -372,7 +382,7 @@ fn row_26_shared_receivers() {
 
 #[test]
 fn row_30_and_31_dual_stack() {
-    let system = Values::default();
+    let system = TestSystem::default();
     let mut rewriter = rewriter(&system);
     let v6only = SocketProperties { is_v6only: true, ..tcp6() };
     assert_eq!(bind(&rewriter, tcp6(), "[::]:80"), "[::ffff:10.0.5.7]:80");
@@ -387,25 +397,25 @@ fn row_30_and_31_dual_stack() {
 #[test]
 fn row_32_the_ipv6_loopback() {
     let v6only = SocketProperties { is_v6only: true, ..tcp6() };
-    let none = Values::default();
-    assert_eq!(bind(&rewriter(&none), tcp6(), "[::1]:80"), "[::ffff:127.131.4.5]:80");
-    assert_eq!(bind(&rewriter(&none), v6only, "[::1]:80"), "dual [::ffff:127.131.4.5]:80");
-    assert_eq!(connect(&rewriter(&none), tcp6(), "[::1]:80"), "no-own-listener");
+    let no_listener = TestSystem::default();
+    assert_eq!(bind(&rewriter(&no_listener), tcp6(), "[::1]:80"), "[::ffff:127.131.4.5]:80");
+    assert_eq!(bind(&rewriter(&no_listener), v6only, "[::1]:80"), "dual [::ffff:127.131.4.5]:80");
+    assert_eq!(connect(&rewriter(&no_listener), tcp6(), "[::1]:80"), "no-own-listener");
     let own = listening(&["[::ffff:127.131.4.5]:80"]);
     let from_own = "::ffff:127.131.4.5 > [::ffff:127.131.4.5]:80";
     assert_eq!(connect(&rewriter(&own), tcp6(), "[::1]:80"), from_own);
-    let dual = rewriter(&own).connect(&v6only, at("[::1]:80")).rewritten().unwrap();
+    let dual = rewriter(&own).connect(&v6only, socket_address("[::1]:80")).rewritten().unwrap();
     assert!(dual.clear_v6only);
-    let on_v = listening(&["[::ffff:10.0.5.7]:80"]);
+    let listener_on_v = listening(&["[::ffff:10.0.5.7]:80"]);
     assert_eq!(
-        connect(&rewriter(&on_v), tcp6(), "[::1]:80"),
+        connect(&rewriter(&listener_on_v), tcp6(), "[::1]:80"),
         "::ffff:127.131.4.5 > [::ffff:10.0.5.7]:80"
     );
-    let on_v6 = listening(&["[fd00::7]:80"]);
-    assert_eq!(connect(&rewriter(&on_v6), tcp6(), "[::1]:80"), "[fd00::7]:80");
+    let listener_on_v6 = listening(&["[fd00::7]:80"]);
+    assert_eq!(connect(&rewriter(&listener_on_v6), tcp6(), "[::1]:80"), "[fd00::7]:80");
     let bound = socket(Protocol::Tcp, "[fd00::7]:9");
     assert_eq!(connect(&rewriter(&own), bound, "[::1]:80"), "already-bound");
-    // What binds before it dials, as overlapped clients do on Windows, must be able to get there.
+    // Overlapped clients on Windows bind before they connect, and must still reach L6.
     let mut later = rewriter(&own);
     later.rules.defer_wildcard = true;
     later.addresses.v6 = None;
@@ -433,7 +443,7 @@ fn row_33_mapped_loopback() {
 
 #[test]
 fn row_40_to_43_names_and_interfaces() {
-    let system = Values::default();
+    let system = TestSystem::default();
     let mut rewriter = rewriter(&system);
     let own = HostNameAddresses { v4: V.parse().ok(), v6: "fd00::7".parse().ok() };
     let client = Some(ip("198.51.100.4"));
@@ -449,7 +459,7 @@ fn row_40_to_43_names_and_interfaces() {
 }
 
 #[test]
-fn reasons_have_numbers_and_names_of_their_own() {
+fn numbers_and_names_of_reasons_are_unique() {
     for reason in Reason::ALL {
         assert_eq!(Reason::from_number(reason.number()), Some(*reason));
         let same = Reason::ALL.iter().filter(|other| other.name() == reason.name());

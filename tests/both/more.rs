@@ -266,8 +266,8 @@ pub fn why_a_rule_holds<A: Api>() {
         said,
         [
             ("/usr/bin/nc", "matches by full path"),
-            ("/opt/nc", "the same name, but the list gives another full path"),
-            ("nc", "the interpreter is listed with another script only"),
+            ("/opt/nc", "same file name, but the rule has another full path"),
+            ("nc", "the interpreter is listed only with another script"),
             ("other", "another program"),
         ]
     );

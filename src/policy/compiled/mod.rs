@@ -1,8 +1,8 @@
-//! The policy as the map file holds it: little-endian records of fixed size with offsets from its
-//! own start.
+//! The compiled form of a policy in the map file: little-endian records of fixed size, with offsets
+//! from the start of the policy.
 //!
-//! Invariants of reading: every access is checked against the bytes that are there; what lies
-//! outside reads as nothing; no loop is longer than the bytes have room for; nothing allocates.
+//! Invariants of reading: every access is bounds-checked, values outside the bytes read as absent,
+//! no loop is longer than the bytes allow, and nothing allocates.
 //!
 //! | at | header | at | program record |
 //! |---|---|---|---|
@@ -15,9 +15,10 @@
 //! | 32 | wildcard UDP ports (offset, count) | 48 | features (4 bytes) |
 //! | 40 | pool rules (offset, count) | 52 | flags (4 bytes) |
 //!
-//! A host address is 4 bytes of family (4 or 6) and 16 of address, a port range two times 2 bytes.
-//! A choice of a pool is what it is by (1 user, 2 group, 3 program), 4 bytes of nothing, the hash of
-//! the user's or group's name (8 bytes), the program's pattern and the pool's name (offset, length).
+//! A host address is a family (4 bytes: 4 or 6) and an address (16 bytes). A port range is two ports
+//! (2 bytes each). A pool rule is a kind (4 bytes: 1 user, 2 group, 3 program), 4 zero bytes, the
+//! hash of the user or group name (8 bytes), and the program's pattern and the pool's name (each an
+//! offset and a length).
 
 mod view;
 
@@ -45,15 +46,15 @@ const BY_GROUP: u32 = 2;
 const BY_PROGRAM: u32 = 3;
 
 impl Policy {
-    /// Compiles the policy for the map file. Deterministic: equal policies give equal bytes.
+    /// Compiles the policy for the map file. Equal policies have equal bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![0; HEADER + self.programs.len() * PROGRAM_RECORD];
-        for (place, program) in self.programs.iter().enumerate() {
+        for (index, program) in self.programs.iter().enumerate() {
             let record = encode_program(program, &mut out);
-            let at = HEADER + place * PROGRAM_RECORD;
-            out[at..at + PROGRAM_RECORD].copy_from_slice(&record);
+            let offset = HEADER + index * PROGRAM_RECORD;
+            out[offset..offset + PROGRAM_RECORD].copy_from_slice(&record);
         }
-        let hosts = out.len();
+        let host_offset = out.len();
         for address in &self.host_addresses {
             out.extend(host_record(*address));
         }
@@ -66,21 +67,21 @@ impl Policy {
             self.rewrite.bits(),
             HEADER as u32,
             self.programs.len() as u32,
-            hosts as u32,
+            host_offset as u32,
             self.host_addresses.len() as u32,
             udp.0,
             udp.1,
             pool_rules.0,
             pool_rules.1,
         ];
-        for (place, word) in header.into_iter().enumerate() {
-            out[place * 4..place * 4 + 4].copy_from_slice(&word.to_le_bytes());
+        for (index, word) in header.into_iter().enumerate() {
+            out[index * 4..index * 4 + 4].copy_from_slice(&word.to_le_bytes());
         }
         out
     }
 }
 
-/// An address of the host as it is written.
+/// Encodes an address of the host.
 #[inline]
 fn host_record(address: IpAddr) -> [u8; HOST_RECORD] {
     let (family, bits) = match address {
@@ -98,9 +99,9 @@ fn host_record(address: IpAddr) -> [u8; HOST_RECORD] {
 }
 
 fn append_text(text: &str, out: &mut Vec<u8>) -> (u32, u32) {
-    let at = out.len() as u32;
+    let offset = out.len() as u32;
     out.extend(text.as_bytes());
-    (at, text.len() as u32)
+    (offset, text.len() as u32)
 }
 
 fn encode_program(program: &Program, out: &mut Vec<u8>) -> [u8; PROGRAM_RECORD] {
@@ -127,44 +128,44 @@ fn encode_program(program: &Program, out: &mut Vec<u8>) -> [u8; PROGRAM_RECORD] 
     ];
     let mut record = [0; PROGRAM_RECORD];
     record[..8].copy_from_slice(&program.id().to_le_bytes());
-    for (place, word) in words.into_iter().enumerate() {
-        record[8 + place * 4..12 + place * 4].copy_from_slice(&word.to_le_bytes());
+    for (index, word) in words.into_iter().enumerate() {
+        record[8 + index * 4..12 + index * 4].copy_from_slice(&word.to_le_bytes());
     }
     record
 }
 
 fn append_ports(ports: &[PortRange], out: &mut Vec<u8>) -> (u32, u32) {
-    let at = out.len() as u32;
+    let offset = out.len() as u32;
     for range in ports {
         out.extend(range.first.to_le_bytes());
         out.extend(range.last.to_le_bytes());
     }
-    (at, ports.len() as u32)
+    (offset, ports.len() as u32)
 }
 
 fn append_pool_rules(rules: &[PoolRule], out: &mut Vec<u8>) -> (u32, u32) {
     let mut records = Vec::new();
     let mut count = 0;
-    for (wants, pool) in by_precedence(rules) {
-        let (by, hash, pattern) = match wants {
+    for (criterion, pool) in by_precedence(rules) {
+        let (kind, hash, pattern) = match criterion {
             PoolCriterion::User(name) => (BY_USER, hash_name(name, BY_USER), (0, 0)),
             PoolCriterion::Group(name) => (BY_GROUP, hash_name(name, BY_GROUP), (0, 0)),
             PoolCriterion::Program(pattern) => (BY_PROGRAM, 0, append_text(pattern, out)),
         };
         let pool = append_text(pool, out);
-        records.extend([by.to_le_bytes(), [0; 4]].concat());
+        records.extend([kind.to_le_bytes(), [0; 4]].concat());
         records.extend(hash.to_le_bytes());
         for word in [pattern.0, pattern.1, pool.0, pool.1] {
             records.extend(word.to_le_bytes());
         }
         count += 1;
     }
-    let at = out.len() as u32;
+    let offset = out.len() as u32;
     out.extend(records);
-    (at, count)
+    (offset, count)
 }
 
-/// What stands for a user's or group's name: every user may read the map.
-fn hash_name(name: &str, by: u32) -> u64 {
-    hash64(name.as_bytes(), by.into())
+/// Returns the hash of a user or group name. Every user may read the map, so it contains no names.
+fn hash_name(name: &str, kind: u32) -> u64 {
+    hash64(name.as_bytes(), kind.into())
 }

@@ -81,14 +81,14 @@ fn policies() -> impl Strategy<Value = Policy> {
         })
 }
 
-fn has(ports: &[PortRange], port: u16) -> bool {
+fn contains(ports: &[PortRange], port: u16) -> bool {
     ports.iter().any(|range| (range.first..=range.last).contains(&port))
 }
 
-/// Everything a view can be paths.
-fn ask_all(view: PolicyView<'_>, program: &Executable<'_>, port: u16) -> usize {
+/// Calls every function of a view and returns a number that is 0 for an empty view.
+fn call_everything(view: PolicyView<'_>, program: &Executable<'_>, port: u16) -> usize {
     let found = view.find(program).map_or(0, |found| found.index);
-    let told = view.explain(*program).count();
+    let explained = view.explain(*program).count();
     let rules: usize = view
         .programs()
         .map(|rule| {
@@ -101,7 +101,7 @@ fn ask_all(view: PolicyView<'_>, program: &Executable<'_>, port: u16) -> usize {
     let _ = view.choose_pool("ada", || vec!["lab".into()], Some(program));
     let _ = view.rewrite_flags();
     found
-        + told
+        + explained
         + rules
         + view.host_addresses().count()
         + usize::from(view.is_wildcard_udp_port(port))
@@ -109,7 +109,7 @@ fn ask_all(view: PolicyView<'_>, program: &Executable<'_>, port: u16) -> usize {
 
 proptest! {
     #[test]
-    fn the_compiled_form_answers_as_the_plain_one(
+    fn compiled_policy_equals_its_source(
         policy in policies(), path in paths(), invoked in prop::option::of(paths()),
         script in prop::option::of(paths()), windows: bool, port: u16, address: IpAddr,
     ) {
@@ -125,25 +125,25 @@ proptest! {
         let found = view.find(&program);
         prop_assert_eq!(found.map(|m| (m.index, m.result)), policy.find(&program));
         prop_assert_eq!(view.programs().count(), policy.programs.len());
-        for (rule, plain) in view.programs().zip(&policy.programs) {
-            prop_assert_eq!(rule.id(), plain.id());
-            prop_assert_eq!(rule.pattern(), plain.pattern.as_bytes());
-            prop_assert_eq!(rule.script(), plain.script.as_deref().map(str::as_bytes));
-            prop_assert_eq!(rule.features(), plain.features);
-            prop_assert_eq!(rule.flags(), plain.flags);
-            prop_assert_eq!(rule.is_own_port(port), has(&plain.own_ports, port));
-            prop_assert_eq!(rule.is_shared_port(port), has(&plain.shared_ports, port));
+        for (rule, source) in view.programs().zip(&policy.programs) {
+            prop_assert_eq!(rule.id(), source.id());
+            prop_assert_eq!(rule.pattern(), source.pattern.as_bytes());
+            prop_assert_eq!(rule.script(), source.script.as_deref().map(str::as_bytes));
+            prop_assert_eq!(rule.features(), source.features);
+            prop_assert_eq!(rule.flags(), source.flags);
+            prop_assert_eq!(rule.is_own_port(port), contains(&source.own_ports, port));
+            prop_assert_eq!(rule.is_shared_port(port), contains(&source.shared_ports, port));
         }
         prop_assert!(view.host_addresses().eq(policy.host_addresses.iter().copied()));
         prop_assert_eq!(view.is_host_address(address), policy.host_addresses.contains(&address));
-        prop_assert_eq!(view.is_wildcard_udp_port(port), has(&policy.wildcard_udp_ports, port));
+        prop_assert_eq!(view.is_wildcard_udp_port(port), contains(&policy.wildcard_udp_ports, port));
         prop_assert_eq!(view.rewrite_flags(), policy.rewrite);
         for (user, groups) in [("ada", &["bob", "lab"][..]), ("eve", &["lab"]), ("eve", &[])] {
             let names = || groups.iter().map(|name| (*name).to_owned()).collect();
-            let paths = windows.then_some(&program);
+            let executable = windows.then_some(&program);
             prop_assert_eq!(
-                view.choose_pool(user, names, paths),
-                choose_pool(&policy.pool_rules, user, groups, paths)
+                view.choose_pool(user, names, executable),
+                choose_pool(&policy.pool_rules, user, groups, executable)
             );
         }
     }
@@ -155,9 +155,9 @@ proptest! {
         cut: prop::sample::Index, port: u16,
     ) {
         let mut bytes = policy.encode();
-        for (place, value) in damage {
-            let place = place.index(bytes.len());
-            bytes[place] = value;
+        for (index, value) in damage {
+            let index = index.index(bytes.len());
+            bytes[index] = value;
         }
         let program = Executable {
             path: path.as_bytes(),
@@ -165,19 +165,19 @@ proptest! {
             script: script.as_deref().map(str::as_bytes),
             style: PathStyle::Posix,
         };
-        ask_all(PolicyView::new(&bytes), &program, port);
+        call_everything(PolicyView::new(&bytes), &program, port);
         bytes.truncate(cut.index(bytes.len()));
-        ask_all(PolicyView::new(&bytes), &program, port);
+        call_everything(PolicyView::new(&bytes), &program, port);
     }
 }
 
 #[test]
-fn what_is_no_policy_holds_nothing() {
+fn bytes_that_are_no_policy_are_empty() {
     let program =
         Executable { path: b"/a", invoked_as: None, script: None, style: PathStyle::Posix };
     for bytes in [&b""[..], b"vpol", &[0xff; 4096], &[0; 4096]] {
         assert!(!PolicyView::new(bytes).is_valid());
-        assert_eq!(ask_all(PolicyView::new(bytes), &program, 80), 0);
+        assert_eq!(call_everything(PolicyView::new(bytes), &program, 80), 0);
     }
 }
 
@@ -217,7 +217,7 @@ fn most_specific_rule_wins() {
 }
 
 #[test]
-fn the_map_holds_no_names_of_users_and_groups() {
+fn compiled_policy_contains_no_user_or_group_names() {
     let rule = PoolRule {
         pool: "lab".into(),
         users: vec!["ada-lovelace".into()],
@@ -229,7 +229,7 @@ fn the_map_holds_no_names_of_users_and_groups() {
     assert!(text.contains("lab") && !text.contains("ada") && !text.contains("students"));
     let view = PolicyView::new(&bytes);
     assert_eq!(
-        view.choose_pool("ada-lovelace", || unreachable!("the user is enough"), None),
+        view.choose_pool("ada-lovelace", || unreachable!("no rule for a group is needed"), None),
         Some("lab")
     );
     assert_eq!(view.choose_pool("students", Vec::new, None), None);

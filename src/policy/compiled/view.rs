@@ -1,4 +1,4 @@
-//! Reading a compiled policy in place.
+//! Reading of a compiled policy in place.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -6,11 +6,11 @@ use super::*;
 use crate::policy::matching::{self, Executable, ExecutablePaths, MatchResult, RulePattern};
 use crate::policy::{Features, ProgramFlags, RewriteFlags};
 
-/// A compiled [`Policy`], read in place. Look-ups never allocate, block or panic: they are safe in
+/// A compiled [`Policy`], read in place. Lookups never allocate, block or panic, so they are safe in
 /// signal handlers and after fork. Threads may share it.
 #[derive(Clone, Copy, Debug)]
 pub struct PolicyView<'a> {
-    /// Empty if they are not a policy of this version.
+    /// Empty if the bytes are not a policy of this version.
     bytes: &'a [u8],
 }
 
@@ -21,34 +21,34 @@ pub struct ProgramView<'a> {
     record: usize,
 }
 
-/// The rule that a program falls under.
+/// The rule that matches a program.
 #[derive(Clone, Copy, Debug)]
 pub struct MatchedRule<'a> {
-    /// The place of the rule in the list.
+    /// The index of the rule in the list.
     pub index: usize,
     /// The rule.
     pub program: ProgramView<'a>,
-    /// By what it matched.
+    /// How the rule matched.
     pub result: MatchResult,
 }
 
 impl<'a> PolicyView<'a> {
-    /// A view of what [`Policy::encode`] wrote; longer bytes are fine. A view of anything else
-    /// holds no rules, addresses or ports.
+    /// Creates a view of the bytes of [`Policy::encode`]. Bytes after the policy are ignored. A
+    /// view of other bytes contains no rules, addresses or ports.
     pub fn new(bytes: &'a [u8]) -> Self {
-        let usable = || {
-            let known = word(bytes, 0)? == MAGIC && word(bytes, 4)? == VERSION;
-            bytes.get(..word(bytes, 8)? as usize).filter(|_| known)
+        let valid_bytes = || {
+            let is_known = word(bytes, 0)? == MAGIC && word(bytes, 4)? == VERSION;
+            bytes.get(..word(bytes, 8)? as usize).filter(|_| is_known)
         };
-        Self { bytes: usable().unwrap_or_default() }
+        Self { bytes: valid_bytes().unwrap_or_default() }
     }
 
-    /// Whether the bytes are a policy of this version.
+    /// Returns whether the bytes are a policy of this version.
     pub fn is_valid(&self) -> bool {
         !self.bytes.is_empty()
     }
 
-    /// The rule that holds for a program: the most specific, the first of equals.
+    /// Returns the most specific rule that matches a program; among equals, the first.
     pub fn find(&self, program: &Executable<'_>) -> Option<MatchedRule<'a>> {
         let paths = ExecutablePaths::of(program);
         let (index, result) = matching::most_specific(
@@ -57,7 +57,7 @@ impl<'a> PolicyView<'a> {
         Some(MatchedRule { index, program: self.programs().nth(index)?, result })
     }
 
-    /// Every rule with what it says of a program: why it matched or why it did not.
+    /// Returns every rule with the result of matching it with a program.
     pub fn explain(
         &self,
         program: Executable<'a>,
@@ -66,24 +66,24 @@ impl<'a> PolicyView<'a> {
         self.programs().map(move |rule| (rule, paths.match_rule(rule.rule_pattern())))
     }
 
-    /// The rule with this [`ProgramView::id`], if it is on the list and is handed down to
-    /// children. For a program that is on no list itself and was started by one under that rule.
+    /// Returns the rule with this [`ProgramView::id`] if it applies to children. It is for a program
+    /// that no rule matches and that a program under this rule started.
     pub fn find_inherited(&self, id: u64) -> Option<ProgramView<'a>> {
         self.programs().find(|rule| rule.flags().inherit && rule.id() == id)
     }
 
-    /// The rules, in the order of the list.
+    /// Returns the rules in the order of the list.
     pub fn programs(&self) -> impl Iterator<Item = ProgramView<'a>> + use<'a> {
         let bytes = self.bytes;
         records(bytes, 16, PROGRAM_RECORD).map(move |record| ProgramView { bytes, record })
     }
 
-    /// The addresses of the host itself on the matched interfaces (row 5).
+    /// Returns the addresses of the host on the matched interfaces (row 5).
     pub fn host_addresses(&self) -> impl Iterator<Item = IpAddr> + use<'a> {
         let bytes = self.bytes;
-        records(bytes, 24, HOST_RECORD).filter_map(move |at| {
-            let octets: [u8; 16] = array(bytes, at + 4)?;
-            match word(bytes, at)? {
+        records(bytes, 24, HOST_RECORD).filter_map(move |record| {
+            let octets: [u8; 16] = array(bytes, record + 4)?;
+            match word(bytes, record)? {
                 4 => Some(IpAddr::V4(Ipv4Addr::new(octets[0], octets[1], octets[2], octets[3]))),
                 6 => Some(IpAddr::V6(Ipv6Addr::from(octets))),
                 _ => None,
@@ -91,40 +91,41 @@ impl<'a> PolicyView<'a> {
         })
     }
 
-    /// Whether this is an address of the host itself on a matched interface.
+    /// Returns whether this is an address of the host on a matched interface.
     #[inline]
     pub fn is_host_address(&self, address: IpAddr) -> bool {
-        let wanted = host_record(address);
-        records(self.bytes, 24, HOST_RECORD).any(|at| array(self.bytes, at) == Some(wanted))
+        let encoded = host_record(address);
+        records(self.bytes, 24, HOST_RECORD)
+            .any(|record| array(self.bytes, record) == Some(encoded))
     }
 
-    /// Whether a wildcard bind of UDP to this port stays wildcard (row 26).
+    /// Returns whether a wildcard UDP bind to this port is kept (row 26).
     pub fn is_wildcard_udp_port(&self, port: u16) -> bool {
         has_port(self.bytes, 32, port)
     }
 
-    /// The pool for a session of this user, in which this program is started (where that is known):
-    /// what [`crate::policy::choose_pool`] says. `groups` is paths only if a rule names a group.
+    /// Returns the pool for a session of this user that starts this program (if known), as
+    /// [`crate::policy::choose_pool`] does. `groups` is called only if a rule names a group.
     pub fn choose_pool(
         &self,
         user: &str,
         groups: impl FnOnce() -> Vec<String>,
         program: Option<&Executable<'_>>,
     ) -> Option<&'a str> {
-        let mut ask = Some(groups);
+        let mut read_groups = Some(groups);
         let mut groups = Vec::new();
         let user = hash_name(user, BY_USER);
-        let found = records(self.bytes, 40, POOL_RULE).find(|at| {
-            let hash = array(self.bytes, at + 8).map(u64::from_le_bytes);
-            match word(self.bytes, *at) {
+        let found = records(self.bytes, 40, POOL_RULE).find(|record| {
+            let hash = array(self.bytes, record + 8).map(u64::from_le_bytes);
+            match word(self.bytes, *record) {
                 Some(BY_USER) => hash == Some(user),
                 Some(BY_GROUP) => {
-                    if let Some(ask) = ask.take() {
-                        groups = ask();
+                    if let Some(read_groups) = read_groups.take() {
+                        groups = read_groups();
                     }
                     groups.iter().any(|name| hash == Some(hash_name(name, BY_GROUP)))
                 }
-                Some(BY_PROGRAM) => match (program, text(self.bytes, at + 16)) {
+                Some(BY_PROGRAM) => match (program, text(self.bytes, record + 16)) {
                     (Some(program), Some(pattern)) => program.is(pattern),
                     _ => false,
                 },
@@ -142,22 +143,22 @@ impl<'a> PolicyView<'a> {
 }
 
 impl<'a> ProgramView<'a> {
-    /// What names this rule across reloads of the list, and from a program to its children.
+    /// Returns the id of the rule. It stays the same across reloads, and children inherit it.
     pub fn id(&self) -> u64 {
         array(self.bytes, self.record).map_or(0, u64::from_le_bytes)
     }
 
-    /// The full path or bare file name.
+    /// Returns the full path or bare file name.
     pub fn pattern(&self) -> &'a [u8] {
         self.text(8).unwrap_or_default()
     }
 
-    /// The script that the rule is for, if it is for one alone.
+    /// Returns the script that the rule is restricted to.
     pub fn script(&self) -> Option<&'a [u8]> {
         self.text(24)
     }
 
-    /// What the program uses.
+    /// Returns the parts of vipool that the program uses.
     #[inline]
     pub fn features(&self) -> Features {
         Features::from_bits(word(self.bytes, self.record + 48).unwrap_or(0))
@@ -169,12 +170,12 @@ impl<'a> ProgramView<'a> {
         ProgramFlags::from_bits(word(self.bytes, self.record + 52).unwrap_or(0))
     }
 
-    /// Whether this loopback port always goes to the session's own address.
+    /// Returns whether this loopback port always leads to the session's own address.
     pub fn is_own_port(&self, port: u16) -> bool {
         has_port(self.bytes, self.record + 32, port)
     }
 
-    /// Whether this loopback port is left alone: it is the host's.
+    /// Returns whether this loopback port belongs to the host.
     pub fn is_shared_port(&self, port: u16) -> bool {
         has_port(self.bytes, self.record + 40, port)
     }
@@ -183,43 +184,46 @@ impl<'a> ProgramView<'a> {
         RulePattern { pattern: self.pattern(), target: self.text(16), script: self.text(24) }
     }
 
-    /// The text whose offset and length are at this place of the record.
-    fn text(&self, at: usize) -> Option<&'a [u8]> {
-        text(self.bytes, self.record + at)
+    /// Returns the text whose offset and length are at this offset of the record.
+    fn text(&self, offset: usize) -> Option<&'a [u8]> {
+        text(self.bytes, self.record + offset)
     }
 }
 
-/// The text whose offset and length are at this place; offset 0 is none.
-fn text(bytes: &[u8], at: usize) -> Option<&[u8]> {
-    let offset = word(bytes, at)? as usize;
-    let length = word(bytes, at + 4)? as usize;
-    if offset == 0 {
+/// Returns the text whose offset and length are at `offset`. Offset 0 means that there is none.
+fn text(bytes: &[u8], offset: usize) -> Option<&[u8]> {
+    let start = word(bytes, offset)? as usize;
+    let length = word(bytes, offset + 4)? as usize;
+    if start == 0 {
         return None;
     }
-    bytes.get(offset..)?.get(..length)
+    bytes.get(start..)?.get(..length)
 }
 
-/// Where the records begin whose offset and count are at `at`; those that lie within the bytes.
-fn records(bytes: &[u8], at: usize, size: usize) -> impl Iterator<Item = usize> + use<> {
-    let offset = word(bytes, at).unwrap_or(0) as usize;
-    let count = word(bytes, at + 4).unwrap_or(0) as usize;
-    let room = bytes.len().saturating_sub(offset) / size;
-    (0..count.min(room)).map(move |place| offset + place * size)
+/// Returns the offsets of the records whose offset and count are at `offset`, as far as they lie within
+/// the bytes.
+fn records(bytes: &[u8], offset: usize, size: usize) -> impl Iterator<Item = usize> + use<> {
+    let start = word(bytes, offset).unwrap_or(0) as usize;
+    let count = word(bytes, offset + 4).unwrap_or(0) as usize;
+    let max_count = bytes.len().saturating_sub(start) / size;
+    (0..count.min(max_count)).map(move |index| start + index * size)
 }
 
-fn has_port(bytes: &[u8], at: usize, port: u16) -> bool {
-    records(bytes, at, PORT_RECORD).any(|at| match (array(bytes, at), array(bytes, at + 2)) {
-        (Some(first), Some(last)) => {
-            (u16::from_le_bytes(first)..=u16::from_le_bytes(last)).contains(&port)
+fn has_port(bytes: &[u8], offset: usize, port: u16) -> bool {
+    records(bytes, offset, PORT_RECORD).any(|record| {
+        match (array(bytes, record), array(bytes, record + 2)) {
+            (Some(first), Some(last)) => {
+                (u16::from_le_bytes(first)..=u16::from_le_bytes(last)).contains(&port)
+            }
+            _ => false,
         }
-        _ => false,
     })
 }
 
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    array(bytes, at).map(u32::from_le_bytes)
+fn word(bytes: &[u8], offset: usize) -> Option<u32> {
+    array(bytes, offset).map(u32::from_le_bytes)
 }
 
-fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
-    bytes.get(at..at.checked_add(N)?)?.first_chunk().copied()
+fn array<const N: usize>(bytes: &[u8], offset: usize) -> Option<[u8; N]> {
+    bytes.get(offset..offset.checked_add(N)?)?.first_chunk().copied()
 }
