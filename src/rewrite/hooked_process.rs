@@ -207,7 +207,7 @@ impl VersionChain<HookedProcess> {
             Some(HookedProcess::build(system, rule.is_some(), state, directory))
         };
         let process = maps.map(directory).and_then(|reader| {
-            self.follow(HookedProcess::is_superseded, |previous| next_version(reader, previous?))
+            self.current(HookedProcess::is_superseded, |previous| next_version(reader, previous?))
         });
         process.or_else(|| {
             last.is_listed.store(false, Ordering::Relaxed);
@@ -245,7 +245,7 @@ mod tests {
         let reader = MAPS.map(directory).unwrap();
         let (policy, program) = (reader.policy(), find_rule(reader).unwrap());
         let system = LiveSystem { reader, policy, program, listeners: KernelListeners };
-        PROCESSES.follow(|_| true, |_| Some(HookedProcess::new(system, session, directory)));
+        PROCESSES.current(|_| true, |_| Some(HookedProcess::new(system, session, directory)));
         for round in 1..128 {
             // An unchanged plan would keep the map.
             plan.settings.low_water = round;
