@@ -20,7 +20,8 @@ pub fn loom(log: &mut Log) -> Result<(), Error> {
 /// Skips system calls and mapped files, which Miri does not support, and tests with very many
 /// rounds.
 pub fn miri(log: &mut Log) -> Result<(), Error> {
-    let unit_tests = "--lib -- --skip os:: --skip map::journal --skip many_holes";
+    let unit_tests = "--lib -- --skip os:: --skip raw:: --skip client_file:: --skip discovery:: \
+        --skip map::journal --skip many_holes";
     for tests in [unit_tests, "--test map allocation", "--test map threads"] {
         let mut miri = nightly("miri test --package vipool --no-default-features --jobs 2", tests);
         // Miri is ten thousand times slower. Proptest reads the current directory.

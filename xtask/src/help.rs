@@ -32,6 +32,9 @@ them is printed at the end.
   --all     install missing prerequisites first (apt, rustup, cargo); a skipped test fails the run
   --long    also the steps that take hours: fuzzing, 10,000 kills, another architecture
   --list    print the steps with their prerequisites
+
+Before a release, run `cargo semver-checks --package vipool --baseline-rev TAG` by hand: it needs
+the tag of the last release, and installing it takes longer than all other tools together.
 ",
     },
     Entry {
