@@ -19,7 +19,7 @@ pub enum RestState {
 pub struct ModelLease {
     pub session: u64,
     pub user: Option<String>,
-    /// The leader, and when it was first seen dead.
+    /// The leader, and the time when it was first seen gone.
     pub leader: Option<(Leader, Option<Tick>)>,
 }
 
