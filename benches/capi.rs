@@ -59,18 +59,10 @@ fn session(value: u64) -> SessionId {
 }
 
 fn plan() -> Plan {
-    let features = Features { loopback: true, ..Features::default() };
+    let features = Features::default().with_loopback(true);
     let range = POOL.parse().expect("a range");
-    Plan {
-        pools: vec![
-            Pool::new("loopback", PoolKind::Loopback, &[range], MAX_SLOTS).expect("one range"),
-        ],
-        policy: Policy {
-            programs: vec![Program { pattern: "/bin/x".into(), features, ..Program::default() }],
-            ..Policy::default()
-        },
-        ..Plan::default()
-    }
+    Plan::new([Pool::new("loopback", PoolKind::Loopback, &[range], MAX_SLOTS).expect("one range")])
+        .with_policy(Policy::new([Program::new("/bin/x").with_features(features)]))
 }
 
 /// What a C program has made: the same as [`plan`], and one open session.
@@ -404,7 +396,7 @@ fn rewriting<'w, W: vipool::rewrite::SystemView + 'w>(
 /// A session of a user's, opened and closed by its handle.
 fn opening(wanted: &Wanted, map: &mut Map, c: &C) {
     let id = session(2);
-    let user = OpenOptions { user: Some("ada"), ..OpenOptions::default() };
+    let user = OpenOptions::new().with_user("ada");
     let mut options = sized::<vipool_open_options>();
     (options.user, options.user_length) = (c"ada".as_ptr(), 3);
     let mut opened = sized::<vipool_opened>();

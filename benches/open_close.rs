@@ -23,7 +23,7 @@ fn session_id(number: u32) -> SessionId {
 fn plan(slots: u32) -> Plan {
     let range = format!("10.0.0.0/{}", 32 - slots.ilog2()).parse().expect("a range");
     let pool = Pool::new("default", PoolKind::VirtualIp, &[range], slots).expect("one range");
-    Plan { pools: vec![pool], ..Plan::default() }
+    Plan::new([pool])
 }
 
 /// Returns an exclusively locked map in which sessions 1 to `slots / 2` are open.

@@ -8,14 +8,13 @@ use vipool::policy::{Executable, PathStyle, Policy, PolicyView, Program};
 
 /// Returns a compiled policy with this number of rules.
 fn compiled_policy(rule_count: usize) -> Vec<u8> {
-    let program = |number: usize| Program {
-        pattern: match number % 2 {
+    let program = |number: usize| {
+        Program::new(match number % 2 {
             0 => format!("/opt/vendor/application-{number}/bin/server-{number}"),
             _ => format!(r"C:\Program Files\Vendor\Application {number}\Server{number}.exe"),
-        },
-        ..Program::default()
+        })
     };
-    Policy { programs: (0..rule_count).map(program).collect(), ..Policy::default() }.encode()
+    Policy::new((0..rule_count).map(program)).encode()
 }
 
 fn find_rule(criterion: &mut Criterion) {
@@ -32,8 +31,7 @@ fn find_rule(criterion: &mut Criterion) {
             ("not listed", "/usr/bin/python3.13", PathStyle::Posix, false),
         ];
         for (name, path, style, listed) in programs {
-            let program =
-                Executable { path: path.as_bytes(), invoked_as: None, script: None, style };
+            let program = Executable::new(path.as_bytes(), style);
             assert_eq!(PolicyView::new(&bytes).find(&program).is_some(), listed);
             group.bench_function(BenchmarkId::new(name, rule_count), |bencher| {
                 bencher.iter(|| PolicyView::new(black_box(&bytes)).find(black_box(&program)));

@@ -49,7 +49,7 @@ fn rewriter() -> Rewriter<'static, ConstantSystem> {
     Rewriter {
         addresses: Addresses { v4: Some(V), loopback: Some(L), ..Addresses::default() },
         rules: RewriteRules {
-            features: Features { virtual_ip: true, loopback: true, client_ip: false },
+            features: Features::default().with_virtual_ip(true).with_loopback(true),
             ..RewriteRules::default()
         },
         lease_held: true,

@@ -97,7 +97,7 @@ fn obey(map: &Map, line: &str) -> Result<(), Box<dyn Error>> {
 
 fn logon(map: &Map, session: SessionId, user: &str) -> Result<(), OpenError> {
     let before = map.find(session)?.map(|(_, leases)| leases).unwrap_or_default();
-    let options = OpenOptions { user: Some(user), ..OpenOptions::default() };
+    let options = OpenOptions::new().with_user(user);
     let opened = map.open_session(session, &options, Tick::now());
     if let Err(OpenError::Shortage(_)) = opened {
         println!("event: nothing for {session}");

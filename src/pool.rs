@@ -43,6 +43,14 @@ pub struct Reservation {
     pub address: IpAddr,
 }
 
+impl Reservation {
+    /// Creates the reservation of an address for a user.
+    #[must_use]
+    pub fn new(address: IpAddr, user: impl Into<String>) -> Self {
+        Self { user: user.into(), address }
+    }
+}
+
 /// The reason why ranges do not form a pool.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PoolError {

@@ -45,7 +45,7 @@ pub fn create_map(
     let last = Ipv4Addr::from_bits(first.to_bits() + slots - 1);
     let range = Range::new(IpAddr::V4(first), IpAddr::V4(last)).expect("first <= last");
     let pool = Pool::new("default", PoolKind::VirtualIp, &[range], slots).expect("one range");
-    let plan = Plan { pools: vec![pool], settings, ..Plan::default() };
+    let plan = Plan::new([pool]).with_settings(settings);
     Ok(match storage {
         Storage::Memory => (Map::in_memory(&plan)?, None),
         Storage::Directory(parent) => {
@@ -65,7 +65,7 @@ impl Table {
     }
 
     fn open(&self, session: u64, user: Option<&str>) -> Option<Handle> {
-        let options = OpenOptions { user, ..OpenOptions::default() };
+        let options = OpenOptions::new().with_user(user);
         self.map
             .open_session(session_id(session), &options, Tick::ZERO)
             .ok()
@@ -84,7 +84,7 @@ impl Accessor for ExclusiveWriter<'_> {
     type Lease = Handle;
 
     fn open(&mut self, session: u64, user: Option<&str>) -> Option<Handle> {
-        let options = OpenOptions { user, ..OpenOptions::default() };
+        let options = OpenOptions::new().with_user(user);
         match self.open_session(session_id(session), &options, Tick::ZERO) {
             Ok(opened) => Some(opened.handle),
             Err(_) => None,

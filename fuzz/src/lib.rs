@@ -53,21 +53,18 @@ impl Template {
         let pool = |name, kind, range: &str| {
             Pool::new(name, kind, &[range.parse().expect("a range")], 64).expect("a pool")
         };
-        let plan = Plan {
-            pools: vec![
-                pool("default", PoolKind::VirtualIp, "10.0.0.0/27"),
-                pool("default", PoolKind::VirtualIp, "2001:db8::/64"),
-                pool("loopback", PoolKind::Loopback, "127.3.4.0/28"),
-            ],
-            ..Plan::default()
-        };
+        let plan = Plan::new([
+            pool("default", PoolKind::VirtualIp, "10.0.0.0/27"),
+            pool("default", PoolKind::VirtualIp, "2001:db8::/64"),
+            pool("loopback", PoolKind::Loopback, "127.3.4.0/28"),
+        ]);
         let map = Map::create(directory.path(), &plan).expect("a valid plan");
         let opened = (1..8).map(|number| {
             let user = format!("user{}", number % 3);
             let client = Some("192.0.2.7".parse().expect("an address"));
             let leader = Some(Leader { pid: 1, start_time: 7, pid_namespace: 0 });
             let options =
-                OpenOptions { user: Some(&user), client, leader, ..OpenOptions::default() };
+                OpenOptions::new().with_user(user.as_str()).with_client(client).with_leader(leader);
             map.open_session(session_id(number), &options, Tick::from_secs(1))
                 .expect("a free address")
                 .handle
@@ -153,7 +150,7 @@ fn run_all_reads(reader: &Reader, handle: &Handle) {
 fn run_all_writes(map: &Map) {
     let _ = map.sessions();
     let _ = map.open_session(session_id(20), &OpenOptions::default(), Tick::from_secs(9));
-    let options = OpenOptions { user: Some("user0"), ..OpenOptions::default() };
+    let options = OpenOptions::new().with_user("user0");
     let _ = map.open_session(session_id(21), &options, Tick::from_secs(9));
     let _ = map.close_session(session_id(2), Tick::from_secs(9));
     let _ = map.undrain(&"10.0.0.0/27".parse().expect("a range"), Tick::from_secs(9));

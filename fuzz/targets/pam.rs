@@ -49,7 +49,7 @@ thread_local! {
             pool(PoolKind::VirtualIp, "10.0.0.0/28"),
             pool(PoolKind::Loopback, "127.3.4.0/28"),
         ];
-        let plan = Plan { pools, settings, ..Plan::default() };
+        let plan = Plan::new(pools).with_settings(settings);
         let map = Map::create(directory.path(), &plan).expect("a valid plan");
         (directory, map)
     });

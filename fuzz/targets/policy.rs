@@ -11,31 +11,24 @@ use vipool::policy::{
 /// Returns a policy that uses every kind of entry.
 fn sample_policy() -> Policy {
     let ports = vec![PortRange { first: 80, last: 90 }, PortRange { first: 443, last: 443 }];
-    let program = |pattern: &str, script: Option<&str>| Program {
-        pattern: pattern.to_owned(),
-        script: script.map(str::to_owned),
-        features: Features { virtual_ip: true, loopback: true, client_ip: false },
-        own_ports: ports.clone(),
-        shared_ports: ports.clone(),
-        flags: ProgramFlags { inherit: true, ..ProgramFlags::default() },
-        ..Program::default()
+    let program = |pattern: &str| {
+        Program::new(pattern)
+            .with_features(Features::default().with_virtual_ip(true).with_loopback(true))
+            .with_own_ports(ports.clone())
+            .with_shared_ports(ports.clone())
+            .with_flags(ProgramFlags::default().with_inherit(true))
     };
-    Policy {
-        programs: vec![
-            program("/usr/bin/python3", Some("server.py")),
-            program("nginx", None),
-            program(r"C:\Apps\App.exe", None),
-        ],
-        host_addresses: vec![IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), "fe80::1".parse().unwrap()],
-        wildcard_udp_ports: ports,
-        pool_rules: vec![PoolRule {
-            pool: "lab".to_owned(),
-            users: vec!["ada".to_owned()],
-            groups: vec!["students".to_owned()],
-            programs: vec!["/usr/bin/python3".to_owned()],
-        }],
-        ..Policy::default()
-    }
+    Policy::new([
+        program("/usr/bin/python3").with_script("server.py"),
+        program("nginx"),
+        program(r"C:\Apps\App.exe"),
+    ])
+    .with_host_addresses([IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), "fe80::1".parse().unwrap()])
+    .with_wildcard_udp_ports(ports)
+    .with_pool_rules([PoolRule::new("lab")
+        .with_users(["ada"])
+        .with_groups(["students"])
+        .with_programs(["/usr/bin/python3"])])
 }
 
 fuzz_target!(|input: &[u8]| {
@@ -48,7 +41,7 @@ fuzz_target!(|input: &[u8]| {
         (r"c:\apps\APP.EXE", None, PathStyle::Windows),
     ] {
         let program =
-            Executable { path: path.as_bytes(), invoked_as: Some(b"nginx"), script, style };
+            Executable::new(path.as_bytes(), style).with_invoked_as(&b"nginx"[..]).with_script(script);
         let matched = view.find(&program);
         assert!(view.explain(program).count() >= usize::from(matched.is_some()));
         let _ = view.choose_pool("eve", || vec!["students".to_owned()], Some(&program));

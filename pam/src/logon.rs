@@ -108,13 +108,11 @@ impl Logon<'_> {
         let leader = system::identify_process(std::process::id()).ok();
         let session = choose_session(self.transaction, &map, self.user, leader.as_ref());
         let pool = self.settings.pool.clone().or_else(|| map.choose_pool(self.user, None));
-        let options = OpenOptions {
-            user: Some(self.user),
-            pool: pool.as_deref(),
-            address: None,
-            client: self.client(),
-            leader,
-        };
+        let options = OpenOptions::new()
+            .with_user(self.user)
+            .with_pool(pool.as_deref())
+            .with_client(self.client())
+            .with_leader(leader);
         // A session that is short of an address is open, and a later attempt completes it.
         let mut incomplete = None;
         let error = loop {

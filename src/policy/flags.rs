@@ -38,12 +38,12 @@ pub trait VisitFlags {
     fn visit<T: BitValue>(&mut self, key: &'static str, field: &mut T);
 }
 
-/// Declares a struct of flags: `field: type = bit, "farm.toml key";`.
+/// Declares a struct of flags: `field, setter: type = bit, "farm.toml key";`.
 macro_rules! flags {
     (
         $(#[$meta:meta])*
         $name:ident {
-            $($(#[$doc:meta])* $field:ident: $type:ty = $bit:literal, $key:literal;)*
+            $($(#[$doc:meta])* $field:ident, $setter:ident: $type:ty = $bit:literal, $key:literal;)*
         }
     ) => {
         $(#[$meta])*
@@ -70,6 +70,15 @@ macro_rules! flags {
                 Self { $($field: <$type>::VALUES[usize::from(bits & (1 << $bit) != 0)],)* }
             }
 
+            $(
+                #[doc = concat!("Sets the flag `", stringify!($field), "`.")]
+                #[must_use]
+                pub const fn $setter(mut self, value: $type) -> Self {
+                    self.$field = value;
+                    self
+                }
+            )*
+
             /// Calls `visitor` for each flag, in the order of the table.
             pub fn visit(&mut self, visitor: &mut impl VisitFlags) {
                 $(visitor.visit($key, &mut self.$field);)*
@@ -87,11 +96,11 @@ flags! {
     /// The parts of vipool that a program uses.
     Features {
         /// The program uses the session's virtual IP in place of the host's address.
-        virtual_ip: bool = 0, "virtual-ip";
+        virtual_ip, with_virtual_ip: bool = 0, "virtual-ip";
         /// The program uses the session's loopback address in place of 127.0.0.1.
-        loopback: bool = 1, "loopback";
+        loopback, with_loopback: bool = 1, "loopback";
         /// The host's own name resolves to the address of the session's client.
-        client_ip: bool = 2, "client-ip";
+        client_ip, with_client_ip: bool = 2, "client-ip";
     }
 }
 
@@ -99,13 +108,13 @@ flags! {
     /// The flags of one rule of the process list: keys of `[[program]]`.
     ProgramFlags {
         /// The rule also applies to children that no rule of their own matches.
-        inherit: bool = 0, "inherit";
+        inherit, with_inherit: bool = 0, "inherit";
         /// A bind to 127.0.0.1 with port 0 is rewritten too (row 23).
-        map_ephemeral: bool = 1, "map-ephemeral";
+        map_ephemeral, with_map_ephemeral: bool = 1, "map-ephemeral";
         /// The result of a bind to the wildcard address without a virtual IP (row 3).
-        wildcard: WildcardBind = 2, "wildcard";
+        wildcard, with_wildcard: WildcardBind = 2, "wildcard";
         /// The destination of a connect to 127.0.0.1 (row 11).
-        loopback_connect: LoopbackConnect = 3, "loopback-connect";
+        loopback_connect, with_loopback_connect: LoopbackConnect = 3, "loopback-connect";
     }
 }
 
@@ -114,9 +123,9 @@ flags! {
     RewriteFlags {
         /// A bind passes unchanged if the virtual IP is on no interface (row 6). Otherwise it
         /// fails.
-        pass_when_missing: bool = 0, "pass-when-missing";
+        pass_when_missing, with_pass_when_missing: bool = 0, "pass-when-missing";
         /// Listed programs do not see other sessions' addresses in lists of interfaces (row 43).
-        hide_addresses: bool = 1, "hide-addresses";
+        hide_addresses, with_hide_addresses: bool = 1, "hide-addresses";
     }
 }
 

@@ -23,6 +23,28 @@ pub struct Executable<'a> {
     pub style: PathStyle,
 }
 
+impl<'a> Executable<'a> {
+    /// Creates the description of a program that was started by the path of its file.
+    #[must_use]
+    pub const fn new(path: &'a [u8], style: PathStyle) -> Self {
+        Self { path, invoked_as: None, script: None, style }
+    }
+
+    /// Sets the path that the program was started by.
+    #[must_use]
+    pub fn with_invoked_as(mut self, path: impl Into<Option<&'a [u8]>>) -> Self {
+        self.invoked_as = path.into();
+        self
+    }
+
+    /// Sets the script that the interpreter runs.
+    #[must_use]
+    pub fn with_script(mut self, script: impl Into<Option<&'a [u8]>>) -> Self {
+        self.script = script.into();
+        self
+    }
+}
+
 impl Executable<'_> {
     /// Returns whether a pattern (full path or bare name) matches this program.
     pub fn is(&self, pattern: &[u8]) -> bool {

@@ -193,6 +193,40 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Creates a policy with this process list and default flags.
+    #[must_use]
+    pub fn new(programs: impl IntoIterator<Item = Program>) -> Self {
+        Self { programs: programs.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Sets the addresses of the host on the matched interfaces.
+    #[must_use]
+    pub fn with_host_addresses(mut self, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
+        self.host_addresses = addresses.into_iter().collect();
+        self
+    }
+
+    /// Sets the UDP ports whose wildcard binds stay wildcard binds.
+    #[must_use]
+    pub fn with_wildcard_udp_ports(mut self, ports: impl IntoIterator<Item = PortRange>) -> Self {
+        self.wildcard_udp_ports = ports.into_iter().collect();
+        self
+    }
+
+    /// Sets the flags for all programs.
+    #[must_use]
+    pub fn with_rewrite(mut self, flags: RewriteFlags) -> Self {
+        self.rewrite = flags;
+        self
+    }
+
+    /// Sets the rules that choose the pool of a session.
+    #[must_use]
+    pub fn with_pool_rules(mut self, rules: impl IntoIterator<Item = PoolRule>) -> Self {
+        self.pool_rules = rules.into_iter().collect();
+        self
+    }
+
     /// Returns the index of the rule for a program and how it matched. [`PolicyView::find`] returns
     /// the same from the compiled form.
     pub fn find(&self, program: &Executable<'_>) -> Option<(usize, MatchResult)> {
@@ -226,6 +260,56 @@ impl Policy {
                 .and_then(|target| target.into_os_string().into_string().ok())
                 .filter(|target| *target != program.pattern);
         }
+    }
+}
+
+impl Program {
+    /// Creates a rule for this pattern, a full path or a bare file name, without features.
+    #[must_use]
+    pub fn new(pattern: impl Into<String>) -> Self {
+        Self { pattern: pattern.into(), ..Self::default() }
+    }
+
+    /// Sets the file that the pattern leads to as a symbolic link.
+    #[must_use]
+    pub fn with_target(mut self, target: impl Into<String>) -> Self {
+        self.target = Some(target.into());
+        self
+    }
+
+    /// Restricts the rule for an interpreter to this script.
+    #[must_use]
+    pub fn with_script(mut self, script: impl Into<String>) -> Self {
+        self.script = Some(script.into());
+        self
+    }
+
+    /// Sets the parts of vipool that the program uses.
+    #[must_use]
+    pub fn with_features(mut self, features: Features) -> Self {
+        self.features = features;
+        self
+    }
+
+    /// Sets the flags of the rule.
+    #[must_use]
+    pub fn with_flags(mut self, flags: ProgramFlags) -> Self {
+        self.flags = flags;
+        self
+    }
+
+    /// Sets the loopback ports that always belong to the session.
+    #[must_use]
+    pub fn with_own_ports(mut self, ports: impl IntoIterator<Item = PortRange>) -> Self {
+        self.own_ports = ports.into_iter().collect();
+        self
+    }
+
+    /// Sets the loopback ports that always belong to the host.
+    #[must_use]
+    pub fn with_shared_ports(mut self, ports: impl IntoIterator<Item = PortRange>) -> Self {
+        self.shared_ports = ports.into_iter().collect();
+        self
     }
 }
 

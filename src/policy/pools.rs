@@ -17,6 +17,35 @@ pub struct PoolRule {
     pub programs: Vec<String>,
 }
 
+impl PoolRule {
+    /// Creates a rule for this pool that matches no session.
+    #[must_use]
+    pub fn new(pool: impl Into<String>) -> Self {
+        Self { pool: pool.into(), ..Self::default() }
+    }
+
+    /// Sets the users whose sessions the rule matches.
+    #[must_use]
+    pub fn with_users(mut self, users: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.users = users.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets the groups whose members' sessions the rule matches.
+    #[must_use]
+    pub fn with_groups(mut self, groups: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.groups = groups.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets the programs whose sessions the rule matches.
+    #[must_use]
+    pub fn with_programs(mut self, programs: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.programs = programs.into_iter().map(Into::into).collect();
+        self
+    }
+}
+
 /// One criterion of a rule, in order of precedence: a user wins over a group, and a group wins over
 /// a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -14,7 +14,7 @@ use vipool::capi::plan::vipool_plan_free;
 use vipool::capi::status::vipool_status::{self, *};
 use vipool::capi::upkeep::*;
 use vipool::capi::writer::*;
-use vipool::map::{Plan, Settings};
+use vipool::map::Settings;
 
 use crate::suite::{plan, session};
 use crate::through_c::build;
@@ -48,8 +48,8 @@ unsafe extern "C" fn nobody(_: *mut c_void, _: u64, _: *const vipool_leader) -> 
 
 #[test]
 fn each_event_is_told_once() {
-    let settings = Settings { low_water: 1, ..Settings::default() };
-    let mut small = Plan { settings, ..plan() };
+    let settings = Settings::new().with_low_water(1);
+    let mut small = plan().with_settings(settings);
     small.pools.truncate(1);
     let events = Told::default();
     let mut options = sized::<vipool_map_options>();

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use vipool::capi::status::vipool_status::*;
 use vipool::farm::{Farm, PoolOptions, RewriteOptions, Server, ServerRange};
 use vipool::interface::Interface;
-use vipool::map::{ExhaustionPolicy, OpenOptions, Plan, Settings, SlotState};
+use vipool::map::{ExhaustionPolicy, Settings, SlotState};
 use vipool::policy::{
     Features, LoopbackConnect, PoolRule, PortRange, Program, ProgramFlags, RewriteFlags,
     WildcardBind,
@@ -29,12 +29,7 @@ fn farm() -> Farm {
         Server::new("ts3.example.net"),
     ];
     let mut farm = Farm { servers, ..Farm::default() };
-    let lab = PoolRule {
-        pool: "lab".into(),
-        users: vec!["eve".into()],
-        groups: vec![],
-        programs: vec!["firefox".into()],
-    };
+    let lab = PoolRule::new("lab").with_users(["eve"]).with_programs(["firefox"]);
     farm.pools = vec![PoolOptions { rule: lab, max_addresses: Some(2) }];
     let entry = |addresses: &str, server: &str, pool: &str| ServerRange {
         addresses: vec![range(addresses)],
@@ -64,32 +59,27 @@ fn farm() -> Farm {
     farm.sessions.low_water = 1;
     farm.sessions.sessions_per_user = 2;
     farm.sessions.on_exhausted = ExhaustionPolicy::Wait(9);
-    farm.reservations = vec![Reservation { user: "ada".into(), address: ip("10.0.5.13") }];
+    farm.reservations = vec![Reservation::new(ip("10.0.5.13"), "ada")];
     farm.rewrite = RewriteOptions {
-        flags: RewriteFlags { pass_when_missing: true, hide_addresses: true },
+        flags: RewriteFlags::default().with_pass_when_missing(true).with_hide_addresses(true),
         wildcard_udp_ports: vec![PortRange { first: 5000, last: 5001 }],
         fixed_ports: vec![PortRange { first: 80, last: 80 }],
     };
     farm.programs = vec![
-        Program {
-            pattern: "/usr/bin/server".into(),
-            features: Features { virtual_ip: false, loopback: true, client_ip: true },
-            flags: ProgramFlags {
-                inherit: true,
-                map_ephemeral: true,
-                wildcard: WildcardBind::Keep,
-                loopback_connect: LoopbackConnect::Own,
-            },
-            own_ports: vec![PortRange { first: 81, last: 82 }],
-            shared_ports: vec![PortRange { first: 631, last: 631 }],
-            ..Program::default()
-        },
-        Program {
-            pattern: "/usr/bin/python3".into(),
-            script: Some("/opt/run.py".into()),
-            features: Features { client_ip: true, ..Features::default() },
-            ..Program::default()
-        },
+        Program::new("/usr/bin/server")
+            .with_features(Features::default().with_loopback(true).with_client_ip(true))
+            .with_flags(
+                ProgramFlags::default()
+                    .with_inherit(true)
+                    .with_map_ephemeral(true)
+                    .with_wildcard(WildcardBind::Keep)
+                    .with_loopback_connect(LoopbackConnect::Own),
+            )
+            .with_own_ports([PortRange { first: 81, last: 82 }])
+            .with_shared_ports([PortRange { first: 631, last: 631 }]),
+        Program::new("/usr/bin/python3")
+            .with_script("/opt/run.py")
+            .with_features(Features::default().with_client_ip(true)),
     ];
     farm
 }
@@ -105,20 +95,17 @@ pub fn farms_built_by_calls<A: Api>() {
     assert_eq!(pools[2].0, "loopback");
     assert_eq!(
         api.settings(),
-        Settings {
-            cool_down: 7,
-            check_in_use: false,
-            low_water: 1,
-            sessions_per_user: 2,
-            max_sessions: 3,
-            on_exhausted: ExhaustionPolicy::Wait(9),
-            ..Settings::default()
-        }
+        Settings::new()
+            .with_cool_down(7)
+            .with_low_water(1)
+            .with_sessions_per_user(2)
+            .with_max_sessions(3)
+            .with_on_exhausted(ExhaustionPolicy::Wait(9))
     );
     assert_eq!(api.choose_pool("eve", None).as_deref(), Some("lab"));
     assert_eq!(api.choose_pool("ada", Some("/usr/bin/firefox")).as_deref(), Some("lab"));
     assert_eq!(addresses(&api.open(session(1), &user("ada"), 100).unwrap())[0], "10.0.5.13");
-    let excluded = OpenOptions { address: Some(ip("10.0.5.12")), ..user("bob") };
+    let excluded = user("bob").with_address(ip("10.0.5.12"));
     assert_eq!(failed(api.open(session(2), &excluded, 100)), VIPOOL_ERR_EXCLUDED);
     assert_eq!(api.pool_kind(ip("127.9.0.4")), None);
     assert_eq!(api.rule_flags(), 0b11);
@@ -205,7 +192,7 @@ pub fn the_journal_tells_all<A: Api>() {
     let missing = A::journal(directory.path(), 1).unwrap_err();
     assert_eq!(missing, VIPOOL_ERR_MISSING as i32);
     let api = A::created(&plan(), directory.path()).unwrap();
-    let client = OpenOptions { client: Some(ip("192.0.2.9")), ..user("ada") };
+    let client = user("ada").with_client(ip("192.0.2.9"));
     let opened = api.open(session(1), &client, 100).unwrap();
     api.close_session(session(1), 107).unwrap();
     let (entries, lost, next) = A::journal(directory.path(), 1).unwrap();
@@ -253,11 +240,9 @@ pub fn why_a_rule_holds<A: Api>() {
     for (pattern, script) in
         [("/usr/bin/nc", None), ("/opt/nc", None), ("nc", Some("x.py")), ("other", None)]
     {
-        listed.policy.programs.push(Program {
-            pattern: pattern.into(),
-            script: script.map(str::to_owned),
-            ..Program::default()
-        });
+        let mut program = Program::new(pattern);
+        program.script = script.map(str::to_owned);
+        listed.policy.programs.push(program);
     }
     let api = A::new(&listed).unwrap();
     let rows = api.explain("/usr/bin/nc");
@@ -288,16 +273,10 @@ pub fn links_are_followed<A: Api>() {
     fs::write(&file, "").unwrap();
     std::os::unix::fs::symlink(&file, &link).unwrap();
     let (file, link) = (file.to_str().unwrap(), link.to_str().unwrap());
-    let listed = |target: Option<&str>| Plan {
-        policy: vipool::policy::Policy {
-            programs: vec![Program {
-                pattern: link.into(),
-                target: target.map(str::to_owned),
-                ..Program::default()
-            }],
-            ..Default::default()
-        },
-        ..plan()
+    let listed = |target: Option<&str>| {
+        let mut program = Program::new(link);
+        program.target = target.map(str::to_owned);
+        plan().with_policy(vipool::policy::Policy::new([program]))
     };
     assert_eq!(A::new(&listed(None)).unwrap().rule(file, false), None);
     assert!(A::new(&listed(Some(file))).unwrap().rule(file, false).is_some());
@@ -331,17 +310,16 @@ pub fn what_the_machine_says<A: Api>() {
     let parent = std::os::unix::process::parent_id();
     let executable = fs::read_link(format!("/proc/{parent}/exe")).unwrap();
     let mut listed = plan();
-    listed.policy.programs = vec![Program {
-        pattern: executable.to_str().unwrap().into(),
-        flags: ProgramFlags { inherit: true, ..ProgramFlags::default() },
-        ..Program::default()
-    }];
+    listed.policy.programs = vec![
+        Program::new(executable.to_str().unwrap())
+            .with_flags(ProgramFlags::default().with_inherit(true)),
+    ];
     let api = A::new(&listed).unwrap();
     assert_eq!(api.parents_rule(), Some((listed.policy.programs[0].id(), parent)));
 
     // A socket on an address that has cooled.
     let mut waiting = plan();
-    waiting.settings = Settings { cool_down: 1, check_in_use: true, ..Settings::default() };
+    waiting.settings = Settings::new().with_cool_down(1).with_check_in_use(true);
     waiting.pools.remove(0);
     let api = A::new(&waiting).unwrap();
     let first: IpAddr = api.open(session(1), &user("ada"), 100).unwrap().leases[0].address;

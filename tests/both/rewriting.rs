@@ -9,30 +9,22 @@ use crate::suite::{FIRST, SECOND, addresses, at, ip, plan, session, user};
 
 /// The plan of the tests below: a rule with both features, one for Windows, one without virtual IP.
 fn listed() -> Plan {
-    let both = Features { virtual_ip: true, loopback: true, client_ip: false };
-    let program = |pattern: &str, features| Program {
-        pattern: pattern.into(),
-        features,
-        ..Program::default()
-    };
-    Plan {
-        policy: Policy {
-            programs: vec![
-                Program {
-                    own_ports: vec![PortRange { first: 7000, last: 7001 }],
-                    shared_ports: vec![PortRange { first: 631, last: 631 }],
-                    ..program("/usr/bin/server", both)
-                },
-                program(r"C:\Program Files\App\app.exe", both),
-                program("client", Features { client_ip: true, ..Features::default() }),
-            ],
-            host_addresses: vec![ip("10.0.5.1")],
-            wildcard_udp_ports: vec![PortRange { first: 5353, last: 5353 }],
-            rewrite: RewriteFlags { pass_when_missing: true, hide_addresses: true },
-            ..Policy::default()
-        },
-        ..plan()
-    }
+    let both = Features::default().with_virtual_ip(true).with_loopback(true);
+    let program = |pattern: &str, features| Program::new(pattern).with_features(features);
+    plan().with_policy(
+        Policy::new([
+            program("/usr/bin/server", both)
+                .with_own_ports([PortRange { first: 7000, last: 7001 }])
+                .with_shared_ports([PortRange { first: 631, last: 631 }]),
+            program(r"C:\Program Files\App\app.exe", both),
+            program("client", Features::default().with_client_ip(true)),
+        ])
+        .with_host_addresses([ip("10.0.5.1")])
+        .with_wildcard_udp_ports([PortRange { first: 5353, last: 5353 }])
+        .with_rewrite(
+            RewriteFlags::default().with_pass_when_missing(true).with_hide_addresses(true),
+        ),
+    )
 }
 
 pub fn rules_of_the_process_list<A: Api>() {

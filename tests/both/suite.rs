@@ -29,7 +29,7 @@ pub fn session(value: u64) -> SessionId {
 }
 
 pub fn user(name: &str) -> OpenOptions<'_> {
-    OpenOptions { user: Some(name), ..OpenOptions::default() }
+    OpenOptions::new().with_user(name)
 }
 
 /// Four addresses of the network, and four loopback addresses.
@@ -37,17 +37,14 @@ pub fn plan() -> Plan {
     let pool = |name, kind, ranges: &str| {
         Pool::new(name, kind, &[ranges.parse().unwrap()], MAX_SLOTS).unwrap()
     };
-    Plan {
-        pools: vec![
-            pool("default", PoolKind::VirtualIp, "10.0.5.10-10.0.5.13"),
-            pool("loopback", PoolKind::Loopback, "127.3.0.2-127.3.0.9"),
-        ],
-        ..Plan::default()
-    }
+    Plan::new([
+        pool("default", PoolKind::VirtualIp, "10.0.5.10-10.0.5.13"),
+        pool("loopback", PoolKind::Loopback, "127.3.0.2-127.3.0.9"),
+    ])
 }
 
 pub fn with(settings: Settings) -> Plan {
-    Plan { settings, ..plan() }
+    plan().with_settings(settings)
 }
 
 pub fn addresses(opened: &Opened) -> Vec<String> {
@@ -93,7 +90,7 @@ pub fn a_session_opens_once_and_closes_once<A: Api>() {
 }
 
 pub fn addresses_run_out<A: Api>() {
-    let settings = Settings { low_water: 2, max_sessions: 5, ..Settings::default() };
+    let settings = Settings::new().with_low_water(2).with_max_sessions(5);
     let api = A::new(&with(settings)).unwrap();
     for value in 1..=4 {
         let opened = api.open(session(value), &user("ada"), 100).unwrap();
@@ -106,12 +103,12 @@ pub fn addresses_run_out<A: Api>() {
     let opened = api.open(session(5), &user("eve"), 101).unwrap();
     assert_eq!(addresses(&opened)[0], SECOND);
 
-    let limited = A::new(&with(Settings { max_sessions: 1, ..Settings::default() })).unwrap();
+    let limited = A::new(&with(Settings::new().with_max_sessions(1))).unwrap();
     limited.open(session(1), &user("ada"), 100).unwrap();
     let second = limited.open(session(2), &user("eve"), 100);
     assert_eq!(failed(second), VIPOOL_ERR_TOO_MANY_SESSIONS);
 
-    let quota = A::new(&with(Settings { sessions_per_user: 1, ..Settings::default() })).unwrap();
+    let quota = A::new(&with(Settings::new().with_sessions_per_user(1))).unwrap();
     quota.open(session(1), &user("ada"), 100).unwrap();
     assert_eq!(failed(quota.open(session(2), &user("ada"), 100)), VIPOOL_ERR_QUOTA);
     quota.open(session(2), &user("eve"), 100).unwrap();
@@ -119,18 +116,18 @@ pub fn addresses_run_out<A: Api>() {
 
 pub fn what_is_asked_for_is_given_or_refused<A: Api>() {
     let api = A::new(&plan()).unwrap();
-    let asks = |address: &str| OpenOptions { address: Some(ip(address)), ..user("ada") };
+    let asks = |address: &str| user("ada").with_address(ip(address));
     let opened = api.open(session(1), &asks("10.0.5.12"), 100).unwrap();
     assert_eq!(addresses(&opened)[0], "10.0.5.12");
     assert_eq!(failed(api.open(session(2), &asks("10.0.5.12"), 100)), VIPOOL_ERR_TAKEN);
     assert_eq!(failed(api.open(session(2), &asks("10.0.9.9"), 100)), VIPOOL_ERR_EXCLUDED);
-    let pool = OpenOptions { pool: Some("nowhere"), ..user("ada") };
+    let pool = user("ada").with_pool("nowhere");
     assert_eq!(failed(api.open(session(2), &pool, 100)), VIPOOL_ERR_UNKNOWN_POOL);
 
     let mut ruled = plan();
     ruled.policy.pool_rules = vec![
-        PoolRule { pool: "lab".into(), users: vec!["eve".into()], ..PoolRule::default() },
-        PoolRule { pool: "web".into(), programs: vec!["firefox".into()], ..PoolRule::default() },
+        PoolRule::new("lab").with_users(["eve"]),
+        PoolRule::new("web").with_programs(["firefox"]),
     ];
     let ruled = A::new(&ruled).unwrap();
     assert_eq!(ruled.choose_pool("eve", Some("/usr/bin/firefox")).as_deref(), Some("lab"));
@@ -141,9 +138,9 @@ pub fn what_is_asked_for_is_given_or_refused<A: Api>() {
 
 pub fn reserved_and_drained<A: Api>() {
     let mut reserving = plan();
-    reserving.reservations.push(Reservation { user: "ada".into(), address: ip("10.0.5.13") });
+    reserving.reservations.push(Reservation::new(ip("10.0.5.13"), "ada"));
     let api = A::new(&reserving).unwrap();
-    let asks = OpenOptions { address: Some(ip("10.0.5.13")), ..user("eve") };
+    let asks = user("eve").with_address(ip("10.0.5.13"));
     assert_eq!(failed(api.open(session(1), &asks, 100)), VIPOOL_ERR_RESERVED);
     let opened = api.open(session(1), &user("ada"), 100).unwrap();
     assert_eq!(addresses(&opened)[0], "10.0.5.13");
@@ -157,7 +154,7 @@ pub fn reserved_and_drained<A: Api>() {
 
     let range = "10.0.5.10-10.0.5.11".parse().unwrap();
     assert_eq!(api.drain(&range, 103), Ok((2, 1)));
-    let asks = OpenOptions { address: Some(ip(FIRST)), ..user("bob") };
+    let asks = user("bob").with_address(ip(FIRST));
     assert_eq!(failed(api.open(session(3), &asks, 103)), VIPOOL_ERR_DRAINED);
     assert_eq!(addresses(&api.open(session(3), &user("bob"), 103).unwrap())[0], "10.0.5.12");
     api.undrain(&range, 104).unwrap();
@@ -172,7 +169,7 @@ pub fn reserved_and_drained<A: Api>() {
 }
 
 pub fn cooled_addresses_wait_for_the_probe<A: Api>() {
-    let settings = Settings { cool_down: 60, check_in_use: true, ..Settings::default() };
+    let settings = Settings::new().with_cool_down(60).with_check_in_use(true);
     let api = A::new(&with(settings)).unwrap();
     for value in 1..=4 {
         api.open(session(value), &user("ada"), 100).unwrap();
@@ -208,7 +205,7 @@ pub fn sessions_of_the_system<A: Api>() {
 }
 
 pub fn not_ready_before_the_restore<A: Api>() {
-    let settings = Settings { await_restore: true, ..Settings::default() };
+    let settings = Settings::new().with_await_restore(true);
     let api = A::new(&with(settings)).unwrap();
     assert_eq!(failed(api.open(session(1), &user("ada"), 100)), VIPOOL_ERR_NOT_READY);
     api.restored().unwrap();
@@ -216,19 +213,17 @@ pub fn not_ready_before_the_restore<A: Api>() {
 }
 
 pub fn monitors_see_all<A: Api>() {
-    let settings = Settings {
-        cool_down: 7,
-        check_in_use: true,
-        low_water: 1,
-        sessions_per_user: 9,
-        max_sessions: 8,
-        on_exhausted: ExhaustionPolicy::Wait(5),
-        allocate: AllocationTime::FirstUse,
-        await_restore: false,
-    };
+    let settings = Settings::new()
+        .with_cool_down(7)
+        .with_check_in_use(true)
+        .with_low_water(1)
+        .with_sessions_per_user(9)
+        .with_max_sessions(8)
+        .with_on_exhausted(ExhaustionPolicy::Wait(5))
+        .with_allocate(AllocationTime::FirstUse);
     let api = A::new(&with(settings)).unwrap();
     assert_eq!(api.settings(), settings);
-    let client = OpenOptions { client: Some(ip("192.0.2.9")), ..user("ada") };
+    let client = user("ada").with_client(ip("192.0.2.9"));
     let opened: Vec<_> =
         (1..=3).map(|value| api.open(session(value), &client, 100).unwrap()).collect();
     let rows = api.sessions();

@@ -89,19 +89,16 @@ fn a_hook_layer_in_c() {
     let hook = program(Path::new("examples/c/hook.c"), Language::C99, "hook", SANITIZED);
     let id = std::process::id();
     let block = format!("127.{}.{}.16-127.{0}.{1}.31", 128 + id / 256 % 64, id % 256);
-    let features = Features { virtual_ip: false, loopback: true, client_ip: false };
+    let features = Features::default().with_loopback(true);
     let pattern = hook.canonicalize().unwrap().to_str().unwrap().to_owned();
-    let plan = Plan {
-        pools: vec![
-            Pool::new("loopback", PoolKind::Loopback, &[block.parse().unwrap()], MAX_SLOTS)
-                .unwrap(),
-        ],
-        policy: Policy {
-            programs: vec![Program { pattern, features, ..Program::default() }],
-            ..Policy::default()
-        },
-        ..Plan::default()
-    };
+    let plan = Plan::new([Pool::new(
+        "loopback",
+        PoolKind::Loopback,
+        &[block.parse().unwrap()],
+        MAX_SLOTS,
+    )
+    .unwrap()])
+    .with_policy(Policy::new([Program::new(pattern).with_features(features)]));
     let directory = tempfile::tempdir().unwrap();
     let map = Map::create(directory.path(), &plan).unwrap();
     let host = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -163,26 +160,16 @@ fn a_hook_layer_in_c_where_calls_fail() {
         Pool::new("default", kind, &[range.parse().unwrap()], MAX_SLOTS).unwrap()
     };
     for pass_when_missing in [false, true] {
-        let plan = Plan {
-            pools: vec![
-                pool(PoolKind::VirtualIp, "198.51.100.16-198.51.100.31"),
-                pool(PoolKind::Loopback, &block),
-            ],
-            policy: Policy {
-                programs: vec![Program {
-                    pattern: calls.canonicalize().unwrap().to_str().unwrap().to_owned(),
-                    features: Features { virtual_ip: true, loopback: true, client_ip: false },
-                    flags: ProgramFlags {
-                        loopback_connect: LoopbackConnect::Own,
-                        ..ProgramFlags::default()
-                    },
-                    ..Program::default()
-                }],
-                rewrite: RewriteFlags { pass_when_missing, ..RewriteFlags::default() },
-                ..Policy::default()
-            },
-            ..Plan::default()
-        };
+        let plan = Plan::new([
+            pool(PoolKind::VirtualIp, "198.51.100.16-198.51.100.31"),
+            pool(PoolKind::Loopback, &block),
+        ])
+        .with_policy(
+            Policy::new([Program::new(calls.canonicalize().unwrap().to_str().unwrap())
+                .with_features(Features::default().with_virtual_ip(true).with_loopback(true))
+                .with_flags(ProgramFlags::default().with_loopback_connect(LoopbackConnect::Own))])
+            .with_rewrite(RewriteFlags::default().with_pass_when_missing(pass_when_missing)),
+        );
         let directory = tempfile::tempdir().unwrap();
         let map = Map::create(directory.path(), &plan).unwrap();
         let session = SessionId::new(SessionKind::Embedder, 1).unwrap();

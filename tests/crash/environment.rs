@@ -10,8 +10,7 @@ use crate::process::{Child, WaitStatus, mount_tmpfs, unshare};
 use crate::processes::plan;
 use crate::recovery::{TestDirectory, session_id};
 
-const ANONYMOUS: OpenOptions<'_> =
-    OpenOptions { user: None, pool: None, address: None, client: None, leader: None };
+const ANONYMOUS: OpenOptions<'_> = OpenOptions::new();
 
 /// Runs the closure in a child in new namespaces. Skips the test if the system forbids them.
 fn run_in_namespaces(flags: i32, run: impl FnOnce()) {

@@ -75,14 +75,11 @@ fn plan(number: u64) -> Plan {
     let last = if number.is_multiple_of(2) { 12 } else { 10 };
     let range = format!("10.0.0.1-10.0.0.{last}").parse().unwrap();
     let loopback = "127.77.0.0/26".parse().unwrap();
-    Plan {
-        pools: vec![
-            Pool::new("default", PoolKind::VirtualIp, &[range], u32::MAX).unwrap(),
-            Pool::new("default", PoolKind::Loopback, &[loopback], u32::MAX).unwrap(),
-        ],
-        settings: Settings::default(),
-        ..Plan::default()
-    }
+    Plan::new([
+        Pool::new("default", PoolKind::VirtualIp, &[range], u32::MAX).unwrap(),
+        Pool::new("default", PoolKind::Loopback, &[loopback], u32::MAX).unwrap(),
+    ])
+    .with_settings(Settings::default())
 }
 
 /// Opens and closes the sessions of a writer until it is killed.

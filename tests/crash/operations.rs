@@ -62,11 +62,11 @@ pub fn scenarios() -> Vec<Scenario> {
     let narrow = pool(PoolKind::VirtualIp, "10.0.0.1-10.0.0.6");
     let wide = pool(PoolKind::VirtualIp, "10.0.0.1-10.0.0.144");
     let loopback = pool(PoolKind::Loopback, "127.77.0.0/28");
-    let cool_down = Settings { cool_down: 3, check_in_use: true, ..Settings::default() };
+    let cool_down = Settings::new().with_cool_down(3).with_check_in_use(true);
     vec![
         Scenario {
             name: "one pool",
-            plan: Plan { pools: vec![narrow.clone()], ..Plan::default() },
+            plan: Plan::new([narrow.clone()]),
             sessions: (1..=8).collect(),
             initially_open: 0,
             users: &USERS,
@@ -74,7 +74,7 @@ pub fn scenarios() -> Vec<Scenario> {
         },
         Scenario {
             name: "anonymous sessions",
-            plan: Plan { pools: vec![narrow.clone()], ..Plan::default() },
+            plan: Plan::new([narrow.clone()]),
             sessions: (1..=8).collect(),
             initially_open: 3,
             users: &[],
@@ -82,7 +82,7 @@ pub fn scenarios() -> Vec<Scenario> {
         },
         Scenario {
             name: "two pools with a cool-down",
-            plan: Plan { pools: vec![narrow, loopback], settings: cool_down, ..Plan::default() },
+            plan: Plan::new([narrow, loopback]).with_settings(cool_down),
             sessions: (1..=10).collect(),
             initially_open: 4,
             users: &USERS,
@@ -90,7 +90,7 @@ pub fn scenarios() -> Vec<Scenario> {
         },
         Scenario {
             name: "an overflowing index bucket",
-            plan: Plan { pools: vec![wide], ..Plan::default() },
+            plan: Plan::new([wide]),
             sessions: sessions_in_one_bucket(144, 18),
             initially_open: 140,
             users: &USERS,
@@ -153,7 +153,11 @@ pub fn run_random_operation(
     match (choice, found) {
         (0..=7, _) => {
             let address = (choice == 0).then_some(address);
-            let options = OpenOptions { user, address, client, leader, pool: None };
+            let options = OpenOptions::new()
+                .with_user(user)
+                .with_address(address)
+                .with_client(client)
+                .with_leader(leader);
             _ = map.open_session(session, &options, Tick::from_secs(now));
         }
         (8..=11, Some((handle, _))) => _ = map.close_by_handle(&handle, Tick::from_secs(now)),

@@ -22,7 +22,7 @@ fn other_users_can_read_the_map_file_only() {
     }
     let directory = TestDirectory::new("rights");
     let map = Map::create(&directory.0, &plan(9)).unwrap();
-    let user = vipool::map::OpenOptions { user: Some("ann"), ..Default::default() };
+    let user = vipool::map::OpenOptions::new().with_user("ann");
     map.open_session(session_id(1), &user, Tick::ZERO).unwrap();
     let mode = |name: &str| directory.0.join(name).metadata().unwrap().mode() & 0o777;
     let modes = ["map", "sessions", "journal", "lock"].map(mode);

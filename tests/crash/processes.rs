@@ -12,14 +12,13 @@ use vipool::pool::{Pool, PoolKind};
 use crate::process::{Child, WaitStatus, shared_words};
 use crate::recovery::{TestDirectory, session_id};
 
-const ANONYMOUS: OpenOptions<'_> =
-    OpenOptions { user: None, pool: None, address: None, client: None, leader: None };
+const ANONYMOUS: OpenOptions<'_> = OpenOptions::new();
 
 /// Returns a plan with one pool of this many addresses.
 pub fn plan(slots: u32) -> Plan {
     let range = "10.0.0.0/8".parse().unwrap();
     let pool = Pool::new("default", PoolKind::VirtualIp, &[range], slots).unwrap();
-    Plan { pools: vec![pool], settings: Settings::default(), ..Plan::default() }
+    Plan::new([pool]).with_settings(Settings::default())
 }
 
 /// Waits until another process has stored the value.

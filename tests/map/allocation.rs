@@ -57,7 +57,7 @@ fn stale_close_frees_nothing() {
 
 #[test]
 fn user_gets_the_last_address_again_without_cool_down() {
-    let settings = Settings { cool_down: 60, ..Settings::default() };
+    let settings = Settings::new().with_cool_down(60);
     let map = memory_map(&["10.0.0.1-10.0.0.2"], settings);
     let ann = map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
     let bob = map.open_session(session_id(2), &for_user("bob"), Tick::ZERO).unwrap();
@@ -75,7 +75,7 @@ fn user_gets_the_last_address_again_without_cool_down() {
 
 #[test]
 fn user_with_two_last_addresses_gets_the_one_released_last() {
-    let settings = Settings { cool_down: 60, check_in_use: false, ..Settings::default() };
+    let settings = Settings::new().with_cool_down(60);
     let map = memory_map(&["10.0.0.1-10.0.0.9"], settings);
     let last = map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
     let before = map.open_session(session_id(2), &for_user("ann"), Tick::ZERO).unwrap();
@@ -89,10 +89,8 @@ fn user_with_two_last_addresses_gets_the_one_released_last() {
 #[test]
 fn explicit_request_gets_its_address_or_an_error() {
     let map = memory_map(&["10.0.0.1-10.0.0.9"], Settings::default());
-    let for_address = |address: &str| OpenOptions {
-        address: Some(address.parse().unwrap()),
-        ..OpenOptions::default()
-    };
+    let for_address =
+        |address: &str| OpenOptions::new().with_address(Some(address.parse().unwrap()));
     assert_eq!(
         only_address(
             &map.open_session(session_id(1), &for_address("10.0.0.5"), Tick::ZERO).unwrap().leases
@@ -160,16 +158,12 @@ fn drained_address_stays_leased_and_is_not_allocated_again() {
 
 #[test]
 fn session_gets_one_address_of_each_kind() {
-    let plan = Plan {
-        pools: vec![
-            pool("default", &["10.0.0.1-10.0.0.2"]),
-            pool("lab", &["10.0.1.1"]),
-            Pool::new("default", PoolKind::VirtualIp, &["fd00::/64".parse().unwrap()], 1000)
-                .unwrap(),
-            loopback_pool("127.9.0.0/24"),
-        ],
-        ..Plan::default()
-    };
+    let plan = Plan::new([
+        pool("default", &["10.0.0.1-10.0.0.2"]),
+        pool("lab", &["10.0.1.1"]),
+        Pool::new("default", PoolKind::VirtualIp, &["fd00::/64".parse().unwrap()], 1000).unwrap(),
+        loopback_pool("127.9.0.0/24"),
+    ]);
     let map = vipool::map::Map::in_memory(&plan).unwrap();
     let opened = map.open_session(session_id(1), &OpenOptions::default(), Tick::ZERO).unwrap();
     let addresses: Vec<_> = addresses_of(&opened.leases).iter().map(ToString::to_string).collect();
@@ -178,10 +172,10 @@ fn session_gets_one_address_of_each_kind() {
     let shown = reader.addresses(&opened.leases);
     assert_eq!(shown.loopback6.unwrap().to_string(), "127.9.0.128");
     assert_eq!(reader.pool_kind("127.9.0.200".parse().unwrap()), Some(PoolKind::Loopback));
-    let lab = OpenOptions { pool: Some("lab"), ..OpenOptions::default() };
+    let lab = OpenOptions::new().with_pool("lab");
     let lab = map.open_session(session_id(2), &lab, Tick::ZERO).unwrap();
     assert_eq!(addresses_of(&lab.leases)[0].to_string(), "10.0.1.1");
-    let none = OpenOptions { pool: Some("no"), ..OpenOptions::default() };
+    let none = OpenOptions::new().with_pool("no");
     assert!(matches!(
         map.open_session(session_id(3), &none, Tick::ZERO),
         Err(OpenError::UnknownPool(_))
@@ -193,7 +187,7 @@ fn session_gets_one_address_of_each_kind() {
 
 #[test]
 fn low_water_warns_once() {
-    let settings = Settings { low_water: 2, ..Settings::default() };
+    let settings = Settings::new().with_low_water(2);
     let map = memory_map(&["10.0.0.1-10.0.0.4"], settings);
     let warned: Vec<_> = (1..=4)
         .map(|n| map.open_session(session_id(n), &ANONYMOUS, Tick::ZERO).unwrap().low_water)
@@ -208,7 +202,7 @@ fn low_water_warns_once() {
 
 #[test]
 fn quotas_limit_sessions_per_user_and_in_total() {
-    let settings = Settings { sessions_per_user: 1, max_sessions: 2, ..Settings::default() };
+    let settings = Settings::new().with_sessions_per_user(1).with_max_sessions(2);
     let map = vipool::map::Map::in_memory(&plan(&["10.0.0.1-10.0.0.9"], settings)).unwrap();
     map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
     map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();

@@ -1,7 +1,7 @@
 //! Edge cases of pools, including errors that users of other pool allocators reported.
 
 use vipool::Tick;
-use vipool::map::{CloseError, Map, OpenError, OpenOptions, Plan, Settings, Shortage};
+use vipool::map::{CloseError, Map, OpenError, Plan, Settings, Shortage};
 use vipool::pool::{Pool, PoolKind};
 use vipool::range::subtract;
 
@@ -9,7 +9,7 @@ use crate::support::{ANONYMOUS, for_address, memory_map, only_address, pool, ses
 
 #[test]
 fn no_address_is_allocated_before_the_restore_completes() {
-    let settings = Settings { await_restore: true, ..Settings::default() };
+    let settings = Settings::new().with_await_restore(true);
     let map = memory_map(&["10.0.0.1-10.0.0.2"], settings);
     assert!(matches!(
         map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO),
@@ -67,7 +67,7 @@ fn empty_and_fully_excluded_pools_are_exhausted() {
     let remaining = subtract(&[all], &[all]);
     for ranges in [&[][..], &remaining] {
         let pool = Pool::new("default", PoolKind::VirtualIp, ranges, u32::MAX).unwrap();
-        let map = Map::in_memory(&Plan { pools: vec![pool], ..Plan::default() }).unwrap();
+        let map = Map::in_memory(&Plan::new([pool])).unwrap();
         assert!(matches!(
             map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO),
             Err(OpenError::Shortage(Shortage::Exhausted))
@@ -106,7 +106,7 @@ fn ipv6_64_serves_its_first_addresses() {
     let settings = Settings::default();
     let range = "2001:db8::/64".parse().unwrap();
     let sparse = Pool::new("default", PoolKind::VirtualIp, &[range], 1000).unwrap();
-    let map = Map::in_memory(&Plan { pools: vec![sparse], settings, ..Plan::default() }).unwrap();
+    let map = Map::in_memory(&Plan::new([sparse]).with_settings(settings)).unwrap();
     map.open_session(session_id(1), &for_address("2001:db8::3e7"), Tick::ZERO).unwrap();
     assert!(matches!(
         map.open_session(session_id(2), &for_address("2001:db8::ffff:ffff"), Tick::ZERO),
@@ -140,7 +140,7 @@ fn draining_server_allocates_nothing_even_on_request() {
 
 #[test]
 fn undrain_of_undrained_addresses_keeps_their_order() {
-    let settings = Settings { cool_down: 10, ..Settings::default() };
+    let settings = Settings::new().with_cool_down(10);
     let map = memory_map(&["10.0.0.1-10.0.0.3"], settings);
     for n in 1..=3 {
         map.open_session(session_id(n), &ANONYMOUS, Tick::ZERO).unwrap();
@@ -161,10 +161,7 @@ fn undrain_of_undrained_addresses_keeps_their_order() {
 
 #[test]
 fn pools_of_different_names_do_not_mix() {
-    let plan = Plan {
-        pools: vec![pool("office", &["10.0.0.1"]), pool("lab", &["10.0.1.1"])],
-        ..Plan::default()
-    };
+    let plan = Plan::new([pool("office", &["10.0.0.1"]), pool("lab", &["10.0.1.1"])]);
     let map = Map::in_memory(&plan).unwrap();
     // No pool is named "default", so the first one is the default.
     assert_eq!(
@@ -172,7 +169,7 @@ fn pools_of_different_names_do_not_mix() {
         "10.0.0.1"
     );
     assert!(map.open_session(session_id(2), &ANONYMOUS, Tick::ZERO).is_err());
-    let lab = OpenOptions { pool: Some("lab"), ..ANONYMOUS };
+    let lab = ANONYMOUS.with_pool("lab");
     assert_eq!(
         only_address(&map.open_session(session_id(2), &lab, Tick::ZERO).unwrap().leases),
         "10.0.1.1"

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use vipool::Tick;
-use vipool::map::{Map, MapError, OpenOptions, Plan, Reader, Settings};
+use vipool::map::{Map, MapError, OpenOptions, Reader, Settings};
 use vipool::pool::Reservation;
 
 use crate::support::{
@@ -52,12 +52,9 @@ fn writers_and_readers_share_a_file() {
 #[test]
 fn equal_plan_leaves_the_map_in_place() {
     let directory = TestDirectory::new("same");
-    let same = || Plan {
-        reservations: vec![Reservation {
-            user: "eve".into(),
-            address: "10.0.0.3".parse().unwrap(),
-        }],
-        ..plan(&["10.0.0.1-10.0.0.3"], Settings { cool_down: 60, ..Settings::default() })
+    let same = || {
+        plan(&["10.0.0.1-10.0.0.3"], Settings::new().with_cool_down(60))
+            .with_reservations([Reservation::new("10.0.0.3".parse().unwrap(), "eve")])
     };
     let map = Map::create(&directory.0, &same()).unwrap();
     let opened = map.open_session(session_id(1), &for_user("ann"), Tick::from_secs(5)).unwrap();
@@ -85,7 +82,7 @@ fn equal_plan_leaves_the_map_in_place() {
 #[test]
 fn next_configuration_clamps_a_time_in_the_future() {
     let directory = TestDirectory::new("future");
-    let settings = Settings { cool_down: 60, ..Settings::default() };
+    let settings = Settings::new().with_cool_down(60);
     let one = plan(&["10.0.0.1"], settings);
     let map = Map::create(&directory.0, &one).unwrap();
     map.open_session(session_id(1), &for_user("ann"), Tick::from_secs(5)).unwrap();

@@ -80,7 +80,7 @@ fn leased_address_is_awaited_through_several_plans() {
 #[test]
 fn address_continues_to_cool_in_its_new_pool() {
     let directory = directory();
-    let settings = Settings { cool_down: 60, ..Settings::default() };
+    let settings = Settings::new().with_cool_down(60);
     let map = create(&directory, &[pool("default", &["10.0.0.1-10.0.0.2"])], settings);
     let (ann, _) = open(&map, 1, "ann", 100);
     let (bob, _) = open(&map, 2, "bob", 100);
@@ -104,7 +104,7 @@ fn address_continues_to_cool_in_its_new_pool() {
 #[test]
 fn address_continues_to_linger_in_its_new_pool() {
     let directory = directory();
-    let settings = Settings { cool_down: 5, check_in_use: true, ..Settings::default() };
+    let settings = Settings::new().with_cool_down(5).with_check_in_use(true);
     let map = create(&directory, &[pool("default", &["10.0.0.1"])], settings);
     let (ann, _) = open(&map, 1, "ann", 100);
     map.close_by_handle(&ann, Tick::from_secs(100)).unwrap();
@@ -149,9 +149,9 @@ fn plan_reserves_an_address_that_is_leased_from_another_pool() {
     let map = create(&directory, &[pool("default", &["10.0.0.1"])], Settings::default());
     let (ann, _) = open(&map, 1, "ann", 0);
     let address = "10.0.0.1".parse().unwrap();
-    let reservations = vec![Reservation { user: "bob".into(), address }];
+    let reservations = vec![Reservation::new(address, "bob")];
     let pools = vec![pool("office", &["10.0.0.1"])];
-    let plan = Plan { pools: pools.clone(), reservations, ..Plan::default() };
+    let plan = Plan::new(pools.clone()).with_reservations(reservations);
     let map = Map::create(directory.path(), &plan).unwrap();
     map.close_by_handle(&ann, Tick::ZERO).unwrap();
     assert!(map.open_session(session_id(2), &for_user("ann"), Tick::ZERO).is_err());
@@ -165,7 +165,7 @@ fn plan_reserves_an_address_that_is_leased_from_another_pool() {
 #[test]
 fn both_addresses_of_a_loopback_lease_are_leased() {
     let directory = directory();
-    let settings = Settings { cool_down: 60, ..Settings::default() };
+    let settings = Settings::new().with_cool_down(60);
     let pairs = [loopback_pool("127.9.0.0/29")];
     let single = [pool("default", &["127.9.0.0/29"])];
     let map = create(&directory, &pairs, settings);
@@ -189,7 +189,7 @@ fn both_addresses_of_a_loopback_lease_are_leased() {
         (6, false)
     );
     map.close_by_handle(&ann, Tick::from_secs(100)).unwrap();
-    let map = create(&directory, &single, Settings { low_water: 1, ..settings });
+    let map = create(&directory, &single, settings.with_low_water(1));
     // Both addresses cool down now.
     assert_eq!(status(directory.path()).last().unwrap().cooling, 8);
     let opened = map

@@ -17,7 +17,7 @@ pub fn directory() -> tempfile::TempDir {
 
 /// Creates a map with these pools, or replaces the plan of the existing map.
 pub fn create(directory: &tempfile::TempDir, pools: &[Pool], settings: Settings) -> Map {
-    let plan = Plan { pools: pools.to_vec(), settings, ..Plan::default() };
+    let plan = Plan::new(pools.to_vec()).with_settings(settings);
     Map::create(directory.path(), &plan).unwrap()
 }
 
@@ -30,12 +30,12 @@ pub fn open(map: &Map, number: u64, name: &str, now: u32) -> (Handle, String) {
 
 /// Returns the options of a user who requests this address.
 pub fn for_user_at<'a>(name: &'a str, address: &str) -> OpenOptions<'a> {
-    OpenOptions { address: address.parse().ok(), ..for_user(name) }
+    for_user(name).with_address(address.parse().ok())
 }
 
 /// Returns the options of a user who requests this pool.
 pub fn for_pool<'a>(name: &'a str, pool: &'a str) -> OpenOptions<'a> {
-    OpenOptions { pool: Some(pool), ..for_user(name) }
+    for_user(name).with_pool(pool)
 }
 
 /// Returns the state of all pools of the map in the directory.

@@ -64,7 +64,7 @@ fn removed_loopback_pool_allocates_nothing() {
 #[test]
 fn removed_pool_remains_while_addresses_are_leased_cooling_or_lingering() {
     let directory = directory();
-    let settings = Settings { cool_down: 60, check_in_use: true, ..Settings::default() };
+    let settings = Settings::new().with_cool_down(60).with_check_in_use(true);
     let lab = pool("lab", &["10.0.1.1"]);
     let default = pool("default", &["10.0.0.1"]);
     let map = create(&directory, &[default.clone(), lab], settings);
@@ -163,7 +163,7 @@ fn error_names_the_pools_in_use_if_there_are_too_many() {
         let named = pool(&format!("p{number}"), &[&format!("10.0.{number}.1")]);
         open(&create(&directory, &[named], Settings::default()), number, "ann", 0);
     }
-    let plan = Plan { pools: vec![pool("last", &["10.0.20.1"])], ..Plan::default() };
+    let plan = Plan::new([pool("last", &["10.0.20.1"])]);
     let error = Map::create(directory.path(), &plan).unwrap_err().to_string();
     let names: Vec<_> = (0..16).map(|number| format!("p{number}")).collect();
     assert_eq!(
@@ -185,7 +185,7 @@ fn pools_that_share_addresses_are_refused() {
         pool("default", &["10.0.0.1-10.0.0.9"]),
         pool("lab", &["10.0.1.1", "10.0.0.8-10.0.0.12"]),
     ];
-    match Map::in_memory(&Plan { pools, ..Plan::default() }) {
+    match Map::in_memory(&Plan::new(pools)) {
         Err(MapError::Plan(text)) => {
             assert_eq!(text, r#"pools "default" and "lab" share addresses from 10.0.0.8 on"#);
         }
@@ -196,5 +196,5 @@ fn pools_that_share_addresses_are_refused() {
         Pool::new(name, PoolKind::VirtualIp, &[range.parse().unwrap()], 4).unwrap()
     };
     let pools = vec![sparse("a", "fd00::/64"), sparse("b", "fd00::4/126")];
-    Map::in_memory(&Plan { pools, ..Plan::default() }).unwrap();
+    Map::in_memory(&Plan::new(pools)).unwrap();
 }

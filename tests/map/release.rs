@@ -1,7 +1,7 @@
 //! Releasing addresses: dead leaders, cool-down, socket checks and clock jumps.
 
 use vipool::Tick;
-use vipool::map::{LEADER_GRACE, Leader, Map, OpenError, OpenOptions, Plan, Settings, Shortage};
+use vipool::map::{LEADER_GRACE, Leader, Map, OpenError, Plan, Settings, Shortage};
 use vipool::pool::{Pool, PoolKind};
 
 use crate::support::{
@@ -13,7 +13,7 @@ use crate::support::{
 fn reap_does_not_close_a_later_lease_of_the_address() {
     let map = memory_map(&["10.0.0.1"], Settings::default());
     let leader = Leader { pid: 7, start_time: 1, pid_namespace: 2 };
-    let with_leader = OpenOptions { leader: Some(leader), ..ANONYMOUS };
+    let with_leader = ANONYMOUS.with_leader(leader);
     let mut leader_gone = FakeSystem { leaders_gone: true, ..FakeSystem::default() };
     // The first leader is seen gone once. Then its session closes, and the address goes to a session
     // whose leader is gone as well.
@@ -41,18 +41,15 @@ fn reap_does_not_close_a_later_lease_of_the_address() {
 #[test]
 fn leader_is_found_on_any_lease_of_its_session() {
     let ranges = ["10.0.0.1".parse().unwrap()];
-    let plan = Plan {
-        pools: vec![
-            Pool::new("default", PoolKind::VirtualIp, &ranges, 1).unwrap(),
-            loopback_pool("127.9.0.0/28"),
-        ],
-        ..Plan::default()
-    };
+    let plan = Plan::new([
+        Pool::new("default", PoolKind::VirtualIp, &ranges, 1).unwrap(),
+        loopback_pool("127.9.0.0/28"),
+    ]);
     let map = Map::in_memory(&plan).unwrap();
     let leader = Leader { pid: 7, start_time: 1, pid_namespace: 2 };
     map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
     // No virtual IP is free: the session opens with a loopback address only.
-    let with_leader = OpenOptions { leader: Some(leader), ..ANONYMOUS };
+    let with_leader = ANONYMOUS.with_leader(leader);
     assert_eq!(
         only_address(&map.open_session(session_id(2), &with_leader, Tick::ZERO).unwrap().leases),
         "127.9.0.1"
@@ -72,7 +69,7 @@ fn leader_is_found_on_any_lease_of_its_session() {
 
 #[test]
 fn released_addresses_count_as_free_or_cooling() {
-    let settings = Settings { cool_down: 10, ..Settings::default() };
+    let settings = Settings::new().with_cool_down(10);
     let map = memory_map(&["10.0.0.1-10.0.0.4"], settings);
     // Release all in one second, then drain, recover and undrain.
     for round in 0..5 {
@@ -97,7 +94,7 @@ fn released_addresses_count_as_free_or_cooling() {
 
 #[test]
 fn clock_jump_neither_shortens_a_cool_down_nor_loses_an_address() {
-    let settings = Settings { cool_down: 60, ..Settings::default() };
+    let settings = Settings::new().with_cool_down(60);
     let map = memory_map(&["10.0.0.1-10.0.0.2"], settings);
     let cooling_until = |now| match map.open_session(session_id(9), &ANONYMOUS, now) {
         Err(OpenError::Shortage(Shortage::Cooling { until })) => until,
@@ -173,7 +170,7 @@ fn released_address_goes_to_the_end_of_the_queue() {
 
 #[test]
 fn cooled_address_waits_for_a_socket_check() {
-    let settings = Settings { cool_down: 5, check_in_use: true, ..Settings::default() };
+    let settings = Settings::new().with_cool_down(5).with_check_in_use(true);
     let map = memory_map(&["10.0.0.1-10.0.0.3"], settings);
     for n in 1..=3 {
         map.open_session(session_id(n), &ANONYMOUS, Tick::ZERO).unwrap();

@@ -17,7 +17,7 @@ fn directory() -> tempfile::TempDir {
 fn plan(kind: PoolKind, ranges: &[&str], slots: u32) -> Plan {
     let ranges: Vec<_> = ranges.iter().map(|range| range.parse().unwrap()).collect();
     let pool = Pool::new("default", kind, &ranges, slots).unwrap();
-    Plan { pools: vec![pool], ..Plan::default() }
+    Plan::new([pool])
 }
 
 /// Opens sessions until the pool is exhausted. Returns their addresses.
@@ -42,9 +42,8 @@ fn grown_sparse_prefix_serves_requests_for_new_addresses() {
     let sparse = |slots| plan(PoolKind::VirtualIp, &["fd00::/64"], slots);
     let map = Map::create(directory.path(), &sparse(4)).unwrap();
     let first = map.open_session(session_id(1), &OpenOptions::default(), Tick::ZERO).unwrap();
-    let reservations =
-        vec![Reservation { user: "ann".into(), address: "fd00::5".parse().unwrap() }];
-    let map = Map::create(directory.path(), &Plan { reservations, ..sparse(8) }).unwrap();
+    let reservations = vec![Reservation::new("fd00::5".parse().unwrap(), "ann")];
+    let map = Map::create(directory.path(), &sparse(8).with_reservations(reservations)).unwrap();
     assert!(map.reader().unwrap().is_live(&first.handle));
     assert_eq!(
         only_address(
@@ -52,7 +51,7 @@ fn grown_sparse_prefix_serves_requests_for_new_addresses() {
         ),
         "fd00::5"
     );
-    let options = OpenOptions { address: "fd00::6".parse().ok(), ..OpenOptions::default() };
+    let options = OpenOptions::new().with_address("fd00::6".parse().ok());
     assert_eq!(
         only_address(&map.open_session(session_id(3), &options, Tick::ZERO).unwrap().leases),
         "fd00::6"
@@ -100,7 +99,7 @@ fn removed_range_keeps_its_state_until_it_returns() {
     let two = plan(PoolKind::VirtualIp, &["10.0.0.1-10.0.0.2", "10.0.1.1-10.0.1.2"], u32::MAX);
     let one = plan(PoolKind::VirtualIp, &["10.0.0.1-10.0.0.2"], u32::MAX);
     let map = Map::create(directory.path(), &two).unwrap();
-    let options = OpenOptions { address: "10.0.1.1".parse().ok(), ..for_user("ann") };
+    let options = for_user("ann").with_address("10.0.1.1".parse().ok());
     let kept = map.open_session(session_id(1), &options, Tick::ZERO).unwrap();
     map.drain(&"10.0.1.2".parse().unwrap(), Tick::ZERO).unwrap();
     let map = Map::create(directory.path(), &one).unwrap();

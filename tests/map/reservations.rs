@@ -1,7 +1,7 @@
 //! Reservations, and how quotas and last users interact with them.
 
 use vipool::Tick;
-use vipool::map::{Map, OpenError, OpenOptions, Plan, Settings};
+use vipool::map::{Map, OpenError, Settings};
 use vipool::pool::Reservation;
 
 use crate::support::{
@@ -10,10 +10,8 @@ use crate::support::{
 
 #[test]
 fn reserved_address_goes_to_its_user_only() {
-    let plan = Plan {
-        reservations: vec![Reservation { user: "ann".into(), address: address("10.0.0.2") }],
-        ..plan(&["10.0.0.1-10.0.0.3"], Settings::default())
-    };
+    let plan = plan(&["10.0.0.1-10.0.0.3"], Settings::default())
+        .with_reservations([Reservation::new(address("10.0.0.2"), "ann")]);
     let map = Map::in_memory(&plan).unwrap();
     assert!(matches!(
         map.open_session(session_id(1), &for_address("10.0.0.2"), Tick::ZERO),
@@ -34,7 +32,7 @@ fn reserved_address_goes_to_its_user_only() {
 
 #[test]
 fn reservation_skips_the_cool_down_for_the_last_user_only() {
-    let settings = Settings { cool_down: 60, check_in_use: true, ..Settings::default() };
+    let settings = Settings::new().with_cool_down(60).with_check_in_use(true);
     let map = memory_map(&["10.0.0.1-10.0.0.3"], settings);
     let (first, mut probe) = (address("10.0.0.1"), FakeSystem::default());
     let open =
@@ -44,7 +42,7 @@ fn reservation_skips_the_cool_down_for_the_last_user_only() {
     map.close_by_handle(&bob.handle, Tick::ZERO).unwrap();
     // Bob's sockets may still use the address.
     assert_eq!(only_address(&open(2, "ann", Tick::from_secs(59)).leases), "10.0.0.2");
-    let options = OpenOptions { address: Some(first), ..for_user("ann") };
+    let options = for_user("ann").with_address(first);
     let result = map.open_session(session_id(3), &options, Tick::from_secs(59));
     assert!(
         matches!(result, Err(OpenError::AddressCooling(_, until)) if until == Tick::from_secs(60)),
@@ -68,10 +66,10 @@ fn reservation_skips_the_cool_down_for_the_last_user_only() {
 #[test]
 fn removed_reservation_restores_the_last_user() {
     let directory = tempfile::tempdir().unwrap();
-    let settings = Settings { cool_down: 60, ..Settings::default() };
-    let plan_for = |user: &str| Plan {
-        reservations: vec![Reservation { user: user.into(), address: address("10.0.0.1") }],
-        ..plan(&["10.0.0.1-10.0.0.2"], settings)
+    let settings = Settings::new().with_cool_down(60);
+    let plan_for = |user: &str| {
+        plan(&["10.0.0.1-10.0.0.2"], settings)
+            .with_reservations([Reservation::new(address("10.0.0.1"), user)])
     };
     let map = Map::create(directory.path(), &plan(&["10.0.0.1-10.0.0.2"], settings)).unwrap();
     let bob = map.open_session(session_id(1), &for_user("bob"), Tick::ZERO).unwrap();
@@ -94,7 +92,7 @@ fn removed_reservation_restores_the_last_user() {
 
 #[test]
 fn quota_counts_sessions_by_their_user_not_by_reservation() {
-    let settings = Settings { sessions_per_user: 1, ..Settings::default() };
+    let settings = Settings::new().with_sessions_per_user(1);
     let map = memory_map(&["10.0.0.1-10.0.0.4"], settings);
     map.open_session(session_id(1), &for_user("bob"), Tick::ZERO).unwrap();
     map.reserve(address("10.0.0.1"), "ann", Tick::ZERO).unwrap();

@@ -8,7 +8,7 @@ use vipool::session::SessionId;
 
 /// Returns a plan with one pool, named `default`, of these ranges.
 pub fn plan(ranges: &[&str], settings: Settings) -> Plan {
-    Plan { pools: vec![pool("default", ranges)], settings, ..Plan::default() }
+    Plan::new([pool("default", ranges)]).with_settings(settings)
 }
 
 /// Returns a pool of virtual IPs.
@@ -33,12 +33,11 @@ pub fn session_id(number: u64) -> SessionId {
 }
 
 /// The options of an anonymous session.
-pub const ANONYMOUS: OpenOptions<'_> =
-    OpenOptions { user: None, pool: None, address: None, client: None, leader: None };
+pub const ANONYMOUS: OpenOptions<'_> = OpenOptions::new();
 
 /// Returns the options of a user's session.
 pub fn for_user(name: &str) -> OpenOptions<'_> {
-    OpenOptions { user: Some(name), ..OpenOptions::default() }
+    OpenOptions::new().with_user(name)
 }
 
 /// Returns the addresses of the leases.
@@ -60,7 +59,7 @@ pub fn address(text: &str) -> IpAddr {
 
 /// Returns options that request this address.
 pub fn for_address(text: &str) -> OpenOptions<'_> {
-    OpenOptions { address: Some(address(text)), ..ANONYMOUS }
+    ANONYMOUS.with_address(address(text))
 }
 
 /// A simulated operating system.

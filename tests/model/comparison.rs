@@ -84,13 +84,11 @@ impl Comparison {
         let now = self.now;
         match *operation {
             Operation::Open { session, user, pool, address, leader: pid } => {
-                let options = OpenOptions {
-                    user: user.map(|user| USERS[user]),
-                    pool: pool.map(|pool| POOLS[pool]),
-                    address: address.map(|number| self.address(number)),
-                    client: None,
-                    leader: pid.map(leader),
-                };
+                let options = OpenOptions::new()
+                    .with_user(user.map(|user| USERS[user]))
+                    .with_pool(pool.map(|pool| POOLS[pool]))
+                    .with_address(address.map(|number| self.address(number)))
+                    .with_leader(pid.map(leader));
                 self.open(session, &options)?;
             }
             Operation::Close(index) | Operation::CloseForeign(index)

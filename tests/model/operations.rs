@@ -76,18 +76,14 @@ pub fn plan(number: usize) -> Plan {
     use PoolKind::{Loopback, VirtualIp};
     let v6 = || pool("default", VirtualIp, &["fd00::8/126"]);
     let settings = Settings::default();
-    let checked = Settings { cool_down: 9, check_in_use: true, low_water: 2, ..settings };
-    let cooling = Settings { cool_down: 5, low_water: 3, max_sessions: 6, ..settings };
-    let narrow = Settings {
-        sessions_per_user: 2,
-        await_restore: true,
-        on_exhausted: ExhaustionPolicy::Wait(3),
-        ..settings
-    };
-    let reserve = |user: &str, address: &str| Reservation {
-        user: user.to_owned(),
-        address: address.parse().unwrap(),
-    };
+    let checked = settings.with_cool_down(9).with_check_in_use(true).with_low_water(2);
+    let cooling = settings.with_cool_down(5).with_low_water(3).with_max_sessions(6);
+    let narrow = settings
+        .with_sessions_per_user(2)
+        .with_await_restore(true)
+        .with_on_exhausted(ExhaustionPolicy::Wait(3));
+    let reserve =
+        |user: &str, address: &str| Reservation::new(address.parse().unwrap(), user.to_owned());
     let (pools, settings, reservations) = match number {
         0 => (vec![pool("default", VirtualIp, &["10.0.0.1-10.0.0.5"])], settings, vec![]),
         1 => (
@@ -139,11 +135,11 @@ pub fn plan(number: usize) -> Plan {
             vec![reserve("bob", "10.0.0.8")],
         ),
         _ => {
-            let checked = Settings { check_in_use: true, ..settings };
+            let checked = settings.with_check_in_use(true);
             (vec![pool("loop", Loopback, &["127.77.1.0/30"])], checked, vec![])
         }
     };
-    Plan { pools, settings, reservations, ..Plan::default() }
+    Plan::new(pools).with_settings(settings).with_reservations(reservations)
 }
 
 pub fn session_id(number: u64) -> SessionId {

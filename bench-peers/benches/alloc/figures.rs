@@ -17,7 +17,7 @@ const BLOCK_OPERATIONS: u64 = 20_000;
 /// Measures all figures for one table size.
 pub fn measure_all(bench: &Bench, size: u32) {
     measure_refusal(bench, size, "exhausted", Settings::default());
-    let cooling = Settings { cool_down: 1000, ..Settings::default() };
+    let cooling = Settings::new().with_cool_down(1000);
     measure_refusal(bench, size, "all cooling", cooling);
     measure_lookup(bench, size);
     measure_attach(bench, size);

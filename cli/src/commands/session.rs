@@ -127,13 +127,12 @@ impl Open {
         };
         let user = self.user.unwrap_or_else(caller::own_name);
         let pool = self.pool.or_else(|| map.choose_pool(&user, None));
-        let options = OpenOptions {
-            user: Some(&user),
-            pool: pool.as_deref(),
-            address: self.address,
-            client: self.client,
-            leader: self.leader.map(identify_leader).transpose()?,
-        };
+        let options = OpenOptions::new()
+            .with_user(user.as_str())
+            .with_pool(pool.as_deref())
+            .with_address(self.address)
+            .with_client(self.client)
+            .with_leader(self.leader.map(identify_leader).transpose()?);
         let opened = match map.open_session(self.session, &options, Tick::now()) {
             Ok(opened) => opened,
             Err(

@@ -219,11 +219,11 @@ mod tests {
     fn map(directory: &Path) -> Map {
         let ranges = ["10.0.5.10-10.0.5.11".parse().unwrap()];
         let pool = Pool::new("default", PoolKind::VirtualIp, &ranges, u32::MAX).unwrap();
-        Map::create(directory, &Plan { pools: vec![pool], ..Plan::default() }).unwrap()
+        Map::create(directory, &Plan::new([pool])).unwrap()
     }
 
     fn open(map: &Map, session: u64, user: &str) {
-        let options = OpenOptions { user: Some(user), ..OpenOptions::default() };
+        let options = OpenOptions::new().with_user(user);
         let _ = map.open_session(session.to_string().parse().unwrap(), &options, Tick::now());
     }
 

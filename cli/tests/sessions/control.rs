@@ -126,9 +126,9 @@ fn a_user_sees_the_own_row_only_and_joins_the_own_session() {
     std::fs::set_permissions(&directory, Permissions::from_mode(0o755)).unwrap();
     let range = ["127.99.0.2-127.99.0.99".parse().unwrap()];
     let pool = Pool::new("loopback", PoolKind::Loopback, &range, u32::MAX).unwrap();
-    let map = Map::create(&directory, &Plan { pools: vec![pool], ..Plan::default() }).unwrap();
+    let map = Map::create(&directory, &Plan::new([pool])).unwrap();
     let open = |session: &str, user| {
-        let options = OpenOptions { user: Some(user), ..OpenOptions::default() };
+        let options = OpenOptions::new().with_user(user);
         map.open_session(session.parse().unwrap(), &options, Tick::now()).unwrap()
     };
     open("audit:7", "alice");

@@ -51,10 +51,7 @@ fn main() {
 }
 
 fn measure(bench: &Path, report: impl Fn(Measurement)) {
-    let listed = vipool::policy::Program {
-        own_ports: vec![PortRange { first: 8904, last: 8904 }],
-        ..listed_program(bench)
-    };
+    let listed = listed_program(bench).with_own_ports([PortRange { first: 8904, last: 8904 }]);
     let unlisted = bench.with_file_name("hook-bench-unlisted");
     std::fs::copy(bench, &unlisted).expect("the program can be copied");
     let mut host = TestHost::new(vec![listed]);

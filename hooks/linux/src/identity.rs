@@ -62,12 +62,9 @@ impl<'a> ProcessIdentity<'a> {
     /// Returns the identity in the form that the process list takes.
     pub fn executable(&self) -> Executable<'a> {
         let non_empty = |path: &'a [u8]| Some(path).filter(|path| !path.is_empty());
-        Executable {
-            path: self.file,
-            invoked_as: non_empty(self.invoked_as),
-            script: non_empty(self.script),
-            style: PathStyle::Posix,
-        }
+        Executable::new(self.file, PathStyle::Posix)
+            .with_invoked_as(non_empty(self.invoked_as))
+            .with_script(non_empty(self.script))
     }
 }
 

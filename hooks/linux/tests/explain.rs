@@ -70,10 +70,10 @@ fn obstacles_of(host: &TestHost, command: &mut Command) -> Vec<String> {
 
 #[test]
 fn each_socket_is_reported_with_its_requested_address() {
-    let rule = || Program {
-        own_ports: vec![PortRange { first: 8500, last: 8500 }],
-        shared_ports: vec![PortRange { first: 8501, last: 8501 }],
-        ..listed_program(python_path())
+    let rule = || {
+        listed_program(python_path())
+            .with_own_ports([PortRange { first: 8500, last: 8500 }])
+            .with_shared_ports([PortRange { first: 8501, last: 8501 }])
     };
     let code = "
 import socket, time
@@ -357,8 +357,8 @@ time.sleep(1000)";
 
 #[test]
 fn session_without_virtual_ip_is_reported() {
-    let features = Features { virtual_ip: true, ..Features::default() };
-    let rules = vec![Program { features, ..listed_program(idle_program("plain")) }];
+    let features = Features::default().with_virtual_ip(true);
+    let rules = vec![listed_program(idle_program("plain")).with_features(features)];
     on_test_host("session_without_virtual_ip_is_reported", &[], rules, |host| {
         // The pool has four addresses.
         for number in 1..=4 {
@@ -409,10 +409,10 @@ fn session_is_found_by_sockets_after_environment_is_overwritten() {
 
 #[test]
 fn program_is_explained_before_it_starts() {
-    let rules = vec![Program {
-        flags: ProgramFlags { loopback_connect: LoopbackConnect::Own, ..ProgramFlags::default() },
-        ..listed_program(idle_program("plain"))
-    }];
+    let rules = vec![
+        listed_program(idle_program("plain"))
+            .with_flags(ProgramFlags::default().with_loopback_connect(LoopbackConnect::Own)),
+    ];
     on_test_host("program_is_explained_before_it_starts", &[], rules, |host| {
         let plain = idle_program("plain");
         let plain = plain.to_str().unwrap();

@@ -24,7 +24,7 @@ fn binary() -> PathBuf {
 }
 
 fn rule() -> Program {
-    Program { own_ports: vec![PortRange { first: 8311, last: 8311 }], ..listed_program(binary()) }
+    listed_program(binary()).with_own_ports([PortRange { first: 8311, last: 8311 }])
 }
 
 fn on_test_host(test: &str, needs: &[&str], body: impl FnOnce(TestHost)) {

@@ -283,8 +283,8 @@ const CLIENT: &str = "203.0.113.9";
 const HOST_ADDRESS: &str = "10.99.5.1";
 
 fn list_client_ip_programs() -> Vec<Program> {
-    let features = Features { client_ip: true, ..Features::default() };
-    let listed = |name: &str| Program { features, ..listed_program(name) };
+    let features = Features::default().with_client_ip(true);
+    let listed = |name: &str| listed_program(name).with_features(features);
     vec![listed("getent"), listed(python_path().to_str().unwrap())]
 }
 

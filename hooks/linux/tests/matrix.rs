@@ -28,11 +28,9 @@ fn single_port(port: u16) -> Vec<PortRange> {
 }
 
 fn rule() -> Program {
-    Program {
-        own_ports: single_port(8311),
-        shared_ports: single_port(8411),
-        ..support::listed_program(binary())
-    }
+    support::listed_program(binary())
+        .with_own_ports(single_port(8311))
+        .with_shared_ports(single_port(8411))
 }
 
 /// Returns the addresses on which the host listens during a row.

@@ -21,7 +21,7 @@ pub fn own_rule<'p>(policy: &PolicyView<'p>) -> Option<ProgramView<'p>> {
     let path = utf16_to_wtf8(wide_path.get(..length as usize)?, &mut path_bytes)?;
     let script = std::env::args_os().skip(1).find(|argument| !is_option(argument));
     let script = script.as_ref().map(|script| script.as_encoded_bytes());
-    let executable = Executable { path, invoked_as: None, script, style: PathStyle::Windows };
+    let executable = Executable::new(path, PathStyle::Windows).with_script(script);
     policy.find(&executable).map(|rule| rule.program)
 }
 
@@ -42,7 +42,7 @@ pub unsafe fn may_be_listed(policy: &PolicyView<'_>, process: HANDLE) -> bool {
     let Some(path) = path.and_then(|path| utf16_to_wtf8(path, &mut path_bytes)) else {
         return false;
     };
-    let executable = Executable { path, invoked_as: None, script: None, style: PathStyle::Windows };
+    let executable = Executable::new(path, PathStyle::Windows);
     policy.find(&executable).is_some()
         || policy.explain(executable).any(|(_, verdict)| verdict == MatchResult::OtherScript)
 }

@@ -22,6 +22,38 @@ pub struct Plan {
     pub reservations: Vec<Reservation>,
 }
 
+impl Plan {
+    /// Creates a plan with these pools, an empty policy, default settings and no reservations.
+    #[must_use]
+    pub fn new(pools: impl IntoIterator<Item = Pool>) -> Self {
+        Self { pools: pools.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Sets the policy for hook layers.
+    #[must_use]
+    pub fn with_policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Sets the settings of the map.
+    #[must_use]
+    pub fn with_settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Sets the reserved addresses.
+    #[must_use]
+    pub fn with_reservations(
+        mut self,
+        reservations: impl IntoIterator<Item = Reservation>,
+    ) -> Self {
+        self.reservations = reservations.into_iter().collect();
+        self
+    }
+}
+
 /// The settings of a map, the same for all its writers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
@@ -43,6 +75,79 @@ pub struct Settings {
     /// Whether the map refuses sessions as "not ready" until
     /// [`Map::mark_restored`](crate::map::Map::mark_restored) is called.
     pub await_restore: bool,
+}
+
+impl Settings {
+    /// Creates the default settings: no cool-down, no limits, addresses at logon.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            cool_down: 0,
+            check_in_use: false,
+            low_water: 0,
+            sessions_per_user: 0,
+            max_sessions: 0,
+            on_exhausted: ExhaustionPolicy::Pass,
+            allocate: AllocationTime::Logon,
+            await_restore: false,
+        }
+    }
+
+    /// Sets the seconds from the release of an address until another user can get it.
+    #[must_use]
+    pub const fn with_cool_down(mut self, cool_down: u32) -> Self {
+        self.cool_down = cool_down;
+        self
+    }
+
+    /// Sets whether a cooled address must have no sockets before it is available.
+    #[must_use]
+    pub const fn with_check_in_use(mut self, check_in_use: bool) -> Self {
+        self.check_in_use = check_in_use;
+        self
+    }
+
+    /// Sets the number of available addresses below which the map reports once; 0 for never.
+    #[must_use]
+    pub const fn with_low_water(mut self, low_water: u32) -> Self {
+        self.low_water = low_water;
+        self
+    }
+
+    /// Sets the maximum number of sessions of one user; 0 for no limit.
+    #[must_use]
+    pub const fn with_sessions_per_user(mut self, sessions_per_user: u32) -> Self {
+        self.sessions_per_user = sessions_per_user;
+        self
+    }
+
+    /// Sets the maximum number of sessions of the server; 0 for no limit.
+    #[must_use]
+    pub const fn with_max_sessions(mut self, max_sessions: u32) -> Self {
+        self.max_sessions = max_sessions;
+        self
+    }
+
+    /// Sets the treatment of a session when no address is available.
+    #[must_use]
+    pub const fn with_on_exhausted(mut self, on_exhausted: ExhaustionPolicy) -> Self {
+        self.on_exhausted = on_exhausted;
+        self
+    }
+
+    /// Sets the time at which a session gets its addresses.
+    #[must_use]
+    pub const fn with_allocate(mut self, allocate: AllocationTime) -> Self {
+        self.allocate = allocate;
+        self
+    }
+
+    /// Sets whether the map refuses sessions until it is marked as restored.
+    #[must_use]
+    pub const fn with_await_restore(mut self, await_restore: bool) -> Self {
+        self.await_restore = await_restore;
+        self
+    }
 }
 
 /// The treatment of a session when no address is available. The caller of the map applies it.
@@ -83,6 +188,49 @@ pub struct OpenOptions<'a> {
     /// The session leader. [`Map::reap`](crate::map::Map::reap) closes the session when this
     /// process has exited.
     pub leader: Option<Leader>,
+}
+
+impl<'a> OpenOptions<'a> {
+    /// Creates options for an anonymous session: no user, no client, no leader, any address.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { user: None, pool: None, address: None, client: None, leader: None }
+    }
+
+    /// Sets the name of the user.
+    #[must_use]
+    pub fn with_user(mut self, user: impl Into<Option<&'a str>>) -> Self {
+        self.user = user.into();
+        self
+    }
+
+    /// Sets the name of the pool for virtual IPs.
+    #[must_use]
+    pub fn with_pool(mut self, pool: impl Into<Option<&'a str>>) -> Self {
+        self.pool = pool.into();
+        self
+    }
+
+    /// Requires this address.
+    #[must_use]
+    pub fn with_address(mut self, address: impl Into<Option<IpAddr>>) -> Self {
+        self.address = address.into();
+        self
+    }
+
+    /// Sets the address of the client.
+    #[must_use]
+    pub fn with_client(mut self, client: impl Into<Option<IpAddr>>) -> Self {
+        self.client = client.into();
+        self
+    }
+
+    /// Sets the session leader.
+    #[must_use]
+    pub fn with_leader(mut self, leader: impl Into<Option<Leader>>) -> Self {
+        self.leader = leader.into();
+        self
+    }
 }
 
 impl OpenOptions<'_> {

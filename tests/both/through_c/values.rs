@@ -149,22 +149,21 @@ pub fn c_settings(settings: &Settings) -> vipool_settings {
 
 /// Settings as they are read.
 pub fn settings(settings: &vipool_settings) -> Settings {
-    Settings {
-        cool_down: settings.cool_down,
-        check_in_use: settings.flags & VIPOOL_SETTING_CHECK_IN_USE != 0,
-        low_water: settings.low_water,
-        sessions_per_user: settings.sessions_per_user,
-        max_sessions: settings.max_sessions,
-        on_exhausted: match settings.on_exhausted {
+    Settings::new()
+        .with_cool_down(settings.cool_down)
+        .with_check_in_use(settings.flags & VIPOOL_SETTING_CHECK_IN_USE != 0)
+        .with_low_water(settings.low_water)
+        .with_sessions_per_user(settings.sessions_per_user)
+        .with_max_sessions(settings.max_sessions)
+        .with_on_exhausted(match settings.on_exhausted {
             0 => ExhaustionPolicy::Pass,
             1 => ExhaustionPolicy::Refuse,
             _ => ExhaustionPolicy::Wait(settings.wait_seconds),
-        },
-        allocate: if settings.allocate == 0 {
+        })
+        .with_allocate(if settings.allocate == 0 {
             AllocationTime::Logon
         } else {
             AllocationTime::FirstUse
-        },
-        await_restore: settings.flags & VIPOOL_SETTING_AWAIT_RESTORE != 0,
-    }
+        })
+        .with_await_restore(settings.flags & VIPOOL_SETTING_AWAIT_RESTORE != 0)
 }

@@ -108,7 +108,7 @@ impl Api for Rust {
         };
         let mut done = |step: &Step| match step {
             Step::Open(id, user) => {
-                let options = OpenOptions { user: Some(user), ..OpenOptions::default() };
+                let options = OpenOptions::new().with_user(*user);
                 let opened = writer.open_session(*id, &options, Tick::from_secs(100));
                 opened.map(|opened| list(&opened.leases)).map_err(status)
             }
@@ -149,8 +149,7 @@ impl Api for Rust {
     fn choose_pool(&self, user: &str, program: Option<&str>) -> Option<String> {
         let style = PathStyle::Posix;
         let program = program.map(str::as_bytes);
-        let program =
-            program.map(|path| Executable { path, invoked_as: None, script: None, style });
+        let program = program.map(|path| Executable::new(path, style));
         self.map.choose_pool(user, program.as_ref())
     }
 

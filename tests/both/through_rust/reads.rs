@@ -92,7 +92,7 @@ impl Reads for Rust {
 
     fn explain(&self, path: &str) -> Vec<(u64, String, String)> {
         let style = PathStyle::Posix;
-        let program = Executable { path: path.as_bytes(), invoked_as: None, script: None, style };
+        let program = Executable::new(path.as_bytes(), style);
         let row = |(rule, verdict): (ProgramView<'_>, MatchResult)| {
             let pattern = String::from_utf8(rule.pattern().to_vec()).unwrap();
             (rule.id(), pattern, verdict.to_string())
@@ -106,7 +106,7 @@ impl Reads for Rust {
 
     fn rule(&self, path: &str, windows: bool) -> Option<(u64, u32)> {
         let style = if windows { PathStyle::Windows } else { PathStyle::Posix };
-        let program = Executable { path: path.as_bytes(), invoked_as: None, script: None, style };
+        let program = Executable::new(path.as_bytes(), style);
         let rule = self.reader.policy().find(&program)?.program;
         let features = rule.features();
         let bits = [features.virtual_ip, features.loopback, features.client_ip];

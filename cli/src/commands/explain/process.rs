@@ -56,12 +56,11 @@ pub struct Subject {
 impl Subject {
     /// Returns the properties that the process list compares.
     pub fn executable(&self) -> Option<Executable<'_>> {
-        Some(Executable {
-            path: self.file.as_ref()?.as_os_str().as_bytes(),
-            invoked_as: self.started_as.as_ref().map(|path| path.as_os_str().as_bytes()),
-            script: self.script.as_ref().map(|path| path.as_os_str().as_bytes()),
-            style: PathStyle::Posix,
-        })
+        Some(
+            Executable::new(self.file.as_ref()?.as_os_str().as_bytes(), PathStyle::Posix)
+                .with_invoked_as(self.started_as.as_ref().map(|path| path.as_os_str().as_bytes()))
+                .with_script(self.script.as_ref().map(|path| path.as_os_str().as_bytes())),
+        )
     }
 
     /// Returns a variable of the environment, unless the program ignores its environment.

@@ -125,13 +125,12 @@ pub fn enter(args: &Run, signals: &mut Signals) -> Result<EnteredSession, EnterE
     }
     let user = args.user.clone().unwrap_or_else(caller::own_name);
     let pool = args.pool.clone().or_else(|| map.choose_pool(&user, program.executable().as_ref()));
-    let options = OpenOptions {
-        user: Some(&user),
-        pool: pool.as_deref(),
-        address: args.address,
-        client: args.client,
-        leader: Some(system::identify_process(std::process::id())?),
-    };
+    let options = OpenOptions::new()
+        .with_user(user.as_str())
+        .with_pool(pool.as_deref())
+        .with_address(args.address)
+        .with_client(args.client)
+        .with_leader(system::identify_process(std::process::id())?);
     let opened = open_session(&map, session, &options, signals)?;
     if let Some(shortage) = opened.shortage {
         eprintln!("vipool: session {session} did not get all addresses: {shortage}");
@@ -168,14 +167,15 @@ impl<'a> ProgramPaths<'a> {
     }
 
     fn executable(&self) -> Option<Executable<'_>> {
-        Some(Executable {
-            path: self.file.as_ref()?.as_os_str().as_encoded_bytes(),
-            invoked_as: self.invoked_as.as_ref().map(|path| path.as_os_str().as_encoded_bytes()),
-            script: script_argument(
-                self.arguments.iter().map(|argument| argument.as_encoded_bytes()),
-            ),
-            style: PathStyle::Posix,
-        })
+        Some(
+            Executable::new(self.file.as_ref()?.as_os_str().as_encoded_bytes(), PathStyle::Posix)
+                .with_invoked_as(
+                    self.invoked_as.as_ref().map(|path| path.as_os_str().as_encoded_bytes()),
+                )
+                .with_script(script_argument(
+                    self.arguments.iter().map(|argument| argument.as_encoded_bytes()),
+                )),
+        )
     }
 
     fn is_listed(&self, map: &Reader) -> bool {

@@ -70,13 +70,12 @@ impl Run {
         let directory = self.map.directory()?;
         let map = Map::open(&directory)?;
         let session = self.session.map_or_else(caller::own_session, Ok)?;
-        let options = OpenOptions {
-            user: Some(&caller::own_name()),
-            pool: self.pool.as_deref(),
-            client: self.client,
-            leader: Some(system::identify_process(std::process::id())?),
-            ..OpenOptions::default()
-        };
+        let user = caller::own_name();
+        let options = OpenOptions::new()
+            .with_user(user.as_str())
+            .with_pool(self.pool.as_deref())
+            .with_client(self.client)
+            .with_leader(system::identify_process(std::process::id())?);
         let mut command = Command::new(find_launcher()?);
         command.args(&self.program).env_remove("VIPOOL_LEASE").env_remove("VIPOOL_MAP");
         let mut opened_handle = None;

@@ -140,19 +140,18 @@ fn plan(
     let own_file = std::env::current_exe().and_then(|path| path.canonicalize());
     let own_file = own_file.ok().filter(|_| inputs.farm.is_none());
     for program in inputs.programs.iter().chain(&own_file) {
-        policy.programs.push(Program {
-            pattern: program.to_str().context("the program's path is not UTF-8")?.to_owned(),
-            features: Features { loopback: true, ..Features::default() },
-            flags: ProgramFlags {
-                wildcard: WildcardBind::Loopback,
-                inherit: true,
-                ..ProgramFlags::default()
-            },
-            ..Program::default()
-        });
+        policy.programs.push(
+            Program::new(program.to_str().context("the program's path is not UTF-8")?.to_owned())
+                .with_features(Features::default().with_loopback(true))
+                .with_flags(
+                    ProgramFlags::default()
+                        .with_wildcard(WildcardBind::Loopback)
+                        .with_inherit(true),
+                ),
+        );
     }
     let pool = Pool::new("loopback", PoolKind::Loopback, &[block.range()], max_slots)?;
-    let plan = Plan { pools: vec![pool], policy, settings, ..Plan::default() };
+    let plan = Plan::new([pool]).with_policy(policy).with_settings(settings);
     let mut digest = DefaultHasher::new();
     format!("{plan:?}").hash(&mut digest);
     inputs.plan_digest = digest.finish();

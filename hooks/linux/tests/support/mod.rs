@@ -176,12 +176,11 @@ pub struct TestHost {
 impl TestHost {
     /// Creates a host with these rules in its process list.
     pub fn new(programs: Vec<Program>) -> Self {
-        Self::with_policy(Policy {
-            programs,
-            host_addresses: vec![ip(HOST_ADDRESS), ip("fd99::1"), ip("fe80::1")],
-            wildcard_udp_ports: vec![PortRange { first: 5353, last: 5353 }],
-            ..Policy::default()
-        })
+        Self::with_policy(
+            Policy::new(programs)
+                .with_host_addresses([ip(HOST_ADDRESS), ip("fd99::1"), ip("fe80::1")])
+                .with_wildcard_udp_ports([PortRange { first: 5353, last: 5353 }]),
+        )
     }
 
     /// Creates a host with this policy.
@@ -226,15 +225,12 @@ impl TestHost {
         let bound = Command::new("mount").arg("--bind").arg(&hosts).arg("/etc/hosts").status();
         assert!(bound.unwrap().success());
         let pool = |kind, range: &str| Pool::new("default", kind, &[range.parse().unwrap()], 64);
-        let plan = Plan {
-            pools: vec![
-                pool(PoolKind::VirtualIp, "10.99.5.10-10.99.5.13").unwrap(),
-                pool(PoolKind::VirtualIp, "fd99::10-fd99::13").unwrap(),
-                pool(PoolKind::Loopback, "127.99.0.2-127.99.0.101").unwrap(),
-            ],
-            policy,
-            ..Plan::default()
-        };
+        let plan = Plan::new([
+            pool(PoolKind::VirtualIp, "10.99.5.10-10.99.5.13").unwrap(),
+            pool(PoolKind::VirtualIp, "fd99::10-fd99::13").unwrap(),
+            pool(PoolKind::Loopback, "127.99.0.2-127.99.0.101").unwrap(),
+        ])
+        .with_policy(policy);
         let map = Map::create(&directory, &plan).expect("the map is created");
         Self { directory, map, plan, external_host }
     }
@@ -327,11 +323,8 @@ fn preload_value() -> String {
 
 /// Returns a rule with virtual IP and loopback.
 pub fn listed_program(pattern: impl AsRef<Path>) -> Program {
-    Program {
-        pattern: pattern.as_ref().to_str().unwrap().to_owned(),
-        features: Features { virtual_ip: true, loopback: true, client_ip: false },
-        ..Program::default()
-    }
+    Program::new(pattern.as_ref().to_str().unwrap())
+        .with_features(Features::default().with_virtual_ip(true).with_loopback(true))
 }
 
 /// Returns a rule that also applies to the children of the program.

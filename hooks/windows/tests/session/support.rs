@@ -49,21 +49,15 @@ impl TestHost {
         let pool = |kind, range: &str| {
             Pool::new("default", kind, &[range.parse().unwrap()], u32::MAX).unwrap()
         };
-        let mut policy = Policy {
-            programs: LISTED_PROGRAMS.iter().map(|name| listed_program(name)).collect(),
-            host_addresses: vec![HOST_ADDRESS.parse().unwrap()],
-            wildcard_udp_ports: vec![PortRange { first: 5353, last: 5353 }],
-            ..Policy::default()
-        };
+        let mut policy = Policy::new(LISTED_PROGRAMS.iter().map(|name| listed_program(name)))
+            .with_host_addresses([HOST_ADDRESS.parse().unwrap()])
+            .with_wildcard_udp_ports([PortRange { first: 5353, last: 5353 }]);
         change(&mut policy);
-        let plan = Plan {
-            pools: vec![
-                pool(PoolKind::VirtualIp, "10.77.0.11-10.77.0.30"),
-                pool(PoolKind::Loopback, "127.77.0.2-127.77.0.41"),
-            ],
-            policy,
-            ..Plan::default()
-        };
+        let plan = Plan::new([
+            pool(PoolKind::VirtualIp, "10.77.0.11-10.77.0.30"),
+            pool(PoolKind::Loopback, "127.77.0.2-127.77.0.41"),
+        ])
+        .with_policy(policy);
         let map = Some(Map::create(&directory, &plan).unwrap());
         Self { directory, plan, map }
     }
@@ -113,11 +107,7 @@ impl Drop for TestHost {
 
 /// Returns a rule for programs of this name, with both kinds of addresses.
 pub fn listed_program(name: &str) -> Program {
-    Program {
-        pattern: name.to_owned(),
-        features: Features { virtual_ip: true, loopback: true, client_ip: false },
-        ..Program::default()
-    }
+    Program::new(name).with_features(Features::default().with_virtual_ip(true).with_loopback(true))
 }
 
 /// Returns a port that no other test uses. The following port is unused too.
