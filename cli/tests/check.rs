@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-struct File(tempfile::TempDir);
+struct FarmFile(tempfile::TempDir);
 
-impl File {
+impl FarmFile {
     fn new(text: &[u8]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         std::fs::write(directory.path().join("farm.toml"), text).expect("a file");
@@ -21,7 +21,7 @@ impl File {
     }
 }
 
-const GOOD: &str = r#"
+const VALID_FARM: &str = r#"
 [server.ts1]
 max-sessions = 3
 [server.ts2]
@@ -33,8 +33,8 @@ server = "ts1"
 "#;
 
 #[test]
-fn what_each_server_holds() {
-    let file = File::new(GOOD.as_bytes());
+fn report_lists_the_addresses_of_each_server() {
+    let file = FarmFile::new(VALID_FARM.as_bytes());
     let (output, text) = file.check(&[]);
     assert_eq!(output.status.code(), Some(0), "{text}");
     let lines: Vec<Vec<&str>> =
@@ -56,8 +56,8 @@ fn what_each_server_holds() {
 }
 
 #[test]
-fn warnings_fail_only_when_asked() {
-    let file = File::new(b"[[program]]\npath = \"redis-server\"\n");
+fn warnings_fail_only_with_strict() {
+    let file = FarmFile::new(b"[[program]]\npath = \"redis-server\"\n");
     let (output, text) = file.check(&[]);
     assert_eq!(output.status.code(), Some(0), "{text}");
     assert!(text.starts_with("farm.toml:2:8: warning: "), "{text}");
@@ -67,13 +67,13 @@ fn warnings_fail_only_when_asked() {
 }
 
 #[test]
-fn errors_are_all_told_and_fail() {
-    let half = &GOOD.as_bytes()[..GOOD.len() - 4];
-    let (output, text) = File::new(half).check(&[]);
+fn all_errors_are_reported_and_fail() {
+    let truncated = &VALID_FARM.as_bytes()[..VALID_FARM.len() - 4];
+    let (output, text) = FarmFile::new(truncated).check(&[]);
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("farm.toml:9:12: error: not TOML: "), "{text}");
 
-    let (output, text) = File::new(b"[server.ts1]\nmax-sesions = 3\nenabled = 1\n").check(&[]);
+    let (output, text) = FarmFile::new(b"[server.ts1]\nmax-sesions = 3\nenabled = 1\n").check(&[]);
     assert_eq!(output.status.code(), Some(1), "{text}");
     for part in
         ["farm.toml:2:1: error: ", "did you mean \"max-sessions\"?", "farm.toml:3:11: error: "]
@@ -90,8 +90,8 @@ fn errors_are_all_told_and_fail() {
 }
 
 #[test]
-fn json_is_for_programs() {
-    let (output, text) = File::new(b"[sessions]\nlow-watr = 3\n").check(&["--json"]);
+fn json_has_typed_findings() {
+    let (output, text) = FarmFile::new(b"[sessions]\nlow-watr = 3\n").check(&["--json"]);
     assert_eq!(output.status.code(), Some(1));
     let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(json["passed"], false);
@@ -111,9 +111,9 @@ fn json_is_for_programs() {
 }
 
 #[test]
-fn the_example_is_right() {
+fn example_farm_has_no_findings() {
     let example = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../examples/farm.toml");
     let text = std::fs::read(example).expect("the example");
-    let (output, text) = File::new(&text).check(&["--strict"]);
+    let (output, text) = FarmFile::new(&text).check(&["--strict"]);
     assert!(output.status.success(), "{text}");
 }

@@ -6,25 +6,25 @@ use std::process::Command;
 
 use serde_json::Value;
 
-const SERVE: &str = "
+const SERVER_SCRIPT: &str = "
 import socket, subprocess, sys, threading
 port = int(sys.argv[1])
 server = socket.create_server(('127.0.0.1', port))
 threading.Thread(target=server.accept, daemon=True).start()
-wild = socket.socket()
-wild.bind(('0.0.0.0', port + 1))
+wildcard = socket.socket()
+wildcard.bind(('0.0.0.0', port + 1))
 subprocess.run(['nc', '-N', '127.0.0.1', str(port)], stdin=subprocess.DEVNULL, timeout=20)
 socket.if_nameindex(); subprocess.run(['hostname', '-I'])
 ";
 
 #[test]
-fn a_program_and_its_helper_are_told_apart() {
+fn program_and_helper_are_reported_separately() {
     if !vipool_testing::have(&["python3", "nc"]) {
         return;
     }
     let port = 20000 + std::process::id() % 9000;
     let output = Command::new(env!("CARGO_BIN_EXE_vipool"))
-        .args(["discover", "--json", "--", "python3", "-c", SERVE, &port.to_string()])
+        .args(["discover", "--json", "--", "python3", "-c", SERVER_SCRIPT, &port.to_string()])
         .env_remove("VIPOOL_LEASE")
         .output()
         .unwrap();
@@ -34,13 +34,13 @@ fn a_program_and_its_helper_are_told_apart() {
     let report: Value = serde_json::from_str(&text[text.find('{').expect("JSON")..]).unwrap();
     let find = |name: &str| {
         let programs = report["programs"].as_array().unwrap().iter();
-        let of = |it: &&Value| {
-            it["path"].as_str().unwrap().rsplit('/').next().unwrap().starts_with(name)
+        let has_name = |program: &&Value| {
+            program["path"].as_str().unwrap().rsplit('/').next().unwrap().starts_with(name)
         };
         programs
             .clone()
-            .filter(of)
-            .find(|it| !it["evidence"].as_array().unwrap().is_empty())
+            .filter(has_name)
+            .find(|program| !program["evidence"].as_array().unwrap().is_empty())
             .cloned()
     };
     let python = find("python").unwrap_or_else(|| panic!("{report:#}"));
@@ -55,7 +55,7 @@ fn a_program_and_its_helper_are_told_apart() {
 }
 
 #[test]
-fn a_program_that_cannot_be_started_is_named() {
+fn program_that_cannot_start_is_named() {
     let output = Command::new(env!("CARGO_BIN_EXE_vipool"))
         .args(["discover", "--", "/no/such/program"])
         .output()
@@ -64,7 +64,7 @@ fn a_program_that_cannot_be_started_is_named() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("/no/such/program"));
 }
 
-const STATIC: &str = "
+const STATIC_PROGRAM: &str = "
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <stdlib.h>
@@ -78,13 +78,13 @@ int main(int argc, char **argv) {
 /// It makes its calls without the C library's shared object: it is seen all the same, and that no
 /// hook reaches it is said in place of lines for farm.toml.
 #[test]
-fn a_static_program_is_seen_and_said_to_be_out_of_reach() {
+fn static_program_is_reported_as_out_of_reach() {
     if !vipool_testing::have(&["cc"]) {
         return;
     }
     let directory = std::env::temp_dir().join(format!("vipool-discover-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
-    std::fs::write(directory.join("static.c"), STATIC).unwrap();
+    std::fs::write(directory.join("static.c"), STATIC_PROGRAM).unwrap();
     // Two names for one file: it is told by the one it was started by.
     let (file, link) = (directory.join("file"), directory.join("link"));
     let status = Command::new("cc")

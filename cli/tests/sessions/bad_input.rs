@@ -2,13 +2,13 @@
 
 use std::process::{Command, Output};
 
-use crate::support::{Place, text};
+use crate::support::{PrivateMap, text};
 use vipool_testing::have;
 
 /// Runs a program with a broken something; it is to run, outside the session.
-fn runs_untouched(output: &Output, said: &[&str]) {
+fn assert_runs_outside_session(output: &Output, expected: &[&str]) {
     let errors = text(&output.stderr);
-    for word in said {
+    for word in expected {
         assert!(errors.contains(word), "{word:?} is not in {errors:?}");
     }
     assert_eq!(text(&output.stdout), "lease=\n", "{errors}");
@@ -18,87 +18,93 @@ fn runs_untouched(output: &Output, said: &[&str]) {
 const PROGRAM: [&str; 4] = ["--", "sh", "-c", "echo lease=$VIPOOL_LEASE"];
 
 #[test]
-fn farm_files_that_cannot_be_used() {
-    let place = Place::new();
-    place.output(&["session", "open", "1", "--private"]);
-    let half = "[loopback]\naddresses = \"127.77.0.0/24\"\n\n[[program]]\npath = \"/usr/bi";
-    let half = place.write("half.toml", half);
-    let unknown = place.write("unknown.toml", "[sessions]\ncooldown = 5\n");
-    let directory = place.path().to_owned();
-    let missing = place.path().join("missing.toml");
-    for (farm, said) in [
-        (&half, "5"),
+fn invalid_farm_files_are_reported() {
+    let private_map = PrivateMap::new();
+    private_map.output(&["session", "open", "1", "--private"]);
+    let truncated = "[loopback]\naddresses = \"127.77.0.0/24\"\n\n[[program]]\npath = \"/usr/bi";
+    let truncated = private_map.write_file("truncated.toml", truncated);
+    let unknown = private_map.write_file("unknown.toml", "[sessions]\ncooldown = 5\n");
+    let directory = private_map.path().to_owned();
+    let missing = private_map.path().join("missing.toml");
+    for (farm, expected) in [
+        (&truncated, "5"),
         (&unknown, "cool-down"),
         (&directory, "directory"),
         (&missing, "No such file"),
     ] {
         let farm = farm.to_str().unwrap();
         let run = ["run", "--private", "-s", "2", "--farm", farm];
-        let output = place.output(&[&run[..], &PROGRAM].concat());
-        runs_untouched(&output, &[farm, said, "outside the session"]);
-        let output = place.output(&[&run[..], &["--require"], &PROGRAM].concat());
+        let output = private_map.output(&[&run[..], &PROGRAM].concat());
+        assert_runs_outside_session(&output, &[farm, expected, "outside the session"]);
+        let output = private_map.output(&[&run[..], &["--require"], &PROGRAM].concat());
         assert_eq!(output.status.code(), Some(125), "{output:?}");
         assert!(output.stdout.is_empty());
     }
-    assert_eq!(place.open_sessions(), ["1"]);
-    assert!(text(&place.sh("1", "echo $VIPOOL_LEASE").stdout).starts_with("05"));
+    assert_eq!(private_map.open_sessions(), ["1"]);
+    assert!(text(&private_map.run_shell("1", "echo $VIPOOL_LEASE").stdout).starts_with("05"));
 }
 
 #[test]
-fn a_map_that_is_damaged() {
-    let place = Place::new();
-    place.output(&["session", "open", "1", "--private"]);
-    let map = place.map().join("map");
-    let whole = std::fs::read(&map).unwrap();
+fn damaged_map_is_reported() {
+    let private_map = PrivateMap::new();
+    private_map.output(&["session", "open", "1", "--private"]);
+    let map = private_map.map_directory().join("map");
+    let original = std::fs::read(&map).unwrap();
     // In place: a file that is in use is never resized.
-    std::fs::write(&map, vec![0xa5; whole.len()]).unwrap();
+    std::fs::write(&map, vec![0xa5; original.len()]).unwrap();
     let run = ["run", "--private", "-s", "1"];
-    let output = place.output(&[&run[..], &PROGRAM].concat());
-    runs_untouched(&output, &["map", "not a usable map file", "remove"]);
-    let status = place.output(&["status", "--private"]);
+    let output = private_map.output(&[&run[..], &PROGRAM].concat());
+    assert_runs_outside_session(&output, &["map", "not a usable map file", "remove"]);
+    let status = private_map.output(&["status", "--private"]);
     assert_eq!(status.status.code(), Some(1), "{status:?}");
 
-    std::fs::write(&map, &whole).unwrap();
-    assert_eq!(place.open_sessions(), ["1"], "nothing was done to it meanwhile");
+    std::fs::write(&map, &original).unwrap();
+    assert_eq!(private_map.open_sessions(), ["1"], "nothing was done to it meanwhile");
 }
 
 #[test]
-fn a_map_of_another_boot_or_namespace() {
+fn map_of_another_namespace_is_reported() {
     if !have(&["root"]) {
         return;
     }
-    let place = Place::new();
-    place.output(&["session", "open", "1", "--private"]);
-    let map = place.map();
+    let private_map = PrivateMap::new();
+    private_map.output(&["session", "open", "1", "--private"]);
+    let map = private_map.map_directory();
     let mut command = Command::new("unshare");
     command.args(["--net", env!("CARGO_BIN_EXE_vipool"), "run", "-s", "1"]).args(PROGRAM);
-    place.settle(&mut command);
+    private_map.set_environment(&mut command);
     let output = command.env("VIPOOL_MAP", &map).output().unwrap();
-    runs_untouched(&output, &["another boot or network namespace", map.to_str().unwrap()]);
-    assert_eq!(place.open_sessions(), ["1"]);
+    assert_runs_outside_session(
+        &output,
+        &["another boot or network namespace", map.to_str().unwrap()],
+    );
+    assert_eq!(private_map.open_sessions(), ["1"]);
 }
 
 #[test]
-fn a_hook_layer_that_is_missing() {
-    let place = Place::new();
-    place.output(&["session", "open", "1", "--private"]);
-    let mut command = place.vipool(&["run", "--private", "-s", "1"]);
+fn missing_hook_layer_is_reported() {
+    let private_map = PrivateMap::new();
+    private_map.output(&["session", "open", "1", "--private"]);
+    let mut command = private_map.vipool(&["run", "--private", "-s", "1"]);
     command.args(PROGRAM).env("VIPOOL_PRELOAD", "/nonexistent/hook.so");
-    runs_untouched(&command.output().unwrap(), &["/nonexistent/hook.so", "outside the session"]);
-    assert_eq!(place.open_sessions(), ["1"]);
+    assert_runs_outside_session(
+        &command.output().unwrap(),
+        &["/nonexistent/hook.so", "outside the session"],
+    );
+    assert_eq!(private_map.open_sessions(), ["1"]);
 }
 
 #[test]
-fn arguments_that_make_no_sense() {
-    let place = Place::new();
-    for (arguments, said) in [
+fn invalid_arguments_are_reported() {
+    let private_map = PrivateMap::new();
+    for (arguments, expected) in [
         (vec!["run", "-s", "x", "--", "true"], "write a number"),
         (vec!["run", "-s", "audit:4294967295", "--", "true"], "no session"),
         (vec!["run", "-s", "1"], "PROGRAM"),
         (vec!["session", "open", "pts:1"], "unknown session kind"),
     ] {
-        let output = place.output(&arguments);
+        let output = private_map.output(&arguments);
         assert_eq!(output.status.code(), Some(2), "{output:?}");
-        assert!(text(&output.stderr).contains(said), "{output:?}");
+        assert!(text(&output.stderr).contains(expected), "{output:?}");
     }
 }

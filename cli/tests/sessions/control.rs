@@ -8,119 +8,121 @@ use vipool::map::{Map, OpenOptions, Plan};
 use vipool::pool::{Pool, PoolKind};
 use vipool_testing::have;
 
-use crate::support::{Place, text};
-use crate::users::Installed;
+use crate::support::{PrivateMap, text};
+use crate::users::InstalledFiles;
 
 /// The only address of a session.
-fn address(place: &Place, session: &str) -> String {
-    place.output(&["session", "open", session, "--private"]);
-    let status = place.json(&["status", "--private"]);
+fn open_and_get_address(private_map: &PrivateMap, session: &str) -> String {
+    private_map.output(&["session", "open", session, "--private"]);
+    let status = private_map.json_output(&["status", "--private"]);
     let sessions = status["sessions"].as_array().unwrap();
     let row = sessions.iter().find(|row| row["session"] == session).unwrap();
     row["loopback"].as_str().unwrap().to_owned()
 }
 
 #[test]
-fn drained_addresses_are_given_to_nobody() {
-    let place = Place::new();
-    let held = address(&place, "1");
-    let all = format!("{}.0/24", held.rsplit_once('.').unwrap().0);
-    let drained = place.output(&["drain", &all, "--private"]);
+fn drained_addresses_are_not_allocated() {
+    let private_map = PrivateMap::new();
+    let first_address = open_and_get_address(&private_map, "1");
+    let all = format!("{}.0/24", first_address.rsplit_once('.').unwrap().0);
+    let drained = private_map.output(&["drain", &all, "--private"]);
     assert!(text(&drained.stdout).contains("127 addresses are drained (1 of them"), "{drained:?}");
-    assert_eq!(place.output(&["session", "open", "2", "--private"]).status.code(), Some(75));
-    assert_eq!(address(&place, "1"), held, "who has one keeps it");
-    place.output(&["undrain", &all, "--private"]);
-    assert_ne!(address(&place, "2"), held);
+    assert_eq!(private_map.output(&["session", "open", "2", "--private"]).status.code(), Some(75));
+    assert_eq!(open_and_get_address(&private_map, "1"), first_address, "who has one keeps it");
+    private_map.output(&["undrain", &all, "--private"]);
+    assert_ne!(open_and_get_address(&private_map, "2"), first_address);
 
-    place.output(&["drain", "--all", "--private"]);
-    assert_eq!(place.json(&["status", "--private"])["draining"], true);
-    let refused = place.output(&["session", "open", "3", "--private"]);
+    private_map.output(&["drain", "--all", "--private"]);
+    assert_eq!(private_map.json_output(&["status", "--private"])["draining"], true);
+    let refused = private_map.output(&["session", "open", "3", "--private"]);
     assert_eq!(refused.status.code(), Some(75));
     assert!(text(&refused.stderr).contains("draining"), "{refused:?}");
-    place.output(&["undrain", "--all", "--private"]);
-    address(&place, "3");
+    private_map.output(&["undrain", "--all", "--private"]);
+    open_and_get_address(&private_map, "3");
 
-    let elsewhere = place.output(&["drain", "10.9.8.0/24", "--private"]);
-    assert_eq!(elsewhere.status.code(), Some(1));
-    assert!(text(&elsewhere.stderr).contains("10.9.8.0"), "{elsewhere:?}");
+    let unknown_range = private_map.output(&["drain", "10.9.8.0/24", "--private"]);
+    assert_eq!(unknown_range.status.code(), Some(1));
+    assert!(text(&unknown_range.stderr).contains("10.9.8.0"), "{unknown_range:?}");
 }
 
 #[test]
-fn reserved_addresses_are_their_users() {
-    let place = Place::new();
-    let first = address(&place, "1");
+fn reserved_addresses_are_allocated_to_their_user_only() {
+    let private_map = PrivateMap::new();
+    let first = open_and_get_address(&private_map, "1");
     let wanted = format!("{}.99", first.rsplit_once('.').unwrap().0);
-    place.output(&["reserve", &wanted, "alice", "--private"]);
-    let others = place.output(&["session", "open", "2", "--private", "--address", &wanted]);
-    assert!(text(&others.stderr).contains("reserved for another user"), "{others:?}");
-    let hers = place.output(&["session", "open", "3", "--private", "--user", "alice"]);
-    assert!(text(&hers.stdout).contains(&wanted), "{hers:?}");
-    let pools = &place.json(&["addresses", "--private"]);
+    private_map.output(&["reserve", &wanted, "alice", "--private"]);
+    let refused = private_map.output(&["session", "open", "2", "--private", "--address", &wanted]);
+    assert!(text(&refused.stderr).contains("reserved for another user"), "{refused:?}");
+    let owner_session =
+        private_map.output(&["session", "open", "3", "--private", "--user", "alice"]);
+    assert!(text(&owner_session.stdout).contains(&wanted), "{owner_session:?}");
+    let pools = &private_map.json_output(&["addresses", "--private"]);
     let row = pools.as_array().unwrap().iter().find(|row| row["address"] == *wanted).unwrap();
     assert_eq!((&row["state"], &row["reserved"]), (&"used".into(), &true.into()));
-    assert!(place.output(&["unreserve", &wanted, "--private"]).status.success());
-    assert_eq!(place.output(&["unreserve", &wanted, "--private"]).status.code(), Some(1));
+    assert!(private_map.output(&["unreserve", &wanted, "--private"]).status.success());
+    assert_eq!(private_map.output(&["unreserve", &wanted, "--private"]).status.code(), Some(1));
 }
 
 #[test]
-fn the_numbers_are_the_same_everywhere() {
-    let place = Place::new();
-    address(&place, "1");
-    address(&place, "2");
-    let status = place.json(&["status", "--private"]);
+fn all_reports_have_the_same_counts() {
+    let private_map = PrivateMap::new();
+    open_and_get_address(&private_map, "1");
+    open_and_get_address(&private_map, "2");
+    let status = private_map.json_output(&["status", "--private"]);
     let pool = &status["pools"][0];
     assert_eq!((&status["schema"], &pool["used"]), (&1.into(), &2.into()));
     let states = ["free", "used", "cooling", "lingering", "reserved", "drained"];
     let sum: u64 = states.iter().map(|state| pool[*state].as_u64().unwrap()).sum();
     assert_eq!(pool["addresses"], sum);
 
-    let table = text(&place.output(&["status", "--private"]).stdout);
+    let table = text(&private_map.output(&["status", "--private"]).stdout);
     assert!(table.starts_with("POOL "), "{table}");
-    let watched = text(&place.output(&["watch", "--count", "1", "--private"]).stdout);
+    let watched = text(&private_map.output(&["watch", "--count", "1", "--private"]).stdout);
     assert!(watched.ends_with(&format!("{table}\n")), "{watched}");
 
-    let file = place.path().join("vipool.prom");
-    place.output(&["metrics", "--private", "--output", file.to_str().unwrap()]);
+    let file = private_map.path().join("vipool.prom");
+    private_map.output(&["metrics", "--private", "--output", file.to_str().unwrap()]);
     let metrics = std::fs::read_to_string(file).unwrap();
-    assert_eq!(metrics, text(&place.output(&["metrics", "--private"]).stdout));
+    assert_eq!(metrics, text(&private_map.output(&["metrics", "--private"]).stdout));
     assert!(metrics.contains("state=\"used\"} 2\n") && metrics.ends_with("# EOF\n"), "{metrics}");
-    let drawn = text(&place.output(&["addresses", "--private"]).stdout);
-    assert!(drawn.starts_with("loopback: 127 addresses\n"), "{drawn}");
-    assert!(drawn.contains("  ##..."), "{drawn}");
+    let drawing = text(&private_map.output(&["addresses", "--private"]).stdout);
+    assert!(drawing.starts_with("loopback: 127 addresses\n"), "{drawing}");
+    assert!(drawing.contains("  ##..."), "{drawing}");
 }
 
 #[test]
-fn gc_frees_what_nothing_is_bound_to() {
-    let place = Place::new();
-    let farm = place.farm(2, "pass", std::path::Path::new("sh"));
+fn gc_frees_addresses_without_sockets() {
+    let private_map = PrivateMap::new();
+    let farm = private_map.write_farm(2, "pass", std::path::Path::new("sh"));
     let content = std::fs::read_to_string(&farm).unwrap();
     std::fs::write(&farm, content.replace("check-in-use = false", "check-in-use = true")).unwrap();
     let open = ["session", "open", "1", "--private", "--farm", &farm];
-    let opened = place.output(&open);
+    let opened = private_map.output(&open);
     let line = text(&opened.stdout);
     let address = line.trim().rsplit(' ').next().unwrap();
-    let left_behind = std::net::TcpListener::bind((address, 0)).unwrap();
-    place.output(&["session", "close", "1", "--private"]);
-    let freed = |said: &serde_json::Value| (said["freed"].as_u64(), said["lingering"].as_u64());
-    assert_eq!(freed(&place.json(&["gc", "--private"])), (Some(0), Some(1)));
-    let status = place.json(&["status", "--private"]);
+    let listener = std::net::TcpListener::bind((address, 0)).unwrap();
+    private_map.output(&["session", "close", "1", "--private"]);
+    let freed =
+        |report: &serde_json::Value| (report["freed"].as_u64(), report["lingering"].as_u64());
+    assert_eq!(freed(&private_map.json_output(&["gc", "--private"])), (Some(0), Some(1)));
+    let status = private_map.json_output(&["status", "--private"]);
     assert_eq!(status["pools"][0]["lingering"], 1);
-    drop(left_behind);
+    drop(listener);
     // A process that another test has just forked has it until it becomes its program.
-    let mut looks = (0..600).map(|_| {
+    let mut runs = (0..600).map(|_| {
         std::thread::sleep(std::time::Duration::from_millis(100));
-        freed(&place.json(&["gc", "--private"]))
+        freed(&private_map.json_output(&["gc", "--private"]))
     });
-    let last = looks.find(|said| *said != (Some(0), Some(1)));
+    let last = runs.find(|counts| *counts != (Some(0), Some(1)));
     assert_eq!(last, Some((Some(1), Some(0))));
 }
 
 #[test]
-fn a_user_sees_the_own_row_only_and_joins_the_own_session() {
+fn users_see_and_join_only_their_own_session() {
     if !have(&["root", "setpriv"]) {
         return;
     }
-    let installed = Installed::new();
+    let installed = InstalledFiles::new();
     let directory = installed.path("run");
     std::fs::create_dir(&directory).unwrap();
     std::fs::set_permissions(&directory, Permissions::from_mode(0o755)).unwrap();
@@ -160,29 +162,29 @@ fn a_user_sees_the_own_row_only_and_joins_the_own_session() {
 }
 
 #[test]
-fn the_history_says_who_had_an_address() {
-    let place = Place::new();
+fn history_reports_the_past_user_of_an_address() {
+    let private_map = PrivateMap::new();
     let open = ["session", "open", "7", "--private", "--user", "alice", "--client", "192.0.2.7"];
-    let opened = text(&place.output(&open).stdout);
+    let opened = text(&private_map.output(&open).stdout);
     let address = opened.trim().rsplit(' ').next().unwrap();
-    let who = |more: &[&str]| place.output(&[&["who", address, "--private"], more].concat());
+    let who = |more: &[&str]| private_map.output(&[&["who", address, "--private"], more].concat());
     let now = text(&who(&[]).stdout);
     assert!(now.contains("session 7 of user alice at 192.0.2.7"), "{now}");
     // Killed before it could close: found by the next look.
-    let mut killed = place.vipool(&["run", "--private", "-s", "8", "--", "sh", "-c"]);
+    let mut killed = private_map.vipool(&["run", "--private", "-s", "8", "--", "sh", "-c"]);
     killed.arg("kill -9 $PPID");
     killed.output().unwrap();
-    assert_eq!(place.open_sessions(), ["7", "8"]);
-    place.output(&["session", "close", "7", "--private"]);
-    place.output(&["session", "close", "8", "--private"]);
+    assert_eq!(private_map.open_sessions(), ["7", "8"]);
+    private_map.output(&["session", "close", "7", "--private"]);
+    private_map.output(&["session", "close", "8", "--private"]);
     assert_eq!(who(&["--at", "2001-01-01"]).status.code(), Some(1));
 
-    let history = place.json(&["history", "--private", "--address", address]);
+    let history = private_map.json_output(&["history", "--private", "--address", address]);
     let events: Vec<_> = history.as_array().unwrap().iter().map(|row| &row["event"]).collect();
     assert_eq!(events, ["assigned", "released"]);
-    let gone = who(&["--at", "2999-01-01"]);
+    let later = who(&["--at", "2999-01-01"]);
     assert_eq!(
-        (gone.status.code(), text(&gone.stdout).contains("was not leased")),
+        (later.status.code(), text(&later.stdout).contains("was not leased")),
         (Some(1), true)
     );
     let from = history[0]["time"].as_str().unwrap();
@@ -190,7 +192,8 @@ fn the_history_says_who_had_an_address() {
         let then = text(&who(&["--at", from]).stdout);
         assert!(then.contains("session 7 of user alice"), "{then}");
     }
-    let csv = text(&place.output(&["history", "--private", "--csv", "--user", "alice"]).stdout);
+    let csv =
+        text(&private_map.output(&["history", "--private", "--csv", "--user", "alice"]).stdout);
     assert_eq!(csv.lines().count(), 3, "{csv}");
     assert!(csv.lines().nth(1).unwrap().contains(",assigned,7,"), "{csv}");
 }

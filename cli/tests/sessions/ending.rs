@@ -7,75 +7,80 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use vipool_testing::ChildGuard;
 
-use crate::support::{Place, text, wait_for_line};
+use crate::support::{PrivateMap, text, wait_for_line};
 
 #[test]
-fn the_status_is_handed_through() {
-    let place = Place::new();
+fn exit_status_is_passed_on() {
+    let private_map = PrivateMap::new();
     for status in [0, 1, 7, 128, 255] {
-        let output = place.sh("1", &format!("exit {status}"));
+        let output = private_map.run_shell("1", &format!("exit {status}"));
         assert_eq!(output.status.code(), Some(status), "{output:?}");
     }
 }
 
 #[test]
-fn a_death_by_signal_is_died_after() {
-    let place = Place::new();
+fn death_by_signal_is_passed_on() {
+    let private_map = PrivateMap::new();
     for signal in ["KILL", "TERM", "INT", "PIPE", "SEGV", "USR1"] {
-        let output = place.sh("1", &format!("kill -{signal} $$"));
+        let output = private_map.run_shell("1", &format!("kill -{signal} $$"));
         let expected: Signal = format!("SIG{signal}").parse().unwrap();
         assert_eq!(output.status.signal(), Some(expected as i32), "{output:?}");
         assert!(!output.status.core_dumped());
     }
-    assert!(place.open_sessions().is_empty());
+    assert!(private_map.open_sessions().is_empty());
 }
 
 #[test]
-fn programs_that_cannot_be_run_are_told_apart() {
-    let place = Place::new();
-    let file = place.write("not-executable", "");
+fn exit_codes_distinguish_missing_and_not_executable_programs() {
+    let private_map = PrivateMap::new();
+    let file = private_map.write_file("not-executable", "");
     for (program, status) in [("/nonexistent/program", 127), (file.to_str().unwrap(), 126)] {
-        let output = place.output(&["run", "--private", "-s", "1", "--", program]);
+        let output = private_map.output(&["run", "--private", "-s", "1", "--", program]);
         assert_eq!(output.status.code(), Some(status), "{output:?}");
         assert!(text(&output.stderr).contains(program), "{output:?}");
     }
-    assert!(place.open_sessions().is_empty());
+    assert!(private_map.open_sessions().is_empty());
 }
 
 /// Runs a script that says "ready" and sends a signal to `vipool run`.
-fn signalled(place: &Place, script: &str, signal: Signal) -> ExitStatus {
-    let mut command = place.vipool(&["run", "--private", "-s", "1", "--", "sh", "-c", script]);
+fn run_and_signal(private_map: &PrivateMap, script: &str, signal: Signal) -> ExitStatus {
+    let mut command =
+        private_map.vipool(&["run", "--private", "-s", "1", "--", "sh", "-c", script]);
     let mut running = ChildGuard::start(command.stdout(Stdio::piped()));
     let _output = wait_for_line(running.0.stdout.take().unwrap(), "ready");
-    assert_eq!(place.open_sessions(), ["1"]);
+    assert_eq!(private_map.open_sessions(), ["1"]);
     kill(Pid::from_raw(running.0.id() as i32), signal).unwrap();
     running.0.wait().unwrap()
 }
 
 #[test]
-fn signals_reach_the_program_and_the_session_is_closed() {
-    let place = Place::new();
+fn signals_reach_the_program_and_close_the_session() {
+    let private_map = PrivateMap::new();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR2] {
         let name = &signal.as_str()[3..];
         let waiting = format!("trap 'exit 42' {name}; echo ready; while :; do sleep 0.1; done");
-        assert_eq!(signalled(&place, &waiting, signal).code(), Some(42), "{signal}");
-        assert!(place.open_sessions().is_empty(), "{signal}");
+        assert_eq!(run_and_signal(&private_map, &waiting, signal).code(), Some(42), "{signal}");
+        assert!(private_map.open_sessions().is_empty(), "{signal}");
 
         let plain = "echo ready; exec sleep 60";
-        assert_eq!(signalled(&place, plain, signal).signal(), Some(signal as i32), "{signal}");
-        assert!(place.open_sessions().is_empty(), "{signal}");
+        assert_eq!(
+            run_and_signal(&private_map, plain, signal).signal(),
+            Some(signal as i32),
+            "{signal}"
+        );
+        assert!(private_map.open_sessions().is_empty(), "{signal}");
     }
 }
 
 #[test]
-fn nohup_is_kept() {
-    let place = Place::new();
+fn ignored_sighup_is_inherited() {
+    let private_map = PrivateMap::new();
     // SIGHUP is ignored from the start: the program inherits that, and lives on.
     let vipool =
         format!("trap '' HUP; exec {} run --private -s 1 -- sh -c", env!("CARGO_BIN_EXE_vipool"));
     let mut command = Command::new("sh");
     command.args(["-c", &format!("{vipool} 'echo ready; read line; exit 9'")]);
-    place.settle(&mut command);
+    private_map.set_environment(&mut command);
     let mut running = ChildGuard::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
     let _output = wait_for_line(running.0.stdout.take().unwrap(), "ready");
     kill(Pid::from_raw(running.0.id() as i32), Signal::SIGHUP).unwrap();
@@ -85,11 +90,11 @@ fn nohup_is_kept() {
 
 /// A terminal sends its signals to every process in the foreground: they must come once.
 #[test]
-fn a_key_of_the_terminal_interrupts_once() {
+fn terminal_interrupt_arrives_once() {
     if !vipool_testing::have(&["python3"]) {
         return;
     }
-    let place = Place::new();
+    let private_map = PrivateMap::new();
     let program = "import signal, time
 count = 0
 def interrupted(*_):
@@ -117,7 +122,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     let mut command = Command::new("python3");
     command.args(["-c", terminal, env!("CARGO_BIN_EXE_vipool"), "run", "--private", "-s", "1"]);
     command.args(["--", "python3", "-c", program]);
-    place.settle(&mut command);
+    private_map.set_environment(&mut command);
     let output = command.output().unwrap();
     assert!(text(&output.stdout).contains("interrupted 1 times"), "{output:?}");
     assert!(output.status.success(), "{output:?}");

@@ -6,11 +6,12 @@ use std::process::Stdio;
 use vipool::EXHAUSTED_MESSAGE;
 use vipool_testing::ChildGuard;
 
-use crate::support::{Place, text, wait_for_line};
+use crate::support::{PrivateMap, text, wait_for_line};
 
 /// A session that holds the only address until its standard input is closed.
-fn holder(place: &Place, farm: &str) -> ChildGuard {
-    let mut command = place.vipool(&["run", "--private", "--farm", farm, "-s", "1", "--", "sh"]);
+fn start_holder(private_map: &PrivateMap, farm: &str) -> ChildGuard {
+    let mut command =
+        private_map.vipool(&["run", "--private", "--farm", farm, "-s", "1", "--", "sh"]);
     command.args(["-c", "echo ready; read line"]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut running = ChildGuard::start(&mut command);
     wait_for_line(running.0.stdout.take().unwrap(), "ready");
@@ -20,40 +21,40 @@ fn holder(place: &Place, farm: &str) -> ChildGuard {
 const PROGRAM: [&str; 3] = ["sh", "-c", "echo lease=$VIPOOL_LEASE preload=$LD_PRELOAD"];
 
 #[test]
-fn the_user_is_told_and_the_program_runs_untouched() {
-    let place = Place::new();
-    let farm = place.farm(1, "pass", Path::new("/bin/sh"));
-    let _holder = holder(&place, &farm);
+fn user_gets_the_message_and_the_program_runs_outside_the_session() {
+    let private_map = PrivateMap::new();
+    let farm = private_map.write_farm(1, "pass", Path::new("/bin/sh"));
+    let _holder = start_holder(&private_map, &farm);
     let run = ["run", "--private", "--farm", &farm, "-s", "2"];
-    let output = place.output(&[&run[..], &["--"], &PROGRAM].concat());
+    let output = private_map.output(&[&run[..], &["--"], &PROGRAM].concat());
     assert_eq!(text(&output.stderr), format!("{EXHAUSTED_MESSAGE}\n"));
     assert_eq!(text(&output.stdout), "lease= preload=\n");
     assert_eq!(output.status.code(), Some(0));
 
-    let output = place.output(&[&run[..], &["--require", "--"], &PROGRAM].concat());
+    let output = private_map.output(&[&run[..], &["--require", "--"], &PROGRAM].concat());
     assert_eq!(output.status.code(), Some(75), "{output:?}");
     assert!(output.stdout.is_empty());
-    assert_eq!(place.open_sessions(), ["1"]);
+    assert_eq!(private_map.open_sessions(), ["1"]);
 }
 
 #[test]
-fn a_farm_may_refuse() {
-    let place = Place::new();
-    let farm = place.farm(1, "refuse", Path::new("/bin/sh"));
-    let _holder = holder(&place, &farm);
+fn refuse_policy_does_not_run_the_program() {
+    let private_map = PrivateMap::new();
+    let farm = private_map.write_farm(1, "refuse", Path::new("/bin/sh"));
+    let _holder = start_holder(&private_map, &farm);
     let run = ["run", "--private", "--farm", &farm, "-s", "2", "--"];
-    let output = place.output(&[&run[..], &PROGRAM].concat());
+    let output = private_map.output(&[&run[..], &PROGRAM].concat());
     assert_eq!(output.status.code(), Some(75), "{output:?}");
     assert_eq!(text(&output.stderr), format!("{EXHAUSTED_MESSAGE}\n"));
     assert!(output.stdout.is_empty());
 }
 
 #[test]
-fn a_farm_may_let_sessions_wait() {
-    let place = Place::new();
-    let farm = place.farm(1, "wait 60s", Path::new("/bin/sh"));
-    let mut first = holder(&place, &farm);
-    let mut second = place.vipool(&["run", "--private", "--farm", &farm, "-s", "2", "--"]);
+fn wait_policy_waits_for_an_address() {
+    let private_map = PrivateMap::new();
+    let farm = private_map.write_farm(1, "wait 60s", Path::new("/bin/sh"));
+    let mut first = start_holder(&private_map, &farm);
+    let mut second = private_map.vipool(&["run", "--private", "--farm", &farm, "-s", "2", "--"]);
     let mut second = ChildGuard::start(second.args(PROGRAM).stdout(Stdio::piped()));
     // It is waiting, or has not come to it yet; in both cases it gets what the first gives back.
     drop(first.0.stdin.take());

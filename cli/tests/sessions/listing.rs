@@ -1,15 +1,17 @@
 //! Who is on the process list and who is not.
 
-use crate::support::{Ended, Place, host_listener, page, text, wait_for_line};
+use crate::support::{
+    PrivateMap, TerminateOnDrop, host_listener, page_server, text, wait_for_line,
+};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use vipool_testing::ChildGuard;
 
 /// Runs the server on a port that the host listens on: it serves only if it is rewritten.
-fn serves(place: &Place, farm: &str, program: &[&str], port: u16) -> bool {
-    let file = place.write("index.html", "a page\n");
+fn is_rewritten(private_map: &PrivateMap, farm: &str, program: &[&str], port: u16) -> bool {
+    let file = private_map.write_file("index.html", "a page\n");
     let port = port.to_string();
-    let mut command = place.vipool(&["run", "--private", "--farm", farm, "-s", "1", "--"]);
+    let mut command = private_map.vipool(&["run", "--private", "--farm", farm, "-s", "1", "--"]);
     command.args(program).args(["serve", &port, file.to_str().unwrap()]);
     let mut running = ChildGuard::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
     let mut line = String::new();
@@ -29,54 +31,54 @@ fn serves(place: &Place, farm: &str, program: &[&str], port: u16) -> bool {
 }
 
 #[test]
-fn a_full_path_is_that_file_alone_and_a_name_is_any() {
-    let place = Place::new();
+fn full_path_matches_one_file_and_a_name_matches_any() {
+    let private_map = PrivateMap::new();
     let (_host, port) = host_listener();
-    let copy = place.path().join("page");
-    std::fs::copy(page(), &copy).unwrap();
-    let elsewhere = copy.to_str().unwrap();
-    let original = page().to_str().unwrap();
+    let copy = private_map.path().join("page");
+    std::fs::copy(page_server(), &copy).unwrap();
+    let copy_path = copy.to_str().unwrap();
+    let original_path = page_server().to_str().unwrap();
 
-    let farm = place.farm(2, "pass", page());
-    assert!(serves(&place, &farm, &[original], port));
-    assert!(!serves(&place, &farm, &[elsewhere], port), "the same name elsewhere");
+    let farm = private_map.write_farm(2, "pass", page_server());
+    assert!(is_rewritten(&private_map, &farm, &[original_path], port));
+    assert!(!is_rewritten(&private_map, &farm, &[copy_path], port), "the same name elsewhere");
 
-    let farm = place.farm(2, "pass", Path::new("page"));
-    assert!(serves(&place, &farm, &[elsewhere], port), "listed by its bare name");
+    let farm = private_map.write_farm(2, "pass", Path::new("page"));
+    assert!(is_rewritten(&private_map, &farm, &[copy_path], port), "listed by its bare name");
 }
 
 #[test]
-fn a_child_that_is_not_listed_is_untouched() {
-    let place = Place::new();
+fn unlisted_child_is_not_rewritten() {
+    let private_map = PrivateMap::new();
     let (_host, port) = host_listener();
     // env is listed, and starts a server that is not; then both are.
     let env = Path::new("/usr/bin/env").canonicalize().unwrap();
     let env_name = env.to_str().unwrap();
-    let page_name = page().to_str().unwrap();
+    let page_name = page_server().to_str().unwrap();
     let shell = Path::new("/bin/sh").canonicalize().unwrap();
-    let farm = place.farm(2, "pass", &shell);
+    let farm = private_map.write_farm(2, "pass", &shell);
     let child = ["sh", "-c", "\"$@\"; exit $?", "sh", page_name];
-    assert!(!serves(&place, &farm, &child, port));
-    let both = std::fs::read_to_string(&farm).unwrap()
+    assert!(!is_rewritten(&private_map, &farm, &child, port));
+    let both_listed = std::fs::read_to_string(&farm).unwrap()
         + &format!("[[program]]\npath = {page_name:?}\nfeatures = [\"loopback\"]\n");
-    std::fs::write(&farm, both).unwrap();
-    assert!(serves(&place, &farm, &[env_name, page_name], port));
+    std::fs::write(&farm, both_listed).unwrap();
+    assert!(is_rewritten(&private_map, &farm, &[env_name, page_name], port));
 }
 
 #[test]
-fn two_sessions_and_the_host_on_one_port() {
-    let place = Place::new();
+fn two_sessions_and_the_host_share_a_port() {
+    let private_map = PrivateMap::new();
     let (host, port) = host_listener();
     drop(host);
     let port = port.to_string();
-    let page = page().to_str().unwrap();
+    let page = page_server().to_str().unwrap();
     let mut servers = Vec::new();
-    for who in ["host", "1", "2"] {
-        let file = place.write(who, &format!("page of {who}\n"));
-        let mut command = match who {
+    for owner in ["host", "1", "2"] {
+        let file = private_map.write_file(owner, &format!("page of {owner}\n"));
+        let mut command = match owner {
             "host" => Command::new(page),
             session => {
-                let mut command = place.vipool(&["run", "--private", "-s", session, "--"]);
+                let mut command = private_map.vipool(&["run", "--private", "-s", session, "--"]);
                 command.arg(page);
                 command
             }
@@ -84,24 +86,25 @@ fn two_sessions_and_the_host_on_one_port() {
         command.args(["serve", &port, file.to_str().unwrap()]).stdout(Stdio::piped());
         let mut server = ChildGuard::start(&mut command);
         wait_for_line(server.0.stdout.take().unwrap(), "Serving HTTP on 127.0.0.1 port");
-        servers.push(Ended(server));
+        servers.push(TerminateOnDrop(server));
     }
     for session in ["1", "2"] {
-        let output = place.output(&["run", "--private", "-s", session, "--", page, "fetch", &port]);
+        let output =
+            private_map.output(&["run", "--private", "-s", session, "--", page, "fetch", &port]);
         assert_eq!(text(&output.stdout), format!("page of {session}\n"), "{output:?}");
     }
     let output = Command::new(page).args(["fetch", &port]).output().unwrap();
     assert_eq!(text(&output.stdout), "page of host\n");
     drop(servers);
-    assert!(place.open_sessions().is_empty());
+    assert!(private_map.open_sessions().is_empty());
 }
 
 #[test]
-fn the_demo_holds() {
-    let place = Place::new();
+fn demo_succeeds() {
+    let private_map = PrivateMap::new();
     let (host, port) = host_listener();
     drop(host);
-    page();
-    let output = place.output(&["demo", "--port", &port.to_string()]);
+    page_server();
+    let output = private_map.output(&["demo", "--port", &port.to_string()]);
     assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
 }

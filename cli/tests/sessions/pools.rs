@@ -3,7 +3,7 @@
 use vipool::farm::Farm;
 use vipool::map::Map;
 
-use crate::support::{Place, text};
+use crate::support::{PrivateMap, text};
 
 const FARM: &str = r#"
 [[range]]
@@ -28,29 +28,29 @@ users = ["eve"]
 "#;
 
 /// Makes the map that `vipool up` would make, without touching an interface.
-fn made(group: &str) -> (Place, String) {
-    let place = Place::new();
-    let link = place.path().join("show");
+fn create_map(group: &str) -> (PrivateMap, String) {
+    let private_map = PrivateMap::new();
+    let link = private_map.path().join("show");
     std::os::unix::fs::symlink("/bin/sh", &link).unwrap();
     let farm = FARM.replace("GROUP", group).replace("LINK", link.to_str().unwrap());
     let (farm, report) = Farm::parse(&farm);
     assert!(!report.has_errors(), "{report}");
-    let directory = place.path().join("system");
+    let directory = private_map.path().join("system");
     std::fs::create_dir(&directory).unwrap();
     Map::create(&directory, &farm.plan("any", None).plan).unwrap();
-    (place, directory.to_str().unwrap().to_owned())
+    (private_map, directory.to_str().unwrap().to_owned())
 }
 
 /// The last byte of the address that a session got.
-fn address(shown: &str) -> u8 {
-    let after = shown.split("10.77.0.").nth(1).unwrap_or_else(|| panic!("{shown}"));
+fn last_octet(output_text: &str) -> u8 {
+    let after = output_text.split("10.77.0.").nth(1).unwrap_or_else(|| panic!("{output_text}"));
     after.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
 }
 
 #[test]
-fn rules_choose_the_pool() {
+fn pool_rules_choose_the_pool() {
     let group = nix::unistd::Group::from_gid(0.into()).unwrap().expect("group 0").name;
-    let (place, map) = made(&group);
+    let (private_map, map) = create_map(&group);
     for (number, (arguments, pool)) in [
         (&["--user", "ada"][..], 20),
         (&["--user", "root"], 30),
@@ -64,30 +64,30 @@ fn rules_choose_the_pool() {
     {
         let session = number.to_string();
         let open = ["session", "open", &session, "--map", &map];
-        let output = place.output(&[&open[..], arguments].concat());
+        let output = private_map.output(&[&open[..], arguments].concat());
         assert!(output.status.success(), "{output:?}");
-        let shown = text(&output.stdout);
-        assert_eq!(address(&shown) / 10 * 10, pool, "{arguments:?}: {shown}");
+        let output_text = text(&output.stdout);
+        assert_eq!(last_octet(&output_text) / 10 * 10, pool, "{arguments:?}: {output_text}");
     }
 }
 
 #[test]
-fn the_program_that_is_run_chooses_too() {
-    let (place, map) = made("no-such-group");
-    let link = place.path().join("show");
+fn program_rules_choose_the_pool() {
+    let (private_map, map) = create_map("no-such-group");
+    let link = private_map.path().join("show");
     let show =
         format!("{} session list --map {map} --json | tr -d ' \\n'", env!("CARGO_BIN_EXE_vipool"));
     for (session, program, pool) in [("1", link.to_str().unwrap(), 40), ("2", "sh", 10)] {
         let run = ["run", "--map", &map, "--session", session, "--", program, "-c", &show];
-        let output = place.output(&run);
-        let shown = text(&output.stdout);
-        assert_eq!(address(&shown) / 10 * 10, pool, "{output:?}");
+        let output = private_map.output(&run);
+        let output_text = text(&output.stdout);
+        assert_eq!(last_octet(&output_text) / 10 * 10, pool, "{output:?}");
     }
 }
 
 #[test]
-fn at_first_use_only_listed_programs_open_a_session() {
-    let place = Place::new();
+fn first_use_allocation_opens_sessions_for_listed_programs_only() {
+    let private_map = PrivateMap::new();
     let (farm, report) = Farm::parse(
         r#"
 [[range]]
@@ -100,18 +100,18 @@ features = ["virtual-ip"]
 "#,
     );
     assert!(!report.has_errors(), "{report}");
-    let directory = place.path().join("system");
+    let directory = private_map.path().join("system");
     std::fs::create_dir(&directory).unwrap();
     let mut plan = farm.plan("any", None).plan;
     plan.policy.resolve_links(|path| std::fs::canonicalize(path));
     Map::create(&directory, &plan).unwrap();
     let map = directory.to_str().unwrap();
-    for (program, lease) in [("sh", true), ("env", false)] {
+    for (program, expects_lease) in [("sh", true), ("env", false)] {
         let run = ["run", "--session", "1", "--map", map, "--", program];
         let show: &[&str] = if program == "sh" { &["-c", "env"] } else { &[] };
-        let output = place.output(&[&run[..], show].concat());
+        let output = private_map.output(&[&run[..], show].concat());
         assert!(output.status.success(), "{output:?}");
-        assert_eq!(text(&output.stdout).contains("VIPOOL_LEASE="), lease, "{output:?}");
+        assert_eq!(text(&output.stdout).contains("VIPOOL_LEASE="), expects_lease, "{output:?}");
         assert_eq!(text(&output.stderr), "");
     }
 }

@@ -13,11 +13,11 @@ use tempfile::TempDir;
 use vipool_testing::ChildGuard;
 
 /// A directory with a private map in it; nothing of the user's own is touched.
-pub struct Place {
+pub struct PrivateMap {
     directory: TempDir,
 }
 
-impl Place {
+impl PrivateMap {
     pub fn new() -> Self {
         Self { directory: tempfile::tempdir().unwrap() }
     }
@@ -33,12 +33,12 @@ impl Place {
         command
             .args(["--default-signal=HUP,INT,QUIT", env!("CARGO_BIN_EXE_vipool")])
             .args(arguments);
-        self.settle(&mut command);
+        self.set_environment(&mut command);
         command
     }
 
     /// Sets the environment that a command is to find its private map by.
-    pub fn settle(&self, command: &mut Command) {
+    pub fn set_environment(&self, command: &mut Command) {
         command
             .env("VIPOOL_PRIVATE", self.path())
             .env("VIPOOL_PRELOAD", vipool_testing::preload_path());
@@ -57,7 +57,7 @@ impl Place {
     }
 
     /// `vipool run --private --session N -- sh -c SCRIPT`.
-    pub fn sh(&self, session: &str, script: &str) -> Output {
+    pub fn run_shell(&self, session: &str, script: &str) -> Output {
         self.output(&["run", "--private", "--session", session, "--", "sh", "-c", script])
     }
 
@@ -70,31 +70,31 @@ impl Place {
     }
 
     /// What `vipool` with these arguments and `--json` says.
-    pub fn json(&self, arguments: &[&str]) -> Value {
+    pub fn json_output(&self, arguments: &[&str]) -> Value {
         let output = self.output(&[arguments, &["--json"]].concat());
         serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
     }
 
     /// Writes a file beside the map.
-    pub fn write(&self, name: &str, content: &str) -> PathBuf {
+    pub fn write_file(&self, name: &str, content: &str) -> PathBuf {
         let path = self.path().join(name);
         std::fs::write(&path, content).unwrap();
         path
     }
 
     /// A farm file with loopback addresses for so many sessions and one program.
-    pub fn farm(&self, sessions: u32, exhausted: &str, program: &Path) -> String {
+    pub fn write_farm(&self, sessions: u32, exhausted: &str, program: &Path) -> String {
         let content = format!(
             "[loopback]\nranges = \"127.77.0.2-127.77.0.{}\"\n\
              [sessions]\nwhen-exhausted = {exhausted:?}\ncool-down = 0\ncheck-in-use = false\n\
              [[program]]\npath = {program:?}\nfeatures = [\"loopback\"]\n",
             1 + 2 * sessions
         );
-        self.write("farm.toml", &content).to_str().unwrap().to_owned()
+        self.write_file("farm.toml", &content).to_str().unwrap().to_owned()
     }
 
     /// The private map's own directory.
-    pub fn map(&self) -> PathBuf {
+    pub fn map_directory(&self) -> PathBuf {
         let mut entries =
             std::fs::read_dir(self.path()).unwrap().map(|entry| entry.unwrap().path());
         entries.find(|path| path.join("map").exists()).expect("a map was made")
@@ -103,9 +103,9 @@ impl Place {
 
 /// A `vipool run` that is ended with SIGTERM, so that the program behind it ends too, also in a
 /// test that panics.
-pub struct Ended(pub ChildGuard);
+pub struct TerminateOnDrop(pub ChildGuard);
 
-impl Drop for Ended {
+impl Drop for TerminateOnDrop {
     fn drop(&mut self) {
         let pid = Pid::from_raw(self.0.0.id() as i32);
         let _ = kill(pid, Signal::SIGTERM);
@@ -124,7 +124,7 @@ pub fn text(bytes: &[u8]) -> String {
 }
 
 /// The example `page`, a server that knows nothing of vipool.
-pub fn page() -> &'static Path {
+pub fn page_server() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         vipool_testing::cargo(&["build", "--package", "vipool-cli", "--example", "page"]);

@@ -8,21 +8,21 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use vipool_testing::{ChildGuard, have, preload_path};
 
-use crate::support::{Ended, page, text, wait_for_line};
+use crate::support::{TerminateOnDrop, page_server, text, wait_for_line};
 
 /// What users of this test may run: copies in a directory that everybody may read.
-pub struct Installed {
+pub struct InstalledFiles {
     directory: tempfile::TempDir,
 }
 
-impl Installed {
+impl InstalledFiles {
     pub fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
         for (from, name) in [
             (Path::new(env!("CARGO_BIN_EXE_vipool")), "vipool"),
             (preload_path(), "libvipool_preload.so"),
-            (page(), "page"),
+            (page_server(), "page"),
         ] {
             let to = directory.path().join(name);
             std::fs::copy(from, &to).unwrap();
@@ -55,9 +55,9 @@ impl Installed {
 }
 
 /// Two uids of this test's own, whose private directories are removed at the end.
-struct Users([u32; 2]);
+struct TestUsers([u32; 2]);
 
-impl Users {
+impl TestUsers {
     fn new() -> Self {
         static TESTS: AtomicU32 = AtomicU32::new(0);
         let test = TESTS.fetch_add(1, Ordering::Relaxed);
@@ -66,7 +66,7 @@ impl Users {
     }
 }
 
-impl Drop for Users {
+impl Drop for TestUsers {
     fn drop(&mut self) {
         for uid in self.0 {
             let _ = std::fs::remove_dir_all(format!("/tmp/vipool-{uid}"));
@@ -75,12 +75,12 @@ impl Drop for Users {
 }
 
 #[test]
-fn each_has_sessions_of_their_own_on_the_same_port() {
+fn users_have_separate_sessions_on_the_same_port() {
     if !have(&["root", "setpriv"]) {
         return;
     }
-    let users = Users::new();
-    let installed = Installed::new();
+    let users = TestUsers::new();
+    let installed = InstalledFiles::new();
     let (host, port) = crate::support::host_listener();
     drop(host);
     let mut servers = Vec::new();
@@ -93,7 +93,7 @@ fn each_has_sessions_of_their_own_on_the_same_port() {
             command.args(["serve", &port.to_string()]).arg(file).stdout(Stdio::piped());
             let mut server = ChildGuard::start(&mut command);
             wait_for_line(server.0.stdout.take().unwrap(), "Serving HTTP on 127.0.0.1 port");
-            servers.push(Ended(server));
+            servers.push(TerminateOnDrop(server));
         }
     }
     for uid in users.0 {
@@ -108,12 +108,12 @@ fn each_has_sessions_of_their_own_on_the_same_port() {
 }
 
 #[test]
-fn a_planted_directory_is_not_used() {
+fn directory_of_another_user_is_not_used() {
     if !have(&["root", "setpriv"]) {
         return;
     }
-    let users = Users::new();
-    let installed = Installed::new();
+    let users = TestUsers::new();
+    let installed = InstalledFiles::new();
     // Somebody else made it first.
     let planted = PathBuf::from(format!("/tmp/vipool-{}", users.0[0]));
     std::fs::create_dir(&planted).unwrap();
@@ -127,15 +127,15 @@ fn a_planted_directory_is_not_used() {
 }
 
 #[test]
-fn root_runs_programs_as_a_user() {
+fn root_can_run_programs_as_another_user() {
     if !have(&["root"]) {
         return;
     }
-    let place = crate::support::Place::new();
-    std::fs::set_permissions(place.path(), Permissions::from_mode(0o755)).unwrap();
+    let private_map = crate::support::PrivateMap::new();
+    std::fs::set_permissions(private_map.path(), Permissions::from_mode(0o755)).unwrap();
     let run = ["run", "--private", "-s", "1", "--user", "nobody", "--", "sh", "-c"];
     let script = "id -u; id -g; id -G; echo $USER $HOME; echo ${VIPOOL_LEASE:+leased}; exit 3";
-    let output = place.output(&[&run[..], &[script]].concat());
+    let output = private_map.output(&[&run[..], &[script]].concat());
     let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap();
     let expected = format!(
         "{0}\n{1}\n{1}\nnobody {2}\nleased\n",
@@ -146,19 +146,20 @@ fn root_runs_programs_as_a_user() {
     assert_eq!(text(&output.stdout), expected, "{output:?}");
     assert_eq!(output.status.code(), Some(3));
 
-    let output = place.output(&["run", "--private", "-s", "1", "-u", "no-such-user", "--", "true"]);
+    let output =
+        private_map.output(&["run", "--private", "-s", "1", "-u", "no-such-user", "--", "true"]);
     assert_eq!(output.status.code(), Some(125));
     assert!(text(&output.stderr).contains("no-such-user"), "{output:?}");
 }
 
 #[test]
-fn a_block_that_another_user_holds_is_left_alone() {
+fn block_held_by_another_user_is_not_used() {
     if !have(&["root", "setpriv", "python3"]) {
         return;
     }
-    let users = Users::new();
-    let [uid, other] = users.0;
-    let installed = Installed::new();
+    let users = TestUsers::new();
+    let [uid, other_uid] = users.0;
+    let installed = InstalledFiles::new();
     let open = |session: &str| {
         let mut command = installed.vipool(uid);
         text(&command.args(["session", "open", session, "--private"]).output().unwrap().stdout)
@@ -167,17 +168,23 @@ fn a_block_that_another_user_holds_is_left_alone() {
         let address = line.trim().rsplit(' ').next().unwrap();
         address.rsplit_once('.').unwrap().0.to_owned()
     };
-    let own = block(&open("1"));
+    let first_block = block(&open("1"));
 
     // Nothing runs in the session, and somebody else takes the name.
-    let hold = "import socket, sys
+    let holder_script = "import socket, sys
 s = socket.socket(socket.AF_UNIX)
 s.bind('\\0vipool/' + sys.argv[1])
 s.listen()
 print('held', flush=True)
 sys.stdin.read()";
     let mut command = Command::new("setpriv");
-    command.arg(format!("--reuid={other}")).args(["--clear-groups", "python3", "-c", hold, &own]);
+    command.arg(format!("--reuid={other_uid}")).args([
+        "--clear-groups",
+        "python3",
+        "-c",
+        holder_script,
+        &first_block,
+    ]);
     // The system's own, which every user may run.
     command.env("PATH", "/usr/bin:/bin");
     let mut holder = ChildGuard::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
@@ -194,7 +201,7 @@ sys.stdin.read()";
     assert!(
         command.args(["session", "close", "1", "--private"]).output().unwrap().status.success()
     );
-    let elsewhere = open("2");
-    assert!(elsewhere.contains("is open: 127."), "{elsewhere}");
-    assert_ne!(block(&elsewhere), own);
+    let moved = open("2");
+    assert!(moved.contains("is open: 127."), "{moved}");
+    assert_ne!(block(&moved), first_block);
 }
