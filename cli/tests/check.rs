@@ -1,4 +1,4 @@
-//! `vipool check` as an administrator runs it.
+//! `vipool check`: its report, its exit code and its JSON output.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};

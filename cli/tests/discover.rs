@@ -1,4 +1,4 @@
-//! `vipool discover` on real programs, each on ports and addresses of its own.
+//! `vipool discover` on real programs. Each test uses its own ports.
 
 #![cfg(target_os = "linux")]
 
@@ -30,7 +30,7 @@ fn program_and_helper_are_reported_separately() {
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    // What hostname prints comes first.
+    // The output of hostname precedes the report.
     let report: Value = serde_json::from_str(&text[text.find('{').expect("JSON")..]).unwrap();
     let find = |name: &str| {
         let programs = report["programs"].as_array().unwrap().iter();
@@ -75,8 +75,8 @@ int main(int argc, char **argv) {
 }
 ";
 
-/// It makes its calls without the C library's shared object: it is seen all the same, and that no
-/// hook reaches it is said in place of lines for farm.toml.
+/// A statically linked program is traced like any other. No hook can reach it, so the report says so
+/// and contains no lines for farm.toml.
 #[test]
 fn static_program_is_reported_as_out_of_reach() {
     if !vipool_testing::have(&["cc"]) {
@@ -85,7 +85,7 @@ fn static_program_is_reported_as_out_of_reach() {
     let directory = std::env::temp_dir().join(format!("vipool-discover-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
     std::fs::write(directory.join("static.c"), STATIC_PROGRAM).unwrap();
-    // Two names for one file: it is told by the one it was started by.
+    // The file has two names. The report contains the one that started the program.
     let (file, link) = (directory.join("file"), directory.join("link"));
     let status = Command::new("cc")
         .args(["-static", "-o"])

@@ -1,11 +1,11 @@
-//! Bad input: a clear error, the program still runs, and no session is lost.
+//! Invalid input: the error is reported, the program still runs, and no session is lost.
 
 use std::process::{Command, Output};
 
 use crate::support::{PrivateMap, text};
 use vipool_testing::have;
 
-/// Runs a program with a broken something; it is to run, outside the session.
+/// Asserts that the program ran outside the session, and that the errors contain these words.
 fn assert_runs_outside_session(output: &Output, expected: &[&str]) {
     let errors = text(&output.stderr);
     for word in expected {
@@ -50,7 +50,7 @@ fn damaged_map_is_reported() {
     private_map.output(&["session", "open", "1", "--private"]);
     let map = private_map.map_directory().join("map");
     let original = std::fs::read(&map).unwrap();
-    // In place: a file that is in use is never resized.
+    // The size stays the same, as that of a map file always does.
     std::fs::write(&map, vec![0xa5; original.len()]).unwrap();
     let run = ["run", "--private", "-s", "1"];
     let output = private_map.output(&[&run[..], &PROGRAM].concat());
@@ -59,7 +59,7 @@ fn damaged_map_is_reported() {
     assert_eq!(status.status.code(), Some(1), "{status:?}");
 
     std::fs::write(&map, &original).unwrap();
-    assert_eq!(private_map.open_sessions(), ["1"], "nothing was done to it meanwhile");
+    assert_eq!(private_map.open_sessions(), ["1"], "the sessions are unchanged");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Control and monitor.
+//! The commands that administer and monitor addresses.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +11,7 @@ use vipool_testing::have;
 use crate::support::{PrivateMap, text};
 use crate::users::InstalledFiles;
 
-/// The only address of a session.
+/// Opens a session and returns its loopback address.
 fn open_and_get_address(private_map: &PrivateMap, session: &str) -> String {
     private_map.output(&["session", "open", session, "--private"]);
     let status = private_map.json_output(&["status", "--private"]);
@@ -28,7 +28,11 @@ fn drained_addresses_are_not_allocated() {
     let drained = private_map.output(&["drain", &all, "--private"]);
     assert!(text(&drained.stdout).contains("127 addresses are drained (1 of them"), "{drained:?}");
     assert_eq!(private_map.output(&["session", "open", "2", "--private"]).status.code(), Some(75));
-    assert_eq!(open_and_get_address(&private_map, "1"), first_address, "who has one keeps it");
+    assert_eq!(
+        open_and_get_address(&private_map, "1"),
+        first_address,
+        "an open session keeps its address"
+    );
     private_map.output(&["undrain", &all, "--private"]);
     assert_ne!(open_and_get_address(&private_map, "2"), first_address);
 
@@ -108,7 +112,7 @@ fn gc_frees_addresses_without_sockets() {
     let status = private_map.json_output(&["status", "--private"]);
     assert_eq!(status["pools"][0]["lingering"], 1);
     drop(listener);
-    // A process that another test has just forked has it until it becomes its program.
+    // A process forked by another test inherits the listener, and closes it at exec.
     let mut runs = (0..600).map(|_| {
         std::thread::sleep(std::time::Duration::from_millis(100));
         freed(&private_map.json_output(&["gc", "--private"]))
@@ -170,7 +174,7 @@ fn history_reports_the_past_user_of_an_address() {
     let who = |more: &[&str]| private_map.output(&[&["who", address, "--private"], more].concat());
     let now = text(&who(&[]).stdout);
     assert!(now.contains("session 7 of user alice at 192.0.2.7"), "{now}");
-    // Killed before it could close: found by the next look.
+    // The shell kills `vipool run`, so the session is not closed.
     let mut killed = private_map.vipool(&["run", "--private", "-s", "8", "--", "sh", "-c"]);
     killed.arg("kill -9 $PPID");
     killed.output().unwrap();

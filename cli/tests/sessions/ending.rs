@@ -1,4 +1,4 @@
-//! How a program ends is how `vipool run` ends, and signals reach it.
+//! `vipool run` ends like its program, and passes signals on to it.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, Stdio};
@@ -42,7 +42,7 @@ fn exit_codes_distinguish_missing_and_not_executable_programs() {
     assert!(private_map.open_sessions().is_empty());
 }
 
-/// Runs a script that says "ready" and sends a signal to `vipool run`.
+/// Runs a script that prints "ready". Then sends a signal to `vipool run`, and returns its status.
 fn run_and_signal(private_map: &PrivateMap, script: &str, signal: Signal) -> ExitStatus {
     let mut command =
         private_map.vipool(&["run", "--private", "-s", "1", "--", "sh", "-c", script]);
@@ -75,7 +75,7 @@ fn signals_reach_the_program_and_close_the_session() {
 #[test]
 fn ignored_sighup_is_inherited() {
     let private_map = PrivateMap::new();
-    // SIGHUP is ignored from the start: the program inherits that, and lives on.
+    // SIGHUP is ignored from the start, and the program inherits that.
     let vipool =
         format!("trap '' HUP; exec {} run --private -s 1 -- sh -c", env!("CARGO_BIN_EXE_vipool"));
     let mut command = Command::new("sh");
@@ -88,7 +88,7 @@ fn ignored_sighup_is_inherited() {
     assert_eq!(running.0.wait().unwrap().code(), Some(9));
 }
 
-/// A terminal sends its signals to every process in the foreground: they must come once.
+/// A terminal signals every process in the foreground group. The program must get the signal once.
 #[test]
 fn terminal_interrupt_arrives_once() {
     if !vipool_testing::have(&["python3"]) {

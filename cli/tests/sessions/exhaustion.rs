@@ -1,4 +1,4 @@
-//! When no address is left.
+//! `vipool run` when no address is available.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -8,7 +8,7 @@ use vipool_testing::ChildGuard;
 
 use crate::support::{PrivateMap, text, wait_for_line};
 
-/// A session that holds the only address until its standard input is closed.
+/// Starts a session that holds the only address until its standard input is closed.
 fn start_holder(private_map: &PrivateMap, farm: &str) -> ChildGuard {
     let mut command =
         private_map.vipool(&["run", "--private", "--farm", farm, "-s", "1", "--", "sh"]);
@@ -56,7 +56,7 @@ fn wait_policy_waits_for_an_address() {
     let mut first = start_holder(&private_map, &farm);
     let mut second = private_map.vipool(&["run", "--private", "--farm", &farm, "-s", "2", "--"]);
     let mut second = ChildGuard::start(second.args(PROGRAM).stdout(Stdio::piped()));
-    // It is waiting, or has not come to it yet; in both cases it gets what the first gives back.
+    // The second session may already wait or not. It gets the address of the first in both cases.
     drop(first.0.stdin.take());
     first.0.wait().unwrap();
     wait_for_line(second.0.stdout.take().unwrap(), "lease=05");

@@ -1,4 +1,4 @@
-//! Who is on the process list and who is not.
+//! Which programs the process list matches.
 
 use crate::support::{
     PrivateMap, TerminateOnDrop, host_listener, page_server, text, wait_for_line,
@@ -7,7 +7,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use vipool_testing::ChildGuard;
 
-/// Runs the server on a port that the host listens on: it serves only if it is rewritten.
+/// Runs the server on a port of the host listener. Returns true if it can bind the port, which it can
+/// only if its calls are rewritten.
 fn is_rewritten(private_map: &PrivateMap, farm: &str, program: &[&str], port: u16) -> bool {
     let file = private_map.write_file("index.html", "a page\n");
     let port = port.to_string();
@@ -41,17 +42,20 @@ fn full_path_matches_one_file_and_a_name_matches_any() {
 
     let farm = private_map.write_farm(2, "pass", page_server());
     assert!(is_rewritten(&private_map, &farm, &[original_path], port));
-    assert!(!is_rewritten(&private_map, &farm, &[copy_path], port), "the same name elsewhere");
+    assert!(
+        !is_rewritten(&private_map, &farm, &[copy_path], port),
+        "a file of the same name in another directory"
+    );
 
     let farm = private_map.write_farm(2, "pass", Path::new("page"));
-    assert!(is_rewritten(&private_map, &farm, &[copy_path], port), "listed by its bare name");
+    assert!(is_rewritten(&private_map, &farm, &[copy_path], port), "listed by name");
 }
 
 #[test]
 fn unlisted_child_is_not_rewritten() {
     let private_map = PrivateMap::new();
     let (_host, port) = host_listener();
-    // env is listed, and starts a server that is not; then both are.
+    // First only the parent is listed, then the server is listed too.
     let env = Path::new("/usr/bin/env").canonicalize().unwrap();
     let env_name = env.to_str().unwrap();
     let page_name = page_server().to_str().unwrap();

@@ -1,4 +1,4 @@
-//! `vipool run` and `vipool session` on real processes, in private maps of the tests' own.
+//! Tests of `vipool run`, `vipool session` and related commands. Each test has its own private map.
 #![cfg(target_os = "linux")]
 
 mod bad_input;

@@ -1,4 +1,4 @@
-//! Which pool a session takes its virtual IP from: the rules of farm.toml, through the map.
+//! The rules of farm.toml that choose the pool of a session's virtual IP.
 
 use vipool::farm::Farm;
 use vipool::map::Map;
@@ -27,7 +27,7 @@ programs = ["LINK"]
 users = ["eve"]
 "#;
 
-/// Makes the map that `vipool up` would make, without touching an interface.
+/// Creates the map that `vipool up` would create. No interface is changed.
 fn create_map(group: &str) -> (PrivateMap, String) {
     let private_map = PrivateMap::new();
     let link = private_map.path().join("show");
@@ -41,7 +41,7 @@ fn create_map(group: &str) -> (PrivateMap, String) {
     (private_map, directory.to_str().unwrap().to_owned())
 }
 
-/// The last byte of the address that a session got.
+/// Returns the last octet of the first pool address in a text.
 fn last_octet(output_text: &str) -> u8 {
     let after = output_text.split("10.77.0.").nth(1).unwrap_or_else(|| panic!("{output_text}"));
     after.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()

@@ -1,4 +1,4 @@
-//! A private map of a test's own, and what runs in its sessions.
+//! A private map for a test, and helpers to run programs in its sessions.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use vipool_testing::ChildGuard;
 
-/// A directory with a private map in it; nothing of the user's own is touched.
+/// A temporary directory for a private map. The user's own files are not used.
 pub struct PrivateMap {
     directory: TempDir,
 }
@@ -26,9 +26,10 @@ impl PrivateMap {
         self.directory.path()
     }
 
-    /// `vipool` with these arguments.
+    /// Returns a `vipool` command with these arguments.
     pub fn vipool(&self, arguments: &[&str]) -> Command {
-        // A shell that starts the tests in the background ignores these, and they are inherited.
+        // A shell that starts the tests in the background ignores these signals, and processes
+        // inherit that.
         let mut command = Command::new("env");
         command
             .args(["--default-signal=HUP,INT,QUIT", env!("CARGO_BIN_EXE_vipool")])
@@ -37,12 +38,12 @@ impl PrivateMap {
         command
     }
 
-    /// Sets the environment that a command is to find its private map by.
+    /// Sets the environment of a command so that it uses this private map.
     pub fn set_environment(&self, command: &mut Command) {
         command
             .env("VIPOOL_PRIVATE", self.path())
             .env("VIPOOL_PRELOAD", vipool_testing::preload_path());
-        // What a developer may have set is not to reach the test.
+        // Remove variables that the developer may have set.
         for name in
             ["VIPOOL_LEASE", "VIPOOL_MAP", "VIPOOL_DISABLE", "XDG_CONFIG_HOME", "LD_PRELOAD"]
         {
@@ -51,17 +52,17 @@ impl PrivateMap {
         command.env("HOME", self.path());
     }
 
-    /// What `vipool` with these arguments printed.
+    /// Runs `vipool` with these arguments.
     pub fn output(&self, arguments: &[&str]) -> Output {
         self.vipool(arguments).output().unwrap()
     }
 
-    /// `vipool run --private --session N -- sh -c SCRIPT`.
+    /// Runs a shell script in a session.
     pub fn run_shell(&self, session: &str, script: &str) -> Output {
         self.output(&["run", "--private", "--session", session, "--", "sh", "-c", script])
     }
 
-    /// The ids of the open sessions.
+    /// Returns the ids of the open sessions.
     pub fn open_sessions(&self) -> Vec<String> {
         let output = self.output(&["session", "list", "--private", "--json"]);
         let error = || panic!("{}", text(&output.stderr));
@@ -69,20 +70,21 @@ impl PrivateMap {
         list.iter().map(|row| row["session"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// What `vipool` with these arguments and `--json` says.
+    /// Runs `vipool` with these arguments and `--json`. Returns the parsed output.
     pub fn json_output(&self, arguments: &[&str]) -> Value {
         let output = self.output(&[arguments, &["--json"]].concat());
         serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
     }
 
-    /// Writes a file beside the map.
+    /// Writes a file into the directory.
     pub fn write_file(&self, name: &str, content: &str) -> PathBuf {
         let path = self.path().join(name);
         std::fs::write(&path, content).unwrap();
         path
     }
 
-    /// A farm file with loopback addresses for so many sessions and one program.
+    /// Writes a farm file with loopback addresses for this number of sessions, and one listed program.
+    /// Returns its path.
     pub fn write_farm(&self, sessions: u32, exhausted: &str, program: &Path) -> String {
         let content = format!(
             "[loopback]\nranges = \"127.77.0.2-127.77.0.{}\"\n\
@@ -93,7 +95,7 @@ impl PrivateMap {
         self.write_file("farm.toml", &content).to_str().unwrap().to_owned()
     }
 
-    /// The private map's own directory.
+    /// Returns the directory of the private map.
     pub fn map_directory(&self) -> PathBuf {
         let mut entries =
             std::fs::read_dir(self.path()).unwrap().map(|entry| entry.unwrap().path());
@@ -101,8 +103,7 @@ impl PrivateMap {
     }
 }
 
-/// A `vipool run` that is ended with SIGTERM, so that the program behind it ends too, also in a
-/// test that panics.
+/// A running `vipool run`. On drop, it gets SIGTERM, which it passes on to its program.
 pub struct TerminateOnDrop(pub ChildGuard);
 
 impl Drop for TerminateOnDrop {
@@ -123,7 +124,7 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// The example `page`, a server that knows nothing of vipool.
+/// Returns the example `page`, an HTTP server and client without code for vipool.
 pub fn page_server() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -132,14 +133,14 @@ pub fn page_server() -> &'static Path {
     })
 }
 
-/// A listener of the host's on 127.0.0.1: who binds its port untouched gets EADDRINUSE.
+/// Opens a listener on 127.0.0.1. A bind to its port that is not rewritten fails with EADDRINUSE.
 pub fn host_listener() -> (TcpListener, u16) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     (listener, port)
 }
 
-/// What the process tree prints up to and including the line with this in it.
+/// Reads output up to the first line that contains a text. Returns the reader of the rest.
 pub fn wait_for_line(
     output: impl std::io::Read,
     wanted: &str,

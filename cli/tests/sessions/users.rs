@@ -1,4 +1,4 @@
-//! Two users without root, at the same time.
+//! Private maps of users who are not root.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +10,7 @@ use vipool_testing::{ChildGuard, have, preload_path};
 
 use crate::support::{TerminateOnDrop, page_server, text, wait_for_line};
 
-/// What users of this test may run: copies in a directory that everybody may read.
+/// Copies of the programs in a directory that every user can read.
 pub struct InstalledFiles {
     directory: tempfile::TempDir,
 }
@@ -35,7 +35,7 @@ impl InstalledFiles {
         self.directory.path().join(name)
     }
 
-    /// `vipool` run as this uid, as a logon without XDG_RUNTIME_DIR has it.
+    /// Returns a `vipool` command that runs as this user, without XDG_RUNTIME_DIR.
     pub fn vipool(&self, uid: u32) -> Command {
         let mut command = Command::new("setpriv");
         command.arg(format!("--reuid={uid}")).arg(format!("--regid={uid}"));
@@ -54,7 +54,7 @@ impl InstalledFiles {
     }
 }
 
-/// Two uids of this test's own, whose private directories are removed at the end.
+/// Two user ids that no other test uses. Their private directories are removed on drop.
 struct TestUsers([u32; 2]);
 
 impl TestUsers {
@@ -114,7 +114,7 @@ fn directory_of_another_user_is_not_used() {
     }
     let users = TestUsers::new();
     let installed = InstalledFiles::new();
-    // Somebody else made it first.
+    // The directory is created by root, not by the user.
     let planted = PathBuf::from(format!("/tmp/vipool-{}", users.0[0]));
     std::fs::create_dir(&planted).unwrap();
     let mut command = installed.vipool(users.0[0]);
@@ -123,7 +123,7 @@ fn directory_of_another_user_is_not_used() {
     let errors = text(&output.stderr);
     assert!(errors.contains("belongs to user 0"), "{errors}");
     assert!(errors.contains(planted.to_str().unwrap()), "{errors}");
-    assert_eq!(text(&output.stdout), "ran\n", "the program runs all the same");
+    assert_eq!(text(&output.stdout), "ran\n", "the program runs outside the session");
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn block_held_by_another_user_is_not_used() {
     };
     let first_block = block(&open("1"));
 
-    // Nothing runs in the session, and somebody else takes the name.
+    // No program runs in the session, and another user takes the name of the block.
     let holder_script = "import socket, sys
 s = socket.socket(socket.AF_UNIX)
 s.bind('\\0vipool/' + sys.argv[1])
@@ -185,7 +185,7 @@ sys.stdin.read()";
         holder_script,
         &first_block,
     ]);
-    // The system's own, which every user may run.
+    // The system's python3, because users may not have access to another one.
     command.env("PATH", "/usr/bin:/bin");
     let mut holder = ChildGuard::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
     wait_for_line(holder.0.stdout.take().unwrap(), "held");
@@ -194,9 +194,9 @@ sys.stdin.read()";
     let run = ["run", "--private", "-s", "1", "--", "sh", "-c", "echo lease=$VIPOOL_LEASE"];
     let output = command.args(run).output().unwrap();
     assert!(text(&output.stderr).contains("are used by another user now"), "{output:?}");
-    assert_eq!(text(&output.stdout), "lease=\n", "the program runs all the same");
+    assert_eq!(text(&output.stdout), "lease=\n", "the program runs outside the session");
 
-    // Without sessions the map moves to another block.
+    // A map without sessions moves to another block.
     let mut command = installed.vipool(uid);
     assert!(
         command.args(["session", "close", "1", "--private"]).output().unwrap().status.success()
