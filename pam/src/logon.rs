@@ -106,7 +106,7 @@ impl Logon<'_> {
         let policy = map.settings().on_exhausted;
         let refuse_logon = policy == ExhaustionPolicy::Refuse;
         let leader = system::identify_process(std::process::id()).ok();
-        let session = choose_session(self.transaction, &map, self.user, leader.as_ref());
+        let session = choose_session_id(self.transaction, &map, self.user, leader.as_ref());
         let pool = self.settings.pool.clone().or_else(|| map.choose_pool(self.user, None));
         let options = OpenOptions::new()
             .with_user(self.user)
@@ -175,12 +175,12 @@ impl Logon<'_> {
 
     /// Reports to the user and the log that the logon has no session or no address. Returns the PAM
     /// status of the logon.
-    fn report_failure(&self, error: &OpenError, refuse: bool) -> c_int {
+    fn report_failure(&self, error: &OpenError, may_refuse: bool) -> c_int {
         use OpenError as E;
         let no_address = matches!(error, E::Shortage(_) | E::Quota { .. } | E::TooManySessions(_));
-        let refuse_logon = refuse && no_address;
+        let refuse_logon = may_refuse && no_address;
         let outcome =
-            if refuse { "the logon is refused" } else { "the logon continues without it" };
+            if refuse_logon { "the logon is refused" } else { "the logon continues without it" };
         let level = if no_address { libc::LOG_WARNING } else { libc::LOG_NOTICE };
         self.transaction.log(level, &format!("no address for {}: {error} ({outcome})", self.user));
         if no_address {
@@ -231,7 +231,7 @@ fn set_session_environment(transaction: &Transaction, settings: &Settings, lease
 /// A process can inherit its audit session. A server that was started in a user's logon, and has no
 /// pam_loginuid in its own stack, has the audit session of that user. So an id that is open for
 /// another user is not used.
-fn choose_session(
+fn choose_session_id(
     transaction: &Transaction,
     map: &Map,
     user: &str,
@@ -248,13 +248,13 @@ fn choose_session(
                 })
             })
     };
-    existing_session(audit.as_deref(), logind)
+    existing_session_id(audit.as_deref(), logind)
         .filter(|session| !belongs_to_other_user(session))
-        .unwrap_or_else(|| mint_session(leader))
+        .unwrap_or_else(|| generate_session_id(leader))
 }
 
 /// Returns the id of the audit session, or else that of the logind session.
-fn existing_session(audit: Option<&str>, logind: Option<&str>) -> Option<SessionId> {
+fn existing_session_id(audit: Option<&str>, logind: Option<&str>) -> Option<SessionId> {
     let audit = audit
         .and_then(|text| text.trim().parse().ok())
         .and_then(|id: u32| SessionId::new(SessionKind::Audit, id.into()).ok());
@@ -263,7 +263,7 @@ fn existing_session(audit: Option<&str>, logind: Option<&str>) -> Option<Session
 
 /// Makes a session id of the kind `embedder`. It holds the start time of the leader (34 bits of
 /// clock ticks, enough for five years) and its pid (22 bits, the size of a pid on Linux).
-fn mint_session(leader: Option<&Leader>) -> SessionId {
+fn generate_session_id(leader: Option<&Leader>) -> SessionId {
     let (pid, start) =
         leader.map_or((std::process::id(), 0), |leader| (leader.pid, leader.start_time));
     let value = (start & 0x3_ffff_ffff) << 22 | u64::from(pid & 0x3f_ffff);
@@ -284,18 +284,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn session_id_prefers_audit_then_logind_then_minted() {
+    fn session_id_prefers_audit_then_logind_then_generated() {
         let text =
-            |audit, logind| existing_session(audit, logind).map(|session| session.to_string());
+            |audit, logind| existing_session_id(audit, logind).map(|session| session.to_string());
         assert_eq!(text(Some("7\n"), Some("c1")).as_deref(), Some("audit:7"));
         assert_eq!(text(Some("4294967295"), Some("12")).as_deref(), Some("logind:12"));
         assert_eq!(text(None, None), None);
         assert_eq!(text(Some("x"), Some("")), None);
         let leader = |pid, start_time| Leader { pid, start_time, pid_namespace: 1 };
-        let session = mint_session(Some(&leader(77, 1234)));
+        let session = generate_session_id(Some(&leader(77, 1234)));
         assert_eq!(session.kind(), SessionKind::Embedder);
-        assert_ne!(session, mint_session(Some(&leader(77, 1235))));
-        assert_ne!(session, mint_session(Some(&leader(78, 1234))));
+        assert_ne!(session, generate_session_id(Some(&leader(77, 1235))));
+        assert_ne!(session, generate_session_id(Some(&leader(78, 1234))));
     }
 
     #[test]

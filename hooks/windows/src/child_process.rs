@@ -2,7 +2,7 @@
 //! list.
 //!
 //! A child is hooked if it is on the list, or if the rule of this program is inherited. Any other
-//! child runs untouched, and so do its own children.
+//! child runs unchanged, and so do its own children.
 
 use std::ffi::c_void;
 
