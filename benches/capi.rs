@@ -18,31 +18,35 @@ use std::time::Instant;
 
 use vipool::Tick;
 use vipool::capi::address::{vipool_ip, vipool_range_parse};
-use vipool::capi::decision::vipool_outcome;
-use vipool::capi::list::vipool_program;
-use vipool::capi::map::{vipool_map, vipool_map_free, vipool_map_in_memory, vipool_map_reader};
-use vipool::capi::names::vipool_rewrite_shown_ip;
-use vipool::capi::open::{
-    vipool_closed, vipool_map_close, vipool_map_open_session, vipool_open_options, vipool_opened,
+use vipool::capi::farm::{vipool_farm, vipool_farm_free, vipool_farm_new};
+use vipool::capi::farm_build::{
+    vipool_farm_add_program, vipool_farm_set_loopback, vipool_farm_set_settings,
 };
-use vipool::capi::plan::{
-    vipool_plan, vipool_plan_add_pool, vipool_plan_add_program, vipool_plan_free, vipool_plan_new,
+use vipool::capi::map::{
+    VIPOOL_MAP_SINGLE_THREADED, vipool_map, vipool_map_close, vipool_map_create_in_memory,
+    vipool_map_options,
 };
+use vipool::capi::map_session::{
+    vipool_closed_session, vipool_map_close_by_handle, vipool_map_open_session,
+    vipool_open_options, vipool_opened_session,
+};
+use vipool::capi::outcome::vipool_outcome;
+use vipool::capi::plan::{vipool_plan, vipool_plan_free, vipool_plan_new};
+use vipool::capi::process_list::vipool_program;
 use vipool::capi::reader::{
-    vipool_found, vipool_reader, vipool_reader_addresses, vipool_reader_check, vipool_reader_find,
-    vipool_reader_free,
+    vipool_found_session, vipool_reader, vipool_reader_check_handle, vipool_reader_close,
+    vipool_reader_find_session, vipool_reader_get_addresses, vipool_reader_open_map,
 };
-use vipool::capi::rewrite::{vipool_rewrite_bind, vipool_rewrite_connect, vipool_rewrite_shown};
+use vipool::capi::rewrite::{
+    vipool_rewrite_bind, vipool_rewrite_connect, vipool_rewrite_visible_address,
+};
 use vipool::capi::rewriter::{
     vipool_rewriter, vipool_rewriter_free, vipool_rewriter_new, vipool_rewriter_options,
 };
 use vipool::capi::session::{vipool_addresses, vipool_handle};
 use vipool::capi::socket::vipool_socket;
 use vipool::capi::status::vipool_status;
-use vipool::capi::writer::{
-    vipool_writer, vipool_writer_close, vipool_writer_free, vipool_writer_new,
-    vipool_writer_open_session,
-};
+use vipool::capi::visible::vipool_rewrite_visible_ip;
 use vipool::map::{Map, OpenOptions, Plan};
 use vipool::policy::{Features, Policy, Program};
 use vipool::pool::{MAX_SLOTS, Pool, PoolKind};
@@ -78,8 +82,8 @@ impl Drop for C {
         // SAFETY: each came from the library and goes back once.
         unsafe {
             vipool_rewriter_free(self.rewriter);
-            vipool_reader_free(self.reader);
-            vipool_map_free(self.map);
+            vipool_reader_close(self.reader);
+            vipool_map_close(self.map);
         }
     }
 }
@@ -104,21 +108,13 @@ fn c(rule: u64) -> C {
         rewriter: null_mut(),
         handle: vipool_handle::default(),
     };
-    let mut plan: *mut vipool_plan = null_mut();
-    let mut range = Default::default();
     // SAFETY: every pointer is to a live value of its type.
     unsafe {
-        made(vipool_plan_new(&mut plan));
-        made(vipool_range_parse(POOL.as_ptr().cast(), POOL.len(), &mut range));
-        made(vipool_plan_add_pool(plan, c"loopback".as_ptr(), 8, 2, &range, 1, 0));
-        let mut program = sized::<vipool_program>();
-        (program.pattern, program.pattern_length) = (c"/bin/x".as_ptr(), 6);
-        program.features = 2;
-        made(vipool_plan_add_program(plan, &program));
-        made(vipool_map_in_memory(plan, null(), &mut c.map));
+        let plan = c_plan();
+        made(vipool_map_create_in_memory(plan, null(), &mut c.map));
         vipool_plan_free(plan);
-        made(vipool_map_reader(c.map, &mut c.reader));
-        let mut opened = sized::<vipool_opened>();
+        made(vipool_reader_open_map(c.map, &mut c.reader));
+        let mut opened = sized::<vipool_opened_session>();
         made(vipool_map_open_session(c.map, session(1).raw(), null(), 0, &mut opened));
         c.handle = opened.handle;
         let mut options = sized::<vipool_rewriter_options>();
@@ -126,6 +122,27 @@ fn c(rule: u64) -> C {
         made(vipool_rewriter_new(c.reader, &options, &mut c.rewriter));
     }
     c
+}
+
+/// The same as [`plan`]. The caller frees it.
+fn c_plan() -> *mut vipool_plan {
+    let (mut farm, mut plan): (*mut vipool_farm, *mut vipool_plan) = (null_mut(), null_mut());
+    let mut range = Default::default();
+    // SAFETY: every pointer is to a live value of its type.
+    unsafe {
+        made(vipool_range_parse(POOL.as_ptr().cast(), POOL.len(), &mut range));
+        made(vipool_farm_new(&mut farm));
+        made(vipool_farm_set_loopback(farm, &range, 1, null(), 0));
+        // Zero everywhere: no cool-down, as in the plan for Rust.
+        made(vipool_farm_set_settings(farm, &sized()));
+        let mut program = sized::<vipool_program>();
+        (program.pattern, program.pattern_length) = (c"/bin/x".as_ptr(), 6);
+        program.features = 2;
+        made(vipool_farm_add_program(farm, &program));
+        made(vipool_plan_new(farm, &sized(), &mut plan));
+        vipool_farm_free(farm);
+    }
+    plan
 }
 
 /// What a hook layer in Rust does: bytes in, decision, bytes out.
@@ -293,12 +310,12 @@ fn main() {
     let c = c(program.id());
     rewriting(&wanted, rewriter, &c);
 
-    let mut found = sized::<vipool_found>();
+    let mut found = sized::<vipool_found_session>();
     let mut own = sized::<vipool_addresses>();
     // Called by pointer, so that nothing is inlined that a C program could not inline.
-    let check = black_box(vipool_reader_check as unsafe extern "C" fn(_, _) -> _);
-    let find = black_box(vipool_reader_find as unsafe extern "C" fn(_, _, _) -> _);
-    let look_up = black_box(vipool_reader_addresses as unsafe extern "C" fn(_, _, _) -> _);
+    let check = black_box(vipool_reader_check_handle as unsafe extern "C" fn(_, _) -> _);
+    let find = black_box(vipool_reader_find_session as unsafe extern "C" fn(_, _, _) -> _);
+    let look_up = black_box(vipool_reader_get_addresses as unsafe extern "C" fn(_, _, _) -> _);
     let id = session(1);
     // SAFETY, of all calls below: every pointer is to a live value of its type.
     wanted.call(
@@ -339,8 +356,9 @@ fn rewriting<'w, W: vipool::rewrite::SystemView + 'w>(
     let decider = c.rewriter.cast_const();
     let bind = black_box(vipool_rewrite_bind as unsafe extern "C" fn(_, _, _, _, _) -> _);
     let connect = black_box(vipool_rewrite_connect as unsafe extern "C" fn(_, _, _, _, _) -> _);
-    let shown = black_box(vipool_rewrite_shown as unsafe extern "C" fn(_, _, _, _, _, _) -> _);
-    let shown_ip = black_box(vipool_rewrite_shown_ip as unsafe extern "C" fn(_, _, _) -> _);
+    let shown =
+        black_box(vipool_rewrite_visible_address as unsafe extern "C" fn(_, _, _, _, _, _) -> _);
+    let visible_ip = black_box(vipool_rewrite_visible_ip as unsafe extern "C" fn(_, _, _) -> _);
     let at = |bytes: &[u8; sockaddr::IPV4_LENGTH]| -> *const c_void { bytes.as_ptr().cast() };
 
     wanted.call(
@@ -386,10 +404,10 @@ fn rewriting<'w, W: vipool::rewrite::SystemView + 'w>(
     let (ip, c_ip): (IpAddr, vipool_ip) =
         ([127, 3, 0, 2].into(), IpAddr::from([127, 3, 0, 2]).into());
     wanted.call(
-        "shown_ip",
+        "visible_ip",
         || rewriter().visible_ip(black_box(ip)).rewritten(),
         // SAFETY: as above.
-        || unsafe { shown_ip(decider, black_box(&raw const c_ip), out) },
+        || unsafe { visible_ip(decider, black_box(&raw const c_ip), out) },
     );
 }
 
@@ -399,11 +417,12 @@ fn opening(wanted: &Wanted, map: &mut Map, c: &C) {
     let user = OpenOptions::new().with_user("ada");
     let mut options = sized::<vipool_open_options>();
     (options.user, options.user_length) = (c"ada".as_ptr(), 3);
-    let mut opened = sized::<vipool_opened>();
-    let mut closed = sized::<vipool_closed>();
+    let mut opened = sized::<vipool_opened_session>();
+    let mut closed = sized::<vipool_closed_session>();
     let open =
         black_box(vipool_map_open_session as unsafe extern "C" fn(_, _, _, _, _) -> vipool_status);
-    let close = black_box(vipool_map_close as unsafe extern "C" fn(_, _, _, _) -> vipool_status);
+    let close =
+        black_box(vipool_map_close_by_handle as unsafe extern "C" fn(_, _, _, _) -> vipool_status);
     for (name, given, in_c) in [
         ("open_close", OpenOptions::default(), null()),
         ("open_close_user", user, &raw const options),
@@ -433,14 +452,8 @@ fn opening(wanted: &Wanted, map: &mut Map, c: &C) {
             },
         );
     }
-    let open = black_box(
-        vipool_writer_open_session as unsafe extern "C" fn(_, _, _, _, _) -> vipool_status,
-    );
-    let close = black_box(vipool_writer_close as unsafe extern "C" fn(_, _, _, _) -> vipool_status);
-    let mut c_writer: *mut vipool_writer = null_mut();
-    // SAFETY: as above; nothing else uses the map until the writer goes back.
-    made(unsafe { vipool_writer_new(c.map, &mut c_writer) });
-    let mut writer = map.exclusive_writer().expect("alone");
+    let single = single_threaded_map();
+    let mut writer = map.exclusive_writer().expect("exclusive access");
     wanted.call(
         "writer",
         || {
@@ -451,10 +464,25 @@ fn opening(wanted: &Wanted, map: &mut Map, c: &C) {
         },
         // SAFETY: as above.
         || unsafe {
-            made(open(c_writer, black_box(id.raw()), black_box(null()), 0_u32, &raw mut opened));
-            made(close(c_writer, black_box(&raw const opened.handle), 0_u32, &raw mut closed));
+            let map = single.cast_const();
+            made(open(map, black_box(id.raw()), black_box(null()), 0_u32, &raw mut opened));
+            made(close(map, black_box(&raw const opened.handle), 0_u32, &raw mut closed));
         },
     );
-    // SAFETY: as above.
-    unsafe { vipool_writer_free(c_writer) };
+    // SAFETY: as above; the map is closed once.
+    unsafe { vipool_map_close(single) };
+}
+
+/// A map in memory for one thread.
+fn single_threaded_map() -> *mut vipool_map {
+    let mut map = null_mut();
+    let mut options = sized::<vipool_map_options>();
+    options.flags = VIPOOL_MAP_SINGLE_THREADED;
+    // SAFETY: every pointer is to a live value of its type.
+    unsafe {
+        let plan = c_plan();
+        made(vipool_map_create_in_memory(plan, &options, &mut map));
+        vipool_plan_free(plan);
+    }
+    map
 }

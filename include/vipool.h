@@ -1,289 +1,166 @@
-/* vipool: an IP address of its own for every session on a multi-user server.
+/* vipool: a virtual IP address for every session on a multi-user server.
  *
  * Copyright the vipool authors. Licensed under the Apache License, Version 2.0.
  *
- * Conventions, kept by every function:
+ * An agent opens and closes sessions. A hook in an application rewrites the addresses of its socket
+ * calls. A monitor reads sessions and pools. All of them share a map: a file, or memory.
  *
- *  - What can fail returns a vipool_status: VIPOOL_OK (0) or a negative number that never changes
- *    its meaning. Out-parameters come last and are written on success only (of VIPOOL_ERR_BUFFER
- *    the length that is needed).
- *  - A NULL where none is allowed is VIPOOL_ERR_NULL. Parameters marked "may be NULL" may.
- *  - Opaque types are made by the functions that say so and given back by their own _free
- *    function, exactly once; _free takes NULL too. What is const is not changed.
- *  - Structs that begin with a member `size` are made by the caller: zero them and set size to
- *    sizeof(the struct). Zero is the default of every member. Programs compiled with an older
- *    header keep working: what their struct lacks is zero. A struct of a newer header is taken
- *    unless it uses (sets to non-zero) what this library does not know.
- *  - Texts are UTF-8 with a length in bytes; they need no NUL. A buffer for one may be NULL if its
- *    capacity is 0: VIPOOL_ERR_BUFFER tells the length. Paths have variants that take UTF-16 with a
- *    length in units, as Windows has them, but for the directories of the vipool_client_ functions.
- *  - Addresses are vipool_ip, or the bytes of a sockaddr with their length.
- *  - Kinds and flags enter as uint32_t and are checked, but for the flags of a vipool_socket:
- *    unknown ones do nothing. Set what is marked "Zero" to zero: this version does not look at it, a
- *    later one may.
- *  - Times are ticks: seconds since the machine was started (vipool_now()).
- *  - Callbacks are called on the thread that made the call, before it returns, and must not
- *    throw or longjmp.
- *  - "In a signal handler" means: takes no lock, allocates nothing, keeps errno, leaves the last
- *    error text alone; may also be called in the child of a fork or vfork. Of other functions a
- *    child may call those of readers and rewriters; a map is to be opened again there
- *    (VIPOOL_ERR_FORKED).
- *  - Where several threads may use a handle at once, they may call every function with it at once;
- *    otherwise one after the other. Functions without a handle may be called by any thread.
- *  - The library starts no threads, sets no environment variables or signal handlers, and writes
- *    nothing to standard output or error. A mistake inside it is VIPOOL_ERR_PANIC.
+ * ==== Quickstart: an agent ====
  *
- * Two kinds of program use this header.
+ *     vipool_plan_options server = { .size = sizeof server };
+ *     vipool_map_options options = { .size = sizeof options, .flags = VIPOOL_MAP_EXCLUSIVE };
+ *     vipool_open_options user = { .size = sizeof user, .user = "ada", .user_length = 3 };
+ *     vipool_opened_session opened = { .size = sizeof opened };
  *
- * An agent opens and closes sessions:
- *  1. Read what the administrator says (vipool_farm_load(), or vipool_farm_new() and what follows
- *     it), show what is wrong (vipool_farm_report()), and plan this server with its interfaces
- *     (vipool_interface_list_new(), vipool_farm_plan(), vipool_plan_follow_links()). Or build a plan
- *     without a farm (vipool_plan_new()).
- *  2. Make the map (vipool_map_create()) in vipool_map_directory(); VIPOOL_MAP_EXCLUSIVE if nobody
- *     else opens sessions. The library gives out addresses; to put them on the interfaces that the
- *     match names, as /32 or /128, is up to the agent or to `vipool up`.
- *  3. Close what ended meanwhile: vipool_map_reconcile().
- *  4. At a logon vipool_map_open_session(); give vipool_handle_format() of the handle to the
- *     session's programs in the environment variable VIPOOL_LEASE. At a logoff vipool_map_close().
- *  5. By a timer, every ten seconds or so, vipool_map_reap().
- *  A map may be closed and opened again at any time (vipool_map_open()): sessions stay open.
+ *     vipool_farm_load("/etc/vipool/farm.toml", 21, &farm);
+ *     vipool_plan_new(farm, &server, &plan);
+ *     vipool_farm_list_findings(farm, VIPOOL_LEVEL_ERROR, 0, NULL, 0, &count, &errors);
+ *     if (errors > 0) { ... vipool_farm_format_report() ... }
+ *     vipool_map_create("/run/vipool", 11, plan, &options, &map);
+ *     vipool_map_reconcile(map, vipool_now(), is_alive, NULL, NULL);
  *
- * A hook inside an application rewrites its socket calls:
- *  1. While it is loaded: nothing if the environment has VIPOOL_DISABLE=1. (A process with more
- *     rights than its user, AT_SECURE, reads nothing from the environment.) Else map the map
- *     (vipool_reader_attach()), and find the rule that the program is under
- *     (vipool_reader_find_rule(), else vipool_reader_parents_rule()) and its lease (the handle in
- *     VIPOOL_LEASE, else vipool_reader_lease_of_process()). Without all three leave the program alone.
- *  2. Make a rewriter (vipool_rewriter_new()) and keep it for good.
- *  3. In each hooked call ask the vipool_rewrite_ function of that name, do what the vipool_outcome
- *     says, and make the original call. Nothing of the library is held meanwhile: the call may
- *     block, or never return.
- *  4. Keep the reader too, and ask vipool_reader_is_superseded() in each hooked call: it reads one
- *     word. When it says so, do all of it again with the new map, as soon as a call is made where the
- *     program may allocate. Do not free the old ones: other threads may be using them.
+ *     // At a logon:
+ *     vipool_session_make(VIPOOL_SESSION_EMBEDDER, 7, &session);
+ *     vipool_map_open_session(map, session, &user, vipool_now(), &opened);
+ *     vipool_handle_format(&opened.handle, lease, sizeof lease, NULL);  // for VIPOOL_LEASE
+ *     // At a logoff:
+ *     vipool_map_close_by_handle(map, &opened.handle, vipool_now(), NULL);
+ *     // By a timer, every ten seconds:
+ *     vipool_map_reap(map, vipool_now(), 1000, NULL, NULL);
  *
- * examples/cpp/agent.cpp is an agent. examples/c/hook.c and examples/c/windows_hook.c show the third
- * step of a hook and as much of the first two as a lease that is handed in and a rule of the
- * program's own need.
+ * The library allocates addresses. The agent, or `vipool up`, adds them to the interfaces of
+ * vipool_plan_list_assignments(), as /32 or /128. A map may be closed and opened again at any time;
+ * sessions stay open. Without a farm.toml, build a farm with vipool_farm_new().
+ *
+ * ==== Quickstart: a hook ====
+ *
+ *     vipool_executable program = { .size = sizeof program, .path = path, .path_length = length };
+ *     vipool_rewriter_options options = { .size = sizeof options,
+ *                                         .find_listener = vipool_listener_find };
+ *     vipool_rule rule = { .size = sizeof rule };
+ *     vipool_outcome outcome = { .size = sizeof outcome, .kind = VIPOOL_PASSED };
+ *
+ *     // While the process starts. If one of them fails, do not rewrite:
+ *     vipool_handle_parse(lease, strlen(lease), &options.handle);
+ *     vipool_reader_open("/run/vipool", 11, &reader);
+ *     vipool_reader_find_rule(reader, &program, &rule);
+ *     options.rule = rule.id;
+ *     vipool_rewriter_new(reader, &options, &rewriter);
+ *
+ *     // In the replacement of bind():
+ *     vipool_rewrite_bind(rewriter, &facts, address, address_length, &outcome);
+ *     if (outcome.kind == VIPOOL_REFUSED) { errno = outcome.error; return -1; }
+ *     if (outcome.kind == VIPOOL_REWRITTEN) {
+ *         return bind(s, (const void *)outcome.address.bytes, outcome.address.length);
+ *     }
+ *     return bind(s, address, address_length);
+ *
+ * A hook does nothing if the environment has VIPOOL_DISABLE=1, and ignores its environment in a
+ * process with more rights than its user (AT_SECURE). The lease is VIPOOL_LEASE, otherwise
+ * vipool_reader_find_by_process(). The rule is vipool_reader_find_rule(), otherwise
+ * vipool_reader_find_parent_rule(). The hook holds nothing of the library during the original call,
+ * which may block or never return. In each call it checks vipool_reader_is_superseded(); with a newer
+ * map it repeats the start in the next call that may allocate. It never frees the old reader and
+ * rewriter, because other threads may use them.
+ *
+ * Complete programs: examples/cpp/agent.cpp, examples/c/first_session.c, examples/c/hook.c and
+ * examples/c/windows_hook.c. vipool.hpp wraps this header for C++17.
+ *
+ * ==== Conventions ====
+ *
+ * Names. vipool_<object>_<verb>. Objects in memory have _new and _free, objects that use files _open
+ * or _create and _close. _get reads one value, _list a page of rows, _add and _set change a
+ * configuration, _find searches, _is returns 0 or 1, _parse and _format convert text.
+ *
+ * Statuses. A function that can fail returns a vipool_status: VIPOOL_OK (0) or a negative number with
+ * a fixed meaning. vipool_last_error() has the details.
+ *
+ * Parameters. Out-parameters come last and are written on success only; with VIPOOL_ERR_BUFFER the
+ * length or count is written too. A parameter may be NULL only if its description says so; otherwise
+ * NULL is VIPOOL_ERR_NULL. `const` objects are not changed.
+ *
+ * Structs that begin with `size`. Zero the struct, then set size to sizeof(the struct). Zero is the
+ * default of every member. Old programs work with new libraries: missing members are zero. A struct
+ * of a newer header is VIPOOL_ERR_UNKNOWN_FIELD if it sets a member that this library does not know.
+ * A reserved member that is not zero is VIPOOL_ERR_UNKNOWN_FIELD.
+ *
+ * Numbers. Kinds and flags are uint32_t. An unknown value is VIPOOL_ERR_KIND.
+ *
+ * Texts. UTF-8 with a length in bytes; a NUL is not needed. A buffer with capacity 0 may be NULL:
+ * the call returns VIPOOL_ERR_BUFFER and the length. Windows programs convert paths with
+ * vipool_utf16_to_utf8().
+ *
+ * List calls. They write up to `capacity` rows, from index `first` on, and how many they wrote; 0
+ * after the last row. The size of the first row is the distance of the rows.
+ *
+ * Callbacks. The library calls them on the thread of the call, before it returns. They must not throw
+ * or longjmp.
+ *
+ * Writer errors. Calls that change a map may return VIPOOL_ERR_IO, VIPOOL_ERR_DAMAGED,
+ * VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE and VIPOOL_ERR_FORKED.
+ *
+ * Threads. `any`: any number of threads may call the function at once, also with the same object;
+ * with a map of VIPOOL_MAP_SINGLE_THREADED one at a time. `one at a time per X`: calls with the same
+ * X must not overlap. `signal-safe`: the function may also be called in a signal handler and in the
+ * child of fork() or vfork(). It takes no lock, allocates nothing, keeps errno and does not change
+ * vipool_last_error(). The other functions for readers and rewriters may be called in the child of
+ * fork() too. A map must be opened again there (VIPOOL_ERR_FORKED).
+ *
+ * Host process. The library starts no thread, changes no environment variable or signal handler, and
+ * writes nothing to standard output or error. A defect inside the library is VIPOOL_ERR_PANIC.
+ *
+ * Terms. V: virtual IP, an address of the network. L: virtual loopback, an address of 127.0.0.0/8; L6:
+ * a second one that replaces ::1. Slot: an address of a pool. Lease: an address held by a session.
+ * Handle: identifies a lease. Rule: an entry of the process list. Rows are those of
+ * docs/socket-matrix.md.
  */
 
 #ifndef VIPOOL_H
 #define VIPOOL_H
 
-/* Made by `cargo xtask header` of src/capi: change it there. */
+/* Generated by `cargo xtask header` from src/capi. Do not edit. */
 
 #include <stddef.h>
 #include <stdint.h>
 
-/**
- * Major part of the version of this header: it changes when a program must be changed.
- */
-#define VIPOOL_VERSION_MAJOR 0
-
-/**
- * Minor part of the version of this header: it changes when something is added.
- */
-#define VIPOOL_VERSION_MINOR 1
-
-/**
- * Patch part of the version of this header: it changes when only the insides changed.
- */
-#define VIPOOL_VERSION_PATCH 0
-
-/**
- * The version of this header as one number: major * 1000000 + minor * 1000 + patch.
- */
-#define VIPOOL_VERSION_NUMBER 1000
-
-/**
- * The most bytes that a sockaddr given back has: sizeof(struct sockaddr_in6).
- */
-#define VIPOOL_SOCKADDR_MAX 28
-
-/**
- * Room for the leases of one session; fewer may be used.
- */
-#define VIPOOL_MAX_LEASES 4
-
-/**
- * Of vipool_server.flags: sessions there get no addresses.
- */
-#define VIPOOL_SERVER_DISABLED 1
-
-/**
- * Of vipool_server.flags: max_sessions counts; otherwise that of the farm's settings.
- */
-#define VIPOOL_SERVER_MAX_SESSIONS 2
-
-/**
- * Of vipool_rules.flags: binds pass when the virtual IP is on no interface; otherwise they fail
- * with EADDRNOTAVAIL.
- */
-#define VIPOOL_RULE_PASS_WHEN_MISSING 1
-
-/**
- * Of vipool_rules.flags: other sessions' addresses are hidden from getifaddrs and
- * GetAdaptersAddresses.
- */
-#define VIPOOL_RULE_HIDE_ADDRESSES 2
-
-/**
- * Of vipool_settings.flags: a cooled address becomes free only when vipool_map_reap() found no
- * socket on it.
- */
-#define VIPOOL_SETTING_CHECK_IN_USE 1
-
-/**
- * Of vipool_settings.flags: vipool_map_open_session() answers VIPOOL_ERR_NOT_READY until
- * vipool_map_restored() was called.
- */
-#define VIPOOL_SETTING_AWAIT_RESTORE 2
-
-/**
- * A feature: the session's virtual IP in place of the host's address.
- */
-#define VIPOOL_FEATURE_VIRTUAL_IP 1
-
-/**
- * A feature: a loopback address of the session's own in place of 127.0.0.1.
- */
-#define VIPOOL_FEATURE_LOOPBACK 2
-
-/**
- * A feature: the client's address is what the host's own name resolves to.
- */
-#define VIPOOL_FEATURE_CLIENT_IP 4
-
-/**
- * Of vipool_program.flags: children that are on no list of their own are under this rule too.
- */
-#define VIPOOL_PROGRAM_INHERIT 1
-
-/**
- * Of vipool_program.flags: a bind to 127.0.0.1 with port 0 is rewritten too.
- */
-#define VIPOOL_PROGRAM_MAP_EPHEMERAL 2
-
-/**
- * Of vipool_program.flags: a bind to 0.0.0.0 with a fixed port becomes the session's loopback
- * address where there is no virtual IP; otherwise it stays as it is.
- */
-#define VIPOOL_PROGRAM_WILDCARD_LOOPBACK 4
-
-/**
- * Of vipool_program.flags: a connect to 127.0.0.1 always goes to the session's own address;
- * otherwise to the session's own listener if there is one, else to the host's.
- */
-#define VIPOOL_PROGRAM_CONNECT_OWN 8
-
-/**
- * Of vipool_map_options.flags: keep the writer lock for as long as the map is open. Operations
- * then cost no system call, and other writers get VIPOOL_ERR_BUSY_EXCLUSIVE with the pid.
- */
-#define VIPOOL_MAP_EXCLUSIVE 1
-
-/**
- * Of vipool_opened.flags: the session was open already; its leases are the same, or more if some
- * were missing.
- */
-#define VIPOOL_OPENED_ALREADY 1
-
-/**
- * Of vipool_opened.flags: this call brought a pool below its low-water mark.
- */
-#define VIPOOL_OPENED_LOW_WATER 2
-
-/**
- * Of vipool_slot_row.flags: the address is kept for a user.
- */
-#define VIPOOL_SLOT_RESERVED 1
-
-/**
- * Of vipool_slot_row.flags: the address was taken out of use.
- */
-#define VIPOOL_SLOT_DRAINED 2
-
-/**
- * Room for the name of a user with its NUL.
- */
-#define VIPOOL_USER_ROOM 64
-
-/**
- * The answer of a vipool_find_listener_fn: nothing listens on any of them.
- */
-#define VIPOOL_LISTENER_NONE -1
-
-/**
- * The answer of a vipool_find_listener_fn: the kernel did not say.
- */
-#define VIPOOL_LISTENER_UNKNOWN -2
-
-/**
- * Of vipool_rewriter_options.flags: TCP binds to the wildcard address without a port are
- * put off until the destination is known, as Windows needs it. VIPOOL_DO_DEFER says what that asks
- * of a hook.
- */
-#define VIPOOL_REWRITER_DEFER_WILDCARD 1
-
-/**
- * Of vipool_socket.flags: the socket is for IPv6 alone (IPV6_V6ONLY).
- */
-#define VIPOOL_SOCKET_V6ONLY 1
-
-/**
- * Of vipool_socket.flags: the socket can receive what others receive too: SO_REUSEADDR,
- * SO_REUSEPORT or SO_BROADCAST is set.
- */
-#define VIPOOL_SOCKET_SHARES_PORT 2
-
-/**
- * Of vipool_outcome.flags: clear IPV6_V6ONLY first (and set it again if the call fails; one that
- * goes on, EINPROGRESS or WSAEWOULDBLOCK, did not).
- */
-#define VIPOOL_DO_CLEAR_V6ONLY 1
-
-/**
- * Of vipool_outcome.flags: do not bind now but report success, and remember the socket until its
- * destination is known. Only with VIPOOL_REWRITER_DEFER_WILDCARD, for Windows: ConnectEx wants a
- * socket that is bound, and one that is bound to a virtual IP reaches no loopback address there.
- * A socket that was bound to the wildcard address without a port is then, in each call:
+/*
+ * Contents
  *
- *  - bind: remembered if it is not bound yet (getsockname answers WSAEINVAL) and there is room to
- *    remember it; otherwise bound to `address` at once. A second bind of a remembered socket fails
- *    with WSAEINVAL, without asking.
- *  - connect, WSAConnect: forgotten, and what vipool_rewrite_connect() says is done; the call binds
- *    what is still unbound.
- *  - ConnectEx: the same, and if it is still unbound it is bound to the wildcard address and port 0
- *    before the call. Of a socket that is not remembered VIPOOL_DO_BIND_FIRST is ignored: ConnectEx
- *    answers WSAEINVAL if it was never bound.
- *  - listen, getsockname: forgotten, and bound to what vipool_rewrite_listen() says, or to the
- *    wildcard address and port 0 if that passes; then the call is made. Of a socket that is not
- *    remembered nothing is asked: if it was never bound they answer WSAEINVAL.
- *  - closesocket: forgotten.
+ *  1. Statuses and errors
+ *  2. Version, clock and text
+ *  3. Addresses and ranges
+ *  4. Sessions, handles and leases
+ *  5. Network interfaces
+ *  6. Settings, process list and programs
+ *  7. Agent: the farm
+ *  8. Agent: the plan of one server
+ *  9. Agent: events
+ * 10. Agent: creating and opening a map
+ * 11. Agent: opening and closing sessions
+ * 12. Agent: administration
+ * 13. Agent and hook: client addresses
+ * 14. Hook and monitor: reading a map
+ * 15. Monitor: snapshots and slots
+ * 16. Monitor: the journal
+ * 17. Hook: the rule and the lease of a process
+ * 18. Hook: sockets, outcomes and reasons
+ * 19. Hook: the rewriter
+ * 20. Hook: rewrite calls
  */
-#define VIPOOL_DO_DEFER 2
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/* ================================================================================
+ * 1. Statuses and errors
+ */
 
 /**
- * Of vipool_outcome.flags: bind the socket to `bind` (port 0) first. If that fails, go on all the
- * same, unless the address is on no interface and vipool_rewrite_retries() says that the program
- * gets the error.
- */
-#define VIPOOL_DO_BIND_FIRST 4
-
-/**
- * Of vipool_outcome.flags, with VIPOOL_DO_BIND_FIRST: that bind leaves the choice of the port to
- * the connect, so that two destinations can share one: on Linux set IP_BIND_ADDRESS_NO_PORT before
- * it, and clear it after it unless the program had set it: a bind of the program's own chooses a
- * port at once.
- */
-#define VIPOOL_DO_LATE_PORT 8
-
-/**
- * What a call came to: VIPOOL_OK or one of these. The numbers never change; -1 to -19 are
- * mistakes of the caller's, the others come from what it was called with.
+ * Result of a call. The numbers never change. -1 to -19 are mistakes of the caller; the other errors
+ * depend on the state of the map, the system or the input.
  *
- * vipool_status_text() has a sentence for each, vipool_last_error() the details of the last one.
+ * vipool_status_get_text() describes a status, vipool_last_error() the last failure.
  */
 enum vipool_status
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -291,19 +168,19 @@ enum vipool_status
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
     /**
-     * Done.
+     * Success.
      */
     VIPOOL_OK = 0,
     /**
-     * A pointer that must not be NULL is.
+     * A pointer that must not be NULL is NULL.
      */
     VIPOOL_ERR_NULL = -1,
     /**
-     * The size at the start of a struct is none that any version of this struct ever had.
+     * The size at the start of a struct is not the size of any version of this struct.
      */
     VIPOOL_ERR_STRUCT_SIZE = -2,
     /**
-     * The caller's struct is newer than the library and uses a field that this one does not know.
+     * A struct sets a member that this library does not know, or a reserved member.
      */
     VIPOOL_ERR_UNKNOWN_FIELD = -3,
     /**
@@ -315,27 +192,27 @@ enum vipool_status
      */
     VIPOOL_ERR_UTF16 = -5,
     /**
-     * A number that stands for a kind, a feature or a flag is none of those defined.
+     * A kind or a flag has an undefined value.
      */
     VIPOOL_ERR_KIND = -6,
     /**
-     * Not an address: unknown family, wrong length, or text that does not say one.
+     * Not an address: unknown family, wrong length or invalid text.
      */
     VIPOOL_ERR_ADDRESS = -7,
     /**
-     * The caller's buffer is too small; the length that is needed was written.
+     * The buffer is too small. The required length was written.
      */
     VIPOOL_ERR_BUFFER = -8,
     /**
-     * There is no such element: past the end, or not known by this name.
+     * Nothing was found.
      */
     VIPOOL_ERR_NOT_FOUND = -9,
     /**
-     * A mistake inside the library. The call did not finish; please report the last error text.
+     * A defect inside the library. The call did not finish. Please report vipool_last_error().
      */
     VIPOOL_ERR_PANIC = -10,
     /**
-     * This system has no such thing.
+     * This system does not support the call.
      */
     VIPOOL_ERR_UNSUPPORTED = -11,
     /**
@@ -343,63 +220,40 @@ enum vipool_status
      */
     VIPOOL_ERR_RANGE_SYNTAX = -20,
     /**
-     * A CIDR prefix with bits set behind the prefix length.
+     * The CIDR prefix has bits set after the prefix length.
      */
     VIPOOL_ERR_RANGE_HOST_BITS = -21,
     /**
-     * First address above last, or two families.
+     * The first address is above the last, or the families differ.
      */
     VIPOOL_ERR_RANGE_ORDER = -22,
     /**
-     * IPv4 and IPv6 in one pool.
-     */
-    VIPOOL_ERR_POOL_MIXED = -23,
-    /**
-     * Two ranges of a pool share addresses.
-     */
-    VIPOOL_ERR_POOL_OVERLAP = -24,
-    /**
-     * A loopback pool reaches outside 127.0.0.2-127.255.255.254.
-     */
-    VIPOOL_ERR_POOL_NOT_LOOPBACK = -25,
-    /**
-     * Not a session id: zero, a value above 2^56-1, or a text that says none.
+     * Not a session id: zero, a value above 2^56-1, or invalid text.
      */
     VIPOOL_ERR_SESSION_ID = -26,
     /**
-     * The audit id 4294967295: the process has no session.
+     * The audit session is 4294967295: the process has no session.
      */
     VIPOOL_ERR_SESSION_UNSET = -27,
     /**
-     * Not the text of a handle.
+     * Not a handle.
      */
     VIPOOL_ERR_HANDLE = -28,
     /**
-     * No interface has an address in the subnet of the range.
-     */
-    VIPOOL_ERR_NO_INTERFACE = -29,
-    /**
-     * Several interfaces are in the subnet of the range.
-     */
-    VIPOOL_ERR_INTERFACE_TIE = -30,
-    /**
-     * The range is not inside one subnet.
-     */
-    VIPOOL_ERR_SPANS_SUBNETS = -31,
-    /**
-     * Every address is in use, reserved or drained.
+     * Every address is in use, reserved or drained. The text of this status is the message for
+     * the user.
      */
     VIPOOL_ERR_EXHAUSTED = -40,
     /**
-     * Every free address is cooling down; the last error text says until when.
+     * Every free address cools down. vipool_last_error() tells until when.
      */
     VIPOOL_ERR_COOLING = -41,
     /**
-     * Every free address may still have sockets on it: vipool_map_reap() looks.
+     * Every free address may still have sockets. vipool_map_reap() examines them.
      */
     VIPOOL_ERR_LINGERING = -42,
     /**
-     * The pool is being drained.
+     * The pool or the server drains.
      */
     VIPOOL_ERR_DRAINING = -43,
     /**
@@ -407,39 +261,39 @@ enum vipool_status
      */
     VIPOOL_ERR_UNKNOWN_POOL = -44,
     /**
-     * The requested address is in no pool of this server.
+     * The address is in no pool of this server.
      */
     VIPOOL_ERR_EXCLUDED = -45,
     /**
-     * The requested address is leased to another session.
+     * Another session holds the address.
      */
     VIPOOL_ERR_TAKEN = -46,
     /**
-     * The requested address is cooling down.
+     * The address cools down.
      */
     VIPOOL_ERR_ADDRESS_COOLING = -47,
     /**
-     * The requested address may still have sockets of its last session on it.
+     * The address may still have sockets of its last session.
      */
     VIPOOL_ERR_ADDRESS_LINGERING = -48,
     /**
-     * The requested address is reserved for another user.
+     * The address is reserved for another user.
      */
     VIPOOL_ERR_RESERVED = -49,
     /**
-     * The requested address is drained.
+     * The address is drained.
      */
     VIPOOL_ERR_DRAINED = -50,
     /**
-     * The user has as many sessions as one may have.
+     * The user has the maximum number of sessions.
      */
     VIPOOL_ERR_QUOTA = -51,
     /**
-     * The server has as many sessions as it may have.
+     * The server has the maximum number of sessions.
      */
     VIPOOL_ERR_TOO_MANY_SESSIONS = -52,
     /**
-     * The sessions of the operating system have not been restored yet.
+     * The agent has not restored the sessions of the operating system yet.
      */
     VIPOOL_ERR_NOT_READY = -53,
     /**
@@ -451,47 +305,47 @@ enum vipool_status
      */
     VIPOOL_ERR_NOT_OPEN = -60,
     /**
-     * The lease was closed before, or belongs to a later session by now. Nothing was freed.
+     * The lease was closed before, or a later session holds the address. Nothing was released.
      */
     VIPOOL_ERR_STALE = -61,
     /**
-     * The handle is of another boot, network namespace or map. Nothing was freed.
+     * The handle is of another boot, network namespace or map. Nothing was released.
      */
     VIPOOL_ERR_FOREIGN = -62,
     /**
-     * The operating system said no; the last error text names the file and its answer.
+     * The operating system reported an error. vipool_last_error() names the file and the error.
      */
     VIPOOL_ERR_IO = -70,
     /**
-     * There is no map in this directory.
+     * The directory has no map.
      */
     VIPOOL_ERR_MISSING = -71,
     /**
-     * Not a map file, damaged, or of a version this one does not know.
+     * The file is not a map, is damaged, or has an unknown version.
      */
     VIPOOL_ERR_DAMAGED = -72,
     /**
-     * The map was made before the last start of the machine, or in another network namespace.
+     * The map was created before the last boot, or in another network namespace.
      */
     VIPOOL_ERR_OTHER_BOOT = -73,
     /**
-     * The map file is planted or unsafe: a symlink, another owner, writable by others.
+     * The map file is unsafe: a symbolic link, another owner, or writable by others.
      */
     VIPOOL_ERR_UNTRUSTED = -74,
     /**
-     * Another writer held the map for too long.
+     * Another writer held the lock of the map for too long.
      */
     VIPOOL_ERR_BUSY = -75,
     /**
-     * Another writer holds the map for itself.
+     * Another writer holds the map exclusively.
      */
     VIPOOL_ERR_BUSY_EXCLUSIVE = -76,
     /**
-     * The plan cannot be made into a map.
+     * No map can be made from the plan.
      */
     VIPOOL_ERR_PLAN = -77,
     /**
-     * The map was opened by the parent of this process, which was forked since: open it again.
+     * The parent of this process opened the map before fork(). Open it again.
      */
     VIPOOL_ERR_FORKED = -78,
 };
@@ -504,32 +358,881 @@ typedef int32_t vipool_status;
 #endif // __cplusplus
 
 /**
- * When a session gets its addresses; it enters as uint32_t.
+ * Returns the name of a status, such as "VIPOOL_ERR_BUSY".
+ *
+ * Parameters:
+ * - `status`: vipool_status.
+ *
+ * Returns: a static text; "unknown status" for other numbers.
+ *
+ * Threads: any; signal-safe.
  */
-enum vipool_allocate
+const char *vipool_status_get_name(int32_t status);
+
+/**
+ * Returns the description of a status.
+ *
+ * The text of VIPOOL_ERR_EXHAUSTED is the message for a user without an address.
+ *
+ * Parameters:
+ * - `status`: vipool_status.
+ *
+ * Returns: a static text; "unknown status" for other numbers.
+ *
+ * Threads: any; signal-safe.
+ */
+const char *vipool_status_get_text(int32_t status);
+
+/**
+ * Returns the message of the last failed call of this thread.
+ *
+ * The message is in English and names what failed, the value, the reason and the remedy. It is
+ * UTF-8 with a NUL, at most 1023 bytes. It is empty before the first failure. Signal-safe
+ * functions do not change it.
+ *
+ * Returns: a text of the library, valid until the next call of this thread.
+ *
+ * Threads: any.
+ */
+const char *vipool_last_error(void);
+
+/* ================================================================================
+ * 2. Version, clock and text
+ */
+
+/**
+ * Major part of the version of this header. A change of it breaks existing programs.
+ */
+#define VIPOOL_VERSION_MAJOR 0
+
+/**
+ * Minor part of the version of this header. A change of it adds features.
+ */
+#define VIPOOL_VERSION_MINOR 1
+
+/**
+ * Patch part of the version of this header. A change of it leaves the interface as it is.
+ */
+#define VIPOOL_VERSION_PATCH 0
+
+/**
+ * Version of this header as one number: major * 1000000 + minor * 1000 + patch.
+ */
+#define VIPOOL_VERSION_NUMBER 1000
+
+/**
+ * Returns the version of the loaded library as a number.
+ *
+ * Compare it with VIPOOL_VERSION_NUMBER to find out whether header and library belong together.
+ *
+ * Returns: major * 1000000 + minor * 1000 + patch.
+ *
+ * Threads: any; signal-safe.
+ */
+uint32_t vipool_version_number(void);
+
+/**
+ * Returns the version of the loaded library as text, such as "0.1.0".
+ *
+ * Returns: a static text.
+ *
+ * Threads: any; signal-safe.
+ */
+const char *vipool_version(void);
+
+/**
+ * Returns the current tick.
+ *
+ * Ticks are seconds since the machine was started, with the time asleep. Changes of the wall clock
+ * do not affect them. Every parameter `now` is a tick.
+ *
+ * Returns: the tick.
+ *
+ * Threads: any; signal-safe.
+ */
+uint32_t vipool_now(void);
+
+/**
+ * Converts a UTF-16 text, such as a path of Windows, to the UTF-8 that this library takes.
+ *
+ * Parameters:
+ * - `text`, `length`: the text, in units of two bytes and in the byte order of the machine.
+ * - `buffer`, `capacity`: receives the UTF-8 text and a NUL. Three bytes per unit are enough.
+ * - `out_length`: receives the length in bytes without the NUL. May be NULL.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF16 (an unpaired surrogate), VIPOOL_ERR_BUFFER.
+ *
+ * Threads: any.
+ */
+vipool_status vipool_utf16_to_utf8(const uint16_t *text,
+                                   size_t length,
+                                   char *buffer,
+                                   size_t capacity,
+                                   size_t *out_length);
+
+/* ================================================================================
+ * 3. Addresses and ranges
+ */
+
+/**
+ * An IP address, or no address. Zeroed memory is no address. Plain data.
+ */
+typedef struct vipool_ip {
+    /**
+     * 0 no address, 4 IPv4, 6 IPv6. Not AF_INET, which differs between systems.
+     */
+    uint32_t family;
+    /**
+     * The address in network byte order. An IPv4 address has the first four bytes; the others are
+     * zero.
+     */
+    uint8_t bytes[16];
+} vipool_ip;
+
+/**
+ * An inclusive range of addresses of one family. Plain data.
+ */
+typedef struct vipool_range {
+    /**
+     * Lowest address.
+     */
+    struct vipool_ip first;
+    /**
+     * Highest address.
+     */
+    struct vipool_ip last;
+} vipool_range;
+
+/**
+ * Capacity of vipool_sockaddr.bytes: sizeof(struct sockaddr_in6).
+ */
+#define VIPOOL_SOCKADDR_MAX 28
+
+/**
+ * A sockaddr_in or sockaddr_in6 with its length. Pass `bytes` and `length` to the socket calls of
+ * the system. Plain data.
+ */
+typedef struct vipool_sockaddr {
+    /**
+     * Number of valid bytes; 0 for no address.
+     */
+    uint32_t length;
+    /**
+     * The sockaddr. Bytes beyond `length` are undefined.
+     */
+    uint8_t bytes[VIPOOL_SOCKADDR_MAX];
+} vipool_sockaddr;
+
+/**
+ * Parses an address, such as "10.0.5.7" or "2001:db8::7".
+ *
+ * Parameters:
+ * - `text`, `length`: the text, UTF-8.
+ * - `out`: receives the address.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_ADDRESS.
+ *
+ * Threads: any.
+ */
+vipool_status vipool_ip_parse(const char *text, size_t length, struct vipool_ip *out);
+
+/**
+ * Formats an address.
+ *
+ * Parameters:
+ * - `ip`: the address; no address becomes an empty text.
+ * - `buffer`, `capacity`: receives the text and a NUL. 46 bytes are always enough.
+ * - `out_length`: receives the length without the NUL. May be NULL.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS (unknown family), VIPOOL_ERR_BUFFER.
+ *
+ * Threads: any.
+ */
+vipool_status vipool_ip_format(const struct vipool_ip *ip,
+                               char *buffer,
+                               size_t capacity,
+                               size_t *out_length);
+
+/**
+ * Reads address and port of a sockaddr_in or sockaddr_in6.
+ *
+ * Parameters:
+ * - `address`, `length`: the sockaddr, aligned or not.
+ * - `out`: receives the address.
+ * - `out_port`: receives the port in host byte order. May be NULL.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS (another family, or too short).
+ *
+ * Threads: any.
+ */
+vipool_status vipool_ip_from_sockaddr(const void *address,
+                                      uint32_t length,
+                                      struct vipool_ip *out,
+                                      uint16_t *out_port);
+
+/**
+ * Makes a sockaddr from an address and a port.
+ *
+ * Parameters:
+ * - `ip`: the address.
+ * - `port`: the port in host byte order.
+ * - `out`: receives the sockaddr.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS.
+ *
+ * Threads: any.
+ */
+vipool_status vipool_ip_to_sockaddr(const struct vipool_ip *ip,
+                                    uint16_t port,
+                                    struct vipool_sockaddr *out);
+
+/**
+ * Parses a range: a CIDR prefix ("10.0.5.0/24"), first-last ("10.0.5.10-10.0.5.99") or one address.
+ *
+ * Parameters:
+ * - `text`, `length`: the text, UTF-8.
+ * - `out`: receives the range.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_RANGE_SYNTAX, VIPOOL_ERR_RANGE_HOST_BITS,
+ * VIPOOL_ERR_RANGE_ORDER.
+ *
+ * Threads: any.
+ */
+vipool_status vipool_range_parse(const char *text, size_t length, struct vipool_range *out);
+
+/**
+ * Formats a range as first-last, or as one address.
+ *
+ * Parameters:
+ * - `range`: the range.
+ * - `buffer`, `capacity`: receives the text and a NUL. 92 bytes are always enough.
+ * - `out_length`: receives the length without the NUL. May be NULL.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_RANGE_ORDER, VIPOOL_ERR_BUFFER.
+ *
+ * Threads: any.
+ */
+vipool_status vipool_range_format(const struct vipool_range *range,
+                                  char *buffer,
+                                  size_t capacity,
+                                  size_t *out_length);
+
+/**
+ * Computes the addresses that two ranges have in common.
+ *
+ * Parameters:
+ * - `range`, `other`: the ranges.
+ * - `out`: receives the intersection.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_RANGE_ORDER, VIPOOL_ERR_NOT_FOUND (no
+ * common address).
+ *
+ * Threads: any.
+ */
+vipool_status vipool_range_intersect(const struct vipool_range *range,
+                                     const struct vipool_range *other,
+                                     struct vipool_range *out);
+
+/* ================================================================================
+ * 4. Sessions, handles and leases
+ */
+
+/**
+ * A session id: the kind in the upper 8 bits, the value in the lower 56. Zero is no session.
+ */
+typedef uint64_t vipool_session;
+
+/**
+ * Source of a session id.
+ */
+enum vipool_session_kind
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : uint32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
     /**
-     * When the user logs on.
+     * A Windows terminal services session (ProcessIdToSessionId).
+     */
+    VIPOOL_SESSION_WINDOWS = 1,
+    /**
+     * A Linux audit session (/proc/self/sessionid).
+     */
+    VIPOOL_SESSION_AUDIT = 2,
+    /**
+     * A logind session (XDG_SESSION_ID): vipool_session_parse() of "logind:" and the name.
+     */
+    VIPOOL_SESSION_LOGIND = 3,
+    /**
+     * An id chosen by the program that uses this library.
+     */
+    VIPOOL_SESSION_EMBEDDER = 4,
+    /**
+     * An id chosen by an administrator on the command line.
+     */
+    VIPOOL_SESSION_COMMAND_LINE = 5,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum vipool_session_kind vipool_session_kind;
+#else
+typedef uint32_t vipool_session_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Capacity of the lease arrays: the most leases of one session.
+ */
+#define VIPOOL_MAX_LEASES 4
+
+/**
+ * Identifies one lease. Programs receive a handle instead of a session id: a handle of an earlier
+ * session, boot or map is recognised as stale. Plain data with a fixed layout.
+ */
+typedef struct vipool_handle {
+    /**
+     * The session that holds the lease.
+     */
+    vipool_session session;
+    /**
+     * Hash of the boot and the network namespace that the map belongs to.
+     */
+    uint64_t boot;
+    /**
+     * Slot within the pool.
+     */
+    uint32_t slot;
+    /**
+     * Number of leases of the slot so far, with this one. Wraps.
+     */
+    uint32_t generation;
+    /**
+     * Number of the pool in the map, from 0.
+     */
+    uint32_t pool;
+    /**
+     * Reserved: zero.
+     */
+    uint32_t reserved;
+} vipool_handle;
+
+/**
+ * One address leased to one session. Plain data with a fixed layout.
+ */
+typedef struct vipool_lease {
+    /**
+     * The session that holds the lease.
+     */
+    vipool_session session;
+    /**
+     * Slot within the pool.
+     */
+    uint32_t slot;
+    /**
+     * Number of leases of the slot so far, with this one. Wraps.
+     */
+    uint32_t generation;
+    /**
+     * Number of the pool in the map, from 0.
+     */
+    uint32_t pool;
+    /**
+     * The address.
+     */
+    struct vipool_ip address;
+} vipool_lease;
+
+/**
+ * The addresses of one session, as a hook uses them. Each of them may be missing.
+ */
+typedef struct vipool_addresses {
+    /**
+     * sizeof(vipool_addresses), set by the caller.
+     */
+    size_t size;
+    /**
+     * V: the virtual IPv4 address.
+     */
+    struct vipool_ip v4;
+    /**
+     * The virtual IPv6 address.
+     */
+    struct vipool_ip v6;
+    /**
+     * L: the virtual loopback address, in 127.0.0.0/8.
+     */
+    struct vipool_ip loopback;
+    /**
+     * L6: a second address in 127.0.0.0/8. ::ffff:L6 replaces ::1.
+     */
+    struct vipool_ip loopback6;
+} vipool_addresses;
+
+/**
+ * Makes a session id.
+ *
+ * Parameters:
+ * - `kind`: vipool_session_kind.
+ * - `value`: 0 to 2^56-1.
+ * - `out`: receives the id.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_KIND, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_SESSION_UNSET.
+ *
+ * Threads: any.
+ */
+vipool_status vipool_session_make(uint32_t kind, uint64_t value, vipool_session *out);
+
+/**
+ * Parses a session id: "7" (command line), or kind and value ("audit:3", "logind:c1").
+ *
+ * The value of a logind session is its name. A number stays as it is; other names are hashed.
+ *
+ * Parameters:
+ * - `text`, `length`: the text, UTF-8.
+ * - `out`: receives the id.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_KIND, VIPOOL_ERR_SESSION_ID,
+ * VIPOOL_ERR_SESSION_UNSET.
+ *
+ * Threads: any.
+ */
+vipool_status vipool_session_parse(const char *text, size_t length, vipool_session *out);
+
+/**
+ * Formats a session id as vipool_session_parse() reads it.
+ *
+ * Parameters:
+ * - `session`: the id.
+ * - `buffer`, `capacity`: receives the text and a NUL. 32 bytes are always enough.
+ * - `out_length`: receives the length without the NUL. May be NULL.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_BUFFER.
+ *
+ * Threads: any.
+ */
+vipool_status vipool_session_format(vipool_session session,
+                                    char *buffer,
+                                    size_t capacity,
+                                    size_t *out_length);
+
+/**
+ * Formats a handle for the environment variable VIPOOL_LEASE.
+ *
+ * Parameters:
+ * - `handle`: the handle.
+ * - `buffer`, `capacity`: receives the text and a NUL. 72 bytes are always enough.
+ * - `out_length`: receives the length without the NUL. May be NULL.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE,
+ * VIPOOL_ERR_BUFFER.
+ *
+ * Threads: any.
+ */
+vipool_status vipool_handle_format(const struct vipool_handle *handle,
+                                   char *buffer,
+                                   size_t capacity,
+                                   size_t *out_length);
+
+/**
+ * Parses the text of a handle.
+ *
+ * Parameters:
+ * - `text`, `length`: the text.
+ * - `out`: receives the handle.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_HANDLE.
+ *
+ * Threads: any; signal-safe.
+ */
+vipool_status vipool_handle_parse(const char *text, size_t length, struct vipool_handle *out);
+
+/**
+ * The leader of a session: vipool_map_reap() closes the session when this process has exited.
+ * A later process with the same pid is not mistaken for it. Plain data.
+ */
+typedef struct vipool_leader {
+    /**
+     * Pid in its own pid namespace; 0 for no leader.
+     */
+    uint32_t pid;
+    /**
+     * Reserved: zero.
+     */
+    uint32_t reserved;
+    /**
+     * Start time in the unit of the kernel (field 22 of /proc/PID/stat).
+     */
+    uint64_t start_time;
+    /**
+     * Inode of its pid namespace; 0 on systems without pid namespaces.
+     */
+    uint64_t pid_namespace;
+} vipool_leader;
+
+/**
+ * Identifies the running process with this pid. Linux and Windows.
+ *
+ * Parameters:
+ * - `pid`: the pid.
+ * - `out`: receives the leader.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_NOT_FOUND (no such process, or it has exited), VIPOOL_ERR_IO,
+ * VIPOOL_ERR_UNSUPPORTED (other systems).
+ *
+ * Threads: any.
+ */
+vipool_status vipool_leader_from_pid(uint32_t pid, struct vipool_leader *out);
+
+/* ================================================================================
+ * 5. Network interfaces
+ */
+
+/**
+ * An address of an interface with the prefix length of its subnet. Plain data.
+ */
+typedef struct vipool_subnet {
+    /**
+     * The address.
+     */
+    struct vipool_ip address;
+    /**
+     * Prefix length: 0 to 32 for IPv4, 0 to 128 for IPv6.
+     */
+    uint32_t prefix_length;
+} vipool_subnet;
+
+/**
+ * A network interface.
+ */
+typedef struct vipool_interface {
+    /**
+     * sizeof(vipool_interface), set by the caller in every element of an array.
+     */
+    size_t size;
+    /**
+     * Name, UTF-8, such as "eth0".
+     */
+    const char *name;
+    /**
+     * Length of `name` in bytes.
+     */
+    size_t name_length;
+    /**
+     * Addresses of the interface. May be NULL for none.
+     */
+    const struct vipool_subnet *addresses;
+    /**
+     * Number of `addresses`.
+     */
+    size_t address_count;
+    /**
+     * Interface index of the system.
+     */
+    uint32_t index;
+    /**
+     * Reserved: zero.
+     */
+    uint32_t reserved;
+} vipool_interface;
+
+/**
+ * The network interfaces of this machine at one moment. Threads may share it.
+ */
+typedef struct vipool_interface_list vipool_interface_list;
+
+/**
+ * Lists the interfaces of this machine that have an IP address.
+ *
+ * The list has every address that the system reports. Remove the addresses that vipool added
+ * itself (those inside the ranges of the farm) before vipool_plan_new().
+ *
+ * Parameters:
+ * - `out`: receives the list. Free it with vipool_interface_list_free().
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_IO.
+ *
+ * Threads: any. May block for a short time.
+ */
+vipool_status vipool_interface_list_new(struct vipool_interface_list **out);
+
+/**
+ * Returns the interfaces of a list as an array.
+ *
+ * Parameters:
+ * - `list`: the list.
+ * - `out`: receives the array, NULL if it is empty. It is valid until the list is freed.
+ * - `out_count`: receives the number of interfaces.
+ *
+ * Errors: VIPOOL_ERR_NULL.
+ *
+ * Threads: any.
+ */
+vipool_status vipool_interface_list_get(const struct vipool_interface_list *list,
+                                        const struct vipool_interface **out,
+                                        size_t *out_count);
+
+/**
+ * Frees a list of interfaces, with its array.
+ *
+ * Parameters:
+ * - `list`: the list. NULL is ignored.
+ *
+ * Threads: any; the last call with the list.
+ */
+void vipool_interface_list_free(struct vipool_interface_list *list);
+
+/* ================================================================================
+ * 6. Settings, process list and programs
+ */
+
+/**
+ * What happens to a session when no address is free.
+ */
+enum vipool_exhaustion_policy
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * The session starts with the address of the host. The user gets the message
+     * vipool_status_get_text(VIPOOL_ERR_EXHAUSTED).
+     */
+    VIPOOL_EXHAUSTION_PASS = 0,
+    /**
+     * The session does not start.
+     */
+    VIPOOL_EXHAUSTION_REFUSE = 1,
+    /**
+     * The agent retries for up to wait_seconds, then the session starts. The agent implements the
+     * loop.
+     */
+    VIPOOL_EXHAUSTION_WAIT = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum vipool_exhaustion_policy vipool_exhaustion_policy;
+#else
+typedef uint32_t vipool_exhaustion_policy;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * When a session gets its addresses.
+ */
+enum vipool_allocation_time
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * At the logon.
      */
     VIPOOL_ALLOCATE_LOGON = 0,
     /**
-     * When somebody starts a listed program in the session. A hook never allocates.
+     * At the start of the first listed program. The starter allocates; a hook never does.
      */
     VIPOOL_ALLOCATE_FIRST_USE = 1,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
-typedef enum vipool_allocate vipool_allocate;
+typedef enum vipool_allocation_time vipool_allocation_time;
 #else
-typedef uint32_t vipool_allocate;
+typedef uint32_t vipool_allocation_time;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
 /**
- * How the texts of a vipool_executable are written; it enters as uint32_t.
+ * vipool_settings.flags: a cooled address becomes free only after vipool_map_reap() found no socket
+ * on it.
+ */
+#define VIPOOL_SETTING_CHECK_IN_USE 1
+
+/**
+ * vipool_settings.flags: vipool_map_open_session() returns VIPOOL_ERR_NOT_READY until
+ * vipool_map_mark_restored() or vipool_map_reconcile() is called.
+ */
+#define VIPOOL_SETTING_AWAIT_RESTORE 2
+
+/**
+ * How addresses are allocated. The settings of a map are the same for all of its writers.
+ */
+typedef struct vipool_settings {
+    /**
+     * sizeof(vipool_settings), set by the caller.
+     */
+    size_t size;
+    /**
+     * Cool-down: seconds until a released address may go to another user.
+     */
+    uint32_t cool_down;
+    /**
+     * Warn once when fewer than this many addresses of a pool are free; 0 for no warning.
+     */
+    uint32_t low_water;
+    /**
+     * Most sessions of one user; 0 for no limit.
+     */
+    uint32_t sessions_per_user;
+    /**
+     * Most sessions of the server; 0 for no limit.
+     */
+    uint32_t max_sessions;
+    /**
+     * vipool_exhaustion_policy.
+     */
+    uint32_t on_exhausted;
+    /**
+     * Seconds to wait with VIPOOL_EXHAUSTION_WAIT; otherwise zero.
+     */
+    uint32_t wait_seconds;
+    /**
+     * vipool_allocation_time.
+     */
+    uint32_t allocate;
+    /**
+     * VIPOOL_SETTING_...
+     */
+    uint32_t flags;
+} vipool_settings;
+
+/**
+ * An inclusive range of ports in host byte order. Plain data.
+ */
+typedef struct vipool_ports {
+    /**
+     * Lowest port.
+     */
+    uint16_t first;
+    /**
+     * Highest port.
+     */
+    uint16_t last;
+} vipool_ports;
+
+/**
+ * Feature: the virtual IP of the session replaces the address of the host.
+ */
+#define VIPOOL_FEATURE_VIRTUAL_IP 1
+
+/**
+ * Feature: the virtual loopback address of the session replaces 127.0.0.1.
+ */
+#define VIPOOL_FEATURE_LOOPBACK 2
+
+/**
+ * Feature: the name of the host resolves to the address of the session's client.
+ */
+#define VIPOOL_FEATURE_CLIENT_IP 4
+
+/**
+ * vipool_program.flags: the rule also applies to child processes that no rule matches.
+ */
+#define VIPOOL_PROGRAM_INHERIT 1
+
+/**
+ * vipool_program.flags: a bind to 127.0.0.1 with port 0 is rewritten too.
+ */
+#define VIPOOL_PROGRAM_MAP_EPHEMERAL 2
+
+/**
+ * vipool_program.flags: a bind to 0.0.0.0 with a fixed port goes to the virtual loopback address if
+ * the session has no virtual IP. Without the flag such a bind passes.
+ */
+#define VIPOOL_PROGRAM_WILDCARD_LOOPBACK 4
+
+/**
+ * vipool_program.flags: a connect to 127.0.0.1 always goes to the virtual loopback address. Without
+ * the flag it does so only if the session listens there; otherwise it goes to the host.
+ */
+#define VIPOOL_PROGRAM_CONNECT_OWN 8
+
+/**
+ * A rule of the process list. The library copies texts and arrays.
+ */
+typedef struct vipool_program {
+    /**
+     * sizeof(vipool_program), set by the caller.
+     */
+    size_t size;
+    /**
+     * A full path (recommended) or a bare file name, UTF-8.
+     */
+    const char *pattern;
+    /**
+     * Length of `pattern` in bytes.
+     */
+    size_t pattern_length;
+    /**
+     * For an interpreter: the rule matches only when it runs this script. May be NULL.
+     */
+    const char *script;
+    /**
+     * Length of `script` in bytes.
+     */
+    size_t script_length;
+    /**
+     * VIPOOL_FEATURE_...
+     */
+    uint32_t features;
+    /**
+     * VIPOOL_PROGRAM_...
+     */
+    uint32_t flags;
+    /**
+     * Loopback ports that always go to the virtual loopback address, without a question to the
+     * kernel. May be NULL for none.
+     */
+    const struct vipool_ports *own_ports;
+    /**
+     * Number of `own_ports`.
+     */
+    size_t own_port_count;
+    /**
+     * Loopback ports of the host, which always pass. May be NULL for none.
+     */
+    const struct vipool_ports *shared_ports;
+    /**
+     * Number of `shared_ports`.
+     */
+    size_t shared_port_count;
+    /**
+     * If `pattern` is a symbolic link: the file that it leads to, which the system reports as the
+     * path of the running program. UTF-8. May be NULL; VIPOOL_PLAN_FOLLOW_LINKS fills it.
+     */
+    const char *target;
+    /**
+     * Length of `target` in bytes.
+     */
+    size_t target_length;
+} vipool_program;
+
+/**
+ * How paths are compared.
+ */
+enum vipool_path_style
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * "/" separates components; case matters.
+     */
+    VIPOOL_PATHS_POSIX = 0,
+    /**
+     * "\" and "/" separate components; case does not matter. "\\?\" and trailing dots and spaces
+     * are ignored.
+     */
+    VIPOOL_PATHS_WINDOWS = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum vipool_path_style vipool_path_style;
+#else
+typedef uint32_t vipool_path_style;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Encoding of the texts of a vipool_executable.
  */
 enum vipool_encoding
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -537,12 +1240,12 @@ enum vipool_encoding
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
     /**
-     * Bytes, as POSIX has paths; the process list is UTF-8. Lengths are in bytes.
+     * Bytes, as paths of POSIX. The process list is UTF-8. Lengths are in bytes.
      */
     VIPOOL_ENCODING_BYTES = 0,
     /**
-     * UTF-16, as Windows has paths. Lengths are in units of two bytes; a path of more than 4096
-     * bytes of UTF-8 is VIPOOL_ERR_BUFFER.
+     * UTF-16, as paths of Windows. Lengths are in units of two bytes. A path that needs more than
+     * 4096 bytes of UTF-8 is VIPOOL_ERR_BUFFER.
      */
     VIPOOL_ENCODING_UTF16 = 1,
 };
@@ -555,73 +1258,77 @@ typedef uint32_t vipool_encoding;
 #endif // __cplusplus
 
 /**
- * What happened.
+ * A running program.
  */
-enum vipool_event_kind
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
+typedef struct vipool_executable {
     /**
-     * A session was given an address: `lease`.
+     * sizeof(vipool_executable), set by the caller.
      */
-    VIPOOL_EVENT_ASSIGNED = 1,
+    size_t size;
     /**
-     * A session gave an address back: `lease`.
+     * Path of its file: the target of /proc/self/exe, or GetModuleFileNameW.
      */
-    VIPOOL_EVENT_RELEASED = 2,
+    const void *path;
     /**
-     * A session got no address of a pool: `reason` says why.
+     * Length of `path`.
      */
-    VIPOOL_EVENT_EXHAUSTED = 3,
+    size_t path_length;
     /**
-     * A pool fell below its low-water mark when this session was opened.
+     * Path that it was started by, if that can differ (a symbolic link): getauxval(AT_EXECFN) on
+     * Linux. May be NULL.
      */
-    VIPOOL_EVENT_LOW_WATER = 4,
-};
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum vipool_event_kind vipool_event_kind;
-#else
-typedef uint32_t vipool_event_kind;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
+    const void *invoked_as;
+    /**
+     * Length of `invoked_as`.
+     */
+    size_t invoked_as_length;
+    /**
+     * For an interpreter: the script that it runs. May be NULL.
+     */
+    const void *script;
+    /**
+     * Length of `script`.
+     */
+    size_t script_length;
+    /**
+     * vipool_path_style.
+     */
+    uint32_t style;
+    /**
+     * vipool_encoding.
+     */
+    uint32_t encoding;
+} vipool_executable;
 
 /**
- * By what a process was found to belong to a session.
+ * Finds the script that an interpreter runs, for vipool_executable.script.
+ *
+ * Recognises a script, a module (-m) and an archive (-jar).
+ *
+ * Parameters:
+ * - `arguments`, `count`: the arguments after the name of the program, each with a NUL.
+ * - `out`: receives the pointer of the argument that names the script.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_NOT_FOUND (code on the command line, or no script).
+ *
+ * Threads: any; signal-safe.
  */
-enum vipool_found_by
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
-    /**
-     * Linux: the kernel's audit session.
-     */
-    VIPOOL_FOUND_BY_AUDIT_SESSION = 1,
-    /**
-     * Linux: the scope of a logind session, which is its control group.
-     */
-    VIPOOL_FOUND_BY_SESSION_SCOPE = 2,
-    /**
-     * Linux: the user's manager, of a user with one session.
-     */
-    VIPOOL_FOUND_BY_USER_MANAGER = 3,
-    /**
-     * Windows: the terminal services session.
-     */
-    VIPOOL_FOUND_BY_WINDOWS_SESSION = 4,
-};
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum vipool_found_by vipool_found_by;
-#else
-typedef uint32_t vipool_found_by;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
+vipool_status vipool_executable_find_script(const char *const *arguments,
+                                            size_t count,
+                                            const char **out);
+
+/* ================================================================================
+ * 7. Agent: the farm
+ */
 
 /**
- * How bad a finding is.
+ * The configuration of a farm of servers, with the findings of its validation. One thread at a time
+ * may use it.
+ */
+typedef struct vipool_farm vipool_farm;
+
+/**
+ * Severity of a finding.
  */
 enum vipool_level
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -629,7 +1336,7 @@ enum vipool_level
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
     /**
-     * It works, but perhaps not as meant.
+     * The farm works, perhaps not as intended.
      */
     VIPOOL_LEVEL_WARNING = 1,
     /**
@@ -646,150 +1353,265 @@ typedef uint32_t vipool_level;
 #endif // __cplusplus
 
 /**
- * By what a rule matched a program.
+ * A finding: one mistake in a farm. The texts are UTF-8 without a NUL. They are valid until the farm
+ * is validated, planned or freed.
  */
-enum vipool_matched_by
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
+typedef struct vipool_finding {
     /**
-     * The program is on no rule; its parent handed this one down.
+     * sizeof(vipool_finding), set by the caller in the first row of a page.
      */
-    VIPOOL_MATCHED_INHERITED = 0,
+    size_t size;
     /**
-     * The path of its file, or the full path it was started by.
+     * Fixed word for this kind of finding, such as "overlap".
      */
-    VIPOOL_MATCHED_FULL_PATH = 1,
+    const char *code;
     /**
-     * The listed path is a symbolic link that leads to its file.
+     * Length of `code` in bytes.
      */
-    VIPOOL_MATCHED_LINK = 2,
+    size_t code_length;
     /**
-     * The name of its file, in whatever directory.
+     * Key of farm.toml, such as "sessions.cool-down"; empty for the whole file.
      */
-    VIPOOL_MATCHED_BARE_NAME = 3,
-};
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum vipool_matched_by vipool_matched_by;
-#else
-typedef uint32_t vipool_matched_by;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
+    const char *key;
+    /**
+     * Length of `key` in bytes.
+     */
+    size_t key_length;
+    /**
+     * Value of the key. May be empty.
+     */
+    const char *value;
+    /**
+     * Length of `value` in bytes.
+     */
+    size_t value_length;
+    /**
+     * Description of the mistake.
+     */
+    const char *message;
+    /**
+     * Length of `message` in bytes.
+     */
+    size_t message_length;
+    /**
+     * What to do.
+     */
+    const char *remedy;
+    /**
+     * Length of `remedy` in bytes.
+     */
+    size_t remedy_length;
+    /**
+     * vipool_level.
+     */
+    uint32_t level;
+    /**
+     * Line in the file, from 1; 0 if unknown.
+     */
+    uint32_t line;
+    /**
+     * Column in characters, from 1; 0 if unknown.
+     */
+    uint32_t column;
+    /**
+     * Reserved: zero.
+     */
+    uint32_t reserved;
+} vipool_finding;
 
 /**
- * What becomes of a session when no address is left; it enters as uint32_t.
+ * Makes an empty farm: one server of any name, no ranges, no programs, default settings.
+ *
+ * Configure it with the vipool_farm_add_ and vipool_farm_set_ functions, then call
+ * vipool_farm_validate(). A farm that was read from farm.toml can be changed in the same way.
+ *
+ * Parameters:
+ * - `out`: receives the farm. Free it with vipool_farm_free().
+ *
+ * Errors: VIPOOL_ERR_NULL.
+ *
+ * Threads: any.
  */
-enum vipool_on_exhausted
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
-    /**
-     * It starts all the same, with the host's address, and the user is told
-     * (vipool_exhausted_message()).
-     */
-    VIPOOL_ON_EXHAUSTED_PASS = 0,
-    /**
-     * It does not start.
-     */
-    VIPOOL_ON_EXHAUSTED_REFUSE = 1,
-    /**
-     * The agent tries again for up to wait_seconds, then passes. The loop is the agent's.
-     */
-    VIPOOL_ON_EXHAUSTED_WAIT = 2,
-};
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum vipool_on_exhausted vipool_on_exhausted;
-#else
-typedef uint32_t vipool_on_exhausted;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
+vipool_status vipool_farm_new(struct vipool_farm **out);
 
 /**
- * What becomes of a call.
+ * Reads and validates a farm.toml.
+ *
+ * A farm with mistakes is not an error of this call: see vipool_farm_list_findings(). An unreadable
+ * file is a finding too.
+ *
+ * Parameters:
+ * - `path`, `path_length`: the file, UTF-8.
+ * - `out`: receives the farm. Free it with vipool_farm_free().
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8.
+ *
+ * Threads: any.
  */
-enum vipool_outcome_kind
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
-    /**
-     * The call goes on with `address` in place of what the program gave (or is shown), after what
-     * `flags` and `bind` say.
-     */
-    VIPOOL_REWRITTEN = 1,
-    /**
-     * The call goes on exactly as the program made it; `code` is the vipool_reason.
-     */
-    VIPOOL_PASSED = 2,
-    /**
-     * The call is not made: the program gets `error`; `code` is the vipool_refusal.
-     */
-    VIPOOL_REFUSED = 3,
-};
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum vipool_outcome_kind vipool_outcome_kind;
-#else
-typedef uint32_t vipool_outcome_kind;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
+vipool_status vipool_farm_load(const char *path, size_t path_length, struct vipool_farm **out);
 
 /**
- * By which rules paths are compared; it enters as uint32_t.
+ * Parses and validates the text of a farm.toml.
+ *
+ * Parameters:
+ * - `text`, `length`: the text, UTF-8.
+ * - `out`: receives the farm. Free it with vipool_farm_free().
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8. For mistakes in the text see
+ * vipool_farm_list_findings().
+ *
+ * Threads: any.
  */
-enum vipool_path_style
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
-    /**
-     * "/" separates, case matters.
-     */
-    VIPOOL_PATHS_POSIX = 0,
-    /**
-     * "\" and "/" separate, case does not matter, "\\?\" and trailing dots and spaces are dropped.
-     */
-    VIPOOL_PATHS_WINDOWS = 1,
-};
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum vipool_path_style vipool_path_style;
-#else
-typedef uint32_t vipool_path_style;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
+vipool_status vipool_farm_parse(const char *text, size_t length, struct vipool_farm **out);
 
 /**
- * What the addresses of a pool are for; it enters as uint32_t.
+ * Frees a farm, with the texts of its findings.
+ *
+ * Parameters:
+ * - `farm`: the farm. NULL is ignored.
+ *
+ * Threads: the last call with the farm.
  */
-enum vipool_pool_kind
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
-    /**
-     * V: addresses of the network.
-     */
-    VIPOOL_POOL_VIRTUAL_IP = 1,
-    /**
-     * L: addresses inside 127.0.0.2-127.255.255.254; every second one stands for ::1.
-     */
-    VIPOOL_POOL_LOOPBACK = 2,
-};
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum vipool_pool_kind vipool_pool_kind;
-#else
-typedef uint32_t vipool_pool_kind;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
+void vipool_farm_free(struct vipool_farm *farm);
 
 /**
- * Whose sessions a rule sends to a pool; it enters as uint32_t.
+ * Validates a farm that was built or changed by calls.
+ *
+ * Adds findings. The findings of an earlier validation stay, so configure the whole farm first.
+ *
+ * Parameters:
+ * - `farm`: the farm.
+ *
+ * Errors: VIPOOL_ERR_NULL. For mistakes in the farm see vipool_farm_list_findings().
+ *
+ * Threads: one at a time per farm.
+ */
+vipool_status vipool_farm_validate(struct vipool_farm *farm);
+
+/**
+ * Lists the findings of a farm in the order of the file.
+ *
+ * With `min_level` VIPOOL_LEVEL_ERROR and capacity 0, `out_total` is the number of errors: the farm
+ * can be used if it is zero.
+ *
+ * Parameters:
+ * - `farm`: the farm.
+ * - `min_level`: vipool_level; findings below it are left out.
+ * - `first`: index of the first finding, from 0.
+ * - `rows`, `capacity`: receives the findings. Set the size of the first row.
+ * - `out_count`: receives the number of rows that were written.
+ * - `out_total`: receives the number of all findings of these levels. May be NULL.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_KIND.
+ *
+ * Threads: one at a time per farm.
+ */
+vipool_status vipool_farm_list_findings(const struct vipool_farm *farm,
+                                        uint32_t min_level,
+                                        size_t first,
+                                        struct vipool_finding *rows,
+                                        size_t capacity,
+                                        size_t *out_count,
+                                        size_t *out_total);
+
+/**
+ * Formats all findings for people, with the lines of the file that they refer to.
+ *
+ * Parameters:
+ * - `farm`: the farm.
+ * - `buffer`, `capacity`: receives the text and a NUL.
+ * - `out_length`: receives the length without the NUL. May be NULL. Call with capacity 0 first to
+ *   learn it.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_BUFFER.
+ *
+ * Threads: one at a time per farm.
+ */
+vipool_status vipool_farm_format_report(const struct vipool_farm *farm,
+                                        char *buffer,
+                                        size_t capacity,
+                                        size_t *out_length);
+
+/**
+ * vipool_server.flags: sessions on this server get no addresses.
+ */
+#define VIPOOL_SERVER_DISABLED 1
+
+/**
+ * vipool_server.flags: max_sessions replaces vipool_settings.max_sessions.
+ */
+#define VIPOOL_SERVER_MAX_SESSIONS 2
+
+/**
+ * A server of a farm.
+ */
+typedef struct vipool_server {
+    /**
+     * sizeof(vipool_server), set by the caller.
+     */
+    size_t size;
+    /**
+     * Host name, with or without the domain. Case does not matter.
+     */
+    const char *name;
+    /**
+     * Length of `name` in bytes.
+     */
+    size_t name_length;
+    /**
+     * With VIPOOL_SERVER_MAX_SESSIONS: the most sessions at once; 0 for no limit.
+     */
+    uint32_t max_sessions;
+    /**
+     * VIPOOL_SERVER_...
+     */
+    uint32_t flags;
+} vipool_server;
+
+/**
+ * Ranges for one pool of one server. The library copies texts and arrays.
+ */
+typedef struct vipool_server_range {
+    /**
+     * sizeof(vipool_server_range), set by the caller.
+     */
+    size_t size;
+    /**
+     * The ranges, IPv4 or IPv6.
+     */
+    const struct vipool_range *addresses;
+    /**
+     * Number of `addresses`.
+     */
+    size_t address_count;
+    /**
+     * Ranges inside them that no session gets. May be NULL for none.
+     */
+    const struct vipool_range *excluded;
+    /**
+     * Number of `excluded`.
+     */
+    size_t excluded_count;
+    /**
+     * Name of the server. May be NULL if the farm has one server.
+     */
+    const char *server;
+    /**
+     * Length of `server` in bytes.
+     */
+    size_t server_length;
+    /**
+     * Name of the pool. NULL means "default".
+     */
+    const char *pool;
+    /**
+     * Length of `pool` in bytes.
+     */
+    size_t pool_length;
+} vipool_server_range;
+
+/**
+ * Which sessions a pool rule applies to.
  */
 enum vipool_pool_rule
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -797,15 +1619,15 @@ enum vipool_pool_rule
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
     /**
-     * Those of the user of this name.
+     * Sessions of the user of this name.
      */
     VIPOOL_POOL_RULE_USER = 1,
     /**
-     * Those of members of the group of this name.
+     * Sessions of the members of the group of this name.
      */
     VIPOOL_POOL_RULE_GROUP = 2,
     /**
-     * Those in which this program is started: a full path or a bare file name.
+     * Sessions in which this program is started: a full path or a bare file name.
      */
     VIPOOL_POOL_RULE_PROGRAM = 3,
 };
@@ -818,927 +1640,474 @@ typedef uint32_t vipool_pool_rule;
 #endif // __cplusplus
 
 /**
- * What a socket carries; it enters as uint32_t.
+ * vipool_rewrite_settings.flags: a bind passes if the virtual IP is on no interface. Without the flag
+ * it fails with EADDRNOTAVAIL.
  */
-enum vipool_protocol
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
-    /**
-     * Anything else: it is left alone.
-     */
-    VIPOOL_PROTOCOL_OTHER = 0,
-    /**
-     * TCP, or MPTCP.
-     */
-    VIPOOL_PROTOCOL_TCP = 1,
-    /**
-     * UDP, or UDP-Lite.
-     */
-    VIPOOL_PROTOCOL_UDP = 2,
-};
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum vipool_protocol vipool_protocol;
-#else
-typedef uint32_t vipool_protocol;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
+#define VIPOOL_REWRITE_PASS_WHEN_MISSING 1
 
 /**
- * Why a call goes on untouched. The numbers never change; those below 64 are of the whole process
- * and set by hooks themselves, the others of one call.
+ * vipool_rewrite_settings.flags: getifaddrs and GetAdaptersAddresses do not list the addresses of
+ * other sessions.
  */
-enum vipool_reason
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
-    /**
-     * Turned off by `VIPOOL_DISABLE=1`.
-     */
-    VIPOOL_REASON_DISABLED = 1,
-    /**
-     * No map file, or not one that can be used.
-     */
-    VIPOOL_REASON_MAP_UNREADABLE = 2,
-    /**
-     * The program is on no rule of the process list.
-     */
-    VIPOOL_REASON_NOT_LISTED = 3,
-    /**
-     * The process belongs to no session that could be found.
-     */
-    VIPOOL_REASON_NO_SESSION = 4,
-    /**
-     * The session holds no address.
-     */
-    VIPOOL_REASON_NO_ADDRESS = 5,
-    /**
-     * The session's lease was closed while the program ran.
-     */
-    VIPOOL_REASON_LEASE_CLOSED = 6,
-    /**
-     * The handle in the environment is of another boot, another map or an earlier session.
-     */
-    VIPOOL_REASON_STALE_LEASE = 7,
-    /**
-     * Not an IPv4 or IPv6 address.
-     */
-    VIPOOL_REASON_NOT_INET = 64,
-    /**
-     * Neither TCP nor UDP.
-     */
-    VIPOOL_REASON_NOT_TCP_OR_UDP = 65,
-    /**
-     * The program's rule does not have the feature that would apply.
-     */
-    VIPOOL_REASON_FEATURE_OFF = 66,
-    /**
-     * The session holds no address of the kind that would apply.
-     */
-    VIPOOL_REASON_NO_SUCH_ADDRESS = 67,
-    /**
-     * A loopback bind without a fixed port (row 23).
-     */
-    VIPOOL_REASON_EPHEMERAL_PORT = 68,
-    /**
-     * A loopback port that is the host's.
-     */
-    VIPOOL_REASON_SHARED_PORT = 69,
-    /**
-     * A wildcard bind that stays one: there is no virtual IP (row 3).
-     */
-    VIPOOL_REASON_WILDCARD_KEPT = 70,
-    /**
-     * A wildcard UDP bind of a multicast or broadcast receiver (row 26).
-     */
-    VIPOOL_REASON_SHARED_RECEIVER = 71,
-    /**
-     * The address is the session's own already.
-     */
-    VIPOOL_REASON_OWN_ADDRESS = 72,
-    /**
-     * An address that the hook has no business with.
-     */
-    VIPOOL_REASON_OTHER_ADDRESS = 73,
-    /**
-     * The program bound the socket itself.
-     */
-    VIPOOL_REASON_ALREADY_BOUND = 74,
-    /**
-     * Nothing of the session's listens there: the real loopback is meant.
-     */
-    VIPOOL_REASON_NO_OWN_LISTENER = 75,
-    /**
-     * The kernel did not say what listens.
-     */
-    VIPOOL_REASON_LISTENERS_UNKNOWN = 76,
-    /**
-     * An IPv6 socket for IPv6 alone, where only an IPv4 address could stand.
-     */
-    VIPOOL_REASON_V6ONLY = 77,
-    /**
-     * An IPv6 address that belongs to one link.
-     */
-    VIPOOL_REASON_LINK_LOCAL = 78,
-    /**
-     * An established stream takes no destination.
-     */
-    VIPOOL_REASON_STREAM = 79,
-    /**
-     * What the program sees is what there is.
-     */
-    VIPOOL_REASON_SHOWN_AS_IS = 80,
-    /**
-     * A name that is not the host's own.
-     */
-    VIPOOL_REASON_OTHER_NAME = 81,
-};
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum vipool_reason vipool_reason;
-#else
-typedef uint32_t vipool_reason;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
+#define VIPOOL_REWRITE_HIDE_ADDRESSES 2
 
 /**
- * Why a call is not made. The numbers never change.
+ * Settings for all programs of the process list. The library copies the arrays.
  */
-enum vipool_refusal
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
+typedef struct vipool_rewrite_settings {
     /**
-     * The address belongs to another session (EADDRNOTAVAIL, WSAEADDRNOTAVAIL).
+     * sizeof(vipool_rewrite_settings), set by the caller.
      */
-    VIPOOL_REFUSAL_ADDRESS_OF_ANOTHER = 1,
-};
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum vipool_refusal vipool_refusal;
-#else
-typedef uint32_t vipool_refusal;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
+    size_t size;
+    /**
+     * UDP ports whose wildcard binds pass (multicast and broadcast receivers). NULL for the
+     * defaults 5353, 1900, 3702, 5355, 67 and 68. For no port: not NULL, and a count of 0.
+     */
+    const struct vipool_ports *wildcard_udp_ports;
+    /**
+     * Number of `wildcard_udp_ports`.
+     */
+    size_t wildcard_udp_port_count;
+    /**
+     * Ports that programs bind, in addition to their own_ports: see
+     * vipool_farm_list_fixed_ports(). May be NULL for none.
+     */
+    const struct vipool_ports *fixed_ports;
+    /**
+     * Number of `fixed_ports`.
+     */
+    size_t fixed_port_count;
+    /**
+     * VIPOOL_REWRITE_...
+     */
+    uint32_t flags;
+    /**
+     * Reserved: zero.
+     */
+    uint32_t reserved;
+} vipool_rewrite_settings;
 
 /**
- * Where a session id comes from; it enters as uint32_t.
- */
-enum vipool_session_kind
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
-    /**
-     * A Windows terminal services session id (ProcessIdToSessionId).
-     */
-    VIPOOL_SESSION_WINDOWS = 1,
-    /**
-     * A Linux audit session id (/proc/self/sessionid).
-     */
-    VIPOOL_SESSION_AUDIT = 2,
-    /**
-     * A logind session (XDG_SESSION_ID); see vipool_session_logind().
-     */
-    VIPOOL_SESSION_LOGIND = 3,
-    /**
-     * Chosen by the program that embeds this library.
-     */
-    VIPOOL_SESSION_EMBEDDER = 4,
-    /**
-     * Chosen by an administrator on the command line.
-     */
-    VIPOOL_SESSION_COMMAND_LINE = 5,
-};
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum vipool_session_kind vipool_session_kind;
-#else
-typedef uint32_t vipool_session_kind;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
-
-/**
- * What an address is doing.
- */
-enum vipool_slot_state
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
-    /**
-     * Nothing.
-     */
-    VIPOOL_SLOT_FREE = 0,
-    /**
-     * A session holds it.
-     */
-    VIPOOL_SLOT_USED = 1,
-    /**
-     * Released and cooling down.
-     */
-    VIPOOL_SLOT_COOLING = 2,
-    /**
-     * Cooled, with sockets still on it.
-     */
-    VIPOOL_SLOT_LINGERING = 3,
-};
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum vipool_slot_state vipool_slot_state;
-#else
-typedef uint32_t vipool_slot_state;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
-
-/**
- * What became of one rule.
- */
-enum vipool_verdict
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
-    /**
-     * The rule is for another program.
-     */
-    VIPOOL_VERDICT_OTHER_PROGRAM = 0,
-    /**
-     * The rule holds; of several the most specific counts, the first of equals.
-     */
-    VIPOOL_VERDICT_MATCHES = 1,
-    /**
-     * The name is the same but the rule gives a full path, and that is another.
-     */
-    VIPOOL_VERDICT_OTHER_DIRECTORY = 2,
-    /**
-     * The interpreter is listed, but only with another script.
-     */
-    VIPOOL_VERDICT_OTHER_SCRIPT = 3,
-};
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum vipool_verdict vipool_verdict;
-#else
-typedef uint32_t vipool_verdict;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
-
-/**
- * What an administrator says of a farm of servers, with what is wrong with it: a farm.toml that was
- * read, or a farm built by calls (vipool_farm_new()).
+ * Adds a server.
  *
- * One thread at a time may use it.
- */
-typedef struct vipool_farm vipool_farm;
-
-/**
- * The network interfaces of this machine at one moment. Any number of threads may use it at once;
- * vipool_interface_list_free() must be the last call.
- */
-typedef struct vipool_interface_list vipool_interface_list;
-
-/**
- * The last events of a map (1024 at most), of all its writers. Any number of threads may
- * use it at once; vipool_journal_free() must be the last call.
- */
-typedef struct vipool_journal vipool_journal;
-
-/**
- * A writer of the map: opens and closes sessions. Any number of threads may use it at once;
- * vipool_map_free() must be the last call. Other processes may write to the same map unless one
- * holds it exclusively. A process may have 64 maps with files open at once (on Windows any number);
- * one more is VIPOOL_ERR_IO.
- */
-typedef struct vipool_map vipool_map;
-
-/**
- * Which interface each of some ranges belongs to. Any number of threads may use it at once;
- * vipool_match_free() must be the last call.
- */
-typedef struct vipool_match vipool_match;
-
-/**
- * What a map is made from: the pools of this server, how addresses are given out, and the process
- * list. Built by calls (vipool_plan_new()) or from farm.toml (vipool_farm_plan()).
+ * Parameters:
+ * - `farm`: the farm.
+ * - `server`: the server.
  *
- * One thread at a time may use it. A map keeps nothing of it.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8,
+ * VIPOOL_ERR_KIND (flags).
+ *
+ * Threads: one at a time per farm.
+ */
+vipool_status vipool_farm_add_server(struct vipool_farm *farm, const struct vipool_server *server);
+
+/**
+ * Adds ranges to a pool of a server.
+ *
+ * Parameters:
+ * - `farm`: the farm.
+ * - `range`: the ranges, the server and the pool.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8,
+ * VIPOOL_ERR_ADDRESS, VIPOOL_ERR_RANGE_ORDER.
+ *
+ * Threads: one at a time per farm.
+ */
+vipool_status vipool_farm_add_range(struct vipool_farm *farm,
+                                    const struct vipool_server_range *range);
+
+/**
+ * Declares a pool, so that ranges and rules can name it. The pool "default" always exists.
+ *
+ * Parameters:
+ * - `farm`: the farm.
+ * - `name`, `name_length`: the pool, UTF-8.
+ * - `max_addresses`: the most addresses of each family that the pool uses, from the lowest on. 0
+ *   for all of IPv4 and 4096 of IPv6.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8.
+ *
+ * Threads: one at a time per farm.
+ */
+vipool_status vipool_farm_add_pool(struct vipool_farm *farm,
+                                   const char *name,
+                                   size_t name_length,
+                                   uint32_t max_addresses);
+
+/**
+ * Adds a rule that selects the pool of a session's virtual IP.
+ *
+ * A rule for the user precedes one for a group, which precedes one for a program. Of rules of the
+ * same kind, the one whose pool was declared first precedes.
+ *
+ * Parameters:
+ * - `farm`: the farm.
+ * - `pool`, `pool_length`: the pool, UTF-8.
+ * - `kind`: vipool_pool_rule.
+ * - `name`, `name_length`: the user, group or program, UTF-8.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_KIND.
+ *
+ * Threads: one at a time per farm.
+ */
+vipool_status vipool_farm_add_pool_rule(struct vipool_farm *farm,
+                                        const char *pool,
+                                        size_t pool_length,
+                                        uint32_t kind,
+                                        const char *name,
+                                        size_t name_length);
+
+/**
+ * Reserves an address for a user.
+ *
+ * Parameters:
+ * - `farm`: the farm.
+ * - `user`, `user_length`: the name of the user, UTF-8.
+ * - `address`: the address.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_ADDRESS.
+ *
+ * Threads: one at a time per farm.
+ */
+vipool_status vipool_farm_add_reservation(struct vipool_farm *farm,
+                                          const char *user,
+                                          size_t user_length,
+                                          const struct vipool_ip *address);
+
+/**
+ * Adds a rule to the process list.
+ *
+ * The most specific rule that matches a program applies; of equally specific rules, the first.
+ *
+ * Parameters:
+ * - `farm`: the farm.
+ * - `program`: the rule.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8,
+ * VIPOOL_ERR_KIND, VIPOOL_ERR_RANGE_ORDER (ports).
+ *
+ * Threads: one at a time per farm.
+ */
+vipool_status vipool_farm_add_program(struct vipool_farm *farm,
+                                      const struct vipool_program *program);
+
+/**
+ * Sets the addresses of 127.0.0.0/8 for sessions. Each session takes two of them.
+ *
+ * The default is 127.100.0.0/20. Without ranges no session gets a loopback address. 127.0.0.1 is
+ * never allocated.
+ *
+ * Parameters:
+ * - `farm`: the farm.
+ * - `addresses`, `address_count`: the ranges. May be NULL for none.
+ * - `excluded`, `excluded_count`: ranges inside them that no session gets. May be NULL for none.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_RANGE_ORDER.
+ *
+ * Threads: one at a time per farm.
+ */
+vipool_status vipool_farm_set_loopback(struct vipool_farm *farm,
+                                       const struct vipool_range *addresses,
+                                       size_t address_count,
+                                       const struct vipool_range *excluded,
+                                       size_t excluded_count);
+
+/**
+ * Sets the known subnets and DHCP ranges, so that ranges can be validated on any machine.
+ *
+ * Parameters:
+ * - `farm`: the farm.
+ * - `subnets`, `subnet_count`: the subnets of the servers. May be NULL for none.
+ * - `dhcp_ranges`, `dhcp_range_count`: the ranges of a DHCP server. May be NULL for none.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_RANGE_ORDER.
+ *
+ * Threads: one at a time per farm.
+ */
+vipool_status vipool_farm_set_network(struct vipool_farm *farm,
+                                      const struct vipool_subnet *subnets,
+                                      size_t subnet_count,
+                                      const struct vipool_range *dhcp_ranges,
+                                      size_t dhcp_range_count);
+
+/**
+ * Sets how addresses are allocated.
+ *
+ * Replaces all settings. To change some of them, start with vipool_farm_get_settings().
+ *
+ * Parameters:
+ * - `farm`: the farm.
+ * - `settings`: the settings.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND.
+ *
+ * Threads: one at a time per farm.
+ */
+vipool_status vipool_farm_set_settings(struct vipool_farm *farm,
+                                       const struct vipool_settings *settings);
+
+/**
+ * Returns how addresses are allocated.
+ *
+ * The defaults are a cool-down of 120 seconds and VIPOOL_SETTING_CHECK_IN_USE.
+ *
+ * Parameters:
+ * - `farm`: the farm.
+ * - `out`: receives the settings.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE.
+ *
+ * Threads: one at a time per farm.
+ */
+vipool_status vipool_farm_get_settings(const struct vipool_farm *farm, struct vipool_settings *out);
+
+/**
+ * Sets what applies to all programs of the process list.
+ *
+ * Parameters:
+ * - `farm`: the farm.
+ * - `settings`: the settings.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
+ * VIPOOL_ERR_RANGE_ORDER (ports).
+ *
+ * Threads: one at a time per farm.
+ */
+vipool_status vipool_farm_set_rewrite(struct vipool_farm *farm,
+                                      const struct vipool_rewrite_settings *settings);
+
+/**
+ * Lists the ports that programs bind: fixed_ports and all own_ports, sorted and without overlaps.
+ *
+ * Outgoing connections must not use them: add them to net.ipv4.ip_local_reserved_ports on Linux.
+ *
+ * Parameters:
+ * - `farm`: the farm.
+ * - `ports`, `capacity`: receives the ports.
+ * - `out_count`: receives the number of port ranges, also with VIPOOL_ERR_BUFFER. Call with
+ *   capacity 0 first to learn it.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_BUFFER.
+ *
+ * Threads: one at a time per farm.
+ */
+vipool_status vipool_farm_list_fixed_ports(const struct vipool_farm *farm,
+                                           struct vipool_ports *ports,
+                                           size_t capacity,
+                                           size_t *out_count);
+
+/* ================================================================================
+ * 8. Agent: the plan of one server
+ */
+
+/**
+ * The plan of one server: pools, settings, the process list, and which interface carries which
+ * addresses. Threads may share it. A map keeps nothing of it.
  */
 typedef struct vipool_plan vipool_plan;
 
 /**
- * A read-only view of a map. It never blocks and never writes. Any number of threads may use it
- * at once; vipool_reader_free() must be the last call.
+ * Use of the addresses of a pool.
  */
-typedef struct vipool_reader vipool_reader;
+enum vipool_pool_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * V: addresses of the network.
+     */
+    VIPOOL_POOL_VIRTUAL_IP = 1,
+    /**
+     * L: addresses inside 127.0.0.2-127.255.255.254. Every second one replaces ::1.
+     */
+    VIPOOL_POOL_LOOPBACK = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum vipool_pool_kind vipool_pool_kind;
+#else
+typedef uint32_t vipool_pool_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
 
 /**
- * Decides for the socket calls of one program in one session. It holds no state of any socket.
- * Any number of threads may use it at once; vipool_rewriter_free() must be the last call, and a
- * hook keeps it for the life of its process.
+ * vipool_plan_options.flags: find vipool_program.target of each listed path that is a symbolic link on
+ * this machine, so that the rule matches the file behind the link. Use it only on the server itself.
  */
-typedef struct vipool_rewriter vipool_rewriter;
+#define VIPOOL_PLAN_FOLLOW_LINKS 1
 
 /**
- * Pools and sessions as they were when it was made: what is read from it later does not change. Any number of
- * threads may use it at once; vipool_snapshot_free() must be the last call.
+ * Options of vipool_plan_new().
  */
-typedef struct vipool_snapshot vipool_snapshot;
-
-/**
- * Opens and closes sessions without even a lock between threads, and holds the map against other
- * processes for as long as it lives.
- *
- * One thread at a time may use it. It borrows its map: no call with the map is allowed, not even
- * vipool_map_free(), before vipool_writer_free(). Readers and snapshots made of the map before go
- * on.
- */
-typedef struct vipool_writer vipool_writer;
-
-/**
- * An IP address, or none. Zeroed memory is none. Plain data: copy it as you like.
- */
-typedef struct vipool_ip {
+typedef struct vipool_plan_options {
     /**
-     * 0 none, 4 IPv4, 6 IPv6 (not AF_INET: that differs between systems).
-     */
-    uint32_t family;
-    /**
-     * The address in network order; IPv4 in the first four bytes, the others zero.
-     */
-    uint8_t bytes[16];
-} vipool_ip;
-
-/**
- * A sockaddr_in or sockaddr_in6 with its length: hand `bytes` and `length` to the system's calls.
- * Plain data.
- */
-typedef struct vipool_sockaddr {
-    /**
-     * How many of the bytes there are; 0 for none.
-     */
-    uint32_t length;
-    /**
-     * As the system's socket calls have them. Those behind `length` are left as they were.
-     */
-    uint8_t bytes[VIPOOL_SOCKADDR_MAX];
-} vipool_sockaddr;
-
-/**
- * Addresses from the first to the last, both included, of one family. Plain data.
- */
-typedef struct vipool_range {
-    /**
-     * The lowest address.
-     */
-    struct vipool_ip first;
-    /**
-     * The highest address.
-     */
-    struct vipool_ip last;
-} vipool_range;
-
-/**
- * A session id: 64 bits, its kind in the upper 8, its value in the lower 56. Zero is no session.
- */
-typedef uint64_t vipool_session;
-
-/**
- * What a program is told of its lease instead of the bare session id: enough to find it, and to
- * notice that it is no longer the same one. Plain data; its layout never changes.
- */
-typedef struct vipool_handle {
-    /**
-     * The session the address was leased to.
-     */
-    vipool_session session;
-    /**
-     * The boot and network namespace the map belongs to, hashed.
-     */
-    uint64_t boot;
-    /**
-     * Slot within the pool.
-     */
-    uint32_t slot;
-    /**
-     * How often the slot had been leased, this lease included (wraps).
-     */
-    uint32_t generation;
-    /**
-     * Number of the pool in the map, from 0.
-     */
-    uint32_t pool;
-    /**
-     * Zero.
-     */
-    uint32_t reserved;
-} vipool_handle;
-
-/**
- * An address of an interface with the length of its subnet's prefix. Plain data.
- */
-typedef struct vipool_subnet {
-    /**
-     * The address.
-     */
-    struct vipool_ip address;
-    /**
-     * 0 to 32 for IPv4, to 128 for IPv6.
-     */
-    uint32_t prefix_length;
-} vipool_subnet;
-
-/**
- * A network interface, as the system lists it (getifaddrs, GetAdaptersAddresses). Addresses that
- * vipool itself has put on it are left out.
- */
-typedef struct vipool_interface {
-    /**
-     * sizeof(vipool_interface), set by the caller in every element of an array.
+     * sizeof(vipool_plan_options), set by the caller.
      */
     size_t size;
     /**
-     * Its name, UTF-8, such as "eth0".
+     * Host name of the server, UTF-8. A farm without servers accepts every name.
      */
-    const char *name;
+    const char *host;
     /**
-     * Its length in bytes.
+     * Length of `host` in bytes.
      */
-    size_t name_length;
+    size_t host_length;
     /**
-     * Its addresses. May be NULL for none.
+     * Interfaces of the server, without the addresses that vipool added itself. Each range is
+     * assigned to the interface whose subnet contains it. Network, broadcast and host addresses are
+     * removed. NULL if they are unknown: then the ranges stay as they are.
      */
-    const struct vipool_subnet *addresses;
+    const struct vipool_interface *interfaces;
     /**
-     * How many they are.
+     * Number of `interfaces`.
      */
-    size_t address_count;
+    size_t interface_count;
     /**
-     * The system's number for it.
+     * VIPOOL_PLAN_...
      */
-    uint32_t index;
+    uint32_t flags;
     /**
-     * Zero.
+     * Reserved: zero.
      */
     uint32_t reserved;
-} vipool_interface;
+} vipool_plan_options;
 
 /**
- * What one interface carries of the ranges that were asked for.
+ * The addresses that one interface carries in one subnet.
  */
 typedef struct vipool_assignment {
     /**
-     * sizeof(vipool_assignment), set by the caller.
+     * sizeof(vipool_assignment), set by the caller in the first row of a page.
      */
     size_t size;
     /**
-     * The usable addresses, in order, valid until the match is freed: ranges for
-     * vipool_plan_add_pool(). NULL if there are none.
+     * The usable addresses, sorted. Valid until the plan is freed. NULL for none.
      */
     const struct vipool_range *ranges;
     /**
-     * How many ranges they are.
+     * Number of `ranges`.
      */
     size_t range_count;
     /**
-     * The system's number for the interface.
+     * Interface index of the system.
      */
     uint32_t index;
     /**
-     * The subnet that the ranges belong to.
+     * The subnet that contains the ranges.
      */
     struct vipool_subnet subnet;
     /**
-     * Zero.
+     * Reserved: zero.
      */
     uint32_t reserved;
     /**
-     * Name of the interface, UTF-8 without a NUL, valid until the match is freed.
+     * Name of the interface, UTF-8 without a NUL. Valid until the plan is freed.
      */
     const char *name;
     /**
-     * Its length in bytes.
+     * Length of `name` in bytes.
      */
     size_t name_length;
 } vipool_assignment;
 
 /**
- * One address given to one session. Plain data; its layout never changes.
+ * Makes the plan of one server.
+ *
+ * Mistakes become findings of the farm, for example a range without an interface. The plan then
+ * lacks what is wrong: check vipool_farm_list_findings() before you use it.
+ *
+ * Parameters:
+ * - `farm`: the farm. Findings are added to it.
+ * - `options`: the server.
+ * - `out`: receives the plan. Free it with vipool_plan_free().
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8,
+ * VIPOOL_ERR_KIND (flags), VIPOOL_ERR_ADDRESS.
+ *
+ * Threads: one at a time per farm.
  */
-typedef struct vipool_lease {
-    /**
-     * The session the address was leased to.
-     */
-    vipool_session session;
-    /**
-     * Slot within the pool.
-     */
-    uint32_t slot;
-    /**
-     * How often the slot had been leased, this lease included (wraps).
-     */
-    uint32_t generation;
-    /**
-     * Number of the pool in the map, from 0.
-     */
-    uint32_t pool;
-    /**
-     * The address.
-     */
-    struct vipool_ip address;
-} vipool_lease;
+vipool_status vipool_plan_new(struct vipool_farm *farm,
+                              const struct vipool_plan_options *options,
+                              struct vipool_plan **out);
 
 /**
- * What an open session holds.
+ * Frees a plan, with the texts and ranges of its assignments.
+ *
+ * Parameters:
+ * - `plan`: the plan. NULL is ignored.
+ *
+ * Threads: the last call with the plan.
  */
-typedef struct vipool_found {
-    /**
-     * sizeof(vipool_found), set by the caller.
-     */
-    size_t size;
-    /**
-     * What its programs are told.
-     */
-    struct vipool_handle handle;
-    /**
-     * Its leases, in the order of the pools; `lease_count` of them are written.
-     */
-    struct vipool_lease leases[VIPOOL_MAX_LEASES];
-    /**
-     * How many of them there are.
-     */
-    uint32_t lease_count;
-    /**
-     * Zero.
-     */
-    uint32_t reserved;
-} vipool_found;
+void vipool_plan_free(struct vipool_plan *plan);
 
 /**
- * The rule that a program is under: which features it has.
+ * Lists which interface carries which addresses: one row per interface and subnet.
+ *
+ * The list is empty if the plan was made without interfaces.
+ *
+ * Parameters:
+ * - `plan`: the plan.
+ * - `first`: index of the first row, from 0.
+ * - `rows`, `capacity`: receives the rows. Set the size of the first row.
+ * - `out_count`: receives the number of rows that were written.
+ * - `out_total`: receives the number of all rows. May be NULL.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE.
+ *
+ * Threads: any.
  */
-typedef struct vipool_rule {
-    /**
-     * sizeof(vipool_rule), set by the caller.
-     */
-    size_t size;
-    /**
-     * Names the rule across reloads of the list, and from a program to its children.
-     */
-    uint64_t id;
-    /**
-     * VIPOOL_FEATURE_...
-     */
-    uint32_t features;
-    /**
-     * VIPOOL_PROGRAM_...; with VIPOOL_PROGRAM_INHERIT the id is handed down to children.
-     */
-    uint32_t flags;
-    /**
-     * vipool_matched_by.
-     */
-    uint32_t matched_by;
-    /**
-     * Zero.
-     */
-    uint32_t reserved;
-} vipool_rule;
+vipool_status vipool_plan_list_assignments(const struct vipool_plan *plan,
+                                           size_t first,
+                                           struct vipool_assignment *rows,
+                                           size_t capacity,
+                                           size_t *out_count,
+                                           size_t *out_total);
+
+/* ================================================================================
+ * 9. Agent: events
+ */
 
 /**
- * One thing that is wrong. The texts are UTF-8 without a NUL and valid until the farm is changed
- * (vipool_farm_plan(), vipool_farm_validate()) or freed.
+ * Kind of an event.
  */
-typedef struct vipool_finding {
+enum vipool_event_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
     /**
-     * sizeof(vipool_finding), set by the caller.
+     * A session got the address of `lease`.
      */
-    size_t size;
+    VIPOOL_EVENT_ASSIGNED = 1,
     /**
-     * A fixed word for this kind of finding, such as "overlap".
+     * A session released the address of `lease`.
      */
-    const char *code;
+    VIPOOL_EVENT_RELEASED = 2,
     /**
-     * Its length in bytes.
+     * A session got no address of a pool, because of `reason`.
      */
-    size_t code_length;
+    VIPOOL_EVENT_EXHAUSTED = 3,
     /**
-     * The key it is about, such as "sessions.cool-down"; empty for the whole file.
+     * A pool fell below its low-water mark when the session was opened.
      */
-    const char *key;
-    /**
-     * Its length in bytes.
-     */
-    size_t key_length;
-    /**
-     * The value it is about; may be empty.
-     */
-    const char *value;
-    /**
-     * Its length in bytes.
-     */
-    size_t value_length;
-    /**
-     * What is wrong.
-     */
-    const char *message;
-    /**
-     * Its length in bytes.
-     */
-    size_t message_length;
-    /**
-     * What to do.
-     */
-    const char *remedy;
-    /**
-     * Its length in bytes.
-     */
-    size_t remedy_length;
-    /**
-     * vipool_level.
-     */
-    uint32_t level;
-    /**
-     * Line in the file, from 1; 0 if it stands nowhere.
-     */
-    uint32_t line;
-    /**
-     * Column in characters, from 1; 0 if it stands nowhere.
-     */
-    uint32_t column;
-    /**
-     * Zero.
-     */
-    uint32_t reserved;
-} vipool_finding;
+    VIPOOL_EVENT_LOW_WATER = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum vipool_event_kind vipool_event_kind;
+#else
+typedef uint32_t vipool_event_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
 
 /**
- * One server of a farm.
- */
-typedef struct vipool_server {
-    /**
-     * sizeof(vipool_server), set by the caller.
-     */
-    size_t size;
-    /**
-     * Its host name, with or without its domain. Case does not matter.
-     */
-    const char *name;
-    /**
-     * Its length in bytes.
-     */
-    size_t name_length;
-    /**
-     * With VIPOOL_SERVER_MAX_SESSIONS the most sessions at once; 0 sets no limit.
-     */
-    uint32_t max_sessions;
-    /**
-     * VIPOOL_SERVER_...
-     */
-    uint32_t flags;
-} vipool_server;
-
-/**
- * Ranges for one pool of one server. The texts and arrays are copied.
- */
-typedef struct vipool_server_range {
-    /**
-     * sizeof(vipool_server_range), set by the caller.
-     */
-    size_t size;
-    /**
-     * The addresses, IPv4 or IPv6.
-     */
-    const struct vipool_range *addresses;
-    /**
-     * How many ranges they are.
-     */
-    size_t address_count;
-    /**
-     * Those of them that are not given out. May be NULL for none.
-     */
-    const struct vipool_range *excluded;
-    /**
-     * How many ranges they are.
-     */
-    size_t excluded_count;
-    /**
-     * Name of the server. May be NULL: the only one there is.
-     */
-    const char *server;
-    /**
-     * Its length in bytes.
-     */
-    size_t server_length;
-    /**
-     * Name of the pool. May be NULL: "default".
-     */
-    const char *pool;
-    /**
-     * Its length in bytes.
-     */
-    size_t pool_length;
-} vipool_server_range;
-
-/**
- * How addresses are given out; the same for every writer of a map.
- */
-typedef struct vipool_settings {
-    /**
-     * sizeof(vipool_settings), set by the caller.
-     */
-    size_t size;
-    /**
-     * Seconds until a released address goes to another user.
-     */
-    uint32_t cool_down;
-    /**
-     * Warn once when fewer than this many addresses of a pool are left; 0 never warns.
-     */
-    uint32_t low_water;
-    /**
-     * The most sessions of one user; 0 sets no limit.
-     */
-    uint32_t sessions_per_user;
-    /**
-     * The most sessions of the server at once; 0 sets no limit.
-     */
-    uint32_t max_sessions;
-    /**
-     * vipool_on_exhausted.
-     */
-    uint32_t on_exhausted;
-    /**
-     * For VIPOOL_ON_EXHAUSTED_WAIT; zero with the others.
-     */
-    uint32_t wait_seconds;
-    /**
-     * vipool_allocate.
-     */
-    uint32_t allocate;
-    /**
-     * VIPOOL_SETTING_...
-     */
-    uint32_t flags;
-} vipool_settings;
-
-/**
- * Ports from the first to the last, both included, in host order. Plain data.
- */
-typedef struct vipool_ports {
-    /**
-     * Lowest port.
-     */
-    uint16_t first;
-    /**
-     * Highest port.
-     */
-    uint16_t last;
-} vipool_ports;
-
-/**
- * One rule of the process list. The texts and arrays are copied.
- */
-typedef struct vipool_program {
-    /**
-     * sizeof(vipool_program), set by the caller.
-     */
-    size_t size;
-    /**
-     * A full path (recommended) or a bare file name, UTF-8.
-     */
-    const char *pattern;
-    /**
-     * Its length in bytes.
-     */
-    size_t pattern_length;
-    /**
-     * For an interpreter: the rule holds only when it runs this script. May be NULL.
-     */
-    const char *script;
-    /**
-     * Its length in bytes.
-     */
-    size_t script_length;
-    /**
-     * VIPOOL_FEATURE_...
-     */
-    uint32_t features;
-    /**
-     * VIPOOL_PROGRAM_...
-     */
-    uint32_t flags;
-    /**
-     * Loopback ports that always go to the session's own address, without asking the kernel.
-     * May be NULL for none.
-     */
-    const struct vipool_ports *own_ports;
-    /**
-     * How many they are.
-     */
-    size_t own_port_count;
-    /**
-     * Loopback ports to leave alone: they are the host's. May be NULL for none.
-     */
-    const struct vipool_ports *shared_ports;
-    /**
-     * How many they are.
-     */
-    size_t shared_port_count;
-    /**
-     * Where `pattern` is a symbolic link, the file that it leads to, UTF-8: what the system shows
-     * as the path of the running program. May be NULL; vipool_plan_follow_links() finds all.
-     */
-    const char *target;
-    /**
-     * Its length in bytes.
-     */
-    size_t target_length;
-} vipool_program;
-
-/**
- * What concerns all listed programs of a farm. The arrays are copied.
- */
-typedef struct vipool_farm_rules {
-    /**
-     * sizeof(vipool_farm_rules), set by the caller.
-     */
-    size_t size;
-    /**
-     * UDP ports whose wildcard binds stay wildcard (multicast and broadcast receivers). NULL for
-     * the usual ones: 5353, 1900, 3702, 5355, 67 and 68; for none a pointer that is not NULL and a
-     * count of 0.
-     */
-    const struct vipool_ports *wildcard_udp_ports;
-    /**
-     * How many they are.
-     */
-    size_t wildcard_udp_port_count;
-    /**
-     * Ports that programs bind, to be kept from being given to outgoing connections, beside the
-     * own_ports of the programs: see vipool_farm_fixed_ports(). May be NULL for none.
-     */
-    const struct vipool_ports *fixed_ports;
-    /**
-     * How many they are.
-     */
-    size_t fixed_port_count;
-    /**
-     * VIPOOL_RULE_...
-     */
-    uint32_t flags;
-    /**
-     * Zero.
-     */
-    uint32_t reserved;
-} vipool_farm_rules;
-
-/**
- * What hook layers go by beside the process list. The arrays are copied.
- */
-typedef struct vipool_rules {
-    /**
-     * sizeof(vipool_rules), set by the caller.
-     */
-    size_t size;
-    /**
-     * The addresses of the host itself on the interfaces that the pools belong to: a bind to one
-     * of them becomes one to the session's virtual IP. May be NULL for none.
-     */
-    const struct vipool_ip *host_addresses;
-    /**
-     * How many they are.
-     */
-    size_t host_address_count;
-    /**
-     * UDP ports whose wildcard binds stay wildcard (multicast and broadcast receivers). May be
-     * NULL for none.
-     */
-    const struct vipool_ports *wildcard_udp_ports;
-    /**
-     * How many they are.
-     */
-    size_t wildcard_udp_port_count;
-    /**
-     * VIPOOL_RULE_...
-     */
-    uint32_t flags;
-    /**
-     * Zero.
-     */
-    uint32_t reserved;
-} vipool_rules;
-
-/**
- * Something that happened. Made by the library; its size says how much of it there is.
+ * An event. The library fills it.
  */
 typedef struct vipool_event {
     /**
-     * How many bytes of this struct the library has filled: a program that was compiled with a
-     * newer header must not read beyond.
+     * Number of bytes that the library filled. A program that was compiled with a newer header must
+     * not read beyond them.
      */
     size_t size;
     /**
@@ -1746,8 +2115,8 @@ typedef struct vipool_event {
      */
     uint32_t kind;
     /**
-     * With VIPOOL_EVENT_EXHAUSTED: VIPOOL_ERR_EXHAUSTED, VIPOOL_ERR_COOLING,
-     * VIPOOL_ERR_LINGERING or VIPOOL_ERR_DRAINING. Otherwise VIPOOL_OK.
+     * With VIPOOL_EVENT_EXHAUSTED: VIPOOL_ERR_EXHAUSTED, VIPOOL_ERR_COOLING, VIPOOL_ERR_LINGERING or
+     * VIPOOL_ERR_DRAINING. Otherwise VIPOOL_OK.
      */
     int32_t reason;
     /**
@@ -1761,16 +2130,45 @@ typedef struct vipool_event {
 } vipool_event;
 
 /**
- * Called with the context of vipool_map_options for each event, on the thread whose call caused
- * it, after the map was unlocked and before the call returns; by several threads at once if
- * several threads use the map. It may call the library; it must not throw or free the map. With a
- * writer it may call that writer, but not the writer's map, and must not free either. The event
- * is valid until it returns.
+ * Receives the events of a map.
+ *
+ * The library calls it on the thread that caused the event, after the map was unlocked and before
+ * the call returns. Several threads may call it at once. It may call the library, but must not
+ * close the map, throw or longjmp.
+ *
+ * Parameters:
+ * - `context`: vipool_map_options.context.
+ * - `event`: the event, valid until the callback returns.
  */
 typedef void (*vipool_event_fn)(void *context, const struct vipool_event *event);
 
+/* ================================================================================
+ * 10. Agent: creating and opening a map
+ */
+
 /**
- * How a map is opened.
+ * A map that can be changed: it opens and closes sessions.
+ *
+ * Threads may share it, unless it was opened with VIPOOL_MAP_SINGLE_THREADED. Other processes may
+ * open the same map, unless it was opened with VIPOOL_MAP_EXCLUSIVE. A process may have 64 maps with
+ * files open at once (Windows: no limit); one more is VIPOOL_ERR_IO.
+ */
+typedef struct vipool_map vipool_map;
+
+/**
+ * vipool_map_options.flags: hold the writer lock as long as the map is open. Calls then need no system
+ * call for it. Other writers get VIPOOL_ERR_BUSY_EXCLUSIVE with the pid of this process.
+ */
+#define VIPOOL_MAP_EXCLUSIVE 1
+
+/**
+ * vipool_map_options.flags: one thread at a time uses the map. Opening and closing sessions then needs
+ * no lock at all. Includes VIPOOL_MAP_EXCLUSIVE.
+ */
+#define VIPOOL_MAP_SINGLE_THREADED 2
+
+/**
+ * Options for creating or opening a map.
  */
 typedef struct vipool_map_options {
     /**
@@ -1778,11 +2176,11 @@ typedef struct vipool_map_options {
      */
     size_t size;
     /**
-     * Called for what happens in the calls of this map. May be NULL.
+     * Receives the events that calls with this map cause. May be NULL.
      */
     vipool_event_fn on_event;
     /**
-     * Handed to on_event.
+     * Passed to on_event.
      */
     void *context;
     /**
@@ -1790,79 +2188,154 @@ typedef struct vipool_map_options {
      */
     uint32_t flags;
     /**
-     * Zero.
+     * Reserved: zero.
      */
     uint32_t reserved;
 } vipool_map_options;
 
 /**
- * A running program, as its hook sees it.
+ * Returns the directory of the map of this machine.
+ *
+ * It is fixed at installation: /run/vipool, on Windows vipool in ProgramData of the system drive.
+ * The environment variable VIPOOL_MAP of a hooked process overrides it, for use without root and in
+ * tests.
+ *
+ * Parameters:
+ * - `buffer`, `capacity`: receives the path and a NUL.
+ * - `out_length`: receives the length without the NUL. May be NULL.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_BUFFER.
+ *
+ * Threads: any.
  */
-typedef struct vipool_executable {
-    /**
-     * sizeof(vipool_executable), set by the caller.
-     */
-    size_t size;
-    /**
-     * Its file: what /proc/self/exe leads to, GetModuleFileNameW.
-     */
-    const void *path;
-    /**
-     * Its length.
-     */
-    size_t path_length;
-    /**
-     * The path it was started by, where that may differ (a symbolic link): on Linux AT_EXECFN of
-     * getauxval. May be NULL.
-     */
-    const void *invoked_as;
-    /**
-     * Its length.
-     */
-    size_t invoked_as_length;
-    /**
-     * For an interpreter, the script that it runs. May be NULL.
-     */
-    const void *script;
-    /**
-     * Its length.
-     */
-    size_t script_length;
-    /**
-     * vipool_path_style.
-     */
-    uint32_t style;
-    /**
-     * vipool_encoding.
-     */
-    uint32_t encoding;
-} vipool_executable;
+vipool_status vipool_map_get_directory(char *buffer, size_t capacity, size_t *out_length);
 
 /**
- * A process, so named that a later one with the same pid is not taken for it. Plain data; see
- * vipool_leader_of().
+ * Creates the files of a map in an existing directory and opens the map.
+ *
+ * If the directory has a map of this boot, the sessions of that map stay open in the new one, and
+ * its readers see that it is superseded.
+ *
+ * Parameters:
+ * - `directory`, `directory_length`: the directory, UTF-8.
+ * - `plan`: the plan of this server.
+ * - `options`: may be NULL.
+ * - `out`: receives the map. Close it with vipool_map_close(). The files stay.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
+ * VIPOOL_ERR_UTF8, VIPOOL_ERR_PLAN, VIPOOL_ERR_IO, VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_BUSY,
+ * VIPOOL_ERR_BUSY_EXCLUSIVE.
+ *
+ * Threads: any.
  */
-typedef struct vipool_leader {
-    /**
-     * Its pid, in its own pid namespace; 0 for none.
-     */
-    uint32_t pid;
-    /**
-     * Zero.
-     */
-    uint32_t reserved;
-    /**
-     * Its start time in the kernel's unit (field 22 of /proc/PID/stat).
-     */
-    uint64_t start_time;
-    /**
-     * The inode of its pid namespace; 0 where there are none.
-     */
-    uint64_t pid_namespace;
-} vipool_leader;
+vipool_status vipool_map_create(const char *directory,
+                                size_t directory_length,
+                                const struct vipool_plan *plan,
+                                const struct vipool_map_options *options,
+                                struct vipool_map **out);
 
 /**
- * What vipool_map_open_session() is told of a session, beside its id. All may be left out.
+ * Creates a map in the memory of this process, without files.
+ *
+ * Parameters:
+ * - `plan`: the plan.
+ * - `options`: may be NULL.
+ * - `out`: receives the map. Close it with vipool_map_close().
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
+ * VIPOOL_ERR_PLAN.
+ *
+ * Threads: any.
+ */
+vipool_status vipool_map_create_in_memory(const struct vipool_plan *plan,
+                                          const struct vipool_map_options *options,
+                                          struct vipool_map **out);
+
+/**
+ * Opens the map in a directory for writing.
+ *
+ * Parameters:
+ * - `directory`, `directory_length`: the directory, UTF-8.
+ * - `options`: may be NULL.
+ * - `out`: receives the map. Close it with vipool_map_close().
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
+ * VIPOOL_ERR_UTF8, VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_OTHER_BOOT,
+ * VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_IO, VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE.
+ *
+ * Threads: any.
+ */
+vipool_status vipool_map_open(const char *directory,
+                              size_t directory_length,
+                              const struct vipool_map_options *options,
+                              struct vipool_map **out);
+
+/**
+ * Opens a copy of a map, from the bytes of its files, in memory.
+ *
+ * The files may be of any boot. The copy serves to inspect them or to try an operation; the files
+ * never change.
+ *
+ * Parameters:
+ * - `map`, `map_length`: the bytes of the file `map`.
+ * - `sessions`, `sessions_length`: the bytes of the file `sessions`. May be NULL: then users, clients
+ *   and leaders are unknown.
+ * - `options`: may be NULL.
+ * - `out`: receives the map. Close it with vipool_map_close().
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
+ * VIPOOL_ERR_DAMAGED.
+ *
+ * Threads: any.
+ */
+vipool_status vipool_map_open_bytes(const void *map,
+                                    size_t map_length,
+                                    const void *sessions,
+                                    size_t sessions_length,
+                                    const struct vipool_map_options *options,
+                                    struct vipool_map **out);
+
+/**
+ * Closes a map and frees it. Sessions stay open, and files stay.
+ *
+ * Parameters:
+ * - `map`: the map. NULL is ignored.
+ *
+ * Threads: any; the last call with the map.
+ */
+void vipool_map_close(struct vipool_map *map);
+
+/**
+ * Returns the pool that the pool rules select for a session.
+ *
+ * Use the result as vipool_open_options.pool.
+ *
+ * Parameters:
+ * - `map`: the map.
+ * - `user`, `user_length`: the user of the session, UTF-8.
+ * - `program`: the program that starts in the session. May be NULL if it is unknown.
+ * - `buffer`, `capacity`: receives the name of the pool and a NUL.
+ * - `out_length`: receives the length without the NUL. May be NULL.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
+ * VIPOOL_ERR_KIND, VIPOOL_ERR_BUFFER, VIPOOL_ERR_NOT_FOUND (no rule applies: the default pool).
+ *
+ * Threads: any. May block for the groups of the user if a rule names a group.
+ */
+vipool_status vipool_map_choose_pool(const struct vipool_map *map,
+                                     const char *user,
+                                     size_t user_length,
+                                     const struct vipool_executable *program,
+                                     char *buffer,
+                                     size_t capacity,
+                                     size_t *out_length);
+
+/* ================================================================================
+ * 11. Agent: opening and closing sessions
+ */
+
+/**
+ * Options of vipool_map_open_session(). Every member is optional.
  */
 typedef struct vipool_open_options {
     /**
@@ -1870,56 +2343,66 @@ typedef struct vipool_open_options {
      */
     size_t size;
     /**
-     * The user's name, UTF-8: for the address of last time, reservations and the quota. At most
-     * 63 bytes are kept. May be NULL.
+     * Name of the user, UTF-8: for the last address, reservations and the quota. The first 63 bytes
+     * are stored. May be NULL.
      */
     const char *user;
     /**
-     * Its length in bytes.
+     * Length of `user` in bytes.
      */
     size_t user_length;
     /**
-     * Name of the pool to take virtual IPs from, "default" if NULL. Loopback pools serve every
-     * session.
+     * Name of the pool of the virtual IP. NULL means "default". Loopback pools serve every session.
      */
     const char *pool;
     /**
-     * Its length in bytes.
+     * Length of `pool` in bytes.
      */
     size_t pool_length;
     /**
-     * This very address, or an error.
+     * Require this address; fail if it is not available.
      */
     struct vipool_ip address;
     /**
-     * The address of the user's client.
+     * Address of the user's client.
      */
     struct vipool_ip client;
     /**
-     * The process that stands for the session; pid 0 for none. vipool_map_reap() closes the
-     * session when it is gone.
+     * Session leader: vipool_map_reap() closes the session when this process has exited. Pid 0 for
+     * none.
      */
     struct vipool_leader leader;
 } vipool_open_options;
 
 /**
- * An open session: what its programs are told, and its leases.
+ * vipool_opened_session.flags: the session was already open. Its leases are the same, plus any that
+ * were missing.
  */
-typedef struct vipool_opened {
+#define VIPOOL_OPENED_ALREADY 1
+
+/**
+ * vipool_opened_session.flags: this call brought a pool below its low-water mark.
+ */
+#define VIPOOL_OPENED_LOW_WATER 2
+
+/**
+ * Result of vipool_map_open_session().
+ */
+typedef struct vipool_opened_session {
     /**
-     * sizeof(vipool_opened), set by the caller.
+     * sizeof(vipool_opened_session), set by the caller.
      */
     size_t size;
     /**
-     * To hand to the session's programs.
+     * Handle for the programs of the session.
      */
     struct vipool_handle handle;
     /**
-     * What the session holds now, in the order of the pools; `lease_count` of them are written.
+     * The leases of the session, in the order of the pools; `lease_count` of them are written.
      */
     struct vipool_lease leases[VIPOOL_MAX_LEASES];
     /**
-     * How many of them there are.
+     * Number of leases.
      */
     uint32_t lease_count;
     /**
@@ -1927,67 +2410,291 @@ typedef struct vipool_opened {
      */
     uint32_t flags;
     /**
-     * Why it holds less than it could: VIPOOL_ERR_EXHAUSTED, VIPOOL_ERR_COOLING,
-     * VIPOOL_ERR_LINGERING or VIPOOL_ERR_DRAINING; VIPOOL_OK if it holds all.
+     * VIPOOL_OK if the session has every address that it can have. Otherwise the reason:
+     * VIPOOL_ERR_EXHAUSTED, VIPOOL_ERR_COOLING, VIPOOL_ERR_LINGERING or VIPOOL_ERR_DRAINING.
      */
     int32_t shortage;
     /**
-     * With VIPOOL_ERR_COOLING: the tick when the first address is ready.
+     * With VIPOOL_ERR_COOLING: the tick at which the first address is ready.
      */
     uint32_t cooling_until;
-} vipool_opened;
+} vipool_opened_session;
 
 /**
- * What a close did.
+ * Result of closing a session.
  */
-typedef struct vipool_closed {
+typedef struct vipool_closed_session {
     /**
-     * sizeof(vipool_closed), set by the caller.
+     * sizeof(vipool_closed_session), set by the caller.
      */
     size_t size;
     /**
-     * The leases that were given back, in the order of the pools; `lease_count` of them are
-     * written.
+     * The released leases, in the order of the pools; `lease_count` of them are written.
      */
     struct vipool_lease leases[VIPOOL_MAX_LEASES];
     /**
-     * How many of them there are.
+     * Number of leases.
      */
     uint32_t lease_count;
     /**
-     * Zero.
+     * Reserved: zero.
      */
     uint32_t reserved;
-} vipool_closed;
+} vipool_closed_session;
 
 /**
- * What a change to addresses did.
+ * Opens a session: allocates its addresses, or returns the ones it already has.
+ *
+ * Opening twice is the same as opening once; missing addresses are added. For each pool the session
+ * gets, in this order: the lease it already has; the required address or an error; the reserved
+ * address of the user; the last address of the user; the address that has been free longest.
+ *
+ * Events: assigned for each new lease, exhausted, low water.
+ *
+ * Parameters:
+ * - `map`: the map.
+ * - `session`: the session.
+ * - `options`: may be NULL.
+ * - `now`: vipool_now().
+ * - `out`: receives the handle and the leases. If `shortage` is not VIPOOL_OK, the session has some
+ *   of its addresses, but not all.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8,
+ * VIPOOL_ERR_ADDRESS, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_EXHAUSTED to VIPOOL_ERR_NOT_READY (no session
+ * was opened), and writer errors.
+ *
+ * Threads: any.
  */
-typedef struct vipool_changed {
+vipool_status vipool_map_open_session(const struct vipool_map *map,
+                                      vipool_session session,
+                                      const struct vipool_open_options *options,
+                                      uint32_t now,
+                                      struct vipool_opened_session *out);
+
+/**
+ * Closes a session by its id and releases its leases.
+ *
+ * Events: released for each lease.
+ *
+ * Parameters:
+ * - `map`: the map.
+ * - `session`: the session.
+ * - `now`: vipool_now().
+ * - `out`: receives the released leases. May be NULL.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_NOT_OPEN, and
+ * writer errors.
+ *
+ * Threads: any.
+ */
+vipool_status vipool_map_close_session(const struct vipool_map *map,
+                                       vipool_session session,
+                                       uint32_t now,
+                                       struct vipool_closed_session *out);
+
+/**
+ * Closes the session of a handle and releases its leases.
+ *
+ * A handle that is stale, foreign or already closed releases nothing.
+ *
+ * Events: released for each lease.
+ *
+ * Parameters:
+ * - `map`: the map.
+ * - `handle`: the handle.
+ * - `now`: vipool_now().
+ * - `out`: receives the released leases. May be NULL.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_SESSION_ID,
+ * VIPOOL_ERR_HANDLE, VIPOOL_ERR_NOT_OPEN, VIPOOL_ERR_STALE, VIPOOL_ERR_FOREIGN, and writer errors.
+ *
+ * Threads: any.
+ */
+vipool_status vipool_map_close_by_handle(const struct vipool_map *map,
+                                         const struct vipool_handle *handle,
+                                         uint32_t now,
+                                         struct vipool_closed_session *out);
+
+/* ================================================================================
+ * 12. Agent: administration
+ */
+
+/**
+ * Result of a change to addresses.
+ */
+typedef struct vipool_admin_change {
     /**
-     * sizeof(vipool_changed), set by the caller.
+     * sizeof(vipool_admin_change), set by the caller.
      */
     size_t size;
     /**
-     * How many addresses the change was made to.
+     * Number of addresses that were changed.
      */
     uint32_t addresses;
     /**
-     * How many of them are held by sessions, which keep them.
+     * Number of them that sessions hold and keep.
      */
     uint32_t held;
-} vipool_changed;
+} vipool_admin_change;
 
 /**
- * Asked whether a session of the map is still one of the operating system's: answers 0 if it is
- * gone, something else if it lives. `leader` is NULL if none is known. It must not call the map.
+ * Drains addresses: no further session gets them. Sessions that hold them keep them.
+ *
+ * Parameters:
+ * - `map`: the map.
+ * - `range`: the addresses.
+ * - `now`: vipool_now().
+ * - `out`: receives the result. May be NULL.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_RANGE_ORDER, and
+ * writer errors.
+ *
+ * Threads: any.
+ */
+vipool_status vipool_map_drain(const struct vipool_map *map,
+                               const struct vipool_range *range,
+                               uint32_t now,
+                               struct vipool_admin_change *out);
+
+/**
+ * Returns drained addresses to use.
+ *
+ * Parameters:
+ * - `map`: the map.
+ * - `range`: the addresses.
+ * - `now`: vipool_now().
+ * - `out`: receives the result. May be NULL.
+ *
+ * Errors: as for vipool_map_drain().
+ *
+ * Threads: any.
+ */
+vipool_status vipool_map_undrain(const struct vipool_map *map,
+                                 const struct vipool_range *range,
+                                 uint32_t now,
+                                 struct vipool_admin_change *out);
+
+/**
+ * Drains the whole server, or ends that: while it drains, no new session gets an address.
+ *
+ * Parameters:
+ * - `map`: the map.
+ * - `draining`: 0 to end it, otherwise 1.
+ *
+ * Errors: VIPOOL_ERR_NULL, and writer errors.
+ *
+ * Threads: any.
+ */
+vipool_status vipool_map_set_draining(const struct vipool_map *map, uint32_t draining);
+
+/**
+ * Reserves an address for a user. A session that holds it keeps it.
+ *
+ * Parameters:
+ * - `map`: the map.
+ * - `address`: the address.
+ * - `user`, `user_length`: the name of the user, UTF-8.
+ * - `now`: vipool_now().
+ * - `out`: receives the result. May be NULL.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UTF8, VIPOOL_ERR_ADDRESS,
+ * VIPOOL_ERR_EXCLUDED (in no pool), VIPOOL_ERR_RESERVED (for another user), and writer errors.
+ *
+ * Threads: any.
+ */
+vipool_status vipool_map_reserve(const struct vipool_map *map,
+                                 const struct vipool_ip *address,
+                                 const char *user,
+                                 size_t user_length,
+                                 uint32_t now,
+                                 struct vipool_admin_change *out);
+
+/**
+ * Removes the reservation of an address.
+ *
+ * Parameters:
+ * - `map`: the map.
+ * - `address`: the address.
+ * - `now`: vipool_now().
+ * - `out`: receives the result. May be NULL.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_EXCLUDED (in no
+ * pool), VIPOOL_ERR_NOT_RESERVED, and writer errors.
+ *
+ * Threads: any.
+ */
+vipool_status vipool_map_unreserve(const struct vipool_map *map,
+                                   const struct vipool_ip *address,
+                                   uint32_t now,
+                                   struct vipool_admin_change *out);
+
+/**
+ * Reports that the agent has restored the sessions of the operating system. Ends
+ * VIPOOL_ERR_NOT_READY.
+ *
+ * Parameters:
+ * - `map`: the map.
+ *
+ * Errors: VIPOOL_ERR_NULL, and writer errors.
+ *
+ * Threads: any.
+ */
+vipool_status vipool_map_mark_restored(const struct vipool_map *map);
+
+/**
+ * Rebuilds free lists, index and counters from the slots.
+ *
+ * The library does this by itself after a writer died; an administrator may ask for it.
+ *
+ * Parameters:
+ * - `map`: the map.
+ *
+ * Errors: VIPOOL_ERR_NULL, and writer errors.
+ *
+ * Threads: any.
+ */
+vipool_status vipool_map_recover(const struct vipool_map *map);
+
+/**
+ * Returns whether a session still exists in the operating system. It must not use the map.
+ *
+ * Parameters:
+ * - `context`: as passed to vipool_map_reconcile().
+ * - `session`: the session.
+ * - `leader`: its leader. NULL if it has none.
+ *
+ * Returns: 0 if the session has ended, otherwise 1.
  */
 typedef uint32_t (*vipool_is_alive_fn)(void *context,
                                        vipool_session session,
                                        const struct vipool_leader *leader);
 
 /**
- * What vipool_map_reap() asks. The callbacks run while the map is locked: they must not call it.
+ * Closes every session that has ended in the operating system, then ends VIPOOL_ERR_NOT_READY.
+ *
+ * Call it after the start of an agent, before it opens the first session.
+ *
+ * Events: released for each lease.
+ *
+ * Parameters:
+ * - `map`: the map.
+ * - `now`: vipool_now().
+ * - `is_alive`, `context`: called for each open session.
+ * - `out_closed`: receives the number of closed sessions. May be NULL.
+ *
+ * Errors: VIPOOL_ERR_NULL, and writer errors.
+ *
+ * Threads: any.
+ */
+vipool_status vipool_map_reconcile(const struct vipool_map *map,
+                                   uint32_t now,
+                                   vipool_is_alive_fn is_alive,
+                                   void *context,
+                                   uint32_t *out_closed);
+
+/**
+ * Questions of vipool_map_reap() to the agent. The map is locked during the callbacks: they must not
+ * use it.
  */
 typedef struct vipool_probe {
     /**
@@ -1995,74 +2702,383 @@ typedef struct vipool_probe {
      */
     size_t size;
     /**
-     * Whether some socket is bound to this address or connected from it: 0 for no. Say yes when
-     * in doubt. NULL: always in doubt.
+     * Returns 0 if no socket is bound to the address or connected from it. Returns 1 in doubt. NULL
+     * means 1.
      */
     uint32_t (*has_sockets)(void *context, const struct vipool_ip *address);
     /**
-     * Whether this process is gone: 0 for no. Say no when in doubt. NULL: always in doubt.
+     * Returns 1 if the process has exited. Returns 0 in doubt. NULL means 0.
      */
     uint32_t (*is_gone)(void *context, const struct vipool_leader *leader);
     /**
-     * Handed to the callbacks.
+     * Passed to the callbacks.
      */
     void *context;
 } vipool_probe;
 
 /**
- * What vipool_map_reap() did.
+ * Result of vipool_map_reap().
  */
-typedef struct vipool_reaped {
+typedef struct vipool_reap_report {
     /**
-     * sizeof(vipool_reaped), set by the caller.
+     * sizeof(vipool_reap_report), set by the caller.
      */
     size_t size;
     /**
-     * Addresses that became free.
+     * Number of addresses that became free.
      */
     uint32_t freed;
     /**
-     * Addresses that cooled down but still have sockets on them.
+     * Number of cooled addresses that still have sockets.
      */
     uint32_t lingering;
     /**
-     * Sessions closed because their leader was gone.
+     * Number of sessions that were closed because their leader has exited.
      */
     uint32_t closed;
     /**
-     * 1 if the budget ran out before everything was looked at, else 0.
+     * 1 if the budget ended before all addresses were examined, otherwise 0.
      */
     uint32_t more;
-} vipool_reaped;
+} vipool_reap_report;
 
 /**
- * The addresses of one session, as a hook uses them. Any of them may be none.
+ * Closes sessions whose leader has exited, and frees cooled addresses without sockets.
+ *
+ * An agent calls it every ten seconds or so. A session is closed when its leader was seen dead
+ * twice, at least ten seconds apart.
+ *
+ * Events: released for each lease.
+ *
+ * Parameters:
+ * - `map`: the map.
+ * - `now`: vipool_now().
+ * - `budget`: the most addresses of each pool to examine. Call again while `out->more` is 1.
+ * - `probe`: answers for the agent. NULL asks this machine (Linux, Windows).
+ * - `out`: receives the result. May be NULL.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UNSUPPORTED
+ * (no probe on another system), and writer errors.
+ *
+ * Threads: any.
  */
-typedef struct vipool_addresses {
+vipool_status vipool_map_reap(const struct vipool_map *map,
+                              uint32_t now,
+                              uint32_t budget,
+                              const struct vipool_probe *probe,
+                              struct vipool_reap_report *out);
+
+/* ================================================================================
+ * 13. Agent and hook: client addresses
+ */
+
+/**
+ * Stores the client address of a session, readable by the user of the session alone.
+ *
+ * It is a file in the directory of the map, named after the lease. Programs with
+ * VIPOOL_FEATURE_CLIENT_IP read it.
+ *
+ * Parameters:
+ * - `directory`, `directory_length`: the directory of the map, UTF-8.
+ * - `handle`: the lease.
+ * - `client`: the address.
+ * - `user`, `user_length`: the user, UTF-8; on Windows "DOMAIN\\user" too. NULL for the user of this
+ *   process.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8, VIPOOL_ERR_SESSION_ID,
+ * VIPOOL_ERR_HANDLE, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_NOT_FOUND (unknown user), VIPOOL_ERR_IO.
+ *
+ * Threads: any. May block for the lookup of the user.
+ */
+vipool_status vipool_client_set(const char *directory,
+                                size_t directory_length,
+                                const struct vipool_handle *handle,
+                                const struct vipool_ip *client,
+                                const char *user,
+                                size_t user_length);
+
+/**
+ * Returns the client address of a session, for vipool_rewrite_host_addresses().
+ *
+ * Parameters:
+ * - `directory`, `directory_length`: the directory of the map, UTF-8.
+ * - `handle`: the lease.
+ * - `out`: receives the address.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8, VIPOOL_ERR_SESSION_ID,
+ * VIPOOL_ERR_HANDLE, VIPOOL_ERR_NOT_FOUND (not stored, or not readable by this user).
+ *
+ * Threads: any.
+ */
+vipool_status vipool_client_get(const char *directory,
+                                size_t directory_length,
+                                const struct vipool_handle *handle,
+                                struct vipool_ip *out);
+
+/**
+ * Removes the client address of a session. Call it when the session is closed.
+ *
+ * An address that is not stored is not an error.
+ *
+ * Parameters:
+ * - `directory`, `directory_length`: the directory of the map, UTF-8.
+ * - `handle`: the lease.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8, VIPOOL_ERR_SESSION_ID,
+ * VIPOOL_ERR_HANDLE, VIPOOL_ERR_IO.
+ *
+ * Threads: any.
+ */
+vipool_status vipool_client_remove(const char *directory,
+                                   size_t directory_length,
+                                   const struct vipool_handle *handle);
+
+/* ================================================================================
+ * 14. Hook and monitor: reading a map
+ */
+
+/**
+ * A read-only view of a map. It never blocks and never writes. Threads may share it.
+ */
+typedef struct vipool_reader vipool_reader;
+
+/**
+ * The handle and the leases of an open session.
+ */
+typedef struct vipool_found_session {
     /**
-     * sizeof(vipool_addresses), set by the caller.
+     * sizeof(vipool_found_session), set by the caller.
      */
     size_t size;
     /**
-     * V: the session's virtual IP, IPv4.
+     * Handle for the programs of the session.
      */
-    struct vipool_ip v4;
+    struct vipool_handle handle;
     /**
-     * The session's virtual IP, IPv6.
+     * The leases, in the order of the pools; `lease_count` of them are written.
      */
-    struct vipool_ip v6;
+    struct vipool_lease leases[VIPOOL_MAX_LEASES];
     /**
-     * L: the session's virtual loopback address, in 127.0.0.0/8.
+     * Number of leases.
      */
-    struct vipool_ip loopback;
+    uint32_t lease_count;
     /**
-     * L6: a second address in 127.0.0.0/8, which stands for ::1 as ::ffff:L6.
+     * Reserved: zero.
      */
-    struct vipool_ip loopback6;
-} vipool_addresses;
+    uint32_t reserved;
+} vipool_found_session;
 
 /**
- * One open session.
+ * vipool_map_info.flags: the whole server drains (vipool_map_set_draining()).
+ */
+#define VIPOOL_MAP_INFO_DRAINING 1
+
+/**
+ * vipool_map_info.flags: a newer map has replaced this one.
+ */
+#define VIPOOL_MAP_INFO_SUPERSEDED 2
+
+/**
+ * Facts about a map.
+ */
+typedef struct vipool_map_info {
+    /**
+     * sizeof(vipool_map_info), set by the caller.
+     */
+    size_t size;
+    /**
+     * Hash of the boot and the network namespace: vipool_handle.boot of its leases.
+     */
+    uint64_t boot;
+    /**
+     * VIPOOL_MAP_INFO_...
+     */
+    uint32_t flags;
+    /**
+     * VIPOOL_REWRITE_...: vipool_rewrite_settings.flags of the farm.
+     */
+    uint32_t rewrite_flags;
+} vipool_map_info;
+
+/**
+ * Opens the map in a directory for reading, as a hook or a monitor does.
+ *
+ * Parameters:
+ * - `directory`, `directory_length`: the directory, UTF-8.
+ * - `out`: receives the reader. Close it with vipool_reader_close(). A hook never closes it.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED,
+ * VIPOOL_ERR_OTHER_BOOT, VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_IO.
+ *
+ * Threads: any.
+ */
+vipool_status vipool_reader_open(const char *directory,
+                                 size_t directory_length,
+                                 struct vipool_reader **out);
+
+/**
+ * Opens an open map for reading, also one in memory.
+ *
+ * Parameters:
+ * - `map`: the map. The reader may outlive it.
+ * - `out`: receives the reader. Close it with vipool_reader_close().
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_IO, VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED,
+ * VIPOOL_ERR_OTHER_BOOT, VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_FORKED.
+ *
+ * Threads: any.
+ */
+vipool_status vipool_reader_open_map(const struct vipool_map *map, struct vipool_reader **out);
+
+/**
+ * Closes a reader and frees it.
+ *
+ * Parameters:
+ * - `reader`: the reader. NULL is ignored.
+ *
+ * Threads: any; the last call with the reader.
+ */
+void vipool_reader_close(struct vipool_reader *reader);
+
+/**
+ * Finds the handle and the leases of a session.
+ *
+ * Parameters:
+ * - `reader`: the reader.
+ * - `session`: the session.
+ * - `out`: receives handle and leases.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_NOT_OPEN.
+ *
+ * Threads: any; signal-safe.
+ */
+vipool_status vipool_reader_find_session(const struct vipool_reader *reader,
+                                         vipool_session session,
+                                         struct vipool_found_session *out);
+
+/**
+ * Finds the leases of the session of a handle, if the lease of the handle is still held.
+ *
+ * Programs that received a handle use this instead of vipool_reader_find_session().
+ *
+ * Parameters:
+ * - `reader`: the reader.
+ * - `handle`: the handle.
+ * - `out`: receives handle and leases.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_SESSION_ID,
+ * VIPOOL_ERR_HANDLE, VIPOOL_ERR_STALE.
+ *
+ * Threads: any; signal-safe.
+ */
+vipool_status vipool_reader_find_by_handle(const struct vipool_reader *reader,
+                                           const struct vipool_handle *handle,
+                                           struct vipool_found_session *out);
+
+/**
+ * Checks whether the lease of a handle is still held. Costs a few loads.
+ *
+ * Parameters:
+ * - `reader`: the reader.
+ * - `handle`: the handle.
+ *
+ * Returns: VIPOOL_OK if it is held.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE,
+ * VIPOOL_ERR_STALE.
+ *
+ * Threads: any; signal-safe.
+ */
+vipool_status vipool_reader_check_handle(const struct vipool_reader *reader,
+                                         const struct vipool_handle *handle);
+
+/**
+ * Returns the addresses of a session.
+ *
+ * Parameters:
+ * - `reader`: the reader.
+ * - `session`: the session.
+ * - `out`: receives the addresses.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_NOT_OPEN.
+ *
+ * Threads: any; signal-safe.
+ */
+vipool_status vipool_reader_get_addresses(const struct vipool_reader *reader,
+                                          vipool_session session,
+                                          struct vipool_addresses *out);
+
+/**
+ * Returns the kind of the pool that an address belongs to, leased or not.
+ *
+ * Parameters:
+ * - `reader`: the reader.
+ * - `address`: the address.
+ * - `out_kind`: receives vipool_pool_kind, or 0 if the address is in no pool.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS.
+ *
+ * Threads: any; signal-safe.
+ */
+vipool_status vipool_reader_get_address_kind(const struct vipool_reader *reader,
+                                             const struct vipool_ip *address,
+                                             uint32_t *out_kind);
+
+/**
+ * Returns whether a newer map has replaced this one. Reads one word.
+ *
+ * If so, open the directory again. The old reader stays valid until it is closed.
+ *
+ * Parameters:
+ * - `reader`: the reader.
+ * - `out_superseded`: receives 1 if the map was replaced, otherwise 0.
+ *
+ * Errors: VIPOOL_ERR_NULL.
+ *
+ * Threads: any; signal-safe.
+ */
+vipool_status vipool_reader_is_superseded(const struct vipool_reader *reader,
+                                          uint32_t *out_superseded);
+
+/**
+ * Returns facts about the map.
+ *
+ * Parameters:
+ * - `reader`: the reader.
+ * - `out`: receives the facts.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE.
+ *
+ * Threads: any; signal-safe.
+ */
+vipool_status vipool_reader_get_info(const struct vipool_reader *reader,
+                                     struct vipool_map_info *out);
+
+/**
+ * Returns how addresses are allocated.
+ *
+ * Parameters:
+ * - `reader`: the reader.
+ * - `out`: receives the settings.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE.
+ *
+ * Threads: any.
+ */
+vipool_status vipool_reader_get_settings(const struct vipool_reader *reader,
+                                         struct vipool_settings *out);
+
+/* ================================================================================
+ * 15. Monitor: snapshots and slots
+ */
+
+/**
+ * The pools and the open sessions at the time when the snapshot was made. Threads may share it.
+ */
+typedef struct vipool_snapshot vipool_snapshot;
+
+/**
+ * An open session.
  */
 typedef struct vipool_session_row {
     /**
@@ -2074,7 +3090,7 @@ typedef struct vipool_session_row {
      */
     vipool_session session;
     /**
-     * What its programs were told.
+     * Its handle.
      */
     struct vipool_handle handle;
     /**
@@ -2082,37 +3098,37 @@ typedef struct vipool_session_row {
      */
     struct vipool_lease leases[VIPOOL_MAX_LEASES];
     /**
-     * How many of them there are.
+     * Number of leases.
      */
     uint32_t lease_count;
     /**
-     * The tick when the first of them was given.
+     * Tick of its first lease.
      */
     uint32_t since;
     /**
-     * The user's name, UTF-8 without a NUL, valid until the snapshot is freed; NULL if unknown.
+     * Name of the user, UTF-8 without a NUL, valid until the snapshot is freed. NULL if unknown.
      */
     const char *user;
     /**
-     * Its length in bytes.
+     * Length of `user` in bytes.
      */
     size_t user_length;
     /**
-     * The address of the client; none if unknown.
+     * Address of the client; no address if unknown.
      */
     struct vipool_ip client;
     /**
-     * Zero.
+     * Reserved: zero.
      */
     uint32_t reserved;
     /**
-     * The process that stands for it; pid 0 if unknown or none.
+     * Its leader; pid 0 if unknown or none.
      */
     struct vipool_leader leader;
 } vipool_session_row;
 
 /**
- * The numbers of one pool.
+ * The numbers of a pool.
  */
 typedef struct vipool_pool_row {
     /**
@@ -2120,12 +3136,12 @@ typedef struct vipool_pool_row {
      */
     size_t size;
     /**
-     * The pool's name, UTF-8 without a NUL, valid until the snapshot is freed; empty for the number
-     * of a pool that is gone while others behind it are not.
+     * Name of the pool, UTF-8 without a NUL, valid until the snapshot is freed. Empty for a pool
+     * that was removed while pools with higher numbers still exist.
      */
     const char *name;
     /**
-     * Its length in bytes.
+     * Length of `name` in bytes.
      */
     size_t name_length;
     /**
@@ -2133,45 +3149,173 @@ typedef struct vipool_pool_row {
      */
     uint32_t kind;
     /**
-     * Addresses in all.
+     * Number of addresses.
      */
     uint32_t slots;
     /**
-     * Free to be given out.
+     * Addresses that can be allocated.
      */
     uint32_t free;
     /**
-     * Held by sessions.
+     * Addresses that sessions hold.
      */
     uint32_t used;
     /**
-     * Released and cooling down.
+     * Released addresses that cool down.
      */
     uint32_t cooling;
     /**
-     * Cooled, with sockets still on them.
+     * Cooled addresses that still have sockets.
      */
     uint32_t lingering;
     /**
-     * Reserved for a user and not in use.
+     * Unused addresses that are reserved for a user.
      */
     uint32_t reserved;
     /**
-     * Taken out of use, and not in use.
+     * Unused addresses that are drained.
      */
     uint32_t drained;
     /**
-     * The most that were used at once.
+     * The most addresses that were used at once.
      */
     uint32_t peak;
     /**
-     * 4 or 6: the family of its addresses.
+     * Family of the addresses: 4 or 6.
      */
     uint32_t family;
 } vipool_pool_row;
 
 /**
- * One address of a pool.
+ * Takes a snapshot of a map, with users, clients and leaders if this process may read them.
+ *
+ * All sessions are of the same moment: calls that open or close sessions wait meanwhile. The pools
+ * are read right after.
+ *
+ * Parameters:
+ * - `map`: the map.
+ * - `out`: receives the snapshot. Free it with vipool_snapshot_free().
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_IO, VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED,
+ * VIPOOL_ERR_OTHER_BOOT, VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_FORKED.
+ *
+ * Threads: any.
+ */
+vipool_status vipool_snapshot_new(const struct vipool_map *map, struct vipool_snapshot **out);
+
+/**
+ * Takes a snapshot through a reader, without users, clients and leaders. Takes no lock.
+ *
+ * While sessions open and close, the rows may be of different moments.
+ *
+ * Parameters:
+ * - `reader`: the reader.
+ * - `out`: receives the snapshot. Free it with vipool_snapshot_free().
+ *
+ * Errors: VIPOOL_ERR_NULL.
+ *
+ * Threads: any.
+ */
+vipool_status vipool_snapshot_new_from_reader(const struct vipool_reader *reader,
+                                              struct vipool_snapshot **out);
+
+/**
+ * Frees a snapshot, with the texts of its rows.
+ *
+ * Parameters:
+ * - `snapshot`: the snapshot. NULL is ignored.
+ *
+ * Threads: any; the last call with the snapshot.
+ */
+void vipool_snapshot_free(struct vipool_snapshot *snapshot);
+
+/**
+ * Lists the sessions of a snapshot, sorted by pool and slot.
+ *
+ * Parameters:
+ * - `snapshot`: the snapshot.
+ * - `first`: index of the first row, from 0.
+ * - `rows`, `capacity`: receives the rows. Set the size of the first row.
+ * - `out_count`: receives the number of rows that were written.
+ * - `out_total`: receives the number of all sessions. May be NULL.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE.
+ *
+ * Threads: any.
+ */
+vipool_status vipool_snapshot_list_sessions(const struct vipool_snapshot *snapshot,
+                                            size_t first,
+                                            struct vipool_session_row *rows,
+                                            size_t capacity,
+                                            size_t *out_count,
+                                            size_t *out_total);
+
+/**
+ * Lists the pools of a snapshot by number.
+ *
+ * Parameters:
+ * - `snapshot`: the snapshot.
+ * - `first`: number of the first pool, from 0.
+ * - `rows`, `capacity`: receives the rows. Set the size of the first row.
+ * - `out_count`: receives the number of rows that were written.
+ * - `out_total`: receives the number of all pools. May be NULL.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE.
+ *
+ * Threads: any.
+ */
+vipool_status vipool_snapshot_list_pools(const struct vipool_snapshot *snapshot,
+                                         size_t first,
+                                         struct vipool_pool_row *rows,
+                                         size_t capacity,
+                                         size_t *out_count,
+                                         size_t *out_total);
+
+/**
+ * State of a slot.
+ */
+enum vipool_slot_state
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * It can be allocated.
+     */
+    VIPOOL_SLOT_FREE = 0,
+    /**
+     * A session holds it.
+     */
+    VIPOOL_SLOT_LEASED = 1,
+    /**
+     * It was released and cools down.
+     */
+    VIPOOL_SLOT_COOLING = 2,
+    /**
+     * It has cooled, but still has sockets.
+     */
+    VIPOOL_SLOT_LINGERING = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum vipool_slot_state vipool_slot_state;
+#else
+typedef uint32_t vipool_slot_state;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * vipool_slot_row.flags: the address is reserved for a user.
+ */
+#define VIPOOL_SLOT_RESERVED 1
+
+/**
+ * vipool_slot_row.flags: the address is drained.
+ */
+#define VIPOOL_SLOT_DRAINED 2
+
+/**
+ * A slot: one address of a pool.
  */
 typedef struct vipool_slot_row {
     /**
@@ -2191,13 +3335,50 @@ typedef struct vipool_slot_row {
      */
     uint32_t flags;
     /**
-     * Zero.
+     * Reserved: zero.
      */
     uint32_t reserved;
 } vipool_slot_row;
 
 /**
- * One event of a journal.
+ * Lists the slots of a pool as they are now. Each page is of its own moment.
+ *
+ * Parameters:
+ * - `reader`: the reader.
+ * - `pool`: number of the pool, from 0. An unknown pool has no slots.
+ * - `first`: the first slot, from 0.
+ * - `rows`, `capacity`: receives the rows. Set the size of the first row.
+ * - `out_count`: receives the number of rows that were written.
+ * - `out_total`: receives the number of all slots. May be NULL.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE.
+ *
+ * Threads: any.
+ */
+vipool_status vipool_reader_list_slots(const struct vipool_reader *reader,
+                                       uint32_t pool,
+                                       size_t first,
+                                       struct vipool_slot_row *rows,
+                                       size_t capacity,
+                                       size_t *out_count,
+                                       size_t *out_total);
+
+/* ================================================================================
+ * 16. Monitor: the journal
+ */
+
+/**
+ * The last events of a map (at most 1024) from all of its writers. Threads may share it.
+ */
+typedef struct vipool_journal vipool_journal;
+
+/**
+ * Capacity of vipool_journal_row.user, with the NUL.
+ */
+#define VIPOOL_USER_MAX 64
+
+/**
+ * An event of a journal.
  */
 typedef struct vipool_journal_row {
     /**
@@ -2205,7 +3386,7 @@ typedef struct vipool_journal_row {
      */
     size_t size;
     /**
-     * Its number within this boot, from 1.
+     * Number of the event in this boot, from 1.
      */
     uint64_t number;
     /**
@@ -2213,158 +3394,729 @@ typedef struct vipool_journal_row {
      */
     vipool_session session;
     /**
-     * The tick when it happened.
+     * Tick of the event.
      */
-    uint32_t at;
+    uint32_t tick;
     /**
      * vipool_event_kind.
      */
     uint32_t kind;
     /**
-     * With VIPOOL_EVENT_ASSIGNED the generation of the lease; otherwise 0.
+     * With VIPOOL_EVENT_ASSIGNED: the generation of the lease. Otherwise 0.
      */
     uint32_t generation;
     /**
-     * Length of `user` in bytes; 0 if the user is not known, and of releases.
+     * Length of `user` in bytes; 0 if unknown, and with VIPOOL_EVENT_RELEASED.
      */
     uint32_t user_length;
     /**
-     * With VIPOOL_EVENT_ASSIGNED and VIPOOL_EVENT_LOW_WATER the address; otherwise none.
+     * With VIPOOL_EVENT_ASSIGNED and VIPOOL_EVENT_LOW_WATER: the address. Otherwise no address.
      */
     struct vipool_ip address;
     /**
-     * The address of the user's client; none if it is not known, and of releases.
+     * Address of the user's client; no address if unknown, and with VIPOOL_EVENT_RELEASED.
      */
     struct vipool_ip client;
     /**
-     * The user's name, UTF-8 with a NUL.
+     * Name of the user, UTF-8 with a NUL.
      */
-    char user[VIPOOL_USER_ROOM];
+    char user[VIPOOL_USER_MAX];
 } vipool_journal_row;
 
 /**
- * A rule of the process list, and what it says of a program.
+ * Result of vipool_journal_list_events().
  */
-typedef struct vipool_verdict_row {
+typedef struct vipool_journal_page {
     /**
-     * sizeof(vipool_verdict_row), set by the caller in the first row of a page.
+     * sizeof(vipool_journal_page), set by the caller.
      */
     size_t size;
     /**
-     * Names the rule: vipool_rule.id.
+     * Number of rows that were written; 0 if there was no event since.
+     */
+    size_t count;
+    /**
+     * Number of events before or between them that were overwritten before they were read.
+     */
+    uint64_t lost;
+    /**
+     * Number of the first event of the next page.
+     */
+    uint64_t next;
+    /**
+     * Hash of the boot and the network namespace: vipool_handle.boot of the leases. With another
+     * value the event numbers start again at 1.
+     */
+    uint64_t boot;
+} vipool_journal_page;
+
+/**
+ * Opens the journal of the map in a directory. Only root and the group of vipool may do so.
+ *
+ * Parameters:
+ * - `directory`, `directory_length`: the directory, UTF-8.
+ * - `out`: receives the journal. Close it with vipool_journal_close().
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED,
+ * VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_IO.
+ *
+ * Threads: any.
+ */
+vipool_status vipool_journal_open(const char *directory,
+                                  size_t directory_length,
+                                  struct vipool_journal **out);
+
+/**
+ * Closes a journal and frees it.
+ *
+ * Parameters:
+ * - `journal`: the journal. NULL is ignored.
+ *
+ * Threads: any; the last call with the journal.
+ */
+void vipool_journal_close(struct vipool_journal *journal);
+
+/**
+ * Lists the events from a number on.
+ *
+ * Start with 1, then continue with `out->next`.
+ *
+ * Parameters:
+ * - `journal`: the journal.
+ * - `first`: number of the first event, from 1.
+ * - `rows`, `capacity`: receives the events. Set the size of the first row.
+ * - `out`: receives the counts and the next number.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE.
+ *
+ * Threads: any.
+ */
+vipool_status vipool_journal_list_events(const struct vipool_journal *journal,
+                                         uint64_t first,
+                                         struct vipool_journal_row *rows,
+                                         size_t capacity,
+                                         struct vipool_journal_page *out);
+
+/* ================================================================================
+ * 17. Hook: the rule and the lease of a process
+ */
+
+/**
+ * What a rule matched.
+ */
+enum vipool_matched_by
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * No rule matches the program; it inherited this one from its parent.
+     */
+    VIPOOL_MATCHED_INHERITED = 0,
+    /**
+     * The path of its file, or the full path that it was started by.
+     */
+    VIPOOL_MATCHED_FULL_PATH = 1,
+    /**
+     * A symbolic link that leads to its file.
+     */
+    VIPOOL_MATCHED_LINK = 2,
+    /**
+     * The name of its file, in any directory.
+     */
+    VIPOOL_MATCHED_BARE_NAME = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum vipool_matched_by vipool_matched_by;
+#else
+typedef uint32_t vipool_matched_by;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * The rule that applies to a program.
+ */
+typedef struct vipool_rule {
+    /**
+     * sizeof(vipool_rule), set by the caller.
+     */
+    size_t size;
+    /**
+     * Id of the rule. It stays the same when the list is reloaded and for child processes.
      */
     uint64_t id;
     /**
-     * The full path or bare file name of the rule, UTF-8 without a NUL, valid until the reader is
-     * freed.
+     * VIPOOL_FEATURE_...
      */
-    const char *pattern;
+    uint32_t features;
     /**
-     * Its length in bytes.
-     */
-    size_t pattern_length;
-    /**
-     * The script that the rule is for, UTF-8 without a NUL, valid until the reader is freed; NULL
-     * for none.
-     */
-    const char *script;
-    /**
-     * Its length in bytes.
-     */
-    size_t script_length;
-    /**
-     * A sentence for people, UTF-8 without a NUL. Static.
-     */
-    const char *text;
-    /**
-     * Its length in bytes.
-     */
-    size_t text_length;
-    /**
-     * vipool_verdict.
-     */
-    uint32_t verdict;
-    /**
-     * With VIPOOL_VERDICT_MATCHES vipool_matched_by; otherwise 0.
-     */
-    uint32_t matched_by;
-    /**
-     * With VIPOOL_VERDICT_MATCHES of a rule for a script, by what that matched: vipool_matched_by;
-     * otherwise 0.
-     */
-    uint32_t script_matched_by;
-    /**
-     * Zero.
-     */
-    uint32_t reserved;
-} vipool_verdict_row;
-
-/**
- * Asked by vipool_rewrite_connect() and vipool_rewrite_send() which of `count` addresses, in this
- * order, has a socket of its own: TCP listening, UDP bound (`protocol`: vipool_protocol). A
- * wildcard socket is none. An IPv4 address is met by an IPv6 socket on its mapped form too; a
- * mapped one only by an IPv6 socket. `from`, if it is not NULL, is where a datagram would come
- * from: it reaches sockets connected to there too. Answers the number of the address, from 0, or
- * VIPOOL_LISTENER_NONE or VIPOOL_LISTENER_UNKNOWN. `count` is 4 at most.
- *
- * vipool_find_listener() is one that asks the kernel of Linux or Windows; of more than 4 addresses
- * it says VIPOOL_LISTENER_UNKNOWN.
- */
-typedef int32_t (*vipool_find_listener_fn)(void *context,
-                                           const struct vipool_sockaddr *addresses,
-                                           size_t count,
-                                           uint32_t protocol,
-                                           const struct vipool_sockaddr *from);
-
-/**
- * For whom a rewriter decides.
- */
-typedef struct vipool_rewriter_options {
-    /**
-     * sizeof(vipool_rewriter_options), set by the caller.
-     */
-    size_t size;
-    /**
-     * The lease of the process.
-     */
-    struct vipool_handle handle;
-    /**
-     * The id of the rule that the program is under: vipool_rule.id.
-     */
-    uint64_t rule;
-    /**
-     * Asked what listens. May be NULL: then the kernel never says, and a dialled 127.0.0.1 goes
-     * to the host's except for ports that are always the session's own.
-     */
-    vipool_find_listener_fn find_listener;
-    /**
-     * Handed to find_listener.
-     */
-    void *context;
-    /**
-     * VIPOOL_REWRITER_...
+     * VIPOOL_PROGRAM_... With VIPOOL_PROGRAM_INHERIT child processes inherit the rule.
      */
     uint32_t flags;
     /**
-     * Zero.
+     * vipool_matched_by.
+     */
+    uint32_t matched_by;
+    /**
+     * Reserved: zero.
      */
     uint32_t reserved;
-} vipool_rewriter_options;
+} vipool_rule;
 
 /**
- * Asked for an address that the kernel has: writes it to `buffer` (`capacity` bytes, room for
- * any) as a sockaddr and answers its length; 0 if there is none or it is not IPv4 or IPv6.
+ * Finds the rule that applies to a program: the most specific one that matches, or the first of
+ * equally specific ones.
+ *
+ * Parameters:
+ * - `reader`: the reader.
+ * - `executable`: the program.
+ * - `out`: receives the rule.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
+ * VIPOOL_ERR_BUFFER (a path is too long), VIPOOL_ERR_NOT_FOUND (no rule matches: do not rewrite).
+ *
+ * Threads: any; signal-safe, with 24 KiB of stack.
  */
-typedef uint32_t (*vipool_ask_address_fn)(void *context, void *buffer, uint32_t capacity);
+vipool_status vipool_reader_find_rule(const struct vipool_reader *reader,
+                                      const struct vipool_executable *executable,
+                                      struct vipool_rule *out);
 
 /**
- * Asked for a number: vipool_protocol, or VIPOOL_SOCKET_... flags.
+ * Finds the rule with this id, if child processes inherit it.
+ *
+ * For a program that no rule matches, started by a program under this rule.
+ *
+ * Parameters:
+ * - `reader`: the reader.
+ * - `id`: vipool_rule.id of the parent.
+ * - `out`: receives the rule.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_NOT_FOUND.
+ *
+ * Threads: any; signal-safe.
  */
-typedef uint32_t (*vipool_ask_number_fn)(void *context);
+vipool_status vipool_reader_find_rule_by_id(const struct vipool_reader *reader,
+                                            uint64_t id,
+                                            struct vipool_rule *out);
 
 /**
- * What is known of a socket. Each fact is handed in, or asked for by a callback where it matters
- * (each may cost a system call); a callback that is not NULL wins.
+ * MatchResult of one rule on a program.
+ */
+enum vipool_match_result
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * The rule is for another program.
+     */
+    VIPOOL_MATCH_OTHER_PROGRAM = 0,
+    /**
+     * The rule matches. The most specific rule that matches applies; of equally specific rules, the
+     * first.
+     */
+    VIPOOL_MATCH_MATCHED = 1,
+    /**
+     * The file names are equal, but the rule has another full path.
+     */
+    VIPOOL_MATCH_OTHER_DIRECTORY = 2,
+    /**
+     * The rule is for this interpreter with another script.
+     */
+    VIPOOL_MATCH_OTHER_SCRIPT = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum vipool_match_result vipool_match_result;
+#else
+typedef uint32_t vipool_match_result;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * A rule of the process list with its verdict.
+ */
+typedef struct vipool_match_row {
+    /**
+     * sizeof(vipool_match_row), set by the caller in the first row of a page.
+     */
+    size_t size;
+    /**
+     * Id of the rule: vipool_rule.id.
+     */
+    uint64_t id;
+    /**
+     * Full path or bare file name of the rule, UTF-8 without a NUL, valid until the reader is
+     * closed.
+     */
+    const char *pattern;
+    /**
+     * Length of `pattern` in bytes.
+     */
+    size_t pattern_length;
+    /**
+     * Script of the rule, UTF-8 without a NUL, valid until the reader is closed. NULL for none.
+     */
+    const char *script;
+    /**
+     * Length of `script` in bytes.
+     */
+    size_t script_length;
+    /**
+     * Description for people, UTF-8 without a NUL. Static.
+     */
+    const char *text;
+    /**
+     * Length of `text` in bytes.
+     */
+    size_t text_length;
+    /**
+     * vipool_match_result.
+     */
+    uint32_t verdict;
+    /**
+     * With VIPOOL_MATCH_MATCHED: vipool_matched_by. Otherwise 0.
+     */
+    uint32_t matched_by;
+    /**
+     * With VIPOOL_MATCH_MATCHED and a script: vipool_matched_by of the script. Otherwise 0.
+     */
+    uint32_t script_matched_by;
+    /**
+     * Reserved: zero.
+     */
+    uint32_t reserved;
+} vipool_match_row;
+
+/**
+ * Lists the verdict of every rule of the process list on a program, in the order of the list.
+ *
+ * For diagnosis. vipool_reader_find_rule() decides which rule applies.
+ *
+ * Parameters:
+ * - `reader`: the reader.
+ * - `executable`: the program.
+ * - `first`: index of the first rule, from 0.
+ * - `rows`, `capacity`: receives the rows. Set the size of the first row.
+ * - `out_count`: receives the number of rows that were written.
+ * - `out_total`: receives the number of all rules. May be NULL.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
+ * VIPOOL_ERR_BUFFER (a path is too long).
+ *
+ * Threads: any.
+ */
+vipool_status vipool_reader_list_matches(const struct vipool_reader *reader,
+                                         const struct vipool_executable *executable,
+                                         size_t first,
+                                         struct vipool_match_row *rows,
+                                         size_t capacity,
+                                         size_t *out_count,
+                                         size_t *out_total);
+
+/**
+ * How the session of a process was found.
+ */
+enum vipool_found_by
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Linux: the audit session of the kernel.
+     */
+    VIPOOL_FOUND_BY_AUDIT_SESSION = 1,
+    /**
+     * Linux: the control group of a logind session scope.
+     */
+    VIPOOL_FOUND_BY_SESSION_SCOPE = 2,
+    /**
+     * Linux: the service manager of a user who has one session.
+     */
+    VIPOOL_FOUND_BY_USER_MANAGER = 3,
+    /**
+     * Windows: the terminal services session.
+     */
+    VIPOOL_FOUND_BY_WINDOWS_SESSION = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum vipool_found_by vipool_found_by;
+#else
+typedef uint32_t vipool_found_by;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Finds the lease of a process by its session in the operating system.
+ *
+ * A program with the environment variable VIPOOL_LEASE uses that handle instead:
+ * vipool_handle_parse(), then vipool_reader_find_by_handle().
+ * The call takes no lock and allocates nothing, but reads files of /proc and /run. A hook calls it
+ * while its process starts. It does not change vipool_last_error().
+ *
+ * Parameters:
+ * - `reader`: the reader.
+ * - `pid`: the process; 0 for this one.
+ * - `out`: receives handle and leases.
+ * - `out_found_by`: receives vipool_found_by. May be NULL.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_NOT_OPEN (the process has no session,
+ * the session is not open, or the system denies access), VIPOOL_ERR_UNSUPPORTED (other systems).
+ *
+ * Threads: any.
+ */
+vipool_status vipool_reader_find_by_process(const struct vipool_reader *reader,
+                                            uint32_t pid,
+                                            struct vipool_found_session *out,
+                                            uint32_t *out_found_by);
+
+/**
+ * Finds the rule that a process inherits from its nearest listed parent. Linux only.
+ *
+ * For a program that no rule matches. On Windows a hook passes the id of the rule to the processes
+ * that it starts: vipool_reader_find_rule_by_id().
+ * The call takes no lock and allocates nothing, but reads files of /proc. A hook calls it while its
+ * process starts. It does not change vipool_last_error().
+ *
+ * Parameters:
+ * - `reader`: the reader.
+ * - `pid`: the process; 0 for this one.
+ * - `out`: receives the rule.
+ * - `out_parent`: receives the pid of the parent. May be NULL.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_NOT_FOUND (no rule is inherited),
+ * VIPOOL_ERR_UNSUPPORTED (other systems).
+ *
+ * Threads: any.
+ */
+vipool_status vipool_reader_find_parent_rule(const struct vipool_reader *reader,
+                                             uint32_t pid,
+                                             struct vipool_rule *out,
+                                             uint32_t *out_parent);
+
+/* ================================================================================
+ * 18. Hook: sockets, outcomes and reasons
+ */
+
+/**
+ * Why a socket call passes or is refused. The numbers never change. Numbers below 64 concern the whole
+ * process; hooks set them. Numbers from 64 on concern one call that passes. Numbers from 128 on concern
+ * one call that is refused.
+ */
+enum vipool_reason
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * The environment has `VIPOOL_DISABLE=1`.
+     */
+    VIPOOL_REASON_DISABLED = 1,
+    /**
+     * There is no map file, or it cannot be used.
+     */
+    VIPOOL_REASON_MAP_UNREADABLE = 2,
+    /**
+     * No rule of the process list matches the program.
+     */
+    VIPOOL_REASON_NOT_LISTED = 3,
+    /**
+     * No session was found for the process.
+     */
+    VIPOOL_REASON_NO_SESSION = 4,
+    /**
+     * The session has no address.
+     */
+    VIPOOL_REASON_NO_ADDRESS = 5,
+    /**
+     * The lease of the session was closed while the program ran.
+     */
+    VIPOOL_REASON_LEASE_CLOSED = 6,
+    /**
+     * The handle in the environment is of another boot, another map or an earlier session.
+     */
+    VIPOOL_REASON_STALE_LEASE = 7,
+    /**
+     * The address is not IPv4 or IPv6.
+     */
+    VIPOOL_REASON_NOT_INET = 64,
+    /**
+     * The socket is neither TCP nor UDP.
+     */
+    VIPOOL_REASON_NOT_TCP_OR_UDP = 65,
+    /**
+     * The rule of the program lacks the feature that would apply.
+     */
+    VIPOOL_REASON_FEATURE_OFF = 66,
+    /**
+     * The session has no address of the kind that would apply.
+     */
+    VIPOOL_REASON_NO_SUCH_ADDRESS = 67,
+    /**
+     * A loopback bind without a fixed port (row 23).
+     */
+    VIPOOL_REASON_EPHEMERAL_PORT = 68,
+    /**
+     * A loopback port of the host.
+     */
+    VIPOOL_REASON_SHARED_PORT = 69,
+    /**
+     * A wildcard bind that passes because there is no virtual IP (row 3).
+     */
+    VIPOOL_REASON_WILDCARD_KEPT = 70,
+    /**
+     * A wildcard UDP bind of a multicast or broadcast receiver (row 26).
+     */
+    VIPOOL_REASON_SHARED_RECEIVER = 71,
+    /**
+     * The address already belongs to the session.
+     */
+    VIPOOL_REASON_OWN_ADDRESS = 72,
+    /**
+     * An address that vipool does not rewrite.
+     */
+    VIPOOL_REASON_OTHER_ADDRESS = 73,
+    /**
+     * The program has bound the socket to an address.
+     */
+    VIPOOL_REASON_ALREADY_BOUND = 74,
+    /**
+     * The session does not listen there: the call goes to the real loopback.
+     */
+    VIPOOL_REASON_NO_OWN_LISTENER = 75,
+    /**
+     * The kernel did not report the listeners.
+     */
+    VIPOOL_REASON_LISTENERS_UNKNOWN = 76,
+    /**
+     * An IPv6-only socket, where only an IPv4 address could be used.
+     */
+    VIPOOL_REASON_V6ONLY = 77,
+    /**
+     * A link-local IPv6 address.
+     */
+    VIPOOL_REASON_LINK_LOCAL = 78,
+    /**
+     * A connected stream ignores the destination.
+     */
+    VIPOOL_REASON_STREAM = 79,
+    /**
+     * The program sees the real address.
+     */
+    VIPOOL_REASON_SHOWN_AS_IS = 80,
+    /**
+     * A name that is not the name of the host.
+     */
+    VIPOOL_REASON_OTHER_NAME = 81,
+    /**
+     * Refused: the address belongs to another session (EADDRNOTAVAIL, WSAEADDRNOTAVAIL).
+     */
+    VIPOOL_REASON_OTHER_SESSION_ADDRESS = 129,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum vipool_reason vipool_reason;
+#else
+typedef uint32_t vipool_reason;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Returns the name of a reason for programs, such as "not-listed".
+ *
+ * Parameters:
+ * - `reason`: vipool_reason.
+ *
+ * Returns: a static text; "unknown" for other numbers.
+ *
+ * Threads: any; signal-safe.
+ */
+const char *vipool_reason_get_name(uint32_t reason);
+
+/**
+ * Returns the description of a reason for people.
+ *
+ * Parameters:
+ * - `reason`: vipool_reason.
+ *
+ * Returns: a static text; "unknown" for other numbers.
+ *
+ * Threads: any; signal-safe.
+ */
+const char *vipool_reason_get_text(uint32_t reason);
+
+/**
+ * How a socket call continues.
+ */
+enum vipool_outcome_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Make the call with `address` instead of the address of the program, or return `address` to the
+     * program. `flags` tells what to do before.
+     */
+    VIPOOL_REWRITTEN = 1,
+    /**
+     * Make the call exactly as the program made it. `reason` tells why.
+     */
+    VIPOOL_PASSED = 2,
+    /**
+     * Do not make the call: it fails with `error`. `reason` tells why.
+     */
+    VIPOOL_REFUSED = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum vipool_outcome_kind vipool_outcome_kind;
+#else
+typedef uint32_t vipool_outcome_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * vipool_outcome.flags: clear IPV6_V6ONLY first. Set it again if the call fails; EINPROGRESS and
+ * WSAEWOULDBLOCK are not failures.
+ */
+#define VIPOOL_DO_CLEAR_V6ONLY 1
+
+/**
+ * vipool_outcome.flags: do not bind now, but report success and remember the socket until its
+ * destination is known. Only with VIPOOL_REWRITER_DEFER_WILDCARD, for Windows: ConnectEx requires a
+ * bound socket, and a socket that is bound to a virtual IP cannot reach a loopback address there.
+ * The hook then handles a socket that the program bound to the wildcard address without a port:
+ *
+ *  - bind: remember the socket if it is not bound (getsockname fails with WSAEINVAL) and the hook has
+ *    space to remember it. Otherwise bind it to `address` at once. A second bind of a remembered
+ *    socket fails with WSAEINVAL, without a rewrite call.
+ *  - connect, WSAConnect: forget the socket and follow vipool_rewrite_connect(). The call itself binds
+ *    a socket that is still unbound.
+ *  - ConnectEx: the same; bind a socket that is still unbound to the wildcard address and port 0
+ *    before the call. Ignore VIPOOL_DO_BIND_FIRST for a socket that is not remembered: ConnectEx
+ *    fails with WSAEINVAL if it was never bound.
+ *  - listen, getsockname: forget the socket and bind it to the address of vipool_rewrite_listen(), or
+ *    to the wildcard address and port 0 if that passes; then make the call. Make no rewrite call for
+ *    a socket that is not remembered: the call fails with WSAEINVAL if it was never bound.
+ *  - closesocket: forget the socket.
+ */
+#define VIPOOL_DO_DEFER 2
+
+/**
+ * vipool_outcome.flags: bind the socket to `bind` (port 0) first. If that fails, continue anyway, unless
+ * the address is on no interface and vipool_rewrite_is_retry_allowed() denies it.
+ */
+#define VIPOOL_DO_BIND_FIRST 4
+
+/**
+ * vipool_outcome.flags, with VIPOOL_DO_BIND_FIRST: the connect chooses the port, so that two
+ * destinations can share one. On Linux set IP_BIND_ADDRESS_NO_PORT before that bind. Clear it after
+ * the bind unless the program had set it, because a bind of the program must choose a port at once.
+ */
+#define VIPOOL_DO_DEFER_PORT 8
+
+/**
+ * How a socket call continues.
+ */
+typedef struct vipool_outcome {
+    /**
+     * sizeof(vipool_outcome), set by the caller.
+     */
+    size_t size;
+    /**
+     * vipool_outcome_kind.
+     */
+    uint32_t kind;
+    /**
+     * With VIPOOL_PASSED and VIPOOL_REFUSED: vipool_reason. Otherwise 0.
+     */
+    uint32_t reason;
+    /**
+     * With VIPOOL_REFUSED: the value for errno or WSASetLastError(). Otherwise 0.
+     */
+    int32_t error;
+    /**
+     * With VIPOOL_REWRITTEN: VIPOOL_DO_... Otherwise 0.
+     */
+    uint32_t flags;
+    /**
+     * With VIPOOL_REWRITTEN: the address for the call, of the same family as that of the program.
+     */
+    struct vipool_sockaddr address;
+    /**
+     * With VIPOOL_DO_BIND_FIRST: the address to bind first.
+     */
+    struct vipool_sockaddr bind;
+} vipool_outcome;
+
+/**
+ * Protocol of a socket.
+ */
+enum vipool_protocol
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Another protocol. Its calls pass.
+     */
+    VIPOOL_PROTOCOL_OTHER = 0,
+    /**
+     * TCP or MPTCP.
+     */
+    VIPOOL_PROTOCOL_TCP = 1,
+    /**
+     * UDP or UDP-Lite.
+     */
+    VIPOOL_PROTOCOL_UDP = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum vipool_protocol vipool_protocol;
+#else
+typedef uint32_t vipool_protocol;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Reads an address of a socket from the kernel.
+ *
+ * Parameters:
+ * - `context`: as passed with the callback.
+ * - `buffer`, `capacity`: receives the sockaddr. Every sockaddr fits.
+ *
+ * Returns: the length of the sockaddr; 0 if there is none or it is not IPv4 or IPv6.
+ */
+typedef uint32_t (*vipool_get_address_fn)(void *context, void *buffer, uint32_t capacity);
+
+/**
+ * Reads a number of a socket from the kernel.
+ *
+ * Parameters:
+ * - `context`: vipool_socket.context.
+ *
+ * Returns: vipool_protocol, or VIPOOL_SOCKET_... flags.
+ */
+typedef uint32_t (*vipool_get_number_fn)(void *context);
+
+/**
+ * vipool_socket.flags: an IPv6-only socket (IPV6_V6ONLY).
+ */
+#define VIPOOL_SOCKET_V6ONLY 1
+
+/**
+ * vipool_socket.flags: the socket can receive the same datagrams as others: SO_REUSEADDR, SO_REUSEPORT
+ * or SO_BROADCAST is set.
+ */
+#define VIPOOL_SOCKET_SHARES_PORT 2
+
+/**
+ * Facts about a socket. A fact is a member, or the answer of a callback that is called only when the
+ * fact matters (each may cost a system call). A callback that is not NULL replaces the member.
+ *
+ * Unknown flags and protocols, from a member or a callback, are VIPOOL_ERR_KIND.
  */
 typedef struct vipool_socket {
     /**
@@ -2372,9 +4124,9 @@ typedef struct vipool_socket {
      */
     size_t size;
     /**
-     * The address that the kernel has for it (not the one that the program is shown), as a
-     * sockaddr: the unspecified address and port 0 while it has none (of such a socket Winsock's
-     * getsockname says WSAEINVAL). NULL if it is not an IPv4 or IPv6 socket.
+     * The sockaddr of the socket in the kernel, which differs from what the program sees. The
+     * unspecified address and port 0 if the socket is not bound (getsockname of Winsock then fails
+     * with WSAEINVAL). NULL if it is not an IPv4 or IPv6 socket.
      */
     const void *local;
     /**
@@ -2390,63 +4142,339 @@ typedef struct vipool_socket {
      */
     uint32_t flags;
     /**
-     * Zero.
+     * Reserved: zero.
      */
     uint32_t reserved;
     /**
-     * Asked for the address that `local` is. May be NULL.
+     * Returns `local`. May be NULL.
      */
-    vipool_ask_address_fn ask_local;
+    vipool_get_address_fn get_local;
     /**
-     * Asked for vipool_protocol. May be NULL.
+     * Returns `protocol`. May be NULL.
      */
-    vipool_ask_number_fn ask_protocol;
+    vipool_get_number_fn get_protocol;
     /**
-     * Asked for VIPOOL_SOCKET_... flags. May be NULL.
+     * Returns `flags`. May be NULL.
      */
-    vipool_ask_number_fn ask_flags;
+    vipool_get_number_fn get_flags;
     /**
-     * Handed to the callbacks.
+     * Passed to the callbacks.
      */
     void *context;
 } vipool_socket;
 
 /**
- * What becomes of a call, and how it goes on.
+ * Result of a vipool_listener_find_fn: no address has a listener.
  */
-typedef struct vipool_outcome {
+#define VIPOOL_LISTENER_NONE -1
+
+/**
+ * Result of a vipool_listener_find_fn: the kernel did not report the listeners.
+ */
+#define VIPOOL_LISTENER_UNKNOWN -2
+
+/**
+ * Finds the first of some addresses that has a socket: a listening TCP socket or a bound UDP socket.
+ *
+ * A wildcard socket does not count. An IPv6 socket on the mapped form of an IPv4 address counts for
+ * the IPv4 address. For a mapped address only IPv6 sockets count.
+ * vipool_rewrite_connect() and vipool_rewrite_send() call it. vipool_listener_find() is an
+ * implementation.
+ *
+ * Parameters:
+ * - `context`: vipool_rewriter_options.context.
+ * - `addresses`, `count`: the addresses, at most 4.
+ * - `protocol`: vipool_protocol.
+ * - `from`: source of a datagram. Sockets that are connected to it count too. May be NULL.
+ *
+ * Returns: the index of the address, VIPOOL_LISTENER_NONE or VIPOOL_LISTENER_UNKNOWN.
+ */
+typedef int32_t (*vipool_listener_find_fn)(void *context,
+                                           const struct vipool_sockaddr *addresses,
+                                           size_t count,
+                                           uint32_t protocol,
+                                           const struct vipool_sockaddr *from);
+
+/**
+ * Finds a listener by asking the kernel: a vipool_listener_find_fn.
+ *
+ * Linux: sock_diag. The call opens and closes a descriptor, and errno may change. Windows:
+ * GetExtendedTcpTable and GetExtendedUdpTable. Other systems: VIPOOL_LISTENER_UNKNOWN.
+ *
+ * Parameters:
+ * - `context`: ignored.
+ * - `addresses`, `count`: the addresses. With more than 4 the result is VIPOOL_LISTENER_UNKNOWN.
+ * - `protocol`: vipool_protocol.
+ * - `from`: source of a datagram. May be NULL.
+ *
+ * Returns: the index of the address, VIPOOL_LISTENER_NONE or VIPOOL_LISTENER_UNKNOWN.
+ *
+ * Threads: any; signal-safe.
+ */
+int32_t vipool_listener_find(void *context,
+                             const struct vipool_sockaddr *addresses,
+                             size_t count,
+                             uint32_t protocol,
+                             const struct vipool_sockaddr *from);
+
+/* ================================================================================
+ * 19. Hook: the rewriter
+ */
+
+/**
+ * vipool_rewriter_options.flags: defer TCP binds to the wildcard address without a port until the
+ * destination is known, as Windows requires. VIPOOL_DO_DEFER describes what the hook has to do.
+ */
+#define VIPOOL_REWRITER_DEFER_WILDCARD 1
+
+/**
+ * Options of vipool_rewriter_new().
+ */
+typedef struct vipool_rewriter_options {
     /**
-     * sizeof(vipool_outcome), set by the caller.
+     * sizeof(vipool_rewriter_options), set by the caller.
      */
     size_t size;
     /**
-     * vipool_outcome_kind.
+     * The lease of the process.
      */
-    uint32_t kind;
+    struct vipool_handle handle;
     /**
-     * With VIPOOL_PASSED a vipool_reason, with VIPOOL_REFUSED a vipool_refusal; otherwise 0.
+     * The rule that applies to the program: vipool_rule.id.
      */
-    uint32_t code;
+    uint64_t rule;
     /**
-     * With VIPOOL_REFUSED, what errno (on Windows WSAGetLastError) says; otherwise 0.
+     * Finds listeners. May be NULL: then a connect to 127.0.0.1 goes to the host, except for
+     * own_ports.
      */
-    int32_t error;
+    vipool_listener_find_fn find_listener;
     /**
-     * With VIPOOL_REWRITTEN, VIPOOL_DO_...; otherwise 0.
+     * Passed to find_listener.
+     */
+    void *context;
+    /**
+     * VIPOOL_REWRITER_...
      */
     uint32_t flags;
     /**
-     * With VIPOOL_REWRITTEN, the address to go on with, of the same family as the program's.
+     * Reserved: zero.
      */
-    struct vipool_sockaddr address;
-    /**
-     * With VIPOOL_DO_BIND_FIRST, the address to bind first.
-     */
-    struct vipool_sockaddr bind;
-} vipool_outcome;
+    uint32_t reserved;
+} vipool_rewriter_options;
 
 /**
- * What the host's own name stands for.
+ * Decides about the socket calls of one program in one session. It keeps no state of a socket.
+ * Threads may share it. A hook keeps it until the process exits.
+ */
+typedef struct vipool_rewriter vipool_rewriter;
+
+/**
+ * Makes a rewriter.
+ *
+ * When vipool_reader_is_superseded() reports a newer map, open a reader and make a rewriter again.
+ *
+ * Parameters:
+ * - `reader`: the reader. The rewriter may outlive it.
+ * - `options`: the lease and the rule.
+ * - `out`: receives the rewriter. Free it with vipool_rewriter_free().
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
+ * VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE, VIPOOL_ERR_STALE (the lease is no longer held),
+ * VIPOOL_ERR_NOT_FOUND (unknown rule).
+ *
+ * Threads: any.
+ */
+vipool_status vipool_rewriter_new(const struct vipool_reader *reader,
+                                  const struct vipool_rewriter_options *options,
+                                  struct vipool_rewriter **out);
+
+/**
+ * Frees a rewriter.
+ *
+ * Parameters:
+ * - `rewriter`: the rewriter. NULL is ignored.
+ *
+ * Threads: any; the last call with the rewriter.
+ */
+void vipool_rewriter_free(struct vipool_rewriter *rewriter);
+
+/* ================================================================================
+ * 20. Hook: rewrite calls
+ */
+
+/**
+ * Decides about bind.
+ *
+ * An address that is not IPv4 or IPv6 passes.
+ *
+ * Parameters:
+ * - `rewriter`: the rewriter.
+ * - `socket`: the socket.
+ * - `address`, `length`: the address of the program.
+ * - `out`: receives the outcome.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND. The hook then makes
+ * the call as the program made it.
+ *
+ * Threads: any; signal-safe.
+ */
+vipool_status vipool_rewrite_bind(const struct vipool_rewriter *rewriter,
+                                  const struct vipool_socket *socket,
+                                  const void *address,
+                                  uint32_t length,
+                                  struct vipool_outcome *out);
+
+/**
+ * Decides about listen.
+ *
+ * The kernel binds an unbound socket to the wildcard address. With VIPOOL_REWRITTEN bind it to
+ * `out->address` first. If that fails, continue anyway, unless the address is on no interface and
+ * vipool_rewrite_is_retry_allowed() denies it.
+ * Winsock does not bind in listen; it fails with WSAEINVAL. On Windows call this only for sockets
+ * whose bind was deferred (VIPOOL_DO_DEFER).
+ *
+ * Parameters:
+ * - `rewriter`: the rewriter.
+ * - `socket`: the socket.
+ * - `out`: receives the outcome.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND. The hook then makes
+ * the call as the program made it.
+ *
+ * Threads: any; signal-safe.
+ */
+vipool_status vipool_rewrite_listen(const struct vipool_rewriter *rewriter,
+                                    const struct vipool_socket *socket,
+                                    struct vipool_outcome *out);
+
+/**
+ * Decides about connect, WSAConnect and ConnectEx, for TCP and UDP.
+ *
+ * Parameters:
+ * - `rewriter`: the rewriter.
+ * - `socket`: the socket.
+ * - `address`, `length`: the destination.
+ * - `out`: receives the outcome.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND. The hook then makes
+ * the call as the program made it.
+ *
+ * Threads: any; signal-safe.
+ */
+vipool_status vipool_rewrite_connect(const struct vipool_rewriter *rewriter,
+                                     const struct vipool_socket *socket,
+                                     const void *address,
+                                     uint32_t length,
+                                     struct vipool_outcome *out);
+
+/**
+ * Decides about sendto, sendmsg, WSASendTo and WSASendMsg with a destination.
+ *
+ * A call without a destination needs no decision.
+ *
+ * Parameters:
+ * - `rewriter`: the rewriter.
+ * - `socket`: the socket.
+ * - `address`, `length`: the destination.
+ * - `fast_open`: 1 with MSG_FASTOPEN, which opens a stream. 0 for a datagram.
+ * - `out`: receives the outcome.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND. The hook then makes
+ * the call as the program made it.
+ *
+ * Threads: any; signal-safe.
+ */
+vipool_status vipool_rewrite_send(const struct vipool_rewriter *rewriter,
+                                  const struct vipool_socket *socket,
+                                  const void *address,
+                                  uint32_t length,
+                                  uint32_t fast_open,
+                                  struct vipool_outcome *out);
+
+/**
+ * Decides about the source of one datagram: IP_PKTINFO and IPV6_PKTINFO of sendmsg and WSASendMsg.
+ *
+ * Parameters:
+ * - `rewriter`: the rewriter.
+ * - `source`: the source that the program requests.
+ * - `address`, `length`: the destination of the datagram, already rewritten. May be NULL.
+ * - `out`: receives the outcome. With VIPOOL_REWRITTEN `out->address` is the source, with port 0.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_ADDRESS. The hook then makes
+ * the call as the program made it.
+ *
+ * Threads: any; signal-safe.
+ */
+vipool_status vipool_rewrite_send_source(const struct vipool_rewriter *rewriter,
+                                         const struct vipool_ip *source,
+                                         const void *address,
+                                         uint32_t length,
+                                         struct vipool_outcome *out);
+
+/**
+ * Decides about an address that the program receives from the kernel.
+ *
+ * For getsockname, getpeername, accept, accept4, WSAAccept, AcceptEx, and the source of recvfrom,
+ * recvmsg, recvmmsg, WSARecvFrom and WSARecvMsg.
+ *
+ * Parameters:
+ * - `rewriter`: the rewriter.
+ * - `address`, `length`: one end of a socket, as the kernel has it.
+ * - `get_other_end`, `context`: returns the other end; for a received datagram the address of the
+ *   socket. Called only when it matters. May be NULL.
+ * - `out`: receives the outcome. With VIPOOL_REWRITTEN the program gets `out->address`.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD. The hook then makes
+ * the call as the program made it.
+ *
+ * Threads: any; signal-safe.
+ */
+vipool_status vipool_rewrite_visible_address(const struct vipool_rewriter *rewriter,
+                                             const void *address,
+                                             uint32_t length,
+                                             vipool_get_address_fn get_other_end,
+                                             void *context,
+                                             struct vipool_outcome *out);
+
+/**
+ * Decides about an address without a port that the program receives.
+ *
+ * For the address of a received IP_PKTINFO, and for an address whose name is looked up (getnameinfo,
+ * gethostbyaddr).
+ *
+ * Parameters:
+ * - `rewriter`: the rewriter.
+ * - `address`: the address.
+ * - `out`: receives the outcome. With VIPOOL_REWRITTEN the program gets `out->address`, with port 0.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_ADDRESS. The hook then makes
+ * the call as the program made it.
+ *
+ * Threads: any; signal-safe.
+ */
+vipool_status vipool_rewrite_visible_ip(const struct vipool_rewriter *rewriter,
+                                        const struct vipool_ip *address,
+                                        struct vipool_outcome *out);
+
+/**
+ * Decides about the interface of a multicast datagram, if the program set none (IP_MULTICAST_IF).
+ *
+ * Parameters:
+ * - `rewriter`: the rewriter.
+ * - `address`: the multicast destination.
+ * - `out`: receives the outcome. With VIPOOL_REWRITTEN set IP_MULTICAST_IF to `out->address`.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_ADDRESS. The hook then makes
+ * the call as the program made it.
+ *
+ * Threads: any; signal-safe.
+ */
+vipool_status vipool_rewrite_multicast_interface(const struct vipool_rewriter *rewriter,
+                                                 const struct vipool_ip *address,
+                                                 struct vipool_outcome *out);
+
+/**
+ * The addresses that the name of the host resolves to.
  */
 typedef struct vipool_host_addresses {
     /**
@@ -2458,1547 +4486,88 @@ typedef struct vipool_host_addresses {
      */
     uint32_t kind;
     /**
-     * With VIPOOL_PASSED a vipool_reason.
+     * With VIPOOL_PASSED: vipool_reason. Otherwise 0.
      */
-    uint32_t code;
+    uint32_t reason;
     /**
-     * In place of its IPv4 addresses; none if it has none.
+     * Replaces all IPv4 addresses; no address removes them.
      */
     struct vipool_ip v4;
     /**
-     * In place of its IPv6 addresses; none if it has none.
+     * Replaces all IPv6 addresses; no address removes them.
      */
     struct vipool_ip v6;
 } vipool_host_addresses;
 
-#ifdef __cplusplus
-extern "C" {
-#endif // __cplusplus
-
 /**
- * The details of the last call of this thread that failed: what is wrong, where, and what to do,
- * in English, NUL-terminated, at most 1023 bytes of UTF-8. Empty before the first failure; kept
- * until the next one.
+ * Decides about the addresses of the host's own name: getaddrinfo, gethostbyname and the like.
  *
- * The text belongs to the library and is valid until the next call of this thread. Functions
- * that may be called in a signal handler leave it alone.
+ * The result is the virtual IP of the session, or the address of its client if the rule of the
+ * program has VIPOOL_FEATURE_CLIENT_IP.
  *
- * May be called from any thread.
- */
-const char *vipool_last_error(void);
-
-/**
- * The version of the library that is loaded, as one number: major * 1000000 + minor * 1000 +
- * patch. Compare it with VIPOOL_VERSION_NUMBER to find out whether header and library belong
- * together.
- *
- * May be called from any thread and in a signal handler.
- */
-uint32_t vipool_version_number(void);
-
-/**
- * The version of the library that is loaded as text, such as "0.1.0". Static: nothing to free.
- *
- * May be called from any thread and in a signal handler.
- */
-const char *vipool_version(void);
-
-/**
- * The text for a user when no address is left, word for word. Static: nothing to free.
- *
- * May be called from any thread and in a signal handler.
- */
-const char *vipool_exhausted_message(void);
-
-/**
- * The name of a status, such as "VIPOOL_ERR_BUSY"; "unknown status" for other numbers. Static:
- * nothing to free.
- *
- * May be called from any thread and in a signal handler.
- */
-const char *vipool_status_name(int32_t status);
-
-/**
- * What a status means, in an English sentence; "unknown status" for other numbers. Static:
- * nothing to free. For the details of a failure see vipool_last_error().
- *
- * May be called from any thread and in a signal handler.
- */
-const char *vipool_status_text(int32_t status);
-
-/**
- * Reads an address from text, such as "10.0.5.7" or "2001:db8::7".
- *
- * `text`: `length` bytes of UTF-8. Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_ADDRESS.
- * May be called from any thread.
- */
-vipool_status vipool_ip_parse(const char *text, size_t length, struct vipool_ip *out);
-
-/**
- * Writes an address as text with a NUL behind it; 46 bytes are always enough. None is empty.
- *
- * `out_length` may be NULL; it is told the length without the NUL, also with VIPOOL_ERR_BUFFER.
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS (unknown family), VIPOOL_ERR_BUFFER.
- * May be called from any thread.
- */
-vipool_status vipool_ip_format(const struct vipool_ip *ip,
-                               char *buffer,
-                               size_t capacity,
-                               size_t *out_length);
-
-/**
- * Takes the address and port out of a sockaddr_in or sockaddr_in6.
- *
- * `address`: `length` bytes as the system's socket calls have them, aligned or not. `out_port`
- * is in host order and may be NULL.
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS (another family, or too short).
- * May be called from any thread.
- */
-vipool_status vipool_ip_from_sockaddr(const void *address,
-                                      uint32_t length,
-                                      struct vipool_ip *out,
-                                      uint16_t *out_port);
-
-/**
- * Makes a sockaddr of an address and a port in host order.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS. May be called from any thread.
- */
-vipool_status vipool_ip_to_sockaddr(const struct vipool_ip *ip,
-                                    uint16_t port,
-                                    struct vipool_sockaddr *out);
-
-/**
- * Reads a range from text: a CIDR prefix ("10.0.5.0/24"), first-last ("10.0.5.10-10.0.5.99") or
- * one address.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_RANGE_SYNTAX, VIPOOL_ERR_RANGE_HOST_BITS,
- * VIPOOL_ERR_RANGE_ORDER. May be called from any thread.
- */
-vipool_status vipool_range_parse(const char *text, size_t length, struct vipool_range *out);
-
-/**
- * Writes a range as one address or as first-last, which vipool_range_parse() reads, with a NUL
- * behind it; 92 bytes are always enough.
- *
- * `out_length` may be NULL; it is told the length without the NUL, also with VIPOOL_ERR_BUFFER.
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_RANGE_ORDER, VIPOOL_ERR_BUFFER.
- * May be called from any thread.
- */
-vipool_status vipool_range_format(const struct vipool_range *range,
-                                  char *buffer,
-                                  size_t capacity,
-                                  size_t *out_length);
-
-/**
- * The addresses that are in both ranges; VIPOOL_ERR_NOT_FOUND if there are none.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_RANGE_ORDER, VIPOOL_ERR_NOT_FOUND.
- * May be called from any thread.
- */
-vipool_status vipool_range_intersection(const struct vipool_range *range,
-                                        const struct vipool_range *other,
-                                        struct vipool_range *out);
-
-/**
- * What is left of a range without another: `out` has room for two ranges, `out_count` is told how
- * many are left (0, 1 or 2), in order.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_RANGE_ORDER.
- * May be called from any thread.
- */
-vipool_status vipool_range_without(const struct vipool_range *range,
-                                   const struct vipool_range *cut,
-                                   struct vipool_range *out,
-                                   size_t *out_count);
-
-/**
- * Makes a session id of a kind (vipool_session_kind) and a value from 0 to 2^56-1.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_KIND, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_SESSION_UNSET.
- * May be called from any thread.
- */
-vipool_status vipool_session_new(uint32_t kind, uint64_t value, vipool_session *out);
-
-/**
- * The id of a logind session by its name, `length` bytes of UTF-8. Numeric names keep their
- * number; others ("c1") are hashed within the kind.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_SESSION_ID.
- * May be called from any thread.
- */
-vipool_status vipool_session_logind(const char *name, size_t length, vipool_session *out);
-
-/**
- * Reads a session id from text: "7" (command line) or kind and value ("audit:3", "logind:c1").
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_KIND, VIPOOL_ERR_SESSION_ID,
- * VIPOOL_ERR_SESSION_UNSET. May be called from any thread.
- */
-vipool_status vipool_session_parse(const char *text, size_t length, vipool_session *out);
-
-/**
- * Writes a session id as vipool_session_parse() reads it, with a NUL behind it; 32 bytes are
- * always enough.
- *
- * `out_length` may be NULL; it is told the length without the NUL, also with VIPOOL_ERR_BUFFER.
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_BUFFER.
- * May be called from any thread.
- */
-vipool_status vipool_session_format(vipool_session session_id,
-                                    char *buffer,
-                                    size_t capacity,
-                                    size_t *out_length);
-
-/**
- * Writes a handle as text for the environment of a program, with a NUL behind it; 72 bytes are
- * always enough.
- *
- * `out_length` may be NULL; it is told the length without the NUL, also with VIPOOL_ERR_BUFFER.
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE, VIPOOL_ERR_BUFFER.
- * May be called from any thread.
- */
-vipool_status vipool_handle_format(const struct vipool_handle *handle,
-                                   char *buffer,
-                                   size_t capacity,
-                                   size_t *out_length);
-
-/**
- * Reads what vipool_handle_format() wrote. Takes no lock and allocates nothing; leaves the last
- * error text alone.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_HANDLE.
- * May be called from any thread and in a signal handler.
- */
-vipool_status vipool_handle_parse(const char *text, size_t length, struct vipool_handle *out);
-
-/**
- * Finds the interface that each range belongs to (the one whose subnet holds all of it; of nested
- * subnets the longest prefix) and cuts away what cannot be given out there: network and broadcast
- * addresses, the host's own, and `excluded`. Ranges that belong to no interface become errors of
- * the match; the others are assigned all the same.
- *
- * Arrays may be NULL for none. Give the match back with vipool_match_free().
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8,
- * VIPOOL_ERR_ADDRESS, VIPOOL_ERR_RANGE_ORDER. May be called from any thread.
- */
-vipool_status vipool_match_new(const struct vipool_range *ranges,
-                               size_t range_count,
-                               const struct vipool_range *excluded,
-                               size_t excluded_count,
-                               const struct vipool_interface *interface_array,
-                               size_t interface_count,
-                               struct vipool_match **out);
-
-/**
- * How many assignments (one per interface and subnet) the match has; 0 for NULL.
- * May be called from any thread.
- */
-size_t vipool_match_count(const struct vipool_match *found);
-
-/**
- * An assignment by its number, from 0.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_NOT_FOUND.
- * May be called from any thread.
- */
-vipool_status vipool_match_get(const struct vipool_match *found,
-                               size_t number,
-                               struct vipool_assignment *out);
-
-/**
- * How many ranges belong to no interface; 0 for NULL. May be called from any thread.
- */
-size_t vipool_match_error_count(const struct vipool_match *found);
-
-/**
- * Why a range belongs to no interface, by the number of the error, from 0: `out_reason` is told
- * VIPOOL_ERR_NO_INTERFACE, VIPOOL_ERR_INTERFACE_TIE or VIPOOL_ERR_SPANS_SUBNETS, the buffer gets
- * the text with a NUL behind it.
- *
- * `out_length` may be NULL; it is told the length without the NUL, also with VIPOOL_ERR_BUFFER.
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_NOT_FOUND, VIPOOL_ERR_BUFFER.
- * May be called from any thread.
- */
-vipool_status vipool_match_error(const struct vipool_match *found,
-                                 size_t number,
-                                 int32_t *out_reason,
-                                 char *buffer,
-                                 size_t capacity,
-                                 size_t *out_length);
-
-/**
- * Frees a match; the ranges of its assignments are gone with it. NULL is nothing.
- */
-void vipool_match_free(struct vipool_match *found);
-
-/**
- * Seconds since the machine was started, time asleep included; jumps of the wall clock do not
- * move it. What all calls take as `now`.
- *
- * May be called from any thread and in a signal handler.
- */
-uint32_t vipool_now(void);
-
-/**
- * The directory of this machine's map (/run/vipool, on Windows ProgramData\\vipool of the system
- * drive) with a NUL behind it. Fixed at installation. Hook layers take another one from the
- * environment variable VIPOOL_MAP, for rootless use and tests.
- *
- * `out_length` may be NULL; it is told the length without the NUL, also with VIPOOL_ERR_BUFFER.
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_BUFFER. May be called from any thread.
- */
-vipool_status vipool_map_directory(char *buffer, size_t capacity, size_t *out_length);
-
-/**
- * Lists the interfaces of this machine that have an IP address, as the system does: with all of
- * their addresses. Leave out those that vipool itself has put there (all that are in the ranges)
- * before you hand them to vipool_match_new() or vipool_farm_plan().
- *
- * Give the list back with vipool_interface_list_free().
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_IO. May be called from any thread; may block shortly.
- */
-vipool_status vipool_interface_list_new(struct vipool_interface_list **out);
-
-/**
- * The interfaces of a list as an array, as other functions take it, valid until the list is freed.
- *
- * Errors: VIPOOL_ERR_NULL. May be called from any thread.
- */
-vipool_status vipool_interface_list_get(const struct vipool_interface_list *list,
-                                        const struct vipool_interface **out,
-                                        size_t *out_count);
-
-/**
- * Frees a list of interfaces; its array is gone with it. NULL is nothing.
- */
-void vipool_interface_list_free(struct vipool_interface_list *list);
-
-/**
- * The session of a process of Windows (ProcessIdToSessionId). Elsewhere VIPOOL_ERR_UNSUPPORTED:
- * what opens sessions there knows them.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_IO (no such process), VIPOOL_ERR_UNSUPPORTED.
- * May be called from any thread.
- */
-vipool_status vipool_session_of_process(uint32_t pid, vipool_session *out);
-
-/**
- * The lease of a process, by what the operating system says of it: that of the open session which
- * it belongs to. `pid`: 0 for this process. `out_found_by` (may be NULL) is told vipool_found_by.
- *
- * A program that was started with the environment variable VIPOOL_LEASE goes by what is in there
- * instead: vipool_handle_parse(), then vipool_reader_leases_of().
- * Takes no lock and allocates nothing, but reads files of /proc and /run: for a hook while its
- * process starts. Leaves the last error text alone.
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_NOT_OPEN (its session is not open,
- * it belongs to none, or the system does not let us see), VIPOOL_ERR_UNSUPPORTED (other systems).
- * May be called from any thread.
- */
-vipool_status vipool_reader_lease_of_process(const struct vipool_reader *reader,
-                                             uint32_t pid,
-                                             struct vipool_found *out,
-                                             uint32_t *out_found_by);
-
-/**
- * The rule that the nearest listed one of a process's parents hands down: for a program that is on
- * no rule itself. `pid`: 0 for this process. `out_parent` (may be NULL) is told the pid of that
- * parent. On Linux, where it is found in /proc; on Windows a hook hands the id of the rule to the
- * processes that it starts (vipool_reader_inherited_rule()).
- *
- * Takes no lock and allocates nothing, but reads files of /proc: for a hook while its process
- * starts. Leaves the last error text alone.
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_NOT_FOUND (none does),
- * VIPOOL_ERR_UNSUPPORTED (other systems). May be called from any thread.
- */
-vipool_status vipool_reader_parents_rule(const struct vipool_reader *reader,
-                                         uint32_t pid,
-                                         struct vipool_rule *out,
-                                         uint32_t *out_parent);
-
-/**
- * Reads and validates a farm.toml. A file that cannot be read or is wrong gives a farm too: its
- * findings say what is wrong, and what could not be read is as if it were not there. Use a farm
- * only if vipool_farm_error_count() is 0.
- *
- * Give it back with vipool_farm_free(). Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8 (the path).
- * May be called from any thread.
- */
-vipool_status vipool_farm_load(const char *path, size_t path_length, struct vipool_farm **out);
-
-/**
- * vipool_farm_load() with a UTF-16 path of `path_length` units.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF16. May be called from any thread.
- */
-vipool_status vipool_farm_load_utf16(const uint16_t *path,
-                                     size_t path_length,
-                                     struct vipool_farm **out);
-
-/**
- * vipool_farm_load() of the text of a farm.toml in memory, `length` bytes of UTF-8.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8. May be called from any thread.
- */
-vipool_status vipool_farm_parse(const char *text, size_t length, struct vipool_farm **out);
-
-/**
- * Frees a farm; the texts of its findings are gone with it. NULL is nothing.
- */
-void vipool_farm_free(struct vipool_farm *farm);
-
-/**
- * How many findings the farm has, warnings included; 0 for NULL.
- */
-size_t vipool_farm_finding_count(const struct vipool_farm *farm);
-
-/**
- * How many of its findings are errors; 0 for NULL.
- */
-size_t vipool_farm_error_count(const struct vipool_farm *farm);
-
-/**
- * A finding by its number, from 0, in the order of the file.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_NOT_FOUND.
- */
-vipool_status vipool_farm_finding(const struct vipool_farm *farm,
-                                  size_t number,
-                                  struct vipool_finding *out);
-
-/**
- * All findings as a text for people, with the lines of the file that they are about, and a NUL
- * behind it.
- *
- * `out_length` may be NULL; it is told the length without the NUL, also with VIPOOL_ERR_BUFFER:
- * call once with capacity 0 to learn it.
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_BUFFER.
- */
-vipool_status vipool_farm_report(const struct vipool_farm *farm,
-                                 char *buffer,
-                                 size_t capacity,
-                                 size_t *out_length);
-
-/**
- * The plan of one server, given by its host name.
- *
- * `interface_array` (may be NULL: not known) are the server's interfaces: each range is put on
- * the one whose subnet it belongs to, less what cannot be given out there. Without, ranges are
- * taken as they stand. What is wrong is added to the findings of the farm; the plan holds what is
- * left. `out_match` (may be NULL) is told which interface carries which addresses; give it back
- * with vipool_match_free(). Give the plan back with vipool_plan_free().
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8,
- * VIPOOL_ERR_ADDRESS.
- */
-vipool_status vipool_farm_plan(struct vipool_farm *farm,
-                               const char *host,
-                               size_t host_length,
-                               const struct vipool_interface *interface_array,
-                               size_t interface_count,
-                               struct vipool_match **out_match,
-                               struct vipool_plan **out);
-
-/**
- * Makes a farm without servers (one machine, whatever its name), ranges and programs, with the
- * defaults for all else: those of a farm.toml that is empty.
- *
- * Build it by the functions below, then call vipool_farm_validate(). Farms that were read can be
- * changed by them too. Give it back with vipool_farm_free(). Errors: VIPOOL_ERR_NULL.
- * May be called from any thread.
- */
-vipool_status vipool_farm_new(struct vipool_farm **out);
-
-/**
- * Adds a server.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8,
- * VIPOOL_ERR_KIND (flags).
- */
-vipool_status vipool_farm_add_server(struct vipool_farm *farm, const struct vipool_server *server);
-
-/**
- * Adds ranges.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8,
- * VIPOOL_ERR_ADDRESS, VIPOOL_ERR_RANGE_ORDER.
- */
-vipool_status vipool_farm_add_range(struct vipool_farm *farm,
-                                    const struct vipool_server_range *range);
-
-/**
- * Declares a pool, which ranges and rules then name. "default" need not be declared.
- *
- * `max_addresses`: the most addresses of each family that it uses, from the lowest on; 0 for all of
- * IPv4 and 4096 of IPv6.
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8.
- */
-vipool_status vipool_farm_add_pool(struct vipool_farm *farm,
-                                   const char *name,
-                                   size_t name_length,
-                                   uint32_t max_addresses);
-
-/**
- * Adds a rule by which sessions take their virtual IPs from a pool: `kind` (vipool_pool_rule) and
- * `name` say whose. A rule for the user wins over one for a group, that over one for a program; of
- * equals the one whose pool was declared first.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_KIND.
- */
-vipool_status vipool_farm_add_pool_rule(struct vipool_farm *farm,
-                                        const char *pool,
-                                        size_t pool_length,
-                                        uint32_t kind,
-                                        const char *name,
-                                        size_t name_length);
-
-/**
- * Validates the farm as it is now. What is wrong is added to its findings; findings of an earlier
- * validation stay, so build all of it first.
- *
- * Errors: VIPOOL_ERR_NULL. A farm that is wrong is no error of this call: see
- * vipool_farm_error_count().
- */
-vipool_status vipool_farm_validate(struct vipool_farm *farm);
-
-/**
- * Sets the addresses of 127.0.0.0/8 that sessions are given (each session takes two), in place of
- * 127.100.0.0/20. No ranges: no session gets any. 127.0.0.1 is never given out.
- *
- * Arrays may be NULL for none.
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_RANGE_ORDER.
- */
-vipool_status vipool_farm_set_loopback(struct vipool_farm *farm,
-                                       const struct vipool_range *addresses,
-                                       size_t address_count,
-                                       const struct vipool_range *excluded,
-                                       size_t excluded_count);
-
-/**
- * Says what is known of the network, so that ranges can be checked without seeing a server: the
- * subnets that the servers are in, and what a DHCP server gives out.
- *
- * Arrays may be NULL for none.
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_RANGE_ORDER.
- */
-vipool_status vipool_farm_set_network(struct vipool_farm *farm,
-                                      const struct vipool_subnet *subnets,
-                                      size_t subnet_count,
-                                      const struct vipool_range *dhcp_ranges,
-                                      size_t dhcp_range_count);
-
-/**
- * How addresses are given out: the defaults (cool_down 120, VIPOOL_SETTING_CHECK_IN_USE), or what was
- * read or set.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE.
- */
-vipool_status vipool_farm_settings(const struct vipool_farm *farm,
-                                   struct vipool_settings *out);
-
-/**
- * Sets how addresses are given out, all of it: change what vipool_farm_settings() gave.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND.
- */
-vipool_status vipool_farm_set_settings(struct vipool_farm *farm,
-                                       const struct vipool_settings *settings);
-
-/**
- * Keeps an address for a user, whose name is `user_length` bytes of UTF-8.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_ADDRESS.
- */
-vipool_status vipool_farm_add_reservation(struct vipool_farm *farm,
-                                          const char *user,
-                                          size_t user_length,
-                                          const struct vipool_ip *address);
-
-/**
- * Adds a rule to the process list. The most specific rule that holds for a program wins, the first
- * of equals.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8,
- * VIPOOL_ERR_KIND, VIPOOL_ERR_RANGE_ORDER (ports).
- */
-vipool_status vipool_farm_add_program(struct vipool_farm *farm,
-                                      const struct vipool_program *program);
-
-/**
- * Sets what concerns all listed programs.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
- * VIPOOL_ERR_RANGE_ORDER (ports).
- */
-vipool_status vipool_farm_set_rules(struct vipool_farm *farm,
-                                    const struct vipool_farm_rules *rules);
-
-/**
- * The ports that listed programs bind: the fixed ones of the farm's rules and all own_ports, in
- * order and without overlaps. They are to be kept from outgoing connections
- * (net.ipv4.ip_local_reserved_ports of Linux).
- *
- * `ports`: an array of `capacity`. `out_count` is told how many there are, also with
- * VIPOOL_ERR_BUFFER: call once with capacity 0 to learn it.
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_BUFFER.
- */
-vipool_status vipool_farm_fixed_ports(const struct vipool_farm *farm,
-                                      struct vipool_ports *ports,
-                                      size_t capacity,
-                                      size_t *out_count);
-
-/**
- * Makes a plan without pools, with the default settings and an empty process list.
- *
- * Give it back with vipool_plan_free(). Errors: VIPOOL_ERR_NULL. May be called from any thread.
- */
-vipool_status vipool_plan_new(struct vipool_plan **out);
-
-/**
- * Frees a plan. NULL is nothing.
- */
-void vipool_plan_free(struct vipool_plan *plan);
-
-/**
- * Adds a pool: ranges of one family, with everything that must not be given out cut away already
- * (network, broadcast, host and excluded addresses; see vipool_range_without()).
- *
- * `name`: what sessions choose it by, "default" being the one taken if none is named; a pool of
- * IPv4 and one of IPv6 may share a name, none may share addresses. `kind`: vipool_pool_kind.
- * `max_slots`: at most so many addresses, 0 for all; a sparse IPv6 prefix is cut there. The number
- * of a pool is how many were added before it, but for a map that takes the place of another one:
- * pools that were there keep their numbers.
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_KIND, VIPOOL_ERR_ADDRESS,
- * VIPOOL_ERR_RANGE_ORDER, VIPOOL_ERR_POOL_MIXED, VIPOOL_ERR_POOL_OVERLAP,
- * VIPOOL_ERR_POOL_NOT_LOOPBACK.
- */
-vipool_status vipool_plan_add_pool(struct vipool_plan *plan,
-                                   const char *name,
-                                   size_t name_length,
-                                   uint32_t kind,
-                                   const struct vipool_range *ranges,
-                                   size_t range_count,
-                                   uint32_t max_slots);
-
-/**
- * Finds vipool_program.target of every listed path that is a symbolic link on this machine, so that
- * the rule holds for the file behind it. The plan is then one for this machine. Programs that are
- * added later are not looked at.
- *
- * Errors: VIPOOL_ERR_NULL.
- */
-vipool_status vipool_plan_follow_links(struct vipool_plan *plan);
-
-/**
- * Sets how addresses are given out.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND.
- */
-vipool_status vipool_plan_set_settings(struct vipool_plan *plan,
-                                       const struct vipool_settings *settings);
-
-/**
- * Adds a rule to the process list. The most specific rule that holds for a program wins, the
- * first of equals.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8,
- * VIPOOL_ERR_KIND, VIPOOL_ERR_RANGE_ORDER (ports).
- */
-vipool_status vipool_plan_add_program(struct vipool_plan *plan,
-                                      const struct vipool_program *program);
-
-/**
- * Sets what hook layers go by beside the process list.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_ADDRESS,
- * VIPOOL_ERR_KIND, VIPOOL_ERR_RANGE_ORDER (ports).
- */
-vipool_status vipool_plan_set_rules(struct vipool_plan *plan, const struct vipool_rules *rules);
-
-/**
- * Keeps an address of one of the pools for a user, whose name is `user_length` bytes of UTF-8.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_ADDRESS. Whether a pool has the address
- * shows when a map is made.
- */
-vipool_status vipool_plan_add_reservation(struct vipool_plan *plan,
-                                          const char *user,
-                                          size_t user_length,
-                                          const struct vipool_ip *address);
-
-/**
- * Adds a rule by which sessions take their virtual IPs from a pool: `kind` (vipool_pool_rule) and
- * `name` say whose. A rule for the user wins over one for a group, that over one for a program;
- * of equals the first.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_KIND.
- */
-vipool_status vipool_plan_add_pool_rule(struct vipool_plan *plan,
-                                        const char *pool,
-                                        size_t pool_length,
-                                        uint32_t kind,
-                                        const char *name,
-                                        size_t name_length);
-
-/**
- * Makes a map in memory alone: gone with the process, seen by nobody else.
- *
- * `options` may be NULL. Give the map back with vipool_map_free().
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
- * VIPOOL_ERR_PLAN.
- */
-vipool_status vipool_map_in_memory(const struct vipool_plan *plan,
-                                   const struct vipool_map_options *options,
-                                   struct vipool_map **out);
-
-/**
- * Makes the files of a map in a directory of ours, which exists, and opens it. Sessions of an
- * older map there, of this boot, are carried over; readers of the old one are told.
- *
- * `options` may be NULL. Give the map back with vipool_map_free(); the files stay.
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
- * VIPOOL_ERR_UTF8, VIPOOL_ERR_PLAN, VIPOOL_ERR_IO, VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_BUSY,
- * VIPOOL_ERR_BUSY_EXCLUSIVE.
- */
-vipool_status vipool_map_create(const char *directory,
-                                size_t directory_length,
-                                const struct vipool_plan *plan,
-                                const struct vipool_map_options *options,
-                                struct vipool_map **out);
-
-/**
- * vipool_map_create() with a UTF-16 path of `directory_length` units.
- *
- * Errors: those, and VIPOOL_ERR_UTF16.
- */
-vipool_status vipool_map_create_utf16(const uint16_t *directory,
-                                      size_t directory_length,
-                                      const struct vipool_plan *plan,
-                                      const struct vipool_map_options *options,
-                                      struct vipool_map **out);
-
-/**
- * Opens the map in a directory for writing.
- *
- * `options` may be NULL. Give the map back with vipool_map_free().
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
- * VIPOOL_ERR_UTF8, VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_OTHER_BOOT,
- * VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_IO, VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE.
- */
-vipool_status vipool_map_open(const char *directory,
-                              size_t directory_length,
-                              const struct vipool_map_options *options,
-                              struct vipool_map **out);
-
-/**
- * vipool_map_open() with a UTF-16 path of `directory_length` units.
- *
- * Errors: those, and VIPOOL_ERR_UTF16.
- */
-vipool_status vipool_map_open_utf16(const uint16_t *directory,
-                                    size_t directory_length,
-                                    const struct vipool_map_options *options,
-                                    struct vipool_map **out);
-
-/**
- * A copy in memory of the bytes of the files `map` and `sessions`, of whatever boot: to look at
- * what somebody left, or to try something on it. The files themselves never change by it.
+ * Parameters:
+ * - `rewriter`: the rewriter.
+ * - `client`: address of the client (vipool_client_get()). May be NULL or no address.
+ * - `out`: receives the addresses.
  *
- * `sessions` may be NULL (or the bytes of another map's): then nothing is known of users, clients
- * and leaders. `options` may be NULL. Give the map back with vipool_map_free().
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
- * VIPOOL_ERR_DAMAGED.
- */
-vipool_status vipool_map_from_bytes(const void *map,
-                                    size_t map_length,
-                                    const void *sessions,
-                                    size_t sessions_length,
-                                    const struct vipool_map_options *options,
-                                    struct vipool_map **out);
-
-/**
- * Closes the map and frees it; what is in it stays. NULL is nothing.
- */
-void vipool_map_free(struct vipool_map *map);
-
-/**
- * How addresses are given out: what the plan said.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE. May be called from any thread.
- */
-vipool_status vipool_map_settings(const struct vipool_map *map, struct vipool_settings *out);
-
-/**
- * The handle and leases of a session. Waits for threads that use the map, but not for other
- * processes; vipool_reader_find() waits for nobody.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_NOT_OPEN,
- * VIPOOL_ERR_IO, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_FORKED.
- */
-vipool_status vipool_map_find(const struct vipool_map *map,
-                              vipool_session session_id,
-                              struct vipool_found *out);
-
-/**
- * The pool that the rules choose for a session of this user (`user_length` bytes of UTF-8), in
- * which this program is started (NULL if that is not known): its name with a NUL behind it, for
- * vipool_open_options.pool. May block while the user's groups are looked up, where a rule names a
- * group.
- *
- * `out_length` may be NULL; it is told the length without the NUL, also with VIPOOL_ERR_BUFFER.
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
- * VIPOOL_ERR_KIND, VIPOOL_ERR_BUFFER, VIPOOL_ERR_NOT_FOUND (no rule holds: the default pool).
- */
-vipool_status vipool_map_choose_pool(const struct vipool_map *map,
-                                     const char *user,
-                                     size_t user_length,
-                                     const struct vipool_executable *program,
-                                     char *buffer,
-                                     size_t capacity,
-                                     size_t *out_length);
-
-/**
- * A view of this map for looking things up, also of one in memory. It may outlive the map.
- *
- * Give it back with vipool_reader_free(). Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_IO,
- * VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_OTHER_BOOT, VIPOOL_ERR_UNTRUSTED,
- * VIPOOL_ERR_FORKED.
- */
-vipool_status vipool_map_reader(const struct vipool_map *map, struct vipool_reader **out);
-
-/**
- * The open sessions of one moment and the pools, with users, clients and leaders where this
- * process may read them. Sessions that open and close meanwhile wait; pools are read right
- * after.
- *
- * Give it back with vipool_snapshot_free().
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_IO, VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED,
- * VIPOOL_ERR_OTHER_BOOT, VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_FORKED.
- */
-vipool_status vipool_map_snapshot(const struct vipool_map *map, struct vipool_snapshot **out);
-
-/**
- * The process that has this pid now, on Linux and Windows.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_NOT_FOUND (there is no such process, or it has ended),
- * VIPOOL_ERR_IO, VIPOOL_ERR_UNSUPPORTED (other systems). May be called from any thread.
- */
-vipool_status vipool_leader_of(uint32_t pid, struct vipool_leader *out);
-
-/**
- * Gives a session its addresses, or completes and returns those it has: opening twice is as
- * opening once.
- *
- * In this order: the lease it has; the address it asks for, or an error; the one reserved for the
- * user; the user's last one; the one that has been free longest.
- *
- * `options` may be NULL. `now`: vipool_now(). VIPOOL_OK with `out->shortage` set means that the
- * session has some addresses but not all. Without any, nothing was opened.
- * Events: assigned for each new lease, exhausted, low water.
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8,
- * VIPOOL_ERR_ADDRESS, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_EXHAUSTED to VIPOOL_ERR_NOT_READY,
- * VIPOOL_ERR_IO, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE,
- * VIPOOL_ERR_FORKED.
- */
-vipool_status vipool_map_open_session(const struct vipool_map *map,
-                                      vipool_session session_id,
-                                      const struct vipool_open_options *options,
-                                      uint32_t now,
-                                      struct vipool_opened *out);
-
-/**
- * Gives back what this session holds.
- *
- * `out` may be NULL. Events: released for each lease.
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_NOT_OPEN,
- * VIPOOL_ERR_IO, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE,
- * VIPOOL_ERR_FORKED.
- */
-vipool_status vipool_map_close_session(const struct vipool_map *map,
-                                       vipool_session session_id,
-                                       uint32_t now,
-                                       struct vipool_closed *out);
-
-/**
- * Gives back what the session of this handle holds. A stale, foreign or second close frees
- * nothing and says so.
- *
- * `out` may be NULL. Events: released for each lease.
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE,
- * VIPOOL_ERR_NOT_OPEN, VIPOOL_ERR_STALE, VIPOOL_ERR_FOREIGN, VIPOOL_ERR_IO, VIPOOL_ERR_DAMAGED,
- * VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE, VIPOOL_ERR_FORKED.
- */
-vipool_status vipool_map_close(const struct vipool_map *map,
-                               const struct vipool_handle *handle,
-                               uint32_t now,
-                               struct vipool_closed *out);
-
-/**
- * Makes a writer of a map.
- *
- * Give it back with vipool_writer_free(), before the map.
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_IO, VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED,
- * VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE, VIPOOL_ERR_FORKED; then the map is as it was.
- */
-vipool_status vipool_writer_new(struct vipool_map *map, struct vipool_writer **out);
-
-/**
- * vipool_map_open_session() by a writer: same parameters, events and errors.
- */
-vipool_status vipool_writer_open_session(struct vipool_writer *writer,
-                                         vipool_session session_id,
-                                         const struct vipool_open_options *options,
-                                         uint32_t now,
-                                         struct vipool_opened *out);
-
-/**
- * vipool_map_close_session() by a writer: same parameters, events and errors.
- */
-vipool_status vipool_writer_close_session(struct vipool_writer *writer,
-                                          vipool_session session_id,
-                                          uint32_t now,
-                                          struct vipool_closed *out);
-
-/**
- * vipool_map_close() by a writer: same parameters, events and errors.
- */
-vipool_status vipool_writer_close(struct vipool_writer *writer,
-                                  const struct vipool_handle *handle,
-                                  uint32_t now,
-                                  struct vipool_closed *out);
-
-/**
- * Frees a writer; its map can be used again. NULL is nothing.
- */
-void vipool_writer_free(struct vipool_writer *writer);
-
-/**
- * Takes addresses out of use: no session gets them; those that have them keep them.
- *
- * `out` may be NULL.
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_RANGE_ORDER,
- * VIPOOL_ERR_IO, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE,
- * VIPOOL_ERR_FORKED.
- */
-vipool_status vipool_map_drain(const struct vipool_map *map,
-                               const struct vipool_range *range,
-                               uint32_t now,
-                               struct vipool_changed *out);
-
-/**
- * Puts drained addresses back into use.
- *
- * `out` may be NULL. Errors: those of vipool_map_drain().
- */
-vipool_status vipool_map_undrain(const struct vipool_map *map,
-                                 const struct vipool_range *range,
-                                 uint32_t now,
-                                 struct vipool_changed *out);
-
-/**
- * Whether the whole server drains (`draining` not 0): no new session gets an address.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_IO, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_BUSY,
- * VIPOOL_ERR_BUSY_EXCLUSIVE, VIPOOL_ERR_FORKED.
- */
-vipool_status vipool_map_drain_server(const struct vipool_map *map, uint32_t draining);
-
-/**
- * Keeps an address for a user from now on, whose name is `user_length` bytes of UTF-8. A session
- * that has it keeps it.
- *
- * `out` may be NULL.
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UTF8, VIPOOL_ERR_ADDRESS,
- * VIPOOL_ERR_EXCLUDED (in no pool), VIPOOL_ERR_RESERVED (for another user), VIPOOL_ERR_IO,
- * VIPOOL_ERR_DAMAGED, VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE, VIPOOL_ERR_FORKED.
- */
-vipool_status vipool_map_reserve(const struct vipool_map *map,
-                                 const struct vipool_ip *address,
-                                 const char *user,
-                                 size_t user_length,
-                                 uint32_t now,
-                                 struct vipool_changed *out);
-
-/**
- * Keeps an address for nobody any more.
- *
- * `out` may be NULL. Errors: those of vipool_map_reserve(), and VIPOOL_ERR_NOT_RESERVED.
- */
-vipool_status vipool_map_unreserve(const struct vipool_map *map,
-                                   const struct vipool_ip *address,
-                                   uint32_t now,
-                                   struct vipool_changed *out);
-
-/**
- * Says that the sessions of the operating system are restored: VIPOOL_ERR_NOT_READY ends.
- *
- * Errors: those of vipool_map_drain_server().
- */
-vipool_status vipool_map_restored(const struct vipool_map *map);
-
-/**
- * Derives lists, index and counters from the addresses' own records again, as is done by itself
- * after the death of a writer.
- *
- * Errors: those of vipool_map_drain_server().
- */
-vipool_status vipool_map_recover(const struct vipool_map *map);
-
-/**
- * Closes every session that `is_alive` says is gone, then ends VIPOOL_ERR_NOT_READY: to be called
- * with the operating system's list of sessions before the first session is opened.
- *
- * `out_closed` (may be NULL) is told how many were closed. Events: released for each lease.
- * Errors: those of vipool_map_drain_server().
- */
-vipool_status vipool_map_reconcile(const struct vipool_map *map,
-                                   uint32_t now,
-                                   vipool_is_alive_fn is_alive,
-                                   void *context,
-                                   uint32_t *out_closed);
-
-/**
- * The slow path, for an agent's timer: closes sessions whose leader is gone (seen dead twice, ten
- * seconds apart or more), and frees cooled addresses without sockets. Looks at up to `budget`
- * addresses of each pool; call it again while `out->more` is set.
- *
- * `probe` may be NULL: then this machine is asked, on Linux and Windows. `out` may be NULL.
- * Events: released for each lease.
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_IO,
- * VIPOOL_ERR_DAMAGED, VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE, VIPOOL_ERR_FORKED,
- * VIPOOL_ERR_UNSUPPORTED (no probe on another system).
- */
-vipool_status vipool_map_reap(const struct vipool_map *map,
-                              uint32_t now,
-                              uint32_t budget,
-                              const struct vipool_probe *probe,
-                              struct vipool_reaped *out);
-
-/**
- * Tells the user of a session, and nobody else, where its client is: in a file of the map's
- * directory that is named after the lease. For programs with VIPOOL_FEATURE_CLIENT_IP.
- *
- * `user`: `user_length` bytes of UTF-8, on Windows "DOMAIN\\user" too; may be NULL for the user of this
- * process. May block while the user is looked up.
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE,
- * VIPOOL_ERR_ADDRESS, VIPOOL_ERR_NOT_FOUND (the system knows no such user), VIPOOL_ERR_IO.
- * May be called from any thread.
- */
-vipool_status vipool_client_write(const char *directory,
-                                  size_t directory_length,
-                                  const struct vipool_handle *handle,
-                                  const struct vipool_ip *client,
-                                  const char *user,
-                                  size_t user_length);
-
-/**
- * Where the client of the session of this lease is, for vipool_rewrite_host_addresses().
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE,
- * VIPOOL_ERR_NOT_FOUND (not known, or not to this user). May be called from any thread.
- */
-vipool_status vipool_client_read(const char *directory,
-                                 size_t directory_length,
-                                 const struct vipool_handle *handle,
-                                 struct vipool_ip *out);
-
-/**
- * Takes away what vipool_client_write() wrote: to be called when the session is closed. What is
- * not there is no error.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE,
- * VIPOOL_ERR_IO. May be called from any thread.
- */
-vipool_status vipool_client_remove(const char *directory,
-                                   size_t directory_length,
-                                   const struct vipool_handle *handle);
-
-/**
- * Maps the map in a directory read-only, as a hook or a monitor does.
- *
- * Give it back with vipool_reader_free(); a hook keeps it for the life of its process.
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED,
- * VIPOOL_ERR_OTHER_BOOT, VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_IO.
- */
-vipool_status vipool_reader_attach(const char *directory,
-                                   size_t directory_length,
-                                   struct vipool_reader **out);
-
-/**
- * vipool_reader_attach() with a UTF-16 path of `directory_length` units.
- *
- * Errors: those, and VIPOOL_ERR_UTF16.
- */
-vipool_status vipool_reader_attach_utf16(const uint16_t *directory,
-                                         size_t directory_length,
-                                         struct vipool_reader **out);
-
-/**
- * Frees a reader. NULL is nothing.
- */
-void vipool_reader_free(struct vipool_reader *reader);
-
-/**
- * The handle and leases of a session.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_NOT_OPEN.
- * May be called from any thread and in a signal handler.
- */
-vipool_status vipool_reader_find(const struct vipool_reader *reader,
-                                 vipool_session session_id,
-                                 struct vipool_found *out);
-
-/**
- * The leases of the session of a handle, if the lease that the handle names is still held: what a
- * program goes by that was told its handle.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE,
- * VIPOOL_ERR_STALE. May be called from any thread and in a signal handler.
- */
-vipool_status vipool_reader_leases_of(const struct vipool_reader *reader,
-                                      const struct vipool_handle *handle,
-                                      struct vipool_found *out);
-
-/**
- * The addresses of a session.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_NOT_OPEN.
- * May be called from any thread and in a signal handler.
- */
-vipool_status vipool_reader_addresses(const struct vipool_reader *reader,
-                                      vipool_session session_id,
-                                      struct vipool_addresses *out);
-
-/**
- * Whether the lease of this handle is still held: VIPOOL_OK or VIPOOL_ERR_STALE. Costs a few
- * loads.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE, VIPOOL_ERR_STALE.
- * May be called from any thread and in a signal handler.
- */
-vipool_status vipool_reader_check(const struct vipool_reader *reader,
-                                  const struct vipool_handle *handle);
-
-/**
- * The boot and network namespace that the map belongs to, hashed: vipool_handle.boot of its leases.
- *
- * Errors: VIPOOL_ERR_NULL. May be called from any thread and in a signal handler.
- */
-vipool_status vipool_reader_boot(const struct vipool_reader *reader, uint64_t *out_boot);
-
-/**
- * Whose an address is: `out_kind` is the vipool_pool_kind of the pool that it belongs to (some
- * session's V or L, held or not), 0 if it belongs to none.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS.
- * May be called from any thread and in a signal handler.
- */
-vipool_status vipool_reader_kind_of(const struct vipool_reader *reader,
-                                    const struct vipool_ip *address,
-                                    uint32_t *out_kind);
-
-/**
- * Whether a newer file has taken the place of this map: `out_superseded` is 1 if so, else 0.
- * Then attach again; the old reader stays valid until it is freed.
- *
- * Errors: VIPOOL_ERR_NULL. May be called from any thread and in a signal handler.
- */
-vipool_status vipool_reader_is_superseded(const struct vipool_reader *reader,
-                                          uint32_t *out_superseded);
-
-/**
- * Whether the whole server drains: `out_draining` is 1 if so, else 0.
- *
- * Errors: VIPOOL_ERR_NULL. May be called from any thread and in a signal handler.
- */
-vipool_status vipool_reader_is_draining(const struct vipool_reader *reader, uint32_t *out_draining);
-
-/**
- * How addresses are given out.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE. May be called from any thread.
- */
-vipool_status vipool_reader_settings(const struct vipool_reader *reader,
-                                     struct vipool_settings *out);
-
-/**
- * The pools and the open sessions, without users, clients and leaders. No lock is taken: each row
- * is of a moment of its own while sessions open and close, and the numbers of the pools are of
- * another. vipool_map_snapshot() gives the sessions of one moment.
- *
- * Give it back with vipool_snapshot_free(). Errors: VIPOOL_ERR_NULL. May be called from any
- * thread.
- */
-vipool_status vipool_reader_snapshot(const struct vipool_reader *reader,
-                                     struct vipool_snapshot **out);
-
-/**
- * How many sessions are in the snapshot; 0 for NULL. May be called from any thread.
- */
-size_t vipool_snapshot_session_count(const struct vipool_snapshot *snapshot);
-
-/**
- * How many pools are in the snapshot; 0 for NULL. May be called from any thread.
- */
-size_t vipool_snapshot_pool_count(const struct vipool_snapshot *snapshot);
-
-/**
- * A page of the sessions, from number `first` on (from 0), in the order of pools and slots.
- *
- * `rows`: an array of `capacity` rows; set the size of the first one. `out_count` is told how
- * many were written, 0 behind the last.
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE. May be called from any thread.
- */
-vipool_status vipool_snapshot_sessions(const struct vipool_snapshot *snapshot,
-                                       size_t first,
-                                       struct vipool_session_row *rows,
-                                       size_t capacity,
-                                       size_t *out_count);
-
-/**
- * A page of the pools, from number `first` on (from 0), in their order.
- *
- * `rows`: an array of `capacity` rows; set the size of the first one. `out_count` is told how
- * many were written, 0 behind the last.
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE. May be called from any thread.
- */
-vipool_status vipool_snapshot_pools(const struct vipool_snapshot *snapshot,
-                                    size_t first,
-                                    struct vipool_pool_row *rows,
-                                    size_t capacity,
-                                    size_t *out_count);
-
-/**
- * A page of the addresses of a pool (by its number, from 0), from slot `first` on, as they are
- * now: each page is of its own moment, so ask for all at once where that matters.
- *
- * `rows`: an array of `capacity` rows; set the size of the first one. `out_count` is told how
- * many were written, 0 behind the last and for a pool that there is not.
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE. May be called from any thread.
- */
-vipool_status vipool_reader_slots(const struct vipool_reader *reader,
-                                  uint32_t pool,
-                                  size_t first,
-                                  struct vipool_slot_row *rows,
-                                  size_t capacity,
-                                  size_t *out_count);
-
-/**
- * Frees a snapshot; the texts in its rows are gone with it. NULL is nothing.
- */
-void vipool_snapshot_free(struct vipool_snapshot *snapshot);
-
-/**
- * Opens the journal of the map in a directory, which only root and the group of vipool may.
- *
- * Give it back with vipool_journal_free().
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED,
- * VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_IO. May be called from any thread.
- */
-vipool_status vipool_journal_open(const char *directory,
-                                  size_t directory_length,
-                                  struct vipool_journal **out);
-
-/**
- * vipool_journal_open() with a UTF-16 path of `directory_length` units.
- *
- * Errors: those, and VIPOOL_ERR_UTF16.
- */
-vipool_status vipool_journal_open_utf16(const uint16_t *directory,
-                                        size_t directory_length,
-                                        struct vipool_journal **out);
-
-/**
- * The boot and network namespace that the journal belongs to, hashed: vipool_handle.boot of the
- * leases in it. Event numbers begin anew with another one.
- *
- * Errors: VIPOOL_ERR_NULL. May be called from any thread.
- */
-vipool_status vipool_journal_boot(const struct vipool_journal *journal, uint64_t *out_boot);
-
-/**
- * A page of the events from number `first` on (1 for all that there are), in order.
- *
- * `rows`: an array of `capacity` rows; set the size of the first one. `out_count` is told how many
- * were written, 0 if nothing has happened since. `out_lost` (may be NULL) is told how many before or
- * between them were overwritten before they could be read. `out_next` (may be NULL) is told the number
- * to ask for next time.
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE. May be called from any thread.
- */
-vipool_status vipool_journal_since(const struct vipool_journal *journal,
-                                   uint64_t first,
-                                   struct vipool_journal_row *rows,
-                                   size_t capacity,
-                                   size_t *out_count,
-                                   uint64_t *out_lost,
-                                   uint64_t *out_next);
-
-/**
- * Closes a journal and frees it. NULL is nothing.
- */
-void vipool_journal_free(struct vipool_journal *journal);
-
-/**
- * The rule of the process list that holds for a program: the most specific, the first of equals.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
- * VIPOOL_ERR_BUFFER, VIPOOL_ERR_NOT_FOUND (it is on no rule: leave it alone).
- * May be called from any thread and in a signal handler, on a stack with 24 KiB left.
- */
-vipool_status vipool_reader_find_rule(const struct vipool_reader *reader,
-                                      const struct vipool_executable *executable,
-                                      struct vipool_rule *out);
-
-/**
- * The rule with this id, if it is on the list and is handed down to children: for a program that
- * is on no rule itself and was started by one that is under this rule.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_NOT_FOUND.
- * May be called from any thread and in a signal handler.
- */
-vipool_status vipool_reader_inherited_rule(const struct vipool_reader *reader,
-                                           uint64_t id,
-                                           struct vipool_rule *out);
-
-/**
- * What every rule of the process list says of a program, from number `first` on (from 0), in the
- * order of the list: why it holds or does not. For people who wonder;
- * vipool_reader_find_rule() decides.
- *
- * `rows`: an array of `capacity` rows; set the size of the first one. `out_count` is told how many
- * were written, 0 behind the last.
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
- * VIPOOL_ERR_BUFFER (a path that is too long). May be called from any thread.
- */
-vipool_status vipool_reader_explain(const struct vipool_reader *reader,
-                                    const struct vipool_executable *executable,
-                                    size_t first,
-                                    struct vipool_verdict_row *rows,
-                                    size_t capacity,
-                                    size_t *out_count);
-
-/**
- * What hook layers go by beside the process list: `out_flags` is told VIPOOL_RULE_... flags.
- *
- * Errors: VIPOOL_ERR_NULL. May be called from any thread and in a signal handler.
- */
-vipool_status vipool_reader_rule_flags(const struct vipool_reader *reader, uint32_t *out_flags);
-
-/**
- * The script that an interpreter runs, for vipool_executable.script: the script, module (-m) or
- * archive (-jar) among the `count` arguments that follow the program's own name, each with a NUL
- * behind it. `out` is told which of the pointers it is.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_NOT_FOUND (code on the command line, or no script at all).
- * May be called from any thread and in a signal handler.
- */
-vipool_status vipool_script_of(const char *const *arguments, size_t count, const char **out);
-
-/**
- * The name of a vipool_reason for programs, such as "not-listed"; "unknown" for other numbers.
- * Static: nothing to free.
- *
- * May be called from any thread and in a signal handler.
- */
-const char *vipool_reason_name(uint32_t reason);
-
-/**
- * A vipool_reason in a sentence for people; "unknown" for other numbers. Static: nothing to free.
- *
- * May be called from any thread and in a signal handler.
- */
-const char *vipool_reason_text(uint32_t reason);
-
-/**
- * The name of a vipool_refusal for programs; "unknown" for other numbers. Static: nothing to free.
- *
- * May be called from any thread and in a signal handler.
- */
-const char *vipool_refusal_name(uint32_t refusal);
-
-/**
- * A vipool_refusal in a sentence for people; "unknown" for other numbers. Static: nothing to free.
- *
- * May be called from any thread and in a signal handler.
- */
-const char *vipool_refusal_text(uint32_t refusal);
-
-/**
- * A vipool_find_listener_fn that asks the kernel: on Linux by sock_diag (it opens and closes a
- * descriptor of its own; errno may change), on Windows by GetExtendedTcpTable and
- * GetExtendedUdpTable; elsewhere its answer is VIPOOL_LISTENER_UNKNOWN. The context is not used.
- *
- * May be called from any thread and in a signal handler.
- */
-int32_t vipool_find_listener(void *context,
-                             const struct vipool_sockaddr *addresses,
-                             size_t count,
-                             uint32_t protocol,
-                             const struct vipool_sockaddr *from);
-
-/**
- * Makes a rewriter for a program that is under a rule, in the session of a lease.
- *
- * Give it back with vipool_rewriter_free(). It may outlive the reader that it was made of. When
- * vipool_reader_is_superseded() says so, attach again and make a new one.
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
- * VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE, VIPOOL_ERR_STALE (the lease is no longer held),
- * VIPOOL_ERR_NOT_FOUND (no such rule). May be called from any thread.
- */
-vipool_status vipool_rewriter_new(const struct vipool_reader *reader,
-                                  const struct vipool_rewriter_options *options,
-                                  struct vipool_rewriter **out);
-
-/**
- * Frees a rewriter. NULL is nothing.
- */
-void vipool_rewriter_free(struct vipool_rewriter *rewriter);
-
-/**
- * bind: the program binds `socket` to `address`.
- *
- * Errors of this and all vipool_rewrite_ calls: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE,
- * VIPOOL_ERR_UNKNOWN_FIELD; then the call goes on as the program made it. An address that is not
- * IPv4 or IPv6 is no error but VIPOOL_PASSED.
- * May be called from any thread and in a signal handler, as all of them.
- */
-vipool_status vipool_rewrite_bind(const struct vipool_rewriter *rewriter,
-                                  const struct vipool_socket *socket,
-                                  const void *address,
-                                  uint32_t length,
-                                  struct vipool_outcome *out);
-
-/**
- * listen: an unbound socket would be bound to the wildcard address by the kernel, so with
- * VIPOOL_REWRITTEN bind it to `address` first. If that fails, go on all the same, unless the address
- * is on no interface and vipool_rewrite_retries() says that the program gets the error.
- *
- * Winsock binds nothing in listen but answers WSAEINVAL: on Windows ask only of sockets whose bind
- * was put off (VIPOOL_DO_DEFER).
- *
- * Errors: those of vipool_rewrite_bind().
- */
-vipool_status vipool_rewrite_listen(const struct vipool_rewriter *rewriter,
-                                    const struct vipool_socket *socket,
-                                    struct vipool_outcome *out);
-
-/**
- * connect, WSAConnect, ConnectEx: the program connects `socket` to `address`, TCP or UDP.
- *
- * Errors: those of vipool_rewrite_bind().
- */
-vipool_status vipool_rewrite_connect(const struct vipool_rewriter *rewriter,
-                                     const struct vipool_socket *socket,
-                                     const void *address,
-                                     uint32_t length,
-                                     struct vipool_outcome *out);
-
-/**
- * sendto, sendmsg, WSASendTo, WSASendMsg with a destination: a datagram (`fast_open` 0), or with
- * `fast_open` not 0 (MSG_FASTOPEN) a stream that begins with it. Without a destination there is
- * nothing to ask.
- *
- * Errors: those of vipool_rewrite_bind().
- */
-vipool_status vipool_rewrite_send(const struct vipool_rewriter *rewriter,
-                                  const struct vipool_socket *socket,
-                                  const void *address,
-                                  uint32_t length,
-                                  uint32_t fast_open,
-                                  struct vipool_outcome *out);
-
-/**
- * The source that a program names for one datagram (IP_PKTINFO, IPV6_PKTINFO of sendmsg and
- * WSASendMsg). `address` may be NULL; else it is where the datagram goes by now. With
- * VIPOOL_REWRITTEN `out->address` is the source to name, with port 0.
- *
- * Errors: those of vipool_rewrite_bind(), and VIPOOL_ERR_ADDRESS.
- */
-vipool_status vipool_rewrite_send_source(const struct vipool_rewriter *rewriter,
-                                         const struct vipool_ip *source,
-                                         const void *address,
-                                         uint32_t length,
-                                         struct vipool_outcome *out);
-
-/**
- * getsockname, getpeername, accept, accept4, WSAAccept, AcceptEx, and the source of recvfrom,
- * recvmsg, recvmmsg, WSARecvFrom, WSARecvMsg: `address` is one end of a socket as the kernel has
- * it; with VIPOOL_REWRITTEN the program is shown `out->address`. `ask_other` gives the other end
- * (of a received datagram the socket's own address); it is asked only where that matters and may
- * be NULL.
- *
- * Errors: those of vipool_rewrite_bind().
- */
-vipool_status vipool_rewrite_shown(const struct vipool_rewriter *rewriter,
-                                   const void *address,
-                                   uint32_t length,
-                                   vipool_ask_address_fn ask_other,
-                                   void *context,
-                                   struct vipool_outcome *out);
-
-/**
- * The address of a received IP_PKTINFO, or one whose name is looked up (getnameinfo,
- * gethostbyaddr): with VIPOOL_REWRITTEN the program is shown `out->address`, with port 0.
- *
- * Errors: those of vipool_rewrite_bind(), and VIPOOL_ERR_ADDRESS.
- */
-vipool_status vipool_rewrite_shown_ip(const struct vipool_rewriter *rewriter,
-                                      const struct vipool_ip *address,
-                                      struct vipool_outcome *out);
-
-/**
- * A multicast datagram to `address` where the program set no interface (IP_MULTICAST_IF): with
- * VIPOOL_REWRITTEN set it to `out->address`, without its port.
- *
- * Errors: those of vipool_rewrite_bind(), and VIPOOL_ERR_ADDRESS.
- */
-vipool_status vipool_rewrite_multicast_interface(const struct vipool_rewriter *rewriter,
-                                                 const struct vipool_ip *address,
-                                                 struct vipool_outcome *out);
-
-/**
- * getaddrinfo, gethostbyname and their variants, of the host's own name: the session's virtual
- * IP, or the address of its client where the program has that feature. `client` may be NULL or
- * none if it is not known.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_ADDRESS. The hook then makes
+ * the call as the program made it.
  *
- * Errors: those of vipool_rewrite_bind(), and VIPOOL_ERR_ADDRESS.
+ * Threads: any; signal-safe.
  */
 vipool_status vipool_rewrite_host_addresses(const struct vipool_rewriter *rewriter,
                                             const struct vipool_ip *client,
                                             struct vipool_host_addresses *out);
 
 /**
- * getnameinfo, gethostbyaddr: `out_own` is 1 if the name of this address is the host's own name,
- * else 0.
+ * Returns whether the name of an address is the name of the host: getnameinfo, gethostbyaddr.
  *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS. May be called from any thread and in a signal
- * handler.
+ * Parameters:
+ * - `rewriter`: the rewriter.
+ * - `address`: the address.
+ * - `out_own`: receives 1 if it is, otherwise 0.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS.
+ *
+ * Threads: any; signal-safe.
  */
 vipool_status vipool_rewrite_is_own_address(const struct vipool_rewriter *rewriter,
                                             const struct vipool_ip *address,
                                             uint32_t *out_own);
 
 /**
- * getifaddrs, GetAdaptersAddresses: `out_hidden` is 1 if this address of an interface is left out
- * of the list that the program gets, else 0.
+ * Returns whether an address is hidden from the program: getifaddrs, GetAdaptersAddresses.
  *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS. May be called from any thread and in a signal
- * handler.
+ * Parameters:
+ * - `rewriter`: the rewriter.
+ * - `address`: an address of an interface.
+ * - `out_hidden`: receives 1 if the list for the program leaves it out, otherwise 0.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS.
+ *
+ * Threads: any; signal-safe.
  */
-vipool_status vipool_rewrite_hides(const struct vipool_rewriter *rewriter,
-                                   const struct vipool_ip *address,
-                                   uint32_t *out_hidden);
+vipool_status vipool_rewrite_is_hidden(const struct vipool_rewriter *rewriter,
+                                       const struct vipool_ip *address,
+                                       uint32_t *out_hidden);
 
 /**
- * After a bind to an address that vipool_outcome named (`address` of bind and listen, `bind` of
- * connect and send) failed because it is on no interface (EADDRNOTAVAIL, WSAEADDRNOTAVAIL):
- * `out_retry` is 1 if the program's call goes on without it, 0 if the program gets the error.
+ * Returns whether the call of the program may continue after a bind to an address of a vipool_outcome
+ * failed with EADDRNOTAVAIL or WSAEADDRNOTAVAIL: the address is on no interface.
  *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS. May be called from any thread and in a signal
- * handler.
+ * Parameters:
+ * - `rewriter`: the rewriter.
+ * - `address`: `address` of bind and listen, `bind` of connect and send.
+ * - `out_allowed`: receives 1 if the call continues as the program made it, 0 if it fails with that
+ *   error.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS.
+ *
+ * Threads: any; signal-safe.
  */
-vipool_status vipool_rewrite_retries(const struct vipool_rewriter *rewriter,
-                                     const struct vipool_ip *address,
-                                     uint32_t *out_retry);
+vipool_status vipool_rewrite_is_retry_allowed(const struct vipool_rewriter *rewriter,
+                                              const struct vipool_ip *address,
+                                              uint32_t *out_allowed);
 
 #ifdef __cplusplus
 }  // extern "C"

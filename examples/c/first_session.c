@@ -14,7 +14,7 @@
 static void check(vipool_status status, const char *what)
 {
     if (status != VIPOOL_OK) {
-        fprintf(stderr, "%s: %s: %s\n", what, vipool_status_name(status), vipool_last_error());
+        fprintf(stderr, "%s: %s: %s\n", what, vipool_status_get_name(status), vipool_last_error());
         exit(1);
     }
 }
@@ -26,29 +26,52 @@ static void print_ip(const char *name, const vipool_ip *ip)
     printf("%-20s %s\n", name, text);
 }
 
-static void add_pool(vipool_plan *plan, const char *name, uint32_t kind, const char *addresses)
+static vipool_range parse_range(const char *addresses)
 {
     vipool_range range;
     check(vipool_range_parse(addresses, strlen(addresses), &range), addresses);
-    check(vipool_plan_add_pool(plan, name, strlen(name), kind, &range, 1, 0), name);
+    return range;
 }
 
-/* A pool of network addresses, one of loopback addresses, and one program on the process list. */
+/* Builds a farm of one server: network addresses, loopback addresses, and one program on the process
+ * list. A real agent reads farm.toml with vipool_farm_load() instead. */
 static vipool_plan *make_plan(const char *program_path)
 {
+    vipool_range network = parse_range("10.0.5.10-10.0.5.99");
+    vipool_range loopback = parse_range("127.3.0.2-127.3.0.99");
+    vipool_farm *farm = NULL;
     vipool_plan *plan = NULL;
+    vipool_server_range range;
     vipool_program program;
+    vipool_plan_options options;
+    size_t count = 0, errors = 0;
 
-    check(vipool_plan_new(&plan), "vipool_plan_new");
-    add_pool(plan, "default", VIPOOL_POOL_VIRTUAL_IP, "10.0.5.10-10.0.5.99");
-    add_pool(plan, "loopback", VIPOOL_POOL_LOOPBACK, "127.3.0.2-127.3.0.99");
+    check(vipool_farm_new(&farm), "vipool_farm_new");
+    memset(&range, 0, sizeof range);
+    range.size = sizeof range;
+    range.addresses = &network;
+    range.address_count = 1;
+    check(vipool_farm_add_range(farm, &range), "vipool_farm_add_range");
+    check(vipool_farm_set_loopback(farm, &loopback, 1, NULL, 0), "vipool_farm_set_loopback");
 
     memset(&program, 0, sizeof program);
     program.size = sizeof program;
     program.pattern = program_path;
     program.pattern_length = strlen(program_path);
     program.features = VIPOOL_FEATURE_VIRTUAL_IP | VIPOOL_FEATURE_LOOPBACK;
-    check(vipool_plan_add_program(plan, &program), "vipool_plan_add_program");
+    check(vipool_farm_add_program(farm, &program), "vipool_farm_add_program");
+
+    check(vipool_farm_validate(farm), "vipool_farm_validate");
+    memset(&options, 0, sizeof options);
+    options.size = sizeof options;
+    check(vipool_plan_new(farm, &options, &plan), "vipool_plan_new");
+    check(vipool_farm_list_findings(farm, VIPOOL_LEVEL_ERROR, 0, NULL, 0, &count, &errors),
+          "vipool_farm_list_findings");
+    if (errors > 0) {
+        fprintf(stderr, "the farm has %u errors\n", (unsigned)errors);
+        exit(1);
+    }
+    vipool_farm_free(farm);
     return plan;
 }
 
@@ -81,10 +104,10 @@ static void rewrite_a_bind(const vipool_rewriter *rewriter)
         printf("%-20s %u\n", "with port", (unsigned)port);
         break;
     case VIPOOL_PASSED:
-        printf("%-20s %s\n", "passed", vipool_reason_text(outcome.code));
+        printf("%-20s %s\n", "passed", vipool_reason_get_text(outcome.reason));
         break;
     default:
-        printf("%-20s %s (errno %d)\n", "refused", vipool_refusal_text(outcome.code),
+        printf("%-20s %s (errno %d)\n", "refused", vipool_reason_get_text(outcome.reason),
                (int)outcome.error);
         break;
     }
@@ -124,7 +147,7 @@ int main(int argc, char **argv)
     vipool_rewriter *rewriter = NULL;
     vipool_session session = 0;
     vipool_open_options options;
-    vipool_opened opened;
+    vipool_opened_session opened;
     vipool_status status;
     uint32_t number;
 
@@ -134,11 +157,11 @@ int main(int argc, char **argv)
     if (argc > 1) {
         check(vipool_map_create(argv[1], strlen(argv[1]), plan, NULL, &map), "vipool_map_create");
     } else {
-        check(vipool_map_in_memory(plan, NULL, &map), "vipool_map_in_memory");
+        check(vipool_map_create_in_memory(plan, NULL, &map), "vipool_map_create_in_memory");
     }
     vipool_plan_free(plan);
 
-    check(vipool_session_new(VIPOOL_SESSION_EMBEDDER, 7, &session), "vipool_session_new");
+    check(vipool_session_make(VIPOOL_SESSION_EMBEDDER, 7, &session), "vipool_session_make");
     memset(&options, 0, sizeof options);
     options.size = sizeof options;
     options.user = "ada";
@@ -153,21 +176,21 @@ int main(int argc, char **argv)
 
     /* The hook. */
     if (argc > 1) {
-        check(vipool_reader_attach(argv[1], strlen(argv[1]), &reader), "vipool_reader_attach");
+        check(vipool_reader_open(argv[1], strlen(argv[1]), &reader), "vipool_reader_open");
     } else {
-        check(vipool_map_reader(map, &reader), "vipool_map_reader");
+        check(vipool_reader_open_map(map, &reader), "vipool_reader_open_map");
     }
     rewriter = make_rewriter(reader, program_path, &opened.handle);
     rewrite_a_bind(rewriter);
 
     /* The agent again. A second close frees nothing and says so. */
-    check(vipool_map_close(map, &opened.handle, vipool_now(), NULL), "vipool_map_close");
-    status = vipool_map_close(map, &opened.handle, vipool_now(), NULL);
-    printf("%-20s %s: %s\n", "closed twice", vipool_status_name(status), vipool_last_error());
+    check(vipool_map_close_by_handle(map, &opened.handle, vipool_now(), NULL), "vipool_map_close_by_handle");
+    status = vipool_map_close_by_handle(map, &opened.handle, vipool_now(), NULL);
+    printf("%-20s %s: %s\n", "closed twice", vipool_status_get_name(status), vipool_last_error());
     rewrite_a_bind(rewriter);
 
     vipool_rewriter_free(rewriter);
-    vipool_reader_free(reader);
-    vipool_map_free(map);
+    vipool_reader_close(reader);
+    vipool_map_close(map);
     return status == VIPOOL_ERR_STALE ? 0 : 1;
 }

@@ -35,13 +35,13 @@ static int descriptor_of(void *context)
     return *(const int *)context;
 }
 
-static uint32_t ask_local(void *context, void *buffer, uint32_t capacity)
+static uint32_t get_local(void *context, void *buffer, uint32_t capacity)
 {
     socklen_t length = (socklen_t)capacity;
     return getsockname(descriptor_of(context), buffer, &length) == 0 ? (uint32_t)length : 0;
 }
 
-static uint32_t ask_peer(void *context, void *buffer, uint32_t capacity)
+static uint32_t get_peer(void *context, void *buffer, uint32_t capacity)
 {
     socklen_t length = (socklen_t)capacity;
     return getpeername(descriptor_of(context), buffer, &length) == 0 ? (uint32_t)length : 0;
@@ -54,7 +54,7 @@ static int option(int descriptor, int level, int name)
     return getsockopt(descriptor, level, name, &value, &length) == 0 ? value : 0;
 }
 
-static uint32_t ask_protocol(void *context)
+static uint32_t get_protocol(void *context)
 {
     switch (option(descriptor_of(context), SOL_SOCKET, SO_TYPE)) {
     case SOCK_STREAM:
@@ -66,7 +66,7 @@ static uint32_t ask_protocol(void *context)
     }
 }
 
-static uint32_t ask_flags(void *context)
+static uint32_t get_flags(void *context)
 {
     int descriptor = descriptor_of(context);
     uint32_t flags = 0;
@@ -84,9 +84,9 @@ static vipool_socket facts_of(int *descriptor)
 {
     vipool_socket facts = {
         .size = sizeof facts,
-        .ask_local = ask_local,
-        .ask_protocol = ask_protocol,
-        .ask_flags = ask_flags,
+        .get_local = get_local,
+        .get_protocol = get_protocol,
+        .get_flags = get_flags,
         .context = descriptor,
     };
     return facts;
@@ -142,7 +142,7 @@ static int is_missed(const vipool_sockaddr *address)
         return 0;
     }
     if (vipool_ip_from_sockaddr(address->bytes, address->length, &ip, NULL) == VIPOOL_OK) {
-        (void)vipool_rewrite_retries(rewriter, &ip, &retry);
+        (void)vipool_rewrite_is_retry_allowed(rewriter, &ip, &retry);
     }
     return !retry;
 }
@@ -194,7 +194,7 @@ static int bind_first(int descriptor, const vipool_outcome *outcome)
 #ifdef IP_BIND_ADDRESS_NO_PORT
     /* For this bind alone: after one of its own the program asks for the port. */
     int name = IP_BIND_ADDRESS_NO_PORT;
-    if ((outcome->flags & VIPOOL_DO_LATE_PORT) && !option(descriptor, IPPROTO_IP, name)) {
+    if ((outcome->flags & VIPOOL_DO_DEFER_PORT) && !option(descriptor, IPPROTO_IP, name)) {
         set_option(descriptor, IPPROTO_IP, name, 1);
         result = bind_to(descriptor, &outcome->bind);
         set_option(descriptor, IPPROTO_IP, name, 0);
@@ -238,15 +238,15 @@ static int hooked_connect(int descriptor, const struct sockaddr *address, sockle
 /* Shows the program an address that the kernel has just put into its buffer, cut to the size of
  * that. A program that does not want to know hands in NULL. */
 static void show(struct sockaddr *address, socklen_t room, socklen_t *length,
-                 vipool_ask_address_fn ask_other, int *descriptor)
+                 vipool_get_address_fn get_other_end, int *descriptor)
 {
     int before = errno;
     vipool_outcome outcome = nothing_yet();
     if (address == NULL) {
         return;
     }
-    (void)vipool_rewrite_shown(rewriter, address, (uint32_t)(*length < room ? *length : room),
-                               ask_other, descriptor, &outcome);
+    (void)vipool_rewrite_visible_address(rewriter, address, (uint32_t)(*length < room ? *length : room),
+                               get_other_end, descriptor, &outcome);
     errno = before;
     if (outcome.kind == VIPOOL_REWRITTEN) {
         socklen_t whole = (socklen_t)outcome.address.length;
@@ -261,7 +261,7 @@ static int hooked_getsockname(int descriptor, struct sockaddr *address, socklen_
     int result = getsockname(descriptor, address, length);
 
     if (result == 0) {
-        show(address, room, length, ask_peer, &descriptor);
+        show(address, room, length, get_peer, &descriptor);
     }
     return result;
 }
@@ -272,7 +272,7 @@ static int hooked_accept(int descriptor, struct sockaddr *address, socklen_t *le
     int accepted = accept(descriptor, address, length);
 
     if (accepted >= 0) {
-        show(address, room, length, ask_local, &accepted);
+        show(address, room, length, get_local, &accepted);
     }
     return accepted;
 }
@@ -291,7 +291,7 @@ static const char *start(const char *directory, const char *lease)
     vipool_rewriter_options options = {
         .size = sizeof options,
         /* vipool's own question to the kernel; a vendor may have a better one. */
-        .find_listener = vipool_find_listener,
+        .find_listener = vipool_listener_find,
     };
     vipool_status status;
     const char *why = NULL;
@@ -302,14 +302,14 @@ static const char *start(const char *directory, const char *lease)
     /* As all that may be called in a signal handler, it leaves no text in vipool_last_error(). */
     status = vipool_handle_parse(lease, strlen(lease), &options.handle);
     if (status != VIPOOL_OK) {
-        return vipool_status_text(status);
+        return vipool_status_get_text(status);
     }
-    if (vipool_reader_attach(directory, strlen(directory), &reader) != VIPOOL_OK) {
+    if (vipool_reader_open(directory, strlen(directory), &reader) != VIPOOL_OK) {
         return vipool_last_error();
     }
     executable.path_length = (size_t)path_length;
     if (vipool_reader_find_rule(reader, &executable, &rule) != VIPOOL_OK) {
-        why = vipool_reason_text(VIPOOL_REASON_NOT_LISTED);
+        why = vipool_reason_get_text(VIPOOL_REASON_NOT_LISTED);
     } else {
         options.rule = rule.id;
         if (vipool_rewriter_new(reader, &options, &rewriter) != VIPOOL_OK) {
@@ -318,7 +318,7 @@ static const char *start(const char *directory, const char *lease)
     }
     /* The rewriter keeps what it needs. A hook never frees the rewriter: other threads may be in
      * it until the process ends. This program frees it so that leak checkers stay quiet. */
-    vipool_reader_free(reader);
+    vipool_reader_close(reader);
     return why;
 }
 

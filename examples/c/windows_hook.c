@@ -40,7 +40,7 @@ static vipool_rewriter *decider(void)
 
 /* The system's own functions: this DLL's import table is left alone, so they are called by name. */
 
-static uint32_t ask_local(void *context, void *buffer, uint32_t capacity)
+static uint32_t get_local(void *context, void *buffer, uint32_t capacity)
 {
     SOCKET s = *(SOCKET *)context;
     int length = (int)capacity;
@@ -62,7 +62,7 @@ static uint32_t ask_local(void *context, void *buffer, uint32_t capacity)
                                             : 0;
 }
 
-static uint32_t ask_peer(void *context, void *buffer, uint32_t capacity)
+static uint32_t get_peer(void *context, void *buffer, uint32_t capacity)
 {
     int length = (int)capacity;
     return getpeername(*(SOCKET *)context, buffer, &length) == 0 ? (uint32_t)length : 0;
@@ -75,7 +75,7 @@ static DWORD option(SOCKET s, int level, int name)
     return getsockopt(s, level, name, (char *)&value, &length) == 0 ? value : 0;
 }
 
-static uint32_t ask_protocol(void *context)
+static uint32_t get_protocol(void *context)
 {
     DWORD type = option(*(SOCKET *)context, SOL_SOCKET, SO_TYPE);
     return type == SOCK_STREAM  ? VIPOOL_PROTOCOL_TCP
@@ -83,7 +83,7 @@ static uint32_t ask_protocol(void *context)
                                 : VIPOOL_PROTOCOL_OTHER;
 }
 
-static uint32_t ask_flags(void *context)
+static uint32_t get_flags(void *context)
 {
     SOCKET s = *(SOCKET *)context;
     uint32_t flags = option(s, IPPROTO_IPV6, IPV6_V6ONLY) ? VIPOOL_SOCKET_V6ONLY : 0;
@@ -97,9 +97,9 @@ static vipool_socket facts_of(SOCKET *s)
 {
     vipool_socket facts = {
         .size = sizeof facts,
-        .ask_local = ask_local,
-        .ask_protocol = ask_protocol,
-        .ask_flags = ask_flags,
+        .get_local = get_local,
+        .get_protocol = get_protocol,
+        .get_flags = get_flags,
         .context = s,
     };
     return facts;
@@ -141,7 +141,7 @@ static BOOL is_missed(const vipool_sockaddr *address)
         return FALSE;
     }
     if (vipool_ip_from_sockaddr(address->bytes, address->length, &ip, NULL) == VIPOOL_OK) {
-        (void)vipool_rewrite_retries(rewriter, &ip, &retry);
+        (void)vipool_rewrite_is_retry_allowed(rewriter, &ip, &retry);
     }
     return !retry;
 }
@@ -210,7 +210,7 @@ static int WSAAPI hooked_getsockname(SOCKET s, struct sockaddr *name, int *lengt
         return SOCKET_ERROR;
     }
     before = WSAGetLastError();
-    (void)vipool_rewrite_shown(decider(), name, (uint32_t)*length, ask_peer, &s, &outcome);
+    (void)vipool_rewrite_visible_address(decider(), name, (uint32_t)*length, get_peer, &s, &outcome);
     if (outcome.kind == VIPOOL_REWRITTEN) {
         /* Of the same family, so there is room. */
         memcpy(name, outcome.address.bytes, outcome.address.length);
@@ -251,6 +251,7 @@ static BOOL CALLBACK start(INIT_ONCE *once, void *parameter, void **context)
 {
     /* Without a lock of the loader, and once: they may as well be large. */
     static wchar_t map[1024];
+    static char directory[3 * 1024];
     static wchar_t path[1024];
     char disabled[2];
     char lease[128];
@@ -264,13 +265,14 @@ static BOOL CALLBACK start(INIT_ONCE *once, void *parameter, void **context)
     vipool_rule rule = { .size = sizeof rule };
     vipool_rewriter_options options = {
         .size = sizeof options,
-        .find_listener = vipool_find_listener,
+        .find_listener = vipool_listener_find,
     };
     /* Of a variable that does not fit the answer is the room that it needs, of a path that does not
      * fit the room that there is: in either case not less than that. */
     DWORD map_length = GetEnvironmentVariableW(L"VIPOOL_MAP", map, 1024);
     DWORD lease_length = GetEnvironmentVariableA("VIPOOL_LEASE", lease, sizeof lease);
     DWORD path_length = GetModuleFileNameW(NULL, path, 1024);
+    size_t directory_length = 0;
 
     (void)once;
     (void)parameter;
@@ -284,7 +286,9 @@ static BOOL CALLBACK start(INIT_ONCE *once, void *parameter, void **context)
         return TRUE;
     }
     if (vipool_handle_parse(lease, lease_length, &options.handle) != VIPOOL_OK
-        || vipool_reader_attach_utf16((const uint16_t *)map, map_length, &reader) != VIPOOL_OK) {
+        || vipool_utf16_to_utf8((const uint16_t *)map, map_length, directory, sizeof directory,
+                                &directory_length) != VIPOOL_OK
+        || vipool_reader_open(directory, directory_length, &reader) != VIPOOL_OK) {
         return TRUE;
     }
     executable.path_length = path_length;
@@ -293,7 +297,7 @@ static BOOL CALLBACK start(INIT_ONCE *once, void *parameter, void **context)
         (void)vipool_rewriter_new(reader, &options, &rewriter);
     }
     /* The rewriter keeps what it needs. */
-    vipool_reader_free(reader);
+    vipool_reader_close(reader);
     return TRUE;
 }
 

@@ -1,32 +1,33 @@
-//! Addresses and ranges as C has them: a small tagged struct, or the bytes of a sockaddr.
+//! Addresses and ranges: a small tagged struct, or the bytes of a sockaddr.
 
 use std::ffi::{c_char, c_void};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::error::{CallError, catch_panic};
 use super::handle::not_null;
-use super::outcome::call;
 use super::status::vipool_status::{self, *};
-use super::text::{bytes, copy_out, utf8};
+use super::text::{array, bytes, copy_text, utf8};
 use crate::range::Range;
 use crate::rewrite::sockaddr::{self, Parsed};
 
-/// An IP address, or none. Zeroed memory is none. Plain data: copy it as you like.
+/// An IP address, or no address. Zeroed memory is no address. Plain data.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct vipool_ip {
-    /// 0 none, 4 IPv4, 6 IPv6 (not AF_INET: that differs between systems).
+    /// 0 no address, 4 IPv4, 6 IPv6. Not AF_INET, which differs between systems.
     pub family: u32,
-    /// The address in network order; IPv4 in the first four bytes, the others zero.
+    /// The address in network byte order. An IPv4 address has the first four bytes; the others are
+    /// zero.
     pub bytes: [u8; 16],
 }
 
-/// Addresses from the first to the last, both included, of one family. Plain data.
+/// An inclusive range of addresses of one family. Plain data.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct vipool_range {
-    /// The lowest address.
+    /// Lowest address.
     pub first: vipool_ip,
-    /// The highest address.
+    /// Highest address.
     pub last: vipool_ip,
 }
 
@@ -51,7 +52,7 @@ impl From<IpAddr> for vipool_ip {
 }
 
 impl vipool_ip {
-    /// The address; `None` for none; an error for another family.
+    /// Returns the address, `None` for no address, or an error for an unknown family.
     #[inline]
     pub(crate) fn get(&self) -> Result<Option<IpAddr>, vipool_status> {
         match self.family {
@@ -62,20 +63,20 @@ impl vipool_ip {
         }
     }
 
-    /// The address as one of IPv4, which its family says it is.
+    /// Returns the IPv4 address. The family must be 4.
     #[inline]
     pub(crate) fn v4(&self) -> Ipv4Addr {
         let [a, b, c, d, ..] = self.bytes;
         Ipv4Addr::new(a, b, c, d)
     }
 
-    /// The address as one of IPv6, which its family says it is.
+    /// Returns the IPv6 address. The family must be 6.
     #[inline]
     pub(crate) fn v6(&self) -> Ipv6Addr {
         self.bytes.into()
     }
 
-    /// The address, which must be one.
+    /// Returns the address, or an error if there is none.
     #[inline]
     pub(crate) fn required(&self) -> Result<IpAddr, vipool_status> {
         self.get()?.ok_or(VIPOOL_ERR_ADDRESS)
@@ -94,20 +95,33 @@ impl vipool_range {
     }
 }
 
-/// A sockaddr_in or sockaddr_in6 with its length: hand `bytes` and `length` to the system's calls.
-/// Plain data.
+/// Reads an array of ranges.
+///
+/// # Safety
+/// As for [`array()`].
+pub(crate) unsafe fn read_ranges(
+    ranges: *const vipool_range,
+    count: usize,
+) -> Result<Vec<Range>, CallError> {
+    // SAFETY: the caller guarantees `count` readable ranges.
+    let ranges = unsafe { array(ranges, count) }?;
+    Ok(ranges.iter().map(vipool_range::get).collect::<Result<_, _>>()?)
+}
+
+/// Capacity of vipool_sockaddr.bytes: sizeof(struct sockaddr_in6).
+pub const VIPOOL_SOCKADDR_MAX: usize = 28;
+const _: () = assert!(VIPOOL_SOCKADDR_MAX == sockaddr::IPV6_LENGTH);
+
+/// A sockaddr_in or sockaddr_in6 with its length. Pass `bytes` and `length` to the socket calls of
+/// the system. Plain data.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct vipool_sockaddr {
-    /// How many of the bytes there are; 0 for none.
+    /// Number of valid bytes; 0 for no address.
     pub length: u32,
-    /// As the system's socket calls have them. Those behind `length` are left as they were.
+    /// The sockaddr. Bytes beyond `length` are undefined.
     pub bytes: [u8; VIPOOL_SOCKADDR_MAX],
 }
-
-/// The most bytes that a sockaddr given back has: sizeof(struct sockaddr_in6).
-pub const VIPOOL_SOCKADDR_MAX: usize = 28;
-const _: () = assert!(VIPOOL_SOCKADDR_MAX == sockaddr::IPV6_LENGTH);
 
 impl vipool_sockaddr {
     pub(crate) const NONE: Self = Self { length: 0, bytes: [0; VIPOOL_SOCKADDR_MAX] };
@@ -118,26 +132,24 @@ impl vipool_sockaddr {
             Parsed::Unspecified(_) | Parsed::Other => None,
         }
     }
-}
 
-impl From<&SocketAddr> for vipool_sockaddr {
-    #[inline]
-    fn from(address: &SocketAddr) -> Self {
-        let mut made = Self::NONE;
-        made.set(address);
-        made
-    }
-}
-
-impl vipool_sockaddr {
-    /// Writes an address over this one. Bytes behind its length stay as they were.
+    /// Writes an address. Bytes beyond its length keep their value.
     #[inline]
     pub(crate) fn set(&mut self, address: &SocketAddr) {
         self.length = sockaddr::write(address, &mut self.bytes) as u32;
     }
 }
 
-/// The bytes of a sockaddr of the caller's.
+impl From<&SocketAddr> for vipool_sockaddr {
+    #[inline]
+    fn from(address: &SocketAddr) -> Self {
+        let mut sockaddr = Self::NONE;
+        sockaddr.set(address);
+        sockaddr
+    }
+}
+
+/// Reads the bytes of a sockaddr.
 ///
 /// # Safety
 /// `address` is NULL or valid for reads of `length` bytes during `'a`.
@@ -146,40 +158,50 @@ pub(crate) unsafe fn sockaddr_bytes<'a>(
     address: *const c_void,
     length: u32,
 ) -> Result<&'a [u8], vipool_status> {
-    // No kernel takes more, and what follows must not read them.
+    // No kernel accepts a longer sockaddr, so bytes beyond the limit are not read.
     let length = (length as usize).min(sockaddr::MAX_LENGTH + 1);
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees `length` readable bytes.
     unsafe { bytes(address.cast(), length) }
 }
 
-/// Reads an address from text, such as "10.0.5.7" or "2001:db8::7".
+/// Parses an address, such as "10.0.5.7" or "2001:db8::7".
 ///
-/// `text`: `length` bytes of UTF-8. Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_ADDRESS.
-/// May be called from any thread.
+/// Parameters:
+/// - `text`, `length`: the text, UTF-8.
+/// - `out`: receives the address.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_ADDRESS.
+///
+/// Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vipool_ip_parse(
     text: *const c_char,
     length: usize,
     out: *mut vipool_ip,
 ) -> vipool_status {
-    call(|| {
+    catch_panic(|| {
         not_null(out)?;
-        // SAFETY: the caller vouches for the text.
+        // SAFETY: the caller guarantees the text.
         let text = unsafe { utf8(text, length) }?;
-        let address: IpAddr = text
-            .parse()
-            .map_err(|_| VIPOOL_ERR_ADDRESS.because(format_args!("{text:?} is no address")))?;
+        let address: IpAddr = text.parse().map_err(|_| {
+            VIPOOL_ERR_ADDRESS.with_message(format_args!("{text:?} is not an IP address"))
+        })?;
         // SAFETY: not NULL.
         unsafe { out.write(address.into()) };
         Ok(())
     })
 }
 
-/// Writes an address as text with a NUL behind it; 46 bytes are always enough. None is empty.
+/// Formats an address.
 ///
-/// `out_length` may be NULL; it is told the length without the NUL, also with VIPOOL_ERR_BUFFER.
+/// Parameters:
+/// - `ip`: the address; no address becomes an empty text.
+/// - `buffer`, `capacity`: receives the text and a NUL. 46 bytes are always enough.
+/// - `out_length`: receives the length without the NUL. May be NULL.
+///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS (unknown family), VIPOOL_ERR_BUFFER.
-/// May be called from any thread.
+///
+/// Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vipool_ip_format(
     ip: *const vipool_ip,
@@ -187,21 +209,25 @@ pub unsafe extern "C" fn vipool_ip_format(
     capacity: usize,
     out_length: *mut usize,
 ) -> vipool_status {
-    call(|| {
-        // SAFETY: the caller vouches for the address.
+    catch_panic(|| {
+        // SAFETY: the caller guarantees the address.
         let ip = unsafe { ip.as_ref() }.ok_or(VIPOOL_ERR_NULL)?;
         let text = ip.get()?.map_or(String::new(), |address| address.to_string());
-        // SAFETY: the caller vouches for buffer and length.
-        unsafe { copy_out(&text, buffer, capacity, out_length) }
+        // SAFETY: the caller guarantees buffer and length.
+        unsafe { copy_text(&text, buffer, capacity, out_length) }
     })
 }
 
-/// Takes the address and port out of a sockaddr_in or sockaddr_in6.
+/// Reads address and port of a sockaddr_in or sockaddr_in6.
 ///
-/// `address`: `length` bytes as the system's socket calls have them, aligned or not. `out_port`
-/// is in host order and may be NULL.
+/// Parameters:
+/// - `address`, `length`: the sockaddr, aligned or not.
+/// - `out`: receives the address.
+/// - `out_port`: receives the port in host byte order. May be NULL.
+///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS (another family, or too short).
-/// May be called from any thread.
+///
+/// Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vipool_ip_from_sockaddr(
     address: *const c_void,
@@ -209,36 +235,43 @@ pub unsafe extern "C" fn vipool_ip_from_sockaddr(
     out: *mut vipool_ip,
     out_port: *mut u16,
 ) -> vipool_status {
-    call(|| {
+    catch_panic(|| {
         not_null(out)?;
-        // SAFETY: the caller vouches for the bytes.
+        // SAFETY: the caller guarantees the bytes.
         let bytes = unsafe { sockaddr_bytes(address, length) }?;
-        let Parsed::Inet(found) = sockaddr::parse(bytes) else {
+        let Parsed::Inet(parsed) = sockaddr::parse(bytes) else {
             return Err(VIPOOL_ERR_ADDRESS.into());
         };
-        // SAFETY: not NULL; the port where it is not NULL either.
+        // SAFETY: neither place is NULL when it is written.
         unsafe {
-            out.write(found.ip().into());
+            out.write(parsed.ip().into());
             if !out_port.is_null() {
-                out_port.write(found.port());
+                out_port.write(parsed.port());
             }
         }
         Ok(())
     })
 }
 
-/// Makes a sockaddr of an address and a port in host order.
+/// Makes a sockaddr from an address and a port.
 ///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS. May be called from any thread.
+/// Parameters:
+/// - `ip`: the address.
+/// - `port`: the port in host byte order.
+/// - `out`: receives the sockaddr.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS.
+///
+/// Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vipool_ip_to_sockaddr(
     ip: *const vipool_ip,
     port: u16,
     out: *mut vipool_sockaddr,
 ) -> vipool_status {
-    call(|| {
+    catch_panic(|| {
         not_null(out)?;
-        // SAFETY: the caller vouches for the address.
+        // SAFETY: the caller guarantees the address.
         let ip = unsafe { ip.as_ref() }.ok_or(VIPOOL_ERR_NULL)?.required()?;
         // SAFETY: not NULL.
         unsafe { out.write((&SocketAddr::new(ip, port)).into()) };
@@ -246,20 +279,25 @@ pub unsafe extern "C" fn vipool_ip_to_sockaddr(
     })
 }
 
-/// Reads a range from text: a CIDR prefix ("10.0.5.0/24"), first-last ("10.0.5.10-10.0.5.99") or
-/// one address.
+/// Parses a range: a CIDR prefix ("10.0.5.0/24"), first-last ("10.0.5.10-10.0.5.99") or one address.
+///
+/// Parameters:
+/// - `text`, `length`: the text, UTF-8.
+/// - `out`: receives the range.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_RANGE_SYNTAX, VIPOOL_ERR_RANGE_HOST_BITS,
-/// VIPOOL_ERR_RANGE_ORDER. May be called from any thread.
+/// VIPOOL_ERR_RANGE_ORDER.
+///
+/// Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vipool_range_parse(
     text: *const c_char,
     length: usize,
     out: *mut vipool_range,
 ) -> vipool_status {
-    call(|| {
+    catch_panic(|| {
         not_null(out)?;
-        // SAFETY: the caller vouches for the text.
+        // SAFETY: the caller guarantees the text.
         let range: Range = unsafe { utf8(text, length) }?.parse()?;
         // SAFETY: not NULL.
         unsafe { out.write((&range).into()) };
@@ -267,12 +305,16 @@ pub unsafe extern "C" fn vipool_range_parse(
     })
 }
 
-/// Writes a range as one address or as first-last, which vipool_range_parse() reads, with a NUL
-/// behind it; 92 bytes are always enough.
+/// Formats a range as first-last, or as one address.
 ///
-/// `out_length` may be NULL; it is told the length without the NUL, also with VIPOOL_ERR_BUFFER.
+/// Parameters:
+/// - `range`: the range.
+/// - `buffer`, `capacity`: receives the text and a NUL. 92 bytes are always enough.
+/// - `out_length`: receives the length without the NUL. May be NULL.
+///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_RANGE_ORDER, VIPOOL_ERR_BUFFER.
-/// May be called from any thread.
+///
+/// Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vipool_range_format(
     range: *const vipool_range,
@@ -280,65 +322,40 @@ pub unsafe extern "C" fn vipool_range_format(
     capacity: usize,
     out_length: *mut usize,
 ) -> vipool_status {
-    call(|| {
-        // SAFETY: the caller vouches for range, buffer and length.
+    catch_panic(|| {
+        // SAFETY: the caller guarantees range, buffer and length.
         unsafe {
             let range = range.as_ref().ok_or(VIPOOL_ERR_NULL)?.get()?;
-            copy_out(&range.to_string(), buffer, capacity, out_length)
+            copy_text(&range.to_string(), buffer, capacity, out_length)
         }
     })
 }
 
-/// The addresses that are in both ranges; VIPOOL_ERR_NOT_FOUND if there are none.
+/// Computes the addresses that two ranges have in common.
 ///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_RANGE_ORDER, VIPOOL_ERR_NOT_FOUND.
-/// May be called from any thread.
+/// Parameters:
+/// - `range`, `other`: the ranges.
+/// - `out`: receives the intersection.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_RANGE_ORDER, VIPOOL_ERR_NOT_FOUND (no
+/// common address).
+///
+/// Threads: any.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_range_intersection(
+pub unsafe extern "C" fn vipool_range_intersect(
     range: *const vipool_range,
     other: *const vipool_range,
     out: *mut vipool_range,
 ) -> vipool_status {
-    call(|| {
+    catch_panic(|| {
         not_null(out)?;
-        // SAFETY: the caller vouches for both ranges; the place is not NULL.
+        // SAFETY: the caller guarantees both ranges; `out` is not NULL.
         unsafe {
             let range = range.as_ref().ok_or(VIPOOL_ERR_NULL)?.get()?;
             let other = other.as_ref().ok_or(VIPOOL_ERR_NULL)?.get()?;
-            let both = range.intersection(&other).ok_or(VIPOOL_ERR_NOT_FOUND)?;
-            out.write((&both).into());
+            let common = range.intersection(&other).ok_or(VIPOOL_ERR_NOT_FOUND)?;
+            out.write((&common).into());
         }
-        Ok(())
-    })
-}
-
-/// What is left of a range without another: `out` has room for two ranges, `out_count` is told how
-/// many are left (0, 1 or 2), in order.
-///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_RANGE_ORDER.
-/// May be called from any thread.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_range_without(
-    range: *const vipool_range,
-    cut: *const vipool_range,
-    out: *mut vipool_range,
-    out_count: *mut usize,
-) -> vipool_status {
-    call(|| {
-        not_null(out)?;
-        not_null(out_count)?;
-        // SAFETY: the caller vouches for both ranges.
-        let (range, cut) = unsafe {
-            (range.as_ref().ok_or(VIPOOL_ERR_NULL)?.get()?, cut.as_ref().ok_or(VIPOOL_ERR_NULL)?)
-        };
-        let mut count = 0;
-        for piece in range.without(&cut.get()?) {
-            // SAFETY: not NULL, room for two, and there are no more than two pieces.
-            unsafe { out.add(count).write((&piece).into()) };
-            count += 1;
-        }
-        // SAFETY: not NULL.
-        unsafe { out_count.write(count) };
         Ok(())
     })
 }

@@ -1,11 +1,11 @@
-//! The address of a session's client, for those of its programs that go by it.
+//! The client address of a session, for programs that use it.
 
 use std::ffi::{CString, c_char};
 use std::path::Path;
 
 use super::address::vipool_ip;
+use super::error::{CallError, catch_panic};
 use super::handle::not_null;
-use super::outcome::{Failure, call};
 use super::session::vipool_handle;
 use super::status::vipool_status::{self, *};
 use super::text::{optional_utf8, utf8};
@@ -13,16 +13,24 @@ use crate::client_file;
 use crate::os::users::{self, UserId};
 use crate::session::Handle;
 
-/// Tells the user of a session, and nobody else, where its client is: in a file of the map's
-/// directory that is named after the lease. For programs with VIPOOL_FEATURE_CLIENT_IP.
+/// Stores the client address of a session, readable by the user of the session alone.
 ///
-/// `user`: `user_length` bytes of UTF-8, on Windows "DOMAIN\\user" too; may be NULL for the user of this
-/// process. May block while the user is looked up.
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE,
-/// VIPOOL_ERR_ADDRESS, VIPOOL_ERR_NOT_FOUND (the system knows no such user), VIPOOL_ERR_IO.
-/// May be called from any thread.
+/// It is a file in the directory of the map, named after the lease. Programs with
+/// VIPOOL_FEATURE_CLIENT_IP read it.
+///
+/// Parameters:
+/// - `directory`, `directory_length`: the directory of the map, UTF-8.
+/// - `handle`: the lease.
+/// - `client`: the address.
+/// - `user`, `user_length`: the user, UTF-8; on Windows "DOMAIN\\user" too. NULL for the user of this
+///   process.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8, VIPOOL_ERR_SESSION_ID,
+/// VIPOOL_ERR_HANDLE, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_NOT_FOUND (unknown user), VIPOOL_ERR_IO.
+///
+/// Threads: any. May block for the lookup of the user.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_client_write(
+pub unsafe extern "C" fn vipool_client_set(
     directory: *const c_char,
     directory_length: usize,
     handle: *const vipool_handle,
@@ -30,83 +38,97 @@ pub unsafe extern "C" fn vipool_client_write(
     user: *const c_char,
     user_length: usize,
 ) -> vipool_status {
-    call(|| {
-        // SAFETY: the caller vouches for all of them.
+    catch_panic(|| {
+        // SAFETY: the caller guarantees texts, handle and address.
         let (directory, handle, client, user) = unsafe {
-            let (directory, handle) = file(directory, directory_length, handle)?;
+            let (directory, handle) = read_lease(directory, directory_length, handle)?;
             let client = client.as_ref().ok_or(VIPOOL_ERR_NULL)?.required()?;
             (directory, handle, client, optional_utf8(user, user_length)?)
         };
         let owner = match user {
             None => None,
-            Some(user) => Some(identified(user).ok_or_else(|| {
-                VIPOOL_ERR_NOT_FOUND.because(format_args!("there is no user {user:?}"))
+            Some(user) => Some(find_user(user).ok_or_else(|| {
+                VIPOOL_ERR_NOT_FOUND.with_message(format_args!("there is no user {user:?}"))
             })?),
         };
-        client_file::write(directory, &handle, client, owner).map_err(failure)
+        client_file::write(directory, &handle, client, owner).map_err(io_error)
     })
 }
 
-fn identified(user: &str) -> Option<UserId> {
+fn find_user(user: &str) -> Option<UserId> {
     users::user_id(&CString::new(user).ok()?)
 }
 
-/// Where the client of the session of this lease is, for vipool_rewrite_host_addresses().
+/// Returns the client address of a session, for vipool_rewrite_host_addresses().
 ///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE,
-/// VIPOOL_ERR_NOT_FOUND (not known, or not to this user). May be called from any thread.
+/// Parameters:
+/// - `directory`, `directory_length`: the directory of the map, UTF-8.
+/// - `handle`: the lease.
+/// - `out`: receives the address.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8, VIPOOL_ERR_SESSION_ID,
+/// VIPOOL_ERR_HANDLE, VIPOOL_ERR_NOT_FOUND (not stored, or not readable by this user).
+///
+/// Threads: any.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_client_read(
+pub unsafe extern "C" fn vipool_client_get(
     directory: *const c_char,
     directory_length: usize,
     handle: *const vipool_handle,
     out: *mut vipool_ip,
 ) -> vipool_status {
-    call(|| {
+    catch_panic(|| {
         not_null(out)?;
-        // SAFETY: the caller vouches for all of them; the place is not NULL.
+        // SAFETY: the caller guarantees text and handle; `out` is not NULL.
         unsafe {
-            let (directory, handle) = file(directory, directory_length, handle)?;
+            let (directory, handle) = read_lease(directory, directory_length, handle)?;
             out.write(client_file::read(directory, &handle).ok_or(VIPOOL_ERR_NOT_FOUND)?.into());
         }
         Ok(())
     })
 }
 
-/// Takes away what vipool_client_write() wrote: to be called when the session is closed. What is
-/// not there is no error.
+/// Removes the client address of a session. Call it when the session is closed.
 ///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE,
-/// VIPOOL_ERR_IO. May be called from any thread.
+/// An address that is not stored is not an error.
+///
+/// Parameters:
+/// - `directory`, `directory_length`: the directory of the map, UTF-8.
+/// - `handle`: the lease.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8, VIPOOL_ERR_SESSION_ID,
+/// VIPOOL_ERR_HANDLE, VIPOOL_ERR_IO.
+///
+/// Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vipool_client_remove(
     directory: *const c_char,
     directory_length: usize,
     handle: *const vipool_handle,
 ) -> vipool_status {
-    call(|| {
-        // SAFETY: the caller vouches for both.
-        let (directory, handle) = unsafe { file(directory, directory_length, handle) }?;
-        client_file::remove(directory, &handle).map_err(failure)
+    catch_panic(|| {
+        // SAFETY: the caller guarantees text and handle.
+        let (directory, handle) = unsafe { read_lease(directory, directory_length, handle) }?;
+        client_file::remove(directory, &handle).map_err(io_error)
     })
 }
 
-/// The directory and the lease that name a file.
+/// Reads the directory and the lease that name a file.
 ///
 /// # Safety
 /// As for [`utf8`]; `handle` is NULL or valid for reads.
-unsafe fn file<'a>(
+unsafe fn read_lease<'a>(
     directory: *const c_char,
     directory_length: usize,
     handle: *const vipool_handle,
-) -> Result<(&'a Path, Handle), Failure> {
-    // SAFETY: the caller's promise.
+) -> Result<(&'a Path, Handle), CallError> {
+    // SAFETY: the caller guarantees text and handle.
     unsafe {
         let handle = handle.as_ref().ok_or(VIPOOL_ERR_NULL)?.get()?;
         Ok((Path::new(utf8(directory, directory_length)?), handle))
     }
 }
 
-fn failure(error: std::io::Error) -> Failure {
-    VIPOOL_ERR_IO.because(format_args!("the file with the client's address: {error}"))
+fn io_error(error: std::io::Error) -> CallError {
+    VIPOOL_ERR_IO.with_message(format_args!("file with the client address: {error}"))
 }

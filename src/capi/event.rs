@@ -1,4 +1,4 @@
-//! What an agent is told of, by a callback: addresses given out, given back, missing, running low.
+//! Events of a map, reported by a callback of the agent.
 
 use std::ffi::c_void;
 use std::ptr;
@@ -9,31 +9,31 @@ use super::status::vipool_status::{self, *};
 use crate::map::{ClosedSession, OpenError, OpenedSession, SessionRow};
 use crate::session::SessionId;
 
-/// What happened.
+/// Kind of an event.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug)]
 pub enum vipool_event_kind {
-    /// A session was given an address: `lease`.
+    /// A session got the address of `lease`.
     VIPOOL_EVENT_ASSIGNED = 1,
-    /// A session gave an address back: `lease`.
+    /// A session released the address of `lease`.
     VIPOOL_EVENT_RELEASED = 2,
-    /// A session got no address of a pool: `reason` says why.
+    /// A session got no address of a pool, because of `reason`.
     VIPOOL_EVENT_EXHAUSTED = 3,
-    /// A pool fell below its low-water mark when this session was opened.
+    /// A pool fell below its low-water mark when the session was opened.
     VIPOOL_EVENT_LOW_WATER = 4,
 }
 
-/// Something that happened. Made by the library; its size says how much of it there is.
+/// An event. The library fills it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct vipool_event {
-    /// How many bytes of this struct the library has filled: a program that was compiled with a
-    /// newer header must not read beyond.
+    /// Number of bytes that the library filled. A program that was compiled with a newer header must
+    /// not read beyond them.
     pub size: usize,
     /// vipool_event_kind.
     pub kind: u32,
-    /// With VIPOOL_EVENT_EXHAUSTED: VIPOOL_ERR_EXHAUSTED, VIPOOL_ERR_COOLING,
-    /// VIPOOL_ERR_LINGERING or VIPOOL_ERR_DRAINING. Otherwise VIPOOL_OK.
+    /// With VIPOOL_EVENT_EXHAUSTED: VIPOOL_ERR_EXHAUSTED, VIPOOL_ERR_COOLING, VIPOOL_ERR_LINGERING or
+    /// VIPOOL_ERR_DRAINING. Otherwise VIPOOL_OK.
     pub reason: i32,
     /// The session.
     pub session: vipool_session,
@@ -42,33 +42,37 @@ pub struct vipool_event {
 }
 layout!(vipool_event { size, kind, reason, session, lease });
 
-/// Called with the context of vipool_map_options for each event, on the thread whose call caused
-/// it, after the map was unlocked and before the call returns; by several threads at once if
-/// several threads use the map. It may call the library; it must not throw or free the map. With a
-/// writer it may call that writer, but not the writer's map, and must not free either. The event
-/// is valid until it returns.
+/// Receives the events of a map.
+///
+/// The library calls it on the thread that caused the event, after the map was unlocked and before
+/// the call returns. Several threads may call it at once. It may call the library, but must not
+/// close the map, throw or longjmp.
+///
+/// Parameters:
+/// - `context`: vipool_map_options.context.
+/// - `event`: the event, valid until the callback returns.
 pub type vipool_event_fn =
     Option<unsafe extern "C" fn(context: *mut c_void, event: *const vipool_event)>;
 
 /// The callback of a map with its context.
-pub(crate) struct Sink {
+pub(crate) struct EventSink {
     callback: vipool_event_fn,
     context: *mut c_void,
 }
 
-// SAFETY: the context is only handed through to the callback, and the header says that it is
-// called by whatever thread uses the map.
-unsafe impl Send for Sink {}
+// SAFETY: the library only passes the context to the callback. The header tells the caller that any
+// thread that uses the map calls it.
+unsafe impl Send for EventSink {}
 // SAFETY: as above.
-unsafe impl Sync for Sink {}
+unsafe impl Sync for EventSink {}
 
-impl Default for Sink {
+impl Default for EventSink {
     fn default() -> Self {
         Self::new(None, ptr::null_mut())
     }
 }
 
-impl Sink {
+impl EventSink {
     pub(crate) fn new(callback: vipool_event_fn, context: *mut c_void) -> Self {
         Self { callback, context }
     }
@@ -78,57 +82,61 @@ impl Sink {
         self.callback.is_some()
     }
 
-    /// Tells what an opening did.
+    /// Reports the result of opening a session.
     #[inline]
-    pub(crate) fn opened(&self, session: SessionId, opened: &Result<OpenedSession, OpenError>) {
+    pub(crate) fn report_open(
+        &self,
+        session: SessionId,
+        result: &Result<OpenedSession, OpenError>,
+    ) {
         if self.is_set() {
-            self.assigned(session, opened);
+            self.emit_open(session, result);
         }
     }
 
     #[cold]
-    fn assigned(&self, session: SessionId, opened: &Result<OpenedSession, OpenError>) {
-        let shortage = match opened {
+    fn emit_open(&self, session: SessionId, result: &Result<OpenedSession, OpenError>) {
+        let shortage = match result {
             Ok(opened) => opened.shortage,
             Err(OpenError::Shortage(shortage)) => Some(*shortage),
             Err(_) => None,
         };
-        if let Ok(opened) = opened {
+        if let Ok(opened) = result {
             for lease in opened.new_leases() {
-                let assigned = vipool_event_kind::VIPOOL_EVENT_ASSIGNED;
-                self.emit(assigned, session, VIPOOL_OK, lease.into());
+                let kind = vipool_event_kind::VIPOOL_EVENT_ASSIGNED;
+                self.emit(kind, session, VIPOOL_OK, lease.into());
             }
             if opened.low_water {
-                let low = vipool_event_kind::VIPOOL_EVENT_LOW_WATER;
-                self.emit(low, session, VIPOOL_OK, vipool_lease::default());
+                let kind = vipool_event_kind::VIPOOL_EVENT_LOW_WATER;
+                self.emit(kind, session, VIPOOL_OK, vipool_lease::default());
             }
         }
         if let Some(shortage) = shortage {
-            let exhausted = vipool_event_kind::VIPOOL_EVENT_EXHAUSTED;
-            self.emit(exhausted, session, (&shortage).into(), vipool_lease::default());
+            let kind = vipool_event_kind::VIPOOL_EVENT_EXHAUSTED;
+            self.emit(kind, session, (&shortage).into(), vipool_lease::default());
         }
     }
 
-    /// Tells what a close gave back.
+    /// Reports the leases that a close released.
     #[inline]
-    pub(crate) fn closed(&self, closed: &ClosedSession) {
+    pub(crate) fn report_close(&self, closed: &ClosedSession) {
         if self.is_set() {
-            self.released(closed);
+            self.emit_close(closed);
         }
     }
 
     #[cold]
-    fn released(&self, closed: &ClosedSession) {
+    fn emit_close(&self, closed: &ClosedSession) {
         for lease in closed.leases.iter() {
-            let released = vipool_event_kind::VIPOOL_EVENT_RELEASED;
-            self.emit(released, lease.session, VIPOOL_OK, lease.into());
+            let kind = vipool_event_kind::VIPOOL_EVENT_RELEASED;
+            self.emit(kind, lease.session, VIPOOL_OK, lease.into());
         }
     }
 
-    /// Tells which of the sessions that were open before are closed by now.
-    pub(crate) fn gone(&self, before: &[SessionRow], closed: &[SessionId]) {
-        for row in before.iter().filter(|row| closed.contains(&row.session)) {
-            self.closed(&ClosedSession { leases: row.leases });
+    /// Reports the leases of the closed sessions, as `rows_before` has them.
+    pub(crate) fn report_closed_sessions(&self, rows_before: &[SessionRow], closed: &[SessionId]) {
+        for row in rows_before.iter().filter(|row| closed.contains(&row.session)) {
+            self.report_close(&ClosedSession { leases: row.leases });
         }
     }
 
@@ -147,8 +155,7 @@ impl Sink {
             session: session.raw(),
             lease,
         };
-        // SAFETY: the caller of vipool_map_open() vouches for the callback and its context; no
-        // lock is held.
+        // SAFETY: the caller that set the callback guarantees it and its context. No lock is held.
         unsafe { callback(self.context, &event) };
     }
 }

@@ -1,74 +1,73 @@
-//! farm.toml, from a file or from memory: its findings, and the plan of one server.
+//! A farm: the configuration of all servers, from farm.toml or built by calls, with its findings.
 
 use std::ffi::c_char;
 use std::path::Path;
 
-use super::handle::{Exclusive, Owned, exclusive, free, give, not_null, read_exclusive};
-use super::interface::{interfaces, vipool_interface, vipool_match};
-use super::layout::{check_out, layout, write};
-use super::outcome::{Failure, call, quiet};
-use super::plan::vipool_plan;
+use super::error::{CallError, catch_panic, silent};
+use super::handle::{
+    Exclusive, Opaque, borrow_exclusive, free_handle, not_null, read_exclusive, write_handle,
+};
+use super::layout::layout;
+use super::page::{Page, write_page};
 use super::status::vipool_status::{self, *};
-use super::text::{copy_out, utf8, with_utf16};
+use super::text::{copy_text, utf8};
 use crate::farm::{Farm, Finding, Level, Report};
 
-/// What an administrator says of a farm of servers, with what is wrong with it: a farm.toml that was
-/// read, or a farm built by calls (vipool_farm_new()).
-///
-/// One thread at a time may use it.
+/// The configuration of a farm of servers, with the findings of its validation. One thread at a time
+/// may use it.
 pub struct vipool_farm {
     pub(crate) farm: Farm,
     pub(crate) report: Report,
 }
 
-impl Owned for vipool_farm {
+impl Opaque for vipool_farm {
     type Access = Exclusive;
 }
 
-/// How bad a finding is.
+/// Severity of a finding.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug)]
 pub enum vipool_level {
-    /// It works, but perhaps not as meant.
+    /// The farm works, perhaps not as intended.
     VIPOOL_LEVEL_WARNING = 1,
     /// The farm cannot be used as it is.
     VIPOOL_LEVEL_ERROR = 2,
 }
 
-/// One thing that is wrong. The texts are UTF-8 without a NUL and valid until the farm is changed
-/// (vipool_farm_plan(), vipool_farm_validate()) or freed.
+/// A finding: one mistake in a farm. The texts are UTF-8 without a NUL. They are valid until the farm
+/// is validated, planned or freed.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct vipool_finding {
-    /// sizeof(vipool_finding), set by the caller.
+    /// sizeof(vipool_finding), set by the caller in the first row of a page.
     pub size: usize,
-    /// A fixed word for this kind of finding, such as "overlap".
+    /// Fixed word for this kind of finding, such as "overlap".
     pub code: *const c_char,
-    /// Its length in bytes.
+    /// Length of `code` in bytes.
     pub code_length: usize,
-    /// The key it is about, such as "sessions.cool-down"; empty for the whole file.
+    /// Key of farm.toml, such as "sessions.cool-down"; empty for the whole file.
     pub key: *const c_char,
-    /// Its length in bytes.
+    /// Length of `key` in bytes.
     pub key_length: usize,
-    /// The value it is about; may be empty.
+    /// Value of the key. May be empty.
     pub value: *const c_char,
-    /// Its length in bytes.
+    /// Length of `value` in bytes.
     pub value_length: usize,
-    /// What is wrong.
+    /// Description of the mistake.
     pub message: *const c_char,
-    /// Its length in bytes.
+    /// Length of `message` in bytes.
     pub message_length: usize,
     /// What to do.
     pub remedy: *const c_char,
-    /// Its length in bytes.
+    /// Length of `remedy` in bytes.
     pub remedy_length: usize,
     /// vipool_level.
     pub level: u32,
-    /// Line in the file, from 1; 0 if it stands nowhere.
+    /// Line in the file, from 1; 0 if unknown.
     pub line: u32,
-    /// Column in characters, from 1; 0 if it stands nowhere.
+    /// Column in characters, from 1; 0 if unknown.
     pub column: u32,
-    /// Zero.
+    /// Reserved: zero.
     pub reserved: u32,
 }
 layout!(vipool_finding {
@@ -89,8 +88,8 @@ layout!(vipool_finding {
     reserved,
 });
 
-impl From<&Finding> for vipool_finding {
-    fn from(finding: &Finding) -> Self {
+impl From<&&Finding> for vipool_finding {
+    fn from(finding: &&Finding) -> Self {
         let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         Self {
             size: size_of::<Self>(),
@@ -108,175 +107,186 @@ impl From<&Finding> for vipool_finding {
                 Level::Warning => vipool_level::VIPOOL_LEVEL_WARNING as u32,
                 Level::Error => vipool_level::VIPOOL_LEVEL_ERROR as u32,
             },
-            line: finding.position.map_or(0, |place| number(place.line)),
-            column: finding.position.map_or(0, |place| number(place.column)),
+            line: finding.position.map_or(0, |position| number(position.line)),
+            column: finding.position.map_or(0, |position| number(position.column)),
             reserved: 0,
         }
     }
 }
 
+/// Makes a farm and writes its handle.
+///
 /// # Safety
 /// `out` is NULL or valid for a write.
-unsafe fn hand_out(
-    read: impl FnOnce() -> Result<(Farm, Report), Failure>,
+unsafe fn make_farm(
+    read: impl FnOnce() -> Result<(Farm, Report), CallError>,
     out: *mut *mut vipool_farm,
 ) -> vipool_status {
-    call(|| {
+    catch_panic(|| {
         not_null(out)?;
         let (farm, report) = read()?;
         // SAFETY: not NULL.
-        unsafe { give(vipool_farm { farm, report }, out) };
+        unsafe { write_handle(vipool_farm { farm, report }, out) };
         Ok(())
     })
 }
 
-/// Reads and validates a farm.toml. A file that cannot be read or is wrong gives a farm too: its
-/// findings say what is wrong, and what could not be read is as if it were not there. Use a farm
-/// only if vipool_farm_error_count() is 0.
+/// Makes an empty farm: one server of any name, no ranges, no programs, default settings.
 ///
-/// Give it back with vipool_farm_free(). Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8 (the path).
-/// May be called from any thread.
+/// Configure it with the vipool_farm_add_ and vipool_farm_set_ functions, then call
+/// vipool_farm_validate(). A farm that was read from farm.toml can be changed in the same way.
+///
+/// Parameters:
+/// - `out`: receives the farm. Free it with vipool_farm_free().
+///
+/// Errors: VIPOOL_ERR_NULL.
+///
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_farm_new(out: *mut *mut vipool_farm) -> vipool_status {
+    // SAFETY: the caller guarantees `out`.
+    unsafe { make_farm(|| Ok((Farm::default(), Report::default())), out) }
+}
+
+/// Reads and validates a farm.toml.
+///
+/// A farm with mistakes is not an error of this call: see vipool_farm_list_findings(). An unreadable
+/// file is a finding too.
+///
+/// Parameters:
+/// - `path`, `path_length`: the file, UTF-8.
+/// - `out`: receives the farm. Free it with vipool_farm_free().
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8.
+///
+/// Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vipool_farm_load(
     path: *const c_char,
     path_length: usize,
     out: *mut *mut vipool_farm,
 ) -> vipool_status {
-    // SAFETY: the caller vouches for both.
-    unsafe { hand_out(|| Ok(Farm::load(Path::new(utf8(path, path_length)?))), out) }
+    // SAFETY: the caller guarantees text and `out`.
+    unsafe { make_farm(|| Ok(Farm::load(Path::new(utf8(path, path_length)?))), out) }
 }
 
-/// vipool_farm_load() with a UTF-16 path of `path_length` units.
+/// Parses and validates the text of a farm.toml.
 ///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF16. May be called from any thread.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_farm_load_utf16(
-    path: *const u16,
-    path_length: usize,
-    out: *mut *mut vipool_farm,
-) -> vipool_status {
-    // SAFETY: the caller vouches for all of them.
-    unsafe { with_utf16(path, path_length, |text, length| vipool_farm_load(text, length, out)) }
-}
-
-/// vipool_farm_load() of the text of a farm.toml in memory, `length` bytes of UTF-8.
+/// Parameters:
+/// - `text`, `length`: the text, UTF-8.
+/// - `out`: receives the farm. Free it with vipool_farm_free().
 ///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8. May be called from any thread.
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8. For mistakes in the text see
+/// vipool_farm_list_findings().
+///
+/// Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vipool_farm_parse(
     text: *const c_char,
     length: usize,
     out: *mut *mut vipool_farm,
 ) -> vipool_status {
-    // SAFETY: the caller vouches for both.
-    unsafe { hand_out(|| Ok(Farm::parse(utf8(text, length)?)), out) }
+    // SAFETY: the caller guarantees text and `out`.
+    unsafe { make_farm(|| Ok(Farm::parse(utf8(text, length)?)), out) }
 }
 
-/// Frees a farm; the texts of its findings are gone with it. NULL is nothing.
+/// Frees a farm, with the texts of its findings.
+///
+/// Parameters:
+/// - `farm`: the farm. NULL is ignored.
+///
+/// Threads: the last call with the farm.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vipool_farm_free(farm: *mut vipool_farm) {
-    // SAFETY: the caller gives the handle back.
-    quiet(|| unsafe { free(farm) });
+    // SAFETY: the caller gives up the handle.
+    silent(|| unsafe { free_handle(farm) });
 }
 
-/// How many findings the farm has, warnings included; 0 for NULL.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_farm_finding_count(farm: *const vipool_farm) -> usize {
-    // SAFETY: the caller vouches for the handle.
-    quiet(|| unsafe { read_exclusive(farm) }.map_or(0, |farm| farm.report.findings().len()))
-}
-
-/// How many of its findings are errors; 0 for NULL.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_farm_error_count(farm: *const vipool_farm) -> usize {
-    // SAFETY: the caller vouches for the handle.
-    quiet(|| unsafe { read_exclusive(farm) }.map_or(0, |farm| farm.report.count(Level::Error)))
-}
-
-/// A finding by its number, from 0, in the order of the file.
+/// Validates a farm that was built or changed by calls.
 ///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_NOT_FOUND.
+/// Adds findings. The findings of an earlier validation stay, so configure the whole farm first.
+///
+/// Parameters:
+/// - `farm`: the farm.
+///
+/// Errors: VIPOOL_ERR_NULL. For mistakes in the farm see vipool_farm_list_findings().
+///
+/// Threads: one at a time per farm.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_farm_finding(
-    farm: *const vipool_farm,
-    number: usize,
-    out: *mut vipool_finding,
-) -> vipool_status {
-    call(|| {
-        // SAFETY: the caller vouches for handle and struct.
-        let farm = unsafe { read_exclusive(farm) }?;
-        // SAFETY: as above.
-        unsafe { check_out(out) }?;
-        let finding = farm.report.findings().get(number).ok_or(VIPOOL_ERR_NOT_FOUND)?;
-        // SAFETY: checked above.
-        unsafe { write(out, &finding.into()) };
+pub unsafe extern "C" fn vipool_farm_validate(farm: *mut vipool_farm) -> vipool_status {
+    catch_panic(|| {
+        // SAFETY: the caller guarantees the handle.
+        let vipool_farm { farm, report } = unsafe { borrow_exclusive(farm) }?;
+        report.extend(farm.validate());
         Ok(())
     })
 }
 
-/// All findings as a text for people, with the lines of the file that they are about, and a NUL
-/// behind it.
+/// Lists the findings of a farm in the order of the file.
 ///
-/// `out_length` may be NULL; it is told the length without the NUL, also with VIPOOL_ERR_BUFFER:
-/// call once with capacity 0 to learn it.
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_BUFFER.
+/// With `min_level` VIPOOL_LEVEL_ERROR and capacity 0, `out_total` is the number of errors: the farm
+/// can be used if it is zero.
+///
+/// Parameters:
+/// - `farm`: the farm.
+/// - `min_level`: vipool_level; findings below it are left out.
+/// - `first`: index of the first finding, from 0.
+/// - `rows`, `capacity`: receives the findings. Set the size of the first row.
+/// - `out_count`: receives the number of rows that were written.
+/// - `out_total`: receives the number of all findings of these levels. May be NULL.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_KIND.
+///
+/// Threads: one at a time per farm.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_farm_report(
+pub unsafe extern "C" fn vipool_farm_list_findings(
+    farm: *const vipool_farm,
+    min_level: u32,
+    first: usize,
+    rows: *mut vipool_finding,
+    capacity: usize,
+    out_count: *mut usize,
+    out_total: *mut usize,
+) -> vipool_status {
+    catch_panic(|| {
+        // SAFETY: the caller guarantees the handle.
+        let report = unsafe { &read_exclusive(farm)?.report };
+        let findings: Vec<&Finding> = match min_level {
+            1 => report.findings().iter().collect(),
+            2 => report.findings().iter().filter(|finding| finding.level == Level::Error).collect(),
+            other => {
+                return Err(VIPOOL_ERR_KIND.with_message(format_args!("unknown level: {other}")));
+            }
+        };
+        let page = Page { first, rows, capacity, out_count, out_total };
+        // SAFETY: the caller guarantees array and counts.
+        unsafe { write_page(&findings, page).map(drop) }
+    })
+}
+
+/// Formats all findings for people, with the lines of the file that they refer to.
+///
+/// Parameters:
+/// - `farm`: the farm.
+/// - `buffer`, `capacity`: receives the text and a NUL.
+/// - `out_length`: receives the length without the NUL. May be NULL. Call with capacity 0 first to
+///   learn it.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_BUFFER.
+///
+/// Threads: one at a time per farm.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_farm_format_report(
     farm: *const vipool_farm,
     buffer: *mut c_char,
     capacity: usize,
     out_length: *mut usize,
 ) -> vipool_status {
-    call(|| {
-        // SAFETY: the caller vouches for handle, buffer and length.
+    catch_panic(|| {
+        // SAFETY: the caller guarantees handle, buffer and length.
         unsafe {
             let text = read_exclusive(farm)?.report.to_string();
-            copy_out(&text, buffer, capacity, out_length)
+            copy_text(&text, buffer, capacity, out_length)
         }
-    })
-}
-
-/// The plan of one server, given by its host name.
-///
-/// `interface_array` (may be NULL: not known) are the server's interfaces: each range is put on
-/// the one whose subnet it belongs to, less what cannot be given out there. Without, ranges are
-/// taken as they stand. What is wrong is added to the findings of the farm; the plan holds what is
-/// left. `out_match` (may be NULL) is told which interface carries which addresses; give it back
-/// with vipool_match_free(). Give the plan back with vipool_plan_free().
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8,
-/// VIPOOL_ERR_ADDRESS.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_farm_plan(
-    farm: *mut vipool_farm,
-    host: *const c_char,
-    host_length: usize,
-    interface_array: *const vipool_interface,
-    interface_count: usize,
-    out_match: *mut *mut vipool_match,
-    out: *mut *mut vipool_plan,
-) -> vipool_status {
-    call(|| {
-        not_null(out)?;
-        // SAFETY: the caller vouches for handle, text and array.
-        let (farm, host, interfaces) = unsafe {
-            (
-                exclusive(farm)?,
-                utf8(host, host_length)?,
-                match interface_array.is_null() && interface_count == 0 {
-                    true => None,
-                    false => Some(interfaces(interface_array, interface_count)?),
-                },
-            )
-        };
-        let planned = farm.farm.plan(host, interfaces.as_deref());
-        farm.report.extend(planned.findings);
-        // SAFETY: not NULL, the match where it is wanted.
-        unsafe {
-            if !out_match.is_null() {
-                give(vipool_match::new(planned.assignments, Vec::new()), out_match);
-            }
-            give(vipool_plan { plan: planned.plan }, out);
-        }
-        Ok(())
     })
 }

@@ -1,19 +1,21 @@
-//! Opaque handles, and how each is owned.
+//! Opaque handles and their ownership.
 //!
-//! Every handle is a box that C holds by its pointer. `Owned::Access` says what C may do with
-//! it, and so which of the functions here compile for it: a shared one is only ever borrowed
-//! shared, by any number of threads; an exclusive one by one thread at a time.
+//! A handle is a boxed Rust value that C holds by pointer. `Opaque::Access` states how threads may
+//! use it, and so which borrow functions of this module compile for it:
+//!
+//! - A [`Shared`] handle is only borrowed immutably. Any number of threads may use it at once.
+//! - An [`Exclusive`] handle may be borrowed mutably. One thread at a time may use it.
 
-use super::outcome::keep_quiet;
+use super::error::silence_panics;
 use super::status::vipool_status::{self, *};
 
 /// A type that C holds by pointer.
-pub(crate) trait Owned: Sized {
+pub(crate) trait Opaque: Sized {
     /// [`Shared`] or [`Exclusive`].
     type Access: Access<Self>;
 }
 
-/// Marks how a handle may be used.
+/// States how threads may use a handle.
 pub(crate) trait Access<T> {}
 
 /// Any number of threads at once.
@@ -24,66 +26,66 @@ pub(crate) struct Exclusive;
 impl<T: Send + Sync> Access<T> for Shared {}
 impl<T: Send> Access<T> for Exclusive {}
 
-/// Hands a new value to C.
+/// Boxes a value and writes the handle to `out`.
 ///
 /// # Safety
-/// `out` is valid for writes; the caller has checked that it is not NULL.
-pub(crate) unsafe fn give<T: Owned>(value: T, out: *mut *mut T) {
-    // Nobody does anything worth a panic before there is a handle. In the crate's own tests panics
-    // are failures, to be seen.
+/// `out` is valid for writes. The caller has checked that it is not NULL.
+pub(crate) unsafe fn write_handle<T: Opaque>(value: T, out: *mut *mut T) {
+    // No code that can panic runs before the first handle exists. The unit tests of the crate need
+    // the panic messages.
     if cfg!(not(test)) {
-        keep_quiet();
+        silence_panics();
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees that `out` is valid.
     unsafe { out.write(Box::into_raw(Box::new(value))) }
 }
 
-/// The value behind a handle that threads may share.
+/// Borrows the value of a shared handle.
 ///
 /// # Safety
-/// `handle` is NULL or came from [`give`] and was not freed; it is not freed during `'a`.
+/// `handle` is NULL or came from [`write_handle`], and is not freed during `'a`.
 #[inline]
-pub(crate) unsafe fn shared<'a, T: Owned<Access = Shared>>(
+pub(crate) unsafe fn borrow_shared<'a, T: Opaque<Access = Shared>>(
     handle: *const T,
 ) -> Result<&'a T, vipool_status> {
-    // SAFETY: the caller's promise; nothing ever borrows a shared handle mutably.
+    // SAFETY: the caller guarantees a live handle; a shared handle is never borrowed mutably.
     unsafe { handle.as_ref() }.ok_or(VIPOOL_ERR_NULL)
 }
 
-/// The value behind a handle that one thread uses at a time.
+/// Borrows the value of an exclusive handle mutably.
 ///
 /// # Safety
-/// As for [`shared`], and no other thread uses the handle during `'a`.
-pub(crate) unsafe fn exclusive<'a, T: Owned<Access = Exclusive>>(
+/// As for [`borrow_shared`]; no other thread uses the handle during `'a`.
+pub(crate) unsafe fn borrow_exclusive<'a, T: Opaque<Access = Exclusive>>(
     handle: *mut T,
 ) -> Result<&'a mut T, vipool_status> {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees a live handle that only this thread uses.
     unsafe { handle.as_mut() }.ok_or(VIPOOL_ERR_NULL)
 }
 
-/// The value behind an exclusive handle, for reading.
+/// Borrows the value of an exclusive handle for reading.
 ///
 /// # Safety
-/// As for [`shared`], and no other thread changes it during `'a`.
-pub(crate) unsafe fn read_exclusive<'a, T: Owned<Access = Exclusive>>(
+/// As for [`borrow_shared`]; no other thread changes the value during `'a`.
+pub(crate) unsafe fn read_exclusive<'a, T: Opaque<Access = Exclusive>>(
     handle: *const T,
 ) -> Result<&'a T, vipool_status> {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees a live handle that no thread changes.
     unsafe { handle.as_ref() }.ok_or(VIPOOL_ERR_NULL)
 }
 
-/// Takes a handle back and drops it. NULL is nothing.
+/// Frees a handle. NULL is ignored.
 ///
 /// # Safety
-/// `handle` is NULL or came from [`give`] and was not freed, and nobody uses it any more.
-pub(crate) unsafe fn free<T: Owned>(handle: *mut T) {
+/// `handle` is NULL or came from [`write_handle`], was not freed before, and is not in use.
+pub(crate) unsafe fn free_handle<T: Opaque>(handle: *mut T) {
     if !handle.is_null() {
-        // SAFETY: the caller's promise; `give` made it from a box.
+        // SAFETY: `write_handle` made the pointer from a box, and the caller frees it once.
         drop(unsafe { Box::from_raw(handle) });
     }
 }
 
-/// An out-parameter that must be there.
+/// Returns an error if an out-parameter is NULL.
 #[inline]
 pub(crate) fn not_null<T>(pointer: *const T) -> Result<(), vipool_status> {
     if pointer.is_null() { Err(VIPOOL_ERR_NULL) } else { Ok(()) }

@@ -8,7 +8,7 @@
 use std::mem::{MaybeUninit, align_of, size_of};
 use std::ptr;
 
-use super::outcome::Failure;
+use super::error::CallError;
 use super::status::vipool_status::{self, *};
 
 /// A struct of the caller's that begins with its size. `layout!`
@@ -82,8 +82,8 @@ fn is_a_size<T: Versioned>(size: usize) -> bool {
 }
 
 #[cold]
-fn wrong_size<T: Versioned>(size: usize) -> Failure {
-    VIPOOL_ERR_STRUCT_SIZE.because(format_args!(
+fn wrong_size<T: Versioned>(size: usize) -> CallError {
+    VIPOOL_ERR_STRUCT_SIZE.with_message(format_args!(
         "{}: size is {size}, but this version of the struct has {} bytes: set size to sizeof({})",
         T::NAME,
         size_of::<T>(),
@@ -96,7 +96,7 @@ fn wrong_size<T: Versioned>(size: usize) -> Failure {
 /// # Safety
 /// `given` is NULL, or its size may be read.
 #[cold]
-unsafe fn explained<T: Versioned>(given: *const T, status: vipool_status) -> Failure {
+unsafe fn explained<T: Versioned>(given: *const T, status: vipool_status) -> CallError {
     match status {
         // SAFETY: not NULL, or the status had been another; the caller vouches for the size.
         VIPOOL_ERR_STRUCT_SIZE => wrong_size::<T>(unsafe { given.cast::<usize>().read() }),
@@ -108,9 +108,9 @@ unsafe fn explained<T: Versioned>(given: *const T, status: vipool_status) -> Fai
 ///
 /// # Safety
 /// `given` is NULL or aligned and valid for reads of as many bytes as its first field says.
-pub(crate) unsafe fn read<T: Versioned>(given: *const T) -> Result<T, Failure> {
+pub(crate) unsafe fn read<T: Versioned>(given: *const T) -> Result<T, CallError> {
     // SAFETY: the caller's promise.
-    unsafe { read_quietly(given).map_err(|status| explained(given, status)) }
+    unsafe { read_silent(given).map_err(|status| explained(given, status)) }
 }
 
 /// [`read`] without a text, for functions that leave none.
@@ -118,7 +118,7 @@ pub(crate) unsafe fn read<T: Versioned>(given: *const T) -> Result<T, Failure> {
 /// # Safety
 /// As for [`read`].
 #[inline]
-pub(crate) unsafe fn read_quietly<T: Versioned>(given: *const T) -> Result<T, vipool_status> {
+pub(crate) unsafe fn read_silent<T: Versioned>(given: *const T) -> Result<T, vipool_status> {
     if given.is_null() {
         return Err(VIPOOL_ERR_NULL);
     }
@@ -141,7 +141,7 @@ pub(crate) unsafe fn read_quietly<T: Versioned>(given: *const T) -> Result<T, vi
 /// # Safety
 /// As for [`read`].
 #[inline]
-pub(crate) unsafe fn in_place_quietly<T: Versioned>(
+pub(crate) unsafe fn in_place_silent<T: Versioned>(
     given: *const T,
     room: &mut MaybeUninit<T>,
 ) -> Result<*const T, vipool_status> {
@@ -157,7 +157,7 @@ pub(crate) unsafe fn in_place_quietly<T: Versioned>(
     Ok(room.write(unsafe { read_other(given, size) }?))
 }
 
-/// [`in_place_quietly`] with a text for what is wrong.
+/// [`in_place_silent`] with a text for what is wrong.
 ///
 /// # Safety
 /// As for [`read`].
@@ -165,9 +165,9 @@ pub(crate) unsafe fn in_place_quietly<T: Versioned>(
 pub(crate) unsafe fn in_place<T: Versioned>(
     given: *const T,
     room: &mut MaybeUninit<T>,
-) -> Result<*const T, Failure> {
+) -> Result<*const T, CallError> {
     // SAFETY: the caller's promise.
-    unsafe { in_place_quietly(given, room).map_err(|status| explained(given, status)) }
+    unsafe { in_place_silent(given, room).map_err(|status| explained(given, status)) }
 }
 
 /// Reads a struct of another version.
@@ -202,7 +202,7 @@ unsafe fn read_other<T: Versioned>(given: *const T, size: usize) -> Result<T, vi
 pub(crate) unsafe fn read_array<T: Versioned>(
     given: *const T,
     count: usize,
-) -> Result<Vec<T>, Failure> {
+) -> Result<Vec<T>, CallError> {
     if count == 0 {
         return Ok(Vec::new());
     }
@@ -216,7 +216,7 @@ pub(crate) unsafe fn read_array<T: Versioned>(
         let item = unsafe { given.byte_add(place * size) };
         // SAFETY: as above; a different size in the middle would read beyond the struct.
         if unsafe { item.cast::<usize>().read() } != size {
-            return Err(VIPOOL_ERR_STRUCT_SIZE.because(format_args!(
+            return Err(VIPOOL_ERR_STRUCT_SIZE.with_message(format_args!(
                 "{}: element {place} of an array has another size than the first",
                 T::NAME
             )));
@@ -233,9 +233,9 @@ pub(crate) unsafe fn read_array<T: Versioned>(
 /// # Safety
 /// `out` is NULL or aligned and valid for writes of as many bytes as its first field says.
 #[inline]
-pub(crate) unsafe fn check_out<T: Versioned>(out: *mut T) -> Result<(), Failure> {
+pub(crate) unsafe fn check_out<T: Versioned>(out: *mut T) -> Result<(), CallError> {
     // SAFETY: the caller's promise.
-    unsafe { check_out_quietly(out).map_err(|status| explained(out.cast_const(), status)) }
+    unsafe { check_out_silent(out).map_err(|status| explained(out.cast_const(), status)) }
 }
 
 /// [`check_out`] without a text.
@@ -243,7 +243,7 @@ pub(crate) unsafe fn check_out<T: Versioned>(out: *mut T) -> Result<(), Failure>
 /// # Safety
 /// As for [`check_out`].
 #[inline]
-pub(crate) unsafe fn check_out_quietly<T: Versioned>(out: *mut T) -> Result<(), vipool_status> {
+pub(crate) unsafe fn check_out_silent<T: Versioned>(out: *mut T) -> Result<(), vipool_status> {
     if out.is_null() {
         return Err(VIPOOL_ERR_NULL);
     }
@@ -260,7 +260,7 @@ pub(crate) unsafe fn check_out_quietly<T: Versioned>(out: *mut T) -> Result<(), 
 /// # Safety
 /// As for [`check_out`].
 #[inline]
-pub(crate) unsafe fn check_optional<T: Versioned>(out: *mut T) -> Result<(), Failure> {
+pub(crate) unsafe fn check_optional<T: Versioned>(out: *mut T) -> Result<(), CallError> {
     // SAFETY: the caller's promise.
     if out.is_null() { Ok(()) } else { unsafe { check_out(out) } }
 }

@@ -1,22 +1,23 @@
-//! Processes that stand for sessions.
+//! Session leaders.
 
+use super::error::{CallError, catch_panic};
 use super::handle::not_null;
-use super::outcome::{Failure, call};
 use super::status::vipool_status::{self, *};
+use super::text::check_reserved;
 use crate::map::Leader;
 
-/// A process, so named that a later one with the same pid is not taken for it. Plain data; see
-/// vipool_leader_of().
+/// The leader of a session: vipool_map_reap() closes the session when this process has exited.
+/// A later process with the same pid is not mistaken for it. Plain data.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct vipool_leader {
-    /// Its pid, in its own pid namespace; 0 for none.
+    /// Pid in its own pid namespace; 0 for no leader.
     pub pid: u32,
-    /// Zero.
+    /// Reserved: zero.
     pub reserved: u32,
-    /// Its start time in the kernel's unit (field 22 of /proc/PID/stat).
+    /// Start time in the unit of the kernel (field 22 of /proc/PID/stat).
     pub start_time: u64,
-    /// The inode of its pid namespace; 0 where there are none.
+    /// Inode of its pid namespace; 0 on systems without pid namespaces.
     pub pid_namespace: u64,
 }
 
@@ -28,19 +29,30 @@ impl From<&Leader> for vipool_leader {
 }
 
 impl vipool_leader {
-    pub(crate) fn get(self) -> Option<Leader> {
-        let Self { pid, start_time, pid_namespace, .. } = self;
-        (pid != 0).then_some(Leader { pid, start_time, pid_namespace })
+    #[inline]
+    pub(crate) fn get(self) -> Result<Option<Leader>, vipool_status> {
+        let Self { pid, reserved, start_time, pid_namespace } = self;
+        check_reserved(reserved)?;
+        Ok((pid != 0).then_some(Leader { pid, start_time, pid_namespace }))
     }
 }
 
-/// The process that has this pid now, on Linux and Windows.
+/// Identifies the running process with this pid. Linux and Windows.
 ///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_NOT_FOUND (there is no such process, or it has ended),
-/// VIPOOL_ERR_IO, VIPOOL_ERR_UNSUPPORTED (other systems). May be called from any thread.
+/// Parameters:
+/// - `pid`: the pid.
+/// - `out`: receives the leader.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_NOT_FOUND (no such process, or it has exited), VIPOOL_ERR_IO,
+/// VIPOOL_ERR_UNSUPPORTED (other systems).
+///
+/// Threads: any.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_leader_of(pid: u32, out: *mut vipool_leader) -> vipool_status {
-    call(|| {
+pub unsafe extern "C" fn vipool_leader_from_pid(
+    pid: u32,
+    out: *mut vipool_leader,
+) -> vipool_status {
+    catch_panic(|| {
         not_null(out)?;
         let leader = identify(pid)?;
         // SAFETY: not NULL.
@@ -50,16 +62,16 @@ pub unsafe extern "C" fn vipool_leader_of(pid: u32, out: *mut vipool_leader) -> 
 }
 
 #[cfg(any(target_os = "linux", windows))]
-fn identify(pid: u32) -> Result<vipool_leader, Failure> {
+fn identify(pid: u32) -> Result<vipool_leader, CallError> {
     use std::io::ErrorKind;
     crate::system::identify_process(pid).map(|leader| (&leader).into()).map_err(|error| {
-        let missing = error.kind() == ErrorKind::NotFound;
-        let status = if missing { VIPOOL_ERR_NOT_FOUND } else { VIPOOL_ERR_IO };
-        status.because(format_args!("process {pid}: {error}"))
+        let is_missing = error.kind() == ErrorKind::NotFound;
+        let status = if is_missing { VIPOOL_ERR_NOT_FOUND } else { VIPOOL_ERR_IO };
+        status.with_message(format_args!("process {pid}: {error}"))
     })
 }
 
 #[cfg(not(any(target_os = "linux", windows)))]
-fn identify(_pid: u32) -> Result<vipool_leader, Failure> {
+fn identify(_pid: u32) -> Result<vipool_leader, CallError> {
     Err(VIPOOL_ERR_UNSUPPORTED.into())
 }

@@ -1,115 +1,185 @@
-//! The agent's side: a map that opens and closes sessions.
+//! A map, as an agent writes it: creating, opening and closing it.
 
+use std::cell::UnsafeCell;
 use std::ffi::{c_char, c_void};
 use std::path::Path;
-use std::sync::Arc;
 
-use super::event::{Sink, vipool_event_fn};
-use super::handle::{Owned, Shared, free, give, not_null, read_exclusive, shared};
-use super::layout::{check_out, fill, layout, read, write};
-use super::outcome::{Failure, call, quiet};
+use super::error::{CallError, catch_panic, silent};
+use super::event::{EventSink, vipool_event_fn};
+use super::executable::{vipool_executable, with_executable};
+use super::handle::{Opaque, Shared, borrow_shared, free_handle, not_null, write_handle};
+use super::layout::{layout, read};
 use super::plan::vipool_plan;
-use super::program::{vipool_executable, with_executable};
-use super::reader::{vipool_found, vipool_reader};
-use super::session::{session, vipool_session};
-use super::settings::vipool_settings;
-use super::snapshot::vipool_snapshot;
 use super::status::vipool_status::{self, *};
-use super::text::{array, copy_out, flags, utf8, with_utf16};
-use crate::map::{Map, SessionRow};
+use super::text::{array, check_flags, check_reserved, copy_text, utf8};
+use crate::map::{ExclusiveWriter, Map, MapError, SessionRow};
 
-/// A writer of the map: opens and closes sessions. Any number of threads may use it at once;
-/// vipool_map_free() must be the last call. Other processes may write to the same map unless one
-/// holds it exclusively. A process may have 64 maps with files open at once (on Windows any number);
-/// one more is VIPOOL_ERR_IO.
+/// A map that can be changed: it opens and closes sessions.
+///
+/// Threads may share it, unless it was opened with VIPOOL_MAP_SINGLE_THREADED. Other processes may
+/// open the same map, unless it was opened with VIPOOL_MAP_EXCLUSIVE. A process may have 64 maps with
+/// files open at once (Windows: no limit); one more is VIPOOL_ERR_IO.
 pub struct vipool_map {
-    pub(crate) map: Map,
-    pub(crate) sink: Sink,
+    /// The writer of a single-threaded map, made by the first open or close of a session. It borrows
+    /// `map`, so it is dropped before any other use of `map`, and declared before it.
+    writer: UnsafeCell<Option<ExclusiveWriter<'static>>>,
+    map: UnsafeCell<Map>,
+    is_single_threaded: bool,
+    pub(crate) sink: EventSink,
 }
 
-impl Owned for vipool_map {
+// SAFETY: a map without VIPOOL_MAP_SINGLE_THREADED is only borrowed immutably, and `Map` is Sync. With
+// the flag, the caller guarantees that one thread at a time uses the handle.
+unsafe impl Sync for vipool_map {}
+
+impl Opaque for vipool_map {
     type Access = Shared;
 }
 
-/// Of vipool_map_options.flags: keep the writer lock for as long as the map is open. Operations
-/// then cost no system call, and other writers get VIPOOL_ERR_BUSY_EXCLUSIVE with the pid.
+/// vipool_map_options.flags: hold the writer lock as long as the map is open. Calls then need no system
+/// call for it. Other writers get VIPOOL_ERR_BUSY_EXCLUSIVE with the pid of this process.
 pub const VIPOOL_MAP_EXCLUSIVE: u32 = 1;
+/// vipool_map_options.flags: one thread at a time uses the map. Opening and closing sessions then needs
+/// no lock at all. Includes VIPOOL_MAP_EXCLUSIVE.
+pub const VIPOOL_MAP_SINGLE_THREADED: u32 = 2;
 
-/// How a map is opened.
+/// Options for creating or opening a map.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct vipool_map_options {
     /// sizeof(vipool_map_options), set by the caller.
     pub size: usize,
-    /// Called for what happens in the calls of this map. May be NULL.
+    /// Receives the events that calls with this map cause. May be NULL.
     pub on_event: vipool_event_fn,
-    /// Handed to on_event.
+    /// Passed to on_event.
     pub context: *mut c_void,
     /// VIPOOL_MAP_...
     pub flags: u32,
-    /// Zero.
+    /// Reserved: zero.
     pub reserved: u32,
 }
 layout!(vipool_map_options { size, on_event, context, flags, reserved });
 
 impl vipool_map {
-    /// The open sessions, if somebody is to be told which of them a call closes.
-    pub(crate) fn rows_if_told(&self) -> Result<Vec<SessionRow>, Failure> {
-        if self.sink.is_set() { Ok(self.map.sessions()?) } else { Ok(Vec::new()) }
+    pub(crate) fn new(map: Map, sink: EventSink, is_single_threaded: bool) -> Self {
+        let (writer, map) = (UnsafeCell::new(None), UnsafeCell::new(map));
+        Self { writer, map, is_single_threaded, sink }
+    }
+
+    /// Returns the map for anything but opening and closing sessions.
+    #[inline]
+    pub(crate) fn map(&self) -> &Map {
+        if self.is_single_threaded {
+            // SAFETY: one thread uses the handle, and no borrow of the writer is live between calls:
+            // `with_session_writer` ends its borrow before a callback runs.
+            unsafe { *self.writer.get() = None };
+        }
+        // SAFETY: no writer exists, so nothing borrows the map mutably.
+        unsafe { &*self.map.get() }
+    }
+
+    /// Runs `shared` with the map, or `single` with the writer of a single-threaded map.
+    ///
+    /// The closures must not call back into C, which may use the map.
+    #[inline(always)]
+    pub(crate) fn with_session_writer<R, E: From<MapError>>(
+        &self,
+        shared: impl FnOnce(&Map) -> Result<R, E>,
+        single: impl FnOnce(&mut ExclusiveWriter<'static>) -> Result<R, E>,
+    ) -> Result<R, E> {
+        if !self.is_single_threaded {
+            // SAFETY: without the flag no writer is ever made, so nothing borrows the map mutably.
+            return shared(unsafe { &*self.map.get() });
+        }
+        // SAFETY: one thread uses the handle, and no other borrow of the writer is live.
+        let writer = unsafe { &mut *self.writer.get() };
+        if writer.is_none() {
+            // SAFETY: no writer exists, so nothing borrows the map. The writer is dropped before the
+            // next borrow of the map and before the map itself.
+            *writer = Some(unsafe { &mut *self.map.get() }.exclusive_writer()?);
+        }
+        match writer {
+            Some(writer) => single(writer),
+            None => shared(self.map()),
+        }
+    }
+
+    /// Returns the open sessions if a callback is to learn which of them a call closes.
+    pub(crate) fn rows_for_events(&self) -> Result<Vec<SessionRow>, CallError> {
+        if self.sink.is_set() { Ok(self.map().sessions()?) } else { Ok(Vec::new()) }
     }
 }
 
+/// Makes a map with options and writes its handle.
+///
 /// # Safety
-/// `options` is NULL or valid as [`read`] wants it.
-unsafe fn hand_out(
-    make: impl FnOnce() -> Result<Map, Failure>,
+/// `options` is NULL or valid as [`read`] requires. `out` is NULL or valid for a write.
+unsafe fn make_map(
+    make: impl FnOnce() -> Result<Map, CallError>,
     options: *const vipool_map_options,
     out: *mut *mut vipool_map,
-) -> Result<(), Failure> {
+) -> Result<(), CallError> {
     not_null(out)?;
-    let (mut sink, mut exclusive) = (Sink::default(), false);
+    let (mut sink, mut flags) = (EventSink::default(), 0);
     if !options.is_null() {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees the struct.
         let options = unsafe { read(options) }?;
-        sink = Sink::new(options.on_event, options.context);
-        exclusive = flags(options.flags, VIPOOL_MAP_EXCLUSIVE)? != 0;
+        check_reserved(options.reserved)?;
+        sink = EventSink::new(options.on_event, options.context);
+        flags = check_flags(options.flags, VIPOOL_MAP_EXCLUSIVE | VIPOOL_MAP_SINGLE_THREADED)?;
     }
     let mut map = make()?;
-    if exclusive {
+    if flags != 0 {
         map.lock_exclusive()?;
     }
+    let is_single_threaded = flags & VIPOOL_MAP_SINGLE_THREADED != 0;
     // SAFETY: not NULL.
-    unsafe { give(vipool_map { map, sink }, out) };
+    unsafe { write_handle(vipool_map::new(map, sink, is_single_threaded), out) };
     Ok(())
 }
 
-/// Makes a map in memory alone: gone with the process, seen by nobody else.
+/// Returns the directory of the map of this machine.
 ///
-/// `options` may be NULL. Give the map back with vipool_map_free().
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
-/// VIPOOL_ERR_PLAN.
+/// It is fixed at installation: /run/vipool, on Windows vipool in ProgramData of the system drive.
+/// The environment variable VIPOOL_MAP of a hooked process overrides it, for use without root and in
+/// tests.
+///
+/// Parameters:
+/// - `buffer`, `capacity`: receives the path and a NUL.
+/// - `out_length`: receives the length without the NUL. May be NULL.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_BUFFER.
+///
+/// Threads: any.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_map_in_memory(
-    plan: *const vipool_plan,
-    options: *const vipool_map_options,
-    out: *mut *mut vipool_map,
+pub unsafe extern "C" fn vipool_map_get_directory(
+    buffer: *mut c_char,
+    capacity: usize,
+    out_length: *mut usize,
 ) -> vipool_status {
-    call(|| {
-        // SAFETY: the caller vouches for both.
-        unsafe {
-            let plan = read_exclusive(plan)?;
-            hand_out(|| Ok(Map::in_memory(&plan.plan)?), options, out)
-        }
+    catch_panic(|| {
+        let directory = crate::system::map_directory();
+        // SAFETY: the caller guarantees buffer and length.
+        unsafe { copy_text(&directory.to_string_lossy(), buffer, capacity, out_length) }
     })
 }
 
-/// Makes the files of a map in a directory of ours, which exists, and opens it. Sessions of an
-/// older map there, of this boot, are carried over; readers of the old one are told.
+/// Creates the files of a map in an existing directory and opens the map.
 ///
-/// `options` may be NULL. Give the map back with vipool_map_free(); the files stay.
+/// If the directory has a map of this boot, the sessions of that map stay open in the new one, and
+/// its readers see that it is superseded.
+///
+/// Parameters:
+/// - `directory`, `directory_length`: the directory, UTF-8.
+/// - `plan`: the plan of this server.
+/// - `options`: may be NULL.
+/// - `out`: receives the map. Close it with vipool_map_close(). The files stay.
+///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
 /// VIPOOL_ERR_UTF8, VIPOOL_ERR_PLAN, VIPOOL_ERR_IO, VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_BUSY,
 /// VIPOOL_ERR_BUSY_EXCLUSIVE.
+///
+/// Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vipool_map_create(
     directory: *const c_char,
@@ -118,40 +188,53 @@ pub unsafe extern "C" fn vipool_map_create(
     options: *const vipool_map_options,
     out: *mut *mut vipool_map,
 ) -> vipool_status {
-    call(|| {
-        // SAFETY: the caller vouches for all of them.
+    catch_panic(|| {
+        // SAFETY: the caller guarantees text, handle, struct and `out`.
         unsafe {
-            let (directory, plan) = (utf8(directory, directory_length)?, read_exclusive(plan)?);
-            hand_out(|| Ok(Map::create(Path::new(directory), &plan.plan)?), options, out)
+            let (directory, plan) = (utf8(directory, directory_length)?, borrow_shared(plan)?);
+            make_map(|| Ok(Map::create(Path::new(directory), &plan.plan)?), options, out)
         }
     })
 }
 
-/// vipool_map_create() with a UTF-16 path of `directory_length` units.
+/// Creates a map in the memory of this process, without files.
 ///
-/// Errors: those, and VIPOOL_ERR_UTF16.
+/// Parameters:
+/// - `plan`: the plan.
+/// - `options`: may be NULL.
+/// - `out`: receives the map. Close it with vipool_map_close().
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
+/// VIPOOL_ERR_PLAN.
+///
+/// Threads: any.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_map_create_utf16(
-    directory: *const u16,
-    directory_length: usize,
+pub unsafe extern "C" fn vipool_map_create_in_memory(
     plan: *const vipool_plan,
     options: *const vipool_map_options,
     out: *mut *mut vipool_map,
 ) -> vipool_status {
-    // SAFETY: the caller vouches for all of them.
-    unsafe {
-        with_utf16(directory, directory_length, |text, length| {
-            vipool_map_create(text, length, plan, options, out)
-        })
-    }
+    catch_panic(|| {
+        // SAFETY: the caller guarantees handle, struct and `out`.
+        unsafe {
+            let plan = borrow_shared(plan)?;
+            make_map(|| Ok(Map::in_memory(&plan.plan)?), options, out)
+        }
+    })
 }
 
 /// Opens the map in a directory for writing.
 ///
-/// `options` may be NULL. Give the map back with vipool_map_free().
+/// Parameters:
+/// - `directory`, `directory_length`: the directory, UTF-8.
+/// - `options`: may be NULL.
+/// - `out`: receives the map. Close it with vipool_map_close().
+///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
 /// VIPOOL_ERR_UTF8, VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_OTHER_BOOT,
 /// VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_IO, VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE.
+///
+/// Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vipool_map_open(
     directory: *const c_char,
@@ -159,42 +242,33 @@ pub unsafe extern "C" fn vipool_map_open(
     options: *const vipool_map_options,
     out: *mut *mut vipool_map,
 ) -> vipool_status {
-    call(|| {
-        // SAFETY: the caller vouches for all of them.
+    catch_panic(|| {
+        // SAFETY: the caller guarantees text, struct and `out`.
         unsafe {
             let directory = utf8(directory, directory_length)?;
-            hand_out(|| Ok(Map::open(Path::new(directory))?), options, out)
+            make_map(|| Ok(Map::open(Path::new(directory))?), options, out)
         }
     })
 }
 
-/// vipool_map_open() with a UTF-16 path of `directory_length` units.
+/// Opens a copy of a map, from the bytes of its files, in memory.
 ///
-/// Errors: those, and VIPOOL_ERR_UTF16.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_map_open_utf16(
-    directory: *const u16,
-    directory_length: usize,
-    options: *const vipool_map_options,
-    out: *mut *mut vipool_map,
-) -> vipool_status {
-    // SAFETY: the caller vouches for all of them.
-    unsafe {
-        with_utf16(directory, directory_length, |text, length| {
-            vipool_map_open(text, length, options, out)
-        })
-    }
-}
-
-/// A copy in memory of the bytes of the files `map` and `sessions`, of whatever boot: to look at
-/// what somebody left, or to try something on it. The files themselves never change by it.
+/// The files may be of any boot. The copy serves to inspect them or to try an operation; the files
+/// never change.
 ///
-/// `sessions` may be NULL (or the bytes of another map's): then nothing is known of users, clients
-/// and leaders. `options` may be NULL. Give the map back with vipool_map_free().
+/// Parameters:
+/// - `map`, `map_length`: the bytes of the file `map`.
+/// - `sessions`, `sessions_length`: the bytes of the file `sessions`. May be NULL: then users, clients
+///   and leaders are unknown.
+/// - `options`: may be NULL.
+/// - `out`: receives the map. Close it with vipool_map_close().
+///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
 /// VIPOOL_ERR_DAMAGED.
+///
+/// Threads: any.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_map_from_bytes(
+pub unsafe extern "C" fn vipool_map_open_bytes(
     map: *const c_void,
     map_length: usize,
     sessions: *const c_void,
@@ -202,74 +276,44 @@ pub unsafe extern "C" fn vipool_map_from_bytes(
     options: *const vipool_map_options,
     out: *mut *mut vipool_map,
 ) -> vipool_status {
-    call(|| {
+    catch_panic(|| {
         not_null(map)?;
-        // SAFETY: the caller vouches for all of them.
+        // SAFETY: the caller guarantees arrays, struct and `out`.
         unsafe {
             let map = array(map.cast(), map_length)?;
             let sessions = array(sessions.cast(), sessions_length)?;
-            hand_out(|| Ok(Map::from_bytes(map, sessions)?), options, out)
+            make_map(|| Ok(Map::from_bytes(map, sessions)?), options, out)
         }
     })
 }
 
-/// Closes the map and frees it; what is in it stays. NULL is nothing.
+/// Closes a map and frees it. Sessions stay open, and files stay.
+///
+/// Parameters:
+/// - `map`: the map. NULL is ignored.
+///
+/// Threads: any; the last call with the map.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_map_free(map: *mut vipool_map) {
-    // SAFETY: the caller gives the handle back.
-    quiet(|| unsafe { free(map) });
+pub unsafe extern "C" fn vipool_map_close(map: *mut vipool_map) {
+    // SAFETY: the caller gives up the handle.
+    silent(|| unsafe { free_handle(map) });
 }
 
-/// How addresses are given out: what the plan said.
+/// Returns the pool that the pool rules select for a session.
 ///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE. May be called from any thread.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_map_settings(
-    map: *const vipool_map,
-    out: *mut vipool_settings,
-) -> vipool_status {
-    call(|| {
-        // SAFETY: the caller vouches for handle and struct.
-        unsafe {
-            let map = shared(map)?;
-            check_out(out)?;
-            write(out, &map.map.settings().into());
-        }
-        Ok(())
-    })
-}
-
-/// The handle and leases of a session. Waits for threads that use the map, but not for other
-/// processes; vipool_reader_find() waits for nobody.
+/// Use the result as vipool_open_options.pool.
 ///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_NOT_OPEN,
-/// VIPOOL_ERR_IO, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_FORKED.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_map_find(
-    map: *const vipool_map,
-    session_id: vipool_session,
-    out: *mut vipool_found,
-) -> vipool_status {
-    call(|| {
-        // SAFETY: the caller vouches for handle and struct.
-        let map = unsafe { shared(map) }?;
-        // SAFETY: as above.
-        unsafe { check_out(out) }?;
-        let (handle, leases) = map.map.find(session(session_id)?)?.ok_or(VIPOOL_ERR_NOT_OPEN)?;
-        // SAFETY: checked above.
-        unsafe { fill(out, |place| place.tell(&handle, &leases)) };
-        Ok(())
-    })
-}
-
-/// The pool that the rules choose for a session of this user (`user_length` bytes of UTF-8), in
-/// which this program is started (NULL if that is not known): its name with a NUL behind it, for
-/// vipool_open_options.pool. May block while the user's groups are looked up, where a rule names a
-/// group.
+/// Parameters:
+/// - `map`: the map.
+/// - `user`, `user_length`: the user of the session, UTF-8.
+/// - `program`: the program that starts in the session. May be NULL if it is unknown.
+/// - `buffer`, `capacity`: receives the name of the pool and a NUL.
+/// - `out_length`: receives the length without the NUL. May be NULL.
 ///
-/// `out_length` may be NULL; it is told the length without the NUL, also with VIPOOL_ERR_BUFFER.
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
-/// VIPOOL_ERR_KIND, VIPOOL_ERR_BUFFER, VIPOOL_ERR_NOT_FOUND (no rule holds: the default pool).
+/// VIPOOL_ERR_KIND, VIPOOL_ERR_BUFFER, VIPOOL_ERR_NOT_FOUND (no rule applies: the default pool).
+///
+/// Threads: any. May block for the groups of the user if a rule names a group.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vipool_map_choose_pool(
     map: *const vipool_map,
@@ -280,64 +324,20 @@ pub unsafe extern "C" fn vipool_map_choose_pool(
     capacity: usize,
     out_length: *mut usize,
 ) -> vipool_status {
-    call(|| {
+    catch_panic(|| {
         if capacity > 0 {
             not_null(buffer)?;
         }
-        // SAFETY: the caller vouches for handle, texts, struct and buffer.
+        // SAFETY: the caller guarantees handle, texts, struct and buffer.
         unsafe {
-            let (map, user) = (shared(map)?, utf8(user, user_length)?);
-            let chosen = match program.is_null() {
-                true => map.map.choose_pool(user, None),
+            let (map, user) = (borrow_shared(map)?.map(), utf8(user, user_length)?);
+            let pool = match program.is_null() {
+                true => map.choose_pool(user, None),
                 false => with_executable(&read(program)?, |program| {
-                    map.map.choose_pool(user, Some(program))
+                    map.choose_pool(user, Some(program))
                 })?,
             };
-            copy_out(&chosen.ok_or(VIPOOL_ERR_NOT_FOUND)?, buffer, capacity, out_length)
+            copy_text(&pool.ok_or(VIPOOL_ERR_NOT_FOUND)?, buffer, capacity, out_length)
         }
-    })
-}
-
-/// A view of this map for looking things up, also of one in memory. It may outlive the map.
-///
-/// Give it back with vipool_reader_free(). Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_IO,
-/// VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_OTHER_BOOT, VIPOOL_ERR_UNTRUSTED,
-/// VIPOOL_ERR_FORKED.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_map_reader(
-    map: *const vipool_map,
-    out: *mut *mut vipool_reader,
-) -> vipool_status {
-    call(|| {
-        // SAFETY: the caller vouches for the handle.
-        let map = unsafe { shared(map) }?;
-        not_null(out)?;
-        // SAFETY: not NULL.
-        unsafe { give(vipool_reader { reader: Arc::new(map.map.reader()?) }, out) };
-        Ok(())
-    })
-}
-
-/// The open sessions of one moment and the pools, with users, clients and leaders where this
-/// process may read them. Sessions that open and close meanwhile wait; pools are read right
-/// after.
-///
-/// Give it back with vipool_snapshot_free().
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_IO, VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED,
-/// VIPOOL_ERR_OTHER_BOOT, VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_FORKED.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_map_snapshot(
-    map: *const vipool_map,
-    out: *mut *mut vipool_snapshot,
-) -> vipool_status {
-    call(|| {
-        // SAFETY: the caller vouches for the handle.
-        let map = unsafe { shared(map) }?;
-        not_null(out)?;
-        let snapshot =
-            vipool_snapshot { sessions: map.map.sessions()?, pools: map.map.reader()?.pools() };
-        // SAFETY: not NULL.
-        unsafe { give(snapshot, out) };
-        Ok(())
     })
 }

@@ -1,260 +1,168 @@
-//! How a call ends: what a failure or a panic becomes, and the last-error text of a thread.
-//!
-//! Invariants: no panic leaves `call` or `quiet`; what comes out instead is decided once per
-//! return type (`Answer`). `quiet` touches neither heap nor thread-locals as long as its
-//! closure does not, so that hook-side functions may run in a signal handler.
+//! The outcome of a rewrite call: how a hook continues with a socket call.
 
-use std::any::Any;
-use std::cell::RefCell;
-use std::ffi::c_char;
-use std::fmt::{self, Write};
-use std::panic::{self, AssertUnwindSafe, catch_unwind};
-use std::sync::Once;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::status::vipool_status::{self, *};
+use super::address::vipool_sockaddr;
+use super::layout::layout;
+use super::reason::refusal_number;
+use crate::rewrite::{Bind, Connect, Outcome, Refusal};
 
-/// Why a call failed: the status, and a text that says more than the status does.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) status: vipool_status,
-    pub(crate) text: Option<String>,
+/// How a socket call continues.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug)]
+pub enum vipool_outcome_kind {
+    /// Make the call with `address` instead of the address of the program, or return `address` to the
+    /// program. `flags` tells what to do before.
+    VIPOOL_REWRITTEN = 1,
+    /// Make the call exactly as the program made it. `reason` tells why.
+    VIPOOL_PASSED = 2,
+    /// Do not make the call: it fails with `error`. `reason` tells why.
+    VIPOOL_REFUSED = 3,
 }
 
-impl From<vipool_status> for Failure {
-    fn from(status: vipool_status) -> Self {
-        Failure { status, text: None }
-    }
-}
-
-impl vipool_status {
-    /// This status with a text of its own.
-    pub(crate) fn because(self, text: impl fmt::Display) -> Failure {
-        Failure { status: self, text: Some(text.to_string()) }
-    }
-}
-
-macro_rules! failures {
-    ($($error:ty,)*) => {
-        $(impl From<$error> for Failure {
-            fn from(error: $error) -> Self {
-                vipool_status::from(&error).because(error)
-            }
-        })*
-    };
-}
-
-failures! {
-    crate::map::ChangeError,
-    crate::map::CloseError,
-    crate::map::MapError,
-    crate::map::OpenError,
-    crate::pool::PoolError,
-    crate::range::RangeError,
-    crate::session::SessionIdError,
-}
-
-/// A type that functions of the C ABI return: what each of them gives back after a panic.
-pub(crate) trait Answer {
-    const AFTER_PANIC: Self;
-}
-
-impl Answer for vipool_status {
-    const AFTER_PANIC: Self = VIPOOL_ERR_PANIC;
-}
-
-impl Answer for () {
-    const AFTER_PANIC: Self = ();
-}
-
-/// Counts: nothing is there.
-impl Answer for usize {
-    const AFTER_PANIC: Self = 0;
-}
-
-/// What a callback of ours answers: not known.
-impl Answer for i32 {
-    const AFTER_PANIC: Self = super::rewriter::VIPOOL_LISTENER_UNKNOWN;
-}
-
-/// Runs the body of a function that can fail. A failure leaves its text for the thread.
-#[inline]
-pub(crate) fn call(body: impl FnOnce() -> Result<(), Failure>) -> vipool_status {
-    match catch_unwind(AssertUnwindSafe(body)) {
-        Ok(Ok(())) => VIPOOL_OK,
-        Ok(Err(failure)) => failed(failure),
-        Err(panic) => panicked(panic),
-    }
-}
-
-#[cold]
-fn failed(Failure { status, text }: Failure) -> vipool_status {
-    match text {
-        Some(text) => remember(&text),
-        None => remember(status.text().to_str().unwrap_or_default()),
-    }
-    status
-}
-
-#[cold]
-fn panicked(panic: Box<dyn Any + Send>) -> vipool_status {
-    let what = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("no message");
-    remember(what);
-    // A payload may panic once more when it is dropped.
-    std::mem::forget(panic);
-    VIPOOL_ERR_PANIC
-}
-
-/// Runs the body of a function that may be called where nothing is allowed: no text is left.
-#[inline]
-pub(crate) fn quiet<T: Answer>(body: impl FnOnce() -> T) -> T {
-    match catch_unwind(AssertUnwindSafe(body)) {
-        Ok(answer) => answer,
-        Err(panic) => {
-            std::mem::forget(panic);
-            T::AFTER_PANIC
-        }
-    }
-}
-
-/// Keeps panics of ours off the host program's standard error: descriptor 2 may be a database by
-/// now, and what prints allocates and locks. Their text is in [`vipool_last_error`] where there is
-/// one.
+/// vipool_outcome.flags: clear IPV6_V6ONLY first. Set it again if the call fails; EINPROGRESS and
+/// WSAEWOULDBLOCK are not failures.
+pub const VIPOOL_DO_CLEAR_V6ONLY: u32 = 1;
+/// vipool_outcome.flags: do not bind now, but report success and remember the socket until its
+/// destination is known. Only with VIPOOL_REWRITER_DEFER_WILDCARD, for Windows: ConnectEx requires a
+/// bound socket, and a socket that is bound to a virtual IP cannot reach a loopback address there.
+/// The hook then handles a socket that the program bound to the wildcard address without a port:
 ///
-/// A C program's copy of the standard library is this library's own, so that nothing of the program's
-/// is changed. A Rust program shares it: there the hook that was set goes on to see all panics of
-/// other code, known by where they are.
-pub(crate) fn keep_quiet() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let others = panic::take_hook();
-        panic::set_hook(Box::new(move |panic| {
-            let is_ours = |file: &str| file.strip_prefix(FOLDER).is_some();
-            if !panic.location().is_some_and(|place| is_ours(place.file())) {
-                others(panic);
-            }
-        }));
-    });
-}
+///  - bind: remember the socket if it is not bound (getsockname fails with WSAEINVAL) and the hook has
+///    space to remember it. Otherwise bind it to `address` at once. A second bind of a remembered
+///    socket fails with WSAEINVAL, without a rewrite call.
+///  - connect, WSAConnect: forget the socket and follow vipool_rewrite_connect(). The call itself binds
+///    a socket that is still unbound.
+///  - ConnectEx: the same; bind a socket that is still unbound to the wildcard address and port 0
+///    before the call. Ignore VIPOOL_DO_BIND_FIRST for a socket that is not remembered: ConnectEx
+///    fails with WSAEINVAL if it was never bound.
+///  - listen, getsockname: forget the socket and bind it to the address of vipool_rewrite_listen(), or
+///    to the wildcard address and port 0 if that passes; then make the call. Make no rewrite call for
+///    a socket that is not remembered: the call fails with WSAEINVAL if it was never bound.
+///  - closesocket: forget the socket.
+pub const VIPOOL_DO_DEFER: u32 = 2;
+/// vipool_outcome.flags: bind the socket to `bind` (port 0) first. If that fails, continue anyway, unless
+/// the address is on no interface and vipool_rewrite_is_retry_allowed() denies it.
+pub const VIPOOL_DO_BIND_FIRST: u32 = 4;
+/// vipool_outcome.flags, with VIPOOL_DO_BIND_FIRST: the connect chooses the port, so that two
+/// destinations can share one. On Linux set IP_BIND_ADDRESS_NO_PORT before that bind. Clear it after
+/// the bind unless the program had set it, because a bind of the program must choose a port at once.
+pub const VIPOOL_DO_DEFER_PORT: u32 = 8;
 
-/// The folder of this crate's sources, as places in it are named.
-const FOLDER: &str = {
-    let (file, this) = (file!().as_bytes(), "capi/outcome.rs".len());
-    match std::str::from_utf8(file.split_at(file.len() - this).0) {
-        Ok(folder) => folder,
-        Err(_) => panic!("file names are UTF-8"),
-    }
+/// How a socket call continues.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct vipool_outcome {
+    /// sizeof(vipool_outcome), set by the caller.
+    pub size: usize,
+    /// vipool_outcome_kind.
+    pub kind: u32,
+    /// With VIPOOL_PASSED and VIPOOL_REFUSED: vipool_reason. Otherwise 0.
+    pub reason: u32,
+    /// With VIPOOL_REFUSED: the value for errno or WSASetLastError(). Otherwise 0.
+    pub error: i32,
+    /// With VIPOOL_REWRITTEN: VIPOOL_DO_... Otherwise 0.
+    pub flags: u32,
+    /// With VIPOOL_REWRITTEN: the address for the call, of the same family as that of the program.
+    pub address: vipool_sockaddr,
+    /// With VIPOOL_DO_BIND_FIRST: the address to bind first.
+    pub bind: vipool_sockaddr,
+}
+layout!(vipool_outcome { size, kind, reason, error, flags, address, bind });
+
+/// The system's EADDRNOTAVAIL (errno.h) or WSAEADDRNOTAVAIL (winsock2.h).
+const ADDRESS_NOT_AVAILABLE: i32 = if cfg!(windows) {
+    10049
+} else if cfg!(target_vendor = "apple") {
+    49
+} else {
+    99
 };
 
-/// A mistake inside the library, made on purpose: in a build of the tests alone.
-///
-/// cbindgen:ignore
-#[cfg(vipool_panic)]
-#[unsafe(no_mangle)]
-pub extern "C" fn vipool_panic() -> vipool_status {
-    call(|| panic!("made on purpose"))
+/// The value of a rewritten call, which is written to an outcome.
+pub(crate) trait WriteTo {
+    /// Sets the address and the flags.
+    fn write_to(&self, out: &mut vipool_outcome);
 }
 
-/// The same in a function that may be called in a signal handler.
-///
-/// cbindgen:ignore
-#[cfg(vipool_panic)]
-#[unsafe(no_mangle)]
-pub extern "C" fn vipool_panic_quietly() -> vipool_status {
-    quiet(|| panic!("made on purpose"))
-}
-
-/// Room for a text, its NUL included.
-const ROOM: usize = 1024;
-
-/// A text cut to fit, always NUL-terminated.
-struct LastError {
-    bytes: [u8; ROOM],
-    length: usize,
-}
-
-impl Write for LastError {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let fits = text.floor_char_boundary(ROOM - 1 - self.length);
-        self.bytes[self.length..self.length + fits].copy_from_slice(&text.as_bytes()[..fits]);
-        self.length += fits;
-        self.bytes[self.length] = 0;
-        Ok(())
+impl WriteTo for SocketAddr {
+    #[inline]
+    fn write_to(&self, out: &mut vipool_outcome) {
+        out.address.set(self);
     }
 }
 
-thread_local! {
-    // Const and without a destructor: the first use registers nothing.
-    static LAST: RefCell<LastError> =
-        const { RefCell::new(LastError { bytes: [0; ROOM], length: 0 }) };
+/// An address without a port.
+impl WriteTo for IpAddr {
+    #[inline]
+    fn write_to(&self, out: &mut vipool_outcome) {
+        SocketAddr::new(*self, 0).write_to(out);
+    }
 }
 
-fn remember(text: &str) {
-    LAST.with(|last| {
-        if let Ok(mut last) = last.try_borrow_mut() {
-            last.length = 0;
-            // A NUL inside would cut the text where C stops reading.
-            for (place, piece) in text.split('\0').enumerate() {
-                let _ = last.write_str(if place > 0 { "\u{fffd}" } else { "" });
-                let _ = last.write_str(piece);
-            }
+impl WriteTo for Ipv4Addr {
+    #[inline]
+    fn write_to(&self, out: &mut vipool_outcome) {
+        IpAddr::V4(*self).write_to(out);
+    }
+}
+
+impl WriteTo for Bind {
+    #[inline]
+    fn write_to(&self, out: &mut vipool_outcome) {
+        self.address.write_to(out);
+        if self.clear_v6only {
+            out.flags |= VIPOOL_DO_CLEAR_V6ONLY;
         }
-    });
+        if self.defer {
+            out.flags |= VIPOOL_DO_DEFER;
+        }
+    }
 }
 
-/// The details of the last call of this thread that failed: what is wrong, where, and what to do,
-/// in English, NUL-terminated, at most 1023 bytes of UTF-8. Empty before the first failure; kept
-/// until the next one.
-///
-/// The text belongs to the library and is valid until the next call of this thread. Functions
-/// that may be called in a signal handler leave it alone.
-///
-/// May be called from any thread.
-#[unsafe(no_mangle)]
-pub extern "C" fn vipool_last_error() -> *const c_char {
-    LAST.with(|last| last.as_ptr().cast_const().cast())
+impl WriteTo for Connect {
+    #[inline]
+    fn write_to(&self, out: &mut vipool_outcome) {
+        self.destination.write_to(out);
+        if self.clear_v6only {
+            out.flags |= VIPOOL_DO_CLEAR_V6ONLY;
+        }
+        if let Some(ip) = self.source {
+            out.flags |= VIPOOL_DO_BIND_FIRST;
+            if self.defer_port {
+                out.flags |= VIPOOL_DO_DEFER_PORT;
+            }
+            out.bind.set(&SocketAddr::new(ip, 0));
+        }
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::ffi::CStr;
-
-    use super::*;
-
-    fn last() -> String {
-        // SAFETY: the text is NUL-terminated and this thread makes no call while it reads.
-        unsafe { CStr::from_ptr(vipool_last_error()) }.to_str().unwrap().to_owned()
+impl vipool_outcome {
+    /// Sets all members but the size.
+    #[inline]
+    pub(crate) fn set<T: WriteTo>(&mut self, outcome: &Outcome<T>) {
+        let (kind, reason, error) = numbers(outcome);
+        (self.kind, self.reason, self.error, self.flags) = (kind, reason, error, 0);
+        (self.address.length, self.bind.length) = (0, 0);
+        if let Outcome::Rewritten(value) = outcome {
+            value.write_to(self);
+        }
     }
+}
 
-    extern "C" fn panics() -> vipool_status {
-        call(|| panic!("slot {} has no address", 7))
-    }
-
-    extern "C" fn panics_quietly() -> usize {
-        quiet(|| panic!("never seen"))
-    }
-
-    #[test]
-    fn panics_come_out_as_values() {
-        let forced: extern "C" fn() -> vipool_status = panics;
-        assert_eq!(forced(), VIPOOL_ERR_PANIC);
-        assert_eq!(last(), "slot 7 has no address");
-        let forced: extern "C" fn() -> usize = panics_quietly;
-        assert_eq!(forced(), 0);
-        assert_eq!(last(), "slot 7 has no address");
-    }
-
-    #[test]
-    fn texts_are_cut_and_belong_to_the_thread() {
-        call(|| Err(VIPOOL_ERR_PLAN.because("é".repeat(ROOM))));
-        assert_eq!(last(), "é".repeat((ROOM - 1) / 2));
-        call(|| Err(VIPOOL_ERR_PLAN.because("a\0b")));
-        assert_eq!(last(), "a\u{fffd}b");
-        call(|| Err(VIPOOL_ERR_NULL.into()));
-        assert_eq!(last(), "a pointer that must not be NULL is");
-        std::thread::spawn(|| assert_eq!(last(), "")).join().unwrap();
+/// Returns the kind of an outcome, its reason and the error of the system.
+#[inline]
+pub(crate) fn numbers<T>(outcome: &Outcome<T>) -> (u32, u32, i32) {
+    match outcome {
+        Outcome::Rewritten(_) => (vipool_outcome_kind::VIPOOL_REWRITTEN as u32, 0, 0),
+        Outcome::Passed(reason) => {
+            (vipool_outcome_kind::VIPOOL_PASSED as u32, reason.number().into(), 0)
+        }
+        Outcome::Refused(refusal) => {
+            let error = match refusal {
+                Refusal::OtherSessionAddress => ADDRESS_NOT_AVAILABLE,
+            };
+            (vipool_outcome_kind::VIPOOL_REFUSED as u32, refusal_number(*refusal), error)
+        }
     }
 }

@@ -1,319 +1,371 @@
-//! A read-only view of a map: which addresses a session has, and whether a lease still holds.
+//! A read-only view of a map: the leases and addresses of sessions.
 
 use std::ffi::c_char;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::address::vipool_ip;
-use super::handle::{Owned, Shared, free, give, not_null, shared};
-use super::layout::{check_out, check_out_quietly, fill, layout, write};
-use super::outcome::{call, quiet};
+use super::error::{catch_panic, silent, silent_status};
+use super::handle::{Opaque, Shared, borrow_shared, free_handle, not_null, write_handle};
+use super::layout::{check_out, check_out_silent, fill, layout, write};
+use super::map::vipool_map;
 use super::session::{
-    VIPOOL_MAX_LEASES, session, set_leases, vipool_addresses, vipool_handle, vipool_lease,
-    vipool_session,
+    VIPOOL_MAX_LEASES, session_id, vipool_addresses, vipool_handle, vipool_lease, vipool_session,
+    write_leases,
 };
 use super::settings::vipool_settings;
-use super::snapshot::vipool_snapshot;
 use super::status::vipool_status::{self, *};
-use super::text::{utf8, with_utf16};
+use super::text::utf8;
 use crate::map::{Leases, Reader};
 use crate::session::Handle;
 
-/// A read-only view of a map. It never blocks and never writes. Any number of threads may use it
-/// at once; vipool_reader_free() must be the last call.
+/// A read-only view of a map. It never blocks and never writes. Threads may share it.
 pub struct vipool_reader {
     pub(crate) reader: Arc<Reader>,
 }
 
-impl Owned for vipool_reader {
+impl Opaque for vipool_reader {
     type Access = Shared;
 }
 
-/// What an open session holds.
+/// The handle and the leases of an open session.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct vipool_found {
-    /// sizeof(vipool_found), set by the caller.
+pub struct vipool_found_session {
+    /// sizeof(vipool_found_session), set by the caller.
     pub size: usize,
-    /// What its programs are told.
+    /// Handle for the programs of the session.
     pub handle: vipool_handle,
-    /// Its leases, in the order of the pools; `lease_count` of them are written.
+    /// The leases, in the order of the pools; `lease_count` of them are written.
     pub leases: [vipool_lease; VIPOOL_MAX_LEASES],
-    /// How many of them there are.
+    /// Number of leases.
     pub lease_count: u32,
-    /// Zero.
+    /// Reserved: zero.
     pub reserved: u32,
 }
-layout!(vipool_found { size, handle, leases, lease_count, reserved });
+layout!(vipool_found_session { size, handle, leases, lease_count, reserved });
 
-impl vipool_found {
+impl vipool_found_session {
     #[inline]
-    pub(crate) fn tell(&mut self, handle: &Handle, leases: &Leases) {
-        self.lease_count = set_leases(&mut self.leases, leases);
+    pub(crate) fn set(&mut self, handle: &Handle, leases: &Leases) {
+        self.lease_count = write_leases(&mut self.leases, leases);
         self.reserved = 0;
-        // It was made last: by now it can be read without waiting.
+        // The lookup writes the handle last. Reading it last avoids a stall on these stores.
         self.handle = (*handle).into();
     }
 }
 
-/// Maps the map in a directory read-only, as a hook or a monitor does.
+/// vipool_map_info.flags: the whole server drains (vipool_map_set_draining()).
+pub const VIPOOL_MAP_INFO_DRAINING: u32 = 1;
+/// vipool_map_info.flags: a newer map has replaced this one.
+pub const VIPOOL_MAP_INFO_SUPERSEDED: u32 = 2;
+
+/// Facts about a map.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct vipool_map_info {
+    /// sizeof(vipool_map_info), set by the caller.
+    pub size: usize,
+    /// Hash of the boot and the network namespace: vipool_handle.boot of its leases.
+    pub boot: u64,
+    /// VIPOOL_MAP_INFO_...
+    pub flags: u32,
+    /// VIPOOL_REWRITE_...: vipool_rewrite_settings.flags of the farm.
+    pub rewrite_flags: u32,
+}
+layout!(vipool_map_info { size, boot, flags, rewrite_flags });
+
+/// Opens the map in a directory for reading, as a hook or a monitor does.
 ///
-/// Give it back with vipool_reader_free(); a hook keeps it for the life of its process.
+/// Parameters:
+/// - `directory`, `directory_length`: the directory, UTF-8.
+/// - `out`: receives the reader. Close it with vipool_reader_close(). A hook never closes it.
+///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED,
 /// VIPOOL_ERR_OTHER_BOOT, VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_IO.
+///
+/// Threads: any.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_reader_attach(
+pub unsafe extern "C" fn vipool_reader_open(
     directory: *const c_char,
     directory_length: usize,
     out: *mut *mut vipool_reader,
 ) -> vipool_status {
-    call(|| {
+    catch_panic(|| {
         not_null(out)?;
-        // SAFETY: the caller vouches for the text.
+        // SAFETY: the caller guarantees the text.
         let reader = Reader::attach(Path::new(unsafe { utf8(directory, directory_length) }?))?;
         // SAFETY: not NULL.
-        unsafe { give(vipool_reader { reader: Arc::new(reader) }, out) };
+        unsafe { write_handle(vipool_reader { reader: Arc::new(reader) }, out) };
         Ok(())
     })
 }
 
-/// vipool_reader_attach() with a UTF-16 path of `directory_length` units.
+/// Opens an open map for reading, also one in memory.
 ///
-/// Errors: those, and VIPOOL_ERR_UTF16.
+/// Parameters:
+/// - `map`: the map. The reader may outlive it.
+/// - `out`: receives the reader. Close it with vipool_reader_close().
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_IO, VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED,
+/// VIPOOL_ERR_OTHER_BOOT, VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_FORKED.
+///
+/// Threads: any.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_reader_attach_utf16(
-    directory: *const u16,
-    directory_length: usize,
+pub unsafe extern "C" fn vipool_reader_open_map(
+    map: *const vipool_map,
     out: *mut *mut vipool_reader,
 ) -> vipool_status {
-    // SAFETY: the caller vouches for all of them.
-    unsafe {
-        with_utf16(directory, directory_length, |text, length| {
-            vipool_reader_attach(text, length, out)
-        })
-    }
+    catch_panic(|| {
+        // SAFETY: the caller guarantees the handle.
+        let map = unsafe { borrow_shared(map) }?;
+        not_null(out)?;
+        let reader = Arc::new(map.map().reader()?);
+        // SAFETY: not NULL.
+        unsafe { write_handle(vipool_reader { reader }, out) };
+        Ok(())
+    })
 }
 
-/// Frees a reader. NULL is nothing.
+/// Closes a reader and frees it.
+///
+/// Parameters:
+/// - `reader`: the reader. NULL is ignored.
+///
+/// Threads: any; the last call with the reader.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_reader_free(reader: *mut vipool_reader) {
-    // SAFETY: the caller gives the handle back.
-    quiet(|| unsafe { free(reader) });
+pub unsafe extern "C" fn vipool_reader_close(reader: *mut vipool_reader) {
+    // SAFETY: the caller gives up the handle.
+    silent(|| unsafe { free_handle(reader) });
 }
 
-/// The handle and leases of a session.
+/// Finds the handle and the leases of a session.
+///
+/// Parameters:
+/// - `reader`: the reader.
+/// - `session`: the session.
+/// - `out`: receives handle and leases.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_NOT_OPEN.
-/// May be called from any thread and in a signal handler.
+///
+/// Threads: any; signal-safe.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_reader_find(
+pub unsafe extern "C" fn vipool_reader_find_session(
     reader: *const vipool_reader,
-    session_id: vipool_session,
-    out: *mut vipool_found,
+    session: vipool_session,
+    out: *mut vipool_found_session,
 ) -> vipool_status {
-    let find = || {
-        // SAFETY: the caller vouches for handle and struct.
-        let reader = unsafe { shared(reader) }?;
-        // SAFETY: as above.
-        unsafe { check_out_quietly(out) }?;
-        let tell = |handle, leases: &Leases| {
+    silent_status(|| {
+        // SAFETY: the caller guarantees the handle.
+        let reader = unsafe { borrow_shared(reader) }?;
+        // SAFETY: the caller guarantees the struct.
+        unsafe { check_out_silent(out) }?;
+        let write_found = |handle, leases: &Leases| {
             // SAFETY: checked above.
-            unsafe { fill(out, |place| place.tell(&handle, leases)) }
+            unsafe { fill(out, |out| out.set(&handle, leases)) }
         };
-        reader.reader.with_session(session(session_id)?, tell).ok_or(VIPOOL_ERR_NOT_OPEN)
-    };
-    quiet(|| find().err().unwrap_or(VIPOOL_OK))
+        reader.reader.with_session(session_id(session)?, write_found).ok_or(VIPOOL_ERR_NOT_OPEN)
+    })
 }
 
-/// The leases of the session of a handle, if the lease that the handle names is still held: what a
-/// program goes by that was told its handle.
+/// Finds the leases of the session of a handle, if the lease of the handle is still held.
 ///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE,
-/// VIPOOL_ERR_STALE. May be called from any thread and in a signal handler.
+/// Programs that received a handle use this instead of vipool_reader_find_session().
+///
+/// Parameters:
+/// - `reader`: the reader.
+/// - `handle`: the handle.
+/// - `out`: receives handle and leases.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_SESSION_ID,
+/// VIPOOL_ERR_HANDLE, VIPOOL_ERR_STALE.
+///
+/// Threads: any; signal-safe.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_reader_leases_of(
+pub unsafe extern "C" fn vipool_reader_find_by_handle(
     reader: *const vipool_reader,
     handle: *const vipool_handle,
-    out: *mut vipool_found,
+    out: *mut vipool_found_session,
 ) -> vipool_status {
-    let find = || {
-        // SAFETY: the caller vouches for handles and struct.
+    silent_status(|| {
+        // SAFETY: the caller guarantees both handles.
         let (reader, handle) =
-            unsafe { (shared(reader)?, handle.as_ref().ok_or(VIPOOL_ERR_NULL)?) };
-        // SAFETY: as above.
-        unsafe { check_out_quietly(out) }?;
+            unsafe { (borrow_shared(reader)?, handle.as_ref().ok_or(VIPOOL_ERR_NULL)?) };
+        // SAFETY: the caller guarantees the struct.
+        unsafe { check_out_silent(out) }?;
         let handle = handle.get()?;
         let leases = reader.reader.leases_of(&handle).ok_or(VIPOOL_ERR_STALE)?;
         // SAFETY: checked above.
-        unsafe { fill(out, |place| place.tell(&handle, &leases)) };
+        unsafe { fill(out, |out| out.set(&handle, &leases)) };
         Ok(())
-    };
-    quiet(|| find().err().unwrap_or(VIPOOL_OK))
+    })
 }
 
-/// The addresses of a session.
+/// Checks whether the lease of a handle is still held. Costs a few loads.
+///
+/// Parameters:
+/// - `reader`: the reader.
+/// - `handle`: the handle.
+///
+/// Returns: VIPOOL_OK if it is held.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE,
+/// VIPOOL_ERR_STALE.
+///
+/// Threads: any; signal-safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_reader_check_handle(
+    reader: *const vipool_reader,
+    handle: *const vipool_handle,
+) -> vipool_status {
+    silent_status(|| {
+        // SAFETY: the caller guarantees both handles.
+        let (reader, handle) =
+            unsafe { (borrow_shared(reader)?, handle.as_ref().ok_or(VIPOOL_ERR_NULL)?) };
+        if reader.reader.is_live(&handle.get()?) { Ok(()) } else { Err(VIPOOL_ERR_STALE) }
+    })
+}
+
+/// Returns the addresses of a session.
+///
+/// Parameters:
+/// - `reader`: the reader.
+/// - `session`: the session.
+/// - `out`: receives the addresses.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_NOT_OPEN.
-/// May be called from any thread and in a signal handler.
+///
+/// Threads: any; signal-safe.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_reader_addresses(
+pub unsafe extern "C" fn vipool_reader_get_addresses(
     reader: *const vipool_reader,
-    session_id: vipool_session,
+    session: vipool_session,
     out: *mut vipool_addresses,
 ) -> vipool_status {
-    let find = || {
-        // SAFETY: the caller vouches for handle and struct.
-        let reader = unsafe { shared(reader) }?;
-        // SAFETY: as above.
-        unsafe { check_out_quietly(out) }?;
-        let leases = reader.reader.lookup(session(session_id)?);
+    silent_status(|| {
+        // SAFETY: the caller guarantees the handle.
+        let reader = unsafe { borrow_shared(reader) }?;
+        // SAFETY: the caller guarantees the struct.
+        unsafe { check_out_silent(out) }?;
+        let leases = reader.reader.lookup(session_id(session)?);
         if leases.is_empty() {
             return Err(VIPOOL_ERR_NOT_OPEN);
         }
         // SAFETY: checked above.
         unsafe { write(out, &reader.reader.addresses(&leases).into()) };
         Ok(())
-    };
-    quiet(|| find().err().unwrap_or(VIPOOL_OK))
+    })
 }
 
-/// Whether the lease of this handle is still held: VIPOOL_OK or VIPOOL_ERR_STALE. Costs a few
-/// loads.
+/// Returns the kind of the pool that an address belongs to, leased or not.
 ///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE, VIPOOL_ERR_STALE.
-/// May be called from any thread and in a signal handler.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_reader_check(
-    reader: *const vipool_reader,
-    handle: *const vipool_handle,
-) -> vipool_status {
-    let check = || {
-        // SAFETY: the caller vouches for both.
-        let (reader, handle) =
-            unsafe { (shared(reader)?, handle.as_ref().ok_or(VIPOOL_ERR_NULL)?) };
-        if reader.reader.is_live(&handle.get()?) { Ok(()) } else { Err(VIPOOL_ERR_STALE) }
-    };
-    quiet(|| check().err().unwrap_or(VIPOOL_OK))
-}
-
-/// The boot and network namespace that the map belongs to, hashed: vipool_handle.boot of its leases.
-///
-/// Errors: VIPOOL_ERR_NULL. May be called from any thread and in a signal handler.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_reader_boot(
-    reader: *const vipool_reader,
-    out_boot: *mut u64,
-) -> vipool_status {
-    let look = || {
-        not_null(out_boot)?;
-        // SAFETY: the caller vouches for the handle; the place is not NULL.
-        unsafe { out_boot.write(shared(reader)?.reader.boot()) };
-        Ok(())
-    };
-    quiet(|| look().err().unwrap_or(VIPOOL_OK))
-}
-
-/// Whose an address is: `out_kind` is the vipool_pool_kind of the pool that it belongs to (some
-/// session's V or L, held or not), 0 if it belongs to none.
+/// Parameters:
+/// - `reader`: the reader.
+/// - `address`: the address.
+/// - `out_kind`: receives vipool_pool_kind, or 0 if the address is in no pool.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS.
-/// May be called from any thread and in a signal handler.
+///
+/// Threads: any; signal-safe.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_reader_kind_of(
+pub unsafe extern "C" fn vipool_reader_get_address_kind(
     reader: *const vipool_reader,
     address: *const vipool_ip,
     out_kind: *mut u32,
 ) -> vipool_status {
-    let find = || {
+    silent_status(|| {
         not_null(out_kind)?;
-        // SAFETY: the caller vouches for both.
-        let (reader, ip) = unsafe { (shared(reader)?, address.as_ref().ok_or(VIPOOL_ERR_NULL)?) };
+        // SAFETY: the caller guarantees handle and address.
+        let (reader, ip) =
+            unsafe { (borrow_shared(reader)?, address.as_ref().ok_or(VIPOOL_ERR_NULL)?) };
         let kind = reader.reader.pool_kind(ip.required()?).map_or(0, |kind| kind as u32);
         // SAFETY: not NULL.
         unsafe { out_kind.write(kind) };
         Ok(())
-    };
-    quiet(|| find().err().unwrap_or(VIPOOL_OK))
+    })
 }
 
-/// Whether a newer file has taken the place of this map: `out_superseded` is 1 if so, else 0.
-/// Then attach again; the old reader stays valid until it is freed.
+/// Returns whether a newer map has replaced this one. Reads one word.
 ///
-/// Errors: VIPOOL_ERR_NULL. May be called from any thread and in a signal handler.
+/// If so, open the directory again. The old reader stays valid until it is closed.
+///
+/// Parameters:
+/// - `reader`: the reader.
+/// - `out_superseded`: receives 1 if the map was replaced, otherwise 0.
+///
+/// Errors: VIPOOL_ERR_NULL.
+///
+/// Threads: any; signal-safe.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vipool_reader_is_superseded(
     reader: *const vipool_reader,
     out_superseded: *mut u32,
 ) -> vipool_status {
-    let look = || {
+    silent_status(|| {
         not_null(out_superseded)?;
-        // SAFETY: the caller vouches for the handle.
-        let superseded = unsafe { shared(reader) }?.reader.is_superseded();
+        // SAFETY: the caller guarantees the handle.
+        let is_superseded = unsafe { borrow_shared(reader) }?.reader.is_superseded();
         // SAFETY: not NULL.
-        unsafe { out_superseded.write(superseded.into()) };
-        Ok(())
-    };
-    quiet(|| look().err().unwrap_or(VIPOOL_OK))
-}
-
-/// Whether the whole server drains: `out_draining` is 1 if so, else 0.
-///
-/// Errors: VIPOOL_ERR_NULL. May be called from any thread and in a signal handler.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_reader_is_draining(
-    reader: *const vipool_reader,
-    out_draining: *mut u32,
-) -> vipool_status {
-    let look = || {
-        not_null(out_draining)?;
-        // SAFETY: the caller vouches for the handle.
-        let draining = unsafe { shared(reader) }?.reader.is_draining();
-        // SAFETY: not NULL.
-        unsafe { out_draining.write(draining.into()) };
-        Ok(())
-    };
-    quiet(|| look().err().unwrap_or(VIPOOL_OK))
-}
-
-/// How addresses are given out.
-///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE. May be called from any thread.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_reader_settings(
-    reader: *const vipool_reader,
-    out: *mut vipool_settings,
-) -> vipool_status {
-    call(|| {
-        // SAFETY: the caller vouches for handle and struct.
-        let reader = unsafe { shared(reader) }?;
-        // SAFETY: as above.
-        unsafe {
-            check_out(out)?;
-            write(out, &reader.reader.settings().into());
-        }
+        unsafe { out_superseded.write(is_superseded.into()) };
         Ok(())
     })
 }
 
-/// The pools and the open sessions, without users, clients and leaders. No lock is taken: each row
-/// is of a moment of its own while sessions open and close, and the numbers of the pools are of
-/// another. vipool_map_snapshot() gives the sessions of one moment.
+/// Returns facts about the map.
 ///
-/// Give it back with vipool_snapshot_free(). Errors: VIPOOL_ERR_NULL. May be called from any
-/// thread.
+/// Parameters:
+/// - `reader`: the reader.
+/// - `out`: receives the facts.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE.
+///
+/// Threads: any; signal-safe.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_reader_snapshot(
+pub unsafe extern "C" fn vipool_reader_get_info(
     reader: *const vipool_reader,
-    out: *mut *mut vipool_snapshot,
+    out: *mut vipool_map_info,
 ) -> vipool_status {
-    call(|| {
-        // SAFETY: the caller vouches for the handle.
-        let reader = unsafe { shared(reader) }?;
-        not_null(out)?;
-        let snapshot =
-            vipool_snapshot { sessions: reader.reader.sessions(), pools: reader.reader.pools() };
-        // SAFETY: not NULL.
-        unsafe { give(snapshot, out) };
+    silent_status(|| {
+        // SAFETY: the caller guarantees the handle.
+        let reader = &unsafe { borrow_shared(reader) }?.reader;
+        // SAFETY: the caller guarantees the struct.
+        unsafe { check_out_silent(out) }?;
+        let bit = |on, bit| if on { bit } else { 0 };
+        let info = vipool_map_info {
+            size: size_of::<vipool_map_info>(),
+            boot: reader.boot(),
+            flags: bit(reader.is_draining(), VIPOOL_MAP_INFO_DRAINING)
+                | bit(reader.is_superseded(), VIPOOL_MAP_INFO_SUPERSEDED),
+            rewrite_flags: reader.policy().rewrite_flags().bits(),
+        };
+        // SAFETY: checked above.
+        unsafe { write(out, &info) };
+        Ok(())
+    })
+}
+
+/// Returns how addresses are allocated.
+///
+/// Parameters:
+/// - `reader`: the reader.
+/// - `out`: receives the settings.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE.
+///
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_reader_get_settings(
+    reader: *const vipool_reader,
+    out: *mut vipool_settings,
+) -> vipool_status {
+    catch_panic(|| {
+        // SAFETY: the caller guarantees the handle.
+        let reader = unsafe { borrow_shared(reader) }?;
+        // SAFETY: the caller guarantees the struct.
+        unsafe {
+            check_out(out)?;
+            write(out, &reader.reader.settings().into());
+        }
         Ok(())
     })
 }

@@ -1,72 +1,67 @@
-//! Why a call passes or is refused, as C has it.
+//! Why a socket call passes or is refused.
 
 use std::ffi::{CStr, c_char};
 
 use crate::rewrite::{Reason, Refusal};
 
-/// Why a call goes on untouched. The numbers never change; those below 64 are of the whole process
-/// and set by hooks themselves, the others of one call.
+/// Why a socket call passes or is refused. The numbers never change. Numbers below 64 concern the whole
+/// process; hooks set them. Numbers from 64 on concern one call that passes. Numbers from 128 on concern
+/// one call that is refused.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug)]
 pub enum vipool_reason {
-    /// Turned off by `VIPOOL_DISABLE=1`.
+    /// The environment has `VIPOOL_DISABLE=1`.
     VIPOOL_REASON_DISABLED = 1,
-    /// No map file, or not one that can be used.
+    /// There is no map file, or it cannot be used.
     VIPOOL_REASON_MAP_UNREADABLE = 2,
-    /// The program is on no rule of the process list.
+    /// No rule of the process list matches the program.
     VIPOOL_REASON_NOT_LISTED = 3,
-    /// The process belongs to no session that could be found.
+    /// No session was found for the process.
     VIPOOL_REASON_NO_SESSION = 4,
-    /// The session holds no address.
+    /// The session has no address.
     VIPOOL_REASON_NO_ADDRESS = 5,
-    /// The session's lease was closed while the program ran.
+    /// The lease of the session was closed while the program ran.
     VIPOOL_REASON_LEASE_CLOSED = 6,
     /// The handle in the environment is of another boot, another map or an earlier session.
     VIPOOL_REASON_STALE_LEASE = 7,
-    /// Not an IPv4 or IPv6 address.
+    /// The address is not IPv4 or IPv6.
     VIPOOL_REASON_NOT_INET = 64,
-    /// Neither TCP nor UDP.
+    /// The socket is neither TCP nor UDP.
     VIPOOL_REASON_NOT_TCP_OR_UDP = 65,
-    /// The program's rule does not have the feature that would apply.
+    /// The rule of the program lacks the feature that would apply.
     VIPOOL_REASON_FEATURE_OFF = 66,
-    /// The session holds no address of the kind that would apply.
+    /// The session has no address of the kind that would apply.
     VIPOOL_REASON_NO_SUCH_ADDRESS = 67,
     /// A loopback bind without a fixed port (row 23).
     VIPOOL_REASON_EPHEMERAL_PORT = 68,
-    /// A loopback port that is the host's.
+    /// A loopback port of the host.
     VIPOOL_REASON_SHARED_PORT = 69,
-    /// A wildcard bind that stays one: there is no virtual IP (row 3).
+    /// A wildcard bind that passes because there is no virtual IP (row 3).
     VIPOOL_REASON_WILDCARD_KEPT = 70,
     /// A wildcard UDP bind of a multicast or broadcast receiver (row 26).
     VIPOOL_REASON_SHARED_RECEIVER = 71,
-    /// The address is the session's own already.
+    /// The address already belongs to the session.
     VIPOOL_REASON_OWN_ADDRESS = 72,
-    /// An address that the hook has no business with.
+    /// An address that vipool does not rewrite.
     VIPOOL_REASON_OTHER_ADDRESS = 73,
-    /// The program bound the socket itself.
+    /// The program has bound the socket to an address.
     VIPOOL_REASON_ALREADY_BOUND = 74,
-    /// Nothing of the session's listens there: the real loopback is meant.
+    /// The session does not listen there: the call goes to the real loopback.
     VIPOOL_REASON_NO_OWN_LISTENER = 75,
-    /// The kernel did not say what listens.
+    /// The kernel did not report the listeners.
     VIPOOL_REASON_LISTENERS_UNKNOWN = 76,
-    /// An IPv6 socket for IPv6 alone, where only an IPv4 address could stand.
+    /// An IPv6-only socket, where only an IPv4 address could be used.
     VIPOOL_REASON_V6ONLY = 77,
-    /// An IPv6 address that belongs to one link.
+    /// A link-local IPv6 address.
     VIPOOL_REASON_LINK_LOCAL = 78,
-    /// An established stream takes no destination.
+    /// A connected stream ignores the destination.
     VIPOOL_REASON_STREAM = 79,
-    /// What the program sees is what there is.
+    /// The program sees the real address.
     VIPOOL_REASON_SHOWN_AS_IS = 80,
-    /// A name that is not the host's own.
+    /// A name that is not the name of the host.
     VIPOOL_REASON_OTHER_NAME = 81,
-}
-
-/// Why a call is not made. The numbers never change.
-#[repr(u32)]
-#[derive(Clone, Copy, Debug)]
-pub enum vipool_refusal {
-    /// The address belongs to another session (EADDRNOTAVAIL, WSAEADDRNOTAVAIL).
-    VIPOOL_REFUSAL_ADDRESS_OF_ANOTHER = 1,
+    /// Refused: the address belongs to another session (EADDRNOTAVAIL, WSAEADDRNOTAVAIL).
+    VIPOOL_REASON_OTHER_SESSION_ADDRESS = 129,
 }
 
 impl From<Reason> for vipool_reason {
@@ -101,48 +96,52 @@ impl From<Reason> for vipool_reason {
     }
 }
 
-/// The name of a vipool_reason for programs, such as "not-listed"; "unknown" for other numbers.
-/// Static: nothing to free.
+/// Refusals have the numbers from here on in [`vipool_reason`].
+const FIRST_REFUSAL: u32 = 128;
+
+/// Returns the number of a refusal in [`vipool_reason`].
+#[inline]
+pub(crate) const fn refusal_number(refusal: Refusal) -> u32 {
+    FIRST_REFUSAL + refusal as u32
+}
+
+/// Returns the name of a reason for programs, such as "not-listed".
 ///
-/// May be called from any thread and in a signal handler.
-#[unsafe(no_mangle)]
-pub extern "C" fn vipool_reason_name(reason: u32) -> *const c_char {
-    known(reason).map_or(c"unknown".as_ptr(), |reason| reason.c_texts()[0].as_ptr().cast())
-}
-
-/// A vipool_reason in a sentence for people; "unknown" for other numbers. Static: nothing to free.
+/// Parameters:
+/// - `reason`: vipool_reason.
 ///
-/// May be called from any thread and in a signal handler.
-#[unsafe(no_mangle)]
-pub extern "C" fn vipool_reason_text(reason: u32) -> *const c_char {
-    known(reason).map_or(c"unknown".as_ptr(), |reason| reason.c_texts()[1].as_ptr().cast())
-}
-
-fn known(number: u32) -> Option<Reason> {
-    u16::try_from(number).ok().and_then(Reason::from_number)
-}
-
-/// The name of a vipool_refusal for programs; "unknown" for other numbers. Static: nothing to free.
+/// Returns: a static text; "unknown" for other numbers.
 ///
-/// May be called from any thread and in a signal handler.
+/// Threads: any; signal-safe.
 #[unsafe(no_mangle)]
-pub extern "C" fn vipool_refusal_name(refusal: u32) -> *const c_char {
-    refusal_texts(refusal)[0].as_ptr()
+pub extern "C" fn vipool_reason_get_name(reason: u32) -> *const c_char {
+    texts(reason)[0].as_ptr()
 }
 
-/// A vipool_refusal in a sentence for people; "unknown" for other numbers. Static: nothing to free.
+/// Returns the description of a reason for people.
 ///
-/// May be called from any thread and in a signal handler.
+/// Parameters:
+/// - `reason`: vipool_reason.
+///
+/// Returns: a static text; "unknown" for other numbers.
+///
+/// Threads: any; signal-safe.
 #[unsafe(no_mangle)]
-pub extern "C" fn vipool_refusal_text(refusal: u32) -> *const c_char {
-    refusal_texts(refusal)[1].as_ptr()
+pub extern "C" fn vipool_reason_get_text(reason: u32) -> *const c_char {
+    texts(reason)[1].as_ptr()
 }
 
-fn refusal_texts(number: u32) -> [&'static CStr; 2] {
-    const ADDRESS_OF_ANOTHER: u32 = Refusal::OtherSessionAddress as u32;
-    match number {
-        ADDRESS_OF_ANOTHER => [c"other-session-address", c"the address belongs to another session"],
-        _ => [c"unknown", c"unknown"],
+/// Returns name and text of a reason.
+fn texts(number: u32) -> [&'static CStr; 2] {
+    const OTHER_SESSION_ADDRESS: u32 = refusal_number(Refusal::OtherSessionAddress);
+    if number == OTHER_SESSION_ADDRESS {
+        return [c"other-session-address", c"the address belongs to another session"];
+    }
+    match u16::try_from(number).ok().and_then(Reason::from_number) {
+        Some(reason) => reason
+            .c_texts()
+            .map(|text| CStr::from_bytes_with_nul(text.as_bytes()).unwrap_or(c"unknown")),
+        None => [c"unknown", c"unknown"],
     }
 }
 
@@ -151,21 +150,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_and_texts_are_those_of_the_rewriter() {
+    fn numbers_and_texts_equal_those_of_the_rewriter() {
         let text = |pointer: *const c_char| {
-            // SAFETY: static texts with a NUL.
+            // SAFETY: a static text with a NUL.
             unsafe { CStr::from_ptr(pointer) }.to_str().unwrap()
         };
         for reason in Reason::ALL {
             let number = vipool_reason::from(*reason) as u32;
             assert_eq!(number, u32::from(reason.number()));
-            assert_eq!(text(vipool_reason_name(number)), reason.name());
-            assert_eq!(text(vipool_reason_text(number)), reason.text());
+            assert!(number < FIRST_REFUSAL);
+            assert_eq!(text(vipool_reason_get_name(number)), reason.name());
+            assert_eq!(text(vipool_reason_get_text(number)), reason.text());
         }
         let refusal = Refusal::OtherSessionAddress;
-        assert_eq!(vipool_refusal::VIPOOL_REFUSAL_ADDRESS_OF_ANOTHER as u32, refusal as u32);
-        assert_eq!(text(vipool_refusal_name(1)), refusal.name());
-        assert_eq!(text(vipool_refusal_text(1)), refusal.text());
-        assert_eq!(text(vipool_reason_text(0)), "unknown");
+        let number = vipool_reason::VIPOOL_REASON_OTHER_SESSION_ADDRESS as u32;
+        assert_eq!(number, refusal_number(refusal));
+        assert_eq!(text(vipool_reason_get_name(number)), refusal.name());
+        assert_eq!(text(vipool_reason_get_text(number)), refusal.text());
+        assert_eq!(text(vipool_reason_get_text(0)), "unknown");
     }
 }

@@ -1,60 +1,90 @@
-//! A call for each kind of socket call: what becomes of its address.
+//! Rewrite calls: one for each kind of socket call.
 
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::address::{sockaddr_bytes, vipool_ip};
-use super::decision::{Told, vipool_outcome};
-use super::handle::shared;
-use super::layout::{check_out_quietly, fill, in_place_quietly};
-use super::outcome::quiet;
+use super::error::silent_status;
+use super::handle::borrow_shared;
+use super::layout::{check_out_silent, fill};
+use super::outcome::{WriteTo, vipool_outcome};
 use super::rewriter::vipool_rewriter;
-use super::socket::{Asked, ask_address, vipool_ask_address_fn, vipool_socket};
+use super::socket::{CallerSocket, call_get_address, vipool_get_address_fn, vipool_socket};
 use super::status::vipool_status::{self, *};
 use crate::rewrite::sockaddr::{self, Parsed};
 use crate::rewrite::{Outcome, Reason, Socket};
 
-/// What every rewrite call does: reads its arguments, decides, writes the outcome.
+/// Decides about a call and writes the outcome.
 ///
 /// # Safety
-/// The pointers are NULL or as the header wants them.
+/// `rewriter` is NULL or a live handle. `out` is NULL or valid as [`check_out_silent`] requires.
 #[inline]
-pub(crate) unsafe fn decide<T: Told>(
+pub(crate) unsafe fn decide<T: WriteTo>(
     rewriter: *const vipool_rewriter,
     out: *mut vipool_outcome,
     decision: impl FnOnce(&vipool_rewriter) -> Result<Outcome<T>, vipool_status>,
 ) -> vipool_status {
-    let decide = || {
-        // SAFETY: the caller's promise.
-        let rewriter = unsafe { shared(rewriter) }?;
-        // SAFETY: the caller's promise.
-        unsafe { check_out_quietly(out) }?;
+    silent_status(|| {
+        // SAFETY: the caller guarantees the handle.
+        let rewriter = unsafe { borrow_shared(rewriter) }?;
+        // SAFETY: the caller guarantees the struct.
+        unsafe { check_out_silent(out) }?;
         let outcome = decision(rewriter)?;
         // SAFETY: checked above.
-        unsafe { fill(out, |place| place.tell(&outcome)) };
+        unsafe { fill(out, |out| out.set(&outcome)) };
         Ok(())
-    };
-    quiet(|| decide().err().unwrap_or(VIPOOL_OK))
+    })
 }
 
-/// An address of the program's. What is no IPv4 or IPv6 address, too short or too long is for the
-/// kernel to judge: the call passes.
+/// Decides about a call of a socket.
+///
+/// # Safety
+/// As for [`decide`] and [`CallerSocket::new`].
+#[inline(always)]
+unsafe fn decide_for_socket<T: WriteTo>(
+    rewriter: *const vipool_rewriter,
+    socket: *const vipool_socket,
+    out: *mut vipool_outcome,
+    decision: impl FnOnce(&vipool_rewriter, &CallerSocket) -> Result<Outcome<T>, vipool_status>,
+) -> vipool_status {
+    let decision = |rewriter: &vipool_rewriter| {
+        let mut storage = MaybeUninit::uninit();
+        // SAFETY: the caller guarantees the struct.
+        let socket = unsafe { CallerSocket::new(socket, &mut storage) }?;
+        let outcome = decision(rewriter, &socket)?;
+        socket.check_answers()?;
+        Ok(outcome)
+    };
+    // SAFETY: the caller guarantees handle and struct.
+    unsafe { decide(rewriter, out, decision) }
+}
+
+/// Parses an address of the program. The kernel rejects an address that is too short or too long, so
+/// such a call passes.
 ///
 /// # Safety
 /// `address` is NULL or valid for reads of `length` bytes.
 #[inline]
 unsafe fn parse(address: *const c_void, length: u32) -> Result<Parsed, vipool_status> {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees the bytes.
     unsafe { sockaddr_bytes(address, length) }.map(sockaddr::parse)
 }
 
-/// bind: the program binds `socket` to `address`.
+/// Decides about bind.
 ///
-/// Errors of this and all vipool_rewrite_ calls: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE,
-/// VIPOOL_ERR_UNKNOWN_FIELD; then the call goes on as the program made it. An address that is not
-/// IPv4 or IPv6 is no error but VIPOOL_PASSED.
-/// May be called from any thread and in a signal handler, as all of them.
+/// An address that is not IPv4 or IPv6 passes.
+///
+/// Parameters:
+/// - `rewriter`: the rewriter.
+/// - `socket`: the socket.
+/// - `address`, `length`: the address of the program.
+/// - `out`: receives the outcome.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND. The hook then makes
+/// the call as the program made it.
+///
+/// Threads: any; signal-safe.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vipool_rewrite_bind(
     rewriter: *const vipool_rewriter,
@@ -63,14 +93,11 @@ pub unsafe extern "C" fn vipool_rewrite_bind(
     length: u32,
     out: *mut vipool_outcome,
 ) -> vipool_status {
-    let decision = |rewriter: &vipool_rewriter| {
-        let mut room = MaybeUninit::uninit();
-        // SAFETY: the caller vouches for struct and bytes.
-        let (socket, address) =
-            unsafe { (Asked(in_place_quietly(socket, &mut room)?), parse(address, length)?) };
-        let address = match address {
+    let decision = |rewriter: &vipool_rewriter, socket: &CallerSocket| {
+        // SAFETY: the caller guarantees the bytes.
+        let address = match unsafe { parse(address, length) }? {
             Parsed::Inet(address) => address,
-            // On an IPv4 socket family AF_UNSPEC and 0.0.0.0 are the wildcard address.
+            // On an IPv4 socket the kernel treats AF_UNSPEC with 0.0.0.0 as the wildcard address.
             Parsed::Unspecified(Some(port))
                 if socket.local_address().is_some_and(|l| l.is_ipv4()) =>
             {
@@ -80,38 +107,53 @@ pub unsafe extern "C" fn vipool_rewrite_bind(
                 return Ok(Outcome::Passed(Reason::NotInet));
             }
         };
-        Ok(rewriter.now().bind(&socket, address))
+        Ok(rewriter.for_call().bind(socket, address))
     };
-    // SAFETY: the caller vouches for handle and struct.
-    unsafe { decide(rewriter, out, decision) }
+    // SAFETY: the caller guarantees handle and structs.
+    unsafe { decide_for_socket(rewriter, socket, out, decision) }
 }
 
-/// listen: an unbound socket would be bound to the wildcard address by the kernel, so with
-/// VIPOOL_REWRITTEN bind it to `address` first. If that fails, go on all the same, unless the address
-/// is on no interface and vipool_rewrite_retries() says that the program gets the error.
+/// Decides about listen.
 ///
-/// Winsock binds nothing in listen but answers WSAEINVAL: on Windows ask only of sockets whose bind
-/// was put off (VIPOOL_DO_DEFER).
+/// The kernel binds an unbound socket to the wildcard address. With VIPOOL_REWRITTEN bind it to
+/// `out->address` first. If that fails, continue anyway, unless the address is on no interface and
+/// vipool_rewrite_is_retry_allowed() denies it.
+/// Winsock does not bind in listen; it fails with WSAEINVAL. On Windows call this only for sockets
+/// whose bind was deferred (VIPOOL_DO_DEFER).
 ///
-/// Errors: those of vipool_rewrite_bind().
+/// Parameters:
+/// - `rewriter`: the rewriter.
+/// - `socket`: the socket.
+/// - `out`: receives the outcome.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND. The hook then makes
+/// the call as the program made it.
+///
+/// Threads: any; signal-safe.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vipool_rewrite_listen(
     rewriter: *const vipool_rewriter,
     socket: *const vipool_socket,
     out: *mut vipool_outcome,
 ) -> vipool_status {
-    let decision = |rewriter: &vipool_rewriter| {
-        let mut room = MaybeUninit::uninit();
-        // SAFETY: the caller vouches for the struct.
-        Ok(rewriter.now().listen(&Asked(unsafe { in_place_quietly(socket, &mut room) }?)))
-    };
-    // SAFETY: the caller vouches for handle and struct.
-    unsafe { decide(rewriter, out, decision) }
+    let decision =
+        |rewriter: &vipool_rewriter, socket: &CallerSocket| Ok(rewriter.for_call().listen(socket));
+    // SAFETY: the caller guarantees handle and structs.
+    unsafe { decide_for_socket(rewriter, socket, out, decision) }
 }
 
-/// connect, WSAConnect, ConnectEx: the program connects `socket` to `address`, TCP or UDP.
+/// Decides about connect, WSAConnect and ConnectEx, for TCP and UDP.
 ///
-/// Errors: those of vipool_rewrite_bind().
+/// Parameters:
+/// - `rewriter`: the rewriter.
+/// - `socket`: the socket.
+/// - `address`, `length`: the destination.
+/// - `out`: receives the outcome.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND. The hook then makes
+/// the call as the program made it.
+///
+/// Threads: any; signal-safe.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vipool_rewrite_connect(
     rewriter: *const vipool_rewriter,
@@ -120,25 +162,32 @@ pub unsafe extern "C" fn vipool_rewrite_connect(
     length: u32,
     out: *mut vipool_outcome,
 ) -> vipool_status {
-    let decision = |rewriter: &vipool_rewriter| {
-        let mut room = MaybeUninit::uninit();
-        // SAFETY: the caller vouches for struct and bytes.
-        let (socket, address) =
-            unsafe { (Asked(in_place_quietly(socket, &mut room)?), parse(address, length)?) };
-        Ok(match address {
-            Parsed::Inet(to) => rewriter.now().connect(&socket, to),
+    let decision = |rewriter: &vipool_rewriter, socket: &CallerSocket| {
+        // SAFETY: the caller guarantees the bytes.
+        Ok(match unsafe { parse(address, length) }? {
+            Parsed::Inet(to) => rewriter.for_call().connect(socket, to),
             Parsed::Unspecified(_) | Parsed::Other => Outcome::Passed(Reason::NotInet),
         })
     };
-    // SAFETY: the caller vouches for handle and struct.
-    unsafe { decide(rewriter, out, decision) }
+    // SAFETY: the caller guarantees handle and structs.
+    unsafe { decide_for_socket(rewriter, socket, out, decision) }
 }
 
-/// sendto, sendmsg, WSASendTo, WSASendMsg with a destination: a datagram (`fast_open` 0), or with
-/// `fast_open` not 0 (MSG_FASTOPEN) a stream that begins with it. Without a destination there is
-/// nothing to ask.
+/// Decides about sendto, sendmsg, WSASendTo and WSASendMsg with a destination.
 ///
-/// Errors: those of vipool_rewrite_bind().
+/// A call without a destination needs no decision.
+///
+/// Parameters:
+/// - `rewriter`: the rewriter.
+/// - `socket`: the socket.
+/// - `address`, `length`: the destination.
+/// - `fast_open`: 1 with MSG_FASTOPEN, which opens a stream. 0 for a datagram.
+/// - `out`: receives the outcome.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND. The hook then makes
+/// the call as the program made it.
+///
+/// Threads: any; signal-safe.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vipool_rewrite_send(
     rewriter: *const vipool_rewriter,
@@ -148,25 +197,29 @@ pub unsafe extern "C" fn vipool_rewrite_send(
     fast_open: u32,
     out: *mut vipool_outcome,
 ) -> vipool_status {
-    let decision = |rewriter: &vipool_rewriter| {
-        let mut room = MaybeUninit::uninit();
-        // SAFETY: the caller vouches for struct and bytes.
-        let (socket, address) =
-            unsafe { (Asked(in_place_quietly(socket, &mut room)?), parse(address, length)?) };
-        Ok(match address {
-            Parsed::Inet(to) => rewriter.now().send(&socket, to, fast_open != 0),
+    let decision = |rewriter: &vipool_rewriter, socket: &CallerSocket| {
+        // SAFETY: the caller guarantees the bytes.
+        Ok(match unsafe { parse(address, length) }? {
+            Parsed::Inet(to) => rewriter.for_call().send(socket, to, fast_open != 0),
             Parsed::Unspecified(_) | Parsed::Other => Outcome::Passed(Reason::NotInet),
         })
     };
-    // SAFETY: the caller vouches for handle and struct.
-    unsafe { decide(rewriter, out, decision) }
+    // SAFETY: the caller guarantees handle and structs.
+    unsafe { decide_for_socket(rewriter, socket, out, decision) }
 }
 
-/// The source that a program names for one datagram (IP_PKTINFO, IPV6_PKTINFO of sendmsg and
-/// WSASendMsg). `address` may be NULL; else it is where the datagram goes by now. With
-/// VIPOOL_REWRITTEN `out->address` is the source to name, with port 0.
+/// Decides about the source of one datagram: IP_PKTINFO and IPV6_PKTINFO of sendmsg and WSASendMsg.
 ///
-/// Errors: those of vipool_rewrite_bind(), and VIPOOL_ERR_ADDRESS.
+/// Parameters:
+/// - `rewriter`: the rewriter.
+/// - `source`: the source that the program requests.
+/// - `address`, `length`: the destination of the datagram, already rewritten. May be NULL.
+/// - `out`: receives the outcome. With VIPOOL_REWRITTEN `out->address` is the source, with port 0.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_ADDRESS. The hook then makes
+/// the call as the program made it.
+///
+/// Threads: any; signal-safe.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vipool_rewrite_send_source(
     rewriter: *const vipool_rewriter,
@@ -176,57 +229,67 @@ pub unsafe extern "C" fn vipool_rewrite_send_source(
     out: *mut vipool_outcome,
 ) -> vipool_status {
     let decision = |rewriter: &vipool_rewriter| {
-        // SAFETY: the caller vouches for the address.
+        // SAFETY: the caller guarantees the address.
         let source = unsafe { source.as_ref() }.ok_or(VIPOOL_ERR_NULL)?.required()?;
-        let mut to = None;
+        let mut destination = None;
         if !address.is_null() {
-            // SAFETY: the caller vouches for the bytes.
+            // SAFETY: the caller guarantees the bytes.
             if let Parsed::Inet(given) = unsafe { parse(address, length) }? {
-                to = Some(given);
+                destination = Some(given);
             }
         }
-        Ok(rewriter.now().datagram_source(source, to))
+        Ok(rewriter.for_call().datagram_source(source, destination))
     };
-    // SAFETY: the caller vouches for handle and struct.
+    // SAFETY: the caller guarantees handle and struct.
     unsafe { decide(rewriter, out, decision) }
 }
 
-/// getsockname, getpeername, accept, accept4, WSAAccept, AcceptEx, and the source of recvfrom,
-/// recvmsg, recvmmsg, WSARecvFrom, WSARecvMsg: `address` is one end of a socket as the kernel has
-/// it; with VIPOOL_REWRITTEN the program is shown `out->address`. `ask_other` gives the other end
-/// (of a received datagram the socket's own address); it is asked only where that matters and may
-/// be NULL.
+/// Decides about an address that the program receives from the kernel.
 ///
-/// Errors: those of vipool_rewrite_bind().
+/// For getsockname, getpeername, accept, accept4, WSAAccept, AcceptEx, and the source of recvfrom,
+/// recvmsg, recvmmsg, WSARecvFrom and WSARecvMsg.
+///
+/// Parameters:
+/// - `rewriter`: the rewriter.
+/// - `address`, `length`: one end of a socket, as the kernel has it.
+/// - `get_other_end`, `context`: returns the other end; for a received datagram the address of the
+///   socket. Called only when it matters. May be NULL.
+/// - `out`: receives the outcome. With VIPOOL_REWRITTEN the program gets `out->address`.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD. The hook then makes
+/// the call as the program made it.
+///
+/// Threads: any; signal-safe.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_rewrite_shown(
+pub unsafe extern "C" fn vipool_rewrite_visible_address(
     rewriter: *const vipool_rewriter,
     address: *const c_void,
     length: u32,
-    ask_other: vipool_ask_address_fn,
+    get_other_end: vipool_get_address_fn,
     context: *mut c_void,
     out: *mut vipool_outcome,
 ) -> vipool_status {
     let decision = |rewriter: &vipool_rewriter| {
-        // SAFETY: the caller vouches for the bytes.
-        Ok(shown(rewriter, unsafe { sockaddr_bytes(address, length) }?, ask_other, context))
+        // SAFETY: the caller guarantees the bytes.
+        let bytes = unsafe { sockaddr_bytes(address, length) }?;
+        Ok(visible_address(rewriter, bytes, get_other_end, context))
     };
-    // SAFETY: the caller vouches for handle and struct.
+    // SAFETY: the caller guarantees handle and struct.
     unsafe { decide(rewriter, out, decision) }
 }
 
-/// Kept apart from what writes the outcome: taken together, the compiler cuts the address into pieces
-/// and puts them together again, which costs more than the call.
+/// Not inlined: in one function with the code that writes the outcome, the compiler splits the address
+/// and joins it again, which costs more than this call.
 #[inline(never)]
-fn shown(
+fn visible_address(
     rewriter: &vipool_rewriter,
     bytes: &[u8],
-    ask_other: vipool_ask_address_fn,
+    get_other_end: vipool_get_address_fn,
     context: *mut c_void,
 ) -> Outcome<SocketAddr> {
     match sockaddr::parse(bytes) {
         Parsed::Inet(end) => {
-            rewriter.names().visible_address(end, || ask_address(ask_other, context))
+            rewriter.for_display().visible_address(end, || call_get_address(get_other_end, context))
         }
         Parsed::Unspecified(_) | Parsed::Other => Outcome::Passed(Reason::NotInet),
     }

@@ -1,67 +1,67 @@
-//! Session ids, handles and leases as C has them.
+//! Session ids, handles, leases and the addresses of a session.
 
 use std::ffi::c_char;
 
 use super::address::vipool_ip;
+use super::error::{catch_panic, silent_status};
 use super::handle::not_null;
 use super::layout::layout;
-use super::outcome::{call, quiet};
 use super::status::vipool_status::{self, *};
-use super::text::{bytes, copy_out, utf8};
+use super::text::{bytes, check_reserved, copy_text, utf8};
 use crate::map::{Leases, MAX_LEASES};
 use crate::session::{Addresses, Handle, Lease, SessionId, SessionKind};
 
-/// A session id: 64 bits, its kind in the upper 8, its value in the lower 56. Zero is no session.
+/// A session id: the kind in the upper 8 bits, the value in the lower 56. Zero is no session.
 pub type vipool_session = u64;
 
-/// Where a session id comes from; it enters as uint32_t.
+/// Source of a session id.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug)]
 pub enum vipool_session_kind {
-    /// A Windows terminal services session id (ProcessIdToSessionId).
+    /// A Windows terminal services session (ProcessIdToSessionId).
     VIPOOL_SESSION_WINDOWS = 1,
-    /// A Linux audit session id (/proc/self/sessionid).
+    /// A Linux audit session (/proc/self/sessionid).
     VIPOOL_SESSION_AUDIT = 2,
-    /// A logind session (XDG_SESSION_ID); see vipool_session_logind().
+    /// A logind session (XDG_SESSION_ID): vipool_session_parse() of "logind:" and the name.
     VIPOOL_SESSION_LOGIND = 3,
-    /// Chosen by the program that embeds this library.
+    /// An id chosen by the program that uses this library.
     VIPOOL_SESSION_EMBEDDER = 4,
-    /// Chosen by an administrator on the command line.
+    /// An id chosen by an administrator on the command line.
     VIPOOL_SESSION_COMMAND_LINE = 5,
 }
 
-/// Room for the leases of one session; fewer may be used.
+/// Capacity of the lease arrays: the most leases of one session.
 pub const VIPOOL_MAX_LEASES: usize = 4;
 const _: () = assert!(VIPOOL_MAX_LEASES >= MAX_LEASES);
 
-/// What a program is told of its lease instead of the bare session id: enough to find it, and to
-/// notice that it is no longer the same one. Plain data; its layout never changes.
+/// Identifies one lease. Programs receive a handle instead of a session id: a handle of an earlier
+/// session, boot or map is recognised as stale. Plain data with a fixed layout.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct vipool_handle {
-    /// The session the address was leased to.
+    /// The session that holds the lease.
     pub session: vipool_session,
-    /// The boot and network namespace the map belongs to, hashed.
+    /// Hash of the boot and the network namespace that the map belongs to.
     pub boot: u64,
     /// Slot within the pool.
     pub slot: u32,
-    /// How often the slot had been leased, this lease included (wraps).
+    /// Number of leases of the slot so far, with this one. Wraps.
     pub generation: u32,
     /// Number of the pool in the map, from 0.
     pub pool: u32,
-    /// Zero.
+    /// Reserved: zero.
     pub reserved: u32,
 }
 
-/// One address given to one session. Plain data; its layout never changes.
+/// One address leased to one session. Plain data with a fixed layout.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct vipool_lease {
-    /// The session the address was leased to.
+    /// The session that holds the lease.
     pub session: vipool_session,
     /// Slot within the pool.
     pub slot: u32,
-    /// How often the slot had been leased, this lease included (wraps).
+    /// Number of leases of the slot so far, with this one. Wraps.
     pub generation: u32,
     /// Number of the pool in the map, from 0.
     pub pool: u32,
@@ -69,19 +69,19 @@ pub struct vipool_lease {
     pub address: vipool_ip,
 }
 
-/// The addresses of one session, as a hook uses them. Any of them may be none.
+/// The addresses of one session, as a hook uses them. Each of them may be missing.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct vipool_addresses {
     /// sizeof(vipool_addresses), set by the caller.
     pub size: usize,
-    /// V: the session's virtual IP, IPv4.
+    /// V: the virtual IPv4 address.
     pub v4: vipool_ip,
-    /// The session's virtual IP, IPv6.
+    /// The virtual IPv6 address.
     pub v6: vipool_ip,
-    /// L: the session's virtual loopback address, in 127.0.0.0/8.
+    /// L: the virtual loopback address, in 127.0.0.0/8.
     pub loopback: vipool_ip,
-    /// L6: a second address in 127.0.0.0/8, which stands for ::1 as ::ffff:L6.
+    /// L6: a second address in 127.0.0.0/8. ::ffff:L6 replaces ::1.
     pub loopback6: vipool_ip,
 }
 layout!(vipool_addresses { size, v4, v6, loopback, loopback6 });
@@ -103,8 +103,9 @@ impl From<Handle> for vipool_handle {
 impl vipool_handle {
     #[inline]
     pub(crate) fn get(&self) -> Result<Handle, vipool_status> {
+        check_reserved(self.reserved)?;
         Ok(Handle {
-            session: session(self.session)?,
+            session: session_id(self.session)?,
             pool: u16::try_from(self.pool).map_err(|_| VIPOOL_ERR_HANDLE)?,
             slot: self.slot,
             generation: self.generation,
@@ -138,13 +139,13 @@ impl From<Addresses> for vipool_addresses {
     }
 }
 
-/// Writes the leases to an array; answers how many they are.
+/// Writes the leases to an array and returns their number.
 #[inline(always)]
-pub(crate) fn set_leases(places: &mut [vipool_lease; VIPOOL_MAX_LEASES], leases: &Leases) -> u32 {
+pub(crate) fn write_leases(rows: &mut [vipool_lease; VIPOOL_MAX_LEASES], leases: &Leases) -> u32 {
     let Some(session) = leases.session() else { return 0 };
     let held = leases.packed();
-    for (lease, place) in places.iter_mut().zip(held) {
-        // Field by field: what was written in pieces is waited for when it is read as a whole.
+    for (lease, place) in rows.iter_mut().zip(held) {
+        // Member by member: a wide load of bytes that were just stored in pieces stalls.
         lease.session = session.raw();
         lease.slot = place.slot;
         lease.generation = place.generation;
@@ -160,23 +161,29 @@ pub(crate) fn set_leases(places: &mut [vipool_lease; VIPOOL_MAX_LEASES], leases:
     held.len() as u32
 }
 
-/// The session with these 64 bits.
+/// Returns the session with these 64 bits.
 #[inline]
-pub(crate) fn session(raw: vipool_session) -> Result<SessionId, vipool_status> {
+pub(crate) fn session_id(raw: vipool_session) -> Result<SessionId, vipool_status> {
     SessionId::from_raw(raw).ok_or(VIPOOL_ERR_SESSION_ID)
 }
 
-/// Makes a session id of a kind (vipool_session_kind) and a value from 0 to 2^56-1.
+/// Makes a session id.
+///
+/// Parameters:
+/// - `kind`: vipool_session_kind.
+/// - `value`: 0 to 2^56-1.
+/// - `out`: receives the id.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_KIND, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_SESSION_UNSET.
-/// May be called from any thread.
+///
+/// Threads: any.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_session_new(
+pub unsafe extern "C" fn vipool_session_make(
     kind: u32,
     value: u64,
     out: *mut vipool_session,
 ) -> vipool_status {
-    call(|| {
+    catch_panic(|| {
         not_null(out)?;
         let kind = u8::try_from(kind).ok().and_then(SessionKind::from_number);
         let session = SessionId::new(kind.ok_or(VIPOOL_ERR_KIND)?, value)?;
@@ -186,40 +193,27 @@ pub unsafe extern "C" fn vipool_session_new(
     })
 }
 
-/// The id of a logind session by its name, `length` bytes of UTF-8. Numeric names keep their
-/// number; others ("c1") are hashed within the kind.
+/// Parses a session id: "7" (command line), or kind and value ("audit:3", "logind:c1").
 ///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_SESSION_ID.
-/// May be called from any thread.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_session_logind(
-    name: *const c_char,
-    length: usize,
-    out: *mut vipool_session,
-) -> vipool_status {
-    call(|| {
-        not_null(out)?;
-        // SAFETY: the caller vouches for the text.
-        let session = SessionId::logind(unsafe { utf8(name, length) }?)?;
-        // SAFETY: not NULL.
-        unsafe { out.write(session.raw()) };
-        Ok(())
-    })
-}
-
-/// Reads a session id from text: "7" (command line) or kind and value ("audit:3", "logind:c1").
+/// The value of a logind session is its name. A number stays as it is; other names are hashed.
+///
+/// Parameters:
+/// - `text`, `length`: the text, UTF-8.
+/// - `out`: receives the id.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_KIND, VIPOOL_ERR_SESSION_ID,
-/// VIPOOL_ERR_SESSION_UNSET. May be called from any thread.
+/// VIPOOL_ERR_SESSION_UNSET.
+///
+/// Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vipool_session_parse(
     text: *const c_char,
     length: usize,
     out: *mut vipool_session,
 ) -> vipool_status {
-    call(|| {
+    catch_panic(|| {
         not_null(out)?;
-        // SAFETY: the caller vouches for the text.
+        // SAFETY: the caller guarantees the text.
         let session: SessionId = unsafe { utf8(text, length) }?.parse()?;
         // SAFETY: not NULL.
         unsafe { out.write(session.raw()) };
@@ -227,32 +221,41 @@ pub unsafe extern "C" fn vipool_session_parse(
     })
 }
 
-/// Writes a session id as vipool_session_parse() reads it, with a NUL behind it; 32 bytes are
-/// always enough.
+/// Formats a session id as vipool_session_parse() reads it.
 ///
-/// `out_length` may be NULL; it is told the length without the NUL, also with VIPOOL_ERR_BUFFER.
+/// Parameters:
+/// - `session`: the id.
+/// - `buffer`, `capacity`: receives the text and a NUL. 32 bytes are always enough.
+/// - `out_length`: receives the length without the NUL. May be NULL.
+///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_BUFFER.
-/// May be called from any thread.
+///
+/// Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vipool_session_format(
-    session_id: vipool_session,
+    session: vipool_session,
     buffer: *mut c_char,
     capacity: usize,
     out_length: *mut usize,
 ) -> vipool_status {
-    call(|| {
-        let text = session(session_id)?.to_string();
-        // SAFETY: the caller vouches for buffer and length.
-        unsafe { copy_out(&text, buffer, capacity, out_length) }
+    catch_panic(|| {
+        let text = session_id(session)?.to_string();
+        // SAFETY: the caller guarantees buffer and length.
+        unsafe { copy_text(&text, buffer, capacity, out_length) }
     })
 }
 
-/// Writes a handle as text for the environment of a program, with a NUL behind it; 72 bytes are
-/// always enough.
+/// Formats a handle for the environment variable VIPOOL_LEASE.
 ///
-/// `out_length` may be NULL; it is told the length without the NUL, also with VIPOOL_ERR_BUFFER.
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE, VIPOOL_ERR_BUFFER.
-/// May be called from any thread.
+/// Parameters:
+/// - `handle`: the handle.
+/// - `buffer`, `capacity`: receives the text and a NUL. 72 bytes are always enough.
+/// - `out_length`: receives the length without the NUL. May be NULL.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE,
+/// VIPOOL_ERR_BUFFER.
+///
+/// Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vipool_handle_format(
     handle: *const vipool_handle,
@@ -260,38 +263,35 @@ pub unsafe extern "C" fn vipool_handle_format(
     capacity: usize,
     out_length: *mut usize,
 ) -> vipool_status {
-    call(|| {
-        // SAFETY: the caller vouches for the handle.
+    catch_panic(|| {
+        // SAFETY: the caller guarantees the handle.
         let handle = unsafe { handle.as_ref() }.ok_or(VIPOOL_ERR_NULL)?.get()?;
-        // SAFETY: the caller vouches for buffer and length.
-        unsafe { copy_out(&handle.to_string(), buffer, capacity, out_length) }
+        // SAFETY: the caller guarantees buffer and length.
+        unsafe { copy_text(&handle.to_string(), buffer, capacity, out_length) }
     })
 }
 
-/// Reads what vipool_handle_format() wrote. Takes no lock and allocates nothing; leaves the last
-/// error text alone.
+/// Parses the text of a handle.
+///
+/// Parameters:
+/// - `text`, `length`: the text.
+/// - `out`: receives the handle.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_HANDLE.
-/// May be called from any thread and in a signal handler.
+///
+/// Threads: any; signal-safe.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vipool_handle_parse(
     text: *const c_char,
     length: usize,
     out: *mut vipool_handle,
 ) -> vipool_status {
-    quiet(|| {
-        if out.is_null() {
-            return VIPOOL_ERR_NULL;
-        }
-        // SAFETY: the caller vouches for the text.
-        match unsafe { bytes(text.cast(), length) }.map(Handle::parse) {
-            Ok(Some(handle)) => {
-                // SAFETY: not NULL.
-                unsafe { out.write(handle.into()) };
-                VIPOOL_OK
-            }
-            Ok(None) => VIPOOL_ERR_HANDLE,
-            Err(status) => status,
-        }
+    silent_status(|| {
+        not_null(out)?;
+        // SAFETY: the caller guarantees the text.
+        let handle = Handle::parse(unsafe { bytes(text.cast(), length) }?);
+        // SAFETY: not NULL.
+        unsafe { out.write(handle.ok_or(VIPOOL_ERR_HANDLE)?.into()) };
+        Ok(())
     })
 }

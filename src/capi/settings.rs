@@ -1,60 +1,61 @@
-//! How addresses are given out.
+//! How addresses are allocated.
 
+use super::error::CallError;
 use super::layout::layout;
-use super::outcome::Failure;
 use super::status::vipool_status::*;
-use super::text::flags;
+use super::text::check_flags;
 use crate::map::{AllocationTime, ExhaustionPolicy, Settings};
 
-/// What becomes of a session when no address is left; it enters as uint32_t.
+/// What happens to a session when no address is free.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug)]
-pub enum vipool_on_exhausted {
-    /// It starts all the same, with the host's address, and the user is told
-    /// (vipool_exhausted_message()).
-    VIPOOL_ON_EXHAUSTED_PASS = 0,
-    /// It does not start.
-    VIPOOL_ON_EXHAUSTED_REFUSE = 1,
-    /// The agent tries again for up to wait_seconds, then passes. The loop is the agent's.
-    VIPOOL_ON_EXHAUSTED_WAIT = 2,
+pub enum vipool_exhaustion_policy {
+    /// The session starts with the address of the host. The user gets the message
+    /// vipool_status_get_text(VIPOOL_ERR_EXHAUSTED).
+    VIPOOL_EXHAUSTION_PASS = 0,
+    /// The session does not start.
+    VIPOOL_EXHAUSTION_REFUSE = 1,
+    /// The agent retries for up to wait_seconds, then the session starts. The agent implements the
+    /// loop.
+    VIPOOL_EXHAUSTION_WAIT = 2,
 }
 
-/// When a session gets its addresses; it enters as uint32_t.
+/// When a session gets its addresses.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug)]
-pub enum vipool_allocate {
-    /// When the user logs on.
+pub enum vipool_allocation_time {
+    /// At the logon.
     VIPOOL_ALLOCATE_LOGON = 0,
-    /// When somebody starts a listed program in the session. A hook never allocates.
+    /// At the start of the first listed program. The starter allocates; a hook never does.
     VIPOOL_ALLOCATE_FIRST_USE = 1,
 }
 
-/// Of vipool_settings.flags: a cooled address becomes free only when vipool_map_reap() found no
-/// socket on it.
+/// vipool_settings.flags: a cooled address becomes free only after vipool_map_reap() found no socket
+/// on it.
 pub const VIPOOL_SETTING_CHECK_IN_USE: u32 = 1;
-/// Of vipool_settings.flags: vipool_map_open_session() answers VIPOOL_ERR_NOT_READY until
-/// vipool_map_restored() was called.
+/// vipool_settings.flags: vipool_map_open_session() returns VIPOOL_ERR_NOT_READY until
+/// vipool_map_mark_restored() or vipool_map_reconcile() is called.
 pub const VIPOOL_SETTING_AWAIT_RESTORE: u32 = 2;
 
-/// How addresses are given out; the same for every writer of a map.
+/// How addresses are allocated. The settings of a map are the same for all of its writers.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct vipool_settings {
     /// sizeof(vipool_settings), set by the caller.
     pub size: usize,
-    /// Seconds until a released address goes to another user.
+    /// Cool-down: seconds until a released address may go to another user.
     pub cool_down: u32,
-    /// Warn once when fewer than this many addresses of a pool are left; 0 never warns.
+    /// Warn once when fewer than this many addresses of a pool are free; 0 for no warning.
     pub low_water: u32,
-    /// The most sessions of one user; 0 sets no limit.
+    /// Most sessions of one user; 0 for no limit.
     pub sessions_per_user: u32,
-    /// The most sessions of the server at once; 0 sets no limit.
+    /// Most sessions of the server; 0 for no limit.
     pub max_sessions: u32,
-    /// vipool_on_exhausted.
+    /// vipool_exhaustion_policy.
     pub on_exhausted: u32,
-    /// For VIPOOL_ON_EXHAUSTED_WAIT; zero with the others.
+    /// Seconds to wait with VIPOOL_EXHAUSTION_WAIT; otherwise zero.
     pub wait_seconds: u32,
-    /// vipool_allocate.
+    /// vipool_allocation_time.
     pub allocate: u32,
     /// VIPOOL_SETTING_...
     pub flags: u32,
@@ -74,15 +75,15 @@ layout!(vipool_settings {
 impl From<Settings> for vipool_settings {
     fn from(settings: Settings) -> Self {
         let (on_exhausted, wait_seconds) = match settings.on_exhausted {
-            ExhaustionPolicy::Pass => (vipool_on_exhausted::VIPOOL_ON_EXHAUSTED_PASS, 0),
-            ExhaustionPolicy::Refuse => (vipool_on_exhausted::VIPOOL_ON_EXHAUSTED_REFUSE, 0),
+            ExhaustionPolicy::Pass => (vipool_exhaustion_policy::VIPOOL_EXHAUSTION_PASS, 0),
+            ExhaustionPolicy::Refuse => (vipool_exhaustion_policy::VIPOOL_EXHAUSTION_REFUSE, 0),
             ExhaustionPolicy::Wait(seconds) => {
-                (vipool_on_exhausted::VIPOOL_ON_EXHAUSTED_WAIT, seconds)
+                (vipool_exhaustion_policy::VIPOOL_EXHAUSTION_WAIT, seconds)
             }
         };
         let allocate = match settings.allocate {
-            AllocationTime::Logon => vipool_allocate::VIPOOL_ALLOCATE_LOGON,
-            AllocationTime::FirstUse => vipool_allocate::VIPOOL_ALLOCATE_FIRST_USE,
+            AllocationTime::Logon => vipool_allocation_time::VIPOOL_ALLOCATE_LOGON,
+            AllocationTime::FirstUse => vipool_allocation_time::VIPOOL_ALLOCATE_FIRST_USE,
         };
         let mut flags = 0;
         if settings.check_in_use {
@@ -106,8 +107,12 @@ impl From<Settings> for vipool_settings {
 }
 
 impl vipool_settings {
-    pub(crate) fn get(&self) -> Result<Settings, Failure> {
-        let flags = flags(self.flags, VIPOOL_SETTING_CHECK_IN_USE | VIPOOL_SETTING_AWAIT_RESTORE)?;
+    pub(crate) fn get(&self) -> Result<Settings, CallError> {
+        let known = VIPOOL_SETTING_CHECK_IN_USE | VIPOOL_SETTING_AWAIT_RESTORE;
+        let flags = check_flags(self.flags, known)?;
+        let unknown = |member, value| {
+            VIPOOL_ERR_KIND.with_message(format_args!("unknown value of {member}: {value}"))
+        };
         Ok(Settings {
             cool_down: self.cool_down,
             check_in_use: flags & VIPOOL_SETTING_CHECK_IN_USE != 0,
@@ -118,14 +123,12 @@ impl vipool_settings {
                 0 => ExhaustionPolicy::Pass,
                 1 => ExhaustionPolicy::Refuse,
                 2 => ExhaustionPolicy::Wait(self.wait_seconds),
-                other => {
-                    return Err(VIPOOL_ERR_KIND.because(format_args!("on_exhausted is {other}")));
-                }
+                value => return Err(unknown("on_exhausted", value)),
             },
             allocate: match self.allocate {
                 0 => AllocationTime::Logon,
                 1 => AllocationTime::FirstUse,
-                other => return Err(VIPOOL_ERR_KIND.because(format_args!("allocate is {other}"))),
+                value => return Err(unknown("allocate", value)),
             },
             await_restore: flags & VIPOOL_SETTING_AWAIT_RESTORE != 0,
         })

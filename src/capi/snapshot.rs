@@ -1,30 +1,33 @@
-//! Pools and sessions as they were at a time, read in pages, for monitors.
+//! Pools, sessions and slots, read in pages by monitors.
 
 use std::ffi::c_char;
 use std::ptr;
 
 use super::address::vipool_ip;
-use super::handle::{Owned, Shared, free, not_null, shared};
-use super::layout::{Versioned, check_out, layout, write};
+use super::error::{catch_panic, silent};
+use super::handle::{Opaque, Shared, borrow_shared, free_handle, not_null, write_handle};
+use super::layout::layout;
 use super::leader::vipool_leader;
-use super::outcome::{Failure, call, quiet};
+use super::map::vipool_map;
+use super::page::{Page, write_page};
 use super::reader::vipool_reader;
-use super::session::{VIPOOL_MAX_LEASES, set_leases, vipool_handle, vipool_lease, vipool_session};
+use super::session::{
+    VIPOOL_MAX_LEASES, vipool_handle, vipool_lease, vipool_session, write_leases,
+};
 use super::status::vipool_status;
 use crate::map::{PoolStatus, SessionRow, SlotRow, SlotState};
 
-/// Pools and sessions as they were when it was made: what is read from it later does not change. Any number of
-/// threads may use it at once; vipool_snapshot_free() must be the last call.
+/// The pools and the open sessions at the time when the snapshot was made. Threads may share it.
 pub struct vipool_snapshot {
-    pub(crate) sessions: Vec<SessionRow>,
-    pub(crate) pools: Vec<PoolStatus>,
+    sessions: Vec<SessionRow>,
+    pools: Vec<PoolStatus>,
 }
 
-impl Owned for vipool_snapshot {
+impl Opaque for vipool_snapshot {
     type Access = Shared;
 }
 
-/// One open session.
+/// An open session.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct vipool_session_row {
@@ -32,23 +35,23 @@ pub struct vipool_session_row {
     pub size: usize,
     /// The session.
     pub session: vipool_session,
-    /// What its programs were told.
+    /// Its handle.
     pub handle: vipool_handle,
     /// Its leases, in the order of the pools.
     pub leases: [vipool_lease; VIPOOL_MAX_LEASES],
-    /// How many of them there are.
+    /// Number of leases.
     pub lease_count: u32,
-    /// The tick when the first of them was given.
+    /// Tick of its first lease.
     pub since: u32,
-    /// The user's name, UTF-8 without a NUL, valid until the snapshot is freed; NULL if unknown.
+    /// Name of the user, UTF-8 without a NUL, valid until the snapshot is freed. NULL if unknown.
     pub user: *const c_char,
-    /// Its length in bytes.
+    /// Length of `user` in bytes.
     pub user_length: usize,
-    /// The address of the client; none if unknown.
+    /// Address of the client; no address if unknown.
     pub client: vipool_ip,
-    /// Zero.
+    /// Reserved: zero.
     pub reserved: u32,
-    /// The process that stands for it; pid 0 if unknown or none.
+    /// Its leader; pid 0 if unknown or none.
     pub leader: vipool_leader,
 }
 layout!(vipool_session_row {
@@ -65,36 +68,36 @@ layout!(vipool_session_row {
     leader,
 });
 
-/// The numbers of one pool.
+/// The numbers of a pool.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct vipool_pool_row {
     /// sizeof(vipool_pool_row), set by the caller in the first row of a page.
     pub size: usize,
-    /// The pool's name, UTF-8 without a NUL, valid until the snapshot is freed; empty for the number
-    /// of a pool that is gone while others behind it are not.
+    /// Name of the pool, UTF-8 without a NUL, valid until the snapshot is freed. Empty for a pool
+    /// that was removed while pools with higher numbers still exist.
     pub name: *const c_char,
-    /// Its length in bytes.
+    /// Length of `name` in bytes.
     pub name_length: usize,
     /// vipool_pool_kind.
     pub kind: u32,
-    /// Addresses in all.
+    /// Number of addresses.
     pub slots: u32,
-    /// Free to be given out.
+    /// Addresses that can be allocated.
     pub free: u32,
-    /// Held by sessions.
+    /// Addresses that sessions hold.
     pub used: u32,
-    /// Released and cooling down.
+    /// Released addresses that cool down.
     pub cooling: u32,
-    /// Cooled, with sockets still on them.
+    /// Cooled addresses that still have sockets.
     pub lingering: u32,
-    /// Reserved for a user and not in use.
+    /// Unused addresses that are reserved for a user.
     pub reserved: u32,
-    /// Taken out of use, and not in use.
+    /// Unused addresses that are drained.
     pub drained: u32,
-    /// The most that were used at once.
+    /// The most addresses that were used at once.
     pub peak: u32,
-    /// 4 or 6: the family of its addresses.
+    /// Family of the addresses: 4 or 6.
     pub family: u32,
 }
 layout!(vipool_pool_row {
@@ -116,7 +119,7 @@ layout!(vipool_pool_row {
 impl From<&SessionRow> for vipool_session_row {
     fn from(row: &SessionRow) -> Self {
         let mut leases = [vipool_lease::default(); VIPOOL_MAX_LEASES];
-        let lease_count = set_leases(&mut leases, &row.leases);
+        let lease_count = write_leases(&mut leases, &row.leases);
         Self {
             size: size_of::<Self>(),
             session: row.session.raw(),
@@ -153,111 +156,146 @@ impl From<&PoolStatus> for vipool_pool_row {
     }
 }
 
-/// Copies a page of items into rows of the caller's, which lie as far apart as the size in the
-/// first of them says. Answers how many were written.
+/// Takes a snapshot of a map, with users, clients and leaders if this process may read them.
 ///
-/// # Safety
-/// `rows` is NULL or valid for writes of `capacity` rows of that size; `out_count` is NULL or
-/// valid for a write.
-pub(crate) unsafe fn page<'a, T: 'a, R: Versioned + From<&'a T>>(
-    items: &'a [T],
-    first: usize,
-    rows: *mut R,
-    capacity: usize,
-    out_count: *mut usize,
-) -> Result<usize, Failure> {
-    not_null(out_count)?;
-    let items = items.get(first..).unwrap_or_default();
-    let count = items.len().min(capacity);
-    if capacity > 0 {
-        // SAFETY: the caller vouches for the first row.
-        unsafe { check_out(rows) }?;
-        // SAFETY: the size of the first row was checked; the caller vouches for as many bytes
-        // times `capacity`.
-        unsafe {
-            let size = rows.cast::<usize>().read();
-            for (place, item) in items[..count].iter().enumerate() {
-                let row = rows.byte_add(place * size);
-                row.cast::<usize>().write(size);
-                write(row, &R::from(item));
-            }
-        }
-    }
-    // SAFETY: not NULL.
-    unsafe { out_count.write(count) };
-    Ok(count)
-}
-
-/// How many sessions are in the snapshot; 0 for NULL. May be called from any thread.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_snapshot_session_count(snapshot: *const vipool_snapshot) -> usize {
-    // SAFETY: the caller vouches for the handle.
-    quiet(|| unsafe { shared(snapshot) }.map_or(0, |snapshot| snapshot.sessions.len()))
-}
-
-/// How many pools are in the snapshot; 0 for NULL. May be called from any thread.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_snapshot_pool_count(snapshot: *const vipool_snapshot) -> usize {
-    // SAFETY: the caller vouches for the handle.
-    quiet(|| unsafe { shared(snapshot) }.map_or(0, |snapshot| snapshot.pools.len()))
-}
-
-/// A page of the sessions, from number `first` on (from 0), in the order of pools and slots.
+/// All sessions are of the same moment: calls that open or close sessions wait meanwhile. The pools
+/// are read right after.
 ///
-/// `rows`: an array of `capacity` rows; set the size of the first one. `out_count` is told how
-/// many were written, 0 behind the last.
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE. May be called from any thread.
+/// Parameters:
+/// - `map`: the map.
+/// - `out`: receives the snapshot. Free it with vipool_snapshot_free().
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_IO, VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED,
+/// VIPOOL_ERR_OTHER_BOOT, VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_FORKED.
+///
+/// Threads: any.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_snapshot_sessions(
+pub unsafe extern "C" fn vipool_snapshot_new(
+    map: *const vipool_map,
+    out: *mut *mut vipool_snapshot,
+) -> vipool_status {
+    catch_panic(|| {
+        // SAFETY: the caller guarantees the handle.
+        let map = unsafe { borrow_shared(map) }?.map();
+        not_null(out)?;
+        let snapshot = vipool_snapshot { sessions: map.sessions()?, pools: map.reader()?.pools() };
+        // SAFETY: not NULL.
+        unsafe { write_handle(snapshot, out) };
+        Ok(())
+    })
+}
+
+/// Takes a snapshot through a reader, without users, clients and leaders. Takes no lock.
+///
+/// While sessions open and close, the rows may be of different moments.
+///
+/// Parameters:
+/// - `reader`: the reader.
+/// - `out`: receives the snapshot. Free it with vipool_snapshot_free().
+///
+/// Errors: VIPOOL_ERR_NULL.
+///
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_snapshot_new_from_reader(
+    reader: *const vipool_reader,
+    out: *mut *mut vipool_snapshot,
+) -> vipool_status {
+    catch_panic(|| {
+        // SAFETY: the caller guarantees the handle.
+        let reader = &unsafe { borrow_shared(reader) }?.reader;
+        not_null(out)?;
+        let snapshot = vipool_snapshot { sessions: reader.sessions(), pools: reader.pools() };
+        // SAFETY: not NULL.
+        unsafe { write_handle(snapshot, out) };
+        Ok(())
+    })
+}
+
+/// Frees a snapshot, with the texts of its rows.
+///
+/// Parameters:
+/// - `snapshot`: the snapshot. NULL is ignored.
+///
+/// Threads: any; the last call with the snapshot.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_snapshot_free(snapshot: *mut vipool_snapshot) {
+    // SAFETY: the caller gives up the handle.
+    silent(|| unsafe { free_handle(snapshot) });
+}
+
+/// Lists the sessions of a snapshot, sorted by pool and slot.
+///
+/// Parameters:
+/// - `snapshot`: the snapshot.
+/// - `first`: index of the first row, from 0.
+/// - `rows`, `capacity`: receives the rows. Set the size of the first row.
+/// - `out_count`: receives the number of rows that were written.
+/// - `out_total`: receives the number of all sessions. May be NULL.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE.
+///
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_snapshot_list_sessions(
     snapshot: *const vipool_snapshot,
     first: usize,
     rows: *mut vipool_session_row,
     capacity: usize,
     out_count: *mut usize,
+    out_total: *mut usize,
 ) -> vipool_status {
-    // SAFETY: the caller vouches for handle, array and count.
-    call(|| unsafe {
-        page(&shared(snapshot)?.sessions, first, rows, capacity, out_count).map(drop)
-    })
+    let page = Page { first, rows, capacity, out_count, out_total };
+    // SAFETY: the caller guarantees handle, array and counts.
+    catch_panic(|| unsafe { write_page(&borrow_shared(snapshot)?.sessions, page).map(drop) })
 }
 
-/// A page of the pools, from number `first` on (from 0), in their order.
+/// Lists the pools of a snapshot by number.
 ///
-/// `rows`: an array of `capacity` rows; set the size of the first one. `out_count` is told how
-/// many were written, 0 behind the last.
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE. May be called from any thread.
+/// Parameters:
+/// - `snapshot`: the snapshot.
+/// - `first`: number of the first pool, from 0.
+/// - `rows`, `capacity`: receives the rows. Set the size of the first row.
+/// - `out_count`: receives the number of rows that were written.
+/// - `out_total`: receives the number of all pools. May be NULL.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE.
+///
+/// Threads: any.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_snapshot_pools(
+pub unsafe extern "C" fn vipool_snapshot_list_pools(
     snapshot: *const vipool_snapshot,
     first: usize,
     rows: *mut vipool_pool_row,
     capacity: usize,
     out_count: *mut usize,
+    out_total: *mut usize,
 ) -> vipool_status {
-    // SAFETY: the caller vouches for handle, array and count.
-    call(|| unsafe { page(&shared(snapshot)?.pools, first, rows, capacity, out_count).map(drop) })
+    let page = Page { first, rows, capacity, out_count, out_total };
+    // SAFETY: the caller guarantees handle, array and counts.
+    catch_panic(|| unsafe { write_page(&borrow_shared(snapshot)?.pools, page).map(drop) })
 }
 
-/// What an address is doing.
+/// State of a slot.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug)]
 pub enum vipool_slot_state {
-    /// Nothing.
+    /// It can be allocated.
     VIPOOL_SLOT_FREE = 0,
     /// A session holds it.
-    VIPOOL_SLOT_USED = 1,
-    /// Released and cooling down.
+    VIPOOL_SLOT_LEASED = 1,
+    /// It was released and cools down.
     VIPOOL_SLOT_COOLING = 2,
-    /// Cooled, with sockets still on it.
+    /// It has cooled, but still has sockets.
     VIPOOL_SLOT_LINGERING = 3,
 }
 
-/// Of vipool_slot_row.flags: the address is kept for a user.
+/// vipool_slot_row.flags: the address is reserved for a user.
 pub const VIPOOL_SLOT_RESERVED: u32 = 1;
-/// Of vipool_slot_row.flags: the address was taken out of use.
+/// vipool_slot_row.flags: the address is drained.
 pub const VIPOOL_SLOT_DRAINED: u32 = 2;
 
-/// One address of a pool.
+/// A slot: one address of a pool.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct vipool_slot_row {
@@ -269,7 +307,7 @@ pub struct vipool_slot_row {
     pub state: u32,
     /// VIPOOL_SLOT_RESERVED, VIPOOL_SLOT_DRAINED.
     pub flags: u32,
-    /// Zero.
+    /// Reserved: zero.
     pub reserved: u32,
 }
 layout!(vipool_slot_row { size, address, state, flags, reserved });
@@ -278,7 +316,7 @@ impl From<&SlotRow> for vipool_slot_row {
     fn from(row: &SlotRow) -> Self {
         let state = match row.state {
             SlotState::Free => vipool_slot_state::VIPOOL_SLOT_FREE,
-            SlotState::Leased => vipool_slot_state::VIPOOL_SLOT_USED,
+            SlotState::Leased => vipool_slot_state::VIPOOL_SLOT_LEASED,
             SlotState::Cooling => vipool_slot_state::VIPOOL_SLOT_COOLING,
             SlotState::Lingering => vipool_slot_state::VIPOOL_SLOT_LINGERING,
         };
@@ -294,33 +332,35 @@ impl From<&SlotRow> for vipool_slot_row {
     }
 }
 
-/// A page of the addresses of a pool (by its number, from 0), from slot `first` on, as they are
-/// now: each page is of its own moment, so ask for all at once where that matters.
+/// Lists the slots of a pool as they are now. Each page is of its own moment.
 ///
-/// `rows`: an array of `capacity` rows; set the size of the first one. `out_count` is told how
-/// many were written, 0 behind the last and for a pool that there is not.
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE. May be called from any thread.
+/// Parameters:
+/// - `reader`: the reader.
+/// - `pool`: number of the pool, from 0. An unknown pool has no slots.
+/// - `first`: the first slot, from 0.
+/// - `rows`, `capacity`: receives the rows. Set the size of the first row.
+/// - `out_count`: receives the number of rows that were written.
+/// - `out_total`: receives the number of all slots. May be NULL.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE.
+///
+/// Threads: any.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_reader_slots(
+pub unsafe extern "C" fn vipool_reader_list_slots(
     reader: *const vipool_reader,
     pool: u32,
     first: usize,
     rows: *mut vipool_slot_row,
     capacity: usize,
     out_count: *mut usize,
+    out_total: *mut usize,
 ) -> vipool_status {
-    call(|| {
-        // SAFETY: the caller vouches for the handle.
-        let reader = unsafe { shared(reader) }?;
-        let slots = u16::try_from(pool).map(|pool| reader.reader.slots(pool)).unwrap_or_default();
-        // SAFETY: the caller vouches for array and count.
-        unsafe { page(&slots, first, rows, capacity, out_count).map(drop) }
+    catch_panic(|| {
+        // SAFETY: the caller guarantees the handle.
+        let reader = &unsafe { borrow_shared(reader) }?.reader;
+        let slots = u16::try_from(pool).map(|pool| reader.slots(pool)).unwrap_or_default();
+        let page = Page { first, rows, capacity, out_count, out_total };
+        // SAFETY: the caller guarantees array and counts.
+        unsafe { write_page(&slots, page).map(drop) }
     })
-}
-
-/// Frees a snapshot; the texts in its rows are gone with it. NULL is nothing.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_snapshot_free(snapshot: *mut vipool_snapshot) {
-    // SAFETY: the caller gives the handle back.
-    quiet(|| unsafe { free(snapshot) });
 }

@@ -1,37 +1,64 @@
-//! What is known of a socket: handed in, or asked for by callbacks.
+//! Facts about a socket: members of a struct, or answers of callbacks.
 
+use std::cell::Cell;
 use std::ffi::c_void;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 
 use super::address::sockaddr_bytes;
-use super::layout::layout;
+use super::layout::{in_place_silent, layout};
+use super::status::vipool_status::{self, *};
 use crate::rewrite::sockaddr::{self, Parsed};
 use crate::rewrite::{Protocol, Socket};
 
-/// Asked for an address that the kernel has: writes it to `buffer` (`capacity` bytes, room for
-/// any) as a sockaddr and answers its length; 0 if there is none or it is not IPv4 or IPv6.
-pub type vipool_ask_address_fn =
+/// Protocol of a socket.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug)]
+pub enum vipool_protocol {
+    /// Another protocol. Its calls pass.
+    VIPOOL_PROTOCOL_OTHER = 0,
+    /// TCP or MPTCP.
+    VIPOOL_PROTOCOL_TCP = 1,
+    /// UDP or UDP-Lite.
+    VIPOOL_PROTOCOL_UDP = 2,
+}
+
+/// Reads an address of a socket from the kernel.
+///
+/// Parameters:
+/// - `context`: as passed with the callback.
+/// - `buffer`, `capacity`: receives the sockaddr. Every sockaddr fits.
+///
+/// Returns: the length of the sockaddr; 0 if there is none or it is not IPv4 or IPv6.
+pub type vipool_get_address_fn =
     Option<unsafe extern "C" fn(context: *mut c_void, buffer: *mut c_void, capacity: u32) -> u32>;
 
-/// Asked for a number: vipool_protocol, or VIPOOL_SOCKET_... flags.
-pub type vipool_ask_number_fn = Option<unsafe extern "C" fn(context: *mut c_void) -> u32>;
+/// Reads a number of a socket from the kernel.
+///
+/// Parameters:
+/// - `context`: vipool_socket.context.
+///
+/// Returns: vipool_protocol, or VIPOOL_SOCKET_... flags.
+pub type vipool_get_number_fn = Option<unsafe extern "C" fn(context: *mut c_void) -> u32>;
 
-/// Of vipool_socket.flags: the socket is for IPv6 alone (IPV6_V6ONLY).
+/// vipool_socket.flags: an IPv6-only socket (IPV6_V6ONLY).
 pub const VIPOOL_SOCKET_V6ONLY: u32 = 1;
-/// Of vipool_socket.flags: the socket can receive what others receive too: SO_REUSEADDR,
-/// SO_REUSEPORT or SO_BROADCAST is set.
+/// vipool_socket.flags: the socket can receive the same datagrams as others: SO_REUSEADDR, SO_REUSEPORT
+/// or SO_BROADCAST is set.
 pub const VIPOOL_SOCKET_SHARES_PORT: u32 = 2;
 
-/// What is known of a socket. Each fact is handed in, or asked for by a callback where it matters
-/// (each may cost a system call); a callback that is not NULL wins.
+/// Facts about a socket. A fact is a member, or the answer of a callback that is called only when the
+/// fact matters (each may cost a system call). A callback that is not NULL replaces the member.
+///
+/// Unknown flags and protocols, from a member or a callback, are VIPOOL_ERR_KIND.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct vipool_socket {
     /// sizeof(vipool_socket), set by the caller.
     pub size: usize,
-    /// The address that the kernel has for it (not the one that the program is shown), as a
-    /// sockaddr: the unspecified address and port 0 while it has none (of such a socket Winsock's
-    /// getsockname says WSAEINVAL). NULL if it is not an IPv4 or IPv6 socket.
+    /// The sockaddr of the socket in the kernel, which differs from what the program sees. The
+    /// unspecified address and port 0 if the socket is not bound (getsockname of Winsock then fails
+    /// with WSAEINVAL). NULL if it is not an IPv4 or IPv6 socket.
     pub local: *const c_void,
     /// Length of `local` in bytes.
     pub local_length: u32,
@@ -39,15 +66,15 @@ pub struct vipool_socket {
     pub protocol: u32,
     /// VIPOOL_SOCKET_...
     pub flags: u32,
-    /// Zero.
+    /// Reserved: zero.
     pub reserved: u32,
-    /// Asked for the address that `local` is. May be NULL.
-    pub ask_local: vipool_ask_address_fn,
-    /// Asked for vipool_protocol. May be NULL.
-    pub ask_protocol: vipool_ask_number_fn,
-    /// Asked for VIPOOL_SOCKET_... flags. May be NULL.
-    pub ask_flags: vipool_ask_number_fn,
-    /// Handed to the callbacks.
+    /// Returns `local`. May be NULL.
+    pub get_local: vipool_get_address_fn,
+    /// Returns `protocol`. May be NULL.
+    pub get_protocol: vipool_get_number_fn,
+    /// Returns `flags`. May be NULL.
+    pub get_flags: vipool_get_number_fn,
+    /// Passed to the callbacks.
     pub context: *mut c_void,
 }
 layout!(vipool_socket {
@@ -57,37 +84,92 @@ layout!(vipool_socket {
     protocol,
     flags,
     reserved,
-    ask_local,
-    ask_protocol,
-    ask_flags,
+    get_local,
+    get_protocol,
+    get_flags,
     context,
 });
 
-/// A [`vipool_socket`] where the caller has it: each fact is read when it is asked for.
-pub(crate) struct Asked(pub(crate) *const vipool_socket);
+const KNOWN_FLAGS: u32 = VIPOOL_SOCKET_V6ONLY | VIPOOL_SOCKET_SHARES_PORT;
+const MAX_PROTOCOL: u32 = vipool_protocol::VIPOOL_PROTOCOL_UDP as u32;
 
-impl Socket for Asked {
+/// The [`vipool_socket`] of a caller, in place: each fact is read when it is needed.
+pub(crate) struct CallerSocket {
+    socket: *const vipool_socket,
+    /// A callback returned an unknown number.
+    has_unknown: Cell<bool>,
+}
+
+impl CallerSocket {
+    /// Checks the members of the struct.
+    ///
+    /// # Safety
+    /// `socket` is NULL or valid for reads, with the bytes, callbacks and context in it, as long as
+    /// the result and `storage` live.
+    #[inline]
+    pub(crate) unsafe fn new(
+        socket: *const vipool_socket,
+        storage: &mut MaybeUninit<vipool_socket>,
+    ) -> Result<Self, vipool_status> {
+        // SAFETY: the caller guarantees the struct.
+        let socket = unsafe { in_place_silent(socket, storage) }?;
+        // SAFETY: as above.
+        let (protocol, flags, reserved) =
+            unsafe { ((*socket).protocol, (*socket).flags, (*socket).reserved) };
+        if reserved != 0 {
+            return Err(VIPOOL_ERR_UNKNOWN_FIELD);
+        }
+        if flags & !KNOWN_FLAGS != 0 || protocol > MAX_PROTOCOL {
+            return Err(VIPOOL_ERR_KIND);
+        }
+        Ok(Self { socket, has_unknown: Cell::new(false) })
+    }
+
+    /// Returns an error if a callback returned an unknown number.
+    #[inline]
+    pub(crate) fn check_answers(&self) -> Result<(), vipool_status> {
+        if self.has_unknown.get() { Err(VIPOOL_ERR_KIND) } else { Ok(()) }
+    }
+
+    fn flags(&self) -> u32 {
+        // SAFETY: the caller of `new` guarantees struct, callback and context.
+        let flags = unsafe {
+            let vipool_socket { get_flags, flags, context, .. } = *self.socket;
+            get_flags.map_or(flags, |get_flags| get_flags(context))
+        };
+        if flags & !KNOWN_FLAGS != 0 {
+            self.has_unknown.set(true);
+        }
+        flags
+    }
+}
+
+impl Socket for CallerSocket {
     #[inline]
     fn protocol(&self) -> Protocol {
-        // SAFETY: the caller vouches for the struct, the callback and its context.
+        // SAFETY: the caller of `new` guarantees struct, callback and context.
         let number = unsafe {
-            let vipool_socket { ask_protocol, protocol, context, .. } = *self.0;
-            ask_protocol.map_or(protocol, |ask| ask(context))
+            let vipool_socket { get_protocol, protocol, context, .. } = *self.socket;
+            get_protocol.map_or(protocol, |get_protocol| get_protocol(context))
         };
         match number {
+            0 => Protocol::Other,
             1 => Protocol::Tcp,
             2 => Protocol::Udp,
-            _ => Protocol::Other,
+            _ => {
+                self.has_unknown.set(true);
+                Protocol::Other
+            }
         }
     }
 
     fn local_address(&self) -> Option<SocketAddr> {
-        // SAFETY: the caller vouches for the struct.
-        let vipool_socket { local, local_length, ask_local, context, .. } = unsafe { *self.0 };
-        if ask_local.is_some() {
-            return ask_address(ask_local, context);
+        // SAFETY: the caller of `new` guarantees the struct.
+        let vipool_socket { local, local_length, get_local, context, .. } = unsafe { *self.socket };
+        if get_local.is_some() {
+            return call_get_address(get_local, context);
         }
-        // SAFETY: the caller vouches for the bytes.
+        // SAFETY: the caller of `new` guarantees the bytes.
         match sockaddr::parse(unsafe { sockaddr_bytes(local, local_length) }.ok()?) {
             Parsed::Inet(address) => Some(address),
             Parsed::Unspecified(_) | Parsed::Other => None,
@@ -103,24 +185,18 @@ impl Socket for Asked {
     }
 }
 
-impl Asked {
-    fn flags(&self) -> u32 {
-        // SAFETY: the caller vouches for the struct, the callback and its context.
-        unsafe {
-            let vipool_socket { ask_flags, flags, context, .. } = *self.0;
-            ask_flags.map_or(flags, |ask| ask(context))
-        }
-    }
-}
-
-/// Asks a callback for an address.
-pub(crate) fn ask_address(ask: vipool_ask_address_fn, context: *mut c_void) -> Option<SocketAddr> {
-    let ask = ask?;
-    // Aligned as a sockaddr_storage is.
+/// Calls a callback for an address.
+pub(crate) fn call_get_address(
+    get_address: vipool_get_address_fn,
+    context: *mut c_void,
+) -> Option<SocketAddr> {
+    let get_address = get_address?;
+    // u64 gives the buffer the alignment of a sockaddr_storage.
     let mut buffer = [0u64; sockaddr::MAX_LENGTH / 8];
-    // SAFETY: the buffer has this many bytes; the caller vouches for callback and context.
-    let length = unsafe { ask(context, buffer.as_mut_ptr().cast(), sockaddr::MAX_LENGTH as u32) };
-    // SAFETY: the buffer, as bytes.
+    let capacity = sockaddr::MAX_LENGTH as u32;
+    // SAFETY: the buffer has this many bytes; the caller guarantees callback and context.
+    let length = unsafe { get_address(context, buffer.as_mut_ptr().cast(), capacity) };
+    // SAFETY: the bytes of the buffer.
     let bytes =
         unsafe { std::slice::from_raw_parts(buffer.as_ptr().cast::<u8>(), sockaddr::MAX_LENGTH) };
     match sockaddr::parse(bytes.get(..length as usize)?) {

@@ -1,13 +1,13 @@
-//! What callers hand in beside structs: flags, arrays and texts (UTF-8 with a length, UTF-16 with a length
-//! for Windows paths); and texts handed out.
+//! Arguments that are not structs: flags, arrays and texts; and texts that are returned in a buffer
+//! of the caller.
 
 use std::ffi::c_char;
 use std::ptr;
 
-use super::outcome::{Failure, call};
+use super::error::{CallError, catch_panic};
 use super::status::vipool_status::{self, *};
 
-/// A text that must be there. It may be empty.
+/// Reads a required text. It may be empty.
 ///
 /// # Safety
 /// `text` is NULL or valid for reads of `length` bytes during `'a`.
@@ -16,16 +16,17 @@ pub(crate) unsafe fn utf8<'a>(
     text: *const c_char,
     length: usize,
 ) -> Result<&'a str, vipool_status> {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees `length` readable bytes.
     let bytes = unsafe { bytes(text.cast(), length) }?;
+    // Nearly all names are ASCII, and the check for ASCII is faster than the one for UTF-8.
     if bytes.is_ascii() {
-        // SAFETY: so it is UTF-8. Names nearly always are, and this is told faster.
+        // SAFETY: ASCII is valid UTF-8.
         return Ok(unsafe { std::str::from_utf8_unchecked(bytes) });
     }
     std::str::from_utf8(bytes).map_err(|_| VIPOOL_ERR_UTF8)
 }
 
-/// A text that may be left out: NULL.
+/// Reads an optional text: NULL with length 0 is `None`.
 ///
 /// # Safety
 /// As for [`utf8`].
@@ -37,46 +38,27 @@ pub(crate) unsafe fn optional_utf8<'a>(
     if text.is_null() && length == 0 {
         return Ok(None);
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees the same as `utf8` requires.
     unsafe { utf8(text, length) }.map(Some)
 }
 
-/// Makes a call with a text that came as UTF-16 in the byte order of the machine. Allocates.
+/// Reads the units of a required UTF-16 text.
 ///
 /// # Safety
-/// `text` is NULL or aligned and valid for reads of `length` units.
-pub(crate) unsafe fn with_utf16(
-    text: *const u16,
-    length: usize,
-    then: impl FnOnce(*const c_char, usize) -> vipool_status,
-) -> vipool_status {
-    let mut converted = String::new();
-    let status = call(|| {
-        // SAFETY: the caller's promise.
-        let units = unsafe { units(text, length) }?;
-        converted = String::from_utf16(units).map_err(|_| VIPOOL_ERR_UTF16)?;
-        Ok(())
-    });
-    if status == VIPOOL_OK { then(converted.as_ptr().cast(), converted.len()) } else { status }
-}
-
-/// The units of a UTF-16 text.
-///
-/// # Safety
-/// As for [`with_utf16`], during `'a`.
+/// `text` is NULL or aligned and valid for reads of `length` units during `'a`.
 #[inline]
-pub(crate) unsafe fn units<'a>(
+pub(crate) unsafe fn utf16_units<'a>(
     text: *const u16,
     length: usize,
 ) -> Result<&'a [u16], vipool_status> {
     if text.is_null() {
         return Err(VIPOOL_ERR_NULL);
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees `length` readable units.
     unsafe { array(text, length) }
 }
 
-/// Some bytes; NULL is refused even for none.
+/// Reads required bytes. NULL is an error even with length 0.
 ///
 /// # Safety
 /// `bytes` is NULL or valid for reads of `length` bytes during `'a`.
@@ -85,11 +67,11 @@ pub(crate) unsafe fn bytes<'a>(bytes: *const u8, length: usize) -> Result<&'a [u
     if bytes.is_null() {
         return Err(VIPOOL_ERR_NULL);
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees `length` readable bytes.
     unsafe { array(bytes, length) }
 }
 
-/// An array; NULL is allowed for none.
+/// Reads an array. NULL is allowed with count 0.
 ///
 /// # Safety
 /// `items` is NULL or aligned and valid for reads of `count` items during `'a`.
@@ -104,47 +86,81 @@ pub(crate) unsafe fn array<'a, T>(items: *const T, count: usize) -> Result<&'a [
     if count > isize::MAX as usize / size_of::<T>() {
         return Err(VIPOOL_ERR_BUFFER);
     }
-    // SAFETY: not NULL, of a size that an object can have; the rest is the caller's promise.
+    // SAFETY: not NULL and not larger than an object can be; the caller guarantees the rest.
     Ok(unsafe { std::slice::from_raw_parts(items, count) })
 }
 
-/// Flags of which every one must be known.
-pub(crate) fn flags(given: u32, known: u32) -> Result<u32, Failure> {
-    if given & !known != 0 {
-        return Err(VIPOOL_ERR_KIND.because(format_args!("unknown flags {:#x}", given & !known)));
+/// Returns the flags if every one of them is known.
+pub(crate) fn check_flags(flags: u32, known: u32) -> Result<u32, CallError> {
+    if flags & !known != 0 {
+        let unknown = flags & !known;
+        return Err(VIPOOL_ERR_KIND.with_message(format_args!("unknown flags {unknown:#x}")));
     }
-    Ok(given)
+    Ok(flags)
 }
 
-/// Copies a text into a buffer of the caller's, with a NUL behind it. `out_length` (if it is not
-/// NULL) is told the length without the NUL, also when the buffer is too small.
+/// Returns an error if a reserved member is not zero.
+#[inline]
+pub(crate) fn check_reserved(reserved: u32) -> Result<(), vipool_status> {
+    if reserved == 0 { Ok(()) } else { Err(VIPOOL_ERR_UNKNOWN_FIELD) }
+}
+
+/// Copies a text and a NUL into a buffer of the caller. Writes the length without the NUL to
+/// `out_length` unless that is NULL, also when the buffer is too small.
 ///
 /// # Safety
-/// `buffer` is NULL or valid for writes of `capacity` bytes; `out_length` is NULL or valid for a
+/// `buffer` is NULL or valid for writes of `capacity` bytes. `out_length` is NULL or valid for a
 /// write.
-pub(crate) unsafe fn copy_out(
+pub(crate) unsafe fn copy_text(
     text: &str,
     buffer: *mut c_char,
     capacity: usize,
     out_length: *mut usize,
-) -> Result<(), Failure> {
+) -> Result<(), CallError> {
     if buffer.is_null() && capacity > 0 {
         return Err(VIPOOL_ERR_NULL.into());
     }
     if !out_length.is_null() {
-        // SAFETY: the caller's promise.
+        // SAFETY: not NULL; the caller guarantees the rest.
         unsafe { out_length.write(text.len()) };
     }
     if text.len() >= capacity {
-        return Err(VIPOOL_ERR_BUFFER.because(format_args!(
+        return Err(VIPOOL_ERR_BUFFER.with_message(format_args!(
             "the buffer has {capacity} bytes, the text and its NUL need {}",
             text.len() + 1
         )));
     }
-    // SAFETY: the buffer has room for the text and one byte more.
+    // SAFETY: the buffer has room for the text and one more byte.
     unsafe {
         ptr::copy_nonoverlapping(text.as_ptr(), buffer.cast(), text.len());
         buffer.add(text.len()).write(0);
     }
     Ok(())
+}
+
+/// Converts a UTF-16 text, such as a path of Windows, to the UTF-8 that this library takes.
+///
+/// Parameters:
+/// - `text`, `length`: the text, in units of two bytes and in the byte order of the machine.
+/// - `buffer`, `capacity`: receives the UTF-8 text and a NUL. Three bytes per unit are enough.
+/// - `out_length`: receives the length in bytes without the NUL. May be NULL.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF16 (an unpaired surrogate), VIPOOL_ERR_BUFFER.
+///
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_utf16_to_utf8(
+    text: *const u16,
+    length: usize,
+    buffer: *mut c_char,
+    capacity: usize,
+    out_length: *mut usize,
+) -> vipool_status {
+    catch_panic(|| {
+        // SAFETY: the caller guarantees text, buffer and length.
+        unsafe {
+            let converted = String::from_utf16(utf16_units(text, length)?);
+            copy_text(&converted.map_err(|_| VIPOOL_ERR_UTF16)?, buffer, capacity, out_length)
+        }
+    })
 }

@@ -1,40 +1,49 @@
-//! The version, as macros in the header and as a call into the library.
+//! The version of header and library, and the clock.
 
-use super::status::vipool_status;
+use std::ffi::c_char;
 
-/// Major part of the version of this header: it changes when a program must be changed.
+/// Major part of the version of this header. A change of it breaks existing programs.
 pub const VIPOOL_VERSION_MAJOR: u32 = 0;
-/// Minor part of the version of this header: it changes when something is added.
+/// Minor part of the version of this header. A change of it adds features.
 pub const VIPOOL_VERSION_MINOR: u32 = 1;
-/// Patch part of the version of this header: it changes when only the insides changed.
+/// Patch part of the version of this header. A change of it leaves the interface as it is.
 pub const VIPOOL_VERSION_PATCH: u32 = 0;
-/// The version of this header as one number: major * 1000000 + minor * 1000 + patch.
+/// Version of this header as one number: major * 1000000 + minor * 1000 + patch.
 pub const VIPOOL_VERSION_NUMBER: u32 = 1000;
 
-/// The version of the library that is loaded, as one number: major * 1000000 + minor * 1000 +
-/// patch. Compare it with VIPOOL_VERSION_NUMBER to find out whether header and library belong
-/// together.
+/// Returns the version of the loaded library as a number.
 ///
-/// May be called from any thread and in a signal handler.
+/// Compare it with VIPOOL_VERSION_NUMBER to find out whether header and library belong together.
+///
+/// Returns: major * 1000000 + minor * 1000 + patch.
+///
+/// Threads: any; signal-safe.
 #[unsafe(no_mangle)]
 pub extern "C" fn vipool_version_number() -> u32 {
     VIPOOL_VERSION_NUMBER
 }
 
-/// The version of the library that is loaded as text, such as "0.1.0". Static: nothing to free.
+/// Returns the version of the loaded library as text, such as "0.1.0".
 ///
-/// May be called from any thread and in a signal handler.
+/// Returns: a static text.
+///
+/// Threads: any; signal-safe.
 #[unsafe(no_mangle)]
-pub extern "C" fn vipool_version() -> *const std::ffi::c_char {
+pub extern "C" fn vipool_version() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
 }
 
-/// The text for a user when no address is left, word for word. Static: nothing to free.
+/// Returns the current tick.
 ///
-/// May be called from any thread and in a signal handler.
+/// Ticks are seconds since the machine was started, with the time asleep. Changes of the wall clock
+/// do not affect them. Every parameter `now` is a tick.
+///
+/// Returns: the tick.
+///
+/// Threads: any; signal-safe.
 #[unsafe(no_mangle)]
-pub extern "C" fn vipool_exhausted_message() -> *const std::ffi::c_char {
-    vipool_status::VIPOOL_ERR_EXHAUSTED.text().as_ptr()
+pub extern "C" fn vipool_now() -> u32 {
+    crate::Tick::now().as_secs()
 }
 
 #[cfg(test)]
@@ -42,14 +51,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn macros_call_and_crate_agree() {
+    fn macros_function_and_crate_have_the_same_version() {
         let text = format!("{VIPOOL_VERSION_MAJOR}.{VIPOOL_VERSION_MINOR}.{VIPOOL_VERSION_PATCH}");
         assert_eq!(text, env!("CARGO_PKG_VERSION"));
         assert_eq!(
             vipool_version_number(),
             VIPOOL_VERSION_MAJOR * 1_000_000 + VIPOOL_VERSION_MINOR * 1000 + VIPOOL_VERSION_PATCH
         );
-        // SAFETY: the library's own static, NUL-terminated text.
+        // SAFETY: a static text that ends with a NUL.
         let loaded = unsafe { std::ffi::CStr::from_ptr(vipool_version()) };
         assert_eq!(loaded.to_str(), Ok(text.as_str()));
     }

@@ -90,7 +90,9 @@ pub trait Api: Reads + Machine + Sized + Sync {
         host: &str,
         interfaces: Option<&[Interface]>,
     ) -> (Vec<(String, String)>, Result<Self, Status>);
-    /// By a writer that has the map to itself.
+    /// A map that one thread has to itself, in memory or in files.
+    fn exclusive(plan: &Plan, directory: Option<&Path>) -> Result<Self, Status>;
+    /// Without a lock, on such a map.
     fn alone(&mut self, steps: &[Step]) -> Vec<Result<Vec<Lease>, Status>>;
     fn open(&self, session: SessionId, options: &OpenOptions, now: u32) -> Result<Opened, Status>;
     fn close(&self, handle: &Handle, now: u32) -> Result<Vec<Lease>, Status>;

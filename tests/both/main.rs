@@ -4,6 +4,7 @@
 #![cfg(all(feature = "capi", target_os = "linux"))]
 
 mod api;
+mod c_only;
 mod events;
 mod more;
 mod rewriting;

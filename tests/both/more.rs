@@ -64,6 +64,7 @@ fn farm() -> Farm {
         flags: RewriteFlags::default().with_pass_when_missing(true).with_hide_addresses(true),
         wildcard_udp_ports: vec![PortRange { first: 5000, last: 5001 }],
         fixed_ports: vec![PortRange { first: 80, last: 80 }],
+        ..RewriteOptions::default()
     };
     farm.programs = vec![
         Program::new("/usr/bin/server")
@@ -151,11 +152,7 @@ pub fn farms_that_are_wrong<A: Api>() {
 pub fn a_writer_has_the_map_to_itself<A: Api>() {
     let directory = tempfile::tempdir().unwrap();
     for in_files in [false, true] {
-        let mut api = match in_files {
-            false => A::new(&plan()),
-            true => A::created(&plan(), directory.path()),
-        }
-        .unwrap();
+        let mut api = A::exclusive(&plan(), in_files.then_some(directory.path())).unwrap();
         let before = api.open(session(1), &user("ada"), 100).unwrap();
         let done = api.alone(&[
             Step::Open(session(2), "bob"),

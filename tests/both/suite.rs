@@ -125,6 +125,11 @@ pub fn what_is_asked_for_is_given_or_refused<A: Api>() {
     assert_eq!(failed(api.open(session(2), &pool, 100)), VIPOOL_ERR_UNKNOWN_POOL);
 
     let mut ruled = plan();
+    for (name, addresses) in [("lab", "10.0.6.0-10.0.6.3"), ("web", "10.0.7.0-10.0.7.3")] {
+        let range = addresses.parse().unwrap();
+        let pool = Pool::new(name, PoolKind::VirtualIp, &[range], MAX_SLOTS).unwrap();
+        ruled.pools.push(pool);
+    }
     ruled.policy.pool_rules = vec![
         PoolRule::new("lab").with_users(["eve"]),
         PoolRule::new("web").with_programs(["firefox"]),

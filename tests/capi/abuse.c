@@ -16,24 +16,19 @@ struct fixture {
     vipool_reader *reader;
     vipool_rewriter *rewriter;
     vipool_snapshot *snapshot;
-    vipool_match *match;
     vipool_plan *plan;
     vipool_farm *farm;
     vipool_journal *journal;
     vipool_interface_list *interface_list;
-    vipool_writer *writer;
-    vipool_map *writer_map;
 
     vipool_map *made_map;
     vipool_reader *made_reader;
     vipool_rewriter *made_rewriter;
     vipool_snapshot *made_snapshot;
-    vipool_match *made_match;
     vipool_plan *made_plan;
     vipool_farm *made_farm;
     vipool_journal *made_journal;
     vipool_interface_list *made_interface_list;
-    vipool_writer *made_writer;
 
     char directory[256];
     uint16_t wide[256];
@@ -74,8 +69,8 @@ static void expect(vipool_status status, vipool_status expected, const char *wha
 {
     current->checked++;
     if (status != expected) {
-        fprintf(stderr, "%s: %s instead of %s (%s)\n", what, vipool_status_name(status),
-                vipool_status_name(expected), vipool_last_error());
+        fprintf(stderr, "%s: %s instead of %s (%s)\n", what, vipool_status_get_name(status),
+                vipool_status_get_name(expected), vipool_last_error());
         exit(1);
     }
 }
@@ -86,7 +81,7 @@ static void expect_size_taken(vipool_status status, const char *what)
     current->checked++;
     if (status == VIPOOL_ERR_STRUCT_SIZE || status == VIPOOL_ERR_UNKNOWN_FIELD
         || status == VIPOOL_ERR_PANIC) {
-        fprintf(stderr, "%s: %s (%s)\n", what, vipool_status_name(status), vipool_last_error());
+        fprintf(stderr, "%s: %s (%s)\n", what, vipool_status_get_name(status), vipool_last_error());
         exit(1);
     }
 }
@@ -94,24 +89,20 @@ static void expect_size_taken(vipool_status status, const char *what)
 static void give_back(struct fixture *fx)
 {
     vipool_rewriter_free(fx->made_rewriter);
-    vipool_reader_free(fx->made_reader);
+    vipool_reader_close(fx->made_reader);
     vipool_snapshot_free(fx->made_snapshot);
-    vipool_match_free(fx->made_match);
     vipool_plan_free(fx->made_plan);
     vipool_farm_free(fx->made_farm);
-    vipool_journal_free(fx->made_journal);
+    vipool_journal_close(fx->made_journal);
     vipool_interface_list_free(fx->made_interface_list);
-    vipool_writer_free(fx->made_writer);
-    vipool_map_free(fx->made_map);
+    vipool_map_close(fx->made_map);
     fx->made_rewriter = NULL;
     fx->made_reader = NULL;
     fx->made_snapshot = NULL;
-    fx->made_match = NULL;
     fx->made_plan = NULL;
     fx->made_farm = NULL;
     fx->made_journal = NULL;
     fx->made_interface_list = NULL;
-    fx->made_writer = NULL;
     fx->made_map = NULL;
     while (fx->given_count > 0) {
         free(fx->given[--fx->given_count]);
@@ -198,17 +189,42 @@ static uint32_t alive(void *context, vipool_session session, const vipool_leader
 static void must(vipool_status status, const char *what)
 {
     if (status != VIPOOL_OK) {
-        fprintf(stderr, "%s: %s: %s\n", what, vipool_status_name(status), vipool_last_error());
+        fprintf(stderr, "%s: %s: %s\n", what, vipool_status_get_name(status), vipool_last_error());
         exit(1);
     }
 }
 
-/* Calls that must work before they are done wrongly. */
+/* Makes the plan of a farm with one range, and with one program if `listed` is 1. */
+static void make_plan(struct fixture *fx, int listed)
+{
+    vipool_farm *farm = NULL;
+    vipool_server_range range;
+    vipool_program program;
+    vipool_plan_options options;
+
+    must(vipool_farm_new(&farm), "farm");
+    memset(&range, 0, sizeof range);
+    range.size = sizeof range;
+    fill(fx, "vipool_server_range", &range);
+    must(vipool_farm_add_range(farm, &range), "range");
+    must(vipool_farm_set_loopback(farm, NULL, 0, NULL, 0), "loopback");
+    memset(&program, 0, sizeof program);
+    program.size = sizeof program;
+    fill(fx, "vipool_program", &program);
+    if (listed) {
+        must(vipool_farm_add_program(farm, &program), "program");
+    }
+    memset(&options, 0, sizeof options);
+    options.size = sizeof options;
+    must(vipool_plan_new(farm, &options, &fx->plan), "plan");
+    vipool_farm_free(farm);
+}
+
+/* Calls that must succeed before the abuse begins. */
 static void prepare(struct fixture *fx)
 {
     static const char pool[] = "10.0.5.10-10.0.5.99";
-    vipool_program program;
-    vipool_opened opened;
+    vipool_opened_session opened;
     vipool_executable executable;
     vipool_rule rule;
     vipool_rewriter_options options;
@@ -219,21 +235,15 @@ static void prepare(struct fixture *fx)
     must(vipool_ip_to_sockaddr(&fx->ip, 80, &fx->sockaddr), "sockaddr");
     fx->subnet.address = fx->ip;
     fx->subnet.prefix_length = 24;
-    must(vipool_plan_new(&fx->plan), "plan");
-    must(vipool_plan_add_pool(fx->plan, "default", 7, VIPOOL_POOL_VIRTUAL_IP, &fx->range, 1, 0),
-         "pool");
-    memset(&program, 0, sizeof program);
-    program.size = sizeof program;
-    fill(fx, "vipool_program", &program);
-    must(vipool_plan_add_program(fx->plan, &program), "program");
-    must(vipool_map_in_memory(fx->plan, NULL, &fx->map), "map");
-    must(vipool_session_new(VIPOOL_SESSION_EMBEDDER, 7, &fx->session), "session");
+    make_plan(fx, 1);
+    must(vipool_map_create_in_memory(fx->plan, NULL, &fx->map), "map");
+    must(vipool_session_make(VIPOOL_SESSION_EMBEDDER, 7, &fx->session), "session");
     memset(&opened, 0, sizeof opened);
     opened.size = sizeof opened;
     must(vipool_map_open_session(fx->map, fx->session, NULL, 1000, &opened), "open");
     fx->handle = opened.handle;
-    must(vipool_map_reader(fx->map, &fx->reader), "reader");
-    must(vipool_map_snapshot(fx->map, &fx->snapshot), "snapshot");
+    must(vipool_reader_open_map(fx->map, &fx->reader), "reader");
+    must(vipool_snapshot_new(fx->map, &fx->snapshot), "snapshot");
     memset(&executable, 0, sizeof executable);
     executable.size = sizeof executable;
     fill(fx, "vipool_executable", &executable);
@@ -245,7 +255,6 @@ static void prepare(struct fixture *fx)
     options.size = sizeof options;
     fill(fx, "vipool_rewriter_options", &options);
     must(vipool_rewriter_new(fx->reader, &options, &fx->rewriter), "rewriter");
-    must(vipool_match_new(&fx->range, 1, NULL, 0, NULL, 0, &fx->match), "match");
     must(vipool_interface_list_new(&fx->interface_list), "interfaces");
     fx->arguments[0] = "-u";
     fx->arguments[1] = "run.py";
@@ -258,23 +267,17 @@ static void *thread(void *argument)
     vipool_map *map = NULL;
 
     current = fx;
-    must(vipool_plan_new(&fx->plan), "plan");
-    must(vipool_plan_add_pool(fx->plan, "default", 7, VIPOOL_POOL_VIRTUAL_IP, &fx->range, 1, 0),
-         "pool");
+    make_plan(fx, 0);
     must(vipool_farm_parse("", 0, &fx->farm), "farm");
     must(vipool_map_create(fx->directory, strlen(fx->directory), fx->plan, NULL, &map), "create");
-    vipool_map_free(map);
+    vipool_map_close(map);
     must(vipool_journal_open(fx->directory, strlen(fx->directory), &fx->journal), "journal");
-    must(vipool_map_in_memory(fx->plan, NULL, &fx->writer_map), "map of a writer");
-    must(vipool_writer_new(fx->writer_map, &fx->writer), "writer");
     fx->wide_length = strlen(fx->directory);
     for (unit = 0; unit < fx->wide_length; unit++) {
         fx->wide[unit] = (uint16_t)fx->directory[unit];
     }
     abuse(fx);
-    vipool_writer_free(fx->writer);
-    vipool_map_free(fx->writer_map);
-    vipool_journal_free(fx->journal);
+    vipool_journal_close(fx->journal);
     vipool_plan_free(fx->plan);
     vipool_farm_free(fx->farm);
     return NULL;
@@ -323,12 +326,11 @@ int main(int argc, char **argv)
         pthread_join(threads[number], NULL);
         checked += fixtures[number].checked;
     }
-    vipool_match_free(shared.match);
     vipool_interface_list_free(shared.interface_list);
     vipool_snapshot_free(shared.snapshot);
     vipool_rewriter_free(shared.rewriter);
-    vipool_reader_free(shared.reader);
-    vipool_map_free(shared.map);
+    vipool_reader_close(shared.reader);
+    vipool_map_close(shared.map);
     vipool_plan_free(shared.plan);
     /* Every function was called: whatever the library starts by itself would run now. */
     if (running_threads() != before) {

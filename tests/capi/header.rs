@@ -111,19 +111,55 @@ fn field_name(field: &str) -> String {
     declared(field.split('[').next().unwrap()).name
 }
 
-/// Whoever has the header alone finds under each function what can go wrong.
+/// Returns every function of the header with its comment.
+fn documented_functions(text: &str) -> Vec<(&str, &str, &str)> {
+    let items = text.split("\n/**\n").skip(1).filter_map(|item| item.split_once("*/"));
+    items
+        .filter_map(|(comment, code)| {
+            let (declaration, _) = code.trim_start().split_once(';')?;
+            let (head, parameters) = declaration.split_once('(')?;
+            let name = head.split([' ', '*']).next_back()?;
+            let is_function = name.starts_with("vipool_") && !head.starts_with("typedef");
+            is_function.then_some((name, comment, parameters))
+        })
+        .collect()
+}
+
+/// Every function has one summary sentence, and its parameters, result, errors and threads in a fixed
+/// form.
 #[test]
-fn every_function_says_its_errors() {
+fn every_function_is_documented_in_the_fixed_form() {
     let text = fs::read_to_string(workspace_root().join("include/vipool.h")).unwrap();
-    let (_, functions) = text.split_once("extern \"C\" {").unwrap();
-    let mut told = 0;
-    for part in functions.split("/**").skip(1) {
-        let (comment, declaration) = part.split_once("*/").unwrap();
-        if declaration.trim_start().starts_with("vipool_status ") {
-            let name = declaration.split('(').next().unwrap().trim();
-            assert!(comment.to_lowercase().contains("errors"), "{name}: which errors?");
-            told += 1;
+    let functions = documented_functions(&text);
+    assert_eq!(functions.len(), Header::read().functions.len());
+    for (name, comment, parameters) in functions {
+        let lines: Vec<&str> = comment.lines().map(|line| line.trim_start_matches(" *")).collect();
+        let has = |label: &str| lines.iter().any(|line| line.trim_start().starts_with(label));
+        assert!(has("Threads:"), "{name}: which threads?");
+        let returns_status =
+            text.contains(&format!("\nvipool_status {name}(")) && !has("Returns: the");
+        assert!(!returns_status || has("Errors:"), "{name}: which errors?");
+        let returns_nothing = text.contains(&format!("\nvoid {name}("));
+        assert!(returns_status || returns_nothing || has("Returns:"), "{name}: which result?");
+        for parameter in parameters.trim_end_matches(')').split(',') {
+            let parameter = parameter.split([' ', '*']).next_back().unwrap();
+            if parameter != "void" {
+                assert!(comment.contains(&format!("`{parameter}`")), "{name}: {parameter}?");
+            }
         }
     }
-    assert!(told > 100, "only {told} functions were found");
+}
+
+#[test]
+fn contents_list_every_section() {
+    let text = fs::read_to_string(workspace_root().join("include/vipool.h")).unwrap();
+    let (head, body) = text.split_once("extern \"C\" {").unwrap();
+    let (_, contents) = head.split_once(" * Contents\n").unwrap();
+    let titles = contents.lines().filter_map(|line| line.strip_prefix(" * ")?.split_once(". "));
+    let titles: Vec<_> = titles.collect();
+    assert!(titles.len() > 15);
+    for (number, title) in titles {
+        let heading = format!(" * {}. {title}\n", number.trim());
+        assert!(body.contains(&heading), "{heading}");
+    }
 }

@@ -33,6 +33,8 @@ fn found_as_the_ecosystem_expects() {
 
     let header = fs::read(workspace_root().join("include/vipool.h")).unwrap();
     assert_eq!(fs::read(prefix.join("include/vipool.h")).unwrap(), header);
+    let wrapper = fs::read(workspace_root().join("include/vipool.hpp")).unwrap();
+    assert_eq!(fs::read(prefix.join("include/vipool.hpp")).unwrap(), wrapper);
     assert_eq!(pkg_config(&prefix, &["--modversion"]), [env!("CARGO_PKG_VERSION")]);
     let library = prefix.join("lib/libvipool.so");
     let dynamic = said(Command::new("readelf").arg("--dynamic").arg(&library));

@@ -11,4 +11,5 @@ mod library;
 mod panics;
 mod programs;
 mod record;
+mod symbols;
 mod windows;

@@ -185,6 +185,18 @@ fn a_hook_layer_in_c_where_calls_fail() {
     }
 }
 
+/// The C++ wrapper: every part of it, under AddressSanitizer.
+#[test]
+fn wrapper_for_cpp_frees_every_handle() {
+    if !have(&["c++"]) {
+        return;
+    }
+    let source = Path::new("tests/capi/wrapper.cpp");
+    let wrapper = program(source, Language::Cpp17, "wrapper", SANITIZED);
+    let directory = tempfile::tempdir().unwrap();
+    assert_eq!(said(Command::new(wrapper).arg(directory.path())), "done\n");
+}
+
 /// The agent in C++ and the one in Rust do the same and say the same.
 #[test]
 fn agents_in_two_languages() {

@@ -131,36 +131,38 @@ fn in_rust_too(header: &Header, seen: &str) {
         };
     }
     check! {
-        decision::vipool_outcome
         event::vipool_event
-        explain::vipool_verdict_row
+        executable::vipool_executable
         farm::vipool_finding
-        farm_rules::vipool_farm_rules
-        farm_by_calls::vipool_server
-        farm_by_calls::vipool_server_range
-        interface::vipool_assignment
+        farm_build::vipool_rewrite_settings
+        farm_build::vipool_server
+        farm_build::vipool_server_range
         interface::vipool_interface
+        journal::vipool_journal_page
         journal::vipool_journal_row
-        list::vipool_program
+        maintenance::vipool_admin_change
+        maintenance::vipool_probe
+        maintenance::vipool_reap_report
         map::vipool_map_options
-        names::vipool_host_addresses
-        open::vipool_closed
-        open::vipool_open_options
-        open::vipool_opened
-        plan::vipool_rules
-        program::vipool_executable
-        program::vipool_rule
-        reader::vipool_found
+        map_session::vipool_closed_session
+        map_session::vipool_open_options
+        map_session::vipool_opened_session
+        outcome::vipool_outcome
+        plan::vipool_assignment
+        plan::vipool_plan_options
+        process_list::vipool_program
+        reader::vipool_found_session
+        reader::vipool_map_info
         rewriter::vipool_rewriter_options
+        rule::vipool_rule
+        rule::vipool_match_row
         session::vipool_addresses
         settings::vipool_settings
         snapshot::vipool_pool_row
         snapshot::vipool_session_row
         snapshot::vipool_slot_row
         socket::vipool_socket
-        upkeep::vipool_changed
-        upkeep::vipool_probe
-        upkeep::vipool_reaped
+        visible::vipool_host_addresses
     }
     let sized = header.structs.iter().filter(|item| item.fields[0] == "size");
     for item in sized {

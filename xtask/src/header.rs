@@ -1,37 +1,157 @@
-//! `include/vipool.h`, generated from `src/capi/` by cbindgen as `cbindgen.toml` says.
+//! Generates `include/vipool.h` from `src/capi/`, with cbindgen and `cbindgen.toml`.
 //!
-//! The header is checked in, and building the crate never runs cbindgen: who embeds vipool does
-//! not build a parser. Its parts come in the order in which `src/capi/mod.rs` names its modules.
+//! The header is checked in. Building the crate never runs cbindgen, so programs that embed vipool do
+//! not build a parser. cbindgen writes all types before all functions; this module groups them by
+//! task: the sections of [`SECTIONS`], with a table of contents.
 
+use std::collections::HashMap;
+use std::fmt::Write;
 use std::fs;
 
 use crate::Error;
 use crate::run::root;
 
-/// Writes the header, or only compares it.
+/// The sections of the header: title, and modules of `src/capi/`. A section uses only types of itself
+/// and of earlier sections.
+const SECTIONS: &[(&str, &[&str])] = &[
+    ("Statuses and errors", &["status", "error"]),
+    ("Version, clock and text", &["version", "text"]),
+    ("Addresses and ranges", &["address"]),
+    ("Sessions, handles and leases", &["session", "leader"]),
+    ("Network interfaces", &["interface"]),
+    ("Settings, process list and programs", &["settings", "process_list", "executable"]),
+    ("Agent: the farm", &["farm", "farm_build"]),
+    ("Agent: the plan of one server", &["plan"]),
+    ("Agent: events", &["event"]),
+    ("Agent: creating and opening a map", &["map"]),
+    ("Agent: opening and closing sessions", &["map_session"]),
+    ("Agent: administration", &["maintenance"]),
+    ("Agent and hook: client addresses", &["client"]),
+    ("Hook and monitor: reading a map", &["reader"]),
+    ("Monitor: snapshots and slots", &["snapshot"]),
+    ("Monitor: the journal", &["journal"]),
+    ("Hook: the rule and the lease of a process", &["rule", "process"]),
+    ("Hook: sockets, outcomes and reasons", &["reason", "outcome", "socket", "listener"]),
+    ("Hook: the rewriter", &["rewriter"]),
+    ("Hook: rewrite calls", &["rewrite", "visible"]),
+];
+
+const EXTERN_C_BEGIN: &str = "#ifdef __cplusplus\nextern \"C\" {\n#endif // __cplusplus\n";
+const EXTERN_C_END: &str = "#ifdef __cplusplus\n}  // extern \"C\"\n#endif  // __cplusplus\n";
+const GUARD_END: &str = "#endif  /* VIPOOL_H */\n";
+
+/// Writes the header. With `check` only compares it.
 pub fn run(check: bool) -> Result<(), Error> {
-    let config = cbindgen::Config::from_file(root().join("cbindgen.toml"))?;
-    let folder = root().join("src/capi");
-    let modules = fs::read_to_string(folder.join("mod.rs"))?;
-    let names = modules.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
-    let mut header = Vec::new();
-    names
-        .fold(cbindgen::Builder::new().with_config(config), |builder, name| {
-            builder.with_src(folder.join(name).with_extension("rs"))
-        })
-        .generate()
-        .map_err(|error| format!("cbindgen: {error}"))?
-        .write(&mut header);
+    let header = group(&generate()?)?;
     let path = root().join("include/vipool.h");
     if check {
-        if fs::read(&path).unwrap_or_default() != header {
-            return Err(
-                "include/vipool.h is not what src/capi/ says: run `cargo xtask header`".into()
-            );
+        if fs::read_to_string(&path).unwrap_or_default() != header {
+            return Err("include/vipool.h differs from src/capi/: run `cargo xtask header`".into());
         }
     } else {
         fs::create_dir_all(root().join("include"))?;
         fs::write(path, header)?;
     }
     Ok(())
+}
+
+/// Returns the output of cbindgen.
+fn generate() -> Result<String, Error> {
+    let config = cbindgen::Config::from_file(root().join("cbindgen.toml"))?;
+    let modules = SECTIONS.iter().flat_map(|(_, modules)| modules.iter());
+    let mut header = Vec::new();
+    modules
+        .fold(cbindgen::Builder::new().with_config(config), |builder, module| {
+            builder.with_src(root().join("src/capi").join(module).with_extension("rs"))
+        })
+        .generate()
+        .map_err(|error| format!("cbindgen: {error}"))?
+        .write(&mut header);
+    Ok(String::from_utf8(header)?)
+}
+
+/// A declaration with its comment.
+struct Item<'a> {
+    name: &'a str,
+    text: &'a str,
+}
+
+/// Groups the declarations by section.
+fn group(header: &str) -> Result<String, Error> {
+    let header = header.replace(EXTERN_C_BEGIN, "").replace(EXTERN_C_END, "");
+    let first = header.find("/**\n").ok_or("cbindgen wrote no declaration")?;
+    let (head, declarations) = header.split_at(first);
+    let declarations =
+        declarations.strip_suffix(GUARD_END).ok_or("the include guard is missing")?;
+    let mut items = HashMap::new();
+    for item in split_items(declarations) {
+        items.insert(item.name, item.text);
+    }
+
+    let mut contents = String::from("/*\n * Contents\n *\n");
+    let mut body = String::new();
+    for (index, (title, modules)) in SECTIONS.iter().enumerate() {
+        let number = index + 1;
+        writeln!(contents, " * {number:>2}. {title}")?;
+        writeln!(body, "/* {}\n * {number}. {title}\n */\n", "=".repeat(80))?;
+        for module in *modules {
+            let source = root().join("src/capi").join(module).with_extension("rs");
+            for name in declared_names(&fs::read_to_string(source)?) {
+                if let Some(text) = items.remove(&*name) {
+                    writeln!(body, "{}\n", text.trim_end())?;
+                }
+            }
+        }
+    }
+    contents.push_str(" */\n");
+    if !items.is_empty() {
+        return Err(format!("in no section of the header: {:?}", items.keys()).into());
+    }
+    let head = head.trim_end();
+    Ok(format!("{head}\n\n{contents}\n{EXTERN_C_BEGIN}\n{body}{EXTERN_C_END}\n{GUARD_END}"))
+}
+
+/// Splits declarations at their comments, which begin in the first column.
+fn split_items(declarations: &str) -> Vec<Item<'_>> {
+    let mut starts: Vec<usize> =
+        declarations.match_indices("\n/**\n").map(|(index, _)| index + 1).collect();
+    starts.insert(0, 0);
+    starts.push(declarations.len());
+    let texts = starts.windows(2).map(|range| &declarations[range[0]..range[1]]);
+    texts.map(|text| Item { name: declared_name(text), text }).collect()
+}
+
+/// Returns the name that a C declaration declares.
+fn declared_name(text: &str) -> &str {
+    let code = text.split_once("*/").map_or("", |(_, code)| code).trim_start();
+    if let Some((_, pointer)) = code.split_once("(*")
+        && code.starts_with("typedef")
+        && !code.starts_with("typedef struct")
+    {
+        return pointer.split(')').next().unwrap_or_default();
+    }
+    if let Some(rest) = code.strip_prefix("enum ") {
+        return rest.split_whitespace().next().unwrap_or_default();
+    }
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let words = code.split(|c: char| !is_name(c)).filter(|word| !word.is_empty());
+    let mut names = words.filter(|word| {
+        word.to_ascii_lowercase().starts_with("vipool_") && *word != "vipool_status"
+    });
+    names.next().unwrap_or_default()
+}
+
+/// Returns the public items of a source file, in order.
+fn declared_names(source: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    for line in source.lines() {
+        let Some(line) = line.strip_prefix("pub ") else { continue };
+        let words = ["const ", "struct ", "enum ", "type ", "unsafe extern \"C\" fn "];
+        let words = words.into_iter().chain(["extern \"C\" fn "]);
+        if let Some(rest) = words.into_iter().find_map(|word| line.strip_prefix(word)) {
+            let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            names.push(rest[..end.unwrap_or(rest.len())].to_owned());
+        }
+    }
+    names
 }

@@ -2,83 +2,187 @@
 
 #![allow(unsafe_code, reason = "this is what a C program does")]
 
+use std::net::IpAddr;
 use std::ptr::{null, null_mut};
 
 use ipnet::IpNet;
 use vipool::capi::farm::*;
-use vipool::capi::farm_by_calls::*;
-use vipool::capi::farm_rules::*;
+use vipool::capi::farm_build::*;
 use vipool::capi::interface::{vipool_interface, vipool_subnet};
-use vipool::capi::list::*;
 use vipool::capi::plan::*;
+use vipool::capi::process_list::*;
+use vipool::capi::status::vipool_status;
 use vipool::farm::Farm;
 use vipool::interface::Interface;
 use vipool::map::Plan;
-use vipool::policy::{PoolRule, Program};
+use vipool::policy::{PoolRule, Program, RewriteFlags};
+use vipool::pool::{Pool, PoolKind, Reservation};
 
 use super::values::*;
 use crate::api::Status;
 
-/// Builds the plan by calls.
-pub fn plan(plan: &Plan) -> Result<*mut vipool_plan, Status> {
-    let mut made = null_mut();
-    // SAFETY: all structs and texts outlive the calls; the plan goes back when a call fails.
+/// Builds a plan by calls: a farm without servers, then the plan of this host.
+pub fn plan(plan: &Plan, flags: u32) -> Result<*mut vipool_plan, Status> {
+    let farm = new_farm();
+    // SAFETY: all structs and texts outlive the calls; the farm is freed once.
     unsafe {
-        check(vipool_plan_new(&mut made))?;
-        let filled = fill(made, plan);
-        if filled.is_err() {
+        fill_farm(farm, plan);
+        check(vipool_farm_validate(farm)).unwrap();
+        let has_errors = count_findings(farm, vipool_level::VIPOOL_LEVEL_ERROR) > 0;
+        let made = with_host_interfaces(&plan.policy.host_addresses, |interfaces| {
+            new_plan(farm, "", interfaces, flags)
+        });
+        vipool_farm_free(farm);
+        if has_errors {
             vipool_plan_free(made);
+            return Err(vipool_status::VIPOOL_ERR_PLAN as Status);
         }
-        filled.map(|()| made)
+        Ok(made)
+    }
+}
+
+fn new_farm() -> *mut vipool_farm {
+    let mut farm = null_mut();
+    // SAFETY: a place for the handle.
+    check(unsafe { vipool_farm_new(&mut farm) }).unwrap();
+    farm
+}
+
+/// Makes the plan of a host. The caller frees it.
+///
+/// # Safety
+/// `farm` is a farm.
+pub unsafe fn new_plan(
+    farm: *mut vipool_farm,
+    host: &str,
+    interfaces: Option<&[Interface]>,
+    flags: u32,
+) -> *mut vipool_plan {
+    let mut plan = null_mut();
+    with_interfaces(interfaces, |array, count| {
+        let mut options = sized::<vipool_plan_options>();
+        (options.host, options.host_length) = (chars(host), host.len());
+        (options.interfaces, options.interface_count) = (array, count);
+        options.flags = flags;
+        // SAFETY: the caller guarantees the farm; the struct and its texts are valid.
+        check(unsafe { vipool_plan_new(farm, &options, &mut plan) }).unwrap();
+    });
+    plan
+}
+
+/// Returns the number of findings of at least this level.
+///
+/// # Safety
+/// `farm` is a farm.
+unsafe fn count_findings(farm: *const vipool_farm, level: vipool_level) -> usize {
+    let (mut count, mut total) = (0, 0);
+    // SAFETY: the caller guarantees the farm; the counts are valid.
+    check(unsafe {
+        let level = level as u32;
+        vipool_farm_list_findings(farm, level, 0, null_mut(), 0, &mut count, &mut total)
+    })
+    .unwrap();
+    assert_eq!(count, 0);
+    total
+}
+
+/// The host addresses of a plan come from the interfaces that carry its pools.
+fn with_host_interfaces<R>(
+    addresses: &[IpAddr],
+    then: impl FnOnce(Option<&[Interface]>) -> R,
+) -> R {
+    if addresses.is_empty() {
+        return then(None);
+    }
+    let subnets = addresses.iter().map(|address| IpNet::new(*address, 24).unwrap()).collect();
+    let interface = Interface { index: 1, name: "test0".into(), addresses: subnets };
+    then(Some(&[interface]))
+}
+
+/// # Safety
+/// `farm` is a farm.
+unsafe fn fill_farm(farm: *mut vipool_farm, plan: &Plan) {
+    let kind = |kind| plan.pools.iter().filter(move |pool| pool.kind() == kind);
+    let ranges =
+        |pool: &Pool| -> Vec<_> { pool.blocks().iter().map(|(_, range)| c_range(range)).collect() };
+    // SAFETY: everything given is valid during the calls.
+    unsafe {
+        for pool in kind(PoolKind::VirtualIp) {
+            let (name, addresses) = (pool.name(), ranges(pool));
+            check(vipool_farm_add_pool(farm, chars(name), name.len(), pool.slots())).unwrap();
+            let range = vipool_server_range {
+                addresses: addresses.as_ptr(),
+                address_count: addresses.len(),
+                pool: chars(name),
+                pool_length: name.len(),
+                ..sized()
+            };
+            check(vipool_farm_add_range(farm, &range)).unwrap();
+        }
+        let loopback: Vec<_> = kind(PoolKind::Loopback).flat_map(ranges).collect();
+        let (first, count) = (loopback.as_ptr(), loopback.len());
+        check(vipool_farm_set_loopback(farm, first, count, null(), 0)).unwrap();
+        add_pool_rules(farm, &plan.policy.pool_rules);
+        add_reservations(farm, &plan.reservations);
+        check(vipool_farm_set_settings(farm, &c_settings(&plan.settings))).unwrap();
+        add_programs(farm, &plan.policy.programs);
+        let udp = ports(&plan.policy.wildcard_udp_ports);
+        set_rewrite(farm, &udp, &[], plan.policy.rewrite);
     }
 }
 
 /// # Safety
-/// `made` is a plan.
-unsafe fn fill(made: *mut vipool_plan, plan: &Plan) -> Result<(), Status> {
-    for pool in &plan.pools {
-        let ranges: Vec<_> = pool.blocks().iter().map(|(_, range)| c_range(range)).collect();
-        let (name, kind) = (pool.name(), pool.kind() as u32);
+/// `farm` is a farm.
+unsafe fn add_pool_rules(farm: *mut vipool_farm, rules: &[PoolRule]) {
+    for (pool, kind, name) in names(rules) {
+        let (text, length) = (chars(pool), pool.len());
         // SAFETY: everything given is valid during the call.
         check(unsafe {
-            vipool_plan_add_pool(
-                made,
-                chars(name),
-                name.len(),
-                kind,
-                ranges.as_ptr(),
-                ranges.len(),
-                pool.slots(),
-            )
-        })?;
+            vipool_farm_add_pool_rule(farm, text, length, kind, chars(name), name.len())
+        })
+        .unwrap();
     }
-    for (pool, kind, name) in names(&plan.policy.pool_rules) {
-        let (text, length) = (chars(pool), pool.len());
-        // SAFETY: as above.
-        check(unsafe {
-            vipool_plan_add_pool_rule(made, text, length, kind, chars(name), name.len())
-        })?;
-    }
-    for reservation in &plan.reservations {
+}
+
+/// # Safety
+/// `farm` is a farm.
+unsafe fn add_reservations(farm: *mut vipool_farm, reservations: &[Reservation]) {
+    for reservation in reservations {
         let (user, address) = (&reservation.user, c_ip(reservation.address));
-        // SAFETY: as above.
-        check(unsafe { vipool_plan_add_reservation(made, chars(user), user.len(), &address) })?;
+        // SAFETY: everything given is valid during the call.
+        check(unsafe { vipool_farm_add_reservation(farm, chars(user), user.len(), &address) })
+            .unwrap();
     }
-    // SAFETY: as above.
-    check(unsafe { vipool_plan_set_settings(made, &c_settings(&plan.settings)) })?;
-    for rule in &plan.policy.programs {
+}
+
+/// # Safety
+/// `farm` is a farm.
+unsafe fn add_programs(farm: *mut vipool_farm, programs: &[Program]) {
+    for rule in programs {
         let (own, shared) = (ports(&rule.own_ports), ports(&rule.shared_ports));
-        // SAFETY: as above.
-        check(unsafe { vipool_plan_add_program(made, &c_program(rule, &own, &shared)) })?;
+        // SAFETY: everything given is valid during the call.
+        check(unsafe { vipool_farm_add_program(farm, &c_program(rule, &own, &shared)) }).unwrap();
     }
-    let hosts: Vec<_> = plan.policy.host_addresses.iter().copied().map(c_ip).collect();
-    let udp = ports(&plan.policy.wildcard_udp_ports);
-    let mut rules = sized::<vipool_rules>();
-    (rules.host_addresses, rules.host_address_count) = (hosts.as_ptr(), hosts.len());
-    (rules.wildcard_udp_ports, rules.wildcard_udp_port_count) = (udp.as_ptr(), udp.len());
-    rules.flags = plan.policy.rewrite.bits();
-    // SAFETY: as above.
-    check(unsafe { vipool_plan_set_rules(made, &rules) })
+}
+
+/// # Safety
+/// `farm` is a farm.
+unsafe fn set_rewrite(
+    farm: *mut vipool_farm,
+    udp: &[vipool_ports],
+    fixed: &[vipool_ports],
+    flags: RewriteFlags,
+) {
+    let settings = vipool_rewrite_settings {
+        wildcard_udp_ports: udp.as_ptr(),
+        wildcard_udp_port_count: udp.len(),
+        fixed_ports: fixed.as_ptr(),
+        fixed_port_count: fixed.len(),
+        flags: flags.bits(),
+        ..sized()
+    };
+    // SAFETY: everything given is valid during the call.
+    check(unsafe { vipool_farm_set_rewrite(farm, &settings) }).unwrap();
 }
 
 /// A rule of the process list. The ports are lists of the rule's.
@@ -121,43 +225,27 @@ fn c_subnet(net: &IpNet) -> vipool_subnet {
     vipool_subnet { address: c_ip(net.addr()), prefix_length: net.prefix_len().into() }
 }
 
-/// Builds the farm by calls and validates it. The caller frees it.
+/// Builds a farm by calls and validates it. The caller frees it.
 pub fn farm(farm: &Farm) -> *mut vipool_farm {
-    let mut made = null_mut();
-    // SAFETY: a place for the handle.
-    check(unsafe { vipool_farm_new(&mut made) }).unwrap();
-    // SAFETY: everything that is given is valid during the calls.
+    let made = new_farm();
+    // SAFETY: everything given is valid during the calls.
     unsafe {
         servers_and_ranges(made, farm);
         let (addresses, excluded) =
             (c_ranges(&farm.loopback.ranges), c_ranges(&farm.loopback.exclude));
         let (first, count) = (addresses.as_ptr(), addresses.len());
-        let (excluded, more) = (excluded.as_ptr(), excluded.len());
-        check(vipool_farm_set_loopback(made, first, count, excluded, more)).unwrap();
+        let (excluded, excluded_count) = (excluded.as_ptr(), excluded.len());
+        check(vipool_farm_set_loopback(made, first, count, excluded, excluded_count)).unwrap();
         let subnets: Vec<_> = farm.network.subnets.iter().map(c_subnet).collect();
         let dhcp = c_ranges(&farm.network.dhcp_ranges);
         let (subnets, count) = (subnets.as_ptr(), subnets.len());
         check(vipool_farm_set_network(made, subnets, count, dhcp.as_ptr(), dhcp.len())).unwrap();
         set_sessions(made, farm);
-        for kept in &farm.reservations {
-            let (user, length) = (chars(&kept.user), kept.user.len());
-            check(vipool_farm_add_reservation(made, user, length, &c_ip(kept.address))).unwrap();
-        }
-        for rule in &farm.programs {
-            let (own, shared) = (ports(&rule.own_ports), ports(&rule.shared_ports));
-            check(vipool_farm_add_program(made, &c_program(rule, &own, &shared))).unwrap();
-        }
+        add_reservations(made, &farm.reservations);
+        add_programs(made, &farm.programs);
         let udp = ports(&farm.rewrite.wildcard_udp_ports);
         let fixed = ports(&farm.rewrite.fixed_ports);
-        let rules = vipool_farm_rules {
-            wildcard_udp_ports: udp.as_ptr(),
-            wildcard_udp_port_count: udp.len(),
-            fixed_ports: fixed.as_ptr(),
-            fixed_port_count: fixed.len(),
-            flags: farm.rewrite.flags.bits(),
-            ..sized()
-        };
-        check(vipool_farm_set_rules(made, &rules)).unwrap();
+        set_rewrite(made, &udp, &fixed, farm.rewrite.flags);
         check(vipool_farm_validate(made)).unwrap();
     }
     made
@@ -185,14 +273,8 @@ unsafe fn servers_and_ranges(made: *mut vipool_farm, farm: &Farm) {
         check(unsafe { vipool_farm_add_pool(made, name, length, most) }).unwrap();
     }
     let rules: Vec<_> = farm.pools.iter().map(|pool| pool.rule.clone()).collect();
-    for (pool, kind, name) in names(&rules) {
-        let (text, length) = (chars(pool), pool.len());
-        // SAFETY: as above.
-        check(unsafe {
-            vipool_farm_add_pool_rule(made, text, length, kind, chars(name), name.len())
-        })
-        .unwrap();
-    }
+    // SAFETY: as above.
+    unsafe { add_pool_rules(made, &rules) };
     for entry in &farm.ranges {
         let (addresses, excluded) = (c_ranges(&entry.addresses), c_ranges(&entry.exclude));
         let server = entry.server.as_deref();
@@ -219,7 +301,7 @@ unsafe fn servers_and_ranges(made: *mut vipool_farm, farm: &Farm) {
 unsafe fn set_sessions(made: *mut vipool_farm, farm: &Farm) {
     let mut given = sized();
     // SAFETY: valid structs.
-    check(unsafe { vipool_farm_settings(made, &mut given) }).unwrap();
+    check(unsafe { vipool_farm_get_settings(made, &mut given) }).unwrap();
     let defaults = Farm::default().sessions;
     let read = settings(&given);
     assert_eq!(

@@ -10,13 +10,14 @@ use std::ptr::{null, null_mut};
 use ipnet::IpNet;
 use vipool::capi::address::*;
 use vipool::capi::client::*;
-use vipool::capi::explain::*;
+use vipool::capi::executable::*;
 use vipool::capi::farm::*;
-use vipool::capi::farm_rules::*;
+use vipool::capi::farm_build::*;
+use vipool::capi::interface::*;
 use vipool::capi::journal::*;
 use vipool::capi::leader::*;
-use vipool::capi::list::*;
-use vipool::capi::machine::*;
+use vipool::capi::map::vipool_map_get_directory;
+use vipool::capi::process_list::*;
 use vipool::capi::session::*;
 use vipool::capi::status::vipool_status;
 use vipool::farm::Farm;
@@ -37,9 +38,9 @@ impl Machine for C {
         let mut count = 0;
         // SAFETY: a farm that goes back, and an array.
         unsafe {
-            let small = vipool_farm_fixed_ports(farm, null_mut(), 0, &mut count);
+            let small = vipool_farm_list_fixed_ports(farm, null_mut(), 0, &mut count);
             assert_eq!(small == vipool_status::VIPOOL_OK, count == 0);
-            check(vipool_farm_fixed_ports(farm, list.as_mut_ptr(), 8, &mut count)).unwrap();
+            check(vipool_farm_list_fixed_ports(farm, list.as_mut_ptr(), 8, &mut count)).unwrap();
             vipool_farm_free(farm);
         }
         let range = |range: &vipool_ports| PortRange { first: range.first, last: range.last };
@@ -55,18 +56,16 @@ impl Machine for C {
             check(vipool_journal_open(chars(directory), directory.len(), &mut journal))?;
             // Pages of two.
             let mut page = [sized::<vipool_journal_row>(); 2];
-            let mut count = 1;
-            while count > 0 {
-                let (mut more, rows) = (0, page.as_mut_ptr());
-                let from = next;
-                let status =
-                    vipool_journal_since(journal, from, rows, 2, &mut count, &mut more, &mut next);
-                check(status).unwrap();
-                lost += more;
-                entries.extend(page[..count].iter().map(|row| {
+            let mut result = sized::<vipool_journal_page>();
+            result.count = 1;
+            while result.count > 0 {
+                let rows = page.as_mut_ptr();
+                check(vipool_journal_list_events(journal, next, rows, 2, &mut result)).unwrap();
+                (lost, next) = (lost + result.lost, result.next);
+                entries.extend(page[..result.count].iter().map(|row| {
                     Entry {
                         number: row.number,
-                        at: row.at,
+                        at: row.tick,
                         kind: row.kind,
                         session: session(row.session),
                         address: ip(row.address),
@@ -77,7 +76,7 @@ impl Machine for C {
                     }
                 }));
             }
-            vipool_journal_free(journal);
+            vipool_journal_close(journal);
         }
         Ok((entries, lost, next))
     }
@@ -87,7 +86,7 @@ impl Machine for C {
         let (text, length) = (chars(directory), directory.len());
         // SAFETY: valid texts and structs.
         check(unsafe {
-            vipool_client_write(text, length, &c_handle(handle), &c_ip(client), null(), 0)
+            vipool_client_set(text, length, &c_handle(handle), &c_ip(client), null(), 0)
         })
     }
 
@@ -96,7 +95,7 @@ impl Machine for C {
         let (text, length) = (chars(directory), directory.len());
         let mut client = vipool_ip::default();
         // SAFETY: valid texts and structs.
-        check(unsafe { vipool_client_read(text, length, &c_handle(handle), &mut client) }).ok()?;
+        check(unsafe { vipool_client_get(text, length, &c_handle(handle), &mut client) }).ok()?;
         ip(client)
     }
 
@@ -111,7 +110,10 @@ impl Machine for C {
         let pointers: Vec<_> = texts.iter().map(|text| text.as_ptr()).collect();
         let mut script = null();
         // SAFETY: texts with a NUL each, and a place.
-        check(unsafe { vipool_script_of(pointers.as_ptr(), pointers.len(), &mut script) }).ok()?;
+        check(unsafe {
+            vipool_executable_find_script(pointers.as_ptr(), pointers.len(), &mut script)
+        })
+        .ok()?;
         Some(text(script))
     }
 
@@ -143,7 +145,7 @@ impl Machine for C {
         let (mut buffer, mut length) = ([0; 64], 0);
         // SAFETY: a buffer of this size.
         unsafe {
-            check(vipool_map_directory(buffer.as_mut_ptr(), 64, &mut length)).unwrap();
+            check(vipool_map_get_directory(buffer.as_mut_ptr(), 64, &mut length)).unwrap();
             owned(buffer.as_ptr(), length)
         }
     }
@@ -151,7 +153,7 @@ impl Machine for C {
     fn leader_of(pid: u32) -> Result<Leader, Status> {
         let mut leader = vipool_leader::default();
         // SAFETY: a valid place.
-        check(unsafe { vipool_leader_of(pid, &mut leader) })?;
+        check(unsafe { vipool_leader_from_pid(pid, &mut leader) })?;
         let vipool_leader { pid, start_time, pid_namespace, .. } = leader;
         Ok(Leader { pid, start_time, pid_namespace })
     }
@@ -170,7 +172,7 @@ impl Machine for C {
         let mut both = vipool_range::default();
         let (range, other) = (c_range(range), c_range(other));
         // SAFETY: valid structs.
-        match check(unsafe { vipool_range_intersection(&range, &other, &mut both) }) {
+        match check(unsafe { vipool_range_intersect(&range, &other, &mut both) }) {
             Ok(()) => Some((ip(both.first).unwrap(), ip(both.last).unwrap())),
             Err(status) => {
                 assert_eq!(status, vipool_status::VIPOOL_ERR_NOT_FOUND as Status);

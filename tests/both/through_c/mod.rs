@@ -14,19 +14,17 @@ use std::path::Path;
 use std::ptr::{null, null_mut};
 
 use vipool::capi::address::*;
+use vipool::capi::executable::*;
 use vipool::capi::farm::*;
-use vipool::capi::interface::*;
 use vipool::capi::leader::*;
+use vipool::capi::maintenance::*;
 use vipool::capi::map::*;
-use vipool::capi::open::*;
+use vipool::capi::map_session::*;
 use vipool::capi::plan::*;
-use vipool::capi::program::*;
 use vipool::capi::reader::*;
 use vipool::capi::rewriter::*;
 use vipool::capi::session::*;
 use vipool::capi::status::vipool_status;
-use vipool::capi::upkeep::*;
-use vipool::capi::writer::*;
 use vipool::farm::Farm;
 use vipool::interface::Interface;
 use vipool::map::{OpenOptions, Plan};
@@ -51,8 +49,8 @@ impl Drop for C {
     fn drop(&mut self) {
         // SAFETY: both came from the library and go back once.
         unsafe {
-            vipool_reader_free(self.reader);
-            vipool_map_free(self.map);
+            vipool_reader_close(self.reader);
+            vipool_map_close(self.map);
         }
     }
 }
@@ -63,7 +61,7 @@ impl C {
         let mut made = Self { map: null_mut(), reader: null_mut() };
         check(make(&mut made.map))?;
         // SAFETY: a map, and a place for the reader.
-        check(unsafe { vipool_map_reader(made.map, &mut made.reader) })?;
+        check(unsafe { vipool_reader_open_map(made.map, &mut made.reader) })?;
         Ok(made)
     }
 }
@@ -85,28 +83,27 @@ unsafe extern "C" fn is_alive(
 
 impl Api for C {
     fn new(plan: &Plan) -> Result<Self, Status> {
-        let plan = build::plan(plan)?;
+        let plan = build::plan(plan, 0)?;
         // SAFETY: a plan that goes back after the call.
         Self::made(|map| unsafe {
-            let made = vipool_map_in_memory(plan, null(), map);
+            let made = vipool_map_create_in_memory(plan, null(), map);
             vipool_plan_free(plan);
             made
         })
     }
 
     fn followed(plan: &Plan) -> Result<Self, Status> {
-        let plan = build::plan(plan)?;
-        // SAFETY: a plan that goes back after the calls.
+        let plan = build::plan(plan, VIPOOL_PLAN_FOLLOW_LINKS)?;
+        // SAFETY: a plan that is freed after the call.
         Self::made(|map| unsafe {
-            check(vipool_plan_follow_links(plan)).unwrap();
-            let made = vipool_map_in_memory(plan, null(), map);
+            let made = vipool_map_create_in_memory(plan, null(), map);
             vipool_plan_free(plan);
             made
         })
     }
 
     fn created(plan: &Plan, directory: &Path) -> Result<Self, Status> {
-        let plan = build::plan(plan)?;
+        let plan = build::plan(plan, 0)?;
         let directory = directory.to_str().unwrap();
         // SAFETY: a plan that goes back after the call, and a text.
         Self::made(|map| unsafe {
@@ -122,7 +119,7 @@ impl Api for C {
         let (private, count) = (sessions.as_ptr().cast(), sessions.len());
         // SAFETY: valid arrays.
         Self::made(|map| unsafe {
-            vipool_map_from_bytes(bytes, length, private, count, null(), map)
+            vipool_map_open_bytes(bytes, length, private, count, null(), map)
         })
     }
 
@@ -132,71 +129,65 @@ impl Api for C {
         interfaces: Option<&[Interface]>,
     ) -> (Vec<(String, String)>, Result<Self, Status>) {
         let farm = build::farm(farm);
-        let (mut plan, mut carried) = (null_mut(), null_mut());
-        // SAFETY: valid handles, texts and structs; each handle goes back once.
+        let mut findings = Vec::new();
+        let (mut count, mut total) = (1, 0);
+        // SAFETY: valid handles, texts and structs; each handle is freed once.
         unsafe {
-            build::with_interfaces(interfaces, |array, count| {
-                let (text, length) = (chars(host), host.len());
-                let planned =
-                    vipool_farm_plan(farm, text, length, array, count, &mut carried, &mut plan);
-                check(planned).unwrap();
-            });
-            let mut findings = Vec::new();
-            for number in 0..vipool_farm_finding_count(farm) {
-                let mut finding = sized::<vipool_finding>();
-                check(vipool_farm_finding(farm, number, &mut finding)).unwrap();
-                let key = owned(finding.key, finding.key_length);
-                findings.push((key, owned(finding.code, finding.code_length)));
+            let plan = build::new_plan(farm, host, interfaces, 0);
+            // Pages of one.
+            while count > 0 {
+                let (mut finding, level) = (sized::<vipool_finding>(), 1);
+                let (first, row) = (findings.len(), &raw mut finding);
+                check(vipool_farm_list_findings(
+                    farm, level, first, row, 1, &mut count, &mut total,
+                ))
+                .unwrap();
+                if count > 0 {
+                    let key = owned(finding.key, finding.key_length);
+                    findings.push((key, owned(finding.code, finding.code_length)));
+                }
             }
-            let map = Self::made(|map| vipool_map_in_memory(plan, null(), map));
-            for number in 0..vipool_match_count(carried) {
-                let mut assignment = sized::<vipool_assignment>();
-                check(vipool_match_get(carried, number, &mut assignment)).unwrap();
+            assert_eq!(findings.len(), total);
+            let map = Self::made(|map| vipool_map_create_in_memory(plan, null(), map));
+            let mut page = [sized::<vipool_assignment>(); 4];
+            let rows = page.as_mut_ptr();
+            check(vipool_plan_list_assignments(plan, 0, rows, 4, &mut count, &mut total)).unwrap();
+            assert_eq!(count, total);
+            for assignment in &page[..count] {
                 let name = owned(assignment.name, assignment.name_length);
                 findings.push((name, assignment.index.to_string()));
             }
-            vipool_match_free(carried);
             vipool_plan_free(plan);
             vipool_farm_free(farm);
             (findings, map)
         }
     }
 
+    fn exclusive(plan: &Plan, directory: Option<&Path>) -> Result<Self, Status> {
+        let plan = build::plan(plan, 0)?;
+        let mut options = sized::<vipool_map_options>();
+        options.flags = VIPOOL_MAP_SINGLE_THREADED;
+        // SAFETY: a plan that is freed after the call, a text and a struct.
+        Self::made(|map| unsafe {
+            let made = match directory.map(|directory| directory.to_str().unwrap()) {
+                Some(text) => vipool_map_create(chars(text), text.len(), plan, &options, map),
+                None => vipool_map_create_in_memory(plan, &options, map),
+            };
+            vipool_plan_free(plan);
+            made
+        })
+    }
+
     fn alone(&mut self, steps: &[Step]) -> Vec<Result<Vec<Lease>, Status>> {
-        let mut writer = null_mut();
-        // SAFETY: nothing else uses the map before the writer goes back.
-        check(unsafe { vipool_writer_new(self.map, &mut writer) }).unwrap();
-        let done = steps
-            .iter()
-            .map(|step| {
-                let mut closed = sized::<vipool_closed>();
-                // SAFETY: valid structs and texts.
-                unsafe {
-                    match step {
-                        Step::Open(id, user) => {
-                            let mut opened = sized::<vipool_opened>();
-                            let mut given = sized::<vipool_open_options>();
-                            (given.user, given.user_length) = (chars(user), user.len());
-                            let out = &raw mut opened;
-                            check(vipool_writer_open_session(writer, id.raw(), &given, 100, out))?;
-                            return Ok(leases(&opened.leases, opened.lease_count));
-                        }
-                        Step::Close(id) => {
-                            let out = &raw mut closed;
-                            check(vipool_writer_close_session(writer, id.raw(), 100, out))?;
-                        }
-                        Step::CloseHandle(handle) => {
-                            let handle = c_handle(handle);
-                            check(vipool_writer_close(writer, &handle, 100, &mut closed))?;
-                        }
-                    }
-                }
-                Ok(leases(&closed.leases, closed.lease_count))
-            })
-            .collect();
-        // SAFETY: it goes back once.
-        unsafe { vipool_writer_free(writer) };
-        done
+        let step = |step: &Step| match step {
+            Step::Open(id, user) => {
+                let options = OpenOptions { user: Some(user), ..OpenOptions::default() };
+                self.open(*id, &options, 100).map(|opened| opened.leases)
+            }
+            Step::Close(id) => self.close_session(*id, 100),
+            Step::CloseHandle(handle) => self.close(handle, 100),
+        };
+        steps.iter().map(step).collect()
     }
 
     fn open(&self, id: SessionId, options: &OpenOptions, now: u32) -> Result<Opened, Status> {
@@ -209,7 +200,7 @@ impl Api for C {
         }
         given.address = options.address.map(c_ip).unwrap_or_default();
         given.client = options.client.map(c_ip).unwrap_or_default();
-        let mut opened = sized::<vipool_opened>();
+        let mut opened = sized::<vipool_opened_session>();
         // SAFETY: valid structs.
         check(unsafe { vipool_map_open_session(self.map, id.raw(), &given, now, &mut opened) })?;
         Ok(Opened {
@@ -222,14 +213,16 @@ impl Api for C {
     }
 
     fn close(&self, handle: &Handle, now: u32) -> Result<Vec<Lease>, Status> {
-        let mut closed = sized::<vipool_closed>();
+        let mut closed = sized::<vipool_closed_session>();
         // SAFETY: valid structs.
-        check(unsafe { vipool_map_close(self.map, &c_handle(handle), now, &mut closed) })?;
+        check(unsafe {
+            vipool_map_close_by_handle(self.map, &c_handle(handle), now, &mut closed)
+        })?;
         Ok(leases(&closed.leases, closed.lease_count))
     }
 
     fn close_session(&self, id: SessionId, now: u32) -> Result<Vec<Lease>, Status> {
-        let mut closed = sized::<vipool_closed>();
+        let mut closed = sized::<vipool_closed_session>();
         // SAFETY: valid structs.
         check(unsafe { vipool_map_close_session(self.map, id.raw(), now, &mut closed) })?;
         Ok(leases(&closed.leases, closed.lease_count))
@@ -261,14 +254,14 @@ impl Api for C {
     }
 
     fn drain(&self, range: &Range, now: u32) -> Result<(u32, u32), Status> {
-        let mut changed = sized::<vipool_changed>();
+        let mut changed = sized::<vipool_admin_change>();
         // SAFETY: valid structs.
         check(unsafe { vipool_map_drain(self.map, &c_range(range), now, &mut changed) })?;
         Ok((changed.addresses, changed.held))
     }
 
     fn undrain(&self, range: &Range, now: u32) -> Result<(u32, u32), Status> {
-        let mut changed = sized::<vipool_changed>();
+        let mut changed = sized::<vipool_admin_change>();
         // SAFETY: valid structs.
         check(unsafe { vipool_map_undrain(self.map, &c_range(range), now, &mut changed) })?;
         Ok((changed.addresses, changed.held))
@@ -276,7 +269,7 @@ impl Api for C {
 
     fn drain_server(&self, draining: bool) -> Result<(), Status> {
         // SAFETY: a handle.
-        check(unsafe { vipool_map_drain_server(self.map, draining.into()) })
+        check(unsafe { vipool_map_set_draining(self.map, draining.into()) })
     }
 
     fn reserve(&self, address: IpAddr, user: &str, now: u32) -> Result<(), Status> {
@@ -294,7 +287,7 @@ impl Api for C {
 
     fn restored(&self) -> Result<(), Status> {
         // SAFETY: a handle.
-        check(unsafe { vipool_map_restored(self.map) })
+        check(unsafe { vipool_map_mark_restored(self.map) })
     }
 
     fn recover(&self) -> Result<(), Status> {
@@ -307,14 +300,14 @@ impl Api for C {
         let mut probe = sized::<vipool_probe>();
         probe.has_sockets = Some(has_sockets);
         probe.context = (&raw mut in_use).cast();
-        let mut reaped = sized::<vipool_reaped>();
+        let mut reaped = sized::<vipool_reap_report>();
         // SAFETY: valid structs; the context outlives the call.
         check(unsafe { vipool_map_reap(self.map, now, 1000, &probe, &mut reaped) })?;
         Ok([reaped.freed as usize, reaped.lingering as usize, reaped.closed as usize])
     }
 
     fn reap_by_system(&self, now: u32) -> Result<[usize; 3], Status> {
-        let mut reaped = sized::<vipool_reaped>();
+        let mut reaped = sized::<vipool_reap_report>();
         // SAFETY: valid structs.
         check(unsafe { vipool_map_reap(self.map, now, 1000, null(), &mut reaped) })?;
         Ok([reaped.freed as usize, reaped.lingering as usize, reaped.closed as usize])

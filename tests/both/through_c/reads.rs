@@ -5,11 +5,10 @@
 use std::net::IpAddr;
 use std::ptr::null_mut;
 
-use vipool::capi::explain::*;
-use vipool::capi::machine::*;
-use vipool::capi::map::*;
-use vipool::capi::program::*;
+use vipool::capi::executable::*;
+use vipool::capi::process::*;
 use vipool::capi::reader::*;
+use vipool::capi::rule::*;
 use vipool::capi::session::*;
 use vipool::capi::snapshot::*;
 use vipool::capi::status::vipool_status;
@@ -21,44 +20,58 @@ use super::C;
 use super::values::*;
 use crate::api::{Reads, Row, Status};
 
+impl C {
+    fn info(&self) -> vipool_map_info {
+        let mut info = sized();
+        // SAFETY: valid structs.
+        check(unsafe { vipool_reader_get_info(self.reader, &mut info) }).unwrap();
+        info
+    }
+}
+
 impl Reads for C {
     fn find(&self, id: SessionId) -> Result<(Handle, Vec<Lease>), Status> {
-        let mut found = sized::<vipool_found>();
+        let mut found = sized::<vipool_found_session>();
         // SAFETY: valid structs.
-        check(unsafe { vipool_reader_find(self.reader, id.raw(), &mut found) })?;
+        check(unsafe { vipool_reader_find_session(self.reader, id.raw(), &mut found) })?;
         Ok((handle(&found.handle), leases(&found.leases, found.lease_count)))
     }
 
     fn find_in_map(&self, id: SessionId) -> Result<(Handle, Vec<Lease>), Status> {
-        let mut found = sized::<vipool_found>();
-        // SAFETY: valid structs.
-        check(unsafe { vipool_map_find(self.map, id.raw(), &mut found) })?;
+        // A reader that is opened now sees the same as the map.
+        let mut reader = null_mut();
+        let mut found = sized::<vipool_found_session>();
+        // SAFETY: valid structs; the reader is closed once.
+        let status = unsafe {
+            check(vipool_reader_open_map(self.map, &mut reader))?;
+            let status = vipool_reader_find_session(reader, id.raw(), &mut found);
+            vipool_reader_close(reader);
+            status
+        };
+        check(status)?;
         Ok((handle(&found.handle), leases(&found.leases, found.lease_count)))
     }
 
     fn leases_of(&self, handle: &Handle) -> Option<Vec<Lease>> {
-        let mut found = sized::<vipool_found>();
+        let mut found = sized::<vipool_found_session>();
         // SAFETY: valid structs.
         unsafe {
-            check(vipool_reader_leases_of(self.reader, &c_handle(handle), &mut found)).ok()?;
+            check(vipool_reader_find_by_handle(self.reader, &c_handle(handle), &mut found)).ok()?;
         }
         assert_eq!(self::handle(&found.handle), *handle);
         Some(leases(&found.leases, found.lease_count))
     }
 
     fn boot(&self) -> u64 {
-        let mut boot = 0;
-        // SAFETY: valid places.
-        check(unsafe { vipool_reader_boot(self.reader, &mut boot) }).unwrap();
-        boot
+        self.info().boot
     }
 
     fn session_of(&self, pid: u32) -> Option<(SessionId, u32)> {
-        let mut found = sized::<vipool_found>();
+        let mut found = sized::<vipool_found_session>();
         let mut by = 0;
         // SAFETY: valid structs.
         unsafe {
-            check(vipool_reader_lease_of_process(self.reader, pid, &mut found, &mut by)).ok()?;
+            check(vipool_reader_find_by_process(self.reader, pid, &mut found, &mut by)).ok()?;
         }
         Some((session(found.handle.session), by))
     }
@@ -68,7 +81,7 @@ impl Reads for C {
         let mut parent = 0;
         // SAFETY: valid structs.
         unsafe {
-            check(vipool_reader_parents_rule(self.reader, 0, &mut rule, &mut parent)).ok()?;
+            check(vipool_reader_find_parent_rule(self.reader, 0, &mut rule, &mut parent)).ok()?;
         }
         assert_eq!(rule.matched_by, vipool_matched_by::VIPOOL_MATCHED_INHERITED as u32);
         Some((rule.id, parent))
@@ -77,21 +90,28 @@ impl Reads for C {
     fn explain(&self, path: &str) -> Vec<(u64, String, String)> {
         let mut executable = sized::<vipool_executable>();
         (executable.path, executable.path_length) = (path.as_ptr().cast(), path.len());
-        let (mut rows, mut page) = (Vec::new(), [sized::<vipool_verdict_row>(); 2]);
+        let (mut rows, mut page) = (Vec::new(), [sized::<vipool_match_row>(); 2]);
         loop {
             let (mut count, first) = (0, rows.len());
             // SAFETY: valid structs and texts.
             unsafe {
                 let out = page.as_mut_ptr();
-                let explained =
-                    vipool_reader_explain(self.reader, &executable, first, out, 2, &mut count);
+                let explained = vipool_reader_list_matches(
+                    self.reader,
+                    &executable,
+                    first,
+                    out,
+                    2,
+                    &mut count,
+                    null_mut(),
+                );
                 check(explained).unwrap();
             }
             if count == 0 {
                 return rows;
             }
             rows.extend(page[..count].iter().map(|row| {
-                let matches = row.verdict == vipool_verdict::VIPOOL_VERDICT_MATCHES as u32;
+                let matches = row.verdict == vipool_match_result::VIPOOL_MATCH_MATCHED as u32;
                 assert_eq!(matches, row.matched_by != 0);
                 let text = owned(row.text, row.text_length);
                 (row.id, owned(row.pattern, row.pattern_length), text)
@@ -100,16 +120,13 @@ impl Reads for C {
     }
 
     fn rule_flags(&self) -> u32 {
-        let mut flags = 0;
-        // SAFETY: valid places.
-        check(unsafe { vipool_reader_rule_flags(self.reader, &mut flags) }).unwrap();
-        flags
+        self.info().rewrite_flags
     }
 
     fn addresses(&self, id: SessionId) -> Result<Addresses, Status> {
         let mut found = sized::<vipool_addresses>();
         // SAFETY: valid structs.
-        check(unsafe { vipool_reader_addresses(self.reader, id.raw(), &mut found) })?;
+        check(unsafe { vipool_reader_get_addresses(self.reader, id.raw(), &mut found) })?;
         let v4 = |given| match ip(given) {
             Some(IpAddr::V4(v4)) => Some(v4),
             _ => None,
@@ -127,13 +144,14 @@ impl Reads for C {
 
     fn is_live(&self, handle: &Handle) -> bool {
         // SAFETY: valid structs.
-        check(unsafe { vipool_reader_check(self.reader, &c_handle(handle)) }).is_ok()
+        check(unsafe { vipool_reader_check_handle(self.reader, &c_handle(handle)) }).is_ok()
     }
 
     fn pool_kind(&self, address: IpAddr) -> Option<PoolKind> {
         let mut kind = 9;
         // SAFETY: valid structs.
-        check(unsafe { vipool_reader_kind_of(self.reader, &c_ip(address), &mut kind) }).unwrap();
+        check(unsafe { vipool_reader_get_address_kind(self.reader, &c_ip(address), &mut kind) })
+            .unwrap();
         match kind {
             0 => None,
             1 => Some(PoolKind::VirtualIp),
@@ -143,14 +161,10 @@ impl Reads for C {
     }
 
     fn settings(&self) -> Settings {
-        let (mut of_reader, mut of_map) = (sized(), sized());
+        let mut read = sized();
         // SAFETY: valid structs.
-        unsafe {
-            check(vipool_reader_settings(self.reader, &mut of_reader)).unwrap();
-            check(vipool_map_settings(self.map, &mut of_map)).unwrap();
-        }
-        assert_eq!(of_reader, of_map);
-        settings(&of_reader)
+        check(unsafe { vipool_reader_get_settings(self.reader, &mut read) }).unwrap();
+        settings(&read)
     }
 
     fn sessions(&self) -> Vec<Row> {
@@ -158,16 +172,18 @@ impl Reads for C {
         let mut snapshot = null_mut();
         // SAFETY: valid structs; the texts are copied before the snapshot goes back.
         unsafe {
-            check(vipool_map_snapshot(self.map, &mut snapshot)).unwrap();
+            check(vipool_snapshot_new(self.map, &mut snapshot)).unwrap();
             // Pages of two.
             let mut page = [sized::<vipool_session_row>(); 2];
             loop {
-                let mut count = 0;
-                let first = rows.len();
-                let fetched =
-                    vipool_snapshot_sessions(snapshot, first, page.as_mut_ptr(), 2, &mut count);
-                check(fetched).unwrap();
+                let (mut count, mut total) = (0, 0);
+                let (first, out) = (rows.len(), page.as_mut_ptr());
+                check(vipool_snapshot_list_sessions(
+                    snapshot, first, out, 2, &mut count, &mut total,
+                ))
+                .unwrap();
                 if count == 0 {
+                    assert_eq!(total, rows.len());
                     break;
                 }
                 rows.extend(page[..count].iter().map(|row| Row {
@@ -178,7 +194,6 @@ impl Reads for C {
                     client: ip(row.client),
                 }));
             }
-            assert_eq!(vipool_snapshot_session_count(snapshot), rows.len());
             vipool_snapshot_free(snapshot);
         }
         rows
@@ -190,9 +205,11 @@ impl Reads for C {
         let mut count = 0;
         // SAFETY: valid structs; the texts are copied before the snapshot goes back.
         unsafe {
-            check(vipool_reader_snapshot(self.reader, &mut snapshot)).unwrap();
-            check(vipool_snapshot_pools(snapshot, 0, page.as_mut_ptr(), 16, &mut count)).unwrap();
-            assert_eq!(vipool_snapshot_pool_count(snapshot), count);
+            check(vipool_snapshot_new_from_reader(self.reader, &mut snapshot)).unwrap();
+            let (out, mut total) = (page.as_mut_ptr(), 0);
+            check(vipool_snapshot_list_pools(snapshot, 0, out, 16, &mut count, &mut total))
+                .unwrap();
+            assert_eq!(total, count);
             let row = |row: &vipool_pool_row| PoolStatus {
                 name: owned(row.name, row.name_length),
                 loopback: row.kind == 2,
@@ -217,7 +234,8 @@ impl Reads for C {
         let mut count = 0;
         // SAFETY: valid structs.
         check(unsafe {
-            vipool_reader_slots(self.reader, pool.into(), 1, page.as_mut_ptr(), 4, &mut count)
+            let out = page.as_mut_ptr();
+            vipool_reader_list_slots(self.reader, pool.into(), 1, out, 4, &mut count, null_mut())
         })
         .unwrap();
         let row = |row: &vipool_slot_row| SlotRow {
@@ -235,10 +253,7 @@ impl Reads for C {
     }
 
     fn is_draining(&self) -> bool {
-        let mut draining = 9;
-        // SAFETY: valid places.
-        check(unsafe { vipool_reader_is_draining(self.reader, &mut draining) }).unwrap();
-        draining == 1
+        self.info().flags & VIPOOL_MAP_INFO_DRAINING != 0
     }
 
     fn rule(&self, path: &str, windows: bool) -> Option<(u64, u32)> {

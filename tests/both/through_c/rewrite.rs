@@ -7,12 +7,13 @@ use std::net::SocketAddr;
 use std::ptr::null;
 
 use vipool::capi::address::*;
-use vipool::capi::decision::*;
-use vipool::capi::names::*;
+use vipool::capi::listener::*;
+use vipool::capi::outcome::*;
 use vipool::capi::reason::*;
 use vipool::capi::rewrite::*;
 use vipool::capi::rewriter::*;
 use vipool::capi::socket::*;
+use vipool::capi::visible::*;
 use vipool::rewrite::{Protocol, SocketProperties};
 
 use super::values::*;
@@ -33,7 +34,11 @@ pub unsafe extern "C" fn find_listener(
     place.map_or(VIPOOL_LISTENER_NONE, |place| place as i32)
 }
 
-unsafe extern "C" fn ask_other(context: *mut c_void, buffer: *mut c_void, capacity: u32) -> u32 {
+unsafe extern "C" fn get_other_end(
+    context: *mut c_void,
+    buffer: *mut c_void,
+    capacity: u32,
+) -> u32 {
     // SAFETY: the context that was handed in.
     let Some(other) = (unsafe { *context.cast::<Option<SocketAddr>>() }) else { return 0 };
     let made = c_sockaddr(other);
@@ -95,9 +100,16 @@ pub unsafe fn decide(rewriter: *const vipool_rewriter, call: Call) -> String {
             Call::Shown(end, mut other) => {
                 let (end, context) = (c_sockaddr(end), (&raw mut other).cast());
                 let bytes = end.bytes.as_ptr().cast();
-                vipool_rewrite_shown(rewriter, bytes, end.length, Some(ask_other), context, out)
+                vipool_rewrite_visible_address(
+                    rewriter,
+                    bytes,
+                    end.length,
+                    Some(get_other_end),
+                    context,
+                    out,
+                )
             }
-            Call::ShownIp(ip) => vipool_rewrite_shown_ip(rewriter, &c_ip(ip), out),
+            Call::ShownIp(ip) => vipool_rewrite_visible_ip(rewriter, &c_ip(ip), out),
             Call::Multicast(to) => vipool_rewrite_multicast_interface(rewriter, &c_ip(to), out),
             Call::Hosts(client) => {
                 let client = client.map(c_ip).unwrap_or_default();
@@ -105,12 +117,12 @@ pub unsafe fn decide(rewriter: *const vipool_rewriter, call: Call) -> String {
                 check(vipool_rewrite_host_addresses(rewriter, &client, &mut hosts)).unwrap();
                 return match hosts.kind {
                     1 => format!("{:?} {:?}", ip(hosts.v4), ip(hosts.v6)),
-                    _ => text(vipool_reason_name(hosts.code)),
+                    _ => text(vipool_reason_get_name(hosts.reason)),
                 };
             }
             Call::IsOwn(ip) => vipool_rewrite_is_own_address(rewriter, &c_ip(ip), &mut yes),
-            Call::Hides(ip) => vipool_rewrite_hides(rewriter, &c_ip(ip), &mut yes),
-            Call::Retries(ip) => vipool_rewrite_retries(rewriter, &c_ip(ip), &mut yes),
+            Call::Hides(ip) => vipool_rewrite_is_hidden(rewriter, &c_ip(ip), &mut yes),
+            Call::Retries(ip) => vipool_rewrite_is_retry_allowed(rewriter, &c_ip(ip), &mut yes),
         }
     };
     check(status).unwrap();
@@ -126,16 +138,16 @@ pub unsafe fn decide(rewriter: *const vipool_rewriter, call: Call) -> String {
             }
             if outcome.flags & VIPOOL_DO_BIND_FIRST != 0 {
                 said += &format!(" from {}", socket_address(&outcome.bind).ip());
-                if outcome.flags & VIPOOL_DO_LATE_PORT != 0 {
+                if outcome.flags & VIPOOL_DO_DEFER_PORT != 0 {
                     said += " late";
                 }
             }
             said
         }
-        2 => text(vipool_reason_name(outcome.code)),
+        2 => text(vipool_reason_get_name(outcome.reason)),
         _ => {
             assert_ne!(outcome.error, 0);
-            text(vipool_refusal_name(outcome.code))
+            text(vipool_reason_get_name(outcome.reason))
         }
     }
 }

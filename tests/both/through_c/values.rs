@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use vipool::capi::address::*;
 use vipool::capi::layout::Versioned;
-use vipool::capi::list::vipool_ports;
+use vipool::capi::process_list::vipool_ports;
 use vipool::capi::session::*;
 use vipool::capi::settings::*;
 use vipool::capi::status::vipool_status;

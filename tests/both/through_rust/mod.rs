@@ -101,6 +101,10 @@ impl Api for Rust {
         (findings.chain(carried).collect(), Self::new(&planned.plan))
     }
 
+    fn exclusive(plan: &Plan, directory: Option<&Path>) -> Result<Self, Status> {
+        directory.map_or_else(|| Self::new(plan), |directory| Self::created(plan, directory))
+    }
+
     fn alone(&mut self, steps: &[Step]) -> Vec<Result<Vec<Lease>, Status>> {
         let mut writer = self.map.exclusive_writer().unwrap();
         let closed = |closed: Result<ClosedSession, CloseError>| {

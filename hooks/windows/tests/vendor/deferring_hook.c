@@ -42,7 +42,7 @@ static int is_unbound(SOCKET s)
 static int bind_to_wildcard(SOCKET s)
 {
     struct sockaddr_storage name;
-    int length = (int)ask_local(&s, &name, sizeof name);
+    int length = (int)get_local(&s, &name, sizeof name);
     return bind(s, (void *)&name, length);
 }
 
@@ -99,7 +99,7 @@ static int WSAAPI replacement_getpeername(SOCKET s, struct sockaddr *name, int *
 {
     vipool_outcome outcome = nothing_yet();
     if (getpeername(s, name, length) != 0) return SOCKET_ERROR;
-    (void)vipool_rewrite_shown(decider(), name, (uint32_t)*length, ask_local, &s, &outcome);
+    (void)vipool_rewrite_visible_address(decider(), name, (uint32_t)*length, get_local, &s, &outcome);
     if (outcome.kind == VIPOOL_REWRITTEN)
         memcpy(name, outcome.address.bytes, outcome.address.length);
     return 0;

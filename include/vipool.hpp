@@ -1,0 +1,427 @@
+// vipool for C++17: RAII handles and exceptions for vipool.h. Header only.
+//
+// Copyright the vipool authors. Licensed under the Apache License, Version 2.0.
+//
+//     vipool::farm farm = vipool::farm::load("/etc/vipool/farm.toml");
+//     vipool::plan plan = farm.make_plan("ts1");
+//     if (farm.count(VIPOOL_LEVEL_ERROR) > 0) {
+//         std::cerr << farm.report();
+//     }
+//     vipool::map map = vipool::map::create("/run/vipool", plan);
+//     auto opened = map.open_session(vipool::make_session(VIPOOL_SESSION_EMBEDDER, 7), "ada");
+//     map.close_session(opened.handle);
+//
+// Conventions:
+//
+// - A failed call throws vipool::error with the status and the message of vipool_last_error().
+// - An object owns its handle. It can be moved, not copied. get() returns the handle for functions of
+//   vipool.h that have no method here.
+// - Threads may share an object where vipool.h allows it for the handle.
+// - Callbacks must be noexcept: an exception must not pass through the library.
+
+#ifndef VIPOOL_HPP
+#define VIPOOL_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <vipool.h>
+
+namespace vipool {
+
+/// A failed call: its status and message.
+class error : public std::runtime_error {
+public:
+    explicit error(vipool_status status)
+        : std::runtime_error(vipool_last_error()), status_(status) {}
+    vipool_status status() const noexcept { return status_; }
+    /// The name of the status, such as "VIPOOL_ERR_BUSY".
+    const char *name() const noexcept { return vipool_status_get_name(status_); }
+
+private:
+    vipool_status status_;
+};
+
+/// Throws vipool::error unless the status is VIPOOL_OK.
+inline void check(vipool_status status)
+{
+    if (status != VIPOOL_OK) {
+        throw error(status);
+    }
+}
+
+/// Returns a zeroed struct with its size set.
+template <class T> T sized()
+{
+    T value{};
+    value.size = sizeof value;
+    return value;
+}
+
+namespace detail {
+
+template <class T, void (*Free)(T *)> struct deleter {
+    void operator()(T *handle) const noexcept { Free(handle); }
+};
+template <class T, void (*Free)(T *)> using handle = std::unique_ptr<T, deleter<T, Free>>;
+
+/// Returns the text that a function writes to a buffer.
+template <class Write> std::string text(Write write)
+{
+    std::size_t length = 0;
+    std::string buffer(64, '\0');
+    vipool_status status = write(&buffer[0], buffer.size(), &length);
+    if (status == VIPOOL_ERR_BUFFER) {
+        buffer.resize(length + 1);
+        status = write(&buffer[0], buffer.size(), &length);
+    }
+    check(status);
+    buffer.resize(length);
+    return buffer;
+}
+
+/// Returns all rows of a list call.
+template <class Row, class List> std::vector<Row> rows(List list)
+{
+    std::vector<Row> all;
+    Row page[16];
+    std::size_t count = 0;
+    do {
+        page[0] = sized<Row>();
+        check(list(all.size(), page, std::size_t{16}, &count));
+        all.insert(all.end(), page, page + count);
+    } while (count > 0);
+    return all;
+}
+
+} // namespace detail
+
+/// Formats an address.
+inline std::string to_string(const vipool_ip &ip)
+{
+    return detail::text([&](char *buffer, std::size_t capacity, std::size_t *length) {
+        return vipool_ip_format(&ip, buffer, capacity, length);
+    });
+}
+
+/// Formats a range as first-last, or as one address.
+inline std::string to_string(const vipool_range &range)
+{
+    return detail::text([&](char *buffer, std::size_t capacity, std::size_t *length) {
+        return vipool_range_format(&range, buffer, capacity, length);
+    });
+}
+
+/// Formats a handle for the environment variable VIPOOL_LEASE.
+inline std::string to_string(const vipool_handle &handle)
+{
+    return detail::text([&](char *buffer, std::size_t capacity, std::size_t *length) {
+        return vipool_handle_format(&handle, buffer, capacity, length);
+    });
+}
+
+/// Formats a session id. (A session id is an integer, so this is not an overload of to_string.)
+inline std::string session_to_string(vipool_session session)
+{
+    return detail::text([&](char *buffer, std::size_t capacity, std::size_t *length) {
+        return vipool_session_format(session, buffer, capacity, length);
+    });
+}
+
+/// Parses an address.
+inline vipool_ip parse_ip(std::string_view text)
+{
+    vipool_ip ip{};
+    check(vipool_ip_parse(text.data(), text.size(), &ip));
+    return ip;
+}
+
+/// Parses a range: a CIDR prefix, first-last or one address.
+inline vipool_range parse_range(std::string_view text)
+{
+    vipool_range range{};
+    check(vipool_range_parse(text.data(), text.size(), &range));
+    return range;
+}
+
+/// Parses a session id: "7", "audit:3" or "logind:c1".
+inline vipool_session parse_session(std::string_view text)
+{
+    vipool_session session = 0;
+    check(vipool_session_parse(text.data(), text.size(), &session));
+    return session;
+}
+
+/// Makes a session id from a vipool_session_kind and a value.
+inline vipool_session make_session(std::uint32_t kind, std::uint64_t value)
+{
+    vipool_session session = 0;
+    check(vipool_session_make(kind, value, &session));
+    return session;
+}
+
+/// Returns the directory of the map of this machine.
+inline std::string map_directory()
+{
+    return detail::text(vipool_map_get_directory);
+}
+
+/// The plan of one server.
+class plan {
+public:
+    explicit plan(vipool_plan *handle) : handle_(handle) {}
+    const vipool_plan *get() const noexcept { return handle_.get(); }
+    /// Returns which interface carries which addresses. Valid as long as the plan lives.
+    std::vector<vipool_assignment> assignments() const
+    {
+        return detail::rows<vipool_assignment>([&](auto first, auto rows, auto capacity, auto count) {
+            return vipool_plan_list_assignments(get(), first, rows, capacity, count, nullptr);
+        });
+    }
+
+private:
+    detail::handle<vipool_plan, vipool_plan_free> handle_;
+};
+
+/// The configuration of a farm of servers, with its findings.
+class farm {
+public:
+    /// Makes an empty farm. Configure it with the vipool_farm_ functions and get().
+    farm()
+    {
+        vipool_farm *handle = nullptr;
+        check(vipool_farm_new(&handle));
+        handle_.reset(handle);
+    }
+    /// Reads and validates a farm.toml.
+    static farm load(std::string_view path)
+    {
+        vipool_farm *handle = nullptr;
+        check(vipool_farm_load(path.data(), path.size(), &handle));
+        return farm(handle);
+    }
+    /// Parses and validates the text of a farm.toml.
+    static farm parse(std::string_view text)
+    {
+        vipool_farm *handle = nullptr;
+        check(vipool_farm_parse(text.data(), text.size(), &handle));
+        return farm(handle);
+    }
+    vipool_farm *get() const noexcept { return handle_.get(); }
+    /// Validates a farm that was configured by calls.
+    void validate() { check(vipool_farm_validate(get())); }
+    /// Returns the number of findings of at least this vipool_level.
+    std::size_t count(std::uint32_t min_level) const
+    {
+        std::size_t written = 0, total = 0;
+        check(vipool_farm_list_findings(get(), min_level, 0, nullptr, 0, &written, &total));
+        return total;
+    }
+    /// Returns the findings as text for people.
+    std::string report() const
+    {
+        return detail::text([&](char *buffer, std::size_t capacity, std::size_t *length) {
+            return vipool_farm_format_report(get(), buffer, capacity, length);
+        });
+    }
+    /// Makes the plan of a server. Adds findings.
+    plan make_plan(std::string_view host)
+    {
+        auto options = sized<vipool_plan_options>();
+        options.host = host.data();
+        options.host_length = host.size();
+        return make_plan(options);
+    }
+    /// Makes the plan of a server with options.
+    plan make_plan(const vipool_plan_options &options)
+    {
+        vipool_plan *handle = nullptr;
+        check(vipool_plan_new(get(), &options, &handle));
+        return plan(handle);
+    }
+
+private:
+    explicit farm(vipool_farm *handle) : handle_(handle) {}
+    detail::handle<vipool_farm, vipool_farm_free> handle_;
+};
+
+/// The pools and sessions of one moment.
+class snapshot {
+public:
+    explicit snapshot(vipool_snapshot *handle) : handle_(handle) {}
+    const vipool_snapshot *get() const noexcept { return handle_.get(); }
+    /// Returns the sessions. Their texts are valid as long as the snapshot lives.
+    std::vector<vipool_session_row> sessions() const
+    {
+        return detail::rows<vipool_session_row>([&](auto first, auto rows, auto capacity, auto count) {
+            return vipool_snapshot_list_sessions(get(), first, rows, capacity, count, nullptr);
+        });
+    }
+    /// Returns the pools. Their texts are valid as long as the snapshot lives.
+    std::vector<vipool_pool_row> pools() const
+    {
+        return detail::rows<vipool_pool_row>([&](auto first, auto rows, auto capacity, auto count) {
+            return vipool_snapshot_list_pools(get(), first, rows, capacity, count, nullptr);
+        });
+    }
+
+private:
+    detail::handle<vipool_snapshot, vipool_snapshot_free> handle_;
+};
+
+/// A map that opens and closes sessions. The destructor closes the map; sessions stay open.
+class map {
+public:
+    /// Creates the files of a map in an existing directory.
+    static map create(std::string_view directory, const plan &plan,
+                      const vipool_map_options &options = sized<vipool_map_options>())
+    {
+        vipool_map *handle = nullptr;
+        check(vipool_map_create(directory.data(), directory.size(), plan.get(), &options, &handle));
+        return map(handle);
+    }
+    /// Creates a map in memory.
+    static map create_in_memory(const plan &plan,
+                                const vipool_map_options &options = sized<vipool_map_options>())
+    {
+        vipool_map *handle = nullptr;
+        check(vipool_map_create_in_memory(plan.get(), &options, &handle));
+        return map(handle);
+    }
+    /// Opens the map in a directory.
+    static map open(std::string_view directory,
+                    const vipool_map_options &options = sized<vipool_map_options>())
+    {
+        vipool_map *handle = nullptr;
+        check(vipool_map_open(directory.data(), directory.size(), &options, &handle));
+        return map(handle);
+    }
+    vipool_map *get() const noexcept { return handle_.get(); }
+    /// Opens a session of a user, or returns the leases it already has.
+    vipool_opened_session open_session(vipool_session session, std::string_view user)
+    {
+        auto options = sized<vipool_open_options>();
+        options.user = user.data();
+        options.user_length = user.size();
+        return open_session(session, options);
+    }
+    /// Opens a session with options.
+    vipool_opened_session open_session(vipool_session session, const vipool_open_options &options)
+    {
+        auto opened = sized<vipool_opened_session>();
+        check(vipool_map_open_session(get(), session, &options, vipool_now(), &opened));
+        return opened;
+    }
+    /// Closes a session by its id.
+    vipool_closed_session close_session(vipool_session session)
+    {
+        auto closed = sized<vipool_closed_session>();
+        check(vipool_map_close_session(get(), session, vipool_now(), &closed));
+        return closed;
+    }
+    /// Closes a session by its handle.
+    vipool_closed_session close_session(const vipool_handle &handle)
+    {
+        auto closed = sized<vipool_closed_session>();
+        check(vipool_map_close_by_handle(get(), &handle, vipool_now(), &closed));
+        return closed;
+    }
+    /// Drains addresses: no further session gets them.
+    vipool_admin_change drain(const vipool_range &range)
+    {
+        auto change = sized<vipool_admin_change>();
+        check(vipool_map_drain(get(), &range, vipool_now(), &change));
+        return change;
+    }
+    /// Returns drained addresses to use.
+    vipool_admin_change undrain(const vipool_range &range)
+    {
+        auto change = sized<vipool_admin_change>();
+        check(vipool_map_undrain(get(), &range, vipool_now(), &change));
+        return change;
+    }
+    /// Reserves an address for a user.
+    vipool_admin_change reserve(const vipool_ip &address, std::string_view user)
+    {
+        auto change = sized<vipool_admin_change>();
+        check(vipool_map_reserve(get(), &address, user.data(), user.size(), vipool_now(), &change));
+        return change;
+    }
+    /// Removes the reservation of an address.
+    vipool_admin_change unreserve(const vipool_ip &address)
+    {
+        auto change = sized<vipool_admin_change>();
+        check(vipool_map_unreserve(get(), &address, vipool_now(), &change));
+        return change;
+    }
+    /// Closes sessions without a leader and frees cooled addresses. Asks this machine.
+    vipool_reap_report reap(std::uint32_t budget = 1000) { return reap(nullptr, budget); }
+    /// Closes sessions without a leader and frees cooled addresses. Asks the probe.
+    vipool_reap_report reap(const vipool_probe &probe, std::uint32_t budget = 1000)
+    {
+        return reap(&probe, budget);
+    }
+    /// Takes a snapshot of pools and sessions.
+    snapshot take_snapshot() const
+    {
+        vipool_snapshot *handle = nullptr;
+        check(vipool_snapshot_new(get(), &handle));
+        return snapshot(handle);
+    }
+
+private:
+    explicit map(vipool_map *handle) : handle_(handle) {}
+    vipool_reap_report reap(const vipool_probe *probe, std::uint32_t budget)
+    {
+        auto report = sized<vipool_reap_report>();
+        check(vipool_map_reap(get(), vipool_now(), budget, probe, &report));
+        return report;
+    }
+    detail::handle<vipool_map, vipool_map_close> handle_;
+};
+
+/// A read-only view of a map.
+class reader {
+public:
+    /// Opens the map in a directory for reading.
+    static reader open(std::string_view directory)
+    {
+        vipool_reader *handle = nullptr;
+        check(vipool_reader_open(directory.data(), directory.size(), &handle));
+        return reader(handle);
+    }
+    /// Opens an open map for reading. The reader may outlive it.
+    static reader open(const map &map)
+    {
+        vipool_reader *handle = nullptr;
+        check(vipool_reader_open_map(map.get(), &handle));
+        return reader(handle);
+    }
+    const vipool_reader *get() const noexcept { return handle_.get(); }
+    /// Returns the addresses of a session.
+    vipool_addresses addresses(vipool_session session) const
+    {
+        auto addresses = sized<vipool_addresses>();
+        check(vipool_reader_get_addresses(get(), session, &addresses));
+        return addresses;
+    }
+    /// Returns whether the lease of a handle is still held.
+    bool is_live(const vipool_handle &handle) const
+    {
+        return vipool_reader_check_handle(get(), &handle) == VIPOOL_OK;
+    }
+
+private:
+    explicit reader(vipool_reader *handle) : handle_(handle) {}
+    detail::handle<vipool_reader, vipool_reader_close> handle_;
+};
+
+} // namespace vipool
+
+#endif

@@ -1,0 +1,267 @@
+//! How a call ends: errors, panics, and the last error text of each thread.
+//!
+//! Invariants:
+//!
+//! - No panic leaves [`catch_panic`] or [`silent`]. The value that C receives after a panic is
+//!   decided once per return type ([`PanicValue`]).
+//! - [`silent`] uses neither the heap nor thread-locals unless its closure does. Functions for
+//!   signal handlers are built on it.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::ffi::c_char;
+use std::fmt::{self, Write};
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
+
+use super::status::vipool_status::{self, *};
+
+/// Why a call failed: the status, and an optional message with the details.
+#[derive(Debug)]
+pub(crate) struct CallError {
+    pub(crate) status: vipool_status,
+    pub(crate) message: Option<String>,
+}
+
+impl From<vipool_status> for CallError {
+    fn from(status: vipool_status) -> Self {
+        CallError { status, message: None }
+    }
+}
+
+impl vipool_status {
+    /// Returns an error with this status and a message.
+    pub(crate) fn with_message(self, message: impl fmt::Display) -> CallError {
+        CallError { status: self, message: Some(message.to_string()) }
+    }
+}
+
+macro_rules! impl_from_errors {
+    ($($error:ty,)*) => {
+        $(impl From<$error> for CallError {
+            fn from(error: $error) -> Self {
+                vipool_status::from(&error).with_message(error)
+            }
+        })*
+    };
+}
+
+impl_from_errors! {
+    crate::map::ChangeError,
+    crate::map::CloseError,
+    crate::map::MapError,
+    crate::map::OpenError,
+    crate::range::RangeError,
+    crate::session::SessionIdError,
+}
+
+/// A return type of the C ABI, with the value that C receives after a panic.
+pub(crate) trait PanicValue {
+    const AFTER_PANIC: Self;
+}
+
+impl PanicValue for vipool_status {
+    const AFTER_PANIC: Self = VIPOOL_ERR_PANIC;
+}
+
+impl PanicValue for () {
+    const AFTER_PANIC: Self = ();
+}
+
+/// Runs the body of a function that can fail. Keeps the message of an error for the thread.
+#[inline]
+pub(crate) fn catch_panic(body: impl FnOnce() -> Result<(), CallError>) -> vipool_status {
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(Ok(())) => VIPOOL_OK,
+        Ok(Err(error)) => record_error(error),
+        Err(payload) => record_panic(payload),
+    }
+}
+
+#[cold]
+fn record_error(CallError { status, message }: CallError) -> vipool_status {
+    match message {
+        Some(message) => set_last_error(&message),
+        None => set_last_error(status.text().to_str().unwrap_or_default()),
+    }
+    status
+}
+
+#[cold]
+fn record_panic(payload: Box<dyn Any + Send>) -> vipool_status {
+    let message = payload
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| payload.downcast_ref::<&str>().copied())
+        .unwrap_or("no message");
+    set_last_error(message);
+    // The destructor of a payload may panic too.
+    std::mem::forget(payload);
+    VIPOOL_ERR_PANIC
+}
+
+/// Runs the body of a function that must not allocate: records no message.
+#[inline]
+pub(crate) fn silent<T: PanicValue>(body: impl FnOnce() -> T) -> T {
+    silent_or(T::AFTER_PANIC, body)
+}
+
+/// Runs a body like [`silent`], with an explicit value for a panic.
+#[inline]
+pub(crate) fn silent_or<T>(after_panic: T, body: impl FnOnce() -> T) -> T {
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(value) => value,
+        Err(payload) => {
+            std::mem::forget(payload);
+            after_panic
+        }
+    }
+}
+
+/// Runs a body like [`silent`] and returns its error as a status.
+#[inline]
+pub(crate) fn silent_status(body: impl FnOnce() -> Result<(), vipool_status>) -> vipool_status {
+    silent(|| body().err().unwrap_or(VIPOOL_OK))
+}
+
+/// Keeps the panic messages of this crate off standard error.
+///
+/// Descriptor 2 of the host program may be any file, and printing allocates and takes locks. The
+/// message of a panic is in [`vipool_last_error`] instead.
+///
+/// In a C program the standard library is a private copy inside this library, so the host is not
+/// affected. A Rust program shares the standard library; its own panic hook still sees every panic
+/// outside this crate, which is recognised by the source file of the panic.
+pub(crate) fn silence_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let previous_hook = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            let is_own_file = |file: &str| file.strip_prefix(SOURCE_FOLDER).is_some();
+            if !panic.location().is_some_and(|location| is_own_file(location.file())) {
+                previous_hook(panic);
+            }
+        }));
+    });
+}
+
+/// The source folder of this crate, as panic locations name it.
+const SOURCE_FOLDER: &str = {
+    let (file, suffix_length) = (file!().as_bytes(), "capi/error.rs".len());
+    match std::str::from_utf8(file.split_at(file.len() - suffix_length).0) {
+        Ok(folder) => folder,
+        Err(_) => panic!("file names are UTF-8"),
+    }
+};
+
+/// Panics on purpose. Exists only in builds for the tests.
+///
+/// cbindgen:ignore
+#[cfg(vipool_panic)]
+#[unsafe(no_mangle)]
+pub extern "C" fn vipool_panic() -> vipool_status {
+    catch_panic(|| panic!("made on purpose"))
+}
+
+/// Panics on purpose in a signal-safe function. Exists only in builds for the tests.
+///
+/// cbindgen:ignore
+#[cfg(vipool_panic)]
+#[unsafe(no_mangle)]
+pub extern "C" fn vipool_panic_silent() -> vipool_status {
+    silent(|| panic!("made on purpose"))
+}
+
+/// Capacity of the last error text in bytes, with its NUL.
+const MESSAGE_CAPACITY: usize = 1024;
+
+/// A message that is cut to the capacity and always ends with a NUL.
+struct LastError {
+    bytes: [u8; MESSAGE_CAPACITY],
+    length: usize,
+}
+
+impl Write for LastError {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let length = text.floor_char_boundary(MESSAGE_CAPACITY - 1 - self.length);
+        self.bytes[self.length..self.length + length].copy_from_slice(&text.as_bytes()[..length]);
+        self.length += length;
+        self.bytes[self.length] = 0;
+        Ok(())
+    }
+}
+
+thread_local! {
+    // Const and without a destructor: the first use registers nothing and so does not allocate.
+    static LAST_ERROR: RefCell<LastError> =
+        const { RefCell::new(LastError { bytes: [0; MESSAGE_CAPACITY], length: 0 }) };
+}
+
+fn set_last_error(text: &str) {
+    LAST_ERROR.with(|last| {
+        if let Ok(mut last) = last.try_borrow_mut() {
+            last.length = 0;
+            // A NUL inside the text would end it early for C.
+            for (index, piece) in text.split('\0').enumerate() {
+                let _ = last.write_str(if index > 0 { "\u{fffd}" } else { "" });
+                let _ = last.write_str(piece);
+            }
+        }
+    });
+}
+
+/// Returns the message of the last failed call of this thread.
+///
+/// The message is in English and names what failed, the value, the reason and the remedy. It is
+/// UTF-8 with a NUL, at most 1023 bytes. It is empty before the first failure. Signal-safe
+/// functions do not change it.
+///
+/// Returns: a text of the library, valid until the next call of this thread.
+///
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub extern "C" fn vipool_last_error() -> *const c_char {
+    LAST_ERROR.with(|last| last.as_ptr().cast_const().cast())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::CStr;
+
+    use super::*;
+
+    fn last_error() -> String {
+        // SAFETY: the text ends with a NUL, and this thread makes no call while it reads.
+        unsafe { CStr::from_ptr(vipool_last_error()) }.to_str().unwrap().to_owned()
+    }
+
+    extern "C" fn panicking_call() -> vipool_status {
+        catch_panic(|| panic!("slot {} has no address", 7))
+    }
+
+    extern "C" fn panicking_silent_call() -> vipool_status {
+        silent(|| panic!("never seen"))
+    }
+
+    #[test]
+    fn panic_becomes_a_status() {
+        let function: extern "C" fn() -> vipool_status = panicking_call;
+        assert_eq!(function(), VIPOOL_ERR_PANIC);
+        assert_eq!(last_error(), "slot 7 has no address");
+        let function: extern "C" fn() -> vipool_status = panicking_silent_call;
+        assert_eq!(function(), VIPOOL_ERR_PANIC);
+        assert_eq!(last_error(), "slot 7 has no address");
+        assert_eq!(silent_or(-2, || panic!("never seen")), -2);
+    }
+
+    #[test]
+    fn message_is_cut_and_belongs_to_the_thread() {
+        catch_panic(|| Err(VIPOOL_ERR_PLAN.with_message("é".repeat(MESSAGE_CAPACITY))));
+        assert_eq!(last_error(), "é".repeat((MESSAGE_CAPACITY - 1) / 2));
+        catch_panic(|| Err(VIPOOL_ERR_PLAN.with_message("a\0b")));
+        assert_eq!(last_error(), "a\u{fffd}b");
+        catch_panic(|| Err(VIPOOL_ERR_NULL.into()));
+        assert_eq!(last_error(), "a pointer that must not be NULL is NULL");
+        std::thread::spawn(|| assert_eq!(last_error(), "")).join().unwrap();
+    }
+}

@@ -1,0 +1,168 @@
+//! A running program, as a hook or an agent describes it.
+
+use std::ffi::{CStr, c_char, c_void};
+
+use super::error::silent_status;
+use super::handle::not_null;
+use super::layout::layout;
+use super::status::vipool_status::{self, *};
+use super::text::{array, bytes, utf16_units};
+use crate::policy::path::utf16_to_wtf8;
+use crate::policy::{Executable, PathStyle, script_argument};
+
+/// How paths are compared.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug)]
+pub enum vipool_path_style {
+    /// "/" separates components; case matters.
+    VIPOOL_PATHS_POSIX = 0,
+    /// "\" and "/" separate components; case does not matter. "\\?\" and trailing dots and spaces
+    /// are ignored.
+    VIPOOL_PATHS_WINDOWS = 1,
+}
+
+/// Encoding of the texts of a vipool_executable.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug)]
+pub enum vipool_encoding {
+    /// Bytes, as paths of POSIX. The process list is UTF-8. Lengths are in bytes.
+    VIPOOL_ENCODING_BYTES = 0,
+    /// UTF-16, as paths of Windows. Lengths are in units of two bytes. A path that needs more than
+    /// 4096 bytes of UTF-8 is VIPOOL_ERR_BUFFER.
+    VIPOOL_ENCODING_UTF16 = 1,
+}
+
+/// A running program.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct vipool_executable {
+    /// sizeof(vipool_executable), set by the caller.
+    pub size: usize,
+    /// Path of its file: the target of /proc/self/exe, or GetModuleFileNameW.
+    pub path: *const c_void,
+    /// Length of `path`.
+    pub path_length: usize,
+    /// Path that it was started by, if that can differ (a symbolic link): getauxval(AT_EXECFN) on
+    /// Linux. May be NULL.
+    pub invoked_as: *const c_void,
+    /// Length of `invoked_as`.
+    pub invoked_as_length: usize,
+    /// For an interpreter: the script that it runs. May be NULL.
+    pub script: *const c_void,
+    /// Length of `script`.
+    pub script_length: usize,
+    /// vipool_path_style.
+    pub style: u32,
+    /// vipool_encoding.
+    pub encoding: u32,
+}
+layout!(vipool_executable {
+    size,
+    path,
+    path_length,
+    invoked_as,
+    invoked_as_length,
+    script,
+    script_length,
+    style,
+    encoding,
+});
+
+/// Capacity for a path that is converted from UTF-16.
+const PATH_CAPACITY: usize = 4096;
+
+/// Returns the bytes of a path in either encoding.
+///
+/// # Safety
+/// `text` is NULL or valid for reads of `length` bytes or units while the result is used.
+unsafe fn path(
+    text: *const c_void,
+    length: usize,
+    encoding: u32,
+    buffer: &mut [u8; PATH_CAPACITY],
+) -> Result<&[u8], vipool_status> {
+    match encoding {
+        // SAFETY: the caller guarantees the text.
+        0 => unsafe { bytes(text.cast(), length) },
+        1 => {
+            // SAFETY: the caller guarantees the text.
+            let wide = unsafe { utf16_units(text.cast(), length) }?;
+            utf16_to_wtf8(wide, buffer).ok_or(VIPOOL_ERR_BUFFER)
+        }
+        _ => Err(VIPOOL_ERR_KIND),
+    }
+}
+
+/// Runs `body` with the program, its texts as bytes.
+///
+/// # Safety
+/// The texts in `given` are NULL or valid for reads of their lengths.
+pub(crate) unsafe fn with_executable<R>(
+    given: &vipool_executable,
+    body: impl FnOnce(&Executable<'_>) -> R,
+) -> Result<R, vipool_status> {
+    let style = match given.style {
+        0 => PathStyle::Posix,
+        1 => PathStyle::Windows,
+        _ => return Err(VIPOOL_ERR_KIND),
+    };
+    let mut buffers = [[0; PATH_CAPACITY]; 3];
+    let [path_buffer, invoked_as_buffer, script_buffer] = &mut buffers;
+    // SAFETY: the caller guarantees the texts.
+    let program = unsafe {
+        Executable {
+            path: path(given.path, given.path_length, given.encoding, path_buffer)?,
+            invoked_as: match given.invoked_as.is_null() {
+                true => None,
+                false => Some(path(
+                    given.invoked_as,
+                    given.invoked_as_length,
+                    given.encoding,
+                    invoked_as_buffer,
+                )?),
+            },
+            script: match given.script.is_null() {
+                true => None,
+                false => {
+                    Some(path(given.script, given.script_length, given.encoding, script_buffer)?)
+                }
+            },
+            style,
+        }
+    };
+    Ok(body(&program))
+}
+
+/// Finds the script that an interpreter runs, for vipool_executable.script.
+///
+/// Recognises a script, a module (-m) and an archive (-jar).
+///
+/// Parameters:
+/// - `arguments`, `count`: the arguments after the name of the program, each with a NUL.
+/// - `out`: receives the pointer of the argument that names the script.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_NOT_FOUND (code on the command line, or no script).
+///
+/// Threads: any; signal-safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_executable_find_script(
+    arguments: *const *const c_char,
+    count: usize,
+    out: *mut *const c_char,
+) -> vipool_status {
+    silent_status(|| {
+        not_null(out)?;
+        not_null(arguments)?;
+        // SAFETY: the caller guarantees the array.
+        let arguments = unsafe { array(arguments, count) }?;
+        if arguments.iter().any(|argument| argument.is_null()) {
+            return Err(VIPOOL_ERR_NULL);
+        }
+        // SAFETY: not NULL; the caller guarantees the NUL of each argument.
+        let texts = arguments.iter().map(|text| unsafe { CStr::from_ptr(*text) }.to_bytes());
+        let script = script_argument(texts).ok_or(VIPOOL_ERR_NOT_FOUND)?;
+        // SAFETY: not NULL.
+        unsafe { out.write(script.as_ptr().cast()) };
+        Ok(())
+    })
+}

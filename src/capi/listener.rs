@@ -1,0 +1,133 @@
+//! Listener lookup: which addresses have a socket.
+
+use std::ffi::c_void;
+use std::net::{IpAddr, SocketAddr};
+use std::ptr;
+
+use super::address::vipool_sockaddr;
+use super::error::silent_or;
+use super::socket::vipool_protocol;
+use super::text::array;
+use crate::os::listeners;
+use crate::rewrite::{ListenerLookup, ListenerMatch, Protocol};
+
+/// Result of a vipool_listener_find_fn: no address has a listener.
+pub const VIPOOL_LISTENER_NONE: i32 = -1;
+/// Result of a vipool_listener_find_fn: the kernel did not report the listeners.
+pub const VIPOOL_LISTENER_UNKNOWN: i32 = -2;
+
+/// Most addresses of one lookup.
+const MAX_CANDIDATES: usize = 4;
+
+/// Finds the first of some addresses that has a socket: a listening TCP socket or a bound UDP socket.
+///
+/// A wildcard socket does not count. An IPv6 socket on the mapped form of an IPv4 address counts for
+/// the IPv4 address. For a mapped address only IPv6 sockets count.
+/// vipool_rewrite_connect() and vipool_rewrite_send() call it. vipool_listener_find() is an
+/// implementation.
+///
+/// Parameters:
+/// - `context`: vipool_rewriter_options.context.
+/// - `addresses`, `count`: the addresses, at most 4.
+/// - `protocol`: vipool_protocol.
+/// - `from`: source of a datagram. Sockets that are connected to it count too. May be NULL.
+///
+/// Returns: the index of the address, VIPOOL_LISTENER_NONE or VIPOOL_LISTENER_UNKNOWN.
+pub type vipool_listener_find_fn = Option<
+    unsafe extern "C" fn(
+        context: *mut c_void,
+        addresses: *const vipool_sockaddr,
+        count: usize,
+        protocol: u32,
+        from: *const vipool_sockaddr,
+    ) -> i32,
+>;
+
+/// Finds a listener by asking the kernel: a vipool_listener_find_fn.
+///
+/// Linux: sock_diag. The call opens and closes a descriptor, and errno may change. Windows:
+/// GetExtendedTcpTable and GetExtendedUdpTable. Other systems: VIPOOL_LISTENER_UNKNOWN.
+///
+/// Parameters:
+/// - `context`: ignored.
+/// - `addresses`, `count`: the addresses. With more than 4 the result is VIPOOL_LISTENER_UNKNOWN.
+/// - `protocol`: vipool_protocol.
+/// - `from`: source of a datagram. May be NULL.
+///
+/// Returns: the index of the address, VIPOOL_LISTENER_NONE or VIPOOL_LISTENER_UNKNOWN.
+///
+/// Threads: any; signal-safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_listener_find(
+    context: *mut c_void,
+    addresses: *const vipool_sockaddr,
+    count: usize,
+    protocol: u32,
+    from: *const vipool_sockaddr,
+) -> i32 {
+    let _ = context;
+    silent_or(VIPOOL_LISTENER_UNKNOWN, || {
+        let protocol = match protocol {
+            1 => Protocol::Tcp,
+            2 => Protocol::Udp,
+            _ => return VIPOOL_LISTENER_UNKNOWN,
+        };
+        // SAFETY: the caller guarantees array and address.
+        let (given, from) = unsafe { (array(addresses, count), from.as_ref()) };
+        let mut candidates = [SocketAddr::new(IpAddr::V4(0.into()), 0); MAX_CANDIDATES];
+        let Some(candidates) = candidates.get_mut(..count) else { return VIPOOL_LISTENER_UNKNOWN };
+        let Ok(given) = given else { return VIPOOL_LISTENER_UNKNOWN };
+        for (candidate, address) in candidates.iter_mut().zip(given) {
+            let Some(address) = address.get() else { return VIPOOL_LISTENER_UNKNOWN };
+            *candidate = address;
+        }
+        match listeners::find(candidates, protocol, from.and_then(vipool_sockaddr::get)) {
+            ListenerMatch::NotFound => VIPOOL_LISTENER_NONE,
+            ListenerMatch::Index(index) => index as i32,
+            ListenerMatch::Unknown => VIPOOL_LISTENER_UNKNOWN,
+        }
+    })
+}
+
+/// Listener lookup by a callback of the caller.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CallbackLookup {
+    pub(crate) find_listener: vipool_listener_find_fn,
+    pub(crate) context: *mut c_void,
+}
+
+// SAFETY: the library only passes the context to the callback. The header tells the caller that any
+// thread that uses the rewriter calls it.
+unsafe impl Send for CallbackLookup {}
+// SAFETY: as above.
+unsafe impl Sync for CallbackLookup {}
+
+impl ListenerLookup for CallbackLookup {
+    fn find(
+        &self,
+        candidates: &[SocketAddr],
+        protocol: Protocol,
+        from: Option<SocketAddr>,
+    ) -> ListenerMatch {
+        let Some(find_listener) = self.find_listener else { return ListenerMatch::Unknown };
+        let from = from.as_ref().map(vipool_sockaddr::from);
+        let from = from.as_ref().map_or(ptr::null(), ptr::from_ref);
+        let mut addresses = [vipool_sockaddr::NONE; MAX_CANDIDATES];
+        let mut count = 0;
+        for (address, candidate) in addresses.iter_mut().zip(candidates) {
+            address.set(candidate);
+            count += 1;
+        }
+        let protocol = match protocol {
+            Protocol::Tcp => vipool_protocol::VIPOOL_PROTOCOL_TCP,
+            Protocol::Udp => vipool_protocol::VIPOOL_PROTOCOL_UDP,
+            Protocol::Other => vipool_protocol::VIPOOL_PROTOCOL_OTHER,
+        };
+        let (protocol, array) = (protocol as u32, addresses.as_ptr());
+        // SAFETY: the caller of vipool_rewriter_new() guarantees callback and context.
+        match unsafe { find_listener(self.context, array, count, protocol, from) } {
+            VIPOOL_LISTENER_NONE => ListenerMatch::NotFound,
+            result => usize::try_from(result).map_or(ListenerMatch::Unknown, ListenerMatch::Index),
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! Administration of a map: drain, reserve, reap, reconcile.
+
+use std::ffi::{c_char, c_void};
+use std::net::IpAddr;
+
+use super::address::{vipool_ip, vipool_range};
+use super::error::{CallError, catch_panic};
+use super::handle::borrow_shared;
+use super::layout::{check_optional, fill_optional, layout, read};
+use super::leader::vipool_leader;
+use super::map::vipool_map;
+use super::session::vipool_session;
+use super::status::vipool_status::{self, *};
+use super::text::utf8;
+use crate::Tick;
+use crate::map::{AdminChange, ChangeError, Leader, Map, MapError, Probe};
+use crate::range::Range;
+
+/// Result of a change to addresses.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct vipool_admin_change {
+    /// sizeof(vipool_admin_change), set by the caller.
+    pub size: usize,
+    /// Number of addresses that were changed.
+    pub addresses: u32,
+    /// Number of them that sessions hold and keep.
+    pub held: u32,
+}
+layout!(vipool_admin_change { size, addresses, held });
+
+/// Makes a change and writes its result.
+///
+/// # Safety
+/// `map` is NULL or a live handle. `out` is NULL or valid as [`check_optional`] requires.
+unsafe fn change<E: Into<CallError>>(
+    map: *const vipool_map,
+    out: *mut vipool_admin_change,
+    change: impl FnOnce(&Map) -> Result<Result<AdminChange, E>, CallError>,
+) -> vipool_status {
+    catch_panic(|| {
+        // SAFETY: the caller guarantees the handle.
+        let map = unsafe { borrow_shared(map) }?;
+        // SAFETY: the caller guarantees the struct.
+        unsafe { check_optional(out) }?;
+        let changed = change(map.map())?.map_err(Into::into)?;
+        // SAFETY: checked above.
+        unsafe {
+            fill_optional(out, |out| {
+                (out.addresses, out.held) = (changed.addresses, changed.held);
+            });
+        }
+        Ok(())
+    })
+}
+
+/// Changes all addresses of a range.
+///
+/// # Safety
+/// As for [`change`]; `range` is NULL or valid for reads.
+unsafe fn change_range(
+    map: *const vipool_map,
+    range: *const vipool_range,
+    out: *mut vipool_admin_change,
+    make: impl FnOnce(&Map, &Range) -> Result<AdminChange, MapError>,
+) -> vipool_status {
+    // SAFETY: the caller guarantees handle, range and struct.
+    unsafe { change(map, out, |map| Ok(make(map, &range.as_ref().ok_or(VIPOOL_ERR_NULL)?.get()?))) }
+}
+
+/// Changes one address.
+///
+/// # Safety
+/// As for [`change`]; `address` is NULL or valid for reads.
+unsafe fn change_address(
+    map: *const vipool_map,
+    address: *const vipool_ip,
+    out: *mut vipool_admin_change,
+    make: impl FnOnce(&Map, IpAddr) -> Result<Result<AdminChange, ChangeError>, CallError>,
+) -> vipool_status {
+    // SAFETY: the caller guarantees handle, address and struct.
+    unsafe {
+        change(map, out, |map| make(map, address.as_ref().ok_or(VIPOOL_ERR_NULL)?.required()?))
+    }
+}
+
+/// Drains addresses: no further session gets them. Sessions that hold them keep them.
+///
+/// Parameters:
+/// - `map`: the map.
+/// - `range`: the addresses.
+/// - `now`: vipool_now().
+/// - `out`: receives the result. May be NULL.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_RANGE_ORDER, and
+/// writer errors.
+///
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_map_drain(
+    map: *const vipool_map,
+    range: *const vipool_range,
+    now: u32,
+    out: *mut vipool_admin_change,
+) -> vipool_status {
+    // SAFETY: the caller guarantees handle, range and struct.
+    unsafe { change_range(map, range, out, |map, range| map.drain(range, Tick::from_secs(now))) }
+}
+
+/// Returns drained addresses to use.
+///
+/// Parameters:
+/// - `map`: the map.
+/// - `range`: the addresses.
+/// - `now`: vipool_now().
+/// - `out`: receives the result. May be NULL.
+///
+/// Errors: as for vipool_map_drain().
+///
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_map_undrain(
+    map: *const vipool_map,
+    range: *const vipool_range,
+    now: u32,
+    out: *mut vipool_admin_change,
+) -> vipool_status {
+    // SAFETY: the caller guarantees handle, range and struct.
+    unsafe { change_range(map, range, out, |map, range| map.undrain(range, Tick::from_secs(now))) }
+}
+
+/// Drains the whole server, or ends that: while it drains, no new session gets an address.
+///
+/// Parameters:
+/// - `map`: the map.
+/// - `draining`: 0 to end it, otherwise 1.
+///
+/// Errors: VIPOOL_ERR_NULL, and writer errors.
+///
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_map_set_draining(
+    map: *const vipool_map,
+    draining: u32,
+) -> vipool_status {
+    // SAFETY: the caller guarantees the handle.
+    catch_panic(|| Ok(unsafe { borrow_shared(map) }?.map().drain_server(draining != 0)?))
+}
+
+/// Reserves an address for a user. A session that holds it keeps it.
+///
+/// Parameters:
+/// - `map`: the map.
+/// - `address`: the address.
+/// - `user`, `user_length`: the name of the user, UTF-8.
+/// - `now`: vipool_now().
+/// - `out`: receives the result. May be NULL.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UTF8, VIPOOL_ERR_ADDRESS,
+/// VIPOOL_ERR_EXCLUDED (in no pool), VIPOOL_ERR_RESERVED (for another user), and writer errors.
+///
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_map_reserve(
+    map: *const vipool_map,
+    address: *const vipool_ip,
+    user: *const c_char,
+    user_length: usize,
+    now: u32,
+    out: *mut vipool_admin_change,
+) -> vipool_status {
+    // SAFETY: the caller guarantees handle, address, text and struct.
+    unsafe {
+        change_address(map, address, out, |map, address| {
+            Ok(map.reserve(address, utf8(user, user_length)?, Tick::from_secs(now)))
+        })
+    }
+}
+
+/// Removes the reservation of an address.
+///
+/// Parameters:
+/// - `map`: the map.
+/// - `address`: the address.
+/// - `now`: vipool_now().
+/// - `out`: receives the result. May be NULL.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_EXCLUDED (in no
+/// pool), VIPOOL_ERR_NOT_RESERVED, and writer errors.
+///
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_map_unreserve(
+    map: *const vipool_map,
+    address: *const vipool_ip,
+    now: u32,
+    out: *mut vipool_admin_change,
+) -> vipool_status {
+    // SAFETY: the caller guarantees handle, address and struct.
+    unsafe {
+        change_address(map, address, out, |map, address| {
+            Ok(map.unreserve(address, Tick::from_secs(now)))
+        })
+    }
+}
+
+/// Reports that the agent has restored the sessions of the operating system. Ends
+/// VIPOOL_ERR_NOT_READY.
+///
+/// Parameters:
+/// - `map`: the map.
+///
+/// Errors: VIPOOL_ERR_NULL, and writer errors.
+///
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_map_mark_restored(map: *const vipool_map) -> vipool_status {
+    // SAFETY: the caller guarantees the handle.
+    catch_panic(|| Ok(unsafe { borrow_shared(map) }?.map().mark_restored()?))
+}
+
+/// Rebuilds free lists, index and counters from the slots.
+///
+/// The library does this by itself after a writer died; an administrator may ask for it.
+///
+/// Parameters:
+/// - `map`: the map.
+///
+/// Errors: VIPOOL_ERR_NULL, and writer errors.
+///
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_map_recover(map: *const vipool_map) -> vipool_status {
+    // SAFETY: the caller guarantees the handle.
+    catch_panic(|| Ok(unsafe { borrow_shared(map) }?.map().recover()?))
+}
+
+/// Returns whether a session still exists in the operating system. It must not use the map.
+///
+/// Parameters:
+/// - `context`: as passed to vipool_map_reconcile().
+/// - `session`: the session.
+/// - `leader`: its leader. NULL if it has none.
+///
+/// Returns: 0 if the session has ended, otherwise 1.
+pub type vipool_is_alive_fn = Option<
+    unsafe extern "C" fn(
+        context: *mut c_void,
+        session: vipool_session,
+        leader: *const vipool_leader,
+    ) -> u32,
+>;
+
+/// Closes every session that has ended in the operating system, then ends VIPOOL_ERR_NOT_READY.
+///
+/// Call it after the start of an agent, before it opens the first session.
+///
+/// Events: released for each lease.
+///
+/// Parameters:
+/// - `map`: the map.
+/// - `now`: vipool_now().
+/// - `is_alive`, `context`: called for each open session.
+/// - `out_closed`: receives the number of closed sessions. May be NULL.
+///
+/// Errors: VIPOOL_ERR_NULL, and writer errors.
+///
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_map_reconcile(
+    map: *const vipool_map,
+    now: u32,
+    is_alive: vipool_is_alive_fn,
+    context: *mut c_void,
+    out_closed: *mut u32,
+) -> vipool_status {
+    catch_panic(|| {
+        // SAFETY: the caller guarantees the handle.
+        let map = unsafe { borrow_shared(map) }?;
+        let is_alive = is_alive.ok_or(VIPOOL_ERR_NULL)?;
+        let rows_before = map.rows_for_events()?;
+        let closed = map.map().reconcile(Tick::from_secs(now), |session, leader| {
+            let leader = leader.map(vipool_leader::from);
+            let leader = leader.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+            // SAFETY: the caller guarantees callback and context.
+            unsafe { is_alive(context, session.raw(), leader) != 0 }
+        })?;
+        map.sink.report_closed_sessions(&rows_before, &closed);
+        if !out_closed.is_null() {
+            // SAFETY: not NULL.
+            unsafe { out_closed.write(closed.len() as u32) };
+        }
+        Ok(())
+    })
+}
+
+/// Questions of vipool_map_reap() to the agent. The map is locked during the callbacks: they must not
+/// use it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct vipool_probe {
+    /// sizeof(vipool_probe), set by the caller.
+    pub size: usize,
+    /// Returns 0 if no socket is bound to the address or connected from it. Returns 1 in doubt. NULL
+    /// means 1.
+    pub has_sockets:
+        Option<unsafe extern "C" fn(context: *mut c_void, address: *const vipool_ip) -> u32>,
+    /// Returns 1 if the process has exited. Returns 0 in doubt. NULL means 0.
+    pub is_gone:
+        Option<unsafe extern "C" fn(context: *mut c_void, leader: *const vipool_leader) -> u32>,
+    /// Passed to the callbacks.
+    pub context: *mut c_void,
+}
+layout!(vipool_probe { size, has_sockets, is_gone, context });
+
+impl Probe for vipool_probe {
+    fn has_sockets(&mut self, address: IpAddr) -> bool {
+        // SAFETY: the caller guarantees callback and context.
+        self.has_sockets.is_none_or(|call| unsafe { call(self.context, &address.into()) != 0 })
+    }
+
+    fn is_gone(&mut self, leader: &Leader) -> bool {
+        // SAFETY: the caller guarantees callback and context.
+        self.is_gone.is_some_and(|call| unsafe { call(self.context, &leader.into()) != 0 })
+    }
+}
+
+/// Result of vipool_map_reap().
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct vipool_reap_report {
+    /// sizeof(vipool_reap_report), set by the caller.
+    pub size: usize,
+    /// Number of addresses that became free.
+    pub freed: u32,
+    /// Number of cooled addresses that still have sockets.
+    pub lingering: u32,
+    /// Number of sessions that were closed because their leader has exited.
+    pub closed: u32,
+    /// 1 if the budget ended before all addresses were examined, otherwise 0.
+    pub more: u32,
+}
+layout!(vipool_reap_report { size, freed, lingering, closed, more });
+
+/// Closes sessions whose leader has exited, and frees cooled addresses without sockets.
+///
+/// An agent calls it every ten seconds or so. A session is closed when its leader was seen dead
+/// twice, at least ten seconds apart.
+///
+/// Events: released for each lease.
+///
+/// Parameters:
+/// - `map`: the map.
+/// - `now`: vipool_now().
+/// - `budget`: the most addresses of each pool to examine. Call again while `out->more` is 1.
+/// - `probe`: answers for the agent. NULL asks this machine (Linux, Windows).
+/// - `out`: receives the result. May be NULL.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UNSUPPORTED
+/// (no probe on another system), and writer errors.
+///
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_map_reap(
+    map: *const vipool_map,
+    now: u32,
+    budget: u32,
+    probe: *const vipool_probe,
+    out: *mut vipool_reap_report,
+) -> vipool_status {
+    catch_panic(|| {
+        // SAFETY: the caller guarantees the handle.
+        let map = unsafe { borrow_shared(map) }?;
+        // SAFETY: the caller guarantees the structs.
+        let given = unsafe {
+            check_optional(out)?;
+            if probe.is_null() { None } else { Some(read(probe)?) }
+        };
+        let rows_before = map.rows_for_events()?;
+        let report = match given {
+            Some(mut probe) => map.map().reap(Tick::from_secs(now), budget, &mut probe)?,
+            None => map.map().reap(Tick::from_secs(now), budget, &mut system_probe()?)?,
+        };
+        map.sink.report_closed_sessions(&rows_before, &report.closed);
+        // SAFETY: checked above.
+        unsafe {
+            fill_optional(out, |out| {
+                (out.freed, out.lingering) = (report.freed, report.lingering);
+                (out.closed, out.more) = (report.closed.len() as u32, report.more.into());
+            });
+        }
+        Ok(())
+    })
+}
+
+#[cfg(any(target_os = "linux", windows))]
+fn system_probe() -> Result<crate::system::SystemProbe, CallError> {
+    crate::system::SystemProbe::new().map_err(|error| {
+        VIPOOL_ERR_IO.with_message(format_args!("cannot list the sockets of the system: {error}"))
+    })
+}
+
+#[cfg(not(any(target_os = "linux", windows)))]
+fn system_probe() -> Result<vipool_probe, CallError> {
+    Err(VIPOOL_ERR_UNSUPPORTED.into())
+}

@@ -1,0 +1,374 @@
+//! Opening and closing sessions.
+
+use std::ffi::c_char;
+use std::mem::MaybeUninit;
+
+use super::address::vipool_ip;
+use super::error::{CallError, catch_panic};
+use super::event::EventSink;
+use super::handle::borrow_shared;
+use super::layout::{check_optional, check_out, fill, fill_optional, in_place, layout};
+use super::leader::vipool_leader;
+use super::map::vipool_map;
+use super::session::{
+    VIPOOL_MAX_LEASES, session_id, vipool_handle, vipool_lease, vipool_session, write_leases,
+};
+use super::status::vipool_status::{self, *};
+use super::text::utf8;
+use crate::Tick;
+use crate::map::{CloseError, ClosedSession, OpenOptions, OpenedSession, Shortage};
+
+/// Options of vipool_map_open_session(). Every member is optional.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct vipool_open_options {
+    /// sizeof(vipool_open_options), set by the caller.
+    pub size: usize,
+    /// Name of the user, UTF-8: for the last address, reservations and the quota. The first 63 bytes
+    /// are stored. May be NULL.
+    pub user: *const c_char,
+    /// Length of `user` in bytes.
+    pub user_length: usize,
+    /// Name of the pool of the virtual IP. NULL means "default". Loopback pools serve every session.
+    pub pool: *const c_char,
+    /// Length of `pool` in bytes.
+    pub pool_length: usize,
+    /// Require this address; fail if it is not available.
+    pub address: vipool_ip,
+    /// Address of the user's client.
+    pub client: vipool_ip,
+    /// Session leader: vipool_map_reap() closes the session when this process has exited. Pid 0 for
+    /// none.
+    pub leader: vipool_leader,
+}
+layout!(vipool_open_options {
+    size,
+    user,
+    user_length,
+    pool,
+    pool_length,
+    address,
+    client,
+    leader,
+});
+
+/// vipool_opened_session.flags: the session was already open. Its leases are the same, plus any that
+/// were missing.
+pub const VIPOOL_OPENED_ALREADY: u32 = 1;
+/// vipool_opened_session.flags: this call brought a pool below its low-water mark.
+pub const VIPOOL_OPENED_LOW_WATER: u32 = 2;
+
+/// Result of vipool_map_open_session().
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct vipool_opened_session {
+    /// sizeof(vipool_opened_session), set by the caller.
+    pub size: usize,
+    /// Handle for the programs of the session.
+    pub handle: vipool_handle,
+    /// The leases of the session, in the order of the pools; `lease_count` of them are written.
+    pub leases: [vipool_lease; VIPOOL_MAX_LEASES],
+    /// Number of leases.
+    pub lease_count: u32,
+    /// VIPOOL_OPENED_...
+    pub flags: u32,
+    /// VIPOOL_OK if the session has every address that it can have. Otherwise the reason:
+    /// VIPOOL_ERR_EXHAUSTED, VIPOOL_ERR_COOLING, VIPOOL_ERR_LINGERING or VIPOOL_ERR_DRAINING.
+    pub shortage: i32,
+    /// With VIPOOL_ERR_COOLING: the tick at which the first address is ready.
+    pub cooling_until: u32,
+}
+layout!(vipool_opened_session {
+    size,
+    handle,
+    leases,
+    lease_count,
+    flags,
+    shortage,
+    cooling_until,
+});
+
+/// Result of closing a session.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct vipool_closed_session {
+    /// sizeof(vipool_closed_session), set by the caller.
+    pub size: usize,
+    /// The released leases, in the order of the pools; `lease_count` of them are written.
+    pub leases: [vipool_lease; VIPOOL_MAX_LEASES],
+    /// Number of leases.
+    pub lease_count: u32,
+    /// Reserved: zero.
+    pub reserved: u32,
+}
+layout!(vipool_closed_session { size, leases, lease_count, reserved });
+
+impl vipool_opened_session {
+    /// Copies the result of `open_session` into the struct.
+    #[inline]
+    fn set(&mut self, opened: &OpenedSession) {
+        self.lease_count = write_leases(&mut self.leases, &opened.leases);
+        let bit = |on, bit| if on { bit } else { 0 };
+        self.flags = bit(opened.already_open, VIPOOL_OPENED_ALREADY)
+            | bit(opened.low_water, VIPOOL_OPENED_LOW_WATER);
+        self.shortage = opened.shortage.as_ref().map_or(VIPOOL_OK, Into::into) as i32;
+        self.cooling_until = match opened.shortage {
+            Some(Shortage::Cooling { until }) => until.as_secs(),
+            _ => 0,
+        };
+        // `open_session` writes the handle last. Reading it last avoids a stall on these stores.
+        self.handle = opened.handle.into();
+    }
+}
+
+static DEFAULT_OPTIONS: OpenOptions<'static> =
+    OpenOptions { user: None, pool: None, address: None, client: None, leader: None };
+
+/// Reads the options of the caller. Copies nothing if every member is zero.
+///
+/// # Safety
+/// `given` is NULL or valid for reads, with its texts, during `'a`.
+#[inline(always)]
+unsafe fn read_open_options<'r, 'a: 'r>(
+    given: *const vipool_open_options,
+    storage: &'r mut MaybeUninit<OpenOptions<'a>>,
+) -> Result<&'r OpenOptions<'a>, CallError> {
+    if given.is_null() {
+        return Ok(&DEFAULT_OPTIONS);
+    }
+    let mut copy = MaybeUninit::uninit();
+    // SAFETY: the caller guarantees struct and texts.
+    unsafe {
+        let given = in_place(given, &mut copy)?;
+        let options = storage.write(DEFAULT_OPTIONS);
+        // Only members that are set are written. A second write before the first read is slower.
+        if !(*given).user.is_null() || (*given).user_length != 0 {
+            options.user = Some(utf8((*given).user, (*given).user_length)?);
+        }
+        if !(*given).pool.is_null() || (*given).pool_length != 0 {
+            options.pool = Some(utf8((*given).pool, (*given).pool_length)?);
+        }
+        if (*given).address.family != 0 {
+            options.address = (*given).address.get()?;
+        }
+        if (*given).client.family != 0 {
+            options.client = (*given).client.get()?;
+        }
+        if (*given).leader.pid != 0 || (*given).leader.reserved != 0 {
+            options.leader = (*given).leader.get()?;
+        }
+        Ok(options)
+    }
+}
+
+/// Closes a session with `close`, reports the events and writes the result. No borrow of the map is
+/// live while the event callback runs, which may use the map.
+///
+/// # Safety
+/// `out` is NULL or valid as [`check_optional`] requires.
+#[inline(always)]
+unsafe fn close_and_report(
+    out: *mut vipool_closed_session,
+    sink: &EventSink,
+    close: impl FnOnce() -> Result<Result<ClosedSession, CloseError>, CallError>,
+) -> Result<(), CallError> {
+    // SAFETY: the caller guarantees the struct.
+    unsafe { check_optional(out) }?;
+    let result = close()?;
+    if let Ok(closed) = &result {
+        sink.report_close(closed);
+        // SAFETY: checked above.
+        unsafe {
+            fill_optional(out, |out| {
+                out.lease_count = write_leases(&mut out.leases, &closed.leases);
+                out.reserved = 0;
+            });
+        }
+    }
+    Ok(result.map(drop)?)
+}
+
+/// Opens a session: allocates its addresses, or returns the ones it already has.
+///
+/// Opening twice is the same as opening once; missing addresses are added. For each pool the session
+/// gets, in this order: the lease it already has; the required address or an error; the reserved
+/// address of the user; the last address of the user; the address that has been free longest.
+///
+/// Events: assigned for each new lease, exhausted, low water.
+///
+/// Parameters:
+/// - `map`: the map.
+/// - `session`: the session.
+/// - `options`: may be NULL.
+/// - `now`: vipool_now().
+/// - `out`: receives the handle and the leases. If `shortage` is not VIPOOL_OK, the session has some
+///   of its addresses, but not all.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8,
+/// VIPOOL_ERR_ADDRESS, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_EXHAUSTED to VIPOOL_ERR_NOT_READY (no session
+/// was opened), and writer errors.
+///
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_map_open_session(
+    map: *const vipool_map,
+    session: vipool_session,
+    options: *const vipool_open_options,
+    now: u32,
+    out: *mut vipool_opened_session,
+) -> vipool_status {
+    catch_panic(|| {
+        // SAFETY: the caller guarantees handle and struct.
+        let map = unsafe { borrow_shared(map) }?;
+        // SAFETY: as above.
+        unsafe { check_out(out) }?;
+        let id = session_id(session)?;
+        let mut storage = MaybeUninit::uninit();
+        // SAFETY: the caller guarantees struct and texts.
+        let options = unsafe { read_open_options(options, &mut storage) }?;
+        let result = map.with_session_writer(
+            |map| map.open_session(id, options, Tick::from_secs(now)),
+            |writer| writer.open_session(id, options, Tick::from_secs(now)),
+        );
+        map.sink.report_open(id, &result);
+        // By reference: a copy of the result costs more than the rest of this function.
+        if let Ok(opened) = &result {
+            // SAFETY: checked above.
+            unsafe { fill(out, |out| out.set(opened)) }
+        }
+        Ok(result.map(drop)?)
+    })
+}
+
+/// Closes a session by its id and releases its leases.
+///
+/// Events: released for each lease.
+///
+/// Parameters:
+/// - `map`: the map.
+/// - `session`: the session.
+/// - `now`: vipool_now().
+/// - `out`: receives the released leases. May be NULL.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_NOT_OPEN, and
+/// writer errors.
+///
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_map_close_session(
+    map: *const vipool_map,
+    session: vipool_session,
+    now: u32,
+    out: *mut vipool_closed_session,
+) -> vipool_status {
+    catch_panic(|| {
+        // SAFETY: the caller guarantees the handle.
+        let map = unsafe { borrow_shared(map) }?;
+        let close = || {
+            let id = session_id(session)?;
+            Ok(map.with_session_writer(
+                |map| map.close_session(id, Tick::from_secs(now)),
+                |writer| writer.close_session(id, Tick::from_secs(now)),
+            ))
+        };
+        // SAFETY: the caller guarantees the struct.
+        unsafe { close_and_report(out, &map.sink, close) }
+    })
+}
+
+/// Closes the session of a handle and releases its leases.
+///
+/// A handle that is stale, foreign or already closed releases nothing.
+///
+/// Events: released for each lease.
+///
+/// Parameters:
+/// - `map`: the map.
+/// - `handle`: the handle.
+/// - `now`: vipool_now().
+/// - `out`: receives the released leases. May be NULL.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_SESSION_ID,
+/// VIPOOL_ERR_HANDLE, VIPOOL_ERR_NOT_OPEN, VIPOOL_ERR_STALE, VIPOOL_ERR_FOREIGN, and writer errors.
+///
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_map_close_by_handle(
+    map: *const vipool_map,
+    handle: *const vipool_handle,
+    now: u32,
+    out: *mut vipool_closed_session,
+) -> vipool_status {
+    catch_panic(|| {
+        // SAFETY: the caller guarantees both handles.
+        let (map, handle) =
+            unsafe { (borrow_shared(map)?, handle.as_ref().ok_or(VIPOOL_ERR_NULL)?) };
+        let close = || {
+            let handle = handle.get()?;
+            Ok(map.with_session_writer(
+                |map| map.close_by_handle(&handle, Tick::from_secs(now)),
+                |writer| writer.close_by_handle(&handle, Tick::from_secs(now)),
+            ))
+        };
+        // SAFETY: the caller guarantees the struct.
+        unsafe { close_and_report(out, &map.sink, close) }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::c_void;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::thread;
+
+    use super::*;
+    use crate::capi::event::{vipool_event, vipool_event_kind};
+    use crate::map::{Map, Plan};
+    use crate::pool::{Pool, PoolKind};
+
+    unsafe extern "C" fn count_assigned(context: *mut c_void, event: *const vipool_event) {
+        // SAFETY: the counter of the test, and an event of the library.
+        let (assigned, event) = unsafe { (&*context.cast::<AtomicU32>(), &*event) };
+        if event.kind == vipool_event_kind::VIPOOL_EVENT_ASSIGNED as u32 {
+            assigned.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn concurrent_opens_emit_one_event() {
+        let address = std::net::IpAddr::from([10, 0, 0, 0]);
+        let ranges = [crate::range::Range::new(address, [10, 0, 255, 255].into()).unwrap()];
+        let pool = Pool::new("default", PoolKind::VirtualIp, &ranges, 60_000).unwrap();
+        let map = Map::in_memory(&Plan { pools: vec![pool], ..Plan::default() }).unwrap();
+        let assigned = AtomicU32::new(0);
+        let arrived = AtomicU32::new(0);
+        let context = (&raw const assigned).cast_mut().cast();
+        let map = vipool_map::new(map, EventSink::new(Some(count_assigned), context), false);
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for number in 1..=50_000u64 {
+                        // Both threads open each session at the same time.
+                        arrived.fetch_add(1, Ordering::Relaxed);
+                        while u64::from(arrived.load(Ordering::Relaxed)) < 2 * number {
+                            thread::yield_now();
+                        }
+                        let mut opened = MaybeUninit::<vipool_opened_session>::zeroed();
+                        // SAFETY: zeroed memory with a size is a valid struct; the map outlives the call.
+                        let status = unsafe {
+                            opened
+                                .as_mut_ptr()
+                                .cast::<usize>()
+                                .write(size_of::<vipool_opened_session>());
+                            let id = 0x0400_0000_0000_0000 | number;
+                            let out = opened.as_mut_ptr();
+                            vipool_map_open_session(&raw const map, id, std::ptr::null(), 1000, out)
+                        };
+                        assert_eq!(status, VIPOOL_OK);
+                    }
+                });
+            }
+        });
+        assert_eq!(assigned.into_inner(), 50_000);
+    }
+}

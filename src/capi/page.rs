@@ -1,0 +1,55 @@
+//! List calls: a page of rows is copied into an array of the caller.
+
+use super::error::CallError;
+use super::handle::not_null;
+use super::layout::{Versioned, check_out, write};
+
+/// Where a list call writes: an array, and two counts.
+pub(crate) struct Page<R> {
+    /// Index of the first item that is wanted.
+    pub(crate) first: usize,
+    pub(crate) rows: *mut R,
+    pub(crate) capacity: usize,
+    /// Receives the number of rows that were written.
+    pub(crate) out_count: *mut usize,
+    /// Receives the number of all items. May be NULL.
+    pub(crate) out_total: *mut usize,
+}
+
+/// Copies a page of items. The rows lie as far apart as the size in the first row says. Returns how
+/// many were written.
+///
+/// # Safety
+/// `rows` is NULL or valid for writes of `capacity` rows of that size. The counts are NULL or valid
+/// for a write.
+pub(crate) unsafe fn write_page<'a, T: 'a, R: Versioned + From<&'a T>>(
+    items: &'a [T],
+    page: Page<R>,
+) -> Result<usize, CallError> {
+    let Page { first, rows, capacity, out_count, out_total } = page;
+    not_null(out_count)?;
+    let wanted = items.get(first..).unwrap_or_default();
+    let count = wanted.len().min(capacity);
+    if capacity > 0 {
+        // SAFETY: the caller guarantees the first row.
+        unsafe { check_out(rows) }?;
+        // SAFETY: the size of the first row was checked. The caller guarantees `capacity` rows of
+        // that size.
+        unsafe {
+            let size = rows.cast::<usize>().read();
+            for (index, item) in wanted[..count].iter().enumerate() {
+                let row = rows.byte_add(index * size);
+                row.cast::<usize>().write(size);
+                write(row, &R::from(item));
+            }
+        }
+    }
+    // SAFETY: not NULL; the total only where it is wanted.
+    unsafe {
+        out_count.write(count);
+        if !out_total.is_null() {
+            out_total.write(items.len());
+        }
+    }
+    Ok(count)
+}

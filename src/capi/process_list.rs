@@ -1,0 +1,141 @@
+//! The rules of the process list.
+
+use std::ffi::c_char;
+
+use super::error::CallError;
+use super::layout::{layout, read};
+use super::status::vipool_status::{self, *};
+use super::text::{array, check_flags, optional_utf8, utf8};
+use crate::policy::{Features, PortRange, Program, ProgramFlags};
+
+/// An inclusive range of ports in host byte order. Plain data.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct vipool_ports {
+    /// Lowest port.
+    pub first: u16,
+    /// Highest port.
+    pub last: u16,
+}
+
+/// Feature: the virtual IP of the session replaces the address of the host.
+pub const VIPOOL_FEATURE_VIRTUAL_IP: u32 = 1;
+/// Feature: the virtual loopback address of the session replaces 127.0.0.1.
+pub const VIPOOL_FEATURE_LOOPBACK: u32 = 2;
+/// Feature: the name of the host resolves to the address of the session's client.
+pub const VIPOOL_FEATURE_CLIENT_IP: u32 = 4;
+
+/// vipool_program.flags: the rule also applies to child processes that no rule matches.
+pub const VIPOOL_PROGRAM_INHERIT: u32 = 1;
+/// vipool_program.flags: a bind to 127.0.0.1 with port 0 is rewritten too.
+pub const VIPOOL_PROGRAM_MAP_EPHEMERAL: u32 = 2;
+/// vipool_program.flags: a bind to 0.0.0.0 with a fixed port goes to the virtual loopback address if
+/// the session has no virtual IP. Without the flag such a bind passes.
+pub const VIPOOL_PROGRAM_WILDCARD_LOOPBACK: u32 = 4;
+/// vipool_program.flags: a connect to 127.0.0.1 always goes to the virtual loopback address. Without
+/// the flag it does so only if the session listens there; otherwise it goes to the host.
+pub const VIPOOL_PROGRAM_CONNECT_OWN: u32 = 8;
+
+/// A rule of the process list. The library copies texts and arrays.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct vipool_program {
+    /// sizeof(vipool_program), set by the caller.
+    pub size: usize,
+    /// A full path (recommended) or a bare file name, UTF-8.
+    pub pattern: *const c_char,
+    /// Length of `pattern` in bytes.
+    pub pattern_length: usize,
+    /// For an interpreter: the rule matches only when it runs this script. May be NULL.
+    pub script: *const c_char,
+    /// Length of `script` in bytes.
+    pub script_length: usize,
+    /// VIPOOL_FEATURE_...
+    pub features: u32,
+    /// VIPOOL_PROGRAM_...
+    pub flags: u32,
+    /// Loopback ports that always go to the virtual loopback address, without a question to the
+    /// kernel. May be NULL for none.
+    pub own_ports: *const vipool_ports,
+    /// Number of `own_ports`.
+    pub own_port_count: usize,
+    /// Loopback ports of the host, which always pass. May be NULL for none.
+    pub shared_ports: *const vipool_ports,
+    /// Number of `shared_ports`.
+    pub shared_port_count: usize,
+    /// If `pattern` is a symbolic link: the file that it leads to, which the system reports as the
+    /// path of the running program. UTF-8. May be NULL; VIPOOL_PLAN_FOLLOW_LINKS fills it.
+    pub target: *const c_char,
+    /// Length of `target` in bytes.
+    pub target_length: usize,
+}
+layout!(vipool_program {
+    size,
+    pattern,
+    pattern_length,
+    script,
+    script_length,
+    features,
+    flags,
+    own_ports,
+    own_port_count,
+    shared_ports,
+    shared_port_count,
+    target,
+    target_length,
+});
+
+const _: () = assert!(
+    VIPOOL_FEATURE_VIRTUAL_IP | VIPOOL_FEATURE_LOOPBACK | VIPOOL_FEATURE_CLIENT_IP
+        == Features::ALL_BITS,
+    "a feature of the table has no C constant"
+);
+const _: () = assert!(
+    VIPOOL_PROGRAM_INHERIT
+        | VIPOOL_PROGRAM_MAP_EPHEMERAL
+        | VIPOOL_PROGRAM_WILDCARD_LOOPBACK
+        | VIPOOL_PROGRAM_CONNECT_OWN
+        == ProgramFlags::ALL_BITS,
+    "a flag of the table has no C constant"
+);
+
+/// Reads an array of port ranges.
+///
+/// # Safety
+/// As for [`array()`].
+pub(crate) unsafe fn read_ports(
+    ports: *const vipool_ports,
+    count: usize,
+) -> Result<Vec<PortRange>, vipool_status> {
+    // SAFETY: the caller guarantees the array.
+    let ports = unsafe { array(ports, count) }?;
+    ports
+        .iter()
+        .map(|range| {
+            let range = PortRange { first: range.first, last: range.last };
+            if range.first <= range.last { Ok(range) } else { Err(VIPOOL_ERR_RANGE_ORDER) }
+        })
+        .collect()
+}
+
+/// Reads a rule of the process list.
+///
+/// # Safety
+/// `given` is NULL or valid for reads, with its texts and arrays.
+pub(crate) unsafe fn read_program(given: *const vipool_program) -> Result<Program, CallError> {
+    // SAFETY: the caller guarantees struct, texts and arrays.
+    unsafe {
+        let given = read(given)?;
+        let flags = check_flags(given.flags, ProgramFlags::ALL_BITS)?;
+        let features = check_flags(given.features, Features::ALL_BITS)?;
+        Ok(Program {
+            pattern: utf8(given.pattern, given.pattern_length)?.to_owned(),
+            target: optional_utf8(given.target, given.target_length)?.map(str::to_owned),
+            script: optional_utf8(given.script, given.script_length)?.map(str::to_owned),
+            features: Features::from_bits(features),
+            flags: ProgramFlags::from_bits(flags),
+            own_ports: read_ports(given.own_ports, given.own_port_count)?,
+            shared_ports: read_ports(given.shared_ports, given.shared_port_count)?,
+        })
+    }
+}

@@ -1,0 +1,267 @@
+//! The rule of the process list that applies to a program, and the verdicts of all rules.
+
+use std::ffi::c_char;
+
+use super::error::{catch_panic, silent_status};
+use super::executable::{vipool_executable, with_executable};
+use super::handle::borrow_shared;
+use super::layout::{check_out_silent, layout, read, read_silent, write};
+use super::page::{Page, write_page};
+use super::reader::vipool_reader;
+use super::status::vipool_status::{self, *};
+use crate::policy::{MatchKind, MatchResult, ProgramView};
+
+/// What a rule matched.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug)]
+pub enum vipool_matched_by {
+    /// No rule matches the program; it inherited this one from its parent.
+    VIPOOL_MATCHED_INHERITED = 0,
+    /// The path of its file, or the full path that it was started by.
+    VIPOOL_MATCHED_FULL_PATH = 1,
+    /// A symbolic link that leads to its file.
+    VIPOOL_MATCHED_LINK = 2,
+    /// The name of its file, in any directory.
+    VIPOOL_MATCHED_BARE_NAME = 3,
+}
+
+/// The rule that applies to a program.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct vipool_rule {
+    /// sizeof(vipool_rule), set by the caller.
+    pub size: usize,
+    /// Id of the rule. It stays the same when the list is reloaded and for child processes.
+    pub id: u64,
+    /// VIPOOL_FEATURE_...
+    pub features: u32,
+    /// VIPOOL_PROGRAM_... With VIPOOL_PROGRAM_INHERIT child processes inherit the rule.
+    pub flags: u32,
+    /// vipool_matched_by.
+    pub matched_by: u32,
+    /// Reserved: zero.
+    pub reserved: u32,
+}
+layout!(vipool_rule { size, id, features, flags, matched_by, reserved });
+
+impl vipool_rule {
+    pub(crate) fn new(program: &ProgramView<'_>, matched_by: vipool_matched_by) -> Self {
+        Self {
+            size: size_of::<Self>(),
+            id: program.id(),
+            features: program.features().bits(),
+            flags: program.flags().bits(),
+            matched_by: matched_by as u32,
+            reserved: 0,
+        }
+    }
+}
+
+impl From<MatchKind> for vipool_matched_by {
+    fn from(by: MatchKind) -> Self {
+        match by {
+            MatchKind::FullPath => vipool_matched_by::VIPOOL_MATCHED_FULL_PATH,
+            MatchKind::Link => vipool_matched_by::VIPOOL_MATCHED_LINK,
+            MatchKind::BareName => vipool_matched_by::VIPOOL_MATCHED_BARE_NAME,
+        }
+    }
+}
+
+/// Finds the rule that applies to a program: the most specific one that matches, or the first of
+/// equally specific ones.
+///
+/// Parameters:
+/// - `reader`: the reader.
+/// - `executable`: the program.
+/// - `out`: receives the rule.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
+/// VIPOOL_ERR_BUFFER (a path is too long), VIPOOL_ERR_NOT_FOUND (no rule matches: do not rewrite).
+///
+/// Threads: any; signal-safe, with 24 KiB of stack.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_reader_find_rule(
+    reader: *const vipool_reader,
+    executable: *const vipool_executable,
+    out: *mut vipool_rule,
+) -> vipool_status {
+    silent_status(|| {
+        // SAFETY: the caller guarantees handle and struct.
+        let (reader, given) = unsafe { (borrow_shared(reader)?, read_silent(executable)?) };
+        // SAFETY: the caller guarantees the struct.
+        unsafe { check_out_silent(out) }?;
+        // SAFETY: the caller guarantees the texts in the struct.
+        let found =
+            unsafe { with_executable(&given, |program| reader.reader.policy().find(program)) }?;
+        let found = found.ok_or(VIPOOL_ERR_NOT_FOUND)?;
+        let MatchResult::Matched { by, .. } = found.result else {
+            return Err(VIPOOL_ERR_NOT_FOUND);
+        };
+        // SAFETY: checked above.
+        unsafe { write(out, &vipool_rule::new(&found.program, by.into())) };
+        Ok(())
+    })
+}
+
+/// Finds the rule with this id, if child processes inherit it.
+///
+/// For a program that no rule matches, started by a program under this rule.
+///
+/// Parameters:
+/// - `reader`: the reader.
+/// - `id`: vipool_rule.id of the parent.
+/// - `out`: receives the rule.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_NOT_FOUND.
+///
+/// Threads: any; signal-safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_reader_find_rule_by_id(
+    reader: *const vipool_reader,
+    id: u64,
+    out: *mut vipool_rule,
+) -> vipool_status {
+    silent_status(|| {
+        // SAFETY: the caller guarantees the handle.
+        let reader = unsafe { borrow_shared(reader) }?;
+        // SAFETY: the caller guarantees the struct.
+        unsafe { check_out_silent(out) }?;
+        let policy = reader.reader.policy();
+        let program = policy.find_inherited(id).ok_or(VIPOOL_ERR_NOT_FOUND)?;
+        let matched_by = vipool_matched_by::VIPOOL_MATCHED_INHERITED;
+        // SAFETY: checked above.
+        unsafe { write(out, &vipool_rule::new(&program, matched_by)) };
+        Ok(())
+    })
+}
+
+/// MatchResult of one rule on a program.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug)]
+pub enum vipool_match_result {
+    /// The rule is for another program.
+    VIPOOL_MATCH_OTHER_PROGRAM = 0,
+    /// The rule matches. The most specific rule that matches applies; of equally specific rules, the
+    /// first.
+    VIPOOL_MATCH_MATCHED = 1,
+    /// The file names are equal, but the rule has another full path.
+    VIPOOL_MATCH_OTHER_DIRECTORY = 2,
+    /// The rule is for this interpreter with another script.
+    VIPOOL_MATCH_OTHER_SCRIPT = 3,
+}
+
+/// A rule of the process list with its verdict.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct vipool_match_row {
+    /// sizeof(vipool_match_row), set by the caller in the first row of a page.
+    pub size: usize,
+    /// Id of the rule: vipool_rule.id.
+    pub id: u64,
+    /// Full path or bare file name of the rule, UTF-8 without a NUL, valid until the reader is
+    /// closed.
+    pub pattern: *const c_char,
+    /// Length of `pattern` in bytes.
+    pub pattern_length: usize,
+    /// Script of the rule, UTF-8 without a NUL, valid until the reader is closed. NULL for none.
+    pub script: *const c_char,
+    /// Length of `script` in bytes.
+    pub script_length: usize,
+    /// Description for people, UTF-8 without a NUL. Static.
+    pub text: *const c_char,
+    /// Length of `text` in bytes.
+    pub text_length: usize,
+    /// vipool_match_result.
+    pub verdict: u32,
+    /// With VIPOOL_MATCH_MATCHED: vipool_matched_by. Otherwise 0.
+    pub matched_by: u32,
+    /// With VIPOOL_MATCH_MATCHED and a script: vipool_matched_by of the script. Otherwise 0.
+    pub script_matched_by: u32,
+    /// Reserved: zero.
+    pub reserved: u32,
+}
+layout!(vipool_match_row {
+    size,
+    id,
+    pattern,
+    pattern_length,
+    script,
+    script_length,
+    text,
+    text_length,
+    verdict,
+    matched_by,
+    script_matched_by,
+    reserved,
+});
+
+impl From<&(ProgramView<'_>, MatchResult)> for vipool_match_row {
+    fn from((rule, verdict): &(ProgramView<'_>, MatchResult)) -> Self {
+        let (number, matched_by, script_matched_by) = match *verdict {
+            MatchResult::Matched { by, script } => {
+                let script = script.map_or(0, |by| vipool_matched_by::from(by) as u32);
+                let matches = vipool_match_result::VIPOOL_MATCH_MATCHED;
+                (matches, vipool_matched_by::from(by) as u32, script)
+            }
+            MatchResult::OtherDirectory => {
+                (vipool_match_result::VIPOOL_MATCH_OTHER_DIRECTORY, 0, 0)
+            }
+            MatchResult::OtherScript => (vipool_match_result::VIPOOL_MATCH_OTHER_SCRIPT, 0, 0),
+            MatchResult::OtherProgram => (vipool_match_result::VIPOOL_MATCH_OTHER_PROGRAM, 0, 0),
+        };
+        let (pattern, script, text) = (rule.pattern(), rule.script(), verdict.text());
+        Self {
+            size: size_of::<Self>(),
+            id: rule.id(),
+            pattern: pattern.as_ptr().cast(),
+            pattern_length: pattern.len(),
+            script: script.map_or(std::ptr::null(), |script| script.as_ptr().cast()),
+            script_length: script.map_or(0, <[u8]>::len),
+            text: text.as_ptr().cast(),
+            text_length: text.len(),
+            verdict: number as u32,
+            matched_by,
+            script_matched_by,
+            reserved: 0,
+        }
+    }
+}
+
+/// Lists the verdict of every rule of the process list on a program, in the order of the list.
+///
+/// For diagnosis. vipool_reader_find_rule() decides which rule applies.
+///
+/// Parameters:
+/// - `reader`: the reader.
+/// - `executable`: the program.
+/// - `first`: index of the first rule, from 0.
+/// - `rows`, `capacity`: receives the rows. Set the size of the first row.
+/// - `out_count`: receives the number of rows that were written.
+/// - `out_total`: receives the number of all rules. May be NULL.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
+/// VIPOOL_ERR_BUFFER (a path is too long).
+///
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_reader_list_matches(
+    reader: *const vipool_reader,
+    executable: *const vipool_executable,
+    first: usize,
+    rows: *mut vipool_match_row,
+    capacity: usize,
+    out_count: *mut usize,
+    out_total: *mut usize,
+) -> vipool_status {
+    catch_panic(|| {
+        let page = Page { first, rows, capacity, out_count, out_total };
+        // SAFETY: the caller guarantees handle, struct, texts, array and counts.
+        unsafe {
+            let (reader, given) = (borrow_shared(reader)?, read(executable)?);
+            with_executable(&given, |program| {
+                let verdicts: Vec<_> = reader.reader.policy().explain(*program).collect();
+                write_page(&verdicts, page).map(drop)
+            })?
+        }
+    })
+}

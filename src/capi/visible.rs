@@ -1,0 +1,241 @@
+//! Rewrite calls for addresses without a port, for interfaces, and for the name of the host.
+
+use std::net::IpAddr;
+
+use super::address::vipool_ip;
+use super::error::silent_status;
+use super::handle::{borrow_shared, not_null};
+use super::layout::{check_out_silent, layout, write};
+use super::outcome::{WriteTo, numbers, vipool_outcome};
+use super::rewrite::decide;
+use super::rewriter::vipool_rewriter;
+use super::status::vipool_status::{self, *};
+use crate::rewrite::Outcome;
+
+/// Decides about an address without a port that the program receives.
+///
+/// For the address of a received IP_PKTINFO, and for an address whose name is looked up (getnameinfo,
+/// gethostbyaddr).
+///
+/// Parameters:
+/// - `rewriter`: the rewriter.
+/// - `address`: the address.
+/// - `out`: receives the outcome. With VIPOOL_REWRITTEN the program gets `out->address`, with port 0.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_ADDRESS. The hook then makes
+/// the call as the program made it.
+///
+/// Threads: any; signal-safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_rewrite_visible_ip(
+    rewriter: *const vipool_rewriter,
+    address: *const vipool_ip,
+    out: *mut vipool_outcome,
+) -> vipool_status {
+    // SAFETY: the caller guarantees handle, address and struct.
+    unsafe {
+        decide_ip(rewriter, address, out, |rewriter, ip| rewriter.for_display().visible_ip(ip))
+    }
+}
+
+/// Decides about the interface of a multicast datagram, if the program set none (IP_MULTICAST_IF).
+///
+/// Parameters:
+/// - `rewriter`: the rewriter.
+/// - `address`: the multicast destination.
+/// - `out`: receives the outcome. With VIPOOL_REWRITTEN set IP_MULTICAST_IF to `out->address`.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_ADDRESS. The hook then makes
+/// the call as the program made it.
+///
+/// Threads: any; signal-safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_rewrite_multicast_interface(
+    rewriter: *const vipool_rewriter,
+    address: *const vipool_ip,
+    out: *mut vipool_outcome,
+) -> vipool_status {
+    // SAFETY: the caller guarantees handle, address and struct.
+    unsafe {
+        decide_ip(rewriter, address, out, |rewriter, to| {
+            rewriter.for_call().multicast_interface(to)
+        })
+    }
+}
+
+/// Decides about an address without a port. The outcome has no port either.
+///
+/// # Safety
+/// As for [`decide`]; `address` is NULL or valid for reads.
+#[inline(always)]
+unsafe fn decide_ip<T: WriteTo>(
+    rewriter: *const vipool_rewriter,
+    address: *const vipool_ip,
+    out: *mut vipool_outcome,
+    decision: impl Fn(&vipool_rewriter, IpAddr) -> Outcome<T>,
+) -> vipool_status {
+    let decision = |rewriter: &vipool_rewriter| {
+        // SAFETY: the caller guarantees the address.
+        let address = unsafe { address.as_ref() }.ok_or(VIPOOL_ERR_NULL)?;
+        // One branch per family: an `IpAddr` of either family would be built in memory, and reading
+        // it back stalls.
+        match address.family {
+            4 => Ok(decision(rewriter, address.v4().into())),
+            6 => Ok(decision(rewriter, address.v6().into())),
+            _ => Err(VIPOOL_ERR_ADDRESS),
+        }
+    };
+    // SAFETY: the caller guarantees handle and struct.
+    unsafe { decide(rewriter, out, decision) }
+}
+
+/// The addresses that the name of the host resolves to.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct vipool_host_addresses {
+    /// sizeof(vipool_host_addresses), set by the caller.
+    pub size: usize,
+    /// VIPOOL_REWRITTEN or VIPOOL_PASSED.
+    pub kind: u32,
+    /// With VIPOOL_PASSED: vipool_reason. Otherwise 0.
+    pub reason: u32,
+    /// Replaces all IPv4 addresses; no address removes them.
+    pub v4: vipool_ip,
+    /// Replaces all IPv6 addresses; no address removes them.
+    pub v6: vipool_ip,
+}
+layout!(vipool_host_addresses { size, kind, reason, v4, v6 });
+
+/// Decides about the addresses of the host's own name: getaddrinfo, gethostbyname and the like.
+///
+/// The result is the virtual IP of the session, or the address of its client if the rule of the
+/// program has VIPOOL_FEATURE_CLIENT_IP.
+///
+/// Parameters:
+/// - `rewriter`: the rewriter.
+/// - `client`: address of the client (vipool_client_get()). May be NULL or no address.
+/// - `out`: receives the addresses.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_ADDRESS. The hook then makes
+/// the call as the program made it.
+///
+/// Threads: any; signal-safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_rewrite_host_addresses(
+    rewriter: *const vipool_rewriter,
+    client: *const vipool_ip,
+    out: *mut vipool_host_addresses,
+) -> vipool_status {
+    silent_status(|| {
+        // SAFETY: the caller guarantees handle and address.
+        let (rewriter, client) = unsafe { (borrow_shared(rewriter)?, client.as_ref()) };
+        // SAFETY: the caller guarantees the struct.
+        unsafe { check_out_silent(out) }?;
+        let client = client.map_or(Ok(None), vipool_ip::get)?;
+        let outcome = rewriter.for_call().resolve_host_name(client);
+        let (kind, reason, _) = numbers(&outcome);
+        let addresses = outcome.rewritten().unwrap_or_default();
+        let (v4, v6) = (addresses.v4.map(Into::into), addresses.v6.map(Into::into));
+        let size = size_of::<vipool_host_addresses>();
+        let result = vipool_host_addresses { size, kind, reason, v4: v4.into(), v6: v6.into() };
+        // SAFETY: checked above.
+        unsafe { write(out, &result) };
+        Ok(())
+    })
+}
+
+/// Writes 1 if a predicate of the rewriter holds for an address, otherwise 0.
+///
+/// # Safety
+/// `rewriter` is NULL or a live handle. `address` and `out` are NULL or valid.
+unsafe fn write_predicate(
+    rewriter: *const vipool_rewriter,
+    address: *const vipool_ip,
+    out: *mut u32,
+    predicate: impl FnOnce(&vipool_rewriter, IpAddr) -> bool,
+) -> vipool_status {
+    silent_status(|| {
+        not_null(out)?;
+        // SAFETY: the caller guarantees handle and address.
+        let (rewriter, address) =
+            unsafe { (borrow_shared(rewriter)?, address.as_ref().ok_or(VIPOOL_ERR_NULL)?) };
+        let holds = predicate(rewriter, address.required()?);
+        // SAFETY: not NULL.
+        unsafe { out.write(holds.into()) };
+        Ok(())
+    })
+}
+
+/// Returns whether the name of an address is the name of the host: getnameinfo, gethostbyaddr.
+///
+/// Parameters:
+/// - `rewriter`: the rewriter.
+/// - `address`: the address.
+/// - `out_own`: receives 1 if it is, otherwise 0.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS.
+///
+/// Threads: any; signal-safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_rewrite_is_own_address(
+    rewriter: *const vipool_rewriter,
+    address: *const vipool_ip,
+    out_own: *mut u32,
+) -> vipool_status {
+    // SAFETY: the caller guarantees handle, address and result.
+    unsafe {
+        write_predicate(rewriter, address, out_own, |rewriter, ip| {
+            rewriter.for_display().is_virtual_ip(ip)
+        })
+    }
+}
+
+/// Returns whether an address is hidden from the program: getifaddrs, GetAdaptersAddresses.
+///
+/// Parameters:
+/// - `rewriter`: the rewriter.
+/// - `address`: an address of an interface.
+/// - `out_hidden`: receives 1 if the list for the program leaves it out, otherwise 0.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS.
+///
+/// Threads: any; signal-safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_rewrite_is_hidden(
+    rewriter: *const vipool_rewriter,
+    address: *const vipool_ip,
+    out_hidden: *mut u32,
+) -> vipool_status {
+    // SAFETY: the caller guarantees handle, address and result.
+    unsafe {
+        write_predicate(rewriter, address, out_hidden, |rewriter, ip| {
+            rewriter.for_call().is_hidden(ip)
+        })
+    }
+}
+
+/// Returns whether the call of the program may continue after a bind to an address of a vipool_outcome
+/// failed with EADDRNOTAVAIL or WSAEADDRNOTAVAIL: the address is on no interface.
+///
+/// Parameters:
+/// - `rewriter`: the rewriter.
+/// - `address`: `address` of bind and listen, `bind` of connect and send.
+/// - `out_allowed`: receives 1 if the call continues as the program made it, 0 if it fails with that
+///   error.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS.
+///
+/// Threads: any; signal-safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_rewrite_is_retry_allowed(
+    rewriter: *const vipool_rewriter,
+    address: *const vipool_ip,
+    out_allowed: *mut u32,
+) -> vipool_status {
+    // SAFETY: the caller guarantees handle, address and result.
+    unsafe {
+        write_predicate(rewriter, address, out_allowed, |rewriter, ip| {
+            rewriter.for_display().retries_original(ip)
+        })
+    }
+}

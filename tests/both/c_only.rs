@@ -1,0 +1,269 @@
+//! Properties that only the C ABI has: text conversion, buffers, reserved members and unknown flags.
+
+#![allow(unsafe_code, reason = "this is what a C program does")]
+
+use std::ffi::{c_char, c_void};
+use std::net::IpAddr;
+use std::ptr::{null, null_mut};
+
+use vipool::capi::address::{vipool_ip, vipool_ip_to_sockaddr, vipool_sockaddr};
+use vipool::capi::farm::*;
+use vipool::capi::farm_build::*;
+use vipool::capi::interface::vipool_interface;
+use vipool::capi::map::*;
+use vipool::capi::map_session::*;
+use vipool::capi::outcome::vipool_outcome;
+use vipool::capi::plan::*;
+use vipool::capi::reader::*;
+use vipool::capi::reason::{vipool_reason, vipool_reason_get_text};
+use vipool::capi::rewrite::vipool_rewrite_bind;
+use vipool::capi::rewriter::*;
+use vipool::capi::rule::{vipool_reader_find_rule_by_id, vipool_rule};
+use vipool::capi::session::*;
+use vipool::capi::socket::vipool_socket;
+use vipool::capi::status::vipool_status::{self, *};
+use vipool::capi::text::vipool_utf16_to_utf8;
+use vipool::map::Plan;
+use vipool::policy::{Policy, Program, ProgramFlags};
+
+use crate::suite::{ip, plan, session};
+use crate::through_c::build;
+use crate::through_c::values::{c_ip, chars, check, owned, sized, text};
+
+/// A map in memory with one open session, a reader and the rule of its one program.
+struct Fixture {
+    map: *mut vipool_map,
+    reader: *mut vipool_reader,
+    handle: vipool_handle,
+    rule: u64,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let flags = ProgramFlags { inherit: true, ..ProgramFlags::default() };
+        let program = Program { pattern: "/bin/x".into(), flags, ..Program::default() };
+        let rule = program.id();
+        let policy = Policy { programs: vec![program], ..Policy::default() };
+        let (mut map, mut reader) = (null_mut(), null_mut());
+        let mut opened = sized::<vipool_opened_session>();
+        // SAFETY: valid handles and structs; the plan is freed once.
+        unsafe {
+            let plan = build::plan(&Plan { policy, ..plan() }, 0).unwrap();
+            check(vipool_map_create_in_memory(plan, null(), &mut map)).unwrap();
+            vipool_plan_free(plan);
+            check(vipool_reader_open_map(map, &mut reader)).unwrap();
+            let id = session(1).raw();
+            check(vipool_map_open_session(map, id, null(), 100, &mut opened)).unwrap();
+        }
+        Self { map, reader, handle: opened.handle, rule }
+    }
+
+    fn rewriter(&self) -> *mut vipool_rewriter {
+        let mut rewriter = null_mut();
+        let options = vipool_rewriter_options { handle: self.handle, rule: self.rule, ..sized() };
+        // SAFETY: valid handles and structs.
+        check(unsafe { vipool_rewriter_new(self.reader, &options, &mut rewriter) }).unwrap();
+        rewriter
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        // SAFETY: both came from the library and are closed once.
+        unsafe {
+            vipool_reader_close(self.reader);
+            vipool_map_close(self.map);
+        }
+    }
+}
+
+#[test]
+fn utf16_becomes_utf8() {
+    let wide: Vec<u16> = r"C:\Ärger\😀".encode_utf16().collect();
+    let (mut buffer, mut length) = ([0 as c_char; 64], 0);
+    let convert = |units: &[u16], buffer: *mut c_char, capacity, length: &mut usize| {
+        // SAFETY: valid arrays.
+        unsafe { vipool_utf16_to_utf8(units.as_ptr(), units.len(), buffer, capacity, length) }
+    };
+    assert_eq!(convert(&wide, null_mut(), 0, &mut length), VIPOOL_ERR_BUFFER);
+    check(convert(&wide, buffer.as_mut_ptr(), length + 1, &mut length)).unwrap();
+    assert_eq!(owned(buffer.as_ptr(), length), r"C:\Ärger\😀");
+    assert_eq!(convert(&[0xd800], buffer.as_mut_ptr(), 64, &mut length), VIPOOL_ERR_UTF16);
+}
+
+#[test]
+fn session_text_is_parsed_back() {
+    for name in ["embedder:7", "logind:12", "windows:3"] {
+        let (mut buffer, mut length, mut id, mut parsed) = ([0 as c_char; 32], 0, 0, 0);
+        // SAFETY: valid texts, buffers and places.
+        unsafe {
+            check(vipool_session_parse(chars(name), name.len(), &mut id)).unwrap();
+            let out = buffer.as_mut_ptr();
+            check(vipool_session_format(id, out, 32, &mut length)).unwrap();
+            check(vipool_session_parse(out, length, &mut parsed)).unwrap();
+        }
+        assert_eq!((owned(buffer.as_ptr(), length), parsed), (name.to_owned(), id));
+    }
+}
+
+#[test]
+fn report_names_the_finding_and_its_line() {
+    let toml = "[[range]]\naddresses = \"10.0.5.1/24\"\n";
+    let (mut farm, mut length) = (null_mut(), 0);
+    // SAFETY: valid texts, buffers and places; the farm is freed once.
+    unsafe {
+        check(vipool_farm_parse(chars(toml), toml.len(), &mut farm)).unwrap();
+        let status = vipool_farm_format_report(farm, null_mut(), 0, &mut length);
+        assert_eq!(status, VIPOOL_ERR_BUFFER);
+        let mut buffer = vec![0 as c_char; length + 1];
+        let out = buffer.as_mut_ptr();
+        check(vipool_farm_format_report(farm, out, length + 1, &mut length)).unwrap();
+        let report = owned(out, length);
+        assert!(report.contains("10.0.5.1/24") && report.contains('2'), "{report}");
+
+        let (mut finding, mut count, mut total) = (sized::<vipool_finding>(), 0, 0);
+        let row = &raw mut finding;
+        check(vipool_farm_list_findings(farm, 2, 0, row, 1, &mut count, &mut total)).unwrap();
+        assert_eq!((count, total, finding.level, finding.line), (1, 1, 2, 2));
+        let status = vipool_farm_list_findings(farm, 3, 0, row, 1, &mut count, &mut total);
+        assert_eq!(status, VIPOOL_ERR_KIND);
+        vipool_farm_free(farm);
+    }
+}
+
+#[test]
+fn created_map_is_opened_again_and_superseded() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = directory.path().to_str().unwrap();
+    let (path, length) = (chars(text), text.len());
+    let (mut first, mut second, mut reader) = (null_mut(), null_mut(), null_mut());
+    let (mut opened, mut is_superseded) = (sized::<vipool_opened_session>(), 9);
+    // SAFETY: valid texts, handles and structs; each handle is freed once.
+    unsafe {
+        let plan = build::plan(&plan(), 0).unwrap();
+        check(vipool_map_create(path, length, plan, null(), &mut first)).unwrap();
+        check(vipool_map_open_session(first, session(1).raw(), null(), 100, &mut opened)).unwrap();
+        vipool_map_close(first);
+        check(vipool_reader_open(path, length, &mut reader)).unwrap();
+        check(vipool_reader_is_superseded(reader, &mut is_superseded)).unwrap();
+        assert_eq!(is_superseded, 0);
+
+        check(vipool_map_open(path, length, null(), &mut first)).unwrap();
+        check(vipool_map_close_by_handle(first, &opened.handle, 101, null_mut())).unwrap();
+        vipool_map_close(first);
+        check(vipool_map_create(path, length, plan, null(), &mut second)).unwrap();
+        vipool_map_close(second);
+        let mut info = sized::<vipool_map_info>();
+        if vipool_reader_is_superseded(reader, &mut is_superseded) == VIPOOL_OK {
+            check(vipool_reader_get_info(reader, &mut info)).unwrap();
+            let flag = info.flags & VIPOOL_MAP_INFO_SUPERSEDED != 0;
+            assert_eq!(flag, is_superseded == 1);
+        }
+        vipool_reader_close(reader);
+        vipool_plan_free(plan);
+    }
+}
+
+#[test]
+fn rule_is_found_by_its_id() {
+    let fixture = Fixture::new();
+    let mut rule = sized::<vipool_rule>();
+    // SAFETY: valid handles and structs.
+    unsafe {
+        check(vipool_reader_find_rule_by_id(fixture.reader, fixture.rule, &mut rule)).unwrap();
+        assert_eq!(rule.id, fixture.rule);
+        let status = vipool_reader_find_rule_by_id(fixture.reader, !fixture.rule, &mut rule);
+        assert_eq!(status, VIPOOL_ERR_NOT_FOUND);
+    }
+}
+
+#[test]
+fn reserved_members_must_be_zero() {
+    let fixture = Fixture::new();
+    let (map, reader) = (fixture.map, fixture.reader);
+    let (mut farm, mut made_plan, mut made_map, mut rewriter) =
+        (null_mut(), null_mut(), null_mut(), null_mut());
+    let rejected = |status: vipool_status| assert_eq!(status, VIPOOL_ERR_UNKNOWN_FIELD);
+    let (mut opened, mut outcome) = (sized::<vipool_opened_session>(), sized::<vipool_outcome>());
+    // SAFETY: valid handles and structs; each handle is freed once.
+    unsafe {
+        check(vipool_farm_new(&mut farm)).unwrap();
+        let settings = vipool_rewrite_settings { reserved: 1, ..sized() };
+        rejected(vipool_farm_set_rewrite(farm, &settings));
+        let interface = vipool_interface { name: chars("x"), name_length: 1, ..sized() };
+        let interface = vipool_interface { reserved: 1, ..interface };
+        let options = vipool_plan_options { interfaces: &interface, interface_count: 1, ..sized() };
+        rejected(vipool_plan_new(farm, &options, &mut made_plan));
+        let options = vipool_plan_options { reserved: 1, ..sized() };
+        rejected(vipool_plan_new(farm, &options, &mut made_plan));
+        check(vipool_plan_new(farm, &sized(), &mut made_plan)).unwrap();
+        vipool_farm_free(farm);
+
+        let options = vipool_map_options { reserved: 1, ..sized() };
+        rejected(vipool_map_create_in_memory(made_plan, &options, &mut made_map));
+        vipool_plan_free(made_plan);
+
+        let mut options = sized::<vipool_open_options>();
+        options.leader.reserved = 1;
+        rejected(vipool_map_open_session(map, session(2).raw(), &options, 100, &mut opened));
+        let handle = vipool_handle { reserved: 1, ..fixture.handle };
+        rejected(vipool_map_close_by_handle(map, &handle, 100, null_mut()));
+        rejected(vipool_reader_check_handle(reader, &handle));
+
+        let options = vipool_rewriter_options { handle: fixture.handle, ..sized() };
+        let options = vipool_rewriter_options { rule: fixture.rule, reserved: 1, ..options };
+        rejected(vipool_rewriter_new(reader, &options, &mut rewriter));
+
+        let rewriter = fixture.rewriter();
+        let address = sockaddr(ip("127.0.0.1"));
+        let bytes = address.bytes.as_ptr().cast();
+        let socket = vipool_socket { protocol: 1, reserved: 1, ..sized() };
+        rejected(vipool_rewrite_bind(rewriter, &socket, bytes, address.length, &mut outcome));
+        vipool_rewriter_free(rewriter);
+    }
+}
+
+fn sockaddr(address: IpAddr) -> vipool_sockaddr {
+    let mut sockaddr = vipool_sockaddr::default();
+    let ip: vipool_ip = c_ip(address);
+    // SAFETY: valid structs.
+    check(unsafe { vipool_ip_to_sockaddr(&ip, 80, &mut sockaddr) }).unwrap();
+    sockaddr
+}
+
+unsafe extern "C" fn unknown_number(_: *mut c_void) -> u32 {
+    77
+}
+
+#[test]
+fn unknown_flags_and_protocols_of_a_socket_are_rejected() {
+    let fixture = Fixture::new();
+    let rewriter = fixture.rewriter();
+    let address = sockaddr(ip("127.0.0.1"));
+    let bytes = address.bytes.as_ptr().cast();
+    let local = sockaddr(ip("0.0.0.0"));
+    let mut outcome = sized::<vipool_outcome>();
+    let tcp = vipool_socket {
+        protocol: 1,
+        local: local.bytes.as_ptr().cast(),
+        local_length: local.length,
+        ..sized()
+    };
+    let mut bind = |socket: vipool_socket| {
+        // SAFETY: valid handles and structs.
+        unsafe { vipool_rewrite_bind(rewriter, &socket, bytes, address.length, &mut outcome) }
+    };
+    assert_eq!(bind(tcp), VIPOOL_OK);
+    assert_eq!(bind(vipool_socket { flags: 4, ..tcp }), VIPOOL_ERR_KIND);
+    assert_eq!(bind(vipool_socket { protocol: 3, ..tcp }), VIPOOL_ERR_KIND);
+    let get_protocol = Some(unknown_number as unsafe extern "C" fn(*mut c_void) -> u32);
+    assert_eq!(bind(vipool_socket { get_protocol, ..tcp }), VIPOOL_ERR_KIND);
+    // SAFETY: a rewriter that is freed once.
+    unsafe { vipool_rewriter_free(rewriter) };
+}
+
+#[test]
+fn refusal_has_a_text() {
+    let number = vipool_reason::VIPOOL_REASON_OTHER_SESSION_ADDRESS as u32;
+    assert_eq!(text(vipool_reason_get_text(number)), "the address belongs to another session");
+}

@@ -1,0 +1,122 @@
+//! Names and uses of the exported functions.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use vipool_testing::workspace_root;
+
+/// Functions of the whole library: they have no object.
+const WITHOUT_OBJECT: &[&str] = &[
+    "vipool_last_error",
+    "vipool_now",
+    "vipool_utf16_to_utf8",
+    "vipool_version",
+    "vipool_version_number",
+];
+
+/// Objects, longest names first.
+const OBJECTS: &[&str] = &[
+    "interface_list",
+    "client",
+    "executable",
+    "farm",
+    "handle",
+    "ip",
+    "journal",
+    "leader",
+    "listener",
+    "map",
+    "plan",
+    "range",
+    "reader",
+    "reason",
+    "rewrite",
+    "rewriter",
+    "session",
+    "snapshot",
+    "status",
+];
+
+/// One verb for each meaning. After `rewrite` comes the name of a socket call instead.
+const VERBS: &[&str] = &[
+    "add",
+    "check",
+    "choose",
+    "close",
+    "create",
+    "drain",
+    "find",
+    "format",
+    "free",
+    "from",
+    "get",
+    "intersect",
+    "is",
+    "list",
+    "load",
+    "make",
+    "mark",
+    "new",
+    "open",
+    "parse",
+    "reap",
+    "reconcile",
+    "recover",
+    "remove",
+    "reserve",
+    "set",
+    "to",
+    "undrain",
+    "unreserve",
+    "validate",
+];
+
+fn symbols() -> Vec<String> {
+    let text = fs::read_to_string(workspace_root().join("include/symbols.txt")).unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn there_are_at_most_110_functions() {
+    assert!(symbols().len() <= 110, "{} functions", symbols().len());
+}
+
+#[test]
+fn every_function_is_named_by_object_and_verb() {
+    for symbol in symbols().iter().filter(|symbol| !WITHOUT_OBJECT.contains(&symbol.as_str())) {
+        let name = symbol.strip_prefix("vipool_").unwrap();
+        let parts = OBJECTS
+            .iter()
+            .find_map(|object| Some((*object, name.strip_prefix(object)?.strip_prefix('_')?)));
+        let (object, rest) = parts.unwrap_or_else(|| panic!("{symbol}: unknown object"));
+        let verb = rest.split('_').next().unwrap();
+        assert!(object == "rewrite" || VERBS.contains(&verb), "{symbol}: unknown verb {verb}");
+    }
+}
+
+/// Adds the words of all source files below a directory.
+fn add_words(directory: &Path, words: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        // The abuse test calls every function by force. This file names some.
+        let is_excluded = ["abuse.c", "abuse.rs", "symbols.rs"].iter().any(|n| path.ends_with(n));
+        if path.is_dir() {
+            add_words(&path, words);
+        } else if !is_excluded {
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            words.extend(text.split(|c| !is_word(c)).map(str::to_owned));
+        }
+    }
+}
+
+#[test]
+fn every_function_is_used_in_an_example_or_a_test() {
+    let mut words = BTreeSet::new();
+    for directory in ["examples", "tests/both", "tests/capi"] {
+        add_words(&workspace_root().join(directory), &mut words);
+    }
+    let unused: Vec<_> = symbols().into_iter().filter(|symbol| !words.contains(symbol)).collect();
+    assert_eq!(unused, [""; 0], "functions without an example or a test");
+}

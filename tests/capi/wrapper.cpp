@@ -1,0 +1,80 @@
+// Uses every part of vipool.hpp once.
+
+#include <cstdio>
+#include <cstdlib>
+#include <type_traits>
+
+#include <vipool.hpp>
+
+static_assert(!std::is_copy_constructible_v<vipool::map>);
+static_assert(std::is_move_constructible_v<vipool::map>);
+
+#define CHECK(condition)                                                                           \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            std::printf("line %d: %s\n", __LINE__, #condition);                                    \
+            return 1;                                                                              \
+        }                                                                                          \
+    } while (0)
+
+int main(int argc, char **argv)
+{
+    const std::string directory = argc > 1 ? argv[1] : "";
+    vipool::farm broken = vipool::farm::parse("[[range]]\naddresses = \"10.0.5.1/24\"\n");
+    CHECK(broken.count(VIPOOL_LEVEL_ERROR) == 1);
+    CHECK(broken.report().find("range") != std::string::npos);
+    vipool::farm missing = vipool::farm::load(directory + "/missing.toml");
+    CHECK(missing.count(VIPOOL_LEVEL_WARNING) > 0);
+
+    vipool::farm farm;
+    const vipool_range addresses = vipool::parse_range("10.0.5.10-10.0.5.13");
+    auto range = vipool::sized<vipool_server_range>();
+    range.addresses = &addresses;
+    range.address_count = 1;
+    vipool::check(vipool_farm_add_range(farm.get(), &range));
+    farm.validate();
+    const vipool::plan plan = farm.make_plan("");
+    CHECK(plan.assignments().empty());
+    CHECK(vipool::to_string(addresses) == "10.0.5.10-10.0.5.13");
+
+    for (int in_files = 0; in_files < 2; in_files++) {
+        auto options = vipool::sized<vipool_map_options>();
+        options.flags = in_files ? 0 : VIPOOL_MAP_SINGLE_THREADED;
+        vipool::map map = in_files ? vipool::map::create(directory, plan)
+                                   : vipool::map::create_in_memory(plan, options);
+        vipool::map moved = std::move(map);
+        const auto session = vipool::make_session(VIPOOL_SESSION_EMBEDDER, 7);
+        CHECK(session == vipool::parse_session("embedder:7"));
+        CHECK(vipool::session_to_string(session) == "embedder:7");
+        const auto opened = moved.open_session(session, "ada");
+        CHECK(vipool::to_string(opened.leases[0].address) == "10.0.5.10");
+        CHECK(vipool::to_string(opened.handle).size() > 20);
+
+        vipool::reader reader =
+            in_files ? vipool::reader::open(directory) : vipool::reader::open(moved);
+        CHECK(reader.is_live(opened.handle));
+        CHECK(vipool::to_string(reader.addresses(session).v4) == "10.0.5.10");
+
+        CHECK(moved.reserve(vipool::parse_ip("10.0.5.11"), "bob").addresses == 1);
+        CHECK(moved.unreserve(vipool::parse_ip("10.0.5.11")).addresses == 1);
+        CHECK(moved.drain(addresses).held == 1);
+        CHECK(moved.undrain(addresses).addresses == 4);
+        CHECK(moved.reap().closed == 0);
+        const vipool::snapshot snapshot = moved.take_snapshot();
+        CHECK(snapshot.sessions().size() == 1 && snapshot.pools().size() == 2);
+
+        CHECK(moved.close_session(opened.handle).lease_count == 2);
+        CHECK(!reader.is_live(opened.handle));
+        try {
+            moved.close_session(session);
+            CHECK(!"an exception");
+        } catch (const vipool::error &error) {
+            CHECK(error.status() == VIPOOL_ERR_NOT_OPEN);
+            CHECK(std::string(error.name()) == "VIPOOL_ERR_NOT_OPEN");
+        }
+    }
+    CHECK(vipool::map::open(directory).get() != nullptr);
+    CHECK(!vipool::map_directory().empty());
+    std::puts("done");
+    return 0;
+}
