@@ -71,7 +71,7 @@ fn all_errors_are_reported_and_fail() {
     let truncated = &VALID_FARM.as_bytes()[..VALID_FARM.len() - 4];
     let (output, text) = FarmFile::new(truncated).check(&[]);
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("farm.toml:9:12: error: not TOML: "), "{text}");
+    assert!(text.contains("farm.toml:9:12: error: invalid TOML: "), "{text}");
 
     let (output, text) = FarmFile::new(b"[server.ts1]\nmax-sesions = 3\nenabled = 1\n").check(&[]);
     assert_eq!(output.status.code(), Some(1), "{text}");

@@ -1,18 +1,18 @@
-//! What is wrong with a farm: values, and apart from them how they are shown.
+//! Findings about a farm, and their presentation.
 //!
-//! A finding names the key it is about (`range[1].addresses[0]`); where that key stands in the
-//! file is looked up in the positions that reading left behind.
+//! A finding names its key (`range[1].addresses[0]`). Its position in the file comes from the
+//! positions that were recorded while the file was read.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Level {
-    /// It works, but perhaps not as meant.
+    /// The farm works, but perhaps not as intended.
     Warning,
-    /// The farm can't be used as it is.
+    /// The farm cannot be used.
     Error,
 }
 
@@ -25,36 +25,35 @@ impl fmt::Display for Level {
     }
 }
 
-/// One thing that is wrong.
+/// One error or warning about a farm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// How bad it is.
+    /// The severity.
     pub level: Level,
-    /// A fixed word for this kind of finding, such as `overlap`.
+    /// The kind of finding as a fixed word, such as `overlap`.
     pub code: &'static str,
-    /// The key it is about, such as `range[1].addresses[0]` (places count from 0); empty for the
-    /// whole file.
+    /// The key, such as `range[1].addresses[0]` (indices begin at 0). Empty for the whole file.
     pub key: String,
-    /// The value it is about; may be empty.
+    /// The value. May be empty.
     pub value: String,
-    /// What is wrong.
+    /// The description of the problem.
     pub message: String,
-    /// What to do.
+    /// The remedy.
     pub remedy: String,
-    /// Where it stands, if it came from a file.
+    /// The position of the value, if it came from a file.
     pub position: Option<Position>,
 }
 
-/// A place in a file.
+/// A position in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Position {
-    /// Line, from 1.
+    /// Line. The first line is 1.
     pub line: usize,
-    /// Column in characters, from 1.
+    /// Column in characters. The first column is 1.
     pub column: usize,
-    /// First byte, from 0.
+    /// Offset of the first byte.
     pub start: usize,
-    /// The byte behind the last.
+    /// Offset after the last byte.
     pub end: usize,
 }
 
@@ -79,7 +78,7 @@ impl Finding {
 }
 
 impl fmt::Display for Finding {
-    /// One line, without the place.
+    /// Writes one line, without the position.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.level, self.message)?;
         if !self.key.is_empty() {
@@ -89,7 +88,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// The findings of one file, in its order, with what is needed to show them.
+/// The findings about one file, in the order of the file, with the source text for displaying them.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     file: Option<PathBuf>,
@@ -98,7 +97,7 @@ pub struct Report {
     findings: Vec<Finding>,
 }
 
-/// Where each key stands: bytes of its value.
+/// The byte range of the value of each key.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Positions(HashMap<String, (usize, usize)>);
 
@@ -107,7 +106,7 @@ impl Positions {
         self.0.insert(key, (span.start, span.end));
     }
 
-    /// The place of the key, or of the nearest one around it.
+    /// Returns the range of the key, or of the innermost key that contains it.
     fn find(&self, key: &str) -> Option<(usize, usize)> {
         let mut key = key;
         loop {
@@ -124,13 +123,13 @@ impl Report {
         Self { file: None, source: source.to_owned(), positions, findings: Vec::new() }
     }
 
-    /// Says which file the findings are about.
+    /// Sets the path of the file.
     pub fn with_file(mut self, file: &Path) -> Self {
         self.file = Some(file.to_owned());
         self
     }
 
-    /// Adds findings, such as those of a plan, each put where it stands in the file.
+    /// Adds findings, such as those of a plan, and looks up their positions.
     pub fn extend(&mut self, findings: impl IntoIterator<Item = Finding>) {
         for mut finding in findings {
             if finding.position.is_none() {
@@ -141,67 +140,71 @@ impl Report {
                 self.findings.push(finding);
             }
         }
-        self.findings.sort_by_key(|finding| finding.position.map(|place| place.start));
+        self.findings.sort_by_key(|finding| finding.position.map(|position| position.start));
     }
 
-    /// Drops what was found on a line that also has a finding of this code.
+    /// Removes findings on lines that also have a finding with this code.
     pub(super) fn drop_beside(&mut self, code: &str) {
-        let line = |finding: &Finding| finding.position.map(|place| place.line);
-        let told: HashSet<_> = self.findings.iter().filter(|f| f.code == code).map(line).collect();
-        self.findings.retain(|finding| finding.code == code || !told.contains(&line(finding)));
+        let line = |finding: &Finding| finding.position.map(|position| position.line);
+        let lines: HashSet<_> = self.findings.iter().filter(|f| f.code == code).map(line).collect();
+        self.findings.retain(|finding| finding.code == code || !lines.contains(&line(finding)));
     }
 
-    /// The place of these bytes of the file.
+    /// Returns the position of a byte range of the file.
     pub(super) fn position(&self, start: usize, end: usize) -> Position {
         position(&self.source, start, end)
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()
     }
 
-    /// What was found, in the order of the file.
+    /// Returns the findings in the order of the file.
     pub fn findings(&self) -> &[Finding] {
         &self.findings
     }
 
-    /// Whether nothing was found.
+    /// Returns whether there are no findings.
     pub fn is_empty(&self) -> bool {
         self.findings.is_empty()
     }
 
-    /// How many findings are of this level.
+    /// Returns the number of findings with this severity.
     pub fn count(&self, level: Level) -> usize {
         self.findings.iter().filter(|finding| finding.level == level).count()
     }
 
-    /// Whether the farm can't be used.
+    /// Returns whether the farm cannot be used.
     pub fn has_errors(&self) -> bool {
         self.count(Level::Error) > 0
     }
 
-    fn show(&self, finding: &Finding, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn write_finding(&self, finding: &Finding, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(file) = &self.file {
             write!(f, "{}:", file.display())?;
         }
-        let Some(place) = finding.position else {
+        let Some(position) = finding.position else {
             if self.file.is_some() {
                 write!(f, " ")?;
             }
             return writeln!(f, "{finding}");
         };
-        writeln!(f, "{}:{}: {}: {}", place.line, place.column, finding.level, finding.message)?;
-        let line = self.source.lines().nth(place.line - 1).unwrap_or_default();
-        let number = place.line.to_string();
+        writeln!(
+            f,
+            "{}:{}: {}: {}",
+            position.line, position.column, finding.level, finding.message
+        )?;
+        let line = self.source.lines().nth(position.line - 1).unwrap_or_default();
+        let number = position.line.to_string();
         let gutter = " ".repeat(number.len());
-        // Tabs stay tabs, so that the caret stands under the value.
+        // Tabs stay tabs, so that the caret is below the value.
         let indent: String = line
             .chars()
-            .take(place.column - 1)
+            .take(position.column - 1)
             .map(|character| if character == '\t' { '\t' } else { ' ' })
             .collect();
-        let marked = self.source.get(place.start..place.end).unwrap_or_default();
+        let marked = self.source.get(position.start..position.end).unwrap_or_default();
         let width = marked.lines().next().map_or(0, |line| line.chars().count()).max(1);
         writeln!(f, "{gutter} |\n{number} | {line}")?;
         writeln!(f, "{gutter} | {indent}{}", "^".repeat(width))?;
@@ -209,33 +212,34 @@ impl Report {
     }
 }
 
-/// The text form: place, what is wrong, the line with carets under the value, what to do.
+/// Writes each finding with its position, the message, the line with carets below the value, and
+/// the remedy.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.findings.iter().try_for_each(|finding| self.show(finding, f))
+        self.findings.iter().try_for_each(|finding| self.write_finding(finding, f))
     }
 }
 
 impl std::error::Error for Report {}
 
 pub(super) fn position(source: &str, start: usize, end: usize) -> Position {
-    let start = floor(source, start);
+    let start = floor_char_boundary(source, start);
     let before = &source[..start];
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     Position {
         line: before.matches('\n').count() + 1,
         column: before[line_start..].chars().count() + 1,
         start,
-        end: floor(source, end).max(start),
+        end: floor_char_boundary(source, end).max(start),
     }
 }
 
-/// The nearest character boundary at or below a byte.
-fn floor(source: &str, byte: usize) -> usize {
-    (0..=byte.min(source.len())).rev().find(|at| source.is_char_boundary(*at)).unwrap_or(0)
+/// Returns the last character boundary at or before a byte offset.
+fn floor_char_boundary(source: &str, byte: usize) -> usize {
+    (0..=byte.min(source.len())).rev().find(|offset| source.is_char_boundary(*offset)).unwrap_or(0)
 }
 
-/// The known name nearest to one that is not known, if it is near enough to be meant.
+/// Returns the known name that is most similar to `name`, if it is similar enough.
 pub(super) fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     known
         .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
@@ -244,21 +248,25 @@ pub(super) fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> O
         .map(|(_, candidate)| candidate)
 }
 
-/// "did you mean …?", or the names there are.
+/// Returns a remedy for an unknown name: "did you mean …?", or the known names.
 pub(super) fn suggest<'n>(name: &str, known: impl Iterator<Item = &'n str> + Clone) -> String {
     if let Some(nearest) = nearest(name, known.clone()) {
         return format!("did you mean {nearest:?}?");
     }
     let names: Vec<&str> = known.take(20).collect();
     if names.is_empty() {
-        "there is none".to_owned()
+        "no name is defined".to_owned()
     } else {
         format!("known: {}", names.join(", "))
     }
 }
 
-/// A name as part of a key: quoted where it would not be read as one part.
+/// Returns a name as part of a key. It is quoted if TOML requires quotes.
 pub(super) fn key_part(name: &str) -> String {
-    let bare = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    if !name.is_empty() && name.chars().all(bare) { name.to_owned() } else { format!("{name:?}") }
+    let is_bare = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if !name.is_empty() && name.chars().all(is_bare) {
+        name.to_owned()
+    } else {
+        format!("{name:?}")
+    }
 }

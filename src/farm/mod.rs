@@ -1,9 +1,8 @@
 //! farm.toml: one file for a whole farm, the same on every server.
 //!
-//! A [`Farm`] is plain values; it can be filled in by calls as well as from the file
-//! ([`Farm::load`], [`Farm::parse`]). All validation is in one place and works on the values
-//! ([`Farm::validate`]); the file only adds where they stand. [`Farm::plan`] makes of it what one
-//! server's map is made from.
+//! A [`Farm`] contains plain values. They come from the file ([`Farm::load`], [`Farm::parse`]) or
+//! from the caller. [`Farm::validate`] checks the values; the file only adds their positions.
+//! [`Farm::plan`] compiles the plan for the map of one server.
 //!
 //! ```
 //! use vipool::farm::Farm;
@@ -28,9 +27,9 @@
 //! assert_eq!(planned.plan.settings.max_sessions, 80);
 //! ```
 //!
-//! `finding` is what is wrong and where, `toml` and `section` read the file, `validate` judges the
-//! values, `plan` compiles them. The keys and their defaults are
-//! explained in `examples/farm.toml`.
+//! `toml` and `section` read the file, `validate` checks the values, `finding` describes errors and
+//! warnings, and `plan` compiles the values. `examples/farm.toml` explains the keys and their
+//! defaults.
 
 mod finding;
 mod plan;
@@ -53,16 +52,16 @@ pub use plan::ServerPlan;
 /// Name of the pool of loopback addresses in a map.
 pub const LOOPBACK_POOL: &str = "loopback";
 
-/// How many addresses of an IPv6 pool are used where [`PoolOptions::max_addresses`] is not given.
+/// The number of addresses of an IPv6 pool without [`PoolOptions::max_addresses`].
 ///
-/// Each is added to an interface, and Linux takes the longer for one the more there are: 4,096 in
-/// eleven seconds, 16,384 in three minutes.
+/// Each address is added to an interface. The time that Linux takes for one grows with their
+/// number: 4,096 take eleven seconds, 16,384 take three minutes.
 pub const DEFAULT_MAX_IPV6_ADDRESSES: u32 = 4096;
 
-/// What an administrator says of a farm of servers. Every field but the ranges and the programs
-/// has a default that works; `Farm::default()` has neither and is valid.
+/// The configuration of a farm of servers. Every field except the ranges and the programs has a
+/// useful default. `Farm::default()` has no ranges and no programs, and is valid.
 ///
-/// Built by calls:
+/// A farm without a file:
 ///
 /// ```
 /// use vipool::farm::{Farm, Level, ServerRange};
@@ -88,21 +87,21 @@ pub const DEFAULT_MAX_IPV6_ADDRESSES: u32 = 4096;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Farm {
-    /// The servers. A farm of none is one machine, whatever its name: it has every range.
+    /// The servers. A farm without servers is one machine of any name, with every range.
     pub servers: Vec<Server>,
     /// The ranges of the servers.
     pub ranges: Vec<ServerRange>,
-    /// Limits of pools, beside the ranges in them. [`DEFAULT_POOL`] need not be listed.
+    /// The options of pools. [`DEFAULT_POOL`] need not be listed.
     pub pools: Vec<PoolOptions>,
-    /// The addresses of 127.0.0.0/8 that sessions are given, the same on every server.
+    /// The addresses of 127.0.0.0/8 for sessions, the same on every server.
     pub loopback: LoopbackOptions,
-    /// What is known of the network, so that a range can be checked without seeing a server.
+    /// Information about the network, for checking ranges without access to a server.
     pub network: NetworkOptions,
-    /// How addresses are given out.
+    /// The settings for sessions. Default: [`DEFAULT_SETTINGS`].
     pub sessions: Settings,
-    /// Addresses kept for users.
+    /// Addresses that are reserved for users.
     pub reservations: Vec<Reservation>,
-    /// What concerns every listed program.
+    /// The options for all listed programs.
     pub rewrite: RewriteOptions,
     /// The process list.
     pub programs: Vec<Program>,
@@ -111,11 +110,12 @@ pub struct Farm {
 /// One server: `[server.NAME]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
-    /// Its host name, with or without its domain. Case does not matter.
+    /// The host name, with or without the domain. Case does not matter.
     pub name: String,
-    /// Whether sessions there get addresses at all. Default: true.
+    /// Whether sessions on this server get addresses. Default: true.
     pub enabled: bool,
-    /// The most sessions at once; `None` takes [`Settings::max_sessions`]. 0 sets no limit.
+    /// The maximum number of sessions at once. `None` uses [`Settings::max_sessions`]; 0 means no
+    /// limit.
     pub max_sessions: Option<u32>,
 }
 
@@ -124,57 +124,58 @@ pub struct Server {
 pub struct ServerRange {
     /// The addresses, IPv4 or IPv6.
     pub addresses: Vec<Range>,
-    /// Those of them that are not given out. Default: none.
+    /// The addresses that are not allocated. Default: none.
     pub exclude: Vec<Range>,
-    /// The server. Default: the only one there is.
+    /// The server. Default: the only server of the farm.
     pub server: Option<String>,
     /// The pool. Default: [`DEFAULT_POOL`].
     pub pool: String,
 }
 
-/// A pool and the sessions that are given addresses from it: `[pool.NAME]`.
+/// A pool and the sessions that use it: `[pool.NAME]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolOptions {
-    /// Its name, and whose sessions it is for. Default: nobody's; then it must be asked for.
+    /// The name of the pool and the sessions that use it. Default: only sessions that request it.
     pub rule: PoolRule,
-    /// The most addresses of each family that it uses, from the lowest on. Default: all of IPv4,
-    /// [`DEFAULT_MAX_IPV6_ADDRESSES`] of IPv6; never more than [`crate::pool::MAX_SLOTS`].
+    /// The maximum number of addresses of each family, beginning at the lowest. Default: all IPv4
+    /// addresses and [`DEFAULT_MAX_IPV6_ADDRESSES`] IPv6 addresses, at most
+    /// [`crate::pool::MAX_SLOTS`].
     pub max_addresses: Option<u32>,
 }
 
-/// `[loopback]`.
+/// The loopback addresses of sessions: `[loopback]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoopbackOptions {
-    /// Default: 127.100.0.0/20, enough for 2048 sessions (each takes two addresses).
+    /// The ranges. Default: 127.100.0.0/20, for 2048 sessions with two addresses each.
     pub ranges: Vec<Range>,
-    /// Those of them that are not given out. 127.0.0.1 never is. Default: none.
+    /// The addresses that are not allocated. 127.0.0.1 is never allocated. Default: none.
     pub exclude: Vec<Range>,
 }
 
-/// `[network]`.
+/// Information about the network: `[network]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NetworkOptions {
-    /// The subnets that the servers are in. Default: not known before `vipool up` sees them.
+    /// The subnets of the servers. Default: unknown until `vipool up` reads the interfaces.
     pub subnets: Vec<IpNet>,
-    /// What a DHCP server gives out. Default: none.
+    /// The ranges of DHCP servers. Default: none.
     pub dhcp_ranges: Vec<Range>,
 }
 
-/// `[rewrite]`.
+/// The options for all listed programs: `[rewrite]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RewriteOptions {
     /// The flags. Default: all off.
     pub flags: RewriteFlags,
-    /// UDP ports whose wildcard binds stay wildcard (row 26). Default: 5353, 1900, 3702, 5355, 67
-    /// and 68: mDNS, SSDP, WS-Discovery, LLMNR, DHCP.
+    /// UDP ports whose wildcard binds are kept (row 26). Default: 5353, 1900, 3702, 5355, 67 and 68
+    /// (mDNS, SSDP, WS-Discovery, LLMNR, DHCP).
     pub wildcard_udp_ports: Vec<PortRange>,
-    /// Ports that programs bind, to be kept from being given to outgoing connections (row 23),
-    /// beside the `own-ports` of the programs. Default: none.
+    /// Ports that programs bind, in addition to the `own-ports` of the programs. `vipool up`
+    /// reserves them, so that the kernel does not use them for outgoing connections. Default: none.
     pub fixed_ports: Vec<PortRange>,
 }
 
-/// `[sessions]` where the file has no such key: a cool-down of 120 seconds, twice what TCP keeps a
-/// closed connection for on Linux, and a check that no socket is left on an address.
+/// The defaults of `[sessions]`. The cool-down of 120 seconds is twice the time for which Linux keeps
+/// a closed TCP connection.
 pub const DEFAULT_SETTINGS: Settings = Settings {
     cool_down: 120,
     check_in_use: true,
@@ -203,7 +204,7 @@ impl Default for Farm {
 }
 
 impl Server {
-    /// An enabled server without a limit of its own.
+    /// Creates an enabled server without a limit of its own.
     pub fn new(name: &str) -> Self {
         Self { name: name.to_owned(), enabled: true, max_sessions: None }
     }
@@ -234,21 +235,22 @@ impl Default for RewriteOptions {
 }
 
 impl Farm {
-    /// The server with this host name: the same name, else the same without the domain of either.
+    /// Returns the server with this host name: an equal name, or else a name that is equal without
+    /// its domain.
     pub fn find_server(&self, host: &str) -> Option<&Server> {
         let short = |name: &str| name.split('.').next().unwrap_or_default().to_ascii_lowercase();
         let exact = self.servers.iter().find(|server| server.name.eq_ignore_ascii_case(host));
         exact.or_else(|| {
             self.servers.iter().find(|server| {
-                // Two full names of two domains are two hosts.
-                let one_is_short = !server.name.contains('.') || !host.contains('.');
-                one_is_short && short(&server.name) == short(host)
+                // Full names in two domains are two hosts.
+                let has_short_name = !server.name.contains('.') || !host.contains('.');
+                has_short_name && short(&server.name) == short(host)
             })
         })
     }
 
-    /// The ranges of a server, each with its place in [`Farm::ranges`]. `None` is a machine whose
-    /// farm has no servers.
+    /// Returns the ranges of a server, each with its index in [`Farm::ranges`]. `None` is the machine
+    /// of a farm without servers.
     pub fn ranges_for<'f>(
         &'f self,
         server: Option<&'f Server>,
@@ -262,8 +264,8 @@ impl Farm {
         })
     }
 
-    /// The ports that listed programs bind: those of [`RewriteOptions::fixed_ports`] and all `own-ports`,
-    /// in order and without overlaps. `vipool up` keeps them from outgoing connections.
+    /// Returns the ports that listed programs bind: [`RewriteOptions::fixed_ports`] and all
+    /// `own-ports`, sorted and without overlaps. `vipool up` reserves them.
     pub fn fixed_ports(&self) -> Vec<PortRange> {
         let own = self.programs.iter().flat_map(|program| &program.own_ports);
         PortRange::merge(self.rewrite.fixed_ports.iter().chain(own))

@@ -1,4 +1,4 @@
-//! From the farm to one server: what its map is made from, and which interface carries what.
+//! The plan of one server: the contents of its map, and the interface of each address.
 
 use ipnet::IpNet;
 
@@ -10,24 +10,26 @@ use crate::policy::Policy;
 use crate::pool::{DEFAULT_POOL, MAX_SLOTS, Pool, PoolKind};
 use crate::range::{Range, subtract};
 
-/// What [`Farm::plan`] makes for a server.
+/// The result of [`Farm::plan`] for one server.
 #[derive(Clone, Debug, Default)]
 pub struct ServerPlan {
-    /// What its map is made from.
+    /// The contents of its map.
     pub plan: Plan,
-    /// Which interface carries which addresses; empty where the interfaces are not known.
+    /// The addresses of each interface. Empty if the interfaces are unknown.
     pub assignments: Vec<Assignment>,
-    /// What is wrong, beside the findings of [`Farm::validate`]: an error for each range that has
-    /// no interface. The plan holds what is left.
+    /// The findings in addition to those of [`Farm::validate`]: an error for each range without an
+    /// interface. The plan contains the other ranges.
     pub findings: Vec<Finding>,
 }
 
 impl Farm {
-    /// The plan of a server, given by its host name. With its interfaces, each range is put on the
-    /// one whose subnet it belongs to, less what can't be given out there; without (`None`: no
-    /// root, another machine) it is taken as it stands.
+    /// Returns the plan of the server with this host name.
     ///
-    /// A server that is not enabled gets no pools and no programs.
+    /// With the interfaces of the server, each range is assigned to the interface of its subnet, and
+    /// addresses that no session can use there are removed. Without them (`None`: no privilege, or
+    /// another machine) the ranges are used as they are.
+    ///
+    /// A server that is not enabled has no pools and no programs.
     pub fn plan(&self, host: &str, interfaces: Option<&[Interface]>) -> ServerPlan {
         let server = self.find_server(host);
         if server.is_none() && !self.servers.is_empty() {
@@ -51,7 +53,7 @@ impl Farm {
             pools.iter().any(|pool| pool.slot_of(reservation.address).is_some())
         });
         let mut policy = self.policy(&planned.assignments, interfaces);
-        // A pool that has no range on this server is no reason to leave a session without.
+        // A session whose pool has no range on this server uses the next rule.
         policy.pool_rules.retain(|rule| pools.iter().any(|pool| pool.name() == rule.pool));
         planned.plan = Plan {
             reservations: reservations.cloned().collect(),
@@ -72,23 +74,25 @@ impl Farm {
         for name in self.pool_names() {
             for ipv4 in [true, false] {
                 let mut usable = Vec::new();
-                let mut asked = false;
-                for (place, entry) in self.ranges_for(server).filter(|(_, e)| e.pool == name) {
+                let mut has_addresses = false;
+                for (index, entry) in self.ranges_for(server).filter(|(_, e)| e.pool == name) {
                     let addresses: Vec<Range> = of_family(&entry.addresses, ipv4).collect();
-                    asked |= !addresses.is_empty();
+                    has_addresses |= !addresses.is_empty();
                     match interfaces {
                         None => usable.extend(self.usable(&addresses, &entry.exclude)),
                         Some(interfaces) => {
                             let (found, errors) = assign(&addresses, &entry.exclude, interfaces);
                             usable.extend(found.iter().flat_map(|found| &found.ranges));
                             merge(&mut planned.assignments, found);
-                            let finding = |error| no_interface(place, entry, &error);
+                            let finding = |error| no_interface(index, entry, &error);
                             planned.findings.extend(errors.into_iter().map(finding));
                         }
                     }
                 }
-                let most = self.max_addresses(name, ipv4);
-                if asked && let Ok(pool) = Pool::new(name, PoolKind::VirtualIp, &usable, most) {
+                let max_addresses = self.max_addresses(name, ipv4);
+                if has_addresses
+                    && let Ok(pool) = Pool::new(name, PoolKind::VirtualIp, &usable, max_addresses)
+                {
                     pools.push(pool);
                 }
             }
@@ -96,29 +100,30 @@ impl Farm {
         pools
     }
 
-    /// The names of the pools, the default one first.
+    /// Returns the names of the pools, the default pool first.
     pub(super) fn pool_names(&self) -> impl Iterator<Item = &str> {
         let declared = self.pools.iter().map(|pool| &*pool.rule.pool);
         std::iter::once(DEFAULT_POOL).chain(declared.filter(|name| *name != DEFAULT_POOL))
     }
 
-    /// The most addresses of one family that a pool uses.
+    /// Returns the maximum number of addresses of one family in a pool.
     pub(super) fn max_addresses(&self, pool: &str, ipv4: bool) -> u32 {
         let options = self.pools.iter().find(|options| options.rule.pool == pool);
         let default = if ipv4 { MAX_SLOTS } else { DEFAULT_MAX_IPV6_ADDRESSES };
         options.and_then(|options| options.max_addresses).unwrap_or(default)
     }
 
-    /// What is left of some addresses without the excluded ones and those that no session can have
-    /// in the subnets that are known.
+    /// Returns the addresses without the excluded ones and those that no session can use in the known
+    /// subnets.
     pub(super) fn usable(&self, addresses: &[Range], exclude: &[Range]) -> Vec<Range> {
         let unusable = self.network.subnets.iter().copied().flat_map(unusable).map(Range::from);
         subtract(&subtract(addresses, exclude), &unusable.collect::<Vec<_>>())
     }
 
-    /// The pool of loopback addresses; `None` if there are no loopback ranges.
+    /// Returns the pool of loopback addresses, or `None` if there are no loopback ranges.
     pub(super) fn loopback_pool(&self) -> Option<Pool> {
-        // 127.0.0.1 is everybody's; the ends of 127.0.0.0/8 are its network and its broadcast.
+        // 127.0.0.1 is shared by all programs. The ends of 127.0.0.0/8 are its network and broadcast
+        // addresses.
         let usable: Range = "127.0.0.2-127.255.255.254".parse().expect("a range");
         let inside = self.loopback.ranges.iter().filter_map(|range| usable.intersection(range));
         let ranges = subtract(&inside.collect::<Vec<_>>(), &self.loopback.exclude);
@@ -144,13 +149,13 @@ impl Farm {
         Settings { max_sessions: self.max_sessions(server), ..self.sessions }
     }
 
-    /// The most sessions of a server at once; 0 for no limit.
+    /// Returns the maximum number of sessions of a server at once; 0 means no limit.
     pub(super) fn max_sessions(&self, server: Option<&Server>) -> u32 {
         server.and_then(|server| server.max_sessions).unwrap_or(self.sessions.max_sessions)
     }
 }
 
-/// Those of one family.
+/// Returns the ranges of one family.
 pub(super) fn of_family(ranges: &[Range], ipv4: bool) -> impl Iterator<Item = Range> {
     ranges.iter().copied().filter(move |range| range.first().is_ipv4() == ipv4)
 }
@@ -164,15 +169,16 @@ fn merge(all: &mut Vec<Assignment>, more: Vec<Assignment>) {
     }
 }
 
-fn no_interface(place: usize, entry: &ServerRange, error: &MatchError) -> Finding {
+fn no_interface(index: usize, entry: &ServerRange, error: &MatchError) -> Finding {
     let (range, remedy) = match error {
-        MatchError::NoInterface(range) => {
-            (range, "give an interface an address in that subnet, or mend the range or its server")
-        }
-        MatchError::Tie { range, .. } => (range, "take the subnet from all interfaces but one"),
+        MatchError::NoInterface(range) => (
+            range,
+            "give an interface an address in that subnet, or correct the range or its server",
+        ),
+        MatchError::Tie { range, .. } => (range, "remove the subnet from all interfaces but one"),
         MatchError::Spans { range, .. } => (range, "write one range for each subnet"),
     };
     let item = entry.addresses.iter().position(|address| address == range).unwrap_or(0);
-    let key = format!("range[{place}].addresses[{item}]");
+    let key = format!("range[{index}].addresses[{item}]");
     Finding::new((Level::Error, "no-interface"), key, range, error.to_string(), remedy)
 }

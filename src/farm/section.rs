@@ -1,5 +1,5 @@
-//! Reading typed values out of TOML tables. Whatever is wrong becomes a finding and reads as if
-//! it were not there, so that one pass finds everything.
+//! Typed values from TOML tables. A wrong value becomes a finding and then counts as absent, so that
+//! one pass reports every error.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -11,27 +11,27 @@ use toml::de::{DeTable, DeValue};
 use super::finding::{Finding, Level, Positions, key_part, position, suggest};
 use crate::policy::PortRange;
 
-const TYPE: (Level, &str) = (Level::Error, "type");
-const VALUE: (Level, &str) = (Level::Error, "value");
+const TYPE_ERROR: (Level, &str) = (Level::Error, "type");
+const VALUE_ERROR: (Level, &str) = (Level::Error, "value");
 
-/// What reading leaves behind beside the values.
+/// Collects the findings and the position of every key while a file is read.
 pub(super) struct TomlReader<'s> {
     source: &'s str,
     pub positions: Positions,
     pub findings: Vec<Finding>,
 }
 
-/// A value and the key it stands under.
+/// A value and its key.
 #[derive(Clone)]
 pub(super) struct Value<'t> {
     pub key: String,
     value: &'t Spanned<DeValue<'t>>,
 }
 
-/// A table of which known keys are taken one by one; what is left at the end is unknown.
+/// A table. Known keys are taken one by one; the keys that remain at the end are unknown.
 pub(super) struct Section<'t> {
     key: String,
-    /// `None` where the file has no such table.
+    /// `None` if the file has no such table.
     table: Option<&'t DeTable<'t>>,
     known: Vec<&'static str>,
 }
@@ -54,38 +54,38 @@ impl<'s> TomlReader<'s> {
     fn type_error<T>(
         &mut self,
         value: &Value<'_>,
-        what: &str,
+        expected: &str,
         remedy: impl Into<String>,
     ) -> Option<T> {
         let found = value.get().type_str();
-        let message = format!("{what} is wanted here, not {} {found}", article(found));
-        let finding = Finding::new(TYPE, &value.key, value.display_text(), message, remedy);
+        let message = format!("expected {expected}, got {} {found}", article(found));
+        let finding = Finding::new(TYPE_ERROR, &value.key, value.display_text(), message, remedy);
         self.push(finding, value.value.span());
         None
     }
 
-    /// What is wrong with a value of the right type.
+    /// Reports a value that has the right type but is wrong.
     pub fn value_error(&mut self, value: &Value<'_>, message: String, remedy: impl Into<String>) {
-        let finding = Finding::new(VALUE, &value.key, value.display_text(), message, remedy);
+        let finding = Finding::new(VALUE_ERROR, &value.key, value.display_text(), message, remedy);
         self.push(finding, value.value.span());
     }
 
     pub fn text(&mut self, value: Value<'_>) -> Option<String> {
         match value.get() {
             DeValue::String(text) => Some(text.clone().into_owned()),
-            _ => self.type_error(&value, "a text", "put it in quotation marks"),
+            _ => self.type_error(&value, "a string", "put the value in quotation marks"),
         }
     }
 
     pub fn boolean(&mut self, value: Value<'_>) -> Option<bool> {
         let boolean = value.get().as_bool();
-        boolean.or_else(|| self.type_error(&value, "true or false", "write true or false"))
+        boolean.or_else(|| self.type_error(&value, "a boolean", "write true or false"))
     }
 
     pub fn number(&mut self, value: Value<'_>, within: RangeInclusive<u32>) -> Option<u32> {
-        let remedy = format!("write a number from {} to {}", within.start(), within.end());
+        let remedy = format!("write an integer from {} to {}", within.start(), within.end());
         let DeValue::Integer(integer) = value.get() else {
-            return self.type_error(&value, "a number", remedy);
+            return self.type_error(&value, "an integer", remedy);
         };
         let number = i64::from_str_radix(integer.as_str(), integer.radix());
         match number.ok().and_then(|number| u32::try_from(number).ok()) {
@@ -97,7 +97,7 @@ impl<'s> TomlReader<'s> {
         }
     }
 
-    /// A text that is read further.
+    /// Reads a string and parses it.
     pub fn parsed<T: FromStr<Err: Display>>(
         &mut self,
         value: Value<'_>,
@@ -113,18 +113,18 @@ impl<'s> TomlReader<'s> {
         }
     }
 
-    /// One of some words.
+    /// Reads a string that is one of `words`.
     pub fn word<T: Copy>(&mut self, value: Value<'_>, words: &[(&str, T)]) -> Option<T> {
         let text = self.text(value.clone())?;
         let found = words.iter().find(|(word, _)| *word == text);
         if found.is_none() {
             let remedy = suggest(&text, words.iter().map(|(word, _)| *word));
-            self.value_error(&value, format!("{text:?} is not known here"), remedy);
+            self.value_error(&value, format!("unknown value {text:?}"), remedy);
         }
         found.map(|(_, meaning)| *meaning)
     }
 
-    /// Seconds, from a number of them or a text with a unit: "90s", "2m", "1h", "1d".
+    /// Reads seconds: an integer, or a string with a unit ("90s", "2m", "1h", "1d").
     pub fn seconds(&mut self, value: Value<'_>) -> Option<u32> {
         if let DeValue::Integer(_) = value.get() {
             return self.number(value, 0..=MAX_SECONDS);
@@ -133,22 +133,22 @@ impl<'s> TomlReader<'s> {
         let text = self.text(value.clone())?;
         let seconds = parse_seconds(&text);
         if seconds.is_none() {
-            self.value_error(&value, format!("{text:?} is not a time"), remedy);
+            self.value_error(&value, format!("{text:?} is not a duration"), remedy);
         }
         seconds
     }
 
-    /// A port or ports: 80, "80", "7000-7010".
+    /// Reads a port or a range of ports: 80, "80", "7000-7010".
     pub fn ports(&mut self, value: Value<'_>) -> Option<PortRange> {
         if let DeValue::Integer(_) = value.get() {
             let port = self.number(value, 1..=65535)?;
             return Some(PortRange::from(port as u16));
         }
-        self.parsed(value, "write a port (7000) or first-last (\"7000-7010\"), from 1 to 65535")
+        self.parsed(value, "write a port (7000) or a range (\"7000-7010\"), from 1 to 65535")
     }
 
-    /// The items of an array, each read; those that can't be are left out. A value that is no
-    /// array counts as its only item.
+    /// Reads the items of an array. Items with errors are left out. A value that is not an array
+    /// counts as its only item.
     pub fn list<T>(
         &mut self,
         value: Option<Value<'_>>,
@@ -161,27 +161,27 @@ impl<'s> TomlReader<'s> {
         };
         let mut list = Vec::new();
         for item in array.iter() {
-            // Numbered as in the list that is made, so that what is left out moves no key.
+            // The index is that of the result, so that keys match the values of the farm.
             let item = self.value(format!("{}[{}]", value.key, list.len()), item);
             list.extend(read(self, item));
         }
         Some(list)
     }
 
-    /// A table.
+    /// Reads a table.
     pub fn section<'t>(&mut self, value: Value<'t>) -> Option<Section<'t>> {
         match value.get() {
             DeValue::Table(table) => {
                 Some(Section { key: value.key, table: Some(table), known: Vec::new() })
             }
             _ => {
-                let remedy = format!("begin it with [{}]", value.key);
+                let remedy = format!("begin the table with [{}]", value.key);
                 self.type_error(&value, "a table", remedy)
             }
         }
     }
 
-    /// The named tables or values of a table, in the order of the file.
+    /// Reads the named entries of a table, in the order of the file.
     pub fn named<'t>(&mut self, value: Option<Value<'t>>) -> Vec<(String, Value<'t>)> {
         let Some(section) = value.and_then(|value| self.section(value)) else {
             return Vec::new();
@@ -202,7 +202,7 @@ impl<'t> Value<'t> {
         self.value.get_ref()
     }
 
-    /// The value as it may be shown in a finding.
+    /// Returns the value as text for a finding.
     fn display_text(&self) -> String {
         match self.get() {
             DeValue::String(text) => text.to_string(),
@@ -216,31 +216,31 @@ impl<'t> Value<'t> {
 }
 
 impl<'t> Section<'t> {
-    /// The whole file.
+    /// Returns the root table of the file.
     pub fn root(table: &'t DeTable<'t>) -> Self {
         Self { key: String::new(), table: Some(table), known: Vec::new() }
     }
 
-    /// A table that is not there.
+    /// Returns an absent table.
     pub fn empty() -> Self {
         Self { key: String::new(), table: None, known: Vec::new() }
     }
 
-    /// The value under a key of this table, if it is there.
+    /// Returns the value of a key, if present, and marks the key as known.
     pub fn take(&mut self, reader: &mut TomlReader, key: &'static str) -> Option<Value<'t>> {
         self.known.push(key);
         let value = self.table?.get(key)?;
-        Some(reader.value(self.key_of(key), value))
+        Some(reader.value(self.full_key(key), value))
     }
 
-    /// Reports every key that was not taken.
+    /// Reports every unknown key.
     pub fn finish(self, reader: &mut TomlReader) {
         for (name, _) in self.table.into_iter().flatten() {
             let known = self.known.iter().copied();
             if !known.clone().any(|known| known == name.get_ref()) {
-                let key = self.key_of(name.get_ref());
-                let place = if self.key.is_empty() { "a farm" } else { &self.key };
-                let message = format!("unknown key {:?} in {place}", name.get_ref());
+                let key = self.full_key(name.get_ref());
+                let table = if self.key.is_empty() { "the file" } else { &self.key };
+                let message = format!("unknown key {:?} in {table}", name.get_ref());
                 let remedy = suggest(name.get_ref(), known);
                 let code = (Level::Error, "unknown-key");
                 let finding = Finding::new(code, key, name.get_ref(), message, remedy);
@@ -249,19 +249,19 @@ impl<'t> Section<'t> {
         }
     }
 
-    fn key_of(&self, name: &str) -> String {
+    fn full_key(&self, name: &str) -> String {
         let part = key_part(name);
         if self.key.is_empty() { part } else { format!("{}.{part}", self.key) }
     }
 }
 
-/// The longest time that a setting can hold: more than a century.
+/// The longest duration of a setting: more than a century.
 const MAX_SECONDS: u32 = u32::MAX - 1;
 
 pub(super) fn parse_seconds(text: &str) -> Option<u32> {
     let text = text.trim();
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let (number, unit) = text.split_at(digits);
+    let digit_count = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digit_count);
     let factor = match unit.trim_start() {
         "s" => 1,
         "m" | "min" => 60,

@@ -1,5 +1,5 @@
-//! farm.toml to a [`Farm`]: which key goes to which field. What the values mean together is not
-//! judged here.
+//! Conversion of farm.toml to a [`Farm`]: the key of each field. Relations between values are
+//! checked in `validate`.
 
 use std::io::Read;
 use std::net::IpAddr;
@@ -20,12 +20,12 @@ use crate::policy::{Features, PoolRule, Program, ProgramFlags};
 use crate::pool::Reservation;
 use crate::range::Range;
 
-/// The largest file that is read; a farm of a thousand servers has a tenth of it.
+/// The largest file that is read. The file of a thousand servers has a tenth of this size.
 const MAX_FILE: u64 = 4 << 20;
 
 impl Farm {
-    /// Reads and validates a file. What can't be read is an error in the report and else as if it
-    /// were not there: a file that can't be opened gives an empty farm.
+    /// Reads and validates a file. Values with errors are reported and count as absent. A file that
+    /// cannot be opened results in an empty farm and an error in the report.
     pub fn load(file: &Path) -> (Farm, Report) {
         let (farm, report) = match read(file) {
             Ok(bytes) => parse_bytes(&bytes),
@@ -38,7 +38,7 @@ impl Farm {
         (farm, report.with_file(file))
     }
 
-    /// Reads and validates the text of a farm.toml.
+    /// Parses and validates the text of a farm.toml.
     pub fn parse(text: &str) -> (Farm, Report) {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let (table, errors) = DeTable::parse_recoverable(text);
@@ -48,22 +48,22 @@ impl Farm {
         report.extend(errors.iter().map(|error| {
             let span = error.span().unwrap_or(0..0);
             let value = text.get(span.clone()).unwrap_or_default();
-            let message = format!("not TOML: {}", error.message());
-            let remedy = "mend the line, or one before it that is not finished";
+            let message = format!("invalid TOML: {}", error.message());
+            let remedy = "fix this line, or an unfinished line before it";
             let mut finding = Finding::new((Level::Error, "syntax"), "", value, message, remedy);
             finding.position = Some(position(text, span.start, span.end));
             finding
         }));
-        // Where reading failed nothing is missing, and a line that the parser could not read to its
-        // end says nothing: what is wrong there is told once.
-        let read = reader.findings;
-        let mut judged = farm.validate();
-        judged.retain(|finding| {
+        // A value with an error is not also reported as missing, and a line with a syntax error
+        // has no other findings.
+        let read_findings = reader.findings;
+        let mut validation_findings = farm.validate();
+        validation_findings.retain(|finding| {
             !(finding.value.is_empty()
-                && read.iter().any(|other| other.key.starts_with(&finding.key)))
+                && read_findings.iter().any(|other| other.key.starts_with(&finding.key)))
         });
-        report.extend(read);
-        report.extend(judged);
+        report.extend(read_findings);
+        report.extend(validation_findings);
         report.drop_beside("syntax");
         (farm, report)
     }
@@ -80,7 +80,10 @@ fn read(file: &Path) -> Result<Vec<u8>, Box<Finding>> {
     let opened = std::fs::File::open(file).map_err(unreadable)?;
     opened.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > MAX_FILE {
-        return Err(finding("the file is larger than 4 MiB".to_owned(), "is this a farm.toml?"));
+        return Err(finding(
+            "the file is larger than 4 MiB".to_owned(),
+            "check that this is a farm.toml",
+        ));
     }
     Ok(bytes)
 }
@@ -90,14 +93,15 @@ fn parse_bytes(bytes: &[u8]) -> (Farm, Report) {
         Ok(text) => return Farm::parse(text),
         Err(error) => error,
     };
-    let at = error.valid_up_to();
+    let offset = error.valid_up_to();
     let (farm, mut report) = Farm::parse(&String::from_utf8_lossy(bytes));
-    let utf16 = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
-    let remedy = if utf16 { "save it as UTF-8: it is UTF-16" } else { "save it as UTF-8" };
+    let is_utf16 = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
+    let remedy =
+        if is_utf16 { "save the file as UTF-8; it is UTF-16" } else { "save the file as UTF-8" };
     let code = (Level::Error, "encoding");
-    let value = format!("{:#04x}", bytes[at]);
-    let mut finding = Finding::new(code, "", value, format!("byte {at} is not UTF-8"), remedy);
-    finding.position = Some(report.position(at, at + 1));
+    let value = format!("{:#04x}", bytes[offset]);
+    let mut finding = Finding::new(code, "", value, format!("byte {offset} is not UTF-8"), remedy);
+    finding.position = Some(report.position(offset, offset + 1));
     report.extend([finding]);
     (farm, report)
 }
@@ -148,12 +152,14 @@ fn subnet(r: &mut TomlReader<'_>, value: Value<'_>) -> Option<IpNet> {
     match net {
         Some(net) if net == net.trunc() => return Some(net),
         Some(net) => {
-            let remedy = format!("did you mean {}?", net.trunc());
+            let remedy = format!("write {}", net.trunc());
             r.value_error(&value, format!("{net} has host bits set"), remedy);
         }
-        None => {
-            r.value_error(&value, format!("{text:?} is not a subnet"), "write it as 10.0.5.0/24")
-        }
+        None => r.value_error(
+            &value,
+            format!("{text:?} is not a subnet"),
+            "write a subnet such as 10.0.5.0/24",
+        ),
     }
     None
 }
@@ -162,7 +168,11 @@ fn address(r: &mut TomlReader<'_>, value: Value<'_>) -> Option<IpAddr> {
     let text = r.text(value.clone())?;
     let address = text.parse().ok();
     if address.is_none() {
-        r.value_error(&value, format!("{text:?} is not an address"), "write it as 10.0.5.17");
+        r.value_error(
+            &value,
+            format!("{text:?} is not an address"),
+            "write an address such as 10.0.5.17",
+        );
     }
     address
 }
@@ -209,9 +219,9 @@ fn pool(r: &mut TomlReader<'_>, name: String, value: Value<'_>) -> Option<PoolOp
 }
 
 fn loopback(r: &mut TomlReader<'_>, s: &mut Section<'_>) -> LoopbackOptions {
-    let (given, exclude) = (s.take(r, "ranges"), s.take(r, "exclude"));
+    let (included, exclude) = (s.take(r, "ranges"), s.take(r, "exclude"));
     LoopbackOptions {
-        ranges: ranges(r, given).unwrap_or(LoopbackOptions::default().ranges),
+        ranges: ranges(r, included).unwrap_or(LoopbackOptions::default().ranges),
         exclude: ranges(r, exclude).unwrap_or_default(),
     }
 }
@@ -224,7 +234,8 @@ fn sessions(r: &mut TomlReader<'_>, s: &mut Section<'_>) -> Settings {
     let low_water = number(r, "low-water", default.low_water);
     let sessions_per_user = number(r, "sessions-per-user", default.sessions_per_user);
     let max_sessions = number(r, "max-sessions", default.max_sessions);
-    let moments = [("logon", AllocationTime::Logon), ("first-use", AllocationTime::FirstUse)];
+    let allocation_times =
+        [("logon", AllocationTime::Logon), ("first-use", AllocationTime::FirstUse)];
     Settings {
         low_water,
         sessions_per_user,
@@ -237,19 +248,19 @@ fn sessions(r: &mut TomlReader<'_>, s: &mut Section<'_>) -> Settings {
             .unwrap_or(default.on_exhausted),
         allocate: s
             .take(r, "allocate")
-            .and_then(|v| r.word(v, &moments))
+            .and_then(|v| r.word(v, &allocation_times))
             .unwrap_or(default.allocate),
         await_restore: boolean(r, s, "await-restore", default.await_restore),
     }
 }
 
-/// "pass", "refuse" or "wait 30s".
+/// Reads "pass", "refuse" or "wait 30s".
 fn when_exhausted(r: &mut TomlReader<'_>, value: Value<'_>) -> Option<ExhaustionPolicy> {
     let text = r.text(value.clone())?;
     if let Some(time) = text.strip_prefix("wait") {
         let seconds = parse_seconds(time);
         if seconds.is_none() {
-            r.value_error(&value, format!("{text:?} does not say how long"), "write \"wait 30s\"");
+            r.value_error(&value, format!("{text:?} has no duration"), "write \"wait 30s\"");
         }
         return seconds.map(ExhaustionPolicy::Wait);
     }
@@ -326,21 +337,21 @@ fn features(r: &mut TomlReader<'_>, value: Value<'_>) -> Features {
     Features::from_bits(bits.iter().fold(0, |all, bit| all | bit))
 }
 
-/// A table that is there once at most; its defaults where it is not.
+/// Reads a table. If it is absent, every value has its default.
 fn section<T>(
     r: &mut TomlReader<'_>,
     parent: &mut Section<'_>,
     key: &'static str,
     read: impl Fn(&mut TomlReader<'_>, &mut Section<'_>) -> T,
 ) -> T {
-    let given = parent.take(r, key).and_then(|value| r.section(value));
-    let mut section = given.unwrap_or_else(Section::empty);
+    let value = parent.take(r, key).and_then(|value| r.section(value));
+    let mut section = value.unwrap_or_else(Section::empty);
     let read = read(r, &mut section);
     section.finish(r);
     read
 }
 
-/// An array of tables.
+/// Reads an array of tables.
 fn tables<T>(
     r: &mut TomlReader<'_>,
     parent: &mut Section<'_>,
@@ -367,5 +378,5 @@ fn texts(r: &mut TomlReader<'_>, s: &mut Section<'_>, key: &'static str) -> Vec<
 }
 
 fn ranges(r: &mut TomlReader<'_>, value: Option<Value<'_>>) -> Option<Vec<Range>> {
-    r.list(value, |r, v| r.parsed(v, "mend it, or take it out"))
+    r.list(value, |r, v| r.parsed(v, "fix or remove it"))
 }

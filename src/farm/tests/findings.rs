@@ -1,13 +1,13 @@
-//! What is found in which file.
+//! Tests for the findings of farm files.
 
 use crate::farm::{Farm, Level};
 use crate::pool::PoolKind;
 
-/// A farm that nothing is wrong with, so that a row shows its own finding alone.
+/// A farm without findings, so that a row shows only its own finding.
 const SERVER: &str = "[server.ts1]\n[[range]]\naddresses = \"10.0.5.10-10.0.5.99\"\n";
 const PROGRAM: &str = "[[program]]\npath = \"/usr/bin/app\"\n";
 
-/// Findings as "error code key" or "warning code key".
+/// Returns the findings as "error CODE KEY" or "warning CODE KEY".
 fn found(text: &str) -> Vec<String> {
     let (_, report) = Farm::parse(text);
     report.findings().iter().map(|f| format!("{} {} {}", f.level, f.code, f.key)).collect()
@@ -27,7 +27,7 @@ fn the_example_has_no_findings() {
 }
 
 #[test]
-fn the_defaults_in_the_example_are_the_defaults() {
+fn defaults_in_the_example_are_the_defaults() {
     let example = include_str!("../../../examples/farm.toml");
     let uncommented: String = example
         .lines()
@@ -46,7 +46,7 @@ fn the_defaults_in_the_example_are_the_defaults() {
 }
 
 #[test]
-fn no_farm_is_a_valid_farm() {
+fn empty_farm_is_valid() {
     check(&[("", &[]), (SERVER, &[]), ("# nothing\n", &[])]);
     let plan = Farm::default().plan("any", None).plan;
     assert_eq!(plan.pools.len(), 1);
@@ -103,7 +103,7 @@ fn all_findings_of_a_file_are_reported() {
 }
 
 #[test]
-fn unknown_keys_name_the_nearest() {
+fn unknown_key_suggests_the_most_similar_key() {
     let table = [
         ("[sesions]", "did you mean \"sessions\"?"),
         ("[server.a]\nmax_sessions = 1", "did you mean \"max-sessions\"?"),
@@ -329,18 +329,18 @@ fn programs() {
 }
 
 #[test]
-fn a_finding_stands_where_its_value_stands() {
+fn finding_has_the_position_of_its_value() {
     let text = "[[range]]\n\taddresses = [\"ü\", \"10.0.5.7\",\n\t  \"127.0.0.9\"] # ä\n";
     let (_, report) = Farm::parse(text);
-    let places: Vec<_> = report
+    let positions: Vec<_> = report
         .findings()
         .iter()
         .map(|f| f.position.map(|p| (p.line, p.column, &text[p.start..p.end])))
         .collect();
-    assert_eq!(places, [Some((2, 15, "\"ü\"")), Some((3, 4, "\"127.0.0.9\""))]);
+    assert_eq!(positions, [Some((2, 15, "\"ü\"")), Some((3, 4, "\"127.0.0.9\""))]);
     let shown = report.with_file("farm.toml".as_ref()).to_string();
-    let expected = "farm.toml:3:4: error: 127.0.0.9 is the loopback, not addresses of a network\n  \
-                    |\n3 | \t  \"127.0.0.9\"] # ä\n  | \t  ^^^^^^^^^^^\n  = take them out";
+    let expected = "farm.toml:3:4: error: 127.0.0.9 cannot be used by hosts (loopback)\n  \
+                    |\n3 | \t  \"127.0.0.9\"] # ä\n  | \t  ^^^^^^^^^^^\n  = remove them";
     assert!(shown.contains(expected), "{shown}");
 }
 
@@ -363,7 +363,7 @@ fn files_that_cannot_be_read() {
         (write("latin.toml", b"[server.ts1]\n# caf\xe9\n"), "byte 18 is not UTF-8"),
         (write("utf16.toml", &utf16), "byte 0 is not UTF-8"),
         (write("large.toml", &large), "larger than 4 MiB"),
-        (write("cut.toml", cut), "not TOML: "),
+        (write("cut.toml", cut), "invalid TOML: "),
     ];
     for (file, message) in table {
         let (_, report) = Farm::load(&file);

@@ -1,4 +1,4 @@
-//! What the plan of a server holds.
+//! Tests for the plans of servers.
 
 use std::net::IpAddr;
 
@@ -22,7 +22,7 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-const TWO: &str = r#"
+const FARM: &str = r#"
 [server.ts1]
 max-sessions = 9
 [server."ts2.corp.example"]
@@ -56,7 +56,7 @@ fixed-ports = [80, 7003]
 
 #[test]
 fn each_server_has_its_own_plan() {
-    let ts1 = plan(TWO, "TS1.corp.example", None);
+    let ts1 = plan(FARM, "TS1.corp.example", None);
     assert_eq!(ts1.findings, []);
     let names: Vec<_> = ts1.plan.pools.iter().map(|p| (p.name(), p.is_ipv4(), p.slots())).collect();
     assert_eq!(
@@ -78,26 +78,26 @@ fn each_server_has_its_own_plan() {
     assert_eq!(ts1.plan.policy.programs.len(), 1);
     assert_eq!(choose_pool(&ts1.plan.policy.pool_rules, "eve", &["students"], None), Some("lab"));
 
-    let ts2 = plan(TWO, "ts2", None);
+    let ts2 = plan(FARM, "ts2", None);
     assert_eq!(pool(&ts2.plan, "default").address(0), Some(ip("10.0.6.10")));
     assert_eq!(
         ts2.plan.reservations,
         [Reservation { user: "ada".into(), address: ip("10.0.6.12") }]
     );
-    assert_eq!(plan(TWO, "ts3", None).plan.pools, []);
-    assert_eq!(plan(TWO, "ts3", None).plan.policy, crate::policy::Policy::default());
+    assert_eq!(plan(FARM, "ts3", None).plan.pools, []);
+    assert_eq!(plan(FARM, "ts3", None).plan.policy, crate::policy::Policy::default());
     for other in ["ts4", "", "ts2.other.example"] {
-        let planned = plan(TWO, other, None);
+        let planned = plan(FARM, other, None);
         assert_eq!(planned.findings[0].code, "unknown-server");
         assert_eq!(planned.plan, Plan::default());
     }
-    let (farm, _) = Farm::parse(TWO);
+    let (farm, _) = Farm::parse(FARM);
     let ports: Vec<_> = farm.fixed_ports().iter().map(PortRange::to_string).collect();
     assert_eq!(ports, ["80", "7000-7005"]);
 }
 
 #[test]
-fn interfaces_cut_what_they_cannot_carry() {
+fn addresses_without_an_interface_are_left_out() {
     let eth0 = Interface {
         index: 2,
         name: "eth0".into(),
@@ -128,7 +128,7 @@ fn interfaces_cut_what_they_cannot_carry() {
 }
 
 #[test]
-fn the_edges_of_pools() {
+fn first_and_last_address_of_each_kind_of_range() {
     type Row = (&'static str, u32, Option<&'static str>, Option<&'static str>);
     let table: [Row; 7] = [
         ("addresses = \"10.0.5.7/32\"", 1, Some("10.0.5.7"), Some("10.0.5.7")),
@@ -159,7 +159,7 @@ fn the_edges_of_pools() {
 }
 
 #[test]
-fn the_whole_loopback_never_gives_127_0_0_1() {
+fn loopback_pool_never_contains_127_0_0_1() {
     let planned = plan("[loopback]\nranges = \"127.0.0.0/8\"", "any", None);
     let pool = pool(&planned.plan, LOOPBACK_POOL);
     assert_eq!(pool.slot_of(ip("127.0.0.1")), None);

@@ -1,4 +1,4 @@
-//! Whether servers have the addresses that their sessions want.
+//! Validation of capacity: every server needs enough addresses for its sessions.
 
 use super::{key_part, server_key, warning};
 use crate::farm::finding::Finding;
@@ -8,7 +8,8 @@ use crate::pool::MAX_SLOTS;
 use crate::range::Range;
 
 impl Farm {
-    /// Whether a server has the addresses that its sessions want.
+    /// Reports a server that lacks addresses for its sessions. `None` is the machine of a farm
+    /// without servers.
     pub(super) fn validate_capacity(&self, server: Option<&Server>, found: &mut Vec<Finding>) {
         if server.is_some_and(|server| !server.enabled) {
             return;
@@ -21,7 +22,7 @@ impl Farm {
             _ => "sessions.max-sessions".to_owned(),
         };
         let limit = self.max_sessions(server);
-        let mut virtual_ips = false;
+        let mut has_virtual_ips = false;
         for ipv4 in [true, false] {
             let mut total = 0u128;
             for pool in self.pool_names() {
@@ -29,41 +30,41 @@ impl Farm {
                 let usable: Vec<Range> = entries
                     .flat_map(|(_, entry)| {
                         let addresses: Vec<Range> = of_family(&entry.addresses, ipv4).collect();
-                        virtual_ips |= !addresses.is_empty();
+                        has_virtual_ips |= !addresses.is_empty();
                         self.usable(&addresses, &entry.exclude)
                     })
                     .collect();
                 let count =
                     usable.iter().fold(0u128, |sum, range| sum.saturating_add(range.count()));
-                let most = self.max_addresses(pool, ipv4);
-                if ipv4 && count > u128::from(most) && most == MAX_SLOTS {
+                let max = self.max_addresses(pool, ipv4);
+                if ipv4 && count > u128::from(max) && max == MAX_SLOTS {
                     let message = format!(
-                        "pool {pool:?} of {name} has {count} addresses; the first {most} are used"
+                        "pool {pool:?} of {name} has {count} addresses; only the first {max} are used"
                     );
-                    let remedy = "make its ranges smaller, or set max-addresses";
+                    let remedy = "reduce its ranges, or set max-addresses";
                     found.push(Finding::new(warning("too-many"), "range", count, message, remedy));
                 }
-                if !ipv4 && count.min(most.into()) > u128::from(DEFAULT_MAX_IPV6_ADDRESSES) {
+                if !ipv4 && count.min(max.into()) > u128::from(DEFAULT_MAX_IPV6_ADDRESSES) {
                     let message = format!(
                         "pool {pool:?} of {name} has {} IPv6 addresses; Linux takes minutes to add \
                          more than {DEFAULT_MAX_IPV6_ADDRESSES} to an interface, and hours for 65536",
-                        count.min(most.into())
+                        count.min(max.into())
                     );
                     let key = format!("pool.{}.max-addresses", key_part(pool));
                     let remedy =
-                        "lower it to the number of sessions there can be, and some to cool down";
-                    found.push(Finding::new(warning("many-ipv6"), key, most, message, remedy));
+                        "lower it to the maximum number of sessions, plus some that cool down";
+                    found.push(Finding::new(warning("many-ipv6"), key, max, message, remedy));
                 }
                 if 0 < count && count <= u128::from(self.sessions.low_water) {
                     let message = format!(
-                        "low-water is reached at once: pool {pool:?} of {name} has {count} addresses"
+                        "low-water is always reached: pool {pool:?} of {name} has {count} addresses"
                     );
                     let value = self.sessions.low_water;
                     let key = "sessions.low-water";
-                    let remedy = "lower it";
+                    let remedy = "lower low-water";
                     found.push(Finding::new(warning("low-water"), key, value, message, remedy));
                 }
-                total = total.saturating_add(count.min(most.into()));
+                total = total.saturating_add(count.min(max.into()));
             }
             let has_family = self
                 .ranges_for(server)
@@ -71,7 +72,7 @@ impl Farm {
             if has_family && total < u128::from(limit) {
                 let family = if ipv4 { "IPv4" } else { "IPv6" };
                 let message = format!(
-                    "{name} has {total} {family} addresses for {limit} sessions; each session takes one"
+                    "{name} has {total} {family} addresses for {limit} sessions; each session needs one"
                 );
                 let remedy = "add addresses, or lower max-sessions";
                 found.push(Finding::new(warning("too-few"), &limit_key, limit, message, remedy));
@@ -82,20 +83,20 @@ impl Farm {
                 || self.programs.iter().any(|program| feature(&program.features))
         };
         if let Some(server) = server
-            && !virtual_ips
+            && !has_virtual_ips
             && uses(|features| features.virtual_ip)
         {
-            let message = format!("server {name} has no ranges: its sessions get no virtual IP");
+            let message = format!("server {name} has no ranges, so its sessions get no virtual IP");
             let remedy = format!("add a [[range]] with server = {name}, or set enabled = false");
             let key = server_key(server);
             found.push(Finding::new(warning("no-range"), key, &server.name, message, remedy));
         }
-        let loopbacks = self.loopback_pool().map_or(0, |pool| pool.slots());
-        if loopbacks < limit && uses(|features| features.loopback) {
+        let loopback_sessions = self.loopback_pool().map_or(0, |pool| pool.slots());
+        if loopback_sessions < limit && uses(|features| features.loopback) {
             let message = format!(
-                "the loopback ranges are enough for {loopbacks} sessions, {name} may have {limit}; each session takes two addresses"
+                "the loopback ranges have addresses for {loopback_sessions} sessions, but {name} allows {limit}; each session needs two"
             );
-            let remedy = "make [loopback] ranges larger, or lower max-sessions";
+            let remedy = "extend the ranges of [loopback], or lower max-sessions";
             found.push(Finding::new(warning("too-few"), &limit_key, limit, message, remedy));
         }
     }

@@ -1,5 +1,5 @@
-//! What is wrong with a farm, judged on its values alone: here servers, pools and reservations;
-//! `ranges`, `capacity` and `programs` have the rest.
+//! Validation of the values of a farm. This file checks servers, pools and reservations; `ranges`,
+//! `capacity` and `programs` check the rest.
 
 mod capacity;
 mod programs;
@@ -23,17 +23,17 @@ const fn warning(code: &'static str) -> (Level, &'static str) {
     (Level::Warning, code)
 }
 
-/// The longest user name that is kept with a session, in bytes.
-const MAX_USER: usize = 63;
+/// The maximum length of a user name in bytes, as recorded with a session.
+const MAX_USER_LENGTH: usize = 63;
 
 impl Farm {
-    /// Everything that is wrong with the farm, without a look at any machine. Empty if nothing is.
+    /// Returns the findings about the farm. No machine is accessed.
     pub fn validate(&self) -> Vec<Finding> {
         let mut found = Vec::new();
         self.validate_servers(&mut found);
         self.validate_pools(&mut found);
-        for (place, range) in self.ranges.iter().enumerate() {
-            self.validate_range(place, range, &mut found);
+        for (index, range) in self.ranges.iter().enumerate() {
+            self.validate_range(index, range, &mut found);
         }
         self.validate_overlaps(&mut found);
         self.validate_loopback(&mut found);
@@ -53,17 +53,11 @@ impl Farm {
         for server in &self.servers {
             let key = server_key(server);
             if server.name.trim().is_empty() {
-                let remedy = "give it its host name";
-                found.push(Finding::new(
-                    error("name"),
-                    &key,
-                    "",
-                    "a server without a name",
-                    remedy,
-                ));
+                let remedy = "write the host name of the server";
+                found.push(Finding::new(error("name"), &key, "", "a server has no name", remedy));
             } else if !names.insert(server.name.to_ascii_lowercase()) {
-                let message = format!("server {:?} is given twice", server.name);
-                let remedy = "host names are the same in upper and lower case: make it one";
+                let message = format!("server {:?} is listed twice", server.name);
+                let remedy = "remove one of them; case does not matter in host names";
                 found.push(Finding::new(error("duplicate"), &key, &server.name, message, remedy));
             }
         }
@@ -75,16 +69,16 @@ impl Farm {
             let name = &pool.rule.pool;
             let key = format!("pool.{}", key_part(name));
             if !names.insert(name) {
-                let message = format!("pool {name:?} is given twice");
-                found.push(Finding::new(error("duplicate"), &key, name, message, "make it one"));
+                let message = format!("pool {name:?} is listed twice");
+                found.push(Finding::new(error("duplicate"), &key, name, message, "merge them"));
             }
             if name == LOOPBACK_POOL || name.is_empty() || name.len() > MAX_POOL_NAME {
-                let message = format!("a pool can't be named {name:?}");
-                let remedy = format!("name it otherwise, with 1 to {MAX_POOL_NAME} bytes");
+                let message = format!("invalid pool name {name:?}");
+                let remedy = format!("choose another name with 1 to {MAX_POOL_NAME} bytes");
                 found.push(Finding::new(error("name"), &key, name, message, remedy));
             }
-            if pool.max_addresses.is_some_and(|most| most == 0 || most > MAX_SLOTS) {
-                let message = format!("a pool holds 1 to {MAX_SLOTS} addresses");
+            if pool.max_addresses.is_some_and(|max| max == 0 || max > MAX_SLOTS) {
+                let message = format!("max-addresses is not from 1 to {MAX_SLOTS}");
                 let value = pool.max_addresses.unwrap_or(0);
                 let key = format!("{key}.max-addresses");
                 found.push(Finding::new(
@@ -92,64 +86,66 @@ impl Farm {
                     key,
                     value,
                     message,
-                    "lower the number",
+                    "choose a number in this range",
                 ));
             }
             if name != DEFAULT_POOL && !self.ranges.iter().any(|range| range.pool == *name) {
-                let message = format!("pool {name:?} has no range: its sessions get no virtual IP");
+                let message =
+                    format!("pool {name:?} has no range, so its sessions get no virtual IP");
                 let remedy = format!("add a [[range]] with pool = {name:?}");
                 found.push(Finding::new(warning("no-range"), &key, name, message, remedy));
             }
-            for (place, program) in pool.rule.programs.iter().enumerate() {
+            for (index, program) in pool.rule.programs.iter().enumerate() {
                 if pattern_kind(program.as_bytes()) == PatternKind::Relative {
                     let message = format!("{program:?} is neither a full path nor a bare name");
-                    let key = format!("{key}.programs[{place}]");
+                    let key = format!("{key}.programs[{index}]");
                     let remedy = "write the full path";
                     found.push(Finding::new(error("path"), key, program, message, remedy));
                 }
             }
         }
-        // Each in both families, and the loopback pool.
+        // Each pool counts once per family; the loopback pool is one more.
         if self.pool_names().count() * 2 + 1 > MAX_POOLS {
-            let most = (MAX_POOLS - 1) / 2;
-            let message = format!("a farm has {most} pools at most");
+            let max = (MAX_POOLS - 1) / 2;
+            let message = format!("a farm has at most {max} pools");
             let count = self.pools.len();
-            found.push(Finding::new(error("too-many"), "pool", count, message, "make it fewer"));
+            found.push(Finding::new(error("too-many"), "pool", count, message, "remove pools"));
         }
     }
 
     fn validate_reservations(&self, found: &mut Vec<Finding>) {
-        for (place, reservation) in self.reservations.iter().enumerate() {
+        for (index, reservation) in self.reservations.iter().enumerate() {
             let (user, address) = (&reservation.user, reservation.address);
-            let of_user = self.reservations[..place].iter().filter(|other| other.user == *user);
-            let key = format!("reservations.{}[{}]", key_part(user), of_user.count());
-            if user.is_empty() || user.len() > MAX_USER {
-                let message = format!("a user's name has 1 to {MAX_USER} bytes");
-                let remedy = "write the name as the system does";
+            let same_user = self.reservations[..index].iter().filter(|other| other.user == *user);
+            let key = format!("reservations.{}[{}]", key_part(user), same_user.count());
+            if user.is_empty() || user.len() > MAX_USER_LENGTH {
+                let message = format!("a user name must have 1 to {MAX_USER_LENGTH} bytes");
+                let remedy = "write the name that the system uses";
                 found.push(Finding::new(error("name"), &key, user, message, remedy));
             }
-            let same = |other: &&crate::pool::Reservation| other.address == address;
-            if let Some(other) = self.reservations[..place].iter().find(same) {
+            let has_same_address = |other: &&crate::pool::Reservation| other.address == address;
+            if let Some(other) = self.reservations[..index].iter().find(has_same_address) {
                 let message = if other.user == *user {
-                    format!("{address} is reserved for {user} twice")
+                    format!("{address} is reserved twice for {user}")
                 } else {
                     format!("{address} is reserved for two users, {} and {user}", other.user)
                 };
-                let remedy = "an address is reserved for one user: take another";
+                let remedy = "reserve an address for one user only";
                 found.push(Finding::new(error("duplicate"), &key, address, message, remedy));
             }
-            let of = |entry: &&ServerRange| entry.addresses.iter().any(|r| r.contains(address));
-            let (message, remedy) = match self.ranges.iter().find(of) {
+            let contains_address =
+                |entry: &&ServerRange| entry.addresses.iter().any(|r| r.contains(address));
+            let (message, remedy) = match self.ranges.iter().find(contains_address) {
                 None => (
-                    format!("{address} is in no range: it can't be reserved"),
-                    "add it to a range, or take one of a range",
+                    format!("{address} is in no range, so it cannot be reserved"),
+                    "add the address to a range, or choose an address of a range",
                 ),
                 Some(entry)
                     if !contains(&self.usable(&entry.addresses, &entry.exclude), address) =>
                 {
                     (
-                        format!("{address} is never given out: it can't be reserved"),
-                        "it is excluded, or network or broadcast address: take another",
+                        format!("{address} is never allocated, so it cannot be reserved"),
+                        "choose an address that is not excluded, network or broadcast address",
                     )
                 }
                 Some(_) => continue,

@@ -1,4 +1,4 @@
-//! What is wrong with the process list and with what concerns every listed program.
+//! Validation of the process list and of the options for all listed programs.
 
 use super::{error, warning};
 use crate::farm::Farm;
@@ -6,24 +6,26 @@ use crate::farm::finding::Finding;
 use crate::policy::path::{PatternKind, pattern_kind, same_name, same_path};
 use crate::policy::{Features, LoopbackConnect, PathStyle, PortRange, Program, WildcardBind};
 
-/// The ports that Linux gives to outgoing connections unless it is told otherwise
-/// (`ip_local_port_range` in ip(7)); Windows takes 49152-65535, most of which is among them.
+/// The default range of ports for outgoing connections on Linux (`ip_local_port_range` in ip(7)).
+/// It contains most of the range of Windows, 49152-65535.
 const EPHEMERAL: PortRange = PortRange { first: 32768, last: 60999 };
 
 impl Farm {
     pub(super) fn validate_programs(&self, found: &mut Vec<Finding>) {
-        for (place, program) in self.programs.iter().enumerate() {
-            let key = format!("program[{place}]");
+        for (index, program) in self.programs.iter().enumerate() {
+            let key = format!("program[{index}]");
             validate_pattern(&format!("{key}.path"), &program.pattern, found);
             if let Some(script) = &program.script {
                 validate_pattern(&format!("{key}.script"), script, found);
             }
-            if let Some(first) = self.programs[..place].iter().position(|o| same_rule(o, program)) {
+            if let Some(first) =
+                self.programs[..index].iter().position(|other| same_rule(other, program))
+            {
                 let message = format!(
-                    "{:?} is listed before (program[{first}]): this rule never holds",
+                    "{:?} is already listed (program[{first}]), so this rule is never used",
                     program.pattern
                 );
-                let remedy = "make it one rule";
+                let remedy = "merge the rules";
                 let key = format!("{key}.path");
                 found.push(Finding::new(
                     warning("duplicate"),
@@ -42,28 +44,29 @@ impl Farm {
 
 fn validate_pattern(key: &str, pattern: &str, found: &mut Vec<Finding>) {
     let kind = pattern_kind(pattern.as_bytes());
-    let dotted = pattern.split(['/', '\\']).any(|part| part == "..");
+    let has_parent_component = pattern.split(['/', '\\']).any(|part| part == "..");
     let (code, message, remedy) = if pattern.is_empty() {
-        let remedy = "write its full path";
-        (error("path"), "a program without a path".to_owned(), remedy)
+        let remedy = "write the full path";
+        (error("path"), "a program has no path".to_owned(), remedy)
     } else if pattern.contains('\0') {
-        let remedy = "write its full path";
-        (error("path"), "no path has a NUL character".to_owned(), remedy)
-    } else if kind == PatternKind::Relative || dotted {
-        let message = format!("{pattern:?} depends on where one stands: it matches nothing");
+        let remedy = "write the full path";
+        (error("path"), "the path contains a NUL character".to_owned(), remedy)
+    } else if kind == PatternKind::Relative || has_parent_component {
+        let message =
+            format!("{pattern:?} depends on the current directory, so it matches nothing");
         (error("path"), message, "write the full path, without \"..\"")
     } else if kind == PatternKind::BareName {
-        let message = format!("{pattern:?} matches every program of that name, wherever it is");
-        (warning("bare-name"), message, "write the full path: it is safer")
+        let message = format!("{pattern:?} matches every program of that name, in any directory");
+        (warning("bare-name"), message, "write the full path")
     } else {
         return;
     };
     found.push(Finding::new(code, key, pattern, message, remedy));
 }
 
-/// Whether what one rule is for is also what the other is for, on one of the systems.
+/// Returns whether two rules match the same programs, on one of the systems.
 fn same_rule(a: &Program, b: &Program) -> bool {
-    let same = |a: &str, b: &str| {
+    let same_pattern = |a: &str, b: &str| {
         let (a, b) = (a.as_bytes(), b.as_bytes());
         match (pattern_kind(a), pattern_kind(b)) {
             (PatternKind::FullPosix, PatternKind::FullPosix) => same_path(a, b, PathStyle::Posix),
@@ -74,33 +77,30 @@ fn same_rule(a: &Program, b: &Program) -> bool {
             _ => false,
         }
     };
-    let scripts = match (&a.script, &b.script) {
+    let same_scripts = match (&a.script, &b.script) {
         (None, None) => true,
-        (Some(a), Some(b)) => same(a, b),
+        (Some(a), Some(b)) => same_pattern(a, b),
         _ => false,
     };
-    scripts && same(&a.pattern, &b.pattern)
+    same_scripts && same_pattern(&a.pattern, &b.pattern)
 }
 
 fn validate_features(key: &str, program: &Program, found: &mut Vec<Finding>) {
     let name = &program.pattern;
     if program.features == Features::default() {
-        let message = format!("{name:?} has no features: it is left untouched");
-        let remedy = "write features = [\"virtual-ip\", \"loopback\"], or take the rule out";
+        let message = format!("{name:?} has no features, so it is never rewritten");
+        let remedy = "write features = [\"virtual-ip\", \"loopback\"], or remove the rule";
         let key = format!("{key}.features");
         found.push(Finding::new(warning("no-features"), key, "", message, remedy));
         return;
     }
     if program.flags.wildcard == WildcardBind::Loopback {
         let (message, remedy) = if program.features.virtual_ip {
-            (
-                format!("{name:?} has a virtual IP: \"loopback\" counts only without one"),
-                "take it out",
-            )
+            (format!("{name:?} has a virtual IP, so \"loopback\" has no effect"), "remove the key")
         } else {
             (
-                format!("what {name:?} binds to 0.0.0.0 can't be reached from the network"),
-                "nothing, if that is meant",
+                format!("{name:?} cannot be reached from the network on ports bound to 0.0.0.0"),
+                "remove the key, unless this is intended",
             )
         };
         let key = format!("{key}.wildcard");
@@ -116,7 +116,7 @@ fn validate_features(key: &str, program: &Program, found: &mut Vec<Finding>) {
     for (option, is_set) in needs_loopback {
         if is_set && !program.features.loopback {
             let message = format!("{option} has no effect without the feature \"loopback\"");
-            let remedy = "add the feature, or take the key out";
+            let remedy = "add the feature, or remove the key";
             let key = format!("{key}.{option}");
             found.push(Finding::new(warning("no-effect"), key, "", message, remedy));
         }
@@ -124,8 +124,8 @@ fn validate_features(key: &str, program: &Program, found: &mut Vec<Finding>) {
     for (item, own) in program.own_ports.iter().enumerate() {
         let shared = program.shared_ports.iter().find_map(|shared| shared.intersection(own));
         if let Some(both) = shared {
-            let message = format!("port {both} is both the session's own and the host's");
-            let remedy = "take it out of own-ports or of shared-ports";
+            let message = format!("port {both} is in own-ports and in shared-ports");
+            let remedy = "remove it from one of them";
             let key = format!("{key}.own-ports[{item}]");
             found.push(Finding::new(error("ports"), key, own, message, remedy));
         }
@@ -136,15 +136,15 @@ fn validate_ports(key: &str, ports: &[PortRange], found: &mut Vec<Finding>) {
     for (item, ports) in ports.iter().enumerate() {
         if let Some(both) = ports.intersection(&EPHEMERAL) {
             let message = format!(
-                "port {both} is among those that the system gives to outgoing connections ({EPHEMERAL})"
+                "port {both} is in the range of ports for outgoing connections ({EPHEMERAL})"
             );
-            let remedy = "nothing: 'vipool up' keeps it from them; or take a lower port";
+            let remedy = "choose a lower port, or keep it: 'vipool up' reserves it";
             let key = format!("{key}[{item}]");
             found.push(Finding::new(warning("ephemeral"), key, ports, message, remedy));
         }
         if ports.first == 0 || ports.first > ports.last {
-            let message = format!("{ports} is no range of ports");
-            let remedy = "ports are 1 to 65535, the first not above the last";
+            let message = format!("{ports} is not a range of ports");
+            let remedy = "write ports from 1 to 65535, the lower one first";
             let key = format!("{key}[{item}]");
             found.push(Finding::new(error("ports"), key, ports, message, remedy));
         }

@@ -1,4 +1,4 @@
-//! What is wrong with ranges: each alone, with the network, with each other, and the loopback.
+//! Validation of ranges: each range, ranges and the network, overlaps, and loopback ranges.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -8,35 +8,35 @@ use crate::farm::{Farm, ServerRange};
 use crate::interface::unusable;
 use crate::range::{Range, subtract};
 
-/// Loopback addresses that other software is known to use.
+/// Loopback addresses that other software uses.
 const TAKEN_LOOPBACK: [(Ipv4Addr, &str); 4] = [
-    (Ipv4Addr::LOCALHOST, "every program's loopback address"),
-    (Ipv4Addr::new(127, 0, 0, 53), "the resolver of systemd"),
-    (Ipv4Addr::new(127, 0, 0, 54), "the resolver of systemd"),
-    (Ipv4Addr::new(127, 0, 1, 1), "the host's own name on Debian"),
+    (Ipv4Addr::LOCALHOST, "the loopback address of all programs"),
+    (Ipv4Addr::new(127, 0, 0, 53), "systemd-resolved"),
+    (Ipv4Addr::new(127, 0, 0, 54), "systemd-resolved"),
+    (Ipv4Addr::new(127, 0, 1, 1), "the host name on Debian"),
 ];
 
-/// Addresses that are no hosts of a network, with what they are.
+/// Addresses that no host of a network can have, with their purpose.
 const NOT_HOSTS: [(&str, &str); 6] = [
-    ("0.0.0.0/8", "this host"),
-    ("127.0.0.0/8", "the loopback"),
+    ("0.0.0.0/8", "this network"),
+    ("127.0.0.0/8", "loopback"),
     ("224.0.0.0/4", "multicast"),
     ("255.255.255.255", "broadcast"),
-    ("::/127", "this host and the loopback"),
+    ("::/127", "unspecified and loopback"),
     ("ff00::/8", "multicast"),
 ];
 
 impl Farm {
     pub(super) fn validate_range(
         &self,
-        place: usize,
+        index: usize,
         entry: &ServerRange,
         found: &mut Vec<Finding>,
     ) {
-        let key = format!("range[{place}]");
+        let key = format!("range[{index}]");
         if entry.addresses.is_empty() {
             let remedy = "add addresses = \"10.0.5.10-10.0.5.99\"";
-            let message = "a range without addresses";
+            let message = "a range has no addresses";
             let key = format!("{key}.addresses");
             found.push(Finding::new(error("no-addresses"), key, "", message, remedy));
         }
@@ -53,7 +53,7 @@ impl Farm {
                 found.push(Finding::new(error("unknown-server"), key, name, message, remedy));
             }
             None if self.servers.len() > 1 => {
-                let message = "a range without a server, and there are several servers";
+                let message = "a range has no server, but the farm has several";
                 let remedy = "add server = \"NAME\"";
                 let key = format!("{key}.server");
                 found.push(Finding::new(error("no-server"), key, "", message, remedy));
@@ -64,7 +64,7 @@ impl Farm {
             let message = format!("no pool is named {:?}", entry.pool);
             let known = self.pool_names().collect::<Vec<_>>();
             let remedy = format!(
-                "{} Or add [pool.{}]",
+                "{}; or add [pool.{}]",
                 suggest(&entry.pool, known.into_iter()),
                 key_part(&entry.pool)
             );
@@ -74,14 +74,14 @@ impl Farm {
         for (item, range) in entry.exclude.iter().enumerate() {
             if !entry.addresses.iter().any(|addresses| addresses.intersection(range).is_some()) {
                 let key = format!("{key}.exclude[{item}]");
-                let message = format!("{range} is not in this range: it excludes nothing");
-                let remedy = "take it out, or mend it";
+                let message = format!("{range} is not in this range, so it excludes nothing");
+                let remedy = "fix or remove it";
                 found.push(Finding::new(warning("exclude"), key, range, message, remedy));
             }
         }
         if !entry.addresses.is_empty() && subtract(&entry.addresses, &entry.exclude).is_empty() {
-            let message = "every address of the range is excluded: nothing is left to give out";
-            let remedy = "exclude less";
+            let message = "every address of the range is excluded";
+            let remedy = "exclude fewer addresses";
             let key = format!("{key}.exclude");
             found.push(Finding::new(warning("empty"), key, "", message, remedy));
         }
@@ -98,22 +98,22 @@ impl Farm {
         exclude: &[Range],
         found: &mut Vec<Finding>,
     ) {
-        for (text, what) in NOT_HOSTS {
+        for (text, purpose) in NOT_HOSTS {
             let range: Range = text.parse().expect("a range");
             if let Some(both) = range.intersection(addresses) {
-                let message = format!("{both} is {what}, not addresses of a network");
-                let remedy = "take them out (loopback addresses go to [loopback])";
+                let message = format!("{both} cannot be used by hosts ({purpose})");
+                let remedy = "remove them (loopback addresses belong in [loopback])";
                 found.push(Finding::new(error("not-hosts"), key, addresses, message, remedy));
             }
         }
         for dhcp in &self.network.dhcp_ranges {
             if let Some(both) = addresses.intersection(dhcp) {
-                let message = format!("{both} is also given out by DHCP ({dhcp})");
+                let message = format!("{both} is also in the DHCP range {dhcp}");
                 let remedy = "exclude it here or in the DHCP server";
                 found.push(Finding::new(warning("dhcp"), key, addresses, message, remedy));
             }
         }
-        let left = subtract(&[*addresses], exclude);
+        let allocatable = subtract(&[*addresses], exclude);
         let touched: Vec<_> = self
             .network
             .subnets
@@ -125,44 +125,42 @@ impl Farm {
             let remedy = "write one range for each subnet";
             found.push(Finding::new(error("spans-subnets"), key, addresses, message, remedy));
         } else if !touched.is_empty() {
-            let never: Vec<IpAddr> = touched
+            let never_allocated: Vec<IpAddr> = touched
                 .iter()
                 .flat_map(|(net, _)| unusable(*net))
-                .filter(|address| left.iter().any(|range| range.contains(*address)))
+                .filter(|address| allocatable.iter().any(|range| range.contains(*address)))
                 .collect();
-            if !never.is_empty() && addresses.first().is_ipv4() {
+            if !never_allocated.is_empty() && addresses.first().is_ipv4() {
                 let message = format!(
-                    "{} can't be given out: network or broadcast address of the subnet",
-                    list(&never)
+                    "{} cannot be allocated: network or broadcast address of the subnet",
+                    join(&never_allocated)
                 );
-                let remedy = "nothing, they are left out; or exclude them";
+                let remedy = "exclude them to silence this warning; they are never allocated";
                 found.push(Finding::new(warning("broadcast"), key, addresses, message, remedy));
             }
         } else if self.network.subnets.is_empty() {
-            let ends: Vec<IpAddr> = left.iter().flat_map(ends_of_24).take(4).collect();
+            let ends: Vec<IpAddr> = allocatable.iter().flat_map(ends_of_24).take(4).collect();
             if !ends.is_empty() {
-                let message = format!(
-                    "{} would be network or broadcast address, if the subnet is a /24",
-                    list(&ends)
-                );
-                let remedy = "exclude them, or name the real subnets under [network] subnets";
+                let message =
+                    format!("{} would be the network or broadcast address of a /24", join(&ends));
+                let remedy = "exclude them, or list the subnets under [network] subnets";
                 found.push(Finding::new(warning("broadcast"), key, addresses, message, remedy));
             }
         } else {
-            let message = format!("{addresses} is in none of the subnets under [network]");
-            let remedy = "mend the range, or add its subnet";
+            let message = format!("{addresses} is in no subnet of [network]");
+            let remedy = "correct the range, or add its subnet";
             found.push(Finding::new(warning("no-subnet"), key, addresses, message, remedy));
         }
     }
 
-    /// Overlaps of all ranges, found in one sweep from the lowest to the highest address.
+    /// Reports overlaps, in one pass over the sorted ranges.
     pub(super) fn validate_overlaps(&self, found: &mut Vec<Finding>) {
         let mut all: Vec<(Range, usize, usize)> = self
             .ranges
             .iter()
             .enumerate()
-            .flat_map(|(place, entry)| {
-                let item = move |(item, range): (usize, &Range)| (*range, place, item);
+            .flat_map(|(index, entry)| {
+                let item = move |(item, range): (usize, &Range)| (*range, index, item);
                 entry.addresses.iter().enumerate().map(item)
             })
             .collect();
@@ -183,21 +181,21 @@ impl Farm {
     fn overlap(
         &self,
         both: Range,
-        (range_a, place_a, item_a): (Range, usize, usize),
-        (range_b, place_b, item_b): (Range, usize, usize),
+        (range_a, index_a, item_a): (Range, usize, usize),
+        (range_b, index_b, item_b): (Range, usize, usize),
     ) -> Finding {
-        let server = |place: usize| self.ranges[place].server.as_deref().unwrap_or_default();
-        let (server_a, server_b) = (server(place_a), server(place_b));
-        let key = format!("range[{place_b}].addresses[{item_b}]");
-        let other = format!("range[{place_a}].addresses[{item_a}]");
+        let server = |index: usize| self.ranges[index].server.as_deref().unwrap_or_default();
+        let (server_a, server_b) = (server(index_a), server(index_b));
+        let key = format!("range[{index_b}].addresses[{item_b}]");
+        let other = format!("range[{index_a}].addresses[{item_a}]");
         if server_a.eq_ignore_ascii_case(server_b) {
             let message = format!("{range_b} and {range_a} ({other}) overlap in {both}");
-            let remedy = "take what they share out of one of them";
+            let remedy = "remove the shared addresses from one of them";
             return Finding::new(error("overlap"), key, range_b, message, remedy);
         }
         let message =
-            format!("{both} is given to two servers, {server_a:?} ({other}) and {server_b:?}");
-        let remedy = "an address belongs to one server: take it from the other";
+            format!("{both} belongs to two servers, {server_a:?} ({other}) and {server_b:?}");
+        let remedy = "remove the addresses from one of the servers";
         Finding::new(error("two-servers"), key, range_b, message, remedy)
     }
 
@@ -208,22 +206,25 @@ impl Farm {
             let key = format!("loopback.ranges[{item}]");
             if whole.intersection(range) != Some(*range) {
                 let message = format!("{range} is not inside 127.0.0.0/8");
-                let remedy = "take a part of it, such as 127.100.0.0/20";
+                let remedy = "choose a part of it, such as 127.100.0.0/20";
                 found.push(Finding::new(error("not-loopback"), key, range, message, remedy));
                 continue;
             }
             if let Some(other) = ranges[..item].iter().find(|o| o.intersection(range).is_some()) {
                 let message = format!("{range} and {other} overlap");
-                let remedy = "take what they share out of one of them";
+                let remedy = "remove the shared addresses from one of them";
                 found.push(Finding::new(error("overlap"), &key, range, message, remedy));
             }
-            let left = subtract(&[*range], &self.loopback.exclude);
+            let allocatable = subtract(&[*range], &self.loopback.exclude);
             for (address, user) in TAKEN_LOOPBACK {
-                if left.iter().any(|left| left.contains(address.into())) {
+                if allocatable.iter().any(|range| range.contains(address.into())) {
                     let (message, remedy) = if address == Ipv4Addr::LOCALHOST {
-                        (format!("{address} is {user}: it is never given out"), "start higher")
+                        (
+                            format!("{address} is {user} and is never allocated"),
+                            "begin the range above it",
+                        )
                     } else {
-                        (format!("{address} is used by others: {user}"), "exclude it")
+                        (format!("{address} is used by other software: {user}"), "exclude it")
                     };
                     let code = warning("taken-loopback");
                     found.push(Finding::new(code, &key, range, message, remedy));
@@ -233,20 +234,20 @@ impl Farm {
     }
 }
 
-fn list(addresses: &[IpAddr]) -> String {
+fn join(addresses: &[IpAddr]) -> String {
     addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// The first address that ends in 0 and the first that ends in 255.
+/// Returns the first address that ends in 0 and the first that ends in 255.
 fn ends_of_24(range: &Range) -> impl Iterator<Item = IpAddr> {
     let (IpAddr::V4(first), IpAddr::V4(last)) = (range.first(), range.last()) else {
         return [None, None].into_iter().flatten();
     };
     let (first, last) = (first.to_bits(), last.to_bits());
     let next = |low: u32| {
-        let here = first & !255 | low;
-        let at = if here < first { here.checked_add(256)? } else { here };
-        (at <= last).then(|| IpAddr::V4(Ipv4Addr::from_bits(at)))
+        let same_block = first & !255 | low;
+        let address = if same_block < first { same_block.checked_add(256)? } else { same_block };
+        (address <= last).then(|| IpAddr::V4(Ipv4Addr::from_bits(address)))
     };
     [next(0), next(255)].into_iter().flatten()
 }
