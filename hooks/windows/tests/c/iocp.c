@@ -15,12 +15,12 @@ static HANDLE completions;
 
 static void *get_extension(SOCKET s, GUID guid)
 {
-    void *f = NULL;
-    DWORD got;
-    if (WSAIoctl(s, SIO_GET_EXTENSION_FUNCTION_POINTER, &guid, sizeof guid, &f, sizeof f, &got,
-                 NULL, NULL))
+    void *function = NULL;
+    DWORD transferred;
+    if (WSAIoctl(s, SIO_GET_EXTENSION_FUNCTION_POINTER, &guid, sizeof guid, &function,
+                 sizeof function, &transferred, NULL, NULL))
         exit(3);
-    return f;
+    return function;
 }
 
 static SOCKET overlapped_socket(void)
@@ -51,16 +51,16 @@ static void format_ip(const struct sockaddr *a, char *out)
 static int serve(int port, int use_exports)
 {
     SOCKET s = overlapped_socket();
-    struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons((u_short)port) };
+    struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((u_short)port) };
     char text[64], reply[200];
-    int length = sizeof a;
-    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (bind(s, (void *)&a, sizeof a) || listen(s, 5)) {
+    int length = sizeof address;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (bind(s, (void *)&address, sizeof address) || listen(s, 5)) {
         printf("bind or listen: %d\n", WSAGetLastError());
         return 1;
     }
-    getsockname(s, (void *)&a, &length);
-    format_ip((void *)&a, text);
+    getsockname(s, (void *)&address, &length);
+    format_ip((void *)&address, text);
     printf("listening on %s\nready\n", text);
     GUID accept_guid = WSAID_ACCEPTEX, names_guid = WSAID_GETACCEPTEXSOCKADDRS;
     LPFN_ACCEPTEX accept_ex = AcceptEx;
@@ -72,9 +72,9 @@ static int serve(int port, int use_exports)
     for (;;) {
         SOCKET c = WSASocketW(AF_INET, SOCK_STREAM, IPPROTO_TCP, NULL, 0, WSA_FLAG_OVERLAPPED);
         char buffer[2 * (sizeof(struct sockaddr_in) + 16)], local_ip[64], remote_ip[64];
-        OVERLAPPED o = { 0 };
-        DWORD got, size = sizeof(struct sockaddr_in) + 16;
-        if (!accept_ex(s, c, buffer, 0, size, size, &got, &o)
+        OVERLAPPED overlapped = { 0 };
+        DWORD transferred, size = sizeof(struct sockaddr_in) + 16;
+        if (!accept_ex(s, c, buffer, 0, size, size, &transferred, &overlapped)
             && WSAGetLastError() != WSA_IO_PENDING) {
             printf("AcceptEx: %d\n", WSAGetLastError());
             return 1;
@@ -87,9 +87,9 @@ static int serve(int port, int use_exports)
         format_ip(local, local_ip);
         format_ip(remote, remote_ip);
         /* getpeername must return the same address. */
-        length = sizeof a;
-        getpeername(c, (void *)&a, &length);
-        format_ip((void *)&a, text);
+        length = sizeof address;
+        getpeername(c, (void *)&address, &length);
+        format_ip((void *)&address, text);
         snprintf(reply, sizeof reply, "server address %s, client address %s%s\n", local_ip,
                  remote_ip, strcmp(text, remote_ip) ? ", getpeername differs" : "");
         send(c, reply, (int)strlen(reply), 0);
@@ -105,14 +105,14 @@ static int connect_to_server(int port)
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     GUID guid = WSAID_CONNECTEX;
     LPFN_CONNECTEX connect_ex = (LPFN_CONNECTEX)get_extension(s, guid);
-    OVERLAPPED o = { 0 }, r = { 0 };
+    OVERLAPPED overlapped = { 0 }, receive = { 0 };
     char text[64], answer[200] = "";
     int length = sizeof to;
     if (bind(s, (void *)&any, sizeof any)) {
         printf("bind: %d\n", WSAGetLastError());
         return 1;
     }
-    if (!connect_ex(s, (void *)&to, sizeof to, NULL, 0, NULL, &o)
+    if (!connect_ex(s, (void *)&to, sizeof to, NULL, 0, NULL, &overlapped)
         && WSAGetLastError() != WSA_IO_PENDING) {
         printf("ConnectEx: %d\n", WSAGetLastError());
         return 1;
@@ -124,7 +124,7 @@ static int connect_to_server(int port)
     printf("connected to %s\n", text);
     WSABUF buffer = { sizeof answer - 1, answer };
     DWORD flags = 0;
-    if (WSARecv(s, &buffer, 1, NULL, &flags, &r, NULL) && WSAGetLastError() != WSA_IO_PENDING)
+    if (WSARecv(s, &buffer, 1, NULL, &flags, &receive, NULL) && WSAGetLastError() != WSA_IO_PENDING)
         return 1;
     answer[wait_for_completion()] = 0;
     printf("%s", answer);

@@ -38,37 +38,37 @@ static const char *format_address(const struct sockaddr_storage *a)
 {
     static char out[128];
     char ip[64] = "?";
-    int p = 0;
+    int address_port = 0;
     if (a->ss_family == AF_INET) {
         const struct sockaddr_in *in = (const void *)a;
         inet_ntop(AF_INET, (void *)&in->sin_addr, ip, sizeof ip);
-        p = ntohs(in->sin_port);
+        address_port = ntohs(in->sin_port);
     } else if (a->ss_family == AF_INET6) {
         const struct sockaddr_in6 *in = (const void *)a;
         inet_ntop(AF_INET6, (void *)&in->sin6_addr, ip, sizeof ip);
-        p = ntohs(in->sin6_port);
+        address_port = ntohs(in->sin6_port);
     }
     snprintf(out, sizeof out, "%s %s", address_label(ip),
-             p == port ? "port"
-             : p == 0  ? "0"
+             address_port == port ? "port"
+             : address_port == 0  ? "0"
                        : "other");
     return out;
 }
 
-static struct sockaddr_storage make_address(const char *ip, int p, int *length)
+static struct sockaddr_storage make_address(const char *ip, int address_port, int *length)
 {
     struct sockaddr_storage address;
     memset(&address, 0, sizeof address);
     if (strchr(ip, ':')) {
         struct sockaddr_in6 *in = (void *)&address;
         in->sin6_family = AF_INET6;
-        in->sin6_port = htons((u_short)p);
+        in->sin6_port = htons((u_short)address_port);
         inet_pton(AF_INET6, ip, &in->sin6_addr);
         *length = sizeof *in;
     } else {
         struct sockaddr_in *in = (void *)&address;
         in->sin_family = AF_INET;
-        in->sin_port = htons((u_short)p);
+        in->sin_port = htons((u_short)address_port);
         inet_pton(AF_INET, ip, &in->sin_addr);
         *length = sizeof *in;
     }
@@ -93,24 +93,24 @@ static SOCKET tcp6_socket(int v6only)
     return s;
 }
 
-static int try_bind(SOCKET s, const char *ip, int p)
+static int try_bind(SOCKET s, const char *ip, int address_port)
 {
     int length;
-    struct sockaddr_storage address = make_address(ip, p, &length);
+    struct sockaddr_storage address = make_address(ip, address_port, &length);
     WSASetLastError(LAST_ERROR_MARK);
-    int r = bind(s, (void *)&address, length);
-    print_result("bind", r);
-    return r;
+    int result = bind(s, (void *)&address, length);
+    print_result("bind", result);
+    return result;
 }
 
-static int try_connect(SOCKET s, const char *ip, int p)
+static int try_connect(SOCKET s, const char *ip, int address_port)
 {
     int length;
-    struct sockaddr_storage address = make_address(ip, p, &length);
+    struct sockaddr_storage address = make_address(ip, address_port, &length);
     WSASetLastError(LAST_ERROR_MARK);
-    int r = connect(s, (void *)&address, length);
-    print_result("connect", r);
-    return r;
+    int result = connect(s, (void *)&address, length);
+    print_result("connect", result);
+    return result;
 }
 
 static void print_local_address(const char *label, SOCKET s)
@@ -164,26 +164,26 @@ static void print_both_ends(SOCKET s, const char *destination)
 
 static void *get_extension(SOCKET s, GUID guid)
 {
-    void *f = NULL;
-    DWORD got;
-    WSAIoctl(s, SIO_GET_EXTENSION_FUNCTION_POINTER, &guid, sizeof guid, &f, sizeof f, &got, NULL,
-             NULL);
-    return f;
+    void *function = NULL;
+    DWORD transferred;
+    WSAIoctl(s, SIO_GET_EXTENSION_FUNCTION_POINTER, &guid, sizeof guid, &function, sizeof function,
+             &transferred, NULL, NULL);
+    return function;
 }
 
 /* Calls ConnectEx and waits for its completion. */
-static int connect_ex(SOCKET s, const char *ip, int p)
+static int connect_ex(SOCKET s, const char *ip, int address_port)
 {
     GUID guid = WSAID_CONNECTEX;
-    LPFN_CONNECTEX f = (LPFN_CONNECTEX)get_extension(s, guid);
-    OVERLAPPED o = { 0 };
-    o.hEvent = CreateEvent(NULL, TRUE, FALSE, NULL);
+    LPFN_CONNECTEX function = (LPFN_CONNECTEX)get_extension(s, guid);
+    OVERLAPPED overlapped = { 0 };
+    overlapped.hEvent = CreateEvent(NULL, TRUE, FALSE, NULL);
     int length;
-    struct sockaddr_storage address = make_address(ip, p, &length);
+    struct sockaddr_storage address = make_address(ip, address_port, &length);
     DWORD sent = 0, flags;
-    BOOL ok = f(s, (void *)&address, length, NULL, 0, &sent, &o);
+    BOOL ok = function(s, (void *)&address, length, NULL, 0, &sent, &overlapped);
     if (!ok && WSAGetLastError() == WSA_IO_PENDING)
-        ok = WSAGetOverlappedResult(s, &o, &sent, TRUE, &flags);
+        ok = WSAGetOverlappedResult(s, &overlapped, &sent, TRUE, &flags);
     print_result("ConnectEx", !ok);
     if (ok) setsockopt(s, SOL_SOCKET, SO_UPDATE_CONNECT_CONTEXT, NULL, 0);
     return !ok;
@@ -202,13 +202,15 @@ static void print_name_of(const char *label, const char *ip, int flags)
 {
     int length;
     struct sockaddr_storage address = make_address(ip, port, &length);
-    char name[256] = "", own[256] = "", service[32] = "";
-    gethostname(own, sizeof own);
-    int r = getnameinfo((void *)&address, length, name, sizeof name, service, sizeof service,
+    char name[256] = "", host_name[256] = "", service[32] = "";
+    gethostname(host_name, sizeof host_name);
+    int result = getnameinfo((void *)&address, length, name, sizeof name, service, sizeof service,
                         flags | NI_NUMERICSERV);
-    if (r) printf("%s: %d\n", label, r);
-    else printf("%s: %s %s\n", label, _stricmp(name, own) == 0 ? "own name" : address_label(name),
-                atoi(service) == port ? "port" : service);
+    if (result) printf("%s: %d\n", label, result);
+    else
+        printf("%s: %s %s\n", label,
+               _stricmp(name, host_name) == 0 ? "own name" : address_label(name),
+               atoi(service) == port ? "port" : service);
 }
 
 static int run_row(int row)
@@ -286,11 +288,11 @@ static int run_row(int row)
         c = tcp_socket();
         ioctlsocket(c, FIONBIO, &on);
         try_connect(c, "127.0.0.1", port);
-        fd_set wait;
-        FD_ZERO(&wait);
-        FD_SET(c, &wait);
+        fd_set writable;
+        FD_ZERO(&writable);
+        FD_SET(c, &writable);
         struct timeval timeout = { 10, 0 };
-        printf("writable: %d\n", select(0, NULL, &wait, NULL, &timeout));
+        printf("writable: %d\n", select(0, NULL, &writable, NULL, &timeout));
         print_peer_address("peer", c);
         return 0;
     }
@@ -381,20 +383,20 @@ static int run_row(int row)
         header->cmsg_level = IPPROTO_IP;
         header->cmsg_type = IP_PKTINFO;
         inet_pton(AF_INET, "127.0.0.1", header + 1);
-        WSAMSG m = { (void *)&address, length, &buffer, 1, { sizeof control, control }, 0 };
+        WSAMSG message = { (void *)&address, length, &buffer, 1, { sizeof control, control }, 0 };
         LPFN_WSASENDMSG send_message = (LPFN_WSASENDMSG)get_extension(s, guid);
-        print_result("WSASendMsg", send_message(s, &m, 0, &sent, NULL, NULL));
+        print_result("WSASendMsg", send_message(s, &message, 0, &sent, NULL, NULL));
         length = sizeof address;
         print_result("recvfrom", recvfrom(s, data, sizeof data, 0, (void *)&address, &length) != 1);
         printf("from %s\n", format_address(&address));
         return 0;
     }
     case 25: { /* the test sends four datagrams from L, and one more after the second "ready" */
-        DWORD on = 1, got, flags = 0;
+        DWORD on = 1, transferred, flags = 0;
         GUID guid = WSAID_WSARECVMSG;
         char data[8], control[128];
         WSABUF buffer = { sizeof data, data };
-        OVERLAPPED o = { 0 };
+        OVERLAPPED overlapped = { 0 };
         DWORD timeout = 20000;
         s = udp_socket();
         setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, (char *)&timeout, sizeof timeout);
@@ -406,32 +408,37 @@ static int run_row(int row)
         print_result("recvfrom", recvfrom(s, data, sizeof data, 0, (void *)&address, &length) != 1);
         printf("from %s\n", format_address(&address));
         length = sizeof address;
-        print_result("WSARecvFrom",
-             WSARecvFrom(s, &buffer, 1, &got, &flags, (void *)&address, &length, NULL, NULL));
+        print_result("WSARecvFrom", WSARecvFrom(s, &buffer, 1, &transferred, &flags,
+                                                (void *)&address, &length, NULL, NULL));
         printf("from %s\n", format_address(&address));
-        WSAMSG m = { (void *)&address, sizeof address, &buffer, 1, { sizeof control, control }, 0 };
-        print_result("WSARecvMsg", receive(s, &m, &got, NULL, NULL));
+        WSAMSG message = {
+            (void *)&address, sizeof address, &buffer, 1, { sizeof control, control }, 0
+        };
+        print_result("WSARecvMsg", receive(s, &message, &transferred, NULL, NULL));
         struct in_pktinfo *info = (void *)((WSACMSGHDR *)control + 1);
         printf("from %s", format_address(&address));
-        printf(", to %s\n",
-               m.Control.len > sizeof(WSACMSGHDR) ? address_label(inet_ntoa(info->ipi_addr)) : "?");
-        o.hEvent = CreateEvent(NULL, TRUE, FALSE, NULL);
+        printf(", to %s\n", message.Control.len > sizeof(WSACMSGHDR)
+                                ? address_label(inet_ntoa(info->ipi_addr))
+                                : "?");
+        overlapped.hEvent = CreateEvent(NULL, TRUE, FALSE, NULL);
         length = sizeof address;
         /* Wait until the fourth datagram has arrived. */
         fd_set arrived;
         FD_ZERO(&arrived);
         FD_SET(s, &arrived);
         select(0, &arrived, NULL, NULL, NULL);
-        print_result("overlapped, at once",
-             WSARecvFrom(s, &buffer, 1, NULL, &flags, (void *)&address, &length, &o, NULL));
+        print_result(
+            "overlapped, at once",
+            WSARecvFrom(s, &buffer, 1, NULL, &flags, (void *)&address, &length, &overlapped, NULL));
         printf("from %s\n", format_address(&address));
-        ResetEvent(o.hEvent);
+        ResetEvent(overlapped.hEvent);
         length = sizeof address;
-        print_result("overlapped, later",
-             WSARecvFrom(s, &buffer, 1, NULL, &flags, (void *)&address, &length, &o, NULL));
+        print_result("overlapped, later", WSARecvFrom(s, &buffer, 1, NULL, &flags, (void *)&address,
+                                                      &length, &overlapped, NULL));
         wait_for_input();
-        WaitForSingleObject(o.hEvent, timeout);
-        print_result("completion", !WSAGetOverlappedResult(s, &o, &got, FALSE, &flags));
+        WaitForSingleObject(overlapped.hEvent, timeout);
+        print_result("completion",
+                     !WSAGetOverlappedResult(s, &overlapped, &transferred, FALSE, &flags));
         printf("from %s\n", format_address(&address));
         return 0;
     }
@@ -554,16 +561,16 @@ static int run_row(int row)
     }
     case 40: {
         struct addrinfo hints = { .ai_family = AF_INET, .ai_socktype = SOCK_STREAM }, *results;
-        char own[256];
-        gethostname(own, sizeof own);
-        int r = getaddrinfo(own, NULL, &hints, &results);
-        if (r) printf("getaddrinfo: %d\n", r);
+        char host_name[256];
+        gethostname(host_name, sizeof host_name);
+        int result = getaddrinfo(host_name, NULL, &hints, &results);
+        if (result) printf("getaddrinfo: %d\n", result);
         else print_addresses("getaddrinfo", results);
-        WCHAR wide[256];
-        GetHostNameW(wide, 256);
+        WCHAR host_name_w[256];
+        GetHostNameW(host_name_w, 256);
         ADDRINFOW hints_w = { .ai_family = AF_INET, .ai_socktype = SOCK_STREAM }, *results_w;
-        r = GetAddrInfoW(wide, NULL, &hints_w, &results_w);
-        if (r) printf("GetAddrInfoW: %d\n", r);
+        result = GetAddrInfoW(host_name_w, NULL, &hints_w, &results_w);
+        if (result) printf("GetAddrInfoW: %d\n", result);
         else for (; results_w; results_w = results_w->ai_next) {
             memcpy(&address, results_w->ai_addr, results_w->ai_addrlen);
             printf("GetAddrInfoW: %s\n", format_address(&address));
@@ -571,35 +578,36 @@ static int run_row(int row)
         for (int is_overlapped = 0; is_overlapped < 2; is_overlapped++) {
             ADDRINFOEXW hints_ex = { .ai_family = AF_INET, .ai_socktype = SOCK_STREAM },
                         *results_ex = NULL;
-            OVERLAPPED o = { .hEvent = CreateEvent(NULL, TRUE, FALSE, NULL) };
+            OVERLAPPED overlapped = { .hEvent = CreateEvent(NULL, TRUE, FALSE, NULL) };
             HANDLE cancel;
-            r = GetAddrInfoExW(wide, NULL, NS_DNS, NULL, &hints_ex, &results_ex, NULL,
-                               is_overlapped ? &o : NULL, NULL, is_overlapped ? &cancel : NULL);
-            if (r == WSA_IO_PENDING) {
-                WaitForSingleObject(o.hEvent, 20000);
+            result = GetAddrInfoExW(host_name_w, NULL, NS_DNS, NULL, &hints_ex, &results_ex, NULL,
+                                    is_overlapped ? &overlapped : NULL, NULL,
+                                    is_overlapped ? &cancel : NULL);
+            if (result == WSA_IO_PENDING) {
+                WaitForSingleObject(overlapped.hEvent, 20000);
                 /* The headers of mingw do not declare this function. */
-                FARPROC f = GetProcAddress(GetModuleHandleA("ws2_32.dll"),
+                FARPROC get_result = GetProcAddress(GetModuleHandleA("ws2_32.dll"),
                                            "GetAddrInfoExOverlappedResult");
-                r = ((int(WSAAPI *)(OVERLAPPED *))(void *)f)(&o);
+                result = ((int(WSAAPI *)(OVERLAPPED *))(void *)get_result)(&overlapped);
             }
-            if (r) printf("GetAddrInfoExW: %d\n", r);
+            if (result) printf("GetAddrInfoExW: %d\n", result);
             else for (; results_ex; results_ex = (void *)results_ex->ai_next) {
                 memcpy(&address, results_ex->ai_addr, results_ex->ai_addrlen);
                 printf("GetAddrInfoExW%s: %s\n", is_overlapped ? ", overlapped" : "",
                        format_address(&address));
             }
         }
-        struct hostent *e = gethostbyname(own);
-        if (!e) print_result("gethostbyname", 1);
-        for (int i = 0; e && e->h_addr_list[i]; i++)
+        struct hostent *entry = gethostbyname(host_name);
+        if (!entry) print_result("gethostbyname", 1);
+        for (int i = 0; entry && entry->h_addr_list[i]; i++)
             printf("gethostbyname: %s\n",
-                   address_label(inet_ntoa(*(struct in_addr *)e->h_addr_list[i])));
+                   address_label(inet_ntoa(*(struct in_addr *)entry->h_addr_list[i])));
         return 0;
     }
     case 41: {
         struct addrinfo hints = { .ai_family = AF_INET, .ai_socktype = SOCK_STREAM }, *results;
-        int r = getaddrinfo("localhost", NULL, &hints, &results);
-        if (r) printf("localhost: %d\n", r);
+        int result = getaddrinfo("localhost", NULL, &hints, &results);
+        if (result) printf("localhost: %d\n", result);
         else print_addresses("localhost", results);
         return 0;
     }
@@ -610,16 +618,16 @@ static int run_row(int row)
         print_name_of("L numeric", loopback_ip, NI_NUMERICHOST);
         struct in_addr in;
         inet_pton(AF_INET, loopback_ip, &in);
-        struct hostent *e = gethostbyaddr((char *)&in, 4, AF_INET);
-        printf("gethostbyaddr L: %s\n", e ? e->h_name : "none");
+        struct hostent *entry = gethostbyaddr((char *)&in, 4, AF_INET);
+        printf("gethostbyaddr L: %s\n", entry ? entry->h_name : "none");
         return 0;
     }
     case 43: {
         ULONG size = 64 * 1024;
         IP_ADAPTER_ADDRESSES *adapters = malloc(size);
-        ULONG r = GetAdaptersAddresses(AF_INET, 0, NULL, adapters, &size);
+        ULONG result = GetAdaptersAddresses(AF_INET, 0, NULL, adapters, &size);
         int own = 0, others = 0, loopback = 0;
-        for (IP_ADAPTER_ADDRESSES *i = r ? NULL : adapters; i; i = i->Next)
+        for (IP_ADAPTER_ADDRESSES *i = result ? NULL : adapters; i; i = i->Next)
             for (IP_ADAPTER_UNICAST_ADDRESS *u = i->FirstUnicastAddress; u; u = u->Next) {
                 char ip[64];
                 struct sockaddr_in *in = (void *)u->Address.lpSockaddr;

@@ -21,18 +21,18 @@ static const char *format_ip(struct in_addr in)
 }
 
 /* Returns the packet information of a message, or NULL. */
-static struct in_pktinfo *packet_info(WSAMSG *m)
+static struct in_pktinfo *packet_info(WSAMSG *message)
 {
-    WSACMSGHDR *c = (void *)m->Control.buf;
-    return c && m->Control.len >= sizeof *c ? (void *)(c + 1) : NULL;
+    WSACMSGHDR *c = (void *)message->Control.buf;
+    return c && message->Control.len >= sizeof *c ? (void *)(c + 1) : NULL;
 }
 
 /* Replaces the WSASendMsg of the system. */
-static int WSAAPI print_message(SOCKET s, WSAMSG *m, DWORD flags, DWORD *sent, WSAOVERLAPPED *o,
-                       LPWSAOVERLAPPED_COMPLETION_ROUTINE routine)
+static int WSAAPI print_message(SOCKET s, WSAMSG *message, DWORD flags, DWORD *sent,
+                                WSAOVERLAPPED *o, LPWSAOVERLAPPED_COMPLETION_ROUTINE routine)
 {
-    struct sockaddr_in *to = (void *)m->name;
-    struct in_pktinfo *info = packet_info(m);
+    struct sockaddr_in *to = (void *)message->name;
+    struct in_pktinfo *info = packet_info(message);
     (void)s, (void)flags, (void)o, (void)routine;
     printf(" to %s", format_ip(to->sin_addr));
     printf(" from %s\n", info ? format_ip(info->ipi_addr) : "none");
@@ -56,7 +56,7 @@ static int send_from(SOCKET s, const char *to, const char *source, int port)
     struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((u_short)port) };
     char control[WSA_CMSG_SPACE(sizeof(struct in_pktinfo))] = { 0 }, before[sizeof control];
     WSABUF data = { 1, "x" };
-    WSAMSG m = { (void *)&address, sizeof address, &data, 1, { 0, NULL }, 0 };
+    WSAMSG message = { (void *)&address, sizeof address, &data, 1, { 0, NULL }, 0 };
     DWORD sent = 0;
     inet_pton(AF_INET, to, &address.sin_addr);
     if (*source) {
@@ -64,17 +64,17 @@ static int send_from(SOCKET s, const char *to, const char *source, int port)
         c->cmsg_len = WSA_CMSG_LEN(sizeof(struct in_pktinfo));
         c->cmsg_level = IPPROTO_IP;
         c->cmsg_type = IP_PKTINFO;
-        m.Control.buf = control;
-        m.Control.len = sizeof control;
-        inet_pton(AF_INET, source, &packet_info(&m)->ipi_addr);
+        message.Control.buf = control;
+        message.Control.len = sizeof control;
+        inet_pton(AF_INET, source, &packet_info(&message)->ipi_addr);
     }
     memcpy(before, control, sizeof control);
     printf("%s from %s:", to, *source ? source : "none");
-    int r = WSASendMsg(s, &m, 0, &sent, NULL, NULL);
-    if (r || sent != 1 || WSAGetLastError() != 4242) printf("failed: %d\n", WSAGetLastError());
+    int result = WSASendMsg(s, &message, 0, &sent, NULL, NULL);
+    if (result || sent != 1 || WSAGetLastError() != 4242) printf("failed: %d\n", WSAGetLastError());
     /* The hook layer must not change the program's own message. */
     if (memcmp(before, control, sizeof control)) printf("the program's message was changed\n");
-    return r;
+    return result;
 }
 
 int main(int argc, char **argv)

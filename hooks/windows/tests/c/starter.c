@@ -31,8 +31,8 @@ static int is_bind_patched(void)
 {
     const char *bind_address = (const char *)GetProcAddress(LoadLibraryA("ws2_32.dll"), "bind");
     char code[8];
-    SIZE_T got;
-    return ReadProcessMemory(child.hProcess, bind_address, code, sizeof code, &got)
+    SIZE_T bytes_read;
+    return ReadProcessMemory(child.hProcess, bind_address, code, sizeof code, &bytes_read)
            && memcmp(bind_address, code, sizeof code) != 0;
 }
 

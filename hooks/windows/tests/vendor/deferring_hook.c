@@ -137,11 +137,11 @@ static BOOL PASCAL replacement_connect_ex(SOCKET s, const struct sockaddr *name,
 }
 
 static int WSAAPI replacement_wsa_ioctl(SOCKET s, DWORD code, void *in, DWORD in_size, void *out,
-                                        DWORD out_size, DWORD *got, OVERLAPPED *overlapped,
+                                        DWORD out_size, DWORD *returned, OVERLAPPED *overlapped,
                                         LPWSAOVERLAPPED_COMPLETION_ROUTINE done)
 {
     static const GUID guid = WSAID_CONNECTEX;
-    int result = WSAIoctl(s, code, in, in_size, out, out_size, got, overlapped, done);
+    int result = WSAIoctl(s, code, in, in_size, out, out_size, returned, overlapped, done);
     if (result == 0 && code == SIO_GET_EXTENSION_FUNCTION_POINTER && in_size == sizeof guid
         && memcmp(in, &guid, sizeof guid) == 0) {
         memcpy(&connect_ex, out, sizeof connect_ex);
