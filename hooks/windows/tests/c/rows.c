@@ -51,7 +51,7 @@ static const char *format_address(const struct sockaddr_storage *a)
     snprintf(out, sizeof out, "%s %s", address_label(ip),
              address_port == port ? "port"
              : address_port == 0  ? "0"
-                       : "other");
+                                  : "other");
     return out;
 }
 

@@ -67,7 +67,7 @@ fn session_lifecycle_through_the_command_line() {
     let opened = stdout_of(&mut vipool(&["session", "open", "7", "--user", "alice"]));
     assert!(opened.starts_with("Session 7 is open: 127."), "{opened}");
     let reopened = stdout_of(&mut vipool(&["session", "open", "7"]));
-    assert!(reopened.starts_with("Session 7 was open already: 127."), "{reopened}");
+    assert!(reopened.starts_with("Session 7 was already open: 127."), "{reopened}");
     let loopback = opened.trim_end().rsplit(' ').next().unwrap().to_owned();
     assert!(stdout_of(&mut vipool(&["session", "list"])).contains(&loopback));
     // Session 7 is open. Session 8 is opened for this program only.
