@@ -192,7 +192,7 @@ fn probe_network(
         links.values().filter_map(|link| link.arp_mac).collect();
     let count: usize = by_link.values().map(BTreeSet::len).sum();
     let bar = progress_bar(1000, &format!("probing the network for {count} addresses"));
-    let taken = thread::scope(|scope| {
+    let conflicts = thread::scope(|scope| {
         let threads: Vec<_> = by_link
             .iter()
             .map(|(index, addresses)| {
@@ -206,14 +206,14 @@ fn probe_network(
                 })
             })
             .collect();
-        let mut taken = BTreeMap::new();
+        let mut conflicts = BTreeMap::new();
         for thread in threads {
-            taken.extend(thread.join().expect("probing does not panic")?);
+            conflicts.extend(thread.join().expect("probing does not panic")?);
         }
-        anyhow::Ok(taken)
+        anyhow::Ok(conflicts)
     });
     bar.finish_and_clear();
-    taken
+    conflicts
 }
 
 /// Announces the addresses twice (RFC 5227, section 2.3). Failures are ignored: old entries in the

@@ -44,17 +44,17 @@ pub fn probe(
     mut report_progress: impl FnMut(f64),
 ) -> io::Result<BTreeMap<Ipv4Addr, MacAddress>> {
     let socket = ArpSocket::open(interface)?;
-    let mut taken = BTreeMap::new();
+    let mut conflicts = BTreeMap::new();
     let total = (PROBE_INTERVAL * (PROBE_NUM - 1) + PROBE_WAIT + ANNOUNCE_WAIT).as_secs_f64();
     let start = Instant::now();
-    let gap = PROBE_WAIT / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+    let spacing = PROBE_WAIT / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
     for round in 0..PROBE_NUM {
         let round_start = start + PROBE_INTERVAL * round;
         for (index, address) in addresses.iter().enumerate() {
-            let due = round_start + gap * index as u32;
-            listen(&socket, own_macs, addresses, due, &mut taken)?;
+            let due = round_start + spacing * index as u32;
+            listen(&socket, own_macs, addresses, due, &mut conflicts)?;
             // An address that is known to be in use needs no more probes.
-            if !taken.contains_key(address) {
+            if !conflicts.contains_key(address) {
                 send(&socket, &request(source_mac, Ipv4Addr::UNSPECIFIED, *address))?;
             }
             report_progress(start.elapsed().as_secs_f64() / total);
@@ -62,11 +62,11 @@ pub fn probe(
     }
     let end = Instant::now() + ANNOUNCE_WAIT;
     while Instant::now() < end {
-        let next = end.min(Instant::now() + Duration::from_millis(100));
-        listen(&socket, own_macs, addresses, next, &mut taken)?;
+        let step_end = end.min(Instant::now() + Duration::from_millis(100));
+        listen(&socket, own_macs, addresses, step_end, &mut conflicts)?;
         report_progress(start.elapsed().as_secs_f64() / total);
     }
-    Ok(taken)
+    Ok(conflicts)
 }
 
 /// Announces the addresses to the neighbours, whose ARP caches may name an earlier owner.
@@ -85,13 +85,13 @@ pub fn announce(
     Ok(())
 }
 
-/// Receives packets until the deadline and adds the addresses in use to `taken`.
+/// Receives packets until the deadline and adds the addresses in use to `conflicts`.
 fn listen(
     socket: &ArpSocket,
     own_macs: &BTreeSet<MacAddress>,
     addresses: &BTreeSet<Ipv4Addr>,
     deadline: Instant,
-    taken: &mut BTreeMap<Ipv4Addr, MacAddress>,
+    conflicts: &mut BTreeMap<Ipv4Addr, MacAddress>,
 ) -> io::Result<()> {
     loop {
         let timeout = deadline.saturating_duration_since(Instant::now());
@@ -101,7 +101,7 @@ fn listen(
                     && !own_macs.contains(&owner)
                     && addresses.contains(&address)
                 {
-                    taken.insert(address, owner);
+                    conflicts.insert(address, owner);
                 }
             }
             None if Instant::now() >= deadline => return Ok(()),

@@ -15,7 +15,7 @@ use crate::system::caller;
 /// screen is cleared. Clearing the whole screen first would flicker.
 const CURSOR_HOME: &str = "\x1b[H";
 const CLEAR_LINE: &str = "\x1b[K";
-const CLEAR_REST: &str = "\x1b[J";
+const CLEAR_BELOW: &str = "\x1b[J";
 const CLEAR_SCREEN: &str = "\x1b[2J";
 
 /// Show the status repeatedly until it is interrupted
@@ -51,7 +51,7 @@ impl Watch {
             let text = format!("{}  {now}\n\n{body}", directory.display());
             if is_terminal {
                 let lines = text.replace('\n', &format!("{CLEAR_LINE}\n"));
-                print!("{CURSOR_HOME}{lines}{CLEAR_REST}");
+                print!("{CURSOR_HOME}{lines}{CLEAR_BELOW}");
             } else {
                 println!("{text}");
             }

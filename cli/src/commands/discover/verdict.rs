@@ -13,7 +13,7 @@ pub type Observations = BTreeMap<Program, BTreeSet<SocketCall>>;
 
 /// UDP ports of services that receive multicast or broadcast. A socket on a session's address would
 /// not receive these packets, so such binds are not rewritten (`wildcard-udp-ports` in farm.toml).
-const SHARED_UDP: &[u16] = &[67, 68, 1900, 3702, 5353, 5355];
+const WILDCARD_UDP_PORTS: &[u16] = &[67, 68, 1900, 3702, 5353, 5355];
 
 /// A program: its file and, for an interpreter, the script.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -173,7 +173,8 @@ impl Verdict {
         let ip = address.ip().to_canonical();
         let protocol = protocol_name(tcp);
         let suffix = if succeeded { "" } else { ", which was already in use" };
-        if ip.is_multicast() || !tcp && ip.is_unspecified() && SHARED_UDP.contains(&address.port())
+        if ip.is_multicast()
+            || !tcp && ip.is_unspecified() && WILDCARD_UDP_PORTS.contains(&address.port())
         {
             self.add_evidence(format!(
                 "receives multicast or broadcast on {address} ({protocol}): not rewritten"
@@ -248,12 +249,12 @@ impl std::fmt::Display for Program {
 mod tests {
     use super::*;
 
-    fn bind(tcp: bool, to: &str) -> SocketCall {
-        SocketCall::Bind { tcp, address: to.parse().unwrap(), succeeded: true }
+    fn bind(tcp: bool, address: &str) -> SocketCall {
+        SocketCall::Bind { tcp, address: address.parse().unwrap(), succeeded: true }
     }
 
-    fn connect(to: &str) -> SocketCall {
-        SocketCall::Connect { tcp: true, destination: to.parse().unwrap() }
+    fn connect(address: &str) -> SocketCall {
+        SocketCall::Connect { tcp: true, destination: address.parse().unwrap() }
     }
 
     fn observations(table: &[(&str, &[SocketCall])]) -> Observations {

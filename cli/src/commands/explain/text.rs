@@ -31,8 +31,8 @@ pub fn render(explanation: &Explanation) -> String {
         line("", format!("{}: {}", obstacle.name.name(), obstacle.text));
     }
     line("Rule", explanation.rule.as_ref().map_or_else(|| no_rule(explanation), render_rule));
-    for near in &explanation.near_misses {
-        line("", render_rule(near));
+    for near_miss in &explanation.near_misses {
+        line("", render_rule(near_miss));
     }
     line("Session", explanation.session.as_ref().map_or_else(|| "none".to_owned(), render_session));
     line("Map", explanation.map.display().to_string());

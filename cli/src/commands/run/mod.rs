@@ -46,7 +46,7 @@ impl Run {
         let mut entered = match enter::enter(self, &mut signals) {
             Ok(entered) => Some(entered),
             Err(EnterError::NotListed) => None,
-            Err(EnterError::Interrupted(signal)) => return Ok(signals::die_by(signal as i32)),
+            Err(EnterError::Interrupted(signal)) => return Ok(signals::kill_self(signal as i32)),
             Err(EnterError::NoAddress { shortage, refuse }) => {
                 eprintln!("{EXHAUSTED_MESSAGE}");
                 if shortage.to_string() != EXHAUSTED_MESSAGE {

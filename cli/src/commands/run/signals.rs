@@ -126,12 +126,12 @@ pub fn forward(child: &Child, signal: Signal) {
 pub fn exit_like(status: ExitStatus) -> ExitCode {
     match status.signal() {
         None => ExitCode::from(status.code().unwrap_or(0) as u8),
-        Some(signal) => die_by(signal),
+        Some(signal) => kill_self(signal),
     }
 }
 
 /// Kills this process with a signal, without a core file: only the program's core is of interest.
-pub fn die_by(signal: i32) -> ExitCode {
+pub fn kill_self(signal: i32) -> ExitCode {
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
     // Returns only for signals without a name in POSIX. They get the exit status of a shell.
     let _ = signal_hook::low_level::emulate_default_handler(signal);

@@ -20,7 +20,7 @@ use libc::pid_t;
 
 pub use call::SocketCall;
 use signal_guard::SignalGuard;
-use syscall::{PendingCall, process_of_thread, set_request, syscall_info};
+use syscall::{PendingCall, process_of_thread, ptrace_request, syscall_info};
 
 /// `op` of PTRACE_GET_SYSCALL_INFO at the entry and at the exit of a system call.
 const SYSCALL_INFO_ENTRY: u8 = 1;
@@ -68,10 +68,10 @@ pub fn trace(
         | libc::PTRACE_O_TRACEVFORK
         | libc::PTRACE_O_TRACECLONE
         | libc::PTRACE_O_TRACEEXEC;
-    set_request(libc::PTRACE_SETOPTIONS, child, options as usize)?;
+    ptrace_request(libc::PTRACE_SETOPTIONS, child, options as usize)?;
     let deadline = limit.map(|limit| Instant::now() + limit);
     let _signals = SignalGuard::new(limit.is_some());
-    set_request(libc::PTRACE_SYSCALL, child, 0)?;
+    ptrace_request(libc::PTRACE_SYSCALL, child, 0)?;
 
     let mut pending_calls: HashMap<pid_t, PendingCall> = HashMap::new();
     let mut exit_status = None;
@@ -108,7 +108,7 @@ pub fn trace(
             signal
         };
         // This fails if the thread was killed meanwhile. The next round receives its exit status.
-        let _ = set_request(libc::PTRACE_SYSCALL, thread, delivered_signal as usize);
+        let _ = ptrace_request(libc::PTRACE_SYSCALL, thread, delivered_signal as usize);
     }
 }
 

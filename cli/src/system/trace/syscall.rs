@@ -32,14 +32,14 @@ impl PendingCall {
                 match read_address(thread, arguments[4], arguments[5]) {
                     Some(address) => call.address = Some(address),
                     // glibc sends its netlink requests with an address of family AF_NETLINK.
-                    None => call.reported = Some(link_request(thread, arguments[1])?),
+                    None => call.reported = Some(decode_link_request(thread, arguments[1])?),
                 }
             }
-            libc::SYS_sendto => call.reported = Some(link_request(thread, arguments[1])?),
+            libc::SYS_sendto => call.reported = Some(decode_link_request(thread, arguments[1])?),
             libc::SYS_ioctl => {
                 let requests = [libc::SIOCGIFCONF, libc::SIOCGIFADDR];
-                let is_request = requests.contains(&arguments[1]);
-                call.reported = Some(is_request.then_some(SocketCall::ListInterfaces)?);
+                let lists_interfaces = requests.contains(&arguments[1]);
+                call.reported = Some(lists_interfaces.then_some(SocketCall::ListInterfaces)?);
             }
             libc::SYS_uname => call.reported = Some(SocketCall::GetHostName),
             libc::SYS_io_uring_setup => call.reported = Some(SocketCall::CreateIoUring),
@@ -79,7 +79,7 @@ impl PendingCall {
 ///
 /// getaddrinfo(3) requests only the addresses. Nearly every program calls it, so that request is
 /// not reported.
-fn link_request(thread: pid_t, address: u64) -> Option<SocketCall> {
+fn decode_link_request(thread: pid_t, address: u64) -> Option<SocketCall> {
     let message = read_memory(thread, address, 16)?;
     let kind = u16::from_ne_bytes(message.get(4..6)?.try_into().ok()?);
     let flags = u16::from_ne_bytes(message.get(6..8)?.try_into().ok()?);
@@ -155,7 +155,7 @@ pub fn process_of_thread(thread: pid_t) -> pid_t {
 }
 
 /// Makes a ptrace(2) request whose data is a number.
-pub fn set_request(request: c_uint, thread: pid_t, data: usize) -> io::Result<()> {
+pub fn ptrace_request(request: c_uint, thread: pid_t, data: usize) -> io::Result<()> {
     // SAFETY: the requests of this module take numbers and access no memory of this process.
     match unsafe { libc::ptrace(request, thread, 0usize, data) } {
         -1 => Err(io::Error::last_os_error()),
