@@ -8,7 +8,7 @@
 //!    events to journald or syslog.
 //! 3. `history`: the file that records which session held which address.
 //! 4. `maps`: which map a command works on, private maps, and reports about a map.
-//! 5. `system`: what the operating system shows: processes, sockets, users, program files.
+//! 5. `system`: information from the operating system: processes, sockets, users, program files.
 //!    `table` and `exit_status` are at the same level. Only `system::trace` and
 //!    `system::arp_socket` contain `unsafe` code.
 //!

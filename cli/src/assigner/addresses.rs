@@ -1,7 +1,7 @@
 //! Adds pool addresses to the interfaces, and removes them.
 //!
-//! Both operations first take over what an interrupted run left. An address of a session is not
-//! removed. An address that this host or another host already uses is not leased.
+//! Both operations include the addresses that an interrupted run added. An address of a session is
+//! not removed. An address that this host or another host already uses is not leased.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

@@ -36,7 +36,7 @@ fn read_sysctl() -> anyhow::Result<PortSet> {
         .with_context(|| SYSCTL)
 }
 
-/// Reserves exactly these ports.
+/// Writes the reserved ports, unless the kernel's list is already equal.
 fn write_sysctl(ports: &PortSet) -> anyhow::Result<()> {
     if read_sysctl()? == *ports {
         return Ok(());

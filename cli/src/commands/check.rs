@@ -21,6 +21,9 @@ use crate::table::table;
 ///
 /// The exit status is 0, or 1 if there are errors (with --strict also for warnings).
 #[derive(Args)]
+#[command(after_help = "Examples:
+  vipool check farm.toml
+  vipool check /etc/vipool/farm.toml --server ts1 --strict")]
 pub struct Check {
     /// The farm file
     #[arg(value_name = "FARM.TOML")]

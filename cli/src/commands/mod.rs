@@ -42,6 +42,10 @@ const FIRST_STEP: &str =
 /// own copy. vipool leases addresses to every session: a virtual IP of the network, a loopback
 /// address of 127.0.0.0/8, or both. Programs on the process list use these addresses instead of
 /// the host's.
+///
+/// The farm file (farm.toml) contains the addresses and the process list. 'vipool up' creates the
+/// map from it: the file that records which session holds which address. 'vipool run', or the PAM
+/// module at a logon, opens a session in the map.
 #[derive(Parser)]
 #[command(name = "vipool", version, max_term_width = 100, after_help = FIRST_STEP)]
 pub struct Cli {

@@ -1,4 +1,4 @@
-//! The slow path of a map: frees cooled addresses and closes sessions whose leader exited.
+//! Reaps a whole map: frees cooled addresses and closes sessions whose leader exited.
 
 use anyhow::Context;
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! What the operating system shows: the caller, processes, sockets, program files, the hook layer.
+//! Information from the operating system: the caller, processes, sockets, program files, the hook layer.
 
 #[cfg(target_os = "linux")]
 pub mod arp_socket;

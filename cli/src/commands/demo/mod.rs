@@ -1,4 +1,4 @@
-//! `vipool demo`: shows the main function with real programs, without root.
+//! `vipool demo`: shows two sessions on one port with real programs, without root.
 //!
 //! sh(1) runs every line that begins with `$` exactly as printed, and the output follows unchanged.
 //! Every claim is checked. The command fails if one does not hold.

@@ -46,7 +46,7 @@ pub struct Verdict {
 
 /// Returns a verdict for each program in `observed`.
 ///
-/// `others` are the programs that run beside them. `host_addresses` are the host's own addresses.
+/// `others` are the other running programs. `host_addresses` are the host's own addresses.
 pub fn judge(
     observed: &Observations,
     others: &Observations,

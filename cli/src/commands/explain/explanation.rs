@@ -51,8 +51,8 @@ pub struct Explanation {
 
 /// Explains a process, or a program that is not started.
 ///
-/// `lists_all` is set for a program that would run in a private map: whether that map lists every
-/// program.
+/// `lists_all` is `None` unless the program would run in a private map. It is then whether that map
+/// lists every program.
 ///
 /// # Errors
 /// The sockets of the process cannot be listed.

@@ -68,7 +68,7 @@ impl Explain {
             }
             None => (process::observe_command(&self.program)?, self.map.directory()?),
         };
-        // 'vipool run' creates a private map. Without a farm file it lists every program it runs.
+        // Without a farm file, the private map that 'vipool run' creates lists every program.
         let lists_all = (self.pid.is_none() && self.map.selection() == MapSelection::Private)
             .then(|| private::default_farm_file().is_none());
         let explanation = explanation::explain(&subject, directory, self.session, lists_all)?;

@@ -1,8 +1,7 @@
 //! Reports the address that a program requested for each socket, and the address that is bound.
 //!
-//! The kernel keeps only the bound address. The requested address follows from it by the rules by
-//! which the hook shows addresses to the program. This module calls the same functions as the
-//! hook.
+//! The kernel keeps only the bound address. This module infers the requested address from it, with
+//! the functions by which the hook shows addresses to the program.
 
 use std::net::SocketAddr;
 

@@ -200,7 +200,7 @@ fn open_session(
     loop {
         let shortage = match map.open_session(session, options, Tick::now()) {
             Ok(opened) => return Ok(opened),
-            // A run of the slow path may free an address that has no sockets left.
+            // Reaping may free an address that has no sockets left.
             Err(OpenError::Shortage(Shortage::Lingering)) if !reaped => {
                 reaped = true;
                 reap::reap_all(map)?;

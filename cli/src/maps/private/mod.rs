@@ -158,8 +158,8 @@ fn plan(
     Ok((inputs, plan))
 }
 
-/// Returns the policy and settings of a farm file, and how many sessions its loopback addresses
-/// suffice for. The addresses themselves are ignored: a private map uses those of its block.
+/// Returns the policy and settings of a farm file, and the number of sessions for which it has
+/// loopback addresses. The addresses themselves are ignored: a private map uses those of its block.
 fn read_farm(file: &Path) -> anyhow::Result<(Policy, Settings, u32)> {
     let (farm, report) = Farm::load(file);
     if report.has_errors() {

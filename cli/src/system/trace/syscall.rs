@@ -154,7 +154,7 @@ pub fn process_of_thread(thread: pid_t) -> pid_t {
     line.and_then(|text| text.trim().parse().ok()).unwrap_or(thread)
 }
 
-/// Makes a ptrace(2) request whose data is a number.
+/// Makes a ptrace(2) request with a number as its data argument.
 pub fn ptrace_request(request: c_uint, thread: pid_t, data: usize) -> io::Result<()> {
     // SAFETY: the requests of this module take numbers and access no memory of this process.
     match unsafe { libc::ptrace(request, thread, 0usize, data) } {
