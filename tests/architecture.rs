@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// The folders whose files have no cycles either.
-const FOLDERS_WITH_LAYERED_FILES: [&str; 4] =
-    ["map/types", "map/format", "map/engine", "map/replan"];
+const FOLDERS_WITH_LAYERED_FILES: [&str; 6] =
+    ["raw", "map", "map/types", "map/format", "map/engine", "map/replan"];
 
 /// Dependencies between nodes, with the file and the path that causes each.
 type Graph = BTreeMap<String, BTreeMap<String, String>>;

@@ -16,6 +16,7 @@
 
 mod admin;
 mod affinity;
+mod create;
 mod engine;
 mod exclusive;
 mod format;

@@ -112,7 +112,7 @@ fn busy_error_names_the_exclusive_holder_whose_death_unlocks_the_map() {
     }
     let busy = map.open_session(session_id(2), &ANONYMOUS, Tick::ZERO).unwrap_err().to_string();
     let pid = phase.load(SeqCst);
-    assert_eq!(busy, format!("busy: pid {pid} (it holds the map for itself)"));
+    assert_eq!(busy, format!("busy: pid {pid} holds the writer lock exclusively"));
     // Reading needs no lock, but a new configuration does.
     assert_eq!(map.sessions().unwrap().len(), 1);
     assert!(matches!(Map::create(&directory.0, &plan(5)), Err(MapError::Busy { .. })));
@@ -139,7 +139,7 @@ fn busy_error_names_a_slow_writer_after_the_lock_timeout() {
     wait_for(phase, 1);
     let started = Instant::now();
     let busy = map.close_session(session_id(1), Tick::ZERO).unwrap_err().to_string();
-    assert!(busy.starts_with("busy: pid ") && !busy.contains("for itself"), "{busy}");
+    assert!(busy.starts_with("busy: pid ") && !busy.contains("exclusively"), "{busy}");
     assert!(started.elapsed() >= Duration::from_secs(2), "no wait for the lock");
     // Threads wait in parallel, and reads do not wait.
     let (started, busy) = (Instant::now(), AtomicUsize::new(0));

@@ -188,7 +188,7 @@ fn busy_error_names_the_exclusive_writer() {
     let other = Map::open(&directory.0).unwrap();
     let busy = other.open_session(session_id(1), &OpenOptions::default(), Tick::ZERO).unwrap_err();
     let pid = std::process::id();
-    assert_eq!(busy.to_string(), format!("busy: pid {pid} (it holds the map for itself)"));
+    assert_eq!(busy.to_string(), format!("busy: pid {pid} holds the writer lock exclusively"));
     agent.open_session(session_id(1), &OpenOptions::default(), Tick::ZERO).unwrap();
     assert_eq!(other.sessions().unwrap().len(), 1);
     drop(agent);

@@ -82,9 +82,8 @@ pub(crate) fn check_boot(directory: &Path, layout: &Layout) -> Result<(), MapErr
 
 /// Returns the hash of this boot and network namespace.
 pub(crate) fn current_boot_id(directory: &Path) -> Result<u64, MapError> {
-    identity::current_boot_id().map_err(|error| {
-        io_error("cannot tell this boot from others, for", directory.join(MAP_FILE), error)
-    })
+    identity::current_boot_id()
+        .map_err(|error| io_error("cannot identify this boot for", directory.join(MAP_FILE), error))
 }
 
 /// Opens the lock file of a map, and creates it if it does not exist.
@@ -95,7 +94,7 @@ pub(crate) fn open_lock(directory: &Path) -> Result<FileLock, MapError> {
             match trust::create_new(&path) {
                 // Another process created it at the same time.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(io_error("cannot make", path, error)),
+                Err(error) => return Err(io_error("cannot create", path, error)),
                 Ok(_) => {}
             }
             open_file(directory, LOCK_FILE, true)?
@@ -118,7 +117,7 @@ pub(crate) fn create(
         trust::create(&path, words as u64 * 8, mode)
             .and_then(|file| Mapping::new(&file, true))
             .map(Region::from_mapping)
-            .map_err(|error| io_error("cannot make", path, error))
+            .map_err(|error| io_error("cannot create", path, error))
     };
     let map = create_file(MAP_FILE, map_words, 0o644)?;
     let sessions = create_file(SESSIONS_FILE, sessions_words, 0o640)

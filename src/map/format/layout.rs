@@ -116,16 +116,16 @@ impl Layout {
         match load(words, MAGIC) {
             MAP_MAGIC => {}
             magic if magic & MAGIC_WITHOUT_VERSION == MAP_MAGIC & MAGIC_WITHOUT_VERSION => {
-                return Err("it is of a version this program does not know");
+                return Err("this program does not know its version");
             }
             _ => return Err("it is not a vipool map"),
         }
         if load(words, LENGTH) != words.len() as u64 {
-            return Err("its length is not the one it was made with");
+            return Err("its length differs from the length in its header");
         }
         let pool_count = load(words, POOL_COUNT) as usize;
         if pool_count > MAX_POOLS {
-            return Err("it names too many pools");
+            return Err("it has too many pools");
         }
         let policy_offset = load(words, POLICY_OFFSET) as usize;
         let policy_bytes = load(words, POLICY_BYTES) as usize;

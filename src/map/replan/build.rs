@@ -123,8 +123,9 @@ fn build(
     layout::write(access, words, pools, policy, &plan.settings, boot, file_id);
     let (words, access) = sessions.write_access();
     write_sessions_header(access, words, boot, file_id);
-    let layout = Layout::read(map.words())
-        .map_err(|reason| MapError::Plan(format!("this plan makes no map: {reason}")))?;
+    let layout = Layout::read(map.words()).map_err(|reason| {
+        MapError::Plan(format!("no map can be built from this plan: {reason}"))
+    })?;
     let mut new = WritableMap::new(map, sessions, Region::default(), layout);
     let writer = new.writer();
     if let Some(old) = old {

@@ -14,16 +14,16 @@ pub enum Shortage {
     #[error("{}", crate::EXHAUSTED_MESSAGE)]
     Exhausted,
     /// The addresses that are not leased cool down.
-    #[error("every free address is cooling down until second {until} after boot")]
+    #[error("every free address cools down until second {until} after boot")]
     Cooling {
         /// The time at which the first of them is available.
         until: Tick,
     },
     /// Cooled addresses wait for [`Map::reap`](crate::map::Map::reap) to check their sockets.
-    #[error("every free address may still have sockets on it: run 'vipool gc'")]
+    #[error("every free address may still have sockets (run 'vipool gc' to check them)")]
     Lingering,
     /// The server or the whole pool drains.
-    #[error("the pool is draining: no new session gets an address")]
+    #[error("the pool drains: no new session gets an address")]
     Draining,
 }
 
@@ -43,10 +43,10 @@ pub enum OpenError {
     #[error("{0} is leased to another session")]
     Taken(IpAddr),
     /// The requested address cools down until this time.
-    #[error("{0} is cooling down until second {1} after boot")]
+    #[error("{0} cools down until second {1} after boot")]
     AddressCooling(IpAddr, Tick),
     /// The requested address has cooled down, but may still have sockets.
-    #[error("{0} may still have sockets of its last session on it")]
+    #[error("{0} may still have sockets of its last session")]
     AddressLingering(IpAddr),
     /// The requested address is reserved for another user.
     #[error("{0} is reserved for another user")]
@@ -55,7 +55,7 @@ pub enum OpenError {
     #[error("{0} is drained")]
     AddressDrained(IpAddr),
     /// The user has the maximum number of sessions.
-    #[error("user {user:?} has {limit} sessions already, as many as sessions-per-user allows")]
+    #[error("user {user:?} has {limit} sessions, the limit set by sessions-per-user")]
     Quota {
         /// The user.
         user: String,
@@ -63,11 +63,11 @@ pub enum OpenError {
         limit: u32,
     },
     /// The server has the maximum number of sessions.
-    #[error("the server has {0} sessions already, as many as max-sessions allows")]
+    #[error("the server has {0} sessions, the limit set by max-sessions")]
     TooManySessions(u32),
     /// [`Settings::await_restore`](crate::map::Settings::await_restore) is set, and the sessions of
     /// the operating system are not restored yet.
-    #[error("not ready: the sessions of the operating system have not been restored yet")]
+    #[error("not ready: the sessions of the operating system are not restored yet")]
     NotReady,
     /// The map cannot be locked or used.
     #[error(transparent)]
@@ -81,10 +81,10 @@ pub enum CloseError {
     #[error("session {0} is not open")]
     NotOpen(SessionId),
     /// The lease of the handle was released before.
-    #[error("stale: the lease of session {0} was closed before")]
+    #[error("stale: the lease of session {0} was released before")]
     Stale(SessionId),
     /// The handle belongs to another boot or network namespace.
-    #[error("the handle is of another boot or network namespace")]
+    #[error("the handle belongs to another boot or network namespace")]
     Foreign,
     /// The map cannot be locked or used.
     #[error(transparent)]
@@ -105,7 +105,7 @@ pub enum MapError {
         source: io::Error,
     },
     /// There is no map. The command `vipool up` creates it.
-    #[error("there is no map at {}: 'vipool up' makes it", .0.display())]
+    #[error("there is no map at {} (create it with 'vipool up')", .0.display())]
     Missing(PathBuf),
     /// The file is no map, is damaged, or has an unknown version.
     #[error("{}: not a usable map file: {reason}", path.display())]
@@ -116,7 +116,7 @@ pub enum MapError {
         reason: &'static str,
     },
     /// The map was created before the last start of the machine, or in another network namespace.
-    #[error("{} is of another boot or network namespace: 'vipool up' makes a new one", .0.display())]
+    #[error("{} belongs to another boot or network namespace (create a new map with 'vipool up')", .0.display())]
     OtherBoot(PathBuf),
     /// The file is not trusted: it is a symbolic link, has another owner, or others can write to it.
     #[error("{}: refused: {reason}", path.display())]
@@ -127,7 +127,7 @@ pub enum MapError {
         reason: &'static str,
     },
     /// Another writer holds the lock.
-    #[error("busy: pid {pid}{}", if *exclusive { " (it holds the map for itself)" } else { "" })]
+    #[error("busy: pid {pid} holds the writer lock{}", if *exclusive { " exclusively" } else { "" })]
     Busy {
         /// The process that holds the lock.
         pid: u32,
@@ -135,7 +135,7 @@ pub enum MapError {
         exclusive: bool,
     },
     /// The parent of this process opened the map before the fork.
-    #[error("the map was opened before this process was forked: open it again")]
+    #[error("the map was opened before this process forked (open it again)")]
     Forked,
     /// No map can be built from the plan.
     #[error("{0}")]
@@ -149,7 +149,7 @@ pub enum ChangeError {
     #[error("{0} is in no pool of this server")]
     NotInPool(IpAddr),
     /// The address is reserved for another user.
-    #[error("{0} is reserved for another user: 'vipool unreserve' it first")]
+    #[error("{0} is reserved for another user (run 'vipool unreserve' first)")]
     ReservedForAnother(IpAddr),
     /// The address is not reserved.
     #[error("{0} is not reserved")]
