@@ -298,14 +298,14 @@ fn main() {
         .handle;
     let policy = reader.policy();
     let program = policy.programs().next().expect("a rule");
-    let world = LiveSystem { reader: &reader, policy, program, listeners: KernelListeners };
+    let system = LiveSystem { reader: &reader, policy, program, listeners: KernelListeners };
     let leases = reader.lookup(session(1));
     let (addresses, rules) = (reader.addresses(&leases), RewriteRules::new(&program, &policy));
     let rewriter = || Rewriter {
         addresses,
         rules,
         lease_held: reader.is_live(black_box(&handle)),
-        system: &world,
+        system: &system,
     };
     let c = c(program.id());
     rewriting(&wanted, rewriter, &c);
@@ -348,7 +348,7 @@ fn rewriting<'w, W: vipool::rewrite::SystemView + 'w>(
     sockaddr::write(&SocketAddr::from(([127, 0, 0, 1], 6379)), &mut bytes);
     let mut outside = [0; sockaddr::IPV4_LENGTH];
     sockaddr::write(&SocketAddr::from(([192, 0, 2, 1], 443)), &mut outside);
-    let facts = SocketProperties::new(Protocol::Tcp, None);
+    let properties = SocketProperties::new(Protocol::Tcp, None);
     let mut socket = sized::<vipool_socket>();
     socket.protocol = 1;
     let mut outcome = sized::<vipool_outcome>();
@@ -365,7 +365,7 @@ fn rewriting<'w, W: vipool::rewrite::SystemView + 'w>(
         "bind",
         || {
             through_rust(black_box(&bytes), |to| {
-                rewriter().bind(black_box(&facts), to).rewritten().map(|bind| bind.address)
+                rewriter().bind(black_box(&properties), to).rewritten().map(|bind| bind.address)
             })
         },
         // SAFETY: every pointer is to a live value of its type.
@@ -378,7 +378,7 @@ fn rewriting<'w, W: vipool::rewrite::SystemView + 'w>(
         || {
             through_rust(black_box(&outside), |to| {
                 rewriter()
-                    .connect(black_box(&facts), to)
+                    .connect(black_box(&properties), to)
                     .rewritten()
                     .map(|connect| connect.destination)
             })

@@ -27,7 +27,7 @@ fn plan(slots: u32) -> Plan {
 }
 
 /// Returns an exclusively locked map in which sessions 1 to `slots / 2` are open.
-fn half_full(directory: &Path, slots: u32) -> Map {
+fn half_full_map(directory: &Path, slots: u32) -> Map {
     let mut map = Map::create(directory, &plan(slots)).expect("a map");
     map.lock_exclusive().expect("no other writer");
     for number in 1..=slots / 2 {
@@ -43,7 +43,7 @@ fn sessions(criterion: &mut Criterion) {
         if shared_memory.is_dir() { shared_memory.to_owned() } else { std::env::temp_dir() };
     for slots in SIZES {
         let directory = tempfile::tempdir_in(&parent).expect("a directory");
-        let map = half_full(directory.path(), slots);
+        let map = half_full_map(directory.path(), slots);
         let options = OpenOptions::default();
         let new_session = session_id(slots);
         let mut group = criterion.benchmark_group(format!("/{}", 32 - slots.ilog2()));

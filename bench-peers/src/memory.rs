@@ -5,7 +5,6 @@ use std::sync::Mutex;
 
 use crossbeam_queue::ArrayQueue;
 use dashmap::DashMap;
-use id_pool::IdPool as RangePool;
 use vm_allocator::IdAllocator;
 
 use crate::Allocator;
@@ -90,12 +89,12 @@ impl Allocator for VmAllocator {
 }
 
 /// A set of ranges of free numbers. It stores no sessions.
-pub struct IdPool(Mutex<RangePool>);
+pub struct IdPool(Mutex<id_pool::IdPool>);
 
 impl IdPool {
     /// Creates a table of free addresses.
     pub fn new(slots: u32) -> Self {
-        Self(Mutex::new(RangePool::new_ranged(0..slots)))
+        Self(Mutex::new(id_pool::IdPool::new_ranged(0..slots)))
     }
 }
 

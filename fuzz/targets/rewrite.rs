@@ -65,7 +65,7 @@ impl SystemView for FuzzedSystem {
 }
 
 /// Returns whether the address belongs to the network outside this host.
-fn is_outside(address: IpAddr) -> bool {
+fn is_external(address: IpAddr) -> bool {
     match sockaddr::as_ipv4(address) {
         Some(v4) => !v4.is_loopback() && !v4.is_unspecified(),
         None => !address.is_loopback() && !address.is_unspecified(),
@@ -78,7 +78,7 @@ fn is_own_loopback(address: IpAddr) -> bool {
 }
 
 fuzz_target!(|input: &[u8]| {
-    let [rules, world, listener, socket, bytes @ ..] = input else { return };
+    let [rules, system, listener, socket, bytes @ ..] = input else { return };
     let bit = |byte: u8, bit: u8| byte >> bit & 1 == 1;
     let parsed = sockaddr::parse(bytes);
     if let Parsed::Inet(address) = parsed {
@@ -92,13 +92,13 @@ fuzz_target!(|input: &[u8]| {
         assert_eq!(buffer[capacity], 0xaa);
     }
     let Parsed::Inet(address) = parsed else { return };
-    let world = FuzzedSystem { bits: *world, listener: *listener };
+    let system = FuzzedSystem { bits: *system, listener: *listener };
     let rewriter = Rewriter {
         addresses: Addresses {
-            v4: bit(world.bits, 4).then_some(V),
-            v6: bit(world.bits, 5).then_some(V6),
-            loopback: bit(world.bits, 6).then_some(L),
-            loopback6: bit(world.bits, 7).then_some(L6),
+            v4: bit(system.bits, 4).then_some(V),
+            v6: bit(system.bits, 5).then_some(V6),
+            loopback: bit(system.bits, 6).then_some(L),
+            loopback6: bit(system.bits, 7).then_some(L6),
         },
         rules: RewriteRules {
             features: Features::from_bits(u32::from(*rules & 0b111)),
@@ -107,42 +107,47 @@ fuzz_target!(|input: &[u8]| {
             defer_wildcard: bit(*socket, 7),
         },
         lease_held: !bit(*socket, 6),
-        system: &world,
+        system: &system,
     };
     let unbound = if address.is_ipv4() {
         SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0)
     } else {
         SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0)
     };
-    let facts = SocketProperties {
+    let properties = SocketProperties {
         protocol: [Protocol::Tcp, Protocol::Udp, Protocol::Other][usize::from(socket % 3)],
         local_address: bit(*socket, 5).then_some(unbound),
         is_v6only: bit(*socket, 4),
         can_share_port: bit(*socket, 3),
     };
-    if let Outcome::Rewritten(bind) = rewriter.bind(&facts, address) {
+    if let Outcome::Rewritten(bind) = rewriter.bind(&properties, address) {
         assert_eq!(bind.address.is_ipv4(), address.is_ipv4());
         assert_eq!(bind.address.port(), address.port());
         assert!(rewriter.lease_held);
     }
-    for outcome in [rewriter.connect(&facts, address), rewriter.send(&facts, address, false)] {
+    for outcome in
+        [rewriter.connect(&properties, address), rewriter.send(&properties, address, false)]
+    {
         if let Outcome::Rewritten(connect) = outcome {
             assert_eq!(connect.destination.is_ipv4(), address.is_ipv4());
             assert_eq!(connect.destination.port(), address.port());
             // A socket bound to L never connects outside the host.
             if let Some(source) = connect.source {
-                assert!(!(is_own_loopback(source) && is_outside(address.ip())));
+                assert!(!(is_own_loopback(source) && is_external(address.ip())));
             }
         }
     }
-    let _ = rewriter.listen(&facts);
+    let _ = rewriter.listen(&properties);
     let _ = rewriter.datagram_source(address.ip(), Some(address));
     let _ = rewriter.visible_address(address, || Some(unbound));
     // The visible address has the same family, and translating it again changes nothing.
-    if let Outcome::Rewritten(shown) = rewriter.visible_address(address, || None) {
-        assert_eq!(shown.is_ipv4(), address.is_ipv4());
+    if let Outcome::Rewritten(visible) = rewriter.visible_address(address, || None) {
+        assert_eq!(visible.is_ipv4(), address.is_ipv4());
         assert!(
-            rewriter.visible_address(shown, || None).rewritten().is_none_or(|again| again == shown)
+            rewriter
+                .visible_address(visible, || None)
+                .rewritten()
+                .is_none_or(|visible_again| visible_again == visible)
         );
     }
     let _ = rewriter.resolve_host_name(Some(address.ip()));

@@ -44,8 +44,8 @@ in_host() { ip netns exec "$@"; }
 vipool_up() { in_host $1 "$VIPOOL" up --server $1 --farm /run/farm.toml --map /run/$1 "${@:2}"; }
 vipool_down() { in_host $1 "$VIPOOL" down --map /run/$1 "${@:2}"; }
 check_status() { in_host $1 "$VIPOOL" status --map /run/$1 --json | python3 -c "import json,sys; s=json.load(sys.stdin); $2"; }
-# count_assigned SERVER: prints the number of pool addresses on the interface of a server.
-count_assigned() { ip -n $1 -o address show dev eth0 | grep -cE 'inet 10\.77\.[12]\..* scope host|inet6 fd77::1:' || true; }
+# count_assigned_addresses SERVER: prints the number of pool addresses on the interface of a server.
+count_assigned_addresses() { ip -n $1 -o address show dev eth0 | grep -cE 'inet 10\.77\.[12]\..* scope host|inet6 fd77::1:' || true; }
 source_to() { ip -n $1 route get $2 | grep -o 'src [^ ]*'; }
 reserved_ports() { in_host $1 cat /proc/sys/net/ipv4/ip_local_reserved_ports; }
 
@@ -63,17 +63,17 @@ two_servers() {
   vipool_up ts2
   wait $first
   grep 'cannot lease 10.77.1.30: .* uses it on the network' /run/err || fail "$(cat /run/err)"
-  assert_same "$(count_assigned ts1)" $((255 + 16))
-  assert_same "$(count_assigned ts2)" 256
-  assert_same "$(reserved_ports ts1)" 80,4711
-  assert_same "$(source_to ts1 10.77.0.50) $(source_to ts1 192.0.2.1) $(source_to ts1 fd77::50)" "$before"
+  assert_equal "$(count_assigned_addresses ts1)" $((255 + 16))
+  assert_equal "$(count_assigned_addresses ts2)" 256
+  assert_equal "$(reserved_ports ts1)" 80,4711
+  assert_equal "$(source_to ts1 10.77.0.50) $(source_to ts1 192.0.2.1) $(source_to ts1 fd77::50)" "$before"
   check_status ts1 'assert s["pools"][0]["addresses"] == 255, s'
   # Test ARP, neighbour discovery and delivery from another host, and an explicit bind.
   for address in 10.77.1.0 10.77.1.255 fd77::1:3; do
     in_host ts1 timeout 20 nc -nl $address 7000 > /run/output & local listener=$!
     for i in $(seq 50); do in_host client nc -nN $address 7000 <<< hello && break; sleep 0.1; done
     wait $listener
-    assert_same "$(cat /run/output)" hello
+    assert_equal "$(cat /run/output)" hello
     in_host client timeout 20 nc -nlv $([[ $address = *:* ]] && echo fd77::50 || echo 10.77.0.50) 7001 > /run/output 2>&1 & listener=$!
     for i in $(seq 50); do in_host ts1 nc -nN -s $address $([[ $address = *:* ]] && echo fd77::50 || echo 10.77.0.50) 7001 <<< x && break; sleep 0.1; done
     wait $listener
@@ -82,18 +82,18 @@ two_servers() {
   # The third host gives up the address, and the next run assigns it.
   ip -n third address del 10.77.1.30/32 dev eth0
   vipool_up ts1
-  assert_same "$(count_assigned ts1)" $((256 + 16))
+  assert_equal "$(count_assigned_addresses ts1)" $((256 + 16))
   # The addresses of an open session stay assigned.
   in_host ts1 "$VIPOOL" session open 7 --user alice --map /run/ts1
   vipool_down ts1
-  assert_same "$(count_assigned ts1)" 2
+  assert_equal "$(count_assigned_addresses ts1)" 2
   if in_host ts1 "$VIPOOL" session open 8 --user bob --map /run/ts1; then fail "a session was opened during a drain"; fi
   in_host ts1 "$VIPOOL" session close 7 --map /run/ts1
   vipool_down ts1
   vipool_down ts2
-  assert_same "$(count_assigned ts1)" 0
-  assert_same "$(count_assigned ts2)" 0
-  assert_same "$(reserved_ports ts1)" 80
+  assert_equal "$(count_assigned_addresses ts1)" 0
+  assert_equal "$(count_assigned_addresses ts2)" 0
+  assert_equal "$(reserved_ports ts1)" 80
 }
 
 # The next run completes or undoes an `up` or `down` that was killed at a random moment.
@@ -115,17 +115,17 @@ killed_up_and_down() {
       > /dev/null 2>&1 || true
     case $((RANDOM % 4)) in
       0) vipool_down ts1 --force > /dev/null
-        assert_same "$(count_assigned ts1)" 0
-        assert_same "$(reserved_ports ts1)" 80 ;;
+        assert_equal "$(count_assigned_addresses ts1)" 0
+        assert_equal "$(reserved_ports ts1)" 80 ;;
       1) vipool_up ts1 --no-probe > /dev/null
-        assert_same "$(count_assigned ts1)" $((256 + 16))
-        assert_same "$(reserved_ports ts1)" 80,4711
+        assert_equal "$(count_assigned_addresses ts1)" $((256 + 16))
+        assert_equal "$(reserved_ports ts1)" 80,4711
         check_status ts1 'assert s["pools"][0]["free"] == 256, s' ;;
     esac
   done
   vipool_down ts1 --force
-  assert_same "$(count_assigned ts1)" 0
-  assert_same "$(reserved_ports ts1)" 80
+  assert_equal "$(count_assigned_addresses ts1)" 0
+  assert_equal "$(reserved_ports ts1)" 80
 }
 
 # Logons and logoffs are killed at random moments. Each address stays free or leased to exactly one
@@ -173,7 +173,7 @@ print(len(held), "addresses are leased to killed logons")'
   for i in 1 2; do in_host ts1 "$VIPOOL" gc --map /run/ts1; sleep 11; done
   in_host ts1 "$VIPOOL" gc --map /run/ts1
   check_status ts1 'assert [r["session"] for r in s["sessions"]] == ["7"], s["sessions"]'
-  assert_same "$(find /run/ts1 -name 'client.*')" ""
+  assert_equal "$(find /run/ts1 -name 'client.*')" ""
 }
 
 # Many concurrent ssh logons. The client host sees a different address for each.
@@ -204,7 +204,7 @@ END
     ((i % 20)) || sleep 1
   done
   for i in $(seq 2400); do [ "$(grep -c '^10' /run/seen)" = $LOGONS ] && break; sleep 0.1; done
-  assert_same "$(grep '^10\.77\.1\.' /run/seen | sort -u | wc -l)" $LOGONS
+  assert_equal "$(grep '^10\.77\.1\.' /run/seen | sort -u | wc -l)" $LOGONS
   check_status ts1 "
 seen = {l.strip() for l in open('/run/seen') if l.startswith('10.')}
 held = {r['virtual_ip'][0] for r in s['sessions']}

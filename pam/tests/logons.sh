@@ -27,15 +27,15 @@ env | grep -E '^(LD_PRELOAD|VIPOOL_)' > /run/inside.env || true
 END
   chmod 755 /run/inside.sh
   pamtester -v logon alice open_session close_session
-  assert_same "$(count_leased)" 0
+  assert_equal "$(count_leased)" 0
   pamtester -Irhost=192.0.2.7 logon alice open_session
   # pamtester exited without closing the session. As after kill -9, the lease stays until vipool
   # finds that the leader is dead.
-  assert_same "$(count_leased)" 1
+  assert_equal "$(count_leased)" 1
   check_status 'r=s["sessions"][0]; assert (r["user"], r["client"]) == ("alice", "192.0.2.7"), r'
   # Only the user can read the address of the client.
-  assert_same "$(stat -c '%a %U' /run/vipool/client.*)" "400 alice"
-  assert_same "$(cat /run/vipool/client.*)" 192.0.2.7
+  assert_equal "$(stat -c '%a %U' /run/vipool/client.*)" "400 alice"
+  assert_equal "$(cat /run/vipool/client.*)" 192.0.2.7
   # The module appends the hook layer to LD_PRELOAD, and only once.
   pamtester logon -E LD_PRELOAD=/x.so alice open_session 2>/dev/null || true
   python3 - "$PRELOAD" <<'END'
@@ -67,7 +67,7 @@ assert sorted(os.listdir("/proc/self/fd")) == fds
 assert len(os.listdir("/proc/self/task")) == 1
 assert "pam_vipool" in open("/proc/self/maps").read()
 END
-  assert_same "$(count_leased)" 1
+  assert_equal "$(count_leased)" 1
 }
 
 only_regular_users_get_sessions() {
@@ -77,16 +77,16 @@ only_regular_users_get_sessions() {
   for user in root nobody daemon; do pamtester logon $user open_session; done
   pamtester sudo alice open_session
   pamtester logon nosuchuser open_session || true
-  assert_same "$(count_leased)" 0
+  assert_equal "$(count_leased)" 0
   write_pam_service logon min-uid=0
   pamtester logon root open_session
-  assert_same "$(count_leased)" 1
+  assert_equal "$(count_leased)" 1
   # With the argument map=, sessions are opened in that map.
   "$VIPOOL" up --farm /run/farm.toml --map /run/other --no-probe > /run/up.log 2>&1
   write_pam_service logon map=/run/other
   pamtester logon alice open_session
-  assert_same "$(count_leased)" 1
-  assert_same "$("$VIPOOL" status --map /run/other --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["pools"][0]["used"])')" 1
+  assert_equal "$(count_leased)" 1
+  assert_equal "$("$VIPOOL" status --map /run/other --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["pools"][0]["used"])')" 1
 }
 
 exhaustion() {
@@ -110,7 +110,7 @@ exhaustion() {
   pamtester logon alice open_session
   timeout 60 pamtester logon bob open_session > /run/out 2>&1
   grep -qF "$message" /run/out || fail "the user got no message"
-  assert_same "$(count_leased)" 1
+  assert_equal "$(count_leased)" 1
 }
 
 faults_never_block_logons() {
@@ -136,7 +136,7 @@ time.sleep(600)' &
   timeout 60 pamtester logon alice open_session close_session
   kill $holder
   pamtester logon alice open_session
-  assert_same "$(count_leased)" 1
+  assert_equal "$(count_leased)" 1
 }
 
 file_permissions() {
@@ -160,15 +160,15 @@ file_permissions() {
   for command in "up --farm /run/farm.toml" "down --force" "session close 7"; do
     as_alice /run/command $command > /dev/null 2>&1 && fail "a user can run: $command"
   done
-  assert_same "$(count_leased)" 1
+  assert_equal "$(count_leased)" 1
   # The file with the client address is removed after its session was closed in any way.
   count_client_files() { find /run/vipool -name 'client.*' | wc -l; }
   touch /run/vipool/client.200000000000001.0.5.1.77
-  assert_same "$(count_client_files)" 2
+  assert_equal "$(count_client_files)" 2
   create_map 10.77.0.100-10.77.0.109
-  assert_same "$(count_client_files)" 1
+  assert_equal "$(count_client_files)" 1
   "$VIPOOL" down --force
-  assert_same "$(count_client_files)" 0
+  assert_equal "$(count_client_files)" 0
 }
 
 arbitrary_names() {
@@ -209,7 +209,7 @@ for i in range(400):
     without, with_module = logon(b"plain", *args), logon(b"logon", *args)
     assert without == with_module, (i, without, with_module, user[:50], host[:50])
 END
-  assert_same "$(count_leased)" 0
+  assert_equal "$(count_leased)" 0
 }
 
 ssh_su_sudo() {
@@ -233,13 +233,13 @@ END
   client=$!
   for i in $(seq 600); do grep -q '^bob' /run/out && break; sleep 0.1; done
   cat /run/out /run/err
-  assert_same "$(count_leased)" 1
+  assert_equal "$(count_leased)" 1
   check_status 'r=s["sessions"][0]; assert (r["user"], r["client"]) == ("alice", "127.0.0.1"), r'
   grep -q '^bob none' /run/out || fail "su - passed the lease on"
   touch /run/go
   wait $client
   for i in $(seq 600); do [ "$(count_leased)" = 0 ] && break; sleep 0.1; done
-  assert_same "$(count_leased)" 0
+  assert_equal "$(count_leased)" 0
 }
 
 # add_module_to_service SERVICE: appends the lines of docs/server.md to the machine's own file of the
@@ -290,7 +290,7 @@ display_manager() {
   create_map 10.77.0.100-10.77.0.109
   add_module_to_service lightdm
   pamtester -I tty=:0 lightdm alice open_session close_session
-  assert_same "$(count_leased)" 0
+  assert_equal "$(count_leased)" 0
   pamtester -I tty=:0 lightdm alice open_session
   check_status 'r=s["sessions"][0]; assert (r["user"], r["client"]) == ("alice", None), r'
 }
@@ -308,8 +308,8 @@ END
   chmod 755 /run/inside.sh
   echo "session required pam_exec.so /run/inside.sh" >> /etc/pam.d/logon
   pamtester logon alice open_session close_session
-  assert_same "$(count_leased)" 0
-  assert_same "$(sort /run/inside.env | tr '\n' ' ')" "LD_PRELOAD=$PRELOAD VIPOOL_MAP=/run/vipool/. "
+  assert_equal "$(count_leased)" 0
+  assert_equal "$(sort /run/inside.env | tr '\n' ' ')" "LD_PRELOAD=$PRELOAD VIPOOL_MAP=/run/vipool/. "
   check_status 'assert s["sessions"] == [], s'
 }
 

@@ -5,8 +5,8 @@ set -euo pipefail
 
 # fail MESSAGE: ends the scenario with a failure.
 fail() { echo "FAILED: $*" >&2; exit 1; }
-# assert_same ACTUAL EXPECTED: fails if the texts differ.
-assert_same() { [ "$1" = "$2" ] || fail "line ${BASH_LINENO[0]}: '$1' is not '$2'"; }
+# assert_equal ACTUAL EXPECTED: fails if the texts differ.
+assert_equal() { [ "$1" = "$2" ] || fail "line ${BASH_LINENO[0]}: '$1' is not '$2'"; }
 
 # add_test_users DIRECTORY: adds alice and bob to the user database in that directory.
 add_test_users() {

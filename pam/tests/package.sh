@@ -4,11 +4,11 @@
 source "$(dirname "$0")/machine.sh"
 
 umount /etc/pam.d /etc/passwd /etc/shadow /etc/group
-mkdir /run/over
-mount -t tmpfs tmpfs /run/over
+mkdir /run/overlay
+mount -t tmpfs tmpfs /run/overlay
 for tree in usr etc var; do
-  mkdir -p /run/over/$tree/{upper,work}
-  mount -t overlay overlay -o lowerdir=/$tree,upperdir=/run/over/$tree/upper,workdir=/run/over/$tree/work /$tree
+  mkdir -p /run/overlay/$tree/{upper,work}
+  mount -t overlay overlay -o lowerdir=/$tree,upperdir=/run/overlay/$tree/upper,workdir=/run/overlay/$tree/work /$tree
 done
 for file in passwd shadow group; do cp /run/db/$file /etc/$file; done
 ip link set lo up
@@ -17,7 +17,7 @@ ip link set v1 up; ip link set v0 up
 ip address add 10.77.0.1/24 dev v0
 
 count_sessions() { vipool session list --json | python3 -c 'import json,sys; print(len(json.load(sys.stdin)))'; }
-count_assigned() { ip -4 -o address show dev v0 scope host | wc -l; }
+count_assigned_addresses() { ip -4 -o address show dev v0 scope host | wc -l; }
 
 # Installs, uses, upgrades and removes the package while a session is open. No file is left.
 install_upgrade_remove() {
@@ -34,7 +34,7 @@ features = ["virtual-ip"]
 END
   vipool check /etc/vipool/farm.toml
   vipool up --no-probe
-  assert_same "$(count_assigned)" 10
+  assert_equal "$(count_assigned_addresses)" 10
   printf '%s\n' "auth required pam_permit.so" "account required pam_permit.so" \
     "session required pam_loginuid.so" \
     "-session [success=ok ignore=ignore module_unknown=ignore default=bad] pam_vipool.so" > /etc/pam.d/sshd
@@ -45,35 +45,35 @@ END
   ssh_to 127.0.0.1 bob nc -nlk 4711 < /dev/null > /run/bob & local bob=$!
   for i in $(seq 200); do [ "$(ss -Hltn 'sport = :4711' | wc -l)" = 2 ] && break; sleep 0.1; done
   ss -Hltn 'sport = :4711' | tee /run/ss
-  assert_same "$(grep -c '10\.77\.0\.1[0-9][0-9]:4711' /run/ss)" 2
-  assert_same "$(count_sessions)" 2
+  assert_equal "$(grep -c '10\.77\.0\.1[0-9][0-9]:4711' /run/ss)" 2
+  assert_equal "$(count_sessions)" 2
 
   # Upgrade to a package with the same files and a higher version.
-  dpkg-deb -R "$DEB" /run/over/newer
-  sed -i 's/^Version: .*/Version: 99.0/' /run/over/newer/DEBIAN/control
-  dpkg-deb -b /run/over/newer /run/over/newer.deb > /dev/null
-  dpkg -i /run/over/newer.deb
-  assert_same "$(count_sessions)" 2
-  assert_same "$(ss -Hltn 'sport = :4711')" "$(cat /run/ss)"
+  dpkg-deb -R "$DEB" /run/overlay/newer
+  sed -i 's/^Version: .*/Version: 99.0/' /run/overlay/newer/DEBIAN/control
+  dpkg-deb -b /run/overlay/newer /run/overlay/newer.deb > /dev/null
+  dpkg -i /run/overlay/newer.deb
+  assert_equal "$(count_sessions)" 2
+  assert_equal "$(ss -Hltn 'sport = :4711')" "$(cat /run/ss)"
   pkill -u bob -x nc; wait $bob || true
   for i in $(seq 100); do [ "$(count_sessions)" = 1 ] && break; sleep 0.1; done
-  assert_same "$(count_sessions)" 1
+  assert_equal "$(count_sessions)" 1
   vipool up --no-probe
-  assert_same "$(count_sessions)" 1
+  assert_equal "$(count_sessions)" 1
 
   # Remove the package while a session is open.
   dpkg -r vipool
-  assert_same "$(count_assigned)" 0
+  assert_equal "$(count_assigned_addresses)" 0
   pkill -u alice -x nc; wait $alice || true
   [ ! -e /run/vipool ] || fail "/run/vipool still exists"
   [ -e /etc/vipool/farm.toml ] || fail "dpkg removed the configuration before the purge"
   # The line in the PAM configuration does not block logons without the module.
-  assert_same "$(ssh_to 127.0.0.1 alice echo in)" in
+  assert_equal "$(ssh_to 127.0.0.1 alice echo in)" in
   dpkg -P vipool
   [ ! -e /etc/vipool ] || fail "/etc/vipool still exists"
   dpkg -L vipool 2> /dev/null && fail "dpkg still lists the package"
-  find /usr /etc /var/lib /run/over/usr/upper -xdev -name '*vipool*' ! -path '*/newer*' -type f -newer /run/db/passwd > /run/left
-  assert_same "$(grep -v /var/lib/dpkg /run/left || true)" ""
+  find /usr /etc /var/lib /run/overlay/usr/upper -xdev -name '*vipool*' ! -path '*/newer*' -type f -newer /run/db/passwd > /run/left
+  assert_equal "$(grep -v /var/lib/dpkg /run/left || true)" ""
 }
 
 "$1"

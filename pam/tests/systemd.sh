@@ -47,16 +47,16 @@ UNIT
     find $tree/$group -depth -type d -exec rmdir {} +
   done 2> /dev/null || true
   cat $root/scenario/output || cat $over/console
-  assert_same "$(cat $root/scenario/status)" 0
+  assert_equal "$(cat $root/scenario/status)" 0
 }
 
 count_sessions() { vipool session list --json | python3 -c 'import json,sys; print(len(json.load(sys.stdin)))'; }
-count_assigned() { ip -4 -o address show dev v0 scope host | wc -l; }
+count_assigned_addresses() { ip -4 -o address show dev v0 scope host | wc -l; }
 # wait_until_same EXPECTED COMMAND...: waits until the command prints this text.
 wait_until_same() {
   local expected=$1; shift
   for i in $(seq 600); do [ "$("$@")" = "$expected" ] && return; sleep 0.1; done
-  assert_same "$("$@")" "$expected"
+  assert_equal "$("$@")" "$expected"
 }
 # assert_logged EVENT PATTERN: the journal has an entry with the message id of the event (see
 # docs/events.md) whose text matches.
@@ -81,11 +81,11 @@ inside_units() {
   create_network
   dpkg -i /scenario/vipool.deb
   systemd-analyze verify vipool.service vipool-gc.service vipool-gc.timer
-  assert_same "$(systemctl is-enabled vipool.service vipool-gc.timer | tr '\n' ' ')" "enabled enabled "
-  assert_same "$(systemctl is-active vipool-gc.timer)" active
+  assert_equal "$(systemctl is-enabled vipool.service vipool-gc.timer | tr '\n' ' ')" "enabled enabled "
+  assert_equal "$(systemctl is-active vipool-gc.timer)" active
   # A missing farm.toml is not a failure.
   systemctl start vipool
-  assert_same "$(systemctl is-active vipool || true)" inactive
+  assert_equal "$(systemctl is-active vipool || true)" inactive
 
   mkdir /etc/vipool
   cat > /etc/vipool/farm.toml <<FARM
@@ -99,9 +99,9 @@ path = "$(readlink -f /usr/bin/nc)"
 features = ["virtual-ip"]
 FARM
   systemctl start vipool
-  assert_same "$(systemctl is-active vipool) $(count_assigned)" "active 10"
+  assert_equal "$(systemctl is-active vipool) $(count_assigned_addresses)" "active 10"
   systemctl stop vipool
-  assert_same "$(systemctl is-active vipool || true) $(count_assigned)" "inactive 0"
+  assert_equal "$(systemctl is-active vipool || true) $(count_assigned_addresses)" "inactive 0"
   [ ! -e /run/vipool/map ] || fail "the map still exists"
   systemctl start vipool
 
@@ -115,18 +115,18 @@ FARM
   start_listener bob; local bob=$!
   count_listeners() { ss -Hltn 'sport = :4711' | wc -l; }
   wait_until_same 2 count_listeners
-  assert_same "$(count_sessions)" 2
+  assert_equal "$(count_sessions)" 2
 
   # With sessions open, a reload rejects a farm.toml with errors and applies a valid one.
   cp /etc/vipool/farm.toml /etc/vipool/good
   echo 'ranges = 7' >> /etc/vipool/farm.toml
   systemctl reload vipool && fail "reload accepted an invalid farm.toml"
-  assert_same "$(systemctl is-active vipool) $(count_assigned) $(count_sessions)" "active 10 2"
+  assert_equal "$(systemctl is-active vipool) $(count_assigned_addresses) $(count_sessions)" "active 10 2"
   # Another host has one of the new addresses.
   ip -n other address add 10.77.0.115/24 dev v1
   sed 's/109"/119"/' /etc/vipool/good > /etc/vipool/farm.toml
   systemctl reload vipool
-  assert_same "$(systemctl is-active vipool) $(count_assigned) $(count_sessions)" "active 19 2"
+  assert_equal "$(systemctl is-active vipool) $(count_assigned_addresses) $(count_sessions)" "active 19 2"
   assert_logged conflict 'cannot lease 10.77.0.115: '
 
   # The timer closes the session of a killed logon. Here it runs every two seconds.
@@ -164,26 +164,26 @@ print(*(s["leader"] for s in json.load(sys.stdin) if s["user"] == "bob"))')
   systemctl start vipool-gc.timer
 
   # Upgrade to a package with the same files and a higher version.
-  assert_same "$(count_sessions)" 1
+  assert_equal "$(count_sessions)" 1
   dpkg-deb -R /scenario/vipool.deb /scenario/newer
   sed -i 's/^Version: .*/Version: 99.0/' /scenario/newer/DEBIAN/control
   dpkg-deb -b /scenario/newer /scenario/newer.deb > /dev/null
   dpkg -i /scenario/newer.deb
-  assert_same "$(systemctl is-active vipool vipool-gc.timer | tr '\n' ' ')" "active active "
-  assert_same "$(count_sessions) $(count_listeners)" "1 1"
+  assert_equal "$(systemctl is-active vipool vipool-gc.timer | tr '\n' ' ')" "active active "
+  assert_equal "$(count_sessions) $(count_listeners)" "1 1"
 
   # After a stop, the address of an open session stays assigned.
   systemctl stop vipool
-  assert_same "$(count_assigned) $(count_sessions) $(count_listeners)" "1 1 1"
+  assert_equal "$(count_assigned_addresses) $(count_sessions) $(count_listeners)" "1 1 1"
   systemctl start vipool
-  assert_same "$(count_assigned) $(count_sessions)" "19 1"
+  assert_equal "$(count_assigned_addresses) $(count_sessions)" "19 1"
 
   # Remove the package while a session is open.
   dpkg -r vipool
-  assert_same "$(count_assigned)" 0
-  assert_same "$(systemctl list-unit-files --no-legend '*vipool*')" ""
-  assert_same "$(systemctl list-units --no-legend --state=failed '*vipool*')" ""
-  assert_same "$(ssh_to 127.0.0.1 alice echo in)" in
+  assert_equal "$(count_assigned_addresses)" 0
+  assert_equal "$(systemctl list-unit-files --no-legend '*vipool*')" ""
+  assert_equal "$(systemctl list-units --no-legend --state=failed '*vipool*')" ""
+  assert_equal "$(ssh_to 127.0.0.1 alice echo in)" in
   pkill -u alice -x nc; wait $alice || true
   dpkg -P vipool
   [ ! -e /etc/vipool ] && [ ! -e /run/vipool ] && [ ! -e /var/lib/vipool ] || fail "the package left files"

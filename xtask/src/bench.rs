@@ -18,7 +18,7 @@ const TABLES: &[(&str, &str)] = &[
 pub fn run(arguments: &[String]) -> Result<(), Error> {
     let (table, arguments) = match arguments.split_first() {
         None => return run_checked(cargo("bench --package vipool")),
-        Some((record, [])) if record == "--record" => {
+        Some((flag, [])) if flag == "--record" => {
             let mut command = cargo("bench --quiet --package vipool -- --quiet --noplot");
             command.stdout(create_record("criterion", "txt", "cargo xtask bench")?);
             return run_checked(command);
@@ -45,13 +45,13 @@ fn create_record(name: &str, extension: &str, recorded_command: &str) -> Result<
     let date = output_of("date", "-u +%F");
     let path = root().join(format!("benches/record/{date}-{name}.{extension}"));
     let mut file = File::create(&path)?;
-    file.write_all(record_head(recorded_command).as_bytes())?;
+    file.write_all(record_header(recorded_command).as_bytes())?;
     println!("writing {}", path.display());
     Ok(file)
 }
 
 /// Returns the head of a record: the command, the commit, the machine and its load.
-fn record_head(recorded_command: &str) -> String {
+fn record_header(recorded_command: &str) -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let processor = cpuinfo
         .lines()

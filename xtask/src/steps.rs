@@ -46,11 +46,11 @@ impl Step {
 }
 
 /// The defaults of an entry.
-const STEP: Step =
+const DEFAULT_STEP: Step =
     Step { name: "", summary: "", needs: &[], schedule: Schedule::Full, run: |_| Ok(()) };
 
 /// The defaults of an entry for `--long`.
-const LONG_STEP: Step = Step { schedule: Schedule::Long, ..STEP };
+const DEFAULT_LONG_STEP: Step = Step { schedule: Schedule::Long, ..DEFAULT_STEP };
 
 #[allow(clippy::needless_update)] // so that all entries end alike
 const STEPS: &[Step] = &[
@@ -59,14 +59,14 @@ const STEPS: &[Step] = &[
         summary: "the source is formatted by rustfmt",
         schedule: Schedule::Always,
         run: |log| log.cargo("fmt --all -- --check"),
-        ..STEP
+        ..DEFAULT_STEP
     },
     Step {
         name: "hygiene",
         summary: "no file contains forbidden text, dead links or words against the language rules",
         schedule: Schedule::Always,
         run: hygiene::check,
-        ..STEP
+        ..DEFAULT_STEP
     },
     Step {
         name: "clippy",
@@ -76,20 +76,20 @@ const STEPS: &[Step] = &[
             log.cargo("clippy --workspace --all-targets -- -D warnings")?;
             log.cargo("clippy --package vipool --features capi --all-targets -- -D warnings")
         },
-        ..STEP
+        ..DEFAULT_STEP
     },
     Step {
         name: "header",
         summary: "include/vipool.h matches the source",
         run: |_| header::run(true),
-        ..STEP
+        ..DEFAULT_STEP
     },
     Step {
         name: "symbols",
         summary: "shared objects export the listed symbols",
         needs: &["nm"],
         run: |_| symbols::run(true),
-        ..STEP
+        ..DEFAULT_STEP
     },
     Step {
         name: "quick-tests",
@@ -99,19 +99,19 @@ const STEPS: &[Step] = &[
             log.cargo("test --package vipool --no-fail-fast --jobs 2 --lib --test map")?;
             log.cargo("test --package vipool-cli --package xtask --no-fail-fast --jobs 2 --bins")
         },
-        ..STEP
+        ..DEFAULT_STEP
     },
     Step {
         name: "tests",
         summary: "all tests of the workspace",
         run: |log| log.cargo("test --workspace --no-fail-fast --jobs 2"),
-        ..STEP
+        ..DEFAULT_STEP
     },
     Step {
         name: "tests-capi",
         summary: "the tests of the crate with its C ABI",
         run: |log| log.cargo("test --package vipool --features capi --no-fail-fast --jobs 2"),
-        ..STEP
+        ..DEFAULT_STEP
     },
     Step {
         name: "cinstall",
@@ -122,7 +122,7 @@ const STEPS: &[Step] = &[
                 "test --package vipool --features capi --jobs 2 --test capi -- --ignored install",
             )
         },
-        ..LONG_STEP
+        ..DEFAULT_LONG_STEP
     },
     Step {
         name: "doc",
@@ -136,90 +136,90 @@ const STEPS: &[Step] = &[
             }
             Ok(())
         },
-        ..STEP
+        ..DEFAULT_STEP
     },
     Step {
         name: "deny",
         summary: "licences, versions and sources of the dependencies",
         needs: &["cargo-deny"],
         run: |log| log.cargo("deny --log-level error check licenses bans sources"),
-        ..STEP
+        ..DEFAULT_STEP
     },
     Step {
         name: "macos",
         summary: "the crate compiles for macOS",
         needs: &["aarch64-apple-darwin"],
         run: |log| log.cargo("check --package vipool --target aarch64-apple-darwin"),
-        ..STEP
+        ..DEFAULT_STEP
     },
     Step {
         name: "windows-msvc",
         summary: "the Windows code compiles for the MSVC target",
         needs: &["x86_64-pc-windows-msvc", "x86_64-w64-mingw32-gcc"],
         run: windows::msvc,
-        ..STEP
+        ..DEFAULT_STEP
     },
     Step {
         name: "windows",
         summary: "the tests of the crate as Windows programs under Wine",
         needs: &wine::NEEDS,
         run: windows::crate_tests,
-        ..STEP
+        ..DEFAULT_STEP
     },
     Step {
         name: "windows-hook",
         summary: "the hook layer for Windows in real programs under Wine",
         needs: windows::HOOK_NEEDS,
         run: windows::hook,
-        ..STEP
+        ..DEFAULT_STEP
     },
     Step {
         name: "loom",
         summary: "readers beside a writer, in every order of loads and stores",
         run: checkers::loom,
-        ..STEP
+        ..DEFAULT_STEP
     },
     Step {
         name: "miri",
         summary: "maps in memory under Miri: no undefined behaviour",
         needs: &["nightly", "miri", "rust-src"],
         run: checkers::miri,
-        ..LONG_STEP
+        ..DEFAULT_LONG_STEP
     },
     Step {
         name: "address",
         summary: "maps in files under AddressSanitizer",
         needs: &["nightly"],
         run: checkers::address,
-        ..LONG_STEP
+        ..DEFAULT_LONG_STEP
     },
     Step {
         name: "address-hook",
         summary: "the hook layer for Linux in programs under AddressSanitizer",
         needs: &["nightly", "cc", "ip"],
         run: checkers::address_hook,
-        ..LONG_STEP
+        ..DEFAULT_LONG_STEP
     },
     Step {
         name: "thread",
         summary: "threads that share a map under ThreadSanitizer",
         needs: &["nightly", "rust-src"],
         run: checkers::thread,
-        ..LONG_STEP
+        ..DEFAULT_LONG_STEP
     },
     Step {
         name: "fuzz",
         summary: "each fuzz target for a minute (an hour with --long)",
         needs: &["nightly", "c++"],
         run: fuzz::run,
-        ..STEP
+        ..DEFAULT_STEP
     },
     Step {
         name: "aarch64",
         summary: "the unit tests and the hook layer for aarch64 under qemu",
         needs: &["aarch64-unknown-linux-gnu", "aarch64-linux-gnu-gcc", "qemu-aarch64"],
         run: aarch64,
-        ..LONG_STEP
+        ..DEFAULT_LONG_STEP
     },
     Step {
         name: "peers",
@@ -227,7 +227,7 @@ const STEPS: &[Step] = &[
         run: |log| {
             log.cargo("clippy --manifest-path bench-peers/Cargo.toml --all-targets -- -D warnings")
         },
-        ..STEP
+        ..DEFAULT_STEP
     },
 ];
 
@@ -261,11 +261,11 @@ pub fn select(names: &[String], selection: Selection) -> Result<Vec<&'static Ste
 
 /// Returns the needs of these steps, and the needs of single tests that no step declares.
 pub fn needs_of(selected: &[&Step]) -> BTreeSet<&'static str> {
-    let declared_by = |steps: &mut dyn Iterator<Item = &Step>| -> BTreeSet<&'static str> {
+    let needs_declared_by = |steps: &mut dyn Iterator<Item = &Step>| -> BTreeSet<&'static str> {
         steps.flat_map(|step| step.needs).copied().collect()
     };
-    let selected_needs = declared_by(&mut selected.iter().copied());
-    let step_needs = declared_by(&mut STEPS.iter());
+    let selected_needs = needs_declared_by(&mut selected.iter().copied());
+    let step_needs = needs_declared_by(&mut STEPS.iter());
     let names = needs::ALL.iter().map(|need| need.name);
     names.filter(|name| selected_needs.contains(name) || !step_needs.contains(name)).collect()
 }

@@ -48,38 +48,42 @@ impl<A: Accessor> Client<A> {
     ///
     /// The next pair is chosen one operation ahead and prefetched, so that cache misses in the state
     /// of the client do not count.
-    fn churn(&mut self, names: &[String], count: u64) {
-        let mut next = self.choose_next(names);
+    fn churn(&mut self, user_names: &[String], count: u64) {
+        let mut next = self.choose_next(user_names);
         for _ in 0..count {
-            let (closed, opened_user) = next;
-            next = self.choose_next(names);
-            self.table.close(self.leases[closed]);
+            let (closed_index, idle_index) = next;
+            next = self.choose_next(user_names);
+            self.table.close(self.leases[closed_index]);
             let mut user = None;
-            if !names.is_empty() {
-                std::mem::swap(&mut self.idle_users[opened_user], &mut self.active_users[closed]);
-                user = Some(&*names[self.active_users[closed] as usize]);
+            if !user_names.is_empty() {
+                std::mem::swap(
+                    &mut self.idle_users[idle_index],
+                    &mut self.active_users[closed_index],
+                );
+                user = Some(&*user_names[self.active_users[closed_index] as usize]);
             }
             self.last_session += 1;
-            self.leases[closed] = self.table.open(self.last_session, user).expect("a free address");
+            self.leases[closed_index] =
+                self.table.open(self.last_session, user).expect("a free address");
         }
     }
 
     /// Chooses the session to close and the idle user to open a session for, as indices.
-    fn choose_next(&mut self, names: &[String]) -> (usize, usize) {
-        let closed = self.random_below(self.leases.len());
-        prefetch(&self.leases[closed]);
-        if names.is_empty() {
-            return (closed, 0);
+    fn choose_next(&mut self, user_names: &[String]) -> (usize, usize) {
+        let closed_index = self.random_below(self.leases.len());
+        prefetch(&self.leases[closed_index]);
+        if user_names.is_empty() {
+            return (closed_index, 0);
         }
-        let opened_user = self.random_below(self.idle_users.len());
-        prefetch(&names[self.idle_users[opened_user] as usize].as_bytes()[0]);
-        (closed, opened_user)
+        let idle_index = self.random_below(self.idle_users.len());
+        prefetch(&user_names[self.idle_users[idle_index] as usize].as_bytes()[0]);
+        (closed_index, idle_index)
     }
 }
 
 /// A filled table and the threads that use it.
 pub struct Workload<A: Accessor> {
-    names: Vec<String>,
+    user_names: Vec<String>,
     clients: Vec<Client<A>>,
 }
 
@@ -90,35 +94,35 @@ impl<A: Accessor> Workload<A> {
     }
 
     /// Fills a table that another workload has filled in part already.
-    pub fn beside_another(accessors: Vec<A>, scenario: Scenario) -> Self {
+    pub fn new_shared(accessors: Vec<A>, scenario: Scenario) -> Self {
         Self::with_first_session(accessors, scenario, 1 << 48)
     }
 
-    fn with_first_session(accessors: Vec<A>, scenario: Scenario, first: u64) -> Self {
+    fn with_first_session(accessors: Vec<A>, scenario: Scenario, first_session: u64) -> Self {
         let session_count = (u64::from(scenario.size) * u64::from(scenario.occupancy) / 100) as u32;
         let user_count = if scenario.churn == Churn::Sticky { scenario.size } else { 0 };
-        let names: Vec<String> = (0..user_count).map(|user| format!("user{user}")).collect();
+        let user_names: Vec<String> = (0..user_count).map(|user| format!("user{user}")).collect();
         let client = |(thread, table): (u64, A)| Client {
             table,
             leases: Vec::new(),
             active_users: Vec::new(),
             idle_users: Vec::new(),
-            last_session: first + ((thread + 1) << 40),
+            last_session: first_session + ((thread + 1) << 40),
             rng_state: 0x9e37_79b9_7f4a_7c15 ^ thread << 17,
         };
         let mut clients: Vec<Client<A>> = (0..).zip(accessors).map(client).collect();
         let threads = clients.len();
         for user in 0..session_count {
             let client = &mut clients[user as usize % threads];
-            let name = names.get(user as usize).map(|name| &**name);
-            let lease = client.table.open(first + u64::from(user) + 1, name);
+            let name = user_names.get(user as usize).map(|name| &**name);
+            let lease = client.table.open(first_session + u64::from(user) + 1, name);
             client.leases.push(lease.expect("a free address"));
             client.active_users.push(user);
         }
         for user in session_count..user_count {
             clients[user as usize % threads].idle_users.push(user);
         }
-        let mut workload = Self { names, clients };
+        let mut workload = Self { user_names, clients };
         // Warm up until the order of the free addresses is random.
         workload.run_block(u64::from(scenario.size).clamp(10_000, 2_000_000) / threads as u64);
         workload
@@ -126,21 +130,21 @@ impl<A: Accessor> Workload<A> {
 
     /// Runs `count` operations on each thread after a warm-up. Returns the nanoseconds per operation.
     pub fn run_block(&mut self, count: u64) -> f64 {
-        let names = &*self.names;
+        let user_names = &*self.user_names;
         let threads = self.clients.len();
         let duration = if let [client] = &mut *self.clients {
-            client.churn(names, count / 2);
+            client.churn(user_names, count / 2);
             let started = Instant::now();
-            client.churn(names, count);
+            client.churn(user_names, count);
             started.elapsed()
         } else {
             // Each thread reads the clock itself, since the spawning thread may run late.
             let start = Barrier::new(threads);
             let churn = |client: &mut Client<A>| {
-                client.churn(names, count / 2);
+                client.churn(user_names, count / 2);
                 start.wait();
                 let started = Instant::now();
-                client.churn(names, count);
+                client.churn(user_names, count);
                 (started, Instant::now())
             };
             let spans: Vec<(Instant, Instant)> = std::thread::scope(|scope| {

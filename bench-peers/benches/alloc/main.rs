@@ -138,7 +138,7 @@ impl Bench {
         let scenario = Scenario { size, occupancy: 50, churn: Churn::Random, threads: 2 };
         let half = Scenario { occupancy: 25, ..scenario };
         let mut two = Workload::new(vec![&table; 2], half);
-        let mut one = Workload::beside_another(vec![&table], Scenario { threads: 1, ..half });
+        let mut one = Workload::new_shared(vec![&table], Scenario { threads: 1, ..half });
         let (count_of_two, count_of_one) = (two.calibrate(), one.calibrate());
         let blocks = (0..self.block_count)
             .map(|_| (two.run_block(count_of_two), one.run_block(count_of_one)))

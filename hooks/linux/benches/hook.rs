@@ -118,7 +118,7 @@ fn measure(bench: &Path, report: impl Fn(Measurement)) {
             report_lines(environment, line.unwrap_or(operation));
         }
     }
-    host.replace(|policy| policy.programs.push(listed_program("true")));
+    host.change_policy(|policy| policy.programs.push(listed_program("true")));
     let session = host.session(1);
     report(measure_start("start-listed", || session.command("/bin/true")));
 }

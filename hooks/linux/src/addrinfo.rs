@@ -10,9 +10,9 @@ use std::ptr;
 
 use libc::{addrinfo, c_char, c_int, sockaddr, socklen_t};
 use vipool::rewrite::HookedProcess;
-use vipool::rewrite::sockaddr::{self as bytes, MAX_LENGTH};
+use vipool::rewrite::sockaddr::{self as sockaddr_bytes, MAX_LENGTH};
 
-use crate::host_names::{is_host_name, is_host_or_session_address, replacement_for};
+use crate::host_names::{is_host_name, is_host_or_session_address, session_address_for};
 use crate::node_name::NodeName;
 use crate::sockaddr_buf::{SockaddrBuf, parse_inet, parse_sockaddr};
 use crate::{errno, hooked_process, original};
@@ -58,7 +58,7 @@ unsafe fn keep_session_addresses(process: &HookedProcess, name: &CStr, list: &mu
         // SAFETY: the library's address has the length that it reports.
         if let Some(address) = unsafe { parse_sockaddr(info.ai_addr, info.ai_addrlen) } {
             resolves_to_host |= is_host_or_session_address(&rewriter, address.ip());
-            has_replacement |= replacement_for(session, address.ip()).is_some();
+            has_replacement |= session_address_for(session, address.ip()).is_some();
         }
         entry = info.ai_next;
     }
@@ -71,7 +71,7 @@ unsafe fn keep_session_addresses(process: &HookedProcess, name: &CStr, list: &mu
     while let Some(info) = unsafe { (*link).as_mut() } {
         // SAFETY: the library's address has the length that it reports.
         let address = unsafe { parse_sockaddr(info.ai_addr, info.ai_addrlen) };
-        let replacement = address.and_then(|address| replacement_for(session, address.ip()));
+        let replacement = address.and_then(|address| session_address_for(session, address.ip()));
         // SAFETY: the entry belongs to this list.
         let is_duplicate = unsafe { has_earlier_of_same_kind(*list, info) };
         match (address, replacement) {
@@ -84,7 +84,7 @@ unsafe fn keep_session_addresses(process: &HookedProcess, name: &CStr, list: &mu
                         info.ai_addrlen as usize,
                     )
                 };
-                bytes::write(&address, target);
+                sockaddr_bytes::write(&address, target);
                 link = &raw mut info.ai_next;
             }
             _ => {
@@ -154,7 +154,7 @@ pub unsafe extern "C" fn getnameinfo(
     let mut writes_host_name = false;
     if let Some((rewriter, requested)) = request {
         if let Some(ip) = rewriter.visible_ip(requested.ip()).rewritten() {
-            bytes::write(&SocketAddr::new(ip, requested.port()), &mut copy);
+            sockaddr_bytes::write(&SocketAddr::new(ip, requested.port()), &mut copy);
             visible = copy.as_ptr().cast();
         } else if rewriter.is_virtual_ip(requested.ip()) && flags & libc::NI_NUMERICHOST == 0 {
             writes_host_name = !host.is_null() && host_size > 0;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use libc::{c_int, sockaddr, socklen_t};
-use vipool::rewrite::sockaddr::{self as bytes, Parsed};
+use vipool::rewrite::sockaddr::{self as sockaddr_bytes, Parsed};
 use vipool::rewrite::{Bind, HookedProcess, Outcome, Reason};
 
 use crate::sockaddr_buf::SockaddrBuf;
@@ -52,13 +52,13 @@ fn plan_bind(
     address: *const sockaddr,
     length: socklen_t,
 ) -> (Outcome<Bind>, Option<SockaddrBuf>) {
-    let pass = Outcome::Passed(Reason::NotInet);
-    let Some(buffer) = SockaddrBuf::read(address, length) else { return (pass, None) };
-    let requested = match bytes::parse(buffer.bytes()) {
+    let not_rewritten = Outcome::Passed(Reason::NotInet);
+    let Some(buffer) = SockaddrBuf::read(address, length) else { return (not_rewritten, None) };
+    let requested = match sockaddr_bytes::parse(buffer.bytes()) {
         Parsed::Inet(address) => address,
         // Row 15: the kernel accepts AF_UNSPEC with a zero address as 0.0.0.0.
         Parsed::Unspecified(Some(port)) => SocketAddr::from(([0, 0, 0, 0], port)),
-        Parsed::Unspecified(None) | Parsed::Other => return (pass, None),
+        Parsed::Unspecified(None) | Parsed::Other => return (not_rewritten, None),
     };
     (process.rewriter().bind(&Fd(fd), requested), Some(buffer))
 }

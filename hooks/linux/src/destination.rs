@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 
 use libc::{c_int, sockaddr, socklen_t};
-use vipool::rewrite::sockaddr::{self as bytes, Parsed};
+use vipool::rewrite::sockaddr::{self as sockaddr_bytes, Parsed};
 use vipool::rewrite::{Connect, Outcome, Reason, Socket};
 
 use crate::errno;
@@ -59,7 +59,7 @@ pub fn choose_destination(
 ) -> CallAction {
     let Some(process) = hooked_process::cached() else { return CallAction::PassThrough };
     let Some(buffer) = SockaddrBuf::read(address, length) else { return CallAction::PassThrough };
-    let destination = match bytes::parse(buffer.bytes()) {
+    let destination = match sockaddr_bytes::parse(buffer.bytes()) {
         Parsed::Inet(destination) => destination,
         Parsed::Unspecified(_) => return CallAction::Disconnect,
         Parsed::Other => return CallAction::PassThrough,

@@ -9,7 +9,7 @@ use crate::hooked_process::ProcessRewriter;
 use crate::node_name::NodeName;
 
 /// Returns the address that replaces one of the host's own addresses in the result of a lookup.
-pub fn replacement_for(session: HostNameAddresses, address: IpAddr) -> Option<IpAddr> {
+pub fn session_address_for(session: HostNameAddresses, address: IpAddr) -> Option<IpAddr> {
     match (address, as_ipv4(address)) {
         (IpAddr::V4(_), _) => session.v4.map(IpAddr::V4),
         (IpAddr::V6(_), Some(_)) => session.v4.map(|v4| v4.to_ipv6_mapped().into()),

@@ -7,7 +7,7 @@ use std::ptr;
 
 use libc::{c_char, c_int, c_void, hostent, size_t, socklen_t};
 
-use crate::host_names::{is_host_name, is_host_or_session_address, replacement_for};
+use crate::host_names::{is_host_name, is_host_or_session_address, session_address_for};
 use crate::{caller_memory, errno, hooked_process, node_name, original};
 
 /// Replaces the host's own addresses in `entry` by the session's address, if `name` is the host's
@@ -24,7 +24,7 @@ unsafe fn replace_host_addresses(name: *const c_char, entry: *mut hostent) {
     if let Some(session) = rewriter.resolve_host_name(process.client()).rewritten()
         // SAFETY: the library created the entry.
         && let Some(first) = unsafe { first_address(entry) }
-        && let Some(replacement) = replacement_for(session, first)
+        && let Some(replacement) = session_address_for(session, first)
         && is_host_name(
             // SAFETY: guaranteed by the caller.
             unsafe { CStr::from_ptr(name) }.to_bytes(),
@@ -191,7 +191,7 @@ unsafe fn substitute_query(
     let rewriter = process.display_rewriter();
     let (substitute, virtual_ip) = match rewriter.visible_ip(ip).rewritten() {
         Some(visible) => (visible, None),
-        // The library creates an entry for the loopback address. `correct_entry` then changes its
+        // The library creates an entry for the loopback address. `patch_entry` then changes its
         // name and address.
         None if rewriter.is_virtual_ip(ip) => match ip {
             IpAddr::V4(_) => (Ipv4Addr::LOCALHOST.into(), Some(ip)),
@@ -212,7 +212,7 @@ impl SubstituteQuery {
     ///
     /// # Safety
     /// `entry` is null, or the library created it and it has a first address.
-    unsafe fn correct_entry(&self, entry: *mut hostent) {
+    unsafe fn patch_entry(&self, entry: *mut hostent) {
         // SAFETY: guaranteed by the caller.
         let (Some(virtual_ip), Some(entry)) = (self.virtual_ip, unsafe { entry.as_mut() }) else {
             return;
@@ -245,7 +245,7 @@ pub unsafe extern "C" fn gethostbyaddr(
             None => original::gethostbyaddr(address, length, family),
             Some(query) => {
                 let entry = original::gethostbyaddr(query.octets.as_ptr().cast(), length, family);
-                query.correct_entry(entry);
+                query.patch_entry(entry);
                 entry
             }
         }
@@ -274,7 +274,7 @@ pub unsafe extern "C" fn gethostbyaddr_r(
         let status =
             original::gethostbyaddr_r(octets, length, family, result, buffer, size, found, error);
         if let (0, Some(query)) = (status, query) {
-            query.correct_entry(*found);
+            query.patch_entry(*found);
         }
         status
     }

@@ -3,7 +3,7 @@
 use std::ptr;
 
 use libc::{c_int, ifaddrs, socklen_t};
-use vipool::rewrite::sockaddr as bytes;
+use vipool::rewrite::sockaddr as sockaddr_bytes;
 
 use crate::sockaddr_buf::parse_sockaddr;
 use crate::{errno, hooked_process, original};
@@ -26,8 +26,8 @@ pub unsafe extern "C" fn getifaddrs(list: *mut *mut ifaddrs) -> c_int {
         unsafe {
             let is_hidden = |entry: &ifaddrs| {
                 let length = match entry.ifa_addr.as_ref().map(|name| c_int::from(name.sa_family)) {
-                    Some(libc::AF_INET) => bytes::IPV4_LENGTH,
-                    Some(libc::AF_INET6) => bytes::IPV6_LENGTH,
+                    Some(libc::AF_INET) => sockaddr_bytes::IPV4_LENGTH,
+                    Some(libc::AF_INET6) => sockaddr_bytes::IPV6_LENGTH,
                     _ => return false,
                 };
                 parse_sockaddr(entry.ifa_addr, length as socklen_t)

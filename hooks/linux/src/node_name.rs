@@ -11,13 +11,13 @@ pub struct NodeName([u8; 65]);
 impl NodeName {
     /// Reads the current host name. It is empty if the system call fails.
     pub fn read() -> Self {
-        let mut system = MaybeUninit::<libc::utsname>::zeroed();
+        let mut utsname = MaybeUninit::<libc::utsname>::zeroed();
         // SAFETY: the buffer has the right type, and a zeroed utsname is valid.
-        let system = unsafe {
-            libc::uname(system.as_mut_ptr());
-            system.assume_init()
+        let utsname = unsafe {
+            libc::uname(utsname.as_mut_ptr());
+            utsname.assume_init()
         };
-        Self(system.nodename.map(|byte| byte as u8))
+        Self(utsname.nodename.map(|byte| byte as u8))
     }
 
     /// Returns the name without the terminating NUL.

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use vipool::rewrite::sockaddr as bytes;
+use vipool::rewrite::sockaddr as sockaddr_bytes;
 use vipool::rewrite::{HookedProcess, Outcome};
 
 use crate::hooked_process;
@@ -26,7 +26,7 @@ pub fn write_visible_name(
     read_peer: impl FnOnce() -> Option<SocketAddr>,
 ) -> bool {
     if !is_truncated {
-        let Some(ip) = bytes::ipv4_octets_mut(name) else { return false };
+        let Some(ip) = sockaddr_bytes::ipv4_octets_mut(name) else { return false };
         let octets = *ip;
         if let Some(visible) = process.fast_visible_ipv4(octets.into(), is_unpaired) {
             *ip = visible.octets();
@@ -50,6 +50,6 @@ fn write_visible_slow_path(
     let process = hooked_process::current().unwrap_or(process);
     let outcome = process.display_rewriter().visible_address(address, read_peer);
     let Outcome::Rewritten(visible) = outcome else { return false };
-    bytes::write(&visible, name);
+    sockaddr_bytes::write(&visible, name);
     visible != address
 }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use support::{
-    MATRIX_SOURCES, TestHost, cross_compile, in_namespace, listed_program, output_of, start_ready,
+    MATRIX_SOURCES, TestHost, cross_compile, in_namespace, listed_program, output_of,
+    start_until_ready,
 };
 use vipool::policy::LoopbackConnect;
 use vipool_testing::{cargo, target_dir};
@@ -56,7 +57,7 @@ fn hook_path() -> PathBuf {
 
 #[test]
 #[ignore = "a part of the long run: cargo xtask test aarch64"]
-fn rows_on_aarch64() {
+fn rewriting_keeps_results_on_aarch64() {
     let needs = &["qemu-aarch64", "aarch64-linux-gnu-gcc", TARGET];
     let prepare = || {
         matrix_program();
@@ -73,12 +74,12 @@ fn rows_on_aarch64() {
             &linker,
         ]);
     };
-    in_namespace("rows_on_aarch64", needs, prepare, || {
+    in_namespace("rewriting_keeps_results_on_aarch64", needs, prepare, || {
         // qemu's user mode lacks sock_diag, so the hook cannot query listeners.
         let mut rule = listed_program(matrix_program());
         rule.flags.loopback_connect = LoopbackConnect::Own;
         let host = TestHost::new(vec![rule]);
-        let emulated = |mut command: Command, variables: &[(&str, &str)]| {
+        let emulated_command = |mut command: Command, variables: &[(&str, &str)]| {
             command.args(["-L", SYSROOT]);
             for (name, value) in variables {
                 command.arg("-E").arg(format!("{name}={value}"));
@@ -86,11 +87,12 @@ fn rows_on_aarch64() {
             command.arg(matrix_program());
             command
         };
-        let external = host.external("qemu-aarch64");
-        let _service = start_ready(emulated(external, &[]).arg("serve"));
+        let external_command = host.external("qemu-aarch64");
+        let _service = start_until_ready(emulated_command(external_command, &[]).arg("serve"));
         let session = host.session(1);
         let (v, l, v6, l6) = (session.v(), session.l(), session.v6(), session.l6());
-        let own = [("MATRIX_V", &*v), ("MATRIX_L", &*l), ("MATRIX_V6", &*v6), ("MATRIX_L6", &*l6)];
+        let address_variables =
+            [("MATRIX_V", &*v), ("MATRIX_L", &*l), ("MATRIX_V6", &*v6), ("MATRIX_L6", &*l6)];
         let map: &Path = &host.directory;
         let lease = session.handle.to_string();
         let hook_variables = [
@@ -102,7 +104,10 @@ fn rows_on_aarch64() {
         let hook_variables = hook_variables.each_ref().map(|(name, value)| (*name, &**value));
         let mut compared = 0;
         for row in ROWS {
-            let unhooked = emulated(Command::new("qemu-aarch64"), &own).arg(row).output().unwrap();
+            let unhooked = emulated_command(Command::new("qemu-aarch64"), &address_variables)
+                .arg(row)
+                .output()
+                .unwrap();
             if !unhooked.status.success() {
                 // The row fails in qemu without the hook too, so the failure is not caused by the hook.
                 println!(
@@ -111,9 +116,10 @@ fn rows_on_aarch64() {
                 );
                 continue;
             }
-            let variables = [&own[..], &hook_variables[..]].concat();
-            let listed = output_of(emulated(Command::new("qemu-aarch64"), &variables).arg(row));
-            assert_eq!(String::from_utf8_lossy(&unhooked.stdout), listed, "row {row}");
+            let variables = [&address_variables[..], &hook_variables[..]].concat();
+            let hooked =
+                output_of(emulated_command(Command::new("qemu-aarch64"), &variables).arg(row));
+            assert_eq!(String::from_utf8_lossy(&unhooked.stdout), hooked, "row {row}");
             compared += 1;
         }
         assert!(compared > 20, "only {compared} rows could be compared");

@@ -10,8 +10,8 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 use support::{
-    TestHost, compile, in_namespace, inherited_program, listed_program, output_of, python_path,
-    start_ready, wait_for_listener,
+    TestHost, compile, in_namespace, inheriting_program, listed_program, output_of, python_path,
+    start_until_ready, wait_for_listener,
 };
 use vipool::Tick;
 use vipool::policy::{Features, LoopbackConnect, PortRange, Program, ProgramFlags};
@@ -51,8 +51,8 @@ fn explain_with_arguments(host: &TestHost, arguments: &[&str]) -> Value {
     serde_json::from_str(&output_of(&mut command)).expect("JSON")
 }
 
-fn explain(host: &TestHost, running: &ChildGuard) -> Value {
-    explain_with_arguments(host, &[&running.0.id().to_string()])
+fn explain(host: &TestHost, process: &ChildGuard) -> Value {
+    explain_with_arguments(host, &[&process.0.id().to_string()])
 }
 
 fn obstacles(explanation: &Value) -> Vec<&str> {
@@ -62,8 +62,8 @@ fn obstacles(explanation: &Value) -> Vec<&str> {
 
 /// Starts a program in a session and returns the obstacles to rewriting it.
 fn obstacles_of(host: &TestHost, command: &mut Command) -> Vec<String> {
-    let (running, _) = start_ready(command);
-    let report = explain(host, &running);
+    let (process, _) = start_until_ready(command);
+    let report = explain(host, &process);
     assert_eq!(report["rewritten"], obstacles(&report).is_empty(), "{report:#}");
     obstacles(&report).into_iter().map(str::to_owned).collect()
 }
@@ -75,7 +75,7 @@ fn each_socket_is_reported_with_its_requested_address() {
             .with_own_ports([PortRange { first: 8500, last: 8500 }])
             .with_shared_ports([PortRange { first: 8501, last: 8501 }])
     };
-    let code = "
+    let script = "
 import socket, time
 tcp, udp = socket.SOCK_STREAM, socket.SOCK_DGRAM
 kept = []
@@ -120,10 +120,10 @@ kept = [socket.create_server(('127.0.0.1', 8110)), socket.create_server(('10.99.
         socket.create_server(('::', 8503), family=socket.AF_INET6)]
 print('ready', flush=True)
 time.sleep(1000)";
-        let _host = start_ready(Command::new(python_path()).args(["-c", host_script]));
+        let _host = start_until_ready(Command::new(python_path()).args(["-c", host_script]));
         let session = host.session(1);
-        let (running, _) = start_ready(session.command(python_path()).args(["-c", code]));
-        let report = explain(&host, &running);
+        let (process, _) = start_until_ready(session.command(python_path()).args(["-c", script]));
+        let report = explain(&host, &process);
         assert_eq!(report["rewritten"], true, "{report:#}");
         assert_eq!(report["rule"]["place"], 1);
         assert_eq!(report["rule"]["verdict"], "matches by full path");
@@ -135,10 +135,10 @@ time.sleep(1000)";
             let found = sockets.iter().find(|entry| entry["bound"] == bound);
             found.unwrap_or_else(|| panic!("no {bound} in {report:#}"))
         };
-        let check_socket = |bound: &str, state: &str, asked: &str, why: &str| {
+        let check_socket = |bound: &str, state: &str, requested: &str, why: &str| {
             let entry = find(bound);
             assert_eq!(entry["state"], state, "{entry}");
-            assert_eq!(entry["asked"].as_str().unwrap_or("-"), asked, "{entry}");
+            assert_eq!(entry["asked"].as_str().unwrap_or("-"), requested, "{entry}");
             assert!(entry["why"].as_str().unwrap().contains(why), "{entry}");
         };
         check_socket(
@@ -228,13 +228,13 @@ time.sleep(1000)";
 
         // Listeners of the host occupy their ports in the session too (rows 2 and 29).
         let conflicts = report["conflicts"].as_array().unwrap();
-        let port =
+        let conflict_on =
             |address: &str| conflicts.iter().find(|entry| entry["address"] == address).unwrap();
-        assert_eq!(port("0.0.0.0:8500")["row"], 2);
-        assert_eq!(port("0.0.0.0:8500")["own_port"], true);
-        assert_eq!(port("[::]:8502")["row"], 29);
-        assert_eq!(port("[::]:8502")["own_port"], false);
-        assert!(port("[::]:8502")["program"].as_str().unwrap().starts_with("python"));
+        assert_eq!(conflict_on("0.0.0.0:8500")["row"], 2);
+        assert_eq!(conflict_on("0.0.0.0:8500")["own_port"], true);
+        assert_eq!(conflict_on("[::]:8502")["row"], 29);
+        assert_eq!(conflict_on("[::]:8502")["own_port"], false);
+        assert!(conflict_on("[::]:8502")["program"].as_str().unwrap().starts_with("python"));
         assert!(!conflicts.iter().any(|entry| entry["address"] == "127.0.0.1:8110"));
         assert!(!conflicts.iter().any(|entry| entry["address"] == "[::]:8503"), "for IPv6 alone");
         // These binds really fail.
@@ -245,7 +245,7 @@ time.sleep(1000)";
         }
 
         // In an unlisted program, a wildcard bind conflicts with the listeners of sessions.
-        let (plain, _) = start_ready(
+        let (plain, _) = start_until_ready(
             Command::new(python_path())
                 .args(["-c", "print('ready', flush=True); import time; time.sleep(1000)"]),
         );
@@ -254,12 +254,13 @@ time.sleep(1000)";
             &["--map", host.directory.to_str().unwrap(), &plain.0.id().to_string()],
         );
         let conflicts = report["conflicts"].as_array().unwrap();
-        let held = conflicts.iter().find(|entry| entry["address"] == format!("{v}:8101")).unwrap();
-        assert_eq!(held["row"], 2);
+        let conflict =
+            conflicts.iter().find(|entry| entry["address"] == format!("{v}:8101")).unwrap();
+        assert_eq!(conflict["row"], 2);
 
         // The table shows the same.
         let table =
-            output_of(Command::new(vipool_path()).args(["explain", &running.0.id().to_string()]));
+            output_of(Command::new(vipool_path()).args(["explain", &process.0.id().to_string()]));
         let line = table.lines().find(|line| line.contains(&format!("{l}:8100"))).unwrap();
         assert!(line.contains("127.0.0.1:8100"), "{table}");
         assert!(table.contains("Rewritten  yes"), "{table}");
@@ -282,12 +283,12 @@ fn each_obstacle_is_reported() {
             obstacles_of(&host, &mut session.command(idle_program("go"))),
             ["direct-system-calls"]
         );
-        let with =
+        let obstacles_with =
             |name: &str, value: &str| obstacles_of(&host, session.command(&plain).env(name, value));
-        assert_eq!(with("LD_PRELOAD", ""), ["hook-not-loaded"]);
-        assert_eq!(with("VIPOOL_DISABLE", "1"), ["disabled"]);
-        assert_eq!(with("VIPOOL_MAP", "/nowhere"), ["map-unreadable"]);
-        assert_eq!(with("VIPOOL_LEASE", "nonsense"), ["stale-lease"]);
+        assert_eq!(obstacles_with("LD_PRELOAD", ""), ["hook-not-loaded"]);
+        assert_eq!(obstacles_with("VIPOOL_DISABLE", "1"), ["disabled"]);
+        assert_eq!(obstacles_with("VIPOOL_MAP", "/nowhere"), ["map-unreadable"]);
+        assert_eq!(obstacles_with("VIPOOL_LEASE", "nonsense"), ["stale-lease"]);
         // Without a lease, neither the audit session nor the control group leads to a session here.
         assert_eq!(
             obstacles_of(&host, session.command(&plain).env_remove("VIPOOL_LEASE")),
@@ -296,8 +297,8 @@ fn each_obstacle_is_reported() {
         // A program of the same name with another path.
         let other = host.directory.join("idle-plain");
         fs::copy(&plain, &other).unwrap();
-        let (running, _) = start_ready(&mut session.command(&other));
-        let report = explain(&host, &running);
+        let (process, _) = start_until_ready(&mut session.command(&other));
+        let report = explain(&host, &process);
         assert_eq!(obstacles(&report), ["not-listed"]);
         assert_eq!(report["near_misses"][0]["place"], 1, "{report:#}");
         assert_eq!(report["rules"], 3);
@@ -312,21 +313,22 @@ fn each_obstacle_is_reported() {
         );
         // Another network namespace.
         let other_namespace = format!("exec unshare -n {}", plain.display());
-        let (running, _) = start_ready(session.command("/bin/sh").args(["-c", &other_namespace]));
-        let report = explain(&host, &running);
+        let (process, _) =
+            start_until_ready(session.command("/bin/sh").args(["-c", &other_namespace]));
+        let report = explain(&host, &process);
         assert!(obstacles(&report).contains(&"other-namespace"), "{report:#}");
         // A rule that is inherited from the parent.
         let shell = fs::canonicalize("/bin/sh").unwrap();
-        host.replace(|policy| {
-            policy.programs = vec![inherited_program(&shell)];
+        host.change_policy(|policy| {
+            policy.programs = vec![inheriting_program(&shell)];
         });
         let session = host.session(1);
         let wait = format!("{}; true", plain.display());
-        let (running, _) = start_ready(session.command(&shell).args(["-c", &wait]));
-        let children = format!("/proc/{0}/task/{0}/children", running.0.id());
+        let (process, _) = start_until_ready(session.command(&shell).args(["-c", &wait]));
+        let children = format!("/proc/{0}/task/{0}/children", process.0.id());
         let child = fs::read_to_string(children).unwrap().trim().to_owned();
         let report = explain_with_arguments(&host, &[&child]);
-        assert_eq!(report["rule"]["inherited_from"], running.0.id(), "{report:#}");
+        assert_eq!(report["rule"]["inherited_from"], process.0.id(), "{report:#}");
         assert_eq!(report["rewritten"], true);
         let _ = Command::new("kill").arg(&child).status();
     });
@@ -337,16 +339,16 @@ fn closed_lease_differs_from_no_lease() {
     let rules = vec![listed_program(idle_program("plain")), listed_program(python_path())];
     on_test_host("closed_lease_differs_from_no_lease", &[], rules, |host| {
         let session = host.session(1);
-        let code = "
+        let script = "
 import socket, time
 kept = socket.create_server(('127.0.0.1', 8200))
 print('ready', flush=True)
 time.sleep(1000)";
-        let (running, _) = start_ready(session.command(python_path()).args(["-c", code]));
+        let (process, _) = start_until_ready(session.command(python_path()).args(["-c", script]));
         let l = session.l();
-        assert_eq!(obstacles(&explain(&host, &running)), [""; 0]);
+        assert_eq!(obstacles(&explain(&host, &process)), [""; 0]);
         host.map.close_session("1".parse().unwrap(), Tick::now()).unwrap();
-        let report = explain(&host, &running);
+        let report = explain(&host, &process);
         assert_eq!(obstacles(&report), ["lease-closed"], "{report:#}");
         assert_eq!(report["session"]["session"], "1");
         assert_eq!(report["session"]["open"], false);
@@ -375,9 +377,9 @@ fn session_without_virtual_ip_is_reported() {
 fn overwritten_environment_is_reported() {
     let rules = vec![listed_program(idle_program("plain"))];
     on_test_host("overwritten_environment_is_reported", &[], rules, |host| {
-        let (running, _) =
-            start_ready(host.session(1).command(idle_program("plain")).arg("set-title"));
-        let report = explain(&host, &running);
+        let (process, _) =
+            start_until_ready(host.session(1).command(idle_program("plain")).arg("set-title"));
+        let report = explain(&host, &process);
         // The program has no socket that would identify its session.
         assert_eq!(report["rewritten"], Value::Null, "{report:#}");
         assert_eq!(report["map"], host.directory.to_str().unwrap());
@@ -393,17 +395,17 @@ fn session_is_found_by_sockets_after_environment_is_overwritten() {
         let (_first, second) = (host.session(1), host.session(2));
         let server = find_program("redis-server").unwrap();
         let arguments = ["--port", "6401", "--bind", "127.0.0.1", "--save", ""];
-        let mut running = ChildGuard::start(second.command(server).args(arguments));
-        wait_for_listener(&format!("{}:6401", second.l()), &mut running.0);
-        let report = explain(&host, &running);
+        let mut process = ChildGuard::start(second.command(server).args(arguments));
+        wait_for_listener(&format!("{}:6401", second.l()), &mut process.0);
+        let report = explain(&host, &process);
         assert_eq!(report["rewritten"], true, "{report:#}");
         assert_eq!(report["session"]["session"], "2");
         assert_eq!(report["session"]["found_by"], "sockets");
         assert_eq!(report["rule"]["path"], "redis-server");
         let sockets = report["sockets"].as_array().unwrap();
         let bound = format!("{}:6401", second.l());
-        let own = sockets.iter().find(|entry| entry["bound"] == bound).expect("it listens");
-        assert_eq!(own["asked"], "127.0.0.1:6401");
+        let listener = sockets.iter().find(|entry| entry["bound"] == bound).expect("it listens");
+        assert_eq!(listener["asked"], "127.0.0.1:6401");
     });
 }
 
@@ -439,37 +441,38 @@ fn explain_respects_process_permissions() {
     let rules = vec![listed_program(idle_program("plain"))];
     on_test_host("explain_respects_process_permissions", &["root", "setpriv"], rules, |host| {
         let session = host.session(1);
-        let raised = host.directory.join("raised");
-        fs::copy(idle_program("plain"), &raised).unwrap();
+        let setuid_program = host.directory.join("raised");
+        fs::copy(idle_program("plain"), &setuid_program).unwrap();
         fs::set_permissions(&host.directory, fs::Permissions::from_mode(0o755)).unwrap();
-        fs::set_permissions(&raised, fs::Permissions::from_mode(0o4755)).unwrap();
+        fs::set_permissions(&setuid_program, fs::Permissions::from_mode(0o4755)).unwrap();
         let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
-        let (running, _) = start_ready(session.command("setpriv").args(nobody).arg(&raised));
-        let report = explain(&host, &running);
+        let (process, _) =
+            start_until_ready(session.command("setpriv").args(nobody).arg(&setuid_program));
+        let report = explain(&host, &process);
         assert_eq!(obstacles(&report)[0], "secure-execution", "{report:#}");
         // The user of the process sees this obstacle too, but not the executable.
-        let own = host.directory.join("vipool");
-        fs::copy(vipool_path(), &own).unwrap();
+        let vipool_copy = host.directory.join("vipool");
+        fs::copy(vipool_path(), &vipool_copy).unwrap();
         let as_nobody = |pid: u32| {
             let mut command = Command::new("setpriv");
-            command.args(nobody).arg(&own).args(["explain", "--json", &pid.to_string()]);
+            command.args(nobody).arg(&vipool_copy).args(["explain", "--json", &pid.to_string()]);
             command.output().unwrap()
         };
-        let output = as_nobody(running.0.id());
+        let output = as_nobody(process.0.id());
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert!(obstacles(&report).contains(&"secure-execution"), "{report:#}");
         assert_eq!(report["file"], Value::Null);
         // A user may not examine root's process, but may examine the user's own.
-        let (root_process, _) = start_ready(&mut session.command(idle_program("plain")));
+        let (root_process, _) = start_until_ready(&mut session.command(idle_program("plain")));
         let output = as_nobody(root_process.0.id());
         assert!(!output.status.success());
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(stderr.contains("permission denied"), "{stderr}");
         let nobody_program = host.directory.join("idle-plain");
         fs::copy(idle_program("plain"), &nobody_program).unwrap();
-        let (running, _) =
-            start_ready(session.command("setpriv").args(nobody).arg(&nobody_program));
-        let output = as_nobody(running.0.id());
+        let (process, _) =
+            start_until_ready(session.command("setpriv").args(nobody).arg(&nobody_program));
+        let output = as_nobody(process.0.id());
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(obstacles(&report), ["not-listed"], "{report:#}");
         assert_eq!(report["session"]["session"], "1");

@@ -10,8 +10,8 @@ use std::sync::OnceLock;
 use std::{fs, thread, time::Duration};
 
 use support::{
-    TestHost, TestSession, compile, in_namespace, inherited_program, listed_program, output_of,
-    start_piped, start_ready,
+    TestHost, TestSession, compile, in_namespace, inheriting_program, listed_program, output_of,
+    start_piped, start_until_ready,
 };
 use vipool::Tick;
 use vipool::map::MAP_FILE;
@@ -109,7 +109,7 @@ fn connections_may_exceed_the_port_range() {
             }
             limited
         };
-        let _service = start_ready(host.external(binary()).arg("accept-forever"));
+        let _service = start_until_ready(host.external(binary()).arg("accept-forever"));
         output_of(&mut with_fd_limit(
             listed_command(&host.session(1)).args(["connections", "10000"]),
         ));
@@ -119,10 +119,10 @@ fn connections_may_exceed_the_port_range() {
 /// Asks a program in the mode "report-names" for the visible name and the kernel's name of a socket
 /// that it binds to 127.0.0.1.
 fn query_names(
-    running: &mut vipool_testing::ChildGuard,
+    process: &mut vipool_testing::ChildGuard,
     output: &mut impl BufRead,
 ) -> (String, String) {
-    let input = running.0.stdin.as_mut().unwrap();
+    let input = process.0.stdin.as_mut().unwrap();
     input.write_all(b"?\n").unwrap();
     let mut line = String::new();
     output.read_line(&mut line).unwrap();
@@ -137,25 +137,25 @@ fn running_program_follows_replaced_map() {
             let session = host.session(1);
             (listed_command(&session), format!("{}:8094", session.l()))
         };
-        let (mut running, mut output) = start_piped(command.arg("report-names"));
+        let (mut process, mut output) = start_piped(command.arg("report-names"));
         output.read_line(&mut String::new()).unwrap();
         let host_port = || "127.0.0.1:8094".to_owned();
-        assert_eq!(query_names(&mut running, &mut output), (host_port(), own.clone()));
+        assert_eq!(query_names(&mut process, &mut output), (host_port(), own.clone()));
         // The program follows a replaced map, which contains the leases of the session.
         for round in 0..5 {
-            host.replace(|policy| policy.rewrite.hide_addresses = round % 2 == 0);
-            assert_eq!(query_names(&mut running, &mut output), (host_port(), own.clone()));
+            host.change_policy(|policy| policy.rewrite.hide_addresses = round % 2 == 0);
+            assert_eq!(query_names(&mut process, &mut output), (host_port(), own.clone()));
         }
         // A program whose rule is removed continues without rewriting.
         let rules = std::cell::RefCell::new(Vec::new());
-        host.replace(|policy| rules.replace(std::mem::take(&mut policy.programs)).clear());
-        host.replace(|policy| policy.programs.push(listed_program("another")));
-        assert_eq!(query_names(&mut running, &mut output), (host_port(), host_port()));
-        host.replace(|policy| policy.programs = rules.take());
-        assert_eq!(query_names(&mut running, &mut output), (host_port(), own));
+        host.change_policy(|policy| rules.replace(std::mem::take(&mut policy.programs)).clear());
+        host.change_policy(|policy| policy.programs.push(listed_program("another")));
+        assert_eq!(query_names(&mut process, &mut output), (host_port(), host_port()));
+        host.change_policy(|policy| policy.programs = rules.take());
+        assert_eq!(query_names(&mut process, &mut output), (host_port(), own));
         // After the session is closed, new binds pass unchanged.
         host.map.close_session("1".parse().unwrap(), Tick::now()).unwrap();
-        assert_eq!(query_names(&mut running, &mut output), (host_port(), host_port()));
+        assert_eq!(query_names(&mut process, &mut output), (host_port(), host_port()));
     });
 }
 
@@ -163,7 +163,7 @@ fn running_program_follows_replaced_map() {
 fn corrupt_map_never_ends_the_program() {
     on_test_host("corrupt_map_never_ends_the_program", &[], |host| {
         let session = host.session(1);
-        let (mut running, mut output) = start_piped(listed_command(&session).arg("report-names"));
+        let (mut process, mut output) = start_piped(listed_command(&session).arg("report-names"));
         output.read_line(&mut String::new()).unwrap();
         let path = host.directory.join(MAP_FILE);
         let length = fs::metadata(&path).unwrap().len() as usize;
@@ -182,15 +182,15 @@ fn corrupt_map_never_ends_the_program() {
             let mut file = fs::OpenOptions::new().write(true).open(&path).unwrap();
             file.write_all(&bytes).unwrap();
             thread::sleep(Duration::from_millis(1));
-            assert!(running.0.try_wait().unwrap().is_none(), "the program ended");
+            assert!(process.0.try_wait().unwrap().is_none(), "the program ended");
         }
         // Whatever the hook reads from the map, it shows no address of the session.
-        let (visible, _) = query_names(&mut running, &mut output);
+        let (visible, _) = query_names(&mut process, &mut output);
         assert_eq!(visible, "127.0.0.1:8094");
         // A program started with the corrupt map runs too.
-        let (mut running, mut output) = start_piped(listed_command(&session).arg("report-names"));
+        let (mut process, mut output) = start_piped(listed_command(&session).arg("report-names"));
         output.read_line(&mut String::new()).unwrap();
-        assert_eq!(query_names(&mut running, &mut output).0, "127.0.0.1:8094");
+        assert_eq!(query_names(&mut process, &mut output).0, "127.0.0.1:8094");
     });
 }
 
@@ -210,14 +210,14 @@ fn child_needs_its_own_or_an_inherited_rule() {
         };
         let own = format!("{}:8094", host.session(1).l());
         assert!(!child_kernel_name(&host).contains(&own));
-        host.replace(|policy| policy.programs.push(listed_program("sh")));
+        host.change_policy(|policy| policy.programs.push(listed_program("sh")));
         assert!(!child_kernel_name(&host).contains(&own));
         // /bin/sh may be a link to another program.
         let shell = fs::canonicalize("/bin/sh").unwrap();
         let name = shell.file_name().unwrap().to_str().unwrap().to_owned();
-        host.replace(|policy| {
-            policy.programs.push(inherited_program(&shell));
-            policy.programs.push(inherited_program(&name));
+        host.change_policy(|policy| {
+            policy.programs.push(inheriting_program(&shell));
+            policy.programs.push(inheriting_program(&name));
         });
         assert!(child_kernel_name(&host).contains(&own));
     });
@@ -229,9 +229,9 @@ fn environment_selects_only_map_lease_and_disable() {
         let session = host.session(1);
         let own = format!("{}:8094", session.l());
         let bound_address = |command: &mut Command| {
-            let (mut running, mut output) = start_piped(command.arg("report-names"));
+            let (mut process, mut output) = start_piped(command.arg("report-names"));
             output.read_line(&mut String::new()).unwrap();
-            query_names(&mut running, &mut output).1
+            query_names(&mut process, &mut output).1
         };
         assert_eq!(bound_address(&mut listed_command(&session)), own);
         assert_eq!(

@@ -56,8 +56,8 @@ fn start_after_shell(host: &TestHost, shell: &str) -> (ChildGuard, impl BufRead 
 
 /// Lets a program of [`start_after_shell`] continue. Binds a socket to 127.0.0.1 in it, and returns
 /// the kernel's name of this socket.
-fn bound_address((mut running, mut output): (ChildGuard, impl BufRead)) -> String {
-    let mut input = running.0.stdin.take().unwrap();
+fn bound_address((mut process, mut output): (ChildGuard, impl BufRead)) -> String {
+    let mut input = process.0.stdin.take().unwrap();
     input.write_all(b"go\n").unwrap();
     let mut line = String::new();
     while !line.starts_with("ready") {
@@ -81,8 +81,8 @@ fn open_session(host: &TestHost, session: &str) -> String {
     format!("{}:8094", addresses.loopback.unwrap())
 }
 
-fn found_by(host: &TestHost, running: &ChildGuard) -> String {
-    let pid = running.0.id().to_string();
+fn found_by(host: &TestHost, process: &ChildGuard) -> String {
+    let pid = process.0.id().to_string();
     let map = host.directory.to_str().unwrap();
     let report =
         output_of(Command::new(vipool_path()).args(["explain", "--json", "--map", map, &pid]));
@@ -97,17 +97,17 @@ fn lease_is_found_by_audit_session() {
         // A shell that sets its login user starts an audit session, as pam_loginuid(8) does.
         let start_audit_session =
             "echo 0 2>/dev/null >/proc/self/loginuid; cat /proc/self/sessionid; echo";
-        let (running, mut output) = start_after_shell(&host, start_audit_session);
+        let (process, mut output) = start_after_shell(&host, start_audit_session);
         let mut number = String::new();
         output.read_line(&mut number).unwrap();
         if number.trim() == "4294967295" || number.trim().is_empty() {
             return record_skip("audit sessions", "boot a kernel with CONFIG_AUDIT");
         }
         let own = open_session(&host, &format!("audit:{}", number.trim()));
-        assert_eq!(found_by(&host, &running), "audit-session");
-        assert_eq!(bound_address((running, output)), own);
+        assert_eq!(found_by(&host, &process), "audit-session");
+        assert_eq!(bound_address((process, output)), own);
         // An audit session without an open session has no effect.
-        let (running, mut output) = start_after_shell(&host, start_audit_session);
+        let (process, mut output) = start_after_shell(&host, start_audit_session);
         number.clear();
         output.read_line(&mut number).unwrap();
         if own.contains(number.trim()) {
@@ -117,7 +117,7 @@ fn lease_is_found_by_audit_session() {
         let _ = host
             .map
             .close_session(format!("audit:{}", number.trim()).parse().unwrap(), Tick::now());
-        assert_eq!(bound_address((running, output)), NOT_REWRITTEN);
+        assert_eq!(bound_address((process, output)), NOT_REWRITTEN);
     });
 }
 
@@ -220,9 +220,9 @@ fn inode(metadata: fs::Metadata) -> u64 {
 }
 
 /// Waits until the shell has joined its control group.
-fn wait_until_joined<R: BufRead>((running, mut output): (ChildGuard, R)) -> (ChildGuard, R) {
+fn wait_until_joined<R: BufRead>((process, mut output): (ChildGuard, R)) -> (ChildGuard, R) {
     output.read_line(&mut String::new()).unwrap();
-    (running, output)
+    (process, output)
 }
 
 /// Returns which of the hook's two variables an environment contains.
@@ -333,20 +333,20 @@ fn host_name_resolves_to_the_client_address() {
         let run = ["run", "--session", "8", "--", python, "-c", LOOKUP_SCRIPT];
         assert_eq!(run_vipool(&run), three_times(CLIENT));
         // The client stays known after the map is replaced, before and while the program runs.
-        host.replace(|policy| policy.rewrite.hide_addresses = true);
+        host.change_policy(|policy| policy.rewrite.hide_addresses = true);
         assert_eq!(run_vipool(&run), three_times(CLIENT));
         let waiting = format!("print('ready', flush=True); input(){LOOKUP_SCRIPT}");
         let mut command = Command::new(vipool_path());
         command.args(["run", "--map", &map, "--session", "8", "--", python, "-c", &waiting]);
         command.env("VIPOOL_PRELOAD", preload_path()).env_remove("VIPOOL_LEASE");
-        let (mut running, mut output) = start_piped(&mut command);
+        let (mut process, mut output) = start_piped(&mut command);
         output.read_line(&mut String::new()).unwrap();
-        host.replace(|policy| policy.rewrite.hide_addresses = false);
-        running.0.stdin.take().unwrap().write_all(b"\n").unwrap();
+        host.change_policy(|policy| policy.rewrite.hide_addresses = false);
+        process.0.stdin.take().unwrap().write_all(b"\n").unwrap();
         let mut line = String::new();
         output.read_line(&mut line).unwrap();
         assert_eq!(line, three_times(CLIENT));
-        assert!(running.0.wait().unwrap().success());
+        assert!(process.0.wait().unwrap().success());
         assert_eq!(client_files(&map), 1);
         run_vipool(&["session", "close", "8"]);
         assert_eq!(client_files(&map), 0);

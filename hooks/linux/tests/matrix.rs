@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 
 use support::{
     EXTERNAL_ADDRESS, HOST_ADDRESS, MATRIX_SOURCES, TestHost, TestSession, compile, in_namespace,
-    output_of, run_ip_command, start_piped, start_ready, stdout_on_success,
+    output_of, run_ip_command, start_piped, start_until_ready, stdout_on_success,
 };
 use vipool::policy::{PortRange, Program, WildcardBind};
 use vipool_testing::preload_path;
@@ -63,7 +63,7 @@ fn other_session_listeners(row: &str) -> &'static [(&'static str, &'static str)]
 /// Changes the policy or the system as a row requires.
 fn configure(host: &mut TestHost, row: &str) {
     match row {
-        "6-pass" => host.replace(|policy| policy.rewrite.pass_when_missing = true),
+        "6-pass" => host.change_policy(|policy| policy.rewrite.pass_when_missing = true),
         "3-loopback" | "3-wildcard" | "32-loopback" => host.change_rules(|rule| {
             rule.features.virtual_ip = false;
             if row == "3-wildcard" {
@@ -71,7 +71,7 @@ fn configure(host: &mut TestHost, row: &str) {
             }
         }),
         "23-mapped" => host.change_rules(|rule| rule.flags.map_ephemeral = true),
-        "43" => host.replace(|policy| policy.rewrite.hide_addresses = true),
+        "43" => host.change_policy(|policy| policy.rewrite.hide_addresses = true),
         "7-ports" => {
             std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40099").unwrap();
         }
@@ -88,10 +88,10 @@ fn run_row(test: &str, row: &str) {
     let needs: &[&str] = if row == "22-dropped-privileges" { &["root"] } else { &[] };
     in_namespace(test, needs, prepare, || {
         let hold = |mut command: Command, address: &str, port: &str| {
-            start_ready(command.args(["hold", address, port]))
+            start_until_ready(command.args(["hold", address, port]))
         };
         let mut host = TestHost::new(vec![rule()]);
-        let _service = start_ready(host.external(binary()).arg("serve"));
+        let _service = start_until_ready(host.external(binary()).arg("serve"));
         let _host_listeners: Vec<_> = host_listeners(row)
             .iter()
             .map(|(address, port)| hold(Command::new(binary()), address, port))
@@ -103,7 +103,7 @@ fn run_row(test: &str, row: &str) {
             .collect();
         let _name_server = (row == "44").then(|| {
             host.set_name_server(EXTERNAL_ADDRESS);
-            start_ready(host.external(binary()).arg("names"))
+            start_until_ready(host.external(binary()).arg("names"))
         });
         configure(&mut host, row);
         let (first, second) = (host.session(1), host.session(2));
@@ -160,7 +160,7 @@ fn transcript(host: &TestHost, session: &TestSession<'_>, row: &str, mode: RunMo
 /// Runs a program that prints "dial ADDRESS PORT", and connects to this address from the external
 /// host. Returns the transcript after that line.
 fn transcript_with_external_client(host: &TestHost, command: &mut Command) -> String {
-    let (mut running, mut output) = start_piped(command);
+    let (mut process, mut output) = start_piped(command);
     let mut line = String::new();
     while !line.starts_with("dial") {
         line.clear();
@@ -171,7 +171,7 @@ fn transcript_with_external_client(host: &TestHost, command: &mut Command) -> St
     assert!(host.external("bash").args(["-c", &dial]).status().unwrap().success());
     let mut transcript = String::new();
     output.read_to_string(&mut transcript).unwrap();
-    assert!(running.0.wait().unwrap().success(), "{transcript}");
+    assert!(process.0.wait().unwrap().success(), "{transcript}");
     transcript
 }
 

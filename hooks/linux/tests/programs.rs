@@ -11,7 +11,7 @@ use std::process::Command;
 
 use support::{
     EXTERNAL_ADDRESS, MATRIX_SOURCES, TestHost, TestSession, compile, in_namespace, listed_program,
-    output_of, python_path, start_ready, wait_for_listener,
+    output_of, python_path, start_until_ready, wait_for_listener,
 };
 use vipool::policy::Program;
 use vipool_testing::{ChildGuard, needs::find_program, preload_path};
@@ -589,7 +589,7 @@ fn each_session_has_its_own_source() {
     };
     in_namespace(test, &["python3", "curl"], prepare, || {
         let host = TestHost::new(listed_programs());
-        let _service = start_ready(host.external(binary()).arg("serve"));
+        let _service = start_until_ready(host.external(binary()).arg("serve"));
         let sessions = [host.session(1), host.session(2)];
         // The external server sees a different source for each session.
         for session in &sessions {
@@ -683,7 +683,7 @@ fn python_socket_tests_are_unaffected() {
         let hooked = socket_tests(unlisted.session(1).command(python_path()), classes);
         assert_eq!(plain, hooked, "the hook changes an unlisted program");
         let mut host = unlisted;
-        host.replace(|policy| policy.programs.push(listed_program(python_path())));
+        host.change_policy(|policy| policy.programs.push(listed_program(python_path())));
         let listed = socket_tests(host.session(1).command(python_path()), classes);
         assert_eq!(plain, listed, "a listed program sees rewritten addresses");
     });

@@ -97,7 +97,7 @@ void expect(const char *label, const char *actual, const char *expected) {
     expect_listed(label, actual, expected, expected);
 }
 
-void expect_quietly(const char *label, const char *actual, const char *expected) {
+void expect_unprinted(const char *label, const char *actual, const char *expected) {
     expect_listed(label, actual, expected, expected);
 }
 

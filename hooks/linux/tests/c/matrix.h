@@ -70,7 +70,7 @@ const char *errno_text(long value);
 /* Prints the value to the transcript, and ends the run if it is not the expected one. */
 void expect(const char *label, const char *actual, const char *expected);
 /* The same without the transcript, for values with a port that differs in every run. */
-void expect_quietly(const char *label, const char *actual, const char *expected);
+void expect_unprinted(const char *label, const char *actual, const char *expected);
 /* The same without the transcript, with different expectations for a listed program. */
 void expect_listed(const char *label, const char *actual, const char *if_listed,
                    const char *if_not_listed);

@@ -15,12 +15,12 @@ static void row_4(void) {
     expect("bind again", try_bind(fd, ANY, 0), "ok");
     expect("connect to own loopback", try_connect(fd, LOOPBACK, 8004), "ok");
     expect("getpeername", visible_peer(fd), "127.0.0.1:8004");
-    expect_quietly("getsockname", visible_name(fd), format_host_port(LOOPBACK, kernel_port(fd)));
+    expect_unprinted("getsockname", visible_name(fd), format_host_port(LOOPBACK, kernel_port(fd)));
     struct sockaddr_storage peer;
     socklen_t length = sizeof peer;
     int accepted = accept(service, (void *)&peer, &length);
-    expect_quietly("peer from accept", address_text(&peer),
-                   format_host_port(LOOPBACK, kernel_port(fd)));
+    expect_unprinted("peer from accept", address_text(&peer),
+                     format_host_port(LOOPBACK, kernel_port(fd)));
     expect("name of the accepted socket", visible_name(accepted), "127.0.0.1:8004");
 }
 
@@ -136,14 +136,14 @@ static void connect_and_check(int service, const char *host, int port, const cha
     expect("connect", try_connect(fd, host, port), "ok");
     int local_port = kernel_port(fd);
     expect("getpeername", visible_peer(fd), format_host_port(LOOPBACK, port));
-    expect_quietly("getsockname", visible_name(fd), format_host_port(LOOPBACK, local_port));
+    expect_unprinted("getsockname", visible_name(fd), format_host_port(LOOPBACK, local_port));
     struct sockaddr_storage peer;
     socklen_t length = sizeof peer;
     int accepted = accept4(service, (void *)&peer, &length, SOCK_CLOEXEC);
-    expect_quietly("peer from accept4", address_text(&peer),
-                   format_host_port(LOOPBACK, local_port));
-    expect_quietly("peer of the accepted socket", visible_peer(accepted),
-                   format_host_port(LOOPBACK, local_port));
+    expect_unprinted("peer from accept4", address_text(&peer),
+                     format_host_port(LOOPBACK, local_port));
+    expect_unprinted("peer of the accepted socket", visible_peer(accepted),
+                     format_host_port(LOOPBACK, local_port));
     expect("name of the accepted socket", visible_name(accepted), format_host_port(LOOPBACK, port));
     expect_listed("kernel name", kernel_name(accepted), format_host_port(if_listed, port),
                   format_host_port(LOOPBACK, port));

@@ -19,7 +19,8 @@ static void exchange_datagrams(int server, int client, const char *host, int por
     socklen_t length = sizeof from;
     char packet[16];
     expect("recvfrom", errno_text(recvfrom(server, packet, 16, 0, (void *)&from, &length)), "ok");
-    expect_quietly("source", address_text(&from), format_host_port(LOOPBACK, kernel_port(client)));
+    expect_unprinted("source", address_text(&from),
+                     format_host_port(LOOPBACK, kernel_port(client)));
     expect("reply", errno_text(sendto(server, "answer", 6, 0, (void *)&from, length)), "ok");
     length = sizeof from;
     struct pollfd ready = {client, POLLIN, 0};
@@ -55,7 +56,8 @@ static void row_22(void) {
     to = make_address(LOOPBACK, 8122);
     expect("sendto loopback", errno_text(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)),
            "ok");
-    expect_quietly("kernel name of that", kernel_name(fd), format_host_port(ANY, kernel_port(fd)));
+    expect_unprinted("kernel name of that", kernel_name(fd),
+                     format_host_port(ANY, kernel_port(fd)));
     expect("sendto on tcp",
            errno_text(sendto(tcp(), "x", 1, MSG_NOSIGNAL, (void *)&to.bytes, to.length)), "EPIPE");
 }
@@ -140,7 +142,7 @@ static void row_22_families(void) {
     socklen_t length = sizeof from;
     char byte;
     expect("recvfrom", errno_text(recvfrom(service, &byte, 1, 0, (void *)&from, &length)), "ok");
-    expect_quietly("source", address_text(&from), format_host_port(LOOPBACK, kernel_port(fd)));
+    expect_unprinted("source", address_text(&from), format_host_port(LOOPBACK, kernel_port(fd)));
 }
 
 /* A socket bound to an address without a port is not treated as unbound. */

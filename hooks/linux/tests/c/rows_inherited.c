@@ -26,11 +26,11 @@ static void expect_success(pid_t child) {
 }
 
 /* Expects both ends of a socket to be visible at this address. */
-static void expect_both_ends(int fd, const char *host) {
-    expect_quietly("getsockname", visible_name(fd), format_host_port(host, kernel_port(fd)));
+static void expect_visible_names(int fd, const char *host) {
+    expect_unprinted("getsockname", visible_name(fd), format_host_port(host, kernel_port(fd)));
     const char *peer = kernel_peer(fd);
-    expect_quietly("getpeername", visible_peer(fd),
-                   format_host_port(host, atoi(strrchr(peer, ':') + 1)));
+    expect_unprinted("getpeername", visible_peer(fd),
+                     format_host_port(host, atoi(strrchr(peer, ':') + 1)));
 }
 
 /* Passes a descriptor over a Unix socket. */
@@ -46,7 +46,7 @@ static void send_fd(int channel, int fd) {
     header->cmsg_type = SCM_RIGHTS;
     header->cmsg_len = CMSG_LEN(sizeof fd);
     memcpy(CMSG_DATA(header), &fd, sizeof fd);
-    expect_quietly("send the descriptor", errno_text(sendmsg(channel, &message, 0)), "ok");
+    expect_unprinted("send the descriptor", errno_text(sendmsg(channel, &message, 0)), "ok");
 }
 
 /* Receives a descriptor. */
@@ -58,7 +58,7 @@ static int receive_fd(int channel) {
                              .msg_iovlen = 1,
                              .msg_control = control,
                              .msg_controllen = sizeof control};
-    expect_quietly("receive the descriptor", errno_text(recvmsg(channel, &message, 0)), "ok");
+    expect_unprinted("receive the descriptor", errno_text(recvmsg(channel, &message, 0)), "ok");
     memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof fd);
     return fd;
 }
@@ -66,68 +66,69 @@ static int receive_fd(int channel) {
 /* Waits for a signal of the other process. */
 static void wait_for_byte(int channel) {
     char byte;
-    expect_quietly("wait for a byte", read(channel, &byte, 1) == 1 ? "ok" : "ended", "ok");
+    expect_unprinted("wait for a byte", read(channel, &byte, 1) == 1 ? "ok" : "ended", "ok");
 }
 
 /* Signals the other process. */
 static void send_byte(int channel) {
-    expect_quietly("send a byte", write(channel, "x", 1) == 1 ? "ok" : "failed", "ok");
+    expect_unprinted("send a byte", write(channel, "x", 1) == 1 ? "ok" : "failed", "ok");
 }
 
 int run_helper(const char *mode, const char *host, int port) {
     int fd = -1;
     if (strcmp(mode, "connect") == 0) {
         fd = strchr(host, ':') ? tcp6() : tcp();
-        expect_quietly("connect", try_connect(fd, host, port), "ok");
-        expect_both_ends(fd, host);
+        expect_unprinted("connect", try_connect(fd, host, port), "ok");
+        expect_visible_names(fd, host);
     } else if (strcmp(mode, "bind-connect") == 0) {
         fd = tcp6();
-        expect_quietly("bind", try_bind(fd, "::", 0), "ok");
-        expect_quietly("connect", try_connect(fd, host, port), "ok");
-        expect_both_ends(fd, host);
+        expect_unprinted("bind", try_bind(fd, "::", 0), "ok");
+        expect_unprinted("connect", try_connect(fd, host, port), "ok");
+        expect_visible_names(fd, host);
     } else if (strcmp(mode, "check-names") == 0) {
-        expect_both_ends(10, host);
+        expect_visible_names(10, host);
         return 0;
     } else if (strcmp(mode, "check-fd-300") == 0) {
-        expect_both_ends(300, host);
+        expect_visible_names(300, host);
         return 0;
     } else if (strcmp(mode, "check-received") == 0) {
         send_byte(10);
-        expect_both_ends(receive_fd(10), host);
+        expect_visible_names(receive_fd(10), host);
         return 0;
     } else if (strcmp(mode, "connect-received") == 0) {
         fd = receive_fd(10);
-        expect_quietly("connect", try_connect(fd, host, port), "ok");
+        expect_unprinted("connect", try_connect(fd, host, port), "ok");
         send_byte(10);
     } else if (strcmp(mode, "check-after-connect") == 0) {
         /* Descriptor 11 was inherited before it was connected. */
         send_byte(10);
         wait_for_byte(10);
-        expect_both_ends(11, host);
+        expect_visible_names(11, host);
         return 0;
     } else if (strcmp(mode, "bind-raw") == 0) {
-        expect_quietly("bind", try_bind(10, host, port), "ok");
-        expect_quietly("kernel name", strstr(kernel_name(10), host) ? host : kernel_name(10), host);
+        expect_unprinted("bind", try_bind(10, host, port), "ok");
+        expect_unprinted("kernel name", strstr(kernel_name(10), host) ? host : kernel_name(10),
+                         host);
         return 0;
     } else {
         return -1;
     }
     /* Keep the connection open until the other end has checked it. */
-    char end;
-    return recv(fd, &end, 1, 0) != 0;
+    char byte;
+    return recv(fd, &byte, 1, 0) != 0;
 }
 
 /* accept without an address buffer still detects paired sockets. */
 static void row_20_null_address(void) {
-    int service = listen_on(ANY, 8220), own = listen_on(LOOPBACK, 8320);
+    int listener = listen_on(ANY, 8220), loopback_listener = listen_on(LOOPBACK, 8320);
     pid_t child = spawn_helper(-1, "connect", LOOPBACK, 8320);
-    int accepted = accept(own, NULL, NULL);
-    expect_both_ends(accepted, LOOPBACK);
+    int accepted = accept(loopback_listener, NULL, NULL);
+    expect_visible_names(accepted, LOOPBACK);
     close(accepted);
     expect_success(child);
     child = spawn_helper(-1, "connect", LOOPBACK, 8220);
-    accepted = accept4(service, NULL, NULL, SOCK_CLOEXEC);
-    expect_both_ends(accepted, LOOPBACK);
+    accepted = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    expect_visible_names(accepted, LOOPBACK);
     expect_listed("kernel name", kernel_name(accepted), format_host_port(V, 8220),
                   "127.0.0.1:8220");
     close(accepted);
@@ -136,19 +137,19 @@ static void row_20_null_address(void) {
     char short_buffer[2];
     socklen_t length = sizeof short_buffer;
     child = spawn_helper(-1, "connect", LOOPBACK, 8220);
-    accepted = accept(service, (void *)short_buffer, &length);
+    accepted = accept(listener, (void *)short_buffer, &length);
     expect("length", length == 16 ? "16" : "other", "16");
-    expect_both_ends(accepted, LOOPBACK);
+    expect_visible_names(accepted, LOOPBACK);
     close(accepted);
     expect_success(child);
 }
 
 /* A connect to ::1 from a socket that is bound to the wildcard address. */
 static void row_32_wildcard(void) {
-    int service = listen_on("::1", 8232);
+    int listener = listen_on("::1", 8232);
     pid_t child = spawn_helper(-1, "bind-connect", "::1", 8232);
-    int accepted = accept(service, NULL, NULL);
-    expect_both_ends(accepted, "::1");
+    int accepted = accept(listener, NULL, NULL);
+    expect_visible_names(accepted, "::1");
     close(accepted);
     expect_success(child);
 }
@@ -162,7 +163,7 @@ static void row_34_protocols(void) {
     fd = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMP);
     expect("bind", try_bind(fd, LOOPBACK, 8034), "ok");
     expect("kernel name", kernel_name(fd), "127.0.0.1:1");
-    /* A port of own-ports. */
+    /* 8311 is one of the own-ports. */
     expect("connect", try_connect(fd, LOOPBACK, 8311), "ok");
     expect("kernel peer", kernel_peer(fd), "127.0.0.1:8311");
     expect("bind of a Unix socket", try_bind(socket(AF_UNIX, SOCK_STREAM, 0), LOOPBACK, 8034),
@@ -174,10 +175,10 @@ static void row_34_protocols(void) {
 
 /* A socket inherited through exec shows the visible names, as under inetd. */
 static void row_35_inherited(void) {
-    int service = listen_on(ANY, 8135);
+    int listener = listen_on(ANY, 8135);
     pid_t client = spawn_helper(-1, "connect", LOOPBACK, 8135);
     /* A direct system call, so the hook in this process does not see the socket. */
-    int accepted = syscall(SYS_accept, service, NULL, NULL);
+    int accepted = syscall(SYS_accept, listener, NULL, NULL);
     fcntl(accepted, F_SETFD, FD_CLOEXEC);
     expect_success(spawn_helper(accepted, "check-names", LOOPBACK, 0));
     /* A descriptor above the range that the fast scan covers. */
@@ -199,10 +200,10 @@ static void row_35_inherited(void) {
 
 /* A socket passed by a message shows the visible names. */
 static void row_35_passed(void) {
-    int service = listen_on(ANY, 8235), pair[2];
+    int listener = listen_on(ANY, 8235), pair[2];
     socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair);
     pid_t client = spawn_helper(-1, "connect", LOOPBACK, 8235);
-    int accepted = syscall(SYS_accept, service, NULL, NULL);
+    int accepted = syscall(SYS_accept, listener, NULL, NULL);
     /* The child runs before it receives a descriptor. */
     pid_t child = spawn_helper(pair[1], "check-received", LOOPBACK, 0);
     wait_for_byte(pair[0]);
@@ -215,20 +216,20 @@ static void row_35_passed(void) {
     child = spawn_helper(pair[1], "connect-received", LOOPBACK, 8235);
     send_fd(pair[0], fd);
     wait_for_byte(pair[0]);
-    expect_both_ends(fd, LOOPBACK);
-    shutdown(accept(service, NULL, NULL), SHUT_WR);
+    expect_visible_names(fd, LOOPBACK);
+    shutdown(accept(listener, NULL, NULL), SHUT_WR);
     expect_success(child);
 }
 
 /* A socket that a forked child connects shows the visible names in the parent. */
 static void row_35_forked(void) {
-    int service = listen_on(ANY, 8335), fd = tcp();
+    int listener = listen_on(ANY, 8335), fd = tcp();
     fflush(stdout);
     pid_t child = fork();
     if (child == 0) _exit(strcmp(try_connect(fd, LOOPBACK, 8335), "ok") != 0);
     expect_success(child);
-    expect_both_ends(fd, LOOPBACK);
-    expect_both_ends(accept(service, NULL, NULL), LOOPBACK);
+    expect_visible_names(fd, LOOPBACK);
+    expect_visible_names(accept(listener, NULL, NULL), LOOPBACK);
 }
 
 const struct row inherited_rows[] = {

@@ -15,16 +15,16 @@ static void row_30(void) {
     struct sockaddr_storage peer;
     socklen_t length = sizeof peer;
     int accepted = accept(fd, (void *)&peer, &length);
-    expect_quietly("peer from accept", address_text(&peer),
-                   format_host_port("::ffff:127.0.0.1", kernel_port(client)));
+    expect_unprinted("peer from accept", address_text(&peer),
+                     format_host_port("::ffff:127.0.0.1", kernel_port(client)));
     expect("name of the accepted socket", visible_name(accepted), "[::ffff:127.0.0.1]:8030");
     client = tcp6();
     expect("an IPv6 client", try_connect(client, "::1", 8030), "ok");
     expect("peer", visible_peer(client), "[::1]:8030");
     length = sizeof peer;
     accepted = accept(fd, (void *)&peer, &length);
-    expect_quietly("IPv6 peer from accept", address_text(&peer),
-                   format_host_port("::1", kernel_port(client)));
+    expect_unprinted("IPv6 peer from accept", address_text(&peer),
+                     format_host_port("::1", kernel_port(client)));
     enable_option(v6only, IPPROTO_IPV6, IPV6_V6ONLY);
     expect("bind for IPv6 alone", try_bind(v6only, "::", 8130), "ok");
     expect_listed("kernel name of that", kernel_name(v6only), format_host_port(V6, 8130),
@@ -61,10 +61,10 @@ static void row_32(void) {
     socklen_t length = sizeof peer;
     int accepted = accept(fd, (void *)&peer, &length);
     expect("name of the accepted socket", visible_name(accepted), "[::1]:8032");
-    expect_quietly("peer from accept", address_text(&peer),
-                   format_host_port("::1", kernel_port(client)));
-    expect_quietly("client name", visible_name(client),
-                   format_host_port("::1", kernel_port(client)));
+    expect_unprinted("peer from accept", address_text(&peer),
+                     format_host_port("::1", kernel_port(client)));
+    expect_unprinted("client name", visible_name(client),
+                     format_host_port("::1", kernel_port(client)));
     close(v4);
     expect("connect without a listener", try_connect(tcp6(), "::1", 8132), "ECONNREFUSED");
 }

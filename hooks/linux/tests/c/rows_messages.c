@@ -85,7 +85,7 @@ static void row_24(void) {
     socklen_t length = sizeof source;
     char byte;
     expect("recvfrom", errno_text(recvfrom(service, &byte, 1, 0, (void *)&source, &length)), "ok");
-    expect_quietly("source", address_text(&source), format_host_port(LOOPBACK, kernel_port(fd)));
+    expect_unprinted("source", address_text(&source), format_host_port(LOOPBACK, kernel_port(fd)));
 }
 
 /* Arrays of messages may end at an inaccessible or read-only page, and their control data may
@@ -116,7 +116,7 @@ static void row_24_pages(void) {
     expect("sendmmsg of all", sendmmsg(fd, messages, COUNT, 0) == COUNT ? "all" : "some", "all");
     for (int i = 0; i < COUNT; i++) {
         expect_listed("source seen by the peer", receive_text(fd), V, HOST_ADDRESS);
-        expect_quietly("length", messages[i].msg_len == 1 ? "1" : "other", "1");
+        expect_unprinted("length", messages[i].msg_len == 1 ? "1" : "other", "1");
     }
     errno = EDOM;
     expect("sendmmsg beyond the last message",
@@ -168,8 +168,8 @@ static void row_24_link_local(void) {
         char byte;
         expect("recvfrom", errno_text(recvfrom(service, &byte, 1, 0, (void *)&source, &length)),
                "ok");
-        expect_quietly("source", address_text(&source),
-                       format_host_port(LINK_LOCAL, kernel_port(fd)));
+        expect_unprinted("source", address_text(&source),
+                         format_host_port(LINK_LOCAL, kernel_port(fd)));
     }
 }
 

@@ -30,7 +30,7 @@ const INSIDE_NAMESPACE: &str = "VIPOOL_TEST_INSIDE";
 
 /// The variable that names a hook built with AddressSanitizer (`cargo xtask test address-hook`).
 /// With it, this hook is preloaded, and the C programs are built with AddressSanitizer too.
-const SANITIZED: &str = "VIPOOL_SANITIZED_HOOK";
+const SANITIZED_HOOK: &str = "VIPOOL_SANITIZED_HOOK";
 
 /// Runs `body` in new namespaces, by running the test `name` again there. `prepare` builds programs
 /// and runs before that, outside.
@@ -42,7 +42,7 @@ pub fn in_namespace(name: &str, needs: &[&str], prepare: impl FnOnce(), body: im
         return;
     }
     prepare();
-    let output = unshare(name, needs.contains(&"root"))
+    let output = unshare_command(name, needs.contains(&"root"))
         .args([name, "--exact", "--include-ignored", "--nocapture"])
         .output()
         .expect("unshare starts");
@@ -61,7 +61,7 @@ pub fn reenter() -> bool {
     }
     if have(&["cc", "ip"]) && can_unshare() {
         let arguments: Vec<_> = env::args().skip(1).collect();
-        let status = unshare("main", false).args(arguments).status();
+        let status = unshare_command("main", false).args(arguments).status();
         assert!(status.expect("unshare starts").success());
     }
     false
@@ -80,7 +80,7 @@ fn can_unshare() -> bool {
 ///
 /// With `root` no user namespace is created, because programs that change their user need the real
 /// root. The end of the process namespace kills all remaining processes.
-fn unshare(name: &str, root: bool) -> Command {
+fn unshare_command(name: &str, root: bool) -> Command {
     let mut command = Command::new("unshare");
     command
         .args([if root { "-nmupf" } else { "-Urnmupf" }, "--mount-proc", "--kill-child", "--"])
@@ -139,7 +139,7 @@ fn compile_sources(
             "-pthread",
         ])
         .args(flags)
-        .args(env::var_os(SANITIZED).map(|_| "-fsanitize=address"))
+        .args(env::var_os(SANITIZED_HOOK).map(|_| "-fsanitize=address"))
         .arg("-o")
         .arg(&program)
         .args(files.iter().map(|file| source.join(file)))
@@ -185,14 +185,14 @@ impl TestHost {
 
     /// Creates a host with this policy.
     pub fn with_policy(policy: Policy) -> Self {
-        let (external_host, _) = start_ready(Command::new("unshare").args([
+        let (external_host, _) = start_until_ready(Command::new("unshare").args([
             "-n",
             "sh",
             "-c",
             "ip link set lo up && echo ready && exec sleep 1000",
         ]));
         let external_pid = external_host.0.id().to_string();
-        for line in [
+        for arguments in [
             "link set lo up",
             "link add v0 type veth peer name v1",
             &format!("link set v1 netns {external_pid}"),
@@ -201,7 +201,7 @@ impl TestHost {
             "addr add fd99::1/64 dev v0 nodad",
             "addr add fe80::1/64 dev v0 nodad",
         ] {
-            run_ip_command(line);
+            run_ip_command(arguments);
         }
         for last in 10..14 {
             run_ip_command(&format!("addr add 10.99.5.{last}/24 dev v0"));
@@ -213,8 +213,8 @@ impl TestHost {
                       ip link set v1 up";
         let status = external_command(&external_pid, "sh").args(["-c", script]).status().unwrap();
         assert!(status.success());
-        let run = env::var(INSIDE_NAMESPACE).expect("in_namespace was called");
-        let directory = env::temp_dir().join(format!("vipool-hook-{run}"));
+        let run_id = env::var(INSIDE_NAMESPACE).expect("in_namespace was called");
+        let directory = env::temp_dir().join(format!("vipool-hook-{run_id}"));
         std::fs::create_dir_all(&directory).unwrap();
         // The host name resolves to the host's addresses.
         let hosts = directory.join("hosts");
@@ -222,8 +222,8 @@ impl TestHost {
             "127.0.0.1 localhost\n::1 localhost\n10.99.5.1 matrixhost\nfd99::1 matrixhost\n";
         std::fs::write(&hosts, names).unwrap();
         std::fs::write("/proc/sys/kernel/hostname", "matrixhost").unwrap();
-        let bound = Command::new("mount").arg("--bind").arg(&hosts).arg("/etc/hosts").status();
-        assert!(bound.unwrap().success());
+        let mounted = Command::new("mount").arg("--bind").arg(&hosts).arg("/etc/hosts").status();
+        assert!(mounted.unwrap().success());
         let pool = |kind, range: &str| Pool::new("default", kind, &[range.parse().unwrap()], 64);
         let plan = Plan::new([
             pool(PoolKind::VirtualIp, "10.99.5.10-10.99.5.13").unwrap(),
@@ -236,7 +236,7 @@ impl TestHost {
     }
 
     /// Replaces the map by one with a changed policy.
-    pub fn replace(&mut self, change: impl FnOnce(&mut Policy)) {
+    pub fn change_policy(&mut self, change: impl FnOnce(&mut Policy)) {
         change(&mut self.plan.policy);
         // An equal plan would not replace the map.
         self.plan.settings.low_water += 1;
@@ -245,7 +245,7 @@ impl TestHost {
 
     /// Replaces the map by one with changed rules.
     pub fn change_rules(&mut self, change: impl FnMut(&mut Program)) {
-        self.replace(|policy| policy.programs.iter_mut().for_each(change));
+        self.change_policy(|policy| policy.programs.iter_mut().for_each(change));
     }
 
     /// Opens a session.
@@ -261,8 +261,9 @@ impl TestHost {
     pub fn set_name_server(&self, server: &str) {
         let file = self.directory.join("resolv.conf");
         std::fs::write(&file, format!("nameserver {server}\n")).unwrap();
-        let bound = Command::new("mount").arg("--bind").arg(&file).arg("/etc/resolv.conf").status();
-        assert!(bound.unwrap().success());
+        let mounted =
+            Command::new("mount").arg("--bind").arg(&file).arg("/etc/resolv.conf").status();
+        assert!(mounted.unwrap().success());
     }
 
     /// Returns a command that runs on the external host.
@@ -314,7 +315,7 @@ impl TestSession<'_> {
 
 /// Returns the value of `LD_PRELOAD`.
 fn preload_value() -> String {
-    let Some(sanitized) = env::var_os(SANITIZED) else {
+    let Some(sanitized) = env::var_os(SANITIZED_HOOK) else {
         return preload_path().to_str().unwrap().to_owned();
     };
     let library = output_of(Command::new("cc").arg("-print-file-name=libasan.so"));
@@ -328,7 +329,7 @@ pub fn listed_program(pattern: impl AsRef<Path>) -> Program {
 }
 
 /// Returns a rule that also applies to the children of the program.
-pub fn inherited_program(pattern: impl AsRef<Path>) -> Program {
+pub fn inheriting_program(pattern: impl AsRef<Path>) -> Program {
     let mut program = listed_program(pattern);
     program.flags.inherit = true;
     program
@@ -341,25 +342,25 @@ pub fn python_path() -> PathBuf {
 }
 
 /// Starts a program and waits until its first line of output begins with "ready".
-pub fn start_ready(command: &mut Command) -> (ChildGuard, String) {
-    let (mut running, mut output) = start_piped(command);
+pub fn start_until_ready(command: &mut Command) -> (ChildGuard, String) {
+    let (mut process, mut output) = start_piped(command);
     let mut line = String::new();
     output.read_line(&mut line).unwrap();
     if !line.starts_with("ready") {
         let _ = output.read_to_string(&mut line);
-        panic!("{command:?} is not ready: {line} ({:?})", running.0.wait());
+        panic!("{command:?} is not ready: {line} ({:?})", process.0.wait());
     }
     // The pipe stays open, so that later output does not raise SIGPIPE.
     std::mem::forget(output);
-    (running, line)
+    (process, line)
 }
 
 /// Starts a program with pipes for its input and output.
 pub fn start_piped(command: &mut Command) -> (ChildGuard, BufReader<ChildStdout>) {
     let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut running = ChildGuard::start(command);
-    let output = BufReader::new(running.0.stdout.take().unwrap());
-    (running, output)
+    let mut process = ChildGuard::start(command);
+    let output = BufReader::new(process.0.stdout.take().unwrap());
+    (process, output)
 }
 
 /// Runs a program to its end and returns its output.
@@ -396,9 +397,9 @@ pub fn wait_for_listener(address: &str, child: &mut Child) {
     panic!("nothing listens on {address}");
 }
 
-pub fn run_ip_command(line: &str) {
-    let status = Command::new("ip").args(line.split(' ')).status().unwrap();
-    assert!(status.success(), "ip {line}");
+pub fn run_ip_command(arguments: &str) {
+    let status = Command::new("ip").args(arguments.split(' ')).status().unwrap();
+    assert!(status.success(), "ip {arguments}");
 }
 
 fn external_command(pid: &str, program: impl AsRef<Path>) -> Command {
