@@ -65,8 +65,8 @@ impl Allocator for QueueMap {
     }
 }
 
-/// The id allocator of virtual machine monitors. It stores no sessions, so the caller must do that.
-/// It reuses the lowest free address immediately.
+/// The crate vm-allocator, the ID allocator of virtual machine monitors. It stores no sessions, so
+/// the caller must do that. It reuses the lowest free address immediately.
 pub struct VmAllocator(Mutex<IdAllocator>);
 
 impl VmAllocator {
@@ -88,7 +88,7 @@ impl Allocator for VmAllocator {
     }
 }
 
-/// A set of ranges of free numbers. It stores no sessions.
+/// The crate id-pool, a set of ranges of free IDs. It stores no sessions.
 pub struct IdPool(Mutex<id_pool::IdPool>);
 
 impl IdPool {

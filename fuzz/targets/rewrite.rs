@@ -82,7 +82,7 @@ fuzz_target!(|input: &[u8]| {
     let bit = |byte: u8, bit: u8| byte >> bit & 1 == 1;
     let parsed = sockaddr::parse(bytes);
     if let Parsed::Inet(address) = parsed {
-        // A written address parses as itself, and writing never exceeds the buffer.
+        // Parsing returns the address that was written, and a write never exceeds the buffer.
         let mut out = [0xaa; MAX_LENGTH];
         let length = sockaddr::write(&address, &mut out);
         assert_eq!(sockaddr::parse(&out[..length]), parsed);
@@ -140,7 +140,8 @@ fuzz_target!(|input: &[u8]| {
     let _ = rewriter.listen(&properties);
     let _ = rewriter.datagram_source(address.ip(), Some(address));
     let _ = rewriter.visible_address(address, || Some(unbound));
-    // The visible address has the same family, and translating it again changes nothing.
+    // The visible address has the family of the kernel's address. A second translation returns it
+    // unchanged.
     if let Outcome::Rewritten(visible) = rewriter.visible_address(address, || None) {
         assert_eq!(visible.is_ipv4(), address.is_ipv4());
         assert!(

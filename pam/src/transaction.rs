@@ -16,7 +16,7 @@ pub struct PamHandle {
 pub const PAM_SUCCESS: c_int = 0;
 /// The session must not be opened.
 pub const PAM_SESSION_ERR: c_int = 14;
-/// The result of the module does not count.
+/// libpam ignores the result of this module.
 pub const PAM_IGNORE: c_int = 25;
 
 /// A text item of the transaction.
@@ -56,7 +56,7 @@ struct Conversation {
 
 type Cleanup = unsafe extern "C" fn(*mut PamHandle, *mut c_void, c_int);
 
-// The full file name, because the link without a version is part of the development package only.
+// The name contains the version, because only the development package installs `libpam.so`.
 #[link(name = "libpam.so.0", kind = "dylib", modifiers = "+verbatim")]
 unsafe extern "C" {
     fn pam_get_item(pamh: *const PamHandle, item: c_int, value: *mut *const c_void) -> c_int;
@@ -73,7 +73,7 @@ unsafe extern "C" {
     fn pam_syslog(pamh: *const PamHandle, priority: c_int, format: *const c_char, ...);
 }
 
-/// A PAM transaction. The value lives during one call of an entry point.
+/// A PAM transaction. The value is valid during one call of an entry point.
 pub struct Transaction(*mut PamHandle);
 
 impl Transaction {

@@ -1,6 +1,6 @@
 #!/bin/bash
-# The scenario of logons.rs for the Debian package: package.sh NAME, with the package in $DEB. The
-# changes of dpkg go to an overlay, which disappears with the namespace.
+# Runs the scenario of logons.rs for the Debian package. Usage: DEB=PACKAGE package.sh SCENARIO.
+# dpkg changes only an overlay, which disappears with the namespace.
 source "$(dirname "$0")/machine.sh"
 
 umount /etc/pam.d /etc/passwd /etc/shadow /etc/group
@@ -67,7 +67,7 @@ END
   pkill -u alice -x nc; wait $alice || true
   [ ! -e /run/vipool ] || fail "/run/vipool still exists"
   [ -e /etc/vipool/farm.toml ] || fail "dpkg removed the configuration before the purge"
-  # The line in the PAM configuration does not block logons without the module.
+  # The PAM configuration still names the removed module. Logons succeed nevertheless.
   assert_equal "$(ssh_to 127.0.0.1 alice echo in)" in
   dpkg -P vipool
   [ ! -e /etc/vipool ] || fail "/etc/vipool still exists"

@@ -1,4 +1,5 @@
-//! The criterion benches, and the comparison tables with ratios measured within one run.
+//! Runs the criterion benches and the comparison benches. The latter print tables with ratios,
+//! which are measured within one run.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -40,7 +41,7 @@ pub fn run(arguments: &[String]) -> Result<(), Error> {
     run_checked(command)
 }
 
-/// Creates the record file of a bench and writes its head.
+/// Creates the record file of a bench and writes its header.
 fn create_record(name: &str, extension: &str, recorded_command: &str) -> Result<File, Error> {
     let date = output_of("date", "-u +%F");
     let path = root().join(format!("benches/record/{date}-{name}.{extension}"));
@@ -50,7 +51,7 @@ fn create_record(name: &str, extension: &str, recorded_command: &str) -> Result<
     Ok(file)
 }
 
-/// Returns the head of a record: the command, the commit, the machine and its load.
+/// Returns the header of a record: the command, the commit, the machine and its load.
 fn record_header(recorded_command: &str) -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let processor = cpuinfo
@@ -60,7 +61,8 @@ fn record_header(recorded_command: &str) -> String {
     let processor_count = std::thread::available_parallelism().map_or(0, usize::from);
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     format!(
-        "# {recorded_command} at {}, {}\n# {processor_count} x {processor}, {}, {}; load before it {}\n",
+        "# {recorded_command} at {}, {}\n# {processor_count} x {processor}, {}, {}; \
+         load before the run {}\n",
         output_of("git", "rev-parse --short HEAD"),
         output_of("date", "-u +%F"),
         output_of("uname", "-srm"),

@@ -14,7 +14,7 @@ const COMMANDS: &[Entry] = &[
         name: "demo",
         usage: "demo [ARGUMENT...]",
         text: "\
-Builds what `vipool demo` needs and runs it. Root is not needed.
+Builds the programs that `vipool demo` starts, then runs it. Root is not needed.
 
 All arguments are passed to `vipool demo`.
 ",
@@ -44,8 +44,8 @@ the tag of the last release, and installing it takes longer than all other tools
 Runs all criterion benches, or one of the comparison tables: alloc, capi, hook.
 
   --json     print one object per row instead of a table
-  --record   write the result to benches/record/DATE-NAME.jsonl, headed by a description of the
-             machine; without NAME, write criterion's output to DATE-criterion.txt
+  --record   write the result to benches/record/DATE-NAME.jsonl, with a header that describes
+             the machine; without NAME, write criterion's output to DATE-criterion.txt
 All other flags are passed to the bench.
 ",
     },
@@ -55,7 +55,7 @@ All other flags are passed to the bench.
         text: "\
 Builds the Debian package (needs cargo-deb).
 
-  --debug   package the unoptimised command, as the tests do
+  --debug   package a debug build; the tests use this
 ",
     },
     Entry {
@@ -64,7 +64,7 @@ Builds the Debian package (needs cargo-deb).
         text: "\
 Generates include/vipool.h from src/capi.
 
-  --check   only compare, and fail on a difference
+  --check   write nothing; fail if the result would differ
 ",
     },
     Entry {
@@ -73,7 +73,7 @@ Generates include/vipool.h from src/capi.
         text: "\
 Writes the lists of exported symbols.
 
-  --check   only compare, and fail on a difference
+  --check   write nothing; fail if the result would differ
 ",
     },
     Entry {

@@ -28,7 +28,7 @@ enum Schedule {
     QuickOnly,
     /// All runs.
     Always,
-    /// All runs but `--quick`.
+    /// All runs except `--quick`.
     Full,
     /// `--long` only: the step takes hours or installs large tools.
     Long,
@@ -52,7 +52,7 @@ const DEFAULT_STEP: Step =
 /// The defaults of an entry for `--long`.
 const DEFAULT_LONG_STEP: Step = Step { schedule: Schedule::Long, ..DEFAULT_STEP };
 
-#[allow(clippy::needless_update)] // so that all entries end alike
+#[allow(clippy::needless_update)] // so that all entries end in the same way
 const STEPS: &[Step] = &[
     Step {
         name: "format",
@@ -175,7 +175,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "loom",
-        summary: "readers beside a writer, in every order of loads and stores",
+        summary: "concurrent readers and a writer, in every order of loads and stores",
         run: checkers::loom,
         ..DEFAULT_STEP
     },
@@ -259,7 +259,7 @@ pub fn select(names: &[String], selection: Selection) -> Result<Vec<&'static Ste
     Ok(STEPS.iter().filter(is_selected).collect())
 }
 
-/// Returns the needs of these steps, and the needs of single tests that no step declares.
+/// Returns the needs of these steps, and the needs that only individual tests declare.
 pub fn needs_of(selected: &[&Step]) -> BTreeSet<&'static str> {
     let needs_declared_by = |steps: &mut dyn Iterator<Item = &Step>| -> BTreeSet<&'static str> {
         steps.flat_map(|step| step.needs).copied().collect()

@@ -54,7 +54,7 @@ pub fn build(object: &Object) -> Result<PathBuf, Error> {
     Ok(target_dir().join(object.profile).join(object.file))
 }
 
-/// Writes the lists, or only compares them.
+/// Writes the lists, or only checks whether the files are up to date.
 pub fn run(check: bool) -> Result<(), Error> {
     let mut wrong = Vec::new();
     for object in OBJECTS {

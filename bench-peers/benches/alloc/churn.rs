@@ -8,11 +8,11 @@ use vipool_bench_peers::Accessor;
 
 use crate::Scenario;
 
-/// The duration of a measured block. A warm-up of half that length precedes it and brings a /16 back
-/// into the caches after the block of another subject.
+/// The duration of a measured block. A warm-up of half that length precedes it. It loads a /16
+/// table into the caches again, because the block of another table has evicted it.
 const BLOCK_DURATION: Duration = Duration::from_millis(8);
 
-/// The users of new sessions.
+/// Whether the sessions have users.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Churn {
     /// Sessions without a user.
@@ -46,8 +46,8 @@ impl<A: Accessor> Client<A> {
 
     /// Closes a session and opens another, `count` times.
     ///
-    /// The next pair is chosen one operation ahead and prefetched, so that cache misses in the state
-    /// of the client do not count.
+    /// Each iteration chooses the next pair and prefetches it. Thus the result excludes cache
+    /// misses in the client's own state.
     fn churn(&mut self, user_names: &[String], count: u64) {
         let mut next = self.choose_next(user_names);
         for _ in 0..count {
@@ -93,7 +93,7 @@ impl<A: Accessor> Workload<A> {
         Self::with_first_session(accessors, scenario, 0)
     }
 
-    /// Fills a table that another workload has filled in part already.
+    /// Fills a part of a table that another workload uses too.
     pub fn new_shared(accessors: Vec<A>, scenario: Scenario) -> Self {
         Self::with_first_session(accessors, scenario, 1 << 48)
     }
@@ -158,7 +158,7 @@ impl<A: Accessor> Workload<A> {
         duration.as_nanos() as f64 / (count * threads as u64) as f64
     }
 
-    /// Returns the number of operations of each thread in a block.
+    /// Measures and returns how many operations per thread fill one block.
     pub fn calibrate(&mut self) -> u64 {
         let nanoseconds = self.run_block(200).max(1.0) * self.clients.len() as f64;
         ((BLOCK_DURATION.as_nanos() as f64 / nanoseconds) as u64).clamp(50, 1 << 20)

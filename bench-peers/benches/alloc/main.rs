@@ -1,7 +1,8 @@
-//! The comparison table: close a random session and open a new one, in vipool, in its peers and on
-//! the floor of the machine, followed by further figures of vipool.
+//! The comparison table: close a random session and open a new one, in vipool and in its peers,
+//! followed by further figures of vipool. The floor is the time of two atomic operations on random
+//! cache lines.
 //!
-//! Every subject alternates with the floor, block by block within one run. The ratio is the median of
+//! Every table alternates with the floor, block by block within one run. The ratio is the median of
 //! the ratios of adjacent blocks, so that other load on the machine affects both.
 //!
 //! `--json` prints one object per row. `--quick` runs fewer blocks. `--prefix 16` measures one table
@@ -41,7 +42,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// Measures one subject in alternation with the floor. There is one accessor per thread.
+    /// Measures one table in alternation with the floor. There is one accessor per thread.
     fn measure<A: Accessor>(&self, name: &str, accessors: Vec<A>, scenario: Scenario) {
         let floor = Floor::new(scenario.size);
         let mut subject = Workload::new(accessors, scenario);
@@ -54,7 +55,7 @@ impl Bench {
         self.report.print(&Row::from_blocks(name, scenario, blocks));
     }
 
-    /// Measures a subject that threads share.
+    /// Measures a table that threads share.
     fn measure_shared<A: Allocator>(
         &self,
         name: &str,
@@ -93,7 +94,7 @@ impl Bench {
         }
     }
 
-    /// Measures all subjects in one scenario.
+    /// Measures all tables in one scenario.
     fn measure_all(&self, scenario: Scenario) {
         let size = scenario.size;
         let tmpfs = || Storage::Directory(&self.tmpfs);

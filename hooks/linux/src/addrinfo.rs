@@ -28,7 +28,7 @@ pub unsafe extern "C" fn getaddrinfo(
     hints: *const addrinfo,
     result: *mut *mut addrinfo,
 ) -> c_int {
-    // SAFETY: the program's own call.
+    // SAFETY: the program passed these arguments.
     let error = unsafe { original::getaddrinfo(node, service, hints, result) };
     if error == 0
         && !node.is_null()
@@ -164,7 +164,7 @@ pub unsafe extern "C" fn getnameinfo(
             }
         }
     }
-    // SAFETY: the program's own call, with an address of the same length.
+    // SAFETY: the program passed these arguments. A substitute address has the same length.
     let error = unsafe {
         original::getnameinfo(
             visible,

@@ -17,7 +17,7 @@ use crate::{errno, hooked_process, original};
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bind(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int {
     let Some(process) = hooked_process::current() else {
-        // SAFETY: the program's own call.
+        // SAFETY: the program passed these arguments.
         return unsafe { original::bind(fd, address, length) };
     };
     let saved_errno = errno::get();
@@ -32,7 +32,7 @@ pub unsafe extern "C" fn bind(fd: c_int, address: *const sockaddr, length: sockl
                 && process.rewriter().retries_original(plan.address.ip())
             {
                 errno::set(saved_errno);
-                // SAFETY: the program's own call.
+                // SAFETY: the program passed these arguments.
                 return unsafe { original::bind(fd, address, length) };
             }
             result
@@ -41,7 +41,7 @@ pub unsafe extern "C" fn bind(fd: c_int, address: *const sockaddr, length: sockl
             errno::set(errno::for_refusal(refusal));
             -1
         }
-        // SAFETY: the program's own call.
+        // SAFETY: the program passed these arguments.
         _ => unsafe { original::bind(fd, address, length) },
     }
 }
@@ -56,7 +56,8 @@ fn plan_bind(
     let Some(buffer) = SockaddrBuf::read(address, length) else { return (not_rewritten, None) };
     let requested = match sockaddr_bytes::parse(buffer.bytes()) {
         Parsed::Inet(address) => address,
-        // Row 15: the kernel accepts AF_UNSPEC with a zero address as 0.0.0.0.
+        // Row 15 of the socket matrix: the kernel accepts AF_UNSPEC with a zero address as
+        // 0.0.0.0.
         Parsed::Unspecified(Some(port)) => SocketAddr::from(([0, 0, 0, 0], port)),
         Parsed::Unspecified(None) | Parsed::Other => return (not_rewritten, None),
     };
@@ -97,6 +98,6 @@ pub unsafe extern "C" fn listen(fd: c_int, backlog: c_int) -> c_int {
         }
         errno::set(saved_errno);
     }
-    // SAFETY: the program's own call.
+    // SAFETY: the program passed these arguments.
     unsafe { original::listen(fd, backlog) }
 }

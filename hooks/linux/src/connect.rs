@@ -22,12 +22,12 @@ pub unsafe extern "C" fn connect(fd: c_int, address: *const sockaddr, length: so
         CallAction::UseAddress(buffer) => unsafe {
             original::connect(fd, buffer.as_ptr(), buffer.length())
         },
-        // SAFETY: the program's own call.
+        // SAFETY: the program passed these arguments.
         CallAction::PassThrough => unsafe { original::connect(fd, address, length) },
         CallAction::Disconnect => {
             PORTLESS_BINDINGS.record();
             mark::clear(Fd(fd));
-            // SAFETY: the program's own call.
+            // SAFETY: the program passed these arguments.
             let result = unsafe { original::connect(fd, address, length) };
             // Another thread may have marked the socket before it was disconnected.
             mark::clear(Fd(fd));
@@ -58,7 +58,7 @@ pub unsafe extern "C" fn sendto(
         CallAction::UseAddress(buffer) => unsafe {
             original::sendto(fd, data, size, flags, buffer.as_ptr(), buffer.length())
         },
-        // SAFETY: the program's own call.
+        // SAFETY: the program passed these arguments.
         CallAction::PassThrough | CallAction::Disconnect => unsafe {
             original::sendto(fd, data, size, flags, address, length)
         },

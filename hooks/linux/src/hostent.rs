@@ -14,7 +14,7 @@ use crate::{caller_memory, errno, hooked_process, node_name, original};
 /// own name.
 ///
 /// # Safety
-/// `name` is null or a C string. `entry` is null or the library's result for it.
+/// `name` is null or a C string. `entry` is null or the library's result for `name`.
 unsafe fn replace_host_addresses(name: *const c_char, entry: *mut hostent) {
     let Some(process) = hooked_process::current() else { return };
     // SAFETY: guaranteed by the caller.
@@ -80,7 +80,7 @@ unsafe fn read_ip(address: *const u8, length: c_int, family: c_int) -> Option<Ip
 /// # Safety
 /// The library created the entry, and it has a first address.
 unsafe fn write_first_address(entry: &mut hostent, address: IpAddr) {
-    // SAFETY: the first address has `h_length` bytes, which are compared with the new length.
+    // SAFETY: the first address has `h_length` bytes. Only a new address of this length is written.
     unsafe {
         let first = *entry.h_addr_list;
         match (address, entry.h_length) {
@@ -97,7 +97,7 @@ unsafe fn write_first_address(entry: &mut hostent, address: IpAddr) {
 /// The contract of the original function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gethostbyname(name: *const c_char) -> *mut hostent {
-    // SAFETY: the program's own call, whose result belongs to the name.
+    // SAFETY: the program passed these arguments. The entry is the result for `name`.
     unsafe {
         let entry = original::gethostbyname(name);
         replace_host_addresses(name, entry);
@@ -111,7 +111,7 @@ pub unsafe extern "C" fn gethostbyname(name: *const c_char) -> *mut hostent {
 /// The contract of the original function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gethostbyname2(name: *const c_char, family: c_int) -> *mut hostent {
-    // SAFETY: the program's own call, whose result belongs to the name.
+    // SAFETY: the program passed these arguments. The entry is the result for `name`.
     unsafe {
         let entry = original::gethostbyname2(name, family);
         replace_host_addresses(name, entry);
@@ -132,7 +132,7 @@ pub unsafe extern "C" fn gethostbyname_r(
     found: *mut *mut hostent,
     error: *mut c_int,
 ) -> c_int {
-    // SAFETY: the program's own call, whose result belongs to the name.
+    // SAFETY: the program passed these arguments. The entry is the result for `name`.
     unsafe {
         let status = original::gethostbyname_r(name, result, buffer, size, found, error);
         if status == 0 {
@@ -156,7 +156,7 @@ pub unsafe extern "C" fn gethostbyname2_r(
     found: *mut *mut hostent,
     error: *mut c_int,
 ) -> c_int {
-    // SAFETY: the program's own call, whose result belongs to the name.
+    // SAFETY: the program passed these arguments. The entry is the result for `name`.
     unsafe {
         let status = original::gethostbyname2_r(name, family, result, buffer, size, found, error);
         if status == 0 {
@@ -169,14 +169,14 @@ pub unsafe extern "C" fn gethostbyname2_r(
 /// The address that is looked up in place of one of the session's addresses.
 struct SubstituteQuery {
     octets: [u8; 16],
-    /// The requested address if it is V. Its name is the host name.
+    /// The requested address, if it is V. The result then has the host name.
     virtual_ip: Option<IpAddr>,
 }
 
 /// Returns the substitute for a requested address, or `None` if the address is not the session's.
 ///
 /// # Safety
-/// `address` points to `length` bytes, or is invalid as a whole.
+/// `address` points to `length` bytes, or the memory there is not accessible.
 unsafe fn substitute_query(
     address: *const c_void,
     length: socklen_t,
@@ -239,7 +239,7 @@ pub unsafe extern "C" fn gethostbyaddr(
     length: socklen_t,
     family: c_int,
 ) -> *mut hostent {
-    // SAFETY: the program's own call, possibly with another address of the same length.
+    // SAFETY: the program passed these arguments. A substitute address has the same length.
     unsafe {
         match substitute_query(address, length, family) {
             None => original::gethostbyaddr(address, length, family),
@@ -267,7 +267,7 @@ pub unsafe extern "C" fn gethostbyaddr_r(
     found: *mut *mut hostent,
     error: *mut c_int,
 ) -> c_int {
-    // SAFETY: the program's own call, possibly with another address of the same length.
+    // SAFETY: the program passed these arguments. A substitute address has the same length.
     unsafe {
         let query = substitute_query(address, length, family);
         let octets = query.as_ref().map_or(address, |query| query.octets.as_ptr().cast());

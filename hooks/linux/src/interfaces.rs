@@ -14,7 +14,7 @@ use crate::{errno, hooked_process, original};
 /// The contract of the original function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn getifaddrs(list: *mut *mut ifaddrs) -> c_int {
-    // SAFETY: the program's own call.
+    // SAFETY: the program passed these arguments.
     let error = unsafe { original::getifaddrs(list) };
     if error == 0
         && let Some(process) = hooked_process::current()

@@ -31,7 +31,7 @@ pub unsafe extern "C" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> 
     if !is_known_kind {
         OTHER_PROTOCOLS.record();
     }
-    // SAFETY: the program's own call.
+    // SAFETY: the program passed these arguments.
     unsafe { original::socket(domain, kind, protocol) }
 }
 
@@ -70,12 +70,12 @@ pub unsafe extern "C" fn setsockopt(
         }
     }
     match &request {
-        // SAFETY: the program's own call with a modified copy of its value.
+        // SAFETY: the program passed these arguments, except the modified copy of its value.
         Some(request) => unsafe {
             let size = size_of::<libc::ip_mreqn>() as socklen_t;
             original::setsockopt(fd, level, option, ptr::from_ref(request).cast(), size)
         },
-        // SAFETY: the program's own call.
+        // SAFETY: the program passed these arguments.
         None => unsafe { original::setsockopt(fd, level, option, value, length) },
     }
 }

@@ -22,7 +22,7 @@ pub unsafe extern "C" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) 
     let capacity = process
         .and_then(|_| caller_memory::read(message.cast_const()))
         .map(|header| header.msg_namelen as usize);
-    // SAFETY: the program's own call.
+    // SAFETY: the program passed these arguments.
     let received = unsafe { original::recvmsg(fd, message, flags) };
     if let (Some(process), Some(capacity), 0..) = (process, capacity, received) {
         // SAFETY: the kernel has just received into this message.
@@ -44,9 +44,9 @@ pub unsafe extern "C" fn recvmmsg(
     timeout: *mut libc::timespec,
 ) -> c_int {
     match hooked_process::current() {
-        // SAFETY: the program's own call.
+        // SAFETY: the program passed these arguments.
         Some(process) => unsafe { receive_all(process, fd, messages, count, flags, timeout) },
-        // SAFETY: the program's own call.
+        // SAFETY: the program passed these arguments.
         None => unsafe { original::recvmmsg(fd, messages, count, flags, timeout) },
     }
 }
@@ -72,7 +72,7 @@ unsafe fn receive_all(
         let Some(message) = array.read(index) else { break };
         *capacity = u8::try_from(message.msg_hdr.msg_namelen).unwrap_or(u8::MAX);
     }
-    // SAFETY: the program's own call.
+    // SAFETY: the program passed these arguments.
     let received = unsafe { original::recvmmsg(fd, messages, count, flags, timeout) };
     let received_count = usize::try_from(received).unwrap_or(0);
     for (index, capacity) in capacities.iter().take(received_count).enumerate() {

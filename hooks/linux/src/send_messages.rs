@@ -55,9 +55,9 @@ enum MessageAction {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
     match hooked_process::current() {
-        // SAFETY: the program's own call.
+        // SAFETY: the program passed these arguments.
         Some(process) => unsafe { rewrite_and_send(process, fd, message, flags) },
-        // SAFETY: the program's own call.
+        // SAFETY: the program passed these arguments.
         None => unsafe { original::sendmsg(fd, message, flags) },
     }
 }
@@ -80,13 +80,13 @@ unsafe fn rewrite_and_send(
         rewrite_message(process, fd, header, flags, &mut name, &mut control.0.as_mut_slice())
     });
     match (action, &header) {
-        // SAFETY: the program's own call with a header that points to live copies.
+        // SAFETY: the program passed these arguments. The replaced header points to live copies.
         (MessageAction::Rewritten, Some(header)) => unsafe { original::sendmsg(fd, header, flags) },
         (MessageAction::Fail(error), _) => {
             errno::set(error);
             -1
         }
-        // SAFETY: the program's own call.
+        // SAFETY: the program passed these arguments.
         _ => unsafe { original::sendmsg(fd, message, flags) },
     }
 }
@@ -103,11 +103,11 @@ pub unsafe extern "C" fn sendmmsg(
     flags: c_int,
 ) -> c_int {
     match hooked_process::current() {
-        // SAFETY: the program's own call.
+        // SAFETY: the program passed these arguments.
         Some(process) if count > 0 => unsafe {
             send_in_batches(process, fd, messages, count, flags)
         },
-        // SAFETY: the program's own call.
+        // SAFETY: the program passed these arguments.
         _ => unsafe { original::sendmmsg(fd, messages, count, flags) },
     }
 }
@@ -130,7 +130,7 @@ unsafe fn send_in_batches(
     let mut sent = 0;
     while sent < count {
         let size = (count - sent).min(BATCH_SIZE);
-        // SAFETY: the program's own call for a part of its messages.
+        // SAFETY: the program passed these arguments. The messages are a part of its array.
         let (batch_sent, is_complete) =
             unsafe { send_batch(process, fd, &mut messages, sent, size, flags) };
         sent += batch_sent;

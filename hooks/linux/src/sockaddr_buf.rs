@@ -9,7 +9,7 @@ use vipool::rewrite::sockaddr::{self, IPV4_LENGTH, IPV6_LENGTH, MAX_LENGTH, Pars
 use crate::caller_memory::is_readable;
 
 /// A copy of a socket address that the program passed. It holds as many bytes as an IPv6 address
-/// needs. Hooks never look at more of any other family.
+/// needs. A longer address of another family is truncated, because no hook reads the rest.
 #[derive(Clone, Copy)]
 pub struct SockaddrBuf {
     bytes: [u8; IPV6_LENGTH],
@@ -33,7 +33,7 @@ impl SockaddrBuf {
         // SAFETY: `length` bytes are readable, and `bytes` has room for them.
         unsafe {
             match length {
-                // The most frequent case. With a constant length no memcpy is called.
+                // The most frequent case: with a constant length the compiler calls no memcpy.
                 IPV4_LENGTH => ptr::copy_nonoverlapping(address.cast(), target, IPV4_LENGTH),
                 _ => ptr::copy_nonoverlapping(address.cast(), target, length),
             }

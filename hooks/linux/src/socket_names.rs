@@ -23,7 +23,7 @@ pub unsafe extern "C" fn accept(
     length: *mut socklen_t,
 ) -> c_int {
     accept_with(address, length, |address, length| {
-        // SAFETY: the program's own call, possibly with a valid buffer of the hook.
+        // SAFETY: the program passed these arguments. A substitute buffer is valid too.
         unsafe { original::accept(fd, address, length) }
     })
 }
@@ -40,7 +40,7 @@ pub unsafe extern "C" fn accept4(
     flags: c_int,
 ) -> c_int {
     accept_with(address, length, |address, length| {
-        // SAFETY: the program's own call, possibly with a valid buffer of the hook.
+        // SAFETY: the program passed these arguments. A substitute buffer is valid too.
         unsafe { original::accept4(fd, address, length, flags) }
     })
 }
@@ -84,7 +84,7 @@ pub unsafe extern "C" fn getsockname(
     length: *mut socklen_t,
 ) -> c_int {
     let buffer = NameBuffer::new(address, length);
-    // SAFETY: the program's own call.
+    // SAFETY: the program passed these arguments.
     let result = unsafe { original::getsockname(fd, address, length) };
     if let (Some(buffer), 0) = (buffer, result) {
         let is_unpaired = !PAIRED_SOCKETS.is_possible();
@@ -104,7 +104,7 @@ pub unsafe extern "C" fn getpeername(
     length: *mut socklen_t,
 ) -> c_int {
     let buffer = NameBuffer::new(address, length);
-    // SAFETY: the program's own call.
+    // SAFETY: the program passed these arguments.
     let result = unsafe { original::getpeername(fd, address, length) };
     if let (Some(buffer), 0) = (buffer, result) {
         let is_unpaired = !PAIRED_SOCKETS.is_possible();
@@ -127,7 +127,7 @@ pub unsafe extern "C" fn recvfrom(
     length: *mut socklen_t,
 ) -> ssize_t {
     let buffer = NameBuffer::new(address, length);
-    // SAFETY: the program's own call.
+    // SAFETY: the program passed these arguments.
     let received = unsafe { original::recvfrom(fd, data, size, flags, address, length) };
     make_source_visible(fd, received, buffer, length);
     received
@@ -148,7 +148,7 @@ pub unsafe extern "C" fn __recvfrom_chk(
     length: *mut socklen_t,
 ) -> ssize_t {
     let buffer = NameBuffer::new(address, length);
-    // SAFETY: the program's own call.
+    // SAFETY: the program passed these arguments.
     let received =
         unsafe { original::__recvfrom_chk(fd, data, size, data_capacity, flags, address, length) };
     make_source_visible(fd, received, buffer, length);

@@ -14,7 +14,7 @@ use vipool_testing::{cargo, target_dir};
 
 const TARGET: &str = "aarch64-unknown-linux-gnu";
 const SYSROOT: &str = "/usr/aarch64-linux-gnu";
-/// Rows on addresses and messages that need no other listeners, maps or sessions.
+/// The rows of the matrix that need no additional listeners, maps or sessions.
 const ROWS: &[&str] = &[
     "1",
     "3",

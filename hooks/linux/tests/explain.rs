@@ -18,7 +18,7 @@ use vipool::policy::{Features, LoopbackConnect, PortRange, Program, ProgramFlags
 use vipool_testing::needs::find_program;
 use vipool_testing::{ChildGuard, preload_path, vipool_path};
 
-/// Returns the idle program in one of its forms. They are built once, because tests run in parallel.
+/// Returns a variant of the idle program. Each is built once, because tests run in parallel.
 fn idle_program(kind: &str) -> PathBuf {
     static BUILT: OnceLock<[PathBuf; 3]> = OnceLock::new();
     let [plain, static_program, go] = BUILT.get_or_init(|| {
@@ -236,8 +236,11 @@ time.sleep(1000)";
         assert_eq!(conflict_on("[::]:8502")["own_port"], false);
         assert!(conflict_on("[::]:8502")["program"].as_str().unwrap().starts_with("python"));
         assert!(!conflicts.iter().any(|entry| entry["address"] == "127.0.0.1:8110"));
-        assert!(!conflicts.iter().any(|entry| entry["address"] == "[::]:8503"), "for IPv6 alone");
-        // These binds really fail.
+        assert!(
+            !conflicts.iter().any(|entry| entry["address"] == "[::]:8503"),
+            "an IPv6-only listener is no conflict"
+        );
+        // A bind to each of these ports fails.
         for port in [8500, 8502] {
             let bind = format!("import socket; socket.create_server(('127.0.0.1', {port}))");
             let output = session.command(python_path()).args(["-c", &bind]).output().unwrap();
@@ -258,7 +261,7 @@ time.sleep(1000)";
             conflicts.iter().find(|entry| entry["address"] == format!("{v}:8101")).unwrap();
         assert_eq!(conflict["row"], 2);
 
-        // The table shows the same.
+        // The text output contains the same values.
         let table =
             output_of(Command::new(vipool_path()).args(["explain", &process.0.id().to_string()]));
         let line = table.lines().find(|line| line.contains(&format!("{l}:8100"))).unwrap();
@@ -462,7 +465,7 @@ fn explain_respects_process_permissions() {
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert!(obstacles(&report).contains(&"secure-execution"), "{report:#}");
         assert_eq!(report["file"], Value::Null);
-        // A user may not examine root's process, but may examine the user's own.
+        // A user may examine only processes of the same user.
         let (root_process, _) = start_until_ready(&mut session.command(idle_program("plain")));
         let output = as_nobody(root_process.0.id());
         assert!(!output.status.success());

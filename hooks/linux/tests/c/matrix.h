@@ -64,14 +64,14 @@ const char *visible_peer(int fd);
 const char *kernel_name(int fd);
 const char *kernel_peer(int fd);
 
-/* Returns "ok" or the name of errno. Must follow the call at once. */
+/* Returns "ok" or the name of errno. Call it directly after the call that set errno. */
 const char *errno_text(long value);
 
 /* Prints the value to the transcript, and ends the run if it is not the expected one. */
 void expect(const char *label, const char *actual, const char *expected);
-/* The same without the transcript, for values with a port that differs in every run. */
+/* Like `expect`, but does not print the value. For values with a port that differs in every run. */
 void expect_unprinted(const char *label, const char *actual, const char *expected);
-/* The same without the transcript, with different expectations for a listed program. */
+/* Like `expect_unprinted`, with another expected value for a listed program. */
 void expect_listed(const char *label, const char *actual, const char *if_listed,
                    const char *if_not_listed);
 

@@ -1,7 +1,7 @@
 /* Rows on bind(2) and listen(2). See matrix.h. */
 #include "matrix.h"
 
-/* A bind to 127.0.0.1 goes to L. */
+/* A bind to 127.0.0.1 is rewritten to L. */
 static void row_1(void) {
     int fd = tcp(), udp_fd = udp();
     expect("bind", try_bind(fd, LOOPBACK, 8001), "ok");
@@ -31,7 +31,7 @@ static void row_2(void) {
     }
 }
 
-/* A bind to 0.0.0.0 goes to V. */
+/* A bind to 0.0.0.0 is rewritten to V. */
 static void row_3(void) {
     int fd = tcp(), udp_fd = udp();
     expect("bind", try_bind(fd, ANY, 8003), "ok");
@@ -51,7 +51,7 @@ static void row_3_loopback(void) {
     expect("udp kernel name", kernel_name(udp_fd), "0.0.0.0:8103");
 }
 
-/* Under a rule with wildcard = "loopback", a wildcard bind goes to L. */
+/* Under a rule with wildcard = "loopback", a wildcard bind is rewritten to L. */
 static void row_3_wildcard(void) {
     int fd = tcp(), client = tcp(), ephemeral = tcp();
     enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
@@ -61,11 +61,11 @@ static void row_3_wildcard(void) {
     expect("connect", try_connect(client, LOOPBACK, 8203), "ok");
     expect_listed("peer", kernel_peer(client), format_host_port(L, 8203), "127.0.0.1:8203");
     expect("bind without a port", try_bind(ephemeral, ANY, 0), "ok");
-    expect_unprinted("kernel name of that", kernel_name(ephemeral),
+    expect_unprinted("kernel name without a port", kernel_name(ephemeral),
                      format_host_port(ANY, kernel_port(ephemeral)));
 }
 
-/* A bind to the host's address goes to V. Addresses of other sessions are refused. */
+/* A bind to the host's address is rewritten to V. Addresses of other sessions are refused. */
 static void row_5(void) {
     int fd = tcp();
     expect("bind", try_bind(fd, HOST_ADDRESS, 8005), "ok");
@@ -77,7 +77,7 @@ static void row_5(void) {
                   "EADDRNOTAVAIL", "ok");
     fd = tcp();
     expect("bind to an unleased loopback address", try_bind(fd, "127.0.0.53", 8005), "ok");
-    expect("kernel name of that", kernel_name(fd), "127.0.0.53:8005");
+    expect("kernel name of the unleased address", kernel_name(fd), "127.0.0.53:8005");
     expect("bind to a foreign address", try_bind(tcp(), "192.0.2.1", 8005), "EADDRNOTAVAIL");
 }
 
@@ -92,7 +92,8 @@ static void row_5_link_local(void) {
     expect("getpeername", visible_peer(client), "[" LINK_LOCAL "]:8105");
 }
 
-/* A bind to port 0 shows its port at once, also after a failed connect. */
+/* After a bind to port 0, getsockname returns a port immediately. This also holds if a connect
+ * failed before the bind. */
 static void row_8(void) {
     int fd = tcp();
     expect("bind", try_bind(fd, LOOPBACK, 0), "ok");
@@ -145,7 +146,7 @@ static void row_23(void) {
     expect_unprinted("getsockname", visible_name(fd), format_host_port(LOOPBACK, kernel_port(fd)));
 }
 
-/* Under a rule with map-ephemeral, a loopback bind with port 0 goes to L or L6. */
+/* Under a rule with map-ephemeral, a loopback bind with port 0 is rewritten to L or L6. */
 static void row_23_mapped(void) {
     char mapped[64];
     snprintf(mapped, sizeof mapped, "::ffff:%s", L6);
@@ -165,7 +166,7 @@ static void row_23_mapped(void) {
     expect("listen", errno_text(listen(v6, 1)), "ok");
     expect("bind the client", try_bind(client, "::1", 0), "ok");
     expect("connect", try_connect(client, "::1", port), "ok");
-    /* The driver runs a listener of the host there. */
+    /* The driver runs a listener of the host on [::1]:8223. */
     client = tcp6();
     expect("bind a second client", try_bind(client, "::1", 0), "ok");
     expect_listed("connect to the host's service", try_connect(client, "::1", 8223), "EAFNOSUPPORT",
@@ -181,14 +182,14 @@ static void row_26(void) {
     fd = udp();
     enable_option(fd, SOL_SOCKET, SO_REUSEPORT);
     expect("bind with SO_REUSEPORT", try_bind(fd, ANY, 8226), "ok");
-    expect("kernel name of that", kernel_name(fd), "0.0.0.0:8226");
+    expect("kernel name with SO_REUSEPORT", kernel_name(fd), "0.0.0.0:8226");
     fd = udp();
     enable_option(fd, SOL_SOCKET, SO_BROADCAST);
     expect("bind with SO_BROADCAST", try_bind(fd, ANY, 8126), "ok");
-    expect("kernel name of that", kernel_name(fd), "0.0.0.0:8126");
+    expect("kernel name with SO_BROADCAST", kernel_name(fd), "0.0.0.0:8126");
     fd = udp();
     expect("bind to a wildcard-udp-port", try_bind(fd, ANY, 5353), "ok");
-    expect("kernel name of that", kernel_name(fd), "0.0.0.0:5353");
+    expect("kernel name on a wildcard-udp-port", kernel_name(fd), "0.0.0.0:5353");
 }
 
 /* A listener of the host on [::] conflicts with a bind to 0.0.0.0 on its port. */

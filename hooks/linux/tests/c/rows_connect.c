@@ -162,7 +162,7 @@ static void row_11(void) {
      * 127.0.0.1:8211. */
     int fd = tcp();
     expect("connect to the host's service", try_connect(fd, LOOPBACK, 8211), "ok");
-    expect("kernel peer of that", kernel_peer(fd), "127.0.0.1:8211");
+    expect("kernel peer after the connect", kernel_peer(fd), "127.0.0.1:8211");
     /* A port of own-ports without a listener never reaches the host (8311). */
     expect_listed("connect to an own port", try_connect(tcp(), LOOPBACK, 8311), "ECONNREFUSED",
                   "ok");

@@ -56,7 +56,7 @@ static void row_22(void) {
     to = make_address(LOOPBACK, 8122);
     expect("sendto loopback", errno_text(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)),
            "ok");
-    expect_unprinted("kernel name of that", kernel_name(fd),
+    expect_unprinted("kernel name after the bind", kernel_name(fd),
                      format_host_port(ANY, kernel_port(fd)));
     expect("sendto on tcp",
            errno_text(sendto(tcp(), "x", 1, MSG_NOSIGNAL, (void *)&to.bytes, to.length)), "EPIPE");

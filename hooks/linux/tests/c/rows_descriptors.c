@@ -7,7 +7,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-/* Duplicated, passed and inherited descriptors show the same name. */
+/* Duplicated, passed and inherited descriptors have the same visible name. */
 static void row_35(void) {
     int fd = tcp(), pair[2];
     expect("bind", try_bind(fd, LOOPBACK, 8035), "ok");

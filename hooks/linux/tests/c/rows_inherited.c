@@ -1,5 +1,5 @@
-/* Rows on sockets that come from another process. The hook cannot have seen how they were created
- * or connected. See matrix.h. */
+/* Rows on sockets that come from another process. The hook in this process did not intercept their
+ * creation or their connect. See matrix.h. */
 #include "matrix.h"
 
 #include <sys/wait.h>
@@ -25,7 +25,7 @@ static void expect_success(pid_t child) {
     expect("helper process", status == 0 ? "ok" : "failed", "ok");
 }
 
-/* Expects both ends of a socket to be visible at this address. */
+/* Expects getsockname and getpeername to return this address. */
 static void expect_visible_names(int fd, const char *host) {
     expect_unprinted("getsockname", visible_name(fd), format_host_port(host, kernel_port(fd)));
     const char *peer = kernel_peer(fd);
@@ -63,13 +63,13 @@ static int receive_fd(int channel) {
     return fd;
 }
 
-/* Waits for a signal of the other process. */
+/* Waits until the other process sends a byte. */
 static void wait_for_byte(int channel) {
     char byte;
     expect_unprinted("wait for a byte", read(channel, &byte, 1) == 1 ? "ok" : "ended", "ok");
 }
 
-/* Signals the other process. */
+/* Sends a byte to the other process. */
 static void send_byte(int channel) {
     expect_unprinted("send a byte", write(channel, "x", 1) == 1 ? "ok" : "failed", "ok");
 }
@@ -118,7 +118,7 @@ int run_helper(const char *mode, const char *host, int port) {
     return recv(fd, &byte, 1, 0) != 0;
 }
 
-/* accept without an address buffer still detects paired sockets. */
+/* accept detects paired sockets even if the caller passes no address buffer. */
 static void row_20_null_address(void) {
     int listener = listen_on(ANY, 8220), loopback_listener = listen_on(LOOPBACK, 8320);
     pid_t child = spawn_helper(-1, "connect", LOOPBACK, 8320);
@@ -173,7 +173,7 @@ static void row_34_protocols(void) {
     expect_listed("kernel name", kernel_name(fd), format_host_port(L, 8134), "127.0.0.1:8134");
 }
 
-/* A socket inherited through exec shows the visible names, as under inetd. */
+/* A program sees the visible names of a socket that it inherits through exec, as under inetd. */
 static void row_35_inherited(void) {
     int listener = listen_on(ANY, 8135);
     pid_t client = spawn_helper(-1, "connect", LOOPBACK, 8135);
@@ -198,7 +198,7 @@ static void row_35_inherited(void) {
     expect_success(child);
 }
 
-/* A socket passed by a message shows the visible names. */
+/* A program sees the visible names of a socket that it receives in a message. */
 static void row_35_passed(void) {
     int listener = listen_on(ANY, 8235), pair[2];
     socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair);
@@ -221,7 +221,7 @@ static void row_35_passed(void) {
     expect_success(child);
 }
 
-/* A socket that a forked child connects shows the visible names in the parent. */
+/* The parent sees the visible names of a socket that a forked child connects. */
 static void row_35_forked(void) {
     int listener = listen_on(ANY, 8335), fd = tcp();
     fflush(stdout);

@@ -1,7 +1,7 @@
 /* Rows on IPv6 sockets. See matrix.h. */
 #include "matrix.h"
 
-/* A bind to [::] goes to ::ffff:V, or to the session's IPv6 address. */
+/* A bind to [::] is rewritten to ::ffff:V, or to the session's IPv6 address. */
 static void row_30(void) {
     int fd = tcp6(), v6only = tcp6();
     char mapped[64];
@@ -27,7 +27,7 @@ static void row_30(void) {
                      format_host_port("::1", kernel_port(client)));
     enable_option(v6only, IPPROTO_IPV6, IPV6_V6ONLY);
     expect("bind for IPv6 alone", try_bind(v6only, "::", 8130), "ok");
-    expect_listed("kernel name of that", kernel_name(v6only), format_host_port(V6, 8130),
+    expect_listed("v6only kernel name", kernel_name(v6only), format_host_port(V6, 8130),
                   "[::]:8130");
     fd = tcp6();
     expect("connect to an external address", try_connect(fd, EXTERNAL_ADDRESS6, 7), "ok");
@@ -42,7 +42,7 @@ static void row_31(void) {
     expect("connect", try_connect(fd, "::ffff:10.99.5.2", 7), "ENETUNREACH");
 }
 
-/* A bind or connect to ::1 goes to ::ffff:L6. */
+/* A bind or connect to ::1 is rewritten to ::ffff:L6. */
 static void row_32(void) {
     char mapped[64];
     snprintf(mapped, sizeof mapped, "::ffff:%s", L6);

@@ -29,11 +29,11 @@ pub const EXTERNAL_ADDRESS: &str = "10.99.5.2";
 const INSIDE_NAMESPACE: &str = "VIPOOL_TEST_INSIDE";
 
 /// The variable that names a hook built with AddressSanitizer (`cargo xtask test address-hook`).
-/// With it, this hook is preloaded, and the C programs are built with AddressSanitizer too.
+/// If it is set, tests preload this hook and build the C programs with AddressSanitizer too.
 const SANITIZED_HOOK: &str = "VIPOOL_SANITIZED_HOOK";
 
-/// Runs `body` in new namespaces, by running the test `name` again there. `prepare` builds programs
-/// and runs before that, outside.
+/// Runs `body` in new namespaces, by running the test `name` again there. `prepare` runs first,
+/// outside the namespaces, and builds the programs.
 pub fn in_namespace(name: &str, needs: &[&str], prepare: impl FnOnce(), body: impl FnOnce()) {
     if env::var_os(INSIDE_NAMESPACE).is_some() {
         return body();
@@ -79,7 +79,7 @@ fn can_unshare() -> bool {
 /// Returns a command that runs this program in new namespaces.
 ///
 /// With `root` no user namespace is created, because programs that change their user need the real
-/// root. The end of the process namespace kills all remaining processes.
+/// root. When the PID namespace ends, the kernel kills all remaining processes.
 fn unshare_command(name: &str, root: bool) -> Command {
     let mut command = Command::new("unshare");
     command
@@ -111,7 +111,7 @@ pub fn cross_compile(compiler: &str, name: &str, files: &[&str]) -> PathBuf {
     )
 }
 
-/// Compiles files of another directory into a program.
+/// Compiles files of the directory `source` into a program.
 pub fn compile_in(source: &Path, name: &str, files: &[&str], flags: &[&str]) -> PathBuf {
     compile_sources("cc", source, name, files, flags)
 }
@@ -278,7 +278,7 @@ impl Drop for TestHost {
     }
 }
 
-/// A session of a [`Host`].
+/// A session of a [`TestHost`].
 pub struct TestSession<'h> {
     host: &'h TestHost,
     pub handle: Handle,
@@ -335,7 +335,7 @@ pub fn inheriting_program(pattern: impl AsRef<Path>) -> Program {
     program
 }
 
-/// Returns the file of `python3`. Version managers install wrappers in its place.
+/// Returns the path of the Python binary. `python3` itself can be a wrapper of a version manager.
 pub fn python_path() -> PathBuf {
     let code = "import os, sys; print(os.path.realpath(sys.executable))";
     PathBuf::from(output_of(Command::new("python3").args(["-c", code])).trim())
@@ -381,7 +381,7 @@ pub fn stdout_on_success(command: &Command, output: Output) -> String {
     text
 }
 
-/// Waits until any process listens on this address. Panics if `child` ends before.
+/// Waits until any process listens on this address. Panics if `child` exits first.
 pub fn wait_for_listener(address: &str, child: &mut Child) {
     let address = address.parse().unwrap();
     for _ in 0..600 {
