@@ -202,8 +202,8 @@ fn eq_by_name<'a>(
 
 /// Returns a file name without trailing dots and spaces, which Win32 ignores.
 fn trim_end(name: &[u8]) -> &[u8] {
-    let kept = name.iter().rposition(|byte| *byte != b'.' && *byte != b' ');
-    match kept {
+    let last_kept = name.iter().rposition(|byte| *byte != b'.' && *byte != b' ');
+    match last_kept {
         Some(last) => &name[..=last],
         // A name of dots and spaces only, such as `..`, stays unchanged.
         None => name,
