@@ -100,19 +100,19 @@ impl Pool {
                 return Err(PoolError::NotLoopback(name.to_owned(), *range));
             }
         }
-        let mut capacity = u128::from(max_slots.min(MAX_SLOTS));
+        let mut remaining_slots = u128::from(max_slots.min(MAX_SLOTS));
         let mut blocks = Vec::new();
         let mut slots = 0u32;
         for range in sorted {
             let addresses = range.span().saturating_add(1);
-            let count =
-                if kind == PoolKind::Loopback { addresses / 2 } else { addresses }.min(capacity);
+            let count = if kind == PoolKind::Loopback { addresses / 2 } else { addresses }
+                .min(remaining_slots);
             if count == 0 {
                 continue;
             }
             blocks.push((slots, range));
             slots += count as u32;
-            capacity -= count;
+            remaining_slots -= count;
         }
         Ok(Self { name: name.to_owned(), kind, blocks, slots })
     }
@@ -151,15 +151,15 @@ impl Pool {
             address.is_some_and(|address| newer.has_slot(address, self.loopback6(*slot)))
         };
         let kept = (0..self.slots).filter(is_kept).count() as u32;
-        let mut capacity = newer.slots.saturating_sub(kept).min(MAX_SLOTS - self.slots);
+        let mut remaining_slots = newer.slots.saturating_sub(kept).min(MAX_SLOTS - self.slots);
         for range in new_ranges {
             let addresses = range.span().saturating_add(1);
             let count = if self.kind == PoolKind::Loopback { addresses / 2 } else { addresses };
-            let count = count.min(capacity.into()) as u32;
+            let count = count.min(remaining_slots.into()) as u32;
             if count > 0 {
                 extended.blocks.push((extended.slots, range));
                 extended.slots += count;
-                capacity -= count;
+                remaining_slots -= count;
             }
         }
         extended

@@ -78,7 +78,7 @@ pub trait OwnsWords {}
 impl<'a> WriteAccess<'a> {
     /// Turns an exclusive borrow of the owner into a shared one and the right to store.
     #[inline(always)]
-    pub fn of<T: OwnsWords>(owner: &'a mut T) -> (&'a T, Self) {
+    pub fn split<T: OwnsWords>(owner: &'a mut T) -> (&'a T, Self) {
         (owner, Self(PhantomData))
     }
 

@@ -19,7 +19,7 @@ use crate::session::SessionId;
 pub(crate) type PoolSet = u32;
 
 /// The leases that a session is to get.
-pub(crate) struct Request {
+pub(crate) struct Admission {
     /// A lease of each of these pools.
     pub(crate) pools: PoolSet,
     /// In this pool, the lease of this slot.
@@ -35,10 +35,10 @@ impl MapImage {
         options: &OpenOptions<'_>,
         user_tag: u32,
         now: Tick,
-    ) -> Result<Request, OpenError> {
+    ) -> Result<Admission, OpenError> {
         let has_request = options.address.is_some() || options.pool.is_some();
         if self.layout().is_unrestricted && !has_request {
-            return Ok(Request { pools: PoolSet::MAX, slot: None });
+            return Ok(Admission { pools: PoolSet::MAX, slot: None });
         }
         self.admit_restricted(session, options, user_tag, now)
     }
@@ -50,7 +50,7 @@ impl MapImage {
         options: &OpenOptions<'_>,
         user_tag: u32,
         now: Tick,
-    ) -> Result<Request, OpenError> {
+    ) -> Result<Admission, OpenError> {
         let leases = self.lookup(session);
         let pools = self.pools_for(&leases, options)?;
         if leases.is_empty() {
@@ -60,7 +60,7 @@ impl MapImage {
             Some(address) => self.requested_slot(address, &leases, user_tag, now)?,
             None => None,
         };
-        Ok(Request { pools, slot })
+        Ok(Admission { pools, slot })
     }
 
     /// Returns the slot of the requested address, unless the session has a lease of that pool.
@@ -126,14 +126,15 @@ impl MapImage {
     fn pools_for(&self, leases: &Leases, options: &OpenOptions<'_>) -> Result<PoolSet, OpenError> {
         let layout = self.layout();
         let Layout { loopback_pools, default_pools, .. } = *layout;
-        let same_name = |number: u16| layout.pool(number).map_or(0, |pool| pool.same_name_pools);
+        let pools_with_same_name =
+            |number: u16| layout.pool(number).map_or(0, |pool| pool.same_name_pools);
         let is_loopback = |number: u16| layout.pool(number).is_some_and(|pool| pool.loopback);
         let leased_pool = leases.iter().map(|lease| lease.pool).find(|pool| !is_loopback(*pool));
         let virtual_ip_pools = match (leased_pool, options.address, options.pool) {
-            (Some(pool), _, _) => same_name(pool),
+            (Some(pool), _, _) => pools_with_same_name(pool),
             (None, Some(address), _) => {
                 let (pool, _) = self.locate(address).ok_or(OpenError::Excluded(address))?;
-                if is_loopback(pool) { default_pools } else { same_name(pool) }
+                if is_loopback(pool) { default_pools } else { pools_with_same_name(pool) }
             }
             (None, None, Some(name)) if name != DEFAULT_POOL => {
                 match layout.pools_with_name(self.words(), name.as_bytes()) {

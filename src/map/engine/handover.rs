@@ -3,13 +3,13 @@
 //! Such an address has a slot in two pools. While a session holds the old slot, the new slot is
 //! retired and waits for the release ([`AWAITING_RELEASE`]). The release moves the state of the
 //! address (its cool-down, its last user, its reservation) to the new slot and blanks the old one.
+//!
+//! [`AWAITING_RELEASE`]: crate::map::format::slot::AWAITING_RELEASE
 
 use super::image::is_blank;
 use super::table::Table;
 use super::table_writer::TableWriter;
 use super::writer::MapWriter;
-#[allow(unused_imports, reason = "for the documentation")]
-use crate::map::format::slot::AWAITING_RELEASE;
 use crate::map::format::slot::{LINK, META, Meta, OWNER, Owner, RETIRED};
 
 impl MapWriter<'_> {

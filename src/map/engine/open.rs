@@ -3,7 +3,7 @@
 //! Each lease is committed on its own. So a session with some of its leases is valid, and opening
 //! it again adds the missing ones.
 
-use super::admit::Request;
+use super::admit::Admission;
 use super::select::Unavailable;
 use super::table_writer::TableWriter;
 use super::transaction::Transaction;
@@ -26,7 +26,7 @@ struct Opening<'a> {
     options: &'a OpenOptions<'a>,
     user_tag: u32,
     now: Tick,
-    request: Request,
+    admission: Admission,
     leases: Leases,
     already_open: bool,
     shortage: Option<Shortage>,
@@ -63,7 +63,7 @@ impl Transaction<'_> {
             options,
             user_tag,
             now,
-            request: self.admit(session, options, user_tag, now)?,
+            admission: self.admit(session, options, user_tag, now)?,
             leases: Leases::default(),
             already_open: false,
             shortage: None,
@@ -110,11 +110,11 @@ impl Transaction<'_> {
             opening.already_open = true;
             return;
         }
-        if opening.request.pools & 1 << number == 0 {
+        if opening.admission.pools & 1 << number == 0 {
             return;
         }
         let (slot, last_user_entry) =
-            match self.select_slot(table, number, &opening.request, user_tag, now) {
+            match self.select_slot(table, number, &opening.admission, user_tag, now) {
                 Ok(selected) => selected,
                 Err(unavailable) => {
                     opening.shortage = opening.shortage.or(Some(unavailable.into()));
@@ -143,14 +143,14 @@ impl Transaction<'_> {
         &self,
         table: &TableWriter<'t>,
         pool: u16,
-        request: &Request,
+        admission: &Admission,
         user_tag: u32,
         now: Tick,
     ) -> Result<(u32, Option<Entry<'t>>), Unavailable> {
         if self.is_draining() {
             return Err(Unavailable::Drained);
         }
-        if let Some((requested_pool, slot)) = request.slot
+        if let Some((requested_pool, slot)) = admission.slot
             && requested_pool == pool
         {
             return Ok((slot, None));

@@ -69,7 +69,7 @@ impl WritableMap {
     /// Returns the right to change the map.
     #[inline(always)]
     pub(crate) fn writer(&mut self) -> MapWriter<'_> {
-        let (map, access) = WriteAccess::of(self);
+        let (map, access) = WriteAccess::split(self);
         MapWriter { map, access }
     }
 }

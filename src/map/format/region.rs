@@ -72,7 +72,7 @@ impl Region {
 
     /// Returns the words and the right to store to them.
     pub(crate) fn write_access(&mut self) -> (&[Word], WriteAccess<'_>) {
-        let (region, access) = WriteAccess::of(self);
+        let (region, access) = WriteAccess::split(self);
         (region.words(), access)
     }
 }
