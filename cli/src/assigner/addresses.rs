@@ -1,7 +1,8 @@
-//! Adds pool addresses to the interfaces, and removes them.
+//! Adds pool addresses to interfaces, and removes pool addresses from interfaces.
 //!
-//! Both operations include the addresses that an interrupted run added. An address of a session is
-//! not removed. An address that this host or another host already uses is not leased.
+//! Both operations also handle the addresses that an interrupted run added. The assigner never
+//! removes the address of an open session. If this host or another host already uses an address,
+//! the assigner reports a conflict, and no session gets the address.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -16,7 +17,8 @@ use super::arp;
 use super::netlink::{InterfaceAddress, Link, Netlink};
 use super::state::{Added, AssignerState};
 
-/// Limit for IPv6 duplicate address detection. It starts within a second and takes one second.
+/// Maximum wait for IPv6 duplicate address detection. The kernel starts the detection within a
+/// second, and the detection takes one second.
 const DAD_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The result of [`add_addresses`].
@@ -32,12 +34,12 @@ pub struct AssignResult {
 
 /// Adds the `wanted` addresses to their interfaces.
 ///
-/// With `probe`, the network is asked first whether another host uses an address. The host's own
-/// source address towards each of `destinations` must not change.
+/// If `probe` is true, this function first probes the network for other hosts that use one of the
+/// addresses. The host's own source address for each of `destinations` must not change.
 ///
 /// # Errors
-/// The kernel reports an error, or the host's own source address would change. Then the addresses
-/// that this run added are removed again.
+/// The kernel reports an error, or the host's own source address would change. If a check of the
+/// added addresses fails, this function removes the addresses that it added.
 pub fn add_addresses(
     state: &mut AssignerState,
     wanted: &BTreeSet<InterfaceAddress>,
@@ -51,7 +53,7 @@ pub fn add_addresses(
     let (mut present, unwanted) = assigned_addresses(&mut netlink, state, wanted)?;
     let interface_of: BTreeMap<IpAddr, u32> =
         wanted.iter().map(|entry| (entry.address, entry.interface)).collect();
-    // These addresses are wanted on another interface, because their subnet has moved there.
+    // The subnet of these addresses is on another interface now, so the addresses move there too.
     let moved: Vec<InterfaceAddress> = unwanted
         .iter()
         .filter(|entry| interface_of.contains_key(&entry.address))
@@ -123,7 +125,7 @@ pub fn add_addresses(
     Ok(result)
 }
 
-/// Removes the addresses that any run of [`add_addresses`] added, except those for which
+/// Removes the addresses that any run of [`add_addresses`] added, except the addresses for which
 /// `is_needed` returns true. Returns the number of removed addresses, and the kept addresses.
 ///
 /// # Errors
@@ -140,10 +142,12 @@ pub fn remove_addresses(
     Ok((removed.len(), kept))
 }
 
-/// Returns the addresses on the interfaces that an assigner added: the wanted ones, and the others.
+/// Returns the addresses on the interfaces that an assigner added, in two sets: the wanted
+/// addresses and the unwanted addresses.
 ///
-/// The state file identifies both. If the file was lost, the mark identifies wanted addresses. It
-/// does not identify unwanted ones, because they could belong to another map.
+/// The state file identifies the addresses of both sets. If the state file was lost, the mark
+/// (`netlink::PROTOCOL`) identifies the wanted addresses only: an unwanted address with the mark
+/// can belong to another map.
 fn assigned_addresses(
     netlink: &mut Netlink,
     state: &AssignerState,
@@ -173,8 +177,8 @@ fn delete(netlink: &mut Netlink, addresses: &[InterfaceAddress]) -> anyhow::Resu
     Ok(())
 }
 
-/// Probes the IPv4 addresses on all interfaces concurrently. Returns the addresses in use, with
-/// the Ethernet address of the host that uses each.
+/// Probes the IPv4 addresses on all interfaces concurrently. Returns each address in use with the
+/// Ethernet address of the host that uses it.
 fn probe_network(
     wanted: &BTreeSet<InterfaceAddress>,
     links: &BTreeMap<u32, Link>,
@@ -216,8 +220,8 @@ fn probe_network(
     conflicts
 }
 
-/// Announces the addresses twice (RFC 5227, section 2.3). Failures are ignored: old entries in the
-/// neighbours' ARP caches expire anyway.
+/// Announces the addresses twice (RFC 5227, section 2.3). Ignores failures, because old entries in
+/// the ARP caches of the neighbours expire without an announcement.
 fn announce(addresses: &[InterfaceAddress], links: &BTreeMap<u32, Link>) {
     for round in 0..2 {
         if round > 0 && addresses.iter().any(|entry| entry.address.is_ipv4()) {
@@ -275,9 +279,9 @@ fn wait_until_usable(
     }
 }
 
-/// Returns the source address that the host chooses by itself towards a destination.
+/// Returns the source address that the kernel selects for a destination.
 ///
-/// Connecting a UDP socket only looks up the route; nothing is sent.
+/// For a UDP socket, connect(2) only looks up the route. The kernel sends no packet.
 fn source_address(destination: IpAddr) -> Option<IpAddr> {
     let unspecified: IpAddr = match destination {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),

@@ -1,8 +1,9 @@
-//! Finds out whether another host uses an IPv4 address: ARP probes and announcements of RFC 5227,
-//! for many addresses of one interface at the same time.
+//! Sends the ARP probes and announcements of RFC 5227 for many addresses of one interface at the
+//! same time. A probe detects whether another host uses an IPv4 address.
 //!
-//! Each address gets three probes, one to two seconds apart, and two seconds for late answers. All
-//! addresses are probed concurrently, so any number of them takes six seconds.
+//! Each address gets three probes, 1.5 seconds apart. Late answers are accepted for two seconds.
+//! All addresses are probed concurrently, so the duration is six seconds for any number of
+//! addresses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -17,8 +18,8 @@ use crate::system::arp_socket::{ArpPacket, ArpSocket};
 const PROBE_NUM: u32 = 3;
 const PROBE_INTERVAL: Duration = Duration::from_millis(1500);
 const ANNOUNCE_WAIT: Duration = Duration::from_secs(2);
-/// PROBE_WAIT of the RFC spreads the probes of hosts that start at the same time. Here it spreads
-/// the probes of one host.
+/// In the RFC, PROBE_WAIT spreads the probes of hosts that start at the same time. Here, PROBE_WAIT
+/// spreads the probes that this host sends for different addresses.
 const PROBE_WAIT: Duration = Duration::from_secs(1);
 
 /// An Ethernet address.
@@ -30,9 +31,9 @@ const OP_REQUEST: u16 = 1;
 /// Probes the addresses on one interface. Returns the addresses that another host uses, with that
 /// host's Ethernet address.
 ///
-/// `own_macs` are the Ethernet addresses of this host. Their packets are ignored, because Linux
-/// answers for all its addresses on every interface. `report_progress` gets the completed fraction,
-/// 0 to 1.
+/// `own_macs` are the Ethernet addresses of this host. Packets from these Ethernet addresses are
+/// ignored, because Linux answers ARP requests for all its IP addresses on every interface.
+/// `report_progress` receives the completed fraction, 0 to 1.
 ///
 /// # Errors
 /// The ARP socket cannot be opened, or sending or receiving fails.
@@ -69,7 +70,8 @@ pub fn probe(
     Ok(conflicts)
 }
 
-/// Announces the addresses to the neighbours, whose ARP caches may name an earlier owner.
+/// Announces the addresses to the neighbours. Their ARP caches may contain the Ethernet address of
+/// an earlier owner.
 ///
 /// # Errors
 /// The ARP socket cannot be opened, or sending fails.
@@ -110,7 +112,7 @@ fn listen(
     }
 }
 
-/// Sends a packet. If the interface's queue is full, waits for it to drain.
+/// Sends a packet. If the queue of the interface is full, waits until the queue has room.
 fn send(socket: &ArpSocket, packet: &ArpPacket) -> io::Result<()> {
     for _ in 0..50 {
         match socket.broadcast(packet) {

@@ -4,7 +4,7 @@
 //! `vipool up` adds the addresses, then creates the map, then removes addresses that no longer
 //! belong to a pool. So an address is in the map only while it is on its interface. `vipool down`
 //! works in the reverse order. Either command can be killed at any moment. The next run completes
-//! or reverts its work ([`state`]).
+//! or reverts the work of the killed run ([`state`]).
 
 mod addresses;
 mod arp;

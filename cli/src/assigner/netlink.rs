@@ -2,8 +2,8 @@
 //! addresses in batches.
 //!
 //! A pool address is added in a form that the host never uses as its own source address:
-//! - IPv4: a /32 of host scope. Source selection skips host scope for every destination outside the
-//!   host. It would not skip a deprecated address.
+//! - IPv4: a /32 of host scope. For a destination outside the host, the kernel never selects a
+//!   source address of host scope. A deprecated IPv4 address could be selected.
 //! - IPv6: a /128 with preferred lifetime 0, which makes it deprecated (RFC 6724, rule 3).
 //!
 //! Each address carries the mark [`PROTOCOL`], which recent versions of `ip address` show as
@@ -24,10 +24,11 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
-/// The origin of an address (IFA_PROTO).
+/// The mark of pool addresses, which the kernel stores as the origin of an address (IFA_PROTO).
 pub const PROTOCOL: u8 = 0x76;
 
-/// Messages per system call. Their answers need only a small part of the socket's buffer.
+/// Number of messages per system call. The answers to this number of messages use only a small part
+/// of the socket's receive buffer.
 const BATCH_SIZE: usize = 128;
 
 /// A network interface.
@@ -61,7 +62,7 @@ pub struct AddressState {
     pub is_tentative: bool,
     /// IPv6: another host uses the address.
     pub is_duplicate: bool,
-    /// The address has the form of a pool address. Addresses of the host do not have it.
+    /// The address has the form of a pool address. The host's own addresses have another form.
     pub is_pool_like: bool,
     /// The address carries the mark [`PROTOCOL`].
     pub is_marked: bool,

@@ -1,4 +1,5 @@
-//! From a server's plan to the addresses on its interfaces, and back to the plan for the map.
+//! Computes the addresses for the interfaces from a server's plan, and removes conflicting
+//! addresses from the plan for the map.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -14,8 +15,8 @@ use vipool::range::{Range, subtract};
 use super::addresses::AssignResult;
 use super::netlink::{InterfaceAddress, Netlink};
 
-/// Lists the interfaces without the addresses that an assigner added, since those are not the
-/// host's own.
+/// Lists the interfaces with the host's own addresses. Leaves out the addresses that an assigner
+/// added.
 ///
 /// # Errors
 /// The kernel's routing socket fails.
@@ -42,7 +43,7 @@ pub fn host_interfaces() -> anyhow::Result<Vec<Interface>> {
 /// Returns every virtual IP of the pools with its interface.
 ///
 /// # Errors
-/// An address is in no interface's subnet.
+/// No interface has a subnet that contains one of the addresses.
 pub fn wanted_addresses(planned: &ServerPlan) -> anyhow::Result<BTreeSet<InterfaceAddress>> {
     let assign = |address: IpAddr| {
         let mut assignments = planned.assignments.iter();
@@ -64,7 +65,8 @@ pub fn without_conflicts(mut plan: Plan, result: &AssignResult) -> Plan {
     let excluded: Vec<Range> =
         result.conflicts.keys().map(|address| Range::from(*address)).collect();
     for pool in plan.pools.iter_mut().filter(|pool| pool.kind() == PoolKind::VirtualIp) {
-        // A pool may use only the beginning of its last range, so each range is cut to its slots.
+        // A pool may use only the first part of its last range, so each range is cut to the
+        // addresses that have a slot.
         let cut = |first_slot: u32, range: &Range, next_slot: u32| {
             let last = range.nth(u128::from(next_slot - first_slot) - 1).expect("a slot");
             Range::new(range.first(), last).expect("in order")
@@ -83,9 +85,9 @@ pub fn without_conflicts(mut plan: Plan, result: &AssignResult) -> Plan {
     plan
 }
 
-/// Returns destinations for the comparison of the host's source addresses before and after: a
-/// neighbour in each subnet, and two remote addresses (reserved for documentation by RFC 5737 and
-/// RFC 3849).
+/// Returns the destinations for which `vipool up` compares the host's source addresses before and
+/// after it adds addresses. The destinations are a neighbour in each subnet, and two remote
+/// addresses (reserved for documentation by RFC 5737 and RFC 3849).
 pub fn probe_destinations(planned: &ServerPlan, interfaces: &[Interface]) -> Vec<IpAddr> {
     let is_host_address = |address: &IpAddr| {
         interfaces.iter().flat_map(|i| &i.addresses).any(|n| n.addr() == *address)

@@ -16,7 +16,7 @@ impl PortSet {
         PortSet(self.0.union(&other.0).copied().collect())
     }
 
-    /// Returns the ports of this set that are not in the other.
+    /// Returns the ports of this set that are not in `other`.
     pub fn difference(&self, other: &PortSet) -> PortSet {
         PortSet(self.0.difference(&other.0).copied().collect())
     }

@@ -1,8 +1,9 @@
-//! Ports that the kernel must not choose by itself: `net.ipv4.ip_local_reserved_ports`.
+//! Reserves ports in `net.ipv4.ip_local_reserved_ports`. The kernel does not choose a reserved port
+//! for a program that binds port 0.
 //!
-//! Any program that binds port 0 on 127.0.0.1 may get a fixed port inside the ephemeral range. So
-//! `up` reserves the fixed ports of farm.toml. `down` removes only the reservations that `up`
-//! added, and keeps those of the administrator.
+//! Without the reservation, a program that binds port 0 on 127.0.0.1 could get a port of farm.toml
+//! that another program needs. So `up` reserves the fixed ports of farm.toml. `down` removes only
+//! the reservations that `up` added, and keeps the reservations of the administrator.
 
 use std::fs;
 
@@ -13,15 +14,15 @@ use super::state::{Added, AssignerState};
 
 const SYSCTL: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 
-/// Reserves these ports for listed programs. Removes earlier reservations of the assigner for
-/// other ports.
+/// Reserves `ports`. Removes the reservations of the assigner for all other ports.
 ///
 /// # Errors
 /// The kernel's file or the state file cannot be read or written.
 pub fn set_reserved_ports(state: &mut AssignerState, ports: &PortSet) -> anyhow::Result<()> {
     let others = read_sysctl()?.difference(&state.added.ports);
     let added = ports.difference(&others);
-    // The state file is written first. Ports in it that are not reserved do no harm.
+    // The state file is written first: a port that the file lists but that is not reserved is
+    // harmless.
     let intended = added.union(&state.added.ports);
     state.write(Added { ports: intended, ..state.added.clone() })?;
     write_sysctl(&others.union(&added))?;

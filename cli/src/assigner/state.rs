@@ -1,10 +1,10 @@
-//! The file that lists what `vipool up` added to this machine. `down` and the next `up` remove
-//! exactly these things.
+//! The state file. It lists the addresses and ports that `vipool up` added to this machine. `down`
+//! and the next `up` remove only addresses and ports on this list.
 //!
-//! Invariant: the file is written, by rename, before anything is added and after anything is
-//! deleted. So whenever a run is killed, the file lists everything that was added. It may also list
-//! addresses that are not on the interfaces; removing them is harmless. The file is valid for one
-//! boot and one network namespace.
+//! Invariant: an assigner writes the file before it adds an address and after it deletes an
+//! address. A rename replaces the file atomically. So if a run is killed, the file lists every
+//! address that the run added. The file may also list addresses that are not on an interface.
+//! Removing such an address is harmless. The file is valid for one boot and one network namespace.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, TryLockError};
@@ -23,18 +23,19 @@ use super::port_set::PortSet;
 
 const STATE_FILE: &str = "assigned.json";
 const LOCK_FILE: &str = "assigner.lock";
-/// Time for a killed assigner to exit and release its lock.
+/// Maximum wait for the lock. A killed assigner exits within this time, and the kernel then
+/// releases its lock.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The state file. Its lock excludes other assigners as long as this value lives.
+/// The state file, locked: no other assigner can run as long as this value lives.
 pub struct AssignerState {
     path: PathBuf,
-    /// Everything that was added or was about to be added.
+    /// All addresses and ports that an assigner added or was about to add.
     pub added: Added,
     _lock: File,
 }
 
-/// What an assigner added.
+/// The addresses and ports that an assigner added, and the drain state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Added {
     /// Addresses on interfaces.
@@ -72,7 +73,7 @@ impl AssignerState {
             .create(true)
             .truncate(false)
             .write(true)
-            // Any user who can open the file could lock it.
+            // Only root may open the file, because any user who can open the file can lock it.
             .mode(0o600)
             .open(&lock_path)
             .with_context(|| format!("cannot open {} (run as root)", lock_path.display()))?;
@@ -107,7 +108,7 @@ impl AssignerState {
         Ok(Self { path, added, _lock: lock })
     }
 
-    /// Writes the file, or removes it if nothing is added.
+    /// Writes `added` to the file, or removes the file if `added` is empty.
     ///
     /// # Errors
     /// The file cannot be written or removed.

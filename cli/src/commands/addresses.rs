@@ -12,13 +12,13 @@ use crate::maps::selection::MapArgs;
 
 /// Number of addresses per line.
 const LINE_WIDTH: usize = 64;
-/// In a pool with more lines than this, lines with only free addresses are not shown.
+/// If a pool has more lines than this, lines with only free addresses are not shown.
 const MAX_LINES_WITH_FREE: usize = 64;
 
 /// Show which addresses are free, used, cooling or drained
 ///
-/// Each line shows 64 addresses. Its label is the first of them. In large pools, lines with only
-/// free addresses are left out.
+/// Each line shows 64 addresses. Its label is the first address of the line. In large pools, lines
+/// with only free addresses are left out.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   vipool addresses

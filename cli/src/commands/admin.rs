@@ -48,7 +48,7 @@ struct DrainTarget {
 
 /// Reserve an address for a user
 ///
-/// The user's next session gets the address, and no other user's session does. A session that
+/// The user's next session gets the address. Sessions of other users do not get it. A session that
 /// holds the address keeps it.
 #[derive(clap::Args)]
 #[command(after_help = "Example:

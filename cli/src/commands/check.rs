@@ -87,7 +87,7 @@ struct FindingRow<'a> {
 
 #[derive(Serialize)]
 struct ServerRow {
-    /// None if the file names no servers: it then applies to any machine.
+    /// None if the file names no servers. The file then applies to any machine.
     name: Option<String>,
     enabled: bool,
     /// 0 means no limit.
@@ -100,9 +100,9 @@ struct PoolRow {
     name: String,
     kind: &'static str,
     family: &'static str,
-    /// Number of sessions that can have an address of the pool.
+    /// Maximum number of sessions that can have an address of the pool at the same time.
     sessions: u32,
-    /// Number of addresses in the ranges, without the excluded ones.
+    /// Number of addresses in the ranges, without excluded addresses.
     addresses: u128,
     first: Option<String>,
     last: Option<String>,
@@ -216,7 +216,7 @@ fn print_text(
     Ok(())
 }
 
-/// Joins the first ranges, so that a line does not become too long.
+/// Joins the first ranges and counts the other ranges, so that the line does not become too long.
 fn abbreviate(ranges: &[String]) -> String {
     const MAX_SHOWN: usize = 3;
     let shown = ranges[..ranges.len().min(MAX_SHOWN)].join(", ");

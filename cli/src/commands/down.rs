@@ -1,4 +1,4 @@
-//! `vipool down`: removes what `vipool up` added.
+//! `vipool down`: removes the addresses and ports that `vipool up` added.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,8 +19,8 @@ use crate::maps::last_users;
 
 /// Remove the addresses and ports that 'vipool up' added
 ///
-/// Addresses of open sessions are kept, and so is the map, but no new session gets an address. Run
-/// the command again after the sessions have closed, or with --force.
+/// If sessions are open, their addresses and the map are kept, but no new session gets an address.
+/// Run the command again after the sessions have closed, or with --force.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   vipool down")]
@@ -43,12 +43,13 @@ impl Down {
         let mut has_sessions = false;
         let leased = match Map::open(&self.map) {
             Ok(map) => {
-                // Drained before the sessions are listed, so that none opens afterwards.
+                // The server is drained before the sessions are listed, so that no session opens
+                // after the list was made.
                 state.write(Added { draining: true, ..state.added.clone() })?;
                 map.drain_server(true)?;
                 if self.force {
                     for row in map.sessions()? {
-                        // The session may have closed since it was listed.
+                        // The session may have closed since the list was made.
                         let _ = map.close_session(row.session, Tick::now());
                     }
                 }
@@ -101,8 +102,8 @@ pub fn leased_addresses(map: &Map) -> anyhow::Result<Option<BTreeSet<IpAddr>>> {
     Ok((!rows.is_empty()).then(|| addresses.collect()))
 }
 
-/// Removes a map without sessions. An empty plan marks it as superseded first, so that its readers
-/// stop using it.
+/// Removes a map without sessions. First creates a map with an empty plan, which marks this map as
+/// superseded. So readers stop using it.
 fn retire_map(directory: &Path) -> anyhow::Result<()> {
     Map::create(directory, &Plan::default())?;
     for file in [MAP_FILE, SESSIONS_FILE] {

@@ -14,14 +14,15 @@ use crate::maps::{last_users, reap};
 #[cfg(unix)]
 use crate::{event_log, history};
 
-/// Free cooled addresses without sockets, and close sessions whose leader has exited
+/// Free addresses that have cooled down and have no sockets, and close sessions whose leader has
+/// exited
 ///
-/// A released address becomes free for other sessions when it has cooled down and no socket is
-/// left on it. A session is closed when its leader process is found missing twice, at least ten
-/// seconds apart. Events since the last run are written to the history and to the system log, and
-/// old history is removed. The last user of each address is saved, so that users get the same
-/// addresses after a restart of the machine. Run this command from a timer. It is quick, and safe
-/// to run at any time.
+/// A released address becomes free for other sessions when it has cooled down and no socket is left
+/// on it. A session is closed when two checks, at least ten seconds apart, find that its leader
+/// process does not exist. Events since the last run are written to the history and to the system
+/// log, and old history is removed. The last user of each address is saved, so that users get the
+/// same addresses after a restart of the machine. Run this command from a timer. The command is
+/// fast, and it is safe to run it at any time.
 #[derive(clap::Args)]
 #[command(after_help = "Example, for cron(8):
   * * * * * root vipool gc --quiet")]
@@ -36,7 +37,7 @@ pub struct Gc {
     #[cfg(unix)]
     #[arg(long, value_name = "DAYS", default_value_t = 365)]
     keep_days: u32,
-    /// Remove the oldest history records while the history is larger than this
+    /// Remove the oldest history records until the history is not larger than this
     #[cfg(unix)]
     #[arg(long, value_name = "MIB", default_value_t = 80, value_parser = clap::value_parser!(u32).range(16..))]
     keep_mib: u32,
@@ -48,7 +49,8 @@ impl Gc {
     #[cfg(unix)]
     fn retention(&self) -> history::Retention {
         let age = Duration::from_secs(u64::from(self.keep_days) * 24 * 3600);
-        // The limit of the log counts rotated files only, so the current file is subtracted.
+        // `max_bytes` limits the rotated files only, so subtract the maximum size of the current
+        // file.
         let max_bytes = (u64::from(self.keep_mib) << 20) - history::MAX_FILE_BYTES;
         history::Retention { max_age: (self.keep_days > 0).then_some(age), max_bytes }
     }
@@ -76,7 +78,8 @@ impl Gc {
                 summary.closed.len()
             );
         }
-        // Last, so that a history that cannot be written does not keep the map from its upkeep.
+        // Report this error last: a failure to write the history must not prevent the maintenance
+        // of the map.
         #[cfg(unix)]
         collected.context("cannot update the history")?;
         Ok(ExitCode::SUCCESS)

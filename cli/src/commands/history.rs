@@ -1,4 +1,4 @@
-//! `vipool history` and `vipool who`: which session and user held an address, and when.
+//! `vipool history` and `vipool who`: show which session and user held an address, and when.
 
 use std::net::IpAddr;
 use std::process::ExitCode;
@@ -81,7 +81,8 @@ struct Holder<'a> {
     from: Timestamp,
     /// None while the session still has the lease.
     until: Option<Timestamp>,
-    /// Whether one of the two times comes from a reconciliation and may be inexact.
+    /// Whether one of the two times was reconstructed by a comparison of the history with the map,
+    /// and may be inexact.
     reconciled: bool,
 }
 
@@ -93,13 +94,13 @@ fn parse_time(text: &str) -> Result<Timestamp, String> {
     })
 }
 
-/// Updates the history of the selected map from its journal, and reads it.
+/// Moves new events from the journal of the selected map to its history, and returns all records.
 fn read_records(map: &MapArgs) -> anyhow::Result<Vec<Record>> {
     let directory = map.directory()?;
     let file = history::file_of(&directory);
     match history::collect(&directory, &file, None) {
         Ok(new) => event_log::log_records(&directory, &new),
-        // Older records can still be read if the map is missing or not accessible.
+        // If the map is missing or not accessible, the older records can still be read.
         Err(error) => eprintln!("vipool: the newest events are missing: {error:#}"),
     }
     let (records, damaged) = history::read(&file)?;
@@ -138,7 +139,8 @@ impl History {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Whether the options select the record. Gaps are never filtered by user, session or address.
+    /// Returns whether the options select the record. Gap records are never filtered by user,
+    /// session or address.
     fn matches(&self, record: &Record) -> bool {
         let is_gap = record.event == RecordKind::Gap;
         self.since.is_none_or(|since| record.time >= since)

@@ -33,7 +33,8 @@ impl Metrics {
             print!("{text}");
             return Ok(ExitCode::SUCCESS);
         };
-        // The collector reads only *.prom, so it never reads a partly written file.
+        // The collector reads only files named *.prom, so it does not read this file before the
+        // rename.
         let new = path.with_extension(format!("new{}", std::process::id()));
         fs::write(&new, text)
             .and_then(|()| fs::rename(&new, &path))

@@ -1,4 +1,4 @@
-//! The subcommands, and the command line as clap parses it.
+//! Defines the subcommands, and the command line that clap parses.
 
 mod addresses;
 mod admin;
@@ -44,8 +44,8 @@ const FIRST_STEP: &str =
 /// the host's.
 ///
 /// The farm file (farm.toml) contains the addresses and the process list. 'vipool up' creates the
-/// map from it: the file that records which session holds which address. 'vipool run', or the PAM
-/// module at a logon, opens a session in the map.
+/// map from the farm file. The map is the file that records which session holds which address.
+/// 'vipool run', or the PAM module at a logon, opens a session in the map.
 #[derive(Parser)]
 #[command(name = "vipool", version, max_term_width = 100, after_help = FIRST_STEP)]
 pub struct Cli {

@@ -1,4 +1,5 @@
-//! Adds and removes addresses in network namespaces. A second namespace acts as another host.
+//! Tests that add and remove addresses in network namespaces. A second namespace acts as another
+//! host.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -11,8 +12,8 @@ use vipool_testing::ChildGuard;
 
 use super::*;
 
-/// A network of two hosts: this thread in a new network namespace, and another namespace as its
-/// peer. Both end with the test.
+/// A network of two hosts. One host is the new network namespace of this thread. The other host,
+/// the peer, is a second network namespace. The kernel removes both namespaces after the test.
 struct TestNetwork {
     peer: ChildGuard,
     directory: PathBuf,
@@ -127,7 +128,7 @@ fn pool_addresses_are_reachable_and_never_the_hosts_own_source() {
     assert_eq!(result.usable.len(), 18);
     assert_eq!(source_addresses(&destinations), sources_before);
 
-    // The peer reaches a listener on V, and a datagram socket on V keeps V as its source.
+    // The peer can connect to a listener on V. A datagram socket on V sends with V as its source.
     for v in ["10.77.0.100", "fd77::100"] {
         let v: IpAddr = v.parse().unwrap();
         let listener = TcpListener::bind((v, 0)).unwrap();
@@ -142,7 +143,8 @@ fn pool_addresses_are_reachable_and_never_the_hosts_own_source() {
         assert_eq!(socket.local_addr().unwrap().ip(), v);
     }
 
-    // A later run that wants fewer addresses removes the others, except those in use.
+    // A later run with fewer wanted addresses removes the other addresses, except the addresses in
+    // use.
     let fewer = dual_stack(100, 103);
     let result = add_addresses(&mut state, &fewer, false, &destinations).unwrap();
     assert_eq!((result.added, result.usable.len()), (0, 8));
@@ -179,14 +181,14 @@ fn interrupted_run_is_completed_and_foreign_addresses_are_kept() {
     run("ip address add 10.78.0.1/22 dev v0");
     let all = wanted((10..1010).map(|i| format!("10.78.{}.{}", i / 256, i % 256)));
     let mut state = AssignerState::open(&net.directory).unwrap();
-    // A run was killed after it wrote the file and added half of the addresses.
+    // Simulate a run that was killed after it wrote the state file and added half of the addresses.
     state.write(Added { addresses: all.clone(), ..Added::default() }).unwrap();
     let half: Vec<InterfaceAddress> = all.iter().take(500).copied().collect();
     Netlink::open().unwrap().add(&half, |_| {}).unwrap();
     let result = add_addresses(&mut state, &all, false, &[]).unwrap();
     assert_eq!((result.added, result.usable.len()), (500, 1000));
     assert_eq!(pool_addresses_on_v0().len(), 1000);
-    // If the file is lost, the mark identifies the addresses.
+    // If the state file is lost, the mark identifies the addresses.
     if Netlink::open().unwrap().addresses().unwrap().values().any(|state| state.is_marked) {
         state.write(Added::default()).unwrap();
         let result = add_addresses(&mut state, &all, false, &[]).unwrap();

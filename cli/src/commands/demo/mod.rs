@@ -1,7 +1,7 @@
-//! `vipool demo`: shows two sessions on one port with real programs, without root.
+//! `vipool demo`: runs real programs of two sessions on one port, without root.
 //!
-//! sh(1) runs every line that begins with `$` exactly as printed, and the output follows unchanged.
-//! Every claim is checked. The command fails if one does not hold.
+//! The demo prints each command after `$`, runs exactly this command with sh(1), and prints its
+//! output unchanged. The demo checks every claim. It fails if a claim does not hold.
 
 mod programs;
 mod transcript;
@@ -103,12 +103,12 @@ fn run_demo(t: &mut Transcript, programs: &Programs, port: u16) -> anyhow::Resul
     Ok(t.finish())
 }
 
-/// Returns the page of `host`, `session 1` and so on.
+/// Returns the page of `owner`, which is `host`, `session 1` and so on.
 fn page(owner: &str) -> String {
     format!("The page of {}.\n", if owner == "host" { "the host" } else { owner })
 }
 
-/// Returns a free port of 127.0.0.1: 8000 if possible, the usual port of such servers.
+/// Returns a free port of 127.0.0.1. Prefers 8000, the default port of python3's web server.
 fn free_port() -> std::io::Result<u16> {
     let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
     Ok(bind(8000).or_else(|_| bind(0))?.local_addr()?.port())

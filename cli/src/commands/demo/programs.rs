@@ -6,15 +6,16 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 
-/// A minimal client for python3.
+/// A minimal HTTP client in Python.
 const FETCH_SCRIPT: &str = "\
 import sys, urllib.request
 print(urllib.request.urlopen(f'http://127.0.0.1:{sys.argv[1]}/').read().decode(), end='')
 ";
 
-/// A web server and a client. Both run from one file, which the farm file lists.
+/// A web server and a client. Both use the same executable file, which the farm file lists.
 pub enum Programs {
-    /// The interpreter of python3. The name python3 itself may be a wrapper script.
+    /// The executable file of the Python interpreter. The command `python3` may be a wrapper
+    /// script.
     Python(PathBuf),
     /// The example `page`.
     Page(PathBuf),
@@ -42,7 +43,8 @@ impl Programs {
         Ok(Self::Page(page))
     }
 
-    /// Returns the farm file: the process list, and loopback addresses for two sessions.
+    /// Returns the text of the farm file: the process list, and loopback addresses for two
+    /// sessions.
     pub fn farm(&self) -> String {
         let (Self::Python(file) | Self::Page(file)) = self;
         format!(
@@ -77,7 +79,7 @@ impl Programs {
     }
 }
 
-/// Returns the file of the interpreter that python3 starts.
+/// Returns the executable file of the interpreter that the command `python3` starts.
 fn find_python() -> Option<PathBuf> {
     let code = "import sys; print(sys.executable)";
     let output = Command::new("python3").args(["-c", code]).output().ok()?;

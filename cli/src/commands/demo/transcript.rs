@@ -1,4 +1,4 @@
-//! Runs commands and prints them with their output, as in a terminal.
+//! Runs commands. Prints each command and its output, as in a terminal.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -76,7 +76,7 @@ impl Transcript {
         let output = File::create(&log)?;
         let errors = output.try_clone()?;
         let mut child = self.sh(&format!("exec {line}")).stdout(output).stderr(errors).spawn()?;
-        // The limit of 30 seconds is reached only after a failure.
+        // The limit is 30 seconds. A command that works is ready much earlier.
         for _ in 0..600 {
             let lines: Vec<_> =
                 BufReader::new(File::open(&log)?).lines().collect::<Result<_, _>>()?;
@@ -94,7 +94,8 @@ impl Transcript {
         bail!("'{line}' did not print {ready_text:?} within 30 seconds");
     }
 
-    /// Ends the background commands with SIGTERM, the last one first, and prints that as kill(1).
+    /// Terminates the background commands with SIGTERM, in reverse order of their start. Prints the
+    /// kill(1) command with the same effect.
     pub fn stop_all(&mut self) {
         let count = self.background.len();
         println!(
@@ -106,20 +107,21 @@ impl Transcript {
 
     fn terminate_background(&mut self) {
         for mut child in self.background.drain(..).rev() {
-            // The child has not been waited for, so the kernel cannot have reused its pid.
+            // This process has not waited for the child yet, so the kernel cannot have reused its
+            // pid.
             let _ = kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM);
             let _ = child.wait();
         }
     }
 
-    /// Prints and counts a claim.
+    /// Prints a claim and whether it holds, and counts it.
     pub fn check(&mut self, claim: &str, holds: bool) {
         self.claims += 1;
         self.failed_claims += u32::from(!holds);
         println!("  {} {claim}", if holds { "ok:" } else { "FAILED:" });
     }
 
-    /// Prints the number of claims that hold. Returns whether all do.
+    /// Prints the number of claims that hold. Returns whether all claims hold.
     pub fn finish(&self) -> bool {
         let passed = self.claims - self.failed_claims;
         println!("\n{passed} of {} claims hold.", self.claims);
@@ -145,7 +147,7 @@ impl Transcript {
         let mut command = Command::new("sh");
         command.args(["-c", line]).current_dir(&self.directory).stdin(Stdio::null());
         command.env("PATH", &self.path).env("VIPOOL_PRIVATE", &self.directory);
-        // The demo must not use a session that it was itself started in.
+        // The commands must not use the session in which the demo itself was started.
         command.env_remove("VIPOOL_LEASE").env_remove("VIPOOL_MAP").env_remove("VIPOOL_DISABLE");
         let _ = std::io::stdout().flush();
         command

@@ -1,6 +1,7 @@
 //! `vipool discover`: finds programs that need an address of their own.
 //!
-//! `sockets` and the tracer observe the socket calls of programs. `verdict` draws the conclusions.
+//! `sockets` and the tracer observe the socket calls of programs. `verdict` decides which features
+//! each program needs.
 
 mod sockets;
 mod verdict;
@@ -18,13 +19,13 @@ use crate::system::elf::read_elf;
 use crate::system::trace;
 use verdict::{Observations, Verdict, judge};
 
-/// The limits of tracing a program.
+/// Socket calls that a trace does not observe.
 const TRACE_LIMITS: &[&str] = &[
     "functions of the program that were not used during the trace",
     "programs that other services start for it (systemd, D-Bus)",
     "system calls through io_uring, and those of 32-bit programs",
 ];
-/// The limits of listing the open sockets.
+/// Socket calls that the list of open sockets does not reveal.
 const SOCKET_LIST_LIMITS: &[&str] = &[
     "sockets that are already closed, or not open yet",
     "ports of the ephemeral range, even if a program requested one",
@@ -34,12 +35,14 @@ const SOCKET_LIST_LIMITS: &[&str] = &[
 
 /// Find programs that need an address of their own
 ///
-/// With a program: runs it and traces its socket calls and those of its child processes until all
-/// have exited (Ctrl-C ends the programs; --for ends the trace). Use the program meanwhile as a user
-/// would. For each program the output lists what it binds, whether a second instance would collide,
-/// which programs it connects to on the loopback, and the lines for farm.toml.
+/// With a program: runs the program, and traces its socket calls and the socket calls of its child
+/// processes until all have exited (Ctrl-C ends the programs; --for ends the trace). During the
+/// trace, use the program as a user would. For each program the output lists what it binds, whether
+/// a second instance would collide, which programs it connects to on the loopback, and the lines
+/// for farm.toml.
 ///
-/// Without a program: examines the sockets that are open now. Root examines those of all users.
+/// Without a program: examines the sockets that are open now. Root can examine the sockets of all
+/// users.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   sudo vipool discover
@@ -123,12 +126,13 @@ fn out_of_reach(file: &Path) -> BTreeSet<&'static str> {
     reasons.into_iter().filter(|(applies, _)| *applies).map(|(_, reason)| reason).collect()
 }
 
-/// Runs the command and records the socket calls of it and its descendants.
+/// Runs the command, and records the socket calls of its process and of all descendants.
 fn trace_program(command: &mut Command, limit: Option<Duration>) -> anyhow::Result<Observations> {
     let name = command.get_program().to_string_lossy().into_owned();
     let mut observed = Observations::new();
     trace::trace(command, limit, |pid, call| {
-        // The process may have executed another program, so its file is read again for each call.
+        // The process may have executed another program, so its program file is determined again
+        // for each call.
         if let Some(program) = sockets::program_of(pid) {
             observed.entry(program).or_default().insert(call);
         }

@@ -9,12 +9,12 @@ use crate::system::auxv::started_as;
 use crate::system::proc_net;
 use crate::system::trace::SocketCall;
 
-/// Interpreters. The script that an interpreter runs identifies the program.
+/// Names of interpreters. If a process runs an interpreter, the script identifies the program.
 const INTERPRETERS: &[&str] = &["python", "perl", "ruby", "node", "php", "bash", "sh", "dash"];
 
-/// Returns the socket calls that the open sockets of each program imply.
+/// Infers the socket calls of each program from its open sockets.
 ///
-/// Binds to ports of the ephemeral range are left out: the program may not have requested the port.
+/// Leaves out binds to ports of the ephemeral range: the kernel may have chosen the port.
 pub fn observe_open_sockets() -> Observations {
     let owners = socket_owners();
     let ephemeral_ports = ephemeral_ports();
@@ -43,7 +43,8 @@ pub fn program_of(pid: u32) -> Option<Program> {
     let name = path.file_name()?.to_string_lossy().into_owned();
     let name = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
     let script = INTERPRETERS.contains(&name).then(|| script_of(pid)).flatten();
-    // One file may have several names. The rule should contain the one that is in use.
+    // Symlinks can give one file several paths. The rule should contain the path by which the
+    // program was started.
     let link = started_as(pid)
         .filter(|link| link.is_absolute() && link.canonicalize().is_ok_and(|file| file == path));
     Some(Program { path: link.unwrap_or(path), script })
@@ -60,7 +61,7 @@ fn script_of(pid: u32) -> Option<PathBuf> {
     file.is_file().then_some(file)
 }
 
-/// Returns the program that has each socket open, by inode.
+/// Returns the program that has each socket open. The key is the inode number of the socket.
 fn socket_owners() -> HashMap<u64, Program> {
     let mut owners = HashMap::new();
     for pid in proc_net::all_pids() {
@@ -72,7 +73,7 @@ fn socket_owners() -> HashMap<u64, Program> {
     owners
 }
 
-/// Returns the range of ports that the kernel chooses from.
+/// Returns the ephemeral ports: the range from which the kernel chooses ports.
 fn ephemeral_ports() -> std::ops::RangeInclusive<u16> {
     let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let mut ports = text.split_whitespace().filter_map(|port| port.parse().ok());
@@ -85,7 +86,7 @@ mod tests {
 
     #[test]
     fn own_listener_is_observed_as_a_bind() {
-        // A port below the ephemeral range that no other program has taken.
+        // Find a free port below the ephemeral range.
         let listener = (20000..30000)
             .find_map(|port| std::net::TcpListener::bind(("127.94.0.1", port)).ok())
             .unwrap();

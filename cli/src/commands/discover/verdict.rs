@@ -1,4 +1,5 @@
-//! Decides from the observed socket calls which features each program needs: a pure function.
+//! Decides which features each program needs. The decision is a pure function of the observed
+//! socket calls.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -32,11 +33,11 @@ pub struct Verdict {
     pub program: Program,
     /// `virtual-ip` and `loopback`. A program without features does not belong on the list.
     pub features: BTreeSet<&'static str>,
-    /// Whether the program may need `client-ip`: it asks for the host's own address.
+    /// Whether the program may need `client-ip`, because it requests the host's own address.
     pub perhaps_client_ip: bool,
     /// Ports that the program binds on the loopback.
     pub own_ports: BTreeSet<u16>,
-    /// The observations, one line each.
+    /// The evidence, one line per observation.
     pub evidence: BTreeSet<String>,
     /// Whether a second instance on this host would fail.
     pub collides: bool,
@@ -46,7 +47,8 @@ pub struct Verdict {
 
 /// Returns a verdict for each program in `observed`.
 ///
-/// `others` are the other running programs. `host_addresses` are the host's own addresses.
+/// `others` are the observations of the other running programs. `host_addresses` are the host's own
+/// addresses.
 pub fn judge(
     observed: &Observations,
     others: &Observations,
@@ -91,7 +93,7 @@ pub fn judge(
     verdicts.into_values().collect()
 }
 
-/// Adds the evidence of a connect to the loopback, to the verdicts of both programs.
+/// Adds the evidence of a loopback connect to the verdicts of the client and of the server.
 fn add_loopback_connect(
     verdicts: &mut BTreeMap<&Program, Verdict>,
     program: &Program,
@@ -121,7 +123,8 @@ fn add_loopback_connect(
             "connects to {server} on {destination} ({protocol}), which all sessions share"
         ));
     } else if tcp {
-        // UDP is left out: getaddrinfo(3) connects UDP sockets only to learn the source address.
+        // UDP is left out: getaddrinfo(3) connects UDP sockets only to determine the source
+        // address.
         let verdict = verdicts.get_mut(program).expect("every program has a verdict");
         verdict
             .add_evidence(format!("connects to {destination} ({protocol}), where nothing listens"));

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::sockets::is_v6only;
 use crate::system::proc_net::{SocketRow, all_pids, open_sockets};
 
-/// A port that a bind of the program cannot get, and the process that has it.
+/// A port that the program cannot bind, and the process that holds the port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Conflict {
     /// The row of docs/socket-matrix.md that applies.
@@ -24,14 +24,14 @@ pub struct Conflict {
     pub program: Option<String>,
     /// Whether the program's rule lists the port in `own-ports`.
     pub own_port: bool,
-    /// The effect, as a sentence.
+    /// A sentence that describes the effect.
     pub text: String,
     /// The socket's inode number in `/proc/PID/fd`.
     #[serde(skip)]
     pub inode: u64,
 }
 
-/// Returns the rows of sockets that are not among the own descriptors.
+/// Returns the rows of all sockets, except the sockets that `pid` has open as `own_descriptors`.
 pub fn foreign_rows(
     pid: Option<u32>,
     rows: &[SocketRow],
@@ -52,11 +52,11 @@ pub fn foreign_rows(
 /// Finds conflicts with wildcard and loopback binds.
 ///
 /// `foreign` are the sockets of other processes. `is_pool_address` returns whether an address
-/// belongs to a pool, `is_own_port` whether the program's rule lists a port.
+/// belongs to a pool. `is_own_port` returns whether the program's rule lists a port.
 ///
-/// For a rewritten program, a listener of the host on 0.0.0.0 blocks the port in every session
-/// (row 2), and so does one on [::] that serves IPv4 too (row 29). For other programs, a listener
-/// on a session's address blocks the port on the wildcard address.
+/// For a rewritten program, a listener of the host on 0.0.0.0 blocks the port in every session (row
+/// 2). A listener on [::] that also accepts IPv4 blocks the port in the same way (row 29). For
+/// other programs, a listener on a session's address blocks the port on the wildcard address.
 pub fn find_conflicts(
     foreign: &[SocketRow],
     is_rewritten: bool,
@@ -110,7 +110,8 @@ pub fn find_conflicts(
             inode: socket.inode,
         });
     }
-    // A listener on 0.0.0.0 implies everything that one on [::] with the same port would add.
+    // If listeners on 0.0.0.0 and on [::] have the same port, the conflict with the first is
+    // sufficient.
     let row_2_ports: BTreeSet<(&'static str, u16)> = conflicts
         .iter()
         .filter(|conflict| conflict.row == 2)
@@ -124,7 +125,8 @@ pub fn find_conflicts(
     conflicts
 }
 
-/// Adds the processes that have the ports, and removes IPv6-only listeners.
+/// Adds to each conflict the process that holds the port. Removes conflicts with IPv6-only
+/// listeners.
 pub fn resolve_holders(mut conflicts: Vec<Conflict>) -> Vec<Conflict> {
     if conflicts.is_empty() {
         return conflicts;

@@ -1,4 +1,4 @@
-//! Puts an explanation together from the observed process and the map.
+//! Creates an explanation from the observed process and the map.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -51,8 +51,8 @@ pub struct Explanation {
 
 /// Explains a process, or a program that is not started.
 ///
-/// `lists_all` is `None` unless the program would run in a private map. It is then whether that map
-/// lists every program.
+/// If the program would run in a private map, `lists_all` states whether that map lists every
+/// program. Otherwise `lists_all` is `None`.
 ///
 /// # Errors
 /// The sockets of the process cannot be listed.
@@ -75,7 +75,8 @@ pub fn explain(
     let mut facts = MapFacts {
         same_namespace: subject.boot.map(|boot| match &map {
             Ok(map) => map.boot() == boot,
-            // The caller's namespace is compared instead. The error itself reports another boot.
+            // Without a map, the namespace of the caller is compared. If the map belongs to another
+            // boot, the error reports that.
             Err(_) => system::current_boot_id().is_ok_and(|own| own == boot),
         }),
         ..MapFacts::default()
@@ -189,7 +190,7 @@ pub fn explain(
     Ok(explanation)
 }
 
-/// Returns notes about the process that are no obstacles.
+/// Returns notes about conditions of the process that do not prevent rewriting.
 fn notes(subject: &Subject) -> Vec<String> {
     let mut notes = Vec::new();
     if subject.uses_io_uring {

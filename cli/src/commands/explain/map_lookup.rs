@@ -1,4 +1,4 @@
-//! Looks up a process in the map: its rule, its session and the session's addresses.
+//! Finds the rule, the session and the addresses of a process in the map.
 
 use std::fs;
 use std::net::IpAddr;
@@ -27,7 +27,7 @@ pub struct RuleReport {
     pub features: Vec<&'static str>,
     /// How the rule matches the program, or why it does not.
     pub verdict: String,
-    /// The process that the rule was inherited from.
+    /// The process from which the rule was inherited.
     pub inherited_from: Option<u32>,
 }
 
@@ -41,14 +41,15 @@ pub struct SessionReport {
     pub virtual_ip: Vec<IpAddr>,
     /// The loopback addresses that replace 127.0.0.1 and ::1.
     pub loopback: Vec<IpAddr>,
-    /// The address of the user's client, if the caller may know it.
+    /// The address of the user's client, if the caller may read it.
     pub client: Option<IpAddr>,
 }
 
-/// Attaches to the map as the process would: with the rights of its user, in its mount namespace.
+/// Attaches to the map as the process itself does: with the rights of its user, in its mount
+/// namespace.
 ///
 /// # Errors
-/// The process could not attach to the map either.
+/// The map cannot be attached. The process itself would get the same error.
 pub fn attach(subject: &Subject, directory: &Path) -> Result<Reader, MapError> {
     let mount_namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
     let other_namespace =
@@ -67,7 +68,7 @@ pub fn attach(subject: &Subject, directory: &Path) -> Result<Reader, MapError> {
     Reader::attach(&path)
 }
 
-/// Returns the rule that applies to the process: its own, or an inherited one.
+/// Returns the rule that applies to the process: the rule of its program, or an inherited rule.
 pub fn find_rule<'a>(
     subject: &Subject,
     policy: &PolicyView<'a>,
@@ -87,7 +88,7 @@ pub fn find_rule<'a>(
     Some((program, report))
 }
 
-/// Returns the rules for other programs of the same name.
+/// Returns the rules for other programs with the same file name.
 pub fn near_misses(subject: &Subject, policy: &PolicyView<'_>) -> Vec<RuleReport> {
     let Some(executable) = subject.executable() else { return Vec::new() };
     policy
@@ -172,7 +173,8 @@ pub fn session_of_process(
         };
     }
     if subject.variables.is_none() {
-        // The environment may have contained a lease. The addresses of the sockets identify it.
+        // The overwritten environment may have contained a lease. The addresses of the open sockets
+        // identify the session of this lease.
         let mut sessions = map.sessions().into_iter();
         let found = sessions.find(|row| {
             row.leases.iter().any(|lease| {
@@ -206,7 +208,7 @@ pub fn requested_session(map: &Reader, requested: Option<SessionId>) -> FoundSes
     })
 }
 
-/// Whether a session with these addresses has one that a rule with these features uses.
+/// Returns whether `addresses` contains an address that a rule with `features` uses.
 pub fn has_usable_address(features: Features, addresses: &Addresses) -> bool {
     features.virtual_ip && (addresses.v4.is_some() || addresses.v6.is_some())
         || features.loopback && addresses.loopback.is_some()

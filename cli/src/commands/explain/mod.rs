@@ -1,8 +1,11 @@
-//! `vipool explain`: why a program is rewritten or not, and how each of its sockets is treated.
+//! `vipool explain`: shows why a program is rewritten or not, and how the hook treats each of its
+//! sockets.
 //!
 //! `process` observes a process. `map_lookup` finds its rule and its session in the map.
-//! `obstacles`, `socket_report` and `conflicts` draw the conclusions, with the functions that the
-//! hook itself uses. `explanation` puts everything together, and `text` formats it.
+//! `obstacles` determines what prevents rewriting. `socket_report` determines the requested address
+//! of each socket. `conflicts` finds ports that other processes hold. These modules call the
+//! functions that the hook itself uses. `explanation` combines the results. `text` formats the
+//! explanation.
 
 mod conflicts;
 mod explanation;
@@ -25,12 +28,12 @@ use crate::maps::selection::{MapArgs, MapSelection};
 
 /// Show why a program is rewritten or not, and how its sockets are treated
 ///
-/// For a process: the rule of the process list that applies and why, the session, everything that
-/// prevents rewriting, and each TCP and UDP socket with the address that the program requested and
-/// the address that is bound. For a program: the same as far as it can be determined before 'vipool
-/// run' starts it. The program is not started.
+/// For a process, shows the rule of the process list that applies and why, the session, everything
+/// that prevents rewriting, and each TCP and UDP socket with the address that the program requested
+/// and the address that is bound. For a program, shows the part of this that can be determined
+/// before 'vipool run' starts the program. This command does not start the program.
 ///
-/// Root can examine all processes, other users their own. The output says what could not be
+/// Root can examine all processes, other users their own. The output lists what could not be
 /// examined.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:

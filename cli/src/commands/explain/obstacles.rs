@@ -1,4 +1,4 @@
-//! Why a process is not rewritten: a pure function of what was observed.
+//! Determines why a process is not rewritten. The result is a pure function of the observations.
 
 use serde::{Serialize, Serializer};
 use vipool::rewrite::Reason;
@@ -15,14 +15,15 @@ pub struct Obstacle {
     pub text: String,
 }
 
-/// The kinds of obstacles: reasons of the hook itself, and conditions that keep the hook out.
+/// The kinds of obstacles: reasons of the hook itself, and conditions that prevent the program from
+/// loading or using the hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ObstacleKind {
-    /// The hook is loaded and leaves the process alone for this reason.
+    /// The hook is loaded, but does not rewrite calls for this reason.
     Hook(Reason),
     /// The program has no dynamic linker, which would load the hook.
     StaticProgram,
-    /// The program is for another processor than the hook.
+    /// The program and the hook are built for different processors.
     ForeignProgram,
     /// The program makes its system calls without the C library.
     DirectSystemCalls,
@@ -55,10 +56,10 @@ impl Serialize for ObstacleKind {
     }
 }
 
-/// What the map contains about the process.
+/// Facts about the process that come from the map.
 #[derive(Clone, Debug, Default)]
 pub struct MapFacts {
-    /// The error if the map cannot be read.
+    /// The error message if the map cannot be read.
     pub map_error: Option<String>,
     /// Whether the process is in the map's network namespace; none if that cannot be determined.
     pub same_namespace: Option<bool>,
@@ -88,7 +89,7 @@ pub enum SessionState {
     WillOpen,
 }
 
-/// Returns all obstacles. If there are none, the process is rewritten.
+/// Returns all obstacles. If the list is empty, the process is rewritten.
 pub fn find_obstacles(subject: &Subject, facts: &MapFacts) -> Vec<Obstacle> {
     let mut obstacles = loading_obstacles(subject);
     let mut add = |name: ObstacleKind, text: String| obstacles.push(Obstacle { name, text });
@@ -133,7 +134,7 @@ pub fn find_obstacles(subject: &Subject, facts: &MapFacts) -> Vec<Obstacle> {
     obstacles
 }
 
-/// Returns the conditions that keep the hook out of the process.
+/// Returns the conditions that prevent the process from loading or using the hook.
 fn loading_obstacles(subject: &Subject) -> Vec<Obstacle> {
     let mut obstacles = Vec::new();
     let mut add = |name, text: &str| obstacles.push(Obstacle { name, text: text.to_owned() });
@@ -219,7 +220,7 @@ mod tests {
         (subject, facts)
     }
 
-    /// The names of the obstacles after a change to a process that is rewritten.
+    /// Returns the names of the obstacles after `change` was applied to a rewritten process.
     fn names_after(change: impl FnOnce(&mut Subject, &mut MapFacts)) -> Vec<&'static str> {
         let (mut subject, mut facts) = rewritten_process();
         change(&mut subject, &mut facts);

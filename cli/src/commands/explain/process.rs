@@ -19,10 +19,11 @@ use crate::system::hook::HOOK_FILE;
 
 /// The variables that the hook and the dynamic linker read.
 const VARIABLES: [&str; 4] = ["LD_PRELOAD", "VIPOOL_DISABLE", "VIPOOL_LEASE", "VIPOOL_MAP"];
-/// The beginning of a script's first line, which names its interpreter (execve(2)).
+/// The first two bytes of a script. The rest of the line contains the path of the interpreter
+/// (execve(2)).
 const SHEBANG: &[u8] = b"#!";
 
-/// The observed process or program. `None` marks what the system does not let the caller see.
+/// The observed process or program. A field is `None` if the caller may not read it.
 #[derive(Clone, Debug, Default)]
 pub struct Subject {
     /// The pid; none for a program that is not started.
@@ -33,21 +34,23 @@ pub struct Subject {
     pub name: String,
     /// The program's file.
     pub file: Option<PathBuf>,
-    /// The path that the program was started by.
+    /// The path by which the program was started.
     pub started_as: Option<PathBuf>,
     /// The script that the program runs.
     pub script: Option<PathBuf>,
     /// Properties of the program's file.
     pub elf: Option<ElfInfo>,
-    /// Whether the program has more rights than its user, so that it does not trust its environment.
+    /// Whether the program has more rights than its user. Such a program ignores `LD_PRELOAD` and
+    /// the variables of the hook.
     pub is_secure: Option<bool>,
-    /// The [`VARIABLES`] that the process was started with; none if the process overwrote them.
+    /// The [`VARIABLES`] that the process was started with. `None` if the process overwrote its
+    /// environment.
     pub variables: Option<BTreeMap<&'static str, OsString>>,
     /// Whether the process has loaded the hook.
     pub is_hooked: Option<bool>,
     /// The directory of the map file that the process has mapped.
     pub mapped_directory: Option<PathBuf>,
-    /// A hash of boot and network namespace, as the map has it.
+    /// A hash of the boot and the network namespace. The map contains the same kind of hash.
     pub boot: Option<u64>,
     /// Whether the process uses io_uring.
     pub uses_io_uring: bool,
@@ -102,7 +105,8 @@ pub fn observe_process(pid: u32) -> anyhow::Result<Subject> {
     };
     match fs::read_link(proc_path("exe")) {
         Ok(file) => subject.file = Some(file),
-        // The kernel hides processes that changed their user or group. The change itself is visible.
+        // The kernel hides the program file of a process that changed its user or group. The
+        // changed IDs are still visible in `status`.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             if has_changed(&uids) || has_changed(&gids) {
                 subject.is_secure = Some(true);
@@ -119,11 +123,13 @@ pub fn observe_process(pid: u32) -> anyhow::Result<Subject> {
     let arguments: Vec<&[u8]> = arguments.split(|byte| *byte == 0).skip(1).collect();
     subject.script =
         script_argument(arguments.into_iter().filter(|it| !it.is_empty())).map(|script| {
-            // Correct unless the program has changed its working directory since.
+            // The result is correct unless the program has changed its working directory after its
+            // start.
             fs::read_link(proc_path("cwd")).unwrap_or_default().join(OsStr::from_bytes(script))
         });
     subject.started_as = started_as(pid);
-    // The link leads to the right file even if it was replaced or is in another mount namespace.
+    // This link leads to the running program's file, even if the file was replaced or is in another
+    // mount namespace.
     subject.elf = read_elf(&proc_path("exe")).ok().flatten();
     subject.variables =
         fs::read(proc_path("environ")).ok().and_then(|bytes| parse_environment(&bytes));
@@ -155,8 +161,8 @@ pub fn observe_command(command: &[OsString]) -> anyhow::Result<Subject> {
     let mut arguments: Vec<OsString> = arguments.to_vec();
     let mut started_as = path.clone();
     let mut file = canonical(&path)?;
-    // The kernel runs the interpreter that a script's first line names. That may be env(1), which
-    // searches for another program.
+    // The kernel runs the interpreter that a script's first line names. The interpreter may be
+    // env(1), which searches the PATH for another program.
     for _ in 0..4 {
         let Some((interpreter, argument)) = read_shebang(&file)? else { break };
         arguments.insert(0, started_as.clone().into_os_string());
@@ -226,14 +232,14 @@ fn read_shebang(file: &Path) -> anyhow::Result<Option<(PathBuf, Option<String>)>
     Ok(Some((PathBuf::from(program), argument)))
 }
 
-/// Whether the file has capabilities (capabilities(7)).
+/// Returns whether the file has capabilities (capabilities(7)).
 fn has_capabilities(file: &Path) -> bool {
     let mut empty = [0u8; 0];
     rustix::fs::getxattr(file, "security.capability", &mut empty).is_ok_and(|length| length > 0)
 }
 
-/// Returns the [`VARIABLES`] of an environment. Returns `None` if the program has overwritten it:
-/// some servers show their state there for ps(1).
+/// Returns the [`VARIABLES`] of an environment. Returns `None` if the program has overwritten its
+/// environment: some servers write a status text there for ps(1).
 fn parse_environment(bytes: &[u8]) -> Option<BTreeMap<&'static str, OsString>> {
     let mut found = BTreeMap::new();
     if !bytes.is_empty() && bytes.iter().all(|byte| *byte == 0) {

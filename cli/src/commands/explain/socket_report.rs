@@ -1,7 +1,8 @@
 //! Reports the address that a program requested for each socket, and the address that is bound.
 //!
-//! The kernel keeps only the bound address. This module infers the requested address from it, with
-//! the functions by which the hook shows addresses to the program.
+//! The kernel stores only the bound address. This module infers the requested address from the
+//! bound address. For this it calls the functions with which the hook determines the address that
+//! the program sees.
 
 use std::net::SocketAddr;
 
@@ -21,13 +22,13 @@ pub struct SocketReport {
     pub state: &'static str,
     /// The address that the program bound; none if it did not bind the socket.
     pub asked: Option<SocketAddr>,
-    /// The address that the kernel has.
+    /// The local address in the kernel.
     pub bound: SocketAddr,
     /// The peer's address, as the program sees it.
     pub peer_shown: Option<SocketAddr>,
-    /// The peer's address, as the kernel has it.
+    /// The peer's address in the kernel.
     pub peer: Option<SocketAddr>,
-    /// The reason for the difference, or for its absence.
+    /// The reason why `asked` and `bound` are different or equal.
     pub why: String,
 }
 
@@ -47,7 +48,7 @@ pub fn report_sockets<W: SystemView>(
     sockets.iter().map(report).collect()
 }
 
-/// Reports a socket of a process that is not rewritten, or no longer.
+/// Reports a socket of a process that is not rewritten, or is no longer rewritten.
 fn report_unrewritten(
     socket: &Socket,
     all: &[Socket],
@@ -63,7 +64,7 @@ fn report_unrewritten(
 }
 
 impl SocketReport {
-    /// Creates a report without a reason.
+    /// Creates a report with an empty `why`.
     fn new(socket: &Socket, all: &[Socket]) -> Self {
         let state = state(socket, all);
         Self {
@@ -157,8 +158,8 @@ fn report_rewritten<W: SystemView>(
     SocketReport { asked, peer_shown, why, ..report }
 }
 
-/// Returns why a bind was not rewritten. The port may be the program's or the kernel's choice, so
-/// both are tried.
+/// Returns the reason why a bind was not rewritten. Either the program or the kernel chose the
+/// port, so this function tries the bound port and port 0.
 fn why_unchanged<W: SystemView>(
     properties: &SocketProperties,
     local: SocketAddr,
@@ -182,12 +183,12 @@ fn state(socket: &Socket, all: &[Socket]) -> &'static str {
     }
 }
 
-/// Whether the hook chose the source address of a loopback connection.
+/// Returns whether the hook chose the source address of a loopback connection.
 fn is_own_source<W: SystemView>(rewriter: &Rewriter<'_, W>, local: SocketAddr) -> bool {
     rewriter.visible_address(local, || None).rewritten().is_some()
 }
 
-/// Returns the address of an unbound socket of the same family.
+/// Returns the local address of an unbound socket with the address family of `like`.
 fn unspecified(like: SocketAddr) -> SocketAddr {
     match like {
         SocketAddr::V4(_) => SocketAddr::from(([0; 4], 0)),

@@ -1,4 +1,4 @@
-//! The TCP and UDP sockets of a process, as the kernel has them.
+//! Lists the TCP and UDP sockets of a process with the data of the kernel.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -54,14 +54,16 @@ pub fn sockets_of_process(pid: u32, rows: &[SocketRow]) -> std::io::Result<(Vec<
     Ok((sockets, unseen))
 }
 
-/// Returns whether a process's socket is for IPv6 only, if the caller may know.
+/// Returns whether a process's socket is for IPv6 only. Returns `None` if the caller may not
+/// examine the socket.
 pub fn is_v6only(pid: u32, descriptor: i32) -> Option<bool> {
     let pidfd = pidfd_open(Pid::from_raw(pid.try_into().ok()?)?, PidfdFlags::empty()).ok()?;
     let copy = pidfd_getfd(pidfd, descriptor, PidfdGetfdFlags::empty()).ok()?;
     sockopt::ipv6_v6only(copy).ok()
 }
 
-/// Returns `None` if the socket is neither TCP nor UDP.
+/// Examines a duplicate of the process's descriptor. Returns `None` if the socket is neither TCP
+/// nor UDP.
 fn from_descriptor(socket: &OwnedFd, descriptors: Vec<i32>) -> Option<Socket> {
     use rustix::net::ipproto::{MPTCP, TCP, UDP, UDPLITE};
 
@@ -93,7 +95,7 @@ fn from_row(row: &SocketRow, descriptors: Vec<i32>) -> Socket {
         peer: Some(row.remote).filter(|peer| peer.port() != 0),
         listening: row.tcp && row.listening,
         is_v6only: false,
-        // The tables do not show the option. A UDP socket on a wildcard address may have it.
+        // The socket tables do not contain the options. A UDP socket may have one of them set.
         can_share_port: !row.tcp,
     }
 }

@@ -57,7 +57,7 @@ pub fn render(explanation: &Explanation) -> String {
 }
 
 /// Escapes control characters. Other programs choose these texts, and a terminal would interpret
-/// them.
+/// the control characters.
 fn escape(text: &str) -> String {
     text.escape_debug().to_string()
 }

@@ -10,19 +10,20 @@ use crate::maps::selection::MapArgs;
 
 /// Run a program in a session
 ///
-/// Opens the session if it is not open, runs the program with the hook layer, and closes the
-/// session after the program has exited if this command opened it. Signals are forwarded to the
-/// program. This command exits with the program's exit status, or dies by the same signal.
+/// Opens the session if it is not open, and runs the program with the hook layer. If this command
+/// opened the session, it closes the session after the program has exited. Signals are forwarded to
+/// the program. This command exits with the program's exit status, or dies by the same signal.
 ///
 /// Without root, the system's map (created by 'vipool up') is only read: the program joins the
-/// session of your logon. If the system has no map, or with --private, the session is in a private
-/// map of yours with loopback addresses. A private map follows the farm file given by --farm, or
-/// ~/.config/vipool/farm.toml. Without a farm file every program that you run is on the process
-/// list.
+/// session of your logon. If the system has no map, or with --private, the session is in your
+/// private map, which has only loopback addresses. The private map uses the farm file given by
+/// --farm, or ~/.config/vipool/farm.toml. Without a farm file every program that you run is on the
+/// process list.
 ///
 /// If no address is available, the farm file decides whether the program runs with the host's
-/// addresses or not at all. If the program cannot join the session for another reason, the reason
-/// is printed and the program runs with the host's addresses (with --require it does not run).
+/// addresses or does not run. If the program cannot join the session for another reason, vipool
+/// prints the reason and runs the program with the host's addresses. With --require, vipool does
+/// not run the program outside the session.
 #[derive(clap::Args)]
 #[command(after_help = "Exit status:
   that of the program, or

@@ -40,7 +40,8 @@ impl AsUser {
         };
         let mut command = Command::new(&self.program[0]);
         command.args(&self.program[1..]);
-        // As su(1) does without --login. The directory in /run/user belongs to the caller.
+        // Set the same variables as su(1) without --login. Remove XDG_RUNTIME_DIR, because that
+        // directory belongs to the caller.
         command.env("HOME", user.dir).env("SHELL", user.shell);
         command.env("USER", &user.name).env("LOGNAME", &user.name).env_remove("XDG_RUNTIME_DIR");
         for pair in &self.env {

@@ -1,4 +1,4 @@
-//! Enters a session for a program, and leaves it after the program has exited.
+//! Enters a session for a program, and leaves the session after the program has exited.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -28,22 +28,22 @@ use crate::system::{caller, hook};
 /// Milliseconds between two attempts to get an address from an exhausted pool.
 const RETRY_INTERVAL: u16 = 250;
 
-/// A session that a program is about to run in.
+/// A session in which a program is about to run.
 pub struct EnteredSession {
     handle: Handle,
     directory: PathBuf,
     hook_file: PathBuf,
-    /// The map to close the session in, if this process opened the session.
+    /// The map in which this process must close the session. `None` if it did not open the session.
     opened_in: Option<Map>,
     claim: Option<Claim>,
 }
 
-/// Why a program does not run in its session.
+/// The reason why a program does not run in its session.
 pub enum EnterError {
     /// The program is not on the process list, and only listed programs open a session
     /// (`allocate = "first-use"`).
     NotListed,
-    /// No address is available. `refuse` means that the program must not run without one.
+    /// No address is available. If `refuse` is true, the program must not run without an address.
     NoAddress { shortage: Shortage, refuse: bool },
     /// This signal arrived while the process waited for an address.
     Interrupted(Signal),
@@ -58,7 +58,7 @@ impl<E: Into<anyhow::Error>> From<E> for EnterError {
 }
 
 impl EnteredSession {
-    /// Returns the variables to set for the program.
+    /// Returns the environment variables to set for the program.
     pub fn environment(&self) -> BTreeMap<&'static str, OsString> {
         hook::hook_environment(&self.hook_file, &self.handle, map_variable(&self.directory))
     }
@@ -86,7 +86,7 @@ impl EnteredSession {
     }
 }
 
-/// Enters the session that the arguments select; opens it if it is not open.
+/// Enters the session that the arguments select. Opens the session if it is not open.
 ///
 /// # Errors
 /// See [`EnterError`].
@@ -151,7 +151,7 @@ pub fn enter(args: &Run, signals: &mut Signals) -> Result<EnteredSession, EnterE
 struct ProgramPaths<'a> {
     /// The program's file, with symlinks resolved.
     file: Option<PathBuf>,
-    /// The path that the program is started by.
+    /// The path by which the program is started.
     invoked_as: Option<PathBuf>,
     arguments: &'a [OsString],
 }
@@ -183,7 +183,7 @@ impl<'a> ProgramPaths<'a> {
     }
 }
 
-/// Opens the session. Waits for an address if the farm file says so.
+/// Opens the session. Waits for an address if the farm file requires it (`when-exhausted`).
 fn open_session(
     map: &Map,
     session: SessionId,
@@ -216,7 +216,8 @@ fn open_session(
             });
         }
         match signals.wait(None, Some(RETRY_INTERVAL))? {
-            // SIGWINCH has no effect on this process; it only shortens the wait.
+            // SIGWINCH does not interrupt the wait for an address. The next attempt only starts
+            // earlier.
             WakeReason::Signal(signal) if signal != Signal::SIGWINCH => {
                 return Err(EnterError::Interrupted(signal));
             }

@@ -1,8 +1,8 @@
 //! `vipool run`: runs a program in a session.
 //!
-//! If the program cannot join the session, the reason is printed and the program runs unchanged,
-//! unless the farm file or `--require` forbids it. A session that this process opened is closed
-//! whichever way the program ends.
+//! If the program cannot join the session, vipool prints the reason and runs the program unchanged.
+//! If the farm file or `--require` forbids that, vipool fails. If this process opened the session,
+//! it closes the session after every kind of program exit.
 
 mod args;
 mod as_user;
@@ -38,7 +38,8 @@ impl Run {
     }
 
     fn try_run(&self) -> anyhow::Result<ExitCode> {
-        // Signals are caught before the session is opened, so that none prevents its closing.
+        // Catch signals before opening the session: an uncaught signal would end this process
+        // without closing the session.
         let mut signals = Signals::catch()?;
         if let Some(user) = &self.user {
             as_user::check_may_become(user)?;
@@ -72,7 +73,8 @@ impl Run {
             }
         };
         let exit = self.run_program(&mut signals, entered.as_mut());
-        // The session is closed before this process dies by the program's signal.
+        // Close the session before this process kills itself with the signal that killed the
+        // program.
         if let Some(Err(error)) = entered.map(EnteredSession::leave) {
             eprintln!("vipool: {error:#}");
         }
@@ -118,7 +120,7 @@ impl Run {
             }
         };
         command.args(&self.program[1..]);
-        // The program must not inherit the session that this process was started in.
+        // The program must not inherit the session in which this process was started.
         command.env_remove("VIPOOL_LEASE").env_remove("VIPOOL_MAP");
         if user.is_none() {
             command.envs(environment);
@@ -133,8 +135,8 @@ enum ProgramExit {
     NotStarted(io::Error),
 }
 
-/// Waits for the program to exit. Meanwhile forwards signals to it, and serves the claim on the
-/// addresses of a private map.
+/// Waits for the program to exit, and forwards signals to the program. Calls `Claim::serve` when
+/// the socket that holds the loopback block of a private map has work.
 fn wait(
     mut child: Child,
     signals: &mut Signals,
