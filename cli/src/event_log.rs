@@ -1,7 +1,8 @@
 //! Writes events to the system log: journald, or syslog if journald does not run.
 //!
-//! Each kind of event has a fixed `MESSAGE_ID` (systemd.journal-fields(7)); docs/events.md lists
-//! them. A log that cannot be reached causes no error.
+//! Each kind of event has a fixed `MESSAGE_ID` (systemd.journal-fields(7)). docs/events.md lists
+//! the kinds and their `MESSAGE_ID`s. If no log can be reached, the functions of this module do
+//! nothing.
 
 use std::io;
 use std::net::IpAddr;
@@ -65,13 +66,13 @@ pub fn log_records(directory: &Path, records: &[Record]) {
     }
 }
 
-/// Logs that an address is in use by another host, or twice on this host.
+/// Logs that `vipool up` cannot use an address, for example because another host uses it.
 pub fn log_conflict(address: IpAddr, reason: &str) {
     let message = format!("cannot lease {address}: {reason}");
     log(EventKind::Conflict, &message, &[("VIPOOL_ADDRESS", &address.to_string())]);
 }
 
-/// Logs why a program runs outside its session.
+/// Logs the reason why a program runs outside its session.
 pub fn log_not_rewritten(program: &str, reason: &str) {
     let message = format!("{program} runs with the host's addresses: {reason}");
     log(EventKind::NotRewritten, &message, &[("VIPOOL_PROGRAM", program)]);
@@ -115,7 +116,8 @@ fn send(socket: &UnixDatagram, path: &str, message: &str) -> io::Result<()> {
     socket.send_to(message.as_bytes(), path).map(drop)
 }
 
-/// Formats a message of journald's native protocol: one field per line, values without line breaks.
+/// Formats a message of journald's native protocol. Each line is a field, so line breaks in values
+/// are replaced.
 fn journald_message(kind: EventKind, message: &str, fields: &[(&str, &str)]) -> String {
     let (name, id, priority) = kind.properties();
     let priority = priority.to_string();
@@ -141,7 +143,8 @@ fn syslog_message(kind: EventKind, message: &str) -> String {
     )
 }
 
-/// Replaces control characters. They could start another field or control a terminal.
+/// Replaces control characters: a control character could start another field or control a
+/// terminal.
 fn replace_control_chars(text: &str) -> String {
     text.replace(|character: char| character.is_control(), "?")
 }

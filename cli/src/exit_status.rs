@@ -1,4 +1,5 @@
-//! Exit statuses that several subcommands share. `vipool run` has more; its `--help` lists them.
+//! Exit statuses that several subcommands share. The `--help` of `vipool run` lists its other exit
+//! statuses.
 
 /// vipool itself failed.
 pub const FAILURE: u8 = 1;

@@ -6,10 +6,10 @@
 //!    method `run`, which returns the exit status.
 //! 2. `assigner` adds pool addresses to network interfaces and removes them. `event_log` writes
 //!    events to journald or syslog.
-//! 3. `history`: the file that records which session held which address.
-//! 4. `maps`: which map a command works on, private maps, and reports about a map.
-//! 5. `system`: information from the operating system: processes, sockets, users, program files.
-//!    `table` and `exit_status` are at the same level. Only `system::trace` and
+//! 3. `history` writes and reads the file that records which session held which address.
+//! 4. `maps` selects the map for a command, creates private maps, and reports about a map.
+//! 5. `system` reads information from the operating system: processes, sockets, users, program
+//!    files. `table` and `exit_status` are at the same level. Only `system::trace` and
 //!    `system::arp_socket` contain `unsafe` code.
 //!
 //! `main` prints an error once, with its causes.

@@ -1,9 +1,10 @@
-//! Tables for terminals: columns two spaces apart and no frame, so cut(1) and grep(1) work on them.
+//! Tables for terminals. Columns are two spaces apart and there is no frame, so cut(1) and grep(1)
+//! can process a table.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-/// Creates a table with these column titles. A title that ends in `#` marks a column of numbers;
-/// the `#` is not printed.
+/// Creates a table with these column titles. If a title ends in `#`, its column contains numbers
+/// and is right-aligned. The `#` is not printed.
 pub fn table(titles: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);

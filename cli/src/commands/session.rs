@@ -35,7 +35,8 @@ enum Command {
 
 /// Open a session: it gets addresses and keeps them until it is closed
 ///
-/// A session that is already open keeps its addresses and gets those that it lacks.
+/// A session that is already open keeps its addresses, and gets the addresses that it does not have
+/// yet.
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit status: 0 the session is open; 75 no address is available; 1 any other failure
@@ -110,7 +111,8 @@ impl Session {
 impl Open {
     fn run(self) -> anyhow::Result<ExitCode> {
         let directory = self.map.directory()?;
-        // The claim ends with this process. The next 'vipool run' claims the same block again.
+        // When this process exits, the kernel ends the claim. The next 'vipool run' claims the same
+        // block again.
         let (map, _claim) = match self.map.selection() {
             MapSelection::Private => {
                 let farm = self.farm.or_else(private::default_farm_file);

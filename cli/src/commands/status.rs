@@ -1,4 +1,4 @@
-//! `vipool status`: the pools and the open sessions as tables.
+//! `vipool status`: prints the pools and the open sessions as tables.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;

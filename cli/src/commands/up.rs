@@ -22,11 +22,11 @@ use crate::maps::last_users;
 
 /// Add this server's addresses to its interfaces and create the map
 ///
-/// Each range of this server is matched to the interface whose subnet contains it. The network is
-/// probed for hosts that already use the addresses (ARP, and IPv6 duplicate address detection); this
-/// takes about eight seconds for any number of addresses. Then the addresses are added in such a
-/// way that the host never uses them as its own source address, and the map is created. Run this
-/// command again after a change of farm.toml. Open sessions keep their addresses.
+/// The command finds for each range of this server the interface whose subnet contains the range.
+/// It probes the network for hosts that already use the addresses (ARP, and IPv6 duplicate address
+/// detection). This takes about eight seconds for any number of addresses. Then it adds the
+/// addresses in a form that the host never uses as its own source address, and creates the map. Run
+/// this command again after a change of farm.toml. Open sessions keep their addresses.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   vipool up
@@ -70,7 +70,7 @@ impl Up {
         let result = add_addresses(&mut state, &wanted, !self.no_probe, &destinations)?;
         let map_exists = Map::open(&self.map).is_ok();
         let map = Map::create(&self.map, &without_conflicts(planned.plan, &result))?;
-        // An existing map has newer data than the file.
+        // An existing map contains newer users than the file.
         if !map_exists {
             last_users::restore(&map, &self.map);
         }

@@ -11,8 +11,8 @@ use crate::maps::report::Report;
 use crate::maps::selection::MapArgs;
 use crate::system::caller;
 
-/// Control sequences of ECMA-48. The text is overwritten and only the rest of each line and of the
-/// screen is cleared. Clearing the whole screen first would flicker.
+/// Control sequences of ECMA-48. Each update overwrites the old text, and clears only the rest of
+/// each line and of the screen. Clearing the whole screen first would cause flicker.
 const CURSOR_HOME: &str = "\x1b[H";
 const CLEAR_LINE: &str = "\x1b[K";
 const CLEAR_BELOW: &str = "\x1b[J";
@@ -43,7 +43,8 @@ impl Watch {
         loop {
             let directory = self.map.directory()?;
             let now = Zoned::now().strftime("%Y-%m-%d %H:%M:%S").to_string();
-            // The map may be missing for a moment while it is replaced, so an error is only printed.
+            // The map may be missing for a moment while another process replaces it. So an error is
+            // printed, and the loop continues.
             let body = match Report::read(&directory, caller::own_session().ok()) {
                 Ok(report) => status::render(&report),
                 Err(error) => format!("vipool: {error:#}\n"),

@@ -1,8 +1,8 @@
 //! Moves the events from a map's journal to the history on disk.
 //!
-//! Events that the journal has already overwritten become a gap record. A killed writer or a
-//! restart of the machine leaves events out of both; a comparison of the history with the map
-//! finds them (reconciliation).
+//! If the journal has already overwritten events, a gap record contains their number. If a writer
+//! is killed or the machine restarts, events can be missing in the journal too. Reconciliation
+//! finds these events: it compares the history with the map.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -16,14 +16,16 @@ use super::log::{HistoryLog, Retention};
 use super::record::{HistoryState, Record, RecordKind};
 use crate::maps::report::wall_clock;
 
-/// A waiting session retries several times a second. The history records one failure per interval.
+/// A session that waits for an address retries several times per second. The history records one
+/// failure per interval.
 const EXHAUSTED_INTERVAL: SignedDuration = SignedDuration::from_secs(60);
-/// Number of attempts to read map and journal without a change in between.
+/// Maximum number of attempts to read the map and the journal without a change between the two
+/// reads.
 const MAX_ATTEMPTS: usize = 8;
 
 /// Appends the events since the last call to the history and returns the new records.
 ///
-/// With `retention`, old records are removed first.
+/// With `retention`, this function first removes old records.
 ///
 /// # Errors
 /// The map, its journal or the history cannot be used.
@@ -32,7 +34,7 @@ pub fn collect(
     history: &Path,
     retention: Option<&Retention>,
 ) -> anyhow::Result<Vec<Record>> {
-    // Opened first: its lock keeps other processes from collecting at the same time.
+    // The log is opened first: its lock prevents other processes from collecting at the same time.
     let mut log = HistoryLog::open(history)?;
     if let Some(limits) = retention {
         log.apply_retention(limits, SystemTime::now())?;
@@ -41,7 +43,7 @@ pub fn collect(
     let journal = Journal::open(directory)?;
     let boot = format!("{:016x}", journal.boot());
     let first = match &log.state().last_position {
-        // A journal with lower numbers than its history is a new journal.
+        // If the journal has lower numbers than its history, the journal is new.
         Some((last_boot, number)) if *last_boot == boot && *number < journal.next_number() => {
             number + 1
         }
@@ -69,7 +71,8 @@ pub fn collect(
     for event in &recent.events {
         collector.add_event(event);
     }
-    // If the map has changed since, rows and journal do not match. The next call reconciles then.
+    // If the map has changed after the reads, `rows` and the journal do not match. Then the next
+    // call reconciles.
     if journal.next_number() == recent.next {
         collector.reconcile(&rows);
     }
@@ -80,7 +83,7 @@ pub fn collect(
 /// Converts journal events to records.
 struct Collector {
     boot: String,
-    /// The state after all records so far, old and new.
+    /// The state after all old records and all records in `records`.
     state: HistoryState,
     /// The new records.
     records: Vec<Record>,
@@ -165,7 +168,8 @@ impl Collector {
         self.push(Record { time, event, reconciled, boot, number, ..lease });
     }
 
-    /// Ends the leases of earlier boots: no lease survives a restart of the machine.
+    /// Adds release records for the leases of earlier boots, because a restart of the machine ends
+    /// all leases.
     fn end_leases_of_other_boots(&mut self) {
         let is_old = |record: &&Record| record.boot != self.boot;
         let old_leases: Vec<_> = self.state.open_leases.values().filter(is_old).cloned().collect();
@@ -245,7 +249,7 @@ mod tests {
         let map = map(directory.path());
         open(&map, 1, "alice");
         open(&map, 2, "bob");
-        // Two failures within one interval make one record.
+        // Two failures within one interval cause one record.
         open(&map, 3, "carol");
         open(&map, 3, "carol");
         close(&map, 1);
@@ -299,7 +303,7 @@ mod tests {
         let map = map(directory.path());
         open(&map, 1, "alice");
         let first = collect(directory.path(), &history, None).unwrap();
-        // A record as an earlier boot would have written it.
+        // A record of an earlier boot.
         let old = Record { boot: "of another boot".into(), number: 9, ..first[0].clone() };
         std::fs::remove_file(&history).unwrap();
         HistoryLog::open(&history).unwrap().append(&[old]).unwrap();

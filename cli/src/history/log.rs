@@ -1,13 +1,13 @@
-//! The history on disk: an append-only file of lines, each with a checksum.
+//! The history file: an append-only file. Each line has a checksum.
 //!
 //! A line is `CRC32 JSON`: the CRC-32 (IEEE 802.3) of the JSON in eight hexadecimal digits, a space
 //! and the JSON. Invariants:
 //!
-//! - A line with a wrong checksum is ignored. After a crash, the next writer cuts off an incomplete
-//!   last line.
-//! - A lock on the file admits one writer at a time.
-//! - A file begins with the leases that were open when it was created. So each file can be read
-//!   without its predecessors, and old files can be removed.
+//! - Readers ignore a line with a wrong checksum. If the last line is incomplete after a crash, the
+//!   next writer removes it.
+//! - Only the process that holds the lock on the file writes to the file.
+//! - A file begins with the leases that were open when it was created. So readers do not need the
+//!   older files, and old files can be removed.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
@@ -19,18 +19,18 @@ use anyhow::Context;
 
 use super::record::{HistoryState, Record};
 
-/// A longer file is rotated: renamed to `FILE.1`.
+/// If the file is longer than this, the writer rotates it: the file is renamed to `FILE.1`.
 pub const MAX_FILE_BYTES: u64 = 8 << 20;
 /// Maximum number of rotated files.
 const MAX_ROTATED_FILES: u32 = 99;
-/// Number of rotations within the maximum age. Only whole files are removed, so a record can stay
-/// up to an eighth longer than the maximum age.
+/// Number of rotations within the maximum age. Only whole files are removed, so a record can exist
+/// for up to an eighth longer than the maximum age.
 const ROTATIONS_PER_AGE: u32 = 8;
 
 /// Limits on the age and size of the history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// Older records are removed. `None` sets no limit.
+    /// Maximum age of a record. `None` means no limit.
     pub max_age: Option<Duration>,
     /// Maximum size of the rotated files in bytes. The newest rotated file is always kept.
     pub max_bytes: u64,
@@ -44,7 +44,7 @@ pub struct HistoryLog {
 }
 
 impl HistoryLog {
-    /// Opens the file, creates it if it does not exist, and waits for the lock on it.
+    /// Opens the file, and creates it if it does not exist. Waits for the lock on the file.
     ///
     /// # Errors
     /// The file or its directory cannot be created, read or locked.
@@ -59,7 +59,7 @@ impl HistoryLog {
         }
         let mut file = open_file(path).with_context(context)?;
         file.lock().with_context(context)?;
-        // Another process may have rotated the file while this one waited for the lock.
+        // Another process may have rotated the file while this process waited for the lock.
         while fs::metadata(path).map(|current| inode(&current)).ok()
             != Some(inode(&file.metadata()?))
         {
@@ -84,7 +84,7 @@ impl HistoryLog {
         &self.state
     }
 
-    /// Appends records and waits until they are on disk.
+    /// Appends records, and waits until the records are on disk.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -103,8 +103,8 @@ impl HistoryLog {
         Ok(())
     }
 
-    /// Removes rotated files that exceed the limits, and rotates the current file in time for the
-    /// maximum age.
+    /// Removes rotated files that exceed the limits. Rotates the current file if it covers more
+    /// than an eighth of the maximum age.
     ///
     /// # Errors
     /// A file cannot be renamed, written or removed.
@@ -139,7 +139,7 @@ impl HistoryLog {
         Ok(())
     }
 
-    /// Renames the current file to `FILE.1` and creates a new one with the open leases.
+    /// Renames the current file to `FILE.1`, and creates a new file that contains the open leases.
     fn rotate(&mut self) -> anyhow::Result<()> {
         let context = || format!("cannot rotate {}", self.path.display());
         let open_leases: Vec<_> = self.state.open_leases.values().cloned().collect();
@@ -155,8 +155,8 @@ impl HistoryLog {
                 _ => {}
             }
         }
-        // The modification time marks the end of the file's period, even if the last write was long
-        // ago.
+        // The modification time must be the end of the file's period, also if the last write was
+        // long ago.
         self.file.set_modified(SystemTime::now()).with_context(context)?;
         fs::rename(&self.path, rotated_path(&self.path, "1")).with_context(context)?;
         fs::rename(&new, &self.path).with_context(context)?;
@@ -165,14 +165,14 @@ impl HistoryLog {
     }
 }
 
-/// Reads all records of the history in order. Returns them with the number of damaged lines.
+/// Reads all records of the history in order. Returns the records and the number of damaged lines.
 ///
 /// # Errors
 /// A file cannot be read.
 pub fn read(path: &Path) -> anyhow::Result<(Vec<Record>, usize)> {
     let mut records = Vec::new();
     let mut damaged = 0;
-    // The current file is opened first, so that a permission error names it.
+    // Open the current file first, so that a permission error contains its path.
     match File::open(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("cannot read {}", path.display()));
@@ -259,7 +259,8 @@ mod tests {
         let second = record(RecordKind::Assigned, "10.0.5.11", 2);
         HistoryLog::open(&path).unwrap().append(&[first.clone(), second.clone()]).unwrap();
         let whole = fs::read(&path).unwrap();
-        // For a cut at every byte: complete lines are kept, and the next writer appends to them.
+        // Cut the file at each byte. The complete lines must be kept, and the next writer must
+        // append to them.
         for length in 0..whole.len() {
             fs::write(&path, &whole[..length]).unwrap();
             let mut log = HistoryLog::open(&path).unwrap();
@@ -324,7 +325,7 @@ mod tests {
         assert_eq!(file_count(), 3);
         set_end(1, start + 22 * day);
         assert_eq!(read(&path).unwrap().0.len(), 4);
-        // The first file is older than 80 days, the second is not.
+        // The first file is older than 80 days. The second file is not.
         log.apply_retention(&limits, start + 92 * day).unwrap();
         let (records, damaged) = read(&path).unwrap();
         let remaining: Vec<u64> = records.iter().map(|record| record.number).collect();

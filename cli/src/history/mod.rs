@@ -1,7 +1,7 @@
-//! The history: which session and user held which address, and when.
+//! The history records which session and user held which address, and when.
 //!
-//! A map keeps a short journal of its last events. [`collect`] moves them to the history file of
-//! that map, which this module writes ([`log`]) and reads.
+//! A map has a short journal of its last events. [`collect()`] moves the events from the journal to
+//! the history file of the map. [`log`] writes and reads the history file.
 
 mod collect;
 mod log;

@@ -1,4 +1,4 @@
-//! The records of the history, and the state that follows from a sequence of records.
+//! The records of the history, and the state after a sequence of records.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -41,7 +41,8 @@ pub struct Record {
     /// The address of the user's client.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub client: Option<IpAddr>,
-    /// True if no writer reported the event: a comparison of the history with the map found it.
+    /// True if the journal did not contain the event, and a comparison of the history with the map
+    /// found it.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub reconciled: bool,
     /// The number of lost events, for a gap.
@@ -56,9 +57,9 @@ pub struct Record {
 /// The state after a sequence of records.
 #[derive(Clone, Debug, Default)]
 pub struct HistoryState {
-    /// The open leases by address: the records that opened them.
+    /// The open leases. Each address has the record that opened its lease.
     pub open_leases: BTreeMap<IpAddr, Record>,
-    /// The last time that each session found no address.
+    /// The last time at which each session got no address.
     pub last_exhausted: BTreeMap<String, Timestamp>,
     /// Boot and event number of the last record.
     pub last_position: Option<(String, u64)>,

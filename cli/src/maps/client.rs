@@ -1,5 +1,6 @@
-//! The files with the addresses of the users' clients, which programs with the feature `client-ip`
-//! read. The owner of a file is the user of its session, so no other user can read it.
+//! Writes and removes client files. A client file contains the address of the user's client.
+//! Programs with the feature `client-ip` read it. The owner of a file is the user of its session,
+//! so no other user can read the file.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -10,8 +11,8 @@ use vipool::session::Handle;
 
 /// Records the address of the session's client for the programs of that session.
 ///
-/// `user` is the user of the session if it is not the caller. A failure is only printed: the
-/// session works without the file.
+/// `user` is the user of the session, or `None` if that is the caller. Only prints a failure,
+/// because the session works without the file.
 pub fn record_client(directory: &Path, lease: &Handle, address: IpAddr, user: Option<&str>) {
     if let Err(error) = client_file::write(directory, lease, address, owner(user)) {
         eprintln!("vipool: cannot record the client address {address} for client-ip: {error}");
@@ -24,8 +25,8 @@ type UserId = u32;
 #[cfg(windows)]
 type UserId = String;
 
-/// Returns the owner of the file, or `None` for the caller. A session may belong to a user that this
-/// machine does not know; then the file belongs to the caller.
+/// Returns the owner of the file, or `None` for the caller. If this machine does not know the user
+/// of the session, the caller owns the file.
 fn owner(user: Option<&str>) -> Option<UserId> {
     #[cfg(unix)]
     {
@@ -36,14 +37,14 @@ fn owner(user: Option<&str>) -> Option<UserId> {
     vipool::system::user_id(&std::ffi::CString::new(user?).ok()?)
 }
 
-/// Removes the client file of a session that is about to close. A failure is ignored: no
-/// program reads the file without the lease.
+/// Removes the client file of a session that is about to close. Ignores failures, because no
+/// program reads the file after the lease was released.
 pub fn forget_client(directory: &Path, lease: &Handle) {
     let _ = client_file::remove(directory, lease);
 }
 
-/// Removes the client files of all closed sessions. A failure is only printed: only the user of
-/// such a session could read its file.
+/// Removes the client files of all closed sessions. Only prints a failure: a remaining file is
+/// harmless, because only the user of the closed session can read it.
 pub fn sweep_clients(map: &Map, directory: &Path) {
     let swept = map.reader().map_err(|error| error.to_string()).and_then(|reader| {
         client_file::remove_stale(directory, |handle| reader.is_live(handle))

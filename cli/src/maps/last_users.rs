@@ -1,4 +1,5 @@
-//! The file that keeps the last user of every address over a restart of the machine.
+//! Saves the last user of every address in a file, and restores the users after a restart of the
+//! machine.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,8 @@ use vipool::system::map_directory;
 
 /// Returns the file for the map in `directory`.
 ///
-/// The system's map on Unix is in /run, which a restart empties, so its file is elsewhere.
+/// On Unix the system's map is in /run. A restart empties /run, so the file of this map is in
+/// another directory.
 fn file(directory: &Path) -> PathBuf {
     if cfg!(unix) && directory == map_directory() {
         PathBuf::from("/var/lib/vipool/last-users")
@@ -17,14 +19,14 @@ fn file(directory: &Path) -> PathBuf {
     }
 }
 
-/// Saves the last user of every address. A failure is only printed.
+/// Saves the last user of every address. Only prints a failure.
 pub fn save(map: &Map, directory: &Path) {
     let file = file(directory);
     if let Some(parent) = file.parent() {
         let mut builder = std::fs::DirBuilder::new();
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o750);
-        // If this fails, the save below fails with the reason.
+        // If this fails, `save_users` below reports the reason.
         let _ = builder.recursive(true).create(parent);
     }
     if let Err(error) = map.save_users(&file) {
@@ -32,7 +34,7 @@ pub fn save(map: &Map, directory: &Path) {
     }
 }
 
-/// Restores the last user of every address into a new map. A failure is only printed.
+/// Copies the last user of every address from the file to a new map. Only prints a failure.
 pub fn restore(map: &Map, directory: &Path) {
     if let Err(error) = map.recall_users(&file(directory), Tick::now()) {
         eprintln!("vipool: users may get different addresses than before: {error}");

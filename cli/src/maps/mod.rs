@@ -1,4 +1,5 @@
-//! Maps as the commands use them: the choice of the map, private maps, and reports about a map.
+//! Functions for the maps that commands use: selection of the map, private maps, and reports about
+//! a map.
 
 pub mod client;
 pub mod last_users;

@@ -1,5 +1,6 @@
-//! Private maps do not exist on Windows: users claim loopback blocks by abstract AF_UNIX names,
-//! which only Linux has. This module has the same functions, and they return an error.
+//! Windows has no private maps: the claims on loopback blocks need abstract AF_UNIX names, which
+//! only Linux has. The functions of this module replace those of the module `private`, and return
+//! an error.
 
 use std::path::{Path, PathBuf};
 
@@ -9,13 +10,13 @@ use vipool::map::Map;
 const NOT_SUPPORTED: &str = "this server has no map (an administrator creates it with 'vipool up'; \
                              --map names another map; private maps need Linux)";
 
-/// A private map. [`open`] never returns one.
+/// A private map. On Windows [`open`] never returns a private map.
 pub struct PrivateMap {
     pub map: Map,
     pub claim: Claim,
 }
 
-/// A claim on a block. It has no values.
+/// A claim on a block. This type has no values.
 pub enum Claim {}
 
 /// Returns an error with the remedy.

@@ -1,4 +1,4 @@
-//! Reaps a whole map: frees cooled addresses and closes sessions whose leader exited.
+//! Reaps a whole map: frees cooled addresses, and closes sessions whose leader has exited.
 
 use anyhow::Context;
 use serde::Serialize;
@@ -6,10 +6,11 @@ use vipool::Tick;
 use vipool::map::Map;
 use vipool::system::SystemProbe;
 
-/// Slots examined under one hold of the lock: a fraction of a millisecond.
+/// Number of slots to examine before the lock is released. Examining this many slots takes less
+/// than a millisecond.
 const SLOTS_PER_LOCK: u32 = 1024;
 
-/// What one run over the whole map changed.
+/// The changes that [`reap_all`] made.
 #[derive(Default, Serialize)]
 pub struct ReapSummary {
     /// Addresses that became free.

@@ -1,5 +1,5 @@
-//! The contents of a map as plain values. Every table and the JSON for scripts (docs/json.md) are
-//! made from them.
+//! A report contains the contents of a map as plain values. The tables and the JSON for scripts
+//! (docs/json.md) are made from a report.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -24,13 +24,13 @@ pub struct Report {
     pub map: PathBuf,
     /// Whether the server drains: no new session gets an address.
     pub draining: bool,
-    /// A pool with fewer free addresses than this is low. 0 turns the warning off.
+    /// A pool is low if it has fewer free addresses than this. 0 disables the warning.
     pub low_water: u32,
-    /// Number of open sessions, including those that `sessions` leaves out.
+    /// Number of open sessions, including the sessions that `sessions` does not contain.
     pub open_sessions: usize,
     /// The pools, in the map's order.
     pub pools: Vec<PoolReport>,
-    /// The open sessions. A caller without privileges sees only the own session.
+    /// The open sessions. For a caller without privileges, only the caller's own session.
     pub sessions: Vec<SessionReport>,
 }
 
@@ -73,8 +73,8 @@ pub struct SessionReport {
 impl Report {
     /// Reads the map in `directory`.
     ///
-    /// A caller who may not open the map for writing gets the pools and only the session
-    /// `own_session`, without names.
+    /// If the caller may not open the map for writing, the report contains only the pools and the
+    /// session `own_session`, without user names.
     ///
     /// # Errors
     /// The map does not exist or cannot be used.
@@ -106,7 +106,7 @@ impl Report {
     }
 }
 
-/// Whether the map could not be opened because the user lacks the permission.
+/// Returns whether the map could not be opened because the caller has no permission.
 pub fn is_permission_denied(error: &MapError) -> bool {
     matches!(error, MapError::Io { source, .. }
         if source.kind() == std::io::ErrorKind::PermissionDenied)
@@ -130,7 +130,7 @@ impl PoolReport {
         }
     }
 
-    /// The number of addresses in each state.
+    /// Returns the number of addresses in each state.
     pub fn states(&self) -> [(&'static str, u32); 6] {
         [
             ("free", self.free),
@@ -158,27 +158,28 @@ impl SessionReport {
         }
     }
 
-    /// The addresses as one line, virtual IPs first.
+    /// Returns the addresses as one line, with the virtual IPs first.
     pub fn addresses(&self) -> String {
         let addresses = self.virtual_ip.iter().chain(&self.loopback);
         addresses.map(IpAddr::to_string).collect::<Vec<_>>().join(", ")
     }
 }
 
-/// Converts seconds since boot to wall-clock time, by the current setting of the clock.
+/// Converts a tick to wall-clock time, with the current setting of the clock.
 ///
 /// The result is never in the future.
 pub fn wall_clock(tick: Tick) -> Timestamp {
-    // The clock is read first: time that passes between the two readings makes the boot time
-    // earlier, never later.
+    // Read the clock first. Then the time between the two reads can only make the computed boot
+    // time earlier.
     let now = Timestamp::now();
     wall_clock_at(tick, now, system::time_since_boot())
 }
 
-/// Converts `tick` given the current time and the time since boot.
+/// Converts `tick` with the current time `now` and the time since boot `elapsed`.
 ///
-/// The boot time is rounded down to whole seconds. Whole seconds make all times of a table
-/// consistent. Rounding up would put recent events into the future, where `who` would miss them.
+/// Rounds the boot time down to whole seconds, so that all times of a table are consistent. If the
+/// boot time was rounded up, recent events could be in the future, and `vipool who` would not find
+/// them.
 fn wall_clock_at(tick: Tick, now: Timestamp, elapsed: Duration) -> Timestamp {
     let boot = now.as_nanosecond() - elapsed.as_nanos() as i128;
     let boot = boot.div_euclid(1_000_000_000) as i64;

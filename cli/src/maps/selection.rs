@@ -1,4 +1,5 @@
-//! The choice of the map that a command works on: the system's, a private one, or a named one.
+//! Selects the map for a command: the system's map, the user's private map, or the map in a given
+//! directory.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +7,8 @@ use vipool::system::map_directory;
 
 use super::private;
 
-/// Options that select the map. The default is the system's map if it exists, else the private map.
+/// Options that select the map. The default is the system's map. If the system has no map, the
+/// default is the private map.
 #[derive(clap::Args)]
 pub struct MapArgs {
     /// Use your private map even if the system has a map
@@ -20,7 +22,7 @@ pub struct MapArgs {
 /// The selected map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MapSelection {
-    /// The map in this directory: the system's, or a named one.
+    /// The map in this directory, which can be the system's map.
     Directory(PathBuf),
     /// The user's private map.
     Private,
@@ -40,7 +42,7 @@ impl MapArgs {
         }
     }
 
-    /// Whether an option or the environment selects the map.
+    /// Returns whether an option or the environment selects the map.
     #[cfg(target_os = "linux")]
     pub fn is_explicit(&self) -> bool {
         self.private || self.map.is_some()
@@ -58,8 +60,8 @@ impl MapArgs {
     }
 }
 
-/// Returns the value of VIPOOL_MAP for programs: `None` for the system's map, which is their
-/// default.
+/// Returns the value of VIPOOL_MAP for programs. Returns `None` for the system's map, because
+/// programs use that map by default.
 pub fn map_variable(directory: &Path) -> Option<&Path> {
     (directory != map_directory()).then_some(directory)
 }

@@ -67,9 +67,10 @@ impl ArpSocket {
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// Returns the next packet of another host, or `None` if none arrives before the timeout.
+    /// Returns the next packet of another host. Returns `None` if no packet arrives before the
+    /// timeout.
     ///
-    /// Longer packets are truncated, because Ethernet pads them. Shorter packets are skipped.
+    /// Truncates longer packets, because Ethernet adds padding. Skips shorter packets.
     ///
     /// # Errors
     /// ENETDOWN if the interface goes down, and other errors of poll(2) and recv(2).

@@ -9,21 +9,21 @@ use std::path::{Path, PathBuf};
 
 /// Nonzero if the program runs with more rights than its user.
 pub const AT_SECURE: u64 = 23;
-/// Address of the path that the program was started by.
+/// Address of the path by which the program was started.
 const AT_EXECFN: u64 = 31;
 
-/// Reads the auxiliary vector of a process, or `None` if the caller may not read it.
+/// Reads the auxiliary vector of a process. Returns `None` if the caller may not read it.
 pub fn read_auxv(pid: u32) -> Option<BTreeMap<u64, u64>> {
     fs::read(format!("/proc/{pid}/auxv")).ok().map(|bytes| parse_auxv(&bytes))
 }
 
-/// Returns the path that a process was started by, exactly as it was passed to execve(2).
+/// Returns the path by which a program was started, exactly as execve(2) received it.
 pub fn started_as(pid: u32) -> Option<PathBuf> {
     let auxv = read_auxv(pid)?;
     read_c_string(Path::new(&format!("/proc/{pid}/mem")), *auxv.get(&AT_EXECFN)?)
 }
 
-/// The vector is an array of pairs of words. A pair of zeros ends it.
+/// Parses an auxiliary vector: an array of pairs of words. A pair of zeros ends the array.
 fn parse_auxv(bytes: &[u8]) -> BTreeMap<u64, u64> {
     let word = |bytes: &[u8]| u64::from_ne_bytes(bytes.try_into().expect("eight bytes"));
     bytes.chunks_exact(16).map(|pair| (word(&pair[..8]), word(&pair[8..]))).collect()

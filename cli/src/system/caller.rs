@@ -1,4 +1,4 @@
-//! The caller: the user and the session that this process runs in.
+//! The caller: the user and the session of this process.
 
 use anyhow::Context;
 use nix::unistd::{Uid, User};
@@ -6,8 +6,8 @@ use vipool::session::{Handle, SessionId};
 
 /// Returns the caller's session.
 ///
-/// The sources in order: the lease in the environment, the session id of systemd-logind, the
-/// kernel's audit session.
+/// The function tries these sources in order: the lease in the environment, the session id of
+/// systemd-logind, the kernel's audit session.
 ///
 /// # Errors
 /// The caller's logon has no session.
@@ -27,7 +27,7 @@ pub fn own_session() -> anyhow::Result<SessionId> {
         .context("this logon has no session id: name a session, for example --session 1")
 }
 
-/// Returns the caller's user name, or the uid if it has no name.
+/// Returns the caller's user name. Returns the uid if the user has no name.
 pub fn own_name() -> String {
     let uid = Uid::effective();
     User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)

@@ -1,10 +1,11 @@
-//! The caller: the user and the session that this process runs in.
+//! The caller: the user and the session of this process.
 
 use anyhow::Context;
 use vipool::session::{Handle, SessionId};
 use vipool::system;
 
-/// Returns the caller's session: that of the lease in the environment, else that of Windows.
+/// Returns the session of the lease in the environment. Without a lease, returns the session that
+/// belongs to the Windows session of this process.
 ///
 /// # Errors
 /// The process is in no session.
@@ -16,7 +17,7 @@ pub fn own_session() -> anyhow::Result<SessionId> {
     system::process_session(std::process::id()).context("this process is in no Windows session")
 }
 
-/// Returns the caller's user name; empty if the environment does not have it.
+/// Returns the caller's user name. The name is empty if the environment does not contain it.
 pub fn own_name() -> String {
     std::env::var("USERNAME").unwrap_or_default()
 }

@@ -1,20 +1,21 @@
-//! Reads from a program's ELF file whether the dynamic linker can load the hook layer into it.
+//! Reads the properties of a program's ELF file that determine whether the dynamic linker can load
+//! the hook layer.
 //!
-//! Only the parts of the format that elf(5) describes are read, and only those needed here.
+//! elf(5) describes the format. This module reads only the fields that it needs.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// Properties of a program's file that decide whether a hook can be loaded.
+/// Properties of a program's file that determine whether the program can load the hook.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ElfInfo {
-    /// The file names no dynamic linker.
+    /// The file contains no path of a dynamic linker.
     pub is_static: bool,
     /// The file is for another processor or word size than this build.
     pub is_foreign: bool,
-    /// Go's linker made the file. Network calls of Go do not use the C library.
+    /// The linker of Go created the file. Network calls of Go do not use the C library.
     pub is_go: bool,
 }
 
@@ -26,10 +27,11 @@ const PT_INTERP: u32 = 3;
 const ELFCLASS64: u8 = 2;
 /// `e_machine` of this build.
 const MACHINE: u16 = if cfg!(target_arch = "x86_64") { 62 } else { 183 };
-/// Larger than any linker's count. It bounds the time that a damaged file can cost.
+/// Maximum number of headers to read. It is larger than the number in real files, and limits the
+/// time for a damaged file.
 const MAX_HEADERS: u16 = 4096;
 
-/// Reads the file; returns `None` if it is not an ELF file.
+/// Reads the file. Returns `None` if it is not an ELF file.
 ///
 /// # Errors
 /// The file cannot be opened or read.
@@ -67,7 +69,8 @@ fn read_headers(file: &File, table_offset: u64, count: u16, size: usize) -> Vec<
     (0..count.min(MAX_HEADERS)).map_while(read_header).collect()
 }
 
-/// Whether a section is called `wanted`. The section with index `names_index` holds the names.
+/// Returns whether a section has the name `wanted`. The section with index `names_index` contains
+/// the names.
 fn has_section(file: &File, sections: &[Vec<u8>], names_index: u16, wanted: &[u8]) -> bool {
     let Some(names_section) = sections.get(usize::from(names_index)) else {
         return false;
@@ -103,7 +106,7 @@ mod tests {
         assert_eq!(own, Some(ElfInfo::default()));
         assert_eq!(read_elf(Path::new("/proc/self/comm")).unwrap(), None);
         assert!(read_elf(Path::new("/nowhere")).is_err());
-        // A truncated file is read without an error, wherever it is cut.
+        // A truncated file is read without an error for each length.
         let whole = std::fs::read("/proc/self/exe").unwrap();
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("cut");

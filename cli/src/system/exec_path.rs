@@ -1,4 +1,4 @@
-//! The search for a program's file on the PATH, as a shell does it.
+//! Searches for a program's file on the PATH, like a shell.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -17,7 +17,8 @@ pub fn find_program(program: &OsStr) -> Option<PathBuf> {
         .find(|file| access(file, AccessFlags::X_OK).is_ok() && file.is_file())
 }
 
-/// Returns the file of `program` with all symlinks resolved, as the kernel will show it.
+/// Returns the path of the program's file with all symlinks resolved, as /proc/PID/exe will contain
+/// it.
 ///
 /// # Errors
 /// There is no such program.

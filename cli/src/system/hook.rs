@@ -1,4 +1,5 @@
-//! The hook layer for programs: its shared object, and the environment that loads it.
+//! The hook layer: its shared object, and the environment with which a program loads the shared
+//! object.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -9,16 +10,16 @@ use vipool::session::Handle;
 
 /// File name of the hook layer's shared object.
 pub const HOOK_FILE: &str = "libvipool_preload.so";
-/// The directories that packages install it to.
+/// The directories to which packages install the shared object.
 const INSTALL_DIRECTORIES: [&str; 2] = ["/usr/lib/vipool", "/usr/local/lib/vipool"];
 
 /// Finds the hook layer's shared object.
 ///
-/// `VIPOOL_PRELOAD` names it; without that variable it is beside this binary or in an install
-/// directory.
+/// `VIPOOL_PRELOAD` contains its path. Without this variable, the function searches the directory
+/// of this binary, `../lib/vipool` and the install directories.
 ///
 /// # Errors
-/// The file does not exist, cannot be read, or cannot be named in LD_PRELOAD.
+/// The file does not exist, cannot be read, or has a path that LD_PRELOAD does not allow.
 pub fn find_hook() -> anyhow::Result<PathBuf> {
     if let Some(path) = std::env::var_os("VIPOOL_PRELOAD").map(PathBuf::from) {
         return check_loadable(&path).map(|()| path);
@@ -39,8 +40,8 @@ pub fn find_hook() -> anyhow::Result<PathBuf> {
     }
 }
 
-/// Checks what the dynamic linker would only warn about: it prints the warning into the program's
-/// own output and runs the program without the hook.
+/// Checks that the dynamic linker can load the hook. Without this check, the dynamic linker prints
+/// a warning to the program's own output, and the program runs without the hook.
 fn check_loadable(path: &Path) -> anyhow::Result<()> {
     if let Err(error) = std::fs::File::open(path) {
         bail!("cannot read the hook layer {}: {error}", path.display());
@@ -55,7 +56,7 @@ fn check_loadable(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns the variables to set for a program in a session.
+/// Returns the environment variables to set for a program in a session.
 ///
 /// `map` is the directory of the map if it is not the system's.
 pub fn hook_environment(
@@ -73,7 +74,8 @@ pub fn hook_environment(
     environment
 }
 
-/// Appends the hook to an LD_PRELOAD list. Libraries already in the list stay before it.
+/// Appends the hook to an LD_PRELOAD list. Libraries that are already in the list stay before the
+/// hook.
 fn append_preload(present: Option<OsString>, hook_file: &Path) -> OsString {
     let mut list = present.unwrap_or_default();
     let is_hook = |entry: &[u8]| entry == hook_file.as_os_str().as_encoded_bytes();

@@ -1,4 +1,5 @@
-//! Information from the operating system: the caller, processes, sockets, program files, the hook layer.
+//! Reads information from the operating system: the caller, processes, sockets, program files, the
+//! hook layer.
 
 #[cfg(target_os = "linux")]
 pub mod arp_socket;

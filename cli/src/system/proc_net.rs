@@ -1,5 +1,6 @@
-//! The kernel's tables of TCP and UDP sockets (proc_pid_net(5)), and the processes that have the
-//! sockets open (proc_pid_fd(5)). Only root can read the descriptors of other users' processes.
+//! Reads the kernel's tables of TCP and UDP sockets (proc_pid_net(5)), and finds the processes that
+//! have the sockets open (proc_pid_fd(5)). Only root can read the descriptors of other users'
+//! processes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,13 +14,14 @@ pub struct SocketRow {
     pub tcp: bool,
     pub local: SocketAddr,
     pub remote: SocketAddr,
-    /// Whether any peer can reach the socket: listening TCP, or unconnected UDP.
+    /// Whether any peer can reach the socket: it is a TCP listener or an unconnected UDP socket.
     pub listening: bool,
     /// The socket's inode number in `/proc/PID/fd`; 0 if no process has the socket open any more.
     pub inode: u64,
 }
 
-/// Reads the socket tables of a process's network namespace: one per protocol and family.
+/// Reads the socket tables of a process's network namespace. There is one table per protocol and
+/// family.
 ///
 /// `process` is a pid or `self`.
 pub fn socket_tables(process: &str) -> impl Iterator<Item = Vec<SocketRow>> {
@@ -31,7 +33,8 @@ pub fn socket_tables(process: &str) -> impl Iterator<Item = Vec<SocketRow>> {
     })
 }
 
-/// Returns the sockets of any kind that a process has open: each inode with its descriptors.
+/// Returns the sockets of any kind that a process has open. Each inode number has a list of its
+/// descriptors.
 ///
 /// # Errors
 /// The process does not exist, or the caller may not read its descriptors.
@@ -39,7 +42,7 @@ pub fn open_sockets(pid: u32) -> io::Result<BTreeMap<u64, Vec<i32>>> {
     let mut sockets: BTreeMap<u64, Vec<i32>> = BTreeMap::new();
     for file in fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
         let descriptor = || file.file_name().to_str()?.parse().ok();
-        // The process may have closed the descriptor since the directory was read.
+        // The process may have closed the descriptor after the directory was read.
         let Ok(link) = fs::read_link(file.path()) else { continue };
         let inode = link
             .to_str()
@@ -71,7 +74,8 @@ fn parse_row(line: &str, tcp: bool) -> Option<SocketRow> {
     Some(SocketRow { tcp, local, remote, listening, inode })
 }
 
-/// Parses `0100007F:1F90`: the words of the address in the machine's byte order, and the port.
+/// Parses an address such as `0100007F:1F90`: the 32-bit words of the address in the machine's byte
+/// order, a colon and the port.
 fn parse_address(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;

@@ -1,15 +1,16 @@
 //! Waits for the program and forwards signals to it.
 //!
 //! Invariants:
-//! - After [`Signals::catch`] no signal that can be caught ends this process unexpectedly. So a
-//!   session that was opened is also closed.
-//! - A signal that the terminal sent to the whole process group is not forwarded: the program
-//!   already has it.
-//! - A signal that was ignored from the start (nohup) stays ignored, in the program too.
+//! - After [`Signals::catch`], no signal that can be caught ends this process unexpectedly. So this
+//!   process always closes the session that it opened.
+//! - This process does not forward a signal that the terminal sent to the whole process group: the
+//!   program has also received this signal.
+//! - A signal that was ignored at the start of this process (for example by nohup(1)) stays
+//!   ignored, also in the program.
 //! - If the program died by a signal, this process dies by the same signal.
 //!
-//! The module uses signal handlers instead of a blocked mask and a signalfd: a program inherits
-//! the mask, but not the handlers.
+//! The module uses signal handlers. A signalfd would require blocked signals, and the program would
+//! inherit the blocked signals. A program does not inherit handlers.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -49,7 +50,7 @@ pub struct Signals {
     pending: VecDeque<Signal>,
 }
 
-/// Why [`Signals::wait`] returned.
+/// The reason why [`Signals::wait`] returned.
 pub enum WakeReason {
     /// A signal for the program arrived.
     Signal(Signal),
@@ -109,7 +110,7 @@ impl Signals {
     }
 }
 
-/// Returns the signals that this process ignores as a bit mask (`SigIgn` of proc_pid_status(5)).
+/// Returns a bit mask of the signals that this process ignores (`SigIgn` of proc_pid_status(5)).
 fn ignored_signals() -> anyhow::Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -118,7 +119,7 @@ fn ignored_signals() -> anyhow::Result<u64> {
 
 /// Forwards a signal to the program.
 pub fn forward(child: &Child, signal: Signal) {
-    // The child has not been waited for, so the kernel cannot have reused its pid.
+    // This process has not waited for the child yet, so the kernel cannot have reused its pid.
     let _ = kill(Pid::from_raw(child.id() as i32), signal);
 }
 
@@ -130,10 +131,12 @@ pub fn exit_like(status: ExitStatus) -> ExitCode {
     }
 }
 
-/// Kills this process with a signal, without a core file: only the program's core is of interest.
+/// Kills this process with a signal. Disables the core file, because only a core file of the
+/// program is useful.
 pub fn kill_self(signal: i32) -> ExitCode {
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
-    // Returns only for signals without a name in POSIX. They get the exit status of a shell.
+    // This call returns only for signals without a name in POSIX. For these, use the exit status
+    // that a shell would use.
     let _ = signal_hook::low_level::emulate_default_handler(signal);
     ExitCode::from((128 + signal) as u8)
 }

@@ -1,10 +1,10 @@
-//! Exit statuses of `vipool run` beside those of the program.
+//! Exit statuses of `vipool run` that do not come from the program.
 
 use std::ffi::OsStr;
 use std::io;
 use std::process::ExitCode;
 
-/// vipool failed before it could start the program, as in env(1) and timeout(1).
+/// vipool failed before it could start the program. env(1) and timeout(1) use the same value.
 pub const VIPOOL_FAILED: u8 = 125;
 /// The program exists but cannot be executed.
 pub const CANNOT_EXECUTE: u8 = 126;

@@ -17,14 +17,15 @@ use crate::maps::client::{forget_client, record_client};
 use crate::maps::selection::{MapArgs, map_variable};
 use crate::system::caller;
 
-/// vipool failed before it could start the program, as `vipool run` on Unix.
+/// vipool failed before it could start the program. `vipool run` on Unix uses the same value.
 const VIPOOL_FAILED: u8 = 125;
 
 /// Run a program in a session
 ///
-/// Opens the session if it is not open, runs the program with the hook layer, and closes the
-/// session after the program has exited if this command opened it. A program belongs to the
-/// session of its Windows session. With another --session it runs unchanged.
+/// Opens the session if it is not open, and runs the program with the hook layer. If this command
+/// opened the session, it closes the session after the program has exited. The hook layer uses only
+/// the session that belongs to the Windows session of the program. With another --session the
+/// program runs unchanged.
 #[derive(clap::Args)]
 #[command(after_help = "Exit status:
   that of the program, or
@@ -62,7 +63,7 @@ impl Run {
                 VIPOOL_FAILED.into()
             }
         };
-        // Exit codes of programs have 32 bits, but an ExitCode holds only a byte.
+        // Exit codes of programs have 32 bits, but an `ExitCode` has only 8 bits.
         std::process::exit(code)
     }
 
@@ -110,7 +111,8 @@ impl Run {
     }
 }
 
-/// Finds the launcher: in the directory that `VIPOOL_HOOK` names, else beside this program.
+/// Finds the launcher in the directory that `VIPOOL_HOOK` contains. Without this variable, finds
+/// the launcher in the directory of this program.
 fn find_launcher() -> anyhow::Result<PathBuf> {
     let own_file = std::env::current_exe().context("cannot find this program's own file")?;
     let directory = match std::env::var_os("VIPOOL_HOOK") {

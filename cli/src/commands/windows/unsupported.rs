@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 
-/// The subcommands; the help does not list them.
+/// The subcommands. The help does not list these subcommands.
 #[derive(clap::Subcommand)]
 pub enum Unsupported {
     #[command(hide = true)]
@@ -22,7 +22,7 @@ pub enum Unsupported {
     Demo(Arguments),
 }
 
-/// The arguments, which are ignored.
+/// The arguments. The subcommand ignores them.
 #[derive(clap::Args)]
 pub struct Arguments {
     #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]

@@ -13,9 +13,10 @@ use crate::maps::last_users;
 
 /// Create the map of this server, from which sessions get their addresses
 ///
-/// Each range of this server is matched to the interface whose subnet contains it. The addresses
-/// are not added to the interfaces; use New-NetIPAddress with -SkipAsSource (docs/windows.md). Run
-/// this command again after a change of farm.toml. Open sessions keep their addresses.
+/// The command finds for each range of this server the interface whose subnet contains the range.
+/// It does not add the addresses to the interfaces; use New-NetIPAddress with -SkipAsSource
+/// (docs/windows.md). Run this command again after a change of farm.toml. Open sessions keep their
+/// addresses.
 #[derive(clap::Args)]
 #[command(after_help = "Example, as an administrator:
   vipool up --farm C:\\ProgramData\\vipool\\farm.toml")]

@@ -1,14 +1,15 @@
-//! Loopback blocks: the /24 networks of 127.0.0.0/8 that private maps take their addresses from.
+//! Loopback blocks. A loopback block is a /24 network of 127.0.0.0/8, and contains the addresses of
+//! one private map.
 
 use std::net::Ipv4Addr;
 
 use vipool::range::Range;
 
-/// Private blocks are 127.128.0.0/24 to 127.254.255.0/24. Farms by convention use the lower half
-/// of 127.0.0.0/8, and the last /16 contains the broadcast address.
+/// Private blocks are 127.128.0.0/24 to 127.254.255.0/24. The lower half of 127.0.0.0/8 is left for
+/// farm files, and the last /16 contains the broadcast address.
 const FIRST_BLOCK: u32 = 127 << 16 | 128 << 8;
 const BLOCK_COUNT: u32 = 127 * 256;
-/// Number of blocks to try before giving up.
+/// Maximum number of blocks to try.
 pub const MAX_ATTEMPTS: u32 = 1024;
 
 /// A /24 of 127.0.0.0/8, identified by its upper 24 bits.
@@ -21,8 +22,8 @@ impl Block {
         Self(address.to_bits() >> 8)
     }
 
-    /// Returns the usable addresses. Many programs take .0 and .255 for the network and broadcast
-    /// addresses, so the range leaves them out.
+    /// Returns the usable addresses. Many programs treat .0 and .255 as network and broadcast
+    /// addresses, so the range does not contain these two addresses.
     pub fn range(self) -> Range {
         let address =
             |last_octet: u8| Ipv4Addr::from_bits(self.0 << 8 | u32::from(last_octet)).into();
@@ -34,10 +35,11 @@ impl Block {
         Ipv4Addr::from_bits(self.0 << 8)
     }
 
-    /// Returns the blocks to try, in order: the preferred block, then [`MAX_ATTEMPTS`] blocks
-    /// from a start that depends on the seed.
+    /// Returns the blocks to try, in order. The preferred block is the first, and [`MAX_ATTEMPTS`]
+    /// consecutive blocks follow. The seed determines the first of these.
     ///
-    /// The seed is multiplied by 2^32 over the golden ratio, which spreads neighbouring seeds.
+    /// Multiplicative hashing (2^32 divided by the golden ratio) maps neighbouring seeds to distant
+    /// blocks.
     pub fn candidates(preferred: Option<Block>, seed: u32) -> impl Iterator<Item = Block> {
         let hash = u64::from(seed.wrapping_mul(0x9e37_79b9));
         let start = (hash * u64::from(BLOCK_COUNT)) >> 32;

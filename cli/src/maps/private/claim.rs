@@ -1,16 +1,16 @@
-//! Claims on loopback blocks: which user, and which of the user's maps, a block belongs to.
+//! Claims on loopback blocks. A claim assigns a block to one map of one user.
 //!
 //! Each network namespace has its own 127.0.0.0/8 and its own abstract AF_UNIX names (unix(7)).
 //! The processes that listen on the name `vipool/127.x.y` own the block 127.x.y.0/24. Invariants:
 //!
-//! - The kernel frees the name when the last process closes the listening socket. So `kill -9`
-//!   leaves nothing behind.
+//! - The kernel frees the name when the last process closes the listening socket. So the block is
+//!   free again even after `kill -9`.
 //! - All `vipool run` processes of one private map share the *same* socket. A new process connects
-//!   to the name, and an owner passes the socket to it (SCM_RIGHTS). So the name stays in use as
-//!   long as any of these processes runs, in whatever order they exit.
-//! - The kernel reports the uid of an owner (SO_PEERCRED), and the owner reports the map that it
-//!   owns the block for: device and inode of the map's directory. The block of another user or
-//!   another map is never taken.
+//!   to the name, and an owner passes the socket to the new process (SCM_RIGHTS). So the name stays
+//!   in use until the last of these processes exits, in any order.
+//! - The kernel reports the uid of an owner (SO_PEERCRED). The owner reports the map for which it
+//!   owns the block: device and inode of the map's directory. A process never uses a block of
+//!   another user or another map.
 //!
 //! A session can be open while no program runs in it. Its block then has no owner, and no socket
 //! uses its addresses. The next `vipool run` claims the same block again.
@@ -34,7 +34,8 @@ use rustix::net::{
 
 use super::block::{Block, MAX_ATTEMPTS};
 
-/// Time for an owner to answer. A stopped owner does not answer; its uid alone then counts.
+/// Maximum wait for the answer of an owner. A stopped owner does not answer. Then the uid of the
+/// owner decides whether the block belongs to another user.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Identifies a private map: device and inode of its directory.
@@ -53,7 +54,7 @@ pub struct Claim {
 enum ClaimState {
     /// This process has the listening socket and passes it to processes that connect.
     Owned(OwnedFd),
-    /// A process of this user owns the socket and has not answered on this connection yet.
+    /// A process of this user owns the socket, and has not answered on this connection yet.
     Requested(OwnedFd),
     /// Another user or another map took the block.
     Lost,
@@ -69,8 +70,8 @@ enum Attempt {
 impl Claim {
     /// Claims a block for the map in `directory`.
     ///
-    /// Tries `preferred` first, then the candidates of `seed`. Blocks for which `is_excluded`
-    /// returns true are skipped.
+    /// Tries `preferred` first, then the candidates of `seed`. Skips blocks for which `is_excluded`
+    /// returns true.
     ///
     /// # Errors
     /// All candidates belong to other users, or a system call fails.
@@ -98,8 +99,8 @@ impl Claim {
         ))
     }
 
-    /// Returns the descriptor that becomes readable when [`Claim::serve`] has work; `None` once
-    /// the block is lost.
+    /// Returns the descriptor that becomes readable when [`Claim::serve`] has work. Returns `None`
+    /// if the block is lost.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.state {
             ClaimState::Owned(fd) | ClaimState::Requested(fd) => Some(fd.as_fd()),
@@ -107,7 +108,8 @@ impl Claim {
         }
     }
 
-    /// Passes the socket to processes that ask for it, or receives it from its owner.
+    /// If this process owns the socket, passes it to the processes that have connected. Otherwise
+    /// receives the socket from its owner.
     ///
     /// Blocks at most for [`ANSWER_TIMEOUT`]. Returns `false` if the block is lost.
     ///
@@ -131,9 +133,10 @@ impl Claim {
     }
 }
 
-/// Binds the block's name, or gets the socket from a process of this user that owns the name.
+/// Binds the name of the block. If a process of this user owns the name, gets the socket from that
+/// process.
 fn try_claim(block: Block, identity: &MapIdentity) -> io::Result<Attempt> {
-    // Two attempts: the owner may exit between the bind and the connect.
+    // Two attempts are needed, because the owner may exit between the bind and the connect.
     for _ in 0..2 {
         let listener = unix_socket()?;
         match rustix::net::bind(&listener, &abstract_name(block)?) {
@@ -149,7 +152,8 @@ fn try_claim(block: Block, identity: &MapIdentity) -> io::Result<Attempt> {
             Ok(()) => return request_socket(stream, identity),
             // The owner has not called listen(2) yet, or has exited.
             Err(Errno::CONNREFUSED) => std::thread::sleep(Duration::from_millis(5)),
-            // The accept queue is full. A vipool process would empty it.
+            // The accept queue is full. The owner cannot be a vipool process, because that would
+            // accept the connections.
             Err(Errno::AGAIN) => return Ok(Attempt::Foreign),
             Err(error) => return Err(error.into()),
         }
@@ -180,7 +184,7 @@ enum Answer {
     Pending,
     /// The owner closed the connection.
     Closed,
-    /// The owner has the block for another map.
+    /// The owner uses the block for another map.
     Foreign,
 }
 
@@ -226,7 +230,7 @@ fn pass_to_peers(listener: &OwnedFd, identity: &MapIdentity) -> io::Result<()> {
         let mut control = SendAncillaryBuffer::new(&mut space);
         if getsockopt(&stream, PeerCredentials)?.uid() == Uid::effective().as_raw() {
             control.push(SendAncillaryMessage::ScmRights(&fds));
-            // The peer may have exited, which is no failure of this process.
+            // Ignore a failure, because the peer may have exited.
             let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
             let _ = rustix::net::sendmsg(&stream, &[IoSlice::new(identity)], &mut control, flags);
         }
@@ -247,7 +251,7 @@ fn unix_socket() -> io::Result<OwnedFd> {
 mod tests {
     use super::*;
 
-    /// A block chosen by pid, so that test runs at the same time use different blocks.
+    /// Returns a block that depends on the pid, so that concurrent test runs use different blocks.
     fn test_block() -> Block {
         Block::from_end(std::process::id() % 4096)
     }

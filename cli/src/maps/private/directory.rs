@@ -1,13 +1,16 @@
-//! The directory of a user's private map. No other user can have created it or can change it.
+//! The directory of a user's private map. This module checks that the user owns the directory and
+//! that no other user can change it.
 //!
-//! The parent directory is the first of these that applies:
-//! - `VIPOOL_PRIVATE`: tests and the demo set it to stay away from the user's own maps.
+//! The parent directory is the first of these directories that applies:
+//! - `$VIPOOL_PRIVATE`. Tests and the demo set this variable, so that they do not use the user's
+//!   own maps.
 //! - `/run/vipool-private` for root.
-//! - `$XDG_RUNTIME_DIR/vipool`, if the user owns that directory. su(1) keeps the variable of the
-//!   calling user.
+//! - `$XDG_RUNTIME_DIR/vipool`, if the user owns `$XDG_RUNTIME_DIR`. After su(1) the variable can
+//!   contain the directory of another user.
 //! - `/tmp/vipool-UID`.
 //!
-//! It has one subdirectory per network namespace, because each namespace has its own 127.0.0.0/8.
+//! The parent directory has one subdirectory per network namespace, because each namespace has its
+//! own 127.0.0.0/8.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -41,8 +44,8 @@ pub fn create() -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// Returns a number that differs between users, and between the directories that
-/// `VIPOOL_PRIVATE` names. It spreads private maps over the loopback blocks.
+/// Returns a number that depends on the user, or on the directory in `VIPOOL_PRIVATE`. Different
+/// numbers distribute the private maps over the loopback blocks.
 pub fn block_seed() -> u32 {
     match override_directory() {
         None => Uid::effective().as_raw(),
@@ -76,7 +79,8 @@ fn parent_directory() -> PathBuf {
 
 fn create_checked(path: &Path) -> anyhow::Result<()> {
     let uid = Uid::effective();
-    // Root may run a session's program as another user, and that user must read the map.
+    // Root may run a program in the session as another user, and that user must be able to read the
+    // map.
     let mode = if uid.is_root() { 0o755 } else { 0o700 };
     match DirBuilder::new().mode(mode).create(path) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
@@ -102,7 +106,7 @@ fn create_checked(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Opens a directory, but not one behind a symlink: another user could have planted the link.
+/// Opens a directory. Fails for a symlink, because another user could have created the link.
 fn open_directory(path: &Path) -> std::io::Result<File> {
     let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
     OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)

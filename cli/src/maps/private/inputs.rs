@@ -1,6 +1,7 @@
-//! The inputs that a private map was created from, saved beside the map.
+//! The inputs of a private map, in a file in the directory of the map.
 //!
-//! The next `vipool run` compares them with its own inputs and creates a new map if they differ.
+//! The next `vipool run` compares the saved inputs with its own inputs. If the inputs differ, it
+//! creates a new map.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -15,18 +16,18 @@ const FILE: &str = "map-inputs.json";
 /// The inputs of a private map.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MapInputs {
-    /// First address of the loopback block that the map's addresses belong to.
+    /// First address of the loopback block that contains the map's addresses.
     pub block: Option<Ipv4Addr>,
     /// The farm file, if there is one.
     pub farm: Option<PathBuf>,
     /// The programs that were run without a farm file, in the order of their first run.
     pub programs: Vec<PathBuf>,
-    /// A digest of the plan. The map is created again when it changes.
+    /// A digest of the plan. If the digest changes, the map is created again.
     pub plan_digest: u64,
 }
 
 impl MapInputs {
-    /// Reads the inputs of the map in `directory`; returns empty inputs if there is no file.
+    /// Reads the inputs of the map in `directory`. Returns empty inputs if there is no file.
     ///
     /// # Errors
     /// The file exists but cannot be read.

@@ -1,11 +1,11 @@
-//! A user's private map, which needs no root and holds loopback addresses only.
+//! A user's private map. It needs no root, and contains only loopback addresses.
 //!
 //! There is one map per user and network namespace ([`directory`]). Its addresses come from a /24
-//! of 127.0.0.0/8 ([`block`]), which belongs to the user as long as a program runs in one of the
-//! sessions ([`claim`]). The map follows the user's farm file. Without a farm file, every program
-//! that is run is on the process list with the feature `loopback`, and so are the programs that it
-//! starts. If the plan changes, the map is created again ([`inputs`]); the open sessions are
-//! carried over.
+//! of 127.0.0.0/8 ([`block`]). The block belongs to the user as long as a program runs in one of
+//! the sessions ([`claim`]). The plan of the map comes from the user's farm file. Without a farm
+//! file, `vipool run` adds every program that it runs to the process list with the feature
+//! `loopback`. The child processes of the program inherit this rule. If the plan changes, the map
+//! is created again ([`inputs`]). The open sessions move to the new map.
 
 mod block;
 mod claim;
@@ -31,26 +31,26 @@ use inputs::MapInputs;
 
 use super::reap;
 
-/// Time for another process of the same user to create the map.
+/// Maximum wait for another process of the same user that creates the map.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The open private map, and the claim on its addresses.
+/// An open private map, and the claim on its addresses.
 pub struct PrivateMap {
     pub map: Map,
     pub directory: PathBuf,
     pub claim: Claim,
 }
 
-/// Opens the private map. Creates it if it does not exist or if its plan has changed.
+/// Opens the private map. Creates the map if it does not exist or if its plan has changed.
 ///
-/// `farm` is the farm file for the map. Without a farm file, `program` is added to the process
-/// list. Blocks with addresses of the system's map are not used.
+/// `farm` is the farm file for the map. Without a farm file, this function adds `program` to the
+/// process list. It does not use blocks that contain addresses of the system's map.
 ///
 /// # Errors
 /// The map cannot be used or created, or no block of loopback addresses is available.
 pub fn open(farm: Option<&Path>, program: Option<&Path>) -> anyhow::Result<PrivateMap> {
     let directory = directory::create()?;
-    // Released when the file closes at the end of this function.
+    // The lock is released when this function returns and the file closes.
     let _lock = lock(&directory)?;
     let old_inputs = MapInputs::read(&directory)?;
     let existing = match Map::open(&directory) {
@@ -65,8 +65,8 @@ pub fn open(farm: Option<&Path>, program: Option<&Path>) -> anyhow::Result<Priva
     };
     let open_sessions = match &existing {
         Some(map) => {
-            // No timer runs for private maps. This closes sessions whose 'vipool run' was killed
-            // and frees cooled addresses.
+            // No timer runs 'vipool gc' for private maps. So close sessions whose 'vipool run' was
+            // killed, and free cooled addresses here.
             reap::reap_all(map)?;
             map.sessions()?.len()
         }
@@ -111,10 +111,10 @@ pub fn default_farm_file() -> Option<PathBuf> {
     path.exists().then_some(path)
 }
 
-/// Returns the inputs of the map, and the plan that they make.
+/// Returns the inputs of the map, and the plan that results from these inputs.
 ///
-/// With `keep_old`, the farm file and the programs of `old` stay in force. It is set while a
-/// session is open.
+/// If `keep_old` is true, the new inputs include the farm file and the programs of `old`. The
+/// caller sets `keep_old` if a session is open.
 fn plan(
     old: &MapInputs,
     keep_old: bool,
@@ -135,8 +135,8 @@ fn plan(
         Some(farm) => read_farm(farm)?,
         None => (Policy::default(), Settings::default(), u32::MAX),
     };
-    // Without a farm file vipool itself is listed too. The program inherits the rule from it, also
-    // if it is a wrapper that executes another program.
+    // Without a farm file, vipool itself is also listed. The program inherits the rule from vipool.
+    // So a wrapper that executes another program also has the rule.
     let own_file = std::env::current_exe().and_then(|path| path.canonicalize());
     let own_file = own_file.ok().filter(|_| inputs.farm.is_none());
     for program in inputs.programs.iter().chain(&own_file) {
@@ -159,13 +159,15 @@ fn plan(
 }
 
 /// Returns the policy and settings of a farm file, and the number of sessions for which it has
-/// loopback addresses. The addresses themselves are ignored: a private map uses those of its block.
+/// loopback addresses. Ignores the addresses of the farm file, because a private map uses the
+/// addresses of its block.
 fn read_farm(file: &Path) -> anyhow::Result<(Policy, Settings, u32)> {
     let (farm, report) = Farm::load(file);
     if report.has_errors() {
         bail!("{report}");
     }
-    // Servers differ only in their virtual IPs, which a private map does not use.
+    // The servers of a farm differ only in their virtual IPs. A private map does not use virtual
+    // IPs.
     let farm = Farm { servers: Vec::new(), ..farm };
     let mut plan = farm.plan("", None).plan;
     plan.policy.resolve_links(|path| fs::canonicalize(path));

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-/// Something that a program did.
+/// A call of a program that concerns its addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SocketCall {
     /// The program bound a socket, or tried to bind an address that was in use (EADDRINUSE).

@@ -1,9 +1,10 @@
-//! Traces the socket calls of a program and its descendants with ptrace(2). This also works for
-//! static programs and for Go programs.
+//! Traces the socket calls of a program and its descendants with ptrace(2). The trace includes
+//! static programs and Go programs.
 //!
-//! The tracer needs Linux 5.6 (PTRACE_GET_SYSCALL_INFO, pidfd_getfd(2)). It does not see the system
-//! calls of 32-bit programs on a 64-bit kernel, nor operations through io_uring(7). If the trace
-//! ends before the programs, they continue without it.
+//! The tracer needs Linux 5.6 (PTRACE_GET_SYSCALL_INFO, pidfd_getfd(2)). The tracer does not
+//! observe the system calls of 32-bit programs on a 64-bit kernel, and it does not observe
+//! operations through io_uring(7). If the trace ends before the programs exit, the programs
+//! continue without the tracer.
 #![allow(unsafe_code)]
 
 mod call;
@@ -33,13 +34,14 @@ const NATIVE_ARCH: u32 = 0xc000_003e;
 #[cfg(target_arch = "aarch64")]
 const NATIVE_ARCH: u32 = 0xc000_00b7;
 
-/// Starts the command and reports its socket calls and those of its descendants, each with the
-/// process id.
+/// Starts the command. Reports the socket calls of its process and of all descendants, each with
+/// the process id.
 ///
 /// Returns when all processes have exited or the time `limit` has passed. The result is the exit
 /// status of the command itself, or `None` if it still runs.
 ///
-/// Only one trace can run in a process: it waits for any child and uses SIGALRM for the limit.
+/// Only one trace can run in a process, because a trace waits for any child and uses SIGALRM for
+/// the limit.
 ///
 /// # Errors
 /// The command cannot be started, or the caller may not trace it.
@@ -102,12 +104,13 @@ pub fn trace(
             handle_syscall_stop(thread, &mut pending_calls, &mut report);
             0
         } else if is_event || signal == libc::SIGTRAP || signal == libc::SIGSTOP {
-            // An event of the options above, or the stop at the start of a new thread.
+            // The stop is an event of the options above, or the first stop of a new thread.
             0
         } else {
             signal
         };
-        // This fails if the thread was killed meanwhile. The next round receives its exit status.
+        // This request fails if the thread was killed after its stop. The next iteration of the
+        // loop receives its exit status.
         let _ = ptrace_request(libc::PTRACE_SYSCALL, thread, delivered_signal as usize);
     }
 }

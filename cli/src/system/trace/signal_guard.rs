@@ -4,8 +4,8 @@ use std::mem::zeroed;
 
 use libc::c_int;
 
-/// While this value lives, the tracer ignores SIGINT and SIGQUIT: the terminal sends them to the
-/// traced programs too. With a time limit, SIGALRM interrupts waitpid(2).
+/// As long as this value lives, the tracer ignores SIGINT and SIGQUIT, because the terminal also
+/// sends these signals to the traced programs. With a time limit, SIGALRM interrupts waitpid(2).
 pub struct SignalGuard {
     previous_actions: [(c_int, libc::sigaction); 3],
 }
@@ -32,7 +32,8 @@ impl SignalGuard {
             }
         });
         if has_limit {
-            // A single alarm could arrive just before waitpid(2) and be lost, so it repeats.
+            // The timer repeats, because a single alarm could arrive just before waitpid(2) and be
+            // lost.
             let interval = libc::timeval { tv_sec: 0, tv_usec: 200_000 };
             let timer = libc::itimerval { it_interval: interval, it_value: interval };
             // SAFETY: the pointer is valid for one itimerval; the result is not requested.

@@ -9,7 +9,8 @@ use libc::{c_int, c_long, c_uint, pid_t};
 
 use super::call::SocketCall;
 
-/// A system call in progress, with the arguments that must be read before the kernel executes it.
+/// A system call in progress, with its arguments. The tracer must read the arguments before the
+/// kernel executes the call.
 pub struct PendingCall {
     number: c_long,
     fd: c_int,
@@ -53,7 +54,7 @@ impl PendingCall {
         Some(call)
     }
 
-    /// Returns the call to report, given the result of the system call.
+    /// Returns the call to report after the system call returned `result`.
     pub fn complete(&self, thread: pid_t, result: i64) -> Option<SocketCall> {
         if let Some(call) = self.reported {
             return (result >= 0).then_some(call);
@@ -75,10 +76,10 @@ impl PendingCall {
     }
 }
 
-/// Recognizes a netlink request for all interfaces, the first request of getifaddrs(3).
+/// Recognizes a netlink request for all interfaces, which is the first request of getifaddrs(3).
 ///
-/// getaddrinfo(3) requests only the addresses. Nearly every program calls it, so that request is
-/// not reported.
+/// A request for addresses alone is not reported: getaddrinfo(3) makes this request, and nearly
+/// every program calls getaddrinfo(3).
 fn decode_link_request(thread: pid_t, address: u64) -> Option<SocketCall> {
     let message = read_memory(thread, address, 16)?;
     let kind = u16::from_ne_bytes(message.get(4..6)?.try_into().ok()?);
@@ -110,8 +111,8 @@ fn read_memory(thread: pid_t, address: u64, length: usize) -> Option<Vec<u8>> {
     (read == length as isize).then_some(bytes)
 }
 
-/// Returns whether a traced thread's descriptor is a TCP socket (true) or a UDP socket (false), and
-/// `None` for anything else.
+/// Returns true if a traced thread's descriptor is a TCP socket, and false if it is a UDP socket.
+/// Returns `None` for all other descriptors.
 fn is_tcp(thread: pid_t, fd: c_int) -> Option<bool> {
     let process = process_of_thread(thread);
     // SAFETY: the system calls take only integers. Each returns a new descriptor or an error.
@@ -163,7 +164,7 @@ pub fn ptrace_request(request: c_uint, thread: pid_t, data: usize) -> io::Result
     }
 }
 
-/// Returns the system call that a thread has stopped at.
+/// Returns the system call at which a thread has stopped.
 pub fn syscall_info(thread: pid_t) -> Option<libc::ptrace_syscall_info> {
     let mut info = MaybeUninit::<libc::ptrace_syscall_info>::zeroed();
     let size = size_of::<libc::ptrace_syscall_info>();
