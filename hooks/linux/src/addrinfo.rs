@@ -1,8 +1,9 @@
-//! Hooks of getaddrinfo(3) and getnameinfo(3). The older lookup functions are in `hostent`.
+//! Hooks of getaddrinfo(3) and getnameinfo(3). The module `hostent` contains the hooks of the older
+//! lookup functions.
 //!
-//! These functions of the C library allocate and lock, and they are not safe in signal handlers.
-//! The hooks add neither. They edit the result in place, and free dropped entries with the
-//! library's own function.
+//! These functions of the C library allocate memory and take locks, so they are not safe in signal
+//! handlers. The hooks add no allocation and no lock. The hooks change the result in place, and
+//! free removed entries with the library's own function.
 
 use std::ffi::CStr;
 use std::net::SocketAddr;
@@ -42,8 +43,8 @@ pub unsafe extern "C" fn getaddrinfo(
     error
 }
 
-/// Replaces the host's addresses by those of the session if `name` is the host's own name. Frees
-/// entries that would repeat an address.
+/// If `name` is the host's own name, replaces the host's addresses in the list with the session's
+/// addresses. Frees entries that would repeat an address.
 ///
 /// # Safety
 /// `list` is a list that getaddrinfo returned.
@@ -90,8 +91,9 @@ unsafe fn keep_session_addresses(process: &HookedProcess, name: &CStr, list: &mu
             _ => {
                 let (next, canonical_name) = (info.ai_next, info.ai_canonname);
                 info.ai_next = ptr::null_mut();
-                // Only the first entry has the canonical name. Its successor becomes the first one.
-                // SAFETY: `next` is null or the next entry of the list.
+                // Only the first entry has the canonical name. If the first entry is removed, the
+                // next entry becomes the first, so it takes over the canonical name. SAFETY: `next`
+                // is null or the next entry of the list.
                 if let Some(next) = unsafe { next.as_mut() }
                     && !canonical_name.is_null()
                     && next.ai_canonname.is_null()
@@ -159,7 +161,8 @@ pub unsafe extern "C" fn getnameinfo(
         } else if rewriter.is_virtual_ip(requested.ip()) && flags & libc::NI_NUMERICHOST == 0 {
             writes_host_name = !host.is_null() && host_size > 0;
             if writes_host_name {
-                // The library then fills in the service only, without a query for V.
+                // With these flags, the library writes only the service correctly, and makes no
+                // query for V.
                 effective_flags = (flags | libc::NI_NUMERICHOST) & !libc::NI_NAMEREQD;
             }
         }

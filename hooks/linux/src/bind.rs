@@ -64,8 +64,8 @@ fn plan_bind(
     (process.rewriter().bind(&Fd(fd), requested), Some(buffer))
 }
 
-/// Makes the original call with the planned address. Clears `IPV6_V6ONLY` first if the plan
-/// requires it, and restores the option if the call fails.
+/// Makes the original call with the planned address. If the plan requires it, clears `IPV6_V6ONLY`
+/// before the call, and sets the option again if the call fails.
 fn bind_rewritten(fd: Fd, plan: &Bind, address: &SockaddrBuf) -> c_int {
     if plan.clear_v6only {
         fd.set_option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0);

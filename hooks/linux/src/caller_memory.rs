@@ -1,8 +1,9 @@
-//! Reads memory that the program passed to a hook and that may be invalid.
+//! Reads memory at addresses that the program passed to a hook. Such an address may be invalid.
 //!
-//! The kernel answers an invalid pointer with `EFAULT`. A hook that reads the memory first must not
-//! turn this into a signal. Memory on the caller's own stack is read directly. For all other memory
-//! the hook asks the kernel whether it is accessible.
+//! For an invalid pointer, the kernel fails the system call with `EFAULT`. A hook reads the memory
+//! before the system call, and this read must not cause a signal. So the hook directly reads only
+//! the caller's own stack. For all other memory, it first uses a system call to check that the
+//! memory is accessible.
 
 use std::mem::{MaybeUninit, offset_of};
 use std::ptr;
@@ -13,18 +14,19 @@ use crate::system_call::system_call;
 /// The end of the main thread's stack, or an address close to it.
 static MAIN_STACK_END: AtomicUsize = AtomicUsize::new(0);
 
-/// A stack pointer at most this far below the end of the thread's stack lies on that stack, because
-/// thread stacks are larger than this in practice. A signal handler may run on another stack.
+/// If the stack pointer is at most this many bytes below the end of the thread's stack, it is on
+/// that stack: thread stacks are larger than this in practice. Otherwise the code may run in a
+/// signal handler on another stack.
 const THREAD_STACK_WINDOW: usize = 64 << 10;
-/// The same distance for the main thread. The kernel keeps this much address space free for its
-/// stack.
+/// The same limit for the main thread. The kernel reserves this much address space for the stack of
+/// the main thread.
 const MAIN_STACK_WINDOW: usize = 128 << 20;
 /// The smallest page size of all supported processors.
 const MIN_PAGE_SIZE: usize = 4096;
 /// The size of the kernel's signal set in bytes.
 const SIGSET_SIZE: usize = 8;
 
-/// Records the position of the main thread's stack. `address` lies in its oldest frame.
+/// Records the position of the main thread's stack. `address` is an address above all its frames.
 pub fn record_main_stack(address: *const u8) {
     MAIN_STACK_END.store(address as usize, Ordering::Relaxed);
 }
@@ -49,13 +51,13 @@ pub fn read<T: Copy>(address: *const T) -> Option<T> {
 /// The kernel's limit of messages in one sendmmsg or recvmmsg (`UIO_MAXIOV`).
 pub const MAX_MESSAGES: usize = 1024;
 
-/// An array of structs in the program's memory, accessed in ascending order. The hook asks the kernel
-/// at most once per page.
+/// An array of structs in the program's memory. The hook accesses the elements in ascending order,
+/// and probes each page at most once.
 pub struct CallerArray<T> {
     first: *mut T,
-    /// Addresses below this one are readable.
+    /// The array is readable up to this address.
     readable_end: usize,
-    /// Addresses below this one are writable.
+    /// The array is writable up to this address.
     writable_end: usize,
 }
 
@@ -89,7 +91,7 @@ impl CallerArray<libc::mmsghdr> {
     /// Stores the sent length of a message, as the kernel does. Returns `false` if the memory is
     /// not writable.
     pub fn write_sent_length(&mut self, index: usize, length: libc::c_uint) -> bool {
-        // The probe writes SIGSET_SIZE bytes, which must not reach into the next element.
+        // The probe writes SIGSET_SIZE bytes. These bytes must not overlap the next element.
         const { assert!(offset_of!(libc::mmsghdr, msg_len) + SIGSET_SIZE == size_of::<libc::mmsghdr>()) }
         let field = self.element_ptr(index).wrapping_byte_add(offset_of!(libc::mmsghdr, msg_len));
         let field = field.cast::<libc::c_uint>();
@@ -119,7 +121,7 @@ pub fn is_readable(address: *const u8, length: usize) -> bool {
     if length == 0 {
         return true;
     }
-    // A stack is mapped from the stack pointer to its end.
+    // All memory from the stack pointer to the end of the stack is mapped.
     if start >= stack_pointer
         && (last / MIN_PAGE_SIZE == stack_pointer / MIN_PAGE_SIZE
             || is_within_stack(stack_pointer, last))
@@ -141,10 +143,11 @@ fn is_within_stack(stack_pointer: usize, last: usize) -> bool {
     last < thread_end && thread_end - stack_pointer < THREAD_STACK_WINDOW
 }
 
-/// Asks the kernel whether the page of this byte is readable.
+/// Probes with a system call whether the page of this byte is readable.
 ///
-/// rt_sigprocmask(2) reads its new set before it checks the operation. With an invalid operation it
-/// fails with `EFAULT` for an unreadable set and with `EINVAL` for a readable one.
+/// rt_sigprocmask(2) reads its new set before it checks the operation. With an invalid operation,
+/// the call fails with `EFAULT` if the set is not readable, and with `EINVAL` if the set is
+/// readable.
 #[cold]
 fn probe_readable(byte: usize) -> bool {
     const INVALID_HOW: usize = usize::MAX;
@@ -154,8 +157,9 @@ fn probe_readable(byte: usize) -> bool {
     result == -(libc::EINVAL as isize)
 }
 
-/// Asks the kernel whether [`SIGSET_SIZE`] bytes at `address` are writable. The kernel stores the
-/// current signal mask there, and the caller overwrites it next.
+/// Probes with a system call whether [`SIGSET_SIZE`] bytes at `address` are writable. The kernel
+/// stores the current signal mask at `address`. The caller of this function must overwrite the
+/// mask.
 #[cold]
 fn probe_writable(address: usize) -> bool {
     // SAFETY: without a new set the mask does not change, and the kernel checks the pointer.

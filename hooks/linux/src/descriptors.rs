@@ -6,7 +6,7 @@ use libc::{c_int, pollfd};
 
 use crate::system_call::system_call;
 
-/// A buffer for directory entries, with their alignment.
+/// A buffer with the alignment of directory entries.
 #[repr(C, align(8))]
 struct DirentBuffer([u8; 2048]);
 
@@ -14,7 +14,7 @@ struct DirentBuffer([u8; 2048]);
 const RECORD_LENGTH_OFFSET: usize = 16;
 const NAME_OFFSET: usize = 19;
 
-/// How many descriptors the fast path covers.
+/// Number of descriptors that `poll_first_fds` examines.
 const POLLED_FDS: usize = 256;
 
 /// Calls `visit` with every open descriptor. Returns `false` if the list may be incomplete.
@@ -29,10 +29,11 @@ pub fn for_each_open_fd(mut visit: impl FnMut(c_int)) -> bool {
     }
 }
 
-/// Polls the first [`POLLED_FDS`] descriptors. Returns `None` if the process may have others.
+/// Polls the first [`POLLED_FDS`] descriptors. Returns `None` if the process may have higher
+/// descriptors.
 ///
-/// Nearly all programs start with few descriptors, and reading /proc/self/fd costs ten times as
-/// much. poll(2) reports `POLLNVAL` for a number that is not open.
+/// Nearly all programs start with few descriptors, and this function is ten times faster than
+/// reading /proc/self/fd. poll(2) reports `POLLNVAL` for a number that is not open.
 fn poll_first_fds() -> Option<[pollfd; POLLED_FDS]> {
     let mut entries: [pollfd; POLLED_FDS] =
         array::from_fn(|fd| pollfd { fd: fd as c_int, events: 0, revents: 0 });
@@ -49,8 +50,8 @@ fn poll_first_fds() -> Option<[pollfd; POLLED_FDS]> {
         return None;
     }
     // select(2) ignores numbers beyond the process's descriptor table, and fails with EBADF for a
-    // number inside the table that is not open. POLLED_FDS itself is not open, so success means
-    // that the table has no room for it or for any higher number.
+    // number inside the table that is not open. POLLED_FDS itself is not open. So success means
+    // that the table ends before POLLED_FDS, and no higher descriptor is open.
     let mut set = [0u64; POLLED_FDS / 64 + 1];
     set[POLLED_FDS / 64] = 1;
     let arguments = [POLLED_FDS + 1, &raw mut set as usize, 0, 0, no_wait, 0];

@@ -1,7 +1,7 @@
-//! The decision for a destination address: of connect(2), and of a datagram.
+//! Decides about the destination address of a connect(2) or of a datagram.
 //!
-//! The hooks of `connect` and `send_messages` share it. It may bind the socket before the original
-//! call, and it records facts and marks.
+//! The hooks of `connect` and `send_messages` share this decision. Before the original call, it may
+//! bind the socket, and it records facts and marks.
 
 use std::net::SocketAddr;
 
@@ -16,19 +16,19 @@ use crate::mark::{self, Mark};
 use crate::sockaddr_buf::SockaddrBuf;
 use crate::socket::{Fd, PresumedUnbound};
 
-/// What a hook does with a call that names a destination.
+/// The action of a hook for a call that has a destination.
 pub enum CallAction {
     /// Makes the call unchanged.
     PassThrough,
-    /// Makes the call unchanged. A connect disconnects the socket.
+    /// Makes the call unchanged. If the call is connect(2), it disconnects the socket.
     Disconnect,
     /// Makes the call with this address.
     UseAddress(SockaddrBuf),
-    /// Fails with this error.
+    /// Does not make the call, and fails with this error number.
     Fail(c_int),
 }
 
-/// The kind of call that names a destination.
+/// The kind of a call that has a destination.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum DestinationCall {
     /// connect(2).
@@ -49,7 +49,8 @@ impl DestinationCall {
 /// Chooses the destination of a connect or a datagram, and binds the socket first if necessary.
 /// Keeps `errno`.
 ///
-/// This is the fast path. It returns at once for a marked socket with an external destination.
+/// This is the fast path: for a marked socket with an external destination, the hook makes no other
+/// system call.
 #[inline(always)]
 pub fn choose_destination(
     fd: c_int,
@@ -125,7 +126,7 @@ fn plan_destination(
     }
 }
 
-/// Binds the socket to the planned source. Returns the error that the program's call fails with.
+/// Binds the socket to the planned source. Returns an error number if the program's call must fail.
 fn bind_source(
     rewriter: &ProcessRewriter<'_>,
     fd: Fd,
@@ -139,7 +140,7 @@ fn bind_source(
     match fd.bind(source, plan.defer_port) {
         0 if mark == Mark::Unmarked => mark::set(fd),
         0 => {}
-        // A bound socket does not need the address.
+        // If the socket is already bound, it does not need the source address.
         libc::EADDRNOTAVAIL if !rewriter.retries_original(source) && !fd.has_port() => {
             return Err(libc::EADDRNOTAVAIL);
         }
@@ -149,8 +150,8 @@ fn bind_source(
     Ok(())
 }
 
-/// Records that a connection within the session may create paired sockets. A datagram with a
-/// destination connects nothing.
+/// Records that a connection within the session may create paired sockets (see [`PAIRED_SOCKETS`]).
+/// A datagram with a destination does not connect its socket.
 #[inline]
 fn record_possible_pair(
     rewriter: &ProcessRewriter<'_>,

@@ -1,5 +1,5 @@
-//! Access to `errno`. Every hook saves `errno` before its own system calls and restores it before
-//! the original call, so the program finds the value that it would find without the hook.
+//! Access to `errno`. Every hook saves `errno` before its own system calls, and restores the value
+//! before the original call. So the program reads the same value as without the hook.
 
 use libc::c_int;
 use vipool::rewrite::Refusal;
@@ -18,7 +18,7 @@ pub fn set(value: c_int) {
     unsafe { *libc::__errno_location() = value };
 }
 
-/// Returns the error that a refused call fails with.
+/// Returns the error number for a refused call.
 pub fn for_refusal(refusal: Refusal) -> c_int {
     match refusal {
         Refusal::OtherSessionAddress => libc::EADDRNOTAVAIL,

@@ -1,16 +1,18 @@
-//! Process-wide facts about the program's sockets. They let a hook skip system calls.
+//! Process-wide facts about the program's sockets. If a fact is not recorded, hooks skip some
+//! system calls.
 //!
-//! A fact states that a socket of some kind may exist among all sockets of the program. No fact
-//! belongs to a single socket, so the hook keeps no state per socket.
+//! A fact states that the program may have a socket of some kind. No fact belongs to a single
+//! socket, so the hook has no state per socket.
 //!
 //! Invariants:
-//! - A fact is recorded before any hook can meet a socket that makes it true.
+//! - A fact is recorded before any hook call can use a socket for which the fact is true.
 //! - A recorded fact is never cleared.
 //! - Every fact counts as recorded until the process has scanned its inherited descriptors.
 //!
-//! A process and its forks share sockets, and each of them may connect such a socket. Therefore
-//! they also share the facts, in a shared memory page. A program started by exec scans what it
-//! inherited. A descriptor passed by a message is examined by the sender and by the receiver.
+//! A process and its forks share sockets, and each process may connect a shared socket. Therefore
+//! the processes also share the facts, in a page of shared memory. After exec(3), the hook of the
+//! new program scans the inherited descriptors. If a message passes a descriptor, the sender's hook
+//! and the receiver's hook both examine the descriptor.
 
 use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
 
@@ -18,8 +20,9 @@ use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
 #[derive(Clone, Copy)]
 pub struct Facts(u8);
 
-/// The program sees 127.0.0.1 or ::1 at one end of a socket only because of the address at the
-/// other end. The pairs are V and L, or 127.0.0.1 and L6.
+/// Paired sockets: the visible address of one end of the socket depends on the address of the other
+/// end. The program sees 127.0.0.1 or ::1 only because of this other address. The pairs are V and
+/// L, or 127.0.0.1 and L6.
 pub const PAIRED_SOCKETS: Facts = Facts(1);
 /// An IPv4 or IPv6 socket carries a protocol other than TCP and UDP.
 pub const OTHER_PROTOCOLS: Facts = Facts(2);
@@ -28,9 +31,9 @@ pub const PORTLESS_BINDINGS: Facts = Facts(4);
 /// The kernel rejects marks for at least one socket (see `mark`).
 pub const MARKS_UNSUPPORTED: Facts = Facts(8);
 
-/// Every fact. Used until the inherited descriptors are scanned.
+/// All facts are possible. Used until the inherited descriptors are scanned.
 static ALL_POSSIBLE: AtomicU8 = AtomicU8::new(u8::MAX);
-/// The current facts: `ALL_POSSIBLE` or a page that forks share.
+/// The current facts: `ALL_POSSIBLE`, or the page that this process shares with its forks.
 static SHARED: AtomicPtr<AtomicU8> = AtomicPtr::new((&raw const ALL_POSSIBLE).cast_mut());
 
 impl Facts {
@@ -63,7 +66,7 @@ fn shared() -> &'static AtomicU8 {
     unsafe { &*SHARED.load(Ordering::Acquire) }
 }
 
-/// Starts using `page` for the facts. `initial` is what is already known to be possible.
+/// Uses `page` for the facts from now on. `initial` contains the facts that may already be true.
 pub fn use_shared_page(page: &'static AtomicU8, initial: Facts) {
     page.store(initial.0, Ordering::Relaxed);
     SHARED.store(std::ptr::from_ref(page).cast_mut(), Ordering::Release);

@@ -1,4 +1,5 @@
-//! Derives [`Facts`] from descriptors that come from another process or go to one.
+//! Derives [`Facts`] from descriptors that another process passed to this process, or that this
+//! process passes to another.
 
 use std::ptr;
 use std::sync::atomic::AtomicU8;
@@ -11,7 +12,8 @@ use crate::descriptors;
 use crate::facts::{self, Facts, OTHER_PROTOCOLS, PAIRED_SOCKETS, PORTLESS_BINDINGS};
 use crate::socket::Fd;
 
-/// Returns the facts that may become true through `fd`, in this process or in the other holder.
+/// Returns the facts that may become true because of `fd`, in this process or in the other process
+/// that has `fd` open.
 fn facts_of_fd(process: &HookedProcess, fd: c_int) -> Facts {
     let fd = Fd(fd);
     let domain = match fd.option(libc::SOL_SOCKET, libc::SO_DOMAIN) {
@@ -34,14 +36,14 @@ fn facts_of_fd(process: &HookedProcess, fd: c_int) -> Facts {
         (Protocol::Tcp, None) if fd.option(libc::SOL_SOCKET, libc::SO_ACCEPTCONN) == Some(1) => {
             Facts::NONE
         }
-        // The other holder may connect or disconnect this socket.
+        // The other process may connect or disconnect this socket.
         _ => PAIRED_SOCKETS.union(PORTLESS_BINDINGS),
     };
     by_protocol.union(by_peer)
 }
 
-/// Records the facts that may become true through descriptors in control messages (`SCM_RIGHTS` of
-/// unix(7)).
+/// Records the facts that may become true because of descriptors in control messages (`SCM_RIGHTS`
+/// of unix(7)).
 pub fn record_passed_fds(process: &HookedProcess, control: &mut [u8]) {
     for_each_control_message(control, |level, kind, data| {
         if (level, kind) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
@@ -52,8 +54,9 @@ pub fn record_passed_fds(process: &HookedProcess, control: &mut [u8]) {
     });
 }
 
-/// Scans the descriptors that the process has while the hook is loaded: inherited ones, and those
-/// that constructors of other libraries opened. On failure every fact stays possible.
+/// Scans the descriptors that are open while the hook is loaded: inherited descriptors, and
+/// descriptors that constructors of other libraries opened. If the scan fails, every fact stays
+/// possible.
 pub fn scan_inherited_fds(process: &HookedProcess) {
     let mut facts = Facts::NONE;
     let is_complete =

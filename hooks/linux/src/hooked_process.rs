@@ -1,9 +1,9 @@
-//! The state of this process as a [`HookedProcess`]: whether its calls are rewritten, for which
-//! session, and under which rule and map.
+//! The state of this process as a [`HookedProcess`]. The state determines whether the hooks rewrite
+//! calls, and contains the session, the rule and the map.
 //!
-//! The state is determined while the process is loaded. A replaced map adds a newer version of it.
-//! Invariant: no version is ever freed or unmapped, so a hook in any thread, signal handler or
-//! vfork child may hold a reference (see [`VersionChain`]).
+//! The state is determined while the hook is loaded. If the map is replaced, a newer version of the
+//! state is added. Invariant: no version is ever freed or unmapped, so a hook in any thread, signal
+//! handler or vfork child may hold a reference (see [`VersionChain`]).
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -22,30 +22,30 @@ use crate::{errno, fd_facts, node_name};
 /// The rewriter of this process.
 pub type ProcessRewriter<'a> = Rewriter<'a, LiveSystem<'static>>;
 
-/// The directory of the map, unless the environment names another one.
+/// The directory of the map, unless `VIPOOL_MAP` contains another directory.
 const MAP_DIRECTORY: &[u8] = b"/run/vipool";
 
 /// The map and its replacements.
 static MAPS: VersionChain<Reader> = VersionChain::new();
-/// One version per map. Empty in a process that is not rewritten.
+/// The versions of the state, one per map. Empty in a process that is not rewritten.
 static PROCESSES: VersionChain<HookedProcess> = VersionChain::new();
 /// The identity of this process, used to find its rule in a replaced map.
 static IDENTITY: IdentityStore = IdentityStore::empty();
 
-/// Returns the newest known version without checking whether the map was replaced.
+/// Returns the newest known version of the state. Does not check whether the map was replaced.
 #[inline]
 pub fn cached() -> Option<&'static HookedProcess> {
     PROCESSES.newest()
 }
 
-/// Returns the version under the current map.
+/// Returns the version of the state for the current map.
 #[inline]
 pub fn current() -> Option<&'static HookedProcess> {
     let process = PROCESSES.newest()?;
     if process.is_superseded() { follow_replaced_map() } else { Some(process) }
 }
 
-/// Maps the replacement and returns the version under it.
+/// Maps the replacement of the map, and returns the version of the state for it.
 #[cold]
 fn follow_replaced_map() -> Option<&'static HookedProcess> {
     let identity = IDENTITY.get()?;

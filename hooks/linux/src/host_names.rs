@@ -1,5 +1,5 @@
-//! Decisions of the name lookup hooks: which names mean this host, and which addresses replace
-//! those of the host.
+//! Decisions of the name lookup hooks: which names belong to this host, and which addresses replace
+//! the host's addresses.
 
 use std::net::IpAddr;
 
@@ -27,8 +27,8 @@ pub fn is_host_or_session_address(rewriter: &ProcessRewriter<'_>, address: IpAdd
 
 /// Returns whether `name` is the name of this host.
 ///
-/// That is the host name itself. It is also the host name with a domain added or removed, if the
-/// name resolves to this host (`resolves_to_host`).
+/// The host name itself is such a name. If `name` resolves to this host (`resolves_to_host`), the
+/// host name with a domain added or removed is also such a name.
 pub fn is_host_name(name: &[u8], resolves_to_host: bool) -> bool {
     let node_name = NodeName::read();
     let host = node_name.bytes();

@@ -1,5 +1,6 @@
 //! Hooks of the lookup functions that return a `struct hostent`: the gethostbyname(3) and
-//! gethostbyaddr(3) families. The remarks on signal safety in `addrinfo` apply here too.
+//! gethostbyaddr(3) families. The comment on signal safety in `addrinfo` also applies to these
+//! functions.
 
 use std::ffi::CStr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -10,8 +11,8 @@ use libc::{c_char, c_int, c_void, hostent, size_t, socklen_t};
 use crate::host_names::{is_host_name, is_host_or_session_address, session_address_for};
 use crate::{caller_memory, errno, hooked_process, node_name, original};
 
-/// Replaces the host's own addresses in `entry` by the session's address, if `name` is the host's
-/// own name.
+/// If `name` is the host's own name, replaces the host's addresses in `entry` with the session's
+/// address.
 ///
 /// # Safety
 /// `name` is null or a C string. `entry` is null or the library's result for `name`.
@@ -75,7 +76,7 @@ unsafe fn read_ip(address: *const u8, length: c_int, family: c_int) -> Option<Ip
     }
 }
 
-/// Overwrites the first address of an entry, if the family is the same.
+/// Overwrites the first address of an entry, if `address` has the same length.
 ///
 /// # Safety
 /// The library created the entry, and it has a first address.
@@ -166,14 +167,15 @@ pub unsafe extern "C" fn gethostbyname2_r(
     }
 }
 
-/// The address that is looked up in place of one of the session's addresses.
+/// The address that the hook looks up instead of one of the session's addresses.
 struct SubstituteQuery {
     octets: [u8; 16],
-    /// The requested address, if it is V. The result then has the host name.
+    /// The requested address, if it is V. Then the result contains the host name.
     virtual_ip: Option<IpAddr>,
 }
 
-/// Returns the substitute for a requested address, or `None` if the address is not the session's.
+/// Returns the substitute for a requested address. Returns `None` if the address does not belong to
+/// the session.
 ///
 /// # Safety
 /// `address` points to `length` bytes, or the memory there is not accessible.
@@ -191,8 +193,8 @@ unsafe fn substitute_query(
     let rewriter = process.display_rewriter();
     let (substitute, virtual_ip) = match rewriter.visible_ip(ip).rewritten() {
         Some(visible) => (visible, None),
-        // The library creates an entry for the loopback address. `patch_entry` then changes its
-        // name and address.
+        // The library creates an entry for the loopback address. `patch_entry` then changes the
+        // name and the address of this entry.
         None if rewriter.is_virtual_ip(ip) => match ip {
             IpAddr::V4(_) => (Ipv4Addr::LOCALHOST.into(), Some(ip)),
             IpAddr::V6(_) => (Ipv6Addr::LOCALHOST.into(), Some(ip)),
@@ -208,7 +210,7 @@ unsafe fn substitute_query(
 }
 
 impl SubstituteQuery {
-    /// Turns the entry of the loopback address into that of V, if V was requested.
+    /// If V was requested, changes the entry of the loopback address to an entry of V.
     ///
     /// # Safety
     /// `entry` is null, or the library created it and it has a first address.

@@ -1,7 +1,9 @@
-//! The identity of this process: map directory, executable, invoked name and script.
+//! The identity of this process: the directory of the map, the executable file, the path by which
+//! the program was started, and the script.
 //!
 //! Invariant: a stored identity is written once, before any other code of the process runs, and
-//! never changes. Programs may overwrite their arguments and environment, so these are copied.
+//! never changes. The store contains copies, because programs may overwrite their arguments and
+//! environment.
 
 use std::cell::UnsafeCell;
 use std::ffi::CStr;
@@ -10,15 +12,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use libc::c_char;
 use vipool::policy::{Executable, PathStyle, script_argument};
 
-/// The longest path.
+/// Maximum length of a path.
 const MAX_PATH: usize = libc::PATH_MAX as usize;
-/// Room for four paths: directory, file, invoked name and script.
+/// Room for the four paths of an identity.
 const STORE_SIZE: usize = 4 * MAX_PATH;
 
 /// A buffer for one path on the stack.
 pub type PathBuffer = [u8; MAX_PATH];
 
-/// The paths by which the process list matches a process.
+/// The paths that identify a process for the process list.
 #[derive(Clone, Copy)]
 pub struct ProcessIdentity<'a> {
     /// The directory of the map.
@@ -29,7 +31,7 @@ pub struct ProcessIdentity<'a> {
 }
 
 impl<'a> ProcessIdentity<'a> {
-    /// Returns the identity of this process. Paths that must be assembled are written to `buffers`.
+    /// Returns the identity of this process. `buffers` receives the executable file and the script.
     ///
     /// # Safety
     /// `arguments` is the argument vector of the process.
@@ -59,7 +61,7 @@ impl<'a> ProcessIdentity<'a> {
         })
     }
 
-    /// Returns the identity in the form that the process list takes.
+    /// Returns the identity in the form that the process list requires.
     pub fn executable(&self) -> Executable<'a> {
         let non_empty = |path: &'a [u8]| Some(path).filter(|path| !path.is_empty());
         Executable::new(self.file, PathStyle::Posix)
@@ -68,8 +70,8 @@ impl<'a> ProcessIdentity<'a> {
     }
 }
 
-/// Prepends the working directory to a relative script path. Returns `None` for an absolute path,
-/// an empty path, and a result that does not fit.
+/// Prepends the working directory to a relative script path. Returns `None` if the path is absolute
+/// or empty, or if the result does not fit in the buffer.
 fn absolute_path<'a>(script: &[u8], buffer: &'a mut PathBuffer) -> Option<&'a [u8]> {
     if script.is_empty() || script.first() == Some(&b'/') {
         return None;
@@ -101,7 +103,8 @@ pub unsafe fn c_strings(list: *const *const c_char) -> impl Iterator<Item = &'st
     })
 }
 
-/// Static storage for one [`ProcessIdentity`]. The paths follow each other without separators.
+/// Static storage for one [`ProcessIdentity`]. `bytes` contains the paths one after the other,
+/// without separators.
 pub struct IdentityStore {
     bytes: UnsafeCell<[u8; STORE_SIZE]>,
     /// The end of each path. All are zero in an empty store.

@@ -38,8 +38,8 @@ pub unsafe extern "C" fn getifaddrs(list: *mut *mut ifaddrs) -> c_int {
                 if !is_hidden(entry) {
                     link = &raw mut entry.ifa_next;
                 } else if link == list {
-                    // freeifaddrs frees the first entry, so the list must keep starting there. The
-                    // second entry is copied into it.
+                    // freeifaddrs frees the allocation that starts with the first entry, so the
+                    // list must start there. So the second entry is copied to the first.
                     match entry.ifa_next.as_ref() {
                         Some(next) => ptr::copy(next, entry, 1),
                         None => break,

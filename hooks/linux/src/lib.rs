@@ -1,21 +1,21 @@
 //! `libvipool_preload.so`, the hook layer for Linux.
 //!
-//! `LD_PRELOAD` loads this library before the C library, and its functions interpose the socket and
-//! lookup functions. Each hook reads the program's arguments, asks the rewriter of the crate
-//! `vipool` what to do, and makes the original call.
+//! `LD_PRELOAD` loads this library before the C library. Its functions, the hooks, interpose the
+//! socket and lookup functions of the C library. Each hook reads the program's arguments, calls the
+//! rewriter of the crate `vipool` for a decision, and makes the original call.
 //!
 //! The library runs inside programs that it does not control. Therefore:
 //! - No hook allocates, locks, logs, starts a thread, writes the environment or panics.
-//! - No hook keeps state for a socket. `facts` are about all sockets together, and a `mark` is kept
-//!   by the kernel.
+//! - No hook has state for a single socket. `facts` describe all sockets together, and the kernel
+//!   stores a `mark`.
 //! - Every hook is safe in signal handlers and after fork or vfork.
-//! - Every hook decides before the original call and owns nothing while it runs. siglongjmp or
-//!   cancellation may leave the original call.
-//! - After a call, `errno` is what it would be without the hook.
-//! - A process that is not rewritten pays one load per call.
+//! - Every hook decides before the original call. During the original call, a hook owns no resource
+//!   that must be released, because siglongjmp or a thread cancellation may leave the call.
+//! - After a call, `errno` has the same value as without the hook.
+//! - In a process that is not rewritten, the hook costs one memory load per call.
 //!
 //! # Layers
-//! A module uses only modules of lines above its own:
+//! A module uses only modules with a smaller number in this list:
 //! 1. `errno`, `facts`, `identity`, `node_name`, `original`
 //! 2. `system_call`
 //! 3. `caller_memory`, `descriptors`
@@ -55,8 +55,8 @@ mod visible_name;
 
 use libc::{c_char, c_int};
 
-/// Initializes the hook. The dynamic linker calls it when it loads the library, with the arguments
-/// that glibc passes to constructors.
+/// Initializes the hook. The dynamic linker calls this function when it loads the library, with the
+/// arguments that glibc passes to constructors.
 extern "C" fn load(
     _count: c_int,
     arguments: *const *const c_char,
@@ -70,8 +70,8 @@ extern "C" fn load(
     errno::set(saved_errno);
 }
 
-// The unwinder that the standard library needs is linked statically, so that no process loads
-// another library for it.
+// The standard library needs an unwinder. It is linked statically, so that no process must load
+// another library.
 #[link(name = "gcc_eh", kind = "static", modifiers = "-bundle")]
 unsafe extern "C" {}
 

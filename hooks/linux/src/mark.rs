@@ -1,16 +1,17 @@
-//! A mark for bound datagram sockets, which the kernel stores with the socket. It saves a
-//! getsockname(2) for each datagram.
+//! A mark for bound datagram sockets, which the kernel stores with the socket. With the mark, a
+//! hook does not need getsockname(2) for each datagram.
 //!
 //! The mark is the write-lifetime hint of the socket's inode (`F_SET_RW_HINT` of fcntl(2)). Each
-//! socket has its own hint, and no socket code uses it. Duplicated, passed and inherited
-//! descriptors read the same hint, and a new socket has none. Reading the hint costs half of what
-//! getsockname costs. A hint that the program set itself is left alone.
+//! socket has its own hint, and the kernel's socket code does not use the hint. All descriptors of
+//! a socket have the same hint, also if they were duplicated, passed or inherited. A new socket has
+//! no hint. Reading the hint takes half the time of getsockname. The hooks do not change a hint
+//! that the program has set itself.
 //!
 //! Invariant: a marked socket is bound. Only connect(2) with `AF_UNSPEC` can unbind a socket, so
-//! that hook clears the mark before and after the original call. A hook that marks a socket which
-//! somebody else bound checks the binding once more afterwards. Thus of two racing threads neither
-//! leaves a mark on an unbound socket. On a stream socket a mark has no meaning, because data on a
-//! stream goes to the connected peer.
+//! the hook of connect clears the mark before and after such a call. If the program itself bound
+//! the socket, a hook checks the binding again after it has set the mark. So a race of two threads
+//! never leaves a mark on an unbound socket. On a stream socket a mark has no meaning, because data
+//! on a stream goes to the connected peer.
 
 use libc::c_int;
 
@@ -45,7 +46,8 @@ impl Mark {
         }
         match read_hint(fd) {
             Some(HINT_BOUND) => Mark::Bound,
-            // If the kernel has no hints, the attempt to set one records MARKS_UNSUPPORTED.
+            // If the kernel does not support hints, the first attempt to set a hint records
+            // MARKS_UNSUPPORTED.
             Some(HINT_NOT_SET) | None => Mark::Unmarked,
             Some(_) => Mark::Unknown,
         }

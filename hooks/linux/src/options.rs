@@ -1,5 +1,5 @@
-//! Hooks of socket(2) and setsockopt(2). They record facts, and keep an explicit multicast
-//! interface apart from an unset one.
+//! Hooks of socket(2) and setsockopt(2). The hooks record facts. The hook of setsockopt also makes
+//! the program's choice of a multicast interface visible for later hooks.
 
 use std::net::Ipv4Addr;
 use std::ptr;
@@ -10,8 +10,8 @@ use vipool::rewrite::Outcome;
 use crate::facts::{OTHER_PROTOCOLS, PORTLESS_BINDINGS};
 use crate::{caller_memory, hooked_process, original};
 
-/// socket(2). Records a socket that is neither TCP nor UDP and may take an IPv4 or IPv6 address.
-/// Sockets of unknown families are assumed to take one.
+/// socket(2). Records a socket that is neither TCP nor UDP and may have an IPv4 or IPv6 address. A
+/// socket of an unknown family is treated as such a socket.
 ///
 /// # Safety
 /// The contract of the original function.
@@ -36,8 +36,8 @@ pub unsafe extern "C" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> 
 }
 
 /// setsockopt(2). A program may select the multicast interface by index alone. The kernel never
-/// reports that index (ip(7)), so V is added as the interface's address. Then the choice is not
-/// mistaken for an unset option when the program sends (row 27).
+/// reports this index (ip(7)), so the hook adds V as the address of the interface. When the program
+/// sends later, the hook reads V and knows that the program has set the option (row 27).
 ///
 /// # Safety
 /// The contract of the original function.

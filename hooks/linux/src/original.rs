@@ -1,9 +1,10 @@
-//! The original functions that this object interposes.
+//! The original functions: the functions of the C library that this object interposes.
 //!
-//! Invariant: all of them are resolved while this object is loaded, never inside a hook, because
-//! dlsym allocates and locks. The constructor of another library may call a hook before that. Then
-//! a socket call goes directly to the kernel. A name lookup has no system call, so its function is
-//! resolved at that moment.
+//! Invariant: the original functions are resolved while this object is loaded, never inside a hook,
+//! because dlsym allocates memory and takes locks. There is one exception: the constructor of
+//! another library may call a hook before this object is loaded. Then a hook of a socket function
+//! makes the system call directly. A lookup function has no system call, so its hook resolves the
+//! original function.
 
 use std::ffi::{CStr, c_void};
 use std::ptr;
@@ -17,8 +18,8 @@ fn resolve_next(name: &CStr) -> *mut c_void {
     unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) }
 }
 
-/// Declares for each function its resolved address, a function that makes the original call, and
-/// the fallback for calls before the resolution.
+/// Declares three items for each function: the resolved address, a function that makes the original
+/// call, and a fallback for calls before the address is resolved.
 macro_rules! originals {
     ($(fn $name:ident($($argument:ident: $type:ty),*) -> $return:ty $(= $system_call:ident)?;)*) => {
         $(
@@ -92,8 +93,8 @@ macro_rules! originals {
         };
         let address = resolve_next(NAME);
         if address.is_null() {
-            // The dynamic linker would also end a program that calls a missing function.
-            // SAFETY: abort has no preconditions.
+            // Without this hook, the dynamic linker would terminate a program that calls a missing
+            // function. SAFETY: abort has no preconditions.
             unsafe { libc::abort() };
         }
         // SAFETY: the function of this name has this type.

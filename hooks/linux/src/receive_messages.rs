@@ -1,4 +1,5 @@
-//! Hooks of recvmsg(2) and recvmmsg(2). They replace addresses where the kernel has just written.
+//! Hooks of recvmsg(2) and recvmmsg(2). They replace addresses in the buffers that the kernel has
+//! just filled.
 
 use libc::{c_int, c_uint, mmsghdr, msghdr, ssize_t};
 use vipool::rewrite::control_message::{HEADER_LENGTH, replace_packet_info};
@@ -18,7 +19,7 @@ use crate::{hooked_process, original};
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
     let process = hooked_process::current();
-    // The kernel overwrites the length, so the capacity is read before the call.
+    // The kernel overwrites the length, so read the capacity before the call.
     let capacity = process
         .and_then(|_| caller_memory::read(message.cast_const()))
         .map(|header| header.msg_namelen as usize);
@@ -51,8 +52,8 @@ pub unsafe extern "C" fn recvmmsg(
     }
 }
 
-/// Handles recvmmsg in a listed program. A separate function, so that the array of capacities takes
-/// no stack in other programs.
+/// Handles recvmmsg in a listed program. This is a separate function, so that other programs need
+/// no stack for the array of capacities.
 ///
 /// # Safety
 /// The contract of recvmmsg.
@@ -65,7 +66,7 @@ unsafe fn receive_all(
     flags: c_int,
     timeout: *mut libc::timespec,
 ) -> c_int {
-    // The capacity of each name buffer. No address needs more than u8::MAX bytes.
+    // The capacity of each address buffer. No address needs more than u8::MAX bytes.
     let mut capacities = [0u8; MAX_MESSAGES];
     let mut array = CallerArray::new(messages);
     for (index, capacity) in capacities.iter_mut().take(count as usize).enumerate() {
@@ -85,7 +86,7 @@ unsafe fn receive_all(
     received
 }
 
-/// Replaces the addresses of a received message by the visible ones.
+/// Replaces the addresses of a received message with the visible addresses.
 ///
 /// # Safety
 /// The kernel has just received into this message.

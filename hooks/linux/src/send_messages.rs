@@ -1,7 +1,7 @@
 //! Hooks of sendmsg(2) and sendmmsg(2).
 //!
-//! Changes are made in copies on the stack. The program's structs are only read, except for the
-//! sent lengths, which the kernel would write too.
+//! The hooks change only copies on the stack. They do not write to the program's structs, except
+//! for the sent lengths, which the kernel would also write.
 
 use std::mem::MaybeUninit;
 
@@ -18,13 +18,14 @@ use crate::sockaddr_buf::{SockaddrBuf, parse_inet};
 use crate::socket::Fd;
 use crate::{errno, hooked_process, original};
 
-/// The longest control data that is rewritten. Longer data passes unchanged. This is also the room
-/// for one batch of messages, because the stack of a signal handler may be small.
+/// Maximum length of control data that is rewritten. Longer control data passes unchanged. All
+/// messages of one batch share a buffer of this size, because the stack of a signal handler may be
+/// small.
 const MAX_CONTROL_LENGTH: usize = 512;
-/// How many messages of one sendmmsg are copied at once.
+/// Number of messages of one sendmmsg that the hook copies and sends together.
 const BATCH_SIZE: usize = 8;
 
-/// Room for rewritten control data. The data of each message starts at a multiple of
+/// A buffer for rewritten control data. The data of each message starts at a multiple of
 /// [`CONTROL_ALIGNMENT`].
 #[repr(C, align(16))]
 struct ControlBuffer([MaybeUninit<u8>; MAX_CONTROL_LENGTH]);
@@ -37,14 +38,15 @@ impl ControlBuffer {
     }
 }
 
-/// What the hook does with a message.
+/// The action of the hook for a message.
 enum MessageAction {
     PassThrough,
-    /// Sends the copy, whose header points to the changed parts.
+    /// Sends the copy. Its header points to the changed address or control data.
     Rewritten,
-    /// Fails with this error.
+    /// Does not send the message, and fails with this error number.
     Fail(c_int),
-    /// Leaves the message to the next batch, because its control data does not fit into this one.
+    /// Sends the message with the next batch, because its control data does not fit into the buffer
+    /// of this batch.
     NextBatch,
 }
 
@@ -62,8 +64,8 @@ pub unsafe extern "C" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int
     }
 }
 
-/// Handles sendmsg in a listed program. A separate function, so that the buffers take no stack in
-/// other programs.
+/// Handles sendmsg in a listed program. This is a separate function, so that other programs need no
+/// stack for the buffers.
 ///
 /// # Safety
 /// The contract of sendmsg.
@@ -112,7 +114,8 @@ pub unsafe extern "C" fn sendmmsg(
     }
 }
 
-/// Handles sendmmsg in a listed program. Like the kernel, it fails only if no message was sent.
+/// Handles sendmmsg in a listed program. Like sendmmsg itself, this function fails only if no
+/// message was sent.
 ///
 /// # Safety
 /// The contract of sendmmsg, with at least one message.
@@ -145,8 +148,8 @@ unsafe fn send_in_batches(
     sent as c_int
 }
 
-/// Sends up to `size` messages. Returns how many were sent, and whether the kernel sent all that it
-/// received.
+/// Sends up to `size` messages. Returns the number of sent messages, and whether the kernel sent
+/// all messages that the hook passed to it.
 ///
 /// # Safety
 /// The contract of sendmmsg, with 1 to [`BATCH_SIZE`] messages.
@@ -200,8 +203,9 @@ unsafe fn send_batch(
 
 /// Decides about a message, and binds the socket first if necessary.
 ///
-/// A rewritten destination is stored in `name`. Rewritten control data takes its room from
-/// `unused_control`. The header then points to both.
+/// `name` receives a rewritten destination. Rewritten control data is stored at the start of
+/// `unused_control`, which then begins after this data. The header is changed to point to the
+/// rewritten parts.
 fn rewrite_message<'a>(
     process: &HookedProcess,
     fd: c_int,
@@ -216,7 +220,8 @@ fn rewrite_message<'a>(
         return MessageAction::NextBatch;
     }
     let mut is_rewritten = false;
-    // In these calls the kernel truncates a name that is too long, unless the length is negative.
+    // In these calls the kernel truncates an address that is too long, unless the length is
+    // negative.
     if header.msg_namelen <= c_int::MAX as u32 {
         header.msg_namelen = header.msg_namelen.min(MAX_LENGTH as u32);
     }
@@ -241,9 +246,9 @@ fn rewrite_message<'a>(
     if is_rewritten { MessageAction::Rewritten } else { MessageAction::PassThrough }
 }
 
-/// Returns a copy of the control data in which the program's source address is rewritten (row 24).
-/// Returns `None` if it names no source that must be rewritten. Records the facts of descriptors in
-/// it.
+/// Returns a copy of the control data with a rewritten source address (row 24). Returns `None` if
+/// the control data contains no source address that must be rewritten. Records the facts of
+/// descriptors in the control data.
 fn rewrite_control(
     process: &HookedProcess,
     fd: Fd,
@@ -253,7 +258,7 @@ fn rewrite_control(
     let original = header.msg_control.cast_const().cast::<u8>();
     let length = header.msg_controllen;
     if length > MAX_CONTROL_LENGTH {
-        // The data is not examined, so it may pass any descriptor.
+        // The hook does not examine this data, so the data may contain any descriptor.
         PAIRED_SOCKETS.record();
         return None;
     }

@@ -8,8 +8,8 @@ use vipool::rewrite::sockaddr::{self, IPV4_LENGTH, IPV6_LENGTH, MAX_LENGTH, Pars
 
 use crate::caller_memory::is_readable;
 
-/// A copy of a socket address that the program passed. It holds as many bytes as an IPv6 address
-/// needs. A longer address of another family is truncated, because no hook reads the rest.
+/// A copy of a socket address that the program passed. The copy has room for an IPv6 address. A
+/// longer address of another family is truncated, because no hook reads the rest.
 #[derive(Clone, Copy)]
 pub struct SockaddrBuf {
     bytes: [u8; IPV6_LENGTH],
@@ -17,7 +17,8 @@ pub struct SockaddrBuf {
 }
 
 impl SockaddrBuf {
-    /// Copies the address. Returns `None` if the kernel would reject it or cannot read it.
+    /// Copies the address. Returns `None` if the kernel would reject the length, or if the memory
+    /// is not readable.
     #[inline]
     pub fn read(address: *const libc::sockaddr, length: socklen_t) -> Option<Self> {
         let length = usize::try_from(length).ok()?;
@@ -45,7 +46,7 @@ impl SockaddrBuf {
         self.bytes.get(..self.length as usize).unwrap_or_default()
     }
 
-    /// Returns a copy of the same length that holds `address`.
+    /// Returns a copy with the same length that contains `address`.
     pub fn with_address(&self, address: &SocketAddr) -> Self {
         let mut copy = *self;
         sockaddr::write(address, copy.bytes.get_mut(..self.length as usize).unwrap_or_default());

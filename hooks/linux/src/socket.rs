@@ -1,7 +1,7 @@
-//! A descriptor of the program and the properties that the kernel reports for it.
+//! A descriptor of the program, and the properties of its socket.
 //!
-//! Properties are read by direct system calls. They bypass this hook and the hooks of other
-//! libraries, because decisions need the addresses that the kernel has.
+//! The properties are read with direct system calls. Direct system calls bypass the hooks of this
+//! library and of other libraries, because decisions need the addresses in the kernel.
 
 use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -15,7 +15,7 @@ use crate::sockaddr_buf::parse_inet;
 use crate::system_call::system_call;
 use crate::{errno, original};
 
-/// A descriptor of the program. Its methods keep `errno`.
+/// A descriptor of the program. The methods do not change `errno`.
 #[derive(Clone, Copy)]
 pub struct Fd(pub c_int);
 
@@ -79,7 +79,7 @@ impl Fd {
         unsafe { system_call(libc::SYS_setsockopt, arguments) };
     }
 
-    /// Calls fcntl(2) with a pointer to a 64-bit number. Returns whether it succeeded.
+    /// Calls fcntl(2) with a pointer to a 64-bit number. Returns whether the call succeeded.
     #[inline]
     pub fn fcntl_u64(&self, command: c_int, number: &mut u64) -> bool {
         let arguments = [self.0 as usize, command as usize, &raw mut *number as usize, 0, 0, 0];
@@ -87,7 +87,8 @@ impl Fd {
         unsafe { system_call(libc::SYS_fcntl, arguments) == 0 }
     }
 
-    /// Sets the multicast interface by its address, unless the program has set one.
+    /// Sets the multicast interface by its address, unless the program has set a multicast
+    /// interface.
     pub fn set_multicast_interface(&self, interface: Ipv4Addr) {
         let (level, option) = (libc::IPPROTO_IP, libc::IP_MULTICAST_IF);
         if self.option(level, option) == Some(libc::INADDR_ANY as c_int) {
@@ -98,9 +99,9 @@ impl Fd {
     /// Binds the socket to `address` with port 0. Returns 0 or the error number.
     ///
     /// With `defer_port` the kernel chooses the port when the socket connects
-    /// (`IP_BIND_ADDRESS_NO_PORT` of ip(7)). The option is cleared again at once, so a later bind by
-    /// the program shows its port as usual (row 8). An IPv6 socket receives an IPv4 address in its
-    /// mapped form.
+    /// (`IP_BIND_ADDRESS_NO_PORT` of ip(7)). The option is cleared again after the bind, so that a
+    /// later bind by the program gets its port as usual (row 8). An IPv6 socket receives an IPv4
+    /// address in its mapped form.
     pub fn bind(&self, address: IpAddr, defer_port: bool) -> c_int {
         const BIND_NO_PORT: c_int = libc::IP_BIND_ADDRESS_NO_PORT;
         let sets_option = defer_port && self.option(libc::IPPROTO_IP, BIND_NO_PORT) == Some(0);
@@ -122,8 +123,9 @@ impl Fd {
     /// Binds the socket to `address` in its own family. Returns 0 or the error number, which is
     /// `EAFNOSUPPORT` for a socket of another family.
     fn bind_exact(&self, address: IpAddr) -> c_int {
-        // An IPv4 address is passed with the length of an IPv6 address. With a shorter length an
-        // IPv6 socket fails with EINVAL, which is also the error of a bound socket.
+        // An IPv4 address is passed with the length of an IPv6 address. With a shorter length, the
+        // bind of an IPv6 socket would fail with EINVAL, which is also the error for a socket that
+        // is already bound.
         let mut bytes = [0u8; IPV6_LENGTH];
         sockaddr::write(&SocketAddr::new(address, 0), &mut bytes);
         // SAFETY: the buffer holds IPV6_LENGTH bytes.
@@ -148,12 +150,12 @@ impl Fd {
     }
 }
 
-/// A socket with an external destination, whose binding is tested by binding it.
+/// A socket with an external destination. The hook tests whether the socket is bound by binding it.
 ///
-/// A UDP socket is presumed to be unbound and of the destination's family. No system call reads its
-/// name, because the bind that follows fails for a socket that has a port or another family. The
-/// name is read if a UDP socket with an address but no port may exist, because the kernel would bind
-/// such a socket again.
+/// A UDP socket is presumed to be unbound and to have the family of the destination. No system call
+/// reads its local address: if the socket has a port or another family, the bind that follows
+/// fails. There is one exception: if a UDP socket with an address but no port may exist, a system
+/// call reads the local address, because the kernel would bind such a socket again.
 pub struct PresumedUnbound {
     fd: Fd,
     destination: SocketAddr,

@@ -45,10 +45,12 @@ pub unsafe extern "C" fn accept4(
     })
 }
 
-/// Accepts a connection with `accept_call` and makes the peer's address visible.
+/// Accepts a connection with `accept_call`, and replaces the peer's address with the visible
+/// address.
 ///
-/// The peer's address also determines whether the new socket is paired. If the program requests no
-/// address, a buffer of the hook receives it.
+/// The peer's address also determines whether the visible local address of the new socket depends
+/// on its peer (see [`PAIRED_SOCKETS`]). So if the program does not request the peer's address, a
+/// buffer of the hook receives it.
 #[inline]
 fn accept_with(
     address: *mut sockaddr,
@@ -166,8 +168,8 @@ fn make_source_visible(
     }
 }
 
-/// The buffer that the program passed for an address. The kernel overwrites its length during the
-/// call, so the capacity is read before.
+/// The buffer that the program passed for an address. The kernel overwrites the length during the
+/// call, so the hook reads the capacity before the call.
 #[derive(Clone, Copy)]
 struct NameBuffer {
     process: &'static HookedProcess,
@@ -176,10 +178,12 @@ struct NameBuffer {
 }
 
 impl NameBuffer {
-    /// Captures the buffer. Returns `None` if no address needs to be replaced in it.
+    /// Reads the capacity of the buffer. Returns `None` if the hook does not need to replace an
+    /// address in the buffer.
     ///
-    /// The cached version of the process is sufficient here, because the addresses of a session
-    /// stay the same under a replaced map. The slow path uses the current version.
+    /// The cached [`HookedProcess`] is sufficient: the session keeps its addresses when the map
+    /// file is replaced. The slow path of [`write_visible_name`] loads the current
+    /// [`HookedProcess`].
     #[inline]
     fn new(address: *mut sockaddr, length: *const socklen_t) -> Option<Self> {
         let process = hooked_process::cached()?;
@@ -190,8 +194,8 @@ impl NameBuffer {
         Some(Self { process, address, capacity })
     }
 
-    /// Replaces the address that the kernel has just written by the visible one. Returns whether it
-    /// changed. See [`write_visible_name`] for the parameters.
+    /// Replaces the address in the buffer, which the kernel has just written, with the visible
+    /// address. Returns whether the address changed. See [`write_visible_name`] for the parameters.
     #[inline]
     fn make_visible(
         &self,
@@ -203,8 +207,8 @@ impl NameBuffer {
         // SAFETY: the kernel has just written the length.
         let length = unsafe { length.read_unaligned() } as usize;
         let written = self.capacity.min(length).min(MAX_LENGTH);
-        // SAFETY: the kernel has just written this many bytes. The program gave the buffer to this
-        // call, so it does not use it at the same time.
+        // SAFETY: the kernel has just written this many bytes. The program passed the buffer to
+        // this call, so the program does not use the buffer at the same time.
         let name = unsafe { std::slice::from_raw_parts_mut(self.address.cast::<u8>(), written) };
         write_visible_name(self.process, name, length > written, is_unpaired, read_name, read_peer)
     }

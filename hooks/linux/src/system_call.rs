@@ -1,5 +1,5 @@
-//! Direct system calls for the hook's own use. They bypass the C library: `errno` keeps its value,
-//! no cancellation point is added, and no hook of another library runs.
+//! Direct system calls for the hook's own use. A direct system call bypasses the C library: `errno`
+//! keeps its value, the call is no cancellation point, and no hook of another library runs.
 
 use libc::c_long;
 
@@ -51,8 +51,8 @@ pub unsafe fn system_call(number: c_long, arguments: [usize; 6]) -> isize {
     result
 }
 
-/// Makes a system call through the C library, on processors without an implementation above, and
-/// restores `errno`. A negative result is a negated error number.
+/// Makes a system call through the C library, and restores `errno`. Used on processors without an
+/// implementation above. A negative result is a negated error number.
 ///
 /// # Safety
 /// The caller upholds the contract of the system call.

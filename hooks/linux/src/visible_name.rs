@@ -1,5 +1,5 @@
-//! Replaces an address that the kernel reported by the address that the program must see. L is
-//! visible as 127.0.0.1, for example.
+//! Replaces an address from the kernel with the visible address: the address that the program must
+//! see. For example, the visible address of L is 127.0.0.1.
 
 use std::net::SocketAddr;
 
@@ -9,13 +9,16 @@ use vipool::rewrite::{HookedProcess, Outcome};
 use crate::hooked_process;
 use crate::sockaddr_buf::parse_inet;
 
-/// Replaces the socket address in `name` by the visible one. Returns whether it changed.
+/// Replaces the socket address in `name` with the visible address. Returns whether the address
+/// changed.
 ///
-/// - `is_truncated`: `name` is not the whole address. `read_name` then returns the whole one.
+/// - `is_truncated`: `name` contains only the beginning of the address. Then `read_name` returns
+///   the whole address.
 /// - `is_unpaired`: the peer cannot influence the visible address, so `read_peer` is not called.
 /// - `read_peer` returns the address of the other end of the socket.
 ///
-/// This is the fast path for IPv4 addresses.
+/// This function is the fast path for IPv4 addresses. `write_visible_slow_path` handles all other
+/// cases.
 #[inline]
 pub fn write_visible_name(
     process: &HookedProcess,
