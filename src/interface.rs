@@ -26,6 +26,7 @@ pub struct Interface {
 
 /// What one interface carries of the ranges that were asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Assignment {
     /// The kernel's number for the interface.
     pub index: u32,
@@ -39,6 +40,7 @@ pub struct Assignment {
 
 /// Why a range belongs to no interface.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum MatchError {
     /// No interface has an address in a subnet that the range touches.
     #[error("no interface has an address in the subnet of {0}")]

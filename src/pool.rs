@@ -36,6 +36,7 @@ pub struct Pool {
 
 /// An address that only sessions of one user get.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Reservation {
     /// The user's name, as the system writes it.
     pub user: String,
@@ -53,6 +54,7 @@ impl Reservation {
 
 /// The reason why ranges do not form a pool.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PoolError {
     /// The ranges mix IPv4 and IPv6.
     #[error("pool {0:?} mixes IPv4 and IPv6: make it two pools of the same name")]

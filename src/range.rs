@@ -30,6 +30,7 @@ pub struct Range {
 
 /// Why a text is not a range.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum RangeError {
     /// Neither an address, a CIDR prefix nor first-last.
     #[error(

@@ -17,6 +17,7 @@ const VALUE_MASK: u64 = (1 << VALUE_BITS) - 1;
 /// Where a session id comes from. The numbers are part of the map file and of the C ABI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
+#[non_exhaustive]
 pub enum SessionKind {
     /// A Windows terminal services session id (`ProcessIdToSessionId`).
     Windows = 1,
@@ -56,6 +57,7 @@ pub struct SessionId(NonZeroU64);
 
 /// Why a number or text is not a session id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SessionIdError {
     /// The value needs more than 56 bits.
     #[error("session value {0} does not fit in 56 bits")]

@@ -72,11 +72,8 @@ pub const DEFAULT_MAX_IPV6_ADDRESSES: u32 = 4096;
 ///     addresses: vec!["10.0.5.10-10.0.5.12".parse()?],
 ///     ..ServerRange::default()
 /// });
-/// farm.programs.push(Program {
-///     pattern: "/usr/bin/nc".into(),
-///     features: Features { virtual_ip: true, ..Features::default() },
-///     ..Program::default()
-/// });
+/// let features = Features::default().with_virtual_ip(true);
+/// farm.programs.push(Program::new("/usr/bin/nc").with_features(features));
 /// assert_eq!(farm.validate(), []);
 /// assert_eq!(farm.plan("any-host", None).plan.pools[0].slots(), 3);
 ///

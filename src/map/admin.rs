@@ -35,7 +35,7 @@ impl Map {
     /// # use vipool::pool::{Pool, PoolKind};
     /// # let ranges = ["10.0.5.10-10.0.5.11".parse()?];
     /// # let pool = Pool::new("default", PoolKind::VirtualIp, &ranges, u32::MAX)?;
-    /// # let map = Map::in_memory(&Plan { pools: vec![pool], ..Plan::default() })?;
+    /// # let map = Map::in_memory(&Plan::new([pool]))?;
     /// # let now = Tick::now();
     /// let opened = map.open_session("7".parse()?, &OpenOptions::default(), now)?;
     /// let change = map.drain(&"10.0.5.0/24".parse()?, now)?;
@@ -78,10 +78,10 @@ impl Map {
     /// # use vipool::pool::{Pool, PoolKind};
     /// # let ranges = ["10.0.5.10-10.0.5.11".parse()?];
     /// # let pool = Pool::new("default", PoolKind::VirtualIp, &ranges, u32::MAX)?;
-    /// # let map = Map::in_memory(&Plan { pools: vec![pool], ..Plan::default() })?;
+    /// # let map = Map::in_memory(&Plan::new([pool]))?;
     /// # let now = Tick::now();
     /// map.reserve("10.0.5.10".parse()?, "ada", now)?;
-    /// let user = |user| OpenOptions { user: Some(user), ..OpenOptions::default() };
+    /// let user = |user| OpenOptions::new().with_user(user);
     /// let bob = map.open_session("7".parse()?, &user("bob"), now)?;
     /// assert_eq!(bob.leases.iter().next().unwrap().address.to_string(), "10.0.5.11");
     /// let ada = map.open_session("8".parse()?, &user("ada"), now)?;
@@ -139,8 +139,8 @@ impl Map {
     /// # let ranges = ["10.0.5.10-10.0.5.11".parse()?];
     /// # let pool = Pool::new("default", PoolKind::VirtualIp, &ranges, u32::MAX)?;
     /// # let now = Tick::now();
-    /// let settings = Settings { await_restore: true, ..Settings::default() };
-    /// let map = Map::in_memory(&Plan { pools: vec![pool], settings, ..Plan::default() })?;
+    /// let settings = Settings::new().with_await_restore(true);
+    /// let map = Map::in_memory(&Plan::new([pool]).with_settings(settings))?;
     /// let options = OpenOptions::default();
     /// assert!(matches!(map.open_session("7".parse()?, &options, now), Err(OpenError::NotReady)));
     /// // The sessions that the operating system lists.
@@ -195,8 +195,8 @@ impl Map {
     ///     }
     /// }
     ///
-    /// let settings = Settings { cool_down: 60, check_in_use: true, ..Settings::default() };
-    /// let map = Map::in_memory(&Plan { pools: vec![pool], settings, ..Plan::default() })?;
+    /// let settings = Settings::new().with_cool_down(60).with_check_in_use(true);
+    /// let map = Map::in_memory(&Plan::new([pool]).with_settings(settings))?;
     /// let release = Tick::from_secs(1000);
     /// let opened = map.open_session("7".parse()?, &OpenOptions::default(), release)?;
     /// map.close_by_handle(&opened.handle, release)?;

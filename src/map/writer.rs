@@ -38,7 +38,7 @@ const REPLACEMENT_TIMEOUT: Duration = Duration::from_millis(if cfg!(windows) { 1
 ///
 /// let ranges = ["10.0.5.10-10.0.5.11".parse()?];
 /// let pool = Pool::new("default", PoolKind::VirtualIp, &ranges, u32::MAX)?;
-/// let map = Map::in_memory(&Plan { pools: vec![pool], ..Plan::default() })?;
+/// let map = Map::in_memory(&Plan::new([pool]))?;
 ///
 /// let session = "7".parse()?;
 /// let opened = map.open_session(session, &OpenOptions::default(), Tick::now())?;

@@ -48,6 +48,7 @@ macro_rules! flags {
     ) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
         pub struct $name {
             $($(#[$doc])* pub $field: $type,)*
         }

@@ -11,6 +11,7 @@ use super::path::{PatternKind, file_name, pattern_kind, same_name, same_path};
 
 /// A running program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Executable<'a> {
     /// The path of its file: `/proc/self/exe`, `GetModuleFileNameW`.
     pub path: &'a [u8],

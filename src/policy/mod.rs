@@ -10,21 +10,14 @@
 //! ```
 //! use vipool::policy::{Executable, Features, MatchKind, PathStyle, Policy, PolicyView, Program, MatchResult};
 //!
-//! let redis = Program {
-//!     pattern: "/usr/bin/redis-server".into(),
-//!     features: Features { virtual_ip: true, loopback: true, client_ip: false },
-//!     own_ports: vec![6379.into()],
-//!     ..Program::default()
-//! };
-//! let bytes = Policy { programs: vec![redis], ..Policy::default() }.encode();
+//! let features = Features::default().with_virtual_ip(true).with_loopback(true);
+//! let redis = Program::new("/usr/bin/redis-server")
+//!     .with_features(features)
+//!     .with_own_ports([6379.into()]);
+//! let bytes = Policy::new([redis]).encode();
 //!
 //! let policy = PolicyView::new(&bytes);
-//! let executable = |path: &'static str| Executable {
-//!     path: path.as_bytes(),
-//!     invoked_as: None,
-//!     script: None,
-//!     style: PathStyle::Posix,
-//! };
+//! let executable = |path: &'static str| Executable::new(path.as_bytes(), PathStyle::Posix);
 //! let found = policy.find(&executable("/usr/bin/redis-server")).expect("listed");
 //! assert_eq!(found.result, MatchResult::Matched { by: MatchKind::FullPath, script: None });
 //! assert!(found.program.is_own_port(6379));
@@ -157,6 +150,7 @@ pub enum PathStyle {
 
 /// One rule of the process list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Program {
     /// A full path (recommended) or a bare file name.
     pub pattern: String,
@@ -177,6 +171,7 @@ pub struct Program {
 
 /// The policy of all hook layers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Policy {
     /// The process list, in the order of the file. The most specific match wins; among equals, the
     /// first.
@@ -244,8 +239,8 @@ impl Policy {
     /// ```
     /// use vipool::policy::{Policy, Program};
     ///
-    /// let nc = Program { pattern: "/bin/nc".into(), ..Program::default() };
-    /// let mut policy = Policy { programs: vec![nc], ..Policy::default() };
+    /// let nc = Program::new("/bin/nc");
+    /// let mut policy = Policy::new([nc]);
     /// policy.resolve_links(|path| {
     ///     assert_eq!(path.to_str(), Some("/bin/nc"));
     ///     Ok("/usr/bin/nc.openbsd".into())

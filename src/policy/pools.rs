@@ -6,6 +6,7 @@ use super::Executable;
 /// The sessions that use a pool: those of certain users, of members of certain groups, and those
 /// that start certain programs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PoolRule {
     /// The name of the pool.
     pub pool: String,
@@ -78,8 +79,8 @@ pub(super) fn by_precedence(rules: &[PoolRule]) -> impl Iterator<Item = (PoolCri
 /// ```
 /// use vipool::policy::{PoolRule, choose_pool};
 ///
-/// let lab = PoolRule { pool: "lab".into(), groups: vec!["students".into()], ..Default::default() };
-/// let boss = PoolRule { pool: "office".into(), users: vec!["ada".into()], ..Default::default() };
+/// let lab = PoolRule::new("lab").with_groups(["students"]);
+/// let boss = PoolRule::new("office").with_users(["ada"]);
 /// let rules = [lab, boss];
 /// assert_eq!(choose_pool(&rules, "ada", &["students"], None), Some("office"));
 /// assert_eq!(choose_pool(&rules, "bob", &["students"], None), Some("lab"));

@@ -23,7 +23,6 @@ use vipool::capi::session::*;
 use vipool::capi::socket::vipool_socket;
 use vipool::capi::status::vipool_status::{self, *};
 use vipool::capi::text::vipool_utf16_to_utf8;
-use vipool::map::Plan;
 use vipool::policy::{Policy, Program, ProgramFlags};
 
 use crate::suite::{ip, plan, session};
@@ -40,15 +39,15 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        let flags = ProgramFlags { inherit: true, ..ProgramFlags::default() };
-        let program = Program { pattern: "/bin/x".into(), flags, ..Program::default() };
+        let flags = ProgramFlags::default().with_inherit(true);
+        let program = Program::new("/bin/x").with_flags(flags);
         let rule = program.id();
-        let policy = Policy { programs: vec![program], ..Policy::default() };
+        let policy = Policy::new([program]);
         let (mut map, mut reader) = (null_mut(), null_mut());
         let mut opened = sized::<vipool_opened_session>();
         // SAFETY: valid handles and structs; the plan is freed once.
         unsafe {
-            let plan = build::plan(&Plan { policy, ..plan() }, 0).unwrap();
+            let plan = build::plan(&plan().with_policy(policy), 0).unwrap();
             check(vipool_map_create_in_memory(plan, null(), &mut map)).unwrap();
             vipool_plan_free(plan);
             check(vipool_reader_open_map(map, &mut reader)).unwrap();

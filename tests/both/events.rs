@@ -13,7 +13,7 @@ use vipool::capi::map::*;
 use vipool::capi::map_session::*;
 use vipool::capi::plan::vipool_plan_free;
 use vipool::capi::status::vipool_status::{self, *};
-use vipool::map::{Plan, Settings};
+use vipool::map::Settings;
 
 use crate::suite::{plan, session};
 use crate::through_c::build;
@@ -53,8 +53,8 @@ fn each_event_is_reported_once() {
 }
 
 fn check_events(flags: u32) {
-    let settings = Settings { low_water: 1, ..Settings::default() };
-    let mut small = Plan { settings, ..plan() };
+    let settings = Settings::new().with_low_water(1);
+    let mut small = plan().with_settings(settings);
     small.pools.truncate(1);
     let events = Events::default();
     let mut options = sized::<vipool_map_options>();

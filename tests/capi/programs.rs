@@ -37,8 +37,8 @@ fn a_session_and_its_bind() {
             leased               127.3.0.2\n\
             127.0.0.1 becomes    127.3.0.2\n\
             with port            6379\n\
-            closed twice         VIPOOL_ERR_STALE: stale: the lease of session embedder:7 was \
-            closed before\n\
+            closed twice         VIPOOL_ERR_STALE: stale: the lease of session \
+            embedder:7 was released before\n\
             passed               the session's lease was closed\n";
         assert_eq!(in_memory, expected);
     }

@@ -267,7 +267,7 @@ impl Comparison {
             OpenError::Quota { .. } => OpenFailure::Quota,
             OpenError::TooManySessions(_) => OpenFailure::TooMany,
             OpenError::NotReady => OpenFailure::NotReady,
-            OpenError::Map(error) => return Err(TestCaseError::fail(error.to_string())),
+            error => return Err(TestCaseError::fail(error.to_string())),
         };
         prop_assert_eq!(Err(failure), expected);
         Ok(())

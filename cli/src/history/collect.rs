@@ -127,6 +127,8 @@ impl Collector {
                 }
                 RecordKind::Exhausted
             }
+            // The history has no record for later kinds of events.
+            _ => return,
         };
         if let (RecordKind::Assigned, Some(address)) = (kind, event.address) {
             match self.state.open_leases.get(&address).and_then(|record| record.session.clone()) {

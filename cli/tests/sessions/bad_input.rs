@@ -54,7 +54,7 @@ fn damaged_map_is_reported() {
     std::fs::write(&map, vec![0xa5; original.len()]).unwrap();
     let run = ["run", "--private", "-s", "1"];
     let output = private_map.output(&[&run[..], &PROGRAM].concat());
-    assert_runs_outside_session(&output, &["map", "not a usable map file", "remove"]);
+    assert_runs_outside_session(&output, &["map", "cannot use map file", "remove"]);
     let status = private_map.output(&["status", "--private"]);
     assert_eq!(status.status.code(), Some(1), "{status:?}");
 

@@ -33,6 +33,7 @@ pub trait Probe {
 
 /// The result of [`Map::reap`](crate::map::Map::reap).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ReapReport {
     /// The number of addresses that became free.
     pub freed: u32,

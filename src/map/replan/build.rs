@@ -19,7 +19,7 @@ use crate::map::format::record::RECORD_WORDS;
 use crate::map::format::region::Region;
 use crate::map::format::slot::{PLANNED, RESERVED, RETIRED, next_stamp, stamp_time, user_tag};
 use crate::map::format::words::{load, store};
-use crate::map::types::error::MapError;
+use crate::map::types::error::{MapError, PlanError};
 use crate::map::types::plan::Plan;
 use crate::pool::Pool;
 
@@ -123,9 +123,7 @@ fn build(
     layout::write(access, words, pools, policy, &plan.settings, boot, file_id);
     let (words, access) = sessions.write_access();
     write_sessions_header(access, words, boot, file_id);
-    let layout = Layout::read(map.words()).map_err(|reason| {
-        MapError::Plan(format!("no map can be built from this plan: {reason}"))
-    })?;
+    let layout = Layout::read(map.words()).map_err(PlanError::Layout)?;
     let mut new = WritableMap::new(map, sessions, Region::default(), layout);
     let writer = new.writer();
     if let Some(old) = old {

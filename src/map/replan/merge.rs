@@ -11,7 +11,7 @@ use crate::map::format::header::LAST_STAMP;
 use crate::map::format::layout::MAX_POOLS;
 use crate::map::format::pool::PlannedPool;
 use crate::map::format::slot::{Owner, stamp_time};
-use crate::map::types::error::MapError;
+use crate::map::types::error::{MapError, PlanError};
 use crate::map::types::plan::Plan;
 use crate::pool::{DEFAULT_POOL, Pool, PoolKind};
 
@@ -105,13 +105,11 @@ pub(crate) fn merge(old: &MapImage, plan: &Plan) -> Result<Vec<PlannedPool>, Map
     pools.extend(added);
     while pools.pop_if(|last| last.plan_index.is_none() && !last.is_kept).is_some() {}
     if pools.len() > MAX_POOLS {
-        return Err(MapError::Plan(format!(
-            "a map has at most {MAX_POOLS} pools: this plan has {}, and of those that it no longer has, \
-             {} have addresses in use or cooling down ({})",
-            plan.pools.len(),
-            busy.len(),
-            busy.join(", "),
-        )));
+        return Err(PlanError::TooManyFormerPools {
+            planned: plan.pools.len(),
+            former: busy.into_iter().map(str::to_owned).collect(),
+        }
+        .into());
     }
     Ok(pools)
 }

@@ -5,57 +5,63 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use crate::Tick;
+use crate::map::format::layout::MAX_POOLS;
+use crate::map::format::pool::MAX_POOL_NAME;
 use crate::session::SessionId;
 
 /// The reason why a pool has no address for a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Shortage {
     /// Every address is leased, reserved or drained.
     #[error("{}", crate::EXHAUSTED_MESSAGE)]
     Exhausted,
     /// The addresses that are not leased cool down.
-    #[error("every free address cools down until second {until} after boot")]
+    #[error(
+        "no address is available: every free address cools down until second {until} after boot"
+    )]
     Cooling {
         /// The time at which the first of them is available.
         until: Tick,
     },
     /// Cooled addresses wait for [`Map::reap`](crate::map::Map::reap) to check their sockets.
-    #[error("every free address may still have sockets (run 'vipool gc' to check them)")]
+    #[error("no address is available: every free address may have sockets (run 'vipool gc')")]
     Lingering,
     /// The server or the whole pool drains.
-    #[error("the pool drains: no new session gets an address")]
+    #[error("no address is available: the pool is drained (run 'vipool undrain')")]
     Draining,
 }
 
 /// The reason why [`Map::open_session`](crate::map::Map::open_session) failed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum OpenError {
     /// No pool has an address.
     #[error(transparent)]
     Shortage(#[from] Shortage),
     /// No pool has this name.
-    #[error("there is no pool named {0:?}")]
+    #[error("there is no pool named {0:?} ('vipool status' lists the pools)")]
     UnknownPool(String),
     /// The requested address is in no pool of this server.
     #[error("{0} is in no pool of this server")]
     Excluded(IpAddr),
     /// Another session holds the requested address.
-    #[error("{0} is leased to another session")]
+    #[error("{0} is not available: another session holds it")]
     Taken(IpAddr),
     /// The requested address cools down until this time.
-    #[error("{0} cools down until second {1} after boot")]
+    #[error("{0} is not available: it cools down until second {1} after boot")]
     AddressCooling(IpAddr, Tick),
     /// The requested address has cooled down, but may still have sockets.
-    #[error("{0} may still have sockets of its last session")]
+    #[error("{0} is not available: its last session may have left sockets (run 'vipool gc')")]
     AddressLingering(IpAddr),
     /// The requested address is reserved for another user.
-    #[error("{0} is reserved for another user")]
+    #[error("{0} is not available: it is reserved for another user")]
     ReservedForAnother(IpAddr),
     /// The requested address is drained.
-    #[error("{0} is drained")]
+    #[error("{0} is not available: it is drained (run 'vipool undrain')")]
     AddressDrained(IpAddr),
     /// The user has the maximum number of sessions.
-    #[error("user {user:?} has {limit} sessions, the limit set by sessions-per-user")]
+    #[error("user {user:?} has {limit} open sessions, the maximum (sessions-per-user)")]
     Quota {
         /// The user.
         user: String,
@@ -63,11 +69,11 @@ pub enum OpenError {
         limit: u32,
     },
     /// The server has the maximum number of sessions.
-    #[error("the server has {0} sessions, the limit set by max-sessions")]
+    #[error("the server has {0} open sessions, the maximum (max-sessions)")]
     TooManySessions(u32),
     /// [`Settings::await_restore`](crate::map::Settings::await_restore) is set, and the sessions of
     /// the operating system are not restored yet.
-    #[error("not ready: the sessions of the operating system are not restored yet")]
+    #[error("the map is not ready: the agent has not restored the sessions of the system yet")]
     NotReady,
     /// The map cannot be locked or used.
     #[error(transparent)]
@@ -76,6 +82,7 @@ pub enum OpenError {
 
 /// The reason why a session was not closed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CloseError {
     /// The session is not open.
     #[error("session {0} is not open")]
@@ -93,6 +100,7 @@ pub enum CloseError {
 
 /// The reason why a map cannot be created, opened or locked.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum MapError {
     /// The operating system returned an error.
     #[error("{what} {path}: {source}", path = path.display())]
@@ -108,7 +116,7 @@ pub enum MapError {
     #[error("there is no map at {} (create it with 'vipool up')", .0.display())]
     Missing(PathBuf),
     /// The file is no map, is damaged, or has an unknown version.
-    #[error("{}: not a usable map file: {reason}", path.display())]
+    #[error("cannot use map file {}: {reason}", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -119,7 +127,7 @@ pub enum MapError {
     #[error("{} belongs to another boot or network namespace (create a new map with 'vipool up')", .0.display())]
     OtherBoot(PathBuf),
     /// The file is not trusted: it is a symbolic link, has another owner, or others can write to it.
-    #[error("{}: refused: {reason}", path.display())]
+    #[error("cannot trust {}: {reason}", path.display())]
     Untrusted {
         /// The file.
         path: PathBuf,
@@ -138,12 +146,57 @@ pub enum MapError {
     #[error("the map was opened before this process forked (open it again)")]
     Forked,
     /// No map can be built from the plan.
-    #[error("{0}")]
-    Plan(String),
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+}
+
+/// The reason why no map can be built from a plan.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// The plan has more pools than a map can have.
+    #[error("the plan has {0} pools, but a map has at most {MAX_POOLS}")]
+    TooManyPools(usize),
+    /// The pools of the plan and the former pools that are still needed are too many.
+    #[error(
+        "the plan has {planned} pools and {} former pools have addresses in use or cooling down \
+         ({}), but a map has at most {MAX_POOLS}",
+        former.len(),
+        former.join(", ")
+    )]
+    TooManyFormerPools {
+        /// The number of pools in the plan.
+        planned: usize,
+        /// The names of the former pools.
+        former: Vec<String>,
+    },
+    /// The name of a pool is empty, too long or contains NUL.
+    #[error("pool name {0:?} is not valid: a name has 1 to {MAX_POOL_NAME} bytes and no NUL")]
+    PoolName(String),
+    /// Two pools are loopback pools.
+    #[error("pools {0:?} and {1:?} are both loopback pools, but a map has one")]
+    TwoLoopbackPools(String, String),
+    /// Two pools have the same name and the same family.
+    #[error("two pools of the same family are named {0:?} (merge their ranges)")]
+    DuplicatePool(String),
+    /// Two pools contain the same address.
+    #[error("pools {first:?} and {second:?} share addresses, the first of them {address}")]
+    SharedAddress {
+        /// The name of one pool.
+        first: String,
+        /// The name of the other pool.
+        second: String,
+        /// The lowest address that both contain.
+        address: IpAddr,
+    },
+    /// The map would not have a valid layout.
+    #[error("the plan does not fit into a map: {0}")]
+    Layout(&'static str),
 }
 
 /// The reason why an address was not changed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ChangeError {
     /// The address is in no pool of this server.
     #[error("{0} is in no pool of this server")]

@@ -8,6 +8,7 @@ use crate::session::SessionId;
 /// The kind of an event. The numbers are part of the journal file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
+#[non_exhaustive]
 pub enum EventKind {
     /// A session got an address.
     Assigned = 1,
@@ -21,6 +22,7 @@ pub enum EventKind {
 
 /// An event.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Event {
     /// The number of the event within this boot, from 1.
     pub number: u64,
@@ -42,6 +44,7 @@ pub struct Event {
 
 /// The events that `Journal::since` found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RecentEvents {
     /// The events, in order.
     pub events: Vec<Event>,

@@ -31,8 +31,14 @@ pub(crate) struct PackedLease {
 impl Leases {
     /// Returns the leases.
     #[inline]
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = Lease> + '_ {
-        self.packed().iter().filter_map(|lease| Some(lease.unpack(self.session()?)))
+    pub fn iter(&self) -> LeaseIter<'_> {
+        LeaseIter { session: self.session, packed: self.packed().iter() }
+    }
+
+    /// Returns the number of leases, at most [`MAX_LEASES`].
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.count
     }
 
     /// Returns whether there are no leases.
@@ -43,7 +49,7 @@ impl Leases {
 
     /// Returns the session that holds the leases; `None` if there are none.
     #[inline(always)]
-    pub(crate) fn session(&self) -> Option<SessionId> {
+    pub fn session(&self) -> Option<SessionId> {
         self.session
     }
 
@@ -89,6 +95,53 @@ impl Leases {
             leases.sort_unstable_by_key(|lease| lease.pool);
         }
         self
+    }
+}
+
+/// An iterator over the leases of one session. [`Leases::iter`] returns it.
+#[derive(Clone, Debug)]
+pub struct LeaseIter<'a> {
+    session: Option<SessionId>,
+    packed: std::slice::Iter<'a, PackedLease>,
+}
+
+impl Iterator for LeaseIter<'_> {
+    type Item = Lease;
+
+    #[inline]
+    fn next(&mut self) -> Option<Lease> {
+        let session = self.session?;
+        self.packed.next().map(|lease| lease.unpack(session))
+    }
+
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        match self.session {
+            Some(_) => self.packed.size_hint(),
+            None => (0, Some(0)),
+        }
+    }
+}
+
+impl DoubleEndedIterator for LeaseIter<'_> {
+    #[inline]
+    fn next_back(&mut self) -> Option<Lease> {
+        let session = self.session?;
+        self.packed.next_back().map(|lease| lease.unpack(session))
+    }
+}
+
+impl ExactSizeIterator for LeaseIter<'_> {}
+
+impl std::iter::FusedIterator for LeaseIter<'_> {}
+
+impl<'a> IntoIterator for &'a Leases {
+    type Item = Lease;
+    type IntoIter = LeaseIter<'a>;
+
+    #[inline]
+    fn into_iter(self) -> LeaseIter<'a> {
+        self.iter()
     }
 }
 

@@ -6,6 +6,7 @@ use crate::session::{Handle, Lease};
 
 /// The result of opening a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct OpenedSession {
     /// The handle for the programs of the session.
     pub handle: Handle,
@@ -35,6 +36,7 @@ impl OpenedSession {
 
 /// The result of closing a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ClosedSession {
     /// The leases that were released.
     pub leases: Leases,
@@ -42,6 +44,7 @@ pub struct ClosedSession {
 
 /// The result of a change to addresses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct AdminChange {
     /// The number of addresses that the change applies to.
     pub addresses: u32,

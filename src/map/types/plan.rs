@@ -8,6 +8,7 @@ use crate::pool::{Pool, Reservation};
 
 /// The content of a map. `Farm::plan` returns one for a server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Plan {
     /// The pools, at most [`MAX_POOLS`](crate::map::MAX_POOLS), without common addresses.
     ///
@@ -56,6 +57,7 @@ impl Plan {
 
 /// The settings of a map, the same for all its writers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Settings {
     /// Seconds from the release of an address until another user can get it.
     pub cool_down: u32,
@@ -174,6 +176,7 @@ pub enum AllocationTime {
 
 /// Options for [`Map::open_session`](crate::map::Map::open_session). Every field is optional.
 #[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
 pub struct OpenOptions<'a> {
     /// The name of the user, for returning users, reservations and the limit per user. The map
     /// keeps at most 63 bytes.

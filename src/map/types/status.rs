@@ -63,6 +63,7 @@ pub enum SlotState {
 
 /// One open session.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SessionRow {
     /// The session.
     pub session: SessionId,

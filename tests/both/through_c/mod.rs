@@ -181,7 +181,7 @@ impl Api for C {
     fn alone(&mut self, steps: &[Step]) -> Vec<Result<Vec<Lease>, Status>> {
         let step = |step: &Step| match step {
             Step::Open(id, user) => {
-                let options = OpenOptions { user: Some(user), ..OpenOptions::default() };
+                let options = OpenOptions::new().with_user(*user);
                 self.open(*id, &options, 100).map(|opened| opened.leases)
             }
             Step::Close(id) => self.close_session(*id, 100),

@@ -102,7 +102,7 @@ pub fn near_misses(subject: &Subject, policy: &PolicyView<'_>) -> Vec<RuleReport
 impl RuleReport {
     fn new(index: usize, rule: &ProgramView<'_>, verdict: MatchResult) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let Features { virtual_ip, loopback, client_ip } = rule.features();
+        let Features { virtual_ip, loopback, client_ip, .. } = rule.features();
         let features =
             [(virtual_ip, "virtual-ip"), (loopback, "loopback"), (client_ip, "client-ip")];
         Self {
