@@ -209,7 +209,7 @@ time.sleep(1000)";
         );
         let host_loopback = connected_to("127.0.0.1:8110");
         assert!(
-            host_loopback["why"].as_str().unwrap().contains("nothing of the session's own"),
+            host_loopback["why"].as_str().unwrap().contains("the session does not listen"),
             "{host_loopback}"
         );
         let external = connected_to("10.99.5.1:8111");
