@@ -60,7 +60,7 @@ pub(crate) struct EventSink {
     context: *mut c_void,
 }
 
-// SAFETY: the library only passes the context to the callback. The header tells the caller that any
+// SAFETY: the library only passes the context to the callback. The header states that any
 // thread that uses the map calls it.
 unsafe impl Send for EventSink {}
 // SAFETY: as above.

@@ -96,7 +96,7 @@ pub(crate) struct CallbackLookup {
     pub(crate) context: *mut c_void,
 }
 
-// SAFETY: the library only passes the context to the callback. The header tells the caller that any
+// SAFETY: the library only passes the context to the callback. The header states that any
 // thread that uses the rewriter calls it.
 unsafe impl Send for CallbackLookup {}
 // SAFETY: as above.

@@ -82,7 +82,7 @@ pub enum vipool_status {
     /// Every address is in use, reserved or drained. The text of this status is the message for
     /// the user.
     VIPOOL_ERR_EXHAUSTED = -40,
-    /// Every free address cools down. vipool_last_error() tells until when.
+    /// Every free address cools down. vipool_last_error() has the time.
     VIPOOL_ERR_COOLING = -41,
     /// Every free address may still have sockets. vipool_map_reap() examines them.
     VIPOOL_ERR_LINGERING = -42,

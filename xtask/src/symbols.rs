@@ -1,5 +1,5 @@
-//! The lists of the symbols that our shared objects export: checked in beside the code, so that
-//! one more is seen in review. With them, how large the objects are.
+//! The exported symbols of the shared objects. The lists are checked in, so that a review sees every
+//! added symbol. The step also prints the sizes of the objects.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,13 +9,13 @@ use std::process::Command;
 use crate::run::{cargo, root, target_dir};
 use crate::{Error, run_checked};
 
-/// A shared object of ours.
+/// A shared object of this workspace.
 pub struct Object {
     file: &'static str,
-    /// What is given to `cargo rustc` to build it.
+    /// Arguments of `cargo rustc` that build it.
     build: &'static [&'static str],
     profile: &'static str,
-    /// Where its list is.
+    /// Path of its list.
     list: &'static str,
 }
 
@@ -45,8 +45,8 @@ const LIBRARY: Object = Object {
 
 const OBJECTS: &[Object] = &[PRELOAD, PAM, LIBRARY];
 
-/// Builds an object by itself (so that no feature of another package leaks into it) and says
-/// where it is.
+/// Builds an object and returns its path. A separate cargo call keeps out the features of other
+/// packages.
 pub fn build(object: &Object) -> Result<PathBuf, Error> {
     let mut command = cargo(&format!("rustc --quiet --lib --profile {}", object.profile));
     command.args(object.build);
@@ -54,7 +54,7 @@ pub fn build(object: &Object) -> Result<PathBuf, Error> {
     Ok(target_dir().join(object.profile).join(object.file))
 }
 
-/// Writes the lists, or only checks whether the files are up to date.
+/// Writes the lists. With `check` only compares them.
 pub fn run(check: bool) -> Result<(), Error> {
     let mut wrong = Vec::new();
     for object in OBJECTS {
@@ -69,9 +69,9 @@ pub fn run(check: bool) -> Result<(), Error> {
         }
         let text = fs::read_to_string(&list).map_err(|e| format!("{}: {e}", list.display()))?;
         let listed: BTreeSet<String> = text.lines().map(str::to_owned).collect();
-        let news = exported.difference(&listed).map(|name| format!("+{name}"));
-        let gone = listed.difference(&exported).map(|name| format!("-{name}"));
-        let names: Vec<String> = news.chain(gone).collect();
+        let added = exported.difference(&listed).map(|name| format!("+{name}"));
+        let removed = listed.difference(&exported).map(|name| format!("-{name}"));
+        let names: Vec<String> = added.chain(removed).collect();
         if !names.is_empty() {
             wrong.push(format!("{} against {}: {}", object.file, object.list, names.join(" ")));
         }
@@ -79,10 +79,11 @@ pub fn run(check: bool) -> Result<(), Error> {
     if wrong.is_empty() {
         return Ok(());
     }
-    Err(format!("{}\nIf that is meant, run `cargo xtask symbols`", wrong.join("\n")).into())
+    Err(format!("{}\nIf the change is intended, run `cargo xtask symbols`", wrong.join("\n"))
+        .into())
 }
 
-/// How large the object is as it is shipped.
+/// Returns the size of the object without symbols, as it is shipped.
 fn stripped_size(object: &Path) -> Result<u64, Error> {
     let stripped = object.with_extension("stripped");
     let mut strip = Command::new("strip");
@@ -91,7 +92,7 @@ fn stripped_size(object: &Path) -> Result<u64, Error> {
     Ok(fs::metadata(&stripped)?.len())
 }
 
-/// The names of the dynamic symbols that the object defines.
+/// Returns the dynamic symbols that the object defines.
 fn exported(object: &PathBuf) -> Result<BTreeSet<String>, Error> {
     let output = Command::new("nm")
         .args(["--dynamic", "--defined-only", "--format=posix"])
