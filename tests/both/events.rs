@@ -34,7 +34,7 @@ unsafe extern "C" fn on_event(context: *mut c_void, event: *const vipool_event) 
 }
 
 /// Returns the events since the last call.
-fn take(events: &Events) -> Vec<String> {
+fn take_events(events: &Events) -> Vec<String> {
     let events = std::mem::take(&mut *events.lock().unwrap());
     let kinds = ["", "assigned", "released", "exhausted", "low water"];
     let line = |(kind, session, detail)| format!("{} {session} {detail}", kinds[kind as usize]);
@@ -73,33 +73,33 @@ fn check_events(flags: u32) {
         vipool_plan_free(plan);
 
         check(vipool_map_open_session(map, id(1), null(), 100, out)).unwrap();
-        assert_eq!(take(&events), ["assigned 1 10.0.5.10"]);
+        assert_eq!(take_events(&events), ["assigned 1 10.0.5.10"]);
         check(vipool_map_open_session(map, id(1), null(), 100, out)).unwrap();
-        assert_eq!(take(&events), [""; 0]);
+        assert_eq!(take_events(&events), [""; 0]);
 
         for value in [2, 2, 3, 4] {
             check(vipool_map_open_session(map, id(value), null(), 100, out)).unwrap();
         }
         let last = ["assigned 4 10.0.5.13", "low water 4 VIPOOL_OK"];
         let three = ["assigned 2 10.0.5.11", "assigned 3 10.0.5.12", last[0], last[1]];
-        assert_eq!(take(&events), three);
+        assert_eq!(take_events(&events), three);
         let status = vipool_map_open_session(map, id(5), null(), 100, out);
         assert_eq!(status, VIPOOL_ERR_EXHAUSTED);
-        assert_eq!(take(&events), ["exhausted 5 VIPOOL_ERR_EXHAUSTED"]);
+        assert_eq!(take_events(&events), ["exhausted 5 VIPOOL_ERR_EXHAUSTED"]);
         check(vipool_map_close_by_handle(map, &opened.handle, 100, null_mut())).unwrap();
         check(vipool_map_close_session(map, id(3), 100, out_closed)).unwrap();
-        assert_eq!(take(&events), ["released 4 10.0.5.13", "released 3 10.0.5.12"]);
+        assert_eq!(take_events(&events), ["released 4 10.0.5.13", "released 3 10.0.5.12"]);
         let status = vipool_map_close_session(map, id(3), 100, out_closed);
         assert_eq!(status, VIPOOL_ERR_NOT_OPEN);
-        assert_eq!(take(&events), [""; 0]);
+        assert_eq!(take_events(&events), [""; 0]);
 
         check(vipool_map_close_session(map, id(2), 101, null_mut())).unwrap();
-        assert_eq!(take(&events), ["released 2 10.0.5.11"]);
+        assert_eq!(take_events(&events), ["released 2 10.0.5.11"]);
         check(vipool_map_reconcile(map, 102, Some(is_never_alive), null_mut(), null_mut()))
             .unwrap();
-        assert_eq!(take(&events), ["released 1 10.0.5.10"]);
+        assert_eq!(take_events(&events), ["released 1 10.0.5.10"]);
         check(vipool_map_reap(map, 103, 10, null(), null_mut())).unwrap();
-        assert_eq!(take(&events), [""; 0]);
+        assert_eq!(take_events(&events), [""; 0]);
         vipool_map_close(map);
     }
 }

@@ -1,18 +1,19 @@
-//! One suite that runs against the Rust API and against the C ABI: what one can do the other can,
-//! with the same answers. Needs the feature `capi`.
+//! One test suite for the Rust API and the C ABI: both give the same results. Needs the feature
+//! `capi`.
 
 #![cfg(all(feature = "capi", target_os = "linux"))]
 
 mod api;
 mod c_only;
 mod events;
-mod more;
+mod farms;
 mod rewriting;
 mod suite;
+mod system;
 mod through_c;
 mod through_rust;
 
-/// Every test of the suite, once for each API.
+/// Runs every test of the suite once for each API.
 macro_rules! both {
     ($($room:ident::$test:ident)*) => {
         mod rust {
@@ -25,27 +26,27 @@ macro_rules! both {
 }
 
 both! {
-    suite::a_session_opens_once_and_closes_once
-    suite::addresses_run_out
-    suite::what_is_asked_for_is_given_or_refused
-    suite::reserved_and_drained
-    suite::cooled_addresses_wait_for_the_probe
-    suite::sessions_of_the_system
-    suite::not_ready_before_the_restore
-    suite::monitors_see_all
-    suite::texts
-    suite::plans_that_are_none
-    rewriting::rules_of_the_process_list
-    rewriting::rewriting
-    suite::eight_threads
-    more::farms_built_by_calls
-    more::farms_that_are_wrong
-    more::a_writer_has_the_map_to_itself
-    more::the_journal_tells_all
-    more::copies_of_files
-    more::why_a_rule_holds
-    more::links_are_followed
-    more::what_the_machine_says
-    more::clients_are_told
-    more::ranges
+    suite::session_opens_and_closes_once
+    suite::exhausted_pools_and_limits_refuse_sessions
+    suite::required_address_is_leased_or_refused
+    suite::reserved_and_drained_addresses_are_withheld
+    suite::lingering_address_is_freed_by_the_probe
+    suite::reconcile_closes_ended_sessions
+    suite::open_is_refused_until_restored
+    suite::monitor_sees_sessions_pools_and_slots
+    suite::texts_are_parsed_and_formatted
+    suite::invalid_plan_makes_no_map
+    rewriting::rule_matches_by_path_or_name
+    rewriting::socket_calls_are_rewritten
+    suite::eight_threads_share_a_map
+    farms::farm_built_by_calls_makes_a_plan
+    farms::mistakes_become_findings
+    system::exclusive_writer_opens_and_closes
+    system::journal_lists_events
+    system::copy_leaves_the_files_unchanged
+    system::match_results_explain_each_rule
+    system::followed_link_matches_its_target
+    system::system_facts_are_reported
+    system::client_address_is_stored_and_removed
+    system::ranges_are_formatted_and_intersected
 }

@@ -1,4 +1,4 @@
-//! The tests of the process list and of what becomes of socket calls.
+//! Tests of the process list and of rewrite calls.
 
 use vipool::map::Plan;
 use vipool::policy::{Features, Policy, PortRange, Program, RewriteFlags};
@@ -7,7 +7,7 @@ use vipool::rewrite::{Protocol, SocketProperties};
 use crate::api::{Api, Call};
 use crate::suite::{FIRST, SECOND, addresses, at, ip, plan, session, user};
 
-/// The plan of the tests below: a rule with both features, one for Windows, one without virtual IP.
+/// Returns a plan with three rules: both features, a Windows path, and no virtual IP.
 fn listed() -> Plan {
     let both = Features::default().with_virtual_ip(true).with_loopback(true);
     let program = |pattern: &str, features| Program::new(pattern).with_features(features);
@@ -27,7 +27,7 @@ fn listed() -> Plan {
     )
 }
 
-pub fn rules_of_the_process_list<A: Api>() {
+pub fn rule_matches_by_path_or_name<A: Api>() {
     let api = A::new(&listed()).unwrap();
     let features = |path, windows| api.rule(path, windows).map(|(_, features)| features);
     assert_eq!(features("/usr/bin/server", false), Some(3));
@@ -38,7 +38,7 @@ pub fn rules_of_the_process_list<A: Api>() {
     assert_eq!(features(r"D:\App\app.exe", true), None);
 }
 
-pub fn rewriting<A: Api>() {
+pub fn socket_calls_are_rewritten<A: Api>() {
     let api = A::new(&listed()).unwrap();
     let handle = api.open(session(1), &user("ada"), 100).unwrap().handle;
     let other = api.open(session(2), &user("eve"), 100).unwrap();
@@ -73,27 +73,27 @@ pub fn rewriting<A: Api>() {
         (Call::Send(tcp, at("192.0.2.1:53"), true), "192.0.2.1:53 from 10.0.5.10 late"),
         (Call::SendSource(ip("0.0.0.0"), None), "10.0.5.10:0"),
         (Call::SendSource(ip("192.0.2.7"), Some(at("192.0.2.1:53"))), "other-address"),
-        (Call::Shown(at("127.3.0.2:80"), None), "127.0.0.1:80"),
-        (Call::Shown(at("10.0.5.10:80"), None), "shown-as-is"),
-        (Call::Shown(at("10.0.5.10:80"), Some(at("127.3.0.2:9"))), "127.0.0.1:80"),
-        (Call::Shown(at("[::ffff:127.3.0.6]:80"), None), "[::1]:80"),
-        (Call::ShownIp(ip("127.3.0.2")), "127.0.0.1:0"),
-        (Call::ShownIp(ip("10.0.5.10")), "shown-as-is"),
-        (Call::Multicast(ip("239.1.2.3")), "10.0.5.10:0"),
-        (Call::Multicast(ip("192.0.2.1")), "other-address"),
-        (Call::Hosts(Some(ip("192.0.2.9"))), "Some(10.0.5.10) None"),
-        (Call::IsOwn(ip(FIRST)), "true"),
-        (Call::IsOwn(ip(SECOND)), "false"),
-        (Call::Hides(ip(SECOND)), "true"),
-        (Call::Hides(ip(FIRST)), "false"),
-        (Call::Retries(ip(FIRST)), "true"),
-        (Call::Retries(ip(SECOND)), "false"),
+        (Call::VisibleAddress(at("127.3.0.2:80"), None), "127.0.0.1:80"),
+        (Call::VisibleAddress(at("10.0.5.10:80"), None), "shown-as-is"),
+        (Call::VisibleAddress(at("10.0.5.10:80"), Some(at("127.3.0.2:9"))), "127.0.0.1:80"),
+        (Call::VisibleAddress(at("[::ffff:127.3.0.6]:80"), None), "[::1]:80"),
+        (Call::VisibleIp(ip("127.3.0.2")), "127.0.0.1:0"),
+        (Call::VisibleIp(ip("10.0.5.10")), "shown-as-is"),
+        (Call::MulticastInterface(ip("239.1.2.3")), "10.0.5.10:0"),
+        (Call::MulticastInterface(ip("192.0.2.1")), "other-address"),
+        (Call::HostAddresses(Some(ip("192.0.2.9"))), "Some(10.0.5.10) None"),
+        (Call::IsOwnAddress(ip(FIRST)), "true"),
+        (Call::IsOwnAddress(ip(SECOND)), "false"),
+        (Call::IsHidden(ip(SECOND)), "true"),
+        (Call::IsHidden(ip(FIRST)), "false"),
+        (Call::IsRetryAllowed(ip(FIRST)), "true"),
+        (Call::IsRetryAllowed(ip(SECOND)), "false"),
     ];
     for (call, expected) in pairs {
         assert_eq!(api.rewrite(&handle, rule, &listening, call), expected, "{call:?}");
     }
     let (client, _) = api.rule("/bin/client", false).unwrap();
-    let hosts = Call::Hosts(Some(ip("192.0.2.9")));
+    let hosts = Call::HostAddresses(Some(ip("192.0.2.9")));
     assert_eq!(api.rewrite(&handle, client, &[], hosts), "Some(192.0.2.9) None");
     let bind = Call::Bind(tcp, at("127.0.0.1:80"));
     assert_eq!(api.rewrite(&handle, client, &[], bind), "feature-off");

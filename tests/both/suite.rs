@@ -1,4 +1,4 @@
-//! The tests: what vipool does, whichever API asks it to.
+//! Tests of sessions, limits, administration and monitoring.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -32,7 +32,7 @@ pub fn user(name: &str) -> OpenOptions<'_> {
     OpenOptions::new().with_user(name)
 }
 
-/// Four addresses of the network, and four loopback addresses.
+/// Returns a plan with four virtual IPs and four loopback addresses.
 pub fn plan() -> Plan {
     let pool = |name, kind, ranges: &str| {
         Pool::new(name, kind, &[ranges.parse().unwrap()], MAX_SLOTS).unwrap()
@@ -51,12 +51,12 @@ pub fn addresses(opened: &Opened) -> Vec<String> {
     opened.leases.iter().map(|lease| lease.address.to_string()).collect()
 }
 
-/// What went wrong, as a status.
+/// Returns the error as a status.
 pub fn failed<T: std::fmt::Debug>(result: Result<T, i32>) -> vipool_status {
     vipool_status::from_number(result.unwrap_err()).unwrap()
 }
 
-pub fn a_session_opens_once_and_closes_once<A: Api>() {
+pub fn session_opens_and_closes_once<A: Api>() {
     let api = A::new(&plan()).unwrap();
     let opened = api.open(session(1), &user("ada"), 100).unwrap();
     assert_eq!(addresses(&opened), [FIRST, "127.3.0.2"]);
@@ -89,14 +89,14 @@ pub fn a_session_opens_once_and_closes_once<A: Api>() {
     assert!(other.is_live(&elsewhere.handle));
 }
 
-pub fn addresses_run_out<A: Api>() {
+pub fn exhausted_pools_and_limits_refuse_sessions<A: Api>() {
     let settings = Settings::new().with_low_water(2).with_max_sessions(5);
     let api = A::new(&with(settings)).unwrap();
     for value in 1..=4 {
         let opened = api.open(session(value), &user("ada"), 100).unwrap();
         assert_eq!(opened.low_water, value == 3, "session {value}");
     }
-    // Of both pools nothing is left.
+    // Both pools are exhausted.
     assert_eq!(failed(api.open(session(5), &user("ada"), 100)), VIPOOL_ERR_EXHAUSTED);
     assert_eq!(failed(api.open(session(5), &OpenOptions::default(), 100)), VIPOOL_ERR_EXHAUSTED);
     api.close_session(session(2), 101).unwrap();
@@ -114,13 +114,13 @@ pub fn addresses_run_out<A: Api>() {
     quota.open(session(2), &user("eve"), 100).unwrap();
 }
 
-pub fn what_is_asked_for_is_given_or_refused<A: Api>() {
+pub fn required_address_is_leased_or_refused<A: Api>() {
     let api = A::new(&plan()).unwrap();
-    let asks = |address: &str| user("ada").with_address(ip(address));
-    let opened = api.open(session(1), &asks("10.0.5.12"), 100).unwrap();
+    let options = |address: &str| user("ada").with_address(ip(address));
+    let opened = api.open(session(1), &options("10.0.5.12"), 100).unwrap();
     assert_eq!(addresses(&opened)[0], "10.0.5.12");
-    assert_eq!(failed(api.open(session(2), &asks("10.0.5.12"), 100)), VIPOOL_ERR_TAKEN);
-    assert_eq!(failed(api.open(session(2), &asks("10.0.9.9"), 100)), VIPOOL_ERR_EXCLUDED);
+    assert_eq!(failed(api.open(session(2), &options("10.0.5.12"), 100)), VIPOOL_ERR_TAKEN);
+    assert_eq!(failed(api.open(session(2), &options("10.0.9.9"), 100)), VIPOOL_ERR_EXCLUDED);
     let pool = user("ada").with_pool("nowhere");
     assert_eq!(failed(api.open(session(2), &pool, 100)), VIPOOL_ERR_UNKNOWN_POOL);
 
@@ -141,12 +141,12 @@ pub fn what_is_asked_for_is_given_or_refused<A: Api>() {
     assert_eq!(api.sessions().len(), 1);
 }
 
-pub fn reserved_and_drained<A: Api>() {
+pub fn reserved_and_drained_addresses_are_withheld<A: Api>() {
     let mut reserving = plan();
     reserving.reservations.push(Reservation::new(ip("10.0.5.13"), "ada"));
     let api = A::new(&reserving).unwrap();
-    let asks = user("eve").with_address(ip("10.0.5.13"));
-    assert_eq!(failed(api.open(session(1), &asks, 100)), VIPOOL_ERR_RESERVED);
+    let options = user("eve").with_address(ip("10.0.5.13"));
+    assert_eq!(failed(api.open(session(1), &options, 100)), VIPOOL_ERR_RESERVED);
     let opened = api.open(session(1), &user("ada"), 100).unwrap();
     assert_eq!(addresses(&opened)[0], "10.0.5.13");
 
@@ -159,21 +159,21 @@ pub fn reserved_and_drained<A: Api>() {
 
     let range = "10.0.5.10-10.0.5.11".parse().unwrap();
     assert_eq!(api.drain(&range, 103), Ok((2, 1)));
-    let asks = user("bob").with_address(ip(FIRST));
-    assert_eq!(failed(api.open(session(3), &asks, 103)), VIPOOL_ERR_DRAINED);
+    let options = user("bob").with_address(ip(FIRST));
+    assert_eq!(failed(api.open(session(3), &options, 103)), VIPOOL_ERR_DRAINED);
     assert_eq!(addresses(&api.open(session(3), &user("bob"), 103).unwrap())[0], "10.0.5.12");
     api.undrain(&range, 104).unwrap();
-    assert_eq!(addresses(&api.open(session(4), &asks, 104).unwrap())[0], FIRST);
+    assert_eq!(addresses(&api.open(session(4), &options, 104).unwrap())[0], FIRST);
 
     let draining = A::new(&plan()).unwrap();
-    draining.drain_server(true).unwrap();
+    draining.set_draining(true).unwrap();
     assert!(draining.is_draining());
     assert_eq!(failed(draining.open(session(1), &user("ada"), 100)), VIPOOL_ERR_DRAINING);
-    draining.drain_server(false).unwrap();
+    draining.set_draining(false).unwrap();
     draining.open(session(1), &user("ada"), 100).unwrap();
 }
 
-pub fn cooled_addresses_wait_for_the_probe<A: Api>() {
+pub fn lingering_address_is_freed_by_the_probe<A: Api>() {
     let settings = Settings::new().with_cool_down(60).with_check_in_use(true);
     let api = A::new(&with(settings)).unwrap();
     for value in 1..=4 {
@@ -191,13 +191,13 @@ pub fn cooled_addresses_wait_for_the_probe<A: Api>() {
     assert_eq!(addresses(&opened), ["127.3.0.2"]);
     assert_eq!(opened.shortage, VIPOOL_ERR_LINGERING as i32);
     api.reap(300, &[]).unwrap();
-    // What was missing is completed.
+    // The missing address is added.
     let opened = api.open(session(5), &user("eve"), 301).unwrap();
     assert!(opened.already_open && opened.shortage == 0);
     assert_eq!(addresses(&opened), [FIRST, "127.3.0.2"]);
 }
 
-pub fn sessions_of_the_system<A: Api>() {
+pub fn reconcile_closes_ended_sessions<A: Api>() {
     let api = A::new(&plan()).unwrap();
     for value in 1..=3 {
         api.open(session(value), &user("ada"), 100).unwrap();
@@ -209,15 +209,15 @@ pub fn sessions_of_the_system<A: Api>() {
     assert!(api.find(session(2)).is_ok());
 }
 
-pub fn not_ready_before_the_restore<A: Api>() {
+pub fn open_is_refused_until_restored<A: Api>() {
     let settings = Settings::new().with_await_restore(true);
     let api = A::new(&with(settings)).unwrap();
     assert_eq!(failed(api.open(session(1), &user("ada"), 100)), VIPOOL_ERR_NOT_READY);
-    api.restored().unwrap();
+    api.mark_restored().unwrap();
     api.open(session(1), &user("ada"), 100).unwrap();
 }
 
-pub fn monitors_see_all<A: Api>() {
+pub fn monitor_sees_sessions_pools_and_slots<A: Api>() {
     let settings = Settings::new()
         .with_cool_down(7)
         .with_check_in_use(true)
@@ -263,7 +263,7 @@ pub fn monitors_see_all<A: Api>() {
     assert_eq!(api.pool_kind(ip("192.0.2.1")), None);
 }
 
-pub fn texts<A: Api>() {
+pub fn texts_are_parsed_and_formatted<A: Api>() {
     assert_eq!(A::parse_session("7"), Ok(5 << 56 | 7));
     assert_eq!(A::parse_session("audit:3"), Ok(2 << 56 | 3));
     assert_eq!(failed(A::parse_session("audit:4294967295")), VIPOOL_ERR_SESSION_UNSET);
@@ -277,10 +277,10 @@ pub fn texts<A: Api>() {
     assert_eq!(failed(A::parse_range("10.0.5")), VIPOOL_ERR_RANGE_SYNTAX);
     let api = A::new(&plan()).unwrap();
     let handle = api.open(session(1), &user("ada"), 100).unwrap().handle;
-    assert_eq!(A::through_text(&handle), Some(handle));
+    assert_eq!(A::format_and_parse(&handle), Some(handle));
 }
 
-pub fn plans_that_are_none<A: Api>() {
+pub fn invalid_plan_makes_no_map<A: Api>() {
     let mut twice = plan();
     twice.pools.push(twice.pools[0].clone());
     assert_eq!(A::new(&twice).err(), Some(VIPOOL_ERR_PLAN as i32));
@@ -290,7 +290,7 @@ pub fn plans_that_are_none<A: Api>() {
     }
 }
 
-pub fn eight_threads<A: Api>() {
+pub fn eight_threads_share_a_map<A: Api>() {
     let mut large = plan();
     let range = "10.1.0.0-10.1.3.255".parse().unwrap();
     large.pools = vec![Pool::new("default", PoolKind::VirtualIp, &[range], MAX_SLOTS).unwrap()];

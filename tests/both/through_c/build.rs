@@ -1,4 +1,4 @@
-//! Plans and farms, built by calls.
+//! Builds plans and farms by calls.
 
 #![allow(unsafe_code, reason = "this is what a C program does")]
 
@@ -86,17 +86,17 @@ unsafe fn count_findings(farm: *const vipool_farm, level: vipool_level) -> usize
     total
 }
 
-/// The host addresses of a plan come from the interfaces that carry its pools.
+/// Passes an interface with these addresses to `body`: host addresses come from the interfaces.
 fn with_host_interfaces<R>(
     addresses: &[IpAddr],
-    then: impl FnOnce(Option<&[Interface]>) -> R,
+    body: impl FnOnce(Option<&[Interface]>) -> R,
 ) -> R {
     if addresses.is_empty() {
-        return then(None);
+        return body(None);
     }
     let subnets = addresses.iter().map(|address| IpNet::new(*address, 24).unwrap()).collect();
     let interface = Interface { index: 1, name: "test0".into(), addresses: subnets };
-    then(Some(&[interface]))
+    body(Some(&[interface]))
 }
 
 /// # Safety
@@ -185,7 +185,7 @@ unsafe fn set_rewrite(
     check(unsafe { vipool_farm_set_rewrite(farm, &settings) }).unwrap();
 }
 
-/// A rule of the process list. The ports are lists of the rule's.
+/// Converts a rule of the process list. `own` and `shared` are the ports of the rule.
 fn c_program(rule: &Program, own: &[vipool_ports], shared: &[vipool_ports]) -> vipool_program {
     let optional =
         |text: &Option<String>| text.as_ref().map_or((null(), 0), |t| (chars(t), t.len()));
@@ -208,7 +208,7 @@ fn c_program(rule: &Program, own: &[vipool_ports], shared: &[vipool_ports]) -> v
     }
 }
 
-/// All names in rules of pools, each with its pool and kind.
+/// Returns all names of pool rules, each with its pool and kind.
 fn names(rules: &[PoolRule]) -> impl Iterator<Item = (&str, u32, &str)> {
     rules.iter().flat_map(|rule| {
         (1..).zip([&rule.users, &rule.groups, &rule.programs]).flat_map(move |(kind, names)| {
@@ -263,7 +263,7 @@ unsafe fn servers_and_ranges(made: *mut vipool_farm, farm: &Farm) {
                 + u32::from(server.max_sessions.is_some()) * VIPOOL_SERVER_MAX_SESSIONS,
             ..sized()
         };
-        // SAFETY: everything that is given is valid during the call.
+        // SAFETY: everything given is valid during the call.
         check(unsafe { vipool_farm_add_server(made, &given) }).unwrap();
     }
     for pool in &farm.pools {
@@ -294,7 +294,7 @@ unsafe fn servers_and_ranges(made: *mut vipool_farm, farm: &Farm) {
     }
 }
 
-/// Sets what differs from the defaults, as a C program does it.
+/// Checks the default settings, then sets those of the farm.
 ///
 /// # Safety
 /// `made` is a farm.
@@ -312,12 +312,12 @@ unsafe fn set_sessions(made: *mut vipool_farm, farm: &Farm) {
     check(unsafe { vipool_farm_set_settings(made, &c_settings(&farm.sessions)) }).unwrap();
 }
 
-/// Hands interfaces on as an array.
+/// Passes the interfaces to `body` as an array.
 pub fn with_interfaces<R>(
     interfaces: Option<&[Interface]>,
-    then: impl FnOnce(*const vipool_interface, usize) -> R,
+    body: impl FnOnce(*const vipool_interface, usize) -> R,
 ) -> R {
-    let Some(interfaces) = interfaces else { return then(null(), 0) };
+    let Some(interfaces) = interfaces else { return body(null(), 0) };
     let subnets: Vec<Vec<_>> = interfaces
         .iter()
         .map(|interface| interface.addresses.iter().map(c_subnet).collect())
@@ -334,5 +334,5 @@ pub fn with_interfaces<R>(
             ..sized()
         })
         .collect();
-    then(array.as_ptr(), array.len())
+    body(array.as_ptr(), array.len())
 }

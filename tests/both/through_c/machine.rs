@@ -1,4 +1,4 @@
-//! What needs no map, and what the machine says.
+//! Functions that need no map, and facts of the machine.
 
 #![allow(unsafe_code, reason = "this is what a C program does")]
 
@@ -29,14 +29,14 @@ use vipool::session::Handle;
 
 use super::values::*;
 use super::{C, build};
-use crate::api::{Entry, Machine, Status};
+use crate::api::{JournalEntry, Machine, Status};
 
 impl Machine for C {
     fn fixed_ports(farm: &Farm) -> Vec<PortRange> {
         let farm = build::farm(farm);
         let mut list = [vipool_ports::default(); 8];
         let mut count = 0;
-        // SAFETY: a farm that goes back, and an array.
+        // SAFETY: a farm that is freed once, and an array.
         unsafe {
             let small = vipool_farm_list_fixed_ports(farm, null_mut(), 0, &mut count);
             assert_eq!(small == vipool_status::VIPOOL_OK, count == 0);
@@ -47,14 +47,14 @@ impl Machine for C {
         list[..count].iter().map(range).collect()
     }
 
-    fn journal(directory: &Path, first: u64) -> Result<(Vec<Entry>, u64, u64), Status> {
+    fn journal(directory: &Path, first: u64) -> Result<(Vec<JournalEntry>, u64, u64), Status> {
         let directory = directory.to_str().unwrap();
         let mut journal = null_mut();
         let (mut entries, mut lost, mut next) = (Vec::new(), 0, first);
         // SAFETY: valid texts and structs; the journal goes back once.
         unsafe {
             check(vipool_journal_open(chars(directory), directory.len(), &mut journal))?;
-            // Pages of two.
+            // Two rows per page, to test paging.
             let mut page = [sized::<vipool_journal_row>(); 2];
             let mut result = sized::<vipool_journal_page>();
             result.count = 1;
@@ -63,9 +63,9 @@ impl Machine for C {
                 check(vipool_journal_list_events(journal, next, rows, 2, &mut result)).unwrap();
                 (lost, next) = (lost + result.lost, result.next);
                 entries.extend(page[..result.count].iter().map(|row| {
-                    Entry {
+                    JournalEntry {
                         number: row.number,
-                        at: row.tick,
+                        tick: row.tick,
                         kind: row.kind,
                         session: session(row.session),
                         address: ip(row.address),
@@ -81,7 +81,7 @@ impl Machine for C {
         Ok((entries, lost, next))
     }
 
-    fn tell_client(directory: &Path, handle: &Handle, client: IpAddr) -> Result<(), Status> {
+    fn set_client(directory: &Path, handle: &Handle, client: IpAddr) -> Result<(), Status> {
         let directory = directory.to_str().unwrap();
         let (text, length) = (chars(directory), directory.len());
         // SAFETY: valid texts and structs.
@@ -90,7 +90,7 @@ impl Machine for C {
         })
     }
 
-    fn client(directory: &Path, handle: &Handle) -> Option<IpAddr> {
+    fn get_client(directory: &Path, handle: &Handle) -> Option<IpAddr> {
         let directory = directory.to_str().unwrap();
         let (text, length) = (chars(directory), directory.len());
         let mut client = vipool_ip::default();
@@ -99,17 +99,17 @@ impl Machine for C {
         ip(client)
     }
 
-    fn forget_client(directory: &Path, handle: &Handle) -> Result<(), Status> {
+    fn remove_client(directory: &Path, handle: &Handle) -> Result<(), Status> {
         let directory = directory.to_str().unwrap();
         // SAFETY: valid texts and structs.
         check(unsafe { vipool_client_remove(chars(directory), directory.len(), &c_handle(handle)) })
     }
 
-    fn script_of(arguments: &[&str]) -> Option<String> {
+    fn find_script(arguments: &[&str]) -> Option<String> {
         let texts: Vec<_> = arguments.iter().map(|text| CString::new(*text).unwrap()).collect();
         let pointers: Vec<_> = texts.iter().map(|text| text.as_ptr()).collect();
         let mut script = null();
-        // SAFETY: texts with a NUL each, and a place.
+        // SAFETY: texts with a NUL, and a valid place.
         check(unsafe {
             vipool_executable_find_script(pointers.as_ptr(), pointers.len(), &mut script)
         })
@@ -119,7 +119,7 @@ impl Machine for C {
 
     fn interfaces() -> Vec<Interface> {
         let (mut list, mut array, mut count) = (null_mut(), null(), 0);
-        // SAFETY: valid places; all is copied before the list goes back.
+        // SAFETY: valid places; everything is copied before the list is freed.
         unsafe {
             check(vipool_interface_list_new(&mut list)).unwrap();
             check(vipool_interface_list_get(list, &mut array, &mut count)).unwrap();
@@ -150,7 +150,7 @@ impl Machine for C {
         }
     }
 
-    fn leader_of(pid: u32) -> Result<Leader, Status> {
+    fn leader_from_pid(pid: u32) -> Result<Leader, Status> {
         let mut leader = vipool_leader::default();
         // SAFETY: a valid place.
         check(unsafe { vipool_leader_from_pid(pid, &mut leader) })?;
@@ -195,7 +195,7 @@ impl Machine for C {
         Ok((ip(range.first).unwrap(), ip(range.last).unwrap()))
     }
 
-    fn through_text(given: &Handle) -> Option<Handle> {
+    fn format_and_parse(given: &Handle) -> Option<Handle> {
         let (mut buffer, mut length) = ([0; 72], 0);
         let mut parsed = vipool_handle::default();
         // SAFETY: valid buffers and structs.

@@ -1,4 +1,4 @@
-//! The suite's API through the functions of `include/vipool.h`, as a C program calls them.
+//! Implements the API of the suite with the functions of `include/vipool.h`.
 
 #![allow(unsafe_code, reason = "this is what a C program does")]
 
@@ -40,14 +40,14 @@ pub struct C {
     reader: *mut vipool_reader,
 }
 
-// SAFETY: the header says that threads may share both.
+// SAFETY: the header allows threads to share both handles.
 unsafe impl Sync for C {}
 // SAFETY: as above.
 unsafe impl Send for C {}
 
 impl Drop for C {
     fn drop(&mut self) {
-        // SAFETY: both came from the library and go back once.
+        // SAFETY: both handles came from the library and are closed once.
         unsafe {
             vipool_reader_close(self.reader);
             vipool_map_close(self.map);
@@ -56,18 +56,18 @@ impl Drop for C {
 }
 
 impl C {
-    /// A map that a call makes, with a reader of it.
-    fn made(make: impl FnOnce(*mut *mut vipool_map) -> vipool_status) -> Result<Self, Status> {
+    /// Makes a map with `make`, and a reader of it.
+    fn from_map(make: impl FnOnce(*mut *mut vipool_map) -> vipool_status) -> Result<Self, Status> {
         let mut made = Self { map: null_mut(), reader: null_mut() };
         check(make(&mut made.map))?;
-        // SAFETY: a map, and a place for the reader.
+        // SAFETY: a map, and a valid place for the reader.
         check(unsafe { vipool_reader_open_map(made.map, &mut made.reader) })?;
         Ok(made)
     }
 }
 
 unsafe extern "C" fn has_sockets(context: *mut c_void, address: *const vipool_ip) -> u32 {
-    // SAFETY: the context that was handed in, and an address of the library's.
+    // SAFETY: the context of the test, and an address of the library.
     let (in_use, address) = unsafe { (&*context.cast::<Vec<IpAddr>>(), ip(*address).unwrap()) };
     in_use.contains(&address).into()
 }
@@ -77,36 +77,36 @@ unsafe extern "C" fn is_alive(
     id: vipool_session,
     _: *const vipool_leader,
 ) -> u32 {
-    // SAFETY: the context that was handed in.
+    // SAFETY: the context of the test.
     unsafe { &*context.cast::<Vec<SessionId>>() }.contains(&session(id)).into()
 }
 
 impl Api for C {
     fn new(plan: &Plan) -> Result<Self, Status> {
         let plan = build::plan(plan, 0)?;
-        // SAFETY: a plan that goes back after the call.
-        Self::made(|map| unsafe {
+        // SAFETY: a plan that is freed after the call.
+        Self::from_map(|map| unsafe {
             let made = vipool_map_create_in_memory(plan, null(), map);
             vipool_plan_free(plan);
             made
         })
     }
 
-    fn followed(plan: &Plan) -> Result<Self, Status> {
+    fn with_followed_links(plan: &Plan) -> Result<Self, Status> {
         let plan = build::plan(plan, VIPOOL_PLAN_FOLLOW_LINKS)?;
         // SAFETY: a plan that is freed after the call.
-        Self::made(|map| unsafe {
+        Self::from_map(|map| unsafe {
             let made = vipool_map_create_in_memory(plan, null(), map);
             vipool_plan_free(plan);
             made
         })
     }
 
-    fn created(plan: &Plan, directory: &Path) -> Result<Self, Status> {
+    fn create_in_files(plan: &Plan, directory: &Path) -> Result<Self, Status> {
         let plan = build::plan(plan, 0)?;
         let directory = directory.to_str().unwrap();
-        // SAFETY: a plan that goes back after the call, and a text.
-        Self::made(|map| unsafe {
+        // SAFETY: a plan that is freed after the call, and a text.
+        Self::from_map(|map| unsafe {
             let (text, length) = (chars(directory), directory.len());
             let made = vipool_map_create(text, length, plan, null(), map);
             vipool_plan_free(plan);
@@ -114,16 +114,16 @@ impl Api for C {
         })
     }
 
-    fn copied(map: &[u8], sessions: &[u8]) -> Result<Self, Status> {
+    fn open_bytes(map: &[u8], sessions: &[u8]) -> Result<Self, Status> {
         let (bytes, length) = (map.as_ptr().cast(), map.len());
         let (private, count) = (sessions.as_ptr().cast(), sessions.len());
         // SAFETY: valid arrays.
-        Self::made(|map| unsafe {
+        Self::from_map(|map| unsafe {
             vipool_map_open_bytes(bytes, length, private, count, null(), map)
         })
     }
 
-    fn of_farm(
+    fn from_farm(
         farm: &Farm,
         host: &str,
         interfaces: Option<&[Interface]>,
@@ -134,7 +134,7 @@ impl Api for C {
         // SAFETY: valid handles, texts and structs; each handle is freed once.
         unsafe {
             let plan = build::new_plan(farm, host, interfaces, 0);
-            // Pages of one.
+            // One row per page, to test paging.
             while count > 0 {
                 let (mut finding, level) = (sized::<vipool_finding>(), 1);
                 let (first, row) = (findings.len(), &raw mut finding);
@@ -148,7 +148,7 @@ impl Api for C {
                 }
             }
             assert_eq!(findings.len(), total);
-            let map = Self::made(|map| vipool_map_create_in_memory(plan, null(), map));
+            let map = Self::from_map(|map| vipool_map_create_in_memory(plan, null(), map));
             let mut page = [sized::<vipool_assignment>(); 4];
             let rows = page.as_mut_ptr();
             check(vipool_plan_list_assignments(plan, 0, rows, 4, &mut count, &mut total)).unwrap();
@@ -163,12 +163,12 @@ impl Api for C {
         }
     }
 
-    fn exclusive(plan: &Plan, directory: Option<&Path>) -> Result<Self, Status> {
+    fn new_exclusive(plan: &Plan, directory: Option<&Path>) -> Result<Self, Status> {
         let plan = build::plan(plan, 0)?;
         let mut options = sized::<vipool_map_options>();
         options.flags = VIPOOL_MAP_SINGLE_THREADED;
         // SAFETY: a plan that is freed after the call, a text and a struct.
-        Self::made(|map| unsafe {
+        Self::from_map(|map| unsafe {
             let made = match directory.map(|directory| directory.to_str().unwrap()) {
                 Some(text) => vipool_map_create(chars(text), text.len(), plan, &options, map),
                 None => vipool_map_create_in_memory(plan, &options, map),
@@ -178,14 +178,14 @@ impl Api for C {
         })
     }
 
-    fn alone(&mut self, steps: &[Step]) -> Vec<Result<Vec<Lease>, Status>> {
+    fn run_exclusive(&mut self, steps: &[Step]) -> Vec<Result<Vec<Lease>, Status>> {
         let step = |step: &Step| match step {
             Step::Open(id, user) => {
                 let options = OpenOptions::new().with_user(*user);
                 self.open(*id, &options, 100).map(|opened| opened.leases)
             }
             Step::Close(id) => self.close_session(*id, 100),
-            Step::CloseHandle(handle) => self.close(handle, 100),
+            Step::CloseByHandle(handle) => self.close(handle, 100),
         };
         steps.iter().map(step).collect()
     }
@@ -242,11 +242,11 @@ impl Api for C {
                 vipool_map_choose_pool(self.map, text, count, program, room, capacity, &mut length)
             }
         };
-        let (asked, status) = (choose(null_mut(), 0), choose(room, 64));
+        let (first_status, status) = (choose(null_mut(), 0), choose(room, 64));
         match status {
             vipool_status::VIPOOL_ERR_NOT_FOUND => None,
             status => {
-                assert_eq!(asked, vipool_status::VIPOOL_ERR_BUFFER);
+                assert_eq!(first_status, vipool_status::VIPOOL_ERR_BUFFER);
                 check(status).unwrap();
                 Some(owned(room, length))
             }
@@ -267,7 +267,7 @@ impl Api for C {
         Ok((changed.addresses, changed.held))
     }
 
-    fn drain_server(&self, draining: bool) -> Result<(), Status> {
+    fn set_draining(&self, draining: bool) -> Result<(), Status> {
         // SAFETY: a handle.
         check(unsafe { vipool_map_set_draining(self.map, draining.into()) })
     }
@@ -285,7 +285,7 @@ impl Api for C {
         check(unsafe { vipool_map_unreserve(self.map, &c_ip(address), now, null_mut()) })
     }
 
-    fn restored(&self) -> Result<(), Status> {
+    fn mark_restored(&self) -> Result<(), Status> {
         // SAFETY: a handle.
         check(unsafe { vipool_map_mark_restored(self.map) })
     }
@@ -334,9 +334,9 @@ impl Api for C {
         // SAFETY: valid structs; the context outlives the rewriter.
         unsafe {
             check(vipool_rewriter_new(self.reader, &options, &mut rewriter)).unwrap();
-            let said = decide(rewriter, call);
+            let description = decide(rewriter, call);
             vipool_rewriter_free(rewriter);
-            said
+            description
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is read of a map.
+//! Reads a map.
 
 #![allow(unsafe_code, reason = "this is what a C program does")]
 
@@ -18,7 +18,7 @@ use vipool::session::{Addresses, Handle, Lease, SessionId};
 
 use super::C;
 use super::values::*;
-use crate::api::{Reads, Row, Status};
+use crate::api::{Reads, SessionRow, Status};
 
 impl C {
     fn info(&self) -> vipool_map_info {
@@ -38,7 +38,7 @@ impl Reads for C {
     }
 
     fn find_in_map(&self, id: SessionId) -> Result<(Handle, Vec<Lease>), Status> {
-        // A reader that is opened now sees the same as the map.
+        // The map has no lookup of its own. A new reader sees the same state.
         let mut reader = null_mut();
         let mut found = sized::<vipool_found_session>();
         // SAFETY: valid structs; the reader is closed once.
@@ -52,7 +52,7 @@ impl Reads for C {
         Ok((handle(&found.handle), leases(&found.leases, found.lease_count)))
     }
 
-    fn leases_of(&self, handle: &Handle) -> Option<Vec<Lease>> {
+    fn find_by_handle(&self, handle: &Handle) -> Option<Vec<Lease>> {
         let mut found = sized::<vipool_found_session>();
         // SAFETY: valid structs.
         unsafe {
@@ -66,7 +66,7 @@ impl Reads for C {
         self.info().boot
     }
 
-    fn session_of(&self, pid: u32) -> Option<(SessionId, u32)> {
+    fn process_session(&self, pid: u32) -> Option<(SessionId, u32)> {
         let mut found = sized::<vipool_found_session>();
         let mut by = 0;
         // SAFETY: valid structs.
@@ -76,7 +76,7 @@ impl Reads for C {
         Some((session(found.handle.session), by))
     }
 
-    fn parents_rule(&self) -> Option<(u64, u32)> {
+    fn parent_rule(&self) -> Option<(u64, u32)> {
         let mut rule = sized::<vipool_rule>();
         let mut parent = 0;
         // SAFETY: valid structs.
@@ -87,7 +87,7 @@ impl Reads for C {
         Some((rule.id, parent))
     }
 
-    fn explain(&self, path: &str) -> Vec<(u64, String, String)> {
+    fn match_results(&self, path: &str) -> Vec<(u64, String, String)> {
         let mut executable = sized::<vipool_executable>();
         (executable.path, executable.path_length) = (path.as_ptr().cast(), path.len());
         let (mut rows, mut page) = (Vec::new(), [sized::<vipool_match_row>(); 2]);
@@ -119,7 +119,7 @@ impl Reads for C {
         }
     }
 
-    fn rule_flags(&self) -> u32 {
+    fn rewrite_flags(&self) -> u32 {
         self.info().rewrite_flags
     }
 
@@ -167,13 +167,13 @@ impl Reads for C {
         settings(&read)
     }
 
-    fn sessions(&self) -> Vec<Row> {
+    fn sessions(&self) -> Vec<SessionRow> {
         let mut rows = Vec::new();
         let mut snapshot = null_mut();
         // SAFETY: valid structs; the texts are copied before the snapshot goes back.
         unsafe {
             check(vipool_snapshot_new(self.map, &mut snapshot)).unwrap();
-            // Pages of two.
+            // Two rows per page, to test paging.
             let mut page = [sized::<vipool_session_row>(); 2];
             loop {
                 let (mut count, mut total) = (0, 0);
@@ -186,7 +186,7 @@ impl Reads for C {
                     assert_eq!(total, rows.len());
                     break;
                 }
-                rows.extend(page[..count].iter().map(|row| Row {
+                rows.extend(page[..count].iter().map(|row| SessionRow {
                     session: session(row.session),
                     handle: handle(&row.handle),
                     leases: leases(&row.leases, row.lease_count),
@@ -257,7 +257,7 @@ impl Reads for C {
     }
 
     fn rule(&self, path: &str, windows: bool) -> Option<(u64, u32)> {
-        // Windows has its paths in UTF-16.
+        // Windows paths are UTF-16.
         let wide: Vec<u16> = path.encode_utf16().collect();
         let mut executable = sized::<vipool_executable>();
         executable.style = windows.into();

@@ -1,4 +1,4 @@
-//! The rewrite calls.
+//! Makes rewrite calls.
 
 #![allow(unsafe_code, reason = "this is what a C program does")]
 
@@ -26,12 +26,12 @@ pub unsafe extern "C" fn find_listener(
     _protocol: u32,
     _from: *const vipool_sockaddr,
 ) -> i32 {
-    // SAFETY: the context that was handed in, and an array of the library's.
+    // SAFETY: the context of the test, and an array of the library.
     let (listening, wanted) = unsafe {
         (&*context.cast::<Vec<SocketAddr>>(), std::slice::from_raw_parts(addresses, count))
     };
-    let place = wanted.iter().position(|wanted| listening.contains(&socket_address(wanted)));
-    place.map_or(VIPOOL_LISTENER_NONE, |place| place as i32)
+    let index = wanted.iter().position(|wanted| listening.contains(&socket_address(wanted)));
+    index.map_or(VIPOOL_LISTENER_NONE, |index| index as i32)
 }
 
 unsafe extern "C" fn get_other_end(
@@ -39,11 +39,11 @@ unsafe extern "C" fn get_other_end(
     buffer: *mut c_void,
     capacity: u32,
 ) -> u32 {
-    // SAFETY: the context that was handed in.
+    // SAFETY: the context of the test.
     let Some(other) = (unsafe { *context.cast::<Option<SocketAddr>>() }) else { return 0 };
     let made = c_sockaddr(other);
     assert!(capacity >= made.length);
-    // SAFETY: there is room for it.
+    // SAFETY: the buffer has this capacity.
     unsafe { buffer.cast::<[u8; VIPOOL_SOCKADDR_MAX]>().write(made.bytes) };
     made.length
 }
@@ -63,11 +63,13 @@ fn facts(socket: &SocketProperties, local: &Option<vipool_sockaddr>) -> vipool_s
     facts
 }
 
+/// Makes a call and describes its outcome.
+///
 /// # Safety
-/// `rewriter` is one.
+/// `rewriter` is a rewriter.
 pub unsafe fn decide(rewriter: *const vipool_rewriter, call: Call) -> String {
     let mut outcome = sized::<vipool_outcome>();
-    let mut yes = 9;
+    let mut holds = 9;
     let out = &raw mut outcome;
     // SAFETY: valid structs; what they point to outlives the calls.
     let status = unsafe {
@@ -97,7 +99,7 @@ pub unsafe fn decide(rewriter: *const vipool_rewriter, call: Call) -> String {
                 let length = to.map_or(0, |to| to.length);
                 vipool_rewrite_send_source(rewriter, &c_ip(source), bytes, length, out)
             }
-            Call::Shown(end, mut other) => {
+            Call::VisibleAddress(end, mut other) => {
                 let (end, context) = (c_sockaddr(end), (&raw mut other).cast());
                 let bytes = end.bytes.as_ptr().cast();
                 vipool_rewrite_visible_address(
@@ -109,9 +111,11 @@ pub unsafe fn decide(rewriter: *const vipool_rewriter, call: Call) -> String {
                     out,
                 )
             }
-            Call::ShownIp(ip) => vipool_rewrite_visible_ip(rewriter, &c_ip(ip), out),
-            Call::Multicast(to) => vipool_rewrite_multicast_interface(rewriter, &c_ip(to), out),
-            Call::Hosts(client) => {
+            Call::VisibleIp(ip) => vipool_rewrite_visible_ip(rewriter, &c_ip(ip), out),
+            Call::MulticastInterface(to) => {
+                vipool_rewrite_multicast_interface(rewriter, &c_ip(to), out)
+            }
+            Call::HostAddresses(client) => {
                 let client = client.map(c_ip).unwrap_or_default();
                 let mut hosts = sized::<vipool_host_addresses>();
                 check(vipool_rewrite_host_addresses(rewriter, &client, &mut hosts)).unwrap();
@@ -120,29 +124,33 @@ pub unsafe fn decide(rewriter: *const vipool_rewriter, call: Call) -> String {
                     _ => text(vipool_reason_get_name(hosts.reason)),
                 };
             }
-            Call::IsOwn(ip) => vipool_rewrite_is_own_address(rewriter, &c_ip(ip), &mut yes),
-            Call::Hides(ip) => vipool_rewrite_is_hidden(rewriter, &c_ip(ip), &mut yes),
-            Call::Retries(ip) => vipool_rewrite_is_retry_allowed(rewriter, &c_ip(ip), &mut yes),
+            Call::IsOwnAddress(ip) => {
+                vipool_rewrite_is_own_address(rewriter, &c_ip(ip), &mut holds)
+            }
+            Call::IsHidden(ip) => vipool_rewrite_is_hidden(rewriter, &c_ip(ip), &mut holds),
+            Call::IsRetryAllowed(ip) => {
+                vipool_rewrite_is_retry_allowed(rewriter, &c_ip(ip), &mut holds)
+            }
         }
     };
     check(status).unwrap();
     match outcome.kind {
-        0 => (yes == 1).to_string(),
+        0 => (holds == 1).to_string(),
         1 => {
-            let mut said = socket_address(&outcome.address).to_string();
+            let mut description = socket_address(&outcome.address).to_string();
             if outcome.flags & VIPOOL_DO_CLEAR_V6ONLY != 0 {
-                said += " v6only";
+                description += " v6only";
             }
             if outcome.flags & VIPOOL_DO_DEFER != 0 {
-                said += " defer";
+                description += " defer";
             }
             if outcome.flags & VIPOOL_DO_BIND_FIRST != 0 {
-                said += &format!(" from {}", socket_address(&outcome.bind).ip());
+                description += &format!(" from {}", socket_address(&outcome.bind).ip());
                 if outcome.flags & VIPOOL_DO_DEFER_PORT != 0 {
-                    said += " late";
+                    description += " late";
                 }
             }
-            said
+            description
         }
         2 => text(vipool_reason_get_name(outcome.reason)),
         _ => {

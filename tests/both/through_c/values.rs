@@ -1,4 +1,4 @@
-//! Values as a C program hands them in and reads them.
+//! Conversions between Rust values and the values of a C program.
 
 #![allow(unsafe_code, reason = "this is what a C program does")]
 
@@ -19,10 +19,10 @@ use vipool::session::{Handle, Lease, SessionId};
 
 use crate::api::Status;
 
-/// The zeroed struct of a C caller, with its size.
+/// Returns a zeroed struct with its size set.
 pub fn sized<T: Versioned>() -> T {
     let mut value = MaybeUninit::<T>::zeroed();
-    // SAFETY: zero is valid for every struct of the header, and the size is its first field.
+    // SAFETY: zeros are valid for every struct of the header, and the size is the first field.
     unsafe {
         value.as_mut_ptr().cast::<usize>().write(size_of::<T>());
         value.assume_init()
@@ -121,12 +121,12 @@ pub fn text(pointer: *const c_char) -> String {
 }
 
 pub fn owned(text: *const c_char, length: usize) -> String {
-    // SAFETY: a text of a snapshot that is still there.
+    // SAFETY: the caller keeps the owner of the text alive.
     let bytes = unsafe { std::slice::from_raw_parts(text.cast(), length) };
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// Settings as they are handed in.
+/// Converts settings to C.
 pub fn c_settings(settings: &Settings) -> vipool_settings {
     let (on_exhausted, wait_seconds) = match settings.on_exhausted {
         ExhaustionPolicy::Pass => (0, 0),
@@ -147,7 +147,7 @@ pub fn c_settings(settings: &Settings) -> vipool_settings {
     }
 }
 
-/// Settings as they are read.
+/// Converts settings from C.
 pub fn settings(settings: &vipool_settings) -> Settings {
     Settings::new()
         .with_cool_down(settings.cool_down)

@@ -1,4 +1,4 @@
-//! The suite's API through Rust.
+//! Implements the API of the suite in Rust.
 
 mod reads;
 
@@ -36,7 +36,7 @@ where
     status as Status
 }
 
-/// Of an answer of the operating system.
+/// Returns the status of an error of the operating system.
 fn io_status(error: std::io::Error) -> Status {
     let missing = error.kind() == std::io::ErrorKind::NotFound;
     let not_found = vipool_status::VIPOOL_ERR_NOT_FOUND;
@@ -59,7 +59,7 @@ impl Probe for InUse<'_> {
 }
 
 impl Rust {
-    fn made(map: Result<Map, MapError>) -> Result<Self, Status> {
+    fn from_map(map: Result<Map, MapError>) -> Result<Self, Status> {
         let map = map.map_err(status)?;
         let reader = map.reader().map_err(status)?;
         Ok(Self { map, reader })
@@ -68,24 +68,24 @@ impl Rust {
 
 impl Api for Rust {
     fn new(plan: &Plan) -> Result<Self, Status> {
-        Self::made(Map::in_memory(plan))
+        Self::from_map(Map::in_memory(plan))
     }
 
-    fn followed(plan: &Plan) -> Result<Self, Status> {
+    fn with_followed_links(plan: &Plan) -> Result<Self, Status> {
         let mut plan = plan.clone();
         plan.policy.resolve_links(|path| std::fs::canonicalize(path));
         Self::new(&plan)
     }
 
-    fn created(plan: &Plan, directory: &Path) -> Result<Self, Status> {
-        Self::made(Map::create(directory, plan))
+    fn create_in_files(plan: &Plan, directory: &Path) -> Result<Self, Status> {
+        Self::from_map(Map::create(directory, plan))
     }
 
-    fn copied(map: &[u8], sessions: &[u8]) -> Result<Self, Status> {
-        Self::made(Map::from_bytes(map, sessions))
+    fn open_bytes(map: &[u8], sessions: &[u8]) -> Result<Self, Status> {
+        Self::from_map(Map::from_bytes(map, sessions))
     }
 
-    fn of_farm(
+    fn from_farm(
         farm: &Farm,
         host: &str,
         interfaces: Option<&[Interface]>,
@@ -96,16 +96,18 @@ impl Api for Rust {
         report.extend(planned.findings);
         let findings = report.findings().iter();
         let findings = findings.map(|found| (found.key.clone(), found.code.to_owned()));
-        let carried = planned.assignments.iter();
-        let carried = carried.map(|found| (found.interface.clone(), found.index.to_string()));
-        (findings.chain(carried).collect(), Self::new(&planned.plan))
+        let assignments = planned.assignments.iter();
+        let assignments =
+            assignments.map(|found| (found.interface.clone(), found.index.to_string()));
+        (findings.chain(assignments).collect(), Self::new(&planned.plan))
     }
 
-    fn exclusive(plan: &Plan, directory: Option<&Path>) -> Result<Self, Status> {
-        directory.map_or_else(|| Self::new(plan), |directory| Self::created(plan, directory))
+    fn new_exclusive(plan: &Plan, directory: Option<&Path>) -> Result<Self, Status> {
+        directory
+            .map_or_else(|| Self::new(plan), |directory| Self::create_in_files(plan, directory))
     }
 
-    fn alone(&mut self, steps: &[Step]) -> Vec<Result<Vec<Lease>, Status>> {
+    fn run_exclusive(&mut self, steps: &[Step]) -> Vec<Result<Vec<Lease>, Status>> {
         let mut writer = self.map.exclusive_writer().unwrap();
         let closed = |closed: Result<ClosedSession, CloseError>| {
             closed.map(|closed| list(&closed.leases)).map_err(status)
@@ -117,7 +119,7 @@ impl Api for Rust {
                 opened.map(|opened| list(&opened.leases)).map_err(status)
             }
             Step::Close(id) => closed(writer.close_session(*id, Tick::from_secs(100))),
-            Step::CloseHandle(handle) => {
+            Step::CloseByHandle(handle) => {
                 closed(writer.close_by_handle(handle, Tick::from_secs(100)))
             }
         };
@@ -171,7 +173,7 @@ impl Api for Rust {
             .map_err(status)
     }
 
-    fn drain_server(&self, draining: bool) -> Result<(), Status> {
+    fn set_draining(&self, draining: bool) -> Result<(), Status> {
         self.map.drain_server(draining).map_err(status)
     }
 
@@ -183,7 +185,7 @@ impl Api for Rust {
         self.map.unreserve(address, Tick::from_secs(now)).map(drop).map_err(status)
     }
 
-    fn restored(&self) -> Result<(), Status> {
+    fn mark_restored(&self) -> Result<(), Status> {
         self.map.mark_restored().map_err(status)
     }
 
@@ -217,7 +219,7 @@ impl Api for Rust {
             addresses: self.reader.addresses(&self.reader.lookup(handle.session)),
             rules,
             lease_held: self.reader.is_live(handle),
-            system: &Surroundings { reader: &self.reader, program, listening },
+            system: &TestSystem { reader: &self.reader, program, listening },
         };
         match call {
             Call::Bind(socket, address) => text(rewriter.bind(&socket, address), bind),
@@ -227,21 +229,21 @@ impl Api for Rust {
             Call::SendSource(source, to) => {
                 text(rewriter.datagram_source(source, to), |ip| SocketAddr::new(ip, 0).to_string())
             }
-            Call::Shown(end, other) => {
+            Call::VisibleAddress(end, other) => {
                 text(rewriter.visible_address(end, || other), |end| end.to_string())
             }
-            Call::ShownIp(ip) => {
+            Call::VisibleIp(ip) => {
                 text(rewriter.visible_ip(ip), |ip| SocketAddr::new(ip, 0).to_string())
             }
-            Call::Multicast(to) => {
+            Call::MulticastInterface(to) => {
                 text(rewriter.multicast_interface(to), |v| SocketAddr::new(v.into(), 0).to_string())
             }
-            Call::Hosts(client) => text(rewriter.resolve_host_name(client), |hosts| {
+            Call::HostAddresses(client) => text(rewriter.resolve_host_name(client), |hosts| {
                 format!("{:?} {:?}", hosts.v4.map(IpAddr::V4), hosts.v6.map(IpAddr::V6))
             }),
-            Call::IsOwn(ip) => rewriter.is_virtual_ip(ip).to_string(),
-            Call::Hides(ip) => rewriter.is_hidden(ip).to_string(),
-            Call::Retries(ip) => rewriter.retries_original(ip).to_string(),
+            Call::IsOwnAddress(ip) => rewriter.is_virtual_ip(ip).to_string(),
+            Call::IsHidden(ip) => rewriter.is_hidden(ip).to_string(),
+            Call::IsRetryAllowed(ip) => rewriter.retries_original(ip).to_string(),
         }
     }
 }
@@ -267,13 +269,13 @@ fn connect(connect: Connect) -> String {
     format!("{}{v6only}{first}", connect.destination)
 }
 
-struct Surroundings<'a> {
+struct TestSystem<'a> {
     reader: &'a Reader,
     program: ProgramView<'a>,
     listening: &'a [SocketAddr],
 }
 
-impl SystemView for Surroundings<'_> {
+impl SystemView for TestSystem<'_> {
     fn is_own_port(&self, port: u16) -> bool {
         self.program.is_own_port(port)
     }
@@ -295,7 +297,7 @@ impl SystemView for Surroundings<'_> {
         _: Protocol,
         _: Option<SocketAddr>,
     ) -> ListenerMatch {
-        let place = wanted.iter().position(|wanted| self.listening.contains(wanted));
-        place.map_or(ListenerMatch::NotFound, ListenerMatch::Index)
+        let index = wanted.iter().position(|wanted| self.listening.contains(wanted));
+        index.map_or(ListenerMatch::NotFound, ListenerMatch::Index)
     }
 }

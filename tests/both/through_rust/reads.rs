@@ -1,4 +1,4 @@
-//! What is read of a map, and what needs none.
+//! Reads a map, and functions that need no map.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -15,7 +15,7 @@ use vipool::range::{Range, RangeError};
 use vipool::session::{Addresses, Handle, Lease, SessionId, SessionIdError};
 
 use super::{Rust, io_status, list, status};
-use crate::api::{Entry, Machine, Reads, Row, Status};
+use crate::api::{JournalEntry, Machine, Reads, SessionRow, Status};
 
 impl Reads for Rust {
     fn find(&self, session: SessionId) -> Result<(Handle, Vec<Lease>), Status> {
@@ -29,7 +29,7 @@ impl Reads for Rust {
         found.ok_or(vipool_status::VIPOOL_ERR_NOT_OPEN as Status)
     }
 
-    fn leases_of(&self, handle: &Handle) -> Option<Vec<Lease>> {
+    fn find_by_handle(&self, handle: &Handle) -> Option<Vec<Lease>> {
         self.reader.leases_of(handle).map(|leases| list(&leases))
     }
 
@@ -37,13 +37,13 @@ impl Reads for Rust {
         self.reader.boot()
     }
 
-    fn session_of(&self, pid: u32) -> Option<(SessionId, u32)> {
+    fn process_session(&self, pid: u32) -> Option<(SessionId, u32)> {
         let process = if pid == 0 { Process::This } else { Process::Other(pid) };
         let (session, by) = discovery::session_of_process(&self.reader, process)?;
         Some((session, by as u32 + 1))
     }
 
-    fn parents_rule(&self) -> Option<(u64, u32)> {
+    fn parent_rule(&self) -> Option<(u64, u32)> {
         let (rule, parent) = discovery::inherited_rule(&self.reader.policy(), Process::This)?;
         Some((rule.id(), parent))
     }
@@ -66,9 +66,9 @@ impl Reads for Rust {
         self.reader.settings()
     }
 
-    fn sessions(&self) -> Vec<Row> {
+    fn sessions(&self) -> Vec<SessionRow> {
         let rows = self.map.sessions().unwrap().into_iter();
-        rows.map(|row| Row {
+        rows.map(|row| SessionRow {
             session: row.session,
             handle: row.handle,
             leases: list(&row.leases),
@@ -90,7 +90,7 @@ impl Reads for Rust {
         self.reader.is_draining()
     }
 
-    fn explain(&self, path: &str) -> Vec<(u64, String, String)> {
+    fn match_results(&self, path: &str) -> Vec<(u64, String, String)> {
         let style = PathStyle::Posix;
         let program = Executable::new(path.as_bytes(), style);
         let row = |(rule, verdict): (ProgramView<'_>, MatchResult)| {
@@ -100,7 +100,7 @@ impl Reads for Rust {
         self.reader.policy().explain(program).map(row).collect()
     }
 
-    fn rule_flags(&self) -> u32 {
+    fn rewrite_flags(&self) -> u32 {
         self.reader.policy().rewrite_flags().bits()
     }
 
@@ -120,11 +120,11 @@ impl Machine for Rust {
         farm.fixed_ports()
     }
 
-    fn journal(directory: &Path, first: u64) -> Result<(Vec<Entry>, u64, u64), Status> {
+    fn journal(directory: &Path, first: u64) -> Result<(Vec<JournalEntry>, u64, u64), Status> {
         let recent = Journal::open(directory).map_err(status)?.since(first);
-        let entries = recent.events.into_iter().map(|event| Entry {
+        let entries = recent.events.into_iter().map(|event| JournalEntry {
             number: event.number,
-            at: event.at.as_secs(),
+            tick: event.at.as_secs(),
             kind: event.kind as u32,
             session: event.session,
             address: event.address,
@@ -135,15 +135,15 @@ impl Machine for Rust {
         Ok((entries.collect(), recent.lost, recent.next))
     }
 
-    fn tell_client(directory: &Path, handle: &Handle, address: IpAddr) -> Result<(), Status> {
+    fn set_client(directory: &Path, handle: &Handle, address: IpAddr) -> Result<(), Status> {
         client_file::write(directory, handle, address, None).map_err(io_status)
     }
 
-    fn client(directory: &Path, handle: &Handle) -> Option<IpAddr> {
+    fn get_client(directory: &Path, handle: &Handle) -> Option<IpAddr> {
         client_file::read(directory, handle)
     }
 
-    fn forget_client(directory: &Path, handle: &Handle) -> Result<(), Status> {
+    fn remove_client(directory: &Path, handle: &Handle) -> Result<(), Status> {
         client_file::remove(directory, handle).map_err(io_status)
     }
 
@@ -165,12 +165,12 @@ impl Machine for Rust {
         range.intersection(other).map(|range| (range.first(), range.last()))
     }
 
-    fn script_of(arguments: &[&str]) -> Option<String> {
+    fn find_script(arguments: &[&str]) -> Option<String> {
         let script = script_argument(arguments.iter().map(|text| text.as_bytes()))?;
         Some(String::from_utf8(script.to_vec()).unwrap())
     }
 
-    fn through_text(handle: &Handle) -> Option<Handle> {
+    fn format_and_parse(handle: &Handle) -> Option<Handle> {
         Handle::parse(handle.to_string().as_bytes())
     }
 
@@ -182,7 +182,7 @@ impl Machine for Rust {
         vipool::system::map_directory().to_str().unwrap().to_owned()
     }
 
-    fn leader_of(pid: u32) -> Result<Leader, Status> {
+    fn leader_from_pid(pid: u32) -> Result<Leader, Status> {
         vipool::system::identify_process(pid).map_err(io_status)
     }
 }

@@ -1,0 +1,147 @@
+//! Tests of farms that are built by calls.
+
+use vipool::capi::status::vipool_status::*;
+use vipool::farm::{Farm, PoolOptions, RewriteOptions, Server, ServerRange};
+use vipool::interface::Interface;
+use vipool::map::{ExhaustionPolicy, Settings};
+use vipool::policy::{
+    Features, LoopbackConnect, PoolRule, PortRange, Program, ProgramFlags, RewriteFlags,
+    WildcardBind,
+};
+use vipool::pool::Reservation;
+use vipool::range::Range;
+
+use crate::api::Api;
+use crate::suite::{addresses, failed, ip, session, user};
+
+fn range(text: &str) -> Range {
+    text.parse().unwrap()
+}
+
+/// Returns a farm in which every setting differs from its default.
+fn farm() -> Farm {
+    let servers = vec![
+        Server { max_sessions: Some(3), ..Server::new("ts1") },
+        Server { enabled: false, ..Server::new("ts2") },
+        Server::new("ts3.example.net"),
+    ];
+    let mut farm = Farm { servers, ..Farm::default() };
+    let lab = PoolRule::new("lab").with_users(["eve"]).with_programs(["firefox"]);
+    farm.pools = vec![PoolOptions { rule: lab, max_addresses: Some(2) }];
+    let entry = |addresses: &str, server: &str, pool: &str| ServerRange {
+        addresses: vec![range(addresses)],
+        server: Some(server.into()),
+        pool: pool.into(),
+        ..ServerRange::default()
+    };
+    farm.ranges = vec![
+        ServerRange {
+            exclude: vec![range("10.0.5.12")],
+            ..entry("10.0.5.10-10.0.5.14", "ts1", "default")
+        },
+        entry("10.0.5.100-10.0.5.110", "ts1", "lab"),
+        entry("10.0.6.10-10.0.6.20", "ts2", "default"),
+        entry("10.0.7.10-10.0.7.20", "ts3.example.net", "default"),
+    ];
+    farm.loopback.ranges = vec![range("127.9.0.0/28")];
+    farm.loopback.exclude = vec![range("127.9.0.4")];
+    farm.network.subnets = vec![
+        "10.0.5.0/24".parse().unwrap(),
+        "10.0.6.0/24".parse().unwrap(),
+        "10.0.7.0/24".parse().unwrap(),
+    ];
+    farm.network.dhcp_ranges = vec![range("10.0.5.200-10.0.5.250")];
+    farm.sessions.cool_down = 7;
+    farm.sessions.check_in_use = false;
+    farm.sessions.low_water = 1;
+    farm.sessions.sessions_per_user = 2;
+    farm.sessions.on_exhausted = ExhaustionPolicy::Wait(9);
+    farm.reservations = vec![Reservation::new(ip("10.0.5.13"), "ada")];
+    farm.rewrite = RewriteOptions {
+        flags: RewriteFlags::default().with_pass_when_missing(true).with_hide_addresses(true),
+        wildcard_udp_ports: vec![PortRange { first: 5000, last: 5001 }],
+        fixed_ports: vec![PortRange { first: 80, last: 80 }],
+        ..RewriteOptions::default()
+    };
+    farm.programs = vec![
+        Program::new("/usr/bin/server")
+            .with_features(Features::default().with_loopback(true).with_client_ip(true))
+            .with_flags(
+                ProgramFlags::default()
+                    .with_inherit(true)
+                    .with_map_ephemeral(true)
+                    .with_wildcard(WildcardBind::Keep)
+                    .with_loopback_connect(LoopbackConnect::Own),
+            )
+            .with_own_ports([PortRange { first: 81, last: 82 }])
+            .with_shared_ports([PortRange { first: 631, last: 631 }]),
+        Program::new("/usr/bin/python3")
+            .with_script("/opt/run.py")
+            .with_features(Features::default().with_client_ip(true)),
+    ];
+    farm
+}
+
+pub fn farm_built_by_calls_makes_a_plan<A: Api>() {
+    let farm = farm();
+    let (found, api) = A::from_farm(&farm, "ts1", None);
+    assert_eq!(found, []);
+    let api = api.unwrap();
+    let pools: Vec<_> = api.pools().into_iter().map(|pool| (pool.name, pool.slots)).collect();
+    let pool = |name: &str, slots| (name.to_owned(), slots);
+    assert_eq!(pools[..2], [pool("default", 4), pool("lab", 2)]);
+    assert_eq!(pools[2].0, "loopback");
+    assert_eq!(
+        api.settings(),
+        Settings::new()
+            .with_cool_down(7)
+            .with_low_water(1)
+            .with_sessions_per_user(2)
+            .with_max_sessions(3)
+            .with_on_exhausted(ExhaustionPolicy::Wait(9))
+    );
+    assert_eq!(api.choose_pool("eve", None).as_deref(), Some("lab"));
+    assert_eq!(api.choose_pool("ada", Some("/usr/bin/firefox")).as_deref(), Some("lab"));
+    assert_eq!(addresses(&api.open(session(1), &user("ada"), 100).unwrap())[0], "10.0.5.13");
+    let excluded = user("bob").with_address(ip("10.0.5.12"));
+    assert_eq!(failed(api.open(session(2), &excluded, 100)), VIPOOL_ERR_EXCLUDED);
+    assert_eq!(api.pool_kind(ip("127.9.0.4")), None);
+    assert_eq!(api.rewrite_flags(), 0b11);
+    let (rule, features) = api.rule("/usr/bin/server", false).unwrap();
+    assert_eq!((rule, features), (farm.programs[0].id(), 6));
+    // The rule requires a script, which is unknown here.
+    assert_eq!(api.rule("/usr/bin/python3", false), None);
+    let port = |first, last| PortRange { first, last };
+    assert_eq!(A::fixed_ports(&farm), [port(80, 82)]);
+
+    let (found, disabled) = A::from_farm(&farm, "TS2", None);
+    assert_eq!((found, disabled.unwrap().pools()), (vec![], vec![]));
+    let (_, other) = A::from_farm(&farm, "ts3", None);
+    assert_eq!(other.unwrap().pools()[0].slots, 11);
+
+    let eth = |index, name: &str, net: &str| Interface {
+        index,
+        name: name.into(),
+        addresses: vec![net.parse().unwrap()],
+    };
+    let interfaces = [eth(1, "lo", "127.0.0.1/8"), eth(4, "eth1", "10.0.5.11/24")];
+    let (found, matched) = A::from_farm(&farm, "ts1", Some(&interfaces));
+    assert_eq!(found, [("eth1".to_owned(), "4".to_owned())]);
+    // The address of the host is removed too.
+    assert_eq!(matched.unwrap().pools()[0].slots, 3);
+    let (found, _) = A::from_farm(&farm, "ts1", Some(&interfaces[..1]));
+    let missing = |key: &str| (key.to_owned(), "no-interface".to_owned());
+    assert_eq!(found, [missing("range[0].addresses[0]"), missing("range[1].addresses[0]")]);
+}
+
+pub fn mistakes_become_findings<A: Api>() {
+    let mut wrong = farm();
+    wrong.ranges[0].server = Some("ts9".into());
+    wrong.programs[0].pattern = "bin/server".into();
+    let (found, _) = A::from_farm(&wrong, "ts1", None);
+    let keys: Vec<_> = found.iter().map(|(key, _)| &**key).collect();
+    assert!(keys.contains(&"range[0].server") && keys.contains(&"program[0].path"), "{found:?}");
+    let (found, none) = A::from_farm(&farm(), "nowhere", None);
+    assert_eq!(found, [("server".to_owned(), "unknown-server".to_owned())]);
+    assert_eq!(none.unwrap().pools(), []);
+}
