@@ -1,13 +1,13 @@
-//! A call through the C ABI beside the same in Rust: both take the bytes of a sockaddr where a
-//! hook layer has them, and give bytes back.
+//! Compares a call through the C ABI with the same call in Rust. Both read and write the bytes of a
+//! sockaddr, as a hook layer does.
 //!
-//! `cargo xtask bench capi` (`--json`) measures short blocks of calls, Rust and C in
-//! turn, and prints the median of each and of the difference within a pair: what else runs on the
-//! machine meets both alike. Where memory comes to lie is worth some nanoseconds too, so that several
-//! processes are measured, and the median of them is told with the middle half.
+//! `cargo xtask bench capi` (`--json`) measures short blocks of calls, alternately in Rust and C. It
+//! prints the medians, and the median of the difference within a pair, because other load affects both
+//! alike. The memory layout changes a result by some nanoseconds, so several processes are measured;
+//! the table has their median and quartiles.
 //!
-//! With `-- NAME rust|c COUNT` it makes that many calls and nothing else, so that two runs under
-//! `valgrind --tool=callgrind` tell the instructions of one call.
+//! With `-- NAME rust|c COUNT` it only makes that many calls. Two runs under
+//! `valgrind --tool=callgrind` then show the instructions of one call.
 
 use std::ffi::c_void;
 use std::hint::black_box;
@@ -69,7 +69,7 @@ fn plan() -> Plan {
         .with_policy(Policy::new([Program::new("/bin/x").with_features(features)]))
 }
 
-/// What a C program has made: the same as [`plan`], and one open session.
+/// The objects of a C program: the map of [`plan`] with one open session.
 struct C {
     map: *mut vipool_map,
     reader: *mut vipool_reader,
@@ -79,7 +79,7 @@ struct C {
 
 impl Drop for C {
     fn drop(&mut self) {
-        // SAFETY: each came from the library and goes back once.
+        // SAFETY: each handle came from the library and is freed once.
         unsafe {
             vipool_rewriter_free(self.rewriter);
             vipool_reader_close(self.reader);
@@ -89,7 +89,7 @@ impl Drop for C {
 }
 
 fn sized<T>() -> T {
-    // SAFETY: zero is valid for every struct of the header, and the size is its first field.
+    // SAFETY: zeros are valid for every struct of the header, and the size is the first field.
     unsafe {
         let mut value = std::mem::zeroed::<T>();
         (&raw mut value).cast::<usize>().write(size_of::<T>());
@@ -97,7 +97,7 @@ fn sized<T>() -> T {
     }
 }
 
-fn made(status: vipool_status) {
+fn check_ok(status: vipool_status) {
     assert_eq!(status, vipool_status::VIPOOL_OK);
 }
 
@@ -111,41 +111,41 @@ fn c(rule: u64) -> C {
     // SAFETY: every pointer is to a live value of its type.
     unsafe {
         let plan = c_plan();
-        made(vipool_map_create_in_memory(plan, null(), &mut c.map));
+        check_ok(vipool_map_create_in_memory(plan, null(), &mut c.map));
         vipool_plan_free(plan);
-        made(vipool_reader_open_map(c.map, &mut c.reader));
+        check_ok(vipool_reader_open_map(c.map, &mut c.reader));
         let mut opened = sized::<vipool_opened_session>();
-        made(vipool_map_open_session(c.map, session(1).raw(), null(), 0, &mut opened));
+        check_ok(vipool_map_open_session(c.map, session(1).raw(), null(), 0, &mut opened));
         c.handle = opened.handle;
         let mut options = sized::<vipool_rewriter_options>();
         (options.handle, options.rule) = (opened.handle, rule);
-        made(vipool_rewriter_new(c.reader, &options, &mut c.rewriter));
+        check_ok(vipool_rewriter_new(c.reader, &options, &mut c.rewriter));
     }
     c
 }
 
-/// The same as [`plan`]. The caller frees it.
+/// Returns the plan of [`plan`], built by calls. The caller frees it.
 fn c_plan() -> *mut vipool_plan {
     let (mut farm, mut plan): (*mut vipool_farm, *mut vipool_plan) = (null_mut(), null_mut());
     let mut range = Default::default();
     // SAFETY: every pointer is to a live value of its type.
     unsafe {
-        made(vipool_range_parse(POOL.as_ptr().cast(), POOL.len(), &mut range));
-        made(vipool_farm_new(&mut farm));
-        made(vipool_farm_set_loopback(farm, &range, 1, null(), 0));
-        // Zero everywhere: no cool-down, as in the plan for Rust.
-        made(vipool_farm_set_settings(farm, &sized()));
+        check_ok(vipool_range_parse(POOL.as_ptr().cast(), POOL.len(), &mut range));
+        check_ok(vipool_farm_new(&mut farm));
+        check_ok(vipool_farm_set_loopback(farm, &range, 1, null(), 0));
+        // All zeros: no cool-down, as in the plan for Rust.
+        check_ok(vipool_farm_set_settings(farm, &sized()));
         let mut program = sized::<vipool_program>();
         (program.pattern, program.pattern_length) = (c"/bin/x".as_ptr(), 6);
         program.features = 2;
-        made(vipool_farm_add_program(farm, &program));
-        made(vipool_plan_new(farm, &sized(), &mut plan));
+        check_ok(vipool_farm_add_program(farm, &program));
+        check_ok(vipool_plan_new(farm, &sized(), &mut plan));
         vipool_farm_free(farm);
     }
     plan
 }
 
-/// What a hook layer in Rust does: bytes in, decision, bytes out.
+/// Parses the bytes, decides, and writes bytes, as a hook layer in Rust does.
 fn through_rust(
     bytes: &[u8],
     decide: impl FnOnce(SocketAddr) -> Option<SocketAddr>,
@@ -158,30 +158,30 @@ fn through_rust(
     (out, length)
 }
 
-/// What is asked on the command line.
-enum Wanted {
-    /// The table: so many processes, each measuring so many pairs of blocks.
+/// The command line.
+enum Mode {
+    /// Print the table of this many processes, each with this many pairs of blocks.
     Table { processes: usize, pairs: usize, json: bool },
-    /// One process of those, which prints bare numbers.
+    /// Measure in one process and print bare numbers.
     Process { pairs: usize },
-    /// So many calls of one kind and side.
+    /// Make this many calls of one kind in one language.
     Calls { name: String, c: bool, count: u64 },
 }
 
-impl Wanted {
+impl Mode {
     fn read() -> Self {
-        // cargo says --bench, and --test where it only wants to see that it runs.
+        // cargo passes --bench, or --test for a short run.
         let arguments: Vec<String> = std::env::args().skip(1).collect();
         let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let words: Vec<&str> = words.into_iter().filter(|word| !word.starts_with("--")).collect();
         let flag = |name: &str| arguments.iter().any(|word| word == name);
         let count = |word: &str| word.parse().expect("a number");
         match *words {
-            [] if flag("--test") => Wanted::Table { processes: 1, pairs: 11, json: false },
-            [] => Wanted::Table { processes: 15, pairs: 801, json: flag("--json") },
-            ["process", pairs] => Wanted::Process { pairs: count(pairs) as usize },
+            [] if flag("--test") => Mode::Table { processes: 1, pairs: 11, json: false },
+            [] => Mode::Table { processes: 15, pairs: 801, json: flag("--json") },
+            ["process", pairs] => Mode::Process { pairs: count(pairs) as usize },
             [name, side @ ("rust" | "c"), calls] => {
-                Wanted::Calls { name: name.to_owned(), c: side == "c", count: count(calls) }
+                Mode::Calls { name: name.to_owned(), c: side == "c", count: count(calls) }
             }
             _ => panic!("no arguments, or: NAME rust|c COUNT"),
         }
@@ -190,18 +190,18 @@ impl Wanted {
     /// Measures one kind of call.
     fn call<R, S>(&self, name: &str, mut rust: impl FnMut() -> R, mut c: impl FnMut() -> S) {
         match self {
-            Wanted::Calls { name: wanted, .. } if wanted != name => {}
-            Wanted::Table { .. } => unreachable!("other processes measure"),
-            Wanted::Calls { c: false, count, .. } => {
+            Mode::Calls { name: wanted, .. } if wanted != name => {}
+            Mode::Table { .. } => unreachable!("other processes measure"),
+            Mode::Calls { c: false, count, .. } => {
                 (0..*count).for_each(|_| drop(black_box(rust())))
             }
-            Wanted::Calls { count, .. } => (0..*count).for_each(|_| drop(black_box(c()))),
-            Wanted::Process { pairs } => compare(name, *pairs, &mut rust, &mut c),
+            Mode::Calls { count, .. } => (0..*count).for_each(|_| drop(black_box(c()))),
+            Mode::Process { pairs } => compare(name, *pairs, &mut rust, &mut c),
         }
     }
 }
 
-/// Calls of one block: short enough that most blocks are not interrupted.
+/// Calls per block: few enough that most blocks are not interrupted.
 const BLOCK: u32 = 200;
 
 fn block<R>(call: &mut impl FnMut() -> R) -> f64 {
@@ -220,7 +220,7 @@ fn compare<R, S>(
 ) {
     let mut figures = [const { Vec::new() }; 3];
     for pair in 0..pairs {
-        // Who comes first changes, so that nobody always finds the caches warm.
+        // The order alternates, so that neither language always has warm caches.
         let (in_rust, in_c) = if pair % 2 == 0 {
             let in_rust = block(rust);
             (in_rust, block(c))
@@ -232,17 +232,17 @@ fn compare<R, S>(
             list.push(figure);
         }
     }
-    let [in_rust, in_c, more] = figures.map(|mut list| quarters(&mut list)[1]);
+    let [in_rust, in_c, more] = figures.map(|mut list| quartiles(&mut list)[1]);
     println!("{name} {in_rust} {in_c} {more}");
 }
 
-/// The first quarter, the median and the third.
-fn quarters(list: &mut [f64]) -> [f64; 3] {
+/// Returns the quartiles.
+fn quartiles(list: &mut [f64]) -> [f64; 3] {
     list.sort_by(f64::total_cmp);
     [1, 2, 3].map(|quarter| list[list.len() * quarter / 4])
 }
 
-/// Measures in several processes, one after another.
+/// Measures in several processes, one after another, and prints the table.
 fn table(processes: usize, pairs: usize, json: bool) {
     let mut rows: Vec<(String, [Vec<f64>; 3])> = Vec::new();
     for _ in 0..processes {
@@ -267,7 +267,7 @@ fn table(processes: usize, pairs: usize, json: bool) {
     }
     for (name, lists) in rows {
         let [[_, rust, _], [_, c, _], [first, more, third]] =
-            lists.map(|mut list| quarters(&mut list));
+            lists.map(|mut list| quartiles(&mut list));
         match json {
             true => println!(
                 "{{\"name\":\"{name}\",\"rust\":{rust:.1},\"c\":{c:.1},\"difference\":{more:.1},\
@@ -286,8 +286,8 @@ fn table(processes: usize, pairs: usize, json: bool) {
 }
 
 fn main() {
-    let wanted = Wanted::read();
-    if let Wanted::Table { processes, pairs, json } = wanted {
+    let mode = Mode::read();
+    if let Mode::Table { processes, pairs, json } = mode {
         return table(processes, pairs, json);
     }
     let mut map = Map::in_memory(&plan()).expect("a map");
@@ -308,39 +308,39 @@ fn main() {
         system: &system,
     };
     let c = c(program.id());
-    rewriting(&wanted, rewriter, &c);
+    rewriting(&mode, rewriter, &c);
 
     let mut found = sized::<vipool_found_session>();
     let mut own = sized::<vipool_addresses>();
-    // Called by pointer, so that nothing is inlined that a C program could not inline.
+    // Calls by pointer, because a C program cannot inline these functions.
     let check = black_box(vipool_reader_check_handle as unsafe extern "C" fn(_, _) -> _);
     let find = black_box(vipool_reader_find_session as unsafe extern "C" fn(_, _, _) -> _);
     let look_up = black_box(vipool_reader_get_addresses as unsafe extern "C" fn(_, _, _) -> _);
     let id = session(1);
     // SAFETY, of all calls below: every pointer is to a live value of its type.
-    wanted.call(
+    mode.call(
         "is_live",
         || reader.is_live(black_box(&handle)),
         // SAFETY: see above.
         || unsafe { check(c.reader.cast_const(), black_box(&raw const c.handle)) },
     );
-    wanted.call(
+    mode.call(
         "find",
         || reader.find(black_box(id)),
         // SAFETY: see above.
         || unsafe { find(c.reader.cast_const(), black_box(id.raw()), &raw mut found) },
     );
-    wanted.call(
+    mode.call(
         "addresses",
         || reader.addresses(&reader.lookup(black_box(id))),
         // SAFETY: see above.
         || unsafe { look_up(c.reader.cast_const(), black_box(id.raw()), &raw mut own) },
     );
-    opening(&wanted, &mut map, &c);
+    opening(&mode, &mut map, &c);
 }
 
 fn rewriting<'w, W: vipool::rewrite::SystemView + 'w>(
-    wanted: &Wanted,
+    mode: &Mode,
     rewriter: impl Fn() -> Rewriter<'w, W>,
     c: &C,
 ) {
@@ -361,7 +361,7 @@ fn rewriting<'w, W: vipool::rewrite::SystemView + 'w>(
     let visible_ip = black_box(vipool_rewrite_visible_ip as unsafe extern "C" fn(_, _, _) -> _);
     let at = |bytes: &[u8; sockaddr::IPV4_LENGTH]| -> *const c_void { bytes.as_ptr().cast() };
 
-    wanted.call(
+    mode.call(
         "bind",
         || {
             through_rust(black_box(&bytes), |to| {
@@ -373,7 +373,7 @@ fn rewriting<'w, W: vipool::rewrite::SystemView + 'w>(
             bind(decider, black_box(&raw const socket), at(black_box(&bytes)), 16_u32, out)
         },
     );
-    wanted.call(
+    mode.call(
         "connect",
         || {
             through_rust(black_box(&outside), |to| {
@@ -388,7 +388,7 @@ fn rewriting<'w, W: vipool::rewrite::SystemView + 'w>(
             connect(decider, black_box(&raw const socket), at(black_box(&outside)), 16_u32, out)
         },
     );
-    wanted.call(
+    mode.call(
         "accept",
         || {
             through_rust(black_box(&bytes), |source| {
@@ -403,7 +403,7 @@ fn rewriting<'w, W: vipool::rewrite::SystemView + 'w>(
     );
     let (ip, c_ip): (IpAddr, vipool_ip) =
         ([127, 3, 0, 2].into(), IpAddr::from([127, 3, 0, 2]).into());
-    wanted.call(
+    mode.call(
         "visible_ip",
         || rewriter().visible_ip(black_box(ip)).rewritten(),
         // SAFETY: as above.
@@ -411,8 +411,8 @@ fn rewriting<'w, W: vipool::rewrite::SystemView + 'w>(
     );
 }
 
-/// A session of a user's, opened and closed by its handle.
-fn opening(wanted: &Wanted, map: &mut Map, c: &C) {
+/// Measures opening a session and closing it by its handle.
+fn opening(mode: &Mode, map: &mut Map, c: &C) {
     let id = session(2);
     let user = OpenOptions::new().with_user("ada");
     let mut options = sized::<vipool_open_options>();
@@ -427,7 +427,7 @@ fn opening(wanted: &Wanted, map: &mut Map, c: &C) {
         ("open_close", OpenOptions::default(), null()),
         ("open_close_user", user, &raw const options),
     ] {
-        wanted.call(
+        mode.call(
             name,
             || {
                 let opened =
@@ -436,14 +436,14 @@ fn opening(wanted: &Wanted, map: &mut Map, c: &C) {
             },
             // SAFETY: every pointer is to a live value of its type.
             || unsafe {
-                made(open(
+                check_ok(open(
                     c.map.cast_const(),
                     black_box(id.raw()),
                     black_box(in_c),
                     0_u32,
                     &raw mut opened,
                 ));
-                made(close(
+                check_ok(close(
                     c.map.cast_const(),
                     black_box(&raw const opened.handle),
                     0_u32,
@@ -454,7 +454,7 @@ fn opening(wanted: &Wanted, map: &mut Map, c: &C) {
     }
     let single = single_threaded_map();
     let mut writer = map.exclusive_writer().expect("exclusive access");
-    wanted.call(
+    mode.call(
         "writer",
         || {
             let given = OpenOptions::default();
@@ -465,15 +465,15 @@ fn opening(wanted: &Wanted, map: &mut Map, c: &C) {
         // SAFETY: as above.
         || unsafe {
             let map = single.cast_const();
-            made(open(map, black_box(id.raw()), black_box(null()), 0_u32, &raw mut opened));
-            made(close(map, black_box(&raw const opened.handle), 0_u32, &raw mut closed));
+            check_ok(open(map, black_box(id.raw()), black_box(null()), 0_u32, &raw mut opened));
+            check_ok(close(map, black_box(&raw const opened.handle), 0_u32, &raw mut closed));
         },
     );
     // SAFETY: as above; the map is closed once.
     unsafe { vipool_map_close(single) };
 }
 
-/// A map in memory for one thread.
+/// Makes a map in memory for one thread.
 fn single_threaded_map() -> *mut vipool_map {
     let mut map = null_mut();
     let mut options = sized::<vipool_map_options>();
@@ -481,7 +481,7 @@ fn single_threaded_map() -> *mut vipool_map {
     // SAFETY: every pointer is to a live value of its type.
     unsafe {
         let plan = c_plan();
-        made(vipool_map_create_in_memory(plan, &options, &mut map));
+        check_ok(vipool_map_create_in_memory(plan, &options, &mut map));
         vipool_plan_free(plan);
     }
     map

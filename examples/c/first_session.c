@@ -1,5 +1,5 @@
-/* The shortest way through vipool, in one program: an agent's part (a pool, a session) and a
- * hook's part (which rule is this program under, what becomes of a bind).
+/* A minimal program for agent and hook: the agent makes a pool and opens a session, the hook finds the
+ * rule of its program and rewrites a bind.
  *
  *     cc -std=c99 first_session.c $(pkg-config --cflags --libs vipool) -o first_session
  */
@@ -10,7 +10,7 @@
 
 #include <vipool.h>
 
-/* Ends the program with what went wrong, and with the details that the library kept. */
+/* Exits with the details of an error. */
 static void check(vipool_status status, const char *what)
 {
     if (status != VIPOOL_OK) {
@@ -75,7 +75,7 @@ static vipool_plan *make_plan(const char *program_path)
     return plan;
 }
 
-/* What the hook inside the program does with bind(127.0.0.1:6379). */
+/* The hook: rewrites bind(127.0.0.1:6379). */
 static void rewrite_a_bind(const vipool_rewriter *rewriter)
 {
     static const char localhost[] = "127.0.0.1";
@@ -113,7 +113,7 @@ static void rewrite_a_bind(const vipool_rewriter *rewriter)
     }
 }
 
-/* The hook: finds the rule of its program, and what decides for its calls. */
+/* The hook: finds the rule of its program and makes the rewriter. */
 static vipool_rewriter *make_rewriter(const vipool_reader *reader, const char *program_path,
                                       const vipool_handle *handle)
 {
@@ -153,7 +153,7 @@ int main(int argc, char **argv)
 
     printf("vipool %s\n", vipool_version());
 
-    /* The agent: with a directory the map is a file there, without it is in memory. */
+    /* The agent: the map is in a directory, or in memory without one. */
     if (argc > 1) {
         check(vipool_map_create(argv[1], strlen(argv[1]), plan, NULL, &map), "vipool_map_create");
     } else {
@@ -183,7 +183,7 @@ int main(int argc, char **argv)
     rewriter = make_rewriter(reader, program_path, &opened.handle);
     rewrite_a_bind(rewriter);
 
-    /* The agent again. A second close frees nothing and says so. */
+    /* The agent again. A second close releases nothing and reports it. */
     check(vipool_map_close_by_handle(map, &opened.handle, vipool_now(), NULL), "vipool_map_close_by_handle");
     status = vipool_map_close_by_handle(map, &opened.handle, vipool_now(), NULL);
     printf("%-20s %s: %s\n", "closed twice", vipool_status_get_name(status), vipool_last_error());

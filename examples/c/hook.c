@@ -1,14 +1,14 @@
-/* A hook layer of a vendor's own: what its replacements of bind, listen, connect, getsockname and
- * accept do with the answers of vipool. How they get into a program (import tables, a preload, a
- * detour library) is the vendor's business and not shown: here main() calls them.
+/* A vendor's hook layer: replacements of bind, listen, connect, getsockname and accept that follow the
+ * outcomes of vipool. How a vendor installs them (import tables, a preload library, detours) is not
+ * shown: main() calls them here.
  *
  *     hook MAP-DIRECTORY LEASE PORT
  *
- * LEASE is the text of the session's handle, which the agent put into the environment of the
- * program. The program listens on 127.0.0.1:PORT and talks to itself: in two sessions at the same
- * time each meets its own.
+ * LEASE is the text of the session's handle, from the environment of the program. The program listens on
+ * 127.0.0.1:PORT and connects to itself. In two sessions at the same time, each connects to its own
+ * listener.
  *
- * Linux and other systems with POSIX sockets; on Windows the calls are those of Winsock.
+ * For Linux and other systems with POSIX sockets.
  */
 
 #define _DEFAULT_SOURCE /* SO_REUSEPORT of glibc */
@@ -24,11 +24,11 @@
 
 #include <vipool.h>
 
-/* What decides for this process. Made once, before the first call is replaced; NULL if the program
- * is not on the process list or in no session: then every call goes on as it is. */
+/* The rewriter of this process, made before the first call is replaced. NULL if no rule applies or the
+ * process has no session: then every call passes. */
 static vipool_rewriter *rewriter;
 
-/* ---- What the rewriter asks of the kernel ---------------------------------------------------- */
+/* ---- Callbacks: facts about a socket ---------------------------------------------------------- */
 
 static int descriptor_of(void *context)
 {
@@ -94,11 +94,11 @@ static vipool_socket facts_of(int *descriptor)
 
 /* ---- The replacements ------------------------------------------------------------------------ */
 
-/* What they do on the way leaves errno as it was. A failed call of vipool leaves VIPOOL_PASSED: the
- * kernel judges. A bad pointer of the program's crashes here, where the kernel would answer EFAULT:
- * who wants to be as patient reads the program's memory by process_vm_readv(). */
+/* The replacements keep errno unless the call itself fails. If a call of vipool fails, the outcome stays
+ * VIPOOL_PASSED. An invalid pointer of the program crashes here, where the kernel would return EFAULT; a
+ * hook can read the memory with process_vm_readv() instead. */
 
-static vipool_outcome nothing_yet(void)
+static vipool_outcome passed_outcome(void)
 {
     vipool_outcome outcome = { .size = sizeof outcome, .kind = VIPOOL_PASSED };
     return outcome;
@@ -117,8 +117,8 @@ static int bind_to(int descriptor, const vipool_sockaddr *address)
                 (socklen_t)address->length);
 }
 
-/* bind to the address of an outcome; IPV6_V6ONLY is set again if it fails. */
-static int bind_as_told(int descriptor, const vipool_outcome *outcome)
+/* Binds to the address of an outcome. Sets IPV6_V6ONLY again if the bind fails. */
+static int bind_outcome(int descriptor, const vipool_outcome *outcome)
 {
     uint32_t clear = outcome->flags & VIPOOL_DO_CLEAR_V6ONLY;
     int result;
@@ -132,9 +132,9 @@ static int bind_as_told(int descriptor, const vipool_outcome *outcome)
     return result;
 }
 
-/* Whether a bind failed since the session's address is on no interface, and the administrator
- * does not let such calls go on as the program meant them. */
-static int is_missed(const vipool_sockaddr *address)
+/* Returns whether a bind failed because the address of the session is on no interface, and the settings
+ * do not allow the call to pass. */
+static int is_address_missing(const vipool_sockaddr *address)
 {
     uint32_t retry = 0;
     vipool_ip ip;
@@ -151,7 +151,7 @@ static int hooked_bind(int descriptor, const struct sockaddr *address, socklen_t
 {
     int before = errno;
     vipool_socket facts = facts_of(&descriptor);
-    vipool_outcome outcome = nothing_yet();
+    vipool_outcome outcome = passed_outcome();
 
     (void)vipool_rewrite_bind(rewriter, &facts, address, (uint32_t)length, &outcome);
     if (outcome.kind == VIPOOL_REFUSED) {
@@ -160,10 +160,10 @@ static int hooked_bind(int descriptor, const struct sockaddr *address, socklen_t
     }
     if (outcome.kind == VIPOOL_REWRITTEN) {
         errno = before;
-        if (bind_as_told(descriptor, &outcome) == 0) {
+        if (bind_outcome(descriptor, &outcome) == 0) {
             return 0;
         }
-        if (errno != EADDRNOTAVAIL || is_missed(&outcome.address)) {
+        if (errno != EADDRNOTAVAIL || is_address_missing(&outcome.address)) {
             return -1;
         }
     }
@@ -175,24 +175,24 @@ static int hooked_listen(int descriptor, int backlog)
 {
     int before = errno;
     vipool_socket facts = facts_of(&descriptor);
-    vipool_outcome outcome = nothing_yet();
+    vipool_outcome outcome = passed_outcome();
 
     (void)vipool_rewrite_listen(rewriter, &facts, &outcome);
-    if (outcome.kind == VIPOOL_REWRITTEN && bind_as_told(descriptor, &outcome) != 0
-        && is_missed(&outcome.address)) {
+    if (outcome.kind == VIPOOL_REWRITTEN && bind_outcome(descriptor, &outcome) != 0
+        && is_address_missing(&outcome.address)) {
         return -1;
     }
-    /* What else went wrong listen() says. */
+    /* listen() reports any other error. */
     errno = before;
     return listen(descriptor, backlog);
 }
 
-/* Binds the source of a connect. A failure is none unless the session's address is missing. */
+/* Binds the source of a connect. It fails only if the address of the session is missing. */
 static int bind_first(int descriptor, const vipool_outcome *outcome)
 {
     int result;
 #ifdef IP_BIND_ADDRESS_NO_PORT
-    /* For this bind alone: after one of its own the program asks for the port. */
+    /* Only for this bind: after its own bind the program reads the port. */
     int name = IP_BIND_ADDRESS_NO_PORT;
     if ((outcome->flags & VIPOOL_DO_DEFER_PORT) && !option(descriptor, IPPROTO_IP, name)) {
         set_option(descriptor, IPPROTO_IP, name, 1);
@@ -201,14 +201,14 @@ static int bind_first(int descriptor, const vipool_outcome *outcome)
     } else
 #endif
         result = bind_to(descriptor, &outcome->bind);
-    return result != 0 && is_missed(&outcome->bind) ? -1 : 0;
+    return result != 0 && is_address_missing(&outcome->bind) ? -1 : 0;
 }
 
 static int hooked_connect(int descriptor, const struct sockaddr *address, socklen_t length)
 {
     int before = errno;
     vipool_socket facts = facts_of(&descriptor);
-    vipool_outcome outcome = nothing_yet();
+    vipool_outcome outcome = passed_outcome();
     int result;
 
     (void)vipool_rewrite_connect(rewriter, &facts, address, (uint32_t)length, &outcome);
@@ -235,52 +235,52 @@ static int hooked_connect(int descriptor, const struct sockaddr *address, sockle
     return result;
 }
 
-/* Shows the program an address that the kernel has just put into its buffer, cut to the size of
- * that. A program that does not want to know hands in NULL. */
-static void show(struct sockaddr *address, socklen_t room, socklen_t *length,
+/* Replaces an address that the kernel wrote to a buffer of the program, cut to the size of the buffer.
+ * The buffer is NULL if the program does not want the address. */
+static void replace_address(struct sockaddr *address, socklen_t capacity, socklen_t *length,
                  vipool_get_address_fn get_other_end, int *descriptor)
 {
     int before = errno;
-    vipool_outcome outcome = nothing_yet();
+    vipool_outcome outcome = passed_outcome();
     if (address == NULL) {
         return;
     }
-    (void)vipool_rewrite_visible_address(rewriter, address, (uint32_t)(*length < room ? *length : room),
+    (void)vipool_rewrite_visible_address(rewriter, address, (uint32_t)(*length < capacity ? *length : capacity),
                                get_other_end, descriptor, &outcome);
     errno = before;
     if (outcome.kind == VIPOOL_REWRITTEN) {
         socklen_t whole = (socklen_t)outcome.address.length;
-        memcpy(address, outcome.address.bytes, whole < room ? whole : room);
+        memcpy(address, outcome.address.bytes, whole < capacity ? whole : capacity);
         *length = whole;
     }
 }
 
 static int hooked_getsockname(int descriptor, struct sockaddr *address, socklen_t *length)
 {
-    socklen_t room = length != NULL ? *length : 0;
+    socklen_t capacity = length != NULL ? *length : 0;
     int result = getsockname(descriptor, address, length);
 
     if (result == 0) {
-        show(address, room, length, get_peer, &descriptor);
+        replace_address(address, capacity, length, get_peer, &descriptor);
     }
     return result;
 }
 
 static int hooked_accept(int descriptor, struct sockaddr *address, socklen_t *length)
 {
-    socklen_t room = length != NULL ? *length : 0;
+    socklen_t capacity = length != NULL ? *length : 0;
     int accepted = accept(descriptor, address, length);
 
     if (accepted >= 0) {
-        show(address, room, length, get_local, &accepted);
+        replace_address(address, capacity, length, get_local, &accepted);
     }
     return accepted;
 }
 
 /* ---- Start of the process -------------------------------------------------------------------- */
 
-/* Finds the lease and the rule of this process. NULL, or why the program runs untouched. A hook
- * looks at VIPOOL_DISABLE and AT_SECURE before, and has more places to find both: see vipool.h. */
+/* Finds the lease and the rule of this process. Returns NULL, or the reason why calls pass. A hook also
+ * checks VIPOOL_DISABLE and AT_SECURE, and has other ways to find lease and rule: see vipool.h. */
 static const char *start(const char *directory, const char *lease)
 {
     char path[4096];
@@ -290,16 +290,16 @@ static const char *start(const char *directory, const char *lease)
     vipool_rule rule = { .size = sizeof rule };
     vipool_rewriter_options options = {
         .size = sizeof options,
-        /* vipool's own question to the kernel; a vendor may have a better one. */
+        /* A vendor may have a faster lookup. */
         .find_listener = vipool_listener_find,
     };
     vipool_status status;
-    const char *why = NULL;
+    const char *reason = NULL;
 
     if (path_length < 0) {
         return strerror(errno);
     }
-    /* As all that may be called in a signal handler, it leaves no text in vipool_last_error(). */
+    /* This function is signal-safe, so it does not set vipool_last_error(). */
     status = vipool_handle_parse(lease, strlen(lease), &options.handle);
     if (status != VIPOOL_OK) {
         return vipool_status_get_text(status);
@@ -309,22 +309,22 @@ static const char *start(const char *directory, const char *lease)
     }
     executable.path_length = (size_t)path_length;
     if (vipool_reader_find_rule(reader, &executable, &rule) != VIPOOL_OK) {
-        why = vipool_reason_get_text(VIPOOL_REASON_NOT_LISTED);
+        reason = vipool_reason_get_text(VIPOOL_REASON_NOT_LISTED);
     } else {
         options.rule = rule.id;
         if (vipool_rewriter_new(reader, &options, &rewriter) != VIPOOL_OK) {
-            why = vipool_last_error();
+            reason = vipool_last_error();
         }
     }
-    /* The rewriter keeps what it needs. A hook never frees the rewriter: other threads may be in
-     * it until the process ends. This program frees it so that leak checkers stay quiet. */
+    /* The rewriter does not need the reader. A hook never frees the rewriter, because other threads may
+     * use it until the process exits. This program frees it for the leak checkers. */
     vipool_reader_close(reader);
-    return why;
+    return reason;
 }
 
 /* ---- The program ----------------------------------------------------------------------------- */
 
-static void must(int result, const char *what)
+static void exit_on_error(int result, const char *what)
 {
     if (result < 0) {
         perror(what);
@@ -346,46 +346,46 @@ int main(int argc, char **argv)
     socklen_t length = sizeof address;
     int server, client, accepted;
     char letter = 0;
-    const char *why;
+    const char *reason;
 
     if (argc != 4) {
         fprintf(stderr, "usage: hook MAP-DIRECTORY LEASE PORT\n");
         return 2;
     }
-    why = start(argv[1], argv[2]);
-    if (why != NULL) {
-        fprintf(stderr, "untouched: %s\n", why);
+    reason = start(argv[1], argv[2]);
+    if (reason != NULL) {
+        fprintf(stderr, "not rewritten: %s\n", reason);
     }
 
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     address.sin_port = htons((uint16_t)atoi(argv[3]));
     server = socket(AF_INET, SOCK_STREAM, 0);
-    must(server, "socket");
-    must(hooked_bind(server, generic, sizeof address), "bind");
-    must(hooked_listen(server, 1), "listen");
+    exit_on_error(server, "socket");
+    exit_on_error(hooked_bind(server, generic, sizeof address), "bind");
+    exit_on_error(hooked_listen(server, 1), "listen");
 
     length = sizeof address;
-    must(getsockname(server, generic, &length), "getsockname");
+    exit_on_error(getsockname(server, generic, &length), "getsockname");
     print_address("the kernel listens on", &address);
     length = sizeof address;
-    must(hooked_getsockname(server, generic, &length), "getsockname");
+    exit_on_error(hooked_getsockname(server, generic, &length), "getsockname");
     print_address("the program sees", &address);
 
-    /* Says that it listens, and waits until the other session does too. */
+    /* Reports that it listens, and waits until the other session listens too. */
     fflush(stdout);
     if (getchar() == EOF) {
         return 1;
     }
 
     client = socket(AF_INET, SOCK_STREAM, 0);
-    must(client, "socket");
-    must(hooked_connect(client, generic, sizeof address), "connect");
+    exit_on_error(client, "socket");
+    exit_on_error(hooked_connect(client, generic, sizeof address), "connect");
     length = sizeof address;
     accepted = hooked_accept(server, generic, &length);
-    must(accepted, "accept");
+    exit_on_error(accepted, "accept");
     printf("accepted from %s\n", inet_ntoa(address.sin_addr));
-    must((int)write(client, "x", 1), "write");
-    must((int)read(accepted, &letter, 1), "read");
+    exit_on_error((int)write(client, "x", 1), "write");
+    exit_on_error((int)read(accepted, &letter, 1), "read");
     printf("received %c\n", letter);
 
     close(accepted);

@@ -1,17 +1,15 @@
-/* A hook DLL of a vendor's own for Windows: it stands before bind, connect and getsockname in
- * the import table of the program that it is loaded into, and asks vipool.dll what becomes of
- * an address. The program knows nothing of it.
+/* A vendor's hook DLL for Windows. It replaces bind, connect and getsockname in the import table of the
+ * program that loads it, and rewrites their addresses with vipool.dll.
  *
  *     x86_64-w64-mingw32-gcc -shared -o windows_hook.dll windows_hook.c libvipool.dll.a -lws2_32
  *
- * The environment says where the map is (VIPOOL_MAP) and which lease the process is under
- * (VIPOOL_LEASE); a vendor's agent may tell it otherwise. How the DLL comes into the process is the
- * vendor's business. Import tables are the simplest way: a program that asks GetProcAddress for its
- * calls is not met by them.
+ * The environment has the directory of the map (VIPOOL_MAP) and the lease (VIPOOL_LEASE). How the DLL is
+ * loaded into the process is not shown. Import tables are the simplest method; they do not catch calls
+ * that a program looks up with GetProcAddress.
  *
- * listen need not be replaced: Winsock answers WSAEINVAL for a socket that was never bound. That
- * changes with VIPOOL_REWRITER_DEFER_WILDCARD, which is left out here: a socket that was bound to
- * 0.0.0.0:0 is on the virtual IP, from where Windows lets it reach no loopback address.
+ * listen is not replaced: Winsock fails with WSAEINVAL for a socket that was never bound. A hook with
+ * VIPOOL_REWRITER_DEFER_WILDCARD must replace it. Without that flag, a socket that was bound to
+ * 0.0.0.0:0 is bound to the virtual IP, from which Windows cannot reach a loopback address.
  */
 
 #include <winsock2.h>
@@ -21,24 +19,24 @@
 
 #include <vipool.h>
 
-/* What decides for this process. NULL (not listed, no lease): every call goes on as it is. */
+/* The rewriter of this process. NULL without a rule or a lease: then every call passes. */
 static vipool_rewriter *rewriter;
 
-/* Finds the lease and the rule of this process; what follows is in the order of the calls. */
+/* Finds the lease and the rule of this process. */
 static BOOL CALLBACK start(INIT_ONCE *once, void *parameter, void **context);
 
-/* The first call that is met makes the rewriter. In DllMain it would hold the loader's lock, under
- * which nothing but the simplest functions of the system may be called. */
-static vipool_rewriter *decider(void)
+/* Makes the rewriter at the first hooked call. DllMain holds the loader lock and may call only few
+ * functions of the system. */
+static vipool_rewriter *get_rewriter(void)
 {
     static INIT_ONCE once = INIT_ONCE_STATIC_INIT;
     (void)InitOnceExecuteOnce(&once, start, NULL, NULL);
     return rewriter;
 }
 
-/* ---- What the rewriter asks of the system ---------------------------------------------------- */
+/* ---- Callbacks: facts about a socket ---------------------------------------------------------- */
 
-/* The system's own functions: this DLL's import table is left alone, so they are called by name. */
+/* The import table of this DLL is not changed, so these calls reach the system. */
 
 static uint32_t get_local(void *context, void *buffer, uint32_t capacity)
 {
@@ -50,7 +48,7 @@ static uint32_t get_local(void *context, void *buffer, uint32_t capacity)
     if (getsockname(s, name, &length) == 0) {
         return (uint32_t)length;
     }
-    /* Winsock has no name for a socket that is not bound; to vipool that is 0.0.0.0:0 or [::]:0. */
+    /* getsockname of Winsock fails for an unbound socket. vipool expects 0.0.0.0:0 or [::]:0. */
     if (WSAGetLastError() != WSAEINVAL
         || getsockopt(s, SOL_SOCKET, SO_PROTOCOL_INFOW, (char *)&info, &info_length) != 0) {
         return 0;
@@ -107,16 +105,16 @@ static vipool_socket facts_of(SOCKET *s)
 
 /* ---- The replacements ------------------------------------------------------------------------ */
 
-/* What they do on the way leaves the last error as it was. A failed call of vipool, as with NULL,
- * leaves VIPOOL_PASSED: the system judges. */
+/* The replacements keep the last error unless the call itself fails. If a call of vipool fails, for
+ * example without a rewriter, the outcome stays VIPOOL_PASSED. */
 
-static vipool_outcome nothing_yet(void)
+static vipool_outcome passed_outcome(void)
 {
     vipool_outcome outcome = { .size = sizeof outcome, .kind = VIPOOL_PASSED };
     return outcome;
 }
 
-/* IPV6_V6ONLY, where the outcome says that it is to be cleared. */
+/* Sets IPV6_V6ONLY if the outcome requires that it is cleared. */
 static void set_v6only(SOCKET s, const vipool_outcome *outcome, DWORD value)
 {
     int before = WSAGetLastError();
@@ -131,9 +129,9 @@ static int bind_to(SOCKET s, const vipool_sockaddr *address)
     return bind(s, (const void *)address->bytes, (int)address->length);
 }
 
-/* Whether a bind failed since the session's address is on no interface, and the administrator
- * does not let such calls go on as the program meant them. */
-static BOOL is_missed(const vipool_sockaddr *address)
+/* Returns whether a bind failed because the address of the session is on no interface, and the settings
+ * do not allow the call to pass. */
+static BOOL is_address_missing(const vipool_sockaddr *address)
 {
     uint32_t retry = 0;
     vipool_ip ip;
@@ -150,9 +148,9 @@ static int WSAAPI hooked_bind(SOCKET s, const struct sockaddr *name, int length)
 {
     int before = WSAGetLastError();
     vipool_socket facts = facts_of(&s);
-    vipool_outcome outcome = nothing_yet();
+    vipool_outcome outcome = passed_outcome();
 
-    (void)vipool_rewrite_bind(decider(), &facts, name, (uint32_t)length, &outcome);
+    (void)vipool_rewrite_bind(get_rewriter(), &facts, name, (uint32_t)length, &outcome);
     if (outcome.kind == VIPOOL_REFUSED) {
         WSASetLastError(outcome.error);
         return SOCKET_ERROR;
@@ -164,7 +162,7 @@ static int WSAAPI hooked_bind(SOCKET s, const struct sockaddr *name, int length)
             return 0;
         }
         set_v6only(s, &outcome, 1);
-        if (WSAGetLastError() != WSAEADDRNOTAVAIL || is_missed(&outcome.address)) {
+        if (WSAGetLastError() != WSAEADDRNOTAVAIL || is_address_missing(&outcome.address)) {
             return SOCKET_ERROR;
         }
         WSASetLastError(before);
@@ -176,10 +174,10 @@ static int WSAAPI hooked_connect(SOCKET s, const struct sockaddr *name, int leng
 {
     int before = WSAGetLastError();
     vipool_socket facts = facts_of(&s);
-    vipool_outcome outcome = nothing_yet();
+    vipool_outcome outcome = passed_outcome();
     int result = 0;
 
-    (void)vipool_rewrite_connect(decider(), &facts, name, (uint32_t)length, &outcome);
+    (void)vipool_rewrite_connect(get_rewriter(), &facts, name, (uint32_t)length, &outcome);
     if (outcome.kind == VIPOOL_REFUSED) {
         WSASetLastError(outcome.error);
         return SOCKET_ERROR;
@@ -190,7 +188,7 @@ static int WSAAPI hooked_connect(SOCKET s, const struct sockaddr *name, int leng
     }
     set_v6only(s, &outcome, 0);
     if ((outcome.flags & VIPOOL_DO_BIND_FIRST) && bind_to(s, &outcome.bind) != 0
-        && is_missed(&outcome.bind)) {
+        && is_address_missing(&outcome.bind)) {
         result = SOCKET_ERROR;
     } else {
         WSASetLastError(before);
@@ -204,15 +202,15 @@ static int WSAAPI hooked_connect(SOCKET s, const struct sockaddr *name, int leng
 
 static int WSAAPI hooked_getsockname(SOCKET s, struct sockaddr *name, int *length)
 {
-    vipool_outcome outcome = nothing_yet();
+    vipool_outcome outcome = passed_outcome();
     int before;
     if (getsockname(s, name, length) != 0) {
         return SOCKET_ERROR;
     }
     before = WSAGetLastError();
-    (void)vipool_rewrite_visible_address(decider(), name, (uint32_t)*length, get_peer, &s, &outcome);
+    (void)vipool_rewrite_visible_address(get_rewriter(), name, (uint32_t)*length, get_peer, &s, &outcome);
     if (outcome.kind == VIPOOL_REWRITTEN) {
-        /* Of the same family, so there is room. */
+        /* The family is the same, so the address fits. */
         memcpy(name, outcome.address.bytes, outcome.address.length);
     }
     WSASetLastError(before);
@@ -221,8 +219,8 @@ static int WSAAPI hooked_getsockname(SOCKET s, struct sockaddr *name, int *lengt
 
 /* ---- Start of the process -------------------------------------------------------------------- */
 
-/* Puts our functions into the import table of the program. */
-static void replace(const void *system, const void *ours)
+/* Replaces a function in the import table of the program. */
+static void replace(const void *original, const void *replacement)
 {
     BYTE *base = (BYTE *)GetModuleHandleW(NULL);
     const IMAGE_NT_HEADERS *headers =
@@ -237,19 +235,19 @@ static void replace(const void *system, const void *ours)
         const void **slot = (const void **)(base + import->FirstThunk);
         for (; *slot != NULL; slot++) {
             DWORD before;
-            if (*slot == system
+            if (*slot == original
                 && VirtualProtect(slot, sizeof *slot, PAGE_READWRITE, &before)) {
-                *slot = ours;
+                *slot = replacement;
                 VirtualProtect(slot, sizeof *slot, before, &before);
             }
         }
     }
 }
 
-/* Whatever is missing, the program runs untouched. */
+/* If anything is missing, every call passes. */
 static BOOL CALLBACK start(INIT_ONCE *once, void *parameter, void **context)
 {
-    /* Without a lock of the loader, and once: they may as well be large. */
+    /* Static, because they are large. InitOnceExecuteOnce runs this function once. */
     static wchar_t map[1024];
     static char directory[3 * 1024];
     static wchar_t path[1024];
@@ -267,8 +265,7 @@ static BOOL CALLBACK start(INIT_ONCE *once, void *parameter, void **context)
         .size = sizeof options,
         .find_listener = vipool_listener_find,
     };
-    /* Of a variable that does not fit the answer is the room that it needs, of a path that does not
-     * fit the room that there is: in either case not less than that. */
+    /* If a value does not fit, the result is at least the capacity. */
     DWORD map_length = GetEnvironmentVariableW(L"VIPOOL_MAP", map, 1024);
     DWORD lease_length = GetEnvironmentVariableA("VIPOOL_LEASE", lease, sizeof lease);
     DWORD path_length = GetModuleFileNameW(NULL, path, 1024);
@@ -296,7 +293,7 @@ static BOOL CALLBACK start(INIT_ONCE *once, void *parameter, void **context)
         options.rule = rule.id;
         (void)vipool_rewriter_new(reader, &options, &rewriter);
     }
-    /* The rewriter keeps what it needs. */
+    /* The rewriter does not need the reader. */
     vipool_reader_close(reader);
     return TRUE;
 }

@@ -1,4 +1,4 @@
-/* What the calls of abuse.rs, which follow in the same file, have at hand. */
+/* The hand-written part of the program that abuse.rs generates. The generated calls follow. */
 
 #include <dirent.h>
 #include <pthread.h>
@@ -9,8 +9,8 @@
 
 #include <vipool.h>
 
-/* Whatever a call needs, and whatever it may write to. One per thread; the handles that threads
- * may share are the same in all of them. */
+/* The arguments of the calls, and the memory that they write to. Each thread has one fixture. Handles
+ * that threads may share are the same in all fixtures. */
 struct fixture {
     vipool_map *map;
     vipool_reader *reader;
@@ -53,14 +53,14 @@ struct fixture {
     uint64_t rule;
     vipool_subnet subnet;
 
-    /* Exactly as large as the size says, so that a checker sees every byte beyond. */
+    /* Exactly as large as their size, so that a checker detects an access beyond the end. */
     void *given[8];
     unsigned given_count;
     unsigned checked;
 };
 
 static void expect(vipool_status status, vipool_status expected, const char *what);
-static void expect_size_taken(vipool_status status, const char *what);
+static void expect_size_accepted(vipool_status status, const char *what);
 static void abuse(struct fixture *fx);
 
 static __thread struct fixture *current;
@@ -75,8 +75,8 @@ static void expect(vipool_status status, vipool_status expected, const char *wha
     }
 }
 
-/* Some other argument may be wrong by now, but not the size. */
-static void expect_size_taken(vipool_status status, const char *what)
+/* Another argument may be invalid, but the size is accepted. */
+static void expect_size_accepted(vipool_status status, const char *what)
 {
     current->checked++;
     if (status == VIPOOL_ERR_STRUCT_SIZE || status == VIPOOL_ERR_UNKNOWN_FIELD
@@ -86,7 +86,7 @@ static void expect_size_taken(vipool_status status, const char *what)
     }
 }
 
-static void give_back(struct fixture *fx)
+static void free_check_ok(struct fixture *fx)
 {
     vipool_rewriter_free(fx->made_rewriter);
     vipool_reader_close(fx->made_reader);
@@ -119,7 +119,7 @@ static void *room(struct fixture *fx, size_t size)
     return given;
 }
 
-/* The fields without which a struct is refused. */
+/* Sets the members that a struct requires. */
 static void fill(struct fixture *fx, const char *name, void *value)
 {
     if (strcmp(name, "vipool_interface") == 0) {
@@ -153,7 +153,7 @@ static void fill(struct fixture *fx, const char *name, void *value)
     }
 }
 
-/* fresh_X: as a caller should make it. sized_X: of some size, with a tail that is not zero. */
+/* fresh_X: a valid struct. sized_X: a struct of any size, with a tail that is not zero. */
 #define SIZED(X)                                                                                 \
     static X *fresh_##X(struct fixture *fx)                                                      \
     {                                                                                            \
@@ -186,7 +186,7 @@ static uint32_t alive(void *context, vipool_session session, const vipool_leader
     return 1;
 }
 
-static void must(vipool_status status, const char *what)
+static void exit_on_error(vipool_status status, const char *what)
 {
     if (status != VIPOOL_OK) {
         fprintf(stderr, "%s: %s: %s\n", what, vipool_status_get_name(status), vipool_last_error());
@@ -202,21 +202,21 @@ static void make_plan(struct fixture *fx, int listed)
     vipool_program program;
     vipool_plan_options options;
 
-    must(vipool_farm_new(&farm), "farm");
+    exit_on_error(vipool_farm_new(&farm), "farm");
     memset(&range, 0, sizeof range);
     range.size = sizeof range;
     fill(fx, "vipool_server_range", &range);
-    must(vipool_farm_add_range(farm, &range), "range");
-    must(vipool_farm_set_loopback(farm, NULL, 0, NULL, 0), "loopback");
+    exit_on_error(vipool_farm_add_range(farm, &range), "range");
+    exit_on_error(vipool_farm_set_loopback(farm, NULL, 0, NULL, 0), "loopback");
     memset(&program, 0, sizeof program);
     program.size = sizeof program;
     fill(fx, "vipool_program", &program);
     if (listed) {
-        must(vipool_farm_add_program(farm, &program), "program");
+        exit_on_error(vipool_farm_add_program(farm, &program), "program");
     }
     memset(&options, 0, sizeof options);
     options.size = sizeof options;
-    must(vipool_plan_new(farm, &options, &fx->plan), "plan");
+    exit_on_error(vipool_plan_new(farm, &options, &fx->plan), "plan");
     vipool_farm_free(farm);
 }
 
@@ -230,32 +230,32 @@ static void prepare(struct fixture *fx)
     vipool_rewriter_options options;
 
     memset(fx, 0, sizeof *fx);
-    must(vipool_range_parse(pool, strlen(pool), &fx->range), "range");
-    must(vipool_ip_parse("10.0.5.50", 9, &fx->ip), "ip");
-    must(vipool_ip_to_sockaddr(&fx->ip, 80, &fx->sockaddr), "sockaddr");
+    exit_on_error(vipool_range_parse(pool, strlen(pool), &fx->range), "range");
+    exit_on_error(vipool_ip_parse("10.0.5.50", 9, &fx->ip), "ip");
+    exit_on_error(vipool_ip_to_sockaddr(&fx->ip, 80, &fx->sockaddr), "sockaddr");
     fx->subnet.address = fx->ip;
     fx->subnet.prefix_length = 24;
     make_plan(fx, 1);
-    must(vipool_map_create_in_memory(fx->plan, NULL, &fx->map), "map");
-    must(vipool_session_make(VIPOOL_SESSION_EMBEDDER, 7, &fx->session), "session");
+    exit_on_error(vipool_map_create_in_memory(fx->plan, NULL, &fx->map), "map");
+    exit_on_error(vipool_session_make(VIPOOL_SESSION_EMBEDDER, 7, &fx->session), "session");
     memset(&opened, 0, sizeof opened);
     opened.size = sizeof opened;
-    must(vipool_map_open_session(fx->map, fx->session, NULL, 1000, &opened), "open");
+    exit_on_error(vipool_map_open_session(fx->map, fx->session, NULL, 1000, &opened), "open");
     fx->handle = opened.handle;
-    must(vipool_reader_open_map(fx->map, &fx->reader), "reader");
-    must(vipool_snapshot_new(fx->map, &fx->snapshot), "snapshot");
+    exit_on_error(vipool_reader_open_map(fx->map, &fx->reader), "reader");
+    exit_on_error(vipool_snapshot_new(fx->map, &fx->snapshot), "snapshot");
     memset(&executable, 0, sizeof executable);
     executable.size = sizeof executable;
     fill(fx, "vipool_executable", &executable);
     memset(&rule, 0, sizeof rule);
     rule.size = sizeof rule;
-    must(vipool_reader_find_rule(fx->reader, &executable, &rule), "rule");
+    exit_on_error(vipool_reader_find_rule(fx->reader, &executable, &rule), "rule");
     fx->rule = rule.id;
     memset(&options, 0, sizeof options);
     options.size = sizeof options;
     fill(fx, "vipool_rewriter_options", &options);
-    must(vipool_rewriter_new(fx->reader, &options, &fx->rewriter), "rewriter");
-    must(vipool_interface_list_new(&fx->interface_list), "interfaces");
+    exit_on_error(vipool_rewriter_new(fx->reader, &options, &fx->rewriter), "rewriter");
+    exit_on_error(vipool_interface_list_new(&fx->interface_list), "interfaces");
     fx->arguments[0] = "-u";
     fx->arguments[1] = "run.py";
 }
@@ -268,10 +268,10 @@ static void *thread(void *argument)
 
     current = fx;
     make_plan(fx, 0);
-    must(vipool_farm_parse("", 0, &fx->farm), "farm");
-    must(vipool_map_create(fx->directory, strlen(fx->directory), fx->plan, NULL, &map), "create");
+    exit_on_error(vipool_farm_parse("", 0, &fx->farm), "farm");
+    exit_on_error(vipool_map_create(fx->directory, strlen(fx->directory), fx->plan, NULL, &map), "create");
     vipool_map_close(map);
-    must(vipool_journal_open(fx->directory, strlen(fx->directory), &fx->journal), "journal");
+    exit_on_error(vipool_journal_open(fx->directory, strlen(fx->directory), &fx->journal), "journal");
     fx->wide_length = strlen(fx->directory);
     for (unit = 0; unit < fx->wide_length; unit++) {
         fx->wide[unit] = (uint16_t)fx->directory[unit];
@@ -332,11 +332,11 @@ int main(int argc, char **argv)
     vipool_reader_close(shared.reader);
     vipool_map_close(shared.map);
     vipool_plan_free(shared.plan);
-    /* Every function was called: whatever the library starts by itself would run now. */
+    /* Every function was called. A thread of the library would exist now. */
     if (running_threads() != before) {
         fprintf(stderr, "%u threads instead of %u\n", running_threads(), before);
         return 1;
     }
-    printf("%u calls ended as they should\n", checked);
+    printf("%u calls returned the expected status\n", checked);
     return 0;
 }

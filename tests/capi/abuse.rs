@@ -1,9 +1,9 @@
-//! Every function of the header, called rightly, with all sorts of numbers, with NULL for each pointer
-//! in turn, and with wrong sizes of each struct, by eight threads at once, under AddressSanitizer and
-//! valgrind.
+//! Calls every function of the header with valid arguments, with extreme numbers, with NULL for each
+//! pointer in turn, and with invalid sizes of each struct. Eight threads do so at once, under
+//! AddressSanitizer and valgrind.
 //!
-//! The calls are written from the header itself, so none can be forgotten: a new function whose
-//! types are unknown here fails the test until it is told how to call it rightly.
+//! The calls are generated from the header, so no function is left out. A new function with unknown
+//! types fails the test until `valid` has arguments for it.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -13,11 +13,11 @@ use std::process::Command;
 
 use vipool_testing::{have, target_dir};
 
-use crate::build::{Language, program, said};
+use crate::build::{Language, program, stdout_of};
 use crate::header::{Declared, Function, Header};
 use crate::programs::{SANITIZED, under_valgrind};
 
-/// Pointers that may be NULL: the header says so.
+/// Pointers that may be NULL according to the header.
 const OPTIONAL: &[&str] = &[
     "addresses vipool_listener_find",
     "get_other_end",
@@ -49,7 +49,7 @@ const OPTIONAL: &[&str] = &[
     "address vipool_rewrite_send_source",
 ];
 
-/// What a program that calls everything has at hand.
+/// The hand-written part of the program.
 const PRELUDE: &str = include_str!("abuse.c");
 
 fn is_optional(function: &Function, parameter: &Declared) -> bool {
@@ -61,14 +61,13 @@ fn is_pointer(parameter: &Declared) -> bool {
     parameter.kind.ends_with('*') || parameter.kind.ends_with("_fn")
 }
 
-/// The struct that a parameter points to, if it is one that begins with its size.
+/// Returns the struct that a parameter points to if it begins with its size.
 fn sized<'a>(parameter: &'a Declared, sizes: &BTreeSet<String>) -> Option<&'a str> {
     let name = parameter.kind.trim_start_matches("const ").strip_suffix(" *")?;
     sizes.contains(name).then_some(name)
 }
 
-/// An expression for a parameter that makes the call succeed or fail for another reason than its
-/// arguments.
+/// Returns a valid argument for a parameter.
 fn valid(function: &Function, parameter: &Declared) -> String {
     let (kind, name) = (&*parameter.kind, &*parameter.name);
     let text = |text: &str| format!("\"{text}\"");
@@ -117,7 +116,7 @@ fn valid(function: &Function, parameter: &Declared) -> String {
         (kind, _) => {
             let pointed = kind.trim_start_matches("const ").trim_end_matches('*').trim();
             match pointed {
-                // Made anew by the call; given back after it.
+                // The call makes a new object, which is freed after it.
                 _ if kind.ends_with("**") => format!("&fx->made_{}", &pointed["vipool_".len()..]),
                 "vipool_range" if !kind.starts_with("const") => "fx->ranges".into(),
                 "vipool_ip" | "vipool_range" | "vipool_sockaddr" | "vipool_handle"
@@ -131,7 +130,7 @@ fn valid(function: &Function, parameter: &Declared) -> String {
     }
 }
 
-/// Numbers that a parameter may be, as far as memory goes: all but lengths.
+/// Returns extreme numbers for a parameter. Lengths are left out: they must match the memory.
 fn extremes(parameter: &Declared) -> &'static [&'static str] {
     match (&*parameter.kind, &*parameter.name) {
         ("uint32_t", "length") => &[],
@@ -144,7 +143,7 @@ fn extremes(parameter: &Declared) -> &'static [&'static str] {
     }
 }
 
-/// All calls of one function.
+/// Writes all calls of one function.
 fn calls(code: &mut String, function: &Function, sizes: &BTreeSet<String>) {
     let name = &function.result.name;
     let arguments: Vec<String> = function
@@ -155,30 +154,30 @@ fn calls(code: &mut String, function: &Function, sizes: &BTreeSet<String>) {
             None => valid(function, parameter),
         })
         .collect();
-    let call = |place: usize, argument: &str| {
+    let call = |index: usize, argument: &str| {
         let mut arguments = arguments.clone();
-        arguments[place] = argument.to_owned();
+        arguments[index] = argument.to_owned();
         format!("{name}({})", arguments.join(", "))
     };
     // A function that frees is called with NULL only.
     let frees = ["_free", "_close"].iter().any(|verb| name.ends_with(verb));
     if !frees {
-        let mut tried = vec![format!("{name}({})", arguments.join(", "))];
-        for (place, parameter) in function.parameters.iter().enumerate() {
-            tried.extend(extremes(parameter).iter().map(|number| call(place, number)));
+        let mut attempts = vec![format!("{name}({})", arguments.join(", "))];
+        for (index, parameter) in function.parameters.iter().enumerate() {
+            attempts.extend(extremes(parameter).iter().map(|number| call(index, number)));
         }
-        for call in tried {
+        for call in attempts {
             match &*function.result.kind {
-                "vipool_status" => writeln!(code, "    expect_size_taken({call}, \"{name}\");"),
+                "vipool_status" => writeln!(code, "    expect_size_accepted({call}, \"{name}\");"),
                 _ => writeln!(code, "    (void){call};"),
             }
             .unwrap();
-            writeln!(code, "    give_back(fx);").unwrap();
+            writeln!(code, "    free_check_ok(fx);").unwrap();
         }
     }
-    for (place, parameter) in function.parameters.iter().enumerate() {
+    for (index, parameter) in function.parameters.iter().enumerate() {
         if is_pointer(parameter) {
-            let call = call(place, "NULL");
+            let call = call(index, "NULL");
             match &*function.result.kind {
                 _ if frees => writeln!(code, "    {call};").unwrap(),
                 "vipool_status" if !is_optional(function, parameter) => {
@@ -191,37 +190,40 @@ fn calls(code: &mut String, function: &Function, sizes: &BTreeSet<String>) {
                 }
                 _ => writeln!(code, "    (void){call};").unwrap(),
             }
-            writeln!(code, "    give_back(fx);").unwrap();
+            writeln!(code, "    free_check_ok(fx);").unwrap();
         }
         let Some(pointed) = sized(parameter, sizes) else { continue };
         let [shorter, unaligned] = ["- 1", "+ 4"].map(|by| format!("sizeof({pointed}) {by}"));
         for size in ["0", "7", "9", &shorter, &unaligned, "(size_t)-1"] {
-            let wrong = call(place, &format!("(void *)sized_{pointed}(fx, {size})"));
+            let wrong = call(index, &format!("(void *)sized_{pointed}(fx, {size})"));
             writeln!(
                 code,
-                "    expect({wrong}, VIPOOL_ERR_STRUCT_SIZE, \"{name}: size {size}\");\n    give_back(fx);"
+                "    expect({wrong}, VIPOOL_ERR_STRUCT_SIZE, \"{name}: size {size}\");\n    free_check_ok(fx);"
             )
             .unwrap();
         }
         let newer = format!("sizeof({pointed}) + 32");
-        let newer = call(place, &format!("(void *)sized_{pointed}(fx, {newer})"));
+        let newer = call(index, &format!("(void *)sized_{pointed}(fx, {newer})"));
         if parameter.kind.starts_with("const") {
             writeln!(
                 code,
-                "    expect({newer}, VIPOOL_ERR_UNKNOWN_FIELD, \"{name}: non-zero tail\");\n    give_back(fx);"
+                "    expect({newer}, VIPOOL_ERR_UNKNOWN_FIELD, \"{name}: non-zero tail\");\n    free_check_ok(fx);"
             )
             .unwrap();
         } else {
             writeln!(
                 code,
-                "    expect_size_taken({newer}, \"{name}: newer\");\n    give_back(fx);"
+                "    expect_size_accepted({newer}, \"{name}: newer\");\n    free_check_ok(fx);"
             )
             .unwrap();
         }
-        // The oldest version there can be: nothing but the size.
-        let older = call(place, &format!("(void *)sized_{pointed}(fx, sizeof(size_t))"));
-        writeln!(code, "    expect_size_taken({older}, \"{name}: older\");\n    give_back(fx);")
-            .unwrap();
+        // The oldest possible version has only the size.
+        let older = call(index, &format!("(void *)sized_{pointed}(fx, sizeof(size_t))"));
+        writeln!(
+            code,
+            "    expect_size_accepted({older}, \"{name}: older\");\n    free_check_ok(fx);"
+        )
+        .unwrap();
     }
 }
 
@@ -250,13 +252,13 @@ fn source() -> PathBuf {
 }
 
 fn run(command: &mut Command) {
-    let said = said(command);
-    let expected: u32 = said.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or_default();
+    let output = stdout_of(command);
+    let expected: u32 = output.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or_default();
     assert!(expected > 8 * 550, "only {expected} calls were checked");
 }
 
 #[test]
-fn null_and_wrong_sizes_from_eight_threads() {
+fn invalid_arguments_from_eight_threads_are_rejected() {
     if !have(&["cc", "valgrind"]) {
         return;
     }
@@ -264,6 +266,6 @@ fn null_and_wrong_sizes_from_eight_threads() {
     let directories = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let sanitized = program(&source, Language::C99, "abuse", SANITIZED);
     run(Command::new(sanitized).arg(directories[0].path()));
-    let plain = program(&source, Language::C99, "abuse_valgrind", &[]);
-    run(under_valgrind(&plain).arg(directories[1].path()));
+    let unsanitized = program(&source, Language::C99, "abuse_valgrind", &[]);
+    run(under_valgrind(&unsanitized).arg(directories[1].path()));
 }

@@ -1,4 +1,4 @@
-//! Builds the library as C programs get it, and C programs against it.
+//! Builds the library for C programs, and C programs against it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use vipool_testing::{cargo, target_dir, workspace_root};
 
-/// `libvipool.a`, built by a cargo call of its own.
+/// Returns `libvipool.a`. A separate cargo call builds it, without features of other packages.
 pub fn static_library() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -24,7 +24,7 @@ pub fn static_library() -> &'static Path {
     })
 }
 
-/// `libvipool.so` as it is shipped.
+/// Returns `libvipool.so` in the form that is shipped.
 pub fn shared_library() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -34,16 +34,15 @@ pub fn shared_library() -> &'static Path {
     })
 }
 
-/// How a program is compiled.
+/// The language of a program.
 #[derive(Clone, Copy, Debug)]
 pub enum Language {
     C99,
     Cpp17,
 }
 
-/// Compiles a file of this repository, or one in the target directory, without a warning, against
-/// the static library. `extra` are more arguments for the compiler; the name of the program tells
-/// them apart.
+/// Compiles a source file against the static library. Warnings are errors. `extra` has further
+/// arguments for the compiler; `name` is unique for each combination.
 pub fn program(source: &Path, language: Language, name: &str, extra: &[&str]) -> PathBuf {
     let (compiler, standard) = match language {
         Language::C99 => ("cc", ["-x", "c", "-std=c99"]),
@@ -69,7 +68,7 @@ pub fn program(source: &Path, language: Language, name: &str, extra: &[&str]) ->
     program
 }
 
-/// Runs a command that must succeed.
+/// Runs a command and panics if it fails.
 pub fn succeed(command: &mut Command) -> Output {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(
@@ -82,7 +81,7 @@ pub fn succeed(command: &mut Command) -> Output {
     output
 }
 
-/// What a command that must succeed says.
-pub fn said(command: &mut Command) -> String {
+/// Returns the standard output of a command and panics if it fails.
+pub fn stdout_of(command: &mut Command) -> String {
     String::from_utf8(succeed(command).stdout).expect("UTF-8")
 }

@@ -1,11 +1,12 @@
-//! `include/vipool.h`, read as far as cbindgen writes it: functions, structs and numbers. What is
-//! tested of every function or struct is so tested of those that will be added.
+//! Parses `include/vipool.h`: functions, structs and numbers. Tests that are generated from it also
+//! cover functions and structs that are added later. The parser knows only the form that cbindgen
+//! writes.
 
 use std::fs;
 
 use vipool_testing::workspace_root;
 
-/// A function, a parameter, a field: its type without `struct`, and its name.
+/// A function, parameter or field: its type without `struct`, and its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Declared {
     pub kind: String,
@@ -26,7 +27,7 @@ pub struct Struct {
     pub fields: Vec<String>,
 }
 
-/// What the header declares.
+/// The declarations of the header.
 #[derive(Clone, Debug, Default)]
 pub struct Header {
     pub functions: Vec<Function>,
@@ -96,7 +97,7 @@ fn without_comments(text: &str) -> String {
     code.lines().map(|line| line.split("//").next().unwrap_or_default().to_owned() + "\n").collect()
 }
 
-/// `const struct vipool_map *map` is of kind `const vipool_map *`.
+/// Splits a declaration: `const struct vipool_map *map` has the kind `const vipool_map *`.
 fn declared(text: &str) -> Declared {
     let text = text.trim();
     let begin = text.rfind([' ', '*']).expect("a type and a name") + 1;

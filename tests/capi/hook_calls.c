@@ -1,15 +1,15 @@
-/* What examples/c/hook.c does beside what its own program shows: with NULLs, with calls that fail,
- * with errno. In a session whose virtual IP is on no interface:
+/* Tests examples/c/hook.c with NULL arguments, with calls that fail, and with errno. The virtual IP of
+ * the session is on no interface.
  *
  *     hook_calls MAP-DIRECTORY LEASE PORT PASSES
  *
- * PASSES is 1 where the administrator lets calls pass then. */
+ * PASSES is 1 if pass-when-missing is set. */
 
 #define main example
 #include "../../examples/c/hook.c"
 #undef main
 
-/* What errno is before each call. */
+/* The value of errno before each call. */
 #define MARK 4242
 
 #define CHECK(what)                                                                                \
@@ -23,7 +23,7 @@
 
 static int failed = 0;
 
-static struct sockaddr_in at(const char *ip, int port)
+static struct sockaddr_in make_address(const char *ip, int port)
 {
     struct sockaddr_in address = { .sin_family = AF_INET };
     address.sin_port = htons((uint16_t)port);
@@ -31,7 +31,7 @@ static struct sockaddr_in at(const char *ip, int port)
     return address;
 }
 
-static struct sockaddr *any(void *address)
+static struct sockaddr *as_sockaddr(void *address)
 {
     return (struct sockaddr *)address;
 }
@@ -41,65 +41,65 @@ int main(int argc, char **argv)
     int port = argc == 5 ? atoi(argv[3]) : 0;
     int passes = argc == 5 && atoi(argv[4]);
     int on = 1;
-    struct sockaddr_in loopback = at("127.0.0.1", port), wildcard = at("0.0.0.0", port);
-    struct sockaddr_in outside = at("192.0.2.9", port), nobody = at("127.0.0.1", port + 1);
-    struct sockaddr_in6 nobody6 = { .sin6_family = AF_INET6, .sin6_port = nobody.sin_port };
+    struct sockaddr_in loopback = make_address("127.0.0.1", port), wildcard = make_address("0.0.0.0", port);
+    struct sockaddr_in outside = make_address("192.0.2.9", port), unused = make_address("127.0.0.1", port + 1);
+    struct sockaddr_in6 unused6 = { .sin6_family = AF_INET6, .sin6_port = unused.sin_port };
     struct sockaddr_storage room;
     socklen_t length;
     int server, client, result;
 
-    nobody6.sin6_addr = in6addr_loopback;
+    unused6.sin6_addr = in6addr_loopback;
     if (argc != 5) {
         return 2;
     }
     CHECK(start(argv[1], "no lease") != NULL && *start(argv[1], "no lease") != 0);
     CHECK(start(argv[1], argv[2]) == NULL);
 
-    /* A server of the session's own, which does not want to know who comes. */
+    /* A server of the session that does not ask for the address of its clients. */
     server = socket(AF_INET, SOCK_STREAM, 0);
     errno = MARK;
-    CHECK(hooked_bind(server, any(&loopback), sizeof loopback) == 0 && errno == MARK);
+    CHECK(hooked_bind(server, as_sockaddr(&loopback), sizeof loopback) == 0 && errno == MARK);
     CHECK(hooked_listen(server, 5) == 0 && errno == MARK);
     client = socket(AF_INET, SOCK_STREAM, 0);
-    CHECK(hooked_connect(client, any(&loopback), sizeof loopback) == 0 && errno == MARK);
+    CHECK(hooked_connect(client, as_sockaddr(&loopback), sizeof loopback) == 0 && errno == MARK);
     CHECK(hooked_accept(server, NULL, NULL) >= 0 && errno == MARK);
     client = socket(AF_INET, SOCK_STREAM, 0);
-    CHECK(hooked_connect(client, any(&loopback), sizeof loopback) == 0 && errno == MARK);
+    CHECK(hooked_connect(client, as_sockaddr(&loopback), sizeof loopback) == 0 && errno == MARK);
     length = 4;
-    CHECK(hooked_accept(server, any(&room), &length) >= 0 && length == sizeof loopback);
+    CHECK(hooked_accept(server, as_sockaddr(&room), &length) >= 0 && length == sizeof loopback);
     CHECK(hooked_getsockname(server, NULL, NULL) == -1 && errno == EFAULT);
     length = 0;
     CHECK(hooked_getsockname(server, NULL, &length) == 0 && length == sizeof loopback);
     length = sizeof room;
-    CHECK(hooked_getsockname(server, any(&room), &length) == 0 && errno == MARK);
+    CHECK(hooked_getsockname(server, as_sockaddr(&room), &length) == 0 && errno == MARK);
     CHECK(memcmp(&room, &loopback, 8) == 0);
 
-    /* The virtual IP is missing. */
+    /* The virtual IP is on no interface. */
     client = socket(AF_INET, SOCK_STREAM, 0);
     result = hooked_listen(client, 1);
     CHECK(passes ? result == 0 && errno == MARK : result == -1 && errno == EADDRNOTAVAIL);
     client = socket(AF_INET, SOCK_STREAM, 0);
-    result = hooked_bind(client, any(&wildcard), sizeof wildcard);
-    /* The wildcard address, with its port, meets the session's own listener. */
+    result = hooked_bind(client, as_sockaddr(&wildcard), sizeof wildcard);
+    /* The session already listens on this port, so the wildcard bind fails too. */
     CHECK(result == -1 && errno == (passes ? EADDRINUSE : EADDRNOTAVAIL));
-    /* No datagram is sent. */
+    /* Connecting a datagram socket sends nothing. */
     client = socket(AF_INET, SOCK_DGRAM, 0);
-    result = hooked_connect(client, any(&outside), sizeof outside);
+    result = hooked_connect(client, as_sockaddr(&outside), sizeof outside);
     CHECK(passes ? result == 0 || errno != EADDRNOTAVAIL : result == -1 && errno == EADDRNOTAVAIL);
 
-    /* What shares its port receives what others do too: it stays where the program wants it. */
+    /* A socket that shares its port can be a multicast receiver, so its bind passes. */
     client = socket(AF_INET, SOCK_DGRAM, 0);
     CHECK(setsockopt(client, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) == 0);
-    CHECK(hooked_bind(client, any(&wildcard), sizeof wildcard) == 0 && errno == MARK);
+    CHECK(hooked_bind(client, as_sockaddr(&wildcard), sizeof wildcard) == 0 && errno == MARK);
 
-    /* To ::1, where nobody listens: bound first, and then all is as it was. */
+    /* A connect to ::1 without a listener: options that the hook set are restored. */
     client = socket(AF_INET6, SOCK_STREAM, 0);
     if (client < 0) {
         printf("no IPv6\n");
         return failed;
     }
     CHECK(setsockopt(client, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) == 0);
-    CHECK(hooked_connect(client, any(&nobody6), sizeof nobody6) == -1 && errno == ECONNREFUSED);
+    CHECK(hooked_connect(client, as_sockaddr(&unused6), sizeof unused6) == -1 && errno == ECONNREFUSED);
     CHECK(option(client, IPPROTO_IPV6, IPV6_V6ONLY) == 1);
     CHECK(option(client, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT) == 0);
     vipool_rewriter_free(rewriter);

@@ -1,7 +1,7 @@
-//! `cargo cinstall`: what it installs is found by pkg-config, and a C project outside the tree
-//! builds with it, shared and static.
+//! `cargo cinstall` installs files that pkg-config finds. A C project outside the tree builds with
+//! them, against the shared and the static library.
 //!
-//! cargo-c takes long to build, so this has a step of its own, `cargo xtask test cinstall`.
+//! cargo-c takes long to build, so the test is a separate step: `cargo xtask test cinstall`.
 
 use std::fs;
 use std::path::Path;
@@ -9,17 +9,17 @@ use std::process::Command;
 
 use vipool_testing::{have, target_dir, workspace_root};
 
-use crate::build::{said, succeed};
+use crate::build::{stdout_of, succeed};
 
 fn pkg_config(prefix: &Path, flags: &[&str]) -> Vec<String> {
     let mut command = Command::new("pkg-config");
     command.env("PKG_CONFIG_PATH", prefix.join("lib/pkgconfig")).args(flags).arg("vipool");
-    said(&mut command).split_whitespace().map(str::to_owned).collect()
+    stdout_of(&mut command).split_whitespace().map(str::to_owned).collect()
 }
 
 #[test]
 #[ignore = "needs cargo-c; run by the step cinstall"]
-fn found_as_the_ecosystem_expects() {
+fn pkg_config_finds_the_installed_library() {
     if !have(&["cargo-cinstall", "pkg-config", "cc"]) {
         return;
     }
@@ -37,7 +37,7 @@ fn found_as_the_ecosystem_expects() {
     assert_eq!(fs::read(prefix.join("include/vipool.hpp")).unwrap(), wrapper);
     assert_eq!(pkg_config(&prefix, &["--modversion"]), [env!("CARGO_PKG_VERSION")]);
     let library = prefix.join("lib/libvipool.so");
-    let dynamic = said(Command::new("readelf").arg("--dynamic").arg(&library));
+    let dynamic = stdout_of(Command::new("readelf").arg("--dynamic").arg(&library));
     assert!(dynamic.contains("Library soname: [libvipool.so.0.1]"), "{dynamic}");
 
     // A project outside the tree.
@@ -48,10 +48,10 @@ fn found_as_the_ecosystem_expects() {
     cc.args(["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]).arg(&source);
     cc.args(pkg_config(&prefix, &["--cflags", "--libs"])).arg("-o").arg(&shared);
     succeed(&mut cc);
-    let run = said(Command::new(&shared).env("LD_LIBRARY_PATH", prefix.join("lib")));
+    let run = stdout_of(Command::new(&shared).env("LD_LIBRARY_PATH", prefix.join("lib")));
     assert!(run.contains("127.0.0.1 becomes    127.3.0.2\n"), "{run}");
 
-    // Static: the archive in place of -lvipool, which prefers the shared one.
+    // Static: the archive replaces -lvipool, which would select the shared library.
     let linked = elsewhere.path().join("static");
     let flags = pkg_config(&prefix, &["--static", "--cflags", "--libs"]);
     let archive = prefix.join("lib/libvipool.a").display().to_string();
@@ -62,7 +62,7 @@ fn found_as_the_ecosystem_expects() {
     let mut cc = Command::new("cc");
     cc.arg("-std=c99").arg(&source).args(flags).arg("-o").arg(&linked);
     succeed(&mut cc);
-    assert_eq!(said(&mut Command::new(&linked)), run);
-    let needed = said(Command::new("readelf").arg("--dynamic").arg(&linked));
+    assert_eq!(stdout_of(&mut Command::new(&linked)), run);
+    let needed = stdout_of(Command::new("readelf").arg("--dynamic").arg(&linked));
     assert!(!needed.contains("libvipool"), "{needed}");
 }

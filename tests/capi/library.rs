@@ -1,4 +1,4 @@
-//! The shared library as it is shipped: what it needs, what it exports, how large it is.
+//! The shared library in the form that is shipped: its dependencies, exports and size.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,20 +6,20 @@ use std::process::Command;
 
 use vipool_testing::{have, workspace_root};
 
-use crate::build::{said, shared_library, succeed};
+use crate::build::{shared_library, stdout_of, succeed};
 
 #[test]
-fn it_needs_nothing_but_libc_and_libgcc_s() {
+fn library_needs_only_libc_and_libgcc_s() {
     if !have(&["cc"]) {
         return;
     }
-    let dynamic = said(Command::new("readelf").arg("--dynamic").arg(shared_library()));
+    let dynamic = stdout_of(Command::new("readelf").arg("--dynamic").arg(shared_library()));
     let needed: BTreeSet<&str> = dynamic
         .lines()
         .filter(|line| line.contains("(NEEDED)"))
         .filter_map(|line| line.rsplit_once('[')?.1.split('.').next())
         .collect();
-    // libc's own dynamic linker is named where thread-locals are used: it is there anyway.
+    // Thread-locals add the dynamic linker of libc, which is always loaded.
     let allowed = BTreeSet::from(["libc", "libgcc_s", "ld-linux-x86-64", "ld-linux-aarch64"]);
     assert!(needed.is_subset(&allowed), "{needed:?}");
 
@@ -28,14 +28,14 @@ fn it_needs_nothing_but_libc_and_libgcc_s() {
     println!("stripped: {} bytes", fs::metadata(&stripped).unwrap().len());
 }
 
-/// What a guest in other programs leaves alone, it cannot even call. (`abuse.c` counts the threads
-/// after every function was called.)
+/// The library cannot affect the host process with functions that it does not import. (`abuse.c` counts
+/// the threads after it has called every function.)
 #[test]
-fn it_starts_no_thread_or_process_and_sets_no_variable() {
+fn library_imports_no_function_that_affects_the_host() {
     if !have(&["nm"]) {
         return;
     }
-    let symbols = said(
+    let symbols = stdout_of(
         Command::new("nm")
             .args(["--dynamic", "--undefined-only", "--format=posix"])
             .arg(shared_library()),
@@ -71,9 +71,9 @@ fn it_starts_no_thread_or_process_and_sets_no_variable() {
     }
 }
 
-/// Every function of the header is in the library, and nothing else is.
+/// The library exports the functions of the header and nothing else.
 #[test]
-fn it_exports_what_the_header_declares() {
+fn library_exports_the_functions_of_the_header() {
     if !have(&["nm"]) {
         return;
     }
@@ -86,7 +86,7 @@ fn it_exports_what_the_header_declares() {
         .collect();
     let listed = fs::read_to_string(workspace_root().join("include/symbols.txt")).unwrap();
     assert_eq!(declared, listed.lines().collect());
-    let symbols = said(
+    let symbols = stdout_of(
         Command::new("nm")
             .args(["--dynamic", "--defined-only", "--format=posix"])
             .arg(shared_library()),

@@ -1,5 +1,5 @@
-//! The C ABI as C programs use it: the header, the static and the shared library, and programs
-//! compiled against them. Needs the feature `capi`.
+//! Tests of the C ABI: the header, the static and the shared library, and programs that are compiled
+//! against them. Needs the feature `capi`.
 
 #![cfg(all(feature = "capi", unix))]
 

@@ -1,5 +1,4 @@
-//! A panic inside comes out as a status and nothing else, in a C program too, and no function is
-//! without the guard that sees to it.
+//! A panic inside the library becomes a status, and every exported function catches panics.
 
 use std::fs;
 use std::process::Command;
@@ -38,11 +37,11 @@ int main(void)
 "#;
 
 #[test]
-fn a_panic_is_a_status_in_c() {
+fn panic_becomes_a_status_in_c() {
     if !have(&["cc"]) {
         return;
     }
-    // A library with two functions more, in a directory of its own.
+    // A library with two more functions, in its own target directory.
     let target = target_dir().join("capi-panic");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["rustc", "--quiet", "--package", "vipool", "--lib", "--features", "capi"]);
@@ -59,11 +58,11 @@ fn a_panic_is_a_status_in_c() {
     succeed(&mut cc);
     let ran = succeed(&mut Command::new(program));
     assert_eq!(String::from_utf8_lossy(&ran.stdout), "-10 made on purpose\n".repeat(4));
-    // Nor does it write where the program does not expect it.
+    // The library prints nothing.
     assert_eq!(String::from_utf8_lossy(&ran.stderr), "");
 }
 
-/// Functions that cannot panic: they look up a static text or return a constant.
+/// Functions that cannot panic: they return a static text or a number.
 const CONSTANT: &[&str] = &[
     "vipool_last_error",
     "vipool_now",
@@ -76,7 +75,7 @@ const CONSTANT: &[&str] = &[
 ];
 
 #[test]
-fn every_function_is_guarded() {
+fn every_function_catches_panics() {
     // The functions that catch a panic, and helpers that call them.
     let guards = ["catch_panic(", "silent(", "silent_or(", "silent_status("];
     let helpers = [
@@ -98,7 +97,7 @@ fn every_function_is_guarded() {
             let name = head.split("fn ").nth(1).unwrap().split('(').next().unwrap();
             let body = body.split("\n}\n").next().unwrap();
             let guarded = guards.clone().any(|guard| body.contains(guard));
-            assert!(guarded || CONSTANT.contains(&name), "{name} lets a panic out");
+            assert!(guarded || CONSTANT.contains(&name), "{name} does not catch panics");
             functions += 1;
         }
     }

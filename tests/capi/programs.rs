@@ -1,5 +1,5 @@
-//! Programs in C99 and C++17, compiled without a warning and run: as they are, under
-//! AddressSanitizer with its leak check, and under valgrind.
+//! Compiles and runs programs in C99 and C++17: without a checker, under AddressSanitizer with leak
+//! detection, and under valgrind. Warnings are errors.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,12 +7,12 @@ use std::process::Command;
 use vipool::Tick;
 use vipool_testing::{cargo, have, target_dir};
 
-use crate::build::{Language, program, said, succeed};
+use crate::build::{Language, program, stdout_of, succeed};
 
-/// What gcc and clang want for a program whose memory errors and leaks end it.
+/// Compiler arguments for a program that ends at the first memory error or leak.
 pub const SANITIZED: &[&str] = &["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
 
-/// Runs a program under valgrind, which fails it for an error or a leak.
+/// Returns a command that runs a program under valgrind and fails for an error or a leak.
 pub fn under_valgrind(program: &Path) -> Command {
     let mut command = Command::new("valgrind");
     command.args(["--quiet", "--error-exitcode=9", "--leak-check=full"]);
@@ -21,7 +21,7 @@ pub fn under_valgrind(program: &Path) -> Command {
 }
 
 #[test]
-fn a_session_and_its_bind() {
+fn first_session_prints_leases_and_rewritten_bind() {
     if !have(&["cc", "c++"]) {
         return;
     }
@@ -29,8 +29,8 @@ fn a_session_and_its_bind() {
     for language in [Language::C99, Language::Cpp17] {
         let program = program(source, language, "first_session", &[]);
         let directory = tempfile::tempdir().unwrap();
-        let in_memory = said(&mut Command::new(&program));
-        assert_eq!(said(Command::new(&program).arg(directory.path())), in_memory);
+        let in_memory = stdout_of(&mut Command::new(&program));
+        assert_eq!(stdout_of(Command::new(&program).arg(directory.path())), in_memory);
         let expected = "\
             vipool 0.1.0\n\
             leased               10.0.5.10\n\
@@ -45,7 +45,7 @@ fn a_session_and_its_bind() {
 }
 
 #[test]
-fn no_memory_error_under_address_sanitizer() {
+fn first_session_has_no_error_under_address_sanitizer() {
     if !have(&["cc"]) {
         return;
     }
@@ -57,7 +57,7 @@ fn no_memory_error_under_address_sanitizer() {
 }
 
 #[test]
-fn no_memory_error_under_valgrind() {
+fn first_session_has_no_error_under_valgrind() {
     if !have(&["cc", "valgrind"]) {
         return;
     }
@@ -68,11 +68,11 @@ fn no_memory_error_under_valgrind() {
     succeed(under_valgrind(&program).arg(directory.path()));
 }
 
-/// A hook layer in C99 in two sessions at once, on real sockets and the same port: each meets its
-/// own, while the host's 127.0.0.1 has the port too.
+/// The example hook in two sessions at once, with real sockets on the same port. Each session connects
+/// to its own listener, while the host listens on 127.0.0.1 too.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_hook_layer_in_c() {
+fn two_sessions_use_the_same_port_with_the_c_hook() {
     use std::io::{BufRead, BufReader, Read, Write};
     use std::net::TcpListener;
     use std::process::Stdio;
@@ -137,11 +137,11 @@ fn a_hook_layer_in_c() {
     }
 }
 
-/// The hook layer in C99 with NULLs, and with calls that fail: the session's virtual IP is on no
-/// interface, and the administrator lets such calls pass or not.
+/// The example hook with NULL arguments and with calls that fail: the virtual IP of the session is on
+/// no interface. With pass-when-missing such calls pass; otherwise they fail.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_hook_layer_in_c_where_calls_fail() {
+fn c_hook_handles_null_and_a_missing_virtual_ip() {
     use std::net::TcpListener;
 
     use vipool::map::{Map, OpenOptions, Plan};
@@ -175,17 +175,17 @@ fn a_hook_layer_in_c_where_calls_fail() {
         let session = SessionId::new(SessionKind::Embedder, 1).unwrap();
         let opened = map.open_session(session, &OpenOptions::default(), Tick::ZERO).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let said = said(
+        let output = stdout_of(
             Command::new(&calls)
                 .arg(directory.path())
                 .args([opened.handle.to_string(), port.to_string()])
                 .arg(u8::from(pass_when_missing).to_string()),
         );
-        println!("{said}");
+        println!("{output}");
     }
 }
 
-/// The C++ wrapper: every part of it, under AddressSanitizer.
+/// Uses every part of the C++ wrapper under AddressSanitizer.
 #[test]
 fn wrapper_for_cpp_frees_every_handle() {
     if !have(&["c++"]) {
@@ -194,12 +194,12 @@ fn wrapper_for_cpp_frees_every_handle() {
     let source = Path::new("tests/capi/wrapper.cpp");
     let wrapper = program(source, Language::Cpp17, "wrapper", SANITIZED);
     let directory = tempfile::tempdir().unwrap();
-    assert_eq!(said(Command::new(wrapper).arg(directory.path())), "done\n");
+    assert_eq!(stdout_of(Command::new(wrapper).arg(directory.path())), "done\n");
 }
 
-/// The agent in C++ and the one in Rust do the same and say the same.
+/// The agents in C++ and Rust print the same output for the same input.
 #[test]
-fn agents_in_two_languages() {
+fn agents_in_cpp_and_rust_print_the_same() {
     use std::io::Write;
     use std::process::Stdio;
 
@@ -223,7 +223,7 @@ fn agents_in_two_languages() {
         logon 1 ada\nlogon 2 bob\nlogon 1 ada\nstatus\nlogoff 1\nlogoff 1\nlogon 3 eve\n\
         logon 4 dan\nreserve 10.0.5.11 bob\nreserve 10.0.9.9 bob\ndrain 10.0.5.12\ntick\n\
         status\nnonsense\n";
-    let said = agents.map(|agent| {
+    let outputs = agents.map(|agent| {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("farm.toml");
         std::fs::write(&file, farm).unwrap();
@@ -240,8 +240,8 @@ fn agents_in_two_languages() {
         assert!(output.status.success(), "{}: {text}", agent.display());
         text
     });
-    assert_eq!(said[0], said[1]);
-    println!("{}", said[0]);
+    assert_eq!(outputs[0], outputs[1]);
+    println!("{}", outputs[0]);
     for line in [
         "event: windows:1 has 10.0.5.10",
         "event: few addresses are left",
@@ -252,6 +252,6 @@ fn agents_in_two_languages() {
         "drained 1, 1 held",
         "unknown command: nonsense",
     ] {
-        assert!(said[0].contains(line), "{line} is not in\n{}", said[0]);
+        assert!(outputs[0].contains(line), "{line} is not in\n{}", outputs[0]);
     }
 }

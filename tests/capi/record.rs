@@ -1,8 +1,8 @@
-//! The ABI: sizes, offsets and numbers as a C compiler sees them, against the record that is
-//! checked in (`include/abi.txt`, of a 64-bit system) and against Rust.
+//! Compares sizes, offsets and numbers of the C ABI, as a C compiler sees them, with the checked-in
+//! record (`include/abi.txt`, for 64-bit systems) and with Rust.
 //!
-//! What is in the record may grow but never change. After an addition, `VIPOOL_BLESS=1` writes the
-//! record again; what was changed fails even then.
+//! The record may grow but not change. After an addition, run the test with `VIPOOL_BLESS=1` to write
+//! the record. A changed entry fails even then.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -12,11 +12,11 @@ use std::process::Command;
 use vipool::capi::layout::Versioned;
 use vipool_testing::{have, target_dir, workspace_root};
 
-use crate::build::{Language, program, said};
+use crate::build::{Language, program, stdout_of};
 use crate::header::Header;
 
-/// A C program that prints every size, offset and number of the header.
-fn prints_itself(header: &Header) -> String {
+/// Returns a C program that prints every size, offset and number of the header.
+fn record_program(header: &Header) -> String {
     let mut code = String::from(
         "#include <stdio.h>\n#include <vipool.h>\n\
          #define FIELD(S, F) printf(\"  \" #F \" %zu %zu\\n\", offsetof(S, F), sizeof(((S *)0)->F))\n\
@@ -37,29 +37,32 @@ fn prints_itself(header: &Header) -> String {
 }
 
 #[test]
-fn sizes_offsets_and_numbers_are_those_recorded() {
+fn abi_equals_the_record() {
     if !have(&["cc", "c++"]) {
         return;
     }
     let header = Header::read();
     let source = target_dir().join("capi-record.c");
-    fs::write(&source, prints_itself(&header)).unwrap();
-    let seen = said(&mut Command::new(program(&source, Language::C99, "record", &[])));
-    let in_cpp = said(&mut Command::new(program(&source, Language::Cpp17, "record", &[])));
-    assert_eq!(seen, in_cpp);
-    in_rust_too(&header, &seen);
+    fs::write(&source, record_program(&header)).unwrap();
+    let current = stdout_of(&mut Command::new(program(&source, Language::C99, "record", &[])));
+    let in_cpp = stdout_of(&mut Command::new(program(&source, Language::Cpp17, "record", &[])));
+    assert_eq!(current, in_cpp);
+    check_in_rust(&header, &current);
 
     let record = workspace_root().join("include/abi.txt");
     let recorded = fs::read_to_string(&record).unwrap_or_default();
-    assert_eq!(gone(&recorded, &seen), [""; 0], "programs compiled before would break");
+    assert_eq!(changed_entries(&recorded, &current), [""; 0], "existing programs would break");
     if std::env::var_os("VIPOOL_BLESS").is_some() {
-        fs::write(&record, &seen).unwrap();
+        fs::write(&record, &current).unwrap();
         return;
     }
-    assert_eq!(seen, recorded, "something is new: run with VIPOOL_BLESS=1 and review the change");
+    assert_eq!(
+        current, recorded,
+        "the ABI has additions: run with VIPOOL_BLESS=1 and review the change"
+    );
 }
 
-/// What a record says of one struct or number: its own line, and those of its fields.
+/// Parses a record: for each struct or number its value and the lines of its fields.
 fn entries(record: &str) -> BTreeMap<&str, (&str, Vec<&str>)> {
     let mut entries = BTreeMap::new();
     let mut name = "";
@@ -76,9 +79,9 @@ fn entries(record: &str) -> BTreeMap<&str, (&str, Vec<&str>)> {
     entries
 }
 
-/// What the record says and the header no longer does. Fields and numbers stay what they are;
-/// structs that begin with their size may grow, others may not.
-fn gone<'a>(recorded: &'a str, seen: &str) -> Vec<&'a str> {
+/// Returns the entries of the record that the header changed or lost. A struct that begins with its
+/// size may grow; nothing else may change.
+fn changed_entries<'a>(recorded: &'a str, seen: &str) -> Vec<&'a str> {
     let now = entries(seen);
     let holds = |name: &str, value: &str, fields: &[&str]| {
         let Some((value_now, fields_now)) = now.get(name) else { return false };
@@ -98,15 +101,15 @@ fn gone<'a>(recorded: &'a str, seen: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn a_changed_record_is_seen_struct_by_struct() {
+fn changes_are_detected_for_each_struct() {
     let record = "a 16\n  size 0 8\n  x 8 8\nb 16\n  size 0 8\n  y 8 8\nc 4\n  z 0 4\nN 7\n";
-    let changed = |from: &str, to: &str| gone(record, &record.replace(from, to));
-    assert_eq!(gone(record, record), [""; 0]);
+    let changed = |from: &str, to: &str| changed_entries(record, &record.replace(from, to));
+    assert_eq!(changed_entries(record, record), [""; 0]);
     assert_eq!(
         changed("a 16\n  size 0 8\n  x 8 8\n", "a 24\n  size 0 8\n  x 8 8\n  v 16 8\n"),
         [""; 0]
     );
-    // A field that another struct still has.
+    // Another struct still has a field of this name.
     assert_eq!(changed("  y 8 8", "  x 8 8"), ["b"]);
     assert_eq!(changed("a 16\n  size 0 8\n  x 8 8", "a 24\n  size 0 8\n  v 8 8\n  x 16 8"), ["a"]);
     assert_eq!(changed("c 4\n  z 0 4", "c 8\n  z 0 4\n  w 4 4"), ["c"]);
@@ -114,8 +117,8 @@ fn a_changed_record_is_seen_struct_by_struct() {
     assert_eq!(changed("c 4\n  z 0 4\n", ""), ["c"]);
 }
 
-/// Every struct that begins with its size is, in Rust, as C sees it.
-fn in_rust_too(header: &Header, seen: &str) {
+/// Checks that every struct that begins with its size has the same layout in Rust.
+fn check_in_rust(header: &Header, seen: &str) {
     let mut names = Vec::new();
     macro_rules! check {
         ($($module:ident::$name:ident)*) => {

@@ -1,22 +1,22 @@
-//! The library as Windows programs get it: a DLL with its import library and .def, linked by a C
-//! program that runs under Wine.
+//! The library for Windows: a DLL with import library and .def. A C program links it and runs under
+//! Wine.
 
 use std::collections::BTreeSet;
 use std::fs;
 
 use vipool_testing::{cargo, have, target_dir, wine, workspace_root};
 
-use crate::build::said;
+use crate::build::stdout_of;
 
 #[test]
-fn a_dll_with_its_import_library_and_def() {
+fn dll_exports_the_functions_and_runs_a_c_program() {
     if !have(&wine::NEEDS) {
         return;
     }
     let folder = target_dir().join("capi-windows");
     fs::create_dir_all(&folder).unwrap();
     let def = folder.join("vipool.def");
-    // Written by the linker, as lib.exe and link.exe of other toolchains want it.
+    // The linker writes the .def, which lib.exe and link.exe of other toolchains need.
     let output_def = format!("-Clink-arg=-Wl,--output-def,{}", def.display());
     let build = ["rustc", "-p", "vipool", "--lib", "--features", "capi", "--crate-type", "cdylib"];
     cargo(
@@ -45,7 +45,7 @@ fn a_dll_with_its_import_library_and_def() {
     let import = built.join("libvipool.dll.a");
     let more = ["-std=c99", "-Wpedantic", &include, import.to_str().unwrap()];
     wine::compile_c(&workspace_root().join("examples/c/first_session.c"), &program, &more);
-    let output = said(&mut wine::command(&program)).replace("\r\n", "\n");
+    let output = stdout_of(&mut wine::command(&program)).replace("\r\n", "\n");
     assert!(output.contains("127.0.0.1 becomes    127.3.0.2\n"), "{output}");
     assert!(output.contains("VIPOOL_ERR_STALE"), "{output}");
 }

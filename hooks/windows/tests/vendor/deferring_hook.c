@@ -49,13 +49,13 @@ static int bind_to_wildcard(SOCKET s)
 static int WSAAPI replacement_bind(SOCKET s, const struct sockaddr *name, int length)
 {
     vipool_socket facts = facts_of(&s);
-    vipool_outcome outcome = nothing_yet();
+    vipool_outcome outcome = passed_outcome();
     int before = WSAGetLastError();
     if (find_deferred(s) >= 0) {
         WSASetLastError(WSAEINVAL);
         return SOCKET_ERROR;
     }
-    (void)vipool_rewrite_bind(decider(), &facts, name, (uint32_t)length, &outcome);
+    (void)vipool_rewrite_bind(get_rewriter(), &facts, name, (uint32_t)length, &outcome);
     WSASetLastError(before);
     if (outcome.kind == VIPOOL_REWRITTEN && (outcome.flags & VIPOOL_DO_DEFER) && is_unbound(s)
         && find_deferred(0) >= 0) {
@@ -75,12 +75,12 @@ static int WSAAPI replacement_connect(SOCKET s, const struct sockaddr *name, int
 static int bind_deferred(SOCKET s)
 {
     vipool_socket facts = facts_of(&s);
-    vipool_outcome outcome = nothing_yet();
+    vipool_outcome outcome = passed_outcome();
     if (!remove_deferred(s)) return 0;
-    (void)vipool_rewrite_listen(decider(), &facts, &outcome);
+    (void)vipool_rewrite_listen(get_rewriter(), &facts, &outcome);
     if (outcome.kind == VIPOOL_REWRITTEN) {
         if (bind_to(s, &outcome.address) == 0) return 0;
-        if (is_missed(&outcome.address)) return SOCKET_ERROR;
+        if (is_address_missing(&outcome.address)) return SOCKET_ERROR;
     }
     return bind_to_wildcard(s);
 }
@@ -97,9 +97,9 @@ static int WSAAPI replacement_getsockname(SOCKET s, struct sockaddr *name, int *
 
 static int WSAAPI replacement_getpeername(SOCKET s, struct sockaddr *name, int *length)
 {
-    vipool_outcome outcome = nothing_yet();
+    vipool_outcome outcome = passed_outcome();
     if (getpeername(s, name, length) != 0) return SOCKET_ERROR;
-    (void)vipool_rewrite_visible_address(decider(), name, (uint32_t)*length, get_local, &s, &outcome);
+    (void)vipool_rewrite_visible_address(get_rewriter(), name, (uint32_t)*length, get_local, &s, &outcome);
     if (outcome.kind == VIPOOL_REWRITTEN)
         memcpy(name, outcome.address.bytes, outcome.address.length);
     return 0;
@@ -118,9 +118,9 @@ static BOOL PASCAL replacement_connect_ex(SOCKET s, const struct sockaddr *name,
                                           OVERLAPPED *overlapped)
 {
     vipool_socket facts = facts_of(&s);
-    vipool_outcome outcome = nothing_yet();
+    vipool_outcome outcome = passed_outcome();
     int was_deferred = remove_deferred(s);
-    (void)vipool_rewrite_connect(decider(), &facts, name, (uint32_t)length, &outcome);
+    (void)vipool_rewrite_connect(get_rewriter(), &facts, name, (uint32_t)length, &outcome);
     if (outcome.kind == VIPOOL_REFUSED) {
         WSASetLastError(outcome.error);
         return FALSE;
@@ -128,7 +128,7 @@ static BOOL PASCAL replacement_connect_ex(SOCKET s, const struct sockaddr *name,
     if (outcome.kind == VIPOOL_REWRITTEN) {
         set_v6only(s, &outcome, 0);
         if (was_deferred && (outcome.flags & VIPOOL_DO_BIND_FIRST)
-            && bind_to(s, &outcome.bind) != 0 && is_missed(&outcome.bind)) return FALSE;
+            && bind_to(s, &outcome.bind) != 0 && is_address_missing(&outcome.bind)) return FALSE;
         name = (const void *)outcome.address.bytes;
         length = (int)outcome.address.length;
     }
