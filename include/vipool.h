@@ -245,7 +245,7 @@ enum vipool_status
      */
     VIPOOL_ERR_EXHAUSTED = -40,
     /**
-     * Every free address cools down. vipool_last_error() tells until when.
+     * Every free address cools down. vipool_last_error() has the time.
      */
     VIPOOL_ERR_COOLING = -41,
     /**
@@ -3957,15 +3957,15 @@ enum vipool_outcome_kind
  {
     /**
      * Make the call with `address` instead of the address of the program, or return `address` to the
-     * program. `flags` tells what to do before.
+     * program. `flags` lists the steps before the call.
      */
     VIPOOL_REWRITTEN = 1,
     /**
-     * Make the call exactly as the program made it. `reason` tells why.
+     * Make the call exactly as the program made it. `reason` has the reason.
      */
     VIPOOL_PASSED = 2,
     /**
-     * Do not make the call: it fails with `error`. `reason` tells why.
+     * Do not make the call: it fails with `error`. `reason` has the reason.
      */
     VIPOOL_REFUSED = 3,
 };

@@ -61,7 +61,6 @@ fn farm() -> Farm {
         flags: RewriteFlags::default().with_pass_when_missing(true).with_hide_addresses(true),
         wildcard_udp_ports: vec![PortRange { first: 5000, last: 5001 }],
         fixed_ports: vec![PortRange { first: 80, last: 80 }],
-        ..RewriteOptions::default()
     };
     farm.programs = vec![
         Program::new("/usr/bin/server")
