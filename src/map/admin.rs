@@ -19,12 +19,13 @@ use crate::session::SessionId;
 struct MetaChange {
     set: u32,
     clear: u32,
-    /// The new user tag; `None` keeps the old one.
+    /// The new user tag. `None` keeps the old tag.
     user_tag: Option<u32>,
 }
 
 impl Map {
-    /// Drains addresses: no session gets them any more. Sessions that hold them keep them.
+    /// Drains the addresses of `range`: the map no longer allocates them. Sessions keep the
+    /// addresses that they hold.
     ///
     /// # Errors
     /// Fails if another writer holds the lock, or the map cannot be used.
@@ -50,7 +51,7 @@ impl Map {
         self.change_flags(range, DRAINED, 0, now)
     }
 
-    /// Ends the drain of addresses.
+    /// Ends the drain of the addresses of `range`.
     ///
     /// # Errors
     /// Fails if another writer holds the lock, or the map cannot be used.
@@ -58,7 +59,8 @@ impl Map {
         self.change_flags(range, 0, DRAINED, now)
     }
 
-    /// Starts or ends the drain of the whole server: meanwhile no new session gets an address.
+    /// Starts or ends the drain of the whole server. While the server drains, no new session gets
+    /// an address.
     ///
     /// # Errors
     /// Fails if another writer holds the lock, or the map cannot be used.
@@ -66,7 +68,7 @@ impl Map {
         self.transact(|transaction| transaction.store_header(DRAINING, draining.into()))
     }
 
-    /// Reserves an address for a user. A session that holds it keeps it.
+    /// Reserves an address for a user. A session that already holds the address keeps the address.
     ///
     /// # Errors
     /// Fails if the address is in no pool or is reserved for another user, or if the map cannot be
@@ -116,8 +118,8 @@ impl Map {
         })
     }
 
-    /// Records that the sessions of the operating system are restored: new sessions are no longer
-    /// refused as "not ready".
+    /// Records that the sessions of the operating system are restored. From then on, the map no
+    /// longer refuses new sessions with [`OpenError::NotReady`](super::OpenError::NotReady).
     ///
     /// # Errors
     /// Fails if another writer holds the lock, or the map cannot be used.
@@ -125,9 +127,11 @@ impl Map {
         self.transact(|transaction| transaction.store_header(RESTORED, 1))
     }
 
-    /// Closes every session for which `is_alive` returns false, and ends "not ready". Returns the
-    /// closed sessions. An agent calls this with the sessions of the operating system before it
-    /// opens the first session.
+    /// Closes every session for which `is_alive` returns false. Returns the closed sessions.
+    ///
+    /// Also marks the map as restored, see [`Map::mark_restored`]. An agent calls this method
+    /// before it opens its first session. Its `is_alive` returns whether the operating system still
+    /// has the session.
     ///
     /// # Errors
     /// Fails if another writer holds the lock, or the map cannot be used.
@@ -167,11 +171,13 @@ impl Map {
         })
     }
 
-    /// Closes sessions whose leader has exited, and frees cooled addresses without sockets.
+    /// Closes sessions whose leader has exited, and frees addresses that have cooled down and have
+    /// no sockets.
     ///
-    /// A leader must be seen dead twice, [`LEADER_GRACE`](super::LEADER_GRACE) seconds apart. The
-    /// call checks up to `budget` sessions, and up to `budget` addresses of each pool. Call it again
-    /// while [`ReapReport::more`] is set.
+    /// A session is closed after two calls have found its leader dead, at least
+    /// [`LEADER_GRACE`](super::LEADER_GRACE) seconds apart. One call checks up to `budget`
+    /// sessions, and up to `budget` addresses of each pool. Repeat the call while
+    /// [`ReapReport::more`] is set.
     ///
     /// # Errors
     /// Fails if another writer holds the lock, or the map cannot be used.
@@ -214,8 +220,8 @@ impl Map {
         self.transact(|transaction| transaction.reap(now, budget, probe))
     }
 
-    /// Derives queues, index and counters from the slots again. This happens automatically after a
-    /// writer died.
+    /// Rebuilds queues, index and counters from the slots. If a writer dies in an operation, the
+    /// next writer does this automatically.
     ///
     /// # Errors
     /// Fails if another writer holds the lock, or the map cannot be used.
@@ -248,7 +254,8 @@ impl Map {
         })
     }
 
-    /// Changes the slot of an address as `decide` returns for its meta word.
+    /// Passes the meta word of an address to `decide`, and applies the change that `decide`
+    /// returns.
     fn change_reservation(
         &self,
         address: IpAddr,

@@ -1,8 +1,9 @@
-//! The last user of each address, saved over a restart of the machine.
+//! A file that keeps the last user of each address across a restart of the machine.
 //!
-//! The text file has one line per address: the address and the tag of its last user in hexadecimal,
-//! the longest free address first. It contains no user names. It is as old as its last save. Lines
-//! that cannot be parsed, and addresses that the map no longer has, are ignored.
+//! The text file has one line per address: the address and the tag of its last user in hexadecimal.
+//! The address that has been free longest is first. The file contains no user names. Changes after
+//! the last save are lost. The reader ignores lines that it cannot parse and addresses that the map
+//! no longer has.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -14,12 +15,13 @@ use super::types::error::MapError;
 use super::writer::Map;
 use crate::Tick;
 
-/// The first line of the file. It is part of the format: other versions have other user tags.
+/// The first line of the file. The version number changes when the algorithm of the user tags
+/// changes. A file with another version is ignored.
 const FIRST_LINE: &str = "# vipool: who had an address last, version 2";
 
 impl Map {
-    /// Saves the last user of each address, for [`Map::recall_users`]. Replaces an older file
-    /// atomically. Only the owner of the file may read it.
+    /// Saves the last user of each address to `file`, for [`Map::recall_users`]. Replaces an older
+    /// file atomically. Only the owner of the file can read it.
     ///
     /// # Errors
     /// Fails if the file cannot be written, or the map cannot be used.
@@ -31,7 +33,7 @@ impl Map {
                     let user_tag = table.meta(slot).user_tag();
                     let address = table.pool.address(transaction.words(), slot);
                     if let (1.., Some(address)) = (user_tag, address) {
-                        // Leased addresses come last: they are in use until the machine stops.
+                        // Leased addresses sort last, because they are still in use.
                         let stamp = table.owner(slot).stamp().unwrap_or(u64::MAX);
                         users.push((stamp, address, user_tag));
                     }
@@ -51,9 +53,9 @@ impl Map {
         })
     }
 
-    /// Restores the last user of each address that was not leased since the map was created, so
-    /// that the user gets it again. Returns the number of restored addresses; 0 if the file does
-    /// not exist.
+    /// Restores the last user of each address that no session has leased since the map was created.
+    /// A returning user then gets the same address again. Returns the number of addresses whose
+    /// user was restored, or 0 if the file does not exist.
     ///
     /// # Errors
     /// Fails if the file cannot be read, or the map cannot be used.
@@ -92,7 +94,7 @@ fn parse_line(line: &str) -> Option<(IpAddr, u32)> {
     Some((address.parse().ok()?, user_tag))
 }
 
-/// Writes a temporary file and renames it, so that a complete file exists at any time.
+/// Writes a temporary file and renames it, so a crash never leaves an incomplete file.
 fn replace_file(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut temporary = file.as_os_str().to_owned();
     temporary.push(".new");

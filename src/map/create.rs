@@ -1,4 +1,5 @@
-//! [`Map::create`]: the files of a map from a plan, with the sessions of the map before.
+//! [`Map::create`]: builds the files of a map from a plan and keeps the sessions of the previous
+//! map.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,18 +17,21 @@ use super::writer_lock::{LOCK_TIMEOUT, LockHolder, WriterLock};
 impl Map {
     /// Creates the files of a map in a directory and opens them.
     ///
-    /// If the directory has a map of this boot, its sessions are kept with their addresses and
-    /// handles. An address that the plan no longer has is not allocated again after its session
-    /// releases it. An address that is in another pool of the plan keeps its state there: it is not
-    /// allocated before its session has released it and it has cooled down. A pool that the plan no
-    /// longer has exists until none of its addresses is leased or cools down.
+    /// If the directory has a map of this boot, the sessions of that map keep their addresses and
+    /// handles. If the plan no longer has an address, the map does not allocate the address again
+    /// after its session has released it. If the plan moves an address to another pool, the state
+    /// of the address moves too: the new pool does not allocate the address before its session has
+    /// released it and it has cooled down. A pool that the plan no longer has stays in the map
+    /// until none of its addresses is leased or cooling down.
     ///
-    /// The old file is marked as superseded. If the new file would have the same content, the old
-    /// one stays in place, so repeated configuration does not disturb running programs.
+    /// This function marks the old map file as superseded. If the new file would have the same
+    /// content, the old file stays in place. So running programs do not notice a repeated
+    /// configuration.
     ///
     /// # Errors
     /// Fails if no map can be built from the plan, another writer holds the lock, or the files
-    /// cannot be created. A damaged map is not replaced: the error names the file to remove.
+    /// cannot be created. This function does not replace a damaged map; its error then names the
+    /// file to remove.
     pub fn create(directory: &Path, plan: &Plan) -> Result<Self, MapError> {
         validate(plan)?;
         let boot = files::current_boot_id(directory)?;
@@ -36,8 +40,8 @@ impl Map {
             let map = files::open_writable(directory).ok();
             map.map(|map| LockHolder::read(&map)).unwrap_or_default()
         };
-        // An exclusive holder does not release the lock soon, so waiting is useless. If it has died,
-        // the first attempt succeeds.
+        // Do not wait for an exclusive holder, which keeps the lock for a long time. If the holder
+        // has died, the first attempt succeeds.
         let timeout = if holder().is_exclusive { Duration::ZERO } else { LOCK_TIMEOUT };
         if !lock.acquire(timeout)? {
             return Err(holder().to_error());
@@ -52,7 +56,7 @@ impl Map {
     }
 }
 
-/// Applies a plan to a map that exists. Returns the old map if it stays in place.
+/// Applies a plan to an existing map. Returns the old map if it stays in place, else the new map.
 fn update_files(
     directory: &Path,
     plan: &Plan,

@@ -10,8 +10,9 @@ use crate::Tick;
 use crate::session::{Handle, SessionId};
 
 impl Map {
-    /// Returns a writer for a program in which one thread opens and closes all sessions. It needs
-    /// no lock between threads, and holds the lock against other processes until it is dropped.
+    /// Returns a writer for a program in which one thread opens and closes all sessions. The writer
+    /// needs no lock between threads. Until the writer is dropped, no other process can write to
+    /// the map.
     ///
     /// # Errors
     /// Fails if another writer holds the lock, or the map cannot be used.
@@ -27,7 +28,8 @@ pub struct ExclusiveWriter<'a> {
     map: &'a mut WritableMap,
     /// `None` for a map in memory.
     lock: Option<&'a WriterLock>,
-    /// Whether the map held the lock before, and keeps it afterwards.
+    /// Whether the map already held the lock when this writer was created. If so, dropping the
+    /// writer does not release the lock.
     keeps_lock: bool,
 }
 

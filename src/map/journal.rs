@@ -8,14 +8,15 @@ use super::format::region::Region;
 use super::types::error::MapError;
 use super::types::event::{Event, RecentEvents};
 
-/// A journal, opened for reading. Threads may share it.
+/// A journal that is open for reading. Threads may share a `Journal`.
 #[derive(Debug)]
 pub struct Journal {
     region: Region,
 }
 
 impl Journal {
-    /// Opens the journal of the map in a directory. Only root and the group have access.
+    /// Opens the journal of the map in a directory. Only root and the group of the file can read
+    /// the journal.
     ///
     /// # Errors
     /// Fails if there is no journal, or if it is damaged or not trusted.
@@ -28,7 +29,8 @@ impl Journal {
         Ok(Self { region })
     }
 
-    /// Returns the hash of the boot and the network namespace, as in the handles of the map.
+    /// Returns the hash of the boot and the network namespace. The handles of the map contain the
+    /// same hash.
     pub fn boot(&self) -> u64 {
         journal::boot(self.region.words())
     }
@@ -38,7 +40,7 @@ impl Journal {
         journal::next_number(self.region.words())
     }
 
-    /// Returns the events from number `first` on; 1 returns all.
+    /// Returns the events with the numbers from `first` on. Pass 1 for all events.
     pub fn since(&self, first: u64) -> RecentEvents {
         let next = self.next_number();
         let oldest = next.saturating_sub(CAPACITY).max(1);

@@ -1,7 +1,8 @@
 //! The map file: the leases of all sessions, shared by every process of a server.
 //!
-//! A [`Map`] writes: it opens and closes sessions, beside other writers or exclusively. A [`Reader`]
-//! never writes and never blocks; hook layers and monitors use it. Both work on files or in memory.
+//! A [`Map`] opens and closes sessions. It shares the map file with other writers, or locks them
+//! out. A [`Reader`] never writes and never blocks; hook layers and monitors use readers. Both
+//! types work on files or in memory.
 //!
 //! The code is layered: `types` holds plain values, `format` the bytes on disk, `engine` the
 //! operations, `replan` the change to a new configuration. The files of this folder are the public
@@ -9,9 +10,10 @@
 //!
 //! Invariants:
 //! - The slots are authoritative. Queues, index and counters are derived from them.
-//! - One store of the owner word commits a lease, after everything else about it is written.
-//! - There is one writer at a time. The type of a transaction proves it within a process, a file
-//!   lock between processes.
+//! - The store of the owner word commits a lease. The writer stores everything else about the lease
+//!   before.
+//! - There is one writer at a time. Within a process, the type system guarantees this. Between
+//!   processes, a file lock guarantees it.
 //! - Readers never write, never block and never loop without a bound.
 
 mod admin;

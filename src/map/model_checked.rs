@@ -1,7 +1,9 @@
-//! Readers beside a writer, under the model checker loom (`RUSTFLAGS="--cfg loom"`).
+//! Tests of readers that run in parallel with a writer, under the model checker loom
+//! (`RUSTFLAGS="--cfg loom"`).
 //!
-//! Loom runs every order of loads and stores that the memory model allows. In each of them a stable
-//! session is found, everything that is found is complete, and no loop is endless.
+//! Loom runs every order of loads and stores that the memory model allows. The tests check that a
+//! reader always finds an unchanged session, that each result is complete, and that no loop is
+//! endless.
 
 use std::sync::Arc;
 
@@ -53,7 +55,7 @@ fn check(max_preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     builder.check(model);
 }
 
-/// Runs a reader beside a writer.
+/// Runs a reader in parallel with a writer.
 fn run_beside(
     mut map: WritableMap,
     write: impl FnOnce(&mut WritableMap) + 'static,
@@ -115,7 +117,7 @@ fn a_handle_ends_with_its_lease_even_if_the_same_session_opens_again() {
                 open_anonymous(map, 1);
             },
             |image| {
-                // The order of `Reader::leases_of`.
+                // Make the two reads in the same order as `Reader::leases_of`.
                 let found = image.lookup(handle.session);
                 if image.is_live(&handle) {
                     assert_eq!(found, leases);
@@ -167,7 +169,7 @@ fn a_record_belongs_to_its_lease_or_is_not_visible() {
 #[test]
 fn an_overflow_entry_is_found_while_others_come_and_go() {
     check(2, || {
-        // The home bucket is full with other entries, so the key goes to the next bucket.
+        // The home bucket is full of other entries, so the entry goes to the next bucket.
         let access = WriteAccess::for_test();
         let buckets: Arc<[Bucket]> =
             (0..2).map(|_| std::array::from_fn(|_| Word::new(0))).collect();
@@ -193,7 +195,8 @@ fn an_overflow_entry_is_found_while_others_come_and_go() {
     });
 }
 
-/// Returns the number of the home bucket of a key among two, found by an insert.
+/// Returns the number of the home bucket of a key in an index with two buckets. Inserts an entry to
+/// find the bucket.
 fn home_bucket_number(key: Key) -> usize {
     let access = WriteAccess::for_test();
     let buckets: Vec<Bucket> = (0..2).map(|_| std::array::from_fn(|_| Word::new(0))).collect();

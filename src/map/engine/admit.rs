@@ -1,4 +1,4 @@
-//! The checks before a session is opened: limits, and the pools and the address that it gets.
+//! Admission of a session: checks the limits, and selects the pools and the requested slot.
 
 use std::net::IpAddr;
 
@@ -15,19 +15,19 @@ use crate::map::types::plan::OpenOptions;
 use crate::pool::DEFAULT_POOL;
 use crate::session::SessionId;
 
-/// A set of pools, one bit for each.
+/// A set of pools, one bit for each pool.
 pub(crate) type PoolSet = u32;
 
-/// The leases that a session is to get.
+/// The leases that an admitted session gets.
 pub(crate) struct Admission {
-    /// A lease of each of these pools.
+    /// The session gets one lease from each of these pools.
     pub(crate) pools: PoolSet,
-    /// In this pool, the lease of this slot.
+    /// The requested slot: pool number and slot number. `None` lets the allocator choose.
     pub(crate) slot: Option<(u16, u32)>,
 }
 
 impl MapImage {
-    /// Returns the leases that a session is to get, or why it cannot be opened.
+    /// Returns the leases that a session gets, or an error if the session cannot be opened.
     #[inline(always)]
     pub(crate) fn admit(
         &self,
@@ -63,7 +63,8 @@ impl MapImage {
         Ok(Admission { pools, slot })
     }
 
-    /// Returns the slot of the requested address, unless the session has a lease of that pool.
+    /// Returns the slot of the requested address; `None` if the session already has a lease in the
+    /// pool of that address.
     fn requested_slot(
         &self,
         address: IpAddr,
@@ -81,7 +82,7 @@ impl MapImage {
         }
     }
 
-    /// Returns an error if the server or the user may have no further session.
+    /// Returns an error if the map is not ready, or if the server or the user has reached a limit.
     fn check_limits(&self, options: &OpenOptions<'_>, user_tag: u32) -> Result<(), OpenError> {
         let settings = &self.layout().settings;
         if settings.await_restore && self.header(RESTORED) == 0 {
@@ -98,7 +99,7 @@ impl MapImage {
         }
     }
 
-    /// Returns an error if the user may have no further session. Scans all slots.
+    /// Returns an error if the user has reached the limit of sessions. Scans all slots.
     #[cold]
     fn check_quota(&self, user: &str, user_tag: u32) -> Result<(), OpenError> {
         let limit = self.layout().settings.sessions_per_user;
@@ -118,11 +119,12 @@ impl MapImage {
         Ok(())
     }
 
-    /// Returns the pools that a session gets a lease of: all loopback pools, and the virtual-IP
-    /// pools with one name.
+    /// Returns the pools from which a session gets a lease: all loopback pools, and all virtual-IP
+    /// pools with the selected name.
     ///
-    /// The name is that of the first that exists: the pool of a lease that the session has, the
-    /// pool of the requested address, the requested pool, `default`, the first pool of the plan.
+    /// The first of these pools that exists selects the name: the pool of a lease that the session
+    /// has, the pool of the requested address, the requested pool, the pool `default`, the first
+    /// pool of the plan.
     fn pools_for(&self, leases: &Leases, options: &OpenOptions<'_>) -> Result<PoolSet, OpenError> {
         let layout = self.layout();
         let Layout { loopback_pools, default_pools, .. } = *layout;

@@ -1,7 +1,8 @@
 //! Closing a session.
 //!
-//! The anchor, the first lease in the order of the pools, is released last. So a close that was
-//! interrupted can be repeated with the same handle.
+//! The *anchor* of a session is its first lease in the order of the pools. The handle names the
+//! anchor. The engine releases the anchor last, so a caller can repeat an interrupted close with
+//! the same handle.
 
 use super::table_writer::TableWriter;
 use super::transaction::Transaction;
@@ -16,7 +17,7 @@ use crate::map::types::outcome::ClosedSession;
 use crate::map::types::plan::OpenOptions;
 use crate::session::{Handle, SessionId};
 
-/// A lease of a session, with the home bucket of the session in the index of its pool.
+/// A lease of a session, with the home bucket of the session in the index of the pool.
 struct HeldLease<'a> {
     pool: u16,
     table: TableWriter<'a>,
@@ -117,7 +118,8 @@ impl<'t> Transaction<'t> {
         ClosedSession { leases }
     }
 
-    /// Releases the leases of a session in all pools but one, the last pool first.
+    /// Releases the leases of a session in all pools except `anchor_pool`. Begins with the last
+    /// pool.
     #[inline(never)]
     fn release_others(&self, session: SessionId, anchor_pool: u16, now: Tick) -> Leases {
         let mut leases = Leases::default();

@@ -1,10 +1,11 @@
 //! The fast path for opening and closing an anonymous session in a map with one pool.
 //!
-//! The fast path does the same as the slow path in `open` and `close`, without the branches for
-//! other cases. It applies if [`Layout::has_fast_path`] is set and the session has no options. It
-//! detects everything unusual before the first change and leaves it to the slow path. It calls no
-//! function except the journal, so it is inlined into its caller. The result is assembled last: a
-//! caller that uses only the handle pays for no more.
+//! The slow path in `open` and `close` handles every case. The fast path has the same result, but
+//! handles only the common case: [`Layout::has_fast_path`] is set, and the session has no options.
+//! The fast path checks all preconditions before its first change. If one of them fails, the slow
+//! path runs. The fast path calls no functions except those of the journal, so the compiler can
+//! inline it. It builds the result last, so the compiler can remove the parts that the caller does
+//! not use.
 //!
 //! [`Layout::has_fast_path`]: crate::map::format::layout::Layout::has_fast_path
 
@@ -23,7 +24,7 @@ use crate::map::types::plan::OpenOptions;
 use crate::raw::word::Word;
 use crate::session::{Handle, SessionId};
 
-/// A map with one pool, in which every session gets a lease of that pool.
+/// A map with one pool. Every session gets a lease from that pool.
 struct SinglePool<'a> {
     header: &'a [Word; HEADER_WORDS],
     table: TableWriter<'a>,
@@ -46,7 +47,8 @@ impl<'t> Transaction<'t> {
         Some(SinglePool { header: map.words().first_chunk()?, table: self.table_writer(0)? })
     }
 
-    /// Opens an anonymous session; `None`, and nothing changes, if the slow path must do it.
+    /// Opens an anonymous session. Returns `None` and changes nothing if the slow path must open
+    /// it.
     #[inline(always)]
     pub(crate) fn open_fast_path(
         &self,
@@ -85,8 +87,8 @@ impl<'t> Transaction<'t> {
         })
     }
 
-    /// Closes the anonymous session of a handle; `None`, and nothing changes, if the slow path must
-    /// do it.
+    /// Closes the anonymous session of a handle. Returns `None` and changes nothing if the slow
+    /// path must close it.
     #[inline(always)]
     pub(crate) fn close_by_handle_fast_path(
         &self,
@@ -103,7 +105,8 @@ impl<'t> Transaction<'t> {
         self.release_fast_path(&single, &HeldLease { home, slot, generation }, session, now)
     }
 
-    /// Closes an anonymous session; `None`, and nothing changes, if the slow path must do it.
+    /// Closes an anonymous session. Returns `None` and changes nothing if the slow path must close
+    /// it.
     #[inline(always)]
     pub(crate) fn close_session_fast_path(
         &self,
@@ -140,7 +143,8 @@ impl<'t> Transaction<'t> {
     }
 }
 
-/// Returns whether a session holds a slot, if its home bucket does not prove the opposite.
+/// Returns whether a session holds a slot. Called only if the home bucket of the session does not
+/// exclude this.
 #[cold]
 #[inline(never)]
 fn is_open(table: &TableWriter<'_>, session: SessionId) -> bool {

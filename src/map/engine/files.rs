@@ -1,7 +1,8 @@
 //! The files of a map in their directory: opening, creating and replacing them.
 //!
-//! New files are created under temporary names and then renamed. A process that dies in between
-//! leaves temporary files; the next one that replaces the map finishes the rename or removes them.
+//! New files are created under temporary names and then renamed. A process that dies before the
+//! rename leaves temporary files. The next process that replaces the map finishes the rename or
+//! removes these files.
 
 use std::fs::File;
 use std::io;
@@ -18,22 +19,23 @@ use crate::os::lock::FileLock;
 use crate::os::trust::{self, Refused};
 use crate::raw::mapping::Mapping;
 
-/// Name of the file in the directory of the map that every user may read.
+/// Name of the map file, which every user can read.
 pub const MAP_FILE: &str = "map";
-/// Name of the file with users, clients and leaders, which only root and the group may read.
+/// Name of the file with users, clients and leaders. Only root and the group of the file can read
+/// it.
 pub const SESSIONS_FILE: &str = "sessions";
-/// Name of the file with the last events, which only root and the group may read.
+/// Name of the file with the latest events. Only root and the group of the file can read it.
 pub const JOURNAL_FILE: &str = "journal";
-/// Name of the file that writers lock. It is never replaced.
+/// Name of the file that writers lock. No process replaces this file.
 pub const LOCK_FILE: &str = "lock";
 
-/// Opens the file `map` for reading. Allocates only for an error.
+/// Opens the file `map` for reading. Allocates only if it returns an error.
 pub(crate) fn open_image(directory: &Path) -> Result<MapImage, MapError> {
     let (map, layout) = open_map(directory, false)?;
     Ok(MapImage::new(map, Region::default(), layout))
 }
 
-/// Opens the files of a map for writing, of any boot.
+/// Opens the files of a map for writing. The map may belong to another boot.
 pub(crate) fn open_writable(directory: &Path) -> Result<WritableMap, MapError> {
     let (map, layout) = open_map(directory, true)?;
     let sessions = open_sessions_file(directory, &layout)?;
@@ -49,7 +51,7 @@ fn open_map(directory: &Path, write: bool) -> Result<(Region, Layout), MapError>
     }
 }
 
-/// Maps one of the files, whatever its content is.
+/// Maps one of the files into memory. Does not check its content.
 pub(crate) fn open_region(directory: &Path, name: &str, write: bool) -> Result<Region, MapError> {
     let path = || directory.join(name);
     let file = open_file(directory, name, write)?;
@@ -92,7 +94,7 @@ pub(crate) fn open_lock(directory: &Path) -> Result<FileLock, MapError> {
     let file = match open_file(directory, LOCK_FILE, true) {
         Err(MapError::Missing(_)) => {
             match trust::create_new(&path) {
-                // Another process created it at the same time.
+                // Another process has just created the file.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(io_error("cannot create", path, error)),
                 Ok(_) => {}
@@ -104,9 +106,9 @@ pub(crate) fn open_lock(directory: &Path) -> Result<FileLock, MapError> {
     FileLock::new(file).map_err(|error| io_error("cannot lock", path, error))
 }
 
-/// Creates new, zeroed, fully allocated files for a map and its sessions, under temporary names
-/// until [`publish`]. The caller holds the lock, so existing temporary files are left-overs of a
-/// dead process, and are replaced.
+/// Creates zeroed, fully allocated files for a map and its sessions, under temporary names.
+/// [`publish`] renames the files. The caller holds the lock, so the creator of an existing
+/// temporary file is dead, and this function replaces that file.
 pub(crate) fn create(
     directory: &Path,
     map_words: usize,
@@ -128,10 +130,12 @@ pub(crate) fn create(
 /// Opens the sessions file of a map. Returns an empty region if there is none, or if it is not
 /// trusted.
 ///
-/// The file has its temporary name until it is published, and keeps it if its creator dies before.
+/// If the creator of the file died before it published the file, the file still has its temporary
+/// name.
 fn open_sessions_file(directory: &Path, layout: &Layout) -> Result<Region, MapError> {
     let temporary = temporary_name(SESSIONS_FILE);
-    // The final name is tried again at the end: the file may have been renamed meanwhile.
+    // Try the final name again at the end: another process can rename the file between the first
+    // two attempts.
     for name in [SESSIONS_FILE, &temporary, SESSIONS_FILE] {
         match open_region(directory, name, true) {
             Ok(region) if layout.is_sessions_file(region.words()) => return Ok(region),
@@ -144,7 +148,7 @@ fn open_sessions_file(directory: &Path, layout: &Layout) -> Result<Region, MapEr
 
 /// Opens the journal, or creates it. The caller holds the lock.
 ///
-/// Returns an empty region if neither is possible: sessions are served without a journal then.
+/// Returns an empty region if neither is possible. The map then works without a journal.
 pub(crate) fn open_or_create_journal(directory: &Path, boot: u64) -> Region {
     open_journal(directory, boot)
         .or_else(|| create_journal(directory, boot).ok())
@@ -167,10 +171,11 @@ fn create_journal(directory: &Path, boot: u64) -> io::Result<Region> {
     Ok(region)
 }
 
-/// Renames the new files to their final names, the map first.
+/// Renames the new files to their final names. Begins with the map.
 ///
-/// In this order a sessions file that is not renamed is still found under its temporary name. In
-/// the other order the sessions file of the old map would be gone while that map is in place.
+/// If a process dies between the two renames, the next writer still finds the new sessions file
+/// under its temporary name. In the other order, the old map would be in place without its sessions
+/// file.
 pub(crate) fn publish(directory: &Path) -> Result<(), MapError> {
     publish_file(directory, MAP_FILE).inspect_err(|_| remove_unpublished(directory))?;
     publish_file(directory, SESSIONS_FILE)
@@ -182,19 +187,19 @@ fn publish_file(directory: &Path, name: &str) -> Result<(), MapError> {
         .map_err(|error| io_error("cannot replace", path, error))
 }
 
-/// Renames the sessions file of this map to its final name if its creator died before that. The
-/// caller holds the lock.
+/// Renames the sessions file of this map to its final name if the creator of the file died before
+/// the rename. The caller holds the lock.
 pub(crate) fn finish_publishing(directory: &Path, layout: &Layout) -> Result<(), MapError> {
     let temporary = temporary_name(SESSIONS_FILE);
     let is_sessions_file = |region: Region| layout.is_sessions_file(region.words());
-    // The mapping is dropped before the rename: Windows does not replace a mapped file.
+    // This statement drops the mapping before the rename: Windows does not replace a mapped file.
     if !open_region(directory, &temporary, true).is_ok_and(is_sessions_file) {
         return Ok(());
     }
     publish_file(directory, SESSIONS_FILE)
 }
 
-/// Returns whether a creator died before it published its files.
+/// Returns whether a process died before it published all of its new files.
 pub(crate) fn has_unpublished(directory: &Path) -> bool {
     [MAP_FILE, SESSIONS_FILE].into_iter().any(|name| temporary_path(directory, name).exists())
 }

@@ -1,8 +1,9 @@
-//! The move of a released address to the pool that a new plan has put it in.
+//! Handover: moves a released address to the pool to which a new plan assigns it.
 //!
-//! Such an address has a slot in two pools. While a session holds the old slot, the new slot is
-//! retired and waits for the release ([`AWAITING_RELEASE`]). The release moves the state of the
-//! address (its cool-down, its last user, its reservation) to the new slot and blanks the old one.
+//! Such an address has a slot in the old pool and a slot in the new pool. While a session holds the
+//! old slot, the new slot has the flags [`AWAITING_RELEASE`]. When the session releases the old
+//! slot, the writer moves the state of the address (its cool-down, its last user, its reservation)
+//! to the new slot and blanks the old slot.
 //!
 //! [`AWAITING_RELEASE`]: crate::map::format::slot::AWAITING_RELEASE
 
@@ -13,7 +14,8 @@ use super::writer::MapWriter;
 use crate::map::format::slot::{LINK, META, Meta, OWNER, Owner, RETIRED};
 
 impl MapWriter<'_> {
-    /// Moves the state of a released address to the slot that waits for it, if there is one.
+    /// Moves the state of a released address to the slot that awaits the release, if there is such
+    /// a slot.
     #[cold]
     #[inline(never)]
     pub(crate) fn hand_over(&self, old_pool: u16, old: &TableWriter<'_>, old_slot: u32) {
@@ -35,7 +37,8 @@ impl MapWriter<'_> {
         }
     }
 
-    /// Finishes the handovers of a writer that died. Queues and index are already rebuilt.
+    /// Finishes the handovers of a writer that died. The caller has already rebuilt queues and
+    /// index.
     #[cold]
     #[inline(never)]
     pub(crate) fn finish_handovers(&self) {
@@ -54,8 +57,8 @@ impl MapWriter<'_> {
     }
 }
 
-/// Copies the state of an address to a slot in another pool, which keeps its own generation. The
-/// last store makes the new slot usable.
+/// Copies the state of an address to a slot in another pool. The new slot keeps its own generation.
+/// The last store makes the new slot usable.
 pub(crate) fn copy_state(
     (new, new_slot): (&TableWriter<'_>, u32),
     (old, old_slot): (&Table<'_>, u32),
@@ -76,7 +79,8 @@ fn dequeue_and_blank(table: &TableWriter<'_>, slot: u32) {
     table.enqueue(slot);
 }
 
-/// Makes a slot retired and removes its state, except for the generation.
+/// Sets the flag [`RETIRED`] of a slot and removes the rest of its state, except for the
+/// generation.
 pub(crate) fn blank(table: &TableWriter<'_>, slot: u32) {
     let Meta { generation, .. } = table.meta(slot);
     table.store_owner(slot, Owner::Free(0));

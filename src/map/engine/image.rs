@@ -1,4 +1,4 @@
-//! A read-only view of a map: look-ups that are safe beside a writer.
+//! A read-only view of a map. Its look-ups are safe while a writer changes the map.
 
 use std::cmp::Reverse;
 use std::net::IpAddr;
@@ -16,16 +16,17 @@ use crate::pool::Pool;
 use crate::raw::word::Word;
 use crate::session::{Handle, Lease, SessionId};
 
-/// The files of a map and their layout. No method stores.
+/// The files of a map and their layout. No method writes to the files.
 #[derive(Debug)]
 pub(crate) struct MapImage {
     map: Region,
-    /// Empty if the sessions file could not be opened: sessions have no names then.
+    /// The sessions file. Empty if it could not be opened; users, clients and leaders are then
+    /// unknown.
     sessions: Region,
     layout: Layout,
 }
 
-/// The lease of a session in one pool, as a look-up found it.
+/// The lease of a session in one pool, as the result of a look-up.
 pub(crate) struct FoundLease<'a> {
     pub(crate) pool: u16,
     pub(crate) table: Table<'a>,
@@ -38,8 +39,8 @@ impl MapImage {
         Self { map, sessions, layout }
     }
 
-    /// Returns a second view of a map in private memory, without the sessions file; `None` for a
-    /// map in files.
+    /// Returns a second view of a map in private memory, without the sessions file. Returns `None`
+    /// for a map in files.
     pub(crate) fn share(&self) -> Option<Self> {
         Some(Self::new(self.map.share()?, Region::default(), self.layout))
     }
@@ -137,7 +138,7 @@ impl MapImage {
         }
     }
 
-    /// Returns whether the lease of this handle is still held. Does not compare the boot.
+    /// Returns whether the session still holds the lease of this handle. Does not compare the boot.
     #[inline]
     pub(crate) fn is_live(&self, handle: &Handle) -> bool {
         self.table(handle.pool).is_some_and(|table| table.is_lease_of(handle))
@@ -150,7 +151,8 @@ impl MapImage {
         Some(Handle { session, pool, slot, generation, boot: self.layout.boot })
     }
 
-    /// Returns whether the lease of a session in this pool is its anchor, the first of its leases.
+    /// Returns whether the lease of a session in this pool is the anchor of the session, its first
+    /// lease.
     pub(crate) fn is_anchor(&self, session: u64, pool: u16) -> bool {
         self.tables()
             .take_while(|(number, _)| *number < pool)
@@ -190,8 +192,11 @@ impl MapImage {
         })
     }
 
-    /// Returns the pool and the slot of an address. If several pools have the address, the result
-    /// is the slot with its state: the leased one, else the usable one, else the last one in use.
+    /// Returns the pool and the slot of an address.
+    ///
+    /// If several pools have the address, the result is its *state slot*, which holds the state of
+    /// the address. This is the leased slot, else the slot that is not retired, else a slot that is
+    /// not blank.
     pub(crate) fn locate(&self, address: IpAddr) -> Option<(u16, u32)> {
         let slots = self.tables().filter_map(|(number, table)| {
             Some((number, table, table.pool.slot_of(self.words(), address)?))
@@ -208,14 +213,14 @@ impl MapImage {
         Some((number, slot))
     }
 
-    /// Returns whether this slot, of all slots with its address, has the state of the address.
+    /// Returns whether this slot is the state slot of its address, see [`MapImage::locate`].
     pub(crate) fn is_state_slot(&self, number: u16, table: &Table<'_>, slot: u32) -> bool {
         let located = || self.locate(table.pool.address(self.words(), slot)?);
         !table.meta(slot).has_any(RETIRED) || located() == Some((number, slot))
     }
 }
 
-/// Returns whether a slot holds no state but its generation.
+/// Returns whether a slot holds no state except its generation.
 pub(crate) fn is_blank(owner: Owner, meta: Meta) -> bool {
     owner == Owner::Free(0) && meta.with_flags(0, AWAITING_RELEASE).is_anonymous()
 }

@@ -1,10 +1,10 @@
 //! The operations on the words of a map. This folder and `replan` contain all code that writes.
 //!
 //! [`image::MapImage`] is the read-only view that readers get: it has no method that stores.
-//! [`writer::MapWriter`] can store; it borrows a [`writer::WritableMap`] exclusively, which a map
-//! keeps behind its lock. A [`transaction::Transaction`] adds the guarantee that the map is
-//! consistent, and that a crash within it is noticed. Sessions are opened and closed in a
-//! transaction only.
+//! [`writer::MapWriter`] can store. It needs an exclusive borrow of a [`writer::WritableMap`],
+//! which the lock of a map protects. A [`transaction::Transaction`] also guarantees that the map is
+//! consistent, and that the next writer detects a crash within the transaction. The engine opens
+//! and closes sessions only in a transaction.
 
 pub(crate) mod admit;
 pub(crate) mod close;

@@ -1,7 +1,7 @@
 //! Opening a session.
 //!
-//! Each lease is committed on its own. So a session with some of its leases is valid, and opening
-//! it again adds the missing ones.
+//! The engine commits each lease separately. So a session with only some of its leases is valid,
+//! and a later open adds the missing leases.
 
 use super::admit::Admission;
 use super::select::Unavailable;
@@ -20,7 +20,7 @@ use crate::map::types::outcome::OpenedSession;
 use crate::map::types::plan::OpenOptions;
 use crate::session::SessionId;
 
-/// A session while it is opened: the request, and the result so far.
+/// The progress of opening a session: the admission, and the result so far.
 struct Opening<'a> {
     session: SessionId,
     options: &'a OpenOptions<'a>,
@@ -31,7 +31,7 @@ struct Opening<'a> {
     already_open: bool,
     shortage: Option<Shortage>,
     low_water: bool,
-    /// The new leases, one bit for each.
+    /// The new leases, one bit for each index in `leases`.
     added: u8,
 }
 
@@ -86,12 +86,13 @@ impl Transaction<'_> {
         if !already_open {
             self.store_header(OPEN_SESSIONS, self.header(OPEN_SESSIONS).saturating_add(1));
         }
-        // All leases of a session that was not open are new; `OpenedSession` needs no bits then.
+        // If the session was not open before, all its leases are new, and `OpenedSession` ignores
+        // these bits.
         let added = if already_open { added } else { 0 };
         Ok(OpenedSession { handle, leases, already_open, shortage, low_water, added })
     }
 
-    /// Opens the session in all pools but the first.
+    /// Opens the session in all pools except the first.
     #[inline(never)]
     fn open_in_other_pools<'a>(&self, mut opening: Opening<'a>) -> Opening<'a> {
         for (number, table) in self.table_writers().skip(1) {
@@ -100,7 +101,8 @@ impl Transaction<'_> {
         opening
     }
 
-    /// Finds the lease of the session in one pool, or allocates it if the request includes it.
+    /// Finds the lease of the session in one pool, or allocates a lease if the session is admitted
+    /// to the pool.
     #[inline(always)]
     fn open_in_pool(&self, opening: &mut Opening<'_>, number: u16, table: &TableWriter<'_>) {
         let Opening { session, options, user_tag, now, .. } = *opening;
@@ -137,7 +139,7 @@ impl Transaction<'_> {
     }
 
     /// Selects the slot of a pool for a session. Also returns the index entry of the last user of
-    /// the slot, if it was found.
+    /// the slot, if the selection has found that entry.
     #[inline(always)]
     fn select_slot<'t>(
         &self,

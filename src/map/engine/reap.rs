@@ -1,8 +1,8 @@
-//! Reaping: the periodic look for dead leaders and for cooled addresses. Never part of opening a
-//! session.
+//! Reaping: the periodic search for dead leaders and for addresses that have cooled down. Opening a
+//! session never reaps.
 //!
-//! A session is closed after its leader was seen dead twice, with a grace period in between. A
-//! cooled address becomes free once no socket is found on it.
+//! A reap closes a session if it finds the leader dead for the second time and the grace period is
+//! over. A reap frees an address that has cooled down if it finds no socket on that address.
 
 use std::net::IpAddr;
 
@@ -19,7 +19,8 @@ use crate::map::format::words::{join_halves, split_halves};
 use crate::map::types::plan::Leader;
 use crate::session::{Lease, SessionId};
 
-/// Minimum seconds between the first and the last time that a leader is seen dead.
+/// Minimum number of seconds from the first time that a leader is found dead until its session is
+/// closed.
 pub const LEADER_GRACE: u32 = 10;
 
 /// The questions that [`Map::reap`](crate::map::Map::reap) asks the operating system.
@@ -42,8 +43,8 @@ pub struct ReapReport {
     /// The sessions that were closed because their leader has exited.
     pub closed: Vec<SessionId>,
     /// Whether the budget ran out before every session and every cooled address was checked. The
-    /// next call continues where this one stopped. Lingering addresses are checked in turn and
-    /// never set this.
+    /// next call continues where this call stopped. Lingering addresses never set this field: calls
+    /// check them in turn.
     pub more: bool,
 }
 
@@ -54,14 +55,15 @@ impl Transaction<'_> {
         let start_stamp = self.new_stamp(now);
         self.close_leaderless(now, budget, probe, &mut report);
         for (_, table) in self.table_writers() {
-            // Slots that this call has checked already have a later stamp.
+            // A slot that this call has already checked has a stamp later than `start_stamp`.
             let is_due = |slot: u32| match table.owner(slot) {
                 Owner::Cooling(_) => table.cooled_at(slot, &self.layout().settings) <= now,
                 Owner::Lingering(stamp) => stamp <= start_stamp,
                 Owner::Free(_) | Owner::Session(_) => false,
             };
             let is_cooling = |slot: u32| matches!(table.owner(slot), Owner::Cooling(_));
-            // Lingering slots first: a cooling slot that is found in use moves to their queue.
+            // Check lingering slots first: a cooling slot with sockets moves to the queue of
+            // lingering slots.
             for queue in [Queue::Lingering, Queue::Cooling] {
                 let mut remaining = budget.min(table.pool.slots);
                 let mut next = table.front(queue);
@@ -76,9 +78,9 @@ impl Transaction<'_> {
                 }
             }
             if table.count(Counter::Reserved) > 0 || table.pool.dropped {
-                // These slots are in no queue, so they are sorted here by the time of their last
-                // check. The drained slots of a dropped pool are checked because the pool goes away
-                // when the last of them is free.
+                // Reserved and drained slots are in no queue, so sort them here by the time of
+                // their last check. Check the drained slots of a dropped pool, because the pool can
+                // be removed when all of its slots are free.
                 let is_unqueued = |slot: &u32| match table.placement(*slot) {
                     Placement::Reserved => true,
                     Placement::Drained => table.pool.dropped,
@@ -97,7 +99,7 @@ impl Transaction<'_> {
         report
     }
 
-    /// Frees a cooled slot unless its addresses have sockets.
+    /// Frees a slot that has cooled down, or marks it as lingering if its addresses have sockets.
     fn check_sockets(
         &self,
         table: &TableWriter<'_>,
@@ -112,8 +114,8 @@ impl Transaction<'_> {
                 .into_iter()
                 .flatten()
                 .any(|address| probe.has_sockets(address));
-        // The new stamp sorts a slot in use behind the others, so that each has its turn whatever
-        // the budget.
+        // The new stamp sorts a slot with sockets after the other slots. So repeated calls check
+        // all slots in turn, even with a small budget.
         let stamp = self.new_stamp(now);
         if in_use {
             table.change_state(slot, Owner::Lingering(stamp));
@@ -124,8 +126,8 @@ impl Transaction<'_> {
         }
     }
 
-    /// Closes the sessions whose leader is dead and was seen dead long enough ago. Checks up to
-    /// `budget` leaders, from where the last call stopped.
+    /// Closes the sessions whose leader is dead and was first found dead at least [`LEADER_GRACE`]
+    /// seconds ago. Checks up to `budget` leaders. Begins where the last call stopped.
     fn close_leaderless(
         &self,
         now: Tick,
@@ -160,7 +162,7 @@ impl Transaction<'_> {
         self.store_header(REAP_CURSOR, 0);
     }
 
-    /// Records whether a leader is dead. Returns whether its session is to be closed.
+    /// Records whether a leader is dead. Returns whether the caller must close the session.
     fn update_leader(
         &self,
         lease: &Lease,

@@ -1,7 +1,7 @@
-//! Recovery: queues, index and counters are derived from the slots again.
+//! Recovery: rebuilds queues, index and counters from the slots.
 //!
 //! Recovery does not change the owner and meta words, and it keeps correct index entries in place.
-//! So readers find every session while it runs.
+//! So readers find every session during a recovery.
 
 use super::table_writer::TableWriter;
 use super::writer::MapWriter;
@@ -24,7 +24,7 @@ impl MapWriter<'_> {
         }
     }
 
-    /// Derives everything from the slots again.
+    /// Rebuilds all data that is derived from the slots.
     pub(crate) fn rebuild(&self) {
         let stamps = self.table_writers().map(|(_, table)| table.rebuild());
         let highest_stamp = stamps.max().unwrap_or(0);
@@ -51,8 +51,8 @@ impl MapWriter<'_> {
 }
 
 impl TableWriter<'_> {
-    /// Derives queues, index and counters from the slots, whatever they were before. Returns the
-    /// highest stamp. Allocates one queue entry per slot.
+    /// Rebuilds queues, index and counters from the slots, even if their bytes are damaged. Returns
+    /// the highest stamp. Allocates one queue entry per slot.
     fn rebuild(&self) -> u64 {
         let mut queues: [Vec<(u64, u32)>; 3] = Default::default();
         let mut counts = [0u32; MAX_COUNTERS];

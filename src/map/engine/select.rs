@@ -10,16 +10,16 @@ use crate::map::format::queue::Queue;
 use crate::map::format::slot::{Owner, stamp_time};
 use crate::map::types::plan::Settings;
 
-/// Why a pool has no slot for a session, or not the requested one.
+/// The reason why a pool has no slot for a session, or why the requested slot is not available.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unavailable {
     /// Every slot is leased, reserved or drained.
     Exhausted,
-    /// The first cooling slot is ready at this tick.
+    /// Slots cool down. The first of them has cooled down at this tick.
     Cooling(Tick),
-    /// Cooled slots wait for a check of their sockets.
+    /// Slots have cooled down, but no reap has found them without sockets yet.
     Lingering,
-    /// Every slot is drained, or the server is.
+    /// Every slot is drained, or the server drains.
     Drained,
     /// Another session holds the requested slot.
     Leased,
@@ -28,10 +28,10 @@ pub(crate) enum Unavailable {
 }
 
 impl Table<'_> {
-    /// Returns the slot that a returning user gets: the one that is reserved for the user, else the
-    /// one that the user released last, cooled down or not.
+    /// Returns the slot that a returning user gets: the slot that is reserved for the user, else
+    /// the slot that the user released last. The latter need not have cooled down.
     ///
-    /// O(1), but a scan of all slots while the index lacks entries.
+    /// Takes O(1) time. While the index lacks entries, scans all slots.
     #[inline(never)]
     fn preferred_slot(self, user_tag: u32, settings: &Settings, now: Tick) -> Option<u32> {
         let mut best: Option<((u8, u64), u32)> = None;
@@ -44,8 +44,8 @@ impl Table<'_> {
                     {
                         (2, 0)
                     }
-                    // The stamp of a cooling slot is its release. That of a free slot can be the
-                    // end of its cool-down, so the two cannot be compared.
+                    // The stamp of a cooling slot is the time of its release. The stamp of a free
+                    // slot can be the end of its cool-down, so the two stamps cannot be compared.
                     Placement::Queued(Queue::Cooling) => (1, stamp),
                     Placement::Queued(Queue::Free) => (0, stamp),
                     _ => return None::<()>,
@@ -74,14 +74,15 @@ impl Table<'_> {
             return Unavailable::Lingering;
         }
         let all_drained = self.pool.slots > 0 && self.count(Counter::Drained) == self.pool.slots;
-        // Slots that wait for a release in another pool are in use, not drained.
+        // A slot that awaits the release of its address in another pool counts as drained, but the
+        // address is in use.
         if all_drained && !self.awaits_any_release() {
             return Unavailable::Drained;
         }
         Unavailable::Exhausted
     }
 
-    /// Returns whether this slot is available for a session of this user.
+    /// Returns an error if this slot is not available for a session of this user.
     pub(crate) fn check_available(
         &self,
         slot: u32,
@@ -100,8 +101,8 @@ impl Table<'_> {
         }
     }
 
-    /// Returns whether a slot that is not leased has cooled down. A reserved slot need not, if this
-    /// user was its last holder.
+    /// Returns an error if a slot that is not leased must still cool down. A reserved slot need not
+    /// cool down if this user was its last holder; for other slots, pass 0 as `user_tag`.
     fn check_cooled(
         &self,
         slot: u32,
@@ -125,7 +126,7 @@ impl Table<'_> {
         }
     }
 
-    /// Returns when a cooling slot has cooled down.
+    /// Returns the time at which a cooling slot has cooled down.
     pub(crate) fn cooled_at(&self, slot: u32, settings: &Settings) -> Tick {
         let released = self.owner(slot).stamp().map_or(Tick::ZERO, stamp_time);
         released.saturating_add(settings.cool_down)
@@ -133,8 +134,9 @@ impl Table<'_> {
 }
 
 impl TableWriter<'_> {
-    /// Selects the slot for a new session of this user (tag 0: an anonymous session): the reserved
-    /// one, the last one of the user, or the one that has been free longest.
+    /// Selects the slot for a new session of this user: the slot reserved for the user, the last
+    /// slot of the user, or the slot that has been free longest. The user tag of an anonymous
+    /// session is 0.
     ///
     /// `new_stamp` provides stamps for slots whose cool-down has ended.
     #[inline(always)]
@@ -160,8 +162,8 @@ impl TableWriter<'_> {
         Err(self.shortage(settings, now))
     }
 
-    /// Frees the two oldest cooling slots if they have cooled down. Each allocation frees two, so
-    /// that the cooling queue never keeps a backlog.
+    /// Frees the two slots that have been cooling longest, if they have cooled down. Each
+    /// allocation frees two slots, so no backlog builds up in the cooling queue.
     #[inline(never)]
     fn free_cooled(self, settings: &Settings, now: Tick, mut new_stamp: impl FnMut() -> u64) {
         for _ in 0..2 {

@@ -21,15 +21,15 @@ pub(crate) struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    /// Returns the view of a pool in the words of its map; `None` if the layout was read from other
-    /// words.
+    /// Returns the view of a pool in the words of its map; `None` if the layout belongs to a map of
+    /// another length.
     #[inline(always)]
     pub(crate) fn new(words: &'a [Word], pool: &'a PoolLayout) -> Option<Self> {
         let (control, index, slots) = pool.table.locate(words)?;
         Some(Self { pool, control, index, slots })
     }
 
-    /// Reads a word of a slot, and makes every store before the one that wrote it visible.
+    /// Reads a word of a slot with acquire ordering, see [`Word::load`].
     #[inline(always)]
     pub(crate) fn load(&self, slot: u32, word: usize) -> u64 {
         self.slots.get(slot as usize).map_or(0, |words| words[word].load())
@@ -58,24 +58,26 @@ impl<'a> Table<'a> {
         self.load(slot, OWNER) == session
     }
 
-    /// Returns whether the lease of a handle of this pool is still held.
+    /// Returns whether the session still holds the lease of a handle of this pool.
     ///
-    /// The owner is read first. So the generation read after it belongs to this lease or to a later
-    /// one, never to an earlier one.
+    /// This method reads the owner word first. So the generation that it reads next belongs to this
+    /// lease or to a later lease, never to an earlier one.
     #[inline]
     pub(crate) fn is_lease_of(&self, handle: &Handle) -> bool {
         self.is_held_by(handle.slot, handle.session.raw())
             && self.meta(handle.slot).generation == handle.generation
     }
 
-    /// Returns when the lease of a leased slot began.
+    /// Returns the start time of the lease of a leased slot.
     pub(crate) fn leased_since(&self, slot: u32) -> Tick {
         Tick::from_secs(split_halves(self.load(slot, LINK)).0)
     }
 
-    /// Returns the user tag in the link word: that of the holder of a leased slot, or of the last
-    /// holder of a reserved one; 0 if none is known. The meta word of a reserved slot has the tag
-    /// of the user that it is reserved for instead.
+    /// Returns the user tag in the link word; 0 if no user is known.
+    ///
+    /// The link word of a leased slot has the tag of the holder. The link word of a reserved slot
+    /// has the tag of the last holder, because its meta word has the tag of the user of the
+    /// reservation.
     pub(crate) fn holder_tag(&self, slot: u32) -> u32 {
         split_halves(self.load(slot, LINK)).1
     }
@@ -92,7 +94,7 @@ impl<'a> Table<'a> {
         queue::front(self.control, self.slots, queue)
     }
 
-    /// Returns the slot behind this one in its queue.
+    /// Returns the next slot in the queue of this slot.
     pub(crate) fn successor(&self, slot: u32) -> Option<u32> {
         queue::successor(self.slots, slot)
     }
@@ -133,8 +135,8 @@ impl<'a> Table<'a> {
             None => self.scan_for(session)?,
         };
         let generation = self.meta(slot).generation;
-        // The owner is read again after the generation, so the generation belongs to this lease or
-        // to a later one of the same session.
+        // Read the owner again after the generation. If it is unchanged, the generation belongs to
+        // this lease or to a later lease of the same session.
         self.is_held_by(slot, session).then_some((slot, generation))
     }
 
@@ -155,8 +157,8 @@ impl<'a> Table<'a> {
         is_in_free_queue(self.load(slot, OWNER), self.meta(slot))
     }
 
-    /// Returns the last slot of this user and its index entry, if it is free and the only slot with
-    /// the tag of the user.
+    /// Returns the last slot of this user and the index entry of that slot. Returns `None` if the
+    /// slot is not free, or if the index may have several slots of the user.
     #[inline(always)]
     pub(crate) fn only_free_slot_of(&self, user_tag: u32) -> Option<(u32, Entry<'a>)> {
         if user_tag == 0 || self.count(Counter::Unindexed) > 0 {
@@ -168,14 +170,14 @@ impl<'a> Table<'a> {
         is_last.then_some((slot, entry))
     }
 
-    /// Returns the meta word of a reserved slot after its reservation is removed. The user tag is
-    /// that of the holder, which can be another user than the one of the reservation.
+    /// Returns the meta word of a reserved slot without the reservation. Its user tag becomes the
+    /// tag of the holder, which can differ from the tag of the reservation.
     pub(crate) fn meta_without_reservation(&self, slot: u32) -> Meta {
         self.meta(slot).with_flags(0, RESERVED | PLANNED).with_user(self.holder_tag(slot))
     }
 
-    /// Returns the meta word of a slot without the flags and the reservation of a plan. The slot
-    /// stays retired if it is.
+    /// Returns the meta word of a slot without [`PLANNED`] and without a reservation by the plan. A
+    /// retired slot stays retired.
     pub(crate) fn meta_without_plan(&self, slot: u32) -> Meta {
         let meta = self.meta(slot);
         if meta.has_any(PLANNED) && meta.has_any(RESERVED) {
@@ -184,7 +186,7 @@ impl<'a> Table<'a> {
         meta.with_flags(0, PLANNED)
     }
 
-    /// Returns whether some slot waits for a session to release its address in another pool. Scans
+    /// Returns whether at least one slot awaits the release of its address in another pool. Scans
     /// all slots.
     #[cold]
     pub(crate) fn awaits_any_release(&self) -> bool {

@@ -1,9 +1,9 @@
 //! Changes to one pool of a map: allocating and releasing slots, and changing their state.
 //!
-//! A slot that is not leased is in one queue or counter (its placement) and perhaps in the index.
-//! [`TableWriter::enqueue`] and [`TableWriter::dequeue`] keep these up to date: a change to such a
-//! slot is dequeue, change, enqueue. Allocation and release do the same inline, for speed. All
-//! operations are O(1).
+//! The placement of a slot that is not leased determines its counter and its queue, if any. The
+//! index contains the slot if its last user is known. A change to such a slot has three steps: call
+//! [`TableWriter::dequeue`], change the words, call [`TableWriter::enqueue`]. Allocation and
+//! release do these steps inline, for speed. All operations take O(1) time.
 
 use std::ops::Deref;
 
@@ -47,7 +47,7 @@ impl<'a> TableWriter<'a> {
         self.access
     }
 
-    /// Writes a word of a slot after every earlier store.
+    /// Writes a word of a slot with release ordering.
     #[inline(always)]
     pub(crate) fn store(&self, slot: u32, word: usize, value: u64) {
         if let Some(words) = self.slots.get(slot as usize) {
@@ -55,12 +55,12 @@ impl<'a> TableWriter<'a> {
         }
     }
 
-    /// Writes the meta word of a slot. Queues, counters and index do not follow.
+    /// Writes the meta word of a slot. Does not update queues, counters and index.
     pub(crate) fn store_meta(&self, slot: u32, meta: Meta) {
         self.store(slot, META, meta.to_word());
     }
 
-    /// Writes the owner word of a slot. Queues, counters and index do not follow.
+    /// Writes the owner word of a slot. Does not update queues, counters and index.
     pub(crate) fn store_owner(&self, slot: u32, owner: Owner) {
         self.store(slot, OWNER, owner.to_word());
     }
@@ -114,7 +114,7 @@ impl<'a> TableWriter<'a> {
             self.dequeue_only(slot, owner, before);
             self.add_leased_and_free(1, 0);
             if before.has_any(RESERVED) {
-                // The meta word keeps the tag of the user that the slot is reserved for.
+                // The meta word keeps the tag of the user of the reservation.
                 meta = before.next_lease(before.user_tag());
             }
         }
@@ -125,7 +125,7 @@ impl<'a> TableWriter<'a> {
         }
         words[LINK].store(self.access, join_halves(now.as_secs(), user_tag));
         words[META].store(self.access, meta.to_word());
-        // This store commits the lease: everything about it is written before.
+        // This store commits the lease. The other words of the lease are already written.
         words[OWNER].store(self.access, session);
         if !home.insert(self.access, slot) {
             self.add_to_count(Counter::Unindexed, 1);
@@ -134,12 +134,13 @@ impl<'a> TableWriter<'a> {
         meta.generation
     }
 
-    /// Releases a slot that the session of this home bucket holds. It cools down if `cools_down`.
+    /// Releases a slot that the session of this home bucket holds. The slot cools down if
+    /// `cools_down` is true; otherwise it is free at once.
     #[inline(always)]
     pub(crate) fn release(&self, home: &HomeBucket<'_>, slot: u32, cools_down: bool, stamp: u64) {
         let Some(words) = self.slots.get(slot as usize) else { return };
         let owner = if cools_down { Owner::Cooling(stamp) } else { Owner::Free(stamp) }.to_word();
-        // This store commits the release: the rest can be derived.
+        // This store commits the release. Recovery can derive the rest.
         words[OWNER].store(self.access, owner);
         if !home.remove(self.access, slot) {
             self.add_to_count(Counter::Unindexed, -1);
@@ -160,8 +161,8 @@ impl<'a> TableWriter<'a> {
     /// Allocates the slot that has been free longest to an anonymous session. Returns the slot and
     /// the generation of the lease.
     ///
-    /// Returns `None` and changes nothing if the slot has a last user or flags, or if some slot
-    /// cools down.
+    /// Returns `None` and changes nothing if the slot has a last user or flags, or if any slot of
+    /// the pool cools down.
     #[inline(always)]
     pub(crate) fn allocate_oldest_anonymous(
         &self,
@@ -181,14 +182,14 @@ impl<'a> TableWriter<'a> {
         self.add_leased_and_free(1, -1);
         words[LINK].store(self.access, join_halves(now.as_secs(), 0));
         words[META].store(self.access, meta.to_word());
-        // This store commits the lease: everything about it is written before.
+        // This store commits the lease. The other words of the lease are already written.
         words[OWNER].store(self.access, session);
         vacant_entry.fill(self.access, slot);
         self.raise_peak();
         Some((slot, meta.generation))
     }
 
-    /// Releases a slot of an anonymous session. It becomes free at once.
+    /// Releases a slot of an anonymous session. The slot becomes free at once.
     ///
     /// Returns `None` and changes nothing if the slot has a user or flags.
     #[inline(always)]
@@ -202,7 +203,7 @@ impl<'a> TableWriter<'a> {
         if !Meta::from_word(words[META].load_relaxed()).is_anonymous() {
             return None;
         }
-        // This store commits the release: the rest can be derived.
+        // This store commits the release. Recovery can derive the rest.
         words[OWNER].store(self.access, Owner::Free(stamp).to_word());
         session_entry.clear(self.access);
         queue::push_back(self.access, self.control, self.slots, Queue::Free, slot);
@@ -238,15 +239,16 @@ impl<'a> TableWriter<'a> {
                     self.keep_last_user(slot, before);
                 }
                 self.store_meta(slot, meta);
-                // The slot goes to the back of its queue, so it needs a new stamp.
+                // The slot moves to the back of its queue, so it needs a new stamp.
                 self.store_owner(slot, owner.with_stamp(stamp));
                 self.enqueue(slot);
             }
         }
     }
 
-    /// Saves the last user of a slot that is about to be reserved: that user need not wait for the
-    /// cool-down. A reserved slot is in no queue, so its link word is free for the tag.
+    /// Saves the last user of a slot before the caller reserves the slot. If the reservation is for
+    /// that user, the user need not wait for the cool-down. A reserved slot is in no queue, so its
+    /// link word can hold the user tag.
     pub(crate) fn keep_last_user(&self, slot: u32, before: Meta) {
         if !before.has_any(RESERVED) && !self.owner(slot).is_session() {
             self.store(slot, LINK, join_halves(0, before.user_tag()));
@@ -261,7 +263,8 @@ impl<'a> TableWriter<'a> {
         self.enqueue_only(slot, owner.to_word(), meta);
     }
 
-    /// Updates the low-water warning. Returns whether the pool fell below its mark just now.
+    /// Updates the low-water warning. Returns true if the pool has fallen below its low-water mark
+    /// since the last call.
     #[inline]
     pub(crate) fn update_low_water(&self, settings: &Settings) -> bool {
         if settings.low_water == 0 {
@@ -276,7 +279,7 @@ impl<'a> TableWriter<'a> {
         is_below && !is_warned
     }
 
-    /// Adds a slot that is not leased to its queue, counter and index entry.
+    /// Adds a slot that is not leased to its queue, its counter and the index.
     pub(crate) fn enqueue(&self, slot: u32) {
         let meta = self.meta(slot);
         self.enqueue_only(slot, self.load(slot, OWNER), meta);
@@ -285,7 +288,7 @@ impl<'a> TableWriter<'a> {
         }
     }
 
-    /// Removes a slot that is not leased from its queue, counter and index entry.
+    /// Removes a slot that is not leased from its queue, its counter and the index.
     pub(crate) fn dequeue(&self, slot: u32) {
         let meta = self.meta(slot);
         self.dequeue_only(slot, self.load(slot, OWNER), meta);

@@ -1,8 +1,9 @@
-//! A transaction: one operation on a consistent map, which a crash cannot leave half done.
+//! A transaction: one operation on a consistent map. After a crash, the next transaction makes the
+//! map consistent again.
 //!
-//! A transaction marks the map as busy. A writer that dies in it, or panics, leaves the mark, and
-//! the next transaction recovers the map first. Leases are committed one store at a time, so
-//! recovery keeps the leases that were committed and nothing else.
+//! A transaction marks the map as busy. If the writer dies or panics in a transaction, the mark
+//! stays, and the next transaction recovers the map first. One store commits each lease, so
+//! recovery keeps exactly the committed leases.
 
 use std::ops::Deref;
 use std::sync::atomic::{Ordering, compiler_fence};
@@ -31,8 +32,9 @@ impl WritableMap {
         let writer = self.writer();
         writer.recover_if_needed();
         writer.store_header(BUSY, 1);
-        // The compiler must not move a store of the transaction before the mark. The processor may:
-        // a killed process leaves its stores in program order, so no processor fence is needed.
+        // The compiler must not move a store of the transaction before the mark. A processor fence
+        // is not needed: if a process is killed between two instructions, all stores before that
+        // point still reach the memory.
         compiler_fence(Ordering::SeqCst);
         let transaction = Transaction { writer };
         let result = body(&transaction);

@@ -1,4 +1,4 @@
-//! The right to change a map, and the changes that other modules are built from.
+//! The right to change a map, and the basic changes that the other modules use.
 
 use std::ops::Deref;
 
@@ -17,13 +17,14 @@ use crate::map::types::plan::OpenOptions;
 use crate::raw::word::{OwnsWords, Word, WriteAccess};
 use crate::session::SessionId;
 
-/// A map that can be changed. Whoever borrows it exclusively is the only writer.
+/// A map that can be changed. Within a process, the exclusive borrow of this value guarantees that
+/// there is one writer.
 ///
-/// Between processes the writer lock of the map guarantees the same.
+/// Between processes, the writer lock of the map guarantees that there is one writer.
 #[derive(Debug)]
 pub(crate) struct WritableMap {
     image: MapImage,
-    /// Empty if there is no journal, as for a map in memory.
+    /// Empty if the map has no journal. A map in memory never has one.
     journal: Region,
 }
 
@@ -45,7 +46,8 @@ impl WritableMap {
         Self { image: MapImage::new(map, sessions, layout), journal }
     }
 
-    /// Returns a copy in memory of the bytes of a map and of its sessions file.
+    /// Returns a map in memory with a copy of these bytes of a map file and a sessions file.
+    /// Ignores the sessions file if it belongs to another map.
     pub(crate) fn from_bytes(map: &[u8], sessions: &[u8]) -> Result<Self, &'static str> {
         let map = Region::from_bytes(map);
         let layout = Layout::read(map.words())?;
@@ -91,7 +93,7 @@ impl Deref for MapWriter<'_> {
 }
 
 impl<'a> MapWriter<'a> {
-    /// Returns the map without the right to change it, for as long as the right lives.
+    /// Returns the map without the right to change it. The result has the lifetime of the right.
     #[inline(always)]
     pub(crate) fn map(&self) -> &'a WritableMap {
         self.map
@@ -123,7 +125,7 @@ impl<'a> MapWriter<'a> {
         self.map.tables().map(move |(number, table)| (number, TableWriter::new(table, access)))
     }
 
-    /// Returns a stamp that is higher than all others.
+    /// Returns a stamp that is higher than all earlier stamps.
     #[inline(always)]
     pub(crate) fn new_stamp(&self, now: Tick) -> u64 {
         let stamp = next_stamp(self.header(LAST_STAMP), now);
@@ -131,8 +133,8 @@ impl<'a> MapWriter<'a> {
         stamp
     }
 
-    /// Appends an event to the journal if there is one. Assignments and low-water events are about
-    /// the last of these leases.
+    /// Appends an event to the journal, if the map has a journal. An event of the kind `Assigned`
+    /// or `LowWater` records the last lease of `leases`.
     #[inline(always)]
     pub(crate) fn record_event(
         &self,

@@ -1,19 +1,20 @@
 //! The control words of a pool: the ends of its queues, and its counters.
 //!
-//! The writer publishes the counters; a reader never recomputes them. In a map with damaged bytes
-//! they can have any value until the next recovery. A wrong counter can only cause a wrong reason
-//! for a shortage, or a needless scan of the slots.
+//! The writer updates the counters, and a reader never recomputes them. In a damaged map, a counter
+//! can have any value until the next recovery. A wrong counter can only cause a wrong reason for a
+//! shortage, or an unnecessary scan of the slots.
 
 use super::words::join_halves;
 use crate::raw::word::{Word, WriteAccess};
 
-/// Control words of a pool.
+/// The number of control words of a pool.
 pub(crate) const CONTROL_WORDS: usize = 16;
-/// The control words of one pool. The first ones are the ends of its queues, see
+/// The control words of one pool. The first words hold the ends of the queues, see
 /// [`super::queue::Queue`].
 pub(crate) type ControlWords = [Word; CONTROL_WORDS];
 
-/// A counter of a pool. It is one half of a control word; the value is the number of the half.
+/// A counter of a pool. Each counter is one half of a control word. The value of the variant is the
+/// number of that half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub(crate) enum Counter {
@@ -23,7 +24,7 @@ pub(crate) enum Counter {
     Leased = 9,
     /// Slots that cool down.
     Cooling = 10,
-    /// Cooled slots with sockets on their address.
+    /// Slots that have cooled down but still have sockets on their address.
     Lingering = 11,
     /// Reserved slots that are not leased.
     Reserved = 12,
@@ -33,11 +34,11 @@ pub(crate) enum Counter {
     PeakLeased = 14,
     /// Slots for which the index had no room.
     Unindexed = 15,
-    /// 1 from the low-water warning until the pool is above the mark again.
+    /// 1 after a low-water warning, until the pool is above the low-water mark again.
     LowWaterWarned = 16,
 }
 
-/// The number of halves, so an upper limit for the number of counters.
+/// The number of halves of control words, which limits the number of counters.
 pub(crate) const MAX_COUNTERS: usize = 2 * CONTROL_WORDS;
 
 impl Counter {
@@ -68,7 +69,7 @@ pub(crate) fn set_count(
     control[word].store_relaxed(access, other_half | u64::from(value) << shift);
 }
 
-/// Adds to a counter.
+/// Adds `delta` to a counter.
 #[inline(always)]
 pub(crate) fn add_to_count(
     access: WriteAccess<'_>,
@@ -80,7 +81,7 @@ pub(crate) fn add_to_count(
     set_count(access, control, counter, value);
 }
 
-/// Adds to the counters of leased and of free slots, which share a word.
+/// Adds to the counters of leased and free slots, which share a control word.
 #[inline(always)]
 pub(crate) fn add_leased_and_free(
     access: WriteAccess<'_>,

@@ -1,7 +1,7 @@
 //! The offsets of the header words of a map and of its sessions file.
 //!
-//! The first [`FIXED_WORDS`] words never change once a map is published. Writers publish state in
-//! the words behind them.
+//! The first [`FIXED_WORDS`] words never change once a map is published. Writers store the changing
+//! state of the map in the words after them.
 
 use super::words::{load, store};
 use crate::raw::word::{Word, WriteAccess};
@@ -26,9 +26,10 @@ pub(crate) const FIXED_WORDS: usize = 64;
 // Words that writers publish.
 /// Not 0: a newer file has replaced this one.
 pub(crate) const SUPERSEDED: usize = 64;
-/// Not 0: a writer is within a transaction, or died in it.
+/// Not 0: a writer is in a transaction, or died in one.
 pub(crate) const BUSY: usize = 65;
-/// The writer: its pid in the lower half; 1 in the upper half if it has locked the map exclusively.
+/// The process that holds the writer lock: its pid in the lower half. The upper half is 1 if that
+/// process has locked the map exclusively.
 pub(crate) const LOCK_HOLDER: usize = 66;
 /// The last stamp (see [`super::slot`]).
 pub(crate) const LAST_STAMP: usize = 67;
@@ -40,8 +41,8 @@ pub(crate) const DRAINING: usize = 69;
 pub(crate) const OPEN_SESSIONS: usize = 70;
 /// Pool and slot from which the search for dead leaders continues.
 pub(crate) const REAP_CURSOR: usize = 71;
-/// The highest generation of all slots that the maps of this boot no longer have. New slots begin
-/// behind it, so that no old handle matches them.
+/// The highest generation of all slots that were removed during this boot. The leases of new slots
+/// get higher generations, so no old handle matches them.
 pub(crate) const DROPPED_GENERATION: usize = 72;
 pub(crate) const HEADER_WORDS: usize = 128;
 
@@ -58,12 +59,12 @@ pub(crate) fn write_sessions_header(
     store(access, words, MAGIC, SESSIONS_MAGIC);
 }
 
-/// Returns whether these words are a sessions file with this number and at least this length.
+/// Returns whether these words are a sessions file with this file number and at least this length.
 pub(crate) fn is_sessions_file(words: &[Word], file_id: u64, length: usize) -> bool {
     load(words, MAGIC) == SESSIONS_MAGIC && load(words, FILE_ID) == file_id && words.len() >= length
 }
 
-/// Returns whether `count` words at `offset` lie within the map and behind its fixed header.
+/// Returns whether `count` words at `offset` lie within the map and after its fixed header.
 pub(crate) fn fits(words: &[Word], offset: usize, count: usize) -> bool {
     offset >= FIXED_WORDS && offset.checked_add(count).is_some_and(|end| end <= words.len())
 }

@@ -1,39 +1,44 @@
-//! The hash index of a pool: the slot of each session, and the last slots of each user.
+//! The hash index of a pool. It maps a session to its slot, and a user to the last slots of that
+//! user.
 //!
-//! A slot is in the index at most once: under its session while it is leased, under its last user
-//! while it is not. So there are never more entries than slots, and room for nearly two per slot.
+//! The index contains a slot at most once: under its session while the slot is leased, else under
+//! its last user. So the index never has more entries than slots. It has room for almost two
+//! entries per slot.
 //!
-//! A bucket is one cache line with 15 lanes. An entry is a tag, which is never 0, and a slot number
-//! of 24 bits. A key belongs to its *home bucket*; an entry that finds no room there goes to one of
-//! the overflow buckets behind it.
+//! A bucket is one cache line with 15 lanes, and a lane holds one entry. An entry is a tag of one
+//! byte, which is never 0, and a slot number of 24 bits. The hash of a key selects its *home
+//! bucket*. If the home bucket is full, the entry goes to one of the next buckets, the *overflow
+//! buckets* of the key. The *overflow count* of a home bucket is the number of its entries in
+//! overflow buckets.
 //!
 //! | words | content |
 //! |---|---|
-//! | 0, 1 | the tags, one byte each, 0 for a vacant lane; the last byte counts the entries that overflowed from this home bucket |
+//! | 0, 1 | the tags, one byte each, 0 for a vacant lane; the last byte is the overflow count |
 //! | 2-5 | the lower 16 bits of the slot numbers |
 //! | 6, 7 | the upper 8 bits of the slot numbers |
 //!
 //! Entries never move, and the store of the tag commits an insert or a removal. So a reader finds
-//! every stable entry while a writer works, and after a writer was killed. The slot beside a tag can
-//! belong to another key by the time it is read, so a reader verifies the slot itself. The overflow
-//! count is raised before an insert and lowered after a removal: it can be too high, never too low.
-//! An entry without room in any bucket is counted in the control words
-//! (`Counter::Unindexed`). While that counter is not 0, a failed look-up scans the slots.
+//! every unchanged entry, both while a writer works and after a writer was killed. A writer can
+//! replace an entry after a reader has loaded its tag and before the reader loads its slot number.
+//! So the reader always checks the words of the slot too. A writer raises the overflow count before
+//! an insert and lowers it after a removal: the count can be too high, but never too low. If no
+//! bucket has room for an entry, the writer increments `Counter::Unindexed`. While that counter is
+//! not 0, a failed look-up scans the slots.
 
 use crate::hash::folded_multiply;
 use crate::raw::bytes;
 use crate::raw::word::{Word, WriteAccess};
 
-/// Words of a bucket.
+/// The number of words of a bucket.
 pub(crate) const BUCKET_WORDS: usize = 8;
-/// Slots per bucket.
+/// The number of slots of a pool for each bucket of its index.
 pub(crate) const SLOTS_PER_BUCKET: u32 = 8;
 /// The words of one bucket.
 pub(crate) type Bucket = [Word; BUCKET_WORDS];
-/// Buckets that an entry can be in: its home bucket and those behind it. Few enough that one byte
-/// counts the entries in all of them.
+/// The number of buckets that can contain an entry: its home bucket and the overflow buckets. The
+/// overflow count of one byte is large enough for the lanes of 7 overflow buckets.
 const MAX_PROBES: usize = 8;
-/// Lanes of a bucket.
+/// The number of lanes of a bucket.
 const LANES: usize = 15;
 /// First word with the lower bits of slot numbers.
 const LOWER_BITS: usize = 2;
@@ -42,7 +47,7 @@ const UPPER_BITS: usize = 6;
 /// Shift of the overflow count in word 1.
 const OVERFLOW_SHIFT: usize = 56;
 
-/// The key of an entry, hashed.
+/// The hashed key of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
     hash: u64,
@@ -55,7 +60,7 @@ impl Key {
         Self { hash: folded_multiply(raw) }
     }
 
-    /// Returns the key of a user tag. The top byte separates it from the keys of sessions.
+    /// Returns the key of a user tag. The top byte distinguishes the key from the keys of sessions.
     #[inline(always)]
     pub(crate) fn user(tag: u32) -> Self {
         Self::session(u64::from(tag) | 0xff << 56)
@@ -90,8 +95,8 @@ impl<'a> HomeBucket<'a> {
         Self { buckets, bucket, key, tags: Tags::load(bucket) }
     }
 
-    /// Calls `visit` with each candidate slot until it returns a value. Some candidates belong to
-    /// other keys or do not exist.
+    /// Calls `visit` with each candidate slot until `visit` returns a value. A candidate can belong
+    /// to another key, and its number can be too high.
     #[inline(always)]
     pub(crate) fn find<T>(&self, mut visit: impl FnMut(u32) -> Option<T>) -> Option<T> {
         let found = self.tags.matching(self.key).find_map(|lane| visit(slot_of(self.bucket, lane)));
@@ -101,15 +106,17 @@ impl<'a> HomeBucket<'a> {
         find_in_overflow(self.buckets, self.key, visit)
     }
 
-    /// Returns whether no bucket has an entry of the key.
+    /// Returns true only if no bucket has an entry of the key.
     #[inline(always)]
     pub(crate) fn has_no_entry(&self) -> bool {
         self.tags.matching(self.key).0 == 0 && self.tags.overflow_count() == 0
     }
 
-    /// Inserts an entry. Returns false if there is no room; the caller counts that.
+    /// Inserts an entry. Returns false if no bucket has room. The caller then counts the slot as
+    /// unindexed.
     ///
-    /// Entries may have been removed from the bucket since it was loaded, but not inserted.
+    /// Since the bucket was loaded, the writer may have removed entries from it, but must not have
+    /// inserted any.
     #[inline(always)]
     pub(crate) fn insert(&self, access: WriteAccess<'_>, slot: u32) -> bool {
         match self.vacant_entry() {
@@ -326,18 +333,18 @@ fn store_overflow_count(access: WriteAccess<'_>, home: &Bucket, count: u32) {
     store_bits(access, &home[1], OVERFLOW_SHIFT, 0xff, count.min(0xff));
 }
 
-/// Replaces some bits of a word that only the writer changes.
+/// Replaces the bits of `mask` in a word. Only the writer changes the word.
 #[inline(always)]
 fn store_bits(access: WriteAccess<'_>, word: &Word, shift: usize, mask: u64, bits: u32) {
     let others = word.load_relaxed() & !(mask << shift);
     word.store(access, others | (u64::from(bits) & mask) << shift);
 }
 
-/// Corrects the index after a writer died or bytes were damaged. Returns the number of slots that
-/// found no room.
+/// Corrects the index after a writer died or bytes were damaged. Returns the number of slots for
+/// which no bucket has room.
 ///
-/// `key_of` returns the key that a slot belongs under. Correct entries stay in place, so a reader
-/// finds every stable entry meanwhile.
+/// `key_of` returns the key under which the index must contain a slot. Correct entries stay in
+/// place, so readers find them during the repair.
 pub(crate) fn repair(
     access: WriteAccess<'_>,
     buckets: &[Bucket],

@@ -1,10 +1,10 @@
-//! The words of the journal: a ring of the last events of a map.
+//! The words of the journal: a ring buffer of the latest events of a map.
 //!
-//! The journal has its own file, `journal`, which a new layout of the map leaves in place. A writer
-//! appends while it holds the lock, after a lease was committed or released. So a writer that is
-//! killed in between leaves a lease without an event, never an event without its lease, and the map
-//! itself is complete. Readers take no lock; an entry that is overwritten while it is read counts as
-//! lost.
+//! The journal has its own file, `journal`, which stays in place when the map file is replaced.
+//! While a writer holds the lock, it first commits or releases a lease, and then appends the event.
+//! If the writer is killed between these steps, the event is missing, but the map is complete. The
+//! journal never has an event without the lease. Readers take no lock. An entry that a writer
+//! overwrites during a read counts as lost.
 //!
 //! | word | content |
 //! |---|---|
@@ -14,7 +14,7 @@
 //!
 //! | word of an entry | content |
 //! |---|---|
-//! | 0 | its number; 0 while it is written. Stored last |
+//! | 0 | its number, stored last; 0 while the writer fills the entry |
 //! | 1 | time (upper half), kind, families of address and client, length of the user name |
 //! | 2, 3 | session, generation |
 //! | 4, 5 | address |
@@ -59,7 +59,7 @@ pub(crate) struct EventCore {
     pub(crate) kind: EventKind,
     pub(crate) session: SessionId,
     pub(crate) now: Tick,
-    /// The lease, for assignments and low water.
+    /// The lease. Set for the kinds `Assigned` and `LowWater`.
     pub(crate) lease: Option<EventLease>,
 }
 
@@ -77,7 +77,7 @@ pub(crate) fn is_journal(words: &[Word]) -> bool {
     words.len() >= JOURNAL_WORDS && load(words, MAGIC) == JOURNAL_MAGIC
 }
 
-/// Returns the boot and network namespace of a journal, hashed.
+/// Returns the hash of the boot and network namespace of a journal.
 pub(crate) fn boot(words: &[Word]) -> u64 {
     load(words, BOOT)
 }
@@ -112,7 +112,7 @@ pub(crate) fn append(
     end_entry(access, words, entry);
 }
 
-/// Appends an event of a session without a user and a client.
+/// Appends an event of a session without user and client.
 #[inline(never)]
 pub(crate) fn append_anonymous(access: WriteAccess<'_>, words: &[Word], event: EventCore) {
     if let Some(entry) = begin_entry(access, words, event, 0) {
@@ -120,7 +120,8 @@ pub(crate) fn append_anonymous(access: WriteAccess<'_>, words: &[Word], event: E
     }
 }
 
-/// Writes the fields that every entry has. `option_traits` are the lower bits of the traits.
+/// Writes the fields that every entry has. `option_traits` are the bits of the traits that describe
+/// the options of the session.
 #[inline(always)]
 fn begin_entry<'a>(
     access: WriteAccess<'_>,
@@ -189,7 +190,7 @@ pub(crate) fn read(words: &[Word], number: u64) -> Option<Event> {
         user: (!name.is_empty()).then(|| String::from_utf8_lossy(name).into_owned()),
         client: address(CLIENT, traits >> 12 & 0xf),
     };
-    // A changed number means that a writer overwrote the entry meanwhile.
+    // A changed number means that a writer overwrote the entry during this read.
     (load(entry, NUMBER) == number).then_some(event)
 }
 

@@ -1,17 +1,17 @@
-//! The layout of a map file: 64-bit words in native byte order. A map never leaves its machine or
-//! its boot.
+//! The layout of a map file: 64-bit words in native byte order. A map is valid only on its machine
+//! and during its boot.
 //!
 //! | words | content |
 //! |---|---|
 //! | 0-63 | header, fixed once the map is published |
-//! | 64-127 | header, published by writers |
+//! | 64-127 | header, changed by writers |
 //! | then | directory: one entry per pool, see [`super::pool`] |
 //! | then | blocks of the pools |
 //! | then | the compiled policy |
 //! | then, per pool | control words, index, slots |
 //!
-//! A layout is read once, checked against the length of the file, and kept by value. So later damage
-//! to the header cannot make a reader leave the file.
+//! A process reads the layout once, checks it against the length of the file, and keeps a copy. So
+//! later damage to the header cannot make the process access memory outside the file.
 
 use super::header::{
     BOOT, FILE_ID, FIXED_WORDS, HEADER_WORDS, LENGTH, MAGIC, MAP_MAGIC, POLICY_BYTES,
@@ -38,27 +38,28 @@ pub(crate) struct Layout {
     pub(crate) settings: Settings,
     policy_offset: usize,
     policy_bytes: usize,
-    /// The planned loopback pools, one bit for each.
+    /// The loopback pools of the plan, one bit for each pool.
     pub(crate) loopback_pools: u32,
-    /// The virtual-IP pools for sessions that request no pool by name, one bit for each.
+    /// The virtual-IP pools for sessions that request no pool by name, one bit for each pool.
     pub(crate) default_pools: u32,
-    /// Whether a session without requests gets a lease of every pool, and no limit is set.
+    /// Whether a session without requests gets a lease from every pool, and the settings have no
+    /// limit.
     pub(crate) is_unrestricted: bool,
     /// Whether addresses cool down when they are released.
     pub(crate) cools_down: bool,
-    /// Whether the fast path is open: one pool, no restrictions, no cool-down, no low-water mark.
+    /// Whether the fast path applies: one pool, no restrictions, no cool-down, no low-water mark.
     pub(crate) has_fast_path: bool,
     pools: [PoolLayout; MAX_POOLS],
     pool_count: usize,
 }
 
-/// Returns the words of a map with these pools and a policy of this size.
+/// Returns the number of words of a map with these pools and a policy of this size.
 pub(crate) fn map_words(pools: &[PlannedPool], policy_bytes: usize) -> usize {
     let tables: usize = pools.iter().map(|planned| table_words(planned.pool.slots())).sum();
     tables_offset(pools, policy_bytes) + tables
 }
 
-/// Returns the words of a sessions file for pools with these numbers of slots.
+/// Returns the number of words of a sessions file for pools with these numbers of slots.
 pub(crate) fn sessions_words(slots: impl Iterator<Item = u32>) -> usize {
     HEADER_WORDS + slots.map(|slots| slots as usize * RECORD_WORDS).sum::<usize>()
 }
@@ -102,13 +103,13 @@ pub(crate) fn write(
     store(access, words, POLICY_OFFSET, policy_offset as u64);
     store(access, words, POLICY_BYTES, policy.len() as u64);
     store(access, words, POOL_COUNT, pools.len() as u64);
-    // Written last: without the magic number the file is no map.
+    // Write the magic number last: without it, the file is not a valid map.
     store(access, words, MAGIC, MAP_MAGIC);
 }
 
 impl Layout {
-    /// Reads and checks the fixed part of a map. Whatever the words are, the layout stays within
-    /// them.
+    /// Reads and checks the fixed part of a map. For any words, the returned layout refers only to
+    /// words within them.
     pub(crate) fn read(words: &[Word]) -> Result<Self, &'static str> {
         if words.len() < HEADER_WORDS {
             return Err("it is too short");
@@ -182,12 +183,12 @@ impl Layout {
         self.pools().get(usize::from(number))
     }
 
-    /// Returns the planned virtual-IP pools with this name, one bit for each.
+    /// Returns the virtual-IP pools of the plan with this name, one bit for each pool.
     pub(crate) fn pools_with_name(&self, words: &[Word], name: &[u8]) -> u32 {
         pools_with_name(words, self.pools(), name)
     }
 
-    /// Returns the words that hold the compiled policy, and its length in bytes.
+    /// Returns the words that hold the compiled policy, and the length of the policy in bytes.
     pub(crate) fn policy<'a>(&self, words: &'a [Word]) -> (&'a [Word], usize) {
         let end = self.policy_offset + self.policy_bytes.div_ceil(8);
         (words.get(self.policy_offset..end).unwrap_or_default(), self.policy_bytes)
@@ -199,7 +200,7 @@ impl Layout {
         is_sessions_file(words, self.file_id, length)
     }
 
-    /// Returns the words that never change once the map is published, except the file number.
+    /// Returns the words that never change once the map is published. Skips the file number.
     pub(crate) fn fixed_words<'a>(&self, words: &'a [Word]) -> impl Iterator<Item = u64> + 'a {
         let end = self.policy_offset + self.policy_bytes.div_ceil(8);
         let header = (0..FIXED_WORDS).filter(|offset| *offset != FILE_ID);
@@ -212,7 +213,7 @@ fn pools_with_name(words: &[Word], pools: &[PoolLayout], name: &[u8]) -> u32 {
     pool_set(pools, |pool| !pool.loopback && !pool.dropped && has_name(pool))
 }
 
-/// Returns the pools that match a predicate, one bit for each.
+/// Returns the pools that match a predicate, one bit for each pool.
 fn pool_set(pools: &[PoolLayout], is_in: impl Fn(&PoolLayout) -> bool) -> u32 {
     (0..).zip(pools).fold(0, |set, (number, pool)| set | u32::from(is_in(pool)) << number)
 }

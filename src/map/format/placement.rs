@@ -1,7 +1,7 @@
-//! The placement of a slot: the queue or the counter that it belongs to.
+//! The placement of a slot: its counter, and the queue that contains the slot, if any.
 //!
-//! The placement follows from the owner and the meta word alone. So it can be recomputed when the
-//! queues and counters are damaged.
+//! The owner word and the meta word determine the placement. So recovery can rebuild damaged queues
+//! and counters.
 
 use super::counters::{ControlWords, Counter, add_to_count};
 use super::queue::{self, Queue};
@@ -11,13 +11,13 @@ use crate::raw::word::WriteAccess;
 /// The placement of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Placement {
-    /// A session holds it.
+    /// A session holds the slot.
     Leased,
-    /// It is in this queue.
+    /// The slot is in this queue.
     Queued(Queue),
-    /// It waits for one user, in no queue.
+    /// The slot is reserved for one user and in no queue.
     Reserved,
-    /// It is out of use, in no queue.
+    /// The slot is drained or retired and in no queue.
     Drained,
 }
 
@@ -54,8 +54,8 @@ impl Placement {
     }
 }
 
-/// Returns whether a slot with these words is in the free queue, as nearly all slots are that a
-/// session gets.
+/// Returns whether a slot with these words is in the free queue. Sessions get almost all slots from
+/// that queue, so this check is faster than [`Placement::of`].
 #[inline(always)]
 pub(crate) fn is_in_free_queue(owner: u64, meta: Meta) -> bool {
     Owner::is_free_word(owner) && !meta.has_any(DRAINED | RETIRED | RESERVED)

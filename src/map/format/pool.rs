@@ -12,11 +12,12 @@ use crate::range::{Range, bits};
 use crate::raw::sections::Sections;
 use crate::raw::word::{Word, WriteAccess};
 
-/// Words of a directory entry.
+/// The number of words of a directory entry.
 pub(crate) const ENTRY_WORDS: usize = 16;
-/// Words of a block: first slot, first address, last address.
+/// The number of words of a block: first slot (one word), first address and last address (two words
+/// each).
 pub(crate) const BLOCK_WORDS: usize = 5;
-/// Words of the name in a directory entry.
+/// The number of words of the name in a directory entry.
 const NAME_WORDS: usize = 8;
 const NAME_BYTES: usize = NAME_WORDS * 8;
 /// Maximum length of the name of a pool, in bytes.
@@ -34,13 +35,13 @@ const IPV4_BIT: u32 = 8;
 const DROPPED_BIT: u32 = 9;
 const DEFAULT_BIT: u32 = 10;
 
-/// A pool of a map that is about to be written.
+/// A pool of a map before the map is written.
 #[derive(Debug)]
 pub(crate) struct PlannedPool {
     pub(crate) pool: Pool,
-    /// Its index in the plan; `None` if the plan no longer has it.
+    /// The index of the pool in the plan; `None` if the plan no longer has the pool.
     pub(crate) plan_index: Option<usize>,
-    /// Whether it serves sessions that request no pool by name.
+    /// Whether the pool serves sessions that request no pool by name.
     pub(crate) is_default: bool,
     /// Whether the previous map has this pool under the same number.
     pub(crate) is_kept: bool,
@@ -49,30 +50,32 @@ pub(crate) struct PlannedPool {
 /// The position of one pool in a map.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct PoolLayout {
-    /// Offset of its directory entry, which begins with its name.
+    /// The offset of the directory entry, which begins with the name of the pool.
     entry_offset: usize,
     pub(crate) loopback: bool,
     pub(crate) ipv4: bool,
-    /// Whether the plan no longer has it. It exists for the sessions that hold its addresses.
+    /// Whether the plan no longer has the pool. The map keeps such a pool while its addresses are
+    /// leased or cool down.
     pub(crate) dropped: bool,
-    /// Whether it serves sessions that request no pool by name.
+    /// Whether the pool serves sessions that request no pool by name.
     pub(crate) default: bool,
     pub(crate) slots: u32,
     blocks_offset: usize,
     block_count: usize,
-    /// First address of the first block. Most pools have one block.
+    /// The first address of the first block. Most pools have one block.
     first_address: u128,
-    /// First slot behind the first block.
+    /// The first slot after the first block.
     first_block_end: u32,
-    /// Its control words, index and slots.
+    /// The position of the control words, the index and the slots.
     pub(crate) table: Sections<CONTROL_WORDS, BUCKET_WORDS, SLOT_WORDS>,
-    /// Offset of its first record in the sessions file.
+    /// The offset of the first record of the pool in the sessions file.
     pub(crate) records_offset: usize,
-    /// The planned virtual-IP pools with its name, one bit for each.
+    /// The virtual-IP pools of the plan with the same name as this pool, one bit for each pool.
     pub(crate) same_name_pools: u32,
 }
 
-/// Returns the words of the control words, index and slots of a pool, in whole cache lines.
+/// Returns the number of words for the control words, index and slots of a pool, rounded up to
+/// whole cache lines.
 pub(crate) fn table_words(slots: u32) -> usize {
     let index = bucket_count(slots) as usize * BUCKET_WORDS;
     CONTROL_WORDS + (index + slots as usize * SLOT_WORDS).next_multiple_of(8)
@@ -114,7 +117,7 @@ pub(crate) fn write_entry(
     }
 }
 
-/// A pool in the words of its map.
+/// The address blocks of a pool, read from the words of its map.
 struct PoolBlocks<'a> {
     layout: &'a PoolLayout,
     words: &'a [Word],
@@ -234,7 +237,7 @@ impl PoolLayout {
         Some([(bits >> 64) as u64, bits as u64])
     }
 
-    /// Returns the address of a slot behind the first block.
+    /// Returns the address of a slot after the first block.
     #[cold]
     fn later_address_bits(&self, words: &[Word], slot: u32) -> Option<u128> {
         self.blocks(words).address(slot).map(bits)
@@ -250,7 +253,8 @@ impl PoolLayout {
         self.blocks(words).slot_of(address)
     }
 
-    /// Returns whether the address is in a range of the pool, second loopback addresses included.
+    /// Returns whether a range of the pool contains the address. Second loopback addresses count
+    /// too.
     pub(crate) fn contains(&self, words: &[Word], address: IpAddr) -> bool {
         self.blocks(words).contains(address)
     }

@@ -1,9 +1,10 @@
 //! The queues of a pool: doubly linked lists through the link words of the slots, sorted by stamp.
 //!
-//! A queue is first in, first out, and removes any slot in O(1). The front slot's link to a
-//! predecessor is undefined. Queues are derived from the slots, so they can be rebuilt at any time,
-//! and only writers read them. Links count slots from 1; 0 is the end. A damaged link names an
-//! existing slot or none, and no operation follows more than one link.
+//! A queue is first in, first out. A removal takes O(1) time at any position. The predecessor link
+//! of the front slot is undefined. Queues are derived from the slots, so recovery can rebuild them.
+//! Only writers read queues. A link is a slot number plus 1, and 0 means the end. If a damaged link
+//! names no existing slot, it counts as the end. No operation here follows a chain of links, so a
+//! damaged queue cannot cause an endless loop.
 
 use super::counters::ControlWords;
 use super::slot::{LINK, Slot};
@@ -11,7 +12,8 @@ use super::words::{join_halves, split_halves};
 use crate::raw::prefetch::prefetch;
 use crate::raw::word::{Word, WriteAccess};
 
-/// A queue of a pool. Its value is the number of the control word with the front and back links.
+/// A queue of a pool. The value of the variant is the number of the control word with the front
+/// link and the back link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub(crate) enum Queue {
@@ -19,7 +21,7 @@ pub(crate) enum Queue {
     Free = 0,
     /// Slots that cool down.
     Cooling = 1,
-    /// Cooled slots with sockets on their address.
+    /// Slots that have cooled down but still have sockets on their address.
     Lingering = 2,
 }
 
@@ -29,12 +31,12 @@ pub(crate) fn front(control: &ControlWords, slots: &[Slot], queue: Queue) -> Opt
     link_target(slots, read_links(&control[queue as usize]).0)
 }
 
-/// Returns the slot behind `slot` in its queue.
+/// Returns the slot after `slot` in its queue.
 pub(crate) fn successor(slots: &[Slot], slot: u32) -> Option<u32> {
     link_target(slots, read_links(&slots.get(slot as usize)?[LINK]).0)
 }
 
-/// The front slot of a queue, with what its removal needs.
+/// The front slot of a queue, with the values that its removal needs.
 #[derive(Clone, Copy)]
 pub(crate) struct Front<'a> {
     pub(crate) slot: u32,
@@ -60,8 +62,9 @@ impl Front<'_> {
     /// Removes the slot from its queue.
     #[inline(always)]
     pub(crate) fn remove(self, access: WriteAccess<'_>, slots: &[Slot]) {
-        // The successor keeps its link to this slot: nobody follows the link of the front slot to
-        // its predecessor. The next allocation takes the successor, so it is prefetched.
+        // The successor becomes the front slot. Its predecessor link stays as it is, because no
+        // operation follows the predecessor link of a front slot. The next allocation takes the
+        // successor, so prefetch it now.
         let (next, _) = read_links(&self.words[LINK]);
         if let Some(next) = linked_slot(slots, next) {
             prefetch(next);
@@ -121,7 +124,7 @@ pub(crate) fn remove(
     }
 }
 
-/// Makes the queue contain exactly these slots in this order.
+/// Rebuilds the queue from these slots, in this order.
 pub(crate) fn rebuild(
     access: WriteAccess<'_>,
     control: &ControlWords,

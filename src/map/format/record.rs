@@ -1,18 +1,19 @@
-//! The records of the `sessions` file: data about a session that not everybody may read.
+//! The records of the `sessions` file: data about sessions that only root and the group of the file
+//! can read.
 //!
-//! Each slot has one record of [`RECORD_WORDS`] words, with the generation of its lease. A record
-//! with another generation is ignored. Word 0 is written last.
+//! Each slot has one record of [`RECORD_WORDS`] words. A record contains the generation of its
+//! lease; readers ignore it if the slot has another generation. The writer stores word 0 last.
 //!
 //! | word | content |
 //! |---|---|
 //! | 0 | generation, address family of the client, length of the user name |
-//! | 1 | pid of the leader, or 0; time at which it was first seen dead, plus one, or 0 |
+//! | 1 | pid of the leader, or 0; time at which the leader was first found dead, plus one, or 0 |
 //! | 2, 3 | start time and pid namespace of the leader |
 //! | 4, 5 | address of the client |
 //! | 6-13 | user name, cut at 63 bytes |
 //!
-//! A short name fits in the first of the two cache lines. Fields that are absent according to words
-//! 0 and 1 (no leader, no client) are not written.
+//! A record has two cache lines, and a short name fits in the first one. If words 0 and 1 state
+//! that there is no leader or no client, the words of that field keep their old content.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -22,7 +23,7 @@ use crate::Tick;
 use crate::map::types::plan::{Leader, OpenOptions};
 use crate::raw::word::{Word, WriteAccess};
 
-/// Words of a record.
+/// The number of words of a record.
 pub(crate) const RECORD_WORDS: usize = 16;
 
 // Offsets in a record.
@@ -32,10 +33,10 @@ const LEADER_START_TIME: usize = 2;
 const LEADER_PID_NAMESPACE: usize = 3;
 const CLIENT: usize = 4;
 const USER_NAME: usize = 6;
-/// Maximum bytes of a user name.
+/// Maximum length of a user name, in bytes.
 const MAX_NAME_BYTES: usize = 63;
 
-/// Data about a session beside its leases.
+/// Data about a session in addition to its leases.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) user: Option<String>,
@@ -47,7 +48,7 @@ fn record_offset(pool: &PoolLayout, slot: u32) -> usize {
     pool.records_offset + slot as usize * RECORD_WORDS
 }
 
-/// Writes the record of a lease that is about to be committed.
+/// Writes the record of a lease before the caller commits the lease.
 #[inline(never)]
 pub(crate) fn write(
     access: WriteAccess<'_>,
@@ -63,7 +64,8 @@ pub(crate) fn write(
     else {
         return;
     };
-    // Invalidates the record of the previous lease, so that no reader sees a mixture of both.
+    // Invalidate the record of the previous lease, so that no reader gets a mixture of both
+    // records.
     store(access, record, STAMP, 0);
     let pid = options.leader.map_or(0, |leader| leader.pid);
     store(access, record, LEADER_PID, join_halves(0, pid));
@@ -85,8 +87,8 @@ pub(crate) fn write(
     store(access, record, STAMP, join_halves(generation, family << 8 | user.len() as u32));
 }
 
-/// Invalidates a record that was written for a lease that was never committed. The next lease of
-/// the slot will have the same generation.
+/// Invalidates the record of a slot that is not leased. A writer that died before it committed a
+/// lease can have left this record, and the next lease of the slot gets the same generation.
 pub(crate) fn invalidate(access: WriteAccess<'_>, words: &[Word], pool: &PoolLayout, slot: u32) {
     let offset = record_offset(pool, slot) + STAMP;
     if load(words, offset) != 0 {
@@ -125,17 +127,18 @@ pub(crate) fn read(
     load_bytes(words, record + USER_NAME, &mut name);
     let length = (traits as usize & 0xff).min(MAX_NAME_BYTES);
     let user = (length > 0).then(|| String::from_utf8_lossy(&name[..length]).into_owned());
-    // A changed stamp means that a writer overwrote the record meanwhile.
+    // A changed stamp means that a writer overwrote the record during this read.
     (load(words, record + STAMP) == stamp).then_some(Record { user, client, leader })
 }
 
-/// Returns when the leader of this lease was first seen dead.
+/// Returns the time at which the leader of this lease was first found dead.
 pub(crate) fn first_seen_dead(words: &[Word], pool: &PoolLayout, slot: u32) -> Option<Tick> {
     let (since, _) = split_halves(load(words, record_offset(pool, slot) + LEADER_PID));
     since.checked_sub(1).map(Tick::from_secs)
 }
 
-/// Records when the leader was first seen dead; `None` if it is alive.
+/// Records the time at which the leader was first found dead. `None` means that the leader is
+/// alive.
 pub(crate) fn set_first_seen_dead(
     access: WriteAccess<'_>,
     words: &[Word],

@@ -1,7 +1,7 @@
 //! The memory that holds the words of one file of a map.
 //!
-//! Every word that changes is read and written atomically, so a reader beside a writer is well
-//! defined. The compiled policy is plain bytes: it never changes once a map is published.
+//! All access to a word that can change is atomic, so a reader and a writer do not race. The
+//! compiled policy is plain bytes, because it never changes once a map is published.
 
 use super::words::store;
 use crate::raw::mapping::Mapping;
@@ -10,7 +10,7 @@ use crate::raw::word::{OwnsWords, Word, WriteAccess};
 /// The words of one file of a map, mapped or in private memory.
 #[derive(Debug, Default)]
 pub(crate) struct Region {
-    /// Empty if there is no file: every word reads as 0 then.
+    /// Empty if there is no file. Every load then returns 0.
     words: Words,
 }
 
@@ -32,7 +32,7 @@ impl Region {
         Self { words }
     }
 
-    /// Returns a copy of the whole words of `bytes` in private memory.
+    /// Returns a copy of `bytes` in private memory. Ignores bytes after the last whole word.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
         let mut region = Self::in_memory(bytes.len() / 8);
         let (words, access) = region.write_access();
@@ -51,8 +51,8 @@ impl Region {
         unreachable!("the model checker maps no file: {mapping:?}");
     }
 
-    /// Returns a second view of the same private memory; `None` for a file, which is mapped again
-    /// instead.
+    /// Returns a second view of the same private memory; `None` for a file. The caller maps a file
+    /// again instead.
     pub(crate) fn share(&self) -> Option<Self> {
         #[cfg(not(loom))]
         let words = self.words.share()?;

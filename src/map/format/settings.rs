@@ -3,7 +3,7 @@
 use super::words::{join_halves, split_halves};
 use crate::map::types::plan::{AllocationTime, ExhaustionPolicy, Settings};
 
-/// Words of the settings.
+/// The number of words of the settings.
 pub(crate) const SETTINGS_WORDS: usize = 3;
 
 const CHECK_IN_USE: u32 = 1;

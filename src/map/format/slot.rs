@@ -3,19 +3,20 @@
 //! | word | while leased | while not leased |
 //! |---|---|---|
 //! | 0 owner | the session id | the state in the top 8 bits, a stamp below |
-//! | 1 meta | generation, tag of the user, flags | the same, of the last user |
+//! | 1 meta | generation, tag of the user, flags | generation, tag of the last user, flags |
 //! | 2 link | start of the lease, tag of the user | neighbours in its queue; if reserved, tag of the last user |
 //!
-//! The store of the owner word commits the start and the end of a lease. A *stamp* is unique and
-//! increases: 32 bits of time in seconds, then a 24-bit counter within that second (which overflows
-//! into the next second if it must). So it gives the order and the time of every release.
+//! The store of the owner word commits the start and the end of a lease. A *stamp* has 32 bits of
+//! time in seconds and a 24-bit counter within that second. If the counter is full, the next stamp
+//! has the next second. Each new stamp is higher than all earlier stamps, so stamps give the order
+//! and the time of all releases.
 
 use super::words::{join_halves, split_halves};
 use crate::Tick;
 use crate::hash::{folded_multiply, load_short_le};
 use crate::raw::word::Word;
 
-/// Words of a slot.
+/// The number of words of a slot.
 pub(crate) const SLOT_WORDS: usize = 3;
 /// The words of one slot.
 pub(crate) type Slot = [Word; SLOT_WORDS];
@@ -37,7 +38,8 @@ pub(crate) enum Owner {
     Session(u64),
     /// Free since this stamp; 0 if it was never leased.
     Free(u64),
-    /// Released at this stamp. It cools down, or it has cooled down and was not checked yet.
+    /// Released at this stamp. The slot cools down, or it has cooled down and no reap has checked
+    /// it yet.
     Cooling(u64),
     /// Cooled down, but a check at this stamp found sockets on the address.
     Lingering(u64),
@@ -47,7 +49,7 @@ const STATE_COOLING: u64 = 0x80;
 const STATE_LINGERING: u64 = 0x81;
 
 impl Owner {
-    /// Decodes an owner word. A word that no version writes counts as free.
+    /// Decodes an owner word. A word with an unknown state counts as free.
     #[inline]
     pub(crate) fn from_word(word: u64) -> Self {
         match word >> STATE_SHIFT {
@@ -114,15 +116,15 @@ pub(crate) fn stamp_time(stamp: u64) -> Tick {
 
 /// Flag: the slot is reserved for the user in its meta word.
 pub(crate) const RESERVED: u32 = 1;
-/// Flag beside [`RESERVED`]: the configuration made the reservation, not a command.
+/// Flag in addition to [`RESERVED`]: the configuration made the reservation, not a command.
 pub(crate) const PLANNED: u32 = 8;
 /// Flag: an administrator drained the slot.
 pub(crate) const DRAINED: u32 = 2;
 /// Flag: the address is no longer in the configuration.
 pub(crate) const RETIRED: u32 = 4;
-/// Flags: the address is in the configuration, but unusable until the session that holds it in
-/// another pool releases it. [`RESERVED`] is not set then; beside it, [`PLANNED`] has its own
-/// meaning.
+/// Flags: the configuration has the address in this pool, but a session still holds the address in
+/// another pool. The slot is unusable until that session releases the address. [`RESERVED`] is not
+/// set in this state: [`PLANNED`] has another meaning together with [`RESERVED`].
 pub(crate) const AWAITING_RELEASE: u32 = RETIRED | PLANNED;
 const FLAGS: u32 = RESERVED | DRAINED | RETIRED | PLANNED;
 
@@ -130,7 +132,7 @@ const FLAGS: u32 = RESERVED | DRAINED | RETIRED | PLANNED;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Meta {
     pub(crate) generation: u32,
-    /// Tag of the user ([`user_tag`]) and, in the low bits, flags.
+    /// The tag of the user ([`user_tag`]), and flags in the low bits.
     tag_and_flags: u32,
 }
 
@@ -160,33 +162,34 @@ impl Meta {
         self.tag_and_flags & flags != 0
     }
 
-    /// Returns whether its flags are [`AWAITING_RELEASE`].
+    /// Returns whether the slot awaits the release of its address in another pool
+    /// ([`AWAITING_RELEASE`]).
     pub(crate) fn is_awaiting_release(self) -> bool {
         self.tag_and_flags & (AWAITING_RELEASE | RESERVED) == AWAITING_RELEASE
     }
 
-    /// Returns whether it has neither a user nor flags.
+    /// Returns whether the word has neither a user nor flags.
     #[inline(always)]
     pub(crate) fn is_anonymous(self) -> bool {
         self.tag_and_flags == 0
     }
 
-    /// Returns it with the flags in `clear` cleared and then those in `set` set.
+    /// Returns a copy with the flags `clear` cleared and then the flags `set` set.
     pub(crate) fn with_flags(self, set: u32, clear: u32) -> Self {
         Self { tag_and_flags: self.tag_and_flags & !clear | set, ..self }
     }
 
-    /// Returns it with another user.
+    /// Returns a copy with another user.
     pub(crate) fn with_user(self, user_tag: u32) -> Self {
         Self { tag_and_flags: self.tag_and_flags & FLAGS | user_tag & !FLAGS, ..self }
     }
 
-    /// Returns it with another generation.
+    /// Returns a copy with another generation.
     pub(crate) fn with_generation(self, generation: u32) -> Self {
         Self { generation, ..self }
     }
 
-    /// Returns it for the next lease of the slot, held by this user.
+    /// Returns the meta word for the next lease of the slot, which this user holds.
     #[inline]
     pub(crate) fn next_lease(self, user_tag: u32) -> Self {
         Self { generation: self.generation.wrapping_add(1), ..self.with_user(user_tag) }
@@ -195,8 +198,9 @@ impl Meta {
 
 /// Returns the 28-bit tag of a user name, which is never 0.
 ///
-/// Two users in 250 million share a tag. They share stickiness and cool-down then, never a lease.
-/// The tag is part of the format of the file in [`crate::map::affinity`].
+/// Two users have the same tag with a probability of about 1 in 250 million. The map then treats
+/// them as the same user when it selects addresses, but they never share a lease. The tag is part
+/// of the format of the file in [`crate::map::affinity`].
 #[inline(always)]
 pub(crate) fn user_tag(name: &str) -> u32 {
     let (chunks, rest) = name.as_bytes().as_chunks();

@@ -1,18 +1,18 @@
 //! Access to the words of a map by offset.
 //!
-//! Offsets come from a [`super::layout::Layout`] that was checked against the length of the map.
-//! An offset outside the map reads as 0, and a store to it is dropped.
+//! Offsets come from a [`super::layout::Layout`] that was checked against the length of the map. A
+//! load at an offset outside the map returns 0, and a store there has no effect.
 
 use crate::hash::load_short_le;
 use crate::raw::word::{Word, WriteAccess};
 
-/// Reads a word, and makes every store before the one that wrote it visible.
+/// Reads a word with acquire ordering, see [`Word::load`].
 #[inline(always)]
 pub(crate) fn load(words: &[Word], offset: usize) -> u64 {
     words.get(offset).map_or(0, Word::load)
 }
 
-/// Writes a word after every earlier store.
+/// Writes a word with release ordering, see [`Word::store`].
 #[inline(always)]
 pub(crate) fn store(access: WriteAccess<'_>, words: &[Word], offset: usize, value: u64) {
     if let Some(word) = words.get(offset) {
