@@ -1,9 +1,9 @@
-/* Measures socket calls of the C library, which a hook may interpose, against direct system calls
- * of the same kind. Both run in one process, in alternating blocks.
+/* Compares socket calls of the C library, which a hook may interpose, with direct system calls
+ * of the same kind. Both kinds of calls run in one process, in alternating blocks.
  *
- * Prints one line per operation: name, direct ns, hooked ns, difference ns, ratio. Each value is a
- * median over the blocks. An operation that cannot be measured prints its name and "-". An argument
- * selects a single operation. */
+ * Prints one line per operation: name, direct ns, hooked ns, difference ns, ratio. Each value is
+ * a median over the blocks. For an operation that cannot be measured, the line contains the name
+ * and "-". An argument selects a single operation. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -26,7 +26,7 @@ static struct sockaddr_in make_address(const char *host, int port) {
     return a;
 }
 
-/* The measured calls in one of their implementations. */
+/* One implementation of the measured calls. */
 struct calls {
     int (*bind)(int, const struct sockaddr *, socklen_t);
     int (*connect)(int, const struct sockaddr *, socklen_t);
@@ -87,8 +87,8 @@ static const struct calls direct = {
     direct_recvmsg, direct_sendmmsg, direct_recvmmsg};
 static struct calls hooked;
 
-/* The floor: a hook with only the necessary system calls. It reads the protocol of a UDP socket and
- * the mark of a sending socket, and it binds an unbound socket. */
+/* The floor: calls that make only the additional system calls that a hook needs. They read the
+ * protocol of a UDP socket and the mark of a sending socket, and bind an unbound socket. */
 static void read_mark(int f, uint64_t *hint) { syscall(SYS_fcntl, f, F_GET_RW_HINT, hint); }
 static void bind_to_v(int f) {
     struct sockaddr_in own = make_address(getenv("BENCH_V"), 0);
@@ -168,7 +168,7 @@ static int connect_and_accept(const struct calls *c, const char *to, int port, i
 static int connect_cycle(const struct calls *c) {
     return connect_and_accept(c, host, tcp_port, tcp_service);
 }
-/* The session's L. The direct calls connect to it, and the hooked calls to 127.0.0.1. */
+/* The session's L. The direct calls connect to L, and the hooked calls connect to 127.0.0.1. */
 static char own_loopback[32];
 static int own_connect_cycle(const struct calls *c) {
     return connect_and_accept(c, c == &direct ? own_loopback : "127.0.0.1", 8903, own_tcp_service);
@@ -264,7 +264,7 @@ static void measure(const char *name, int (*operation)(const struct calls *), in
     measure_block(operation, &direct, times);
     measure_block(operation, &hooked, times);
     for (int i = 0; i < BLOCKS; i++) {
-        /* The order alternates, so that neither has an advantage from warm caches. */
+        /* The order alternates, so that neither kind of call has an advantage from warm caches. */
         if (i % 2) direct_ns[i] = measure_block(operation, &direct, times);
         hooked_ns[i] = measure_block(operation, &hooked, times);
         if (i % 2 == 0) direct_ns[i] = measure_block(operation, &direct, times);
@@ -292,7 +292,7 @@ static int socket_port(int fd) {
 
 int main(int count, char **arguments) {
     selected = count > 1 ? arguments[1] : NULL;
-    /* Under another library a call may block forever. */
+    /* With another interposing library, a call may block forever. */
     alarm(selected ? 5 : 120);
     hooked = (struct calls){.bind = bind,
                             .connect = connect,
@@ -318,7 +318,7 @@ int main(int count, char **arguments) {
     udp_port = socket_port(udp_service);
     own_tcp_service = bound_socket(SOCK_STREAM, l, 8903);
     own_udp_service = bound_socket(SOCK_DGRAM, l, 8904);
-    /* The service is on neither V nor L, like an external host. */
+    /* The address of the service is neither V nor L, like the address of an external host. */
     udp_client = bound_socket(SOCK_DGRAM, host, 0);
     own_udp_client = bound_socket(SOCK_DGRAM, l, 0);
     connected = socket(AF_INET, SOCK_STREAM, 0);
@@ -350,7 +350,8 @@ int main(int count, char **arguments) {
     measure("setsockopt", set_keepalive, 1000);
     measure("sendto-recvfrom-own-port", own_port_cycle, 200);
     measure("connect-own-first", own_connect_cycle, 30);
-    /* The process has connected within its session, so a socket on V may be paired. */
+    /* The process has connected within its session. So the visible address of a socket on V may
+     * depend on its peer. */
     measure("getsockname-of-V-talked", getsockname_on_v, 2000);
     measure("getpeername-of-V-talked", getpeername_of_v, 2000);
     return 0;

@@ -1,9 +1,9 @@
-//! The cost of the hook, as ratios within one run (`cargo xtask bench hook`, `--json`).
+//! Measures the cost of the hook, as ratios within one run (`cargo xtask bench hook`, `--json`).
 //!
-//! `hook.c` alternates direct system calls and library calls in one process. It runs in a listed and
-//! in an unlisted program, and under other interposing libraries that are installed. The floor is a
-//! run without a hook that makes only the system calls that this hook cannot avoid.
-//! The start of a process is measured too.
+//! `hook.c` alternates direct system calls and library calls in one process. The benchmark runs it
+//! as a listed program, as an unlisted program, and with other interposing libraries that are
+//! installed. The floor is a run without the hook. It makes only the additional system calls that a
+//! hook cannot avoid. The benchmark also measures the start of a process.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,7 +17,8 @@ mod support;
 
 use support::{TestHost, compile_in, listed_program, output_of, reenter, run_ip_command};
 
-/// An address of this machine outside the policy. It stands for an external host.
+/// An address of this machine that is not in the policy. The hook treats it as the address of an
+/// external host.
 const HOST_ADDRESS: &str = "10.99.5.3";
 
 /// The limit for each operation in a listed program, as a ratio or in nanoseconds.
@@ -102,8 +103,9 @@ fn measure(bench: &Path, report: impl Fn(Measurement)) {
             });
             continue;
         };
-        // An unsupported call, or a direct system call beside the library's, may end the program or
-        // block it. Therefore each operation runs in its own process.
+        // With another library, an unsupported call can terminate the program or block it. A direct
+        // system call between the library's calls can do the same. Therefore each operation runs in
+        // its own process.
         for operation in unhooked.lines().filter_map(|line| line.split(' ').next()) {
             let mut command = preload_library(path.clone());
             command
@@ -123,10 +125,11 @@ fn measure(bench: &Path, report: impl Fn(Measurement)) {
     report(measure_start("start-listed", || session.command("/bin/true")));
 }
 
-/// Measures how much longer a process takes to start: medians of alternating pairs.
+/// Measures the additional time that a process with the hook needs to start. The results are
+/// medians of alternating pairs.
 fn measure_start(environment: &'static str, hooked_command: impl Fn() -> Command) -> Measurement {
     let time = |mut command: Command| {
-        // Cargo sets this variable, and it makes the search for every library slower.
+        // Cargo sets this variable. With the variable, the search for every library is slower.
         command.env_remove("LD_LIBRARY_PATH");
         let start = Instant::now();
         command.status().expect("the program starts");

@@ -1,4 +1,5 @@
-//! The matrix on aarch64 in qemu's user mode. A part of the long run (`cargo xtask test aarch64`).
+//! Runs the matrix for aarch64 in qemu's user mode. This test is part of the long run (`cargo xtask
+//! test aarch64`).
 
 mod support;
 
@@ -14,7 +15,7 @@ use vipool_testing::{cargo, target_dir};
 
 const TARGET: &str = "aarch64-unknown-linux-gnu";
 const SYSROOT: &str = "/usr/aarch64-linux-gnu";
-/// The rows of the matrix that need no additional listeners, maps or sessions.
+/// The rows that need no additional listeners, maps or sessions.
 const ROWS: &[&str] = &[
     "1",
     "3",
@@ -75,7 +76,7 @@ fn rewriting_keeps_results_on_aarch64() {
         ]);
     };
     in_namespace("rewriting_keeps_results_on_aarch64", needs, prepare, || {
-        // qemu's user mode lacks sock_diag, so the hook cannot query listeners.
+        // qemu's user mode does not support sock_diag, so the hook cannot query listeners.
         let mut rule = listed_program(matrix_program());
         rule.flags.loopback_connect = LoopbackConnect::Own;
         let host = TestHost::new(vec![rule]);
@@ -109,7 +110,8 @@ fn rewriting_keeps_results_on_aarch64() {
                 .output()
                 .unwrap();
             if !unhooked.status.success() {
-                // The row fails in qemu without the hook too, so the failure is not caused by the hook.
+                // The row also fails in qemu without the hook, so the hook does not cause the
+                // failure.
                 println!(
                     "row {row} fails under qemu without the hook: {}",
                     String::from_utf8_lossy(&unhooked.stdout)

@@ -1,4 +1,4 @@
-//! `vipool explain` on real processes, in every state that it distinguishes.
+//! Runs `vipool explain` on real processes, in every state that it distinguishes.
 
 mod support;
 
@@ -18,7 +18,8 @@ use vipool::policy::{Features, LoopbackConnect, PortRange, Program, ProgramFlags
 use vipool_testing::needs::find_program;
 use vipool_testing::{ChildGuard, preload_path, vipool_path};
 
-/// Returns a variant of the idle program. Each is built once, because tests run in parallel.
+/// Returns a variant of the idle program. Each variant is built once, because tests run in
+/// parallel.
 fn idle_program(kind: &str) -> PathBuf {
     static BUILT: OnceLock<[PathBuf; 3]> = OnceLock::new();
     let [plain, static_program, go] = BUILT.get_or_init(|| {
@@ -60,7 +61,7 @@ fn obstacles(explanation: &Value) -> Vec<&str> {
     list.map(|obstacle| obstacle["name"].as_str().unwrap()).collect()
 }
 
-/// Starts a program in a session and returns the obstacles to rewriting it.
+/// Starts a program in a session, and returns the obstacles to its rewriting.
 fn obstacles_of(host: &TestHost, command: &mut Command) -> Vec<String> {
     let (process, _) = start_until_ready(command);
     let report = explain(host, &process);
@@ -292,12 +293,13 @@ fn each_obstacle_is_reported() {
         assert_eq!(obstacles_with("VIPOOL_DISABLE", "1"), ["disabled"]);
         assert_eq!(obstacles_with("VIPOOL_MAP", "/nowhere"), ["map-unreadable"]);
         assert_eq!(obstacles_with("VIPOOL_LEASE", "nonsense"), ["stale-lease"]);
-        // Without a lease, neither the audit session nor the control group leads to a session here.
+        // Without a lease, the hook finds no session: here the audit session and the control group
+        // have none.
         assert_eq!(
             obstacles_of(&host, session.command(&plain).env_remove("VIPOOL_LEASE")),
             ["no-session"]
         );
-        // A program of the same name with another path.
+        // A program with the same name and another path.
         let other = host.directory.join("idle-plain");
         fs::copy(&plain, &other).unwrap();
         let (process, _) = start_until_ready(&mut session.command(&other));
@@ -375,7 +377,8 @@ fn session_without_virtual_ip_is_reported() {
     });
 }
 
-/// Servers that show their state in the process title overwrite their arguments and environment.
+/// Some servers write their state to the process title, and so overwrite their arguments and
+/// environment.
 #[test]
 fn overwritten_environment_is_reported() {
     let rules = vec![listed_program(idle_program("plain"))];
@@ -453,7 +456,8 @@ fn explain_respects_process_permissions() {
             start_until_ready(session.command("setpriv").args(nobody).arg(&setuid_program));
         let report = explain(&host, &process);
         assert_eq!(obstacles(&report)[0], "secure-execution", "{report:#}");
-        // The user of the process sees this obstacle too, but not the executable.
+        // The user of the process also sees this obstacle, but cannot read the path of the
+        // executable.
         let vipool_copy = host.directory.join("vipool");
         fs::copy(vipool_path(), &vipool_copy).unwrap();
         let as_nobody = |pid: u32| {

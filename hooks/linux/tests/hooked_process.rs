@@ -1,5 +1,5 @@
-//! Tests of the hook in a running program: what programs do while the hook is loaded, and what
-//! happens to the map meanwhile.
+//! Tests the hook in a running program. The programs use signals, threads, forks, jumps and many
+//! sockets. The tests replace and damage the map while a program runs.
 
 mod support;
 
@@ -48,7 +48,7 @@ fn hooks_work_in_handlers_threads_and_forks() {
     });
 }
 
-/// An unlisted program must fit too, because every program calls the hooks.
+/// The hooks must also fit in an unlisted program, because every program calls the hooks.
 #[test]
 fn hooks_fit_a_minimal_signal_stack() {
     on_test_host("hooks_fit_a_minimal_signal_stack", &[], |host| {
@@ -72,8 +72,8 @@ fn jumps_and_cancellation_leave_no_state() {
     on_test_host("jumps_and_cancellation_leave_no_state", &[], |host| {
         let session = host.session(1);
         output_of(listed_command(&session).arg("jumps"));
-        // A signal every few microseconds. Under valgrind the program would make no progress, so
-        // `hooks_pass_valgrind` leaves this mode out.
+        // In this mode a signal arrives every few microseconds. Under valgrind the program would
+        // make no progress, so `hooks_pass_valgrind` does not use this mode.
         output_of(listed_command(&session).arg("jumps-during-connect"));
     });
 }
@@ -86,8 +86,8 @@ fn many_sockets_leak_nothing() {
     });
 }
 
-/// While a program connects to 127.0.0.1, the hook opens a descriptor to query the kernel. It is
-/// closed before the call returns.
+/// While a program connects to 127.0.0.1, the hook opens a descriptor to query the kernel. The hook
+/// closes this descriptor before the call returns.
 #[test]
 fn hooks_leave_descriptors_unchanged() {
     on_test_host("hooks_leave_descriptors_unchanged", &[], |host| {
@@ -116,8 +116,8 @@ fn connections_may_exceed_the_port_range() {
     });
 }
 
-/// Asks a program in the mode "report-names" for the visible name and the kernel's name of a socket
-/// that it binds to 127.0.0.1.
+/// Requests two names from a program in the mode "report-names". The program binds a socket to
+/// 127.0.0.1, and reports the visible name and the kernel's name of this socket.
 fn query_names(
     process: &mut vipool_testing::ChildGuard,
     output: &mut impl BufRead,
@@ -169,7 +169,7 @@ fn corrupt_map_never_ends_the_program() {
         let length = fs::metadata(&path).unwrap().len() as usize;
         let mut state = 0x9e37_79b9_7f4a_7c15u64;
         for round in 0..effort(200, 5000) {
-            // The length stays the same. Any bytes may be in the file.
+            // The length of the file stays the same. The test writes random bytes to the file.
             let mut bytes = fs::read(&path).unwrap();
             for _ in 0..64 {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(round);
@@ -184,10 +184,10 @@ fn corrupt_map_never_ends_the_program() {
             thread::sleep(Duration::from_millis(1));
             assert!(process.0.try_wait().unwrap().is_none(), "the program ended");
         }
-        // Whatever the hook reads from the map, it shows no address of the session.
+        // For all contents of the map, the program sees no address of the session.
         let (visible, _) = query_names(&mut process, &mut output);
         assert_eq!(visible, "127.0.0.1:8094");
-        // A program started with the corrupt map runs too.
+        // A program that starts with the corrupt map also runs.
         let (mut process, mut output) = start_piped(listed_command(&session).arg("report-names"));
         output.read_line(&mut String::new()).unwrap();
         assert_eq!(query_names(&mut process, &mut output).0, "127.0.0.1:8094");
@@ -246,7 +246,7 @@ fn environment_selects_only_map_lease_and_disable() {
             bound_address(listed_command(&session).env("VIPOOL_LEASE", "nonsense")),
             "127.0.0.1:8094"
         );
-        // The handle of a closed session has no effect in a later one.
+        // The handle of a closed session has no effect in a later session with the same id.
         let stale = session.handle.to_string();
         host.map.close_by_handle(&session.handle, Tick::now()).unwrap();
         let reopened = host.session(1);
@@ -257,7 +257,8 @@ fn environment_selects_only_map_lease_and_disable() {
     });
 }
 
-/// Checks every memory access of the hook while many sockets are bound and calls are left by jumps.
+/// Checks every memory access of the hook while the program binds many sockets and jumps out of
+/// calls.
 #[test]
 fn hooks_pass_valgrind() {
     on_test_host("hooks_pass_valgrind", &["valgrind"], |host| {

@@ -1,6 +1,6 @@
-//! How a process without `VIPOOL_LEASE` finds its session: by the kernel's audit session, by the
-//! scope of its logon, or by the manager of its user. Also which programs remove the hook's
-//! variables, and how a program learns the address of its client.
+//! Tests how a process without `VIPOOL_LEASE` finds its session: through the kernel's audit
+//! session, the scope of its logon, or the manager of its user. Other tests check which programs
+//! remove the hook's variables, and how a program gets the address of its client.
 
 mod support;
 
@@ -20,7 +20,7 @@ use vipool::policy::{Features, Program};
 use vipool::session::SessionId;
 use vipool_testing::{ChildGuard, preload_path, record_skip, vipool_path};
 
-/// Builds the test program once. Tests run in parallel.
+/// Builds the test program once, because tests run in parallel.
 fn binary() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| compile("hooked-process", &["hooked_process.c", "common.c"], &[])).clone()
@@ -44,8 +44,8 @@ fn list_test_program() -> Vec<Program> {
     vec![listed_program(binary())]
 }
 
-/// Starts a shell that runs `shell`, waits for a line of input, and then becomes the listed program,
-/// without `VIPOOL_LEASE`.
+/// Starts a shell without `VIPOOL_LEASE`. The shell runs the command `shell`, waits for a line of
+/// input, and then executes the listed program.
 fn start_after_shell(host: &TestHost, shell: &str) -> (ChildGuard, impl BufRead + use<>) {
     let script = format!("{shell}; read line; exec {} report-names", binary().display());
     let mut command = Command::new("/bin/sh");
@@ -54,8 +54,8 @@ fn start_after_shell(host: &TestHost, shell: &str) -> (ChildGuard, impl BufRead 
     start_piped(&mut command)
 }
 
-/// Lets a program of [`start_after_shell`] continue. Binds a socket to 127.0.0.1 in it, and returns
-/// the kernel's name of this socket.
+/// Sends the line of input for which a shell of [`start_after_shell`] waits. The listed program
+/// then binds a socket to 127.0.0.1. Returns the kernel's name of this socket.
 fn bound_address((mut process, mut output): (ChildGuard, impl BufRead)) -> String {
     let mut input = process.0.stdin.take().unwrap();
     input.write_all(b"go\n").unwrap();
@@ -106,7 +106,7 @@ fn lease_is_found_by_audit_session() {
         let own = open_session(&host, &format!("audit:{}", number.trim()));
         assert_eq!(found_by(&host, &process), "audit-session");
         assert_eq!(bound_address((process, output)), own);
-        // An audit session without an open session has no effect.
+        // If no session is open for the audit session, the audit session has no effect.
         let (process, mut output) = start_after_shell(&host, start_audit_session);
         number.clear();
         output.read_line(&mut number).unwrap();
@@ -121,11 +121,11 @@ fn lease_is_found_by_audit_session() {
     });
 }
 
-/// A control group that is removed on drop.
+/// A control group. Dropping this value removes the group.
 struct ControlGroup(PathBuf);
 
 impl ControlGroup {
-    /// Creates a group of this name, if the system permits it.
+    /// Creates a control group with this name. Returns `None` if the system does not permit it.
     fn new(name: &str) -> Option<Self> {
         let places = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup"];
         places.into_iter().find_map(|place| {
@@ -154,7 +154,7 @@ impl Drop for ControlGroup {
     }
 }
 
-/// Writes logind's files of users and sessions into a private /run.
+/// Mounts a private /run, and writes the files of users and sessions there, like logind.
 fn write_logind_files(files: &[(&str, &str)]) {
     let mounted = Command::new("mount").args(["-t", "tmpfs", "none", "/run"]).status();
     assert!(mounted.unwrap().success());
@@ -188,7 +188,7 @@ fn lease_is_found_by_control_group() {
         // The session is not open yet.
         assert_eq!(bound_address(start_after_shell(&host, &scope.join())), NOT_REWRITTEN);
         assert_eq!(bound_address(start_after_shell(&host, &manager.join())), NOT_REWRITTEN);
-        // The session is opened under logind's name.
+        // The session is opened with the session id of logind.
         let logind_name = SessionId::logind(&name).unwrap().to_string();
         let own = open_session(&host, &logind_name);
         let waiting = start_after_shell(&host, &format!("{}; echo", scope.join()));
@@ -200,14 +200,15 @@ fn lease_is_found_by_control_group() {
             wait_until_joined(start_after_shell(&host, &format!("{}; echo", manager.join())));
         assert_eq!(found_by(&host, &waiting.0), "user-manager");
         assert_eq!(bound_address(waiting), own);
-        // If the user has several sessions, the process joins none.
+        // If the user has several sessions, the process joins no session.
         let two_sessions = format!("NAME=ada\nSESSIONS={name} c2\n");
         fs::write(format!("/run/systemd/users/{user}"), two_sessions).unwrap();
         let waiting =
             wait_until_joined(start_after_shell(&host, &format!("{}; echo", manager.join())));
         assert_eq!(found_by(&host, &waiting.0), "none");
         assert_eq!(bound_address(waiting), NOT_REWRITTEN);
-        // A session opened under its audit session is found through logind's file.
+        // If a session is opened with the id of the audit session, the hook finds it through
+        // logind's file.
         host.map.close_session(logind_name.parse().unwrap(), Tick::now()).unwrap();
         let own = open_session(&host, "audit:4711");
         assert_eq!(bound_address(start_after_shell(&host, &scope.join())), own);
@@ -322,17 +323,18 @@ fn host_name_resolves_to_the_client_address() {
         // Without a client the name resolves to the host's address, as without the hook.
         let run = ["run", "--session", "7", "--", python, "-c", LOOKUP_SCRIPT];
         assert_eq!(run_vipool(&run), three_times(HOST_ADDRESS));
-        // An IPv6 client, with another program.
+        // Use an IPv6 client and another program.
         let lookup = ["getent", "ahostsv6", "matrixhost"];
         let run =
             [&["run", "--session", "7", "--client", "2001:db8::9", "--"][..], &lookup].concat();
         assert!(run_vipool(&run).starts_with("2001:db8::9 "), "{run:?}");
 
-        // A program that joins an existing session.
+        // The program joins an existing session.
         run_vipool(&["session", "open", "8", "--client", CLIENT]);
         let run = ["run", "--session", "8", "--", python, "-c", LOOKUP_SCRIPT];
         assert_eq!(run_vipool(&run), three_times(CLIENT));
-        // The client stays known after the map is replaced, before and while the program runs.
+        // The program still gets the client's address if the map is replaced before or after its
+        // start.
         host.change_policy(|policy| policy.rewrite.hide_addresses = true);
         assert_eq!(run_vipool(&run), three_times(CLIENT));
         let waiting = format!("print('ready', flush=True); input(){LOOKUP_SCRIPT}");

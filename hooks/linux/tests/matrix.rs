@@ -1,8 +1,9 @@
-//! The socket matrix (docs/socket-matrix.md), tested row by row with the real hook and a real map.
+//! Tests each row of the socket matrix (docs/socket-matrix.md) with the real hook and a real map.
 //!
 //! Each row is a C function. It runs in a program without the hook, in an unlisted program with the
-//! hook, and in a listed program while another session is open. The program prints what it sees to
-//! a transcript, which must be the same in all three runs. It checks the kernel's addresses itself.
+//! hook, and in a listed program while another session is open. The program prints the visible
+//! addresses and the results to a transcript. The transcript must be the same in all three runs.
+//! The program itself checks the addresses in the kernel.
 
 mod support;
 
@@ -47,8 +48,8 @@ fn host_listeners(row: &str) -> &'static [(&'static str, &'static str)] {
     }
 }
 
-/// Returns the addresses on which the other session listens while the listed program runs. They are
-/// the same fixed ports as in the row.
+/// Returns the addresses on which the other session listens while the listed program runs. The
+/// ports are the same fixed ports that the row uses.
 fn other_session_listeners(row: &str) -> &'static [(&'static str, &'static str)] {
     match row {
         "1" => &[("127.0.0.1", "8001")],
@@ -60,7 +61,7 @@ fn other_session_listeners(row: &str) -> &'static [(&'static str, &'static str)]
     }
 }
 
-/// Changes the policy or the system as a row requires.
+/// Changes the policy or the system if the row requires it.
 fn configure(host: &mut TestHost, row: &str) {
     match row {
         "6-pass" => host.change_policy(|policy| policy.rewrite.pass_when_missing = true),
@@ -134,7 +135,7 @@ fn transcript(host: &TestHost, session: &TestSession<'_>, row: &str, mode: RunMo
     let mut command = match mode {
         RunMode::Unhooked => Command::new(binary()),
         RunMode::Unlisted => {
-            // A copy under another name is on no rule.
+            // The copy has another name, so no rule matches it.
             let unlisted = host.directory.join("unlisted");
             std::fs::copy(binary(), &unlisted).unwrap();
             session.command(&unlisted)

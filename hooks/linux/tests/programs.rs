@@ -1,5 +1,5 @@
-//! Real programs, unmodified. Each one runs in two sessions on the same port at the same time, and a
-//! client in each session talks to its own instance.
+//! Tests unmodified real programs. Each program runs in two sessions on the same port at the same
+//! time. A client in each session must reach the instance of its own session.
 //!
 //! docs/compatibility.md lists the results.
 
@@ -84,12 +84,13 @@ impl ProgramRun<'_> {
     }
 }
 
-/// Where the program listens, by the kernel's address.
+/// The address and port in the kernel on which the program listens.
 #[derive(Clone, Copy)]
 enum Endpoint {
     V(u16),
     L(u16),
-    /// UDP. The client retries, because a bound UDP socket is not reported as a listener.
+    /// A UDP port. The test does not wait for it, because a bound UDP socket is not reported as a
+    /// listener. The client retries instead.
     Udp,
 }
 
@@ -126,8 +127,8 @@ fn run_in_two_sessions(
         for run in &runs {
             query(run);
         }
-        // Only the started processes are ended. Their children end with them or with the process
-        // namespace.
+        // Terminate only the started processes. Their children exit with the parents or with the
+        // process namespace.
         for (_, child) in &mut running {
             let pid = child.0.id().to_string();
             let _ = Command::new("kill").arg(pid).status();
@@ -339,7 +340,8 @@ fn redis_with_distribution_configuration() {
         &["root", "redis-server"],
         Endpoint::L(6379),
         |run| {
-            // Both instances write to the distribution's directories, each to its own file system.
+            // Both instances write to the same directories, but each instance has its own file
+            // systems there.
             let command = ["redis-server", "/etc/redis/redis.conf", "--daemonize", "no"];
             run.with_private_directories(
                 &["/run/redis", "/var/lib/redis", "/var/log/redis"],
@@ -577,8 +579,8 @@ fn postgres() {
     );
 }
 
-/// The main case: servers on the wildcard address in two sessions, with clients in the sessions and
-/// on the external host.
+/// The main use: servers in two sessions bind the wildcard address, and clients in the sessions and
+/// on the external host connect to them.
 #[test]
 fn each_session_has_its_own_source() {
     let test = "each_session_has_its_own_source";
@@ -634,8 +636,8 @@ const SHORT_RUN_CLASSES: &[&str] = &[
     "RecvmsgIntoUDPTest",
 ];
 
-/// Runs these classes of Python's socket tests, or all of them, and returns the sorted result of
-/// each test.
+/// Runs these classes of Python's socket tests. Runs all classes if `classes` is empty. Returns the
+/// sorted results of all tests.
 fn socket_tests(mut command: Command, classes: &[&str]) -> Vec<String> {
     let runner = "
 import sys, unittest
@@ -660,8 +662,8 @@ unittest.TextTestRunner(stream=sys.stderr, resultclass=Result).run(suite)";
     lines
 }
 
-/// The long run covers all classes and takes minutes. No class depends on the behaviour that the
-/// hook changes.
+/// The long run uses all classes and takes minutes. No class depends on behaviour that the hook
+/// changes.
 #[test]
 fn python_socket_tests_are_unaffected() {
     let test = "python_socket_tests_are_unaffected";

@@ -1,4 +1,4 @@
-/* Helpers of all test programs. See matrix.h. */
+/* Helper functions of all test programs. See matrix.h. */
 #include "matrix.h"
 
 #include <signal.h>
@@ -92,7 +92,7 @@ void expect_listed(const char *label, const char *actual, const char *if_listed,
 }
 
 void expect(const char *label, const char *actual, const char *expected) {
-    /* The driver compares this transcript between the listed and the unlisted runs. */
+    /* The driver compares this transcript with the transcripts of the other runs. */
     printf("%s = %s\n", label, actual);
     expect_listed(label, actual, expected, expected);
 }

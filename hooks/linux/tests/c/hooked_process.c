@@ -1,5 +1,5 @@
-/* What a program may do while the hook is loaded: signals, threads, forks, jumps and many sockets.
- * The first argument selects the test. */
+/* Uses signals, threads, forks, jumps and many sockets while the hook is loaded. The first
+ * argument selects the test. */
 #include "matrix.h"
 
 #include <dirent.h>
@@ -131,8 +131,8 @@ static void count_probe(int number, siginfo_t *info, void *context) {
 }
 #endif
 
-/* Counts the memory probes for an array of messages on the heap. A probe is an rt_sigprocmask with
- * an invalid operation. A seccomp filter traps it. */
+/* Counts the memory probes for an array of messages on the heap. A probe is a call of
+ * rt_sigprocmask with an invalid operation. A seccomp filter traps each probe. */
 static void memory_probes_of_arrays(void) {
 #ifdef __x86_64__
     enum { COUNT = 1024, MAX_PROBES = COUNT * sizeof(struct mmsghdr) / 4096 + 1 };
@@ -178,7 +178,8 @@ static void *receive_blocking(void *fd) {
     return NULL;
 }
 
-/* Jumps out of connects to 127.0.0.1, during which the hook uses a descriptor of its own. */
+/* Jumps out of connects to 127.0.0.1. During such a connect, the hook has a descriptor of its
+ * own open. */
 static void jumps_during_connect(void) {
     struct itimerval soon = {{0, 40}, {0, 40}}, never = {{0, 0}, {0, 0}};
     int service = listen_on(LOOPBACK, 8092), fd = udp();
@@ -197,7 +198,7 @@ static void jumps_during_connect(void) {
     expect("descriptors", after == before ? "as before" : "more", "as before");
 }
 
-/* Repeatedly leaves blocking calls by siglongjmp and by cancellation. */
+/* Repeatedly leaves blocking calls with siglongjmp and with thread cancellation. */
 static void jumps(void) {
     struct itimerval soon = {{0, 0}, {0, 1000}};
     int service = listen_on(LOOPBACK, 8091), datagram = udp();
@@ -234,7 +235,7 @@ static long resident(void) {
     return pages;
 }
 
-/* The open descriptors, except for the one that reads the directory. */
+/* The open descriptors, except for the descriptor that reads the directory. */
 struct open_fds {
     char is_open[4096];
 };
@@ -255,7 +256,7 @@ static int is_same_set(const struct open_fds *one, const struct open_fds *other)
     return memcmp(one, other, sizeof *one) == 0;
 }
 
-/* Makes a call and expects that it neither opened nor closed a descriptor. */
+/* Makes a call, and expects that the call neither opens nor closes a descriptor. */
 #define EXPECT_SAME_FDS(call)                                                                      \
     do {                                                                                           \
         struct open_fds before = snapshot_fds();                                                   \
@@ -265,7 +266,7 @@ static int is_same_set(const struct open_fds *one, const struct open_fds *other)
         calls++;                                                                                   \
     } while (0)
 
-/* No call leaves a descriptor of the hook open. */
+/* Checks that no call leaves a descriptor of the hook open. */
 static void descriptors_unchanged_by_calls(void) {
     int calls = 0;
     struct address own = make_address(LOOPBACK, 8095), own_port = make_address(LOOPBACK, 8311),
@@ -335,7 +336,8 @@ static void descriptors_unchanged_by_calls(void) {
     expect("checked calls", calls > 80 ? "all" : "few", "all");
 }
 
-/* Opens, binds and closes many sockets. Neither memory nor descriptors grow. */
+/* Opens, binds and closes many sockets. Checks that memory use and the number of descriptors do
+ * not grow. */
 static void many_sockets(long count) {
     int before = count_descriptors();
     long pages = 0;
@@ -363,7 +365,7 @@ static void connections(int count) {
     expect("connections", established == count ? "all" : "not all", "all");
 }
 
-/* Listens on 200 ports of the external host and keeps all connections. */
+/* Listens on 200 ports of the external host, and keeps all connections open. */
 static void accept_forever(void) {
     for (int i = 0; i < 200; i++) listen_on(EXTERNAL_ADDRESS, 20000 + i);
     printf("ready\n");
@@ -371,8 +373,8 @@ static void accept_forever(void) {
     pause();
 }
 
-/* Binds sockets in a loop. For each line of input it prints the visible name and the kernel's name.
- */
+/* Binds sockets in a loop. For each line of input, prints the visible name and the kernel's name
+ * of a socket. */
 static void report_names(void) {
     printf("ready\n");
     fflush(stdout);

@@ -1,8 +1,8 @@
-/* Runs one row of the matrix, or one of the services that rows need. Without an argument it lists
- * the rows. See matrix.h. */
+/* Runs one row of the matrix, or a service that rows need. Without an argument, lists the rows.
+ * See matrix.h. */
 #include "matrix.h"
 
-/* Answers on TCP and UDP port 7 with the client's address. */
+/* Runs a service on TCP and UDP port 7. The service answers with the client's address. */
 static int serve(void) {
     int stream = tcp6(), datagram = udp6();
     enable_option(stream, SOL_SOCKET, SO_REUSEADDR);
@@ -30,7 +30,7 @@ static int serve(void) {
     }
 }
 
-/* Holds a TCP and a UDP port until standard input ends. */
+/* Listens on a TCP port and binds the same UDP port until standard input ends. */
 static int hold(const char *host, int port) {
     int stream = listen_on(host, port), datagram = strchr(host, ':') ? udp6() : udp();
     if (stream < 0 || strcmp(try_bind(datagram, host, port), "ok") != 0) return 1;

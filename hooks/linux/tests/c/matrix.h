@@ -1,5 +1,6 @@
-/* Shared declarations of the matrix rows: addresses as text, the names that the program sees and
- * those that the kernel has, and expectations that may differ for a listed program. */
+/* Shared declarations of the matrix rows. The functions format addresses, read the address that
+ * the program sees and the address in the kernel, and check expected values. A listed program
+ * can have other expected values. */
 #ifndef MATRIX_H
 #define MATRIX_H
 #define _GNU_SOURCE
@@ -32,12 +33,12 @@
 #define HOST_NAME "matrixhost"
 #define OTHER_SESSION_V "10.99.5.12"
 
-/* Whether this run is rewritten. */
+/* Whether the process list contains this program, so that the hook rewrites its calls. */
 extern int listed;
 /* The session's addresses as text. */
 extern const char *V, *L, *L6, *V6;
 
-/* Reads these variables from the environment. */
+/* Sets `listed` and the addresses from the environment. */
 void matrix_setup(void);
 
 /* A socket address and its length. */
@@ -45,31 +46,33 @@ struct address {
     struct sockaddr_storage bytes;
     socklen_t length;
 };
-/* Converts "10.0.0.1" or "::1" and a port. */
+/* Converts an address such as "10.0.0.1" or "::1", and a port. */
 struct address make_address(const char *host, int port);
-/* The same with the scope of the interface that has the sessions' addresses. */
+/* Like `make_address`, with the scope ID of the interface that has the sessions' addresses. */
 struct address make_link_local(const char *host, int port);
 
 /* Formats an address as "10.0.0.1:80" or "[::1]:80". The text stays valid for the next 63 calls. */
 const char *address_text(const struct sockaddr_storage *bytes);
-/* Formats a host and a port the same way. */
+/* Formats a host and a port like `address_text`. */
 const char *format_host_port(const char *host, int port);
-/* Returns the port that the kernel has for a socket. */
+/* Returns the local port of a socket in the kernel. */
 int kernel_port(int fd);
 
-/* The names that the program sees. */
+/* The addresses that the program sees. */
 const char *visible_name(int fd);
 const char *visible_peer(int fd);
-/* The names that the kernel has. */
+/* The addresses in the kernel. */
 const char *kernel_name(int fd);
 const char *kernel_peer(int fd);
 
-/* Returns "ok" or the name of errno. Call it directly after the call that set errno. */
+/* Returns "ok" if `value` is not negative, otherwise the name of errno. Call this function
+ * directly after the call that returned `value`, before errno changes. */
 const char *errno_text(long value);
 
-/* Prints the value to the transcript, and ends the run if it is not the expected one. */
+/* Prints the value to the transcript. Ends the run if the value is not the expected value. */
 void expect(const char *label, const char *actual, const char *expected);
-/* Like `expect`, but does not print the value. For values with a port that differs in every run. */
+/* Like `expect`, but does not print the value. Used for values with a port that differs in every
+ * run. */
 void expect_unprinted(const char *label, const char *actual, const char *expected);
 /* Like `expect_unprinted`, with another expected value for a listed program. */
 void expect_listed(const char *label, const char *actual, const char *if_listed,
@@ -99,7 +102,7 @@ struct packet {
         char bytes[256];
     } control;
 };
-/* Prepares a packet for sending to `to`, or for receiving if it is NULL. */
+/* Prepares a packet for sending to `to`. If `to` is NULL, prepares the packet for receiving. */
 void init_packet(struct packet *packet, const struct address *to);
 
 struct row {
@@ -109,7 +112,8 @@ struct row {
 extern const struct row bind_rows[], connect_rows[], datagram_rows[], error_rows[], message_rows[],
     ipv6_rows[], descriptor_rows[], lookup_rows[], unhooked_rows[], inherited_rows[];
 
-/* Runs a helper mode of inherited_rows. Returns the exit status, or -1 for an unknown mode. */
+/* Runs one of the helper programs that the inherited_rows start. Returns the exit status, or -1
+ * for an unknown mode. */
 int run_helper(const char *mode, const char *host, int port);
 
 /* Runs a DNS server that answers every query for an IPv4 address with the client's address. */

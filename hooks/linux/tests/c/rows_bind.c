@@ -20,7 +20,7 @@ static void row_2(void) {
     int fd = tcp();
     enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
     expect("bind", try_bind(fd, LOOPBACK, 8002), "EADDRINUSE");
-    /* The reverse order: the host binds second, by a direct system call. */
+    /* The reverse order: the host binds second. A direct system call acts as the host. */
     listen_on(LOOPBACK, 8102);
     struct address any = make_address(ANY, 8102);
     for (int i = 0; i < 2; i++) {
@@ -65,7 +65,7 @@ static void row_3_wildcard(void) {
                      format_host_port(ANY, kernel_port(ephemeral)));
 }
 
-/* A bind to the host's address is rewritten to V. Addresses of other sessions are refused. */
+/* A bind to the host's address is rewritten to V. A bind to an address of another session fails. */
 static void row_5(void) {
     int fd = tcp();
     expect("bind", try_bind(fd, HOST_ADDRESS, 8005), "ok");
@@ -173,7 +173,8 @@ static void row_23_mapped(void) {
                   "ok");
 }
 
-/* UDP sockets that share their port, and those on wildcard-udp-ports, stay on 0.0.0.0. */
+/* UDP sockets that share their port are not rewritten. UDP sockets on a port of
+ * wildcard-udp-ports are not rewritten either. */
 static void row_26(void) {
     int fd = udp();
     enable_option(fd, SOL_SOCKET, SO_REUSEADDR);

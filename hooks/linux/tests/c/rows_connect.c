@@ -1,7 +1,8 @@
 /* Rows on connect(2) and accept(2). See matrix.h. */
 #include "matrix.h"
 
-/* A socket bound to 0.0.0.0:0 reaches external destinations and the session's loopback. */
+/* A socket bound to 0.0.0.0:0 can connect to external destinations and to the session's loopback
+ * address. */
 static void row_4(void) {
     int fd = tcp();
     expect("bind", try_bind(fd, ANY, 0), "ok");
@@ -24,7 +25,8 @@ static void row_4(void) {
     expect("name of the accepted socket", visible_name(accepted), "127.0.0.1:8004");
 }
 
-/* A connect to the host's address reaches the session's service there, else the host's. */
+/* A connect to the host's address reaches the session's service on this port. Without such a
+ * service, it reaches the host's service. */
 static void row_5_host_connect(void) {
     const int ports[] = {8205, 8305, 8405};
     const char *hosts[] = {HOST_ADDRESS, ANY, "::"},
@@ -57,7 +59,8 @@ static void row_5_host_connect(void) {
     expect("sendto", errno_text(sendto(fd, "x", 1, 0, (void *)&external.bytes, external.length)),
            "ok");
     expect_listed("source seen by the peer", receive_text(fd), V, HOST_ADDRESS);
-    /* The session has no listener, so the connection reaches the host's, which the driver runs. */
+    /* The session has no listener, so the connection reaches the host's listener. The driver
+     * runs it. */
     fd = tcp();
     expect("connect to the host's service", try_connect(fd, HOST_ADDRESS, 8505), "ok");
     expect("peer", kernel_peer(fd), format_host_port(HOST_ADDRESS, 8505));
@@ -65,7 +68,7 @@ static void row_5_host_connect(void) {
                   format_host_port(HOST_ADDRESS, kernel_port(fd)));
 }
 
-/* Calls fail while V is on no interface. The driver has removed it. */
+/* Calls fail while V is on no interface. The driver has removed V from its interface. */
 static void row_6(void) {
     expect_listed("bind", try_bind(tcp(), ANY, 8006), "EADDRNOTAVAIL", "ok");
     expect_listed("connect", try_connect(tcp(), EXTERNAL_ADDRESS, 7), "EADDRNOTAVAIL", "ok");
@@ -75,7 +78,7 @@ static void row_6(void) {
                   "EADDRNOTAVAIL", "ok");
 }
 
-/* With pass-when-missing, calls pass while V is on no interface. */
+/* With pass-when-missing, calls pass unchanged while V is on no interface. */
 static void row_6_pass(void) {
     int fd = tcp();
     expect("bind", try_bind(fd, ANY, 8006), "ok");
@@ -98,8 +101,8 @@ static void row_7(void) {
     expect("IP_BIND_ADDRESS_NO_PORT", option ? "set" : "clear", "clear");
 }
 
-/* Connections to two destinations share local ports. The driver reduces the range to 100 ports and
- * runs two external listeners that keep their connections. */
+/* Connections to two destinations share local ports. The driver reduces the range to 100 ports,
+ * and runs two external listeners that keep their connections open. */
 static void row_7_ports(void) {
     for (int i = 0; i < 150; i++) {
         struct linger reset_on_close = {1, 0};
@@ -154,25 +157,26 @@ static void connect_and_check(int service, const char *host, int port, const cha
     }
 }
 
-/* A connect to 127.0.0.1 reaches L, else V, else the host. */
+/* A connect to 127.0.0.1 reaches the listener on L. Without it, the connect reaches the listener
+ * on V, and without both the listener of the host. */
 static void row_11(void) {
     connect_and_check(listen_on(LOOPBACK, 8011), LOOPBACK, 8011, L, LOOPBACK);
     connect_and_check(listen_on(ANY, 8111), LOOPBACK, 8111, V, L);
-    /* The session has no listener, so the connection reaches the host's. The driver runs it on
-     * 127.0.0.1:8211. */
+    /* The session has no listener, so the connection reaches the host's listener. The driver
+     * runs it on 127.0.0.1:8211. */
     int fd = tcp();
     expect("connect to the host's service", try_connect(fd, LOOPBACK, 8211), "ok");
     expect("kernel peer after the connect", kernel_peer(fd), "127.0.0.1:8211");
-    /* A port of own-ports without a listener never reaches the host (8311). */
+    /* A connect to a port of own-ports (8311) never reaches the host, even without a listener. */
     expect_listed("connect to an own port", try_connect(tcp(), LOOPBACK, 8311), "ECONNREFUSED",
                   "ok");
-    /* A port of shared-ports never reaches the session. */
+    /* A connect to a port of shared-ports never reaches the session. */
     expect("connect to a shared port", try_connect(tcp(), LOOPBACK, 8411), "ok");
     expect("bind to a shared port", try_bind(tcp(), LOOPBACK, 8411), "EADDRINUSE");
     expect("connect without any listener", try_connect(tcp(), LOOPBACK, 8511), "ECONNREFUSED");
 }
 
-/* A connect to 0.0.0.0 is a connect to 127.0.0.1. */
+/* A connect to 0.0.0.0 has the same effect as a connect to 127.0.0.1. */
 static void row_12(void) { connect_and_check(listen_on(LOOPBACK, 8012), ANY, 8012, L, LOOPBACK); }
 
 /* A connect with AF_UNSPEC disconnects the socket. */
@@ -207,8 +211,8 @@ static void row_19(void) {
                   format_host_port(HOST_ADDRESS, 8019));
 }
 
-/* A client bound to 127.0.0.1 is visible at 127.0.0.1 to the session's service, without blocking.
- */
+/* The session's service sees a client that is bound to 127.0.0.1 at 127.0.0.1. The listener does
+ * not block. */
 static void row_20(void) {
     int service = listen_on(LOOPBACK, 8020);
     fcntl(service, F_SETFL, O_NONBLOCK);

@@ -29,7 +29,8 @@ static void exchange_datagrams(int server, int client, const char *host, int por
     expect("sender", address_text(&from), format_host_port(LOOPBACK, port));
 }
 
-/* UDP to 127.0.0.1 reaches the session's service, and the answer comes from 127.0.0.1. */
+/* A datagram to 127.0.0.1 reaches the session's service. The visible source of the answer is
+ * 127.0.0.1. */
 static void row_11b(void) {
     int on_loopback = udp(), on_any = udp();
     expect("bind", try_bind(on_loopback, LOOPBACK, 8011), "ok");
@@ -49,7 +50,7 @@ static void row_22(void) {
     expect_listed("kernel name", kernel_name(fd), format_host_port(V, kernel_port(fd)),
                   format_host_port(ANY, kernel_port(fd)));
     expect("second bind", try_bind(fd, ANY, 8022), "EINVAL");
-    /* For a loopback destination the kernel binds the port only. */
+    /* For a loopback destination, the kernel binds only the port and not the address. */
     int service = udp();
     expect("bind", try_bind(service, LOOPBACK, 8122), "ok");
     fd = udp();
@@ -62,7 +63,8 @@ static void row_22(void) {
            errno_text(sendto(tcp(), "x", 1, MSG_NOSIGNAL, (void *)&to.bytes, to.length)), "EPIPE");
 }
 
-/* Sends to the external service and returns the source address that it sees. */
+/* Sends a datagram to the external service, and returns the source address that the service
+ * sees. */
 static const char *source_seen_by_peer(int fd) {
     struct address to = make_address(EXTERNAL_ADDRESS, 7);
     expect("sendto", errno_text(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)), "ok");
@@ -83,13 +85,13 @@ static void row_22_bound_or_not(void) {
     disconnect(fd);
     expect_listed("source after the disconnect", source_seen_by_peer(fd), V, HOST_ADDRESS);
     expect("second bind", try_bind(fd, ANY, 8022), "EINVAL");
-    /* Bound by a direct system call. */
+    /* A direct system call binds the socket. */
     struct address any = make_address(ANY, 0), external = make_address(EXTERNAL_ADDRESS, 7);
     int other = udp();
     expect("bind", errno_text(syscall(SYS_bind, other, &any.bytes, any.length)), "ok");
     for (int i = 0; i < 3; i++)
         expect("source seen by the peer", source_seen_by_peer(other), HOST_ADDRESS);
-    /* Bound by the kernel on connect, and unbound again by the disconnect. */
+    /* The kernel binds the socket on connect, and unbinds it on disconnect. */
     int connected = udp();
     long result = syscall(SYS_connect, connected, &external.bytes, external.length);
     expect("connect", errno_text(result), "ok");
@@ -100,7 +102,7 @@ static void row_22_bound_or_not(void) {
     expect_listed("source seen after the disconnect", source_seen_by_peer(connected), V,
                   HOST_ADDRESS);
     expect_listed("source seen by the peer again", source_seen_by_peer(connected), V, HOST_ADDRESS);
-    /* A hint that the program sets is kept. */
+    /* The hook does not change a hint that the program has set. */
     uint64_t hint = RWH_WRITE_LIFE_SHORT;
     int hinting = udp();
     expect("hint", errno_text(fcntl(hinting, F_SET_RW_HINT, &hint)), "ok");
@@ -108,7 +110,7 @@ static void row_22_bound_or_not(void) {
         expect_listed("source seen by the peer", source_seen_by_peer(hinting), V, HOST_ADDRESS);
     expect("hint", errno_text(fcntl(hinting, F_GET_RW_HINT, &hint)), "ok");
     expect("hint is kept", hint == RWH_WRITE_LIFE_SHORT ? "the same" : "other", "the same");
-    /* The same for IPv6. */
+    /* An IPv6 socket has the right source too. */
     int v6 = udp6();
     struct address to6 = make_address(EXTERNAL_ADDRESS6, 7);
     for (int i = 0; i < 3; i++) {
@@ -160,8 +162,8 @@ static void row_22_portless(void) {
     expect("connect", try_connect(kept, EXTERNAL_ADDRESS, 7), "EINVAL");
 }
 
-/* Datagrams of a process that dropped root have the right source. The kernel then lets no mark be
- * set on a socket of root. */
+/* Datagrams of a process that dropped root have the right source. The kernel does not allow such
+ * a process to set a mark on a socket that root created. */
 static void row_22_dropped_privileges(void) {
     int fd = udp(), marked = udp();
     expect_listed("source before setuid", source_seen_by_peer(marked), V, HOST_ADDRESS);
@@ -196,7 +198,8 @@ static void row_25(void) {
 
 ssize_t __recvfrom_chk(int, void *, size_t, size_t, int, struct sockaddr *, socklen_t *);
 
-/* __recvfrom_chk behaves like recvfrom. _FORTIFY_SOURCE uses it if the length is not a constant. */
+/* __recvfrom_chk behaves like recvfrom. With _FORTIFY_SOURCE, the compiler calls __recvfrom_chk
+ * if the length is not a constant. */
 static void row_25_fortified(void) {
     int service = udp(), fd = udp();
     expect("bind", try_bind(service, LOOPBACK, 8225), "ok");

@@ -8,7 +8,7 @@ static void *inaccessible_page(void) {
     return mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 }
 
-/* Invalid pointers and lengths fail as without the hook. */
+/* Calls with invalid pointers and lengths fail with the same errors as without the hook. */
 static void row_16(void) {
     struct address local = make_address(LOOPBACK, 8016);
     char long_address[129] = {0};
@@ -47,7 +47,7 @@ static void row_16(void) {
     expect("connect without a descriptor",
            errno_text(connect(-1, (void *)&local.bytes, local.length)), "EBADF");
     expect("listen without a descriptor", errno_text(listen(-1, 1)), "EBADF");
-    /* An address at the end of a page whose successor is inaccessible. */
+    /* The address is at the end of a page, and the next page is inaccessible. */
     char *pages = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     mprotect(pages + 4096, 4096, PROT_NONE);
     struct address edge_address = make_address(LOOPBACK, 8116);
@@ -56,7 +56,7 @@ static void row_16(void) {
     expect("beyond the edge", errno_text(bind(tcp(), (void *)(pages + 4096 - 16), 28)), "EFAULT");
 }
 
-/* getsockname truncates to the buffer and reports the whole length. */
+/* getsockname truncates the address to the size of the buffer, and reports the whole length. */
 static void row_17(void) {
     int fd = tcp();
     expect("bind", try_bind(fd, LOOPBACK, 8017), "ok");
@@ -103,7 +103,7 @@ static void row_34(void) {
            "EINVAL");
 }
 
-/* Successful calls keep errno. */
+/* Successful calls do not change errno. */
 static void row_45(void) {
     int fd = tcp(), service = tcp();
     struct sockaddr_storage name;
@@ -137,7 +137,7 @@ static void row_45(void) {
     expect("setsockopt", strerrorname_np(errno), "EDOM");
 }
 
-/* Successful calls on messages keep errno, also if the kernel refuses some of them. */
+/* Successful message calls do not change errno, even if the kernel refuses some messages. */
 static void row_45_messages(void) {
     struct address own = make_address(LOOPBACK, 8145), external = make_address(EXTERNAL_ADDRESS, 7),
                    destinations[] = {own, external};

@@ -1,5 +1,5 @@
-/* Rows on sockets that come from another process. The hook in this process did not intercept their
- * creation or their connect. See matrix.h. */
+/* Rows on sockets that come from another process. The hook in this process did not intercept the
+ * calls that created or connected these sockets. See matrix.h. */
 #include "matrix.h"
 
 #include <sys/wait.h>
@@ -18,14 +18,14 @@ static pid_t spawn_helper(int fd, const char *mode, const char *host, int port) 
     return child;
 }
 
-/* Expects the helper process to end without an error. */
+/* Expects that the helper process exits with status 0. */
 static void expect_success(pid_t child) {
     int status;
     waitpid(child, &status, 0);
     expect("helper process", status == 0 ? "ok" : "failed", "ok");
 }
 
-/* Expects getsockname and getpeername to return this address. */
+/* Expects that getsockname and getpeername return this address. */
 static void expect_visible_names(int fd, const char *host) {
     expect_unprinted("getsockname", visible_name(fd), format_host_port(host, kernel_port(fd)));
     const char *peer = kernel_peer(fd);
@@ -144,7 +144,7 @@ static void row_20_null_address(void) {
     expect_success(child);
 }
 
-/* A connect to ::1 from a socket that is bound to the wildcard address. */
+/* A socket that is bound to the wildcard address can connect to ::1. */
 static void row_32_wildcard(void) {
     int listener = listen_on("::1", 8232);
     pid_t child = spawn_helper(-1, "bind-connect", "::1", 8232);
@@ -154,8 +154,8 @@ static void row_32_wildcard(void) {
     expect_success(child);
 }
 
-/* Sockets that are neither TCP nor UDP are not rewritten, not even if another process created them.
- */
+/* Sockets that are neither TCP nor UDP are not rewritten. This also applies if another process
+ * created the socket. */
 static void row_34_protocols(void) {
     int fd = syscall(SYS_socket, AF_INET, SOCK_RAW, IPPROTO_ICMP);
     expect("raw socket", errno_text(fd), "ok");
@@ -177,11 +177,11 @@ static void row_34_protocols(void) {
 static void row_35_inherited(void) {
     int listener = listen_on(ANY, 8135);
     pid_t client = spawn_helper(-1, "connect", LOOPBACK, 8135);
-    /* A direct system call, so the hook in this process does not see the socket. */
+    /* Use a direct system call, so that the hook in this process does not intercept the accept. */
     int accepted = syscall(SYS_accept, listener, NULL, NULL);
     fcntl(accepted, F_SETFD, FD_CLOEXEC);
     expect_success(spawn_helper(accepted, "check-names", LOOPBACK, 0));
-    /* A descriptor above the range that the fast scan covers. */
+    /* The number of this descriptor is above the range of the fast scan. */
     dup2(accepted, 300);
     expect_success(spawn_helper(-1, "check-fd-300", LOOPBACK, 0));
     close(300);
@@ -211,7 +211,7 @@ static void row_35_passed(void) {
     expect_success(child);
     close(accepted);
     expect_success(client);
-    /* The receiver connects the socket, and the sender checks it. */
+    /* The receiver connects the socket, and the sender checks its visible names. */
     int fd = tcp();
     child = spawn_helper(pair[1], "connect-received", LOOPBACK, 8235);
     send_fd(pair[0], fd);

@@ -69,7 +69,8 @@ static void row_32(void) {
     expect("connect without a listener", try_connect(tcp6(), "::1", 8132), "ECONNREFUSED");
 }
 
-/* Without a virtual IP, a client bound to [::] reaches the session's service on ::1. */
+/* Without a virtual IP, a client that is bound to [::] can connect to the session's service on
+ * ::1. */
 static void row_32_loopback(void) {
     int fd = tcp6(), client = tcp6();
     enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
@@ -87,8 +88,8 @@ static void row_32_loopback(void) {
     expect("peer", visible_peer(accepted), "[::1]:8033");
 }
 
-/* An IPv6 socket that is bound before it connects has one family from then on. See
- * docs/compatibility.md. */
+/* If an IPv6 socket is bound before it connects, it can connect only to destinations of one
+ * family. See docs/compatibility.md. */
 static void row_32_bound(void) {
     listen_on("::1", 8332), listen_on("::", 8432);
     const char *bound[] = {"::", "::", "::1", "::1", "::1"};
@@ -102,7 +103,7 @@ static void row_32_bound(void) {
         expect("bind", try_bind(fd, bound[i], 0), "ok");
         expect_listed("connect", try_connect(fd, destinations[i], ports[i]), if_listed[i], "ok");
     }
-    /* Bound by the program, or by its first datagram. */
+    /* The program binds the first socket. The first datagram binds the second socket. */
     struct address to = make_address(EXTERNAL_ADDRESS6, 7),
                    before = make_address("::ffff:" EXTERNAL_ADDRESS, 7);
     int fd = udp6();

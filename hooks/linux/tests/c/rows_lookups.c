@@ -55,7 +55,7 @@ static void row_40(void) {
     expect_listed("gethostbyname2_r", shown, V6, HOST_ADDRESS6);
 }
 
-/* localhost and numeric addresses resolve as without the hook. */
+/* localhost and numeric addresses have the same lookup results as without the hook. */
 static void row_41(void) {
     /* The result depends on /etc/hosts. The driver compares the transcripts. */
     printf("IPv4 %s\n", resolved_addresses("localhost", AF_INET, 0));
@@ -63,7 +63,7 @@ static void row_41(void) {
     expect("numeric", resolved_addresses("10.99.5.1", AF_INET, 0), "10.99.5.1:80");
 }
 
-/* Returns the name of an address, or the error. */
+/* Returns the name of an address, or the error message. */
 static const char *resolved_name(const char *host, int flags) {
     static char name[256];
     char service[32];
@@ -74,7 +74,8 @@ static const char *resolved_name(const char *host, int flags) {
     return strcmp(service, "80") ? service : name;
 }
 
-/* Names of addresses: V has the host's name, and L is localhost. */
+/* The reverse lookup of V returns the host's name, and the reverse lookup of L returns
+ * localhost. */
 static void row_42(void) {
     expect("127.0.0.1", resolved_name(LOOPBACK, 0), "localhost");
     expect("bind by the host", resolved_name(HOST_ADDRESS, 0), HOST_NAME);
@@ -103,7 +104,7 @@ static void row_42(void) {
     expect_unprinted("gethostbyaddr_r V", found->h_name, HOST_NAME);
 }
 
-/* getifaddrs hides the addresses of other sessions if the policy says so. */
+/* getifaddrs hides the addresses of other sessions if the policy requires it. */
 static void row_43(void) {
     struct ifaddrs *list;
     int own = 0, others = 0, host = 0, loopback = 0;

@@ -5,7 +5,7 @@
 #include <sys/mman.h>
 #include <sys/uio.h>
 
-/* Adds packet information that names the source of a message. */
+/* Adds packet information with the source address of a message. */
 static void set_source(struct packet *packet, const char *source) {
     struct address a = make_address(source, 0);
     struct cmsghdr *control = &packet->control.header;
@@ -26,7 +26,8 @@ static void set_source(struct packet *packet, const char *source) {
     }
 }
 
-/* A message's source is rewritten in a copy, in IP_PKTINFO too. */
+/* The hook rewrites the source of a message, also in IP_PKTINFO. It changes a copy of the
+ * message. */
 static void row_24(void) {
     struct address external = make_address(EXTERNAL_ADDRESS, 7);
     struct packet packet;
@@ -40,7 +41,7 @@ static void row_24(void) {
         expect("untouched", memcmp(&before, &packet, sizeof packet) ? "no" : "yes", "yes");
         expect_listed("source seen by the peer", receive_text(fd), V, HOST_ADDRESS);
     }
-    /* The kernel truncates a name that is too long. */
+    /* The kernel truncates an address that is too long. */
     const unsigned lengths[] = {128, 129, 1000, INT_MAX, 0x80000000u, ~0u};
     for (int i = 0; i < 6; i++) {
         int fd = udp();
@@ -49,7 +50,7 @@ static void row_24(void) {
         expect("sendmsg", errno_text(sendmsg(fd, &packet.header, 0)), i < 4 ? "ok" : "EINVAL");
         if (i < 4) expect_listed("source seen by the peer", receive_text(fd), V, HOST_ADDRESS);
     }
-    /* Two messages, of which one names a source. */
+    /* Only the second message has a source in its packet information. */
     int fd = udp();
     struct packet two[2];
     struct mmsghdr messages[2];
@@ -62,7 +63,7 @@ static void row_24(void) {
     expect("lengths", messages[0].msg_len == 1 && messages[1].msg_len == 1 ? "1" : "not", "1");
     expect_listed("source seen by the peer first", receive_text(fd), V, HOST_ADDRESS);
     expect_listed("source seen by the peer second", receive_text(fd), V, HOST_ADDRESS);
-    /* More messages than the hook copies at once. */
+    /* Send more messages than the hook copies in one batch. */
     struct mmsghdr batches[20];
     for (int i = 0; i < 20; i++) batches[i] = messages[1];
     expect("sendmmsg of several batches", sendmmsg(fd, batches, 20, 0) == 20 ? "20" : "not", "20");
@@ -73,7 +74,7 @@ static void row_24(void) {
     int file = open("/dev/null", O_RDONLY | O_CLOEXEC);
     expect("sendmmsg of no message on a file", errno_text(sendmmsg(file, NULL, 0, 0)), "ENOTSOCK");
     expect("sendmmsg on a file", errno_text(sendmmsg(file, batches, 1, 0)), "ENOTSOCK");
-    /* A loopback destination within the session. */
+    /* The destination is a loopback service of the session. */
     int service = udp();
     expect("bind", try_bind(service, LOOPBACK, 8024), "ok");
     struct address own = make_address(LOOPBACK, 8024);
@@ -88,8 +89,8 @@ static void row_24(void) {
     expect_unprinted("source", address_text(&source), format_host_port(LOOPBACK, kernel_port(fd)));
 }
 
-/* Arrays of messages may end at an inaccessible or read-only page, and their control data may
- * exceed the room of one batch. */
+/* An array of messages may end at an inaccessible or read-only page. The control data of the
+ * messages may exceed the buffer of one batch. */
 static void row_24_pages(void) {
     enum { COUNT = 100, PAGE = 4096 };
     size_t size = COUNT * sizeof(struct mmsghdr), room = (size + PAGE - 1) / PAGE * PAGE;
@@ -128,7 +129,7 @@ static void row_24_pages(void) {
            "EFAULT");
     expect("recvmmsg into an unmapped page",
            errno_text(recvmmsg(fd, messages + COUNT, 1, MSG_DONTWAIT, NULL)), "EFAULT");
-    /* The sent lengths cannot be written, first in the last page, then in all pages. */
+    /* The sent lengths cannot be written: first only in the last page, then in all pages. */
     mprotect(memory + room - PAGE, PAGE, PROT_READ);
     expect("read-only last page", sendmmsg(fd, messages, COUNT, 0) < COUNT ? "some" : "all",
            "some");
@@ -194,7 +195,7 @@ static const char *packet_destination(struct packet *packet) {
     return text;
 }
 
-/* Received messages show 127.0.0.1, in IP_PKTINFO too. */
+/* The addresses of received messages are visible as 127.0.0.1, also in IP_PKTINFO. */
 static void row_25_messages(void) {
     int service = udp(), fd = udp();
     enable_option(service, IPPROTO_IP, IP_PKTINFO);
@@ -237,7 +238,7 @@ static void row_25_messages(void) {
            "EFAULT");
     expect("recvmsg on an empty queue", errno_text(recvmsg(service, &packet.header, MSG_DONTWAIT)),
            "EAGAIN");
-    /* The address is truncated, and the bytes after the buffer are untouched. */
+    /* The address is truncated, and the bytes after the buffer do not change. */
     expect("sendto", errno_text(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)), "ok");
     init_packet(&packet, NULL);
     memset(&packet.name, 0xaa, sizeof packet.name);
@@ -248,7 +249,7 @@ static void row_25_messages(void) {
            ((unsigned char *)&packet.name)[4] == 0xaa ? "untouched" : "written", "untouched");
 }
 
-/* Multicast leaves from V, unless the program sets an interface. */
+/* The source interface of multicast is the interface of V, unless the program sets an interface. */
 static void row_27(void) {
     int fd = udp();
     struct address group = make_address("239.99.5.1", 8027);
@@ -258,7 +259,7 @@ static void row_27(void) {
     getsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &interface, &length);
     inet_pton(AF_INET, V, &v);
     expect_listed("interface", interface.s_addr == v.s_addr ? "V" : "other", "V", "other");
-    /* An interface that the program sets is kept. */
+    /* The hook does not change an interface that the program has set. */
     fd = udp();
     struct in_addr host;
     inet_pton(AF_INET, HOST_ADDRESS, &host);
@@ -267,8 +268,8 @@ static void row_27(void) {
            errno_text(sendto(fd, "x", 1, 0, (void *)&group.bytes, group.length)), "ok");
     getsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &interface, &length);
     expect("interface is kept", interface.s_addr == host.s_addr ? "yes" : "no", "yes");
-    /* An interface set by index alone is not mistaken for an unset one. getsockopt never
-     * returns the index. */
+    /* If the program sets the interface only by its index, the hook does not treat the interface
+     * as unset. getsockopt never returns the index. */
     fd = udp();
     struct ip_mreqn number = {.imr_ifindex = if_nametoindex("lo")}, before = number;
     expect("set by index",
@@ -284,7 +285,7 @@ static void row_27(void) {
            "EFAULT");
 }
 
-/* A send with MSG_FASTOPEN is a connect. */
+/* A send with MSG_FASTOPEN connects the socket, so it is rewritten like a connect. */
 static void row_28(void) {
     int fd = tcp();
     struct address to = make_address(EXTERNAL_ADDRESS, 7);

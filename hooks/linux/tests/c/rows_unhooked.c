@@ -1,4 +1,5 @@
-/* Rows on calls that a preloaded library cannot interpose. They are not rewritten. See matrix.h. */
+/* Rows on calls that a preloaded library cannot interpose. Such calls are not rewritten. See
+ * matrix.h. */
 #include "matrix.h"
 
 #include <netdb.h>
@@ -14,8 +15,8 @@ int serve_names(void) {
         socklen_t length = sizeof from;
         ssize_t size = recvfrom(fd, packet, 256, 0, (void *)&from, &length);
         if (size < (ssize_t)sizeof header) continue;
-        /* The question is a name, a zero byte, the type and the class. Later records are dropped.
-         */
+        /* The question contains a name, a zero byte, the type and the class. The server removes
+         * the records after the question. */
         size_t end = sizeof header + strlen((char *)packet + sizeof header) + 5;
         int is_type_a = packet[end - 3] == 1;
         packet[2] = 0x84, packet[3] = 0x00;
@@ -31,7 +32,7 @@ int serve_names(void) {
     }
 }
 
-/* Sockets that the C library opens itself have the host's source. */
+/* Sockets that the C library opens internally use the host's source address. */
 static void row_44(void) {
     struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM}, *found;
     int failed = getaddrinfo("source.test", "80", &hints, &found);
@@ -40,7 +41,8 @@ static void row_44(void) {
     freeaddrinfo(found);
 }
 
-/* Direct system calls are not rewritten, and the hook shows their sockets unchanged. */
+/* Direct system calls are not rewritten. The visible addresses of their sockets are the
+ * addresses in the kernel. */
 static void row_49(void) {
     struct address to = make_address(LOOPBACK, 8049);
     int fd = tcp(), other = tcp();
@@ -48,7 +50,7 @@ static void row_49(void) {
     expect("kernel name", kernel_name(fd), "127.0.0.1:8049");
     expect("visible name", visible_name(fd), "127.0.0.1:8049");
     expect("listen", errno_text(syscall(SYS_listen, fd, 1)), "ok");
-    /* The kernel now has a service of the host, which the session reaches as usual. */
+    /* For the hook, this is a service of the host. The session can connect to it. */
     expect("connect", try_connect(other, LOOPBACK, 8049), "ok");
     expect("peer", kernel_peer(other), "127.0.0.1:8049");
 }

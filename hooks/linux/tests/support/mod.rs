@@ -1,5 +1,5 @@
 //! The test environment: a host in its own network namespace, an external host, a map, sessions,
-//! and programs that run in them.
+//! and programs that run in the sessions.
 //!
 //! A test calls [`in_namespace`], which runs the test again inside new namespaces, without root.
 //! Thus each test has its own ports, interfaces and map.
@@ -25,15 +25,16 @@ pub const HOST_ADDRESS: &str = "10.99.5.1";
 /// The address of the external host on the same link.
 pub const EXTERNAL_ADDRESS: &str = "10.99.5.2";
 
-/// The variable that marks the run inside the namespaces.
+/// This variable is set in the run inside the namespaces.
 const INSIDE_NAMESPACE: &str = "VIPOOL_TEST_INSIDE";
 
-/// The variable that names a hook built with AddressSanitizer (`cargo xtask test address-hook`).
-/// If it is set, tests preload this hook and build the C programs with AddressSanitizer too.
+/// This variable contains the path of a hook that was built with AddressSanitizer (`cargo xtask
+/// test address-hook`). If it is set, tests preload this hook, and also build the C programs with
+/// AddressSanitizer.
 const SANITIZED_HOOK: &str = "VIPOOL_SANITIZED_HOOK";
 
-/// Runs `body` in new namespaces, by running the test `name` again there. `prepare` runs first,
-/// outside the namespaces, and builds the programs.
+/// Runs `body` in new namespaces. For this it runs the test `name` again in these namespaces.
+/// `prepare` runs first, outside the namespaces, and builds the programs.
 pub fn in_namespace(name: &str, needs: &[&str], prepare: impl FnOnce(), body: impl FnOnce()) {
     if env::var_os(INSIDE_NAMESPACE).is_some() {
         return body();
@@ -54,7 +55,8 @@ pub fn in_namespace(name: &str, needs: &[&str], prepare: impl FnOnce(), body: im
     );
 }
 
-/// Runs this program again in new namespaces and waits for it. Returns `true` in the inner run.
+/// Runs this program again in new namespaces, and waits until it exits. Returns `true` in the run
+/// inside the namespaces.
 pub fn reenter() -> bool {
     if env::var_os(INSIDE_NAMESPACE).is_some() {
         return true;
@@ -78,8 +80,8 @@ fn can_unshare() -> bool {
 
 /// Returns a command that runs this program in new namespaces.
 ///
-/// With `root` no user namespace is created, because programs that change their user need the real
-/// root. When the PID namespace ends, the kernel kills all remaining processes.
+/// If `root` is true, no user namespace is created, because programs that change their user need
+/// the real root. When the PID namespace ends, the kernel kills all remaining processes.
 fn unshare_command(name: &str, root: bool) -> Command {
     let mut command = Command::new("unshare");
     command
@@ -165,7 +167,7 @@ pub const MATRIX_SOURCES: &[&str] = &[
     "rows_inherited.c",
 ];
 
-/// A host with a map. Its files are removed on drop.
+/// A host with a map. Dropping this value removes the directory of the map.
 pub struct TestHost {
     pub directory: PathBuf,
     pub map: Map,
@@ -205,7 +207,8 @@ impl TestHost {
         }
         for last in 10..14 {
             run_ip_command(&format!("addr add 10.99.5.{last}/24 dev v0"));
-            // A deprecated address is not chosen as the source of the host's own connections.
+            // The kernel does not select a deprecated address as the source of the host's own
+            // connections.
             run_ip_command(&format!("addr add fd99::{last}/64 dev v0 nodad preferred_lft 0"));
         }
         run_ip_command("route add 239.0.0.0/8 dev v0");
@@ -235,15 +238,15 @@ impl TestHost {
         Self { directory, map, plan, external_host }
     }
 
-    /// Replaces the map by one with a changed policy.
+    /// Replaces the map with a map that has a changed policy.
     pub fn change_policy(&mut self, change: impl FnOnce(&mut Policy)) {
         change(&mut self.plan.policy);
-        // An equal plan would not replace the map.
+        // If the plan was equal, the map would not be replaced.
         self.plan.settings.low_water += 1;
         self.map = Map::create(&self.directory, &self.plan).expect("the map is replaced");
     }
 
-    /// Replaces the map by one with changed rules.
+    /// Replaces the map with a map that has changed rules.
     pub fn change_rules(&mut self, change: impl FnMut(&mut Program)) {
         self.change_policy(|policy| policy.programs.iter_mut().for_each(change));
     }
@@ -257,7 +260,7 @@ impl TestHost {
         TestSession { host: self, handle: opened.handle, addresses }
     }
 
-    /// Makes the C library send DNS queries to this address.
+    /// Configures the C library, so that it sends DNS queries to this address.
     pub fn set_name_server(&self, server: &str) {
         let file = self.directory.join("resolv.conf");
         std::fs::write(&file, format!("nameserver {server}\n")).unwrap();
@@ -322,7 +325,7 @@ fn preload_value() -> String {
     format!("{}:{}", library.trim(), sanitized.to_str().unwrap())
 }
 
-/// Returns a rule with virtual IP and loopback.
+/// Returns a rule with the features `virtual-ip` and `loopback`.
 pub fn listed_program(pattern: impl AsRef<Path>) -> Program {
     Program::new(pattern.as_ref().to_str().unwrap())
         .with_features(Features::default().with_virtual_ip(true).with_loopback(true))
@@ -335,7 +338,8 @@ pub fn inheriting_program(pattern: impl AsRef<Path>) -> Program {
     program
 }
 
-/// Returns the path of the Python binary. `python3` itself can be a wrapper of a version manager.
+/// Returns the path of the Python binary. The command `python3` can be a wrapper of a version
+/// manager.
 pub fn python_path() -> PathBuf {
     let code = "import os, sys; print(os.path.realpath(sys.executable))";
     PathBuf::from(output_of(Command::new("python3").args(["-c", code])).trim())
@@ -363,7 +367,7 @@ pub fn start_piped(command: &mut Command) -> (ChildGuard, BufReader<ChildStdout>
     (process, output)
 }
 
-/// Runs a program to its end and returns its output.
+/// Runs a program until it exits, and returns its output.
 pub fn output_of(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     stdout_on_success(command, output)
