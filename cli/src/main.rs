@@ -1,9 +1,10 @@
 //! The command `vipool`.
 //!
-//! The modules form layers. A module uses modules of lower layers, never of higher ones:
+//! The modules form layers, listed from the highest to the lowest. A module uses only modules of
+//! lower layers:
 //!
-//! 1. `commands`: one module per subcommand. Its argument struct holds the `--help` text and has a
-//!    method `run`, which returns the exit status.
+//! 1. `commands` has one module per subcommand. The argument struct of a subcommand contains the
+//!    `--help` text. Its method `run` returns the exit status.
 //! 2. `assigner` adds pool addresses to network interfaces and removes them. `event_log` writes
 //!    events to journald or syslog.
 //! 3. `history` writes and reads the file that records which session held which address.

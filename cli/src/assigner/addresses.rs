@@ -1,8 +1,9 @@
 //! Adds pool addresses to interfaces, and removes pool addresses from interfaces.
 //!
-//! Both operations also handle the addresses that an interrupted run added. The assigner never
-//! removes the address of an open session. If this host or another host already uses an address,
-//! the assigner reports a conflict, and no session gets the address.
+//! Both operations read the state file, so they also find the addresses that an interrupted run
+//! added. The callers of [`remove_addresses`] keep the addresses of open sessions. If this host or
+//! another host already uses an address, the assigner reports a conflict, and no session gets the
+//! address.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -297,7 +298,7 @@ fn source_addresses(destinations: &[IpAddr]) -> Vec<(IpAddr, Option<IpAddr>)> {
 }
 
 /// # Errors
-/// The host's own source address towards a destination has changed.
+/// The host's own source address for a destination has changed.
 fn check_sources_unchanged(before: &[(IpAddr, Option<IpAddr>)]) -> anyhow::Result<()> {
     let text = |source: Option<IpAddr>| source.map_or("none".to_owned(), |ip| ip.to_string());
     for (destination, old) in before {

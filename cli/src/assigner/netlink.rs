@@ -3,7 +3,8 @@
 //!
 //! A pool address is added in a form that the host never uses as its own source address:
 //! - IPv4: a /32 of host scope. For a destination outside the host, the kernel never selects a
-//!   source address of host scope. A deprecated IPv4 address could be selected.
+//!   source address of host scope. The kernel could select a deprecated IPv4 address, so the IPv6
+//!   method does not work for IPv4.
 //! - IPv6: a /128 with preferred lifetime 0, which makes it deprecated (RFC 6724, rule 3).
 //!
 //! Each address carries the mark [`PROTOCOL`], which recent versions of `ip address` show as
@@ -27,8 +28,8 @@ use netlink_sys::{Socket, SocketAddr};
 /// The mark of pool addresses, which the kernel stores as the origin of an address (IFA_PROTO).
 pub const PROTOCOL: u8 = 0x76;
 
-/// Number of messages per system call. The answers to this number of messages use only a small part
-/// of the socket's receive buffer.
+/// Number of messages per system call. It is small, so that the kernel's answers fit in the receive
+/// buffer of the socket.
 const BATCH_SIZE: usize = 128;
 
 /// A network interface.

@@ -21,8 +21,8 @@ const SYSCTL: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 pub fn set_reserved_ports(state: &mut AssignerState, ports: &PortSet) -> anyhow::Result<()> {
     let others = read_sysctl()?.difference(&state.added.ports);
     let added = ports.difference(&others);
-    // The state file is written first: a port that the file lists but that is not reserved is
-    // harmless.
+    // Write the state file first. If this run is killed before it reserves the ports, the
+    // additional ports in the file are harmless.
     let intended = added.union(&state.added.ports);
     state.write(Added { ports: intended, ..state.added.clone() })?;
     write_sysctl(&others.union(&added))?;

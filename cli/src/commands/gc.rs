@@ -1,4 +1,4 @@
-//! `vipool gc`: periodic maintenance of a map, started by a timer.
+//! `vipool gc`: does the periodic maintenance of a map. A timer starts the command.
 
 use std::process::ExitCode;
 #[cfg(unix)]
@@ -19,10 +19,10 @@ use crate::{event_log, history};
 ///
 /// A released address becomes free for other sessions when it has cooled down and no socket is left
 /// on it. A session is closed when two checks, at least ten seconds apart, find that its leader
-/// process does not exist. Events since the last run are written to the history and to the system
-/// log, and old history is removed. The last user of each address is saved, so that users get the
-/// same addresses after a restart of the machine. Run this command from a timer. The command is
-/// fast, and it is safe to run it at any time.
+/// process does not exist. The command writes the events since the last run to the history and to
+/// the system log, and removes old history records. It saves the last user of each address, so that
+/// users get the same addresses after a restart of the machine. Run this command from a timer. It
+/// is fast, and safe at any time.
 #[derive(clap::Args)]
 #[command(after_help = "Example, for cron(8):
   * * * * * root vipool gc --quiet")]

@@ -1,4 +1,4 @@
-//! `vipool completions` and `vipool man`: files generated from the command line's own definition.
+//! `vipool completions` and `vipool man`: generate files from the definition of the command line.
 
 use std::io;
 use std::path::PathBuf;

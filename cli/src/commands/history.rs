@@ -16,9 +16,9 @@ use crate::table::{self, table};
 
 /// Show when addresses were leased to sessions and released
 ///
-/// New events are first moved from the map's journal to the history. The history of the system's
-/// map is in /var/lib/vipool, in an append-only file with checksums. 'vipool gc' removes old
-/// records. Events that were lost before they reached the history are shown as a gap.
+/// The command first moves new events from the map's journal to the history. The history of the
+/// system's map is in /var/lib/vipool, in an append-only file with checksums. 'vipool gc' removes
+/// old records. If events were lost before they reached the history, the output shows a gap.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   vipool history --since 2026-03-01 --user alice
@@ -49,7 +49,7 @@ pub struct History {
     map: MapArgs,
 }
 
-/// Show which session and user an address was leased to at a given time
+/// Show to which session and user an address was leased at a given time
 ///
 /// The answer comes from the history. It does not prove that the user used the address: any local
 /// user can bind any address of the host unless the kernel prevents it.

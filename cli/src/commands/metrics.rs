@@ -1,4 +1,4 @@
-//! `vipool metrics`: the pool counts as OpenMetrics text.
+//! `vipool metrics`: prints the pool counts as OpenMetrics text.
 
 use std::fmt::Write as _;
 use std::fs;

@@ -1,4 +1,5 @@
-//! `vipool session open|close|list`: sessions that are independent of one program.
+//! `vipool session open|close|list`: opens, closes and lists sessions that do not depend on a
+//! single program.
 
 use std::net::IpAddr;
 use std::path::PathBuf;

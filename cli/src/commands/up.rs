@@ -22,7 +22,7 @@ use crate::maps::last_users;
 
 /// Add this server's addresses to its interfaces and create the map
 ///
-/// The command finds for each range of this server the interface whose subnet contains the range.
+/// For each range of this server, the command finds the interface whose subnet contains the range.
 /// It probes the network for hosts that already use the addresses (ARP, and IPv6 duplicate address
 /// detection). This takes about eight seconds for any number of addresses. Then it adds the
 /// addresses in a form that the host never uses as its own source address, and creates the map. Run

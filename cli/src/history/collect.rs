@@ -127,7 +127,7 @@ impl Collector {
                 }
                 RecordKind::Exhausted
             }
-            // The history has no record for later kinds of events.
+            // This version of vipool has no history record for other kinds of events.
             _ => return,
         };
         if let (RecordKind::Assigned, Some(address)) = (kind, event.address) {

@@ -48,7 +48,7 @@ pub struct Record {
     /// The number of lost events, for a gap.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub lost: Option<u64>,
-    /// Boot and network namespace of the map, in hexadecimal.
+    /// The boot id of the map in hexadecimal: a hash of the boot and the network namespace.
     pub boot: String,
     /// Number of the last journal event of that boot that the history contains.
     pub number: u64,
@@ -61,7 +61,7 @@ pub struct HistoryState {
     pub open_leases: BTreeMap<IpAddr, Record>,
     /// The last time at which each session got no address.
     pub last_exhausted: BTreeMap<String, Timestamp>,
-    /// Boot and event number of the last record.
+    /// Boot id and event number of the last record.
     pub last_position: Option<(String, u64)>,
     /// The time of the first record.
     pub first_time: Option<Timestamp>,

@@ -12,7 +12,8 @@ use vipool::map::{Map, MapError, PoolStatus, Reader, SessionRow};
 use vipool::session::SessionId;
 use vipool::system;
 
-/// Incremented when a field is removed or changes its meaning. A new field does not increment it.
+/// Version of the JSON format. It changes when a field is removed or changes its meaning, but not
+/// when a field is added.
 const SCHEMA: u32 = 1;
 
 /// The data that `vipool status` prints.
@@ -177,9 +178,9 @@ pub fn wall_clock(tick: Tick) -> Timestamp {
 
 /// Converts `tick` with the current time `now` and the time since boot `elapsed`.
 ///
-/// Rounds the boot time down to whole seconds, so that all times of a table are consistent. If the
-/// boot time was rounded up, recent events could be in the future, and `vipool who` would not find
-/// them.
+/// Rounds the boot time down to whole seconds, so that all times of a table are consistent.
+/// Rounding up could put recent events into the future, and `vipool who` would not find these
+/// events.
 fn wall_clock_at(tick: Tick, now: Timestamp, elapsed: Duration) -> Timestamp {
     let boot = now.as_nanosecond() - elapsed.as_nanos() as i128;
     let boot = boot.div_euclid(1_000_000_000) as i64;

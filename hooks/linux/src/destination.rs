@@ -49,8 +49,8 @@ impl DestinationCall {
 /// Chooses the destination of a connect or a datagram, and binds the socket first if necessary.
 /// Keeps `errno`.
 ///
-/// This is the fast path: for a marked socket with an external destination, the hook makes no other
-/// system call.
+/// This is the fast path: for a marked socket with an external destination, the hook only reads the
+/// destination and the mark.
 #[inline(always)]
 pub fn choose_destination(
     fd: c_int,

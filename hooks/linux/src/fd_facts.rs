@@ -1,5 +1,5 @@
-//! Derives [`Facts`] from descriptors that another process passed to this process, or that this
-//! process passes to another.
+//! Derives [`Facts`] from descriptors that this process receives from another process or passes to
+//! another process.
 
 use std::ptr;
 use std::sync::atomic::AtomicU8;

@@ -45,7 +45,7 @@ pub fn current() -> Option<&'static HookedProcess> {
     if process.is_superseded() { follow_replaced_map() } else { Some(process) }
 }
 
-/// Maps the replacement of the map, and returns the version of the state for it.
+/// Maps the new map file, and returns the version of the state for the new map.
 #[cold]
 fn follow_replaced_map() -> Option<&'static HookedProcess> {
     let identity = IDENTITY.get()?;

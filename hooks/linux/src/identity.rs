@@ -31,7 +31,8 @@ pub struct ProcessIdentity<'a> {
 }
 
 impl<'a> ProcessIdentity<'a> {
-    /// Returns the identity of this process. `buffers` receives the executable file and the script.
+    /// Returns the identity of this process. `buffers` receives the paths of the executable file
+    /// and of the script.
     ///
     /// # Safety
     /// `arguments` is the argument vector of the process.

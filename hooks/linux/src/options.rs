@@ -1,5 +1,5 @@
-//! Hooks of socket(2) and setsockopt(2). The hooks record facts. The hook of setsockopt also makes
-//! the program's choice of a multicast interface visible for later hooks.
+//! Hooks of socket(2) and setsockopt(2). The hooks record facts. The hook of setsockopt also stores
+//! V in the socket if the program selects a multicast interface by its index.
 
 use std::net::Ipv4Addr;
 use std::ptr;

@@ -37,9 +37,9 @@ const SOCKET_LIST_LIMITS: &[&str] = &[
 ///
 /// With a program: runs the program, and traces its socket calls and the socket calls of its child
 /// processes until all have exited (Ctrl-C ends the programs; --for ends the trace). During the
-/// trace, use the program as a user would. For each program the output lists what it binds, whether
-/// a second instance would collide, which programs it connects to on the loopback, and the lines
-/// for farm.toml.
+/// trace, use the program as a user would. For each program the output lists the addresses that it
+/// binds, whether a second instance would collide, the programs to which it connects on the
+/// loopback, and the lines for farm.toml.
 ///
 /// Without a program: examines the sockets that are open now. Root can examine the sockets of all
 /// users.

@@ -31,7 +31,8 @@ pub struct Verdict {
     /// The program.
     #[serde(flatten)]
     pub program: Program,
-    /// `virtual-ip` and `loopback`. A program without features does not belong on the list.
+    /// The features `virtual-ip` and `loopback`. A program without features does not belong on the
+    /// process list.
     pub features: BTreeSet<&'static str>,
     /// Whether the program may need `client-ip`, because it requests the host's own address.
     pub perhaps_client_ip: bool,
@@ -41,7 +42,8 @@ pub struct Verdict {
     pub evidence: BTreeSet<String>,
     /// Whether a second instance on this host would fail.
     pub collides: bool,
-    /// The reasons why no hook layer can change the program's calls; empty if one can.
+    /// The reasons why no hook layer can change the program's calls. Empty if a hook layer can
+    /// change them.
     pub out_of_reach: BTreeSet<&'static str>,
 }
 

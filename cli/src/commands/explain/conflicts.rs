@@ -1,4 +1,4 @@
-//! Ports that a program cannot bind because another process has them.
+//! Finds ports that a program cannot bind because another process holds them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -31,7 +31,8 @@ pub struct Conflict {
     pub inode: u64,
 }
 
-/// Returns the rows of all sockets, except the sockets that `pid` has open as `own_descriptors`.
+/// Returns the rows of all sockets, except the sockets that the process `pid` has open with a
+/// descriptor of `own_descriptors`.
 pub fn foreign_rows(
     pid: Option<u32>,
     rows: &[SocketRow],
@@ -110,8 +111,8 @@ pub fn find_conflicts(
             inode: socket.inode,
         });
     }
-    // If listeners on 0.0.0.0 and on [::] have the same port, the conflict with the first is
-    // sufficient.
+    // If listeners on 0.0.0.0 and on [::] have the same port, report only the conflict with the
+    // listener on 0.0.0.0.
     let row_2_ports: BTreeSet<(&'static str, u16)> = conflicts
         .iter()
         .filter(|conflict| conflict.row == 2)

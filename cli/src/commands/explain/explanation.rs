@@ -19,7 +19,8 @@ use super::socket_report::{SocketReport, report_sockets};
 use super::sockets;
 use crate::system::proc_net::{SocketRow, socket_tables};
 
-/// Incremented when a field is removed or changes its meaning. A new field does not increment it.
+/// Version of the JSON format. It changes when a field is removed or changes its meaning, but not
+/// when a field is added.
 const SCHEMA: u32 = 1;
 
 /// The explanation, as `--json` prints it.
@@ -37,7 +38,7 @@ pub struct Explanation {
     pub obstacles: Vec<Obstacle>,
     pub map: PathBuf,
     pub rule: Option<RuleReport>,
-    /// Rules for other programs of the same name.
+    /// Rules for other programs with the same file name.
     pub near_misses: Vec<RuleReport>,
     /// Number of rules on the process list.
     pub rules: usize,

@@ -33,8 +33,8 @@ use crate::maps::selection::{MapArgs, MapSelection};
 /// and the address that is bound. For a program, shows the part of this that can be determined
 /// before 'vipool run' starts the program. This command does not start the program.
 ///
-/// Root can examine all processes, other users their own. The output lists what could not be
-/// examined.
+/// Root can examine all processes. Other users can examine only their own processes. The output
+/// lists what could not be examined.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   vipool explain $(pidof redis-server)

@@ -11,7 +11,7 @@ use crate::system::hook::HOOK_FILE;
 pub struct Obstacle {
     /// The kind.
     pub name: ObstacleKind,
-    /// The reason and the remedy, as a sentence.
+    /// A sentence with the reason and the remedy.
     pub text: String,
 }
 
@@ -31,7 +31,7 @@ pub enum ObstacleKind {
     SecureExecution,
     /// The process has not loaded the hook.
     HookNotLoaded,
-    /// The map belongs to another network namespace than the process.
+    /// The map and the process belong to different network namespaces.
     OtherNamespace,
 }
 
@@ -63,7 +63,7 @@ pub struct MapFacts {
     pub map_error: Option<String>,
     /// Whether the process is in the map's network namespace; none if that cannot be determined.
     pub same_namespace: Option<bool>,
-    /// Whether the process is on the process list, by its own rule or by an inherited one.
+    /// Whether the process is on the process list, by its own rule or by an inherited rule.
     pub is_listed: bool,
     /// The session of the process.
     pub session: SessionState,
@@ -85,7 +85,7 @@ pub enum SessionState {
     Absent,
     /// The process overwrote its environment, so its session cannot be determined.
     Unknown,
-    /// The session will be opened when the program is started.
+    /// The session is not open yet. 'vipool run' opens it when it starts the program.
     WillOpen,
 }
 

@@ -11,13 +11,14 @@ use crate::maps::selection::MapArgs;
 /// Run a program in a session
 ///
 /// Opens the session if it is not open, and runs the program with the hook layer. If this command
-/// opened the session, it closes the session after the program has exited. Signals are forwarded to
-/// the program. This command exits with the program's exit status, or dies by the same signal.
+/// opened the session, it closes the session after the program has exited. This command forwards
+/// signals to the program. It exits with the program's exit status. If a signal killed the program,
+/// the same signal kills this command.
 ///
-/// Without root, the system's map (created by 'vipool up') is only read: the program joins the
-/// session of your logon. If the system has no map, or with --private, the session is in your
-/// private map, which has only loopback addresses. The private map uses the farm file given by
-/// --farm, or ~/.config/vipool/farm.toml. Without a farm file every program that you run is on the
+/// Without root, this command only reads the system's map (created by 'vipool up'), and the program
+/// joins the session of your logon. If the system has no map, or with --private, the session is in
+/// your private map, which has only loopback addresses. The private map uses the farm file given by
+/// --farm, or ~/.config/vipool/farm.toml. Without a farm file, every program that you run is on the
 /// process list.
 ///
 /// If no address is available, the farm file decides whether the program runs with the host's

@@ -2,7 +2,7 @@
 //!
 //! If the program cannot join the session, vipool prints the reason and runs the program unchanged.
 //! If the farm file or `--require` forbids that, vipool fails. If this process opened the session,
-//! it closes the session after every kind of program exit.
+//! it always closes the session after the program has ended.
 
 mod args;
 mod as_user;

@@ -123,7 +123,8 @@ pub fn forward(child: &Child, signal: Signal) {
     let _ = kill(Pid::from_raw(child.id() as i32), signal);
 }
 
-/// Ends this process like the program: with its exit status, or by the signal that killed it.
+/// Ends this process in the same way as the program: with the program's exit status, or by the
+/// signal that killed the program.
 pub fn exit_like(status: ExitStatus) -> ExitCode {
     match status.signal() {
         None => ExitCode::from(status.code().unwrap_or(0) as u8),

@@ -11,7 +11,7 @@ pub const CANNOT_EXECUTE: u8 = 126;
 /// There is no such program.
 pub const NOT_FOUND: u8 = 127;
 
-/// Prints why the program was not started and returns the exit status.
+/// Prints the reason why the program was not started, and returns the exit status.
 pub fn report_exec_failure(program: &OsStr, error: &io::Error) -> ExitCode {
     eprintln!("vipool: cannot run {}: {error}", program.display());
     let is_missing = error.kind() == io::ErrorKind::NotFound;

@@ -1,4 +1,4 @@
-//! `vipool run` on Windows: runs a program in a session by means of `vipool-launch.exe`.
+//! `vipool run` on Windows: runs a program in a session with `vipool-launch.exe`.
 
 use std::ffi::OsString;
 use std::net::IpAddr;

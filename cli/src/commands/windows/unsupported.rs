@@ -1,4 +1,5 @@
-//! Subcommands that exist only on Linux. On Windows each returns an error that names a replacement.
+//! Subcommands that exist only on Linux. On Windows each subcommand returns an error with a
+//! replacement.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -30,7 +31,7 @@ pub struct Arguments {
 }
 
 impl Unsupported {
-    /// Returns an error that names the replacement on Windows.
+    /// Returns an error with the replacement on Windows.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let (command, replacement) = match self {
             Self::Down(_) => (

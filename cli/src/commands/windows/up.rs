@@ -13,7 +13,7 @@ use crate::maps::last_users;
 
 /// Create the map of this server, from which sessions get their addresses
 ///
-/// The command finds for each range of this server the interface whose subnet contains the range.
+/// For each range of this server, the command finds the interface whose subnet contains the range.
 /// It does not add the addresses to the interfaces; use New-NetIPAddress with -SkipAsSource
 /// (docs/windows.md). Run this command again after a change of farm.toml. Open sessions keep their
 /// addresses.

@@ -241,7 +241,7 @@ impl TestHost {
     /// Replaces the map with a map that has a changed policy.
     pub fn change_policy(&mut self, change: impl FnOnce(&mut Policy)) {
         change(&mut self.plan.policy);
-        // If the plan was equal, the map would not be replaced.
+        // With an equal plan, `Map::create` would not replace the map.
         self.plan.settings.low_water += 1;
         self.map = Map::create(&self.directory, &self.plan).expect("the map is replaced");
     }
