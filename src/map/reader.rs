@@ -1,4 +1,4 @@
-//! [`Reader`]: look-ups in a map beside its writers.
+//! [`Reader`]: look-ups in a map while writers change it.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -19,15 +19,15 @@ use crate::session::{Addresses, Handle, SessionId};
 
 /// A read-only view of a map. It never blocks and never writes.
 ///
-/// Threads may share it. Unless a method says otherwise, it does not allocate, and it is safe in
-/// signal handlers and after a fork.
+/// Threads may share a reader. A method allocates only if its documentation states this. All other
+/// methods are safe in signal handlers and after a fork.
 #[derive(Debug)]
 pub struct Reader {
     map: MapImage,
 }
 
 impl Reader {
-    /// Maps the file `map` in a directory. Allocates only for an error.
+    /// Maps the file `map` in a directory. Allocates only if it returns an error.
     ///
     /// # Errors
     /// Fails if there is no map, if it is damaged or not trusted, or if it belongs to another boot
@@ -42,7 +42,7 @@ impl Reader {
         Self { map }
     }
 
-    /// Returns the leases of a session; none if it is not open.
+    /// Returns the leases of a session. The result is empty if the session is not open.
     pub fn lookup(&self, session: SessionId) -> Leases {
         self.map.lookup(session)
     }
@@ -52,8 +52,9 @@ impl Reader {
         self.with_session(session, |handle, leases| (handle, *leases))
     }
 
-    /// Calls `f` with the handle and the leases of a session if it is open. The leases are passed by
-    /// reference, because a copy of a value that was just assembled stalls the processor.
+    /// Calls `f` with the handle and the leases of a session if the session is open. Passes the
+    /// leases by reference, because copying a value directly after building it stalls the
+    /// processor.
     #[inline(always)]
     pub(crate) fn with_session<T>(
         &self,
@@ -70,7 +71,7 @@ impl Reader {
         self.is_live(handle).then_some(leases)
     }
 
-    /// Returns whether the lease of a handle is still held. Costs a few loads.
+    /// Returns whether the session still holds the lease of a handle. Costs a few loads.
     #[inline]
     pub fn is_live(&self, handle: &Handle) -> bool {
         handle.boot == self.map.layout().boot && self.map.is_live(handle)
@@ -110,8 +111,8 @@ impl Reader {
         Some(if pool.loopback { PoolKind::Loopback } else { PoolKind::VirtualIp })
     }
 
-    /// Returns whether a newer file has replaced this map. The leases in this map are those at the
-    /// time of the replacement. Attach again to read the current ones.
+    /// Returns whether a newer file has replaced this map. The leases in a replaced map no longer
+    /// change. Call [`Reader::attach`] again to read the current leases.
     #[inline]
     pub fn is_superseded(&self) -> bool {
         self.map.header(SUPERSEDED) != 0
@@ -136,7 +137,7 @@ impl Reader {
         self.map.layout().settings
     }
 
-    /// Returns the numbers of each pool. Allocates.
+    /// Returns the counters of each pool. Allocates.
     pub fn pools(&self) -> Vec<PoolStatus> {
         self.map.tables().map(|(_, table)| self.pool_status(table)).collect()
     }
@@ -157,8 +158,8 @@ impl Reader {
         }
     }
 
-    /// Returns every address of the pool with this number; nothing if the pool does not exist.
-    /// Allocates.
+    /// Returns the state of every address of the pool with this number. The result is empty if the
+    /// pool does not exist. Allocates.
     pub fn slots(&self, pool: u16) -> Vec<SlotRow> {
         let Some(table) = self.map.table(pool) else { return Vec::new() };
         let row = |slot| {
@@ -176,12 +177,12 @@ impl Reader {
         (0..table.pool.slots).filter_map(row).collect()
     }
 
-    /// Returns whether the server drains: no new session gets an address.
+    /// Returns whether the server drains. While it drains, no new session gets an address.
     pub fn is_draining(&self) -> bool {
         self.map.is_draining()
     }
 
-    /// Returns the open sessions without users, clients and leaders. Allocates.
+    /// Returns the open sessions, without their users, clients and leaders. Allocates.
     pub fn sessions(&self) -> Vec<SessionRow> {
         self.map.sessions().collect()
     }

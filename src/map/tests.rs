@@ -103,7 +103,7 @@ fn a_damaged_queue_frees_no_leased_slot() {
         transaction.close_session(bob, start).unwrap();
         opened
     });
-    // The cooling queue names the slot of ann instead of the slot of bob.
+    // The cooling queue now contains the slot of ann instead of the slot of bob.
     let writer = map.writer();
     let table = writer.table_writer(0).unwrap();
     table.control[Queue::Cooling as usize].store_relaxed(writer.access(), join_halves(1, 1));

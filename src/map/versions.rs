@@ -3,10 +3,9 @@
 //! Invariants:
 //! - A value in the chain is never dropped or moved. So a caller can keep a reference forever, in
 //!   any thread, signal handler or vfork child.
-//! - No method locks, and none allocates.
-//! - Several threads can append at once, and a thread can be interrupted in the middle (by
-//!   siglongjmp or fork): each append has a cell of its own, and all threads see the first one that
-//!   completes.
+//! - No method locks or allocates.
+//! - Several threads can append at the same time, and siglongjmp or fork can interrupt an append.
+//!   Each append has its own cell. All threads see the append that completes first.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,14 +16,14 @@ use crate::raw::set_once::SetOnce;
 /// Maximum number of versions over the life of a process.
 const MAX_VERSIONS: usize = 128;
 
-/// Maximum number of threads that create the successor of one version at once.
+/// Maximum number of threads that create the successor of one version at the same time.
 const MAX_CREATORS: usize = 4;
 
-/// A chain of value versions. Each version supersedes the one before.
+/// A chain of value versions. Each version supersedes the previous version.
 #[derive(Debug)]
 pub struct VersionChain<T> {
     versions: [Version<T>; MAX_VERSIONS],
-    /// The number of cells that were claimed.
+    /// The number of cells that appends have claimed.
     claimed: AtomicUsize,
     /// The number of the newest version, from 1; 0 if there is none.
     newest: AtomicUsize,
@@ -63,11 +62,13 @@ impl<T> VersionChain<T> {
         self.versions.get(number.checked_sub(1)?)?.value.get()
     }
 
-    /// Returns the newest version, or its successor if `is_superseded` returns true for it.
+    /// Returns the newest version. If `is_superseded` returns true for that version, creates and
+    /// returns its successor.
     ///
-    /// `create` makes the successor, which then stays in the chain forever. If `create` returns
-    /// `None`, or if enough other threads are creating the successor, the result is the superseded
-    /// version; the next call tries again. The result is `None` if the chain is full.
+    /// `create` returns the successor, which then stays in the chain forever. The result is the
+    /// superseded version if `create` returns `None`, or if too many other threads are creating the
+    /// successor. In both cases the next call tries again. The result is `None` if the chain is
+    /// full.
     #[inline]
     pub fn current(
         &self,
@@ -101,7 +102,8 @@ impl<T> VersionChain<T> {
             creators.fetch_sub(1, Ordering::Relaxed);
             return old;
         };
-        // Another thread may have been faster. Its version is as good, and no cell is used.
+        // If another thread has appended a version since then, return that version and claim no
+        // cell.
         if self.newest.load(Ordering::Acquire) != old_number {
             return self.newest();
         }
@@ -119,15 +121,16 @@ impl<T> VersionChain<T> {
 }
 
 impl VersionChain<Reader> {
-    /// Returns a reader of the map in a directory. Attaches to the new map when the current one is
-    /// superseded. Superseded readers stay mapped.
+    /// Returns a reader of the map in a directory. Attaches to the new map if the current map is
+    /// superseded. The files of superseded readers stay mapped.
     ///
-    /// Returns `None` if there was no map yet, or if the chain is full.
+    /// Returns `None` if the directory has no map yet, or if the chain is full.
     #[inline]
     pub fn map(&self, directory: &Path) -> Option<&Reader> {
         self.current(Reader::is_superseded, |old| {
-            // A map that is in place and superseded waits for its successor, or for a writer that
-            // removes the mark. A reader of such a map stays on it.
+            // If the map in place is marked as superseded, its successor is not in place yet, or
+            // the process that set the mark has died. Keep the old reader until the successor is in
+            // place or a writer removes the mark.
             Reader::attach(directory).ok().filter(|new| old.is_none() || !new.is_superseded())
         })
     }
@@ -160,7 +163,8 @@ mod tests {
                 break;
             }
         }
-        // The chain is full: the last version stays, and a caller that needs a newer one gets none.
+        // The chain is full: the last version stays, and a caller that needs a newer version gets
+        // `None`.
         assert_eq!(numbers.current(|_| true, |_| unreachable!()), None);
         assert_eq!(numbers.newest(), Some(&(MAX_VERSIONS - 1)));
         assert_eq!(numbers.current(|_| false, |_| unreachable!()), Some(&(MAX_VERSIONS - 1)));
@@ -192,12 +196,12 @@ mod tests {
         let map = Map::create(directory.path(), &plan(0)).unwrap();
         let maps = VersionChain::new();
         let first: *const Reader = maps.map(directory.path()).unwrap();
-        // A process that was about to replace the map is killed.
+        // Simulate a process that is killed before it replaces the map.
         map.mark_superseded();
         for _ in 0..2 * MAX_VERSIONS {
             assert!(maps.map(directory.path()).is_some_and(|map| std::ptr::eq(map, first)));
         }
-        // A process that starts meanwhile attaches to the same map.
+        // A process that starts now attaches to the same map.
         assert!(VersionChain::new().map(directory.path()).is_some());
         let session = "7".parse().unwrap();
         map.open_session(session, &OpenOptions::default(), Tick::ZERO).unwrap();
@@ -252,7 +256,7 @@ mod tests {
                 });
             }
         });
-        // A creator that is counted after it returned would reduce the limit forever.
+        // A thread that stays counted after its return would reduce the limit forever.
         assert_eq!(numbers.versions[0].creators.load(Ordering::Relaxed), 0);
         assert_eq!(numbers.current(|_| true, |_| Some(2)), Some(&2));
     }

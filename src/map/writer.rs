@@ -23,13 +23,13 @@ use crate::policy::Executable;
 use crate::session::{Handle, SessionId};
 use crate::sync::Backoff;
 
-/// Timeout for the new file on Windows, where an old file is renamed before the new one gets its
-/// name.
+/// Maximum time to wait for the new map file. On Windows, a process renames the old file first, so
+/// for a moment no file has the name of the map.
 const REPLACEMENT_TIMEOUT: Duration = Duration::from_millis(if cfg!(windows) { 100 } else { 0 });
 
 /// A writer of a map: opens and closes sessions.
 ///
-/// Threads may share it. A child of a fork must open its own.
+/// Threads may share a `Map`. After a fork, the child process must open its own `Map`.
 ///
 /// ```
 /// use vipool::Tick;
@@ -56,13 +56,13 @@ pub struct Map {
     map: Mutex<WritableMap>,
     /// `None` for a map in memory.
     lock: Option<WriterLock>,
-    /// Whether no other process can write: the lock is held until the map is dropped, or the map is
-    /// in memory.
+    /// Whether no other process can write: this process holds the lock until it drops the map, or
+    /// the map is in memory.
     is_exclusive: bool,
 }
 
 impl Map {
-    /// Creates a map in memory. It is private to this process.
+    /// Creates a map in memory that is private to this process.
     ///
     /// # Errors
     /// Fails if no map can be built from the plan.
@@ -71,8 +71,9 @@ impl Map {
         Ok(Self::private(build_in_memory(plan)?))
     }
 
-    /// Creates a copy in memory of the files `map` and `sessions`, given as bytes, of any boot. It
-    /// serves to inspect a map or to try a change. The files do not change.
+    /// Creates a map in memory from the bytes of the files `map` and `sessions`. The files may
+    /// belong to another boot, and they do not change. Use this function to inspect a map or to try
+    /// a change.
     ///
     /// Users, clients and leaders are unknown if `sessions` is empty or belongs to another map.
     ///
@@ -104,8 +105,8 @@ impl Map {
         Self { map: Mutex::new(map), lock: Some(lock), is_exclusive: false }
     }
 
-    /// Holds the writer lock until this map is dropped. Operations need no system call then, and
-    /// the errors of other writers name this process.
+    /// Holds the writer lock until this map is dropped. Operations then need no system call. Other
+    /// writers get an error that names this process.
     ///
     /// # Errors
     /// Fails if another writer holds the lock, or the map cannot be used.
@@ -124,11 +125,13 @@ impl Map {
         Ok(())
     }
 
-    /// Opens a session. If it is open, adds the leases that it lacks and returns all.
+    /// Opens a session. If the session is already open, adds its missing leases. Returns all leases
+    /// of the session.
     ///
-    /// The address is the first available of: the lease that the session has, the requested address
-    /// (an error if it is not available), the one reserved for the user, the last one of the user,
-    /// the one that has been free longest.
+    /// The session gets the first of these addresses that is available: the address that the
+    /// session holds, the requested address, the address reserved for the user, the last address of
+    /// the user, the address that has been free longest. If a requested address is not available,
+    /// the call fails.
     ///
     /// # Errors
     /// Fails if no address is available, a limit is reached, or the map cannot be used.
@@ -164,11 +167,12 @@ impl Map {
         self.transact(|transaction| transaction.close_session(session, now))?
     }
 
-    /// Returns the pool that the rules of the farm select for a session of this user in which this
-    /// program starts: the value for [`OpenOptions::pool`] if no other pool is requested.
+    /// Returns the pool that the rules of the farm select for a session of this user that starts
+    /// this program. Pass the result as [`OpenOptions::pool`], unless the caller requests another
+    /// pool.
     ///
-    /// Returns `None` if no rule matches. Looks up the groups of the user, which can block, if a
-    /// rule names a group. On Windows a rule with a group never matches.
+    /// Returns `None` if no rule matches. If a rule names a group, looks up the groups of the user;
+    /// this look-up can block. On Windows a rule with a group never matches.
     pub fn choose_pool(&self, user: &str, program: Option<&Executable<'_>>) -> Option<String> {
         #[cfg(unix)]
         let groups = || crate::os::users::group_names(user);
@@ -196,8 +200,8 @@ impl Map {
         self.map.lock().layout().settings
     }
 
-    /// Returns the handle and the leases of a session if it is open. Does not wait for other
-    /// processes.
+    /// Returns the handle and the leases of a session if the session is open. Does not wait for
+    /// other processes.
     ///
     /// # Errors
     /// Fails if the map was replaced and the new one cannot be opened.
@@ -251,18 +255,18 @@ impl Map {
                 map = self.wait_for_lock(lock)?;
             }
         }
-        // From here on, dropping the value ends the turn.
+        // From here on, dropping `locked` releases the lock or hands it over to a waiting thread.
         let mut locked = LockedMap { map, lock: Some(lock) };
         self.follow_replacement(&mut locked.map)?;
         let writer = locked.map.writer();
-        // A mark on a file that is still in place is a left-over of a process that died before it
-        // replaced the map.
+        // If the file in place has this mark, a process has died after it set the mark and before
+        // it replaced the map. Remove the mark.
         writer.store_header(SUPERSEDED, 0);
         writer.store_header(LOCK_HOLDER, LockHolder::this_process(false));
         Ok(locked)
     }
 
-    /// Waits for another process to release the lock. Other threads can read meanwhile.
+    /// Waits for another process to release the lock. Other threads can read during the wait.
     #[cold]
     fn wait_for_lock(&self, lock: &WriterLock) -> Result<MutexGuard<'_, WritableMap>, MapError> {
         let mut backoff = Backoff::new(LOCK_TIMEOUT);
@@ -271,14 +275,14 @@ impl Map {
             if lock.is_handed_over() {
                 return Ok(map);
             }
-            // The map that is in place names the holder.
+            // The map in place contains the pid of the holder.
             self.follow_replacement(&mut map)?;
             if lock.acquire(Duration::ZERO)? {
                 return Ok(map);
             }
             let holder = LockHolder::read(&map);
             drop(map);
-            // An exclusive holder does not release the lock soon.
+            // Do not wait for an exclusive holder, which keeps the lock for a long time.
             if holder.is_exclusive || !backoff.wait() {
                 return Err(holder.to_error());
             }
@@ -287,7 +291,8 @@ impl Map {
 
     /// Locks the map against other threads.
     ///
-    /// Fails in a child of a fork: another thread of the parent could have been writing.
+    /// Fails in a child process after a fork, because another thread of the parent can have been
+    /// writing during the fork.
     #[inline]
     fn lock_threads(&self) -> Result<MutexGuard<'_, WritableMap>, MapError> {
         match &self.lock {
@@ -298,9 +303,10 @@ impl Map {
 
     /// Waits for the mutex.
     ///
-    /// An operation is much shorter than putting a thread to sleep and waking it. It is also shorter
-    /// than moving the cache lines of the map to another processor. So a waiting thread spins for
-    /// some microseconds, then longer, to let the other thread do many operations in a row.
+    /// An operation takes much less time than putting a thread to sleep and waking it. It also
+    /// takes less time than the transfer of the map's cache lines to another processor. So a
+    /// waiting thread spins for some microseconds, then longer. During that time, the other thread
+    /// can do many operations in a row.
     #[cold]
     #[inline(never)]
     fn spin_and_lock(&self) -> MutexGuard<'_, WritableMap> {
@@ -313,7 +319,7 @@ impl Map {
         self.map.lock()
     }
 
-    /// Opens the map that is in place if it has replaced this one.
+    /// Opens the map in place if that map has replaced this one.
     fn follow_replacement(&self, map: &mut WritableMap) -> Result<(), MapError> {
         let Some(lock) = &self.lock else { return Ok(()) };
         if map.header(SUPERSEDED) == 0 {
@@ -331,8 +337,9 @@ impl Map {
         Ok(())
     }
 
-    /// Returns the map without a lock between threads, and the lock between processes, held. The
-    /// flag is true if the lock was held before.
+    /// Acquires the lock between processes and returns the map, that lock, and whether this map
+    /// already held the lock. The caller needs no lock between threads, because it borrows the map
+    /// exclusively.
     pub(crate) fn split_exclusive(
         &mut self,
     ) -> Result<(&mut WritableMap, Option<&WriterLock>, bool), MapError> {
@@ -340,7 +347,7 @@ impl Map {
         Ok((self.map.get_mut(), self.lock.as_ref(), self.is_exclusive))
     }
 
-    /// Marks the map as superseded, as a process does that dies before it replaces the map.
+    /// Marks the map as superseded, like a process that dies before it replaces the map.
     #[cfg(all(test, not(loom)))]
     pub(crate) fn mark_superseded(&self) {
         self.map.lock().writer().store_header(SUPERSEDED, 1);
@@ -358,7 +365,7 @@ impl Drop for Map {
 /// A map that is locked for writing.
 struct LockedMap<'a> {
     map: MutexGuard<'a, WritableMap>,
-    /// The lock whose turn ends when this value is dropped.
+    /// The lock that this value releases or hands over when it is dropped.
     lock: Option<&'a WriterLock>,
 }
 

@@ -1,4 +1,4 @@
-//! The lock of the writers of a map in files, shared by the threads of this process.
+//! The writer lock of a map in files. All threads of this process share it.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,18 +12,18 @@ use super::format::words::{join_halves, split_halves};
 use super::types::error::MapError;
 use crate::os::lock::FileLock;
 
-/// Timeout for the lock of another writer.
+/// Maximum time to wait until another writer releases the lock.
 pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Maximum number of times that the lock goes from thread to thread before it is released for other
+/// Maximum number of handoffs between threads of this process before the lock is released for other
 /// processes.
 const MAX_HANDOFFS: u32 = 8;
 
-/// The process that holds the lock, as the map names it.
+/// The process that holds the lock, as recorded in the map.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct LockHolder {
     pub(crate) pid: u32,
-    /// Whether it keeps the lock until it closes the map.
+    /// Whether the process keeps the lock until it closes the map.
     pub(crate) is_exclusive: bool,
 }
 
@@ -45,14 +45,14 @@ impl LockHolder {
     }
 }
 
-/// The lock of the writers of a map.
+/// The writer lock of a map.
 ///
-/// The threads of a process exclude each other by a mutex before they use this lock.
+/// A thread of this process acquires a mutex before it uses this lock.
 #[derive(Debug)]
 pub(crate) struct WriterLock {
     directory: PathBuf,
     file: FileLock,
-    /// The threads of this process that wait for the mutex.
+    /// The number of threads of this process that wait for the mutex.
     waiting_threads: AtomicU32,
     /// The number of handoffs since this process acquired the lock; 0 if it does not hold the lock.
     handoffs: AtomicU32,
@@ -74,14 +74,15 @@ impl WriterLock {
         &self.directory
     }
 
-    /// Returns whether the parent of this process opened the lock. A lock does not survive a fork.
+    /// Returns whether the parent of this process opened the lock. After a fork, the child process
+    /// does not hold the lock of its parent.
     #[inline]
     pub(crate) fn is_from_parent(&self) -> bool {
         self.file.is_from_parent()
     }
 
-    /// Calls `wait`, which waits for the mutex. Meanwhile the holder of the lock hands it over
-    /// instead of releasing it.
+    /// Calls `wait`, which waits for the mutex. While a thread waits, the thread that holds the
+    /// lock hands the lock over instead of releasing it.
     #[inline]
     pub(crate) fn count_waiting<T>(&self, wait: impl FnOnce() -> T) -> T {
         self.waiting_threads.fetch_add(1, Ordering::Relaxed);
@@ -90,7 +91,7 @@ impl WriterLock {
         result
     }
 
-    /// Returns whether another thread has handed the lock over.
+    /// Returns whether another thread of this process has handed the lock over.
     #[inline]
     pub(crate) fn is_handed_over(&self) -> bool {
         self.handoffs.load(Ordering::Relaxed) > 0
@@ -104,12 +105,12 @@ impl WriterLock {
         })
     }
 
-    /// Ends the turn of a thread: hands the lock over to a waiting thread, which saves two system
-    /// calls, or releases it.
+    /// Ends the turn of a thread. Hands the lock over to a waiting thread, which saves two system
+    /// calls. Releases the lock if no thread waits, or after [`MAX_HANDOFFS`].
     pub(crate) fn end_turn(&self, map: &mut WritableMap) {
         let handoffs = self.handoffs.load(Ordering::Relaxed);
         if handoffs < MAX_HANDOFFS && self.waiting_threads.load(Ordering::Relaxed) > 0 {
-            // A waiting thread takes the lock: nothing can fail before it owns it.
+            // A waiting thread takes over the lock: none of its steps before that can fail.
             self.handoffs.store(handoffs + 1, Ordering::Relaxed);
             return;
         }

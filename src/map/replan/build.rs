@@ -23,7 +23,7 @@ use crate::map::types::error::{MapError, PlanError};
 use crate::map::types::plan::Plan;
 use crate::pool::Pool;
 
-/// Seconds. A stamp further in the future than this is wrong.
+/// Maximum number of seconds between now and a stamp in the future. A later stamp is wrong.
 const MAX_FUTURE: u32 = 366 * 24 * 3600;
 
 /// Builds a map in memory.
@@ -42,7 +42,7 @@ pub(crate) fn replace_files(
     boot: u64,
     old: Option<&mut WritableMap>,
 ) -> Result<WritableMap, MapError> {
-    // Nothing is kept of a map from another boot or network namespace.
+    // Keep nothing of a map from another boot or network namespace.
     let kept = old.as_deref().filter(|old| old.layout().boot == boot);
     let pools = match kept {
         Some(old) => merge(old, plan)?,
@@ -58,8 +58,9 @@ pub(crate) fn replace_files(
     let mut new = build(map, sessions, &pools, plan, &policy, boot, image)
         .inspect_err(|_| files::remove_unpublished(directory))?;
     new.set_journal(files::open_or_create_journal(directory, boot));
-    // Before the rename: a writer that finds the mark on a file that is still in place removes it.
-    // Writers in another network namespace learn from the mark that the map is no longer theirs.
+    // Set the mark before the rename. If this process dies between the two steps, the next writer
+    // removes the mark. The mark also tells writers in another network namespace that their map was
+    // replaced.
     if let Some(old) = old {
         old.writer().store_header(SUPERSEDED, 1);
     }
@@ -67,9 +68,9 @@ pub(crate) fn replace_files(
     Ok(new)
 }
 
-/// Returns whether the old map stays in place, because new files from this plan would have the same
-/// content. Then the map is rebuilt, as new files would be, and an unfinished attempt to replace it
-/// is forgotten. The caller holds the lock.
+/// Returns true if the old map stays in place, because new files from this plan would have the same
+/// content. In this case, rebuilds the derived data of the old map, and removes the mark of an
+/// unfinished replacement. The caller holds the lock.
 pub(crate) fn keep_if_unchanged(
     old: &mut WritableMap,
     directory: &Path,
@@ -101,7 +102,7 @@ pub(crate) fn keep_if_unchanged(
     Ok(true)
 }
 
-/// Returns the words of a map that are not derived from other words, except the file number.
+/// Returns the words of a map that are not derived from other words. Skips the file number.
 fn authoritative_words(map: &MapImage) -> impl Iterator<Item = u64> {
     let slots = map.tables().flat_map(|(_, table)| {
         (0..table.pool.slots).flat_map(move |slot| table.authoritative_words(slot))
@@ -139,7 +140,7 @@ fn build(
     Ok(new)
 }
 
-/// Copies slots, records and header words that outlive a configuration.
+/// Copies the slots, records and header words that stay valid under a new configuration.
 fn copy_old_state(new: &MapWriter<'_>, old: &MapImage, pools: &[PlannedPool]) {
     for offset in [LAST_STAMP, RESTORED, DRAINING] {
         new.store_header(offset, old.header(offset));
@@ -170,8 +171,9 @@ fn copy_old_state(new: &MapWriter<'_>, old: &MapImage, pools: &[PlannedPool]) {
     }
 }
 
-/// Replaces stamps that are far in the future. A caller once passed a wrong time, and the addresses
-/// that were released since then would cool down until the machine restarts.
+/// Replaces stamps that are far in the future. Such a stamp results from a caller that passed a
+/// wrong time. Without this correction, the addresses that were released since then would cool down
+/// until the machine restarts.
 fn correct_future_stamps(new: &MapWriter<'_>, now: Tick) {
     let latest = now.saturating_add(MAX_FUTURE);
     if stamp_time(new.header(LAST_STAMP)) <= latest {
@@ -190,12 +192,12 @@ fn correct_future_stamps(new: &MapWriter<'_>, now: Tick) {
 }
 
 /// Retires the addresses that the plan no longer has, and removes the reservations of the old plan.
-/// Runs before the first rebuild, so the queues need no update.
+/// The caller rebuilds the queues later, so this function does not update them.
 fn retire_dropped_addresses(new: &MapWriter<'_>, pools: &[PlannedPool], plan: &Plan) {
     let words = new.words();
     for ((_, table), planned) in new.table_writers().zip(pools) {
         let planned = planned.plan_index.map(|index| &plan.pools[index]);
-        // A plan can limit the number of slots of the same ranges.
+        // A new plan can have the same ranges with fewer slots.
         let mut remaining = planned.map_or(0, Pool::slots);
         for slot in 0..table.pool.slots {
             let Some(address) = table.pool.address(words, slot) else { continue };

@@ -1,8 +1,10 @@
-//! The pools of a new map: those of the plan, and those of the old map that are still needed.
+//! The pools of a new map: the pools of the plan, and the pools of the old map that are still
+//! needed.
 //!
-//! A pool keeps its number while any state is known under it, since handles contain the number. A
-//! pool that the plan no longer has is removed when none of its addresses is leased or cools down.
-//! A new pool can reuse its number, because new slots begin behind the generations of removed ones.
+//! Handles contain the pool number, so a pool keeps its number while the map has it. If the plan no
+//! longer has a pool, the pool is removed when none of its addresses is leased or cooling down. A
+//! new pool can reuse the number of a removed pool, because the generations of new slots are higher
+//! than the generations of removed slots.
 
 use crate::Tick;
 use crate::map::engine::image::MapImage;
@@ -15,8 +17,8 @@ use crate::map::types::error::{MapError, PlanError};
 use crate::map::types::plan::Plan;
 use crate::pool::{DEFAULT_POOL, Pool, PoolKind};
 
-/// Returns whether two pools are the same, perhaps with other addresses. There is only one loopback
-/// pool, so its name does not matter.
+/// Returns whether two pools are the same pool, even if their addresses differ. A map has only one
+/// loopback pool, so the name of that pool does not matter.
 pub(crate) fn is_same_pool(a: &Pool, b: &Pool) -> bool {
     let same_family = match (a.is_ipv4(), b.is_ipv4()) {
         (Some(a), Some(b)) => a == b,
@@ -26,8 +28,9 @@ pub(crate) fn is_same_pool(a: &Pool, b: &Pool) -> bool {
     a.kind() == b.kind() && same_name && same_family
 }
 
-/// Returns whether a pool serves sessions that request no pool by name: a pool named
-/// [`DEFAULT_POOL`], or like the first pool if there is none.
+/// Returns whether a pool serves sessions that request no pool by name. These are the pools with
+/// the name [`DEFAULT_POOL`]. If there is no such pool, they are the pools with the name of the
+/// first pool.
 fn is_default(pools: &[Pool], pool: &Pool) -> bool {
     let mut virtual_ips = pools.iter().filter(|pool| pool.kind() == PoolKind::VirtualIp);
     let first = virtual_ips.clone().next();
@@ -36,7 +39,7 @@ fn is_default(pools: &[Pool], pool: &Pool) -> bool {
         && default.is_some_and(|default| default.name() == pool.name())
 }
 
-/// Returns a pool of the plan. It extends `old` if the old map has it.
+/// Returns a pool of the plan. If the old map has the pool, the result extends `old`.
 fn planned_pool(plan: &Plan, plan_index: usize, old: Option<&Pool>) -> PlannedPool {
     let planned = &plan.pools[plan_index];
     PlannedPool {
@@ -57,7 +60,7 @@ pub(crate) fn is_kept(pools: &[PlannedPool], number: u16) -> bool {
     pools.get(usize::from(number)).is_some_and(|planned| planned.is_kept)
 }
 
-/// Returns the pools of a map without a predecessor.
+/// Returns the pools of a map that replaces no other map.
 pub(crate) fn new_pools(plan: &Plan) -> Vec<PlannedPool> {
     (0..plan.pools.len()).map(|plan_index| planned_pool(plan, plan_index, None)).collect()
 }
@@ -95,8 +98,8 @@ pub(crate) fn merge(old: &MapImage, plan: &Plan) -> Result<Vec<PlannedPool>, Map
                 busy.push(pool.name());
                 dropped_pool(pool.clone(), true)
             }
-            // The pools behind this one keep their numbers. A new pool takes this number, or it
-            // stays as an empty pool without a name.
+            // The pools after this one must keep their numbers. So a new pool takes this number. If
+            // there is no new pool, an empty pool without a name takes the number.
             None => added.next().unwrap_or_else(|| {
                 dropped_pool(Pool::from_blocks("", pool.kind(), Vec::new(), 0), false)
             }),
@@ -114,8 +117,8 @@ pub(crate) fn merge(old: &MapImage, plan: &Plan) -> Result<Vec<PlannedPool>, Map
     Ok(pools)
 }
 
-/// Returns whether a pool that the plan no longer has is still needed: it has an address that is
-/// leased, or that cools down or lingers and that no planned pool takes over.
+/// Returns whether a pool that the plan no longer has is still needed. It is needed for a leased
+/// address, and for a cooling or lingering address that no pool of the plan takes over.
 fn is_busy(old: &MapImage, table: &Table<'_>, plan: &Plan) -> bool {
     // A lower bound of the current time.
     let now: Tick = stamp_time(old.header(LAST_STAMP));

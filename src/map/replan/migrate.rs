@@ -1,10 +1,11 @@
-//! The move of the state of addresses that a new plan has in another pool.
+//! Migration: moves the state of addresses that a new plan assigns to another pool.
 //!
-//! Such an address has a slot in both pools. One of them has the state of the address: its
-//! cool-down, its last user, its reservation. When the new map is built, the state moves to the
-//! slot in the planned pool, and the other slot becomes retired and blank. A leased slot stays where
-//! it is, because the handle of the session names it. The slot in the planned pool waits for the
-//! release then, and [`crate::map::engine::handover`] moves the state at the release.
+//! Such an address has a slot in both pools. One of these slots has the state of the address: its
+//! cool-down, its last user, its reservation. While the new map is built, [`migrate`] moves the
+//! state to the slot in the planned pool, and retires and blanks the other slot. It does not move a
+//! leased slot, because the handle of the session names that slot. In this case, the slot in the
+//! planned pool awaits the release, and [`crate::map::engine::handover`] moves the state at the
+//! release.
 
 use super::merge::is_kept;
 use super::overlap::find_overlaps;
@@ -16,21 +17,21 @@ use crate::map::engine::writer::MapWriter;
 use crate::map::format::pool::PlannedPool;
 use crate::map::format::slot::{AWAITING_RELEASE, RETIRED};
 
-/// Moves the state of addresses that are in another pool now. Runs before the first rebuild, so
-/// queues and index need no update.
+/// Moves the state of all addresses that are now in another pool. The caller rebuilds queues and
+/// index later, so this function does not update them.
 pub(crate) fn migrate(new: &MapWriter<'_>, pools: &[PlannedPool], old: &MapImage) {
     let writers: Vec<TableWriter<'_>> = new.table_writers().map(|(_, table)| table).collect();
     let mut tables: Vec<Table<'_>> = new.tables().map(|(_, table)| table).collect();
     let mut all_pools = new.pools();
-    // Removed pools follow the pools of the new map. They are only read.
+    // Append the pools that were removed. This function only reads them.
     for ((number, table), pool) in old.tables().zip(old.pools()) {
         if !is_kept(pools, number) {
             all_pools.push(pool);
             tables.push(table);
         }
     }
-    // A loopback slot has two addresses, so its state can move to two slots. Therefore the old
-    // slots are blanked at the end.
+    // A loopback slot has two addresses, so its state can move to two slots. Therefore blank the
+    // old slots at the end.
     let mut moved = Vec::new();
     for overlap in find_overlaps(&all_pools) {
         for offset in 0..overlap.count {
@@ -57,7 +58,8 @@ pub(crate) fn migrate(new: &MapWriter<'_>, pools: &[PlannedPool], old: &MapImage
     }
 }
 
-/// Copies the state of an address to its slot in the planned pool, or makes that slot wait.
+/// Copies the state of an address to its slot in the planned pool. If the address is leased, makes
+/// that slot await the release instead.
 fn move_state((to, to_slot): (&TableWriter<'_>, u32), (from, from_slot): (&Table<'_>, u32)) {
     let (owner, meta) = (from.owner(from_slot), from.meta_without_plan(from_slot));
     match (to.owner(to_slot).stamp(), owner.stamp()) {
@@ -85,8 +87,8 @@ mod tests {
     use crate::pool::{Pool, PoolKind};
     use crate::session::SessionId;
 
-    /// Returns a map in which a session holds the only address of a pool that was renamed since:
-    /// pool 0 is the old one, pool 1 the new one.
+    /// Returns a map after its only pool was renamed. A session holds the only address. Pool 0 has
+    /// the old name, and pool 1 has the new name.
     fn map_with_renamed_pool() -> WritableMap {
         let directory = tempfile::tempdir().unwrap();
         let settings = Settings { cool_down: 60, ..Settings::default() };

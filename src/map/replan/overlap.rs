@@ -13,7 +13,7 @@ pub(crate) struct Overlap {
 }
 
 impl Overlap {
-    /// Returns the pool index and the slot of an address in both pools.
+    /// Returns the pool index and the slot, in both pools, of the address at this offset.
     pub(crate) fn slots_at(&self, offset: u32) -> [(usize, u32); 2] {
         self.first.map(|(pool, slot)| (pool, slot + offset))
     }
@@ -28,7 +28,7 @@ struct Run {
     slot: u32,
 }
 
-/// Returns the addresses of a pool as runs, second loopback addresses included.
+/// Returns the addresses of a pool as runs. Includes the second loopback addresses.
 fn runs(number: usize, pool: &Pool) -> impl Iterator<Item = Run> {
     let ends = pool.blocks().iter().skip(1).map(|(slot, _)| *slot).chain([pool.slots()]);
     pool.blocks().iter().zip(ends).flat_map(move |((slot, range), end)| {
@@ -56,7 +56,7 @@ pub(crate) fn find_overlaps(pools: &[Pool]) -> Vec<Overlap> {
         pools.iter().enumerate().flat_map(|(number, pool)| runs(number, pool)).collect();
     all_runs.sort_unstable_by_key(|run| (run.is_ipv4, run.first));
     let mut overlaps = Vec::new();
-    // The earlier runs that can reach into the next one: rarely more than one per pool.
+    // The earlier runs that can overlap the next run. There is rarely more than one per pool.
     let mut open_runs: Vec<Run> = Vec::new();
     for run in all_runs {
         open_runs.retain(|open| open.is_ipv4 == run.is_ipv4 && open.last >= run.first);

@@ -16,12 +16,12 @@ pub enum Shortage {
     /// Every address is leased, reserved or drained.
     #[error("{}", crate::EXHAUSTED_MESSAGE)]
     Exhausted,
-    /// The addresses that are not leased cool down.
+    /// All addresses that are not leased cool down.
     #[error(
         "no address is available: every free address cools down until second {until} after boot"
     )]
     Cooling {
-        /// The time at which the first of them is available.
+        /// The time at which the first of these addresses becomes available.
         until: Tick,
     },
     /// Cooled addresses wait for [`Map::reap`](crate::map::Map::reap) to check their sockets.
@@ -87,7 +87,7 @@ pub enum CloseError {
     /// The session is not open.
     #[error("session {0} is not open")]
     NotOpen(SessionId),
-    /// The lease of the handle was released before.
+    /// The session has already released the lease of the handle.
     #[error("stale: the lease of session {0} was released before")]
     Stale(SessionId),
     /// The handle belongs to another boot or network namespace.
@@ -157,7 +157,7 @@ pub enum PlanError {
     /// The plan has more pools than a map can have.
     #[error("the plan has {0} pools, but a map has at most {MAX_POOLS}")]
     TooManyPools(usize),
-    /// The pools of the plan and the former pools that are still needed are too many.
+    /// There are too many pools: the pools of the plan, and the former pools that are still needed.
     #[error(
         "the plan has {planned} pools and {} former pools have addresses in use or cooling down \
          ({}), but a map has at most {MAX_POOLS}",
@@ -186,7 +186,7 @@ pub enum PlanError {
         first: String,
         /// The name of the other pool.
         second: String,
-        /// The lowest address that both contain.
+        /// The lowest address that both pools contain.
         address: IpAddr,
     },
     /// The map would not have a valid layout.

@@ -14,7 +14,7 @@ pub enum EventKind {
     Assigned = 1,
     /// A session was closed, and all its addresses were released.
     Released = 2,
-    /// A session got no address from a pool, because none was available.
+    /// A session got no address from a pool, because the pool had no available address.
     Exhausted = 3,
     /// An assignment brought a pool below its low-water mark.
     LowWater = 4,
@@ -32,17 +32,17 @@ pub struct Event {
     pub kind: EventKind,
     /// The session.
     pub session: SessionId,
-    /// The address. Set for assignments and low water.
+    /// The address. Set for the kinds `Assigned` and `LowWater`.
     pub address: Option<IpAddr>,
-    /// The generation of the lease. Set for assignments.
+    /// The generation of the lease. Set for the kind `Assigned`.
     pub generation: u32,
-    /// The user, if known. Not set for releases.
+    /// The user, if known. Not set for the kind `Released`.
     pub user: Option<String>,
-    /// The client of the user, if known. Not set for releases.
+    /// The client of the user, if known. Not set for the kind `Released`.
     pub client: Option<IpAddr>,
 }
 
-/// The events that `Journal::since` found.
+/// The result of `Journal::since`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RecentEvents {
@@ -50,6 +50,6 @@ pub struct RecentEvents {
     pub events: Vec<Event>,
     /// The number of requested events that were overwritten before they were read.
     pub lost: u64,
-    /// The number to pass to the next call.
+    /// The number to pass to the next call of `Journal::since`.
     pub next: u64,
 }

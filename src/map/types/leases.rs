@@ -4,7 +4,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::session::{Lease, SessionId};
 
-/// Maximum number of leases of one session: V, its IPv6 counterpart, and L.
+/// Maximum number of leases of one session: an IPv4 virtual IP, an IPv6 virtual IP, and a loopback
+/// address.
 pub const MAX_LEASES: usize = 3;
 
 /// The leases of one session, in the order of the pools.
@@ -15,8 +16,8 @@ pub struct Leases {
     leases: [PackedLease; MAX_LEASES],
 }
 
-/// A lease without its session, in whole words without padding, so that a copy takes few
-/// instructions.
+/// A lease without its session. The struct has no padding, so the processor can copy it in whole
+/// words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PackedLease {
     /// The upper and the lower half of the address as a number.
@@ -59,26 +60,26 @@ impl Leases {
         self.leases.get(..self.count).unwrap_or_default()
     }
 
-    /// Returns the first lease, which the handle names.
+    /// Returns the first lease. The handle of the session names this lease.
     #[inline]
     pub(crate) fn anchor(&self) -> Option<Lease> {
         self.iter().next()
     }
 
-    /// Returns the lease of this pool.
+    /// Returns the lease in this pool.
     #[inline]
     pub(crate) fn in_pool(&self, pool: u16) -> Option<Lease> {
         self.iter().find(|lease| lease.pool == pool)
     }
 
-    /// Returns a single lease.
+    /// Returns a list that contains one lease.
     #[inline(always)]
     pub(crate) fn single(session: SessionId, lease: PackedLease) -> Self {
         let leases = [lease, PackedLease::default(), PackedLease::default()];
         Self { session: Some(session), count: 1, leases }
     }
 
-    /// Appends a lease of the session. Does nothing if there are [`MAX_LEASES`] already.
+    /// Appends a lease of the session. Does nothing if there are already [`MAX_LEASES`] leases.
     #[inline(always)]
     pub(crate) fn push(&mut self, session: SessionId, lease: PackedLease) {
         if let Some(free) = self.leases.get_mut(self.count) {

@@ -1,4 +1,5 @@
-//! The plain values that callers of a map pass and receive. They depend on no other part of it.
+//! The plain values that callers of a map pass and receive. They do not depend on the other modules
+//! of `map`.
 
 pub(crate) mod error;
 pub(crate) mod event;

@@ -12,18 +12,20 @@ pub struct OpenedSession {
     pub handle: Handle,
     /// All leases of the session.
     pub leases: Leases,
-    /// Whether the session was open before. Its leases are the same then, or more if it lacked some.
+    /// Whether the session was already open. In this case it keeps its leases, and this call has
+    /// added the missing ones.
     pub already_open: bool,
-    /// Why the session has fewer leases than it could have.
+    /// The reason why the session did not get all leases; `None` if it got all of them.
     pub shortage: Option<Shortage>,
     /// Whether this call brought a pool below its low-water mark.
     pub low_water: bool,
-    /// The leases that this call added to a session that was open before, one bit for each.
+    /// The leases that this call added to a session that was already open, one bit for each lease.
     pub(crate) added: u8,
 }
 
 impl OpenedSession {
-    /// Returns the leases that this call added: all of them, unless the session was open before.
+    /// Returns the leases that this call added. These are all leases if the session was not open
+    /// before.
     pub fn new_leases(&self) -> impl Iterator<Item = Lease> + '_ {
         let is_new = |index: usize| !self.already_open || self.added & 1 << index != 0;
         self.leases
@@ -48,6 +50,6 @@ pub struct ClosedSession {
 pub struct AdminChange {
     /// The number of addresses that the change applies to.
     pub addresses: u32,
-    /// The number of them that sessions hold. The sessions keep them.
+    /// The number of these addresses that sessions hold. The sessions keep these addresses.
     pub held: u32,
 }

@@ -1,4 +1,4 @@
-//! The input of a map: the plan that it is built from, and the options of a session.
+//! The input of a map: the plan from which a map is built, and the options of a session.
 
 use std::net::IpAddr;
 
@@ -6,14 +6,15 @@ pub use crate::leader::Leader;
 use crate::policy::Policy;
 use crate::pool::{Pool, Reservation};
 
-/// The content of a map. `Farm::plan` returns one for a server.
+/// The plan from which a map is built. `Farm::plan` returns the plan of a server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Plan {
-    /// The pools, at most [`MAX_POOLS`](crate::map::MAX_POOLS), without common addresses.
+    /// The pools, at most [`MAX_POOLS`](crate::map::MAX_POOLS). Two pools must not have an address
+    /// in common.
     ///
-    /// The number of a pool is its index here. If the map replaces another one, pools that exist
-    /// already keep their numbers.
+    /// The number of a pool is its index in this list. If the map replaces another map, the pools
+    /// of that map keep their numbers.
     pub pools: Vec<Pool>,
     /// The policy for hook layers.
     pub policy: Policy,
@@ -64,7 +65,8 @@ pub struct Settings {
     /// Whether a cooled address becomes available only after [`Map::reap`](crate::map::Map::reap)
     /// has found no socket on it.
     pub check_in_use: bool,
-    /// Report once when fewer addresses of a pool than this are available; 0 for never.
+    /// If fewer addresses of a pool than this number are available, the map reports it once; 0 for
+    /// no report.
     pub low_water: u32,
     /// Maximum number of sessions of one user; 0 for no limit.
     pub sessions_per_user: u32,
@@ -109,7 +111,7 @@ impl Settings {
         self
     }
 
-    /// Sets the number of available addresses below which the map reports once; 0 for never.
+    /// Sets the number of available addresses below which the map reports once; 0 for no report.
     #[must_use]
     pub const fn with_low_water(mut self, low_water: u32) -> Self {
         self.low_water = low_water;
@@ -160,7 +162,7 @@ pub enum ExhaustionPolicy {
     Pass,
     /// The session does not start.
     Refuse,
-    /// The caller tries again for up to this many seconds, then continues as with `Pass`.
+    /// The caller tries again for up to this many seconds. Then it continues as with `Pass`.
     Wait(u32),
 }
 
@@ -170,7 +172,7 @@ pub enum AllocationTime {
     /// The logon of the user.
     #[default]
     Logon,
-    /// The first start of a listed program in the session. A hook layer never allocates.
+    /// The first start of a listed program in the session. A hook layer never allocates an address.
     FirstUse,
 }
 
@@ -178,11 +180,12 @@ pub enum AllocationTime {
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct OpenOptions<'a> {
-    /// The name of the user, for returning users, reservations and the limit per user. The map
-    /// keeps at most 63 bytes.
+    /// The name of the user. The map uses it for returning users, reservations and the limit per
+    /// user. The map stores at most 63 bytes of the name.
     pub user: Option<&'a str>,
-    /// The name of the pool for virtual IPs. Without it, the pool is `default`, or the first one of
-    /// the plan. Every session gets an address of the loopback pool.
+    /// The name of the pool for virtual IPs. Without a name, the session gets an address of the
+    /// pool `default`, or of the first pool of the plan if no pool is named `default`. Every
+    /// session also gets an address of the loopback pool.
     pub pool: Option<&'a str>,
     /// Require this address; fail if it is not available.
     pub address: Option<IpAddr>,
@@ -243,7 +246,7 @@ impl OpenOptions<'_> {
         !self.has_identity() && self.pool.is_none() && self.address.is_none()
     }
 
-    /// Returns whether an option is set that the sessions file keeps.
+    /// Returns whether an option is set that the sessions file stores.
     #[inline]
     pub(crate) fn has_identity(&self) -> bool {
         self.user.is_some() || self.client.is_some() || self.leader.is_some()

@@ -7,14 +7,14 @@ use super::plan::Leader;
 use crate::Tick;
 use crate::session::{Handle, SessionId};
 
-/// The numbers of one pool, as its writer published them.
+/// The counters of one pool, as the last writer stored them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PoolStatus {
     /// The name of the pool. Empty if the pool was removed and pools with higher numbers exist.
     pub name: String,
-    /// Whether it is a loopback pool.
+    /// Whether the pool is a loopback pool.
     pub loopback: bool,
-    /// Whether its addresses are IPv4.
+    /// Whether the addresses are IPv4.
     pub ipv4: bool,
     /// The number of addresses.
     pub slots: u32,
@@ -28,8 +28,8 @@ pub struct PoolStatus {
     pub lingering: u32,
     /// Addresses that are reserved for a user and not leased.
     pub reserved: u32,
-    /// Addresses that an administrator drained, or that are no longer configured, and that are not
-    /// leased.
+    /// Addresses that are not leased, and that an administrator drained or the configuration no
+    /// longer contains.
     pub drained: u32,
     /// The maximum of `used` so far.
     pub peak: u32,
@@ -42,9 +42,9 @@ pub struct SlotRow {
     pub address: IpAddr,
     /// The state of the address.
     pub state: SlotState,
-    /// Whether it is reserved for a user.
+    /// Whether the address is reserved for a user.
     pub reserved: bool,
-    /// Whether an administrator drained it, or it is no longer configured.
+    /// Whether an administrator drained the address, or the configuration no longer contains it.
     pub drained: bool,
 }
 
@@ -57,7 +57,7 @@ pub enum SlotState {
     Leased,
     /// Released, and not available to other users yet.
     Cooling,
-    /// Cooled down, but still with sockets.
+    /// Cooled down, but sockets still use the address.
     Lingering,
 }
 
@@ -69,9 +69,9 @@ pub struct SessionRow {
     pub session: SessionId,
     /// The handle of the session.
     pub handle: Handle,
-    /// Its leases.
+    /// The leases of the session.
     pub leases: Leases,
-    /// The start of its first lease.
+    /// The start of the first lease.
     pub since: Tick,
     /// The user, if the `sessions` file can be read.
     pub user: Option<String>,
