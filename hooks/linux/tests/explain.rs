@@ -299,7 +299,7 @@ fn each_obstacle_is_reported() {
             obstacles_of(&host, session.command(&plain).env_remove("VIPOOL_LEASE")),
             ["no-session"]
         );
-        // A program with the same name and another path.
+        // The program has the same name as a listed program, and another path.
         let other = host.directory.join("idle-plain");
         fs::copy(&plain, &other).unwrap();
         let (process, _) = start_until_ready(&mut session.command(&other));
@@ -307,7 +307,7 @@ fn each_obstacle_is_reported() {
         assert_eq!(obstacles(&report), ["not-listed"]);
         assert_eq!(report["near_misses"][0]["place"], 1, "{report:#}");
         assert_eq!(report["rules"], 3);
-        // A damaged map.
+        // The map is damaged.
         let map = host.directory.join("elsewhere");
         fs::create_dir(&map).unwrap();
         fs::write(map.join("map"), [7; 8192]).unwrap();
@@ -316,13 +316,13 @@ fn each_obstacle_is_reported() {
             obstacles_of(&host, session.command(&plain).env("VIPOOL_MAP", damaged)),
             ["map-unreadable"]
         );
-        // Another network namespace.
+        // The process is in another network namespace.
         let other_namespace = format!("exec unshare -n {}", plain.display());
         let (process, _) =
             start_until_ready(session.command("/bin/sh").args(["-c", &other_namespace]));
         let report = explain(&host, &process);
         assert!(obstacles(&report).contains(&"other-namespace"), "{report:#}");
-        // A rule that is inherited from the parent.
+        // The process inherits the rule from its parent.
         let shell = fs::canonicalize("/bin/sh").unwrap();
         host.change_policy(|policy| {
             policy.programs = vec![inheriting_program(&shell)];

@@ -141,7 +141,8 @@ fn running_program_follows_replaced_map() {
         output.read_line(&mut String::new()).unwrap();
         let host_port = || "127.0.0.1:8094".to_owned();
         assert_eq!(query_names(&mut process, &mut output), (host_port(), own.clone()));
-        // The program follows a replaced map, which contains the leases of the session.
+        // When the map is replaced, the program uses the new map. The new map contains the leases
+        // of the session.
         for round in 0..5 {
             host.change_policy(|policy| policy.rewrite.hide_addresses = round % 2 == 0);
             assert_eq!(query_names(&mut process, &mut output), (host_port(), own.clone()));

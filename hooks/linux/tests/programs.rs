@@ -191,7 +191,7 @@ asyncio.run(main())";
         },
         |run| {
             let reply = run.query(python_path().to_str().unwrap(), &["-c", client]);
-            // Both ends see 127.0.0.1, to which the client connected.
+            // The client connected to 127.0.0.1, so both ends see this address.
             assert_eq!(reply, format!("{} 127.0.0.1 127.0.0.1", run.number));
         },
     );

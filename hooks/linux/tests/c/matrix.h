@@ -35,7 +35,8 @@
 
 /* Whether the process list contains this program, so that the hook rewrites its calls. */
 extern int listed;
-/* The session's addresses as text. */
+/* The session's addresses as text: the virtual IPs V and V6, and the loopback addresses L and
+ * L6. */
 extern const char *V, *L, *L6, *V6;
 
 /* Sets `listed` and the addresses from the environment. */

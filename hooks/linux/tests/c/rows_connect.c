@@ -157,8 +157,8 @@ static void connect_and_check(int service, const char *host, int port, const cha
     }
 }
 
-/* A connect to 127.0.0.1 reaches the listener on L. Without it, the connect reaches the listener
- * on V, and without both the listener of the host. */
+/* A connect to 127.0.0.1 reaches the listener on L. If there is none, the connect reaches the
+ * listener on V. If there is none either, it reaches the listener of the host. */
 static void row_11(void) {
     connect_and_check(listen_on(LOOPBACK, 8011), LOOPBACK, 8011, L, LOOPBACK);
     connect_and_check(listen_on(ANY, 8111), LOOPBACK, 8111, V, L);
@@ -211,8 +211,8 @@ static void row_19(void) {
                   format_host_port(HOST_ADDRESS, 8019));
 }
 
-/* The session's service sees a client that is bound to 127.0.0.1 at 127.0.0.1. The listener does
- * not block. */
+/* If a client is bound to 127.0.0.1, the session's service sees this address as the peer. The
+ * listener does not block. */
 static void row_20(void) {
     int service = listen_on(LOOPBACK, 8020);
     fcntl(service, F_SETFL, O_NONBLOCK);

@@ -135,7 +135,7 @@ static void row_22_families(void) {
     expect("connect of an IPV6_V6ONLY socket", try_connect(v6only, EXTERNAL_ADDRESS, 7),
            "EAFNOSUPPORT");
     expect("connect of a stream", try_connect(tcp6(), EXTERNAL_ADDRESS, 7), "EINVAL");
-    /* A service of the session. */
+    /* The destination is a service of the session. */
     fd = udp6();
     expect("bind", try_bind(service, ANY, 8222), "ok");
     expect("connect", try_connect(fd, LOOPBACK, 8222), "ok");

@@ -39,7 +39,7 @@ static void row_35(void) {
     expect("child", status == 0 ? "ok" : "failed", "ok");
 }
 
-/* Closed and reused descriptors leave no state. */
+/* After a descriptor is closed and reused, the hook keeps no state of the old socket. */
 static void row_36(void) {
     int fd = tcp();
     expect("bind", try_bind(fd, LOOPBACK, 8036), "ok");
@@ -72,7 +72,7 @@ static void *accept_blocking(void *fd) {
     return NULL;
 }
 
-/* siglongjmp and cancellation out of blocking calls leave no state. */
+/* After siglongjmp or a thread cancellation leaves a blocking call, the hook works as before. */
 static void row_37(void) {
     int service = listen_on(LOOPBACK, 8037);
     signal(SIGALRM, jump_out);

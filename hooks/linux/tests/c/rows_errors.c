@@ -3,7 +3,7 @@
 
 #include <sys/mman.h>
 
-/* Returns a page without access. */
+/* Returns an inaccessible page. */
 static void *inaccessible_page(void) {
     return mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 }

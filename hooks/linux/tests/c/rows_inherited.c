@@ -118,7 +118,8 @@ int run_helper(const char *mode, const char *host, int port) {
     return recv(fd, &byte, 1, 0) != 0;
 }
 
-/* accept detects paired sockets even if the caller passes no address buffer. */
+/* After an accept without an address buffer, the hook still detects that the visible address
+ * depends on the peer. */
 static void row_20_null_address(void) {
     int listener = listen_on(ANY, 8220), loopback_listener = listen_on(LOOPBACK, 8320);
     pid_t child = spawn_helper(-1, "connect", LOOPBACK, 8320);
