@@ -1,4 +1,4 @@
-//! Atomics and waiting. The model checker replaces the atomics under `--cfg loom`.
+//! Atomics, and back-off for waiting. Under `--cfg loom`, the model checker replaces the atomics.
 
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,8 @@ pub(crate) use loom::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug)]
 pub(crate) struct Backoff {
     timeout: Duration,
-    /// Time of the first wait. The clock is read no earlier, so that a loop that succeeds at once
-    /// does not pay for it.
+    /// Time of the first wait. [`Backoff::new`] does not read the clock, so a loop that succeeds at
+    /// once never reads it.
     start: Option<Instant>,
     pause: Duration,
 }
@@ -28,8 +28,8 @@ impl Backoff {
         Self { timeout, start: None, pause: Self::FIRST_PAUSE }
     }
 
-    /// Sleeps, twice as long as the last time up to a limit. Returns false, without sleeping, after
-    /// the timeout.
+    /// Sleeps. Each pause is twice as long as the previous pause, up to a limit. Returns false
+    /// without sleeping after the timeout.
     pub(crate) fn wait(&mut self) -> bool {
         let start = *self.start.get_or_insert_with(Instant::now);
         if start.elapsed() >= self.timeout {

@@ -2,8 +2,8 @@
 //!
 //! A row generates the field, its bit in the map file, its bit in the C ABI and its key in
 //! farm.toml. The documentation comment of a row is the documentation of the field. To add a
-//! setting, add a row and use the field; `examples/farm.toml` and the C constant are compared with
-//! the table by tests.
+//! setting, add a row and use the field. A test compares `examples/farm.toml` with the table. The
+//! feature `capi` does not compile without the C constant.
 //!
 //! Bits never change their meaning once a release has written them.
 
@@ -108,11 +108,11 @@ flags! {
 flags! {
     /// The flags of one rule of the process list: keys of `[[program]]`.
     ProgramFlags {
-        /// The rule also applies to children that no rule of their own matches.
+        /// The rule also applies to child processes that match no rule.
         inherit, with_inherit: bool = 0, "inherit";
         /// A bind to 127.0.0.1 with port 0 is rewritten too (row 23).
         map_ephemeral, with_map_ephemeral: bool = 1, "map-ephemeral";
-        /// The result of a bind to the wildcard address without a virtual IP (row 3).
+        /// The result of a bind to the wildcard address if there is no virtual IP (row 3).
         wildcard, with_wildcard: WildcardBind = 2, "wildcard";
         /// The destination of a connect to 127.0.0.1 (row 11).
         loopback_connect, with_loopback_connect: LoopbackConnect = 3, "loopback-connect";
@@ -122,8 +122,8 @@ flags! {
 flags! {
     /// The flags for all listed programs: keys of `[rewrite]`.
     RewriteFlags {
-        /// A bind passes unchanged if the virtual IP is on no interface (row 6). Otherwise it
-        /// fails.
+        /// If no interface has the virtual IP, a bind passes unchanged (row 6). Without this flag,
+        /// the bind fails.
         pass_when_missing, with_pass_when_missing: bool = 0, "pass-when-missing";
         /// Listed programs do not see other sessions' addresses in lists of interfaces (row 43).
         hide_addresses, with_hide_addresses: bool = 1, "hide-addresses";

@@ -1,8 +1,8 @@
 //! Matching of programs with the rules of the process list.
 //!
 //! The most specific matching rule wins. A rule for a script is more specific than a rule for its
-//! interpreter, and a full path is more specific than a bare name. Among equals, the first in the
-//! file wins.
+//! interpreter, and a full path is more specific than a bare name. Among equally specific rules,
+//! the first rule in the file wins.
 
 use std::fmt;
 
@@ -13,12 +13,14 @@ use super::path::{PatternKind, file_name, pattern_kind, same_name, same_path};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Executable<'a> {
-    /// The path of its file: `/proc/self/exe`, `GetModuleFileNameW`.
+    /// The path of the program's file: the target of `/proc/self/exe`, or the result of
+    /// `GetModuleFileNameW`.
     pub path: &'a [u8],
-    /// The path by which it was started, if that may differ (a symbolic link). On Linux this is
-    /// `AT_EXECFN` of getauxval(3). Of a relative path, only the file name is used.
+    /// The path by which the program was started, if it can differ from `path` (a symbolic link).
+    /// On Linux this is `AT_EXECFN` of getauxval(3). If the path is relative, only its file name is
+    /// used.
     pub invoked_as: Option<&'a [u8]>,
-    /// The script, if the program is an interpreter.
+    /// The script that the program runs, if the program is an interpreter.
     pub script: Option<&'a [u8]>,
     /// The rules for comparing paths.
     pub style: PathStyle,
@@ -65,11 +67,11 @@ pub(super) struct RulePattern<'a> {
 /// How a rule matched a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MatchKind {
-    /// By the path of its file, or by the full path by which it was started.
+    /// By the path of the program's file, or by the full path by which the program was started.
     FullPath,
-    /// By a listed symbolic link to its file.
+    /// By a listed symbolic link to the program's file.
     Link,
-    /// By the name of its file, in any directory.
+    /// By the name of the program's file, in any directory.
     BareName,
 }
 
@@ -108,12 +110,12 @@ impl MatchResult {
         script << 2 | program
     }
 
-    /// The highest [`specificity`](Self::specificity). No later rule can win over it.
+    /// The highest [`specificity`](Self::specificity). No later rule can be more specific.
     pub(super) const MAX_SPECIFICITY: u8 = 2 << 2 | 3;
 }
 
 impl MatchResult {
-    /// Returns the result as a sentence for people.
+    /// Returns the result as text in English.
     pub fn text(self) -> &'static str {
         match self {
             MatchResult::Matched { by, script } => match (by, script.is_some()) {
@@ -139,7 +141,7 @@ impl fmt::Display for MatchResult {
     }
 }
 
-/// Returns the index of the most specific match; among equals, the first.
+/// Returns the index of the most specific match. Among equally specific matches, returns the first.
 pub(super) fn most_specific(
     results: impl Iterator<Item = MatchResult>,
 ) -> Option<(usize, MatchResult)> {
@@ -159,8 +161,9 @@ pub(super) fn most_specific(
 #[derive(Clone, Copy)]
 pub(super) struct ExecutablePaths<'a> {
     program: Executable<'a>,
-    /// Its file, the path by which it was started, and its file without the suffix by which the
-    /// kernel marks a file that was replaced while it runs (proc_pid_exe(5)).
+    /// The path of the program's file, the path by which the program was started, and the path of
+    /// the file without the suffix ` (deleted)`. The kernel adds this suffix if the file was
+    /// replaced while the program runs (proc_pid_exe(5)).
     paths: [Option<&'a [u8]>; 3],
     /// The file names of `paths`.
     names: [Option<&'a [u8]>; 3],

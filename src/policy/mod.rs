@@ -1,11 +1,11 @@
 //! The policy of hook layers: the process list and the settings for listed programs.
 //!
 //! [`Policy`] is the policy as values. [`Policy::encode`] compiles it for the map file, so that a
-//! hook layer parses nothing. [`PolicyView`] reads the compiled form in place. It never allocates
-//! or panics, and in damaged bytes it finds no program.
+//! hook layer parses nothing. [`PolicyView`] reads the compiled form in place. A view never
+//! allocates or panics. In damaged bytes it finds no program.
 //!
-//! `path` compares paths, `matching` selects the rule for a program, `flags` declares the flags,
-//! and `compiled` is the form in the map file.
+//! The module `path` compares paths, `matching` selects the rule for a program, `flags` declares
+//! the flags, and `compiled` encodes the policy for the map file.
 //!
 //! ```
 //! use vipool::policy::{Executable, Features, MatchKind, PathStyle, Policy, PolicyView, Program, MatchResult};
@@ -47,7 +47,7 @@ pub use matching::{Executable, MatchKind, MatchResult};
 pub use pools::{PoolRule, choose_pool};
 pub use script::script_argument;
 
-/// The result of a bind to 0.0.0.0 with a fixed port without a virtual IP (row 3 of the socket
+/// The result of a bind to 0.0.0.0 and a fixed port, if there is no virtual IP (row 3 of the socket
 /// matrix).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -55,7 +55,7 @@ pub enum WildcardBind {
     /// The bind is not rewritten.
     #[default]
     Keep = 0,
-    /// The bind uses the session's loopback address, which the network cannot reach.
+    /// The bind uses the session's loopback address, which other hosts cannot reach.
     Loopback = 1,
 }
 
@@ -63,14 +63,14 @@ pub enum WildcardBind {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum LoopbackConnect {
-    /// The session's own listener if there is one, else the host.
+    /// The session's own listener if the session has one on this port, else the host.
     #[default]
     OwnFirst = 0,
     /// Always the session's own address.
     Own = 1,
 }
 
-/// A range of ports. Both ends belong to it.
+/// A range of ports, including both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PortRange {
     /// Lowest port.
@@ -114,13 +114,13 @@ impl std::fmt::Display for PortRange {
 }
 
 impl PortRange {
-    /// Returns the ports in both ranges.
+    /// Returns the ports that both ranges contain.
     pub fn intersection(&self, other: &PortRange) -> Option<PortRange> {
         let (first, last) = (self.first.max(other.first), self.last.min(other.last));
         (first <= last).then_some(PortRange { first, last })
     }
 
-    /// Returns the same ports as sorted ranges that neither overlap nor touch.
+    /// Merges ranges. Returns the same ports as sorted ranges with a gap between any two of them.
     pub fn merge<'p>(ports: impl Iterator<Item = &'p PortRange>) -> Vec<PortRange> {
         let mut sorted: Vec<PortRange> = ports.copied().collect();
         sorted.sort_unstable_by_key(|range| (range.first, range.last));
@@ -152,10 +152,11 @@ pub enum PathStyle {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Program {
-    /// A full path (recommended) or a bare file name.
+    /// The pattern: a full path (recommended) or a bare file name.
     pub pattern: String,
-    /// The target, if `pattern` is a symbolic link. The system reports it as the path of the
-    /// running program. [`Policy::resolve_links`] sets it; it is not a key of farm.toml.
+    /// The target of `pattern`, if `pattern` is a symbolic link. The system reports the target as
+    /// the path of the running program. [`Policy::resolve_links`] sets this field. farm.toml has no
+    /// key for it.
     pub target: Option<String>,
     /// For an interpreter: the rule applies only to this script (full path or bare name).
     pub script: Option<String>,
@@ -163,7 +164,8 @@ pub struct Program {
     pub features: Features,
     /// The flags of the rule.
     pub flags: ProgramFlags,
-    /// Loopback ports that always lead to the session's own address. The kernel is not queried.
+    /// Loopback ports that always lead to the session's own address. For these ports, the rewriter
+    /// does not look for a listener.
     pub own_ports: Vec<PortRange>,
     /// Loopback ports that belong to the host and are never rewritten.
     pub shared_ports: Vec<PortRange>,
@@ -173,12 +175,12 @@ pub struct Program {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Policy {
-    /// The process list, in the order of the file. The most specific match wins; among equals, the
-    /// first.
+    /// The process list, in the order of the file. The most specific match wins. Among equally
+    /// specific matches, the first wins.
     pub programs: Vec<Program>,
     /// The addresses of the host itself on the matched interfaces (row 5).
     pub host_addresses: Vec<IpAddr>,
-    /// UDP ports whose wildcard binds are kept (row 26).
+    /// UDP ports on which a bind to the wildcard address (0.0.0.0 or ::) is not rewritten (row 26).
     pub wildcard_udp_ports: Vec<PortRange>,
     /// The flags for all programs.
     pub rewrite: RewriteFlags,
@@ -201,7 +203,7 @@ impl Policy {
         self
     }
 
-    /// Sets the UDP ports whose wildcard binds stay wildcard binds.
+    /// Sets the UDP ports on which a bind to the wildcard address is not rewritten.
     #[must_use]
     pub fn with_wildcard_udp_ports(mut self, ports: impl IntoIterator<Item = PortRange>) -> Self {
         self.wildcard_udp_ports = ports.into_iter().collect();
@@ -215,7 +217,7 @@ impl Policy {
         self
     }
 
-    /// Sets the rules that choose the pool of a session.
+    /// Sets the rules that select the pool of a session.
     #[must_use]
     pub fn with_pool_rules(mut self, rules: impl IntoIterator<Item = PoolRule>) -> Self {
         self.pool_rules = rules.into_iter().collect();
@@ -233,8 +235,8 @@ impl Policy {
 }
 
 impl Policy {
-    /// Sets the [`Program::target`] of every listed path that is a symbolic link. `resolve` is
-    /// [`std::fs::canonicalize`] on the machine of the policy.
+    /// Sets the [`Program::target`] of every listed path that is a symbolic link. On the machine of
+    /// the policy, pass [`std::fs::canonicalize`] as `resolve`.
     ///
     /// ```
     /// use vipool::policy::{Policy, Program};
@@ -265,7 +267,7 @@ impl Program {
         Self { pattern: pattern.into(), ..Self::default() }
     }
 
-    /// Sets the file that the pattern leads to as a symbolic link.
+    /// Sets the target of a pattern that is a symbolic link.
     #[must_use]
     pub fn with_target(mut self, target: impl Into<String>) -> Self {
         self.target = Some(target.into());

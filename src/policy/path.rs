@@ -2,14 +2,15 @@
 //! functions and work on every system.
 //!
 //! Nothing here allocates, locks or accesses the file system, so a hook layer may call it from a
-//! signal handler. Paths are bytes. Paths of Windows are WTF-8, see [`utf16_to_wtf8`].
+//! signal handler. Paths are bytes. Windows paths are WTF-8, see [`utf16_to_wtf8`].
 //!
 //! A pattern is a full path or a bare file name. Any other relative path (`bin/app`, `C:app`,
 //! `\app`) depends on the current directory and matches nothing. `..` is not resolved.
 //!
-//! Without the file system, short names (`PROGRA~1`), junctions and drive letters of `subst` are
-//! not recognized. Case is folded one character at a time, as NTFS does. NTFS uses the Unicode
-//! tables of the Windows version that formatted the volume; this module uses those of Rust.
+//! Because this module does not access the file system, it does not resolve short names
+//! (`PROGRA~1`), junctions and drive letters of `subst`. Case is folded one character at a time, as
+//! NTFS does. NTFS uses the Unicode tables of the Windows version that formatted the volume; this
+//! module uses those of Rust.
 
 use super::PathStyle;
 
@@ -81,27 +82,29 @@ pub fn same_name(a: &[u8], b: &[u8], style: PathStyle) -> bool {
             }
             match (str::from_utf8(a), str::from_utf8(b)) {
                 (Ok(a), Ok(b)) => a.chars().map(fold).eq(b.chars().map(fold)),
-                // Names with lone surrogates are not valid UTF-8. Only ASCII is folded in them.
+                // Names with lone surrogates are not valid UTF-8. In such names, only ASCII letters
+                // are folded.
                 _ => a.eq_ignore_ascii_case(b),
             }
         }
     }
 }
 
-/// Returns the last component of a path, or `None` if there is none or it is `..`.
+/// Returns the last component of a path. Returns `None` if the path has no component or the last
+/// one is `..`.
 pub fn file_name(path: &[u8], style: PathStyle) -> Option<&[u8]> {
     let rest = match style {
         PathStyle::Posix => path,
         PathStyle::Windows => windows_root(path).1,
     };
-    // Searched from the end, because this runs for every rule of the process list.
+    // Search from the end, because this function runs for every rule of the process list.
     let mut parts = rest.rsplit(|byte| is_separator_in(*byte, style));
     parts.find(|part| is_component(part)).filter(|name| *name != b"..")
 }
 
-/// Converts a UTF-16 path (of `GetModuleFileNameW`) to WTF-8 in `buffer` and returns the written
-/// part. Returns `None` if the path does not fit. A lone surrogate becomes three bytes, so that
-/// different names stay different.
+/// Converts a UTF-16 path, as `GetModuleFileNameW` returns it, to WTF-8 in `buffer`. Returns the
+/// written part of `buffer`. Returns `None` if the path does not fit. A lone surrogate becomes
+/// three bytes, so different names stay different.
 pub fn utf16_to_wtf8<'b>(wide: &[u16], buffer: &'b mut [u8]) -> Option<&'b [u8]> {
     let mut length = 0;
     for unit in char::decode_utf16(wide.iter().copied()) {
@@ -125,7 +128,7 @@ pub fn utf16_to_wtf8<'b>(wide: &[u16], buffer: &'b mut [u8]) -> Option<&'b [u8]>
 /// The root of a Windows path.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Root {
-    /// `C:\`, with its letter in upper case.
+    /// `C:\`. The value is the letter in upper case.
     Drive(u8),
     /// `\\server\share`.
     Share,
@@ -170,7 +173,7 @@ fn is_separator(byte: u8) -> bool {
     byte == b'\\' || byte == b'/'
 }
 
-/// Returns the components of a path, without empty ones and without `.`.
+/// Returns the components of a path, except empty components and `.`.
 fn components(path: &[u8], style: PathStyle) -> impl Iterator<Item = &[u8]> {
     path.split(move |byte| is_separator_in(*byte, style)).filter(|part| is_component(part))
 }
@@ -210,9 +213,9 @@ fn trim_end(name: &[u8]) -> &[u8] {
     }
 }
 
-/// Returns a character in upper case, with the limits of the NTFS tables: the result is one
-/// character (`ß` stays `ß`), is in the basic multilingual plane, and its lower case is the original
-/// character (`ı`, `ſ` and `µ` stay).
+/// Returns a character in upper case, with the limits of the NTFS tables: the result must be one
+/// character (`ß` stays `ß`) in the basic multilingual plane, and its lower case must be the
+/// original character (`ı`, `ſ` and `µ` stay unchanged).
 fn fold(character: char) -> char {
     if character.is_ascii() {
         return character.to_ascii_uppercase();
@@ -331,7 +334,7 @@ mod tests {
     }
 
     proptest! {
-        /// Otherwise a rule could match only one spelling of a path.
+        /// Without this property, a rule could match only one spelling of a path.
         #[test]
         fn path_equality_is_an_equivalence_relation(a in paths(), b in paths(), c in paths()) {
             let bytes = [a.as_bytes(), b.as_bytes(), c.as_bytes()];

@@ -3,8 +3,8 @@
 
 use super::Executable;
 
-/// The sessions that use a pool: those of certain users, of members of certain groups, and those
-/// that start certain programs.
+/// A rule that selects a pool for sessions: for certain users, for members of certain groups, and
+/// for sessions that start certain programs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolRule {
@@ -72,9 +72,9 @@ pub(super) fn by_precedence(rules: &[PoolRule]) -> impl Iterator<Item = (PoolCri
         .chain(criteria(rules, |rule| &rule.programs, PoolCriterion::Program))
 }
 
-/// Returns the pool for a session of this user, with these groups, that starts this program (if
-/// known). Among equal rules, the first wins. `None` means that no rule matches: use the default
-/// pool.
+/// Returns the pool for a session of this user with these groups. `program` is the program that the
+/// session starts, if known. Among rules of equal precedence, the first wins. If no rule matches,
+/// returns `None`, and the caller uses the default pool.
 ///
 /// ```
 /// use vipool::policy::{PoolRule, choose_pool};

@@ -44,7 +44,8 @@ pub fn script_argument<'a>(mut arguments: impl Iterator<Item = &'a [u8]>) -> Opt
     }
 }
 
-/// Returns whether the argument after `-e` is the path of a script, as for a shell, and not code.
+/// Returns whether the argument after `-e` looks like the path of a script. For a shell, this
+/// argument is a script. For other interpreters, it is code.
 fn is_path(argument: &[u8]) -> bool {
     let has_path_prefix =
         [&b"/"[..], b"./", b"../"].iter().any(|prefix| argument.starts_with(prefix));

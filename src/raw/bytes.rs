@@ -1,4 +1,5 @@
-//! Comparison of sixteen bytes with one byte, in one instruction where the processor can.
+//! Comparison of sixteen bytes with one byte. On x86-64, SSE2 instructions compare all bytes at
+//! once.
 
 #![allow(unsafe_code)]
 
@@ -24,15 +25,16 @@ pub fn equality_mask(words: [u64; 2], byte: u8) -> u32 {
     }
 }
 
-/// Returns the same mask for one word.
+/// Returns the mask of [`equality_mask`] for one word.
 #[cfg(any(test, not(target_arch = "x86_64")))]
 fn word_equality_mask(word: u64, byte: u8) -> u32 {
     const EACH: u64 = 0x0101_0101_0101_0101;
     const LOW: u64 = 0x7f * EACH;
-    // Sets the top bit of every byte that differs: a carry sets it, or it is set already.
+    // Set the top bit of every byte that differs. The carry of the addition sets this bit, or the
+    // difference already has it.
     let difference = word ^ (u64::from(byte) * EACH);
     let differs = (((difference & LOW) + LOW) | difference) & !LOW;
-    // Gathers the inverted top bits in the top byte.
+    // Gather the inverted top bits in the top byte.
     (((differs ^ !LOW) >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u32
 }
 

@@ -21,7 +21,7 @@ pub struct Mapping {
 
 /// Size and alignment of a cache line.
 const CACHE_LINE: usize = 64;
-/// Size of a large page. Large pages save translation look-ups (TLB misses) in a large table.
+/// Size of a large page. Large pages reduce TLB misses in a large table.
 const LARGE_PAGE: usize = 2 << 20;
 
 // SAFETY: the mapping belongs to the process, not to a thread, and all access to it is atomic.
@@ -51,7 +51,7 @@ impl Mapping {
 
     /// Maps the whole words of a file of at least 8 bytes. Does not allocate.
     ///
-    /// The file must keep its length: access to a page behind its end kills the process (SIGBUS,
+    /// The file must keep its length: access to a page past its end kills the process (SIGBUS,
     /// mmap(2)).
     ///
     /// # Errors
@@ -84,8 +84,7 @@ impl Mapping {
         Ok(Self { start, words: length / 8, writable, memory: None })
     }
 
-    /// Maps the whole words of a file of at least 8 bytes. Windows does not truncate a file while
-    /// it is mapped.
+    /// Maps the whole words of a file of at least 8 bytes. Windows does not truncate a mapped file.
     ///
     /// # Errors
     /// Fails if the file is shorter than a word (`UnexpectedEof`) or Windows refuses the mapping.
@@ -129,7 +128,7 @@ impl Mapping {
     #[inline]
     pub fn words(&self) -> &[AtomicU64] {
         // SAFETY: the memory is aligned to words, holds `self.words` of them, and lives as long as
-        // `self`. All access is by atomic words, also in other processes.
+        // `self`. This process and all other processes access the memory only as atomic words.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.words) }
     }
 
@@ -179,8 +178,8 @@ impl Memory {
         // SAFETY: the size of the layout is not zero.
         let start = unsafe { alloc(layout) };
         let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
-        // SAFETY: the memory was just allocated with this size. The advice changes no content; it
-        // comes before the first access, so that the pages are large from the start.
+        // SAFETY: the memory was just allocated with this size. The advice changes no content. It
+        // precedes the first access, so that the kernel allocates large pages from the start.
         unsafe {
             #[cfg(all(target_os = "linux", not(miri)))]
             if align == LARGE_PAGE {

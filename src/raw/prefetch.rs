@@ -1,8 +1,9 @@
-//! Loading of cache lines before they are needed.
+//! Prefetch of cache lines.
 
 #![allow(unsafe_code)]
 
-/// Asks the processor to load the cache lines that hold `value`: two if it straddles a boundary.
+/// Asks the processor to load the cache lines that hold the first byte and the last byte of
+/// `value`.
 ///
 /// Does nothing on processors without an implementation here.
 #[inline(always)]

@@ -2,9 +2,9 @@
 
 #![allow(unsafe_code)]
 
-/// The position of three consecutive parts in a slice: an array of `HEAD` items, then arrays of
-/// `A` items, then arrays of `B` items. The position is checked once, so that locating the parts
-/// later costs one comparison.
+/// The position of three consecutive parts in a slice: an array of `HEAD` items, then arrays of `A`
+/// items, then arrays of `B` items. [`Sections::new`] checks the position once, so that
+/// [`Sections::locate`] needs only one comparison.
 ///
 /// Invariant: in a slice of `slice_length` items all three parts lie within the slice.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +37,8 @@ impl<const HEAD: usize, const A: usize, const B: usize> Sections<HEAD, A, B> {
         (end <= slice_length).then_some(Self { offset, count_a, count_b, slice_length })
     }
 
-    /// Returns the three parts of `items`; `None` if its length is not the one that was checked.
+    /// Returns the three parts of `items`; `None` if `items` does not have the length that was
+    /// checked.
     #[inline(always)]
     pub fn locate<'a, T>(&self, items: &'a [T]) -> Option<Located<'a, T, HEAD, A, B>> {
         if items.len() != self.slice_length {

@@ -1,8 +1,9 @@
 //! A cell that is set once and never blocks.
 //!
 //! [`SetOnce`] differs from `std::sync::OnceLock` in two ways. An empty cell is all zero bits, so a
-//! large static table of cells takes no room in a file. A thread that is interrupted while it sets
-//! the value (by siglongjmp or fork) leaves the cell empty, where a lock would stay held forever.
+//! large static table of cells takes no space in the program file. If siglongjmp or fork interrupts
+//! a thread while it sets the value, the cell stays empty and no thread waits. A lock would stay
+//! held forever.
 
 #![allow(unsafe_code)]
 
@@ -43,8 +44,8 @@ impl<T> SetOnce<T> {
         Some(unsafe { (*self.value.get()).assume_init_ref() })
     }
 
-    /// Sets the value, unless another thread sets it or has set it. The cell may still be empty
-    /// when this returns.
+    /// Sets the value. Does nothing if another thread has set the value or is just setting it. In
+    /// the latter case, the cell can still be empty when this method returns.
     pub fn set(&self, value: T) {
         let claim =
             self.state.compare_exchange(EMPTY, SETTING, Ordering::Relaxed, Ordering::Relaxed);
@@ -60,7 +61,8 @@ impl<T> SetOnce<T> {
 impl<T> Drop for SetOnce<T> {
     fn drop(&mut self) {
         if *self.state.get_mut() == SET {
-            // SAFETY: the value was written, and `&mut self` means that nobody else uses it.
+            // SAFETY: the value was written, and `&mut self` guarantees that no other thread uses
+            // it.
             unsafe { self.value.get_mut().assume_init_drop() };
         }
     }

@@ -21,7 +21,8 @@ impl Word {
         Self(AtomicU64::new(value))
     }
 
-    /// Reads the word, and makes every store before the one that wrote it visible (acquire).
+    /// Reads the word with acquire ordering: the reader also sees every store that preceded the
+    /// store of this value.
     #[inline(always)]
     pub fn load(&self) -> u64 {
         self.0.load(Ordering::Acquire)
@@ -33,7 +34,8 @@ impl Word {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Writes the word after every earlier store (release).
+    /// Writes the word with release ordering: a reader that sees this value also sees every earlier
+    /// store.
     #[inline(always)]
     pub fn store(&self, _: WriteAccess<'_>, value: u64) {
         self.0.store(value, Ordering::Release);
@@ -55,28 +57,29 @@ impl Word {
     }
 }
 
-/// Returns the bytes, in memory order, of words that nobody writes any more.
+/// Returns the bytes, in memory order, of words that no writer changes any more.
 ///
 /// The caller passes only words of the part of a map that never changes after publication.
 #[cfg(not(loom))]
 pub(crate) fn bytes_of(words: &[Word]) -> &[u8] {
     // SAFETY: the words are readable for as long as the slice is borrowed, and any bytes are valid.
-    // Nobody writes them, which the caller guarantees.
+    // The caller guarantees that no thread or process writes to them.
     unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
 }
 
 /// The right to store to words.
 ///
-/// Its lifetime is that of an exclusive borrow of the owner of the words. It is not [`Send`], so
-/// two threads cannot hold it at once.
+/// This value lives as long as an exclusive borrow of the owner of the words. It is not [`Send`],
+/// so two threads cannot have it at the same time.
 #[derive(Clone, Copy, Debug)]
 pub struct WriteAccess<'a>(PhantomData<(&'a mut Word, *const ())>);
 
-/// A type that owns writable words: an exclusive borrow of it is the right to store to them.
+/// A type that owns writable words. An exclusive borrow of the owner includes the right to store to
+/// its words.
 pub trait OwnsWords {}
 
 impl<'a> WriteAccess<'a> {
-    /// Turns an exclusive borrow of the owner into a shared one and the right to store.
+    /// Splits an exclusive borrow of the owner into a shared borrow and the right to store.
     #[inline(always)]
     pub fn split<T: OwnsWords>(owner: &'a mut T) -> (&'a T, Self) {
         (owner, Self(PhantomData))

@@ -12,7 +12,7 @@ use crate::session::Addresses;
 /// A rewritten bind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bind {
-    /// The address to bind. Its family is that of the program's address.
+    /// The address to bind. It has the family of the program's address.
     pub address: SocketAddr,
     /// Whether the hook layer clears `IPV6_V6ONLY` first, and sets it again if the bind fails.
     pub clear_v6only: bool,
@@ -64,7 +64,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
             None => Outcome::Passed(Reason::NotInet),
             Some(local) if !is_unbound(local) => Outcome::Passed(Reason::AlreadyBound),
             Some(local) => match self.bind(socket, local) {
-                // A listening socket has no destination to wait for.
+                // A listening socket never has a destination, so its bind is not deferred.
                 Outcome::Rewritten(bind) => Outcome::Rewritten(Bind { defer: false, ..bind }),
                 outcome => outcome,
             },
@@ -106,8 +106,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
             return Outcome::Rewritten(Bind { address, clear_v6only: false, defer });
         }
         match self.loopback() {
-            // A bind without a port may precede a connect to another host, and L must not be used
-            // towards other hosts (row 4).
+            // After a bind without a port, the program may connect to another host. L must not be
+            // the source of such a connection (row 4).
             Some(loopback)
                 if self.rules.program.wildcard == WildcardBind::Loopback
                     && address.port() != 0
@@ -123,7 +123,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         }
     }
 
-    /// Decides a bind to any other address (row 5). `ip` is the address, unmapped.
+    /// Decides a bind to any other address (row 5). `ip` is the IP address; an IPv4-mapped address
+    /// is given as IPv4.
     fn bind_specific(
         &self,
         socket: &(impl Socket + ?Sized),
@@ -134,13 +135,15 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
             return Outcome::Passed(Reason::OwnAddress);
         }
         if self.system.pool_kind(ip).is_some() {
-            // `is_tcp_or_udp` may be true for a socket of another family; refuse only real ones.
+            // `is_tcp_or_udp` can be true for a socket of another family. Refuse only sockets whose
+            // protocol is TCP or UDP.
             return match socket.protocol() {
                 Protocol::Other => Outcome::Passed(Reason::NotTcpOrUdp),
                 Protocol::Tcp | Protocol::Udp => Outcome::Refused(Refusal::OtherSessionAddress),
             };
         }
-        // The replacement would lose the scope. Connect passes these addresses too.
+        // The replacement would lose the scope of the address. `connect` passes these addresses
+        // too.
         if is_link_scoped(ip) {
             return Outcome::Passed(Reason::LinkLocal);
         }
@@ -159,7 +162,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         }
     }
 
-    /// Returns whether the session holds this address, also if the program does not use it.
+    /// Returns whether the session holds this address, even if the program does not use the
+    /// address.
     fn is_session_address(&self, ip: IpAddr) -> bool {
         let Addresses { v4, v6, loopback, loopback6 } = self.addresses;
         match ip {

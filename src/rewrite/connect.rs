@@ -11,18 +11,18 @@ use crate::policy::LoopbackConnect;
 /// A rewritten connect, or a rewritten datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connect {
-    /// The address that the hook layer binds first, with port 0.
+    /// The address to which the hook layer binds the socket first, with port 0.
     pub source: Option<IpAddr>,
-    /// Whether that bind leaves the choice of the port to the connect, so that connections to two
+    /// Whether this bind leaves the choice of the port to the connect, so that connections to two
     /// destinations can share a port (`IP_BIND_ADDRESS_NO_PORT` of ip(7); row 7).
     pub defer_port: bool,
-    /// The destination. Its family is that of the program's address.
+    /// The destination. It has the family of the program's address.
     pub destination: SocketAddr,
     /// Whether the hook layer clears `IPV6_V6ONLY` first.
     pub clear_v6only: bool,
 }
 
-/// The session's own addresses that the program's destination may stand for.
+/// The session's own addresses that can replace the program's destination.
 struct OwnAddresses {
     /// L or L6, for a loopback destination.
     loopback: Option<SocketAddr>,
@@ -57,7 +57,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         is_fast_open: bool,
     ) -> Outcome<Connect> {
         match self.connect(socket, destination) {
-            // The kernel ignores the destination of data on a stream, so nothing is bound for it.
+            // The kernel ignores the destination of data on a stream, so the hook layer binds
+            // nothing.
             Outcome::Rewritten(Connect { defer_port: true, .. }) if !is_fast_open => {
                 Outcome::Passed(Reason::Stream)
             }
@@ -66,7 +67,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
     }
 
     /// Decides the source that the program names for one datagram (`IP_PKTINFO`, `IPV6_PKTINFO`).
-    /// It takes precedence over the bound address (row 24). `destination` is the rewritten
+    /// This source takes precedence over the bound address (row 24). `destination` is the rewritten
     /// destination of the datagram, if known.
     pub fn datagram_source(
         &self,
@@ -119,8 +120,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         }
     }
 
-    /// Decides the interface of a multicast datagram, named by its address (`IP_MULTICAST_IF`),
-    /// for a program that set none (row 27).
+    /// Decides the interface of a multicast datagram for a program that has set no interface (row
+    /// 27). The result is the address of the interface, as for `IP_MULTICAST_IF`.
     pub fn multicast_interface(&self, destination: IpAddr) -> Outcome<Ipv4Addr> {
         if !self.lease_held {
             return Outcome::Passed(Reason::LeaseClosed);
@@ -135,8 +136,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         }
     }
 
-    /// Decides a connect to 127.0.0.1, ::1 or an unspecified address: the session's own listener
-    /// first, then the host's.
+    /// Decides a connect to 127.0.0.1, ::1 or an unspecified address. The session's own listener
+    /// takes precedence over the host's listener.
     fn connect_to_loopback(
         &self,
         socket: &(impl Socket + ?Sized),
@@ -167,12 +168,11 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
             Err(reason) => return Outcome::Passed(reason),
         };
         let source = match AddressForm::of(destination.ip()) {
-            // With L as its source, both ends can tell that the program connected to 127.0.0.1
-            // (row 11).
+            // L as the source shows both ends that the program connected to 127.0.0.1 (row 11).
             AddressForm::Ipv4 | AddressForm::Mapped => {
                 self.loopback().filter(|_| Some(listener) != own.loopback)
             }
-            // Any other source would be displayed as ::ffff:127.0.0.1 instead of ::1.
+            // With any other source, the program would see ::ffff:127.0.0.1 instead of ::1.
             AddressForm::Ipv6 => {
                 self.loopback6().filter(|_| sockaddr::as_ipv4(listener.ip()).is_some())
             }
@@ -180,8 +180,9 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         self.connect_to_own(socket, destination, listener, source.map(IpAddr::V4))
     }
 
-    /// Decides a connect to an address of the host: a bind to it became a bind to V, so the
-    /// session's own listener is there (row 5). Returns `None` if the session does not listen.
+    /// Decides a connect to an address of the host (row 5). The rewriter changes a bind to such an
+    /// address into a bind to V, so the session's own listener is on V. Returns `None` if the
+    /// session has no listener on this port.
     fn connect_to_host(
         &self,
         socket: &(impl Socket + ?Sized),
@@ -229,8 +230,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         }
     }
 
-    /// Connects to `listener` in place of `requested`. `source` is bound first if the socket is
-    /// unbound.
+    /// Returns a connect to `listener` in place of `requested`. If the socket is unbound, the hook
+    /// layer first binds it to `source`.
     fn connect_to_own(
         &self,
         socket: &(impl Socket + ?Sized),
@@ -276,7 +277,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
                     virtual_ip: [self.virtual_ipv4().map(v4), None],
                 }
             }
-            // Mapped addresses find only IPv6 listeners: without the hook, ::1 reaches no other.
+            // Use mapped candidates, which match only IPv6 listeners: without the hook, a connect
+            // to ::1 reaches only IPv6 listeners too.
             AddressForm::Ipv6 => {
                 let mapped = |ip: Ipv4Addr| with_port(ip.to_ipv6_mapped().into());
                 OwnAddresses {
@@ -290,8 +292,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         }
     }
 
-    /// Decides a connect to any other address: an unbound socket is bound to the session's virtual
-    /// IP first (rows 4, 7, 22).
+    /// Decides a connect to any other address. The hook layer binds an unbound socket to the
+    /// session's virtual IP first (rows 4, 7, 22).
     fn connect_to_outside(
         &self,
         socket: &(impl Socket + ?Sized),
@@ -315,7 +317,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         else {
             return Outcome::Passed(Reason::NotInet);
         };
-        // An earlier rewritten connect that failed leaves the socket on L without a port (row 9).
+        // A failed connect that was rewritten leaves the socket bound to L, without a port (row 9).
         let is_left_on_loopback = local.port() == 0
             && sockaddr::as_ipv4(local.ip())
                 .is_some_and(|ip| self.loopback() == Some(ip) || self.loopback6() == Some(ip));
@@ -340,15 +342,16 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
     }
 }
 
-/// Returns whether an unbound socket is bound to the session's virtual IP before it connects to
-/// this address. IPv4 multicast is excluded, because it needs an interface too (row 27).
+/// Returns whether the hook layer binds an unbound socket to the session's virtual IP before the
+/// socket connects to this address. Returns false for IPv4 multicast, which needs an interface too
+/// (row 27).
 #[inline]
 pub(super) fn is_outside(ip: IpAddr) -> bool {
     let is_multicast = sockaddr::as_ipv4(ip).is_some_and(|v4| v4.is_multicast());
     !is_multicast && !is_local_destination(ip) && unbound_reason(ip).is_none()
 }
 
-/// Returns why a socket with this destination is not bound first.
+/// Returns the reason why the hook layer does not bind a socket with this destination first.
 #[inline]
 fn unbound_reason(ip: IpAddr) -> Option<Reason> {
     match (ip, sockaddr::as_ipv4(ip)) {

@@ -3,8 +3,8 @@
 //! Each message is a header (length as `usize`, level and type as `i32`) and its data; the length
 //! includes the header. The next header begins at a multiple of [`ALIGNMENT`].
 //!
-//! Invariants: nothing here allocates or panics, and nothing reads or writes outside the slice. A
-//! message that is malformed or cut off ends the walk.
+//! Invariants: no function allocates, panics, or reads or writes outside the slice. The iteration
+//! ends at a malformed or truncated message.
 
 use std::net::IpAddr;
 
@@ -33,8 +33,9 @@ const IPV6_PKTINFO: i32 = if cfg!(windows) {
 } else {
     50
 };
-/// Offsets of the addresses in a `struct in_pktinfo`. Windows has the address first; other systems
-/// have the interface index, the local address and the destination address.
+/// Offsets of the addresses in a `struct in_pktinfo`. On Windows, the struct begins with the
+/// address. On other systems, it contains the interface index, the local address and the
+/// destination address.
 const IN_PKTINFO_ADDRESSES: &[usize] = if cfg!(windows) { &[0] } else { &[4, 8] };
 
 /// Calls `visit` with the level, the type and the data of each control message.
@@ -103,7 +104,7 @@ fn read_header(control: &[u8]) -> Option<(usize, i32, i32)> {
 mod tests {
     use super::*;
 
-    /// A buffer with these messages, each padded to [`ALIGNMENT`].
+    /// Returns a buffer with these messages, each padded to [`ALIGNMENT`].
     fn control(messages: &[(i32, i32, &[u8])]) -> Vec<u8> {
         let mut bytes = Vec::new();
         for (level, kind, data) in messages {

@@ -1,9 +1,10 @@
-//! The process that a hook layer runs in: its session, its rule, and a version for each map that
-//! it has followed.
+//! The process in which a hook layer runs: its session, its rule, and one version of this state for
+//! each map that the process has used.
 //!
-//! A map that is replaced is superseded. The next call then adds a version for the new map with
-//! the addresses that the process already knew. Versions are never freed, because another thread
-//! may be using one. Nothing here locks or allocates, so signal handlers may call it.
+//! When a new map supersedes the current map, the next call adds a version for the new map. This
+//! version keeps the addresses that the process already knows. Versions are never freed, because
+//! another thread can be using them. No function locks or allocates, so signal handlers may call
+//! them.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -17,7 +18,7 @@ use crate::policy::ProgramView;
 use crate::raw::set_once::SetOnce;
 use crate::session::{Addresses, Handle, SessionId};
 
-/// A listed process under one map. Threads may share it.
+/// The version of a listed process under one map. Threads may share a version.
 #[derive(Debug)]
 pub struct HookedProcess {
     system: LiveSystem<'static>,
@@ -29,13 +30,15 @@ pub struct HookedProcess {
     complete_lease: SetOnce<(Handle, Addresses)>,
 }
 
-/// The session when a version is created. Later changes of the session do not change it.
+/// The state of a session when a version is created. It stays the same when the session changes
+/// later.
 #[derive(Clone, Copy, Debug)]
 struct SessionState {
     session: SessionId,
-    /// The lease, if there is one. A later lease with the same session id is another session.
+    /// The lease, if the session has one. A later lease with the same session id belongs to another
+    /// session.
     handle: Option<Handle>,
-    /// The addresses of the lease, and those that it had under older maps.
+    /// The addresses of the lease, and the addresses that it had under older maps.
     addresses: Addresses,
     client: Option<IpAddr>,
 }
@@ -81,8 +84,8 @@ impl HookedProcess {
         }
     }
 
-    /// Returns the rewriter for decisions. It looks up whether the lease is still held, and
-    /// addresses that were missing so far.
+    /// Returns the rewriter for decisions. Checks whether the session still holds the lease, and
+    /// looks up addresses that are still missing.
     #[inline]
     pub fn rewriter(&self) -> Rewriter<'_, LiveSystem<'static>> {
         if let Some((handle, addresses)) = self.complete_lease.get() {
@@ -99,8 +102,8 @@ impl HookedProcess {
         self.rewriter_with(true, addresses)
     }
 
-    /// Returns the rewriter for displaying addresses. It does not depend on whether the lease is
-    /// still held.
+    /// Returns the rewriter for addresses that the program reads. The result does not depend on
+    /// whether the session still holds the lease.
     #[inline]
     pub fn display_rewriter(&self) -> Rewriter<'_, LiveSystem<'static>> {
         match self.complete_lease.get() {
@@ -109,10 +112,11 @@ impl HookedProcess {
         }
     }
 
-    /// Returns how an IPv4 address is displayed, in the cases that need no other information.
+    /// Returns the address that the program sees for an IPv4 address, in the cases that need no
+    /// other information.
     ///
-    /// `None` means that [`Rewriter::visible_address`] decides. `ignores_peer` states that the
-    /// other end of the socket does not change the result.
+    /// Returns `None` in all other cases; the caller then uses [`Rewriter::visible_address`].
+    /// `ignores_peer` states that the other end of the socket does not change the result.
     #[inline]
     pub fn fast_visible_ipv4(&self, ip: Ipv4Addr, ignores_peer: bool) -> Option<Ipv4Addr> {
         let (_, Addresses { v4, loopback, loopback6, .. }) = self.complete_lease.get()?;
@@ -123,8 +127,9 @@ impl HookedProcess {
         (*loopback6 != Some(ip) && (ignores_peer || !may_be_in_pair)).then_some(ip)
     }
 
-    /// Returns whether a socket with this destination is certainly bound first if it is unbound,
-    /// and certainly passes if it is bound. A result of false decides nothing.
+    /// Returns true if the outcome for this destination depends only on the socket: an unbound
+    /// socket is bound to V first, and the call of a bound socket passes. If the result is false,
+    /// the caller must ask the rewriter.
     #[inline]
     pub fn is_known_outside(&self, destination: IpAddr) -> bool {
         let Some((_, Addresses { v4, v6, .. })) = self.complete_lease.get() else { return false };
@@ -139,7 +144,7 @@ impl HookedProcess {
             && !self.system.is_host_address(destination_v4.map_or(destination, IpAddr::V4))
     }
 
-    /// Returns whether a newer map has replaced the map of this version. Then
+    /// Returns whether a newer map has replaced the map of this version. In this case
     /// [`VersionChain::hooked_process`] returns the next version.
     #[inline]
     pub fn is_superseded(&self) -> bool {
@@ -166,7 +171,7 @@ impl HookedProcess {
         Rewriter { addresses, rules: self.rules, lease_held, system: &self.system }
     }
 
-    /// Stores the lease if it has every address that the program needs.
+    /// Stores the lease if the lease has every address that the program needs.
     fn store_complete_lease(&self, handle: Handle, addresses: Addresses) {
         let features = self.rules.features;
         let is_complete =
@@ -181,10 +186,10 @@ impl HookedProcess {
 impl VersionChain<HookedProcess> {
     /// Returns the process under the newest map, or `None` if the process is not listed.
     ///
-    /// `find_rule` finds the rule in the newest map. If there is none, the process keeps its older
-    /// rule but counts as unlisted: its calls pass, and its addresses are displayed as before. The
-    /// same happens when there is no room for another map, because leases in a superseded map soon
-    /// stop being true.
+    /// `find_rule` finds the rule in the newest map. If that map has no rule, the process keeps its
+    /// older rule but counts as unlisted: its calls pass, and the program sees its addresses as
+    /// before. The same happens if the chain has no room for another map, because the leases in a
+    /// superseded map become outdated.
     #[inline]
     pub fn hooked_process(
         &'static self,
@@ -247,7 +252,7 @@ mod tests {
         let system = LiveSystem { reader, policy, program, listeners: KernelListeners };
         PROCESSES.current(|_| true, |_| Some(HookedProcess::new(system, session, directory)));
         for round in 1..128 {
-            // An unchanged plan would keep the map.
+            // Change the plan: an unchanged plan would keep the map.
             plan.settings.low_water = round;
             Map::create(directory, &plan).unwrap();
             let process = PROCESSES.hooked_process(&MAPS, directory, find_rule).unwrap();

@@ -10,7 +10,7 @@ use crate::pool::PoolKind;
 
 /// A source of information about listening sockets.
 pub trait ListenerLookup {
-    /// See [`SystemView::find_listener`].
+    /// Finds a listener, see [`SystemView::find_listener`].
     fn find(
         &self,
         candidates: &[SocketAddr],
@@ -19,7 +19,7 @@ pub trait ListenerLookup {
     ) -> ListenerMatch;
 }
 
-/// Queries the kernel of this machine.
+/// Finds listeners by a query to the kernel of this machine.
 #[derive(Clone, Copy, Debug)]
 pub struct KernelListeners;
 
@@ -79,7 +79,7 @@ impl<L: ListenerLookup> SystemView for LiveSystem<'_, L> {
 }
 
 impl RewriteRules {
-    /// Returns the settings of a policy for the programs under one of its rules.
+    /// Returns the settings of a policy for the programs that match one of its rules.
     pub fn new(program: &ProgramView<'_>, policy: &PolicyView<'_>) -> Self {
         Self {
             features: program.features(),

@@ -1,16 +1,17 @@
-//! The address of each socket call of a listed program, rewritten.
+//! Rewrites the addresses in the socket calls of listed programs.
 //!
-//! All decisions of all hook layers are here: functions over plain values, one for each kind of
-//! call. A hook layer reads the arguments of a call, passes them to a [`Rewriter`] and makes the
-//! original call with the [`Outcome`]. `docs/socket-matrix.md` is the contract. Comments name its
-//! rows.
+//! This module makes all decisions of all hook layers, with functions over plain values: one
+//! function for each kind of call. A hook layer reads the arguments of a call, passes them to a
+//! [`Rewriter`] and makes the original call according to the [`Outcome`]. `docs/socket-matrix.md`
+//! specifies all decisions in a table. A comment such as "row 5" refers to a row of that table.
 //!
-//! V is the session's virtual IP. L and L6 are its loopback addresses.
+//! V is the session's virtual IP. L and L6 are the session's loopback addresses: L replaces
+//! 127.0.0.1, and L6 replaces ::1. The wildcard address is 0.0.0.0 or ::.
 //!
 //! Invariants:
-//! - No state is kept for a socket.
-//! - Nothing allocates, blocks or panics.
-//! - L and L6 are never used towards another host.
+//! - This module keeps no state for a socket.
+//! - No function allocates, blocks or panics.
+//! - No socket uses L or L6 as its source to reach another host.
 
 mod bind;
 mod connect;
@@ -40,7 +41,8 @@ use crate::policy::{Features, ProgramFlags, RewriteFlags};
 use crate::pool::PoolKind;
 use crate::session::Addresses;
 
-/// The settings of the policy for one program. Its port lists are in the [`SystemView`].
+/// The settings of the policy for one program. The [`SystemView`] has the port lists of the
+/// program.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RewriteRules {
     /// The parts of vipool that the program uses.
@@ -50,7 +52,7 @@ pub struct RewriteRules {
     /// The flags for all listed programs.
     pub policy: RewriteFlags,
     /// Whether a TCP bind to 0.0.0.0:0 is deferred until the destination is known. Windows needs
-    /// this (row 46); see [`Bind::defer`].
+    /// this setting (row 46), see [`Bind::defer`].
     pub defer_wildcard: bool,
 }
 
@@ -61,18 +63,18 @@ pub trait SystemView {
     fn is_own_port(&self, port: u16) -> bool;
     /// Returns whether this loopback port belongs to the host and is never rewritten.
     fn is_shared_port(&self, port: u16) -> bool;
-    /// Returns whether a wildcard UDP bind to this port is kept (row 26).
+    /// Returns whether a UDP bind to this port of the wildcard address is not rewritten (row 26).
     fn is_wildcard_udp_port(&self, port: u16) -> bool;
     /// Returns whether this is an address of the host on a matched interface (row 5).
     fn is_host_address(&self, address: IpAddr) -> bool;
     /// Returns the kind of the pool that contains the address.
     fn pool_kind(&self, address: IpAddr) -> Option<PoolKind>;
-    /// Finds the first candidate with a socket of its own: a listening TCP socket, or a bound UDP
-    /// socket. Wildcard sockets do not count.
+    /// Finds the first candidate to which a socket is bound: a listening TCP socket, or a UDP
+    /// socket. A socket that is bound to the wildcard address does not count.
     ///
     /// An IPv4 candidate also matches an IPv6 socket on the mapped address. A mapped candidate
-    /// matches only an IPv6 socket. `source` is the source of a datagram, if known: a UDP socket
-    /// that is connected to it matches too.
+    /// matches only an IPv6 socket. `source` is the source of a datagram, if known. A UDP socket
+    /// that is connected to `source` matches too.
     fn find_listener(
         &self,
         candidates: &[SocketAddr],
@@ -84,12 +86,12 @@ pub trait SystemView {
 /// Decides the calls of one program in one session.
 #[derive(Clone, Copy, Debug)]
 pub struct Rewriter<'s, S: ?Sized> {
-    /// The addresses of the session. Each may be missing.
+    /// The addresses of the session. Each address may be missing.
     pub addresses: Addresses,
     /// The settings of the policy for the program.
     pub rules: RewriteRules,
-    /// Whether the session still holds its lease. Without it, new binds and connects pass;
-    /// existing addresses are still displayed as before.
+    /// Whether the session still holds its lease. Without the lease, new binds and connects pass,
+    /// but the program still sees its existing addresses as before.
     pub lease_held: bool,
     /// The state outside the socket.
     pub system: &'s S,
@@ -118,7 +120,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         self.addresses.loopback6.filter(|_| self.rules.features.loopback)
     }
 
-    /// Returns why an address is missing, given whether its feature is on.
+    /// Returns the reason why an address is missing. `is_feature_on` states whether the program
+    /// uses the feature that needs this address.
     fn missing_address_reason(&self, is_feature_on: bool) -> Reason {
         if is_feature_on { Reason::NoSuchAddress } else { Reason::FeatureOff }
     }
@@ -144,7 +147,7 @@ impl AddressForm {
         }
     }
 
-    /// Returns the IPv4 address as an address of this family.
+    /// Returns the IPv4 address in this form. For IPv6, the result is an IPv4-mapped address.
     fn convert(self, address: Ipv4Addr) -> IpAddr {
         match self {
             AddressForm::Ipv4 => address.into(),
@@ -153,7 +156,7 @@ impl AddressForm {
     }
 }
 
-/// Returns `address` with another IP address. Port, flow label and scope stay.
+/// Returns `address` with another IP address. Keeps port, flow label and scope.
 fn with_ip(address: SocketAddr, ip: IpAddr) -> SocketAddr {
     let mut changed = address;
     changed.set_ip(ip);

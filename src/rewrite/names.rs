@@ -7,22 +7,24 @@ use super::{AddressForm, Outcome, Reason, Rewriter, SystemView, sockaddr, with_i
 use crate::pool::PoolKind;
 use crate::session::Addresses;
 
-/// The addresses that the host's own name resolves to.
+/// The addresses to which the host's own name resolves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HostNameAddresses {
-    /// The replacement for its IPv4 addresses.
+    /// The replacement for the IPv4 addresses of the host.
     pub v4: Option<Ipv4Addr>,
-    /// The replacement for its IPv6 addresses.
+    /// The replacement for the IPv6 addresses of the host.
     pub v6: Option<Ipv6Addr>,
 }
 
 impl<S: SystemView + ?Sized> Rewriter<'_, S> {
-    /// Returns how the program sees one end of a socket: in getsockname, getpeername and accept,
-    /// and as the source of a received datagram (rows 1, 17 to 20, 25, 32, 33).
+    /// Returns the address that the program sees for one end of a socket: in getsockname,
+    /// getpeername and accept, and as the source of a received datagram (rows 1, 17 to 20, 25, 32,
+    /// 33).
     ///
-    /// `read_peer` returns the other end and is called only if it matters. The program sees V as
-    /// V, but V paired with the session's own L is what a connect to 127.0.0.1 became. For a
-    /// received datagram, the other end is the socket's own address.
+    /// `read_peer` returns the other end. This method calls `read_peer` only if the result depends
+    /// on the other end. The program normally sees V as V. If the other end is the session's own L,
+    /// the program connected to 127.0.0.1, so it sees 127.0.0.1 instead of V. For a received
+    /// datagram, the other end is the socket's own address.
     #[inline]
     pub fn visible_address(
         &self,
@@ -34,7 +36,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         };
         let replaced = self.replaced_loopback(ip).or_else(|| {
             self.loopback()?;
-            // A socket that connected to ::1 from the wildcard address has the source 127.0.0.1.
+            // If a socket without a source address connects to ::1, the kernel selects the source
+            // 127.0.0.1.
             let may_be_ipv6 =
                 ip == Ipv4Addr::LOCALHOST && end.is_ipv6() && self.loopback6().is_some();
             if self.virtual_ipv4() != Some(ip) && !may_be_ipv6 {
@@ -54,10 +57,12 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         }
     }
 
-    /// Returns whether a connection to this address, as passed to the kernel, may join two
-    /// addresses of the session. Only then does one end change how the other is displayed.
+    /// Returns whether a connection to `destination` can connect two addresses of the session. Only
+    /// in such a connection does one end change the address that the program sees for the other
+    /// end. `destination` is the address that the hook layer passes to the kernel.
     ///
-    /// The features of the program do not matter, because a later map may change them.
+    /// The result does not depend on the features of the program, because a later map can change
+    /// them.
     #[inline]
     pub fn may_form_loopback_pair(&self, destination: SocketAddr) -> bool {
         let Addresses { v4, loopback, loopback6, .. } = self.addresses;
@@ -65,8 +70,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
             .is_some_and(|ip| [v4, loopback, loopback6].contains(&Some(ip)))
     }
 
-    /// Returns how the program sees an address without a port: in a received `IP_PKTINFO`, or in a
-    /// reverse lookup (rows 25, 42).
+    /// Returns the address that the program sees for an address without a port: in a received
+    /// `IP_PKTINFO`, or in a reverse lookup (rows 25, 42).
     pub fn visible_ip(&self, ip: IpAddr) -> Outcome<IpAddr> {
         match self.visible_address(SocketAddr::new(ip, 0), || None) {
             Outcome::Rewritten(visible) => Outcome::Rewritten(visible.ip()),
@@ -75,8 +80,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         }
     }
 
-    /// Returns the addresses that the host's own name resolves to (row 40): V, or the address of
-    /// the session's client if the program has that feature.
+    /// Returns the addresses to which the host's own name resolves (row 40): V, or the address of
+    /// the session's client if the program has the feature `client-ip`.
     pub fn resolve_host_name(&self, client: Option<IpAddr>) -> Outcome<HostNameAddresses> {
         if !self.lease_held {
             return Outcome::Passed(Reason::LeaseClosed);
@@ -95,7 +100,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         Outcome::Rewritten(addresses)
     }
 
-    /// Returns whether this is the session's virtual IP. Its name is the host's own name (row 42).
+    /// Returns whether this is the session's virtual IP. A reverse lookup of the virtual IP returns
+    /// the host's own name (row 42).
     pub fn is_virtual_ip(&self, ip: IpAddr) -> bool {
         match sockaddr::as_ipv4(ip) {
             Some(v4) => self.virtual_ipv4() == Some(v4),

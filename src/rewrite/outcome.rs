@@ -7,9 +7,9 @@ use std::fmt;
 pub enum Outcome<T> {
     /// The call uses this value in place of the program's, or the program sees this value.
     Rewritten(T),
-    /// The call is made exactly as the program made it.
+    /// The hook layer makes the call exactly as the program made it.
     Passed(Reason),
-    /// The call is not made. It fails with this error.
+    /// The hook layer does not make the call. The call fails with this error.
     Refused(Refusal),
 }
 
@@ -44,7 +44,7 @@ impl Refusal {
         }
     }
 
-    /// Returns a sentence for people.
+    /// Returns a description in English.
     pub fn text(self) -> &'static str {
         match self {
             Refusal::OtherSessionAddress => "the address belongs to another session",
@@ -78,7 +78,7 @@ macro_rules! reasons {
                 match self { $(Reason::$variant => $name,)* }
             }
 
-            /// Returns a sentence for people.
+            /// Returns a description in English.
             pub const fn text(self) -> &'static str {
                 match self { $(Reason::$variant => $text,)* }
             }
@@ -97,7 +97,7 @@ macro_rules! reasons {
 reasons! {
     /// `VIPOOL_DISABLE=1` disables the hook layer.
     Disabled = 1, "disabled", "VIPOOL_DISABLE is set";
-    /// There is no map file, or it cannot be used.
+    /// There is no map file, or the hook layer cannot use the file.
     MapUnreadable = 2, "map-unreadable", "the map cannot be read (has 'vipool up' run on this server?)";
     /// No rule of the process list matches the program.
     NotListed = 3, "not-listed", "the program is not on the process list";
@@ -122,9 +122,10 @@ reasons! {
     EphemeralPort = 68, "ephemeral-port", "a loopback bind without a fixed port is not rewritten";
     /// The loopback port belongs to the host.
     SharedPort = 69, "shared-port", "the port is listed as shared with the host";
-    /// A wildcard bind is kept without a virtual IP (row 3).
+    /// A bind to the wildcard address is not rewritten if there is no virtual IP (row 3).
     WildcardKept = 70, "wildcard-kept", "a wildcard bind is not rewritten without a virtual IP";
-    /// The wildcard UDP bind of a multicast or broadcast receiver is kept (row 26).
+    /// A bind of a multicast or broadcast receiver to the wildcard address is not rewritten (row
+    /// 26).
     SharedReceiver = 71, "shared-receiver",
         "a wildcard UDP bind for multicast, broadcast or a shared port is not rewritten";
     /// The address already belongs to the session.
@@ -144,7 +145,7 @@ reasons! {
     LinkLocal = 78, "link-local", "the address has link scope";
     /// Data on a stream has no destination of its own.
     Stream = 79, "stream", "data on a stream has no destination of its own";
-    /// The program sees the address of the kernel.
+    /// The program sees the address that the kernel reports.
     ShownAsIs = 80, "shown-as-is", "the address is shown unchanged";
     /// The name is not the host's own name.
     OtherName = 81, "other-name", "the name is not the host's own";

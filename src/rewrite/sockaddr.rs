@@ -1,8 +1,7 @@
 //! Socket addresses as the bytes of a `struct sockaddr`.
 //!
-//! Nothing here reads or writes outside the slices of the caller, and no bytes make it panic. An
-//! address that is too short, too long or of another family is [`Parsed::Other`]; the kernel
-//! reports the error.
+//! No function panics, or reads or writes outside the slices of the caller. An address that is too
+//! short, too long or of another family is [`Parsed::Other`]. The kernel reports the error.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
@@ -12,7 +11,8 @@ pub const MAX_LENGTH: usize = 128;
 pub const IPV4_LENGTH: usize = 16;
 /// Length of a `struct sockaddr_in6`.
 pub const IPV6_LENGTH: usize = 28;
-/// Shortest `struct sockaddr_in6` that Linux accepts: without the scope id, which RFC 2133 lacks.
+/// Length of the shortest `struct sockaddr_in6` that Linux accepts. It has no scope id, as in RFC
+/// 2133.
 const IPV6_SHORT_LENGTH: usize = 24;
 
 /// `AF_UNSPEC`, the same on every platform.
@@ -33,8 +33,8 @@ const AF_INET6: u16 = if cfg!(windows) {
 pub enum Parsed {
     /// An IPv4 or IPv6 address.
     Inet(SocketAddr),
-    /// Family `AF_UNSPEC`. Connect dissolves a connection with it. Bind treats it as 0.0.0.0 if
-    /// the address is zero (row 15); only then the port is present.
+    /// Family `AF_UNSPEC`. A connect with this family disconnects the socket. A bind treats it as
+    /// 0.0.0.0 if the address is zero (row 15). Only in that case the port is present.
     Unspecified(Option<u16>),
     /// Another family, or a length that the kernel rejects.
     Other,
@@ -56,7 +56,7 @@ pub fn parse(bytes: &[u8]) -> Parsed {
     }
 }
 
-/// Returns the octets of the IPv4 address within a socket address, also of an IPv4-mapped one.
+/// Returns the octets of the IPv4 address within a socket address. The address can be IPv4-mapped.
 /// Returns `None` if the bytes are too short or contain no IPv4 address.
 #[inline]
 pub fn ipv4_octets_mut(bytes: &mut [u8]) -> Option<&mut [u8; 4]> {
@@ -72,8 +72,8 @@ pub fn ipv4_octets_mut(bytes: &mut [u8]) -> Option<&mut [u8; 4]> {
     }
 }
 
-/// Writes the address to the beginning of `out`, truncated to the length of `out`, and returns the
-/// full length, as getsockname does. Bytes after the address stay unchanged.
+/// Writes the address to the beginning of `out`, truncated to the length of `out`. Returns the full
+/// length, as getsockname does. Bytes after the address stay unchanged.
 #[inline]
 pub fn write(address: &SocketAddr, out: &mut [u8]) -> usize {
     match address {

@@ -1,11 +1,11 @@
-//! The properties of a socket that decisions depend on.
+//! The properties of a socket on which decisions depend.
 
 use std::net::SocketAddr;
 
 pub use crate::os::socket::{ListenerMatch, Protocol};
 
 /// Declares the properties of a socket: a struct of values, and the trait that a hook layer
-/// implements with system calls. The documentation of a row belongs to both.
+/// implements with system calls. The documentation of a row applies to the field and to the method.
 macro_rules! socket_properties {
     ($($(#[$doc:meta])* $property:ident: $type:ty;)*) => {
         /// The properties of a socket, as values.
@@ -15,7 +15,7 @@ macro_rules! socket_properties {
         }
 
         /// The socket of a call. Each property may cost a system call, so the rewriter reads only
-        /// those that its decision depends on.
+        /// the properties that it needs for its decision.
         pub trait Socket {
             $($(#[$doc])* fn $property(&self) -> $type;)*
 
@@ -39,13 +39,14 @@ macro_rules! socket_properties {
 socket_properties! {
     /// The protocol.
     protocol: Protocol;
-    /// The local address that the kernel has, not the one that the program sees. It is unspecified
-    /// with port 0 for an unbound socket, and `None` for a socket that is neither IPv4 nor IPv6.
+    /// The local address in the kernel, not the address that the program sees. For an unbound
+    /// socket, it is the wildcard address with port 0. For a socket that is neither IPv4 nor IPv6,
+    /// it is `None`.
     local_address: Option<SocketAddr>;
     /// Whether the socket is restricted to IPv6 (`IPV6_V6ONLY`).
     is_v6only: bool;
-    /// Whether the socket can receive datagrams that others receive too: `SO_REUSEADDR`,
-    /// `SO_REUSEPORT` or `SO_BROADCAST` is set (row 26).
+    /// Whether other sockets can receive the same datagrams: `SO_REUSEADDR`, `SO_REUSEPORT` or
+    /// `SO_BROADCAST` is set (row 26).
     can_share_port: bool;
 }
 

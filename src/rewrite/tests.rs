@@ -197,7 +197,7 @@ fn row_7_to_10_connects_to_the_outside() {
     assert_eq!(connect(&rewriter, socket(Protocol::Tcp, "10.0.5.7:99"), outside), "already-bound");
     assert_eq!(connect(&rewriter, socket(Protocol::Tcp, "0.0.0.0:99"), outside), "already-bound");
     assert_eq!(connect(&rewriter, socket(Protocol::Tcp, "127.3.4.5:99"), outside), "already-bound");
-    // A failed connect to the session's own service leaves the socket on L.
+    // A failed connect to the session's own service leaves the socket bound to L.
     assert_eq!(
         connect(&rewriter, socket(Protocol::Tcp, "127.3.4.5:0"), outside),
         "10.0.5.7 > 192.0.2.9:80"
@@ -292,7 +292,7 @@ fn row_19_and_20_names() {
         shown("[::ffff:10.0.5.7]:80", "[::ffff:127.3.4.5]:9"),
         Some("[::ffff:127.0.0.1]:80".into())
     );
-    // From the wildcard address to L6, the kernel uses 127.0.0.1 as the source.
+    // If a socket without a source address connects to L6, the kernel selects the source 127.0.0.1.
     assert_eq!(shown("[::ffff:127.0.0.1]:9", "[::ffff:127.131.4.5]:80"), Some("[::1]:9".into()));
     assert_eq!(shown("[::ffff:127.0.0.1]:9", "[::ffff:127.0.0.1]:80"), None);
     assert_eq!(shown("127.0.0.1:9", "127.131.4.5:80"), None);
@@ -415,7 +415,7 @@ fn row_32_the_ipv6_loopback() {
     assert_eq!(connect(&rewriter(&listener_on_v6), tcp6(), "[::1]:80"), "[fd00::7]:80");
     let bound = socket(Protocol::Tcp, "[fd00::7]:9");
     assert_eq!(connect(&rewriter(&own), bound, "[::1]:80"), "already-bound");
-    // Overlapped clients on Windows bind before they connect, and must still reach L6.
+    // On Windows, ConnectEx needs a bound socket. A connect to ::1 must still reach L6.
     let mut later = rewriter(&own);
     later.rules.defer_wildcard = true;
     later.addresses.v6 = None;

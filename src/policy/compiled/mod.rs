@@ -165,7 +165,8 @@ fn append_pool_rules(rules: &[PoolRule], out: &mut Vec<u8>) -> (u32, u32) {
     (offset, count)
 }
 
-/// Returns the hash of a user or group name. Every user may read the map, so it contains no names.
+/// Returns the hash of a user or group name. Every user can read the map, so the map contains
+/// hashes instead of names.
 fn hash_name(name: &str, kind: u32) -> u64 {
     hash64(name.as_bytes(), kind.into())
 }

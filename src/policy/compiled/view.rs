@@ -6,8 +6,8 @@ use super::*;
 use crate::policy::matching::{self, Executable, ExecutablePaths, MatchResult, RulePattern};
 use crate::policy::{Features, ProgramFlags, RewriteFlags};
 
-/// A compiled [`Policy`], read in place. Lookups never allocate, block or panic, so they are safe in
-/// signal handlers and after fork. Threads may share it.
+/// A compiled [`Policy`]. A view reads the compiled bytes in place. Lookups never allocate, block
+/// or panic, so they are safe in signal handlers and after fork. Threads may share it.
 #[derive(Clone, Copy, Debug)]
 pub struct PolicyView<'a> {
     /// Empty if the bytes are not a policy of this version.
@@ -48,7 +48,8 @@ impl<'a> PolicyView<'a> {
         !self.bytes.is_empty()
     }
 
-    /// Returns the most specific rule that matches a program; among equals, the first.
+    /// Returns the most specific rule that matches a program. Among equally specific rules, returns
+    /// the first.
     pub fn find(&self, program: &Executable<'_>) -> Option<MatchedRule<'a>> {
         let paths = ExecutablePaths::of(program);
         let (index, result) = matching::most_specific(
@@ -57,7 +58,7 @@ impl<'a> PolicyView<'a> {
         Some(MatchedRule { index, program: self.programs().nth(index)?, result })
     }
 
-    /// Returns every rule with the result of matching it with a program.
+    /// Returns every rule, and the result of matching the program with that rule.
     pub fn explain(
         &self,
         program: Executable<'a>,
@@ -66,8 +67,8 @@ impl<'a> PolicyView<'a> {
         self.programs().map(move |rule| (rule, paths.match_rule(rule.rule_pattern())))
     }
 
-    /// Returns the rule with this [`ProgramView::id`] if it applies to children. It is for a program
-    /// that no rule matches and that a program under this rule started.
+    /// Returns the rule with this [`ProgramView::id`] if the rule applies to children. Use this
+    /// method for a program that no rule matches and whose parent runs under the rule with this id.
     pub fn find_inherited(&self, id: u64) -> Option<ProgramView<'a>> {
         self.programs().find(|rule| rule.flags().inherit && rule.id() == id)
     }
@@ -99,13 +100,13 @@ impl<'a> PolicyView<'a> {
             .any(|record| array(self.bytes, record) == Some(encoded))
     }
 
-    /// Returns whether a wildcard UDP bind to this port is kept (row 26).
+    /// Returns whether a UDP bind to this port of the wildcard address is not rewritten (row 26).
     pub fn is_wildcard_udp_port(&self, port: u16) -> bool {
         has_port(self.bytes, 32, port)
     }
 
-    /// Returns the pool for a session of this user that starts this program (if known), as
-    /// [`crate::policy::choose_pool`] does. `groups` is called only if a rule names a group.
+    /// Returns the same pool as [`crate::policy::choose_pool`]. Calls `groups` only if a rule names
+    /// a group.
     pub fn choose_pool(
         &self,
         user: &str,
@@ -143,12 +144,12 @@ impl<'a> PolicyView<'a> {
 }
 
 impl<'a> ProgramView<'a> {
-    /// Returns the id of the rule. It stays the same across reloads, and children inherit it.
+    /// Returns the id of the rule. The id stays the same across reloads, and children inherit it.
     pub fn id(&self) -> u64 {
         array(self.bytes, self.record).map_or(0, u64::from_le_bytes)
     }
 
-    /// Returns the full path or bare file name.
+    /// Returns the pattern of the rule: a full path or a bare file name.
     pub fn pattern(&self) -> &'a [u8] {
         self.text(8).unwrap_or_default()
     }
@@ -200,8 +201,8 @@ fn text(bytes: &[u8], offset: usize) -> Option<&[u8]> {
     bytes.get(start..)?.get(..length)
 }
 
-/// Returns the offsets of the records whose offset and count are at `offset`, as far as they lie within
-/// the bytes.
+/// Returns the offsets of the records of one table. The offset and the count of the table are at
+/// `offset`. Skips records that lie outside the bytes.
 fn records(bytes: &[u8], offset: usize, size: usize) -> impl Iterator<Item = usize> + use<> {
     let start = word(bytes, offset).unwrap_or(0) as usize;
     let count = word(bytes, offset + 4).unwrap_or(0) as usize;
