@@ -83,6 +83,7 @@ pub const DEFAULT_MAX_IPV6_ADDRESSES: u32 = 4096;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Farm {
     /// The servers. A farm without servers is one machine of any name, with every range.
     pub servers: Vec<Server>,
@@ -106,6 +107,7 @@ pub struct Farm {
 
 /// One server: `[server.NAME]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Server {
     /// The host name, with or without the domain. Case does not matter.
     pub name: String,
@@ -118,6 +120,7 @@ pub struct Server {
 
 /// Ranges for one pool of one server: `[[range]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ServerRange {
     /// The addresses, IPv4 or IPv6.
     pub addresses: Vec<Range>,
@@ -131,6 +134,7 @@ pub struct ServerRange {
 
 /// A pool and the sessions that use it: `[pool.NAME]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PoolOptions {
     /// The name of the pool and the sessions that use it. Default: only sessions that request it.
     pub rule: PoolRule,
@@ -142,6 +146,7 @@ pub struct PoolOptions {
 
 /// The loopback addresses of sessions: `[loopback]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LoopbackOptions {
     /// The ranges. Default: 127.100.0.0/20, for 2048 sessions with two addresses each.
     pub ranges: Vec<Range>,
@@ -151,6 +156,7 @@ pub struct LoopbackOptions {
 
 /// Information about the network: `[network]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct NetworkOptions {
     /// The subnets of the servers. Default: unknown until `vipool up` reads the interfaces.
     pub subnets: Vec<IpNet>,
@@ -160,6 +166,7 @@ pub struct NetworkOptions {
 
 /// The options for all listed programs: `[rewrite]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RewriteOptions {
     /// The flags. Default: all off.
     pub flags: RewriteFlags,
@@ -202,8 +209,67 @@ impl Default for Farm {
 
 impl Server {
     /// Creates an enabled server without a limit of its own.
+    #[must_use]
     pub fn new(name: &str) -> Self {
         Self { name: name.to_owned(), enabled: true, max_sessions: None }
+    }
+
+    /// Sets whether sessions on this server get addresses.
+    #[must_use]
+    pub fn with_enabled(mut self, enabled: bool) -> Self {
+        self.enabled = enabled;
+        self
+    }
+
+    /// Sets the maximum number of sessions at once; 0 for no limit.
+    #[must_use]
+    pub fn with_max_sessions(mut self, max_sessions: u32) -> Self {
+        self.max_sessions = Some(max_sessions);
+        self
+    }
+}
+
+impl ServerRange {
+    /// Creates ranges of the default pool for the only server of the farm.
+    #[must_use]
+    pub fn new(addresses: impl IntoIterator<Item = Range>) -> Self {
+        Self { addresses: addresses.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Sets the addresses that are not allocated.
+    #[must_use]
+    pub fn with_exclude(mut self, exclude: impl IntoIterator<Item = Range>) -> Self {
+        self.exclude = exclude.into_iter().collect();
+        self
+    }
+
+    /// Sets the server.
+    #[must_use]
+    pub fn with_server(mut self, server: impl Into<String>) -> Self {
+        self.server = Some(server.into());
+        self
+    }
+
+    /// Sets the pool.
+    #[must_use]
+    pub fn with_pool(mut self, pool: impl Into<String>) -> Self {
+        self.pool = pool.into();
+        self
+    }
+}
+
+impl PoolOptions {
+    /// Creates the options of a pool without a limit of its own.
+    #[must_use]
+    pub fn new(rule: PoolRule) -> Self {
+        Self { rule, max_addresses: None }
+    }
+
+    /// Sets the maximum number of addresses of each family.
+    #[must_use]
+    pub fn with_max_addresses(mut self, max_addresses: u32) -> Self {
+        self.max_addresses = Some(max_addresses);
+        self
     }
 }
 

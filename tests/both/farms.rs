@@ -1,7 +1,7 @@
 //! Tests of farms that are built by calls.
 
 use vipool::capi::status::vipool_status::*;
-use vipool::farm::{Farm, PoolOptions, RewriteOptions, Server, ServerRange};
+use vipool::farm::{Farm, PoolOptions, Server, ServerRange};
 use vipool::interface::Interface;
 use vipool::map::{ExhaustionPolicy, Settings};
 use vipool::policy::{
@@ -21,24 +21,19 @@ fn range(text: &str) -> Range {
 /// Returns a farm in which every setting differs from its default.
 fn farm() -> Farm {
     let servers = vec![
-        Server { max_sessions: Some(3), ..Server::new("ts1") },
-        Server { enabled: false, ..Server::new("ts2") },
+        Server::new("ts1").with_max_sessions(3),
+        Server::new("ts2").with_enabled(false),
         Server::new("ts3.example.net"),
     ];
-    let mut farm = Farm { servers, ..Farm::default() };
+    let mut farm = Farm::default();
+    farm.servers = servers;
     let lab = PoolRule::new("lab").with_users(["eve"]).with_programs(["firefox"]);
-    farm.pools = vec![PoolOptions { rule: lab, max_addresses: Some(2) }];
-    let entry = |addresses: &str, server: &str, pool: &str| ServerRange {
-        addresses: vec![range(addresses)],
-        server: Some(server.into()),
-        pool: pool.into(),
-        ..ServerRange::default()
+    farm.pools = vec![PoolOptions::new(lab).with_max_addresses(2)];
+    let entry = |addresses: &str, server: &str, pool: &str| {
+        ServerRange::new([range(addresses)]).with_server(server).with_pool(pool)
     };
     farm.ranges = vec![
-        ServerRange {
-            exclude: vec![range("10.0.5.12")],
-            ..entry("10.0.5.10-10.0.5.14", "ts1", "default")
-        },
+        entry("10.0.5.10-10.0.5.14", "ts1", "default").with_exclude([range("10.0.5.12")]),
         entry("10.0.5.100-10.0.5.110", "ts1", "lab"),
         entry("10.0.6.10-10.0.6.20", "ts2", "default"),
         entry("10.0.7.10-10.0.7.20", "ts3.example.net", "default"),
@@ -57,11 +52,10 @@ fn farm() -> Farm {
     farm.sessions.sessions_per_user = 2;
     farm.sessions.on_exhausted = ExhaustionPolicy::Wait(9);
     farm.reservations = vec![Reservation::new(ip("10.0.5.13"), "ada")];
-    farm.rewrite = RewriteOptions {
-        flags: RewriteFlags::default().with_pass_when_missing(true).with_hide_addresses(true),
-        wildcard_udp_ports: vec![PortRange { first: 5000, last: 5001 }],
-        fixed_ports: vec![PortRange { first: 80, last: 80 }],
-    };
+    farm.rewrite.flags =
+        RewriteFlags::default().with_pass_when_missing(true).with_hide_addresses(true);
+    farm.rewrite.wildcard_udp_ports = vec![PortRange { first: 5000, last: 5001 }];
+    farm.rewrite.fixed_ports = vec![PortRange { first: 80, last: 80 }];
     farm.programs = vec![
         Program::new("/usr/bin/server")
             .with_features(Features::default().with_loopback(true).with_client_ip(true))

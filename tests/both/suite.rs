@@ -245,11 +245,8 @@ pub fn monitor_sees_sessions_pools_and_slots<A: Api>() {
         assert_eq!((pool.slots, pool.used, pool.free, pool.cooling, pool.peak), (4, 2, 1, 1, 3));
     }
     api.reserve(ip("10.0.5.13"), "ada", 102).unwrap();
-    let slot = |address: &str, state| SlotRow {
-        address: ip(address),
-        state,
-        reserved: address == "10.0.5.13",
-        drained: false,
+    let slot = |address: &str, state| {
+        SlotRow::new(ip(address), state).with_reserved(address == "10.0.5.13")
     };
     let slots = [
         slot(SECOND, SlotState::Leased),

@@ -134,11 +134,8 @@ mod tests {
     fn slots(states: &[(SlotState, bool, bool)]) -> Vec<SlotRow> {
         let address =
             |index: usize| std::net::Ipv4Addr::from_bits(0x0a00_0500 + index as u32).into();
-        let row = |(index, &(state, reserved, drained)): (usize, &_)| SlotRow {
-            address: address(index),
-            state,
-            reserved,
-            drained,
+        let row = |(index, &(state, reserved, drained)): (usize, &_)| {
+            SlotRow::new(address(index), state).with_reserved(reserved).with_drained(drained)
         };
         states.iter().enumerate().map(row).collect()
     }

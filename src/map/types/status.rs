@@ -9,6 +9,7 @@ use crate::session::{Handle, SessionId};
 
 /// The counters of one pool, as the last writer stored them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PoolStatus {
     /// The name of the pool. Empty if the pool was removed and pools with higher numbers exist.
     pub name: String,
@@ -37,6 +38,7 @@ pub struct PoolStatus {
 
 /// One address of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SlotRow {
     /// The address.
     pub address: IpAddr,
@@ -46,6 +48,28 @@ pub struct SlotRow {
     pub reserved: bool,
     /// Whether an administrator drained the address, or the configuration no longer contains it.
     pub drained: bool,
+}
+
+impl SlotRow {
+    /// Creates the row of an address that is neither reserved nor drained.
+    #[must_use]
+    pub const fn new(address: IpAddr, state: SlotState) -> Self {
+        Self { address, state, reserved: false, drained: false }
+    }
+
+    /// Sets whether the address is reserved for a user.
+    #[must_use]
+    pub const fn with_reserved(mut self, reserved: bool) -> Self {
+        self.reserved = reserved;
+        self
+    }
+
+    /// Sets whether the address is drained or no longer configured.
+    #[must_use]
+    pub const fn with_drained(mut self, drained: bool) -> Self {
+        self.drained = drained;
+        self
+    }
 }
 
 /// The state of an address.

@@ -210,18 +210,20 @@ impl Reads for C {
             check(vipool_snapshot_list_pools(snapshot, 0, out, 16, &mut count, &mut total))
                 .unwrap();
             assert_eq!(total, count);
-            let row = |row: &vipool_pool_row| PoolStatus {
-                name: owned(row.name, row.name_length),
-                loopback: row.kind == 2,
-                ipv4: row.family == 4,
-                slots: row.slots,
-                free: row.free,
-                used: row.used,
-                cooling: row.cooling,
-                lingering: row.lingering,
-                reserved: row.reserved,
-                drained: row.drained,
-                peak: row.peak,
+            let row = |row: &vipool_pool_row| {
+                let mut status = PoolStatus::default();
+                status.name = owned(row.name, row.name_length);
+                status.loopback = row.kind == 2;
+                status.ipv4 = row.family == 4;
+                status.slots = row.slots;
+                status.free = row.free;
+                status.used = row.used;
+                status.cooling = row.cooling;
+                status.lingering = row.lingering;
+                status.reserved = row.reserved;
+                status.drained = row.drained;
+                status.peak = row.peak;
+                status
             };
             let pools = page[..count].iter().map(row).collect();
             vipool_snapshot_free(snapshot);
@@ -238,16 +240,16 @@ impl Reads for C {
             vipool_reader_list_slots(self.reader, pool.into(), 1, out, 4, &mut count, null_mut())
         })
         .unwrap();
-        let row = |row: &vipool_slot_row| SlotRow {
-            address: ip(row.address).unwrap(),
-            state: match row.state {
+        let row = |row: &vipool_slot_row| {
+            let state = match row.state {
                 0 => SlotState::Free,
                 1 => SlotState::Leased,
                 2 => SlotState::Cooling,
                 _ => SlotState::Lingering,
-            },
-            reserved: row.flags & VIPOOL_SLOT_RESERVED != 0,
-            drained: row.flags & VIPOOL_SLOT_DRAINED != 0,
+            };
+            SlotRow::new(ip(row.address).unwrap(), state)
+                .with_reserved(row.flags & VIPOOL_SLOT_RESERVED != 0)
+                .with_drained(row.flags & VIPOOL_SLOT_DRAINED != 0)
         };
         page[..count].iter().map(row).collect()
     }

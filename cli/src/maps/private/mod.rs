@@ -162,13 +162,13 @@ fn plan(
 /// loopback addresses. Ignores the addresses of the farm file, because a private map uses the
 /// addresses of its block.
 fn read_farm(file: &Path) -> anyhow::Result<(Policy, Settings, u32)> {
-    let (farm, report) = Farm::load(file);
+    let (mut farm, report) = Farm::load(file);
     if report.has_errors() {
         bail!("{report}");
     }
     // The servers of a farm differ only in their virtual IPs. A private map does not use virtual
     // IPs.
-    let farm = Farm { servers: Vec::new(), ..farm };
+    farm.servers.clear();
     let mut plan = farm.plan("", None).plan;
     plan.policy.resolve_links(|path| fs::canonicalize(path));
     // Pool rules choose among pools of virtual IPs, and a private map has no such pool.
