@@ -13,10 +13,11 @@
 //! 1. `entry`: the exported functions; installs and removes the hooks
 //! 2. `table`: which replacement each hooked function gets
 //! 3. `calls`, `child_process`: the replacements
-//! 4. `context`, `program`: the map, the session and the rule of this process
+//! 4. `context`: the map, the session and the rule of this process
 //! 5. `detour`, `own_dll`, `socket`: MinHook, this DLL as a file, sockets of the program
-//! 6. `deferred`, `environment`, `inject`, `install_status`, `last_error`, `memory`, `original`:
-//!    leaves; `inject` alone uses another one, `install_status`
+//! 6. `inject`: loads the DLL into another process
+//! 7. `deferred`, `environment`, `install_status`, `last_error`, `memory`, `original`, `program`:
+//!    leaves
 
 #![cfg(windows)]
 // The signatures are those of the system functions.
