@@ -75,8 +75,8 @@ int main(int argc, char **argv) {
 }
 ";
 
-/// A statically linked program is traced like any other. No hook can reach it, so the report says so
-/// and contains no lines for farm.toml.
+/// A statically linked program is traced like any other. No hook can reach it. The report gives this
+/// reason and contains no lines for farm.toml.
 #[test]
 fn static_program_is_reported_as_out_of_reach() {
     if !vipool_testing::have(&["cc"]) {

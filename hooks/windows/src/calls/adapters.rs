@@ -1,5 +1,5 @@
-//! GetAdaptersAddresses and GetAdaptersInfo: hide the addresses of other sessions if the policy says
-//! so (row 43).
+//! GetAdaptersAddresses and GetAdaptersInfo: hide the addresses of other sessions, depending on the
+//! policy (row 43).
 
 use std::ffi::{CStr, c_void};
 use std::net::{IpAddr, Ipv4Addr};

@@ -98,7 +98,7 @@ pub fn bind_deferred(s: SOCKET) -> bool {
     }
 }
 
-/// Binds an unbound socket to the wildcard address, which is what the program asked for. Returns
+/// Binds an unbound socket to the wildcard address, as the program requested. Returns
 /// false and sets the last error on failure.
 pub fn bind_to_wildcard(s: SOCKET) -> bool {
     match Winsock(s).local_address() {
