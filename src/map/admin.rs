@@ -130,8 +130,8 @@ impl Map {
     /// Closes every session for which `is_alive` returns false. Returns the closed sessions.
     ///
     /// Also marks the map as restored, see [`Map::mark_restored`]. An agent calls this method
-    /// before it opens its first session. Its `is_alive` returns whether the operating system still
-    /// has the session.
+    /// before it opens its first session, with an `is_alive` that returns whether the operating
+    /// system still has the session.
     ///
     /// # Errors
     /// Fails if another writer holds the lock, or the map cannot be used.

@@ -19,10 +19,10 @@ impl Map {
     ///
     /// If the directory has a map of this boot, the sessions of that map keep their addresses and
     /// handles. If the plan no longer has an address, the map does not allocate the address again
-    /// after its session has released it. If the plan moves an address to another pool, the state
-    /// of the address moves too: the new pool does not allocate the address before its session has
-    /// released it and it has cooled down. A pool that the plan no longer has stays in the map
-    /// until none of its addresses is leased or cooling down.
+    /// after its session has released it. If the plan moves an address to another pool, the address
+    /// keeps its state. The new pool allocates the address only after its session has released it
+    /// and its cool-down has ended. A pool that the plan no longer has stays in the map until none
+    /// of its addresses is leased or cooling down.
     ///
     /// This function marks the old map file as superseded. If the new file would have the same
     /// content, the old file stays in place. So running programs do not notice a repeated

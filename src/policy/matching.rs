@@ -33,7 +33,7 @@ impl<'a> Executable<'a> {
         Self { path, invoked_as: None, script: None, style }
     }
 
-    /// Sets the path that the program was started by.
+    /// Sets the path by which the program was started.
     #[must_use]
     pub fn with_invoked_as(mut self, path: impl Into<Option<&'a [u8]>>) -> Self {
         self.invoked_as = path.into();

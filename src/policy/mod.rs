@@ -224,8 +224,8 @@ impl Policy {
         self
     }
 
-    /// Returns the index of the rule for a program and how it matched. [`PolicyView::find`] returns
-    /// the same from the compiled form.
+    /// Returns the index of the rule for a program, and how the rule matched. [`PolicyView::find`]
+    /// returns the same result from the compiled form.
     pub fn find(&self, program: &Executable<'_>) -> Option<(usize, MatchResult)> {
         let paths = matching::ExecutablePaths::of(program);
         matching::most_specific(

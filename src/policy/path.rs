@@ -1,16 +1,17 @@
 //! Comparison of program paths by the rules of POSIX and of Windows. Both sets of rules are pure
 //! functions and work on every system.
 //!
-//! Nothing here allocates, locks or accesses the file system, so a hook layer may call it from a
-//! signal handler. Paths are bytes. Windows paths are WTF-8, see [`utf16_to_wtf8`].
+//! No function allocates, locks or accesses the file system, so a hook layer may call these
+//! functions from a signal handler. Paths are bytes. Windows paths are WTF-8, see
+//! [`utf16_to_wtf8`].
 //!
 //! A pattern is a full path or a bare file name. Any other relative path (`bin/app`, `C:app`,
 //! `\app`) depends on the current directory and matches nothing. `..` is not resolved.
 //!
 //! Because this module does not access the file system, it does not resolve short names
 //! (`PROGRA~1`), junctions and drive letters of `subst`. Case is folded one character at a time, as
-//! NTFS does. NTFS uses the Unicode tables of the Windows version that formatted the volume; this
-//! module uses those of Rust.
+//! NTFS does. NTFS uses the Unicode tables of the Windows version that formatted the volume. This
+//! module uses the Unicode tables of Rust.
 
 use super::PathStyle;
 
@@ -45,7 +46,7 @@ pub fn pattern_kind(pattern: &[u8]) -> PatternKind {
     }
 }
 
-/// Returns whether both are full paths of the same file by the rules of this style.
+/// Returns whether `a` and `b` are full paths of the same file by the rules of this style.
 ///
 /// ```
 /// use vipool::policy::{PathStyle, path::same_path};
@@ -138,8 +139,8 @@ enum Root {
     None,
 }
 
-/// Splits a Windows path into its root and the rest. The prefixes of the Win32 file and device
-/// namespaces and of the native namespace (`\\?\`, `\\.\`, `\??\`) are removed. See "Naming Files,
+/// Splits a Windows path into its root and the rest. Removes the prefixes of the Win32 file and
+/// device namespaces and of the native namespace (`\\?\`, `\\.\`, `\??\`). See "Naming Files,
 /// Paths, and Namespaces" in the Windows documentation.
 fn windows_root(path: &[u8]) -> (Root, &[u8]) {
     let is_separator_at = |index: usize| path.get(index).is_some_and(|byte| is_separator(*byte));

@@ -1,5 +1,5 @@
-//! Selection of the pool for a session's virtual IPs. Programs that open sessions use it; hook
-//! layers do not.
+//! Selection of the pool for a session's virtual IPs. Programs that open sessions use this module;
+//! hook layers do not.
 
 use super::Executable;
 

@@ -1,7 +1,7 @@
 //! Memory primitives that need `unsafe`, in one folder so that they are audited together.
 //!
-//! Nothing here depends on another module of the crate, except on the atomics in `sync`. The
-//! modules make no policy decisions and call the operating system only to map memory.
+//! The modules in this folder depend on no other module of the crate, except on the atomics in
+//! `sync`. They make no policy decisions and call the operating system only to map memory.
 
 pub mod bytes;
 pub mod mapping;

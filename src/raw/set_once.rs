@@ -44,8 +44,9 @@ impl<T> SetOnce<T> {
         Some(unsafe { (*self.value.get()).assume_init_ref() })
     }
 
-    /// Sets the value. Does nothing if another thread has set the value or is just setting it. In
-    /// the latter case, the cell can still be empty when this method returns.
+    /// Sets the value. Does nothing if another thread has set the value or is just setting it. If
+    /// the other thread is just setting the value, the cell can still be empty when this method
+    /// returns.
     pub fn set(&self, value: T) {
         let claim =
             self.state.compare_exchange(EMPTY, SETTING, Ordering::Relaxed, Ordering::Relaxed);

@@ -10,7 +10,7 @@ use std::marker::PhantomData;
 
 use crate::sync::{AtomicU64, Ordering};
 
-/// A word that one writer stores to while others read it.
+/// A word that one writer stores to while other threads and processes read it.
 #[derive(Debug, Default)]
 #[repr(transparent)]
 pub struct Word(AtomicU64);

@@ -26,7 +26,7 @@ pub struct Connect {
 struct OwnAddresses {
     /// L or L6, for a loopback destination.
     loopback: Option<SocketAddr>,
-    /// V, and on IPv6 sockets the session's IPv6 address.
+    /// V, and for an IPv6 destination also the session's IPv6 address.
     virtual_ip: [Option<SocketAddr>; 2],
 }
 
@@ -376,8 +376,8 @@ fn in_socket_family(local: SocketAddr, ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Returns whether this destination means the host itself. The kernel treats 0.0.0.0 as 127.0.0.1
-/// (row 12).
+/// Returns whether this destination is the host itself. The kernel treats 0.0.0.0 as 127.0.0.1 (row
+/// 12).
 fn is_local_destination(ip: IpAddr) -> bool {
     match sockaddr::as_ipv4(ip) {
         Some(v4) => v4 == Ipv4Addr::LOCALHOST || v4.is_unspecified(),

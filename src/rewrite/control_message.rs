@@ -54,8 +54,9 @@ pub fn for_each_control_message(control: &mut [u8], mut visit: impl FnMut(i32, i
 
 /// Replaces the addresses in `IP_PKTINFO` and `IPV6_PKTINFO` messages (ip(7), ipv6(7)).
 ///
-/// `replace` receives each address and returns the new one, or `None` to keep it. A new address of
-/// the other family is ignored. Returns whether any address was replaced.
+/// `replace` receives each address and returns the new address, or `None` to keep the old address.
+/// This function ignores a new address of the other family. Returns whether any address was
+/// replaced.
 #[inline]
 pub fn replace_packet_info(
     control: &mut [u8],

@@ -18,7 +18,8 @@ use crate::policy::ProgramView;
 use crate::raw::set_once::SetOnce;
 use crate::session::{Addresses, Handle, SessionId};
 
-/// The version of a listed process under one map. Threads may share a version.
+/// The state of a listed process under one map: one version in a [`VersionChain`]. Threads may
+/// share a version.
 #[derive(Debug)]
 pub struct HookedProcess {
     system: LiveSystem<'static>,
@@ -30,8 +31,8 @@ pub struct HookedProcess {
     complete_lease: SetOnce<(Handle, Addresses)>,
 }
 
-/// The state of a session when a version is created. It stays the same when the session changes
-/// later.
+/// The state of a session when a version is created. Later changes of the session do not change
+/// this value.
 #[derive(Clone, Copy, Debug)]
 struct SessionState {
     session: SessionId,

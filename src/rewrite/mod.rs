@@ -63,7 +63,7 @@ pub trait SystemView {
     fn is_own_port(&self, port: u16) -> bool;
     /// Returns whether this loopback port belongs to the host and is never rewritten.
     fn is_shared_port(&self, port: u16) -> bool;
-    /// Returns whether a UDP bind to this port of the wildcard address is not rewritten (row 26).
+    /// Returns whether a UDP bind to the wildcard address and this port stays unchanged (row 26).
     fn is_wildcard_udp_port(&self, port: u16) -> bool;
     /// Returns whether this is an address of the host on a matched interface (row 5).
     fn is_host_address(&self, address: IpAddr) -> bool;

@@ -5,7 +5,7 @@ use std::fmt;
 /// The action of a hook layer for one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome<T> {
-    /// The call uses this value in place of the program's, or the program sees this value.
+    /// The call uses this value in place of the program's value, or the program sees this value.
     Rewritten(T),
     /// The hook layer makes the call exactly as the program made it.
     Passed(Reason),
@@ -130,9 +130,9 @@ reasons! {
         "a wildcard UDP bind for multicast, broadcast or a shared port is not rewritten";
     /// The address already belongs to the session.
     OwnAddress = 72, "own-address", "the address already belongs to the session";
-    /// The address is not one that the hook layer rewrites.
+    /// The hook layer does not rewrite this address.
     OtherAddress = 73, "other-address", "the address is not one that is rewritten";
-    /// The program bound the socket itself.
+    /// The program has already bound the socket.
     AlreadyBound = 74, "already-bound", "the socket is already bound";
     /// The session does not listen on the port, so the host's loopback address is used.
     NoOwnListener = 75, "no-own-listener", "the session does not listen on this port";
@@ -143,7 +143,7 @@ reasons! {
     V6Only = 77, "v6only", "the socket accepts only IPv6";
     /// The IPv6 address has link scope.
     LinkLocal = 78, "link-local", "the address has link scope";
-    /// Data on a stream has no destination of its own.
+    /// The call sends data on a stream, and the kernel ignores the destination.
     Stream = 79, "stream", "data on a stream has no destination of its own";
     /// The program sees the address that the kernel reports.
     ShownAsIs = 80, "shown-as-is", "the address is shown unchanged";

@@ -29,7 +29,8 @@ pub(crate) enum Unavailable {
 
 impl Table<'_> {
     /// Returns the slot that a returning user gets: the slot that is reserved for the user, else
-    /// the slot that the user released last. The latter need not have cooled down.
+    /// the slot that the user released last. The slot that the user released last need not have
+    /// cooled down.
     ///
     /// Takes O(1) time. While the index lacks entries, scans all slots.
     #[inline(never)]

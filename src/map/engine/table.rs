@@ -119,7 +119,7 @@ impl<'a> Table<'a> {
 
     /// Returns the slot that a session holds and the generation of its lease.
     ///
-    /// O(1), but a scan of all slots while the index lacks entries.
+    /// Takes O(1) time. While the index lacks entries, scans all slots.
     #[inline(always)]
     pub(crate) fn lease_of(&self, session: u64) -> Option<(u32, u32)> {
         self.lease_in(&self.home_bucket(session), session)

@@ -78,7 +78,7 @@ impl Key {
     }
 }
 
-/// The home bucket of a key, with its tags as they were when it was loaded.
+/// The home bucket of a key, with a copy of its tags from the time of the load.
 #[derive(Clone, Copy)]
 pub(crate) struct HomeBucket<'a> {
     buckets: &'a [Bucket],
@@ -96,7 +96,7 @@ impl<'a> HomeBucket<'a> {
     }
 
     /// Calls `visit` with each candidate slot until `visit` returns a value. A candidate can belong
-    /// to another key, and its number can be too high.
+    /// to another key, or its slot number can be out of range.
     #[inline(always)]
     pub(crate) fn find<T>(&self, mut visit: impl FnMut(u32) -> Option<T>) -> Option<T> {
         let found = self.tags.matching(self.key).find_map(|lane| visit(slot_of(self.bucket, lane)));
@@ -128,7 +128,7 @@ impl<'a> HomeBucket<'a> {
         }
     }
 
-    /// Removes an entry. Returns false if it does not exist.
+    /// Removes an entry. Returns false if the entry does not exist.
     #[inline(always)]
     pub(crate) fn remove(&self, access: WriteAccess<'_>, slot: u32) -> bool {
         match self.occupied_entry(slot) {

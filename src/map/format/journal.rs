@@ -40,7 +40,7 @@ const BOOT: usize = 1;
 const NEXT: usize = 2;
 const HEADER_WORDS: usize = 16;
 const ENTRY_WORDS: usize = 16;
-/// Words of a journal file.
+/// The number of words of a journal file.
 pub(crate) const JOURNAL_WORDS: usize = HEADER_WORDS + CAPACITY as usize * ENTRY_WORDS;
 
 // Offsets in an entry.

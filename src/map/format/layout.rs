@@ -42,8 +42,8 @@ pub(crate) struct Layout {
     pub(crate) loopback_pools: u32,
     /// The virtual-IP pools for sessions that request no pool by name, one bit for each pool.
     pub(crate) default_pools: u32,
-    /// Whether a session without requests gets a lease from every pool, and the settings have no
-    /// limit.
+    /// Whether a session that requests no pool and no address gets a lease from every pool, and the
+    /// settings have no limit.
     pub(crate) is_unrestricted: bool,
     /// Whether addresses cool down when they are released.
     pub(crate) cools_down: bool,

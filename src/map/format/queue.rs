@@ -45,7 +45,7 @@ pub(crate) struct Front<'a> {
     back: u32,
 }
 
-/// Returns the front slot of a queue for a removal.
+/// Returns the front slot of a queue, prepared for its removal.
 #[inline(always)]
 pub(crate) fn peek_front<'a>(
     control: &'a ControlWords,

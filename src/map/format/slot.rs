@@ -36,7 +36,7 @@ const STAMP_TIME_SHIFT: u32 = 24;
 pub(crate) enum Owner {
     /// Leased to the session with this id.
     Session(u64),
-    /// Free since this stamp; 0 if it was never leased.
+    /// Free since this stamp. The stamp is 0 if no session has leased the slot yet.
     Free(u64),
     /// Released at this stamp. The slot cools down, or it has cooled down and no reap has checked
     /// it yet.

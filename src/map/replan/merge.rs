@@ -65,8 +65,8 @@ pub(crate) fn new_pools(plan: &Plan) -> Vec<PlannedPool> {
     (0..plan.pools.len()).map(|plan_index| planned_pool(plan, plan_index, None)).collect()
 }
 
-/// Returns the pools of the map that replaces `old`: the kept pools under their numbers, extended
-/// by the plan, and then the new ones.
+/// Returns the pools of the map that replaces `old`. Kept pools have their old numbers and are
+/// extended by the plan. New pools get the remaining numbers.
 ///
 /// # Errors
 /// Fails if the map would have more than [`MAX_POOLS`] pools.

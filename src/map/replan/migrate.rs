@@ -23,7 +23,7 @@ pub(crate) fn migrate(new: &MapWriter<'_>, pools: &[PlannedPool], old: &MapImage
     let writers: Vec<TableWriter<'_>> = new.table_writers().map(|(_, table)| table).collect();
     let mut tables: Vec<Table<'_>> = new.tables().map(|(_, table)| table).collect();
     let mut all_pools = new.pools();
-    // Append the pools that were removed. This function only reads them.
+    // Append the pools that the new map no longer has. This function only reads these pools.
     for ((number, table), pool) in old.tables().zip(old.pools()) {
         if !is_kept(pools, number) {
             all_pools.push(pool);

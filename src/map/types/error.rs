@@ -24,7 +24,8 @@ pub enum Shortage {
         /// The time at which the first of these addresses becomes available.
         until: Tick,
     },
-    /// Cooled addresses wait for [`Map::reap`](crate::map::Map::reap) to check their sockets.
+    /// Addresses have cooled down, but [`Map::reap`](crate::map::Map::reap) must still check them
+    /// for sockets.
     #[error("no address is available: every free address may have sockets (run 'vipool gc')")]
     Lingering,
     /// The server or the whole pool drains.
@@ -65,7 +66,7 @@ pub enum OpenError {
     Quota {
         /// The user.
         user: String,
-        /// The limit.
+        /// The maximum number of sessions of a user.
         limit: u32,
     },
     /// The server has the maximum number of sessions.
@@ -139,7 +140,7 @@ pub enum MapError {
     Busy {
         /// The process that holds the lock.
         pid: u32,
-        /// Whether it holds the lock until it closes the map.
+        /// Whether the process holds the lock until it closes the map.
         exclusive: bool,
     },
     /// The parent of this process opened the map before the fork.

@@ -20,7 +20,7 @@ pub enum EventKind {
     LowWater = 4,
 }
 
-/// An event.
+/// An event of a map, as the journal records it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Event {
@@ -48,7 +48,7 @@ pub struct Event {
 pub struct RecentEvents {
     /// The events, in order.
     pub events: Vec<Event>,
-    /// The number of requested events that were overwritten before they were read.
+    /// The number of requested events that writers had overwritten before the call could read them.
     pub lost: u64,
     /// The number to pass to the next call of `Journal::since`.
     pub next: u64,

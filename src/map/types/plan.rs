@@ -60,10 +60,10 @@ impl Plan {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Settings {
-    /// Seconds from the release of an address until another user can get it.
+    /// Seconds from the release of an address until another user can get the address.
     pub cool_down: u32,
-    /// Whether a cooled address becomes available only after [`Map::reap`](crate::map::Map::reap)
-    /// has found no socket on it.
+    /// Whether an address that has cooled down becomes available only after
+    /// [`Map::reap`](crate::map::Map::reap) has found no socket on the address.
     pub check_in_use: bool,
     /// If fewer addresses of a pool than this number are available, the map reports it once; 0 for
     /// no report.
@@ -97,14 +97,14 @@ impl Settings {
         }
     }
 
-    /// Sets the seconds from the release of an address until another user can get it.
+    /// Sets the seconds from the release of an address until another user can get the address.
     #[must_use]
     pub const fn with_cool_down(mut self, cool_down: u32) -> Self {
         self.cool_down = cool_down;
         self
     }
 
-    /// Sets whether a cooled address must have no sockets before it is available.
+    /// Sets whether an address that has cooled down must have no sockets before it is available.
     #[must_use]
     pub const fn with_check_in_use(mut self, check_in_use: bool) -> Self {
         self.check_in_use = check_in_use;

@@ -1,8 +1,8 @@
 //! The compiled form of a policy in the map file: little-endian records of fixed size, with offsets
 //! from the start of the policy.
 //!
-//! Invariants of reading: every access is bounds-checked, values outside the bytes read as absent,
-//! no loop is longer than the bytes allow, and nothing allocates.
+//! Invariants of reading: every access is bounds-checked, a value outside the bytes counts as
+//! absent, the number of bytes limits every loop, and no function allocates.
 //!
 //! | at | header | at | program record |
 //! |---|---|---|---|

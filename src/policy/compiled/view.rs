@@ -7,7 +7,7 @@ use crate::policy::matching::{self, Executable, ExecutablePaths, MatchResult, Ru
 use crate::policy::{Features, ProgramFlags, RewriteFlags};
 
 /// A compiled [`Policy`]. A view reads the compiled bytes in place. Lookups never allocate, block
-/// or panic, so they are safe in signal handlers and after fork. Threads may share it.
+/// or panic, so they are safe in signal handlers and after fork. Threads may share a view.
 #[derive(Clone, Copy, Debug)]
 pub struct PolicyView<'a> {
     /// Empty if the bytes are not a policy of this version.
@@ -100,7 +100,7 @@ impl<'a> PolicyView<'a> {
             .any(|record| array(self.bytes, record) == Some(encoded))
     }
 
-    /// Returns whether a UDP bind to this port of the wildcard address is not rewritten (row 26).
+    /// Returns whether a UDP bind to the wildcard address and this port stays unchanged (row 26).
     pub fn is_wildcard_udp_port(&self, port: u16) -> bool {
         has_port(self.bytes, 32, port)
     }
@@ -154,7 +154,7 @@ impl<'a> ProgramView<'a> {
         self.text(8).unwrap_or_default()
     }
 
-    /// Returns the script that the rule is restricted to.
+    /// Returns the script to which the rule is restricted.
     pub fn script(&self) -> Option<&'a [u8]> {
         self.text(24)
     }
