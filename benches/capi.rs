@@ -19,9 +19,8 @@ use std::time::Instant;
 use vipool::Tick;
 use vipool::capi::address::{vipool_ip, vipool_range_parse};
 use vipool::capi::farm::{vipool_farm, vipool_farm_free, vipool_farm_new};
-use vipool::capi::farm_build::{
-    vipool_farm_add_program, vipool_farm_set_loopback, vipool_farm_set_settings,
-};
+use vipool::capi::farm_build::vipool_farm_add_program;
+use vipool::capi::farm_settings::{vipool_farm_set_loopback, vipool_farm_set_settings};
 use vipool::capi::map::{
     VIPOOL_MAP_SINGLE_THREADED, vipool_map, vipool_map_close, vipool_map_create_in_memory,
     vipool_map_options,
@@ -253,11 +252,11 @@ fn table(processes: usize, pairs: usize, json: bool) {
         for line in String::from_utf8(output.stdout).expect("UTF-8").lines() {
             let mut words = line.split(' ');
             let name = words.next().unwrap_or_default();
-            let place = rows.iter().position(|(known, _)| known == name).unwrap_or(rows.len());
-            if place == rows.len() {
+            let index = rows.iter().position(|(known, _)| known == name).unwrap_or(rows.len());
+            if index == rows.len() {
                 rows.push((name.to_owned(), Default::default()));
             }
-            for (list, word) in rows[place].1.iter_mut().zip(words) {
+            for (list, word) in rows[index].1.iter_mut().zip(words) {
                 list.push(word.parse().expect("a number"));
             }
         }
@@ -457,9 +456,9 @@ fn opening(mode: &Mode, map: &mut Map, c: &C) {
     mode.call(
         "writer",
         || {
-            let given = OpenOptions::default();
+            let options = OpenOptions::default();
             let opened =
-                writer.open_session(black_box(id), black_box(&given), Tick::ZERO).expect("free");
+                writer.open_session(black_box(id), black_box(&options), Tick::ZERO).expect("free");
             writer.close_by_handle(black_box(&opened.handle), Tick::ZERO).expect("open")
         },
         // SAFETY: as above.

@@ -15,7 +15,7 @@
  *     vipool_farm_load("/etc/vipool/farm.toml", 21, &farm);
  *     vipool_plan_new(farm, &server, &plan);
  *     vipool_farm_list_findings(farm, VIPOOL_LEVEL_ERROR, 0, NULL, 0, &count, &errors);
- *     if (errors > 0) { ... vipool_farm_format_report() ... }
+ *     if (errors > 0) { return; }  // vipool_farm_format_report() describes them.
  *     vipool_map_create("/run/vipool", 11, plan, &options, &map);
  *     vipool_map_reconcile(map, vipool_now(), is_alive, NULL, NULL);
  *
@@ -48,7 +48,7 @@
  *     vipool_rewriter_new(reader, &options, &rewriter);
  *
  *     // In the replacement of bind():
- *     vipool_rewrite_bind(rewriter, &facts, address, address_length, &outcome);
+ *     vipool_rewrite_bind(rewriter, facts, address, address_length, &outcome);
  *     if (outcome.kind == VIPOOL_REFUSED) { errno = outcome.error; return -1; }
  *     if (outcome.kind == VIPOOL_REWRITTEN) {
  *         return bind(s, (const void *)outcome.address.bytes, outcome.address.length);
@@ -1640,54 +1640,6 @@ typedef uint32_t vipool_pool_rule;
 #endif // __cplusplus
 
 /**
- * vipool_rewrite_settings.flags: a bind passes if the virtual IP is on no interface. Without the flag
- * it fails with EADDRNOTAVAIL.
- */
-#define VIPOOL_REWRITE_PASS_WHEN_MISSING 1
-
-/**
- * vipool_rewrite_settings.flags: getifaddrs and GetAdaptersAddresses do not list the addresses of
- * other sessions.
- */
-#define VIPOOL_REWRITE_HIDE_ADDRESSES 2
-
-/**
- * Settings for all programs of the process list. The library copies the arrays.
- */
-typedef struct vipool_rewrite_settings {
-    /**
-     * sizeof(vipool_rewrite_settings), set by the caller.
-     */
-    size_t size;
-    /**
-     * UDP ports whose wildcard binds pass (multicast and broadcast receivers). NULL for the
-     * defaults 5353, 1900, 3702, 5355, 67 and 68. For no port: not NULL, and a count of 0.
-     */
-    const struct vipool_ports *wildcard_udp_ports;
-    /**
-     * Number of `wildcard_udp_ports`.
-     */
-    size_t wildcard_udp_port_count;
-    /**
-     * Ports that programs bind, in addition to their own_ports: see
-     * vipool_farm_list_fixed_ports(). May be NULL for none.
-     */
-    const struct vipool_ports *fixed_ports;
-    /**
-     * Number of `fixed_ports`.
-     */
-    size_t fixed_port_count;
-    /**
-     * VIPOOL_REWRITE_...
-     */
-    uint32_t flags;
-    /**
-     * Reserved: zero.
-     */
-    uint32_t reserved;
-} vipool_rewrite_settings;
-
-/**
  * Adds a server.
  *
  * Parameters:
@@ -1790,6 +1742,54 @@ vipool_status vipool_farm_add_reservation(struct vipool_farm *farm,
  */
 vipool_status vipool_farm_add_program(struct vipool_farm *farm,
                                       const struct vipool_program *program);
+
+/**
+ * vipool_rewrite_settings.flags: a bind passes if the virtual IP is on no interface. Without the flag
+ * it fails with EADDRNOTAVAIL.
+ */
+#define VIPOOL_REWRITE_PASS_WHEN_MISSING 1
+
+/**
+ * vipool_rewrite_settings.flags: getifaddrs and GetAdaptersAddresses do not list the addresses of
+ * other sessions.
+ */
+#define VIPOOL_REWRITE_HIDE_ADDRESSES 2
+
+/**
+ * Settings for all programs of the process list. The library copies the arrays.
+ */
+typedef struct vipool_rewrite_settings {
+    /**
+     * sizeof(vipool_rewrite_settings), set by the caller.
+     */
+    size_t size;
+    /**
+     * UDP ports whose wildcard binds pass (multicast and broadcast receivers). NULL for the
+     * defaults 5353, 1900, 3702, 5355, 67 and 68. For no port: not NULL, and a count of 0.
+     */
+    const struct vipool_ports *wildcard_udp_ports;
+    /**
+     * Number of `wildcard_udp_ports`.
+     */
+    size_t wildcard_udp_port_count;
+    /**
+     * Ports that programs bind, in addition to their own_ports: see
+     * vipool_farm_list_fixed_ports(). May be NULL for none.
+     */
+    const struct vipool_ports *fixed_ports;
+    /**
+     * Number of `fixed_ports`.
+     */
+    size_t fixed_port_count;
+    /**
+     * VIPOOL_REWRITE_...
+     */
+    uint32_t flags;
+    /**
+     * Reserved: zero.
+     */
+    uint32_t reserved;
+} vipool_rewrite_settings;
 
 /**
  * Sets the addresses of 127.0.0.0/8 for sessions. Each session takes two of them.

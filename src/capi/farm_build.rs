@@ -1,19 +1,18 @@
-//! Configures a farm by calls: the same values and the same validation as farm.toml.
+//! Configures servers, ranges, pools, reservations and programs of a farm. The values and the
+//! validation are those of farm.toml.
 
 use std::ffi::c_char;
 
 use super::address::{read_ranges, vipool_ip, vipool_range};
 use super::error::{CallError, catch_panic};
 use super::farm::vipool_farm;
-use super::handle::{borrow_exclusive, not_null, read_exclusive};
-use super::interface::vipool_subnet;
-use super::layout::{check_out, layout, read, write};
-use super::process_list::{read_ports, read_program, vipool_ports, vipool_program};
-use super::settings::vipool_settings;
+use super::handle::borrow_exclusive;
+use super::layout::{layout, read};
+use super::process_list::{read_program, vipool_program};
 use super::status::vipool_status::{self, *};
-use super::text::{array, check_flags, check_reserved, optional_utf8, utf8};
-use crate::farm::{Farm, PoolOptions, RewriteOptions, Server, ServerRange};
-use crate::policy::{PoolRule, RewriteFlags};
+use super::text::{check_flags, optional_utf8, utf8};
+use crate::farm::{Farm, PoolOptions, Server, ServerRange};
+use crate::policy::PoolRule;
 use crate::pool::{DEFAULT_POOL, Reservation};
 
 /// vipool_server.flags: sessions on this server get no addresses.
@@ -85,54 +84,11 @@ pub enum vipool_pool_rule {
     VIPOOL_POOL_RULE_PROGRAM = 3,
 }
 
-/// vipool_rewrite_settings.flags: a bind passes if the virtual IP is on no interface. Without the flag
-/// it fails with EADDRNOTAVAIL.
-pub const VIPOOL_REWRITE_PASS_WHEN_MISSING: u32 = 1;
-/// vipool_rewrite_settings.flags: getifaddrs and GetAdaptersAddresses do not list the addresses of
-/// other sessions.
-pub const VIPOOL_REWRITE_HIDE_ADDRESSES: u32 = 2;
-
-const _: () = assert!(
-    VIPOOL_REWRITE_PASS_WHEN_MISSING | VIPOOL_REWRITE_HIDE_ADDRESSES == RewriteFlags::ALL_BITS,
-    "a flag of the table has no C constant"
-);
-
-/// Settings for all programs of the process list. The library copies the arrays.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct vipool_rewrite_settings {
-    /// sizeof(vipool_rewrite_settings), set by the caller.
-    pub size: usize,
-    /// UDP ports whose wildcard binds pass (multicast and broadcast receivers). NULL for the
-    /// defaults 5353, 1900, 3702, 5355, 67 and 68. For no port: not NULL, and a count of 0.
-    pub wildcard_udp_ports: *const vipool_ports,
-    /// Number of `wildcard_udp_ports`.
-    pub wildcard_udp_port_count: usize,
-    /// Ports that programs bind, in addition to their own_ports: see
-    /// vipool_farm_list_fixed_ports(). May be NULL for none.
-    pub fixed_ports: *const vipool_ports,
-    /// Number of `fixed_ports`.
-    pub fixed_port_count: usize,
-    /// VIPOOL_REWRITE_...
-    pub flags: u32,
-    /// Reserved: zero.
-    pub reserved: u32,
-}
-layout!(vipool_rewrite_settings {
-    size,
-    wildcard_udp_ports,
-    wildcard_udp_port_count,
-    fixed_ports,
-    fixed_port_count,
-    flags,
-    reserved,
-});
-
 /// Changes a farm.
 ///
 /// # Safety
 /// As for [`borrow_exclusive`].
-unsafe fn change_farm(
+pub(crate) unsafe fn change_farm(
     farm: *mut vipool_farm,
     change: impl FnOnce(&mut Farm) -> Result<(), CallError>,
 ) -> vipool_status {
@@ -158,14 +114,14 @@ pub unsafe extern "C" fn vipool_farm_add_server(
     // SAFETY: the caller guarantees handle, struct and text.
     unsafe {
         change_farm(farm, |farm| {
-            let given = read(server)?;
+            let server = read(server)?;
             let known = VIPOOL_SERVER_DISABLED | VIPOOL_SERVER_MAX_SESSIONS;
-            let flags = check_flags(given.flags, known)?;
+            let flags = check_flags(server.flags, known)?;
             let has_limit = flags & VIPOOL_SERVER_MAX_SESSIONS != 0;
             farm.servers.push(Server {
                 enabled: flags & VIPOOL_SERVER_DISABLED == 0,
-                max_sessions: has_limit.then_some(given.max_sessions),
-                ..Server::new(utf8(given.name, given.name_length)?)
+                max_sessions: has_limit.then_some(server.max_sessions),
+                ..Server::new(utf8(server.name, server.name_length)?)
             });
             Ok(())
         })
@@ -190,12 +146,12 @@ pub unsafe extern "C" fn vipool_farm_add_range(
     // SAFETY: the caller guarantees handle, struct, texts and arrays.
     unsafe {
         change_farm(farm, |farm| {
-            let given = read(range)?;
-            let server = optional_utf8(given.server, given.server_length)?;
-            let pool = optional_utf8(given.pool, given.pool_length)?;
+            let range = read(range)?;
+            let server = optional_utf8(range.server, range.server_length)?;
+            let pool = optional_utf8(range.pool, range.pool_length)?;
             farm.ranges.push(ServerRange {
-                addresses: read_ranges(given.addresses, given.address_count)?,
-                exclude: read_ranges(given.excluded, given.excluded_count)?,
+                addresses: read_ranges(range.addresses, range.address_count)?,
+                exclude: read_ranges(range.excluded, range.excluded_count)?,
                 server: server.map(str::to_owned),
                 pool: pool.unwrap_or(DEFAULT_POOL).to_owned(),
             });
@@ -343,197 +299,4 @@ pub unsafe extern "C" fn vipool_farm_add_program(
             Ok(())
         })
     }
-}
-
-/// Sets the addresses of 127.0.0.0/8 for sessions. Each session takes two of them.
-///
-/// The default is 127.100.0.0/20. Without ranges no session gets a loopback address. 127.0.0.1 is
-/// never allocated.
-///
-/// Parameters:
-/// - `farm`: the farm.
-/// - `addresses`, `address_count`: the ranges. May be NULL for none.
-/// - `excluded`, `excluded_count`: ranges inside them that no session gets. May be NULL for none.
-///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_RANGE_ORDER.
-///
-/// Threads: one at a time per farm.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_farm_set_loopback(
-    farm: *mut vipool_farm,
-    addresses: *const vipool_range,
-    address_count: usize,
-    excluded: *const vipool_range,
-    excluded_count: usize,
-) -> vipool_status {
-    // SAFETY: the caller guarantees handle and arrays.
-    unsafe {
-        change_farm(farm, |farm| {
-            let exclude = read_ranges(excluded, excluded_count)?;
-            farm.loopback.ranges = read_ranges(addresses, address_count)?;
-            farm.loopback.exclude = exclude;
-            Ok(())
-        })
-    }
-}
-
-/// Sets the known subnets and DHCP ranges, so that ranges can be validated on any machine.
-///
-/// Parameters:
-/// - `farm`: the farm.
-/// - `subnets`, `subnet_count`: the subnets of the servers. May be NULL for none.
-/// - `dhcp_ranges`, `dhcp_range_count`: the ranges of a DHCP server. May be NULL for none.
-///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_RANGE_ORDER.
-///
-/// Threads: one at a time per farm.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_farm_set_network(
-    farm: *mut vipool_farm,
-    subnets: *const vipool_subnet,
-    subnet_count: usize,
-    dhcp_ranges: *const vipool_range,
-    dhcp_range_count: usize,
-) -> vipool_status {
-    // SAFETY: the caller guarantees handle and arrays.
-    unsafe {
-        change_farm(farm, |farm| {
-            let subnets = array(subnets, subnet_count)?;
-            let subnets = subnets.iter().map(|subnet| Ok(subnet.get()?.trunc()));
-            let subnets = subnets.collect::<Result<_, CallError>>()?;
-            farm.network.dhcp_ranges = read_ranges(dhcp_ranges, dhcp_range_count)?;
-            farm.network.subnets = subnets;
-            Ok(())
-        })
-    }
-}
-
-/// Sets how addresses are allocated.
-///
-/// Replaces all settings. To change some of them, start with vipool_farm_get_settings().
-///
-/// Parameters:
-/// - `farm`: the farm.
-/// - `settings`: the settings.
-///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND.
-///
-/// Threads: one at a time per farm.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_farm_set_settings(
-    farm: *mut vipool_farm,
-    settings: *const vipool_settings,
-) -> vipool_status {
-    // SAFETY: the caller guarantees handle and struct.
-    unsafe {
-        change_farm(farm, |farm| {
-            farm.sessions = read(settings)?.get()?;
-            Ok(())
-        })
-    }
-}
-
-/// Returns how addresses are allocated.
-///
-/// The defaults are a cool-down of 120 seconds and VIPOOL_SETTING_CHECK_IN_USE.
-///
-/// Parameters:
-/// - `farm`: the farm.
-/// - `out`: receives the settings.
-///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE.
-///
-/// Threads: one at a time per farm.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_farm_get_settings(
-    farm: *const vipool_farm,
-    out: *mut vipool_settings,
-) -> vipool_status {
-    catch_panic(|| {
-        // SAFETY: the caller guarantees the handle.
-        let settings = unsafe { read_exclusive(farm)?.farm.sessions };
-        // SAFETY: the caller guarantees the struct.
-        unsafe {
-            check_out(out)?;
-            write(out, &settings.into());
-        }
-        Ok(())
-    })
-}
-
-/// Sets what applies to all programs of the process list.
-///
-/// Parameters:
-/// - `farm`: the farm.
-/// - `settings`: the settings.
-///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
-/// VIPOOL_ERR_RANGE_ORDER (ports).
-///
-/// Threads: one at a time per farm.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_farm_set_rewrite(
-    farm: *mut vipool_farm,
-    settings: *const vipool_rewrite_settings,
-) -> vipool_status {
-    // SAFETY: the caller guarantees handle, struct and arrays.
-    unsafe {
-        change_farm(farm, |farm| {
-            let given = read(settings)?;
-            check_reserved(given.reserved)?;
-            let flags = check_flags(given.flags, RewriteFlags::ALL_BITS)?;
-            let mut rewrite = RewriteOptions {
-                flags: RewriteFlags::from_bits(flags),
-                fixed_ports: read_ports(given.fixed_ports, given.fixed_port_count)?,
-                ..RewriteOptions::default()
-            };
-            if !given.wildcard_udp_ports.is_null() || given.wildcard_udp_port_count != 0 {
-                rewrite.wildcard_udp_ports =
-                    read_ports(given.wildcard_udp_ports, given.wildcard_udp_port_count)?;
-            }
-            farm.rewrite = rewrite;
-            Ok(())
-        })
-    }
-}
-
-/// Lists the ports that programs bind: fixed_ports and all own_ports, sorted and without overlaps.
-///
-/// Outgoing connections must not use them: add them to net.ipv4.ip_local_reserved_ports on Linux.
-///
-/// Parameters:
-/// - `farm`: the farm.
-/// - `ports`, `capacity`: receives the ports.
-/// - `out_count`: receives the number of port ranges, also with VIPOOL_ERR_BUFFER. Call with
-///   capacity 0 first to learn it.
-///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_BUFFER.
-///
-/// Threads: one at a time per farm.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_farm_list_fixed_ports(
-    farm: *const vipool_farm,
-    ports: *mut vipool_ports,
-    capacity: usize,
-    out_count: *mut usize,
-) -> vipool_status {
-    catch_panic(|| {
-        not_null(out_count)?;
-        // SAFETY: the caller guarantees the handle.
-        let fixed = unsafe { read_exclusive(farm) }?.farm.fixed_ports();
-        if capacity > 0 {
-            not_null(ports)?;
-        }
-        // SAFETY: not NULL, and the array has room for every range that is written.
-        unsafe {
-            out_count.write(fixed.len());
-            if fixed.len() > capacity {
-                return Err(VIPOOL_ERR_BUFFER.into());
-            }
-            for (index, range) in fixed.iter().enumerate() {
-                ports.add(index).write(vipool_ports { first: range.first, last: range.last });
-            }
-        }
-        Ok(())
-    })
 }

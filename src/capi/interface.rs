@@ -66,14 +66,14 @@ impl vipool_subnet {
 /// Reads an array of interfaces.
 ///
 /// # Safety
-/// `given` is NULL or an array of `count` interfaces. Their names and addresses are valid for reads.
+/// `interfaces` is NULL or an array of `count` interfaces. Their names and addresses are valid for reads.
 pub(crate) unsafe fn read_interfaces(
-    given: *const vipool_interface,
+    interfaces: *const vipool_interface,
     count: usize,
 ) -> Result<Vec<Interface>, CallError> {
     // SAFETY: the caller guarantees the array.
-    let given = unsafe { read_array(given, count) }?;
-    given
+    let interfaces = unsafe { read_array(interfaces, count) }?;
+    interfaces
         .iter()
         .map(|interface| {
             check_reserved(interface.reserved)?;

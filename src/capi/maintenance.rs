@@ -372,12 +372,12 @@ pub unsafe extern "C" fn vipool_map_reap(
         // SAFETY: the caller guarantees the handle.
         let map = unsafe { borrow_shared(map) }?;
         // SAFETY: the caller guarantees the structs.
-        let given = unsafe {
+        let caller_probe = unsafe {
             check_optional(out)?;
             if probe.is_null() { None } else { Some(read(probe)?) }
         };
         let rows_before = map.rows_for_events()?;
-        let report = match given {
+        let report = match caller_probe {
             Some(mut probe) => map.map().reap(Tick::from_secs(now), budget, &mut probe)?,
             None => map.map().reap(Tick::from_secs(now), budget, &mut system_probe()?)?,
         };

@@ -127,35 +127,35 @@ static DEFAULT_OPTIONS: OpenOptions<'static> =
 /// Reads the options of the caller. Copies nothing if every member is zero.
 ///
 /// # Safety
-/// `given` is NULL or valid for reads, with its texts, during `'a`.
+/// `caller_options` is NULL or valid for reads, with its texts, during `'a`.
 #[inline(always)]
 unsafe fn read_open_options<'r, 'a: 'r>(
-    given: *const vipool_open_options,
+    caller_options: *const vipool_open_options,
     storage: &'r mut MaybeUninit<OpenOptions<'a>>,
 ) -> Result<&'r OpenOptions<'a>, CallError> {
-    if given.is_null() {
+    if caller_options.is_null() {
         return Ok(&DEFAULT_OPTIONS);
     }
     let mut copy = MaybeUninit::uninit();
     // SAFETY: the caller guarantees struct and texts.
     unsafe {
-        let given = in_place(given, &mut copy)?;
+        let caller_options = in_place(caller_options, &mut copy)?;
         let options = storage.write(DEFAULT_OPTIONS);
         // Only members that are set are written. A second write before the first read is slower.
-        if !(*given).user.is_null() || (*given).user_length != 0 {
-            options.user = Some(utf8((*given).user, (*given).user_length)?);
+        if !(*caller_options).user.is_null() || (*caller_options).user_length != 0 {
+            options.user = Some(utf8((*caller_options).user, (*caller_options).user_length)?);
         }
-        if !(*given).pool.is_null() || (*given).pool_length != 0 {
-            options.pool = Some(utf8((*given).pool, (*given).pool_length)?);
+        if !(*caller_options).pool.is_null() || (*caller_options).pool_length != 0 {
+            options.pool = Some(utf8((*caller_options).pool, (*caller_options).pool_length)?);
         }
-        if (*given).address.family != 0 {
-            options.address = (*given).address.get()?;
+        if (*caller_options).address.family != 0 {
+            options.address = (*caller_options).address.get()?;
         }
-        if (*given).client.family != 0 {
-            options.client = (*given).client.get()?;
+        if (*caller_options).client.family != 0 {
+            options.client = (*caller_options).client.get()?;
         }
-        if (*given).leader.pid != 0 || (*given).leader.reserved != 0 {
-            options.leader = (*given).leader.get()?;
+        if (*caller_options).leader.pid != 0 || (*caller_options).leader.reserved != 0 {
+            options.leader = (*caller_options).leader.get()?;
         }
         Ok(options)
     }

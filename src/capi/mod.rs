@@ -64,6 +64,8 @@ pub mod farm;
 
 pub mod farm_build;
 
+pub mod farm_settings;
+
 pub mod plan;
 
 // The agent.

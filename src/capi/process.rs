@@ -73,7 +73,7 @@ type FoundSession = Option<(SessionId, vipool_found_by)>;
 
 #[cfg(target_os = "linux")]
 fn session_of(map: &Reader, pid: u32) -> Result<FoundSession, vipool_status> {
-    let found = discovery::session_of_process(map, process(pid)).map(|(session, by)| {
+    let session = discovery::session_of_process(map, process(pid)).map(|(session, by)| {
         let by = match by {
             FoundBy::AuditSession => vipool_found_by::VIPOOL_FOUND_BY_AUDIT_SESSION,
             FoundBy::SessionScope => vipool_found_by::VIPOOL_FOUND_BY_SESSION_SCOPE,
@@ -81,7 +81,7 @@ fn session_of(map: &Reader, pid: u32) -> Result<FoundSession, vipool_status> {
         };
         (session, by)
     });
-    Ok(found)
+    Ok(session)
 }
 
 #[cfg(target_os = "linux")]

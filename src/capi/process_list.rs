@@ -121,21 +121,21 @@ pub(crate) unsafe fn read_ports(
 /// Reads a rule of the process list.
 ///
 /// # Safety
-/// `given` is NULL or valid for reads, with its texts and arrays.
-pub(crate) unsafe fn read_program(given: *const vipool_program) -> Result<Program, CallError> {
+/// `program` is NULL or valid for reads, with its texts and arrays.
+pub(crate) unsafe fn read_program(program: *const vipool_program) -> Result<Program, CallError> {
     // SAFETY: the caller guarantees struct, texts and arrays.
     unsafe {
-        let given = read(given)?;
-        let flags = check_flags(given.flags, ProgramFlags::ALL_BITS)?;
-        let features = check_flags(given.features, Features::ALL_BITS)?;
+        let program = read(program)?;
+        let flags = check_flags(program.flags, ProgramFlags::ALL_BITS)?;
+        let features = check_flags(program.features, Features::ALL_BITS)?;
         Ok(Program {
-            pattern: utf8(given.pattern, given.pattern_length)?.to_owned(),
-            target: optional_utf8(given.target, given.target_length)?.map(str::to_owned),
-            script: optional_utf8(given.script, given.script_length)?.map(str::to_owned),
+            pattern: utf8(program.pattern, program.pattern_length)?.to_owned(),
+            target: optional_utf8(program.target, program.target_length)?.map(str::to_owned),
+            script: optional_utf8(program.script, program.script_length)?.map(str::to_owned),
             features: Features::from_bits(features),
             flags: ProgramFlags::from_bits(flags),
-            own_ports: read_ports(given.own_ports, given.own_port_count)?,
-            shared_ports: read_ports(given.shared_ports, given.shared_port_count)?,
+            own_ports: read_ports(program.own_ports, program.own_port_count)?,
+            shared_ports: read_ports(program.shared_ports, program.shared_port_count)?,
         })
     }
 }

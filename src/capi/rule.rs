@@ -87,18 +87,19 @@ pub unsafe extern "C" fn vipool_reader_find_rule(
 ) -> vipool_status {
     silent_status(|| {
         // SAFETY: the caller guarantees handle and struct.
-        let (reader, given) = unsafe { (borrow_shared(reader)?, read_silent(executable)?) };
+        let (reader, executable_in) = unsafe { (borrow_shared(reader)?, read_silent(executable)?) };
         // SAFETY: the caller guarantees the struct.
         unsafe { check_out_silent(out) }?;
         // SAFETY: the caller guarantees the texts in the struct.
-        let found =
-            unsafe { with_executable(&given, |program| reader.reader.policy().find(program)) }?;
-        let found = found.ok_or(VIPOOL_ERR_NOT_FOUND)?;
-        let MatchResult::Matched { by, .. } = found.result else {
+        let best_match = unsafe {
+            with_executable(&executable_in, |program| reader.reader.policy().find(program))
+        }?;
+        let best_match = best_match.ok_or(VIPOOL_ERR_NOT_FOUND)?;
+        let MatchResult::Matched { by, .. } = best_match.result else {
             return Err(VIPOOL_ERR_NOT_FOUND);
         };
         // SAFETY: checked above.
-        unsafe { write(out, &vipool_rule::new(&found.program, by.into())) };
+        unsafe { write(out, &vipool_rule::new(&best_match.program, by.into())) };
         Ok(())
     })
 }
@@ -257,8 +258,8 @@ pub unsafe extern "C" fn vipool_reader_list_matches(
         let page = Page { first, rows, capacity, out_count, out_total };
         // SAFETY: the caller guarantees handle, struct, texts, array and counts.
         unsafe {
-            let (reader, given) = (borrow_shared(reader)?, read(executable)?);
-            with_executable(&given, |program| {
+            let (reader, executable_in) = (borrow_shared(reader)?, read(executable)?);
+            with_executable(&executable_in, |program| {
                 let verdicts: Vec<_> = reader.reader.policy().explain(*program).collect();
                 write_page(&verdicts, page).map(drop)
             })?

@@ -143,8 +143,8 @@ impl From<Addresses> for vipool_addresses {
 #[inline(always)]
 pub(crate) fn write_leases(rows: &mut [vipool_lease; VIPOOL_MAX_LEASES], leases: &Leases) -> u32 {
     let Some(session) = leases.session() else { return 0 };
-    let held = leases.packed();
-    for (lease, place) in rows.iter_mut().zip(held) {
+    let packed = leases.packed();
+    for (lease, place) in rows.iter_mut().zip(packed) {
         // Member by member: a wide load of bytes that were just stored in pieces stalls.
         lease.session = session.raw();
         lease.slot = place.slot;
@@ -158,7 +158,7 @@ pub(crate) fn write_leases(rows: &mut [vipool_lease; VIPOOL_MAX_LEASES], leases:
         head.copy_from_slice(&upper.to_be_bytes());
         tail.copy_from_slice(&lower.to_be_bytes());
     }
-    held.len() as u32
+    packed.len() as u32
 }
 
 /// Returns the session with these 64 bits.

@@ -8,7 +8,7 @@ use std::ptr::{null, null_mut};
 
 use vipool::capi::address::{vipool_ip, vipool_ip_to_sockaddr, vipool_sockaddr};
 use vipool::capi::farm::*;
-use vipool::capi::farm_build::*;
+use vipool::capi::farm_settings::*;
 use vipool::capi::interface::vipool_interface;
 use vipool::capi::map::*;
 use vipool::capi::map_session::*;

@@ -109,9 +109,9 @@ pub fn match_results_explain_each_rule<A: Api>() {
     }
     let api = A::new(&listed).unwrap();
     let rows = api.match_results("/usr/bin/nc");
-    let said: Vec<_> = rows.iter().map(|(_, pattern, text)| (&**pattern, &**text)).collect();
+    let results: Vec<_> = rows.iter().map(|(_, pattern, text)| (&**pattern, &**text)).collect();
     assert_eq!(
-        said,
+        results,
         [
             ("/usr/bin/nc", "matches by full path"),
             ("/opt/nc", "same file name, but the rule has another full path"),

@@ -3,8 +3,11 @@
 //! writes.
 
 use std::fs;
+use std::process::Command;
 
-use vipool_testing::workspace_root;
+use vipool_testing::{have, target_dir, workspace_root};
+
+use crate::build::succeed;
 
 /// A function, parameter or field: its type without `struct`, and its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,4 +166,39 @@ fn contents_list_every_section() {
         let heading = format!(" * {}. {title}\n", number.trim());
         assert!(body.contains(&heading), "{heading}");
     }
+}
+
+/// Returns the code of a quickstart of the header comment.
+fn quickstart(text: &str, title: &str) -> String {
+    let (_, rest) = text.split_once(&format!("==== Quickstart: {title} ====\n")).unwrap();
+    let section = rest.split("====").next().unwrap();
+    let lines = section.lines().filter_map(|line| line.strip_prefix(" *     "));
+    lines.map(|line| format!("    {line}\n")).collect()
+}
+
+#[test]
+fn quickstarts_compile() {
+    if !have(&["cc"]) {
+        return;
+    }
+    let text = fs::read_to_string(workspace_root().join("include/vipool.h")).unwrap();
+    let (agent, hook) = (quickstart(&text, "an agent"), quickstart(&text, "a hook"));
+    assert!(agent.lines().count() > 15 && hook.lines().count() > 15);
+    let source = target_dir().join("capi-quickstart.c");
+    let code = format!(
+        "#include <errno.h>\n#include <string.h>\n#include <sys/socket.h>\n#include <vipool.h>\n\
+         void agent(vipool_is_alive_fn is_alive);\n\
+         void agent(vipool_is_alive_fn is_alive)\n{{\n    vipool_farm *farm;\n    vipool_plan *plan;\n    \
+         vipool_map *map;\n    vipool_session session;\n    size_t count, errors;\n    \
+         char lease[72];\n{agent}}}\n\
+         int hook(int s, const struct sockaddr *address, socklen_t address_length, \
+         const vipool_socket *facts, const char *path, size_t length, const char *lease);\n\
+         int hook(int s, const struct sockaddr *address, socklen_t address_length, \
+         const vipool_socket *facts, const char *path, size_t length, const char *lease)\n{{\n    \
+         vipool_reader *reader;\n    vipool_rewriter *rewriter;\n{hook}}}\n"
+    );
+    fs::write(&source, code).unwrap();
+    let mut cc = Command::new("cc");
+    cc.args(["-std=c99", "-fsyntax-only", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]);
+    succeed(cc.arg("-I").arg(workspace_root().join("include")).arg(source));
 }

@@ -122,9 +122,9 @@ fn two_sessions_use_the_same_port_with_the_c_hook() {
             for _ in 0..2 {
                 output.read_line(&mut lines).unwrap();
             }
-            let seen =
+            let expected =
                 format!("the kernel listens on {own}:{port}\nthe program sees 127.0.0.1:{port}\n");
-            assert_eq!(lines, seen);
+            assert_eq!(lines, expected);
             (child, output)
         })
         .collect();

@@ -137,7 +137,7 @@ fn check_in_rust(header: &Header, seen: &str) {
         event::vipool_event
         executable::vipool_executable
         farm::vipool_finding
-        farm_build::vipool_rewrite_settings
+        farm_settings::vipool_rewrite_settings
         farm_build::vipool_server
         farm_build::vipool_server_range
         interface::vipool_interface

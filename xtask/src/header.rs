@@ -20,7 +20,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ("Sessions, handles and leases", &["session", "leader"]),
     ("Network interfaces", &["interface"]),
     ("Settings, process list and programs", &["settings", "process_list", "executable"]),
-    ("Agent: the farm", &["farm", "farm_build"]),
+    ("Agent: the farm", &["farm", "farm_build", "farm_settings"]),
     ("Agent: the plan of one server", &["plan"]),
     ("Agent: events", &["event"]),
     ("Agent: creating and opening a map", &["map"]),

@@ -8,6 +8,7 @@ use std::ptr::{null, null_mut};
 use ipnet::IpNet;
 use vipool::capi::farm::*;
 use vipool::capi::farm_build::*;
+use vipool::capi::farm_settings::*;
 use vipool::capi::interface::{vipool_interface, vipool_subnet};
 use vipool::capi::plan::*;
 use vipool::capi::process_list::*;
@@ -29,15 +30,15 @@ pub fn plan(plan: &Plan, flags: u32) -> Result<*mut vipool_plan, Status> {
         fill_farm(farm, plan);
         check(vipool_farm_validate(farm)).unwrap();
         let has_errors = count_findings(farm, vipool_level::VIPOOL_LEVEL_ERROR) > 0;
-        let made = with_host_interfaces(&plan.policy.host_addresses, |interfaces| {
+        let handle = with_host_interfaces(&plan.policy.host_addresses, |interfaces| {
             new_plan(farm, "", interfaces, flags)
         });
         vipool_farm_free(farm);
         if has_errors {
-            vipool_plan_free(made);
+            vipool_plan_free(handle);
             return Err(vipool_status::VIPOOL_ERR_PLAN as Status);
         }
-        Ok(made)
+        Ok(handle)
     }
 }
 
@@ -227,35 +228,35 @@ fn c_subnet(net: &IpNet) -> vipool_subnet {
 
 /// Builds a farm by calls and validates it. The caller frees it.
 pub fn farm(farm: &Farm) -> *mut vipool_farm {
-    let made = new_farm();
+    let handle = new_farm();
     // SAFETY: everything given is valid during the calls.
     unsafe {
-        servers_and_ranges(made, farm);
+        servers_and_ranges(handle, farm);
         let (addresses, excluded) =
             (c_ranges(&farm.loopback.ranges), c_ranges(&farm.loopback.exclude));
         let (first, count) = (addresses.as_ptr(), addresses.len());
         let (excluded, excluded_count) = (excluded.as_ptr(), excluded.len());
-        check(vipool_farm_set_loopback(made, first, count, excluded, excluded_count)).unwrap();
+        check(vipool_farm_set_loopback(handle, first, count, excluded, excluded_count)).unwrap();
         let subnets: Vec<_> = farm.network.subnets.iter().map(c_subnet).collect();
         let dhcp = c_ranges(&farm.network.dhcp_ranges);
         let (subnets, count) = (subnets.as_ptr(), subnets.len());
-        check(vipool_farm_set_network(made, subnets, count, dhcp.as_ptr(), dhcp.len())).unwrap();
-        set_sessions(made, farm);
-        add_reservations(made, &farm.reservations);
-        add_programs(made, &farm.programs);
+        check(vipool_farm_set_network(handle, subnets, count, dhcp.as_ptr(), dhcp.len())).unwrap();
+        set_sessions(handle, farm);
+        add_reservations(handle, &farm.reservations);
+        add_programs(handle, &farm.programs);
         let udp = ports(&farm.rewrite.wildcard_udp_ports);
         let fixed = ports(&farm.rewrite.fixed_ports);
-        set_rewrite(made, &udp, &fixed, farm.rewrite.flags);
-        check(vipool_farm_validate(made)).unwrap();
+        set_rewrite(handle, &udp, &fixed, farm.rewrite.flags);
+        check(vipool_farm_validate(handle)).unwrap();
     }
-    made
+    handle
 }
 
 /// # Safety
-/// `made` is a farm.
-unsafe fn servers_and_ranges(made: *mut vipool_farm, farm: &Farm) {
+/// `handle` is a farm.
+unsafe fn servers_and_ranges(handle: *mut vipool_farm, farm: &Farm) {
     for server in &farm.servers {
-        let given = vipool_server {
+        let value = vipool_server {
             name: chars(&server.name),
             name_length: server.name.len(),
             max_sessions: server.max_sessions.unwrap_or(0),
@@ -264,21 +265,21 @@ unsafe fn servers_and_ranges(made: *mut vipool_farm, farm: &Farm) {
             ..sized()
         };
         // SAFETY: everything given is valid during the call.
-        check(unsafe { vipool_farm_add_server(made, &given) }).unwrap();
+        check(unsafe { vipool_farm_add_server(handle, &value) }).unwrap();
     }
     for pool in &farm.pools {
         let (name, length) = (chars(&pool.rule.pool), pool.rule.pool.len());
         let most = pool.max_addresses.unwrap_or(0);
         // SAFETY: as above.
-        check(unsafe { vipool_farm_add_pool(made, name, length, most) }).unwrap();
+        check(unsafe { vipool_farm_add_pool(handle, name, length, most) }).unwrap();
     }
     let rules: Vec<_> = farm.pools.iter().map(|pool| pool.rule.clone()).collect();
     // SAFETY: as above.
-    unsafe { add_pool_rules(made, &rules) };
+    unsafe { add_pool_rules(handle, &rules) };
     for entry in &farm.ranges {
         let (addresses, excluded) = (c_ranges(&entry.addresses), c_ranges(&entry.exclude));
         let server = entry.server.as_deref();
-        let given = vipool_server_range {
+        let value = vipool_server_range {
             addresses: addresses.as_ptr(),
             address_count: addresses.len(),
             excluded: excluded.as_ptr(),
@@ -290,26 +291,26 @@ unsafe fn servers_and_ranges(made: *mut vipool_farm, farm: &Farm) {
             ..sized()
         };
         // SAFETY: as above.
-        check(unsafe { vipool_farm_add_range(made, &given) }).unwrap();
+        check(unsafe { vipool_farm_add_range(handle, &value) }).unwrap();
     }
 }
 
 /// Checks the default settings, then sets those of the farm.
 ///
 /// # Safety
-/// `made` is a farm.
-unsafe fn set_sessions(made: *mut vipool_farm, farm: &Farm) {
-    let mut given = sized();
+/// `handle` is a farm.
+unsafe fn set_sessions(handle: *mut vipool_farm, farm: &Farm) {
+    let mut defaults_in_c = sized();
     // SAFETY: valid structs.
-    check(unsafe { vipool_farm_get_settings(made, &mut given) }).unwrap();
+    check(unsafe { vipool_farm_get_settings(handle, &mut defaults_in_c) }).unwrap();
     let defaults = Farm::default().sessions;
-    let read = settings(&given);
+    let read = settings(&defaults_in_c);
     assert_eq!(
         (read.cool_down, read.check_in_use, read.max_sessions),
         (defaults.cool_down, defaults.check_in_use, defaults.max_sessions)
     );
     // SAFETY: as above.
-    check(unsafe { vipool_farm_set_settings(made, &c_settings(&farm.sessions)) }).unwrap();
+    check(unsafe { vipool_farm_set_settings(handle, &c_settings(&farm.sessions)) }).unwrap();
 }
 
 /// Passes the interfaces to `body` as an array.

@@ -12,7 +12,7 @@ use vipool::capi::address::*;
 use vipool::capi::client::*;
 use vipool::capi::executable::*;
 use vipool::capi::farm::*;
-use vipool::capi::farm_build::*;
+use vipool::capi::farm_settings::*;
 use vipool::capi::interface::*;
 use vipool::capi::journal::*;
 use vipool::capi::leader::*;
@@ -51,7 +51,7 @@ impl Machine for C {
         let directory = directory.to_str().unwrap();
         let mut journal = null_mut();
         let (mut entries, mut lost, mut next) = (Vec::new(), 0, first);
-        // SAFETY: valid texts and structs; the journal goes back once.
+        // SAFETY: valid texts and structs; the journal is closed once.
         unsafe {
             check(vipool_journal_open(chars(directory), directory.len(), &mut journal))?;
             // Two rows per page, to test paging.

@@ -86,9 +86,9 @@ impl Api for C {
         let plan = build::plan(plan, 0)?;
         // SAFETY: a plan that is freed after the call.
         Self::from_map(|map| unsafe {
-            let made = vipool_map_create_in_memory(plan, null(), map);
+            let status = vipool_map_create_in_memory(plan, null(), map);
             vipool_plan_free(plan);
-            made
+            status
         })
     }
 
@@ -96,9 +96,9 @@ impl Api for C {
         let plan = build::plan(plan, VIPOOL_PLAN_FOLLOW_LINKS)?;
         // SAFETY: a plan that is freed after the call.
         Self::from_map(|map| unsafe {
-            let made = vipool_map_create_in_memory(plan, null(), map);
+            let status = vipool_map_create_in_memory(plan, null(), map);
             vipool_plan_free(plan);
-            made
+            status
         })
     }
 
@@ -108,9 +108,9 @@ impl Api for C {
         // SAFETY: a plan that is freed after the call, and a text.
         Self::from_map(|map| unsafe {
             let (text, length) = (chars(directory), directory.len());
-            let made = vipool_map_create(text, length, plan, null(), map);
+            let status = vipool_map_create(text, length, plan, null(), map);
             vipool_plan_free(plan);
-            made
+            status
         })
     }
 
@@ -169,12 +169,12 @@ impl Api for C {
         options.flags = VIPOOL_MAP_SINGLE_THREADED;
         // SAFETY: a plan that is freed after the call, a text and a struct.
         Self::from_map(|map| unsafe {
-            let made = match directory.map(|directory| directory.to_str().unwrap()) {
+            let status = match directory.map(|directory| directory.to_str().unwrap()) {
                 Some(text) => vipool_map_create(chars(text), text.len(), plan, &options, map),
                 None => vipool_map_create_in_memory(plan, &options, map),
             };
             vipool_plan_free(plan);
-            made
+            status
         })
     }
 

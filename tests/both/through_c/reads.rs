@@ -170,7 +170,7 @@ impl Reads for C {
     fn sessions(&self) -> Vec<SessionRow> {
         let mut rows = Vec::new();
         let mut snapshot = null_mut();
-        // SAFETY: valid structs; the texts are copied before the snapshot goes back.
+        // SAFETY: valid structs; the texts are copied before the snapshot is freed.
         unsafe {
             check(vipool_snapshot_new(self.map, &mut snapshot)).unwrap();
             // Two rows per page, to test paging.
@@ -203,7 +203,7 @@ impl Reads for C {
         let mut snapshot = null_mut();
         let mut page = [sized::<vipool_pool_row>(); 16];
         let mut count = 0;
-        // SAFETY: valid structs; the texts are copied before the snapshot goes back.
+        // SAFETY: valid structs; the texts are copied before the snapshot is freed.
         unsafe {
             check(vipool_snapshot_new_from_reader(self.reader, &mut snapshot)).unwrap();
             let (out, mut total) = (page.as_mut_ptr(), 0);

@@ -41,11 +41,11 @@ unsafe extern "C" fn get_other_end(
 ) -> u32 {
     // SAFETY: the context of the test.
     let Some(other) = (unsafe { *context.cast::<Option<SocketAddr>>() }) else { return 0 };
-    let made = c_sockaddr(other);
-    assert!(capacity >= made.length);
+    let sockaddr = c_sockaddr(other);
+    assert!(capacity >= sockaddr.length);
     // SAFETY: the buffer has this capacity.
-    unsafe { buffer.cast::<[u8; VIPOOL_SOCKADDR_MAX]>().write(made.bytes) };
-    made.length
+    unsafe { buffer.cast::<[u8; VIPOOL_SOCKADDR_MAX]>().write(sockaddr.bytes) };
+    sockaddr.length
 }
 
 fn facts(socket: &SocketProperties, local: &Option<vipool_sockaddr>) -> vipool_socket {
