@@ -7,7 +7,7 @@
  *
  * ==== Quickstart: an agent ====
  *
- *     vipool_plan_options server = { .size = sizeof server };
+ *     vipool_plan_options server = { .size = sizeof server, .host = "ts1", .host_length = 3 };
  *     vipool_map_options options = { .size = sizeof options, .flags = VIPOOL_MAP_EXCLUSIVE };
  *     vipool_open_options user = { .size = sizeof user, .user = "ada", .user_length = 3 };
  *     vipool_opened_session opened = { .size = sizeof opened };
