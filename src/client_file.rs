@@ -1,8 +1,8 @@
-//! The address of a session's client, for programs of the session that go by it (`client-ip`).
+//! Stores the client address of a session in a file, for programs that use it (`client-ip`).
 //!
-//! The map, which everybody reads, does not hold it. It is in a file beside the map that belongs
-//! to the session's user and that nobody else can read, named after the lease: a later session's
-//! programs do not find it.
+//! All users can read the map, so the map does not contain the address. The file is in the
+//! directory of the map. Only the session's user can read it. Its name contains the handle, so
+//! programs of a later session do not find it.
 
 use std::fmt::{self, Write as _};
 use std::fs;
@@ -16,7 +16,7 @@ use crate::session::Handle;
 
 const PREFIX: &str = "client.";
 
-/// The name of the file, on the stack.
+/// The name of the file, in a buffer on the stack.
 struct Name {
     bytes: [u8; 80],
     length: usize,
@@ -25,7 +25,8 @@ struct Name {
 impl Name {
     fn of(handle: &Handle) -> Self {
         let mut name = Self { bytes: [0; 80], length: 0 };
-        // The longest has 7 + 16 + 4 + 8 + 8 + 16 characters and four dots.
+        // The longest name has 63 bytes: the prefix (7), session (16), pool (4), slot (8),
+        // generation (8), boot (16) and four dots.
         let _ = write!(name, "{PREFIX}{handle}");
         name
     }
@@ -44,8 +45,8 @@ impl fmt::Write for Name {
     }
 }
 
-/// Tells the user of a session, and nobody else, where its client is. `owner` is given where the
-/// caller has privileges and opens the session for somebody else.
+/// Writes the client address to a file that only the session's user can read. A privileged caller
+/// that opens the session for another user passes that user as `owner`.
 pub fn write(
     directory: &Path,
     handle: &Handle,
@@ -58,8 +59,8 @@ pub fn write(
     file.write_all(client.to_string().as_bytes())
 }
 
-/// Where the client of the session of this lease is, if the caller may know, and if whoever wrote
-/// it may be believed. Allocates nothing on Unix.
+/// Returns the client address of the session. Returns `None` if the caller cannot read the file or
+/// the owner of the file is not trusted. Allocates nothing on Unix.
 pub fn read(directory: &Path, handle: &Handle) -> Option<IpAddr> {
     let mut text = [0; 64];
     let mut file = trust::open(directory, Name::of(handle).text(), false).ok()?;
@@ -67,7 +68,7 @@ pub fn read(directory: &Path, handle: &Handle) -> Option<IpAddr> {
     str::from_utf8(text.get(..length)?).ok()?.parse().ok()
 }
 
-/// Forgets it, when the session is closed.
+/// Removes the file of a closed session.
 pub fn remove(directory: &Path, handle: &Handle) -> io::Result<()> {
     match fs::remove_file(directory.join(Name::of(handle).text())) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -75,8 +76,8 @@ pub fn remove(directory: &Path, handle: &Handle) -> io::Result<()> {
     }
 }
 
-/// Forgets those of every lease that is over: whoever closes the session of somebody else, or finds
-/// its leader gone, does not come by [`remove`].
+/// Removes the files of all closed sessions. A process that closes another user's session, or a
+/// session without a leader, does not call [`remove`].
 pub fn remove_stale(directory: &Path, is_live: impl Fn(&Handle) -> bool) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
@@ -121,7 +122,7 @@ mod tests {
         remove(&directory, &handle).unwrap();
         remove(&directory, &handle).unwrap();
         assert_eq!(read(&directory, &handle), None);
-        // What is left of sessions that others closed goes, and nothing else.
+        // `remove_stale` removes only the files of closed sessions.
         let over = Handle { generation: 2, ..handle };
         for lease in [&handle, &over] {
             write(&directory, lease, client, None).unwrap();

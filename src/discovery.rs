@@ -1,8 +1,8 @@
-//! Which session a process belongs to, where its environment does not say, and which rule of the
-//! process list it inherits.
+//! Finds the session of a process whose environment does not name one, and the rule of the process
+//! list that a process inherits.
 //!
-//! For hook layers while their host process starts, and for who explains what they find: no heap,
-//! only files of `/proc` and `/run`.
+//! Hook layers call these functions while their host process starts, and `vipool explain` calls
+//! them for its report. They do not allocate, and they read only files in `/proc` and `/run`.
 
 use std::fs::File;
 use std::io::Read;
@@ -11,33 +11,35 @@ use crate::map::Reader;
 use crate::policy::{Executable, PathStyle, PolicyView, ProgramView, script_argument};
 use crate::session::{SessionId, SessionKind};
 
-/// How far up the chain of parents a rule is handed down.
+/// The maximum number of ancestors that are searched for an inherited rule.
 const MAX_ANCESTORS: usize = 32;
 
-/// Whose files of `/proc` are read.
+/// The process whose files in `/proc` are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Process {
-    /// Those of the process that asks.
+    /// The calling process.
     This,
-    /// Those of another one, if the system lets the caller.
+    /// Another process. The system may deny access to its files.
     Other(u32),
 }
 
-/// By what a process was found to belong to a session.
+/// The source that connects a process with its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FoundBy {
-    /// The kernel's audit session (pam_loginuid(8)).
+    /// The kernel's audit session of the process (pam_loginuid(8)).
     AuditSession,
-    /// The scope of a logind session, which is its control group.
+    /// The scope unit of a logind session, which is the control group of the process.
     SessionScope,
-    /// The user's manager, of a user with one session.
+    /// The user manager (`user@UID.service`) of a user with exactly one session.
     UserManager,
 }
 
-/// The open session that a process belongs to: that of its audit session (pam_loginuid(8)),
-/// else that of the logind session whose scope is its control group. A process of the user's
-/// manager (`user@1000.service`) belongs to the user's only session, or to none when there are
-/// several.
+/// Returns the open session of a process.
+///
+/// The audit session (pam_loginuid(8)) has precedence. Otherwise the control group of the process
+/// decides: it can be the scope of a logind session. A process of the user manager
+/// (`user@1000.service`) belongs to the user's only session. If the user has several sessions, the
+/// process belongs to none.
 pub fn session_of_process(map: &Reader, process: Process) -> Option<(SessionId, FoundBy)> {
     let open = |session: &SessionId| map.find(*session).is_some();
     match audit_session(process).filter(open) {
@@ -75,7 +77,8 @@ fn logind_session(map: &Reader, process: Process) -> Option<(SessionId, FoundBy)
     Some((open_session(map, only)?, FoundBy::UserManager))
 }
 
-/// The open session behind a logind name: opened under that name, or under its audit session.
+/// Returns the open session with this logind name. The session was opened under that name, or under
+/// its audit session.
 fn open_session(map: &Reader, name: &[u8]) -> Option<SessionId> {
     let open = |session: &SessionId| map.find(*session).is_some();
     let name = str::from_utf8(name).ok()?;
@@ -89,8 +92,9 @@ fn open_session(map: &Reader, name: &[u8]) -> Option<SessionId> {
     SessionId::new(SessionKind::Audit, audit).ok().filter(open)
 }
 
-/// The rule that the nearest listed one of a process's parents hands down, if it does, and that
-/// parent. Parents of other users can't be looked at, and end the search.
+/// Returns the rule that the process inherits, and the process id of the ancestor that passes it
+/// on. Only the nearest listed ancestor counts. If its rule is not inherited, returns `None`. The
+/// search ends at an ancestor of another user, because its files cannot be read.
 pub fn inherited_rule<'a>(
     policy: &PolicyView<'a>,
     process: Process,
@@ -128,7 +132,7 @@ fn parent_of(process: u32) -> Option<u32> {
     let mut path = [0; 64];
     let mut stat = [0; 1024];
     let stat = read(in_proc(Process::Other(process), b"/stat", &mut path)?, &mut stat)?;
-    // "pid (name) state ppid ...", and any bytes may be in the name.
+    // The file contains "pid (name) state ppid ...". The name can contain any bytes.
     let end = stat.iter().rposition(|byte| *byte == b')')?;
     number(stat.get(end..)?.split(|byte| *byte == b' ').nth(2)?)?.try_into().ok()
 }
@@ -150,7 +154,7 @@ fn read_numbered<'b>(directory: &[u8], number: u64, buffer: &'b mut [u8]) -> Opt
     read(join(directory, decimal(number, &mut digits), &mut path)?, buffer)
 }
 
-/// What a short file holds, as much of it as there is room for.
+/// Reads the start of a file, as much as fits into `buffer`.
 fn read<'b>(path: &str, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
     let length = File::open(path).ok()?.read(buffer).ok()?;
     buffer.get(..length)
@@ -163,7 +167,7 @@ fn read_link<'b>(path: &str, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
     if name.last() != Some(&0) {
         return None;
     }
-    // SAFETY: the name ends in a zero, and the buffer is as long as is said.
+    // SAFETY: the name ends with NUL, and the length is that of the buffer.
     let length =
         unsafe { libc::readlink(name.as_ptr().cast(), buffer.as_mut_ptr().cast(), buffer.len()) };
     buffer.get(..usize::try_from(length).ok()?)

@@ -5,8 +5,8 @@
 
 /// Returns the hash of some bytes. Different seeds give independent hashes.
 ///
-/// FNV-1a (with the parameters of RFC 9923) and a final mix, because the low bits of FNV-1a alone
-/// are weak.
+/// Computes FNV-1a (with the parameters of RFC 9923) and mixes the result, because the low bits of
+/// FNV-1a alone are weak.
 pub(crate) fn hash64(bytes: &[u8], seed: u64) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325 ^ seed;
     for byte in bytes {
@@ -25,7 +25,7 @@ pub(crate) fn folded_multiply(word: u64) -> u64 {
 
 /// Returns up to 8 bytes as a little-endian number, padded with zeros.
 ///
-/// It uses two loads that overlap, because a copy of variable length would call memcpy.
+/// The function uses two overlapping loads, because a copy of variable length would call memcpy.
 #[inline(always)]
 pub(crate) fn load_short_le(bytes: &[u8]) -> u64 {
     let shift = |word: u64, bytes: usize| word << (bytes % 8 * 8);

@@ -1,7 +1,7 @@
 //! Facts about the running machine that agents, hook layers and monitors need.
 //!
-//! Only functions of this module read the operating system on behalf of the caller. Everything
-//! else in the crate works on plain values and on the files of a map.
+//! The functions of this module query the operating system for the caller. Most other modules work
+//! only on plain values and on the files of a map.
 
 use std::io;
 use std::net::IpAddr;

@@ -6,8 +6,8 @@ use crate::os::clock;
 
 /// A point in time, in whole seconds since the machine started.
 ///
-/// The clock includes the time that the machine was asleep. Changes of the wall clock do not move
-/// it. A tick has a meaning within one boot only.
+/// The clock includes the time that the machine was asleep. Changes of the wall clock do not affect
+/// it. A tick is meaningful only within one boot.
 ///
 /// ```
 /// use vipool::Tick;

@@ -1,18 +1,19 @@
-//! Which boot of which machine, and which network namespace, this process is in.
+//! The identity of this boot and of the network namespace of this process.
 
 use std::io;
 
-/// A number for this boot and network namespace; a map of another one is not ours.
+/// Returns the identity of this boot and of the network namespace of this process. A map with
+/// another identity is not used.
 ///
-/// Linux: a hash of `/proc/sys/kernel/random/boot_id` (random(4)) and the inode of
+/// On Linux, it is a hash of `/proc/sys/kernel/random/boot_id` (random(4)) and of the inode of
 /// `/proc/self/ns/net` (namespaces(7)). Never 0.
 #[cfg(target_os = "linux")]
 pub fn current_boot_id() -> io::Result<u64> {
     of_namespace("/proc/self/ns/net")
 }
 
-/// The same of another process: this boot, and the network namespace that it is in. Of another
-/// user's process only root is told.
+/// Returns the identity of this boot and of the network namespace of another process. For a process
+/// of another user, the caller must be root.
 #[cfg(target_os = "linux")]
 pub fn process_boot_id(pid: u32) -> io::Result<u64> {
     of_namespace(&format!("/proc/{pid}/ns/net"))
@@ -29,15 +30,15 @@ fn of_namespace(file: &str) -> io::Result<u64> {
     Ok(crate::hash::hash64(&id, namespace) | 1)
 }
 
-/// A number for this boot; a map of another one is not ours. Never 0.
+/// Returns the identity of this boot. A map with another identity is not used. Never 0.
 ///
-/// macOS: a hash of `kern.bootsessionuuid` (sysctl(3)).
+/// On macOS, it is a hash of `kern.bootsessionuuid` (sysctl(3)).
 #[cfg(all(unix, not(target_os = "linux")))]
 #[allow(unsafe_code)]
 pub fn current_boot_id() -> io::Result<u64> {
     let mut id = [0u8; 64];
     let mut length = id.len();
-    // SAFETY: the name ends in NUL; the system writes no more than `length` bytes.
+    // SAFETY: the name ends with NUL, and the system writes at most `length` bytes.
     let answer = unsafe {
         libc::sysctlbyname(
             c"kern.bootsessionuuid".as_ptr(),

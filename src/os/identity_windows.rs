@@ -1,4 +1,4 @@
-//! Which boot of which machine this process is in: see the other half of this module.
+//! The identity of this boot. The Windows version of `identity.rs`.
 
 use std::io;
 
@@ -9,27 +9,29 @@ use windows_sys::Win32::Foundation::RtlNtStatusToDosError;
 
 use crate::hash::hash64;
 
-/// The start of what the system answers (`SYSTEM_TIMEOFDAY_INFORMATION`), in units of 100 ns.
+/// The first fields of `SYSTEM_TIMEOFDAY_INFORMATION`, in units of 100 ns.
 #[repr(C)]
 #[derive(Default)]
 struct TimeOfDay {
-    /// When the kernel was started, moved along when somebody sets the clock.
+    /// The time at which the kernel started. Windows adjusts it when somebody sets the clock.
     boot_time: i64,
     current_time: i64,
     time_zone_bias: i64,
     time_zone_id: u32,
     reserved: u32,
-    /// By how much `boot_time` has been moved.
+    /// The sum of the adjustments of `boot_time`.
     boot_time_bias: i64,
     sleep_time_bias: i64,
 }
 
-/// A number for this boot; a map of another one is not ours. Never 0.
+/// Returns the identity of this boot. A map with another identity is not used. Never 0.
 ///
-/// Windows has no boot id that a user may read. The moment at which the kernel started, with later
-/// changes of the clock taken out, is the same for every process and different after a restart. A
-/// fast start-up is no restart: the kernel, its tick count and its sockets go on from before the
-/// shutdown, only the sessions of users are gone, and those are found by their dead leaders.
+/// Windows has no boot id that a user can read. The identity is a hash of the time at which the
+/// kernel started, without later changes of the clock. It is the same for every process and changes
+/// at a restart.
+///
+/// A fast start-up is not a restart: the kernel, its tick count and its sockets survive the
+/// shutdown. Only the sessions of users end. `reap` closes them, because their leaders have exited.
 #[allow(unsafe_code)]
 pub fn current_boot_id() -> io::Result<u64> {
     let mut time = TimeOfDay::default();
@@ -45,7 +47,7 @@ pub fn current_boot_id() -> io::Result<u64> {
         )
     };
     if status < 0 {
-        // SAFETY: maps one number to another.
+        // SAFETY: the function only converts a number.
         let error = unsafe { RtlNtStatusToDosError(status) };
         return Err(io::Error::from_raw_os_error(error as i32));
     }

@@ -1,28 +1,30 @@
-//! The machine's network interfaces with their addresses.
+//! Lists the network interfaces of the machine with their addresses.
 
 use std::io;
 
 use crate::interface::Interface;
 
-/// The interfaces with at least one IP address, by index; addresses in the kernel's order, those
-/// of every scope among them (loopback and link-local, and what `vipool up` added).
+/// Returns the interfaces that have at least one IP address, ordered by index. The addresses are in
+/// the order of the kernel and have every scope: loopback, link-local, and those that `vipool up`
+/// added.
 ///
-/// From getifaddrs(3); allocates and may block shortly, so not for a hooked path.
+/// Calls getifaddrs(3). The function allocates and may block for a moment, so hooked calls must not
+/// use it.
 ///
 /// # Errors
-/// What the operating system says.
+/// Returns the error of getifaddrs(3).
 #[allow(unsafe_code)]
 pub fn list() -> io::Result<Vec<Interface>> {
     let mut first = std::ptr::null_mut();
-    // SAFETY: getifaddrs writes one pointer to the address, which is valid for that.
+    // SAFETY: getifaddrs writes one pointer to `first`, which is valid for writing.
     if unsafe { libc::getifaddrs(&mut first) } != 0 {
         return Err(io::Error::last_os_error());
     }
     let mut interfaces: Vec<Interface> = Vec::new();
     let mut entry = first;
     while !entry.is_null() {
-        // SAFETY: every entry of the list is valid until freeifaddrs; its name ends in NUL; an
-        // address or netmask is NULL or a sockaddr that is as large as its family says.
+        // SAFETY: every entry of the list is valid until freeifaddrs. Its name ends with NUL. An
+        // address or netmask is NULL or a sockaddr of the size that its family requires.
         let (name, address, mask, next) = unsafe {
             let ifaddrs = &*entry;
             let name = std::ffi::CStr::from_ptr(ifaddrs.ifa_name);
@@ -45,24 +47,24 @@ pub fn list() -> io::Result<Vec<Interface>> {
         }
         entry = next;
     }
-    // SAFETY: the list came from getifaddrs and nothing points into it any more.
+    // SAFETY: getifaddrs returned the list, and no pointer into it is used after this call.
     unsafe { libc::freeifaddrs(first) };
-    // An interface that went away in between has no index any more.
+    // An interface that was removed after the call of getifaddrs has no index.
     interfaces.retain(|interface| interface.index != 0);
     interfaces.sort_by_key(|interface| interface.index);
     Ok(interfaces)
 }
 
-/// The IP address in a socket address; `None` for NULL and other families.
+/// Returns the IP address in a socket address, or `None` for NULL and other families.
 ///
 /// # Safety
-/// `address` is NULL or points to a socket address that is as large as its family says.
+/// `address` is NULL or points to a socket address of the size that its family requires.
 #[allow(unsafe_code)]
 unsafe fn ip_of(address: *const libc::sockaddr) -> Option<std::net::IpAddr> {
     if address.is_null() {
         return None;
     }
-    // SAFETY: by the caller's promise, after a look at the family.
+    // SAFETY: the caller guarantees the size for the family, which is checked first.
     unsafe {
         match i32::from((*address).sa_family) {
             libc::AF_INET => {

@@ -1,4 +1,4 @@
-//! The machine's network interfaces with their addresses: see the other half of this module.
+//! Lists the network interfaces of the machine. The Windows version of `interfaces.rs`.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -15,34 +15,38 @@ use windows_sys::Win32::Networking::WinSock::{
 
 use crate::interface::Interface;
 
-/// The interfaces with at least one IP address, by index; addresses in the system's order, those
-/// of every scope among them. The name is the one that people see ("Ethernet").
+/// Returns the interfaces that have at least one IP address, ordered by index. The addresses are in
+/// the order of the system and have every scope. The name is the one in the user interface
+/// ("Ethernet").
 ///
-/// From GetAdaptersAddresses (iphlpapi); allocates and may block shortly, so not for a hooked path.
+/// Calls GetAdaptersAddresses (iphlpapi). The function allocates and may block for a moment, so
+/// hooked calls must not use it.
 ///
 /// # Errors
-/// What the operating system says.
+/// Returns the error of GetAdaptersAddresses.
 #[allow(unsafe_code)]
 pub fn list() -> io::Result<Vec<Interface>> {
     let flags = GAA_FLAG_SKIP_ANYCAST | GAA_FLAG_SKIP_MULTICAST | GAA_FLAG_SKIP_DNS_SERVER;
-    // Words, since the structures in it want their alignment. 15 KB is what Microsoft recommends.
+    // The `u64` elements give the structures in the buffer their alignment. Microsoft recommends 15
+    // KB.
     let mut buffer: Vec<u64> = vec![0; 15 * 1024 / 8];
     let first = loop {
         let mut size = u32::try_from(buffer.len() * 8).unwrap_or(u32::MAX);
         let first: *mut IP_ADAPTER_ADDRESSES_LH = buffer.as_mut_ptr().cast();
-        // SAFETY: the buffer is as large as `size` says and is aligned for the structure.
+        // SAFETY: the buffer has `size` bytes and the alignment of the structure.
         match unsafe { GetAdaptersAddresses(AF_UNSPEC.into(), flags, null(), first, &mut size) } {
             ERROR_SUCCESS => break first,
             ERROR_NO_DATA => return Ok(Vec::new()),
-            // Interfaces may come between two calls: the loop goes on until the size fits.
+            // An interface can appear between two calls, so the loop runs until the buffer is large
+            // enough.
             ERROR_BUFFER_OVERFLOW => buffer.resize(size as usize / 8 + 128, 0),
             error => return Err(io::Error::from_raw_os_error(error as i32)),
         }
     };
     let mut interfaces = Vec::new();
     let mut entry = first.cast_const();
-    // SAFETY: the list and all that it points to is inside the buffer, which outlives the loop;
-    // names end in 0; a socket address is as large as its family says.
+    // SAFETY: the list and everything it points to are inside the buffer, which outlives the loop.
+    // Names end with a 0. A socket address has the size that its family requires.
     unsafe {
         while let Some(adapter) = entry.as_ref() {
             let mut addresses = Vec::new();
@@ -70,13 +74,13 @@ pub fn list() -> io::Result<Vec<Interface>> {
     Ok(interfaces)
 }
 
-/// The IP address in a socket address; `None` for NULL and other families.
+/// Returns the IP address in a socket address, or `None` for NULL and other families.
 ///
 /// # Safety
-/// `address` is NULL or points to a socket address that is as large as its family says.
+/// `address` is NULL or points to a socket address of the size that its family requires.
 #[allow(unsafe_code)]
 unsafe fn ip_of(address: *const SOCKADDR) -> Option<IpAddr> {
-    // SAFETY: by the caller's promise, after a look at the family.
+    // SAFETY: the caller guarantees the size for the family, which is checked first.
     unsafe {
         match address.as_ref()?.sa_family {
             AF_INET => {
@@ -92,16 +96,16 @@ unsafe fn ip_of(address: *const SOCKADDR) -> Option<IpAddr> {
     }
 }
 
-/// A text that ends in 0.
+/// Converts a UTF-16 text that ends with a 0.
 ///
 /// # Safety
-/// `text` is NULL or points to such a text.
+/// `text` is NULL or points to a text that ends with a 0.
 #[allow(unsafe_code)]
 unsafe fn text(text: *const u16) -> String {
     if text.is_null() {
         return String::new();
     }
-    // SAFETY: by the caller's promise there is a 0, up to which everything can be read.
+    // SAFETY: the caller guarantees a final 0. All units before it can be read.
     unsafe {
         let units = (0..).take_while(|at| *text.add(*at) != 0).count();
         String::from_utf16_lossy(std::slice::from_raw_parts(text, units))

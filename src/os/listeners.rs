@@ -1,20 +1,23 @@
-//! What listens on an address, asked of the kernel by `sock_diag(7)`.
+//! Searches for listening sockets through the kernel's `sock_diag(7)` interface.
 //!
-//! One descriptor, close-on-exec, is opened, asked without blocking, and closed again within the
-//! call: nothing is kept in the process, nothing allocates, and no call here is a cancellation
-//! point or one that a hook layer replaces. Signals wait meanwhile: a handler that leaves by
-//! siglongjmp would leave the descriptor behind. A child that another thread forks at that moment
-//! has it until it calls exec. `errno` may change.
+//! [`find`] opens one close-on-exec descriptor, queries the kernel without blocking, and closes the
+//! descriptor before it returns. It keeps no state in the process and allocates nothing. Its system
+//! calls bypass the C library, so none of them is a cancellation point or a hooked function.
+//!
+//! Signals are blocked during the search: a handler that leaves through siglongjmp would leak the
+//! descriptor. A child that another thread forks during the search holds the descriptor until it
+//! calls exec. `errno` may change.
 
 use std::net::SocketAddr;
 
 use super::socket::{ListenerMatch, Protocol};
 
-/// Which of the addresses, in this order, has a socket of its own; see
+/// Returns the index of the first address in `wanted` that has a socket of its own. A wildcard
+/// socket does not count. See
 /// [`SystemView::find_listener`](crate::rewrite::SystemView::find_listener).
 #[cfg(target_os = "linux")]
 pub fn find(wanted: &[SocketAddr], protocol: Protocol, from: Option<SocketAddr>) -> ListenerMatch {
-    // Dropped last.
+    // Declared first, because signals must stay blocked until the descriptor is closed.
     let _waiting = diag::Waiting::signals();
     let Some(diag) = diag::Diag::open() else { return ListenerMatch::Unknown };
     for (place, address) in wanted.iter().enumerate() {
@@ -27,7 +30,7 @@ pub fn find(wanted: &[SocketAddr], protocol: Protocol, from: Option<SocketAddr>)
     ListenerMatch::NotFound
 }
 
-/// There is no way to ask that suits a hook layer.
+/// These systems have no query that is suitable for a hook layer.
 #[cfg(not(target_os = "linux"))]
 pub fn find(
     _wanted: &[SocketAddr],
@@ -50,21 +53,22 @@ mod diag {
     const LISTEN: u8 = 10;
     /// `SOCK_DIAG_BY_FAMILY` of linux/sock_diag.h.
     const BY_FAMILY: u16 = 20;
-    /// A `struct nlmsghdr`.
+    /// The size of `struct nlmsghdr`.
     const HEADER: usize = 16;
-    /// A `struct inet_diag_req_v2`, and the part of `struct inet_diag_msg` that is read here.
+    /// The size of `struct inet_diag_req_v2`.
     const REQUEST: usize = 56;
-    /// Where `idiag_src` and `idiag_dst` are, counted from the start of either struct: the request
-    /// has four bytes of states where the answer has none.
+    /// The offset of `struct inet_diag_sockid` in the request. In the answer the offset is smaller,
+    /// because only the request contains four bytes of states.
     const REQUEST_ID: usize = HEADER + 8;
     const ANSWER_ID: usize = HEADER + 4;
 
-    /// Signals that wait: all but those that a thread brings upon itself. (A sandbox answers system
-    /// calls by SIGSYS; to block it is the end of the process.)
+    /// Blocks signals while it exists, except those that an instruction of the thread itself
+    /// raises. (A sandbox can answer a system call with SIGSYS. If SIGSYS is blocked, the kernel
+    /// kills the process.)
     pub(super) struct Waiting(Option<u64>);
 
     impl Waiting {
-        /// Lets the signals of this thread wait, to the end of this value.
+        /// Blocks the signals of this thread until the value is dropped.
         pub(super) fn signals() -> Self {
             let own = [
                 libc::SIGSYS,
@@ -88,10 +92,11 @@ mod diag {
         }
     }
 
-    /// Asks the kernel itself: the C library leaves out the signals by which it cancels threads.
+    /// Calls the kernel directly, because the C library never blocks the signals that cancel
+    /// threads.
     fn mask(how: c_int, set: &u64, before: *mut u64) -> bool {
-        // SAFETY: the kernel's sets are of this size; one is read, and room for another is given or
-        // none.
+        // SAFETY: the size is that of the kernel's signal set. The kernel reads `set`, and writes
+        // to `before` unless it is NULL.
         unsafe { libc::syscall(libc::SYS_rt_sigprocmask, how, set, before, size_of::<u64>()) == 0 }
     }
 
@@ -100,7 +105,7 @@ mod diag {
 
     impl Diag {
         pub(super) fn open() -> Option<Self> {
-            // SAFETY: takes three numbers.
+            // SAFETY: all arguments are numbers.
             let descriptor = unsafe {
                 libc::syscall(
                     libc::SYS_socket,
@@ -112,7 +117,8 @@ mod diag {
             (descriptor >= 0).then_some(Self(descriptor))
         }
 
-        /// Whether a socket has this very address; `None` if the kernel does not say.
+        /// Returns whether a socket has exactly this address, or `None` if the kernel does not
+        /// answer.
         pub(super) fn has_socket(
             &self,
             wanted: SocketAddr,
@@ -120,7 +126,7 @@ mod diag {
             from: Option<SocketAddr>,
         ) -> Option<bool> {
             let request = request(wanted, protocol, from)?;
-            // SAFETY: the buffer is as long as is said; no address is given.
+            // SAFETY: the length is that of the buffer, and no address is passed.
             let sent = unsafe {
                 libc::syscall(
                     libc::SYS_sendto,
@@ -135,9 +141,10 @@ mod diag {
             if sent != request.len() as c_long {
                 return None;
             }
-            // Aligned and long enough for what is read; what is longer is cut by the kernel.
+            // The buffer has room for all fields that `read` uses. The kernel truncates a longer
+            // answer.
             let mut answer = [0u8; 256];
-            // SAFETY: the buffer is as long as is said; no address is asked for.
+            // SAFETY: the length is that of the buffer, and no address is requested.
             let length = unsafe {
                 libc::syscall(
                     libc::SYS_recvfrom,
@@ -155,7 +162,7 @@ mod diag {
 
     impl Drop for Diag {
         fn drop(&mut self) {
-            // SAFETY: it is ours and open; nobody else knows of it.
+            // SAFETY: the descriptor is open, and only this value uses it.
             unsafe { libc::syscall(libc::SYS_close, self.0) };
         }
     }
@@ -176,7 +183,8 @@ mod diag {
         put(&mut bytes, 6, &(libc::NLM_F_REQUEST as u16).to_ne_bytes());
         put(&mut bytes, HEADER, &[family(wanted) as u8, kind as u8]);
         put(&mut bytes, HEADER + 4, &u32::MAX.to_ne_bytes());
-        // TCP looks for a socket whose own end is "src", UDP for one that receives at "dst".
+        // TCP searches for the socket that is bound to "src". UDP searches for the socket that
+        // receives datagrams from "src" at "dst".
         let from = from.filter(|from| family(*from) == family(wanted));
         let (src, dst) = match protocol {
             Protocol::Udp => (from, Some(wanted)),
@@ -215,13 +223,14 @@ mod diag {
             libc::AF_INET6 => (true, IpAddr::V6(Ipv6Addr::from(*src))),
             _ => return None,
         };
-        // A wildcard socket is found for every address: it is not one of the address's own.
+        // The kernel also finds a wildcard socket. Such a socket does not have the address itself.
         let same = source.to_canonical() == plain(wanted);
         let open = protocol != Protocol::Tcp || state == LISTEN;
         Some(same && open && (v6 || wanted.is_ipv4()))
     }
 
-    /// The address without the IPv6 form of IPv4: the kernel finds both kinds of socket by it.
+    /// Returns the IP address. Converts a mapped address to IPv4: with it, the kernel finds both
+    /// IPv4 and IPv6 sockets.
     fn plain(address: SocketAddr) -> IpAddr {
         address.ip().to_canonical()
     }
@@ -230,7 +239,7 @@ mod diag {
         if plain(address).is_ipv4() { libc::AF_INET } else { libc::AF_INET6 }
     }
 
-    /// Copies what fits.
+    /// Copies `part` to the offset `at`. Leaves out bytes that do not fit.
     fn put(bytes: &mut [u8], at: usize, part: &[u8]) {
         for (to, from) in bytes.iter_mut().skip(at).zip(part) {
             *to = *from;
@@ -244,7 +253,8 @@ mod tests {
 
     use super::*;
 
-    /// A socket address that differs from run to run, so that runs do not meet.
+    /// Returns a socket address that depends on the process id, so that parallel runs use different
+    /// addresses.
     fn own(last: u8) -> SocketAddr {
         let [.., a, b] = std::process::id().to_be_bytes();
         SocketAddr::from(([127, 60 + (a & 0x3f), b, last], 0))

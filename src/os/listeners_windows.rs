@@ -1,7 +1,7 @@
-//! What listens on this machine, asked of the system (GetExtendedTcpTable, GetExtendedUdpTable).
+//! Searches for sockets in the tables of the system (GetExtendedTcpTable, GetExtendedUdpTable).
 //!
-//! The answer goes into a buffer on the stack. If it does not fit, the answer is that the system
-//! did not say, and the call passes.
+//! The system writes a table to a buffer on the stack. If the table does not fit, the result of the
+//! search is [`ListenerMatch::Unknown`], and the rewriter passes the call unchanged.
 
 #![allow(unsafe_code)]
 
@@ -16,18 +16,19 @@ use windows_sys::Win32::Networking::WinSock::{AF_INET, AF_INET6};
 
 use super::socket::{ListenerMatch, Protocol};
 
-/// Room for a table: 1600 listeners of IPv4. Words, for the alignment of the rows.
+/// The length of the table buffer, enough for 1600 IPv4 listeners. The `u32` elements give the rows
+/// their alignment.
 const WORDS: usize = 8 * 1024;
 
-/// Which of these addresses, in this order, has a socket of its own: see
-/// [`SystemView::find_listener`](crate::rewrite::SystemView::find_listener). The tables of datagrams name no
-/// peer, so what is connected counts as what is not.
+/// Returns the index of the first address in `wanted` that has a socket of its own. See
+/// [`SystemView::find_listener`](crate::rewrite::SystemView::find_listener). The UDP tables contain
+/// no peers, so a connected socket counts like an unconnected one.
 pub fn find(wanted: &[SocketAddr], protocol: Protocol, _from: Option<SocketAddr>) -> ListenerMatch {
     let mut first = None;
     let mut look = |local: SocketAddr| {
         let meets = |wanted: &SocketAddr| {
             let exact = *wanted == local;
-            // An IPv6 socket on the mapped form is met by IPv4 too.
+            // An IPv6 socket that is bound to the mapped address also receives IPv4.
             let mapped = as_mapped(*wanted) == Some(local);
             exact || mapped
         };
@@ -38,7 +39,8 @@ pub fn find(wanted: &[SocketAddr], protocol: Protocol, _from: Option<SocketAddr>
     let any_v4 = wanted.iter().any(SocketAddr::is_ipv4);
     let whole = (!any_v4 || scan_v4(protocol, &mut look)) && scan_v6(protocol, &mut look);
     match first {
-        // What comes first in the order can't be told from half a table.
+        // An unread row can match an earlier address, so only a match at index 0 is certain without
+        // the whole table.
         Some(place) if whole || place == 0 => ListenerMatch::Index(place),
         None if whole => ListenerMatch::NotFound,
         _ => ListenerMatch::Unknown,
@@ -52,7 +54,7 @@ fn as_mapped(address: SocketAddr) -> Option<SocketAddr> {
     }
 }
 
-/// A port in the form of the tables: its two bytes in network order, in the low half of a word.
+/// Converts a port of a table: the low half of the word contains the port in network order.
 fn port(word: u32) -> u16 {
     u16::from_be(word as u16)
 }
@@ -80,18 +82,19 @@ fn scan_v4(protocol: Protocol, look: &mut impl FnMut(SocketAddr)) -> bool {
 fn scan_v6(protocol: Protocol, look: &mut impl FnMut(SocketAddr)) -> bool {
     match protocol {
         Protocol::Tcp => scan(protocol, AF_INET6, |row: &MIB_TCP6ROW| {
-            // SAFETY: bytes, whichever part of the union they are looked at as.
+            // SAFETY: every member of the union is valid for any bytes.
             look(v6(unsafe { row.LocalAddr.u.Byte }, row.dwLocalPort));
         }),
         Protocol::Udp => scan(protocol, AF_INET6, |row: &MIB_UDP6ROW| {
-            // SAFETY: as above.
+            // SAFETY: see above.
             look(v6(unsafe { row.dwLocalAddr.u.Byte }, row.dwLocalPort));
         }),
         Protocol::Other => false,
     }
 }
 
-/// Hands every row of a table to a function; false if the system did not give the whole table.
+/// Calls `each` for every row of a table. Returns false if the system did not return the whole
+/// table.
 fn scan<Row>(protocol: Protocol, family: u16, mut each: impl FnMut(&Row)) -> bool {
     let mut table = [0u32; WORDS];
     let mut size = size_of_val(&table) as u32;
@@ -114,8 +117,8 @@ fn scan<Row>(protocol: Protocol, family: u16, mut each: impl FnMut(&Row)) -> boo
         return false;
     }
     let room = (size_of_val(&table) - size_of::<u32>()) / size_of::<Row>();
-    // SAFETY: the table is a count and, at once behind it, rows of whole words; no more of them
-    // are looked at than fit.
+    // SAFETY: the table is a count, directly followed by rows of whole words. The slice contains at
+    // most as many rows as fit.
     let rows = unsafe {
         let count = (table[0] as usize).min(room);
         std::slice::from_raw_parts(table.as_ptr().add(1).cast::<Row>(), count)
@@ -141,7 +144,7 @@ mod tests {
         let wildcard = TcpListener::bind("0.0.0.0:0").unwrap();
         let here = SocketAddr::new([127, 77, 1, 3].into(), wildcard.local_addr().unwrap().port());
         assert_eq!(find(&[here], Protocol::Tcp, None), ListenerMatch::NotFound);
-        // Wine binds every UDP socket to the wildcard address, so only the way there is shown.
+        // Wine binds every UDP socket to the wildcard address, so only check that the search works.
         let datagrams = UdpSocket::bind("127.77.1.2:0").unwrap();
         let bound = datagrams.local_addr().unwrap();
         assert_ne!(find(&[bound], Protocol::Udp, None), ListenerMatch::Unknown);

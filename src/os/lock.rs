@@ -1,8 +1,8 @@
 //! A file lock between processes, which the kernel releases when its holder exits.
 //!
-//! On Linux it is an open file description lock (`F_OFD_SETLK`, fcntl_locking(2)). A child of a plain
-//! fork inherits the description and would keep the lock held. So every descriptor of a lock is
-//! registered here, and a fork handler closes it in the child.
+//! On Linux it is an open file description lock (`F_OFD_SETLK`, fcntl_locking(2)). The child of a
+//! fork inherits the open file description and would keep the lock held. So every descriptor of a
+//! lock is registered here, and a fork handler closes it in the child.
 
 #![allow(unsafe_code)]
 
@@ -17,13 +17,14 @@ use crate::sync::Backoff;
 /// A lock on a file. The threads of a process share it, so it does not exclude them from each other.
 #[derive(Debug)]
 pub struct FileLock {
-    /// Not dropped in a child of a fork, where the descriptor is closed already.
+    /// A child of a fork does not drop the file, because the fork handler has already closed its
+    /// descriptor.
     file: ManuallyDrop<File>,
     fork_count: u32,
 }
 
 impl FileLock {
-    /// Returns a lock on this file, not held yet.
+    /// Creates a lock on this file. The lock is not held yet.
     ///
     /// # Errors
     /// Fails if the process has too many locks open.
@@ -33,7 +34,7 @@ impl FileLock {
         Ok(Self { file: ManuallyDrop::new(file), fork_count: fork_count() })
     }
 
-    /// Acquires the lock. Returns false if another process held it until the timeout.
+    /// Acquires the lock. Returns false if another process holds the lock until the timeout.
     ///
     /// # Errors
     /// Fails in a child of a fork of the process that opened the lock, or if the system call fails.
@@ -119,7 +120,7 @@ fn fork_count() -> u32 {
     FORK_COUNT.load(Ordering::Relaxed)
 }
 
-/// The descriptors that children of a fork close.
+/// Closes the descriptors of all locks in the child of a fork.
 #[cfg(unix)]
 mod fork_children {
     use std::fs::File;

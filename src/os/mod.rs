@@ -1,5 +1,5 @@
-//! The operating system, one small module per concern. The only part of the crate, beside the C
-//! ABI, with `unsafe` in it.
+//! The interface to the operating system, one small module for each concern. Most of the crate's
+//! unsafe system calls are in this module.
 
 pub(crate) mod clock;
 #[cfg_attr(windows, path = "identity_windows.rs")]

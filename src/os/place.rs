@@ -1,24 +1,25 @@
-//! Where the map of this machine is. Fixed, not taken from the environment: a path from there is
-//! for rootless use and tests, and moves only the process that sets it.
+//! The directory of this machine's map. The path is fixed. A path from the environment affects only
+//! the process that sets it, so only rootless use and tests need one.
 
 use std::path::PathBuf;
 
-/// The directory of the machine's map: `/run/vipool`, gone with the boot as the leases are.
+/// Returns the directory of the machine's map, `/run/vipool`. Neither the directory nor the leases
+/// survive a restart.
 #[cfg(unix)]
 pub fn map_directory() -> PathBuf {
     PathBuf::from("/run/vipool")
 }
 
-/// The directory of the machine's map: `ProgramData\vipool` on the drive that Windows is on.
+/// Returns the directory of the machine's map: `ProgramData\vipool` on the Windows drive.
 #[cfg(windows)]
 #[allow(unsafe_code)]
 pub fn map_directory() -> PathBuf {
     use windows_sys::Win32::System::SystemInformation::GetSystemWindowsDirectoryW;
 
     let mut windows = [0; 260];
-    // SAFETY: the system writes no more than the 260 units that the buffer holds.
+    // SAFETY: the system writes at most 260 units, the length of the buffer.
     unsafe { GetSystemWindowsDirectoryW(windows.as_mut_ptr(), 260) };
-    // A drive letter is ASCII; should there be none, Windows is on C: as nearly everywhere.
+    // A drive letter is ASCII. Without one, assume C:, the usual Windows drive.
     let letter = u8::try_from(windows[0]).ok().filter(u8::is_ascii_alphabetic).unwrap_or(b'C');
     PathBuf::from(format!(r"{}:\ProgramData\vipool", char::from(letter)))
 }

@@ -1,4 +1,5 @@
-//! What [`crate::map::Map::reap`] asks of a running Linux system.
+//! Reports to [`crate::map::Map::reap`] which addresses have sockets and which processes have
+//! exited on Linux.
 
 use std::collections::HashSet;
 use std::io;
@@ -7,12 +8,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::process;
 use crate::leader::Leader;
 
-/// The files with a line for each socket of this network namespace (proc_pid_net(5)).
+/// The files that list the sockets of this network namespace, one per line (proc_pid_net(5)).
 const FILES: [&str; 8] = ["tcp", "tcp6", "udp", "udp6", "udplite", "udplite6", "raw", "raw6"];
-/// `TCP_TIME_WAIT` of the kernel's `tcp_states.h`: no process has such a socket any more.
+/// `TCP_TIME_WAIT` of the kernel's `tcp_states.h`. No process holds a socket in this state.
 const TIME_WAIT: &str = "06";
 
-/// The sockets as they were when this was made, and the processes as they are.
+/// A snapshot of the bound addresses. Processes are not part of it: each check reads their current
+/// state.
 #[derive(Debug)]
 pub struct SystemProbe {
     bound: HashSet<IpAddr>,
@@ -20,14 +22,14 @@ pub struct SystemProbe {
 }
 
 impl SystemProbe {
-    /// Looks at the sockets of this network namespace. Make a new one for each look: this one
-    /// does not see sockets that come later.
+    /// Reads the sockets of this network namespace. Create a new probe for each run: a probe does
+    /// not see sockets that are opened later.
     pub fn new() -> io::Result<Self> {
         let mut bound = HashSet::new();
         for file in FILES {
             match std::fs::read_to_string(format!("/proc/self/net/{file}")) {
                 Ok(sockets) => bound.extend(sockets.lines().skip(1).filter_map(local_address)),
-                // Of a protocol that this kernel does not have.
+                // This kernel does not have the protocol.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
@@ -54,7 +56,8 @@ impl SystemProbe {
     }
 }
 
-/// The local address of a socket: the second column, in hexadecimal words of the machine's order.
+/// Returns the local address of a socket, or `None` in the state TIME_WAIT. The second column
+/// contains the address in hexadecimal words of the machine's byte order.
 fn local_address(line: &str) -> Option<IpAddr> {
     let mut columns = line.split_ascii_whitespace().skip(1);
     let (address, _) = columns.next()?.split_once(':')?;
@@ -69,7 +72,7 @@ fn local_address(line: &str) -> Option<IpAddr> {
     for (at, part) in bytes.chunks_exact_mut(4).enumerate() {
         part.copy_from_slice(&word(at)?.to_ne_bytes());
     }
-    // IPv4 by way of an IPv6 socket is on the IPv4 address.
+    // A socket with a mapped IPv6 address uses the IPv4 address.
     Some(Ipv6Addr::from(bytes).to_canonical())
 }
 
@@ -80,7 +83,7 @@ mod tests {
 
     #[test]
     fn sockets_are_seen_where_they_are() {
-        // Addresses by pid: tests run side by side.
+        // The addresses depend on the process id, because tests run in parallel.
         let [_, _, a, b] = std::process::id().to_be_bytes();
         let address = |last| Ipv4Addr::new(127, 60 | a & 3, b, last);
         let tcp = TcpListener::bind((address(1), 0)).unwrap();
@@ -92,7 +95,7 @@ mod tests {
         }
         assert!(!probe.has_sockets(address(4).into()));
         drop((tcp, mapped));
-        // A child of another test has them too, between its fork and its exec.
+        // A child that another test forks also holds the sockets until it calls exec.
         let is_gone = |last| {
             let gone = || !SystemProbe::new().unwrap().has_sockets(address(last).into());
             let pause = || std::thread::sleep(std::time::Duration::from_millis(20));

@@ -1,4 +1,5 @@
-//! What [`crate::map::Map::reap`] asks of a running Windows system.
+//! Reports to [`crate::map::Map::reap`] which addresses have sockets and which processes have
+//! exited on Windows.
 
 #![allow(unsafe_code)]
 
@@ -16,15 +17,16 @@ use windows_sys::Win32::Networking::WinSock::{AF_INET, AF_INET6};
 use super::process;
 use crate::leader::Leader;
 
-/// The sockets as they were when this was made, and the processes as they are.
+/// A snapshot of the bound addresses. Processes are not part of it: each check reads their current
+/// state.
 #[derive(Debug)]
 pub struct SystemProbe {
     bound: HashSet<IpAddr>,
 }
 
 impl SystemProbe {
-    /// Looks at the sockets of this machine. Make a new one for each look: this one does not see
-    /// sockets that come later.
+    /// Reads the sockets of this machine. Create a new probe for each run: a probe does not see
+    /// sockets that are opened later.
     pub fn new() -> io::Result<Self> {
         let mut bound = HashSet::new();
         let v4 = |word: u32| IpAddr::V4(Ipv4Addr::from(word.to_ne_bytes()));
@@ -33,14 +35,14 @@ impl SystemProbe {
             ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4)
         };
         rows(true, AF_INET, |row: &MIB_TCPROW_LH| {
-            // SAFETY: a number, whichever part of the union it is looked at as.
+            // SAFETY: every member of the union is a number, so any bytes are valid.
             if unsafe { row.Anonymous.dwState } != MIB_TCP_STATE_TIME_WAIT as u32 {
                 bound.insert(v4(row.dwLocalAddr));
             }
         })?;
         rows(true, AF_INET6, |row: &MIB_TCP6ROW| {
             if row.State != MIB_TCP_STATE_TIME_WAIT {
-                // SAFETY: bytes, whichever part of the union they are looked at as.
+                // SAFETY: every member of the union is valid for any bytes.
                 bound.insert(v6(unsafe { row.LocalAddr.u.Byte }));
             }
         })?;
@@ -48,7 +50,7 @@ impl SystemProbe {
             bound.insert(v4(row.dwLocalAddr));
         })?;
         rows(false, AF_INET6, |row: &MIB_UDP6ROW| {
-            // SAFETY: as above.
+            // SAFETY: see above.
             bound.insert(v6(unsafe { row.dwLocalAddr.u.Byte }));
         })?;
         Ok(Self { bound })
@@ -70,7 +72,7 @@ impl SystemProbe {
     }
 }
 
-/// Hands every row of a table of sockets to a function.
+/// Calls `each` for every row of a socket table.
 fn rows<Row>(tcp: bool, family: u16, mut each: impl FnMut(&Row)) -> io::Result<()> {
     let mut table = vec![0u32; 16 * 1024];
     loop {
@@ -86,14 +88,14 @@ fn rows<Row>(tcp: bool, family: u16, mut each: impl FnMut(&Row)) -> io::Result<(
         };
         match status {
             NO_ERROR => break,
-            // Sockets may come between two calls: the loop goes on until the size fits.
+            // A socket can be opened between two calls, so the loop runs until the table fits.
             ERROR_INSUFFICIENT_BUFFER => table.resize(size as usize / 4 + 1024, 0),
             error => return Err(io::Error::from_raw_os_error(error as i32)),
         }
     }
     let room = (table.len() - 1) * 4 / size_of::<Row>();
-    // SAFETY: the table is a count and, at once behind it, rows of whole words; no more of them
-    // are looked at than fit.
+    // SAFETY: the table is a count, directly followed by rows of whole words. The slice contains at
+    // most as many rows as fit.
     let rows = unsafe {
         let count = (table[0] as usize).min(room);
         std::slice::from_raw_parts(table.as_ptr().add(1).cast::<Row>(), count)

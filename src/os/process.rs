@@ -1,20 +1,20 @@
-//! Which process a pid means.
+//! Identifies a process by more than its process id.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
 use crate::leader::Leader;
 
-/// The process that has this pid now, so named that a later one with the same pid is not taken
-/// for it (proc_pid_stat(5), pid_namespaces(7)).
+/// Returns the identity of the process that has this process id now. The start time distinguishes
+/// it from a later process with the same id (proc_pid_stat(5), pid_namespaces(7)).
 ///
-/// The namespace of another user's process cannot be asked for without privileges; it is 0 then.
-/// An error of kind `NotFound` means that there is no such process.
+/// The namespace is 0 if the process belongs to another user and the caller has no privileges. An
+/// error of kind `NotFound` means that no such process exists.
 #[cfg(target_os = "linux")]
 pub fn identify(pid: u32) -> io::Result<Leader> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The second field is the name in parentheses, with any bytes in it; the start time is the
-    // 22nd, so the 20th after the name.
+    // The second field is the name in parentheses, which can contain any bytes. The start time is
+    // field 22, the 20th field after the name.
     let start_time = stat
         .rsplit_once(") ")
         .and_then(|(_, fields)| fields.split(' ').nth(19)?.parse().ok())

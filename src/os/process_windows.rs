@@ -1,4 +1,4 @@
-//! Which process a pid means, and which session it is in: see the other half of this module.
+//! Identifies a process and its terminal services session. The Windows version of `process.rs`.
 
 #![allow(unsafe_code)]
 
@@ -15,13 +15,13 @@ use windows_sys::Win32::System::Threading::{
 
 use crate::leader::Leader;
 
-/// The process that has this pid now, with the time of its creation in units of 100 ns, so that a
-/// later one with the same pid is not taken for it (GetProcessTimes).
+/// Returns the identity of the process that has this process id now. The creation time, in units of
+/// 100 ns, distinguishes it from a later process with the same id (GetProcessTimes).
 ///
-/// An error of kind `NotFound` means that there is no such process, or that it has ended.
+/// An error of kind `NotFound` means that no such process exists, or that it has exited.
 pub fn identify(pid: u32) -> io::Result<Leader> {
     let mut times = [FILETIME::default(); 4];
-    // SAFETY: the handle is closed once; the system writes four times.
+    // SAFETY: the handle is closed once, and the system writes four times to `times`.
     unsafe {
         let access = PROCESS_QUERY_LIMITED_INFORMATION | PROCESS_SYNCHRONIZE;
         let process = OpenProcess(access, 0, pid);
@@ -47,10 +47,10 @@ pub fn identify(pid: u32) -> io::Result<Leader> {
     Ok(Leader { pid, start_time, pid_namespace: 0 })
 }
 
-/// The terminal services session that a process is in (ProcessIdToSessionId).
+/// Returns the terminal services session of a process (ProcessIdToSessionId).
 pub fn terminal_session(pid: u32) -> io::Result<u32> {
     let mut number = 0;
-    // SAFETY: writes one word.
+    // SAFETY: the function writes one word to `number`.
     if unsafe { ProcessIdToSessionId(pid, &mut number) } == 0 {
         return Err(io::Error::last_os_error());
     }

@@ -1,7 +1,7 @@
-//! Opening the files of a map so that nobody can plant one.
+//! Opens the files of a map and rejects planted files.
 //!
-//! A file is trusted if it is a regular file with one name, not a symlink, owned by root or by the
-//! user of this process, and writable by nobody else.
+//! A file is trusted if it is a regular file with one hard link, it is not a symbolic link, root or
+//! the user of this process owns it, and no other user can write to it.
 
 #![allow(unsafe_code)]
 
@@ -11,12 +11,12 @@ use std::path::Path;
 
 use super::users::UserId;
 
-/// Why a file was not opened.
+/// The reason why a file was not opened.
 #[derive(Debug)]
 pub enum Refused {
-    /// The operating system said no.
+    /// The operating system returned an error.
     Io(io::Error),
-    /// It may have been planted; what is wrong with it.
+    /// The file does not meet the conditions of the module. Contains the reason.
     Untrusted(&'static str),
 }
 
@@ -26,7 +26,8 @@ impl From<io::Error> for Refused {
     }
 }
 
-/// Opens a file in a directory, to read it or to write it too. Allocates nothing.
+/// Opens a file in `directory` for reading, and also for writing if `write` is set. Allocates
+/// nothing.
 pub fn open(directory: &Path, name: &str, write: bool) -> Result<File, Refused> {
     use std::os::fd::FromRawFd;
     use std::os::unix::ffi::OsStrExt;
@@ -42,9 +43,9 @@ pub fn open(directory: &Path, name: &str, write: bool) -> Result<File, Refused> 
     path[directory.len()] = b'/';
     path[directory.len() + 1..end].copy_from_slice(name.as_bytes());
     let access = if write { libc::O_RDWR } else { libc::O_RDONLY };
-    // NONBLOCK: a planted FIFO must not hold us up. It does nothing to regular files.
+    // NONBLOCK: opening a planted FIFO must not block. The flag has no effect on regular files.
     let flags = access | libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
-    // SAFETY: the path ends with the zero behind `end`.
+    // SAFETY: the path is NUL-terminated: the byte at `end` is 0.
     let descriptor = unsafe { libc::open(path.as_ptr().cast(), flags) };
     if descriptor < 0 {
         let error = io::Error::last_os_error();
@@ -53,7 +54,7 @@ pub fn open(directory: &Path, name: &str, write: bool) -> Result<File, Refused> 
             _ => error.into(),
         });
     }
-    // SAFETY: the descriptor was opened above and nobody else has it.
+    // SAFETY: the descriptor was opened above and has no other owner.
     let file = unsafe { File::from_raw_fd(descriptor) };
     let data = file.metadata()?;
     // SAFETY: geteuid always succeeds.
@@ -61,7 +62,7 @@ pub fn open(directory: &Path, name: &str, write: bool) -> Result<File, Refused> 
     if !data.file_type().is_file() {
         return Err(Refused::Untrusted("it is not a regular file"));
     }
-    // A file that was replaced just now has none left.
+    // The link count is 0 if another process has just replaced the file.
     if data.nlink() > 1 {
         return Err(Refused::Untrusted("it has another name too"));
     }
@@ -74,8 +75,8 @@ pub fn open(directory: &Path, name: &str, write: bool) -> Result<File, Refused> 
     Ok(file)
 }
 
-/// Makes a file of this many zero bytes, all of them allocated, readable as `mode` says. An older
-/// file of the name is removed first.
+/// Creates a file of `length` zero bytes with the permissions `mode`. All its bytes are allocated.
+/// Removes an existing file at `path` first.
 pub fn create(path: &Path, length: u64, mode: u32) -> io::Result<File> {
     use std::os::unix::fs::PermissionsExt;
 
@@ -85,21 +86,21 @@ pub fn create(path: &Path, length: u64, mode: u32) -> io::Result<File> {
     }
     let file = create_new(path)?;
     allocate(&file, length).inspect_err(|_| _ = std::fs::remove_file(path))?;
-    // Now, since the umask would have had its say before.
+    // Set the mode after the creation, because the umask applies at the creation.
     file.set_permissions(std::fs::Permissions::from_mode(mode))?;
     Ok(file)
 }
 
-/// Makes an empty file of our own, which nobody else can open. An error if anything bears the name,
-/// a symbolic link to nowhere too.
+/// Creates an empty file that only the user of this process and root can open. Fails if the path
+/// exists, even if it is a dangling symbolic link.
 pub fn create_new(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
 
     std::fs::OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
 }
 
-/// Makes an empty file that this user alone can read, beside root; the user of this process if none
-/// is named. An error if anything bears the name.
+/// Creates an empty file that only `user` and root can read. Without `user`, the owner is the user
+/// of this process. Fails if the path exists.
 pub fn create_for_user(path: &Path, user: Option<&UserId>) -> io::Result<File> {
     use std::os::unix::fs::{PermissionsExt, fchown};
 
@@ -109,12 +110,13 @@ pub fn create_for_user(path: &Path, user: Option<&UserId>) -> io::Result<File> {
     Ok(file)
 }
 
-/// Gives a file the name of another, which goes (rename(2)): at no moment there is none.
+/// Renames `from` to `to`. Replaces an existing file atomically (rename(2)).
 pub fn replace(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::rename(from, to)
 }
 
-/// Allocates every byte: a hole in a full tmpfs would be a SIGBUS later (posix_fallocate(3)).
+/// Allocates every byte (posix_fallocate(3)). A hole in a full tmpfs would raise SIGBUS at a later
+/// access.
 #[cfg(target_os = "linux")]
 fn allocate(file: &File, length: u64) -> io::Result<()> {
     use std::os::fd::AsRawFd;

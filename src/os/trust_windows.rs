@@ -1,7 +1,7 @@
-//! Opening the files of a map so that nobody can plant one: see the other half of this module.
+//! Opens the files of a map and rejects planted files. The Windows version of `trust.rs`.
 //!
-//! A file is trusted if it is a regular file, not a link of any kind, owned by the system, the
-//! administrators or the user of this process, and writable by nobody else.
+//! A file is trusted if it is a regular file, it is not a link of any kind, the system, the
+//! administrators or the user of this process own it, and no other user can write to it.
 
 #![allow(unsafe_code)]
 
@@ -42,12 +42,12 @@ use windows_sys::core::BOOL;
 
 use super::users::UserId;
 
-/// Why a file was not opened.
+/// The reason why a file was not opened.
 #[derive(Debug)]
 pub enum Refused {
-    /// The operating system said no.
+    /// The operating system returned an error.
     Io(io::Error),
-    /// It may have been planted; what is wrong with it.
+    /// The file does not meet the conditions of the module. Contains the reason.
     Untrusted(&'static str),
 }
 
@@ -57,11 +57,11 @@ impl From<io::Error> for Refused {
     }
 }
 
-/// Others may read, write and rename the file while it is open: writers and readers share it, and
-/// a mapped file can't be removed but can make way.
+/// Other processes may read, write, rename and delete the file while it is open: writers and
+/// readers share it. Windows cannot remove a mapped file, but it can rename the file.
 const SHARE: u32 = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
 
-/// What lets somebody change a file.
+/// The rights that let a user change a file.
 const CHANGES: u32 = FILE_WRITE_DATA
     | FILE_APPEND_DATA
     | WRITE_DAC
@@ -70,7 +70,7 @@ const CHANGES: u32 = FILE_WRITE_DATA
     | GENERIC_WRITE
     | GENERIC_ALL;
 
-/// Opens a file in a directory, to read it or to write it too.
+/// Opens a file in `directory` for reading, and also for writing if `write` is set.
 pub fn open(directory: &Path, name: &str, write: bool) -> Result<File, Refused> {
     let file = std::fs::OpenOptions::new()
         .read(true)
@@ -96,9 +96,9 @@ pub fn open(directory: &Path, name: &str, write: bool) -> Result<File, Refused> 
     Ok(file)
 }
 
-/// Makes a file of this many zero bytes, all of them allocated, that the system, the
-/// administrators and its owner may change. If `mode` lets others read it (0o004), so may every
-/// user. An older file of the name is removed first, or moved aside if somebody has it mapped.
+/// Creates a file of `length` zero bytes, all of them allocated. The system, the administrators and
+/// the owner have full access. If `mode` has the bit 0o004, every user can read the file. Removes
+/// an existing file at `path` first.
 pub fn create(path: &Path, length: u64, mode: u32) -> io::Result<File> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -106,33 +106,35 @@ pub fn create(path: &Path, length: u64, mode: u32) -> io::Result<File> {
     }
     let rights = if mode & 0o004 != 0 { "(A;;FR;;;BU)" } else { "" };
     let file = create_for(path, rights)?;
-    // Written, not only set: the blocks are there, and no disk that is full later can fault.
+    // Write the zeros, because setting the length allocates no blocks. If the disk were full later,
+    // an access to a mapped hole would fault.
     io::copy(&mut io::Read::take(io::repeat(0), length), &mut &file)
         .inspect_err(|_| _ = std::fs::remove_file(path))?;
     Ok(file)
 }
 
-/// Makes an empty file that nobody but the system, the administrators and its owner can open. An
-/// error if anything bears the name.
+/// Creates an empty file that only the system, the administrators and its owner can open. Fails if
+/// the path exists.
 pub fn create_new(path: &Path) -> io::Result<File> {
     create_for(path, "")
 }
 
-/// Makes an empty file that this user can read, beside the system, the administrators and the user of
-/// this process. An error if anything bears the name.
+/// Creates an empty file that `user` can read. Only the system, the administrators and the user of
+/// this process have full access. Fails if the path exists.
 pub fn create_for_user(path: &Path, user: Option<&UserId>) -> io::Result<File> {
     create_for(path, &user.map_or(String::new(), |sid| format!("(A;;FR;;;{sid})")))
 }
 
-/// Makes the directory of a map, or makes an older one safe: the system, the administrators and its
-/// owner may change what is in it, users may read. Refused if it belongs to somebody else: in
-/// `ProgramData` every user may make directories.
+/// Creates the directory of a map, or secures an existing one: the system, the administrators and
+/// the owner get full access, and users may read. Fails if an existing directory belongs to another
+/// user, because every user can create directories in `ProgramData`.
 pub fn directory(path: &Path) -> Result<(), Refused> {
-    // What is made in it later by other programs is not for users to read.
+    // Files that other programs create in the directory inherit only these entries, so users cannot
+    // read them.
     let inherited = ["SY", "BA", "OW"].map(|who| format!("(A;OICI;FA;;;{who})")).concat();
     with_security(&format!("D:P{inherited}(A;;FRFX;;;BU)"), |security| {
         let wide: Vec<u16> = path.as_os_str().encode_wide().chain([0]).collect();
-        // SAFETY: the path ends in 0, and the structure is as the system wants it.
+        // SAFETY: the path ends with a 0, and all fields of the structure are set.
         if unsafe { CreateDirectoryW(wide.as_ptr(), security) } != 0 {
             return Ok(());
         }
@@ -152,7 +154,7 @@ pub fn directory(path: &Path) -> Result<(), Refused> {
             return Err(Refused::Untrusted("it belongs to another user"));
         }
         let what = DACL_SECURITY_INFORMATION | PROTECTED_DACL_SECURITY_INFORMATION;
-        // SAFETY: an open handle, and the descriptor that the structure points to.
+        // SAFETY: the handle is open, and the structure points to a valid descriptor.
         let set = unsafe {
             SetKernelObjectSecurity(directory.as_raw_handle(), what, security.lpSecurityDescriptor)
         };
@@ -160,14 +162,15 @@ pub fn directory(path: &Path) -> Result<(), Refused> {
     })
 }
 
-/// Calls with what a text in the security descriptor definition language says.
+/// Calls `call` with the security descriptor that `text` describes in the security descriptor
+/// definition language (SDDL).
 fn with_security<T, E: From<io::Error>>(
     text: &str,
     call: impl FnOnce(&SECURITY_ATTRIBUTES) -> Result<T, E>,
 ) -> Result<T, E> {
     let text: Vec<u16> = text.encode_utf16().chain([0]).collect();
     let mut descriptor: PSECURITY_DESCRIPTOR = null_mut();
-    // SAFETY: a text that ends in 0; the system allocates the descriptor.
+    // SAFETY: `text` ends with a 0, and the system allocates the descriptor.
     let parsed = unsafe {
         ConvertStringSecurityDescriptorToSecurityDescriptorW(
             text.as_ptr(),
@@ -184,18 +187,18 @@ fn with_security<T, E: From<io::Error>>(
         lpSecurityDescriptor: descriptor,
         bInheritHandle: 0,
     });
-    // SAFETY: what was allocated above, freed once, after its use.
+    // SAFETY: the system allocated the descriptor above. It is freed once, after its last use.
     unsafe { LocalFree(descriptor) };
     called
 }
 
-/// Makes an empty file for the system, the administrators, its owner, and whom `more` adds in the
-/// security descriptor definition language.
+/// Creates an empty file. The system, the administrators and the owner have full access. `more`
+/// adds entries in SDDL.
 fn create_for(path: &Path, more: &str) -> io::Result<File> {
     with_security(&format!("D:P(A;;FA;;;SY)(A;;FA;;;BA)(A;;FA;;;OW){more}"), |security| {
         let wide: Vec<u16> = path.as_os_str().encode_wide().chain([0]).collect();
-        // SAFETY: the path ends in 0, and the structure is as the system wants it; a handle that is
-        // valid and ours alone becomes the file.
+        // SAFETY: the path ends with a 0, and all fields of the structure are set. A valid handle
+        // has no other owner, so the file can own it.
         unsafe {
             let handle = CreateFileW(
                 wide.as_ptr(),
@@ -214,9 +217,11 @@ fn create_for(path: &Path, more: &str) -> io::Result<File> {
     })
 }
 
-/// Gives a file the name of another, which goes. One that a process has mapped can't be removed on
-/// Windows, but it can be renamed: it makes way, for a moment there is none of the name, and it is
-/// removed when the file is replaced again after its last reader has gone.
+/// Renames `from` to `to` and replaces an existing file.
+///
+/// Windows cannot replace a file that a process has mapped, but it can rename that file. So the old
+/// file is first renamed to `to` with the suffix `.oldN`, and for a moment no file has the name
+/// `to`. A later call removes the renamed file if no process has it mapped.
 pub fn replace(from: &Path, to: &Path) -> io::Result<()> {
     remove_old(to);
     let Err(error) = std::fs::rename(from, to) else { return Ok(()) };
@@ -236,7 +241,8 @@ pub fn replace(from: &Path, to: &Path) -> io::Result<()> {
     Err(error)
 }
 
-/// Removes what made way for this file before, but for what is mapped still. Best effort.
+/// Removes the files that [`replace`] renamed, except those that a process has still mapped.
+/// Ignores errors.
 fn remove_old(file: &Path) {
     let (Some(directory), Some(name)) = (file.parent(), file.file_name()) else { return };
     let name = format!("{}.old", name.display());
@@ -247,8 +253,9 @@ fn remove_old(file: &Path) {
     }
 }
 
-/// Whether this is somebody who may own or change a map: the system, the administrators, this
-/// user, or the owner whoever that is (the owner itself is asked about separately).
+/// Returns whether the identifier may own or change a map. It must be the system, the
+/// administrators, `user`, or one of the well-known identifiers for the owner of a file. The caller
+/// checks the owner separately.
 fn trusted(sid: PSID, user: PSID) -> bool {
     let known = [
         WinLocalSystemSid,
@@ -256,14 +263,14 @@ fn trusted(sid: PSID, user: PSID) -> bool {
         WinCreatorOwnerSid,
         WinCreatorOwnerRightsSid,
     ];
-    // SAFETY: both are valid: they are inside structures that the caller holds.
+    // SAFETY: the caller holds the structures that contain both identifiers.
     unsafe { EqualSid(sid, user) != 0 || known.iter().any(|k| IsWellKnownSid(sid, *k) != 0) }
 }
 
-/// Who this process runs as.
+/// The user of this process.
 struct User {
-    /// A TOKEN_USER and behind it the SID that it points to, so it must not move. Words, for
-    /// their alignment.
+    /// A TOKEN_USER, followed by the SID that it points to. The box keeps both at the same address.
+    /// The `u64` elements give both their alignment.
     buffer: Box<[u64; 16]>,
 }
 
@@ -291,7 +298,7 @@ impl User {
 
     fn sid(&self) -> PSID {
         let user: *const TOKEN_USER = self.buffer.as_ptr().cast();
-        // SAFETY: filled in by the system, and where it was then.
+        // SAFETY: the system wrote the structure, which has not moved since.
         unsafe { (*user).User.Sid }
     }
 }
@@ -307,8 +314,8 @@ impl Security {
     fn of(file: &File) -> Result<Self, Refused> {
         let mut security = Self { descriptor: null_mut(), owner: null_mut(), access: null() };
         let mut access: *mut ACL = null_mut();
-        // SAFETY: the handle is open; the system allocates the descriptor that the rest points
-        // into, and `drop` frees it.
+        // SAFETY: the handle is open. The system allocates the descriptor, which contains the owner
+        // and the list. `drop` frees the descriptor.
         let error = unsafe {
             GetSecurityInfo(
                 file.as_raw_handle(),
@@ -326,19 +333,19 @@ impl Security {
         }
         security.access = access;
         if security.owner.is_null() || access.is_null() {
-            // No access list at all means that everybody may do everything.
+            // Without an access list, every user has full access.
             return Err(Refused::Untrusted("everybody may write to it"));
         }
         Ok(security)
     }
 
-    /// Whom the list allows to change the file.
+    /// Returns the identifiers that the list allows to change the file.
     fn writers(&self) -> impl Iterator<Item = PSID> + '_ {
-        // SAFETY: the list is valid for as long as the descriptor, which `self` holds.
+        // SAFETY: the list is valid as long as the descriptor, which `self` owns.
         let count = unsafe { (*self.access).AceCount };
         (0..u32::from(count)).filter_map(|index| {
-            // SAFETY: the index is below the count; every entry begins with a header, and an
-            // allowing one goes on with a mask and the SID itself.
+            // SAFETY: the index is below the count. Every entry begins with a header. In an
+            // allowing entry, a mask and the SID itself follow.
             unsafe {
                 let mut entry: *mut c_void = null_mut();
                 if GetAce(self.access, index, &mut entry) == 0 {
@@ -357,7 +364,7 @@ impl Security {
 
 impl Drop for Security {
     fn drop(&mut self) {
-        // SAFETY: what GetSecurityInfo allocated, freed once.
+        // SAFETY: GetSecurityInfo allocated the descriptor, and it is freed once.
         unsafe { LocalFree(self.descriptor) };
     }
 }
@@ -369,7 +376,7 @@ mod tests {
     #[test]
     fn a_directory_is_made_and_made_safe() {
         let path = std::env::temp_dir().join(format!("vipool-trust-{}", std::process::id()));
-        // As somebody made it by hand, with what is inherited.
+        // A directory that an administrator created by hand, with inherited rights.
         std::fs::create_dir(&path).unwrap();
         std::fs::write(path.join("farm.toml"), "").unwrap();
         directory(&path).unwrap();

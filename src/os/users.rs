@@ -1,24 +1,24 @@
-//! Users and their groups, as the system's user database says.
+//! Users and groups from the user database of the system.
 
 use std::ffi::{CStr, CString};
 
-/// The number of a user.
+/// A user ID.
 pub type UserId = u32;
 
-/// As getgrouplist(3) has it.
+/// The type of a group ID in getgrouplist(3).
 #[cfg(target_vendor = "apple")]
 type Group = libc::c_int;
 #[cfg(not(target_vendor = "apple"))]
 type Group = libc::gid_t;
 
-/// More than any user is in.
+/// Larger than the number of groups of any user.
 const MAX_GROUPS: usize = 65_536;
 
-/// The names of the groups that a user is in, the primary one among them; those without a name are
-/// left out. Empty for a user that the system does not know.
+/// Returns the names of a user's groups, including the primary group. Leaves out groups without a
+/// name. Returns an empty list if the system does not know the user.
 ///
-/// Asks what nsswitch.conf(5) names, which may be a server on the network: it may block. Threads may
-/// call it at the same time; not for a hooked path.
+/// The function may block: it queries the sources in nsswitch.conf(5), which can include a server
+/// on the network. It is thread-safe. Hooked calls must not use it.
 pub fn group_names(user: &str) -> Vec<String> {
     let Ok(user) = CString::new(user) else { return Vec::new() };
     let Some((_, primary)) = numbers_of_user(&user) else { return Vec::new() };
@@ -26,20 +26,21 @@ pub fn group_names(user: &str) -> Vec<String> {
     numbers.into_iter().filter_map(name_of).collect()
 }
 
-/// The number of a user; `None` for one that the system does not know. May block, as [`group_names`].
+/// Returns the ID of a user, or `None` if the system does not know the user. May block, like
+/// [`group_names`].
 pub fn user_id(user: &CStr) -> Option<UserId> {
     numbers_of_user(user).map(|(id, _)| id)
 }
 
-/// The numbers of a user and of the primary group.
+/// Returns the ID of a user and the ID of the user's primary group.
 #[allow(unsafe_code)]
 fn numbers_of_user(user: &CStr) -> Option<(libc::uid_t, libc::gid_t)> {
     with_buffer(|buffer| {
         let mut found = std::ptr::null_mut();
-        // SAFETY: a passwd is plain numbers and pointers: all zero is one.
+        // SAFETY: a passwd consists of numbers and pointers, so all-zero bytes are valid.
         let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
-        // SAFETY: every pointer is valid for what getpwnam_r(3) reads and writes, the buffer for
-        // as many bytes as is said.
+        // SAFETY: every pointer is valid for the accesses of getpwnam_r(3), and the length is that
+        // of the buffer.
         let status = unsafe {
             libc::getpwnam_r(
                 user.as_ptr(),
@@ -58,7 +59,7 @@ fn numbers_of(user: &CStr, primary: libc::gid_t) -> Vec<Group> {
     let mut numbers: Vec<Group> = vec![0; 64];
     loop {
         let mut count = numbers.len() as libc::c_int;
-        // SAFETY: the user ends in NUL; as many groups are written as there is room for.
+        // SAFETY: the name ends with NUL, and the function writes at most `count` groups.
         let all = unsafe {
             libc::getgrouplist(user.as_ptr(), primary as Group, numbers.as_mut_ptr(), &mut count)
         };
@@ -74,10 +75,10 @@ fn numbers_of(user: &CStr, primary: libc::gid_t) -> Vec<Group> {
 fn name_of(group: Group) -> Option<String> {
     with_buffer(|buffer| {
         let mut found = std::ptr::null_mut();
-        // SAFETY: a group is plain numbers and pointers: all zero is one.
+        // SAFETY: a group consists of numbers and pointers, so all-zero bytes are valid.
         let mut entry: libc::group = unsafe { std::mem::zeroed() };
-        // SAFETY: every pointer is valid for what getgrgid_r(3) reads and writes, the buffer for
-        // as many bytes as is said.
+        // SAFETY: every pointer is valid for the accesses of getgrgid_r(3), and the length is that
+        // of the buffer.
         let status = unsafe {
             libc::getgrgid_r(
                 group as libc::gid_t,
@@ -87,13 +88,13 @@ fn name_of(group: Group) -> Option<String> {
                 &mut found,
             )
         };
-        // SAFETY: an entry that was found has a name that ends in NUL, in the buffer.
+        // SAFETY: the entry that was found has a name in `buffer`, which ends with NUL.
         let name = (!found.is_null()).then(|| unsafe { CStr::from_ptr(entry.gr_name) });
         (status, name.and_then(|name| name.to_str().ok()).map(str::to_owned))
     })
 }
 
-/// Calls with a larger buffer for as long as the answer does not fit.
+/// Repeats the call with a larger buffer while the result does not fit.
 fn with_buffer<T>(mut call: impl FnMut(&mut [u8]) -> (libc::c_int, Option<T>)) -> Option<T> {
     let mut buffer = vec![0; 4096];
     loop {

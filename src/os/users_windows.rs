@@ -1,4 +1,4 @@
-//! Users, as Windows knows them.
+//! Identifiers of users on Windows.
 
 #![allow(unsafe_code)]
 
@@ -12,19 +12,20 @@ use windows_sys::Win32::Security::{LookupAccountNameW, SidTypeUser};
 /// A security identifier as text (`S-1-5-21-...`).
 pub type UserId = String;
 
-/// More than any SID (68 bytes) and any name of a domain (255 characters) take.
+/// Larger than any SID (68 bytes) and any domain name (255 characters).
 const ROOM: u32 = 256;
 
-/// The identifier of a user, who may be written `DOMAIN\\user`; `None` for one that Windows does not
-/// know. Asks the domain's controller if there is one: it may block.
+/// Returns the identifier of a user. The name can contain a domain (`DOMAIN\\user`). Returns `None`
+/// if Windows does not know the user. May block, because Windows queries the domain controller if
+/// there is one.
 pub fn user_id(user: &CStr) -> Option<UserId> {
     let name: Vec<u16> = user.to_str().ok()?.encode_utf16().chain([0]).collect();
-    // Words, for the alignment of a SID.
+    // The `u32` elements give the SID its alignment.
     let (mut sid, mut sid_size) = ([0u32; ROOM as usize / 4], ROOM);
     let (mut domain, mut domain_size) = ([0u16; ROOM as usize], ROOM);
     let mut kind = 0;
-    // SAFETY: the name ends in 0; no more is written than there is room for; the text that the
-    // system allocated is read up to its final 0 and freed once.
+    // SAFETY: the name ends with a 0. The system writes no more than the sizes that are passed. It
+    // allocates the text, which is read up to its final 0 and freed once.
     unsafe {
         let known = LookupAccountNameW(
             null(),
