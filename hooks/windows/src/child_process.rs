@@ -1,8 +1,8 @@
 //! The CreateProcess family: loads the hook layer into child processes that are on the process
 //! list.
 //!
-//! A child is hooked if it is on the list, or if the rule of this program is inherited. Any other
-//! child runs unchanged, and so do its own children.
+//! A child is hooked if its program is on the list, or if it inherits the rule of this program. Any
+//! other child and all its children run unchanged.
 
 use std::ffi::c_void;
 
@@ -18,8 +18,8 @@ use crate::last_error::LastError;
 use crate::own_dll::own_dll;
 use crate::{original, program};
 
-/// Hooks a child that was created suspended if it is listed. Then resumes it, unless the program
-/// itself asked for a suspended process. Returns `created`.
+/// Hooks a suspended child if its program is listed. Then resumes the child, unless the program
+/// itself requested a suspended process. Returns `created`.
 ///
 /// # Safety
 /// `information` is NULL or points to the result of a CreateProcess that returned `created`.
@@ -28,7 +28,7 @@ unsafe fn hook_and_resume(
     flags: u32,
     information: *const PROCESS_INFORMATION,
 ) -> BOOL {
-    // SAFETY: the pointer is NULL or valid (see above).
+    // SAFETY: the caller passes NULL or a valid pointer.
     let child = unsafe { information.as_ref() };
     if let Some(child) = child.filter(|_| created != 0) {
         let error = LastError::save();
@@ -42,8 +42,8 @@ unsafe fn hook_and_resume(
     created
 }
 
-/// Loads the hook layer into a suspended child if it is listed. A child that cannot be hooked runs
-/// as without vipool.
+/// Loads the hook layer into a suspended child if its program is listed. If loading fails, the
+/// child runs as without vipool.
 fn hook_child(child: HANDLE) {
     let inherited_rule = context::rule_for_children();
     let may_be_listed = |policy| {
@@ -73,7 +73,7 @@ macro_rules! create_process {
             startup: *const $startup,
             information: *mut PROCESS_INFORMATION,
         ) -> BOOL {
-            // SAFETY: this is the program's own call with one more flag.
+            // SAFETY: the arguments are the program's own, with one more flag.
             unsafe {
                 let created = original::$original(
                     $($leading,)*

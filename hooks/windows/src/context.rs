@@ -1,7 +1,7 @@
 //! The context of this process: the map, its session and the rule of its program.
 //!
-//! The context is determined when the hooks are installed. When a newer map supersedes the current
-//! one, the hook that notices it attaches the newer map.
+//! `vipool_hook_install` determines the context. When a newer map supersedes the current map, the
+//! next hooked call attaches the newer map.
 //!
 //! Invariants:
 //! - Nothing here is ever freed or unmapped, so a thread in a hook may keep a reference (see
@@ -25,8 +25,8 @@ use crate::{environment, program};
 
 /// The map and its newer versions.
 static MAPS: VersionChain<Reader> = VersionChain::new();
-/// The state of the program under each version of the map. It is empty if the program is not on
-/// the process list. The hooks then only check the programs that it starts.
+/// The state of the program under each version of the map. The chain is empty if the program is not
+/// on the process list. In that case, the hooks only check the child processes.
 static HOOKED_PROCESSES: VersionChain<HookedProcess> = VersionChain::new();
 static PROCESS: OnceLock<Process> = OnceLock::new();
 
@@ -52,8 +52,9 @@ pub fn rewriter() -> Option<Rewriter<'static, LiveSystem<'static>>> {
     hooked_process().map(HookedProcess::rewriter)
 }
 
-/// Returns the policy of the newest map. Returns that of an older map if no more maps can be
-/// attached. A program started in the meantime reads the newest policy itself.
+/// Returns the policy of the newest map that this process has attached. If the process cannot
+/// attach more maps, this can be the policy of an older map. A new child process always reads the
+/// newest policy itself.
 pub fn current_policy() -> Option<PolicyView<'static>> {
     MAPS.map(&PROCESS.get()?.directory).or_else(|| MAPS.newest()).map(Reader::policy)
 }
@@ -77,8 +78,8 @@ fn attach_newest_map() -> Option<&'static HookedProcess> {
     hooked
 }
 
-/// Determines the context of this process. Returns its state if its program is rewritten, and
-/// `None` if the program is not on the process list.
+/// Determines the context of this process. Returns the state of the program, or `None` if the
+/// program is not on the process list.
 ///
 /// `inherited_rule` is the id of the rule inherited from the parent process; 0 for none.
 ///
@@ -110,7 +111,7 @@ pub fn initialize(inherited_rule: u64) -> Result<Option<&'static HookedProcess>,
 }
 
 impl Process {
-    /// Returns the rule of this program: its own one, or else the inherited one.
+    /// Returns the rule that the process list has for this program, or else the inherited rule.
     fn matching_rule<'m>(&self, map: &'m Reader) -> Option<ProgramView<'m>> {
         let policy = map.policy();
         let inherited_rule = self.inherited_rule.load(Ordering::Relaxed);
@@ -118,13 +119,13 @@ impl Process {
     }
 }
 
-/// Returns the session of this process: the one of the operating system.
+/// Returns the session to which the operating system assigns this process.
 fn find_session(reader: &Reader) -> Option<SessionId> {
     test_session(reader).unwrap_or_else(|| system::process_session(std::process::id()).ok())
 }
 
 /// Returns the session that `VIPOOL_LEASE` names, in a process with `VIPOOL_TEST_SESSION=1`. Only
-/// builds for tests contain this: a process must not choose its session.
+/// test builds contain this function, because a process must not choose its session.
 #[cfg(feature = "test-session")]
 fn test_session(reader: &Reader) -> Option<Option<SessionId>> {
     let is_enabled = environment::read::<2>("VIPOOL_TEST_SESSION")?.as_bytes() == b"1";

@@ -1,27 +1,27 @@
 //! Sockets whose bind to the wildcard address is deferred (row 46).
 //!
-//! This is the only state per socket. Windows reports an unbound socket as such (getsockname,
-//! ConnectEx and listen fail with WSAEINVAL), and a program that called bind must not see that. The
-//! state cannot be kept with the socket itself. No socket option can be set before a bind, read
-//! back, and is without effect.
+//! This is the only state per socket. On an unbound socket, getsockname, ConnectEx and listen fail
+//! with WSAEINVAL. A program that called bind must not see this error. No socket option can store
+//! the state: each option that can be set before a bind and read back also changes the behaviour of
+//! the socket.
 //!
 //! The state is a fixed hash table without a lock. A socket that finds no vacant entry is bound to
-//! V at once. A socket that is closed by other means than closesocket leaves its number in the
-//! table. If the system reuses the number for an unbound socket, that socket counts as deferred,
-//! and the next call that needs a bound socket binds it.
+//! V at once. If a program closes a socket without closesocket, the number of the socket stays in
+//! the table. The system may reuse the number for an unbound socket. That socket then counts as
+//! deferred, and the next call that needs a bound socket binds it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use windows_sys::Win32::Networking::WinSock::SOCKET;
 
 const TABLE_SIZE: usize = 1024;
-/// The number of entries that may hold a given socket.
+/// The number of entries in which a given socket may be stored.
 const MAX_PROBES: usize = 16;
 
 /// Socket numbers; 0 marks a vacant entry.
 static TABLE: [AtomicUsize; TABLE_SIZE] = [const { AtomicUsize::new(0) }; TABLE_SIZE];
 
-/// Returns the entries that may hold a socket. Socket numbers are multiples of 4.
+/// Returns the entries in which a socket may be stored. Socket numbers are multiples of 4.
 fn probe_sequence(s: SOCKET) -> impl Iterator<Item = &'static AtomicUsize> {
     (0..MAX_PROBES).map(move |step| &TABLE[((s >> 2) + step) % TABLE_SIZE])
 }
@@ -40,8 +40,8 @@ pub fn contains(s: SOCKET) -> bool {
     s != 0 && probe_sequence(s).any(|entry| entry.load(Ordering::Acquire) == s)
 }
 
-/// Removes a socket. Returns whether it was in the table. If several threads remove it, exactly one
-/// of them gets true.
+/// Removes a socket. Returns whether it was in the table. If several threads remove the same
+/// socket, exactly one call returns true.
 pub fn remove(s: SOCKET) -> bool {
     s != 0
         && probe_sequence(s)

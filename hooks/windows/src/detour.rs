@@ -1,4 +1,4 @@
-//! Installs and disables the hooks, by means of MinHook.
+//! Installs and disables the hooks with MinHook.
 
 use std::ffi::c_void;
 use std::sync::atomic::Ordering;
@@ -17,14 +17,14 @@ pub struct Detour {
     pub replacement: fn() -> *mut c_void,
 }
 
-/// Hooks every function of the tables that this version of Windows has.
+/// Hooks the functions of the tables. Skips functions that this version of Windows does not have.
 ///
-/// All hooks are enabled in one step at the end, when every trampoline is known. So no hook runs
-/// before the original of every other hook can be called.
+/// First creates all trampolines, then enables all hooks in one step. So each replacement can call
+/// every original function as soon as any hook is enabled.
 ///
 /// # Errors
-/// Returns the status of MinHook for the first function that cannot be hooked. No hook is enabled
-/// then.
+/// Returns the status of MinHook for the first function that cannot be hooked. In that case, no
+/// hook is enabled.
 pub fn install_all(tables: &[&[Detour]]) -> Result<(), MH_STATUS> {
     for detour in tables.iter().copied().flatten() {
         let original = detour.original;
@@ -41,7 +41,7 @@ pub fn install_all(tables: &[&[Detour]]) -> Result<(), MH_STATUS> {
         // SAFETY: the replacement has the signature of the target (see `crate::table`).
         match unsafe { MinHook::create_hook(target as *mut c_void, (detour.replacement)()) } {
             Ok(trampoline) => original.address.store(trampoline, Ordering::Release),
-            // The hook was disabled before. Its trampoline is still stored.
+            // The hook exists but is disabled. Its trampoline is still stored.
             Err(MH_STATUS::MH_ERROR_ALREADY_CREATED) => {}
             Err(status) => return Err(status),
         }
@@ -50,8 +50,10 @@ pub fn install_all(tables: &[&[Detour]]) -> Result<(), MH_STATUS> {
     unsafe { MinHook::enable_all_hooks() }
 }
 
-/// Disables all hooks. The trampolines stay, because calls in progress return through them.
+/// Disables all hooks. The trampolines stay in memory, because calls in progress return through
+/// them.
 pub fn disable_all() {
-    // SAFETY: MinHook suspends the other threads, and moves those inside a patched instruction.
+    // SAFETY: MinHook suspends the other threads. It moves a thread that executes a patched
+    // instruction.
     _ = unsafe { MinHook::disable_all_hooks() };
 }

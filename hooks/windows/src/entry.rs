@@ -1,4 +1,4 @@
-//! The exported functions: how the hooks are installed in a process and removed again.
+//! The exported functions, which install the hooks in a process and remove them.
 
 use std::ffi::c_void;
 use std::ptr::{null, null_mut};
@@ -33,19 +33,20 @@ extern "system" fn DllMain(module: HINSTANCE, reason: u32, _reserved: *mut c_voi
     1
 }
 
-/// The result of the last installation; `Unknown` before the first one and after a removal. The
-/// mutex also makes concurrent callers wait until the hooks are in place.
+/// The result of the last installation. The value is `Unknown` before the first installation and
+/// after a removal. Because of the mutex, concurrent callers wait until the hooks are in place.
 static INSTALL_STATUS: Mutex<InstallStatus> = Mutex::new(InstallStatus::Unknown);
 
-/// Installs the hooks if they are not installed. Returns the number of an [`InstallStatus`], and
-/// only after all hooks are in place, whichever thread installs them.
+/// Installs the hooks if they are not installed. Returns the number of an [`InstallStatus`]. If
+/// another thread is installing the hooks, waits for that thread.
 ///
 /// The signature is that of a thread function. The argument is the id of the rule that the parent
 /// process passes on to its children, or 0.
 #[unsafe(no_mangle)]
 extern "system" fn vipool_hook_install(inherited_rule: *mut c_void) -> u32 {
     let mut status = INSTALL_STATUS.lock().unwrap_or_else(PoisonError::into_inner);
-    // The thread that DllMain starts may come first, and it has no inherited rule.
+    // The thread that DllMain starts may call this function first. That thread passes no inherited
+    // rule.
     let gains_rule = *status == InstallStatus::NotListed && !inherited_rule.is_null();
     if *status == InstallStatus::Unknown || gains_rule {
         own_dll::pin();
@@ -73,11 +74,11 @@ fn install(inherited_rule: u64) -> InstallStatus {
     }
 }
 
-/// Disables the hooks. Later calls behave as without vipool. Returns the previous status.
+/// Disables the hooks. Later socket calls behave as without vipool. Returns the previous status.
 ///
-/// The DLL stays in the process, because threads may be inside it and programs keep extension
-/// functions. `vipool_hook_install` enables the hooks again. The signature is that of a thread
-/// function.
+/// The DLL stays in the process, because threads may be executing its code and programs keep
+/// pointers to its extension functions. `vipool_hook_install` enables the hooks again. The
+/// signature is that of a thread function.
 #[unsafe(no_mangle)]
 extern "system" fn vipool_hook_remove(_unused: *mut c_void) -> u32 {
     let mut status = INSTALL_STATUS.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! Environment variables, and the map directory that they may name.
+//! Reads environment variables, and selects the map directory.
 
 use std::path::PathBuf;
 
@@ -25,7 +25,7 @@ pub fn read<const N: usize>(name: &str) -> Option<ShortValue<N>> {
         *target = u16::from(source);
     }
     let mut units = [0; 256];
-    // SAFETY: the name ends in NUL. The system writes at most as many units as the buffer holds.
+    // SAFETY: the name ends in NUL. The system writes no more units than the buffer holds.
     let length =
         unsafe { GetEnvironmentVariableW(wide_name.as_ptr(), units.as_mut_ptr(), 256) } as usize;
     let units = units.get(..length).filter(|units| !units.is_empty() && units.len() <= N)?;
@@ -36,8 +36,8 @@ pub fn read<const N: usize>(name: &str) -> Option<ShortValue<N>> {
     Some(value)
 }
 
-/// Returns the directory of the map: `VIPOOL_MAP` if it is set (for tests and embedders), otherwise
-/// the directory of the machine.
+/// Returns the directory of the map. The directory is `VIPOOL_MAP` if this variable is set (for
+/// tests and embedders), otherwise the directory of the machine.
 pub fn map_directory() -> PathBuf {
     match std::env::var_os("VIPOOL_MAP") {
         Some(directory) if !directory.is_empty() => directory.into(),

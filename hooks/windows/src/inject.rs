@@ -4,8 +4,8 @@
 //! only starts a thread. A second remote thread runs `vipool_hook_install`, and the caller waits
 //! for it. So every hook is in place when the caller resumes the main thread.
 //!
-//! Some code runs before any hook: the system's loader has called the entry points of the DLLs that
-//! the program imports, and its TLS callbacks.
+//! Some code runs before any hook is installed. The loader of Windows has already called the entry
+//! points of the imported DLLs and the TLS callbacks of the program.
 
 use std::ffi::c_void;
 use std::mem::size_of;
@@ -30,7 +30,8 @@ use windows_sys::core::{PCSTR, s};
 
 use crate::install_status::InstallStatus;
 
-/// The longest time that a remote thread may take. Virus scanners may read the DLL first.
+/// The longest time that a remote thread may take, in milliseconds. It is long because virus
+/// scanners may read the DLL first.
 const LOAD_TIMEOUT_MS: u32 = 30_000;
 
 /// The longest path of the DLL, in UTF-16 units with the final NUL.
@@ -71,7 +72,7 @@ impl Dll {
     /// Returns the operation that failed. The process can still be resumed.
     ///
     /// # Safety
-    /// `process` is a handle to a process that this one created, with all access rights.
+    /// `process` is a handle with all access rights, to a process that this process created.
     pub unsafe fn inject(
         &self,
         process: HANDLE,
@@ -85,8 +86,9 @@ impl Dll {
                 error_code: 0,
             });
         }
-        // SAFETY: the caller passes a valid handle. LoadLibraryW takes one pointer. It has the same
-        // address in every process of this boot, because kernel32 has.
+        // SAFETY: the caller passes a valid handle. LoadLibraryW takes one pointer. Windows maps
+        // kernel32 at the same address in every process of one boot, so the address of LoadLibraryW
+        // is the same too.
         unsafe {
             let path = RemoteString::write(process, &self.path[..self.path_units])?;
             let load = kernel32_function(s!("LoadLibraryW"));
@@ -109,7 +111,7 @@ impl Dll {
     }
 }
 
-/// A string in the memory of another process. It is freed on drop.
+/// A string in the memory of another process. Dropping the value frees the string.
 struct RemoteString {
     process: HANDLE,
     address: *mut c_void,
@@ -122,8 +124,8 @@ impl RemoteString {
     /// `process` is a handle with all access rights.
     unsafe fn write(process: HANDLE, text: &[u16]) -> Result<Self, InjectError> {
         let bytes = size_of_val(text);
-        // SAFETY: the new memory is in the other process. As many bytes are written as were
-        // allocated.
+        // SAFETY: the new memory is in the other process. The call writes exactly the number of
+        // allocated bytes.
         unsafe {
             let address =
                 VirtualAllocEx(process, null(), bytes, MEM_COMMIT | MEM_RESERVE, PAGE_READWRITE);
@@ -141,7 +143,7 @@ impl RemoteString {
 
 impl Drop for RemoteString {
     fn drop(&mut self) {
-        // SAFETY: `write` allocated this memory, and it is freed only here.
+        // SAFETY: `write` allocated this memory, and only this function frees it.
         unsafe { VirtualFreeEx(self.process, self.address, 0, MEM_RELEASE) };
     }
 }
@@ -172,7 +174,7 @@ unsafe fn run_remote_thread(
 }
 
 /// Returns the base address of a module in another process. The exit code of the thread that ran
-/// LoadLibraryW has only half of the bits of that address.
+/// LoadLibraryW has 32 bits, which is only half of the address.
 fn module_base(process: HANDLE, path: &[u16]) -> Result<usize, InjectError> {
     let operation = "vipool_hook.dll did not load in the new process";
     // SAFETY: the snapshot is closed once. The entry is initialised with its own size.
@@ -209,7 +211,7 @@ fn is_module_of_path(module: &[u16], path: &[u16]) -> bool {
 /// Returns a function of kernel32 as a thread function.
 ///
 /// # Safety
-/// The function takes one pointer and returns a word.
+/// `name` is a function that takes one pointer and returns a word.
 unsafe fn kernel32_function(name: PCSTR) -> LPTHREAD_START_ROUTINE {
     // SAFETY: kernel32 is loaded in every process. Both types are optional function pointers.
     unsafe { std::mem::transmute(GetProcAddress(GetModuleHandleA(s!("kernel32.dll")), name)) }

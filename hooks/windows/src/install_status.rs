@@ -1,4 +1,5 @@
-//! The result of installing the hooks in a process, as a number that fits a thread's exit code.
+//! The result of installing the hooks in a process. The number of a result fits the exit code of a
+//! thread.
 
 /// Whether a process is hooked, and the reason if it is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

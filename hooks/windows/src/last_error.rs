@@ -1,7 +1,7 @@
 //! The last error of the thread, which Windows and Winsock share.
 //!
-//! The program must see the error that its own call left. Code that calls the system in between
-//! saves the error first and restores it afterwards.
+//! The program must see the error that its own call set. So the hook layer saves the error before
+//! its own system calls and restores it afterwards.
 
 use windows_sys::Win32::Foundation::{GetLastError, SetLastError};
 use windows_sys::Win32::Networking::WinSock::WSAEADDRNOTAVAIL;

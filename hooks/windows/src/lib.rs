@@ -1,17 +1,17 @@
-//! The hook layer for Windows. It passes each socket call to the core, which decides about the
-//! addresses, and then makes the original call.
+//! The hook layer for Windows. For each socket call, it gets the addresses to use from the core and
+//! then makes the original call.
 //!
 //! The crate builds `vipool_hook.dll`. `vipool-launch.exe` (or a hooked parent) loads the DLL into
-//! a suspended process and runs `vipool_hook_install` there. Any other loader gets the same result
-//! from a thread that `DllMain` starts. The DLL then stays in the process: threads may be inside a
-//! hooked call, and programs keep the extension functions that they asked for.
+//! a suspended process and runs `vipool_hook_install` there. If another loader loads the DLL, a
+//! thread that `DllMain` starts installs the hooks. The DLL then stays in the process, because
+//! threads may be inside a hooked call and programs keep pointers to its extension functions.
 //! `vipool_hook_remove` disables the hooks.
 //!
-//! This crate holds no policy: `vipool::rewrite` decides what becomes of an address.
+//! This crate contains no policy. `vipool::rewrite` decides how an address is rewritten.
 //!
 //! Layers, top first. A module uses modules of lower layers only:
 //! 1. `entry`: the exported functions; installs and removes the hooks
-//! 2. `table`: which replacement each hooked function gets
+//! 2. `table`: the replacement of each hooked function
 //! 3. `calls`, `child_process`: the replacements
 //! 4. `context`: the map, the session and the rule of this process
 //! 5. `detour`, `own_dll`, `socket`: MinHook, this DLL as a file, sockets of the program
@@ -20,7 +20,7 @@
 //!    leaves
 
 #![cfg(windows)]
-// The signatures are those of the system functions.
+// The replacements must have the signatures of the system functions.
 #![allow(clippy::too_many_arguments)]
 
 mod calls;

@@ -1,7 +1,8 @@
 //! Reads memory through pointers of the program, which may be invalid.
 //!
-//! The system functions answer an invalid pointer with WSAEFAULT. A hook that dereferenced it first
-//! would crash the program instead. So the kernel copies the memory, and reports a failure.
+//! The system functions fail with WSAEFAULT for an invalid pointer. If a hook dereferenced the
+//! pointer first, the program would crash instead. So the hook lets the kernel copy the memory, and
+//! the kernel reports a failure.
 
 use std::ffi::c_void;
 use std::mem::{MaybeUninit, size_of};

@@ -1,13 +1,13 @@
 //! The system functions that the hook layer replaces, callable by name.
 //!
-//! Each line of the table below makes three items with the name of a system function: a function
+//! Each line of the table below defines three items with the name of a system function: a function
 //! that calls the system's own code, a type for its signature, and a [`SystemFunction`] in
-//! [`slot`]. The slot holds the address to call. That is the import at first, and MinHook's
-//! trampoline once the hooks are installed.
+//! [`slot`]. The slot holds the address to call. At first, this is the address of the import. After
+//! the installation of the hooks, it is the address of MinHook's trampoline.
 //!
-//! Two groups of functions are missing on purpose. AcceptEx takes no address; programs read the
-//! addresses that it writes with GetAcceptExSockaddrs. socket and WSASocketW need no hook, because
-//! the only state per socket ([`crate::deferred`]) begins with a bind.
+//! Two groups of functions are not hooked. AcceptEx takes no address, and programs read its results
+//! with GetAcceptExSockaddrs, which is hooked. socket and WSASocketW need no hook, because the only
+//! state per socket ([`crate::deferred`]) begins with a bind.
 
 #![allow(non_camel_case_types, non_snake_case, non_upper_case_globals)]
 
@@ -30,7 +30,7 @@ use windows_sys::Win32::System::Threading::{
 };
 use windows_sys::core::{BOOL, GUID, PCSTR, PCWSTR, PSTR, PWSTR};
 
-/// A system function and the address to call it at.
+/// A system function and the address through which the hook layer calls it.
 pub struct SystemFunction {
     /// The DLL that exports it.
     pub module: &'static CStr,
@@ -62,7 +62,7 @@ macro_rules! system_functions {
             #[inline]
             pub unsafe fn $name($($argument: $type),*) $(-> $result)? {
                 let address = slot::$name.address.load(Ordering::Relaxed);
-                // SAFETY: the slot holds this function or its trampoline, both of this signature.
+                // SAFETY: the slot holds this function or its trampoline. Both have this signature.
                 // The caller meets the requirements of the function.
                 unsafe { std::mem::transmute::<*mut c_void, $name>(address)($($argument),*) }
             }

@@ -17,14 +17,14 @@ use crate::inject::{Dll, MAX_PATH_UNITS};
 pub fn own_dll() -> Option<Dll> {
     let module = module_handle(GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT);
     let mut path = [0; MAX_PATH_UNITS];
-    // SAFETY: the module is loaded, since this code is in it. The system writes at most as many
-    // units as the buffer holds.
+    // SAFETY: the module is loaded, because this code is part of it. The system writes at most as
+    // many units as the buffer holds.
     let (install, length) = unsafe {
         let install = GetProcAddress(module, s!("vipool_hook_install"))?;
         let length = GetModuleFileNameW(module, path.as_mut_ptr(), MAX_PATH_UNITS as u32);
         (install as usize, length as usize)
     };
-    // The system truncates a path that does not fit, and then fills the buffer.
+    // If the path does not fit, the system truncates it and fills the whole buffer.
     (length < MAX_PATH_UNITS).then(|| Dll::new(path.get(..=length)?, install - module as usize))?
 }
 
@@ -36,7 +36,8 @@ pub fn pin() {
 fn module_handle(flags: u32) -> HMODULE {
     let mut module = null_mut();
     let inside = own_dll as *const () as *const u16;
-    // SAFETY: with FROM_ADDRESS the name is an address inside the module, and this is one.
+    // SAFETY: with FROM_ADDRESS, the system expects an address inside the module as the name. This
+    // function is such an address.
     unsafe {
         GetModuleHandleExW(GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | flags, inside, &mut module);
     }

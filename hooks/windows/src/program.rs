@@ -25,8 +25,8 @@ pub fn own_rule<'p>(policy: &PolicyView<'p>) -> Option<ProgramView<'p>> {
     policy.find(&executable).map(|rule| rule.program)
 }
 
-/// Returns whether a rule may apply to another process. Rules for scripts count as well, because
-/// only the process itself knows its script.
+/// Returns whether a rule may apply to another process. A rule for a script counts even if the
+/// script is unknown, because only the process itself knows its script.
 ///
 /// # Safety
 /// `process` is an open handle with the right to query the process.

@@ -1,6 +1,6 @@
 //! Socket addresses in the form of Winsock, and sockets of the program.
 //!
-//! All calls here go to the system's own functions.
+//! This module calls the system's own functions, never the replacements.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -44,8 +44,8 @@ impl SockaddrBuf {
 }
 
 /// Reads a socket address that the program passes. Returns `None` if it is not readable, too short,
-/// or of another family than IPv4 and IPv6. The call then passes, so that the system reports the
-/// error.
+/// or of another family than IPv4 and IPv6. In that case, the hook passes the call unchanged, and
+/// the system reports the error.
 pub fn read_sockaddr(name: *const SOCKADDR, length: i32) -> Option<SocketAddr> {
     let mut bytes = [0; sockaddr::IPV6_LENGTH];
     let length = usize::try_from(length).ok()?.min(bytes.len());
@@ -59,11 +59,12 @@ pub fn read_sockaddr(name: *const SOCKADDR, length: i32) -> Option<SocketAddr> {
     }
 }
 
-/// Replaces a socket address that the system has just written for the program by another of the
-/// same family.
+/// Replaces a socket address that the system has just written for the program. The new address has
+/// the same family.
 pub fn overwrite_sockaddr(name: *mut SOCKADDR, address: SocketAddr) {
     let buffer = SockaddrBuf::new(address);
-    // SAFETY: the system wrote an address of this family there, so another one fits.
+    // SAFETY: the system wrote an address of this family to `name`, so another address of the
+    // family fits.
     unsafe {
         std::ptr::copy_nonoverlapping(buffer.bytes.as_ptr(), name.cast(), buffer.length as usize);
     }
@@ -77,7 +78,7 @@ impl Winsock {
     /// Returns the local address that the system reports.
     pub fn local_name(self) -> Option<SocketAddr> {
         let mut name = SockaddrBuf { bytes: [0; MAX_LENGTH], length: MAX_LENGTH as i32 };
-        // SAFETY: the buffer has room for any address, and the length is that of the buffer.
+        // SAFETY: the buffer has room for any address, and `length` is the length of it.
         let result = unsafe {
             original::getsockname(self.0, name.bytes.as_mut_ptr().cast(), &mut name.length)
         };
@@ -87,7 +88,7 @@ impl Winsock {
     /// Returns the address of the peer that the system reports.
     pub fn peer_name(self) -> Option<SocketAddr> {
         let mut name = SockaddrBuf { bytes: [0; MAX_LENGTH], length: MAX_LENGTH as i32 };
-        // SAFETY: the buffer has room for any address, and the length is that of the buffer.
+        // SAFETY: the buffer has room for any address, and `length` is the length of it.
         let result = unsafe {
             original::getpeername(self.0, name.bytes.as_mut_ptr().cast(), &mut name.length)
         };

@@ -1,4 +1,4 @@
-//! Which replacement each hooked function gets.
+//! The replacement of each hooked function.
 
 use std::ffi::c_void;
 
@@ -7,7 +7,8 @@ use crate::child_process;
 use crate::detour::Detour;
 use crate::original;
 
-/// Makes a table. It does not compile if a replacement has another signature than its original.
+/// Defines a table. The table does not compile if a replacement and its original have different
+/// signatures.
 macro_rules! detours {
     ($($name:ident => $replacement:path,)*) => {
         &[$(Detour {
@@ -47,8 +48,8 @@ pub static SOCKETS: &[Detour] = detours! {
     GetAcceptExSockaddrs => socket_names::get_accept_ex_sockaddrs,
 };
 
-/// The lists of interfaces. They are hooked if the policy hides addresses when the program starts
-/// (row 43).
+/// The functions that list interfaces. They are hooked if, at the start of the program, the policy
+/// hides addresses (row 43).
 pub static INTERFACES: &[Detour] = detours! {
     GetAdaptersAddresses => adapters::get_adapters_addresses,
     GetAdaptersInfo => adapters::get_adapters_info,

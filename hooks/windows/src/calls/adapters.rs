@@ -1,5 +1,5 @@
-//! GetAdaptersAddresses and GetAdaptersInfo: hide the addresses of other sessions, depending on the
-//! policy (row 43).
+//! GetAdaptersAddresses and GetAdaptersInfo. The hook layer hides the addresses of other sessions
+//! if the policy requires it (row 43).
 
 use std::ffi::{CStr, c_void};
 use std::net::{IpAddr, Ipv4Addr};
@@ -21,7 +21,7 @@ pub unsafe extern "system" fn get_adapters_addresses(
     list: *mut IP_ADAPTER_ADDRESSES_LH,
     size: *mut u32,
 ) -> u32 {
-    // SAFETY: this is the program's own call.
+    // SAFETY: the arguments are the program's own.
     let result = unsafe { original::GetAdaptersAddresses(family, flags, reserved, list, size) };
     if result != ERROR_SUCCESS {
         return result;
@@ -52,7 +52,7 @@ pub unsafe extern "system" fn get_adapters_addresses(
 }
 
 pub unsafe extern "system" fn get_adapters_info(list: *mut IP_ADAPTER_INFO, size: *mut u32) -> u32 {
-    // SAFETY: this is the program's own call.
+    // SAFETY: the arguments are the program's own.
     let result = unsafe { original::GetAdaptersInfo(list, size) };
     if result != NO_ERROR {
         return result;
@@ -66,7 +66,8 @@ pub unsafe extern "system" fn get_adapters_info(list: *mut IP_ADAPTER_INFO, size
         // program. Entries are unlinked and not freed.
         unsafe {
             while let Some(adapter) = next_adapter.as_mut() {
-                // The first entry is part of the adapter, so it is overwritten with the next one.
+                // The first entry is a member of the adapter and cannot be unlinked. So the next
+                // entry overwrites it.
                 let first = &mut adapter.IpAddressList;
                 while is_hidden(first) {
                     match first.Next.as_ref() {

@@ -18,7 +18,7 @@ pub unsafe extern "system" fn bind(s: SOCKET, name: *const SOCKADDR, length: i32
         && let Some(address) = read_sockaddr(name, length)
     {
         if deferred::contains(s) {
-            // For the program, the socket is already bound.
+            // The program has already bound this socket, although its bind is deferred.
             set_last_error(WSAEINVAL);
             return SOCKET_ERROR;
         }
@@ -44,7 +44,7 @@ pub unsafe extern "system" fn bind(s: SOCKET, name: *const SOCKADDR, length: i32
         }
     }
     error.restore();
-    // SAFETY: this is the program's own call.
+    // SAFETY: the arguments are the program's own.
     unsafe { original::bind(s, name, length) }
 }
 
@@ -69,11 +69,12 @@ fn bind_rewritten(s: SOCKET, bind: &Bind) -> i32 {
     result
 }
 
-/// Binds a socket to an own address of the session and any port, before a call that needs it.
+/// Binds a socket to an address of the session and any port, before a call that needs a bound
+/// socket.
 ///
-/// Returns false and sets the last error if the call must fail: no interface has the address, and
-/// the policy does not let the call pass then (row 6). Other errors are ignored, because another
-/// thread may have bound the socket in the meantime.
+/// Returns false and sets the last error if the call must fail. This is the case if no interface
+/// has the address and the policy does not let such a call pass (row 6). Other errors are ignored,
+/// because another thread may have bound the socket in the meantime.
 pub fn bind_before_call(
     rewriter: &Rewriter<'_, LiveSystem<'_>>,
     socket: Winsock,
@@ -84,7 +85,7 @@ pub fn bind_before_call(
         || rewriter.retries_original(source)
 }
 
-/// Makes a deferred bind, for a caller that needs a bound socket and has no destination. Returns
+/// Makes a deferred bind before a call that needs a bound socket and has no destination. Returns
 /// false and sets the last error on failure. Does nothing if the bind is not deferred.
 pub fn bind_deferred(s: SOCKET) -> bool {
     if !deferred::remove(s) {
@@ -109,17 +110,17 @@ pub fn bind_to_wildcard(s: SOCKET) -> bool {
 
 pub unsafe extern "system" fn listen(s: SOCKET, backlog: i32) -> i32 {
     let error = LastError::save();
-    // For a socket that was never bound, the system reports WSAEINVAL.
+    // If the program never bound the socket, the system reports WSAEINVAL.
     if deferred::contains(s) && !bind_deferred(s) {
         return SOCKET_ERROR;
     }
     error.restore();
-    // SAFETY: this is the program's own call.
+    // SAFETY: the arguments are the program's own.
     unsafe { original::listen(s, backlog) }
 }
 
 pub unsafe extern "system" fn closesocket(s: SOCKET) -> i32 {
     deferred::remove(s);
-    // SAFETY: this is the program's own call.
+    // SAFETY: the arguments are the program's own.
     unsafe { original::closesocket(s) }
 }

@@ -14,7 +14,8 @@ use crate::{deferred, original};
 fn prepare_connect(s: SOCKET, name: *const SOCKADDR, length: i32) -> Destination {
     let destination =
         prepare_destination(s, |rewriter, socket, to| rewriter.connect(&socket, to), name, length);
-    // The call binds the socket if it is still unbound.
+    // If the socket is still unbound, the system binds it during the connect, so the bind is no
+    // longer deferred.
     deferred::remove(s);
     destination
 }
@@ -22,7 +23,8 @@ fn prepare_connect(s: SOCKET, name: *const SOCKADDR, length: i32) -> Destination
 pub unsafe extern "system" fn connect(s: SOCKET, name: *const SOCKADDR, length: i32) -> i32 {
     let destination = prepare_connect(s, name, length);
     let Some((name, length)) = destination.sockaddr(name, length) else { return SOCKET_ERROR };
-    // SAFETY: this is the program's own call, possibly with another valid address.
+    // SAFETY: the arguments are the program's own, except that the address may be another valid
+    // one.
     unsafe { original::connect(s, name, length) }
 }
 
@@ -37,14 +39,15 @@ pub unsafe extern "system" fn wsa_connect(
 ) -> i32 {
     let destination = prepare_connect(s, name, length);
     let Some((name, length)) = destination.sockaddr(name, length) else { return SOCKET_ERROR };
-    // SAFETY: this is the program's own call, possibly with another valid address.
+    // SAFETY: the arguments are the program's own, except that the address may be another valid
+    // one.
     unsafe { original::WSAConnect(s, name, length, caller, callee, quality, group) }
 }
 
 /// Replaces ConnectEx, which programs get from WSAIoctl.
 ///
-/// The system requires a bound socket. For one that was never bound, the system reports WSAEINVAL.
-/// One whose bind is deferred is bound here (row 46).
+/// The system requires a bound socket. If the program never bound the socket, the system reports
+/// WSAEINVAL. If the bind of the socket is deferred, this function makes the bind first (row 46).
 pub unsafe extern "system" fn connect_ex(
     s: SOCKET,
     name: *const SOCKADDR,
@@ -75,6 +78,7 @@ pub unsafe extern "system" fn connect_ex(
         error.restore();
     }
     let Some((name, length)) = destination.sockaddr(name, length) else { return 0 };
-    // SAFETY: this is the program's own call, possibly with another valid address.
+    // SAFETY: the arguments are the program's own, except that the address may be another valid
+    // one.
     unsafe { original(s, name, length, data, size, sent, overlapped) }
 }

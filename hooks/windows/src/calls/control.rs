@@ -12,7 +12,7 @@ pub struct ControlBuf {
 }
 
 impl ControlBuf {
-    /// More than all control messages of IPv4 and IPv6 need together.
+    /// The size of the copy in bytes. All control messages of IPv4 and IPv6 together need less.
     const CAPACITY: usize = 512;
 
     /// Copies the control messages from the buffer of the program. Returns `None` if they are

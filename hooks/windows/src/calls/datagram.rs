@@ -35,7 +35,8 @@ pub unsafe extern "system" fn sendto(
 ) -> i32 {
     let destination = prepare_send(s, to, length);
     let Some((to, length)) = destination.sockaddr(to, length) else { return SOCKET_ERROR };
-    // SAFETY: this is the program's own call, possibly with another valid address.
+    // SAFETY: the arguments are the program's own, except that the address may be another valid
+    // one.
     unsafe { original::sendto(s, data, size, flags, to, length) }
 }
 
@@ -52,11 +53,12 @@ pub unsafe extern "system" fn wsa_send_to(
 ) -> i32 {
     let destination = prepare_send(s, to, length);
     let Some((to, length)) = destination.sockaddr(to, length) else { return SOCKET_ERROR };
-    // SAFETY: this is the program's own call, possibly with another valid address.
+    // SAFETY: the arguments are the program's own, except that the address may be another valid
+    // one.
     unsafe { original::WSASendTo(s, data, count, sent, flags, to, length, overlapped, routine) }
 }
 
-/// A message that replaces the one of the program.
+/// A message that replaces the program's message.
 struct RewrittenMessage {
     /// A copy of the program's message. `as_wsamsg` sets its pointers.
     message: WSAMSG,
@@ -65,7 +67,8 @@ struct RewrittenMessage {
 }
 
 impl RewrittenMessage {
-    /// Decides about a message. Returns `None` if it is sent unchanged.
+    /// Returns the message to send instead of `message`. Returns `None` if `message` is sent
+    /// unchanged.
     fn from_program(s: SOCKET, message: *const WSAMSG) -> Option<Self> {
         let message = memory::read(message)?;
         let destination = prepare_send(s, message.name, message.namelen);
@@ -99,7 +102,7 @@ impl RewrittenMessage {
     }
 }
 
-/// Sends the program's message, or the one that replaces it.
+/// Sends the program's message, or a rewritten message instead.
 fn send_message(s: SOCKET, message: *const WSAMSG, send: impl FnOnce(*const WSAMSG) -> i32) -> i32 {
     let error = LastError::save();
     let mut rewritten = RewrittenMessage::from_program(s, message);
@@ -121,7 +124,8 @@ pub unsafe extern "system" fn wsa_send_msg(
     routine: LPWSAOVERLAPPED_COMPLETION_ROUTINE,
 ) -> i32 {
     send_message(s, message, |message| {
-        // SAFETY: this is the program's own call, possibly with another valid message.
+        // SAFETY: the arguments are the program's own, except that the message may be another valid
+        // one.
         unsafe { original::WSASendMsg(s, message, flags, sent, overlapped, routine) }
     })
 }
@@ -137,7 +141,8 @@ pub unsafe extern "system" fn wsa_send_msg_extension(
 ) -> i32 {
     let Some(original) = extension::wsa_send_msg() else { return SOCKET_ERROR };
     send_message(s, message, |message| {
-        // SAFETY: this is the program's own call, possibly with another valid message.
+        // SAFETY: the arguments are the program's own, except that the message may be another valid
+        // one.
         unsafe { original(s, message, flags, sent, overlapped, routine) }
     })
 }
@@ -166,7 +171,7 @@ pub unsafe extern "system" fn recvfrom(
     from: *mut SOCKADDR,
     length: *mut i32,
 ) -> i32 {
-    // SAFETY: this is the program's own call.
+    // SAFETY: the arguments are the program's own.
     let received = unsafe { original::recvfrom(s, data, size, flags, from, length) };
     if received >= 0 {
         rewrite_source(s, from, length);
@@ -185,7 +190,7 @@ pub unsafe extern "system" fn wsa_recv_from(
     overlapped: *mut OVERLAPPED,
     routine: LPWSAOVERLAPPED_COMPLETION_ROUTINE,
 ) -> i32 {
-    // SAFETY: this is the program's own call.
+    // SAFETY: the arguments are the program's own.
     let result = unsafe {
         original::WSARecvFrom(s, data, count, received, flags, from, length, overlapped, routine)
     };
@@ -204,7 +209,7 @@ pub unsafe extern "system" fn wsa_recv_msg(
     routine: LPWSAOVERLAPPED_COMPLETION_ROUTINE,
 ) -> i32 {
     let Some(original) = extension::wsa_recv_msg() else { return SOCKET_ERROR };
-    // SAFETY: this is the program's own call.
+    // SAFETY: the arguments are the program's own.
     let result = unsafe { original(s, message, received, overlapped, routine) };
     if result == 0
         && let Some(received_message) = memory::read(message.cast_const())
@@ -216,7 +221,7 @@ pub unsafe extern "system" fn wsa_recv_msg(
             && replace_packet_info(control.as_mut_slice(), |ip| rewriter.visible_ip(ip).rewritten())
         {
             let control = control.as_mut_slice();
-            // SAFETY: the system has just written as many bytes there.
+            // SAFETY: the system has just written this number of bytes at this address.
             unsafe {
                 std::ptr::copy_nonoverlapping(
                     control.as_ptr(),

@@ -11,9 +11,9 @@ use crate::deferred;
 use crate::last_error::{LastError, set_last_error};
 use crate::socket::{SockaddrBuf, Winsock, read_sockaddr};
 
-/// The destination of a call after the decision.
+/// The destination that the hook layer passes to the system.
 pub enum Destination {
-    /// The program's own address.
+    /// The address that the program passed.
     Unchanged,
     /// Another address.
     Rewritten(SockaddrBuf),
@@ -22,8 +22,8 @@ pub enum Destination {
 }
 
 impl Destination {
-    /// Returns the address to make the call with. `name` and `length` are the program's own.
-    /// Returns `None` if the call must fail.
+    /// Returns the address to make the call with. `name` and `length` are the arguments that the
+    /// program passed. Returns `None` if the call must fail.
     pub fn sockaddr(&self, name: *const SOCKADDR, length: i32) -> Option<(*const SOCKADDR, i32)> {
         match self {
             Destination::Unchanged => Some((name, length)),
@@ -33,8 +33,8 @@ impl Destination {
     }
 }
 
-/// Decides about a destination address, and prepares the socket for the call. Preserves the last
-/// error unless the call must fail.
+/// Rewrites the destination address if necessary, and prepares the socket for the call. Preserves
+/// the last error unless the call must fail.
 pub fn prepare_destination(
     s: SOCKET,
     decide: impl FnOnce(&Rewriter<'_, LiveSystem<'_>>, Winsock, SocketAddr) -> Outcome<Connect>,

@@ -1,8 +1,8 @@
 //! The system's own extension functions, such as ConnectEx.
 //!
-//! They are not exported, so they cannot be hooked. Programs get them from WSAIoctl, and
-//! [`super::ioctl`] returns the replacements instead. The system's own address of each function is
-//! stored here before the program can get its replacement.
+//! No DLL exports these functions, so MinHook cannot find them by name. Programs get them from
+//! WSAIoctl, and [`super::ioctl`] returns the replacements instead. This module stores the system's
+//! address of each function before the program receives the replacement.
 
 use std::ffi::c_void;
 use std::mem::transmute;
@@ -13,7 +13,7 @@ use windows_sys::Win32::Networking::WinSock::{
     LPFN_CONNECTEX, LPFN_GETACCEPTEXSOCKADDRS, LPFN_WSARECVMSG, LPFN_WSASENDMSG,
 };
 
-/// The address of an extension function; NULL until a program has asked for the function.
+/// The address of an extension function; NULL until the program requests the function.
 pub struct Slot(AtomicPtr<c_void>);
 
 pub static CONNECT_EX: Slot = Slot::new();

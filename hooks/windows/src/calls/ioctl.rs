@@ -42,7 +42,7 @@ pub unsafe extern "system" fn wsa_ioctl(
     overlapped: *mut OVERLAPPED,
     routine: LPWSAOVERLAPPED_COMPLETION_ROUTINE,
 ) -> i32 {
-    // SAFETY: this is the program's own call.
+    // SAFETY: the arguments are the program's own.
     let result = unsafe {
         original::WSAIoctl(
             s,
@@ -58,19 +58,19 @@ pub unsafe extern "system" fn wsa_ioctl(
     };
     if result == 0
         && code == SIO_GET_EXTENSION_FUNCTION_POINTER
-        // A program asks once and keeps the function. So it gets the replacement even if its
-        // session has no address yet.
+        // A program requests the function once and keeps the result. So the program gets the
+        // replacement even if its session has no address yet.
         && context::hooked_process().is_some()
         && let Some((slot, replacement)) =
             memory::read(input.cast::<Guid>()).and_then(|guid| replacement_for(&guid.0))
     {
         let output = output.cast::<*mut c_void>();
-        // SAFETY: the call succeeded, so the system wrote a pointer there.
+        // SAFETY: the call succeeded, so the system wrote a pointer to `output`.
         let system_function = unsafe { output.read_unaligned() };
-        // The replacement would call the stored function. If another socket provider returned a
-        // different one, the program keeps that.
+        // The replacement calls the stored function. If another socket provider returned a
+        // different function, the program keeps that function.
         if system_function != replacement && slot.store_once(system_function) {
-            // SAFETY: the system has just written a pointer there.
+            // SAFETY: the system has just written a pointer to `output`.
             unsafe { output.write_unaligned(replacement) };
         }
     }

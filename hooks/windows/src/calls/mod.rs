@@ -1,12 +1,12 @@
 //! The replacements of the socket calls, one module per kind of call.
 //!
-//! Each replacement decides first and then makes the original call. No state of the hook layer is
-//! live during the original call. If the system calls one replacement from inside another
-//! (WSAConnect calls connect), the inner one finds an address that is already rewritten, and passes
-//! it.
+//! Each replacement first gets the outcome from the core and then makes the original call. During
+//! the original call, the replacement uses no state of the hook layer. If the system calls one
+//! replacement from inside another (WSAConnect calls connect), the inner replacement receives an
+//! address that is already rewritten, and passes it unchanged.
 //!
 //! Layers, top first:
-//! 1. `ioctl`: hands out the replacements of the extension functions
+//! 1. `ioctl`: returns the replacements of the extension functions
 //! 2. `connect`, `datagram`, `socket_names`
 //! 3. `destination`: the common part of calls with a destination address
 //! 4. `bind`, `control`, `extension`, `adapters`, `resolver`: leaves

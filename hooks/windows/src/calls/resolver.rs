@@ -1,5 +1,5 @@
-//! The name resolver: the addresses of the host's own name (row 40), and the names of the session's
-//! own addresses (row 42).
+//! The name resolver. The hook layer replaces the addresses of the host's own name (row 40) and the
+//! names of the session's addresses (row 42).
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -33,14 +33,14 @@ struct HostName {
 }
 
 impl HostName {
-    /// Reads a name of bytes. Returns `None` for NULL, an invalid pointer and a name that is too
-    /// long.
+    /// Reads a name from a string of bytes. Returns `None` for NULL, an invalid pointer and a name
+    /// that is too long.
     fn from_ansi(name: PCSTR) -> Option<Self> {
         Self::read(|index| memory::read(name.wrapping_add(index)), name.is_null())
     }
 
-    /// Reads a name of UTF-16 units. A unit that does not fit a byte becomes 0xff. The host's own
-    /// name is ASCII, so the result does not match it.
+    /// Reads a name from a UTF-16 string. A unit that does not fit a byte becomes 0xff. The host's
+    /// own name is ASCII, so a name with such a unit never matches the host's own name.
     fn from_utf16(name: PCWSTR) -> Option<Self> {
         let byte =
             |index| memory::read(name.wrapping_add(index)).map(|unit: u16| unit.min(0xff) as u8);
@@ -61,8 +61,8 @@ impl HostName {
         }
     }
 
-    /// Returns whether the name means this host: its short or full name, the empty name, or
-    /// `..localmachine`.
+    /// Returns whether the name refers to this host. Such names are the short name, the full name,
+    /// the empty name and `..localmachine`.
     fn is_own_host(&self) -> bool {
         let name = &self.bytes[..self.length];
         let kinds = [ComputerNameDnsHostname, ComputerNameDnsFullyQualified, ComputerNameNetBIOS];
@@ -82,8 +82,8 @@ impl HostName {
     }
 }
 
-/// Returns the addresses that replace those of the host. Returns `None` if the name is not the
-/// host's own, or if nothing is replaced.
+/// Returns the addresses that replace the addresses of the host. Returns `None` if the name is not
+/// the host's own name, or if the policy replaces no address.
 fn own_host_addresses(name: Option<HostName>) -> Option<HostNameAddresses> {
     let hooked = context::hooked_process()?;
     let host = hooked.rewriter().resolve_host_name(hooked.client()).rewritten()?;
@@ -100,7 +100,7 @@ pub unsafe extern "system" fn gethostbyname(name: PCSTR) -> *mut HOSTENT {
     };
     let host = own_host_addresses(host_name);
     error.restore();
-    // SAFETY: this is the program's own call.
+    // SAFETY: the arguments are the program's own.
     let entry = unsafe { original::gethostbyname(name) };
     if let Some(v4) = host.and_then(|host| host.v4) {
         // SAFETY: the system has just returned this entry.
@@ -109,7 +109,7 @@ pub unsafe extern "system" fn gethostbyname(name: PCSTR) -> *mut HOSTENT {
     entry
 }
 
-/// Replaces the IPv4 addresses of an entry by a single one. The entry belongs to this thread.
+/// Replaces the IPv4 addresses of an entry by the address `v4`. Only this thread uses the entry.
 ///
 /// # Safety
 /// `entry` is NULL or the last result of gethostbyname on this thread.
@@ -138,8 +138,8 @@ pub unsafe extern "system" fn gethostbyaddr(
     if let (Some(rewriter), Some(ip)) = (rewriter(), address_read) {
         if rewriter.is_virtual_ip(ip.into()) {
             let mut name = [0u8; MAX_HOST_NAME];
-            // SAFETY: the system writes at most as many bytes as the buffer holds, with a final NUL.
-            // The entry is the result of gethostbyname.
+            // SAFETY: the system writes at most as many bytes as the buffer holds, with a final
+            // NUL. The entry is the result of gethostbyname.
             unsafe {
                 if gethostname(name.as_mut_ptr(), MAX_HOST_NAME as i32) == 0 {
                     error.restore();
@@ -151,16 +151,16 @@ pub unsafe extern "system" fn gethostbyaddr(
         } else if let Some(IpAddr::V4(shown)) = rewriter.visible_ip(ip.into()).rewritten() {
             let bytes = shown.octets();
             error.restore();
-            // SAFETY: the length is 4, and so is that of the array.
+            // SAFETY: `length` is 4, and the array has four bytes.
             return unsafe { original::gethostbyaddr(bytes.as_ptr(), length, family) };
         }
     }
     error.restore();
-    // SAFETY: this is the program's own call.
+    // SAFETY: the arguments are the program's own.
     unsafe { original::gethostbyaddr(address, length, family) }
 }
 
-/// An entry of a list of addresses, in any of the three forms of Windows.
+/// An entry of a list of addresses. Windows has three types of such entries.
 trait AddrInfo: Sized {
     /// Returns the link to the next entry.
     fn next(&mut self) -> &mut *mut Self;
@@ -168,7 +168,8 @@ trait AddrInfo: Sized {
     fn address(&self) -> (*mut SOCKADDR, i32);
     /// Returns the family, type and protocol of the sockets that the address is for.
     fn kind(&self) -> (i32, i32, i32);
-    /// Exchanges the canonical name with another entry. Only the first entry of a list has one.
+    /// Exchanges the canonical name with another entry. Only the first entry of a list has a
+    /// canonical name.
     fn swap_canonical_name(&mut self, other: &mut Self);
     /// Frees a list.
     ///
@@ -193,7 +194,8 @@ macro_rules! impl_addr_info {
                 std::mem::swap(&mut self.ai_canonname, &mut other.ai_canonname);
             }
             unsafe fn free(list: *mut Self) {
-                // SAFETY: the caller passes a list of the system that nothing refers to.
+                // SAFETY: the caller passes a list that the system returned and that nothing refers
+                // to.
                 unsafe { $free(list) }
             }
         }
@@ -206,9 +208,9 @@ impl_addr_info! {
     ADDRINFOEXW, FreeAddrInfoExW;
 }
 
-/// Replaces the addresses of the host by those of the session. The first entry of each kind stays
-/// and gets the session's address of its family. The other entries are removed. A list that would
-/// become empty stays as it is.
+/// Replaces the addresses of the host by the addresses of the session. The first entry of each kind
+/// stays and gets the session's address of its family. The function removes the other entries. If
+/// the session has no address for any entry, the list does not change.
 ///
 /// # Safety
 /// The system has just written a valid list to `list`.
@@ -228,7 +230,8 @@ unsafe fn replace_host_addresses<E: AddrInfo>(list: *mut *mut E, host: &HostName
         while let Some(entry) = (*link).as_mut() {
             let kind = entry.kind();
             let current: *const E = entry;
-            // All entries before this one have been kept.
+            // Is true while the search has not reached the current entry. The loop has kept all
+            // entries before the current one.
             let mut is_before = true;
             let is_first_of_kind = !any_entry(*list, |other| {
                 is_before &= !std::ptr::eq(other, current);
@@ -277,7 +280,7 @@ pub unsafe extern "system" fn getaddrinfo(
     let error = LastError::save();
     let host = own_host_addresses(HostName::from_ansi(name));
     error.restore();
-    // SAFETY: this is the program's own call.
+    // SAFETY: the arguments are the program's own.
     let status = unsafe { original::getaddrinfo(name, service, hints, result) };
     if let Some(host) = host.filter(|_| status == 0) {
         // SAFETY: the call succeeded, so the system has written a list.
@@ -295,7 +298,7 @@ pub unsafe extern "system" fn get_addr_info_w(
     let error = LastError::save();
     let host = own_host_addresses(HostName::from_utf16(name));
     error.restore();
-    // SAFETY: this is the program's own call.
+    // SAFETY: the arguments are the program's own.
     let status = unsafe { original::GetAddrInfoW(name, service, hints, result) };
     if let Some(host) = host.filter(|_| status == 0) {
         // SAFETY: the call succeeded, so the system has written a list.
@@ -304,9 +307,9 @@ pub unsafe extern "system" fn get_addr_info_w(
     status
 }
 
-/// Replaces GetAddrInfoExW. The result of an overlapped query is written after this function has
-/// returned. Such a query for the host's own name asks for the session's IPv4 address instead. It
-/// passes if the session has none.
+/// Replaces GetAddrInfoExW. The system writes the result of an overlapped query after this function
+/// has returned. So the hook layer replaces the host's own name in such a query by the session's
+/// IPv4 address. If the session has no IPv4 address, the query passes unchanged.
 pub unsafe extern "system" fn get_addr_info_ex_w(
     name: PCWSTR,
     service: PCWSTR,
@@ -358,7 +361,7 @@ fn format_utf16(v4: Ipv4Addr) -> [u16; 16] {
 
 /// The query that replaces a query for the name of an address.
 enum NameLookup {
-    /// The program's own query.
+    /// The query that the program made.
     Unchanged,
     /// A query for another address.
     Address(SockaddrBuf),
@@ -366,7 +369,7 @@ enum NameLookup {
     HostName,
 }
 
-/// Decides about a query for the name of an address.
+/// Returns the query to make instead of the program's query for the name of an address.
 fn name_lookup(name: *const SOCKADDR, length: i32, flags: i32) -> NameLookup {
     let decide = || {
         let (rewriter, address) = (rewriter()?, read_sockaddr(name, length)?);
@@ -395,8 +398,8 @@ macro_rules! name_info {
             flags: i32,
         ) -> i32 {
             let call = |name, length, host, host_size| {
-                // SAFETY: this is the program's own call, possibly with another valid address. The
-                // system writes at most as much as the sizes allow.
+                // SAFETY: the arguments are the program's own, except that the address may be
+                // another valid one. The system writes no more than the sizes allow.
                 unsafe {
                     original::$original(name, length, host, host_size, service, service_size, flags)
                 }

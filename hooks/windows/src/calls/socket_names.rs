@@ -16,7 +16,7 @@ use crate::socket::{Winsock, overwrite_sockaddr, read_sockaddr};
 use crate::{memory, original};
 
 /// Rewrites an address that the system has just written for the program. `other_end` returns the
-/// address of the other end of the connection.
+/// address of the opposite end of the connection.
 fn rewrite_reported(
     name: *mut SOCKADDR,
     length: *const i32,
@@ -36,7 +36,7 @@ fn rewrite_reported(
 }
 
 pub unsafe extern "system" fn accept(s: SOCKET, name: *mut SOCKADDR, length: *mut i32) -> SOCKET {
-    // SAFETY: this is the program's own call.
+    // SAFETY: the arguments are the program's own.
     let accepted = unsafe { original::accept(s, name, length) };
     if accepted != INVALID_SOCKET {
         rewrite_reported(name, length, || Winsock(accepted).local_name());
@@ -53,7 +53,7 @@ pub unsafe extern "system" fn wsa_accept(
     condition: LPCONDITIONPROC,
     data: usize,
 ) -> SOCKET {
-    // SAFETY: this is the program's own call.
+    // SAFETY: the arguments are the program's own.
     let accepted = unsafe { original::WSAAccept(s, name, length, condition, data) };
     if accepted != INVALID_SOCKET {
         rewrite_reported(name, length, || Winsock(accepted).local_name());
@@ -63,12 +63,12 @@ pub unsafe extern "system" fn wsa_accept(
 
 pub unsafe extern "system" fn getsockname(s: SOCKET, name: *mut SOCKADDR, length: *mut i32) -> i32 {
     let error = LastError::save();
-    // For the program, the socket is bound, so it must have an address now.
+    // The program has bound this socket, so getsockname must report an address.
     if !bind_deferred(s) {
         return SOCKET_ERROR;
     }
     error.restore();
-    // SAFETY: this is the program's own call.
+    // SAFETY: the arguments are the program's own.
     let result = unsafe { original::getsockname(s, name, length) };
     if result == 0 {
         rewrite_reported(name, length, || Winsock(s).peer_name());
@@ -77,7 +77,7 @@ pub unsafe extern "system" fn getsockname(s: SOCKET, name: *mut SOCKADDR, length
 }
 
 pub unsafe extern "system" fn getpeername(s: SOCKET, name: *mut SOCKADDR, length: *mut i32) -> i32 {
-    // SAFETY: this is the program's own call.
+    // SAFETY: the arguments are the program's own.
     let result = unsafe { original::getpeername(s, name, length) };
     if result == 0 {
         rewrite_reported(name, length, || Winsock(s).local_name());
@@ -122,7 +122,7 @@ pub unsafe extern "system" fn get_accept_ex_sockaddrs(
     remote: *mut *mut SOCKADDR,
     remote_length: *mut i32,
 ) {
-    // SAFETY: this is the program's own call.
+    // SAFETY: the arguments are the program's own.
     unsafe {
         original::GetAcceptExSockaddrs(
             buffer,
@@ -150,7 +150,7 @@ pub unsafe extern "system" fn get_accept_ex_sockaddrs_extension(
     remote_length: *mut i32,
 ) {
     let Some(original) = extension::get_accept_ex_sockaddrs() else { return };
-    // SAFETY: this is the program's own call.
+    // SAFETY: the arguments are the program's own.
     unsafe {
         original(
             buffer,

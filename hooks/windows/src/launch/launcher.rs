@@ -141,8 +141,8 @@ fn locate_dll(dll: &Path) -> Result<Dll, String> {
     let load_error = || format!("cannot load {}", dll.display());
     let wide_path: Vec<u16> =
         PathBuf::from(dll).into_os_string().encode_wide().chain([0]).collect();
-    // SAFETY: the path ends in NUL. The module is freed once. No code of it is called, only the
-    // addresses are subtracted.
+    // SAFETY: the path ends in NUL. The module is freed once. The launcher calls no code of the
+    // module; it only subtracts the addresses.
     unsafe {
         let module = LoadLibraryExW(wide_path.as_ptr(), null_mut(), DONT_RESOLVE_DLL_REFERENCES);
         if module.is_null() {
@@ -156,8 +156,8 @@ fn locate_dll(dll: &Path) -> Result<Dll, String> {
     }
 }
 
-/// Returns the command line of this process. Its rest is passed on unchanged, so that nothing is
-/// quoted twice.
+/// Returns the command line of this process. The launcher passes the program's part on unchanged,
+/// so that no argument is quoted twice.
 fn command_line() -> Vec<u16> {
     // SAFETY: the system returns a pointer to a constant string that ends in NUL.
     unsafe {
@@ -172,8 +172,8 @@ fn skip_argument(line: &[u16]) -> &[u16] {
     split_argument(line).1
 }
 
-/// Splits off the first argument, without its quotes. The rules are those of CreateProcess: blanks
-/// separate arguments, except between quotes.
+/// Returns the first argument without its quotes, and the rest of the line. As in CreateProcess,
+/// blanks separate arguments, except between quotes.
 fn split_argument(line: &[u16]) -> (Vec<u16>, &[u16]) {
     let is_blank = |unit: u16| unit == u16::from(b' ') || unit == u16::from(b'\t');
     let start = line.iter().take_while(|unit| is_blank(**unit)).count();

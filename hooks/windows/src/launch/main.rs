@@ -1,12 +1,12 @@
 //! `vipool-launch [--explain] PROGRAM [ARGUMENT...]`: runs a program with the hook layer in it.
 //!
 //! The launcher starts the program suspended, loads `vipool_hook.dll` (from the launcher's own
-//! directory) into it, and resumes the program when every hook is in place. The exit code is that
-//! of the program. A program that cannot be hooked runs as without vipool, and the launcher prints
-//! the reason on standard error.
+//! directory) into it, and resumes the program when every hook is in place. The launcher exits with
+//! the exit code of the program. If the program cannot be hooked, it runs as without vipool, and
+//! the launcher prints the reason on standard error.
 
-// The launcher and the DLL share these source files. With a library between them, the DLL could not
-// be optimised as a whole.
+// The launcher and the DLL both compile these source files. If the files were a library, the
+// compiler could not optimise the DLL as a whole.
 #[cfg(windows)]
 #[path = "../inject.rs"]
 mod inject;

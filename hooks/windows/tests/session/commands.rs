@@ -1,4 +1,5 @@
-//! `vipool.exe`: check, up, session, status and run, and the messages of unsupported commands.
+//! Tests of `vipool.exe`: the commands check, up, session, status and run, and the messages of
+//! unsupported commands.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,7 +9,7 @@ use super::support::{
     RunningProgram, installed_file, retry_start, stdout_of, test_program, unused_port,
 };
 
-/// A farm file and the directory of its map, which are removed on drop.
+/// A farm file and the directory of its map. Dropping the value removes both.
 struct Farm {
     directory: PathBuf,
 }
@@ -70,7 +71,7 @@ fn session_lifecycle_through_the_command_line() {
     assert!(reopened.starts_with("Session 7 was already open: 127."), "{reopened}");
     let loopback = opened.trim_end().rsplit(' ').next().unwrap().to_owned();
     assert!(stdout_of(&mut vipool(&["session", "list"])).contains(&loopback));
-    // Session 7 is open. Session 8 is opened for this program only.
+    // Session 7 is already open. `vipool run` opens session 8 for this program only.
     for session in ["7", "8"] {
         let mut run = vipool(&["run", "--session", session, "--"]);
         run.arg(test_program("rows.exe")).args([
@@ -85,7 +86,8 @@ fn session_lifecycle_through_the_command_line() {
     let status = stdout_of(&mut vipool(&["status"]));
     let row = status.lines().find(|line| line.starts_with("loopback")).unwrap();
     let columns: Vec<&str> = row.split_whitespace().collect();
-    // Session 7 still has its address. That of session 8 was released when the program ended.
+    // Session 7 still has its address. `vipool run` released the address of session 8 when the
+    // program ended.
     assert_eq!(columns[4], "1", "{status}");
     for (arguments, expected_parts) in [
         (&["status", "--json"][..], &["\"schema\": 1", "\"open_sessions\": 1", "\"used\": 1"][..]),
@@ -163,7 +165,7 @@ fn client_ip_feature_reports_the_client_of_the_session() {
     let client_output = "getaddrinfo: 192.0.2.9 0\nGetAddrInfoW: 192.0.2.9 0\n\
                    GetAddrInfoExW: 192.0.2.9 0\nGetAddrInfoExW, overlapped: 192.0.2.9 0\n\
                    gethostbyname: 192.0.2.9\n";
-    // First a session opened for a user, then one opened for a program only.
+    // The first session belongs to a user. The second session belongs to a program only.
     let user = std::env::var("USERNAME").unwrap();
     stdout_of(farm.vipool(&["session", "open", "7", "--user", &user]).args(client));
     assert!(client_file_exists());
@@ -175,7 +177,8 @@ fn client_ip_feature_reports_the_client_of_the_session() {
     assert_ne!(row(&["--session", "9"]), client_output);
 }
 
-/// On a server, the environment does not choose the session. The session is that of Windows.
+/// On a server, a program cannot choose its session with the environment. It runs in its Windows
+/// session.
 #[test]
 fn session_of_the_logon_is_the_default() {
     let farm = Farm::new("logon", PROGRAM_RULE);

@@ -1,5 +1,5 @@
-//! Datagrams with a source address in a control message (row 24), and the addresses of received
-//! datagrams (row 25).
+//! Tests of datagrams: a source address in a control message (row 24), and the addresses of
+//! received datagrams (row 25).
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::Path;
@@ -11,14 +11,16 @@ use super::support::{
     HOST_ADDRESS, TestHost, installed_file, stdout_of, test_program, unused_port,
 };
 
-/// Perl of the Linux system. Wine can start it. The path does not exist on Windows.
+/// The path of Perl on the Linux system. Wine can start Linux programs. The path does not exist on
+/// Windows.
 const PERL_PATH: &str = r"Z:\usr\bin\perl";
 const PERL_SENDER: &str = "my ($from, $port, $count) = @ARGV; \
     socket(S, PF_INET, SOCK_DGRAM, 0); bind(S, sockaddr_in(0, inet_aton($from))) or die; \
     for (1..$count) { send(S, q(x), 0, sockaddr_in($port, inet_aton($from))) or die }";
 
-/// Sends datagrams from a loopback address to a port of the same address. Under Wine, a Linux program
-/// sends them, because Wine binds each UDP socket to the wildcard address of Linux.
+/// Sends datagrams from a loopback address to a port of the same address. Under Wine, a Linux
+/// program sends the datagrams, because Wine binds each UDP socket to the wildcard address of
+/// Linux.
 fn send_datagrams(address: Ipv4Addr, port: u16, count: u16) {
     if Path::new(PERL_PATH).exists() {
         let mut perl = Command::new(PERL_PATH);
@@ -49,15 +51,16 @@ fn row_25_sources_of_received_datagrams_are_rewritten() {
             session.start_row_without_hooks(25, port)
         };
         send_datagrams(source, port, 4);
-        // The source of a datagram is visible as 127.0.0.1 if the call returns with the datagram.
+        // If the receive call returns the datagram at once, the program sees 127.0.0.1 as the
+        // source.
         assert_eq!(
             receiver.continue_until_ready(),
             "recvfrom: ok\nfrom 127.0.0.1 other\nWSARecvFrom: ok\nfrom 127.0.0.1 other\n\
              WSARecvMsg: ok\nfrom 127.0.0.1 other, to 127.0.0.1\n\
              overlapped, at once: ok\nfrom 127.0.0.1 other\noverlapped, later: 997\n"
         );
-        // The system writes the source of this datagram after the call has returned. It is not
-        // rewritten, which is a known limit.
+        // The system writes the source of this datagram after the call has returned. The hook layer
+        // cannot rewrite this source, which is a known limitation.
         send_datagrams(source, port, 1);
         let later_source = if is_hooked { "L" } else { "127.0.0.1" };
         assert_eq!(

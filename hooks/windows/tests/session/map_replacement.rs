@@ -1,4 +1,4 @@
-//! Programs that run while the map is replaced or their session is closed.
+//! Tests of programs that run while their map is replaced or their session is closed.
 
 use std::net::{Ipv4Addr, TcpStream};
 
@@ -50,8 +50,8 @@ fn running_programs_follow_a_replaced_map() {
     assert!(!is_listening(l, port + 1) && is_listening(Ipv4Addr::LOCALHOST, port + 1));
     host.replace_map(|policy| policy.programs = vec![listed_program("running.exe")]);
     assert_rewritten(first.continue_until_ready());
-    // Map files that the program has mapped were renamed. They stay until the program ends. The
-    // last one stays longer, because this test has it mapped.
+    // The map files that the program has mapped were renamed. They stay until the program ends. The
+    // newest superseded file stays longer, because this test maps it.
     let superseded_maps = |host: &TestHost| {
         host.map_files().iter().filter(|name| name.starts_with("map.old")).count()
     };
@@ -76,7 +76,7 @@ fn running_programs_notice_that_their_session_was_closed() {
     assert_eq!(first.continue_until_ready(), passed_output);
     assert!(is_listening(l, port), "an existing listener stays");
     assert!(!is_listening(l, port + 1) && is_listening(Ipv4Addr::LOCALHOST, port + 1));
-    // A later session with the same number does not apply to the program.
+    // The program does not join a later session with the same number.
     let later_session = host.open_session(1);
     assert_ne!(later_session.handle, session.handle);
     assert_eq!(first.continue_until_ready(), passed_output);
@@ -99,7 +99,7 @@ fn session_closed_before_a_replacement_stays_closed() {
 fn programs_started_after_a_replacement_use_the_new_process_list() {
     let mut host = TestHost::new(|policy| policy.programs = vec![listed_program("another.exe")]);
     let port = unused_port();
-    // A program that is not listed checks each child against the current list.
+    // The hooks of an unlisted program check each child against the current list.
     let mut starter = {
         let session = host.open_session(1);
         let mut command = session.launcher_command(&test_program("starter.exe"));

@@ -1,15 +1,15 @@
-//! Rows of the matrix that need one program only, with and without the hook layer. The output of the
-//! program contains the error of each call.
+//! Tests of the rows of docs/socket-matrix.md that need one program only, with and without the hook
+//! layer. The output of the program contains the error of each call.
 
 use super::support::{TestHost, unused_port};
 
-/// Runs a row without the hook layer and in a session. Returns both outputs.
+/// Runs a row without the hook layer, then in a session. Returns both outputs in this order.
 fn run_both(host: &TestHost, row: u32) -> (String, String) {
     let session = host.open_session(1);
     (session.run_row_without_hooks(row, unused_port()), session.run_row(row, unused_port()))
 }
 
-/// Rows in which a rewritten program prints the same as without the hook layer.
+/// In these rows, a rewritten program prints the same output as without the hook layer.
 #[test]
 fn rows_with_equal_output() {
     let host = TestHost::new(|_| ());
@@ -23,19 +23,20 @@ fn rows_with_equal_output() {
     }
 }
 
-/// Rows in which the program sees V. Rows in which only the real listening address differs are in
-/// `sessions`.
+/// In these rows, the program sees V. The module `sessions` tests the rows in which only the real
+/// listening address differs.
 #[test]
 fn rows_that_report_the_virtual_ip() {
     let host = TestHost::new(|_| ());
     let table = [
-        // The host's own address, V and L of other sessions, and an address of no interface.
+        // The destinations are the host's own address, V and L of other sessions, and an address
+        // that no interface has.
         (
             5,
             "bind: ok\nname: HOST port\nbind: ok\nbind: ok\nbind: 10049\n",
             "bind: ok\nname: V port\nbind: 10049\nbind: 10049\nbind: 10049\n",
         ),
-        // The program binds the socket itself, so the hook layer does not.
+        // The program binds the socket itself, so the hook layer does not bind it.
         (
             10,
             "bind: ok\nbind: ok\nname: 127.0.0.1 other\nconnect: 10061\nname: 127.0.0.1 other\n",
@@ -75,7 +76,8 @@ fn rows_that_report_the_virtual_ip() {
     }
 }
 
-/// The table of deferred binds has 1024 entries, and the row makes 1500 binds.
+/// The table of deferred binds has 1024 entries, and the row makes 1500 binds, so some binds cannot
+/// be deferred.
 #[test]
 fn row_46_binds_beyond_the_table_size_are_made_at_once() {
     let host = TestHost::new(|_| ());

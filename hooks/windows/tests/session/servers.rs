@@ -1,5 +1,5 @@
-//! Unmodified servers that run in two sessions on the same port. Each is reachable by the address of
-//! its own session only. `cargo xtask test windows-hook` downloads the servers.
+//! Tests of unmodified servers that run in two sessions on the same port. Each server is reachable
+//! only at the address of its own session. `cargo xtask test windows-hook` downloads the servers.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -29,7 +29,8 @@ fn server_program(path: &str) -> Option<PathBuf> {
     Some(server)
 }
 
-/// A server. On drop, it is terminated with its child processes, and its directory is removed.
+/// A running server. Dropping the value terminates the server with its child processes, and removes
+/// its directory.
 struct Server {
     launcher: Child,
     directory: PathBuf,
@@ -48,7 +49,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Terminating the launcher would not end the server. The launcher ends when the server does.
+        // Terminating the launcher would not terminate the server. The launcher ends when the
+        // server ends.
         if terminate_children_of(self.launcher.id()) == 0 {
             _ = self.launcher.kill();
         }
@@ -79,7 +81,7 @@ fn terminate_children_of(parent: u32) -> usize {
     terminated
 }
 
-/// Fetches a page from an HTTP server, after waiting for the server to start.
+/// Waits for an HTTP server to start, then fetches a page from it.
 fn fetch_page(address: Ipv4Addr, port: u16) -> String {
     let start = Instant::now();
     loop {
@@ -98,10 +100,12 @@ fn fetch_page(address: Ipv4Addr, port: u16) -> String {
     }
 }
 
-/// Runs a server in two sessions on the same port, and checks the page at the address of each session.
+/// Runs a server in two sessions on the same port, and checks the page at the address of each
+/// session.
 ///
-/// `command` adds the arguments of the server. `loopback` is true if the server listens on 127.0.0.1,
-/// and false if it listens on all addresses. `check` runs further checks in each session.
+/// `command` adds the arguments of the server. `loopback` is true if the server listens on
+/// 127.0.0.1, and false if it listens on all addresses. `check` runs further checks in each
+/// session.
 fn serve_in_two_sessions(
     program: &Path,
     loopback: bool,

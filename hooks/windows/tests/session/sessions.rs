@@ -1,4 +1,4 @@
-//! Two sessions that use the same port, and which listener a connection reaches.
+//! Tests of two sessions that use the same port: which listener does a connection reach?
 
 use std::time::Duration;
 
@@ -35,7 +35,8 @@ fn rows_1_and_3_two_sessions_listen_on_the_same_port() {
     assert!(is_second_refused, "two programs cannot share a port without the hook layer");
 }
 
-/// Wine uses the sockets of Linux, so this shows the result of Linux. Windows may differ.
+/// Wine uses the sockets of Linux, so this test has the result of Linux. The result on Windows may
+/// differ.
 #[test]
 fn rows_2_and_29_wildcard_listener_of_the_host_blocks_the_port() {
     let host = TestHost::new(|_| ());
@@ -70,7 +71,7 @@ fn row_11b_datagrams_reach_own_services() {
     let service = std::net::UdpSocket::bind((one.loopback(), port)).unwrap();
     service.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     assert_eq!(one.run_row(112, port), "connect: ok\npeer: 127.0.0.1 port\nsend: ok\n");
-    // The reply is not tested, because Wine would send it from 127.0.0.1.
+    // This test does not check the reply, because Wine would send it from 127.0.0.1.
     assert_eq!(service.recv(&mut [0; 8]).unwrap(), 1);
 }
 

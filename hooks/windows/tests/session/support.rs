@@ -1,4 +1,4 @@
-//! A host with a map of its own, sessions in that map, and programs that run in the sessions.
+//! Helpers: a host with its own map, sessions in that map, and programs that run in the sessions.
 
 use std::io::{self, BufRead, BufReader, Lines, Write};
 use std::net::Ipv4Addr;
@@ -13,19 +13,20 @@ use vipool::policy::{Features, Policy, PortRange, Program};
 use vipool::pool::{Pool, PoolKind};
 use vipool::session::{Addresses, Handle, SessionId};
 
-/// An address of the host outside the pool. An interface has this address and the pool addresses
-/// 10.77.0.11 to 10.77.0.14. No interface has the other addresses of the pool.
+/// An address of the host that is not in the pool. An interface has this address and the pool
+/// addresses 10.77.0.11 to 10.77.0.14. No interface has the other addresses of the pool.
 pub const HOST_ADDRESS: &str = "10.77.0.1";
 
-/// The programs on the default process list. Programs that no test rewrites are not on it.
+/// The programs on the default process list. Programs that no test rewrites are not on the list.
 const LISTED_PROGRAMS: [&str; 5] =
     ["rows.exe", "iocp.exe", "unload.exe", "running.exe", "sending.exe"];
 
-/// A server with its own map, which is removed on drop.
+/// A server with its own map. Dropping the value removes the map.
 pub struct TestHost {
     directory: PathBuf,
     plan: Plan,
-    /// `None` only during the drop: the directory of a mapped file cannot be removed.
+    /// `None` only during the drop. The drop unmaps the file first, because Windows cannot remove
+    /// the directory of a mapped file.
     map: Option<Map>,
 }
 
@@ -37,7 +38,7 @@ pub struct Session<'h> {
 }
 
 impl TestHost {
-    /// Creates a server. `change` can change the policy.
+    /// Creates a server. `change` can modify the policy.
     pub fn new(change: impl FnOnce(&mut Policy)) -> Self {
         static NUMBER: AtomicU16 = AtomicU16::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -62,10 +63,10 @@ impl TestHost {
         Self { directory, plan, map }
     }
 
-    /// Replaces the map by a new one. `change` can change the policy.
+    /// Replaces the map by a new map. `change` can modify the policy.
     pub fn replace_map(&mut self, change: impl FnOnce(&mut Policy)) {
         change(&mut self.plan.policy);
-        // An equal plan would keep the map.
+        // With an equal plan, `Map::create` would keep the old map.
         self.plan.settings.low_water += 1;
         self.map = Some(Map::create(&self.directory, &self.plan).unwrap());
     }
@@ -190,8 +191,8 @@ impl Session<'_> {
     }
 }
 
-/// Starts a program, with a few retries. If many programs start at once, Wine sometimes fails with
-/// an internal error.
+/// Starts a program and retries a few times. If many programs start at once, Wine sometimes fails
+/// with an internal error.
 pub fn retry_start<T>(mut start: impl FnMut() -> io::Result<T>) -> T {
     const ERROR_INTERNAL_ERROR: i32 = 1359;
     let mut attempts = 0;

@@ -1,4 +1,4 @@
-//! A hook DLL of a vendor, written in C on top of `vipool.dll`.
+//! Tests of a vendor's hook DLL, which is written in C and uses `vipool.dll`.
 
 use std::net::TcpListener;
 use std::process::Command;
@@ -44,7 +44,7 @@ fn vendor_dll_rewrites() {
     assert!(output.ends_with("connect: ok\nunbound: V other\n"), "{output}");
     let output = run_row(&one, "32", unused_port());
     assert!(output.starts_with("bind: ok\nname: ::1 port\nconnect: ok\n"), "{output}");
-    // The last error is the same as without the DLL.
+    // After each call, the last error is the same as without the DLL.
     let port = unused_port();
     assert_eq!(run_row(&one, "45", port), one.run_row_without_hooks(45, port));
 }
