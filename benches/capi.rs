@@ -1,13 +1,14 @@
 //! Compares a call through the C ABI with the same call in Rust. Both read and write the bytes of a
 //! sockaddr, as a hook layer does.
 //!
-//! `cargo xtask bench capi` (`--json`) measures short blocks of calls, alternately in Rust and C. It
-//! prints the medians, and the median of the difference within a pair, because other load affects both
-//! alike. The memory layout changes a result by some nanoseconds, so several processes are measured;
-//! the table has their median and quartiles.
+//! `cargo xtask bench capi` (`--json`) measures short blocks of calls, alternately in Rust and C.
+//! It prints both medians and the median of the difference within a pair of blocks. Other load
+//! affects both blocks of a pair alike. The memory layout changes a result by some nanoseconds, so
+//! the bench measures in several processes. The table contains the median and the quartiles over
+//! all processes.
 //!
-//! With `-- NAME rust|c COUNT` it only makes that many calls. Two runs under
-//! `valgrind --tool=callgrind` then show the instructions of one call.
+//! With `-- NAME rust|c COUNT` the program only makes COUNT calls. Two runs with different counts
+//! under `valgrind --tool=callgrind` then show the instructions of one call.
 
 use std::ffi::c_void;
 use std::hint::black_box;
@@ -68,7 +69,7 @@ fn plan() -> Plan {
         .with_policy(Policy::new([Program::new("/bin/x").with_features(features)]))
 }
 
-/// The objects of a C program: the map of [`plan`] with one open session.
+/// The objects of a C program that has the map of [`plan`] with one open session.
 struct C {
     map: *mut vipool_map,
     reader: *mut vipool_reader,
@@ -107,7 +108,7 @@ fn c(rule: u64) -> C {
         rewriter: null_mut(),
         handle: vipool_handle::default(),
     };
-    // SAFETY: every pointer is to a live value of its type.
+    // SAFETY: every pointer points to a live value of its type.
     unsafe {
         let plan = c_plan();
         check_ok(vipool_map_create_in_memory(plan, null(), &mut c.map));
@@ -123,16 +124,16 @@ fn c(rule: u64) -> C {
     c
 }
 
-/// Returns the plan of [`plan`], built by calls. The caller frees it.
+/// Builds the same plan as [`plan`] through the C ABI. The caller frees it.
 fn c_plan() -> *mut vipool_plan {
     let (mut farm, mut plan): (*mut vipool_farm, *mut vipool_plan) = (null_mut(), null_mut());
     let mut range = Default::default();
-    // SAFETY: every pointer is to a live value of its type.
+    // SAFETY: every pointer points to a live value of its type.
     unsafe {
         check_ok(vipool_range_parse(POOL.as_ptr().cast(), POOL.len(), &mut range));
         check_ok(vipool_farm_new(&mut farm));
         check_ok(vipool_farm_set_loopback(farm, &range, 1, null(), 0));
-        // All zeros: no cool-down, as in the plan for Rust.
+        // All settings are zero, so there is no cool-down, as in the plan for Rust.
         check_ok(vipool_farm_set_settings(farm, &sized()));
         let mut program = sized::<vipool_program>();
         (program.pattern, program.pattern_length) = (c"/bin/x".as_ptr(), 6);
@@ -144,7 +145,7 @@ fn c_plan() -> *mut vipool_plan {
     plan
 }
 
-/// Parses the bytes, decides, and writes bytes, as a hook layer in Rust does.
+/// Parses a sockaddr, decides, and writes the new sockaddr, as a hook layer in Rust does.
 fn through_rust(
     bytes: &[u8],
     decide: impl FnOnce(SocketAddr) -> Option<SocketAddr>,
@@ -159,11 +160,12 @@ fn through_rust(
 
 /// The command line.
 enum Mode {
-    /// Print the table of this many processes, each with this many pairs of blocks.
+    /// Print a table of the results of several processes. Each process measures `pairs` pairs of
+    /// blocks.
     Table { processes: usize, pairs: usize, json: bool },
-    /// Measure in one process and print bare numbers.
+    /// Measure in this process and print only the numbers.
     Process { pairs: usize },
-    /// Make this many calls of one kind in one language.
+    /// Make `count` calls of one kind in one language.
     Calls { name: String, c: bool, count: u64 },
 }
 
@@ -186,7 +188,7 @@ impl Mode {
         }
     }
 
-    /// Measures one kind of call.
+    /// Measures one kind of call, or only makes the calls in the mode `Calls`.
     fn call<R, S>(&self, name: &str, mut rust: impl FnMut() -> R, mut c: impl FnMut() -> S) {
         match self {
             Mode::Calls { name: wanted, .. } if wanted != name => {}
@@ -200,7 +202,7 @@ impl Mode {
     }
 }
 
-/// Calls per block: few enough that most blocks are not interrupted.
+/// The number of calls in a block. Most blocks of this length run without an interruption.
 const BLOCK: u32 = 200;
 
 fn block<R>(call: &mut impl FnMut() -> R) -> f64 {
@@ -219,7 +221,7 @@ fn compare<R, S>(
 ) {
     let mut figures = [const { Vec::new() }; 3];
     for pair in 0..pairs {
-        // The order alternates, so that neither language always has warm caches.
+        // Alternate the order, so that neither language always has warm caches.
         let (in_rust, in_c) = if pair % 2 == 0 {
             let in_rust = block(rust);
             (in_rust, block(c))
@@ -235,7 +237,7 @@ fn compare<R, S>(
     println!("{name} {in_rust} {in_c} {more}");
 }
 
-/// Returns the quartiles.
+/// Sorts the list and returns its quartiles.
 fn quartiles(list: &mut [f64]) -> [f64; 3] {
     list.sort_by(f64::total_cmp);
     [1, 2, 3].map(|quarter| list[list.len() * quarter / 4])
@@ -311,12 +313,12 @@ fn main() {
 
     let mut found = sized::<vipool_found_session>();
     let mut own = sized::<vipool_addresses>();
-    // Calls by pointer, because a C program cannot inline these functions.
+    // Call through pointers, because a C program cannot inline these functions.
     let check = black_box(vipool_reader_check_handle as unsafe extern "C" fn(_, _) -> _);
     let find = black_box(vipool_reader_find_session as unsafe extern "C" fn(_, _, _) -> _);
     let look_up = black_box(vipool_reader_get_addresses as unsafe extern "C" fn(_, _, _) -> _);
     let id = session(1);
-    // SAFETY, of all calls below: every pointer is to a live value of its type.
+    // SAFETY, of all calls below: every pointer points to a live value of its type.
     mode.call(
         "is_live",
         || reader.is_live(black_box(&handle)),
@@ -367,7 +369,7 @@ fn rewriting<'w, W: vipool::rewrite::SystemView + 'w>(
                 rewriter().bind(black_box(&properties), to).rewritten().map(|bind| bind.address)
             })
         },
-        // SAFETY: every pointer is to a live value of its type.
+        // SAFETY: every pointer points to a live value of its type.
         || unsafe {
             bind(decider, black_box(&raw const socket), at(black_box(&bytes)), 16_u32, out)
         },
@@ -433,7 +435,7 @@ fn opening(mode: &Mode, map: &mut Map, c: &C) {
                     map.open_session(black_box(id), black_box(&given), Tick::ZERO).expect("free");
                 map.close_by_handle(black_box(&opened.handle), Tick::ZERO).expect("open")
             },
-            // SAFETY: every pointer is to a live value of its type.
+            // SAFETY: every pointer points to a live value of its type.
             || unsafe {
                 check_ok(open(
                     c.map.cast_const(),
@@ -472,12 +474,12 @@ fn opening(mode: &Mode, map: &mut Map, c: &C) {
     unsafe { vipool_map_close(single) };
 }
 
-/// Makes a map in memory for one thread.
+/// Creates a map in memory for one thread.
 fn single_threaded_map() -> *mut vipool_map {
     let mut map = null_mut();
     let mut options = sized::<vipool_map_options>();
     options.flags = VIPOOL_MAP_SINGLE_THREADED;
-    // SAFETY: every pointer is to a live value of its type.
+    // SAFETY: every pointer points to a live value of its type.
     unsafe {
         let plan = c_plan();
         check_ok(vipool_map_create_in_memory(plan, &options, &mut map));

@@ -1,5 +1,5 @@
-//! Finding the rule for a program in process lists of 10, 100 and 1000 rules. A hook layer does
-//! this once, when its program starts.
+//! Measures the search for the rule of a program in process lists of 10, 100 and 1000 rules. A hook
+//! layer searches once, when its program starts.
 
 use std::hint::black_box;
 
@@ -21,7 +21,8 @@ fn find_rule(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("process list");
     for rule_count in [10, 100, 1000] {
         let bytes = compiled_policy(rule_count);
-        // The last rule, so that all rules are compared, and a program without a rule.
+        // Search for the last rule, because that compares all rules, and for a program without a
+        // rule.
         let last = format!("/opt/vendor/application-{0}/bin/server-{0}", rule_count - 2);
         let windows =
             format!(r"\\?\c:\program files\vendor\application {0}\SERVER{0}.EXE", rule_count - 1);

@@ -1,5 +1,5 @@
-//! The cost of rewriting a socket call: parsing the sockaddr, deciding, and writing the new
-//! sockaddr. The socket call itself is not part of it.
+//! Measures the cost of rewriting a socket call: parsing the sockaddr, deciding, and writing the
+//! new sockaddr. The bench does not make the socket call itself.
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -16,7 +16,7 @@ use vipool::session::Addresses;
 const V: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 5);
 const L: Ipv4Addr = Ipv4Addr::new(127, 3, 4, 5);
 
-/// A view of the system with constant answers. The cost of system calls is part of the hook bench.
+/// A view of the system with constant answers. The hook bench measures the cost of system calls.
 struct ConstantSystem;
 
 impl SystemView for ConstantSystem {

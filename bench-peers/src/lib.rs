@@ -1,7 +1,8 @@
-//! The table of vipool beside other crates that could do its job, behind two traits.
+//! Runs the table of vipool and comparable crates through the same two traits.
 //!
-//! The documentation of each type says what it lacks. Most peers lose all sessions when their
-//! process dies. Only vipool returns a user's last address and lets other processes read the table.
+//! The documentation of each type states which features of vipool the type lacks. Most peers lose
+//! all sessions when their process dies. Only vipool returns a user's last address. Only vipool and
+//! LMDB let other processes read the table.
 
 use std::sync::atomic::Ordering;
 
@@ -17,18 +18,18 @@ pub use table::{
     ByHandle, BySession, ExclusiveBySession, Locking, Storage, create_map, session_id,
 };
 
-/// Allocates addresses, which are numbers here, to sessions. Threads share it.
+/// Allocates addresses to sessions. An address is a number here. Threads share the allocator.
 pub trait Allocator: Sync {
     /// The value that `close` needs.
     type Lease: Copy + Send;
 
-    /// Allocates an address to a session that has none. Returns `None` if all are in use.
+    /// Allocates an address to a session that has none. Returns `None` if all addresses are in use.
     fn open(&self, session: u64, user: Option<&str>) -> Option<Self::Lease>;
 
     /// Releases the address.
     ///
     /// # Panics
-    /// If the lease is not open, since that is an error of the bench.
+    /// Panics if the lease is not open, because that is a bug in the benchmark.
     fn close(&self, lease: Self::Lease);
 }
 
@@ -43,7 +44,7 @@ pub trait Accessor: Send {
     /// See [`Allocator::close`].
     ///
     /// # Panics
-    /// If the lease is not open.
+    /// Panics if the lease is not open.
     fn close(&mut self, lease: Self::Lease);
 }
 
@@ -59,13 +60,14 @@ impl<A: Allocator> Accessor for &A {
     }
 }
 
-/// The time that the machine itself needs for an open and a close: two atomic read-modify-writes on
-/// random cache lines of a table of the same size, with the same page size. It allocates nothing.
+/// The baseline of an open and a close: each is one atomic read-modify-write on a random cache
+/// line. The table has the same size and page size as the table of vipool. `Floor` tracks no
+/// leases, so `open` always succeeds.
 pub struct Floor {
     table: Mapping,
 }
 
-/// 64-bit words in a cache line.
+/// The number of 64-bit words in a cache line.
 const WORDS_PER_LINE: usize = 8;
 
 impl Floor {
@@ -74,7 +76,8 @@ impl Floor {
         Self { table: Mapping::in_memory(slots.div_ceil(2) as usize * WORDS_PER_LINE) }
     }
 
-    /// Increments a word in the line that `number` hashes to. Returns its previous value.
+    /// Increments a word in the line that `number` hashes to. Returns the previous value of the
+    /// word.
     fn touch(&self, number: u64) -> u64 {
         let words = self.table.words();
         // Fibonacci hashing spreads consecutive numbers over all lines.
@@ -98,14 +101,14 @@ impl Allocator for Floor {
 }
 
 /// The floor with dependent accesses: the content of each line selects the next line. The processor
-/// therefore cannot overlap the cache misses, and the result shows the latency of one line.
+/// therefore cannot overlap the cache misses, and the result is the latency of one cache miss.
 pub struct DependentFloor<'a> {
     floor: &'a Floor,
     last_value: u64,
 }
 
 impl<'a> DependentFloor<'a> {
-    /// Uses the table of this floor.
+    /// Creates a floor that uses the table of `floor`.
     pub fn new(floor: &'a Floor) -> Self {
         Self { floor, last_value: 0 }
     }

@@ -9,7 +9,7 @@ use vm_allocator::IdAllocator;
 
 use crate::Allocator;
 
-/// The obvious implementation: a queue of free addresses and a map of sessions, behind a mutex.
+/// The simplest implementation: a queue of free addresses and a map of sessions, behind a mutex.
 pub struct MutexMap(Mutex<(VecDeque<u32>, HashMap<u64, u32, ahash::RandomState>)>);
 
 impl MutexMap {
@@ -66,7 +66,7 @@ impl Allocator for QueueMap {
 }
 
 /// The crate vm-allocator, the ID allocator of virtual machine monitors. It stores no sessions, so
-/// the caller must do that. It reuses the lowest free address immediately.
+/// the caller must store them. It reuses the lowest free address immediately.
 pub struct VmAllocator(Mutex<IdAllocator>);
 
 impl VmAllocator {

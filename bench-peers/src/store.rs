@@ -10,8 +10,8 @@ use crate::Allocator;
 type NumberTable = Database<U64<BigEndian>, U64<BigEndian>>;
 
 /// Two tables: free addresses in the order of their release, and sessions. Each operation is a
-/// transaction. The store is not synced to disk, as vipool's map is not: both survive a crash of
-/// the process, but not of the machine.
+/// transaction. Neither this store nor the map of vipool is synced to disk. Both survive a crash of
+/// the process, but not a crash of the machine.
 pub struct Lmdb {
     env: Env,
     /// Free slots by release number.

@@ -12,18 +12,18 @@ use vipool::session::{Handle, SessionId, SessionKind};
 
 use crate::{Accessor, Allocator};
 
-/// How the map is locked against other processes.
+/// The time during which the map is locked against other processes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Locking {
-    /// The map is locked for good, as a vendor's agent does.
+    /// The map stays locked until it is closed, as in a vendor's agent.
     Exclusive,
-    /// The lock is taken for each operation.
+    /// Each operation acquires and releases the lock.
     PerOperation,
 }
 
 /// The storage of a map.
 pub enum Storage<'a> {
-    /// Files in a temporary directory inside this one.
+    /// Files in a temporary directory inside this directory.
     Directory(&'a Path),
     /// Anonymous memory.
     Memory,
@@ -35,7 +35,8 @@ struct Table {
     _directory: Option<TempDir>,
 }
 
-/// Creates a map of free addresses. Returns it with the temporary directory that holds its files.
+/// Creates a map of free addresses. Returns the map with the temporary directory that holds its
+/// files.
 pub fn create_map(
     storage: Storage<'_>,
     slots: u32,
@@ -78,8 +79,8 @@ pub fn session_id(session: u64) -> SessionId {
     SessionId::new(SessionKind::Embedder, session).expect("a small number")
 }
 
-/// Closes by handle, in a program with one thread and the exclusive lock. No lock between threads is
-/// taken.
+/// Closes sessions by handle. The program has one thread and the exclusive lock, so no operation
+/// locks a mutex.
 impl Accessor for ExclusiveWriter<'_> {
     type Lease = Handle;
 
@@ -96,7 +97,7 @@ impl Accessor for ExclusiveWriter<'_> {
     }
 }
 
-/// Closes by session id, in a program with one thread and the exclusive lock.
+/// Closes sessions by id. The program has one thread and the exclusive lock.
 pub struct ExclusiveBySession<'a>(pub ExclusiveWriter<'a>);
 
 impl Accessor for ExclusiveBySession<'_> {
@@ -111,10 +112,10 @@ impl Accessor for ExclusiveBySession<'_> {
     }
 }
 
-/// Closes by the handle that `open` returned.
+/// Closes sessions by the handle that `open` returned.
 pub struct ByHandle(Table);
 
-/// Closes by session id.
+/// Closes sessions by id.
 pub struct BySession(Table);
 
 impl ByHandle {

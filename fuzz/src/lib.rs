@@ -1,4 +1,4 @@
-//! Shared code of the fuzz targets: corrupting valid files, and using a map of corrupted files.
+//! Shared code of the fuzz targets: corrupts valid files, and uses a map of corrupted files.
 
 use std::collections::HashMap;
 use std::fs;
@@ -11,8 +11,8 @@ use vipool::map::{Leader, MAP_FILE, Map, OpenOptions, Plan, Probe, Reader, SESSI
 use vipool::pool::{Pool, PoolKind};
 use vipool::session::{Handle, SessionId, SessionKind};
 
-/// Derives a file from fuzzer input: the input itself, or a copy of `valid` with changes, so that the
-/// fuzzer also reaches code behind the header checks.
+/// Derives a file from fuzzer input. The file is the input itself, or a copy of `valid` with
+/// changes. With a changed copy, the fuzzer also reaches the code behind the header checks.
 ///
 /// Each change takes three bytes of input: an offset (two bytes, modulo the length) and a mask of
 /// the bits to flip.
@@ -23,7 +23,7 @@ pub fn corrupt(input: &[u8], valid: &[u8]) -> Vec<u8> {
     }
     let mut bytes = valid.to_vec();
     for change in changes.chunks_exact(3) {
-        // Half of the modes change the first bytes only, which hold the headers.
+        // One of the modes changes only the first bytes, which contain the headers.
         let offset = usize::from(u16::from_le_bytes([change[0], change[1]]));
         let length = if mode % 4 == 1 { bytes.len().min(256) } else { bytes.len() };
         if length > 0 {
@@ -80,7 +80,7 @@ impl Template {
         Self { directory, map, sessions, handle }
     }
 
-    /// Overwrites a file in place, so that it keeps its owner and existing mappings see the change.
+    /// Overwrites a file in place. The file keeps its owner, and existing mappings see the change.
     fn overwrite(&self, name: &str, bytes: &[u8]) {
         let path = self.directory.path().join(name);
         let mut file = fs::OpenOptions::new().write(true).open(path).expect("the file exists");
@@ -106,8 +106,8 @@ impl Probe for NoneAlive {
     }
 }
 
-/// Corrupts one of the two files and runs all operations: on a map that was opened before the
-/// corruption, and on one that is opened after it.
+/// Corrupts one of the two files. Runs all operations on a map that was opened before the
+/// corruption, and on a map that is opened after it.
 pub fn use_corrupted(name: &str, input: &[u8]) {
     thread_local!(static TEMPLATE: Template = Template::new());
     TEMPLATE.with(|template| {
@@ -117,7 +117,7 @@ pub fn use_corrupted(name: &str, input: &[u8]) {
         let attached = Reader::attach(template.directory.path()).expect("a valid map");
         let writer = Map::open(template.directory.path()).expect("a valid map");
         let bytes = corrupt(input, valid);
-        // A mapped file never shrinks, since that would raise SIGBUS in its readers.
+        // A mapped file must not shrink, because its readers would receive SIGBUS.
         let mut same_length = bytes.clone();
         same_length.resize(valid.len(), 0);
         template.overwrite(name, &same_length);
@@ -156,9 +156,9 @@ fn run_all_writes(map: &Map) {
     let _ = map.undrain(&"10.0.0.0/27".parse().expect("a range"), Tick::from_secs(9));
     let _ = map.unreserve("10.0.0.12".parse().expect("an address"), Tick::from_secs(9));
     let _ = map.reap(Tick::from_secs(9), 16, &mut NoneAlive);
-    // Recovery comes last, so that the operations above meet the corruption.
+    // Recover last, so that the operations above find the corruption.
     let _ = map.recover();
-    // No bytes lead to an address that two sessions lease.
+    // Whatever the bytes are, no two sessions lease the same address.
     let mut holders = HashMap::new();
     for row in map.sessions().unwrap_or_default() {
         for lease in row.leases.iter() {

@@ -1,4 +1,5 @@
-//! Arbitrary text as farm.toml: parsing, validation, planning for each server, and the report.
+//! Passes arbitrary text as farm.toml to parsing, validation, planning for each server, and the
+//! report.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

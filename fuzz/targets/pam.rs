@@ -1,8 +1,8 @@
-//! A logon and a logoff through the PAM module, with arbitrary bytes as user, host, service,
+//! Runs a logon and a logoff through the PAM module, with arbitrary bytes as user, host, service,
 //! environment and arguments.
 //!
-//! The target compiles the source of the module against a libpam of its own, since the real one
-//! rejects some of these values.
+//! The target defines its own libpam functions for the source of the module, because the real
+//! libpam rejects some of these values.
 #![no_main]
 
 #[path = "../../pam/src/logon.rs"]
@@ -33,7 +33,7 @@ type Cleanup = unsafe extern "C" fn(*mut PamHandle, *mut c_void, c_int);
 struct TransactionState {
     items: BTreeMap<c_int, CString>,
     environment: BTreeMap<Vec<u8>, CString>,
-    /// The data of the module, with its destructor.
+    /// The data of the module and its destructor.
     module_data: Option<(*mut c_void, Option<Cleanup>)>,
 }
 

@@ -1,4 +1,4 @@
-//! Arbitrary bytes as program paths and patterns, with the rules of both systems.
+//! Compares arbitrary bytes as program paths and patterns, with the rules of both systems.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

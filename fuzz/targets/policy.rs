@@ -1,4 +1,5 @@
-//! Arbitrary bytes as a compiled process list: no panic, no endless loop, no read out of bounds.
+//! Uses arbitrary bytes as a compiled process list. No call may panic, loop endlessly, or read out
+//! of bounds.
 #![no_main]
 
 use std::net::{IpAddr, Ipv4Addr};

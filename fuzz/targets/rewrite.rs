@@ -1,5 +1,5 @@
-//! Arbitrary bytes as the address of each socket call, with arbitrary rules: no panic, and every
-//! result keeps the invariants of the rewriter.
+//! Passes arbitrary bytes as the address of each socket call, with arbitrary rules. No call may
+//! panic, and every result must keep the invariants of the rewriter.
 #![no_main]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -64,7 +64,7 @@ impl SystemView for FuzzedSystem {
     }
 }
 
-/// Returns whether the address belongs to the network outside this host.
+/// Returns whether the address is outside this host.
 fn is_external(address: IpAddr) -> bool {
     match sockaddr::as_ipv4(address) {
         Some(v4) => !v4.is_loopback() && !v4.is_unspecified(),

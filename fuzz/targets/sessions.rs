@@ -1,5 +1,5 @@
-//! Arbitrary bytes as the sessions file, also under running readers and writers: no panic, no
-//! endless loop, no access out of bounds, and no address leased twice.
+//! Uses arbitrary bytes as the sessions file, also while readers and writers have it open. No call
+//! may panic, loop endlessly, access memory out of bounds, or lease an address twice.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

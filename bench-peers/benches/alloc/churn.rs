@@ -8,11 +8,11 @@ use vipool_bench_peers::Accessor;
 
 use crate::Scenario;
 
-/// The duration of a measured block. A warm-up of half that length precedes it. It loads a /16
-/// table into the caches again, because the block of another table has evicted it.
+/// The duration of a measured block. A warm-up of half that length precedes the block. The warm-up
+/// loads a /16 table into the caches again, because the block of another table has evicted it.
 const BLOCK_DURATION: Duration = Duration::from_millis(8);
 
-/// Whether the sessions have users.
+/// The kind of sessions in a workload.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Churn {
     /// Sessions without a user.
@@ -35,7 +35,8 @@ struct Client<A: Accessor> {
 }
 
 impl<A: Accessor> Client<A> {
-    /// Returns a random number below `end`, which is not zero (xorshift64*, scaled by multiplication).
+    /// Returns a random number below `end` (xorshift64*, scaled by multiplication). `end` must not
+    /// be 0.
     fn random_below(&mut self, end: usize) -> usize {
         self.rng_state ^= self.rng_state >> 12;
         self.rng_state ^= self.rng_state << 25;
@@ -46,8 +47,8 @@ impl<A: Accessor> Client<A> {
 
     /// Closes a session and opens another, `count` times.
     ///
-    /// Each iteration chooses the next pair and prefetches it. Thus the result excludes cache
-    /// misses in the client's own state.
+    /// Each iteration chooses the next session and user, and prefetches them. So the result
+    /// excludes cache misses in the client's own state.
     fn churn(&mut self, user_names: &[String], count: u64) {
         let mut next = self.choose_next(user_names);
         for _ in 0..count {
@@ -68,7 +69,8 @@ impl<A: Accessor> Client<A> {
         }
     }
 
-    /// Chooses the session to close and the idle user to open a session for, as indices.
+    /// Returns the index of the session to close, and the index of the idle user of the new
+    /// session.
     fn choose_next(&mut self, user_names: &[String]) -> (usize, usize) {
         let closed_index = self.random_below(self.leases.len());
         prefetch(&self.leases[closed_index]);
@@ -88,12 +90,12 @@ pub struct Workload<A: Accessor> {
 }
 
 impl<A: Accessor> Workload<A> {
-    /// Fills an empty table. There is one accessor per thread.
+    /// Fills an empty table. Each thread uses one accessor.
     pub fn new(accessors: Vec<A>, scenario: Scenario) -> Self {
         Self::with_first_session(accessors, scenario, 0)
     }
 
-    /// Fills a part of a table that another workload uses too.
+    /// Fills a part of a table that another workload also uses.
     pub fn new_shared(accessors: Vec<A>, scenario: Scenario) -> Self {
         Self::with_first_session(accessors, scenario, 1 << 48)
     }
@@ -138,7 +140,7 @@ impl<A: Accessor> Workload<A> {
             client.churn(user_names, count);
             started.elapsed()
         } else {
-            // Each thread reads the clock itself, since the spawning thread may run late.
+            // Each thread reads the clock itself, because the spawning thread may run late.
             let start = Barrier::new(threads);
             let churn = |client: &mut Client<A>| {
                 client.churn(user_names, count / 2);
@@ -158,7 +160,7 @@ impl<A: Accessor> Workload<A> {
         duration.as_nanos() as f64 / (count * threads as u64) as f64
     }
 
-    /// Measures and returns how many operations per thread fill one block.
+    /// Measures the speed, and returns the number of operations per thread that fill one block.
     pub fn calibrate(&mut self) -> u64 {
         let nanoseconds = self.run_block(200).max(1.0) * self.clients.len() as f64;
         ((BLOCK_DURATION.as_nanos() as f64 / nanoseconds) as u64).clamp(50, 1 << 20)

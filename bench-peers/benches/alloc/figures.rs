@@ -1,4 +1,4 @@
-//! Further figures of a table: refusals, lookups, attaching, recovery and size.
+//! Measures further figures of a table: refusals, lookups, attaching, recovery and size.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -36,8 +36,8 @@ fn time_per_call(count: u64, mut operation: impl FnMut(u64)) -> f64 {
     started.elapsed().as_nanos() as f64 / count as f64
 }
 
-/// Measures blocks of an operation and of the floor in alternation. Each block of the operation runs
-/// twice, and the second one counts, with warm caches.
+/// Measures blocks of an operation and of the floor in alternation. Each block of the operation
+/// runs twice. Only the second run counts, because its caches are warm.
 fn compare_with_floor(
     bench: &Bench,
     name: &str,
@@ -56,7 +56,7 @@ fn compare_with_floor(
     bench.report.print(&Row::from_blocks(name, scenario, blocks));
 }
 
-/// Measures `open_session` on a table without a free address.
+/// Measures a refused `open_session` on a table without a free address.
 fn measure_refusal(bench: &Bench, size: u32, name: &str, settings: Settings) {
     for (name, storage) in [
         (format!("{name}, exclusive writer, in memory"), Storage::Memory),
@@ -118,7 +118,7 @@ fn measure_lookup(bench: &Bench, size: u32) {
             })
         };
         compare_with_floor(bench, name, scenario(size, 50, threads), || {
-            // The time of the slowest reader, divided by the number of readers.
+            // Use the time of the slowest reader, divided by the number of readers.
             let times: Vec<f64> = std::thread::scope(|scope| {
                 let readers: Vec<_> = (0..threads).map(|_| scope.spawn(run_reader)).collect();
                 readers.into_iter().map(|reader| reader.join().expect("no panic")).collect()
@@ -146,7 +146,7 @@ fn measure_attach(bench: &Bench, size: u32) {
     }
 }
 
-/// Measures the recovery that the next writer runs after another was killed within an operation.
+/// Measures the recovery after a writer was killed during an operation. The next writer runs it.
 fn measure_recovery(bench: &Bench, size: u32) {
     let name = "recovery, tmpfs";
     if bench.report.selects(name) {
@@ -165,7 +165,8 @@ fn measure_recovery(bench: &Bench, size: u32) {
     }
 }
 
-/// Prints the bytes per address: of the file that opening and closing use, and of the sessions file.
+/// Prints the bytes per address of the map file, which opening and closing use, and of the sessions
+/// file.
 fn print_table_size(bench: &Bench, size: u32) {
     let (_map, directory) = create_map(Storage::Directory(&bench.tmpfs), size, Settings::default())
         .expect("a valid plan");
@@ -184,7 +185,8 @@ fn print_table_size(bench: &Bench, size: u32) {
     }
 }
 
-/// Prints the resident memory of this process before and after a hundred million operations, in bytes.
+/// Prints the resident memory of this process in bytes, before and after a hundred million
+/// operations.
 pub fn measure_memory(bench: &Bench) {
     let size = 1 << 16;
     let (mut map, _directory) =

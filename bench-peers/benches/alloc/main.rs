@@ -1,9 +1,9 @@
-//! The comparison table: close a random session and open a new one, in vipool and in its peers,
-//! followed by further figures of vipool. The floor is the time of two atomic operations on random
-//! cache lines.
+//! Prints the comparison table. Each operation closes a random session and opens a new one, in
+//! vipool and in its peers. Further figures of vipool follow. The floor is the time of two atomic
+//! operations on random cache lines.
 //!
 //! Every table alternates with the floor, block by block within one run. The ratio is the median of
-//! the ratios of adjacent blocks, so that other load on the machine affects both.
+//! the ratios of adjacent blocks, because other load on the machine affects both blocks alike.
 //!
 //! `--json` prints one object per row. `--quick` runs fewer blocks. `--prefix 16` measures one table
 //! size. `--only TEXT` measures the rows whose name contains the text. `--churn` runs a hundred
@@ -36,13 +36,13 @@ struct Scenario {
 
 struct Bench {
     report: Report,
-    /// Blocks per row.
+    /// The number of blocks for a row.
     block_count: usize,
     tmpfs: PathBuf,
 }
 
 impl Bench {
-    /// Measures one table in alternation with the floor. There is one accessor per thread.
+    /// Measures one table in alternation with the floor. Each thread uses one accessor.
     fn measure<A: Accessor>(&self, name: &str, accessors: Vec<A>, scenario: Scenario) {
         let floor = Floor::new(scenario.size);
         let mut subject = Workload::new(accessors, scenario);
@@ -68,8 +68,8 @@ impl Bench {
         }
     }
 
-    /// Measures vipool in a program with one thread and the exclusive lock, closing by handle and
-    /// by session.
+    /// Measures vipool in a program with one thread and the exclusive lock. Closes sessions by
+    /// handle and by id.
     fn measure_exclusive_writer<'p>(
         &self,
         storage: impl Fn() -> Storage<'p>,
@@ -129,8 +129,8 @@ impl Bench {
         self.measure_shared("LMDB (heed)", lmdb, scenario);
     }
 
-    /// Measures two threads against one on the same table. The figure is the time per operation
-    /// of two threads, and the ratio compares it with one thread.
+    /// Compares two threads with one thread on the same table. The figure is the time per operation
+    /// of two threads. The ratio compares that time with the time of one thread.
     fn measure_two_threads(&self, name: &str, storage: Storage<'_>, locking: Locking, size: u32) {
         if !self.report.selects(name) {
             return;

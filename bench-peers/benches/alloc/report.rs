@@ -14,14 +14,14 @@ pub struct Report {
 pub struct Row {
     name: String,
     scenario: Scenario,
-    /// Nanoseconds, or the unit in the name.
+    /// The value in nanoseconds, or in the unit that the name contains.
     figure: f64,
     /// The ratio to the floor or to the reference in the name, if there is one.
     ratio: Option<f64>,
 }
 
 impl Row {
-    /// Creates a row from the figure and ratio of each block. It shows the medians.
+    /// Creates a row from the figure and ratio of each block. The row contains the medians.
     pub fn from_blocks(name: &str, scenario: Scenario, mut blocks: Vec<(f64, f64)>) -> Self {
         let middle = blocks.len() / 2;
         blocks.sort_by(|a, b| a.1.total_cmp(&b.1));
