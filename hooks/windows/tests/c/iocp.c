@@ -86,7 +86,7 @@ static int serve(int port, int use_exports)
         get_names(buffer, 0, size, size, &local, &local_length, &remote, &remote_length);
         format_ip(local, local_ip);
         format_ip(remote, remote_ip);
-        /* getpeername must return the same address. */
+        /* getpeername must report the same address as GetAcceptExSockaddrs. */
         length = sizeof address;
         getpeername(c, (void *)&address, &length);
         format_ip((void *)&address, text);

@@ -16,8 +16,8 @@
 static int port;
 static const char *virtual_ip, *loopback_ip, *host_ip;
 
-/* The last error before each call. A successful call must leave the same last error with and
- * without the hook layer. */
+/* The program sets this last error before each call. After a successful call, the last error must
+ * be the same with and without the hook layer. */
 #define LAST_ERROR_MARK 4242
 
 static const char *address_label(const char *ip)
@@ -149,7 +149,7 @@ static void wait_for_input(void)
     if (!fgets(line, sizeof line, stdin)) exit(0);
 }
 
-/* Connects to a listener of this program, and prints the addresses of both ends. */
+/* Connects to a listener of this program, and prints the addresses of both ends of the connection. */
 static void print_both_ends(SOCKET s, const char *destination)
 {
     SOCKET c = strchr(destination, ':') ? tcp6_socket(0) : tcp_socket();
@@ -296,7 +296,7 @@ static int run_row(int row)
         print_peer_address("peer", c);
         return 0;
     }
-    case 112: /* row 11b: a datagram to an own service */
+    case 112: /* row 11b: a datagram to a service of this session */
         s = udp_socket();
         try_connect(s, "127.0.0.1", port);
         print_peer_address("peer", s);
@@ -496,7 +496,7 @@ static int run_row(int row)
         try_bind(s, "::1", port);
         print_local_address("name", s);
         print_both_ends(s, "::1");
-        c = tcp6_socket(1); /* the calls of an overlapped client */
+        c = tcp6_socket(1); /* the same calls as a client with overlapped I/O */
         try_bind(c, "::", 0);
         connect_ex(c, "::1", port);
         print_local_address("name", c);

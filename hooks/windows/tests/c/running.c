@@ -57,7 +57,7 @@ int main(int argc, char **argv)
         closesocket(c);
         fd_set pending;
         struct timeval no_wait = { 0, 0 };
-        for (;;) { /* drop all pending connections */
+        for (;;) { /* accept and close all pending connections */
             FD_ZERO(&pending);
             FD_SET(first, &pending);
             if (select(0, &pending, NULL, NULL, &no_wait) != 1) break;

@@ -2,7 +2,7 @@
  *
  * The program patches the system's WSASendMsg before it loads the hook layer. The patched function
  * prints the message that the hook layer passes to the system. This is necessary because Wine
- * ignores the control message, so that its effect is not visible on the network. */
+ * ignores the control message, so a test cannot see its effect on the network. */
 #include <winsock2.h>
 #include <ws2tcpip.h>
 #include <mswsock.h>
@@ -44,7 +44,7 @@ static int WSAAPI print_message(SOCKET s, WSAMSG *message, DWORD flags, DWORD *s
 /* Writes a jump to `replacement` over the start of a function. */
 static void patch_function(void *function, void *replacement)
 {
-    unsigned char jump[12] = { 0x48, 0xb8, [10] = 0xff, 0xe0 }; /* mov rax, with; jmp rax */
+    unsigned char jump[12] = { 0x48, 0xb8, [10] = 0xff, 0xe0 }; /* mov rax, replacement; jmp rax */
     DWORD before;
     memcpy(jump + 2, &replacement, sizeof replacement);
     if (!VirtualProtect(function, sizeof jump, PAGE_EXECUTE_READWRITE, &before)) exit(4);

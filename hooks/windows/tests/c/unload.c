@@ -42,7 +42,7 @@ int main(int argc, char **argv)
         printf("LoadLibrary: %lu\n", GetLastError());
         return 1;
     }
-    /* DllMain starts a thread, which installs the hooks a moment later. */
+    /* DllMain starts a thread that installs the hooks. The program waits for that thread. */
     char ip[64];
     for (int i = 0; i < 2000 && bind_and_get_address(port, ip) == 0 && strcmp(ip, "0.0.0.0") == 0;
          i++)

@@ -1,5 +1,5 @@
-/* The example of a vendor's hook DLL, extended by deferred binds. It follows the description of
- * VIPOOL_DO_DEFER in include/vipool.h step by step. */
+/* The example of a vendor's hook DLL, with deferred binds in addition. It follows the description
+ * of VIPOOL_DO_DEFER in include/vipool.h step by step. */
 
 #include <vipool.h>
 
