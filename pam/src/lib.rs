@@ -1,15 +1,15 @@
-//! `pam_vipool.so`: a logon opens a vipool session, a logoff closes it.
+//! `pam_vipool.so` opens a vipool session at logon and closes the session at logoff.
 //!
-//! The module belongs into the PAM stack of services that start a logon: sshd, login, xrdp-sesman
-//! and display managers. It does not belong into common-session, because sudo and su inside a
+//! The module belongs in the PAM stack of services that start a logon: sshd, login, xrdp-sesman and
+//! display managers. The module does not belong in common-session, because sudo and su inside a
 //! session would then call it too.
 //!
 //! Invariants:
 //! - No panic crosses an entry point.
 //! - A logon fails only if the policy of the farm is `refuse` and no address is available.
 //! - No thread, lock or descriptor outlives a call. The environment of the process is not changed.
-//! - The process runs as root. Names chosen by a client or user can hold any bytes. They are used
-//!   as data and never as part of a path.
+//! - The process runs as root. A name that a client or user chooses can hold any bytes. The module
+//!   never uses such a name as part of a path.
 
 #![cfg(target_os = "linux")]
 
@@ -65,8 +65,8 @@ pub unsafe extern "C" fn pam_sm_open_session(
     })
 }
 
-/// Closes the session that [`pam_sm_open_session`] opened in the same transaction, and no other. See
-/// pam_sm_close_session(3).
+/// Closes the session that [`pam_sm_open_session`] opened in the same transaction, and no other
+/// session. See pam_sm_close_session(3).
 ///
 /// # Safety
 /// `pamh` is NULL or a handle of libpam. `argv` is NULL or an array of `argc` C strings.

@@ -22,7 +22,7 @@ use crate::transaction::{Item, PAM_SESSION_ERR, PAM_SUCCESS, Transaction};
 const OPENED_SESSION: &CStr = c"vipool-opened";
 /// The pause between two attempts to get an address.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
-/// The longest time that a call to the map waits for the lock of the map.
+/// The longest time that a map operation waits for the lock of the map.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The session that this transaction opened and has to close.
@@ -82,7 +82,7 @@ pub fn close(transaction: &Transaction) -> c_int {
     PAM_SUCCESS
 }
 
-/// A logon that needs a session.
+/// The data of a logon that needs a session.
 struct Logon<'a> {
     transaction: &'a Transaction,
     settings: &'a Settings,
@@ -113,12 +113,13 @@ impl Logon<'_> {
             .with_pool(pool.as_deref())
             .with_client(self.client())
             .with_leader(leader);
-        // A session that is short of an address is open, and a later attempt completes it.
+        // The session can be open although an address is missing. A later attempt adds the address.
         let mut incomplete = None;
         let error = loop {
             let (error, timeout) = match map.open_session(session, &options, Tick::now()) {
                 Ok(mut opened) => {
-                    // The session belongs to this logon if its first attempt opened it.
+                    // The session belongs to this logon if the first attempt of this logon opened
+                    // it.
                     opened.already_open = incomplete
                         .map_or(opened.already_open, |first: OpenedSession| first.already_open);
                     let Some(shortage) = opened.shortage else {
@@ -131,7 +132,8 @@ impl Logon<'_> {
                 Err(error @ OpenError::NotReady) => (error, self.settings.deadline),
                 Err(error) => (error, Duration::ZERO),
             };
-            // The last attempt may wait for the lock, so it must begin earlier.
+            // The last attempt may wait for the lock, so it must begin `LOCK_TIMEOUT` before the
+            // deadline.
             let deadline = self.settings.deadline.saturating_sub(LOCK_TIMEOUT);
             if start.elapsed() + RETRY_INTERVAL > timeout.min(deadline) {
                 break error;
@@ -142,7 +144,8 @@ impl Logon<'_> {
         match incomplete {
             Some(opened) if status == PAM_SUCCESS => Ok(Some(self.record_session(opened))),
             Some(opened) if !opened.already_open => {
-                // Without this, the addresses would stay leased to a session without a logon.
+                // Close the session, because otherwise its addresses would stay leased although the
+                // logon failed.
                 let _ = map.close_by_handle(&opened.handle, Tick::now());
                 Err(status)
             }
@@ -155,8 +158,9 @@ impl Logon<'_> {
         self.transaction.item(Item::RemoteHost).and_then(parse_client)
     }
 
-    /// Stores the session in the transaction for the logoff, if this logon opened it. Writes the
-    /// address of the client into a file for the user's programs.
+    /// If this logon opened the session, stores the session in the transaction, so that the logoff
+    /// closes it. In the same case, writes the address of the client into a file for the user's
+    /// programs.
     fn record_session(&self, opened: OpenedSession) -> OpenedSession {
         if let (false, Some(address)) = (opened.already_open, self.client())
             && let Err(error) =
@@ -173,8 +177,8 @@ impl Logon<'_> {
         opened
     }
 
-    /// Reports to the user and the log that the logon has no session or no address. Returns the PAM
-    /// status of the logon.
+    /// Reports to the user and to the log that the logon has no session or no address. Returns the
+    /// PAM status of the logon.
     fn report_failure(&self, error: &OpenError, may_refuse: bool) -> c_int {
         use OpenError as E;
         let no_address = matches!(error, E::Shortage(_) | E::Quota { .. } | E::TooManySessions(_));
@@ -198,8 +202,8 @@ fn exhaustion_timeout(policy: ExhaustionPolicy) -> Duration {
     }
 }
 
-/// Sets the environment variables of the session. Without a lease, the hook layer finds the lease of
-/// the session itself.
+/// Sets the environment variables of the session. If `lease` is `None`, the hook layer finds the
+/// lease of the session itself.
 fn set_session_environment(transaction: &Transaction, settings: &Settings, lease: Option<Handle>) {
     let mut succeeded = lease
         .is_none_or(|handle| transaction.set_env("VIPOOL_LEASE", handle.to_string().as_bytes()));
@@ -225,12 +229,12 @@ fn set_session_environment(transaction: &Transaction, settings: &Settings, lease
     }
 }
 
-/// Returns the session id of this logon: the audit session that pam_loginuid started, else the
-/// session of logind, else a new id made from the leader process.
+/// Returns the session id of this logon. This is the id of the audit session that pam_loginuid
+/// started, else the id of the logind session, else a new id made from the leader process.
 ///
-/// A process can inherit its audit session. A server that was started in a user's logon, and has no
-/// pam_loginuid in its own stack, has the audit session of that user. So an id that is open for
-/// another user is not used.
+/// A process can inherit its audit session. If a user's logon starts a server, and the PAM stack of
+/// the server has no pam_loginuid, the server has the audit session of that user. So the function
+/// does not use an id that is open for another user.
 fn choose_session_id(
     transaction: &Transaction,
     map: &Map,
@@ -253,7 +257,7 @@ fn choose_session_id(
         .unwrap_or_else(|| generate_session_id(leader))
 }
 
-/// Returns the id of the audit session, or else that of the logind session.
+/// Returns the id of the audit session, or else the id of the logind session.
 fn existing_session_id(audit: Option<&str>, logind: Option<&str>) -> Option<SessionId> {
     let audit = audit
         .and_then(|text| text.trim().parse().ok())
@@ -261,8 +265,9 @@ fn existing_session_id(audit: Option<&str>, logind: Option<&str>) -> Option<Sess
     audit.or_else(|| logind.and_then(|name| SessionId::logind(name).ok()))
 }
 
-/// Makes a session id of the kind `embedder`. It holds the start time of the leader (34 bits of
-/// clock ticks, enough for five years) and its pid (22 bits, the size of a pid on Linux).
+/// Makes a session id of the kind `embedder`. The id holds the start time of the leader (34 bits of
+/// clock ticks, enough for five years) and the pid of the leader (22 bits, the size of a pid on
+/// Linux).
 fn generate_session_id(leader: Option<&Leader>) -> SessionId {
     let (pid, start) =
         leader.map_or((std::process::id(), 0), |leader| (leader.pid, leader.start_time));

@@ -12,12 +12,12 @@ const DEFAULT_PRELOAD: &str = "/usr/lib/vipool/libvipool_preload.so";
 const FIRST_REGULAR_UID: u32 = 1000;
 /// The user id of `nobody`, a system user with a high user id.
 const NOBODY_UID: u32 = 65534;
-/// The shortest deadline. Waiting for the lock of a busy map takes up to two seconds, so a shorter
-/// deadline could not be kept.
+/// The shortest deadline. Waiting for the lock of a busy map takes up to two seconds, so the module
+/// could not meet a shorter deadline.
 const MIN_DEADLINE_SECONDS: u64 = 2;
 
 /// Services that start programs inside an open session. The programs use the addresses of that
-/// session.
+/// session, so these services get no session of their own.
 const NESTED_SERVICES: &[&str] = &[
     "su",
     "su-l",
@@ -43,7 +43,8 @@ pub struct Settings {
     pub preload: Option<String>,
     /// `pool=NAME`: the pool of the virtual IPs.
     pub pool: Option<String>,
-    /// `min-uid=NUMBER`: users with a lower user id get no session. With 0, root gets one too.
+    /// `min-uid=NUMBER`: users with a lower user id get no session. With 0, root gets a session
+    /// too.
     pub min_uid: u32,
     /// `deadline=SECONDS`: the longest time that the module delays a logon.
     pub deadline: Duration,
@@ -62,7 +63,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Parses the arguments. An invalid argument is ignored, and `warn` gets a message about it.
+    /// Parses the arguments. Ignores each invalid argument and passes a message about it to `warn`.
     pub fn read<'a>(arguments: impl Iterator<Item = &'a CStr>, mut warn: impl FnMut(&str)) -> Self {
         let mut settings = Self::default();
         for argument in arguments {

@@ -1,7 +1,7 @@
 //! A safe interface to the functions of libpam that the module calls (pam(3), pam_get_item(3)).
 //!
-//! PAM strings end in NUL and can hold any other bytes. Values that libpam returns live as long as
-//! the transaction. So they outlive every call of an entry point.
+//! PAM strings end in NUL and can hold any other bytes. The values that libpam returns live as long
+//! as the transaction, so they outlive every call of an entry point.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr;
@@ -12,7 +12,7 @@ pub struct PamHandle {
     _private: [u8; 0],
 }
 
-/// The call succeeded. The values are those of `<security/_pam_types.h>`.
+/// The call succeeded. `<security/_pam_types.h>` defines this value and the following values.
 pub const PAM_SUCCESS: c_int = 0;
 /// The session must not be opened.
 pub const PAM_SESSION_ERR: c_int = 14;
@@ -116,8 +116,8 @@ impl Transaction {
         unsafe { pam_putenv(self.0, text.as_ptr()) == PAM_SUCCESS }
     }
 
-    /// Stores a value in the transaction under this name, and drops the previous one. Returns whether
-    /// it succeeded.
+    /// Stores a value in the transaction under this name, and drops the previous one. Returns
+    /// whether it succeeded.
     pub fn set_data<T: Send + 'static>(&self, name: &CStr, value: T) -> bool {
         let data = Box::into_raw(Box::new(value));
         // SAFETY: the handle is valid. The data is a box of `T`, which `drop_box::<T>` frees.
@@ -152,8 +152,8 @@ impl Transaction {
         unsafe { pam_set_data(self.0, name.as_ptr(), ptr::null_mut(), None) };
     }
 
-    /// Writes a line to the system log, under the name of this module and service. Control characters
-    /// are escaped, so that the text can neither forge a line nor control a terminal.
+    /// Writes a line to the system log, under the name of this module and service. Escapes control
+    /// characters, so that the text can neither forge a line nor control a terminal.
     pub fn log(&self, priority: c_int, text: &str) {
         let text = escape_control_characters(text);
         // SAFETY: the handle is valid. The format takes one C string.
@@ -176,8 +176,8 @@ impl Transaction {
         let message = Message { style: PAM_ERROR_MSG, text: text.as_ptr() };
         let mut messages: *const Message = &message;
         let mut responses: *mut Response = ptr::null_mut();
-        // SAFETY: the arguments are those that pam_conv(3) requires: an array of one message, a
-        // pointer for the responses, and the application's own pointer. The caller has to free the
+        // SAFETY: pam_conv(3) requires these arguments: an array of one message, a pointer for the
+        // responses, and the application's own pointer. It also requires that the caller frees the
         // responses with free(3).
         unsafe {
             converse(1, &mut messages, &mut responses, data);
@@ -200,7 +200,7 @@ unsafe extern "C" fn drop_box<T>(_: *mut PamHandle, data: *mut c_void, _: c_int)
     }
 }
 
-/// Converts a text into a C string and escapes its control characters.
+/// Converts a text to a C string and escapes its control characters.
 pub fn escape_control_characters(text: &str) -> CString {
     let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
     CString::new(text.chars().map(escape).collect::<String>()).expect("NUL is a control character")

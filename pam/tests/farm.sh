@@ -49,8 +49,9 @@ count_assigned_addresses() { ip -n $1 -o address show dev eth0 | grep -cE 'inet 
 source_to() { ip -n $1 route get $2 | grep -o 'src [^ ]*'; }
 reserved_ports() { in_host $1 cat /proc/sys/net/ipv4/ip_local_reserved_ports; }
 
-# One farm.toml serves two servers. Each server assigns its own addresses, except one that a third host
-# has. Other hosts reach the addresses. The default source addresses of the servers do not change.
+# One farm.toml serves two servers. Each server assigns its own addresses, except one address that a
+# third host has. Other hosts can reach the assigned addresses. The default source addresses of the
+# servers do not change.
 two_servers() {
   ip -n third address add 10.77.1.30/32 dev eth0
   # One server has two interfaces on the network. Linux answers ARP for all addresses on both.
@@ -183,7 +184,8 @@ concurrent_ssh_logons() {
     > /etc/pam.d/sshd
   vipool_up ts1 --no-probe
   start_sshd 10.77.0.1 ts1
-  # The collector records the source of each connection, and keeps it open until all have arrived.
+  # The collector records the source of each connection. It keeps every connection open until all
+  # connections have arrived.
   in_host client timeout 300 python3 - $LOGONS > /run/seen <<'END' &
 import socket, sys
 server = socket.create_server(("10.77.0.50", 9000), backlog=1000)

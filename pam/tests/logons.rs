@@ -1,9 +1,9 @@
-//! Logons through the real libpam, sshd, su and sudo, on one server and on a farm. The Debian package
-//! and its systemd units are tested here too.
+//! Tests of logons through the real libpam, sshd, su and sudo, on one server and on a farm. Other
+//! tests here check the Debian package and its systemd units.
 //!
-//! The scenarios are functions of the shell scripts in this directory. Each scenario runs in its own
-//! mount, network and process namespaces, with its own /run and user database. Even a failed scenario
-//! leaves nothing on the machine.
+//! The scenarios are functions of the shell scripts in this directory. Each scenario runs in its
+//! own mount, network and process namespaces, with its own /run and user database. Even a failed
+//! scenario leaves no files or processes on the machine.
 
 #![cfg(target_os = "linux")]
 

@@ -29,14 +29,14 @@ END
   pamtester -v logon alice open_session close_session
   assert_equal "$(count_leased)" 0
   pamtester -Irhost=192.0.2.7 logon alice open_session
-  # pamtester exited without closing the session. As after kill -9, the lease stays until vipool
-  # finds that the leader is dead.
+  # pamtester exited without closing the session. The lease stays until vipool finds that the leader
+  # is dead, as after kill -9.
   assert_equal "$(count_leased)" 1
   check_status 'r=s["sessions"][0]; assert (r["user"], r["client"]) == ("alice", "192.0.2.7"), r'
   # Only the user can read the address of the client.
   assert_equal "$(stat -c '%a %U' /run/vipool/client.*)" "400 alice"
   assert_equal "$(cat /run/vipool/client.*)" 192.0.2.7
-  # The module appends the hook layer to LD_PRELOAD, and only once.
+  # The module appends the hook layer to LD_PRELOAD exactly once.
   pamtester logon -E LD_PRELOAD=/x.so alice open_session 2>/dev/null || true
   python3 - "$PRELOAD" <<'END'
 import ctypes, os, sys
@@ -55,13 +55,13 @@ get = lambda name: pam.pam_getenv(pamh, name)
 preload, lease = sys.argv[1].encode(), get(b"VIPOOL_LEASE")
 assert get(b"LD_PRELOAD") == b"/x.so:" + preload, get(b"LD_PRELOAD")
 assert lease.count(b".") == 4 and get(b"VIPOOL_MAP") is None
-# A second opening in the same transaction keeps the session.
+# A second pam_open_session in the same transaction keeps the session.
 assert pam.pam_open_session(pamh, 0) == 0
 assert get(b"VIPOOL_LEASE") == lease and get(b"LD_PRELOAD") == b"/x.so:" + preload
 assert pam.pam_close_session(pamh, 0) == 0
 assert pam.pam_close_session(pamh, 0) == 0
 pam.pam_end(pamh, 0)
-# Environment, descriptors and threads of the process are unchanged. The module stays loaded.
+# The environment, descriptors and threads of the process are unchanged. The module stays loaded.
 assert dict(os.environ) == before
 assert sorted(os.listdir("/proc/self/fd")) == fds
 assert len(os.listdir("/proc/self/task")) == 1
@@ -105,7 +105,7 @@ exhaustion() {
   grep -qF "$message" /run/out || fail "the user got no message"
   "$VIPOOL" down --force > /dev/null
 
-  # The logon waits for an address, and not longer than its deadline.
+  # The logon waits for an address, but not beyond its deadline.
   create_map 10.77.0.100 $'[sessions]\nwhen-exhausted = "wait 60s"'
   pamtester logon alice open_session
   timeout 60 pamtester logon bob open_session > /run/out 2>&1
@@ -124,7 +124,7 @@ faults_never_block_logons() {
   pamtester logon alice open_session close_session
   rm /run/vipool/map
   create_map 10.77.0.100-10.77.0.109
-  # A writer holds the lock forever.
+  # A writer never releases the lock.
   python3 -c '
 import fcntl, struct, time
 f = open("/run/vipool/lock", "r+")
@@ -161,7 +161,7 @@ file_permissions() {
     as_alice /run/command $command > /dev/null 2>&1 && fail "a user can run: $command"
   done
   assert_equal "$(count_leased)" 1
-  # The file with the client address is removed after its session was closed in any way.
+  # The file with the client address is removed after its session is closed, no matter how.
   count_client_files() { find /run/vipool -name 'client.*' | wc -l; }
   touch /run/vipool/client.200000000000001.0.5.1.77
   assert_equal "$(count_client_files)" 2
@@ -176,7 +176,8 @@ arbitrary_names() {
   write_pam_service logon
   printf '%s\n' "auth required pam_permit.so" "account required pam_permit.so" \
     "session required pam_permit.so" > /etc/pam.d/plain
-  # User names with special bytes, in the user database of the scenario. Host names of any bytes.
+  # The user database of the scenario contains user names with special bytes. Host names can have
+  # any bytes.
   printf 'al\xffce:x:2101:2101::/tmp:/bin/sh\n../../x:x:2102:2102::/tmp:/bin/sh\n' >> /run/db/passwd
   python3 - <<'END'
 import ctypes, os, random
@@ -214,7 +215,7 @@ END
 
 ssh_su_sudo() {
   create_map 10.77.0.100-10.77.0.109
-  # su and sudo call the module too, as with a line in common-session. It ignores them.
+  # su and sudo call the module too, as they do if it is in common-session. The module ignores them.
   for name in sudo su su-l; do write_pam_service $name; done
   printf 'alice ALL=(ALL) NOPASSWD: ALL\n' > /run/sudoers; chmod 440 /run/sudoers
   mount --bind /run/sudoers /etc/sudoers
@@ -316,8 +317,8 @@ END
 # Desktops through xrdp-sesman, requested on the loopback interface as xrdp does. Two users each get an
 # X server and a virtual IP. A logoff closes the session.
 desktops() {
-  # X servers leave sockets and locks in /tmp. The build directory may be there too, so the files of
-  # the build are copied before /tmp is replaced.
+  # X servers leave sockets and locks in /tmp, so the scenario replaces /tmp. The build directory
+  # may be in /tmp too, so the scenario first copies the files of the build.
   mkdir /run/built
   for name in VIPOOL MODULE PRELOAD; do
     cp "${!name}" /run/built
@@ -327,7 +328,7 @@ desktops() {
   create_map 10.77.0.100-10.77.0.109
   add_module_to_service xrdp-sesman
   write_session_program
-  # Passwords, because the machine's common-auth requires them.
+  # Set passwords, because the machine's common-auth requires them.
   sed -E "s#^(alice|bob):\*:#\1:$(openssl passwd -6 secret):#" /etc/shadow > /run/shadow
   cat /run/shadow > /etc/shadow
   sed 's|^DefaultWindowManager=.*|DefaultWindowManager=/run/inside.sh|; s|^EnableUserWindowManager=.*|EnableUserWindowManager=false|; s|^EnableSyslog=.*|EnableSyslog=false|; s|^LogFile=.*|LogFile=/run/sesman.log|' \

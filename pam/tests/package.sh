@@ -19,7 +19,8 @@ ip address add 10.77.0.1/24 dev v0
 count_sessions() { vipool session list --json | python3 -c 'import json,sys; print(len(json.load(sys.stdin)))'; }
 count_assigned_addresses() { ip -4 -o address show dev v0 scope host | wc -l; }
 
-# Installs, uses, upgrades and removes the package while a session is open. No file is left.
+# Installs, uses, upgrades and removes the package while a session is open. The removal leaves no
+# file.
 install_upgrade_remove() {
   dpkg -i "$DEB"
   vipool --version

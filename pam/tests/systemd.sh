@@ -1,7 +1,6 @@
-#!/bin/bash
-# The scenario of logons.rs under systemd: systemd.sh NAME, with the package in $DEB. The script boots
-# a new systemd on an overlay of the machine's files, which disappears with the namespace. In there,
-# it runs itself again as a service.
+# !/bin/bash The scenario of logons.rs under systemd: systemd.sh NAME, with the package in $DEB. The
+# script boots a new systemd on an overlay of the machine's files, which disappears with the
+# namespace. A service of this systemd runs the script again.
 FILES=machine source "$(dirname "$0")/machine.sh"
 
 # boot NAME: boots systemd, waits until the scenario ends, and checks its exit status.
@@ -34,7 +33,8 @@ StandardOutput=file:/scenario/output
 StandardError=inherit
 ExecStopPost=/bin/sh -c 'echo \$EXIT_STATUS > /scenario/status; systemctl --no-block poweroff'
 UNIT
-  # New control groups, because systemd kills all processes in the control groups it manages.
+  # Create new control groups, because systemd kills all processes in the control groups that it
+  # manages.
   local group=vipool-test-$$ tree
   for tree in /sys/fs/cgroup/systemd /sys/fs/cgroup/unified /sys/fs/cgroup; do
     [ -e $tree/cgroup.procs ] && mkdir $tree/$group && echo $$ > $tree/$group/cgroup.procs || true
@@ -71,7 +71,8 @@ create_network() {
   ip -n other link set v1 up; ip link set v0 up
   ip address add 10.77.0.1/24 dev v0
 }
-# start_listener USER: starts a logon by ssh that listens on port 4711 until it is killed.
+# start_listener USER: logs on by ssh and starts a program that listens on port 4711 until it is
+# killed.
 start_listener() {
   ssh_to 127.0.0.1 $1 nc -nlk 4711 < /dev/null > /dev/null & 
 }
@@ -146,7 +147,7 @@ print(*(s["leader"] for s in json.load(sys.stdin) if s["user"] == "bob"))')
   assert_logged assigned '^10.77.0.1[01][0-9] is leased to session .* of bob$'
   assert_logged released '^10.77.0.1[01][0-9] was released by session .* of bob'
 
-  # The remaining events.
+  # Test the remaining events.
   systemctl stop vipool-gc.timer
   for i in $(seq 18); do vipool session open $i --user carol; done > /dev/null
   # The virtual IPs are exhausted, so session 19 gets a loopback address only.
@@ -155,7 +156,7 @@ print(*(s["leader"] for s in json.load(sys.stdin) if s["user"] == "bob"))')
   assert_logged low-water 'below its low-water mark'
   assert_logged exhausted '^No virtual IP address is available for this session, please contact your administrator.$'
   for i in $(seq 19); do vipool session close $i; done > /dev/null
-  # More entries than the journal holds. Each session makes three.
+  # Write more entries than the journal holds. Each session writes three entries.
   for i in $(seq 400); do vipool session open $i --user carol; vipool session close $i; done > /dev/null
   vipool gc
   assert_logged gap '^[0-9]+ events were lost'
