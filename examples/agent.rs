@@ -1,13 +1,13 @@
-//! A server agent: it makes the map of this server from farm.toml and holds it for itself, opens a
-//! session at each logon and closes it at each logoff. The operating system's events come as lines
-//! on standard input here:
+//! A server agent: it creates the map of this server from farm.toml and holds the map exclusively.
+//! It opens a session at each logon and closes the session at each logoff. In this example, the
+//! events of the operating system are lines on standard input:
 //!
 //! ```text
 //! agent FARM.TOML HOST MAP-DIRECTORY
 //! logon 7 ada | logoff 7 | reserve 10.0.5.20 ada | drain 10.0.5.0/24 | tick | status
 //! ```
 //!
-//! `examples/cpp/agent.cpp` is the same agent in C++ and says the same.
+//! `examples/cpp/agent.cpp` is the same agent in C++, with the same output.
 
 use std::error::Error;
 use std::net::IpAddr;
@@ -20,7 +20,7 @@ use vipool::map::{Leader, Map, OpenError, OpenOptions, Probe, Shortage};
 use vipool::range::Range;
 use vipool::session::{SessionId, SessionKind};
 
-/// What reaping asks of the system. This agent knows of no sockets and of no leaders.
+/// A probe that reports no sockets and no dead leaders.
 struct Nothing;
 
 impl Probe for Nothing {

@@ -1,5 +1,5 @@
-/* A minimal program for agent and hook: the agent makes a pool and opens a session, the hook finds the
- * rule of its program and rewrites a bind.
+/* A minimal agent and hook in one program. The agent creates a map and opens a session. The hook
+ * finds the rule of its program and rewrites a bind.
  *
  *     cc -std=c99 first_session.c $(pkg-config --cflags --libs vipool) -o first_session
  */
@@ -10,7 +10,7 @@
 
 #include <vipool.h>
 
-/* Exits with the details of an error. */
+/* Prints the details of an error and exits. Does nothing if `status` is a success. */
 static void check(vipool_status status, const char *what)
 {
     if (status != VIPOOL_OK) {
@@ -153,7 +153,8 @@ int main(int argc, char **argv)
 
     printf("vipool %s\n", vipool_version());
 
-    /* The agent: the map is in a directory, or in memory without one. */
+    /* The agent. With a directory as argument, the map is in files there; otherwise it is in
+     * memory. */
     if (argc > 1) {
         check(vipool_map_create(argv[1], strlen(argv[1]), plan, NULL, &map), "vipool_map_create");
     } else {
@@ -183,7 +184,7 @@ int main(int argc, char **argv)
     rewriter = make_rewriter(reader, program_path, &opened.handle);
     rewrite_a_bind(rewriter);
 
-    /* The agent again. A second close releases nothing and reports it. */
+    /* The agent closes the session. A second close releases nothing and returns an error. */
     check(vipool_map_close_by_handle(map, &opened.handle, vipool_now(), NULL), "vipool_map_close_by_handle");
     status = vipool_map_close_by_handle(map, &opened.handle, vipool_now(), NULL);
     printf("%-20s %s: %s\n", "closed twice", vipool_status_get_name(status), vipool_last_error());

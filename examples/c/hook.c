@@ -1,12 +1,12 @@
-/* A vendor's hook layer: replacements of bind, listen, connect, getsockname and accept that follow the
- * outcomes of vipool. How a vendor installs them (import tables, a preload library, detours) is not
- * shown: main() calls them here.
+/* A vendor's hook layer: replacements of bind, listen, connect, getsockname and accept that follow
+ * the outcomes of vipool. This example does not show how a vendor installs the replacements (import
+ * tables, a preload library, detours). Here, main() calls them directly.
  *
  *     hook MAP-DIRECTORY LEASE PORT
  *
- * LEASE is the text of the session's handle, from the environment of the program. The program listens on
- * 127.0.0.1:PORT and connects to itself. In two sessions at the same time, each connects to its own
- * listener.
+ * LEASE is the text of the session's handle, from the environment of the program. The program
+ * listens on 127.0.0.1:PORT and connects to itself. If two sessions run the program at the same
+ * time, each instance connects to its own listener.
  *
  * For Linux and other systems with POSIX sockets.
  */
@@ -24,8 +24,8 @@
 
 #include <vipool.h>
 
-/* The rewriter of this process, made before the first call is replaced. NULL if no rule applies or the
- * process has no session: then every call passes. */
+/* The rewriter of this process. The program creates it before the first replaced call. If no rule
+ * applies or the process has no session, the rewriter is NULL and every call passes. */
 static vipool_rewriter *rewriter;
 
 /* ---- Callbacks: facts about a socket ---------------------------------------------------------- */
@@ -94,9 +94,9 @@ static vipool_socket facts_of(int *descriptor)
 
 /* ---- The replacements ------------------------------------------------------------------------ */
 
-/* The replacements keep errno unless the call itself fails. If a call of vipool fails, the outcome stays
- * VIPOOL_PASSED. An invalid pointer of the program crashes here, where the kernel would return EFAULT; a
- * hook can read the memory with process_vm_readv() instead. */
+/* The replacements keep errno unless the call itself fails. If a call of vipool fails, the outcome
+ * stays VIPOOL_PASSED. If the program passes an invalid pointer, a replacement crashes, while the
+ * kernel would return EFAULT. To avoid this, a hook can read the memory with process_vm_readv(). */
 
 static vipool_outcome passed_outcome(void)
 {
@@ -117,7 +117,7 @@ static int bind_to(int descriptor, const vipool_sockaddr *address)
                 (socklen_t)address->length);
 }
 
-/* Binds to the address of an outcome. Sets IPV6_V6ONLY again if the bind fails. */
+/* Binds to the address of an outcome. If the bind fails, restores IPV6_V6ONLY. */
 static int bind_outcome(int descriptor, const vipool_outcome *outcome)
 {
     uint32_t clear = outcome->flags & VIPOOL_DO_CLEAR_V6ONLY;
@@ -182,7 +182,7 @@ static int hooked_listen(int descriptor, int backlog)
         && is_address_missing(&outcome.address)) {
         return -1;
     }
-    /* listen() reports any other error. */
+    /* Any other error of the bind is ignored, because listen() reports it. */
     errno = before;
     return listen(descriptor, backlog);
 }
@@ -192,7 +192,8 @@ static int bind_first(int descriptor, const vipool_outcome *outcome)
 {
     int result;
 #ifdef IP_BIND_ADDRESS_NO_PORT
-    /* Only for this bind: after its own bind the program reads the port. */
+    /* Set the option only for this bind. If the program itself binds a socket, it may read the port
+     * before it connects. */
     int name = IP_BIND_ADDRESS_NO_PORT;
     if ((outcome->flags & VIPOOL_DO_DEFER_PORT) && !option(descriptor, IPPROTO_IP, name)) {
         set_option(descriptor, IPPROTO_IP, name, 1);
@@ -235,8 +236,8 @@ static int hooked_connect(int descriptor, const struct sockaddr *address, sockle
     return result;
 }
 
-/* Replaces an address that the kernel wrote to a buffer of the program, cut to the size of the buffer.
- * The buffer is NULL if the program does not want the address. */
+/* Replaces an address that the kernel wrote to a buffer of the program. Truncates the address to
+ * the size of the buffer. The buffer is NULL if the program does not request the address. */
 static void replace_address(struct sockaddr *address, socklen_t capacity, socklen_t *length,
                  vipool_get_address_fn get_other_end, int *descriptor)
 {
@@ -279,8 +280,9 @@ static int hooked_accept(int descriptor, struct sockaddr *address, socklen_t *le
 
 /* ---- Start of the process -------------------------------------------------------------------- */
 
-/* Finds the lease and the rule of this process. Returns NULL, or the reason why calls pass. A hook also
- * checks VIPOOL_DISABLE and AT_SECURE, and has other ways to find lease and rule: see vipool.h. */
+/* Finds the lease and the rule of this process. Returns NULL on success, otherwise the reason why
+ * calls pass. A complete hook also checks VIPOOL_DISABLE and AT_SECURE. vipool.h describes other
+ * ways to find the lease and the rule. */
 static const char *start(const char *directory, const char *lease)
 {
     char path[4096];
@@ -316,8 +318,9 @@ static const char *start(const char *directory, const char *lease)
             reason = vipool_last_error();
         }
     }
-    /* The rewriter does not need the reader. A hook never frees the rewriter, because other threads may
-     * use it until the process exits. This program frees it for the leak checkers. */
+    /* The rewriter does not need the reader. A hook never frees the rewriter, because other threads
+     * may use it until the process exits. This program frees the rewriter, so that leak checkers
+     * report nothing. */
     vipool_reader_close(reader);
     return reason;
 }
@@ -371,7 +374,7 @@ int main(int argc, char **argv)
     exit_on_error(hooked_getsockname(server, generic, &length), "getsockname");
     print_address("the program sees", &address);
 
-    /* Reports that it listens, and waits until the other session listens too. */
+    /* Report that this session listens, and wait until the other session listens too. */
     fflush(stdout);
     if (getchar() == EOF) {
         return 1;

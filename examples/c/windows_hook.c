@@ -3,13 +3,14 @@
  *
  *     x86_64-w64-mingw32-gcc -shared -o windows_hook.dll windows_hook.c libvipool.dll.a -lws2_32
  *
- * The environment has the directory of the map (VIPOOL_MAP) and the lease (VIPOOL_LEASE). How the DLL is
- * loaded into the process is not shown. Import tables are the simplest method; they do not catch calls
- * that a program looks up with GetProcAddress.
+ * The environment contains the directory of the map (VIPOOL_MAP) and the lease (VIPOOL_LEASE). This
+ * example does not show how a vendor loads the DLL into the process. Patching the import table is
+ * the simplest method. It misses functions that the program looks up with GetProcAddress.
  *
- * listen is not replaced: Winsock fails with WSAEINVAL for a socket that was never bound. A hook with
- * VIPOOL_REWRITER_DEFER_WILDCARD must replace it. Without that flag, a socket that was bound to
- * 0.0.0.0:0 is bound to the virtual IP, from which Windows cannot reach a loopback address.
+ * The DLL does not replace listen, because listen on an unbound socket fails with WSAEINVAL in any
+ * case. A hook with VIPOOL_REWRITER_DEFER_WILDCARD must replace listen. Without that flag, the hook
+ * binds a socket to the virtual IP if the program binds it to 0.0.0.0:0. From the virtual IP,
+ * Windows cannot reach a loopback address.
  */
 
 #include <winsock2.h>
@@ -19,14 +20,15 @@
 
 #include <vipool.h>
 
-/* The rewriter of this process. NULL without a rule or a lease: then every call passes. */
+/* The rewriter of this process. Without a rule or a lease, the rewriter is NULL and every call
+ * passes. */
 static vipool_rewriter *rewriter;
 
 /* Finds the lease and the rule of this process. */
 static BOOL CALLBACK start(INIT_ONCE *once, void *parameter, void **context);
 
-/* Makes the rewriter at the first hooked call. DllMain holds the loader lock and may call only few
- * functions of the system. */
+/* Returns the rewriter. The first hooked call creates it. DllMain cannot do so, because it holds
+ * the loader lock and may call only few functions of the system. */
 static vipool_rewriter *get_rewriter(void)
 {
     static INIT_ONCE once = INIT_ONCE_STATIC_INIT;
@@ -48,7 +50,8 @@ static uint32_t get_local(void *context, void *buffer, uint32_t capacity)
     if (getsockname(s, name, &length) == 0) {
         return (uint32_t)length;
     }
-    /* getsockname of Winsock fails for an unbound socket. vipool expects 0.0.0.0:0 or [::]:0. */
+    /* On an unbound socket, getsockname of Winsock fails. vipool expects 0.0.0.0:0 or [::]:0 for
+     * such a socket. */
     if (WSAGetLastError() != WSAEINVAL
         || getsockopt(s, SOL_SOCKET, SO_PROTOCOL_INFOW, (char *)&info, &info_length) != 0) {
         return 0;
@@ -244,10 +247,11 @@ static void replace(const void *original, const void *replacement)
     }
 }
 
-/* If anything is missing, every call passes. */
+/* If the map, the lease or the rule is missing, the rewriter stays NULL and every call passes. */
 static BOOL CALLBACK start(INIT_ONCE *once, void *parameter, void **context)
 {
-    /* Static, because they are large. InitOnceExecuteOnce runs this function once. */
+    /* The buffers are static, because they are large. This is safe, because InitOnceExecuteOnce
+     * runs this function once. */
     static wchar_t map[1024];
     static char directory[3 * 1024];
     static wchar_t path[1024];
@@ -265,7 +269,7 @@ static BOOL CALLBACK start(INIT_ONCE *once, void *parameter, void **context)
         .size = sizeof options,
         .find_listener = vipool_listener_find,
     };
-    /* If a value does not fit, the result is at least the capacity. */
+    /* If a value does not fit, GetEnvironmentVariableW returns at least the capacity. */
     DWORD map_length = GetEnvironmentVariableW(L"VIPOOL_MAP", map, 1024);
     DWORD lease_length = GetEnvironmentVariableA("VIPOOL_LEASE", lease, sizeof lease);
     DWORD path_length = GetModuleFileNameW(NULL, path, 1024);

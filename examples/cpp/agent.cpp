@@ -1,6 +1,6 @@
-// A server agent: it creates the map of this server from farm.toml and holds it exclusively. It opens
-// a session at each logon and closes it at each logoff. In this example the events of the operating
-// system are lines on standard input:
+// A server agent: it creates the map of this server from farm.toml and holds the map exclusively.
+// It opens a session at each logon and closes the session at each logoff. In this example, the
+// events of the operating system are lines on standard input:
 //
 //     agent FARM.TOML HOST MAP-DIRECTORY
 //     logon 7 ada | logoff 7 | reserve 10.0.5.20 ada | drain 10.0.5.0/24 | tick | status
@@ -35,14 +35,14 @@ void on_event(void *, const vipool_event *event) noexcept
         case VIPOOL_EVENT_LOW_WATER:
             std::cout << "event: few addresses are left\n";
             break;
-        default: // An event of a newer library.
+        default: // A newer library may report events that this program does not know.
             break;
         }
     } catch (...) {
     }
 }
 
-// Answers of this agent for reaping: it has no sockets and no leaders.
+// The callbacks of the probe for reaping. They report no sockets and no dead leaders.
 std::uint32_t has_sockets(void *, const vipool_ip *) noexcept { return 0; }
 
 void print_status(const vipool::map &map)
