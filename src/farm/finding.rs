@@ -1,7 +1,7 @@
-//! Findings about a farm, and their presentation.
+//! Findings about a farm, and how they are displayed.
 //!
-//! A finding names its key (`range[1].addresses[0]`). Its position in the file comes from the
-//! positions that were recorded while the file was read.
+//! A finding names its key (`range[1].addresses[0]`). The reader of the file records the position
+//! of each key, and a finding takes its position from this record.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -34,7 +34,7 @@ pub struct Finding {
     pub code: &'static str,
     /// The key, such as `range[1].addresses[0]` (indices begin at 0). Empty for the whole file.
     pub key: String,
-    /// The value. May be empty.
+    /// The value that caused the finding. May be empty.
     pub value: String,
     /// The description of the problem.
     pub message: String,
@@ -88,7 +88,8 @@ impl fmt::Display for Finding {
     }
 }
 
-/// The findings about one file, in the order of the file, with the source text for displaying them.
+/// The findings about one file, in the order of the file. The report contains the source text to
+/// display the lines of the findings.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     file: Option<PathBuf>,
@@ -143,7 +144,7 @@ impl Report {
         self.findings.sort_by_key(|finding| finding.position.map(|position| position.start));
     }
 
-    /// Removes findings on lines that also have a finding with this code.
+    /// On each line that has a finding with this code, removes all other findings.
     pub(super) fn drop_beside(&mut self, code: &str) {
         let line = |finding: &Finding| finding.position.map(|position| position.line);
         let lines: HashSet<_> = self.findings.iter().filter(|f| f.code == code).map(line).collect();
@@ -198,7 +199,7 @@ impl Report {
         let line = self.source.lines().nth(position.line - 1).unwrap_or_default();
         let number = position.line.to_string();
         let gutter = " ".repeat(number.len());
-        // Tabs stay tabs, so that the caret is below the value.
+        // The indent keeps tabs, so that the caret is below the value.
         let indent: String = line
             .chars()
             .take(position.column - 1)
@@ -261,7 +262,7 @@ pub(super) fn suggest<'n>(name: &str, known: impl Iterator<Item = &'n str> + Clo
     }
 }
 
-/// Returns a name as part of a key. It is quoted if TOML requires quotes.
+/// Returns a name as part of a key, in quotes if TOML requires them.
 pub(super) fn key_part(name: &str) -> String {
     let is_bare = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if !name.is_empty() && name.chars().all(is_bare) {

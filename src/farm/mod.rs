@@ -1,8 +1,9 @@
 //! farm.toml: one file for a whole farm, the same on every server.
 //!
-//! A [`Farm`] contains plain values. They come from the file ([`Farm::load`], [`Farm::parse`]) or
-//! from the caller. [`Farm::validate`] checks the values; the file only adds their positions.
-//! [`Farm::plan`] compiles the plan for the map of one server.
+//! A [`Farm`] contains plain values. The values come from the file ([`Farm::load`],
+//! [`Farm::parse`]) or from the caller. [`Farm::validate`] checks the values. If they come from a
+//! file, each finding also has a position in the file. [`Farm::plan`] compiles the plan for the map
+//! of one server.
 //!
 //! ```
 //! use vipool::farm::Farm;
@@ -54,8 +55,9 @@ pub const LOOPBACK_POOL: &str = "loopback";
 
 /// The number of addresses of an IPv6 pool without [`PoolOptions::max_addresses`].
 ///
-/// Each address is added to an interface. The time that Linux takes for one grows with their
-/// number: 4,096 take eleven seconds, 16,384 take three minutes.
+/// `vipool up` adds each address to an interface. The time that Linux needs to add one address
+/// grows with the number of addresses: 4,096 addresses take eleven seconds, 16,384 addresses take
+/// three minutes.
 pub const DEFAULT_MAX_IPV6_ADDRESSES: u32 = 4096;
 
 /// The configuration of a farm of servers. Every field except the ranges and the programs has a
@@ -85,7 +87,8 @@ pub const DEFAULT_MAX_IPV6_ADDRESSES: u32 = 4096;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Farm {
-    /// The servers. A farm without servers is one machine of any name, with every range.
+    /// The servers. A farm without servers is one machine of any name, and this machine uses every
+    /// range.
     pub servers: Vec<Server>,
     /// The ranges of the servers.
     pub ranges: Vec<ServerRange>,
@@ -170,16 +173,17 @@ pub struct NetworkOptions {
 pub struct RewriteOptions {
     /// The flags. Default: all off.
     pub flags: RewriteFlags,
-    /// UDP ports whose wildcard binds are kept (row 26). Default: 5353, 1900, 3702, 5355, 67 and 68
-    /// (mDNS, SSDP, WS-Discovery, LLMNR, DHCP).
+    /// UDP ports on which a bind to the wildcard address is not rewritten (row 26). Default: 5353,
+    /// 1900, 3702, 5355, 67 and 68 (mDNS, SSDP, WS-Discovery, LLMNR, DHCP).
     pub wildcard_udp_ports: Vec<PortRange>,
     /// Ports that programs bind, in addition to the `own-ports` of the programs. `vipool up`
-    /// reserves them, so that the kernel does not use them for outgoing connections. Default: none.
+    /// reserves all these ports, so that the kernel does not use them for outgoing connections.
+    /// Default: none.
     pub fixed_ports: Vec<PortRange>,
 }
 
-/// The defaults of `[sessions]`. The cool-down of 120 seconds is twice the time for which Linux keeps
-/// a closed TCP connection.
+/// The defaults of `[sessions]`. The cool-down of 120 seconds is twice the time for which Linux
+/// keeps a closed TCP connection.
 pub const DEFAULT_SETTINGS: Settings = Settings {
     cool_down: 120,
     check_in_use: true,
@@ -298,22 +302,22 @@ impl Default for RewriteOptions {
 }
 
 impl Farm {
-    /// Returns the server with this host name: an equal name, or else a name that is equal without
-    /// its domain.
+    /// Returns the server with this host name. If no server has this name, returns a server whose
+    /// name is equal without the domain.
     pub fn find_server(&self, host: &str) -> Option<&Server> {
         let short = |name: &str| name.split('.').next().unwrap_or_default().to_ascii_lowercase();
         let exact = self.servers.iter().find(|server| server.name.eq_ignore_ascii_case(host));
         exact.or_else(|| {
             self.servers.iter().find(|server| {
-                // Full names in two domains are two hosts.
+                // Two full names with different domains belong to different hosts.
                 let has_short_name = !server.name.contains('.') || !host.contains('.');
                 has_short_name && short(&server.name) == short(host)
             })
         })
     }
 
-    /// Returns the ranges of a server, each with its index in [`Farm::ranges`]. `None` is the machine
-    /// of a farm without servers.
+    /// Returns the ranges of a server, each with its index in [`Farm::ranges`]. `None` means the
+    /// machine of a farm without servers.
     pub fn ranges_for<'f>(
         &'f self,
         server: Option<&'f Server>,
@@ -328,7 +332,7 @@ impl Farm {
     }
 
     /// Returns the ports that listed programs bind: [`RewriteOptions::fixed_ports`] and all
-    /// `own-ports`, sorted and without overlaps. `vipool up` reserves them.
+    /// `own-ports`, sorted and without overlaps. `vipool up` reserves these ports.
     pub fn fixed_ports(&self) -> Vec<PortRange> {
         let own = self.programs.iter().flat_map(|program| &program.own_ports);
         PortRange::merge(self.rewrite.fixed_ports.iter().chain(own))

@@ -13,11 +13,11 @@ use crate::range::{Range, subtract};
 /// The result of [`Farm::plan`] for one server.
 #[derive(Clone, Debug, Default)]
 pub struct ServerPlan {
-    /// The contents of its map.
+    /// The contents of the server's map.
     pub plan: Plan,
     /// The addresses of each interface. Empty if the interfaces are unknown.
     pub assignments: Vec<Assignment>,
-    /// The findings in addition to those of [`Farm::validate`]: an error for each range without an
+    /// The findings that [`Farm::validate`] does not report: an error for each range without an
     /// interface. The plan contains the other ranges.
     pub findings: Vec<Finding>,
 }
@@ -25,9 +25,9 @@ pub struct ServerPlan {
 impl Farm {
     /// Returns the plan of the server with this host name.
     ///
-    /// With the interfaces of the server, each range is assigned to the interface of its subnet, and
-    /// addresses that no session can use there are removed. Without them (`None`: no privilege, or
-    /// another machine) the ranges are used as they are.
+    /// If `interfaces` contains the interfaces of the server, the function assigns each range to
+    /// the interface of its subnet and removes the addresses that no session can use there. If
+    /// `interfaces` is `None` (no privilege, or another machine), the ranges do not change.
     ///
     /// A server that is not enabled has no pools and no programs.
     pub fn plan(&self, host: &str, interfaces: Option<&[Interface]>) -> ServerPlan {
@@ -113,8 +113,8 @@ impl Farm {
         options.and_then(|options| options.max_addresses).unwrap_or(default)
     }
 
-    /// Returns the addresses without the excluded ones and those that no session can use in the known
-    /// subnets.
+    /// Returns the addresses except the excluded addresses and the addresses that no session can
+    /// use in the known subnets.
     pub(super) fn usable(&self, addresses: &[Range], exclude: &[Range]) -> Vec<Range> {
         let unusable = self.network.subnets.iter().copied().flat_map(unusable).map(Range::from);
         subtract(&subtract(addresses, exclude), &unusable.collect::<Vec<_>>())
@@ -122,8 +122,8 @@ impl Farm {
 
     /// Returns the pool of loopback addresses, or `None` if there are no loopback ranges.
     pub(super) fn loopback_pool(&self) -> Option<Pool> {
-        // 127.0.0.1 is shared by all programs. The ends of 127.0.0.0/8 are its network and broadcast
-        // addresses.
+        // All programs share 127.0.0.1. The first and last address of 127.0.0.0/8 are its network
+        // and broadcast addresses.
         let usable: Range = "127.0.0.2-127.255.255.254".parse().expect("a range");
         let inside = self.loopback.ranges.iter().filter_map(|range| usable.intersection(range));
         let ranges = subtract(&inside.collect::<Vec<_>>(), &self.loopback.exclude);

@@ -1,5 +1,5 @@
-//! Typed values from TOML tables. A wrong value becomes a finding and then counts as absent, so that
-//! one pass reports every error.
+//! Reads typed values from TOML tables. A wrong value is reported as a finding and then counts as
+//! absent, so that one pass reports every error.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -28,10 +28,11 @@ pub(super) struct Value<'t> {
     value: &'t Spanned<DeValue<'t>>,
 }
 
-/// A table. Known keys are taken one by one; the keys that remain at the end are unknown.
+/// A table. [`Section::take`] marks each known key. [`Section::finish`] reports the keys that are
+/// not marked.
 pub(super) struct Section<'t> {
     key: String,
-    /// `None` if the file has no such table.
+    /// `None` if the file does not contain the table.
     table: Option<&'t DeTable<'t>>,
     known: Vec<&'static str>,
 }
@@ -64,7 +65,7 @@ impl<'s> TomlReader<'s> {
         None
     }
 
-    /// Reports a value that has the right type but is wrong.
+    /// Reports a value that has the right type but is not valid.
     pub fn value_error(&mut self, value: &Value<'_>, message: String, remedy: impl Into<String>) {
         let finding = Finding::new(VALUE_ERROR, &value.key, value.display_text(), message, remedy);
         self.push(finding, value.value.span());
@@ -147,8 +148,8 @@ impl<'s> TomlReader<'s> {
         self.parsed(value, "write a port (7000) or a range (\"7000-7010\"), from 1 to 65535")
     }
 
-    /// Reads the items of an array. Items with errors are left out. A value that is not an array
-    /// counts as its only item.
+    /// Reads the items of an array, without the items that have errors. A value that is not an
+    /// array counts as an array with this value as its only item.
     pub fn list<T>(
         &mut self,
         value: Option<Value<'_>>,
@@ -161,7 +162,7 @@ impl<'s> TomlReader<'s> {
         };
         let mut list = Vec::new();
         for item in array.iter() {
-            // The index is that of the result, so that keys match the values of the farm.
+            // The key contains the index in the result, so that keys match the values of the farm.
             let item = self.value(format!("{}[{}]", value.key, list.len()), item);
             list.extend(read(self, item));
         }

@@ -1,5 +1,5 @@
-//! Conversion of farm.toml to a [`Farm`]: the key of each field. Relations between values are
-//! checked in `validate`.
+//! Converts farm.toml to a [`Farm`]. This module reads each value by its key. The module `validate`
+//! checks the relations between values.
 
 use std::io::Read;
 use std::net::IpAddr;
@@ -20,12 +20,13 @@ use crate::policy::{Features, PoolRule, Program, ProgramFlags};
 use crate::pool::Reservation;
 use crate::range::Range;
 
-/// The largest file that is read. The file of a thousand servers has a tenth of this size.
+/// The maximum size of a file in bytes. The file of a farm with a thousand servers has a tenth of
+/// this size.
 const MAX_FILE: u64 = 4 << 20;
 
 impl Farm {
-    /// Reads and validates a file. Values with errors are reported and count as absent. A file that
-    /// cannot be opened results in an empty farm and an error in the report.
+    /// Reads and validates a file. Reports values with errors and treats them as absent. A file
+    /// that cannot be opened results in an empty farm and an error in the report.
     pub fn load(file: &Path) -> (Farm, Report) {
         let (farm, report) = match read(file) {
             Ok(bytes) => parse_bytes(&bytes),
@@ -54,8 +55,8 @@ impl Farm {
             finding.position = Some(position(text, span.start, span.end));
             finding
         }));
-        // A value with an error is not also reported as missing, and a line with a syntax error
-        // has no other findings.
+        // Do not report a value with an error as missing too. Report no other findings on a line
+        // with a syntax error.
         let read_findings = reader.findings;
         let mut validation_findings = farm.validate();
         validation_findings.retain(|finding| {
@@ -311,7 +312,7 @@ fn program(r: &mut TomlReader<'_>, s: &mut Section<'_>) -> Program {
     }
 }
 
-/// Reads the flags that are declared in `policy::flags`.
+/// Reads the flags that `policy::flags` declares.
 struct FlagReader<'r, 's, 'f, 't> {
     reader: &'r mut TomlReader<'s>,
     section: &'f mut Section<'t>,
@@ -337,7 +338,7 @@ fn features(r: &mut TomlReader<'_>, value: Value<'_>) -> Features {
     Features::from_bits(bits.iter().fold(0, |all, bit| all | bit))
 }
 
-/// Reads a table. If it is absent, every value has its default.
+/// Reads a table. If the table is absent, every value has its default.
 fn section<T>(
     r: &mut TomlReader<'_>,
     parent: &mut Section<'_>,

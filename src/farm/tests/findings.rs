@@ -3,7 +3,7 @@
 use crate::farm::{Farm, Level};
 use crate::pool::PoolKind;
 
-/// A farm without findings, so that a row shows only its own finding.
+/// A farm without findings, so that each case has only its own finding.
 const SERVER: &str = "[server.ts1]\n[[range]]\naddresses = \"10.0.5.10-10.0.5.99\"\n";
 const PROGRAM: &str = "[[program]]\npath = \"/usr/bin/app\"\n";
 

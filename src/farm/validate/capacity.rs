@@ -8,8 +8,8 @@ use crate::pool::MAX_SLOTS;
 use crate::range::Range;
 
 impl Farm {
-    /// Reports a server that lacks addresses for its sessions. `None` is the machine of a farm
-    /// without servers.
+    /// Reports a server that has too few addresses for its sessions. `None` means the machine of a
+    /// farm without servers.
     pub(super) fn validate_capacity(&self, server: Option<&Server>, found: &mut Vec<Finding>) {
         if server.is_some_and(|server| !server.enabled) {
             return;

@@ -23,11 +23,11 @@ const fn warning(code: &'static str) -> (Level, &'static str) {
     (Level::Warning, code)
 }
 
-/// The maximum length of a user name in bytes, as recorded with a session.
+/// The maximum length of a user name in bytes. A session record has room for no more.
 const MAX_USER_LENGTH: usize = 63;
 
 impl Farm {
-    /// Returns the findings about the farm. No machine is accessed.
+    /// Returns the findings about the farm. Does not access any server.
     pub fn validate(&self) -> Vec<Finding> {
         let mut found = Vec::new();
         self.validate_servers(&mut found);
@@ -104,7 +104,7 @@ impl Farm {
                 }
             }
         }
-        // Each pool counts once per family; the loopback pool is one more.
+        // Each pool counts twice, once per family. The loopback pool counts once.
         if self.pool_names().count() * 2 + 1 > MAX_POOLS {
             let max = (MAX_POOLS - 1) / 2;
             let message = format!("a farm has at most {max} pools");

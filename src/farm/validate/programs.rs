@@ -7,7 +7,7 @@ use crate::policy::path::{PatternKind, pattern_kind, same_name, same_path};
 use crate::policy::{Features, LoopbackConnect, PathStyle, PortRange, Program, WildcardBind};
 
 /// The default range of ports for outgoing connections on Linux (`ip_local_port_range` in ip(7)).
-/// It contains most of the range of Windows, 49152-65535.
+/// This range contains most of the default range of Windows, 49152-65535.
 const EPHEMERAL: PortRange = PortRange { first: 32768, last: 60999 };
 
 impl Farm {
@@ -64,7 +64,7 @@ fn validate_pattern(key: &str, pattern: &str, found: &mut Vec<Finding>) {
     found.push(Finding::new(code, key, pattern, message, remedy));
 }
 
-/// Returns whether two rules match the same programs, on one of the systems.
+/// Returns whether two rules match the same programs on Linux or on Windows.
 fn same_rule(a: &Program, b: &Program) -> bool {
     let same_pattern = |a: &str, b: &str| {
         let (a, b) = (a.as_bytes(), b.as_bytes());

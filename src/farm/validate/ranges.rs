@@ -16,7 +16,7 @@ const TAKEN_LOOPBACK: [(Ipv4Addr, &str); 4] = [
     (Ipv4Addr::new(127, 0, 1, 1), "the host name on Debian"),
 ];
 
-/// Addresses that no host of a network can have, with their purpose.
+/// Addresses that no host of a network can have, with the reason.
 const NOT_HOSTS: [(&str, &str); 6] = [
     ("0.0.0.0/8", "this network"),
     ("127.0.0.0/8", "loopback"),
@@ -153,7 +153,7 @@ impl Farm {
         }
     }
 
-    /// Reports overlaps, in one pass over the sorted ranges.
+    /// Reports overlaps of ranges. The function compares the sorted ranges in one pass.
     pub(super) fn validate_overlaps(&self, found: &mut Vec<Finding>) {
         let mut all: Vec<(Range, usize, usize)> = self
             .ranges
