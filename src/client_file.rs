@@ -10,7 +10,7 @@ use std::io::{self, Read, Write as _};
 use std::net::IpAddr;
 use std::path::Path;
 
-use crate::os::trust;
+use crate::os::trusted_file;
 use crate::os::users::UserId;
 use crate::session::Handle;
 
@@ -55,7 +55,7 @@ pub fn write(
 ) -> io::Result<()> {
     remove(directory, handle)?;
     let path = directory.join(Name::of(handle).text());
-    let mut file = trust::create_for_user(&path, owner.as_ref())?;
+    let mut file = trusted_file::create_for_user(&path, owner.as_ref())?;
     file.write_all(client.to_string().as_bytes())
 }
 
@@ -63,7 +63,7 @@ pub fn write(
 /// the owner of the file is not trusted. Allocates nothing on Unix.
 pub fn read(directory: &Path, handle: &Handle) -> Option<IpAddr> {
     let mut text = [0; 64];
-    let mut file = trust::open(directory, Name::of(handle).text(), false).ok()?;
+    let mut file = trusted_file::open(directory, Name::of(handle).text(), false).ok()?;
     let length = file.read(&mut text).ok()?;
     str::from_utf8(text.get(..length)?).ok()?.parse().ok()
 }

@@ -1,11 +1,11 @@
-//! Network interfaces as plain values, and which of them a range belongs to.
+//! Network interfaces as plain values, and the interface that a range belongs to.
 //!
-//! A range belongs to the interface whose subnet holds all of it; of nested subnets the one with
-//! the longest prefix. What can't be given out on that subnet is cut away: its network and
-//! broadcast address and the host's own addresses.
+//! A range belongs to the interface whose subnet contains the whole range. If subnets are nested, the
+//! longest prefix wins. The network and broadcast address of the subnet and the host's own addresses
+//! are not usable and are removed from the range.
 //!
-//! Addresses that vipool itself has put on an interface are not the host's own: who asks the
-//! system for its interfaces leaves them out.
+//! Addresses that vipool added to an interface are not the host's own. The caller removes them from
+//! the list of interfaces.
 
 use std::net::IpAddr;
 
@@ -13,40 +13,40 @@ use ipnet::IpNet;
 
 use crate::range::{Range, subtract};
 
-/// A network interface with its addresses and prefixes.
+/// A network interface and its addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
-    /// The kernel's number for it.
+    /// The index of the interface in the kernel.
     pub index: u32,
-    /// Its name, such as `eth0`.
+    /// The name, such as `eth0`.
     pub name: String,
-    /// Its addresses, each with the prefix length of its subnet.
+    /// The addresses, each with the prefix length of its subnet.
     pub addresses: Vec<IpNet>,
 }
 
-/// What one interface carries of the ranges that were asked for.
+/// The usable addresses of some ranges on one subnet of one interface. [`assign`] returns it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Assignment {
-    /// The kernel's number for the interface.
+    /// The index of the interface in the kernel.
     pub index: u32,
-    /// The interface's name.
+    /// The name of the interface.
     pub interface: String,
-    /// The subnet that the ranges belong to.
+    /// The subnet that contains the ranges.
     pub subnet: IpNet,
-    /// The usable addresses, in order. May be empty.
+    /// The usable addresses, sorted. The list may be empty.
     pub ranges: Vec<Range>,
 }
 
-/// Why a range belongs to no interface.
+/// The reason why a range belongs to no interface.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MatchError {
-    /// No interface has an address in a subnet that the range touches.
+    /// No subnet of an interface contains an address of the range.
     #[error("no interface has an address in the subnet of {0}")]
     NoInterface(Range),
-    /// Several interfaces are in the same subnet.
-    #[error("{range} belongs to {subnet}, which several interfaces are in: {}", .interfaces.join(", "))]
+    /// Several interfaces have an address in the same subnet.
+    #[error("{range} belongs to {subnet}, but several interfaces are in that subnet: {}", .interfaces.join(", "))]
     Tie {
         /// The range.
         range: Range,
@@ -55,19 +55,19 @@ pub enum MatchError {
         /// The names of the interfaces.
         interfaces: Vec<String>,
     },
-    /// A part of the range is in a subnet of its own.
+    /// A subnet contains only a part of the range.
     #[error("{range} is not inside one subnet: only a part of it is in {subnet} of {interface}")]
     Spans {
         /// The range.
         range: Range,
-        /// The subnet that holds a part of it.
+        /// The subnet that contains a part of the range.
         subnet: IpNet,
-        /// The interface that is in that subnet.
+        /// The name of the interface in that subnet.
         interface: String,
     },
 }
 
-/// The interface that a range belongs to, and the subnet.
+/// Returns the interface and the subnet that a range belongs to.
 ///
 /// ```
 /// use vipool::interface::{Interface, interface_of};
@@ -84,35 +84,39 @@ pub enum MatchError {
 /// ```
 ///
 /// # Errors
-/// When no subnet holds the whole range, when a longer prefix holds a part of it, and when several
-/// interfaces are in the same subnet.
+/// Fails if no subnet contains the whole range, if a longer prefix contains a part of it, or if
+/// several interfaces are in the subnet.
 pub fn interface_of<'i>(
     range: &Range,
     interfaces: &'i [Interface],
 ) -> Result<(&'i Interface, IpNet), MatchError> {
-    let touched: Vec<_> = interfaces
+    let candidates: Vec<_> = interfaces
         .iter()
         .flat_map(|interface| interface.addresses.iter().map(move |net| (interface, net.trunc())))
         .filter(|(_, subnet)| Range::from(*subnet).intersection(range).is_some())
         .collect();
-    let holds = |subnet: &IpNet| Range::from(*subnet).intersection(range) == Some(*range);
-    // A prefix of full length is an address without a subnet: it can't divide a range.
-    let part = touched
+    let contains_range = |subnet: &IpNet| Range::from(*subnet).intersection(range) == Some(*range);
+    // A prefix of full length is an address without a subnet, so it does not divide a range.
+    let partial = candidates
         .iter()
-        .filter(|(_, subnet)| !holds(subnet) && subnet.prefix_len() < subnet.max_prefix_len())
+        .filter(|(_, subnet)| {
+            !contains_range(subnet) && subnet.prefix_len() < subnet.max_prefix_len()
+        })
         .max_by_key(|(_, subnet)| subnet.prefix_len());
-    let whole = touched
+    let containing = candidates
         .iter()
-        .filter(|(_, subnet)| holds(subnet))
+        .filter(|(_, subnet)| contains_range(subnet))
         .max_by_key(|(_, subnet)| subnet.prefix_len());
-    match (whole, part) {
+    match (containing, partial) {
         (None, None) => Err(MatchError::NoInterface(*range)),
-        (Some((_, whole)), Some((interface, part))) if part.prefix_len() > whole.prefix_len() => {
-            Err(spans(*range, *part, interface))
+        (Some((_, containing)), Some((interface, partial)))
+            if partial.prefix_len() > containing.prefix_len() =>
+        {
+            Err(spans_error(*range, *partial, interface))
         }
-        (None, Some((interface, part))) => Err(spans(*range, *part, interface)),
-        (Some((found, subnet)), _) => {
-            let mut names: Vec<_> = touched
+        (None, Some((interface, partial))) => Err(spans_error(*range, *partial, interface)),
+        (Some((interface, subnet)), _) => {
+            let mut names: Vec<_> = candidates
                 .iter()
                 .filter(|(_, other)| other == subnet)
                 .map(|(interface, _)| interface.name.clone())
@@ -121,19 +125,21 @@ pub fn interface_of<'i>(
             if names.len() > 1 {
                 return Err(MatchError::Tie { range: *range, subnet: *subnet, interfaces: names });
             }
-            Ok((found, *subnet))
+            Ok((interface, *subnet))
         }
     }
 }
 
-fn spans(range: Range, subnet: IpNet, interface: &Interface) -> MatchError {
+fn spans_error(range: Range, subnet: IpNet, interface: &Interface) -> MatchError {
     MatchError::Spans { range, subnet, interface: interface.name.clone() }
 }
 
-/// The addresses of a subnet that no session can have: the network and the broadcast address of
-/// IPv4, the subnet-router anycast address of IPv6 (RFC 4291, 2.6.1). Point-to-point subnets (/31
-/// of RFC 3021, /127 of RFC 6164) and single addresses have none.
-pub fn unusable(subnet: IpNet) -> impl Iterator<Item = IpAddr> {
+/// Returns the addresses of a subnet that no session can use.
+///
+/// These are the network and the broadcast address of IPv4, and the subnet-router anycast address of
+/// IPv6 (RFC 4291, 2.6.1). Point-to-point subnets (/31 of RFC 3021, /127 of RFC 6164) and single
+/// addresses have none.
+pub fn reserved_addresses(subnet: IpNet) -> impl Iterator<Item = IpAddr> {
     let has_hosts = subnet.prefix_len() + 2 <= subnet.max_prefix_len();
     let (network, broadcast) = match subnet {
         IpNet::V4(_) => (Some(subnet.network()), Some(subnet.broadcast())),
@@ -142,28 +148,32 @@ pub fn unusable(subnet: IpNet) -> impl Iterator<Item = IpAddr> {
     [network, broadcast].into_iter().flatten().filter(move |_| has_hosts)
 }
 
-/// What is usable of some ranges, per interface and subnet in the order of the ranges, and what
-/// belongs to no interface. Touches no address one by one: an IPv6 /64 costs what a /32 costs.
+/// Returns the usable addresses of the ranges, grouped by interface and subnet in the order of the
+/// ranges, and an error for each range that belongs to no interface.
+///
+/// The function does not iterate over addresses, so an IPv6 /64 costs the same as a /32.
+#[must_use]
 pub fn assign(
     ranges: &[Range],
     exclude: &[Range],
     interfaces: &[Interface],
 ) -> (Vec<Assignment>, Vec<MatchError>) {
-    let own = interfaces.iter().flat_map(|interface| &interface.addresses).map(IpNet::addr);
-    let mut holes: Vec<Range> = own.map(Range::from).collect();
+    let host_addresses =
+        interfaces.iter().flat_map(|interface| &interface.addresses).map(IpNet::addr);
+    let mut holes: Vec<Range> = host_addresses.map(Range::from).collect();
     holes.extend(exclude);
     let mut assignments: Vec<Assignment> = Vec::new();
     let mut errors = Vec::new();
     for range in ranges {
         let (interface, subnet) = match interface_of(range, interfaces) {
-            Ok(found) => found,
+            Ok(matched) => matched,
             Err(error) => {
                 errors.push(error);
                 continue;
             }
         };
-        let unusable: Vec<Range> = unusable(subnet).map(Range::from).collect();
-        let usable = subtract(&subtract(&[*range], &holes), &unusable);
+        let reserved: Vec<Range> = reserved_addresses(subnet).map(Range::from).collect();
+        let usable = subtract(&subtract(&[*range], &holes), &reserved);
         match assignments.iter_mut().find(|a| a.index == interface.index && a.subnet == subnet) {
             Some(assignment) => assignment.ranges.extend(usable),
             None => assignments.push(Assignment {
@@ -185,8 +195,8 @@ mod tests {
     use super::*;
 
     fn interfaces(table: &[(&str, &[&str])]) -> Vec<Interface> {
-        let interface = |(place, (name, addresses)): (usize, &(&str, &[&str]))| Interface {
-            index: place as u32 + 1,
+        let interface = |(position, (name, addresses)): (usize, &(&str, &[&str]))| Interface {
+            index: position as u32 + 1,
             name: (*name).into(),
             addresses: addresses.iter().map(|net| net.parse().unwrap()).collect(),
         };
@@ -198,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn which_interface() {
+    fn longest_containing_prefix_wins() {
         let office = interfaces(&[
             ("lo", &["127.0.0.1/8", "::1/128"]),
             ("eth0", &["10.0.5.1/16", "10.0.5.2/16", "2001:db8::1/64"]),
@@ -215,7 +225,7 @@ mod tests {
             ("10.0.255.0-10.1.0.9", Err("only a part of it is in 10.0.0.0/16 of eth0")),
             ("10.0.0.0/16", Err("only a part of it is in 10.0.9.0/24 of eth1")),
             ("10.2.0.0/16", Err("no interface has an address in the subnet of")),
-            ("192.168.1.10", Err("several interfaces are in: eth2, eth3")),
+            ("192.168.1.10", Err("several interfaces are in that subnet: eth2, eth3")),
             ("172.16.0.0/31", Ok("ppp0")),
             ("10.0.5.77", Ok("eth1")),
             ("2001:db8::/64", Ok("eth0")),
@@ -236,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_away() {
+    fn reserved_own_and_excluded_addresses_are_removed() {
         type Row = (
             &'static str,
             &'static [&'static str],
@@ -264,20 +274,20 @@ mod tests {
             ),
             ("2001:db8::1/127", &["2001:db8::/127"], &[], &["2001:db8::"]),
         ];
-        for (own, asked, exclude, usable) in table {
+        for (own, requested, exclude, usable) in table {
             let (assignments, errors) =
-                assign(&ranges(asked), &ranges(exclude), &interfaces(&[("eth0", &[own])]));
+                assign(&ranges(requested), &ranges(exclude), &interfaces(&[("eth0", &[own])]));
             assert_eq!(errors, []);
-            assert_eq!(assignments[0].ranges, ranges(usable), "{own} {asked:?}");
+            assert_eq!(assignments[0].ranges, ranges(usable), "{own} {requested:?}");
         }
     }
 
     #[test]
-    fn ranges_of_several_subnets() {
+    fn ranges_are_grouped_by_subnet() {
         let office =
             interfaces(&[("eth0", &["10.0.5.1/24", "10.0.6.1/24"]), ("eth1", &["10.0.7.1/24"])]);
-        let asked = ranges(&["10.0.7.9", "10.0.6.9", "10.0.5.9", "10.0.5.7", "10.0.9.9"]);
-        let (assignments, errors) = assign(&asked, &[], &office);
+        let requested = ranges(&["10.0.7.9", "10.0.6.9", "10.0.5.9", "10.0.5.7", "10.0.9.9"]);
+        let (assignments, errors) = assign(&requested, &[], &office);
         let found: Vec<_> = assignments
             .iter()
             .map(|a| (&*a.interface, a.subnet.to_string(), a.ranges.clone()))

@@ -1,21 +1,48 @@
-//! An IP address of its own for every session on a multi-user server.
+//! Leases an IP address of its own to every session on a multi-user server.
 //!
-//! `vipool` is a library and a file, as SQLite is: whoever opens a session links the library, and
-//! hook layers inside applications map the file read-only. No daemon has to run.
+//! Two users of one server can then run the same program on the same port. `vipool` is a library
+//! and a file. A program that opens sessions links the library and writes the file. Hook layers
+//! inside applications, and monitors, map the file read-only. No daemon runs.
 //!
-//! The way of an address, one module each:
+//! This program opens a session and closes it. The map is in memory;
+//! [`Map::create`](map::Map::create) creates one in a directory, which other processes open.
 //!
-//! 1. `farm`: farm.toml, one file for a whole farm, and all of its validation;
-//! 2. [`range`], [`pool`]: reserved ranges, and the usable addresses of one server;
-//! 3. [`interface`]: the network interface whose subnet a range belongs to;
-//! 4. [`map`]: the map file, from which [`session`]s are given addresses and to which they return
-//!    them;
-//! 5. [`policy`]: the process list and all else that a hook layer goes by;
-//! 6. [`rewrite`]: what becomes of the address in each socket call.
+//! ```
+//! use vipool::Tick;
+//! use vipool::map::{Map, OpenOptions, Plan};
+//! use vipool::pool::{MAX_SLOTS, Pool, PoolKind};
 //!
-//! Functions over plain values in the middle, the operating system at the edges (`os`), `unsafe`
-//! in `os` and the C ABI only.
+//! let range = "10.0.5.10-10.0.5.99".parse()?;
+//! let pool = Pool::new("default", PoolKind::VirtualIp, &[range], MAX_SLOTS)?;
+//! let map = Map::in_memory(&Plan::new([pool]))?;
+//!
+//! let session = "7".parse()?;
+//! let opened = map.open_session(session, &OpenOptions::new().with_user("ada"), Tick::now())?;
+//! for lease in &opened.leases {
+//!     println!("{session} has {}", lease.address);
+//! }
+//! map.close_session(session, Tick::now())?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Modules, in the order of the data flow
+//!
+//! 1. `farm` parses and validates farm.toml, the configuration of all servers.
+//! 2. [`range`] and [`pool`] hold reserved addresses and the usable addresses of one server.
+//! 3. [`interface`] finds the network interface whose subnet contains a range.
+//! 4. [`map`] allocates the addresses of the pools to sessions and stores the leases in a file.
+//!    [`session`] holds session ids, handles and leases.
+//! 5. [`policy`] decides which programs use the addresses of their session.
+//! 6. [`rewrite`] decides what a socket call of such a program does.
+//!
+//! [`system`], `discovery` and [`client_file`] read the machine on behalf of agents and hooks.
+//!
+//! # Features
+//!
+//! - `farm` (default): the module `farm`. Hook layers leave it out, so that they contain no parser.
+//! - `capi`: the module `capi`, the C ABI of `include/vipool.h`.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
 
 pub mod client_file;
@@ -44,6 +71,6 @@ pub use time::Tick;
 #[cfg(feature = "capi")]
 pub mod capi;
 
-/// What a user is told when no address is left, word for word.
+/// The message for a user whose session gets no address because none is available.
 pub const EXHAUSTED_MESSAGE: &str =
     "No virtual IP address is available for this session, please contact your administrator.";

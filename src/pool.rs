@@ -145,7 +145,7 @@ impl Pool {
                     .and_then(|last| Range::new(range.first(), last)),
             };
             if let Some(used) = used {
-                new_ranges = new_ranges.iter().flat_map(|range| range.without(&used)).collect();
+                new_ranges = new_ranges.iter().flat_map(|range| range.difference(&used)).collect();
             }
         }
         let is_kept = |slot: &u32| {

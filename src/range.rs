@@ -1,7 +1,8 @@
-//! Ranges of addresses: CIDR or first-last, IPv4 or IPv6, and arithmetic on them.
+//! Ranges of IP addresses and set operations on them.
 //!
-//! A range never mixes families and its first address is never above its last. Nothing here
-//! iterates over addresses, so an IPv6 /64 costs what a /32 costs.
+//! The text form of a range is a CIDR prefix, first-last, or a single address. A range contains
+//! addresses of one family, and its first address is not above its last. No function iterates over
+//! addresses, so an IPv6 /64 costs the same as a /32.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,7 +10,7 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
-/// Addresses from `first` to `last`, both included, of one family.
+/// The addresses of one family from `first` to `last`, both included.
 ///
 /// ```
 /// use vipool::range::Range;
@@ -28,45 +29,55 @@ pub struct Range {
     last: IpAddr,
 }
 
-/// Why a text is not a range.
+/// The reason why a text is not a range.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RangeError {
-    /// Neither an address, a CIDR prefix nor first-last.
+    /// The text is neither an address, nor a CIDR prefix, nor first-last.
     #[error(
-        "{0:?} is not a range: write a CIDR prefix (10.0.5.0/24), first-last (10.0.5.10-10.0.5.99) or one address"
+        "{0:?} is not a range: write a CIDR prefix (10.0.5.0/24), first-last (10.0.5.10-10.0.5.99) \
+         or one address"
     )]
     Syntax(String),
-    /// A CIDR prefix with bits set behind the prefix length.
+    /// The CIDR prefix has bits set after the prefix length. The second value is the corrected prefix.
     #[error("{0} has host bits set: did you mean {1}?")]
     HostBits(String, IpNet),
-    /// First above last, or two families.
-    #[error("{0:?}: the first address must not be above the last, and both must be of one family")]
+    /// The first address is above the last, or the families differ.
+    #[error(
+        "{0:?} is not a range: the first address must not be above the last, and both must be of \
+         one family"
+    )]
     Order(String),
 }
 
 impl Range {
-    /// The range from `first` to `last`; `None` if they are of two families or out of order.
+    /// Returns the range from `first` to `last`, or `None` if the families differ or the order is
+    /// wrong.
+    #[must_use]
     pub fn new(first: IpAddr, last: IpAddr) -> Option<Self> {
         (first.is_ipv4() == last.is_ipv4() && first <= last).then_some(Self { first, last })
     }
 
-    /// The lowest address.
+    /// Returns the lowest address.
+    #[must_use]
     pub fn first(&self) -> IpAddr {
         self.first
     }
 
-    /// The highest address.
+    /// Returns the highest address.
+    #[must_use]
     pub fn last(&self) -> IpAddr {
         self.last
     }
 
-    /// Whether the address is one of these.
+    /// Returns whether the range contains the address.
+    #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         address.is_ipv4() == self.first.is_ipv4() && self.first <= address && address <= self.last
     }
 
-    /// The addresses in both.
+    /// Returns the addresses that both ranges contain.
+    #[must_use]
     pub fn intersection(&self, other: &Range) -> Option<Range> {
         if self.first.is_ipv4() != other.first.is_ipv4() {
             return None;
@@ -74,34 +85,39 @@ impl Range {
         Range::new(self.first.max(other.first), self.last.min(other.last))
     }
 
-    /// What is left of this range without the other: none, one or two ranges, in order.
-    pub fn without(&self, other: &Range) -> impl Iterator<Item = Range> + use<> {
+    /// Returns this range without the addresses of the other: no, one or two ranges, in order.
+    pub fn difference(&self, other: &Range) -> impl Iterator<Item = Range> + use<> {
         let pieces = match self.intersection(other) {
             None => [Some(*self), None],
-            Some(cut) => [
-                step(cut.first, -1).and_then(|last| Range::new(self.first, last)),
-                step(cut.last, 1).and_then(|first| Range::new(first, self.last)),
+            Some(common) => [
+                predecessor(common.first).and_then(|last| Range::new(self.first, last)),
+                successor(common.last).and_then(|first| Range::new(first, self.last)),
             ],
         };
         pieces.into_iter().flatten()
     }
 
-    /// How many addresses there are; 2^128 - 1 for all of IPv6, which holds one more.
+    /// Returns the number of addresses. The result is 2^128-1 for all of IPv6, which has one more.
+    #[must_use]
     pub fn count(&self) -> u128 {
         self.span().saturating_add(1)
     }
 
-    /// How many addresses there are, less one (an IPv6 range can hold 2^128).
+    /// Returns the distance between the last and the first address: the number of addresses minus
+    /// one. It has no overflow, because an IPv6 range has at most 2^128 addresses.
+    #[must_use]
     pub fn span(&self) -> u128 {
         bits(self.last) - bits(self.first)
     }
 
-    /// The address `offset` above the first, if it is in the range.
+    /// Returns the address that is `offset` above the first, or `None` if it is not in the range.
+    #[must_use]
     pub fn nth(&self, offset: u128) -> Option<IpAddr> {
-        (offset <= self.span()).then(|| with_bits(self.first, bits(self.first) + offset))
+        (offset <= self.span()).then(|| from_bits(self.first, bits(self.first) + offset))
     }
 
-    /// How far the address is above the first, if it is in the range.
+    /// Returns the distance of the address from the first, or `None` if it is not in the range.
+    #[must_use]
     pub fn offset_of(&self, address: IpAddr) -> Option<u128> {
         self.contains(address).then(|| bits(address) - bits(self.first))
     }
@@ -150,35 +166,36 @@ impl FromStr for Range {
     }
 }
 
-/// What is left of the ranges when all of the holes are cut out, in order.
+/// Returns the ranges without the addresses of the holes, sorted.
 ///
 /// ```
 /// use vipool::range::{Range, subtract};
 ///
 /// let range: Range = "10.0.5.0/24".parse()?;
-/// let left = subtract(&[range], &["10.0.5.0".parse()?, "10.0.5.100-10.0.5.255".parse()?]);
-/// assert_eq!(left, ["10.0.5.1-10.0.5.99".parse()?]);
+/// let rest = subtract(&[range], &["10.0.5.0".parse()?, "10.0.5.100-10.0.5.255".parse()?]);
+/// assert_eq!(rest, ["10.0.5.1-10.0.5.99".parse()?]);
 /// # Ok::<(), vipool::range::RangeError>(())
 /// ```
+#[must_use]
 pub fn subtract(ranges: &[Range], holes: &[Range]) -> Vec<Range> {
     let holes = union(holes);
-    let mut left = Vec::with_capacity(ranges.len());
+    let mut pieces = Vec::with_capacity(ranges.len());
     for range in ranges {
         let first = holes.partition_point(|hole| hole.last < range.first);
         let mut rest = Some(*range);
         for hole in holes[first..].iter().take_while(|hole| hole.first <= range.last) {
-            let Some(whole) = rest.take() else { break };
-            for piece in whole.without(hole) {
-                if piece.first < hole.first { left.push(piece) } else { rest = Some(piece) }
+            let Some(uncut) = rest.take() else { break };
+            for piece in uncut.difference(hole) {
+                if piece.first < hole.first { pieces.push(piece) } else { rest = Some(piece) }
             }
         }
-        left.extend(rest);
+        pieces.extend(rest);
     }
-    left.sort_unstable();
-    left
+    pieces.sort_unstable();
+    pieces
 }
 
-/// The same addresses in ranges that do not overlap, in order.
+/// Returns the same addresses as sorted ranges without overlaps.
 fn union(ranges: &[Range]) -> Vec<Range> {
     let mut sorted = ranges.to_vec();
     sorted.sort_unstable();
@@ -194,7 +211,7 @@ fn union(ranges: &[Range]) -> Vec<Range> {
     merged
 }
 
-/// The address as a number within its family.
+/// Returns the address as a number within its family.
 pub(crate) fn bits(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(v4) => v4.to_bits().into(),
@@ -202,19 +219,24 @@ pub(crate) fn bits(address: IpAddr) -> u128 {
     }
 }
 
-/// The number as an address of the same family as `family`; IPv4 keeps the low 32 bits.
-pub(crate) fn with_bits(family: IpAddr, bits: u128) -> IpAddr {
+/// Returns the number as an address of the same family as `family`. IPv4 uses the low 32 bits.
+pub(crate) fn from_bits(family: IpAddr, bits: u128) -> IpAddr {
     match family {
         IpAddr::V4(_) => IpAddr::V4((bits as u32).into()),
         IpAddr::V6(_) => IpAddr::V6(bits.into()),
     }
 }
 
-/// The address one above or one below, if the family has it.
-fn step(address: IpAddr, by: i8) -> Option<IpAddr> {
-    let most = if address.is_ipv4() { u32::MAX.into() } else { u128::MAX };
-    let moved = if by < 0 { bits(address).checked_sub(1) } else { bits(address).checked_add(1) };
-    moved.filter(|bits| *bits <= most).map(|bits| with_bits(address, bits))
+/// Returns the next higher address of the family.
+fn successor(address: IpAddr) -> Option<IpAddr> {
+    let max = if address.is_ipv4() { u32::MAX.into() } else { u128::MAX };
+    let next = bits(address).checked_add(1).filter(|next| *next <= max)?;
+    Some(from_bits(address, next))
+}
+
+/// Returns the next lower address of the family.
+fn predecessor(address: IpAddr) -> Option<IpAddr> {
+    Some(from_bits(address, bits(address).checked_sub(1)?))
 }
 
 #[cfg(test)]
@@ -227,7 +249,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts() {
+    fn texts_are_parsed_and_shown() {
         let table = [
             ("10.0.5.0/24", Ok("10.0.5.0-10.0.5.255")),
             ("10.0.5.10-10.0.5.99", Ok("10.0.5.10-10.0.5.99")),
@@ -259,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn edges_of_the_families() {
+    fn whole_families_are_ranges() {
         for all in ["0.0.0.0/0", "::/0"] {
             let all: Range = all.parse().unwrap();
             assert_eq!(all.nth(all.span()), Some(all.last()));
@@ -272,17 +294,17 @@ mod tests {
         let v4: Range = "0.0.0.0/0".parse().unwrap();
         assert_eq!(v4.count(), 1 << 32);
         assert!(!v4.contains("::1".parse().unwrap()));
-        assert_eq!(v4.without(&"::/0".parse().unwrap()).collect::<Vec<_>>(), [v4]);
+        assert_eq!(v4.difference(&"::/0".parse().unwrap()).collect::<Vec<_>>(), [v4]);
     }
 
     #[test]
-    fn many_holes_do_not_take_long() {
+    fn subtract_handles_many_holes() {
         let range: Range = "10.0.0.0/8".parse().unwrap();
         let holes: Vec<Range> = (0..100_000).map(|n| range.nth(n * 2).unwrap().into()).collect();
         assert_eq!(subtract(&[range], &holes).len(), 100_000);
     }
 
-    fn small() -> impl Strategy<Value = Range> {
+    fn small_range() -> impl Strategy<Value = Range> {
         (0u8..40, 0u8..40).prop_map(|(a, b)| {
             let address = |low| IpAddr::V4(Ipv4Addr::new(10, 0, 0, low));
             Range::new(address(a.min(b)), address(a.max(b))).unwrap()
@@ -295,19 +317,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arithmetic_is_that_of_sets(
-            a in small(), b in small(), holes in prop::collection::vec(small(), 0..5),
+        fn operations_equal_set_operations(
+            a in small_range(), b in small_range(), holes in prop::collection::vec(small_range(), 0..5),
         ) {
             let (set_a, set_b) = (members(&[a]), members(&[b]));
             let both: Vec<Range> = a.intersection(&b).into_iter().collect();
             prop_assert_eq!(members(&both), &set_a & &set_b);
-            prop_assert_eq!(members(&a.without(&b).collect::<Vec<_>>()), &set_a - &set_b);
-            let left = subtract(&[a], &holes);
-            prop_assert_eq!(members(&left), &set_a - &members(&holes));
-            let of_both = members(&subtract(&[b, a], &holes));
-            prop_assert_eq!(of_both, &(&set_a | &set_b) - &members(&holes));
-            prop_assert!(left.is_sorted());
-            prop_assert_eq!(left.iter().map(Range::count).sum::<u128>(), members(&left).len() as u128);
+            prop_assert_eq!(members(&a.difference(&b).collect::<Vec<_>>()), &set_a - &set_b);
+            let rest = subtract(&[a], &holes);
+            prop_assert_eq!(members(&rest), &set_a - &members(&holes));
+            let rest_of_union = members(&subtract(&[b, a], &holes));
+            prop_assert_eq!(rest_of_union, &(&set_a | &set_b) - &members(&holes));
+            prop_assert!(rest.is_sorted());
+            prop_assert_eq!(rest.iter().map(Range::count).sum::<u128>(), members(&rest).len() as u128);
             prop_assert_eq!(a.count(), set_a.len() as u128);
             for (offset, address) in set_a.iter().enumerate() {
                 prop_assert_eq!(a.nth(offset as u128), Some(*address));
@@ -317,7 +339,7 @@ mod tests {
         }
 
         #[test]
-        fn shown_ranges_are_read_back(a: IpAddr, b: IpAddr) {
+        fn shown_ranges_are_parsed_again(a: IpAddr, b: IpAddr) {
             if let Some(range) = Range::new(a.min(b), a.max(b)) {
                 prop_assert_eq!(range.to_string().parse(), Ok(range));
             }

@@ -1,8 +1,11 @@
-//! Who holds an address: session ids, the handle a program is told, and the leases behind it.
+//! Session ids, handles and leases.
 //!
-//! A session id is 64 bits, kind in the top 8 and value in the lower 56; zero is no session. A
-//! program never gets the bare id but a [`Handle`], which names one lease of one boot, so that an
-//! environment that outlived its session (tmux, nohup) cannot reach the session that comes after.
+//! A session id has 64 bits: the kind in the upper 8 and the value in the lower 56. Zero is never a
+//! session id.
+//!
+//! Programs receive a [`Handle`] instead of the session id. A handle names one lease of one boot.
+//! An environment can outlive its session (tmux, nohup). With a session id in it, its programs would
+//! reach the next session with the same id. With a handle they do not.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -14,25 +17,25 @@ use crate::hash::hash64;
 const VALUE_BITS: u32 = 56;
 const VALUE_MASK: u64 = (1 << VALUE_BITS) - 1;
 
-/// Where a session id comes from. The numbers are part of the map file and of the C ABI.
+/// The source of a session id. The numbers are part of the map file and of the C ABI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 #[non_exhaustive]
 pub enum SessionKind {
-    /// A Windows terminal services session id (`ProcessIdToSessionId`).
+    /// A terminal services session of Windows (`ProcessIdToSessionId`).
     Windows = 1,
-    /// A Linux audit session id (`/proc/self/sessionid`, see `pam_loginuid(8)`).
+    /// An audit session of Linux (`/proc/self/sessionid`, see `pam_loginuid(8)`).
     Audit = 2,
-    /// A logind session (`XDG_SESSION_ID`, see `org.freedesktop.login1(5)`).
+    /// A session of logind (`XDG_SESSION_ID`, see `org.freedesktop.login1(5)`).
     Logind = 3,
-    /// Chosen by the program that embeds this library.
+    /// A number that the program chooses that embeds this library.
     Embedder = 4,
-    /// Chosen by an administrator on the command line.
+    /// A number that an administrator chooses on the command line.
     CommandLine = 5,
 }
 
 impl SessionKind {
-    const ALL: [(SessionKind, &'static str); 5] = [
+    const NAMES: [(SessionKind, &'static str); 5] = [
         (SessionKind::Windows, "windows"),
         (SessionKind::Audit, "audit"),
         (SessionKind::Logind, "logind"),
@@ -40,35 +43,48 @@ impl SessionKind {
         (SessionKind::CommandLine, "cli"),
     ];
 
-    /// The name used in texts, such as `audit`.
+    /// Returns the name in the text form of a session id, such as `audit`.
+    #[must_use]
     pub fn name(self) -> &'static str {
-        Self::ALL[self as usize - 1].1
+        Self::NAMES[self as usize - 1].1
     }
 
-    /// The kind with this number, if there is one.
+    /// Returns the kind with this number, or `None` if there is no such kind.
+    #[must_use]
     pub fn from_number(number: u8) -> Option<Self> {
-        Self::ALL.iter().map(|(kind, _)| *kind).find(|kind| *kind as u8 == number)
+        Self::NAMES.iter().map(|(kind, _)| *kind).find(|kind| *kind as u8 == number)
     }
 }
 
-/// One user's logon on a server: kind and value. Never zero.
+/// The id of a session: one logon of a user on a server.
+///
+/// The text form is a number for [`SessionKind::CommandLine`] and `kind:value` for other kinds.
+///
+/// ```
+/// use vipool::session::{SessionId, SessionKind};
+///
+/// let session: SessionId = "audit:3".parse()?;
+/// assert_eq!((session.kind(), session.value()), (SessionKind::Audit, 3));
+/// assert_eq!(SessionId::new(SessionKind::CommandLine, 7)?.to_string(), "7");
+/// # Ok::<(), vipool::session::SessionIdError>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(NonZeroU64);
 
-/// Why a number or text is not a session id.
+/// The reason why a number or a text is not a session id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SessionIdError {
     /// The value needs more than 56 bits.
     #[error("session value {0} does not fit in 56 bits")]
     TooLarge(u64),
-    /// The audit id that the kernel uses for "no login session".
+    /// The value is the audit session id of processes without a session.
     #[error("audit session 4294967295 means that the process has no session")]
     Unset,
-    /// Not a kind this version knows.
+    /// The text names an unknown kind.
     #[error("unknown session kind {0:?} (known: windows, audit, logind, embedder, cli)")]
     UnknownKind(String),
-    /// Neither a number nor, for logind, a name.
+    /// The value is neither a number nor the name of a logind session.
     #[error(
         "{0:?} is not a session: write a number (7) or a kind and a value (audit:7, logind:c1)"
     )]
@@ -76,7 +92,10 @@ pub enum SessionIdError {
 }
 
 impl SessionId {
-    /// The session of this kind with this value (0 to 2^56-1).
+    /// Creates the session id with this kind and this value, from 0 to 2^56-1.
+    ///
+    /// # Errors
+    /// Fails if the value is too large, or if it is the audit session id for "no session".
     pub fn new(kind: SessionKind, value: u64) -> Result<Self, SessionIdError> {
         if value > VALUE_MASK {
             return Err(SessionIdError::TooLarge(value));
@@ -85,11 +104,16 @@ impl SessionId {
             return Err(SessionIdError::Unset);
         }
         let raw = (kind as u64) << VALUE_BITS | value;
-        Ok(Self(NonZeroU64::new(raw).expect("no kind is zero")))
+        Ok(Self(NonZeroU64::new(raw).expect("the number of a kind is not zero")))
     }
 
-    /// A logind session by its name. Numeric names keep their number; others ("c1") are hashed
-    /// into the upper half of the value space, where no number of logind's reaches.
+    /// Creates the session id for the name of a logind session.
+    ///
+    /// A numeric name is its own value. Other names, such as `c1`, are hashed into the upper half of
+    /// the value space, which numeric names cannot reach.
+    ///
+    /// # Errors
+    /// Fails if the name is empty.
     pub fn logind(name: &str) -> Result<Self, SessionIdError> {
         if name.is_empty() {
             return Err(SessionIdError::NotANumber(name.to_owned()));
@@ -101,23 +125,28 @@ impl SessionId {
         Self::new(SessionKind::Logind, value)
     }
 
-    /// The session with these 64 bits; `None` for zero and for kinds this version does not know.
+    /// Returns the session id with these 64 bits, or `None` for zero and for unknown kinds.
+    #[must_use]
     pub fn from_raw(raw: u64) -> Option<Self> {
         SessionKind::from_number((raw >> VALUE_BITS) as u8)?;
         NonZeroU64::new(raw).map(Self)
     }
 
-    /// The 64 bits, as in the map file.
+    /// Returns the 64 bits, as the map file contains them.
+    #[must_use]
     pub fn raw(self) -> u64 {
         self.0.get()
     }
 
-    /// Where the id comes from.
+    /// Returns the source of the session id.
+    #[must_use]
     pub fn kind(self) -> SessionKind {
-        SessionKind::from_number((self.raw() >> VALUE_BITS) as u8).expect("checked when made")
+        SessionKind::from_number((self.raw() >> VALUE_BITS) as u8)
+            .expect("the constructors check the kind")
     }
 
-    /// The value within its kind.
+    /// Returns the value within the kind.
+    #[must_use]
     pub fn value(self) -> u64 {
         self.raw() & VALUE_MASK
     }
@@ -141,13 +170,13 @@ impl fmt::Debug for SessionId {
 impl FromStr for SessionId {
     type Err = SessionIdError;
 
-    /// Reads what [`fmt::Display`] writes: `7` (command line) or `kind:value`; `logind:c1` too.
+    /// Parses the output of [`fmt::Display`], and also `logind:c1`.
     fn from_str(text: &str) -> Result<Self, SessionIdError> {
         let Some((kind, value)) = text.split_once(':') else {
             let value = text.parse().map_err(|_| SessionIdError::NotANumber(text.to_owned()))?;
             return Self::new(SessionKind::CommandLine, value);
         };
-        let (kind, _) = SessionKind::ALL
+        let (kind, _) = SessionKind::NAMES
             .into_iter()
             .find(|(_, name)| *name == kind)
             .ok_or_else(|| SessionIdError::UnknownKind(kind.to_owned()))?;
@@ -159,22 +188,25 @@ impl FromStr for SessionId {
     }
 }
 
-/// What a program is told of its lease: enough to find it in the map, and to notice that it is
-/// no longer the same one.
+/// The reference to a lease that a session's programs receive.
 ///
-/// Pool, slot and generation are those of the session's *anchor*, the first of its leases (in the
-/// order of the pools) when the handle was made; the other leases are found by the session id.
+/// A reader finds the lease in the map by the handle. It also detects that the lease was released,
+/// even if the slot was leased again.
+///
+/// The pool, slot and generation are those of the *anchor*: the first lease of the session, in the
+/// order of the pools, at the time when the handle was created. A reader finds the other leases by
+/// the session id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Handle {
-    /// The session the address was leased to.
+    /// The session that holds the lease.
     pub session: SessionId,
-    /// Number of the pool in the map.
+    /// The number of the pool in the map.
     pub pool: u16,
-    /// Slot within the pool.
+    /// The slot within the pool.
     pub slot: u32,
-    /// How often the slot had been leased, this lease included (wraps).
+    /// The number of times that the slot was leased, including this lease. It wraps around.
     pub generation: u32,
-    /// The boot and network namespace the map belongs to, hashed.
+    /// The identity of the boot and network namespace of the map.
     pub boot: u64,
 }
 
@@ -193,23 +225,26 @@ impl fmt::Display for Handle {
 }
 
 impl Handle {
-    /// Reads what [`fmt::Display`] writes (five hexadecimal numbers with dots between them),
-    /// without allocating: a hook layer calls this while its host process starts.
+    /// Parses the output of [`fmt::Display`]: five hexadecimal numbers, separated by dots. Returns
+    /// `None` for any other text.
+    ///
+    /// The function does not allocate, because hook layers call it while their program starts.
+    #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
         let mut fields = text.split(|byte| *byte == b'.');
-        let mut next = |most: u64| hex(fields.next()?).filter(|value| *value <= most);
+        let mut next_field = |max: u64| parse_hex(fields.next()?).filter(|value| *value <= max);
         let handle = Self {
-            session: SessionId::from_raw(next(u64::MAX)?)?,
-            pool: next(u16::MAX.into())? as u16,
-            slot: next(u32::MAX.into())? as u32,
-            generation: next(u32::MAX.into())? as u32,
-            boot: next(u64::MAX)?,
+            session: SessionId::from_raw(next_field(u64::MAX)?)?,
+            pool: next_field(u16::MAX.into())? as u16,
+            slot: next_field(u32::MAX.into())? as u32,
+            generation: next_field(u32::MAX.into())? as u32,
+            boot: next_field(u64::MAX)?,
         };
         fields.next().is_none().then_some(handle)
     }
 }
 
-fn hex(digits: &[u8]) -> Option<u64> {
+fn parse_hex(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || digits.len() > 16 {
         return None;
     }
@@ -219,44 +254,44 @@ fn hex(digits: &[u8]) -> Option<u64> {
     })
 }
 
-/// One address given to one session: (session, pool, slot, generation).
+/// The right of a session to an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lease {
-    /// The session the address was leased to.
+    /// The session that holds the lease.
     pub session: SessionId,
-    /// Number of the pool in the map.
+    /// The number of the pool in the map.
     pub pool: u16,
-    /// Slot within the pool.
+    /// The slot within the pool.
     pub slot: u32,
-    /// How often the slot had been leased, this lease included (wraps).
+    /// The number of times that the slot was leased, including this lease. It wraps around.
     pub generation: u32,
     /// The address.
     pub address: IpAddr,
 }
 
-/// The addresses of one session, as a hook layer uses them. Any of them may be missing.
+/// The addresses of one session, in the form that a hook layer uses. Each may be missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Addresses {
-    /// V: the session's virtual IP, IPv4.
+    /// V: the virtual IP of IPv4.
     pub v4: Option<Ipv4Addr>,
-    /// The session's virtual IP, IPv6.
+    /// The virtual IP of IPv6.
     pub v6: Option<Ipv6Addr>,
-    /// L: the session's virtual loopback address, in 127.0.0.0/8.
+    /// L: the virtual loopback address, in 127.0.0.0/8.
     pub loopback: Option<Ipv4Addr>,
-    /// L6: a second address in 127.0.0.0/8, which stands for `::1` as `::ffff:L6`: Linux has one
-    /// IPv6 loopback address only (SOCKET-MATRIX row 32).
+    /// L6: a second address in 127.0.0.0/8. In the form `::ffff:L6` it represents `::1`, because
+    /// Linux has only one IPv6 loopback address (row 32 of docs/socket-matrix.md).
     pub loopback6: Option<Ipv4Addr>,
 }
 
 impl Addresses {
-    /// These, with what is missing from others.
+    /// Returns these addresses, with missing ones taken from `fallback`.
     #[must_use]
-    pub fn or(self, others: Self) -> Self {
+    pub fn or(self, fallback: Self) -> Self {
         Self {
-            v4: self.v4.or(others.v4),
-            v6: self.v6.or(others.v6),
-            loopback: self.loopback.or(others.loopback),
-            loopback6: self.loopback6.or(others.loopback6),
+            v4: self.v4.or(fallback.v4),
+            v6: self.v6.or(fallback.v6),
+            loopback: self.loopback.or(fallback.loopback),
+            loopback6: self.loopback6.or(fallback.loopback6),
         }
     }
 }
@@ -266,7 +301,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_come_back() {
+    fn session_texts_round_trip() {
         for text in ["7", "audit:3", "windows:1", "embedder:72057594037927935"] {
             assert_eq!(text.parse::<SessionId>().unwrap().to_string(), text);
         }
@@ -277,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_session_is_refused() {
+    fn invalid_sessions_are_rejected() {
         assert_eq!("audit:4294967295".parse::<SessionId>(), Err(SessionIdError::Unset));
         for text in ["", "x", "7 ", "-1", "72057594037927936", "pts:3", "audit:", "logind:"] {
             assert!(text.parse::<SessionId>().is_err(), "{text:?}");
@@ -287,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn handles_come_back_and_nothing_else_does() {
+    fn only_valid_handles_are_parsed() {
         let handle = Handle {
             session: "7".parse().unwrap(),
             pool: 1,

@@ -27,7 +27,7 @@ pub use crate::os::users::{UserId, user_id};
 /// an environment variable must not move the map that hook layers trust.
 #[must_use]
 pub fn map_directory() -> PathBuf {
-    os::place::map_directory()
+    os::map_directory::map_directory()
 }
 
 /// Returns the network interfaces that have at least one IP address, ordered by index.
@@ -95,13 +95,13 @@ pub fn process_session(pid: u32) -> io::Result<SessionId> {
 #[cfg(windows)]
 pub fn secure_map_directory(path: &Path) -> Result<(), crate::map::MapError> {
     use crate::map::MapError;
-    use crate::os::trust::Refused;
+    use crate::os::trusted_file::TrustError;
 
-    os::trust::directory(path).map_err(|refused| match refused {
-        Refused::Io(source) => {
+    os::trusted_file::secure_directory(path).map_err(|refused| match refused {
+        TrustError::Io(source) => {
             MapError::Io { what: "cannot secure directory", path: path.to_owned(), source }
         }
-        Refused::Untrusted(reason) => MapError::Untrusted { path: path.to_owned(), reason },
+        TrustError::Untrusted(reason) => MapError::Untrusted { path: path.to_owned(), reason },
     })
 }
 

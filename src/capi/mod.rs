@@ -24,7 +24,7 @@
 //! | building a [`Plan`](crate::map::Plan) by hand | a farm without servers and `vipool_plan_new` |
 //! | arithmetic on [`Range`](crate::range::Range) | plain structs; `vipool_range_intersect` |
 //! | kind and value of a [`SessionId`](crate::session::SessionId) | the upper 8 and lower 56 bits of a `vipool_session` |
-//! | [`interface_of`](crate::interface::interface_of), [`unusable`](crate::interface::unusable) | `vipool_plan_new` with interfaces |
+//! | [`interface_of`](crate::interface::interface_of), [`reserved_addresses`](crate::interface::reserved_addresses) | `vipool_plan_new` with interfaces |
 //! | system view, socket and rules of [`rewrite`](crate::rewrite) | `vipool_listener_find_fn`, `vipool_socket`, the id of a rule |
 
 #![allow(unsafe_code, non_camel_case_types, clippy::missing_safety_doc)]

@@ -70,10 +70,7 @@ pub const DEFAULT_MAX_IPV6_ADDRESSES: u32 = 4096;
 /// use vipool::policy::{Features, Program};
 ///
 /// let mut farm = Farm::default();
-/// farm.ranges.push(ServerRange {
-///     addresses: vec!["10.0.5.10-10.0.5.12".parse()?],
-///     ..ServerRange::default()
-/// });
+/// farm.ranges.push(ServerRange::new(["10.0.5.10-10.0.5.12".parse()?]));
 /// let features = Features::default().with_virtual_ip(true);
 /// farm.programs.push(Program::new("/usr/bin/nc").with_features(features));
 /// assert_eq!(farm.validate(), []);

@@ -4,7 +4,7 @@ use ipnet::IpNet;
 
 use super::finding::{Finding, Level, suggest};
 use super::{DEFAULT_MAX_IPV6_ADDRESSES, Farm, LOOPBACK_POOL, Server, ServerRange};
-use crate::interface::{Assignment, Interface, MatchError, assign, unusable};
+use crate::interface::{Assignment, Interface, MatchError, assign, reserved_addresses};
 use crate::map::{Plan, Settings};
 use crate::policy::Policy;
 use crate::pool::{DEFAULT_POOL, MAX_SLOTS, Pool, PoolKind};
@@ -116,8 +116,9 @@ impl Farm {
     /// Returns the addresses except the excluded addresses and the addresses that no session can
     /// use in the known subnets.
     pub(super) fn usable(&self, addresses: &[Range], exclude: &[Range]) -> Vec<Range> {
-        let unusable = self.network.subnets.iter().copied().flat_map(unusable).map(Range::from);
-        subtract(&subtract(addresses, exclude), &unusable.collect::<Vec<_>>())
+        let reserved =
+            self.network.subnets.iter().copied().flat_map(reserved_addresses).map(Range::from);
+        subtract(&subtract(addresses, exclude), &reserved.collect::<Vec<_>>())
     }
 
     /// Returns the pool of loopback addresses, or `None` if there are no loopback ranges.

@@ -9,7 +9,7 @@ pub(crate) mod interfaces;
 #[cfg_attr(windows, path = "listeners_windows.rs")]
 pub(crate) mod listeners;
 pub(crate) mod lock;
-pub(crate) mod place;
+pub(crate) mod map_directory;
 #[cfg(any(target_os = "linux", windows))]
 #[cfg_attr(windows, path = "probe_windows.rs")]
 pub(crate) mod probe;
@@ -17,7 +17,7 @@ pub(crate) mod probe;
 #[cfg_attr(windows, path = "process_windows.rs")]
 pub(crate) mod process;
 pub(crate) mod socket;
-#[cfg_attr(windows, path = "trust_windows.rs")]
-pub(crate) mod trust;
+#[cfg_attr(windows, path = "trusted_file_windows.rs")]
+pub(crate) mod trusted_file;
 #[cfg_attr(windows, path = "users_windows.rs")]
 pub(crate) mod users;

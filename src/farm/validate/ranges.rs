@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::{error, warning};
 use crate::farm::finding::{Finding, key_part, suggest};
 use crate::farm::{Farm, ServerRange};
-use crate::interface::unusable;
+use crate::interface::reserved_addresses;
 use crate::range::{Range, subtract};
 
 /// Loopback addresses that other software uses.
@@ -127,7 +127,7 @@ impl Farm {
         } else if !touched.is_empty() {
             let never_allocated: Vec<IpAddr> = touched
                 .iter()
-                .flat_map(|(net, _)| unusable(*net))
+                .flat_map(|(net, _)| reserved_addresses(*net))
                 .filter(|address| allocatable.iter().any(|range| range.contains(*address)))
                 .collect();
             if !never_allocated.is_empty() && addresses.first().is_ipv4() {

@@ -16,7 +16,7 @@ use crate::map::format::region::Region;
 use crate::map::types::error::MapError;
 use crate::os::identity;
 use crate::os::lock::FileLock;
-use crate::os::trust::{self, Refused};
+use crate::os::trusted_file::{self, TrustError};
 use crate::raw::mapping::Mapping;
 
 /// Name of the map file, which every user can read.
@@ -66,10 +66,12 @@ pub(crate) fn open_region(directory: &Path, name: &str, write: bool) -> Result<R
 
 fn open_file(directory: &Path, name: &str, write: bool) -> Result<File, MapError> {
     let path = || directory.join(name);
-    trust::open(directory, name, write).map_err(|refused| match refused {
-        Refused::Io(error) if error.kind() == io::ErrorKind::NotFound => MapError::Missing(path()),
-        Refused::Io(error) => io_error("cannot open", path(), error),
-        Refused::Untrusted(reason) => MapError::Untrusted { path: path(), reason },
+    trusted_file::open(directory, name, write).map_err(|refused| match refused {
+        TrustError::Io(error) if error.kind() == io::ErrorKind::NotFound => {
+            MapError::Missing(path())
+        }
+        TrustError::Io(error) => io_error("cannot open", path(), error),
+        TrustError::Untrusted(reason) => MapError::Untrusted { path: path(), reason },
     })
 }
 
@@ -93,7 +95,7 @@ pub(crate) fn open_lock(directory: &Path) -> Result<FileLock, MapError> {
     let path = directory.join(LOCK_FILE);
     let file = match open_file(directory, LOCK_FILE, true) {
         Err(MapError::Missing(_)) => {
-            match trust::create_new(&path) {
+            match trusted_file::create_new(&path) {
                 // Another process has just created the file.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(io_error("cannot create", path, error)),
@@ -116,7 +118,7 @@ pub(crate) fn create(
 ) -> Result<(Region, Region), MapError> {
     let create_file = |name, words: usize, mode| {
         let path = temporary_path(directory, name);
-        trust::create(&path, words as u64 * 8, mode)
+        trusted_file::create(&path, words as u64 * 8, mode)
             .and_then(|file| Mapping::new(&file, true))
             .map(Region::from_mapping)
             .map_err(|error| io_error("cannot create", path, error))
@@ -163,11 +165,11 @@ fn open_journal(directory: &Path, boot: u64) -> Option<Region> {
 
 fn create_journal(directory: &Path, boot: u64) -> io::Result<Region> {
     let temporary = temporary_path(directory, JOURNAL_FILE);
-    let file = trust::create(&temporary, JOURNAL_WORDS as u64 * 8, 0o640)?;
+    let file = trusted_file::create(&temporary, JOURNAL_WORDS as u64 * 8, 0o640)?;
     let mut region = Region::from_mapping(Mapping::new(&file, true)?);
     let (words, access) = region.write_access();
     journal::write_header(access, words, boot);
-    trust::replace(&temporary, &directory.join(JOURNAL_FILE))?;
+    trusted_file::replace(&temporary, &directory.join(JOURNAL_FILE))?;
     Ok(region)
 }
 
@@ -183,7 +185,7 @@ pub(crate) fn publish(directory: &Path) -> Result<(), MapError> {
 
 fn publish_file(directory: &Path, name: &str) -> Result<(), MapError> {
     let path = directory.join(name);
-    trust::replace(&temporary_path(directory, name), &path)
+    trusted_file::replace(&temporary_path(directory, name), &path)
         .map_err(|error| io_error("cannot replace", path, error))
 }
 

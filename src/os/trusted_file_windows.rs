@@ -44,14 +44,14 @@ use super::users::UserId;
 
 /// The reason why a file was not opened.
 #[derive(Debug)]
-pub enum Refused {
+pub enum TrustError {
     /// The operating system returned an error.
     Io(io::Error),
     /// The file does not meet the conditions of the module. Contains the reason.
     Untrusted(&'static str),
 }
 
-impl From<io::Error> for Refused {
+impl From<io::Error> for TrustError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
@@ -71,7 +71,7 @@ const CHANGES: u32 = FILE_WRITE_DATA
     | GENERIC_ALL;
 
 /// Opens a file in `directory` for reading, and also for writing if `write` is set.
-pub fn open(directory: &Path, name: &str, write: bool) -> Result<File, Refused> {
+pub fn open(directory: &Path, name: &str, write: bool) -> Result<File, TrustError> {
     let file = std::fs::OpenOptions::new()
         .read(true)
         .write(write)
@@ -80,18 +80,18 @@ pub fn open(directory: &Path, name: &str, write: bool) -> Result<File, Refused> 
         .open(directory.join(name))?;
     let attributes = file.metadata()?.file_attributes();
     if attributes & FILE_ATTRIBUTE_REPARSE_POINT != 0 {
-        return Err(Refused::Untrusted("it is a link"));
+        return Err(TrustError::Untrusted("it is a link"));
     }
     if attributes & FILE_ATTRIBUTE_DIRECTORY != 0 {
-        return Err(Refused::Untrusted("it is not a regular file"));
+        return Err(TrustError::Untrusted("it is not a regular file"));
     }
     let user = User::of_process()?;
     let security = Security::of(&file)?;
     if !trusted(security.owner, user.sid()) {
-        return Err(Refused::Untrusted("it belongs to another user"));
+        return Err(TrustError::Untrusted("it belongs to another user"));
     }
     if security.writers().any(|sid| !trusted(sid, user.sid())) {
-        return Err(Refused::Untrusted("others than its owner may write to it"));
+        return Err(TrustError::Untrusted("others than its owner may write to it"));
     }
     Ok(file)
 }
@@ -128,7 +128,7 @@ pub fn create_for_user(path: &Path, user: Option<&UserId>) -> io::Result<File> {
 /// Creates the directory of a map, or secures an existing one: the system, the administrators and
 /// the owner get full access, and users may read. Fails if an existing directory belongs to another
 /// user, because every user can create directories in `ProgramData`.
-pub fn directory(path: &Path) -> Result<(), Refused> {
+pub fn secure_directory(path: &Path) -> Result<(), TrustError> {
     // Files that other programs create in the directory inherit only these entries, so users cannot
     // read them.
     let inherited = ["SY", "BA", "OW"].map(|who| format!("(A;OICI;FA;;;{who})")).concat();
@@ -148,10 +148,10 @@ pub fn directory(path: &Path) -> Result<(), Refused> {
             .custom_flags(FILE_FLAG_OPEN_REPARSE_POINT | FILE_FLAG_BACKUP_SEMANTICS)
             .open(path)?;
         if directory.metadata()?.file_attributes() & FILE_ATTRIBUTE_REPARSE_POINT != 0 {
-            return Err(Refused::Untrusted("it is a link"));
+            return Err(TrustError::Untrusted("it is a link"));
         }
         if !trusted(Security::of(&directory)?.owner, User::of_process()?.sid()) {
-            return Err(Refused::Untrusted("it belongs to another user"));
+            return Err(TrustError::Untrusted("it belongs to another user"));
         }
         let what = DACL_SECURITY_INFORMATION | PROTECTED_DACL_SECURITY_INFORMATION;
         // SAFETY: the handle is open, and the structure points to a valid descriptor.
@@ -311,7 +311,7 @@ struct Security {
 }
 
 impl Security {
-    fn of(file: &File) -> Result<Self, Refused> {
+    fn of(file: &File) -> Result<Self, TrustError> {
         let mut security = Self { descriptor: null_mut(), owner: null_mut(), access: null() };
         let mut access: *mut ACL = null_mut();
         // SAFETY: the handle is open. The system allocates the descriptor, which contains the owner
@@ -334,7 +334,7 @@ impl Security {
         security.access = access;
         if security.owner.is_null() || access.is_null() {
             // Without an access list, every user has full access.
-            return Err(Refused::Untrusted("everybody may write to it"));
+            return Err(TrustError::Untrusted("everybody may write to it"));
         }
         Ok(security)
     }
@@ -379,13 +379,16 @@ mod tests {
         // A directory that an administrator created by hand, with inherited rights.
         std::fs::create_dir(&path).unwrap();
         std::fs::write(path.join("farm.toml"), "").unwrap();
-        directory(&path).unwrap();
-        directory(&path).unwrap();
+        secure_directory(&path).unwrap();
+        secure_directory(&path).unwrap();
         std::fs::remove_dir_all(&path).unwrap();
-        directory(&path).unwrap();
+        secure_directory(&path).unwrap();
         create(&path.join("map"), 8, 0o644).unwrap();
         assert!(open(&path, "map", false).is_ok());
         std::fs::remove_dir_all(&path).unwrap();
-        assert!(matches!(directory(&path.join("no").join("parent")), Err(Refused::Io(_))));
+        assert!(matches!(
+            secure_directory(&path.join("no").join("parent")),
+            Err(TrustError::Io(_))
+        ));
     }
 }

@@ -13,14 +13,14 @@ use super::users::UserId;
 
 /// The reason why a file was not opened.
 #[derive(Debug)]
-pub enum Refused {
+pub enum TrustError {
     /// The operating system returned an error.
     Io(io::Error),
     /// The file does not meet the conditions of the module. Contains the reason.
     Untrusted(&'static str),
 }
 
-impl From<io::Error> for Refused {
+impl From<io::Error> for TrustError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
@@ -28,7 +28,7 @@ impl From<io::Error> for Refused {
 
 /// Opens a file in `directory` for reading, and also for writing if `write` is set. Allocates
 /// nothing.
-pub fn open(directory: &Path, name: &str, write: bool) -> Result<File, Refused> {
+pub fn open(directory: &Path, name: &str, write: bool) -> Result<File, TrustError> {
     use std::os::fd::FromRawFd;
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::MetadataExt;
@@ -50,7 +50,7 @@ pub fn open(directory: &Path, name: &str, write: bool) -> Result<File, Refused> 
     if descriptor < 0 {
         let error = io::Error::last_os_error();
         return Err(match error.raw_os_error() {
-            Some(libc::ELOOP) => Refused::Untrusted("it is a symbolic link"),
+            Some(libc::ELOOP) => TrustError::Untrusted("it is a symbolic link"),
             _ => error.into(),
         });
     }
@@ -60,17 +60,17 @@ pub fn open(directory: &Path, name: &str, write: bool) -> Result<File, Refused> 
     // SAFETY: geteuid always succeeds.
     let user = unsafe { libc::geteuid() };
     if !data.file_type().is_file() {
-        return Err(Refused::Untrusted("it is not a regular file"));
+        return Err(TrustError::Untrusted("it is not a regular file"));
     }
     // The link count is 0 if another process has just replaced the file.
     if data.nlink() > 1 {
-        return Err(Refused::Untrusted("it has another name too"));
+        return Err(TrustError::Untrusted("it has another name too"));
     }
     if data.uid() != 0 && data.uid() != user {
-        return Err(Refused::Untrusted("it belongs to another user"));
+        return Err(TrustError::Untrusted("it belongs to another user"));
     }
     if data.mode() & 0o022 != 0 {
-        return Err(Refused::Untrusted("others than its owner may write to it"));
+        return Err(TrustError::Untrusted("others than its owner may write to it"));
     }
     Ok(file)
 }
