@@ -1,7 +1,7 @@
 //! Opaque handles and their ownership.
 //!
-//! A handle is a boxed Rust value that C holds by pointer. `Opaque::Access` states how threads may
-//! use it, and so which borrow functions of this module compile for it:
+//! A handle is a boxed Rust value that C holds by pointer. `Opaque::Access` is the thread rule of
+//! the handle. It also selects the borrow functions of this module that accept the handle:
 //!
 //! - A [`Shared`] handle is only borrowed immutably. Any number of threads may use it at once.
 //! - An [`Exclusive`] handle may be borrowed mutably. One thread at a time may use it.
@@ -31,8 +31,8 @@ impl<T: Send> Access<T> for Exclusive {}
 /// # Safety
 /// `out` is valid for writes. The caller has checked that it is not NULL.
 pub(crate) unsafe fn write_handle<T: Opaque>(value: T, out: *mut *mut T) {
-    // No code that can panic runs before the first handle exists. The unit tests of the crate need
-    // the panic messages.
+    // Silence panic messages when the first handle is created, because no earlier call can panic.
+    // The unit tests of the crate need the panic messages.
     if cfg!(not(test)) {
         silence_panics();
     }

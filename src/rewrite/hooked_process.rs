@@ -24,7 +24,8 @@ use crate::session::{Addresses, Handle, SessionId};
 pub struct HookedProcess {
     system: LiveSystem<'static>,
     rules: RewriteRules,
-    /// Whether the newest map that this process can follow still lists the program.
+    /// False if the newest map has no rule for the program, or if no version for the newest map
+    /// could be added to the chain.
     is_listed: AtomicBool,
     initial: SessionState,
     /// The lease, once it has every address that the program's features need.
@@ -128,9 +129,9 @@ impl HookedProcess {
         (*loopback6 != Some(ip) && (ignores_peer || !may_be_in_pair)).then_some(ip)
     }
 
-    /// Returns true if the outcome for this destination depends only on the socket: an unbound
-    /// socket is bound to V first, and the call of a bound socket passes. If the result is false,
-    /// the caller must ask the rewriter.
+    /// Returns whether this destination is certainly external. For an external destination, an
+    /// unbound socket is first bound to V, and a call on a bound socket passes unchanged. If the
+    /// result is false, the caller must ask the rewriter.
     #[inline]
     pub fn is_known_outside(&self, destination: IpAddr) -> bool {
         let Some((_, Addresses { v4, v6, .. })) = self.complete_lease.get() else { return false };

@@ -50,7 +50,7 @@ pub fn cargo(words: &str) -> Command {
     command
 }
 
-/// The log file of a step, through which the step runs its commands.
+/// Runs the commands of a step and appends their output to the log file of the step.
 pub struct Log {
     file: File,
     /// The file that skipped tests are appended to.

@@ -6,8 +6,8 @@
 //!
 //! The library runs inside programs that it does not control. Therefore:
 //! - No hook allocates, locks, logs, starts a thread, writes the environment or panics.
-//! - No hook has state for a single socket. `facts` describe all sockets together, and the kernel
-//!   stores a `mark`.
+//! - No hook has state for a single socket. The module `facts` stores what is true of all sockets of
+//!   the process together. The module `mark` stores its mark of a socket in the kernel.
 //! - Every hook is safe in signal handlers and after fork or vfork.
 //! - Every hook decides before the original call. During the original call, a hook owns no resource
 //!   that must be released, because siglongjmp or a thread cancellation may leave the call.

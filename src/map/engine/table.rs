@@ -157,8 +157,8 @@ impl<'a> Table<'a> {
         is_in_free_queue(self.load(slot, OWNER), self.meta(slot))
     }
 
-    /// Returns the last slot of this user and the index entry of that slot. Returns `None` if the
-    /// slot is not free, or if the index may have several slots of the user.
+    /// Returns the free slot whose last user is this user, and the index entry of that slot.
+    /// Returns `None` if the slot is not free, or if the index may have several slots of the user.
     #[inline(always)]
     pub(crate) fn only_free_slot_of(&self, user_tag: u32) -> Option<(u32, Entry<'a>)> {
         if user_tag == 0 || self.count(Counter::Unindexed) > 0 {

@@ -28,7 +28,8 @@ struct Run {
     slot: u32,
 }
 
-/// Returns the addresses of a pool as runs. Includes the second loopback addresses.
+/// Returns the addresses of a pool as runs. For a loopback pool, includes the second address of
+/// each slot (`Pool::loopback6`).
 fn runs(number: usize, pool: &Pool) -> impl Iterator<Item = Run> {
     let ends = pool.blocks().iter().skip(1).map(|(slot, _)| *slot).chain([pool.slots()]);
     pool.blocks().iter().zip(ends).flat_map(move |((slot, range), end)| {

@@ -172,7 +172,8 @@ pub enum AllocationTime {
     /// The logon of the user.
     #[default]
     Logon,
-    /// The first start of a listed program in the session. A hook layer never allocates an address.
+    /// The first start of a listed program in the session. `vipool run` or another caller of the
+    /// map allocates the addresses, not the hook layer.
     FirstUse,
 }
 
@@ -180,8 +181,8 @@ pub enum AllocationTime {
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct OpenOptions<'a> {
-    /// The name of the user. The map uses it for returning users, reservations and the limit per
-    /// user. The map stores at most 63 bytes of the name.
+    /// The name of the user. The map uses the name to return a user's last address, for
+    /// reservations, and for the limit per user. The map stores at most 63 bytes of the name.
     pub user: Option<&'a str>,
     /// The name of the pool for virtual IPs. Without a name, the session gets an address of the
     /// pool `default`, or of the first pool of the plan if no pool is named `default`. Every

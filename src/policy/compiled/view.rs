@@ -79,7 +79,8 @@ impl<'a> PolicyView<'a> {
         records(bytes, 16, PROGRAM_RECORD).map(move |record| ProgramView { bytes, record })
     }
 
-    /// Returns the addresses of the host on the matched interfaces (row 5).
+    /// Returns the host's addresses on the interfaces that the policy matches (row 5 of
+    /// docs/socket-matrix.md).
     pub fn host_addresses(&self) -> impl Iterator<Item = IpAddr> + use<'a> {
         let bytes = self.bytes;
         records(bytes, 24, HOST_RECORD).filter_map(move |record| {

@@ -21,7 +21,8 @@ pub struct Socket {
     pub listening: bool,
     /// The option `IPV6_V6ONLY`; false if it is unknown.
     pub is_v6only: bool,
-    /// Whether an option of row 26 of docs/socket-matrix.md is set.
+    /// Whether `SO_REUSEADDR`, `SO_REUSEPORT` or `SO_BROADCAST` is set (row 26 of
+    /// docs/socket-matrix.md).
     pub can_share_port: bool,
 }
 
@@ -95,7 +96,8 @@ fn from_row(row: &SocketRow, descriptors: Vec<i32>) -> Socket {
         peer: Some(row.remote).filter(|peer| peer.port() != 0),
         listening: row.tcp && row.listening,
         is_v6only: false,
-        // The socket tables do not contain the options. A UDP socket may have one of them set.
+        // The socket tables do not contain the options. Assume that a UDP socket has one of these
+        // options set.
         can_share_port: !row.tcp,
     }
 }
