@@ -1,5 +1,5 @@
-//! Runs the criterion benches and the comparison benches. The latter print tables with ratios,
-//! which are measured within one run.
+//! Runs the criterion benches and the comparison benches. The comparison benches print tables with
+//! ratios. Both sides of a ratio are measured in the same run.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -8,14 +8,16 @@ use std::process::Command;
 use crate::run::{cargo, root};
 use crate::{Error, run_checked};
 
-/// The comparison tables: the bench target, and its manifest with further arguments for cargo.
+/// The comparison benches. Each entry has the bench target, and its manifest with further arguments
+/// for cargo.
 const TABLES: &[(&str, &str)] = &[
     ("alloc", "bench-peers/Cargo.toml"),
     ("capi", "Cargo.toml --package vipool --features capi"),
     ("hook", "hooks/linux/Cargo.toml"),
 ];
 
-/// Runs the table named by the first argument with the other arguments, or all criterion benches.
+/// Runs the comparison bench that the first argument names, with the other arguments. Without
+/// arguments, runs all criterion benches.
 pub fn run(arguments: &[String]) -> Result<(), Error> {
     let (table, arguments) = match arguments.split_first() {
         None => return run_checked(cargo("bench --package vipool")),
@@ -71,7 +73,7 @@ fn record_header(recorded_command: &str) -> String {
     )
 }
 
-/// Returns what a command prints, or "no PROGRAM" if it prints nothing.
+/// Returns the output of a command, or "no PROGRAM" if the command prints nothing.
 fn output_of(program: &str, arguments: &str) -> String {
     let output = Command::new(program).args(arguments.split(' ')).current_dir(root()).output();
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());

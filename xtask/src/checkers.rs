@@ -5,10 +5,10 @@ use std::process::Command;
 use crate::Error;
 use crate::run::{Log, cargo, root, target_dir};
 
-/// The explicit target triple. It keeps build scripts free of instrumentation.
+/// The target triple. Cargo does not instrument build scripts if the target is explicit.
 const HOST: &str = "x86_64-unknown-linux-gnu";
 
-/// Checks readers beside a writer in every order that the memory model allows.
+/// Checks concurrent readers and a writer in every order that the memory model allows.
 pub fn loom(log: &mut Log) -> Result<(), Error> {
     let mut test =
         cargo("test --package vipool --lib --no-default-features --jobs 2 model_checked");
@@ -16,22 +16,23 @@ pub fn loom(log: &mut Log) -> Result<(), Error> {
     log.run(test)
 }
 
-/// Runs the unit tests and maps in memory under Miri: no undefined behaviour, no data race.
-/// Skips system calls and mapped files, which Miri does not support, and tests with very many
-/// rounds.
+/// Runs the unit tests and the tests of maps in memory under Miri, which detects undefined
+/// behaviour and data races. Skips tests with system calls or mapped files, because Miri does not
+/// support them. Skips tests with very many rounds too.
 pub fn miri(log: &mut Log) -> Result<(), Error> {
     let unit_tests = "--lib -- --skip os:: --skip raw:: --skip client_file:: --skip discovery:: \
         --skip map::journal --skip many_holes";
     for tests in [unit_tests, "--test map allocation", "--test map threads"] {
         let mut miri = nightly("miri test --package vipool --no-default-features --jobs 2", tests);
-        // Miri is ten thousand times slower. Proptest reads the current directory.
+        // Use two cases only, because Miri is ten thousand times slower. Allow access to the
+        // system, because proptest reads the current directory.
         miri.env("MIRIFLAGS", "-Zmiri-disable-isolation").env("PROPTEST_CASES", "2");
         log.run(with_target(miri, "miri"))?;
     }
     Ok(())
 }
 
-/// Runs the map tests under AddressSanitizer. The single-step test is skipped, since it would step
+/// Runs the map tests under AddressSanitizer. Skips the single-step test, because it would step
 /// through the sanitizer's own checks.
 pub fn address(log: &mut Log) -> Result<(), Error> {
     let mut test = nightly(
@@ -42,7 +43,7 @@ pub fn address(log: &mut Log) -> Result<(), Error> {
     log.run(with_target(test, "address"))
 }
 
-/// Runs the hook for Linux under AddressSanitizer, in C programs that are instrumented too.
+/// Runs the hook layer for Linux under AddressSanitizer, in instrumented C programs.
 pub fn address_hook(log: &mut Log) -> Result<(), Error> {
     let mut build =
         nightly("build --package vipool-preload --profile hook --jobs 2 --target", HOST);
@@ -51,8 +52,9 @@ pub fn address_hook(log: &mut Log) -> Result<(), Error> {
     let hook = target_dir().join("address").join(HOST).join("hook/libvipool_preload.so");
     let mut test =
         cargo("test --package vipool-preload --jobs 2 --test matrix --test hooked_process");
-    // Valgrind and the sanitizer exclude each other. In row 16 the sanitizer reads the invalid
-    // pointers that the program passes to the kernel, with and without the hook.
+    // Skip valgrind, because it cannot run a program with the sanitizer. Skip row 16, because in
+    // this row the program passes invalid pointers to the kernel. The sanitizer reads these
+    // pointers and fails, even without the hook layer.
     test.args(["--", "--skip", "under_valgrind", "--skip", "row_16"]);
     test.env("VIPOOL_SANITIZED_HOOK", hook).env("ASAN_OPTIONS", "detect_leaks=0");
     log.run(with_target(test, "address"))
@@ -77,7 +79,7 @@ fn nightly(arguments: &str, more_arguments: &str) -> Command {
     command
 }
 
-/// Makes the command build into a target directory of its own.
+/// Makes the command build into its own target directory.
 fn with_target(mut command: Command, name: &str) -> Command {
     command.env("CARGO_TARGET_DIR", target_dir().join(name));
     command

@@ -1,5 +1,5 @@
-//! The Debian package: each part is built in its profile, and cargo-deb packs the files listed in
-//! `cli/Cargo.toml`.
+//! Builds the Debian package. This module builds each part in its profile, and cargo-deb packs the
+//! files that `cli/Cargo.toml` lists.
 
 use std::fs;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ pub fn run(debug: bool) -> Result<(), Error> {
 }
 
 fn build(debug: bool) -> Result<PathBuf, Error> {
-    // The asset list of cargo-deb holds fixed paths.
+    // cargo-deb finds the files only in `target`, because its asset list has fixed paths.
     if root().join("target") != target_dir() {
         return Err("the package can be built in ./target only (unset CARGO_TARGET_DIR)".into());
     }

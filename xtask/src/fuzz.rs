@@ -14,11 +14,11 @@ const FLAGS: &str = "--cfg fuzzing -Zsanitizer=address -Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares \
     -Ccodegen-units=1";
 
-/// The explicit target triple. It keeps build scripts free of instrumentation.
+/// The target triple. Cargo does not instrument build scripts if the target is explicit.
 const HOST: &str = "x86_64-unknown-linux-gnu";
 
-/// Runs each target for a minute (an hour with `--long`), two targets at a time. Crashing inputs
-/// go to `fuzz/artifacts`, inputs with new coverage to `fuzz/corpus`.
+/// Runs each target for a minute (an hour with `--long`), two targets at a time. libFuzzer writes
+/// crashing inputs to `fuzz/artifacts`, and inputs with new coverage to `fuzz/corpus`.
 pub fn run(log: &mut Log) -> Result<(), Error> {
     let target = target_dir().join("fuzz");
     let mut build = Command::new("rustup");
@@ -51,7 +51,7 @@ pub fn run(log: &mut Log) -> Result<(), Error> {
                 .args(["-timeout=10", "-max_len=4096", "-print_final_stats=1"])
                 .arg(format!("-artifact_prefix={}/{name}-", artifacts.display()))
                 .stdin(Stdio::null());
-            // Each input creates a map file, which should not reach a disk.
+            // Each input creates a map file. Keep these files in memory instead of on a disk.
             if Path::new("/dev/shm").is_dir() {
                 command.env("TMPDIR", "/dev/shm");
             }

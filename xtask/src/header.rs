@@ -1,8 +1,8 @@
 //! Generates `include/vipool.h` from `src/capi/`, with cbindgen and `cbindgen.toml`.
 //!
-//! The header is checked in. Building the crate never runs cbindgen, so programs that embed vipool do
-//! not build a parser. cbindgen writes all types before all functions; this module groups them by
-//! task: the sections of [`SECTIONS`], with a table of contents.
+//! The header is checked in. Building the crate never runs cbindgen, so programs that embed vipool
+//! do not need to build cbindgen. cbindgen writes all types before all functions. This module
+//! groups the declarations by task into the sections of [`SECTIONS`], and adds a table of contents.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -11,8 +11,8 @@ use std::fs;
 use crate::Error;
 use crate::run::root;
 
-/// The sections of the header: title, and modules of `src/capi/`. A section uses only types of itself
-/// and of earlier sections.
+/// The sections of the header. Each entry has the title and the modules of `src/capi/`. A section
+/// uses only its own types and the types of earlier sections.
 const SECTIONS: &[(&str, &[&str])] = &[
     ("Statuses and errors", &["status", "error"]),
     ("Version, clock and text", &["version", "text"]),
@@ -40,7 +40,7 @@ const EXTERN_C_BEGIN: &str = "#ifdef __cplusplus\nextern \"C\" {\n#endif // __cp
 const EXTERN_C_END: &str = "#ifdef __cplusplus\n}  // extern \"C\"\n#endif  // __cplusplus\n";
 const GUARD_END: &str = "#endif  /* VIPOOL_H */\n";
 
-/// Writes the header. With `check` only compares it.
+/// Writes the header. With `check`, only compares it with the existing file.
 pub fn run(check: bool) -> Result<(), Error> {
     let header = group(&generate()?)?;
     let path = root().join("include/vipool.h");

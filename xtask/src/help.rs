@@ -86,7 +86,7 @@ Writes the lists of exported symbols.
 /// Prints the help text of one command.
 ///
 /// # Errors
-/// If there is no such command.
+/// Returns an error if there is no such command.
 pub fn print(name: &str) -> Result<(), Error> {
     let entry = COMMANDS.iter().find(|entry| entry.name == name);
     let Entry { usage, text, .. } =

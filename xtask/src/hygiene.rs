@@ -10,8 +10,9 @@ use crate::{Error, vocabulary};
 /// Source files with more lines than this are reported as candidates for a split.
 const MAX_LINES: usize = 500;
 
-/// Returns the texts that no file may contain: unfinished work, and traces of one machine or
-/// registry. Each is concatenated here, so that this file does not contain it.
+/// Returns the texts that no file may contain. These texts are marks of unfinished work, and traces
+/// of one machine or registry. The function concatenates each text from parts, so that this file
+/// does not contain the text itself.
 fn forbidden_texts() -> Vec<String> {
     let halves = [
         ["/wo", "rk/"],
@@ -32,7 +33,7 @@ fn forbidden_texts() -> Vec<String> {
     halves.iter().map(|halves| halves.concat()).collect()
 }
 
-/// Returns the relative links of a page whose file does not exist.
+/// Returns the relative links of a page that lead to no existing file.
 fn dead_links(page: &str, text: &str) -> Vec<String> {
     let page = root().join(page);
     let directory = page.parent().expect("a file is in a directory");
@@ -44,7 +45,8 @@ fn dead_links(page: &str, text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Returns whether a line contains a forbidden text. Case matters if the text has capital letters.
+/// Returns whether a line contains a forbidden text. Case matters only if the text has capital
+/// letters.
 fn contains(line: &str, lower: &str, text: &str) -> bool {
     let line = if text.chars().any(char::is_uppercase) { line } else { lower };
     line.contains(text)
@@ -55,7 +57,8 @@ fn is_exempt(name: &str) -> bool {
     name == "Cargo.lock" || name.ends_with("/Cargo.lock") || name == "LICENSE"
 }
 
-/// Checks all files that git tracks, and that the index of `docs/` lists every page there.
+/// Checks all files that git tracks. Also checks that the index of `docs/` lists every page of that
+/// directory.
 pub fn check(log: &mut Log) -> Result<(), Error> {
     let output = Command::new("git").args(["ls-files", "-z"]).current_dir(root()).output()?;
     if !output.status.success() {
@@ -67,7 +70,7 @@ pub fn check(log: &mut Log) -> Result<(), Error> {
     let mut findings = 0;
     for name in String::from_utf8(output.stdout)?.split_terminator('\0') {
         let Ok(text) = fs::read_to_string(root().join(name)) else {
-            continue; // deleted or binary
+            continue; // the file is deleted or binary
         };
         let line_count = text.lines().count();
         if name.ends_with(".rs") && line_count > MAX_LINES {

@@ -8,8 +8,8 @@ use vipool_testing::needs;
 
 use crate::Error;
 
-/// Installs the named needs that are missing. A failed installation is printed; the steps that
-/// depend on it are skipped later.
+/// Installs the named needs that are missing. Prints each failed installation. `cargo xtask test`
+/// later skips the steps that depend on it.
 pub fn install_missing(names: &BTreeSet<&str>) -> Result<(), Error> {
     let missing: Vec<_> =
         needs::ALL.iter().filter(|need| names.contains(need.name) && !need.is_present()).collect();
@@ -33,7 +33,8 @@ pub fn install_missing(names: &BTreeSet<&str>) -> Result<(), Error> {
         if program == "rustup" || program == "cargo" {
             let mut command = Command::new(program);
             command.args(words);
-            // Keeps cargo away from this repository's target directory and toolchain file.
+            // Run cargo outside this repository, so that it does not use the target directory and
+            // the toolchain file of the repository.
             command.current_dir("/").env_remove("CARGO_TARGET_DIR");
             run_logged(command);
         }
@@ -44,7 +45,7 @@ pub fn install_missing(names: &BTreeSet<&str>) -> Result<(), Error> {
 fn apt_get(args: &[&str]) -> bool {
     let mut command = Command::new("apt-get");
     command.args(args).env("DEBIAN_FRONTEND", "noninteractive");
-    // Run level 1 keeps the init scripts of installed packages from starting servers.
+    // In run level 1, the init scripts of installed packages do not start servers.
     command.env("RUNLEVEL", "1");
     run_logged(command)
 }

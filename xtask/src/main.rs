@@ -20,7 +20,7 @@ mod windows;
 
 use run::Selection;
 
-/// An error whose text is meant for a person.
+/// An error with a text for the user.
 type Error = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
@@ -44,7 +44,7 @@ fn run_command() -> Result<bool, Error> {
     };
     let (mut names, mut flags) = (Vec::new(), Vec::new());
     match &*command {
-        // These pass their arguments to another program, except for a leading --help.
+        // These commands pass their arguments to another program, except for a leading --help.
         "demo" | "bench" => {
             names = parser.raw_args()?.map(|word| word.to_string_lossy().into_owned()).collect();
             if names.first().is_some_and(|word| word == "--help" || word == "-h") {
@@ -100,7 +100,7 @@ fn run_command() -> Result<bool, Error> {
     Ok(true)
 }
 
-/// Builds the command and the preload object, then runs `vipool demo`.
+/// Builds the `vipool` command and the preload object, then runs `vipool demo`.
 fn demo(arguments: &[String]) -> Result<bool, Error> {
     let preload = symbols::build(&symbols::PRELOAD)?;
     let vipool = run::target_dir().join("debug/vipool");

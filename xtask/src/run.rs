@@ -1,7 +1,8 @@
 //! Runs steps and prints a summary.
 //!
-//! The output of a step's commands goes to `target/xtask/STEP.log`, which is printed when the step
-//! fails. The summary counts tests for a step that runs tests, and counts any other step as one.
+//! Each step writes the output of its commands to `target/xtask/STEP.log`. If the step fails, this
+//! log is printed. For a step that runs tests, the summary counts the tests. Any other step counts
+//! as one.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -16,19 +17,20 @@ use vipool_testing::needs;
 use crate::steps::{self, Step};
 use crate::{Error, install};
 
-/// A command that runs longer than this counts as hung and is killed.
+/// The longest time that a command may run. After this time, the command counts as hung and is
+/// killed.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(20 * 60);
 /// The same limit with `--long`.
 const LONG_COMMAND_TIMEOUT: Duration = Duration::from_secs(12 * 3600);
 
-/// The set of steps to run if none is named.
+/// The set of steps to run if the command line names no step.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Selection {
     /// The fast checks, for the loop of edit and test.
     Quick,
     /// All checks that take minutes.
     Full,
-    /// Also the checks that take hours.
+    /// All checks, including the checks that take hours.
     Long,
 }
 
@@ -53,14 +55,15 @@ pub fn cargo(words: &str) -> Command {
 /// Runs the commands of a step and appends their output to the log file of the step.
 pub struct Log {
     file: File,
-    /// The file that skipped tests are appended to.
+    /// The file to which skipped tests are appended.
     skip_record: PathBuf,
     /// Whether this is a `--long` run.
     pub long: bool,
 }
 
 impl Log {
-    /// Runs a command to its end with its output in the log. Returns an error if it fails or hangs.
+    /// Runs a command, appends its output to the log, and waits until the command ends. Returns an
+    /// error if the command fails or hangs.
     pub fn run(&mut self, mut command: Command) -> Result<(), Error> {
         writeln!(self.file, "\n$ {}", text_of(&command))?;
         command
@@ -81,7 +84,8 @@ impl Log {
                 break status;
             }
             if started.elapsed() > timeout {
-                // Kill the whole group, since the hung process is a grandchild of cargo.
+                // Kill the whole process group, because the hung process can be a grandchild of
+                // cargo.
                 let group = format!("-{}", child.id());
                 let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
                 child.wait()?;
@@ -103,7 +107,7 @@ impl Log {
         self.run(cargo(words))
     }
 
-    /// Starts a command with its output in the log. The caller waits for it.
+    /// Starts a command whose output is appended to the log. The caller waits for the command.
     pub fn spawn(&mut self, command: &mut Command) -> Result<Child, Error> {
         writeln!(self.file, "\n$ {}", text_of(command))?;
         command.stdout(self.file.try_clone()?).stderr(self.file.try_clone()?);
@@ -116,7 +120,8 @@ impl Log {
     }
 }
 
-/// Returns the command line as a person would type it, with the environment variables set for it.
+/// Returns the command line as a user would type it, with the environment variables that are set
+/// for the command.
 fn text_of(command: &Command) -> String {
     let hidden = ["CARGO_TARGET_DIR", vipool_testing::SKIPPED, vipool_testing::LONG];
     let variables = command.get_envs().filter(|(name, _)| hidden.iter().all(|h| h != name));
@@ -139,7 +144,7 @@ struct Outcome {
     duration: Duration,
 }
 
-/// Runs the named steps, or those of the selection, and prints the summary. Returns `true` if
+/// Runs the named steps, or the steps of the selection, and prints the summary. Returns `true` if
 /// nothing failed and, with `install`, nothing was skipped.
 pub fn test(names: &[String], selection: Selection, install: bool) -> Result<bool, Error> {
     let steps = steps::select(names, selection)?;
@@ -202,7 +207,8 @@ fn run_step(step: &Step, logs: &Path, long: bool) -> Result<Outcome, Error> {
     outcome.failed = if result.is_err() { failed.max(1) } else { failed };
     outcome.passed = match result {
         Ok(()) if passed + failed == 0 => 1,
-        // The test harness counts a test that skips itself as passed.
+        // Subtract the skipped tests, because the test harness counts a test that skips itself as
+        // passed.
         _ => passed.saturating_sub(outcome.skipped.len()),
     };
     Ok(outcome)

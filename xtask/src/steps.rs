@@ -11,7 +11,7 @@ use crate::{Error, checkers, fuzz, header, hygiene, symbols, windows};
 pub struct Step {
     /// The name on the command line.
     pub name: &'static str,
-    /// What the step checks, in a few words.
+    /// A short description of what the step checks.
     pub summary: &'static str,
     /// Names from `tests/support/src/needs.rs`. The step is skipped if one of them is missing.
     pub needs: &'static [&'static str],
@@ -45,14 +45,14 @@ impl Step {
     }
 }
 
-/// The defaults of an entry.
+/// The default values of an entry of [`STEPS`].
 const DEFAULT_STEP: Step =
     Step { name: "", summary: "", needs: &[], schedule: Schedule::Full, run: |_| Ok(()) };
 
-/// The defaults of an entry for `--long`.
+/// The default values of an entry that runs with `--long` only.
 const DEFAULT_LONG_STEP: Step = Step { schedule: Schedule::Long, ..DEFAULT_STEP };
 
-#[allow(clippy::needless_update)] // so that all entries end in the same way
+#[allow(clippy::needless_update)] // every entry ends in its defaults
 const STEPS: &[Step] = &[
     Step {
         name: "format",
@@ -247,7 +247,7 @@ fn aarch64(log: &mut Log) -> Result<(), Error> {
 /// Returns the named steps, or the steps of the selection if no name is given.
 ///
 /// # Errors
-/// If there is no step of a given name.
+/// Returns an error if there is no step of a given name.
 pub fn select(names: &[String], selection: Selection) -> Result<Vec<&'static Step>, Error> {
     if let Some(name) = names.iter().find(|name| STEPS.iter().all(|step| step.name != **name)) {
         return Err(format!("unknown step {name:?} (see `cargo xtask test --list`)").into());
@@ -259,7 +259,7 @@ pub fn select(names: &[String], selection: Selection) -> Result<Vec<&'static Ste
     Ok(STEPS.iter().filter(is_selected).collect())
 }
 
-/// Returns the needs of these steps, and the needs that only individual tests declare.
+/// Returns the needs of these steps, together with the needs that only individual tests declare.
 pub fn needs_of(selected: &[&Step]) -> BTreeSet<&'static str> {
     let needs_declared_by = |steps: &mut dyn Iterator<Item = &Step>| -> BTreeSet<&'static str> {
         steps.flat_map(|step| step.needs).copied().collect()

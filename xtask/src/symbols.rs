@@ -1,5 +1,5 @@
-//! The exported symbols of the shared objects. The lists are checked in, so that a review sees every
-//! added symbol. The step also prints the sizes of the objects.
+//! Checks the exported symbols of the shared objects against lists. The lists are checked in, so
+//! that every added symbol is visible in a diff. The step also prints the sizes of the objects.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,10 +12,10 @@ use crate::{Error, run_checked};
 /// A shared object of this workspace.
 pub struct Object {
     file: &'static str,
-    /// Arguments of `cargo rustc` that build it.
+    /// Arguments of `cargo rustc` that build the object.
     build: &'static [&'static str],
     profile: &'static str,
-    /// Path of its list.
+    /// Path of the list of symbols.
     list: &'static str,
 }
 
@@ -45,8 +45,8 @@ const LIBRARY: Object = Object {
 
 const OBJECTS: &[Object] = &[PRELOAD, PAM, LIBRARY];
 
-/// Builds an object and returns its path. A separate cargo call keeps out the features of other
-/// packages.
+/// Builds an object and returns its path. A separate cargo call builds the object, so that the
+/// features of other packages do not apply.
 pub fn build(object: &Object) -> Result<PathBuf, Error> {
     let mut command = cargo(&format!("rustc --quiet --lib --profile {}", object.profile));
     command.args(object.build);
@@ -54,7 +54,7 @@ pub fn build(object: &Object) -> Result<PathBuf, Error> {
     Ok(target_dir().join(object.profile).join(object.file))
 }
 
-/// Writes the lists. With `check` only compares them.
+/// Writes the lists. With `check`, only compares them with the existing files.
 pub fn run(check: bool) -> Result<(), Error> {
     let mut wrong = Vec::new();
     for object in OBJECTS {
@@ -83,7 +83,7 @@ pub fn run(check: bool) -> Result<(), Error> {
         .into())
 }
 
-/// Returns the size of the object without symbols, as it is shipped.
+/// Returns the size of the object without debug symbols, as in a release.
 fn stripped_size(object: &Path) -> Result<u64, Error> {
     let stripped = object.with_extension("stripped");
     let mut strip = Command::new("strip");

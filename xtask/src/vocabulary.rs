@@ -1,8 +1,8 @@
-//! The list of words that the language rules of the project exclude: `xtask/vocabulary.txt`.
+//! Reads `xtask/vocabulary.txt`, the list of words that the language rules of the project exclude.
 
 use crate::Error;
 
-/// The path of the list, which is not checked against itself.
+/// The path of the list. The check skips this file, because it contains all the phrases.
 pub const FILE: &str = "xtask/vocabulary.txt";
 
 /// A phrase to avoid.
@@ -17,7 +17,7 @@ pub struct Entry<'a> {
 /// Parses the list.
 ///
 /// # Errors
-/// If a line is not a comment, a section or `PHRASE -> REPLACEMENT`.
+/// Returns an error if a line is not a comment, a section or `PHRASE -> REPLACEMENT`.
 pub fn parse(text: &str) -> Result<Vec<Entry<'_>>, Error> {
     let mut is_enforced = true;
     let mut entries = Vec::new();

@@ -1,8 +1,8 @@
 //! The steps that run Windows programs under Wine.
 //!
-//! The tests of the hook layer run in a network namespace of their own that has the addresses of
-//! the test pool. The Wine server owns the sockets of all Wine programs. The step therefore stops
-//! it first, so that a new server starts inside the namespace.
+//! The tests of the hook layer run in a new network namespace with the addresses of the test pool.
+//! The Wine server owns the sockets of all Wine programs. So the step first stops the Wine server,
+//! and a new server starts inside the namespace.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -58,7 +58,7 @@ pub fn hook(log: &mut Log) -> Result<(), Error> {
     }
     let hook = wine::hook_directory();
     let programs = compile_programs()?;
-    // Build first, since the namespace has no network to download crates from.
+    // Build outside the namespace, because the namespace has no network to download crates.
     let mut build = cargo("test --package vipool-hook --no-run --jobs 2");
     build.args(["--target", wine::TARGET]);
     log.run(build)?;
@@ -85,7 +85,8 @@ fn compile_programs() -> Result<PathBuf, Error> {
     Ok(directory)
 }
 
-/// Builds `vipool.dll` and the hook DLLs that link it: the example for vendors and a test.
+/// Builds `vipool.dll` and the two hook DLLs that link it: the example for vendors, and a DLL for
+/// tests.
 fn compile_vendor_hooks(directory: &Path) -> Result<(), Error> {
     vipool_testing::cargo(
         &["rustc", "-p", "vipool", "--lib", "--features", "capi", "--crate-type", "cdylib"]
@@ -107,8 +108,8 @@ fn compile_vendor_hooks(directory: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Downloads the servers once, with pip and npm, and returns their directory. Without a network, the
-/// tests of the missing servers are skipped.
+/// Downloads the servers once, with pip and npm, and returns their directory. Without a network,
+/// the tests skip the missing servers.
 fn fetch_servers(log: &mut Log) -> Result<PathBuf, Error> {
     let directory = target_dir().join(wine::TARGET).join("servers");
     fs::create_dir_all(&directory)?;
@@ -185,7 +186,7 @@ fn in_namespace(command: &Command) -> Command {
     let addresses = "ip link set lo up && for i in 1 11 12 13 14; do \
                      ip addr add 10.77.0.$i/32 dev lo || exit 1; done; exec \"$@\"";
     let mut wrapped = Command::new("unshare");
-    // A user namespace around it removes the need for root.
+    // The command also gets a user namespace, so that it does not need root.
     wrapped.args(["--net", "--map-root-user", "sh", "-c", addresses, "sh"]);
     wrapped.arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
