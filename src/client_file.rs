@@ -1,8 +1,8 @@
 //! Stores the client address of a session in a file, for programs that use it (`client-ip`).
 //!
 //! All users can read the map, so the map does not contain the address. The file is in the
-//! directory of the map. Only the session's user can read it. Its name contains the handle, so
-//! programs of a later session do not find it.
+//! directory of the map, and only the session's user can read the file. The name of the file
+//! contains the handle, so programs of a later session do not find the file.
 
 use std::fmt::{self, Write as _};
 use std::fs;
@@ -77,7 +77,7 @@ pub fn remove(directory: &Path, handle: &Handle) -> io::Result<()> {
 }
 
 /// Removes the files of all closed sessions. A process that closes another user's session, or a
-/// session without a leader, does not call [`remove`].
+/// session whose leader has exited, does not call [`remove`].
 pub fn remove_stale(directory: &Path, is_live: impl Fn(&Handle) -> bool) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;

@@ -23,8 +23,8 @@ pub use crate::os::users::{UserId, user_id};
 
 /// Returns the directory of the system's map.
 ///
-/// It is `/run/vipool` on Unix and `ProgramData\vipool` on the Windows drive. The path is fixed:
-/// an environment variable must not move the map that hook layers trust.
+/// The directory is `/run/vipool` on Unix and `ProgramData\vipool` on the Windows drive. The path
+/// is fixed: an environment variable must not move the map that hook layers trust.
 #[must_use]
 pub fn map_directory() -> PathBuf {
     os::map_directory::map_directory()
@@ -36,12 +36,12 @@ pub fn map_directory() -> PathBuf {
 /// The function allocates and may block for a moment, so hooked calls must not use it.
 ///
 /// # Errors
-/// The error of getifaddrs(3) or GetAdaptersAddresses.
+/// Returns the error of getifaddrs(3) or GetAdaptersAddresses.
 pub fn interfaces() -> io::Result<Vec<Interface>> {
     os::interfaces::list()
 }
 
-/// Returns the time since the machine started, including the time it was asleep.
+/// Returns the time since the machine started, including the time the machine was asleep.
 #[must_use]
 pub fn time_since_boot() -> Duration {
     os::clock::since_boot()
@@ -51,7 +51,8 @@ pub fn time_since_boot() -> Duration {
 /// A map belongs to exactly one identity. The identity is never 0.
 ///
 /// # Errors
-/// The operating system does not provide the identity, for example because `/proc` is missing.
+/// Fails if the operating system does not provide the identity, for example because
+/// `/proc` is missing.
 pub fn current_boot_id() -> io::Result<u64> {
     os::identity::current_boot_id()
 }
@@ -59,7 +60,8 @@ pub fn current_boot_id() -> io::Result<u64> {
 /// Returns the identity of this boot and of the network namespace of another process.
 ///
 /// # Errors
-/// The process does not exist, or it belongs to another user and the caller is not root.
+/// Fails if the process does not exist, or if the process belongs to another user and the
+/// caller is not root.
 #[cfg(target_os = "linux")]
 pub fn process_boot_id(pid: u32) -> io::Result<u64> {
     os::identity::process_boot_id(pid)
@@ -71,7 +73,8 @@ pub fn process_boot_id(pid: u32) -> io::Result<u64> {
 /// privileges.
 ///
 /// # Errors
-/// An error of kind `NotFound` means that there is no such process, or that it has ended.
+/// An error of kind `NotFound` means that no such process exists or that the process has
+/// exited.
 #[cfg(any(target_os = "linux", windows))]
 pub fn identify_process(pid: u32) -> io::Result<Leader> {
     os::process::identify(pid)
@@ -80,18 +83,21 @@ pub fn identify_process(pid: u32) -> io::Result<Leader> {
 /// Returns the terminal services session of a process (ProcessIdToSessionId).
 ///
 /// # Errors
-/// There is no such process, or the caller has no access to it.
+/// Fails if no such process exists, or if the caller has no access to the process.
 #[cfg(windows)]
 pub fn process_session(pid: u32) -> io::Result<SessionId> {
     let number = os::process::terminal_session(pid)?;
     SessionId::new(SessionKind::Windows, number.into()).map_err(io::Error::other)
 }
 
-/// Creates a directory for a map, or restricts an existing one to the system and administrators.
+/// Creates a directory for a map, or secures an existing directory.
+///
+/// The system, the administrators and the owner get full access. Users may read.
 ///
 /// # Errors
 /// [`MapError::Untrusted`](crate::map::MapError::Untrusted) if the existing directory belongs to
-/// another user, [`MapError::Io`](crate::map::MapError::Io) if it cannot be created or changed.
+/// another user, [`MapError::Io`](crate::map::MapError::Io) if the directory cannot be created or
+/// changed.
 #[cfg(windows)]
 pub fn secure_map_directory(path: &Path) -> Result<(), crate::map::MapError> {
     use crate::map::MapError;

@@ -19,8 +19,8 @@ pub fn since_boot() -> Duration {
 }
 
 /// Returns the time since boot, including the time asleep, in steps of 10 to 16 ms
-/// (`GetTickCount64`). After a fast start-up the count continues from before the shutdown, because
-/// the kernel and its sockets survive.
+/// (`GetTickCount64`). After a fast start-up, which resumes a hibernated kernel, the count
+/// continues from before the shutdown, because the kernel and its sockets survive.
 #[cfg(windows)]
 #[allow(unsafe_code)]
 pub fn since_boot() -> Duration {

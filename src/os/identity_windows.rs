@@ -1,4 +1,4 @@
-//! The identity of this boot. The Windows version of `identity.rs`.
+//! The identity of this boot. This is the Windows version of `identity.rs`.
 
 use std::io;
 
@@ -30,8 +30,9 @@ struct TimeOfDay {
 /// kernel started, without later changes of the clock. It is the same for every process and changes
 /// at a restart.
 ///
-/// A fast start-up is not a restart: the kernel, its tick count and its sockets survive the
-/// shutdown. Only the sessions of users end. `reap` closes them, because their leaders have exited.
+/// A fast start-up, which resumes a hibernated kernel, is not a restart: the kernel, its tick count
+/// and its sockets survive the shutdown. Only the sessions of users end. `reap` closes them,
+/// because their leaders have exited.
 #[allow(unsafe_code)]
 pub fn current_boot_id() -> io::Result<u64> {
     let mut time = TimeOfDay::default();

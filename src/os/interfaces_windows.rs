@@ -1,4 +1,4 @@
-//! Lists the network interfaces of the machine. The Windows version of `interfaces.rs`.
+//! Lists the network interfaces of the machine. This is the Windows version of `interfaces.rs`.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -1,8 +1,9 @@
 //! Searches for listening sockets through the kernel's `sock_diag(7)` interface.
 //!
 //! [`find`] opens one close-on-exec descriptor, queries the kernel without blocking, and closes the
-//! descriptor before it returns. It keeps no state in the process and allocates nothing. Its system
-//! calls bypass the C library, so none of them is a cancellation point or a hooked function.
+//! descriptor before it returns. The function keeps no state in the process and allocates nothing.
+//! It calls syscall(2) instead of the socket functions of the C library, so no call is a
+//! cancellation point or a hooked function.
 //!
 //! Signals are blocked during the search: a handler that leaves through siglongjmp would leak the
 //! descriptor. A child that another thread forks during the search holds the descriptor until it
@@ -63,8 +64,8 @@ mod diag {
     const ANSWER_ID: usize = HEADER + 4;
 
     /// Blocks signals while it exists, except those that an instruction of the thread itself
-    /// raises. (A sandbox can answer a system call with SIGSYS. If SIGSYS is blocked, the kernel
-    /// kills the process.)
+    /// raises. (A sandbox can answer a system call with SIGSYS. If the thread blocks SIGSYS, the
+    /// kernel kills the process.)
     pub(super) struct Waiting(Option<u64>);
 
     impl Waiting {
@@ -229,8 +230,8 @@ mod diag {
         Some(same && open && (v6 || wanted.is_ipv4()))
     }
 
-    /// Returns the IP address. Converts a mapped address to IPv4: with it, the kernel finds both
-    /// IPv4 and IPv6 sockets.
+    /// Returns the IP address. Converts a mapped address to IPv4, because the kernel then finds
+    /// both IPv4 and IPv6 sockets.
     fn plain(address: SocketAddr) -> IpAddr {
         address.ip().to_canonical()
     }

@@ -1,8 +1,8 @@
 //! A file lock between processes, which the kernel releases when its holder exits.
 //!
-//! On Linux it is an open file description lock (`F_OFD_SETLK`, fcntl_locking(2)). The child of a
-//! fork inherits the open file description and would keep the lock held. So every descriptor of a
-//! lock is registered here, and a fork handler closes it in the child.
+//! On Linux the lock is an open file description lock (`F_OFD_SETLK`, fcntl_locking(2)). The child
+//! of a fork inherits the open file description and would keep the lock held. So every descriptor
+//! of a lock is registered here, and a fork handler closes the descriptor in the child.
 
 #![allow(unsafe_code)]
 
@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use crate::sync::Backoff;
 
-/// A lock on a file. The threads of a process share it, so it does not exclude them from each other.
+/// A lock on a file. The threads of a process share the lock, so the lock does not exclude them
+/// from each other.
 #[derive(Debug)]
 pub struct FileLock {
     /// A child of a fork does not drop the file, because the fork handler has already closed its
@@ -37,7 +38,7 @@ impl FileLock {
     /// Acquires the lock. Returns false if another process holds the lock until the timeout.
     ///
     /// # Errors
-    /// Fails in a child of a fork of the process that opened the lock, or if the system call fails.
+    /// Fails if the parent of this process opened the lock, or if the system call fails.
     pub fn acquire(&self, timeout: Duration) -> io::Result<bool> {
         if self.is_from_parent() {
             return Err(io::Error::other("the lock belongs to the parent of this process"));
@@ -58,7 +59,8 @@ impl FileLock {
         _ = self.set(false);
     }
 
-    /// Returns whether the parent of this process opened the lock. The child does not hold it.
+    /// Returns whether the parent of this process opened the lock. This process does not hold such
+    /// a lock.
     #[inline]
     pub fn is_from_parent(&self) -> bool {
         self.fork_count != fork_count()

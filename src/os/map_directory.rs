@@ -1,5 +1,5 @@
-//! The directory of this machine's map. The path is fixed. A path from the environment affects only
-//! the process that sets it, so only rootless use and tests need one.
+//! The directory of this machine's map. The path is fixed, because a path in the environment would
+//! affect only some of the processes. Only rootless use and tests set a path in the environment.
 
 use std::path::PathBuf;
 

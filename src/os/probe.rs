@@ -13,8 +13,8 @@ const FILES: [&str; 8] = ["tcp", "tcp6", "udp", "udp6", "udplite", "udplite6", "
 /// `TCP_TIME_WAIT` of the kernel's `tcp_states.h`. No process holds a socket in this state.
 const TIME_WAIT: &str = "06";
 
-/// A snapshot of the bound addresses. Processes are not part of it: each check reads their current
-/// state.
+/// A snapshot of the bound addresses. The snapshot contains no processes: each check reads the
+/// current state of a process.
 #[derive(Debug)]
 pub struct SystemProbe {
     bound: HashSet<IpAddr>,
@@ -22,8 +22,8 @@ pub struct SystemProbe {
 }
 
 impl SystemProbe {
-    /// Reads the sockets of this network namespace. Create a new probe for each run: a probe does
-    /// not see sockets that are opened later.
+    /// Reads the sockets of this network namespace. Create a new probe for each call of `reap`,
+    /// because a probe does not see sockets that are opened later.
     pub fn new() -> io::Result<Self> {
         let mut bound = HashSet::new();
         for file in FILES {

@@ -17,16 +17,16 @@ use windows_sys::Win32::Networking::WinSock::{AF_INET, AF_INET6};
 use super::process;
 use crate::leader::Leader;
 
-/// A snapshot of the bound addresses. Processes are not part of it: each check reads their current
-/// state.
+/// A snapshot of the bound addresses. The snapshot contains no processes: each check reads the
+/// current state of a process.
 #[derive(Debug)]
 pub struct SystemProbe {
     bound: HashSet<IpAddr>,
 }
 
 impl SystemProbe {
-    /// Reads the sockets of this machine. Create a new probe for each run: a probe does not see
-    /// sockets that are opened later.
+    /// Reads the sockets of this machine. Create a new probe for each call of `reap`, because a
+    /// probe does not see sockets that are opened later.
     pub fn new() -> io::Result<Self> {
         let mut bound = HashSet::new();
         let v4 = |word: u32| IpAddr::V4(Ipv4Addr::from(word.to_ne_bytes()));

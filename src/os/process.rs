@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use crate::leader::Leader;
 
 /// Returns the identity of the process that has this process id now. The start time distinguishes
-/// it from a later process with the same id (proc_pid_stat(5), pid_namespaces(7)).
+/// the process from a later process with the same id (proc_pid_stat(5), pid_namespaces(7)).
 ///
 /// The namespace is 0 if the process belongs to another user and the caller has no privileges. An
 /// error of kind `NotFound` means that no such process exists.

@@ -1,4 +1,5 @@
-//! Identifies a process and its terminal services session. The Windows version of `process.rs`.
+//! Identifies a process and its terminal services session. This is the Windows version of
+//! `process.rs`.
 
 #![allow(unsafe_code)]
 
@@ -16,7 +17,7 @@ use windows_sys::Win32::System::Threading::{
 use crate::leader::Leader;
 
 /// Returns the identity of the process that has this process id now. The creation time, in units of
-/// 100 ns, distinguishes it from a later process with the same id (GetProcessTimes).
+/// 100 ns, distinguishes the process from a later process with the same id (GetProcessTimes).
 ///
 /// An error of kind `NotFound` means that no such process exists, or that it has exited.
 pub fn identify(pid: u32) -> io::Result<Leader> {

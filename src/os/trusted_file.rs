@@ -1,7 +1,8 @@
 //! Opens the files of a map and rejects planted files.
 //!
-//! A file is trusted if it is a regular file with one hard link, it is not a symbolic link, root or
-//! the user of this process owns it, and no other user can write to it.
+//! A trusted file meets these conditions: The file is a regular file with one hard link, and the
+//! path is not a symbolic link. Root or the user of this process owns the file. No other user can
+//! write to the file.
 
 #![allow(unsafe_code)]
 
@@ -43,7 +44,7 @@ pub fn open(directory: &Path, name: &str, write: bool) -> Result<File, TrustErro
     path[directory.len()] = b'/';
     path[directory.len() + 1..end].copy_from_slice(name.as_bytes());
     let access = if write { libc::O_RDWR } else { libc::O_RDONLY };
-    // NONBLOCK: opening a planted FIFO must not block. The flag has no effect on regular files.
+    // O_NONBLOCK: opening a planted FIFO must not block. The flag has no effect on regular files.
     let flags = access | libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
     // SAFETY: the path is NUL-terminated: the byte at `end` is 0.
     let descriptor = unsafe { libc::open(path.as_ptr().cast(), flags) };

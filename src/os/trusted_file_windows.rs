@@ -1,7 +1,9 @@
-//! Opens the files of a map and rejects planted files. The Windows version of `trust.rs`.
+//! Opens the files of a map and rejects planted files. This is the Windows version of
+//! `trusted_file.rs`.
 //!
-//! A file is trusted if it is a regular file, it is not a link of any kind, the system, the
-//! administrators or the user of this process own it, and no other user can write to it.
+//! A trusted file meets these conditions: The file is a regular file and not a link of any kind.
+//! The system, the administrators or the user of this process own the file. No other user can write
+//! to the file.
 
 #![allow(unsafe_code)]
 
@@ -57,8 +59,9 @@ impl From<io::Error> for TrustError {
     }
 }
 
-/// Other processes may read, write, rename and delete the file while it is open: writers and
-/// readers share it. Windows cannot remove a mapped file, but it can rename the file.
+/// Other processes may read, write, rename and delete the file while it is open, because writers
+/// and readers share the file. Windows cannot remove a mapped file, but it can rename a mapped
+/// file.
 const SHARE: u32 = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
 
 /// The rights that let a user change a file.
@@ -221,7 +224,7 @@ fn create_for(path: &Path, more: &str) -> io::Result<File> {
 ///
 /// Windows cannot replace a file that a process has mapped, but it can rename that file. So the old
 /// file is first renamed to `to` with the suffix `.oldN`, and for a moment no file has the name
-/// `to`. A later call removes the renamed file if no process has it mapped.
+/// `to`. A later call removes the renamed file if no process has the file mapped.
 pub fn replace(from: &Path, to: &Path) -> io::Result<()> {
     remove_old(to);
     let Err(error) = std::fs::rename(from, to) else { return Ok(()) };

@@ -11,7 +11,7 @@ type Group = libc::c_int;
 #[cfg(not(target_vendor = "apple"))]
 type Group = libc::gid_t;
 
-/// Larger than the number of groups of any user.
+/// An upper limit for the number of groups of a user.
 const MAX_GROUPS: usize = 65_536;
 
 /// Returns the names of a user's groups, including the primary group. Leaves out groups without a

@@ -12,7 +12,7 @@ use windows_sys::Win32::Security::{LookupAccountNameW, SidTypeUser};
 /// A security identifier as text (`S-1-5-21-...`).
 pub type UserId = String;
 
-/// Larger than any SID (68 bytes) and any domain name (255 characters).
+/// The size of the buffers. Any SID (68 bytes) and any domain name (255 characters) fit.
 const ROOM: u32 = 256;
 
 /// Returns the identifier of a user. The name can contain a domain (`DOMAIN\\user`). Returns `None`
