@@ -178,7 +178,8 @@ pub struct Policy {
     /// The process list, in the order of the file. The most specific match wins. Among equally
     /// specific matches, the first wins.
     pub programs: Vec<Program>,
-    /// The addresses of the host itself on the matched interfaces (row 5).
+    /// The host's addresses on the interfaces that the policy matches (row 5 of
+    /// docs/socket-matrix.md).
     pub host_addresses: Vec<IpAddr>,
     /// UDP ports on which a bind to the wildcard address (0.0.0.0 or ::) is not rewritten (row 26).
     pub wildcard_udp_ports: Vec<PortRange>,

@@ -54,7 +54,7 @@ pub unsafe extern "C" fn sendto(
             errno::set(error);
             -1
         }
-        // SAFETY: the buffer holds `length` bytes. The other arguments are the program's own.
+        // SAFETY: the buffer holds `length` bytes. The other arguments come from the program.
         CallAction::UseAddress(buffer) => unsafe {
             original::sendto(fd, data, size, flags, buffer.as_ptr(), buffer.length())
         },

@@ -73,7 +73,7 @@ macro_rules! create_process {
             startup: *const $startup,
             information: *mut PROCESS_INFORMATION,
         ) -> BOOL {
-            // SAFETY: the arguments are the program's own, with one more flag.
+            // SAFETY: the arguments come from the program, with one more flag.
             unsafe {
                 let created = original::$original(
                     $($leading,)*

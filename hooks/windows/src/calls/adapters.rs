@@ -21,7 +21,7 @@ pub unsafe extern "system" fn get_adapters_addresses(
     list: *mut IP_ADAPTER_ADDRESSES_LH,
     size: *mut u32,
 ) -> u32 {
-    // SAFETY: the arguments are the program's own.
+    // SAFETY: the arguments come from the program.
     let result = unsafe { original::GetAdaptersAddresses(family, flags, reserved, list, size) };
     if result != ERROR_SUCCESS {
         return result;
@@ -52,7 +52,7 @@ pub unsafe extern "system" fn get_adapters_addresses(
 }
 
 pub unsafe extern "system" fn get_adapters_info(list: *mut IP_ADAPTER_INFO, size: *mut u32) -> u32 {
-    // SAFETY: the arguments are the program's own.
+    // SAFETY: the arguments come from the program.
     let result = unsafe { original::GetAdaptersInfo(list, size) };
     if result != NO_ERROR {
         return result;

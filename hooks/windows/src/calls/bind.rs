@@ -44,7 +44,7 @@ pub unsafe extern "system" fn bind(s: SOCKET, name: *const SOCKADDR, length: i32
         }
     }
     error.restore();
-    // SAFETY: the arguments are the program's own.
+    // SAFETY: the arguments come from the program.
     unsafe { original::bind(s, name, length) }
 }
 
@@ -115,12 +115,12 @@ pub unsafe extern "system" fn listen(s: SOCKET, backlog: i32) -> i32 {
         return SOCKET_ERROR;
     }
     error.restore();
-    // SAFETY: the arguments are the program's own.
+    // SAFETY: the arguments come from the program.
     unsafe { original::listen(s, backlog) }
 }
 
 pub unsafe extern "system" fn closesocket(s: SOCKET) -> i32 {
     deferred::remove(s);
-    // SAFETY: the arguments are the program's own.
+    // SAFETY: the arguments come from the program.
     unsafe { original::closesocket(s) }
 }

@@ -23,7 +23,7 @@ fn prepare_connect(s: SOCKET, name: *const SOCKADDR, length: i32) -> Destination
 pub unsafe extern "system" fn connect(s: SOCKET, name: *const SOCKADDR, length: i32) -> i32 {
     let destination = prepare_connect(s, name, length);
     let Some((name, length)) = destination.sockaddr(name, length) else { return SOCKET_ERROR };
-    // SAFETY: the arguments are the program's own, except that the address may be another valid
+    // SAFETY: the arguments come from the program, except that the address may be another valid
     // one.
     unsafe { original::connect(s, name, length) }
 }
@@ -39,7 +39,7 @@ pub unsafe extern "system" fn wsa_connect(
 ) -> i32 {
     let destination = prepare_connect(s, name, length);
     let Some((name, length)) = destination.sockaddr(name, length) else { return SOCKET_ERROR };
-    // SAFETY: the arguments are the program's own, except that the address may be another valid
+    // SAFETY: the arguments come from the program, except that the address may be another valid
     // one.
     unsafe { original::WSAConnect(s, name, length, caller, callee, quality, group) }
 }
@@ -78,7 +78,7 @@ pub unsafe extern "system" fn connect_ex(
         error.restore();
     }
     let Some((name, length)) = destination.sockaddr(name, length) else { return 0 };
-    // SAFETY: the arguments are the program's own, except that the address may be another valid
+    // SAFETY: the arguments come from the program, except that the address may be another valid
     // one.
     unsafe { original(s, name, length, data, size, sent, overlapped) }
 }

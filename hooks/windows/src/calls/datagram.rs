@@ -35,7 +35,7 @@ pub unsafe extern "system" fn sendto(
 ) -> i32 {
     let destination = prepare_send(s, to, length);
     let Some((to, length)) = destination.sockaddr(to, length) else { return SOCKET_ERROR };
-    // SAFETY: the arguments are the program's own, except that the address may be another valid
+    // SAFETY: the arguments come from the program, except that the address may be another valid
     // one.
     unsafe { original::sendto(s, data, size, flags, to, length) }
 }
@@ -53,7 +53,7 @@ pub unsafe extern "system" fn wsa_send_to(
 ) -> i32 {
     let destination = prepare_send(s, to, length);
     let Some((to, length)) = destination.sockaddr(to, length) else { return SOCKET_ERROR };
-    // SAFETY: the arguments are the program's own, except that the address may be another valid
+    // SAFETY: the arguments come from the program, except that the address may be another valid
     // one.
     unsafe { original::WSASendTo(s, data, count, sent, flags, to, length, overlapped, routine) }
 }
@@ -124,7 +124,7 @@ pub unsafe extern "system" fn wsa_send_msg(
     routine: LPWSAOVERLAPPED_COMPLETION_ROUTINE,
 ) -> i32 {
     send_message(s, message, |message| {
-        // SAFETY: the arguments are the program's own, except that the message may be another valid
+        // SAFETY: the arguments come from the program, except that the message may be another valid
         // one.
         unsafe { original::WSASendMsg(s, message, flags, sent, overlapped, routine) }
     })
@@ -141,7 +141,7 @@ pub unsafe extern "system" fn wsa_send_msg_extension(
 ) -> i32 {
     let Some(original) = extension::wsa_send_msg() else { return SOCKET_ERROR };
     send_message(s, message, |message| {
-        // SAFETY: the arguments are the program's own, except that the message may be another valid
+        // SAFETY: the arguments come from the program, except that the message may be another valid
         // one.
         unsafe { original(s, message, flags, sent, overlapped, routine) }
     })
@@ -171,7 +171,7 @@ pub unsafe extern "system" fn recvfrom(
     from: *mut SOCKADDR,
     length: *mut i32,
 ) -> i32 {
-    // SAFETY: the arguments are the program's own.
+    // SAFETY: the arguments come from the program.
     let received = unsafe { original::recvfrom(s, data, size, flags, from, length) };
     if received >= 0 {
         rewrite_source(s, from, length);
@@ -190,7 +190,7 @@ pub unsafe extern "system" fn wsa_recv_from(
     overlapped: *mut OVERLAPPED,
     routine: LPWSAOVERLAPPED_COMPLETION_ROUTINE,
 ) -> i32 {
-    // SAFETY: the arguments are the program's own.
+    // SAFETY: the arguments come from the program.
     let result = unsafe {
         original::WSARecvFrom(s, data, count, received, flags, from, length, overlapped, routine)
     };
@@ -209,7 +209,7 @@ pub unsafe extern "system" fn wsa_recv_msg(
     routine: LPWSAOVERLAPPED_COMPLETION_ROUTINE,
 ) -> i32 {
     let Some(original) = extension::wsa_recv_msg() else { return SOCKET_ERROR };
-    // SAFETY: the arguments are the program's own.
+    // SAFETY: the arguments come from the program.
     let result = unsafe { original(s, message, received, overlapped, routine) };
     if result == 0
         && let Some(received_message) = memory::read(message.cast_const())

@@ -42,7 +42,7 @@ pub unsafe extern "system" fn wsa_ioctl(
     overlapped: *mut OVERLAPPED,
     routine: LPWSAOVERLAPPED_COMPLETION_ROUTINE,
 ) -> i32 {
-    // SAFETY: the arguments are the program's own.
+    // SAFETY: the arguments come from the program.
     let result = unsafe {
         original::WSAIoctl(
             s,

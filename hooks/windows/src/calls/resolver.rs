@@ -100,7 +100,7 @@ pub unsafe extern "system" fn gethostbyname(name: PCSTR) -> *mut HOSTENT {
     };
     let host = own_host_addresses(host_name);
     error.restore();
-    // SAFETY: the arguments are the program's own.
+    // SAFETY: the arguments come from the program.
     let entry = unsafe { original::gethostbyname(name) };
     if let Some(v4) = host.and_then(|host| host.v4) {
         // SAFETY: the system has just returned this entry.
@@ -156,7 +156,7 @@ pub unsafe extern "system" fn gethostbyaddr(
         }
     }
     error.restore();
-    // SAFETY: the arguments are the program's own.
+    // SAFETY: the arguments come from the program.
     unsafe { original::gethostbyaddr(address, length, family) }
 }
 
@@ -280,7 +280,7 @@ pub unsafe extern "system" fn getaddrinfo(
     let error = LastError::save();
     let host = own_host_addresses(HostName::from_ansi(name));
     error.restore();
-    // SAFETY: the arguments are the program's own.
+    // SAFETY: the arguments come from the program.
     let status = unsafe { original::getaddrinfo(name, service, hints, result) };
     if let Some(host) = host.filter(|_| status == 0) {
         // SAFETY: the call succeeded, so the system has written a list.
@@ -298,7 +298,7 @@ pub unsafe extern "system" fn get_addr_info_w(
     let error = LastError::save();
     let host = own_host_addresses(HostName::from_utf16(name));
     error.restore();
-    // SAFETY: the arguments are the program's own.
+    // SAFETY: the arguments come from the program.
     let status = unsafe { original::GetAddrInfoW(name, service, hints, result) };
     if let Some(host) = host.filter(|_| status == 0) {
         // SAFETY: the call succeeded, so the system has written a list.
@@ -398,7 +398,7 @@ macro_rules! name_info {
             flags: i32,
         ) -> i32 {
             let call = |name, length, host, host_size| {
-                // SAFETY: the arguments are the program's own, except that the address may be
+                // SAFETY: the arguments come from the program, except that the address may be
                 // another valid one. The system writes no more than the sizes allow.
                 unsafe {
                     original::$original(name, length, host, host_size, service, service_size, flags)

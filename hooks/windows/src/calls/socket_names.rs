@@ -36,7 +36,7 @@ fn rewrite_reported(
 }
 
 pub unsafe extern "system" fn accept(s: SOCKET, name: *mut SOCKADDR, length: *mut i32) -> SOCKET {
-    // SAFETY: the arguments are the program's own.
+    // SAFETY: the arguments come from the program.
     let accepted = unsafe { original::accept(s, name, length) };
     if accepted != INVALID_SOCKET {
         rewrite_reported(name, length, || Winsock(accepted).local_name());
@@ -53,7 +53,7 @@ pub unsafe extern "system" fn wsa_accept(
     condition: LPCONDITIONPROC,
     data: usize,
 ) -> SOCKET {
-    // SAFETY: the arguments are the program's own.
+    // SAFETY: the arguments come from the program.
     let accepted = unsafe { original::WSAAccept(s, name, length, condition, data) };
     if accepted != INVALID_SOCKET {
         rewrite_reported(name, length, || Winsock(accepted).local_name());
@@ -68,7 +68,7 @@ pub unsafe extern "system" fn getsockname(s: SOCKET, name: *mut SOCKADDR, length
         return SOCKET_ERROR;
     }
     error.restore();
-    // SAFETY: the arguments are the program's own.
+    // SAFETY: the arguments come from the program.
     let result = unsafe { original::getsockname(s, name, length) };
     if result == 0 {
         rewrite_reported(name, length, || Winsock(s).peer_name());
@@ -77,7 +77,7 @@ pub unsafe extern "system" fn getsockname(s: SOCKET, name: *mut SOCKADDR, length
 }
 
 pub unsafe extern "system" fn getpeername(s: SOCKET, name: *mut SOCKADDR, length: *mut i32) -> i32 {
-    // SAFETY: the arguments are the program's own.
+    // SAFETY: the arguments come from the program.
     let result = unsafe { original::getpeername(s, name, length) };
     if result == 0 {
         rewrite_reported(name, length, || Winsock(s).local_name());
@@ -122,7 +122,7 @@ pub unsafe extern "system" fn get_accept_ex_sockaddrs(
     remote: *mut *mut SOCKADDR,
     remote_length: *mut i32,
 ) {
-    // SAFETY: the arguments are the program's own.
+    // SAFETY: the arguments come from the program.
     unsafe {
         original::GetAcceptExSockaddrs(
             buffer,
@@ -150,7 +150,7 @@ pub unsafe extern "system" fn get_accept_ex_sockaddrs_extension(
     remote_length: *mut i32,
 ) {
     let Some(original) = extension::get_accept_ex_sockaddrs() else { return };
-    // SAFETY: the arguments are the program's own.
+    // SAFETY: the arguments come from the program.
     unsafe {
         original(
             buffer,
