@@ -1,4 +1,5 @@
-//! The operations of both APIs, over plain values. Errors are status numbers of the C ABI.
+//! The operations that both APIs implement. Arguments and results are plain values, and errors are
+//! status numbers of the C ABI.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -22,11 +23,11 @@ pub struct Opened {
     pub leases: Vec<Lease>,
     pub already_open: bool,
     pub low_water: bool,
-    /// A status; 0 for no shortage.
+    /// The status of the shortage; 0 if no address is missing.
     pub shortage: Status,
 }
 
-/// An open session, as a monitor sees it.
+/// An open session in the list of sessions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SessionRow {
     pub session: SessionId,
@@ -36,7 +37,7 @@ pub struct SessionRow {
     pub client: Option<IpAddr>,
 }
 
-/// An operation of an exclusive writer.
+/// An operation for an exclusive writer.
 #[derive(Clone, Copy, Debug)]
 pub enum Step<'a> {
     Open(SessionId, &'a str),
@@ -57,7 +58,7 @@ pub struct JournalEntry {
     pub client: Option<IpAddr>,
 }
 
-/// A rewrite call.
+/// A call of the rewriter.
 #[derive(Clone, Copy, Debug)]
 pub enum Call {
     Bind(SocketProperties, SocketAddr),
@@ -74,25 +75,25 @@ pub enum Call {
     IsRetryAllowed(IpAddr),
 }
 
-/// The API. An implementation holds a map and a reader of it.
+/// The API under test. An implementation holds a map and a reader of this map.
 pub trait Api: Reads + Machine + Sized + Sync {
     fn new(plan: &Plan) -> Result<Self, Status>;
-    /// Makes a map after resolving the links of the process list on this machine.
+    /// Creates a map. First resolves the symbolic links in the process list on this machine.
     fn with_followed_links(plan: &Plan) -> Result<Self, Status>;
-    /// Makes a map in files.
+    /// Creates a map in files.
     fn create_in_files(plan: &Plan, directory: &Path) -> Result<Self, Status>;
     /// Opens a copy of the bytes of map files.
     fn open_bytes(map: &[u8], sessions: &[u8]) -> Result<Self, Status>;
-    /// Makes the map of a server of a farm. Returns the findings (key and code), followed by the
-    /// interfaces that carry addresses (name and index).
+    /// Creates the map of a server of a farm. Returns the findings (key and code), followed by the
+    /// interfaces that get addresses (name and index).
     fn from_farm(
         farm: &Farm,
         host: &str,
         interfaces: Option<&[Interface]>,
     ) -> (Vec<(String, String)>, Result<Self, Status>);
-    /// Makes a map for one thread, in memory or in files.
+    /// Creates a map for one thread, in files or, without a directory, in memory.
     fn new_exclusive(plan: &Plan, directory: Option<&Path>) -> Result<Self, Status>;
-    /// Runs operations without a lock on such a map.
+    /// Runs operations on a map of `new_exclusive`, without a lock.
     fn run_exclusive(&mut self, steps: &[Step]) -> Vec<Result<Vec<Lease>, Status>>;
     fn open(&self, session: SessionId, options: &OpenOptions, now: u32) -> Result<Opened, Status>;
     fn close(&self, handle: &Handle, now: u32) -> Result<Vec<Lease>, Status>;
@@ -107,21 +108,23 @@ pub trait Api: Reads + Machine + Sized + Sync {
     fn recover(&self) -> Result<(), Status>;
     /// Returns the numbers of freed and lingering addresses and of closed sessions.
     fn reap(&self, now: u32, in_use: &[IpAddr]) -> Result<[usize; 3], Status>;
-    /// Reaps with the sockets and processes of this machine.
+    /// Reaps, and looks up the sockets and processes of this machine.
     fn reap_by_system(&self, now: u32) -> Result<[usize; 3], Status>;
     fn reconcile(&self, now: u32, alive: &[SessionId]) -> Result<usize, Status>;
-    /// Describes the outcome of a call of a program under a rule: an address with flags, a reason, or
-    /// true or false. `listening` has the addresses with a listener.
+    /// Makes a call of the rewriter under a rule and describes its outcome. The text is an address
+    /// with flags, a reason, or true or false. `listening` contains the addresses that have a
+    /// listener.
     fn rewrite(&self, handle: &Handle, rule: u64, listening: &[SocketAddr], call: Call) -> String;
 }
 
-/// Reading a map.
+/// Operations that read a map.
 pub trait Reads {
     fn find(&self, session: SessionId) -> Result<(Handle, Vec<Lease>), Status>;
     fn find_in_map(&self, session: SessionId) -> Result<(Handle, Vec<Lease>), Status>;
     fn find_by_handle(&self, handle: &Handle) -> Option<Vec<Lease>>;
     fn boot(&self) -> u64;
-    /// Returns the session of a process (0: this one), and how it was found.
+    /// Returns the session of a process, and how the session was found. The pid 0 means this
+    /// process.
     fn process_session(&self, pid: u32) -> Option<(SessionId, u32)>;
     /// Returns the rule that this process inherits, and the pid of the parent.
     fn parent_rule(&self) -> Option<(u64, u32)>;
@@ -142,10 +145,11 @@ pub trait Reads {
     fn rule(&self, path: &str, windows: bool) -> Option<(u64, u32)>;
 }
 
-/// Functions that need no map, and facts of the machine.
+/// Functions that need no map, and functions that read the state of the machine.
 pub trait Machine {
     fn fixed_ports(farm: &Farm) -> Vec<PortRange>;
-    /// Returns the events from a number on, how many were lost, and the next number.
+    /// Returns the events from the number `first` on, how many events were lost, and the number of
+    /// the next event.
     fn journal(directory: &Path, first: u64) -> Result<(Vec<JournalEntry>, u64, u64), Status>;
     fn set_client(directory: &Path, handle: &Handle, client: IpAddr) -> Result<(), Status>;
     fn get_client(directory: &Path, handle: &Handle) -> Option<IpAddr>;
@@ -155,7 +159,7 @@ pub trait Machine {
     fn range_text(range: &Range) -> String;
     fn intersection(range: &Range, other: &Range) -> Option<(IpAddr, IpAddr)>;
     fn find_script(arguments: &[&str]) -> Option<String>;
-    /// Formats a handle and parses the text.
+    /// Formats a handle as text, then parses the text.
     fn format_and_parse(handle: &Handle) -> Option<Handle>;
     fn interfaces() -> Vec<Interface>;
     fn map_directory() -> String;

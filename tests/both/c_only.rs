@@ -1,4 +1,5 @@
-//! Properties that only the C ABI has: text conversion, buffers, reserved members and unknown flags.
+//! Tests of properties that only the C ABI has: text conversion, buffers, reserved members and
+//! unknown flags.
 
 #![allow(unsafe_code, reason = "this is what a C program does")]
 
@@ -29,7 +30,7 @@ use crate::suite::{ip, plan, session};
 use crate::through_c::build;
 use crate::through_c::values::{c_ip, chars, check, owned, sized, text};
 
-/// A map in memory with one open session, a reader and the rule of its one program.
+/// A map in memory with one open session, a reader of the map, and the rule of the only program.
 struct Fixture {
     map: *mut vipool_map,
     reader: *mut vipool_reader,
@@ -45,7 +46,7 @@ impl Fixture {
         let policy = Policy::new([program]);
         let (mut map, mut reader) = (null_mut(), null_mut());
         let mut opened = sized::<vipool_opened_session>();
-        // SAFETY: valid handles and structs; the plan is freed once.
+        // SAFETY: the handles and structs are valid. The plan is freed once.
         unsafe {
             let plan = build::plan(&plan().with_policy(policy), 0).unwrap();
             check(vipool_map_create_in_memory(plan, null(), &mut map)).unwrap();
@@ -60,7 +61,7 @@ impl Fixture {
     fn rewriter(&self) -> *mut vipool_rewriter {
         let mut rewriter = null_mut();
         let options = vipool_rewriter_options { handle: self.handle, rule: self.rule, ..sized() };
-        // SAFETY: valid handles and structs.
+        // SAFETY: the handles and structs are valid.
         check(unsafe { vipool_rewriter_new(self.reader, &options, &mut rewriter) }).unwrap();
         rewriter
     }
@@ -68,7 +69,7 @@ impl Fixture {
 
 impl Drop for Fixture {
     fn drop(&mut self) {
-        // SAFETY: both came from the library and are closed once.
+        // SAFETY: the library returned both handles, and each handle is closed once.
         unsafe {
             vipool_reader_close(self.reader);
             vipool_map_close(self.map);
@@ -81,7 +82,7 @@ fn utf16_becomes_utf8() {
     let wide: Vec<u16> = r"C:\Ärger\😀".encode_utf16().collect();
     let (mut buffer, mut length) = ([0 as c_char; 64], 0);
     let convert = |units: &[u16], buffer: *mut c_char, capacity, length: &mut usize| {
-        // SAFETY: valid arrays.
+        // SAFETY: the arrays are valid.
         unsafe { vipool_utf16_to_utf8(units.as_ptr(), units.len(), buffer, capacity, length) }
     };
     assert_eq!(convert(&wide, null_mut(), 0, &mut length), VIPOOL_ERR_BUFFER);
@@ -94,7 +95,7 @@ fn utf16_becomes_utf8() {
 fn session_text_is_parsed_back() {
     for name in ["embedder:7", "logind:12", "windows:3"] {
         let (mut buffer, mut length, mut id, mut parsed) = ([0 as c_char; 32], 0, 0, 0);
-        // SAFETY: valid texts, buffers and places.
+        // SAFETY: the texts, buffers and places are valid.
         unsafe {
             check(vipool_session_parse(chars(name), name.len(), &mut id)).unwrap();
             let out = buffer.as_mut_ptr();
@@ -109,7 +110,7 @@ fn session_text_is_parsed_back() {
 fn report_names_the_finding_and_its_line() {
     let toml = "[[range]]\naddresses = \"10.0.5.1/24\"\n";
     let (mut farm, mut length) = (null_mut(), 0);
-    // SAFETY: valid texts, buffers and places; the farm is freed once.
+    // SAFETY: the texts, buffers and places are valid. The farm is freed once.
     unsafe {
         check(vipool_farm_parse(chars(toml), toml.len(), &mut farm)).unwrap();
         let status = vipool_farm_format_report(farm, null_mut(), 0, &mut length);
@@ -137,7 +138,7 @@ fn created_map_is_opened_again_and_superseded() {
     let (path, length) = (chars(text), text.len());
     let (mut first, mut second, mut reader) = (null_mut(), null_mut(), null_mut());
     let (mut opened, mut is_superseded) = (sized::<vipool_opened_session>(), 9);
-    // SAFETY: valid texts, handles and structs; each handle is freed once.
+    // SAFETY: the texts, handles and structs are valid. Each handle is freed once.
     unsafe {
         let plan = build::plan(&plan(), 0).unwrap();
         check(vipool_map_create(path, length, plan, null(), &mut first)).unwrap();
@@ -167,7 +168,7 @@ fn created_map_is_opened_again_and_superseded() {
 fn rule_is_found_by_its_id() {
     let fixture = Fixture::new();
     let mut rule = sized::<vipool_rule>();
-    // SAFETY: valid handles and structs.
+    // SAFETY: the handles and structs are valid.
     unsafe {
         check(vipool_reader_find_rule_by_id(fixture.reader, fixture.rule, &mut rule)).unwrap();
         assert_eq!(rule.id, fixture.rule);
@@ -184,7 +185,7 @@ fn reserved_members_must_be_zero() {
         (null_mut(), null_mut(), null_mut(), null_mut());
     let rejected = |status: vipool_status| assert_eq!(status, VIPOOL_ERR_UNKNOWN_FIELD);
     let (mut opened, mut outcome) = (sized::<vipool_opened_session>(), sized::<vipool_outcome>());
-    // SAFETY: valid handles and structs; each handle is freed once.
+    // SAFETY: the handles and structs are valid. Each handle is freed once.
     unsafe {
         check(vipool_farm_new(&mut farm)).unwrap();
         let settings = vipool_rewrite_settings { reserved: 1, ..sized() };
@@ -225,7 +226,7 @@ fn reserved_members_must_be_zero() {
 fn sockaddr(address: IpAddr) -> vipool_sockaddr {
     let mut sockaddr = vipool_sockaddr::default();
     let ip: vipool_ip = c_ip(address);
-    // SAFETY: valid structs.
+    // SAFETY: the structs are valid.
     check(unsafe { vipool_ip_to_sockaddr(&ip, 80, &mut sockaddr) }).unwrap();
     sockaddr
 }
@@ -249,7 +250,7 @@ fn unknown_flags_and_protocols_of_a_socket_are_rejected() {
         ..sized()
     };
     let mut bind = |socket: vipool_socket| {
-        // SAFETY: valid handles and structs.
+        // SAFETY: the handles and structs are valid.
         unsafe { vipool_rewrite_bind(rewriter, &socket, bytes, address.length, &mut outcome) }
     };
     assert_eq!(bind(tcp), VIPOOL_OK);
@@ -257,7 +258,7 @@ fn unknown_flags_and_protocols_of_a_socket_are_rejected() {
     assert_eq!(bind(vipool_socket { protocol: 3, ..tcp }), VIPOOL_ERR_KIND);
     let get_protocol = Some(unknown_number as unsafe extern "C" fn(*mut c_void) -> u32);
     assert_eq!(bind(vipool_socket { get_protocol, ..tcp }), VIPOOL_ERR_KIND);
-    // SAFETY: a rewriter that is freed once.
+    // SAFETY: the rewriter is valid and is freed once.
     unsafe { vipool_rewriter_free(rewriter) };
 }
 

@@ -1,4 +1,5 @@
-//! Event callbacks, which only C has: in Rust the results of the calls carry the same facts.
+//! Tests of event callbacks. Only the C ABI has event callbacks, because in Rust the results of the
+//! calls contain the same information.
 
 #![allow(unsafe_code, reason = "this is what a C program does")]
 
@@ -19,11 +20,11 @@ use crate::suite::{plan, session};
 use crate::through_c::build;
 use crate::through_c::values::{check, ip, sized};
 
-/// Kind, session, and address or status of each event.
+/// The events: kind, session, and address or status.
 type Events = Mutex<Vec<(u32, u64, String)>>;
 
 unsafe extern "C" fn on_event(context: *mut c_void, event: *const vipool_event) {
-    // SAFETY: the context of the test, and an event of the library.
+    // SAFETY: the test passed the context, and the library passes a valid event.
     let (events, event) = unsafe { (&*context.cast::<Events>(), &*event) };
     assert_eq!(event.size, size_of::<vipool_event>());
     let detail = match ip(event.lease.address) {
@@ -66,7 +67,8 @@ fn check_events(flags: u32) {
     let (mut opened, mut closed) =
         (sized::<vipool_opened_session>(), sized::<vipool_closed_session>());
     let (out, out_closed) = (&raw mut opened, &raw mut closed);
-    // SAFETY: valid handles and structs; each handle is freed once, and the events outlive them.
+    // SAFETY: the handles and structs are valid. Each handle is freed once, and the events outlive
+    // them.
     unsafe {
         let plan = build::plan(&small, 0).unwrap();
         check(vipool_map_create_in_memory(plan, &options, &mut map)).unwrap();

@@ -1,4 +1,4 @@
-//! Tests of farms that are built by calls.
+//! Tests of farms that are built by function calls instead of a file.
 
 use vipool::capi::status::vipool_status::*;
 use vipool::farm::{Farm, PoolOptions, Server, ServerRange};
@@ -120,7 +120,7 @@ pub fn farm_built_by_calls_makes_a_plan<A: Api>() {
     let interfaces = [eth(1, "lo", "127.0.0.1/8"), eth(4, "eth1", "10.0.5.11/24")];
     let (found, matched) = A::from_farm(&farm, "ts1", Some(&interfaces));
     assert_eq!(found, [("eth1".to_owned(), "4".to_owned())]);
-    // The address of the host is removed too.
+    // The plan does not contain the address of the host either.
     assert_eq!(matched.unwrap().pools()[0].slots, 3);
     let (found, _) = A::from_farm(&farm, "ts1", Some(&interfaces[..1]));
     let missing = |key: &str| (key.to_owned(), "no-interface".to_owned());

@@ -1,5 +1,5 @@
-//! One test suite for the Rust API and the C ABI: both give the same results. Needs the feature
-//! `capi`.
+//! One test suite for the Rust API and the C ABI. Both must return the same results. The suite
+//! needs the feature `capi`.
 
 #![cfg(all(feature = "capi", target_os = "linux"))]
 

@@ -1,4 +1,4 @@
-//! Tests of the process list and of rewrite calls.
+//! Tests of the process list and of the calls of the rewriter.
 
 use vipool::map::Plan;
 use vipool::policy::{Features, Policy, PortRange, Program, RewriteFlags};
@@ -7,7 +7,8 @@ use vipool::rewrite::{Protocol, SocketProperties};
 use crate::api::{Api, Call};
 use crate::suite::{FIRST, SECOND, addresses, at, ip, plan, session, user};
 
-/// Returns a plan with three rules: both features, a Windows path, and no virtual IP.
+/// Returns a plan with three rules: one with both features, one with a Windows path, and one
+/// without a virtual IP.
 fn listed() -> Plan {
     let both = Features::default().with_virtual_ip(true).with_loopback(true);
     let program = |pattern: &str, features| Program::new(pattern).with_features(features);

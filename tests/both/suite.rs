@@ -191,7 +191,7 @@ pub fn lingering_address_is_freed_by_the_probe<A: Api>() {
     assert_eq!(addresses(&opened), ["127.3.0.2"]);
     assert_eq!(opened.shortage, VIPOOL_ERR_LINGERING as i32);
     api.reap(300, &[]).unwrap();
-    // The missing address is added.
+    // Opening the session again adds the missing address.
     let opened = api.open(session(5), &user("eve"), 301).unwrap();
     assert!(opened.already_open && opened.shortage == 0);
     assert_eq!(addresses(&opened), [FIRST, "127.3.0.2"]);

@@ -1,4 +1,4 @@
-//! Tests of files, the journal, the process list and facts of the machine.
+//! Tests of files, the journal, the process list and functions that read the state of the machine.
 
 use std::fs;
 use std::net::IpAddr;
@@ -38,7 +38,7 @@ pub fn exclusive_writer_opens_and_closes<A: Api>() {
         assert_eq!(failed(done[3].clone()), VIPOOL_ERR_STALE);
         assert_eq!(failed(done[4].clone()), VIPOOL_ERR_NOT_OPEN);
         assert_eq!(done[5], done[6]);
-        // The map can be used after the exclusive writer.
+        // The map can still be used after the exclusive writer was dropped.
         assert_eq!(api.sessions().len(), 1);
         let found = api.find(session(2)).unwrap();
         assert_eq!(api.find_in_map(session(2)), Ok(found.clone()));
@@ -73,7 +73,7 @@ pub fn journal_lists_events<A: Api>() {
     let (entries, _, next) = A::journal(directory.path(), 4).unwrap();
     assert_eq!((entries.len(), next), (0, 4));
 
-    // More events than the journal can hold.
+    // Write more events than the journal can hold.
     for _ in 0..400 {
         api.open(session(1), &user("ada"), 200).unwrap();
         api.close_session(session(1), 200).unwrap();
@@ -158,7 +158,7 @@ pub fn system_facts_are_reported<A: Api>() {
     assert!(own.start_time > 0 && own.pid_namespace > 0);
     assert_eq!(A::leader_from_pid(u32::MAX >> 1).unwrap_err(), VIPOOL_ERR_NOT_FOUND as i32);
 
-    // The audit session of this process, if it has one.
+    // The session of this process is its audit session, if it has one.
     let api = A::new(&plan()).unwrap();
     assert_eq!(api.process_session(0), None);
     let audit = fs::read_to_string("/proc/self/sessionid").unwrap_or_default();
@@ -168,7 +168,7 @@ pub fn system_facts_are_reported<A: Api>() {
         assert_eq!(api.process_session(std::process::id()), Some((own, 1)));
     }
 
-    // The rule of the parent of this process.
+    // The parent of this process has no rule.
     assert_eq!(api.parent_rule(), None);
     let parent = std::os::unix::process::parent_id();
     let executable = fs::read_link(format!("/proc/{parent}/exe")).unwrap();
@@ -180,7 +180,7 @@ pub fn system_facts_are_reported<A: Api>() {
     let api = A::new(&listed).unwrap();
     assert_eq!(api.parent_rule(), Some((listed.policy.programs[0].id(), parent)));
 
-    // A socket on a cooled address.
+    // One cooled address has a socket, so it must linger.
     let mut waiting = plan();
     waiting.settings = Settings::new().with_cool_down(1).with_check_in_use(true);
     waiting.pools.remove(0);

@@ -1,4 +1,4 @@
-//! Builds plans and farms by calls.
+//! Builds plans and farms with functions of the C ABI.
 
 #![allow(unsafe_code, reason = "this is what a C program does")]
 
@@ -22,10 +22,11 @@ use vipool::pool::{Pool, PoolKind, Reservation};
 use super::values::*;
 use crate::api::Status;
 
-/// Builds a plan by calls: a farm without servers, then the plan of this host.
+/// Builds a plan with functions of the C ABI: first a farm without servers, then the plan of this
+/// host.
 pub fn plan(plan: &Plan, flags: u32) -> Result<*mut vipool_plan, Status> {
     let farm = new_farm();
-    // SAFETY: all structs and texts outlive the calls; the farm is freed once.
+    // SAFETY: all structs and texts outlive the calls. The farm is freed once.
     unsafe {
         fill_farm(farm, plan);
         check(vipool_farm_validate(farm)).unwrap();
@@ -44,12 +45,12 @@ pub fn plan(plan: &Plan, flags: u32) -> Result<*mut vipool_plan, Status> {
 
 fn new_farm() -> *mut vipool_farm {
     let mut farm = null_mut();
-    // SAFETY: a place for the handle.
+    // SAFETY: the place for the handle is valid.
     check(unsafe { vipool_farm_new(&mut farm) }).unwrap();
     farm
 }
 
-/// Makes the plan of a host. The caller frees it.
+/// Makes the plan of a host. The caller frees the plan.
 ///
 /// # Safety
 /// `farm` is a farm.
@@ -65,7 +66,7 @@ pub unsafe fn new_plan(
         (options.host, options.host_length) = (chars(host), host.len());
         (options.interfaces, options.interface_count) = (array, count);
         options.flags = flags;
-        // SAFETY: the caller guarantees the farm; the struct and its texts are valid.
+        // SAFETY: the caller passes a valid farm. The struct and its texts are valid.
         check(unsafe { vipool_plan_new(farm, &options, &mut plan) }).unwrap();
     });
     plan
@@ -77,7 +78,7 @@ pub unsafe fn new_plan(
 /// `farm` is a farm.
 unsafe fn count_findings(farm: *const vipool_farm, level: vipool_level) -> usize {
     let (mut count, mut total) = (0, 0);
-    // SAFETY: the caller guarantees the farm; the counts are valid.
+    // SAFETY: the caller passes a valid farm. The places for the counts are valid.
     check(unsafe {
         let level = level as u32;
         vipool_farm_list_findings(farm, level, 0, null_mut(), 0, &mut count, &mut total)
@@ -87,7 +88,8 @@ unsafe fn count_findings(farm: *const vipool_farm, level: vipool_level) -> usize
     total
 }
 
-/// Passes an interface with these addresses to `body`: host addresses come from the interfaces.
+/// Calls `body` with an interface that has these addresses. vipool takes the addresses of the host
+/// from the interfaces.
 fn with_host_interfaces<R>(
     addresses: &[IpAddr],
     body: impl FnOnce(Option<&[Interface]>) -> R,
@@ -209,7 +211,7 @@ fn c_program(rule: &Program, own: &[vipool_ports], shared: &[vipool_ports]) -> v
     }
 }
 
-/// Returns all names of pool rules, each with its pool and kind.
+/// Returns all names in the pool rules, each with its pool and kind.
 fn names(rules: &[PoolRule]) -> impl Iterator<Item = (&str, u32, &str)> {
     rules.iter().flat_map(|rule| {
         (1..).zip([&rule.users, &rule.groups, &rule.programs]).flat_map(move |(kind, names)| {
@@ -226,7 +228,7 @@ fn c_subnet(net: &IpNet) -> vipool_subnet {
     vipool_subnet { address: c_ip(net.addr()), prefix_length: net.prefix_len().into() }
 }
 
-/// Builds a farm by calls and validates it. The caller frees it.
+/// Builds a farm with functions of the C ABI and validates it. The caller frees the farm.
 pub fn farm(farm: &Farm) -> *mut vipool_farm {
     let handle = new_farm();
     // SAFETY: everything given is valid during the calls.
@@ -295,13 +297,13 @@ unsafe fn servers_and_ranges(handle: *mut vipool_farm, farm: &Farm) {
     }
 }
 
-/// Checks the default settings, then sets those of the farm.
+/// Checks the default settings, then sets the settings of the farm.
 ///
 /// # Safety
 /// `handle` is a farm.
 unsafe fn set_sessions(handle: *mut vipool_farm, farm: &Farm) {
     let mut defaults_in_c = sized();
-    // SAFETY: valid structs.
+    // SAFETY: the structs are valid.
     check(unsafe { vipool_farm_get_settings(handle, &mut defaults_in_c) }).unwrap();
     let defaults = Farm::default().sessions;
     let read = settings(&defaults_in_c);

@@ -1,4 +1,4 @@
-//! Functions that need no map, and facts of the machine.
+//! Functions that need no map, and functions that read the state of the machine.
 
 #![allow(unsafe_code, reason = "this is what a C program does")]
 
@@ -36,7 +36,7 @@ impl Machine for C {
         let farm = build::farm(farm);
         let mut list = [vipool_ports::default(); 8];
         let mut count = 0;
-        // SAFETY: a farm that is freed once, and an array.
+        // SAFETY: the farm is freed once, and the array is valid.
         unsafe {
             let small = vipool_farm_list_fixed_ports(farm, null_mut(), 0, &mut count);
             assert_eq!(small == vipool_status::VIPOOL_OK, count == 0);
@@ -51,10 +51,10 @@ impl Machine for C {
         let directory = directory.to_str().unwrap();
         let mut journal = null_mut();
         let (mut entries, mut lost, mut next) = (Vec::new(), 0, first);
-        // SAFETY: valid texts and structs; the journal is closed once.
+        // SAFETY: the texts and structs are valid. The journal is closed once.
         unsafe {
             check(vipool_journal_open(chars(directory), directory.len(), &mut journal))?;
-            // Two rows per page, to test paging.
+            // Read two rows per page, to test paging.
             let mut page = [sized::<vipool_journal_row>(); 2];
             let mut result = sized::<vipool_journal_page>();
             result.count = 1;
@@ -84,7 +84,7 @@ impl Machine for C {
     fn set_client(directory: &Path, handle: &Handle, client: IpAddr) -> Result<(), Status> {
         let directory = directory.to_str().unwrap();
         let (text, length) = (chars(directory), directory.len());
-        // SAFETY: valid texts and structs.
+        // SAFETY: the texts and structs are valid.
         check(unsafe {
             vipool_client_set(text, length, &c_handle(handle), &c_ip(client), null(), 0)
         })
@@ -94,14 +94,14 @@ impl Machine for C {
         let directory = directory.to_str().unwrap();
         let (text, length) = (chars(directory), directory.len());
         let mut client = vipool_ip::default();
-        // SAFETY: valid texts and structs.
+        // SAFETY: the texts and structs are valid.
         check(unsafe { vipool_client_get(text, length, &c_handle(handle), &mut client) }).ok()?;
         ip(client)
     }
 
     fn remove_client(directory: &Path, handle: &Handle) -> Result<(), Status> {
         let directory = directory.to_str().unwrap();
-        // SAFETY: valid texts and structs.
+        // SAFETY: the texts and structs are valid.
         check(unsafe { vipool_client_remove(chars(directory), directory.len(), &c_handle(handle)) })
     }
 
@@ -109,7 +109,7 @@ impl Machine for C {
         let texts: Vec<_> = arguments.iter().map(|text| CString::new(*text).unwrap()).collect();
         let pointers: Vec<_> = texts.iter().map(|text| text.as_ptr()).collect();
         let mut script = null();
-        // SAFETY: texts with a NUL, and a valid place.
+        // SAFETY: the texts end in NUL, and the place is valid.
         check(unsafe {
             vipool_executable_find_script(pointers.as_ptr(), pointers.len(), &mut script)
         })
@@ -119,7 +119,7 @@ impl Machine for C {
 
     fn interfaces() -> Vec<Interface> {
         let (mut list, mut array, mut count) = (null_mut(), null(), 0);
-        // SAFETY: valid places; everything is copied before the list is freed.
+        // SAFETY: the places are valid. Everything is copied before the list is freed.
         unsafe {
             check(vipool_interface_list_new(&mut list)).unwrap();
             check(vipool_interface_list_get(list, &mut array, &mut count)).unwrap();
@@ -152,7 +152,7 @@ impl Machine for C {
 
     fn leader_from_pid(pid: u32) -> Result<Leader, Status> {
         let mut leader = vipool_leader::default();
-        // SAFETY: a valid place.
+        // SAFETY: the place is valid.
         check(unsafe { vipool_leader_from_pid(pid, &mut leader) })?;
         let vipool_leader { pid, start_time, pid_namespace, .. } = leader;
         Ok(Leader { pid, start_time, pid_namespace })
@@ -171,7 +171,7 @@ impl Machine for C {
     fn intersection(range: &Range, other: &Range) -> Option<(IpAddr, IpAddr)> {
         let mut both = vipool_range::default();
         let (range, other) = (c_range(range), c_range(other));
-        // SAFETY: valid structs.
+        // SAFETY: the structs are valid.
         match check(unsafe { vipool_range_intersect(&range, &other, &mut both) }) {
             Ok(()) => Some((ip(both.first).unwrap(), ip(both.last).unwrap())),
             Err(status) => {
@@ -198,7 +198,7 @@ impl Machine for C {
     fn format_and_parse(given: &Handle) -> Option<Handle> {
         let (mut buffer, mut length) = ([0; 72], 0);
         let mut parsed = vipool_handle::default();
-        // SAFETY: valid buffers and structs.
+        // SAFETY: the buffers and structs are valid.
         unsafe {
             let buffer = buffer.as_mut_ptr();
             check(vipool_handle_format(&c_handle(given), buffer, 72, &mut length)).ok()?;

@@ -47,7 +47,7 @@ unsafe impl Send for C {}
 
 impl Drop for C {
     fn drop(&mut self) {
-        // SAFETY: both handles came from the library and are closed once.
+        // SAFETY: the library returned both handles, and each handle is closed once.
         unsafe {
             vipool_reader_close(self.reader);
             vipool_map_close(self.map);
@@ -56,18 +56,18 @@ impl Drop for C {
 }
 
 impl C {
-    /// Makes a map with `make`, and a reader of it.
+    /// Calls `make` to create a map, and opens a reader of the map.
     fn from_map(make: impl FnOnce(*mut *mut vipool_map) -> vipool_status) -> Result<Self, Status> {
         let mut made = Self { map: null_mut(), reader: null_mut() };
         check(make(&mut made.map))?;
-        // SAFETY: a map, and a valid place for the reader.
+        // SAFETY: the map and the place for the reader are valid.
         check(unsafe { vipool_reader_open_map(made.map, &mut made.reader) })?;
         Ok(made)
     }
 }
 
 unsafe extern "C" fn has_sockets(context: *mut c_void, address: *const vipool_ip) -> u32 {
-    // SAFETY: the context of the test, and an address of the library.
+    // SAFETY: the test passed the context, and the library passes a valid address.
     let (in_use, address) = unsafe { (&*context.cast::<Vec<IpAddr>>(), ip(*address).unwrap()) };
     in_use.contains(&address).into()
 }
@@ -77,7 +77,7 @@ unsafe extern "C" fn is_alive(
     id: vipool_session,
     _: *const vipool_leader,
 ) -> u32 {
-    // SAFETY: the context of the test.
+    // SAFETY: the test passed the context.
     unsafe { &*context.cast::<Vec<SessionId>>() }.contains(&session(id)).into()
 }
 
@@ -105,7 +105,7 @@ impl Api for C {
     fn create_in_files(plan: &Plan, directory: &Path) -> Result<Self, Status> {
         let plan = build::plan(plan, 0)?;
         let directory = directory.to_str().unwrap();
-        // SAFETY: a plan that is freed after the call, and a text.
+        // SAFETY: the text is valid, and the plan is freed after the call.
         Self::from_map(|map| unsafe {
             let (text, length) = (chars(directory), directory.len());
             let status = vipool_map_create(text, length, plan, null(), map);
@@ -117,7 +117,7 @@ impl Api for C {
     fn open_bytes(map: &[u8], sessions: &[u8]) -> Result<Self, Status> {
         let (bytes, length) = (map.as_ptr().cast(), map.len());
         let (private, count) = (sessions.as_ptr().cast(), sessions.len());
-        // SAFETY: valid arrays.
+        // SAFETY: the arrays are valid.
         Self::from_map(|map| unsafe {
             vipool_map_open_bytes(bytes, length, private, count, null(), map)
         })
@@ -131,10 +131,10 @@ impl Api for C {
         let farm = build::farm(farm);
         let mut findings = Vec::new();
         let (mut count, mut total) = (1, 0);
-        // SAFETY: valid handles, texts and structs; each handle is freed once.
+        // SAFETY: the handles, texts and structs are valid. Each handle is freed once.
         unsafe {
             let plan = build::new_plan(farm, host, interfaces, 0);
-            // One row per page, to test paging.
+            // Read one row per page, to test paging.
             while count > 0 {
                 let (mut finding, level) = (sized::<vipool_finding>(), 1);
                 let (first, row) = (findings.len(), &raw mut finding);
@@ -167,7 +167,7 @@ impl Api for C {
         let plan = build::plan(plan, 0)?;
         let mut options = sized::<vipool_map_options>();
         options.flags = VIPOOL_MAP_SINGLE_THREADED;
-        // SAFETY: a plan that is freed after the call, a text and a struct.
+        // SAFETY: the text and the struct are valid, and the plan is freed after the call.
         Self::from_map(|map| unsafe {
             let status = match directory.map(|directory| directory.to_str().unwrap()) {
                 Some(text) => vipool_map_create(chars(text), text.len(), plan, &options, map),
@@ -201,7 +201,7 @@ impl Api for C {
         given.address = options.address.map(c_ip).unwrap_or_default();
         given.client = options.client.map(c_ip).unwrap_or_default();
         let mut opened = sized::<vipool_opened_session>();
-        // SAFETY: valid structs.
+        // SAFETY: the structs are valid.
         check(unsafe { vipool_map_open_session(self.map, id.raw(), &given, now, &mut opened) })?;
         Ok(Opened {
             handle: handle(&opened.handle),
@@ -214,7 +214,7 @@ impl Api for C {
 
     fn close(&self, handle: &Handle, now: u32) -> Result<Vec<Lease>, Status> {
         let mut closed = sized::<vipool_closed_session>();
-        // SAFETY: valid structs.
+        // SAFETY: the structs are valid.
         check(unsafe {
             vipool_map_close_by_handle(self.map, &c_handle(handle), now, &mut closed)
         })?;
@@ -223,7 +223,7 @@ impl Api for C {
 
     fn close_session(&self, id: SessionId, now: u32) -> Result<Vec<Lease>, Status> {
         let mut closed = sized::<vipool_closed_session>();
-        // SAFETY: valid structs.
+        // SAFETY: the structs are valid.
         check(unsafe { vipool_map_close_session(self.map, id.raw(), now, &mut closed) })?;
         Ok(leases(&closed.leases, closed.lease_count))
     }
@@ -236,7 +236,7 @@ impl Api for C {
         let (mut buffer, mut length) = ([0; 64], 0);
         let (text, room) = (chars(user), buffer.as_mut_ptr());
         let mut choose = |room, capacity| {
-            // SAFETY: valid texts, structs and buffers.
+            // SAFETY: the texts, structs and buffers are valid.
             unsafe {
                 let (text, count) = (text, user.len());
                 vipool_map_choose_pool(self.map, text, count, program, room, capacity, &mut length)
@@ -255,14 +255,14 @@ impl Api for C {
 
     fn drain(&self, range: &Range, now: u32) -> Result<(u32, u32), Status> {
         let mut changed = sized::<vipool_admin_change>();
-        // SAFETY: valid structs.
+        // SAFETY: the structs are valid.
         check(unsafe { vipool_map_drain(self.map, &c_range(range), now, &mut changed) })?;
         Ok((changed.addresses, changed.held))
     }
 
     fn undrain(&self, range: &Range, now: u32) -> Result<(u32, u32), Status> {
         let mut changed = sized::<vipool_admin_change>();
-        // SAFETY: valid structs.
+        // SAFETY: the structs are valid.
         check(unsafe { vipool_map_undrain(self.map, &c_range(range), now, &mut changed) })?;
         Ok((changed.addresses, changed.held))
     }
@@ -274,14 +274,14 @@ impl Api for C {
 
     fn reserve(&self, address: IpAddr, user: &str, now: u32) -> Result<(), Status> {
         let address = c_ip(address);
-        // SAFETY: valid texts and structs.
+        // SAFETY: the texts and structs are valid.
         check(unsafe {
             vipool_map_reserve(self.map, &address, chars(user), user.len(), now, null_mut())
         })
     }
 
     fn unreserve(&self, address: IpAddr, now: u32) -> Result<(), Status> {
-        // SAFETY: valid structs.
+        // SAFETY: the structs are valid.
         check(unsafe { vipool_map_unreserve(self.map, &c_ip(address), now, null_mut()) })
     }
 
@@ -301,14 +301,14 @@ impl Api for C {
         probe.has_sockets = Some(has_sockets);
         probe.context = (&raw mut in_use).cast();
         let mut reaped = sized::<vipool_reap_report>();
-        // SAFETY: valid structs; the context outlives the call.
+        // SAFETY: the structs are valid. The context outlives the call.
         check(unsafe { vipool_map_reap(self.map, now, 1000, &probe, &mut reaped) })?;
         Ok([reaped.freed as usize, reaped.lingering as usize, reaped.closed as usize])
     }
 
     fn reap_by_system(&self, now: u32) -> Result<[usize; 3], Status> {
         let mut reaped = sized::<vipool_reap_report>();
-        // SAFETY: valid structs.
+        // SAFETY: the structs are valid.
         check(unsafe { vipool_map_reap(self.map, now, 1000, null(), &mut reaped) })?;
         Ok([reaped.freed as usize, reaped.lingering as usize, reaped.closed as usize])
     }
@@ -331,7 +331,7 @@ impl Api for C {
         options.find_listener = Some(find_listener);
         options.context = (&raw mut listening).cast();
         let mut rewriter = null_mut();
-        // SAFETY: valid structs; the context outlives the rewriter.
+        // SAFETY: the structs are valid. The context outlives the rewriter.
         unsafe {
             check(vipool_rewriter_new(self.reader, &options, &mut rewriter)).unwrap();
             let description = decide(rewriter, call);

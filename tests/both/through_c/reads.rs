@@ -23,7 +23,7 @@ use crate::api::{Reads, SessionRow, Status};
 impl C {
     fn info(&self) -> vipool_map_info {
         let mut info = sized();
-        // SAFETY: valid structs.
+        // SAFETY: the structs are valid.
         check(unsafe { vipool_reader_get_info(self.reader, &mut info) }).unwrap();
         info
     }
@@ -32,16 +32,16 @@ impl C {
 impl Reads for C {
     fn find(&self, id: SessionId) -> Result<(Handle, Vec<Lease>), Status> {
         let mut found = sized::<vipool_found_session>();
-        // SAFETY: valid structs.
+        // SAFETY: the structs are valid.
         check(unsafe { vipool_reader_find_session(self.reader, id.raw(), &mut found) })?;
         Ok((handle(&found.handle), leases(&found.leases, found.lease_count)))
     }
 
     fn find_in_map(&self, id: SessionId) -> Result<(Handle, Vec<Lease>), Status> {
-        // The map has no lookup of its own. A new reader sees the same state.
+        // The C ABI has no lookup on a map. A new reader sees the same state as the map.
         let mut reader = null_mut();
         let mut found = sized::<vipool_found_session>();
-        // SAFETY: valid structs; the reader is closed once.
+        // SAFETY: the structs are valid. The reader is closed once.
         let status = unsafe {
             check(vipool_reader_open_map(self.map, &mut reader))?;
             let status = vipool_reader_find_session(reader, id.raw(), &mut found);
@@ -54,7 +54,7 @@ impl Reads for C {
 
     fn find_by_handle(&self, handle: &Handle) -> Option<Vec<Lease>> {
         let mut found = sized::<vipool_found_session>();
-        // SAFETY: valid structs.
+        // SAFETY: the structs are valid.
         unsafe {
             check(vipool_reader_find_by_handle(self.reader, &c_handle(handle), &mut found)).ok()?;
         }
@@ -69,7 +69,7 @@ impl Reads for C {
     fn process_session(&self, pid: u32) -> Option<(SessionId, u32)> {
         let mut found = sized::<vipool_found_session>();
         let mut by = 0;
-        // SAFETY: valid structs.
+        // SAFETY: the structs are valid.
         unsafe {
             check(vipool_reader_find_by_process(self.reader, pid, &mut found, &mut by)).ok()?;
         }
@@ -79,7 +79,7 @@ impl Reads for C {
     fn parent_rule(&self) -> Option<(u64, u32)> {
         let mut rule = sized::<vipool_rule>();
         let mut parent = 0;
-        // SAFETY: valid structs.
+        // SAFETY: the structs are valid.
         unsafe {
             check(vipool_reader_find_parent_rule(self.reader, 0, &mut rule, &mut parent)).ok()?;
         }
@@ -93,7 +93,7 @@ impl Reads for C {
         let (mut rows, mut page) = (Vec::new(), [sized::<vipool_match_row>(); 2]);
         loop {
             let (mut count, first) = (0, rows.len());
-            // SAFETY: valid structs and texts.
+            // SAFETY: the structs and texts are valid.
             unsafe {
                 let out = page.as_mut_ptr();
                 let explained = vipool_reader_list_matches(
@@ -125,7 +125,7 @@ impl Reads for C {
 
     fn addresses(&self, id: SessionId) -> Result<Addresses, Status> {
         let mut found = sized::<vipool_addresses>();
-        // SAFETY: valid structs.
+        // SAFETY: the structs are valid.
         check(unsafe { vipool_reader_get_addresses(self.reader, id.raw(), &mut found) })?;
         let v4 = |given| match ip(given) {
             Some(IpAddr::V4(v4)) => Some(v4),
@@ -143,13 +143,13 @@ impl Reads for C {
     }
 
     fn is_live(&self, handle: &Handle) -> bool {
-        // SAFETY: valid structs.
+        // SAFETY: the structs are valid.
         check(unsafe { vipool_reader_check_handle(self.reader, &c_handle(handle)) }).is_ok()
     }
 
     fn pool_kind(&self, address: IpAddr) -> Option<PoolKind> {
         let mut kind = 9;
-        // SAFETY: valid structs.
+        // SAFETY: the structs are valid.
         check(unsafe { vipool_reader_get_address_kind(self.reader, &c_ip(address), &mut kind) })
             .unwrap();
         match kind {
@@ -162,7 +162,7 @@ impl Reads for C {
 
     fn settings(&self) -> Settings {
         let mut read = sized();
-        // SAFETY: valid structs.
+        // SAFETY: the structs are valid.
         check(unsafe { vipool_reader_get_settings(self.reader, &mut read) }).unwrap();
         settings(&read)
     }
@@ -170,10 +170,10 @@ impl Reads for C {
     fn sessions(&self) -> Vec<SessionRow> {
         let mut rows = Vec::new();
         let mut snapshot = null_mut();
-        // SAFETY: valid structs; the texts are copied before the snapshot is freed.
+        // SAFETY: the structs are valid. The texts are copied before the snapshot is freed.
         unsafe {
             check(vipool_snapshot_new(self.map, &mut snapshot)).unwrap();
-            // Two rows per page, to test paging.
+            // Read two rows per page, to test paging.
             let mut page = [sized::<vipool_session_row>(); 2];
             loop {
                 let (mut count, mut total) = (0, 0);
@@ -203,7 +203,7 @@ impl Reads for C {
         let mut snapshot = null_mut();
         let mut page = [sized::<vipool_pool_row>(); 16];
         let mut count = 0;
-        // SAFETY: valid structs; the texts are copied before the snapshot is freed.
+        // SAFETY: the structs are valid. The texts are copied before the snapshot is freed.
         unsafe {
             check(vipool_snapshot_new_from_reader(self.reader, &mut snapshot)).unwrap();
             let (out, mut total) = (page.as_mut_ptr(), 0);
@@ -234,7 +234,7 @@ impl Reads for C {
     fn slots(&self, pool: u16) -> Vec<SlotRow> {
         let mut page = [sized::<vipool_slot_row>(); 4];
         let mut count = 0;
-        // SAFETY: valid structs.
+        // SAFETY: the structs are valid.
         check(unsafe {
             let out = page.as_mut_ptr();
             vipool_reader_list_slots(self.reader, pool.into(), 1, out, 4, &mut count, null_mut())
@@ -259,7 +259,7 @@ impl Reads for C {
     }
 
     fn rule(&self, path: &str, windows: bool) -> Option<(u64, u32)> {
-        // Windows paths are UTF-16.
+        // The C ABI takes Windows paths as UTF-16.
         let wide: Vec<u16> = path.encode_utf16().collect();
         let mut executable = sized::<vipool_executable>();
         executable.style = windows.into();
@@ -269,7 +269,7 @@ impl Reads for C {
             true => (wide.as_ptr().cast(), wide.len()),
         };
         let mut rule = sized::<vipool_rule>();
-        // SAFETY: valid structs.
+        // SAFETY: the structs are valid.
         match check(unsafe { vipool_reader_find_rule(self.reader, &executable, &mut rule) }) {
             Ok(()) => Some((rule.id, rule.features)),
             Err(status) => {

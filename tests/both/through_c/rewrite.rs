@@ -1,4 +1,4 @@
-//! Makes rewrite calls.
+//! Makes the calls of the rewriter.
 
 #![allow(unsafe_code, reason = "this is what a C program does")]
 
@@ -26,7 +26,7 @@ pub unsafe extern "C" fn find_listener(
     _protocol: u32,
     _from: *const vipool_sockaddr,
 ) -> i32 {
-    // SAFETY: the context of the test, and an array of the library.
+    // SAFETY: the test passed the context, and the library passes a valid array.
     let (listening, wanted) = unsafe {
         (&*context.cast::<Vec<SocketAddr>>(), std::slice::from_raw_parts(addresses, count))
     };
@@ -39,7 +39,7 @@ unsafe extern "C" fn get_other_end(
     buffer: *mut c_void,
     capacity: u32,
 ) -> u32 {
-    // SAFETY: the context of the test.
+    // SAFETY: the test passed the context.
     let Some(other) = (unsafe { *context.cast::<Option<SocketAddr>>() }) else { return 0 };
     let sockaddr = c_sockaddr(other);
     assert!(capacity >= sockaddr.length);
@@ -71,7 +71,7 @@ pub unsafe fn decide(rewriter: *const vipool_rewriter, call: Call) -> String {
     let mut outcome = sized::<vipool_outcome>();
     let mut holds = 9;
     let out = &raw mut outcome;
-    // SAFETY: valid structs; what they point to outlives the calls.
+    // SAFETY: the structs are valid. All memory that they point to outlives the calls.
     let status = unsafe {
         match call {
             Call::Bind(socket, address) => {

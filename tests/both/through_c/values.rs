@@ -22,7 +22,8 @@ use crate::api::Status;
 /// Returns a zeroed struct with its size set.
 pub fn sized<T: Versioned>() -> T {
     let mut value = MaybeUninit::<T>::zeroed();
-    // SAFETY: zeros are valid for every struct of the header, and the size is the first field.
+    // SAFETY: zeroes are a valid value of every struct of the header, and the size is the first
+    // field.
     unsafe {
         value.as_mut_ptr().cast::<usize>().write(size_of::<T>());
         value.assume_init()
@@ -49,7 +50,7 @@ pub fn ip(given: vipool_ip) -> Option<IpAddr> {
 pub fn c_ip(address: IpAddr) -> vipool_ip {
     let mut parsed = vipool_ip::default();
     let text = address.to_string();
-    // SAFETY: valid text and struct.
+    // SAFETY: the text and struct are valid.
     check(unsafe { vipool_ip_parse(chars(&text), text.len(), &mut parsed) }).unwrap();
     parsed
 }
@@ -60,7 +61,7 @@ pub fn c_range(range: &Range) -> vipool_range {
 
 pub fn c_sockaddr(address: SocketAddr) -> vipool_sockaddr {
     let mut made = vipool_sockaddr::default();
-    // SAFETY: valid structs.
+    // SAFETY: the structs are valid.
     check(unsafe { vipool_ip_to_sockaddr(&c_ip(address.ip()), address.port(), &mut made) })
         .unwrap();
     made
@@ -69,7 +70,7 @@ pub fn c_sockaddr(address: SocketAddr) -> vipool_sockaddr {
 pub fn socket_address(given: &vipool_sockaddr) -> SocketAddr {
     let (mut address, mut port) = (vipool_ip::default(), 0);
     let bytes = given.bytes.as_ptr().cast();
-    // SAFETY: valid structs.
+    // SAFETY: the structs are valid.
     check(unsafe { vipool_ip_from_sockaddr(bytes, given.length, &mut address, &mut port) })
         .unwrap();
     SocketAddr::new(ip(address).unwrap(), port)
@@ -116,7 +117,7 @@ pub fn ports(ranges: &[PortRange]) -> Vec<vipool_ports> {
 }
 
 pub fn text(pointer: *const c_char) -> String {
-    // SAFETY: a static text of the library with a NUL.
+    // SAFETY: the library returned a static text that ends in NUL.
     unsafe { CStr::from_ptr(pointer) }.to_str().unwrap().to_owned()
 }
 

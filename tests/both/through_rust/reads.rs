@@ -1,4 +1,4 @@
-//! Reads a map, and functions that need no map.
+//! Implements the operations that read a map, and the functions that need no map.
 
 use std::net::IpAddr;
 use std::path::Path;
