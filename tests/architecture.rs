@@ -1,17 +1,17 @@
-//! The modules of the crate depend on each other in one direction.
+//! Tests that the modules of the crate depend on each other in one direction only.
 //!
-//! The tests read the source, collect every path that begins with `crate`, `super` or `self`, and
-//! fail on a cycle: between the folders of `src/`, and between the files of the folders of the map.
-//! Test modules are not part of the source.
+//! The tests read the source and collect every path that begins with `crate`, `super` or `self`.
+//! They fail if the folders of `src/` depend on each other in a cycle, or if the files of a layered
+//! folder do. The tests ignore test modules.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// The folders whose files have no cycles either.
+/// The layered folders: their files must not depend on each other in a cycle either.
 const FOLDERS_WITH_LAYERED_FILES: [&str; 6] =
     ["raw", "map", "map/types", "map/format", "map/engine", "map/replan"];
 
-/// Dependencies between nodes, with the file and the path that causes each.
+/// The dependencies between nodes, each with the file and the path that causes it.
 type Graph = BTreeMap<String, BTreeMap<String, String>>;
 
 /// A source file of the crate.
@@ -60,7 +60,7 @@ fn read_source() -> Vec<SourceFile> {
     paths.iter().map(read).filter(|file| !is_test(file)).collect()
 }
 
-/// Returns the text without comments and without the test module, which is at the end of a file.
+/// Returns the text without comments and without the test module at the end of the file.
 fn without_tests_and_comments(text: &str) -> String {
     let is_test_module = |line: &&str| line.starts_with("#[cfg(") && line.contains("test");
     let lines: Vec<&str> = text.lines().collect();
@@ -75,8 +75,8 @@ fn without_tests_and_comments(text: &str) -> String {
     lines[..end].iter().map(without_comment).collect()
 }
 
-/// Parses the path at the start of `text` into the paths that it stands for: several if it ends in
-/// a list in braces.
+/// Parses the path at the start of `text`. A path that ends in a list in braces becomes several
+/// paths.
 fn parse_paths(text: &str, prefix: &[String], paths: &mut Vec<Vec<String>>) -> usize {
     let is_identifier = |character: char| character.is_alphanumeric() || character == '_';
     let mut path = prefix.to_vec();
@@ -107,7 +107,7 @@ fn parse_paths(text: &str, prefix: &[String], paths: &mut Vec<Vec<String>>) -> u
         }
         position += 2;
     }
-    // Skips an alias or a glob up to the end of the list item.
+    // Skip an alias or a glob up to the end of the list item.
     let rest = &text[position..];
     if rest.trim_start().starts_with("as ") || rest.starts_with('*') {
         position += rest.find([',', '}', ';']).unwrap_or(rest.len());
@@ -116,7 +116,7 @@ fn parse_paths(text: &str, prefix: &[String], paths: &mut Vec<Vec<String>>) -> u
     position
 }
 
-/// Returns the absolute paths in a file, without `crate`.
+/// Returns the absolute paths in a file, without the leading `crate`.
 fn absolute_paths(file: &SourceFile) -> Vec<Vec<String>> {
     let mut result = Vec::new();
     for keyword in ["crate::", "super::", "self::"] {
@@ -146,7 +146,7 @@ fn absolute_paths(file: &SourceFile) -> Vec<Vec<String>> {
     result
 }
 
-/// Returns the file of the innermost module that a path names.
+/// Returns the file of the innermost module in a path.
 fn resolve<'f>(
     modules: &BTreeMap<&[String], &'f SourceFile>,
     path: &[String],
@@ -201,7 +201,7 @@ fn find_cycle(graph: &Graph) -> Option<Vec<String>> {
 #[test]
 fn folders_have_no_dependency_cycles() {
     let source = read_source();
-    // The root module declares the others.
+    // Ignore the root module, because it declares all other modules.
     let node_of =
         |file: &SourceFile| Some(file.folder().to_owned()).filter(|folder| folder != "lib");
     let graph = dependencies(&source, node_of);

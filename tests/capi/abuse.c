@@ -53,7 +53,8 @@ struct fixture {
     uint64_t rule;
     vipool_subnet subnet;
 
-    /* Exactly as large as their size, so that a checker detects an access beyond the end. */
+    /* Each block of memory is exactly as large as its struct, so that a checker detects an access
+     * beyond the end. */
     void *given[8];
     unsigned given_count;
     unsigned checked;
@@ -75,7 +76,7 @@ static void expect(vipool_status status, vipool_status expected, const char *wha
     }
 }
 
-/* Another argument may be invalid, but the size is accepted. */
+/* The call may fail for another argument, but it must accept the size. */
 static void expect_size_accepted(vipool_status status, const char *what)
 {
     current->checked++;
@@ -153,7 +154,8 @@ static void fill(struct fixture *fx, const char *name, void *value)
     }
 }
 
-/* fresh_X: a valid struct. sized_X: a struct of any size, with a tail that is not zero. */
+/* fresh_X returns a valid struct. sized_X returns a struct of any size, with a tail that is not
+ * zero. */
 #define SIZED(X)                                                                                 \
     static X *fresh_##X(struct fixture *fx)                                                      \
     {                                                                                            \
@@ -194,7 +196,7 @@ static void exit_on_error(vipool_status status, const char *what)
     }
 }
 
-/* Makes the plan of a farm with one range, and with one program if `listed` is 1. */
+/* Makes the plan of a farm with one range. If `listed` is 1, the farm also has one program. */
 static void make_plan(struct fixture *fx, int listed)
 {
     vipool_farm *farm = NULL;
@@ -220,7 +222,7 @@ static void make_plan(struct fixture *fx, int listed)
     vipool_farm_free(farm);
 }
 
-/* Calls that must succeed before the abuse begins. */
+/* Makes the calls that must succeed before the calls with invalid arguments. */
 static void prepare(struct fixture *fx)
 {
     static const char pool[] = "10.0.5.10-10.0.5.99";
@@ -332,7 +334,8 @@ int main(int argc, char **argv)
     vipool_reader_close(shared.reader);
     vipool_map_close(shared.map);
     vipool_plan_free(shared.plan);
-    /* Every function was called. A thread of the library would exist now. */
+    /* The program has called every function. If the library started threads, such a thread would
+     * exist now. */
     if (running_threads() != before) {
         fprintf(stderr, "%u threads instead of %u\n", running_threads(), before);
         return 1;

@@ -1,9 +1,9 @@
-//! Calls every function of the header with valid arguments, with extreme numbers, with NULL for each
-//! pointer in turn, and with invalid sizes of each struct. Eight threads do so at once, under
-//! AddressSanitizer and valgrind.
+//! Calls every function of the header with valid arguments, with extreme numbers, with NULL for
+//! each pointer in turn, and with invalid sizes of each struct. Eight threads make these calls at
+//! the same time, under AddressSanitizer and valgrind.
 //!
-//! The calls are generated from the header, so no function is left out. A new function with unknown
-//! types fails the test until `valid` has arguments for it.
+//! The test generates the calls from the header, so it includes every function. A new function with
+//! unknown types fails the test until `valid` has arguments for it.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -61,7 +61,7 @@ fn is_pointer(parameter: &Declared) -> bool {
     parameter.kind.ends_with('*') || parameter.kind.ends_with("_fn")
 }
 
-/// Returns the struct that a parameter points to if it begins with its size.
+/// Returns the struct that a parameter points to, if the struct begins with its size.
 fn sized<'a>(parameter: &'a Declared, sizes: &BTreeSet<String>) -> Option<&'a str> {
     let name = parameter.kind.trim_start_matches("const ").strip_suffix(" *")?;
     sizes.contains(name).then_some(name)
@@ -116,7 +116,7 @@ fn valid(function: &Function, parameter: &Declared) -> String {
         (kind, _) => {
             let pointed = kind.trim_start_matches("const ").trim_end_matches('*').trim();
             match pointed {
-                // The call makes a new object, which is freed after it.
+                // The call makes a new object, which the program frees after the call.
                 _ if kind.ends_with("**") => format!("&fx->made_{}", &pointed["vipool_".len()..]),
                 "vipool_range" if !kind.starts_with("const") => "fx->ranges".into(),
                 "vipool_ip" | "vipool_range" | "vipool_sockaddr" | "vipool_handle"
@@ -130,7 +130,8 @@ fn valid(function: &Function, parameter: &Declared) -> String {
     }
 }
 
-/// Returns extreme numbers for a parameter. Lengths are left out: they must match the memory.
+/// Returns extreme numbers for a parameter. Returns none for lengths, because a length must match
+/// the memory.
 fn extremes(parameter: &Declared) -> &'static [&'static str] {
     match (&*parameter.kind, &*parameter.name) {
         ("uint32_t", "length") => &[],
@@ -159,7 +160,7 @@ fn calls(code: &mut String, function: &Function, sizes: &BTreeSet<String>) {
         arguments[index] = argument.to_owned();
         format!("{name}({})", arguments.join(", "))
     };
-    // A function that frees is called with NULL only.
+    // Call a function that frees an object with NULL only.
     let frees = ["_free", "_close"].iter().any(|verb| name.ends_with(verb));
     if !frees {
         let mut attempts = vec![format!("{name}({})", arguments.join(", "))];
@@ -217,7 +218,7 @@ fn calls(code: &mut String, function: &Function, sizes: &BTreeSet<String>) {
             )
             .unwrap();
         }
-        // The oldest possible version has only the size.
+        // The oldest possible version of a struct has only the size.
         let older = call(index, &format!("(void *)sized_{pointed}(fx, sizeof(size_t))"));
         writeln!(
             code,

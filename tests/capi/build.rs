@@ -1,4 +1,4 @@
-//! Builds the library for C programs, and C programs against it.
+//! Builds the library for C programs, and C programs that use it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -6,7 +6,8 @@ use std::sync::OnceLock;
 
 use vipool_testing::{cargo, target_dir, workspace_root};
 
-/// Returns `libvipool.a`. A separate cargo call builds it, without features of other packages.
+/// Returns `libvipool.a`. A separate cargo call builds the library, so that the features of other
+/// packages do not apply.
 pub fn static_library() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -24,7 +25,7 @@ pub fn static_library() -> &'static Path {
     })
 }
 
-/// Returns `libvipool.so` in the form that is shipped.
+/// Returns `libvipool.so`, built as for a release.
 pub fn shared_library() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -41,8 +42,8 @@ pub enum Language {
     Cpp17,
 }
 
-/// Compiles a source file against the static library. Warnings are errors. `extra` has further
-/// arguments for the compiler; `name` is unique for each combination.
+/// Compiles a source file against the static library. Warnings are errors. `extra` contains further
+/// arguments for the compiler. `name` must be unique for each combination of the other arguments.
 pub fn program(source: &Path, language: Language, name: &str, extra: &[&str]) -> PathBuf {
     let (compiler, standard) = match language {
         Language::C99 => ("cc", ["-x", "c", "-std=c99"]),

@@ -1,6 +1,6 @@
-//! Parses `include/vipool.h`: functions, structs and numbers. Tests that are generated from it also
-//! cover functions and structs that are added later. The parser knows only the form that cbindgen
-//! writes.
+//! Parses the functions, structs and numbers of `include/vipool.h`. Other tests are generated from
+//! the result, so they cover new functions and structs automatically. The parser supports only the
+//! form that cbindgen writes.
 
 use std::fs;
 use std::process::Command;
@@ -9,7 +9,7 @@ use vipool_testing::{have, target_dir, workspace_root};
 
 use crate::build::succeed;
 
-/// A function, parameter or field: its type without `struct`, and its name.
+/// A function, parameter or field. It has a name and a type, which is written without `struct`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Declared {
     pub kind: String,
@@ -60,7 +60,7 @@ impl Header {
             let depth =
                 statement.matches('{').count() as i32 - statement.matches('}').count() as i32;
             if depth < 0 {
-                // The end of extern "C".
+                // This brace ends extern "C".
                 statement.clear();
             } else if depth == 0 && statement.trim_end().ends_with(';') {
                 header.declaration(&statement.split_whitespace().collect::<Vec<_>>().join(" "));
@@ -129,8 +129,8 @@ fn documented_functions(text: &str) -> Vec<(&str, &str, &str)> {
         .collect()
 }
 
-/// Every function has one summary sentence, and its parameters, result, errors and threads in a fixed
-/// form.
+/// Every function has one summary sentence, and its parameters, result, errors and threads in a
+/// fixed form.
 #[test]
 fn every_function_is_documented_in_the_fixed_form() {
     let text = fs::read_to_string(workspace_root().join("include/vipool.h")).unwrap();

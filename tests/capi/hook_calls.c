@@ -1,5 +1,5 @@
-/* Tests examples/c/hook.c with NULL arguments, with calls that fail, and with errno. The virtual IP of
- * the session is on no interface.
+/* Tests examples/c/hook.c with NULL arguments and with calls that fail, and checks errno. The
+ * virtual IP of the session is on no interface.
  *
  *     hook_calls MAP-DIRECTORY LEASE PORT PASSES
  *
@@ -55,7 +55,7 @@ int main(int argc, char **argv)
     CHECK(start(argv[1], "no lease") != NULL && *start(argv[1], "no lease") != 0);
     CHECK(start(argv[1], argv[2]) == NULL);
 
-    /* A server of the session that does not ask for the address of its clients. */
+    /* A server of the session that does not request the address of its clients. */
     server = socket(AF_INET, SOCK_STREAM, 0);
     errno = MARK;
     CHECK(hooked_bind(server, as_sockaddr(&loopback), sizeof loopback) == 0 && errno == MARK);
@@ -87,12 +87,13 @@ int main(int argc, char **argv)
     result = hooked_connect(client, as_sockaddr(&outside), sizeof outside);
     CHECK(passes ? result == 0 || errno != EADDRNOTAVAIL : result == -1 && errno == EADDRNOTAVAIL);
 
-    /* A socket that shares its port can be a multicast receiver, so its bind passes. */
+    /* A UDP socket that shares its port can be a multicast receiver, so the hook does not rewrite
+     * its bind. */
     client = socket(AF_INET, SOCK_DGRAM, 0);
     CHECK(setsockopt(client, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) == 0);
     CHECK(hooked_bind(client, as_sockaddr(&wildcard), sizeof wildcard) == 0 && errno == MARK);
 
-    /* A connect to ::1 without a listener: options that the hook set are restored. */
+    /* A connect to ::1 without a listener fails. The hook must restore the options that it set. */
     client = socket(AF_INET6, SOCK_STREAM, 0);
     if (client < 0) {
         printf("no IPv6\n");

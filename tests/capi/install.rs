@@ -1,5 +1,5 @@
-//! `cargo cinstall` installs files that pkg-config finds. A C project outside the tree builds with
-//! them, against the shared and the static library.
+//! Tests that `cargo cinstall` installs files that pkg-config finds. A C project outside the tree
+//! builds with these files, against the shared and the static library.
 //!
 //! cargo-c takes long to build, so the test is a separate step: `cargo xtask test cinstall`.
 
@@ -40,7 +40,7 @@ fn pkg_config_finds_the_installed_library() {
     let dynamic = stdout_of(Command::new("readelf").arg("--dynamic").arg(&library));
     assert!(dynamic.contains("Library soname: [libvipool.so.0.1]"), "{dynamic}");
 
-    // A project outside the tree.
+    // Create a project outside the tree.
     let source = elsewhere.path().join("project.c");
     fs::copy(workspace_root().join("examples/c/first_session.c"), &source).unwrap();
     let shared = elsewhere.path().join("shared");
@@ -51,7 +51,7 @@ fn pkg_config_finds_the_installed_library() {
     let run = stdout_of(Command::new(&shared).env("LD_LIBRARY_PATH", prefix.join("lib")));
     assert!(run.contains("127.0.0.1 becomes    127.3.0.2\n"), "{run}");
 
-    // Static: the archive replaces -lvipool, which would select the shared library.
+    // Link the archive instead of -lvipool, because -lvipool would select the shared library.
     let linked = elsewhere.path().join("static");
     let flags = pkg_config(&prefix, &["--static", "--cflags", "--libs"]);
     let archive = prefix.join("lib/libvipool.a").display().to_string();

@@ -1,4 +1,4 @@
-//! The shared library in the form that is shipped: its dependencies, exports and size.
+//! Tests of the shared library, built as for a release: its dependencies, exports and size.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,7 +19,8 @@ fn library_needs_only_libc_and_libgcc_s() {
         .filter(|line| line.contains("(NEEDED)"))
         .filter_map(|line| line.rsplit_once('[')?.1.split('.').next())
         .collect();
-    // Thread-locals add the dynamic linker of libc, which is always loaded.
+    // Thread-local variables add the dynamic linker to the dependencies. The dynamic linker is
+    // always loaded.
     let allowed = BTreeSet::from(["libc", "libgcc_s", "ld-linux-x86-64", "ld-linux-aarch64"]);
     assert!(needed.is_subset(&allowed), "{needed:?}");
 
@@ -28,8 +29,8 @@ fn library_needs_only_libc_and_libgcc_s() {
     println!("stripped: {} bytes", fs::metadata(&stripped).unwrap().len());
 }
 
-/// The library cannot affect the host process with functions that it does not import. (`abuse.c` counts
-/// the threads after it has called every function.)
+/// The library does not import functions that could change the host process, so it cannot call
+/// them. (`abuse.c` counts the threads after it has called every function.)
 #[test]
 fn library_imports_no_function_that_affects_the_host() {
     if !have(&["nm"]) {

@@ -1,4 +1,5 @@
-//! A panic inside the library becomes a status, and every exported function catches panics.
+//! Tests that a panic inside the library becomes a status, and that every exported function catches
+//! panics.
 
 use std::fs;
 use std::process::Command;
@@ -41,7 +42,7 @@ fn panic_becomes_a_status_in_c() {
     if !have(&["cc"]) {
         return;
     }
-    // A library with two more functions, in its own target directory.
+    // Build a library with two more functions, in its own target directory.
     let target = target_dir().join("capi-panic");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["rustc", "--quiet", "--package", "vipool", "--lib", "--features", "capi"]);
@@ -76,7 +77,7 @@ const CONSTANT: &[&str] = &[
 
 #[test]
 fn every_function_catches_panics() {
-    // The functions that catch a panic, and helpers that call them.
+    // The functions that catch a panic, and the helpers that call these functions.
     let guards = ["catch_panic(", "silent(", "silent_or(", "silent_status("];
     let helpers = [
         "decide(",

@@ -68,8 +68,8 @@ fn first_session_has_no_error_under_valgrind() {
     succeed(under_valgrind(&program).arg(directory.path()));
 }
 
-/// The example hook in two sessions at once, with real sockets on the same port. Each session connects
-/// to its own listener, while the host listens on 127.0.0.1 too.
+/// The example hook runs in two sessions at the same time, with real sockets on the same port. Each
+/// session connects to its own listener, although the host also listens on 127.0.0.1.
 #[cfg(target_os = "linux")]
 #[test]
 fn two_sessions_use_the_same_port_with_the_c_hook() {
@@ -137,8 +137,9 @@ fn two_sessions_use_the_same_port_with_the_c_hook() {
     }
 }
 
-/// The example hook with NULL arguments and with calls that fail: the virtual IP of the session is on
-/// no interface. With pass-when-missing such calls pass; otherwise they fail.
+/// The example hook gets NULL arguments and makes calls whose address is missing: no interface has
+/// the virtual IP of the session. With pass-when-missing, such calls pass. Otherwise, such calls
+/// fail.
 #[cfg(target_os = "linux")]
 #[test]
 fn c_hook_handles_null_and_a_missing_virtual_ip() {

@@ -1,8 +1,8 @@
-//! Compares sizes, offsets and numbers of the C ABI, as a C compiler sees them, with the checked-in
-//! record (`include/abi.txt`, for 64-bit systems) and with Rust.
+//! Compares the sizes, offsets and numbers of the C ABI with the checked-in record
+//! (`include/abi.txt`, for 64-bit systems) and with Rust. A C program prints the actual values.
 //!
-//! The record may grow but not change. After an addition, run the test with `VIPOOL_BLESS=1` to write
-//! the record. A changed entry fails even then.
+//! The record may grow but not change. After an addition, run the test with `VIPOOL_BLESS=1` to
+//! write the record. If an entry has changed, the test fails even with this variable.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -62,7 +62,7 @@ fn abi_equals_the_record() {
     );
 }
 
-/// Parses a record: for each struct or number its value and the lines of its fields.
+/// Parses a record. Returns the value of each struct or number, with the lines of its fields.
 fn entries(record: &str) -> BTreeMap<&str, (&str, Vec<&str>)> {
     let mut entries = BTreeMap::new();
     let mut name = "";
@@ -79,8 +79,8 @@ fn entries(record: &str) -> BTreeMap<&str, (&str, Vec<&str>)> {
     entries
 }
 
-/// Returns the entries of the record that the header changed or lost. A struct that begins with its
-/// size may grow; nothing else may change.
+/// Returns the entries of the record that are different in the header or missing from it. A struct
+/// that begins with its size may grow; nothing else may change.
 fn changed_entries<'a>(recorded: &'a str, seen: &str) -> Vec<&'a str> {
     let now = entries(seen);
     let holds = |name: &str, value: &str, fields: &[&str]| {
@@ -109,7 +109,7 @@ fn changes_are_detected_for_each_struct() {
         changed("a 16\n  size 0 8\n  x 8 8\n", "a 24\n  size 0 8\n  x 8 8\n  v 16 8\n"),
         [""; 0]
     );
-    // Another struct still has a field of this name.
+    // The entry counts as changed although another struct still has a field of this name.
     assert_eq!(changed("  y 8 8", "  x 8 8"), ["b"]);
     assert_eq!(changed("a 16\n  size 0 8\n  x 8 8", "a 24\n  size 0 8\n  v 8 8\n  x 16 8"), ["a"]);
     assert_eq!(changed("c 4\n  z 0 4", "c 8\n  z 0 4\n  w 4 4"), ["c"]);

@@ -1,4 +1,4 @@
-//! Names and uses of the exported functions.
+//! Tests of the names and the uses of the exported functions.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use vipool_testing::workspace_root;
 
-/// Functions of the whole library: they have no object.
+/// Functions of the whole library. Their names contain no object.
 const WITHOUT_OBJECT: &[&str] = &[
     "vipool_last_error",
     "vipool_now",
@@ -15,7 +15,7 @@ const WITHOUT_OBJECT: &[&str] = &[
     "vipool_version_number",
 ];
 
-/// Objects, longest names first.
+/// The objects, longest names first.
 const OBJECTS: &[&str] = &[
     "interface_list",
     "client",
@@ -38,7 +38,7 @@ const OBJECTS: &[&str] = &[
     "status",
 ];
 
-/// One verb for each meaning. After `rewrite` comes the name of a socket call instead.
+/// The verbs, one for each meaning. After `rewrite`, the name of a socket call replaces the verb.
 const VERBS: &[&str] = &[
     "add",
     "check",
@@ -99,7 +99,8 @@ fn every_function_is_named_by_object_and_verb() {
 fn add_words(directory: &Path, words: &mut BTreeSet<String>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
-        // The abuse test calls every function by force. This file names some.
+        // Exclude the abuse test, because it calls every function. Exclude this file, because it
+        // contains names of functions.
         let is_excluded = ["abuse.c", "abuse.rs", "symbols.rs"].iter().any(|n| path.ends_with(n));
         if path.is_dir() {
             add_words(&path, words);

@@ -1,5 +1,5 @@
-//! The library for Windows: a DLL with import library and .def. A C program links it and runs under
-//! Wine.
+//! Tests of the library for Windows: a DLL with an import library and a .def file. A C program
+//! links the DLL and runs under Wine.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,7 +16,7 @@ fn dll_exports_the_functions_and_runs_a_c_program() {
     let folder = target_dir().join("capi-windows");
     fs::create_dir_all(&folder).unwrap();
     let def = folder.join("vipool.def");
-    // The linker writes the .def, which lib.exe and link.exe of other toolchains need.
+    // The linker writes the .def file, because lib.exe and link.exe of other toolchains need it.
     let output_def = format!("-Clink-arg=-Wl,--output-def,{}", def.display());
     let build = ["rustc", "-p", "vipool", "--lib", "--features", "capi", "--crate-type", "cdylib"];
     cargo(

@@ -1,4 +1,4 @@
-// Uses every part of vipool.hpp once.
+// This program uses every part of vipool.hpp once.
 
 #include <cstdio>
 #include <cstdlib>

@@ -1,9 +1,10 @@
-//! Shared helpers of all tests: declaring what a test needs, building products, cleaning up.
+//! Shared helpers of all tests. A test declares its needs, builds programs and libraries, and
+//! cleans up with these helpers.
 //!
-//! A test that needs something that may be absent begins with
-//! `if !vipool_testing::have(&["root", "redis-server"]) { return; }`. If a need is missing, [`have`]
-//! prints it and appends it to the file named by `VIPOOL_SKIPPED`. `cargo xtask test` counts such a
-//! test as skipped, and `cargo xtask test --all` counts it as failed.
+//! A test that needs something that may be absent begins with `if !vipool_testing::have(&["root",
+//! "redis-server"]) { return; }`. If a need is missing, [`have`] prints the need and appends it to
+//! the file that `VIPOOL_SKIPPED` names. `cargo xtask test` counts such a test as skipped, and
+//! `cargo xtask test --all` counts the test as failed.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -22,8 +23,8 @@ pub const SKIPPED: &str = "VIPOOL_SKIPPED";
 /// The environment variable that `cargo xtask test --long` sets: see [`effort`].
 pub const LONG: &str = "VIPOOL_LONG";
 
-/// Returns whether all named needs of [`needs::ALL`] are present. If not, the calling test is
-/// recorded as skipped and must return.
+/// Returns whether all named needs of [`needs::ALL`] are present. If not, records that the calling
+/// test is skipped. The test must then return.
 #[must_use]
 pub fn have(names: &[&str]) -> bool {
     match names.iter().map(|name| needs::by_name(name)).find(|need| !need.is_present()) {
@@ -35,8 +36,8 @@ pub fn have(names: &[&str]) -> bool {
     }
 }
 
-/// Records that the calling test is skipped, with the missing need and its remedy. Use it for needs
-/// that [`needs::ALL`] cannot describe, such as a kernel feature. Prefer [`have`].
+/// Records that the calling test is skipped, with the missing need and how to install it. Use it
+/// for needs that [`needs::ALL`] cannot describe, such as a kernel feature. Prefer [`have`].
 pub fn record_skip(needs: &str, remedy: &str) {
     let program = env::current_exe().unwrap_or_default();
     let program = program.file_stem().unwrap_or_default().to_string_lossy();
@@ -77,11 +78,12 @@ pub fn workspace_root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("this crate is two levels down")
 }
 
-/// Runs cargo in the workspace with the target directory of this build. Products that other
-/// processes load are built by calls of their own, so that no feature of a test reaches them.
+/// Runs cargo in the workspace with the target directory of this build. Tests build programs and
+/// libraries for other processes with separate calls of cargo, so that the features of the tests do
+/// not apply.
 ///
 /// # Panics
-/// If cargo fails.
+/// Panics if cargo fails.
 pub fn cargo(args: &[&str]) {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
@@ -114,7 +116,7 @@ pub fn vipool_path() -> &'static Path {
     })
 }
 
-/// A child process that is killed and reaped on drop, also when the test panics.
+/// A child process. Dropping the value kills and reaps the process, even if the test panics.
 #[derive(Debug)]
 pub struct ChildGuard(pub Child);
 
@@ -122,7 +124,7 @@ impl ChildGuard {
     /// Starts the command.
     ///
     /// # Panics
-    /// If the command cannot be started.
+    /// Panics if the command cannot be started.
     pub fn start(command: &mut Command) -> Self {
         Self(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")))
     }

@@ -46,7 +46,7 @@ const fn file(name: &'static str, path: &'static str, package: &'static str) -> 
     need(name, Kind::File { path, package })
 }
 
-/// All needs, in an order in which they can be installed.
+/// All needs. If a need requires another need for its installation, the required need comes first.
 pub const ALL: &[Need] = &[
     need("root", Kind::Root),
     program("cc", "gcc"),
@@ -60,7 +60,7 @@ pub const ALL: &[Need] = &[
     program("nc", "netcat-openbsd"),
     program("setpriv", "util-linux"),
     program("valgrind", "valgrind"),
-    // Servers that run twice on one port.
+    // Servers for the tests that run a server twice on one port.
     program("redis-server", "redis-server"),
     program("nginx", "nginx-light"),
     program("memcached", "memcached"),
@@ -70,11 +70,11 @@ pub const ALL: &[Need] = &[
     program("java", "default-jdk-headless"),
     program("javac", "default-jdk-headless"),
     program("postgres", "postgresql"),
-    // Libraries that the hook bench compares with.
+    // Libraries with which the hook bench compares the hook layer.
     program("torsocks", "torsocks"),
     program("proxychains4", "proxychains4"),
     file("socket_wrapper", "/usr/lib/x86_64-linux-gnu/libsocket_wrapper.so", "libsocket-wrapper"),
-    // Logons.
+    // Needs of the logon tests.
     program("pamtester", "pamtester"),
     program("sudo", "sudo"),
     program("login", "login"),
@@ -86,10 +86,10 @@ pub const ALL: &[Need] = &[
     program("unshare", "util-linux"),
     file("systemd", "/lib/systemd/systemd", "systemd"),
     program("systemd-nspawn", "systemd-container"),
-    // Download servers for Windows.
+    // Tools that download servers for Windows.
     program("pip3", "python3-pip"),
     program("npm", "npm"),
-    // Other platforms.
+    // Needs of the tests for other platforms.
     program("wine", "wine"),
     program("x86_64-w64-mingw32-gcc", "gcc-mingw-w64-x86-64"),
     program("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
@@ -98,7 +98,7 @@ pub const ALL: &[Need] = &[
     need("x86_64-pc-windows-msvc", Kind::RustTarget),
     need("aarch64-apple-darwin", Kind::RustTarget),
     need("aarch64-unknown-linux-gnu", Kind::RustTarget),
-    // Checkers.
+    // Needs of the checkers.
     need("nightly", Kind::Nightly),
     need("rust-src", Kind::Component),
     need("miri", Kind::Component),
@@ -111,7 +111,7 @@ pub const ALL: &[Need] = &[
 /// Returns the need of this name.
 ///
 /// # Panics
-/// If the name is not in [`ALL`].
+/// Panics if the name is not in [`ALL`].
 pub fn by_name(name: &str) -> Need {
     *ALL.iter()
         .find(|need| need.name == name)
@@ -144,7 +144,7 @@ impl Need {
         }
     }
 
-    /// Returns the Debian package that contains it, if there is one.
+    /// Returns the Debian package that contains the need, if there is such a package.
     pub fn debian_package(&self) -> Option<&'static str> {
         match self.kind {
             Kind::Program(package) | Kind::File { package, .. } => Some(package),
@@ -152,7 +152,7 @@ impl Need {
         }
     }
 
-    /// Returns the command that installs it.
+    /// Returns the command that installs the need.
     pub fn install_command(&self) -> String {
         match self.kind {
             Kind::Root => "run the tests as root".to_owned(),

@@ -1,4 +1,4 @@
-//! Runs Windows programs under Wine, in a prefix of its own, and adds what Wine 8 lacks.
+//! Runs Windows programs under Wine, in a Wine prefix for tests. Adds a DLL that Wine 8 lacks.
 //!
 //! The prefix is in the target directory, and all tests of this build share it. Wine programs use
 //! Linux sockets, so they bind the addresses of this machine.
@@ -17,26 +17,28 @@ pub const TARGET: &str = "x86_64-pc-windows-gnu";
 /// The needs of a test that runs Windows programs: see [`crate::have`].
 pub const NEEDS: [&str; 3] = ["wine", "x86_64-w64-mingw32-gcc", TARGET];
 
-/// A replacement for `bcryptprimitives.dll`, which Wine 8 lacks. Rust's standard library imports its
-/// random number generator.
+/// A replacement for `bcryptprimitives.dll`, which Wine 8 lacks. Rust's standard library imports
+/// its random number generator.
 const PROCESS_PRNG: &str = "#include <windows.h>\n\
     BOOLEAN NTAPI SystemFunction036(PVOID, ULONG);\n\
     __declspec(dllexport) BOOL WINAPI ProcessPrng(PBYTE data, SIZE_T length)\n\
     { return SystemFunction036(data, (ULONG)length); }\n";
 
-/// Returns a command that runs a Windows program, without the caller's Wine configuration.
+/// Returns a command that runs a Windows program. The command does not use the caller's Wine
+/// configuration.
 pub fn command(program: &Path) -> Command {
     let mut command = wine_in(prefix());
     command.arg(program);
     command
 }
 
-/// Returns the Wine prefix, and creates it on first use.
+/// Returns the Wine prefix. The first call creates the prefix.
 pub fn prefix() -> &'static Path {
     static READY: OnceLock<PathBuf> = OnceLock::new();
     READY.get_or_init(|| {
         let prefix = target_dir().join("wine");
-        // Several test processes may start at once: one creates the prefix, the others wait.
+        // If several test processes start at the same time, one process creates the prefix and the
+        // others wait.
         let lock = File::create(target_dir().join("wine.lock")).expect("the target is writable");
         lock.lock().expect("the file can be locked");
         let shim = prefix.join("drive_c/windows/system32/bcryptprimitives.dll");
@@ -52,7 +54,7 @@ pub fn prefix() -> &'static Path {
                 .expect("the target is writable");
             let library = target_dir().join("bcryptprimitives.dll");
             compile_c(&source, &library, &["-shared", "-ladvapi32"]);
-            // Copied last, since this file marks the prefix as complete.
+            // Copy this file last, because it marks the prefix as complete.
             fs::copy(library, shim).expect("the prefix is writable");
         }
         prefix
@@ -62,7 +64,7 @@ pub fn prefix() -> &'static Path {
 /// Compiles a C program or DLL for Windows. Every warning is an error.
 ///
 /// # Panics
-/// If it does not compile.
+/// Panics if the source does not compile.
 pub fn compile_c(source: &Path, output: &Path, more_args: &[&str]) {
     let status = Command::new("x86_64-w64-mingw32-gcc")
         .args(["-O1", "-Wall", "-Wextra", "-Werror", "-o"])
@@ -74,8 +76,9 @@ pub fn compile_c(source: &Path, output: &Path, more_args: &[&str]) {
     assert!(status.success(), "{} does not compile", source.display());
 }
 
-/// Builds `vipool_hook.dll`, `vipool-launch.exe` and `vipool.exe` once, in their release profile, and
-/// returns their directory. The DLL has the feature `test-session`, so that tests choose sessions.
+/// Builds `vipool_hook.dll`, `vipool-launch.exe` and `vipool.exe` once, in their release profile,
+/// and returns their directory. The DLL has the feature `test-session`, so that tests can choose
+/// the session of a program.
 pub fn hook_directory() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -97,7 +100,7 @@ fn wine_in(prefix: &Path) -> Command {
         .env("WINEPREFIX", prefix)
         .env("WINEDEBUG", "-all")
         .env("WINEARCH", "win64")
-        // Suppresses dialogs about missing components and entries in the desktop menu.
+        // Disable the dialogs about missing components and the entries in the desktop menu.
         .env("WINEDLLOVERRIDES", "mscoree=;mshtml=;winemenubuilder.exe=")
         .env_remove("DISPLAY");
     command
