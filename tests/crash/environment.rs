@@ -1,4 +1,5 @@
-//! Maps in unsuitable environments: a full file system, another network namespace, another boot.
+//! Tests of maps in unsuitable environments: a full file system, another network namespace, another
+//! boot.
 
 use std::fs;
 use std::path::Path;
@@ -51,7 +52,8 @@ fn full_tmpfs_fails_at_creation_and_never_raises_a_signal_later() {
             Err(MapError::Io { source, .. }) => source.raw_os_error() == Some(libc::ENOSPC),
             _ => false,
         };
-        // The map file does not fit, or it fits and the sessions file does not.
+        // First the map file does not fit. Then the map file fits, but the sessions file does not
+        // fit.
         assert!(is_full(Map::create(&directory.0, &plan(100_000))));
         assert!(is_full(Map::create(&directory.0, &plan(2_000))));
         assert_eq!(file_names(&directory.0), ["lock"]);
@@ -61,7 +63,8 @@ fn full_tmpfs_fails_at_creation_and_never_raises_a_signal_later() {
         // A new configuration that does not fit leaves the old map unchanged.
         assert!(is_full(Map::create(&directory.0, &plan(100_000))));
         assert!(!reader.is_superseded() && reader.is_live(&opened.handle));
-        // Another file fills the last byte. The map still works, since it is fully allocated.
+        // Fill the file system with another file. The map still works, because all its blocks are
+        // already allocated.
         _ = fs::write(directory.0.join("filler"), vec![1; 1 << 20]);
         for number in 2..=100 {
             map.open_session(session_id(number), &ANONYMOUS, Tick::ZERO).unwrap();
@@ -86,7 +89,8 @@ fn map_of_another_network_namespace_is_refused() {
         fs::write(directory.0.join("created"), "").unwrap();
     });
     if directory.0.join("created").exists() {
-        // The writer of the old map reports that its map belongs elsewhere now.
+        // The map file now belongs to the other network namespace, so the writer of the old map
+        // fails.
         assert!(matches!(
             map.open_session(session_id(2), &ANONYMOUS, Tick::ZERO),
             Err(OpenError::Map(MapError::OtherBoot(_)))

@@ -1,8 +1,8 @@
-//! SIGKILL at random times, sent to the writers and readers of one map.
+//! Sends SIGKILL at random times to the writers and readers of one map.
 //!
-//! Each writer has sessions of its own. It records its next operation and the result of the last one
-//! in memory that it shares with the test. After a kill, the next writer must find every lease that
-//! was acknowledged and none that was released. An interrupted operation may have either result.
+//! Each writer has its own sessions. It records its next operation and the result of its last
+//! operation in memory that it shares with the test. After a kill, the next writer must find every
+//! acknowledged lease and no released lease. An interrupted operation may have happened or not.
 
 use std::ops::Range;
 use std::path::Path;
@@ -22,16 +22,16 @@ const WRITERS: usize = 3;
 const READERS: usize = 2;
 /// The number of sessions of each writer.
 const SESSIONS: usize = 5;
-/// Sessions that stay open, which the readers look up.
+/// The numbers of the sessions that stay open. The readers look up these sessions.
 const STABLE: Range<u64> = 900..903;
 
-// The next operation on a session.
+// The possible values of a next operation.
 const NOTHING: u64 = 0;
 const OPEN: u64 = 1;
 const CLOSE: u64 = 2;
 
-/// The record of a process: its number of operations and, for each of its sessions, the next
-/// operation and the acknowledged lease (0: none).
+/// The record of a process. It contains the number of finished operations and, for each session of
+/// the process, the next operation and the acknowledged lease (0 for no lease).
 #[derive(Clone, Copy)]
 struct ProcessRecord {
     words: &'static [AtomicU64],
@@ -69,8 +69,8 @@ fn pack(handle: &Handle) -> u64 {
         | u64::from(handle.generation)
 }
 
-/// Returns one of two plans with different ranges. Both have fewer virtual IPs than there are sessions,
-/// so that some sessions open without one.
+/// Returns one of two plans with different ranges. Both plans have fewer virtual IPs than there are
+/// sessions, so that some sessions open without a virtual IP.
 fn plan(number: u64) -> Plan {
     let last = if number.is_multiple_of(2) { 12 } else { 10 };
     let range = format!("10.0.0.1-10.0.0.{last}").parse().unwrap();
@@ -163,7 +163,8 @@ fn run_reader(directory: &Path, record: ProcessRecord) {
 }
 
 struct Scenario {
-    /// Declared first, so that the children end before the directory is removed.
+    /// This field is declared first, so that the children are killed before the directory is
+    /// removed.
     children: Vec<Child>,
     directory: TestDirectory,
     records: Vec<ProcessRecord>,
@@ -171,7 +172,7 @@ struct Scenario {
 }
 
 impl Scenario {
-    /// Starts a writer or a reader, in place of a killed one.
+    /// Starts a writer or a reader, which replaces a killed process.
     fn start(&mut self, number: usize) {
         let (directory, record) = (&self.directory.0, self.records[number]);
         let seed = self.random.below(u32::MAX.into());
@@ -208,7 +209,8 @@ impl Scenario {
             let found = held.map_or(0, |(handle, _)| pack(&handle));
             let acknowledged = record.acknowledged(session).load(SeqCst);
             match record.intent(session).load(SeqCst) {
-                // The session may have received a lease of another pool, which then comes first.
+                // The interrupted operation may have added a lease of another pool. Such a lease
+                // comes first.
                 OPEN => assert!(
                     acknowledged == 0
                         || held.is_some_and(|(handle, leases)| leases.iter().any(|lease| {
@@ -226,7 +228,7 @@ impl Scenario {
     }
 }
 
-/// Runs an operation that changes nothing, so that the map is recovered.
+/// Runs an operation that changes nothing. Every operation first recovers a damaged map.
 fn trigger_recovery(map: &Map) {
     let started = Instant::now();
     loop {

@@ -1,7 +1,7 @@
-//! Crash safety: no lease is lost or allocated twice.
+//! Tests of crash safety: no lease is lost or allocated twice.
 //!
-//! Writers die at any instruction while readers run, several processes share a map, and a map meets
-//! full file systems, other namespaces, other boots and hostile users.
+//! The tests kill writers at any instruction while readers run, and let several processes share a
+//! map. Other tests cover full file systems, other namespaces, other boots and hostile users.
 #![cfg(target_os = "linux")]
 
 mod environment;

@@ -1,4 +1,4 @@
-//! Random operations on a map, and the scenarios that they run in.
+//! Random operations on a map, and the scenarios in which they run.
 
 use std::net::IpAddr;
 use std::ops::ControlFlow;
@@ -19,7 +19,8 @@ impl Random {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    /// Seeds from `VIPOOL_SEED`, or from the clock, and prints the seed.
+    /// Creates a generator with the seed in `VIPOOL_SEED`, or else with a seed from the clock.
+    /// Prints the seed.
     pub fn from_environment() -> Self {
         let requested = std::env::var("VIPOOL_SEED").ok().and_then(|text| text.parse().ok());
         let seed = requested.unwrap_or_else(|| {
@@ -46,9 +47,9 @@ pub struct Scenario {
     pub sessions: Vec<u64>,
     /// The number of sessions that are open at the start.
     pub initially_open: usize,
-    /// The users of the sessions. Some sessions have none.
+    /// The users of the sessions. Some sessions have no user.
     pub users: &'static [&'static str],
-    /// The share of the stepped instructions, in quarters of the requested number.
+    /// The number of instructions to step through, in quarters of the requested number.
     pub quarters: u64,
 }
 
@@ -57,7 +58,7 @@ fn pool(kind: PoolKind, range: &str) -> Pool {
     Pool::new("default", kind, &[range], u32::MAX).unwrap()
 }
 
-/// Returns scenarios with small tables. Each covers other branches of the code.
+/// Returns scenarios with small tables. Each scenario covers different branches of the code.
 pub fn scenarios() -> Vec<Scenario> {
     let narrow = pool(PoolKind::VirtualIp, "10.0.0.1-10.0.0.6");
     let wide = pool(PoolKind::VirtualIp, "10.0.0.1-10.0.0.144");
@@ -99,9 +100,9 @@ pub fn scenarios() -> Vec<Scenario> {
     ]
 }
 
-/// Returns sessions whose entries all hash to one bucket of `buckets`. The hash is that of the index:
-/// multiply by the golden ratio, fold the halves of the product, and scale the upper half of the
-/// result to the number of buckets.
+/// Returns sessions whose entries all hash to one bucket of `buckets`. The function uses the same
+/// hash as the index: it multiplies by the golden ratio, folds the halves of the product, and
+/// scales the upper half of the result to the number of buckets.
 fn sessions_in_one_bucket(count: usize, buckets: u64) -> Vec<u64> {
     let bucket = |number: u64| {
         let product = u128::from(session_id(number).raw()) * 0x9e37_79b9_7f4a_7c15;
@@ -128,8 +129,8 @@ impl Probe for RandomProbe<'_> {
 
 /// Runs a random operation at time `now`, which never decreases between calls.
 ///
-/// All choices and a lookup come before the call of `begin`. Between that call and the return, only
-/// the operation itself runs.
+/// The function makes all random choices and one lookup before it calls `begin`. Between this call
+/// and the return, only the operation itself runs.
 pub fn run_random_operation(
     map: &Map,
     scenario: &Scenario,
@@ -166,7 +167,8 @@ pub fn run_random_operation(
         (15, _) => _ = map.undrain(&range, Tick::from_secs(now)),
         (16, _) => _ = map.reserve(address, "ann", Tick::from_secs(now)),
         (17, _) => _ = map.unreserve(address, Tick::from_secs(now)),
-        // Rare, since recovery of the wide table takes a hundred thousand instructions.
+        // Recover rarely, because the recovery of the wide table takes a hundred thousand
+        // instructions.
         (18, _) if random.below(8) == 0 => _ = map.recover(),
         (_, _) => _ = map.reap(Tick::from_secs(now), 3, &mut RandomProbe(random)),
     }

@@ -1,4 +1,4 @@
-//! The access of other users to a map, and files that they plant.
+//! Tests of the access of other users to a map, and of files that other users plant.
 
 use std::ffi::CString;
 use std::fs::{self, OpenOptions};
@@ -88,7 +88,8 @@ fn planted_files_are_refused_or_replaced_and_never_written_to() {
             let (directory, elsewhere) =
                 (TestDirectory::new("planted"), TestDirectory::new("elsewhere"));
             let path = directory.0.join(name);
-            // Plant a valid map of another directory, so that only its owner or type is wrong.
+            // Plant a valid map of another directory, so that only the owner or the type of the
+            // file is wrong.
             let other = Map::create(&elsewhere.0, &plan(9)).unwrap();
             other.open_session(session_id(1), &Default::default(), Tick::ZERO).unwrap();
             drop(other);
@@ -110,7 +111,7 @@ fn planted_files_are_refused_or_replaced_and_never_written_to() {
             let expected = match name {
                 "map" => [true, true, true],
                 "lock" => [false, true, true],
-                // These are ignored and replaced.
+                // vipool ignores these files and replaces them.
                 _ => [false, false, false],
             };
             assert_eq!(refused, expected, "a {kind} at {name}");

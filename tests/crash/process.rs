@@ -1,7 +1,7 @@
-//! Forked child processes: starting, waiting, tracing, and memory shared with them.
+//! Helpers for forked child processes: starting, waiting, tracing and shared memory.
 //!
-//! A child runs a closure and exits without returning to the test harness. Its parent kills and reaps
-//! it when the value is dropped.
+//! A child runs a closure and exits without returning to the test harness. When the parent drops
+//! the [`Child`], it kills and reaps the child.
 
 use std::ffi::CString;
 use std::io::{self, Write};
@@ -26,7 +26,7 @@ pub enum WaitStatus {
 impl Child {
     /// Forks a child that runs the closure.
     pub fn start(run: impl FnOnce()) -> Self {
-        // SAFETY: the child runs the closure on its only thread and leaves by _exit. The C library
+        // SAFETY: the child runs the closure on its only thread and exits with _exit. The C library
         // keeps its allocator usable in the fork child of a multi-threaded process.
         match unsafe { libc::fork() } {
             0 => {
@@ -78,7 +78,8 @@ impl Child {
     /// Kills the child with SIGKILL and reaps it.
     pub fn kill(&mut self) {
         if !self.reaped {
-            // SAFETY: kill takes no pointers. The child is not reaped yet, so the pid is still its own.
+            // SAFETY: kill takes no pointers. The child is not reaped yet, so no other process can
+            // have its pid.
             unsafe { libc::kill(self.pid, libc::SIGKILL) };
             while let WaitStatus::Stopped(_) = self.wait() {}
         }
@@ -95,8 +96,8 @@ impl Child {
     }
 
     fn ptrace(&self, request: libc::c_uint) {
-        // SAFETY: this process traces the child, the child is stopped, and both requests ignore their
-        // pointers.
+        // SAFETY: this process traces the child, the child is stopped, and both requests ignore
+        // their pointers.
         let result = unsafe { libc::ptrace(request, self.pid, 0, 0) };
         assert_eq!(result, 0, "ptrace: {}", io::Error::last_os_error());
     }
@@ -133,8 +134,8 @@ pub fn stop_self() {
 
 /// Returns zeroed words that this process shares with its children.
 pub fn shared_words(count: usize) -> &'static [AtomicU64] {
-    // SAFETY: the kernel chooses the address of the new mapping, which is never unmapped. It is aligned
-    // to a page and zeroed, and zero is a valid AtomicU64.
+    // SAFETY: the kernel chooses the address of the new mapping, which is never unmapped. It is
+    // aligned to a page and zeroed, and zero is a valid AtomicU64.
     unsafe {
         let start = libc::mmap(
             std::ptr::null_mut(),
@@ -188,7 +189,7 @@ pub fn mount_tmpfs(target: &Path, options: &str) {
 
 /// Drops root for good.
 pub fn switch_user(user: u32) {
-    // SAFETY: setgroups reads no element of an empty list, and the others take numbers.
+    // SAFETY: setgroups reads no element of an empty list, and the other functions take numbers.
     let result =
         unsafe { libc::setgroups(0, std::ptr::null()) | libc::setgid(user) | libc::setuid(user) };
     assert_eq!(result, 0, "setuid: {}", io::Error::last_os_error());

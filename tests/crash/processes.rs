@@ -1,4 +1,5 @@
-//! Several processes with one map: waiting for the lock, and the rights of a fork child.
+//! Tests of several processes that share a map: waiting for the lock, and the rights of a forked
+//! child.
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
@@ -48,14 +49,14 @@ fn fork_child_inherits_no_lock_and_must_reopen_the_map() {
             is_forked(map.find(session_id(1)).unwrap_err())
                 && is_forked(map.recover().unwrap_err())
         );
-        // The child stays alive with everything that it inherited.
+        // The child stays alive and keeps the inherited descriptors and mappings.
         phase.store(1, SeqCst);
         wait_for(phase, 2);
         let child_map = Map::open(&directory.0).unwrap();
         child_map.open_session(session_id(3), &ANONYMOUS, Tick::ZERO).unwrap();
     });
     wait_for(phase, 1);
-    // The parent still holds the lock, since the child cannot release it.
+    // The parent still holds the lock, because the child cannot release it.
     let other = Map::open(&directory.0).unwrap();
     assert!(matches!(
         other.open_session(session_id(4), &ANONYMOUS, Tick::ZERO),
@@ -113,7 +114,7 @@ fn busy_error_names_the_exclusive_holder_whose_death_unlocks_the_map() {
     let busy = map.open_session(session_id(2), &ANONYMOUS, Tick::ZERO).unwrap_err().to_string();
     let pid = phase.load(SeqCst);
     assert_eq!(busy, format!("busy: pid {pid} holds the writer lock exclusively"));
-    // Reading needs no lock, but a new configuration does.
+    // Reading needs no lock, but replacing the plan needs the lock.
     assert_eq!(map.sessions().unwrap().len(), 1);
     assert!(matches!(Map::create(&directory.0, &plan(5)), Err(MapError::Busy { .. })));
     agent.kill();

@@ -1,4 +1,5 @@
-//! The leases of a map, and the recovery that the next writer runs after a crash.
+//! Helpers that read the leases of a map, and that recover a copy of a map as the next writer does
+//! after a crash.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -8,7 +9,8 @@ use vipool::Tick;
 use vipool::map::{Leader, Map, OpenOptions, Probe};
 use vipool::session::{Lease, SessionId, SessionKind};
 
-/// A directory that is removed on drop. It is on a tmpfs if the system has one.
+/// A directory that is removed when the value is dropped. It is on a tmpfs if the system has a
+/// tmpfs.
 pub struct TestDirectory(pub PathBuf);
 
 impl TestDirectory {
@@ -83,13 +85,14 @@ pub fn all_leases(map: &Map) -> LeaseTable {
     table
 }
 
-/// Recovers a copy of these bytes as the next writer would, and returns its leases.
+/// Creates a map from these bytes, recovers it as the next writer would, and returns its leases.
 ///
-/// It also checks that the counters match the sessions, and that every address which is not leased,
-/// reserved or drained can be allocated exactly once.
+/// The function also checks that the counters match the sessions. It checks that every address can
+/// be allocated exactly once, unless the address is leased, reserved or drained.
 pub fn recover_copy(map: &[u8], sessions: &[u8]) -> LeaseTable {
     let map = Map::from_bytes(map, sessions).unwrap();
-    // A failed operation is enough: the map itself must notice that it needs recovery.
+    // A failed operation is enough, because every operation must detect that the map needs
+    // recovery.
     assert!(map.close_session(session_id(99_999_999), Tick::ZERO).is_err());
     let leases = all_leases(&map);
     let reader = map.reader().unwrap();
@@ -101,7 +104,7 @@ pub fn recover_copy(map: &[u8], sessions: &[u8]) -> LeaseTable {
         unleased += pool.free + pool.cooling + pool.lingering;
         assert_eq!(pool.slots, pool.used + withheld + pool.free + pool.cooling + pool.lingering);
     }
-    // Allocate everything, at a time when all addresses have cooled down.
+    // Allocate all addresses, at a time when they have cooled down.
     let late = u32::MAX - 1;
     map.drain_server(false).unwrap();
     map.reap(Tick::from_secs(late), u32::MAX, &mut IdleProbe).unwrap();

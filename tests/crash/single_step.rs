@@ -2,8 +2,8 @@
 //!
 //! A child runs random operations under PTRACE_SINGLESTEP (ptrace(2)). After each instruction that
 //! changed the map, the test recovers a copy, as if the child had been killed there, and reads the
-//! map itself. Sometimes the test resets the map to such a state, so that recovery is stepped
-//! through as well.
+//! map itself. Sometimes the test resets the map to such a state. The child then recovers the map,
+//! so the test steps through the recovery too.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -21,7 +21,7 @@ use crate::process::{
 };
 use crate::recovery::{LeaseTable, TestDirectory, all_leases, recover_copy, session_id};
 
-// The progress of the child. Before the operation begins, it is 0.
+// The values of the child's progress. The value is 0 before the operation begins.
 const IN_OPERATION: u64 = 1;
 const FINISHED: u64 = 2;
 
@@ -56,8 +56,8 @@ fn kill_after_any_instruction_loses_no_lease_and_doubles_none() {
     assert!(counts.0 >= instructions && counts.1 > 100);
 }
 
-/// Steps through operations. Returns the numbers of instructions, states and operations, or `None` if
-/// the system forbids tracing.
+/// Steps through operations. Returns the numbers of instructions, states and operations, or `None`
+/// if the system forbids tracing.
 fn run(scenario: &Scenario, instructions: u64, seeds: &mut Random) -> Option<(u64, u64, u64)> {
     let directory = TestDirectory::new("step");
     let map = Map::create(&directory.0, &scenario.plan).unwrap();
@@ -80,7 +80,8 @@ fn run(scenario: &Scenario, instructions: u64, seeds: &mut Random) -> Option<(u6
         let mut random = Random::new(seed);
         let mut now = 2;
         loop {
-            // Some gaps are long enough for addresses to cool down and for leaders to expire.
+            // Some time steps are so long that addresses cool down and that sessions with dead
+            // leaders are closed.
             now += [0, 0, 1, 1, 1, 2, 3, 12][random.below(8) as usize];
             let begin = || {
                 stop_self();
@@ -92,7 +93,7 @@ fn run(scenario: &Scenario, instructions: u64, seeds: &mut Random) -> Option<(u6
         }
     });
     let mut random = Random::new(seed + 1);
-    // Sessions of the interrupted operation, whose leases a reader need not see yet.
+    // The sessions of the interrupted operation. A reader need not see their leases yet.
     let mut interrupted = BTreeSet::new();
     let (mut step_count, mut state_count, mut operation_count) = (0, 0, 0);
     while step_count < instructions {
@@ -172,7 +173,7 @@ fn is_unchanged(maps: &[Mapping; 2], bytes: &[Vec<u8>; 2]) -> bool {
     })
 }
 
-/// Returns the sessions whose leases an operation changed.
+/// Returns the sessions whose leases differ before and after an operation.
 fn changed_sessions(before: &LeaseTable, after: &LeaseTable) -> BTreeSet<SessionId> {
     let differs = |a: &LeaseTable, b: &LeaseTable| -> Vec<SessionId> {
         let only = a.iter().filter(|(slot, lease)| b.get(slot) != Some(lease));
@@ -181,11 +182,11 @@ fn changed_sessions(before: &LeaseTable, after: &LeaseTable) -> BTreeSet<Session
     differs(before, after).into_iter().chain(differs(after, before)).collect()
 }
 
-/// Checks the states during an operation.
+/// Checks the states of the map during an operation.
 ///
-/// Every lease that exists before and after the operation exists in every state. Every lease of a
-/// state exists before or after the operation. Readers find every session that the operation did not
-/// change.
+/// A lease that exists both before and after the operation must exist in every state. A lease of a
+/// state must exist before or after the operation. Readers must find every session that the
+/// operation did not change.
 fn check_states(
     scenario: &Scenario,
     before: &LeaseTable,
@@ -207,7 +208,7 @@ fn check_states(
         }
         for (slot, record) in &state.recovered {
             // A session that is being closed releases its leases one by one. One of these releases
-            // removes the record with its identity.
+            // also removes the record with the identity of the session.
             let is_closed = after.values().all(|other| other.lease.session != record.lease.session);
             let is_expected = before.get(slot) == Some(record)
                 || after.get(slot) == Some(record)
