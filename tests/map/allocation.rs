@@ -1,4 +1,4 @@
-//! The choice of addresses, and releasing them.
+//! Tests of the choice and the release of addresses.
 
 use vipool::Tick;
 use vipool::map::{CloseError, OpenError, OpenOptions, Plan, Settings, Shortage};

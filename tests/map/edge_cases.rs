@@ -1,4 +1,4 @@
-//! Edge cases of pools, including errors that users of other pool allocators reported.
+//! Tests of edge cases of pools, including errors that users of other pool allocators reported.
 
 use vipool::Tick;
 use vipool::map::{CloseError, Map, OpenError, Plan, Settings, Shortage};
@@ -163,7 +163,7 @@ fn undrain_of_undrained_addresses_keeps_their_order() {
 fn pools_of_different_names_do_not_mix() {
     let plan = Plan::new([pool("office", &["10.0.0.1"]), pool("lab", &["10.0.1.1"])]);
     let map = Map::in_memory(&plan).unwrap();
-    // No pool is named "default", so the first one is the default.
+    // No pool has the name "default", so the first pool is the default pool.
     assert_eq!(
         only_address(&map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap().leases),
         "10.0.0.1"

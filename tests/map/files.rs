@@ -1,4 +1,4 @@
-//! Maps in files: sharing them, and replacing them while sessions are open.
+//! Tests of maps in files: sharing a map, and replacing a map while sessions are open.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use crate::support::{
     ANONYMOUS, addresses_of, for_user, memory_map, only_address, plan, pool, session_id,
 };
 
-/// A directory that is removed on drop.
+/// A directory that is removed when the value is dropped.
 struct TestDirectory(PathBuf);
 
 impl TestDirectory {
@@ -66,7 +66,7 @@ fn equal_plan_leaves_the_map_in_place() {
     assert!(!reader.is_superseded() && reader.is_live(&opened.handle));
     again.close_by_handle(&opened.handle, Tick::from_secs(6)).unwrap();
     assert!(!reader.is_live(&opened.handle));
-    // Each of these plans differs.
+    // Each of these plans differs from the current plan.
     let mut plans = [same(), same(), same(), same()];
     plans[0].reservations[0].user = "bob".into();
     plans[1].settings.low_water = 1;
@@ -86,7 +86,7 @@ fn next_configuration_clamps_a_time_in_the_future() {
     let one = plan(&["10.0.0.1"], settings);
     let map = Map::create(&directory.0, &one).unwrap();
     map.open_session(session_id(1), &for_user("ann"), Tick::from_secs(5)).unwrap();
-    // A wrong unit: seconds since 1970.
+    // Pass a time in the wrong unit: seconds since 1970.
     map.close_session(session_id(1), Tick::from_secs(1_800_000_000)).unwrap();
     let soon = Tick::now().saturating_add(60 + 3600);
     assert!(map.open_session(session_id(2), &for_user("bob"), soon).is_err());
@@ -138,7 +138,7 @@ fn new_plan_revokes_no_lease() {
     let again = Reader::attach(&directory.0).unwrap();
     assert!(!again.is_superseded() && again.is_live(&kept.handle) && again.is_live(&other.handle));
     assert_eq!(newer.sessions().unwrap()[0].user.as_deref(), Some("ann"));
-    // The older writer switches to the new file by itself.
+    // The writer of the old file automatically switches to the new file.
     one.close_by_handle(&kept.handle, Tick::from_secs(6)).unwrap();
     assert_eq!(again.pools()[0].drained, 1);
     assert_eq!(
@@ -168,7 +168,7 @@ fn invalid_map_files_are_refused_with_a_reason() {
     std::fs::write(&map, vec![0; 8192]).unwrap();
     assert!(matches!(Map::open(&directory.0), Err(MapError::Damaged { .. })));
     let plan = plan(&["10.0.0.1"], Settings::default());
-    // A damaged file is not replaced, since it may hold open sessions.
+    // `Map::create` does not replace a damaged file, because it may contain open sessions.
     assert!(matches!(Map::create(&directory.0, &plan), Err(MapError::Damaged { .. })));
     std::fs::remove_file(&map).unwrap();
     // On Windows only administrators can create symbolic links.
@@ -207,14 +207,14 @@ fn user_gets_the_last_address_after_a_restart() {
     before.close_by_handle(&ann.handle, Tick::ZERO).unwrap();
     before.save_users(&file).unwrap();
 
-    // A new map, as after a reboot. The file has invalid lines too.
+    // Create a new map, as after a reboot. The file of last users also contains invalid lines.
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, format!("{text}10.0.0.3 no\n10.9.9.9 7\n10.0.0.4\n")).unwrap();
     let after = memory_map(&["10.0.0.1-10.0.0.4"], Settings::default());
     assert_eq!(after.recall_users(&file, Tick::ZERO).unwrap(), 2);
     let bob = after.open_session(session_id(1), &for_user("bob"), Tick::ZERO).unwrap();
     assert_eq!(only_address(&bob.leases), "10.0.0.2");
-    // New users get addresses without a last user first.
+    // New users first get the addresses that have no last user.
     assert_eq!(
         only_address(
             &after.open_session(session_id(2), &for_user("eve"), Tick::ZERO).unwrap().leases
@@ -251,7 +251,7 @@ fn threads_that_hand_over_the_lock_do_not_starve_another_map() {
         scope.spawn(|| churn(&other, 9000));
     });
     assert_eq!(map.reader().unwrap().pools()[0].used, 0);
-    // The lock is free again.
+    // The lock is free again, so a third writer can take it.
     let mut third = Map::open(directory.path()).unwrap();
     third.lock_exclusive().unwrap();
 }

@@ -1,4 +1,4 @@
-//! The map through its public interface: opening and closing sessions, files, and new plans.
+//! Tests of the public interface of the map: opening and closing sessions, files, and new plans.
 
 mod allocation;
 mod edge_cases;

@@ -1,4 +1,4 @@
-//! Plans that move addresses between pools. An address keeps its state in its new pool.
+//! Tests of plans that move addresses between pools. An address keeps its state in its new pool.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Mutex;
@@ -25,7 +25,7 @@ fn renamed_pool_does_not_allocate_leased_addresses() {
     let error =
         map.open_session(session_id(3), &for_user_at("joe", "10.0.0.1"), Tick::ZERO).unwrap_err();
     assert!(matches!(error, OpenError::Taken(_)), "{error}");
-    // Once released, the address is available without another plan.
+    // After the release, the address is available without another plan.
     map.close_by_handle(&ann, Tick::ZERO).unwrap();
     assert_eq!(open(&map, 3, "joe", 0).1, "10.0.0.1");
     assert!(map.close_by_handle(&ann, Tick::ZERO).is_err());
@@ -64,7 +64,7 @@ fn leased_address_is_awaited_through_several_plans() {
                 map.open_session(session_id(number), &for_pool("eve", pool), Tick::ZERO).ok()
             })
             .collect();
-        // All addresses but the leased one.
+        // The new sessions got all addresses except the leased address.
         assert_eq!(opened.len(), 2);
         for opened in opened {
             assert_ne!(only_address(&opened.leases), address);
@@ -97,7 +97,7 @@ fn address_continues_to_cool_in_its_new_pool() {
     }
     assert_eq!(open(&map, 3, "eve", 160).1, "10.0.0.1");
     assert!(map.open_session(session_id(4), &for_user("joe"), Tick::from_secs(169)).is_err());
-    // The last user need not wait.
+    // The last user need not wait for the end of the cool-down.
     assert_eq!(open(&map, 5, "bob", 169).1, "10.0.0.2");
 }
 
@@ -190,12 +190,13 @@ fn both_addresses_of_a_loopback_lease_are_leased() {
     );
     map.close_by_handle(&ann, Tick::from_secs(100)).unwrap();
     let map = create(&directory, &single, settings.with_low_water(1));
-    // Both addresses cool down now.
+    // Both addresses of the released pair cool down now.
     assert_eq!(status(directory.path()).last().unwrap().cooling, 8);
     let opened = map
         .open_session(session_id(2), &for_user_at("ann", "127.9.0.4"), Tick::from_secs(100))
         .unwrap();
-    // As a loopback pool again: a pair is leased if one of its addresses is.
+    // Change the pool back to a loopback pool. A pair is leased if one of its two addresses is
+    // leased.
     let map = create(&directory, &pairs, settings);
     for number in 3..6 {
         assert_ne!(open(&map, number, "joe", 200).1, "127.9.0.0");

@@ -1,4 +1,4 @@
-//! Plans that add, remove and rename pools.
+//! Tests of plans that add, remove and rename pools.
 
 use vipool::Tick;
 use vipool::map::{Map, MapError, OpenError, Plan, Settings};
@@ -34,10 +34,11 @@ fn session_without_a_pool_gets_one_of_the_current_plan() {
     let (lab, annex) = (pool("lab", &["10.0.0.1"]), pool("annex", &["10.0.1.1-10.0.1.9"]));
     let map = create(&directory, std::slice::from_ref(&lab), Settings::default());
     open(&map, 1, "ann", 0);
-    // The first pool of the plan is the default, not the first one of the map.
+    // The default pool is the first pool of the plan, not the first pool of the map.
     let map = create(&directory, &[annex.clone(), lab], Settings::default());
     assert_eq!(open(&map, 2, "eve", 0).1, "10.0.1.1");
-    // A pool named "default" takes precedence. The session keeps its address of the removed pool.
+    // A pool with the name "default" is the default pool, even if it is not the first pool. The
+    // session keeps its address of the removed pool.
     let map = create(&directory, &[annex, pool("default", &["10.0.2.1"])], Settings::default());
     assert_eq!(open(&map, 3, "joe", 0).1, "10.0.2.1");
     let again = map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
@@ -117,8 +118,8 @@ fn handle_of_a_removed_pool_is_stale_in_its_successors() {
         map.close_by_handle(&opened.handle, Tick::ZERO).unwrap();
         old_handles.push(opened.handle);
     }
-    // The same session in the same slot and pool number: in the next plan, after a plan without
-    // that pool, and in a pool with more slots.
+    // The old and the new session have the same number, slot and pool number. The new pool comes in
+    // the next plan, after a plan without that pool, or with more slots.
     for (is_removed_first, range) in
         [(false, "10.0.2.1"), (true, "10.0.3.1"), (false, "10.0.3.1-10.0.3.2")]
     {
@@ -192,7 +193,7 @@ fn pools_that_share_addresses_are_refused() {
         }
         other => panic!("{other:?}"),
     }
-    // A sparse range has only its first addresses, so these pools share none.
+    // A sparse range has only its first addresses, so these pools have no address in common.
     let sparse = |name, range: &str| {
         Pool::new(name, PoolKind::VirtualIp, &[range.parse().unwrap()], 4).unwrap()
     };

@@ -1,4 +1,4 @@
-//! Releasing addresses: dead leaders, cool-down, socket checks and clock jumps.
+//! Tests of releasing addresses: dead leaders, cool-down, socket checks and clock jumps.
 
 use vipool::Tick;
 use vipool::map::{LEADER_GRACE, Leader, Map, OpenError, Plan, Settings, Shortage};
@@ -15,8 +15,8 @@ fn reap_does_not_close_a_later_lease_of_the_address() {
     let leader = Leader { pid: 7, start_time: 1, pid_namespace: 2 };
     let with_leader = ANONYMOUS.with_leader(leader);
     let mut leader_gone = FakeSystem { leaders_gone: true, ..FakeSystem::default() };
-    // The first leader is seen gone once. Then its session closes, and the address goes to a session
-    // whose leader is gone as well.
+    // `reap` finds once that the first leader is dead. Then the session of this leader closes, and
+    // another session whose leader is dead gets the address.
     map.open_session(session_id(1), &with_leader, Tick::ZERO).unwrap();
     assert!(map.reap(Tick::ZERO, u32::MAX, &mut leader_gone).unwrap().closed.is_empty());
     map.close_session(session_id(1), Tick::from_secs(1)).unwrap();
@@ -24,7 +24,8 @@ fn reap_does_not_close_a_later_lease_of_the_address() {
     let reaped = map.reap(Tick::from_secs(LEADER_GRACE), u32::MAX, &mut leader_gone).unwrap();
     assert!(reaped.closed.is_empty(), "the first sighting belongs to another lease");
     assert!(map.reader().unwrap().is_live(&next.handle));
-    // The leader is seen alive, so the next sighting counts as the first one.
+    // `reap` finds the leader alive, so the next time that the leader is dead counts as the first
+    // time.
     map.reap(Tick::from_secs(LEADER_GRACE + 1), u32::MAX, &mut FakeSystem::default()).unwrap();
     let reaped =
         map.reap(Tick::from_secs(2 * LEADER_GRACE + 1), u32::MAX, &mut leader_gone).unwrap();
@@ -48,7 +49,7 @@ fn leader_is_found_on_any_lease_of_its_session() {
     let map = Map::in_memory(&plan).unwrap();
     let leader = Leader { pid: 7, start_time: 1, pid_namespace: 2 };
     map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
-    // No virtual IP is free: the session opens with a loopback address only.
+    // No virtual IP is free, so the session opens with a loopback address only.
     let with_leader = ANONYMOUS.with_leader(leader);
     assert_eq!(
         only_address(&map.open_session(session_id(2), &with_leader, Tick::ZERO).unwrap().leases),
@@ -71,7 +72,7 @@ fn leader_is_found_on_any_lease_of_its_session() {
 fn released_addresses_count_as_free_or_cooling() {
     let settings = Settings::new().with_cool_down(10);
     let map = memory_map(&["10.0.0.1-10.0.0.4"], settings);
-    // Release all in one second, then drain, recover and undrain.
+    // Release all addresses in one second, then drain, recover and undrain the map.
     for round in 0..5 {
         let now = round * 100;
         for n in 1..=4 {
@@ -104,8 +105,8 @@ fn clock_jump_neither_shortens_a_cool_down_nor_loses_an_address() {
         map.open_session(session_id(n), &ANONYMOUS, Tick::from_secs(1000)).unwrap();
     }
     map.close_session(session_id(1), Tick::from_secs(1000)).unwrap();
-    // The clock jumps back: releases keep their order, and the cool-down lasts until the clock has
-    // caught up.
+    // The clock jumps back. The releases keep their order, and the cool-down ends 60 seconds after
+    // the old clock value.
     map.close_session(session_id(2), Tick::from_secs(5)).unwrap();
     assert_eq!(
         (cooling_until(Tick::from_secs(6)), cooling_until(Tick::from_secs(1059))),
@@ -142,7 +143,7 @@ fn user_with_several_last_addresses_keeps_the_latest() {
     let second = map.open_session(session_id(2), &for_user("ann"), Tick::ZERO).unwrap();
     map.close_by_handle(&first.handle, Tick::from_secs(1)).unwrap();
     map.close_by_handle(&second.handle, Tick::from_secs(2)).unwrap();
-    // Two addresses have this last user. The one released last is preferred every time.
+    // Two addresses have this last user. The map always prefers the address that was released last.
     for n in 3..50u32 {
         let opened =
             map.open_session(session_id(n.into()), &for_user("ann"), Tick::from_secs(n)).unwrap();
@@ -203,7 +204,7 @@ fn cooled_address_waits_for_a_socket_check() {
         ),
         "10.0.0.3"
     );
-    // Even with the smallest budget, every lingering address is checked in turn.
+    // Even with the smallest budget, repeated calls of `reap` check every lingering address.
     system.in_use.pop();
     let freed: u32 =
         (6..9).map(|now| map.reap(Tick::from_secs(now), 1, &mut system).unwrap().freed).sum();

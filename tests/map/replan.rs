@@ -1,5 +1,5 @@
-//! New plans over old ones: added addresses can be allocated, removed ones are retired, and no lease
-//! is revoked.
+//! Tests of new plans for an existing map. Added addresses can be allocated, removed addresses are
+//! retired, and no lease is revoked.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -57,7 +57,8 @@ fn grown_sparse_prefix_serves_requests_for_new_addresses() {
         "fd00::6"
     );
     assert_eq!(open_all(&map, 4).len(), 5);
-    // The prefix shrinks again: the addresses after the fourth retire when they are released.
+    // The new plan has a smaller prefix again. All addresses after the fourth address retire when
+    // they are released.
     let map = Map::create(directory.path(), &sparse(4)).unwrap();
     for number in 1..=8 {
         map.close_session(session_id(number), Tick::ZERO).unwrap();
@@ -86,7 +87,8 @@ fn loopback_range_grows_by_whole_pairs() {
         assert!(seen.insert(found.loopback6.unwrap().into()));
     }
     assert_eq!(seen.len(), 32);
-    // A different range: the sessions keep their addresses, which retire afterwards.
+    // The new plan has a different range. The sessions keep their addresses, and these addresses
+    // retire when they are released.
     let map = Map::create(directory.path(), &loopback_plan("127.10.0.0/29")).unwrap();
     assert_eq!(counts(directory.path()), (4, 16, 0));
     map.close_by_handle(&first.handle, Tick::ZERO).unwrap();

@@ -1,4 +1,4 @@
-//! Reservations, and how quotas and last users interact with them.
+//! Tests of reservations, and of their interaction with quotas and last users.
 
 use vipool::Tick;
 use vipool::map::{Map, OpenError, Settings};
@@ -58,7 +58,7 @@ fn reservation_skips_the_cool_down_for_the_last_user_only() {
     assert_eq!(map.reap(Tick::from_secs(62), u32::MAX, &mut probe).unwrap().freed, 1);
     let ann = open(3, "ann", Tick::from_secs(62));
     assert_eq!(only_address(&ann.leases), "10.0.0.1");
-    // Her own last address needs no cool-down.
+    // The user need not wait for the cool-down of her own last address.
     map.close_by_handle(&ann.handle, Tick::from_secs(63)).unwrap();
     assert_eq!(only_address(&open(3, "ann", Tick::from_secs(63)).leases), "10.0.0.1");
 }
@@ -101,7 +101,8 @@ fn quota_counts_sessions_by_their_user_not_by_reservation() {
         Err(OpenError::Quota { .. })
     ));
     map.open_session(session_id(2), &for_user("ann"), Tick::ZERO).unwrap();
-    // The reservation is removed before the session closes, so its user gets the address again.
+    // The reservation is removed before the session closes, so the user of the session gets the
+    // address again.
     map.unreserve(address("10.0.0.1"), Tick::ZERO).unwrap();
     map.close_session(session_id(1), Tick::ZERO).unwrap();
     assert_eq!(

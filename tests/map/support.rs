@@ -1,4 +1,4 @@
-//! Small plans, maps and options.
+//! Helpers that create small plans, maps and options.
 
 use std::net::IpAddr;
 
@@ -6,7 +6,7 @@ use vipool::map::{Leader, Leases, Map, OpenOptions, Plan, Probe, Settings};
 use vipool::pool::{Pool, PoolKind};
 use vipool::session::SessionId;
 
-/// Returns a plan with one pool, named `default`, of these ranges.
+/// Returns a plan with one pool, which has the name `default` and these ranges.
 pub fn plan(ranges: &[&str], settings: Settings) -> Plan {
     Plan::new([pool("default", ranges)]).with_settings(settings)
 }
@@ -22,7 +22,7 @@ pub fn loopback_pool(range: &str) -> Pool {
     Pool::new("default", PoolKind::Loopback, &[range.parse().unwrap()], u32::MAX).unwrap()
 }
 
-/// Returns a map in memory with one pool, named `default`, of these ranges.
+/// Returns a map in memory with one pool, which has the name `default` and these ranges.
 pub fn memory_map(ranges: &[&str], settings: Settings) -> Map {
     Map::in_memory(&plan(ranges, settings)).unwrap()
 }

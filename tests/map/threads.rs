@@ -1,4 +1,4 @@
-//! Threads that share a map: competing writers, with readers beside them.
+//! Tests of threads that share a map: writers that compete for the lock, and concurrent readers.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -41,7 +41,8 @@ fn threads_share_a_map_but_no_address() {
                     let session = session_id(1_000_000 + round);
                     let found = reader.lookup(session);
                     assert!(found.iter().all(|lease| lease.session == session));
-                    // The rows are not a snapshot, so there may be more than are open at once.
+                    // The rows are not a snapshot, so there may be more rows than sessions that are
+                    // open at the same time.
                     let rows = reader.sessions();
                     assert_eq!(rows.iter().filter(|row| row.session == session_id(1)).count(), 1);
                     assert!(rows.iter().all(|row| row.handle.session == row.session));

@@ -1,4 +1,5 @@
-//! Runs random operations on a map in files and on its model, and compares both after each operation.
+//! Runs random operations on a map in files and on its model. Compares the map and the model after
+//! each operation.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -21,12 +22,12 @@ use crate::operations::{
 
 /// A simulated operating system.
 struct SimulatedSystem {
-    /// The processes that are gone, as a bit set.
+    /// The processes that have exited, as a bit set.
     gone: u32,
     /// The addresses with sockets, as a bit set.
     in_use: u64,
-    /// The addresses of the model. It does not contain the second addresses of loopback leases,
-    /// which therefore never have sockets.
+    /// The addresses of the model. The map does not contain the second addresses of loopback
+    /// leases, so these addresses never have sockets.
     known: BTreeMap<IpAddr, (usize, usize)>,
 }
 
@@ -217,10 +218,11 @@ impl Comparison {
             Operation::Configure(number) => {
                 let plan = plan(number);
                 let newer = Map::create(&self.directory, &plan).unwrap();
-                // An equal plan may leave the map in place.
+                // If the plan is equal, `Map::create` may keep the map.
                 prop_assert!(self.reader.is_superseded() || plan == self.plan);
                 self.reader = newer.reader().unwrap();
-                // With odd plans, the older writer must switch to the new file by itself.
+                // With odd plans, the test keeps the older writer, which must automatically switch
+                // to the new file.
                 if number % 2 == 0 {
                     self.map = newer;
                 }
@@ -232,7 +234,7 @@ impl Comparison {
         Ok(())
     }
 
-    /// Opens a session in both, and compares the results.
+    /// Opens a session in the map and in the model, and compares the results.
     fn open(&mut self, session: u64, options: &OpenOptions<'_>) -> Result<(), TestCaseError> {
         let result = self.map.open_session(session_id(session), options, self.now);
         let allocated: Vec<(usize, usize)> = result
@@ -326,7 +328,7 @@ fn map_equals_its_model_after_every_operation() {
     let parent =
         if shared_memory.is_dir() { shared_memory.to_owned() } else { std::env::temp_dir() };
     let directory = tempfile::tempdir_in(parent).unwrap();
-    // An operation takes a hundred times as long under Wine.
+    // Run fewer cases under Wine, because an operation takes a hundred times as long there.
     let (usual_cases, min_operations) = if cfg!(windows) { (10, 1_500) } else { (500, 100_000) };
     let cases = vipool_testing::effort(usual_cases, 20_000);
     let config =

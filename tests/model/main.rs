@@ -1,4 +1,5 @@
-//! A map beside a simple model of it. After each random operation, both have the same state.
+//! Compares the map with a simple model. After each random operation, both must have the same
+//! state.
 
 mod comparison;
 mod model;

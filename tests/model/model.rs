@@ -1,6 +1,7 @@
-//! The model: the promises of the map, implemented as simply as possible.
+//! The model of a map. It implements the documented behaviour of the map as simply as possible.
 //!
-//! Slots are in a list, and the oldest one is found by a scan. There is no index, queue or counter.
+//! The model keeps slots in a list and scans the list for the oldest slot. It has no index, queue
+//! or counter.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -67,8 +68,8 @@ impl Model {
             .collect()
     }
 
-    /// Returns the pool and slot of an address. A leased slot comes first, then the slot of the plan,
-    /// then a slot with state.
+    /// Returns the pool and slot of an address. If several slots have the address, prefers a leased
+    /// slot, then the slot of the plan, then a slot with state.
     pub fn locate(&self, address: IpAddr) -> Option<(usize, usize)> {
         let slots = self.pools.iter().enumerate().filter_map(|(number, pool)| {
             Some((number, pool.slots.iter().position(|slot| slot.address == address)?))
@@ -135,7 +136,7 @@ impl Model {
         })
     }
 
-    /// Returns the time at which the slot has cooled down.
+    /// Returns the time at which the cool-down of the slot ends.
     fn cooled_at(&self, pool: usize, slot: usize) -> Tick {
         self.pools[pool].slots[slot].since.0.saturating_add(self.settings.cool_down)
     }
@@ -158,7 +159,8 @@ impl Model {
         }
     }
 
-    /// Checks whether the slot has cooled down, or is reserved for its last user, who need not wait.
+    /// Checks whether the slot has cooled down. The last user need not wait if the slot is reserved
+    /// for this user.
     fn check_cooled(&self, slot: &Slot, user: Option<&str>, now: Tick) -> Result<(), OpenFailure> {
         let cooled = slot.since.0.saturating_add(self.settings.cool_down);
         match slot.rest {
@@ -171,9 +173,9 @@ impl Model {
         }
     }
 
-    /// Opens a session. `allocated` holds the pools and slots that the map chose, which decides
-    /// between equally good slots. Returns whether the session was already open, its shortage, and
-    /// whether a pool fell below low water.
+    /// Opens a session. `allocated` contains the pools and slots that the map chose. Among equally
+    /// good slots, the model uses the choice of the map. Returns whether the session was already
+    /// open, its shortage, and whether a pool fell below low water.
     pub fn open(
         &mut self,
         session: u64,
@@ -294,7 +296,7 @@ impl Model {
         !leases.is_empty()
     }
 
-    /// Moves a released address to the pool that awaits it.
+    /// Moves the state of a released address to the pool that awaits the address.
     fn hand_over(&mut self, number: usize, slot: usize) {
         let mut released = self.pools[number].slots[slot].clone();
         let mut all = self.pools.iter_mut().flat_map(|pool| &mut pool.slots);
@@ -345,8 +347,8 @@ impl Model {
         true
     }
 
-    /// Checks every slot and leader once. Returns the numbers of freed and lingering addresses, and the
-    /// closed sessions.
+    /// Checks every slot and leader once. Returns the numbers of freed and lingering addresses, and
+    /// the closed sessions.
     pub fn reap(
         &mut self,
         now: Tick,

@@ -1,4 +1,4 @@
-//! The random operations, the plans, and the answers of the simulated operating system.
+//! The random operations, the plans, and the state of the simulated operating system.
 
 use std::net::IpAddr;
 
@@ -22,7 +22,7 @@ pub enum Operation {
         address: Option<usize>,
         leader: Option<u32>,
     },
-    /// Closes by a handle that was returned once, current or stale.
+    /// Closes by a handle that the map has returned. The handle can be current or stale.
     Close(usize),
     /// Closes by a handle of another boot.
     CloseForeign(usize),

@@ -1,4 +1,4 @@
-//! The pools and slots of the model, and the values that follow from them.
+//! The pools and slots of the model, and values that are computed from them.
 
 use std::net::IpAddr;
 
@@ -19,7 +19,7 @@ pub enum RestState {
 pub struct ModelLease {
     pub session: u64,
     pub user: Option<String>,
-    /// The leader, and the time when it was first seen gone.
+    /// The leader, and the time when `reap` first found that the leader is dead.
     pub leader: Option<(Leader, Option<Tick>)>,
 }
 
@@ -28,19 +28,20 @@ pub struct Slot {
     pub address: IpAddr,
     pub lease: Option<ModelLease>,
     pub rest: RestState,
-    /// The time of the last change of `rest`, with a serial number. Zero if the slot was never leased.
+    /// The time of the last change of `rest`, with a serial number. Both are zero if the slot was
+    /// never leased.
     pub since: (Tick, u64),
     /// The user of the reservation, or else the last user.
     pub user: Option<String>,
     /// The last user, while the slot is reserved and free.
     pub last_user: Option<String>,
     pub reserved: bool,
-    /// The plan made the reservation.
+    /// Whether the plan made the reservation.
     pub reserved_by_plan: bool,
     pub drained: bool,
-    /// The plan no longer contains the address in this pool.
+    /// Whether the plan no longer contains the address in this pool.
     pub retired: bool,
-    /// Retired until a session releases the address in another pool.
+    /// Whether the slot is unavailable until a session releases the address in another pool.
     pub awaits_release: bool,
     pub generation: u32,
 }
@@ -52,11 +53,11 @@ pub struct ModelPool {
     pub ipv4: bool,
     pub slots: Vec<Slot>,
     pub peak: u32,
-    /// The low-water warning is active.
+    /// Whether the low-water warning is active.
     pub is_low: bool,
-    /// The plan no longer contains the pool.
+    /// Whether the plan no longer contains the pool.
     pub dropped: bool,
-    /// Serves sessions that request no pool by name.
+    /// Whether sessions that request no pool use this pool.
     pub is_default: bool,
 }
 

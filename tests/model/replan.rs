@@ -1,4 +1,4 @@
-//! A new plan over the old state of the model.
+//! Applies a new plan to the existing state of the model.
 
 use std::net::IpAddr;
 
@@ -120,8 +120,8 @@ impl Model {
         })
     }
 
-    /// Moves the state of each address to its slot in the plan. Such a slot awaits the release of a
-    /// leased address.
+    /// Moves the state of each address to its slot in the plan. If the address is leased, the slot
+    /// awaits the release of the address.
     fn migrate_addresses(&mut self, removed_slots: &mut [Slot]) {
         for number in 0..self.pools.len() {
             let mut slots = std::mem::take(&mut self.pools[number].slots);
