@@ -1,4 +1,4 @@
-//! `vipool check`: its report, its exit code and its JSON output.
+//! Tests of `vipool check`: its report, its exit code and its JSON output.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};

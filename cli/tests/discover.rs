@@ -1,4 +1,4 @@
-//! `vipool discover` on real programs. Each test uses its own ports.
+//! Tests of `vipool discover` on real programs. Each test uses its own ports.
 
 #![cfg(target_os = "linux")]
 
@@ -75,8 +75,8 @@ int main(int argc, char **argv) {
 }
 ";
 
-/// A statically linked program is traced like any other. No hook can reach it. The report gives this
-/// reason and contains no lines for farm.toml.
+/// `vipool discover` traces a statically linked program like any other program. No hook can be
+/// loaded into such a program. The report contains this reason and no lines for farm.toml.
 #[test]
 fn static_program_is_reported_as_out_of_reach() {
     if !vipool_testing::have(&["cc"]) {
@@ -85,7 +85,7 @@ fn static_program_is_reported_as_out_of_reach() {
     let directory = std::env::temp_dir().join(format!("vipool-discover-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
     std::fs::write(directory.join("static.c"), STATIC_PROGRAM).unwrap();
-    // The file has two names. The report contains the one that started the program.
+    // The program file has two names. The report contains the name that started the program.
     let (file, link) = (directory.join("file"), directory.join("link"));
     let status = Command::new("cc")
         .args(["-static", "-o"])

@@ -1,4 +1,5 @@
-//! Invalid input: the error is reported, the program still runs, and no session is lost.
+//! Tests of invalid input: vipool reports the error, the program still runs, and no session is
+//! lost.
 
 use std::process::{Command, Output};
 
@@ -50,7 +51,7 @@ fn damaged_map_is_reported() {
     private_map.output(&["session", "open", "1", "--private"]);
     let map = private_map.map_directory().join("map");
     let original = std::fs::read(&map).unwrap();
-    // The size stays the same, as that of a map file always does.
+    // The size stays the same, because the size of a map file never changes.
     std::fs::write(&map, vec![0xa5; original.len()]).unwrap();
     let run = ["run", "--private", "-s", "1"];
     let output = private_map.output(&[&run[..], &PROGRAM].concat());

@@ -1,4 +1,4 @@
-//! The commands that administer and monitor addresses.
+//! Tests of the commands that administer and monitor addresses.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -112,7 +112,7 @@ fn gc_frees_addresses_without_sockets() {
     let status = private_map.json_output(&["status", "--private"]);
     assert_eq!(status["pools"][0]["lingering"], 1);
     drop(listener);
-    // A process forked by another test inherits the listener, and closes it at exec.
+    // Another test may fork a process, which inherits the listener and closes it at exec.
     let mut runs = (0..600).map(|_| {
         std::thread::sleep(std::time::Duration::from_millis(100));
         freed(&private_map.json_output(&["gc", "--private"]))
@@ -174,7 +174,7 @@ fn history_reports_the_past_user_of_an_address() {
     let who = |more: &[&str]| private_map.output(&[&["who", address, "--private"], more].concat());
     let now = text(&who(&[]).stdout);
     assert!(now.contains("session 7 of user alice at 192.0.2.7"), "{now}");
-    // The shell kills `vipool run`, so the session is not closed.
+    // The shell kills `vipool run`, so `vipool run` does not close the session.
     let mut killed = private_map.vipool(&["run", "--private", "-s", "8", "--", "sh", "-c"]);
     killed.arg("kill -9 $PPID");
     killed.output().unwrap();

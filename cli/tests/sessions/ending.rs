@@ -1,4 +1,4 @@
-//! `vipool run` ends like its program, and passes signals on to it.
+//! Tests that `vipool run` ends like its program and passes signals on to the program.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, Stdio};
@@ -75,7 +75,7 @@ fn signals_reach_the_program_and_close_the_session() {
 #[test]
 fn ignored_sighup_is_inherited() {
     let private_map = PrivateMap::new();
-    // SIGHUP is ignored from the start, and the program inherits that.
+    // `vipool run` starts with SIGHUP ignored, and the program inherits this.
     let vipool =
         format!("trap '' HUP; exec {} run --private -s 1 -- sh -c", env!("CARGO_BIN_EXE_vipool"));
     let mut command = Command::new("sh");

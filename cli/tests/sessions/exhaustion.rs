@@ -1,4 +1,4 @@
-//! `vipool run` when no address is available.
+//! Tests of `vipool run` when no address is available.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -56,7 +56,8 @@ fn wait_policy_waits_for_an_address() {
     let mut first = start_holder(&private_map, &farm);
     let mut second = private_map.vipool(&["run", "--private", "--farm", &farm, "-s", "2", "--"]);
     let mut second = ChildGuard::start(second.args(PROGRAM).stdout(Stdio::piped()));
-    // The second session may already wait or not. It gets the address of the first in both cases.
+    // It does not matter whether the second session already waits. It gets the address of the first
+    // session in both cases.
     drop(first.0.stdin.take());
     first.0.wait().unwrap();
     wait_for_line(second.0.stdout.take().unwrap(), "lease=05");

@@ -1,4 +1,4 @@
-//! Opening and closing sessions, by command and by `vipool run`.
+//! Tests that open and close sessions with `vipool session` and with `vipool run`.
 
 use crate::support::{PrivateMap, text, wait_for_line};
 use std::process::Stdio;
@@ -79,7 +79,7 @@ fn program_run_without_farm_stays_listed() {
     let private_map = PrivateMap::new();
     let mut first = private_map.vipool(&["run", "--private", "-s", "1", "--", "cat"]);
     let mut first = ChildGuard::start(first.stdin(Stdio::piped()).stdout(Stdio::piped()));
-    // The map exists when the program answers.
+    // When the program prints a line, the map exists.
     use std::io::Write;
     first.0.stdin.as_mut().unwrap().write_all(b"hello\n").unwrap();
     let _output = wait_for_line(first.0.stdout.take().unwrap(), "hello");
@@ -98,7 +98,8 @@ fn later_run_closes_the_session_of_a_killed_run() {
     killed.arg("kill -9 $PPID");
     killed.output().unwrap();
     assert_eq!(private_map.open_sessions(), ["1"]);
-    // A later run notices that the leader is dead. Another run some seconds later closes the session.
+    // A later run notices that the leader is dead. Another run some seconds later closes the
+    // session.
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while private_map.open_sessions().contains(&"1".to_owned()) {
         assert!(std::time::Instant::now() < deadline, "the session stays open");

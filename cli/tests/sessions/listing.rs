@@ -1,4 +1,4 @@
-//! Which programs the process list matches.
+//! Tests of the process list: which programs does it match?
 
 use crate::support::{
     PrivateMap, TerminateOnDrop, host_listener, page_server, text, wait_for_line,
@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use vipool_testing::ChildGuard;
 
-/// Runs the server on a port of the host listener. Returns true if it can bind the port, which it can
-/// only if its calls are rewritten.
+/// Runs the server on a port on which the host already listens. Returns true if the server can bind
+/// the port. The bind succeeds only if it is rewritten.
 fn is_rewritten(private_map: &PrivateMap, farm: &str, program: &[&str], port: u16) -> bool {
     let file = private_map.write_file("index.html", "a page\n");
     let port = port.to_string();
@@ -55,7 +55,7 @@ fn full_path_matches_one_file_and_a_name_matches_any() {
 fn unlisted_child_is_not_rewritten() {
     let private_map = PrivateMap::new();
     let (_host, port) = host_listener();
-    // First only the parent is listed, then the server is listed too.
+    // In the first farm, only the parent is listed. In the second farm, the server is listed too.
     let env = Path::new("/usr/bin/env").canonicalize().unwrap();
     let env_name = env.to_str().unwrap();
     let page_name = page_server().to_str().unwrap();

@@ -1,4 +1,4 @@
-//! The rules of farm.toml that choose the pool of a session's virtual IP.
+//! Tests of the rules of farm.toml that choose the pool of a session's virtual IP.
 
 use vipool::farm::Farm;
 use vipool::map::Map;
@@ -27,7 +27,7 @@ programs = ["LINK"]
 users = ["eve"]
 "#;
 
-/// Creates the map that `vipool up` would create. No interface is changed.
+/// Creates the map that `vipool up` would create, without changing an interface.
 fn create_map(group: &str) -> (PrivateMap, String) {
     let private_map = PrivateMap::new();
     let link = private_map.path().join("show");

@@ -12,7 +12,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use vipool_testing::ChildGuard;
 
-/// A temporary directory for a private map. The user's own files are not used.
+/// A temporary directory for a private map. The tests do not use the files of the user who runs
+/// them.
 pub struct PrivateMap {
     directory: TempDir,
 }
@@ -28,8 +29,8 @@ impl PrivateMap {
 
     /// Returns a `vipool` command with these arguments.
     pub fn vipool(&self, arguments: &[&str]) -> Command {
-        // A shell that starts the tests in the background ignores these signals, and processes
-        // inherit that.
+        // If a shell starts the tests in the background, the tests ignore these signals, and their
+        // child processes inherit this. So restore the default actions.
         let mut command = Command::new("env");
         command
             .args(["--default-signal=HUP,INT,QUIT", env!("CARGO_BIN_EXE_vipool")])
@@ -83,8 +84,8 @@ impl PrivateMap {
         path
     }
 
-    /// Writes a farm file with loopback addresses for this number of sessions, and one listed program.
-    /// Returns its path.
+    /// Writes a farm file with loopback addresses for this number of sessions, and one listed
+    /// program. Returns its path.
     pub fn write_farm(&self, sessions: u32, exhausted: &str, program: &Path) -> String {
         let content = format!(
             "[loopback]\nranges = \"127.77.0.2-127.77.0.{}\"\n\
@@ -103,14 +104,15 @@ impl PrivateMap {
     }
 }
 
-/// A running `vipool run`. On drop, it gets SIGTERM, which it passes on to its program.
+/// A running `vipool run`. Dropping the value sends SIGTERM to `vipool run`, which passes the
+/// signal on to its program.
 pub struct TerminateOnDrop(pub ChildGuard);
 
 impl Drop for TerminateOnDrop {
     fn drop(&mut self) {
         let pid = Pid::from_raw(self.0.0.id() as i32);
         let _ = kill(pid, Signal::SIGTERM);
-        // What does not end is killed by `ChildGuard`.
+        // If `vipool run` does not end in time, `ChildGuard` kills it.
         for _ in 0..200 {
             if !matches!(self.0.0.try_wait(), Ok(None)) {
                 return;
@@ -133,14 +135,16 @@ pub fn page_server() -> &'static Path {
     })
 }
 
-/// Opens a listener on 127.0.0.1. A bind to its port that is not rewritten fails with EADDRINUSE.
+/// Opens a listener on 127.0.0.1. A program that binds the same port gets EADDRINUSE, unless its
+/// bind is rewritten.
 pub fn host_listener() -> (TcpListener, u16) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     (listener, port)
 }
 
-/// Reads output up to the first line that contains a text. Returns the reader of the rest.
+/// Reads output up to the first line that contains `text`. Returns a reader of the remaining
+/// output.
 pub fn wait_for_line(
     output: impl std::io::Read,
     wanted: &str,

@@ -10,7 +10,7 @@ use vipool_testing::{ChildGuard, have, preload_path};
 
 use crate::support::{TerminateOnDrop, page_server, text, wait_for_line};
 
-/// Copies of the programs in a directory that every user can read.
+/// A directory that every user can read, with copies of the programs.
 pub struct InstalledFiles {
     directory: tempfile::TempDir,
 }
@@ -54,7 +54,8 @@ impl InstalledFiles {
     }
 }
 
-/// Two user ids that no other test uses. Their private directories are removed on drop.
+/// Two user ids that no other test uses. Dropping the value removes the private directories of
+/// these users.
 struct TestUsers([u32; 2]);
 
 impl TestUsers {
@@ -170,7 +171,7 @@ fn block_held_by_another_user_is_not_used() {
     };
     let first_block = block(&open("1"));
 
-    // No program runs in the session, and another user takes the name of the block.
+    // No program of the session is running. Another user binds the name of the loopback block.
     let holder_script = "import socket, sys
 s = socket.socket(socket.AF_UNIX)
 s.bind('\\0vipool/' + sys.argv[1])
@@ -185,7 +186,7 @@ sys.stdin.read()";
         holder_script,
         &first_block,
     ]);
-    // The system's python3, because users may not have access to another one.
+    // Use the system's python3, because the test users may not have access to another python3.
     command.env("PATH", "/usr/bin:/bin");
     let mut holder = ChildGuard::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
     wait_for_line(holder.0.stdout.take().unwrap(), "held");
