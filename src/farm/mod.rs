@@ -113,8 +113,8 @@ pub struct Server {
     pub name: String,
     /// Whether sessions on this server get addresses. Default: true.
     pub enabled: bool,
-    /// The maximum number of sessions at once. `None` uses [`Settings::max_sessions`]; 0 means no
-    /// limit.
+    /// The maximum number of concurrent sessions. `None` uses [`Settings::max_sessions`]; 0 means
+    /// no limit.
     pub max_sessions: Option<u32>,
 }
 
@@ -209,7 +209,7 @@ impl Default for Farm {
 }
 
 impl Server {
-    /// Creates an enabled server without a limit of its own.
+    /// Creates an enabled server without its own limit.
     #[must_use]
     pub fn new(name: &str) -> Self {
         Self { name: name.to_owned(), enabled: true, max_sessions: None }
@@ -222,7 +222,7 @@ impl Server {
         self
     }
 
-    /// Sets the maximum number of sessions at once; 0 for no limit.
+    /// Sets the maximum number of concurrent sessions; 0 means no limit.
     #[must_use]
     pub fn with_max_sessions(mut self, max_sessions: u32) -> Self {
         self.max_sessions = Some(max_sessions);
@@ -260,7 +260,7 @@ impl ServerRange {
 }
 
 impl PoolOptions {
-    /// Creates the options of a pool without a limit of its own.
+    /// Creates the options of a pool without its own limit.
     #[must_use]
     pub fn new(rule: PoolRule) -> Self {
         Self { rule, max_addresses: None }

@@ -150,7 +150,7 @@ impl Farm {
         Settings { max_sessions: self.max_sessions(server), ..self.sessions }
     }
 
-    /// Returns the maximum number of sessions of a server at once; 0 means no limit.
+    /// Returns the maximum number of concurrent sessions of a server; 0 means no limit.
     pub(super) fn max_sessions(&self, server: Option<&Server>) -> u32 {
         server.and_then(|server| server.max_sessions).unwrap_or(self.sessions.max_sessions)
     }

@@ -167,7 +167,7 @@ pub fn unshare(flags: i32) -> bool {
         && std::fs::write("/proc/self/gid_map", format!("0 {group} 1")).is_ok()
 }
 
-/// Mounts a tmpfs at `target`. The process must be in a mount namespace of its own.
+/// Mounts a tmpfs at `target`. The process must be in its own mount namespace.
 pub fn mount_tmpfs(target: &Path, options: &str) {
     let c_string = |text: &str| CString::new(text).unwrap();
     let (tmpfs, root) = (c_string("tmpfs"), c_string("/"));

@@ -53,7 +53,7 @@ fn new_farm() -> *mut vipool_farm {
 /// Makes the plan of a host. The caller frees the plan.
 ///
 /// # Safety
-/// `farm` is a farm.
+/// `farm` is a valid farm handle.
 pub unsafe fn new_plan(
     farm: *mut vipool_farm,
     host: &str,
@@ -75,7 +75,7 @@ pub unsafe fn new_plan(
 /// Returns the number of findings of at least this level.
 ///
 /// # Safety
-/// `farm` is a farm.
+/// `farm` is a valid farm handle.
 unsafe fn count_findings(farm: *const vipool_farm, level: vipool_level) -> usize {
     let (mut count, mut total) = (0, 0);
     // SAFETY: the caller passes a valid farm. The places for the counts are valid.
@@ -103,12 +103,12 @@ fn with_host_interfaces<R>(
 }
 
 /// # Safety
-/// `farm` is a farm.
+/// `farm` is a valid farm handle.
 unsafe fn fill_farm(farm: *mut vipool_farm, plan: &Plan) {
     let kind = |kind| plan.pools.iter().filter(move |pool| pool.kind() == kind);
     let ranges =
         |pool: &Pool| -> Vec<_> { pool.blocks().iter().map(|(_, range)| c_range(range)).collect() };
-    // SAFETY: everything given is valid during the calls.
+    // SAFETY: all arguments are valid during the calls.
     unsafe {
         for pool in kind(PoolKind::VirtualIp) {
             let (name, addresses) = (pool.name(), ranges(pool));
@@ -135,11 +135,11 @@ unsafe fn fill_farm(farm: *mut vipool_farm, plan: &Plan) {
 }
 
 /// # Safety
-/// `farm` is a farm.
+/// `farm` is a valid farm handle.
 unsafe fn add_pool_rules(farm: *mut vipool_farm, rules: &[PoolRule]) {
     for (pool, kind, name) in names(rules) {
         let (text, length) = (chars(pool), pool.len());
-        // SAFETY: everything given is valid during the call.
+        // SAFETY: all arguments are valid during the call.
         check(unsafe {
             vipool_farm_add_pool_rule(farm, text, length, kind, chars(name), name.len())
         })
@@ -148,28 +148,28 @@ unsafe fn add_pool_rules(farm: *mut vipool_farm, rules: &[PoolRule]) {
 }
 
 /// # Safety
-/// `farm` is a farm.
+/// `farm` is a valid farm handle.
 unsafe fn add_reservations(farm: *mut vipool_farm, reservations: &[Reservation]) {
     for reservation in reservations {
         let (user, address) = (&reservation.user, c_ip(reservation.address));
-        // SAFETY: everything given is valid during the call.
+        // SAFETY: all arguments are valid during the call.
         check(unsafe { vipool_farm_add_reservation(farm, chars(user), user.len(), &address) })
             .unwrap();
     }
 }
 
 /// # Safety
-/// `farm` is a farm.
+/// `farm` is a valid farm handle.
 unsafe fn add_programs(farm: *mut vipool_farm, programs: &[Program]) {
     for rule in programs {
         let (own, shared) = (ports(&rule.own_ports), ports(&rule.shared_ports));
-        // SAFETY: everything given is valid during the call.
+        // SAFETY: all arguments are valid during the call.
         check(unsafe { vipool_farm_add_program(farm, &c_program(rule, &own, &shared)) }).unwrap();
     }
 }
 
 /// # Safety
-/// `farm` is a farm.
+/// `farm` is a valid farm handle.
 unsafe fn set_rewrite(
     farm: *mut vipool_farm,
     udp: &[vipool_ports],
@@ -184,7 +184,7 @@ unsafe fn set_rewrite(
         flags: flags.bits(),
         ..sized()
     };
-    // SAFETY: everything given is valid during the call.
+    // SAFETY: all arguments are valid during the call.
     check(unsafe { vipool_farm_set_rewrite(farm, &settings) }).unwrap();
 }
 
@@ -231,7 +231,7 @@ fn c_subnet(net: &IpNet) -> vipool_subnet {
 /// Builds a farm with functions of the C ABI and validates it. The caller frees the farm.
 pub fn farm(farm: &Farm) -> *mut vipool_farm {
     let handle = new_farm();
-    // SAFETY: everything given is valid during the calls.
+    // SAFETY: all arguments are valid during the calls.
     unsafe {
         servers_and_ranges(handle, farm);
         let (addresses, excluded) =
@@ -255,7 +255,7 @@ pub fn farm(farm: &Farm) -> *mut vipool_farm {
 }
 
 /// # Safety
-/// `handle` is a farm.
+/// `handle` is a valid farm handle.
 unsafe fn servers_and_ranges(handle: *mut vipool_farm, farm: &Farm) {
     for server in &farm.servers {
         let value = vipool_server {
@@ -266,7 +266,7 @@ unsafe fn servers_and_ranges(handle: *mut vipool_farm, farm: &Farm) {
                 + u32::from(server.max_sessions.is_some()) * VIPOOL_SERVER_MAX_SESSIONS,
             ..sized()
         };
-        // SAFETY: everything given is valid during the call.
+        // SAFETY: all arguments are valid during the call.
         check(unsafe { vipool_farm_add_server(handle, &value) }).unwrap();
     }
     for pool in &farm.pools {
@@ -300,7 +300,7 @@ unsafe fn servers_and_ranges(handle: *mut vipool_farm, farm: &Farm) {
 /// Checks the default settings, then sets the settings of the farm.
 ///
 /// # Safety
-/// `handle` is a farm.
+/// `handle` is a valid farm handle.
 unsafe fn set_sessions(handle: *mut vipool_farm, farm: &Farm) {
     let mut defaults_in_c = sized();
     // SAFETY: the structs are valid.

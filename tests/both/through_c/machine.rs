@@ -119,7 +119,7 @@ impl Machine for C {
 
     fn interfaces() -> Vec<Interface> {
         let (mut list, mut array, mut count) = (null_mut(), null(), 0);
-        // SAFETY: the places are valid. Everything is copied before the list is freed.
+        // SAFETY: the places are valid. All values are copied before the list is freed.
         unsafe {
             check(vipool_interface_list_new(&mut list)).unwrap();
             check(vipool_interface_list_get(list, &mut array, &mut count)).unwrap();
@@ -143,7 +143,7 @@ impl Machine for C {
 
     fn map_directory() -> String {
         let (mut buffer, mut length) = ([0; 64], 0);
-        // SAFETY: a buffer of this size.
+        // SAFETY: the buffer has this size.
         unsafe {
             check(vipool_map_get_directory(buffer.as_mut_ptr(), 64, &mut length)).unwrap();
             owned(buffer.as_ptr(), length)
@@ -160,7 +160,7 @@ impl Machine for C {
 
     fn range_text(range: &Range) -> String {
         let (mut buffer, mut length) = ([0; 92], 0);
-        // SAFETY: a buffer of this size.
+        // SAFETY: the buffer has this size.
         unsafe {
             let out = buffer.as_mut_ptr();
             check(vipool_range_format(&c_range(range), out, 92, &mut length)).unwrap();
@@ -183,14 +183,14 @@ impl Machine for C {
 
     fn parse_session(text: &str) -> Result<u64, Status> {
         let mut session = 0;
-        // SAFETY: a valid text and place.
+        // SAFETY: the text and the place are valid.
         check(unsafe { vipool_session_parse(chars(text), text.len(), &mut session) })?;
         Ok(session)
     }
 
     fn parse_range(text: &str) -> Result<(IpAddr, IpAddr), Status> {
         let mut range = vipool_range::default();
-        // SAFETY: a valid text and place.
+        // SAFETY: the text and the place are valid.
         check(unsafe { vipool_range_parse(chars(text), text.len(), &mut range) })?;
         Ok((ip(range.first).unwrap(), ip(range.last).unwrap()))
     }

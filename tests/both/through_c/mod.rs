@@ -84,7 +84,7 @@ unsafe extern "C" fn is_alive(
 impl Api for C {
     fn new(plan: &Plan) -> Result<Self, Status> {
         let plan = build::plan(plan, 0)?;
-        // SAFETY: a plan that is freed after the call.
+        // SAFETY: the plan is valid and is freed after the call.
         Self::from_map(|map| unsafe {
             let status = vipool_map_create_in_memory(plan, null(), map);
             vipool_plan_free(plan);
@@ -94,7 +94,7 @@ impl Api for C {
 
     fn with_followed_links(plan: &Plan) -> Result<Self, Status> {
         let plan = build::plan(plan, VIPOOL_PLAN_FOLLOW_LINKS)?;
-        // SAFETY: a plan that is freed after the call.
+        // SAFETY: the plan is valid and is freed after the call.
         Self::from_map(|map| unsafe {
             let status = vipool_map_create_in_memory(plan, null(), map);
             vipool_plan_free(plan);
@@ -268,7 +268,7 @@ impl Api for C {
     }
 
     fn set_draining(&self, draining: bool) -> Result<(), Status> {
-        // SAFETY: a handle.
+        // SAFETY: the handle is valid.
         check(unsafe { vipool_map_set_draining(self.map, draining.into()) })
     }
 
@@ -286,12 +286,12 @@ impl Api for C {
     }
 
     fn mark_restored(&self) -> Result<(), Status> {
-        // SAFETY: a handle.
+        // SAFETY: the handle is valid.
         check(unsafe { vipool_map_mark_restored(self.map) })
     }
 
     fn recover(&self) -> Result<(), Status> {
-        // SAFETY: a handle.
+        // SAFETY: the handle is valid.
         check(unsafe { vipool_map_recover(self.map) })
     }
 

@@ -66,7 +66,7 @@ fn facts(socket: &SocketProperties, local: &Option<vipool_sockaddr>) -> vipool_s
 /// Makes a call and describes its outcome.
 ///
 /// # Safety
-/// `rewriter` is a rewriter.
+/// `rewriter` is a valid rewriter handle.
 pub unsafe fn decide(rewriter: *const vipool_rewriter, call: Call) -> String {
     let mut outcome = sized::<vipool_outcome>();
     let mut holds = 9;

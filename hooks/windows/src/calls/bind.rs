@@ -74,7 +74,7 @@ fn bind_rewritten(s: SOCKET, bind: &Bind) -> i32 {
 ///
 /// Returns false and sets the last error if the call must fail. This is the case if no interface
 /// has the address and the policy does not let such a call pass (row 6). Other errors are ignored,
-/// because another thread may have bound the socket in the meantime.
+/// because another thread may have bound the socket before.
 pub fn bind_before_call(
     rewriter: &Rewriter<'_, LiveSystem<'_>>,
     socket: Winsock,

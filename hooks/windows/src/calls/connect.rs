@@ -23,8 +23,7 @@ fn prepare_connect(s: SOCKET, name: *const SOCKADDR, length: i32) -> Destination
 pub unsafe extern "system" fn connect(s: SOCKET, name: *const SOCKADDR, length: i32) -> i32 {
     let destination = prepare_connect(s, name, length);
     let Some((name, length)) = destination.sockaddr(name, length) else { return SOCKET_ERROR };
-    // SAFETY: the arguments come from the program, except that the address may be another valid
-    // one.
+    // SAFETY: the arguments come from the program. A rewritten address is valid too.
     unsafe { original::connect(s, name, length) }
 }
 
@@ -39,8 +38,7 @@ pub unsafe extern "system" fn wsa_connect(
 ) -> i32 {
     let destination = prepare_connect(s, name, length);
     let Some((name, length)) = destination.sockaddr(name, length) else { return SOCKET_ERROR };
-    // SAFETY: the arguments come from the program, except that the address may be another valid
-    // one.
+    // SAFETY: the arguments come from the program. A rewritten address is valid too.
     unsafe { original::WSAConnect(s, name, length, caller, callee, quality, group) }
 }
 
@@ -78,7 +76,6 @@ pub unsafe extern "system" fn connect_ex(
         error.restore();
     }
     let Some((name, length)) = destination.sockaddr(name, length) else { return 0 };
-    // SAFETY: the arguments come from the program, except that the address may be another valid
-    // one.
+    // SAFETY: the arguments come from the program. A rewritten address is valid too.
     unsafe { original(s, name, length, data, size, sent, overlapped) }
 }

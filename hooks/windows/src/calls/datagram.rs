@@ -35,8 +35,7 @@ pub unsafe extern "system" fn sendto(
 ) -> i32 {
     let destination = prepare_send(s, to, length);
     let Some((to, length)) = destination.sockaddr(to, length) else { return SOCKET_ERROR };
-    // SAFETY: the arguments come from the program, except that the address may be another valid
-    // one.
+    // SAFETY: the arguments come from the program. A rewritten address is valid too.
     unsafe { original::sendto(s, data, size, flags, to, length) }
 }
 
@@ -53,8 +52,7 @@ pub unsafe extern "system" fn wsa_send_to(
 ) -> i32 {
     let destination = prepare_send(s, to, length);
     let Some((to, length)) = destination.sockaddr(to, length) else { return SOCKET_ERROR };
-    // SAFETY: the arguments come from the program, except that the address may be another valid
-    // one.
+    // SAFETY: the arguments come from the program. A rewritten address is valid too.
     unsafe { original::WSASendTo(s, data, count, sent, flags, to, length, overlapped, routine) }
 }
 
@@ -124,8 +122,7 @@ pub unsafe extern "system" fn wsa_send_msg(
     routine: LPWSAOVERLAPPED_COMPLETION_ROUTINE,
 ) -> i32 {
     send_message(s, message, |message| {
-        // SAFETY: the arguments come from the program, except that the message may be another valid
-        // one.
+        // SAFETY: the arguments come from the program. A rewritten message is valid too.
         unsafe { original::WSASendMsg(s, message, flags, sent, overlapped, routine) }
     })
 }
@@ -141,8 +138,7 @@ pub unsafe extern "system" fn wsa_send_msg_extension(
 ) -> i32 {
     let Some(original) = extension::wsa_send_msg() else { return SOCKET_ERROR };
     send_message(s, message, |message| {
-        // SAFETY: the arguments come from the program, except that the message may be another valid
-        // one.
+        // SAFETY: the arguments come from the program. A rewritten message is valid too.
         unsafe { original(s, message, flags, sent, overlapped, routine) }
     })
 }

@@ -230,8 +230,8 @@ unsafe fn replace_host_addresses<E: AddrInfo>(list: *mut *mut E, host: &HostName
         while let Some(entry) = (*link).as_mut() {
             let kind = entry.kind();
             let current: *const E = entry;
-            // Is true while the search has not reached the current entry. The loop has kept all
-            // entries before the current one.
+            // True until the search reaches the current entry. The loop has kept all entries before
+            // the current entry.
             let mut is_before = true;
             let is_first_of_kind = !any_entry(*list, |other| {
                 is_before &= !std::ptr::eq(other, current);
@@ -327,7 +327,8 @@ pub unsafe extern "system" fn get_addr_info_ex_w(
     let numeric = host.and_then(|host| host.v4).filter(|_| !overlapped.is_null()).map(format_utf16);
     let name = numeric.as_ref().map_or(name, |text| text.as_ptr());
     error.restore();
-    // SAFETY: this is the program's own call, possibly with another name, which the system copies.
+    // SAFETY: the arguments come from the program. A rewritten name is valid too: the system copies
+    // it.
     let status = unsafe {
         original::GetAddrInfoExW(
             name, service, namespace, provider, hints, result, timeout, overlapped, routine, handle,
@@ -398,8 +399,8 @@ macro_rules! name_info {
             flags: i32,
         ) -> i32 {
             let call = |name, length, host, host_size| {
-                // SAFETY: the arguments come from the program, except that the address may be
-                // another valid one. The system writes no more than the sizes allow.
+                // SAFETY: the arguments come from the program. A rewritten address is valid too.
+                // The system writes no more than the sizes allow.
                 unsafe {
                     original::$original(name, length, host, host_size, service, service_size, flags)
                 }

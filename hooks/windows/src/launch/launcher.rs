@@ -172,7 +172,7 @@ fn skip_argument(line: &[u16]) -> &[u16] {
     split_argument(line).1
 }
 
-/// Returns the first argument without its quotes, and the rest of the line. As in CreateProcess,
+/// Returns the first argument without its quotes, and the remaining line. As in CreateProcess,
 /// blanks separate arguments, except between quotes.
 fn split_argument(line: &[u16]) -> (Vec<u16>, &[u16]) {
     let is_blank = |unit: u16| unit == u16::from(b' ') || unit == u16::from(b'\t');
