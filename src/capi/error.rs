@@ -2,9 +2,9 @@
 //!
 //! Invariants:
 //!
-//! - No panic leaves [`catch_panic`] or [`silent`]. The value that C receives after a panic is
-//!   decided once per return type ([`PanicValue`]).
-//! - [`silent`] uses neither the heap nor thread-locals unless its closure does. Functions for
+//! - No panic leaves `catch_panic` or `silent`. The value that C receives after a panic is
+//!   decided once per return type (`PanicValue`).
+//! - `silent` uses neither the heap nor thread-locals unless its closure does. Functions for
 //!   signal handlers are built on it.
 
 use std::any::Any;
