@@ -47,6 +47,9 @@ impl fmt::Write for Name {
 
 /// Writes the client address to a file that only the session's user can read. A privileged caller
 /// that opens the session for another user passes that user as `owner`.
+///
+/// # Errors
+/// Fails if an older file cannot be removed, or the new file cannot be created or written.
 pub fn write(
     directory: &Path,
     handle: &Handle,
@@ -61,6 +64,7 @@ pub fn write(
 
 /// Returns the client address of the session. Returns `None` if the caller cannot read the file or
 /// the owner of the file is not trusted. Allocates nothing on Unix.
+#[must_use]
 pub fn read(directory: &Path, handle: &Handle) -> Option<IpAddr> {
     let mut text = [0; 64];
     let mut file = trusted_file::open(directory, Name::of(handle).text(), false).ok()?;
@@ -68,7 +72,10 @@ pub fn read(directory: &Path, handle: &Handle) -> Option<IpAddr> {
     str::from_utf8(text.get(..length)?).ok()?.parse().ok()
 }
 
-/// Removes the file of a closed session.
+/// Removes the file of a closed session, if it exists.
+///
+/// # Errors
+/// Fails if the file exists and cannot be removed.
 pub fn remove(directory: &Path, handle: &Handle) -> io::Result<()> {
     match fs::remove_file(directory.join(Name::of(handle).text())) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -78,6 +85,9 @@ pub fn remove(directory: &Path, handle: &Handle) -> io::Result<()> {
 
 /// Removes the files of all closed sessions. A process that closes another user's session, or a
 /// session whose leader has exited, does not call [`remove`].
+///
+/// # Errors
+/// Fails if the directory cannot be read, or a file cannot be removed.
 pub fn remove_stale(directory: &Path, is_live: impl Fn(&Handle) -> bool) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;

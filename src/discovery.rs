@@ -40,6 +40,7 @@ pub enum FoundBy {
 /// decides: it can be the scope of a logind session. A process of the user manager
 /// (`user@1000.service`) belongs to the user's only session. If the user has several sessions, the
 /// process belongs to none.
+#[must_use]
 pub fn session_of_process(map: &Reader, process: Process) -> Option<(SessionId, FoundBy)> {
     let open = |session: &SessionId| map.find(*session).is_some();
     match audit_session(process).filter(open) {
@@ -95,6 +96,7 @@ fn open_session(map: &Reader, name: &[u8]) -> Option<SessionId> {
 /// Returns the rule that the process inherits, and the process id of the ancestor that passes it
 /// on. Only the nearest listed ancestor counts. If its rule is not inherited, returns `None`. The
 /// search ends at an ancestor of another user, because its files cannot be read.
+#[must_use]
 pub fn inherited_rule<'a>(
     policy: &PolicyView<'a>,
     process: Process,

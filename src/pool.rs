@@ -178,31 +178,37 @@ impl Pool {
     }
 
     /// Returns the name, by which rules select the pool.
+    #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// Returns the purpose of the addresses.
+    #[must_use]
     pub fn kind(&self) -> PoolKind {
         self.kind
     }
 
     /// Returns whether the addresses are IPv4; `None` for an empty pool.
+    #[must_use]
     pub fn is_ipv4(&self) -> Option<bool> {
         self.blocks.first().map(|(_, range)| range.first().is_ipv4())
     }
 
     /// Returns the number of slots.
+    #[must_use]
     pub fn slots(&self) -> u32 {
         self.slots
     }
 
     /// Returns the ranges, each with the number of its first slot.
+    #[must_use]
     pub fn blocks(&self) -> &[(u32, Range)] {
         &self.blocks
     }
 
     /// Returns the address of a slot.
+    #[must_use]
     pub fn address(&self, slot: u32) -> Option<IpAddr> {
         SlotBlocks::address(self, slot)
     }
@@ -211,6 +217,7 @@ impl Pool {
     /// [`crate::session::Addresses`]); `None` in other pools.
     ///
     /// It is as far behind the middle of its range as the first address is behind the start.
+    #[must_use]
     pub fn loopback6(&self, slot: u32) -> Option<IpAddr> {
         match self.kind {
             PoolKind::Loopback => SlotBlocks::loopback6(self, slot),
@@ -219,6 +226,7 @@ impl Pool {
     }
 
     /// Returns the slot of an address. A second loopback address has no slot of its own.
+    #[must_use]
     pub fn slot_of(&self, address: IpAddr) -> Option<u32> {
         SlotBlocks::slot_of(self, address)
     }

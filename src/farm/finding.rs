@@ -125,6 +125,7 @@ impl Report {
     }
 
     /// Sets the path of the file.
+    #[must_use]
     pub fn with_file(mut self, file: &Path) -> Self {
         self.file = Some(file.to_owned());
         self
@@ -157,26 +158,31 @@ impl Report {
     }
 
     /// Returns the path of the file.
+    #[must_use]
     pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()
     }
 
     /// Returns the findings in the order of the file.
+    #[must_use]
     pub fn findings(&self) -> &[Finding] {
         &self.findings
     }
 
     /// Returns whether there are no findings.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.findings.is_empty()
     }
 
     /// Returns the number of findings with this severity.
+    #[must_use]
     pub fn count(&self, level: Level) -> usize {
         self.findings.iter().filter(|finding| finding.level == level).count()
     }
 
     /// Returns whether the farm cannot be used.
+    #[must_use]
     pub fn has_errors(&self) -> bool {
         self.count(Level::Error) > 0
     }

@@ -301,6 +301,7 @@ impl Default for RewriteOptions {
 impl Farm {
     /// Returns the server with this host name. If no server has this name, returns a server whose
     /// name is equal without the domain.
+    #[must_use]
     pub fn find_server(&self, host: &str) -> Option<&Server> {
         let short = |name: &str| name.split('.').next().unwrap_or_default().to_ascii_lowercase();
         let exact = self.servers.iter().find(|server| server.name.eq_ignore_ascii_case(host));
@@ -330,6 +331,7 @@ impl Farm {
 
     /// Returns the ports that listed programs bind: [`RewriteOptions::fixed_ports`] and all
     /// `own-ports`, sorted and without overlaps. `vipool up` reserves these ports.
+    #[must_use]
     pub fn fixed_ports(&self) -> Vec<PortRange> {
         let own = self.programs.iter().flat_map(|program| &program.own_ports);
         PortRange::merge(self.rewrite.fixed_ports.iter().chain(own))

@@ -30,6 +30,7 @@ impl Farm {
     /// `interfaces` is `None` (no privilege, or another machine), the ranges do not change.
     ///
     /// A server that is not enabled has no pools and no programs.
+    #[must_use]
     pub fn plan(&self, host: &str, interfaces: Option<&[Interface]>) -> ServerPlan {
         let server = self.find_server(host);
         if server.is_none() && !self.servers.is_empty() {

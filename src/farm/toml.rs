@@ -27,6 +27,7 @@ const MAX_FILE: u64 = 4 << 20;
 impl Farm {
     /// Reads and validates a file. Reports values with errors and treats them as absent. A file
     /// that cannot be opened results in an empty farm and an error in the report.
+    #[must_use]
     pub fn load(file: &Path) -> (Farm, Report) {
         let (farm, report) = match read(file) {
             Ok(bytes) => parse_bytes(&bytes),
@@ -40,6 +41,7 @@ impl Farm {
     }
 
     /// Parses and validates the text of a farm.toml.
+    #[must_use]
     pub fn parse(text: &str) -> (Farm, Report) {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let (table, errors) = DeTable::parse_recoverable(text);

@@ -31,16 +31,19 @@ impl Journal {
 
     /// Returns the hash of the boot and the network namespace. The handles of the map contain the
     /// same hash.
+    #[must_use]
     pub fn boot(&self) -> u64 {
         journal::boot(self.region.words())
     }
 
     /// Returns the number of the next event.
+    #[must_use]
     pub fn next_number(&self) -> u64 {
         journal::next_number(self.region.words())
     }
 
     /// Returns the events with the numbers from `first` on. Pass 1 for all events.
+    #[must_use]
     pub fn since(&self, first: u64) -> RecentEvents {
         let next = self.next_number();
         let oldest = next.saturating_sub(CAPACITY).max(1);
@@ -135,7 +138,7 @@ mod tests {
         for next in [0, 1, CAPACITY, u64::MAX] {
             store(access, journal.region.words(), NEXT, next);
             assert!(journal.since(0).events.len() as u64 <= CAPACITY);
-            journal.since(u64::MAX);
+            let _ = journal.since(u64::MAX);
         }
     }
 }

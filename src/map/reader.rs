@@ -43,11 +43,13 @@ impl Reader {
     }
 
     /// Returns the leases of a session. The result is empty if the session is not open.
+    #[must_use]
     pub fn lookup(&self, session: SessionId) -> Leases {
         self.map.lookup(session)
     }
 
     /// Returns the handle and the leases of a session if it is open.
+    #[must_use]
     pub fn find(&self, session: SessionId) -> Option<(Handle, Leases)> {
         self.with_session(session, |handle, leases| (handle, *leases))
     }
@@ -66,6 +68,7 @@ impl Reader {
     }
 
     /// Returns the leases of the session of a handle; `None` if the handle is stale.
+    #[must_use]
     pub fn leases_of(&self, handle: &Handle) -> Option<Leases> {
         let leases = self.lookup(handle.session);
         self.is_live(handle).then_some(leases)
@@ -73,16 +76,19 @@ impl Reader {
 
     /// Returns whether the session still holds the lease of a handle. Costs a few loads.
     #[inline]
+    #[must_use]
     pub fn is_live(&self, handle: &Handle) -> bool {
         handle.boot == self.map.layout().boot && self.map.is_live(handle)
     }
 
     /// Returns the hash of the boot and the network namespace of the map. Every handle contains it.
+    #[must_use]
     pub fn boot(&self) -> u64 {
         self.map.layout().boot
     }
 
     /// Returns the addresses of these leases, including the second loopback address.
+    #[must_use]
     pub fn addresses(&self, leases: &Leases) -> Addresses {
         let mut addresses = Addresses::default();
         for lease in leases.iter() {
@@ -104,6 +110,7 @@ impl Reader {
 
     /// Returns the kind of the pool whose ranges contain an address, whether or not the address is
     /// leased. Second loopback addresses are included.
+    #[must_use]
     pub fn pool_kind(&self, address: IpAddr) -> Option<PoolKind> {
         let words = self.map.words();
         let mut pools = self.map.layout().pools().iter();
@@ -114,11 +121,13 @@ impl Reader {
     /// Returns whether a newer file has replaced this map. The leases in a replaced map no longer
     /// change. Call [`Reader::attach`] again to read the current leases.
     #[inline]
+    #[must_use]
     pub fn is_superseded(&self) -> bool {
         self.map.header(SUPERSEDED) != 0
     }
 
     /// Returns the compiled process list.
+    #[must_use]
     pub fn policy(&self) -> PolicyView<'_> {
         let (words, length) = self.map.layout().policy(self.map.words());
         #[cfg(not(loom))]
@@ -133,11 +142,13 @@ impl Reader {
     }
 
     /// Returns the settings of the map.
+    #[must_use]
     pub fn settings(&self) -> Settings {
         self.map.layout().settings
     }
 
     /// Returns the counters of each pool. Allocates.
+    #[must_use]
     pub fn pools(&self) -> Vec<PoolStatus> {
         self.map.tables().map(|(_, table)| self.pool_status(table)).collect()
     }
@@ -160,6 +171,7 @@ impl Reader {
 
     /// Returns the state of every address of the pool with this number. The result is empty if the
     /// pool does not exist. Allocates.
+    #[must_use]
     pub fn slots(&self, pool: u16) -> Vec<SlotRow> {
         let Some(table) = self.map.table(pool) else { return Vec::new() };
         let row = |slot| {
@@ -178,11 +190,13 @@ impl Reader {
     }
 
     /// Returns whether the server drains. While it drains, no new session gets an address.
+    #[must_use]
     pub fn is_draining(&self) -> bool {
         self.map.is_draining()
     }
 
     /// Returns the open sessions, without their users, clients and leaders. Allocates.
+    #[must_use]
     pub fn sessions(&self) -> Vec<SessionRow> {
         self.map.sessions().collect()
     }

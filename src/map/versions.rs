@@ -41,6 +41,7 @@ struct Version<T> {
 impl<T> VersionChain<T> {
     /// Returns an empty chain.
     #[allow(clippy::new_without_default, reason = "only statics hold a chain")]
+    #[must_use]
     pub const fn new() -> Self {
         Self {
             versions: [const { Version { value: SetOnce::new(), creators: AtomicUsize::new(0) } };

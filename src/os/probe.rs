@@ -24,6 +24,9 @@ pub struct SystemProbe {
 impl SystemProbe {
     /// Reads the sockets of this network namespace. Create a new probe for each call of `reap`,
     /// because a probe does not see sockets that are opened later.
+    ///
+    /// # Errors
+    /// Fails if the tables of sockets cannot be read.
     pub fn new() -> io::Result<Self> {
         let mut bound = HashSet::new();
         for file in FILES {

@@ -27,6 +27,9 @@ pub struct SystemProbe {
 impl SystemProbe {
     /// Reads the sockets of this machine. Create a new probe for each call of `reap`, because a
     /// probe does not see sockets that are opened later.
+    ///
+    /// # Errors
+    /// Fails if the tables of sockets cannot be read.
     pub fn new() -> io::Result<Self> {
         let mut bound = HashSet::new();
         let v4 = |word: u32| IpAddr::V4(Ipv4Addr::from(word.to_ne_bytes()));

@@ -28,6 +28,7 @@ pub fn group_names(user: &str) -> Vec<String> {
 
 /// Returns the ID of a user, or `None` if the system does not know the user. May block, like
 /// `group_names`.
+#[must_use]
 pub fn user_id(user: &CStr) -> Option<UserId> {
     numbers_of_user(user).map(|(id, _)| id)
 }

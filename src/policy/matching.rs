@@ -50,6 +50,7 @@ impl<'a> Executable<'a> {
 
 impl Executable<'_> {
     /// Returns whether a pattern (full path or bare name) matches this program.
+    #[must_use]
     pub fn is(&self, pattern: &[u8]) -> bool {
         let rule = RulePattern { pattern, target: None, script: None };
         ExecutablePaths::of(self).match_rule(rule).specificity() > 0
@@ -116,6 +117,7 @@ impl MatchResult {
 
 impl MatchResult {
     /// Returns the result as text in English.
+    #[must_use]
     pub fn text(self) -> &'static str {
         match self {
             MatchResult::Matched { by, script } => match (by, script.is_some()) {

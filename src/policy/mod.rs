@@ -115,6 +115,7 @@ impl std::fmt::Display for PortRange {
 
 impl PortRange {
     /// Returns the ports that both ranges contain.
+    #[must_use]
     pub fn intersection(&self, other: &PortRange) -> Option<PortRange> {
         let (first, last) = (self.first.max(other.first), self.last.min(other.last));
         (first <= last).then_some(PortRange { first, last })
@@ -227,6 +228,7 @@ impl Policy {
 
     /// Returns the index of the rule for a program, and how the rule matched. [`PolicyView::find`]
     /// returns the same result from the compiled form.
+    #[must_use]
     pub fn find(&self, program: &Executable<'_>) -> Option<(usize, MatchResult)> {
         let paths = matching::ExecutablePaths::of(program);
         matching::most_specific(
@@ -321,6 +323,7 @@ impl Program {
     }
 
     /// Returns the id of the rule, which stays the same across reloads: a hash of pattern and script.
+    #[must_use]
     pub fn id(&self) -> u64 {
         let script = self.script.as_deref().map_or(0, |script| hash64(script.as_bytes(), 1));
         hash64(self.pattern.as_bytes(), script)

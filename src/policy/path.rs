@@ -29,6 +29,7 @@ pub enum PatternKind {
 }
 
 /// Returns the kind of a pattern.
+#[must_use]
 pub fn pattern_kind(pattern: &[u8]) -> PatternKind {
     if pattern.first() == Some(&b'/') {
         let has_name = file_name(pattern, PathStyle::Posix).is_some();
@@ -55,6 +56,7 @@ pub fn pattern_kind(pattern: &[u8]) -> PatternKind {
 /// assert!(same_path(a.as_bytes(), b.as_bytes(), PathStyle::Windows));
 /// assert!(!same_path(b"/opt/App", b"/opt/app", PathStyle::Posix));
 /// ```
+#[must_use]
 pub fn same_path(a: &[u8], b: &[u8], style: PathStyle) -> bool {
     match style {
         PathStyle::Posix => {
@@ -93,6 +95,7 @@ pub fn same_name(a: &[u8], b: &[u8], style: PathStyle) -> bool {
 
 /// Returns the last component of a path. Returns `None` if the path has no component or the last
 /// one is `..`.
+#[must_use]
 pub fn file_name(path: &[u8], style: PathStyle) -> Option<&[u8]> {
     let rest = match style {
         PathStyle::Posix => path,

@@ -86,6 +86,7 @@ pub(super) fn by_precedence(rules: &[PoolRule]) -> impl Iterator<Item = (PoolCri
 /// assert_eq!(choose_pool(&rules, "bob", &["students"], None), Some("lab"));
 /// assert_eq!(choose_pool(&rules, "eve", &["staff"], None), None);
 /// ```
+#[must_use]
 pub fn choose_pool<'r>(
     rules: &'r [PoolRule],
     user: &str,

@@ -6,6 +6,7 @@
 /// Returns a bit mask of the bytes in `words` that equal `byte`. Bit 0 is the lowest byte of the
 /// first word.
 #[inline(always)]
+#[must_use]
 pub fn equality_mask(words: [u64; 2], byte: u8) -> u32 {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: SSE2 is part of the x86-64 architecture.

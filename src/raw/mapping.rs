@@ -38,12 +38,14 @@ impl Default for Mapping {
 
 impl Mapping {
     /// Returns zeroed private memory that is aligned to a cache line.
+    #[must_use]
     pub fn in_memory(words: usize) -> Self {
         let memory = Arc::new(Memory::new(words));
         Self { start: memory.start.cast(), words, writable: true, memory: Some(memory) }
     }
 
     /// Returns a second view of the same private memory; `None` for a file.
+    #[must_use]
     pub fn share(&self) -> Option<Self> {
         let memory = Arc::clone(self.memory.as_ref()?);
         Some(Self { memory: Some(memory), ..*self })
@@ -126,6 +128,7 @@ impl Mapping {
 
     /// Returns the words. A store to a read-only mapping faults.
     #[inline]
+    #[must_use]
     pub fn words(&self) -> &[AtomicU64] {
         // SAFETY: the memory is aligned to words, holds `self.words` of them, and lives as long as
         // `self`. This process and all other processes access the memory only as atomic words.
@@ -133,6 +136,7 @@ impl Mapping {
     }
 
     /// Returns whether stores are allowed.
+    #[must_use]
     pub fn is_writable(&self) -> bool {
         self.writable
     }

@@ -29,6 +29,7 @@ pub type Located<'a, T, const HEAD: usize, const A: usize, const B: usize> =
 impl<const HEAD: usize, const A: usize, const B: usize> Sections<HEAD, A, B> {
     /// Returns the sections that begin at item `offset` in slices of `slice_length` items; `None`
     /// if they do not fit.
+    #[must_use]
     pub fn new(offset: usize, count_a: usize, count_b: usize, slice_length: usize) -> Option<Self> {
         let end = offset
             .checked_add(HEAD)?

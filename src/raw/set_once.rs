@@ -29,6 +29,7 @@ unsafe impl<T: Send + Sync> Sync for SetOnce<T> {}
 impl<T> SetOnce<T> {
     /// Returns an empty cell.
     #[allow(clippy::new_without_default, reason = "only statics and their parts hold a cell")]
+    #[must_use]
     pub const fn new() -> Self {
         Self { state: AtomicU8::new(EMPTY), value: UnsafeCell::new(MaybeUninit::uninit()) }
     }

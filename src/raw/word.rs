@@ -17,6 +17,7 @@ pub struct Word(AtomicU64);
 
 impl Word {
     /// Returns a word with this value.
+    #[must_use]
     pub fn new(value: u64) -> Self {
         Self(AtomicU64::new(value))
     }

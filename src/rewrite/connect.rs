@@ -122,6 +122,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
 
     /// Decides the interface of a multicast datagram for a program that has set no interface (row
     /// 27). The result is the address of the interface, as for `IP_MULTICAST_IF`.
+    #[must_use]
     pub fn multicast_interface(&self, destination: IpAddr) -> Outcome<Ipv4Addr> {
         if !self.lease_held {
             return Outcome::Passed(Reason::LeaseClosed);

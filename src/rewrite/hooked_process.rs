@@ -47,6 +47,7 @@ struct SessionState {
 
 impl HookedProcess {
     /// Creates the first version, under a rule of the map in `directory`.
+    #[must_use]
     pub fn new(system: LiveSystem<'static>, session: SessionId, directory: &Path) -> Self {
         let handle = system.reader.find(session).map(|(handle, _)| handle);
         let previous =

@@ -80,6 +80,7 @@ impl<L: ListenerLookup> SystemView for LiveSystem<'_, L> {
 
 impl RewriteRules {
     /// Returns the settings of a policy for the programs that match one of its rules.
+    #[must_use]
     pub fn new(program: &ProgramView<'_>, policy: &PolicyView<'_>) -> Self {
         Self {
             features: program.features(),

@@ -100,6 +100,7 @@ pub struct Rewriter<'s, S: ?Sized> {
 impl<S: SystemView + ?Sized> Rewriter<'_, S> {
     /// Returns whether the hook layer repeats a call with the program's original address after the
     /// call with `address` failed with `EADDRNOTAVAIL` (row 6).
+    #[must_use]
     pub fn retries_original(&self, address: IpAddr) -> bool {
         self.rules.policy.pass_when_missing && self.is_virtual_ip(address)
     }

@@ -64,6 +64,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
     /// The result does not depend on the features of the program, because a later map can change
     /// them.
     #[inline]
+    #[must_use]
     pub fn may_form_loopback_pair(&self, destination: SocketAddr) -> bool {
         let Addresses { v4, loopback, loopback6, .. } = self.addresses;
         sockaddr::as_ipv4(destination.ip())
@@ -72,6 +73,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
 
     /// Returns the address that the program sees for an address without a port: in a received
     /// `IP_PKTINFO`, or in a reverse lookup (rows 25, 42).
+    #[must_use]
     pub fn visible_ip(&self, ip: IpAddr) -> Outcome<IpAddr> {
         match self.visible_address(SocketAddr::new(ip, 0), || None) {
             Outcome::Rewritten(visible) => Outcome::Rewritten(visible.ip()),
@@ -82,6 +84,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
 
     /// Returns the addresses to which the host's own name resolves (row 40): V, or the address of
     /// the session's client if the program has the feature `client-ip`.
+    #[must_use]
     pub fn resolve_host_name(&self, client: Option<IpAddr>) -> Outcome<HostNameAddresses> {
         if !self.lease_held {
             return Outcome::Passed(Reason::LeaseClosed);
@@ -110,6 +113,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
     }
 
     /// Returns whether the hook layer removes this address from lists of interfaces (row 43).
+    #[must_use]
     pub fn is_hidden(&self, ip: IpAddr) -> bool {
         self.lease_held
             && self.rules.policy.hide_addresses

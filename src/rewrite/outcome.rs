@@ -33,11 +33,13 @@ pub enum Refusal {
 
 impl Refusal {
     /// Returns the number. It is the same in every version.
+    #[must_use]
     pub fn number(self) -> u16 {
         self as u16
     }
 
     /// Returns the machine-readable name.
+    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Refusal::OtherSessionAddress => "other-session-address",
@@ -45,6 +47,7 @@ impl Refusal {
     }
 
     /// Returns a description in English.
+    #[must_use]
     pub fn text(self) -> &'static str {
         match self {
             Refusal::OtherSessionAddress => "the address belongs to another session",
@@ -153,11 +156,13 @@ reasons! {
 
 impl Reason {
     /// Returns the number. It is the same in every version.
+    #[must_use]
     pub const fn number(self) -> u16 {
         self as u16
     }
 
     /// Returns the reason with this number.
+    #[must_use]
     pub fn from_number(number: u16) -> Option<Self> {
         Self::ALL.iter().copied().find(|reason| reason.number() == number)
     }

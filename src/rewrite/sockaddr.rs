@@ -42,6 +42,7 @@ pub enum Parsed {
 
 /// Parses a socket address of `bytes.len()` bytes.
 #[inline]
+#[must_use]
 pub fn parse(bytes: &[u8]) -> Parsed {
     let Some(family) = family(bytes).filter(|_| bytes.len() <= MAX_LENGTH) else {
         return Parsed::Other;
@@ -97,11 +98,13 @@ pub fn write(address: &SocketAddr, out: &mut [u8]) -> usize {
 }
 
 /// Returns the address as an IPv4-mapped IPv6 address.
+#[must_use]
 pub fn to_mapped(address: SocketAddrV4) -> SocketAddr {
     SocketAddrV6::new(address.ip().to_ipv6_mapped(), address.port(), 0, 0).into()
 }
 
 /// Returns the IPv4 address of an IPv4 or IPv4-mapped address.
+#[must_use]
 pub fn as_ipv4(address: IpAddr) -> Option<Ipv4Addr> {
     match address {
         IpAddr::V4(v4) => Some(v4),

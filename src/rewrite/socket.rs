@@ -52,6 +52,7 @@ socket_properties! {
 
 impl SocketProperties {
     /// Returns the properties of a socket without any option set.
+    #[must_use]
     pub fn new(protocol: Protocol, local_address: Option<SocketAddr>) -> Self {
         Self { protocol, local_address, is_v6only: false, can_share_port: false }
     }

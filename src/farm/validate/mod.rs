@@ -28,6 +28,7 @@ const MAX_USER_LENGTH: usize = 63;
 
 impl Farm {
     /// Returns the findings about the farm. Does not access any server.
+    #[must_use]
     pub fn validate(&self) -> Vec<Finding> {
         let mut found = Vec::new();
         self.validate_servers(&mut found);

@@ -32,24 +32,28 @@ pub(crate) struct PackedLease {
 impl Leases {
     /// Returns the leases.
     #[inline]
+    #[must_use]
     pub fn iter(&self) -> LeaseIter<'_> {
         LeaseIter { session: self.session, packed: self.packed().iter() }
     }
 
     /// Returns the number of leases, at most [`MAX_LEASES`].
     #[inline]
+    #[must_use]
     pub fn len(&self) -> usize {
         self.count
     }
 
     /// Returns whether there are no leases.
     #[inline]
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
     /// Returns the session that holds the leases; `None` if there are none.
     #[inline(always)]
+    #[must_use]
     pub fn session(&self) -> Option<SessionId> {
         self.session
     }

@@ -47,6 +47,7 @@ const BY_PROGRAM: u32 = 3;
 
 impl Policy {
     /// Compiles the policy for the map file. Equal policies have equal bytes.
+    #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![0; HEADER + self.programs.len() * PROGRAM_RECORD];
         for (index, program) in self.programs.iter().enumerate() {

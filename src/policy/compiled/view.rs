@@ -35,6 +35,7 @@ pub struct MatchedRule<'a> {
 impl<'a> PolicyView<'a> {
     /// Creates a view of the bytes of [`Policy::encode`]. Bytes after the policy are ignored. A
     /// view of other bytes contains no rules, addresses or ports.
+    #[must_use]
     pub fn new(bytes: &'a [u8]) -> Self {
         let valid_bytes = || {
             let is_known = word(bytes, 0)? == MAGIC && word(bytes, 4)? == VERSION;
@@ -44,12 +45,14 @@ impl<'a> PolicyView<'a> {
     }
 
     /// Returns whether the bytes are a policy of this version.
+    #[must_use]
     pub fn is_valid(&self) -> bool {
         !self.bytes.is_empty()
     }
 
     /// Returns the most specific rule that matches a program. Among equally specific rules, returns
     /// the first.
+    #[must_use]
     pub fn find(&self, program: &Executable<'_>) -> Option<MatchedRule<'a>> {
         let paths = ExecutablePaths::of(program);
         let (index, result) = matching::most_specific(
@@ -69,6 +72,7 @@ impl<'a> PolicyView<'a> {
 
     /// Returns the rule with this [`ProgramView::id`] if the rule applies to children. Use this
     /// method for a program that no rule matches and whose parent runs under the rule with this id.
+    #[must_use]
     pub fn find_inherited(&self, id: u64) -> Option<ProgramView<'a>> {
         self.programs().find(|rule| rule.flags().inherit && rule.id() == id)
     }
@@ -95,6 +99,7 @@ impl<'a> PolicyView<'a> {
 
     /// Returns whether this is an address of the host on a matched interface.
     #[inline]
+    #[must_use]
     pub fn is_host_address(&self, address: IpAddr) -> bool {
         let encoded = host_record(address);
         records(self.bytes, 24, HOST_RECORD)
@@ -102,6 +107,7 @@ impl<'a> PolicyView<'a> {
     }
 
     /// Returns whether a UDP bind to the wildcard address and this port stays unchanged (row 26).
+    #[must_use]
     pub fn is_wildcard_udp_port(&self, port: u16) -> bool {
         has_port(self.bytes, 32, port)
     }
@@ -139,6 +145,7 @@ impl<'a> PolicyView<'a> {
 
     /// Returns the flags for all programs.
     #[inline]
+    #[must_use]
     pub fn rewrite_flags(&self) -> RewriteFlags {
         RewriteFlags::from_bits(word(self.bytes, 12).unwrap_or(0))
     }
@@ -151,33 +158,39 @@ impl<'a> ProgramView<'a> {
     }
 
     /// Returns the pattern of the rule: a full path or a bare file name.
+    #[must_use]
     pub fn pattern(&self) -> &'a [u8] {
         self.text(8).unwrap_or_default()
     }
 
     /// Returns the script to which the rule is restricted.
+    #[must_use]
     pub fn script(&self) -> Option<&'a [u8]> {
         self.text(24)
     }
 
     /// Returns the parts of vipool that the program uses.
     #[inline]
+    #[must_use]
     pub fn features(&self) -> Features {
         Features::from_bits(word(self.bytes, self.record + 48).unwrap_or(0))
     }
 
     /// Returns the flags of the rule.
     #[inline]
+    #[must_use]
     pub fn flags(&self) -> ProgramFlags {
         ProgramFlags::from_bits(word(self.bytes, self.record + 52).unwrap_or(0))
     }
 
     /// Returns whether this loopback port always leads to the session's own address.
+    #[must_use]
     pub fn is_own_port(&self, port: u16) -> bool {
         has_port(self.bytes, self.record + 32, port)
     }
 
     /// Returns whether this loopback port belongs to the host.
+    #[must_use]
     pub fn is_shared_port(&self, port: u16) -> bool {
         has_port(self.bytes, self.record + 40, port)
     }
