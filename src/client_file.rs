@@ -17,13 +17,13 @@ use crate::session::Handle;
 const PREFIX: &str = "client.";
 
 /// The name of the file, in a buffer on the stack.
-struct Name {
+struct FileName {
     bytes: [u8; 80],
     length: usize,
 }
 
-impl Name {
-    fn of(handle: &Handle) -> Self {
+impl FileName {
+    fn new(handle: &Handle) -> Self {
         let mut name = Self { bytes: [0; 80], length: 0 };
         // The longest name has 63 bytes: the prefix (7), session (16), pool (4), slot (8),
         // generation (8), boot (16) and four dots.
@@ -31,12 +31,12 @@ impl Name {
         name
     }
 
-    fn text(&self) -> &str {
+    fn as_str(&self) -> &str {
         self.bytes.get(..self.length).and_then(|name| str::from_utf8(name).ok()).unwrap_or_default()
     }
 }
 
-impl fmt::Write for Name {
+impl fmt::Write for FileName {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let end = self.length + text.len();
         self.bytes.get_mut(self.length..end).ok_or(fmt::Error)?.copy_from_slice(text.as_bytes());
@@ -57,7 +57,7 @@ pub fn write(
     owner: Option<UserId>,
 ) -> io::Result<()> {
     remove(directory, handle)?;
-    let path = directory.join(Name::of(handle).text());
+    let path = directory.join(FileName::new(handle).as_str());
     let mut file = trusted_file::create_for_user(&path, owner.as_ref())?;
     file.write_all(client.to_string().as_bytes())
 }
@@ -67,7 +67,7 @@ pub fn write(
 #[must_use]
 pub fn read(directory: &Path, handle: &Handle) -> Option<IpAddr> {
     let mut text = [0; 64];
-    let mut file = trusted_file::open(directory, Name::of(handle).text(), false).ok()?;
+    let mut file = trusted_file::open(directory, FileName::new(handle).as_str(), false).ok()?;
     let length = file.read(&mut text).ok()?;
     str::from_utf8(text.get(..length)?).ok()?.parse().ok()
 }
@@ -77,7 +77,7 @@ pub fn read(directory: &Path, handle: &Handle) -> Option<IpAddr> {
 /// # Errors
 /// Fails if the file exists and cannot be removed.
 pub fn remove(directory: &Path, handle: &Handle) -> io::Result<()> {
-    match fs::remove_file(directory.join(Name::of(handle).text())) {
+    match fs::remove_file(directory.join(FileName::new(handle).as_str())) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_name_fits() {
+    fn longest_name_fits_the_buffer() {
         let handle = Handle {
             session: "windows:72057594037927935".parse().unwrap(),
             pool: u16::MAX,
@@ -115,11 +115,11 @@ mod tests {
             generation: u32::MAX,
             boot: u64::MAX,
         };
-        assert_eq!(Name::of(&handle).text(), format!("client.{handle}"));
+        assert_eq!(FileName::new(&handle).as_str(), format!("client.{handle}"));
     }
 
     #[test]
-    fn a_client_is_known_to_its_own_lease_only() {
+    fn client_is_stored_per_handle() {
         let directory = std::env::temp_dir().join(format!("vipool-client-{}", std::process::id()));
         fs::create_dir(&directory).unwrap();
         let handle =
@@ -133,14 +133,14 @@ mod tests {
         remove(&directory, &handle).unwrap();
         assert_eq!(read(&directory, &handle), None);
         // `remove_stale` removes only the files of closed sessions.
-        let over = Handle { generation: 2, ..handle };
-        for lease in [&handle, &over] {
+        let closed = Handle { generation: 2, ..handle };
+        for lease in [&handle, &closed] {
             write(&directory, lease, client, None).unwrap();
         }
         fs::write(directory.join("client.list"), "").unwrap();
         remove_stale(&directory, |lease| *lease == handle).unwrap();
         assert_eq!(read(&directory, &handle), Some(client));
-        assert_eq!(read(&directory, &over), None);
+        assert_eq!(read(&directory, &closed), None);
         assert!(directory.join("client.list").exists());
         fs::remove_dir_all(&directory).unwrap();
     }

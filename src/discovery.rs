@@ -42,8 +42,8 @@ pub enum FoundBy {
 /// process belongs to none.
 #[must_use]
 pub fn session_of_process(map: &Reader, process: Process) -> Option<(SessionId, FoundBy)> {
-    let open = |session: &SessionId| map.find(*session).is_some();
-    match audit_session(process).filter(open) {
+    let is_open = |session: &SessionId| map.find(*session).is_some();
+    match audit_session(process).filter(is_open) {
         Some(session) => Some((session, FoundBy::AuditSession)),
         None => logind_session(map, process),
     }
@@ -52,7 +52,8 @@ pub fn session_of_process(map: &Reader, process: Process) -> Option<(SessionId, 
 fn audit_session(process: Process) -> Option<SessionId> {
     let mut path = [0; 64];
     let mut buffer = [0; 32];
-    let number = number(read(in_proc(process, b"/sessionid", &mut path)?, &mut buffer)?)?;
+    let number =
+        parse_number(read_file(proc_path(process, b"/sessionid", &mut path)?, &mut buffer)?)?;
     SessionId::new(SessionKind::Audit, number).ok()
 }
 
@@ -60,37 +61,39 @@ fn logind_session(map: &Reader, process: Process) -> Option<(SessionId, FoundBy)
     let mut path = [0; 64];
     let mut buffer = [0; 1024];
     let mut names = [0; 1024];
-    let group = read(in_proc(process, b"/cgroup", &mut path)?, &mut buffer)?;
-    let unit = |part: &&[u8]| part.starts_with(b"session-") && part.ends_with(b".scope");
-    let manager = |part: &&[u8]| part.starts_with(b"user@") && part.ends_with(b".service");
-    let mut parts = group.split(|byte| matches!(byte, b'/' | b'\n'));
-    if let Some(scope) = parts.clone().find(unit) {
+    let cgroup = read_file(proc_path(process, b"/cgroup", &mut path)?, &mut buffer)?;
+    let is_scope = |part: &&[u8]| part.starts_with(b"session-") && part.ends_with(b".scope");
+    let is_user_manager = |part: &&[u8]| part.starts_with(b"user@") && part.ends_with(b".service");
+    let mut parts = cgroup.split(|byte| matches!(byte, b'/' | b'\n'));
+    if let Some(scope) = parts.clone().find(is_scope) {
         let name = scope.strip_prefix(b"session-")?.strip_suffix(b".scope")?;
         return Some((open_session(map, name)?, FoundBy::SessionScope));
     }
-    let user = number(parts.find(manager)?.strip_prefix(b"user@")?.strip_suffix(b".service")?)?;
-    let sessions = read_numbered(b"/run/systemd/users/", user, &mut names)?;
-    let mut sessions = value(sessions, b"SESSIONS=")?.split(|byte| *byte == b' ');
-    let only = sessions.next()?;
+    let user = parse_number(
+        parts.find(is_user_manager)?.strip_prefix(b"user@")?.strip_suffix(b".service")?,
+    )?;
+    let sessions = read_numbered_file(b"/run/systemd/users/", user, &mut names)?;
+    let mut sessions = find_value(sessions, b"SESSIONS=")?.split(|byte| *byte == b' ');
+    let name = sessions.next()?;
     if sessions.next().is_some() {
         return None;
     }
-    Some((open_session(map, only)?, FoundBy::UserManager))
+    Some((open_session(map, name)?, FoundBy::UserManager))
 }
 
 /// Returns the open session with this logind name. The session was opened under that name, or under
 /// its audit session.
 fn open_session(map: &Reader, name: &[u8]) -> Option<SessionId> {
-    let open = |session: &SessionId| map.find(*session).is_some();
+    let is_open = |session: &SessionId| map.find(*session).is_some();
     let name = str::from_utf8(name).ok()?;
-    if let Some(session) = SessionId::logind(name).ok().filter(open) {
+    if let Some(session) = SessionId::logind(name).ok().filter(is_open) {
         return Some(session);
     }
     let mut buffer = [0; 1024];
     let mut path = [0; 64];
     let path = join(b"/run/systemd/sessions/", name.as_bytes(), &mut path)?;
-    let audit = number(value(read(path, &mut buffer)?, b"AUDIT=")?)?;
-    SessionId::new(SessionKind::Audit, audit).ok().filter(open)
+    let audit = parse_number(find_value(read_file(path, &mut buffer)?, b"AUDIT=")?)?;
+    SessionId::new(SessionKind::Audit, audit).ok().filter(is_open)
 }
 
 /// Returns the rule that the process inherits, and the process id of the ancestor that passes it
@@ -103,7 +106,7 @@ pub fn inherited_rule<'a>(
 ) -> Option<(ProgramView<'a>, u32)> {
     let mut process = match process {
         Process::This => std::os::unix::process::parent_id(),
-        Process::Other(process) => parent_of(process)?,
+        Process::Other(process) => parent_id(process)?,
     };
     for _ in 0..MAX_ANCESTORS {
         if process <= 1 {
@@ -112,10 +115,10 @@ pub fn inherited_rule<'a>(
         let mut path = [0; 64];
         let mut executable = [0; 4096];
         let mut arguments = [0; 4096];
-        let file = in_proc(Process::Other(process), b"/exe", &mut path)?;
+        let file = proc_path(Process::Other(process), b"/exe", &mut path)?;
         let executable = read_link(file, &mut executable)?;
-        let file = in_proc(Process::Other(process), b"/cmdline", &mut path)?;
-        let arguments = read(file, &mut arguments)?;
+        let file = proc_path(Process::Other(process), b"/cmdline", &mut path)?;
+        let arguments = read_file(file, &mut arguments)?;
         let program = Executable {
             path: executable,
             invoked_as: None,
@@ -125,39 +128,39 @@ pub fn inherited_rule<'a>(
         if let Some(found) = policy.find(&program) {
             return Some((found.program, process)).filter(|(rule, _)| rule.flags().inherit);
         }
-        process = parent_of(process)?;
+        process = parent_id(process)?;
     }
     None
 }
 
-fn parent_of(process: u32) -> Option<u32> {
+fn parent_id(process: u32) -> Option<u32> {
     let mut path = [0; 64];
     let mut stat = [0; 1024];
-    let stat = read(in_proc(Process::Other(process), b"/stat", &mut path)?, &mut stat)?;
+    let stat = read_file(proc_path(Process::Other(process), b"/stat", &mut path)?, &mut stat)?;
     // The file contains "pid (name) state ppid ...". The name can contain any bytes.
-    let end = stat.iter().rposition(|byte| *byte == b')')?;
-    number(stat.get(end..)?.split(|byte| *byte == b' ').nth(2)?)?.try_into().ok()
+    let name_end = stat.iter().rposition(|byte| *byte == b')')?;
+    parse_number(stat.get(name_end..)?.split(|byte| *byte == b' ').nth(2)?)?.try_into().ok()
 }
 
-fn in_proc<'b>(process: Process, file: &[u8], path: &'b mut [u8; 64]) -> Option<&'b str> {
+fn proc_path<'b>(process: Process, file: &[u8], path: &'b mut [u8; 64]) -> Option<&'b str> {
     let mut digits = [0; 20];
     let directory = match process {
         Process::This => b"self",
-        Process::Other(process) => decimal(process.into(), &mut digits),
+        Process::Other(process) => format_decimal(process.into(), &mut digits),
     };
-    let mut start = [0; 48];
-    let start = join(b"/proc/", directory, &mut start)?;
-    join(start.as_bytes(), file, path)
+    let mut prefix = [0; 48];
+    let prefix = join(b"/proc/", directory, &mut prefix)?;
+    join(prefix.as_bytes(), file, path)
 }
 
-fn read_numbered<'b>(directory: &[u8], number: u64, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
+fn read_numbered_file<'b>(directory: &[u8], number: u64, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
     let mut digits = [0; 20];
     let mut path = [0; 64];
-    read(join(directory, decimal(number, &mut digits), &mut path)?, buffer)
+    read_file(join(directory, format_decimal(number, &mut digits), &mut path)?, buffer)
 }
 
 /// Reads the start of a file, as much as fits into `buffer`.
-fn read<'b>(path: &str, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
+fn read_file<'b>(path: &str, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
     let length = File::open(path).ok()?.read(buffer).ok()?;
     buffer.get(..length)
 }
@@ -175,25 +178,25 @@ fn read_link<'b>(path: &str, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
     buffer.get(..usize::try_from(length).ok()?)
 }
 
-fn value<'b>(lines: &'b [u8], name: &[u8]) -> Option<&'b [u8]> {
+fn find_value<'b>(lines: &'b [u8], name: &[u8]) -> Option<&'b [u8]> {
     lines.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name))
 }
 
-fn join<'b>(start: &[u8], end: &[u8], buffer: &'b mut [u8]) -> Option<&'b str> {
-    let length = start.len() + end.len();
-    buffer.get_mut(..start.len())?.copy_from_slice(start);
-    buffer.get_mut(start.len()..length)?.copy_from_slice(end);
+fn join<'b>(prefix: &[u8], suffix: &[u8], buffer: &'b mut [u8]) -> Option<&'b str> {
+    let length = prefix.len() + suffix.len();
+    buffer.get_mut(..prefix.len())?.copy_from_slice(prefix);
+    buffer.get_mut(prefix.len()..length)?.copy_from_slice(suffix);
     str::from_utf8(buffer.get(..length)?).ok()
 }
 
-fn number(digits: &[u8]) -> Option<u64> {
+fn parse_number(digits: &[u8]) -> Option<u64> {
     str::from_utf8(digits.trim_ascii()).ok()?.parse().ok()
 }
 
-fn decimal(mut number: u64, buffer: &mut [u8; 20]) -> &[u8] {
+fn format_decimal(mut number: u64, buffer: &mut [u8; 20]) -> &[u8] {
     let mut start = buffer.len();
-    for place in buffer.iter_mut().rev() {
-        *place = b'0' + (number % 10) as u8;
+    for digit in buffer.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
         start -= 1;
         number /= 10;
         if number == 0 {
@@ -208,15 +211,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_written_without_a_heap() {
+    fn numbers_and_paths_are_formatted() {
         for number in [0, 7, 10, 65_535, u64::MAX] {
-            assert_eq!(decimal(number, &mut [0; 20]), number.to_string().as_bytes());
+            assert_eq!(format_decimal(number, &mut [0; 20]), number.to_string().as_bytes());
         }
         let mut path = [0; 64];
         assert_eq!(
-            in_proc(Process::Other(u32::MAX), b"/cmdline", &mut path),
+            proc_path(Process::Other(u32::MAX), b"/cmdline", &mut path),
             Some("/proc/4294967295/cmdline")
         );
-        assert_eq!(in_proc(Process::This, b"/cgroup", &mut path), Some("/proc/self/cgroup"));
+        assert_eq!(proc_path(Process::This, b"/cgroup", &mut path), Some("/proc/self/cgroup"));
     }
 }

@@ -28,7 +28,7 @@ pub fn list() -> io::Result<Vec<Interface>> {
         let (name, address, mask, next) = unsafe {
             let ifaddrs = &*entry;
             let name = std::ffi::CStr::from_ptr(ifaddrs.ifa_name);
-            (name, ip_of(ifaddrs.ifa_addr), ip_of(ifaddrs.ifa_netmask), ifaddrs.ifa_next)
+            (name, socket_ip(ifaddrs.ifa_addr), socket_ip(ifaddrs.ifa_netmask), ifaddrs.ifa_next)
         };
         if let (Some(address), Some(mask)) = (address, mask)
             && let Ok(net) = ipnet::IpNet::with_netmask(address, mask)
@@ -60,7 +60,7 @@ pub fn list() -> io::Result<Vec<Interface>> {
 /// # Safety
 /// `address` is NULL or points to a socket address of the size that its family requires.
 #[allow(unsafe_code)]
-unsafe fn ip_of(address: *const libc::sockaddr) -> Option<std::net::IpAddr> {
+unsafe fn socket_ip(address: *const libc::sockaddr) -> Option<std::net::IpAddr> {
     if address.is_null() {
         return None;
     }
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_loopback_interface_is_there() {
+    fn loopback_interface_is_listed() {
         let interfaces = list().unwrap();
         let loopback = interfaces
             .iter()

@@ -30,12 +30,12 @@ pub fn list() -> io::Result<Vec<Interface>> {
     // The `u64` elements give the structures in the buffer their alignment. Microsoft recommends 15
     // KB.
     let mut buffer: Vec<u64> = vec![0; 15 * 1024 / 8];
-    let first = loop {
+    let list = loop {
         let mut size = u32::try_from(buffer.len() * 8).unwrap_or(u32::MAX);
-        let first: *mut IP_ADAPTER_ADDRESSES_LH = buffer.as_mut_ptr().cast();
+        let list: *mut IP_ADAPTER_ADDRESSES_LH = buffer.as_mut_ptr().cast();
         // SAFETY: the buffer has `size` bytes and the alignment of the structure.
-        match unsafe { GetAdaptersAddresses(AF_UNSPEC.into(), flags, null(), first, &mut size) } {
-            ERROR_SUCCESS => break first,
+        match unsafe { GetAdaptersAddresses(AF_UNSPEC.into(), flags, null(), list, &mut size) } {
+            ERROR_SUCCESS => break list,
             ERROR_NO_DATA => return Ok(Vec::new()),
             // An interface can appear between two calls, so the loop runs until the buffer is large
             // enough.
@@ -44,7 +44,7 @@ pub fn list() -> io::Result<Vec<Interface>> {
         }
     };
     let mut interfaces = Vec::new();
-    let mut entry = first.cast_const();
+    let mut entry = list.cast_const();
     // SAFETY: the list and everything it points to are inside the buffer, which outlives the loop.
     // Names end with a 0. A socket address has the size that its family requires.
     unsafe {
@@ -52,7 +52,7 @@ pub fn list() -> io::Result<Vec<Interface>> {
             let mut addresses = Vec::new();
             let mut unicast = adapter.FirstUnicastAddress.cast_const();
             while let Some(address) = unicast.as_ref() {
-                if let Some(ip) = ip_of(address.Address.lpSockaddr)
+                if let Some(ip) = socket_ip(address.Address.lpSockaddr)
                     && let Ok(net) = ipnet::IpNet::new(ip, address.OnLinkPrefixLength)
                 {
                     addresses.push(net);
@@ -64,7 +64,7 @@ pub fn list() -> io::Result<Vec<Interface>> {
                 index => index,
             };
             if !addresses.is_empty() {
-                let name = text(adapter.FriendlyName);
+                let name = read_wide_string(adapter.FriendlyName);
                 interfaces.push(Interface { index, name, addresses });
             }
             entry = adapter.Next;
@@ -79,7 +79,7 @@ pub fn list() -> io::Result<Vec<Interface>> {
 /// # Safety
 /// `address` is NULL or points to a socket address of the size that its family requires.
 #[allow(unsafe_code)]
-unsafe fn ip_of(address: *const SOCKADDR) -> Option<IpAddr> {
+unsafe fn socket_ip(address: *const SOCKADDR) -> Option<IpAddr> {
     // SAFETY: the caller guarantees the size for the family, which is checked first.
     unsafe {
         match address.as_ref()?.sa_family {
@@ -101,13 +101,13 @@ unsafe fn ip_of(address: *const SOCKADDR) -> Option<IpAddr> {
 /// # Safety
 /// `text` is NULL or points to a text that ends with a 0.
 #[allow(unsafe_code)]
-unsafe fn text(text: *const u16) -> String {
+unsafe fn read_wide_string(text: *const u16) -> String {
     if text.is_null() {
         return String::new();
     }
     // SAFETY: the caller guarantees a final 0. All units before it can be read.
     unsafe {
-        let units = (0..).take_while(|at| *text.add(*at) != 0).count();
+        let units = (0..).take_while(|index| *text.add(*index) != 0).count();
         String::from_utf16_lossy(std::slice::from_raw_parts(text, units))
     }
 }
@@ -115,7 +115,7 @@ unsafe fn text(text: *const u16) -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_loopback_interface_is_among_them() {
+    fn loopback_interface_is_listed() {
         let interfaces = super::list().unwrap();
         let loopback = std::net::IpAddr::from([127, 0, 0, 1]);
         assert!(

@@ -17,14 +17,14 @@ use super::socket::{ListenerMatch, Protocol};
 /// socket does not count. See
 /// [`SystemView::find_listener`](crate::rewrite::SystemView::find_listener).
 #[cfg(target_os = "linux")]
-pub fn find(wanted: &[SocketAddr], protocol: Protocol, from: Option<SocketAddr>) -> ListenerMatch {
+pub fn find(wanted: &[SocketAddr], protocol: Protocol, peer: Option<SocketAddr>) -> ListenerMatch {
     // Declared first, because signals must stay blocked until the descriptor is closed.
-    let _waiting = diag::Waiting::signals();
-    let Some(diag) = diag::Diag::open() else { return ListenerMatch::Unknown };
-    for (place, address) in wanted.iter().enumerate() {
-        match diag.has_socket(*address, protocol, from) {
+    let _blocked = sock_diag::BlockedSignals::new();
+    let Some(socket) = sock_diag::DiagSocket::open() else { return ListenerMatch::Unknown };
+    for (index, address) in wanted.iter().enumerate() {
+        match socket.has_socket(*address, protocol, peer) {
             Some(false) => {}
-            Some(true) => return ListenerMatch::Index(place),
+            Some(true) => return ListenerMatch::Index(index),
             None => return ListenerMatch::Unknown,
         }
     }
@@ -36,14 +36,14 @@ pub fn find(wanted: &[SocketAddr], protocol: Protocol, from: Option<SocketAddr>)
 pub fn find(
     _wanted: &[SocketAddr],
     _protocol: Protocol,
-    _from: Option<SocketAddr>,
+    _peer: Option<SocketAddr>,
 ) -> ListenerMatch {
     ListenerMatch::Unknown
 }
 
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
-mod diag {
+mod sock_diag {
     use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
     use libc::{c_int, c_long};
@@ -66,12 +66,12 @@ mod diag {
     /// Blocks signals while it exists, except those that an instruction of the thread itself
     /// raises. (A sandbox can answer a system call with SIGSYS. If the thread blocks SIGSYS, the
     /// kernel kills the process.)
-    pub(super) struct Waiting(Option<u64>);
+    pub(super) struct BlockedSignals(Option<u64>);
 
-    impl Waiting {
+    impl BlockedSignals {
         /// Blocks the signals of this thread until the value is dropped.
-        pub(super) fn signals() -> Self {
-            let own = [
+        pub(super) fn new() -> Self {
+            let synchronous = [
                 libc::SIGSYS,
                 libc::SIGSEGV,
                 libc::SIGBUS,
@@ -79,32 +79,34 @@ mod diag {
                 libc::SIGILL,
                 libc::SIGTRAP,
             ];
-            let set = own.iter().fold(u64::MAX, |set, signal| set & !(1 << (signal - 1)));
-            let mut before = 0;
-            Self(mask(libc::SIG_BLOCK, &set, &mut before).then_some(before))
+            let set = synchronous.iter().fold(u64::MAX, |set, signal| set & !(1 << (signal - 1)));
+            let mut previous = 0;
+            Self(set_signal_mask(libc::SIG_BLOCK, &set, &mut previous).then_some(previous))
         }
     }
 
-    impl Drop for Waiting {
+    impl Drop for BlockedSignals {
         fn drop(&mut self) {
-            if let Some(before) = self.0 {
-                mask(libc::SIG_SETMASK, &before, std::ptr::null_mut());
+            if let Some(previous) = self.0 {
+                set_signal_mask(libc::SIG_SETMASK, &previous, std::ptr::null_mut());
             }
         }
     }
 
     /// Calls the kernel directly, because the C library never blocks the signals that cancel
     /// threads.
-    fn mask(how: c_int, set: &u64, before: *mut u64) -> bool {
+    fn set_signal_mask(how: c_int, set: &u64, previous: *mut u64) -> bool {
         // SAFETY: the size is that of the kernel's signal set. The kernel reads `set`, and writes
-        // to `before` unless it is NULL.
-        unsafe { libc::syscall(libc::SYS_rt_sigprocmask, how, set, before, size_of::<u64>()) == 0 }
+        // to `previous` unless it is NULL.
+        unsafe {
+            libc::syscall(libc::SYS_rt_sigprocmask, how, set, previous, size_of::<u64>()) == 0
+        }
     }
 
     /// An open netlink socket.
-    pub(super) struct Diag(c_long);
+    pub(super) struct DiagSocket(c_long);
 
-    impl Diag {
+    impl DiagSocket {
         pub(super) fn open() -> Option<Self> {
             // SAFETY: all arguments are numbers.
             let descriptor = unsafe {
@@ -124,9 +126,9 @@ mod diag {
             &self,
             wanted: SocketAddr,
             protocol: Protocol,
-            from: Option<SocketAddr>,
+            peer: Option<SocketAddr>,
         ) -> Option<bool> {
-            let request = request(wanted, protocol, from)?;
+            let request = encode_request(wanted, protocol, peer)?;
             // SAFETY: the length is that of the buffer, and no address is passed.
             let sent = unsafe {
                 libc::syscall(
@@ -142,7 +144,7 @@ mod diag {
             if sent != request.len() as c_long {
                 return None;
             }
-            // The buffer has room for all fields that `read` uses. The kernel truncates a longer
+            // The buffer has room for all fields that `is_match` reads. The kernel truncates a longer
             // answer.
             let mut answer = [0u8; 256];
             // SAFETY: the length is that of the buffer, and no address is requested.
@@ -157,23 +159,23 @@ mod diag {
                     std::ptr::null_mut::<u8>(),
                 )
             };
-            read(answer.get(..usize::try_from(length).ok()?)?, wanted, protocol)
+            is_match(answer.get(..usize::try_from(length).ok()?)?, wanted, protocol)
         }
     }
 
-    impl Drop for Diag {
+    impl Drop for DiagSocket {
         fn drop(&mut self) {
             // SAFETY: the descriptor is open, and only this value uses it.
             unsafe { libc::syscall(libc::SYS_close, self.0) };
         }
     }
 
-    fn request(
+    fn encode_request(
         wanted: SocketAddr,
         protocol: Protocol,
-        from: Option<SocketAddr>,
+        peer: Option<SocketAddr>,
     ) -> Option<[u8; HEADER + REQUEST]> {
-        let kind = match protocol {
+        let ip_protocol = match protocol {
             Protocol::Tcp => libc::IPPROTO_TCP,
             Protocol::Udp => libc::IPPROTO_UDP,
             Protocol::Other => return None,
@@ -182,21 +184,21 @@ mod diag {
         put(&mut bytes, 0, &((HEADER + REQUEST) as u32).to_ne_bytes());
         put(&mut bytes, 4, &BY_FAMILY.to_ne_bytes());
         put(&mut bytes, 6, &(libc::NLM_F_REQUEST as u16).to_ne_bytes());
-        put(&mut bytes, HEADER, &[family(wanted) as u8, kind as u8]);
+        put(&mut bytes, HEADER, &[family(wanted) as u8, ip_protocol as u8]);
         put(&mut bytes, HEADER + 4, &u32::MAX.to_ne_bytes());
         // TCP searches for the socket that is bound to "src". UDP searches for the socket that
         // receives datagrams from "src" at "dst".
-        let from = from.filter(|from| family(*from) == family(wanted));
+        let peer = peer.filter(|peer| family(*peer) == family(wanted));
         let (src, dst) = match protocol {
-            Protocol::Udp => (from, Some(wanted)),
+            Protocol::Udp => (peer, Some(wanted)),
             _ => (Some(wanted), None),
         };
-        for (address, port_at, ip_at) in [(src, 0, 4), (dst, 2, 20)] {
+        for (address, port_offset, ip_offset) in [(src, 0, 4), (dst, 2, 20)] {
             if let Some(address) = address {
-                put(&mut bytes, REQUEST_ID + port_at, &address.port().to_be_bytes());
-                match plain(address) {
-                    IpAddr::V4(v4) => put(&mut bytes, REQUEST_ID + ip_at, &v4.octets()),
-                    IpAddr::V6(v6) => put(&mut bytes, REQUEST_ID + ip_at, &v6.octets()),
+                put(&mut bytes, REQUEST_ID + port_offset, &address.port().to_be_bytes());
+                match canonical_ip(address) {
+                    IpAddr::V4(v4) => put(&mut bytes, REQUEST_ID + ip_offset, &v4.octets()),
+                    IpAddr::V6(v6) => put(&mut bytes, REQUEST_ID + ip_offset, &v6.octets()),
                 }
             }
         }
@@ -205,7 +207,7 @@ mod diag {
         Some(bytes)
     }
 
-    fn read(answer: &[u8], wanted: SocketAddr, protocol: Protocol) -> Option<bool> {
+    fn is_match(answer: &[u8], wanted: SocketAddr, protocol: Protocol) -> Option<bool> {
         let kind = u16::from_ne_bytes(*answer.get(4..)?.first_chunk()?);
         if c_int::from(kind) == libc::NLMSG_ERROR {
             let error = i32::from_ne_bytes(*answer.get(HEADER..)?.first_chunk()?);
@@ -214,9 +216,9 @@ mod diag {
         if kind != BY_FAMILY {
             return None;
         }
-        let [of, state] = *answer.get(HEADER..)?.first_chunk()?;
+        let [family, state] = *answer.get(HEADER..)?.first_chunk()?;
         let src: &[u8; 16] = answer.get(ANSWER_ID + 4..)?.first_chunk()?;
-        let (v6, source) = match c_int::from(of) {
+        let (v6, source) = match c_int::from(family) {
             libc::AF_INET => {
                 let [a, b, c, d, ..] = *src;
                 (false, IpAddr::from([a, b, c, d]))
@@ -225,25 +227,25 @@ mod diag {
             _ => return None,
         };
         // The kernel also finds a wildcard socket. Such a socket does not have the address itself.
-        let same = source.to_canonical() == plain(wanted);
-        let open = protocol != Protocol::Tcp || state == LISTEN;
-        Some(same && open && (v6 || wanted.is_ipv4()))
+        let has_address = source.to_canonical() == canonical_ip(wanted);
+        let is_open = protocol != Protocol::Tcp || state == LISTEN;
+        Some(has_address && is_open && (v6 || wanted.is_ipv4()))
     }
 
     /// Returns the IP address. Converts a mapped address to IPv4, because the kernel then finds
     /// both IPv4 and IPv6 sockets.
-    fn plain(address: SocketAddr) -> IpAddr {
+    fn canonical_ip(address: SocketAddr) -> IpAddr {
         address.ip().to_canonical()
     }
 
     fn family(address: SocketAddr) -> c_int {
-        if plain(address).is_ipv4() { libc::AF_INET } else { libc::AF_INET6 }
+        if canonical_ip(address).is_ipv4() { libc::AF_INET } else { libc::AF_INET6 }
     }
 
-    /// Copies `part` to the offset `at`. Leaves out bytes that do not fit.
-    fn put(bytes: &mut [u8], at: usize, part: &[u8]) {
-        for (to, from) in bytes.iter_mut().skip(at).zip(part) {
-            *to = *from;
+    /// Copies `part` to the `offset`. Leaves out bytes that do not fit.
+    fn put(bytes: &mut [u8], offset: usize, part: &[u8]) {
+        for (target, source) in bytes.iter_mut().skip(offset).zip(part) {
+            *target = *source;
         }
     }
 }
@@ -256,59 +258,65 @@ mod tests {
 
     /// Returns a socket address that depends on the process id, so that parallel runs use different
     /// addresses.
-    fn own(last: u8) -> SocketAddr {
+    fn test_address(last_octet: u8) -> SocketAddr {
         let [.., a, b] = std::process::id().to_be_bytes();
-        SocketAddr::from(([127, 60 + (a & 0x3f), b, last], 0))
+        SocketAddr::from(([127, 60 + (a & 0x3f), b, last_octet], 0))
     }
 
-    fn at(address: SocketAddr, port: u16) -> SocketAddr {
+    fn with_port(address: SocketAddr, port: u16) -> SocketAddr {
         SocketAddr::new(address.ip(), port)
     }
 
     #[test]
-    fn a_listener_is_found_by_its_own_address_only() {
-        let listener = TcpListener::bind(own(1)).unwrap();
-        let here = listener.local_addr().unwrap();
-        let other = at(own(2), here.port());
-        assert_eq!(find(&[here], Protocol::Tcp, None), ListenerMatch::Index(0));
-        assert_eq!(find(&[other, here], Protocol::Tcp, None), ListenerMatch::Index(1));
+    fn listener_matches_only_its_address() {
+        let listener = TcpListener::bind(test_address(1)).unwrap();
+        let bound = listener.local_addr().unwrap();
+        let other = with_port(test_address(2), bound.port());
+        assert_eq!(find(&[bound], Protocol::Tcp, None), ListenerMatch::Index(0));
+        assert_eq!(find(&[other, bound], Protocol::Tcp, None), ListenerMatch::Index(1));
         assert_eq!(find(&[other], Protocol::Tcp, None), ListenerMatch::NotFound);
-        assert_eq!(find(&[here], Protocol::Udp, None), ListenerMatch::NotFound);
-        let IpAddr::V4(v4) = here.ip() else { unreachable!() };
-        let mapped = at(SocketAddr::new(v4.to_ipv6_mapped().into(), 0), here.port());
+        assert_eq!(find(&[bound], Protocol::Udp, None), ListenerMatch::NotFound);
+        let IpAddr::V4(v4) = bound.ip() else { unreachable!() };
+        let mapped = with_port(SocketAddr::new(v4.to_ipv6_mapped().into(), 0), bound.port());
         assert_eq!(find(&[mapped], Protocol::Tcp, None), ListenerMatch::NotFound);
     }
 
     #[test]
-    fn a_wildcard_socket_is_none() {
+    fn wildcard_socket_matches_no_address() {
         let listener = TcpListener::bind("0.0.0.0:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        assert_eq!(find(&[at(own(1), port)], Protocol::Tcp, None), ListenerMatch::NotFound);
+        assert_eq!(
+            find(&[with_port(test_address(1), port)], Protocol::Tcp, None),
+            ListenerMatch::NotFound
+        );
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
         let port = socket.local_addr().unwrap().port();
-        assert_eq!(find(&[at(own(1), port)], Protocol::Udp, None), ListenerMatch::NotFound);
+        assert_eq!(
+            find(&[with_port(test_address(1), port)], Protocol::Udp, None),
+            ListenerMatch::NotFound
+        );
     }
 
     #[test]
-    fn an_ipv6_socket_is_found_by_the_ipv4_address_it_holds() {
-        let IpAddr::V4(v4) = own(3).ip() else { unreachable!() };
+    fn mapped_ipv6_socket_matches_its_ipv4_address() {
+        let IpAddr::V4(v4) = test_address(3).ip() else { unreachable!() };
         let listener = TcpListener::bind((v4.to_ipv6_mapped(), 0)).unwrap();
         let mapped = listener.local_addr().unwrap();
         assert_eq!(find(&[mapped], Protocol::Tcp, None), ListenerMatch::Index(0));
         assert_eq!(
-            find(&[at(own(3), mapped.port())], Protocol::Tcp, None),
+            find(&[with_port(test_address(3), mapped.port())], Protocol::Tcp, None),
             ListenerMatch::Index(0)
         );
     }
 
     #[test]
-    fn a_connected_udp_socket_is_found_by_its_peer_only() {
-        let socket = UdpSocket::bind(own(4)).unwrap();
-        let here = socket.local_addr().unwrap();
-        assert_eq!(find(&[here], Protocol::Udp, None), ListenerMatch::Index(0));
-        let peer = UdpSocket::bind(own(5)).unwrap().local_addr().unwrap();
+    fn connected_udp_socket_matches_only_its_peer() {
+        let socket = UdpSocket::bind(test_address(4)).unwrap();
+        let bound = socket.local_addr().unwrap();
+        assert_eq!(find(&[bound], Protocol::Udp, None), ListenerMatch::Index(0));
+        let peer = UdpSocket::bind(test_address(5)).unwrap().local_addr().unwrap();
         socket.connect(peer).unwrap();
-        assert_eq!(find(&[here], Protocol::Udp, None), ListenerMatch::NotFound);
-        assert_eq!(find(&[here], Protocol::Udp, Some(peer)), ListenerMatch::Index(0));
+        assert_eq!(find(&[bound], Protocol::Udp, None), ListenerMatch::NotFound);
+        assert_eq!(find(&[bound], Protocol::Udp, Some(peer)), ListenerMatch::Index(0));
     }
 }

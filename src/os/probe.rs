@@ -17,7 +17,7 @@ const TIME_WAIT: &str = "06";
 /// current state of a process.
 #[derive(Debug)]
 pub struct SystemProbe {
-    bound: HashSet<IpAddr>,
+    bound_addresses: HashSet<IpAddr>,
     pid_namespace: u64,
 }
 
@@ -28,22 +28,27 @@ impl SystemProbe {
     /// # Errors
     /// Fails if the tables of sockets cannot be read.
     pub fn new() -> io::Result<Self> {
-        let mut bound = HashSet::new();
+        let mut bound_addresses = HashSet::new();
         for file in FILES {
             match std::fs::read_to_string(format!("/proc/self/net/{file}")) {
-                Ok(sockets) => bound.extend(sockets.lines().skip(1).filter_map(local_address)),
+                Ok(sockets) => {
+                    bound_addresses.extend(sockets.lines().skip(1).filter_map(local_address))
+                }
                 // This kernel does not have the protocol.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(Self { bound, pid_namespace: process::identify(std::process::id())?.pid_namespace })
+        Ok(Self {
+            bound_addresses,
+            pid_namespace: process::identify(std::process::id())?.pid_namespace,
+        })
     }
 
     /// Returns whether a socket is bound to this address.
     #[must_use]
     pub fn has_sockets(&self, address: IpAddr) -> bool {
-        self.bound.contains(&address)
+        self.bound_addresses.contains(&address)
     }
 
     /// Returns whether the process has exited.
@@ -53,7 +58,7 @@ impl SystemProbe {
             return false;
         }
         match process::identify(leader.pid) {
-            Ok(now) => now.start_time != leader.start_time,
+            Ok(current) => current.start_time != leader.start_time,
             Err(error) => error.kind() == io::ErrorKind::NotFound,
         }
     }
@@ -67,13 +72,13 @@ fn local_address(line: &str) -> Option<IpAddr> {
     if columns.nth(1)? == TIME_WAIT {
         return None;
     }
-    let word = |at: usize| u32::from_str_radix(address.get(at * 8..at * 8 + 8)?, 16).ok();
+    let word = |index: usize| u32::from_str_radix(address.get(index * 8..index * 8 + 8)?, 16).ok();
     if address.len() == 8 {
         return Some(Ipv4Addr::from(word(0)?.to_ne_bytes()).into());
     }
     let mut bytes = [0; 16];
-    for (at, part) in bytes.chunks_exact_mut(4).enumerate() {
-        part.copy_from_slice(&word(at)?.to_ne_bytes());
+    for (index, chunk) in bytes.chunks_exact_mut(4).enumerate() {
+        chunk.copy_from_slice(&word(index)?.to_ne_bytes());
     }
     // A socket with a mapped IPv6 address uses the IPv4 address.
     Some(Ipv6Addr::from(bytes).to_canonical())
@@ -85,7 +90,7 @@ mod tests {
     use std::net::{TcpListener, UdpSocket};
 
     #[test]
-    fn sockets_are_seen_where_they_are() {
+    fn probe_reports_bound_addresses() {
         // The addresses depend on the process id, because tests run in parallel.
         let [_, _, a, b] = std::process::id().to_be_bytes();
         let address = |last| Ipv4Addr::new(127, 60 | a & 3, b, last);
@@ -99,21 +104,21 @@ mod tests {
         assert!(!probe.has_sockets(address(4).into()));
         drop((tcp, mapped));
         // A child that another test forks also holds the sockets until it calls exec.
-        let is_gone = |last| {
-            let gone = || !SystemProbe::new().unwrap().has_sockets(address(last).into());
+        let is_released = |last| {
+            let is_unbound = || !SystemProbe::new().unwrap().has_sockets(address(last).into());
             let pause = || std::thread::sleep(std::time::Duration::from_millis(20));
-            (0..500).any(|_| gone() || (pause(), false).1)
+            (0..500).any(|_| is_unbound() || (pause(), false).1)
         };
-        assert!(is_gone(1) && is_gone(3));
+        assert!(is_released(1) && is_released(3));
     }
 
     #[test]
-    fn a_leader_is_gone_when_its_pid_is_anothers() {
+    fn process_with_reused_pid_has_exited() {
         let probe = SystemProbe::new().unwrap();
         let own = process::identify(std::process::id()).unwrap();
         assert!(!probe.has_exited(&own));
         assert!(probe.has_exited(&Leader { start_time: own.start_time + 1, ..own }));
         let elsewhere = Leader { start_time: 1, pid_namespace: own.pid_namespace + 1, ..own };
-        assert!(!probe.has_exited(&elsewhere), "not for us to say");
+        assert!(!probe.has_exited(&elsewhere), "a process of another namespace is unknown");
     }
 }

@@ -21,7 +21,7 @@ use crate::leader::Leader;
 /// current state of a process.
 #[derive(Debug)]
 pub struct SystemProbe {
-    bound: HashSet<IpAddr>,
+    bound_addresses: HashSet<IpAddr>,
 }
 
 impl SystemProbe {
@@ -31,52 +31,52 @@ impl SystemProbe {
     /// # Errors
     /// Fails if the tables of sockets cannot be read.
     pub fn new() -> io::Result<Self> {
-        let mut bound = HashSet::new();
+        let mut bound_addresses = HashSet::new();
         let v4 = |word: u32| IpAddr::V4(Ipv4Addr::from(word.to_ne_bytes()));
         let v6 = |bytes: [u8; 16]| {
             let ip = Ipv6Addr::from(bytes);
             ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4)
         };
-        rows(true, AF_INET, |row: &MIB_TCPROW_LH| {
+        visit_rows(true, AF_INET, |row: &MIB_TCPROW_LH| {
             // SAFETY: every member of the union is a number, so any bytes are valid.
             if unsafe { row.Anonymous.dwState } != MIB_TCP_STATE_TIME_WAIT as u32 {
-                bound.insert(v4(row.dwLocalAddr));
+                bound_addresses.insert(v4(row.dwLocalAddr));
             }
         })?;
-        rows(true, AF_INET6, |row: &MIB_TCP6ROW| {
+        visit_rows(true, AF_INET6, |row: &MIB_TCP6ROW| {
             if row.State != MIB_TCP_STATE_TIME_WAIT {
                 // SAFETY: every member of the union is valid for any bytes.
-                bound.insert(v6(unsafe { row.LocalAddr.u.Byte }));
+                bound_addresses.insert(v6(unsafe { row.LocalAddr.u.Byte }));
             }
         })?;
-        rows(false, AF_INET, |row: &MIB_UDPROW| {
-            bound.insert(v4(row.dwLocalAddr));
+        visit_rows(false, AF_INET, |row: &MIB_UDPROW| {
+            bound_addresses.insert(v4(row.dwLocalAddr));
         })?;
-        rows(false, AF_INET6, |row: &MIB_UDP6ROW| {
+        visit_rows(false, AF_INET6, |row: &MIB_UDP6ROW| {
             // SAFETY: see above.
-            bound.insert(v6(unsafe { row.dwLocalAddr.u.Byte }));
+            bound_addresses.insert(v6(unsafe { row.dwLocalAddr.u.Byte }));
         })?;
-        Ok(Self { bound })
+        Ok(Self { bound_addresses })
     }
 
     /// Returns whether a socket is bound to this address.
     #[must_use]
     pub fn has_sockets(&self, address: IpAddr) -> bool {
-        self.bound.contains(&address)
+        self.bound_addresses.contains(&address)
     }
 
     /// Returns whether the process has exited.
     #[must_use]
     pub fn has_exited(&self, leader: &Leader) -> bool {
         match process::identify(leader.pid) {
-            Ok(now) => now.start_time != leader.start_time,
+            Ok(current) => current.start_time != leader.start_time,
             Err(error) => error.kind() == io::ErrorKind::NotFound,
         }
     }
 }
 
 /// Calls `each` for every row of a socket table.
-fn rows<Row>(tcp: bool, family: u16, mut each: impl FnMut(&Row)) -> io::Result<()> {
+fn visit_rows<Row>(tcp: bool, family: u16, mut visit: impl FnMut(&Row)) -> io::Result<()> {
     let mut table = vec![0u32; 16 * 1024];
     loop {
         let mut size = (table.len() * 4) as u32;
@@ -96,14 +96,14 @@ fn rows<Row>(tcp: bool, family: u16, mut each: impl FnMut(&Row)) -> io::Result<(
             error => return Err(io::Error::from_raw_os_error(error as i32)),
         }
     }
-    let room = (table.len() - 1) * 4 / size_of::<Row>();
+    let max_rows = (table.len() - 1) * 4 / size_of::<Row>();
     // SAFETY: the table is a count, directly followed by rows of whole words. The slice contains at
     // most as many rows as fit.
     let rows = unsafe {
-        let count = (table[0] as usize).min(room);
+        let count = (table[0] as usize).min(max_rows);
         std::slice::from_raw_parts(table.as_ptr().add(1).cast::<Row>(), count)
     };
-    rows.iter().for_each(&mut each);
+    rows.iter().for_each(&mut visit);
     Ok(())
 }
 
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sockets_are_seen_where_they_are() {
+    fn probe_reports_bound_addresses() {
         let _listener = std::net::TcpListener::bind("127.77.2.3:0").unwrap();
         let probe = SystemProbe::new().unwrap();
         assert!(probe.has_sockets("127.77.2.3".parse().unwrap()));

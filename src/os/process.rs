@@ -28,13 +28,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_itself_and_no_other() {
+    fn process_is_identified_until_it_exits() {
         let own = identify(std::process::id()).unwrap();
         assert_eq!(identify(own.pid).unwrap(), own);
         assert_ne!(own.pid_namespace, 0);
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let theirs = identify(child.id()).unwrap();
-        assert!(theirs.start_time >= own.start_time);
+        let other = identify(child.id()).unwrap();
+        assert!(other.start_time >= own.start_time);
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(identify(child.id()).unwrap_err().kind(), io::ErrorKind::NotFound);

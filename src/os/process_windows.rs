@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_itself_and_no_other() {
+    fn process_is_identified_until_it_exits() {
         let own = identify(std::process::id()).unwrap();
         assert_eq!(identify(own.pid).unwrap(), own);
         let mut child = std::process::Command::new("cmd")
@@ -71,8 +71,8 @@ mod tests {
             .stdin(std::process::Stdio::piped())
             .spawn()
             .unwrap();
-        let theirs = identify(child.id()).unwrap();
-        assert!(theirs.start_time >= own.start_time);
+        let other = identify(child.id()).unwrap();
+        assert!(other.start_time >= own.start_time);
         assert_eq!(terminal_session(child.id()).unwrap(), terminal_session(own.pid).unwrap());
         child.kill().unwrap();
         child.wait().unwrap();

@@ -65,7 +65,7 @@ impl From<io::Error> for TrustError {
 const SHARE: u32 = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
 
 /// The rights that let a user change a file.
-const CHANGES: u32 = FILE_WRITE_DATA
+const WRITE_RIGHTS: u32 = FILE_WRITE_DATA
     | FILE_APPEND_DATA
     | WRITE_DAC
     | WRITE_OWNER
@@ -89,11 +89,11 @@ pub fn open(directory: &Path, name: &str, write: bool) -> Result<File, TrustErro
         return Err(TrustError::Untrusted("it is not a regular file"));
     }
     let user = User::of_process()?;
-    let security = Security::of(&file)?;
-    if !trusted(security.owner, user.sid()) {
+    let security = Security::read(&file)?;
+    if !is_trusted(security.owner, user.sid()) {
         return Err(TrustError::Untrusted("it belongs to another user"));
     }
-    if security.writers().any(|sid| !trusted(sid, user.sid())) {
+    if security.writers().any(|sid| !is_trusted(sid, user.sid())) {
         return Err(TrustError::Untrusted("others than its owner may write to it"));
     }
     Ok(file)
@@ -107,8 +107,8 @@ pub fn create(path: &Path, length: u64, mode: u32) -> io::Result<File> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let rights = if mode & 0o004 != 0 { "(A;;FR;;;BU)" } else { "" };
-    let file = create_for(path, rights)?;
+    let entries = if mode & 0o004 != 0 { "(A;;FR;;;BU)" } else { "" };
+    let file = create_with_access(path, entries)?;
     // Write the zeros, because setting the length allocates no blocks. If the disk were full later,
     // an access to a mapped hole would fault.
     io::copy(&mut io::Read::take(io::repeat(0), length), &mut &file)
@@ -119,13 +119,13 @@ pub fn create(path: &Path, length: u64, mode: u32) -> io::Result<File> {
 /// Creates an empty file that only the system, the administrators and its owner can open. Fails if
 /// the path exists.
 pub fn create_new(path: &Path) -> io::Result<File> {
-    create_for(path, "")
+    create_with_access(path, "")
 }
 
 /// Creates an empty file that `user` can read. Only the system, the administrators and the user of
 /// this process have full access. Fails if the path exists.
 pub fn create_for_user(path: &Path, user: Option<&UserId>) -> io::Result<File> {
-    create_for(path, &user.map_or(String::new(), |sid| format!("(A;;FR;;;{sid})")))
+    create_with_access(path, &user.map_or(String::new(), |sid| format!("(A;;FR;;;{sid})")))
 }
 
 /// Creates the directory of a map, or secures an existing one: the system, the administrators and
@@ -134,8 +134,8 @@ pub fn create_for_user(path: &Path, user: Option<&UserId>) -> io::Result<File> {
 pub fn secure_directory(path: &Path) -> Result<(), TrustError> {
     // Files that other programs create in the directory inherit only these entries, so users cannot
     // read them.
-    let inherited = ["SY", "BA", "OW"].map(|who| format!("(A;OICI;FA;;;{who})")).concat();
-    with_security(&format!("D:P{inherited}(A;;FRFX;;;BU)"), |security| {
+    let inherited = ["SY", "BA", "OW"].map(|trustee| format!("(A;OICI;FA;;;{trustee})")).concat();
+    with_security_attributes(&format!("D:P{inherited}(A;;FRFX;;;BU)"), |security| {
         let wide: Vec<u16> = path.as_os_str().encode_wide().chain([0]).collect();
         // SAFETY: the path ends with a 0, and all fields of the structure are set.
         if unsafe { CreateDirectoryW(wide.as_ptr(), security) } != 0 {
@@ -153,21 +153,21 @@ pub fn secure_directory(path: &Path) -> Result<(), TrustError> {
         if directory.metadata()?.file_attributes() & FILE_ATTRIBUTE_REPARSE_POINT != 0 {
             return Err(TrustError::Untrusted("it is a link"));
         }
-        if !trusted(Security::of(&directory)?.owner, User::of_process()?.sid()) {
+        if !is_trusted(Security::read(&directory)?.owner, User::of_process()?.sid()) {
             return Err(TrustError::Untrusted("it belongs to another user"));
         }
-        let what = DACL_SECURITY_INFORMATION | PROTECTED_DACL_SECURITY_INFORMATION;
+        let parts = DACL_SECURITY_INFORMATION | PROTECTED_DACL_SECURITY_INFORMATION;
         // SAFETY: the handle is open, and the structure points to a valid descriptor.
-        let set = unsafe {
-            SetKernelObjectSecurity(directory.as_raw_handle(), what, security.lpSecurityDescriptor)
+        let succeeded = unsafe {
+            SetKernelObjectSecurity(directory.as_raw_handle(), parts, security.lpSecurityDescriptor)
         };
-        if set == 0 { Err(io::Error::last_os_error().into()) } else { Ok(()) }
+        if succeeded == 0 { Err(io::Error::last_os_error().into()) } else { Ok(()) }
     })
 }
 
 /// Calls `call` with the security descriptor that `text` describes in the security descriptor
 /// definition language (SDDL).
-fn with_security<T, E: From<io::Error>>(
+fn with_security_attributes<T, E: From<io::Error>>(
     text: &str,
     call: impl FnOnce(&SECURITY_ATTRIBUTES) -> Result<T, E>,
 ) -> Result<T, E> {
@@ -185,39 +185,42 @@ fn with_security<T, E: From<io::Error>>(
     if parsed == 0 {
         return Err(io::Error::last_os_error().into());
     }
-    let called = call(&SECURITY_ATTRIBUTES {
+    let result = call(&SECURITY_ATTRIBUTES {
         nLength: size_of::<SECURITY_ATTRIBUTES>() as u32,
         lpSecurityDescriptor: descriptor,
         bInheritHandle: 0,
     });
     // SAFETY: the system allocated the descriptor above. It is freed once, after its last use.
     unsafe { LocalFree(descriptor) };
-    called
+    result
 }
 
-/// Creates an empty file. The system, the administrators and the owner have full access. `more`
+/// Creates an empty file. The system, the administrators and the owner have full access. `entries`
 /// adds entries in SDDL.
-fn create_for(path: &Path, more: &str) -> io::Result<File> {
-    with_security(&format!("D:P(A;;FA;;;SY)(A;;FA;;;BA)(A;;FA;;;OW){more}"), |security| {
-        let wide: Vec<u16> = path.as_os_str().encode_wide().chain([0]).collect();
-        // SAFETY: the path ends with a 0, and all fields of the structure are set. A valid handle
-        // has no other owner, so the file can own it.
-        unsafe {
-            let handle = CreateFileW(
-                wide.as_ptr(),
-                GENERIC_READ | GENERIC_WRITE,
-                SHARE,
-                security,
-                CREATE_NEW,
-                FILE_ATTRIBUTE_NORMAL,
-                null_mut(),
-            );
-            if handle == INVALID_HANDLE_VALUE {
-                return Err(io::Error::last_os_error());
+fn create_with_access(path: &Path, entries: &str) -> io::Result<File> {
+    with_security_attributes(
+        &format!("D:P(A;;FA;;;SY)(A;;FA;;;BA)(A;;FA;;;OW){entries}"),
+        |security| {
+            let wide: Vec<u16> = path.as_os_str().encode_wide().chain([0]).collect();
+            // SAFETY: the path ends with a 0, and all fields of the structure are set. A valid handle
+            // has no other owner, so the file can own it.
+            unsafe {
+                let handle = CreateFileW(
+                    wide.as_ptr(),
+                    GENERIC_READ | GENERIC_WRITE,
+                    SHARE,
+                    security,
+                    CREATE_NEW,
+                    FILE_ATTRIBUTE_NORMAL,
+                    null_mut(),
+                );
+                if handle == INVALID_HANDLE_VALUE {
+                    return Err(io::Error::last_os_error());
+                }
+                Ok(File::from_raw_handle(handle))
             }
-            Ok(File::from_raw_handle(handle))
-        }
-    })
+        },
+    )
 }
 
 /// Renames `from` to `to` and replaces an existing file.
@@ -226,18 +229,18 @@ fn create_for(path: &Path, more: &str) -> io::Result<File> {
 /// file is first renamed to `to` with the suffix `.oldN`, and for a moment no file has the name
 /// `to`. A later call removes the renamed file if no process has the file mapped.
 pub fn replace(from: &Path, to: &Path) -> io::Result<()> {
-    remove_old(to);
+    remove_renamed(to);
     let Err(error) = std::fs::rename(from, to) else { return Ok(()) };
     let in_use = [ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION, ERROR_USER_MAPPED_FILE];
     if !error.raw_os_error().is_some_and(|number| in_use.contains(&(number as u32))) {
         return Err(error);
     }
     for number in 0..1000 {
-        let mut aside = to.as_os_str().to_owned();
-        aside.push(format!(".old{number}"));
-        let aside = Path::new(&aside);
-        if !aside.exists() {
-            std::fs::rename(to, aside)?;
+        let mut renamed = to.as_os_str().to_owned();
+        renamed.push(format!(".old{number}"));
+        let renamed = Path::new(&renamed);
+        if !renamed.exists() {
+            std::fs::rename(to, renamed)?;
             return std::fs::rename(from, to);
         }
     }
@@ -246,7 +249,7 @@ pub fn replace(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Removes the files that [`replace`] renamed, except those that a process has still mapped.
 /// Ignores errors.
-fn remove_old(file: &Path) {
+fn remove_renamed(file: &Path) {
     let (Some(directory), Some(name)) = (file.parent(), file.file_name()) else { return };
     let name = format!("{}.old", name.display());
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
@@ -259,15 +262,17 @@ fn remove_old(file: &Path) {
 /// Returns whether the identifier may own or change a map. It must be the system, the
 /// administrators, `user`, or one of the well-known identifiers for the owner of a file. The caller
 /// checks the owner separately.
-fn trusted(sid: PSID, user: PSID) -> bool {
-    let known = [
+fn is_trusted(sid: PSID, user: PSID) -> bool {
+    let trusted_kinds = [
         WinLocalSystemSid,
         WinBuiltinAdministratorsSid,
         WinCreatorOwnerSid,
         WinCreatorOwnerRightsSid,
     ];
     // SAFETY: the caller holds the structures that contain both identifiers.
-    unsafe { EqualSid(sid, user) != 0 || known.iter().any(|k| IsWellKnownSid(sid, *k) != 0) }
+    unsafe {
+        EqualSid(sid, user) != 0 || trusted_kinds.iter().any(|kind| IsWellKnownSid(sid, *kind) != 0)
+    }
 }
 
 /// The user of this process.
@@ -289,10 +294,10 @@ impl User {
             let buffer: *mut c_void = user.buffer.as_mut_ptr().cast();
             let size = size_of_val(&*user.buffer) as u32;
             let mut length = 0;
-            let ok: BOOL = GetTokenInformation(token, TokenUser, buffer, size, &mut length);
+            let succeeded: BOOL = GetTokenInformation(token, TokenUser, buffer, size, &mut length);
             let error = io::Error::last_os_error();
             CloseHandle(token);
-            if ok == 0 {
+            if succeeded == 0 {
                 return Err(error);
             }
         }
@@ -314,7 +319,7 @@ struct Security {
 }
 
 impl Security {
-    fn of(file: &File) -> Result<Self, TrustError> {
+    fn read(file: &File) -> Result<Self, TrustError> {
         let mut security = Self { descriptor: null_mut(), owner: null_mut(), access: null() };
         let mut access: *mut ACL = null_mut();
         // SAFETY: the handle is open. The system allocates the descriptor, which contains the owner
@@ -358,7 +363,7 @@ impl Security {
                 let header = (*entry).Header;
                 let allows = u32::from(header.AceType) == ACCESS_ALLOWED_ACE_TYPE
                     && u32::from(header.AceFlags) & INHERIT_ONLY_ACE == 0;
-                (allows && (*entry).Mask & CHANGES != 0)
+                (allows && (*entry).Mask & WRITE_RIGHTS != 0)
                     .then(|| (&raw const (*entry).SidStart).cast_mut().cast())
             }
         })
@@ -377,7 +382,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_is_made_and_made_safe() {
+    fn directory_is_created_or_restricted() {
         let path = std::env::temp_dir().join(format!("vipool-trust-{}", std::process::id()));
         // A directory that an administrator created by hand, with inherited rights.
         std::fs::create_dir(&path).unwrap();

@@ -21,23 +21,23 @@ const MAX_GROUPS: usize = 65_536;
 /// on the network. It is thread-safe. Hooked calls must not use it.
 pub fn group_names(user: &str) -> Vec<String> {
     let Ok(user) = CString::new(user) else { return Vec::new() };
-    let Some((_, primary)) = numbers_of_user(&user) else { return Vec::new() };
-    let numbers = numbers_of(&user, primary);
-    numbers.into_iter().filter_map(name_of).collect()
+    let Some((_, primary)) = user_and_primary_group(&user) else { return Vec::new() };
+    let groups = group_ids(&user, primary);
+    groups.into_iter().filter_map(group_name).collect()
 }
 
 /// Returns the ID of a user, or `None` if the system does not know the user. May block, like
 /// `group_names`.
 #[must_use]
 pub fn user_id(user: &CStr) -> Option<UserId> {
-    numbers_of_user(user).map(|(id, _)| id)
+    user_and_primary_group(user).map(|(id, _)| id)
 }
 
 /// Returns the ID of a user and the ID of the user's primary group.
 #[allow(unsafe_code)]
-fn numbers_of_user(user: &CStr) -> Option<(libc::uid_t, libc::gid_t)> {
+fn user_and_primary_group(user: &CStr) -> Option<(libc::uid_t, libc::gid_t)> {
     with_buffer(|buffer| {
-        let mut found = std::ptr::null_mut();
+        let mut entry_pointer = std::ptr::null_mut();
         // SAFETY: a passwd consists of numbers and pointers, so all-zero bytes are valid.
         let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
         // SAFETY: every pointer is valid for the accesses of getpwnam_r(3), and the length is that
@@ -48,34 +48,34 @@ fn numbers_of_user(user: &CStr) -> Option<(libc::uid_t, libc::gid_t)> {
                 &mut entry,
                 buffer.as_mut_ptr().cast(),
                 buffer.len(),
-                &mut found,
+                &mut entry_pointer,
             )
         };
-        (status, (!found.is_null()).then_some((entry.pw_uid, entry.pw_gid)))
+        (status, (!entry_pointer.is_null()).then_some((entry.pw_uid, entry.pw_gid)))
     })
 }
 
 #[allow(unsafe_code)]
-fn numbers_of(user: &CStr, primary: libc::gid_t) -> Vec<Group> {
-    let mut numbers: Vec<Group> = vec![0; 64];
+fn group_ids(user: &CStr, primary: libc::gid_t) -> Vec<Group> {
+    let mut groups: Vec<Group> = vec![0; 64];
     loop {
-        let mut count = numbers.len() as libc::c_int;
+        let mut count = groups.len() as libc::c_int;
         // SAFETY: the name ends with NUL, and the function writes at most `count` groups.
-        let all = unsafe {
-            libc::getgrouplist(user.as_ptr(), primary as Group, numbers.as_mut_ptr(), &mut count)
+        let result = unsafe {
+            libc::getgrouplist(user.as_ptr(), primary as Group, groups.as_mut_ptr(), &mut count)
         };
-        if all >= 0 || numbers.len() >= MAX_GROUPS {
-            numbers.truncate(usize::try_from(count).unwrap_or(0));
-            return numbers;
+        if result >= 0 || groups.len() >= MAX_GROUPS {
+            groups.truncate(usize::try_from(count).unwrap_or(0));
+            return groups;
         }
-        numbers.resize(numbers.len() * 2, 0);
+        groups.resize(groups.len() * 2, 0);
     }
 }
 
 #[allow(unsafe_code)]
-fn name_of(group: Group) -> Option<String> {
+fn group_name(group: Group) -> Option<String> {
     with_buffer(|buffer| {
-        let mut found = std::ptr::null_mut();
+        let mut entry_pointer = std::ptr::null_mut();
         // SAFETY: a group consists of numbers and pointers, so all-zero bytes are valid.
         let mut entry: libc::group = unsafe { std::mem::zeroed() };
         // SAFETY: every pointer is valid for the accesses of getgrgid_r(3), and the length is that
@@ -86,11 +86,11 @@ fn name_of(group: Group) -> Option<String> {
                 &mut entry,
                 buffer.as_mut_ptr().cast(),
                 buffer.len(),
-                &mut found,
+                &mut entry_pointer,
             )
         };
         // SAFETY: the entry that was found has a name in `buffer`, which ends with NUL.
-        let name = (!found.is_null()).then(|| unsafe { CStr::from_ptr(entry.gr_name) });
+        let name = (!entry_pointer.is_null()).then(|| unsafe { CStr::from_ptr(entry.gr_name) });
         (status, name.and_then(|name| name.to_str().ok()).map(str::to_owned))
     })
 }
@@ -101,7 +101,7 @@ fn with_buffer<T>(mut call: impl FnMut(&mut [u8]) -> (libc::c_int, Option<T>)) -
     loop {
         match call(&mut buffer) {
             (libc::ERANGE, _) if buffer.len() < 1 << 20 => buffer.resize(buffer.len() * 4, 0),
-            (_, found) => return found,
+            (_, result) => return result,
         }
     }
 }
@@ -111,13 +111,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn root_is_in_its_own_group() {
-        let group = name_of(0).expect("group 0 has a name");
+    fn root_is_a_member_of_group_0() {
+        let group = group_name(0).expect("group 0 has a name");
         assert!(group_names("root").contains(&group));
     }
 
     #[test]
-    fn who_is_not_known_is_in_no_group() {
+    fn unknown_user_has_no_groups() {
         for user in ["", "no-such-user-of-ours", "a\0b"] {
             assert_eq!(group_names(user), [""; 0], "{user:?}");
         }

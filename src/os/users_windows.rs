@@ -13,7 +13,7 @@ use windows_sys::Win32::Security::{LookupAccountNameW, SidTypeUser};
 pub type UserId = String;
 
 /// The size of the buffers. Any SID (68 bytes) and any domain name (255 characters) fit.
-const ROOM: u32 = 256;
+const BUFFER_LENGTH: u32 = 256;
 
 /// Returns the identifier of a user. The name can contain a domain (`DOMAIN\\user`). Returns `None`
 /// if Windows does not know the user. May block, because Windows queries the domain controller if
@@ -21,8 +21,8 @@ const ROOM: u32 = 256;
 pub fn user_id(user: &CStr) -> Option<UserId> {
     let name: Vec<u16> = user.to_str().ok()?.encode_utf16().chain([0]).collect();
     // The `u32` elements give the SID its alignment.
-    let (mut sid, mut sid_size) = ([0u32; ROOM as usize / 4], ROOM);
-    let (mut domain, mut domain_size) = ([0u16; ROOM as usize], ROOM);
+    let (mut sid, mut sid_size) = ([0u32; BUFFER_LENGTH as usize / 4], BUFFER_LENGTH);
+    let (mut domain, mut domain_size) = ([0u16; BUFFER_LENGTH as usize], BUFFER_LENGTH);
     let mut kind = 0;
     // SAFETY: the name ends with a 0. The system writes no more than the sizes that are passed. It
     // allocates the text, which is read up to its final 0 and freed once.
@@ -43,7 +43,7 @@ pub fn user_id(user: &CStr) -> Option<UserId> {
         {
             return None;
         }
-        let length = (0..).take_while(|at| *text.add(*at) != 0).count();
+        let length = (0..).take_while(|index| *text.add(*index) != 0).count();
         let id = String::from_utf16(std::slice::from_raw_parts(text, length)).ok();
         LocalFree(text.cast());
         id
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn users_have_identifiers() {
+    fn own_user_has_an_identifier() {
         let own = std::ffi::CString::new(std::env::var("USERNAME").unwrap()).unwrap();
         let id = user_id(&own).unwrap();
         assert!(id.starts_with("S-1-"), "{id}");
