@@ -163,7 +163,7 @@ impl Map {
             let rows: Vec<SessionRow> = transaction.sessions().collect();
             let dead = rows.iter().filter(|row| !is_alive(row.session, row.leader.as_ref()));
             let closed = dead
-                .filter(|row| transaction.close_session(row.session, now).is_ok())
+                .filter(|row| transaction.close_session(row.session, now).is_some())
                 .map(|row| row.session)
                 .collect();
             transaction.store_header(RESTORED, 1);

@@ -46,7 +46,7 @@ impl ExclusiveWriter<'_> {
         now: Tick,
     ) -> Result<OpenedSession, OpenError> {
         self.check_fork()?;
-        self.map.transact(|transaction| transaction.open_session(session, options, now))
+        self.map.begin().open_session_and_commit(session, options, now)
     }
 
     /// Closes the session of a handle, see [`Map::close_by_handle`].
@@ -60,7 +60,7 @@ impl ExclusiveWriter<'_> {
         now: Tick,
     ) -> Result<ClosedSession, CloseError> {
         self.check_fork()?;
-        self.map.transact(|transaction| transaction.close_by_handle(handle, now))
+        self.map.begin().close_by_handle_and_commit(handle, now)
     }
 
     /// Closes a session, see [`Map::close_session`].
@@ -74,7 +74,7 @@ impl ExclusiveWriter<'_> {
         now: Tick,
     ) -> Result<ClosedSession, CloseError> {
         self.check_fork()?;
-        self.map.transact(|transaction| transaction.close_session(session, now))
+        self.map.begin().close_session_and_commit(session, now)
     }
 
     #[inline(always)]

@@ -34,8 +34,7 @@ fn map_with_slots(slots: u32) -> WritableMap {
 }
 
 fn open(map: &mut WritableMap, number: u64, options: &OpenOptions<'_>) -> (Handle, Leases) {
-    let opened =
-        map.transact(|transaction| transaction.open_session(id(number), options, NOW)).unwrap();
+    let opened = map.begin().open_session_and_commit(id(number), options, NOW).unwrap();
     (opened.handle, opened.leases)
 }
 
@@ -44,7 +43,7 @@ fn open_anonymous(map: &mut WritableMap, number: u64) -> (Handle, Leases) {
 }
 
 fn close(map: &mut WritableMap, handle: &Handle) {
-    map.transact(|transaction| transaction.close_by_handle(handle, NOW)).unwrap();
+    map.begin().close_by_handle_and_commit(handle, NOW).unwrap();
 }
 
 /// Runs a model in every interleaving with at most this many preemptions.

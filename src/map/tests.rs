@@ -83,9 +83,8 @@ fn a_record_of_an_uncommitted_lease_is_not_attributed_to_the_next_session() {
     record::write(writer.access(), writer.records(), pool, 0, 1, &ann);
     writer.rebuild();
     let session = "7".parse().unwrap();
-    let opened = map.transact(|transaction| {
-        transaction.open_session(session, &OpenOptions::default(), Tick::from_secs(1))
-    });
+    let opened =
+        map.begin().open_session_and_commit(session, &OpenOptions::default(), Tick::from_secs(1));
     assert_eq!(opened.unwrap().handle.generation, 1);
     assert_eq!(map.sessions().next().unwrap().user, None);
 }
@@ -97,17 +96,14 @@ fn a_damaged_queue_frees_no_leased_slot() {
     let [ann, bob, eve]: [SessionId; 3] = ["1", "2", "3"].map(|text| text.parse().unwrap());
     let (start, later) = (Tick::ZERO, Tick::from_secs(100));
     let options = OpenOptions::default();
-    let opened = map.transact(|transaction| {
-        let opened = transaction.open_session(ann, &options, start).unwrap();
-        transaction.open_session(bob, &options, start).unwrap();
-        transaction.close_session(bob, start).unwrap();
-        opened
-    });
+    let opened = map.begin().open_session_and_commit(ann, &options, start).unwrap();
+    map.begin().open_session_and_commit(bob, &options, start).unwrap();
+    map.begin().close_session_and_commit(bob, start).unwrap();
     // The cooling queue now contains the slot of ann instead of the slot of bob.
     let writer = map.writer();
     let table = writer.table_writer(0).unwrap();
     table.control[Queue::Cooling as usize].store_relaxed(writer.access(), join_halves(1, 1));
-    assert!(map.transact(|transaction| transaction.open_session(eve, &options, later)).is_err());
+    assert!(map.begin().open_session_and_commit(eve, &options, later).is_err());
     assert!(map.is_live(&opened.handle));
 
     struct IdleSystem;
@@ -122,7 +118,7 @@ fn a_damaged_queue_frees_no_leased_slot() {
     map.transact(|transaction| transaction.reap(later, u32::MAX, &mut IdleSystem));
     assert!(map.is_live(&opened.handle));
     map.writer().rebuild();
-    assert!(map.transact(|transaction| transaction.open_session(eve, &options, later)).is_ok());
+    assert!(map.begin().open_session_and_commit(eve, &options, later).is_ok());
 }
 
 proptest! {

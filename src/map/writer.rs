@@ -142,7 +142,8 @@ impl Map {
         options: &OpenOptions<'_>,
         now: Tick,
     ) -> Result<OpenedSession, OpenError> {
-        self.transact(|transaction| transaction.open_session(session, options, now))?
+        let mut locked = self.lock_for_writing()?;
+        locked.map.begin().open_session_and_commit(session, options, now)
     }
 
     /// Closes the session of a handle and releases all its leases.
@@ -151,7 +152,8 @@ impl Map {
     /// Fails if the handle is stale or belongs to another boot, or the map cannot be used.
     #[inline(always)]
     pub fn close_by_handle(&self, handle: &Handle, now: Tick) -> Result<ClosedSession, CloseError> {
-        self.transact(|transaction| transaction.close_by_handle(handle, now))?
+        let mut locked = self.lock_for_writing()?;
+        locked.map.begin().close_by_handle_and_commit(handle, now)
     }
 
     /// Closes a session and releases all its leases.
@@ -164,7 +166,8 @@ impl Map {
         session: SessionId,
         now: Tick,
     ) -> Result<ClosedSession, CloseError> {
-        self.transact(|transaction| transaction.close_session(session, now))?
+        let mut locked = self.lock_for_writing()?;
+        locked.map.begin().close_session_and_commit(session, now)
     }
 
     /// Returns the pool that the rules of the farm select for a session of this user that starts

@@ -12,12 +12,13 @@ use crate::map::format::index::HomeBucket;
 use crate::map::format::slot::RETIRED;
 use crate::map::types::error::CloseError;
 use crate::map::types::event::EventKind;
-use crate::map::types::leases::Leases;
+use crate::map::types::leases::{Leases, PackedLease};
 use crate::map::types::outcome::ClosedSession;
 use crate::map::types::plan::OpenOptions;
 use crate::session::{Handle, SessionId};
 
 /// A lease of a session, with the home bucket of the session in the index of the pool.
+#[derive(Clone, Copy)]
 struct HeldLease<'a> {
     pool: u16,
     table: TableWriter<'a>,
@@ -27,60 +28,74 @@ struct HeldLease<'a> {
 }
 
 impl<'t> Transaction<'t> {
-    /// Closes the session of a handle.
+    /// Closes the session of a handle and commits the transaction.
     #[inline(always)]
-    pub(crate) fn close_by_handle(
-        &self,
+    pub(crate) fn close_by_handle_and_commit(
+        self,
         handle: &Handle,
         now: Tick,
     ) -> Result<ClosedSession, CloseError> {
         match self.close_by_handle_fast_path(handle, now) {
-            Some(closed) => Ok(closed),
-            None => self.close_by_handle_slow_path(handle, now),
+            Some(closed) => {
+                self.commit();
+                Ok(closed)
+            }
+            None => self.close_by_handle_slow_path_and_commit(handle, now),
         }
     }
 
-    /// Closes a session.
+    /// Closes a session and commits the transaction.
     #[inline(always)]
-    pub(crate) fn close_session(
-        &self,
+    pub(crate) fn close_session_and_commit(
+        self,
         session: SessionId,
         now: Tick,
     ) -> Result<ClosedSession, CloseError> {
         match self.close_session_fast_path(session, now) {
-            Some(closed) => Ok(closed),
-            None => self.close_session_slow_path(session, now),
+            Some(closed) => {
+                self.commit();
+                Ok(closed)
+            }
+            None => self.close_session_slow_path_and_commit(session, now),
         }
     }
 
     #[inline(never)]
-    fn close_by_handle_slow_path(
-        &self,
+    fn close_by_handle_slow_path_and_commit(
+        self,
         handle: &Handle,
         now: Tick,
     ) -> Result<ClosedSession, CloseError> {
         let Handle { session, pool, slot, generation, boot } = *handle;
-        if boot != self.layout().boot {
-            return Err(CloseError::Foreign);
-        }
-        let Some(table) = self.table_writer(pool).filter(|table| table.is_lease_of(handle)) else {
-            return Err(CloseError::Stale(session));
+        let table = self.table_writer(pool).filter(|table| table.is_lease_of(handle));
+        let (Some(table), true) = (table, boot == self.layout().boot) else {
+            let is_foreign = boot != self.layout().boot;
+            self.commit();
+            return Err(if is_foreign { CloseError::Foreign } else { CloseError::Stale(session) });
         };
         let home = table.home_bucket(session.raw());
         let anchor = HeldLease { pool, table, home, slot, generation };
-        Ok(self.release_session(session, &anchor, now))
+        let leases = self.release_session(session, anchor, now);
+        self.commit();
+        Ok(ClosedSession { leases })
     }
 
     #[inline(never)]
-    fn close_session_slow_path(
-        &self,
+    fn close_session_slow_path_and_commit(
+        self,
         session: SessionId,
         now: Tick,
     ) -> Result<ClosedSession, CloseError> {
-        match self.held_leases(session).next() {
-            Some(anchor) => Ok(self.release_session(session, &anchor, now)),
-            None => Err(CloseError::NotOpen(session)),
-        }
+        let leases = self.close_session(session, now);
+        self.commit();
+        leases.map(|leases| ClosedSession { leases }).ok_or(CloseError::NotOpen(session))
+    }
+
+    /// Closes a session. Returns the released leases; `None` if the session is not open.
+    #[inline(always)]
+    pub(crate) fn close_session(&self, session: SessionId, now: Tick) -> Option<Leases> {
+        let anchor = self.held_leases(session).next()?;
+        Some(self.release_session(session, anchor, now))
     }
 
     /// Finds the leases of a session, in the order of the pools.
@@ -98,52 +113,44 @@ impl<'t> Transaction<'t> {
 
     /// Releases all leases of a session, the anchor last.
     #[inline(always)]
-    fn release_session(
-        &self,
-        session: SessionId,
-        anchor: &HeldLease<'_>,
-        now: Tick,
-    ) -> ClosedSession {
-        let mut leases = Leases::default();
-        if self.layout().pools().len() > 1 {
-            leases = self.release_others(session, anchor.pool, now);
-        }
-        self.release_lease(&mut leases, session, anchor, now);
-        if leases.packed().len() > 1 {
-            leases = leases.sorted();
-        }
+    fn release_session(&self, session: SessionId, anchor: HeldLease<'_>, now: Tick) -> Leases {
+        let leases = if self.layout().pools().len() == 1 {
+            let lease = self.release_lease(&anchor, now);
+            lease.map_or_else(Leases::default, |lease| Leases::single(session, lease))
+        } else {
+            self.release_in_pools(session, anchor, now)
+        };
         let options = OpenOptions::default();
         self.record_event(EventKind::Released, session, &leases, &options, now);
         self.store_header(OPEN_SESSIONS, self.header(OPEN_SESSIONS).saturating_sub(1));
-        ClosedSession { leases }
-    }
-
-    /// Releases the leases of a session in all pools except `anchor_pool`. Begins with the last
-    /// pool.
-    #[inline(never)]
-    fn release_others(&self, session: SessionId, anchor_pool: u16, now: Tick) -> Leases {
-        let mut leases = Leases::default();
-        for lease in self.held_leases(session).rev().filter(|lease| lease.pool != anchor_pool) {
-            self.release_lease(&mut leases, session, &lease, now);
-        }
         leases
     }
 
+    /// Releases all leases of a session in a map with several pools: the last pool first, the
+    /// anchor last.
+    #[inline(never)]
+    fn release_in_pools(&self, session: SessionId, anchor: HeldLease<'_>, now: Tick) -> Leases {
+        let mut leases = Leases::default();
+        let others = self.held_leases(session).rev().filter(|lease| lease.pool != anchor.pool);
+        for lease in others.filter_map(|lease| self.release_lease(&lease, now)) {
+            leases.push(session, lease);
+        }
+        if let Some(lease) = self.release_lease(&anchor, now) {
+            leases.push(session, lease);
+        }
+        leases.sorted()
+    }
+
+    /// Releases one lease and returns it.
     #[inline(always)]
-    fn release_lease(
-        &self,
-        leases: &mut Leases,
-        session: SessionId,
-        lease: &HeldLease<'_>,
-        now: Tick,
-    ) {
-        let HeldLease { pool, table, home, slot, generation } = lease;
+    fn release_lease(&self, lease: &HeldLease<'_>, now: Tick) -> Option<PackedLease> {
+        let HeldLease { pool, table, home, slot, generation } = *lease;
         let layout = self.layout();
-        table.release(home, *slot, layout.cools_down, self.new_stamp(now));
-        if table.meta(*slot).has_any(RETIRED) {
-            self.hand_over(*pool, table, *slot);
+        table.release(&home, slot, layout.cools_down, self.new_stamp(now));
+        if table.meta(slot).has_any(RETIRED) {
+            self.hand_over(pool, table, slot);
         }
         table.update_low_water(&layout.settings);
-        self.push_lease(leases, session, *pool, table, *slot, *generation);
+        self.packed_lease(pool, &table, slot, generation)
     }
 }

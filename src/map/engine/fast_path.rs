@@ -97,6 +97,9 @@ impl<'t> Transaction<'t> {
     ) -> Option<ClosedSession> {
         let single = self.single_pool()?;
         let Handle { session, pool, slot, generation, boot } = *handle;
+        if !single.table.meta(slot).is_anonymous() {
+            return None;
+        }
         let is_held = boot == self.layout().boot && pool == 0 && single.table.is_lease_of(handle);
         if !is_held {
             return None;

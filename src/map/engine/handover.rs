@@ -18,7 +18,7 @@ impl MapWriter<'_> {
     /// a slot.
     #[cold]
     #[inline(never)]
-    pub(crate) fn hand_over(&self, old_pool: u16, old: &TableWriter<'_>, old_slot: u32) {
+    pub(crate) fn hand_over(&self, old_pool: u16, old: TableWriter<'_>, old_slot: u32) {
         if old.pool.loopback {
             return;
         }
@@ -31,9 +31,9 @@ impl MapWriter<'_> {
             });
         if let Some((new, new_slot)) = successor {
             new.dequeue(new_slot);
-            copy_state((&new, new_slot), (old, old_slot), old.meta(old_slot));
+            copy_state((&new, new_slot), (&old, old_slot), old.meta(old_slot));
             new.enqueue(new_slot);
-            dequeue_and_blank(old, old_slot);
+            dequeue_and_blank(&old, old_slot);
         }
     }
 
@@ -48,7 +48,7 @@ impl MapWriter<'_> {
                 meta.has_any(RETIRED) && !owner.is_session() && !is_blank(owner, meta)
             };
             for slot in (0..table.pool.slots).filter(has_unmoved_state) {
-                self.hand_over(number, &table, slot);
+                self.hand_over(number, table, slot);
                 if !self.is_state_slot(number, &table, slot) {
                     dequeue_and_blank(&table, slot);
                 }

@@ -14,7 +14,7 @@ use crate::map::types::leases::{Leases, PackedLease};
 use crate::map::types::status::SessionRow;
 use crate::pool::Pool;
 use crate::raw::word::Word;
-use crate::session::{Handle, Lease, SessionId};
+use crate::session::{Handle, SessionId};
 
 /// The files of a map and their layout. No method writes to the files.
 #[derive(Debug)]
@@ -132,10 +132,23 @@ impl MapImage {
         slot: u32,
         generation: u32,
     ) {
-        if let Some(address_bits) = table.pool.address_bits(self.words(), slot) {
-            let (pool, ipv4) = (pool.into(), table.pool.ipv4.into());
-            leases.push(session, PackedLease { address_bits, slot, generation, pool, ipv4 });
+        if let Some(lease) = self.packed_lease(pool, table, slot, generation) {
+            leases.push(session, lease);
         }
+    }
+
+    /// Returns a lease of a slot without its session.
+    #[inline(always)]
+    pub(crate) fn packed_lease(
+        &self,
+        pool: u16,
+        table: &Table<'_>,
+        slot: u32,
+        generation: u32,
+    ) -> Option<PackedLease> {
+        let address_bits = table.pool.address_bits(self.words(), slot)?;
+        let (pool, ipv4) = (pool.into(), table.pool.ipv4.into());
+        Some(PackedLease { address_bits, slot, generation, pool, ipv4 })
     }
 
     /// Returns whether the session still holds the lease of this handle. Does not compare the boot.
@@ -147,8 +160,9 @@ impl MapImage {
     /// Returns the handle of a session with these leases.
     #[inline(always)]
     pub(crate) fn handle(&self, leases: &Leases) -> Option<Handle> {
-        let Lease { session, pool, slot, generation, .. } = leases.anchor()?;
-        Some(Handle { session, pool, slot, generation, boot: self.layout.boot })
+        let (session, anchor) = (leases.session()?, leases.packed().first()?);
+        let PackedLease { pool, slot, generation, .. } = *anchor;
+        Some(Handle { session, pool: pool as u16, slot, generation, boot: self.layout.boot })
     }
 
     /// Returns whether the lease of a session in this pool is the anchor of the session, its first

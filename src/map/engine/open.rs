@@ -36,34 +36,47 @@ struct Opening<'a> {
 }
 
 impl Transaction<'_> {
-    /// Opens a session, or adds the leases that an open session lacks.
+    /// Opens a session and commits the transaction.
     #[inline(always)]
-    pub(crate) fn open_session(
-        &self,
+    pub(crate) fn open_session_and_commit(
+        self,
         session: SessionId,
         options: &OpenOptions<'_>,
         now: Tick,
     ) -> Result<OpenedSession, OpenError> {
         match self.open_fast_path(session, options, now) {
-            Some(opened) => Ok(opened),
-            None => self.open_slow_path(session, options, now),
+            Some(opened) => {
+                self.commit();
+                Ok(opened)
+            }
+            None => self.open_slow_path_and_commit(session, options, now),
         }
     }
 
+    /// Opens a session, or adds the leases that an open session lacks, and commits the transaction.
+    ///
+    /// The transaction ends before the result is assembled, so the result is not copied afterwards.
     #[inline(never)]
-    fn open_slow_path(
-        &self,
+    fn open_slow_path_and_commit(
+        self,
         session: SessionId,
         options: &OpenOptions<'_>,
         now: Tick,
     ) -> Result<OpenedSession, OpenError> {
         let user_tag = options.user.map_or(0, user_tag);
+        let admission = match self.admit(session, options, user_tag, now) {
+            Ok(admission) => admission,
+            Err(error) => {
+                self.commit();
+                return Err(error);
+            }
+        };
         let mut opening = Opening {
             session,
             options,
             user_tag,
             now,
-            admission: self.admit(session, options, user_tag, now)?,
+            admission,
             leases: Leases::default(),
             already_open: false,
             shortage: None,
@@ -80,12 +93,14 @@ impl Transaction<'_> {
         if shortage.is_some() {
             self.record_event(EventKind::Exhausted, session, &leases, options, now);
         }
-        let Some(handle) = self.handle(&leases) else {
-            return Err(shortage.unwrap_or(Shortage::Exhausted).into());
-        };
-        if !already_open {
+        let handle = self.handle(&leases);
+        if handle.is_some() && !already_open {
             self.store_header(OPEN_SESSIONS, self.header(OPEN_SESSIONS).saturating_add(1));
         }
+        self.commit();
+        let Some(handle) = handle else {
+            return Err(shortage.unwrap_or(Shortage::Exhausted).into());
+        };
         // If the session was not open before, all its leases are new, and `OpenedSession` ignores
         // these bits.
         let added = if already_open { added } else { 0 };
@@ -107,7 +122,9 @@ impl Transaction<'_> {
     fn open_in_pool(&self, opening: &mut Opening<'_>, number: u16, table: &TableWriter<'_>) {
         let Opening { session, options, user_tag, now, .. } = *opening;
         let home = table.home_bucket(session.raw());
-        if let Some((slot, generation)) = table.lease_in(&home, session.raw()) {
+        if !table.is_absent(&home)
+            && let Some((slot, generation)) = table.lease_in(&home, session.raw())
+        {
             self.push_lease(&mut opening.leases, session, number, table, slot, generation);
             opening.already_open = true;
             return;

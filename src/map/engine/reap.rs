@@ -153,7 +153,7 @@ impl Transaction<'_> {
                 }
                 remaining -= 1;
                 if self.update_leader(&lease, &leader, now, probe)
-                    && self.close_session(session, now).is_ok()
+                    && self.close_session(session, now).is_some()
                 {
                     report.closed.push(session);
                 }

@@ -12,6 +12,7 @@ use super::writer::{MapWriter, WritableMap};
 use crate::map::format::header::BUSY;
 
 /// The right to change a map that is consistent and marked as busy.
+#[must_use = "a transaction that is not committed makes the next one recover the map"]
 pub(crate) struct Transaction<'a> {
     writer: MapWriter<'a>,
 }
@@ -25,10 +26,19 @@ impl<'a> Deref for Transaction<'a> {
     }
 }
 
-impl WritableMap {
-    /// Runs `body` as a transaction, after a recovery if the last writer died in its transaction.
+impl Transaction<'_> {
+    /// Ends the transaction. A transaction that is dropped instead leaves the mark, so the next one
+    /// recovers the map.
     #[inline(always)]
-    pub(crate) fn transact<T>(&mut self, body: impl FnOnce(&Transaction<'_>) -> T) -> T {
+    pub(crate) fn commit(self) {
+        self.store_header(BUSY, 0);
+    }
+}
+
+impl WritableMap {
+    /// Begins a transaction, after a recovery if the last writer died in its transaction.
+    #[inline(always)]
+    pub(crate) fn begin(&mut self) -> Transaction<'_> {
         let writer = self.writer();
         writer.recover_if_needed();
         writer.store_header(BUSY, 1);
@@ -36,10 +46,15 @@ impl WritableMap {
         // is not needed: if a process is killed between two instructions, all stores before that
         // point still reach the memory.
         compiler_fence(Ordering::SeqCst);
-        let transaction = Transaction { writer };
+        Transaction { writer }
+    }
+
+    /// Runs `body` as a transaction. If `body` panics, the transaction is not committed.
+    #[inline(always)]
+    pub(crate) fn transact<T>(&mut self, body: impl FnOnce(&Transaction<'_>) -> T) -> T {
+        let transaction = self.begin();
         let result = body(&transaction);
-        // Not reached if `body` panics.
-        transaction.store_header(BUSY, 0);
+        transaction.commit();
         result
     }
 }

@@ -100,9 +100,7 @@ mod tests {
         let mut old = replace_files(directory.path(), &plan("default"), 7, None).unwrap();
         let ann = OpenOptions { user: Some("ann"), ..OpenOptions::default() };
         let session = "1".parse().unwrap();
-        old.transact(|transaction| {
-            transaction.open_session(session, &ann, Tick::from_secs(100)).unwrap();
-        });
+        old.begin().open_session_and_commit(session, &ann, Tick::from_secs(100)).unwrap();
         replace_files(directory.path(), &plan("office"), 7, Some(&mut old)).unwrap()
     }
 
@@ -135,7 +133,7 @@ mod tests {
             let eve = OpenOptions { user: Some("eve"), ..OpenOptions::default() };
             let mut open_at = |second| {
                 let now = Tick::from_secs(second);
-                map.transact(|transaction| transaction.open_session(session, &eve, now))
+                map.begin().open_session_and_commit(session, &eve, now)
             };
             assert!(open_at(159).is_err());
             assert_eq!(open_at(160).unwrap().handle.pool, 1);

@@ -64,12 +64,6 @@ impl Leases {
         self.leases.get(..self.count).unwrap_or_default()
     }
 
-    /// Returns the first lease. The handle of the session names this lease.
-    #[inline]
-    pub(crate) fn anchor(&self) -> Option<Lease> {
-        self.iter().next()
-    }
-
     /// Returns the lease in this pool.
     #[inline]
     pub(crate) fn in_pool(&self, pool: u16) -> Option<Lease> {
