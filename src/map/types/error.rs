@@ -4,9 +4,8 @@ use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use super::plan::{MAX_POOL_NAME, MAX_POOLS};
 use crate::Tick;
-use crate::map::format::layout::MAX_POOLS;
-use crate::map::format::pool::MAX_POOL_NAME;
 use crate::session::SessionId;
 
 /// The reason why a pool has no address for a session.
