@@ -39,15 +39,15 @@ pub use engine::files::{JOURNAL_FILE, LOCK_FILE, MAP_FILE, SESSIONS_FILE};
 pub use engine::reap::{LEADER_GRACE, Probe, ReapReport};
 pub use exclusive::ExclusiveWriter;
 pub use format::journal::CAPACITY as JOURNAL_CAPACITY;
-pub use format::layout::MAX_POOLS;
-pub use format::pool::MAX_POOL_NAME;
 pub use journal::Journal;
 pub use reader::Reader;
 pub use types::error::{ChangeError, CloseError, MapError, OpenError, PlanError, Shortage};
 pub use types::event::{Event, EventKind, RecentEvents};
 pub use types::leases::{LeaseIter, Leases, MAX_LEASES};
 pub use types::outcome::{AdminChange, ClosedSession, OpenedSession};
-pub use types::plan::{AllocationTime, ExhaustionPolicy, Leader, OpenOptions, Plan, Settings};
+pub use types::plan::{
+    AllocationTime, ExhaustionPolicy, Leader, MAX_POOL_NAME, MAX_POOLS, OpenOptions, Plan, Settings,
+};
 pub use types::status::{PoolStatus, SessionRow, SlotRow, SlotState};
 #[cfg(not(loom))]
 pub use versions::VersionChain;

@@ -21,11 +21,8 @@ use super::pool::{BLOCK_WORDS, ENTRY_WORDS, PlannedPool, PoolLayout, table_words
 use super::record::RECORD_WORDS;
 use super::settings;
 use super::words::{load, store, store_bytes};
-use crate::map::types::plan::Settings;
+use crate::map::types::plan::{MAX_POOLS, Settings};
 use crate::raw::word::{Word, WriteAccess};
-
-/// Maximum number of pools of a map.
-pub const MAX_POOLS: usize = 16;
 
 /// The lower bytes of the magic number, without the version.
 const MAGIC_WITHOUT_VERSION: u64 = 0x0000_ffff_ffff_ffff;

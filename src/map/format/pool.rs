@@ -7,6 +7,7 @@ use super::header::{FIXED_WORDS, fits};
 use super::index::{BUCKET_WORDS, SLOTS_PER_BUCKET};
 use super::slot::SLOT_WORDS;
 use super::words::{load, load_bytes, store, store_bytes};
+use crate::map::types::plan::MAX_POOL_NAME;
 use crate::pool::{MAX_SLOTS, Pool, PoolKind, SlotBlocks};
 use crate::range::{Range, bits};
 use crate::raw::sections::Sections;
@@ -20,8 +21,7 @@ pub(crate) const BLOCK_WORDS: usize = 5;
 /// The number of words of the name in a directory entry.
 const NAME_WORDS: usize = 8;
 const NAME_BYTES: usize = NAME_WORDS * 8;
-/// Maximum length of the name of a pool, in bytes.
-pub const MAX_POOL_NAME: usize = NAME_BYTES - 1;
+const _: () = assert!(MAX_POOL_NAME < NAME_BYTES, "a NUL ends the name");
 
 // Offsets in a directory entry. The name is first.
 const TRAITS: usize = 8;

@@ -10,10 +10,10 @@ use crate::Tick;
 use crate::map::engine::image::MapImage;
 use crate::map::engine::table::Table;
 use crate::map::format::header::LAST_STAMP;
-use crate::map::format::layout::MAX_POOLS;
 use crate::map::format::pool::PlannedPool;
 use crate::map::format::slot::{Owner, stamp_time};
 use crate::map::types::error::{MapError, PlanError};
+use crate::map::types::plan::MAX_POOLS;
 use crate::map::types::plan::Plan;
 use crate::pool::{DEFAULT_POOL, Pool, PoolKind};
 

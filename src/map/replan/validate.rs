@@ -2,10 +2,9 @@
 
 use super::merge::is_same_pool;
 use super::overlap::find_overlaps;
-use crate::map::format::layout::MAX_POOLS;
-use crate::map::format::pool::MAX_POOL_NAME;
 use crate::map::types::error::PlanError;
 use crate::map::types::plan::Plan;
+use crate::map::types::plan::{MAX_POOL_NAME, MAX_POOLS};
 use crate::pool::PoolKind;
 
 /// Returns an error if no map can be built from this plan.

@@ -5,8 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use crate::Tick;
-use crate::map::format::layout::MAX_POOLS;
-use crate::map::format::pool::MAX_POOL_NAME;
+use crate::map::types::plan::{MAX_POOL_NAME, MAX_POOLS};
 use crate::session::SessionId;
 
 /// The reason why a pool has no address for a session.

@@ -6,6 +6,11 @@ pub use crate::leader::Leader;
 use crate::policy::Policy;
 use crate::pool::{Pool, Reservation};
 
+/// Maximum number of pools of a map.
+pub const MAX_POOLS: usize = 16;
+/// Maximum length of the name of a pool, in bytes.
+pub const MAX_POOL_NAME: usize = 63;
+
 /// The plan from which a map is built. `Farm::plan` returns the plan of a server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
