@@ -20,7 +20,7 @@ pub enum vipool_found_by {
     VIPOOL_FOUND_BY_AUDIT_SESSION = 1,
     /// Linux: the control group of a logind session scope.
     VIPOOL_FOUND_BY_SESSION_SCOPE = 2,
-    /// Linux: the service manager of a user who has one session.
+    /// Linux: the user manager (systemd --user) of a user with exactly one session.
     VIPOOL_FOUND_BY_USER_MANAGER = 3,
     /// Windows: the terminal services session.
     VIPOOL_FOUND_BY_WINDOWS_SESSION = 4,

@@ -40,7 +40,7 @@ fn drained_addresses_are_not_allocated() {
     assert_eq!(private_map.json_output(&["status", "--private"])["draining"], true);
     let refused = private_map.output(&["session", "open", "3", "--private"]);
     assert_eq!(refused.status.code(), Some(75));
-    assert!(text(&refused.stderr).contains("draining"), "{refused:?}");
+    assert!(text(&refused.stderr).contains("the pool is drained"), "{refused:?}");
     private_map.output(&["undrain", "--all", "--private"]);
     open_and_get_address(&private_map, "3");
 
