@@ -3732,7 +3732,7 @@ enum vipool_found_by
      */
     VIPOOL_FOUND_BY_SESSION_SCOPE = 2,
     /**
-     * Linux: the service manager of a user who has one session.
+     * Linux: the user manager (systemd --user) of a user with exactly one session.
      */
     VIPOOL_FOUND_BY_USER_MANAGER = 3,
     /**
