@@ -16,7 +16,7 @@ pub const MAX_POOL_NAME: usize = 63;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Plan {
-    /// The pools, at most [`MAX_POOLS`](crate::map::MAX_POOLS). Two pools must not have an address
+    /// The pools, at most [`MAX_POOLS`]. Two pools must not have an address
     /// in common.
     ///
     /// The number of a pool is its index in this list. If the map replaces another map, the pools
