@@ -38,9 +38,9 @@ fn run_guarded(
         // SAFETY: libpam called an entry point with this handle, and that call has not returned.
         let transaction = unsafe { Transaction::new(pamh) };
         let count = if argv.is_null() { 0 } else { usize::try_from(argc).unwrap_or(0) };
-        let arguments = (0..count).map(|i| {
+        let arguments = (0..count).map(|index| {
             // SAFETY: libpam passes argc strings that end in NUL (see pam_sm_open_session(3)).
-            unsafe { CStr::from_ptr(*argv.add(i)) }
+            unsafe { CStr::from_ptr(*argv.add(index)) }
         });
         let settings =
             Settings::read(arguments, |message| transaction.log(libc::LOG_WARNING, message));

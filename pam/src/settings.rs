@@ -161,7 +161,7 @@ mod tests {
         {
             assert!(!settings.applies_to(uid, Some(service)), "{uid} {service}");
         }
-        let all = Settings { min_uid: 0, ..settings };
-        assert!(all.applies_to(0, Some("sshd")));
+        let every_user = Settings { min_uid: 0, ..settings };
+        assert!(every_user.applies_to(0, Some("sshd")));
     }
 }

@@ -80,9 +80,9 @@ impl Transaction {
     /// Wraps a handle of libpam.
     ///
     /// # Safety
-    /// `raw` is the handle that libpam called an entry point with, and that call has not returned.
-    pub unsafe fn new(raw: *mut PamHandle) -> Self {
-        Self(raw)
+    /// `handle` is the handle that libpam called an entry point with, and that call has not returned.
+    pub unsafe fn new(handle: *mut PamHandle) -> Self {
+        Self(handle)
     }
 
     /// Returns an item of the transaction, or `None` if it is not set or empty.
@@ -169,7 +169,9 @@ impl Transaction {
         }
         // SAFETY: this item is NULL or a `pam_conv` that lives as long as the transaction.
         let conversation = unsafe { value.cast::<Conversation>().as_ref() };
-        let Some((converse, data)) = conversation.and_then(|c| Some((c.converse?, c.data))) else {
+        let Some((converse, data)) =
+            conversation.and_then(|conversation| Some((conversation.converse?, conversation.data)))
+        else {
             return;
         };
         let text = escape_control_characters(text);
@@ -202,6 +204,12 @@ unsafe extern "C" fn drop_box<T>(_: *mut PamHandle, data: *mut c_void, _: c_int)
 
 /// Converts a text to a C string and escapes its control characters.
 pub fn escape_control_characters(text: &str) -> CString {
-    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
+    let escape = |character: char| {
+        if character.is_control() {
+            character.escape_default().to_string()
+        } else {
+            character.into()
+        }
+    };
     CString::new(text.chars().map(escape).collect::<String>()).expect("NUL is a control character")
 }

@@ -58,16 +58,16 @@ two_servers() {
   ip link add port-ts1b type veth peer name eth1 netns ts1
   ip link set port-ts1b master br0 up
   ip -n ts1 link set eth1 up
-  local before="$(source_to ts1 10.77.0.50) $(source_to ts1 192.0.2.1) $(source_to ts1 fd77::50)"
+  local sources_before="$(source_to ts1 10.77.0.50) $(source_to ts1 192.0.2.1) $(source_to ts1 fd77::50)"
   in_host ts1 sh -c 'echo 80 > /proc/sys/net/ipv4/ip_local_reserved_ports'
-  vipool_up ts1 2> /run/err & local first=$!
+  vipool_up ts1 2> /run/err & local first_pid=$!
   vipool_up ts2
-  wait $first
+  wait $first_pid
   grep 'cannot lease 10.77.1.30: .* uses it on the network' /run/err || fail "$(cat /run/err)"
   assert_equal "$(count_assigned_addresses ts1)" $((255 + 16))
   assert_equal "$(count_assigned_addresses ts2)" 256
   assert_equal "$(reserved_ports ts1)" 80,4711
-  assert_equal "$(source_to ts1 10.77.0.50) $(source_to ts1 192.0.2.1) $(source_to ts1 fd77::50)" "$before"
+  assert_equal "$(source_to ts1 10.77.0.50) $(source_to ts1 192.0.2.1) $(source_to ts1 fd77::50)" "$sources_before"
   check_status ts1 'assert s["pools"][0]["addresses"] == 255, s'
   # Test ARP, neighbour discovery and delivery from another host, and an explicit bind.
   for address in 10.77.1.0 10.77.1.255 fd77::1:3; do
@@ -143,7 +143,7 @@ import ctypes, os
 pam = ctypes.CDLL("libpam.so.0")
 CONV = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 class Conv(ctypes.Structure): _fields_ = [("conv", CONV), ("data", ctypes.c_void_p)]
-conv = Conv(CONV(lambda *a: 19), None)
+conv = Conv(CONV(lambda *arguments: 19), None)
 print("ready", flush=True)
 while True:
     pamh = ctypes.c_void_p()
@@ -162,13 +162,13 @@ for i in range(int(sys.argv[1])):
     for child in children: child.wait()
 END
   check_status ts1 '
-held = [a for r in s["sessions"] for a in r["virtual_ip"]]
-assert len(held) == len(set(held)), held
+leased = [a for r in s["sessions"] for a in r["virtual_ip"]]
+assert len(leased) == len(set(leased)), leased
 for p in s["pools"]:
     assert p["used"] + p["free"] + p["cooling"] + p["lingering"] == p["addresses"], p
 used = sum(p["used"] for p in s["pools"] if p["kind"] == "virtual-ip")
-assert used == len(held), (used, held)
-print(len(held), "addresses are leased to killed logons")'
+assert used == len(leased), (used, leased)
+print(len(leased), "addresses are leased to killed logons")'
   # Sessions with a running leader stay open.
   in_host ts1 "$VIPOOL" session open 7 --user bob --map /run/ts1
   for i in 1 2; do in_host ts1 "$VIPOOL" gc --map /run/ts1; sleep 11; done
@@ -209,8 +209,8 @@ END
   assert_equal "$(grep '^10\.77\.1\.' /run/seen | sort -u | wc -l)" $LOGONS
   check_status ts1 "
 seen = {l.strip() for l in open('/run/seen') if l.startswith('10.')}
-held = {r['virtual_ip'][0] for r in s['sessions']}
-assert seen == held, (seen ^ held)
+leased = {r['virtual_ip'][0] for r in s['sessions']}
+assert seen == leased, (seen ^ leased)
 assert {r['client'] for r in s['sessions']} == {'10.77.0.50'}"
   touch /run/enough
   wait $collector

@@ -43,11 +43,11 @@ import ctypes, os, sys
 pam = ctypes.CDLL("libpam.so.0")
 CONV = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 class Conv(ctypes.Structure): _fields_ = [("conv", CONV), ("data", ctypes.c_void_p)]
-conv = Conv(CONV(lambda *a: 19), None)
+conv = Conv(CONV(lambda *arguments: 19), None)
 pamh = ctypes.c_void_p()
 pam.pam_getenv.restype = ctypes.c_char_p
-before = dict(os.environ)
-fds = sorted(os.listdir("/proc/self/fd"))
+environment_before = dict(os.environ)
+fds_before = sorted(os.listdir("/proc/self/fd"))
 assert pam.pam_start(b"logon", b"bob", ctypes.byref(conv), ctypes.byref(pamh)) == 0
 pam.pam_putenv(pamh, b"LD_PRELOAD=/x.so")
 assert pam.pam_open_session(pamh, 0) == 0
@@ -62,8 +62,8 @@ assert pam.pam_close_session(pamh, 0) == 0
 assert pam.pam_close_session(pamh, 0) == 0
 pam.pam_end(pamh, 0)
 # The environment, descriptors and threads of the process are unchanged. The module stays loaded.
-assert dict(os.environ) == before
-assert sorted(os.listdir("/proc/self/fd")) == fds
+assert dict(os.environ) == environment_before
+assert sorted(os.listdir("/proc/self/fd")) == fds_before
 assert len(os.listdir("/proc/self/task")) == 1
 assert "pam_vipool" in open("/proc/self/maps").read()
 END
@@ -129,12 +129,12 @@ faults_never_block_logons() {
 import fcntl, struct, time
 f = open("/run/vipool/lock", "r+")
 fcntl.fcntl(f, 37, struct.pack("hhqqi", fcntl.F_WRLCK, 0, 0, 0, 0)) # F_OFD_SETLK
-open("/run/held", "w")
+open("/run/locked", "w")
 time.sleep(600)' &
-  holder=$!
-  until [ -e /run/held ]; do sleep 0.1; done
+  lock_owner=$!
+  until [ -e /run/locked ]; do sleep 0.1; done
   timeout 60 pamtester logon alice open_session close_session
-  kill $holder
+  kill $lock_owner
   pamtester logon alice open_session
   assert_equal "$(count_leased)" 1
 }
@@ -184,11 +184,11 @@ import ctypes, os, random
 pam = ctypes.CDLL("libpam.so.0")
 CONV = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 class Conv(ctypes.Structure): _fields_ = [("conv", CONV), ("data", ctypes.c_void_p)]
-conv = Conv(CONV(lambda *a: 19), None)
+conv = Conv(CONV(lambda *arguments: 19), None)
 seed = int(os.environ.get("VIPOOL_SEED", random.randrange(1 << 32)))
 print("seed", seed)
 random.seed(seed)
-def text(n): return bytes(random.choice(range(1, 256)) for _ in range(n))
+def random_bytes(length): return bytes(random.choice(range(1, 256)) for _ in range(length))
 users = [b"alice", b"bob", b"al\xffce", b"../../x", b"%s%n%n", b"a" * 5000, b"\n\x1b]0;x\x07", b""]
 hosts = [b"192.0.2.7", b"fe80::1%eth0", b"%n%s", b"x" * 70000, b"\xff\xfe", b"", b"1.2.3.4\n5.6.7.8"]
 os.makedirs("/run/x", exist_ok=True)
@@ -203,12 +203,12 @@ def logon(service, user, host, session, preload):
     pam.pam_end(pamh, 0)
     return statuses
 for i in range(400):
-    user = random.choice(users) if i % 2 else text(random.randrange(80))
-    host = random.choice(hosts) if i % 3 else text(random.randrange(300))
-    args = user, host, text(random.randrange(40)), text(random.randrange(40))
+    user = random.choice(users) if i % 2 else random_bytes(random.randrange(80))
+    host = random.choice(hosts) if i % 3 else random_bytes(random.randrange(300))
+    arguments = user, host, random_bytes(random.randrange(40)), random_bytes(random.randrange(40))
     # libpam itself may fail, for example on the audit record of a very long host name.
-    without, with_module = logon(b"plain", *args), logon(b"logon", *args)
-    assert without == with_module, (i, without, with_module, user[:50], host[:50])
+    result_without_module, result_with_module = logon(b"plain", *arguments), logon(b"logon", *arguments)
+    assert result_without_module == result_with_module, (i, result_without_module, result_with_module, user[:50], host[:50])
 END
   assert_equal "$(count_leased)" 0
 }

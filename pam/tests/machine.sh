@@ -19,7 +19,7 @@ add_test_users() {
   done
 }
 
-if [ "${FILES-own}" = own ]; then
+if [ "${FILES-private}" = private ]; then
   mount -t tmpfs tmpfs /run
   mkdir /run/sshd /run/db /run/pam.d
   for file in passwd shadow group; do cp /etc/$file /run/db/$file; done
@@ -59,7 +59,7 @@ END
 
 # ssh_to ADDRESS USER COMMAND...: runs a command by ssh.
 ssh_to() {
-  local to=$1 user=$2; shift 2
+  local address=$1 user=$2; shift 2
   ssh -F none -p 2222 -i /run/ssh/id -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
-    -o LogLevel=ERROR -o ConnectTimeout=60 "$user@$to" "$@"
+    -o LogLevel=ERROR -o ConnectTimeout=60 "$user@$address" "$@"
 }

@@ -5,16 +5,16 @@ FILES=machine source "$(dirname "$0")/machine.sh"
 
 # boot NAME: boots systemd, waits until the scenario ends, and checks its exit status.
 boot() {
-  local here=$(dirname "$0") over=/run/vipool-over
+  local script_directory=$(dirname "$0") overlay=/run/vipool-overlay
   mount -t tmpfs tmpfs /run
-  mkdir -p $over
-  mount -t tmpfs tmpfs $over
-  mkdir $over/{upper,work,root}
-  mount -t overlay overlay -o lowerdir=/,upperdir=$over/upper,workdir=$over/work $over/root
-  local root=$over/root
+  mkdir -p $overlay
+  mount -t tmpfs tmpfs $overlay
+  mkdir $overlay/{upper,work,root}
+  mount -t overlay overlay -o lowerdir=/,upperdir=$overlay/upper,workdir=$overlay/work $overlay/root
+  local root=$overlay/root
   mkdir $root/scenario
   cp "$DEB" $root/scenario/vipool.deb
-  cp $here/machine.sh $here/systemd.sh $here/../../docs/events.md $root/scenario/
+  cp $script_directory/machine.sh $script_directory/systemd.sh $script_directory/../../docs/events.md $root/scenario/
   add_test_users $root/etc
   cat > $root/etc/systemd/system/scenario.target <<UNIT
 [Unit]
@@ -40,13 +40,13 @@ UNIT
     [ -e $tree/cgroup.procs ] && mkdir $tree/$group && echo $$ > $tree/$group/cgroup.procs || true
   done 2> /dev/null
   systemd-nspawn --directory=$root --private-network --register=no --keep-unit --quiet --boot \
-    --machine=vipool-test -- --unit=scenario.target < /dev/null > $over/console 2>&1 || true
+    --machine=vipool-test -- --unit=scenario.target < /dev/null > $overlay/console 2>&1 || true
   for tree in /sys/fs/cgroup/systemd /sys/fs/cgroup/unified /sys/fs/cgroup; do
     [ -e $tree/$group ] || continue
     echo $$ > $tree/cgroup.procs
     find $tree/$group -depth -type d -exec rmdir {} +
   done 2> /dev/null || true
-  cat $root/scenario/output || cat $over/console
+  cat $root/scenario/output || cat $overlay/console
   assert_equal "$(cat $root/scenario/status)" 0
 }
 

@@ -21,9 +21,9 @@
 #define BLOCKS 201
 
 static struct sockaddr_in make_address(const char *host, int port) {
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port)};
-    inet_pton(AF_INET, host, &a.sin_addr);
-    return a;
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
+    inet_pton(AF_INET, host, &address.sin_addr);
+    return address;
 }
 
 /* One implementation of the measured calls. */
@@ -43,43 +43,45 @@ struct calls {
     int (*recvmmsg)(int, struct mmsghdr *, unsigned, int, struct timespec *);
 };
 
-static int direct_bind(int f, const struct sockaddr *a, socklen_t l) {
-    return syscall(SYS_bind, f, a, l);
+static int direct_bind(int fd, const struct sockaddr *address, socklen_t length) {
+    return syscall(SYS_bind, fd, address, length);
 }
-static int direct_connect(int f, const struct sockaddr *a, socklen_t l) {
-    return syscall(SYS_connect, f, a, l);
+static int direct_connect(int fd, const struct sockaddr *address, socklen_t length) {
+    return syscall(SYS_connect, fd, address, length);
 }
-static int direct_accept(int f, struct sockaddr *a, socklen_t *l) {
-    return syscall(SYS_accept, f, a, l);
+static int direct_accept(int fd, struct sockaddr *address, socklen_t *length) {
+    return syscall(SYS_accept, fd, address, length);
 }
-static int direct_getsockname(int f, struct sockaddr *a, socklen_t *l) {
-    return syscall(SYS_getsockname, f, a, l);
+static int direct_getsockname(int fd, struct sockaddr *address, socklen_t *length) {
+    return syscall(SYS_getsockname, fd, address, length);
 }
-static int direct_getpeername(int f, struct sockaddr *a, socklen_t *l) {
-    return syscall(SYS_getpeername, f, a, l);
+static int direct_getpeername(int fd, struct sockaddr *address, socklen_t *length) {
+    return syscall(SYS_getpeername, fd, address, length);
 }
-static ssize_t direct_sendto(int f, const void *d, size_t n, int g, const struct sockaddr *a,
-                             socklen_t l) {
-    return syscall(SYS_sendto, f, d, n, g, a, l);
+static ssize_t direct_sendto(int fd, const void *data, size_t size, int flags,
+                             const struct sockaddr *address, socklen_t length) {
+    return syscall(SYS_sendto, fd, data, size, flags, address, length);
 }
-static ssize_t direct_recvfrom(int f, void *d, size_t n, int g, struct sockaddr *a, socklen_t *l) {
-    return syscall(SYS_recvfrom, f, d, n, g, a, l);
+static ssize_t direct_recvfrom(int fd, void *data, size_t size, int flags, struct sockaddr *address,
+                               socklen_t *length) {
+    return syscall(SYS_recvfrom, fd, data, size, flags, address, length);
 }
-static int direct_listen(int f, int n) { return syscall(SYS_listen, f, n); }
-static int direct_setsockopt(int f, int l, int o, const void *v, socklen_t n) {
-    return syscall(SYS_setsockopt, f, l, o, v, n);
+static int direct_listen(int fd, int backlog) { return syscall(SYS_listen, fd, backlog); }
+static int direct_setsockopt(int fd, int level, int option, const void *value, socklen_t length) {
+    return syscall(SYS_setsockopt, fd, level, option, value, length);
 }
-static ssize_t direct_sendmsg(int f, const struct msghdr *m, int g) {
-    return syscall(SYS_sendmsg, f, m, g);
+static ssize_t direct_sendmsg(int fd, const struct msghdr *message, int flags) {
+    return syscall(SYS_sendmsg, fd, message, flags);
 }
-static ssize_t direct_recvmsg(int f, struct msghdr *m, int g) {
-    return syscall(SYS_recvmsg, f, m, g);
+static ssize_t direct_recvmsg(int fd, struct msghdr *message, int flags) {
+    return syscall(SYS_recvmsg, fd, message, flags);
 }
-static int direct_sendmmsg(int f, struct mmsghdr *m, unsigned n, int g) {
-    return syscall(SYS_sendmmsg, f, m, n, g);
+static int direct_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags) {
+    return syscall(SYS_sendmmsg, fd, messages, count, flags);
 }
-static int direct_recvmmsg(int f, struct mmsghdr *m, unsigned n, int g, struct timespec *t) {
-    return syscall(SYS_recvmmsg, f, m, n, g, t);
+static int direct_recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags,
+                           struct timespec *timeout) {
+    return syscall(SYS_recvmmsg, fd, messages, count, flags, timeout);
 }
 static const struct calls direct = {
     direct_bind,    direct_connect,  direct_accept,  direct_getsockname, direct_getpeername,
@@ -89,28 +91,28 @@ static struct calls hooked;
 
 /* The floor: calls that make only the additional system calls that a hook needs. They read the
  * protocol of a UDP socket and the mark of a sending socket, and bind an unbound socket. */
-static void read_mark(int f, uint64_t *hint) { syscall(SYS_fcntl, f, F_GET_RW_HINT, hint); }
-static void bind_to_v(int f) {
-    struct sockaddr_in own = make_address(getenv("BENCH_V"), 0);
+static void read_mark(int fd, uint64_t *hint) { syscall(SYS_fcntl, fd, F_GET_RW_HINT, hint); }
+static void bind_to_v(int fd) {
+    struct sockaddr_in virtual_ip = make_address(getenv("BENCH_V"), 0);
     int protocol;
     socklen_t length = sizeof protocol;
-    syscall(SYS_getsockopt, f, SOL_SOCKET, SO_PROTOCOL, &protocol, &length);
-    direct_bind(f, (void *)&own, sizeof own);
+    syscall(SYS_getsockopt, fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &length);
+    direct_bind(fd, (void *)&virtual_ip, sizeof virtual_ip);
 }
-static int floor_connect(int f, const struct sockaddr *a, socklen_t l) {
-    bind_to_v(f);
-    return direct_connect(f, a, l);
+static int floor_connect(int fd, const struct sockaddr *address, socklen_t length) {
+    bind_to_v(fd);
+    return direct_connect(fd, address, length);
 }
-static ssize_t floor_sendto(int f, const void *d, size_t n, int g, const struct sockaddr *a,
-                            socklen_t l) {
+static ssize_t floor_sendto(int fd, const void *data, size_t size, int flags,
+                            const struct sockaddr *address, socklen_t length) {
     uint64_t hint = 0;
-    read_mark(f, &hint);
+    read_mark(fd, &hint);
     if (hint == 0) {
-        bind_to_v(f);
+        bind_to_v(fd);
         hint = RWH_WRITE_LIFE_EXTREME;
-        syscall(SYS_fcntl, f, F_SET_RW_HINT, &hint);
+        syscall(SYS_fcntl, fd, F_SET_RW_HINT, &hint);
     }
-    return direct_sendto(f, d, n, g, a, l);
+    return direct_sendto(fd, data, size, flags, address, length);
 }
 static const struct calls floor_calls = {.bind = direct_bind,
                                          .connect = floor_connect,
@@ -121,173 +123,184 @@ static const struct calls floor_calls = {.bind = direct_bind,
                                          .recvfrom = direct_recvfrom};
 
 static const char *host;
-static int socket_on_l, socket_on_v, connected, connected_to_v, tcp_service, udp_service,
-    udp_client, own_udp_client, own_tcp_service, own_udp_service;
+static int socket_on_l, socket_on_v, connected_to_host, connected_to_v, tcp_service, udp_service,
+    udp_client, session_udp_client, session_tcp_service, session_udp_service;
 static int tcp_port, udp_port;
 
-static int read_socket_name(const struct calls *c, int fd) {
-    struct sockaddr_in a;
-    socklen_t length = sizeof a;
-    return c->getsockname(fd, (void *)&a, &length);
+static int read_socket_name(const struct calls *calls, int fd) {
+    struct sockaddr_in address;
+    socklen_t length = sizeof address;
+    return calls->getsockname(fd, (void *)&address, &length);
 }
-static int getsockname_on_l(const struct calls *c) { return read_socket_name(c, socket_on_l); }
-static int getsockname_on_v(const struct calls *c) { return read_socket_name(c, socket_on_v); }
-static int read_peer_name(const struct calls *c, int fd) {
-    struct sockaddr_in a;
-    socklen_t length = sizeof a;
-    return c->getpeername(fd, (void *)&a, &length);
+static int getsockname_on_l(const struct calls *calls) {
+    return read_socket_name(calls, socket_on_l);
 }
-static int getpeername_of_host(const struct calls *c) { return read_peer_name(c, connected); }
-static int getpeername_of_v(const struct calls *c) { return read_peer_name(c, connected_to_v); }
-static int bind_cycle(const struct calls *c) {
-    struct sockaddr_in a = make_address("127.0.0.1", 8900);
+static int getsockname_on_v(const struct calls *calls) {
+    return read_socket_name(calls, socket_on_v);
+}
+static int read_peer_name(const struct calls *calls, int fd) {
+    struct sockaddr_in address;
+    socklen_t length = sizeof address;
+    return calls->getpeername(fd, (void *)&address, &length);
+}
+static int getpeername_of_host(const struct calls *calls) {
+    return read_peer_name(calls, connected_to_host);
+}
+static int getpeername_of_v(const struct calls *calls) {
+    return read_peer_name(calls, connected_to_v);
+}
+static int bind_cycle(const struct calls *calls) {
+    struct sockaddr_in address = make_address("127.0.0.1", 8900);
     int fd = socket(AF_INET, SOCK_STREAM, 0);
-    int error = c->bind(fd, (void *)&a, sizeof a);
+    int error = calls->bind(fd, (void *)&address, sizeof address);
     close(fd);
     return error;
 }
-static int udp_connect(const struct calls *c) {
-    struct sockaddr_in a = make_address(host, 8901);
+static int udp_connect(const struct calls *calls) {
+    struct sockaddr_in address = make_address(host, 8901);
     int fd = socket(AF_INET, SOCK_DGRAM, 0);
-    int error = c->connect(fd, (void *)&a, sizeof a);
+    int error = calls->connect(fd, (void *)&address, sizeof address);
     close(fd);
     return error;
 }
-static int connect_and_accept(const struct calls *c, const char *to, int port, int listener) {
-    struct sockaddr_in a = make_address(to, port), from;
+static int connect_and_accept(const struct calls *calls, const char *destination, int port,
+                              int listener) {
+    struct sockaddr_in address = make_address(destination, port), from;
     struct linger reset_on_close = {1, 0};
     socklen_t length = sizeof from;
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset_on_close, sizeof reset_on_close);
-    int error = c->connect(fd, (void *)&a, sizeof a);
-    int accepted = error ? -1 : c->accept(listener, (void *)&from, &length);
+    int error = calls->connect(fd, (void *)&address, sizeof address);
+    int accepted = error ? -1 : calls->accept(listener, (void *)&from, &length);
     close(fd);
     if (accepted >= 0) close(accepted);
     return error;
 }
-static int connect_cycle(const struct calls *c) {
-    return connect_and_accept(c, host, tcp_port, tcp_service);
+static int connect_cycle(const struct calls *calls) {
+    return connect_and_accept(calls, host, tcp_port, tcp_service);
 }
 /* The session's L. The direct calls connect to L, and the hooked calls connect to 127.0.0.1. */
-static char own_loopback[32];
-static int own_connect_cycle(const struct calls *c) {
-    return connect_and_accept(c, c == &direct ? own_loopback : "127.0.0.1", 8903, own_tcp_service);
+static char loopback_address[32];
+static int session_connect_cycle(const struct calls *calls) {
+    return connect_and_accept(calls, calls == &direct ? loopback_address : "127.0.0.1", 8903,
+                              session_tcp_service);
 }
-static int send_receive(const struct calls *c, int udp_client, struct sockaddr_in a, int to) {
+static int send_receive(const struct calls *calls, int sender, struct sockaddr_in address,
+                        int receiver) {
     struct sockaddr_in from;
     socklen_t length = sizeof from;
-    char packet[64] = {0};
-    if (c->sendto(udp_client, packet, sizeof packet, 0, (void *)&a, sizeof a) < 0) return -1;
-    return c->recvfrom(to, packet, sizeof packet, MSG_DONTWAIT, (void *)&from, &length) < 0;
+    char data[64] = {0};
+    if (calls->sendto(sender, data, sizeof data, 0, (void *)&address, sizeof address) < 0)
+        return -1;
+    return calls->recvfrom(receiver, data, sizeof data, MSG_DONTWAIT, (void *)&from, &length) < 0;
 }
-static int send_receive_cycle(const struct calls *c) {
-    return send_receive(c, udp_client, make_address(host, udp_port), udp_service);
+static int send_receive_cycle(const struct calls *calls) {
+    return send_receive(calls, udp_client, make_address(host, udp_port), udp_service);
 }
-static int first_send_cycle(const struct calls *c) {
-    struct sockaddr_in a = make_address(host, udp_port);
-    char packet[64] = {0};
+static int first_send_cycle(const struct calls *calls) {
+    struct sockaddr_in address = make_address(host, udp_port);
+    char data[64] = {0};
     int fd = socket(AF_INET, SOCK_DGRAM, 0);
-    int error = c->sendto(fd, packet, sizeof packet, 0, (void *)&a, sizeof a) < 0;
+    int error = calls->sendto(fd, data, sizeof data, 0, (void *)&address, sizeof address) < 0;
     close(fd);
-    return direct_recvfrom(udp_service, packet, sizeof packet, MSG_DONTWAIT, NULL, NULL) < 0 ||
-           error;
+    return direct_recvfrom(udp_service, data, sizeof data, MSG_DONTWAIT, NULL, NULL) < 0 || error;
 }
-static int own_port_cycle(const struct calls *c) {
-    return send_receive(c, own_udp_client,
-                        make_address(c == &direct ? own_loopback : "127.0.0.1", 8904),
-                        own_udp_service);
+static int session_port_cycle(const struct calls *calls) {
+    return send_receive(calls, session_udp_client,
+                        make_address(calls == &direct ? loopback_address : "127.0.0.1", 8904),
+                        session_udp_service);
 }
 
-static int repeat_listen(const struct calls *c) { return c->listen(socket_on_l, 64); }
-static int set_keepalive(const struct calls *c) {
-    int on = 1;
-    return c->setsockopt(socket_on_l, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+static int repeat_listen(const struct calls *calls) { return calls->listen(socket_on_l, 64); }
+static int set_keepalive(const struct calls *calls) {
+    int enabled = 1;
+    return calls->setsockopt(socket_on_l, SOL_SOCKET, SO_KEEPALIVE, &enabled, sizeof enabled);
 }
-static int message_cycle(const struct calls *c) {
+static int message_cycle(const struct calls *calls) {
     struct sockaddr_in to = make_address(host, udp_port), from;
-    char packet[64] = {0};
-    struct iovec part = {packet, sizeof packet};
+    char data[64] = {0};
+    struct iovec part = {data, sizeof data};
     struct msghdr message = {
         .msg_name = &to, .msg_namelen = sizeof to, .msg_iov = &part, .msg_iovlen = 1};
-    if (c->sendmsg(udp_client, &message, 0) < 0) return -1;
+    if (calls->sendmsg(udp_client, &message, 0) < 0) return -1;
     message.msg_name = &from;
-    return c->recvmsg(udp_service, &message, MSG_DONTWAIT) < 0;
+    return calls->recvmsg(udp_service, &message, MSG_DONTWAIT) < 0;
 }
 /* The messages are on the heap, as in many programs. */
 #define MESSAGES 8
-static int messages_cycle(const struct calls *c) {
+static int messages_cycle(const struct calls *calls) {
     static struct mmsghdr *messages;
     struct sockaddr_in to = make_address(host, udp_port), from;
-    char packet[64] = {0};
-    struct iovec part = {packet, sizeof packet};
+    char data[64] = {0};
+    struct iovec part = {data, sizeof data};
     if (!messages) messages = calloc(MESSAGES, sizeof *messages);
     for (int i = 0; i < MESSAGES; i++)
         messages[i].msg_hdr = (struct msghdr){
             .msg_name = &to, .msg_namelen = sizeof to, .msg_iov = &part, .msg_iovlen = 1};
-    if (c->sendmmsg(udp_client, messages, MESSAGES, 0) != MESSAGES) return -1;
+    if (calls->sendmmsg(udp_client, messages, MESSAGES, 0) != MESSAGES) return -1;
     for (int i = 0; i < MESSAGES; i++) messages[i].msg_hdr.msg_name = &from;
-    return c->recvmmsg(udp_service, messages, MESSAGES, MSG_DONTWAIT, NULL) != MESSAGES;
+    return calls->recvmmsg(udp_service, messages, MESSAGES, MSG_DONTWAIT, NULL) != MESSAGES;
 }
 
 static double monotonic_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1e9 + t.tv_nsec;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1e9 + now.tv_nsec;
 }
 
-static int compare(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
+static int compare_doubles(const void *left, const void *right) {
+    double left_value = *(const double *)left, right_value = *(const double *)right;
+    return (left_value > right_value) - (left_value < right_value);
 }
 static double median(double *values) {
-    qsort(values, BLOCKS, sizeof *values, compare);
+    qsort(values, BLOCKS, sizeof *values, compare_doubles);
     return values[BLOCKS / 2];
 }
 
-static double measure_block(int (*operation)(const struct calls *), const struct calls *c,
-                            int times) {
+static double measure_block(int (*operation)(const struct calls *), const struct calls *calls,
+                            int repetitions) {
     double start = monotonic_ns();
-    for (int i = 0; i < times; i++) operation(c);
-    return (monotonic_ns() - start) / times;
+    for (int i = 0; i < repetitions; i++) operation(calls);
+    return (monotonic_ns() - start) / repetitions;
 }
 
 /* The selected operation, or NULL for all. */
 static const char *selected;
 
-static void measure(const char *name, int (*operation)(const struct calls *), int times) {
+static void measure(const char *name, int (*operation)(const struct calls *), int repetitions) {
     if (selected && strcmp(selected, name)) return;
-    static double direct_ns[BLOCKS], hooked_ns[BLOCKS], difference[BLOCKS], ratio[BLOCKS];
+    static double direct_ns[BLOCKS], hooked_ns[BLOCKS], differences[BLOCKS], ratios[BLOCKS];
     if (operation(&direct) || operation(&hooked)) {
         printf("%s -\n", name);
         return;
     }
-    measure_block(operation, &direct, times);
-    measure_block(operation, &hooked, times);
+    measure_block(operation, &direct, repetitions);
+    measure_block(operation, &hooked, repetitions);
     for (int i = 0; i < BLOCKS; i++) {
         /* The order alternates, so that neither kind of call has an advantage from warm caches. */
-        if (i % 2) direct_ns[i] = measure_block(operation, &direct, times);
-        hooked_ns[i] = measure_block(operation, &hooked, times);
-        if (i % 2 == 0) direct_ns[i] = measure_block(operation, &direct, times);
-        difference[i] = hooked_ns[i] - direct_ns[i];
-        ratio[i] = hooked_ns[i] / direct_ns[i];
+        if (i % 2) direct_ns[i] = measure_block(operation, &direct, repetitions);
+        hooked_ns[i] = measure_block(operation, &hooked, repetitions);
+        if (i % 2 == 0) direct_ns[i] = measure_block(operation, &direct, repetitions);
+        differences[i] = hooked_ns[i] - direct_ns[i];
+        ratios[i] = hooked_ns[i] / direct_ns[i];
     }
     printf("%s %.1f %.1f %.1f %.3f\n", name, median(direct_ns), median(hooked_ns),
-           median(difference), median(ratio));
+           median(differences), median(ratios));
     fflush(stdout);
 }
 
-static int bound_socket(int type, const char *on, int port) {
-    struct sockaddr_in a = make_address(on, port);
+static int bound_socket(int type, const char *bind_host, int port) {
+    struct sockaddr_in address = make_address(bind_host, port);
     int fd = socket(AF_INET, type, 0);
-    if (direct_bind(fd, (void *)&a, sizeof a)) perror(on);
+    if (direct_bind(fd, (void *)&address, sizeof address)) perror(bind_host);
     if (type == SOCK_STREAM) listen(fd, 64);
     return fd;
 }
 static int socket_port(int fd) {
-    struct sockaddr_in a;
-    socklen_t length = sizeof a;
-    direct_getsockname(fd, (void *)&a, &length);
-    return ntohs(a.sin_port);
+    struct sockaddr_in address;
+    socklen_t length = sizeof address;
+    direct_getsockname(fd, (void *)&address, &length);
+    return ntohs(address.sin_port);
 }
 
 int main(int count, char **arguments) {
@@ -309,21 +322,21 @@ int main(int count, char **arguments) {
                             .recvmmsg = recvmmsg};
     host = getenv("BENCH_HOST");
     const char *v = getenv("BENCH_V"), *l = getenv("BENCH_L");
-    snprintf(own_loopback, sizeof own_loopback, "%s", l);
+    snprintf(loopback_address, sizeof loopback_address, "%s", l);
     socket_on_l = bound_socket(SOCK_STREAM, l, 8902);
     socket_on_v = bound_socket(SOCK_STREAM, v, 8902);
     tcp_service = bound_socket(SOCK_STREAM, host, 0);
     tcp_port = socket_port(tcp_service);
     udp_service = bound_socket(SOCK_DGRAM, host, 0);
     udp_port = socket_port(udp_service);
-    own_tcp_service = bound_socket(SOCK_STREAM, l, 8903);
-    own_udp_service = bound_socket(SOCK_DGRAM, l, 8904);
+    session_tcp_service = bound_socket(SOCK_STREAM, l, 8903);
+    session_udp_service = bound_socket(SOCK_DGRAM, l, 8904);
     /* The address of the service is neither V nor L, like the address of an external host. */
     udp_client = bound_socket(SOCK_DGRAM, host, 0);
-    own_udp_client = bound_socket(SOCK_DGRAM, l, 0);
-    connected = socket(AF_INET, SOCK_STREAM, 0);
+    session_udp_client = bound_socket(SOCK_DGRAM, l, 0);
+    connected_to_host = socket(AF_INET, SOCK_STREAM, 0);
     struct sockaddr_in to = make_address(host, tcp_port);
-    direct_connect(connected, (void *)&to, sizeof to);
+    direct_connect(connected_to_host, (void *)&to, sizeof to);
     direct_accept(tcp_service, NULL, NULL);
     connected_to_v = socket(AF_INET, SOCK_STREAM, 0);
     to = make_address(v, 8902);
@@ -348,8 +361,8 @@ int main(int count, char **arguments) {
     measure("sendmmsg-recvmmsg-8", messages_cycle, 50);
     measure("listen", repeat_listen, 1000);
     measure("setsockopt", set_keepalive, 1000);
-    measure("sendto-recvfrom-own-port", own_port_cycle, 200);
-    measure("connect-own-first", own_connect_cycle, 30);
+    measure("sendto-recvfrom-own-port", session_port_cycle, 200);
+    measure("connect-own-first", session_connect_cycle, 30);
     /* The process has connected within its session. So the visible address of a socket on V may
      * depend on its peer. */
     measure("getsockname-of-V-talked", getsockname_on_v, 2000);

@@ -50,7 +50,9 @@ pub unsafe extern "C" fn getaddrinfo(
 /// `list` is a list that getaddrinfo returned.
 unsafe fn keep_session_addresses(process: &HookedProcess, name: &CStr, list: &mut *mut addrinfo) {
     let rewriter = process.rewriter();
-    let Some(session) = rewriter.resolve_host_name(process.client()).rewritten() else { return };
+    let Some(session_addresses) = rewriter.resolve_host_name(process.client()).rewritten() else {
+        return;
+    };
     let mut entry = *list;
     let mut resolves_to_host = false;
     let mut has_replacement = false;
@@ -59,7 +61,7 @@ unsafe fn keep_session_addresses(process: &HookedProcess, name: &CStr, list: &mu
         // SAFETY: the library's address has the length that it reports.
         if let Some(address) = unsafe { parse_sockaddr(info.ai_addr, info.ai_addrlen) } {
             resolves_to_host |= is_host_or_session_address(&rewriter, address.ip());
-            has_replacement |= session_address_for(session, address.ip()).is_some();
+            has_replacement |= session_address_for(session_addresses, address.ip()).is_some();
         }
         entry = info.ai_next;
     }
@@ -72,7 +74,8 @@ unsafe fn keep_session_addresses(process: &HookedProcess, name: &CStr, list: &mu
     while let Some(info) = unsafe { (*link).as_mut() } {
         // SAFETY: the library's address has the length that it reports.
         let address = unsafe { parse_sockaddr(info.ai_addr, info.ai_addrlen) };
-        let replacement = address.and_then(|address| session_address_for(session, address.ip()));
+        let replacement =
+            address.and_then(|address| session_address_for(session_addresses, address.ip()));
         // SAFETY: the entry belongs to this list.
         let is_duplicate = unsafe { has_earlier_of_same_kind(*list, info) };
         match (address, replacement) {

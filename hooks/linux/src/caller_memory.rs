@@ -96,8 +96,8 @@ impl CallerArray<libc::mmsghdr> {
         let field = self.element_ptr(index).wrapping_byte_add(offset_of!(libc::mmsghdr, msg_len));
         let field = field.cast::<libc::c_uint>();
         let last = (field as usize).wrapping_add(SIGSET_SIZE - 1);
-        let local = 0u8;
-        let stack_pointer = &raw const local as usize;
+        let stack_variable = 0u8;
+        let stack_pointer = &raw const stack_variable as usize;
         if last >= self.writable_end {
             let is_on_stack =
                 field as usize >= stack_pointer && is_within_stack(stack_pointer, last);
@@ -115,8 +115,8 @@ impl CallerArray<libc::mmsghdr> {
 /// Returns whether all `length` bytes at `address` are readable.
 #[inline]
 pub fn is_readable(address: *const u8, length: usize) -> bool {
-    let local = 0u8;
-    let (start, stack_pointer) = (address as usize, &raw const local as usize);
+    let stack_variable = 0u8;
+    let (start, stack_pointer) = (address as usize, &raw const stack_variable as usize);
     let Some(last) = start.checked_add(length.saturating_sub(1)) else { return false };
     if length == 0 {
         return true;
@@ -133,14 +133,14 @@ pub fn is_readable(address: *const u8, length: usize) -> bool {
 
 /// Returns whether `last` lies on the current stack, given that it is above `stack_pointer`.
 fn is_within_stack(stack_pointer: usize, last: usize) -> bool {
-    let main_end = MAIN_STACK_END.load(Ordering::Relaxed);
-    if last < main_end && main_end - stack_pointer < MAIN_STACK_WINDOW {
+    let main_stack_end = MAIN_STACK_END.load(Ordering::Relaxed);
+    if last < main_stack_end && main_stack_end - stack_pointer < MAIN_STACK_WINDOW {
         return true;
     }
     // SAFETY: pthread_self has no preconditions. glibc returns the address of the thread's control
     // block, which lies at the end of the thread's stack.
-    let thread_end = unsafe { libc::pthread_self() } as usize;
-    last < thread_end && thread_end - stack_pointer < THREAD_STACK_WINDOW
+    let thread_stack_end = unsafe { libc::pthread_self() } as usize;
+    last < thread_stack_end && thread_stack_end - stack_pointer < THREAD_STACK_WINDOW
 }
 
 /// Probes with a system call whether the page of this byte is readable.
@@ -149,9 +149,9 @@ fn is_within_stack(stack_pointer: usize, last: usize) -> bool {
 /// the call fails with `EFAULT` if the set is not readable, and with `EINVAL` if the set is
 /// readable.
 #[cold]
-fn probe_readable(byte: usize) -> bool {
+fn probe_readable(address: usize) -> bool {
     const INVALID_HOW: usize = usize::MAX;
-    let arguments = [INVALID_HOW, byte & !(SIGSET_SIZE - 1), 0, SIGSET_SIZE, 0, 0];
+    let arguments = [INVALID_HOW, address & !(SIGSET_SIZE - 1), 0, SIGSET_SIZE, 0, 0];
     // SAFETY: an invalid operation changes nothing, and the kernel checks the pointer.
     let result = unsafe { system_call(libc::SYS_rt_sigprocmask, arguments) };
     result == -(libc::EINVAL as isize)

@@ -15,7 +15,7 @@ const RECORD_LENGTH_OFFSET: usize = 16;
 const NAME_OFFSET: usize = 19;
 
 /// Number of descriptors that `poll_first_fds` examines.
-const POLLED_FDS: usize = 256;
+const MAX_POLLED_FDS: usize = 256;
 
 /// Calls `visit` with every open descriptor. Returns `false` if the list may be incomplete.
 pub fn for_each_open_fd(mut visit: impl FnMut(c_int)) -> bool {
@@ -29,15 +29,15 @@ pub fn for_each_open_fd(mut visit: impl FnMut(c_int)) -> bool {
     }
 }
 
-/// Polls the first [`POLLED_FDS`] descriptors. Returns `None` if the process may have higher
+/// Polls the first [`MAX_POLLED_FDS`] descriptors. Returns `None` if the process may have higher
 /// descriptors.
 ///
 /// Nearly all programs start with few descriptors, and this function is ten times faster than
 /// reading /proc/self/fd. poll(2) reports `POLLNVAL` for a number that is not open.
-fn poll_first_fds() -> Option<[pollfd; POLLED_FDS]> {
-    let mut entries: [pollfd; POLLED_FDS] =
+fn poll_first_fds() -> Option<[pollfd; MAX_POLLED_FDS]> {
+    let mut entries: [pollfd; MAX_POLLED_FDS] =
         array::from_fn(|fd| pollfd { fd: fd as c_int, events: 0, revents: 0 });
-    let mut next = pollfd { fd: POLLED_FDS as c_int, events: 0, revents: 0 };
+    let mut next = pollfd { fd: MAX_POLLED_FDS as c_int, events: 0, revents: 0 };
     // Mutable, because the kernel writes the remaining time back.
     let mut no_wait = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     let no_wait = &raw mut no_wait as usize;
@@ -50,16 +50,16 @@ fn poll_first_fds() -> Option<[pollfd; POLLED_FDS]> {
         return None;
     }
     // select(2) ignores numbers beyond the process's descriptor table, and fails with EBADF for a
-    // number inside the table that is not open. POLLED_FDS itself is not open. So success means
-    // that the table ends before POLLED_FDS, and no higher descriptor is open.
-    let mut set = [0u64; POLLED_FDS / 64 + 1];
-    set[POLLED_FDS / 64] = 1;
-    let arguments = [POLLED_FDS + 1, &raw mut set as usize, 0, 0, no_wait, 0];
-    // SAFETY: the set holds POLLED_FDS + 1 bits or more.
+    // number inside the table that is not open. MAX_POLLED_FDS itself is not open. So success means
+    // that the table ends before MAX_POLLED_FDS, and no higher descriptor is open.
+    let mut set = [0u64; MAX_POLLED_FDS / 64 + 1];
+    set[MAX_POLLED_FDS / 64] = 1;
+    let arguments = [MAX_POLLED_FDS + 1, &raw mut set as usize, 0, 0, no_wait, 0];
+    // SAFETY: the set holds MAX_POLLED_FDS + 1 bits or more.
     if unsafe { system_call(libc::SYS_pselect6, arguments) } != 0 {
         return None;
     }
-    (poll(entries.as_mut_ptr(), POLLED_FDS) >= 0).then_some(entries)
+    (poll(entries.as_mut_ptr(), MAX_POLLED_FDS) >= 0).then_some(entries)
 }
 
 /// Enumerates descriptors through /proc/self/fd.

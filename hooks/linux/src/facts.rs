@@ -34,7 +34,7 @@ pub const MARKS_UNSUPPORTED: Facts = Facts(8);
 /// All facts are possible. Used until the inherited descriptors are scanned.
 static ALL_POSSIBLE: AtomicU8 = AtomicU8::new(u8::MAX);
 /// The current facts: `ALL_POSSIBLE`, or the page that this process shares with its forks.
-static SHARED: AtomicPtr<AtomicU8> = AtomicPtr::new((&raw const ALL_POSSIBLE).cast_mut());
+static CURRENT: AtomicPtr<AtomicU8> = AtomicPtr::new((&raw const ALL_POSSIBLE).cast_mut());
 
 impl Facts {
     /// The empty set.
@@ -48,26 +48,26 @@ impl Facts {
     /// Returns whether any fact of this set may be true.
     #[inline]
     pub fn is_possible(self) -> bool {
-        shared().load(Ordering::Relaxed) & self.0 != 0
+        current_facts().load(Ordering::Relaxed) & self.0 != 0
     }
 
     /// Records that all facts of this set may be true from now on.
     #[inline]
     pub fn record(self) {
-        if shared().load(Ordering::Relaxed) & self.0 != self.0 {
-            shared().fetch_or(self.0, Ordering::SeqCst);
+        if current_facts().load(Ordering::Relaxed) & self.0 != self.0 {
+            current_facts().fetch_or(self.0, Ordering::SeqCst);
         }
     }
 }
 
 #[inline]
-fn shared() -> &'static AtomicU8 {
+fn current_facts() -> &'static AtomicU8 {
     // SAFETY: the pointer refers to the static above or to a page that is never unmapped.
-    unsafe { &*SHARED.load(Ordering::Acquire) }
+    unsafe { &*CURRENT.load(Ordering::Acquire) }
 }
 
 /// Uses `page` for the facts from now on. `initial` contains the facts that may already be true.
 pub fn use_shared_page(page: &'static AtomicU8, initial: Facts) {
     page.store(initial.0, Ordering::Relaxed);
-    SHARED.store(std::ptr::from_ref(page).cast_mut(), Ordering::Release);
+    CURRENT.store(std::ptr::from_ref(page).cast_mut(), Ordering::Release);
 }

@@ -23,11 +23,11 @@ fn facts_of_fd(process: &HookedProcess, fd: c_int) -> Facts {
     };
     let protocol = fd.protocol();
     let is_inet = [libc::AF_INET, libc::AF_INET6].contains(&domain);
-    let by_protocol = match protocol {
+    let protocol_facts = match protocol {
         Protocol::Tcp | Protocol::Udp if is_inet => Facts::NONE,
         _ => OTHER_PROTOCOLS,
     };
-    let by_peer = match (protocol, fd.peer()) {
+    let peer_facts = match (protocol, fd.peer()) {
         // A connected TCP socket keeps its two addresses.
         (Protocol::Tcp, Some(peer)) => {
             let visible = process.display_rewriter().visible_address(peer, || fd.local_address());
@@ -39,7 +39,7 @@ fn facts_of_fd(process: &HookedProcess, fd: c_int) -> Facts {
         // The other process may connect or disconnect this socket.
         _ => PAIRED_SOCKETS.union(PORTLESS_BINDINGS),
     };
-    by_protocol.union(by_peer)
+    protocol_facts.union(peer_facts)
 }
 
 /// Records the facts that may become true because of descriptors in control messages (`SCM_RIGHTS`

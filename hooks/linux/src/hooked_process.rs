@@ -60,7 +60,7 @@ fn follow_replaced_map() -> Option<&'static HookedProcess> {
 ///
 /// # Safety
 /// `arguments` and `environment` are those of the process.
-pub unsafe fn load(arguments: *const *const c_char, environment: *const *const c_char) {
+pub unsafe fn initialize(arguments: *const *const c_char, environment: *const *const c_char) {
     // SAFETY: getauxval has no preconditions.
     let may_trust_environment = unsafe { libc::getauxval(libc::AT_SECURE) } == 0;
     let variable = |name: &[u8]| {
@@ -78,7 +78,7 @@ pub unsafe fn load(arguments: *const *const c_char, environment: *const *const c
     let Some(map) = MAPS.map(as_path(directory)) else { return };
     let mut buffers = [[0; _]; 2];
     // SAFETY: guaranteed by the caller.
-    let identity = unsafe { ProcessIdentity::of_this_process(arguments, directory, &mut buffers) };
+    let identity = unsafe { ProcessIdentity::current(arguments, directory, &mut buffers) };
     let Some(identity) = identity else { return };
     let Some(program) = find_rule(map, &identity) else { return };
     let session = match variable(b"VIPOOL_LEASE") {
@@ -91,7 +91,7 @@ pub unsafe fn load(arguments: *const *const c_char, environment: *const *const c
         }
     };
     let Some(session) = session else { return };
-    node_name::at_load();
+    node_name::name_at_load();
     // SAFETY: this function runs once, and no version exists yet through which another thread
     // could read the identity.
     let Some(identity) = (unsafe { IDENTITY.store(&identity) }) else { return };

@@ -9,11 +9,14 @@ use crate::hooked_process::ProcessRewriter;
 use crate::node_name::NodeName;
 
 /// Returns the address that replaces one of the host's own addresses in the result of a lookup.
-pub fn session_address_for(session: HostNameAddresses, address: IpAddr) -> Option<IpAddr> {
+pub fn session_address_for(
+    session_addresses: HostNameAddresses,
+    address: IpAddr,
+) -> Option<IpAddr> {
     match (address, as_ipv4(address)) {
-        (IpAddr::V4(_), _) => session.v4.map(IpAddr::V4),
-        (IpAddr::V6(_), Some(_)) => session.v4.map(|v4| v4.to_ipv6_mapped().into()),
-        (IpAddr::V6(_), None) => session.v6.map(IpAddr::V6),
+        (IpAddr::V4(_), _) => session_addresses.v4.map(IpAddr::V4),
+        (IpAddr::V6(_), Some(_)) => session_addresses.v4.map(|v4| v4.to_ipv6_mapped().into()),
+        (IpAddr::V6(_), None) => session_addresses.v6.map(IpAddr::V6),
     }
 }
 

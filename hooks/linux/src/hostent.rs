@@ -22,10 +22,10 @@ unsafe fn replace_host_addresses(name: *const c_char, entry: *mut hostent) {
     let (Some(entry), false) = (unsafe { entry.as_mut() }, name.is_null()) else { return };
     let saved_errno = errno::get();
     let rewriter = process.rewriter();
-    if let Some(session) = rewriter.resolve_host_name(process.client()).rewritten()
+    if let Some(session_addresses) = rewriter.resolve_host_name(process.client()).rewritten()
         // SAFETY: the library created the entry.
         && let Some(first) = unsafe { first_address(entry) }
-        && let Some(replacement) = session_address_for(session, first)
+        && let Some(replacement) = session_address_for(session_addresses, first)
         && is_host_name(
             // SAFETY: guaranteed by the caller.
             unsafe { CStr::from_ptr(name) }.to_bytes(),
@@ -219,7 +219,7 @@ impl SubstituteQuery {
         let (Some(virtual_ip), Some(entry)) = (self.virtual_ip, unsafe { entry.as_mut() }) else {
             return;
         };
-        entry.h_name = node_name::at_load();
+        entry.h_name = node_name::name_at_load();
         // SAFETY: guaranteed by the caller. The list of aliases ends with a null pointer, so its
         // first element exists.
         unsafe {

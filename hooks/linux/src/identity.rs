@@ -36,15 +36,19 @@ impl<'a> ProcessIdentity<'a> {
     ///
     /// # Safety
     /// `arguments` is the argument vector of the process.
-    pub unsafe fn of_this_process(
+    pub unsafe fn current(
         arguments: *const *const c_char,
         directory: &'static [u8],
         buffers: &'a mut [PathBuffer; 2],
     ) -> Option<Self> {
-        let [file, script] = buffers;
+        let [file_buffer, script_buffer] = buffers;
         // SAFETY: the length is that of the buffer.
         let length = unsafe {
-            libc::readlink(c"/proc/self/exe".as_ptr(), file.as_mut_ptr().cast(), file.len())
+            libc::readlink(
+                c"/proc/self/exe".as_ptr(),
+                file_buffer.as_mut_ptr().cast(),
+                file_buffer.len(),
+            )
         };
         // SAFETY: this entry of the auxiliary vector is a C string or absent.
         let invoked_as = unsafe {
@@ -56,9 +60,9 @@ impl<'a> ProcessIdentity<'a> {
         let script_name = script_argument(arguments.skip(1)).unwrap_or_default();
         Some(Self {
             directory,
-            file: file.get(..usize::try_from(length).ok()?)?,
+            file: file_buffer.get(..usize::try_from(length).ok()?)?,
             invoked_as,
-            script: absolute_path(script_name, script).unwrap_or(script_name),
+            script: absolute_path(script_name, script_buffer).unwrap_or(script_name),
         })
     }
 
@@ -84,8 +88,8 @@ fn absolute_path<'a>(script: &[u8], buffer: &'a mut PathBuffer) -> Option<&'a [u
     }
     let end = buffer.iter().position(|byte| *byte == 0)?;
     let script = script.strip_prefix(b"./").unwrap_or(script);
-    let tail = buffer.get_mut(end..end + 1 + script.len())?;
-    let (slash, rest) = tail.split_first_mut()?;
+    let suffix = buffer.get_mut(end..end + 1 + script.len())?;
+    let (slash, rest) = suffix.split_first_mut()?;
     *slash = b'/';
     rest.copy_from_slice(script);
     buffer.get(..end + 1 + script.len())
@@ -144,18 +148,18 @@ impl IdentityStore {
 
     /// Returns the stored identity, or `None` for an empty store.
     pub fn get(&'static self) -> Option<ProcessIdentity<'static>> {
-        let [directory, file, invoked_as, script] =
+        let [directory_end, file_end, invoked_as_end, script_end] =
             self.ends.each_ref().map(|end| end.load(Ordering::Acquire));
-        if script == 0 {
+        if script_end == 0 {
             return None;
         }
         // SAFETY: the bytes were written before the last end was stored, and never change.
         let bytes: &'static [u8; STORE_SIZE] = unsafe { &*self.bytes.get() };
         Some(ProcessIdentity {
-            directory: bytes.get(..directory)?,
-            file: bytes.get(directory..file)?,
-            invoked_as: bytes.get(file..invoked_as)?,
-            script: bytes.get(invoked_as..script)?,
+            directory: bytes.get(..directory_end)?,
+            file: bytes.get(directory_end..file_end)?,
+            invoked_as: bytes.get(file_end..invoked_as_end)?,
+            script: bytes.get(invoked_as_end..script_end)?,
         })
     }
 }

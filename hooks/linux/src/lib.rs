@@ -57,7 +57,7 @@ use libc::{c_char, c_int};
 
 /// Initializes the hook. The dynamic linker calls this function when it loads the library, with the
 /// arguments that glibc passes to constructors.
-extern "C" fn load(
+extern "C" fn initialize(
     _count: c_int,
     arguments: *const *const c_char,
     environment: *const *const c_char,
@@ -66,7 +66,7 @@ extern "C" fn load(
     caller_memory::record_main_stack(environment.cast());
     original::resolve();
     // SAFETY: glibc passes the arguments and the environment of the process.
-    unsafe { hooked_process::load(arguments, environment) };
+    unsafe { hooked_process::initialize(arguments, environment) };
     errno::set(saved_errno);
 }
 
@@ -77,4 +77,4 @@ unsafe extern "C" {}
 
 #[used]
 #[unsafe(link_section = ".init_array")]
-static LOAD: extern "C" fn(c_int, *const *const c_char, *const *const c_char) = load;
+static INITIALIZE: extern "C" fn(c_int, *const *const c_char, *const *const c_char) = initialize;

@@ -28,9 +28,9 @@ impl NodeName {
 }
 
 /// Returns the host name at the time when the hook was loaded, as a C string that is never freed.
-/// `hooked_process::load` makes the first call of this function, so no later call waits for the
+/// `hooked_process::initialize` makes the first call of this function, so no later call waits for the
 /// initialization.
-pub fn at_load() -> *mut c_char {
+pub fn name_at_load() -> *mut c_char {
     static NAME: OnceLock<NodeName> = OnceLock::new();
     NAME.get_or_init(NodeName::read).0.as_ptr().cast::<c_char>().cast_mut()
 }

@@ -27,7 +27,7 @@ pub unsafe extern "C" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) 
     let received = unsafe { original::recvmsg(fd, message, flags) };
     if let (Some(process), Some(capacity), 0..) = (process, capacity, received) {
         // SAFETY: the kernel has just received into this message.
-        unsafe { make_message_visible(process, fd, message, capacity) };
+        unsafe { replace_addresses(process, fd, message, capacity) };
     }
     received
 }
@@ -46,7 +46,7 @@ pub unsafe extern "C" fn recvmmsg(
 ) -> c_int {
     match hooked_process::current() {
         // SAFETY: the program passed these arguments.
-        Some(process) => unsafe { receive_all(process, fd, messages, count, flags, timeout) },
+        Some(process) => unsafe { recvmmsg_hooked(process, fd, messages, count, flags, timeout) },
         // SAFETY: the program passed these arguments.
         None => unsafe { original::recvmmsg(fd, messages, count, flags, timeout) },
     }
@@ -58,7 +58,7 @@ pub unsafe extern "C" fn recvmmsg(
 /// # Safety
 /// The contract of recvmmsg.
 #[inline(never)]
-unsafe fn receive_all(
+unsafe fn recvmmsg_hooked(
     process: &HookedProcess,
     fd: c_int,
     messages: *mut mmsghdr,
@@ -80,7 +80,7 @@ unsafe fn receive_all(
         // SAFETY: the kernel has just received into this message.
         unsafe {
             let header = &raw mut (*messages.add(index)).msg_hdr;
-            make_message_visible(process, fd, header, (*capacity).into());
+            replace_addresses(process, fd, header, (*capacity).into());
         }
     }
     received
@@ -90,7 +90,7 @@ unsafe fn receive_all(
 ///
 /// # Safety
 /// The kernel has just received into this message.
-unsafe fn make_message_visible(
+unsafe fn replace_addresses(
     process: &HookedProcess,
     fd: c_int,
     message: *mut msghdr,
@@ -103,8 +103,8 @@ unsafe fn make_message_visible(
         let written = capacity.min(length).min(MAX_LENGTH);
         // SAFETY: the kernel has just written this many bytes.
         let name = unsafe { std::slice::from_raw_parts_mut(header.msg_name.cast(), written) };
-        let read_peer = || Fd(fd).local_address();
-        write_visible_name(process, name, length > written, false, || None, read_peer);
+        let read_other_end = || Fd(fd).local_address();
+        write_visible_name(process, name, length > written, false, || None, read_other_end);
     }
     let length = header.msg_controllen;
     if !header.msg_control.is_null() && length >= HEADER_LENGTH {

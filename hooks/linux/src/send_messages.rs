@@ -58,7 +58,7 @@ enum MessageAction {
 pub unsafe extern "C" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
     match hooked_process::current() {
         // SAFETY: the program passed these arguments.
-        Some(process) => unsafe { rewrite_and_send(process, fd, message, flags) },
+        Some(process) => unsafe { sendmsg_hooked(process, fd, message, flags) },
         // SAFETY: the program passed these arguments.
         None => unsafe { original::sendmsg(fd, message, flags) },
     }
@@ -70,7 +70,7 @@ pub unsafe extern "C" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int
 /// # Safety
 /// The contract of sendmsg.
 #[inline(never)]
-unsafe fn rewrite_and_send(
+unsafe fn sendmsg_hooked(
     process: &HookedProcess,
     fd: c_int,
     message: *const msghdr,
@@ -107,7 +107,7 @@ pub unsafe extern "C" fn sendmmsg(
     match hooked_process::current() {
         // SAFETY: the program passed these arguments.
         Some(process) if count > 0 => unsafe {
-            send_in_batches(process, fd, messages, count, flags)
+            sendmmsg_hooked(process, fd, messages, count, flags)
         },
         // SAFETY: the program passed these arguments.
         _ => unsafe { original::sendmmsg(fd, messages, count, flags) },
@@ -120,7 +120,7 @@ pub unsafe extern "C" fn sendmmsg(
 /// # Safety
 /// The contract of sendmmsg, with at least one message.
 #[inline(never)]
-unsafe fn send_in_batches(
+unsafe fn sendmmsg_hooked(
     process: &HookedProcess,
     fd: c_int,
     messages: *mut mmsghdr,
@@ -255,21 +255,21 @@ fn rewrite_control(
     header: &msghdr,
     unused_control: &mut &mut [MaybeUninit<u8>],
 ) -> Option<*mut u8> {
-    let original = header.msg_control.cast_const().cast::<u8>();
+    let program_data = header.msg_control.cast_const().cast::<u8>();
     let length = header.msg_controllen;
     if length > MAX_CONTROL_LENGTH {
         // The hook does not examine this data, so the data may contain any descriptor.
         PAIRED_SOCKETS.record();
         return None;
     }
-    let room = unused_control.get_mut(..length)?;
-    if !caller_memory::is_readable(original, length) {
+    let buffer = unused_control.get_mut(..length)?;
+    if !caller_memory::is_readable(program_data, length) {
         return None;
     }
-    let copy = room.as_mut_ptr().cast::<u8>();
+    let copy = buffer.as_mut_ptr().cast::<u8>();
     // SAFETY: `length` bytes are readable, and `copy` has room for them and belongs to this hook.
     let messages = unsafe {
-        std::ptr::copy_nonoverlapping(original, copy, length);
+        std::ptr::copy_nonoverlapping(program_data, copy, length);
         std::slice::from_raw_parts_mut(copy, length)
     };
     record_passed_fds(process, messages);

@@ -33,7 +33,7 @@ impl Socket for Fd {
     }
 
     fn local_address(&self) -> Option<SocketAddr> {
-        self.read_name(libc::SYS_getsockname)
+        self.query_address(libc::SYS_getsockname)
     }
 
     fn is_v6only(&self) -> bool {
@@ -50,7 +50,7 @@ impl Socket for Fd {
 impl Fd {
     /// Returns the kernel's address of the peer.
     pub fn peer(&self) -> Option<SocketAddr> {
-        self.read_name(libc::SYS_getpeername)
+        self.query_address(libc::SYS_getpeername)
     }
 
     /// Returns whether the socket is bound to a port.
@@ -134,14 +134,14 @@ impl Fd {
         if result == 0 { 0 } else { errno::get() }
     }
 
-    fn read_name(&self, number: c_long) -> Option<SocketAddr> {
+    fn query_address(&self, call_number: c_long) -> Option<SocketAddr> {
         let mut bytes = [0u8; IPV6_LENGTH];
         let mut length = bytes.len() as socklen_t;
         let (bytes_address, length_address) =
             (bytes.as_mut_ptr() as usize, &raw mut length as usize);
         let arguments = [self.0 as usize, bytes_address, length_address, 0, 0, 0];
         // SAFETY: `length` is the size of the buffer.
-        let result = unsafe { system_call(number, arguments) };
+        let result = unsafe { system_call(call_number, arguments) };
         if result != 0 {
             return None;
         }

@@ -57,10 +57,10 @@ fn accept_with(
     length: *mut socklen_t,
     accept_call: impl Fn(*mut sockaddr, *mut socklen_t) -> c_int,
 ) -> c_int {
-    let mut own_bytes = [0u8; IPV6_LENGTH];
-    let mut own_length = own_bytes.len() as socklen_t;
+    let mut substitute_bytes = [0u8; IPV6_LENGTH];
+    let mut substitute_length = substitute_bytes.len() as socklen_t;
     let (address, length) = if address.is_null() && !PAIRED_SOCKETS.is_possible() {
-        (own_bytes.as_mut_ptr().cast(), &raw mut own_length)
+        (substitute_bytes.as_mut_ptr().cast(), &raw mut substitute_length)
     } else {
         (address, length)
     };
@@ -89,8 +89,8 @@ pub unsafe extern "C" fn getsockname(
     // SAFETY: the program passed these arguments.
     let result = unsafe { original::getsockname(fd, address, length) };
     if let (Some(buffer), 0) = (buffer, result) {
-        let is_unpaired = !PAIRED_SOCKETS.is_possible();
-        buffer.make_visible(length, is_unpaired, || Fd(fd).local_address(), || Fd(fd).peer());
+        let ignores_peer = !PAIRED_SOCKETS.is_possible();
+        buffer.make_visible(length, ignores_peer, || Fd(fd).local_address(), || Fd(fd).peer());
     }
     result
 }
@@ -109,8 +109,8 @@ pub unsafe extern "C" fn getpeername(
     // SAFETY: the program passed these arguments.
     let result = unsafe { original::getpeername(fd, address, length) };
     if let (Some(buffer), 0) = (buffer, result) {
-        let is_unpaired = !PAIRED_SOCKETS.is_possible();
-        buffer.make_visible(length, is_unpaired, || Fd(fd).peer(), || Fd(fd).local_address());
+        let ignores_peer = !PAIRED_SOCKETS.is_possible();
+        buffer.make_visible(length, ignores_peer, || Fd(fd).peer(), || Fd(fd).local_address());
     }
     result
 }
@@ -200,9 +200,9 @@ impl NameBuffer {
     fn make_visible(
         &self,
         length: *const socklen_t,
-        is_unpaired: bool,
+        ignores_peer: bool,
         read_name: impl FnOnce() -> Option<SocketAddr>,
-        read_peer: impl FnOnce() -> Option<SocketAddr>,
+        read_other_end: impl FnOnce() -> Option<SocketAddr>,
     ) -> bool {
         // SAFETY: the kernel has just written the length.
         let length = unsafe { length.read_unaligned() } as usize;
@@ -210,6 +210,13 @@ impl NameBuffer {
         // SAFETY: the kernel has just written this many bytes. The program passed the buffer to
         // this call, so the program does not use the buffer at the same time.
         let name = unsafe { std::slice::from_raw_parts_mut(self.address.cast::<u8>(), written) };
-        write_visible_name(self.process, name, length > written, is_unpaired, read_name, read_peer)
+        write_visible_name(
+            self.process,
+            name,
+            length > written,
+            ignores_peer,
+            read_name,
+            read_other_end,
+        )
     }
 }

@@ -11,7 +11,7 @@ use libc::c_long;
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub unsafe fn system_call(number: c_long, arguments: [usize; 6]) -> isize {
-    let [a, b, c, d, e, f] = arguments;
+    let [arg1, arg2, arg3, arg4, arg5, arg6] = arguments;
     let result;
     // SAFETY: the registers follow syscall(2) for x86-64, and the two registers that the kernel
     // overwrites are declared. The caller upholds the contract of the system call.
@@ -19,7 +19,8 @@ pub unsafe fn system_call(number: c_long, arguments: [usize; 6]) -> isize {
         std::arch::asm!(
             "syscall",
             inlateout("rax") number as isize => result,
-            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e, in("r9") f,
+            in("rdi") arg1, in("rsi") arg2, in("rdx") arg3,
+            in("r10") arg4, in("r8") arg5, in("r9") arg6,
             lateout("rcx") _, lateout("r11") _,
             options(nostack)
         );
@@ -35,7 +36,7 @@ pub unsafe fn system_call(number: c_long, arguments: [usize; 6]) -> isize {
 #[cfg(target_arch = "aarch64")]
 #[inline(always)]
 pub unsafe fn system_call(number: c_long, arguments: [usize; 6]) -> isize {
-    let [a, b, c, d, e, f] = arguments;
+    let [arg1, arg2, arg3, arg4, arg5, arg6] = arguments;
     let result;
     // SAFETY: the registers follow syscall(2) for arm64. The caller upholds the contract of the
     // system call.
@@ -43,8 +44,8 @@ pub unsafe fn system_call(number: c_long, arguments: [usize; 6]) -> isize {
         std::arch::asm!(
             "svc 0",
             in("x8") number,
-            inlateout("x0") a => result,
-            in("x1") b, in("x2") c, in("x3") d, in("x4") e, in("x5") f,
+            inlateout("x0") arg1 => result,
+            in("x1") arg2, in("x2") arg3, in("x3") arg4, in("x4") arg5, in("x5") arg6,
             options(nostack)
         );
     }
@@ -60,10 +61,10 @@ pub unsafe fn system_call(number: c_long, arguments: [usize; 6]) -> isize {
 pub unsafe fn system_call(number: c_long, arguments: [usize; 6]) -> isize {
     use crate::errno;
 
-    let [a, b, c, d, e, f] = arguments;
+    let [arg1, arg2, arg3, arg4, arg5, arg6] = arguments;
     let saved_errno = errno::get();
     // SAFETY: the caller upholds the contract of the system call.
-    let result = unsafe { libc::syscall(number, a, b, c, d, e, f) };
+    let result = unsafe { libc::syscall(number, arg1, arg2, arg3, arg4, arg5, arg6) };
     if result != -1 {
         return result as isize;
     }

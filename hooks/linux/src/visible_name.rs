@@ -14,8 +14,8 @@ use crate::sockaddr_buf::parse_inet;
 ///
 /// - `is_truncated`: `name` contains only the beginning of the address. Then `read_name` returns
 ///   the whole address.
-/// - `is_unpaired`: the peer cannot influence the visible address, so `read_peer` is not called.
-/// - `read_peer` returns the address of the other end of the socket.
+/// - `ignores_peer`: the peer cannot influence the visible address, so `read_other_end` is not called.
+/// - `read_other_end` returns the address of the other end of the socket.
 ///
 /// This function is the fast path for IPv4 addresses. `write_visible_slow_path` handles all other
 /// cases.
@@ -24,20 +24,20 @@ pub fn write_visible_name(
     process: &HookedProcess,
     name: &mut [u8],
     is_truncated: bool,
-    is_unpaired: bool,
+    ignores_peer: bool,
     read_name: impl FnOnce() -> Option<SocketAddr>,
-    read_peer: impl FnOnce() -> Option<SocketAddr>,
+    read_other_end: impl FnOnce() -> Option<SocketAddr>,
 ) -> bool {
     if !is_truncated {
         let Some(ip) = sockaddr_bytes::ipv4_octets_mut(name) else { return false };
         let octets = *ip;
-        if let Some(visible) = process.fast_visible_ipv4(octets.into(), is_unpaired) {
+        if let Some(visible) = process.fast_visible_ipv4(octets.into(), ignores_peer) {
             *ip = visible.octets();
             return *ip != octets;
         }
     }
-    let read_peer = || if is_unpaired { None } else { read_peer() };
-    write_visible_slow_path(process, name, is_truncated, read_name, read_peer)
+    let read_other_end = || if ignores_peer { None } else { read_other_end() };
+    write_visible_slow_path(process, name, is_truncated, read_name, read_other_end)
 }
 
 #[cold]
@@ -46,12 +46,12 @@ fn write_visible_slow_path(
     name: &mut [u8],
     is_truncated: bool,
     read_name: impl FnOnce() -> Option<SocketAddr>,
-    read_peer: impl FnOnce() -> Option<SocketAddr>,
+    read_other_end: impl FnOnce() -> Option<SocketAddr>,
 ) -> bool {
     let address = if is_truncated { read_name() } else { parse_inet(name) };
     let Some(address) = address else { return false };
     let process = hooked_process::current().unwrap_or(process);
-    let outcome = process.display_rewriter().visible_address(address, read_peer);
+    let outcome = process.display_rewriter().visible_address(address, read_other_end);
     let Outcome::Rewritten(visible) = outcome else { return false };
     sockaddr_bytes::write(&visible, name);
     visible != address

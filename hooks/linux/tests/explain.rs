@@ -22,25 +22,32 @@ use vipool_testing::{ChildGuard, preload_path, vipool_path};
 /// parallel.
 fn idle_program(kind: &str) -> PathBuf {
     static BUILT: OnceLock<[PathBuf; 3]> = OnceLock::new();
-    let [plain, static_program, go] = BUILT.get_or_init(|| {
+    let [dynamic, static_program, go] = BUILT.get_or_init(|| {
         let build =
             |kind: &str, flags: &[&str]| compile(&format!("idle-{kind}"), &["idle.c"], flags);
-        [build("plain", &[]), build("static", &["-static"]), build("go", &["-DGO"])]
+        [build("dynamic", &[]), build("static", &["-static"]), build("go", &["-DGO"])]
     });
     match kind {
         "static" => static_program.clone(),
         "go" => go.clone(),
-        _ => plain.clone(),
+        _ => dynamic.clone(),
     }
 }
 
-fn on_test_host(test: &str, needs: &[&str], programs: Vec<Program>, body: impl FnOnce(TestHost)) {
+fn on_test_host(
+    test_name: &str,
+    needs: &[&str],
+    programs: Vec<Program>,
+    body: impl FnOnce(TestHost),
+) {
     let prepare = || {
-        idle_program("plain");
+        idle_program("dynamic");
         preload_path();
         vipool_path();
     };
-    in_namespace(test, &[&["python3"], needs].concat(), prepare, || body(TestHost::new(programs)));
+    in_namespace(test_name, &[&["python3"], needs].concat(), prepare, || {
+        body(TestHost::new(programs))
+    });
 }
 
 fn explain_with_arguments(host: &TestHost, arguments: &[&str]) -> Value {
@@ -106,12 +113,12 @@ kept.append(socket.create_connection(('10.99.5.1', 8111)))
 kept.append(socket.socket(socket.AF_UNIX))
 print('ready', flush=True)
 time.sleep(1000)";
-    let test = "each_socket_is_reported_with_its_requested_address";
+    let test_name = "each_socket_is_reported_with_its_requested_address";
     let prepare = || {
         preload_path();
         vipool_path();
     };
-    in_namespace(test, &["python3"], prepare, || {
+    in_namespace(test_name, &["python3"], prepare, || {
         let host = TestHost::new(vec![rule()]);
         let host_script = "
 import socket, time
@@ -132,12 +139,12 @@ time.sleep(1000)";
         assert_eq!(report["session"]["found_by"], "lease");
         let (v, l, l6) = (session.v(), session.l(), session.l6());
         let sockets = report["sockets"].as_array().unwrap();
-        let find = |bound: &str| {
+        let find_socket = |bound: &str| {
             let found = sockets.iter().find(|entry| entry["bound"] == bound);
             found.unwrap_or_else(|| panic!("no {bound} in {report:#}"))
         };
         let check_socket = |bound: &str, state: &str, requested: &str, why: &str| {
-            let entry = find(bound);
+            let entry = find_socket(bound);
             assert_eq!(entry["state"], state, "{entry}");
             assert_eq!(entry["asked"].as_str().unwrap_or("-"), requested, "{entry}");
             assert!(entry["why"].as_str().unwrap().contains(why), "{entry}");
@@ -196,11 +203,11 @@ time.sleep(1000)";
                 sockets.iter().find(|entry| entry["peer"] == peer && entry["state"] == "connected");
             found.unwrap_or_else(|| panic!("no connection to {peer} in {report:#}"))
         };
-        let own_loopback = connected_to(&format!("{l}:8100"));
-        assert_eq!(own_loopback["peer_shown"], "127.0.0.1:8100");
+        let loopback = connected_to(&format!("{l}:8100"));
+        assert_eq!(loopback["peer_shown"], "127.0.0.1:8100");
         assert!(
-            own_loopback["why"].as_str().unwrap().contains("the connect to 127.0.0.1 went to"),
-            "{own_loopback}"
+            loopback["why"].as_str().unwrap().contains("the connect to 127.0.0.1 went to"),
+            "{loopback}"
         );
         let wildcard = connected_to(&format!("{v}:8101"));
         assert_eq!(wildcard["peer_shown"], "127.0.0.1:8101");
@@ -249,13 +256,13 @@ time.sleep(1000)";
         }
 
         // In an unlisted program, a wildcard bind conflicts with the listeners of sessions.
-        let (plain, _) = start_until_ready(
+        let (unlisted, _) = start_until_ready(
             Command::new(python_path())
                 .args(["-c", "print('ready', flush=True); import time; time.sleep(1000)"]),
         );
         let report = explain_with_arguments(
             &host,
-            &["--map", host.directory.to_str().unwrap(), &plain.0.id().to_string()],
+            &["--map", host.directory.to_str().unwrap(), &unlisted.0.id().to_string()],
         );
         let conflicts = report["conflicts"].as_array().unwrap();
         let conflict =
@@ -273,12 +280,12 @@ time.sleep(1000)";
 
 #[test]
 fn each_obstacle_is_reported() {
-    let listed = ["plain", "static", "go"].map(|kind| listed_program(idle_program(kind)));
+    let listed = ["dynamic", "static", "go"].map(|kind| listed_program(idle_program(kind)));
     on_test_host("each_obstacle_is_reported", &[], listed.to_vec(), |mut host| {
-        let plain = idle_program("plain");
+        let program = idle_program("dynamic");
         let session = host.session(1);
-        let none: [&str; 0] = [];
-        assert_eq!(obstacles_of(&host, &mut session.command(&plain)), none);
+        let no_obstacles: [&str; 0] = [];
+        assert_eq!(obstacles_of(&host, &mut session.command(&program)), no_obstacles);
         assert_eq!(
             obstacles_of(&host, &mut session.command(idle_program("static"))),
             ["static-program"]
@@ -287,8 +294,9 @@ fn each_obstacle_is_reported() {
             obstacles_of(&host, &mut session.command(idle_program("go"))),
             ["direct-system-calls"]
         );
-        let obstacles_with =
-            |name: &str, value: &str| obstacles_of(&host, session.command(&plain).env(name, value));
+        let obstacles_with = |name: &str, value: &str| {
+            obstacles_of(&host, session.command(&program).env(name, value))
+        };
         assert_eq!(obstacles_with("LD_PRELOAD", ""), ["hook-not-loaded"]);
         assert_eq!(obstacles_with("VIPOOL_DISABLE", "1"), ["disabled"]);
         assert_eq!(obstacles_with("VIPOOL_MAP", "/nowhere"), ["map-unreadable"]);
@@ -296,30 +304,30 @@ fn each_obstacle_is_reported() {
         // Without a lease, the hook finds no session: here the audit session and the control group
         // have none.
         assert_eq!(
-            obstacles_of(&host, session.command(&plain).env_remove("VIPOOL_LEASE")),
+            obstacles_of(&host, session.command(&program).env_remove("VIPOOL_LEASE")),
             ["no-session"]
         );
         // The program has the same name as a listed program, and another path.
-        let other = host.directory.join("idle-plain");
-        fs::copy(&plain, &other).unwrap();
-        let (process, _) = start_until_ready(&mut session.command(&other));
+        let copy = host.directory.join("idle-dynamic");
+        fs::copy(&program, &copy).unwrap();
+        let (process, _) = start_until_ready(&mut session.command(&copy));
         let report = explain(&host, &process);
         assert_eq!(obstacles(&report), ["not-listed"]);
         assert_eq!(report["near_misses"][0]["place"], 1, "{report:#}");
         assert_eq!(report["rules"], 3);
         // The map is damaged.
-        let map = host.directory.join("elsewhere");
-        fs::create_dir(&map).unwrap();
-        fs::write(map.join("map"), [7; 8192]).unwrap();
-        let damaged = map.to_str().unwrap();
+        let damaged_map = host.directory.join("elsewhere");
+        fs::create_dir(&damaged_map).unwrap();
+        fs::write(damaged_map.join("map"), [7; 8192]).unwrap();
+        let damaged_map = damaged_map.to_str().unwrap();
         assert_eq!(
-            obstacles_of(&host, session.command(&plain).env("VIPOOL_MAP", damaged)),
+            obstacles_of(&host, session.command(&program).env("VIPOOL_MAP", damaged_map)),
             ["map-unreadable"]
         );
         // The process is in another network namespace.
-        let other_namespace = format!("exec unshare -n {}", plain.display());
+        let unshare_script = format!("exec unshare -n {}", program.display());
         let (process, _) =
-            start_until_ready(session.command("/bin/sh").args(["-c", &other_namespace]));
+            start_until_ready(session.command("/bin/sh").args(["-c", &unshare_script]));
         let report = explain(&host, &process);
         assert!(obstacles(&report).contains(&"other-namespace"), "{report:#}");
         // The process inherits the rule from its parent.
@@ -328,8 +336,8 @@ fn each_obstacle_is_reported() {
             policy.programs = vec![inheriting_program(&shell)];
         });
         let session = host.session(1);
-        let wait = format!("{}; true", plain.display());
-        let (process, _) = start_until_ready(session.command(&shell).args(["-c", &wait]));
+        let script = format!("{}; true", program.display());
+        let (process, _) = start_until_ready(session.command(&shell).args(["-c", &script]));
         let children = format!("/proc/{0}/task/{0}/children", process.0.id());
         let child = fs::read_to_string(children).unwrap().trim().to_owned();
         let report = explain_with_arguments(&host, &[&child]);
@@ -341,7 +349,7 @@ fn each_obstacle_is_reported() {
 
 #[test]
 fn closed_lease_differs_from_no_lease() {
-    let rules = vec![listed_program(idle_program("plain")), listed_program(python_path())];
+    let rules = vec![listed_program(idle_program("dynamic")), listed_program(python_path())];
     on_test_host("closed_lease_differs_from_no_lease", &[], rules, |host| {
         let session = host.session(1);
         let script = "
@@ -350,14 +358,14 @@ kept = socket.create_server(('127.0.0.1', 8200))
 print('ready', flush=True)
 time.sleep(1000)";
         let (process, _) = start_until_ready(session.command(python_path()).args(["-c", script]));
-        let l = session.l();
+        let loopback_ip = session.l();
         assert_eq!(obstacles(&explain(&host, &process)), [""; 0]);
         host.map.close_session("1".parse().unwrap(), Tick::now()).unwrap();
         let report = explain(&host, &process);
         assert_eq!(obstacles(&report), ["lease-closed"], "{report:#}");
         assert_eq!(report["session"]["session"], "1");
         assert_eq!(report["session"]["open"], false);
-        assert_eq!(report["sockets"][0]["bound"], format!("{l}:8200"));
+        assert_eq!(report["sockets"][0]["bound"], format!("{loopback_ip}:8200"));
         assert!(report["sockets"][0]["why"].as_str().unwrap().contains("an address of a session"));
     });
 }
@@ -365,7 +373,7 @@ time.sleep(1000)";
 #[test]
 fn session_without_virtual_ip_is_reported() {
     let features = Features::default().with_virtual_ip(true);
-    let rules = vec![listed_program(idle_program("plain")).with_features(features)];
+    let rules = vec![listed_program(idle_program("dynamic")).with_features(features)];
     on_test_host("session_without_virtual_ip_is_reported", &[], rules, |host| {
         // The pool has four addresses.
         for number in 1..=4 {
@@ -373,7 +381,10 @@ fn session_without_virtual_ip_is_reported() {
         }
         let fifth = host.session(5);
         assert_eq!(fifth.addresses.v4, None);
-        assert_eq!(obstacles_of(&host, &mut fifth.command(idle_program("plain"))), ["no-address"]);
+        assert_eq!(
+            obstacles_of(&host, &mut fifth.command(idle_program("dynamic"))),
+            ["no-address"]
+        );
     });
 }
 
@@ -381,10 +392,10 @@ fn session_without_virtual_ip_is_reported() {
 /// environment.
 #[test]
 fn overwritten_environment_is_reported() {
-    let rules = vec![listed_program(idle_program("plain"))];
+    let rules = vec![listed_program(idle_program("dynamic"))];
     on_test_host("overwritten_environment_is_reported", &[], rules, |host| {
         let (process, _) =
-            start_until_ready(host.session(1).command(idle_program("plain")).arg("set-title"));
+            start_until_ready(host.session(1).command(idle_program("dynamic")).arg("set-title"));
         let report = explain(&host, &process);
         // The program has no socket that would identify its session.
         assert_eq!(report["rewritten"], Value::Null, "{report:#}");
@@ -395,9 +406,9 @@ fn overwritten_environment_is_reported() {
 
 #[test]
 fn session_is_found_by_sockets_after_environment_is_overwritten() {
-    let test = "session_is_found_by_sockets_after_environment_is_overwritten";
+    let test_name = "session_is_found_by_sockets_after_environment_is_overwritten";
     let rules = vec![listed_program("redis-server")];
-    on_test_host(test, &["redis-server"], rules, |host| {
+    on_test_host(test_name, &["redis-server"], rules, |host| {
         let (_first, second) = (host.session(1), host.session(2));
         let server = find_program("redis-server").unwrap();
         let arguments = ["--port", "6401", "--bind", "127.0.0.1", "--save", ""];
@@ -418,17 +429,17 @@ fn session_is_found_by_sockets_after_environment_is_overwritten() {
 #[test]
 fn program_is_explained_before_it_starts() {
     let rules = vec![
-        listed_program(idle_program("plain"))
+        listed_program(idle_program("dynamic"))
             .with_flags(ProgramFlags::default().with_loopback_connect(LoopbackConnect::Own)),
     ];
     on_test_host("program_is_explained_before_it_starts", &[], rules, |host| {
-        let plain = idle_program("plain");
-        let plain = plain.to_str().unwrap();
-        let report = explain_with_arguments(&host, &["--session", "3", "--", plain]);
+        let program = idle_program("dynamic");
+        let program = program.to_str().unwrap();
+        let report = explain_with_arguments(&host, &["--session", "3", "--", program]);
         assert_eq!(report["rewritten"], true, "{report:#}");
         assert_eq!(report["session"]["open"], false);
         let session = host.session(3);
-        let report = explain_with_arguments(&host, &["--session", "3", "--", plain]);
+        let report = explain_with_arguments(&host, &["--session", "3", "--", program]);
         assert_eq!(report["session"]["virtual_ip"][0], session.v());
         let report =
             explain_with_arguments(&host, &["--session", "3", "--", "/bin/sh", "-c", "true"]);
@@ -444,11 +455,11 @@ fn program_is_explained_before_it_starts() {
 
 #[test]
 fn explain_respects_process_permissions() {
-    let rules = vec![listed_program(idle_program("plain"))];
+    let rules = vec![listed_program(idle_program("dynamic"))];
     on_test_host("explain_respects_process_permissions", &["root", "setpriv"], rules, |host| {
         let session = host.session(1);
         let setuid_program = host.directory.join("raised");
-        fs::copy(idle_program("plain"), &setuid_program).unwrap();
+        fs::copy(idle_program("dynamic"), &setuid_program).unwrap();
         fs::set_permissions(&host.directory, fs::Permissions::from_mode(0o755)).unwrap();
         fs::set_permissions(&setuid_program, fs::Permissions::from_mode(0o4755)).unwrap();
         let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
@@ -470,13 +481,13 @@ fn explain_respects_process_permissions() {
         assert!(obstacles(&report).contains(&"secure-execution"), "{report:#}");
         assert_eq!(report["file"], Value::Null);
         // A user may examine only processes of the same user.
-        let (root_process, _) = start_until_ready(&mut session.command(idle_program("plain")));
+        let (root_process, _) = start_until_ready(&mut session.command(idle_program("dynamic")));
         let output = as_nobody(root_process.0.id());
         assert!(!output.status.success());
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(stderr.contains("permission denied"), "{stderr}");
-        let nobody_program = host.directory.join("idle-plain");
-        fs::copy(idle_program("plain"), &nobody_program).unwrap();
+        let nobody_program = host.directory.join("idle-dynamic");
+        fs::copy(idle_program("dynamic"), &nobody_program).unwrap();
         let (process, _) =
             start_until_ready(session.command("setpriv").args(nobody).arg(&nobody_program));
         let output = as_nobody(process.0.id());

@@ -27,12 +27,12 @@ fn rule() -> Program {
     listed_program(binary()).with_own_ports([PortRange { first: 8311, last: 8311 }])
 }
 
-fn on_test_host(test: &str, needs: &[&str], body: impl FnOnce(TestHost)) {
+fn on_test_host(test_name: &str, needs: &[&str], body: impl FnOnce(TestHost)) {
     let prepare = || {
         binary();
         preload_path();
     };
-    in_namespace(test, needs, prepare, || body(TestHost::new(vec![rule()])));
+    in_namespace(test_name, needs, prepare, || body(TestHost::new(vec![rule()])));
 }
 
 fn listed_command(session: &TestSession<'_>) -> Command {
@@ -133,30 +133,42 @@ fn query_names(
 #[test]
 fn running_program_follows_replaced_map() {
     on_test_host("running_program_follows_replaced_map", &[], |mut host| {
-        let (mut command, own) = {
+        let (mut command, session_address) = {
             let session = host.session(1);
             (listed_command(&session), format!("{}:8094", session.l()))
         };
         let (mut process, mut output) = start_piped(command.arg("report-names"));
         output.read_line(&mut String::new()).unwrap();
-        let host_port = || "127.0.0.1:8094".to_owned();
-        assert_eq!(query_names(&mut process, &mut output), (host_port(), own.clone()));
+        let loopback_address = || "127.0.0.1:8094".to_owned();
+        assert_eq!(
+            query_names(&mut process, &mut output),
+            (loopback_address(), session_address.clone())
+        );
         // When the map is replaced, the program uses the new map. The new map contains the leases
         // of the session.
         for round in 0..5 {
             host.change_policy(|policy| policy.rewrite.hide_addresses = round % 2 == 0);
-            assert_eq!(query_names(&mut process, &mut output), (host_port(), own.clone()));
+            assert_eq!(
+                query_names(&mut process, &mut output),
+                (loopback_address(), session_address.clone())
+            );
         }
         // A program whose rule is removed continues without rewriting.
         let rules = std::cell::RefCell::new(Vec::new());
         host.change_policy(|policy| rules.replace(std::mem::take(&mut policy.programs)).clear());
         host.change_policy(|policy| policy.programs.push(listed_program("another")));
-        assert_eq!(query_names(&mut process, &mut output), (host_port(), host_port()));
+        assert_eq!(
+            query_names(&mut process, &mut output),
+            (loopback_address(), loopback_address())
+        );
         host.change_policy(|policy| policy.programs = rules.take());
-        assert_eq!(query_names(&mut process, &mut output), (host_port(), own));
+        assert_eq!(query_names(&mut process, &mut output), (loopback_address(), session_address));
         // After the session is closed, new binds pass unchanged.
         host.map.close_session("1".parse().unwrap(), Tick::now()).unwrap();
-        assert_eq!(query_names(&mut process, &mut output), (host_port(), host_port()));
+        assert_eq!(
+            query_names(&mut process, &mut output),
+            (loopback_address(), loopback_address())
+        );
     });
 }
 
@@ -174,8 +186,8 @@ fn corrupt_map_never_ends_the_program() {
             let mut bytes = fs::read(&path).unwrap();
             for _ in 0..64 {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(round);
-                let place = (state >> 17) as usize % length;
-                bytes[place] = (state >> 50) as u8;
+                let offset = (state >> 17) as usize % length;
+                bytes[offset] = (state >> 50) as u8;
             }
             if round % 50 == 49 {
                 bytes.fill((state >> 40) as u8);
@@ -197,8 +209,8 @@ fn corrupt_map_never_ends_the_program() {
 
 #[test]
 fn child_needs_its_own_or_an_inherited_rule() {
-    let test = "child_needs_its_own_or_an_inherited_rule";
-    on_test_host(test, &[], |mut host| {
+    let test_name = "child_needs_its_own_or_an_inherited_rule";
+    on_test_host(test_name, &[], |mut host| {
         let child_kernel_name = |host: &TestHost| {
             let session = host.session(1);
             let script = format!(
@@ -209,10 +221,10 @@ fn child_needs_its_own_or_an_inherited_rule() {
             let mut command = session.command("/bin/sh");
             output_of(command.args(["-c", &script]))
         };
-        let own = format!("{}:8094", host.session(1).l());
-        assert!(!child_kernel_name(&host).contains(&own));
+        let session_address = format!("{}:8094", host.session(1).l());
+        assert!(!child_kernel_name(&host).contains(&session_address));
         host.change_policy(|policy| policy.programs.push(listed_program("sh")));
-        assert!(!child_kernel_name(&host).contains(&own));
+        assert!(!child_kernel_name(&host).contains(&session_address));
         // /bin/sh may be a link to another program.
         let shell = fs::canonicalize("/bin/sh").unwrap();
         let name = shell.file_name().unwrap().to_str().unwrap().to_owned();
@@ -220,7 +232,7 @@ fn child_needs_its_own_or_an_inherited_rule() {
             policy.programs.push(inheriting_program(&shell));
             policy.programs.push(inheriting_program(&name));
         });
-        assert!(child_kernel_name(&host).contains(&own));
+        assert!(child_kernel_name(&host).contains(&session_address));
     });
 }
 
@@ -228,13 +240,13 @@ fn child_needs_its_own_or_an_inherited_rule() {
 fn environment_selects_only_map_lease_and_disable() {
     on_test_host("environment_selects_only_map_lease_and_disable", &[], |host| {
         let session = host.session(1);
-        let own = format!("{}:8094", session.l());
+        let session_address = format!("{}:8094", session.l());
         let bound_address = |command: &mut Command| {
             let (mut process, mut output) = start_piped(command.arg("report-names"));
             output.read_line(&mut String::new()).unwrap();
             query_names(&mut process, &mut output).1
         };
-        assert_eq!(bound_address(&mut listed_command(&session)), own);
+        assert_eq!(bound_address(&mut listed_command(&session)), session_address);
         assert_eq!(
             bound_address(listed_command(&session).env("VIPOOL_DISABLE", "1")),
             "127.0.0.1:8094"
@@ -267,8 +279,8 @@ fn hooks_pass_valgrind() {
         for arguments in [&["jumps"][..], &["many-sockets", "2000"]] {
             let mut command = Command::new("valgrind");
             command.args(["-q", "--error-exitcode=9", "--leak-check=no"]).arg(binary());
-            let inner = listed_command(&session);
-            for (name, value) in inner.get_envs() {
+            let listed = listed_command(&session);
+            for (name, value) in listed.get_envs() {
                 command.env(name, value.unwrap());
             }
             output_of(command.args(arguments));

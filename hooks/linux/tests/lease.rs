@@ -27,7 +27,7 @@ fn binary() -> PathBuf {
 }
 
 fn on_test_host(
-    test: &str,
+    test_name: &str,
     needs: &[&str],
     programs: fn() -> Vec<Program>,
     body: impl FnOnce(TestHost),
@@ -37,17 +37,17 @@ fn on_test_host(
         preload_path();
         vipool_path();
     };
-    in_namespace(test, needs, prepare, || body(TestHost::new(programs())));
+    in_namespace(test_name, needs, prepare, || body(TestHost::new(programs())));
 }
 
 fn list_test_program() -> Vec<Program> {
     vec![listed_program(binary())]
 }
 
-/// Starts a shell without `VIPOOL_LEASE`. The shell runs the command `shell`, waits for a line of
+/// Starts a shell without `VIPOOL_LEASE`. The shell runs `shell_command`, waits for a line of
 /// input, and then executes the listed program.
-fn start_after_shell(host: &TestHost, shell: &str) -> (ChildGuard, impl BufRead + use<>) {
-    let script = format!("{shell}; read line; exec {} report-names", binary().display());
+fn start_after_shell(host: &TestHost, shell_command: &str) -> (ChildGuard, impl BufRead + use<>) {
+    let script = format!("{shell_command}; read line; exec {} report-names", binary().display());
     let mut command = Command::new("/bin/sh");
     command.args(["-c", &script]).env("LD_PRELOAD", preload_path());
     command.env("VIPOOL_MAP", &host.directory).env_remove("VIPOOL_LEASE");
@@ -81,7 +81,7 @@ fn open_session(host: &TestHost, session: &str) -> String {
     format!("{}:8094", addresses.loopback.unwrap())
 }
 
-fn found_by(host: &TestHost, process: &ChildGuard) -> String {
+fn lease_source(host: &TestHost, process: &ChildGuard) -> String {
     let pid = process.0.id().to_string();
     let map = host.directory.to_str().unwrap();
     let report =
@@ -92,8 +92,8 @@ fn found_by(host: &TestHost, process: &ChildGuard) -> String {
 
 #[test]
 fn lease_is_found_by_audit_session() {
-    let test = "lease_is_found_by_audit_session";
-    on_test_host(test, &[], list_test_program, |host| {
+    let test_name = "lease_is_found_by_audit_session";
+    on_test_host(test_name, &[], list_test_program, |host| {
         // A shell that sets its login user starts an audit session, as pam_loginuid(8) does.
         let start_audit_session =
             "echo 0 2>/dev/null >/proc/self/loginuid; cat /proc/self/sessionid; echo";
@@ -103,14 +103,14 @@ fn lease_is_found_by_audit_session() {
         if number.trim() == "4294967295" || number.trim().is_empty() {
             return record_skip("audit sessions", "boot a kernel with CONFIG_AUDIT");
         }
-        let own = open_session(&host, &format!("audit:{}", number.trim()));
-        assert_eq!(found_by(&host, &process), "audit-session");
-        assert_eq!(bound_address((process, output)), own);
+        let session_address = open_session(&host, &format!("audit:{}", number.trim()));
+        assert_eq!(lease_source(&host, &process), "audit-session");
+        assert_eq!(bound_address((process, output)), session_address);
         // If no session is open for the audit session, the audit session has no effect.
         let (process, mut output) = start_after_shell(&host, start_audit_session);
         number.clear();
         output.read_line(&mut number).unwrap();
-        if own.contains(number.trim()) {
+        if session_address.contains(number.trim()) {
             // The kernel did not start another audit session, so the session above is still open.
             return;
         }
@@ -127,9 +127,9 @@ struct ControlGroup(PathBuf);
 impl ControlGroup {
     /// Creates a control group with this name. Returns `None` if the system does not permit it.
     fn new(name: &str) -> Option<Self> {
-        let places = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup"];
-        places.into_iter().find_map(|place| {
-            let group = Path::new(place).join(name);
+        let mount_points = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup"];
+        mount_points.into_iter().find_map(|mount_point| {
+            let group = Path::new(mount_point).join(name);
             fs::create_dir(&group).ok()?;
             let group = Self(group);
             group.0.join("cgroup.procs").exists().then_some(group)
@@ -156,8 +156,8 @@ impl Drop for ControlGroup {
 
 /// Mounts a private /run, and writes the files of users and sessions there, like logind.
 fn write_logind_files(files: &[(&str, &str)]) {
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "none", "/run"]).status();
-    assert!(mounted.unwrap().success());
+    let mount_status = Command::new("mount").args(["-t", "tmpfs", "none", "/run"]).status();
+    assert!(mount_status.unwrap().success());
     for directory in ["/run/systemd/users", "/run/systemd/sessions"] {
         fs::create_dir_all(directory).unwrap();
     }
@@ -168,10 +168,10 @@ fn write_logind_files(files: &[(&str, &str)]) {
 
 #[test]
 fn lease_is_found_by_control_group() {
-    let test = "lease_is_found_by_control_group";
-    on_test_host(test, &["root"], list_test_program, |host| {
-        let own_pid = std::process::id();
-        let unique = format!("{own_pid}{}", fs::metadata("/proc/self/ns/net").map_or(0, inode));
+    let test_name = "lease_is_found_by_control_group";
+    on_test_host(test_name, &["root"], list_test_program, |host| {
+        let test_pid = std::process::id();
+        let unique = format!("{test_pid}{}", fs::metadata("/proc/self/ns/net").map_or(0, inode));
         let name = format!("c{unique}");
         let Some(scope) = ControlGroup::new(&format!("session-{name}.scope")) else {
             return record_skip(
@@ -190,28 +190,28 @@ fn lease_is_found_by_control_group() {
         assert_eq!(bound_address(start_after_shell(&host, &manager.join())), NOT_REWRITTEN);
         // The session is opened with the session id of logind.
         let logind_name = SessionId::logind(&name).unwrap().to_string();
-        let own = open_session(&host, &logind_name);
+        let session_address = open_session(&host, &logind_name);
         let waiting = start_after_shell(&host, &format!("{}; echo", scope.join()));
         let waiting = wait_until_joined(waiting);
-        assert_eq!(found_by(&host, &waiting.0), "session-scope");
-        assert_eq!(bound_address(waiting), own);
+        assert_eq!(lease_source(&host, &waiting.0), "session-scope");
+        assert_eq!(bound_address(waiting), session_address);
         // A process of the user's manager joins the user's only session.
         let waiting =
             wait_until_joined(start_after_shell(&host, &format!("{}; echo", manager.join())));
-        assert_eq!(found_by(&host, &waiting.0), "user-manager");
-        assert_eq!(bound_address(waiting), own);
+        assert_eq!(lease_source(&host, &waiting.0), "user-manager");
+        assert_eq!(bound_address(waiting), session_address);
         // If the user has several sessions, the process joins no session.
         let two_sessions = format!("NAME=ada\nSESSIONS={name} c2\n");
         fs::write(format!("/run/systemd/users/{user}"), two_sessions).unwrap();
         let waiting =
             wait_until_joined(start_after_shell(&host, &format!("{}; echo", manager.join())));
-        assert_eq!(found_by(&host, &waiting.0), "none");
+        assert_eq!(lease_source(&host, &waiting.0), "none");
         assert_eq!(bound_address(waiting), NOT_REWRITTEN);
         // If a session is opened with the id of the audit session, the hook finds it through
         // logind's file.
         host.map.close_session(logind_name.parse().unwrap(), Tick::now()).unwrap();
-        let own = open_session(&host, "audit:4711");
-        assert_eq!(bound_address(start_after_shell(&host, &scope.join())), own);
+        let session_address = open_session(&host, "audit:4711");
+        assert_eq!(bound_address(start_after_shell(&host, &scope.join())), session_address);
     });
 }
 
@@ -242,7 +242,7 @@ fn setuid_sudo_and_su_drop_hook_variables() {
     on_test_host("setuid_sudo_and_su_drop_hook_variables", needs, list_test_program, |host| {
         let session = host.session(1);
         let both_variables = ["LD_PRELOAD", "VIPOOL_LEASE"];
-        let none: [&str; 0] = [];
+        let no_variables: [&str; 0] = [];
         let run_as = |user: &str, command: &[&str]| {
             let mut line = session.command("setpriv");
             let ids = [format!("--reuid={user}"), format!("--regid={user}")];
@@ -255,19 +255,20 @@ fn setuid_sudo_and_su_drop_hook_variables() {
         let setuid_copy = setuid_copy.to_str().unwrap();
         assert_eq!(hook_variables(&run_as("65534", &[setuid_copy])), ["VIPOOL_LEASE"]);
 
-        let rules = host.directory.join("sudoers");
-        let allow = "root ALL=(ALL) ALL\nnobody ALL=(ALL) NOPASSWD: ALL\n";
-        fs::write(&rules, allow).unwrap();
-        fs::set_permissions(&rules, fs::Permissions::from_mode(0o440)).unwrap();
-        let bound = Command::new("mount").arg("--bind").arg(&rules).arg("/etc/sudoers").status();
-        assert!(bound.unwrap().success());
-        assert_eq!(hook_variables(&run_as("65534", &["sudo", "-n", "env"])), none);
-        let keep = format!("Defaults env_keep += \"LD_PRELOAD VIPOOL_LEASE\"\n{allow}");
-        fs::write(&rules, keep).unwrap();
+        let sudoers = host.directory.join("sudoers");
+        let allow_rules = "root ALL=(ALL) ALL\nnobody ALL=(ALL) NOPASSWD: ALL\n";
+        fs::write(&sudoers, allow_rules).unwrap();
+        fs::set_permissions(&sudoers, fs::Permissions::from_mode(0o440)).unwrap();
+        let mount_status =
+            Command::new("mount").arg("--bind").arg(&sudoers).arg("/etc/sudoers").status();
+        assert!(mount_status.unwrap().success());
+        assert_eq!(hook_variables(&run_as("65534", &["sudo", "-n", "env"])), no_variables);
+        let keep_rules = format!("Defaults env_keep += \"LD_PRELOAD VIPOOL_LEASE\"\n{allow_rules}");
+        fs::write(&sudoers, keep_rules).unwrap();
         assert_eq!(hook_variables(&run_as("65534", &["sudo", "-n", "env"])), ["VIPOOL_LEASE"]);
-        let hook = format!("LD_PRELOAD={}", preload_path().display());
+        let preload_variable = format!("LD_PRELOAD={}", preload_path().display());
         assert_eq!(
-            hook_variables(&run_as("65534", &["sudo", "-n", "env", &hook, "env"])),
+            hook_variables(&run_as("65534", &["sudo", "-n", "env", &preload_variable, "env"])),
             both_variables
         );
 
@@ -276,7 +277,7 @@ fn setuid_sudo_and_su_drop_hook_variables() {
             output_of(session.command(command[0]).args(&command[1..]))
         };
         assert_eq!(hook_variables(&run_su(&[])), both_variables);
-        assert_eq!(hook_variables(&run_su(&["-"])), none);
+        assert_eq!(hook_variables(&run_su(&["-"])), no_variables);
     });
 }
 
@@ -297,14 +298,17 @@ print(socket.gethostbyname(name), socket.gethostbyname_ex(name)[2][0],
 
 #[test]
 fn host_name_resolves_to_the_client_address() {
-    let test = "host_name_resolves_to_the_client_address";
-    on_test_host(test, &["python3"], list_client_ip_programs, |mut host| {
+    let test_name = "host_name_resolves_to_the_client_address";
+    on_test_host(test_name, &["python3"], list_client_ip_programs, |mut host| {
         let map = host.directory.to_str().unwrap().to_owned();
         let run_vipool = |arguments: &[&str]| {
             let mut command = Command::new(vipool_path());
             command.arg(arguments[0]);
-            let sub = usize::from(arguments[0] == "session");
-            command.args(&arguments[1..=sub]).args(["--map", &map]).args(&arguments[1 + sub..]);
+            let subcommand_count = usize::from(arguments[0] == "session");
+            command
+                .args(&arguments[1..=subcommand_count])
+                .args(["--map", &map])
+                .args(&arguments[1 + subcommand_count..]);
             command.env("VIPOOL_PRELOAD", preload_path()).env_remove("VIPOOL_LEASE");
             output_of(&mut command)
         };
@@ -337,9 +341,9 @@ fn host_name_resolves_to_the_client_address() {
         // start.
         host.change_policy(|policy| policy.rewrite.hide_addresses = true);
         assert_eq!(run_vipool(&run), three_times(CLIENT));
-        let waiting = format!("print('ready', flush=True); input(){LOOKUP_SCRIPT}");
+        let waiting_script = format!("print('ready', flush=True); input(){LOOKUP_SCRIPT}");
         let mut command = Command::new(vipool_path());
-        command.args(["run", "--map", &map, "--session", "8", "--", python, "-c", &waiting]);
+        command.args(["run", "--map", &map, "--session", "8", "--", python, "-c", &waiting_script]);
         command.env("VIPOOL_PRELOAD", preload_path()).env_remove("VIPOOL_LEASE");
         let (mut process, mut output) = start_piped(&mut command);
         output.read_line(&mut String::new()).unwrap();
@@ -357,8 +361,8 @@ fn host_name_resolves_to_the_client_address() {
 
 #[test]
 fn client_address_is_readable_by_its_user_only() {
-    let test = "client_address_is_readable_by_its_user_only";
-    on_test_host(test, &["root", "setpriv"], list_client_ip_programs, |host| {
+    let test_name = "client_address_is_readable_by_its_user_only";
+    on_test_host(test_name, &["root", "setpriv"], list_client_ip_programs, |host| {
         let lookup = ["getent", "ahostsv4", "matrixhost"];
         let mut command = Command::new(vipool_path());
         command.args(["session", "open", "7", "--user", "nobody", "--client", CLIENT]);

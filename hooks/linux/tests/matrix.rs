@@ -81,30 +81,30 @@ fn configure(host: &mut TestHost, row: &str) {
 }
 
 /// Runs a row in all modes and compares the transcripts.
-fn run_row(test: &str, row: &str) {
+fn run_row(test_name: &str, row: &str) {
     let prepare = || {
         binary();
         preload_path();
     };
     let needs: &[&str] = if row == "22-dropped-privileges" { &["root"] } else { &[] };
-    in_namespace(test, needs, prepare, || {
-        let hold = |mut command: Command, address: &str, port: &str| {
-            start_until_ready(command.args(["hold", address, port]))
+    in_namespace(test_name, needs, prepare, || {
+        let start_listener = |mut command: Command, address: &str, port: &str| {
+            start_until_ready(command.args(["listen", address, port]))
         };
         let mut host = TestHost::new(vec![rule()]);
         let _service = start_until_ready(host.external(binary()).arg("serve"));
         let _host_listeners: Vec<_> = host_listeners(row)
             .iter()
-            .map(|(address, port)| hold(Command::new(binary()), address, port))
+            .map(|(address, port)| start_listener(Command::new(binary()), address, port))
             .collect();
         let external_ports: &[&str] = if row == "7-ports" { &["8007", "8107"] } else { &[] };
         let _external_listeners: Vec<_> = external_ports
             .iter()
-            .map(|port| hold(host.external(binary()), EXTERNAL_ADDRESS, port))
+            .map(|port| start_listener(host.external(binary()), EXTERNAL_ADDRESS, port))
             .collect();
         let _name_server = (row == "44").then(|| {
             host.set_name_server(EXTERNAL_ADDRESS);
-            start_until_ready(host.external(binary()).arg("names"))
+            start_until_ready(host.external(binary()).arg("dns"))
         });
         configure(&mut host, row);
         let (first, second) = (host.session(1), host.session(2));
@@ -115,7 +115,7 @@ fn run_row(test: &str, row: &str) {
         let unlisted = transcript(&host, &first, row, RunMode::Unlisted);
         let _other_listeners: Vec<_> = other_session_listeners(row)
             .iter()
-            .map(|(address, port)| hold(second.command(binary()), address, port))
+            .map(|(address, port)| start_listener(second.command(binary()), address, port))
             .collect();
         let listed = transcript(&host, &first, row, RunMode::Listed);
         assert_eq!(unhooked, unlisted, "the hook changes an unlisted program");
@@ -158,18 +158,18 @@ fn transcript(host: &TestHost, session: &TestSession<'_>, row: &str, mode: RunMo
     stdout_on_success(&command, output)
 }
 
-/// Runs a program that prints "dial ADDRESS PORT", and connects to this address from the external
+/// Runs a program that prints "connect-to ADDRESS PORT", and connects to this address from the external
 /// host. Returns the transcript after that line.
 fn transcript_with_external_client(host: &TestHost, command: &mut Command) -> String {
     let (mut process, mut output) = start_piped(command);
     let mut line = String::new();
-    while !line.starts_with("dial") {
+    while !line.starts_with("connect-to") {
         line.clear();
-        assert_ne!(output.read_line(&mut line).unwrap(), 0, "the program prints a dial line");
+        assert_ne!(output.read_line(&mut line).unwrap(), 0, "the program prints a connect-to line");
     }
     let words: Vec<_> = line.split_whitespace().collect();
-    let dial = format!("exec 3<>/dev/tcp/{}/{}", words[1], words[2]);
-    assert!(host.external("bash").args(["-c", &dial]).status().unwrap().success());
+    let connect_script = format!("exec 3<>/dev/tcp/{}/{}", words[1], words[2]);
+    assert!(host.external("bash").args(["-c", &connect_script]).status().unwrap().success());
     let mut transcript = String::new();
     output.read_to_string(&mut transcript).unwrap();
     assert!(process.0.wait().unwrap().success(), "{transcript}");

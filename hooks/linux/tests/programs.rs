@@ -96,14 +96,14 @@ enum Endpoint {
 
 /// Runs a program in two sessions at once and queries each instance.
 fn run_in_two_sessions(
-    test: &str,
+    test_name: &str,
     needs: &[&str],
     endpoint: Endpoint,
     command_for: impl Fn(&ProgramRun<'_>) -> Command,
     query: impl Fn(&ProgramRun<'_>),
 ) {
     let prepare = || _ = preload_path();
-    in_namespace(test, &[&["python3", "curl"], needs].concat(), prepare, || {
+    in_namespace(test_name, &[&["python3", "curl"], needs].concat(), prepare, || {
         let host = TestHost::new(listed_programs());
         let sessions = [host.session(1), host.session(2)];
         let runs: Vec<_> = (1..)
@@ -136,25 +136,25 @@ fn run_in_two_sessions(
     });
 }
 
-fn session_number(run: &ProgramRun<'_>) -> String {
+fn session_id(run: &ProgramRun<'_>) -> String {
     run.number.to_string()
 }
 
 #[test]
 fn python_http_server() {
-    let test = "python_http_server";
+    let test_name = "python_http_server";
     run_in_two_sessions(
-        test,
+        test_name,
         &[],
         Endpoint::L(8000),
         |run| {
-            run.write("who", &session_number(run));
+            run.write("session_id", &session_id(run));
             let mut command = run.command(python_path().to_str().unwrap());
             command.args(["-m", "http.server", "--bind", "127.0.0.1", "8000"]);
             command.current_dir(&run.directory);
             command
         },
-        |run| assert_eq!(run.curl("http://127.0.0.1:8000/who"), session_number(run)),
+        |run| assert_eq!(run.curl("http://127.0.0.1:8000/session_id"), session_id(run)),
     );
 }
 
@@ -164,7 +164,7 @@ fn python_asyncio() {
 import asyncio, os
 async def serve(reader, writer):
     await reader.readline()
-    writer.write(os.environ['WHO'].encode() + b' ' + writer.get_extra_info('peername')[0].encode()
+    writer.write(os.environ['SESSION_ID'].encode() + b' ' + writer.get_extra_info('peername')[0].encode()
                  + b' ' + writer.get_extra_info('sockname')[0].encode())
     await writer.drain()
     writer.close()
@@ -177,7 +177,7 @@ import asyncio
 async def main():
     reader, writer = await asyncio.open_connection('127.0.0.1', 8000)
     assert writer.get_extra_info('peername') == ('127.0.0.1', 8000)
-    writer.write(b'who\\n')
+    writer.write(b'query\\n')
     print((await reader.read()).decode())
 asyncio.run(main())";
     run_in_two_sessions(
@@ -186,7 +186,7 @@ asyncio.run(main())";
         Endpoint::V(8000),
         |run| {
             let mut command = run.command(python_path().to_str().unwrap());
-            command.args(["-c", code]).env("WHO", session_number(run));
+            command.args(["-c", code]).env("SESSION_ID", session_id(run));
             command
         },
         |run| {
@@ -201,13 +201,13 @@ asyncio.run(main())";
 fn python_socketserver() {
     let code = "
 import os, socketserver
-class Who(socketserver.BaseRequestHandler):
+class Handler(socketserver.BaseRequestHandler):
     def handle(self):
         data, socket = self.request
-        socket.sendto(os.environ['WHO'].encode(), self.client_address)
+        socket.sendto(os.environ['SESSION_ID'].encode(), self.client_address)
 class Server(socketserver.ForkingMixIn, socketserver.UDPServer):
     pass
-with Server(('127.0.0.1', 8000), Who) as server:
+with Server(('127.0.0.1', 8000), Handler) as server:
     server.serve_forever()";
     let client = "
 import socket
@@ -215,7 +215,7 @@ s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.settimeout(0.5)
 for _ in range(40):
     try:
-        s.sendto(b'who', ('127.0.0.1', 8000))
+        s.sendto(b'query', ('127.0.0.1', 8000))
         data, source = s.recvfrom(99)
     except OSError:
         continue
@@ -228,13 +228,13 @@ for _ in range(40):
         Endpoint::Udp,
         |run| {
             let mut command = run.command(python_path().to_str().unwrap());
-            command.args(["-c", code]).env("WHO", session_number(run));
+            command.args(["-c", code]).env("SESSION_ID", session_id(run));
             command
         },
         |run| {
             assert_eq!(
                 run.query(python_path().to_str().unwrap(), &["-c", client]),
-                session_number(run)
+                session_id(run)
             );
         },
     );
@@ -252,7 +252,7 @@ import os, socket, sys
 server = socket.socket(fileno=int(sys.argv[1]))
 while True:
     connection, peer = server.accept()
-    connection.sendall((os.environ['WHO'] + ' ' + server.getsockname()[0] + ' ' + peer[0]).encode())
+    connection.sendall((os.environ['SESSION_ID'] + ' ' + server.getsockname()[0] + ' ' + peer[0]).encode())
     connection.close()
 '''
 arguments = [sys.executable, '-c', worker, str(server.fileno())]
@@ -269,7 +269,7 @@ for _ in range(4):
         Endpoint::L(8000),
         |run| {
             let mut command = run.command(python_path().to_str().unwrap());
-            command.args(["-c", code]).env("WHO", session_number(run));
+            command.args(["-c", code]).env("SESSION_ID", session_id(run));
             command
         },
         |run| {
@@ -282,7 +282,7 @@ for _ in range(4):
 
 #[test]
 fn node_http() {
-    let code = "require('http').createServer((q, a) => a.end(process.env.WHO + ' '
+    let code = "require('http').createServer((q, a) => a.end(process.env.SESSION_ID + ' '
         + q.socket.localAddress + ' ' + q.socket.remoteAddress)).listen(8000)";
     run_in_two_sessions(
         "node_http",
@@ -290,14 +290,14 @@ fn node_http() {
         Endpoint::V(8000),
         |run| {
             let mut command = run.command("node");
-            command.args(["-e", code]).env("WHO", session_number(run));
+            command.args(["-e", code]).env("SESSION_ID", session_id(run));
             command
         },
         |run| {
             let reply = run.curl("http://127.0.0.1:8000/");
             assert_eq!(reply, format!("{} ::ffff:127.0.0.1 ::ffff:127.0.0.1", run.number));
             let client = "fetch('http://127.0.0.1:8000/').then(a => a.text()).then(console.log)";
-            assert!(run.query("node", &["-e", client]).starts_with(&session_number(run)));
+            assert!(run.query("node", &["-e", client]).starts_with(&session_id(run)));
         },
     );
 }
@@ -307,14 +307,14 @@ fn java_http() {
     let code = "
 import com.sun.net.httpserver.HttpServer;
 import java.net.*;
-public class Who {
+public class Server {
     public static void main(String[] none) throws Exception {
         HttpServer server = HttpServer.create(
             new InetSocketAddress(InetAddress.getLoopbackAddress(), 8000), 0);
         server.createContext(\"/\", exchange -> {
-            byte[] who = (System.getenv(\"WHO\") + exchange.getRemoteAddress().getAddress()).getBytes();
-            exchange.sendResponseHeaders(200, who.length);
-            exchange.getResponseBody().write(who);
+            byte[] reply = (System.getenv(\"SESSION_ID\") + exchange.getRemoteAddress().getAddress()).getBytes();
+            exchange.sendResponseHeaders(200, reply.length);
+            exchange.getResponseBody().write(reply);
             exchange.close();
         });
         server.start();
@@ -326,7 +326,7 @@ public class Who {
         Endpoint::L(8000),
         |run| {
             let mut command = run.command("java");
-            command.arg(run.write("Who.java", code)).env("WHO", session_number(run));
+            command.arg(run.write("Server.java", code)).env("SESSION_ID", session_id(run));
             command
         },
         |run| assert_eq!(run.curl("http://127.0.0.1:8000/"), format!("{}/127.0.0.1", run.number)),
@@ -349,16 +349,19 @@ fn redis_with_distribution_configuration() {
             )
         },
         |run| {
-            assert_eq!(run.query("redis-cli", &["set", "who", &session_number(run)]), "OK");
-            assert_eq!(run.query("redis-cli", &["get", "who"]), session_number(run));
-            assert_eq!(run.query("redis-cli", &["-h", "::1", "get", "who"]), session_number(run));
+            assert_eq!(run.query("redis-cli", &["set", "session_id", &session_id(run)]), "OK");
+            assert_eq!(run.query("redis-cli", &["get", "session_id"]), session_id(run));
+            assert_eq!(
+                run.query("redis-cli", &["-h", "::1", "get", "session_id"]),
+                session_id(run)
+            );
         },
     );
 }
 
-fn nginx(test: &str, listen: &'static str, query: impl Fn(&ProgramRun<'_>)) {
+fn nginx(test_name: &str, listen: &'static str, query: impl Fn(&ProgramRun<'_>)) {
     run_in_two_sessions(
-        test,
+        test_name,
         &["nginx"],
         Endpoint::V(8080),
         |run| {
@@ -398,8 +401,8 @@ fn nginx_ipv4() {
 #[test]
 fn nginx_ipv6() {
     nginx("nginx_ipv6", "listen 8080; listen [::]:8080;", |run| {
-        assert!(run.curl("http://127.0.0.1:8080/").starts_with(&session_number(run)));
-        assert!(run.curl("http://[::1]:8080/").starts_with(&session_number(run)));
+        assert!(run.curl("http://127.0.0.1:8080/").starts_with(&session_id(run)));
+        assert!(run.curl("http://[::1]:8080/").starts_with(&session_id(run)));
     });
 }
 
@@ -411,15 +414,15 @@ fn nginx_with_distribution_configuration() {
         Endpoint::V(80),
         |run| {
             let directories = ["/run", "/var/log/nginx", "/var/lib/nginx", "/var/www/html"];
-            let pages = format!(
+            let script = format!(
                 "echo {} > /var/www/html/index.html; exec nginx -g 'daemon off;'",
                 run.number
             );
-            run.with_private_directories(&directories, &["sh", "-c", &pages])
+            run.with_private_directories(&directories, &["sh", "-c", &script])
         },
         |run| {
-            assert_eq!(run.curl("http://127.0.0.1/"), session_number(run));
-            assert_eq!(run.curl("http://[::1]/"), session_number(run));
+            assert_eq!(run.curl("http://127.0.0.1/"), session_id(run));
+            assert_eq!(run.curl("http://[::1]/"), session_id(run));
         },
     );
 }
@@ -436,7 +439,7 @@ fn netcat() {
             command.args(["-c", &serve_once]);
             command
         },
-        |run| assert_eq!(run.query("nc", &["-N", "127.0.0.1", "7000"]), session_number(run)),
+        |run| assert_eq!(run.query("nc", &["-N", "127.0.0.1", "7000"]), session_id(run)),
     );
 }
 
@@ -452,11 +455,11 @@ fn memcached() {
             command
         },
         |run| {
-            let talk = format!(
-                "printf 'set who 0 0 1\\r\\n{}\\r\\nget who\\r\\nquit\\r\\n' | nc 127.0.0.1 11211",
+            let script = format!(
+                "printf 'set session_id 0 0 1\\r\\n{}\\r\\nget session_id\\r\\nquit\\r\\n' | nc 127.0.0.1 11211",
                 run.number
             );
-            let reply = output_of(run.command("sh").args(["-c", &talk]));
+            let reply = output_of(run.command("sh").args(["-c", &script]));
             assert!(reply.contains(&format!("\r\n{}\r\n", run.number)), "{reply}");
         },
     );
@@ -468,7 +471,7 @@ fn dnsmasq() {
 import socket, struct
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.settimeout(0.5)
-question = struct.pack('>6H', 7, 256, 1, 0, 0, 0) + b'\\3who\\4test\\0' + struct.pack('>2H', 1, 1)
+question = struct.pack('>6H', 7, 256, 1, 0, 0, 0) + b'\\7session\\4test\\0' + struct.pack('>2H', 1, 1)
 for _ in range(40):
     try:
         s.sendto(question, ('127.0.0.1', 5300))
@@ -495,14 +498,11 @@ for _ in range(40):
                 "--bind-interfaces",
             ]);
             command.arg(format!("--pid-file={}", run.path("pid")));
-            command.arg(format!("--address=/who.test/10.0.0.{}", run.number));
+            command.arg(format!("--address=/session.test/10.0.0.{}", run.number));
             command
         },
         |run| {
-            assert_eq!(
-                run.query(python_path().to_str().unwrap(), &["-c", client]),
-                session_number(run)
-            )
+            assert_eq!(run.query(python_path().to_str().unwrap(), &["-c", client]), session_id(run))
         },
     );
 }
@@ -524,9 +524,9 @@ fn sshd() {
         },
         |run| {
             let reply = run.query("ssh-keyscan", &["-t", "ed25519", "-p", "2222", "127.0.0.1"]);
-            let own = fs::read_to_string(run.path("key.pub")).unwrap();
-            let own = own.split(' ').nth(1).unwrap();
-            assert!(reply.contains(own), "{reply}");
+            let public_key = fs::read_to_string(run.path("key.pub")).unwrap();
+            let public_key = public_key.split(' ').nth(1).unwrap();
+            assert!(reply.contains(public_key), "{reply}");
         },
     );
 }
@@ -583,13 +583,13 @@ fn postgres() {
 /// on the external host connect to them.
 #[test]
 fn each_session_has_its_own_source() {
-    let test = "each_session_has_its_own_source";
+    let test_name = "each_session_has_its_own_source";
     let binary = || compile("matrix", MATRIX_SOURCES, &[]);
     let prepare = || {
         binary();
         preload_path();
     };
-    in_namespace(test, &["python3", "curl"], prepare, || {
+    in_namespace(test_name, &["python3", "curl"], prepare, || {
         let host = TestHost::new(listed_programs());
         let _service = start_until_ready(host.external(binary()).arg("serve"));
         let sessions = [host.session(1), host.session(2)];
@@ -599,15 +599,15 @@ fn each_session_has_its_own_source() {
                 "import socket; s = socket.create_connection(('{EXTERNAL_ADDRESS}', 7)); \
                  print(s.recv(99).decode())"
             );
-            let seen = output_of(session.command(python_path()).args(["-c", &client]));
-            assert_eq!(seen.trim(), session.v());
+            let source = output_of(session.command(python_path()).args(["-c", &client]));
+            assert_eq!(source.trim(), session.v());
         }
         // Both sessions serve port 8000 on 0.0.0.0, for internal and external clients.
         let mut running = Vec::new();
         for (name, session) in ["one", "two"].iter().zip(&sessions) {
             let directory = host.directory.join(name);
             fs::create_dir(&directory).unwrap();
-            fs::write(directory.join("who"), name).unwrap();
+            fs::write(directory.join("session_id"), name).unwrap();
             let mut command = session.command(python_path());
             command.args(["-m", "http.server", "8000"]).current_dir(&directory);
             running.push(ChildGuard::start(&mut command));
@@ -615,9 +615,10 @@ fn each_session_has_its_own_source() {
         }
         for (name, session) in ["one", "two"].iter().zip(&sessions) {
             let curl = find_program("curl").unwrap();
-            let inside = session.command(&curl).args(["-sS", "http://127.0.0.1:8000/who"]).output();
-            assert_eq!(String::from_utf8_lossy(&inside.unwrap().stdout), *name);
-            let url = format!("http://{}:8000/who", session.v());
+            let internal =
+                session.command(&curl).args(["-sS", "http://127.0.0.1:8000/session_id"]).output();
+            assert_eq!(String::from_utf8_lossy(&internal.unwrap().stdout), *name);
+            let url = format!("http://{}:8000/session_id", session.v());
             assert_eq!(output_of(host.external(&curl).args(["-sS", &url])), *name);
         }
     });
@@ -666,7 +667,7 @@ unittest.TextTestRunner(stream=sys.stderr, resultclass=Result).run(suite)";
 /// changes.
 #[test]
 fn python_socket_tests_are_unaffected() {
-    let test = "python_socket_tests_are_unaffected";
+    let test_name = "python_socket_tests_are_unaffected";
     let classes = vipool_testing::effort(SHORT_RUN_CLASSES, &[]);
     let has_tests = || {
         let found = Command::new("python3").args(["-c", "import test.test_socket"]).output();
@@ -679,14 +680,14 @@ fn python_socket_tests_are_unaffected() {
         );
     }
     let prepare = || _ = preload_path();
-    in_namespace(test, &["python3"], prepare, || {
+    in_namespace(test_name, &["python3"], prepare, || {
         let unlisted = TestHost::new(vec![listed_program("another")]);
-        let plain = socket_tests(Command::new(python_path()), classes);
+        let unhooked = socket_tests(Command::new(python_path()), classes);
         let hooked = socket_tests(unlisted.session(1).command(python_path()), classes);
-        assert_eq!(plain, hooked, "the hook changes an unlisted program");
+        assert_eq!(unhooked, hooked, "the hook changes an unlisted program");
         let mut host = unlisted;
         host.change_policy(|policy| policy.programs.push(listed_program(python_path())));
         let listed = socket_tests(host.session(1).command(python_path()), classes);
-        assert_eq!(plain, listed, "a listed program sees rewritten addresses");
+        assert_eq!(unhooked, listed, "a listed program sees rewritten addresses");
     });
 }

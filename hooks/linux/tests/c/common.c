@@ -7,38 +7,38 @@ int listed;
 const char *V, *L, *L6, *V6;
 
 struct address make_address(const char *host, int port) {
-    struct address a;
-    memset(&a, 0, sizeof a);
-    struct sockaddr_in *v4 = (void *)&a.bytes;
-    struct sockaddr_in6 *v6 = (void *)&a.bytes;
+    struct address address;
+    memset(&address, 0, sizeof address);
+    struct sockaddr_in *v4 = (void *)&address.bytes;
+    struct sockaddr_in6 *v6 = (void *)&address.bytes;
     if (inet_pton(AF_INET, host, &v4->sin_addr) == 1) {
         v4->sin_family = AF_INET;
         v4->sin_port = htons(port);
-        a.length = sizeof *v4;
+        address.length = sizeof *v4;
     } else if (inet_pton(AF_INET6, host, &v6->sin6_addr) == 1) {
         v6->sin6_family = AF_INET6;
         v6->sin6_port = htons(port);
-        a.length = sizeof *v6;
+        address.length = sizeof *v6;
     } else {
         fprintf(stderr, "%s is no address\n", host);
         exit(2);
     }
-    return a;
+    return address;
 }
 
 struct address make_link_local(const char *host, int port) {
-    struct address a = make_address(host, port);
-    ((struct sockaddr_in6 *)&a.bytes)->sin6_scope_id = if_nametoindex("v0");
-    return a;
+    struct address address = make_address(host, port);
+    ((struct sockaddr_in6 *)&address.bytes)->sin6_scope_id = if_nametoindex("v0");
+    return address;
 }
 
 static char *next_text_buffer(void) {
     static char texts[64][128];
-    static unsigned next;
-    return texts[next++ % 64];
+    static unsigned next_index;
+    return texts[next_index++ % 64];
 }
 
-const char *address_text(const struct sockaddr_storage *bytes) {
+const char *format_address(const struct sockaddr_storage *bytes) {
     char *text = next_text_buffer(), host[64] = "?";
     const struct sockaddr_in *v4 = (const void *)bytes;
     const struct sockaddr_in6 *v6 = (const void *)bytes;
@@ -64,10 +64,10 @@ static const char *socket_name(int fd, int is_peer, int is_raw) {
     struct sockaddr_storage bytes;
     socklen_t length = sizeof bytes;
     memset(&bytes, 0, sizeof bytes);
-    long error = is_raw ? syscall(is_peer ? SYS_getpeername : SYS_getsockname, fd, &bytes, &length)
-                 : is_peer ? getpeername(fd, (void *)&bytes, &length)
-                           : getsockname(fd, (void *)&bytes, &length);
-    return error ? errno_text(error) : address_text(&bytes);
+    long result = is_raw ? syscall(is_peer ? SYS_getpeername : SYS_getsockname, fd, &bytes, &length)
+                  : is_peer ? getpeername(fd, (void *)&bytes, &length)
+                            : getsockname(fd, (void *)&bytes, &length);
+    return result ? errno_text(result) : format_address(&bytes);
 }
 
 const char *visible_name(int fd) { return socket_name(fd, 0, 0); }
@@ -80,7 +80,7 @@ int kernel_port(int fd) {
     return atoi(strrchr(text, ':') + 1);
 }
 
-const char *errno_text(long value) { return value >= 0 ? "ok" : strerrorname_np(errno); }
+const char *errno_text(long result) { return result >= 0 ? "ok" : strerrorname_np(errno); }
 
 void expect_listed(const char *label, const char *actual, const char *if_listed,
                    const char *if_not_listed) {
@@ -102,8 +102,8 @@ void expect_unprinted(const char *label, const char *actual, const char *expecte
 }
 
 int enable_option(int fd, int level, int option) {
-    int on = 1;
-    return setsockopt(fd, level, option, &on, sizeof on);
+    int enabled = 1;
+    return setsockopt(fd, level, option, &enabled, sizeof enabled);
 }
 
 int tcp(void) { return socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0); }
@@ -112,13 +112,13 @@ int tcp6(void) { return socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0); }
 int udp6(void) { return socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0); }
 
 const char *try_bind(int fd, const char *host, int port) {
-    struct address a = make_address(host, port);
-    return errno_text(bind(fd, (void *)&a.bytes, a.length));
+    struct address address = make_address(host, port);
+    return errno_text(bind(fd, (void *)&address.bytes, address.length));
 }
 
 const char *try_connect(int fd, const char *host, int port) {
-    struct address a = make_address(host, port);
-    return errno_text(connect(fd, (void *)&a.bytes, a.length));
+    struct address address = make_address(host, port);
+    return errno_text(connect(fd, (void *)&address.bytes, address.length));
 }
 
 int listen_on(const char *host, int port) {
@@ -153,18 +153,18 @@ void matrix_setup(void) {
     L6 = environment_value("MATRIX_L6"), V6 = environment_value("MATRIX_V6");
 }
 
-void init_packet(struct packet *packet, const struct address *to) {
-    memset(packet, 0, sizeof *packet);
-    packet->part = (struct iovec){&packet->byte, 1};
-    packet->header.msg_iov = &packet->part;
-    packet->header.msg_iovlen = 1;
-    packet->header.msg_name = &packet->name;
-    packet->header.msg_namelen = sizeof packet->name;
-    packet->header.msg_control = &packet->control;
-    packet->header.msg_controllen = sizeof packet->control;
-    if (to) {
-        packet->name = to->bytes;
-        packet->header.msg_namelen = to->length;
-        packet->header.msg_controllen = 0;
+void init_message(struct message *message, const struct address *destination) {
+    memset(message, 0, sizeof *message);
+    message->part = (struct iovec){&message->byte, 1};
+    message->header.msg_iov = &message->part;
+    message->header.msg_iovlen = 1;
+    message->header.msg_name = &message->name;
+    message->header.msg_namelen = sizeof message->name;
+    message->header.msg_control = &message->control;
+    message->header.msg_controllen = sizeof message->control;
+    if (destination) {
+        message->name = destination->bytes;
+        message->header.msg_namelen = destination->length;
+        message->header.msg_controllen = 0;
     }
 }

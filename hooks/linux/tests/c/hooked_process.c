@@ -20,30 +20,32 @@
 
 /* Calls every hooked function that may be called in a signal handler. */
 static void call_every_hook(void) {
-    int saved = errno;
-    struct address here = make_address(LOOPBACK, 8090), own = make_address(LOOPBACK, 8311),
+    int saved_errno = errno;
+    struct address local = make_address(LOOPBACK, 8090), own_port = make_address(LOOPBACK, 8311),
                    external = make_address(EXTERNAL_ADDRESS, 9);
     struct sockaddr_storage name;
     socklen_t length = sizeof name;
     char byte = 0;
     struct iovec part = {&byte, 1};
-    struct msghdr message = {
-        .msg_name = &own.bytes, .msg_namelen = own.length, .msg_iov = &part, .msg_iovlen = 1};
+    struct msghdr message = {.msg_name = &own_port.bytes,
+                             .msg_namelen = own_port.length,
+                             .msg_iov = &part,
+                             .msg_iovlen = 1};
     struct mmsghdr messages = {.msg_hdr = message};
     int stream = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     int datagram = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     int unbound = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (stream >= 0 && datagram >= 0 && unbound >= 0) {
         enable_option(stream, SOL_SOCKET, SO_REUSEADDR);
-        bind(stream, (void *)&here.bytes, here.length);
+        bind(stream, (void *)&local.bytes, local.length);
         listen(stream, 1);
         accept(stream, (void *)&name, &length);
         accept4(stream, (void *)&name, &length, 0);
         length = sizeof name;
         getsockname(stream, (void *)&name, &length);
         getpeername(stream, (void *)&name, &length);
-        connect(datagram, (void *)&here.bytes, here.length);
-        sendto(unbound, &byte, 1, 0, (void *)&own.bytes, own.length);
+        connect(datagram, (void *)&local.bytes, local.length);
+        sendto(unbound, &byte, 1, 0, (void *)&own_port.bytes, own_port.length);
         sendmsg(unbound, &message, 0);
         sendmmsg(unbound, &messages, 1, 0);
         length = sizeof name;
@@ -55,21 +57,21 @@ static void call_every_hook(void) {
     close(stream);
     close(datagram);
     close(unbound);
-    errno = saved;
+    errno = saved_errno;
 }
 
-static volatile int stop;
-static volatile unsigned handled;
+static volatile int is_stopped;
+static volatile unsigned handled_count;
 
 static void handle_signal(int number) {
     (void)number;
     call_every_hook();
-    handled++;
+    handled_count++;
 }
 
-static void *call_hooks_until_stopped(void *none) {
-    while (!stop) call_every_hook();
-    return none;
+static void *call_hooks_until_stopped(void *unused) {
+    while (!is_stopped) call_every_hook();
+    return unused;
 }
 
 static int count_descriptors(void) {
@@ -81,11 +83,11 @@ static int count_descriptors(void) {
 }
 
 static void signals(void) {
-    struct itimerval often = {{0, 500}, {0, 500}}, never = {{0, 0}, {0, 0}};
+    struct itimerval frequent = {{0, 500}, {0, 500}}, disabled = {{0, 0}, {0, 0}};
     pthread_t threads[4];
-    int before = count_descriptors();
+    int fds_before = count_descriptors();
     signal(SIGALRM, handle_signal);
-    setitimer(ITIMER_REAL, &often, NULL);
+    setitimer(ITIMER_REAL, &frequent, NULL);
     for (int i = 0; i < 4; i++) pthread_create(&threads[i], NULL, call_hooks_until_stopped, NULL);
     for (int i = 0; i < 300; i++) {
         call_every_hook();
@@ -102,11 +104,12 @@ static void signals(void) {
         }
         waitpid(child, NULL, 0);
     }
-    stop = 1;
-    setitimer(ITIMER_REAL, &never, NULL);
+    is_stopped = 1;
+    setitimer(ITIMER_REAL, &disabled, NULL);
     for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
-    expect("signals handled", handled > 10 ? "yes" : "no", "yes");
-    expect("descriptors", count_descriptors() == before ? "as before" : "different", "as before");
+    expect("signals handled", handled_count > 10 ? "yes" : "no", "yes");
+    expect("descriptors", count_descriptors() == fds_before ? "as before" : "different",
+           "as before");
 }
 
 /* Calls every hook in a signal handler with a small stack. */
@@ -119,15 +122,15 @@ static void small_stack(void) {
     expect("stack", errno_text(sigaltstack(&small, NULL)), "ok");
     sigaction(SIGUSR1, &action, NULL);
     raise(SIGUSR1);
-    expect("signals handled", handled == 1 ? "yes" : "no", "yes");
+    expect("signals handled", handled_count == 1 ? "yes" : "no", "yes");
 }
 
 #ifdef __x86_64__
-static volatile unsigned probes;
+static volatile unsigned probe_count;
 static void count_probe(int number, siginfo_t *info, void *context) {
     (void)number, (void)info;
     ((ucontext_t *)context)->uc_mcontext.gregs[REG_RAX] = -EINVAL;
-    probes++;
+    probe_count++;
 }
 #endif
 
@@ -157,10 +160,12 @@ static void memory_probes_of_arrays(void) {
     expect("trap", errno_text(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program)), "ok");
     expect("recvmmsg on an empty queue",
            errno_text(recvmmsg(service, messages, COUNT, MSG_DONTWAIT, NULL)), "EAGAIN");
-    expect_listed("probes", probes > 0 && probes <= MAX_PROBES ? "few" : "other", "few", "other");
-    probes = 0;
+    expect_listed("probes", probe_count > 0 && probe_count <= MAX_PROBES ? "few" : "other", "few",
+                  "other");
+    probe_count = 0;
     expect("sent messages", sendmmsg(fd, messages, COUNT, 0) == COUNT ? "all" : "some", "all");
-    expect_listed("probes", probes > 0 && probes <= MAX_PROBES ? "few" : "other", "few", "other");
+    expect_listed("probes", probe_count > 0 && probe_count <= MAX_PROBES ? "few" : "other", "few",
+                  "other");
 #endif
 }
 
@@ -181,26 +186,27 @@ static void *receive_blocking(void *fd) {
 /* Jumps out of connects to 127.0.0.1. During such a connect, the hook has a descriptor of its
  * own open. */
 static void jumps_during_connect(void) {
-    struct itimerval soon = {{0, 40}, {0, 40}}, never = {{0, 0}, {0, 0}};
+    struct itimerval one_shot = {{0, 40}, {0, 40}}, disabled = {{0, 0}, {0, 0}};
     int service = listen_on(LOOPBACK, 8092), fd = udp();
     struct address to = make_address(LOOPBACK, 8092);
     signal(SIGALRM, jump_out);
-    int before = dup(service);
-    close(before);
+    int lowest_free_fd = dup(service);
+    close(lowest_free_fd);
     for (volatile int i = 0; i < 2000; i++) {
         if (sigsetjmp(jump_target, 1) == 0) {
-            setitimer(ITIMER_REAL, &soon, NULL);
+            setitimer(ITIMER_REAL, &one_shot, NULL);
             for (;;) connect(fd, (void *)&to.bytes, to.length);
         }
     }
-    setitimer(ITIMER_REAL, &never, NULL);
-    int after = dup(service);
-    expect("descriptors", after == before ? "as before" : "more", "as before");
+    setitimer(ITIMER_REAL, &disabled, NULL);
+    int lowest_free_fd_after = dup(service);
+    expect("descriptors", lowest_free_fd_after == lowest_free_fd ? "as before" : "more",
+           "as before");
 }
 
 /* Repeatedly leaves blocking calls with siglongjmp and with thread cancellation. */
 static void jumps(void) {
-    struct itimerval soon = {{0, 0}, {0, 1000}};
+    struct itimerval one_shot = {{0, 0}, {0, 1000}};
     int service = listen_on(LOOPBACK, 8091), datagram = udp();
     expect("bind", try_bind(datagram, LOOPBACK, 8091), "ok");
     signal(SIGALRM, jump_out);
@@ -208,7 +214,7 @@ static void jumps(void) {
         struct sockaddr_storage peer;
         socklen_t length = sizeof peer;
         if (sigsetjmp(jump_target, 1) == 0) {
-            setitimer(ITIMER_REAL, &soon, NULL);
+            setitimer(ITIMER_REAL, &one_shot, NULL);
             accept(service, (void *)&peer, &length);
         }
         pthread_t thread;
@@ -227,7 +233,7 @@ static void jumps(void) {
     expect("name", visible_name(service), "127.0.0.1:8091");
 }
 
-static long resident(void) {
+static long resident_pages(void) {
     long pages = 0;
     FILE *file = fopen("/proc/self/statm", "r");
     if (!file || fscanf(file, "%*d %ld", &pages) != 1) exit(2);
@@ -252,28 +258,28 @@ static struct open_fds snapshot_fds(void) {
     return open;
 }
 
-static int is_same_set(const struct open_fds *one, const struct open_fds *other) {
-    return memcmp(one, other, sizeof *one) == 0;
+static int is_same_set(const struct open_fds *first, const struct open_fds *second) {
+    return memcmp(first, second, sizeof *first) == 0;
 }
 
 /* Makes a call, and expects that the call neither opens nor closes a descriptor. */
 #define EXPECT_SAME_FDS(call)                                                                      \
     do {                                                                                           \
-        struct open_fds before = snapshot_fds();                                                   \
+        struct open_fds fds_before = snapshot_fds();                                               \
         (void)!(call);                                                                             \
-        struct open_fds after = snapshot_fds();                                                    \
-        expect_unprinted(#call, is_same_set(&before, &after) ? "" : "different", "");              \
+        struct open_fds fds_after = snapshot_fds();                                                \
+        expect_unprinted(#call, is_same_set(&fds_before, &fds_after) ? "" : "different", "");      \
         calls++;                                                                                   \
     } while (0)
 
 /* Checks that no call leaves a descriptor of the hook open. */
 static void descriptors_unchanged_by_calls(void) {
     int calls = 0;
-    struct address own = make_address(LOOPBACK, 8095), own_port = make_address(LOOPBACK, 8311),
-                   none = make_address(LOOPBACK, 8096),
+    struct address service_address = make_address(LOOPBACK, 8095),
+                   own_port = make_address(LOOPBACK, 8311), unused = make_address(LOOPBACK, 8096),
                    external = make_address(EXTERNAL_ADDRESS, 9), v6 = make_address("::1", 8095),
                    any = make_address("0.0.0.0", 8097);
-    struct address destinations[] = {own, own_port, none, external, v6, any};
+    struct address destinations[] = {service_address, own_port, unused, external, v6, any};
     struct sockaddr_storage name;
     socklen_t length = sizeof name;
     char byte = 0, text[256], service[32];
@@ -321,15 +327,15 @@ static void descriptors_unchanged_by_calls(void) {
     for (int i = 0; i < 4; i++) {
         int fd = tcp();
         EXPECT_SAME_FDS(strcmp(try_connect(fd, LOOPBACK, i % 2 ? 8095 : 8097), "ok"));
-        struct open_fds before = snapshot_fds();
+        struct open_fds fds_before = snapshot_fds();
         length = sizeof name;
         int accepted = i < 2 ? accept4(i % 2 ? server : wildcard_server, (void *)&name, &length, 0)
                              : accept(i % 2 ? server : wildcard_server, (void *)&name, &length);
         while (accepted < 0) accepted = accept(i % 2 ? server : wildcard_server, NULL, NULL);
-        struct open_fds after = snapshot_fds();
-        before.is_open[accepted] = 1;
+        struct open_fds fds_after = snapshot_fds();
+        fds_before.is_open[accepted] = 1;
         expect("name of the accepted socket",
-               is_same_set(&before, &after) ? "one more" : "different", "one more");
+               is_same_set(&fds_before, &fds_after) ? "one more" : "different", "one more");
         close(accepted);
         close(fd);
     }
@@ -339,17 +345,18 @@ static void descriptors_unchanged_by_calls(void) {
 /* Opens, binds and closes many sockets. Checks that memory use and the number of descriptors do
  * not grow. */
 static void many_sockets(long count) {
-    int before = count_descriptors();
-    long pages = 0;
+    int fds_before = count_descriptors();
+    long pages_before = 0;
     for (long i = 0; i < count; i++) {
         int fd = i % 2 ? tcp() : udp();
         try_bind(fd, LOOPBACK, 8092);
         if (i % 16 == 0) visible_name(fd);
         close(fd);
-        if (i == count / 10) pages = resident();
+        if (i == count / 10) pages_before = resident_pages();
     }
-    expect("memory has grown", resident() - pages > 64 ? "yes" : "no", "no");
-    expect("descriptors", count_descriptors() == before ? "as before" : "different", "as before");
+    expect("memory has grown", resident_pages() - pages_before > 64 ? "yes" : "no", "no");
+    expect("descriptors", count_descriptors() == fds_before ? "as before" : "different",
+           "as before");
 }
 
 /* Opens connections to 200 ports of the external host. */

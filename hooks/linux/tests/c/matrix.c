@@ -3,7 +3,7 @@
 #include "matrix.h"
 
 /* Runs a service on TCP and UDP port 7. The service answers with the client's address. */
-static int serve(void) {
+static int run_echo_service(void) {
     int stream = tcp6(), datagram = udp6();
     enable_option(stream, SOL_SOCKET, SO_REUSEADDR);
     if (strcmp(try_bind(stream, "::", 7), "ok") || strcmp(try_bind(datagram, "::", 7), "ok") ||
@@ -12,13 +12,13 @@ static int serve(void) {
     printf("ready\n");
     fflush(stdout);
     for (;;) {
-        struct pollfd both[2] = {{stream, POLLIN, 0}, {datagram, POLLIN, 0}};
+        struct pollfd sockets[2] = {{stream, POLLIN, 0}, {datagram, POLLIN, 0}};
         struct sockaddr_storage from;
         socklen_t length = sizeof from;
-        char host[64], packet[64];
-        poll(both, 2, -1);
-        int fd = both[0].revents ? accept(stream, (void *)&from, &length) : datagram;
-        if (fd == datagram) recvfrom(fd, packet, sizeof packet, 0, (void *)&from, &length);
+        char host[64], data[64];
+        poll(sockets, 2, -1);
+        int fd = sockets[0].revents ? accept(stream, (void *)&from, &length) : datagram;
+        if (fd == datagram) recvfrom(fd, data, sizeof data, 0, (void *)&from, &length);
         inet_ntop(AF_INET6, &((struct sockaddr_in6 *)&from)->sin6_addr, host, sizeof host);
         const char *text = strncmp(host, "::ffff:", 7) ? host : host + 7;
         if (fd == datagram) {
@@ -31,21 +31,21 @@ static int serve(void) {
 }
 
 /* Listens on a TCP port and binds the same UDP port until standard input ends. */
-static int hold(const char *host, int port) {
+static int listen_until_eof(const char *host, int port) {
     int stream = listen_on(host, port), datagram = strchr(host, ':') ? udp6() : udp();
     if (stream < 0 || strcmp(try_bind(datagram, host, port), "ok") != 0) return 1;
     printf("ready %s\n", visible_name(stream));
     fflush(stdout);
-    char end;
-    return read(0, &end, 1) != 0;
+    char byte;
+    return read(0, &byte, 1) != 0;
 }
 
 int main(int count, char **arguments) {
     matrix_setup();
-    if (count > 1 && strcmp(arguments[1], "serve") == 0) return serve();
-    if (count > 1 && strcmp(arguments[1], "names") == 0) return serve_names();
-    if (count > 3 && strcmp(arguments[1], "hold") == 0)
-        return hold(arguments[2], atoi(arguments[3]));
+    if (count > 1 && strcmp(arguments[1], "serve") == 0) return run_echo_service();
+    if (count > 1 && strcmp(arguments[1], "dns") == 0) return run_dns_server();
+    if (count > 3 && strcmp(arguments[1], "listen") == 0)
+        return listen_until_eof(arguments[2], atoi(arguments[3]));
     if (count > 3) {
         int status = run_helper(arguments[1], arguments[2], atoi(arguments[3]));
         if (status >= 0) return status;

@@ -53,8 +53,8 @@ struct address make_address(const char *host, int port);
 struct address make_link_local(const char *host, int port);
 
 /* Formats an address as "10.0.0.1:80" or "[::1]:80". The text stays valid for the next 63 calls. */
-const char *address_text(const struct sockaddr_storage *bytes);
-/* Formats a host and a port like `address_text`. */
+const char *format_address(const struct sockaddr_storage *bytes);
+/* Formats a host and a port like `format_address`. */
 const char *format_host_port(const char *host, int port);
 /* Returns the local port of a socket in the kernel. */
 int kernel_port(int fd);
@@ -66,9 +66,9 @@ const char *visible_peer(int fd);
 const char *kernel_name(int fd);
 const char *kernel_peer(int fd);
 
-/* Returns "ok" if `value` is not negative, otherwise the name of errno. Call this function
- * directly after the call that returned `value`, before errno changes. */
-const char *errno_text(long value);
+/* Returns "ok" if `result` is not negative, otherwise the name of errno. Call this function
+ * directly after the call that returned `result`, before errno changes. */
+const char *errno_text(long result);
 
 /* Prints the value to the transcript. Ends the run if the value is not the expected value. */
 void expect(const char *label, const char *actual, const char *expected);
@@ -93,7 +93,7 @@ int enable_option(int fd, int level, int option);
 const char *receive_text(int fd);
 
 /* A message of one byte, with room for an address and for control messages. */
-struct packet {
+struct message {
     struct msghdr header;
     struct iovec part;
     char byte;
@@ -103,8 +103,9 @@ struct packet {
         char bytes[256];
     } control;
 };
-/* Prepares a packet for sending to `to`. If `to` is NULL, prepares the packet for receiving. */
-void init_packet(struct packet *packet, const struct address *to);
+/* Prepares a message for sending to `destination`. If `destination` is NULL, prepares the message
+ * for receiving. */
+void init_message(struct message *message, const struct address *destination);
 
 struct row {
     const char *name;
@@ -118,6 +119,6 @@ extern const struct row bind_rows[], connect_rows[], datagram_rows[], error_rows
 int run_helper(const char *mode, const char *host, int port);
 
 /* Runs a DNS server that answers every query for an IPv4 address with the client's address. */
-int serve_names(void);
+int run_dns_server(void);
 
 #endif

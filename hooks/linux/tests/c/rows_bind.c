@@ -2,7 +2,7 @@
 #include "matrix.h"
 
 /* A bind to 127.0.0.1 is rewritten to L. */
-static void row_1(void) {
+static void loopback_bind_uses_l(void) {
     int fd = tcp(), udp_fd = udp();
     expect("bind", try_bind(fd, LOOPBACK, 8001), "ok");
     expect("getsockname", visible_name(fd), "127.0.0.1:8001");
@@ -15,7 +15,7 @@ static void row_1(void) {
 }
 
 /* A wildcard listener of the host conflicts with a bind to its port, in both orders. */
-static void row_2(void) {
+static void host_wildcard_listener_conflicts(void) {
     /* The driver runs a listener of the host on 0.0.0.0:8002. */
     int fd = tcp();
     enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
@@ -32,7 +32,7 @@ static void row_2(void) {
 }
 
 /* A bind to 0.0.0.0 is rewritten to V. */
-static void row_3(void) {
+static void wildcard_bind_uses_v(void) {
     int fd = tcp(), udp_fd = udp();
     expect("bind", try_bind(fd, ANY, 8003), "ok");
     expect_listed("kernel name", kernel_name(fd), format_host_port(V, 8003), "0.0.0.0:8003");
@@ -43,7 +43,7 @@ static void row_3(void) {
 }
 
 /* Without a virtual IP, a wildcard bind is not rewritten. */
-static void row_3_loopback(void) {
+static void wildcard_bind_passes_without_virtual_ip(void) {
     int fd = tcp(), udp_fd = udp();
     expect("bind", try_bind(fd, ANY, 8103), "ok");
     expect("kernel name", kernel_name(fd), "0.0.0.0:8103");
@@ -52,7 +52,7 @@ static void row_3_loopback(void) {
 }
 
 /* Under a rule with wildcard = "loopback", a wildcard bind is rewritten to L. */
-static void row_3_wildcard(void) {
+static void wildcard_loopback_rule_binds_l(void) {
     int fd = tcp(), client = tcp(), ephemeral = tcp();
     enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
     expect("bind", try_bind(fd, ANY, 8203), "ok");
@@ -66,7 +66,7 @@ static void row_3_wildcard(void) {
 }
 
 /* A bind to the host's address is rewritten to V. A bind to an address of another session fails. */
-static void row_5(void) {
+static void host_address_bind_uses_v(void) {
     int fd = tcp();
     expect("bind", try_bind(fd, HOST_ADDRESS, 8005), "ok");
     expect_listed("kernel name", kernel_name(fd), format_host_port(V, 8005),
@@ -82,7 +82,7 @@ static void row_5(void) {
 }
 
 /* Link-local addresses are not rewritten. */
-static void row_5_link_local(void) {
+static void link_local_bind_passes(void) {
     int fd = tcp6(), client = tcp6();
     struct address local = make_link_local(LINK_LOCAL, 8105);
     expect("bind", errno_text(bind(fd, (void *)&local.bytes, local.length)), "ok");
@@ -94,7 +94,7 @@ static void row_5_link_local(void) {
 
 /* After a bind to port 0, getsockname returns a port immediately. This also holds if a connect
  * failed before the bind. */
-static void row_8(void) {
+static void port_is_visible_after_bind(void) {
     int fd = tcp();
     expect("bind", try_bind(fd, LOOPBACK, 0), "ok");
     expect("port is visible", kernel_port(fd) ? "yes" : "no", "yes");
@@ -107,7 +107,7 @@ static void row_8(void) {
 }
 
 /* A bind with AF_UNSPEC and a zero address is a wildcard bind. */
-static void row_15(void) {
+static void unspecified_family_bind_is_wildcard(void) {
     int fd = tcp();
     struct address any = make_address(ANY, 8015);
     any.bytes.ss_family = AF_UNSPEC;
@@ -120,14 +120,14 @@ static void row_15(void) {
 }
 
 /* An unbound socket has the wildcard address and port 0. */
-static void row_18(void) {
+static void unbound_socket_has_wildcard_name(void) {
     expect("tcp", visible_name(tcp()), "0.0.0.0:0");
     expect("udp", visible_name(udp()), "0.0.0.0:0");
     expect("tcp6", visible_name(tcp6()), "[::]:0");
 }
 
 /* listen on an unbound socket binds it to V. */
-static void row_21(void) {
+static void listen_binds_unbound_socket_to_v(void) {
     int fd = tcp();
     expect("listen", errno_text(listen(fd, 8)), "ok");
     expect_listed("kernel name", kernel_name(fd), format_host_port(V, kernel_port(fd)),
@@ -139,7 +139,7 @@ static void row_21(void) {
 }
 
 /* A bind to 127.0.0.1 with port 0 is not rewritten. */
-static void row_23(void) {
+static void ephemeral_loopback_bind_passes(void) {
     int fd = tcp();
     expect("bind", try_bind(fd, LOOPBACK, 0), "ok");
     expect_unprinted("kernel name", kernel_name(fd), format_host_port(LOOPBACK, kernel_port(fd)));
@@ -147,7 +147,7 @@ static void row_23(void) {
 }
 
 /* Under a rule with map-ephemeral, a loopback bind with port 0 is rewritten to L or L6. */
-static void row_23_mapped(void) {
+static void map_ephemeral_rule_binds_l(void) {
     char mapped[64];
     snprintf(mapped, sizeof mapped, "::ffff:%s", L6);
     int fd = tcp(), v6 = tcp6(), client = tcp6();
@@ -175,7 +175,7 @@ static void row_23_mapped(void) {
 
 /* UDP sockets that share their port are not rewritten. UDP sockets on a port of
  * wildcard-udp-ports are not rewritten either. */
-static void row_26(void) {
+static void shared_udp_port_bind_passes(void) {
     int fd = udp();
     enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
     expect("bind with SO_REUSEADDR", try_bind(fd, ANY, 8026), "ok");
@@ -194,13 +194,13 @@ static void row_26(void) {
 }
 
 /* A listener of the host on [::] conflicts with a bind to 0.0.0.0 on its port. */
-static void row_29(void) {
+static void host_ipv6_wildcard_listener_conflicts(void) {
     /* The driver runs a listener of the host on [::]:8029. */
     expect("bind", try_bind(tcp(), ANY, 8029), "EADDRINUSE");
 }
 
 /* SO_REUSEPORT groups work within a session. */
-static void row_38(void) {
+static void reuseport_group_stays_in_session(void) {
     int first = tcp(), second = tcp();
     enable_option(first, SOL_SOCKET, SO_REUSEPORT);
     enable_option(second, SOL_SOCKET, SO_REUSEPORT);
@@ -216,21 +216,21 @@ static void row_38(void) {
 }
 
 const struct row bind_rows[] = {
-    {"1", row_1},
-    {"2", row_2},
-    {"3", row_3},
-    {"3-loopback", row_3_loopback},
-    {"3-wildcard", row_3_wildcard},
-    {"5", row_5},
-    {"5-link-local", row_5_link_local},
-    {"8", row_8},
-    {"15", row_15},
-    {"18", row_18},
-    {"21", row_21},
-    {"23", row_23},
-    {"23-mapped", row_23_mapped},
-    {"26", row_26},
-    {"29", row_29},
-    {"38", row_38},
+    {"1", loopback_bind_uses_l},
+    {"2", host_wildcard_listener_conflicts},
+    {"3", wildcard_bind_uses_v},
+    {"3-loopback", wildcard_bind_passes_without_virtual_ip},
+    {"3-wildcard", wildcard_loopback_rule_binds_l},
+    {"5", host_address_bind_uses_v},
+    {"5-link-local", link_local_bind_passes},
+    {"8", port_is_visible_after_bind},
+    {"15", unspecified_family_bind_is_wildcard},
+    {"18", unbound_socket_has_wildcard_name},
+    {"21", listen_binds_unbound_socket_to_v},
+    {"23", ephemeral_loopback_bind_passes},
+    {"23-mapped", map_ephemeral_rule_binds_l},
+    {"26", shared_udp_port_bind_passes},
+    {"29", host_ipv6_wildcard_listener_conflicts},
+    {"38", reuseport_group_stays_in_session},
     {NULL, NULL},
 };

@@ -3,7 +3,7 @@
 
 /* A socket bound to 0.0.0.0:0 can connect to external destinations and to the session's loopback
  * address. */
-static void row_4(void) {
+static void socket_bound_to_wildcard_connects_anywhere(void) {
     int fd = tcp();
     expect("bind", try_bind(fd, ANY, 0), "ok");
     int port = kernel_port(fd);
@@ -20,14 +20,14 @@ static void row_4(void) {
     struct sockaddr_storage peer;
     socklen_t length = sizeof peer;
     int accepted = accept(service, (void *)&peer, &length);
-    expect_unprinted("peer from accept", address_text(&peer),
+    expect_unprinted("peer from accept", format_address(&peer),
                      format_host_port(LOOPBACK, kernel_port(fd)));
     expect("name of the accepted socket", visible_name(accepted), "127.0.0.1:8004");
 }
 
 /* A connect to the host's address reaches the session's service on this port. Without such a
  * service, it reaches the host's service. */
-static void row_5_host_connect(void) {
+static void host_address_connect_prefers_session(void) {
     const int ports[] = {8205, 8305, 8405};
     const char *hosts[] = {HOST_ADDRESS, ANY, "::"},
                *destinations[] = {HOST_ADDRESS, HOST_ADDRESS, HOST_ADDRESS6};
@@ -69,7 +69,7 @@ static void row_5_host_connect(void) {
 }
 
 /* Calls fail while V is on no interface. The driver has removed V from its interface. */
-static void row_6(void) {
+static void calls_fail_without_interface_address(void) {
     expect_listed("bind", try_bind(tcp(), ANY, 8006), "EADDRNOTAVAIL", "ok");
     expect_listed("connect", try_connect(tcp(), EXTERNAL_ADDRESS, 7), "EADDRNOTAVAIL", "ok");
     int fd = udp();
@@ -79,7 +79,7 @@ static void row_6(void) {
 }
 
 /* With pass-when-missing, calls pass unchanged while V is on no interface. */
-static void row_6_pass(void) {
+static void calls_pass_without_interface_address(void) {
     int fd = tcp();
     expect("bind", try_bind(fd, ANY, 8006), "ok");
     expect("kernel name", kernel_name(fd), "0.0.0.0:8006");
@@ -89,7 +89,7 @@ static void row_6_pass(void) {
 }
 
 /* An unbound socket connects to an external destination from V. */
-static void row_7(void) {
+static void external_connect_uses_v(void) {
     int fd = tcp();
     expect("connect", try_connect(fd, EXTERNAL_ADDRESS, 7), "ok");
     expect_listed("source seen by the peer", receive_text(fd), V, HOST_ADDRESS);
@@ -103,7 +103,7 @@ static void row_7(void) {
 
 /* Connections to two destinations share local ports. The driver reduces the range to 100 ports,
  * and runs two external listeners that keep their connections open. */
-static void row_7_ports(void) {
+static void connections_share_local_ports(void) {
     for (int i = 0; i < 150; i++) {
         struct linger reset_on_close = {1, 0};
         int fd = tcp();
@@ -113,7 +113,7 @@ static void row_7_ports(void) {
 }
 
 /* A socket whose connect failed can be bound to 127.0.0.1. */
-static void row_9(void) {
+static void bind_after_failed_connect_uses_l(void) {
     int fd = tcp();
     expect("connect", try_connect(fd, EXTERNAL_ADDRESS, 8), "ECONNREFUSED");
     expect("bind", try_bind(fd, LOOPBACK, 8009), "ok");
@@ -122,7 +122,7 @@ static void row_9(void) {
 }
 
 /* A socket bound to the host's address keeps its port when it connects. */
-static void row_10(void) {
+static void connect_keeps_bound_port(void) {
     int fd = tcp();
     enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
     expect("bind", try_bind(fd, HOST_ADDRESS, 8010), "ok");
@@ -143,7 +143,7 @@ static void connect_and_check(int service, const char *host, int port, const cha
     struct sockaddr_storage peer;
     socklen_t length = sizeof peer;
     int accepted = accept4(service, (void *)&peer, &length, SOCK_CLOEXEC);
-    expect_unprinted("peer from accept4", address_text(&peer),
+    expect_unprinted("peer from accept4", format_address(&peer),
                      format_host_port(LOOPBACK, local_port));
     expect_unprinted("peer of the accepted socket", visible_peer(accepted),
                      format_host_port(LOOPBACK, local_port));
@@ -159,7 +159,7 @@ static void connect_and_check(int service, const char *host, int port, const cha
 
 /* A connect to 127.0.0.1 reaches the listener on L. If there is none, the connect reaches the
  * listener on V. If there is none either, it reaches the listener of the host. */
-static void row_11(void) {
+static void loopback_connect_prefers_session(void) {
     connect_and_check(listen_on(LOOPBACK, 8011), LOOPBACK, 8011, L, LOOPBACK);
     connect_and_check(listen_on(ANY, 8111), LOOPBACK, 8111, V, L);
     /* The session has no listener, so the connection reaches the host's listener. The driver
@@ -177,10 +177,12 @@ static void row_11(void) {
 }
 
 /* A connect to 0.0.0.0 has the same effect as a connect to 127.0.0.1. */
-static void row_12(void) { connect_and_check(listen_on(LOOPBACK, 8012), ANY, 8012, L, LOOPBACK); }
+static void wildcard_connect_equals_loopback_connect(void) {
+    connect_and_check(listen_on(LOOPBACK, 8012), ANY, 8012, L, LOOPBACK);
+}
 
 /* A connect with AF_UNSPEC disconnects the socket. */
-static void row_13(void) {
+static void unspecified_connect_disconnects(void) {
     int fd = udp();
     expect("connect", try_connect(fd, EXTERNAL_ADDRESS, 7), "ok");
     struct sockaddr_storage unspecified = {.ss_family = AF_UNSPEC};
@@ -189,7 +191,7 @@ static void row_13(void) {
 }
 
 /* A non-blocking connect returns EINPROGRESS. */
-static void row_14(void) {
+static void nonblocking_connect_is_in_progress(void) {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     expect("connect", try_connect(fd, EXTERNAL_ADDRESS, 7), "EINPROGRESS");
     struct pollfd ready = {fd, POLLOUT, 0};
@@ -199,10 +201,10 @@ static void row_14(void) {
 }
 
 /* A socket accepted from an external client has V as its own address. */
-static void row_19(void) {
+static void external_client_connects_to_v(void) {
     /* When the driver reads this line, it connects from the external host. */
     int service = listen_on(ANY, 8019);
-    printf("dial %s 8019\n", listed ? V : HOST_ADDRESS);
+    printf("connect-to %s 8019\n", listed ? V : HOST_ADDRESS);
     fflush(stdout);
     int accepted = accept(service, NULL, NULL);
     expect_listed("local name of the accepted socket", visible_name(accepted),
@@ -213,7 +215,7 @@ static void row_19(void) {
 
 /* If a client is bound to 127.0.0.1, the session's service sees this address as the peer. The
  * listener does not block. */
-static void row_20(void) {
+static void loopback_client_is_visible_as_loopback(void) {
     int service = listen_on(LOOPBACK, 8020);
     fcntl(service, F_SETFL, O_NONBLOCK);
     struct sockaddr_storage peer;
@@ -226,18 +228,25 @@ static void row_20(void) {
     struct pollfd ready = {service, POLLIN, 0};
     poll(&ready, 1, 5000);
     int accepted = accept(service, (void *)&peer, &length);
-    expect("peer from accept", address_text(&peer), "127.0.0.1:8120");
+    expect("peer from accept", format_address(&peer), "127.0.0.1:8120");
     expect_listed("kernel name", kernel_peer(accepted), format_host_port(L, 8120),
                   "127.0.0.1:8120");
 }
 
 const struct row connect_rows[] = {
-    {"4", row_4},   {"5-host-connect", row_5_host_connect},
-    {"6", row_6},   {"6-pass", row_6_pass},
-    {"7", row_7},   {"7-ports", row_7_ports},
-    {"9", row_9},   {"10", row_10},
-    {"11", row_11}, {"12", row_12},
-    {"13", row_13}, {"14", row_14},
-    {"19", row_19}, {"20", row_20},
+    {"4", socket_bound_to_wildcard_connects_anywhere},
+    {"5-host-connect", host_address_connect_prefers_session},
+    {"6", calls_fail_without_interface_address},
+    {"6-pass", calls_pass_without_interface_address},
+    {"7", external_connect_uses_v},
+    {"7-ports", connections_share_local_ports},
+    {"9", bind_after_failed_connect_uses_l},
+    {"10", connect_keeps_bound_port},
+    {"11", loopback_connect_prefers_session},
+    {"12", wildcard_connect_equals_loopback_connect},
+    {"13", unspecified_connect_disconnects},
+    {"14", nonblocking_connect_is_in_progress},
+    {"19", external_client_connects_to_v},
+    {"20", loopback_client_is_visible_as_loopback},
     {NULL, NULL},
 };

@@ -17,21 +17,21 @@ static void exchange_datagrams(int server, int client, const char *host, int por
     }
     struct sockaddr_storage from;
     socklen_t length = sizeof from;
-    char packet[16];
-    expect("recvfrom", errno_text(recvfrom(server, packet, 16, 0, (void *)&from, &length)), "ok");
-    expect_unprinted("source", address_text(&from),
+    char data[16];
+    expect("recvfrom", errno_text(recvfrom(server, data, 16, 0, (void *)&from, &length)), "ok");
+    expect_unprinted("source", format_address(&from),
                      format_host_port(LOOPBACK, kernel_port(client)));
     expect("reply", errno_text(sendto(server, "answer", 6, 0, (void *)&from, length)), "ok");
     length = sizeof from;
     struct pollfd ready = {client, POLLIN, 0};
     expect("datagram arrives", poll(&ready, 1, 5000) == 1 ? "yes" : "no", "yes");
-    expect("recvfrom", errno_text(recvfrom(client, packet, 16, 0, (void *)&from, &length)), "ok");
-    expect("sender", address_text(&from), format_host_port(LOOPBACK, port));
+    expect("recvfrom", errno_text(recvfrom(client, data, 16, 0, (void *)&from, &length)), "ok");
+    expect("sender", format_address(&from), format_host_port(LOOPBACK, port));
 }
 
 /* A datagram to 127.0.0.1 reaches the session's service. The visible source of the answer is
  * 127.0.0.1. */
-static void row_11b(void) {
+static void loopback_datagrams_reach_session(void) {
     int on_loopback = udp(), on_any = udp();
     expect("bind", try_bind(on_loopback, LOOPBACK, 8011), "ok");
     exchange_datagrams(on_loopback, udp(), LOOPBACK, 8011, 1);
@@ -42,7 +42,7 @@ static void row_11b(void) {
 }
 
 /* An unbound UDP socket sends to external destinations from V. */
-static void row_22(void) {
+static void external_datagram_uses_v(void) {
     int fd = udp();
     struct address to = make_address(EXTERNAL_ADDRESS, 7);
     expect("sendto", errno_text(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)), "ok");
@@ -77,7 +77,7 @@ static void disconnect(int fd) {
 }
 
 /* Each datagram has the right source, whether or not the socket is bound. */
-static void row_22_bound_or_not(void) {
+static void every_datagram_has_right_source(void) {
     int fd = udp();
     for (int i = 0; i < 3; i++)
         expect_listed("source seen by the peer", source_seen_by_peer(fd), V, HOST_ADDRESS);
@@ -87,10 +87,10 @@ static void row_22_bound_or_not(void) {
     expect("second bind", try_bind(fd, ANY, 8022), "EINVAL");
     /* A direct system call binds the socket. */
     struct address any = make_address(ANY, 0), external = make_address(EXTERNAL_ADDRESS, 7);
-    int other = udp();
-    expect("bind", errno_text(syscall(SYS_bind, other, &any.bytes, any.length)), "ok");
+    int bound_directly = udp();
+    expect("bind", errno_text(syscall(SYS_bind, bound_directly, &any.bytes, any.length)), "ok");
     for (int i = 0; i < 3; i++)
-        expect("source seen by the peer", source_seen_by_peer(other), HOST_ADDRESS);
+        expect("source seen by the peer", source_seen_by_peer(bound_directly), HOST_ADDRESS);
     /* The kernel binds the socket on connect, and unbinds it on disconnect. */
     int connected = udp();
     long result = syscall(SYS_connect, connected, &external.bytes, external.length);
@@ -104,11 +104,11 @@ static void row_22_bound_or_not(void) {
     expect_listed("source seen by the peer again", source_seen_by_peer(connected), V, HOST_ADDRESS);
     /* The hook does not change a hint that the program has set. */
     uint64_t hint = RWH_WRITE_LIFE_SHORT;
-    int hinting = udp();
-    expect("hint", errno_text(fcntl(hinting, F_SET_RW_HINT, &hint)), "ok");
+    int hinted = udp();
+    expect("hint", errno_text(fcntl(hinted, F_SET_RW_HINT, &hint)), "ok");
     for (int i = 0; i < 3; i++)
-        expect_listed("source seen by the peer", source_seen_by_peer(hinting), V, HOST_ADDRESS);
-    expect("hint", errno_text(fcntl(hinting, F_GET_RW_HINT, &hint)), "ok");
+        expect_listed("source seen by the peer", source_seen_by_peer(hinted), V, HOST_ADDRESS);
+    expect("hint", errno_text(fcntl(hinted, F_GET_RW_HINT, &hint)), "ok");
     expect("hint is kept", hint == RWH_WRITE_LIFE_SHORT ? "the same" : "other", "the same");
     /* An IPv6 socket has the right source too. */
     int v6 = udp6();
@@ -124,7 +124,7 @@ static void row_22_bound_or_not(void) {
 }
 
 /* An IPv6 socket sends to an IPv4-mapped destination from V. */
-static void row_22_families(void) {
+static void mapped_destination_uses_v(void) {
     int fd = udp6(), connected = udp6(), v6only = udp6(), service = udp();
     expect_listed("source seen by the peer", source_seen_by_peer(fd), V, HOST_ADDRESS);
     expect_listed("source seen by the peer again", source_seen_by_peer(fd), V, HOST_ADDRESS);
@@ -144,11 +144,11 @@ static void row_22_families(void) {
     socklen_t length = sizeof from;
     char byte;
     expect("recvfrom", errno_text(recvfrom(service, &byte, 1, 0, (void *)&from, &length)), "ok");
-    expect_unprinted("source", address_text(&from), format_host_port(LOOPBACK, kernel_port(fd)));
+    expect_unprinted("source", format_address(&from), format_host_port(LOOPBACK, kernel_port(fd)));
 }
 
 /* A socket bound to an address without a port is not treated as unbound. */
-static void row_22_portless(void) {
+static void portless_binding_is_kept(void) {
     int fd = udp(), kept = udp();
     enable_option(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT);
     expect("bind", try_bind(fd, "127.0.0.53", 0), "ok");
@@ -164,7 +164,7 @@ static void row_22_portless(void) {
 
 /* Datagrams of a process that dropped root have the right source. The kernel does not allow such
  * a process to set a mark on a socket that root created. */
-static void row_22_dropped_privileges(void) {
+static void source_is_right_without_privileges(void) {
     int fd = udp(), marked = udp();
     expect_listed("source before setuid", source_seen_by_peer(marked), V, HOST_ADDRESS);
     expect("setuid", errno_text(setuid(65534)), "ok");
@@ -179,7 +179,7 @@ static void row_22_dropped_privileges(void) {
 }
 
 /* A datagram from the session's loopback has the source 127.0.0.1. */
-static void row_25(void) {
+static void loopback_datagram_has_loopback_source(void) {
     int service = udp(), fd = udp();
     expect("bind", try_bind(service, LOOPBACK, 8025), "ok");
     expect("bind client", try_bind(fd, LOOPBACK, 8125), "ok");
@@ -187,12 +187,12 @@ static void row_25(void) {
     expect("sendto", errno_text(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)), "ok");
     struct sockaddr_storage from;
     socklen_t length = sizeof from;
-    char packet[4];
-    expect("recvfrom", errno_text(recvfrom(service, packet, 4, 0, (void *)&from, &length)), "ok");
-    expect("source", address_text(&from), "127.0.0.1:8125");
+    char data[4];
+    expect("recvfrom", errno_text(recvfrom(service, data, 4, 0, (void *)&from, &length)), "ok");
+    expect("source", format_address(&from), "127.0.0.1:8125");
     expect("sendto for a recvfrom without a buffer",
            errno_text(sendto(fd, "y", 1, 0, (void *)&to.bytes, to.length)), "ok");
-    expect("recvfrom without a buffer", errno_text(recvfrom(service, packet, 4, 0, NULL, NULL)),
+    expect("recvfrom without a buffer", errno_text(recvfrom(service, data, 4, 0, NULL, NULL)),
            "ok");
 }
 
@@ -200,7 +200,7 @@ ssize_t __recvfrom_chk(int, void *, size_t, size_t, int, struct sockaddr *, sock
 
 /* __recvfrom_chk behaves like recvfrom. With _FORTIFY_SOURCE, the compiler calls __recvfrom_chk
  * if the length is not a constant. */
-static void row_25_fortified(void) {
+static void fortified_recvfrom_acts_like_recvfrom(void) {
     int service = udp(), fd = udp();
     expect("bind", try_bind(service, LOOPBACK, 8225), "ok");
     expect("bind client", try_bind(fd, LOOPBACK, 8325), "ok");
@@ -216,7 +216,7 @@ static void row_25_fortified(void) {
                : "other",
            "1");
     expect("errno", strerrorname_np(errno), "EDOM");
-    expect("source", address_text(&source), "127.0.0.1:8325");
+    expect("source", format_address(&source), "127.0.0.1:8325");
     fflush(stdout);
     /* A length that exceeds the buffer aborts the program, as without the hook. */
     int status = 0;
@@ -232,13 +232,13 @@ static void row_25_fortified(void) {
 }
 
 const struct row datagram_rows[] = {
-    {"11b", row_11b},
-    {"22", row_22},
-    {"22-bound-or-not", row_22_bound_or_not},
-    {"22-families", row_22_families},
-    {"22-portless", row_22_portless},
-    {"22-dropped-privileges", row_22_dropped_privileges},
-    {"25", row_25},
-    {"25-fortified", row_25_fortified},
+    {"11b", loopback_datagrams_reach_session},
+    {"22", external_datagram_uses_v},
+    {"22-bound-or-not", every_datagram_has_right_source},
+    {"22-families", mapped_destination_uses_v},
+    {"22-portless", portless_binding_is_kept},
+    {"22-dropped-privileges", source_is_right_without_privileges},
+    {"25", loopback_datagram_has_loopback_source},
+    {"25-fortified", fortified_recvfrom_acts_like_recvfrom},
     {NULL, NULL},
 };

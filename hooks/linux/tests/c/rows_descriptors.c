@@ -8,25 +8,25 @@
 #include <sys/wait.h>
 
 /* Duplicated, passed and inherited descriptors have the same visible name. */
-static void row_35(void) {
+static void passed_descriptors_keep_names(void) {
     int fd = tcp(), pair[2];
     expect("bind", try_bind(fd, LOOPBACK, 8035), "ok");
     expect("dup", visible_name(dup(fd)), "127.0.0.1:8035");
     expect("dup2", visible_name(dup2(fd, 100)), "127.0.0.1:8035");
     socketpair(AF_UNIX, SOCK_STREAM, 0, pair);
-    struct packet packet;
-    init_packet(&packet, NULL);
-    packet.header.msg_name = NULL;
-    packet.header.msg_namelen = 0;
-    struct cmsghdr *control = &packet.control.header;
+    struct message message;
+    init_message(&message, NULL);
+    message.header.msg_name = NULL;
+    message.header.msg_namelen = 0;
+    struct cmsghdr *control = &message.control.header;
     control->cmsg_level = SOL_SOCKET;
     control->cmsg_type = SCM_RIGHTS;
     control->cmsg_len = CMSG_LEN(sizeof fd);
     memcpy(CMSG_DATA(control), &fd, sizeof fd);
-    packet.header.msg_controllen = CMSG_SPACE(sizeof fd);
-    expect("send the descriptor", errno_text(sendmsg(pair[0], &packet.header, 0)), "ok");
-    packet.header.msg_controllen = sizeof packet.control;
-    expect("receive the descriptor", errno_text(recvmsg(pair[1], &packet.header, 0)), "ok");
+    message.header.msg_controllen = CMSG_SPACE(sizeof fd);
+    expect("send the descriptor", errno_text(sendmsg(pair[0], &message.header, 0)), "ok");
+    message.header.msg_controllen = sizeof message.control;
+    expect("receive the descriptor", errno_text(recvmsg(pair[1], &message.header, 0)), "ok");
     memcpy(&fd, CMSG_DATA(control), sizeof fd);
     expect("name of the received descriptor", visible_name(fd), "127.0.0.1:8035");
     fflush(stdout);
@@ -40,7 +40,7 @@ static void row_35(void) {
 }
 
 /* After a descriptor is closed and reused, the hook keeps no state of the old socket. */
-static void row_36(void) {
+static void closed_descriptors_leave_no_state(void) {
     int fd = tcp();
     expect("bind", try_bind(fd, LOOPBACK, 8036), "ok");
     if (vfork() == 0) {
@@ -73,7 +73,7 @@ static void *accept_blocking(void *fd) {
 }
 
 /* After siglongjmp or a thread cancellation leaves a blocking call, the hook works as before. */
-static void row_37(void) {
+static void jumps_leave_no_state(void) {
     int service = listen_on(LOOPBACK, 8037);
     signal(SIGALRM, jump_out);
     if (sigsetjmp(jump_target, 1) == 0) {
@@ -95,8 +95,8 @@ static void row_37(void) {
 }
 
 const struct row descriptor_rows[] = {
-    {"35", row_35},
-    {"36", row_36},
-    {"37", row_37},
+    {"35", passed_descriptors_keep_names},
+    {"36", closed_descriptors_leave_no_state},
+    {"37", jumps_leave_no_state},
     {NULL, NULL},
 };

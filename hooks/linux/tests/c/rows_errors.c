@@ -9,7 +9,7 @@ static void *inaccessible_page(void) {
 }
 
 /* Calls with invalid pointers and lengths fail with the same errors as without the hook. */
-static void row_16(void) {
+static void invalid_arguments_fail_as_unhooked(void) {
     struct address local = make_address(LOOPBACK, 8016);
     char long_address[129] = {0};
     memcpy(long_address, &local.bytes, sizeof(struct sockaddr_in));
@@ -57,31 +57,31 @@ static void row_16(void) {
 }
 
 /* getsockname truncates the address to the size of the buffer, and reports the whole length. */
-static void row_17(void) {
+static void truncated_name_has_whole_length(void) {
     int fd = tcp();
     expect("bind", try_bind(fd, LOOPBACK, 8017), "ok");
-    for (socklen_t room = 0; room <= 20; room++) {
-        unsigned char external[24], expected_bytes[24];
-        struct sockaddr_storage all;
-        socklen_t length = sizeof all;
-        memset(external, 0xaa, sizeof external);
+    for (socklen_t capacity = 0; capacity <= 20; capacity++) {
+        unsigned char buffer[24], expected_bytes[24];
+        struct sockaddr_storage whole_name;
+        socklen_t length = sizeof whole_name;
+        memset(buffer, 0xaa, sizeof buffer);
         memset(expected_bytes, 0xaa, sizeof expected_bytes);
-        getsockname(fd, (void *)&all, &length);
-        memcpy(expected_bytes, &all, room < 16 ? room : 16);
-        length = room;
-        expect("getsockname", errno_text(getsockname(fd, (void *)external, &length)), "ok");
+        getsockname(fd, (void *)&whole_name, &length);
+        memcpy(expected_bytes, &whole_name, capacity < 16 ? capacity : 16);
+        length = capacity;
+        expect("getsockname", errno_text(getsockname(fd, (void *)buffer, &length)), "ok");
         expect("length", length == 16 ? "16" : "other", "16");
         expect("buffer",
-               memcmp(external, expected_bytes, sizeof external) == 0 ? "as expected" : "different",
+               memcmp(buffer, expected_bytes, sizeof buffer) == 0 ? "as expected" : "different",
                "as expected");
     }
     socklen_t negative = -1;
-    struct sockaddr_in external;
-    expect("negative length", errno_text(getsockname(fd, (void *)&external, &negative)), "EINVAL");
+    struct sockaddr_in buffer;
+    expect("negative length", errno_text(getsockname(fd, (void *)&buffer, &negative)), "EINVAL");
 }
 
 /* Other address families are not rewritten. */
-static void row_34(void) {
+static void other_families_pass(void) {
     struct sockaddr_un name = {.sun_family = AF_UNIX, .sun_path = "\0vipool-matrix-34"};
     socklen_t length = sizeof(sa_family_t) + 17;
     int service = socket(AF_UNIX, SOCK_STREAM, 0), fd = socket(AF_UNIX, SOCK_STREAM, 0);
@@ -89,9 +89,10 @@ static void row_34(void) {
     expect("listen", errno_text(listen(service, 1)), "ok");
     expect("connect", errno_text(connect(fd, (void *)&name, length)), "ok");
     struct sockaddr_un peer;
-    socklen_t room = sizeof peer;
-    expect("getpeername", errno_text(getpeername(fd, (void *)&peer, &room)), "ok");
-    expect("peer name", room == length && !memcmp(&peer, &name, length) ? "same" : "other", "same");
+    socklen_t peer_length = sizeof peer;
+    expect("getpeername", errno_text(getpeername(fd, (void *)&peer, &peer_length)), "ok");
+    expect("peer name", peer_length == length && !memcmp(&peer, &name, length) ? "same" : "other",
+           "same");
     int netlink = socket(AF_NETLINK, SOCK_RAW, 0);
     struct sockaddr_storage kernel_end = {.ss_family = AF_NETLINK};
     expect("netlink", errno_text(bind(netlink, (void *)&kernel_end, 12)), "ok");
@@ -104,7 +105,7 @@ static void row_34(void) {
 }
 
 /* Successful calls do not change errno. */
-static void row_45(void) {
+static void successful_calls_keep_errno(void) {
     int fd = tcp(), service = tcp();
     struct sockaddr_storage name;
     socklen_t length = sizeof name;
@@ -138,9 +139,10 @@ static void row_45(void) {
 }
 
 /* Successful message calls do not change errno, even if the kernel refuses some messages. */
-static void row_45_messages(void) {
-    struct address own = make_address(LOOPBACK, 8145), external = make_address(EXTERNAL_ADDRESS, 7),
-                   destinations[] = {own, external};
+static void successful_message_calls_keep_errno(void) {
+    struct address loopback = make_address(LOOPBACK, 8145),
+                   external = make_address(EXTERNAL_ADDRESS, 7),
+                   destinations[] = {loopback, external};
     struct sockaddr_storage name;
     socklen_t length = sizeof name;
     char byte = 0;
@@ -186,10 +188,10 @@ static void row_45_messages(void) {
 }
 
 const struct row error_rows[] = {
-    {"16", row_16},
-    {"17", row_17},
-    {"34", row_34},
-    {"45", row_45},
-    {"45-messages", row_45_messages},
+    {"16", invalid_arguments_fail_as_unhooked},
+    {"17", truncated_name_has_whole_length},
+    {"34", other_families_pass},
+    {"45", successful_calls_keep_errno},
+    {"45-messages", successful_message_calls_keep_errno},
     {NULL, NULL},
 };

@@ -120,7 +120,7 @@ int run_helper(const char *mode, const char *host, int port) {
 
 /* After an accept without an address buffer, the hook still detects that the visible address
  * depends on the peer. */
-static void row_20_null_address(void) {
+static void accept_without_buffer_records_pair(void) {
     int listener = listen_on(ANY, 8220), loopback_listener = listen_on(LOOPBACK, 8320);
     pid_t child = spawn_helper(-1, "connect", LOOPBACK, 8320);
     int accepted = accept(loopback_listener, NULL, NULL);
@@ -146,7 +146,7 @@ static void row_20_null_address(void) {
 }
 
 /* A socket that is bound to the wildcard address can connect to ::1. */
-static void row_32_wildcard(void) {
+static void socket_bound_to_wildcard_connects_to_ipv6_loopback(void) {
     int listener = listen_on("::1", 8232);
     pid_t child = spawn_helper(-1, "bind-connect", "::1", 8232);
     int accepted = accept(listener, NULL, NULL);
@@ -157,7 +157,7 @@ static void row_32_wildcard(void) {
 
 /* Sockets that are neither TCP nor UDP are not rewritten. This also applies if another process
  * created the socket. */
-static void row_34_protocols(void) {
+static void other_protocols_pass(void) {
     int fd = syscall(SYS_socket, AF_INET, SOCK_RAW, IPPROTO_ICMP);
     expect("raw socket", errno_text(fd), "ok");
     expect_success(spawn_helper(fd, "bind-raw", LOOPBACK, 8034));
@@ -175,7 +175,7 @@ static void row_34_protocols(void) {
 }
 
 /* A program sees the visible names of a socket that it inherits through exec, as under inetd. */
-static void row_35_inherited(void) {
+static void inherited_socket_has_visible_names(void) {
     int listener = listen_on(ANY, 8135);
     pid_t client = spawn_helper(-1, "connect", LOOPBACK, 8135);
     /* Use a direct system call, so that the hook in this process does not intercept the accept. */
@@ -200,7 +200,7 @@ static void row_35_inherited(void) {
 }
 
 /* A program sees the visible names of a socket that it receives in a message. */
-static void row_35_passed(void) {
+static void received_socket_has_visible_names(void) {
     int listener = listen_on(ANY, 8235), pair[2];
     socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair);
     pid_t client = spawn_helper(-1, "connect", LOOPBACK, 8235);
@@ -223,7 +223,7 @@ static void row_35_passed(void) {
 }
 
 /* The parent sees the visible names of a socket that a forked child connects. */
-static void row_35_forked(void) {
+static void child_connect_is_visible_to_parent(void) {
     int listener = listen_on(ANY, 8335), fd = tcp();
     fflush(stdout);
     pid_t child = fork();
@@ -234,11 +234,11 @@ static void row_35_forked(void) {
 }
 
 const struct row inherited_rows[] = {
-    {"20-null-address", row_20_null_address},
-    {"32-wildcard", row_32_wildcard},
-    {"34-protocols", row_34_protocols},
-    {"35-inherited", row_35_inherited},
-    {"35-passed", row_35_passed},
-    {"35-forked", row_35_forked},
+    {"20-null-address", accept_without_buffer_records_pair},
+    {"32-wildcard", socket_bound_to_wildcard_connects_to_ipv6_loopback},
+    {"34-protocols", other_protocols_pass},
+    {"35-inherited", inherited_socket_has_visible_names},
+    {"35-passed", received_socket_has_visible_names},
+    {"35-forked", child_connect_is_visible_to_parent},
     {NULL, NULL},
 };

@@ -2,7 +2,7 @@
 #include "matrix.h"
 
 /* A bind to [::] is rewritten to ::ffff:V, or to the session's IPv6 address. */
-static void row_30(void) {
+static void ipv6_wildcard_bind_uses_v(void) {
     int fd = tcp6(), v6only = tcp6();
     char mapped[64];
     snprintf(mapped, sizeof mapped, "::ffff:%s", V);
@@ -15,7 +15,7 @@ static void row_30(void) {
     struct sockaddr_storage peer;
     socklen_t length = sizeof peer;
     int accepted = accept(fd, (void *)&peer, &length);
-    expect_unprinted("peer from accept", address_text(&peer),
+    expect_unprinted("peer from accept", format_address(&peer),
                      format_host_port("::ffff:127.0.0.1", kernel_port(client)));
     expect("name of the accepted socket", visible_name(accepted), "[::ffff:127.0.0.1]:8030");
     client = tcp6();
@@ -23,7 +23,7 @@ static void row_30(void) {
     expect("peer", visible_peer(client), "[::1]:8030");
     length = sizeof peer;
     accepted = accept(fd, (void *)&peer, &length);
-    expect_unprinted("IPv6 peer from accept", address_text(&peer),
+    expect_unprinted("IPv6 peer from accept", format_address(&peer),
                      format_host_port("::1", kernel_port(client)));
     enable_option(v6only, IPPROTO_IPV6, IPV6_V6ONLY);
     expect("bind for IPv6 alone", try_bind(v6only, "::", 8130), "ok");
@@ -35,7 +35,7 @@ static void row_30(void) {
 }
 
 /* An IPV6_V6ONLY socket rejects IPv4-mapped addresses. */
-static void row_31(void) {
+static void v6only_socket_rejects_mapped_addresses(void) {
     int fd = tcp6();
     enable_option(fd, IPPROTO_IPV6, IPV6_V6ONLY);
     expect("bind", try_bind(fd, "::ffff:127.0.0.1", 8031), "EINVAL");
@@ -43,7 +43,7 @@ static void row_31(void) {
 }
 
 /* A bind or connect to ::1 is rewritten to ::ffff:L6. */
-static void row_32(void) {
+static void ipv6_loopback_uses_l6(void) {
     char mapped[64];
     snprintf(mapped, sizeof mapped, "::ffff:%s", L6);
     int fd = tcp6(), v4 = listen_on(LOOPBACK, 8032);
@@ -61,7 +61,7 @@ static void row_32(void) {
     socklen_t length = sizeof peer;
     int accepted = accept(fd, (void *)&peer, &length);
     expect("name of the accepted socket", visible_name(accepted), "[::1]:8032");
-    expect_unprinted("peer from accept", address_text(&peer),
+    expect_unprinted("peer from accept", format_address(&peer),
                      format_host_port("::1", kernel_port(client)));
     expect_unprinted("client name", visible_name(client),
                      format_host_port("::1", kernel_port(client)));
@@ -71,7 +71,7 @@ static void row_32(void) {
 
 /* Without a virtual IP, a client that is bound to [::] can connect to the session's service on
  * ::1. */
-static void row_32_loopback(void) {
+static void wildcard_client_connects_without_virtual_ip(void) {
     int fd = tcp6(), client = tcp6();
     enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
     expect("bind", try_bind(fd, "::1", 8032), "ok");
@@ -83,14 +83,14 @@ static void row_32_loopback(void) {
     struct sockaddr_storage peer;
     socklen_t length = sizeof peer;
     int accepted = accept(fd, (void *)&peer, &length);
-    expect("peer from accept", address_text(&peer), "[::1]:8033");
+    expect("peer from accept", format_address(&peer), "[::1]:8033");
     expect("name of the accepted socket", visible_name(accepted), "[::1]:8032");
     expect("peer", visible_peer(accepted), "[::1]:8033");
 }
 
 /* If an IPv6 socket is bound before it connects, it can connect only to destinations of one
  * family. See docs/compatibility.md. */
-static void row_32_bound(void) {
+static void bound_ipv6_socket_has_one_family(void) {
     listen_on("::1", 8332), listen_on("::", 8432);
     const char *bound[] = {"::", "::", "::1", "::1", "::1"};
     const char *destinations[] = {EXTERNAL_ADDRESS6, "::1", "::1", "::1", "::1"};
@@ -105,20 +105,20 @@ static void row_32_bound(void) {
     }
     /* The program binds the first socket. The first datagram binds the second socket. */
     struct address to = make_address(EXTERNAL_ADDRESS6, 7),
-                   before = make_address("::ffff:" EXTERNAL_ADDRESS, 7);
+                   mapped_to = make_address("::ffff:" EXTERNAL_ADDRESS, 7);
     int fd = udp6();
     expect("bind", try_bind(fd, "::", 0), "ok");
     expect_listed("sendto", errno_text(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)),
                   "EAFNOSUPPORT", "ok");
     fd = udp6();
-    long sent = sendto(fd, "x", 1, 0, (void *)&before.bytes, before.length);
+    long sent = sendto(fd, "x", 1, 0, (void *)&mapped_to.bytes, mapped_to.length);
     expect("sendto first", errno_text(sent), "ok");
     expect_listed("sendto", errno_text(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)),
                   "EAFNOSUPPORT", "ok");
 }
 
 /* IPv4-mapped addresses are rewritten and stay mapped. */
-static void row_33(void) {
+static void mapped_addresses_stay_mapped(void) {
     char mapped[64];
     snprintf(mapped, sizeof mapped, "::ffff:%s", L);
     int fd = tcp6(), client = tcp6();
@@ -136,11 +136,11 @@ static void row_33(void) {
 }
 
 const struct row ipv6_rows[] = {
-    {"30", row_30},
-    {"31", row_31},
-    {"32", row_32},
-    {"32-loopback", row_32_loopback},
-    {"32-bound", row_32_bound},
-    {"33", row_33},
+    {"30", ipv6_wildcard_bind_uses_v},
+    {"31", v6only_socket_rejects_mapped_addresses},
+    {"32", ipv6_loopback_uses_l6},
+    {"32-loopback", wildcard_client_connects_without_virtual_ip},
+    {"32-bound", bound_ipv6_socket_has_one_family},
+    {"33", mapped_addresses_stay_mapped},
     {NULL, NULL},
 };

@@ -10,11 +10,11 @@ static const char *resolved_addresses(const char *node, int family, int flags) {
     struct addrinfo hints = {.ai_family = family, .ai_socktype = SOCK_STREAM, .ai_flags = flags};
     struct addrinfo *list;
     text[0] = 0;
-    int failed = getaddrinfo(node, "80", &hints, &list);
-    if (failed) return gai_strerror(failed);
+    int error = getaddrinfo(node, "80", &hints, &list);
+    if (error) return gai_strerror(error);
     for (struct addrinfo *entry = list; entry; entry = entry->ai_next) {
         strcat(text, text[0] ? " " : "");
-        strcat(text, address_text((void *)entry->ai_addr));
+        strcat(text, format_address((void *)entry->ai_addr));
     }
     if (flags & AI_CANONNAME) {
         strcat(text, " ");
@@ -25,13 +25,13 @@ static const char *resolved_addresses(const char *node, int family, int flags) {
 }
 
 /* Without a node name, getaddrinfo returns the wildcard addresses. */
-static void row_39(void) {
+static void lookup_without_name_is_wildcard(void) {
     expect("IPv4", resolved_addresses(NULL, AF_INET, AI_PASSIVE), "0.0.0.0:80");
     expect("IPv6", resolved_addresses(NULL, AF_INET6, AI_PASSIVE), "[::]:80");
 }
 
 /* The host's own name resolves to V only. */
-static void row_40(void) {
+static void host_name_resolves_to_v(void) {
     char both[128];
     snprintf(both, sizeof both, "%s:80 %s", V, HOST_NAME);
     expect_listed("IPv4", resolved_addresses(HOST_NAME, AF_INET, AI_CANONNAME), both,
@@ -39,24 +39,24 @@ static void row_40(void) {
     expect_listed("IPv6", resolved_addresses(HOST_NAME, AF_INET6, 0), format_host_port(V6, 80),
                   "[" HOST_ADDRESS6 "]:80");
     struct hostent *entry = gethostbyname(HOST_NAME), storage, *found;
-    char buffer[1024], shown[64];
+    char buffer[1024], text[64];
     int error;
-    inet_ntop(AF_INET, entry->h_addr_list[0], shown, sizeof shown);
-    expect_listed("gethostbyname", shown, V, HOST_ADDRESS);
+    inet_ntop(AF_INET, entry->h_addr_list[0], text, sizeof text);
+    expect_listed("gethostbyname", text, V, HOST_ADDRESS);
     expect("number of addresses", entry->h_addr_list[1] ? "more" : "one", "one");
     entry = gethostbyname2(HOST_NAME, AF_INET6);
-    inet_ntop(AF_INET6, entry->h_addr_list[0], shown, sizeof shown);
-    expect_listed("gethostbyname2", shown, V6, HOST_ADDRESS6);
+    inet_ntop(AF_INET6, entry->h_addr_list[0], text, sizeof text);
+    expect_listed("gethostbyname2", text, V6, HOST_ADDRESS6);
     gethostbyname_r(HOST_NAME, &storage, buffer, sizeof buffer, &found, &error);
-    inet_ntop(AF_INET, found->h_addr_list[0], shown, sizeof shown);
-    expect_listed("gethostbyname_r", shown, V, HOST_ADDRESS);
+    inet_ntop(AF_INET, found->h_addr_list[0], text, sizeof text);
+    expect_listed("gethostbyname_r", text, V, HOST_ADDRESS);
     gethostbyname2_r(HOST_NAME, AF_INET6, &storage, buffer, sizeof buffer, &found, &error);
-    inet_ntop(AF_INET6, found->h_addr_list[0], shown, sizeof shown);
-    expect_listed("gethostbyname2_r", shown, V6, HOST_ADDRESS6);
+    inet_ntop(AF_INET6, found->h_addr_list[0], text, sizeof text);
+    expect_listed("gethostbyname2_r", text, V6, HOST_ADDRESS6);
 }
 
 /* localhost and numeric addresses have the same lookup results as without the hook. */
-static void row_41(void) {
+static void localhost_lookup_passes(void) {
     /* The result depends on /etc/hosts. The driver compares the transcripts. */
     printf("IPv4 %s\n", resolved_addresses("localhost", AF_INET, 0));
     printf("IPv6 %s\n", resolved_addresses("localhost", AF_INET6, 0));
@@ -67,16 +67,16 @@ static void row_41(void) {
 static const char *resolved_name(const char *host, int flags) {
     static char name[256];
     char service[32];
-    struct address a = make_address(host, 80);
-    int failed = getnameinfo((void *)&a.bytes, a.length, name, sizeof name, service, sizeof service,
-                             flags | NI_NUMERICSERV);
-    if (failed) return gai_strerror(failed);
+    struct address address = make_address(host, 80);
+    int error = getnameinfo((void *)&address.bytes, address.length, name, sizeof name, service,
+                            sizeof service, flags | NI_NUMERICSERV);
+    if (error) return gai_strerror(error);
     return strcmp(service, "80") ? service : name;
 }
 
 /* The reverse lookup of V returns the host's name, and the reverse lookup of L returns
  * localhost. */
-static void row_42(void) {
+static void reverse_lookup_hides_v_and_l(void) {
     expect("127.0.0.1", resolved_name(LOOPBACK, 0), "localhost");
     expect("bind by the host", resolved_name(HOST_ADDRESS, 0), HOST_NAME);
     expect("getnameinfo without an address",
@@ -86,44 +86,48 @@ static void row_42(void) {
     expect_unprinted("V numeric", resolved_name(V, NI_NUMERICHOST), V);
     expect_unprinted("L", resolved_name(L, 0), "localhost");
     expect_unprinted("L numeric", resolved_name(L, NI_NUMERICHOST), LOOPBACK);
-    struct in_addr v, l;
-    char buffer[1024], shown[64];
+    struct in_addr v_bytes, l_bytes;
+    char buffer[1024], text[64];
     struct hostent *entry, storage, *found;
     int error;
-    inet_pton(AF_INET, V, &v);
-    inet_pton(AF_INET, L, &l);
-    entry = gethostbyaddr(&v, sizeof v, AF_INET);
+    inet_pton(AF_INET, V, &v_bytes);
+    inet_pton(AF_INET, L, &l_bytes);
+    entry = gethostbyaddr(&v_bytes, sizeof v_bytes, AF_INET);
     expect_unprinted("gethostbyaddr V", entry->h_name, HOST_NAME);
-    inet_ntop(AF_INET, entry->h_addr_list[0], shown, sizeof shown);
-    expect_unprinted("address", shown, V);
-    entry = gethostbyaddr(&l, sizeof l, AF_INET);
+    inet_ntop(AF_INET, entry->h_addr_list[0], text, sizeof text);
+    expect_unprinted("address", text, V);
+    entry = gethostbyaddr(&l_bytes, sizeof l_bytes, AF_INET);
     expect_unprinted("gethostbyaddr L", entry->h_name, "localhost");
-    gethostbyaddr_r(&l, sizeof l, AF_INET, &storage, buffer, sizeof buffer, &found, &error);
+    gethostbyaddr_r(&l_bytes, sizeof l_bytes, AF_INET, &storage, buffer, sizeof buffer, &found,
+                    &error);
     expect_unprinted("gethostbyaddr_r L", found->h_name, "localhost");
-    gethostbyaddr_r(&v, sizeof v, AF_INET, &storage, buffer, sizeof buffer, &found, &error);
+    gethostbyaddr_r(&v_bytes, sizeof v_bytes, AF_INET, &storage, buffer, sizeof buffer, &found,
+                    &error);
     expect_unprinted("gethostbyaddr_r V", found->h_name, HOST_NAME);
 }
 
 /* getifaddrs hides the addresses of other sessions if the policy requires it. */
-static void row_43(void) {
+static void getifaddrs_hides_other_sessions(void) {
     struct ifaddrs *list;
-    int own = 0, others = 0, host = 0, loopback = 0;
+    int v_count = 0, other_count = 0, host_count = 0, loopback_count = 0;
     expect("getifaddrs", errno_text(getifaddrs(&list)), "ok");
     for (struct ifaddrs *entry = list; entry; entry = entry->ifa_next) {
         if (!entry->ifa_addr || entry->ifa_addr->sa_family != AF_INET) continue;
-        const char *text = address_text((void *)entry->ifa_addr);
-        own += strcmp(text, format_host_port(V, 0)) == 0;
-        others += strcmp(text, OTHER_SESSION_V ":0") == 0;
-        host += strcmp(text, HOST_ADDRESS ":0") == 0;
-        loopback += strcmp(text, LOOPBACK ":0") == 0;
+        const char *text = format_address((void *)entry->ifa_addr);
+        v_count += strcmp(text, format_host_port(V, 0)) == 0;
+        other_count += strcmp(text, OTHER_SESSION_V ":0") == 0;
+        host_count += strcmp(text, HOST_ADDRESS ":0") == 0;
+        loopback_count += strcmp(text, LOOPBACK ":0") == 0;
     }
     freeifaddrs(list);
-    expect("own address", own == 1 ? "yes" : "no", "yes");
-    expect("host address", host == 1 ? "yes" : "no", "yes");
-    expect("loopback", loopback == 1 ? "yes" : "no", "yes");
-    expect_listed("other sessions' addresses", others ? "shown" : "hidden", "hidden", "shown");
+    expect("own address", v_count == 1 ? "yes" : "no", "yes");
+    expect("host address", host_count == 1 ? "yes" : "no", "yes");
+    expect("loopback", loopback_count == 1 ? "yes" : "no", "yes");
+    expect_listed("other sessions' addresses", other_count ? "shown" : "hidden", "hidden", "shown");
 }
 
 const struct row lookup_rows[] = {
-    {"39", row_39}, {"40", row_40}, {"41", row_41}, {"42", row_42}, {"43", row_43}, {NULL, NULL},
+    {"39", lookup_without_name_is_wildcard}, {"40", host_name_resolves_to_v},
+    {"41", localhost_lookup_passes},         {"42", reverse_lookup_hides_v_and_l},
+    {"43", getifaddrs_hides_other_sessions}, {NULL, NULL},
 };

@@ -6,59 +6,59 @@
 #include <sys/uio.h>
 
 /* Adds packet information with the source address of a message. */
-static void set_source(struct packet *packet, const char *source) {
-    struct address a = make_address(source, 0);
-    struct cmsghdr *control = &packet->control.header;
-    if (a.bytes.ss_family == AF_INET) {
-        struct in_pktinfo info = {.ipi_spec_dst = ((struct sockaddr_in *)&a.bytes)->sin_addr};
+static void set_source(struct message *message, const char *source) {
+    struct address address = make_address(source, 0);
+    struct cmsghdr *control = &message->control.header;
+    if (address.bytes.ss_family == AF_INET) {
+        struct in_pktinfo info = {.ipi_spec_dst = ((struct sockaddr_in *)&address.bytes)->sin_addr};
         control->cmsg_level = IPPROTO_IP;
         control->cmsg_type = IP_PKTINFO;
         control->cmsg_len = CMSG_LEN(sizeof info);
         memcpy(CMSG_DATA(control), &info, sizeof info);
-        packet->header.msg_controllen = CMSG_SPACE(sizeof info);
+        message->header.msg_controllen = CMSG_SPACE(sizeof info);
     } else {
-        struct in6_pktinfo info = {.ipi6_addr = ((struct sockaddr_in6 *)&a.bytes)->sin6_addr};
+        struct in6_pktinfo info = {.ipi6_addr = ((struct sockaddr_in6 *)&address.bytes)->sin6_addr};
         control->cmsg_level = IPPROTO_IPV6;
         control->cmsg_type = IPV6_PKTINFO;
         control->cmsg_len = CMSG_LEN(sizeof info);
         memcpy(CMSG_DATA(control), &info, sizeof info);
-        packet->header.msg_controllen = CMSG_SPACE(sizeof info);
+        message->header.msg_controllen = CMSG_SPACE(sizeof info);
     }
 }
 
 /* The hook rewrites the source of a message, also in IP_PKTINFO. It changes a copy of the
  * message. */
-static void row_24(void) {
+static void message_source_is_rewritten(void) {
     struct address external = make_address(EXTERNAL_ADDRESS, 7);
-    struct packet packet;
+    struct message message;
     const char *sources[] = {HOST_ADDRESS, ANY};
     for (int i = 0; i < 2; i++) {
         int fd = udp();
-        init_packet(&packet, &external);
-        set_source(&packet, sources[i]);
-        struct packet before = packet;
-        expect("sendmsg", errno_text(sendmsg(fd, &packet.header, 0)), "ok");
-        expect("untouched", memcmp(&before, &packet, sizeof packet) ? "no" : "yes", "yes");
+        init_message(&message, &external);
+        set_source(&message, sources[i]);
+        struct message original = message;
+        expect("sendmsg", errno_text(sendmsg(fd, &message.header, 0)), "ok");
+        expect("untouched", memcmp(&original, &message, sizeof message) ? "no" : "yes", "yes");
         expect_listed("source seen by the peer", receive_text(fd), V, HOST_ADDRESS);
     }
     /* The kernel truncates an address that is too long. */
     const unsigned lengths[] = {128, 129, 1000, INT_MAX, 0x80000000u, ~0u};
     for (int i = 0; i < 6; i++) {
         int fd = udp();
-        init_packet(&packet, &external);
-        packet.header.msg_namelen = lengths[i];
-        expect("sendmsg", errno_text(sendmsg(fd, &packet.header, 0)), i < 4 ? "ok" : "EINVAL");
+        init_message(&message, &external);
+        message.header.msg_namelen = lengths[i];
+        expect("sendmsg", errno_text(sendmsg(fd, &message.header, 0)), i < 4 ? "ok" : "EINVAL");
         if (i < 4) expect_listed("source seen by the peer", receive_text(fd), V, HOST_ADDRESS);
     }
     /* Only the second message has a source in its packet information. */
     int fd = udp();
-    struct packet two[2];
+    struct message contents[2];
     struct mmsghdr messages[2];
-    init_packet(&two[0], &external);
-    init_packet(&two[1], &external);
-    set_source(&two[1], HOST_ADDRESS);
-    messages[0].msg_hdr = two[0].header;
-    messages[1].msg_hdr = two[1].header;
+    init_message(&contents[0], &external);
+    init_message(&contents[1], &external);
+    set_source(&contents[1], HOST_ADDRESS);
+    messages[0].msg_hdr = contents[0].header;
+    messages[1].msg_hdr = contents[1].header;
     expect("sendmmsg", sendmmsg(fd, messages, 2, 0) == 2 ? "2" : "not", "2");
     expect("lengths", messages[0].msg_len == 1 && messages[1].msg_len == 1 ? "1" : "not", "1");
     expect_listed("source seen by the peer first", receive_text(fd), V, HOST_ADDRESS);
@@ -77,41 +77,42 @@ static void row_24(void) {
     /* The destination is a loopback service of the session. */
     int service = udp();
     expect("bind", try_bind(service, LOOPBACK, 8024), "ok");
-    struct address own = make_address(LOOPBACK, 8024);
-    init_packet(&packet, &own);
-    set_source(&packet, LOOPBACK);
+    struct address loopback = make_address(LOOPBACK, 8024);
+    init_message(&message, &loopback);
+    set_source(&message, LOOPBACK);
     fd = udp();
-    expect("sendmsg to the session", errno_text(sendmsg(fd, &packet.header, 0)), "ok");
+    expect("sendmsg to the session", errno_text(sendmsg(fd, &message.header, 0)), "ok");
     struct sockaddr_storage source;
     socklen_t length = sizeof source;
     char byte;
     expect("recvfrom", errno_text(recvfrom(service, &byte, 1, 0, (void *)&source, &length)), "ok");
-    expect_unprinted("source", address_text(&source), format_host_port(LOOPBACK, kernel_port(fd)));
+    expect_unprinted("source", format_address(&source),
+                     format_host_port(LOOPBACK, kernel_port(fd)));
 }
 
 /* An array of messages may end at an inaccessible or read-only page. The control data of the
  * messages may exceed the buffer of one batch. */
-static void row_24_pages(void) {
+static void message_array_may_end_at_page_end(void) {
     enum { COUNT = 100, PAGE = 4096 };
-    size_t size = COUNT * sizeof(struct mmsghdr), room = (size + PAGE - 1) / PAGE * PAGE;
+    size_t size = COUNT * sizeof(struct mmsghdr), mapped_size = (size + PAGE - 1) / PAGE * PAGE;
     char *memory =
-        mmap(NULL, room + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    mprotect(memory + room, PAGE, PROT_NONE);
-    struct mmsghdr *messages = (void *)(memory + room - size);
+        mmap(NULL, mapped_size + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    mprotect(memory + mapped_size, PAGE, PROT_NONE);
+    struct mmsghdr *messages = (void *)(memory + mapped_size - size);
     struct address external = make_address(EXTERNAL_ADDRESS, 7);
-    static struct packet packets[COUNT];
+    static struct message contents[COUNT];
     int fd = udp(), buffer = 1 << 20;
     setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer);
     for (int i = 0; i < COUNT; i++) {
-        init_packet(&packets[i], &external);
-        if (i % 3) set_source(&packets[i], HOST_ADDRESS);
+        init_message(&contents[i], &external);
+        if (i % 3) set_source(&contents[i], HOST_ADDRESS);
         /* The kernel accepts repeated control messages. */
         if (i % 3 == 2) {
-            size_t length = packets[i].header.msg_controllen;
-            memcpy(packets[i].control.bytes + length, packets[i].control.bytes, length);
-            packets[i].header.msg_controllen *= 2;
+            size_t length = contents[i].header.msg_controllen;
+            memcpy(contents[i].control.bytes + length, contents[i].control.bytes, length);
+            contents[i].header.msg_controllen *= 2;
         }
-        messages[i].msg_hdr = packets[i].header;
+        messages[i].msg_hdr = contents[i].header;
         messages[i].msg_len = 77;
     }
     expect("sendmmsg of all", sendmmsg(fd, messages, COUNT, 0) == COUNT ? "all" : "some", "all");
@@ -130,38 +131,38 @@ static void row_24_pages(void) {
     expect("recvmmsg into an unmapped page",
            errno_text(recvmmsg(fd, messages + COUNT, 1, MSG_DONTWAIT, NULL)), "EFAULT");
     /* The sent lengths cannot be written: first only in the last page, then in all pages. */
-    mprotect(memory + room - PAGE, PAGE, PROT_READ);
+    mprotect(memory + mapped_size - PAGE, PAGE, PROT_READ);
     expect("read-only last page", sendmmsg(fd, messages, COUNT, 0) < COUNT ? "some" : "all",
            "some");
-    mprotect(memory, room, PROT_READ);
+    mprotect(memory, mapped_size, PROT_READ);
     expect("read-only", errno_text(sendmmsg(fd, messages, COUNT, 0)), "EFAULT");
-    mprotect(memory, room, PROT_NONE);
+    mprotect(memory, mapped_size, PROT_NONE);
     expect("inaccessible pages", errno_text(sendmmsg(fd, messages, COUNT, 0)), "EFAULT");
-    munmap(memory, room + PAGE);
+    munmap(memory, mapped_size + PAGE);
 }
 
 /* The source in IPV6_PKTINFO is rewritten. */
-static void row_24_ipv6(void) {
+static void ipv6_message_source_is_rewritten(void) {
     struct address external = make_address(EXTERNAL_ADDRESS6, 7);
-    struct packet packet;
+    struct message message;
     int fd = udp6();
-    init_packet(&packet, &external);
-    set_source(&packet, HOST_ADDRESS6);
-    expect("sendmsg", errno_text(sendmsg(fd, &packet.header, 0)), "ok");
+    init_message(&message, &external);
+    set_source(&message, HOST_ADDRESS6);
+    expect("sendmsg", errno_text(sendmsg(fd, &message.header, 0)), "ok");
     expect_listed("source seen by the peer", receive_text(fd), V6, HOST_ADDRESS6);
 }
 
 /* A link-local source is not rewritten. */
-static void row_24_link_local(void) {
+static void link_local_message_source_passes(void) {
     int service = udp6(), fd = udp6();
     struct address local = make_link_local(LINK_LOCAL, 8024);
     expect("bind", errno_text(bind(service, (void *)&local.bytes, local.length)), "ok");
     const char *sources[] = {LINK_LOCAL, "::"};
     for (int i = 0; i < 2; i++) {
-        struct packet packet;
-        init_packet(&packet, &local);
-        set_source(&packet, sources[i]);
-        expect("sendmsg", errno_text(sendmsg(fd, &packet.header, 0)), "ok");
+        struct message message;
+        init_message(&message, &local);
+        set_source(&message, sources[i]);
+        expect("sendmsg", errno_text(sendmsg(fd, &message.header, 0)), "ok");
         struct pollfd ready = {service, POLLIN, 0};
         expect("datagram arrives", poll(&ready, 1, 5000) == 1 ? "yes" : "no", "yes");
         struct sockaddr_storage source;
@@ -169,26 +170,26 @@ static void row_24_link_local(void) {
         char byte;
         expect("recvfrom", errno_text(recvfrom(service, &byte, 1, 0, (void *)&source, &length)),
                "ok");
-        expect_unprinted("source", address_text(&source),
+        expect_unprinted("source", format_address(&source),
                          format_host_port(LINK_LOCAL, kernel_port(fd)));
     }
 }
 
 /* Returns the destination in the packet information of a received message. */
-static const char *packet_destination(struct packet *packet) {
+static const char *pktinfo_destination(struct message *message) {
     static char texts[4][64];
     static int next;
     char *text = texts[next++ % 4];
     strcpy(text, "nothing");
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(&packet->header); c;
-         c = CMSG_NXTHDR(&packet->header, c)) {
+    for (struct cmsghdr *control = CMSG_FIRSTHDR(&message->header); control;
+         control = CMSG_NXTHDR(&message->header, control)) {
         struct in_pktinfo v4;
         struct in6_pktinfo v6;
-        if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
-            memcpy(&v4, CMSG_DATA(c), sizeof v4);
+        if (control->cmsg_level == IPPROTO_IP && control->cmsg_type == IP_PKTINFO) {
+            memcpy(&v4, CMSG_DATA(control), sizeof v4);
             inet_ntop(AF_INET, &v4.ipi_addr, text, 64);
-        } else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
-            memcpy(&v6, CMSG_DATA(c), sizeof v6);
+        } else if (control->cmsg_level == IPPROTO_IPV6 && control->cmsg_type == IPV6_PKTINFO) {
+            memcpy(&v6, CMSG_DATA(control), sizeof v6);
             inet_ntop(AF_INET6, &v6.ipi6_addr, text, 64);
         }
     }
@@ -196,61 +197,61 @@ static const char *packet_destination(struct packet *packet) {
 }
 
 /* The addresses of received messages are visible as 127.0.0.1, also in IP_PKTINFO. */
-static void row_25_messages(void) {
+static void received_messages_have_loopback_addresses(void) {
     int service = udp(), fd = udp();
     enable_option(service, IPPROTO_IP, IP_PKTINFO);
     expect("bind", try_bind(service, LOOPBACK, 8025), "ok");
     expect("bind client", try_bind(fd, LOOPBACK, 8125), "ok");
     struct address to = make_address(LOOPBACK, 8025);
-    struct packet packet;
+    struct message message;
     for (int i = 0; i < 3; i++)
         expect("sendto", errno_text(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)), "ok");
-    init_packet(&packet, NULL);
-    expect("recvmsg", errno_text(recvmsg(service, &packet.header, 0)), "ok");
-    expect("source", address_text(&packet.name), "127.0.0.1:8125");
-    expect("sent to", packet_destination(&packet), LOOPBACK);
+    init_message(&message, NULL);
+    expect("recvmsg", errno_text(recvmsg(service, &message.header, 0)), "ok");
+    expect("source", format_address(&message.name), "127.0.0.1:8125");
+    expect("sent to", pktinfo_destination(&message), LOOPBACK);
     /* The reply repeats the control data of the request. */
-    struct cmsghdr *control = CMSG_FIRSTHDR(&packet.header);
+    struct cmsghdr *control = CMSG_FIRSTHDR(&message.header);
     struct in_pktinfo info;
     memcpy(&info, CMSG_DATA(control), sizeof info);
     info.ipi_ifindex = 0;
     memcpy(CMSG_DATA(control), &info, sizeof info);
-    expect("reply", errno_text(sendmsg(service, &packet.header, 0)), "ok");
+    expect("reply", errno_text(sendmsg(service, &message.header, 0)), "ok");
     char byte;
     struct sockaddr_storage source;
     socklen_t length = sizeof source;
     expect("recvfrom the reply", errno_text(recvfrom(fd, &byte, 1, 0, (void *)&source, &length)),
            "ok");
-    expect("sender of the reply", address_text(&source), "127.0.0.1:8025");
-    struct packet two[2];
+    expect("sender of the reply", format_address(&source), "127.0.0.1:8025");
+    struct message contents[2];
     struct mmsghdr messages[2];
     for (int i = 0; i < 2; i++) {
-        init_packet(&two[i], NULL);
-        messages[i].msg_hdr = two[i].header;
+        init_message(&contents[i], NULL);
+        messages[i].msg_hdr = contents[i].header;
     }
     expect("recvmmsg", recvmmsg(service, messages, 2, 0, NULL) == 2 ? "2" : "not", "2");
     for (int i = 0; i < 2; i++) {
-        two[i].header = messages[i].msg_hdr;
-        expect("source", address_text(&two[i].name), "127.0.0.1:8125");
-        expect("sent to", packet_destination(&two[i]), LOOPBACK);
+        contents[i].header = messages[i].msg_hdr;
+        expect("source", format_address(&contents[i].name), "127.0.0.1:8125");
+        expect("sent to", pktinfo_destination(&contents[i]), LOOPBACK);
     }
     expect("recvmsg with a bad pointer", errno_text(recvmsg(service, NULL, MSG_DONTWAIT)),
            "EFAULT");
-    expect("recvmsg on an empty queue", errno_text(recvmsg(service, &packet.header, MSG_DONTWAIT)),
+    expect("recvmsg on an empty queue", errno_text(recvmsg(service, &message.header, MSG_DONTWAIT)),
            "EAGAIN");
     /* The address is truncated, and the bytes after the buffer do not change. */
     expect("sendto", errno_text(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)), "ok");
-    init_packet(&packet, NULL);
-    memset(&packet.name, 0xaa, sizeof packet.name);
-    packet.header.msg_namelen = 4;
-    expect("recvmsg into a short buffer", errno_text(recvmsg(service, &packet.header, 0)), "ok");
-    expect("reported length", packet.header.msg_namelen == 16 ? "16" : "other", "16");
+    init_message(&message, NULL);
+    memset(&message.name, 0xaa, sizeof message.name);
+    message.header.msg_namelen = 4;
+    expect("recvmsg into a short buffer", errno_text(recvmsg(service, &message.header, 0)), "ok");
+    expect("reported length", message.header.msg_namelen == 16 ? "16" : "other", "16");
     expect("bytes after the buffer",
-           ((unsigned char *)&packet.name)[4] == 0xaa ? "untouched" : "written", "untouched");
+           ((unsigned char *)&message.name)[4] == 0xaa ? "untouched" : "written", "untouched");
 }
 
 /* The source interface of multicast is the interface of V, unless the program sets an interface. */
-static void row_27(void) {
+static void multicast_uses_interface_of_v(void) {
     int fd = udp();
     struct address group = make_address("239.99.5.1", 8027);
     struct in_addr interface = {0}, v;
@@ -271,41 +272,41 @@ static void row_27(void) {
     /* If the program sets the interface only by its index, the hook does not treat the interface
      * as unset. getsockopt never returns the index. */
     fd = udp();
-    struct ip_mreqn number = {.imr_ifindex = if_nametoindex("lo")}, before = number;
+    struct ip_mreqn request = {.imr_ifindex = if_nametoindex("lo")}, original = request;
     expect("set by index",
-           errno_text(setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &number, sizeof number)), "ok");
-    expect("untouched", memcmp(&number, &before, sizeof number) ? "no" : "yes", "yes");
+           errno_text(setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &request, sizeof request)), "ok");
+    expect("untouched", memcmp(&request, &original, sizeof request) ? "no" : "yes", "yes");
     getsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &interface, &length);
     expect_listed("interface address", interface.s_addr == v.s_addr ? "V" : "nothing", "V",
                   "nothing");
     expect("sendto by index", errno_text(sendto(fd, "x", 1, 0, (void *)&group.bytes, group.length)),
            "ok");
     expect("setsockopt with a bad pointer",
-           errno_text(setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, (void *)8, sizeof number)),
+           errno_text(setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, (void *)8, sizeof request)),
            "EFAULT");
 }
 
 /* A send with MSG_FASTOPEN connects the socket, so it is rewritten like a connect. */
-static void row_28(void) {
+static void fast_open_is_rewritten_like_connect(void) {
     int fd = tcp();
     struct address to = make_address(EXTERNAL_ADDRESS, 7);
     expect("sendto", errno_text(sendto(fd, "x", 1, MSG_FASTOPEN, (void *)&to.bytes, to.length)),
            "ok");
     expect_listed("source seen by the peer", receive_text(fd), V, HOST_ADDRESS);
-    struct packet packet;
+    struct message message;
     fd = tcp();
-    init_packet(&packet, &to);
-    expect("sendmsg", errno_text(sendmsg(fd, &packet.header, MSG_FASTOPEN)), "ok");
+    init_message(&message, &to);
+    expect("sendmsg", errno_text(sendmsg(fd, &message.header, MSG_FASTOPEN)), "ok");
     expect_listed("source seen by the peer again", receive_text(fd), V, HOST_ADDRESS);
 }
 
 const struct row message_rows[] = {
-    {"24", row_24},
-    {"24-pages", row_24_pages},
-    {"24-ipv6", row_24_ipv6},
-    {"24-link-local", row_24_link_local},
-    {"25-messages", row_25_messages},
-    {"27", row_27},
-    {"28", row_28},
+    {"24", message_source_is_rewritten},
+    {"24-pages", message_array_may_end_at_page_end},
+    {"24-ipv6", ipv6_message_source_is_rewritten},
+    {"24-link-local", link_local_message_source_passes},
+    {"25-messages", received_messages_have_loopback_addresses},
+    {"27", multicast_uses_interface_of_v},
+    {"28", fast_open_is_rewritten_like_connect},
     {NULL, NULL},
 };

@@ -4,8 +4,8 @@
 
 #include <netdb.h>
 
-int serve_names(void) {
-    unsigned char packet[512], header[12];
+int run_dns_server(void) {
+    unsigned char message[512], header[12];
     int fd = udp();
     if (strcmp(try_bind(fd, EXTERNAL_ADDRESS, 53), "ok")) return 1;
     printf("ready\n");
@@ -13,46 +13,47 @@ int serve_names(void) {
     for (;;) {
         struct sockaddr_in from;
         socklen_t length = sizeof from;
-        ssize_t size = recvfrom(fd, packet, 256, 0, (void *)&from, &length);
+        ssize_t size = recvfrom(fd, message, 256, 0, (void *)&from, &length);
         if (size < (ssize_t)sizeof header) continue;
         /* The question contains a name, a zero byte, the type and the class. The server removes
          * the records after the question. */
-        size_t end = sizeof header + strlen((char *)packet + sizeof header) + 5;
-        int is_type_a = packet[end - 3] == 1;
-        packet[2] = 0x84, packet[3] = 0x00;
-        memset(packet + 6, 0, 6);
-        packet[7] = is_type_a;
+        size_t end = sizeof header + strlen((char *)message + sizeof header) + 5;
+        int is_type_a = message[end - 3] == 1;
+        message[2] = 0x84, message[3] = 0x00;
+        memset(message + 6, 0, 6);
+        message[7] = is_type_a;
         if (is_type_a) {
             const unsigned char answer[12] = {0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4};
-            memcpy(packet + end, answer, sizeof answer);
-            memcpy(packet + end + sizeof answer, &from.sin_addr, 4);
+            memcpy(message + end, answer, sizeof answer);
+            memcpy(message + end + sizeof answer, &from.sin_addr, 4);
             end += sizeof answer + 4;
         }
-        sendto(fd, packet, end, 0, (void *)&from, length);
+        sendto(fd, message, end, 0, (void *)&from, length);
     }
 }
 
 /* Sockets that the C library opens internally use the host's source address. */
-static void row_44(void) {
+static void c_library_sockets_pass(void) {
     struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM}, *found;
-    int failed = getaddrinfo("source.test", "80", &hints, &found);
-    expect("getaddrinfo", failed ? gai_strerror(failed) : "ok", "ok");
-    expect("source", address_text((void *)found->ai_addr), HOST_ADDRESS ":80");
+    int error = getaddrinfo("source.test", "80", &hints, &found);
+    expect("getaddrinfo", error ? gai_strerror(error) : "ok", "ok");
+    expect("source", format_address((void *)found->ai_addr), HOST_ADDRESS ":80");
     freeaddrinfo(found);
 }
 
 /* Direct system calls are not rewritten. The visible addresses of their sockets are the
  * addresses in the kernel. */
-static void row_49(void) {
+static void direct_system_calls_pass(void) {
     struct address to = make_address(LOOPBACK, 8049);
-    int fd = tcp(), other = tcp();
+    int fd = tcp(), client = tcp();
     expect("bind", errno_text(syscall(SYS_bind, fd, &to.bytes, to.length)), "ok");
     expect("kernel name", kernel_name(fd), "127.0.0.1:8049");
     expect("visible name", visible_name(fd), "127.0.0.1:8049");
     expect("listen", errno_text(syscall(SYS_listen, fd, 1)), "ok");
     /* For the hook, this is a service of the host. The session can connect to it. */
-    expect("connect", try_connect(other, LOOPBACK, 8049), "ok");
-    expect("peer", kernel_peer(other), "127.0.0.1:8049");
+    expect("connect", try_connect(client, LOOPBACK, 8049), "ok");
+    expect("peer", kernel_peer(client), "127.0.0.1:8049");
 }
 
-const struct row unhooked_rows[] = {{"44", row_44}, {"49", row_49}, {NULL, NULL}};
+const struct row unhooked_rows[] = {
+    {"44", c_library_sockets_pass}, {"49", direct_system_calls_pass}, {NULL, NULL}};

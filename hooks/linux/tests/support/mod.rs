@@ -70,22 +70,27 @@ pub fn reenter() -> bool {
 }
 
 fn can_unshare() -> bool {
-    let allowed = Command::new("unshare").args(["-Urn", "true"]).stderr(Stdio::null()).status();
-    let allowed = allowed.is_ok_and(|status| status.success());
-    if !allowed {
+    let status = Command::new("unshare").args(["-Urn", "true"]).stderr(Stdio::null()).status();
+    let is_allowed = status.is_ok_and(|status| status.success());
+    if !is_allowed {
         record_skip("user namespaces", "sysctl kernel.unprivileged_userns_clone=1");
     }
-    allowed
+    is_allowed
 }
 
 /// Returns a command that runs this program in new namespaces.
 ///
-/// If `root` is true, no user namespace is created, because programs that change their user need
+/// If `needs_root` is true, no user namespace is created, because programs that change their user need
 /// the real root. When the PID namespace ends, the kernel kills all remaining processes.
-fn unshare_command(name: &str, root: bool) -> Command {
+fn unshare_command(name: &str, needs_root: bool) -> Command {
     let mut command = Command::new("unshare");
     command
-        .args([if root { "-nmupf" } else { "-Urnmupf" }, "--mount-proc", "--kill-child", "--"])
+        .args([
+            if needs_root { "-nmupf" } else { "-Urnmupf" },
+            "--mount-proc",
+            "--kill-child",
+            "--",
+        ])
         .arg(env::current_exe().expect("a test has a path"))
         .env(INSIDE_NAMESPACE, format!("{}-{name}", std::process::id()));
     command
@@ -225,8 +230,9 @@ impl TestHost {
             "127.0.0.1 localhost\n::1 localhost\n10.99.5.1 matrixhost\nfd99::1 matrixhost\n";
         std::fs::write(&hosts, names).unwrap();
         std::fs::write("/proc/sys/kernel/hostname", "matrixhost").unwrap();
-        let mounted = Command::new("mount").arg("--bind").arg(&hosts).arg("/etc/hosts").status();
-        assert!(mounted.unwrap().success());
+        let mount_status =
+            Command::new("mount").arg("--bind").arg(&hosts).arg("/etc/hosts").status();
+        assert!(mount_status.unwrap().success());
         let pool = |kind, range: &str| Pool::new("default", kind, &[range.parse().unwrap()], 64);
         let plan = Plan::new([
             pool(PoolKind::VirtualIp, "10.99.5.10-10.99.5.13").unwrap(),
@@ -264,9 +270,9 @@ impl TestHost {
     pub fn set_name_server(&self, server: &str) {
         let file = self.directory.join("resolv.conf");
         std::fs::write(&file, format!("nameserver {server}\n")).unwrap();
-        let mounted =
+        let mount_status =
             Command::new("mount").arg("--bind").arg(&file).arg("/etc/resolv.conf").status();
-        assert!(mounted.unwrap().success());
+        assert!(mount_status.unwrap().success());
     }
 
     /// Returns a command that runs on the external host.
