@@ -10,7 +10,7 @@ use crate::{Error, run_checked};
 
 /// The comparison benches. Each entry has the bench target, and its manifest with further arguments
 /// for cargo.
-const TABLES: &[(&str, &str)] = &[
+const COMPARISON_BENCHES: &[(&str, &str)] = &[
     ("alloc", "bench-peers/Cargo.toml"),
     ("capi", "Cargo.toml --package vipool --features capi"),
     ("hook", "hooks/linux/Cargo.toml"),
@@ -19,26 +19,28 @@ const TABLES: &[(&str, &str)] = &[
 /// Runs the comparison bench that the first argument names, with the other arguments. Without
 /// arguments, runs all criterion benches.
 pub fn run(arguments: &[String]) -> Result<(), Error> {
-    let (table, arguments) = match arguments.split_first() {
+    let (bench_name, arguments) = match arguments.split_first() {
         None => return run_checked(cargo("bench --package vipool")),
         Some((flag, [])) if flag == "--record" => {
             let mut command = cargo("bench --quiet --package vipool -- --quiet --noplot");
             command.stdout(create_record("criterion", "txt", "cargo xtask bench")?);
             return run_checked(command);
         }
-        Some(table_and_arguments) => table_and_arguments,
+        Some(name_and_arguments) => name_and_arguments,
     };
-    let (_, manifest) = TABLES.iter().find(|(name, _)| *name == *table).ok_or_else(|| {
-        let names: Vec<&str> = TABLES.iter().map(|(name, _)| *name).collect();
-        format!("unknown bench {table:?} (known: {})", names.join(", "))
-    })?;
-    let mut command = cargo(&format!("bench --quiet --manifest-path {manifest} --bench {table}"));
+    let (_, manifest) =
+        COMPARISON_BENCHES.iter().find(|(name, _)| *name == *bench_name).ok_or_else(|| {
+            let names: Vec<&str> = COMPARISON_BENCHES.iter().map(|(name, _)| *name).collect();
+            format!("unknown bench {bench_name:?} (known: {})", names.join(", "))
+        })?;
+    let mut command =
+        cargo(&format!("bench --quiet --manifest-path {manifest} --bench {bench_name}"));
     let (record_flags, arguments): (Vec<_>, Vec<_>) =
         arguments.iter().partition(|argument| *argument == "--record");
     command.arg("--").args(arguments);
     if !record_flags.is_empty() {
-        let recorded_command = format!("cargo xtask bench {table} --json");
-        command.arg("--json").stdout(create_record(table, "jsonl", &recorded_command)?);
+        let recorded_command = format!("cargo xtask bench {bench_name} --json");
+        command.arg("--json").stdout(create_record(bench_name, "jsonl", &recorded_command)?);
     }
     run_checked(command)
 }

@@ -6,7 +6,7 @@ use crate::Error;
 use crate::run::{Log, cargo, root, target_dir};
 
 /// The target triple. Cargo does not instrument build scripts if the target is explicit.
-const HOST: &str = "x86_64-unknown-linux-gnu";
+const HOST_TRIPLE: &str = "x86_64-unknown-linux-gnu";
 
 /// Checks concurrent readers and a writer in every order that the memory model allows.
 pub fn loom(log: &mut Log) -> Result<(), Error> {
@@ -37,7 +37,7 @@ pub fn miri(log: &mut Log) -> Result<(), Error> {
 pub fn address(log: &mut Log) -> Result<(), Error> {
     let mut test = nightly(
         "test --package vipool --no-default-features --jobs 2 --target",
-        &format!("{HOST} --lib --test map --test crash --test model -- --skip step::"),
+        &format!("{HOST_TRIPLE} --lib --test map --test crash --test model -- --skip step::"),
     );
     test.env("RUSTFLAGS", "-Zsanitizer=address");
     log.run(with_target(test, "address"))
@@ -46,10 +46,10 @@ pub fn address(log: &mut Log) -> Result<(), Error> {
 /// Runs the hook layer for Linux under AddressSanitizer, in instrumented C programs.
 pub fn address_hook(log: &mut Log) -> Result<(), Error> {
     let mut build =
-        nightly("build --package vipool-preload --profile hook --jobs 2 --target", HOST);
+        nightly("build --package vipool-preload --profile hook --jobs 2 --target", HOST_TRIPLE);
     build.env("RUSTFLAGS", "-Zsanitizer=address");
     log.run(with_target(build, "address"))?;
-    let hook = target_dir().join("address").join(HOST).join("hook/libvipool_preload.so");
+    let hook = target_dir().join("address").join(HOST_TRIPLE).join("hook/libvipool_preload.so");
     let mut test =
         cargo("test --package vipool-preload --jobs 2 --test matrix --test hooked_process");
     // Skip valgrind, because it cannot run a program with the sanitizer. Skip row 16, because in
@@ -64,7 +64,7 @@ pub fn address_hook(log: &mut Log) -> Result<(), Error> {
 pub fn thread(log: &mut Log) -> Result<(), Error> {
     let mut test = nightly(
         "test --package vipool --no-default-features --jobs 2 -Zbuild-std --target",
-        &format!("{HOST} --test map"),
+        &format!("{HOST_TRIPLE} --test map"),
     );
     test.env("RUSTFLAGS", "-Zsanitizer=thread");
     log.run(with_target(test, "thread"))

@@ -15,7 +15,7 @@ const FLAGS: &str = "--cfg fuzzing -Zsanitizer=address -Cpasses=sancov-module \
     -Ccodegen-units=1";
 
 /// The target triple. Cargo does not instrument build scripts if the target is explicit.
-const HOST: &str = "x86_64-unknown-linux-gnu";
+const HOST_TRIPLE: &str = "x86_64-unknown-linux-gnu";
 
 /// Runs each target for a minute (an hour with `--long`), two targets at a time. libFuzzer writes
 /// crashing inputs to `fuzz/artifacts`, and inputs with new coverage to `fuzz/corpus`.
@@ -24,7 +24,7 @@ pub fn run(log: &mut Log) -> Result<(), Error> {
     let mut build = Command::new("rustup");
     build
         .args(["run", "nightly", "cargo", "build", "--release", "--jobs", "2"])
-        .args(["--manifest-path", "fuzz/Cargo.toml", "--target", HOST])
+        .args(["--manifest-path", "fuzz/Cargo.toml", "--target", HOST_TRIPLE])
         .arg("--target-dir")
         .arg(&target)
         .env("RUSTFLAGS", FLAGS)
@@ -36,7 +36,7 @@ pub fn run(log: &mut Log) -> Result<(), Error> {
         .filter_map(|entry| entry.ok()?.path().file_stem()?.to_str().map(str::to_owned))
         .collect();
     names.sort();
-    let programs = target.join(HOST).join("release");
+    let programs = target.join(HOST_TRIPLE).join("release");
     for pair in names.chunks(2) {
         let mut running: Vec<(&String, Child)> = Vec::new();
         for name in pair {

@@ -42,7 +42,7 @@ const GUARD_END: &str = "#endif  /* VIPOOL_H */\n";
 
 /// Writes the header. With `check`, only compares it with the existing file.
 pub fn run(check: bool) -> Result<(), Error> {
-    let header = group(&generate()?)?;
+    let header = group_by_section(&generate()?)?;
     let path = root().join("include/vipool.h");
     if check {
         if fs::read_to_string(&path).unwrap_or_default() != header {
@@ -77,10 +77,10 @@ struct Item<'a> {
 }
 
 /// Groups the declarations by section.
-fn group(header: &str) -> Result<String, Error> {
+fn group_by_section(header: &str) -> Result<String, Error> {
     let header = header.replace(EXTERN_C_BEGIN, "").replace(EXTERN_C_END, "");
-    let first = header.find("/**\n").ok_or("cbindgen wrote no declaration")?;
-    let (head, declarations) = header.split_at(first);
+    let declarations_start = header.find("/**\n").ok_or("cbindgen wrote no declaration")?;
+    let (preamble, declarations) = header.split_at(declarations_start);
     let declarations =
         declarations.strip_suffix(GUARD_END).ok_or("the include guard is missing")?;
     let mut items = HashMap::new();
@@ -107,8 +107,8 @@ fn group(header: &str) -> Result<String, Error> {
     if !items.is_empty() {
         return Err(format!("in no section of the header: {:?}", items.keys()).into());
     }
-    let head = head.trim_end();
-    Ok(format!("{head}\n\n{contents}\n{EXTERN_C_BEGIN}\n{body}{EXTERN_C_END}\n{GUARD_END}"))
+    let preamble = preamble.trim_end();
+    Ok(format!("{preamble}\n\n{contents}\n{EXTERN_C_BEGIN}\n{body}{EXTERN_C_END}\n{GUARD_END}"))
 }
 
 /// Splits declarations at their comments, which begin in the first column.
@@ -117,7 +117,7 @@ fn split_items(declarations: &str) -> Vec<Item<'_>> {
         declarations.match_indices("\n/**\n").map(|(index, _)| index + 1).collect();
     starts.insert(0, 0);
     starts.push(declarations.len());
-    let texts = starts.windows(2).map(|range| &declarations[range[0]..range[1]]);
+    let texts = starts.windows(2).map(|bounds| &declarations[bounds[0]..bounds[1]]);
     texts.map(|text| Item { name: declared_name(text), text }).collect()
 }
 
@@ -146,9 +146,9 @@ fn declared_names(source: &str) -> Vec<String> {
     let mut names = Vec::new();
     for line in source.lines() {
         let Some(line) = line.strip_prefix("pub ") else { continue };
-        let words = ["const ", "struct ", "enum ", "type ", "unsafe extern \"C\" fn "];
-        let words = words.into_iter().chain(["extern \"C\" fn "]);
-        if let Some(rest) = words.into_iter().find_map(|word| line.strip_prefix(word)) {
+        let keywords = ["const ", "struct ", "enum ", "type ", "unsafe extern \"C\" fn "];
+        let keywords = keywords.into_iter().chain(["extern \"C\" fn "]);
+        if let Some(rest) = keywords.into_iter().find_map(|keyword| line.strip_prefix(keyword)) {
             let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
             names.push(rest[..end.unwrap_or(rest.len())].to_owned());
         }

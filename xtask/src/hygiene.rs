@@ -14,7 +14,7 @@ const MAX_LINES: usize = 500;
 /// of one machine or registry. The function concatenates each text from parts, so that this file
 /// does not contain the text itself.
 fn forbidden_texts() -> Vec<String> {
-    let halves = [
+    let split_texts = [
         ["/wo", "rk/"],
         ["/.lib", "rary"],
         ["crates", ".io"],
@@ -30,7 +30,7 @@ fn forbidden_texts() -> Vec<String> {
         ["unimpl", "emented!("],
         ["dbg", "!("],
     ];
-    halves.iter().map(|halves| halves.concat()).collect()
+    split_texts.iter().map(|parts| parts.concat()).collect()
 }
 
 /// Returns the relative links of a page that lead to no existing file.

@@ -27,8 +27,8 @@ pub fn install_missing(names: &BTreeSet<&str>) -> Result<(), Error> {
         }
     }
     for need in missing.iter().filter(|need| need.debian_package().is_none()) {
-        let line = need.install_command();
-        let mut words = line.split(' ');
+        let command_line = need.install_command();
+        let mut words = command_line.split(' ');
         let program = words.next().expect("split returns at least one word");
         if program == "rustup" || program == "cargo" {
             let mut command = Command::new(program);

@@ -40,7 +40,7 @@ fn run_command() -> Result<bool, Error> {
     let command = match parser.next()? {
         Some(Value(name)) => name.string()?,
         None | Some(Short('h') | Long("help")) => "help".to_owned(),
-        Some(other) => return Err(other.unexpected().into()),
+        Some(argument) => return Err(argument.unexpected().into()),
     };
     let (mut names, mut flags) = (Vec::new(), Vec::new());
     match &*command {
@@ -57,7 +57,7 @@ fn run_command() -> Result<bool, Error> {
                     Value(name) => names.push(name.string()?),
                     Short('h') => flags.push("help".to_owned()),
                     Long(flag) => flags.push(flag.to_owned()),
-                    other => return Err(other.unexpected().into()),
+                    argument => return Err(argument.unexpected().into()),
                 }
             }
         }
@@ -95,7 +95,9 @@ fn run_command() -> Result<bool, Error> {
             Some(name) => help::print(name)?,
             None => help::print_all(),
         },
-        other => return Err(format!("unknown command {other:?} (see `cargo xtask help`)").into()),
+        unknown => {
+            return Err(format!("unknown command {unknown:?} (see `cargo xtask help`)").into());
+        }
     }
     Ok(true)
 }

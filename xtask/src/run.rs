@@ -65,7 +65,7 @@ impl Log {
     /// Runs a command, appends its output to the log, and waits until the command ends. Returns an
     /// error if the command fails or hangs.
     pub fn run(&mut self, mut command: Command) -> Result<(), Error> {
-        writeln!(self.file, "\n$ {}", text_of(&command))?;
+        writeln!(self.file, "\n$ {}", format_command(&command))?;
         command
             .stdin(Stdio::null())
             .stdout(self.file.try_clone()?)
@@ -78,7 +78,8 @@ impl Log {
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let timeout = if self.long { LONG_COMMAND_TIMEOUT } else { COMMAND_TIMEOUT };
         let started = Instant::now();
-        let mut child = command.spawn().map_err(|e| format!("{}: {e}", text_of(&command)))?;
+        let mut child =
+            command.spawn().map_err(|error| format!("{}: {error}", format_command(&command)))?;
         let status = loop {
             if let Some(status) = child.try_wait()? {
                 break status;
@@ -89,16 +90,19 @@ impl Log {
                 let group = format!("-{}", child.id());
                 let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
                 child.wait()?;
-                return Err(
-                    format!("hung for {} s: {}", timeout.as_secs(), text_of(&command)).into()
-                );
+                return Err(format!(
+                    "hung for {} s: {}",
+                    timeout.as_secs(),
+                    format_command(&command)
+                )
+                .into());
             }
             thread::sleep(Duration::from_millis(50));
         };
         if status.success() {
             Ok(())
         } else {
-            Err(format!("{}: {status}", text_of(&command)).into())
+            Err(format!("{}: {status}", format_command(&command)).into())
         }
     }
 
@@ -109,9 +113,9 @@ impl Log {
 
     /// Starts a command whose output is appended to the log. The caller waits for the command.
     pub fn spawn(&mut self, command: &mut Command) -> Result<Child, Error> {
-        writeln!(self.file, "\n$ {}", text_of(command))?;
+        writeln!(self.file, "\n$ {}", format_command(command))?;
         command.stdout(self.file.try_clone()?).stderr(self.file.try_clone()?);
-        command.spawn().map_err(|error| format!("{}: {error}", text_of(command)).into())
+        command.spawn().map_err(|error| format!("{}: {error}", format_command(command)).into())
     }
 
     /// Writes a line to the log.
@@ -122,9 +126,10 @@ impl Log {
 
 /// Returns the command line as a user would type it, with the environment variables that are set
 /// for the command.
-fn text_of(command: &Command) -> String {
-    let hidden = ["CARGO_TARGET_DIR", vipool_testing::SKIPPED, vipool_testing::LONG];
-    let variables = command.get_envs().filter(|(name, _)| hidden.iter().all(|h| h != name));
+fn format_command(command: &Command) -> String {
+    let hidden_variables = ["CARGO_TARGET_DIR", vipool_testing::SKIPPED, vipool_testing::LONG];
+    let variables =
+        command.get_envs().filter(|(name, _)| hidden_variables.iter().all(|hidden| hidden != name));
     let mut words: Vec<String> = variables
         .filter_map(|(name, value)| Some(format!("{}={}", name.display(), value?.display())))
         .collect();
@@ -158,7 +163,7 @@ pub fn test(names: &[String], selection: Selection, install: bool) -> Result<boo
         print!("{:<16} {} … ", step.name, step.summary);
         std::io::stdout().flush()?;
         let outcome = run_step(step, &logs, selection == Selection::Long)?;
-        println!("{} in {:.0?}", counts_text(&outcome), outcome.duration);
+        println!("{} in {:.0?}", format_counts(&outcome), outcome.duration);
         if outcome.failed > 0 {
             print_log(&logs.join(format!("{}.log", step.name)));
         }
@@ -217,8 +222,8 @@ fn run_step(step: &Step, logs: &Path, long: bool) -> Result<Outcome, Error> {
 /// Counts passed and failed tests from the result lines of the test harness.
 fn count_tests(log: &str) -> (usize, usize) {
     let number_before = |line: &str, label: &str| -> usize {
-        let before = line.split_once(label).map_or("", |(before, _)| before);
-        before.rsplit([' ', '.']).next().and_then(|n| n.parse().ok()).unwrap_or(0)
+        let prefix = line.split_once(label).map_or("", |(prefix, _)| prefix);
+        prefix.rsplit([' ', '.']).next().and_then(|number| number.parse().ok()).unwrap_or(0)
     };
     log.lines()
         .filter(|line| line.starts_with("test result: "))
@@ -226,7 +231,7 @@ fn count_tests(log: &str) -> (usize, usize) {
         .fold((0, 0), |(passed, failed), line| (passed + line.0, failed + line.1))
 }
 
-fn counts_text(outcome: &Outcome) -> String {
+fn format_counts(outcome: &Outcome) -> String {
     format!(
         "{} passed, {} failed, {} skipped",
         outcome.passed,
@@ -250,24 +255,27 @@ fn print_log(log: &Path) {
 /// Prints the table, the skipped tests and the totals. Returns whether the run succeeded.
 fn print_summary(outcomes: &[Outcome], skips_fail: bool) -> bool {
     println!("\n{:<16} {:>7} {:>7} {:>7} {:>8}", "step", "passed", "failed", "skipped", "seconds");
-    for o in outcomes {
-        let seconds = o.duration.as_secs_f64();
+    for outcome in outcomes {
+        let seconds = outcome.duration.as_secs_f64();
         println!(
             "{:<16} {:>7} {:>7} {:>7} {seconds:>8.1}",
-            o.name,
-            o.passed,
-            o.failed,
-            o.skipped.len()
+            outcome.name,
+            outcome.passed,
+            outcome.failed,
+            outcome.skipped.len()
         );
     }
-    let total: f64 = outcomes.iter().map(|o| o.duration.as_secs_f64()).sum();
+    let total: f64 = outcomes.iter().map(|outcome| outcome.duration.as_secs_f64()).sum();
     println!("{:<16} {:>7} {:>7} {:>7} {total:>8.1}\n", "all", "", "", "");
-    for line in outcomes.iter().flat_map(|o| &o.skipped) {
+    for line in outcomes.iter().flat_map(|outcome| &outcome.skipped) {
         println!("skipped: {line}");
     }
     let sum = |count: fn(&Outcome) -> usize| outcomes.iter().map(count).sum::<usize>();
-    let (passed, failed, skipped) =
-        (sum(|o| o.passed), sum(|o| o.failed), sum(|o| o.skipped.len()));
+    let (passed, failed, skipped) = (
+        sum(|outcome| outcome.passed),
+        sum(|outcome| outcome.failed),
+        sum(|outcome| outcome.skipped.len()),
+    );
     if skips_fail && skipped > 0 {
         println!("The run failed: with --all, no test may be skipped.");
     }

@@ -56,7 +56,7 @@ pub fn build(object: &Object) -> Result<PathBuf, Error> {
 
 /// Writes the lists. With `check`, only compares them with the existing files.
 pub fn run(check: bool) -> Result<(), Error> {
-    let mut wrong = Vec::new();
+    let mut differences = Vec::new();
     for object in OBJECTS {
         let built = build(object)?;
         let exported = exported(&built)?;
@@ -67,19 +67,25 @@ pub fn run(check: bool) -> Result<(), Error> {
             fs::write(list, exported.iter().map(|name| format!("{name}\n")).collect::<String>())?;
             continue;
         }
-        let text = fs::read_to_string(&list).map_err(|e| format!("{}: {e}", list.display()))?;
+        let text =
+            fs::read_to_string(&list).map_err(|error| format!("{}: {error}", list.display()))?;
         let listed: BTreeSet<String> = text.lines().map(str::to_owned).collect();
         let added = exported.difference(&listed).map(|name| format!("+{name}"));
         let removed = listed.difference(&exported).map(|name| format!("-{name}"));
         let names: Vec<String> = added.chain(removed).collect();
         if !names.is_empty() {
-            wrong.push(format!("{} against {}: {}", object.file, object.list, names.join(" ")));
+            differences.push(format!(
+                "{} against {}: {}",
+                object.file,
+                object.list,
+                names.join(" ")
+            ));
         }
     }
-    if wrong.is_empty() {
+    if differences.is_empty() {
         return Ok(());
     }
-    Err(format!("{}\nIf the change is intended, run `cargo xtask symbols`", wrong.join("\n"))
+    Err(format!("{}\nIf the change is intended, run `cargo xtask symbols`", differences.join("\n"))
         .into())
 }
 

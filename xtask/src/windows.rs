@@ -64,8 +64,8 @@ pub fn hook(log: &mut Log) -> Result<(), Error> {
     log.run(build)?;
     let mut test = cargo("test --package vipool-hook --no-fail-fast --jobs 2");
     test.args(["--target", wine::TARGET, "--", "--test-threads", "2"]);
-    test.env("VIPOOL_HOOK", on_drive_z(hook)).env("VIPOOL_PROGRAMS", on_drive_z(&programs));
-    test.env("VIPOOL_SERVERS", on_drive_z(&fetch_servers(log)?));
+    test.env("VIPOOL_HOOK", to_wine_path(hook)).env("VIPOOL_PROGRAMS", to_wine_path(&programs));
+    test.env("VIPOOL_SERVERS", to_wine_path(&fetch_servers(log)?));
     under_wine(&mut test);
     _ = Command::new("wineserver").arg("-k").env("WINEPREFIX", wine::prefix()).status();
     log.run(in_namespace(&test))
@@ -94,16 +94,16 @@ fn compile_vendor_hooks(directory: &Path) -> Result<(), Error> {
             .chain(["--target", wine::TARGET, "--jobs", "2"])
             .collect::<Vec<_>>(),
     );
-    let built = target_dir().join(wine::TARGET).join("debug");
-    fs::copy(built.join("vipool.dll"), directory.join("vipool.dll"))?;
-    let include = format!("-I{}", root().join("include").display());
-    let import = built.join("libvipool.dll.a").display().to_string();
-    let more = ["-shared", "-std=c99", &include, &import, "-lws2_32"];
+    let build_directory = target_dir().join(wine::TARGET).join("debug");
+    fs::copy(build_directory.join("vipool.dll"), directory.join("vipool.dll"))?;
+    let include_flag = format!("-I{}", root().join("include").display());
+    let import_library = build_directory.join("libvipool.dll.a").display().to_string();
+    let extra_args = ["-shared", "-std=c99", &include_flag, &import_library, "-lws2_32"];
     for (source, name) in [
         ("examples/c/windows_hook.c", "windows_hook.dll"),
         ("hooks/windows/tests/vendor/deferring_hook.c", "deferring_hook.dll"),
     ] {
-        wine::compile_c(&root().join(source), &directory.join(name), &more);
+        wine::compile_c(&root().join(source), &directory.join(name), &extra_args);
     }
     Ok(())
 }
@@ -200,6 +200,6 @@ fn in_namespace(command: &Command) -> Command {
 }
 
 /// Returns the path by which Wine programs reach a file of this system.
-fn on_drive_z(path: &Path) -> String {
+fn to_wine_path(path: &Path) -> String {
     format!("Z:{}", path.display())
 }

@@ -31,13 +31,13 @@ unsafe fn hook_and_resume(
     // SAFETY: the caller passes NULL or a valid pointer.
     let child = unsafe { information.as_ref() };
     if let Some(child) = child.filter(|_| created != 0) {
-        let error = LastError::save();
+        let saved_error = LastError::save();
         hook_child(child.hProcess);
         if flags & CREATE_SUSPENDED == 0 {
             // SAFETY: the handle is open, because the program has not received it yet.
             unsafe { ResumeThread(child.hThread) };
         }
-        error.restore();
+        saved_error.restore();
     }
     created
 }

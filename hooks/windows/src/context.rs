@@ -42,8 +42,8 @@ struct Process {
 /// on the process list when the hooks were installed.
 #[inline]
 pub fn hooked_process() -> Option<&'static HookedProcess> {
-    let hooked = HOOKED_PROCESSES.newest()?;
-    if hooked.is_superseded() { attach_newest_map() } else { Some(hooked) }
+    let hooked_process = HOOKED_PROCESSES.newest()?;
+    if hooked_process.is_superseded() { attach_newest_map() } else { Some(hooked_process) }
 }
 
 /// Returns the rewriter for the current call.
@@ -70,12 +70,12 @@ pub fn rule_for_children() -> u64 {
 /// Attaches the map that supersedes the current one. Returns the state under that map.
 #[cold]
 fn attach_newest_map() -> Option<&'static HookedProcess> {
-    let error = LastError::save();
+    let saved_error = LastError::save();
     let process = PROCESS.get()?;
-    let hooked = HOOKED_PROCESSES
+    let hooked_process = HOOKED_PROCESSES
         .hooked_process(&MAPS, &process.directory, |map| process.matching_rule(map));
-    error.restore();
-    hooked
+    saved_error.restore();
+    hooked_process
 }
 
 /// Determines the context of this process. Returns the state of the program, or `None` if the
@@ -89,7 +89,8 @@ pub fn initialize(inherited_rule: u64) -> Result<Option<&'static HookedProcess>,
     if environment::read::<2>("VIPOOL_DISABLE").is_some_and(|value| value.as_bytes() == b"1") {
         return Err(InstallStatus::Disabled);
     }
-    let directory = PROCESS.get().map_or_else(environment::map_directory, |p| p.directory.clone());
+    let directory =
+        PROCESS.get().map_or_else(environment::map_directory, |process| process.directory.clone());
     let map = MAPS.map(&directory).ok_or(InstallStatus::NoMap)?;
     let process = PROCESS.get_or_init(|| Process {
         directory,
@@ -99,8 +100,8 @@ pub fn initialize(inherited_rule: u64) -> Result<Option<&'static HookedProcess>,
     if inherited_rule != 0 {
         process.inherited_rule.store(inherited_rule, Ordering::Relaxed);
     }
-    if let Some(hooked) = hooked_process() {
-        return Ok(Some(hooked));
+    if let Some(hooked_process) = hooked_process() {
+        return Ok(Some(hooked_process));
     }
     let Some(program) = process.matching_rule(map) else { return Ok(None) };
     let session = process.session.ok_or(InstallStatus::NoSession)?;

@@ -22,30 +22,31 @@ const MAX_PROBES: usize = 16;
 static TABLE: [AtomicUsize; TABLE_SIZE] = [const { AtomicUsize::new(0) }; TABLE_SIZE];
 
 /// Returns the entries in which a socket may be stored. Socket numbers are multiples of 4.
-fn probe_sequence(s: SOCKET) -> impl Iterator<Item = &'static AtomicUsize> {
-    (0..MAX_PROBES).map(move |step| &TABLE[((s >> 2) + step) % TABLE_SIZE])
+fn probe_sequence(socket: SOCKET) -> impl Iterator<Item = &'static AtomicUsize> {
+    (0..MAX_PROBES).map(move |step| &TABLE[((socket >> 2) + step) % TABLE_SIZE])
 }
 
 /// Marks a socket as deferred. Returns false if no entry is vacant.
-pub fn insert(s: SOCKET) -> bool {
-    s != 0
-        && (contains(s)
-            || probe_sequence(s).any(|entry| {
-                entry.compare_exchange(0, s, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+pub fn insert(socket: SOCKET) -> bool {
+    socket != 0
+        && (contains(socket)
+            || probe_sequence(socket).any(|entry| {
+                entry.compare_exchange(0, socket, Ordering::AcqRel, Ordering::Relaxed).is_ok()
             }))
 }
 
 /// Returns whether the bind of a socket is deferred.
-pub fn contains(s: SOCKET) -> bool {
-    s != 0 && probe_sequence(s).any(|entry| entry.load(Ordering::Acquire) == s)
+pub fn contains(socket: SOCKET) -> bool {
+    socket != 0 && probe_sequence(socket).any(|entry| entry.load(Ordering::Acquire) == socket)
 }
 
 /// Removes a socket. Returns whether it was in the table. If several threads remove the same
 /// socket, exactly one call returns true.
-pub fn remove(s: SOCKET) -> bool {
-    s != 0
-        && probe_sequence(s)
-            .any(|entry| entry.compare_exchange(s, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok())
+pub fn remove(socket: SOCKET) -> bool {
+    socket != 0
+        && probe_sequence(socket).any(|entry| {
+            entry.compare_exchange(socket, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        })
 }
 
 #[cfg(test)]
@@ -56,11 +57,11 @@ mod tests {
     fn insert_fails_when_no_probed_entry_is_vacant() {
         let colliding: Vec<SOCKET> =
             (0..MAX_PROBES as SOCKET).map(|i| (i * TABLE_SIZE + 7) * 4).collect();
-        assert!(colliding.iter().all(|s| insert(*s) && contains(*s)));
+        assert!(colliding.iter().all(|socket| insert(*socket) && contains(*socket)));
         assert!(!insert((MAX_PROBES * TABLE_SIZE + 7) * 4));
         assert!(insert(colliding[3]), "a second insert takes no second entry");
         assert!(remove(colliding[3]) && !remove(colliding[3]) && !contains(colliding[3]));
         assert!(!insert(0) && !contains(0));
-        assert!(colliding.iter().filter(|s| remove(**s)).count() == MAX_PROBES - 1);
+        assert!(colliding.iter().filter(|socket| remove(**socket)).count() == MAX_PROBES - 1);
     }
 }

@@ -23,8 +23,9 @@ extern "system" fn DllMain(module: HINSTANCE, reason: u32, _reserved: *mut c_voi
         // the lock is released.
         unsafe {
             DisableThreadLibraryCalls(module);
-            let start = Some(vipool_hook_install as unsafe extern "system" fn(*mut c_void) -> u32);
-            let thread = CreateThread(null(), 0, start, null(), 0, null_mut());
+            let thread_function =
+                Some(vipool_hook_install as unsafe extern "system" fn(*mut c_void) -> u32);
+            let thread = CreateThread(null(), 0, thread_function, null(), 0, null_mut());
             if !thread.is_null() {
                 CloseHandle(thread);
             }
@@ -47,8 +48,8 @@ extern "system" fn vipool_hook_install(inherited_rule: *mut c_void) -> u32 {
     let mut status = INSTALL_STATUS.lock().unwrap_or_else(PoisonError::into_inner);
     // The thread that DllMain starts may call this function first. That thread passes no inherited
     // rule.
-    let gains_rule = *status == InstallStatus::NotListed && !inherited_rule.is_null();
-    if *status == InstallStatus::Unknown || gains_rule {
+    let receives_rule = *status == InstallStatus::NotListed && !inherited_rule.is_null();
+    if *status == InstallStatus::Unknown || receives_rule {
         own_dll::pin();
         *status = install(inherited_rule as usize as u64);
     }

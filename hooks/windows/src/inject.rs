@@ -91,13 +91,13 @@ impl Dll {
         // is the same too.
         unsafe {
             let path = RemoteString::write(process, &self.path[..self.path_units])?;
-            let load = kernel32_function(s!("LoadLibraryW"));
-            run_remote_thread(process, load, path.address, "cannot load vipool_hook.dll")?;
+            let load_library = kernel32_function(s!("LoadLibraryW"));
+            run_remote_thread(process, load_library, path.address, "cannot load vipool_hook.dll")?;
         }
         let base = module_base(process, &self.path[..self.path_units - 1])?;
         // SAFETY: the module at this base is the DLL. Its function at this offset has the signature
         // of a thread function.
-        let code = unsafe {
+        let status_code = unsafe {
             let install =
                 std::mem::transmute::<usize, LPTHREAD_START_ROUTINE>(base + self.install_offset);
             run_remote_thread(
@@ -107,7 +107,7 @@ impl Dll {
                 "cannot install the hooks",
             )?
         };
-        Ok(InstallStatus::from_code(code))
+        Ok(InstallStatus::from_code(status_code))
     }
 }
 
@@ -165,11 +165,11 @@ unsafe fn run_remote_thread(
         if thread.is_null() {
             return Err(last_os_error(operation));
         }
-        let mut code = 0;
+        let mut exit_code = 0;
         let has_ended = WaitForSingleObject(thread, LOAD_TIMEOUT_MS) == WAIT_OBJECT_0
-            && GetExitCodeThread(thread, &mut code) != 0;
+            && GetExitCodeThread(thread, &mut exit_code) != 0;
         CloseHandle(thread);
-        if has_ended { Ok(code) } else { Err(InjectError { operation, error_code: 0 }) }
+        if has_ended { Ok(exit_code) } else { Err(InjectError { operation, error_code: 0 }) }
     }
 }
 
@@ -185,27 +185,28 @@ fn module_base(process: HANDLE, path: &[u16]) -> Result<usize, InjectError> {
         }
         let mut entry: MODULEENTRY32W = std::mem::zeroed();
         entry.dwSize = size_of::<MODULEENTRY32W>() as u32;
-        let mut more = Module32FirstW(snapshot, &mut entry);
-        let mut found = None;
-        while more != 0 && found.is_none() {
-            if is_module_of_path(&entry.szModule, path) {
-                found = Some(entry.modBaseAddr as usize);
+        let mut has_entry = Module32FirstW(snapshot, &mut entry);
+        let mut base = None;
+        while has_entry != 0 && base.is_none() {
+            if is_file_name_of(&entry.szModule, path) {
+                base = Some(entry.modBaseAddr as usize);
             }
-            more = Module32NextW(snapshot, &mut entry);
+            has_entry = Module32NextW(snapshot, &mut entry);
         }
         CloseHandle(snapshot);
-        found.ok_or(InjectError { operation, error_code: 0 })
+        base.ok_or(InjectError { operation, error_code: 0 })
     }
 }
 
 /// Returns whether a module name, which ends in NUL, is the last component of the path. ASCII case
 /// is ignored.
-fn is_module_of_path(module: &[u16], path: &[u16]) -> bool {
+fn is_file_name_of(module: &[u16], path: &[u16]) -> bool {
     let module = module.split(|unit| *unit == 0).next().unwrap_or_default();
     let is_separator = |unit: &u16| *unit == u16::from(b'\\') || *unit == u16::from(b'/');
     let name = path.rsplit(is_separator).next().unwrap_or_default();
-    let lower = |unit: &u16| u8::try_from(*unit).map_or(*unit, |b| b.to_ascii_lowercase().into());
-    module.iter().map(lower).eq(name.iter().map(lower))
+    let lowercase =
+        |unit: &u16| u8::try_from(*unit).map_or(*unit, |byte| byte.to_ascii_lowercase().into());
+    module.iter().map(lowercase).eq(name.iter().map(lowercase))
 }
 
 /// Returns a function of kernel32 as a thread function.

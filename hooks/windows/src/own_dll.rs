@@ -35,11 +35,15 @@ pub fn pin() {
 
 fn module_handle(flags: u32) -> HMODULE {
     let mut module = null_mut();
-    let inside = own_dll as *const () as *const u16;
+    let own_address = own_dll as *const () as *const u16;
     // SAFETY: with FROM_ADDRESS, the system expects an address inside the module as the name. This
     // function is such an address.
     unsafe {
-        GetModuleHandleExW(GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | flags, inside, &mut module);
+        GetModuleHandleExW(
+            GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | flags,
+            own_address,
+            &mut module,
+        );
     }
     module
 }

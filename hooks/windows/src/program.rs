@@ -22,7 +22,7 @@ pub fn own_rule<'p>(policy: &PolicyView<'p>) -> Option<ProgramView<'p>> {
     let script = std::env::args_os().skip(1).find(|argument| !is_option(argument));
     let script = script.as_ref().map(|script| script.as_encoded_bytes());
     let executable = Executable::new(path, PathStyle::Windows).with_script(script);
-    policy.find(&executable).map(|rule| rule.program)
+    policy.find(&executable).map(|matched| matched.program)
 }
 
 /// Returns whether a rule may apply to another process. A rule for a script counts even if the
@@ -44,7 +44,7 @@ pub unsafe fn may_be_listed(policy: &PolicyView<'_>, process: HANDLE) -> bool {
     };
     let executable = Executable::new(path, PathStyle::Windows);
     policy.find(&executable).is_some()
-        || policy.explain(executable).any(|(_, verdict)| verdict == MatchResult::OtherScript)
+        || policy.explain(executable).any(|(_, result)| result == MatchResult::OtherScript)
 }
 
 /// Returns whether an argument is an option of an interpreter. Options precede the script.

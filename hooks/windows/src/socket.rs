@@ -103,8 +103,8 @@ impl Winsock {
     }
 
     /// Sets `IPV6_V6ONLY`.
-    pub fn set_v6only(self, on: bool) {
-        let value = i32::from(on);
+    pub fn set_v6only(self, enabled: bool) {
+        let value = i32::from(enabled);
         let pointer: *const i32 = &value;
         // SAFETY: the option has four bytes, as the variable has.
         unsafe { setsockopt(self.0, IPPROTO_IPV6, IPV6_V6ONLY, pointer.cast(), 4) };

@@ -65,12 +65,12 @@ pub fn prefix() -> &'static Path {
 ///
 /// # Panics
 /// Panics if the source does not compile.
-pub fn compile_c(source: &Path, output: &Path, more_args: &[&str]) {
+pub fn compile_c(source: &Path, output: &Path, extra_args: &[&str]) {
     let status = Command::new("x86_64-w64-mingw32-gcc")
         .args(["-O1", "-Wall", "-Wextra", "-Werror", "-o"])
         .arg(output)
         .arg(source)
-        .args(more_args)
+        .args(extra_args)
         .status()
         .expect("mingw starts");
     assert!(status.success(), "{} does not compile", source.display());
@@ -82,8 +82,8 @@ pub fn compile_c(source: &Path, output: &Path, more_args: &[&str]) {
 pub fn hook_directory() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let hook = ["build", "--package", "vipool-hook", "--features", "test-session"];
-        cargo(&[&hook[..], &["--profile", "hook", "--target", TARGET]].concat());
+        let hook_args = ["build", "--package", "vipool-hook", "--features", "test-session"];
+        cargo(&[&hook_args[..], &["--profile", "hook", "--target", TARGET]].concat());
         cargo(&["build", "--package", "vipool-cli", "--target", TARGET]);
         let target = target_dir().join(TARGET);
         let hook = target.join("hook");

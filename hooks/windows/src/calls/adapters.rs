@@ -26,7 +26,7 @@ pub unsafe extern "system" fn get_adapters_addresses(
     if result != ERROR_SUCCESS {
         return result;
     }
-    let error = LastError::save();
+    let saved_error = LastError::save();
     if let Some(rewriter) = rewriter() {
         let mut next_adapter = list;
         // SAFETY: the system has just written the list, and all of it is inside the buffer of the
@@ -47,7 +47,7 @@ pub unsafe extern "system" fn get_adapters_addresses(
             }
         }
     }
-    error.restore();
+    saved_error.restore();
     result
 }
 
@@ -57,7 +57,7 @@ pub unsafe extern "system" fn get_adapters_info(list: *mut IP_ADAPTER_INFO, size
     if result != NO_ERROR {
         return result;
     }
-    let error = LastError::save();
+    let saved_error = LastError::save();
     if let Some(rewriter) = rewriter() {
         let is_hidden =
             |entry: &IP_ADDR_STRING| parse_address(entry).is_some_and(|ip| rewriter.is_hidden(ip));
@@ -90,7 +90,7 @@ pub unsafe extern "system" fn get_adapters_info(list: *mut IP_ADAPTER_INFO, size
             }
         }
     }
-    error.restore();
+    saved_error.restore();
     result
 }
 

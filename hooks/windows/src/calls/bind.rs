@@ -12,29 +12,29 @@ use crate::last_error::{LastError, is_address_unavailable, set_last_error};
 use crate::socket::{SockaddrBuf, Winsock, read_sockaddr};
 use crate::{deferred, original};
 
-pub unsafe extern "system" fn bind(s: SOCKET, name: *const SOCKADDR, length: i32) -> i32 {
-    let error = LastError::save();
+pub unsafe extern "system" fn bind(socket: SOCKET, name: *const SOCKADDR, length: i32) -> i32 {
+    let saved_error = LastError::save();
     if let Some(rewriter) = rewriter()
         && let Some(address) = read_sockaddr(name, length)
     {
-        if deferred::contains(s) {
+        if deferred::contains(socket) {
             // The program has already bound this socket, although its bind is deferred.
             set_last_error(WSAEINVAL);
             return SOCKET_ERROR;
         }
-        match rewriter.bind(&Winsock(s), address) {
+        match rewriter.bind(&Winsock(socket), address) {
             Outcome::Passed(_) => {}
             Outcome::Refused(Refusal::OtherSessionAddress) => {
                 set_last_error(WSAEADDRNOTAVAIL);
                 return SOCKET_ERROR;
             }
             Outcome::Rewritten(bind) => {
-                error.restore();
-                if bind.defer && is_unbound(s) && deferred::insert(s) {
-                    error.restore();
+                saved_error.restore();
+                if bind.defer && is_unbound(socket) && deferred::insert(socket) {
+                    saved_error.restore();
                     return 0;
                 }
-                if bind_rewritten(s, &bind) == 0 {
+                if bind_rewritten(socket, &bind) == 0 {
                     return 0;
                 }
                 if !is_address_unavailable() || !rewriter.retries_original(bind.address.ip()) {
@@ -43,28 +43,30 @@ pub unsafe extern "system" fn bind(s: SOCKET, name: *const SOCKADDR, length: i32
             }
         }
     }
-    error.restore();
+    saved_error.restore();
     // SAFETY: the arguments come from the program.
-    unsafe { original::bind(s, name, length) }
+    unsafe { original::bind(socket, name, length) }
 }
 
 /// Returns whether the socket is of IPv4 or IPv6 and unbound.
-fn is_unbound(s: SOCKET) -> bool {
-    Winsock(s).local_address().is_some_and(|local| local.port() == 0 && local.ip().is_unspecified())
+fn is_unbound(socket: SOCKET) -> bool {
+    Winsock(socket)
+        .local_address()
+        .is_some_and(|local| local.port() == 0 && local.ip().is_unspecified())
 }
 
 /// Makes a rewritten bind. Returns the result of the system call.
-fn bind_rewritten(s: SOCKET, bind: &Bind) -> i32 {
+fn bind_rewritten(socket: SOCKET, bind: &Bind) -> i32 {
     let name = SockaddrBuf::new(bind.address);
     if bind.clear_v6only {
-        Winsock(s).set_v6only(false);
+        Winsock(socket).set_v6only(false);
     }
     // SAFETY: the pointer and the length describe `name`.
-    let result = unsafe { original::bind(s, name.as_ptr(), name.length()) };
+    let result = unsafe { original::bind(socket, name.as_ptr(), name.length()) };
     if result != 0 && bind.clear_v6only {
-        let error = LastError::save();
-        Winsock(s).set_v6only(true);
-        error.restore();
+        let saved_error = LastError::save();
+        Winsock(socket).set_v6only(true);
+        saved_error.restore();
     }
     result
 }
@@ -87,40 +89,40 @@ pub fn bind_before_call(
 
 /// Makes a deferred bind before a call that needs a bound socket and has no destination. Returns
 /// false and sets the last error on failure. Does nothing if the bind is not deferred.
-pub fn bind_deferred(s: SOCKET) -> bool {
-    if !deferred::remove(s) {
+pub fn bind_deferred(socket: SOCKET) -> bool {
+    if !deferred::remove(socket) {
         return true;
     }
-    let Some(rewriter) = rewriter() else { return bind_to_wildcard(s) };
-    match rewriter.listen(&Winsock(s)) {
-        Outcome::Rewritten(bind) if bind_rewritten(s, &bind) == 0 => true,
+    let Some(rewriter) = rewriter() else { return bind_to_wildcard(socket) };
+    match rewriter.listen(&Winsock(socket)) {
+        Outcome::Rewritten(bind) if bind_rewritten(socket, &bind) == 0 => true,
         Outcome::Rewritten(bind) if !rewriter.retries_original(bind.address.ip()) => false,
-        _ => bind_to_wildcard(s),
+        _ => bind_to_wildcard(socket),
     }
 }
 
 /// Binds an unbound socket to the wildcard address, as the program requested. Returns
 /// false and sets the last error on failure.
-pub fn bind_to_wildcard(s: SOCKET) -> bool {
-    match Winsock(s).local_address() {
-        Some(local) if local.port() == 0 => Winsock(s).bind(SocketAddr::new(local.ip(), 0)),
+pub fn bind_to_wildcard(socket: SOCKET) -> bool {
+    match Winsock(socket).local_address() {
+        Some(local) if local.port() == 0 => Winsock(socket).bind(SocketAddr::new(local.ip(), 0)),
         _ => true,
     }
 }
 
-pub unsafe extern "system" fn listen(s: SOCKET, backlog: i32) -> i32 {
-    let error = LastError::save();
+pub unsafe extern "system" fn listen(socket: SOCKET, backlog: i32) -> i32 {
+    let saved_error = LastError::save();
     // If the program never bound the socket, the system reports WSAEINVAL.
-    if deferred::contains(s) && !bind_deferred(s) {
+    if deferred::contains(socket) && !bind_deferred(socket) {
         return SOCKET_ERROR;
     }
-    error.restore();
+    saved_error.restore();
     // SAFETY: the arguments come from the program.
-    unsafe { original::listen(s, backlog) }
+    unsafe { original::listen(socket, backlog) }
 }
 
-pub unsafe extern "system" fn closesocket(s: SOCKET) -> i32 {
-    deferred::remove(s);
+pub unsafe extern "system" fn closesocket(socket: SOCKET) -> i32 {
+    deferred::remove(socket);
     // SAFETY: the arguments come from the program.
-    unsafe { original::closesocket(s) }
+    unsafe { original::closesocket(socket) }
 }

@@ -11,24 +11,28 @@ use super::extension;
 use crate::last_error::LastError;
 use crate::{deferred, original};
 
-fn prepare_connect(s: SOCKET, name: *const SOCKADDR, length: i32) -> Destination {
-    let destination =
-        prepare_destination(s, |rewriter, socket, to| rewriter.connect(&socket, to), name, length);
+fn prepare_connect(socket: SOCKET, name: *const SOCKADDR, length: i32) -> Destination {
+    let destination = prepare_destination(
+        socket,
+        |rewriter, socket, to| rewriter.connect(&socket, to),
+        name,
+        length,
+    );
     // If the socket is still unbound, the system binds it during the connect, so the bind is no
     // longer deferred.
-    deferred::remove(s);
+    deferred::remove(socket);
     destination
 }
 
-pub unsafe extern "system" fn connect(s: SOCKET, name: *const SOCKADDR, length: i32) -> i32 {
-    let destination = prepare_connect(s, name, length);
+pub unsafe extern "system" fn connect(socket: SOCKET, name: *const SOCKADDR, length: i32) -> i32 {
+    let destination = prepare_connect(socket, name, length);
     let Some((name, length)) = destination.sockaddr(name, length) else { return SOCKET_ERROR };
     // SAFETY: the arguments come from the program. A rewritten address is valid too.
-    unsafe { original::connect(s, name, length) }
+    unsafe { original::connect(socket, name, length) }
 }
 
 pub unsafe extern "system" fn wsa_connect(
-    s: SOCKET,
+    socket: SOCKET,
     name: *const SOCKADDR,
     length: i32,
     caller: *const WSABUF,
@@ -36,10 +40,10 @@ pub unsafe extern "system" fn wsa_connect(
     quality: *const QOS,
     group: *const QOS,
 ) -> i32 {
-    let destination = prepare_connect(s, name, length);
+    let destination = prepare_connect(socket, name, length);
     let Some((name, length)) = destination.sockaddr(name, length) else { return SOCKET_ERROR };
     // SAFETY: the arguments come from the program. A rewritten address is valid too.
-    unsafe { original::WSAConnect(s, name, length, caller, callee, quality, group) }
+    unsafe { original::WSAConnect(socket, name, length, caller, callee, quality, group) }
 }
 
 /// Replaces ConnectEx, which programs get from WSAIoctl.
@@ -47,7 +51,7 @@ pub unsafe extern "system" fn wsa_connect(
 /// The system requires a bound socket. If the program never bound the socket, the system reports
 /// WSAEINVAL. If the bind of the socket is deferred, this function makes the bind first (row 46).
 pub unsafe extern "system" fn connect_ex(
-    s: SOCKET,
+    socket: SOCKET,
     name: *const SOCKADDR,
     length: i32,
     data: *const std::ffi::c_void,
@@ -56,9 +60,9 @@ pub unsafe extern "system" fn connect_ex(
     overlapped: *mut OVERLAPPED,
 ) -> BOOL {
     let Some(original) = extension::connect_ex() else { return 0 };
-    let was_deferred = deferred::contains(s);
+    let was_deferred = deferred::contains(socket);
     let destination = prepare_destination(
-        s,
+        socket,
         |rewriter, socket, to| match rewriter.connect(&socket, to) {
             Outcome::Rewritten(connect) if !was_deferred => {
                 Outcome::Rewritten(Connect { source: None, ..connect })
@@ -68,14 +72,14 @@ pub unsafe extern "system" fn connect_ex(
         name,
         length,
     );
-    if deferred::remove(s) {
-        let error = LastError::save();
-        if !bind_to_wildcard(s) {
+    if deferred::remove(socket) {
+        let saved_error = LastError::save();
+        if !bind_to_wildcard(socket) {
             return 0;
         }
-        error.restore();
+        saved_error.restore();
     }
     let Some((name, length)) = destination.sockaddr(name, length) else { return 0 };
     // SAFETY: the arguments come from the program. A rewritten address is valid too.
-    unsafe { original(s, name, length, data, size, sent, overlapped) }
+    unsafe { original(socket, name, length, data, size, sent, overlapped) }
 }

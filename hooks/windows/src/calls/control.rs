@@ -58,21 +58,21 @@ mod tests {
     #[test]
     fn only_packet_info_addresses_are_rewritten() {
         let time_to_live = [7u8; 4];
-        let mut v6 = [0; 20];
-        v6[15] = 1;
+        let mut v6_info = [0; 20];
+        v6_info[15] = 1;
         let mut control = control(&[
             (IPPROTO_IP, 21, &time_to_live),
             (IPPROTO_IP, IP_PKTINFO, &[127, 0, 0, 1, 9, 0, 0, 0]),
-            (IPPROTO_IPV6, IPV6_PKTINFO, &v6),
+            (IPPROTO_IPV6, IPV6_PKTINFO, &v6_info),
         ]);
-        let before = control.bytes;
+        let original_bytes = control.bytes;
         let is_changed = replace_packet_info(control.as_mut_slice(), |ip| match ip {
             IpAddr::V4(_) => Some(IpAddr::from([127, 3, 4, 5])),
             IpAddr::V6(_) => None,
         });
         assert!(is_changed);
         let changed_offsets: Vec<usize> =
-            (0..512).filter(|i| control.bytes[*i] != before[*i]).collect();
+            (0..512).filter(|i| control.bytes[*i] != original_bytes[*i]).collect();
         assert_eq!(changed_offsets, [24 + 17, 24 + 18, 24 + 19]);
     }
 

@@ -18,29 +18,34 @@ use crate::last_error::LastError;
 use crate::socket::{Winsock, overwrite_sockaddr, read_sockaddr};
 use crate::{memory, original};
 
-fn prepare_send(s: SOCKET, to: *const SOCKADDR, length: i32) -> Destination {
+fn prepare_send(socket: SOCKET, to: *const SOCKADDR, length: i32) -> Destination {
     if to.is_null() {
         return Destination::Unchanged;
     }
-    prepare_destination(s, |rewriter, socket, to| rewriter.send(&socket, to, false), to, length)
+    prepare_destination(
+        socket,
+        |rewriter, socket, to| rewriter.send(&socket, to, false),
+        to,
+        length,
+    )
 }
 
 pub unsafe extern "system" fn sendto(
-    s: SOCKET,
+    socket: SOCKET,
     data: PCSTR,
     size: i32,
     flags: i32,
     to: *const SOCKADDR,
     length: i32,
 ) -> i32 {
-    let destination = prepare_send(s, to, length);
+    let destination = prepare_send(socket, to, length);
     let Some((to, length)) = destination.sockaddr(to, length) else { return SOCKET_ERROR };
     // SAFETY: the arguments come from the program. A rewritten address is valid too.
-    unsafe { original::sendto(s, data, size, flags, to, length) }
+    unsafe { original::sendto(socket, data, size, flags, to, length) }
 }
 
 pub unsafe extern "system" fn wsa_send_to(
-    s: SOCKET,
+    socket: SOCKET,
     data: *const WSABUF,
     count: u32,
     sent: *mut u32,
@@ -50,10 +55,12 @@ pub unsafe extern "system" fn wsa_send_to(
     overlapped: *mut OVERLAPPED,
     routine: LPWSAOVERLAPPED_COMPLETION_ROUTINE,
 ) -> i32 {
-    let destination = prepare_send(s, to, length);
+    let destination = prepare_send(socket, to, length);
     let Some((to, length)) = destination.sockaddr(to, length) else { return SOCKET_ERROR };
     // SAFETY: the arguments come from the program. A rewritten address is valid too.
-    unsafe { original::WSASendTo(s, data, count, sent, flags, to, length, overlapped, routine) }
+    unsafe {
+        original::WSASendTo(socket, data, count, sent, flags, to, length, overlapped, routine)
+    }
 }
 
 /// A message that replaces the program's message.
@@ -67,9 +74,9 @@ struct RewrittenMessage {
 impl RewrittenMessage {
     /// Returns the message to send instead of `message`. Returns `None` if `message` is sent
     /// unchanged.
-    fn from_program(s: SOCKET, message: *const WSAMSG) -> Option<Self> {
+    fn from_program(socket: SOCKET, message: *const WSAMSG) -> Option<Self> {
         let message = memory::read(message)?;
-        let destination = prepare_send(s, message.name, message.namelen);
+        let destination = prepare_send(socket, message.name, message.namelen);
         let to = match &destination {
             Destination::Rewritten(name) => read_sockaddr(name.as_ptr(), name.length()),
             _ => read_sockaddr(message.name, message.namelen),
@@ -101,35 +108,39 @@ impl RewrittenMessage {
 }
 
 /// Sends the program's message, or a rewritten message instead.
-fn send_message(s: SOCKET, message: *const WSAMSG, send: impl FnOnce(*const WSAMSG) -> i32) -> i32 {
-    let error = LastError::save();
-    let mut rewritten = RewrittenMessage::from_program(s, message);
+fn send_message(
+    socket: SOCKET,
+    message: *const WSAMSG,
+    send: impl FnOnce(*const WSAMSG) -> i32,
+) -> i32 {
+    let saved_error = LastError::save();
+    let mut rewritten = RewrittenMessage::from_program(socket, message);
     let message: *const WSAMSG = match &mut rewritten {
         None => message,
         Some(RewrittenMessage { destination: Destination::Failed, .. }) => return SOCKET_ERROR,
         Some(rewritten) => rewritten.as_wsamsg(),
     };
-    error.restore();
+    saved_error.restore();
     send(message)
 }
 
 pub unsafe extern "system" fn wsa_send_msg(
-    s: SOCKET,
+    socket: SOCKET,
     message: *const WSAMSG,
     flags: u32,
     sent: *mut u32,
     overlapped: *mut OVERLAPPED,
     routine: LPWSAOVERLAPPED_COMPLETION_ROUTINE,
 ) -> i32 {
-    send_message(s, message, |message| {
+    send_message(socket, message, |message| {
         // SAFETY: the arguments come from the program. A rewritten message is valid too.
-        unsafe { original::WSASendMsg(s, message, flags, sent, overlapped, routine) }
+        unsafe { original::WSASendMsg(socket, message, flags, sent, overlapped, routine) }
     })
 }
 
 /// Replaces the WSASendMsg that programs get from WSAIoctl.
 pub unsafe extern "system" fn wsa_send_msg_extension(
-    s: SOCKET,
+    socket: SOCKET,
     message: *const WSAMSG,
     flags: u32,
     sent: *mut u32,
@@ -137,30 +148,30 @@ pub unsafe extern "system" fn wsa_send_msg_extension(
     routine: LPWSAOVERLAPPED_COMPLETION_ROUTINE,
 ) -> i32 {
     let Some(original) = extension::wsa_send_msg() else { return SOCKET_ERROR };
-    send_message(s, message, |message| {
+    send_message(socket, message, |message| {
         // SAFETY: the arguments come from the program. A rewritten message is valid too.
-        unsafe { original(s, message, flags, sent, overlapped, routine) }
+        unsafe { original(socket, message, flags, sent, overlapped, routine) }
     })
 }
 
 /// Rewrites the source of a received datagram in the buffer of the program.
-fn rewrite_source(s: SOCKET, from: *mut SOCKADDR, length: *const i32) {
+fn rewrite_source(socket: SOCKET, from: *mut SOCKADDR, length: *const i32) {
     if from.is_null() {
         return;
     }
-    let error = LastError::save();
+    let saved_error = LastError::save();
     if let Some(rewriter) = rewriter()
         && let Some(source) = memory::read(length).and_then(|length| read_sockaddr(from, length))
-        && let Some(shown) =
-            rewriter.visible_address(source, || Winsock(s).local_name()).rewritten()
+        && let Some(visible) =
+            rewriter.visible_address(source, || Winsock(socket).local_name()).rewritten()
     {
-        overwrite_sockaddr(from, shown);
+        overwrite_sockaddr(from, visible);
     }
-    error.restore();
+    saved_error.restore();
 }
 
 pub unsafe extern "system" fn recvfrom(
-    s: SOCKET,
+    socket: SOCKET,
     data: PSTR,
     size: i32,
     flags: i32,
@@ -168,15 +179,15 @@ pub unsafe extern "system" fn recvfrom(
     length: *mut i32,
 ) -> i32 {
     // SAFETY: the arguments come from the program.
-    let received = unsafe { original::recvfrom(s, data, size, flags, from, length) };
+    let received = unsafe { original::recvfrom(socket, data, size, flags, from, length) };
     if received >= 0 {
-        rewrite_source(s, from, length);
+        rewrite_source(socket, from, length);
     }
     received
 }
 
 pub unsafe extern "system" fn wsa_recv_from(
-    s: SOCKET,
+    socket: SOCKET,
     data: *const WSABUF,
     count: u32,
     received: *mut u32,
@@ -188,17 +199,19 @@ pub unsafe extern "system" fn wsa_recv_from(
 ) -> i32 {
     // SAFETY: the arguments come from the program.
     let result = unsafe {
-        original::WSARecvFrom(s, data, count, received, flags, from, length, overlapped, routine)
+        original::WSARecvFrom(
+            socket, data, count, received, flags, from, length, overlapped, routine,
+        )
     };
     if result == 0 {
-        rewrite_source(s, from, length);
+        rewrite_source(socket, from, length);
     }
     result
 }
 
 /// Replaces the WSARecvMsg that programs get from WSAIoctl.
 pub unsafe extern "system" fn wsa_recv_msg(
-    s: SOCKET,
+    socket: SOCKET,
     message: *mut WSAMSG,
     received: *mut u32,
     overlapped: *mut OVERLAPPED,
@@ -206,12 +219,12 @@ pub unsafe extern "system" fn wsa_recv_msg(
 ) -> i32 {
     let Some(original) = extension::wsa_recv_msg() else { return SOCKET_ERROR };
     // SAFETY: the arguments come from the program.
-    let result = unsafe { original(s, message, received, overlapped, routine) };
+    let result = unsafe { original(socket, message, received, overlapped, routine) };
     if result == 0
         && let Some(received_message) = memory::read(message.cast_const())
     {
-        rewrite_source(s, received_message.name, &received_message.namelen);
-        let error = LastError::save();
+        rewrite_source(socket, received_message.name, &received_message.namelen);
+        let saved_error = LastError::save();
         if let Some(rewriter) = rewriter()
             && let Some(mut control) = ControlBuf::copy(&received_message.Control)
             && replace_packet_info(control.as_mut_slice(), |ip| rewriter.visible_ip(ip).rewritten())
@@ -226,7 +239,7 @@ pub unsafe extern "system" fn wsa_recv_msg(
                 );
             }
         }
-        error.restore();
+        saved_error.restore();
     }
     result
 }

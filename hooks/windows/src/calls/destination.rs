@@ -36,31 +36,31 @@ impl Destination {
 /// Rewrites the destination address if necessary, and prepares the socket for the call. Preserves
 /// the last error unless the call must fail.
 pub fn prepare_destination(
-    s: SOCKET,
+    socket: SOCKET,
     decide: impl FnOnce(&Rewriter<'_, LiveSystem<'_>>, Winsock, SocketAddr) -> Outcome<Connect>,
     name: *const SOCKADDR,
     length: i32,
 ) -> Destination {
-    let error = LastError::save();
+    let saved_error = LastError::save();
     let prepare = || {
         let (rewriter, to) = (rewriter()?, read_sockaddr(name, length)?);
         if let Outcome::Rewritten(interface) = rewriter.multicast_interface(to.ip()) {
-            Winsock(s).set_multicast_interface(interface);
+            Winsock(socket).set_multicast_interface(interface);
         }
-        match decide(&rewriter, Winsock(s), to) {
+        match decide(&rewriter, Winsock(socket), to) {
             Outcome::Passed(_) => None,
             Outcome::Refused(_) => {
                 set_last_error(WSAEADDRNOTAVAIL);
                 Some(Destination::Failed)
             }
             Outcome::Rewritten(connect) => {
-                Some(apply_decision(&rewriter, Winsock(s), to, &connect))
+                Some(apply_decision(&rewriter, Winsock(socket), to, &connect))
             }
         }
     };
     let destination = prepare().unwrap_or(Destination::Unchanged);
     if !matches!(destination, Destination::Failed) {
-        error.restore();
+        saved_error.restore();
     }
     destination
 }

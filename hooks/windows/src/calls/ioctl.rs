@@ -16,15 +16,15 @@ use crate::{context, memory, original};
 /// Returns the slot and the replacement of the extension function with this GUID.
 fn replacement_for(guid: &GUID) -> Option<(&'static Slot, *mut c_void)> {
     let parts = |guid: &GUID| (guid.data1, guid.data2, guid.data3, guid.data4);
-    let is = |known: &GUID| parts(guid) == parts(known);
-    if is(&WSAID_CONNECTEX) {
+    let is_guid = |known: &GUID| parts(guid) == parts(known);
+    if is_guid(&WSAID_CONNECTEX) {
         Some((&extension::CONNECT_EX, connect::connect_ex as *mut c_void))
-    } else if is(&WSAID_GETACCEPTEXSOCKADDRS) {
+    } else if is_guid(&WSAID_GETACCEPTEXSOCKADDRS) {
         let replacement = socket_names::get_accept_ex_sockaddrs_extension as *mut c_void;
         Some((&extension::GET_ACCEPT_EX_SOCKADDRS, replacement))
-    } else if is(&WSAID_WSARECVMSG) {
+    } else if is_guid(&WSAID_WSARECVMSG) {
         Some((&extension::WSA_RECV_MSG, datagram::wsa_recv_msg as *mut c_void))
-    } else if is(&WSAID_WSASENDMSG) {
+    } else if is_guid(&WSAID_WSASENDMSG) {
         Some((&extension::WSA_SEND_MSG, datagram::wsa_send_msg_extension as *mut c_void))
     } else {
         None
@@ -32,7 +32,7 @@ fn replacement_for(guid: &GUID) -> Option<(&'static Slot, *mut c_void)> {
 }
 
 pub unsafe extern "system" fn wsa_ioctl(
-    s: SOCKET,
+    socket: SOCKET,
     code: u32,
     input: *const c_void,
     input_size: u32,
@@ -45,7 +45,7 @@ pub unsafe extern "system" fn wsa_ioctl(
     // SAFETY: the arguments come from the program.
     let result = unsafe {
         original::WSAIoctl(
-            s,
+            socket,
             code,
             input,
             input_size,

@@ -85,24 +85,25 @@ impl HostName {
 /// Returns the addresses that replace the addresses of the host. Returns `None` if the name is not
 /// the host's own name, or if the policy replaces no address.
 fn own_host_addresses(name: Option<HostName>) -> Option<HostNameAddresses> {
-    let hooked = context::hooked_process()?;
-    let host = hooked.rewriter().resolve_host_name(hooked.client()).rewritten()?;
-    name?.is_own_host().then_some(host)
+    let hooked_process = context::hooked_process()?;
+    let addresses =
+        hooked_process.rewriter().resolve_host_name(hooked_process.client()).rewritten()?;
+    name?.is_own_host().then_some(addresses)
 }
 
 pub unsafe extern "system" fn gethostbyname(name: PCSTR) -> *mut HOSTENT {
-    let error = LastError::save();
+    let saved_error = LastError::save();
     // For gethostbyname, NULL means the host itself.
     let host_name = if name.is_null() {
         Some(HostName { bytes: [0; MAX_HOST_NAME], length: 0 })
     } else {
         HostName::from_ansi(name)
     };
-    let host = own_host_addresses(host_name);
-    error.restore();
+    let addresses = own_host_addresses(host_name);
+    saved_error.restore();
     // SAFETY: the arguments come from the program.
     let entry = unsafe { original::gethostbyname(name) };
-    if let Some(v4) = host.and_then(|host| host.v4) {
+    if let Some(v4) = addresses.and_then(|addresses| addresses.v4) {
         // SAFETY: the system has just returned this entry.
         unsafe { keep_only_address(entry, v4) };
     }
@@ -130,32 +131,32 @@ pub unsafe extern "system" fn gethostbyaddr(
     length: i32,
     family: i32,
 ) -> *mut HOSTENT {
-    let error = LastError::save();
-    let address_read = (length == 4 && family == i32::from(AF_INET))
+    let saved_error = LastError::save();
+    let requested_ip = (length == 4 && family == i32::from(AF_INET))
         .then(|| memory::read(address.cast::<u32>()))
         .flatten()
         .map(|bits| Ipv4Addr::from(bits.to_ne_bytes()));
-    if let (Some(rewriter), Some(ip)) = (rewriter(), address_read) {
+    if let (Some(rewriter), Some(ip)) = (rewriter(), requested_ip) {
         if rewriter.is_virtual_ip(ip.into()) {
             let mut name = [0u8; MAX_HOST_NAME];
             // SAFETY: the system writes at most as many bytes as the buffer holds, with a final
             // NUL. The entry is the result of gethostbyname.
             unsafe {
                 if gethostname(name.as_mut_ptr(), MAX_HOST_NAME as i32) == 0 {
-                    error.restore();
+                    saved_error.restore();
                     let entry = original::gethostbyname(name.as_ptr());
                     keep_only_address(entry, ip);
                     return entry;
                 }
             }
-        } else if let Some(IpAddr::V4(shown)) = rewriter.visible_ip(ip.into()).rewritten() {
-            let bytes = shown.octets();
-            error.restore();
+        } else if let Some(IpAddr::V4(visible)) = rewriter.visible_ip(ip.into()).rewritten() {
+            let bytes = visible.octets();
+            saved_error.restore();
             // SAFETY: `length` is 4, and the array has four bytes.
             return unsafe { original::gethostbyaddr(bytes.as_ptr(), length, family) };
         }
     }
-    error.restore();
+    saved_error.restore();
     // SAFETY: the arguments come from the program.
     unsafe { original::gethostbyaddr(address, length, family) }
 }
@@ -167,7 +168,7 @@ trait AddrInfo: Sized {
     /// Returns the socket address and its length.
     fn address(&self) -> (*mut SOCKADDR, i32);
     /// Returns the family, type and protocol of the sockets that the address is for.
-    fn kind(&self) -> (i32, i32, i32);
+    fn socket_kind(&self) -> (i32, i32, i32);
     /// Exchanges the canonical name with another entry. Only the first entry of a list has a
     /// canonical name.
     fn swap_canonical_name(&mut self, other: &mut Self);
@@ -187,7 +188,7 @@ macro_rules! impl_addr_info {
             fn address(&self) -> (*mut SOCKADDR, i32) {
                 (self.ai_addr, self.ai_addrlen as i32)
             }
-            fn kind(&self) -> (i32, i32, i32) {
+            fn socket_kind(&self) -> (i32, i32, i32) {
                 (self.ai_family, self.ai_socktype, self.ai_protocol)
             }
             fn swap_canonical_name(&mut self, other: &mut Self) {
@@ -214,10 +215,10 @@ impl_addr_info! {
 ///
 /// # Safety
 /// The system has just written a valid list to `list`.
-unsafe fn replace_host_addresses<E: AddrInfo>(list: *mut *mut E, host: &HostNameAddresses) {
-    let replacement = |entry: &E| match entry.kind().0 as u16 {
-        AF_INET => host.v4.map(IpAddr::V4),
-        AF_INET6 => host.v6.map(IpAddr::V6),
+unsafe fn replace_host_addresses<E: AddrInfo>(list: *mut *mut E, addresses: &HostNameAddresses) {
+    let replacement = |entry: &E| match entry.socket_kind().0 as u16 {
+        AF_INET => addresses.v4.map(IpAddr::V4),
+        AF_INET6 => addresses.v6.map(IpAddr::V6),
         _ => None,
     };
     // SAFETY: the entries of the list are valid until they are freed. Each freed entry is unlinked
@@ -228,14 +229,14 @@ unsafe fn replace_host_addresses<E: AddrInfo>(list: *mut *mut E, host: &HostName
         }
         let mut link: *mut *mut E = list;
         while let Some(entry) = (*link).as_mut() {
-            let kind = entry.kind();
+            let socket_kind = entry.socket_kind();
             let current: *const E = entry;
             // True until the search reaches the current entry. The loop has kept all entries before
             // the current entry.
-            let mut is_before = true;
-            let is_first_of_kind = !any_entry(*list, |other| {
-                is_before &= !std::ptr::eq(other, current);
-                is_before && other.kind() == kind
+            let mut is_earlier = true;
+            let is_first_of_kind = !any_entry(*list, |candidate| {
+                is_earlier &= !std::ptr::eq(candidate, current);
+                is_earlier && candidate.socket_kind() == socket_kind
             });
             if let Some(ip) = replacement(entry).filter(|_| is_first_of_kind) {
                 let (name, length) = entry.address();
@@ -277,14 +278,14 @@ pub unsafe extern "system" fn getaddrinfo(
     hints: *const ADDRINFOA,
     result: *mut *mut ADDRINFOA,
 ) -> i32 {
-    let error = LastError::save();
-    let host = own_host_addresses(HostName::from_ansi(name));
-    error.restore();
+    let saved_error = LastError::save();
+    let addresses = own_host_addresses(HostName::from_ansi(name));
+    saved_error.restore();
     // SAFETY: the arguments come from the program.
     let status = unsafe { original::getaddrinfo(name, service, hints, result) };
-    if let Some(host) = host.filter(|_| status == 0) {
+    if let Some(addresses) = addresses.filter(|_| status == 0) {
         // SAFETY: the call succeeded, so the system has written a list.
-        unsafe { replace_host_addresses(result, &host) };
+        unsafe { replace_host_addresses(result, &addresses) };
     }
     status
 }
@@ -295,14 +296,14 @@ pub unsafe extern "system" fn get_addr_info_w(
     hints: *const ADDRINFOW,
     result: *mut *mut ADDRINFOW,
 ) -> i32 {
-    let error = LastError::save();
-    let host = own_host_addresses(HostName::from_utf16(name));
-    error.restore();
+    let saved_error = LastError::save();
+    let addresses = own_host_addresses(HostName::from_utf16(name));
+    saved_error.restore();
     // SAFETY: the arguments come from the program.
     let status = unsafe { original::GetAddrInfoW(name, service, hints, result) };
-    if let Some(host) = host.filter(|_| status == 0) {
+    if let Some(addresses) = addresses.filter(|_| status == 0) {
         // SAFETY: the call succeeded, so the system has written a list.
-        unsafe { replace_host_addresses(result, &host) };
+        unsafe { replace_host_addresses(result, &addresses) };
     }
     status
 }
@@ -322,11 +323,14 @@ pub unsafe extern "system" fn get_addr_info_ex_w(
     routine: LPLOOKUPSERVICE_COMPLETION_ROUTINE,
     handle: *mut HANDLE,
 ) -> i32 {
-    let error = LastError::save();
-    let host = own_host_addresses(HostName::from_utf16(name));
-    let numeric = host.and_then(|host| host.v4).filter(|_| !overlapped.is_null()).map(format_utf16);
-    let name = numeric.as_ref().map_or(name, |text| text.as_ptr());
-    error.restore();
+    let saved_error = LastError::save();
+    let addresses = own_host_addresses(HostName::from_utf16(name));
+    let session_address = addresses
+        .and_then(|addresses| addresses.v4)
+        .filter(|_| !overlapped.is_null())
+        .map(format_utf16);
+    let name = session_address.as_ref().map_or(name, |text| text.as_ptr());
+    saved_error.restore();
     // SAFETY: the arguments come from the program. A rewritten name is valid too: the system copies
     // it.
     let status = unsafe {
@@ -334,9 +338,9 @@ pub unsafe extern "system" fn get_addr_info_ex_w(
             name, service, namespace, provider, hints, result, timeout, overlapped, routine, handle,
         )
     };
-    if let Some(host) = host.filter(|_| status == 0 && overlapped.is_null()) {
+    if let Some(addresses) = addresses.filter(|_| status == 0 && overlapped.is_null()) {
         // SAFETY: the call succeeded, so the system has written a list.
-        unsafe { replace_host_addresses(result, &host) };
+        unsafe { replace_host_addresses(result, &addresses) };
     }
     status
 }
@@ -380,9 +384,9 @@ fn name_lookup(name: *const SOCKADDR, length: i32, flags: i32) -> NameLookup {
         let ip = rewriter.visible_ip(address.ip()).rewritten()?;
         Some(NameLookup::Address(SockaddrBuf::new(SocketAddr::new(ip, address.port()))))
     };
-    let error = LastError::save();
+    let saved_error = LastError::save();
     let lookup = decide().unwrap_or(NameLookup::Unchanged);
-    error.restore();
+    saved_error.restore();
     lookup
 }
 
@@ -407,7 +411,9 @@ macro_rules! name_info {
             };
             match name_lookup(name, length, flags) {
                 NameLookup::Unchanged => call(name, length, host, host_size),
-                NameLookup::Address(own) => call(own.as_ptr(), own.length(), host, host_size),
+                NameLookup::Address(visible) => {
+                    call(visible.as_ptr(), visible.length(), host, host_size)
+                }
                 NameLookup::HostName => {
                     let wants_host = !host.is_null() && host_size > 0;
                     // SAFETY: the system writes at most as much as the size allows.

@@ -25,19 +25,23 @@ fn rewrite_reported(
     if name.is_null() {
         return;
     }
-    let error = LastError::save();
+    let saved_error = LastError::save();
     if let Some(rewriter) = rewriter()
-        && let Some(end) = memory::read(length).and_then(|length| read_sockaddr(name, length))
-        && let Some(shown) = rewriter.visible_address(end, other_end).rewritten()
+        && let Some(address) = memory::read(length).and_then(|length| read_sockaddr(name, length))
+        && let Some(visible) = rewriter.visible_address(address, other_end).rewritten()
     {
-        overwrite_sockaddr(name, shown);
+        overwrite_sockaddr(name, visible);
     }
-    error.restore();
+    saved_error.restore();
 }
 
-pub unsafe extern "system" fn accept(s: SOCKET, name: *mut SOCKADDR, length: *mut i32) -> SOCKET {
+pub unsafe extern "system" fn accept(
+    socket: SOCKET,
+    name: *mut SOCKADDR,
+    length: *mut i32,
+) -> SOCKET {
     // SAFETY: the arguments come from the program.
-    let accepted = unsafe { original::accept(s, name, length) };
+    let accepted = unsafe { original::accept(socket, name, length) };
     if accepted != INVALID_SOCKET {
         rewrite_reported(name, length, || Winsock(accepted).local_name());
     }
@@ -47,40 +51,48 @@ pub unsafe extern "system" fn accept(s: SOCKET, name: *mut SOCKADDR, length: *mu
 /// Replaces WSAAccept. The system calls the program's condition function with the real address of
 /// the peer.
 pub unsafe extern "system" fn wsa_accept(
-    s: SOCKET,
+    socket: SOCKET,
     name: *mut SOCKADDR,
     length: *mut i32,
     condition: LPCONDITIONPROC,
     data: usize,
 ) -> SOCKET {
     // SAFETY: the arguments come from the program.
-    let accepted = unsafe { original::WSAAccept(s, name, length, condition, data) };
+    let accepted = unsafe { original::WSAAccept(socket, name, length, condition, data) };
     if accepted != INVALID_SOCKET {
         rewrite_reported(name, length, || Winsock(accepted).local_name());
     }
     accepted
 }
 
-pub unsafe extern "system" fn getsockname(s: SOCKET, name: *mut SOCKADDR, length: *mut i32) -> i32 {
-    let error = LastError::save();
+pub unsafe extern "system" fn getsockname(
+    socket: SOCKET,
+    name: *mut SOCKADDR,
+    length: *mut i32,
+) -> i32 {
+    let saved_error = LastError::save();
     // The program has bound this socket, so getsockname must report an address.
-    if !bind_deferred(s) {
+    if !bind_deferred(socket) {
         return SOCKET_ERROR;
     }
-    error.restore();
+    saved_error.restore();
     // SAFETY: the arguments come from the program.
-    let result = unsafe { original::getsockname(s, name, length) };
+    let result = unsafe { original::getsockname(socket, name, length) };
     if result == 0 {
-        rewrite_reported(name, length, || Winsock(s).peer_name());
+        rewrite_reported(name, length, || Winsock(socket).peer_name());
     }
     result
 }
 
-pub unsafe extern "system" fn getpeername(s: SOCKET, name: *mut SOCKADDR, length: *mut i32) -> i32 {
+pub unsafe extern "system" fn getpeername(
+    socket: SOCKET,
+    name: *mut SOCKADDR,
+    length: *mut i32,
+) -> i32 {
     // SAFETY: the arguments come from the program.
-    let result = unsafe { original::getpeername(s, name, length) };
+    let result = unsafe { original::getpeername(socket, name, length) };
     if result == 0 {
-        rewrite_reported(name, length, || Winsock(s).local_name());
+        rewrite_reported(name, length, || Winsock(socket).local_name());
     }
     result
 }
@@ -101,14 +113,14 @@ unsafe fn rewrite_accepted(
         unsafe { (*local, *local_length, *remote, *remote_length) };
     let (local_address, remote_address) =
         (read_sockaddr(local, local_length), read_sockaddr(remote, remote_length));
-    let rewrite = |end: Option<SocketAddr>, other_end| {
-        rewriter.visible_address(end?, || other_end).rewritten()
+    let rewrite = |address: Option<SocketAddr>, other_end| {
+        rewriter.visible_address(address?, || other_end).rewritten()
     };
-    if let Some(shown) = rewrite(local_address, remote_address) {
-        overwrite_sockaddr(local, shown);
+    if let Some(visible) = rewrite(local_address, remote_address) {
+        overwrite_sockaddr(local, visible);
     }
-    if let Some(shown) = rewrite(remote_address, local_address) {
-        overwrite_sockaddr(remote, shown);
+    if let Some(visible) = rewrite(remote_address, local_address) {
+        overwrite_sockaddr(remote, visible);
     }
 }
 

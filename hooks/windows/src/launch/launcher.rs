@@ -188,8 +188,8 @@ fn split_argument(line: &[u16]) -> (Vec<u16>, &[u16]) {
         }
         end += 1;
     }
-    let blanks = line[end..].iter().take_while(|unit| is_blank(**unit)).count();
-    (argument, &line[end + blanks..])
+    let blank_count = line[end..].iter().take_while(|unit| is_blank(**unit)).count();
+    (argument, &line[end + blank_count..])
 }
 
 #[cfg(test)]

@@ -35,8 +35,8 @@ static DWORD wait_for_completion(void)
 {
     DWORD bytes;
     ULONG_PTR key;
-    OVERLAPPED *done;
-    if (!GetQueuedCompletionStatus(completions, &bytes, &key, &done, 20000)) {
+    OVERLAPPED *completed;
+    if (!GetQueuedCompletionStatus(completions, &bytes, &key, &completed, 20000)) {
         printf("completion: %lu\n", GetLastError());
         exit(4);
     }
@@ -52,7 +52,7 @@ static int serve(int port, int use_exports)
 {
     SOCKET s = overlapped_socket();
     struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((u_short)port) };
-    char text[64], reply[200];
+    char ip[64], reply[200];
     int length = sizeof address;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     if (bind(s, (void *)&address, sizeof address) || listen(s, 5)) {
@@ -60,55 +60,55 @@ static int serve(int port, int use_exports)
         return 1;
     }
     getsockname(s, (void *)&address, &length);
-    format_ip((void *)&address, text);
-    printf("listening on %s\nready\n", text);
-    GUID accept_guid = WSAID_ACCEPTEX, names_guid = WSAID_GETACCEPTEXSOCKADDRS;
+    format_ip((void *)&address, ip);
+    printf("listening on %s\nready\n", ip);
+    GUID accept_guid = WSAID_ACCEPTEX, sockaddrs_guid = WSAID_GETACCEPTEXSOCKADDRS;
     LPFN_ACCEPTEX accept_ex = AcceptEx;
-    LPFN_GETACCEPTEXSOCKADDRS get_names = GetAcceptExSockaddrs;
+    LPFN_GETACCEPTEXSOCKADDRS get_sockaddrs = GetAcceptExSockaddrs;
     if (!use_exports) {
         accept_ex = (LPFN_ACCEPTEX)get_extension(s, accept_guid);
-        get_names = (LPFN_GETACCEPTEXSOCKADDRS)get_extension(s, names_guid);
+        get_sockaddrs = (LPFN_GETACCEPTEXSOCKADDRS)get_extension(s, sockaddrs_guid);
     }
     for (;;) {
-        SOCKET c = WSASocketW(AF_INET, SOCK_STREAM, IPPROTO_TCP, NULL, 0, WSA_FLAG_OVERLAPPED);
+        SOCKET client = WSASocketW(AF_INET, SOCK_STREAM, IPPROTO_TCP, NULL, 0, WSA_FLAG_OVERLAPPED);
         char buffer[2 * (sizeof(struct sockaddr_in) + 16)], local_ip[64], remote_ip[64];
         OVERLAPPED overlapped = { 0 };
         DWORD transferred, size = sizeof(struct sockaddr_in) + 16;
-        if (!accept_ex(s, c, buffer, 0, size, size, &transferred, &overlapped)
+        if (!accept_ex(s, client, buffer, 0, size, size, &transferred, &overlapped)
             && WSAGetLastError() != WSA_IO_PENDING) {
             printf("AcceptEx: %d\n", WSAGetLastError());
             return 1;
         }
         wait_for_completion();
-        setsockopt(c, SOL_SOCKET, SO_UPDATE_ACCEPT_CONTEXT, (char *)&s, sizeof s);
+        setsockopt(client, SOL_SOCKET, SO_UPDATE_ACCEPT_CONTEXT, (char *)&s, sizeof s);
         struct sockaddr *local, *remote;
         int local_length, remote_length;
-        get_names(buffer, 0, size, size, &local, &local_length, &remote, &remote_length);
+        get_sockaddrs(buffer, 0, size, size, &local, &local_length, &remote, &remote_length);
         format_ip(local, local_ip);
         format_ip(remote, remote_ip);
         /* getpeername must report the same address as GetAcceptExSockaddrs. */
         length = sizeof address;
-        getpeername(c, (void *)&address, &length);
-        format_ip((void *)&address, text);
+        getpeername(client, (void *)&address, &length);
+        format_ip((void *)&address, ip);
         snprintf(reply, sizeof reply, "server address %s, client address %s%s\n", local_ip,
-                 remote_ip, strcmp(text, remote_ip) ? ", getpeername differs" : "");
-        send(c, reply, (int)strlen(reply), 0);
-        closesocket(c);
+                 remote_ip, strcmp(ip, remote_ip) ? ", getpeername differs" : "");
+        send(client, reply, (int)strlen(reply), 0);
+        closesocket(client);
     }
 }
 
 static int connect_to_server(int port)
 {
     SOCKET s = overlapped_socket();
-    struct sockaddr_in any = { .sin_family = AF_INET }, to = any;
+    struct sockaddr_in wildcard = { .sin_family = AF_INET }, to = wildcard;
     to.sin_port = htons((u_short)port);
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     GUID guid = WSAID_CONNECTEX;
     LPFN_CONNECTEX connect_ex = (LPFN_CONNECTEX)get_extension(s, guid);
     OVERLAPPED overlapped = { 0 }, receive = { 0 };
-    char text[64], answer[200] = "";
+    char ip[64], reply[200] = "";
     int length = sizeof to;
-    if (bind(s, (void *)&any, sizeof any)) {
+    if (bind(s, (void *)&wildcard, sizeof wildcard)) {
         printf("bind: %d\n", WSAGetLastError());
         return 1;
     }
@@ -120,14 +120,14 @@ static int connect_to_server(int port)
     wait_for_completion();
     setsockopt(s, SOL_SOCKET, SO_UPDATE_CONNECT_CONTEXT, NULL, 0);
     getpeername(s, (void *)&to, &length);
-    format_ip((void *)&to, text);
-    printf("connected to %s\n", text);
-    WSABUF buffer = { sizeof answer - 1, answer };
+    format_ip((void *)&to, ip);
+    printf("connected to %s\n", ip);
+    WSABUF buffer = { sizeof reply - 1, reply };
     DWORD flags = 0;
     if (WSARecv(s, &buffer, 1, NULL, &flags, &receive, NULL) && WSAGetLastError() != WSA_IO_PENDING)
         return 1;
-    answer[wait_for_completion()] = 0;
-    printf("%s", answer);
+    reply[wait_for_completion()] = 0;
+    printf("%s", reply);
     return 0;
 }
 

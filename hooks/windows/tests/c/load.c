@@ -7,27 +7,29 @@
 
 int main(int argc, char **argv)
 {
-    STARTUPINFOA s = { .cb = sizeof s };
-    PROCESS_INFORMATION p;
-    DWORD code = 99;
+    STARTUPINFOA startup = { .cb = sizeof startup };
+    PROCESS_INFORMATION process;
+    DWORD exit_code = 99;
     if (argc < 3) return 2;
     size_t size = strlen(argv[1]) + 1;
     char *line = strstr(GetCommandLineA(), argv[1]) + size;
     while (*line == ' ' || *line == '"') line++;
-    if (!CreateProcessA(NULL, line, NULL, NULL, TRUE, CREATE_SUSPENDED, NULL, NULL, &s, &p)) {
+    if (!CreateProcessA(NULL, line, NULL, NULL, TRUE, CREATE_SUSPENDED, NULL, NULL, &startup,
+                        &process)) {
         printf("CreateProcess %s: %lu\n", line, GetLastError());
         return 1;
     }
-    void *path = VirtualAllocEx(p.hProcess, NULL, size, MEM_COMMIT | MEM_RESERVE, PAGE_READWRITE);
-    WriteProcessMemory(p.hProcess, path, argv[1], size, NULL);
-    FARPROC load = GetProcAddress(GetModuleHandleA("kernel32.dll"), "LoadLibraryA");
-    HANDLE thread = CreateRemoteThread(p.hProcess, NULL, 0, (LPTHREAD_START_ROUTINE)(void *)load,
-                                       path, 0, NULL);
+    void *path =
+        VirtualAllocEx(process.hProcess, NULL, size, MEM_COMMIT | MEM_RESERVE, PAGE_READWRITE);
+    WriteProcessMemory(process.hProcess, path, argv[1], size, NULL);
+    FARPROC load_library = GetProcAddress(GetModuleHandleA("kernel32.dll"), "LoadLibraryA");
+    HANDLE thread = CreateRemoteThread(
+        process.hProcess, NULL, 0, (LPTHREAD_START_ROUTINE)(void *)load_library, path, 0, NULL);
     WaitForSingleObject(thread, INFINITE);
-    GetExitCodeThread(thread, &code);
-    if (code == 0) printf("%s was not loaded\n", argv[1]);
-    ResumeThread(p.hThread);
-    WaitForSingleObject(p.hProcess, INFINITE);
-    GetExitCodeProcess(p.hProcess, &code);
-    return (int)code;
+    GetExitCodeThread(thread, &exit_code);
+    if (exit_code == 0) printf("%s was not loaded\n", argv[1]);
+    ResumeThread(process.hThread);
+    WaitForSingleObject(process.hProcess, INFINITE);
+    GetExitCodeProcess(process.hProcess, &exit_code);
+    return (int)exit_code;
 }

@@ -34,25 +34,25 @@ static const char *address_label(const char *ip)
 }
 
 /* Formats an address. The port is "port", "0" or "other". */
-static const char *format_address(const struct sockaddr_storage *a)
+static const char *format_address(const struct sockaddr_storage *address)
 {
-    static char out[128];
+    static char text[128];
     char ip[64] = "?";
     int address_port = 0;
-    if (a->ss_family == AF_INET) {
-        const struct sockaddr_in *in = (const void *)a;
+    if (address->ss_family == AF_INET) {
+        const struct sockaddr_in *in = (const void *)address;
         inet_ntop(AF_INET, (void *)&in->sin_addr, ip, sizeof ip);
         address_port = ntohs(in->sin_port);
-    } else if (a->ss_family == AF_INET6) {
-        const struct sockaddr_in6 *in = (const void *)a;
+    } else if (address->ss_family == AF_INET6) {
+        const struct sockaddr_in6 *in = (const void *)address;
         inet_ntop(AF_INET6, (void *)&in->sin6_addr, ip, sizeof ip);
         address_port = ntohs(in->sin6_port);
     }
-    snprintf(out, sizeof out, "%s %s", address_label(ip),
+    snprintf(text, sizeof text, "%s %s", address_label(ip),
              address_port == port ? "port"
              : address_port == 0  ? "0"
                                   : "other");
-    return out;
+    return text;
 }
 
 static struct sockaddr_storage make_address(const char *ip, int address_port, int *length)
@@ -135,10 +135,10 @@ static SOCKET try_accept(SOCKET s)
 {
     struct sockaddr_storage address;
     int length = sizeof address;
-    SOCKET c = accept(s, (void *)&address, &length);
-    if (c == INVALID_SOCKET) print_result("accept", 1);
+    SOCKET client = accept(s, (void *)&address, &length);
+    if (client == INVALID_SOCKET) print_result("accept", 1);
     else printf("accept: %s\n", format_address(&address));
-    return c;
+    return client;
 }
 
 static void wait_for_input(void)
@@ -149,17 +149,17 @@ static void wait_for_input(void)
     if (!fgets(line, sizeof line, stdin)) exit(0);
 }
 
-/* Connects to a listener of this program, and prints the addresses of both ends of the connection. */
+/* Connects a client to a listener of this program, and prints the addresses of both sockets. */
 static void print_both_ends(SOCKET s, const char *destination)
 {
-    SOCKET c = strchr(destination, ':') ? tcp6_socket(0) : tcp_socket();
+    SOCKET client = strchr(destination, ':') ? tcp6_socket(0) : tcp_socket();
     listen(s, 5);
-    if (try_connect(c, destination, port)) return;
-    SOCKET a = try_accept(s);
-    print_local_address("accepted name", a);
-    print_peer_address("accepted peer", a);
-    print_local_address("name", c);
-    print_peer_address("peer", c);
+    if (try_connect(client, destination, port)) return;
+    SOCKET accepted = try_accept(s);
+    print_local_address("accepted name", accepted);
+    print_peer_address("accepted peer", accepted);
+    print_local_address("name", client);
+    print_peer_address("peer", client);
 }
 
 static void *get_extension(SOCKET s, GUID guid)
@@ -189,16 +189,16 @@ static int connect_ex(SOCKET s, const char *ip, int address_port)
     return !ok;
 }
 
-static void print_addresses(const char *label, const struct addrinfo *a)
+static void print_addresses(const char *label, const struct addrinfo *entry)
 {
-    for (; a; a = a->ai_next) {
+    for (; entry; entry = entry->ai_next) {
         struct sockaddr_storage s = { 0 };
-        memcpy(&s, a->ai_addr, a->ai_addrlen);
+        memcpy(&s, entry->ai_addr, entry->ai_addrlen);
         printf("%s: %s\n", label, format_address(&s));
     }
 }
 
-static void print_name_of(const char *label, const char *ip, int flags)
+static void print_host_name(const char *label, const char *ip, int flags)
 {
     int length;
     struct sockaddr_storage address = make_address(ip, port, &length);
@@ -215,7 +215,7 @@ static void print_name_of(const char *label, const char *ip, int flags)
 
 static int run_row(int row)
 {
-    SOCKET s, c;
+    SOCKET s, client;
     int length;
     struct sockaddr_storage address;
     switch (row) {
@@ -255,17 +255,17 @@ static int run_row(int row)
         s = tcp_socket();
         try_bind(s, host_ip, port);
         listen(s, 5);
-        c = tcp_socket();
-        try_bind(c, "127.0.0.1", 0);
-        print_local_address("name", c);
-        try_connect(c, "127.0.0.1", port);
-        print_local_address("name", c);
+        client = tcp_socket();
+        try_bind(client, "127.0.0.1", 0);
+        print_local_address("name", client);
+        try_connect(client, "127.0.0.1", port);
+        print_local_address("name", client);
         return 0;
     case 11: /* connects to a listener of another program */
-        c = tcp_socket();
-        if (try_connect(c, "127.0.0.1", port)) return 1;
-        print_local_address("name", c);
-        print_peer_address("peer", c);
+        client = tcp_socket();
+        if (try_connect(client, "127.0.0.1", port)) return 1;
+        print_local_address("name", client);
+        print_peer_address("peer", client);
         return 0;
     case 12:
         s = tcp_socket();
@@ -285,15 +285,15 @@ static int run_row(int row)
         s = tcp_socket();
         try_bind(s, "127.0.0.1", port);
         listen(s, 5);
-        c = tcp_socket();
-        ioctlsocket(c, FIONBIO, &on);
-        try_connect(c, "127.0.0.1", port);
+        client = tcp_socket();
+        ioctlsocket(client, FIONBIO, &on);
+        try_connect(client, "127.0.0.1", port);
         fd_set writable;
         FD_ZERO(&writable);
-        FD_SET(c, &writable);
+        FD_SET(client, &writable);
         struct timeval timeout = { 10, 0 };
         printf("writable: %d\n", select(0, NULL, &writable, NULL, &timeout));
-        print_peer_address("peer", c);
+        print_peer_address("peer", client);
         return 0;
     }
     case 112: /* row 11b: a datagram to a service of this session */
@@ -309,14 +309,14 @@ static int run_row(int row)
         print_result("bind", bind(s, (void *)&address, length));
         return 0;
     case 16: {
-        char big[129] = { 0 };
+        char long_name[129] = { 0 };
         address = make_address("127.0.0.1", port, &length);
-        memcpy(big, &address, (size_t)length);
+        memcpy(long_name, &address, (size_t)length);
         print_result("null", bind(tcp_socket(), NULL, 16));
         print_result("short", bind(tcp_socket(), (void *)&address, 15));
         print_result("none", bind(tcp_socket(), (void *)&address, 0));
         print_result("negative", bind(tcp_socket(), (void *)&address, -1));
-        print_result("128", bind(tcp_socket(), (void *)big, 128));
+        print_result("128", bind(tcp_socket(), (void *)long_name, 128));
         print_result("connect short", connect(tcp_socket(), (void *)&address, 8));
         print_result("no socket", bind((SOCKET)12345678, (void *)&address, 16));
         return 0;
@@ -454,7 +454,7 @@ static int run_row(int row)
         s = udp_socket();
         try_bind(s, "0.0.0.0", port + 1);
         port++;
-        print_local_address("plain", s);
+        print_local_address("unshared", s);
         return 0;
     }
     case 27: {
@@ -496,11 +496,11 @@ static int run_row(int row)
         try_bind(s, "::1", port);
         print_local_address("name", s);
         print_both_ends(s, "::1");
-        c = tcp6_socket(1); /* the same calls as a client with overlapped I/O */
-        try_bind(c, "::", 0);
-        connect_ex(c, "::1", port);
-        print_local_address("name", c);
-        print_peer_address("peer", c);
+        client = tcp6_socket(1); /* the same calls as a client with overlapped I/O */
+        try_bind(client, "::", 0);
+        connect_ex(client, "::1", port);
+        print_local_address("name", client);
+        print_peer_address("peer", client);
         return 0;
     case 33:
         s = tcp6_socket(0);
@@ -509,14 +509,14 @@ static int run_row(int row)
         print_both_ends(s, "::ffff:127.0.0.1");
         return 0;
     case 34: { /* other families */
-        static const struct { int family, type; } others[] = {
+        static const struct { int family, type; } families[] = {
             { AF_UNIX, SOCK_STREAM }, { AF_IRDA, SOCK_STREAM }, { AF_BTH, SOCK_STREAM }
         };
         for (int i = 0; i < 3; i++) {
-            s = socket(others[i].family, others[i].type, 0);
+            s = socket(families[i].family, families[i].type, 0);
             print_result("socket", s == INVALID_SOCKET);
             address = make_address("127.0.0.1", port, &length);
-            address.ss_family = (ADDRESS_FAMILY)others[i].family;
+            address.ss_family = (ADDRESS_FAMILY)families[i].family;
             print_result("bind", bind(s, (void *)&address, length));
             print_result("connect", connect(s, (void *)&address, length));
         }
@@ -527,9 +527,9 @@ static int run_row(int row)
         s = tcp_socket();
         try_bind(s, "127.0.0.1", port);
         print_result("duplicate", WSADuplicateSocketW(s, GetCurrentProcessId(), &info));
-        c = WSASocketW(AF_INET, SOCK_STREAM, 0, &info, 0, 0);
+        client = WSASocketW(AF_INET, SOCK_STREAM, 0, &info, 0, 0);
         closesocket(s);
-        print_local_address("name", c);
+        print_local_address("name", client);
         return 0;
     }
     case 36:
@@ -612,10 +612,10 @@ static int run_row(int row)
         return 0;
     }
     case 42: {
-        print_name_of("V", virtual_ip, 0);
-        print_name_of("L", loopback_ip, 0);
-        print_name_of("V numeric", virtual_ip, NI_NUMERICHOST);
-        print_name_of("L numeric", loopback_ip, NI_NUMERICHOST);
+        print_host_name("V", virtual_ip, 0);
+        print_host_name("L", loopback_ip, 0);
+        print_host_name("V numeric", virtual_ip, NI_NUMERICHOST);
+        print_host_name("L numeric", loopback_ip, NI_NUMERICHOST);
         struct in_addr in;
         inet_pton(AF_INET, loopback_ip, &in);
         struct hostent *entry = gethostbyaddr((char *)&in, 4, AF_INET);
@@ -626,42 +626,44 @@ static int run_row(int row)
         ULONG size = 64 * 1024;
         IP_ADAPTER_ADDRESSES *adapters = malloc(size);
         ULONG result = GetAdaptersAddresses(AF_INET, 0, NULL, adapters, &size);
-        int own = 0, others = 0, loopback = 0;
-        for (IP_ADAPTER_ADDRESSES *i = result ? NULL : adapters; i; i = i->Next)
-            for (IP_ADAPTER_UNICAST_ADDRESS *u = i->FirstUnicastAddress; u; u = u->Next) {
+        int own_count = 0, other_count = 0, loopback_count = 0;
+        for (IP_ADAPTER_ADDRESSES *adapter = result ? NULL : adapters; adapter;
+             adapter = adapter->Next)
+            for (IP_ADAPTER_UNICAST_ADDRESS *unicast = adapter->FirstUnicastAddress; unicast;
+                 unicast = unicast->Next) {
                 char ip[64];
-                struct sockaddr_in *in = (void *)u->Address.lpSockaddr;
+                struct sockaddr_in *in = (void *)unicast->Address.lpSockaddr;
                 inet_ntop(AF_INET, &in->sin_addr, ip, sizeof ip);
-                if (strcmp(ip, virtual_ip) == 0) own++;
-                else if (strncmp(ip, "10.77.0.", 8) == 0 && atoi(ip + 8) > 10) others++;
-                else if (strcmp(ip, "127.0.0.1") == 0) loopback++;
+                if (strcmp(ip, virtual_ip) == 0) own_count++;
+                else if (strncmp(ip, "10.77.0.", 8) == 0 && atoi(ip + 8) > 10) other_count++;
+                else if (strcmp(ip, "127.0.0.1") == 0) loopback_count++;
             }
-        printf("own %d others %d loopback %d\n", own, others > 0, loopback);
+        printf("own %d others %d loopback %d\n", own_count, other_count > 0, loopback_count);
         return 0;
     }
     case 46:
         s = tcp_socket(); /* the destination is a service of this session */
         try_bind(s, "127.0.0.1", port);
         listen(s, 5);
-        c = tcp_socket();
-        try_bind(c, "0.0.0.0", 0);
-        connect_ex(c, "127.0.0.1", port);
-        print_peer_address("loopback peer", c);
-        c = tcp_socket();
-        try_bind(c, "0.0.0.0", 0);
-        try_connect(c, "127.0.0.1", port);
+        client = tcp_socket();
+        try_bind(client, "0.0.0.0", 0);
+        connect_ex(client, "127.0.0.1", port);
+        print_peer_address("loopback peer", client);
+        client = tcp_socket();
+        try_bind(client, "0.0.0.0", 0);
+        try_connect(client, "127.0.0.1", port);
         closesocket(s);
         s = tcp_socket(); /* no destination */
         try_bind(s, host_ip, port + 1);
         listen(s, 5);
-        c = tcp_socket();
-        try_bind(c, "0.0.0.0", 0);
-        try_bind(c, "0.0.0.0", 0);
-        print_local_address("after deferred bind", c);
-        c = tcp_socket();
-        try_bind(c, "0.0.0.0", 0);
-        print_result("listen", listen(c, 5));
-        print_local_address("listening", c);
+        client = tcp_socket();
+        try_bind(client, "0.0.0.0", 0);
+        try_bind(client, "0.0.0.0", 0);
+        print_local_address("after deferred bind", client);
+        client = tcp_socket();
+        try_bind(client, "0.0.0.0", 0);
+        print_result("listen", listen(client, 5));
+        print_local_address("listening", client);
         connect_ex(tcp_socket(), "127.0.0.1", port);
         print_local_address("never bound", tcp_socket());
         return 0;
@@ -689,24 +691,25 @@ static int run_row(int row)
         return 0;
     }
     case 461: /* an external destination, on which another program listens */
-        c = tcp_socket();
-        try_bind(c, "0.0.0.0", 0);
-        connect_ex(c, host_ip, port);
-        print_local_address("bound", c);
-        c = tcp_socket();
-        try_connect(c, host_ip, port);
-        print_local_address("unbound", c);
+        client = tcp_socket();
+        try_bind(client, "0.0.0.0", 0);
+        connect_ex(client, host_ip, port);
+        print_local_address("bound", client);
+        client = tcp_socket();
+        try_connect(client, host_ip, port);
+        print_local_address("unbound", client);
         return 0;
     case 48: {
         s = tcp_socket();
         try_bind(s, "0.0.0.0", port);
         listen(s, 5);
-        c = tcp_socket();
+        client = tcp_socket();
         address = make_address("127.0.0.1", port, &length);
         WSASetLastError(LAST_ERROR_MARK);
-        print_result("WSAConnect", WSAConnect(c, (void *)&address, length, NULL, NULL, NULL, NULL));
-        print_local_address("name", c);
-        print_peer_address("peer", c);
+        print_result("WSAConnect",
+                     WSAConnect(client, (void *)&address, length, NULL, NULL, NULL, NULL));
+        print_local_address("name", client);
+        print_peer_address("peer", client);
         length = sizeof address;
         SOCKET accepted = WSAAccept(s, (void *)&address, &length, NULL, 0);
         printf("WSAAccept: %s\n", accepted == INVALID_SOCKET ? "failed" : format_address(&address));
@@ -721,9 +724,9 @@ static int run_row(int row)
         WSASetLastError(LAST_ERROR_MARK);
         listen(s, 5);
         printf("after listen: %d\n", WSAGetLastError());
-        c = tcp_socket();
+        client = tcp_socket();
         WSASetLastError(LAST_ERROR_MARK);
-        connect(c, (void *)&address, length);
+        connect(client, (void *)&address, length);
         printf("after connect: %d\n", WSAGetLastError());
         WSASetLastError(LAST_ERROR_MARK);
         length = sizeof address;
@@ -731,11 +734,11 @@ static int run_row(int row)
         printf("after accept: %d\n", WSAGetLastError());
         WSASetLastError(LAST_ERROR_MARK);
         length = sizeof address;
-        getsockname(c, (void *)&address, &length);
+        getsockname(client, (void *)&address, &length);
         printf("after getsockname: %d\n", WSAGetLastError());
         WSASetLastError(LAST_ERROR_MARK);
         length = sizeof address;
-        getpeername(c, (void *)&address, &length);
+        getpeername(client, (void *)&address, &length);
         printf("after getpeername: %d\n", WSAGetLastError());
         return 0;
     }

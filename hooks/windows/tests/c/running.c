@@ -51,10 +51,10 @@ int main(int argc, char **argv)
         print_local_address(", wildcard", wildcard);
         closesocket(wildcard);
         struct sockaddr_in address = make_address(INADDR_LOOPBACK, port);
-        SOCKET c = socket(AF_INET, SOCK_STREAM, 0);
+        SOCKET client = socket(AF_INET, SOCK_STREAM, 0);
         printf(", connect %d\n",
-               connect(c, (void *)&address, sizeof address) ? WSAGetLastError() : 0);
-        closesocket(c);
+               connect(client, (void *)&address, sizeof address) ? WSAGetLastError() : 0);
+        closesocket(client);
         fd_set pending;
         struct timeval no_wait = { 0, 0 };
         for (;;) { /* accept and close all pending connections */

@@ -15,25 +15,26 @@ typedef DWORD(WINAPI *hook_entry)(void *);
 static const char *format_ip(struct in_addr in)
 {
     static char out[2][64];
-    static int turn;
-    turn = !turn;
-    return inet_ntop(AF_INET, &in, out[turn], sizeof out[turn]);
+    static int index;
+    index = !index;
+    return inet_ntop(AF_INET, &in, out[index], sizeof out[index]);
 }
 
 /* Returns the packet information of a message, or NULL. */
 static struct in_pktinfo *packet_info(WSAMSG *message)
 {
-    WSACMSGHDR *c = (void *)message->Control.buf;
-    return c && message->Control.len >= sizeof *c ? (void *)(c + 1) : NULL;
+    WSACMSGHDR *header = (void *)message->Control.buf;
+    return header && message->Control.len >= sizeof *header ? (void *)(header + 1) : NULL;
 }
 
 /* Replaces the WSASendMsg of the system. */
 static int WSAAPI print_message(SOCKET s, WSAMSG *message, DWORD flags, DWORD *sent,
-                                WSAOVERLAPPED *o, LPWSAOVERLAPPED_COMPLETION_ROUTINE routine)
+                                WSAOVERLAPPED *overlapped,
+                                LPWSAOVERLAPPED_COMPLETION_ROUTINE routine)
 {
     struct sockaddr_in *to = (void *)message->name;
     struct in_pktinfo *info = packet_info(message);
-    (void)s, (void)flags, (void)o, (void)routine;
+    (void)s, (void)flags, (void)overlapped, (void)routine;
     printf(" to %s", format_ip(to->sin_addr));
     printf(" from %s\n", info ? format_ip(info->ipi_addr) : "none");
     *sent = 1;
@@ -45,42 +46,44 @@ static int WSAAPI print_message(SOCKET s, WSAMSG *message, DWORD flags, DWORD *s
 static void patch_function(void *function, void *replacement)
 {
     unsigned char jump[12] = { 0x48, 0xb8, [10] = 0xff, 0xe0 }; /* mov rax, replacement; jmp rax */
-    DWORD before;
+    DWORD old_protection;
     memcpy(jump + 2, &replacement, sizeof replacement);
-    if (!VirtualProtect(function, sizeof jump, PAGE_EXECUTE_READWRITE, &before)) exit(4);
+    if (!VirtualProtect(function, sizeof jump, PAGE_EXECUTE_READWRITE, &old_protection)) exit(4);
     memcpy(function, jump, sizeof jump);
 }
 
 static int send_from(SOCKET s, const char *to, const char *source, int port)
 {
     struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((u_short)port) };
-    char control[WSA_CMSG_SPACE(sizeof(struct in_pktinfo))] = { 0 }, before[sizeof control];
+    char control[WSA_CMSG_SPACE(sizeof(struct in_pktinfo))] = { 0 };
+    char original_control[sizeof control];
     WSABUF data = { 1, "x" };
     WSAMSG message = { (void *)&address, sizeof address, &data, 1, { 0, NULL }, 0 };
     DWORD sent = 0;
     inet_pton(AF_INET, to, &address.sin_addr);
     if (*source) {
-        WSACMSGHDR *c = (void *)control;
-        c->cmsg_len = WSA_CMSG_LEN(sizeof(struct in_pktinfo));
-        c->cmsg_level = IPPROTO_IP;
-        c->cmsg_type = IP_PKTINFO;
+        WSACMSGHDR *header = (void *)control;
+        header->cmsg_len = WSA_CMSG_LEN(sizeof(struct in_pktinfo));
+        header->cmsg_level = IPPROTO_IP;
+        header->cmsg_type = IP_PKTINFO;
         message.Control.buf = control;
         message.Control.len = sizeof control;
         inet_pton(AF_INET, source, &packet_info(&message)->ipi_addr);
     }
-    memcpy(before, control, sizeof control);
+    memcpy(original_control, control, sizeof control);
     printf("%s from %s:", to, *source ? source : "none");
     int result = WSASendMsg(s, &message, 0, &sent, NULL, NULL);
     if (result || sent != 1 || WSAGetLastError() != 4242) printf("failed: %d\n", WSAGetLastError());
     /* The hook layer must not change the program's own message. */
-    if (memcmp(before, control, sizeof control)) printf("the program's message was changed\n");
+    if (memcmp(original_control, control, sizeof control))
+        printf("the program's message was changed\n");
     return result;
 }
 
 int main(int argc, char **argv)
 {
     WSADATA data;
-    struct sockaddr_in any = { .sin_family = AF_INET };
+    struct sockaddr_in wildcard = { .sin_family = AF_INET };
     BOOL on = TRUE;
     if (argc < 4) return 2;
     int port = atoi(argv[1]);
@@ -92,14 +95,14 @@ int main(int argc, char **argv)
     hook_entry install = (hook_entry)(void *)GetProcAddress(dll, "vipool_hook_install");
     printf("hooked %lu\n", install(NULL));
     /* A service of the session, and a socket that stays bound to the wildcard address (row 26). */
-    SOCKET own = socket(AF_INET, SOCK_DGRAM, 0), s = socket(AF_INET, SOCK_DGRAM, 0);
-    any.sin_port = htons((u_short)port);
-    any.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    bind(own, (void *)&any, sizeof any);
-    any.sin_port = htons((u_short)(port + 1));
-    any.sin_addr.s_addr = 0;
+    SOCKET service = socket(AF_INET, SOCK_DGRAM, 0), s = socket(AF_INET, SOCK_DGRAM, 0);
+    wildcard.sin_port = htons((u_short)port);
+    wildcard.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    bind(service, (void *)&wildcard, sizeof wildcard);
+    wildcard.sin_port = htons((u_short)(port + 1));
+    wildcard.sin_addr.s_addr = 0;
     setsockopt(s, SOL_SOCKET, SO_REUSEADDR, (char *)&on, sizeof on);
-    bind(s, (void *)&any, sizeof any);
+    bind(s, (void *)&wildcard, sizeof wildcard);
     send_from(s, "192.0.2.1", "", port);
     send_from(s, "192.0.2.1", host, port);
     send_from(s, "192.0.2.1", "0.0.0.0", port);

@@ -4,7 +4,7 @@
  *   a, w       uses CreateProcessA or CreateProcessW
  *   suspended  uses CREATE_SUSPENDED, and prints the suspend count of the child, and whether its
  *              socket calls are hooked before it is resumed
- *   later      runs the command line for each line on standard input */
+ *   repeat     runs the command line for each line on standard input */
 #include <winsock2.h>
 #include <windows.h>
 #include <stdio.h>
@@ -43,10 +43,10 @@ int main(int argc, char **argv)
     if (argc < 3) return 2;
     setvbuf(stdout, NULL, _IONBF, 0);
     if (strcmp(argv[1], "a") == 0) {
-        STARTUPINFOA narrow = { .cb = sizeof narrow };
+        STARTUPINFOA startup_a = { .cb = sizeof startup_a };
         char *line = strstr(GetCommandLineA(), " a ") + 3;
         return wait_for_exit(
-            CreateProcessA(NULL, line, NULL, NULL, TRUE, 0, NULL, NULL, &narrow, &child));
+            CreateProcessA(NULL, line, NULL, NULL, TRUE, 0, NULL, NULL, &startup_a, &child));
     }
     wchar_t mode[16];
     swprintf(mode, 16, L" %hs ", argv[1]);
@@ -56,13 +56,13 @@ int main(int argc, char **argv)
             CreateProcessW(NULL, line, NULL, NULL, TRUE, 0, NULL, NULL, &startup, &child));
     if (strcmp(argv[1], "suspended") == 0) {
         SetLastError(4242);
-        BOOL ok = CreateProcessW(NULL, line, NULL, NULL, TRUE, CREATE_SUSPENDED, NULL, NULL,
+        BOOL created = CreateProcessW(NULL, line, NULL, NULL, TRUE, CREATE_SUSPENDED, NULL, NULL,
                                  &startup, &child);
         DWORD error = GetLastError();
         printf("error %lu, hooked %d\n", error, is_bind_patched());
-        DWORD count = ResumeThread(child.hThread);
-        int code = wait_for_exit(ok);
-        printf("suspended %lu\n", count);
+        DWORD suspend_count = ResumeThread(child.hThread);
+        int code = wait_for_exit(created);
+        printf("suspended %lu\n", suspend_count);
         return code;
     }
     printf("ready\n");

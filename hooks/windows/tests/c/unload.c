@@ -14,20 +14,20 @@ static int bind_and_get_address(int port, char *ip)
 {
     struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((u_short)port) };
     SOCKET s = socket(AF_INET, SOCK_STREAM, 0);
-    int length = sizeof address, r = bind(s, (void *)&address, sizeof address);
-    if (r) return WSAGetLastError();
+    int length = sizeof address, result = bind(s, (void *)&address, sizeof address);
+    if (result) return WSAGetLastError();
     getsockname(s, (void *)&address, &length);
     inet_ntop(AF_INET, &address.sin_addr, ip, 64);
     closesocket(s);
     return 0;
 }
 
-static void print_bound_address(const char *when, int port)
+static void print_bound_address(const char *label, int port)
 {
     char ip[64];
     int error = bind_and_get_address(port, ip);
-    if (error) printf("%s: %d\n", when, error);
-    else printf("%s: %s\n", when, ip);
+    if (error) printf("%s: %d\n", label, error);
+    else printf("%s: %s\n", label, ip);
 }
 
 int main(int argc, char **argv)

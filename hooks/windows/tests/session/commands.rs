@@ -119,9 +119,9 @@ fn failures_have_a_message_and_an_exit_code() {
         "fail",
         &format!("[loopback]\nranges = ['127.77.9.2-127.77.9.3']\n\n{PROGRAM_RULE}"),
     );
-    let bad = farm.directory.join("bad.toml");
-    fs::write(&bad, "[loopback]\nranges = ['10.0.0.0/8']\n").unwrap();
-    let (code, output) = farm.run_failing(&["check", bad.to_str().unwrap()]);
+    let invalid_farm = farm.directory.join("bad.toml");
+    fs::write(&invalid_farm, "[loopback]\nranges = ['10.0.0.0/8']\n").unwrap();
+    let (code, output) = farm.run_failing(&["check", invalid_farm.to_str().unwrap()]);
     assert!(code == 1 && output.contains("bad.toml:2"), "{code} {output}");
     let (code, output) = farm.run_failing(&["session", "close", "7"]);
     assert!(code == 1 && output.contains("7"), "{code} {output}");
@@ -133,10 +133,11 @@ fn failures_have_a_message_and_an_exit_code() {
     stdout_of(&mut farm.vipool(&["session", "open", "1"]));
     let (code, output) = farm.run_failing(&["session", "open", "2"]);
     assert_eq!(code, 75, "{output}");
-    let rows = test_program("rows.exe").to_str().unwrap().to_owned();
-    let (code, output) = farm.run_failing(&["run", "--require", "--session", "2", "--", &rows]);
+    let rows_program = test_program("rows.exe").to_str().unwrap().to_owned();
+    let (code, output) =
+        farm.run_failing(&["run", "--require", "--session", "2", "--", &rows_program]);
     assert!(code == 75 && output.starts_with(vipool::EXHAUSTED_MESSAGE), "{code} {output}");
-    let (code, output) = farm.run_failing(&["run", "--session", "2", "--", &rows]);
+    let (code, output) = farm.run_failing(&["run", "--session", "2", "--", &rows_program]);
     assert!(code == 2 && output.starts_with(vipool::EXHAUSTED_MESSAGE), "{code} {output}");
     for command in ["down", "discover", "explain", "history", "who", "demo"] {
         let (code, output) = farm.run_failing(&[command, "--json", "10.0.5.17"]);

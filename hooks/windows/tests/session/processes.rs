@@ -127,8 +127,8 @@ fn lease_variable_is_ignored_outside_test_sessions() {
 #[test]
 fn session_of_windows_applies_outside_test_sessions() {
     let host = TestHost::new(|_| ());
-    let own = vipool::system::process_session(std::process::id()).unwrap();
-    let (session, other_session) = (host.open_session_id(own), host.open_session(2));
+    let own_session_id = vipool::system::process_session(std::process::id()).unwrap();
+    let (session, other_session) = (host.open_session_id(own_session_id), host.open_session(2));
     let run = |session: &Session<'_>, lease: Option<&Session<'_>>| {
         let [rows, arguments @ ..] = wildcard_bind_row(session, unused_port());
         let mut command = session.launcher_command(rows.as_ref());

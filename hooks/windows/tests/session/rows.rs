@@ -50,9 +50,9 @@ fn rows_that_report_the_virtual_ip() {
         (
             26,
             "bind: ok\nshared: 0.0.0.0 port\nbind: ok\nmdns: 0.0.0.0 other\n\
-             bind: ok\nplain: 0.0.0.0 port\n",
+             bind: ok\nunshared: 0.0.0.0 port\n",
             "bind: ok\nshared: 0.0.0.0 port\nbind: ok\nmdns: 0.0.0.0 other\n\
-             bind: ok\nplain: V port\n",
+             bind: ok\nunshared: V port\n",
         ),
         (27, "interface: 0.0.0.0\nset by program: HOST\n", "interface: V\nset by program: HOST\n"),
         (

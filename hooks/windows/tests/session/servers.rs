@@ -155,7 +155,7 @@ fn node_serves_two_sessions_on_the_same_port() {
             command.arg("server.js").arg(port.to_string()).arg(address);
         };
         // A client connects to 127.0.0.1 and reaches the server of its own session.
-        let dial = |session: &Session<'_>, port: u16, label: &str| {
+        let connect_client = |session: &Session<'_>, port: u16, label: &str| {
             let directory =
                 std::env::temp_dir().join(format!("node.exe-{label}-{}", std::process::id()));
             let mut client = session.launcher_command(&node);
@@ -163,7 +163,7 @@ fn node_serves_two_sessions_on_the_same_port() {
             let expected = format!("page of the {label} session 127.0.0.1 127.0.0.1\n");
             assert_eq!(stdout_of(&mut client), expected);
         };
-        serve_in_two_sessions(&node, loopback, serve, dial);
+        serve_in_two_sessions(&node, loopback, serve, connect_client);
     }
 }
 

@@ -10,18 +10,18 @@ use super::support::{
 #[test]
 fn rows_1_and_3_two_sessions_listen_on_the_same_port() {
     let host = TestHost::new(|_| ());
-    let (one, two) = (host.open_session(1), host.open_session(2));
+    let (first_session, second_session) = (host.open_session(1), host.open_session(2));
     for (row, output) in [(1, "bind: ok\nname: 127.0.0.1 port\n"), (3, "bind: ok\nname: V port\n")]
     {
         let port = unused_port();
-        let first = one.start_row(row, port);
-        let second = two.start_row(row, port);
+        let first = first_session.start_row(row, port);
+        let second = second_session.start_row(row, port);
         assert_eq!((&*first.output, &*second.output), (output, output), "row {row}");
         // The kernel has a listener for each session.
         let listening_address = |session: &Session<'_>| {
             if row == 1 { session.loopback() } else { session.virtual_ip() }
         };
-        for session in [&one, &two] {
+        for session in [&first_session, &second_session] {
             std::net::TcpStream::connect((listening_address(session), port)).unwrap();
         }
         // No program listens on the real loopback address.
@@ -29,9 +29,9 @@ fn rows_1_and_3_two_sessions_listen_on_the_same_port() {
     }
     // Without the hook layer, the second bind fails.
     let port = unused_port();
-    let _first = one.start_row_without_hooks(1, port);
+    let _first = first_session.start_row_without_hooks(1, port);
     let is_second_refused =
-        std::panic::catch_unwind(|| two.run_row_without_hooks(1, port)).is_err();
+        std::panic::catch_unwind(|| second_session.run_row_without_hooks(1, port)).is_err();
     assert!(is_second_refused, "two programs cannot share a port without the hook layer");
 }
 
@@ -40,15 +40,15 @@ fn rows_1_and_3_two_sessions_listen_on_the_same_port() {
 #[test]
 fn rows_2_and_29_wildcard_listener_of_the_host_blocks_the_port() {
     let host = TestHost::new(|_| ());
-    let one = host.open_session(1);
+    let session = host.open_session(1);
     for (listener_row, bind_row) in [(3, 1), (29, 3)] {
         let port = unused_port();
-        let _host_listener = one.start_row_without_hooks(listener_row, port);
-        let mut command = one.launcher_command(&test_program("rows.exe"));
+        let _host_listener = session.start_row_without_hooks(listener_row, port);
+        let mut command = session.launcher_command(&test_program("rows.exe"));
         let mut binding = command.args([bind_row.to_string(), port.to_string()]);
         binding = binding.args([
-            one.virtual_ip().to_string(),
-            one.loopback().to_string(),
+            session.virtual_ip().to_string(),
+            session.loopback().to_string(),
             HOST_ADDRESS.to_owned(),
         ]);
         let output = retry_start(|| binding.output()).stdout;
@@ -67,10 +67,10 @@ fn row_11b_datagrams_reach_own_services() {
         let range = vipool::policy::PortRange { first: port, last: port };
         policy.programs[0].own_ports.push(range);
     });
-    let one = host.open_session(1);
-    let service = std::net::UdpSocket::bind((one.loopback(), port)).unwrap();
+    let session = host.open_session(1);
+    let service = std::net::UdpSocket::bind((session.loopback(), port)).unwrap();
     service.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    assert_eq!(one.run_row(112, port), "connect: ok\npeer: 127.0.0.1 port\nsend: ok\n");
+    assert_eq!(session.run_row(112, port), "connect: ok\npeer: 127.0.0.1 port\nsend: ok\n");
     // This test does not check the reply, because Wine would send it from 127.0.0.1.
     assert_eq!(service.recv(&mut [0; 8]).unwrap(), 1);
 }
@@ -78,20 +78,20 @@ fn row_11b_datagrams_reach_own_services() {
 #[test]
 fn row_11_own_services_take_precedence_over_the_host() {
     let host = TestHost::new(|_| ());
-    let (one, two) = (host.open_session(1), host.open_session(2));
+    let (first_session, second_session) = (host.open_session(1), host.open_session(2));
     let connected = "connect: ok\nname: 127.0.0.1 other\npeer: 127.0.0.1 port\n";
     // Row 1 listens on L, and row 3 on V.
     for row in [1, 3] {
         let port = unused_port();
-        let _listener = one.start_row(row, port);
-        assert_eq!(one.run_row(11, port), connected, "row {row}");
-        let is_refused = std::panic::catch_unwind(|| two.run_row(11, port)).is_err();
+        let _listener = first_session.start_row(row, port);
+        assert_eq!(first_session.run_row(11, port), connected, "row {row}");
+        let is_refused = std::panic::catch_unwind(|| second_session.run_row(11, port)).is_err();
         assert!(is_refused, "a program reached the service of another session");
     }
     // A service of the host is shared by all sessions.
     let port = unused_port();
-    let _host_service = one.start_row_without_hooks(1, port);
-    assert_eq!(two.run_row(11, port), connected);
+    let _host_service = first_session.start_row_without_hooks(1, port);
+    assert_eq!(second_session.run_row(11, port), connected);
 }
 
 #[test]
@@ -101,10 +101,10 @@ fn row_11_own_ports_never_reach_the_host() {
         let range = vipool::policy::PortRange { first: port, last: port };
         policy.programs[0].own_ports.push(range);
     });
-    let one = host.open_session(1);
-    let _host_service = one.start_row_without_hooks(1, port);
+    let session = host.open_session(1);
+    let _host_service = session.start_row_without_hooks(1, port);
     assert!(
-        std::panic::catch_unwind(|| one.run_row(11, port)).is_err(),
+        std::panic::catch_unwind(|| session.run_row(11, port)).is_err(),
         "the host's service must not be reached"
     );
 }
@@ -112,10 +112,10 @@ fn row_11_own_ports_never_reach_the_host() {
 #[test]
 fn rows_7_and_46_external_connections_come_from_v() {
     let host = TestHost::new(|_| ());
-    let (one, two) = (host.open_session(1), host.open_session(2));
+    let (first_session, second_session) = (host.open_session(1), host.open_session(2));
     let port = unused_port();
     let listener = std::net::TcpListener::bind((HOST_ADDRESS, port)).unwrap();
-    for session in [&one, &two] {
+    for session in [&first_session, &second_session] {
         let output = session.run_row(461, port);
         assert_eq!(
             output,
@@ -130,7 +130,7 @@ fn rows_7_and_46_external_connections_come_from_v() {
 #[test]
 fn row_47_overlapped_servers_and_clients_are_rewritten() {
     let host = TestHost::new(|_| ());
-    let (one, two) = (host.open_session(1), host.open_session(2));
+    let (first_session, second_session) = (host.open_session(1), host.open_session(2));
     let iocp = test_program("iocp.exe");
     for mode in ["serve", "exports"] {
         let port = unused_port().to_string();
@@ -139,8 +139,9 @@ fn row_47_overlapped_servers_and_clients_are_rewritten() {
             command.args([mode, &port, &session.virtual_ip().to_string()]);
             command
         };
-        let servers = [&one, &two].map(|session| RunningProgram::start(&mut start(session, mode)));
-        for (session, server) in [&one, &two].into_iter().zip(&servers) {
+        let servers = [&first_session, &second_session]
+            .map(|session| RunningProgram::start(&mut start(session, mode)));
+        for (session, server) in [&first_session, &second_session].into_iter().zip(&servers) {
             assert_eq!(server.output, "listening on 127.0.0.1\n");
             assert_eq!(
                 stdout_of(&mut start(session, "connect")),
@@ -153,7 +154,7 @@ fn row_47_overlapped_servers_and_clients_are_rewritten() {
 #[test]
 fn programs_started_under_a_closed_lease_are_not_rewritten() {
     let host = TestHost::new(|_| ());
-    let one = host.open_session(1);
-    host.close_session(&one.handle);
-    assert_eq!(one.run_row(3, unused_port()), "bind: ok\nname: 0.0.0.0 port\nready\n");
+    let session = host.open_session(1);
+    host.close_session(&session.handle);
+    assert_eq!(session.run_row(3, unused_port()), "bind: ok\nname: 0.0.0.0 port\nready\n");
 }

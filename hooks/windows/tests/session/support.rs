@@ -38,8 +38,8 @@ pub struct Session<'h> {
 }
 
 impl TestHost {
-    /// Creates a server. `change` can modify the policy.
-    pub fn new(change: impl FnOnce(&mut Policy)) -> Self {
+    /// Creates a server. `modify_policy` can modify the policy.
+    pub fn new(modify_policy: impl FnOnce(&mut Policy)) -> Self {
         static NUMBER: AtomicU16 = AtomicU16::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let directory =
@@ -53,7 +53,7 @@ impl TestHost {
         let mut policy = Policy::new(LISTED_PROGRAMS.iter().map(|name| listed_program(name)))
             .with_host_addresses([HOST_ADDRESS.parse().unwrap()])
             .with_wildcard_udp_ports([PortRange { first: 5353, last: 5353 }]);
-        change(&mut policy);
+        modify_policy(&mut policy);
         let plan = Plan::new([
             pool(PoolKind::VirtualIp, "10.77.0.11-10.77.0.30"),
             pool(PoolKind::Loopback, "127.77.0.2-127.77.0.41"),
@@ -63,9 +63,9 @@ impl TestHost {
         Self { directory, plan, map }
     }
 
-    /// Replaces the map by a new map. `change` can modify the policy.
-    pub fn replace_map(&mut self, change: impl FnOnce(&mut Policy)) {
-        change(&mut self.plan.policy);
+    /// Replaces the map by a new map. `modify_policy` can modify the policy.
+    pub fn replace_map(&mut self, modify_policy: impl FnOnce(&mut Policy)) {
+        modify_policy(&mut self.plan.policy);
         // With an equal plan, `Map::create` would keep the old map.
         self.plan.settings.low_water += 1;
         self.map = Some(Map::create(&self.directory, &self.plan).unwrap());
@@ -202,7 +202,7 @@ pub fn retry_start<T>(mut start: impl FnMut() -> io::Result<T>) -> T {
                 attempts += 1;
                 std::thread::sleep(Duration::from_millis(200));
             }
-            answer => return answer.unwrap(),
+            result => return result.unwrap(),
         }
     }
 }

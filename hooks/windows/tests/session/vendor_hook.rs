@@ -32,21 +32,21 @@ fn run_row(session: &Session<'_>, row: &str, port: u16) -> String {
 #[test]
 fn vendor_dll_rewrites() {
     let host = TestHost::new(|_| ());
-    let (one, two) = (host.open_session(1), host.open_session(2));
-    for session in [&one, &two] {
+    let (first_session, second_session) = (host.open_session(1), host.open_session(2));
+    for session in [&first_session, &second_session] {
         assert_eq!(run_row(session, "6", unused_port()), "bind: ok\nname: V port\n");
         let output = run_row(session, "10", unused_port());
         assert!(output.contains("connect: ok\n"), "{output}");
     }
     // An unbound socket connects from V. An IPv6-only socket reaches the session's own ::1.
     let listener = TcpListener::bind((HOST_ADDRESS, unused_port())).unwrap();
-    let output = run_row(&one, "461", listener.local_addr().unwrap().port());
+    let output = run_row(&first_session, "461", listener.local_addr().unwrap().port());
     assert!(output.ends_with("connect: ok\nunbound: V other\n"), "{output}");
-    let output = run_row(&one, "32", unused_port());
+    let output = run_row(&first_session, "32", unused_port());
     assert!(output.starts_with("bind: ok\nname: ::1 port\nconnect: ok\n"), "{output}");
     // After each call, the last error is the same as without the DLL.
     let port = unused_port();
-    assert_eq!(run_row(&one, "45", port), one.run_row_without_hooks(45, port));
+    assert_eq!(run_row(&first_session, "45", port), first_session.run_row_without_hooks(45, port));
 }
 
 /// A hook that follows the header's description of deferred binds behaves like the hook layer.

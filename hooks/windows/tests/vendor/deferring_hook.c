@@ -33,9 +33,9 @@ static int remove_deferred(SOCKET s)
 static int is_unbound(SOCKET s)
 {
     struct sockaddr_storage name;
-    int length = sizeof name, before = WSAGetLastError();
+    int length = sizeof name, saved_error = WSAGetLastError();
     int unbound = getsockname(s, (void *)&name, &length) != 0 && WSAGetLastError() == WSAEINVAL;
-    WSASetLastError(before);
+    WSASetLastError(saved_error);
     return unbound;
 }
 
@@ -50,13 +50,13 @@ static int WSAAPI replacement_bind(SOCKET s, const struct sockaddr *name, int le
 {
     vipool_socket facts = facts_of(&s);
     vipool_outcome outcome = passed_outcome();
-    int before = WSAGetLastError();
+    int saved_error = WSAGetLastError();
     if (find_deferred(s) >= 0) {
         WSASetLastError(WSAEINVAL);
         return SOCKET_ERROR;
     }
     (void)vipool_rewrite_bind(get_rewriter(), &facts, name, (uint32_t)length, &outcome);
-    WSASetLastError(before);
+    WSASetLastError(saved_error);
     if (outcome.kind == VIPOOL_REWRITTEN && (outcome.flags & VIPOOL_DO_DEFER) && is_unbound(s)
         && find_deferred(0) >= 0) {
         deferred[find_deferred(0)] = s;
@@ -99,7 +99,8 @@ static int WSAAPI replacement_getpeername(SOCKET s, struct sockaddr *name, int *
 {
     vipool_outcome outcome = passed_outcome();
     if (getpeername(s, name, length) != 0) return SOCKET_ERROR;
-    (void)vipool_rewrite_visible_address(get_rewriter(), name, (uint32_t)*length, get_local, &s, &outcome);
+    (void)vipool_rewrite_visible_address(get_rewriter(), name, (uint32_t)*length, get_local, &s,
+                                         &outcome);
     if (outcome.kind == VIPOOL_REWRITTEN)
         memcpy(name, outcome.address.bytes, outcome.address.length);
     return 0;
@@ -138,10 +139,10 @@ static BOOL PASCAL replacement_connect_ex(SOCKET s, const struct sockaddr *name,
 
 static int WSAAPI replacement_wsa_ioctl(SOCKET s, DWORD code, void *in, DWORD in_size, void *out,
                                         DWORD out_size, DWORD *returned, OVERLAPPED *overlapped,
-                                        LPWSAOVERLAPPED_COMPLETION_ROUTINE done)
+                                        LPWSAOVERLAPPED_COMPLETION_ROUTINE routine)
 {
     static const GUID guid = WSAID_CONNECTEX;
-    int result = WSAIoctl(s, code, in, in_size, out, out_size, returned, overlapped, done);
+    int result = WSAIoctl(s, code, in, in_size, out, out_size, returned, overlapped, routine);
     if (result == 0 && code == SIO_GET_EXTENSION_FUNCTION_POINTER && in_size == sizeof guid
         && memcmp(in, &guid, sizeof guid) == 0) {
         memcpy(&connect_ex, out, sizeof connect_ex);
