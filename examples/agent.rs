@@ -21,9 +21,9 @@ use vipool::range::Range;
 use vipool::session::{SessionId, SessionKind};
 
 /// A probe that reports no sockets and no dead leaders.
-struct Nothing;
+struct NoSocketsProbe;
 
-impl Probe for Nothing {
+impl Probe for NoSocketsProbe {
     fn has_sockets(&mut self, _: IpAddr) -> bool {
         false
     }
@@ -58,23 +58,23 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
     let mut map = Map::create(Path::new(directory), &planned.plan)?;
     map.lock_exclusive()?;
     for line in std::io::stdin().lines() {
-        if let Err(error) = obey(&map, &line?) {
+        if let Err(error) = run_command(&map, &line?) {
             println!("error: {error}");
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn session(value: &str) -> Result<SessionId, Box<dyn Error>> {
+fn parse_session(value: &str) -> Result<SessionId, Box<dyn Error>> {
     Ok(SessionId::new(SessionKind::Windows, value.parse()?)?)
 }
 
-fn obey(map: &Map, line: &str) -> Result<(), Box<dyn Error>> {
+fn run_command(map: &Map, line: &str) -> Result<(), Box<dyn Error>> {
     let words: Vec<&str> = line.split_whitespace().collect();
     match *words {
-        ["logon", value, user] => logon(map, session(value)?, user)?,
+        ["logon", value, user] => logon(map, parse_session(value)?, user)?,
         ["logoff", value] => {
-            for lease in map.close_session(session(value)?, Tick::now())?.leases.iter() {
+            for lease in map.close_session(parse_session(value)?, Tick::now())?.leases.iter() {
                 println!("event: {} gave back {}", lease.session, lease.address);
             }
         }
@@ -82,28 +82,32 @@ fn obey(map: &Map, line: &str) -> Result<(), Box<dyn Error>> {
             map.reserve(address.parse()?, user, Tick::now())?;
         }
         ["drain", range] => {
-            let changed = map.drain(&range.parse::<Range>()?, Tick::now())?;
-            println!("drained {}, {} held", changed.addresses, changed.held);
+            let change = map.drain(&range.parse::<Range>()?, Tick::now())?;
+            println!("drained {}, {} held", change.addresses, change.held);
         }
         ["tick"] => {
-            let reaped = map.reap(Tick::now(), 1000, &mut Nothing)?;
-            println!("freed {}, closed {}", reaped.freed, reaped.closed.len());
+            let report = map.reap(Tick::now(), 1000, &mut NoSocketsProbe)?;
+            println!("freed {}, closed {}", report.freed, report.closed.len());
         }
-        ["status"] => status(map)?,
+        ["status"] => print_status(map)?,
         _ => println!("unknown command: {line}"),
     }
     Ok(())
 }
 
 fn logon(map: &Map, session: SessionId, user: &str) -> Result<(), OpenError> {
-    let before = map.find(session)?.map(|(_, leases)| leases).unwrap_or_default();
+    let previous_leases = map.find(session)?.map(|(_, leases)| leases).unwrap_or_default();
     let options = OpenOptions::new().with_user(user);
     let opened = map.open_session(session, &options, Tick::now());
     if let Err(OpenError::Shortage(_)) = opened {
         println!("event: nothing for {session}");
     }
     let opened = opened?;
-    for lease in opened.leases.iter().filter(|lease| !before.iter().any(|held| held == *lease)) {
+    for lease in opened
+        .leases
+        .iter()
+        .filter(|lease| !previous_leases.iter().any(|previous| previous == *lease))
+    {
         println!("event: {session} has {}", lease.address);
     }
     if opened.low_water {
@@ -111,19 +115,19 @@ fn logon(map: &Map, session: SessionId, user: &str) -> Result<(), OpenError> {
     }
     if let Some(shortage) = opened.shortage {
         println!("event: nothing for {session}");
-        println!("{}", text(shortage));
+        println!("{}", shortage_text(shortage));
     }
     Ok(())
 }
 
-fn text(shortage: Shortage) -> String {
+fn shortage_text(shortage: Shortage) -> String {
     match shortage {
         Shortage::Cooling { .. } => "every free address is cooling down".to_owned(),
         other => other.to_string(),
     }
 }
 
-fn status(map: &Map) -> Result<(), Box<dyn Error>> {
+fn print_status(map: &Map) -> Result<(), Box<dyn Error>> {
     for pool in map.reader()?.pools() {
         println!(
             "pool {}: {} used, {} free, {} reserved, {} drained of {}",

@@ -3674,7 +3674,7 @@ typedef struct vipool_match_row {
     /**
      * vipool_match_result.
      */
-    uint32_t verdict;
+    uint32_t result;
     /**
      * With VIPOOL_MATCH_MATCHED: vipool_matched_by. Otherwise 0.
      */
@@ -4185,7 +4185,7 @@ typedef struct vipool_socket {
  * - `context`: vipool_rewriter_options.context.
  * - `addresses`, `count`: the addresses, at most 4.
  * - `protocol`: vipool_protocol.
- * - `from`: source of a datagram. Sockets that are connected to it count too. May be NULL.
+ * - `source`: source of a datagram. Sockets that are connected to it count too. May be NULL.
  *
  * Returns: the index of the address, VIPOOL_LISTENER_NONE or VIPOOL_LISTENER_UNKNOWN.
  */
@@ -4193,7 +4193,7 @@ typedef int32_t (*vipool_listener_find_fn)(void *context,
                                            const struct vipool_sockaddr *addresses,
                                            size_t count,
                                            uint32_t protocol,
-                                           const struct vipool_sockaddr *from);
+                                           const struct vipool_sockaddr *source);
 
 /**
  * Finds a listener by asking the kernel: a vipool_listener_find_fn.
@@ -4205,7 +4205,7 @@ typedef int32_t (*vipool_listener_find_fn)(void *context,
  * - `context`: ignored.
  * - `addresses`, `count`: the addresses. With more than 4 the result is VIPOOL_LISTENER_UNKNOWN.
  * - `protocol`: vipool_protocol.
- * - `from`: source of a datagram. May be NULL.
+ * - `source`: source of a datagram. May be NULL.
  *
  * Returns: the index of the address, VIPOOL_LISTENER_NONE or VIPOOL_LISTENER_UNKNOWN.
  *
@@ -4215,7 +4215,7 @@ int32_t vipool_listener_find(void *context,
                              const struct vipool_sockaddr *addresses,
                              size_t count,
                              uint32_t protocol,
-                             const struct vipool_sockaddr *from);
+                             const struct vipool_sockaddr *source);
 
 /* ================================================================================
  * 19. Hook: the rewriter

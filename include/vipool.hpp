@@ -4,7 +4,7 @@
 //
 //     vipool::farm farm = vipool::farm::load("/etc/vipool/farm.toml");
 //     vipool::plan plan = farm.make_plan("ts1");
-//     if (farm.count(VIPOOL_LEVEL_ERROR) > 0) {
+//     if (farm.count_findings(VIPOOL_LEVEL_ERROR) > 0) {
 //         std::cerr << farm.report();
 //     }
 //     vipool::map map = vipool::map::create("/run/vipool", plan);
@@ -72,7 +72,7 @@ template <class T, void (*Free)(T *)> struct deleter {
 template <class T, void (*Free)(T *)> using handle = std::unique_ptr<T, deleter<T, Free>>;
 
 /// Returns the text that a function writes to a buffer.
-template <class Write> std::string text(Write write)
+template <class Write> std::string read_text(Write write)
 {
     std::size_t length = 0;
     std::string buffer(64, '\0');
@@ -87,17 +87,17 @@ template <class Write> std::string text(Write write)
 }
 
 /// Returns all rows of a list call.
-template <class Row, class List> std::vector<Row> rows(List list)
+template <class Row, class List> std::vector<Row> collect_rows(List list)
 {
-    std::vector<Row> all;
+    std::vector<Row> result;
     Row page[16];
     std::size_t count = 0;
     do {
         page[0] = sized<Row>();
-        check(list(all.size(), page, std::size_t{16}, &count));
-        all.insert(all.end(), page, page + count);
+        check(list(result.size(), page, std::size_t{16}, &count));
+        result.insert(result.end(), page, page + count);
     } while (count > 0);
-    return all;
+    return result;
 }
 
 } // namespace detail
@@ -105,7 +105,7 @@ template <class Row, class List> std::vector<Row> rows(List list)
 /// Formats an address.
 inline std::string to_string(const vipool_ip &ip)
 {
-    return detail::text([&](char *buffer, std::size_t capacity, std::size_t *length) {
+    return detail::read_text([&](char *buffer, std::size_t capacity, std::size_t *length) {
         return vipool_ip_format(&ip, buffer, capacity, length);
     });
 }
@@ -113,7 +113,7 @@ inline std::string to_string(const vipool_ip &ip)
 /// Formats a range as first-last, or as one address.
 inline std::string to_string(const vipool_range &range)
 {
-    return detail::text([&](char *buffer, std::size_t capacity, std::size_t *length) {
+    return detail::read_text([&](char *buffer, std::size_t capacity, std::size_t *length) {
         return vipool_range_format(&range, buffer, capacity, length);
     });
 }
@@ -121,7 +121,7 @@ inline std::string to_string(const vipool_range &range)
 /// Formats a handle for the environment variable VIPOOL_LEASE.
 inline std::string to_string(const vipool_handle &handle)
 {
-    return detail::text([&](char *buffer, std::size_t capacity, std::size_t *length) {
+    return detail::read_text([&](char *buffer, std::size_t capacity, std::size_t *length) {
         return vipool_handle_format(&handle, buffer, capacity, length);
     });
 }
@@ -129,7 +129,7 @@ inline std::string to_string(const vipool_handle &handle)
 /// Formats a session id. (A session id is an integer, so this is not an overload of to_string.)
 inline std::string session_to_string(vipool_session session)
 {
-    return detail::text([&](char *buffer, std::size_t capacity, std::size_t *length) {
+    return detail::read_text([&](char *buffer, std::size_t capacity, std::size_t *length) {
         return vipool_session_format(session, buffer, capacity, length);
     });
 }
@@ -169,7 +169,7 @@ inline vipool_session make_session(std::uint32_t kind, std::uint64_t value)
 /// Returns the directory of the map of this machine.
 inline std::string map_directory()
 {
-    return detail::text(vipool_map_get_directory);
+    return detail::read_text(vipool_map_get_directory);
 }
 
 /// The plan of one server.
@@ -180,7 +180,7 @@ public:
     /// Returns which interface carries which addresses. Valid as long as the plan lives.
     std::vector<vipool_assignment> assignments() const
     {
-        return detail::rows<vipool_assignment>([&](auto first, auto rows, auto capacity, auto count) {
+        return detail::collect_rows<vipool_assignment>([&](auto first, auto rows, auto capacity, auto count) {
             return vipool_plan_list_assignments(get(), first, rows, capacity, count, nullptr);
         });
     }
@@ -217,7 +217,7 @@ public:
     /// Validates a farm that was configured by calls.
     void validate() { check(vipool_farm_validate(get())); }
     /// Returns the number of findings of at least this vipool_level.
-    std::size_t count(std::uint32_t min_level) const
+    std::size_t count_findings(std::uint32_t min_level) const
     {
         std::size_t written = 0, total = 0;
         check(vipool_farm_list_findings(get(), min_level, 0, nullptr, 0, &written, &total));
@@ -226,7 +226,7 @@ public:
     /// Returns the findings as text for people.
     std::string report() const
     {
-        return detail::text([&](char *buffer, std::size_t capacity, std::size_t *length) {
+        return detail::read_text([&](char *buffer, std::size_t capacity, std::size_t *length) {
             return vipool_farm_format_report(get(), buffer, capacity, length);
         });
     }
@@ -259,14 +259,14 @@ public:
     /// Returns the sessions. Their texts are valid as long as the snapshot lives.
     std::vector<vipool_session_row> sessions() const
     {
-        return detail::rows<vipool_session_row>([&](auto first, auto rows, auto capacity, auto count) {
+        return detail::collect_rows<vipool_session_row>([&](auto first, auto rows, auto capacity, auto count) {
             return vipool_snapshot_list_sessions(get(), first, rows, capacity, count, nullptr);
         });
     }
     /// Returns the pools. Their texts are valid as long as the snapshot lives.
     std::vector<vipool_pool_row> pools() const
     {
-        return detail::rows<vipool_pool_row>([&](auto first, auto rows, auto capacity, auto count) {
+        return detail::collect_rows<vipool_pool_row>([&](auto first, auto rows, auto capacity, auto count) {
             return vipool_snapshot_list_pools(get(), first, rows, capacity, count, nullptr);
         });
     }

@@ -11,10 +11,10 @@
 #include <vipool.h>
 
 /* Prints the details of an error and exits. Does nothing if `status` is a success. */
-static void check(vipool_status status, const char *what)
+static void check(vipool_status status, const char *operation)
 {
     if (status != VIPOOL_OK) {
-        fprintf(stderr, "%s: %s: %s\n", what, vipool_status_get_name(status), vipool_last_error());
+        fprintf(stderr, "%s: %s: %s\n", operation, vipool_status_get_name(status), vipool_last_error());
         exit(1);
     }
 }
@@ -76,24 +76,24 @@ static vipool_plan *make_plan(const char *program_path)
 }
 
 /* The hook: rewrites bind(127.0.0.1:6379). */
-static void rewrite_a_bind(const vipool_rewriter *rewriter)
+static void rewrite_bind(const vipool_rewriter *rewriter)
 {
     static const char localhost[] = "127.0.0.1";
     vipool_ip ip;
     uint16_t port = 0;
-    vipool_sockaddr wanted;
-    vipool_socket tcp;
+    vipool_sockaddr requested;
+    vipool_socket facts;
     vipool_outcome outcome;
 
     check(vipool_ip_parse(localhost, strlen(localhost), &ip), localhost);
-    check(vipool_ip_to_sockaddr(&ip, 6379, &wanted), "vipool_ip_to_sockaddr");
+    check(vipool_ip_to_sockaddr(&ip, 6379, &requested), "vipool_ip_to_sockaddr");
 
-    memset(&tcp, 0, sizeof tcp);
-    tcp.size = sizeof tcp;
-    tcp.protocol = VIPOOL_PROTOCOL_TCP;
+    memset(&facts, 0, sizeof facts);
+    facts.size = sizeof facts;
+    facts.protocol = VIPOOL_PROTOCOL_TCP;
     memset(&outcome, 0, sizeof outcome);
     outcome.size = sizeof outcome;
-    check(vipool_rewrite_bind(rewriter, &tcp, wanted.bytes, wanted.length, &outcome),
+    check(vipool_rewrite_bind(rewriter, &facts, requested.bytes, requested.length, &outcome),
           "vipool_rewrite_bind");
 
     switch (outcome.kind) {
@@ -149,7 +149,7 @@ int main(int argc, char **argv)
     vipool_open_options options;
     vipool_opened_session opened;
     vipool_status status;
-    uint32_t number;
+    uint32_t index;
 
     printf("vipool %s\n", vipool_version());
 
@@ -171,8 +171,8 @@ int main(int argc, char **argv)
     opened.size = sizeof opened;
     check(vipool_map_open_session(map, session, &options, vipool_now(), &opened),
           "vipool_map_open_session");
-    for (number = 0; number < opened.lease_count; number++) {
-        print_ip("leased", &opened.leases[number].address);
+    for (index = 0; index < opened.lease_count; index++) {
+        print_ip("leased", &opened.leases[index].address);
     }
 
     /* The hook. */
@@ -182,13 +182,13 @@ int main(int argc, char **argv)
         check(vipool_reader_open_map(map, &reader), "vipool_reader_open_map");
     }
     rewriter = make_rewriter(reader, program_path, &opened.handle);
-    rewrite_a_bind(rewriter);
+    rewrite_bind(rewriter);
 
     /* The agent closes the session. A second close releases nothing and returns an error. */
     check(vipool_map_close_by_handle(map, &opened.handle, vipool_now(), NULL), "vipool_map_close_by_handle");
     status = vipool_map_close_by_handle(map, &opened.handle, vipool_now(), NULL);
     printf("%-20s %s: %s\n", "closed twice", vipool_status_get_name(status), vipool_last_error());
-    rewrite_a_bind(rewriter);
+    rewrite_bind(rewriter);
 
     vipool_rewriter_free(rewriter);
     vipool_reader_close(reader);

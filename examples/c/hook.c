@@ -30,7 +30,7 @@ static vipool_rewriter *rewriter;
 
 /* ---- Callbacks: facts about a socket ---------------------------------------------------------- */
 
-static int descriptor_of(void *context)
+static int get_descriptor(void *context)
 {
     return *(const int *)context;
 }
@@ -38,16 +38,16 @@ static int descriptor_of(void *context)
 static uint32_t get_local(void *context, void *buffer, uint32_t capacity)
 {
     socklen_t length = (socklen_t)capacity;
-    return getsockname(descriptor_of(context), buffer, &length) == 0 ? (uint32_t)length : 0;
+    return getsockname(get_descriptor(context), buffer, &length) == 0 ? (uint32_t)length : 0;
 }
 
 static uint32_t get_peer(void *context, void *buffer, uint32_t capacity)
 {
     socklen_t length = (socklen_t)capacity;
-    return getpeername(descriptor_of(context), buffer, &length) == 0 ? (uint32_t)length : 0;
+    return getpeername(get_descriptor(context), buffer, &length) == 0 ? (uint32_t)length : 0;
 }
 
-static int option(int descriptor, int level, int name)
+static int get_option(int descriptor, int level, int name)
 {
     int value = 0;
     socklen_t length = sizeof value;
@@ -56,7 +56,7 @@ static int option(int descriptor, int level, int name)
 
 static uint32_t get_protocol(void *context)
 {
-    switch (option(descriptor_of(context), SOL_SOCKET, SO_TYPE)) {
+    switch (get_option(get_descriptor(context), SOL_SOCKET, SO_TYPE)) {
     case SOCK_STREAM:
         return VIPOOL_PROTOCOL_TCP;
     case SOCK_DGRAM:
@@ -68,19 +68,19 @@ static uint32_t get_protocol(void *context)
 
 static uint32_t get_flags(void *context)
 {
-    int descriptor = descriptor_of(context);
+    int descriptor = get_descriptor(context);
     uint32_t flags = 0;
-    if (option(descriptor, IPPROTO_IPV6, IPV6_V6ONLY)) {
+    if (get_option(descriptor, IPPROTO_IPV6, IPV6_V6ONLY)) {
         flags |= VIPOOL_SOCKET_V6ONLY;
     }
-    if (option(descriptor, SOL_SOCKET, SO_REUSEADDR) || option(descriptor, SOL_SOCKET, SO_REUSEPORT)
-        || option(descriptor, SOL_SOCKET, SO_BROADCAST)) {
+    if (get_option(descriptor, SOL_SOCKET, SO_REUSEADDR) || get_option(descriptor, SOL_SOCKET, SO_REUSEPORT)
+        || get_option(descriptor, SOL_SOCKET, SO_BROADCAST)) {
         flags |= VIPOOL_SOCKET_SHARES_PORT;
     }
     return flags;
 }
 
-static vipool_socket facts_of(int *descriptor)
+static vipool_socket describe_socket(int *descriptor)
 {
     vipool_socket facts = {
         .size = sizeof facts,
@@ -106,9 +106,9 @@ static vipool_outcome passed_outcome(void)
 
 static void set_option(int descriptor, int level, int name, int value)
 {
-    int before = errno;
+    int saved_errno = errno;
     (void)setsockopt(descriptor, level, name, &value, sizeof value);
-    errno = before;
+    errno = saved_errno;
 }
 
 static int bind_to(int descriptor, const vipool_sockaddr *address)
@@ -120,13 +120,13 @@ static int bind_to(int descriptor, const vipool_sockaddr *address)
 /* Binds to the address of an outcome. If the bind fails, restores IPV6_V6ONLY. */
 static int bind_outcome(int descriptor, const vipool_outcome *outcome)
 {
-    uint32_t clear = outcome->flags & VIPOOL_DO_CLEAR_V6ONLY;
+    uint32_t clear_v6only = outcome->flags & VIPOOL_DO_CLEAR_V6ONLY;
     int result;
-    if (clear) {
+    if (clear_v6only) {
         set_option(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, 0);
     }
     result = bind_to(descriptor, &outcome->address);
-    if (result != 0 && clear) {
+    if (result != 0 && clear_v6only) {
         set_option(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, 1);
     }
     return result;
@@ -136,21 +136,21 @@ static int bind_outcome(int descriptor, const vipool_outcome *outcome)
  * do not allow the call to pass. */
 static int is_address_missing(const vipool_sockaddr *address)
 {
-    uint32_t retry = 0;
+    uint32_t is_allowed = 0;
     vipool_ip ip;
     if (errno != EADDRNOTAVAIL) {
         return 0;
     }
     if (vipool_ip_from_sockaddr(address->bytes, address->length, &ip, NULL) == VIPOOL_OK) {
-        (void)vipool_rewrite_is_retry_allowed(rewriter, &ip, &retry);
+        (void)vipool_rewrite_is_retry_allowed(rewriter, &ip, &is_allowed);
     }
-    return !retry;
+    return !is_allowed;
 }
 
 static int hooked_bind(int descriptor, const struct sockaddr *address, socklen_t length)
 {
-    int before = errno;
-    vipool_socket facts = facts_of(&descriptor);
+    int saved_errno = errno;
+    vipool_socket facts = describe_socket(&descriptor);
     vipool_outcome outcome = passed_outcome();
 
     (void)vipool_rewrite_bind(rewriter, &facts, address, (uint32_t)length, &outcome);
@@ -159,7 +159,7 @@ static int hooked_bind(int descriptor, const struct sockaddr *address, socklen_t
         return -1;
     }
     if (outcome.kind == VIPOOL_REWRITTEN) {
-        errno = before;
+        errno = saved_errno;
         if (bind_outcome(descriptor, &outcome) == 0) {
             return 0;
         }
@@ -167,14 +167,14 @@ static int hooked_bind(int descriptor, const struct sockaddr *address, socklen_t
             return -1;
         }
     }
-    errno = before;
+    errno = saved_errno;
     return bind(descriptor, address, length);
 }
 
 static int hooked_listen(int descriptor, int backlog)
 {
-    int before = errno;
-    vipool_socket facts = facts_of(&descriptor);
+    int saved_errno = errno;
+    vipool_socket facts = describe_socket(&descriptor);
     vipool_outcome outcome = passed_outcome();
 
     (void)vipool_rewrite_listen(rewriter, &facts, &outcome);
@@ -183,7 +183,7 @@ static int hooked_listen(int descriptor, int backlog)
         return -1;
     }
     /* Any other error of the bind is ignored, because listen() reports it. */
-    errno = before;
+    errno = saved_errno;
     return listen(descriptor, backlog);
 }
 
@@ -194,11 +194,11 @@ static int bind_first(int descriptor, const vipool_outcome *outcome)
 #ifdef IP_BIND_ADDRESS_NO_PORT
     /* Set the option only for this bind. If the program itself binds a socket, it may read the port
      * before it connects. */
-    int name = IP_BIND_ADDRESS_NO_PORT;
-    if ((outcome->flags & VIPOOL_DO_DEFER_PORT) && !option(descriptor, IPPROTO_IP, name)) {
-        set_option(descriptor, IPPROTO_IP, name, 1);
+    int option_name = IP_BIND_ADDRESS_NO_PORT;
+    if ((outcome->flags & VIPOOL_DO_DEFER_PORT) && !get_option(descriptor, IPPROTO_IP, option_name)) {
+        set_option(descriptor, IPPROTO_IP, option_name, 1);
         result = bind_to(descriptor, &outcome->bind);
-        set_option(descriptor, IPPROTO_IP, name, 0);
+        set_option(descriptor, IPPROTO_IP, option_name, 0);
     } else
 #endif
         result = bind_to(descriptor, &outcome->bind);
@@ -207,8 +207,8 @@ static int bind_first(int descriptor, const vipool_outcome *outcome)
 
 static int hooked_connect(int descriptor, const struct sockaddr *address, socklen_t length)
 {
-    int before = errno;
-    vipool_socket facts = facts_of(&descriptor);
+    int saved_errno = errno;
+    vipool_socket facts = describe_socket(&descriptor);
     vipool_outcome outcome = passed_outcome();
     int result;
 
@@ -217,7 +217,7 @@ static int hooked_connect(int descriptor, const struct sockaddr *address, sockle
         errno = outcome.error;
         return -1;
     }
-    errno = before;
+    errno = saved_errno;
     if (outcome.kind != VIPOOL_REWRITTEN) {
         return connect(descriptor, address, length);
     }
@@ -226,7 +226,7 @@ static int hooked_connect(int descriptor, const struct sockaddr *address, sockle
     }
     result = outcome.flags & VIPOOL_DO_BIND_FIRST ? bind_first(descriptor, &outcome) : 0;
     if (result == 0) {
-        errno = before;
+        errno = saved_errno;
         result = connect(descriptor, (const struct sockaddr *)(const void *)outcome.address.bytes,
                          (socklen_t)outcome.address.length);
     }
@@ -241,18 +241,18 @@ static int hooked_connect(int descriptor, const struct sockaddr *address, sockle
 static void replace_address(struct sockaddr *address, socklen_t capacity, socklen_t *length,
                  vipool_get_address_fn get_other_end, int *descriptor)
 {
-    int before = errno;
+    int saved_errno = errno;
     vipool_outcome outcome = passed_outcome();
     if (address == NULL) {
         return;
     }
     (void)vipool_rewrite_visible_address(rewriter, address, (uint32_t)(*length < capacity ? *length : capacity),
                                get_other_end, descriptor, &outcome);
-    errno = before;
+    errno = saved_errno;
     if (outcome.kind == VIPOOL_REWRITTEN) {
-        socklen_t whole = (socklen_t)outcome.address.length;
-        memcpy(address, outcome.address.bytes, whole < capacity ? whole : capacity);
-        *length = whole;
+        socklen_t full_length = (socklen_t)outcome.address.length;
+        memcpy(address, outcome.address.bytes, full_length < capacity ? full_length : capacity);
+        *length = full_length;
     }
 }
 
@@ -283,7 +283,7 @@ static int hooked_accept(int descriptor, struct sockaddr *address, socklen_t *le
 /* Finds the lease and the rule of this process. Returns NULL on success, otherwise the reason why
  * calls pass. A complete hook also checks VIPOOL_DISABLE and AT_SECURE. vipool.h describes other
  * ways to find the lease and the rule. */
-static const char *start(const char *directory, const char *lease)
+static const char *create_rewriter(const char *directory, const char *lease)
 {
     char path[4096];
     ssize_t path_length = readlink("/proc/self/exe", path, sizeof path);
@@ -327,35 +327,35 @@ static const char *start(const char *directory, const char *lease)
 
 /* ---- The program ----------------------------------------------------------------------------- */
 
-static void exit_on_error(int result, const char *what)
+static void exit_on_error(int result, const char *operation)
 {
     if (result < 0) {
-        perror(what);
+        perror(operation);
         exit(1);
     }
 }
 
-static void print_address(const char *what, const struct sockaddr_in *address)
+static void print_address(const char *label, const struct sockaddr_in *address)
 {
     char text[INET_ADDRSTRLEN];
-    printf("%s %s:%u\n", what, inet_ntop(AF_INET, &address->sin_addr, text, sizeof text),
+    printf("%s %s:%u\n", label, inet_ntop(AF_INET, &address->sin_addr, text, sizeof text),
            (unsigned)ntohs(address->sin_port));
 }
 
 int main(int argc, char **argv)
 {
     struct sockaddr_in address = { .sin_family = AF_INET };
-    struct sockaddr *generic = (struct sockaddr *)(void *)&address;
+    struct sockaddr *generic_address = (struct sockaddr *)(void *)&address;
     socklen_t length = sizeof address;
     int server, client, accepted;
-    char letter = 0;
+    char received = 0;
     const char *reason;
 
     if (argc != 4) {
         fprintf(stderr, "usage: hook MAP-DIRECTORY LEASE PORT\n");
         return 2;
     }
-    reason = start(argv[1], argv[2]);
+    reason = create_rewriter(argv[1], argv[2]);
     if (reason != NULL) {
         fprintf(stderr, "not rewritten: %s\n", reason);
     }
@@ -364,14 +364,14 @@ int main(int argc, char **argv)
     address.sin_port = htons((uint16_t)atoi(argv[3]));
     server = socket(AF_INET, SOCK_STREAM, 0);
     exit_on_error(server, "socket");
-    exit_on_error(hooked_bind(server, generic, sizeof address), "bind");
+    exit_on_error(hooked_bind(server, generic_address, sizeof address), "bind");
     exit_on_error(hooked_listen(server, 1), "listen");
 
     length = sizeof address;
-    exit_on_error(getsockname(server, generic, &length), "getsockname");
+    exit_on_error(getsockname(server, generic_address, &length), "getsockname");
     print_address("the kernel listens on", &address);
     length = sizeof address;
-    exit_on_error(hooked_getsockname(server, generic, &length), "getsockname");
+    exit_on_error(hooked_getsockname(server, generic_address, &length), "getsockname");
     print_address("the program sees", &address);
 
     /* Report that this session listens, and wait until the other session listens too. */
@@ -382,18 +382,18 @@ int main(int argc, char **argv)
 
     client = socket(AF_INET, SOCK_STREAM, 0);
     exit_on_error(client, "socket");
-    exit_on_error(hooked_connect(client, generic, sizeof address), "connect");
+    exit_on_error(hooked_connect(client, generic_address, sizeof address), "connect");
     length = sizeof address;
-    accepted = hooked_accept(server, generic, &length);
+    accepted = hooked_accept(server, generic_address, &length);
     exit_on_error(accepted, "accept");
     printf("accepted from %s\n", inet_ntoa(address.sin_addr));
     exit_on_error((int)write(client, "x", 1), "write");
-    exit_on_error((int)read(accepted, &letter, 1), "read");
-    printf("received %c\n", letter);
+    exit_on_error((int)read(accepted, &received, 1), "read");
+    printf("received %c\n", received);
 
     close(accepted);
     close(client);
     close(server);
     vipool_rewriter_free(rewriter);
-    return letter == 'x' ? 0 : 1;
+    return received == 'x' ? 0 : 1;
 }

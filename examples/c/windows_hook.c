@@ -25,14 +25,14 @@
 static vipool_rewriter *rewriter;
 
 /* Finds the lease and the rule of this process. */
-static BOOL CALLBACK start(INIT_ONCE *once, void *parameter, void **context);
+static BOOL CALLBACK create_rewriter(INIT_ONCE *once, void *parameter, void **context);
 
 /* Returns the rewriter. The first hooked call creates it. DllMain cannot do so, because it holds
  * the loader lock and may call only few functions of the system. */
 static vipool_rewriter *get_rewriter(void)
 {
     static INIT_ONCE once = INIT_ONCE_STATIC_INIT;
-    (void)InitOnceExecuteOnce(&once, start, NULL, NULL);
+    (void)InitOnceExecuteOnce(&once, create_rewriter, NULL, NULL);
     return rewriter;
 }
 
@@ -42,18 +42,18 @@ static vipool_rewriter *get_rewriter(void)
 
 static uint32_t get_local(void *context, void *buffer, uint32_t capacity)
 {
-    SOCKET s = *(SOCKET *)context;
+    SOCKET sock = *(SOCKET *)context;
     int length = (int)capacity;
     WSAPROTOCOL_INFOW info;
     int info_length = sizeof info;
     struct sockaddr *name = buffer;
-    if (getsockname(s, name, &length) == 0) {
+    if (getsockname(sock, name, &length) == 0) {
         return (uint32_t)length;
     }
     /* On an unbound socket, getsockname of Winsock fails. vipool expects 0.0.0.0:0 or [::]:0 for
      * such a socket. */
     if (WSAGetLastError() != WSAEINVAL
-        || getsockopt(s, SOL_SOCKET, SO_PROTOCOL_INFOW, (char *)&info, &info_length) != 0) {
+        || getsockopt(sock, SOL_SOCKET, SO_PROTOCOL_INFOW, (char *)&info, &info_length) != 0) {
         return 0;
     }
     memset(buffer, 0, capacity);
@@ -69,16 +69,16 @@ static uint32_t get_peer(void *context, void *buffer, uint32_t capacity)
     return getpeername(*(SOCKET *)context, buffer, &length) == 0 ? (uint32_t)length : 0;
 }
 
-static DWORD option(SOCKET s, int level, int name)
+static DWORD get_option(SOCKET sock, int level, int name)
 {
     DWORD value = 0;
     int length = sizeof value;
-    return getsockopt(s, level, name, (char *)&value, &length) == 0 ? value : 0;
+    return getsockopt(sock, level, name, (char *)&value, &length) == 0 ? value : 0;
 }
 
 static uint32_t get_protocol(void *context)
 {
-    DWORD type = option(*(SOCKET *)context, SOL_SOCKET, SO_TYPE);
+    DWORD type = get_option(*(SOCKET *)context, SOL_SOCKET, SO_TYPE);
     return type == SOCK_STREAM  ? VIPOOL_PROTOCOL_TCP
            : type == SOCK_DGRAM ? VIPOOL_PROTOCOL_UDP
                                 : VIPOOL_PROTOCOL_OTHER;
@@ -86,22 +86,22 @@ static uint32_t get_protocol(void *context)
 
 static uint32_t get_flags(void *context)
 {
-    SOCKET s = *(SOCKET *)context;
-    uint32_t flags = option(s, IPPROTO_IPV6, IPV6_V6ONLY) ? VIPOOL_SOCKET_V6ONLY : 0;
-    if (option(s, SOL_SOCKET, SO_REUSEADDR) || option(s, SOL_SOCKET, SO_BROADCAST)) {
+    SOCKET sock = *(SOCKET *)context;
+    uint32_t flags = get_option(sock, IPPROTO_IPV6, IPV6_V6ONLY) ? VIPOOL_SOCKET_V6ONLY : 0;
+    if (get_option(sock, SOL_SOCKET, SO_REUSEADDR) || get_option(sock, SOL_SOCKET, SO_BROADCAST)) {
         flags |= VIPOOL_SOCKET_SHARES_PORT;
     }
     return flags;
 }
 
-static vipool_socket facts_of(SOCKET *s)
+static vipool_socket describe_socket(SOCKET *sock)
 {
     vipool_socket facts = {
         .size = sizeof facts,
         .get_local = get_local,
         .get_protocol = get_protocol,
         .get_flags = get_flags,
-        .context = s,
+        .context = sock,
     };
     return facts;
 }
@@ -118,39 +118,39 @@ static vipool_outcome passed_outcome(void)
 }
 
 /* Sets IPV6_V6ONLY if the outcome requires that it is cleared. */
-static void set_v6only(SOCKET s, const vipool_outcome *outcome, DWORD value)
+static void set_v6only(SOCKET sock, const vipool_outcome *outcome, DWORD value)
 {
-    int before = WSAGetLastError();
+    int saved_error = WSAGetLastError();
     if (outcome->flags & VIPOOL_DO_CLEAR_V6ONLY) {
-        (void)setsockopt(s, IPPROTO_IPV6, IPV6_V6ONLY, (const char *)&value, sizeof value);
+        (void)setsockopt(sock, IPPROTO_IPV6, IPV6_V6ONLY, (const char *)&value, sizeof value);
     }
-    WSASetLastError(before);
+    WSASetLastError(saved_error);
 }
 
-static int bind_to(SOCKET s, const vipool_sockaddr *address)
+static int bind_to(SOCKET sock, const vipool_sockaddr *address)
 {
-    return bind(s, (const void *)address->bytes, (int)address->length);
+    return bind(sock, (const void *)address->bytes, (int)address->length);
 }
 
 /* Returns whether a bind failed because the address of the session is on no interface, and the settings
  * do not allow the call to pass. */
 static BOOL is_address_missing(const vipool_sockaddr *address)
 {
-    uint32_t retry = 0;
+    uint32_t is_allowed = 0;
     vipool_ip ip;
     if (WSAGetLastError() != WSAEADDRNOTAVAIL) {
         return FALSE;
     }
     if (vipool_ip_from_sockaddr(address->bytes, address->length, &ip, NULL) == VIPOOL_OK) {
-        (void)vipool_rewrite_is_retry_allowed(rewriter, &ip, &retry);
+        (void)vipool_rewrite_is_retry_allowed(rewriter, &ip, &is_allowed);
     }
-    return !retry;
+    return !is_allowed;
 }
 
-static int WSAAPI hooked_bind(SOCKET s, const struct sockaddr *name, int length)
+static int WSAAPI hooked_bind(SOCKET sock, const struct sockaddr *name, int length)
 {
-    int before = WSAGetLastError();
-    vipool_socket facts = facts_of(&s);
+    int saved_error = WSAGetLastError();
+    vipool_socket facts = describe_socket(&sock);
     vipool_outcome outcome = passed_outcome();
 
     (void)vipool_rewrite_bind(get_rewriter(), &facts, name, (uint32_t)length, &outcome);
@@ -158,25 +158,25 @@ static int WSAAPI hooked_bind(SOCKET s, const struct sockaddr *name, int length)
         WSASetLastError(outcome.error);
         return SOCKET_ERROR;
     }
-    WSASetLastError(before);
+    WSASetLastError(saved_error);
     if (outcome.kind == VIPOOL_REWRITTEN) {
-        set_v6only(s, &outcome, 0);
-        if (bind_to(s, &outcome.address) == 0) {
+        set_v6only(sock, &outcome, 0);
+        if (bind_to(sock, &outcome.address) == 0) {
             return 0;
         }
-        set_v6only(s, &outcome, 1);
+        set_v6only(sock, &outcome, 1);
         if (WSAGetLastError() != WSAEADDRNOTAVAIL || is_address_missing(&outcome.address)) {
             return SOCKET_ERROR;
         }
-        WSASetLastError(before);
+        WSASetLastError(saved_error);
     }
-    return bind(s, name, length);
+    return bind(sock, name, length);
 }
 
-static int WSAAPI hooked_connect(SOCKET s, const struct sockaddr *name, int length)
+static int WSAAPI hooked_connect(SOCKET sock, const struct sockaddr *name, int length)
 {
-    int before = WSAGetLastError();
-    vipool_socket facts = facts_of(&s);
+    int saved_error = WSAGetLastError();
+    vipool_socket facts = describe_socket(&sock);
     vipool_outcome outcome = passed_outcome();
     int result = 0;
 
@@ -185,45 +185,45 @@ static int WSAAPI hooked_connect(SOCKET s, const struct sockaddr *name, int leng
         WSASetLastError(outcome.error);
         return SOCKET_ERROR;
     }
-    WSASetLastError(before);
+    WSASetLastError(saved_error);
     if (outcome.kind != VIPOOL_REWRITTEN) {
-        return connect(s, name, length);
+        return connect(sock, name, length);
     }
-    set_v6only(s, &outcome, 0);
-    if ((outcome.flags & VIPOOL_DO_BIND_FIRST) && bind_to(s, &outcome.bind) != 0
+    set_v6only(sock, &outcome, 0);
+    if ((outcome.flags & VIPOOL_DO_BIND_FIRST) && bind_to(sock, &outcome.bind) != 0
         && is_address_missing(&outcome.bind)) {
         result = SOCKET_ERROR;
     } else {
-        WSASetLastError(before);
-        result = connect(s, (const void *)outcome.address.bytes, (int)outcome.address.length);
+        WSASetLastError(saved_error);
+        result = connect(sock, (const void *)outcome.address.bytes, (int)outcome.address.length);
     }
     if (result != 0 && WSAGetLastError() != WSAEWOULDBLOCK) {
-        set_v6only(s, &outcome, 1);
+        set_v6only(sock, &outcome, 1);
     }
     return result;
 }
 
-static int WSAAPI hooked_getsockname(SOCKET s, struct sockaddr *name, int *length)
+static int WSAAPI hooked_getsockname(SOCKET sock, struct sockaddr *name, int *length)
 {
     vipool_outcome outcome = passed_outcome();
-    int before;
-    if (getsockname(s, name, length) != 0) {
+    int saved_error;
+    if (getsockname(sock, name, length) != 0) {
         return SOCKET_ERROR;
     }
-    before = WSAGetLastError();
-    (void)vipool_rewrite_visible_address(get_rewriter(), name, (uint32_t)*length, get_peer, &s, &outcome);
+    saved_error = WSAGetLastError();
+    (void)vipool_rewrite_visible_address(get_rewriter(), name, (uint32_t)*length, get_peer, &sock, &outcome);
     if (outcome.kind == VIPOOL_REWRITTEN) {
         /* The family is the same, so the address fits. */
         memcpy(name, outcome.address.bytes, outcome.address.length);
     }
-    WSASetLastError(before);
+    WSASetLastError(saved_error);
     return 0;
 }
 
 /* ---- Start of the process -------------------------------------------------------------------- */
 
 /* Replaces a function in the import table of the program. */
-static void replace(const void *original, const void *replacement)
+static void replace_import(const void *original, const void *replacement)
 {
     BYTE *base = (BYTE *)GetModuleHandleW(NULL);
     const IMAGE_NT_HEADERS *headers =
@@ -235,25 +235,25 @@ static void replace(const void *original, const void *replacement)
         return;
     }
     for (; import->Name != 0; import++) {
-        const void **slot = (const void **)(base + import->FirstThunk);
-        for (; *slot != NULL; slot++) {
-            DWORD before;
-            if (*slot == original
-                && VirtualProtect(slot, sizeof *slot, PAGE_READWRITE, &before)) {
-                *slot = replacement;
-                VirtualProtect(slot, sizeof *slot, before, &before);
+        const void **entry = (const void **)(base + import->FirstThunk);
+        for (; *entry != NULL; entry++) {
+            DWORD old_protection;
+            if (*entry == original
+                && VirtualProtect(entry, sizeof *entry, PAGE_READWRITE, &old_protection)) {
+                *entry = replacement;
+                VirtualProtect(entry, sizeof *entry, old_protection, &old_protection);
             }
         }
     }
 }
 
 /* If the map, the lease or the rule is missing, the rewriter stays NULL and every call passes. */
-static BOOL CALLBACK start(INIT_ONCE *once, void *parameter, void **context)
+static BOOL CALLBACK create_rewriter(INIT_ONCE *once, void *parameter, void **context)
 {
     /* The buffers are static, because they are large. This is safe, because InitOnceExecuteOnce
      * runs this function once. */
-    static wchar_t map[1024];
-    static char directory[3 * 1024];
+    static wchar_t map_directory[1024];
+    static char directory_utf8[3 * 1024];
     static wchar_t path[1024];
     char disabled[2];
     char lease[128];
@@ -270,15 +270,15 @@ static BOOL CALLBACK start(INIT_ONCE *once, void *parameter, void **context)
         .find_listener = vipool_listener_find,
     };
     /* If a value does not fit, GetEnvironmentVariableW returns at least the capacity. */
-    DWORD map_length = GetEnvironmentVariableW(L"VIPOOL_MAP", map, 1024);
+    DWORD map_directory_length = GetEnvironmentVariableW(L"VIPOOL_MAP", map_directory, 1024);
     DWORD lease_length = GetEnvironmentVariableA("VIPOOL_LEASE", lease, sizeof lease);
     DWORD path_length = GetModuleFileNameW(NULL, path, 1024);
-    size_t directory_length = 0;
+    size_t directory_utf8_length = 0;
 
     (void)once;
     (void)parameter;
     (void)context;
-    if (map_length == 0 || map_length >= 1024 || lease_length == 0 || lease_length >= sizeof lease
+    if (map_directory_length == 0 || map_directory_length >= 1024 || lease_length == 0 || lease_length >= sizeof lease
         || path_length == 0 || path_length >= 1024) {
         return TRUE;
     }
@@ -287,9 +287,9 @@ static BOOL CALLBACK start(INIT_ONCE *once, void *parameter, void **context)
         return TRUE;
     }
     if (vipool_handle_parse(lease, lease_length, &options.handle) != VIPOOL_OK
-        || vipool_utf16_to_utf8((const uint16_t *)map, map_length, directory, sizeof directory,
-                                &directory_length) != VIPOOL_OK
-        || vipool_reader_open(directory, directory_length, &reader) != VIPOOL_OK) {
+        || vipool_utf16_to_utf8((const uint16_t *)map_directory, map_directory_length, directory_utf8, sizeof directory_utf8,
+                                &directory_utf8_length) != VIPOOL_OK
+        || vipool_reader_open(directory_utf8, directory_utf8_length, &reader) != VIPOOL_OK) {
         return TRUE;
     }
     executable.path_length = path_length;
@@ -308,9 +308,9 @@ BOOL WINAPI DllMain(HINSTANCE module, DWORD reason, LPVOID reserved)
     (void)reserved;
     if (reason == DLL_PROCESS_ATTACH) {
         HMODULE winsock = GetModuleHandleW(L"ws2_32.dll");
-        replace((const void *)GetProcAddress(winsock, "bind"), (const void *)hooked_bind);
-        replace((const void *)GetProcAddress(winsock, "connect"), (const void *)hooked_connect);
-        replace((const void *)GetProcAddress(winsock, "getsockname"),
+        replace_import((const void *)GetProcAddress(winsock, "bind"), (const void *)hooked_bind);
+        replace_import((const void *)GetProcAddress(winsock, "connect"), (const void *)hooked_connect);
+        replace_import((const void *)GetProcAddress(winsock, "getsockname"),
                 (const void *)hooked_getsockname);
     }
     return TRUE;

@@ -103,7 +103,7 @@ try {
     }
     vipool::farm farm = vipool::farm::load(argv[1]);
     const vipool::plan plan = farm.make_plan(argv[2]);
-    if (farm.count(VIPOOL_LEVEL_ERROR) > 0) {
+    if (farm.count_findings(VIPOOL_LEVEL_ERROR) > 0) {
         std::cerr << farm.report();
         return 1;
     }

@@ -59,7 +59,7 @@ impl Template {
             pool("loopback", PoolKind::Loopback, "127.3.4.0/28"),
         ]);
         let map = Map::create(directory.path(), &plan).expect("a valid plan");
-        let opened = (1..8).map(|number| {
+        let handles = (1..8).map(|number| {
             let user = format!("user{}", number % 3);
             let client = Some("192.0.2.7".parse().expect("an address"));
             let leader = Some(Leader { pid: 1, start_time: 7, pid_namespace: 0 });
@@ -69,20 +69,20 @@ impl Template {
                 .expect("a free address")
                 .handle
         });
-        let handle = opened.last().expect("seven sessions");
+        let handle = handles.last().expect("seven sessions");
         map.close_session(session_id(3), Tick::from_secs(2)).expect("an open session");
         map.drain(&"10.0.0.9".parse().expect("a range"), Tick::from_secs(2)).expect("a valid map");
         map.reserve("10.0.0.12".parse().expect("an address"), "user9", Tick::from_secs(2))
             .expect("an address of the pool");
         drop(map);
-        let read = |name| fs::read(directory.path().join(name)).expect("the file exists");
-        let (map, sessions) = (read(MAP_FILE), read(SESSIONS_FILE));
+        let read_file = |name| fs::read(directory.path().join(name)).expect("the file exists");
+        let (map, sessions) = (read_file(MAP_FILE), read_file(SESSIONS_FILE));
         Self { directory, map, sessions, handle }
     }
 
     /// Overwrites a file in place. The file keeps its owner, and existing mappings see the change.
-    fn overwrite(&self, name: &str, bytes: &[u8]) {
-        let path = self.directory.path().join(name);
+    fn overwrite(&self, file_name: &str, bytes: &[u8]) {
+        let path = self.directory.path().join(file_name);
         let mut file = fs::OpenOptions::new().write(true).open(path).expect("the file exists");
         file.write_all(bytes).expect("the file is writable");
         file.set_len(bytes.len() as u64).expect("the file can be truncated");
@@ -95,9 +95,9 @@ fn session_id(number: u64) -> SessionId {
 }
 
 /// Reports no sockets and only dead leaders, so that `reap` frees as much as possible.
-struct NoneAlive;
+struct ExitedLeaderProbe;
 
-impl Probe for NoneAlive {
+impl Probe for ExitedLeaderProbe {
     fn has_sockets(&mut self, _address: IpAddr) -> bool {
         false
     }
@@ -108,25 +108,25 @@ impl Probe for NoneAlive {
 
 /// Corrupts one of the two files. Runs all operations on a map that was opened before the
 /// corruption, and on a map that is opened after it.
-pub fn use_corrupted(name: &str, input: &[u8]) {
+pub fn exercise_corrupted_file(file_name: &str, input: &[u8]) {
     thread_local!(static TEMPLATE: Template = Template::new());
     TEMPLATE.with(|template| {
-        let valid = if name == MAP_FILE { &template.map } else { &template.sessions };
+        let valid = if file_name == MAP_FILE { &template.map } else { &template.sessions };
         template.overwrite(MAP_FILE, &template.map);
         template.overwrite(SESSIONS_FILE, &template.sessions);
-        let attached = Reader::attach(template.directory.path()).expect("a valid map");
+        let reader = Reader::attach(template.directory.path()).expect("a valid map");
         let writer = Map::open(template.directory.path()).expect("a valid map");
         let bytes = corrupt(input, valid);
         // A mapped file must not shrink, because its readers would receive SIGBUS.
-        let mut same_length = bytes.clone();
-        same_length.resize(valid.len(), 0);
-        template.overwrite(name, &same_length);
-        run_all_reads(&attached, &template.handle);
+        let mut resized = bytes.clone();
+        resized.resize(valid.len(), 0);
+        template.overwrite(file_name, &resized);
+        run_all_reads(&reader, &template.handle);
         run_all_writes(&writer);
-        drop((attached, writer));
+        drop((reader, writer));
         template.overwrite(MAP_FILE, &template.map);
         template.overwrite(SESSIONS_FILE, &template.sessions);
-        template.overwrite(name, &bytes);
+        template.overwrite(file_name, &bytes);
         if let Ok(reader) = Reader::attach(template.directory.path()) {
             run_all_reads(&reader, &template.handle);
         }
@@ -155,7 +155,7 @@ fn run_all_writes(map: &Map) {
     let _ = map.close_session(session_id(2), Tick::from_secs(9));
     let _ = map.undrain(&"10.0.0.0/27".parse().expect("a range"), Tick::from_secs(9));
     let _ = map.unreserve("10.0.0.12".parse().expect("an address"), Tick::from_secs(9));
-    let _ = map.reap(Tick::from_secs(9), 16, &mut NoneAlive);
+    let _ = map.reap(Tick::from_secs(9), 16, &mut ExitedLeaderProbe);
     // Recover last, so that the operations above find the corruption.
     let _ = map.recover();
     // Whatever the bytes are, no two sessions lease the same address.

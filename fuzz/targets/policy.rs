@@ -41,13 +41,14 @@ fuzz_target!(|input: &[u8]| {
         ("/usr/sbin/nginx", None, PathStyle::Posix),
         (r"c:\apps\APP.EXE", None, PathStyle::Windows),
     ] {
-        let program =
-            Executable::new(path.as_bytes(), style).with_invoked_as(&b"nginx"[..]).with_script(script);
-        let matched = view.find(&program);
-        assert!(view.explain(program).count() >= usize::from(matched.is_some()));
+        let program = Executable::new(path.as_bytes(), style)
+            .with_invoked_as(&b"nginx"[..])
+            .with_script(script);
+        let best_match = view.find(&program);
+        assert!(view.explain(program).count() >= usize::from(best_match.is_some()));
         let _ = view.choose_pool("eve", || vec!["students".to_owned()], Some(&program));
-        if let Some(matched) = matched {
-            let rule = matched.program;
+        if let Some(best_match) = best_match {
+            let rule = best_match.program;
             let _ = (rule.features(), rule.flags());
             let _ = (rule.is_own_port(85), rule.is_shared_port(443));
             let _ = view.find_inherited(rule.id());

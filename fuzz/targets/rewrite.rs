@@ -21,27 +21,27 @@ const V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 5);
 /// A view of the system whose answers come from the fuzzer.
 struct FuzzedSystem {
     bits: u8,
-    listener: u8,
+    listener_choice: u8,
 }
 
 impl FuzzedSystem {
-    fn bit(&self, bit: u8) -> bool {
-        self.bits >> bit & 1 == 1
+    fn has_bit(&self, index: u8) -> bool {
+        self.bits >> index & 1 == 1
     }
 }
 
 impl SystemView for FuzzedSystem {
     fn is_own_port(&self, port: u16) -> bool {
-        self.bit(0) && port % 2 == 0
+        self.has_bit(0) && port % 2 == 0
     }
     fn is_shared_port(&self, port: u16) -> bool {
-        self.bit(1) && port % 3 == 0
+        self.has_bit(1) && port % 3 == 0
     }
     fn is_wildcard_udp_port(&self, port: u16) -> bool {
-        self.bit(2) && port == 5353
+        self.has_bit(2) && port == 5353
     }
     fn is_host_address(&self, address: IpAddr) -> bool {
-        self.bit(3) && address == IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1))
+        self.has_bit(3) && address == IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1))
     }
     fn pool_kind(&self, address: IpAddr) -> Option<PoolKind> {
         match sockaddr::as_ipv4(address)?.octets() {
@@ -52,13 +52,13 @@ impl SystemView for FuzzedSystem {
     }
     fn find_listener(
         &self,
-        wanted: &[SocketAddr],
+        candidates: &[SocketAddr],
         _protocol: Protocol,
         _source: Option<SocketAddr>,
     ) -> ListenerMatch {
-        match usize::from(self.listener % 5) {
+        match usize::from(self.listener_choice % 5) {
             4 => ListenerMatch::Unknown,
-            index if index < wanted.len() => ListenerMatch::Index(index),
+            index if index < candidates.len() => ListenerMatch::Index(index),
             _ => ListenerMatch::NotFound,
         }
     }
@@ -78,35 +78,37 @@ fn is_own_loopback(address: IpAddr) -> bool {
 }
 
 fuzz_target!(|input: &[u8]| {
-    let [rules, system, listener, socket, bytes @ ..] = input else { return };
-    let bit = |byte: u8, bit: u8| byte >> bit & 1 == 1;
-    let parsed = sockaddr::parse(bytes);
+    let [rule_bits, system_bits, listener_choice, socket_bits, address_bytes @ ..] = input else {
+        return;
+    };
+    let has_bit = |byte: u8, index: u8| byte >> index & 1 == 1;
+    let parsed = sockaddr::parse(address_bytes);
     if let Parsed::Inet(address) = parsed {
         // Parsing returns the address that was written, and a write never exceeds the buffer.
         let mut out = [0xaa; MAX_LENGTH];
         let length = sockaddr::write(&address, &mut out);
         assert_eq!(sockaddr::parse(&out[..length]), parsed);
-        let capacity = usize::from(*listener) % MAX_LENGTH;
+        let capacity = usize::from(*listener_choice) % MAX_LENGTH;
         let mut buffer = vec![0xaa; capacity + 1];
         sockaddr::write(&address, &mut buffer[..capacity]);
         assert_eq!(buffer[capacity], 0xaa);
     }
     let Parsed::Inet(address) = parsed else { return };
-    let system = FuzzedSystem { bits: *system, listener: *listener };
+    let system = FuzzedSystem { bits: *system_bits, listener_choice: *listener_choice };
     let rewriter = Rewriter {
         addresses: Addresses {
-            v4: bit(system.bits, 4).then_some(V),
-            v6: bit(system.bits, 5).then_some(V6),
-            loopback: bit(system.bits, 6).then_some(L),
-            loopback6: bit(system.bits, 7).then_some(L6),
+            v4: has_bit(system.bits, 4).then_some(V),
+            v6: has_bit(system.bits, 5).then_some(V6),
+            loopback: has_bit(system.bits, 6).then_some(L),
+            loopback6: has_bit(system.bits, 7).then_some(L6),
         },
         rules: RewriteRules {
-            features: Features::from_bits(u32::from(*rules & 0b111)),
-            program: ProgramFlags::from_bits(u32::from(*rules >> 3) & 0b111),
-            policy: RewriteFlags::from_bits(u32::from(*rules >> 6)),
-            defer_wildcard: bit(*socket, 7),
+            features: Features::from_bits(u32::from(*rule_bits & 0b111)),
+            program: ProgramFlags::from_bits(u32::from(*rule_bits >> 3) & 0b111),
+            policy: RewriteFlags::from_bits(u32::from(*rule_bits >> 6)),
+            defer_wildcard: has_bit(*socket_bits, 7),
         },
-        lease_held: !bit(*socket, 6),
+        lease_held: !has_bit(*socket_bits, 6),
         system: &system,
     };
     let unbound = if address.is_ipv4() {
@@ -115,10 +117,10 @@ fuzz_target!(|input: &[u8]| {
         SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0)
     };
     let properties = SocketProperties {
-        protocol: [Protocol::Tcp, Protocol::Udp, Protocol::Other][usize::from(socket % 3)],
-        local_address: bit(*socket, 5).then_some(unbound),
-        is_v6only: bit(*socket, 4),
-        can_share_port: bit(*socket, 3),
+        protocol: [Protocol::Tcp, Protocol::Udp, Protocol::Other][usize::from(socket_bits % 3)],
+        local_address: has_bit(*socket_bits, 5).then_some(unbound),
+        is_v6only: has_bit(*socket_bits, 4),
+        can_share_port: has_bit(*socket_bits, 3),
     };
     if let Outcome::Rewritten(bind) = rewriter.bind(&properties, address) {
         assert_eq!(bind.address.is_ipv4(), address.is_ipv4());

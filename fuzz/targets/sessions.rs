@@ -4,4 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|input: &[u8]| vipool_fuzz::use_corrupted(vipool::map::SESSIONS_FILE, input));
+fuzz_target!(|input: &[u8]| vipool_fuzz::exercise_corrupted_file(
+    vipool::map::SESSIONS_FILE,
+    input
+));

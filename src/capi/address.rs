@@ -4,9 +4,9 @@ use std::ffi::{c_char, c_void};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::error::{CallError, catch_panic};
-use super::handle::not_null;
+use super::handle::check_not_null;
 use super::status::vipool_status::{self, *};
-use super::text::{array, bytes, copy_text, utf8};
+use super::text::{copy_text, read_bytes, read_slice, read_utf8};
 use crate::range::Range;
 use crate::rewrite::sockaddr::{self, Parsed};
 
@@ -54,7 +54,7 @@ impl From<IpAddr> for vipool_ip {
 impl vipool_ip {
     /// Returns the address, `None` for no address, or an error for an unknown family.
     #[inline]
-    pub(crate) fn get(&self) -> Result<Option<IpAddr>, vipool_status> {
+    pub(crate) fn to_ip(&self) -> Result<Option<IpAddr>, vipool_status> {
         match self.family {
             0 => Ok(None),
             4 => Ok(Some(self.v4().into())),
@@ -78,8 +78,8 @@ impl vipool_ip {
 
     /// Returns the address, or an error if there is none.
     #[inline]
-    pub(crate) fn required(&self) -> Result<IpAddr, vipool_status> {
-        self.get()?.ok_or(VIPOOL_ERR_ADDRESS)
+    pub(crate) fn to_required_ip(&self) -> Result<IpAddr, vipool_status> {
+        self.to_ip()?.ok_or(VIPOOL_ERR_ADDRESS)
     }
 }
 
@@ -90,22 +90,23 @@ impl From<&Range> for vipool_range {
 }
 
 impl vipool_range {
-    pub(crate) fn get(&self) -> Result<Range, vipool_status> {
-        Range::new(self.first.required()?, self.last.required()?).ok_or(VIPOOL_ERR_RANGE_ORDER)
+    pub(crate) fn to_range(&self) -> Result<Range, vipool_status> {
+        Range::new(self.first.to_required_ip()?, self.last.to_required_ip()?)
+            .ok_or(VIPOOL_ERR_RANGE_ORDER)
     }
 }
 
 /// Reads an array of ranges.
 ///
 /// # Safety
-/// As for [`array()`].
+/// As for [`read_slice`].
 pub(crate) unsafe fn read_ranges(
     ranges: *const vipool_range,
     count: usize,
 ) -> Result<Vec<Range>, CallError> {
     // SAFETY: the caller guarantees `count` readable ranges.
-    let ranges = unsafe { array(ranges, count) }?;
-    Ok(ranges.iter().map(vipool_range::get).collect::<Result<_, _>>()?)
+    let ranges = unsafe { read_slice(ranges, count) }?;
+    Ok(ranges.iter().map(vipool_range::to_range).collect::<Result<_, _>>()?)
 }
 
 /// Capacity of vipool_sockaddr.bytes: sizeof(struct sockaddr_in6).
@@ -126,7 +127,7 @@ pub struct vipool_sockaddr {
 impl vipool_sockaddr {
     pub(crate) const NONE: Self = Self { length: 0, bytes: [0; VIPOOL_SOCKADDR_MAX] };
 
-    pub(crate) fn get(&self) -> Option<SocketAddr> {
+    pub(crate) fn to_socket_addr(&self) -> Option<SocketAddr> {
         match sockaddr::parse(self.bytes.get(..self.length as usize)?) {
             Parsed::Inet(address) => Some(address),
             Parsed::Unspecified(_) | Parsed::Other => None,
@@ -161,7 +162,7 @@ pub(crate) unsafe fn sockaddr_bytes<'a>(
     // No kernel accepts a longer sockaddr, so bytes beyond the limit are not read.
     let length = (length as usize).min(sockaddr::MAX_LENGTH + 1);
     // SAFETY: the caller guarantees `length` readable bytes.
-    unsafe { bytes(address.cast(), length) }
+    unsafe { read_bytes(address.cast(), length) }
 }
 
 /// Parses an address, such as "10.0.5.7" or "2001:db8::7".
@@ -180,9 +181,9 @@ pub unsafe extern "C" fn vipool_ip_parse(
     out: *mut vipool_ip,
 ) -> vipool_status {
     catch_panic(|| {
-        not_null(out)?;
+        check_not_null(out)?;
         // SAFETY: the caller guarantees the text.
-        let text = unsafe { utf8(text, length) }?;
+        let text = unsafe { read_utf8(text, length) }?;
         let address: IpAddr = text.parse().map_err(|_| {
             VIPOOL_ERR_ADDRESS.with_message(format_args!("{text:?} is not an IP address"))
         })?;
@@ -212,7 +213,7 @@ pub unsafe extern "C" fn vipool_ip_format(
     catch_panic(|| {
         // SAFETY: the caller guarantees the address.
         let ip = unsafe { ip.as_ref() }.ok_or(VIPOOL_ERR_NULL)?;
-        let text = ip.get()?.map_or(String::new(), |address| address.to_string());
+        let text = ip.to_ip()?.map_or(String::new(), |address| address.to_string());
         // SAFETY: the caller guarantees buffer and length.
         unsafe { copy_text(&text, buffer, capacity, out_length) }
     })
@@ -236,7 +237,7 @@ pub unsafe extern "C" fn vipool_ip_from_sockaddr(
     out_port: *mut u16,
 ) -> vipool_status {
     catch_panic(|| {
-        not_null(out)?;
+        check_not_null(out)?;
         // SAFETY: the caller guarantees the bytes.
         let bytes = unsafe { sockaddr_bytes(address, length) }?;
         let Parsed::Inet(parsed) = sockaddr::parse(bytes) else {
@@ -270,9 +271,9 @@ pub unsafe extern "C" fn vipool_ip_to_sockaddr(
     out: *mut vipool_sockaddr,
 ) -> vipool_status {
     catch_panic(|| {
-        not_null(out)?;
+        check_not_null(out)?;
         // SAFETY: the caller guarantees the address.
-        let ip = unsafe { ip.as_ref() }.ok_or(VIPOOL_ERR_NULL)?.required()?;
+        let ip = unsafe { ip.as_ref() }.ok_or(VIPOOL_ERR_NULL)?.to_required_ip()?;
         // SAFETY: not NULL.
         unsafe { out.write((&SocketAddr::new(ip, port)).into()) };
         Ok(())
@@ -296,9 +297,9 @@ pub unsafe extern "C" fn vipool_range_parse(
     out: *mut vipool_range,
 ) -> vipool_status {
     catch_panic(|| {
-        not_null(out)?;
+        check_not_null(out)?;
         // SAFETY: the caller guarantees the text.
-        let range: Range = unsafe { utf8(text, length) }?.parse()?;
+        let range: Range = unsafe { read_utf8(text, length) }?.parse()?;
         // SAFETY: not NULL.
         unsafe { out.write((&range).into()) };
         Ok(())
@@ -325,7 +326,7 @@ pub unsafe extern "C" fn vipool_range_format(
     catch_panic(|| {
         // SAFETY: the caller guarantees range, buffer and length.
         unsafe {
-            let range = range.as_ref().ok_or(VIPOOL_ERR_NULL)?.get()?;
+            let range = range.as_ref().ok_or(VIPOOL_ERR_NULL)?.to_range()?;
             copy_text(&range.to_string(), buffer, capacity, out_length)
         }
     })
@@ -348,11 +349,11 @@ pub unsafe extern "C" fn vipool_range_intersect(
     out: *mut vipool_range,
 ) -> vipool_status {
     catch_panic(|| {
-        not_null(out)?;
+        check_not_null(out)?;
         // SAFETY: the caller guarantees both ranges; `out` is not NULL.
         unsafe {
-            let range = range.as_ref().ok_or(VIPOOL_ERR_NULL)?.get()?;
-            let other = other.as_ref().ok_or(VIPOOL_ERR_NULL)?.get()?;
+            let range = range.as_ref().ok_or(VIPOOL_ERR_NULL)?.to_range()?;
+            let other = other.as_ref().ok_or(VIPOOL_ERR_NULL)?.to_range()?;
             let common = range.intersection(&other).ok_or(VIPOOL_ERR_NOT_FOUND)?;
             out.write((&common).into());
         }

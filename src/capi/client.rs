@@ -5,10 +5,10 @@ use std::path::Path;
 
 use super::address::vipool_ip;
 use super::error::{CallError, catch_panic};
-use super::handle::not_null;
+use super::handle::check_not_null;
 use super::session::vipool_handle;
 use super::status::vipool_status::{self, *};
-use super::text::{optional_utf8, utf8};
+use super::text::{read_optional_utf8, read_utf8};
 use crate::client_file;
 use crate::os::users::{self, UserId};
 use crate::session::Handle;
@@ -42,8 +42,8 @@ pub unsafe extern "C" fn vipool_client_set(
         // SAFETY: the caller guarantees texts, handle and address.
         let (directory, handle, client, user) = unsafe {
             let (directory, handle) = read_lease(directory, directory_length, handle)?;
-            let client = client.as_ref().ok_or(VIPOOL_ERR_NULL)?.required()?;
-            (directory, handle, client, optional_utf8(user, user_length)?)
+            let client = client.as_ref().ok_or(VIPOOL_ERR_NULL)?.to_required_ip()?;
+            (directory, handle, client, read_optional_utf8(user, user_length)?)
         };
         let owner = match user {
             None => None,
@@ -78,7 +78,7 @@ pub unsafe extern "C" fn vipool_client_get(
     out: *mut vipool_ip,
 ) -> vipool_status {
     catch_panic(|| {
-        not_null(out)?;
+        check_not_null(out)?;
         // SAFETY: the caller guarantees text and handle; `out` is not NULL.
         unsafe {
             let (directory, handle) = read_lease(directory, directory_length, handle)?;
@@ -116,7 +116,7 @@ pub unsafe extern "C" fn vipool_client_remove(
 /// Reads the directory and the lease that name a file.
 ///
 /// # Safety
-/// As for [`utf8`]; `handle` is NULL or valid for reads.
+/// As for [`read_utf8`]; `handle` is NULL or valid for reads.
 unsafe fn read_lease<'a>(
     directory: *const c_char,
     directory_length: usize,
@@ -124,8 +124,8 @@ unsafe fn read_lease<'a>(
 ) -> Result<(&'a Path, Handle), CallError> {
     // SAFETY: the caller guarantees text and handle.
     unsafe {
-        let handle = handle.as_ref().ok_or(VIPOOL_ERR_NULL)?.get()?;
-        Ok((Path::new(utf8(directory, directory_length)?), handle))
+        let handle = handle.as_ref().ok_or(VIPOOL_ERR_NULL)?.to_handle()?;
+        Ok((Path::new(read_utf8(directory, directory_length)?), handle))
     }
 }
 

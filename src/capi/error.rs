@@ -137,8 +137,8 @@ pub(crate) fn silence_panics() {
     ONCE.call_once(|| {
         let previous_hook = panic::take_hook();
         panic::set_hook(Box::new(move |panic| {
-            let is_own_file = |file: &str| file.strip_prefix(SOURCE_FOLDER).is_some();
-            if !panic.location().is_some_and(|location| is_own_file(location.file())) {
+            let is_file_of_this_crate = |file: &str| file.strip_prefix(SOURCE_FOLDER).is_some();
+            if !panic.location().is_some_and(|location| is_file_of_this_crate(location.file())) {
                 previous_hook(panic);
             }
         }));
@@ -198,13 +198,13 @@ thread_local! {
 }
 
 fn set_last_error(text: &str) {
-    LAST_ERROR.with(|last| {
-        if let Ok(mut last) = last.try_borrow_mut() {
-            last.length = 0;
+    LAST_ERROR.with(|last_error| {
+        if let Ok(mut last_error) = last_error.try_borrow_mut() {
+            last_error.length = 0;
             // A NUL inside the text would end it early for C.
-            for (index, piece) in text.split('\0').enumerate() {
-                let _ = last.write_str(if index > 0 { "\u{fffd}" } else { "" });
-                let _ = last.write_str(piece);
+            for (index, part) in text.split('\0').enumerate() {
+                let _ = last_error.write_str(if index > 0 { "\u{fffd}" } else { "" });
+                let _ = last_error.write_str(part);
             }
         }
     });
@@ -221,7 +221,7 @@ fn set_last_error(text: &str) {
 /// Threads: any.
 #[unsafe(no_mangle)]
 pub extern "C" fn vipool_last_error() -> *const c_char {
-    LAST_ERROR.with(|last| last.as_ptr().cast_const().cast())
+    LAST_ERROR.with(|last_error| last_error.as_ptr().cast_const().cast())
 }
 
 #[cfg(test)]

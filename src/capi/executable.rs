@@ -3,10 +3,10 @@
 use std::ffi::{CStr, c_char, c_void};
 
 use super::error::silent_status;
-use super::handle::not_null;
+use super::handle::check_not_null;
 use super::layout::layout;
 use super::status::vipool_status::{self, *};
-use super::text::{array, bytes, utf16_units};
+use super::text::{read_bytes, read_slice, read_utf16_units};
 use crate::policy::path::utf16_to_wtf8;
 use crate::policy::{Executable, PathStyle, script_argument};
 
@@ -75,7 +75,7 @@ const PATH_CAPACITY: usize = 4096;
 ///
 /// # Safety
 /// `text` is NULL or valid for reads of `length` bytes or units while the result is used.
-unsafe fn path(
+unsafe fn read_path(
     text: *const c_void,
     length: usize,
     encoding: u32,
@@ -83,11 +83,11 @@ unsafe fn path(
 ) -> Result<&[u8], vipool_status> {
     match encoding {
         // SAFETY: the caller guarantees the text.
-        0 => unsafe { bytes(text.cast(), length) },
+        0 => unsafe { read_bytes(text.cast(), length) },
         1 => {
             // SAFETY: the caller guarantees the text.
-            let wide = unsafe { utf16_units(text.cast(), length) }?;
-            utf16_to_wtf8(wide, buffer).ok_or(VIPOOL_ERR_BUFFER)
+            let units = unsafe { read_utf16_units(text.cast(), length) }?;
+            utf16_to_wtf8(units, buffer).ok_or(VIPOOL_ERR_BUFFER)
         }
         _ => Err(VIPOOL_ERR_KIND),
     }
@@ -96,12 +96,12 @@ unsafe fn path(
 /// Runs `body` with the program, its texts as bytes.
 ///
 /// # Safety
-/// The texts in `given` are NULL or valid for reads of their lengths.
+/// The texts in `caller_program` are NULL or valid for reads of their lengths.
 pub(crate) unsafe fn with_executable<R>(
-    given: &vipool_executable,
+    caller_program: &vipool_executable,
     body: impl FnOnce(&Executable<'_>) -> R,
 ) -> Result<R, vipool_status> {
-    let style = match given.style {
+    let style = match caller_program.style {
         0 => PathStyle::Posix,
         1 => PathStyle::Windows,
         _ => return Err(VIPOOL_ERR_KIND),
@@ -111,21 +111,29 @@ pub(crate) unsafe fn with_executable<R>(
     // SAFETY: the caller guarantees the texts.
     let program = unsafe {
         Executable {
-            path: path(given.path, given.path_length, given.encoding, path_buffer)?,
-            invoked_as: match given.invoked_as.is_null() {
+            path: read_path(
+                caller_program.path,
+                caller_program.path_length,
+                caller_program.encoding,
+                path_buffer,
+            )?,
+            invoked_as: match caller_program.invoked_as.is_null() {
                 true => None,
-                false => Some(path(
-                    given.invoked_as,
-                    given.invoked_as_length,
-                    given.encoding,
+                false => Some(read_path(
+                    caller_program.invoked_as,
+                    caller_program.invoked_as_length,
+                    caller_program.encoding,
                     invoked_as_buffer,
                 )?),
             },
-            script: match given.script.is_null() {
+            script: match caller_program.script.is_null() {
                 true => None,
-                false => {
-                    Some(path(given.script, given.script_length, given.encoding, script_buffer)?)
-                }
+                false => Some(read_path(
+                    caller_program.script,
+                    caller_program.script_length,
+                    caller_program.encoding,
+                    script_buffer,
+                )?),
             },
             style,
         }
@@ -151,10 +159,10 @@ pub unsafe extern "C" fn vipool_executable_find_script(
     out: *mut *const c_char,
 ) -> vipool_status {
     silent_status(|| {
-        not_null(out)?;
-        not_null(arguments)?;
+        check_not_null(out)?;
+        check_not_null(arguments)?;
         // SAFETY: the caller guarantees the array.
-        let arguments = unsafe { array(arguments, count) }?;
+        let arguments = unsafe { read_slice(arguments, count) }?;
         if arguments.iter().any(|argument| argument.is_null()) {
             return Err(VIPOOL_ERR_NULL);
         }

@@ -5,12 +5,12 @@ use std::path::Path;
 
 use super::error::{CallError, catch_panic, silent};
 use super::handle::{
-    Exclusive, Opaque, borrow_exclusive, free_handle, not_null, read_exclusive, write_handle,
+    Exclusive, Opaque, borrow_exclusive, check_not_null, free_handle, read_exclusive, write_handle,
 };
 use super::layout::layout;
 use super::page::{Page, write_page};
 use super::status::vipool_status::{self, *};
-use super::text::{copy_text, utf8};
+use super::text::{copy_text, read_utf8};
 use crate::farm::{Farm, Finding, Level, Report};
 
 /// The configuration of a farm of servers, with the findings of its validation. One thread at a time
@@ -90,7 +90,7 @@ layout!(vipool_finding {
 
 impl From<&&Finding> for vipool_finding {
     fn from(finding: &&Finding) -> Self {
-        let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let to_u32 = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         Self {
             size: size_of::<Self>(),
             code: finding.code.as_ptr().cast(),
@@ -107,8 +107,8 @@ impl From<&&Finding> for vipool_finding {
                 Level::Warning => vipool_level::VIPOOL_LEVEL_WARNING as u32,
                 Level::Error => vipool_level::VIPOOL_LEVEL_ERROR as u32,
             },
-            line: finding.position.map_or(0, |position| number(position.line)),
-            column: finding.position.map_or(0, |position| number(position.column)),
+            line: finding.position.map_or(0, |position| to_u32(position.line)),
+            column: finding.position.map_or(0, |position| to_u32(position.column)),
             reserved: 0,
         }
     }
@@ -119,12 +119,12 @@ impl From<&&Finding> for vipool_finding {
 /// # Safety
 /// `out` is NULL or valid for a write.
 unsafe fn make_farm(
-    read: impl FnOnce() -> Result<(Farm, Report), CallError>,
+    load_farm: impl FnOnce() -> Result<(Farm, Report), CallError>,
     out: *mut *mut vipool_farm,
 ) -> vipool_status {
     catch_panic(|| {
-        not_null(out)?;
-        let (farm, report) = read()?;
+        check_not_null(out)?;
+        let (farm, report) = load_farm()?;
         // SAFETY: not NULL.
         unsafe { write_handle(vipool_farm { farm, report }, out) };
         Ok(())
@@ -167,7 +167,7 @@ pub unsafe extern "C" fn vipool_farm_load(
     out: *mut *mut vipool_farm,
 ) -> vipool_status {
     // SAFETY: the caller guarantees text and `out`.
-    unsafe { make_farm(|| Ok(Farm::load(Path::new(utf8(path, path_length)?))), out) }
+    unsafe { make_farm(|| Ok(Farm::load(Path::new(read_utf8(path, path_length)?))), out) }
 }
 
 /// Parses and validates the text of a farm.toml.
@@ -187,7 +187,7 @@ pub unsafe extern "C" fn vipool_farm_parse(
     out: *mut *mut vipool_farm,
 ) -> vipool_status {
     // SAFETY: the caller guarantees text and `out`.
-    unsafe { make_farm(|| Ok(Farm::parse(utf8(text, length)?)), out) }
+    unsafe { make_farm(|| Ok(Farm::parse(read_utf8(text, length)?)), out) }
 }
 
 /// Frees a farm, with the texts of its findings.

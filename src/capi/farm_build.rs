@@ -10,7 +10,7 @@ use super::handle::borrow_exclusive;
 use super::layout::{layout, read};
 use super::process_list::{read_program, vipool_program};
 use super::status::vipool_status::{self, *};
-use super::text::{check_flags, optional_utf8, utf8};
+use super::text::{check_flags, read_optional_utf8, read_utf8};
 use crate::farm::{Farm, PoolOptions, Server, ServerRange};
 use crate::policy::PoolRule;
 use crate::pool::{DEFAULT_POOL, Reservation};
@@ -115,13 +115,13 @@ pub unsafe extern "C" fn vipool_farm_add_server(
     unsafe {
         change_farm(farm, |farm| {
             let server = read(server)?;
-            let known = VIPOOL_SERVER_DISABLED | VIPOOL_SERVER_MAX_SESSIONS;
-            let flags = check_flags(server.flags, known)?;
+            let known_flags = VIPOOL_SERVER_DISABLED | VIPOOL_SERVER_MAX_SESSIONS;
+            let flags = check_flags(server.flags, known_flags)?;
             let has_limit = flags & VIPOOL_SERVER_MAX_SESSIONS != 0;
             farm.servers.push(Server {
                 enabled: flags & VIPOOL_SERVER_DISABLED == 0,
                 max_sessions: has_limit.then_some(server.max_sessions),
-                ..Server::new(utf8(server.name, server.name_length)?)
+                ..Server::new(read_utf8(server.name, server.name_length)?)
             });
             Ok(())
         })
@@ -147,8 +147,8 @@ pub unsafe extern "C" fn vipool_farm_add_range(
     unsafe {
         change_farm(farm, |farm| {
             let range = read(range)?;
-            let server = optional_utf8(range.server, range.server_length)?;
-            let pool = optional_utf8(range.pool, range.pool_length)?;
+            let server = read_optional_utf8(range.server, range.server_length)?;
+            let pool = read_optional_utf8(range.pool, range.pool_length)?;
             farm.ranges.push(ServerRange {
                 addresses: read_ranges(range.addresses, range.address_count)?,
                 exclude: read_ranges(range.excluded, range.excluded_count)?,
@@ -192,7 +192,7 @@ pub unsafe extern "C" fn vipool_farm_add_pool(
     // SAFETY: the caller guarantees handle and text.
     unsafe {
         change_farm(farm, |farm| {
-            let name = utf8(name, name_length)?;
+            let name = read_utf8(name, name_length)?;
             let limit = (max_addresses != 0).then_some(max_addresses);
             pool_options(farm, name).max_addresses = limit;
             Ok(())
@@ -238,7 +238,7 @@ pub unsafe extern "C" fn vipool_farm_add_pool_rule(
     // SAFETY: the caller guarantees handle and texts.
     unsafe {
         change_farm(farm, |farm| {
-            let (pool, name) = (utf8(pool, pool_length)?, utf8(name, name_length)?);
+            let (pool, name) = (read_utf8(pool, pool_length)?, read_utf8(name, name_length)?);
             // The kind is checked first: an error must not add the pool.
             rule_names(&mut PoolRule::default(), kind)?;
             rule_names(&mut pool_options(farm, pool).rule, kind)?.push(name.to_owned());
@@ -267,8 +267,8 @@ pub unsafe extern "C" fn vipool_farm_add_reservation(
     // SAFETY: the caller guarantees handle, text and address.
     unsafe {
         change_farm(farm, |farm| {
-            let user = utf8(user, user_length)?.to_owned();
-            let address = address.as_ref().ok_or(VIPOOL_ERR_NULL)?.required()?;
+            let user = read_utf8(user, user_length)?.to_owned();
+            let address = address.as_ref().ok_or(VIPOOL_ERR_NULL)?.to_required_ip()?;
             farm.reservations.push(Reservation { user, address });
             Ok(())
         })

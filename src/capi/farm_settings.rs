@@ -5,13 +5,13 @@ use super::address::{read_ranges, vipool_range};
 use super::error::{CallError, catch_panic};
 use super::farm::vipool_farm;
 use super::farm_build::change_farm;
-use super::handle::{not_null, read_exclusive};
+use super::handle::{check_not_null, read_exclusive};
 use super::interface::vipool_subnet;
 use super::layout::{check_out, layout, read, write};
 use super::process_list::{read_ports, vipool_ports};
 use super::settings::vipool_settings;
 use super::status::vipool_status::{self, *};
-use super::text::{array, check_flags, check_reserved};
+use super::text::{check_flags, check_reserved, read_slice};
 use crate::farm::RewriteOptions;
 use crate::policy::RewriteFlags;
 
@@ -111,8 +111,8 @@ pub unsafe extern "C" fn vipool_farm_set_network(
     // SAFETY: the caller guarantees handle and arrays.
     unsafe {
         change_farm(farm, |farm| {
-            let subnets = array(subnets, subnet_count)?;
-            let subnets = subnets.iter().map(|subnet| Ok(subnet.get()?.trunc()));
+            let subnets = read_slice(subnets, subnet_count)?;
+            let subnets = subnets.iter().map(|subnet| Ok(subnet.to_ip_net()?.trunc()));
             let subnets = subnets.collect::<Result<_, CallError>>()?;
             farm.network.dhcp_ranges = read_ranges(dhcp_ranges, dhcp_range_count)?;
             farm.network.subnets = subnets;
@@ -140,7 +140,7 @@ pub unsafe extern "C" fn vipool_farm_set_settings(
     // SAFETY: the caller guarantees handle and struct.
     unsafe {
         change_farm(farm, |farm| {
-            farm.sessions = read(settings)?.get()?;
+            farm.sessions = read(settings)?.to_settings()?;
             Ok(())
         })
     }
@@ -231,11 +231,11 @@ pub unsafe extern "C" fn vipool_farm_list_fixed_ports(
     out_count: *mut usize,
 ) -> vipool_status {
     catch_panic(|| {
-        not_null(out_count)?;
+        check_not_null(out_count)?;
         // SAFETY: the caller guarantees the handle.
         let fixed = unsafe { read_exclusive(farm) }?.farm.fixed_ports();
         if capacity > 0 {
-            not_null(ports)?;
+            check_not_null(ports)?;
         }
         // SAFETY: not NULL, and the array has room for every range that is written.
         unsafe {

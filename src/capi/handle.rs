@@ -87,6 +87,6 @@ pub(crate) unsafe fn free_handle<T: Opaque>(handle: *mut T) {
 
 /// Returns an error if an out-parameter is NULL.
 #[inline]
-pub(crate) fn not_null<T>(pointer: *const T) -> Result<(), vipool_status> {
+pub(crate) fn check_not_null<T>(pointer: *const T) -> Result<(), vipool_status> {
     if pointer.is_null() { Err(VIPOOL_ERR_NULL) } else { Ok(()) }
 }

@@ -7,10 +7,10 @@ use ipnet::IpNet;
 
 use super::address::vipool_ip;
 use super::error::{CallError, catch_panic, silent};
-use super::handle::{Opaque, Shared, borrow_shared, free_handle, not_null, write_handle};
+use super::handle::{Opaque, Shared, borrow_shared, check_not_null, free_handle, write_handle};
 use super::layout::{layout, read_array};
 use super::status::vipool_status::{self, *};
-use super::text::{array, check_reserved, utf8};
+use super::text::{check_reserved, read_slice, read_utf8};
 use crate::interface::Interface;
 
 /// An address of an interface with the prefix length of its subnet. Plain data.
@@ -51,8 +51,8 @@ impl From<IpNet> for vipool_subnet {
 }
 
 impl vipool_subnet {
-    pub(crate) fn get(&self) -> Result<IpNet, CallError> {
-        let address = self.address.required()?;
+    pub(crate) fn to_ip_net(&self) -> Result<IpNet, CallError> {
+        let address = self.address.to_required_ip()?;
         u8::try_from(self.prefix_length)
             .ok()
             .and_then(|length| IpNet::new(address, length).ok())
@@ -80,14 +80,17 @@ pub(crate) unsafe fn read_interfaces(
             // SAFETY: the caller guarantees name and addresses.
             let (name, addresses) = unsafe {
                 (
-                    utf8(interface.name, interface.name_length)?,
-                    array(interface.addresses, interface.address_count)?,
+                    read_utf8(interface.name, interface.name_length)?,
+                    read_slice(interface.addresses, interface.address_count)?,
                 )
             };
             Ok(Interface {
                 index: interface.index,
                 name: name.to_owned(),
-                addresses: addresses.iter().map(vipool_subnet::get).collect::<Result<_, _>>()?,
+                addresses: addresses
+                    .iter()
+                    .map(vipool_subnet::to_ip_net)
+                    .collect::<Result<_, _>>()?,
             })
         })
         .collect()
@@ -127,7 +130,7 @@ pub unsafe extern "C" fn vipool_interface_list_new(
     out: *mut *mut vipool_interface_list,
 ) -> vipool_status {
     catch_panic(|| {
-        not_null(out)?;
+        check_not_null(out)?;
         let interfaces = crate::system::interfaces().map_err(|error| {
             VIPOOL_ERR_IO.with_message(format_args!("cannot list the interfaces: {error}"))
         })?;
@@ -169,8 +172,8 @@ pub unsafe extern "C" fn vipool_interface_list_get(
     out_count: *mut usize,
 ) -> vipool_status {
     catch_panic(|| {
-        not_null(out)?;
-        not_null(out_count)?;
+        check_not_null(out)?;
+        check_not_null(out_count)?;
         // SAFETY: the caller guarantees the handle; neither place is NULL.
         unsafe {
             let array = &borrow_shared(list)?.array;

@@ -5,12 +5,12 @@ use std::path::Path;
 
 use super::address::vipool_ip;
 use super::error::{catch_panic, silent};
-use super::handle::{Opaque, Shared, borrow_shared, free_handle, not_null, write_handle};
+use super::handle::{Opaque, Shared, borrow_shared, check_not_null, free_handle, write_handle};
 use super::layout::{check_out, layout, write};
 use super::page::{Page, write_page};
 use super::session::vipool_session;
 use super::status::vipool_status;
-use super::text::utf8;
+use super::text::read_utf8;
 use crate::map::{Event, Journal};
 
 /// The last events of a map (at most 1024) from all of its writers. Threads may share it.
@@ -121,10 +121,10 @@ pub unsafe extern "C" fn vipool_journal_open(
     out: *mut *mut vipool_journal,
 ) -> vipool_status {
     catch_panic(|| {
-        not_null(out)?;
+        check_not_null(out)?;
         // SAFETY: the caller guarantees the text; `out` is not NULL.
         unsafe {
-            let journal = Journal::open(Path::new(utf8(directory, directory_length)?))?;
+            let journal = Journal::open(Path::new(read_utf8(directory, directory_length)?))?;
             write_handle(vipool_journal { journal }, out);
         }
         Ok(())

@@ -96,12 +96,12 @@ fn size_error<T: Versioned>(size: usize) -> CallError {
 /// Adds a message to the status of a failed read or check.
 ///
 /// # Safety
-/// `given` is NULL or its size is readable.
+/// `source` is NULL or its size is readable.
 #[cold]
-unsafe fn with_size_message<T: Versioned>(given: *const T, status: vipool_status) -> CallError {
+unsafe fn with_size_message<T: Versioned>(source: *const T, status: vipool_status) -> CallError {
     match status {
         // SAFETY: with this status the pointer is not NULL; the caller guarantees the size.
-        VIPOOL_ERR_STRUCT_SIZE => size_error::<T>(unsafe { given.cast::<usize>().read() }),
+        VIPOOL_ERR_STRUCT_SIZE => size_error::<T>(unsafe { source.cast::<usize>().read() }),
         status => status.into(),
     }
 }
@@ -109,10 +109,10 @@ unsafe fn with_size_message<T: Versioned>(given: *const T, status: vipool_status
 /// Reads a struct of the caller.
 ///
 /// # Safety
-/// `given` is NULL, or aligned and valid for reads of as many bytes as its size says.
-pub(crate) unsafe fn read<T: Versioned>(given: *const T) -> Result<T, CallError> {
+/// `source` is NULL, or aligned and valid for reads of as many bytes as its size says.
+pub(crate) unsafe fn read<T: Versioned>(source: *const T) -> Result<T, CallError> {
     // SAFETY: the caller guarantees the pointer.
-    unsafe { read_silent(given).map_err(|status| with_size_message(given, status)) }
+    unsafe { read_silent(source).map_err(|status| with_size_message(source, status)) }
 }
 
 /// Reads a struct like [`read`], without an error message, for signal-safe functions.
@@ -120,18 +120,18 @@ pub(crate) unsafe fn read<T: Versioned>(given: *const T) -> Result<T, CallError>
 /// # Safety
 /// As for [`read`].
 #[inline]
-pub(crate) unsafe fn read_silent<T: Versioned>(given: *const T) -> Result<T, vipool_status> {
-    if given.is_null() {
+pub(crate) unsafe fn read_silent<T: Versioned>(source: *const T) -> Result<T, vipool_status> {
+    if source.is_null() {
         return Err(VIPOOL_ERR_NULL);
     }
     // SAFETY: not NULL; the caller guarantees that at least the size is readable.
-    let size = unsafe { given.cast::<usize>().read() };
+    let size = unsafe { source.cast::<usize>().read() };
     if size == size_of::<T>() {
         // SAFETY: the whole struct is readable, and all bytes are a valid T.
-        return Ok(unsafe { given.read() });
+        return Ok(unsafe { source.read() });
     }
     // SAFETY: not NULL; the caller guarantees `size` bytes.
-    unsafe { read_other_version(given, size) }
+    unsafe { read_other_version(source, size) }
 }
 
 /// Returns a pointer to a struct of the caller: the struct itself if it is of this version, otherwise a
@@ -143,58 +143,62 @@ pub(crate) unsafe fn read_silent<T: Versioned>(given: *const T) -> Result<T, vip
 /// # Safety
 /// As for [`read`].
 #[inline]
-pub(crate) unsafe fn in_place_silent<T: Versioned>(
-    given: *const T,
+pub(crate) unsafe fn read_in_place_silent<T: Versioned>(
+    source: *const T,
     storage: &mut MaybeUninit<T>,
 ) -> Result<*const T, vipool_status> {
-    if given.is_null() {
+    if source.is_null() {
         return Err(VIPOOL_ERR_NULL);
     }
     // SAFETY: not NULL; the caller guarantees that at least the size is readable.
-    let size = unsafe { given.cast::<usize>().read() };
+    let size = unsafe { source.cast::<usize>().read() };
     if size == size_of::<T>() {
-        return Ok(given);
+        return Ok(source);
     }
     // SAFETY: not NULL; the caller guarantees `size` bytes.
-    Ok(storage.write(unsafe { read_other_version(given, size) }?))
+    Ok(storage.write(unsafe { read_other_version(source, size) }?))
 }
 
-/// Returns a pointer like [`in_place_silent`], with an error message.
+/// Returns a pointer like [`read_in_place_silent`], with an error message.
 ///
 /// # Safety
 /// As for [`read`].
 #[inline]
-pub(crate) unsafe fn in_place<T: Versioned>(
-    given: *const T,
+pub(crate) unsafe fn read_in_place<T: Versioned>(
+    source: *const T,
     storage: &mut MaybeUninit<T>,
 ) -> Result<*const T, CallError> {
     // SAFETY: the caller guarantees the pointer.
-    unsafe { in_place_silent(given, storage).map_err(|status| with_size_message(given, status)) }
+    unsafe {
+        read_in_place_silent(source, storage).map_err(|status| with_size_message(source, status))
+    }
 }
 
 /// Reads a struct of another version.
 ///
 /// # Safety
-/// `given` is aligned and valid for reads of `size` bytes.
+/// `source` is aligned and valid for reads of `size` bytes.
 #[cold]
 unsafe fn read_other_version<T: Versioned>(
-    given: *const T,
+    source: *const T,
     size: usize,
 ) -> Result<T, vipool_status> {
     // An absurd size means a struct that was not initialised: do not read that far.
     if !is_valid_size::<T>(size) || size > size_of::<T>() + MAX_UNKNOWN {
         return Err(VIPOOL_ERR_STRUCT_SIZE);
     }
-    let known = size.min(size_of::<T>());
+    let known_length = size.min(size_of::<T>());
     // SAFETY: the caller guarantees `size` bytes; the unknown ones are read as bytes.
-    let tail = unsafe { std::slice::from_raw_parts(given.cast::<u8>().add(known), size - known) };
+    let tail = unsafe {
+        std::slice::from_raw_parts(source.cast::<u8>().add(known_length), size - known_length)
+    };
     if tail.iter().any(|byte| *byte != 0) {
         return Err(VIPOOL_ERR_UNKNOWN_FIELD);
     }
     let mut value = MaybeUninit::<T>::zeroed();
-    // SAFETY: both have `known` bytes, and all bytes, zeros included, are a valid T.
+    // SAFETY: both have `known_length` bytes, and all bytes, zeros included, are a valid T.
     Ok(unsafe {
-        ptr::copy_nonoverlapping(given.cast::<u8>(), value.as_mut_ptr().cast(), known);
+        ptr::copy_nonoverlapping(source.cast::<u8>(), value.as_mut_ptr().cast(), known_length);
         value.assume_init()
     })
 }
@@ -203,33 +207,33 @@ unsafe fn read_other_version<T: Versioned>(
 /// with count 0.
 ///
 /// # Safety
-/// `given` is NULL, or aligned and valid for reads of `count` structs of that size.
+/// `source` is NULL, or aligned and valid for reads of `count` structs of that size.
 pub(crate) unsafe fn read_array<T: Versioned>(
-    given: *const T,
+    source: *const T,
     count: usize,
 ) -> Result<Vec<T>, CallError> {
     if count == 0 {
         return Ok(Vec::new());
     }
     // SAFETY: the caller guarantees the pointer.
-    let first = unsafe { read(given) }?;
+    let first = unsafe { read(source) }?;
     // SAFETY: `read` has rejected NULL.
-    let size = unsafe { given.cast::<usize>().read() };
-    let mut items = vec![first];
+    let size = unsafe { source.cast::<usize>().read() };
+    let mut elements = vec![first];
     for index in 1..count {
         // SAFETY: the caller guarantees `count` structs of this size.
-        let item = unsafe { given.byte_add(index * size) };
+        let element = unsafe { source.byte_add(index * size) };
         // SAFETY: as above. Another size would make `read` leave the struct.
-        if unsafe { item.cast::<usize>().read() } != size {
+        if unsafe { element.cast::<usize>().read() } != size {
             return Err(VIPOOL_ERR_STRUCT_SIZE.with_message(format_args!(
                 "{}: element {index} of an array has another size than the first",
                 T::NAME
             )));
         }
         // SAFETY: as above.
-        items.push(unsafe { read(item) }?);
+        elements.push(unsafe { read(element) }?);
     }
-    Ok(items)
+    Ok(elements)
 }
 
 /// Checks an output struct before the operation starts: a session must not be opened and then lost
@@ -265,7 +269,7 @@ pub(crate) unsafe fn check_out_silent<T: Versioned>(out: *mut T) -> Result<(), v
 /// # Safety
 /// As for [`check_out`].
 #[inline]
-pub(crate) unsafe fn check_optional<T: Versioned>(out: *mut T) -> Result<(), CallError> {
+pub(crate) unsafe fn check_optional_out<T: Versioned>(out: *mut T) -> Result<(), CallError> {
     // SAFETY: the caller guarantees the pointer.
     if out.is_null() { Ok(()) } else { unsafe { check_out(out) } }
 }
@@ -273,12 +277,12 @@ pub(crate) unsafe fn check_optional<T: Versioned>(out: *mut T) -> Result<(), Cal
 /// Fills an output struct like [`fill`]; NULL is ignored.
 ///
 /// # Safety
-/// As for [`fill`], with [`check_optional`].
+/// As for [`fill`], with [`check_optional_out`].
 #[inline]
-pub(crate) unsafe fn fill_optional<T: Versioned>(out: *mut T, set: impl FnOnce(&mut T)) {
+pub(crate) unsafe fn fill_optional<T: Versioned>(out: *mut T, set_fields: impl FnOnce(&mut T)) {
     if !out.is_null() {
         // SAFETY: the caller guarantees the pointer.
-        unsafe { fill(out, set) }
+        unsafe { fill(out, set_fields) }
     }
 }
 
@@ -296,22 +300,22 @@ pub(crate) unsafe fn write<T: Versioned>(out: *mut T, value: &T) {
     }
 }
 
-/// Fills an output struct in place: `set` sets fields other than the size. The other fields keep their
+/// Fills an output struct in place: `set_fields` sets fields other than the size. The other fields keep their
 /// value.
 ///
 /// # Safety
 /// As for [`write()`].
 #[inline]
-pub(crate) unsafe fn fill<T: Versioned>(out: *mut T, set: impl FnOnce(&mut T)) {
+pub(crate) unsafe fn fill<T: Versioned>(out: *mut T, set_fields: impl FnOnce(&mut T)) {
     // SAFETY: `check_out` has checked the size.
     let size = unsafe { out.cast::<usize>().read() };
     if size == size_of::<T>() {
         // SAFETY: the whole struct is writable, all bytes are a valid T, and the caller uses it only
         // for this call.
-        set(unsafe { &mut *out });
+        set_fields(unsafe { &mut *out });
     } else {
         // SAFETY: the caller guarantees `size` bytes.
-        unsafe { fill_other_version(out, set, size) }
+        unsafe { fill_other_version(out, set_fields, size) }
     }
 }
 
@@ -320,16 +324,24 @@ pub(crate) unsafe fn fill<T: Versioned>(out: *mut T, set: impl FnOnce(&mut T)) {
 /// # Safety
 /// `out` is valid for writes of `size` bytes.
 #[cold]
-unsafe fn fill_other_version<T: Versioned>(out: *mut T, set: impl FnOnce(&mut T), size: usize) {
+unsafe fn fill_other_version<T: Versioned>(
+    out: *mut T,
+    set_fields: impl FnOnce(&mut T),
+    size: usize,
+) {
     // SAFETY: zeros are a valid T; both structs have the bytes that are copied.
     unsafe {
         let mut value = MaybeUninit::<T>::zeroed().assume_init();
-        set(&mut value);
-        let known = size.min(size_of::<T>());
-        let head = size_of::<usize>();
-        let (source, target) = (ptr::from_ref(&value).cast::<u8>(), out.cast::<u8>());
-        ptr::copy_nonoverlapping(source.add(head), target.add(head), known - head);
-        ptr::write_bytes(target.add(known), 0, size - known);
+        set_fields(&mut value);
+        let known_length = size.min(size_of::<T>());
+        let header = size_of::<usize>();
+        let (value_bytes, out_bytes) = (ptr::from_ref(&value).cast::<u8>(), out.cast::<u8>());
+        ptr::copy_nonoverlapping(
+            value_bytes.add(header),
+            out_bytes.add(header),
+            known_length - header,
+        );
+        ptr::write_bytes(out_bytes.add(known_length), 0, size - known_length);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Session leaders.
 
 use super::error::{CallError, catch_panic};
-use super::handle::not_null;
+use super::handle::check_not_null;
 use super::status::vipool_status::{self, *};
 use super::text::check_reserved;
 use crate::map::Leader;
@@ -30,7 +30,7 @@ impl From<&Leader> for vipool_leader {
 
 impl vipool_leader {
     #[inline]
-    pub(crate) fn get(self) -> Result<Option<Leader>, vipool_status> {
+    pub(crate) fn to_leader(self) -> Result<Option<Leader>, vipool_status> {
         let Self { pid, reserved, start_time, pid_namespace } = self;
         check_reserved(reserved)?;
         Ok((pid != 0).then_some(Leader { pid, start_time, pid_namespace }))
@@ -53,8 +53,8 @@ pub unsafe extern "C" fn vipool_leader_from_pid(
     out: *mut vipool_leader,
 ) -> vipool_status {
     catch_panic(|| {
-        not_null(out)?;
-        let leader = identify(pid)?;
+        check_not_null(out)?;
+        let leader = identify_leader(pid)?;
         // SAFETY: not NULL.
         unsafe { out.write(leader) };
         Ok(())
@@ -62,7 +62,7 @@ pub unsafe extern "C" fn vipool_leader_from_pid(
 }
 
 #[cfg(any(target_os = "linux", windows))]
-fn identify(pid: u32) -> Result<vipool_leader, CallError> {
+fn identify_leader(pid: u32) -> Result<vipool_leader, CallError> {
     use std::io::ErrorKind;
     crate::system::identify_process(pid).map(|leader| (&leader).into()).map_err(|error| {
         let is_missing = error.kind() == ErrorKind::NotFound;
@@ -72,6 +72,6 @@ fn identify(pid: u32) -> Result<vipool_leader, CallError> {
 }
 
 #[cfg(not(any(target_os = "linux", windows)))]
-fn identify(_pid: u32) -> Result<vipool_leader, CallError> {
+fn identify_leader(_pid: u32) -> Result<vipool_leader, CallError> {
     Err(VIPOOL_ERR_UNSUPPORTED.into())
 }

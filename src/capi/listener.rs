@@ -7,7 +7,7 @@ use std::ptr;
 use super::address::vipool_sockaddr;
 use super::error::silent_or;
 use super::socket::vipool_protocol;
-use super::text::array;
+use super::text::read_slice;
 use crate::os::listeners;
 use crate::rewrite::{ListenerLookup, ListenerMatch, Protocol};
 
@@ -30,7 +30,7 @@ const MAX_CANDIDATES: usize = 4;
 /// - `context`: vipool_rewriter_options.context.
 /// - `addresses`, `count`: the addresses, at most 4.
 /// - `protocol`: vipool_protocol.
-/// - `from`: source of a datagram. Sockets that are connected to it count too. May be NULL.
+/// - `source`: source of a datagram. Sockets that are connected to it count too. May be NULL.
 ///
 /// Returns: the index of the address, VIPOOL_LISTENER_NONE or VIPOOL_LISTENER_UNKNOWN.
 pub type vipool_listener_find_fn = Option<
@@ -39,7 +39,7 @@ pub type vipool_listener_find_fn = Option<
         addresses: *const vipool_sockaddr,
         count: usize,
         protocol: u32,
-        from: *const vipool_sockaddr,
+        source: *const vipool_sockaddr,
     ) -> i32,
 >;
 
@@ -52,7 +52,7 @@ pub type vipool_listener_find_fn = Option<
 /// - `context`: ignored.
 /// - `addresses`, `count`: the addresses. With more than 4 the result is VIPOOL_LISTENER_UNKNOWN.
 /// - `protocol`: vipool_protocol.
-/// - `from`: source of a datagram. May be NULL.
+/// - `source`: source of a datagram. May be NULL.
 ///
 /// Returns: the index of the address, VIPOOL_LISTENER_NONE or VIPOOL_LISTENER_UNKNOWN.
 ///
@@ -63,7 +63,7 @@ pub unsafe extern "C" fn vipool_listener_find(
     addresses: *const vipool_sockaddr,
     count: usize,
     protocol: u32,
-    from: *const vipool_sockaddr,
+    source: *const vipool_sockaddr,
 ) -> i32 {
     let _ = context;
     silent_or(VIPOOL_LISTENER_UNKNOWN, || {
@@ -73,15 +73,19 @@ pub unsafe extern "C" fn vipool_listener_find(
             _ => return VIPOOL_LISTENER_UNKNOWN,
         };
         // SAFETY: the caller guarantees array and address.
-        let (given, from) = unsafe { (array(addresses, count), from.as_ref()) };
+        let (caller_addresses, source) = unsafe { (read_slice(addresses, count), source.as_ref()) };
         let mut candidates = [SocketAddr::new(IpAddr::V4(0.into()), 0); MAX_CANDIDATES];
         let Some(candidates) = candidates.get_mut(..count) else { return VIPOOL_LISTENER_UNKNOWN };
-        let Ok(given) = given else { return VIPOOL_LISTENER_UNKNOWN };
-        for (candidate, address) in candidates.iter_mut().zip(given) {
-            let Some(address) = address.get() else { return VIPOOL_LISTENER_UNKNOWN };
+        let Ok(caller_addresses) = caller_addresses else { return VIPOOL_LISTENER_UNKNOWN };
+        for (candidate, address) in candidates.iter_mut().zip(caller_addresses) {
+            let Some(address) = address.to_socket_addr() else { return VIPOOL_LISTENER_UNKNOWN };
             *candidate = address;
         }
-        match listeners::find(candidates, protocol, from.and_then(vipool_sockaddr::get)) {
+        match listeners::find(
+            candidates,
+            protocol,
+            source.and_then(vipool_sockaddr::to_socket_addr),
+        ) {
             ListenerMatch::NotFound => VIPOOL_LISTENER_NONE,
             ListenerMatch::Index(index) => index as i32,
             ListenerMatch::Unknown => VIPOOL_LISTENER_UNKNOWN,
@@ -107,11 +111,11 @@ impl ListenerLookup for CallbackLookup {
         &self,
         candidates: &[SocketAddr],
         protocol: Protocol,
-        from: Option<SocketAddr>,
+        source: Option<SocketAddr>,
     ) -> ListenerMatch {
         let Some(find_listener) = self.find_listener else { return ListenerMatch::Unknown };
-        let from = from.as_ref().map(vipool_sockaddr::from);
-        let from = from.as_ref().map_or(ptr::null(), ptr::from_ref);
+        let source = source.as_ref().map(vipool_sockaddr::from);
+        let source = source.as_ref().map_or(ptr::null(), ptr::from_ref);
         let mut addresses = [vipool_sockaddr::NONE; MAX_CANDIDATES];
         let mut count = 0;
         for (address, candidate) in addresses.iter_mut().zip(candidates) {
@@ -125,7 +129,7 @@ impl ListenerLookup for CallbackLookup {
         };
         let (protocol, array) = (protocol as u32, addresses.as_ptr());
         // SAFETY: the caller of vipool_rewriter_new() guarantees callback and context.
-        match unsafe { find_listener(self.context, array, count, protocol, from) } {
+        match unsafe { find_listener(self.context, array, count, protocol, source) } {
             VIPOOL_LISTENER_NONE => ListenerMatch::NotFound,
             result => usize::try_from(result).map_or(ListenerMatch::Unknown, ListenerMatch::Index),
         }

@@ -6,12 +6,12 @@ use std::net::IpAddr;
 use super::address::{vipool_ip, vipool_range};
 use super::error::{CallError, catch_panic};
 use super::handle::borrow_shared;
-use super::layout::{check_optional, fill_optional, layout, read};
+use super::layout::{check_optional_out, fill_optional, layout, read};
 use super::leader::vipool_leader;
 use super::map::vipool_map;
 use super::session::vipool_session;
 use super::status::vipool_status::{self, *};
-use super::text::utf8;
+use super::text::read_utf8;
 use crate::Tick;
 use crate::map::{AdminChange, ChangeError, Leader, Map, MapError, Probe};
 use crate::range::Range;
@@ -32,22 +32,22 @@ layout!(vipool_admin_change { size, addresses, held });
 /// Makes a change and writes its result.
 ///
 /// # Safety
-/// `map` is NULL or a live handle. `out` is NULL or valid as [`check_optional`] requires.
-unsafe fn change<E: Into<CallError>>(
+/// `map` is NULL or a live handle. `out` is NULL or valid as [`check_optional_out`] requires.
+unsafe fn change_map<E: Into<CallError>>(
     map: *const vipool_map,
     out: *mut vipool_admin_change,
-    change: impl FnOnce(&Map) -> Result<Result<AdminChange, E>, CallError>,
+    operation: impl FnOnce(&Map) -> Result<Result<AdminChange, E>, CallError>,
 ) -> vipool_status {
     catch_panic(|| {
         // SAFETY: the caller guarantees the handle.
         let map = unsafe { borrow_shared(map) }?;
         // SAFETY: the caller guarantees the struct.
-        unsafe { check_optional(out) }?;
-        let changed = change(map.map())?.map_err(Into::into)?;
+        unsafe { check_optional_out(out) }?;
+        let change = operation(map.map())?.map_err(Into::into)?;
         // SAFETY: checked above.
         unsafe {
             fill_optional(out, |out| {
-                (out.addresses, out.held) = (changed.addresses, changed.held);
+                (out.addresses, out.held) = (change.addresses, change.held);
             });
         }
         Ok(())
@@ -57,30 +57,36 @@ unsafe fn change<E: Into<CallError>>(
 /// Changes all addresses of a range.
 ///
 /// # Safety
-/// As for [`change`]; `range` is NULL or valid for reads.
+/// As for [`change_map`]; `range` is NULL or valid for reads.
 unsafe fn change_range(
     map: *const vipool_map,
     range: *const vipool_range,
     out: *mut vipool_admin_change,
-    make: impl FnOnce(&Map, &Range) -> Result<AdminChange, MapError>,
+    operation: impl FnOnce(&Map, &Range) -> Result<AdminChange, MapError>,
 ) -> vipool_status {
     // SAFETY: the caller guarantees handle, range and struct.
-    unsafe { change(map, out, |map| Ok(make(map, &range.as_ref().ok_or(VIPOOL_ERR_NULL)?.get()?))) }
+    unsafe {
+        change_map(map, out, |map| {
+            Ok(operation(map, &range.as_ref().ok_or(VIPOOL_ERR_NULL)?.to_range()?))
+        })
+    }
 }
 
 /// Changes one address.
 ///
 /// # Safety
-/// As for [`change`]; `address` is NULL or valid for reads.
+/// As for [`change_map`]; `address` is NULL or valid for reads.
 unsafe fn change_address(
     map: *const vipool_map,
     address: *const vipool_ip,
     out: *mut vipool_admin_change,
-    make: impl FnOnce(&Map, IpAddr) -> Result<Result<AdminChange, ChangeError>, CallError>,
+    operation: impl FnOnce(&Map, IpAddr) -> Result<Result<AdminChange, ChangeError>, CallError>,
 ) -> vipool_status {
     // SAFETY: the caller guarantees handle, address and struct.
     unsafe {
-        change(map, out, |map| make(map, address.as_ref().ok_or(VIPOOL_ERR_NULL)?.required()?))
+        change_map(map, out, |map| {
+            operation(map, address.as_ref().ok_or(VIPOOL_ERR_NULL)?.to_required_ip()?)
+        })
     }
 }
 
@@ -172,7 +178,7 @@ pub unsafe extern "C" fn vipool_map_reserve(
     // SAFETY: the caller guarantees handle, address, text and struct.
     unsafe {
         change_address(map, address, out, |map, address| {
-            Ok(map.reserve(address, utf8(user, user_length)?, Tick::from_secs(now)))
+            Ok(map.reserve(address, read_utf8(user, user_length)?, Tick::from_secs(now)))
         })
     }
 }
@@ -373,7 +379,7 @@ pub unsafe extern "C" fn vipool_map_reap(
         let map = unsafe { borrow_shared(map) }?;
         // SAFETY: the caller guarantees the structs.
         let caller_probe = unsafe {
-            check_optional(out)?;
+            check_optional_out(out)?;
             if probe.is_null() { None } else { Some(read(probe)?) }
         };
         let rows_before = map.rows_for_events()?;

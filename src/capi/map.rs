@@ -7,11 +7,11 @@ use std::path::Path;
 use super::error::{CallError, catch_panic, silent};
 use super::event::{EventSink, vipool_event_fn};
 use super::executable::{vipool_executable, with_executable};
-use super::handle::{Opaque, Shared, borrow_shared, free_handle, not_null, write_handle};
+use super::handle::{Opaque, Shared, borrow_shared, check_not_null, free_handle, write_handle};
 use super::layout::{layout, read};
 use super::plan::vipool_plan;
 use super::status::vipool_status::{self, *};
-use super::text::{array, check_flags, check_reserved, copy_text, utf8};
+use super::text::{check_flags, check_reserved, copy_text, read_slice, read_utf8};
 use crate::map::{ExclusiveWriter, Map, MapError, SessionRow};
 
 /// A map that can be changed: it opens and closes sessions.
@@ -78,18 +78,18 @@ impl vipool_map {
         unsafe { &*self.map.get() }
     }
 
-    /// Runs `shared` with the map, or `single` with the writer of a single-threaded map.
+    /// Runs `use_map` with the map, or `use_writer` with the writer of a single-threaded map.
     ///
     /// The closures must not call back into C, which may use the map.
     #[inline(always)]
     pub(crate) fn with_session_writer<R, E: From<MapError>>(
         &self,
-        shared: impl FnOnce(&Map) -> Result<R, E>,
-        single: impl FnOnce(&mut ExclusiveWriter<'static>) -> Result<R, E>,
+        use_map: impl FnOnce(&Map) -> Result<R, E>,
+        use_writer: impl FnOnce(&mut ExclusiveWriter<'static>) -> Result<R, E>,
     ) -> Result<R, E> {
         if !self.is_single_threaded {
             // SAFETY: without the flag no writer is ever made, so nothing borrows the map mutably.
-            return shared(unsafe { &*self.map.get() });
+            return use_map(unsafe { &*self.map.get() });
         }
         // SAFETY: one thread uses the handle, and no other borrow of the writer is live.
         let writer = unsafe { &mut *self.writer.get() };
@@ -99,8 +99,8 @@ impl vipool_map {
             *writer = Some(unsafe { &mut *self.map.get() }.exclusive_writer()?);
         }
         match writer {
-            Some(writer) => single(writer),
-            None => shared(self.map()),
+            Some(writer) => use_writer(writer),
+            None => use_map(self.map()),
         }
     }
 
@@ -115,11 +115,11 @@ impl vipool_map {
 /// # Safety
 /// `options` is NULL or valid as [`read`] requires. `out` is NULL or valid for a write.
 unsafe fn make_map(
-    make: impl FnOnce() -> Result<Map, CallError>,
+    open_map: impl FnOnce() -> Result<Map, CallError>,
     options: *const vipool_map_options,
     out: *mut *mut vipool_map,
 ) -> Result<(), CallError> {
-    not_null(out)?;
+    check_not_null(out)?;
     let (mut sink, mut flags) = (EventSink::default(), 0);
     if !options.is_null() {
         // SAFETY: the caller guarantees the struct.
@@ -128,7 +128,7 @@ unsafe fn make_map(
         sink = EventSink::new(options.on_event, options.context);
         flags = check_flags(options.flags, VIPOOL_MAP_EXCLUSIVE | VIPOOL_MAP_SINGLE_THREADED)?;
     }
-    let mut map = make()?;
+    let mut map = open_map()?;
     if flags != 0 {
         map.lock_exclusive()?;
     }
@@ -191,7 +191,7 @@ pub unsafe extern "C" fn vipool_map_create(
     catch_panic(|| {
         // SAFETY: the caller guarantees text, handle, struct and `out`.
         unsafe {
-            let (directory, plan) = (utf8(directory, directory_length)?, borrow_shared(plan)?);
+            let (directory, plan) = (read_utf8(directory, directory_length)?, borrow_shared(plan)?);
             make_map(|| Ok(Map::create(Path::new(directory), &plan.plan)?), options, out)
         }
     })
@@ -245,7 +245,7 @@ pub unsafe extern "C" fn vipool_map_open(
     catch_panic(|| {
         // SAFETY: the caller guarantees text, struct and `out`.
         unsafe {
-            let directory = utf8(directory, directory_length)?;
+            let directory = read_utf8(directory, directory_length)?;
             make_map(|| Ok(Map::open(Path::new(directory))?), options, out)
         }
     })
@@ -277,11 +277,11 @@ pub unsafe extern "C" fn vipool_map_open_bytes(
     out: *mut *mut vipool_map,
 ) -> vipool_status {
     catch_panic(|| {
-        not_null(map)?;
+        check_not_null(map)?;
         // SAFETY: the caller guarantees arrays, struct and `out`.
         unsafe {
-            let map = array(map.cast(), map_length)?;
-            let sessions = array(sessions.cast(), sessions_length)?;
+            let map = read_slice(map.cast(), map_length)?;
+            let sessions = read_slice(sessions.cast(), sessions_length)?;
             make_map(|| Ok(Map::from_bytes(map, sessions)?), options, out)
         }
     })
@@ -326,11 +326,11 @@ pub unsafe extern "C" fn vipool_map_choose_pool(
 ) -> vipool_status {
     catch_panic(|| {
         if capacity > 0 {
-            not_null(buffer)?;
+            check_not_null(buffer)?;
         }
         // SAFETY: the caller guarantees handle, texts, struct and buffer.
         unsafe {
-            let (map, user) = (borrow_shared(map)?.map(), utf8(user, user_length)?);
+            let (map, user) = (borrow_shared(map)?.map(), read_utf8(user, user_length)?);
             let pool = match program.is_null() {
                 true => map.choose_pool(user, None),
                 false => with_executable(&read(program)?, |program| {

@@ -7,14 +7,14 @@ use super::address::vipool_ip;
 use super::error::{CallError, catch_panic};
 use super::event::EventSink;
 use super::handle::borrow_shared;
-use super::layout::{check_optional, check_out, fill, fill_optional, in_place, layout};
+use super::layout::{check_optional_out, check_out, fill, fill_optional, layout, read_in_place};
 use super::leader::vipool_leader;
 use super::map::vipool_map;
 use super::session::{
     VIPOOL_MAX_LEASES, session_id, vipool_handle, vipool_lease, vipool_session, write_leases,
 };
 use super::status::vipool_status::{self, *};
-use super::text::utf8;
+use super::text::read_utf8;
 use crate::Tick;
 use crate::map::{CloseError, ClosedSession, OpenOptions, OpenedSession, Shortage};
 
@@ -108,9 +108,9 @@ impl vipool_opened_session {
     #[inline]
     fn set(&mut self, opened: &OpenedSession) {
         self.lease_count = write_leases(&mut self.leases, &opened.leases);
-        let bit = |on, bit| if on { bit } else { 0 };
-        self.flags = bit(opened.already_open, VIPOOL_OPENED_ALREADY)
-            | bit(opened.low_water, VIPOOL_OPENED_LOW_WATER);
+        let flag_if = |condition, flag| if condition { flag } else { 0 };
+        self.flags = flag_if(opened.already_open, VIPOOL_OPENED_ALREADY)
+            | flag_if(opened.low_water, VIPOOL_OPENED_LOW_WATER);
         self.shortage = opened.shortage.as_ref().map_or(VIPOOL_OK, Into::into) as i32;
         self.cooling_until = match opened.shortage {
             Some(Shortage::Cooling { until }) => until.as_secs(),
@@ -139,23 +139,23 @@ unsafe fn read_open_options<'r, 'a: 'r>(
     let mut copy = MaybeUninit::uninit();
     // SAFETY: the caller guarantees struct and texts.
     unsafe {
-        let caller_options = in_place(caller_options, &mut copy)?;
+        let caller_options = read_in_place(caller_options, &mut copy)?;
         let options = storage.write(DEFAULT_OPTIONS);
         // Only members that are set are written. A second write before the first read is slower.
         if !(*caller_options).user.is_null() || (*caller_options).user_length != 0 {
-            options.user = Some(utf8((*caller_options).user, (*caller_options).user_length)?);
+            options.user = Some(read_utf8((*caller_options).user, (*caller_options).user_length)?);
         }
         if !(*caller_options).pool.is_null() || (*caller_options).pool_length != 0 {
-            options.pool = Some(utf8((*caller_options).pool, (*caller_options).pool_length)?);
+            options.pool = Some(read_utf8((*caller_options).pool, (*caller_options).pool_length)?);
         }
         if (*caller_options).address.family != 0 {
-            options.address = (*caller_options).address.get()?;
+            options.address = (*caller_options).address.to_ip()?;
         }
         if (*caller_options).client.family != 0 {
-            options.client = (*caller_options).client.get()?;
+            options.client = (*caller_options).client.to_ip()?;
         }
         if (*caller_options).leader.pid != 0 || (*caller_options).leader.reserved != 0 {
-            options.leader = (*caller_options).leader.get()?;
+            options.leader = (*caller_options).leader.to_leader()?;
         }
         Ok(options)
     }
@@ -165,7 +165,7 @@ unsafe fn read_open_options<'r, 'a: 'r>(
 /// live while the event callback runs, which may use the map.
 ///
 /// # Safety
-/// `out` is NULL or valid as [`check_optional`] requires.
+/// `out` is NULL or valid as [`check_optional_out`] requires.
 #[inline(always)]
 unsafe fn close_and_report(
     out: *mut vipool_closed_session,
@@ -173,7 +173,7 @@ unsafe fn close_and_report(
     close: impl FnOnce() -> Result<Result<ClosedSession, CloseError>, CallError>,
 ) -> Result<(), CallError> {
     // SAFETY: the caller guarantees the struct.
-    unsafe { check_optional(out) }?;
+    unsafe { check_optional_out(out) }?;
     let result = close()?;
     if let Ok(closed) = &result {
         sink.report_close(closed);
@@ -304,7 +304,7 @@ pub unsafe extern "C" fn vipool_map_close_by_handle(
         let (map, handle) =
             unsafe { (borrow_shared(map)?, handle.as_ref().ok_or(VIPOOL_ERR_NULL)?) };
         let close = || {
-            let handle = handle.get()?;
+            let handle = handle.to_handle()?;
             Ok(map.with_session_writer(
                 |map| map.close_by_handle(&handle, Tick::from_secs(now)),
                 |writer| writer.close_by_handle(&handle, Tick::from_secs(now)),

@@ -141,7 +141,7 @@ impl vipool_outcome {
     /// Sets all members but the size.
     #[inline]
     pub(crate) fn set<T: WriteTo>(&mut self, outcome: &Outcome<T>) {
-        let (kind, reason, error) = numbers(outcome);
+        let (kind, reason, error) = outcome_numbers(outcome);
         (self.kind, self.reason, self.error, self.flags) = (kind, reason, error, 0);
         (self.address.length, self.bind.length) = (0, 0);
         if let Outcome::Rewritten(value) = outcome {
@@ -152,7 +152,7 @@ impl vipool_outcome {
 
 /// Returns the kind of an outcome, its reason and the error of the system.
 #[inline]
-pub(crate) fn numbers<T>(outcome: &Outcome<T>) -> (u32, u32, i32) {
+pub(crate) fn outcome_numbers<T>(outcome: &Outcome<T>) -> (u32, u32, i32) {
     match outcome {
         Outcome::Rewritten(_) => (vipool_outcome_kind::VIPOOL_REWRITTEN as u32, 0, 0),
         Outcome::Passed(reason) => {

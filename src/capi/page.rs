@@ -1,7 +1,7 @@
 //! List calls: a page of rows is copied into an array of the caller.
 
 use super::error::CallError;
-use super::handle::not_null;
+use super::handle::check_not_null;
 use super::layout::{Versioned, check_out, write};
 
 /// Where a list call writes: an array, and two counts.
@@ -27,9 +27,9 @@ pub(crate) unsafe fn write_page<'a, T: 'a, R: Versioned + From<&'a T>>(
     page: Page<R>,
 ) -> Result<usize, CallError> {
     let Page { first, rows, capacity, out_count, out_total } = page;
-    not_null(out_count)?;
-    let wanted = items.get(first..).unwrap_or_default();
-    let count = wanted.len().min(capacity);
+    check_not_null(out_count)?;
+    let page_items = items.get(first..).unwrap_or_default();
+    let count = page_items.len().min(capacity);
     if capacity > 0 {
         // SAFETY: the caller guarantees the first row.
         unsafe { check_out(rows) }?;
@@ -37,7 +37,7 @@ pub(crate) unsafe fn write_page<'a, T: 'a, R: Versioned + From<&'a T>>(
         // that size.
         unsafe {
             let size = rows.cast::<usize>().read();
-            for (index, item) in wanted[..count].iter().enumerate() {
+            for (index, item) in page_items[..count].iter().enumerate() {
                 let row = rows.byte_add(index * size);
                 row.cast::<usize>().write(size);
                 write(row, &R::from(item));

@@ -6,13 +6,13 @@ use super::address::vipool_range;
 use super::error::{catch_panic, silent};
 use super::farm::vipool_farm;
 use super::handle::{
-    Opaque, Shared, borrow_exclusive, borrow_shared, free_handle, not_null, write_handle,
+    Opaque, Shared, borrow_exclusive, borrow_shared, check_not_null, free_handle, write_handle,
 };
 use super::interface::{read_interfaces, vipool_interface, vipool_subnet};
 use super::layout::{layout, read};
 use super::page::{Page, write_page};
 use super::status::vipool_status;
-use super::text::{check_flags, check_reserved, utf8};
+use super::text::{check_flags, check_reserved, read_utf8};
 use crate::interface::Assignment;
 use crate::map::Plan;
 
@@ -140,7 +140,7 @@ pub unsafe extern "C" fn vipool_plan_new(
     out: *mut *mut vipool_plan,
 ) -> vipool_status {
     catch_panic(|| {
-        not_null(out)?;
+        check_not_null(out)?;
         // SAFETY: the caller guarantees handle and struct.
         let (farm, options) = unsafe { (borrow_exclusive(farm)?, read(options)?) };
         check_reserved(options.reserved)?;
@@ -151,7 +151,7 @@ pub unsafe extern "C" fn vipool_plan_new(
             (
                 match options.host_length {
                     0 if options.host.is_null() => "",
-                    length => utf8(options.host, length)?,
+                    length => read_utf8(options.host, length)?,
                 },
                 match has_interfaces {
                     true => Some(read_interfaces(options.interfaces, options.interface_count)?),

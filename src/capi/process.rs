@@ -55,7 +55,7 @@ pub unsafe extern "C" fn vipool_reader_find_by_process(
         let reader = &unsafe { borrow_shared(reader) }?.reader;
         // SAFETY: the caller guarantees the struct.
         unsafe { check_out_silent(out) }?;
-        let (session, found_by) = session_of(reader, pid)?.ok_or(VIPOOL_ERR_NOT_OPEN)?;
+        let (session, found_by) = find_process_session(reader, pid)?.ok_or(VIPOOL_ERR_NOT_OPEN)?;
         let (handle, leases) = reader.find(session).ok_or(VIPOOL_ERR_NOT_OPEN)?;
         // SAFETY: checked above; `out_found_by` is not NULL when it is written.
         unsafe {
@@ -72,32 +72,33 @@ pub unsafe extern "C" fn vipool_reader_find_by_process(
 type FoundSession = Option<(SessionId, vipool_found_by)>;
 
 #[cfg(target_os = "linux")]
-fn session_of(map: &Reader, pid: u32) -> Result<FoundSession, vipool_status> {
-    let session = discovery::session_of_process(map, process(pid)).map(|(session, by)| {
-        let by = match by {
-            FoundBy::AuditSession => vipool_found_by::VIPOOL_FOUND_BY_AUDIT_SESSION,
-            FoundBy::SessionScope => vipool_found_by::VIPOOL_FOUND_BY_SESSION_SCOPE,
-            FoundBy::UserManager => vipool_found_by::VIPOOL_FOUND_BY_USER_MANAGER,
-        };
-        (session, by)
-    });
+fn find_process_session(map: &Reader, pid: u32) -> Result<FoundSession, vipool_status> {
+    let session =
+        discovery::session_of_process(map, process_from_pid(pid)).map(|(session, found_by)| {
+            let found_by = match found_by {
+                FoundBy::AuditSession => vipool_found_by::VIPOOL_FOUND_BY_AUDIT_SESSION,
+                FoundBy::SessionScope => vipool_found_by::VIPOOL_FOUND_BY_SESSION_SCOPE,
+                FoundBy::UserManager => vipool_found_by::VIPOOL_FOUND_BY_USER_MANAGER,
+            };
+            (session, found_by)
+        });
     Ok(session)
 }
 
 #[cfg(target_os = "linux")]
-fn process(pid: u32) -> Process {
+fn process_from_pid(pid: u32) -> Process {
     if pid == 0 { Process::This } else { Process::Other(pid) }
 }
 
 #[cfg(windows)]
-fn session_of(_: &Reader, pid: u32) -> Result<FoundSession, vipool_status> {
+fn find_process_session(_: &Reader, pid: u32) -> Result<FoundSession, vipool_status> {
     let pid = if pid == 0 { std::process::id() } else { pid };
     let session = crate::system::process_session(pid).ok();
     Ok(session.map(|session| (session, vipool_found_by::VIPOOL_FOUND_BY_WINDOWS_SESSION)))
 }
 
 #[cfg(not(any(target_os = "linux", windows)))]
-fn session_of(_: &Reader, _: u32) -> Result<FoundSession, vipool_status> {
+fn find_process_session(_: &Reader, _: u32) -> Result<FoundSession, vipool_status> {
     Err(VIPOOL_ERR_UNSUPPORTED)
 }
 
@@ -131,7 +132,7 @@ pub unsafe extern "C" fn vipool_reader_find_parent_rule(
         // SAFETY: the caller guarantees the struct.
         unsafe { check_out_silent(out) }?;
         let policy = reader.reader.policy();
-        let (program, parent) = parent_rule(&policy, pid)?.ok_or(VIPOOL_ERR_NOT_FOUND)?;
+        let (program, parent) = find_parent_rule(&policy, pid)?.ok_or(VIPOOL_ERR_NOT_FOUND)?;
         let matched_by = vipool_matched_by::VIPOOL_MATCHED_INHERITED;
         // SAFETY: checked above; `out_parent` is not NULL when it is written.
         unsafe {
@@ -148,11 +149,14 @@ pub unsafe extern "C" fn vipool_reader_find_parent_rule(
 type InheritedRule<'a> = Option<(ProgramView<'a>, u32)>;
 
 #[cfg(target_os = "linux")]
-fn parent_rule<'a>(policy: &PolicyView<'a>, pid: u32) -> Result<InheritedRule<'a>, vipool_status> {
-    Ok(discovery::inherited_rule(policy, process(pid)))
+fn find_parent_rule<'a>(
+    policy: &PolicyView<'a>,
+    pid: u32,
+) -> Result<InheritedRule<'a>, vipool_status> {
+    Ok(discovery::inherited_rule(policy, process_from_pid(pid)))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn parent_rule<'a>(_: &PolicyView<'a>, _: u32) -> Result<InheritedRule<'a>, vipool_status> {
+fn find_parent_rule<'a>(_: &PolicyView<'a>, _: u32) -> Result<InheritedRule<'a>, vipool_status> {
     Err(VIPOOL_ERR_UNSUPPORTED)
 }

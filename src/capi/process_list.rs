@@ -5,7 +5,7 @@ use std::ffi::c_char;
 use super::error::CallError;
 use super::layout::{layout, read};
 use super::status::vipool_status::{self, *};
-use super::text::{array, check_flags, optional_utf8, utf8};
+use super::text::{check_flags, read_optional_utf8, read_slice, read_utf8};
 use crate::policy::{Features, PortRange, Program, ProgramFlags};
 
 /// An inclusive range of ports in host byte order. Plain data.
@@ -102,13 +102,13 @@ const _: () = assert!(
 /// Reads an array of port ranges.
 ///
 /// # Safety
-/// As for [`array()`].
+/// As for [`read_slice`].
 pub(crate) unsafe fn read_ports(
     ports: *const vipool_ports,
     count: usize,
 ) -> Result<Vec<PortRange>, vipool_status> {
     // SAFETY: the caller guarantees the array.
-    let ports = unsafe { array(ports, count) }?;
+    let ports = unsafe { read_slice(ports, count) }?;
     ports
         .iter()
         .map(|range| {
@@ -129,9 +129,9 @@ pub(crate) unsafe fn read_program(program: *const vipool_program) -> Result<Prog
         let flags = check_flags(program.flags, ProgramFlags::ALL_BITS)?;
         let features = check_flags(program.features, Features::ALL_BITS)?;
         Ok(Program {
-            pattern: utf8(program.pattern, program.pattern_length)?.to_owned(),
-            target: optional_utf8(program.target, program.target_length)?.map(str::to_owned),
-            script: optional_utf8(program.script, program.script_length)?.map(str::to_owned),
+            pattern: read_utf8(program.pattern, program.pattern_length)?.to_owned(),
+            target: read_optional_utf8(program.target, program.target_length)?.map(str::to_owned),
+            script: read_optional_utf8(program.script, program.script_length)?.map(str::to_owned),
             features: Features::from_bits(features),
             flags: ProgramFlags::from_bits(flags),
             own_ports: read_ports(program.own_ports, program.own_port_count)?,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::address::vipool_ip;
 use super::error::{catch_panic, silent, silent_status};
-use super::handle::{Opaque, Shared, borrow_shared, free_handle, not_null, write_handle};
+use super::handle::{Opaque, Shared, borrow_shared, check_not_null, free_handle, write_handle};
 use super::layout::{check_out, check_out_silent, fill, layout, write};
 use super::map::vipool_map;
 use super::session::{
@@ -15,7 +15,7 @@ use super::session::{
 };
 use super::settings::vipool_settings;
 use super::status::vipool_status::{self, *};
-use super::text::utf8;
+use super::text::read_utf8;
 use crate::map::{Leases, Reader};
 use crate::session::Handle;
 
@@ -92,9 +92,9 @@ pub unsafe extern "C" fn vipool_reader_open(
     out: *mut *mut vipool_reader,
 ) -> vipool_status {
     catch_panic(|| {
-        not_null(out)?;
+        check_not_null(out)?;
         // SAFETY: the caller guarantees the text.
-        let reader = Reader::attach(Path::new(unsafe { utf8(directory, directory_length) }?))?;
+        let reader = Reader::attach(Path::new(unsafe { read_utf8(directory, directory_length) }?))?;
         // SAFETY: not NULL.
         unsafe { write_handle(vipool_reader { reader: Arc::new(reader) }, out) };
         Ok(())
@@ -119,7 +119,7 @@ pub unsafe extern "C" fn vipool_reader_open_map(
     catch_panic(|| {
         // SAFETY: the caller guarantees the handle.
         let map = unsafe { borrow_shared(map) }?;
-        not_null(out)?;
+        check_not_null(out)?;
         let reader = Arc::new(map.map().reader()?);
         // SAFETY: not NULL.
         unsafe { write_handle(vipool_reader { reader }, out) };
@@ -193,7 +193,7 @@ pub unsafe extern "C" fn vipool_reader_find_by_handle(
             unsafe { (borrow_shared(reader)?, handle.as_ref().ok_or(VIPOOL_ERR_NULL)?) };
         // SAFETY: the caller guarantees the struct.
         unsafe { check_out_silent(out) }?;
-        let handle = handle.get()?;
+        let handle = handle.to_handle()?;
         let leases = reader.reader.leases_of(&handle).ok_or(VIPOOL_ERR_STALE)?;
         // SAFETY: checked above.
         unsafe { fill(out, |out| out.set(&handle, &leases)) };
@@ -222,7 +222,7 @@ pub unsafe extern "C" fn vipool_reader_check_handle(
         // SAFETY: the caller guarantees both handles.
         let (reader, handle) =
             unsafe { (borrow_shared(reader)?, handle.as_ref().ok_or(VIPOOL_ERR_NULL)?) };
-        if reader.reader.is_live(&handle.get()?) { Ok(()) } else { Err(VIPOOL_ERR_STALE) }
+        if reader.reader.is_live(&handle.to_handle()?) { Ok(()) } else { Err(VIPOOL_ERR_STALE) }
     })
 }
 
@@ -274,11 +274,11 @@ pub unsafe extern "C" fn vipool_reader_get_address_kind(
     out_kind: *mut u32,
 ) -> vipool_status {
     silent_status(|| {
-        not_null(out_kind)?;
+        check_not_null(out_kind)?;
         // SAFETY: the caller guarantees handle and address.
         let (reader, ip) =
             unsafe { (borrow_shared(reader)?, address.as_ref().ok_or(VIPOOL_ERR_NULL)?) };
-        let kind = reader.reader.pool_kind(ip.required()?).map_or(0, |kind| kind as u32);
+        let kind = reader.reader.pool_kind(ip.to_required_ip()?).map_or(0, |kind| kind as u32);
         // SAFETY: not NULL.
         unsafe { out_kind.write(kind) };
         Ok(())
@@ -302,7 +302,7 @@ pub unsafe extern "C" fn vipool_reader_is_superseded(
     out_superseded: *mut u32,
 ) -> vipool_status {
     silent_status(|| {
-        not_null(out_superseded)?;
+        check_not_null(out_superseded)?;
         // SAFETY: the caller guarantees the handle.
         let is_superseded = unsafe { borrow_shared(reader) }?.reader.is_superseded();
         // SAFETY: not NULL.
@@ -330,12 +330,12 @@ pub unsafe extern "C" fn vipool_reader_get_info(
         let reader = &unsafe { borrow_shared(reader) }?.reader;
         // SAFETY: the caller guarantees the struct.
         unsafe { check_out_silent(out) }?;
-        let bit = |on, bit| if on { bit } else { 0 };
+        let flag_if = |condition, flag| if condition { flag } else { 0 };
         let info = vipool_map_info {
             size: size_of::<vipool_map_info>(),
             boot: reader.boot(),
-            flags: bit(reader.is_draining(), VIPOOL_MAP_INFO_DRAINING)
-                | bit(reader.is_superseded(), VIPOOL_MAP_INFO_SUPERSEDED),
+            flags: flag_if(reader.is_draining(), VIPOOL_MAP_INFO_DRAINING)
+                | flag_if(reader.is_superseded(), VIPOOL_MAP_INFO_SUPERSEDED),
             rewrite_flags: reader.policy().rewrite_flags().bits(),
         };
         // SAFETY: checked above.

@@ -97,12 +97,12 @@ impl From<Reason> for vipool_reason {
 }
 
 /// Refusals have the numbers from here on in [`vipool_reason`].
-const FIRST_REFUSAL: u32 = 128;
+const REFUSAL_BASE: u32 = 128;
 
 /// Returns the number of a refusal in [`vipool_reason`].
 #[inline]
 pub(crate) const fn refusal_number(refusal: Refusal) -> u32 {
-    FIRST_REFUSAL + refusal as u32
+    REFUSAL_BASE + refusal as u32
 }
 
 /// Returns the name of a reason for programs, such as "not-listed".
@@ -115,7 +115,7 @@ pub(crate) const fn refusal_number(refusal: Refusal) -> u32 {
 /// Threads: any; signal-safe.
 #[unsafe(no_mangle)]
 pub extern "C" fn vipool_reason_get_name(reason: u32) -> *const c_char {
-    texts(reason)[0].as_ptr()
+    name_and_text(reason)[0].as_ptr()
 }
 
 /// Returns the description of a reason for people.
@@ -128,11 +128,11 @@ pub extern "C" fn vipool_reason_get_name(reason: u32) -> *const c_char {
 /// Threads: any; signal-safe.
 #[unsafe(no_mangle)]
 pub extern "C" fn vipool_reason_get_text(reason: u32) -> *const c_char {
-    texts(reason)[1].as_ptr()
+    name_and_text(reason)[1].as_ptr()
 }
 
 /// Returns name and text of a reason.
-fn texts(number: u32) -> [&'static CStr; 2] {
+fn name_and_text(number: u32) -> [&'static CStr; 2] {
     const OTHER_SESSION_ADDRESS: u32 = refusal_number(Refusal::OtherSessionAddress);
     if number == OTHER_SESSION_ADDRESS {
         return [c"other-session-address", c"the address belongs to another session"];
@@ -158,7 +158,7 @@ mod tests {
         for reason in Reason::ALL {
             let number = vipool_reason::from(*reason) as u32;
             assert_eq!(number, u32::from(reason.number()));
-            assert!(number < FIRST_REFUSAL);
+            assert!(number < REFUSAL_BASE);
             assert_eq!(text(vipool_reason_get_name(number)), reason.name());
             assert_eq!(text(vipool_reason_get_text(number)), reason.text());
         }

@@ -53,7 +53,7 @@ unsafe fn decide_for_socket<T: WriteTo>(
         // SAFETY: the caller guarantees the struct.
         let socket = unsafe { CallerSocket::new(socket, &mut storage) }?;
         let outcome = decision(rewriter, &socket)?;
-        socket.check_answers()?;
+        socket.check_callback_numbers()?;
         Ok(outcome)
     };
     // SAFETY: the caller guarantees handle and struct.
@@ -66,7 +66,7 @@ unsafe fn decide_for_socket<T: WriteTo>(
 /// # Safety
 /// `address` is NULL or valid for reads of `length` bytes.
 #[inline]
-unsafe fn parse(address: *const c_void, length: u32) -> Result<Parsed, vipool_status> {
+unsafe fn parse_address(address: *const c_void, length: u32) -> Result<Parsed, vipool_status> {
     // SAFETY: the caller guarantees the bytes.
     unsafe { sockaddr_bytes(address, length) }.map(sockaddr::parse)
 }
@@ -95,11 +95,11 @@ pub unsafe extern "C" fn vipool_rewrite_bind(
 ) -> vipool_status {
     let decision = |rewriter: &vipool_rewriter, socket: &CallerSocket| {
         // SAFETY: the caller guarantees the bytes.
-        let address = match unsafe { parse(address, length) }? {
+        let address = match unsafe { parse_address(address, length) }? {
             Parsed::Inet(address) => address,
             // On an IPv4 socket the kernel treats AF_UNSPEC with 0.0.0.0 as the wildcard address.
             Parsed::Unspecified(Some(port))
-                if socket.local_address().is_some_and(|l| l.is_ipv4()) =>
+                if socket.local_address().is_some_and(|local| local.is_ipv4()) =>
             {
                 SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port)
             }
@@ -164,8 +164,8 @@ pub unsafe extern "C" fn vipool_rewrite_connect(
 ) -> vipool_status {
     let decision = |rewriter: &vipool_rewriter, socket: &CallerSocket| {
         // SAFETY: the caller guarantees the bytes.
-        Ok(match unsafe { parse(address, length) }? {
-            Parsed::Inet(to) => rewriter.for_call().connect(socket, to),
+        Ok(match unsafe { parse_address(address, length) }? {
+            Parsed::Inet(destination) => rewriter.for_call().connect(socket, destination),
             Parsed::Unspecified(_) | Parsed::Other => Outcome::Passed(Reason::NotInet),
         })
     };
@@ -199,8 +199,10 @@ pub unsafe extern "C" fn vipool_rewrite_send(
 ) -> vipool_status {
     let decision = |rewriter: &vipool_rewriter, socket: &CallerSocket| {
         // SAFETY: the caller guarantees the bytes.
-        Ok(match unsafe { parse(address, length) }? {
-            Parsed::Inet(to) => rewriter.for_call().send(socket, to, fast_open != 0),
+        Ok(match unsafe { parse_address(address, length) }? {
+            Parsed::Inet(destination) => {
+                rewriter.for_call().send(socket, destination, fast_open != 0)
+            }
             Parsed::Unspecified(_) | Parsed::Other => Outcome::Passed(Reason::NotInet),
         })
     };
@@ -230,12 +232,12 @@ pub unsafe extern "C" fn vipool_rewrite_send_source(
 ) -> vipool_status {
     let decision = |rewriter: &vipool_rewriter| {
         // SAFETY: the caller guarantees the address.
-        let source = unsafe { source.as_ref() }.ok_or(VIPOOL_ERR_NULL)?.required()?;
+        let source = unsafe { source.as_ref() }.ok_or(VIPOOL_ERR_NULL)?.to_required_ip()?;
         let mut destination = None;
         if !address.is_null() {
             // SAFETY: the caller guarantees the bytes.
-            if let Parsed::Inet(given) = unsafe { parse(address, length) }? {
-                destination = Some(given);
+            if let Parsed::Inet(parsed) = unsafe { parse_address(address, length) }? {
+                destination = Some(parsed);
             }
         }
         Ok(rewriter.for_call().datagram_source(source, destination))
@@ -288,9 +290,9 @@ fn visible_address(
     context: *mut c_void,
 ) -> Outcome<SocketAddr> {
     match sockaddr::parse(bytes) {
-        Parsed::Inet(end) => {
-            rewriter.for_display().visible_address(end, || call_get_address(get_other_end, context))
-        }
+        Parsed::Inet(address) => rewriter
+            .for_display()
+            .visible_address(address, || call_get_address(get_other_end, context)),
         Parsed::Unspecified(_) | Parsed::Other => Outcome::Passed(Reason::NotInet),
     }
 }

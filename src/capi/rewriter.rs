@@ -4,7 +4,7 @@ use std::ffi::c_void;
 use std::sync::Arc;
 
 use super::error::{catch_panic, silent};
-use super::handle::{Opaque, Shared, borrow_shared, free_handle, not_null, write_handle};
+use super::handle::{Opaque, Shared, borrow_shared, check_not_null, free_handle, write_handle};
 use super::layout::{layout, read};
 use super::listener::{CallbackLookup, vipool_listener_find_fn};
 use super::reader::vipool_reader;
@@ -99,13 +99,13 @@ pub unsafe extern "C" fn vipool_rewriter_new(
     out: *mut *mut vipool_rewriter,
 ) -> vipool_status {
     catch_panic(|| {
-        not_null(out)?;
+        check_not_null(out)?;
         // SAFETY: the caller guarantees handle and struct.
         let (reader, options) = unsafe { (borrow_shared(reader)?, read(options)?) };
         let reader = &reader.reader;
         check_reserved(options.reserved)?;
         let flags = check_flags(options.flags, VIPOOL_REWRITER_DEFER_WILDCARD)?;
-        let handle = options.handle.get()?;
+        let handle = options.handle.to_handle()?;
         let leases = reader.lookup(handle.session);
         if !reader.is_live(&handle) {
             return Err(VIPOOL_ERR_STALE.into());

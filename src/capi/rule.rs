@@ -58,8 +58,8 @@ impl vipool_rule {
 }
 
 impl From<MatchKind> for vipool_matched_by {
-    fn from(by: MatchKind) -> Self {
-        match by {
+    fn from(kind: MatchKind) -> Self {
+        match kind {
             MatchKind::FullPath => vipool_matched_by::VIPOOL_MATCHED_FULL_PATH,
             MatchKind::Link => vipool_matched_by::VIPOOL_MATCHED_LINK,
             MatchKind::BareName => vipool_matched_by::VIPOOL_MATCHED_BARE_NAME,
@@ -87,19 +87,20 @@ pub unsafe extern "C" fn vipool_reader_find_rule(
 ) -> vipool_status {
     silent_status(|| {
         // SAFETY: the caller guarantees handle and struct.
-        let (reader, executable_in) = unsafe { (borrow_shared(reader)?, read_silent(executable)?) };
+        let (reader, caller_executable) =
+            unsafe { (borrow_shared(reader)?, read_silent(executable)?) };
         // SAFETY: the caller guarantees the struct.
         unsafe { check_out_silent(out) }?;
         // SAFETY: the caller guarantees the texts in the struct.
         let best_match = unsafe {
-            with_executable(&executable_in, |program| reader.reader.policy().find(program))
+            with_executable(&caller_executable, |program| reader.reader.policy().find(program))
         }?;
         let best_match = best_match.ok_or(VIPOOL_ERR_NOT_FOUND)?;
-        let MatchResult::Matched { by, .. } = best_match.result else {
+        let MatchResult::Matched { by: kind, .. } = best_match.result else {
             return Err(VIPOOL_ERR_NOT_FOUND);
         };
         // SAFETY: checked above.
-        unsafe { write(out, &vipool_rule::new(&best_match.program, by.into())) };
+        unsafe { write(out, &vipool_rule::new(&best_match.program, kind.into())) };
         Ok(())
     })
 }
@@ -173,7 +174,7 @@ pub struct vipool_match_row {
     /// Length of `text` in bytes.
     pub text_length: usize,
     /// vipool_match_result.
-    pub verdict: u32,
+    pub result: u32,
     /// With VIPOOL_MATCH_MATCHED: vipool_matched_by. Otherwise 0.
     pub matched_by: u32,
     /// With VIPOOL_MATCH_MATCHED and a script: vipool_matched_by of the script. Otherwise 0.
@@ -190,19 +191,19 @@ layout!(vipool_match_row {
     script_length,
     text,
     text_length,
-    verdict,
+    result,
     matched_by,
     script_matched_by,
     reserved,
 });
 
 impl From<&(ProgramView<'_>, MatchResult)> for vipool_match_row {
-    fn from((rule, verdict): &(ProgramView<'_>, MatchResult)) -> Self {
-        let (number, matched_by, script_matched_by) = match *verdict {
-            MatchResult::Matched { by, script } => {
-                let script = script.map_or(0, |by| vipool_matched_by::from(by) as u32);
-                let matches = vipool_match_result::VIPOOL_MATCH_MATCHED;
-                (matches, vipool_matched_by::from(by) as u32, script)
+    fn from((rule, result): &(ProgramView<'_>, MatchResult)) -> Self {
+        let (result_number, matched_by, script_matched_by) = match *result {
+            MatchResult::Matched { by: kind, script } => {
+                let script = script.map_or(0, |kind| vipool_matched_by::from(kind) as u32);
+                let matched = vipool_match_result::VIPOOL_MATCH_MATCHED;
+                (matched, vipool_matched_by::from(kind) as u32, script)
             }
             MatchResult::OtherDirectory => {
                 (vipool_match_result::VIPOOL_MATCH_OTHER_DIRECTORY, 0, 0)
@@ -210,7 +211,7 @@ impl From<&(ProgramView<'_>, MatchResult)> for vipool_match_row {
             MatchResult::OtherScript => (vipool_match_result::VIPOOL_MATCH_OTHER_SCRIPT, 0, 0),
             MatchResult::OtherProgram => (vipool_match_result::VIPOOL_MATCH_OTHER_PROGRAM, 0, 0),
         };
-        let (pattern, script, text) = (rule.pattern(), rule.script(), verdict.text());
+        let (pattern, script, text) = (rule.pattern(), rule.script(), result.text());
         Self {
             size: size_of::<Self>(),
             id: rule.id(),
@@ -220,7 +221,7 @@ impl From<&(ProgramView<'_>, MatchResult)> for vipool_match_row {
             script_length: script.map_or(0, <[u8]>::len),
             text: text.as_ptr().cast(),
             text_length: text.len(),
-            verdict: number as u32,
+            result: result_number as u32,
             matched_by,
             script_matched_by,
             reserved: 0,
@@ -258,10 +259,10 @@ pub unsafe extern "C" fn vipool_reader_list_matches(
         let page = Page { first, rows, capacity, out_count, out_total };
         // SAFETY: the caller guarantees handle, struct, texts, array and counts.
         unsafe {
-            let (reader, executable_in) = (borrow_shared(reader)?, read(executable)?);
-            with_executable(&executable_in, |program| {
-                let verdicts: Vec<_> = reader.reader.policy().explain(*program).collect();
-                write_page(&verdicts, page).map(drop)
+            let (reader, caller_executable) = (borrow_shared(reader)?, read(executable)?);
+            with_executable(&caller_executable, |program| {
+                let results: Vec<_> = reader.reader.policy().explain(*program).collect();
+                write_page(&results, page).map(drop)
             })?
         }
     })

@@ -4,10 +4,10 @@ use std::ffi::c_char;
 
 use super::address::vipool_ip;
 use super::error::{catch_panic, silent_status};
-use super::handle::not_null;
+use super::handle::check_not_null;
 use super::layout::layout;
 use super::status::vipool_status::{self, *};
-use super::text::{bytes, check_reserved, copy_text, utf8};
+use super::text::{check_reserved, copy_text, read_bytes, read_utf8};
 use crate::map::{Leases, MAX_LEASES};
 use crate::session::{Addresses, Handle, Lease, SessionId, SessionKind};
 
@@ -102,7 +102,7 @@ impl From<Handle> for vipool_handle {
 
 impl vipool_handle {
     #[inline]
-    pub(crate) fn get(&self) -> Result<Handle, vipool_status> {
+    pub(crate) fn to_handle(&self) -> Result<Handle, vipool_status> {
         check_reserved(self.reserved)?;
         Ok(Handle {
             session: session_id(self.session)?,
@@ -144,17 +144,17 @@ impl From<Addresses> for vipool_addresses {
 pub(crate) fn write_leases(rows: &mut [vipool_lease; VIPOOL_MAX_LEASES], leases: &Leases) -> u32 {
     let Some(session) = leases.session() else { return 0 };
     let packed = leases.packed();
-    for (lease, place) in rows.iter_mut().zip(packed) {
+    for (row, packed_lease) in rows.iter_mut().zip(packed) {
         // Member by member: a wide load of bytes that were just stored in pieces stalls.
-        lease.session = session.raw();
-        lease.slot = place.slot;
-        lease.generation = place.generation;
-        lease.pool = place.pool;
-        let [upper, lower] = &place.address_bits;
+        row.session = session.raw();
+        row.slot = packed_lease.slot;
+        row.generation = packed_lease.generation;
+        row.pool = packed_lease.pool;
+        let [upper, lower] = &packed_lease.address_bits;
         let (family, upper, lower) =
-            if place.ipv4 != 0 { (4, *lower << 32, 0) } else { (6, *upper, *lower) };
-        lease.address.family = family;
-        let (head, tail) = lease.address.bytes.split_at_mut(8);
+            if packed_lease.ipv4 != 0 { (4, *lower << 32, 0) } else { (6, *upper, *lower) };
+        row.address.family = family;
+        let (head, tail) = row.address.bytes.split_at_mut(8);
         head.copy_from_slice(&upper.to_be_bytes());
         tail.copy_from_slice(&lower.to_be_bytes());
     }
@@ -184,7 +184,7 @@ pub unsafe extern "C" fn vipool_session_make(
     out: *mut vipool_session,
 ) -> vipool_status {
     catch_panic(|| {
-        not_null(out)?;
+        check_not_null(out)?;
         let kind = u8::try_from(kind).ok().and_then(SessionKind::from_number);
         let session = SessionId::new(kind.ok_or(VIPOOL_ERR_KIND)?, value)?;
         // SAFETY: not NULL.
@@ -212,9 +212,9 @@ pub unsafe extern "C" fn vipool_session_parse(
     out: *mut vipool_session,
 ) -> vipool_status {
     catch_panic(|| {
-        not_null(out)?;
+        check_not_null(out)?;
         // SAFETY: the caller guarantees the text.
-        let session: SessionId = unsafe { utf8(text, length) }?.parse()?;
+        let session: SessionId = unsafe { read_utf8(text, length) }?.parse()?;
         // SAFETY: not NULL.
         unsafe { out.write(session.raw()) };
         Ok(())
@@ -265,7 +265,7 @@ pub unsafe extern "C" fn vipool_handle_format(
 ) -> vipool_status {
     catch_panic(|| {
         // SAFETY: the caller guarantees the handle.
-        let handle = unsafe { handle.as_ref() }.ok_or(VIPOOL_ERR_NULL)?.get()?;
+        let handle = unsafe { handle.as_ref() }.ok_or(VIPOOL_ERR_NULL)?.to_handle()?;
         // SAFETY: the caller guarantees buffer and length.
         unsafe { copy_text(&handle.to_string(), buffer, capacity, out_length) }
     })
@@ -287,9 +287,9 @@ pub unsafe extern "C" fn vipool_handle_parse(
     out: *mut vipool_handle,
 ) -> vipool_status {
     silent_status(|| {
-        not_null(out)?;
+        check_not_null(out)?;
         // SAFETY: the caller guarantees the text.
-        let handle = Handle::parse(unsafe { bytes(text.cast(), length) }?);
+        let handle = Handle::parse(unsafe { read_bytes(text.cast(), length) }?);
         // SAFETY: not NULL.
         unsafe { out.write(handle.ok_or(VIPOOL_ERR_HANDLE)?.into()) };
         Ok(())

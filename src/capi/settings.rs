@@ -107,10 +107,10 @@ impl From<Settings> for vipool_settings {
 }
 
 impl vipool_settings {
-    pub(crate) fn get(&self) -> Result<Settings, CallError> {
-        let known = VIPOOL_SETTING_CHECK_IN_USE | VIPOOL_SETTING_AWAIT_RESTORE;
-        let flags = check_flags(self.flags, known)?;
-        let unknown = |member, value| {
+    pub(crate) fn to_settings(&self) -> Result<Settings, CallError> {
+        let known_flags = VIPOOL_SETTING_CHECK_IN_USE | VIPOOL_SETTING_AWAIT_RESTORE;
+        let flags = check_flags(self.flags, known_flags)?;
+        let unknown_value = |member, value| {
             VIPOOL_ERR_KIND.with_message(format_args!("unknown value of {member}: {value}"))
         };
         Ok(Settings {
@@ -123,12 +123,12 @@ impl vipool_settings {
                 0 => ExhaustionPolicy::Pass,
                 1 => ExhaustionPolicy::Refuse,
                 2 => ExhaustionPolicy::Wait(self.wait_seconds),
-                value => return Err(unknown("on_exhausted", value)),
+                value => return Err(unknown_value("on_exhausted", value)),
             },
             allocate: match self.allocate {
                 0 => AllocationTime::Logon,
                 1 => AllocationTime::FirstUse,
-                value => return Err(unknown("allocate", value)),
+                value => return Err(unknown_value("allocate", value)),
             },
             await_restore: flags & VIPOOL_SETTING_AWAIT_RESTORE != 0,
         })

@@ -5,7 +5,7 @@ use std::ptr;
 
 use super::address::vipool_ip;
 use super::error::{catch_panic, silent};
-use super::handle::{Opaque, Shared, borrow_shared, free_handle, not_null, write_handle};
+use super::handle::{Opaque, Shared, borrow_shared, check_not_null, free_handle, write_handle};
 use super::layout::layout;
 use super::leader::vipool_leader;
 use super::map::vipool_map;
@@ -177,7 +177,7 @@ pub unsafe extern "C" fn vipool_snapshot_new(
     catch_panic(|| {
         // SAFETY: the caller guarantees the handle.
         let map = unsafe { borrow_shared(map) }?.map();
-        not_null(out)?;
+        check_not_null(out)?;
         let snapshot = vipool_snapshot { sessions: map.sessions()?, pools: map.reader()?.pools() };
         // SAFETY: not NULL.
         unsafe { write_handle(snapshot, out) };
@@ -204,7 +204,7 @@ pub unsafe extern "C" fn vipool_snapshot_new_from_reader(
     catch_panic(|| {
         // SAFETY: the caller guarantees the handle.
         let reader = &unsafe { borrow_shared(reader) }?.reader;
-        not_null(out)?;
+        check_not_null(out)?;
         let snapshot = vipool_snapshot { sessions: reader.sessions(), pools: reader.pools() };
         // SAFETY: not NULL.
         unsafe { write_handle(snapshot, out) };

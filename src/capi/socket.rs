@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 
 use super::address::sockaddr_bytes;
-use super::layout::{in_place_silent, layout};
+use super::layout::{layout, read_in_place_silent};
 use super::status::vipool_status::{self, *};
 use crate::rewrite::sockaddr::{self, Parsed};
 use crate::rewrite::{Protocol, Socket};
@@ -97,7 +97,7 @@ const MAX_PROTOCOL: u32 = vipool_protocol::VIPOOL_PROTOCOL_UDP as u32;
 pub(crate) struct CallerSocket {
     socket: *const vipool_socket,
     /// A callback returned an unknown number.
-    has_unknown: Cell<bool>,
+    has_unknown_number: Cell<bool>,
 }
 
 impl CallerSocket {
@@ -112,7 +112,7 @@ impl CallerSocket {
         storage: &mut MaybeUninit<vipool_socket>,
     ) -> Result<Self, vipool_status> {
         // SAFETY: the caller guarantees the struct.
-        let socket = unsafe { in_place_silent(socket, storage) }?;
+        let socket = unsafe { read_in_place_silent(socket, storage) }?;
         // SAFETY: as above.
         let (protocol, flags, reserved) =
             unsafe { ((*socket).protocol, (*socket).flags, (*socket).reserved) };
@@ -122,13 +122,13 @@ impl CallerSocket {
         if flags & !KNOWN_FLAGS != 0 || protocol > MAX_PROTOCOL {
             return Err(VIPOOL_ERR_KIND);
         }
-        Ok(Self { socket, has_unknown: Cell::new(false) })
+        Ok(Self { socket, has_unknown_number: Cell::new(false) })
     }
 
     /// Returns an error if a callback returned an unknown number.
     #[inline]
-    pub(crate) fn check_answers(&self) -> Result<(), vipool_status> {
-        if self.has_unknown.get() { Err(VIPOOL_ERR_KIND) } else { Ok(()) }
+    pub(crate) fn check_callback_numbers(&self) -> Result<(), vipool_status> {
+        if self.has_unknown_number.get() { Err(VIPOOL_ERR_KIND) } else { Ok(()) }
     }
 
     fn flags(&self) -> u32 {
@@ -138,7 +138,7 @@ impl CallerSocket {
             get_flags.map_or(flags, |get_flags| get_flags(context))
         };
         if flags & !KNOWN_FLAGS != 0 {
-            self.has_unknown.set(true);
+            self.has_unknown_number.set(true);
         }
         flags
     }
@@ -157,7 +157,7 @@ impl Socket for CallerSocket {
             1 => Protocol::Tcp,
             2 => Protocol::Udp,
             _ => {
-                self.has_unknown.set(true);
+                self.has_unknown_number.set(true);
                 Protocol::Other
             }
         }

@@ -10,7 +10,7 @@ use crate::map::{ChangeError, CloseError, MapError, OpenError, Shortage};
 use crate::range::RangeError;
 use crate::session::SessionIdError;
 
-macro_rules! texts {
+macro_rules! status_texts {
     ($($status:ident $text:expr,)*) => {
         impl vipool_status {
             /// All statuses.
@@ -138,7 +138,7 @@ pub enum vipool_status {
     VIPOOL_ERR_FORKED = -78,
 }
 
-texts! {
+status_texts! {
     VIPOOL_OK "success",
     VIPOOL_ERR_NULL "a pointer that must not be NULL is NULL",
     VIPOOL_ERR_STRUCT_SIZE "the size at the start of a struct is not the size of any version of this struct",

@@ -12,12 +12,12 @@ use super::status::vipool_status::{self, *};
 /// # Safety
 /// `text` is NULL or valid for reads of `length` bytes during `'a`.
 #[inline]
-pub(crate) unsafe fn utf8<'a>(
+pub(crate) unsafe fn read_utf8<'a>(
     text: *const c_char,
     length: usize,
 ) -> Result<&'a str, vipool_status> {
     // SAFETY: the caller guarantees `length` readable bytes.
-    let bytes = unsafe { bytes(text.cast(), length) }?;
+    let bytes = unsafe { read_bytes(text.cast(), length) }?;
     // Nearly all names are ASCII, and the check for ASCII is faster than the one for UTF-8.
     if bytes.is_ascii() {
         // SAFETY: ASCII is valid UTF-8.
@@ -29,17 +29,17 @@ pub(crate) unsafe fn utf8<'a>(
 /// Reads an optional text: NULL with length 0 is `None`.
 ///
 /// # Safety
-/// As for [`utf8`].
+/// As for [`read_utf8`].
 #[inline]
-pub(crate) unsafe fn optional_utf8<'a>(
+pub(crate) unsafe fn read_optional_utf8<'a>(
     text: *const c_char,
     length: usize,
 ) -> Result<Option<&'a str>, vipool_status> {
     if text.is_null() && length == 0 {
         return Ok(None);
     }
-    // SAFETY: the caller guarantees the same as `utf8` requires.
-    unsafe { utf8(text, length) }.map(Some)
+    // SAFETY: the caller guarantees the same as `read_utf8` requires.
+    unsafe { read_utf8(text, length) }.map(Some)
 }
 
 /// Reads the units of a required UTF-16 text.
@@ -47,7 +47,7 @@ pub(crate) unsafe fn optional_utf8<'a>(
 /// # Safety
 /// `text` is NULL or aligned and valid for reads of `length` units during `'a`.
 #[inline]
-pub(crate) unsafe fn utf16_units<'a>(
+pub(crate) unsafe fn read_utf16_units<'a>(
     text: *const u16,
     length: usize,
 ) -> Result<&'a [u16], vipool_status> {
@@ -55,7 +55,7 @@ pub(crate) unsafe fn utf16_units<'a>(
         return Err(VIPOOL_ERR_NULL);
     }
     // SAFETY: the caller guarantees `length` readable units.
-    unsafe { array(text, length) }
+    unsafe { read_slice(text, length) }
 }
 
 /// Reads required bytes. NULL is an error even with length 0.
@@ -63,12 +63,15 @@ pub(crate) unsafe fn utf16_units<'a>(
 /// # Safety
 /// `bytes` is NULL or valid for reads of `length` bytes during `'a`.
 #[inline]
-pub(crate) unsafe fn bytes<'a>(bytes: *const u8, length: usize) -> Result<&'a [u8], vipool_status> {
+pub(crate) unsafe fn read_bytes<'a>(
+    bytes: *const u8,
+    length: usize,
+) -> Result<&'a [u8], vipool_status> {
     if bytes.is_null() {
         return Err(VIPOOL_ERR_NULL);
     }
     // SAFETY: the caller guarantees `length` readable bytes.
-    unsafe { array(bytes, length) }
+    unsafe { read_slice(bytes, length) }
 }
 
 /// Reads an array. NULL is allowed with count 0.
@@ -76,7 +79,10 @@ pub(crate) unsafe fn bytes<'a>(bytes: *const u8, length: usize) -> Result<&'a [u
 /// # Safety
 /// `items` is NULL or aligned and valid for reads of `count` items during `'a`.
 #[inline]
-pub(crate) unsafe fn array<'a, T>(items: *const T, count: usize) -> Result<&'a [T], vipool_status> {
+pub(crate) unsafe fn read_slice<'a, T>(
+    items: *const T,
+    count: usize,
+) -> Result<&'a [T], vipool_status> {
     if count == 0 {
         return Ok(&[]);
     }
@@ -91,9 +97,9 @@ pub(crate) unsafe fn array<'a, T>(items: *const T, count: usize) -> Result<&'a [
 }
 
 /// Returns the flags if every one of them is known.
-pub(crate) fn check_flags(flags: u32, known: u32) -> Result<u32, CallError> {
-    if flags & !known != 0 {
-        let unknown = flags & !known;
+pub(crate) fn check_flags(flags: u32, known_flags: u32) -> Result<u32, CallError> {
+    if flags & !known_flags != 0 {
+        let unknown = flags & !known_flags;
         return Err(VIPOOL_ERR_KIND.with_message(format_args!("unknown flags {unknown:#x}")));
     }
     Ok(flags)
@@ -159,7 +165,7 @@ pub unsafe extern "C" fn vipool_utf16_to_utf8(
     catch_panic(|| {
         // SAFETY: the caller guarantees text, buffer and length.
         unsafe {
-            let converted = String::from_utf16(utf16_units(text, length)?);
+            let converted = String::from_utf16(read_utf16_units(text, length)?);
             copy_text(&converted.map_err(|_| VIPOOL_ERR_UTF16)?, buffer, capacity, out_length)
         }
     })

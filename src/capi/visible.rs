@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use super::address::vipool_ip;
 use super::error::silent_status;
-use super::handle::{borrow_shared, not_null};
+use super::handle::{borrow_shared, check_not_null};
 use super::layout::{check_out_silent, layout, write};
-use super::outcome::{WriteTo, numbers, vipool_outcome};
+use super::outcome::{WriteTo, outcome_numbers, vipool_outcome};
 use super::rewrite::decide;
 use super::rewriter::vipool_rewriter;
 use super::status::vipool_status::{self, *};
@@ -34,7 +34,7 @@ pub unsafe extern "C" fn vipool_rewrite_visible_ip(
 ) -> vipool_status {
     // SAFETY: the caller guarantees handle, address and struct.
     unsafe {
-        decide_ip(rewriter, address, out, |rewriter, ip| rewriter.for_display().visible_ip(ip))
+        decide_for_ip(rewriter, address, out, |rewriter, ip| rewriter.for_display().visible_ip(ip))
     }
 }
 
@@ -57,8 +57,8 @@ pub unsafe extern "C" fn vipool_rewrite_multicast_interface(
 ) -> vipool_status {
     // SAFETY: the caller guarantees handle, address and struct.
     unsafe {
-        decide_ip(rewriter, address, out, |rewriter, to| {
-            rewriter.for_call().multicast_interface(to)
+        decide_for_ip(rewriter, address, out, |rewriter, destination| {
+            rewriter.for_call().multicast_interface(destination)
         })
     }
 }
@@ -68,7 +68,7 @@ pub unsafe extern "C" fn vipool_rewrite_multicast_interface(
 /// # Safety
 /// As for [`decide`]; `address` is NULL or valid for reads.
 #[inline(always)]
-unsafe fn decide_ip<T: WriteTo>(
+unsafe fn decide_for_ip<T: WriteTo>(
     rewriter: *const vipool_rewriter,
     address: *const vipool_ip,
     out: *mut vipool_outcome,
@@ -131,9 +131,9 @@ pub unsafe extern "C" fn vipool_rewrite_host_addresses(
         let (rewriter, client) = unsafe { (borrow_shared(rewriter)?, client.as_ref()) };
         // SAFETY: the caller guarantees the struct.
         unsafe { check_out_silent(out) }?;
-        let client = client.map_or(Ok(None), vipool_ip::get)?;
+        let client = client.map_or(Ok(None), vipool_ip::to_ip)?;
         let outcome = rewriter.for_call().resolve_host_name(client);
-        let (kind, reason, _) = numbers(&outcome);
+        let (kind, reason, _) = outcome_numbers(&outcome);
         let addresses = outcome.rewritten().unwrap_or_default();
         let (v4, v6) = (addresses.v4.map(Into::into), addresses.v6.map(Into::into));
         let size = size_of::<vipool_host_addresses>();
@@ -155,13 +155,13 @@ unsafe fn write_predicate(
     predicate: impl FnOnce(&vipool_rewriter, IpAddr) -> bool,
 ) -> vipool_status {
     silent_status(|| {
-        not_null(out)?;
+        check_not_null(out)?;
         // SAFETY: the caller guarantees handle and address.
         let (rewriter, address) =
             unsafe { (borrow_shared(rewriter)?, address.as_ref().ok_or(VIPOOL_ERR_NULL)?) };
-        let holds = predicate(rewriter, address.required()?);
+        let is_true = predicate(rewriter, address.to_required_ip()?);
         // SAFETY: not NULL.
-        unsafe { out.write(holds.into()) };
+        unsafe { out.write(is_true.into()) };
         Ok(())
     })
 }

@@ -52,8 +52,8 @@ int main(int argc, char **argv)
     if (argc != 5) {
         return 2;
     }
-    CHECK(start(argv[1], "no lease") != NULL && *start(argv[1], "no lease") != 0);
-    CHECK(start(argv[1], argv[2]) == NULL);
+    CHECK(create_rewriter(argv[1], "no lease") != NULL && *create_rewriter(argv[1], "no lease") != 0);
+    CHECK(create_rewriter(argv[1], argv[2]) == NULL);
 
     /* A server of the session that does not request the address of its clients. */
     server = socket(AF_INET, SOCK_STREAM, 0);
@@ -101,8 +101,8 @@ int main(int argc, char **argv)
     }
     CHECK(setsockopt(client, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) == 0);
     CHECK(hooked_connect(client, as_sockaddr(&unused6), sizeof unused6) == -1 && errno == ECONNREFUSED);
-    CHECK(option(client, IPPROTO_IPV6, IPV6_V6ONLY) == 1);
-    CHECK(option(client, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT) == 0);
+    CHECK(get_option(client, IPPROTO_IPV6, IPV6_V6ONLY) == 1);
+    CHECK(get_option(client, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT) == 0);
     vipool_rewriter_free(rewriter);
     return failed;
 }

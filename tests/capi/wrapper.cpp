@@ -21,10 +21,10 @@ int main(int argc, char **argv)
 {
     const std::string directory = argc > 1 ? argv[1] : "";
     vipool::farm broken = vipool::farm::parse("[[range]]\naddresses = \"10.0.5.1/24\"\n");
-    CHECK(broken.count(VIPOOL_LEVEL_ERROR) == 1);
+    CHECK(broken.count_findings(VIPOOL_LEVEL_ERROR) == 1);
     CHECK(broken.report().find("10.0.5.1/24") != std::string::npos);
     vipool::farm missing = vipool::farm::load(directory + "/missing.toml");
-    CHECK(missing.count(VIPOOL_LEVEL_WARNING) > 0);
+    CHECK(missing.count_findings(VIPOOL_LEVEL_WARNING) > 0);
 
     vipool::farm farm;
     const vipool_range addresses = vipool::parse_range("10.0.5.10-10.0.5.13");

@@ -111,7 +111,7 @@ impl Reads for C {
                 return rows;
             }
             rows.extend(page[..count].iter().map(|row| {
-                let matches = row.verdict == vipool_match_result::VIPOOL_MATCH_MATCHED as u32;
+                let matches = row.result == vipool_match_result::VIPOOL_MATCH_MATCHED as u32;
                 assert_eq!(matches, row.matched_by != 0);
                 let text = owned(row.text, row.text_length);
                 (row.id, owned(row.pattern, row.pattern_length), text)

@@ -48,7 +48,7 @@ static int bind_to_wildcard(SOCKET s)
 
 static int WSAAPI replacement_bind(SOCKET s, const struct sockaddr *name, int length)
 {
-    vipool_socket facts = facts_of(&s);
+    vipool_socket facts = describe_socket(&s);
     vipool_outcome outcome = passed_outcome();
     int saved_error = WSAGetLastError();
     if (find_deferred(s) >= 0) {
@@ -74,7 +74,7 @@ static int WSAAPI replacement_connect(SOCKET s, const struct sockaddr *name, int
 /* Makes a deferred bind, for listen and getsockname. */
 static int bind_deferred(SOCKET s)
 {
-    vipool_socket facts = facts_of(&s);
+    vipool_socket facts = describe_socket(&s);
     vipool_outcome outcome = passed_outcome();
     if (!remove_deferred(s)) return 0;
     (void)vipool_rewrite_listen(get_rewriter(), &facts, &outcome);
@@ -118,7 +118,7 @@ static BOOL PASCAL replacement_connect_ex(SOCKET s, const struct sockaddr *name,
                                           void *data, DWORD size, DWORD *sent,
                                           OVERLAPPED *overlapped)
 {
-    vipool_socket facts = facts_of(&s);
+    vipool_socket facts = describe_socket(&s);
     vipool_outcome outcome = passed_outcome();
     int was_deferred = remove_deferred(s);
     (void)vipool_rewrite_connect(get_rewriter(), &facts, name, (uint32_t)length, &outcome);
@@ -165,7 +165,7 @@ BOOL WINAPI DllMain(HINSTANCE module, DWORD reason, LPVOID reserved)
     };
     if (reason == DLL_PROCESS_ATTACH)
         for (size_t i = 0; i < sizeof calls / sizeof *calls; i++)
-            replace((const void *)GetProcAddress(GetModuleHandleW(L"ws2_32.dll"), calls[i].name),
+            replace_import((const void *)GetProcAddress(GetModuleHandleW(L"ws2_32.dll"), calls[i].name),
                     calls[i].replacement);
     (void)example_main;
     (void)module;
