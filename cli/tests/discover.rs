@@ -46,7 +46,7 @@ fn program_and_helper_are_reported_separately() {
     let python = find("python").unwrap_or_else(|| panic!("{report:#}"));
     assert_eq!(python["features"], serde_json::json!(["loopback", "virtual-ip"]), "{report:#}");
     assert_eq!(python["own_ports"], serde_json::json!([port]));
-    assert_eq!(python["collides"], true);
+    assert_eq!(python["second_instance_fails"], true);
     let nc = find("nc").unwrap_or_else(|| panic!("{report:#}"));
     assert_eq!(nc["features"], serde_json::json!(["loopback"]), "{report:#}");
     let (farm, findings) = vipool::farm::Farm::parse(report["farm_toml"].as_str().unwrap());
@@ -78,7 +78,7 @@ int main(int argc, char **argv) {
 /// `vipool discover` traces a statically linked program like any other program. No hook can be
 /// loaded into such a program. The report contains this reason and no lines for farm.toml.
 #[test]
-fn static_program_is_reported_as_out_of_reach() {
+fn static_program_is_reported_with_its_rewrite_obstacle() {
     if !vipool_testing::have(&["cc"]) {
         return;
     }
@@ -105,7 +105,7 @@ fn static_program_is_reported_as_out_of_reach() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     for line in [
         format!(
-            "{}: virtual-ip (a second instance would collide), but no hook can rewrite it: it is linked \
+            "{}: virtual-ip (a second instance would fail), but no hook can rewrite it: it is linked \
              statically",
             link.display()
         ),

@@ -16,7 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::arp;
 use super::netlink::{InterfaceAddress, Link, Netlink};
-use super::state::{Added, AssignerState};
+use super::state::{AssignedResources, AssignerState};
 
 /// Maximum wait for IPv6 duplicate address detection. The kernel starts the detection within a
 /// second, and the detection takes one second.
@@ -28,12 +28,12 @@ pub struct AssignResult {
     /// Addresses that are on their interface and can be leased.
     pub usable: BTreeSet<InterfaceAddress>,
     /// Addresses that must not be leased, with the reason.
-    pub conflicts: BTreeMap<IpAddr, String>,
+    pub conflict_reasons: BTreeMap<IpAddr, String>,
     /// Number of addresses that this run added.
     pub added: usize,
 }
 
-/// Adds the `wanted` addresses to their interfaces.
+/// Adds the `desired` addresses to their interfaces.
 ///
 /// If `probe` is true, this function first probes the network for other hosts that use one of the
 /// addresses. The host's own source address for each of `destinations` must not change.
@@ -43,7 +43,7 @@ pub struct AssignResult {
 /// added addresses fails, this function removes the addresses that it added.
 pub fn add_addresses(
     state: &mut AssignerState,
-    wanted: &BTreeSet<InterfaceAddress>,
+    desired: &BTreeSet<InterfaceAddress>,
     probe: bool,
     destinations: &[IpAddr],
 ) -> anyhow::Result<AssignResult> {
@@ -51,40 +51,43 @@ pub fn add_addresses(
     let links: BTreeMap<u32, Link> =
         netlink.links()?.into_iter().map(|link| (link.index, link)).collect();
     let mut result = AssignResult::default();
-    let (mut present, unwanted) = assigned_addresses(&mut netlink, state, wanted)?;
+    let (mut present, obsolete) = assigned_addresses(&mut netlink, state, desired)?;
     let interface_of: BTreeMap<IpAddr, u32> =
-        wanted.iter().map(|entry| (entry.address, entry.interface)).collect();
+        desired.iter().map(|entry| (entry.address, entry.interface)).collect();
     // The subnet of these addresses is on another interface now, so the addresses move there too.
-    let moved: Vec<InterfaceAddress> = unwanted
+    let moved: Vec<InterfaceAddress> = obsolete
         .iter()
         .filter(|entry| interface_of.contains_key(&entry.address))
         .copied()
         .collect();
-    delete(&mut netlink, &moved)?;
+    delete_addresses(&mut netlink, &moved)?;
 
-    let name = |index: u32| links.get(&index).map_or("an interface", |link| &link.name);
+    let interface_name = |index: u32| links.get(&index).map_or("an interface", |link| &link.name);
     for (entry, _) in netlink.addresses()? {
         if interface_of.contains_key(&entry.address) && !present.contains(&entry) {
-            let reason = format!("this host already has it on {}", name(entry.interface));
-            result.conflicts.insert(entry.address, reason);
+            let reason = format!("this host already has it on {}", interface_name(entry.interface));
+            result.conflict_reasons.insert(entry.address, reason);
         }
     }
     if probe {
-        for (address, mac) in probe_network(wanted, &links)? {
+        for (address, mac) in probe_network(desired, &links)? {
             let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
-            result.conflicts.insert(address.into(), format!("{mac} uses it on the network"));
+            result.conflict_reasons.insert(address.into(), format!("{mac} uses it on the network"));
         }
     }
-    let missing: Vec<InterfaceAddress> = wanted
+    let missing: Vec<InterfaceAddress> = desired
         .iter()
-        .filter(|entry| !present.contains(entry) && !result.conflicts.contains_key(&entry.address))
+        .filter(|entry| {
+            !present.contains(entry) && !result.conflict_reasons.contains_key(&entry.address)
+        })
         .copied()
         .collect();
 
     let sources_before = source_addresses(destinations);
-    let added_before = state.added.clone();
-    let intended = added_before.addresses.iter().chain(&present).chain(&missing).copied().collect();
-    state.write(Added { addresses: intended, ..added_before.clone() })?;
+    let assigned_before = state.assigned.clone();
+    let intended =
+        assigned_before.addresses.iter().chain(&present).chain(&missing).copied().collect();
+    state.write(AssignedResources { addresses: intended, ..assigned_before.clone() })?;
     let bar = progress_bar(missing.len() as u64, "adding");
     let outcomes = netlink.add(&missing, |count| bar.set_position(count as u64))?;
     bar.finish_and_clear();
@@ -93,27 +96,29 @@ pub fn add_addresses(
         match outcome {
             Ok(()) => added.push(*entry),
             Err(error) => {
-                let reason = format!("cannot add it to {}: {error}", name(entry.interface));
-                result.conflicts.insert(entry.address, reason);
+                let reason =
+                    format!("cannot add it to {}: {error}", interface_name(entry.interface));
+                result.conflict_reasons.insert(entry.address, reason);
             }
         }
     }
     let checked = wait_until_usable(&mut netlink, &added).and_then(|duplicates| {
-        delete(&mut netlink, &duplicates)?;
+        delete_addresses(&mut netlink, &duplicates)?;
         check_sources_unchanged(&sources_before)?;
         Ok(duplicates)
     });
     let duplicates = match checked {
         Ok(duplicates) => duplicates,
         Err(error) => {
-            delete(&mut netlink, &added)?;
-            state.write(added_before)?;
+            delete_addresses(&mut netlink, &added)?;
+            state.write(assigned_before)?;
             return Err(error.context("the addresses that were added are removed again"));
         }
     };
     for entry in &duplicates {
-        let reason = format!("duplicate address detection failed on {}", name(entry.interface));
-        result.conflicts.insert(entry.address, reason);
+        let reason =
+            format!("duplicate address detection failed on {}", interface_name(entry.interface));
+        result.conflict_reasons.insert(entry.address, reason);
     }
     added.retain(|entry| !duplicates.contains(entry));
     result.added = added.len();
@@ -121,7 +126,7 @@ pub fn add_addresses(
     present.extend(&added);
     result.usable = present
         .into_iter()
-        .filter(|entry| !result.conflicts.contains_key(&entry.address))
+        .filter(|entry| !result.conflict_reasons.contains_key(&entry.address))
         .collect();
     Ok(result)
 }
@@ -138,32 +143,32 @@ pub fn remove_addresses(
     let mut netlink = Netlink::open().context("cannot open a routing socket")?;
     let (_, assigned) = assigned_addresses(&mut netlink, state, &BTreeSet::new())?;
     let (kept, removed): (BTreeSet<_>, BTreeSet<_>) = assigned.into_iter().partition(is_needed);
-    delete(&mut netlink, &Vec::from_iter(removed.iter().copied()))?;
-    state.write(Added { addresses: kept.clone(), ..state.added.clone() })?;
+    delete_addresses(&mut netlink, &Vec::from_iter(removed.iter().copied()))?;
+    state.write(AssignedResources { addresses: kept.clone(), ..state.assigned.clone() })?;
     Ok((removed.len(), kept))
 }
 
-/// Returns the addresses on the interfaces that an assigner added, in two sets: the wanted
-/// addresses and the unwanted addresses.
+/// Returns the addresses on the interfaces that an assigner added, in two sets: the desired
+/// addresses and the obsolete addresses.
 ///
 /// The state file identifies the addresses of both sets. If the state file was lost, the mark
-/// (`netlink::PROTOCOL`) identifies the wanted addresses only: an unwanted address with the mark
+/// (`netlink::PROTOCOL`) identifies the desired addresses only: an obsolete address with the mark
 /// can belong to another map.
 fn assigned_addresses(
     netlink: &mut Netlink,
     state: &AssignerState,
-    wanted: &BTreeSet<InterfaceAddress>,
+    desired: &BTreeSet<InterfaceAddress>,
 ) -> io::Result<(BTreeSet<InterfaceAddress>, BTreeSet<InterfaceAddress>)> {
     let present = netlink.addresses()?;
-    let is_recorded = |entry: &InterfaceAddress| state.added.addresses.contains(entry);
+    let is_recorded = |entry: &InterfaceAddress| state.assigned.addresses.contains(entry);
     let assigned = present.iter().filter(|(entry, address_state)| {
         address_state.is_pool_like
-            && (is_recorded(entry) || wanted.contains(entry) && address_state.is_marked)
+            && (is_recorded(entry) || desired.contains(entry) && address_state.is_marked)
     });
-    Ok(assigned.map(|(entry, _)| *entry).partition(|entry| wanted.contains(entry)))
+    Ok(assigned.map(|(entry, _)| *entry).partition(|entry| desired.contains(entry)))
 }
 
-fn delete(netlink: &mut Netlink, addresses: &[InterfaceAddress]) -> anyhow::Result<()> {
+fn delete_addresses(netlink: &mut Netlink, addresses: &[InterfaceAddress]) -> anyhow::Result<()> {
     let bar = progress_bar(addresses.len() as u64, "removing");
     let outcomes = netlink.delete(addresses, |count| bar.set_position(count as u64))?;
     bar.finish_and_clear();
@@ -181,11 +186,11 @@ fn delete(netlink: &mut Netlink, addresses: &[InterfaceAddress]) -> anyhow::Resu
 /// Probes the IPv4 addresses on all interfaces concurrently. Returns each address in use with the
 /// Ethernet address of the host that uses it.
 fn probe_network(
-    wanted: &BTreeSet<InterfaceAddress>,
+    desired: &BTreeSet<InterfaceAddress>,
     links: &BTreeMap<u32, Link>,
 ) -> anyhow::Result<BTreeMap<Ipv4Addr, arp::MacAddress>> {
     let mut by_link: BTreeMap<u32, BTreeSet<Ipv4Addr>> = BTreeMap::new();
-    for entry in wanted {
+    for entry in desired {
         if let IpAddr::V4(address) = entry.address {
             by_link.entry(entry.interface).or_default().insert(address);
         }
@@ -251,10 +256,10 @@ fn wait_until_usable(
     let deadline = Instant::now() + DAD_TIMEOUT;
     loop {
         let present = netlink.addresses()?;
-        let state = |entry: &&InterfaceAddress| present.get(entry);
-        let tentative = addresses
-            .iter()
-            .find(|entry| state(entry).is_some_and(|it| it.is_tentative && !it.is_duplicate));
+        let state_of = |entry: &&InterfaceAddress| present.get(entry);
+        let tentative = addresses.iter().find(|entry| {
+            state_of(entry).is_some_and(|state| state.is_tentative && !state.is_duplicate)
+        });
         match tentative {
             Some(entry) if Instant::now() >= deadline => bail!(
                 "{} is not usable after {} seconds (check the carrier of its interface with \
@@ -266,7 +271,7 @@ fn wait_until_usable(
             None => {
                 let duplicates: Vec<InterfaceAddress> = addresses
                     .iter()
-                    .filter(|entry| state(entry).is_none_or(|it| it.is_duplicate))
+                    .filter(|entry| state_of(entry).is_none_or(|state| state.is_duplicate))
                     .copied()
                     .collect();
                 for entry in addresses.iter().filter(|entry| !duplicates.contains(entry)) {
@@ -294,17 +299,18 @@ fn source_address(destination: IpAddr) -> Option<IpAddr> {
 }
 
 fn source_addresses(destinations: &[IpAddr]) -> Vec<(IpAddr, Option<IpAddr>)> {
-    destinations.iter().map(|to| (*to, source_address(*to))).collect()
+    destinations.iter().map(|destination| (*destination, source_address(*destination))).collect()
 }
 
 /// # Errors
 /// The host's own source address for a destination has changed.
 fn check_sources_unchanged(before: &[(IpAddr, Option<IpAddr>)]) -> anyhow::Result<()> {
-    let text = |source: Option<IpAddr>| source.map_or("none".to_owned(), |ip| ip.to_string());
+    let format_source =
+        |source: Option<IpAddr>| source.map_or("none".to_owned(), |ip| ip.to_string());
     for (destination, old) in before {
         let new = source_address(*destination);
         if new != *old {
-            let (old, new) = (text(*old), text(new));
+            let (old, new) = (format_source(*old), format_source(new));
             bail!(
                 "the pool's addresses would change the host's own source address towards \
                  {destination} from {old} to {new}"

@@ -52,8 +52,8 @@ pub fn probe(
     for round in 0..PROBE_NUM {
         let round_start = start + PROBE_INTERVAL * round;
         for (index, address) in addresses.iter().enumerate() {
-            let due = round_start + spacing * index as u32;
-            listen(&socket, own_macs, addresses, due, &mut conflicts)?;
+            let send_time = round_start + spacing * index as u32;
+            receive_until(&socket, own_macs, addresses, send_time, &mut conflicts)?;
             // An address that is known to be in use needs no more probes.
             if !conflicts.contains_key(address) {
                 send(&socket, &request(source_mac, Ipv4Addr::UNSPECIFIED, *address))?;
@@ -64,7 +64,7 @@ pub fn probe(
     let end = Instant::now() + ANNOUNCE_WAIT;
     while Instant::now() < end {
         let step_end = end.min(Instant::now() + Duration::from_millis(100));
-        listen(&socket, own_macs, addresses, step_end, &mut conflicts)?;
+        receive_until(&socket, own_macs, addresses, step_end, &mut conflicts)?;
         report_progress(start.elapsed().as_secs_f64() / total);
     }
     Ok(conflicts)
@@ -88,7 +88,7 @@ pub fn announce(
 }
 
 /// Receives packets until the deadline and adds the addresses in use to `conflicts`.
-fn listen(
+fn receive_until(
     socket: &ArpSocket,
     own_macs: &BTreeSet<MacAddress>,
     addresses: &BTreeSet<Ipv4Addr>,
@@ -171,8 +171,11 @@ mod tests {
             claimed_address(&request(PEER_MAC, Ipv4Addr::UNSPECIFIED, ADDRESS)),
             Some((ADDRESS, PEER_MAC))
         );
-        let lookup = request(PEER_MAC, Ipv4Addr::new(10, 0, 5, 1), ADDRESS);
-        assert_eq!(claimed_address(&lookup), Some((Ipv4Addr::new(10, 0, 5, 1), PEER_MAC)));
+        let ordinary_request = request(PEER_MAC, Ipv4Addr::new(10, 0, 5, 1), ADDRESS);
+        assert_eq!(
+            claimed_address(&ordinary_request),
+            Some((Ipv4Addr::new(10, 0, 5, 1), PEER_MAC))
+        );
     }
 
     #[test]

@@ -44,18 +44,19 @@ pub fn host_interfaces() -> anyhow::Result<Vec<Interface>> {
 ///
 /// # Errors
 /// No interface has a subnet that contains one of the addresses.
-pub fn wanted_addresses(planned: &ServerPlan) -> anyhow::Result<BTreeSet<InterfaceAddress>> {
-    let assign = |address: IpAddr| {
+pub fn desired_addresses(planned: &ServerPlan) -> anyhow::Result<BTreeSet<InterfaceAddress>> {
+    let find_interface = |address: IpAddr| {
         let mut assignments = planned.assignments.iter();
-        let assignment =
-            assignments.find(|it| it.ranges.iter().any(|range| range.contains(address)));
+        let assignment = assignments
+            .find(|assignment| assignment.ranges.iter().any(|range| range.contains(address)));
         assignment.map(|assignment| InterfaceAddress { interface: assignment.index, address })
     };
     let pools = planned.plan.pools.iter().filter(|pool| pool.kind() == PoolKind::VirtualIp);
     pools
         .flat_map(|pool| (0..pool.slots()).filter_map(|slot| pool.address(slot)))
         .map(|address| {
-            assign(address).with_context(|| format!("no interface has a subnet with {address}"))
+            find_interface(address)
+                .with_context(|| format!("no interface has a subnet with {address}"))
         })
         .collect()
 }
@@ -63,11 +64,11 @@ pub fn wanted_addresses(planned: &ServerPlan) -> anyhow::Result<BTreeSet<Interfa
 /// Removes the addresses with conflicts from the plan.
 pub fn without_conflicts(mut plan: Plan, result: &AssignResult) -> Plan {
     let excluded: Vec<Range> =
-        result.conflicts.keys().map(|address| Range::from(*address)).collect();
+        result.conflict_reasons.keys().map(|address| Range::from(*address)).collect();
     for pool in plan.pools.iter_mut().filter(|pool| pool.kind() == PoolKind::VirtualIp) {
-        // A pool may use only the first part of its last range, so each range is cut to the
+        // A pool may use only the first part of its last range, so each range is clip_to_slots to the
         // addresses that have a slot.
-        let cut = |first_slot: u32, range: &Range, next_slot: u32| {
+        let clip_to_slots = |first_slot: u32, range: &Range, next_slot: u32| {
             let last = range.nth(u128::from(next_slot - first_slot) - 1).expect("a slot");
             Range::new(range.first(), last).expect("in order")
         };
@@ -76,12 +77,13 @@ pub fn without_conflicts(mut plan: Plan, result: &AssignResult) -> Plan {
             .blocks()
             .iter()
             .zip(next_slots)
-            .map(|((slot, range), next_slot)| cut(*slot, range, next_slot))
+            .map(|((slot, range), next_slot)| clip_to_slots(*slot, range, next_slot))
             .collect();
         *pool = Pool::new(pool.name(), pool.kind(), &subtract(&ranges, &excluded), u32::MAX)
             .expect("parts of a pool's ranges make a pool");
     }
-    plan.reservations.retain(|it| !result.conflicts.contains_key(&it.address));
+    plan.reservations
+        .retain(|reservation| !result.conflict_reasons.contains_key(&reservation.address));
     plan
 }
 
@@ -90,7 +92,10 @@ pub fn without_conflicts(mut plan: Plan, result: &AssignResult) -> Plan {
 /// addresses (reserved for documentation by RFC 5737 and RFC 3849).
 pub fn probe_destinations(planned: &ServerPlan, interfaces: &[Interface]) -> Vec<IpAddr> {
     let is_host_address = |address: &IpAddr| {
-        interfaces.iter().flat_map(|i| &i.addresses).any(|n| n.addr() == *address)
+        interfaces
+            .iter()
+            .flat_map(|interface| &interface.addresses)
+            .any(|net| net.addr() == *address)
     };
     let is_pool_address =
         |address: &IpAddr| planned.plan.pools.iter().any(|pool| pool.slot_of(*address).is_some());

@@ -73,10 +73,10 @@ mod tests {
 
     #[test]
     fn removing_added_ports_keeps_the_administrators() {
-        let before: PortSet = "80,4000-4002".parse().unwrap();
-        let wanted: PortSet = "4001-4005".parse().unwrap();
-        let added = wanted.difference(&before);
+        let existing: PortSet = "80,4000-4002".parse().unwrap();
+        let requested: PortSet = "4001-4005".parse().unwrap();
+        let added = requested.difference(&existing);
         assert_eq!(added.to_string(), "4003-4005");
-        assert_eq!(before.union(&wanted).difference(&added), before);
+        assert_eq!(existing.union(&requested).difference(&added), existing);
     }
 }

@@ -10,7 +10,7 @@ use std::fs;
 use anyhow::Context;
 
 use super::port_set::PortSet;
-use super::state::{Added, AssignerState};
+use super::state::{AssignedResources, AssignerState};
 
 const SYSCTL: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 
@@ -19,14 +19,14 @@ const SYSCTL: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 /// # Errors
 /// The kernel's file or the state file cannot be read or written.
 pub fn set_reserved_ports(state: &mut AssignerState, ports: &PortSet) -> anyhow::Result<()> {
-    let others = read_sysctl()?.difference(&state.added.ports);
-    let added = ports.difference(&others);
+    let administrator_ports = read_sysctl()?.difference(&state.assigned.ports);
+    let added = ports.difference(&administrator_ports);
     // Write the state file first. If this run is killed before it reserves the ports, the
     // additional ports in the file are harmless.
-    let intended = added.union(&state.added.ports);
-    state.write(Added { ports: intended, ..state.added.clone() })?;
-    write_sysctl(&others.union(&added))?;
-    state.write(Added { ports: added, ..state.added.clone() })
+    let intended = added.union(&state.assigned.ports);
+    state.write(AssignedResources { ports: intended, ..state.assigned.clone() })?;
+    write_sysctl(&administrator_ports.union(&added))?;
+    state.write(AssignedResources { ports: added, ..state.assigned.clone() })
 }
 
 /// Reads the ports that are reserved in this network namespace.

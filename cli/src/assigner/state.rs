@@ -31,13 +31,13 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct AssignerState {
     path: PathBuf,
     /// All addresses and ports that an assigner added or was about to add.
-    pub added: Added,
+    pub assigned: AssignedResources,
     _lock: File,
 }
 
 /// The addresses and ports that an assigner added, and the drain state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Added {
+pub struct AssignedResources {
     /// Addresses on interfaces.
     pub addresses: BTreeSet<InterfaceAddress>,
     /// Ports in `ip_local_reserved_ports`.
@@ -94,7 +94,7 @@ impl AssignerState {
             }
         }
         let path = directory.join(STATE_FILE);
-        let added = match fs::read(&path) {
+        let assigned = match fs::read(&path) {
             Ok(bytes) => parse(&bytes).with_context(|| {
                 format!(
                     "{} is damaged (remove the file, after removing by hand the pool addresses \
@@ -102,19 +102,19 @@ impl AssignerState {
                     path.display()
                 )
             })?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Added::default(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => AssignedResources::default(),
             Err(error) => return Err(error).context(format!("cannot read {}", path.display())),
         };
-        Ok(Self { path, added, _lock: lock })
+        Ok(Self { path, assigned, _lock: lock })
     }
 
-    /// Writes `added` to the file, or removes the file if `added` is empty.
+    /// Writes `assigned` to the file, or removes the file if `assigned` is empty.
     ///
     /// # Errors
     /// The file cannot be written or removed.
-    pub fn write(&mut self, added: Added) -> anyhow::Result<()> {
+    pub fn write(&mut self, assigned: AssignedResources) -> anyhow::Result<()> {
         let context = || format!("cannot write {}", self.path.display());
-        if added == Added::default() {
+        if assigned == AssignedResources::default() {
             match fs::remove_file(&self.path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(error).with_context(context);
@@ -123,38 +123,38 @@ impl AssignerState {
             }
         } else {
             let mut addresses: BTreeMap<u32, Vec<IpAddr>> = BTreeMap::new();
-            for entry in &added.addresses {
+            for entry in &assigned.addresses {
                 addresses.entry(entry.interface).or_default().push(entry.address);
             }
             let contents = FileContents {
                 boot: boot_id()?,
                 network_namespace: network_namespace()?,
-                ports: added.ports.to_string(),
-                draining: added.draining,
+                ports: assigned.ports.to_string(),
+                draining: assigned.draining,
                 addresses,
             };
-            let new = self.path.with_extension("new");
-            fs::write(&new, serde_json::to_vec(&contents)?).with_context(context)?;
-            fs::rename(&new, &self.path).with_context(context)?;
+            let temporary_path = self.path.with_extension("new");
+            fs::write(&temporary_path, serde_json::to_vec(&contents)?).with_context(context)?;
+            fs::rename(&temporary_path, &self.path).with_context(context)?;
         }
-        self.added = added;
+        self.assigned = assigned;
         Ok(())
     }
 }
 
-fn parse(bytes: &[u8]) -> anyhow::Result<Added> {
+fn parse(bytes: &[u8]) -> anyhow::Result<AssignedResources> {
     let contents: FileContents = serde_json::from_slice(bytes)?;
     if contents.boot != boot_id()? || contents.network_namespace != network_namespace()? {
-        return Ok(Added::default());
+        return Ok(AssignedResources::default());
     }
     let addresses = contents
         .addresses
         .into_iter()
-        .flat_map(|(interface, list)| {
-            list.into_iter().map(move |address| InterfaceAddress { interface, address })
+        .flat_map(|(interface, addresses)| {
+            addresses.into_iter().map(move |address| InterfaceAddress { interface, address })
         })
         .collect();
-    Ok(Added { addresses, ports: contents.ports.parse()?, draining: contents.draining })
+    Ok(AssignedResources { addresses, ports: contents.ports.parse()?, draining: contents.draining })
 }
 
 fn boot_id() -> io::Result<String> {
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn state_survives_reopening_and_empty_state_removes_the_file() {
         let directory = directory("reopen");
-        let added = Added {
+        let assigned = AssignedResources {
             addresses: ["10.0.5.7", "fd00::7"]
                 .map(|text| InterfaceAddress { interface: 3, address: text.parse().unwrap() })
                 .into(),
@@ -187,12 +187,12 @@ mod tests {
             draining: true,
         };
         let mut state = AssignerState::open(&directory).unwrap();
-        assert_eq!(state.added, Added::default());
-        state.write(added.clone()).unwrap();
+        assert_eq!(state.assigned, AssignedResources::default());
+        state.write(assigned.clone()).unwrap();
         drop(state);
         let mut state = AssignerState::open(&directory).unwrap();
-        assert_eq!(state.added, added);
-        state.write(Added::default()).unwrap();
+        assert_eq!(state.assigned, assigned);
+        state.write(AssignedResources::default()).unwrap();
         assert!(!directory.join(STATE_FILE).exists());
         fs::remove_dir_all(directory).unwrap();
     }

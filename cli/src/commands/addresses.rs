@@ -66,9 +66,9 @@ impl Addresses {
             println!("{}", serde_json::to_string_pretty(&rows)?);
             return Ok(ExitCode::SUCCESS);
         }
-        let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let use_colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         for (number, pool) in &pools {
-            print!("{}", draw_pool(&pool.name, &map.slots(*number), colour));
+            print!("{}", draw_pool(&pool.name, &map.slots(*number), use_colour));
         }
         println!("\n. free   # used   c cooling   l lingering   r reserved   d drained");
         Ok(ExitCode::SUCCESS)
@@ -86,7 +86,7 @@ fn json_row(pool: &PoolStatus, row: SlotRow) -> AddressRow<'_> {
     AddressRow { pool: &pool.name, address: row.address.to_string(), state, reserved, drained }
 }
 
-/// Returns the character for an address, and its colour code (ECMA-48).
+/// Returns the character for an address, and its use_colour code (ECMA-48).
 fn symbol(row: &SlotRow) -> (char, u8) {
     match row.state {
         SlotState::Leased => ('#', 32),
@@ -98,10 +98,10 @@ fn symbol(row: &SlotRow) -> (char, u8) {
     }
 }
 
-fn draw_pool(name: &str, slots: &[SlotRow], colour: bool) -> String {
+fn draw_pool(name: &str, slots: &[SlotRow], use_colour: bool) -> String {
     let mut text = format!("{}: {} addresses\n", name.escape_debug(), slots.len());
     let lines: Vec<_> = slots.chunks(LINE_WIDTH).collect();
-    let label = lines.iter().map(|line| line[0].address.to_string().len()).max().unwrap_or(0);
+    let label_width = lines.iter().map(|line| line[0].address.to_string().len()).max().unwrap_or(0);
     let mut hidden = 0;
     for line in &lines {
         let is_free = line.iter().all(|row| symbol(row).0 == '.');
@@ -109,11 +109,11 @@ fn draw_pool(name: &str, slots: &[SlotRow], colour: bool) -> String {
             hidden += line.len();
             continue;
         }
-        let _ = write!(text, "{:label$}  ", line[0].address.to_string());
+        let _ = write!(text, "{:label_width$}  ", line[0].address.to_string());
         for run in line.chunk_by(|a, b| symbol(a) == symbol(b)) {
             let (character, code) = symbol(&run[0]);
             let symbols = character.to_string().repeat(run.len());
-            let _ = if colour {
+            let _ = if use_colour {
                 write!(text, "\x1b[{code}m{symbols}\x1b[0m")
             } else {
                 write!(text, "{symbols}")
@@ -154,8 +154,8 @@ mod tests {
         ];
         states.resize(66, (Free, false, false));
         let text = draw_pool("default", &slots(&states), false);
-        let first = format!("10.0.5.0   .##clrd{}", ".".repeat(57));
-        assert_eq!(text, format!("default: 66 addresses\n{first}\n10.0.5.64  ..\n"));
+        let first_line = format!("10.0.5.0   .##clrd{}", ".".repeat(57));
+        assert_eq!(text, format!("default: 66 addresses\n{first_line}\n10.0.5.64  ..\n"));
     }
 
     #[test]

@@ -192,14 +192,15 @@ fn print_text(
         let mut table =
             table(&["POOL", "FAMILY", "SESSIONS#", "ADDRESSES#", "FIRST", "LAST", "RANGES"]);
         for pool in &server.pools {
-            let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+            let text_or_dash =
+                |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
             table.add_row([
                 pool.name.clone(),
                 pool.family.to_owned(),
                 pool.sessions.to_string(),
                 pool.addresses.to_string(),
-                text(&pool.first),
-                text(&pool.last),
+                text_or_dash(&pool.first),
+                text_or_dash(&pool.last),
                 abbreviate(&pool.ranges),
             ]);
         }

@@ -13,7 +13,7 @@ use vipool::map::{MAP_FILE, Map, MapError, Plan, SESSIONS_FILE};
 use crate::assigner::PortSet;
 use crate::assigner::remove_addresses;
 use crate::assigner::reserved_ports::set_reserved_ports;
-use crate::assigner::state::{Added, AssignerState};
+use crate::assigner::state::{AssignedResources, AssignerState};
 use crate::maps::client::sweep_clients;
 use crate::maps::last_users;
 
@@ -45,7 +45,7 @@ impl Down {
             Ok(map) => {
                 // The server is drained before the sessions are listed, so that no session opens
                 // after the list was made.
-                state.write(Added { draining: true, ..state.added.clone() })?;
+                state.write(AssignedResources { draining: true, ..state.assigned.clone() })?;
                 map.drain_server(true)?;
                 if self.force {
                     for row in map.sessions()? {
@@ -86,7 +86,7 @@ impl Down {
             );
         } else {
             set_reserved_ports(&mut state, &PortSet::default())?;
-            state.write(Added::default())?;
+            state.write(AssignedResources::default())?;
         }
         Ok(ExitCode::SUCCESS)
     }

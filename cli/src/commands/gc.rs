@@ -60,8 +60,11 @@ impl Gc {
         let map = Map::open(&directory)?;
         let summary = reap::reap_all(&map)?;
         #[cfg(unix)]
-        let collected =
-            history::collect(&directory, &history::file_of(&directory), Some(&self.retention()));
+        let collected = history::collect(
+            &directory,
+            &history::history_file(&directory),
+            Some(&self.retention()),
+        );
         #[cfg(unix)]
         if let Ok(records) = &collected {
             event_log::log_records(&directory, records);

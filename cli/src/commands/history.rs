@@ -97,9 +97,9 @@ fn parse_time(text: &str) -> Result<Timestamp, String> {
 /// Moves new events from the journal of the selected map to its history, and returns all records.
 fn read_records(map: &MapArgs) -> anyhow::Result<Vec<Record>> {
     let directory = map.directory()?;
-    let file = history::file_of(&directory);
+    let file = history::history_file(&directory);
     match history::collect(&directory, &file, None) {
-        Ok(new) => event_log::log_records(&directory, &new),
+        Ok(new_records) => event_log::log_records(&directory, &new_records),
         // If the map is missing or not accessible, the older records can still be read.
         Err(error) => eprintln!("vipool: the newest events are missing: {error:#}"),
     }
@@ -119,14 +119,17 @@ impl History {
         } else if self.csv {
             println!("time,event,session,address,user,client,reconciled,lost");
             for record in &records {
-                println!("{}", cells(record, false).map(|cell| csv_field(&cell)).join(","));
+                println!(
+                    "{}",
+                    format_fields(record, false).map(|field| csv_field(&field)).join(",")
+                );
             }
         } else {
             let titles = ["TIME", "EVENT", "SESSION", "ADDRESS", "USER", "CLIENT", "NOTE"];
             let mut rows = table(&titles);
             for record in &records {
                 let [time, event, session, address, user, client, reconciled, lost] =
-                    cells(record, true);
+                    format_fields(record, true);
                 let note = match (&record.lost, reconciled.is_empty()) {
                     (Some(_), _) => format!("{lost} events were lost"),
                     (None, false) => "reconstructed".to_owned(),
@@ -152,7 +155,7 @@ impl History {
 }
 
 /// Returns the fields of a record as text. `for_terminal` selects local times and escaped names.
-fn cells(record: &Record, for_terminal: bool) -> [String; 8] {
+fn format_fields(record: &Record, for_terminal: bool) -> [String; 8] {
     let time = match for_terminal {
         true => record.time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
         false => record.time.to_string(),
@@ -173,29 +176,29 @@ fn cells(record: &Record, for_terminal: bool) -> [String; 8] {
 }
 
 /// Quotes a field of comma-separated values if necessary.
-fn csv_field(cell: &str) -> String {
-    if cell.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", cell.replace('"', "\"\""))
+fn csv_field(field: &str) -> String {
+    if field.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", field.replace('"', "\"\""))
     } else {
-        cell.to_owned()
+        field.to_owned()
     }
 }
 
 impl Who {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let at = self.at.unwrap_or_else(Timestamp::now);
+        let time = self.at.unwrap_or_else(Timestamp::now);
         let records = read_records(&self.map)?;
-        if let Some(lost) = lost_events_around(&records, at) {
+        if let Some(lost) = lost_events_around(&records, time) {
             eprintln!("vipool: {lost} events around this time were lost: the answer may be wrong");
         }
-        let holder = find_holder(&records, self.address, at);
+        let holder = find_holder(&records, self.address, time);
         if self.json {
             println!("{}", serde_json::to_string_pretty(&holder)?);
             return Ok(ExitCode::from(u8::from(holder.is_none())));
         }
         let Some(holder) = holder else {
             let first = records.first().context("the history is empty")?;
-            if at < first.time {
+            if time < first.time {
                 bail!("the history begins later, at {}", first.time);
             }
             println!("{} was not leased", self.address);
@@ -217,8 +220,8 @@ impl Who {
     }
 }
 
-/// Finds the lease of the address at time `at`.
-fn find_holder(records: &[Record], address: IpAddr, at: Timestamp) -> Option<Holder<'_>> {
+/// Finds the lease of the address at time `time`.
+fn find_holder(records: &[Record], address: IpAddr, time: Timestamp) -> Option<Holder<'_>> {
     let is_change = |record: &&Record| {
         record.address == Some(address)
             && matches!(record.event, RecordKind::Assigned | RecordKind::Released)
@@ -228,8 +231,8 @@ fn find_holder(records: &[Record], address: IpAddr, at: Timestamp) -> Option<Hol
         // The next change ends the lease, even if the release record is missing.
         let end = changes.peek();
         let covers = record.event == RecordKind::Assigned
-            && record.time <= at
-            && end.is_none_or(|end| at < end.time);
+            && record.time <= time
+            && end.is_none_or(|end| time < end.time);
         if covers {
             return Some(Holder {
                 address,
@@ -245,11 +248,12 @@ fn find_holder(records: &[Record], address: IpAddr, at: Timestamp) -> Option<Hol
     None
 }
 
-/// Returns the number of events that were lost between the records before and after `at`.
-fn lost_events_around(records: &[Record], at: Timestamp) -> Option<u64> {
-    let after = records.iter().position(|record| record.time > at).unwrap_or(records.len());
-    let around = records.get(after.saturating_sub(1)..(after + 1).min(records.len()))?;
-    around.iter().find_map(|record| record.lost)
+/// Returns the number of events that were lost between the records before and after `time`.
+fn lost_events_around(records: &[Record], time: Timestamp) -> Option<u64> {
+    let first_after = records.iter().position(|record| record.time > time).unwrap_or(records.len());
+    let neighbours =
+        records.get(first_after.saturating_sub(1)..(first_after + 1).min(records.len()))?;
+    neighbours.iter().find_map(|record| record.lost)
 }
 
 #[cfg(test)]
@@ -279,8 +283,8 @@ mod tests {
             record(RecordKind::Assigned, 300, "2"),
         ];
         let who = |second| {
-            let at = Timestamp::from_second(second).unwrap();
-            find_holder(&records, "10.0.5.10".parse().unwrap(), at)
+            let time = Timestamp::from_second(second).unwrap();
+            find_holder(&records, "10.0.5.10".parse().unwrap(), time)
                 .and_then(|holder| holder.session)
         };
         for (second, session) in [

@@ -35,10 +35,10 @@ impl Metrics {
         };
         // The collector reads only files named *.prom, so it does not read this file before the
         // rename.
-        let new = path.with_extension(format!("new{}", std::process::id()));
-        fs::write(&new, text)
-            .and_then(|()| fs::rename(&new, &path))
-            .inspect_err(|_| drop(fs::remove_file(&new)))
+        let temporary_path = path.with_extension(format!("new{}", std::process::id()));
+        fs::write(&temporary_path, text)
+            .and_then(|()| fs::rename(&temporary_path, &path))
+            .inspect_err(|_| drop(fs::remove_file(&temporary_path)))
             .with_context(|| format!("cannot write {}", path.display()))?;
         Ok(ExitCode::SUCCESS)
     }

@@ -128,7 +128,7 @@ impl Open {
             }
             MapSelection::Directory(_) => (Map::open(&directory)?, None),
         };
-        let user = self.user.unwrap_or_else(caller::own_name);
+        let user = self.user.unwrap_or_else(caller::user_name);
         let pool = self.pool.or_else(|| map.choose_pool(&user, None));
         let options = OpenOptions::new()
             .with_user(user.as_str())

@@ -11,10 +11,10 @@ use vipool::map::Map;
 use super::down::leased_addresses;
 use crate::assigner::PortSet;
 use crate::assigner::plan::{
-    host_interfaces, probe_destinations, wanted_addresses, without_conflicts,
+    desired_addresses, host_interfaces, probe_destinations, without_conflicts,
 };
 use crate::assigner::reserved_ports::set_reserved_ports;
-use crate::assigner::state::{Added, AssignerState};
+use crate::assigner::state::{AssignedResources, AssignerState};
 use crate::assigner::{InterfaceAddress, add_addresses, remove_addresses};
 use crate::event_log;
 use crate::maps::client::sweep_clients;
@@ -65,9 +65,9 @@ impl Up {
         }
 
         let mut state = AssignerState::open(&self.map)?;
-        let wanted = wanted_addresses(&planned)?;
+        let desired = desired_addresses(&planned)?;
         let destinations = probe_destinations(&planned, &interfaces);
-        let result = add_addresses(&mut state, &wanted, !self.no_probe, &destinations)?;
+        let result = add_addresses(&mut state, &desired, !self.no_probe, &destinations)?;
         let map_exists = Map::open(&self.map).is_ok();
         let map = Map::create(&self.map, &without_conflicts(planned.plan, &result))?;
         // An existing map contains newer users than the file.
@@ -75,9 +75,9 @@ impl Up {
             last_users::restore(&map, &self.map);
         }
         sweep_clients(&map, &self.map);
-        if state.added.draining {
+        if state.assigned.draining {
             map.drain_server(false)?;
-            state.write(Added { draining: false, ..state.added.clone() })?;
+            state.write(AssignedResources { draining: false, ..state.assigned.clone() })?;
         }
         let leased = leased_addresses(&map)?.unwrap_or_default();
         let is_needed = |entry: &InterfaceAddress| {
@@ -89,7 +89,7 @@ impl Up {
             PortSet(fixed_ports.iter().flat_map(|range| range.first..=range.last).collect());
         set_reserved_ports(&mut state, &fixed_ports)?;
 
-        for (address, reason) in &result.conflicts {
+        for (address, reason) in &result.conflict_reasons {
             event_log::log_conflict(*address, reason);
             eprintln!("vipool: cannot lease {address}: {reason}");
         }
@@ -97,7 +97,7 @@ impl Up {
             "{} addresses are usable ({} added, {removed} removed, {} not usable)",
             result.usable.len(),
             result.added,
-            result.conflicts.len()
+            result.conflict_reasons.len()
         );
         Ok(ExitCode::SUCCESS)
     }

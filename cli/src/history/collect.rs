@@ -51,11 +51,11 @@ pub fn collect(
     };
     let mut attempts = 0;
     let (rows, recent) = loop {
-        let before = journal.next_number();
+        let next_before = journal.next_number();
         let rows = map.sessions()?;
         let recent = journal.since(first);
         attempts += 1;
-        if recent.next == before || attempts == MAX_ATTEMPTS {
+        if recent.next == next_before || attempts == MAX_ATTEMPTS {
             break (rows, recent);
         }
     };
@@ -156,8 +156,9 @@ impl Collector {
 
     /// Adds a release record for every open lease of the session.
     fn release_all(&mut self, session: &str, time: Timestamp, reconciled: bool) {
-        let is_own = |record: &&Record| record.session.as_deref() == Some(session);
-        let leases: Vec<_> = self.state.open_leases.values().filter(is_own).cloned().collect();
+        let belongs_to_session = |record: &&Record| record.session.as_deref() == Some(session);
+        let leases: Vec<_> =
+            self.state.open_leases.values().filter(belongs_to_session).cloned().collect();
         for lease in leases {
             self.push_release(lease, time, reconciled);
         }
@@ -194,7 +195,8 @@ impl Collector {
             record.session.as_deref().is_none_or(|session| !is_leased(session, **address))
         };
         let open_leases = self.state.open_leases.iter();
-        let closed: Vec<_> = open_leases.filter(is_closed).map(|(_, r)| r.clone()).collect();
+        let closed: Vec<_> =
+            open_leases.filter(is_closed).map(|(_, record)| record.clone()).collect();
         for lease in closed {
             self.push_release(lease, Timestamp::now(), true);
         }

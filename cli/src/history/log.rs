@@ -23,7 +23,7 @@ use super::record::{HistoryState, Record};
 pub const MAX_FILE_BYTES: u64 = 8 << 20;
 /// Maximum number of rotated files.
 const MAX_ROTATED_FILES: u32 = 99;
-/// Number of rotations within the maximum age. Only whole files are removed, so a record can exist
+/// Number of rotations within the maximum age. Only contents files are removed, so a record can exist
 /// for up to an eighth longer than the maximum age.
 const ROTATIONS_PER_AGE: u32 = 8;
 
@@ -32,7 +32,7 @@ const ROTATIONS_PER_AGE: u32 = 8;
 pub struct Retention {
     /// Maximum age of a record. `None` means no limit.
     pub max_age: Option<Duration>,
-    /// Maximum size of the rotated files in bytes. The newest rotated file is always kept.
+    /// Maximum size of the rotated files in bytes. The newest rotated file is always kept_leases.
     pub max_bytes: u64,
 }
 
@@ -110,7 +110,7 @@ impl HistoryLog {
     /// A file cannot be renamed, written or removed.
     pub fn apply_retention(&mut self, limits: &Retention, now: SystemTime) -> anyhow::Result<()> {
         let is_older = |time: SystemTime, age: Duration| {
-            now.duration_since(time).is_ok_and(|passed| passed > age)
+            now.duration_since(time).is_ok_and(|elapsed| elapsed > age)
         };
         // The current file begins where the newest rotated file ends.
         let start = match fs::metadata(rotated_path(&self.path, "1")) {
@@ -130,7 +130,7 @@ impl HistoryLog {
             let is_expired = metadata
                 .modified()
                 .is_ok_and(|end| limits.max_age.is_some_and(|age| is_older(end, age)));
-            // The newest rotated file is kept: its time is the start of the current file.
+            // The newest rotated file is kept_leases: its time is the start of the current file.
             if is_expired || number > 1 && total_bytes > limits.max_bytes {
                 let context = || format!("cannot remove {}", file.display());
                 fs::remove_file(&file).with_context(context)?;
@@ -143,14 +143,14 @@ impl HistoryLog {
     fn rotate(&mut self) -> anyhow::Result<()> {
         let context = || format!("cannot rotate {}", self.path.display());
         let open_leases: Vec<_> = self.state.open_leases.values().cloned().collect();
-        let new = rotated_path(&self.path, "new");
-        let _ = fs::remove_file(&new);
-        let mut file = open_file(&new).with_context(context)?;
+        let temporary_path = rotated_path(&self.path, "new");
+        let _ = fs::remove_file(&temporary_path);
+        let mut file = open_file(&temporary_path).with_context(context)?;
         file.lock().with_context(context)?;
         file.write_all(&format_lines(&open_leases)?).with_context(context)?;
         for number in (1..MAX_ROTATED_FILES).rev() {
-            let to = rotated_path(&self.path, &(number + 1).to_string());
-            match fs::rename(rotated_path(&self.path, &number.to_string()), to) {
+            let next_path = rotated_path(&self.path, &(number + 1).to_string());
+            match fs::rename(rotated_path(&self.path, &number.to_string()), next_path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
                 _ => {}
             }
@@ -159,7 +159,7 @@ impl HistoryLog {
         // long ago.
         self.file.set_modified(SystemTime::now()).with_context(context)?;
         fs::rename(&self.path, rotated_path(&self.path, "1")).with_context(context)?;
-        fs::rename(&new, &self.path).with_context(context)?;
+        fs::rename(&temporary_path, &self.path).with_context(context)?;
         self.file = file;
         Ok(())
     }
@@ -258,20 +258,20 @@ mod tests {
         let first = record(RecordKind::Assigned, "10.0.5.10", 1);
         let second = record(RecordKind::Assigned, "10.0.5.11", 2);
         HistoryLog::open(&path).unwrap().append(&[first.clone(), second.clone()]).unwrap();
-        let whole = fs::read(&path).unwrap();
-        // Cut the file at each byte. The complete lines must be kept, and the next writer must
+        let contents = fs::read(&path).unwrap();
+        // Cut the file at each byte. The complete lines must be kept_leases, and the next writer must
         // append to them.
-        for length in 0..whole.len() {
-            fs::write(&path, &whole[..length]).unwrap();
+        for length in 0..contents.len() {
+            fs::write(&path, &contents[..length]).unwrap();
             let mut log = HistoryLog::open(&path).unwrap();
-            let kept = log.state().open_leases.len();
-            assert!(kept <= 1);
+            let kept_leases = log.state().open_leases.len();
+            assert!(kept_leases <= 1);
             log.append(&[record(RecordKind::Released, "10.0.5.10", 3)]).unwrap();
             drop(log);
             let (records, damaged) = read(&path).unwrap();
-            assert_eq!((records.len(), damaged), (kept + 1, 0), "{length}");
+            assert_eq!((records.len(), damaged), (kept_leases + 1, 0), "{length}");
         }
-        let mut changed = whole.clone();
+        let mut changed = contents.clone();
         changed[60] ^= 1;
         fs::write(&path, changed).unwrap();
         assert_eq!(read(&path).unwrap(), (vec![second], 1));
@@ -332,7 +332,7 @@ mod tests {
         assert_eq!((remaining, damaged), (vec![1, 4], 0), "only open leases remain");
         assert_eq!(file_count(), 3, "the current file was rotated");
         log.apply_retention(&Retention { max_age: None, max_bytes: 0 }, start).unwrap();
-        assert_eq!(file_count(), 2, "the newest rotated file is kept");
+        assert_eq!(file_count(), 2, "the newest rotated file is kept_leases");
         drop(log);
         assert_eq!(HistoryLog::open(&path).unwrap().state().open_leases.len(), 2);
     }

@@ -19,6 +19,6 @@ pub use record::{Record, RecordKind};
 const SYSTEM_FILE: &str = "/var/lib/vipool/history.log";
 
 /// Returns the history file of the map in `directory`.
-pub fn file_of(directory: &Path) -> PathBuf {
+pub fn history_file(directory: &Path) -> PathBuf {
     if directory == map_directory() { SYSTEM_FILE.into() } else { directory.join("history.log") }
 }

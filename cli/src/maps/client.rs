@@ -13,8 +13,8 @@ use vipool::session::Handle;
 ///
 /// `user` is the user of the session, or `None` if that is the caller. Only prints a failure,
 /// because the session works without the file.
-pub fn record_client(directory: &Path, lease: &Handle, address: IpAddr, user: Option<&str>) {
-    if let Err(error) = client_file::write(directory, lease, address, owner(user)) {
+pub fn record_client(directory: &Path, handle: &Handle, address: IpAddr, user: Option<&str>) {
+    if let Err(error) = client_file::write(directory, handle, address, owner(user)) {
         eprintln!("vipool: cannot record the client address {address} for client-ip: {error}");
     }
 }
@@ -39,8 +39,8 @@ fn owner(user: Option<&str>) -> Option<UserId> {
 
 /// Removes the client file of a session that is about to close. Ignores failures, because no
 /// program reads the file after the lease was released.
-pub fn forget_client(directory: &Path, lease: &Handle) {
-    let _ = client_file::remove(directory, lease);
+pub fn forget_client(directory: &Path, handle: &Handle) {
+    let _ = client_file::remove(directory, handle);
 }
 
 /// Removes the client files of all closed sessions. Only prints a failure: a remaining file is

@@ -11,7 +11,7 @@ use vipool::system::map_directory;
 ///
 /// On Unix the system's map is in /run. A restart empties /run, so the file of this map is in
 /// another directory.
-fn file(directory: &Path) -> PathBuf {
+fn file_path(directory: &Path) -> PathBuf {
     if cfg!(unix) && directory == map_directory() {
         PathBuf::from("/var/lib/vipool/last-users")
     } else {
@@ -21,7 +21,7 @@ fn file(directory: &Path) -> PathBuf {
 
 /// Saves the last user of every address. Only prints a failure.
 pub fn save(map: &Map, directory: &Path) {
-    let file = file(directory);
+    let file = file_path(directory);
     if let Some(parent) = file.parent() {
         let mut builder = std::fs::DirBuilder::new();
         #[cfg(unix)]
@@ -36,7 +36,7 @@ pub fn save(map: &Map, directory: &Path) {
 
 /// Copies the last user of every address from the file to a new map. Only prints a failure.
 pub fn restore(map: &Map, directory: &Path) {
-    if let Err(error) = map.recall_users(&file(directory), Tick::now()) {
+    if let Err(error) = map.recall_users(&file_path(directory), Tick::now()) {
         eprintln!("vipool: users may get different addresses than before: {error}");
     }
 }

@@ -28,7 +28,7 @@ pub fn own_session() -> anyhow::Result<SessionId> {
 }
 
 /// Returns the caller's user name. Returns the uid if the user has no name.
-pub fn own_name() -> String {
+pub fn user_name() -> String {
     let uid = Uid::effective();
     User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
 }

@@ -18,6 +18,6 @@ pub fn own_session() -> anyhow::Result<SessionId> {
 }
 
 /// Returns the caller's user name. The name is empty if the environment does not contain it.
-pub fn own_name() -> String {
+pub fn user_name() -> String {
     std::env::var("USERNAME").unwrap_or_default()
 }

@@ -69,18 +69,18 @@ fn read_headers(file: &File, table_offset: u64, count: u16, size: usize) -> Vec<
     (0..count.min(MAX_HEADERS)).map_while(read_header).collect()
 }
 
-/// Returns whether a section has the name `wanted`. The section with index `names_index` contains
+/// Returns whether a section has the name `name`. The section with index `names_index` contains
 /// the names.
-fn has_section(file: &File, sections: &[Vec<u8>], names_index: u16, wanted: &[u8]) -> bool {
+fn has_section(file: &File, sections: &[Vec<u8>], names_index: u16, name: &[u8]) -> bool {
     let Some(names_section) = sections.get(usize::from(names_index)) else {
         return false;
     };
     let names_offset = read_u64(names_section, 24);
-    let mut name = vec![0; wanted.len() + 1];
+    let mut bytes = vec![0; name.len() + 1];
     sections.iter().any(|section| {
         let offset = names_offset.checked_add(read_u32(section, 0).into());
-        offset.is_some_and(|offset| file.read_exact_at(&mut name, offset).is_ok())
-            && name.strip_suffix(&[0]) == Some(wanted)
+        offset.is_some_and(|offset| file.read_exact_at(&mut bytes, offset).is_ok())
+            && bytes.strip_suffix(&[0]) == Some(name)
     })
 }
 
@@ -102,19 +102,19 @@ mod tests {
 
     #[test]
     fn truncated_foreign_and_non_elf_files_are_recognized() {
-        let own = read_elf(Path::new("/proc/self/exe")).unwrap();
-        assert_eq!(own, Some(ElfInfo::default()));
+        let test_program = read_elf(Path::new("/proc/self/exe")).unwrap();
+        assert_eq!(test_program, Some(ElfInfo::default()));
         assert_eq!(read_elf(Path::new("/proc/self/comm")).unwrap(), None);
         assert!(read_elf(Path::new("/nowhere")).is_err());
         // A truncated file is read without an error for each length.
-        let whole = std::fs::read("/proc/self/exe").unwrap();
+        let contents = std::fs::read("/proc/self/exe").unwrap();
         let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("cut");
+        let file = directory.path().join("truncated");
         for length in [0, 3, 63, 64, 65, 200, 1000] {
-            std::fs::write(&file, &whole[..length]).unwrap();
+            std::fs::write(&file, &contents[..length]).unwrap();
             read_elf(&file).unwrap();
         }
-        let mut foreign = whole[..64].to_vec();
+        let mut foreign = contents[..64].to_vec();
         foreign[18] ^= 1;
         std::fs::write(&file, &foreign).unwrap();
         assert!(read_elf(&file).unwrap().unwrap().is_foreign);

@@ -24,8 +24,8 @@ pub fn find_hook() -> anyhow::Result<PathBuf> {
     if let Some(path) = std::env::var_os("VIPOOL_PRELOAD").map(PathBuf::from) {
         return check_loadable(&path).map(|()| path);
     }
-    let own_file = std::env::current_exe().and_then(|path| path.canonicalize()).ok();
-    let own_directory = own_file.as_deref().and_then(Path::parent);
+    let own_executable = std::env::current_exe().and_then(|path| path.canonicalize()).ok();
+    let own_directory = own_executable.as_deref().and_then(Path::parent);
     let near_binary = own_directory
         .into_iter()
         .flat_map(|directory| [directory.to_owned(), directory.join("../lib/vipool")]);
@@ -76,8 +76,8 @@ pub fn hook_environment(
 
 /// Appends the hook to an LD_PRELOAD list. Libraries that are already in the list stay before the
 /// hook.
-fn append_preload(present: Option<OsString>, hook_file: &Path) -> OsString {
-    let mut list = present.unwrap_or_default();
+fn append_preload(current_list: Option<OsString>, hook_file: &Path) -> OsString {
+    let mut list = current_list.unwrap_or_default();
     let is_hook = |entry: &[u8]| entry == hook_file.as_os_str().as_encoded_bytes();
     if list.as_encoded_bytes().split(|byte| b" :".contains(byte)).any(is_hook) {
         return list;
@@ -96,8 +96,9 @@ mod tests {
     #[test]
     fn hook_is_appended_once_after_other_libraries() {
         let hook = Path::new("/usr/lib/vipool/libvipool_preload.so");
-        let append =
-            |present: &str| append_preload(Some(present.into()), hook).into_string().unwrap();
+        let append = |current_list: &str| {
+            append_preload(Some(current_list.into()), hook).into_string().unwrap()
+        };
         assert_eq!(append_preload(None, hook), hook.as_os_str());
         assert_eq!(append("/a.so"), "/a.so:/usr/lib/vipool/libvipool_preload.so");
         assert_eq!(

@@ -53,18 +53,18 @@ fn drained_addresses_are_not_allocated() {
 fn reserved_addresses_are_allocated_to_their_user_only() {
     let private_map = PrivateMap::new();
     let first = open_and_get_address(&private_map, "1");
-    let wanted = format!("{}.99", first.rsplit_once('.').unwrap().0);
-    private_map.output(&["reserve", &wanted, "alice", "--private"]);
-    let refused = private_map.output(&["session", "open", "2", "--private", "--address", &wanted]);
+    let address = format!("{}.99", first.rsplit_once('.').unwrap().0);
+    private_map.output(&["reserve", &address, "alice", "--private"]);
+    let refused = private_map.output(&["session", "open", "2", "--private", "--address", &address]);
     assert!(text(&refused.stderr).contains("reserved for another user"), "{refused:?}");
     let owner_session =
         private_map.output(&["session", "open", "3", "--private", "--user", "alice"]);
-    assert!(text(&owner_session.stdout).contains(&wanted), "{owner_session:?}");
+    assert!(text(&owner_session.stdout).contains(&address), "{owner_session:?}");
     let pools = &private_map.json_output(&["addresses", "--private"]);
-    let row = pools.as_array().unwrap().iter().find(|row| row["address"] == *wanted).unwrap();
+    let row = pools.as_array().unwrap().iter().find(|row| row["address"] == *address).unwrap();
     assert_eq!((&row["state"], &row["reserved"]), (&"used".into(), &true.into()));
-    assert!(private_map.output(&["unreserve", &wanted, "--private"]).status.success());
-    assert_eq!(private_map.output(&["unreserve", &wanted, "--private"]).status.code(), Some(1));
+    assert!(private_map.output(&["unreserve", &address, "--private"]).status.success());
+    assert_eq!(private_map.output(&["unreserve", &address, "--private"]).status.code(), Some(1));
 }
 
 #[test]

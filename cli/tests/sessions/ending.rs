@@ -58,13 +58,13 @@ fn signals_reach_the_program_and_close_the_session() {
     let private_map = PrivateMap::new();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR2] {
         let name = &signal.as_str()[3..];
-        let waiting = format!("trap 'exit 42' {name}; echo ready; while :; do sleep 0.1; done");
-        assert_eq!(run_and_signal(&private_map, &waiting, signal).code(), Some(42), "{signal}");
+        let trap_script = format!("trap 'exit 42' {name}; echo ready; while :; do sleep 0.1; done");
+        assert_eq!(run_and_signal(&private_map, &trap_script, signal).code(), Some(42), "{signal}");
         assert!(private_map.open_sessions().is_empty(), "{signal}");
 
-        let plain = "echo ready; exec sleep 60";
+        let default_script = "echo ready; exec sleep 60";
         assert_eq!(
-            run_and_signal(&private_map, plain, signal).signal(),
+            run_and_signal(&private_map, default_script, signal).signal(),
             Some(signal as i32),
             "{signal}"
         );

@@ -147,15 +147,15 @@ pub fn host_listener() -> (TcpListener, u16) {
 /// output.
 pub fn wait_for_line(
     output: impl std::io::Read,
-    wanted: &str,
+    expected: &str,
 ) -> std::io::BufReader<impl std::io::Read> {
     use std::io::BufRead;
     let mut reader = std::io::BufReader::new(output);
     let mut line = String::new();
     while reader.read_line(&mut line).unwrap() > 0 {
-        if line.contains(wanted) {
+        if line.contains(expected) {
             return reader;
         }
     }
-    panic!("no line with {wanted:?} in {line:?}");
+    panic!("no line with {expected:?} in {line:?}");
 }

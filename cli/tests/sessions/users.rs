@@ -116,14 +116,14 @@ fn directory_of_another_user_is_not_used() {
     let users = TestUsers::new();
     let installed = InstalledFiles::new();
     // The directory is created by root, not by the user.
-    let planted = PathBuf::from(format!("/tmp/vipool-{}", users.0[0]));
-    std::fs::create_dir(&planted).unwrap();
+    let foreign_directory = PathBuf::from(format!("/tmp/vipool-{}", users.0[0]));
+    std::fs::create_dir(&foreign_directory).unwrap();
     let mut command = installed.vipool(users.0[0]);
     let output =
         command.args(["run", "--private", "-s", "1", "--", "echo", "ran"]).output().unwrap();
     let errors = text(&output.stderr);
     assert!(errors.contains("belongs to user 0"), "{errors}");
-    assert!(errors.contains(planted.to_str().unwrap()), "{errors}");
+    assert!(errors.contains(foreign_directory.to_str().unwrap()), "{errors}");
     assert_eq!(text(&output.stdout), "ran\n", "the program runs outside the session");
 }
 

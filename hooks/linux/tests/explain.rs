@@ -133,7 +133,7 @@ time.sleep(1000)";
         let (process, _) = start_until_ready(session.command(python_path()).args(["-c", script]));
         let report = explain(&host, &process);
         assert_eq!(report["rewritten"], true, "{report:#}");
-        assert_eq!(report["rule"]["place"], 1);
+        assert_eq!(report["rule"]["position"], 1);
         assert_eq!(report["rule"]["verdict"], "matches by full path");
         assert_eq!(report["session"]["session"], "1");
         assert_eq!(report["session"]["found_by"], "lease");
@@ -146,7 +146,7 @@ time.sleep(1000)";
         let check_socket = |bound: &str, state: &str, requested: &str, why: &str| {
             let entry = find_socket(bound);
             assert_eq!(entry["state"], state, "{entry}");
-            assert_eq!(entry["asked"].as_str().unwrap_or("-"), requested, "{entry}");
+            assert_eq!(entry["requested"].as_str().unwrap_or("-"), requested, "{entry}");
             assert!(entry["why"].as_str().unwrap().contains(why), "{entry}");
         };
         check_socket(
@@ -204,13 +204,13 @@ time.sleep(1000)";
             found.unwrap_or_else(|| panic!("no connection to {peer} in {report:#}"))
         };
         let loopback = connected_to(&format!("{l}:8100"));
-        assert_eq!(loopback["peer_shown"], "127.0.0.1:8100");
+        assert_eq!(loopback["visible_peer"], "127.0.0.1:8100");
         assert!(
             loopback["why"].as_str().unwrap().contains("the connect to 127.0.0.1 went to"),
             "{loopback}"
         );
         let wildcard = connected_to(&format!("{v}:8101"));
-        assert_eq!(wildcard["peer_shown"], "127.0.0.1:8101");
+        assert_eq!(wildcard["visible_peer"], "127.0.0.1:8101");
         assert!(
             wildcard["why"].as_str().unwrap().contains("listener on its virtual IP"),
             "{wildcard}"
@@ -313,7 +313,7 @@ fn each_obstacle_is_reported() {
         let (process, _) = start_until_ready(&mut session.command(&copy));
         let report = explain(&host, &process);
         assert_eq!(obstacles(&report), ["not-listed"]);
-        assert_eq!(report["near_misses"][0]["place"], 1, "{report:#}");
+        assert_eq!(report["near_misses"][0]["position"], 1, "{report:#}");
         assert_eq!(report["rules"], 3);
         // The map is damaged.
         let damaged_map = host.directory.join("elsewhere");
@@ -422,7 +422,7 @@ fn session_is_found_by_sockets_after_environment_is_overwritten() {
         let sockets = report["sockets"].as_array().unwrap();
         let bound = format!("{}:6401", second.l());
         let listener = sockets.iter().find(|entry| entry["bound"] == bound).expect("it listens");
-        assert_eq!(listener["asked"], "127.0.0.1:6401");
+        assert_eq!(listener["requested"], "127.0.0.1:6401");
     });
 }
 

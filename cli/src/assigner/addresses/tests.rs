@@ -28,9 +28,9 @@ fn run(command: &str) {
 impl TestNetwork {
     fn new(name: &str) -> Self {
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        let mut sleep = Command::new("unshare");
+        let mut peer_command = Command::new("unshare");
         let mut peer = ChildGuard::start(
-            sleep
+            peer_command
                 .args(["--net", "sh", "-c", "echo; exec sleep 300"])
                 .stdout(std::process::Stdio::piped()),
         );
@@ -84,19 +84,19 @@ fn v0_index() -> u32 {
     links.iter().find(|link| link.name == "v0").unwrap().index
 }
 
-fn wanted(texts: impl Iterator<Item = String>) -> BTreeSet<InterfaceAddress> {
+fn desired(texts: impl Iterator<Item = String>) -> BTreeSet<InterfaceAddress> {
     let interface = v0_index();
     texts.map(|text| InterfaceAddress { interface, address: text.parse().unwrap() }).collect()
 }
 
 fn dual_stack(from: u32, to: u32) -> BTreeSet<InterfaceAddress> {
-    wanted((from..=to).flat_map(|i| [format!("10.77.0.{i}"), format!("fd77::{i}")]))
+    desired((from..=to).flat_map(|i| [format!("10.77.0.{i}"), format!("fd77::{i}")]))
 }
 
 fn pool_addresses_on_v0() -> BTreeSet<IpAddr> {
     let addresses = Netlink::open().unwrap().addresses().unwrap();
-    let pool = addresses.iter().filter(|(_, state)| state.is_pool_like);
-    pool.map(|(entry, _)| entry.address).collect()
+    let pool_addresses = addresses.iter().filter(|(_, state)| state.is_pool_like);
+    pool_addresses.map(|(entry, _)| entry.address).collect()
 }
 
 fn parse_all(texts: &[&str]) -> BTreeSet<IpAddr> {
@@ -122,7 +122,7 @@ fn pool_addresses_are_reachable_and_never_the_hosts_own_source() {
     let mut state = AssignerState::open(&net.directory).unwrap();
     let result = add_addresses(&mut state, &dual_stack(100, 109), true, &destinations).unwrap();
     assert_eq!(
-        result.conflicts.keys().copied().collect::<BTreeSet<_>>(),
+        result.conflict_reasons.keys().copied().collect::<BTreeSet<_>>(),
         parse_all(&["10.77.0.105", "fd77::106"])
     );
     assert_eq!(result.usable.len(), 18);
@@ -137,13 +137,13 @@ fn pool_addresses_are_reachable_and_never_the_hosts_own_source() {
         assert_eq!(listener.accept().unwrap().1.ip().is_ipv4(), v.is_ipv4());
         let listener =
             net.call_on_peer(|| TcpListener::bind(SocketAddr::new(peer_address(v), 0)).unwrap());
-        let to = listener.local_addr().unwrap();
+        let destination = listener.local_addr().unwrap();
         let socket = bind_udp(v);
-        socket.send_to(b"", to).unwrap();
+        socket.send_to(b"", destination).unwrap();
         assert_eq!(socket.local_addr().unwrap().ip(), v);
     }
 
-    // A later run with fewer wanted addresses removes the other addresses, except the addresses in
+    // A later run with fewer desired addresses removes the other addresses, except the addresses in
     // use.
     let fewer = dual_stack(100, 103);
     let result = add_addresses(&mut state, &fewer, false, &destinations).unwrap();
@@ -179,10 +179,12 @@ fn interrupted_run_is_completed_and_foreign_addresses_are_kept() {
     }
     let net = TestNetwork::new("thousand");
     run("ip address add 10.78.0.1/22 dev v0");
-    let all = wanted((10..1010).map(|i| format!("10.78.{}.{}", i / 256, i % 256)));
+    let all = desired((10..1010).map(|i| format!("10.78.{}.{}", i / 256, i % 256)));
     let mut state = AssignerState::open(&net.directory).unwrap();
     // Simulate a run that was killed after it wrote the state file and added half of the addresses.
-    state.write(Added { addresses: all.clone(), ..Added::default() }).unwrap();
+    state
+        .write(AssignedResources { addresses: all.clone(), ..AssignedResources::default() })
+        .unwrap();
     let half: Vec<InterfaceAddress> = all.iter().take(500).copied().collect();
     Netlink::open().unwrap().add(&half, |_| {}).unwrap();
     let result = add_addresses(&mut state, &all, false, &[]).unwrap();
@@ -190,15 +192,15 @@ fn interrupted_run_is_completed_and_foreign_addresses_are_kept() {
     assert_eq!(pool_addresses_on_v0().len(), 1000);
     // If the state file is lost, the mark identifies the addresses.
     if Netlink::open().unwrap().addresses().unwrap().values().any(|state| state.is_marked) {
-        state.write(Added::default()).unwrap();
+        state.write(AssignedResources::default()).unwrap();
         let result = add_addresses(&mut state, &all, false, &[]).unwrap();
         assert_eq!((result.added, result.usable.len()), (0, 1000));
     }
     // An address that the administrator added is neither leased nor removed.
     run("ip address add 10.78.3.250/32 dev v0");
-    let more = all.union(&wanted(["10.78.3.250".to_owned()].into_iter())).copied().collect();
+    let more = all.union(&desired(["10.78.3.250".to_owned()].into_iter())).copied().collect();
     let result = add_addresses(&mut state, &more, false, &[]).unwrap();
-    assert_eq!(result.conflicts.len(), 1);
+    assert_eq!(result.conflict_reasons.len(), 1);
     assert_eq!(remove_addresses(&mut state, |_| false).unwrap().0, 1000);
     assert_eq!(
         source_address("10.78.3.250".parse().unwrap()),

@@ -48,59 +48,64 @@ impl Demo {
                 .with_context(|| format!("cannot write to {}", directory.display()))?;
         }
         let farm = transcript.directory.join("farm.toml");
-        std::fs::write(&farm, programs.farm())
+        std::fs::write(&farm, programs.farm_text())
             .with_context(|| format!("cannot write {}", farm.display()))?;
         let passed = run_demo(&mut transcript, &programs, port)?;
         Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
 
-fn run_demo(t: &mut Transcript, programs: &Programs, port: u16) -> anyhow::Result<bool> {
+fn run_demo(transcript: &mut Transcript, programs: &Programs, port: u16) -> anyhow::Result<bool> {
     let serve = |owner: &str| programs.serve_command(port, owner);
     let fetch = programs.fetch_command(port);
-    let in_session = |n: u32| format!("vipool run --private --farm farm.toml --session {n} --");
+    let in_session =
+        |session: u32| format!("vipool run --private --farm farm.toml --session {session} --");
     let ready_line = format!("Serving HTTP on 127.0.0.1 port {port}");
 
-    t.print_heading(
+    transcript.print_heading(
         "The farm file lists the programs and has loopback addresses for two sessions:",
     );
-    t.run("cat farm.toml");
+    transcript.run("cat farm.toml");
 
-    t.print_heading(&format!("The host runs a web server on 127.0.0.1, port {port}:"));
-    t.start(&serve("host"), &ready_line)?;
-    t.print_heading("Two sessions run the same program on the same address and port:");
-    t.start(&format!("{} {}", in_session(1), serve("session-1")), &ready_line)?;
-    t.start(&format!("{} {}", in_session(2), serve("session-2")), &ready_line)?;
+    transcript.print_heading(&format!("The host runs a web server on 127.0.0.1, port {port}:"));
+    transcript.start(&serve("host"), &ready_line)?;
+    transcript.print_heading("Two sessions run the same program on the same address and port:");
+    transcript.start(&format!("{} {}", in_session(1), serve("session-1")), &ready_line)?;
+    transcript.start(&format!("{} {}", in_session(2), serve("session-2")), &ready_line)?;
 
-    t.print_heading(
+    transcript.print_heading(
         "A client in a session gets the page of that session; outside, the host's page:",
     );
-    let output = t.run(&format!("{} {fetch}", in_session(1)));
-    t.check("the client in session 1 got session 1's page", output.stdout == page("session 1"));
-    let output = t.run(&format!("{} {fetch}", in_session(2)));
-    t.check("the client in session 2 got session 2's page", output.stdout == page("session 2"));
-    let output = t.run(&fetch);
-    t.check("the client outside got the host's page", output.stdout == page("host"));
+    let output = transcript.run(&format!("{} {fetch}", in_session(1)));
+    transcript
+        .check("the client in session 1 got session 1's page", output.stdout == page("session 1"));
+    let output = transcript.run(&format!("{} {fetch}", in_session(2)));
+    transcript
+        .check("the client in session 2 got session 2's page", output.stdout == page("session 2"));
+    let output = transcript.run(&fetch);
+    transcript.check("the client outside got the host's page", output.stdout == page("host"));
 
-    t.print_heading("The pools and sessions:");
-    t.run("vipool status --private");
-    let (used, free, addresses) = t.address_counts()?;
-    t.check("each session holds one address, and no address is free", (used, free) == (2, 0));
+    transcript.print_heading("The pools and sessions:");
+    transcript.run("vipool status --private");
+    let (used, free, addresses) = transcript.address_counts()?;
+    transcript
+        .check("each session holds one address, and no address is free", (used, free) == (2, 0));
     let are_different = addresses.len() == 2 && addresses[0] != addresses[1];
-    t.check("the two addresses are different", are_different);
+    transcript.check("the two addresses are different", are_different);
 
-    t.print_heading("A third session gets no address, and its program runs unchanged:");
-    let output = t.run(&format!("{} {fetch}", in_session(3)));
+    transcript.print_heading("A third session gets no address, and its program runs unchanged:");
+    let output = transcript.run(&format!("{} {fetch}", in_session(3)));
     let has_message = output.stderr.lines().any(|line| line == EXHAUSTED_MESSAGE);
-    t.check("the message about the missing address was printed", has_message);
-    t.check("the program ran and reached the host's server", output.stdout == page("host"));
+    transcript.check("the message about the missing address was printed", has_message);
+    transcript
+        .check("the program ran and reached the host's server", output.stdout == page("host"));
 
-    t.print_heading("The sessions close with their programs and release their addresses:");
-    t.stop_all();
-    t.run("vipool status --private");
-    let (used, free, _) = t.address_counts()?;
-    t.check("both addresses are free again", (used, free) == (0, 2));
-    Ok(t.finish())
+    transcript.print_heading("The sessions close with their programs and release their addresses:");
+    transcript.stop_all();
+    transcript.run("vipool status --private");
+    let (used, free, _) = transcript.address_counts()?;
+    transcript.check("both addresses are free again", (used, free) == (0, 2));
+    Ok(transcript.finish())
 }
 
 /// Returns the page of `owner`, which is `host`, `session 1` and so on.

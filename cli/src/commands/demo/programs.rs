@@ -31,8 +31,8 @@ impl Programs {
             std::fs::write(directory.join("fetch.py"), FETCH_SCRIPT)?;
             return Ok(Self::Python(python));
         }
-        let own = std::env::current_exe()?.canonicalize()?;
-        let page = own.parent().context("no directory")?.join("examples/page");
+        let own_executable = std::env::current_exe()?.canonicalize()?;
+        let page = own_executable.parent().context("no directory")?.join("examples/page");
         if !page.exists() {
             bail!(
                 "the demo needs python3 (apt install python3) or {} (cargo build --release \
@@ -45,7 +45,7 @@ impl Programs {
 
     /// Returns the text of the farm file: the process list, and loopback addresses for two
     /// sessions.
-    pub fn farm(&self) -> String {
+    pub fn farm_text(&self) -> String {
         let (Self::Python(file) | Self::Page(file)) = self;
         format!(
             "[loopback]\n\

@@ -33,11 +33,12 @@ impl Transcript {
             .prefix("vipool-demo-")
             .tempdir()
             .context("cannot create a temporary directory")?;
-        let own_file = std::env::current_exe()?.canonicalize()?;
+        let own_executable = std::env::current_exe()?.canonicalize()?;
         let own_directory =
-            own_file.parent().context("this program's file has no directory")?.to_owned();
-        let inherited = std::env::var_os("PATH").unwrap_or_default();
-        let directories = std::iter::once(own_directory).chain(std::env::split_paths(&inherited));
+            own_executable.parent().context("this program's file has no directory")?.to_owned();
+        let inherited_path = std::env::var_os("PATH").unwrap_or_default();
+        let directories =
+            std::iter::once(own_directory).chain(std::env::split_paths(&inherited_path));
         let path = std::env::join_paths(directories)?;
         Ok(Self {
             directory: temporary.path().canonicalize()?,

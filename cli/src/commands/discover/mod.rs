@@ -38,7 +38,7 @@ const SOCKET_LIST_LIMITS: &[&str] = &[
 /// With a program: runs the program, and traces its socket calls and the socket calls of its child
 /// processes until all have exited (Ctrl-C ends the programs; --for ends the trace). During the
 /// trace, use the program as a user would. For each program the output lists the addresses that it
-/// binds, whether a second instance would collide, the programs to which it connects on the
+/// binds, whether a second instance would fail, the programs to which it connects on the
 /// loopback, and the lines for farm.toml.
 ///
 /// Without a program: examines the sockets that are open now. Root can examine the sockets of all
@@ -63,7 +63,7 @@ pub struct Discover {
 impl Discover {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let open_sockets = sockets::observe_open_sockets();
-        let (observed, others) = match self.program.split_first() {
+        let (observed, other_programs) = match self.program.split_first() {
             None => (open_sockets, Observations::new()),
             Some((program, arguments)) => {
                 let limit = self.limit.map(Duration::from_secs);
@@ -77,9 +77,9 @@ impl Discover {
             .map(|net| net.addr())
             .filter(|address| !address.is_loopback())
             .collect();
-        let mut verdicts = judge(&observed, &others, &host_addresses);
+        let mut verdicts = judge(&observed, &other_programs, &host_addresses);
         for verdict in &mut verdicts {
-            verdict.out_of_reach = out_of_reach(&verdict.program.path);
+            verdict.rewrite_obstacles = rewrite_obstacles(&verdict.program.path);
         }
         let limits = if self.program.is_empty() { SOCKET_LIST_LIMITS } else { TRACE_LIMITS };
         let lines: Vec<String> = verdicts.iter().filter_map(Verdict::farm_toml).collect();
@@ -88,7 +88,7 @@ impl Discover {
             let report = serde_json::json!({
                 "programs": verdicts,
                 "farm_toml": lines,
-                "not_seen": limits,
+                "unobserved": limits,
             });
             println!("{report:#}");
             return Ok(ExitCode::SUCCESS);
@@ -114,7 +114,7 @@ impl Discover {
 }
 
 /// Returns the reasons why no hook layer can change the calls of the program in this file.
-fn out_of_reach(file: &Path) -> BTreeSet<&'static str> {
+fn rewrite_obstacles(file: &Path) -> BTreeSet<&'static str> {
     let elf = read_elf(file).ok().flatten().unwrap_or_default();
     let mode = file.metadata().map_or(0, |metadata| metadata.permissions().mode());
     let reasons = [
@@ -133,7 +133,7 @@ fn trace_program(command: &mut Command, limit: Option<Duration>) -> anyhow::Resu
     trace::trace(command, limit, |pid, call| {
         // The process may have executed another program, so its program file is determined again
         // for each call.
-        if let Some(program) = sockets::program_of(pid) {
+        if let Some(program) = sockets::identify_program(pid) {
             observed.entry(program).or_default().insert(call);
         }
     })

@@ -38,23 +38,23 @@ pub fn observe_open_sockets() -> Observations {
 }
 
 /// Returns the program of a process.
-pub fn program_of(pid: u32) -> Option<Program> {
+pub fn identify_program(pid: u32) -> Option<Program> {
     let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
     let name = path.file_name()?.to_string_lossy().into_owned();
     let name = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
-    let script = INTERPRETERS.contains(&name).then(|| script_of(pid)).flatten();
+    let script = INTERPRETERS.contains(&name).then(|| find_script(pid)).flatten();
     // Symlinks can give one file several paths. The rule should contain the path by which the
     // program was started.
-    let link = started_as(pid)
+    let invoked_as = started_as(pid)
         .filter(|link| link.is_absolute() && link.canonicalize().is_ok_and(|file| file == path));
-    Some(Program { path: link.unwrap_or(path), script })
+    Some(Program { path: invoked_as.unwrap_or(path), script })
 }
 
 /// Returns the script that an interpreter runs: the first argument that is not an option.
-fn script_of(pid: u32) -> Option<PathBuf> {
+fn find_script(pid: u32) -> Option<PathBuf> {
     let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let mut arguments = line.split(|byte| *byte == 0).skip(1);
-    let script = arguments.find(|it| !it.starts_with(b"-"))?;
+    let script = arguments.find(|argument| !argument.starts_with(b"-"))?;
     let script = Path::new(std::str::from_utf8(script).ok()?);
     let directory = fs::read_link(format!("/proc/{pid}/cwd")).ok()?;
     let file = directory.join(script).canonicalize().ok()?;
@@ -65,9 +65,9 @@ fn script_of(pid: u32) -> Option<PathBuf> {
 fn socket_owners() -> HashMap<u64, Program> {
     let mut owners = HashMap::new();
     for pid in proc_net::all_pids() {
-        let Ok(open) = proc_net::open_sockets(pid) else { continue };
-        if let (false, Some(program)) = (open.is_empty(), program_of(pid)) {
-            owners.extend(open.into_keys().map(|inode| (inode, program.clone())));
+        let Ok(sockets) = proc_net::open_sockets(pid) else { continue };
+        if let (false, Some(program)) = (sockets.is_empty(), identify_program(pid)) {
+            owners.extend(sockets.into_keys().map(|inode| (inode, program.clone())));
         }
     }
     owners
@@ -90,9 +90,9 @@ mod tests {
         let listener = (20000..30000)
             .find_map(|port| std::net::TcpListener::bind(("127.94.0.1", port)).ok())
             .unwrap();
-        let own = program_of(std::process::id()).unwrap();
+        let own_program = identify_program(std::process::id()).unwrap();
         let address = listener.local_addr().unwrap();
         let bind = SocketCall::Bind { tcp: true, address, succeeded: true };
-        assert!(observe_open_sockets()[&own].contains(&bind));
+        assert!(observe_open_sockets()[&own_program].contains(&bind));
     }
 }

@@ -35,25 +35,25 @@ pub struct Verdict {
     /// process list.
     pub features: BTreeSet<&'static str>,
     /// Whether the program may need `client-ip`, because it requests the host's own address.
-    pub perhaps_client_ip: bool,
+    pub may_need_client_ip: bool,
     /// Ports that the program binds on the loopback.
     pub own_ports: BTreeSet<u16>,
     /// The evidence, one line per observation.
     pub evidence: BTreeSet<String>,
     /// Whether a second instance on this host would fail.
-    pub collides: bool,
+    pub second_instance_fails: bool,
     /// The reasons why no hook layer can change the program's calls. Empty if a hook layer can
     /// change them.
-    pub out_of_reach: BTreeSet<&'static str>,
+    pub rewrite_obstacles: BTreeSet<&'static str>,
 }
 
 /// Returns a verdict for each program in `observed`.
 ///
-/// `others` are the observations of the other running programs. `host_addresses` are the host's own
+/// `other_programs` are the observations of the other running programs. `host_addresses` are the host's own
 /// addresses.
 pub fn judge(
     observed: &Observations,
-    others: &Observations,
+    other_programs: &Observations,
     host_addresses: &BTreeSet<IpAddr>,
 ) -> Vec<Verdict> {
     let mut verdicts: BTreeMap<&Program, Verdict> =
@@ -71,11 +71,11 @@ pub fn judge(
             );
         }
         if calls.contains(&SocketCall::ListInterfaces) {
-            verdict.perhaps_client_ip = true;
+            verdict.may_need_client_ip = true;
             verdict.add_evidence("asks for the addresses of the interfaces".into());
         }
         if calls.contains(&SocketCall::GetHostName) && calls.contains(&SocketCall::ResolveName) {
-            verdict.perhaps_client_ip = true;
+            verdict.may_need_client_ip = true;
             verdict.add_evidence("asks for the host's name and resolves names".into());
         }
     }
@@ -84,7 +84,13 @@ pub fn judge(
             let SocketCall::Connect { tcp, destination } = *call else { continue };
             let ip = destination.ip().to_canonical();
             if ip.is_loopback() || ip.is_unspecified() {
-                add_loopback_connect(&mut verdicts, program, observed, others, (tcp, destination));
+                add_loopback_connect(
+                    &mut verdicts,
+                    program,
+                    observed,
+                    other_programs,
+                    (tcp, destination),
+                );
             } else if host_addresses.contains(&ip) {
                 let verdict = verdicts.get_mut(program).expect("every program has a verdict");
                 verdict.add_evidence(format!("connects to {destination}, the host's own address"));
@@ -100,7 +106,7 @@ fn add_loopback_connect(
     verdicts: &mut BTreeMap<&Program, Verdict>,
     program: &Program,
     observed: &Observations,
-    others: &Observations,
+    other_programs: &Observations,
     (tcp, destination): (bool, SocketAddr),
 ) {
     let protocol = protocol_name(tcp);
@@ -119,7 +125,7 @@ fn add_loopback_connect(
             ));
         }
         verdict.features.insert("loopback");
-    } else if let Some(server) = find_listener(others, tcp, destination) {
+    } else if let Some(server) = find_listener(other_programs, tcp, destination) {
         let verdict = verdicts.get_mut(program).expect("every program has a verdict");
         verdict.add_evidence(format!(
             "connects to {server} on {destination} ({protocol}), which all sessions share"
@@ -156,11 +162,11 @@ impl Verdict {
         Self {
             program: program.clone(),
             features: BTreeSet::new(),
-            perhaps_client_ip: false,
+            may_need_client_ip: false,
             own_ports: BTreeSet::new(),
             evidence: BTreeSet::new(),
-            collides: false,
-            out_of_reach: BTreeSet::new(),
+            second_instance_fails: false,
+            rewrite_obstacles: BTreeSet::new(),
         }
     }
 
@@ -193,36 +199,37 @@ impl Verdict {
             self.add_evidence(format!("binds {address} on the loopback ({protocol}){suffix}"));
             self.features.insert("loopback");
             self.own_ports.insert(address.port());
-            self.collides = true;
+            self.second_instance_fails = true;
         } else if ip.is_unspecified() || host_addresses.contains(&ip) {
             let target = if ip.is_unspecified() { "every address" } else { "the host's address" };
             self.add_evidence(format!("binds {address}, {target} ({protocol}){suffix}"));
             self.features.insert("virtual-ip");
-            self.collides = true;
+            self.second_instance_fails = true;
         }
     }
 
     /// Returns the verdict in one line.
     pub fn summary(&self) -> String {
         let mut names: Vec<&str> = self.features.iter().copied().collect();
-        if self.perhaps_client_ip {
+        if self.may_need_client_ip {
             names.push("perhaps client-ip");
         }
         let names = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
-        let collision = if self.collides { " (a second instance would collide)" } else { "" };
-        let reasons: Vec<&str> = self.out_of_reach.iter().copied().collect();
+        let second_instance =
+            if self.second_instance_fails { " (a second instance would fail)" } else { "" };
+        let reasons: Vec<&str> = self.rewrite_obstacles.iter().copied().collect();
         let limit = if self.features.is_empty() || reasons.is_empty() {
             String::new()
         } else {
             format!(", but no hook can rewrite it: it {}", reasons.join(", and "))
         };
-        format!("{}: {names}{collision}{limit}", self.program)
+        format!("{}: {names}{second_instance}{limit}", self.program)
     }
 
     /// Returns the lines for farm.toml, or `None` if the program needs no feature or no hook can
     /// rewrite it.
     pub fn farm_toml(&self) -> Option<String> {
-        if self.features.is_empty() || !self.out_of_reach.is_empty() {
+        if self.features.is_empty() || !self.rewrite_obstacles.is_empty() {
             return None;
         }
         // A JSON string is also a TOML string.
@@ -232,7 +239,7 @@ impl Verdict {
             lines += &format!("script = {}\n", quote(script));
         }
         lines += &format!("features = {}\n", serde_json::json!(self.features));
-        if self.perhaps_client_ip {
+        if self.may_need_client_ip {
             lines +=
                 "# add \"client-ip\" if the program distinguishes users by the host's address\n";
         }
@@ -291,21 +298,21 @@ mod tests {
                 }],
             ),
         ]);
-        let others = observations(&[("/bin/dns", &[bind(true, "127.0.0.1:53")])]);
-        let verdicts = judge(&observed, &others, &host_addresses);
+        let other_programs = observations(&[("/bin/dns", &[bind(true, "127.0.0.1:53")])]);
+        let verdicts = judge(&observed, &other_programs, &host_addresses);
         let summaries: Vec<String> = verdicts.iter().map(Verdict::summary).collect();
         assert_eq!(
             summaries,
             [
                 "/bin/client: loopback",
-                "/bin/helper: loopback (a second instance would collide)",
+                "/bin/helper: loopback (a second instance would fail)",
                 "/bin/licence: perhaps client-ip",
                 "/bin/mdns: nothing",
                 "/bin/odd\"name: virtual-ip",
-                "/bin/own: loopback (a second instance would collide)",
+                "/bin/own: loopback (a second instance would fail)",
                 "/bin/quiet: nothing",
-                "/bin/server: virtual-ip (a second instance would collide)",
-                "/bin/taken: virtual-ip (a second instance would collide)",
+                "/bin/server: virtual-ip (a second instance would fail)",
+                "/bin/taken: virtual-ip (a second instance would fail)",
             ]
         );
         let evidence =

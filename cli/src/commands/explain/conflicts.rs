@@ -33,17 +33,20 @@ pub struct Conflict {
 
 /// Returns the rows of all sockets, except the sockets that the process `pid` has open with a
 /// descriptor of `own_descriptors`.
-pub fn foreign_rows(
+pub fn rows_of_other_processes(
     pid: Option<u32>,
     rows: &[SocketRow],
     own_descriptors: &BTreeSet<i32>,
 ) -> Vec<SocketRow> {
     let own_inodes: BTreeSet<u64> = match pid.map(open_sockets) {
         Some(Ok(open)) => {
-            let is_own = |descriptors: &[i32]| {
+            let belongs_to_process = |descriptors: &[i32]| {
                 descriptors.iter().any(|descriptor| own_descriptors.contains(descriptor))
             };
-            open.into_iter().filter(|(_, it)| is_own(it)).map(|(inode, _)| inode).collect()
+            open.into_iter()
+                .filter(|(_, descriptors)| belongs_to_process(descriptors))
+                .map(|(inode, _)| inode)
+                .collect()
         }
         _ => BTreeSet::new(),
     };
@@ -52,20 +55,20 @@ pub fn foreign_rows(
 
 /// Finds conflicts with wildcard and loopback binds.
 ///
-/// `foreign` are the sockets of other processes. `is_pool_address` returns whether an address
+/// `other_rows` are the sockets of other processes. `is_pool_address` returns whether an address
 /// belongs to a pool. `is_own_port` returns whether the program's rule lists a port.
 ///
 /// For a rewritten program, a listener of the host on 0.0.0.0 blocks the port in every session (row
 /// 2). A listener on [::] that also accepts IPv4 blocks the port in the same way (row 29). For
 /// other programs, a listener on a session's address blocks the port on the wildcard address.
 pub fn find_conflicts(
-    foreign: &[SocketRow],
+    other_rows: &[SocketRow],
     is_rewritten: bool,
     is_pool_address: impl Fn(&SocketAddr) -> bool,
     is_own_port: impl Fn(u16) -> bool,
 ) -> Vec<Conflict> {
     let mut conflicts: Vec<Conflict> = Vec::new();
-    for socket in foreign.iter().filter(|row| row.listening && row.local.port() != 0) {
+    for socket in other_rows.iter().filter(|row| row.listening && row.local.port() != 0) {
         let SocketRow { tcp, local, .. } = *socket;
         let port = local.port();
         let protocol = if tcp { "tcp" } else { "udp" };
@@ -128,7 +131,7 @@ pub fn find_conflicts(
 
 /// Adds to each conflict the process that holds the port. Removes conflicts with IPv6-only
 /// listeners.
-pub fn resolve_holders(mut conflicts: Vec<Conflict>) -> Vec<Conflict> {
+pub fn add_holders(mut conflicts: Vec<Conflict>) -> Vec<Conflict> {
     if conflicts.is_empty() {
         return conflicts;
     }

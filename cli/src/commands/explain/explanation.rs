@@ -11,7 +11,7 @@ use vipool::rewrite::{KernelListeners, LiveSystem, RewriteRules, Rewriter};
 use vipool::session::{Addresses, SessionId};
 use vipool::system;
 
-use super::conflicts::{Conflict, find_conflicts, resolve_holders};
+use super::conflicts::{Conflict, add_holders, find_conflicts};
 use super::map_lookup::{self, RuleReport, SessionReport};
 use super::obstacles::{self, MapFacts, Obstacle, SessionState};
 use super::process::Subject;
@@ -21,7 +21,7 @@ use crate::system::proc_net::{SocketRow, socket_tables};
 
 /// Version of the JSON format. It changes when a field is removed or changes its meaning, but not
 /// when a field is added.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// The explanation, as `--json` prints it.
 #[derive(Debug, Serialize)]
@@ -78,7 +78,7 @@ pub fn explain(
             Ok(map) => map.boot() == boot,
             // Without a map, the namespace of the caller is compared. If the map belongs to another
             // boot, the error reports that.
-            Err(_) => system::current_boot_id().is_ok_and(|own| own == boot),
+            Err(_) => system::current_boot_id().is_ok_and(|caller_boot| caller_boot == boot),
         }),
         ..MapFacts::default()
     };
@@ -136,7 +136,8 @@ pub fn explain(
         None => None,
     };
     explanation.rules = policy.programs().count();
-    if rule.is_none() || explanation.rule.as_ref().is_some_and(|it| it.inherited_from.is_some()) {
+    if rule.is_none() || explanation.rule.as_ref().is_some_and(|rule| rule.inherited_from.is_some())
+    {
         explanation.near_misses = map_lookup::near_misses(subject, &policy);
     }
     facts.is_listed = rule.is_some() || lists_all == Some(true);
@@ -182,12 +183,13 @@ pub fn explain(
     });
     explanation.sockets = report_sockets(&open_sockets, rewriter.as_ref(), is_pool_address(&map));
     let own_descriptors: BTreeSet<i32> =
-        open_sockets.iter().flat_map(|it| it.descriptors.clone()).collect();
-    let foreign_rows = super::conflicts::foreign_rows(subject.pid, &rows, &own_descriptors);
-    let conflicts = find_conflicts(&foreign_rows, is_rewritten, is_pool_address(&map), |port| {
+        open_sockets.iter().flat_map(|socket| socket.descriptors.clone()).collect();
+    let other_rows =
+        super::conflicts::rows_of_other_processes(subject.pid, &rows, &own_descriptors);
+    let conflicts = find_conflicts(&other_rows, is_rewritten, is_pool_address(&map), |port| {
         rule.as_ref().is_some_and(|rule| rule.is_own_port(port))
     });
-    explanation.conflicts = resolve_holders(conflicts);
+    explanation.conflicts = add_holders(conflicts);
     Ok(explanation)
 }
 

@@ -21,7 +21,7 @@ use crate::system::caller;
 #[derive(Debug, Serialize)]
 pub struct RuleReport {
     /// The position in the process list, starting at 1.
-    pub place: usize,
+    pub position: usize,
     pub path: String,
     pub script: Option<String>,
     pub features: Vec<&'static str>,
@@ -58,11 +58,11 @@ pub fn attach(subject: &Subject, directory: &Path) -> Result<Reader, MapError> {
         (Some(pid), Ok(path)) => PathBuf::from(format!("/proc/{pid}/root")).join(path),
         _ => directory.to_owned(),
     };
-    let own = Uid::effective();
-    let changes_user = own.is_root() && subject.uid != 0;
+    let caller_uid = Uid::effective();
+    let changes_user = caller_uid.is_root() && subject.uid != 0;
     if changes_user && seteuid(Uid::from_raw(subject.uid)).is_ok() {
         let map = Reader::attach(&path);
-        seteuid(own).expect("root may restore its own rights");
+        seteuid(caller_uid).expect("root may restore its own rights");
         return map;
     }
     Reader::attach(&path)
@@ -94,7 +94,9 @@ pub fn near_misses(subject: &Subject, policy: &PolicyView<'_>) -> Vec<RuleReport
     policy
         .explain(executable)
         .enumerate()
-        .filter(|(_, (_, it))| matches!(it, MatchResult::OtherDirectory | MatchResult::OtherScript))
+        .filter(|(_, (_, result))| {
+            matches!(result, MatchResult::OtherDirectory | MatchResult::OtherScript)
+        })
         .map(|(index, (rule, verdict))| RuleReport::new(index, &rule, verdict))
         .collect()
 }
@@ -106,7 +108,7 @@ impl RuleReport {
         let features =
             [(virtual_ip, "virtual-ip"), (loopback, "loopback"), (client_ip, "client-ip")];
         Self {
-            place: index + 1,
+            position: index + 1,
             path: text(rule.pattern()),
             script: rule.script().map(text),
             features: features

@@ -62,7 +62,8 @@ impl Explain {
         let (subject, directory) = match self.pid {
             Some(pid) => {
                 let subject = process::observe_process(pid)?;
-                let directory = match subject.variable("VIPOOL_MAP").filter(|it| !it.is_empty()) {
+                let directory = match subject.variable("VIPOOL_MAP").filter(|path| !path.is_empty())
+                {
                     Some(directory) => PathBuf::from(directory),
                     None if self.map.is_explicit() => self.map.directory()?,
                     None => subject.mapped_directory.clone().unwrap_or_else(map_directory),

@@ -121,8 +121,8 @@ pub fn observe_process(pid: u32) -> anyhow::Result<Subject> {
     }
     let arguments = fs::read(proc_path("cmdline")).unwrap_or_default();
     let arguments: Vec<&[u8]> = arguments.split(|byte| *byte == 0).skip(1).collect();
-    subject.script =
-        script_argument(arguments.into_iter().filter(|it| !it.is_empty())).map(|script| {
+    subject.script = script_argument(arguments.into_iter().filter(|argument| !argument.is_empty()))
+        .map(|script| {
             // The result is correct unless the program has changed its working directory after its
             // start.
             fs::read_link(proc_path("cwd")).unwrap_or_default().join(OsStr::from_bytes(script))
@@ -218,11 +218,11 @@ fn canonical(path: &Path) -> anyhow::Result<PathBuf> {
 
 /// Returns the interpreter and its argument if the file is a script (execve(2)).
 fn read_shebang(file: &Path) -> anyhow::Result<Option<(PathBuf, Option<String>)>> {
-    let mut start = [0; 256];
-    let mut opened =
+    let mut header = [0; 256];
+    let mut reader =
         fs::File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let length = opened.read(&mut start)?;
-    let Some(line) = start[..length].strip_prefix(SHEBANG) else { return Ok(None) };
+    let length = reader.read(&mut header)?;
+    let Some(line) = header[..length].strip_prefix(SHEBANG) else { return Ok(None) };
     let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let line = String::from_utf8_lossy(line);
     let (program, argument) = match line.trim().split_once([' ', '\t']) {
@@ -287,10 +287,10 @@ mod tests {
 
     #[test]
     fn own_process_is_observed() {
-        let own = observe_process(std::process::id()).unwrap();
-        assert_eq!(own.file, std::env::current_exe().ok());
-        assert_eq!(own.is_secure, Some(false));
-        assert_eq!(own.elf, Some(ElfInfo::default()));
-        assert_eq!(own.boot, system::current_boot_id().ok());
+        let observed = observe_process(std::process::id()).unwrap();
+        assert_eq!(observed.file, std::env::current_exe().ok());
+        assert_eq!(observed.is_secure, Some(false));
+        assert_eq!(observed.elf, Some(ElfInfo::default()));
+        assert_eq!(observed.boot, system::current_boot_id().ok());
     }
 }

@@ -21,14 +21,14 @@ pub struct SocketReport {
     /// `unbound`, `bound`, `listening`, `connected` or `accepted`.
     pub state: &'static str,
     /// The address that the program bound; none if it did not bind the socket.
-    pub asked: Option<SocketAddr>,
+    pub requested: Option<SocketAddr>,
     /// The local address in the kernel.
     pub bound: SocketAddr,
     /// The peer's address, as the program sees it.
-    pub peer_shown: Option<SocketAddr>,
+    pub visible_peer: Option<SocketAddr>,
     /// The peer's address in the kernel.
     pub peer: Option<SocketAddr>,
-    /// The reason why `asked` and `bound` are different or equal.
+    /// The reason why `requested` and `bound` are different or equal.
     pub why: String,
 }
 
@@ -60,7 +60,7 @@ fn report_unrewritten(
     }
     let why = "an address of a session: bound while the process was in that session, or requested \
                by the program itself";
-    SocketReport { asked: None, why: why.to_owned(), ..report }
+    SocketReport { requested: None, why: why.to_owned(), ..report }
 }
 
 impl SocketReport {
@@ -71,9 +71,9 @@ impl SocketReport {
             descriptors: socket.descriptors.clone(),
             protocol: if socket.tcp { "tcp" } else { "udp" },
             state,
-            asked: matches!(state, "bound" | "listening").then_some(socket.local),
+            requested: matches!(state, "bound" | "listening").then_some(socket.local),
             bound: socket.local,
-            peer_shown: socket.peer,
+            visible_peer: socket.peer,
             peer: socket.peer,
             why: String::new(),
         }
@@ -92,18 +92,18 @@ fn report_rewritten<W: SystemView>(
         rewriter.visible_address(address, || opposite).rewritten().unwrap_or(address)
     };
     let is_virtual_ip = rewriter.is_virtual_ip(local.ip());
-    let peer_shown = peer.map(|peer| visible(peer, Some(local)));
+    let visible_peer = peer.map(|peer| visible(peer, Some(local)));
     let properties = SocketProperties {
         protocol: if socket.tcp { Protocol::Tcp } else { Protocol::Udp },
-        local_address: Some(unspecified(local)),
+        local_address: Some(unbound_address(local)),
         is_v6only: socket.is_v6only,
         can_share_port: socket.can_share_port,
     };
-    let (asked, why) = match (report.state, peer) {
+    let (requested, why) = match (report.state, peer) {
         ("unbound", _) => (None, "not bound yet".to_owned()),
         ("bound" | "listening", _) => {
-            let asked = visible(local, peer);
-            if asked != local {
+            let requested = visible(local, peer);
+            if requested != local {
                 let keeps_wildcard = rewriter.rules.program.wildcard == WildcardBind::Keep;
                 let why = if keeps_wildcard || rewriter.addresses.v4.is_some() {
                     "bound to the session's loopback address instead"
@@ -111,32 +111,32 @@ fn report_rewritten<W: SystemView>(
                     "bound to the session's loopback address instead; the program may also have \
                      requested the wildcard address"
                 };
-                (Some(asked), why.to_owned())
+                (Some(requested), why.to_owned())
             } else if is_virtual_ip {
                 let why = "bound to the session's virtual IP; the program may have requested the \
                            wildcard address or an address of the host";
-                (Some(with_port(unspecified(local), local.port())), why.to_owned())
+                (Some(with_port(unbound_address(local), local.port())), why.to_owned())
             } else {
                 (Some(local), why_unchanged(&properties, local, rewriter).to_owned())
             }
         }
         ("accepted", _) => (None, "accepted by the listener".to_owned()),
-        (_, Some(to)) if peer_shown != peer => {
-            let source = if is_own_source(rewriter, local) {
+        (_, Some(peer_address)) if visible_peer != peer => {
+            let source = if is_hook_chosen_source(rewriter, local) {
                 ", from the session's loopback address"
             } else {
                 ""
             };
-            let target = if rewriter.is_virtual_ip(to.ip()) {
+            let target = if rewriter.is_virtual_ip(peer_address.ip()) {
                 "the session's listener on its virtual IP"
             } else {
                 "the session's loopback address"
             };
-            let requested = visible(to, Some(local)).ip();
+            let requested = visible(peer_address, Some(local)).ip();
             (None, format!("the connect to {requested} went to {target}{source}"))
         }
-        (_, Some(to)) if to.ip().to_canonical().is_loopback() => {
-            match rewriter.connect(&properties, to) {
+        (_, Some(peer_address)) if peer_address.ip().to_canonical().is_loopback() => {
+            match rewriter.connect(&properties, peer_address) {
                 Outcome::Passed(reason) => (None, reason.text().to_owned()),
                 Outcome::Refused(_) | Outcome::Rewritten(_) => (
                     None,
@@ -147,7 +147,7 @@ fn report_rewritten<W: SystemView>(
             }
         }
         _ if is_virtual_ip => (None, "the source address is the session's virtual IP".to_owned()),
-        (_, Some(to)) => match rewriter.connect(&properties, to) {
+        (_, Some(peer_address)) => match rewriter.connect(&properties, peer_address) {
             Outcome::Passed(reason) => (None, reason.text().to_owned()),
             Outcome::Refused(_) | Outcome::Rewritten(_) => {
                 (None, "the program bound the source address itself".to_owned())
@@ -155,7 +155,7 @@ fn report_rewritten<W: SystemView>(
         },
         _ => (None, String::new()),
     };
-    SocketReport { asked, peer_shown, why, ..report }
+    SocketReport { requested, visible_peer, why, ..report }
 }
 
 /// Returns the reason why a bind was not rewritten. Either the program or the kernel chose the
@@ -173,10 +173,11 @@ fn why_unchanged<W: SystemView>(
 }
 
 fn state(socket: &Socket, all: &[Socket]) -> &'static str {
-    let is_listener = |it: &&Socket| it.listening && it.local.port() == socket.local.port();
+    let is_listener =
+        |listener: &&Socket| listener.listening && listener.local.port() == socket.local.port();
     match socket.peer {
         _ if socket.listening => "listening",
-        Some(_) if socket.tcp && all.iter().any(|it| is_listener(&it)) => "accepted",
+        Some(_) if socket.tcp && all.iter().any(|socket| is_listener(&socket)) => "accepted",
         Some(_) => "connected",
         None if socket.local.port() == 0 => "unbound",
         None => "bound",
@@ -184,12 +185,12 @@ fn state(socket: &Socket, all: &[Socket]) -> &'static str {
 }
 
 /// Returns whether the hook chose the source address of a loopback connection.
-fn is_own_source<W: SystemView>(rewriter: &Rewriter<'_, W>, local: SocketAddr) -> bool {
+fn is_hook_chosen_source<W: SystemView>(rewriter: &Rewriter<'_, W>, local: SocketAddr) -> bool {
     rewriter.visible_address(local, || None).rewritten().is_some()
 }
 
 /// Returns the local address of an unbound socket with the address family of `like`.
-fn unspecified(like: SocketAddr) -> SocketAddr {
+fn unbound_address(like: SocketAddr) -> SocketAddr {
     match like {
         SocketAddr::V4(_) => SocketAddr::from(([0; 4], 0)),
         SocketAddr::V6(_) => SocketAddr::from(([0u16; 8], 0)),

@@ -87,7 +87,7 @@ fn render_rule(rule: &RuleReport) -> String {
     let script = rule.script.as_ref().map(|script| format!(" with {}", escape(script)));
     format!(
         "number {}, {}{} ({}): {}",
-        rule.place,
+        rule.position,
         escape(&rule.path),
         script.unwrap_or_default(),
         rule.features.join(", "),
@@ -122,10 +122,11 @@ fn render_session(session: &SessionReport) -> String {
 
 fn render_sockets(sockets: &[SocketReport]) -> String {
     let mut rows = table(&["FD#", "PROTOCOL", "STATE", "REQUESTED", "BOUND", "PEER", "WHY"]);
-    let text = |address: Option<SocketAddr>| address.map_or("-".to_owned(), |it| it.to_string());
+    let text =
+        |address: Option<SocketAddr>| address.map_or("-".to_owned(), |address| address.to_string());
     for socket in sockets {
-        let peer = match (socket.peer, socket.peer_shown) {
-            (Some(peer), Some(shown)) if peer != shown => format!("{shown} ({peer})"),
+        let peer = match (socket.peer, socket.visible_peer) {
+            (Some(peer), Some(visible)) if peer != visible => format!("{visible} ({peer})"),
             (peer, _) => text(peer),
         };
         let descriptors: Vec<_> = socket.descriptors.iter().map(i32::to_string).collect();
@@ -133,7 +134,7 @@ fn render_sockets(sockets: &[SocketReport]) -> String {
             descriptors.join(","),
             socket.protocol.to_owned(),
             socket.state.to_owned(),
-            text(socket.asked),
+            text(socket.requested),
             socket.bound.to_string(),
             peer,
             socket.why.clone(),

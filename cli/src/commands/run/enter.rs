@@ -123,7 +123,7 @@ pub fn enter(args: &Run, signals: &mut Signals) -> Result<EnteredSession, EnterE
     if first_use && map.find(session)?.is_none() && !program.is_listed(&map.reader()?) {
         return Err(EnterError::NotListed);
     }
-    let user = args.user.clone().unwrap_or_else(caller::own_name);
+    let user = args.user.clone().unwrap_or_else(caller::user_name);
     let pool = args.pool.clone().or_else(|| map.choose_pool(&user, program.executable().as_ref()));
     let options = OpenOptions::new()
         .with_user(user.as_str())
@@ -228,20 +228,20 @@ fn open_session(
 
 /// Joins the session of the caller's logon in a map that the caller may only read.
 fn join(
-    wanted: Option<SessionId>,
+    requested: Option<SessionId>,
     directory: PathBuf,
     hook_file: PathBuf,
 ) -> Result<EnteredSession, EnterError> {
-    let own = caller::own_session()?;
-    if let Some(wanted) = wanted.filter(|wanted| *wanted != own) {
+    let logon_session = caller::own_session()?;
+    if let Some(requested) = requested.filter(|requested| *requested != logon_session) {
         return Err(anyhow!(
-            "cannot join session {wanted}: the session of your logon is {own} (omit --session to \
+            "cannot join session {requested}: the session of your logon is {logon_session} (omit --session to \
              join it, or add --private for a session in your private map)"
         )
         .into());
     }
-    let (handle, _) = Reader::attach(&directory)?
-        .find(own)
-        .with_context(|| format!("your session {own} has no address (ask your administrator)"))?;
+    let (handle, _) = Reader::attach(&directory)?.find(logon_session).with_context(|| {
+        format!("your session {logon_session} has no address (ask your administrator)")
+    })?;
     Ok(EnteredSession { handle, directory, hook_file, opened_in: None, claim: None })
 }

@@ -103,9 +103,9 @@ impl Run {
         let mut command = match user {
             None => Command::new(&self.program[0]),
             Some(user) => {
-                let own_file =
+                let own_executable =
                     std::env::current_exe().context("cannot find this program's own file")?;
-                let mut command = Command::new(own_file);
+                let mut command = Command::new(own_executable);
                 command.arg("as-user").arg(user);
                 // The helper sets the variables only for the program, because it must not load
                 // the hook itself.

@@ -78,14 +78,14 @@ impl Signals {
         Ok(Self { delivery, pending: VecDeque::new() })
     }
 
-    /// Waits until a signal arrives, `extra` becomes readable, or the timeout in milliseconds
+    /// Waits until a signal arrives, `extra_fd` becomes readable, or the timeout in milliseconds
     /// expires.
     ///
     /// # Errors
     /// poll(2) fails.
     pub fn wait(
         &mut self,
-        extra: Option<BorrowedFd<'_>>,
+        extra_fd: Option<BorrowedFd<'_>>,
         timeout: Option<u16>,
     ) -> anyhow::Result<WakeReason> {
         let timeout = timeout.map_or(PollTimeout::NONE, PollTimeout::from);
@@ -96,7 +96,7 @@ impl Signals {
                 None => {}
             }
             let mut fds = vec![PollFd::new(self.delivery.get_read().as_fd(), PollFlags::POLLIN)];
-            fds.extend(extra.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+            fds.extend(extra_fd.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
             match nix::poll::poll(&mut fds, timeout) {
                 Err(Errno::EINTR) => {}
                 Err(error) => return Err(error).context("cannot wait for the program"),

@@ -71,7 +71,7 @@ impl Run {
         let directory = self.map.directory()?;
         let map = Map::open(&directory)?;
         let session = self.session.map_or_else(caller::own_session, Ok)?;
-        let user = caller::own_name();
+        let user = caller::user_name();
         let options = OpenOptions::new()
             .with_user(user.as_str())
             .with_pool(self.pool.as_deref())
@@ -114,10 +114,10 @@ impl Run {
 /// Finds the launcher in the directory that `VIPOOL_HOOK` contains. Without this variable, finds
 /// the launcher in the directory of this program.
 fn find_launcher() -> anyhow::Result<PathBuf> {
-    let own_file = std::env::current_exe().context("cannot find this program's own file")?;
+    let own_executable = std::env::current_exe().context("cannot find this program's own file")?;
     let directory = match std::env::var_os("VIPOOL_HOOK") {
         Some(directory) => directory.into(),
-        None => own_file.parent().map(PathBuf::from).unwrap_or_default(),
+        None => own_executable.parent().map(PathBuf::from).unwrap_or_default(),
     };
     let launcher = directory.join("vipool-launch.exe");
     if !launcher.exists() {

@@ -72,7 +72,10 @@ fn parent_directory() -> PathBuf {
     std::env::var_os("XDG_RUNTIME_DIR")
         .map(PathBuf::from)
         .filter(|path| path.is_absolute())
-        .filter(|path| fs::metadata(path).is_ok_and(|m| m.is_dir() && m.uid() == uid.as_raw()))
+        .filter(|path| {
+            fs::metadata(path)
+                .is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == uid.as_raw())
+        })
         .map(|path| path.join("vipool"))
         .unwrap_or_else(|| PathBuf::from(format!("/tmp/vipool-{uid}")))
 }
@@ -88,20 +91,21 @@ fn create_checked(path: &Path) -> anyhow::Result<()> {
         }
         _ => {}
     }
-    let refusal = |reason: &str| {
+    let describe_refusal = |reason: &str| {
         format!(
             "cannot use {} for your private map: it {reason} (remove it, or set XDG_RUNTIME_DIR \
              to a directory that you own)",
             path.display()
         )
     };
-    let directory = open_directory(path).with_context(|| refusal("is not a directory of yours"))?;
+    let directory =
+        open_directory(path).with_context(|| describe_refusal("is not a directory of yours"))?;
     let metadata = directory.metadata()?;
     if metadata.uid() != uid.as_raw() {
-        bail!(refusal(&format!("belongs to user {}", metadata.uid())));
+        bail!(describe_refusal(&format!("belongs to user {}", metadata.uid())));
     }
     if metadata.mode() & 0o022 != 0 {
-        bail!(refusal("can be written by other users"));
+        bail!(describe_refusal("can be written by other users"));
     }
     Ok(())
 }

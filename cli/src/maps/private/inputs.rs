@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-const FILE: &str = "map-inputs.json";
+const FILE_NAME: &str = "map-inputs.json";
 
 /// The inputs of a private map.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ impl MapInputs {
     /// # Errors
     /// The file exists but cannot be read.
     pub fn read(directory: &Path) -> anyhow::Result<Self> {
-        let path = directory.join(FILE);
+        let path = directory.join(FILE_NAME);
         match fs::read(&path) {
             // A file that does not parse comes from another version of vipool. Empty inputs cause
             // a new map.
@@ -47,10 +47,10 @@ impl MapInputs {
     /// # Errors
     /// The file cannot be written.
     pub fn write(&self, directory: &Path) -> anyhow::Result<()> {
-        let path = directory.join(FILE);
-        let new = path.with_extension("new");
-        fs::write(&new, serde_json::to_vec_pretty(self)?)
-            .and_then(|()| fs::rename(&new, &path))
+        let path = directory.join(FILE_NAME);
+        let temporary_path = path.with_extension("new");
+        fs::write(&temporary_path, serde_json::to_vec_pretty(self)?)
+            .and_then(|()| fs::rename(&temporary_path, &path))
             .with_context(|| format!("cannot write {}", path.display()))
     }
 }

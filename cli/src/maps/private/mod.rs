@@ -137,9 +137,9 @@ fn plan(
     };
     // Without a farm file, vipool itself is also listed. The program inherits the rule from vipool.
     // So a wrapper that executes another program also has the rule.
-    let own_file = std::env::current_exe().and_then(|path| path.canonicalize());
-    let own_file = own_file.ok().filter(|_| inputs.farm.is_none());
-    for program in inputs.programs.iter().chain(&own_file) {
+    let own_executable = std::env::current_exe().and_then(|path| path.canonicalize());
+    let own_executable = own_executable.ok().filter(|_| inputs.farm.is_none());
+    for program in inputs.programs.iter().chain(&own_executable) {
         policy.programs.push(
             Program::new(program.to_str().context("the program's path is not UTF-8")?.to_owned())
                 .with_features(Features::default().with_loopback(true))
