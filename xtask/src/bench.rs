@@ -8,8 +8,8 @@ use std::process::Command;
 use crate::run::{cargo, root};
 use crate::{Error, run_checked};
 
-/// The comparison benches. Each entry has the bench target, and its manifest with further arguments
-/// for cargo.
+/// The comparison benches. Each entry has the bench target, the path of the manifest, and further
+/// arguments for cargo.
 const COMPARISON_BENCHES: &[(&str, &str)] = &[
     ("alloc", "bench-peers/Cargo.toml"),
     ("capi", "Cargo.toml --package vipool --features capi"),

@@ -18,14 +18,14 @@ pub fn loom(log: &mut Log) -> Result<(), Error> {
 
 /// Runs the unit tests and the tests of maps in memory under Miri, which detects undefined
 /// behaviour and data races. Skips tests with system calls or mapped files, because Miri does not
-/// support them. Skips tests with very many rounds too.
+/// support them. Also skips tests with very many rounds.
 pub fn miri(log: &mut Log) -> Result<(), Error> {
     let unit_tests = "--lib -- --skip os:: --skip raw:: --skip client_file:: --skip discovery:: \
         --skip map::journal --skip many_holes";
     for tests in [unit_tests, "--test map allocation", "--test map threads"] {
         let mut miri = nightly("miri test --package vipool --no-default-features --jobs 2", tests);
-        // Use two cases only, because Miri is ten thousand times slower. Allow access to the
-        // system, because proptest reads the current directory.
+        // Use only two cases, because tests run ten thousand times slower under Miri. Allow access
+        // to the system, because proptest reads the current directory.
         miri.env("MIRIFLAGS", "-Zmiri-disable-isolation").env("PROPTEST_CASES", "2");
         log.run(with_target(miri, "miri"))?;
     }
@@ -52,10 +52,10 @@ pub fn address_hook(log: &mut Log) -> Result<(), Error> {
     let hook = target_dir().join("address").join(HOST_TRIPLE).join("hook/libvipool_preload.so");
     let mut test =
         cargo("test --package vipool-preload --jobs 2 --test matrix --test hooked_process");
-    // Skip valgrind, because it cannot run a program with the sanitizer. Skip row 16, because in
-    // this row the program passes invalid pointers to the kernel. The sanitizer reads these
-    // pointers and fails, even without the hook layer.
-    test.args(["--", "--skip", "under_valgrind", "--skip", "row_16"]);
+    // Skip the valgrind test, because valgrind cannot run a program with the sanitizer. Skip row
+    // 16, because in this row the program passes invalid pointers to the kernel. The sanitizer
+    // reads these pointers and fails, even without the hook layer.
+    test.args(["--", "--skip", "hooks_pass_valgrind", "--skip", "row_16"]);
     test.env("VIPOOL_SANITIZED_HOOK", hook).env("ASAN_OPTIONS", "detect_leaks=0");
     log.run(with_target(test, "address"))
 }
@@ -79,7 +79,7 @@ fn nightly(arguments: &str, more_arguments: &str) -> Command {
     command
 }
 
-/// Makes the command build into its own target directory.
+/// Sets a separate target directory with this name for the command.
 fn with_target(mut command: Command, name: &str) -> Command {
     command.env("CARGO_TARGET_DIR", target_dir().join(name));
     command

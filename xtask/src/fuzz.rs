@@ -51,7 +51,7 @@ pub fn run(log: &mut Log) -> Result<(), Error> {
                 .args(["-timeout=10", "-max_len=4096", "-print_final_stats=1"])
                 .arg(format!("-artifact_prefix={}/{name}-", artifacts.display()))
                 .stdin(Stdio::null());
-            // Each input creates a map file. Keep these files in memory instead of on a disk.
+            // Each input creates a map file. Keep these files in memory, not on a disk.
             if Path::new("/dev/shm").is_dir() {
                 command.env("TMPDIR", "/dev/shm");
             }

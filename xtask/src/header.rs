@@ -76,7 +76,7 @@ struct Item<'a> {
     text: &'a str,
 }
 
-/// Groups the declarations by section.
+/// Groups the declarations by the sections of [`SECTIONS`].
 fn group_by_section(header: &str) -> Result<String, Error> {
     let header = header.replace(EXTERN_C_BEGIN, "").replace(EXTERN_C_END, "");
     let declarations_start = header.find("/**\n").ok_or("cbindgen wrote no declaration")?;

@@ -14,7 +14,7 @@ const COMMANDS: &[Entry] = &[
         name: "demo",
         usage: "demo [ARGUMENT...]",
         text: "\
-Builds the programs that `vipool demo` starts, then runs it. Root is not needed.
+Builds the programs that `vipool demo` starts, then runs `vipool demo`. Root is not needed.
 
 All arguments are passed to `vipool demo`.
 ",
@@ -33,15 +33,16 @@ them is printed at the end.
   --long    also the steps that take hours: fuzzing, 10,000 kills, another architecture
   --list    print the steps with their prerequisites
 
-Before a release, run `cargo semver-checks --package vipool --baseline-rev TAG` by hand: it needs
-the tag of the last release, and installing it takes longer than all other tools together.
+Before a release, also run `cargo semver-checks --package vipool --baseline-rev TAG`. TAG is the
+tag of the last release. This check is no step, because installing cargo-semver-checks takes
+longer than installing all other tools.
 ",
     },
     Entry {
         name: "bench",
         usage: "bench [NAME] [FLAG...]",
         text: "\
-Runs all criterion benches, or one of the comparison tables: alloc, capi, hook.
+Runs all criterion benches, or one comparison bench: alloc, capi, hook.
 
   --json     print one object per row instead of a table
   --record   write the result to benches/record/DATE-NAME.jsonl, with a header that describes
@@ -98,7 +99,7 @@ pub fn print(name: &str) -> Result<(), Error> {
 /// Prints the commands with their summaries.
 pub fn print_all() {
     println!(
-        "Maintenance commands of this repository. `cargo xtask COMMAND --help` explains one.\n"
+        "Maintenance commands of this repository. `cargo xtask COMMAND --help` describes a command.\n"
     );
     for Entry { usage, text, .. } in COMMANDS {
         println!("cargo xtask {usage:<26} {}", text.lines().next().unwrap_or_default());

@@ -7,12 +7,12 @@ use std::process::Command;
 use crate::run::{Log, root};
 use crate::{Error, vocabulary};
 
-/// Source files with more lines than this are reported as candidates for a split.
+/// The check prints a note for each source file with more lines.
 const MAX_LINES: usize = 500;
 
-/// Returns the texts that no file may contain. These texts are marks of unfinished work, and traces
-/// of one machine or registry. The function concatenates each text from parts, so that this file
-/// does not contain the text itself.
+/// Returns the texts that no file may contain. These texts mark unfinished work, or name paths of
+/// one machine or a registry. The function concatenates each text from parts, so that this file
+/// does not contain the text.
 fn forbidden_texts() -> Vec<String> {
     let split_texts = [
         ["/wo", "rk/"],

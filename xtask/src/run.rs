@@ -2,7 +2,7 @@
 //!
 //! Each step writes the output of its commands to `target/xtask/STEP.log`. If the step fails, this
 //! log is printed. For a step that runs tests, the summary counts the tests. Any other step counts
-//! as one.
+//! as one test.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -20,13 +20,13 @@ use crate::{Error, install};
 /// The longest time that a command may run. After this time, the command counts as hung and is
 /// killed.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(20 * 60);
-/// The same limit with `--long`.
+/// The longest time that a command may run with `--long`.
 const LONG_COMMAND_TIMEOUT: Duration = Duration::from_secs(12 * 3600);
 
 /// The set of steps to run if the command line names no step.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Selection {
-    /// The fast checks, for the loop of edit and test.
+    /// The fast checks, for use after each edit.
     Quick,
     /// All checks that take minutes.
     Full,
@@ -44,8 +44,8 @@ pub fn target_dir() -> PathBuf {
     vipool_testing::target_dir()
 }
 
-/// Returns a cargo command with these arguments, separated by spaces. It runs in the root of the
-/// repository and builds into the usual target directory.
+/// Returns a cargo command. `words` contains its arguments, separated by spaces. The command runs
+/// in the root of the repository and builds into the usual target directory.
 pub fn cargo(words: &str) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(words.split(' ')).current_dir(root()).env("CARGO_TARGET_DIR", target_dir());
@@ -124,8 +124,8 @@ impl Log {
     }
 }
 
-/// Returns the command line as a user would type it, with the environment variables that are set
-/// for the command.
+/// Returns the command line in the form that a user types, with the environment variables of the
+/// command.
 fn format_command(command: &Command) -> String {
     let hidden_variables = ["CARGO_TARGET_DIR", vipool_testing::SKIPPED, vipool_testing::LONG];
     let variables =
@@ -212,8 +212,7 @@ fn run_step(step: &Step, logs: &Path, long: bool) -> Result<Outcome, Error> {
     outcome.failed = if result.is_err() { failed.max(1) } else { failed };
     outcome.passed = match result {
         Ok(()) if passed + failed == 0 => 1,
-        // Subtract the skipped tests, because the test harness counts a test that skips itself as
-        // passed.
+        // Subtract the skipped tests, because the test harness counts them as passed.
         _ => passed.saturating_sub(outcome.skipped.len()),
     };
     Ok(outcome)
@@ -252,7 +251,8 @@ fn print_log(log: &Path) {
     println!("---");
 }
 
-/// Prints the table, the skipped tests and the totals. Returns whether the run succeeded.
+/// Prints the table, the skipped tests and the totals. Returns whether the run succeeded. With
+/// `skips_fail`, a run with skipped tests has failed.
 fn print_summary(outcomes: &[Outcome], skips_fail: bool) -> bool {
     println!("\n{:<16} {:>7} {:>7} {:>7} {:>8}", "step", "passed", "failed", "skipped", "seconds");
     for outcome in outcomes {

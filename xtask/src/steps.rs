@@ -1,4 +1,5 @@
-//! The steps of `cargo xtask test`, in the order in which they run. A new step is one entry.
+//! The steps of `cargo xtask test`, in the order in which they run. To add a step, add an entry to
+//! [`STEPS`].
 
 use std::collections::BTreeSet;
 
@@ -24,7 +25,7 @@ pub struct Step {
 /// The runs that include a step.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Schedule {
-    /// `--quick` only, because another step does the same work and more in the other runs.
+    /// `--quick` only. In other runs, another step includes the same work.
     QuickOnly,
     /// All runs.
     Always,
@@ -52,7 +53,7 @@ const DEFAULT_STEP: Step =
 /// The default values of an entry that runs with `--long` only.
 const DEFAULT_LONG_STEP: Step = Step { schedule: Schedule::Long, ..DEFAULT_STEP };
 
-#[allow(clippy::needless_update)] // every entry ends in its defaults
+#[allow(clippy::needless_update)] // an entry may set every field
 const STEPS: &[Step] = &[
     Step {
         name: "format",
@@ -63,7 +64,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "hygiene",
-        summary: "no file contains forbidden text, dead links or words against the language rules",
+        summary: "no file contains forbidden text, dead links or excluded words",
         schedule: Schedule::Always,
         run: hygiene::check,
         ..DEFAULT_STEP

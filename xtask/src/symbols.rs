@@ -1,5 +1,5 @@
 //! Checks the exported symbols of the shared objects against lists. The lists are checked in, so
-//! that every added symbol is visible in a diff. The step also prints the sizes of the objects.
+//! that every added symbol is visible in a diff. The command also prints the sizes of the objects.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -45,8 +45,8 @@ const LIBRARY: Object = Object {
 
 const OBJECTS: &[Object] = &[PRELOAD, PAM, LIBRARY];
 
-/// Builds an object and returns its path. A separate cargo call builds the object, so that the
-/// features of other packages do not apply.
+/// Builds an object and returns its path. The features of other packages do not apply, because a
+/// separate cargo call builds the object.
 pub fn build(object: &Object) -> Result<PathBuf, Error> {
     let mut command = cargo(&format!("rustc --quiet --lib --profile {}", object.profile));
     command.args(object.build);

@@ -1,4 +1,5 @@
-//! Reads `xtask/vocabulary.txt`, the list of words that the language rules of the project exclude.
+//! Reads `xtask/vocabulary.txt`, the list of words and phrases that the repository must not
+//! contain.
 
 use crate::Error;
 

@@ -1,8 +1,8 @@
 //! The steps that run Windows programs under Wine.
 //!
 //! The tests of the hook layer run in a new network namespace with the addresses of the test pool.
-//! The Wine server owns the sockets of all Wine programs. So the step first stops the Wine server,
-//! and a new server starts inside the namespace.
+//! The Wine server owns the sockets of all Wine programs. So the step first stops the Wine server.
+//! Wine then starts a new server inside the namespace.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -85,8 +85,8 @@ fn compile_programs() -> Result<PathBuf, Error> {
     Ok(directory)
 }
 
-/// Builds `vipool.dll` and the two hook DLLs that link it: the example for vendors, and a DLL for
-/// tests.
+/// Builds `vipool.dll` and two hook DLLs that link `vipool.dll`: the example for vendors, and a DLL
+/// for tests.
 fn compile_vendor_hooks(directory: &Path) -> Result<(), Error> {
     vipool_testing::cargo(
         &["rustc", "-p", "vipool", "--lib", "--features", "capi", "--crate-type", "cdylib"]

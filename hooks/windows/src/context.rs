@@ -4,8 +4,8 @@
 //! next hooked call attaches the newer map.
 //!
 //! Invariants:
-//! - Nothing here is ever freed or unmapped, so a thread in a hook may keep a reference (see
-//!   [`VersionChain`]).
+//! - This module never frees a state and never unmaps a map, so a thread in a hook may keep a
+//!   reference (see [`VersionChain`]).
 //! - Attaching a newer map is the only operation on a hooked path that opens files and allocates.
 
 use std::path::PathBuf;
@@ -26,11 +26,11 @@ use crate::{environment, program};
 /// The map and its newer versions.
 static MAPS: VersionChain<Reader> = VersionChain::new();
 /// The state of the program under each version of the map. The chain is empty if the program is not
-/// on the process list. In that case, the hooks only check the child processes.
+/// on the process list. In that case, only the functions that start processes are hooked.
 static HOOKED_PROCESSES: VersionChain<HookedProcess> = VersionChain::new();
 static PROCESS: OnceLock<Process> = OnceLock::new();
 
-/// The part of the context that is the same under every map.
+/// The part of the context that does not depend on the version of the map.
 struct Process {
     directory: PathBuf,
     session: Option<SessionId>,

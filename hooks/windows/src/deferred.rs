@@ -15,13 +15,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use windows_sys::Win32::Networking::WinSock::SOCKET;
 
 const TABLE_SIZE: usize = 1024;
-/// The number of entries in which a given socket may be stored.
+/// The number of entries that may hold a given socket.
 const MAX_PROBES: usize = 16;
 
 /// Socket numbers; 0 marks a vacant entry.
 static TABLE: [AtomicUsize; TABLE_SIZE] = [const { AtomicUsize::new(0) }; TABLE_SIZE];
 
-/// Returns the entries in which a socket may be stored. Socket numbers are multiples of 4.
+/// Returns the entries that may hold a socket. Socket numbers are multiples of 4.
 fn probe_sequence(socket: SOCKET) -> impl Iterator<Item = &'static AtomicUsize> {
     (0..MAX_PROBES).map(move |step| &TABLE[((socket >> 2) + step) % TABLE_SIZE])
 }

@@ -1,4 +1,4 @@
-//! Installs and disables the hooks with MinHook.
+//! Uses MinHook to install and disable the hooks.
 
 use std::ffi::c_void;
 use std::sync::atomic::Ordering;
@@ -53,7 +53,7 @@ pub fn install_all(tables: &[&[Detour]]) -> Result<(), MH_STATUS> {
 /// Disables all hooks. The trampolines stay in memory, because calls in progress return through
 /// them.
 pub fn disable_all() {
-    // SAFETY: MinHook suspends the other threads. It moves a thread that executes a patched
-    // instruction.
+    // SAFETY: MinHook suspends the other threads. If a thread executes a patched instruction,
+    // MinHook moves its instruction pointer.
     _ = unsafe { MinHook::disable_all_hooks() };
 }

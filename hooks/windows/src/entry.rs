@@ -35,7 +35,7 @@ extern "system" fn DllMain(module: HINSTANCE, reason: u32, _reserved: *mut c_voi
 }
 
 /// The result of the last installation. The value is `Unknown` before the first installation and
-/// after a removal. Because of the mutex, concurrent callers wait until the hooks are in place.
+/// after a removal. A caller holds the mutex during an installation, so concurrent callers wait.
 static INSTALL_STATUS: Mutex<InstallStatus> = Mutex::new(InstallStatus::Unknown);
 
 /// Installs the hooks if they are not installed. Returns the number of an [`InstallStatus`]. If

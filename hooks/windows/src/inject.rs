@@ -1,8 +1,8 @@
 //! Loads the hook layer into another process before its program runs.
 //!
 //! The caller creates the process suspended. A first remote thread loads the DLL, whose `DllMain`
-//! only starts a thread. A second remote thread runs `vipool_hook_install`, and the caller waits
-//! for it. So every hook is in place when the caller resumes the main thread.
+//! only starts a thread. A second remote thread runs `vipool_hook_install`. The caller waits for
+//! the second remote thread, so every hook is in place when the caller resumes the main thread.
 //!
 //! Some code runs before any hook is installed. The loader of Windows has already called the entry
 //! points of the imported DLLs and the TLS callbacks of the program.
@@ -30,14 +30,14 @@ use windows_sys::core::{PCSTR, s};
 
 use crate::install_status::InstallStatus;
 
-/// The longest time that a remote thread may take, in milliseconds. It is long because virus
-/// scanners may read the DLL first.
+/// The longest time that a remote thread may take, in milliseconds. The time is long, because a
+/// virus scanner may first read the DLL.
 const LOAD_TIMEOUT_MS: u32 = 30_000;
 
 /// The longest path of the DLL, in UTF-16 units with the final NUL.
 pub const MAX_PATH_UNITS: usize = 1024;
 
-/// The file of the DLL, and the offset of `vipool_hook_install` in it.
+/// The path of the DLL, and the offset of `vipool_hook_install` from the start of the module.
 pub struct Dll {
     path: [u16; MAX_PATH_UNITS],
     path_units: usize,
@@ -55,7 +55,7 @@ pub struct InjectError {
 }
 
 impl Dll {
-    /// Describes the DLL at a path, which ends in NUL. `install_offset` is the distance from the
+    /// Describes the DLL at a path. The path ends in NUL. `install_offset` is the distance from the
     /// start of the module to `vipool_hook_install`. Returns `None` if the path is too long.
     pub fn new(path_with_nul: &[u16], install_offset: usize) -> Option<Self> {
         let mut path = [0; MAX_PATH_UNITS];
@@ -65,8 +65,8 @@ impl Dll {
 
     /// Loads the DLL into a suspended process and installs the hooks there.
     ///
-    /// `inherited_rule` is the id of the rule that applies to the process if it is not listed
-    /// itself; 0 for none.
+    /// `inherited_rule` is the id of the rule that applies to the process if the process list has
+    /// no rule for its program; 0 for none.
     ///
     /// # Errors
     /// Returns the operation that failed. The process can still be resumed.
@@ -82,13 +82,13 @@ impl Dll {
         // SAFETY: the caller passes a valid handle. The flag is a local variable.
         if unsafe { IsWow64Process(process, &mut wow64) } == 0 || wow64 != 0 {
             return Err(InjectError {
-                operation: "the program is not a 64-bit one",
+                operation: "the program is not a 64-bit program",
                 error_code: 0,
             });
         }
         // SAFETY: the caller passes a valid handle. LoadLibraryW takes one pointer. Windows maps
-        // kernel32 at the same address in every process of one boot, so the address of LoadLibraryW
-        // is the same too.
+        // kernel32 at the same address in every process of one boot, so LoadLibraryW has the same
+        // address in both processes.
         unsafe {
             let path = RemoteString::write(process, &self.path[..self.path_units])?;
             let load_library = kernel32_function(s!("LoadLibraryW"));
@@ -174,7 +174,7 @@ unsafe fn run_remote_thread(
 }
 
 /// Returns the base address of a module in another process. The exit code of the thread that ran
-/// LoadLibraryW has 32 bits, which is only half of the address.
+/// LoadLibraryW cannot be used, because it holds only 32 bits of the address.
 fn module_base(process: HANDLE, path: &[u16]) -> Result<usize, InjectError> {
     let operation = "vipool_hook.dll did not load in the new process";
     // SAFETY: the snapshot is closed once. The entry is initialised with its own size.
@@ -198,8 +198,8 @@ fn module_base(process: HANDLE, path: &[u16]) -> Result<usize, InjectError> {
     }
 }
 
-/// Returns whether a module name, which ends in NUL, is the last component of the path. ASCII case
-/// is ignored.
+/// Returns whether a module name is the last component of the path. The module name ends in NUL.
+/// The comparison ignores ASCII case.
 fn is_file_name_of(module: &[u16], path: &[u16]) -> bool {
     let module = module.split(|unit| *unit == 0).next().unwrap_or_default();
     let is_separator = |unit: &u16| *unit == u16::from(b'\\') || *unit == u16::from(b'/');
@@ -212,13 +212,13 @@ fn is_file_name_of(module: &[u16], path: &[u16]) -> bool {
 /// Returns a function of kernel32 as a thread function.
 ///
 /// # Safety
-/// `name` is a function that takes one pointer and returns a word.
+/// The function of this name must take one pointer and return a word.
 unsafe fn kernel32_function(name: PCSTR) -> LPTHREAD_START_ROUTINE {
     // SAFETY: kernel32 is loaded in every process. Both types are optional function pointers.
     unsafe { std::mem::transmute(GetProcAddress(GetModuleHandleA(s!("kernel32.dll")), name)) }
 }
 
-/// Returns the last error of Windows for a failed operation.
+/// Returns an error with the failed operation and the last error code of Windows.
 fn last_os_error(operation: &'static str) -> InjectError {
     // SAFETY: the function only reads a word of this thread.
     let error_code = unsafe { GetLastError() };

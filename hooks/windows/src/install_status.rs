@@ -1,5 +1,5 @@
-//! The result of installing the hooks in a process. The number of a result fits the exit code of a
-//! thread.
+//! The result of installing the hooks in a process. The exit code of a thread can hold the number
+//! of a result.
 
 /// Whether a process is hooked, and the reason if it is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,15 +9,16 @@ pub enum InstallStatus {
     Hooked = 1,
     /// `VIPOOL_DISABLE` is set.
     Disabled = 2,
-    /// There is no map, or it cannot be read.
+    /// The map does not exist or is not readable.
     NoMap = 3,
     /// The program is not on the process list. Only the functions that start processes are hooked.
     NotListed = 4,
     /// MinHook could not install the hooks.
     HookFailed = 5,
-    /// The lease named in the environment is closed or belongs to another boot.
+    /// The session of the process is unknown. A test build also reports this status if the lease in
+    /// `VIPOOL_LEASE` is closed or belongs to another boot.
     NoSession = 6,
-    /// A number that this version does not define.
+    /// The hooks are not installed, or another version of the DLL reported an unknown number.
     Unknown = 0,
 }
 

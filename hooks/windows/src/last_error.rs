@@ -16,7 +16,7 @@ impl LastError {
         Self(unsafe { GetLastError() })
     }
 
-    /// Sets the last error back to the saved value.
+    /// Restores the saved value as the last error of this thread.
     pub fn restore(&self) {
         // SAFETY: the function only writes a word of this thread.
         unsafe { SetLastError(self.0) };

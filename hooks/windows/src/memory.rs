@@ -1,8 +1,8 @@
 //! Reads memory through pointers of the program, which may be invalid.
 //!
-//! The system functions fail with WSAEFAULT for an invalid pointer. If a hook dereferenced the
-//! pointer first, the program would crash instead. So the hook lets the kernel copy the memory, and
-//! the kernel reports a failure.
+//! The system functions fail with WSAEFAULT for an invalid pointer. If a hook dereferenced such a
+//! pointer, the program would crash instead. So the hook lets the kernel copy the memory. The
+//! kernel reports a failure for an invalid pointer.
 
 use std::ffi::c_void;
 use std::mem::{MaybeUninit, size_of};

@@ -12,7 +12,7 @@ use windows_sys::core::s;
 
 use crate::inject::{Dll, MAX_PATH_UNITS};
 
-/// Returns the file of this DLL, for injection into another process. Returns `None` if its path is
+/// Describes this DLL for injection into another process. Returns `None` if the path of the DLL is
 /// too long.
 pub fn own_dll() -> Option<Dll> {
     let module = module_handle(GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT);
@@ -28,7 +28,7 @@ pub fn own_dll() -> Option<Dll> {
     (length < MAX_PATH_UNITS).then(|| Dll::new(path.get(..=length)?, install - module as usize))?
 }
 
-/// Keeps the DLL in the process: later calls of FreeLibrary do not unload it.
+/// Keeps the DLL in the process. Later calls of FreeLibrary do not unload the DLL.
 pub fn pin() {
     module_handle(GET_MODULE_HANDLE_EX_FLAG_PIN);
 }
@@ -36,8 +36,8 @@ pub fn pin() {
 fn module_handle(flags: u32) -> HMODULE {
     let mut module = null_mut();
     let own_address = own_dll as *const () as *const u16;
-    // SAFETY: with FROM_ADDRESS, the system expects an address inside the module as the name. This
-    // function is such an address.
+    // SAFETY: with FROM_ADDRESS, the system expects an address inside the module as the name. The
+    // address of this function is inside the module.
     unsafe {
         GetModuleHandleExW(
             GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | flags,

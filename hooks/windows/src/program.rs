@@ -6,14 +6,14 @@ use windows_sys::Win32::Foundation::HANDLE;
 use windows_sys::Win32::System::LibraryLoader::GetModuleFileNameW;
 use windows_sys::Win32::System::Threading::QueryFullProcessImageNameW;
 
-/// The longest path that is compared, in UTF-16 units. A program with a longer path has no rule.
+/// The longest path of a program, in UTF-16 units. A program with a longer path has no rule.
 const MAX_PATH_UNITS: usize = 1024;
 
 /// Returns the rule of this program.
 pub fn own_rule<'p>(policy: &PolicyView<'p>) -> Option<ProgramView<'p>> {
     let mut wide_path = [0; MAX_PATH_UNITS];
-    // SAFETY: the system writes at most as many units as the buffer holds. NULL means the program
-    // of this process.
+    // SAFETY: the system writes at most as many units as the buffer holds. The NULL handle
+    // selects the program of this process.
     let length = unsafe {
         GetModuleFileNameW(std::ptr::null_mut(), wide_path.as_mut_ptr(), MAX_PATH_UNITS as u32)
     };
@@ -25,8 +25,8 @@ pub fn own_rule<'p>(policy: &PolicyView<'p>) -> Option<ProgramView<'p>> {
     policy.find(&executable).map(|matched| matched.program)
 }
 
-/// Returns whether a rule may apply to another process. A rule for a script counts even if the
-/// script is unknown, because only the process itself knows its script.
+/// Returns whether a rule may apply to another process. A rule for a script may apply to every
+/// process of its interpreter, because only the process itself knows its script.
 ///
 /// # Safety
 /// `process` is an open handle with the right to query the process.

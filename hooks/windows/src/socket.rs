@@ -43,9 +43,9 @@ impl SockaddrBuf {
     }
 }
 
-/// Reads a socket address that the program passes. Returns `None` if it is not readable, too short,
-/// or of another family than IPv4 and IPv6. In that case, the hook passes the call unchanged, and
-/// the system reports the error.
+/// Reads a socket address that the program passes. Returns `None` if the address is not readable,
+/// too short, or of another family than IPv4 and IPv6. In that case, the hook passes the call
+/// unchanged, and the system reports any error.
 pub fn read_sockaddr(name: *const SOCKADDR, length: i32) -> Option<SocketAddr> {
     let mut bytes = [0; sockaddr::IPV6_LENGTH];
     let length = usize::try_from(length).ok()?.min(bytes.len());
@@ -78,7 +78,7 @@ impl Winsock {
     /// Returns the local address that the system reports.
     pub fn local_name(self) -> Option<SocketAddr> {
         let mut name = SockaddrBuf { bytes: [0; MAX_LENGTH], length: MAX_LENGTH as i32 };
-        // SAFETY: the buffer has room for any address, and `length` is the length of it.
+        // SAFETY: the buffer can hold any address, and `length` is the size of the buffer.
         let result = unsafe {
             original::getsockname(self.0, name.bytes.as_mut_ptr().cast(), &mut name.length)
         };
@@ -88,7 +88,7 @@ impl Winsock {
     /// Returns the address of the peer that the system reports.
     pub fn peer_name(self) -> Option<SocketAddr> {
         let mut name = SockaddrBuf { bytes: [0; MAX_LENGTH], length: MAX_LENGTH as i32 };
-        // SAFETY: the buffer has room for any address, and `length` is the length of it.
+        // SAFETY: the buffer can hold any address, and `length` is the size of the buffer.
         let result = unsafe {
             original::getpeername(self.0, name.bytes.as_mut_ptr().cast(), &mut name.length)
         };
@@ -106,7 +106,7 @@ impl Winsock {
     pub fn set_v6only(self, enabled: bool) {
         let value = i32::from(enabled);
         let pointer: *const i32 = &value;
-        // SAFETY: the option has four bytes, as the variable has.
+        // SAFETY: the option and the variable both have four bytes.
         unsafe { setsockopt(self.0, IPPROTO_IPV6, IPV6_V6ONLY, pointer.cast(), 4) };
     }
 
@@ -115,7 +115,7 @@ impl Winsock {
         let mut value = 0u32;
         let mut length = 4;
         let pointer: *mut u32 = &mut value;
-        // SAFETY: the option has four bytes, as the variable has.
+        // SAFETY: the option and the variable both have four bytes.
         unsafe {
             let result =
                 getsockopt(self.0, IPPROTO_IP, IP_MULTICAST_IF, pointer.cast(), &mut length);
@@ -130,7 +130,7 @@ impl Winsock {
         let mut value = 0i32;
         let mut length = 4;
         let pointer: *mut i32 = &mut value;
-        // SAFETY: the option has four bytes, as the variable has.
+        // SAFETY: the option and the variable both have four bytes.
         let result = unsafe { getsockopt(self.0, level, option, pointer.cast(), &mut length) };
         result == 0 && value != 0
     }

@@ -48,8 +48,8 @@ pub static SOCKETS: &[Detour] = detours! {
     GetAcceptExSockaddrs => socket_names::get_accept_ex_sockaddrs,
 };
 
-/// The functions that list interfaces. They are hooked if, at the start of the program, the policy
-/// hides addresses (row 43).
+/// The functions that list interfaces. The hook layer hooks them only if the policy hides addresses
+/// at the time of installation (row 43).
 pub static INTERFACES: &[Detour] = detours! {
     GetAdaptersAddresses => adapters::get_adapters_addresses,
     GetAdaptersInfo => adapters::get_adapters_info,

@@ -36,8 +36,9 @@ pub fn have(names: &[&str]) -> bool {
     }
 }
 
-/// Records that the calling test is skipped, with the missing need and how to install it. Use it
-/// for needs that [`needs::ALL`] cannot describe, such as a kernel feature. Prefer [`have`].
+/// Records that the calling test is skipped, with the missing need and the command that installs
+/// the need. Prefer [`have`]. Use this function for needs that [`needs::ALL`] cannot describe, such
+/// as a kernel feature.
 pub fn record_skip(needs: &str, remedy: &str) {
     let program = env::current_exe().unwrap_or_default();
     let program = program.file_stem().unwrap_or_default().to_string_lossy();
@@ -78,9 +79,9 @@ pub fn workspace_root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("this crate is two levels down")
 }
 
-/// Runs cargo in the workspace with the target directory of this build. Tests build programs and
-/// libraries for other processes with separate calls of cargo, so that the features of the tests do
-/// not apply.
+/// Runs cargo in the workspace with the target directory of this build. Tests use separate calls of
+/// cargo to build programs and libraries for other processes. So the features of the tests do not
+/// apply to these products.
 ///
 /// # Panics
 /// Panics if cargo fails.
@@ -97,7 +98,7 @@ pub fn cargo(args: &[&str]) {
     assert!(status.success(), "cargo {} failed", args.join(" "));
 }
 
-/// Builds `libvipool_preload.so` once, in its release profile `hook`, and returns its path.
+/// Builds `libvipool_preload.so` once, in the profile `hook`, and returns its path.
 pub fn preload_path() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {

@@ -1,7 +1,7 @@
 //! The table of all prerequisites of tests and steps, with the commands that install them.
 //!
-//! A test declares its needs with [`crate::have`]. `cargo xtask test` lists the missing ones, and
-//! `cargo xtask test --all` installs them first.
+//! A test declares its needs with [`crate::have`]. `cargo xtask test` lists the missing needs.
+//! `cargo xtask test --all` first installs them.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -70,7 +70,7 @@ pub const ALL: &[Need] = &[
     program("java", "default-jdk-headless"),
     program("javac", "default-jdk-headless"),
     program("postgres", "postgresql"),
-    // Libraries with which the hook bench compares the hook layer.
+    // Libraries that the hook bench compares with the hook layer.
     program("torsocks", "torsocks"),
     program("proxychains4", "proxychains4"),
     file("socket_wrapper", "/usr/lib/x86_64-linux-gnu/libsocket_wrapper.so", "libsocket-wrapper"),
@@ -163,10 +163,11 @@ impl Need {
             Kind::Nightly => "rustup toolchain install nightly --profile minimal".to_owned(),
             Kind::Component => format!("rustup component add --toolchain nightly {}", self.name),
             Kind::CargoCommand => {
-                // Newer versions of cargo-c need a newer compiler than the workspace does.
+                // Newer versions of cargo-c need a newer compiler than the workspace needs.
                 let package = match self.name {
                     "cargo-cinstall" => "cargo-c --version 0.10.24+cargo-0.98.0",
-                    // An unoptimised build takes two minutes on two processors instead of four.
+                    // On two processors, an unoptimised build takes two minutes. An optimised build
+                    // takes four minutes.
                     "cargo-deny" => "cargo-deny --no-default-features --debug",
                     name => name,
                 };

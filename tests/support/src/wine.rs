@@ -1,4 +1,4 @@
-//! Runs Windows programs under Wine, in a Wine prefix for tests. Adds a DLL that Wine 8 lacks.
+//! Runs Windows programs in a Wine prefix for tests. The prefix contains a DLL that Wine 8 lacks.
 //!
 //! The prefix is in the target directory, and all tests of this build share it. Wine programs use
 //! Linux sockets, so they bind the addresses of this machine.
@@ -18,7 +18,7 @@ pub const TARGET: &str = "x86_64-pc-windows-gnu";
 pub const NEEDS: [&str; 3] = ["wine", "x86_64-w64-mingw32-gcc", TARGET];
 
 /// A replacement for `bcryptprimitives.dll`, which Wine 8 lacks. Rust's standard library imports
-/// its random number generator.
+/// the random number generator of this DLL.
 const PROCESS_PRNG: &str = "#include <windows.h>\n\
     BOOLEAN NTAPI SystemFunction036(PVOID, ULONG);\n\
     __declspec(dllexport) BOOL WINAPI ProcessPrng(PBYTE data, SIZE_T length)\n\

@@ -29,8 +29,8 @@ pub unsafe extern "system" fn get_adapters_addresses(
     let saved_error = LastError::save();
     if let Some(rewriter) = rewriter() {
         let mut next_adapter = list;
-        // SAFETY: the system has just written the list, and all of it is inside the buffer of the
-        // program. Entries are unlinked and not freed.
+        // SAFETY: the system has just written the whole list into the buffer of the program. The
+        // hook unlinks entries and frees none.
         unsafe {
             while let Some(adapter) = next_adapter.as_mut() {
                 let mut link = &raw mut adapter.FirstUnicastAddress;
@@ -62,12 +62,12 @@ pub unsafe extern "system" fn get_adapters_info(list: *mut IP_ADAPTER_INFO, size
         let is_hidden =
             |entry: &IP_ADDR_STRING| parse_address(entry).is_some_and(|ip| rewriter.is_hidden(ip));
         let mut next_adapter = list;
-        // SAFETY: the system has just written the list, and all of it is inside the buffer of the
-        // program. Entries are unlinked and not freed.
+        // SAFETY: the system has just written the whole list into the buffer of the program. The
+        // hook unlinks entries and frees none.
         unsafe {
             while let Some(adapter) = next_adapter.as_mut() {
-                // The first entry is a member of the adapter and cannot be unlinked. So the next
-                // entry overwrites it.
+                // The first entry is a member of the adapter, so it cannot be unlinked. The hook
+                // copies the next entry over a hidden first entry.
                 let first = &mut adapter.IpAddressList;
                 while is_hidden(first) {
                     match first.Next.as_ref() {

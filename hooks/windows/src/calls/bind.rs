@@ -18,7 +18,7 @@ pub unsafe extern "system" fn bind(socket: SOCKET, name: *const SOCKADDR, length
         && let Some(address) = read_sockaddr(name, length)
     {
         if deferred::contains(socket) {
-            // The program has already bound this socket, although its bind is deferred.
+            // The program has already bound this socket. The hook layer has deferred that bind.
             set_last_error(WSAEINVAL);
             return SOCKET_ERROR;
         }
@@ -48,7 +48,7 @@ pub unsafe extern "system" fn bind(socket: SOCKET, name: *const SOCKADDR, length
     unsafe { original::bind(socket, name, length) }
 }
 
-/// Returns whether the socket is of IPv4 or IPv6 and unbound.
+/// Returns whether the socket is an unbound IPv4 or IPv6 socket.
 fn is_unbound(socket: SOCKET) -> bool {
     Winsock(socket)
         .local_address()
@@ -74,9 +74,9 @@ fn bind_rewritten(socket: SOCKET, bind: &Bind) -> i32 {
 /// Binds a socket to an address of the session and any port, before a call that needs a bound
 /// socket.
 ///
-/// Returns false and sets the last error if the call must fail. This is the case if no interface
-/// has the address and the policy does not let such a call pass (row 6). Other errors are ignored,
-/// because another thread may have bound the socket before.
+/// Returns false and sets the last error if the call must fail. The call must fail if no interface
+/// has the address and the policy does not let such a call pass (row 6). The function ignores other
+/// errors, because another thread may already have bound the socket.
 pub fn bind_before_call(
     rewriter: &Rewriter<'_, LiveSystem<'_>>,
     socket: Winsock,
@@ -101,8 +101,8 @@ pub fn bind_deferred(socket: SOCKET) -> bool {
     }
 }
 
-/// Binds an unbound socket to the wildcard address, as the program requested. Returns
-/// false and sets the last error on failure.
+/// Binds an unbound socket to the wildcard address, as the program requested. Returns false and
+/// sets the last error on failure.
 pub fn bind_to_wildcard(socket: SOCKET) -> bool {
     match Winsock(socket).local_address() {
         Some(local) if local.port() == 0 => Winsock(socket).bind(SocketAddr::new(local.ip(), 0)),

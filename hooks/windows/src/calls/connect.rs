@@ -18,8 +18,7 @@ fn prepare_connect(socket: SOCKET, name: *const SOCKADDR, length: i32) -> Destin
         name,
         length,
     );
-    // If the socket is still unbound, the system binds it during the connect, so the bind is no
-    // longer deferred.
+    // The system binds an unbound socket during the connect, so the bind is no longer deferred.
     deferred::remove(socket);
     destination
 }

@@ -12,7 +12,7 @@ pub struct ControlBuf {
 }
 
 impl ControlBuf {
-    /// The size of the copy in bytes. All control messages of IPv4 and IPv6 together need less.
+    /// The size of the copy in bytes. The control messages of IPv4 and IPv6 need less in total.
     const CAPACITY: usize = 512;
 
     /// Copies the control messages from the buffer of the program. Returns `None` if they are

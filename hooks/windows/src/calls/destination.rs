@@ -15,15 +15,15 @@ use crate::socket::{SockaddrBuf, Winsock, read_sockaddr};
 pub enum Destination {
     /// The address that the program passed.
     Unchanged,
-    /// Another address.
+    /// The address that replaces the program's address.
     Rewritten(SockaddrBuf),
     /// The call must fail. The last error is set.
     Failed,
 }
 
 impl Destination {
-    /// Returns the address to make the call with. `name` and `length` are the arguments that the
-    /// program passed. Returns `None` if the call must fail.
+    /// Returns the address and its length for the original call. `name` and `length` are the
+    /// arguments that the program passed. Returns `None` if the call must fail.
     pub fn sockaddr(&self, name: *const SOCKADDR, length: i32) -> Option<(*const SOCKADDR, i32)> {
         match self {
             Destination::Unchanged => Some((name, length)),

@@ -58,7 +58,7 @@ pub unsafe extern "system" fn wsa_ioctl(
     };
     if result == 0
         && code == SIO_GET_EXTENSION_FUNCTION_POINTER
-        // A program requests the function once and keeps the result. So the program gets the
+        // A program requests the function once and keeps the result. So the program receives the
         // replacement even if its session has no address yet.
         && context::hooked_process().is_some()
         && let Some((slot, replacement)) =

@@ -83,7 +83,7 @@ impl HostName {
 }
 
 /// Returns the addresses that replace the addresses of the host. Returns `None` if the name is not
-/// the host's own name, or if the policy replaces no address.
+/// the host's own name, or if the policy replaces no address of the host.
 fn own_host_addresses(name: Option<HostName>) -> Option<HostNameAddresses> {
     let hooked_process = context::hooked_process()?;
     let addresses =
@@ -167,7 +167,7 @@ trait AddrInfo: Sized {
     fn next(&mut self) -> &mut *mut Self;
     /// Returns the socket address and its length.
     fn address(&self) -> (*mut SOCKADDR, i32);
-    /// Returns the family, type and protocol of the sockets that the address is for.
+    /// Returns the family, type and protocol for the sockets that use this address.
     fn socket_kind(&self) -> (i32, i32, i32);
     /// Exchanges the canonical name with another entry. Only the first entry of a list has a
     /// canonical name.
@@ -195,8 +195,8 @@ macro_rules! impl_addr_info {
                 std::mem::swap(&mut self.ai_canonname, &mut other.ai_canonname);
             }
             unsafe fn free(list: *mut Self) {
-                // SAFETY: the caller passes a list that the system returned and that nothing refers
-                // to.
+                // SAFETY: the caller passes a list that the system returned. Nothing refers to the
+                // list any more.
                 unsafe { $free(list) }
             }
         }
@@ -209,9 +209,9 @@ impl_addr_info! {
     ADDRINFOEXW, FreeAddrInfoExW;
 }
 
-/// Replaces the addresses of the host by the addresses of the session. The first entry of each kind
-/// stays and gets the session's address of its family. The function removes the other entries. If
-/// the session has no address for any entry, the list does not change.
+/// Replaces the addresses of the host by the addresses of the session. The first entry of each
+/// socket kind receives the session's address of its family. The function removes the other
+/// entries. If the session has no address for any entry, the list does not change.
 ///
 /// # Safety
 /// The system has just written a valid list to `list`.
@@ -231,8 +231,8 @@ unsafe fn replace_host_addresses<E: AddrInfo>(list: *mut *mut E, addresses: &Hos
         while let Some(entry) = (*link).as_mut() {
             let socket_kind = entry.socket_kind();
             let current: *const E = entry;
-            // True until the search reaches the current entry. The loop has kept all entries before
-            // the current entry.
+            // True until the search reaches the current entry. Earlier iterations have kept all
+            // entries before the current entry.
             let mut is_earlier = true;
             let is_first_of_kind = !any_entry(*list, |candidate| {
                 is_earlier &= !std::ptr::eq(candidate, current);
@@ -309,8 +309,8 @@ pub unsafe extern "system" fn get_addr_info_w(
 }
 
 /// Replaces GetAddrInfoExW. The system writes the result of an overlapped query after this function
-/// has returned. So the hook layer replaces the host's own name in such a query by the session's
-/// IPv4 address. If the session has no IPv4 address, the query passes unchanged.
+/// has returned. So in an overlapped query, the hook layer replaces the host's own name by the
+/// session's IPv4 address. If the session has no IPv4 address, the query passes unchanged.
 pub unsafe extern "system" fn get_addr_info_ex_w(
     name: PCWSTR,
     service: PCWSTR,
@@ -390,7 +390,7 @@ fn name_lookup(name: *const SOCKADDR, length: i32, flags: i32) -> NameLookup {
     lookup
 }
 
-/// Defines getnameinfo or GetNameInfoW, which differ only in the type of strings.
+/// Defines getnameinfo or GetNameInfoW. The two functions differ only in the type of strings.
 macro_rules! name_info {
     ($name:ident, $original:ident, $text:ty, $own_name:path) => {
         pub unsafe extern "system" fn $name(

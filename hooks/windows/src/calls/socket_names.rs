@@ -16,7 +16,7 @@ use crate::socket::{Winsock, overwrite_sockaddr, read_sockaddr};
 use crate::{memory, original};
 
 /// Rewrites an address that the system has just written for the program. `other_end` returns the
-/// address of the opposite end of the connection.
+/// address of the other end of the connection.
 fn rewrite_reported(
     name: *mut SOCKADDR,
     length: *const i32,

@@ -131,7 +131,7 @@ fn run_program(
     }
 }
 
-/// Marks a console event as handled.
+/// Reports to the system that the console event is handled.
 unsafe extern "system" fn ignore_console_event(_event: u32) -> BOOL {
     1
 }
@@ -172,8 +172,8 @@ fn skip_argument(line: &[u16]) -> &[u16] {
     split_argument(line).1
 }
 
-/// Returns the first argument without its quotes, and the remaining line. As in CreateProcess,
-/// blanks separate arguments, except between quotes.
+/// Returns the first argument without its quotes, and the remaining line. Blanks outside quotes
+/// separate arguments, as in CreateProcess.
 fn split_argument(line: &[u16]) -> (Vec<u16>, &[u16]) {
     let is_blank = |unit: u16| unit == u16::from(b' ') || unit == u16::from(b'\t');
     let start = line.iter().take_while(|unit| is_blank(**unit)).count();

@@ -1,8 +1,8 @@
-/* A server and a client that use a completion port like Go, libuv and .NET. They get AcceptEx,
- * ConnectEx and GetAcceptExSockaddrs from WSAIoctl.
+/* A server and a client that use a completion port, as Go, libuv and .NET do. The programs get
+ * AcceptEx, ConnectEx and GetAcceptExSockaddrs from WSAIoctl.
  *
  *   iocp.exe serve PORT V    prints "ready", and sends each client the addresses of the connection
- *   iocp.exe exports PORT V  the same with the exports of mswsock.dll, without WSAIoctl
+ *   iocp.exe exports PORT V  like serve, but uses the exports of mswsock.dll instead of WSAIoctl
  *   iocp.exe connect PORT V  connects to 127.0.0.1 and prints the reply */
 #include <winsock2.h>
 #include <ws2tcpip.h>

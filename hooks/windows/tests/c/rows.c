@@ -1,9 +1,9 @@
 /* Runs a row of docs/socket-matrix.md: rows.exe ROW PORT V L HOST
  *
  * The program prints one line for each call: the name of the call, and "ok" or the value of
- * WSAGetLastError. It prints the addresses V, L and HOST as these words. It contains no code for
- * the hook layer. Without the hook layer, it prints the results of Winsock itself. A row that
- * listens for other programs prints "ready" and waits for a line on standard input. */
+ * WSAGetLastError. It prints the words V, L and HOST instead of these addresses. The program does
+ * not depend on the hook layer. Without the hook layer, it prints the results of Winsock itself. A
+ * row that listens for other programs prints "ready" and waits for a line on standard input. */
 #include <winsock2.h>
 #include <ws2tcpip.h>
 #include <mswsock.h>
@@ -16,8 +16,8 @@
 static int port;
 static const char *virtual_ip, *loopback_ip, *host_ip;
 
-/* The program sets this last error before each call. After a successful call, the last error must
- * be the same with and without the hook layer. */
+/* The program sets the last error to this value before each call. After a successful call, the last
+ * error must be the same with and without the hook layer. */
 #define LAST_ERROR_MARK 4242
 
 static const char *address_label(const char *ip)

@@ -1,8 +1,8 @@
 /* running.exe PORT: a program that runs while the map is replaced.
  *
- * It listens on 127.0.0.1:PORT. For each line on standard input, it prints the address of that
- * socket, the address of a new socket bound to 0.0.0.0:PORT+1, and the result of a connection to
- * 127.0.0.1:PORT. Then it listens on 127.0.0.1:PORT+1 until the next line. */
+ * The program listens on 127.0.0.1:PORT. For each line on standard input, it prints the address of
+ * the listener, the address of a new socket bound to 0.0.0.0:PORT+1, and the result of a connection
+ * to 127.0.0.1:PORT. Then it listens on 127.0.0.1:PORT+1 until the next line. */
 #include <winsock2.h>
 #include <ws2tcpip.h>
 #include <stdio.h>

@@ -2,8 +2,8 @@
  * no process list.
  *
  *   a, w       uses CreateProcessA or CreateProcessW
- *   suspended  uses CREATE_SUSPENDED, and prints the suspend count of the child, and whether its
- *              socket calls are hooked before it is resumed
+ *   suspended  uses CREATE_SUSPENDED, and prints the suspend count of the child and whether the
+ *              socket calls of the suspended child are hooked
  *   repeat     runs the command line for each line on standard input */
 #include <winsock2.h>
 #include <windows.h>

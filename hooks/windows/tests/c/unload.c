@@ -1,5 +1,5 @@
-/* unload.exe PORT DLL: binds a socket before the hooks are installed, with the hooks, after their
- * removal, and after they were installed again. Prints the address of each socket. */
+/* unload.exe PORT DLL: installs and removes the hooks repeatedly. Before and after each step, the
+ * program binds a socket and prints its address. */
 #include <winsock2.h>
 #include <ws2tcpip.h>
 #include <stdio.h>
@@ -8,8 +8,8 @@
 
 typedef DWORD(WINAPI *hook_entry)(void *);
 
-/* Binds a socket to the wildcard address and stores its real address in `ip`. Returns the error, or
- * 0. */
+/* Binds a socket to the wildcard address and stores its real address in `ip`. Returns 0 or an
+ * error code. */
 static int bind_and_get_address(int port, char *ip)
 {
     struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((u_short)port) };

@@ -178,8 +178,8 @@ fn client_ip_feature_reports_the_client_of_the_session() {
     assert_ne!(row(&["--session", "9"]), client_output);
 }
 
-/// On a server, a program cannot choose its session with the environment. It runs in its Windows
-/// session.
+/// On a server, an environment variable cannot change the session of a program. The program runs in
+/// its Windows session.
 #[test]
 fn session_of_the_logon_is_the_default() {
     let farm = Farm::new("logon", PROGRAM_RULE);

@@ -53,8 +53,8 @@ fn running_programs_follow_a_replaced_map() {
     assert!(!is_listening(l, port + 1) && is_listening(Ipv4Addr::LOCALHOST, port + 1));
     host.replace_map(|policy| policy.programs = vec![listed_program("running.exe")]);
     assert_rewritten(program.continue_until_ready());
-    // The map files that the program has mapped were renamed. They stay until the program ends. The
-    // newest superseded file stays longer, because this test maps it.
+    // Each replacement renames the old map file. A file that the program has mapped stays until the
+    // program ends. The newest superseded file stays longer, because this test maps it.
     let superseded_maps = |host: &TestHost| {
         host.map_files().iter().filter(|name| name.starts_with("map.old")).count()
     };

@@ -41,7 +41,7 @@ fn suspended_child_stays_suspended_and_is_hooked_before_its_entry_point() {
     let with_hooks = stdout_of(
         session.launcher_command(&test_program("starter.exe")).arg("suspended").args(&row),
     );
-    // The last error is the same as without hooks, and the suspend count of the thread is 1.
+    // With and without hooks, the last error is the same and the suspend count of the thread is 1.
     let error = without_hooks.split_once(',').unwrap().0;
     assert_eq!(without_hooks, format!("{error}, hooked 0\n{NOT_REWRITTEN}suspended 1\n"));
     assert_eq!(with_hooks, format!("{error}, hooked 1\n{REWRITTEN}suspended 1\n"));

@@ -9,7 +9,7 @@ fn run_both(host: &TestHost, row: u32) -> (String, String) {
     (session.run_row_without_hooks(row, unused_port()), session.run_row(row, unused_port()))
 }
 
-/// In these rows, a rewritten program prints the same output as without the hook layer.
+/// In these rows, a program prints the same output with and without the hook layer.
 #[test]
 fn rows_with_equal_output() {
     let host = TestHost::new(|_| ());
@@ -29,8 +29,8 @@ fn rows_with_equal_output() {
 fn rows_that_report_the_virtual_ip() {
     let host = TestHost::new(|_| ());
     let table = [
-        // The destinations are the host's own address, V and L of other sessions, and an address
-        // that no interface has.
+        // The program binds to the host's own address, to V and L of other sessions, and to an
+        // address that no interface has.
         (
             5,
             "bind: ok\nname: HOST port\nbind: ok\nbind: ok\nbind: 10049\n",

@@ -1,4 +1,5 @@
-//! Tests of two sessions that use the same port: which listener does a connection reach?
+//! Tests of two sessions that use the same port. The tests check which listener a connection
+//! reaches.
 
 use std::time::Duration;
 

@@ -17,7 +17,7 @@ use vipool::session::{Addresses, Handle, SessionId};
 /// addresses 10.77.0.11 to 10.77.0.14. No interface has the other addresses of the pool.
 pub const HOST_ADDRESS: &str = "10.77.0.1";
 
-/// The programs on the default process list. Programs that no test rewrites are not on the list.
+/// The programs on the default process list. All other test programs run without rewriting.
 const LISTED_PROGRAMS: [&str; 5] =
     ["rows.exe", "iocp.exe", "unload.exe", "running.exe", "sending.exe"];
 
@@ -142,7 +142,7 @@ impl Session<'_> {
         self.addresses.loopback.unwrap()
     }
 
-    /// Returns a command that starts a program in this session by the launcher.
+    /// Returns a command that runs the launcher with a program in this session.
     pub fn launcher_command(&self, program: &Path) -> Command {
         let mut command = Command::new(installed_file("vipool-launch.exe"));
         command.arg(program);
@@ -150,7 +150,7 @@ impl Session<'_> {
         command
     }
 
-    /// Sets the environment of a command, so that it belongs to this session.
+    /// Sets the environment of a command, so that the process belongs to this session.
     pub fn set_environment(&self, command: &mut Command) {
         command
             .env("VIPOOL_MAP", self.directory)
@@ -176,14 +176,14 @@ impl Session<'_> {
         stdout_of(Command::new(test_program("rows.exe")).args(self.row_arguments(row, port)))
     }
 
-    /// Starts a row that listens in this session. Returns when it is ready.
+    /// Starts a row that listens in this session. Returns when the program is ready.
     pub fn start_row(&self, row: u32, port: u16) -> RunningProgram {
         RunningProgram::start(
             self.launcher_command(&test_program("rows.exe")).args(self.row_arguments(row, port)),
         )
     }
 
-    /// Starts a row that listens, without the hook layer. Returns when it is ready.
+    /// Starts a row that listens, without the hook layer. Returns when the program is ready.
     pub fn start_row_without_hooks(&self, row: u32, port: u16) -> RunningProgram {
         RunningProgram::start(
             Command::new(test_program("rows.exe")).args(self.row_arguments(row, port)),

@@ -7,7 +7,7 @@ use super::support::{HOST_ADDRESS, Session, TestHost, stdout_of, test_program, u
 
 /// The DLL of examples/c/windows_hook.c.
 const EXAMPLE_DLL: &str = "windows_hook.dll";
-/// The same DLL with deferred binds, as described in the header.
+/// The DLL of tests/vendor/deferring_hook.c, which defers binds as the header describes.
 const DEFERRING_DLL: &str = "deferring_hook.dll";
 
 /// Returns a command that runs a row with a vendor's DLL in a session.

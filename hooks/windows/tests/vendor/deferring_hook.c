@@ -1,10 +1,10 @@
-/* The example of a vendor's hook DLL, with deferred binds in addition. It follows the description
- * of VIPOOL_DO_DEFER in include/vipool.h step by step. */
+/* A vendor's hook DLL that defers binds. The DLL extends the example hook DLL. The code follows the
+ * description of VIPOOL_DO_DEFER in include/vipool.h step by step. */
 
 #include <vipool.h>
 
 #define DllMain example_main
-/* Sets a flag in the options, which are the second argument. */
+/* Sets a flag in the options. */
 #define vipool_rewriter_new(reader, options, out)                                                  \
     ((options)->flags = VIPOOL_REWRITER_DEFER_WILDCARD,                                            \
      (vipool_rewriter_new)((reader), (options), (out)))
