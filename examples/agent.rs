@@ -75,7 +75,7 @@ fn run_command(map: &Map, line: &str) -> Result<(), Box<dyn Error>> {
         ["logon", value, user] => logon(map, parse_session(value)?, user)?,
         ["logoff", value] => {
             for lease in map.close_session(parse_session(value)?, Tick::now())?.leases.iter() {
-                println!("event: {} gave back {}", lease.session, lease.address);
+                println!("event: {} released {}", lease.session, lease.address);
             }
         }
         ["reserve", address, user] => {

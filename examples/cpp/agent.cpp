@@ -26,7 +26,7 @@ void on_event(void *, const vipool_event *event) noexcept
                       << vipool::to_string(event->lease.address) << '\n';
             break;
         case VIPOOL_EVENT_RELEASED:
-            std::cout << "event: " << session << " gave back "
+            std::cout << "event: " << session << " released "
                       << vipool::to_string(event->lease.address) << '\n';
             break;
         case VIPOOL_EVENT_EXHAUSTED:

@@ -247,7 +247,7 @@ fn agents_in_cpp_and_rust_print_the_same() {
         "event: windows:1 has 10.0.5.10",
         "event: few addresses are left",
         "session windows:2 of bob: 10.0.5.11",
-        "event: windows:1 gave back 10.0.5.10",
+        "event: windows:1 released 10.0.5.10",
         "error: session windows:1 is not open",
         "error: 10.0.9.9 is in no pool of this server",
         "drained 1, 1 held",
