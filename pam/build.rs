@@ -1,5 +1,5 @@
-//! Links the module so that it is never unloaded. A PAM application may unload its modules between
-//! two logons, while a function of this module is still running.
+//! Links the module so that it is never unloaded. Otherwise a PAM application could unload the
+//! module between two logons while one of its functions is still running.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

@@ -1,15 +1,15 @@
 //! `pam_vipool.so` opens a vipool session at logon and closes the session at logoff.
 //!
-//! The module belongs in the PAM stack of services that start a logon: sshd, login, xrdp-sesman and
-//! display managers. The module does not belong in common-session, because sudo and su inside a
-//! session would then call it too.
+//! Administrators add the module to the PAM stack of services that start a logon: sshd, login,
+//! xrdp-sesman and display managers. The module must not be in common-session, because sudo and su
+//! inside a session would then call it too.
 //!
 //! Invariants:
 //! - No panic crosses an entry point.
 //! - A logon fails only if the policy of the farm is `refuse` and no address is available.
 //! - No thread, lock or descriptor outlives a call. The environment of the process is not changed.
-//! - The process runs as root. A name that a client or user chooses can hold any bytes. The module
-//!   never uses such a name as part of a path.
+//! - The process runs as root. A name that a client or user chooses can contain any bytes. The
+//!   module never uses such a name as part of a path.
 
 #![cfg(target_os = "linux")]
 
@@ -39,7 +39,7 @@ fn run_guarded(
         let transaction = unsafe { Transaction::new(pamh) };
         let count = if argv.is_null() { 0 } else { usize::try_from(argc).unwrap_or(0) };
         let arguments = (0..count).map(|index| {
-            // SAFETY: libpam passes argc strings that end in NUL (see pam_sm_open_session(3)).
+            // SAFETY: libpam passes `argc` C strings (see pam_sm_open_session(3)).
             unsafe { CStr::from_ptr(*argv.add(index)) }
         });
         let settings =
@@ -83,7 +83,7 @@ pub unsafe extern "C" fn pam_sm_close_session(
 /// Returns `PAM_IGNORE`, because the module handles sessions only. See pam_sm_authenticate(3).
 ///
 /// # Safety
-/// There are no requirements: the arguments are not used.
+/// There are no requirements, because the function does not use its arguments.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pam_sm_authenticate(
     _pamh: *mut PamHandle,
@@ -97,7 +97,7 @@ pub unsafe extern "C" fn pam_sm_authenticate(
 /// Returns `PAM_IGNORE`, because the module handles sessions only. See pam_sm_setcred(3).
 ///
 /// # Safety
-/// There are no requirements: the arguments are not used.
+/// There are no requirements, because the function does not use its arguments.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pam_sm_setcred(
     _pamh: *mut PamHandle,
@@ -111,7 +111,7 @@ pub unsafe extern "C" fn pam_sm_setcred(
 /// Returns `PAM_IGNORE`, because the module handles sessions only. See pam_sm_acct_mgmt(3).
 ///
 /// # Safety
-/// There are no requirements: the arguments are not used.
+/// There are no requirements, because the function does not use its arguments.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pam_sm_acct_mgmt(
     _pamh: *mut PamHandle,
@@ -125,7 +125,7 @@ pub unsafe extern "C" fn pam_sm_acct_mgmt(
 /// Returns `PAM_IGNORE`, because the module handles sessions only. See pam_sm_chauthtok(3).
 ///
 /// # Safety
-/// There are no requirements: the arguments are not used.
+/// There are no requirements, because the function does not use its arguments.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pam_sm_chauthtok(
     _pamh: *mut PamHandle,

@@ -18,7 +18,7 @@ use vipool::system;
 use crate::settings::Settings;
 use crate::transaction::{Item, PAM_SESSION_ERR, PAM_SUCCESS, Transaction};
 
-/// The name under which the transaction stores the [`OpenedRecord`].
+/// The name of the [`OpenedRecord`] in the transaction.
 const OPENED_SESSION: &CStr = c"vipool-opened";
 /// The pause between two attempts to get an address.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
@@ -91,8 +91,8 @@ struct Logon<'a> {
 }
 
 impl Logon<'_> {
-    /// Opens the session. Returns `None` if the farm allocates addresses at first use. The program
-    /// that starts a listed program then opens and closes the session.
+    /// Opens the session. Returns `None` if the farm allocates addresses at first use. In this case
+    /// the program that starts a listed program opens and closes the session.
     ///
     /// # Errors
     /// Returns the PAM status of a logon without a session.
@@ -113,13 +113,12 @@ impl Logon<'_> {
             .with_pool(pool.as_deref())
             .with_client(self.client())
             .with_leader(leader);
-        // The session can be open although an address is missing. A later attempt adds the address.
+        // The opened session that still lacks an address. A later attempt can add the address.
         let mut incomplete = None;
         let error = loop {
             let (error, timeout) = match map.open_session(session, &options, Tick::now()) {
                 Ok(mut opened) => {
-                    // The session belongs to this logon if the first attempt of this logon opened
-                    // it.
+                    // The result of the first attempt states whether this logon opened the session.
                     opened.already_open = incomplete
                         .map_or(opened.already_open, |first: OpenedSession| first.already_open);
                     let Some(shortage) = opened.shortage else {
@@ -159,7 +158,7 @@ impl Logon<'_> {
     }
 
     /// If this logon opened the session, stores the session in the transaction, so that the logoff
-    /// closes it. In the same case, writes the address of the client into a file for the user's
+    /// closes it. In this case, also writes the address of the client to a file for the user's
     /// programs.
     fn record_session(&self, opened: OpenedSession) -> OpenedSession {
         if let (false, Some(address)) = (opened.already_open, self.client())
@@ -183,8 +182,11 @@ impl Logon<'_> {
         use OpenError as E;
         let no_address = matches!(error, E::Shortage(_) | E::Quota { .. } | E::TooManySessions(_));
         let refuse_logon = may_refuse && no_address;
-        let outcome =
-            if refuse_logon { "the logon is refused" } else { "the logon continues without it" };
+        let outcome = if refuse_logon {
+            "the logon is refused"
+        } else {
+            "the logon continues without an address"
+        };
         let level = if no_address { libc::LOG_WARNING } else { libc::LOG_NOTICE };
         self.transaction.log(level, &format!("no address for {}: {error} ({outcome})", self.user));
         if no_address {
@@ -229,8 +231,9 @@ fn set_session_environment(transaction: &Transaction, settings: &Settings, lease
     }
 }
 
-/// Returns the session id of this logon. This is the id of the audit session that pam_loginuid
-/// started, else the id of the logind session, else a new id made from the leader process.
+/// Returns the session id of this logon. The function prefers the id of the audit session that
+/// pam_loginuid started. The second choice is the id of the logind session. The last choice is a
+/// new id made from the leader process.
 ///
 /// A process can inherit its audit session. If a user's logon starts a server, and the PAM stack of
 /// the server has no pam_loginuid, the server has the audit session of that user. So the function
@@ -265,8 +268,8 @@ fn existing_session_id(audit: Option<&str>, logind: Option<&str>) -> Option<Sess
     audit.or_else(|| logind.and_then(|name| SessionId::logind(name).ok()))
 }
 
-/// Makes a session id of the kind `embedder`. The id holds the start time of the leader (34 bits of
-/// clock ticks, enough for five years) and the pid of the leader (22 bits, the size of a pid on
+/// Makes a session id of the kind `embedder`. The id contains the start time of the leader (34 bits
+/// of clock ticks, enough for five years) and the pid of the leader (22 bits, the size of a pid on
 /// Linux).
 fn generate_session_id(leader: Option<&Leader>) -> SessionId {
     let (pid, start) =
@@ -279,7 +282,7 @@ fn generate_session_id(leader: Option<&Leader>) -> SessionId {
 /// beyond its deadline.
 fn parse_client(host: &CStr) -> Option<IpAddr> {
     let text = host.to_str().ok()?;
-    // A link-local address has the name of its interface after a percent sign.
+    // In a link-local address, the name of the interface follows a percent sign.
     let text = text.split_once('%').map_or(text, |(address, _)| address);
     Some(text.parse::<IpAddr>().ok()?.to_canonical())
 }

@@ -1,4 +1,5 @@
-//! The module's arguments in the PAM configuration, and the choice of logons that get a session.
+//! The arguments of the module in the PAM configuration, and the decision which logons get a
+//! session.
 
 use std::ffi::CStr;
 use std::path::PathBuf;
@@ -12,12 +13,12 @@ const DEFAULT_PRELOAD: &str = "/usr/lib/vipool/libvipool_preload.so";
 const FIRST_REGULAR_UID: u32 = 1000;
 /// The user id of `nobody`, a system user with a high user id.
 const NOBODY_UID: u32 = 65534;
-/// The shortest deadline. Waiting for the lock of a busy map takes up to two seconds, so the module
+/// The shortest deadline. The module waits up to two seconds for the lock of a busy map, so it
 /// could not meet a shorter deadline.
 const MIN_DEADLINE_SECONDS: u64 = 2;
 
-/// Services that start programs inside an open session. The programs use the addresses of that
-/// session, so these services get no session of their own.
+/// Services that start programs inside an open session. These programs use the addresses of that
+/// session, so a logon at these services opens no session.
 const NESTED_SERVICES: &[&str] = &[
     "su",
     "su-l",
@@ -34,7 +35,7 @@ const NESTED_SERVICES: &[&str] = &[
     "systemd-user",
 ];
 
-/// The module's arguments.
+/// The arguments of the module.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `map=DIRECTORY`.
@@ -103,7 +104,7 @@ impl Settings {
         Some(())
     }
 
-    /// Returns whether the map is the one that programs use without `VIPOOL_MAP`.
+    /// Returns whether the map is the map that programs use without `VIPOOL_MAP`.
     pub fn is_system_map(&self) -> bool {
         self.map.as_os_str() == SYSTEM_MAP
     }

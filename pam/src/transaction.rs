@@ -1,7 +1,7 @@
 //! A safe interface to the functions of libpam that the module calls (pam(3), pam_get_item(3)).
 //!
-//! PAM strings end in NUL and can hold any other bytes. The values that libpam returns live as long
-//! as the transaction, so they outlive every call of an entry point.
+//! PAM strings end in NUL and can contain any other bytes. The values that libpam returns live as
+//! long as the transaction, so they outlive every call of an entry point.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr;
@@ -80,12 +80,12 @@ impl Transaction {
     /// Wraps a handle of libpam.
     ///
     /// # Safety
-    /// `handle` is the handle that libpam called an entry point with, and that call has not returned.
+    /// libpam called an entry point with `handle`, and that call has not returned.
     pub unsafe fn new(handle: *mut PamHandle) -> Self {
         Self(handle)
     }
 
-    /// Returns an item of the transaction, or `None` if it is not set or empty.
+    /// Returns an item of the transaction. Returns `None` if the item is not set or empty.
     pub fn item(&self, item: Item) -> Option<&CStr> {
         let mut value = ptr::null();
         // SAFETY: the handle is valid (see `new`). libpam writes one pointer.
@@ -98,7 +98,8 @@ impl Transaction {
         Some(text).filter(|text| !text.is_empty())
     }
 
-    /// Returns an environment variable of the new session, or `None` if it is not set or empty.
+    /// Returns an environment variable of the new session. Returns `None` if the variable is not
+    /// set or empty.
     pub fn env(&self, name: &CStr) -> Option<&CStr> {
         // SAFETY: the handle is valid. The result is NULL or a C string of the transaction.
         let text = unsafe {
@@ -109,22 +110,23 @@ impl Transaction {
     }
 
     /// Sets an environment variable of the new session. The environment of this process does not
-    /// change. Returns whether it succeeded.
+    /// change. Returns whether the call succeeded.
     pub fn set_env(&self, name: &str, value: &[u8]) -> bool {
         let Ok(text) = CString::new([name.as_bytes(), b"=", value].concat()) else { return false };
         // SAFETY: the handle is valid, and libpam copies the text.
         unsafe { pam_putenv(self.0, text.as_ptr()) == PAM_SUCCESS }
     }
 
-    /// Stores a value in the transaction under this name, and drops the previous one. Returns
-    /// whether it succeeded.
+    /// Stores a value in the transaction under this name, and drops the previous value. Returns
+    /// whether the call succeeded.
     pub fn set_data<T: Send + 'static>(&self, name: &CStr, value: T) -> bool {
         let data = Box::into_raw(Box::new(value));
         // SAFETY: the handle is valid. The data is a box of `T`, which `drop_box::<T>` frees.
         let status =
             unsafe { pam_set_data(self.0, name.as_ptr(), data.cast(), Some(drop_box::<T>)) };
         if status != PAM_SUCCESS {
-            // SAFETY: libpam did not store the pointer, so this is the only owner of the box.
+            // SAFETY: libpam did not store the pointer, so this function is the only owner of the
+            // box.
             drop(unsafe { Box::from_raw(data) });
         }
         status == PAM_SUCCESS
@@ -148,12 +150,12 @@ impl Transaction {
 
     /// Drops the value stored under this name.
     pub fn clear_data(&self, name: &CStr) {
-        // SAFETY: the handle is valid. NULL without a cleanup function means no value.
+        // SAFETY: the handle is valid. A NULL value needs no cleanup function.
         unsafe { pam_set_data(self.0, name.as_ptr(), ptr::null_mut(), None) };
     }
 
     /// Writes a line to the system log, under the name of this module and service. Escapes control
-    /// characters, so that the text can neither forge a line nor control a terminal.
+    /// characters, so that the text can neither forge a log line nor control a terminal.
     pub fn log(&self, priority: c_int, text: &str) {
         let text = escape_control_characters(text);
         // SAFETY: the handle is valid. The format takes one C string.
@@ -194,10 +196,11 @@ impl Transaction {
 /// Frees a value of [`Transaction::set_data`].
 ///
 /// # Safety
-/// `data` is NULL or the box that `set_data` passed to libpam. libpam calls this once for each box.
+/// `data` is NULL or the box that `set_data` passed to libpam. libpam calls this function once for
+/// each box.
 unsafe extern "C" fn drop_box<T>(_: *mut PamHandle, data: *mut c_void, _: c_int) {
     if !data.is_null() {
-        // SAFETY: the pointer is a box of `T`, and this is its only owner (see above).
+        // SAFETY: the pointer is a box of `T`, and this function is its only owner (see above).
         drop(unsafe { Box::from_raw(data.cast::<T>()) });
     }
 }

@@ -49,12 +49,13 @@ count_assigned_addresses() { ip -n $1 -o address show dev eth0 | grep -cE 'inet 
 source_to() { ip -n $1 route get $2 | grep -o 'src [^ ]*'; }
 reserved_ports() { in_host $1 cat /proc/sys/net/ipv4/ip_local_reserved_ports; }
 
-# One farm.toml serves two servers. Each server assigns its own addresses, except one address that a
-# third host has. Other hosts can reach the assigned addresses. The default source addresses of the
-# servers do not change.
+# Two servers use one farm.toml. Each server assigns its own addresses, except one address that a
+# third host already uses. Other hosts can reach the assigned addresses. The default source
+# addresses of the servers do not change.
 two_servers() {
   ip -n third address add 10.77.1.30/32 dev eth0
-  # One server has two interfaces on the network. Linux answers ARP for all addresses on both.
+  # One server has two interfaces on the network. Linux answers ARP requests for all addresses on
+  # both interfaces.
   ip link add port-ts1b type veth peer name eth1 netns ts1
   ip link set port-ts1b master br0 up
   ip -n ts1 link set eth1 up
@@ -177,7 +178,7 @@ print(len(leased), "addresses are leased to killed logons")'
   assert_equal "$(find /run/ts1 -name 'client.*')" ""
 }
 
-# Many concurrent ssh logons. The client host sees a different address for each.
+# Runs many concurrent ssh logons. The client host sees a different address for each logon.
 concurrent_ssh_logons() {
   printf '%s\n' "auth required pam_permit.so" "account required pam_permit.so" \
     "session required pam_loginuid.so" "session required $MODULE preload=$PRELOAD map=/run/ts1" \

@@ -29,8 +29,8 @@ END
   pamtester -v logon alice open_session close_session
   assert_equal "$(count_leased)" 0
   pamtester -Irhost=192.0.2.7 logon alice open_session
-  # pamtester exited without closing the session. The lease stays until vipool finds that the leader
-  # is dead, as after kill -9.
+  # pamtester exited without closing the session, as after kill -9. The lease stays until vipool
+  # detects that the leader has exited.
   assert_equal "$(count_leased)" 1
   check_status 'r=s["sessions"][0]; assert (r["user"], r["client"]) == ("alice", "192.0.2.7"), r'
   # Only the user can read the address of the client.
@@ -81,7 +81,7 @@ only_regular_users_get_sessions() {
   write_pam_service logon min-uid=0
   pamtester logon root open_session
   assert_equal "$(count_leased)" 1
-  # With the argument map=, sessions are opened in that map.
+  # With the argument map=, the module opens sessions in that map.
   "$VIPOOL" up --farm /run/farm.toml --map /run/other --no-probe > /run/up.log 2>&1
   write_pam_service logon map=/run/other
   pamtester logon alice open_session
@@ -161,7 +161,7 @@ file_permissions() {
     as_alice /run/command $command > /dev/null 2>&1 && fail "a user can run: $command"
   done
   assert_equal "$(count_leased)" 1
-  # The file with the client address is removed after its session is closed, no matter how.
+  # vipool removes the file with the client address after the session is closed in any way.
   count_client_files() { find /run/vipool -name 'client.*' | wc -l; }
   touch /run/vipool/client.200000000000001.0.5.1.77
   assert_equal "$(count_client_files)" 2
@@ -176,7 +176,7 @@ arbitrary_names() {
   write_pam_service logon
   printf '%s\n' "auth required pam_permit.so" "account required pam_permit.so" \
     "session required pam_permit.so" > /etc/pam.d/plain
-  # The user database of the scenario contains user names with special bytes. Host names can have
+  # The user database of the scenario contains user names with special bytes. Host names can contain
   # any bytes.
   printf 'al\xffce:x:2101:2101::/tmp:/bin/sh\n../../x:x:2102:2102::/tmp:/bin/sh\n' >> /run/db/passwd
   python3 - <<'END'
@@ -215,7 +215,8 @@ END
 
 ssh_su_sudo() {
   create_map 10.77.0.100-10.77.0.109
-  # su and sudo call the module too, as they do if it is in common-session. The module ignores them.
+  # su and sudo also call the module, as if it were in common-session. The module ignores these
+  # services.
   for name in sudo su su-l; do write_pam_service $name; done
   printf 'alice ALL=(ALL) NOPASSWD: ALL\n' > /run/sudoers; chmod 440 /run/sudoers
   mount --bind /run/sudoers /etc/sudoers
@@ -271,7 +272,7 @@ wait_until_all_closed() {
   fail "sessions are still open: $("$VIPOOL" status)"
 }
 
-# login(1) on a terminal, with the options that getty and telnetd use.
+# Runs login(1) on a terminal, with the options that getty and telnetd use.
 login_on_terminal() {
   create_map 10.77.0.100-10.77.0.109
   add_module_to_service login
@@ -286,7 +287,7 @@ login_on_terminal() {
   wait_until_all_closed
 }
 
-# The PAM stack of a display manager with all its modules, without the display manager itself.
+# Tests the complete PAM stack of a display manager, without the display manager itself.
 display_manager() {
   create_map 10.77.0.100-10.77.0.109
   add_module_to_service lightdm
@@ -314,8 +315,8 @@ END
   check_status 'assert s["sessions"] == [], s'
 }
 
-# Desktops through xrdp-sesman, requested on the loopback interface as xrdp does. Two users each get an
-# X server and a virtual IP. A logoff closes the session.
+# Starts desktops through xrdp-sesman. The requests arrive on the loopback interface, as with xrdp.
+# Two users each get an X server and a virtual IP. A logoff closes the session.
 desktops() {
   # X servers leave sockets and locks in /tmp, so the scenario replaces /tmp. The build directory
   # may be in /tmp too, so the scenario first copies the files of the build.

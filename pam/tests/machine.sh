@@ -1,6 +1,7 @@
-# The common setup of the scenarios. A script sources it inside its own mount, network and process
-# namespaces. It creates a new /run, a user database with alice and bob, and a PAM configuration.
-# With FILES=machine it changes none of these, because the whole machine was created for the scenario.
+# The common setup of the scenarios. A scenario script sources this file inside its own mount,
+# network and process namespaces. The setup creates a new /run, a user database with alice and bob,
+# and a PAM configuration. With FILES=machine, the setup changes none of these, because the whole
+# machine was created for the scenario.
 set -euo pipefail
 
 # fail MESSAGE: ends the scenario with a failure.

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Runs the scenario of logons.rs for the Debian package. Usage: DEB=PACKAGE package.sh SCENARIO.
-# dpkg changes only an overlay, which disappears with the namespace.
+# dpkg changes only an overlay. The overlay disappears with the namespace.
 source "$(dirname "$0")/machine.sh"
 
 umount /etc/pam.d /etc/passwd /etc/shadow /etc/group
@@ -68,7 +68,7 @@ END
   pkill -u alice -x nc; wait $alice || true
   [ ! -e /run/vipool ] || fail "/run/vipool still exists"
   [ -e /etc/vipool/farm.toml ] || fail "dpkg removed the configuration before the purge"
-  # The PAM configuration still names the removed module. Logons succeed nevertheless.
+  # The PAM configuration still refers to the removed module. Logons must still succeed.
   assert_equal "$(ssh_to 127.0.0.1 alice echo in)" in
   dpkg -P vipool
   [ ! -e /etc/vipool ] || fail "/etc/vipool still exists"

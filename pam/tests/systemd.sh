@@ -1,6 +1,7 @@
-# !/bin/bash The scenario of logons.rs under systemd: systemd.sh NAME, with the package in $DEB. The
-# script boots a new systemd on an overlay of the machine's files, which disappears with the
-# namespace. A service of this systemd runs the script again.
+#!/bin/bash
+# Runs the scenario of logons.rs under systemd. Usage: DEB=PACKAGE systemd.sh SCENARIO. The script
+# boots a new systemd on an overlay of the machine's files. The overlay disappears with the namespace.
+# A service of this systemd runs the script again.
 FILES=machine source "$(dirname "$0")/machine.sh"
 
 # boot NAME: boots systemd, waits until the scenario ends, and checks its exit status.
@@ -58,8 +59,8 @@ wait_until_same() {
   for i in $(seq 600); do [ "$("$@")" = "$expected" ] && return; sleep 0.1; done
   assert_equal "$("$@")" "$expected"
 }
-# assert_logged EVENT PATTERN: the journal has an entry with the message id of the event (see
-# docs/events.md) whose text matches.
+# assert_logged EVENT PATTERN: fails if no journal entry of the event matches the pattern.
+# docs/events.md lists the message id of each event.
 assert_logged() {
   local id=$(sed -n "s/^| \`$1\` | \`\([0-9a-f]*\)\` |.*/\1/p" /scenario/events.md)
   journalctl --sync
@@ -118,7 +119,7 @@ FARM
   wait_until_same 2 count_listeners
   assert_equal "$(count_sessions)" 2
 
-  # With sessions open, a reload rejects a farm.toml with errors and applies a valid one.
+  # While sessions are open, a reload rejects an invalid farm.toml and applies a valid farm.toml.
   cp /etc/vipool/farm.toml /etc/vipool/good
   echo 'ranges = 7' >> /etc/vipool/farm.toml
   systemctl reload vipool && fail "reload accepted an invalid farm.toml"
@@ -130,7 +131,7 @@ FARM
   assert_equal "$(systemctl is-active vipool) $(count_assigned_addresses) $(count_sessions)" "active 19 2"
   assert_logged conflict 'cannot lease 10.77.0.115: '
 
-  # The timer closes the session of a killed logon. Here it runs every two seconds.
+  # The timer closes the session of a killed logon. In this test, the timer runs every two seconds.
   mkdir /etc/systemd/system/vipool-gc.timer.d
   printf '%s\n' '[Timer]' OnUnitActiveSec= OnUnitActiveSec=2 AccuracySec=1ms \
     > /etc/systemd/system/vipool-gc.timer.d/often.conf

@@ -89,7 +89,7 @@ static const struct calls direct = {
     direct_recvmsg, direct_sendmmsg, direct_recvmmsg};
 static struct calls hooked;
 
-/* The floor: calls that make only the additional system calls that a hook needs. They read the
+/* The calls of the floor make only the additional system calls that a hook needs. They read the
  * protocol of a UDP socket and the mark of a sending socket, and bind an unbound socket. */
 static void read_mark(int fd, uint64_t *hint) { syscall(SYS_fcntl, fd, F_GET_RW_HINT, hint); }
 static void bind_to_v(int fd) {
@@ -277,7 +277,8 @@ static void measure(const char *name, int (*operation)(const struct calls *), in
     measure_block(operation, &direct, repetitions);
     measure_block(operation, &hooked, repetitions);
     for (int i = 0; i < BLOCKS; i++) {
-        /* The order alternates, so that neither kind of call has an advantage from warm caches. */
+        /* The order of the two kinds alternates, so that neither kind benefits more from warm
+         * caches. */
         if (i % 2) direct_ns[i] = measure_block(operation, &direct, repetitions);
         hooked_ns[i] = measure_block(operation, &hooked, repetitions);
         if (i % 2 == 0) direct_ns[i] = measure_block(operation, &direct, repetitions);
@@ -331,7 +332,8 @@ int main(int count, char **arguments) {
     udp_port = socket_port(udp_service);
     session_tcp_service = bound_socket(SOCK_STREAM, l, 8903);
     session_udp_service = bound_socket(SOCK_DGRAM, l, 8904);
-    /* The address of the service is neither V nor L, like the address of an external host. */
+    /* The address of the service is neither V nor L, so the hook treats it like an external
+     * address. */
     udp_client = bound_socket(SOCK_DGRAM, host, 0);
     session_udp_client = bound_socket(SOCK_DGRAM, l, 0);
     connected_to_host = socket(AF_INET, SOCK_STREAM, 0);

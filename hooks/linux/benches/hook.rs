@@ -1,9 +1,9 @@
 //! Measures the cost of the hook, as ratios within one run (`cargo xtask bench hook`, `--json`).
 //!
-//! `hook.c` alternates direct system calls and library calls in one process. The benchmark runs it
-//! as a listed program, as an unlisted program, and with other interposing libraries that are
-//! installed. The floor is a run without the hook. It makes only the additional system calls that a
-//! hook cannot avoid. The benchmark also measures the start of a process.
+//! `hook.c` alternates direct system calls and library calls in one process. The benchmark runs
+//! this program as a listed program, as an unlisted program, and with other installed interposing
+//! libraries. The floor is a run without the hook that makes only the additional system calls that
+//! a hook cannot avoid. The benchmark also measures the start of a process.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -103,9 +103,9 @@ fn measure(bench: &Path, report: impl Fn(Measurement)) {
             });
             continue;
         };
-        // With another library, an unsupported call can terminate the program or block it. A direct
-        // system call between the library's calls can do the same. Therefore each operation runs in
-        // its own process.
+        // With another library, an unsupported call can terminate or block the program. A direct
+        // system call between the library's calls can have the same effect. Therefore each
+        // operation runs in its own process.
         for operation in unhooked.lines().filter_map(|line| line.split(' ').next()) {
             let mut command = preload_library(path.clone());
             command

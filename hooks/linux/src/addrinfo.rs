@@ -1,9 +1,9 @@
 //! Hooks of getaddrinfo(3) and getnameinfo(3). The module `hostent` contains the hooks of the older
 //! lookup functions.
 //!
-//! These functions of the C library allocate memory and take locks, so they are not safe in signal
-//! handlers. The hooks add no allocation and no lock. The hooks change the result in place, and
-//! free removed entries with the library's own function.
+//! The original functions allocate memory and take locks, so they are not safe in signal handlers.
+//! The hooks add no allocation and no lock. They change the result in place, and call
+//! freeaddrinfo(3) for removed entries.
 
 use std::ffi::CStr;
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ use crate::{errno, hooked_process, original};
 /// getaddrinfo(3). The host's own name resolves to the session's addresses only (row 40).
 ///
 /// # Safety
-/// The contract of the original function.
+/// The caller must uphold the contract of the original function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn getaddrinfo(
     node: *const c_char,
@@ -44,7 +44,7 @@ pub unsafe extern "C" fn getaddrinfo(
 }
 
 /// If `name` is the host's own name, replaces the host's addresses in the list with the session's
-/// addresses. Frees entries that would repeat an address.
+/// addresses. Frees all entries without such an address, and duplicates.
 ///
 /// # Safety
 /// `list` is a list that getaddrinfo returned.
@@ -58,7 +58,7 @@ unsafe fn keep_session_addresses(process: &HookedProcess, name: &CStr, list: &mu
     let mut has_replacement = false;
     // SAFETY: the entries and their addresses belong to the library's list.
     while let Some(info) = unsafe { entry.as_ref() } {
-        // SAFETY: the library's address has the length that it reports.
+        // SAFETY: `ai_addr` points to `ai_addrlen` bytes.
         if let Some(address) = unsafe { parse_sockaddr(info.ai_addr, info.ai_addrlen) } {
             resolves_to_host |= is_host_or_session_address(&rewriter, address.ip());
             has_replacement |= session_address_for(session_addresses, address.ip()).is_some();
@@ -69,10 +69,10 @@ unsafe fn keep_session_addresses(process: &HookedProcess, name: &CStr, list: &mu
         return;
     }
     let mut link: *mut *mut addrinfo = list;
-    // SAFETY: the entries belong to the library's list. Each has its own allocation, because
-    // freeaddrinfo frees them one by one.
+    // SAFETY: the entries belong to the library's list. Each entry has its own allocation, because
+    // freeaddrinfo frees the entries one by one.
     while let Some(info) = unsafe { (*link).as_mut() } {
-        // SAFETY: the library's address has the length that it reports.
+        // SAFETY: `ai_addr` points to `ai_addrlen` bytes.
         let address = unsafe { parse_sockaddr(info.ai_addr, info.ai_addrlen) };
         let replacement =
             address.and_then(|address| session_address_for(session_addresses, address.ip()));
@@ -81,7 +81,7 @@ unsafe fn keep_session_addresses(process: &HookedProcess, name: &CStr, list: &mu
         match (address, replacement) {
             (Some(mut address), Some(replacement)) if !is_duplicate => {
                 address.set_ip(replacement);
-                // SAFETY: the library's address has the length that it reports.
+                // SAFETY: `ai_addr` points to `ai_addrlen` bytes.
                 let target = unsafe {
                     std::slice::from_raw_parts_mut(
                         info.ai_addr.cast::<u8>(),
@@ -95,7 +95,7 @@ unsafe fn keep_session_addresses(process: &HookedProcess, name: &CStr, list: &mu
                 let (next, canonical_name) = (info.ai_next, info.ai_canonname);
                 info.ai_next = ptr::null_mut();
                 // Only the first entry has the canonical name. If the first entry is removed, the
-                // next entry becomes the first, so it takes over the canonical name. SAFETY: `next`
+                // canonical name moves to the next entry, which becomes the first. SAFETY: `next`
                 // is null or the next entry of the list.
                 if let Some(next) = unsafe { next.as_mut() }
                     && !canonical_name.is_null()
@@ -104,8 +104,8 @@ unsafe fn keep_session_addresses(process: &HookedProcess, name: &CStr, list: &mu
                     next.ai_canonname = canonical_name;
                     info.ai_canonname = ptr::null_mut();
                 }
-                // SAFETY: the entry is a list of one element now, and nothing refers to it after
-                // `link` is updated.
+                // SAFETY: the entry is now a list of one element. After `link` is updated, no
+                // pointer refers to the entry.
                 unsafe {
                     libc::freeaddrinfo(info);
                     *link = next;
@@ -138,7 +138,7 @@ unsafe fn has_earlier_of_same_kind(list: *const addrinfo, entry: &addrinfo) -> b
 /// getnameinfo(3). L resolves to localhost, and V to the host name (row 42).
 ///
 /// # Safety
-/// The contract of the original function.
+/// The caller must uphold the contract of the original function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn getnameinfo(
     address: *const sockaddr,
@@ -164,8 +164,8 @@ pub unsafe extern "C" fn getnameinfo(
         } else if rewriter.is_virtual_ip(requested.ip()) && flags & libc::NI_NUMERICHOST == 0 {
             writes_host_name = !host.is_null() && host_size > 0;
             if writes_host_name {
-                // With these flags, the library writes only the service correctly, and makes no
-                // query for V.
+                // With these flags, the library makes no query for V. The hook then replaces the
+                // host that the library writes.
                 effective_flags = (flags | libc::NI_NUMERICHOST) & !libc::NI_NAMEREQD;
             }
         }
@@ -188,7 +188,7 @@ pub unsafe extern "C" fn getnameinfo(
         if name.len() >= host_size as usize {
             return libc::EAI_OVERFLOW;
         }
-        // SAFETY: the buffer has room for the name and the NUL byte after it.
+        // SAFETY: the buffer is large enough for the name and the NUL byte.
         unsafe {
             ptr::copy_nonoverlapping(name.as_ptr(), host.cast(), name.len());
             *host.add(name.len()) = 0;

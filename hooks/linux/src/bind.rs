@@ -13,7 +13,7 @@ use crate::{errno, hooked_process, original};
 /// bind(2). See [`vipool::rewrite::Rewriter::bind`].
 ///
 /// # Safety
-/// The contract of the original function.
+/// The caller must uphold the contract of the original function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bind(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int {
     let Some(process) = hooked_process::current() else {
@@ -64,13 +64,14 @@ fn plan_bind(
     (process.rewriter().bind(&Fd(fd), requested), Some(buffer))
 }
 
-/// Makes the original call with the planned address. If the plan requires it, clears `IPV6_V6ONLY`
-/// before the call, and sets the option again if the call fails.
+/// Makes the original call with the planned address. If `plan.clear_v6only` is set, this function
+/// clears `IPV6_V6ONLY` before the call. If the call then fails, this function sets the option
+/// again.
 fn bind_rewritten(fd: Fd, plan: &Bind, address: &SockaddrBuf) -> c_int {
     if plan.clear_v6only {
         fd.set_option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0);
     }
-    // SAFETY: the buffer holds `length` bytes.
+    // SAFETY: the buffer contains `length()` bytes.
     let result = unsafe { original::bind(fd.0, address.as_ptr(), address.length()) };
     if result != 0 && plan.clear_v6only {
         let error = errno::get();
@@ -83,7 +84,7 @@ fn bind_rewritten(fd: Fd, plan: &Bind, address: &SockaddrBuf) -> c_int {
 /// listen(2). See [`vipool::rewrite::Rewriter::listen`].
 ///
 /// # Safety
-/// The contract of the original function.
+/// The caller must uphold the contract of the original function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn listen(fd: c_int, backlog: c_int) -> c_int {
     if let Some(process) = hooked_process::current() {

@@ -1,9 +1,9 @@
 //! Reads memory at addresses that the program passed to a hook. Such an address may be invalid.
 //!
 //! For an invalid pointer, the kernel fails the system call with `EFAULT`. A hook reads the memory
-//! before the system call, and this read must not cause a signal. So the hook directly reads only
-//! the caller's own stack. For all other memory, it first uses a system call to check that the
-//! memory is accessible.
+//! before the system call, and this read must not raise a signal. So a hook reads without a check
+//! only the caller's own stack. For all other memory, it first makes a system call that checks
+//! whether the memory is accessible.
 
 use std::mem::{MaybeUninit, offset_of};
 use std::ptr;
@@ -14,9 +14,9 @@ use crate::system_call::system_call;
 /// The end of the main thread's stack, or an address close to it.
 static MAIN_STACK_END: AtomicUsize = AtomicUsize::new(0);
 
-/// If the stack pointer is at most this many bytes below the end of the thread's stack, it is on
-/// that stack: thread stacks are larger than this in practice. Otherwise the code may run in a
-/// signal handler on another stack.
+/// If the stack pointer is at most this many bytes below the end of the thread's stack, it points
+/// into that stack, because thread stacks are larger than this limit in practice. Otherwise the
+/// code may run in a signal handler on another stack.
 const THREAD_STACK_WINDOW: usize = 64 << 10;
 /// The same limit for the main thread. The kernel reserves this much address space for the stack of
 /// the main thread.
@@ -26,7 +26,7 @@ const MIN_PAGE_SIZE: usize = 4096;
 /// The size of the kernel's signal set in bytes.
 const SIGSET_SIZE: usize = 8;
 
-/// Records the position of the main thread's stack. `address` is an address above all its frames.
+/// Records the position of the main thread's stack. `address` is above all frames of that stack.
 pub fn record_main_stack(address: *const u8) {
     MAIN_STACK_END.store(address as usize, Ordering::Relaxed);
 }
@@ -40,7 +40,7 @@ pub fn read<T: Copy>(address: *const T) -> Option<T> {
         return None;
     }
     let mut value: MaybeUninit<T> = MaybeUninit::uninit();
-    // SAFETY: the bytes are readable and `value` has room for them. All callers use types that are
+    // SAFETY: the bytes are readable, and `value` has the same size. All callers use types that are
     // valid for every bit pattern.
     unsafe {
         ptr::copy_nonoverlapping(address.cast::<u8>(), value.as_mut_ptr().cast(), size_of::<T>());
@@ -88,8 +88,8 @@ impl<T: Copy> CallerArray<T> {
 }
 
 impl CallerArray<libc::mmsghdr> {
-    /// Stores the sent length of a message, as the kernel does. Returns `false` if the memory is
-    /// not writable.
+    /// Stores the sent length of a message in `msg_len`, as the kernel does. Returns `false` if the
+    /// memory is not writable.
     pub fn write_sent_length(&mut self, index: usize, length: libc::c_uint) -> bool {
         // The probe writes SIGSET_SIZE bytes. These bytes must not overlap the next element.
         const { assert!(offset_of!(libc::mmsghdr, msg_len) + SIGSET_SIZE == size_of::<libc::mmsghdr>()) }
@@ -143,7 +143,7 @@ fn is_within_stack(stack_pointer: usize, last: usize) -> bool {
     last < thread_stack_end && thread_stack_end - stack_pointer < THREAD_STACK_WINDOW
 }
 
-/// Probes with a system call whether the page of this byte is readable.
+/// Makes a system call that probes whether the page that contains `address` is readable.
 ///
 /// rt_sigprocmask(2) reads its new set before it checks the operation. With an invalid operation,
 /// the call fails with `EFAULT` if the set is not readable, and with `EINVAL` if the set is
@@ -152,16 +152,16 @@ fn is_within_stack(stack_pointer: usize, last: usize) -> bool {
 fn probe_readable(address: usize) -> bool {
     const INVALID_HOW: usize = usize::MAX;
     let arguments = [INVALID_HOW, address & !(SIGSET_SIZE - 1), 0, SIGSET_SIZE, 0, 0];
-    // SAFETY: an invalid operation changes nothing, and the kernel checks the pointer.
+    // SAFETY: a call with an invalid operation changes nothing, and the kernel checks the pointer.
     let result = unsafe { system_call(libc::SYS_rt_sigprocmask, arguments) };
     result == -(libc::EINVAL as isize)
 }
 
-/// Probes with a system call whether [`SIGSET_SIZE`] bytes at `address` are writable. The kernel
-/// stores the current signal mask at `address`. The caller of this function must overwrite the
-/// mask.
+/// Makes a system call that probes whether [`SIGSET_SIZE`] bytes at `address` are writable. The
+/// kernel stores the current signal mask at `address`. The caller of this function must overwrite
+/// the mask.
 #[cold]
 fn probe_writable(address: usize) -> bool {
-    // SAFETY: without a new set the mask does not change, and the kernel checks the pointer.
+    // SAFETY: a call without a new set does not change the mask, and the kernel checks the pointer.
     unsafe { system_call(libc::SYS_rt_sigprocmask, [0, 0, address, SIGSET_SIZE, 0, 0]) == 0 }
 }

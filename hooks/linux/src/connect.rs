@@ -10,7 +10,7 @@ use crate::{errno, mark, original};
 /// connect(2). See [`vipool::rewrite::Rewriter::connect`].
 ///
 /// # Safety
-/// The contract of the original function.
+/// The caller must uphold the contract of the original function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn connect(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int {
     match choose_destination(fd, address, length, DestinationCall::Connect) {
@@ -18,7 +18,7 @@ pub unsafe extern "C" fn connect(fd: c_int, address: *const sockaddr, length: so
             errno::set(error);
             -1
         }
-        // SAFETY: the buffer holds `length` bytes.
+        // SAFETY: the buffer contains `length()` bytes.
         CallAction::UseAddress(buffer) => unsafe {
             original::connect(fd, buffer.as_ptr(), buffer.length())
         },
@@ -29,7 +29,7 @@ pub unsafe extern "C" fn connect(fd: c_int, address: *const sockaddr, length: so
             mark::clear(Fd(fd));
             // SAFETY: the program passed these arguments.
             let result = unsafe { original::connect(fd, address, length) };
-            // Another thread may have marked the socket before it was disconnected.
+            // Another thread may have marked the socket before this call disconnected it.
             mark::clear(Fd(fd));
             result
         }
@@ -39,7 +39,7 @@ pub unsafe extern "C" fn connect(fd: c_int, address: *const sockaddr, length: so
 /// sendto(2). See [`vipool::rewrite::Rewriter::send`].
 ///
 /// # Safety
-/// The contract of the original function.
+/// The caller must uphold the contract of the original function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendto(
     fd: c_int,
@@ -54,7 +54,7 @@ pub unsafe extern "C" fn sendto(
             errno::set(error);
             -1
         }
-        // SAFETY: the buffer holds `length` bytes. The other arguments come from the program.
+        // SAFETY: the buffer contains `length()` bytes. The program passed the other arguments.
         CallAction::UseAddress(buffer) => unsafe {
             original::sendto(fd, data, size, flags, buffer.as_ptr(), buffer.length())
         },

@@ -32,13 +32,13 @@ pub fn for_each_open_fd(mut visit: impl FnMut(c_int)) -> bool {
 /// Polls the first [`MAX_POLLED_FDS`] descriptors. Returns `None` if the process may have higher
 /// descriptors.
 ///
-/// Nearly all programs start with few descriptors, and this function is ten times faster than
-/// reading /proc/self/fd. poll(2) reports `POLLNVAL` for a number that is not open.
+/// This function is ten times faster than reading /proc/self/fd, and nearly all programs start with
+/// few descriptors. poll(2) reports `POLLNVAL` for a number that is not an open descriptor.
 fn poll_first_fds() -> Option<[pollfd; MAX_POLLED_FDS]> {
     let mut entries: [pollfd; MAX_POLLED_FDS] =
         array::from_fn(|fd| pollfd { fd: fd as c_int, events: 0, revents: 0 });
     let mut next = pollfd { fd: MAX_POLLED_FDS as c_int, events: 0, revents: 0 };
-    // Mutable, because the kernel writes the remaining time back.
+    // The variable is mutable, because the kernel writes the remaining time to it.
     let mut no_wait = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     let no_wait = &raw mut no_wait as usize;
     let poll = |entries: *mut pollfd, count: usize| {
@@ -49,20 +49,22 @@ fn poll_first_fds() -> Option<[pollfd; MAX_POLLED_FDS]> {
     if poll(&raw mut next, 1) != 1 || next.revents & libc::POLLNVAL == 0 {
         return None;
     }
-    // select(2) ignores numbers beyond the process's descriptor table, and fails with EBADF for a
-    // number inside the table that is not open. MAX_POLLED_FDS itself is not open. So success means
-    // that the table ends before MAX_POLLED_FDS, and no higher descriptor is open.
+    // select(2) ignores numbers beyond the end of the process's descriptor table. For a number
+    // inside the table that is not open, it fails with EBADF. The descriptor MAX_POLLED_FDS is not
+    // open. So if select succeeds, the table ends before MAX_POLLED_FDS, and no higher descriptor
+    // is open.
     let mut set = [0u64; MAX_POLLED_FDS / 64 + 1];
     set[MAX_POLLED_FDS / 64] = 1;
     let arguments = [MAX_POLLED_FDS + 1, &raw mut set as usize, 0, 0, no_wait, 0];
-    // SAFETY: the set holds MAX_POLLED_FDS + 1 bits or more.
+    // SAFETY: the set contains at least MAX_POLLED_FDS + 1 bits.
     if unsafe { system_call(libc::SYS_pselect6, arguments) } != 0 {
         return None;
     }
     (poll(entries.as_mut_ptr(), MAX_POLLED_FDS) >= 0).then_some(entries)
 }
 
-/// Enumerates descriptors through /proc/self/fd.
+/// Calls `visit` with every descriptor in /proc/self/fd, except the descriptor that reads this
+/// directory. Returns `false` if the list may be incomplete.
 fn for_each_in_proc(mut visit: impl FnMut(c_int)) -> bool {
     let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
     let path = c"/proc/self/fd".as_ptr() as usize;
@@ -73,7 +75,7 @@ fn for_each_in_proc(mut visit: impl FnMut(c_int)) -> bool {
     let mut buffer = DirentBuffer([0; _]);
     let is_complete = loop {
         let arguments = [directory, &raw mut buffer as usize, buffer.0.len(), 0, 0, 0];
-        // SAFETY: the length is that of the buffer.
+        // SAFETY: the length is the length of the buffer.
         let length = unsafe { system_call(libc::SYS_getdents64, arguments) };
         match usize::try_from(length) {
             Ok(0) => break true,
@@ -89,7 +91,8 @@ fn for_each_in_proc(mut visit: impl FnMut(c_int)) -> bool {
     is_complete
 }
 
-/// Iterates over the entries whose name is a number.
+/// Iterates over the descriptor numbers in directory entries. Skips entries whose name is not a
+/// number.
 fn fd_entries(mut dirents: &[u8]) -> impl Iterator<Item = c_int> {
     std::iter::from_fn(move || {
         let length = *dirents.get(RECORD_LENGTH_OFFSET..)?.first_chunk()?;

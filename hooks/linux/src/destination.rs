@@ -1,7 +1,7 @@
-//! Decides about the destination address of a connect(2) or of a datagram.
+//! Chooses the destination address of a connect(2) call or of a datagram.
 //!
-//! The hooks of `connect` and `send_messages` share this decision. Before the original call, it may
-//! bind the socket, and it records facts and marks.
+//! The hooks in `connect` and `send_messages` use this module. Before the original call, this
+//! module may bind the socket, and it records facts and marks.
 
 use std::net::SocketAddr;
 
@@ -46,8 +46,8 @@ impl DestinationCall {
     }
 }
 
-/// Chooses the destination of a connect or a datagram, and binds the socket first if necessary.
-/// Keeps `errno`.
+/// Chooses the destination of a connect or a datagram. If necessary, binds the socket first. Does
+/// not change `errno`.
 ///
 /// This is the fast path: for a marked socket with an external destination, the hook only reads the
 /// destination and the mark.
@@ -140,7 +140,7 @@ fn bind_source(
     match fd.bind(source, plan.defer_port) {
         0 if mark == Mark::Unmarked => mark::set(fd),
         0 => {}
-        // If the socket is already bound, it does not need the source address.
+        // A socket that is already bound does not need the source address.
         libc::EADDRNOTAVAIL if !rewriter.retries_original(source) && !fd.has_port() => {
             return Err(libc::EADDRNOTAVAIL);
         }
@@ -151,7 +151,7 @@ fn bind_source(
 }
 
 /// Records that a connection within the session may create paired sockets (see [`PAIRED_SOCKETS`]).
-/// A datagram with a destination does not connect its socket.
+/// A datagram with a destination does not connect its socket, so it creates no pair.
 #[inline]
 fn record_possible_pair(
     rewriter: &ProcessRewriter<'_>,

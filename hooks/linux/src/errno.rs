@@ -1,5 +1,5 @@
-//! Access to `errno`. Every hook saves `errno` before its own system calls, and restores the value
-//! before the original call. So the program reads the same value as without the hook.
+//! Access to `errno`. Every hook saves `errno` before its own system calls, and restores it before
+//! the original call. So the program reads the same value as without the hook.
 
 use libc::c_int;
 use vipool::rewrite::Refusal;
@@ -7,14 +7,14 @@ use vipool::rewrite::Refusal;
 /// Returns the value of `errno` of this thread.
 #[inline]
 pub fn get() -> c_int {
-    // SAFETY: libc returns a valid pointer to the thread's errno.
+    // SAFETY: libc returns a valid pointer to the errno of this thread.
     unsafe { *libc::__errno_location() }
 }
 
 /// Sets `errno` of this thread.
 #[inline]
 pub fn set(value: c_int) {
-    // SAFETY: libc returns a valid pointer to the thread's errno.
+    // SAFETY: libc returns a valid pointer to the errno of this thread.
     unsafe { *libc::__errno_location() = value };
 }
 

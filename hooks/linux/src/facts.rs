@@ -1,5 +1,5 @@
-//! Process-wide facts about the program's sockets. If a fact is not recorded, hooks skip some
-//! system calls.
+//! Facts about all sockets of the process. While a fact is not recorded, hooks can skip some system
+//! calls.
 //!
 //! A fact states that the program may have a socket of some kind. No fact belongs to a single
 //! socket, so the hook has no state per socket.
@@ -10,7 +10,7 @@
 //! - Every fact counts as recorded until the process has scanned its inherited descriptors.
 //!
 //! A process and its forks share sockets, and each process may connect a shared socket. Therefore
-//! the processes also share the facts, in a page of shared memory. After exec(3), the hook of the
+//! these processes also share the facts, in a page of shared memory. After exec(3), the hook of the
 //! new program scans the inherited descriptors. If a message passes a descriptor, the sender's hook
 //! and the receiver's hook both examine the descriptor.
 
@@ -21,8 +21,8 @@ use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
 pub struct Facts(u8);
 
 /// Paired sockets: the visible address of one end of the socket depends on the address of the other
-/// end. The program sees 127.0.0.1 or ::1 only because of this other address. The pairs are V and
-/// L, or 127.0.0.1 and L6.
+/// end. The program sees 127.0.0.1 or ::1 only because of the address of the other end. The
+/// addresses of a pair are V and L, or 127.0.0.1 and L6.
 pub const PAIRED_SOCKETS: Facts = Facts(1);
 /// An IPv4 or IPv6 socket carries a protocol other than TCP and UDP.
 pub const OTHER_PROTOCOLS: Facts = Facts(2);
@@ -31,7 +31,7 @@ pub const PORTLESS_BINDINGS: Facts = Facts(4);
 /// The kernel rejects marks for at least one socket (see `mark`).
 pub const MARKS_UNSUPPORTED: Facts = Facts(8);
 
-/// All facts are possible. Used until the inherited descriptors are scanned.
+/// A set in which every fact is recorded. It is used until the inherited descriptors are scanned.
 static ALL_POSSIBLE: AtomicU8 = AtomicU8::new(u8::MAX);
 /// The current facts: `ALL_POSSIBLE`, or the page that this process shares with its forks.
 static CURRENT: AtomicPtr<AtomicU8> = AtomicPtr::new((&raw const ALL_POSSIBLE).cast_mut());
@@ -66,7 +66,7 @@ fn current_facts() -> &'static AtomicU8 {
     unsafe { &*CURRENT.load(Ordering::Acquire) }
 }
 
-/// Uses `page` for the facts from now on. `initial` contains the facts that may already be true.
+/// Replaces the current facts with `page`. `initial` contains the facts that may already be true.
 pub fn use_shared_page(page: &'static AtomicU8, initial: Facts) {
     page.store(initial.0, Ordering::Relaxed);
     CURRENT.store(std::ptr::from_ref(page).cast_mut(), Ordering::Release);

@@ -12,8 +12,8 @@ use crate::descriptors;
 use crate::facts::{self, Facts, OTHER_PROTOCOLS, PAIRED_SOCKETS, PORTLESS_BINDINGS};
 use crate::socket::Fd;
 
-/// Returns the facts that may become true because of `fd`, in this process or in the other process
-/// that has `fd` open.
+/// Returns the facts that may become true because of `fd`. The other process that has `fd` open can
+/// also make them true.
 fn facts_of_fd(process: &HookedProcess, fd: c_int) -> Facts {
     let fd = Fd(fd);
     let domain = match fd.option(libc::SOL_SOCKET, libc::SO_DOMAIN) {
@@ -54,9 +54,8 @@ pub fn record_passed_fds(process: &HookedProcess, control: &mut [u8]) {
     });
 }
 
-/// Scans the descriptors that are open while the hook is loaded: inherited descriptors, and
-/// descriptors that constructors of other libraries opened. If the scan fails, every fact stays
-/// possible.
+/// Scans the descriptors that are open while the hook is loaded. The process inherited them, or
+/// constructors of other libraries opened them. If the scan fails, every fact stays possible.
 pub fn scan_inherited_fds(process: &HookedProcess) {
     let mut facts = Facts::NONE;
     let is_complete =
@@ -64,7 +63,7 @@ pub fn scan_inherited_fds(process: &HookedProcess) {
     if !is_complete {
         return;
     }
-    // SAFETY: requests a new anonymous mapping at an address that the kernel chooses.
+    // SAFETY: the call creates a new anonymous mapping at an address that the kernel chooses.
     let page = unsafe {
         let (access, kind) =
             (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);

@@ -1,9 +1,9 @@
-//! The state of this process as a [`HookedProcess`]. The state determines whether the hooks rewrite
-//! calls, and contains the session, the rule and the map.
+//! The state of this process, a [`HookedProcess`]. It contains the session, the rule and the map.
+//! If there is no state, the hooks rewrite no call.
 //!
-//! The state is determined while the hook is loaded. If the map is replaced, a newer version of the
-//! state is added. Invariant: no version is ever freed or unmapped, so a hook in any thread, signal
-//! handler or vfork child may hold a reference (see [`VersionChain`]).
+//! `initialize` creates the state while the hook is loaded. If the map is replaced, a hook adds a
+//! newer version of the state. Invariant: no version is ever freed or unmapped, so a hook in any
+//! thread, signal handler or vfork child may hold a reference (see [`VersionChain`]).
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -22,7 +22,7 @@ use crate::{errno, fd_facts, node_name};
 /// The rewriter of this process.
 pub type ProcessRewriter<'a> = Rewriter<'a, LiveSystem<'static>>;
 
-/// The directory of the map, unless `VIPOOL_MAP` contains another directory.
+/// The default directory of the map. `VIPOOL_MAP` can contain another directory.
 const MAP_DIRECTORY: &[u8] = b"/run/vipool";
 
 /// The map and its replacements.
@@ -56,10 +56,10 @@ fn follow_replaced_map() -> Option<&'static HookedProcess> {
     process
 }
 
-/// Determines the state of this process. Called once, while the hook is loaded.
+/// Creates the state of this process. The hook calls this function once, while it is loaded.
 ///
 /// # Safety
-/// `arguments` and `environment` are those of the process.
+/// `arguments` and `environment` are the argument vector and the environment of the process.
 pub unsafe fn initialize(arguments: *const *const c_char, environment: *const *const c_char) {
     // SAFETY: getauxval has no preconditions.
     let may_trust_environment = unsafe { libc::getauxval(libc::AT_SECURE) } == 0;
@@ -92,8 +92,8 @@ pub unsafe fn initialize(arguments: *const *const c_char, environment: *const *c
     };
     let Some(session) = session else { return };
     node_name::name_at_load();
-    // SAFETY: this function runs once, and no version exists yet through which another thread
-    // could read the identity.
+    // SAFETY: this function runs once. Other threads read the identity only through a version of
+    // the state, and no version exists yet.
     let Some(identity) = (unsafe { IDENTITY.store(&identity) }) else { return };
     let system =
         LiveSystem { reader: map, policy: map.policy(), program, listeners: KernelListeners };

@@ -1,5 +1,5 @@
-//! Decisions of the name lookup hooks: which names belong to this host, and which addresses replace
-//! the host's addresses.
+//! Decisions of the name lookup hooks. The functions test whether a name or an address belongs to
+//! this host, and choose the replacement for an address of the host.
 
 use std::net::IpAddr;
 
@@ -30,8 +30,8 @@ pub fn is_host_or_session_address(rewriter: &ProcessRewriter<'_>, address: IpAdd
 
 /// Returns whether `name` is the name of this host.
 ///
-/// The host name itself is such a name. If `name` resolves to this host (`resolves_to_host`), the
-/// host name with a domain added or removed is also such a name.
+/// The host name itself matches. If `name` resolves to this host (`resolves_to_host`), the host
+/// name with an added or removed domain also matches.
 pub fn is_host_name(name: &[u8], resolves_to_host: bool) -> bool {
     let node_name = NodeName::read();
     let host = node_name.bytes();

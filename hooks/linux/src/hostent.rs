@@ -32,7 +32,8 @@ unsafe fn replace_host_addresses(name: *const c_char, entry: *mut hostent) {
             is_host_or_session_address(&rewriter, first),
         )
     {
-        // SAFETY: after the first address the list has another address or the null pointer.
+        // SAFETY: the list continues after its first address, with another address or the null
+        // pointer.
         unsafe {
             write_first_address(entry, replacement);
             *entry.h_addr_list.add(1) = ptr::null_mut();
@@ -81,7 +82,8 @@ unsafe fn read_ip(address: *const u8, length: c_int, family: c_int) -> Option<Ip
 /// # Safety
 /// The library created the entry, and it has a first address.
 unsafe fn write_first_address(entry: &mut hostent, address: IpAddr) {
-    // SAFETY: the first address has `h_length` bytes. Only a new address of this length is written.
+    // SAFETY: the first address has `h_length` bytes. The code writes only an address of this
+    // length.
     unsafe {
         let first = *entry.h_addr_list;
         match (address, entry.h_length) {
@@ -95,7 +97,7 @@ unsafe fn write_first_address(entry: &mut hostent, address: IpAddr) {
 /// gethostbyname(3).
 ///
 /// # Safety
-/// The contract of the original function.
+/// The caller must uphold the contract of the original function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gethostbyname(name: *const c_char) -> *mut hostent {
     // SAFETY: the program passed these arguments. The entry is the result for `name`.
@@ -109,7 +111,7 @@ pub unsafe extern "C" fn gethostbyname(name: *const c_char) -> *mut hostent {
 /// gethostbyname2(3).
 ///
 /// # Safety
-/// The contract of the original function.
+/// The caller must uphold the contract of the original function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gethostbyname2(name: *const c_char, family: c_int) -> *mut hostent {
     // SAFETY: the program passed these arguments. The entry is the result for `name`.
@@ -123,7 +125,7 @@ pub unsafe extern "C" fn gethostbyname2(name: *const c_char, family: c_int) -> *
 /// gethostbyname_r(3).
 ///
 /// # Safety
-/// The contract of the original function.
+/// The caller must uphold the contract of the original function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gethostbyname_r(
     name: *const c_char,
@@ -146,7 +148,7 @@ pub unsafe extern "C" fn gethostbyname_r(
 /// gethostbyname2_r(3).
 ///
 /// # Safety
-/// The contract of the original function.
+/// The caller must uphold the contract of the original function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gethostbyname2_r(
     name: *const c_char,
@@ -167,18 +169,18 @@ pub unsafe extern "C" fn gethostbyname2_r(
     }
 }
 
-/// The address that the hook looks up instead of one of the session's addresses.
+/// The address that the hook looks up in place of one of the session's addresses.
 struct SubstituteQuery {
     octets: [u8; 16],
-    /// The requested address, if it is V. Then the result contains the host name.
+    /// The requested address, if it is V. In this case the result contains the host name.
     virtual_ip: Option<IpAddr>,
 }
 
-/// Returns the substitute for a requested address. Returns `None` if the address does not belong to
-/// the session.
+/// Returns the query that replaces the query for this address. Returns `None` if the address does
+/// not belong to the session.
 ///
 /// # Safety
-/// `address` points to `length` bytes, or the memory there is not accessible.
+/// `address` points to `length` bytes or to memory that is not accessible.
 unsafe fn substitute_query(
     address: *const c_void,
     length: socklen_t,
@@ -234,7 +236,7 @@ impl SubstituteQuery {
 /// gethostbyaddr(3).
 ///
 /// # Safety
-/// The contract of the original function.
+/// The caller must uphold the contract of the original function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gethostbyaddr(
     address: *const c_void,
@@ -257,7 +259,7 @@ pub unsafe extern "C" fn gethostbyaddr(
 /// gethostbyaddr_r(3).
 ///
 /// # Safety
-/// The contract of the original function.
+/// The caller must uphold the contract of the original function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gethostbyaddr_r(
     address: *const c_void,

@@ -1,9 +1,8 @@
 //! The identity of this process: the directory of the map, the executable file, the path by which
 //! the program was started, and the script.
 //!
-//! Invariant: a stored identity is written once, before any other code of the process runs, and
-//! never changes. The store contains copies, because programs may overwrite their arguments and
-//! environment.
+//! Invariant: a stored identity is written once, while the hook is loaded, and never changes. The
+//! store contains copies, because programs may overwrite their arguments and environment.
 
 use std::cell::UnsafeCell;
 use std::ffi::CStr;
@@ -14,7 +13,7 @@ use vipool::policy::{Executable, PathStyle, script_argument};
 
 /// Maximum length of a path.
 const MAX_PATH: usize = libc::PATH_MAX as usize;
-/// Room for the four paths of an identity.
+/// The size of the buffer for the four paths of an identity.
 const STORE_SIZE: usize = 4 * MAX_PATH;
 
 /// A buffer for one path on the stack.
@@ -42,7 +41,7 @@ impl<'a> ProcessIdentity<'a> {
         buffers: &'a mut [PathBuffer; 2],
     ) -> Option<Self> {
         let [file_buffer, script_buffer] = buffers;
-        // SAFETY: the length is that of the buffer.
+        // SAFETY: the length is the length of the buffer.
         let length = unsafe {
             libc::readlink(
                 c"/proc/self/exe".as_ptr(),
@@ -81,7 +80,7 @@ fn absolute_path<'a>(script: &[u8], buffer: &'a mut PathBuffer) -> Option<&'a [u
     if script.is_empty() || script.first() == Some(&b'/') {
         return None;
     }
-    // SAFETY: the length is that of the buffer.
+    // SAFETY: the length is the length of the buffer.
     let directory = unsafe { libc::getcwd(buffer.as_mut_ptr().cast(), buffer.len()) };
     if directory.is_null() {
         return None;
@@ -112,12 +111,12 @@ pub unsafe fn c_strings(list: *const *const c_char) -> impl Iterator<Item = &'st
 /// without separators.
 pub struct IdentityStore {
     bytes: UnsafeCell<[u8; STORE_SIZE]>,
-    /// The end of each path. All are zero in an empty store.
+    /// The end offset of each path in `bytes`. In an empty store, all offsets are zero.
     ends: [AtomicUsize; 4],
 }
 
-// SAFETY: the bytes are written once, before another thread can obtain them, and only read from
-// then on.
+// SAFETY: the bytes are written once, before another thread can access them. Afterwards they are
+// only read.
 unsafe impl Sync for IdentityStore {}
 
 impl IdentityStore {
@@ -126,10 +125,10 @@ impl IdentityStore {
         Self { bytes: UnsafeCell::new([0; STORE_SIZE]), ends }
     }
 
-    /// Stores a copy of the identity. Returns `None` if the paths do not fit.
+    /// Stores a copy of the identity. Returns `None` if the paths do not fit in the store.
     ///
     /// # Safety
-    /// Called at most once, while no other thread uses this store.
+    /// This function is called at most once, and no other thread uses this store during the call.
     pub unsafe fn store(
         &'static self,
         identity: &ProcessIdentity<'_>,
@@ -153,7 +152,7 @@ impl IdentityStore {
         if script_end == 0 {
             return None;
         }
-        // SAFETY: the bytes were written before the last end was stored, and never change.
+        // SAFETY: the bytes were written before the last end offset was stored, and never change.
         let bytes: &'static [u8; STORE_SIZE] = unsafe { &*self.bytes.get() };
         Some(ProcessIdentity {
             directory: bytes.get(..directory_end)?,

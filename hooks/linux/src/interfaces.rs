@@ -11,7 +11,7 @@ use crate::{errno, hooked_process, original};
 /// getifaddrs(3). Removes the addresses of other sessions if the policy hides them (row 43).
 ///
 /// # Safety
-/// The contract of the original function.
+/// The caller must uphold the contract of the original function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn getifaddrs(list: *mut *mut ifaddrs) -> c_int {
     // SAFETY: the program passed these arguments.
@@ -21,8 +21,8 @@ pub unsafe extern "C" fn getifaddrs(list: *mut *mut ifaddrs) -> c_int {
     {
         let saved_errno = errno::get();
         let rewriter = process.rewriter();
-        // SAFETY: the library has just created the list, in a single allocation. No entry is freed
-        // on its own.
+        // SAFETY: the library has just created the list in a single allocation. The hook frees no
+        // entry.
         unsafe {
             let is_hidden = |entry: &ifaddrs| {
                 let length = match entry.ifa_addr.as_ref().map(|name| c_int::from(name.sa_family)) {
@@ -38,8 +38,8 @@ pub unsafe extern "C" fn getifaddrs(list: *mut *mut ifaddrs) -> c_int {
                 if !is_hidden(entry) {
                     link = &raw mut entry.ifa_next;
                 } else if link == list {
-                    // freeifaddrs frees the allocation that starts with the first entry, so the
-                    // list must start there. So the second entry is copied to the first.
+                    // freeifaddrs frees the allocation that starts with the first entry, so this
+                    // entry must stay the first. The second entry is copied over it.
                     match entry.ifa_next.as_ref() {
                         Some(next) => ptr::copy(next, entry, 1),
                         None => break,

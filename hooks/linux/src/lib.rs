@@ -6,12 +6,13 @@
 //!
 //! The library runs inside programs that it does not control. Therefore:
 //! - No hook allocates, locks, logs, starts a thread, writes the environment or panics.
-//! - No hook has state for a single socket. The module `facts` stores what is true of all sockets of
-//!   the process together. The module `mark` stores its mark of a socket in the kernel.
+//! - No hook stores state for a single socket. The module `facts` stores facts about all sockets of
+//!   the process. The module `mark` stores the mark of a socket in the kernel.
 //! - Every hook is safe in signal handlers and after fork or vfork.
-//! - Every hook decides before the original call. During the original call, a hook owns no resource
-//!   that must be released, because siglongjmp or a thread cancellation may leave the call.
-//! - After a call, `errno` has the same value as without the hook.
+//! - Every hook makes its decision before the original call. During the original call, a hook owns
+//!   no resource that must be released, because siglongjmp or a thread cancellation may end the
+//!   call early.
+//! - After a call, `errno` has the value that it would have without the hook.
 //! - In a process that is not rewritten, the hook costs one memory load per call.
 //!
 //! # Layers
@@ -70,8 +71,8 @@ extern "C" fn initialize(
     errno::set(saved_errno);
 }
 
-// The standard library needs an unwinder. It is linked statically, so that no process must load
-// another library.
+// The standard library needs an unwinder. The unwinder is linked statically, so that no process
+// must load another library.
 #[link(name = "gcc_eh", kind = "static", modifiers = "-bundle")]
 unsafe extern "C" {}
 

@@ -1,17 +1,17 @@
-//! A mark for bound datagram sockets, which the kernel stores with the socket. With the mark, a
-//! hook does not need getsockname(2) for each datagram.
+//! The mark of bound datagram sockets. The kernel stores the mark with the socket. For a marked
+//! socket, a hook does not need to call getsockname(2) for each datagram.
 //!
 //! The mark is the write-lifetime hint of the socket's inode (`F_SET_RW_HINT` of fcntl(2)). Each
 //! socket has its own hint, and the kernel's socket code does not use the hint. All descriptors of
-//! a socket have the same hint, also if they were duplicated, passed or inherited. A new socket has
-//! no hint. Reading the hint takes half the time of getsockname. The hooks do not change a hint
+//! a socket share the hint, including duplicated, passed and inherited descriptors. A new socket
+//! has no hint. Reading the hint takes half as long as getsockname. The hooks do not change a hint
 //! that the program has set itself.
 //!
 //! Invariant: a marked socket is bound. Only connect(2) with `AF_UNSPEC` can unbind a socket, so
 //! the hook of connect clears the mark before and after such a call. If the program itself bound
-//! the socket, a hook checks the binding again after it has set the mark. So a race of two threads
-//! never leaves a mark on an unbound socket. On a stream socket a mark has no meaning, because data
-//! on a stream goes to the connected peer.
+//! the socket, a hook checks the binding again after it has set the mark. So a race between two
+//! threads never leaves a mark on an unbound socket. The mark of a stream socket has no effect,
+//! because data on a stream goes to the connected peer.
 
 use libc::c_int;
 
@@ -60,7 +60,7 @@ pub fn set(fd: Fd) {
     write_hint(fd, HINT_BOUND);
 }
 
-/// Marks a socket if it is bound.
+/// Marks a socket if the socket is bound.
 pub fn set_if_bound(fd: Fd) {
     if fd.has_port() && write_hint(fd, HINT_BOUND) && !fd.has_port() {
         write_hint(fd, HINT_NOT_SET);

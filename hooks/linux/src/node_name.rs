@@ -9,7 +9,7 @@ use libc::c_char;
 pub struct NodeName([u8; 65]);
 
 impl NodeName {
-    /// Reads the current host name. It is empty if the system call fails.
+    /// Reads the current host name. The name is empty if the system call fails.
     pub fn read() -> Self {
         let mut utsname = MaybeUninit::<libc::utsname>::zeroed();
         // SAFETY: the buffer has the right type, and a zeroed utsname is valid.
@@ -27,9 +27,9 @@ impl NodeName {
     }
 }
 
-/// Returns the host name at the time when the hook was loaded, as a C string that is never freed.
-/// `hooked_process::initialize` makes the first call of this function, so no later call waits for the
-/// initialization.
+/// Returns the host name that was current while the hook was loaded. The result is a C string that
+/// is never freed. `hooked_process::initialize` makes the first call of this function, so no later
+/// call waits for the initialization.
 pub fn name_at_load() -> *mut c_char {
     static NAME: OnceLock<NodeName> = OnceLock::new();
     NAME.get_or_init(NodeName::read).0.as_ptr().cast::<c_char>().cast_mut()

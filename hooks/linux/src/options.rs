@@ -10,11 +10,11 @@ use vipool::rewrite::Outcome;
 use crate::facts::{OTHER_PROTOCOLS, PORTLESS_BINDINGS};
 use crate::{caller_memory, hooked_process, original};
 
-/// socket(2). Records a socket that is neither TCP nor UDP and may have an IPv4 or IPv6 address. A
-/// socket of an unknown family is treated as such a socket.
+/// socket(2). Records [`OTHER_PROTOCOLS`] for a socket that is neither TCP nor UDP, unless it
+/// cannot have an IPv4 or IPv6 address. A socket of an unknown family may have such an address.
 ///
 /// # Safety
-/// The contract of the original function.
+/// The caller must uphold the contract of the original function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
     use libc::{IPPROTO_MPTCP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE};
@@ -35,12 +35,12 @@ pub unsafe extern "C" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> 
     unsafe { original::socket(domain, kind, protocol) }
 }
 
-/// setsockopt(2). A program may select the multicast interface by index alone. The kernel never
+/// setsockopt(2). A program may select the multicast interface by its index only. The kernel never
 /// reports this index (ip(7)), so the hook adds V as the address of the interface. When the program
-/// sends later, the hook reads V and knows that the program has set the option (row 27).
+/// later sends to a group, the hook reads V and does not change the interface (row 27).
 ///
 /// # Safety
-/// The contract of the original function.
+/// The caller must uphold the contract of the original function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setsockopt(
     fd: c_int,
@@ -70,7 +70,8 @@ pub unsafe extern "C" fn setsockopt(
         }
     }
     match &request {
-        // SAFETY: the program passed these arguments, except the modified copy of its value.
+        // SAFETY: the program passed these arguments. The value is a modified copy of the program's
+        // value.
         Some(request) => unsafe {
             let size = size_of::<libc::ip_mreqn>() as socklen_t;
             original::setsockopt(fd, level, option, ptr::from_ref(request).cast(), size)

@@ -2,9 +2,9 @@
 //!
 //! Invariant: the original functions are resolved while this object is loaded, never inside a hook,
 //! because dlsym allocates memory and takes locks. There is one exception: the constructor of
-//! another library may call a hook before this object is loaded. Then a hook of a socket function
-//! makes the system call directly. A lookup function has no system call, so its hook resolves the
-//! original function.
+//! another library may call a hook before the original functions are resolved. In this case the
+//! hook of a socket function makes the system call directly. A lookup function has no system call,
+//! so its hook resolves the original function.
 
 use std::ffi::{CStr, c_void};
 use std::ptr;
@@ -19,14 +19,14 @@ fn resolve_next(name: &CStr) -> *mut c_void {
 }
 
 /// Declares three items for each function: the resolved address, a function that makes the original
-/// call, and a fallback for calls before the address is resolved.
+/// call, and a fallback for calls that arrive before the address is resolved.
 macro_rules! originals {
     ($(fn $name:ident($($argument:ident: $type:ty),*) -> $return:ty $(= $system_call:ident)?;)*) => {
         $(
             /// Makes the original call.
             ///
             /// # Safety
-            /// The contract of the function of this name.
+            /// The caller must uphold the contract of the C function with this name.
             #[inline(always)]
             #[allow(clippy::too_many_arguments)]
             pub unsafe fn $name($($argument: $type),*) -> $return {

@@ -15,11 +15,11 @@ use crate::{hooked_process, original};
 /// recvmsg(2).
 ///
 /// # Safety
-/// The contract of the original function.
+/// The caller must uphold the contract of the original function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
     let process = hooked_process::current();
-    // The kernel overwrites the length, so read the capacity before the call.
+    // The kernel overwrites the length, so the hook reads the capacity before the call.
     let capacity = process
         .and_then(|_| caller_memory::read(message.cast_const()))
         .map(|header| header.msg_namelen as usize);
@@ -35,7 +35,7 @@ pub unsafe extern "C" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) 
 /// recvmmsg(2).
 ///
 /// # Safety
-/// The contract of the original function.
+/// The caller must uphold the contract of the original function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn recvmmsg(
     fd: c_int,
@@ -52,11 +52,11 @@ pub unsafe extern "C" fn recvmmsg(
     }
 }
 
-/// Handles recvmmsg in a listed program. This is a separate function, so that other programs need
-/// no stack for the array of capacities.
+/// Handles recvmmsg in a listed program. The array of capacities is in this separate function, so
+/// that other programs need no stack space for it.
 ///
 /// # Safety
-/// The contract of recvmmsg.
+/// The caller must uphold the contract of recvmmsg.
 #[inline(never)]
 unsafe fn recvmmsg_hooked(
     process: &HookedProcess,
@@ -66,7 +66,7 @@ unsafe fn recvmmsg_hooked(
     flags: c_int,
     timeout: *mut libc::timespec,
 ) -> c_int {
-    // The capacity of each address buffer. No address needs more than u8::MAX bytes.
+    // The capacity of each address buffer. An address never needs more than u8::MAX bytes.
     let mut capacities = [0u8; MAX_MESSAGES];
     let mut array = CallerArray::new(messages);
     for (index, capacity) in capacities.iter_mut().take(count as usize).enumerate() {

@@ -1,7 +1,7 @@
 //! Hooks of sendmsg(2) and sendmmsg(2).
 //!
-//! The hooks change only copies on the stack. They do not write to the program's structs, except
-//! for the sent lengths, which the kernel would also write.
+//! The hooks change only copies on the stack. In the program's structs, they write only the sent
+//! lengths, which the kernel also writes.
 
 use std::mem::MaybeUninit;
 
@@ -18,7 +18,7 @@ use crate::sockaddr_buf::{SockaddrBuf, parse_inet};
 use crate::socket::Fd;
 use crate::{errno, hooked_process, original};
 
-/// Maximum length of control data that is rewritten. Longer control data passes unchanged. All
+/// Maximum length of control data that the hook rewrites. Longer control data passes unchanged. All
 /// messages of one batch share a buffer of this size, because the stack of a signal handler may be
 /// small.
 const MAX_CONTROL_LENGTH: usize = 512;
@@ -53,7 +53,7 @@ enum MessageAction {
 /// sendmsg(2).
 ///
 /// # Safety
-/// The contract of the original function.
+/// The caller must uphold the contract of the original function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
     match hooked_process::current() {
@@ -64,11 +64,11 @@ pub unsafe extern "C" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int
     }
 }
 
-/// Handles sendmsg in a listed program. This is a separate function, so that other programs need no
-/// stack for the buffers.
+/// Handles sendmsg in a listed program. The buffers are in this separate function, so that other
+/// programs need no stack space for them.
 ///
 /// # Safety
-/// The contract of sendmsg.
+/// The caller must uphold the contract of sendmsg.
 #[inline(never)]
 unsafe fn sendmsg_hooked(
     process: &HookedProcess,
@@ -96,7 +96,7 @@ unsafe fn sendmsg_hooked(
 /// sendmmsg(2).
 ///
 /// # Safety
-/// The contract of the original function.
+/// The caller must uphold the contract of the original function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendmmsg(
     fd: c_int,
@@ -118,7 +118,7 @@ pub unsafe extern "C" fn sendmmsg(
 /// message was sent.
 ///
 /// # Safety
-/// The contract of sendmmsg, with at least one message.
+/// The caller must uphold the contract of sendmmsg. `count` is at least 1.
 #[inline(never)]
 unsafe fn sendmmsg_hooked(
     process: &HookedProcess,
@@ -152,7 +152,7 @@ unsafe fn sendmmsg_hooked(
 /// all messages that the hook passed to it.
 ///
 /// # Safety
-/// The contract of sendmmsg, with 1 to [`BATCH_SIZE`] messages.
+/// The caller must uphold the contract of sendmmsg. `size` is 1 to [`BATCH_SIZE`].
 unsafe fn send_batch(
     process: &HookedProcess,
     fd: c_int,
@@ -181,11 +181,12 @@ unsafe fn send_batch(
         copy.write(message);
         copied += 1;
     }
-    // If the first message is unreadable, the kernel reports the error.
+    // If the first message is unreadable, the hook passes it to the kernel, which reports the
+    // error.
     let attempted = copied.max(1);
     let first = if is_rewritten { copies.as_mut_ptr().cast() } else { messages.element_ptr(start) };
-    // SAFETY: `first` points to the program's own messages, or to `attempted` copies whose parts
-    // live until the call returns.
+    // SAFETY: `first` points to the program's own messages, or to `attempted` copies. The buffers
+    // of the copies live until the call returns.
     let sent = unsafe { original::sendmmsg(fd, first, attempted as c_uint, flags) };
     let sent = usize::try_from(sent).unwrap_or(0);
     if is_rewritten {
@@ -201,11 +202,11 @@ unsafe fn send_batch(
     (sent, sent == attempted)
 }
 
-/// Decides about a message, and binds the socket first if necessary.
+/// Rewrites a message if necessary. May also bind the socket.
 ///
-/// `name` receives a rewritten destination. Rewritten control data is stored at the start of
-/// `unused_control`, which then begins after this data. The header is changed to point to the
-/// rewritten parts.
+/// `name` receives the rewritten destination. The start of `unused_control` receives the rewritten
+/// control data, and `unused_control` is then shortened by this data. The function changes `header`
+/// so that it points to the rewritten parts.
 fn rewrite_message<'a>(
     process: &HookedProcess,
     fd: c_int,
@@ -220,8 +221,7 @@ fn rewrite_message<'a>(
         return MessageAction::NextBatch;
     }
     let mut is_rewritten = false;
-    // In these calls the kernel truncates an address that is too long, unless the length is
-    // negative.
+    // sendmsg and sendmmsg truncate an address that is too long. They reject a negative length.
     if header.msg_namelen <= c_int::MAX as u32 {
         header.msg_namelen = header.msg_namelen.min(MAX_LENGTH as u32);
     }
@@ -246,9 +246,9 @@ fn rewrite_message<'a>(
     if is_rewritten { MessageAction::Rewritten } else { MessageAction::PassThrough }
 }
 
-/// Returns a copy of the control data with a rewritten source address (row 24). Returns `None` if
-/// the control data contains no source address that must be rewritten. Records the facts of
-/// descriptors in the control data.
+/// Copies the control data and rewrites its source address (row 24). Returns the copy. Returns
+/// `None` if the control data contains no source address that must be rewritten. Records the facts
+/// of descriptors in the control data.
 fn rewrite_control(
     process: &HookedProcess,
     fd: Fd,
@@ -258,7 +258,8 @@ fn rewrite_control(
     let program_data = header.msg_control.cast_const().cast::<u8>();
     let length = header.msg_controllen;
     if length > MAX_CONTROL_LENGTH {
-        // The hook does not examine this data, so the data may contain any descriptor.
+        // The hook does not examine this data, so it must assume that the data contains
+        // descriptors.
         PAIRED_SOCKETS.record();
         return None;
     }
@@ -267,7 +268,8 @@ fn rewrite_control(
         return None;
     }
     let copy = buffer.as_mut_ptr().cast::<u8>();
-    // SAFETY: `length` bytes are readable, and `copy` has room for them and belongs to this hook.
+    // SAFETY: `length` bytes are readable. `copy` points to `length` bytes that belong to this
+    // hook.
     let messages = unsafe {
         std::ptr::copy_nonoverlapping(program_data, copy, length);
         std::slice::from_raw_parts_mut(copy, length)

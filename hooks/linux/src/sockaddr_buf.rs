@@ -8,8 +8,8 @@ use vipool::rewrite::sockaddr::{self, IPV4_LENGTH, IPV6_LENGTH, MAX_LENGTH, Pars
 
 use crate::caller_memory::is_readable;
 
-/// A copy of a socket address that the program passed. The copy has room for an IPv6 address. A
-/// longer address of another family is truncated, because no hook reads the rest.
+/// A copy of a socket address that the program passed. The buffer has the size of an IPv6 address.
+/// A longer address of another family is truncated, because no hook reads the rest.
 #[derive(Clone, Copy)]
 pub struct SockaddrBuf {
     bytes: [u8; IPV6_LENGTH],
@@ -31,10 +31,11 @@ impl SockaddrBuf {
         let mut bytes = [0; IPV6_LENGTH];
         let length = length.min(IPV6_LENGTH);
         let target = bytes.as_mut_ptr();
-        // SAFETY: `length` bytes are readable, and `bytes` has room for them.
+        // SAFETY: `length` bytes are readable, and `length` is at most the size of `bytes`.
         unsafe {
             match length {
-                // The most frequent case: with a constant length the compiler calls no memcpy.
+                // IPv4 is the most frequent case. With a constant length, the compiler emits no
+                // call of memcpy.
                 IPV4_LENGTH => ptr::copy_nonoverlapping(address.cast(), target, IPV4_LENGTH),
                 _ => ptr::copy_nonoverlapping(address.cast(), target, length),
             }

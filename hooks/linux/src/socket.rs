@@ -1,6 +1,6 @@
 //! A descriptor of the program, and the properties of its socket.
 //!
-//! The properties are read with direct system calls. Direct system calls bypass the hooks of this
+//! The hook makes direct system calls to read the properties. These calls bypass the hooks of this
 //! library and of other libraries, because decisions need the addresses in the kernel.
 
 use std::cell::Cell;
@@ -48,7 +48,7 @@ impl Socket for Fd {
 }
 
 impl Fd {
-    /// Returns the kernel's address of the peer.
+    /// Returns the address of the peer in the kernel.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.query_address(libc::SYS_getpeername)
     }
@@ -99,9 +99,9 @@ impl Fd {
     /// Binds the socket to `address` with port 0. Returns 0 or the error number.
     ///
     /// With `defer_port` the kernel chooses the port when the socket connects
-    /// (`IP_BIND_ADDRESS_NO_PORT` of ip(7)). The option is cleared again after the bind, so that a
-    /// later bind by the program gets its port as usual (row 8). An IPv6 socket receives an IPv4
-    /// address in its mapped form.
+    /// (`IP_BIND_ADDRESS_NO_PORT` of ip(7)). The hook clears the option after the bind, so that a
+    /// later bind by the program gets its port immediately (row 8). An IPv6 socket is bound to the
+    /// IPv4-mapped form of an IPv4 address.
     pub fn bind(&self, address: IpAddr, defer_port: bool) -> c_int {
         const BIND_NO_PORT: c_int = libc::IP_BIND_ADDRESS_NO_PORT;
         let sets_option = defer_port && self.option(libc::IPPROTO_IP, BIND_NO_PORT) == Some(0);
@@ -120,15 +120,15 @@ impl Fd {
         error
     }
 
-    /// Binds the socket to `address` in its own family. Returns 0 or the error number, which is
-    /// `EAFNOSUPPORT` for a socket of another family.
+    /// Binds the socket to `address` without a conversion to another family. Returns 0 or the error
+    /// number. For a socket of another family, this number is `EAFNOSUPPORT`.
     fn bind_exact(&self, address: IpAddr) -> c_int {
         // An IPv4 address is passed with the length of an IPv6 address. With a shorter length, the
         // bind of an IPv6 socket would fail with EINVAL, which is also the error for a socket that
         // is already bound.
         let mut bytes = [0u8; IPV6_LENGTH];
         sockaddr::write(&SocketAddr::new(address, 0), &mut bytes);
-        // SAFETY: the buffer holds IPV6_LENGTH bytes.
+        // SAFETY: the buffer contains IPV6_LENGTH bytes.
         let result =
             unsafe { original::bind(self.0, bytes.as_ptr().cast(), IPV6_LENGTH as socklen_t) };
         if result == 0 { 0 } else { errno::get() }
@@ -150,12 +150,13 @@ impl Fd {
     }
 }
 
-/// A socket with an external destination. The hook tests whether the socket is bound by binding it.
+/// A socket with an external destination. The bind of the hook also tests whether the socket is
+/// already bound.
 ///
-/// A UDP socket is presumed to be unbound and to have the family of the destination. No system call
-/// reads its local address: if the socket has a port or another family, the bind that follows
-/// fails. There is one exception: if a UDP socket with an address but no port may exist, a system
-/// call reads the local address, because the kernel would bind such a socket again.
+/// A UDP socket is presumed to be unbound and to have the family of the destination. The hook does
+/// not read its local address: if the socket has a port or another family, the bind that follows
+/// fails. There is one exception: if a UDP socket with an address but no port may exist, the hook
+/// reads the local address, because the kernel would bind such a socket again.
 pub struct PresumedUnbound {
     fd: Fd,
     destination: SocketAddr,

@@ -15,7 +15,7 @@ use crate::{caller_memory, hooked_process, original};
 /// accept(2).
 ///
 /// # Safety
-/// The contract of the original function.
+/// The caller must uphold the contract of the original function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn accept(
     fd: c_int,
@@ -31,7 +31,7 @@ pub unsafe extern "C" fn accept(
 /// accept4(2).
 ///
 /// # Safety
-/// The contract of the original function.
+/// The caller must uphold the contract of the original function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn accept4(
     fd: c_int,
@@ -45,12 +45,10 @@ pub unsafe extern "C" fn accept4(
     })
 }
 
-/// Accepts a connection with `accept_call`, and replaces the peer's address with the visible
-/// address.
+/// Calls `accept_call`, and replaces the address of the peer with the visible address.
 ///
-/// The peer's address also determines whether the visible local address of the new socket depends
-/// on its peer (see [`PAIRED_SOCKETS`]). So if the program does not request the peer's address, a
-/// buffer of the hook receives it.
+/// The hook also needs the address of the peer to decide whether to record [`PAIRED_SOCKETS`]. So
+/// if the program does not request the address, a buffer of the hook receives it.
 #[inline]
 fn accept_with(
     address: *mut sockaddr,
@@ -78,7 +76,7 @@ fn accept_with(
 /// getsockname(2).
 ///
 /// # Safety
-/// The contract of the original function.
+/// The caller must uphold the contract of the original function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn getsockname(
     fd: c_int,
@@ -98,7 +96,7 @@ pub unsafe extern "C" fn getsockname(
 /// getpeername(2).
 ///
 /// # Safety
-/// The contract of the original function.
+/// The caller must uphold the contract of the original function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn getpeername(
     fd: c_int,
@@ -118,7 +116,7 @@ pub unsafe extern "C" fn getpeername(
 /// recvfrom(2).
 ///
 /// # Safety
-/// The contract of the original function.
+/// The caller must uphold the contract of the original function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn recvfrom(
     fd: c_int,
@@ -138,7 +136,7 @@ pub unsafe extern "C" fn recvfrom(
 /// recvfrom(2) in a program that was compiled with `_FORTIFY_SOURCE`.
 ///
 /// # Safety
-/// The contract of the original function.
+/// The caller must uphold the contract of the original function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn __recvfrom_chk(
     fd: c_int,
@@ -181,9 +179,8 @@ impl NameBuffer {
     /// Reads the capacity of the buffer. Returns `None` if the hook does not need to replace an
     /// address in the buffer.
     ///
-    /// The cached [`HookedProcess`] is sufficient: the session keeps its addresses when the map
-    /// file is replaced. The slow path of [`write_visible_name`] loads the current
-    /// [`HookedProcess`].
+    /// The cached [`HookedProcess`] is sufficient, because the session keeps its addresses when the
+    /// map is replaced. The slow path of [`write_visible_name`] uses the current [`HookedProcess`].
     #[inline]
     fn new(address: *mut sockaddr, length: *const socklen_t) -> Option<Self> {
         let process = hooked_process::cached()?;
@@ -208,7 +205,7 @@ impl NameBuffer {
         let length = unsafe { length.read_unaligned() } as usize;
         let written = self.capacity.min(length).min(MAX_LENGTH);
         // SAFETY: the kernel has just written this many bytes. The program passed the buffer to
-        // this call, so the program does not use the buffer at the same time.
+        // this call, so it does not use the buffer during the call.
         let name = unsafe { std::slice::from_raw_parts_mut(self.address.cast::<u8>(), written) };
         write_visible_name(
             self.process,

@@ -1,5 +1,6 @@
-//! Direct system calls for the hook's own use. A direct system call bypasses the C library: `errno`
-//! keeps its value, the call is no cancellation point, and no hook of another library runs.
+//! Direct system calls for the hook's own use. A direct system call bypasses the C library. So
+//! `errno` keeps its value, the call is not a cancellation point, and no hook of another library
+//! runs.
 
 use libc::c_long;
 
@@ -13,8 +14,8 @@ use libc::c_long;
 pub unsafe fn system_call(number: c_long, arguments: [usize; 6]) -> isize {
     let [arg1, arg2, arg3, arg4, arg5, arg6] = arguments;
     let result;
-    // SAFETY: the registers follow syscall(2) for x86-64, and the two registers that the kernel
-    // overwrites are declared. The caller upholds the contract of the system call.
+    // SAFETY: the registers follow syscall(2) for x86-64. The code declares the two registers that
+    // the kernel overwrites. The caller upholds the contract of the system call.
     unsafe {
         std::arch::asm!(
             "syscall",
@@ -52,8 +53,8 @@ pub unsafe fn system_call(number: c_long, arguments: [usize; 6]) -> isize {
     result
 }
 
-/// Makes a system call through the C library, and restores `errno`. Used on processors without an
-/// implementation above. A negative result is a negated error number.
+/// Makes a system call through the C library, and restores `errno`. This implementation is for
+/// processors without an implementation above. A negative result is a negated error number.
 ///
 /// # Safety
 /// The caller upholds the contract of the system call.

@@ -1,5 +1,5 @@
-//! Replaces an address from the kernel with the visible address: the address that the program must
-//! see. For example, the visible address of L is 127.0.0.1.
+//! Replaces an address from the kernel with the visible address, which is the address that the
+//! program must see. For example, the visible address of L is 127.0.0.1.
 
 use std::net::SocketAddr;
 
@@ -12,9 +12,10 @@ use crate::sockaddr_buf::parse_inet;
 /// Replaces the socket address in `name` with the visible address. Returns whether the address
 /// changed.
 ///
-/// - `is_truncated`: `name` contains only the beginning of the address. Then `read_name` returns
-///   the whole address.
-/// - `ignores_peer`: the peer cannot influence the visible address, so `read_other_end` is not called.
+/// - `is_truncated`: `name` contains only the beginning of the address. In this case `read_name`
+///   returns the whole address.
+/// - `ignores_peer`: the peer cannot influence the visible address, so the function does not call
+///   `read_other_end`.
 /// - `read_other_end` returns the address of the other end of the socket.
 ///
 /// This function is the fast path for IPv4 addresses. `write_visible_slow_path` handles all other

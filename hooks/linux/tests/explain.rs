@@ -1,4 +1,4 @@
-//! Runs `vipool explain` on real processes, in every state that it distinguishes.
+//! Tests `vipool explain` on real processes, in every state that the command reports.
 
 mod support;
 
@@ -301,13 +301,13 @@ fn each_obstacle_is_reported() {
         assert_eq!(obstacles_with("VIPOOL_DISABLE", "1"), ["disabled"]);
         assert_eq!(obstacles_with("VIPOOL_MAP", "/nowhere"), ["map-unreadable"]);
         assert_eq!(obstacles_with("VIPOOL_LEASE", "nonsense"), ["stale-lease"]);
-        // Without a lease, the hook finds no session: here the audit session and the control group
-        // have none.
+        // Without a lease, the hook finds no session, because no session is open for the audit
+        // session or the control group of the program.
         assert_eq!(
             obstacles_of(&host, session.command(&program).env_remove("VIPOOL_LEASE")),
             ["no-session"]
         );
-        // The program has the same name as a listed program, and another path.
+        // The program has the name of a listed program, but a different path.
         let copy = host.directory.join("idle-dynamic");
         fs::copy(&program, &copy).unwrap();
         let (process, _) = start_until_ready(&mut session.command(&copy));
@@ -388,7 +388,7 @@ fn session_without_virtual_ip_is_reported() {
     });
 }
 
-/// Some servers write their state to the process title, and so overwrite their arguments and
+/// Some servers write their state to the process title. This overwrites their arguments and
 /// environment.
 #[test]
 fn overwritten_environment_is_reported() {
@@ -421,7 +421,8 @@ fn session_is_found_by_sockets_after_environment_is_overwritten() {
         assert_eq!(report["rule"]["path"], "redis-server");
         let sockets = report["sockets"].as_array().unwrap();
         let bound = format!("{}:6401", second.l());
-        let listener = sockets.iter().find(|entry| entry["bound"] == bound).expect("it listens");
+        let listener =
+            sockets.iter().find(|entry| entry["bound"] == bound).expect("the server listens");
         assert_eq!(listener["requested"], "127.0.0.1:6401");
     });
 }

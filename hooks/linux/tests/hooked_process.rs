@@ -48,7 +48,8 @@ fn hooks_work_in_handlers_threads_and_forks() {
     });
 }
 
-/// The hooks must also fit in an unlisted program, because every program calls the hooks.
+/// The hooks must also fit on the stack of an unlisted program, because every program calls the
+/// hooks.
 #[test]
 fn hooks_fit_a_minimal_signal_stack() {
     on_test_host("hooks_fit_a_minimal_signal_stack", &[], |host| {
@@ -144,8 +145,7 @@ fn running_program_follows_replaced_map() {
             query_names(&mut process, &mut output),
             (loopback_address(), session_address.clone())
         );
-        // When the map is replaced, the program uses the new map. The new map contains the leases
-        // of the session.
+        // After the map is replaced, the program uses the new map, which contains the same leases.
         for round in 0..5 {
             host.change_policy(|policy| policy.rewrite.hide_addresses = round % 2 == 0);
             assert_eq!(
@@ -182,7 +182,7 @@ fn corrupt_map_never_ends_the_program() {
         let length = fs::metadata(&path).unwrap().len() as usize;
         let mut state = 0x9e37_79b9_7f4a_7c15u64;
         for round in 0..effort(200, 5000) {
-            // The length of the file stays the same. The test writes random bytes to the file.
+            // The test overwrites random bytes of the file. The length of the file does not change.
             let mut bytes = fs::read(&path).unwrap();
             for _ in 0..64 {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(round);
@@ -197,7 +197,7 @@ fn corrupt_map_never_ends_the_program() {
             thread::sleep(Duration::from_millis(1));
             assert!(process.0.try_wait().unwrap().is_none(), "the program ended");
         }
-        // For all contents of the map, the program sees no address of the session.
+        // The program never sees an address of the session, even if the map is corrupt.
         let (visible, _) = query_names(&mut process, &mut output);
         assert_eq!(visible, "127.0.0.1:8094");
         // A program that starts with the corrupt map also runs.

@@ -1,6 +1,6 @@
 //! Tests how a process without `VIPOOL_LEASE` finds its session: through the kernel's audit
 //! session, the scope of its logon, or the manager of its user. Other tests check which programs
-//! remove the hook's variables, and how a program gets the address of its client.
+//! remove the variables of the hook, and how a program gets the address of its client.
 
 mod support;
 
@@ -45,7 +45,7 @@ fn list_test_program() -> Vec<Program> {
 }
 
 /// Starts a shell without `VIPOOL_LEASE`. The shell runs `shell_command`, waits for a line of
-/// input, and then executes the listed program.
+/// input, and then calls exec for the listed program.
 fn start_after_shell(host: &TestHost, shell_command: &str) -> (ChildGuard, impl BufRead + use<>) {
     let script = format!("{shell_command}; read line; exec {} report-names", binary().display());
     let mut command = Command::new("/bin/sh");
@@ -54,8 +54,8 @@ fn start_after_shell(host: &TestHost, shell_command: &str) -> (ChildGuard, impl 
     start_piped(&mut command)
 }
 
-/// Sends the line of input for which a shell of [`start_after_shell`] waits. The listed program
-/// then binds a socket to 127.0.0.1. Returns the kernel's name of this socket.
+/// Sends a line of input to a shell of [`start_after_shell`]. The listed program then binds a
+/// socket to 127.0.0.1. Returns the kernel's name of this socket.
 fn bound_address((mut process, mut output): (ChildGuard, impl BufRead)) -> String {
     let mut input = process.0.stdin.take().unwrap();
     input.write_all(b"go\n").unwrap();
@@ -106,7 +106,7 @@ fn lease_is_found_by_audit_session() {
         let session_address = open_session(&host, &format!("audit:{}", number.trim()));
         assert_eq!(lease_source(&host, &process), "audit-session");
         assert_eq!(bound_address((process, output)), session_address);
-        // If no session is open for the audit session, the audit session has no effect.
+        // If no session is open for an audit session, the audit session has no effect.
         let (process, mut output) = start_after_shell(&host, start_audit_session);
         number.clear();
         output.read_line(&mut number).unwrap();
@@ -174,10 +174,7 @@ fn lease_is_found_by_control_group() {
         let unique = format!("{test_pid}{}", fs::metadata("/proc/self/ns/net").map_or(0, inode));
         let name = format!("c{unique}");
         let Some(scope) = ControlGroup::new(&format!("session-{name}.scope")) else {
-            return record_skip(
-                "control groups that can be made",
-                "mount -t cgroup2 none /sys/fs/cgroup",
-            );
+            return record_skip("writable control groups", "mount -t cgroup2 none /sys/fs/cgroup");
         };
         let user = &unique[..unique.len().min(9)];
         let manager = ControlGroup::new(&format!("user@{user}.service")).unwrap();
@@ -188,7 +185,7 @@ fn lease_is_found_by_control_group() {
         // The session is not open yet.
         assert_eq!(bound_address(start_after_shell(&host, &scope.join())), NOT_REWRITTEN);
         assert_eq!(bound_address(start_after_shell(&host, &manager.join())), NOT_REWRITTEN);
-        // The session is opened with the session id of logind.
+        // Now a session is open with the session id of logind.
         let logind_name = SessionId::logind(&name).unwrap().to_string();
         let session_address = open_session(&host, &logind_name);
         let waiting = start_after_shell(&host, &format!("{}; echo", scope.join()));
@@ -226,7 +223,7 @@ fn wait_until_joined<R: BufRead>((process, mut output): (ChildGuard, R)) -> (Chi
     (process, output)
 }
 
-/// Returns which of the hook's two variables an environment contains.
+/// Returns the names of the hook's two variables that an environment contains.
 fn hook_variables(text: &str) -> Vec<&str> {
     let names = text.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name);
     let mut names: Vec<_> =
@@ -327,7 +324,7 @@ fn host_name_resolves_to_the_client_address() {
         // Without a client the name resolves to the host's address, as without the hook.
         let run = ["run", "--session", "7", "--", python, "-c", LOOKUP_SCRIPT];
         assert_eq!(run_vipool(&run), three_times(HOST_ADDRESS));
-        // Use an IPv6 client and another program.
+        // The lookup also works with an IPv6 client and another program.
         let lookup = ["getent", "ahostsv6", "matrixhost"];
         let run =
             [&["run", "--session", "7", "--client", "2001:db8::9", "--"][..], &lookup].concat();

@@ -158,7 +158,7 @@ fn transcript(host: &TestHost, session: &TestSession<'_>, row: &str, mode: RunMo
     stdout_on_success(&command, output)
 }
 
-/// Runs a program that prints "connect-to ADDRESS PORT", and connects to this address from the external
+/// Runs a program that prints "connect-to ADDRESS PORT". Connects to this address from the external
 /// host. Returns the transcript after that line.
 fn transcript_with_external_client(host: &TestHost, command: &mut Command) -> String {
     let (mut process, mut output) = start_piped(command);

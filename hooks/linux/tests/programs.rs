@@ -89,8 +89,8 @@ impl ProgramRun<'_> {
 enum Endpoint {
     V(u16),
     L(u16),
-    /// A UDP port. The test does not wait for it, because a bound UDP socket is not reported as a
-    /// listener. The client retries instead.
+    /// A UDP port. The test does not wait for a listener, because the kernel does not report bound
+    /// UDP sockets as listeners. The client retries instead.
     Udp,
 }
 
@@ -340,8 +340,8 @@ fn redis_with_distribution_configuration() {
         &["root", "redis-server"],
         Endpoint::L(6379),
         |run| {
-            // Both instances write to the same directories, but each instance has its own file
-            // systems there.
+            // Both instances write to the same directories. Each instance has private file systems
+            // there.
             let command = ["redis-server", "/etc/redis/redis.conf", "--daemonize", "no"];
             run.with_private_directories(
                 &["/run/redis", "/var/lib/redis", "/var/log/redis"],
@@ -579,8 +579,8 @@ fn postgres() {
     );
 }
 
-/// The main use: servers in two sessions bind the wildcard address, and clients in the sessions and
-/// on the external host connect to them.
+/// Tests the main use. Servers in two sessions bind the wildcard address. Clients in the sessions
+/// and on the external host connect to these servers.
 #[test]
 fn each_session_has_its_own_source() {
     let test_name = "each_session_has_its_own_source";
@@ -624,7 +624,8 @@ fn each_session_has_its_own_source() {
     });
 }
 
-/// The classes of Python's socket tests that every run covers: TCP and UDP, IPv6, messages, lookups.
+/// The classes of Python's socket tests that every run covers. They test TCP, UDP, IPv6, messages and
+/// lookups.
 const SHORT_RUN_CLASSES: &[&str] = &[
     "GeneralModuleTests",
     "BasicTCPTest",
@@ -637,18 +638,18 @@ const SHORT_RUN_CLASSES: &[&str] = &[
     "RecvmsgIntoUDPTest",
 ];
 
-/// Runs these classes of Python's socket tests. Runs all classes if `classes` is empty. Returns the
-/// sorted results of all tests.
+/// Runs these classes of Python's socket tests, or all classes if `classes` is empty. Returns the
+/// sorted results.
 fn socket_tests(mut command: Command, classes: &[&str]) -> Vec<String> {
     let runner = "
 import sys, unittest
 class Result(unittest.TextTestResult):
     def addSuccess(self, test): super().addSuccess(test); print(test.id(), 'ok')
-    def addFailure(self, test, e): super().addFailure(test, e); print(test.id(), 'failed')
-    def addError(self, test, e): super().addError(test, e); print(test.id(), 'error')
-    def addSkip(self, test, why): super().addSkip(test, why); print(test.id(), 'skipped')
+    def addFailure(self, test, error): super().addFailure(test, error); print(test.id(), 'failed')
+    def addError(self, test, error): super().addError(test, error); print(test.id(), 'error')
+    def addSkip(self, test, reason): super().addSkip(test, reason); print(test.id(), 'skipped')
 import test.test_socket
-# Where the machine is a guest without a vsock loopback, this waits for ever, hook or not.
+# On a virtual machine without a vsock loopback, this test never ends, with or without the hook.
 test.test_socket.ThreadedVSOCKSocketStreamTest.__unittest_skip__ = True
 loader = unittest.defaultTestLoader
 names = ['test.test_socket.' + name for name in sys.argv[1:]] or ['test.test_socket']

@@ -1,5 +1,5 @@
-/* Uses signals, threads, forks, jumps and many sockets while the hook is loaded. The first
- * argument selects the test. */
+/* Tests the hook with signals, threads, forks, jumps and many sockets. The first argument selects
+ * the test. */
 #include "matrix.h"
 
 #include <dirent.h>
@@ -183,8 +183,8 @@ static void *receive_blocking(void *fd) {
     return NULL;
 }
 
-/* Jumps out of connects to 127.0.0.1. During such a connect, the hook has a descriptor of its
- * own open. */
+/* Jumps out of connects to 127.0.0.1. During such a connect, the hook temporarily opens a
+ * descriptor. */
 static void jumps_during_connect(void) {
     struct itimerval one_shot = {{0, 40}, {0, 40}}, disabled = {{0, 0}, {0, 0}};
     int service = listen_on(LOOPBACK, 8092), fd = udp();
@@ -204,7 +204,7 @@ static void jumps_during_connect(void) {
            "as before");
 }
 
-/* Repeatedly leaves blocking calls with siglongjmp and with thread cancellation. */
+/* Ends blocking calls with siglongjmp and with thread cancellation, many times. */
 static void jumps(void) {
     struct itimerval one_shot = {{0, 0}, {0, 1000}};
     int service = listen_on(LOOPBACK, 8091), datagram = udp();
@@ -272,7 +272,7 @@ static int is_same_set(const struct open_fds *first, const struct open_fds *seco
         calls++;                                                                                   \
     } while (0)
 
-/* Checks that no call leaves a descriptor of the hook open. */
+/* Checks that the hook closes every descriptor that it opens during a call. */
 static void descriptors_unchanged_by_calls(void) {
     int calls = 0;
     struct address service_address = make_address(LOOPBACK, 8095),

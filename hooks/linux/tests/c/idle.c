@@ -1,11 +1,11 @@
-/* An idle program for tests of `vipool explain`. The tests also build variants into which no
- * hook can be loaded. With the argument "set-title" it overwrites its environment. */
+/* An idle program for tests of `vipool explain`. The tests also build variants that the hook cannot
+ * rewrite. With the argument "set-title", the program overwrites its environment. */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #ifdef GO
-/* The mark that the linker of Go writes to programs. */
+/* The section that the Go linker adds to programs. */
 __attribute__((section(".go.buildinfo"), used)) static const char mark[32] = "\xff Go buildinf:";
 #endif
 
@@ -13,7 +13,7 @@ extern char **environ;
 
 int main(int count, char **arguments) {
     if (count > 1 && strcmp(arguments[1], "set-title") == 0) {
-        /* Some servers write their state to the process title in this way. */
+        /* Some servers write their state to the process title in the same way. */
         for (char **variable = environ; *variable; variable++)
             memset(*variable, variable == environ ? 't' : 0, strlen(*variable));
     }

@@ -1,6 +1,6 @@
-/* Shared declarations of the matrix rows. The functions format addresses, read the address that
- * the program sees and the address in the kernel, and check expected values. A listed program
- * can have other expected values. */
+/* Shared declarations of the matrix rows. The functions format addresses, read the visible address
+ * and the address in the kernel, and check expected values. Some expected values differ in a listed
+ * program. */
 #ifndef MATRIX_H
 #define MATRIX_H
 #define _GNU_SOURCE
@@ -47,7 +47,7 @@ struct address {
     struct sockaddr_storage bytes;
     socklen_t length;
 };
-/* Converts an address such as "10.0.0.1" or "::1", and a port. */
+/* Makes a socket address from a text such as "10.0.0.1" or "::1", and a port. */
 struct address make_address(const char *host, int port);
 /* Like `make_address`, with the scope ID of the interface that has the sessions' addresses. */
 struct address make_link_local(const char *host, int port);
@@ -70,12 +70,13 @@ const char *kernel_peer(int fd);
  * directly after the call that returned `result`, before errno changes. */
 const char *errno_text(long result);
 
-/* Prints the value to the transcript. Ends the run if the value is not the expected value. */
+/* Prints the actual value to the transcript. Ends the run if the value differs from the expected
+ * value. */
 void expect(const char *label, const char *actual, const char *expected);
 /* Like `expect`, but does not print the value. Used for values with a port that differs in every
  * run. */
 void expect_unprinted(const char *label, const char *actual, const char *expected);
-/* Like `expect_unprinted`, with another expected value for a listed program. */
+/* Like `expect_unprinted`, but a listed program has its own expected value. */
 void expect_listed(const char *label, const char *actual, const char *if_listed,
                    const char *if_not_listed);
 
@@ -85,14 +86,14 @@ int tcp6(void);
 int udp6(void);
 const char *try_bind(int fd, const char *host, int port);
 const char *try_connect(int fd, const char *host, int port);
-/* Returns a listening socket, or ends the run. */
+/* Returns a listening socket. Ends the run if this fails. */
 int listen_on(const char *host, int port);
-/* Sets an option to 1. */
+/* Enables a socket option. */
 int enable_option(int fd, int level, int option);
 /* Returns the text that a socket receives. */
 const char *receive_text(int fd);
 
-/* A message of one byte, with room for an address and for control messages. */
+/* A message of one byte, with buffers for an address and for control messages. */
 struct message {
     struct msghdr header;
     struct iovec part;
@@ -114,7 +115,7 @@ struct row {
 extern const struct row bind_rows[], connect_rows[], datagram_rows[], error_rows[], message_rows[],
     ipv6_rows[], descriptor_rows[], lookup_rows[], unhooked_rows[], inherited_rows[];
 
-/* Runs one of the helper programs that the inherited_rows start. Returns the exit status, or -1
+/* Runs a mode of the helper program that the inherited_rows start. Returns the exit status, or -1
  * for an unknown mode. */
 int run_helper(const char *mode, const char *host, int port);
 

@@ -14,13 +14,15 @@ static void loopback_bind_uses_l(void) {
                   "127.0.0.1:8001");
 }
 
-/* A wildcard listener of the host conflicts with a bind to its port, in both orders. */
+/* A wildcard listener of the host conflicts with a loopback bind to the same port. The order of the
+ * two binds does not matter. */
 static void host_wildcard_listener_conflicts(void) {
     /* The driver runs a listener of the host on 0.0.0.0:8002. */
     int fd = tcp();
     enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
     expect("bind", try_bind(fd, LOOPBACK, 8002), "EADDRINUSE");
-    /* The reverse order: the host binds second. A direct system call acts as the host. */
+    /* In the reverse order, the host binds second. A direct system call replaces the bind of the
+     * host. */
     listen_on(LOOPBACK, 8102);
     struct address any = make_address(ANY, 8102);
     for (int i = 0; i < 2; i++) {
@@ -81,7 +83,7 @@ static void host_address_bind_uses_v(void) {
     expect("bind to a foreign address", try_bind(tcp(), "192.0.2.1", 8005), "EADDRNOTAVAIL");
 }
 
-/* Link-local addresses are not rewritten. */
+/* A bind to a link-local address is not rewritten. */
 static void link_local_bind_passes(void) {
     int fd = tcp6(), client = tcp6();
     struct address local = make_link_local(LINK_LOCAL, 8105);
@@ -92,8 +94,8 @@ static void link_local_bind_passes(void) {
     expect("getpeername", visible_peer(client), "[" LINK_LOCAL "]:8105");
 }
 
-/* After a bind to port 0, getsockname returns a port immediately. This also holds if a connect
- * failed before the bind. */
+/* After a bind to port 0, getsockname immediately returns a port. A failed connect before the bind
+ * does not change this. */
 static void port_is_visible_after_bind(void) {
     int fd = tcp();
     expect("bind", try_bind(fd, LOOPBACK, 0), "ok");
@@ -173,7 +175,7 @@ static void map_ephemeral_rule_binds_l(void) {
                   "ok");
 }
 
-/* UDP sockets that share their port are not rewritten. UDP sockets on a port of
+/* Binds of UDP sockets that share their port are not rewritten. Binds to a port of
  * wildcard-udp-ports are not rewritten either. */
 static void shared_udp_port_bind_passes(void) {
     int fd = udp();
@@ -193,7 +195,7 @@ static void shared_udp_port_bind_passes(void) {
     expect("kernel name on a wildcard-udp-port", kernel_name(fd), "0.0.0.0:5353");
 }
 
-/* A listener of the host on [::] conflicts with a bind to 0.0.0.0 on its port. */
+/* A listener of the host on [::] conflicts with a bind to 0.0.0.0 on the same port. */
 static void host_ipv6_wildcard_listener_conflicts(void) {
     /* The driver runs a listener of the host on [::]:8029. */
     expect("bind", try_bind(tcp(), ANY, 8029), "EADDRINUSE");

@@ -14,7 +14,7 @@ static void socket_bound_to_wildcard_connects_anywhere(void) {
     int service = listen_on(LOOPBACK, 8004);
     fd = tcp();
     expect("bind again", try_bind(fd, ANY, 0), "ok");
-    expect("connect to own loopback", try_connect(fd, LOOPBACK, 8004), "ok");
+    expect("connect to the session's loopback", try_connect(fd, LOOPBACK, 8004), "ok");
     expect("getpeername", visible_peer(fd), "127.0.0.1:8004");
     expect_unprinted("getsockname", visible_name(fd), format_host_port(LOOPBACK, kernel_port(fd)));
     struct sockaddr_storage peer;
@@ -26,7 +26,7 @@ static void socket_bound_to_wildcard_connects_anywhere(void) {
 }
 
 /* A connect to the host's address reaches the session's service on this port. Without such a
- * service, it reaches the host's service. */
+ * service, the connect reaches the host's service. */
 static void host_address_connect_prefers_session(void) {
     const int ports[] = {8205, 8305, 8405};
     const char *hosts[] = {HOST_ADDRESS, ANY, "::"},
@@ -68,7 +68,7 @@ static void host_address_connect_prefers_session(void) {
                   format_host_port(HOST_ADDRESS, kernel_port(fd)));
 }
 
-/* Calls fail while V is on no interface. The driver has removed V from its interface. */
+/* Calls fail while no interface has V. The driver has removed V from its interface. */
 static void calls_fail_without_interface_address(void) {
     expect_listed("bind", try_bind(tcp(), ANY, 8006), "EADDRNOTAVAIL", "ok");
     expect_listed("connect", try_connect(tcp(), EXTERNAL_ADDRESS, 7), "EADDRNOTAVAIL", "ok");
@@ -78,7 +78,7 @@ static void calls_fail_without_interface_address(void) {
                   "EADDRNOTAVAIL", "ok");
 }
 
-/* With pass-when-missing, calls pass unchanged while V is on no interface. */
+/* With pass-when-missing, calls pass unchanged while no interface has V. */
 static void calls_pass_without_interface_address(void) {
     int fd = tcp();
     expect("bind", try_bind(fd, ANY, 8006), "ok");
@@ -132,7 +132,7 @@ static void connect_keeps_bound_port(void) {
     expect("connect again", try_connect(fd, EXTERNAL_ADDRESS, 7), "EISCONN");
 }
 
-/* Connects to a service and checks the names at both ends. */
+/* Connects to a service, and checks the addresses at both ends. */
 static void connect_and_check(int service, const char *host, int port, const char *if_listed,
                               const char *kernel_peer_listed) {
     int fd = tcp();
@@ -157,8 +157,9 @@ static void connect_and_check(int service, const char *host, int port, const cha
     }
 }
 
-/* A connect to 127.0.0.1 reaches the listener on L. If there is none, the connect reaches the
- * listener on V. If there is none either, it reaches the listener of the host. */
+/* A connect to 127.0.0.1 reaches the listener on L. Without a listener on L, the connect reaches
+ * the listener on V. Without a listener of the session, the connect reaches the listener of the
+ * host. */
 static void loopback_connect_prefers_session(void) {
     connect_and_check(listen_on(LOOPBACK, 8011), LOOPBACK, 8011, L, LOOPBACK);
     connect_and_check(listen_on(ANY, 8111), LOOPBACK, 8111, V, L);
@@ -168,11 +169,11 @@ static void loopback_connect_prefers_session(void) {
     expect("connect to the host's service", try_connect(fd, LOOPBACK, 8211), "ok");
     expect("kernel peer after the connect", kernel_peer(fd), "127.0.0.1:8211");
     /* A connect to a port of own-ports (8311) never reaches the host, even without a listener. */
-    expect_listed("connect to an own port", try_connect(tcp(), LOOPBACK, 8311), "ECONNREFUSED",
-                  "ok");
+    expect_listed("connect to a port of own-ports", try_connect(tcp(), LOOPBACK, 8311),
+                  "ECONNREFUSED", "ok");
     /* A connect to a port of shared-ports never reaches the session. */
-    expect("connect to a shared port", try_connect(tcp(), LOOPBACK, 8411), "ok");
-    expect("bind to a shared port", try_bind(tcp(), LOOPBACK, 8411), "EADDRINUSE");
+    expect("connect to a port of shared-ports", try_connect(tcp(), LOOPBACK, 8411), "ok");
+    expect("bind to a port of shared-ports", try_bind(tcp(), LOOPBACK, 8411), "EADDRINUSE");
     expect("connect without any listener", try_connect(tcp(), LOOPBACK, 8511), "ECONNREFUSED");
 }
 
@@ -200,7 +201,7 @@ static void nonblocking_connect_is_in_progress(void) {
                   format_host_port(HOST_ADDRESS, kernel_port(fd)));
 }
 
-/* A socket accepted from an external client has V as its own address. */
+/* The local address of a connection from an external client is V. */
 static void external_client_connects_to_v(void) {
     /* When the driver reads this line, it connects from the external host. */
     int service = listen_on(ANY, 8019);
@@ -214,7 +215,7 @@ static void external_client_connects_to_v(void) {
 }
 
 /* If a client is bound to 127.0.0.1, the session's service sees this address as the peer. The
- * listener does not block. */
+ * listener of this row is non-blocking. */
 static void loopback_client_is_visible_as_loopback(void) {
     int service = listen_on(LOOPBACK, 8020);
     fcntl(service, F_SETFL, O_NONBLOCK);

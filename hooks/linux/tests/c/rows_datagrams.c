@@ -4,7 +4,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-/* Sends a request and a reply, and checks the visible sources. */
+/* Exchanges a request and a reply, and checks the visible source addresses. */
 static void exchange_datagrams(int server, int client, const char *host, int port, int connected) {
     struct address to = make_address(host, port);
     if (connected) {
@@ -76,7 +76,7 @@ static void disconnect(int fd) {
     expect("disconnect", errno_text(connect(fd, (void *)&unspecified, sizeof unspecified)), "ok");
 }
 
-/* Each datagram has the right source, whether or not the socket is bound. */
+/* Each datagram has the right source. This row uses bound and unbound sockets. */
 static void every_datagram_has_right_source(void) {
     int fd = udp();
     for (int i = 0; i < 3; i++)
@@ -109,7 +109,7 @@ static void every_datagram_has_right_source(void) {
     for (int i = 0; i < 3; i++)
         expect_listed("source seen by the peer", source_seen_by_peer(hinted), V, HOST_ADDRESS);
     expect("hint", errno_text(fcntl(hinted, F_GET_RW_HINT, &hint)), "ok");
-    expect("hint is kept", hint == RWH_WRITE_LIFE_SHORT ? "the same" : "other", "the same");
+    expect("hint is kept", hint == RWH_WRITE_LIFE_SHORT ? "yes" : "no", "yes");
     /* An IPv6 socket has the right source too. */
     int v6 = udp6();
     struct address to6 = make_address(EXTERNAL_ADDRESS6, 7);
@@ -119,7 +119,7 @@ static void every_datagram_has_right_source(void) {
     }
     /* A later connect does not bind the socket again. */
     expect("connect", try_connect(fd, EXTERNAL_ADDRESS, 7), "ok");
-    expect_listed("own name", visible_name(fd), format_host_port(V, kernel_port(fd)),
+    expect_listed("visible name", visible_name(fd), format_host_port(V, kernel_port(fd)),
                   format_host_port(HOST_ADDRESS, kernel_port(fd)));
 }
 
@@ -198,8 +198,8 @@ static void loopback_datagram_has_loopback_source(void) {
 
 ssize_t __recvfrom_chk(int, void *, size_t, size_t, int, struct sockaddr *, socklen_t *);
 
-/* __recvfrom_chk behaves like recvfrom. With _FORTIFY_SOURCE, the compiler calls __recvfrom_chk
- * if the length is not a constant. */
+/* __recvfrom_chk behaves like recvfrom. With _FORTIFY_SOURCE, the compiler emits calls to
+ * __recvfrom_chk if the length is not a constant. */
 static void fortified_recvfrom_acts_like_recvfrom(void) {
     int service = udp(), fd = udp();
     expect("bind", try_bind(service, LOOPBACK, 8225), "ok");
@@ -218,7 +218,7 @@ static void fortified_recvfrom_acts_like_recvfrom(void) {
     expect("errno", strerrorname_np(errno), "EDOM");
     expect("source", format_address(&source), "127.0.0.1:8325");
     fflush(stdout);
-    /* A length that exceeds the buffer aborts the program, as without the hook. */
+    /* A length that exceeds the buffer aborts the program. The hook does not change this. */
     int status = 0;
     pid_t child = fork();
     if (child == 0) {

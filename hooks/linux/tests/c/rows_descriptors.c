@@ -51,8 +51,8 @@ static void closed_descriptors_leave_no_state(void) {
     expect("after vfork", visible_name(fd), "127.0.0.1:8036");
     close_range(3, ~0U, 0);
     int reused = udp();
-    expect("reused descriptor", reused == fd ? "the same" : "other", "the same");
-    expect("own name", visible_name(reused), "0.0.0.0:0");
+    expect("descriptor is reused", reused == fd ? "yes" : "no", "yes");
+    expect("visible name", visible_name(reused), "0.0.0.0:0");
     int other = udp();
     expect("bind other", try_bind(other, LOOPBACK, 8136), "ok");
     dup2(other, reused);
@@ -72,7 +72,7 @@ static void *accept_blocking(void *fd) {
     return NULL;
 }
 
-/* After siglongjmp or a thread cancellation leaves a blocking call, the hook works as before. */
+/* siglongjmp or a thread cancellation ends a blocking call. The hook still works afterwards. */
 static void jumps_leave_no_state(void) {
     int service = listen_on(LOOPBACK, 8037);
     signal(SIGALRM, jump_out);

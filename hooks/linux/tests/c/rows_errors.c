@@ -8,7 +8,7 @@ static void *inaccessible_page(void) {
     return mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 }
 
-/* Calls with invalid pointers and lengths fail with the same errors as without the hook. */
+/* Calls with invalid pointers or lengths fail with the same errors as without the hook. */
 static void invalid_arguments_fail_as_unhooked(void) {
     struct address local = make_address(LOOPBACK, 8016);
     char long_address[129] = {0};
@@ -80,7 +80,7 @@ static void truncated_name_has_whole_length(void) {
     expect("negative length", errno_text(getsockname(fd, (void *)&buffer, &negative)), "EINVAL");
 }
 
-/* Other address families are not rewritten. */
+/* Calls with addresses of other families are not rewritten. */
 static void other_families_pass(void) {
     struct sockaddr_un name = {.sun_family = AF_UNIX, .sun_path = "\0vipool-matrix-34"};
     socklen_t length = sizeof(sa_family_t) + 17;
@@ -124,7 +124,7 @@ static void successful_calls_keep_errno(void) {
     expect("getsockname and getpeername", strerrorname_np(errno), "EDOM");
     fd = tcp();
     try_connect(fd, LOOPBACK, 8211);
-    expect("connect to the host's", strerrorname_np(errno), "EDOM");
+    expect("connect to the host's service", strerrorname_np(errno), "EDOM");
     fd = tcp();
     try_connect(fd, EXTERNAL_ADDRESS, 7);
     expect("connect to an external address", strerrorname_np(errno), "EDOM");

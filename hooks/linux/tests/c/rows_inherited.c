@@ -4,7 +4,8 @@
 
 #include <sys/wait.h>
 
-/* Starts this program again in the given mode, with `fd` as descriptor 10. */
+/* Starts another process of this program in the mode `mode`. In this process, `fd` is descriptor
+ * 10. */
 static pid_t spawn_helper(int fd, const char *mode, const char *host, int port) {
     char number[16];
     snprintf(number, sizeof number, "%d", port);
@@ -118,8 +119,8 @@ int run_helper(const char *mode, const char *host, int port) {
     return recv(fd, &byte, 1, 0) != 0;
 }
 
-/* After an accept without an address buffer, the hook still detects that the visible address
- * depends on the peer. */
+/* If accept has no address buffer, the hook still detects that the visible address depends on the
+ * peer. */
 static void accept_without_buffer_records_pair(void) {
     int listener = listen_on(ANY, 8220), loopback_listener = listen_on(LOOPBACK, 8320);
     pid_t child = spawn_helper(-1, "connect", LOOPBACK, 8320);
@@ -155,8 +156,8 @@ static void socket_bound_to_wildcard_connects_to_ipv6_loopback(void) {
     expect_success(child);
 }
 
-/* Sockets that are neither TCP nor UDP are not rewritten. This also applies if another process
- * created the socket. */
+/* Calls on sockets that are neither TCP nor UDP are not rewritten. The row also uses a socket that
+ * another process created. */
 static void other_protocols_pass(void) {
     int fd = syscall(SYS_socket, AF_INET, SOCK_RAW, IPPROTO_ICMP);
     expect("raw socket", errno_text(fd), "ok");

@@ -11,7 +11,7 @@ static void ipv6_wildcard_bind_uses_v(void) {
     expect_listed("kernel name", kernel_name(fd), format_host_port(mapped, 8030), "[::]:8030");
     listen(fd, 1);
     int client = tcp();
-    expect("an IPv4 client", try_connect(client, LOOPBACK, 8030), "ok");
+    expect("connect of an IPv4 client", try_connect(client, LOOPBACK, 8030), "ok");
     struct sockaddr_storage peer;
     socklen_t length = sizeof peer;
     int accepted = accept(fd, (void *)&peer, &length);
@@ -19,14 +19,14 @@ static void ipv6_wildcard_bind_uses_v(void) {
                      format_host_port("::ffff:127.0.0.1", kernel_port(client)));
     expect("name of the accepted socket", visible_name(accepted), "[::ffff:127.0.0.1]:8030");
     client = tcp6();
-    expect("an IPv6 client", try_connect(client, "::1", 8030), "ok");
+    expect("connect of an IPv6 client", try_connect(client, "::1", 8030), "ok");
     expect("peer", visible_peer(client), "[::1]:8030");
     length = sizeof peer;
     accepted = accept(fd, (void *)&peer, &length);
     expect_unprinted("IPv6 peer from accept", format_address(&peer),
                      format_host_port("::1", kernel_port(client)));
     enable_option(v6only, IPPROTO_IPV6, IPV6_V6ONLY);
-    expect("bind for IPv6 alone", try_bind(v6only, "::", 8130), "ok");
+    expect("bind of an IPV6_V6ONLY socket", try_bind(v6only, "::", 8130), "ok");
     expect_listed("v6only kernel name", kernel_name(v6only), format_host_port(V6, 8130),
                   "[::]:8130");
     fd = tcp6();
@@ -88,8 +88,8 @@ static void wildcard_client_connects_without_virtual_ip(void) {
     expect("peer", visible_peer(accepted), "[::1]:8033");
 }
 
-/* If an IPv6 socket is bound before it connects, it can connect only to destinations of one
- * family. See docs/compatibility.md. */
+/* An IPv6 socket that is bound before it connects can connect only to destinations of one family.
+ * See docs/compatibility.md. */
 static void bound_ipv6_socket_has_one_family(void) {
     listen_on("::1", 8332), listen_on("::", 8432);
     const char *bound[] = {"::", "::", "::1", "::1", "::1"};

@@ -5,7 +5,7 @@
 #include <sys/mman.h>
 #include <sys/uio.h>
 
-/* Adds packet information with the source address of a message. */
+/* Sets the source address of a message in its packet information. */
 static void set_source(struct message *message, const char *source) {
     struct address address = make_address(source, 0);
     struct cmsghdr *control = &message->control.header;
@@ -26,8 +26,8 @@ static void set_source(struct message *message, const char *source) {
     }
 }
 
-/* The hook rewrites the source of a message, also in IP_PKTINFO. It changes a copy of the
- * message. */
+/* The hook rewrites the source of a message, including the source in IP_PKTINFO. The hook changes
+ * only a copy of the message. */
 static void message_source_is_rewritten(void) {
     struct address external = make_address(EXTERNAL_ADDRESS, 7);
     struct message message;
@@ -38,7 +38,8 @@ static void message_source_is_rewritten(void) {
         set_source(&message, sources[i]);
         struct message original = message;
         expect("sendmsg", errno_text(sendmsg(fd, &message.header, 0)), "ok");
-        expect("untouched", memcmp(&original, &message, sizeof message) ? "no" : "yes", "yes");
+        expect("arguments are unchanged",
+               memcmp(&original, &message, sizeof message) ? "no" : "yes", "yes");
         expect_listed("source seen by the peer", receive_text(fd), V, HOST_ADDRESS);
     }
     /* The kernel truncates an address that is too long. */
@@ -59,14 +60,15 @@ static void message_source_is_rewritten(void) {
     set_source(&contents[1], HOST_ADDRESS);
     messages[0].msg_hdr = contents[0].header;
     messages[1].msg_hdr = contents[1].header;
-    expect("sendmmsg", sendmmsg(fd, messages, 2, 0) == 2 ? "2" : "not", "2");
-    expect("lengths", messages[0].msg_len == 1 && messages[1].msg_len == 1 ? "1" : "not", "1");
+    expect("sendmmsg", sendmmsg(fd, messages, 2, 0) == 2 ? "2" : "other", "2");
+    expect("lengths", messages[0].msg_len == 1 && messages[1].msg_len == 1 ? "1" : "other", "1");
     expect_listed("source seen by the peer first", receive_text(fd), V, HOST_ADDRESS);
     expect_listed("source seen by the peer second", receive_text(fd), V, HOST_ADDRESS);
     /* Send more messages than the hook copies in one batch. */
     struct mmsghdr batches[20];
     for (int i = 0; i < 20; i++) batches[i] = messages[1];
-    expect("sendmmsg of several batches", sendmmsg(fd, batches, 20, 0) == 20 ? "20" : "not", "20");
+    expect("sendmmsg of several batches", sendmmsg(fd, batches, 20, 0) == 20 ? "20" : "other",
+           "20");
     expect("sendmmsg with a bad pointer", errno_text(sendmmsg(fd, NULL, 1, 0)), "EFAULT");
     expect("sendmsg with a bad pointer", errno_text(sendmsg(fd, NULL, 0)), "EFAULT");
     expect("sendmmsg of no message", errno_text(sendmmsg(fd, NULL, 0, 0)), "ok");
@@ -130,7 +132,8 @@ static void message_array_may_end_at_page_end(void) {
            "EFAULT");
     expect("recvmmsg into an unmapped page",
            errno_text(recvmmsg(fd, messages + COUNT, 1, MSG_DONTWAIT, NULL)), "EFAULT");
-    /* The sent lengths cannot be written: first only in the last page, then in all pages. */
+    /* The hook cannot write the sent lengths. First the last page is read-only, then all pages are.
+     */
     mprotect(memory + mapped_size - PAGE, PAGE, PROT_READ);
     expect("read-only last page", sendmmsg(fd, messages, COUNT, 0) < COUNT ? "some" : "all",
            "some");
@@ -196,7 +199,7 @@ static const char *pktinfo_destination(struct message *message) {
     return text;
 }
 
-/* The addresses of received messages are visible as 127.0.0.1, also in IP_PKTINFO. */
+/* In received messages, the source and the address in IP_PKTINFO are visible as 127.0.0.1. */
 static void received_messages_have_loopback_addresses(void) {
     int service = udp(), fd = udp();
     enable_option(service, IPPROTO_IP, IP_PKTINFO);
@@ -229,7 +232,7 @@ static void received_messages_have_loopback_addresses(void) {
         init_message(&contents[i], NULL);
         messages[i].msg_hdr = contents[i].header;
     }
-    expect("recvmmsg", recvmmsg(service, messages, 2, 0, NULL) == 2 ? "2" : "not", "2");
+    expect("recvmmsg", recvmmsg(service, messages, 2, 0, NULL) == 2 ? "2" : "other", "2");
     for (int i = 0; i < 2; i++) {
         contents[i].header = messages[i].msg_hdr;
         expect("source", format_address(&contents[i].name), "127.0.0.1:8125");
@@ -250,7 +253,7 @@ static void received_messages_have_loopback_addresses(void) {
            ((unsigned char *)&message.name)[4] == 0xaa ? "untouched" : "written", "untouched");
 }
 
-/* The source interface of multicast is the interface of V, unless the program sets an interface. */
+/* Multicast datagrams leave on the interface of V, unless the program sets an interface. */
 static void multicast_uses_interface_of_v(void) {
     int fd = udp();
     struct address group = make_address("239.99.5.1", 8027);
@@ -275,7 +278,8 @@ static void multicast_uses_interface_of_v(void) {
     struct ip_mreqn request = {.imr_ifindex = if_nametoindex("lo")}, original = request;
     expect("set by index",
            errno_text(setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &request, sizeof request)), "ok");
-    expect("untouched", memcmp(&request, &original, sizeof request) ? "no" : "yes", "yes");
+    expect("arguments are unchanged", memcmp(&request, &original, sizeof request) ? "no" : "yes",
+           "yes");
     getsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &interface, &length);
     expect_listed("interface address", interface.s_addr == v.s_addr ? "V" : "nothing", "V",
                   "nothing");

@@ -41,8 +41,8 @@ static void c_library_sockets_pass(void) {
     freeaddrinfo(found);
 }
 
-/* Direct system calls are not rewritten. The visible addresses of their sockets are the
- * addresses in the kernel. */
+/* Direct system calls are not rewritten. The visible address of such a socket is its address in the
+ * kernel. */
 static void direct_system_calls_pass(void) {
     struct address to = make_address(LOOPBACK, 8049);
     int fd = tcp(), client = tcp();
@@ -50,7 +50,7 @@ static void direct_system_calls_pass(void) {
     expect("kernel name", kernel_name(fd), "127.0.0.1:8049");
     expect("visible name", visible_name(fd), "127.0.0.1:8049");
     expect("listen", errno_text(syscall(SYS_listen, fd, 1)), "ok");
-    /* For the hook, this is a service of the host. The session can connect to it. */
+    /* The hook treats this listener as a service of the host. The session can connect to it. */
     expect("connect", try_connect(client, LOOPBACK, 8049), "ok");
     expect("peer", kernel_peer(client), "127.0.0.1:8049");
 }

@@ -1,8 +1,8 @@
 //! The test environment: a host in its own network namespace, an external host, a map, sessions,
 //! and programs that run in the sessions.
 //!
-//! A test calls [`in_namespace`], which runs the test again inside new namespaces, without root.
-//! Thus each test has its own ports, interfaces and map.
+//! A test calls [`in_namespace`], which runs the test again inside new namespaces, without root. So
+//! each test has its own ports, interfaces and map.
 
 #![allow(dead_code)]
 
@@ -33,8 +33,8 @@ const INSIDE_NAMESPACE: &str = "VIPOOL_TEST_INSIDE";
 /// AddressSanitizer.
 const SANITIZED_HOOK: &str = "VIPOOL_SANITIZED_HOOK";
 
-/// Runs `body` in new namespaces. For this it runs the test `name` again in these namespaces.
-/// `prepare` runs first, outside the namespaces, and builds the programs.
+/// Runs `body` in new namespaces, in another process that runs the test `name` again. `prepare`
+/// builds the programs. It runs first, outside the namespaces.
 pub fn in_namespace(name: &str, needs: &[&str], prepare: impl FnOnce(), body: impl FnOnce()) {
     if env::var_os(INSIDE_NAMESPACE).is_some() {
         return body();
@@ -91,7 +91,7 @@ fn unshare_command(name: &str, needs_root: bool) -> Command {
             "--kill-child",
             "--",
         ])
-        .arg(env::current_exe().expect("a test has a path"))
+        .arg(env::current_exe().expect("the test program has a path"))
         .env(INSIDE_NAMESPACE, format!("{}-{name}", std::process::id()));
     command
 }
@@ -247,7 +247,7 @@ impl TestHost {
     /// Replaces the map with a map that has a changed policy.
     pub fn change_policy(&mut self, change: impl FnOnce(&mut Policy)) {
         change(&mut self.plan.policy);
-        // With an equal plan, `Map::create` would not replace the map.
+        // If the plan did not change, `Map::create` would not replace the map.
         self.plan.settings.low_water += 1;
         self.map = Map::create(&self.directory, &self.plan).expect("the map is replaced");
     }
@@ -260,8 +260,10 @@ impl TestHost {
     /// Opens a session.
     pub fn session(&self, number: u64) -> TestSession<'_> {
         let id: SessionId = number.to_string().parse().unwrap();
-        let opened =
-            self.map.open_session(id, &OpenOptions::default(), Tick::now()).expect("it opens");
+        let opened = self
+            .map
+            .open_session(id, &OpenOptions::default(), Tick::now())
+            .expect("the session opens");
         let addresses = self.map.reader().unwrap().addresses(&opened.leases);
         TestSession { host: self, handle: opened.handle, addresses }
     }
