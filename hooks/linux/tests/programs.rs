@@ -624,8 +624,8 @@ fn each_session_has_its_own_source() {
     });
 }
 
-/// The classes of Python's socket tests that every run covers. They test TCP, UDP, IPv6, messages and
-/// lookups.
+/// The classes of Python's socket tests that every run covers. They test TCP, UDP, IPv6, messages
+/// and lookups.
 const SHORT_RUN_CLASSES: &[&str] = &[
     "GeneralModuleTests",
     "BasicTCPTest",

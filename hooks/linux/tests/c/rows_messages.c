@@ -132,8 +132,7 @@ static void message_array_may_end_at_page_end(void) {
            "EFAULT");
     expect("recvmmsg into an unmapped page",
            errno_text(recvmmsg(fd, messages + COUNT, 1, MSG_DONTWAIT, NULL)), "EFAULT");
-    /* The hook cannot write the sent lengths. First the last page is read-only, then all pages are.
-     */
+    /* The hook cannot write the sent lengths. First the last page is read-only, then every page. */
     mprotect(memory + mapped_size - PAGE, PAGE, PROT_READ);
     expect("read-only last page", sendmmsg(fd, messages, COUNT, 0) < COUNT ? "some" : "all",
            "some");
