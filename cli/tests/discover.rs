@@ -105,11 +105,11 @@ fn static_program_is_reported_with_its_rewrite_obstacle() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     for line in [
         format!(
-            "{}: virtual-ip (a second instance would fail), but no hook can rewrite it: it is linked \
-             statically",
+            "{}: virtual-ip (a second instance would fail), but no hook layer can rewrite it, because \
+             it is linked statically",
             link.display()
         ),
-        format!("  binds 0.0.0.0:{port}, every address (TCP)"),
+        format!("  binds 0.0.0.0:{port}, the wildcard address (TCP)"),
         "No program needs a line in farm.toml.".to_owned(),
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");

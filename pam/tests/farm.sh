@@ -64,7 +64,7 @@ two_servers() {
   vipool_up ts1 2> /run/err & local first_pid=$!
   vipool_up ts2
   wait $first_pid
-  grep 'cannot lease 10.77.1.30: .* uses it on the network' /run/err || fail "$(cat /run/err)"
+  grep 'cannot lease 10.77.1.30: .* uses the address on the network' /run/err || fail "$(cat /run/err)"
   assert_equal "$(count_assigned_addresses ts1)" $((255 + 16))
   assert_equal "$(count_assigned_addresses ts2)" 256
   assert_equal "$(reserved_ports ts1)" 80,4711

@@ -65,14 +65,19 @@ pub fn add_addresses(
     let interface_name = |index: u32| links.get(&index).map_or("an interface", |link| &link.name);
     for (entry, _) in netlink.addresses()? {
         if interface_of.contains_key(&entry.address) && !present.contains(&entry) {
-            let reason = format!("this host already has it on {}", interface_name(entry.interface));
+            let reason = format!(
+                "this host already uses the address on {}",
+                interface_name(entry.interface)
+            );
             result.conflict_reasons.insert(entry.address, reason);
         }
     }
     if probe {
         for (address, mac) in probe_network(desired, &links)? {
             let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
-            result.conflict_reasons.insert(address.into(), format!("{mac} uses it on the network"));
+            result
+                .conflict_reasons
+                .insert(address.into(), format!("{mac} uses the address on the network"));
         }
     }
     let missing: Vec<InterfaceAddress> = desired
@@ -96,8 +101,10 @@ pub fn add_addresses(
         match outcome {
             Ok(()) => added.push(*entry),
             Err(error) => {
-                let reason =
-                    format!("cannot add it to {}: {error}", interface_name(entry.interface));
+                let reason = format!(
+                    "cannot add the address to {}: {error}",
+                    interface_name(entry.interface)
+                );
                 result.conflict_reasons.insert(entry.address, reason);
             }
         }
@@ -112,7 +119,7 @@ pub fn add_addresses(
         Err(error) => {
             delete_addresses(&mut netlink, &added)?;
             state.write(assigned_before)?;
-            return Err(error.context("the addresses that were added are removed again"));
+            return Err(error.context("the added addresses were removed again"));
         }
     };
     for entry in &duplicates {
@@ -148,12 +155,12 @@ pub fn remove_addresses(
     Ok((removed.len(), kept))
 }
 
-/// Returns the addresses on the interfaces that an assigner added, in two sets: the desired
-/// addresses and the obsolete addresses.
+/// Returns the addresses that an assigner added and that are still on their interface. The first
+/// set contains the desired addresses, the second set the obsolete addresses.
 ///
-/// The state file identifies the addresses of both sets. If the state file was lost, the mark
-/// (`netlink::PROTOCOL`) identifies the desired addresses only: an obsolete address with the mark
-/// can belong to another map.
+/// The state file identifies the addresses of both sets. Without the state file, the mark
+/// (`netlink::PROTOCOL`) identifies only the desired addresses, because an obsolete address with
+/// the mark can belong to another map.
 fn assigned_addresses(
     netlink: &mut Netlink,
     state: &AssignerState,

@@ -1,9 +1,9 @@
 //! Sends the ARP probes and announcements of RFC 5227 for many addresses of one interface at the
 //! same time. A probe detects whether another host uses an IPv4 address.
 //!
-//! Each address gets three probes, 1.5 seconds apart. Late answers are accepted for two seconds.
-//! All addresses are probed concurrently, so the duration is six seconds for any number of
-//! addresses.
+//! The module sends three probes for each address, 1.5 seconds apart, and accepts late answers for
+//! two seconds. It probes all addresses concurrently, so the duration is six seconds for any number
+//! of addresses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -31,8 +31,9 @@ const OP_REQUEST: u16 = 1;
 /// Probes the addresses on one interface. Returns the addresses that another host uses, with that
 /// host's Ethernet address.
 ///
-/// `own_macs` are the Ethernet addresses of this host. Packets from these Ethernet addresses are
-/// ignored, because Linux answers ARP requests for all its IP addresses on every interface.
+/// `own_macs` are the Ethernet addresses of this host. The function ignores packets from these
+/// Ethernet addresses, because Linux answers ARP requests for all its IP addresses on every
+/// interface.
 /// `report_progress` receives the completed fraction, 0 to 1.
 ///
 /// # Errors
@@ -54,7 +55,7 @@ pub fn probe(
         for (index, address) in addresses.iter().enumerate() {
             let send_time = round_start + spacing * index as u32;
             receive_until(&socket, own_macs, addresses, send_time, &mut conflicts)?;
-            // An address that is known to be in use needs no more probes.
+            // Do not probe an address again after a host has claimed it.
             if !conflicts.contains_key(address) {
                 send(&socket, &request(source_mac, Ipv4Addr::UNSPECIFIED, *address))?;
             }

@@ -1,7 +1,7 @@
 //! The kernel's routing socket (rtnetlink(7)): lists links and addresses, and adds and deletes
 //! addresses in batches.
 //!
-//! A pool address is added in a form that the host never uses as its own source address:
+//! The assigner adds a pool address in a form that the host never uses as its own source address:
 //! - IPv4: a /32 of host scope. For a destination outside the host, the kernel never selects a
 //!   source address of host scope. The kernel could select a deprecated IPv4 address, so the IPv6
 //!   method does not work for IPv4.
@@ -28,8 +28,8 @@ use netlink_sys::{Socket, SocketAddr};
 /// The mark of pool addresses, which the kernel stores as the origin of an address (IFA_PROTO).
 pub const PROTOCOL: u8 = 0x76;
 
-/// Number of messages per system call. It is small, so that the kernel's answers fit in the receive
-/// buffer of the socket.
+/// Number of messages per system call. The kernel's answers to this number of messages fit in the
+/// receive buffer of the socket.
 const BATCH_SIZE: usize = 128;
 
 /// A network interface.

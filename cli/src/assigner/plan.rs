@@ -66,8 +66,8 @@ pub fn without_conflicts(mut plan: Plan, result: &AssignResult) -> Plan {
     let excluded: Vec<Range> =
         result.conflict_reasons.keys().map(|address| Range::from(*address)).collect();
     for pool in plan.pools.iter_mut().filter(|pool| pool.kind() == PoolKind::VirtualIp) {
-        // A pool may use only the first part of its last range, so each range is clip_to_slots to the
-        // addresses that have a slot.
+        // A pool may use only the first part of its last range. So clip each range to the addresses
+        // that have a slot.
         let clip_to_slots = |first_slot: u32, range: &Range, next_slot: u32| {
             let last = range.nth(u128::from(next_slot - first_slot) - 1).expect("a slot");
             Range::new(range.first(), last).expect("in order")

@@ -12,13 +12,13 @@ use crate::maps::selection::MapArgs;
 
 /// Number of addresses per line.
 const LINE_WIDTH: usize = 64;
-/// If a pool has more lines than this, lines with only free addresses are not shown.
+/// If a pool has more lines than this number, lines with only free addresses are not shown.
 const MAX_LINES_WITH_FREE: usize = 64;
 
 /// Show which addresses are free, used, cooling or drained
 ///
-/// Each line shows 64 addresses. Its label is the first address of the line. In large pools, lines
-/// with only free addresses are left out.
+/// Each line shows 64 addresses and begins with the first of them. For large pools, the command
+/// omits lines with only free addresses.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   vipool addresses
@@ -86,7 +86,7 @@ fn json_row(pool: &PoolStatus, row: SlotRow) -> AddressRow<'_> {
     AddressRow { pool: &pool.name, address: row.address.to_string(), state, reserved, drained }
 }
 
-/// Returns the character for an address, and its use_colour code (ECMA-48).
+/// Returns the character for an address, and its colour code (ECMA-48).
 fn symbol(row: &SlotRow) -> (char, u8) {
     match row.state {
         SlotState::Leased => ('#', 32),

@@ -12,8 +12,8 @@ use crate::maps::selection::MapArgs;
 
 /// Take addresses out of use
 ///
-/// No session gets a drained address. Sessions that hold one keep it. With --all no new session
-/// gets any address; use it before maintenance.
+/// No new session gets a drained address. A session that holds a drained address keeps it. With
+/// --all, no new session gets any address. Use --all before maintenance.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   vipool drain 10.0.5.17
@@ -39,7 +39,7 @@ struct DrainTarget {
     /// Addresses, CIDR prefixes or first-last ranges
     #[arg(value_name = "ADDRESSES", required_unless_present = "all")]
     ranges: Vec<Range>,
-    /// The whole server; does not change addresses that were drained individually
+    /// Select the whole server, without the addresses that were drained individually
     #[arg(long, conflicts_with = "ranges")]
     all: bool,
     #[command(flatten)]
@@ -124,7 +124,7 @@ fn describe_change(change: &AdminChange, drain: bool) -> String {
     let state = if drain { "drained" } else { "back in use" };
     let held = match change.held {
         0 => String::new(),
-        held => format!(" ({held} of them held by sessions, which keep them)"),
+        held => format!(" ({held} of them stay leased until their sessions close)"),
     };
     format!("{addresses} {state}{held}")
 }
@@ -133,7 +133,8 @@ impl Reserve {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let map = Map::open(&self.map.directory()?)?;
         let change = map.reserve(self.address, &self.user, Tick::now())?;
-        let held = if change.held > 0 { "; the session that holds it keeps it" } else { "" };
+        let held =
+            if change.held > 0 { "; the session that holds the address keeps it" } else { "" };
         println!("{} is reserved for {}{held}", self.address, self.user);
         Ok(ExitCode::SUCCESS)
     }

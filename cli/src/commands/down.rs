@@ -19,8 +19,8 @@ use crate::maps::last_users;
 
 /// Remove the addresses and ports that 'vipool up' added
 ///
-/// If sessions are open, their addresses and the map are kept, but no new session gets an address.
-/// Run the command again after the sessions have closed, or with --force.
+/// If sessions are open, the command keeps their addresses and the map, and no new session gets an
+/// address. Run the command again after the sessions have closed, or use --force.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   vipool down")]
@@ -43,8 +43,8 @@ impl Down {
         let mut has_sessions = false;
         let leased = match Map::open(&self.map) {
             Ok(map) => {
-                // The server is drained before the sessions are listed, so that no session opens
-                // after the list was made.
+                // Drain the server before listing the sessions, so that no session opens after the
+                // list was made.
                 state.write(AssignedResources { draining: true, ..state.assigned.clone() })?;
                 map.drain_server(true)?;
                 if self.force {

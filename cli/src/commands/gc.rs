@@ -21,8 +21,8 @@ use crate::{event_log, history};
 /// on it. A session is closed when two checks, at least ten seconds apart, find that its leader
 /// process does not exist. The command writes the events since the last run to the history and to
 /// the system log, and removes old history records. It saves the last user of each address, so that
-/// users get the same addresses after a restart of the machine. Run this command from a timer. It
-/// is fast, and safe at any time.
+/// users get the same addresses after a restart of the machine. Run this command from a timer.
+/// The command is fast, and you can run it at any time.
 #[derive(clap::Args)]
 #[command(after_help = "Example, for cron(8):
   * * * * * root vipool gc --quiet")]
@@ -33,11 +33,11 @@ pub struct Gc {
     /// Print JSON
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
-    /// Remove history records that are older than this; 0 keeps all
+    /// Remove history records that are older than this number of days; 0 keeps all records
     #[cfg(unix)]
     #[arg(long, value_name = "DAYS", default_value_t = 365)]
     keep_days: u32,
-    /// Remove the oldest history records until the history is not larger than this
+    /// Remove the oldest history records until the history is not larger than this size
     #[cfg(unix)]
     #[arg(long, value_name = "MIB", default_value_t = 80, value_parser = clap::value_parser!(u32).range(16..))]
     keep_mib: u32,

@@ -29,7 +29,7 @@ impl Completions {
 #[command(after_help = "Example:
   vipool man target/man && man target/man/vipool-run.1")]
 pub struct Man {
-    /// The directory to write vipool.1, vipool-run.1 and so on to; created if it does not exist
+    /// The directory for the pages (vipool.1, vipool-run.1, ...); created if it does not exist
     directory: PathBuf,
 }
 

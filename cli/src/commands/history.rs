@@ -54,7 +54,9 @@ pub struct History {
 /// The answer comes from the history. It does not prove that the user used the address: any local
 /// user can bind any address of the host unless the kernel prevents it.
 #[derive(clap::Args)]
-#[command(after_help = "Exit status: 0 leased; 1 not leased, or not known
+#[command(after_help = "Exit status:
+  0  the address was leased
+  1  the address was not leased, or the history does not cover this time
 
 Example:
   vipool who 10.0.5.17 --at '2026-03-01 14:30'")]
@@ -220,7 +222,7 @@ impl Who {
     }
 }
 
-/// Finds the lease of the address at time `time`.
+/// Finds the lease of the address at `time`.
 fn find_holder(records: &[Record], address: IpAddr, time: Timestamp) -> Option<Holder<'_>> {
     let is_change = |record: &&Record| {
         record.address == Some(address)

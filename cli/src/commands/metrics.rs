@@ -12,8 +12,8 @@ use crate::maps::selection::MapArgs;
 
 /// Print the pool counts as OpenMetrics text
 ///
-/// For node_exporter's textfile collector, run this from a timer with --output set to a file in the
-/// collector's directory.
+/// For node_exporter's textfile collector, run this command from a timer. Set --output to a file in
+/// the collector's directory.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   vipool metrics

@@ -38,10 +38,10 @@ const FIRST_STEP: &str =
 
 /// An IP address of its own for every session on a multi-user server.
 ///
-/// Two users of one server run the same program on the same fixed port, and each reaches their
+/// Two users of one server run the same program on the same fixed port, and each user reaches their
 /// own copy. vipool leases addresses to every session: a virtual IP of the network, a loopback
-/// address of 127.0.0.0/8, or both. Programs on the process list use these addresses instead of
-/// the host's.
+/// address of 127.0.0.0/8, or both. Programs on the process list use these addresses instead of the
+/// host's addresses.
 ///
 /// The farm file (farm.toml) contains the addresses and the process list. 'vipool up' creates the
 /// map from the farm file. The map is the file that records which session holds which address.

@@ -1,5 +1,5 @@
-//! `vipool session open|close|list`: opens, closes and lists sessions that do not depend on a
-//! single program.
+//! `vipool session open|close|list`: opens, closes and lists sessions. Such a session does not
+//! depend on a program.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -34,10 +34,10 @@ enum Command {
     List(List),
 }
 
-/// Open a session: it gets addresses and keeps them until it is closed
+/// Open a session, which holds its addresses until it is closed
 ///
-/// A session that is already open keeps its addresses, and gets the addresses that it does not have
-/// yet.
+/// If the session is already open, it keeps its addresses. It also gets each kind of address that
+/// it lacks.
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit status: 0 the session is open; 75 no address is available; 1 any other failure
@@ -56,7 +56,7 @@ struct Open {
     /// The farm file for your private map
     #[arg(long, value_name = "FILE")]
     farm: Option<PathBuf>,
-    /// Name of the pool to take a virtual IP from
+    /// Name of the pool for the virtual IP
     #[arg(long, value_name = "POOL")]
     pool: Option<String>,
     /// Require this address; fail if it is not available

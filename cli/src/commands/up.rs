@@ -24,9 +24,9 @@ use crate::maps::last_users;
 ///
 /// For each range of this server, the command finds the interface whose subnet contains the range.
 /// It probes the network for hosts that already use the addresses (ARP, and IPv6 duplicate address
-/// detection). This takes about eight seconds for any number of addresses. Then it adds the
-/// addresses in a form that the host never uses as its own source address, and creates the map. Run
-/// this command again after a change of farm.toml. Open sessions keep their addresses.
+/// detection). The probes take about eight seconds for any number of addresses. Then the command
+/// adds the addresses in a form that the host never uses as its own source address, and creates the
+/// map. Run this command again after a change of farm.toml. Open sessions keep their addresses.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   vipool up
@@ -38,7 +38,7 @@ pub struct Up {
     /// This server's name in the farm file [default: the host name]
     #[arg(long, value_name = "NAME")]
     server: Option<String>,
-    /// The directory to create the map in
+    /// The directory for the map
     #[arg(long, value_name = "DIRECTORY", default_value = "/run/vipool")]
     map: PathBuf,
     /// Do not probe the network by ARP

@@ -18,7 +18,7 @@ const CLEAR_LINE: &str = "\x1b[K";
 const CLEAR_BELOW: &str = "\x1b[J";
 const CLEAR_SCREEN: &str = "\x1b[2J";
 
-/// Show the status repeatedly until it is interrupted
+/// Show the status repeatedly until the command is interrupted
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   vipool watch --interval 5")]
@@ -43,8 +43,8 @@ impl Watch {
         loop {
             let directory = self.map.directory()?;
             let now = Zoned::now().strftime("%Y-%m-%d %H:%M:%S").to_string();
-            // The map may be missing for a moment while another process replaces it. So an error is
-            // printed, and the loop continues.
+            // The map may be missing for a moment while another process replaces it. So print the
+            // error and continue.
             let body = match Report::read(&directory, caller::own_session().ok()) {
                 Ok(report) => status::render(&report),
                 Err(error) => format!("vipool: {error:#}\n"),

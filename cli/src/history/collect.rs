@@ -34,7 +34,8 @@ pub fn collect(
     history: &Path,
     retention: Option<&Retention>,
 ) -> anyhow::Result<Vec<Record>> {
-    // The log is opened first: its lock prevents other processes from collecting at the same time.
+    // Open the log first, because its lock prevents other processes from collecting at the same
+    // time.
     let mut log = HistoryLog::open(history)?;
     if let Some(limits) = retention {
         log.apply_retention(limits, SystemTime::now())?;

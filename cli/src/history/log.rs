@@ -19,12 +19,12 @@ use anyhow::Context;
 
 use super::record::{HistoryState, Record};
 
-/// If the file is longer than this, the writer rotates it: the file is renamed to `FILE.1`.
+/// If the file is longer than this size, the writer rotates it: the file is renamed to `FILE.1`.
 pub const MAX_FILE_BYTES: u64 = 8 << 20;
 /// Maximum number of rotated files.
 const MAX_ROTATED_FILES: u32 = 99;
-/// Number of rotations within the maximum age. Only contents files are removed, so a record can exist
-/// for up to an eighth longer than the maximum age.
+/// Number of rotations within the maximum age. vipool removes only whole
+/// files, so a record can exist for up to an eighth longer than the maximum age.
 const ROTATIONS_PER_AGE: u32 = 8;
 
 /// Limits on the age and size of the history.
@@ -32,7 +32,7 @@ const ROTATIONS_PER_AGE: u32 = 8;
 pub struct Retention {
     /// Maximum age of a record. `None` means no limit.
     pub max_age: Option<Duration>,
-    /// Maximum size of the rotated files in bytes. The newest rotated file is always kept_leases.
+    /// Maximum size of the rotated files in bytes. The newest rotated file is always kept.
     pub max_bytes: u64,
 }
 
@@ -130,7 +130,7 @@ impl HistoryLog {
             let is_expired = metadata
                 .modified()
                 .is_ok_and(|end| limits.max_age.is_some_and(|age| is_older(end, age)));
-            // The newest rotated file is kept_leases: its time is the start of the current file.
+            // Keep the newest rotated file, because its time is the start of the current file.
             if is_expired || number > 1 && total_bytes > limits.max_bytes {
                 let context = || format!("cannot remove {}", file.display());
                 fs::remove_file(&file).with_context(context)?;
@@ -259,7 +259,7 @@ mod tests {
         let second = record(RecordKind::Assigned, "10.0.5.11", 2);
         HistoryLog::open(&path).unwrap().append(&[first.clone(), second.clone()]).unwrap();
         let contents = fs::read(&path).unwrap();
-        // Cut the file at each byte. The complete lines must be kept_leases, and the next writer must
+        // Truncate the file at each byte. The complete lines must remain, and the next writer must
         // append to them.
         for length in 0..contents.len() {
             fs::write(&path, &contents[..length]).unwrap();
@@ -332,7 +332,7 @@ mod tests {
         assert_eq!((remaining, damaged), (vec![1, 4], 0), "only open leases remain");
         assert_eq!(file_count(), 3, "the current file was rotated");
         log.apply_retention(&Retention { max_age: None, max_bytes: 0 }, start).unwrap();
-        assert_eq!(file_count(), 2, "the newest rotated file is kept_leases");
+        assert_eq!(file_count(), 2, "the newest rotated file is kept");
         drop(log);
         assert_eq!(HistoryLog::open(&path).unwrap().state().open_leases.len(), 2);
     }

@@ -1,5 +1,5 @@
-//! A report contains the contents of a map as plain values. The tables and the JSON for scripts
-//! (docs/json.md) are made from a report.
+//! A report contains the contents of a map as plain values. The commands print a report as tables,
+//! or as JSON for scripts (docs/json.md).
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ pub struct Report {
     pub map: PathBuf,
     /// Whether the server drains: no new session gets an address.
     pub draining: bool,
-    /// A pool is low if it has fewer free addresses than this. 0 disables the warning.
+    /// A pool is low if it has fewer free addresses than this number. 0 disables the warning.
     pub low_water: u32,
     /// Number of open sessions, including the sessions that `sessions` does not contain.
     pub open_sessions: usize,

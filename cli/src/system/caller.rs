@@ -24,7 +24,7 @@ pub fn own_session() -> anyhow::Result<SessionId> {
     let audit_id = std::fs::read_to_string("/proc/self/sessionid").ok();
     audit_id
         .and_then(|text| format!("audit:{}", text.trim()).parse().ok())
-        .context("this logon has no session id: name a session, for example --session 1")
+        .context("this logon has no session id (select a session, for example with --session 1)")
 }
 
 /// Returns the caller's user name. Returns the uid if the user has no name.

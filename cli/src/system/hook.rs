@@ -58,7 +58,7 @@ fn check_loadable(path: &Path) -> anyhow::Result<()> {
 
 /// Returns the environment variables to set for a program in a session.
 ///
-/// `map` is the directory of the map if it is not the system's.
+/// `map` is the directory of the map, or `None` for the system's map.
 pub fn hook_environment(
     hook_file: &Path,
     handle: &Handle,

@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// One row of a socket table. The tables hold only sockets that have a port.
+/// One row of a socket table. The tables contain only sockets that have a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketRow {
     /// Whether the socket is TCP; otherwise it is UDP.

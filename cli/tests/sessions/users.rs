@@ -194,7 +194,10 @@ sys.stdin.read()";
     let mut command = installed.vipool(uid);
     let run = ["run", "--private", "-s", "1", "--", "sh", "-c", "echo lease=$VIPOOL_LEASE"];
     let output = command.args(run).output().unwrap();
-    assert!(text(&output.stderr).contains("are used by another user now"), "{output:?}");
+    assert!(
+        text(&output.stderr).contains("another user has taken the loopback addresses"),
+        "{output:?}"
+    );
     assert_eq!(text(&output.stdout), "lease=\n", "the program runs outside the session");
 
     // A map without sessions moves to another block.

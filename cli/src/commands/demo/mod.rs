@@ -18,7 +18,7 @@ use transcript::Transcript;
 /// Show two sessions that run the same server on the same port, without root
 ///
 /// Two sessions and the host each run an unmodified web server on the same port of 127.0.0.1. A
-/// client gets the page of its own session; a client outside the sessions gets the host's page. A
+/// client gets the page of its own session. A client outside the sessions gets the host's page. A
 /// third session gets no address, and its program runs unchanged. The demo uses only a temporary
 /// directory and the loopback interface.
 #[derive(clap::Args)]

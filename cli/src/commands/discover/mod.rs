@@ -21,28 +21,28 @@ use verdict::{Observations, Verdict, judge};
 
 /// Socket calls that a trace does not observe.
 const TRACE_LIMITS: &[&str] = &[
-    "functions of the program that were not used during the trace",
-    "programs that other services start for it (systemd, D-Bus)",
-    "system calls through io_uring, and those of 32-bit programs",
+    "functions of the program that it did not use during the trace",
+    "programs that other services (systemd, D-Bus) start for the program",
+    "operations through io_uring, and system calls of 32-bit programs",
 ];
 /// Socket calls that the list of open sockets does not reveal.
 const SOCKET_LIST_LIMITS: &[&str] = &[
     "sockets that are already closed, or not open yet",
     "ports of the ephemeral range, even if a program requested one",
-    "sockets of other users' programs (root sees them)",
-    "programs that ask for the host's name or addresses",
+    "sockets of other users' programs (run as root to observe them)",
+    "programs that request the host's name or addresses",
 ];
 
 /// Find programs that need an address of their own
 ///
-/// With a program: runs the program, and traces its socket calls and the socket calls of its child
-/// processes until all have exited (Ctrl-C ends the programs; --for ends the trace). During the
-/// trace, use the program as a user would. For each program the output lists the addresses that it
-/// binds, whether a second instance would fail, the programs to which it connects on the
-/// loopback, and the lines for farm.toml.
+/// With a program, the command runs the program and traces the socket calls of the program and its
+/// child processes. The trace ends when all of them have exited. Ctrl-C ends the programs, and
+/// --for ends only the trace. During the trace, use the program as a user would. For each program,
+/// the output lists the addresses that it binds, whether a second instance would fail, the programs
+/// to which it connects on the loopback, and the lines for farm.toml.
 ///
-/// Without a program: examines the sockets that are open now. Root can examine the sockets of all
-/// users.
+/// Without a program, the command examines the sockets that are open now. Root can examine the
+/// sockets of all users.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   sudo vipool discover
@@ -131,8 +131,8 @@ fn trace_program(command: &mut Command, limit: Option<Duration>) -> anyhow::Resu
     let name = command.get_program().to_string_lossy().into_owned();
     let mut observed = Observations::new();
     trace::trace(command, limit, |pid, call| {
-        // The process may have executed another program, so its program file is determined again
-        // for each call.
+        // Identify the program again for each call, because the process may have executed another
+        // program.
         if let Some(program) = sockets::identify_program(pid) {
             observed.entry(program).or_default().insert(call);
         }

@@ -14,7 +14,7 @@ const INTERPRETERS: &[&str] = &["python", "perl", "ruby", "node", "php", "bash",
 
 /// Infers the socket calls of each program from its open sockets.
 ///
-/// Leaves out binds to ports of the ephemeral range: the kernel may have chosen the port.
+/// Omits binds to ports of the ephemeral range, because the kernel may have chosen the port.
 pub fn observe_open_sockets() -> Observations {
     let owners = socket_owners();
     let ephemeral_ports = ephemeral_ports();

@@ -42,15 +42,15 @@ pub struct Verdict {
     pub evidence: BTreeSet<String>,
     /// Whether a second instance on this host would fail.
     pub second_instance_fails: bool,
-    /// The reasons why no hook layer can change the program's calls. Empty if a hook layer can
-    /// change them.
+    /// The reasons why no hook layer can rewrite the program's calls. Empty if a hook layer can
+    /// rewrite them.
     pub rewrite_obstacles: BTreeSet<&'static str>,
 }
 
 /// Returns a verdict for each program in `observed`.
 ///
-/// `other_programs` are the observations of the other running programs. `host_addresses` are the host's own
-/// addresses.
+/// `other_programs` are the observations of the other running programs. `host_addresses` are the
+/// host's own addresses.
 pub fn judge(
     observed: &Observations,
     other_programs: &Observations,
@@ -72,11 +72,11 @@ pub fn judge(
         }
         if calls.contains(&SocketCall::ListInterfaces) {
             verdict.may_need_client_ip = true;
-            verdict.add_evidence("asks for the addresses of the interfaces".into());
+            verdict.add_evidence("requests the addresses of the interfaces".into());
         }
         if calls.contains(&SocketCall::GetHostName) && calls.contains(&SocketCall::ResolveName) {
             verdict.may_need_client_ip = true;
-            verdict.add_evidence("asks for the host's name and resolves names".into());
+            verdict.add_evidence("requests the host's name and resolves names".into());
         }
     }
     for (program, calls) in observed {
@@ -114,14 +114,14 @@ fn add_loopback_connect(
         if server != program {
             let verdict = verdicts.get_mut(server).expect("every program has a verdict");
             verdict.add_evidence(format!(
-                "{program} connects to it on {destination} ({protocol}): list both"
+                "{program} connects to it on {destination} ({protocol}): list both programs"
             ));
             verdict.features.insert("loopback");
         }
         let verdict = verdicts.get_mut(program).expect("every program has a verdict");
         if server != program {
             verdict.add_evidence(format!(
-                "connects to {server} on {destination} ({protocol}): list both"
+                "connects to {server} on {destination} ({protocol}): list both programs"
             ));
         }
         verdict.features.insert("loopback");
@@ -131,11 +131,12 @@ fn add_loopback_connect(
             "connects to {server} on {destination} ({protocol}), which all sessions share"
         ));
     } else if tcp {
-        // UDP is left out: getaddrinfo(3) connects UDP sockets only to determine the source
+        // Omit UDP, because getaddrinfo(3) connects UDP sockets only to determine the source
         // address.
         let verdict = verdicts.get_mut(program).expect("every program has a verdict");
-        verdict
-            .add_evidence(format!("connects to {destination} ({protocol}), where nothing listens"));
+        verdict.add_evidence(format!(
+            "connects to {destination} ({protocol}), but no program listens there"
+        ));
     }
 }
 
@@ -201,7 +202,8 @@ impl Verdict {
             self.own_ports.insert(address.port());
             self.second_instance_fails = true;
         } else if ip.is_unspecified() || host_addresses.contains(&ip) {
-            let target = if ip.is_unspecified() { "every address" } else { "the host's address" };
+            let target =
+                if ip.is_unspecified() { "the wildcard address" } else { "the host's address" };
             self.add_evidence(format!("binds {address}, {target} ({protocol}){suffix}"));
             self.features.insert("virtual-ip");
             self.second_instance_fails = true;
@@ -221,13 +223,13 @@ impl Verdict {
         let limit = if self.features.is_empty() || reasons.is_empty() {
             String::new()
         } else {
-            format!(", but no hook can rewrite it: it {}", reasons.join(", and "))
+            format!(", but no hook layer can rewrite it, because it {}", reasons.join(", and "))
         };
         format!("{}: {names}{second_instance}{limit}", self.program)
     }
 
-    /// Returns the lines for farm.toml, or `None` if the program needs no feature or no hook can
-    /// rewrite it.
+    /// Returns the lines for farm.toml, or `None` if the program needs no feature or no hook layer
+    /// can rewrite it.
     pub fn farm_toml(&self) -> Option<String> {
         if self.features.is_empty() || !self.rewrite_obstacles.is_empty() {
             return None;

@@ -76,8 +76,8 @@ pub fn explain(
     let mut facts = MapFacts {
         same_namespace: subject.boot.map(|boot| match &map {
             Ok(map) => map.boot() == boot,
-            // Without a map, the namespace of the caller is compared. If the map belongs to another
-            // boot, the error reports that.
+            // Without a map, compare with the namespace of the caller. If the map belongs to
+            // another boot, the error reports that.
             Err(_) => system::current_boot_id().is_ok_and(|caller_boot| caller_boot == boot),
         }),
         ..MapFacts::default()

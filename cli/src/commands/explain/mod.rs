@@ -28,10 +28,10 @@ use crate::maps::selection::{MapArgs, MapSelection};
 
 /// Show why a program is rewritten or not, and how its sockets are treated
 ///
-/// For a process, shows the rule of the process list that applies and why, the session, everything
-/// that prevents rewriting, and each TCP and UDP socket with the address that the program requested
-/// and the address that is bound. For a program, shows the part of this that can be determined
-/// before 'vipool run' starts the program. This command does not start the program.
+/// For a process, the command shows the rule of the process list that applies, the session, and
+/// everything that prevents rewriting. It lists each TCP and UDP socket with the address that the
+/// program requested and the address that is bound. For a program, the command shows what it can
+/// determine before 'vipool run' starts the program. It does not start the program.
 ///
 /// Root can examine all processes. Other users can examine only their own processes. The output
 /// lists what could not be examined.
@@ -44,7 +44,7 @@ pub struct Explain {
     /// The process
     #[arg(required_unless_present = "program", conflicts_with = "program")]
     pid: Option<u32>,
-    /// The session that the program would run in [default: the session of your logon]
+    /// The session for the program [default: the session of your logon]
     #[arg(long, short, value_name = "SESSION", conflicts_with = "pid")]
     session: Option<SessionId>,
     /// Print JSON (docs/json.md describes the fields)

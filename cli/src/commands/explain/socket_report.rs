@@ -1,8 +1,8 @@
 //! Reports the address that a program requested for each socket, and the address that is bound.
 //!
 //! The kernel stores only the bound address. This module infers the requested address from the
-//! bound address. For this it calls the functions with which the hook determines the address that
-//! the program sees.
+//! bound address. It calls the same functions as the hook, which determine the address that the
+//! program sees.
 
 use std::net::SocketAddr;
 
@@ -58,8 +58,8 @@ fn report_unrewritten(
     if !is_pool_address(&socket.local) {
         return report;
     }
-    let why = "an address of a session: bound while the process was in that session, or requested \
-               by the program itself";
+    let why = "an address of a session: the process was in that session, or the program requested \
+               this address";
     SocketReport { requested: None, why: why.to_owned(), ..report }
 }
 
@@ -140,8 +140,8 @@ fn report_rewritten<W: SystemView>(
                 Outcome::Passed(reason) => (None, reason.text().to_owned()),
                 Outcome::Refused(_) | Outcome::Rewritten(_) => (
                     None,
-                    "connected before the session's listener existed, or before the process was \
-                     in this session"
+                    "connected before the session's listener existed, or before the process \
+                     joined this session"
                         .to_owned(),
                 ),
             }
@@ -168,7 +168,9 @@ fn why_unchanged<W: SystemView>(
     let outcomes = [local, with_port(local, 0)].map(|request| rewriter.bind(properties, request));
     match outcomes {
         [Outcome::Passed(reason), _] | [_, Outcome::Passed(reason)] => reason.text(),
-        _ => "bound before the process was in this session, or by the process that passed it on",
+        _ => {
+            "bound before the process joined this session, or by another process that passed the socket"
+        }
     }
 }
 

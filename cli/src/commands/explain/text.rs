@@ -21,10 +21,10 @@ pub fn render(explanation: &Explanation) -> String {
         None => "unknown",
     };
     line(
-        if explanation.pid.is_some() { "Rewritten" } else { "Would be" },
+        "Rewritten",
         match explanation.pid {
             Some(_) => verdict.to_owned(),
-            None => format!("rewritten if 'vipool run' starts it: {verdict}"),
+            None => format!("{verdict} (if 'vipool run' starts the program)"),
         },
     );
     for obstacle in &explanation.obstacles {

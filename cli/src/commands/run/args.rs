@@ -28,8 +28,9 @@ use crate::maps::selection::MapArgs;
 #[derive(clap::Args)]
 #[command(after_help = "Exit status:
   that of the program, or
-   75  no address is available, and the farm file or --require refuses the session
-  125  vipool failed, with --require or before it could select the program
+   75  no address is available, and the farm file or --require forbids the start of the program
+  125  vipool failed before it could start the program, or --require is set and the program
+       cannot join the session
   126  the program cannot be executed
   127  there is no such program
 
@@ -49,7 +50,7 @@ pub struct Run {
     /// The farm file for your private map
     #[arg(long, value_name = "FILE")]
     pub farm: Option<PathBuf>,
-    /// Name of the pool to take a virtual IP from
+    /// Name of the pool for the virtual IP
     #[arg(long, value_name = "POOL")]
     pub pool: Option<String>,
     /// Require this address; fail if it is not available

@@ -235,8 +235,8 @@ fn join(
     let logon_session = caller::own_session()?;
     if let Some(requested) = requested.filter(|requested| *requested != logon_session) {
         return Err(anyhow!(
-            "cannot join session {requested}: the session of your logon is {logon_session} (omit --session to \
-             join it, or add --private for a session in your private map)"
+            "cannot join session {requested}: the session of your logon is {logon_session} (omit \
+             --session to join it, or add --private for a session in your private map)"
         )
         .into());
     }

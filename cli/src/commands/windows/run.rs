@@ -29,7 +29,7 @@ const VIPOOL_FAILED: u8 = 125;
 #[derive(clap::Args)]
 #[command(after_help = "Exit status:
   that of the program, or
-   75  no address is available, and the farm file or --require refuses the session
+   75  no address is available, and the farm file or --require forbids the start of the program
   125  vipool failed
 
 Example:
@@ -38,7 +38,7 @@ pub struct Run {
     /// The session: a number, or a kind and a value (windows:2). Default: the session of your logon
     #[arg(long, short, value_name = "SESSION")]
     session: Option<SessionId>,
-    /// Name of the pool to take a virtual IP from
+    /// Name of the pool for the virtual IP
     #[arg(long, value_name = "POOL")]
     pool: Option<String>,
     /// The address of the user's client, for programs with the feature client-ip

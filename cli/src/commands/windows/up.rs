@@ -27,7 +27,7 @@ pub struct Up {
     /// This server's name in the farm file [default: the computer's name]
     #[arg(long, value_name = "NAME")]
     server: Option<String>,
-    /// The directory to create the map in [default: vipool in ProgramData]
+    /// The directory for the map [default: vipool in ProgramData]
     #[arg(long, value_name = "DIRECTORY")]
     map: Option<PathBuf>,
 }

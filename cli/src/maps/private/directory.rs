@@ -98,8 +98,8 @@ fn create_checked(path: &Path) -> anyhow::Result<()> {
             path.display()
         )
     };
-    let directory =
-        open_directory(path).with_context(|| describe_refusal("is not a directory of yours"))?;
+    let directory = open_directory(path)
+        .with_context(|| describe_refusal("is not a directory that you can read"))?;
     let metadata = directory.metadata()?;
     if metadata.uid() != uid.as_raw() {
         bail!(describe_refusal(&format!("belongs to user {}", metadata.uid())));

@@ -85,8 +85,8 @@ pub fn open(farm: Option<&Path>, program: Option<&Path>) -> anyhow::Result<Priva
         .context("cannot claim loopback addresses for your private map")?;
     if open_sessions > 0 && Some(claim.block) != preferred {
         bail!(
-            "the loopback addresses of your {open_sessions} open sessions are used by another \
-             user now (close these sessions; 'vipool session list --private' lists them)"
+            "another user has taken the loopback addresses of your {open_sessions} open sessions \
+             (close these sessions; 'vipool session list --private' lists them)"
         );
     }
 
