@@ -56,28 +56,28 @@ use vipool::rewrite::{
 };
 use vipool::session::{SessionId, SessionKind};
 
-const POOL: &str = "127.3.0.2-127.3.0.253";
+const POOL_RANGE: &str = "127.3.0.2-127.3.0.253";
 
-fn session(value: u64) -> SessionId {
+fn session_id(value: u64) -> SessionId {
     SessionId::new(SessionKind::Embedder, value).expect("small")
 }
 
 fn plan() -> Plan {
     let features = Features::default().with_loopback(true);
-    let range = POOL.parse().expect("a range");
+    let range = POOL_RANGE.parse().expect("a valid range");
     Plan::new([Pool::new("loopback", PoolKind::Loopback, &[range], MAX_SLOTS).expect("one range")])
         .with_policy(Policy::new([Program::new("/bin/x").with_features(features)]))
 }
 
 /// The objects of a C program that has the map of [`plan`] with one open session.
-struct C {
+struct CObjects {
     map: *mut vipool_map,
     reader: *mut vipool_reader,
     rewriter: *mut vipool_rewriter,
     handle: vipool_handle,
 }
 
-impl Drop for C {
+impl Drop for CObjects {
     fn drop(&mut self) {
         // SAFETY: each handle came from the library and is freed once.
         unsafe {
@@ -88,7 +88,7 @@ impl Drop for C {
     }
 }
 
-fn sized<T>() -> T {
+fn zeroed_with_size<T>() -> T {
     // SAFETY: zeros are valid for every struct of the header, and the size is the first field.
     unsafe {
         let mut value = std::mem::zeroed::<T>();
@@ -97,12 +97,13 @@ fn sized<T>() -> T {
     }
 }
 
-fn check_ok(status: vipool_status) {
+fn assert_ok(status: vipool_status) {
     assert_eq!(status, vipool_status::VIPOOL_OK);
 }
 
-fn c(rule: u64) -> C {
-    let mut c = C {
+/// Creates the objects. The rewriter applies the rule with this id.
+fn create_c_objects(rule: u64) -> CObjects {
+    let mut objects = CObjects {
         map: null_mut(),
         reader: null_mut(),
         rewriter: null_mut(),
@@ -110,49 +111,58 @@ fn c(rule: u64) -> C {
     };
     // SAFETY: every pointer points to a live value of its type.
     unsafe {
-        let plan = c_plan();
-        check_ok(vipool_map_create_in_memory(plan, null(), &mut c.map));
+        let plan = create_c_plan();
+        assert_ok(vipool_map_create_in_memory(plan, null(), &mut objects.map));
         vipool_plan_free(plan);
-        check_ok(vipool_reader_open_map(c.map, &mut c.reader));
-        let mut opened = sized::<vipool_opened_session>();
-        check_ok(vipool_map_open_session(c.map, session(1).raw(), null(), 0, &mut opened));
-        c.handle = opened.handle;
-        let mut options = sized::<vipool_rewriter_options>();
+        assert_ok(vipool_reader_open_map(objects.map, &mut objects.reader));
+        let mut opened = zeroed_with_size::<vipool_opened_session>();
+        assert_ok(vipool_map_open_session(
+            objects.map,
+            session_id(1).raw(),
+            null(),
+            0,
+            &mut opened,
+        ));
+        objects.handle = opened.handle;
+        let mut options = zeroed_with_size::<vipool_rewriter_options>();
         (options.handle, options.rule) = (opened.handle, rule);
-        check_ok(vipool_rewriter_new(c.reader, &options, &mut c.rewriter));
+        assert_ok(vipool_rewriter_new(objects.reader, &options, &mut objects.rewriter));
     }
-    c
+    objects
 }
 
-/// Builds the same plan as [`plan`] through the C ABI. The caller frees it.
-fn c_plan() -> *mut vipool_plan {
+/// Builds the same plan as [`plan`] through the C ABI. The caller frees the plan.
+fn create_c_plan() -> *mut vipool_plan {
     let (mut farm, mut plan): (*mut vipool_farm, *mut vipool_plan) = (null_mut(), null_mut());
     let mut range = Default::default();
     // SAFETY: every pointer points to a live value of its type.
     unsafe {
-        check_ok(vipool_range_parse(POOL.as_ptr().cast(), POOL.len(), &mut range));
-        check_ok(vipool_farm_new(&mut farm));
-        check_ok(vipool_farm_set_loopback(farm, &range, 1, null(), 0));
+        assert_ok(vipool_range_parse(POOL_RANGE.as_ptr().cast(), POOL_RANGE.len(), &mut range));
+        assert_ok(vipool_farm_new(&mut farm));
+        assert_ok(vipool_farm_set_loopback(farm, &range, 1, null(), 0));
         // All settings are zero, so there is no cool-down, as in the plan for Rust.
-        check_ok(vipool_farm_set_settings(farm, &sized()));
-        let mut program = sized::<vipool_program>();
+        assert_ok(vipool_farm_set_settings(farm, &zeroed_with_size()));
+        let mut program = zeroed_with_size::<vipool_program>();
         (program.pattern, program.pattern_length) = (c"/bin/x".as_ptr(), 6);
         program.features = 2;
-        check_ok(vipool_farm_add_program(farm, &program));
-        check_ok(vipool_plan_new(farm, &sized(), &mut plan));
+        assert_ok(vipool_farm_add_program(farm, &program));
+        assert_ok(vipool_plan_new(farm, &zeroed_with_size(), &mut plan));
         vipool_farm_free(farm);
     }
     plan
 }
 
-/// Parses a sockaddr, decides, and writes the new sockaddr, as a hook layer in Rust does.
-fn through_rust(
+/// Parses a sockaddr, rewrites the address, and writes the new sockaddr. A hook layer in Rust does
+/// the same.
+fn rewrite_bytes_in_rust(
     bytes: &[u8],
-    decide: impl FnOnce(SocketAddr) -> Option<SocketAddr>,
+    rewrite: impl FnOnce(SocketAddr) -> Option<SocketAddr>,
 ) -> ([u8; sockaddr::IPV6_LENGTH], usize) {
     let mut out = [0; sockaddr::IPV6_LENGTH];
     let length = match sockaddr::parse(bytes) {
-        Parsed::Inet(address) => decide(address).map_or(0, |to| sockaddr::write(&to, &mut out)),
+        Parsed::Inet(address) => {
+            rewrite(address).map_or(0, |address| sockaddr::write(&address, &mut out))
+        }
         Parsed::Unspecified(_) | Parsed::Other => 0,
     };
     (out, length)
@@ -166,75 +176,82 @@ enum Mode {
     /// Measure in this process and print only the numbers.
     Process { pairs: usize },
     /// Make `count` calls of one kind in one language.
-    Calls { name: String, c: bool, count: u64 },
+    Calls { name: String, is_c: bool, count: u64 },
 }
 
 impl Mode {
-    fn read() -> Self {
-        // cargo passes --bench, or --test for a short run.
+    fn from_arguments() -> Self {
+        // `cargo bench` passes --bench. The argument --test selects a short run.
         let arguments: Vec<String> = std::env::args().skip(1).collect();
         let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let words: Vec<&str> = words.into_iter().filter(|word| !word.starts_with("--")).collect();
-        let flag = |name: &str| arguments.iter().any(|word| word == name);
-        let count = |word: &str| word.parse().expect("a number");
+        let has_flag = |name: &str| arguments.iter().any(|word| word == name);
+        let parse_count = |word: &str| word.parse().expect("a number");
         match *words {
-            [] if flag("--test") => Mode::Table { processes: 1, pairs: 11, json: false },
-            [] => Mode::Table { processes: 15, pairs: 801, json: flag("--json") },
-            ["process", pairs] => Mode::Process { pairs: count(pairs) as usize },
-            [name, side @ ("rust" | "c"), calls] => {
-                Mode::Calls { name: name.to_owned(), c: side == "c", count: count(calls) }
-            }
+            [] if has_flag("--test") => Mode::Table { processes: 1, pairs: 11, json: false },
+            [] => Mode::Table { processes: 15, pairs: 801, json: has_flag("--json") },
+            ["process", pairs] => Mode::Process { pairs: parse_count(pairs) as usize },
+            [name, language @ ("rust" | "c"), calls] => Mode::Calls {
+                name: name.to_owned(),
+                is_c: language == "c",
+                count: parse_count(calls),
+            },
             _ => panic!("no arguments, or: NAME rust|c COUNT"),
         }
     }
 
-    /// Measures one kind of call, or only makes the calls in the mode `Calls`.
-    fn call<R, S>(&self, name: &str, mut rust: impl FnMut() -> R, mut c: impl FnMut() -> S) {
+    /// Measures one kind of call. In the mode `Calls`, makes the calls and measures nothing.
+    fn run<R, S>(
+        &self,
+        name: &str,
+        mut rust_call: impl FnMut() -> R,
+        mut c_call: impl FnMut() -> S,
+    ) {
         match self {
-            Mode::Calls { name: wanted, .. } if wanted != name => {}
+            Mode::Calls { name: selected, .. } if selected != name => {}
             Mode::Table { .. } => unreachable!("other processes measure"),
-            Mode::Calls { c: false, count, .. } => {
-                (0..*count).for_each(|_| drop(black_box(rust())))
+            Mode::Calls { is_c: false, count, .. } => {
+                (0..*count).for_each(|_| drop(black_box(rust_call())))
             }
-            Mode::Calls { count, .. } => (0..*count).for_each(|_| drop(black_box(c()))),
-            Mode::Process { pairs } => compare(name, *pairs, &mut rust, &mut c),
+            Mode::Calls { count, .. } => (0..*count).for_each(|_| drop(black_box(c_call()))),
+            Mode::Process { pairs } => compare(name, *pairs, &mut rust_call, &mut c_call),
         }
     }
 }
 
-/// The number of calls in a block. Most blocks of this length run without an interruption.
-const BLOCK: u32 = 200;
+/// The number of calls in a block. Most blocks of this length run without an interrupt.
+const CALLS_PER_BLOCK: u32 = 200;
 
-fn block<R>(call: &mut impl FnMut() -> R) -> f64 {
-    let begin = Instant::now();
-    for _ in 0..BLOCK {
+fn time_block<R>(call: &mut impl FnMut() -> R) -> f64 {
+    let start = Instant::now();
+    for _ in 0..CALLS_PER_BLOCK {
         drop(black_box(call()));
     }
-    begin.elapsed().as_nanos() as f64 / f64::from(BLOCK)
+    start.elapsed().as_nanos() as f64 / f64::from(CALLS_PER_BLOCK)
 }
 
 fn compare<R, S>(
     name: &str,
     pairs: usize,
-    rust: &mut impl FnMut() -> R,
-    c: &mut impl FnMut() -> S,
+    rust_call: &mut impl FnMut() -> R,
+    c_call: &mut impl FnMut() -> S,
 ) {
-    let mut figures = [const { Vec::new() }; 3];
+    let mut samples = [const { Vec::new() }; 3];
     for pair in 0..pairs {
         // Alternate the order, so that neither language always has warm caches.
-        let (in_rust, in_c) = if pair % 2 == 0 {
-            let in_rust = block(rust);
-            (in_rust, block(c))
+        let (rust_ns, c_ns) = if pair % 2 == 0 {
+            let rust_ns = time_block(rust_call);
+            (rust_ns, time_block(c_call))
         } else {
-            let in_c = block(c);
-            (block(rust), in_c)
+            let c_ns = time_block(c_call);
+            (time_block(rust_call), c_ns)
         };
-        for (list, figure) in figures.iter_mut().zip([in_rust, in_c, in_c - in_rust]) {
-            list.push(figure);
+        for (list, sample) in samples.iter_mut().zip([rust_ns, c_ns, c_ns - rust_ns]) {
+            list.push(sample);
         }
     }
-    let [in_rust, in_c, more] = figures.map(|mut list| quartiles(&mut list)[1]);
-    println!("{name} {in_rust} {in_c} {more}");
+    let [rust_ns, c_ns, difference] = samples.map(|mut list| quartiles(&mut list)[1]);
+    println!("{name} {rust_ns} {c_ns} {difference}");
 }
 
 /// Sorts the list and returns its quartiles.
@@ -244,17 +261,18 @@ fn quartiles(list: &mut [f64]) -> [f64; 3] {
 }
 
 /// Measures in several processes, one after another, and prints the table.
-fn table(processes: usize, pairs: usize, json: bool) {
+fn print_table(processes: usize, pairs: usize, json: bool) {
     let mut rows: Vec<(String, [Vec<f64>; 3])> = Vec::new();
     for _ in 0..processes {
-        let this = std::env::current_exe().expect("a program has a file");
-        let process = Command::new(this).args(["process", &pairs.to_string()]).output();
-        let output = process.expect("this program starts");
+        let program = std::env::current_exe().expect("the path of this program");
+        let result = Command::new(program).args(["process", &pairs.to_string()]).output();
+        let output = result.expect("this program starts");
         assert!(output.status.success(), "{output:?}");
         for line in String::from_utf8(output.stdout).expect("UTF-8").lines() {
             let mut words = line.split(' ');
             let name = words.next().unwrap_or_default();
-            let index = rows.iter().position(|(known, _)| known == name).unwrap_or(rows.len());
+            let index =
+                rows.iter().position(|(row_name, _)| row_name == name).unwrap_or(rows.len());
             if index == rows.len() {
                 rows.push((name.to_owned(), Default::default()));
             }
@@ -264,43 +282,45 @@ fn table(processes: usize, pairs: usize, json: bool) {
         }
     }
     if !json {
-        println!("{:<16}{:>8}{:>10}{:>12}   (middle half)", "ns", "Rust", "C", "C - Rust");
+        println!("{:<16}{:>8}{:>10}{:>12}   (interquartile range)", "ns", "Rust", "C", "C - Rust");
     }
     for (name, lists) in rows {
-        let [[_, rust, _], [_, c, _], [first, more, third]] =
+        let [[_, rust_median, _], [_, c_median, _], [first_quartile, difference, third_quartile]] =
             lists.map(|mut list| quartiles(&mut list));
         match json {
             true => println!(
-                "{{\"name\":\"{name}\",\"rust\":{rust:.1},\"c\":{c:.1},\"difference\":{more:.1},\
-                 \"middle_half\":[{first:.1},{third:.1}]}}"
+                "{{\"name\":\"{name}\",\"rust\":{rust_median:.1},\"c\":{c_median:.1},\
+                 \"difference\":{difference:.1},\
+                 \"interquartile_range\":[{first_quartile:.1},{third_quartile:.1}]}}"
             ),
             false => {
                 println!(
-                    "{name:<16}{rust:>8.1}{c:>10.1}{more:>+12.1}   ({first:+.1} to {third:+.1})"
+                    "{name:<16}{rust_median:>8.1}{c_median:>10.1}{difference:>+12.1}   \
+                     ({first_quartile:+.1} to {third_quartile:+.1})"
                 );
             }
         }
     }
     if !json {
-        println!("open_close and what follows: two calls, an opening and a closing");
+        println!("open_close, open_close_user and writer: two calls, an open and a close");
     }
 }
 
 fn main() {
-    let mode = Mode::read();
+    let mode = Mode::from_arguments();
     if let Mode::Table { processes, pairs, json } = mode {
-        return table(processes, pairs, json);
+        return print_table(processes, pairs, json);
     }
     let mut map = Map::in_memory(&plan()).expect("a map");
     let reader = map.reader().expect("a reader");
     let handle = map
-        .open_session(session(1), &OpenOptions::default(), Tick::ZERO)
+        .open_session(session_id(1), &OpenOptions::default(), Tick::ZERO)
         .expect("a session")
         .handle;
     let policy = reader.policy();
     let program = policy.programs().next().expect("a rule");
     let system = LiveSystem { reader: &reader, policy, program, listeners: KernelListeners };
-    let leases = reader.lookup(session(1));
+    let leases = reader.lookup(session_id(1));
     let (addresses, rules) = (reader.addresses(&leases), RewriteRules::new(&program, &policy));
     let rewriter = || Rewriter {
         addresses,
@@ -308,144 +328,180 @@ fn main() {
         lease_held: reader.is_live(black_box(&handle)),
         system: &system,
     };
-    let c = c(program.id());
-    rewriting(&mode, rewriter, &c);
+    let objects = create_c_objects(program.id());
+    measure_rewriter(&mode, rewriter, &objects);
 
-    let mut found = sized::<vipool_found_session>();
-    let mut own = sized::<vipool_addresses>();
+    let mut found = zeroed_with_size::<vipool_found_session>();
+    let mut found_addresses = zeroed_with_size::<vipool_addresses>();
     // Call through pointers, because a C program cannot inline these functions.
-    let check = black_box(vipool_reader_check_handle as unsafe extern "C" fn(_, _) -> _);
-    let find = black_box(vipool_reader_find_session as unsafe extern "C" fn(_, _, _) -> _);
-    let look_up = black_box(vipool_reader_get_addresses as unsafe extern "C" fn(_, _, _) -> _);
-    let id = session(1);
+    let check_handle = black_box(vipool_reader_check_handle as unsafe extern "C" fn(_, _) -> _);
+    let find_session = black_box(vipool_reader_find_session as unsafe extern "C" fn(_, _, _) -> _);
+    let get_addresses =
+        black_box(vipool_reader_get_addresses as unsafe extern "C" fn(_, _, _) -> _);
+    let id = session_id(1);
     // SAFETY, of all calls below: every pointer points to a live value of its type.
-    mode.call(
+    mode.run(
         "is_live",
         || reader.is_live(black_box(&handle)),
         // SAFETY: see above.
-        || unsafe { check(c.reader.cast_const(), black_box(&raw const c.handle)) },
+        || unsafe {
+            check_handle(objects.reader.cast_const(), black_box(&raw const objects.handle))
+        },
     );
-    mode.call(
+    mode.run(
         "find",
         || reader.find(black_box(id)),
         // SAFETY: see above.
-        || unsafe { find(c.reader.cast_const(), black_box(id.raw()), &raw mut found) },
+        || unsafe {
+            find_session(objects.reader.cast_const(), black_box(id.raw()), &raw mut found)
+        },
     );
-    mode.call(
+    mode.run(
         "addresses",
         || reader.addresses(&reader.lookup(black_box(id))),
         // SAFETY: see above.
-        || unsafe { look_up(c.reader.cast_const(), black_box(id.raw()), &raw mut own) },
+        || unsafe {
+            get_addresses(
+                objects.reader.cast_const(),
+                black_box(id.raw()),
+                &raw mut found_addresses,
+            )
+        },
     );
-    opening(&mode, &mut map, &c);
+    measure_open_close(&mode, &mut map, &objects);
 }
 
-fn rewriting<'w, W: vipool::rewrite::SystemView + 'w>(
+fn measure_rewriter<'s, S: vipool::rewrite::SystemView + 's>(
     mode: &Mode,
-    rewriter: impl Fn() -> Rewriter<'w, W>,
-    c: &C,
+    rewriter: impl Fn() -> Rewriter<'s, S>,
+    objects: &CObjects,
 ) {
     let mut bytes = [0; sockaddr::IPV4_LENGTH];
     sockaddr::write(&SocketAddr::from(([127, 0, 0, 1], 6379)), &mut bytes);
-    let mut outside = [0; sockaddr::IPV4_LENGTH];
-    sockaddr::write(&SocketAddr::from(([192, 0, 2, 1], 443)), &mut outside);
+    let mut external_bytes = [0; sockaddr::IPV4_LENGTH];
+    sockaddr::write(&SocketAddr::from(([192, 0, 2, 1], 443)), &mut external_bytes);
     let properties = SocketProperties::new(Protocol::Tcp, None);
-    let mut socket = sized::<vipool_socket>();
+    let mut socket = zeroed_with_size::<vipool_socket>();
     socket.protocol = 1;
-    let mut outcome = sized::<vipool_outcome>();
+    let mut outcome = zeroed_with_size::<vipool_outcome>();
     let out = &raw mut outcome;
-    let decider = c.rewriter.cast_const();
+    let c_rewriter = objects.rewriter.cast_const();
     let bind = black_box(vipool_rewrite_bind as unsafe extern "C" fn(_, _, _, _, _) -> _);
     let connect = black_box(vipool_rewrite_connect as unsafe extern "C" fn(_, _, _, _, _) -> _);
-    let shown =
+    let visible_address =
         black_box(vipool_rewrite_visible_address as unsafe extern "C" fn(_, _, _, _, _, _) -> _);
     let visible_ip = black_box(vipool_rewrite_visible_ip as unsafe extern "C" fn(_, _, _) -> _);
-    let at = |bytes: &[u8; sockaddr::IPV4_LENGTH]| -> *const c_void { bytes.as_ptr().cast() };
+    let as_pointer =
+        |bytes: &[u8; sockaddr::IPV4_LENGTH]| -> *const c_void { bytes.as_ptr().cast() };
 
-    mode.call(
+    mode.run(
         "bind",
         || {
-            through_rust(black_box(&bytes), |to| {
-                rewriter().bind(black_box(&properties), to).rewritten().map(|bind| bind.address)
+            rewrite_bytes_in_rust(black_box(&bytes), |address| {
+                rewriter()
+                    .bind(black_box(&properties), address)
+                    .rewritten()
+                    .map(|bind| bind.address)
             })
         },
         // SAFETY: every pointer points to a live value of its type.
         || unsafe {
-            bind(decider, black_box(&raw const socket), at(black_box(&bytes)), 16_u32, out)
+            bind(
+                c_rewriter,
+                black_box(&raw const socket),
+                as_pointer(black_box(&bytes)),
+                16_u32,
+                out,
+            )
         },
     );
-    mode.call(
+    mode.run(
         "connect",
         || {
-            through_rust(black_box(&outside), |to| {
+            rewrite_bytes_in_rust(black_box(&external_bytes), |address| {
                 rewriter()
-                    .connect(black_box(&properties), to)
+                    .connect(black_box(&properties), address)
                     .rewritten()
                     .map(|connect| connect.destination)
             })
         },
         // SAFETY: as above.
         || unsafe {
-            connect(decider, black_box(&raw const socket), at(black_box(&outside)), 16_u32, out)
+            connect(
+                c_rewriter,
+                black_box(&raw const socket),
+                as_pointer(black_box(&external_bytes)),
+                16_u32,
+                out,
+            )
         },
     );
-    mode.call(
+    mode.run(
         "accept",
         || {
-            through_rust(black_box(&bytes), |source| {
+            rewrite_bytes_in_rust(black_box(&bytes), |source| {
                 match rewriter().visible_address(source, || None) {
-                    Outcome::Rewritten(shown) => Some(shown),
+                    Outcome::Rewritten(visible) => Some(visible),
                     Outcome::Passed(_) | Outcome::Refused(_) => None,
                 }
             })
         },
         // SAFETY: as above.
-        || unsafe { shown(decider, at(black_box(&bytes)), 16_u32, None, null_mut(), out) },
+        || unsafe {
+            visible_address(
+                c_rewriter,
+                as_pointer(black_box(&bytes)),
+                16_u32,
+                None,
+                null_mut(),
+                out,
+            )
+        },
     );
     let (ip, c_ip): (IpAddr, vipool_ip) =
         ([127, 3, 0, 2].into(), IpAddr::from([127, 3, 0, 2]).into());
-    mode.call(
+    mode.run(
         "visible_ip",
         || rewriter().visible_ip(black_box(ip)).rewritten(),
         // SAFETY: as above.
-        || unsafe { visible_ip(decider, black_box(&raw const c_ip), out) },
+        || unsafe { visible_ip(c_rewriter, black_box(&raw const c_ip), out) },
     );
 }
 
 /// Measures opening a session and closing it by its handle.
-fn opening(mode: &Mode, map: &mut Map, c: &C) {
-    let id = session(2);
-    let user = OpenOptions::new().with_user("ada");
-    let mut options = sized::<vipool_open_options>();
-    (options.user, options.user_length) = (c"ada".as_ptr(), 3);
-    let mut opened = sized::<vipool_opened_session>();
-    let mut closed = sized::<vipool_closed_session>();
+fn measure_open_close(mode: &Mode, map: &mut Map, objects: &CObjects) {
+    let id = session_id(2);
+    let user_options = OpenOptions::new().with_user("ada");
+    let mut user_c_options = zeroed_with_size::<vipool_open_options>();
+    (user_c_options.user, user_c_options.user_length) = (c"ada".as_ptr(), 3);
+    let mut opened = zeroed_with_size::<vipool_opened_session>();
+    let mut closed = zeroed_with_size::<vipool_closed_session>();
     let open =
         black_box(vipool_map_open_session as unsafe extern "C" fn(_, _, _, _, _) -> vipool_status);
     let close =
         black_box(vipool_map_close_by_handle as unsafe extern "C" fn(_, _, _, _) -> vipool_status);
-    for (name, given, in_c) in [
+    for (name, options, c_options) in [
         ("open_close", OpenOptions::default(), null()),
-        ("open_close_user", user, &raw const options),
+        ("open_close_user", user_options, &raw const user_c_options),
     ] {
-        mode.call(
+        mode.run(
             name,
             || {
                 let opened =
-                    map.open_session(black_box(id), black_box(&given), Tick::ZERO).expect("free");
+                    map.open_session(black_box(id), black_box(&options), Tick::ZERO).expect("free");
                 map.close_by_handle(black_box(&opened.handle), Tick::ZERO).expect("open")
             },
             // SAFETY: every pointer points to a live value of its type.
             || unsafe {
-                check_ok(open(
-                    c.map.cast_const(),
+                assert_ok(open(
+                    objects.map.cast_const(),
                     black_box(id.raw()),
-                    black_box(in_c),
+                    black_box(c_options),
                     0_u32,
                     &raw mut opened,
                 ));
-                check_ok(close(
-                    c.map.cast_const(),
+                assert_ok(close(
+                    objects.map.cast_const(),
                     black_box(&raw const opened.handle),
                     0_u32,
                     &raw mut closed,
@@ -453,9 +509,9 @@ fn opening(mode: &Mode, map: &mut Map, c: &C) {
             },
         );
     }
-    let single = single_threaded_map();
+    let single_threaded_map = create_single_threaded_map();
     let mut writer = map.exclusive_writer().expect("exclusive access");
-    mode.call(
+    mode.run(
         "writer",
         || {
             let options = OpenOptions::default();
@@ -465,24 +521,24 @@ fn opening(mode: &Mode, map: &mut Map, c: &C) {
         },
         // SAFETY: as above.
         || unsafe {
-            let map = single.cast_const();
-            check_ok(open(map, black_box(id.raw()), black_box(null()), 0_u32, &raw mut opened));
-            check_ok(close(map, black_box(&raw const opened.handle), 0_u32, &raw mut closed));
+            let map = single_threaded_map.cast_const();
+            assert_ok(open(map, black_box(id.raw()), black_box(null()), 0_u32, &raw mut opened));
+            assert_ok(close(map, black_box(&raw const opened.handle), 0_u32, &raw mut closed));
         },
     );
     // SAFETY: as above; the map is closed once.
-    unsafe { vipool_map_close(single) };
+    unsafe { vipool_map_close(single_threaded_map) };
 }
 
 /// Creates a map in memory for one thread.
-fn single_threaded_map() -> *mut vipool_map {
+fn create_single_threaded_map() -> *mut vipool_map {
     let mut map = null_mut();
-    let mut options = sized::<vipool_map_options>();
+    let mut options = zeroed_with_size::<vipool_map_options>();
     options.flags = VIPOOL_MAP_SINGLE_THREADED;
     // SAFETY: every pointer points to a live value of its type.
     unsafe {
-        let plan = c_plan();
-        check_ok(vipool_map_create_in_memory(plan, &options, &mut map));
+        let plan = create_c_plan();
+        assert_ok(vipool_map_create_in_memory(plan, &options, &mut map));
         vipool_plan_free(plan);
     }
     map

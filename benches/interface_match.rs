@@ -8,7 +8,7 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use vipool::interface::{Interface, assign, interface_of};
 use vipool::range::Range;
 
-fn interfaces(count: u32) -> Vec<Interface> {
+fn create_interfaces(count: u32) -> Vec<Interface> {
     let interface = |number: u32| Interface {
         index: number + 1,
         name: format!("eth{number}"),
@@ -20,15 +20,16 @@ fn interfaces(count: u32) -> Vec<Interface> {
     (0..count).map(interface).collect()
 }
 
-fn match_ranges(criterion: &mut Criterion) {
+fn bench_range_matching(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("interface match");
     for count in [1, 16, 1000] {
-        let interfaces = interfaces(count);
-        let last = count - 1;
-        let v4: Range = format!("10.{0}.{1}.10-10.{0}.{1}.99", last / 256, last % 256)
-            .parse()
-            .expect("a range");
-        let v6: Range = format!("2001:db8:0:{last:x}::/64").parse().expect("a range");
+        let interfaces = create_interfaces(count);
+        let last_number = count - 1;
+        let v4: Range =
+            format!("10.{0}.{1}.10-10.{0}.{1}.99", last_number / 256, last_number % 256)
+                .parse()
+                .expect("a range");
+        let v6: Range = format!("2001:db8:0:{last_number:x}::/64").parse().expect("a range");
         for (name, range) in [("ipv4", v4), ("ipv6 /64", v6)] {
             assert_eq!(interface_of(&range, &interfaces).expect("a match").0.index, count);
             group.bench_function(BenchmarkId::new(name, count), |bencher| {
@@ -42,5 +43,5 @@ fn match_ranges(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, match_ranges);
+criterion_group!(benches, bench_range_matching);
 criterion_main!(benches);

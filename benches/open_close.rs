@@ -20,7 +20,7 @@ fn session_id(number: u32) -> SessionId {
     SessionId::new(SessionKind::Embedder, number.into()).expect("a small number")
 }
 
-fn plan(slots: u32) -> Plan {
+fn plan_with_slots(slots: u32) -> Plan {
     let range = format!("10.0.0.0/{}", 32 - slots.ilog2()).parse().expect("a range");
     let pool = Pool::new("default", PoolKind::VirtualIp, &[range], slots).expect("one range");
     Plan::new([pool])
@@ -28,7 +28,7 @@ fn plan(slots: u32) -> Plan {
 
 /// Returns an exclusively locked map in which sessions 1 to `slots / 2` are open.
 fn half_full_map(directory: &Path, slots: u32) -> Map {
-    let mut map = Map::create(directory, &plan(slots)).expect("a map");
+    let mut map = Map::create(directory, &plan_with_slots(slots)).expect("a map");
     map.lock_exclusive().expect("no other writer");
     for number in 1..=slots / 2 {
         map.open_session(session_id(number), &OpenOptions::default(), Tick::ZERO)
@@ -37,26 +37,26 @@ fn half_full_map(directory: &Path, slots: u32) -> Map {
     map
 }
 
-fn sessions(criterion: &mut Criterion) {
+fn bench_sessions(criterion: &mut Criterion) {
     let shared_memory = Path::new("/dev/shm");
-    let parent =
+    let parent_directory =
         if shared_memory.is_dir() { shared_memory.to_owned() } else { std::env::temp_dir() };
     for slots in SIZES {
-        let directory = tempfile::tempdir_in(&parent).expect("a directory");
+        let directory = tempfile::tempdir_in(&parent_directory).expect("a directory");
         let map = half_full_map(directory.path(), slots);
         let options = OpenOptions::default();
         let new_session = session_id(slots);
         let mut group = criterion.benchmark_group(format!("/{}", 32 - slots.ilog2()));
-        group.bench_function("open and close by handle", |bench| {
-            bench.iter(|| {
+        group.bench_function("open and close by handle", |bencher| {
+            bencher.iter(|| {
                 let opened = map
                     .open_session(black_box(new_session), &options, Tick::ZERO)
                     .expect("a free address");
                 map.close_by_handle(&opened.handle, Tick::ZERO).expect("an open session")
             });
         });
-        group.bench_function("open and close by session", |bench| {
-            bench.iter(|| {
+        group.bench_function("open and close by session", |bencher| {
+            bencher.iter(|| {
                 map.open_session(black_box(new_session), &options, Tick::ZERO)
                     .expect("a free address");
                 map.close_session(new_session, Tick::ZERO).expect("an open session")
@@ -64,8 +64,8 @@ fn sessions(criterion: &mut Criterion) {
         });
         let reader = map.reader().expect("a valid map");
         let mut number = 0;
-        group.bench_function("lookup by session", |bench| {
-            bench.iter(|| {
+        group.bench_function("lookup by session", |bencher| {
+            bencher.iter(|| {
                 // An odd step visits every session in an order that defeats the prefetcher.
                 number = (number + 40_503) % (slots / 2);
                 reader.lookup(black_box(session_id(number + 1)))
@@ -73,12 +73,12 @@ fn sessions(criterion: &mut Criterion) {
         });
         let opened = map.open_session(new_session, &options, Tick::ZERO).expect("a free address");
         assert!(opened.leases.iter().all(|lease| matches!(lease.address, IpAddr::V4(_))));
-        group.bench_function("lease liveness check", |bench| {
-            bench.iter(|| reader.is_live(black_box(&opened.handle)));
+        group.bench_function("lease liveness check", |bencher| {
+            bencher.iter(|| reader.is_live(black_box(&opened.handle)));
         });
         group.finish();
     }
 }
 
-criterion_group!(benches, sessions);
+criterion_group!(benches, bench_sessions);
 criterion_main!(benches);

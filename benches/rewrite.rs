@@ -37,7 +37,7 @@ impl SystemView for ConstantSystem {
     }
     fn find_listener(
         &self,
-        _wanted: &[SocketAddr],
+        _candidates: &[SocketAddr],
         _protocol: Protocol,
         _source: Option<SocketAddr>,
     ) -> ListenerMatch {
@@ -60,11 +60,11 @@ fn rewriter() -> Rewriter<'static, ConstantSystem> {
 /// Parses a sockaddr, decides, and returns the bytes of the new sockaddr and their length.
 fn rewrite_bytes(
     bytes: &[u8],
-    decide: impl FnOnce(SocketAddr) -> Outcome<SocketAddr>,
+    rewrite: impl FnOnce(SocketAddr) -> Outcome<SocketAddr>,
 ) -> ([u8; IPV6_LENGTH], usize) {
     let mut out = [0; IPV6_LENGTH];
     let length = match sockaddr::parse(bytes) {
-        Parsed::Inet(address) => match decide(address) {
+        Parsed::Inet(address) => match rewrite(address) {
             Outcome::Rewritten(address) => sockaddr::write(&address, &mut out),
             Outcome::Passed(_) | Outcome::Refused(_) => 0,
         },
@@ -82,7 +82,7 @@ fn map_outcome<A, B>(outcome: Outcome<A>, convert: impl FnOnce(A) -> B) -> Outco
     }
 }
 
-fn socket_calls(criterion: &mut Criterion) {
+fn bench_socket_calls(criterion: &mut Criterion) {
     let unbound =
         SocketProperties::new(Protocol::Tcp, Some("0.0.0.0:0".parse().expect("an address")));
     let bytes = |address: &str| {
@@ -100,8 +100,8 @@ fn socket_calls(criterion: &mut Criterion) {
         ("bind a foreign address (passed)", "192.0.2.1:8080"),
     ] {
         let bytes = bytes(address);
-        group.bench_function(name, |bench| {
-            bench.iter(|| {
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
                 rewrite_bytes(black_box(&bytes), |address| {
                     map_outcome(rewriter.bind(black_box(&unbound), address), |bind| bind.address)
                 })
@@ -110,12 +110,12 @@ fn socket_calls(criterion: &mut Criterion) {
     }
     for (name, address) in [
         ("connect to another host", "192.0.2.1:443"),
-        ("connect 127.0.0.1 on an own port", "127.0.0.1:6379"),
-        ("connect 127.0.0.1 with an own listener", "127.0.0.1:8080"),
+        ("connect 127.0.0.1 on a port of own-ports", "127.0.0.1:6379"),
+        ("connect 127.0.0.1 with a listener of the session", "127.0.0.1:8080"),
     ] {
         let bytes = bytes(address);
-        group.bench_function(name, |bench| {
-            bench.iter(|| {
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
                 rewrite_bytes(black_box(&bytes), |address| {
                     map_outcome(rewriter.connect(black_box(&unbound), address), |connect| {
                         connect.destination
@@ -128,8 +128,8 @@ fn socket_calls(criterion: &mut Criterion) {
         [("visible address of L", "127.3.4.5:8080"), ("visible address of a peer", "192.0.2.1:443")]
     {
         let bytes = bytes(address);
-        group.bench_function(name, |bench| {
-            bench.iter(|| {
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
                 rewrite_bytes(black_box(&bytes), |address| {
                     rewriter.visible_address(address, || None)
                 })
@@ -139,5 +139,5 @@ fn socket_calls(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, socket_calls);
+criterion_group!(benches, bench_socket_calls);
 criterion_main!(benches);

@@ -27,7 +27,7 @@ impl Probe for NoSocketsProbe {
     fn has_sockets(&mut self, _: IpAddr) -> bool {
         false
     }
-    fn is_gone(&mut self, _: &Leader) -> bool {
+    fn has_exited(&mut self, _: &Leader) -> bool {
         false
     }
 }
@@ -130,8 +130,8 @@ fn shortage_text(shortage: Shortage) -> String {
 fn print_status(map: &Map) -> Result<(), Box<dyn Error>> {
     for pool in map.reader()?.pools() {
         println!(
-            "pool {}: {} used, {} free, {} reserved, {} drained of {}",
-            pool.name, pool.used, pool.free, pool.reserved, pool.drained, pool.slots
+            "pool {}: {} leased, {} free, {} reserved, {} drained of {}",
+            pool.name, pool.leased, pool.free, pool.reserved, pool.drained, pool.slots
         );
     }
     for row in map.sessions()? {

@@ -2709,7 +2709,7 @@ typedef struct vipool_probe {
     /**
      * Returns 1 if the process has exited. Returns 0 in doubt. NULL means 0.
      */
-    uint32_t (*is_gone)(void *context, const struct vipool_leader *leader);
+    uint32_t (*has_exited)(void *context, const struct vipool_leader *leader);
     /**
      * Passed to the callbacks.
      */
@@ -3159,7 +3159,7 @@ typedef struct vipool_pool_row {
     /**
      * Addresses that sessions hold.
      */
-    uint32_t used;
+    uint32_t leased;
     /**
      * Released addresses that cool down.
      */
@@ -3177,7 +3177,7 @@ typedef struct vipool_pool_row {
      */
     uint32_t drained;
     /**
-     * The most addresses that were used at once.
+     * The maximum of `leased` so far.
      */
     uint32_t peak;
     /**

@@ -105,7 +105,7 @@ pub fn secure_map_directory(path: &Path) -> Result<(), crate::map::MapError> {
 
     os::trusted_file::secure_directory(path).map_err(|refused| match refused {
         TrustError::Io(source) => {
-            MapError::Io { what: "cannot secure directory", path: path.to_owned(), source }
+            MapError::Io { failure: "cannot secure directory", path: path.to_owned(), source }
         }
         TrustError::Untrusted(reason) => MapError::Untrusted { path: path.to_owned(), reason },
     })
@@ -117,7 +117,7 @@ impl Probe for SystemProbe {
         Self::has_sockets(self, address)
     }
 
-    fn is_gone(&mut self, leader: &Leader) -> bool {
+    fn has_exited(&mut self, leader: &Leader) -> bool {
         Self::has_exited(self, leader)
     }
 }

@@ -76,12 +76,12 @@ impl Floor {
         Self { table: Mapping::in_memory(slots.div_ceil(2) as usize * WORDS_PER_LINE) }
     }
 
-    /// Increments a word in the line that `number` hashes to. Returns the previous value of the
+    /// Increments a word in the line that `key` selects. Returns the previous value of the
     /// word.
-    fn touch(&self, number: u64) -> u64 {
+    fn touch(&self, key: u64) -> u64 {
         let words = self.table.words();
-        // Fibonacci hashing spreads consecutive numbers over all lines.
-        let hash = (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize;
+        // Fibonacci hashing spreads consecutive keys over all lines.
+        let hash = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize;
         let line = hash % (words.len() / WORDS_PER_LINE);
         words[line * WORDS_PER_LINE].fetch_add(1, Ordering::AcqRel)
     }

@@ -49,8 +49,8 @@ void print_status(const vipool::map &map)
 {
     const vipool::snapshot snapshot = map.take_snapshot();
     for (const vipool_pool_row &pool : snapshot.pools()) {
-        std::cout << "pool " << std::string(pool.name, pool.name_length) << ": " << pool.used
-                  << " used, " << pool.free << " free, " << pool.reserved << " reserved, "
+        std::cout << "pool " << std::string(pool.name, pool.name_length) << ": " << pool.leased
+                  << " leased, " << pool.free << " free, " << pool.reserved << " reserved, "
                   << pool.drained << " drained of " << pool.slots << '\n';
     }
     for (const vipool_session_row &row : snapshot.sessions()) {

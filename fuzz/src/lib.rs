@@ -101,7 +101,7 @@ impl Probe for ExitedLeaderProbe {
     fn has_sockets(&mut self, _address: IpAddr) -> bool {
         false
     }
-    fn is_gone(&mut self, _leader: &Leader) -> bool {
+    fn has_exited(&mut self, _leader: &Leader) -> bool {
         true
     }
 }

@@ -75,7 +75,7 @@ impl From<&Event> for vipool_journal_row {
             size: size_of::<Self>(),
             number: event.number,
             session: event.session.raw(),
-            tick: event.at.as_secs(),
+            tick: event.time.as_secs(),
             kind: event.kind as u32,
             generation: event.generation,
             user_length: length as u32,

@@ -312,12 +312,12 @@ pub struct vipool_probe {
     pub has_sockets:
         Option<unsafe extern "C" fn(context: *mut c_void, address: *const vipool_ip) -> u32>,
     /// Returns 1 if the process has exited. Returns 0 in doubt. NULL means 0.
-    pub is_gone:
+    pub has_exited:
         Option<unsafe extern "C" fn(context: *mut c_void, leader: *const vipool_leader) -> u32>,
     /// Passed to the callbacks.
     pub context: *mut c_void,
 }
-layout!(vipool_probe { size, has_sockets, is_gone, context });
+layout!(vipool_probe { size, has_sockets, has_exited, context });
 
 impl Probe for vipool_probe {
     fn has_sockets(&mut self, address: IpAddr) -> bool {
@@ -325,9 +325,9 @@ impl Probe for vipool_probe {
         self.has_sockets.is_none_or(|call| unsafe { call(self.context, &address.into()) != 0 })
     }
 
-    fn is_gone(&mut self, leader: &Leader) -> bool {
+    fn has_exited(&mut self, leader: &Leader) -> bool {
         // SAFETY: the caller guarantees callback and context.
-        self.is_gone.is_some_and(|call| unsafe { call(self.context, &leader.into()) != 0 })
+        self.has_exited.is_some_and(|call| unsafe { call(self.context, &leader.into()) != 0 })
     }
 }
 

@@ -86,7 +86,7 @@ pub struct vipool_pool_row {
     /// Addresses that can be allocated.
     pub free: u32,
     /// Addresses that sessions hold.
-    pub used: u32,
+    pub leased: u32,
     /// Released addresses that cool down.
     pub cooling: u32,
     /// Cooled addresses that still have sockets.
@@ -95,7 +95,7 @@ pub struct vipool_pool_row {
     pub reserved: u32,
     /// Unused addresses that are drained.
     pub drained: u32,
-    /// The most addresses that were used at once.
+    /// The maximum of `leased` so far.
     pub peak: u32,
     /// Family of the addresses: 4 or 6.
     pub family: u32,
@@ -107,7 +107,7 @@ layout!(vipool_pool_row {
     kind,
     slots,
     free,
-    used,
+    leased,
     cooling,
     lingering,
     reserved,
@@ -145,7 +145,7 @@ impl From<&PoolStatus> for vipool_pool_row {
             kind: if pool.loopback { 2 } else { 1 },
             slots: pool.slots,
             free: pool.free,
-            used: pool.used,
+            leased: pool.leased,
             cooling: pool.cooling,
             lingering: pool.lingering,
             reserved: pool.reserved,

@@ -161,8 +161,8 @@ impl Map {
     ) -> Result<Vec<SessionId>, MapError> {
         self.transact(|transaction| {
             let rows: Vec<SessionRow> = transaction.sessions().collect();
-            let dead = rows.iter().filter(|row| !is_alive(row.session, row.leader.as_ref()));
-            let closed = dead
+            let dead_rows = rows.iter().filter(|row| !is_alive(row.session, row.leader.as_ref()));
+            let closed = dead_rows
                 .filter(|row| transaction.close_session(row.session, now).is_some())
                 .map(|row| row.session)
                 .collect();
@@ -196,7 +196,7 @@ impl Map {
     ///     fn has_sockets(&mut self, _address: IpAddr) -> bool {
     ///         false
     ///     }
-    ///     fn is_gone(&mut self, _leader: &Leader) -> bool {
+    ///     fn has_exited(&mut self, _leader: &Leader) -> bool {
     ///         true
     ///     }
     /// }

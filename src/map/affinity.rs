@@ -20,7 +20,7 @@ use crate::Tick;
 const FIRST_LINE: &str = "# vipool: who had an address last, version 2";
 
 impl Map {
-    /// Saves the last user of each address to `file`, for [`Map::recall_users`]. Replaces an older
+    /// Saves the last user of each address to `file`, for [`Map::restore_users`]. Replaces an older
     /// file atomically. Only the owner of the file can read it.
     ///
     /// # Errors
@@ -47,7 +47,7 @@ impl Map {
             _ = writeln!(text, "{address} {user_tag:x}");
         }
         replace_file(file, text.as_bytes()).map_err(|source| MapError::Io {
-            what: "cannot write",
+            failure: "cannot write",
             path: file.to_owned(),
             source,
         })
@@ -59,19 +59,19 @@ impl Map {
     ///
     /// # Errors
     /// Fails if the file cannot be read, or the map cannot be used.
-    pub fn recall_users(&self, file: &Path, now: Tick) -> Result<u32, MapError> {
+    pub fn restore_users(&self, file: &Path, now: Tick) -> Result<u32, MapError> {
         let text = match std::fs::read(file) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
             Err(source) => {
-                return Err(MapError::Io { what: "cannot read", path: file.to_owned(), source });
+                return Err(MapError::Io { failure: "cannot read", path: file.to_owned(), source });
             }
         };
         let mut lines = text.lines();
         let is_current_version = lines.next() == Some(FIRST_LINE);
         let users = lines.filter(|_| is_current_version).filter_map(parse_line);
         self.transact(|transaction| {
-            let mut recalled = 0;
+            let mut restored = 0;
             for (address, user_tag) in users {
                 let Some((pool, slot)) = transaction.locate(address) else { continue };
                 let Some(table) = transaction.table_writer(pool) else { continue };
@@ -79,10 +79,10 @@ impl Map {
                 let was_never_leased = table.owner(slot) == Owner::Free(0) && meta.user_tag() == 0;
                 if was_never_leased && !meta.has_any(RESERVED) {
                     table.change_flags(slot, 0, 0, Some(user_tag), transaction.new_stamp(now));
-                    recalled += 1;
+                    restored += 1;
                 }
             }
-            recalled
+            restored
         })
     }
 }
@@ -96,15 +96,15 @@ fn parse_line(line: &str) -> Option<(IpAddr, u32)> {
 
 /// Writes a temporary file and renames it, so a crash never leaves an incomplete file.
 fn replace_file(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut temporary = file.as_os_str().to_owned();
-    temporary.push(".new");
-    let temporary = Path::new(&temporary);
+    let mut temporary_path = file.as_os_str().to_owned();
+    temporary_path.push(".new");
+    let temporary_path = Path::new(&temporary_path);
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut new = options.open(temporary)?;
-    new.write_all(bytes)?;
-    new.sync_all()?;
-    std::fs::rename(temporary, file)
+    let mut temporary_file = options.open(temporary_path)?;
+    temporary_file.write_all(bytes)?;
+    temporary_file.sync_all()?;
+    std::fs::rename(temporary_path, file)
 }

@@ -36,15 +36,15 @@ impl Map {
         validate(plan)?;
         let boot = files::current_boot_id(directory)?;
         let lock = WriterLock::open(directory)?;
-        let holder = || {
+        let read_holder = || {
             let map = files::open_writable(directory).ok();
             map.map(|map| LockHolder::read(&map)).unwrap_or_default()
         };
         // Do not wait for an exclusive holder, which keeps the lock for a long time. If the holder
         // has died, the first attempt succeeds.
-        let timeout = if holder().is_exclusive { Duration::ZERO } else { LOCK_TIMEOUT };
+        let timeout = if read_holder().is_exclusive { Duration::ZERO } else { LOCK_TIMEOUT };
         if !lock.acquire(timeout)? {
-            return Err(holder().to_error());
+            return Err(read_holder().to_error());
         }
         let map = match files::open_writable(directory) {
             Ok(old) => update_files(directory, plan, boot, old),
@@ -52,7 +52,7 @@ impl Map {
             Err(error) => Err(error),
         };
         lock.release();
-        Ok(Self::shared(map?, lock))
+        Ok(Self::with_lock(map?, lock))
     }
 }
 

@@ -91,10 +91,10 @@ mod tests {
 
         let journal = Journal::open(directory.path()).unwrap();
         let recent = journal.since(1);
-        let kinds: Vec<_> = recent
+        let actual: Vec<_> = recent
             .events
             .iter()
-            .map(|event| (event.kind, event.session, event.at.as_secs()))
+            .map(|event| (event.kind, event.session, event.time.as_secs()))
             .collect();
         let expected = [
             (EventKind::Assigned, session(1), 10),
@@ -102,7 +102,7 @@ mod tests {
             (EventKind::Exhausted, session(3), 13),
             (EventKind::Released, session(1), 14),
         ];
-        assert_eq!(kinds, expected);
+        assert_eq!(actual, expected);
         assert_eq!((recent.lost, recent.next), (0, 5));
         let first = &recent.events[0];
         assert_eq!((first.user.as_deref(), first.client), (Some("alice"), client));

@@ -23,7 +23,7 @@ use crate::session::{Handle, SessionId, SessionKind};
 
 const NOW: Tick = Tick::from_secs(1);
 
-fn id(number: u64) -> SessionId {
+fn session_id(number: u64) -> SessionId {
     SessionId::new(SessionKind::CommandLine, number).unwrap()
 }
 
@@ -34,7 +34,7 @@ fn map_with_slots(slots: u32) -> WritableMap {
 }
 
 fn open(map: &mut WritableMap, number: u64, options: &OpenOptions<'_>) -> (Handle, Leases) {
-    let opened = map.begin().open_session_and_commit(id(number), options, NOW).unwrap();
+    let opened = map.begin().open_session_and_commit(session_id(number), options, NOW).unwrap();
     (opened.handle, opened.leases)
 }
 
@@ -47,7 +47,7 @@ fn close(map: &mut WritableMap, handle: &Handle) {
 }
 
 /// Runs a model in every interleaving with at most this many preemptions.
-fn check(max_preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+fn check_model(max_preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(max_preemptions);
     builder.max_branches = 20_000;
@@ -55,12 +55,12 @@ fn check(max_preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
 }
 
 /// Runs a reader in parallel with a writer.
-fn run_beside(
+fn run_concurrently(
     mut map: WritableMap,
     write: impl FnOnce(&mut WritableMap) + 'static,
     read: impl FnOnce(&MapImage),
 ) {
-    let image = map.share_all().unwrap();
+    let image = map.share_with_sessions().unwrap();
     let writer = thread::spawn(move || write(&mut map));
     read(&image);
     writer.join().unwrap();
@@ -68,17 +68,17 @@ fn run_beside(
 
 #[test]
 fn a_stable_session_is_found_while_others_open_and_close() {
-    check(2, || {
+    check_model(2, || {
         let mut map = map_with_slots(2);
         let (handle, leases) = open_anonymous(&mut map, 1);
-        run_beside(
+        run_concurrently(
             map,
             |map| {
                 let (handle, _) = open_anonymous(map, 2);
                 close(map, &handle);
             },
             |image| {
-                assert_eq!(image.lookup(id(1)), leases);
+                assert_eq!(image.lookup(session_id(1)), leases);
                 assert!(image.is_live(&handle));
             },
         );
@@ -87,15 +87,15 @@ fn a_stable_session_is_found_while_others_open_and_close() {
 
 #[test]
 fn a_lease_is_complete_or_not_visible() {
-    check(2, || {
-        run_beside(
+    check_model(2, || {
+        run_concurrently(
             map_with_slots(1),
             |map| _ = open_anonymous(map, 2),
             |image| {
-                if let Some(lease) = image.lookup(id(2)).iter().next() {
+                if let Some(lease) = image.lookup(session_id(2)).iter().next() {
                     assert_eq!((lease.slot, lease.generation), (0, 1));
                     assert_eq!(lease.address.to_string(), "10.0.0.0");
-                    let handle = image.handle(&image.lookup(id(2))).unwrap();
+                    let handle = image.handle(&image.lookup(session_id(2))).unwrap();
                     assert!(image.is_live(&handle));
                 }
             },
@@ -105,10 +105,10 @@ fn a_lease_is_complete_or_not_visible() {
 
 #[test]
 fn a_handle_ends_with_its_lease_even_if_the_same_session_opens_again() {
-    check(2, || {
+    check_model(2, || {
         let mut map = map_with_slots(1);
         let (handle, leases) = open_anonymous(&mut map, 1);
-        run_beside(
+        run_concurrently(
             map,
             move |map| {
                 close(map, &handle);
@@ -128,25 +128,25 @@ fn a_handle_ends_with_its_lease_even_if_the_same_session_opens_again() {
 
 #[test]
 fn a_stable_session_is_found_during_a_recovery() {
-    check(2, || {
+    check_model(2, || {
         let mut map = map_with_slots(2);
         let (_, leases) = open_anonymous(&mut map, 1);
         open_anonymous(&mut map, 2);
-        run_beside(
+        run_concurrently(
             map,
             |map| map.writer().rebuild(),
-            |image| assert_eq!(image.lookup(id(1)), leases),
+            |image| assert_eq!(image.lookup(session_id(1)), leases),
         );
     });
 }
 
 #[test]
 fn a_record_belongs_to_its_lease_or_is_not_visible() {
-    check(2, || {
+    check_model(2, || {
         let mut map = map_with_slots(1);
         let ann = OpenOptions { user: Some("ann"), ..OpenOptions::default() };
         let (handle, leases) = open(&mut map, 1, &ann);
-        run_beside(
+        run_concurrently(
             map,
             move |map| {
                 close(map, &handle);
@@ -166,8 +166,8 @@ fn a_record_belongs_to_its_lease_or_is_not_visible() {
 }
 
 #[test]
-fn an_overflow_entry_is_found_while_others_come_and_go() {
-    check(2, || {
+fn an_overflow_entry_is_found_while_others_are_inserted_and_removed() {
+    check_model(2, || {
         // The home bucket is full of other entries, so the entry goes to the next bucket.
         let access = WriteAccess::for_test();
         let buckets: Arc<[Bucket]> =
@@ -177,11 +177,11 @@ fn an_overflow_entry_is_found_while_others_come_and_go() {
         buckets[0][0].store(access, tags);
         buckets[0][1].store(access, tags >> 8);
         assert!(HomeBucket::load(key, &buckets).insert(access, 7));
-        let others = Arc::clone(&buckets);
+        let writer_buckets = Arc::clone(&buckets);
         let writer = thread::spawn(move || {
             let access = WriteAccess::for_test();
-            assert!(HomeBucket::load(key, &others).insert(access, 8));
-            assert!(HomeBucket::load(key, &others).remove(access, 8));
+            assert!(HomeBucket::load(key, &writer_buckets).insert(access, 8));
+            assert!(HomeBucket::load(key, &writer_buckets).remove(access, 8));
         });
         let find = |buckets: &[Bucket]| {
             HomeBucket::load(key, buckets).find(|slot| (slot == 7).then_some(slot))

@@ -160,7 +160,7 @@ impl Reader {
             ipv4: table.pool.ipv4,
             slots: table.pool.slots,
             free: table.count(Counter::Free),
-            used: table.count(Counter::Leased),
+            leased: table.count(Counter::Leased),
             cooling: table.count(Counter::Cooling),
             lingering: table.count(Counter::Lingering),
             reserved: table.count(Counter::Reserved),

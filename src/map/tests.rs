@@ -16,23 +16,23 @@ use crate::pool::{Pool, PoolKind};
 use crate::range::Range;
 use crate::session::SessionId;
 
-fn range(first: u8, length: u8, kind: PoolKind) -> Range {
+fn range(first: u8, span: u8, kind: PoolKind) -> Range {
     let address = |last_byte: u8| match kind {
         PoolKind::VirtualIp => IpAddr::from([10, 0, 0, last_byte]),
         PoolKind::Loopback => IpAddr::from([127, 9, 0, last_byte]),
     };
-    Range::new(address(first), address(first.saturating_add(length).min(99))).unwrap()
+    Range::new(address(first), address(first.saturating_add(span).min(99))).unwrap()
 }
 
 /// Returns a pool of disjoint ranges with last bytes below 100.
 fn pool(kind: PoolKind) -> impl Strategy<Value = Pool> {
-    let pieces = prop::collection::vec((0u8..90, 0u8..20), 1..4);
-    (pieces, 0u32..60).prop_map(move |(pieces, max_slots)| {
+    let spans = prop::collection::vec((0u8..90, 0u8..20), 1..4);
+    (spans, 0u32..60).prop_map(move |(spans, max_slots)| {
         let mut ranges: Vec<Range> = Vec::new();
-        for (first, length) in pieces {
-            let new = range(first, length, kind);
-            if ranges.iter().all(|range| range.intersection(&new).is_none()) {
-                ranges.push(new);
+        for (first, span) in spans {
+            let new_range = range(first, span, kind);
+            if ranges.iter().all(|range| range.intersection(&new_range).is_none()) {
+                ranges.push(new_range);
             }
         }
         Pool::new("default", kind, &ranges, max_slots).unwrap()
@@ -111,7 +111,7 @@ fn a_damaged_queue_frees_no_leased_slot() {
         fn has_sockets(&mut self, _: IpAddr) -> bool {
             false
         }
-        fn is_gone(&mut self, _: &Leader) -> bool {
+        fn has_exited(&mut self, _: &Leader) -> bool {
             false
         }
     }
@@ -123,7 +123,7 @@ fn a_damaged_queue_frees_no_leased_slot() {
 
 proptest! {
     #[test]
-    fn a_map_and_its_pool_number_addresses_alike((old, new) in pools_of_one_kind()) {
+    fn a_map_and_its_pool_have_equal_slot_numbers((old, new) in pools_of_one_kind()) {
         check_map_of(&old)?;
         check_map_of(&old.extended(&new))?;
         check_map_of(&old.extended(&new).extended(&old))?;
@@ -132,16 +132,18 @@ proptest! {
     #[test]
     fn an_extended_pool_keeps_its_slots_and_repeats_no_address((old, new) in pools_of_one_kind()) {
         let extended = old.extended(&new);
-        let all = addresses(&extended);
-        prop_assert_eq!(&all[..old.slots() as usize], addresses(&old));
-        let second = (0..extended.slots()).filter_map(|slot| extended.loopback6(slot));
-        let mut distinct: Vec<IpAddr> = all.iter().copied().chain(second).collect();
+        let all_addresses = addresses(&extended);
+        prop_assert_eq!(&all_addresses[..old.slots() as usize], addresses(&old));
+        let second_addresses = (0..extended.slots()).filter_map(|slot| extended.loopback6(slot));
+        let mut distinct: Vec<IpAddr> =
+            all_addresses.iter().copied().chain(second_addresses).collect();
         let count = distinct.len();
         distinct.sort_unstable();
         distinct.dedup();
         prop_assert_eq!(distinct.len(), count);
         if old.kind() == PoolKind::VirtualIp {
-            let missing = addresses(&new).into_iter().find(|address| !all.contains(address));
+            let missing =
+                addresses(&new).into_iter().find(|address| !all_addresses.contains(address));
             prop_assert_eq!(missing, None);
         }
     }

@@ -95,8 +95,11 @@ impl<T> VersionChain<T> {
         if self.claimed.load(Ordering::Relaxed) >= MAX_VERSIONS {
             return None;
         }
-        let enter = |count| (count < MAX_CREATORS).then_some(count + 1);
-        if creators.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enter).is_err() {
+        let increment_below_limit = |count| (count < MAX_CREATORS).then_some(count + 1);
+        if creators
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, increment_below_limit)
+            .is_err()
+        {
             return old;
         }
         let Some(value) = create(old) else {
@@ -146,7 +149,7 @@ mod tests {
     use crate::session::{SessionId, SessionKind};
 
     #[test]
-    fn each_version_supersedes_the_one_before() {
+    fn each_version_supersedes_the_previous_version() {
         let numbers = VersionChain::new();
         assert_eq!(numbers.current(|_| true, |_| None::<usize>), None);
         for number in 0..2 * MAX_VERSIONS {
@@ -214,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn new_maps_are_followed_until_the_chain_is_full() {
+    fn readers_follow_new_maps_until_the_chain_is_full() {
         let directory = tempfile::tempdir().unwrap();
         let maps = VersionChain::new();
         for number in 0..MAX_VERSIONS {
@@ -263,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn few_of_many_threads_create_and_all_get_one_version() {
+    fn creators_are_limited_and_all_threads_get_one_version() {
         let numbers = VersionChain::new();
         numbers.current(|_| true, |_| Some(usize::MAX));
         let created = AtomicUsize::new(0);

@@ -68,7 +68,7 @@ impl Map {
     /// Fails if no map can be built from the plan.
     pub fn in_memory(plan: &Plan) -> Result<Self, MapError> {
         validate(plan)?;
-        Ok(Self::private(build_in_memory(plan)?))
+        Ok(Self::without_lock(build_in_memory(plan)?))
     }
 
     /// Creates a map in memory from the bytes of the files `map` and `sessions`. The files may
@@ -82,10 +82,10 @@ impl Map {
     pub fn from_bytes(map: &[u8], sessions: &[u8]) -> Result<Self, MapError> {
         let map = WritableMap::from_bytes(map, sessions)
             .map_err(|reason| MapError::Damaged { path: files::MAP_FILE.into(), reason })?;
-        Ok(Self::private(map))
+        Ok(Self::without_lock(map))
     }
 
-    fn private(map: WritableMap) -> Self {
+    fn without_lock(map: WritableMap) -> Self {
         Self { map: Mutex::new(map), lock: None, is_exclusive: true }
     }
 
@@ -97,11 +97,11 @@ impl Map {
     pub fn open(directory: &Path) -> Result<Self, MapError> {
         let map = files::open_writable(directory)?;
         files::check_boot(directory, map.layout())?;
-        Ok(Self::shared(map, WriterLock::open(directory)?))
+        Ok(Self::with_lock(map, WriterLock::open(directory)?))
     }
 
     /// Returns a map in files, which other processes can write too.
-    pub(crate) fn shared(map: WritableMap, lock: WriterLock) -> Self {
+    pub(crate) fn with_lock(map: WritableMap, lock: WriterLock) -> Self {
         Self { map: Mutex::new(map), lock: Some(lock), is_exclusive: false }
     }
 
@@ -111,13 +111,13 @@ impl Map {
     /// # Errors
     /// Fails if another writer holds the lock, or the map cannot be used.
     pub fn lock_exclusive(&mut self) -> Result<(), MapError> {
-        self.keep_lock()?;
+        self.acquire_permanently()?;
         self.is_exclusive = true;
         Ok(())
     }
 
     /// Acquires the writer lock and does not release it.
-    fn keep_lock(&self) -> Result<(), MapError> {
+    fn acquire_permanently(&self) -> Result<(), MapError> {
         let mut locked = self.lock_for_writing()?;
         let holder = LockHolder::this_process(true);
         locked.map.transact(|transaction| transaction.store_header(LOCK_HOLDER, holder));
@@ -190,7 +190,7 @@ impl Map {
     /// # Errors
     /// Fails if the file of the map cannot be opened.
     pub fn reader(&self) -> Result<Reader, MapError> {
-        let map = self.lock_threads()?;
+        let map = self.lock_mutex()?;
         match (&self.lock, map.share()) {
             (Some(lock), _) => Reader::attach(lock.directory()),
             (None, Some(image)) => Ok(Reader::new(image)),
@@ -209,8 +209,8 @@ impl Map {
     /// # Errors
     /// Fails if the map was replaced and the new one cannot be opened.
     pub fn find(&self, session: SessionId) -> Result<Option<(Handle, Leases)>, MapError> {
-        let mut map = self.lock_threads()?;
-        self.follow_replacement(&mut map)?;
+        let mut map = self.lock_mutex()?;
+        self.reopen_if_superseded(&mut map)?;
         let leases = map.lookup(session);
         Ok(map.handle(&leases).map(|handle| (handle, leases)))
     }
@@ -221,8 +221,8 @@ impl Map {
     /// # Errors
     /// Fails if the map was replaced and the new one cannot be opened.
     pub fn sessions(&self) -> Result<Vec<SessionRow>, MapError> {
-        let mut map = self.lock_threads()?;
-        self.follow_replacement(&mut map)?;
+        let mut map = self.lock_mutex()?;
+        self.reopen_if_superseded(&mut map)?;
         let rows = map.sessions().collect();
         Ok(rows)
     }
@@ -242,7 +242,7 @@ impl Map {
     fn lock_for_writing(&self) -> Result<LockedMap<'_>, MapError> {
         match &self.lock {
             Some(lock) if !self.is_exclusive => self.lock_against_processes(lock),
-            _ => Ok(LockedMap { map: self.lock_threads()?, lock: None }),
+            _ => Ok(LockedMap { map: self.lock_mutex()?, lock: None }),
         }
     }
 
@@ -250,9 +250,9 @@ impl Map {
         &'a self,
         lock: &'a WriterLock,
     ) -> Result<LockedMap<'a>, MapError> {
-        let mut map = lock.count_waiting(|| self.lock_threads())?;
+        let mut map = lock.count_as_waiting(|| self.lock_mutex())?;
         if !lock.is_handed_over() {
-            self.follow_replacement(&mut map)?;
+            self.reopen_if_superseded(&mut map)?;
             if !lock.acquire(Duration::ZERO)? {
                 drop(map);
                 map = self.wait_for_lock(lock)?;
@@ -260,7 +260,7 @@ impl Map {
         }
         // From here on, dropping `locked` releases the lock or hands it over to a waiting thread.
         let mut locked = LockedMap { map, lock: Some(lock) };
-        self.follow_replacement(&mut locked.map)?;
+        self.reopen_if_superseded(&mut locked.map)?;
         let writer = locked.map.writer();
         // If the file in place has this mark, a process has died after it set the mark and before
         // it replaced the map. Remove the mark.
@@ -274,12 +274,12 @@ impl Map {
     fn wait_for_lock(&self, lock: &WriterLock) -> Result<MutexGuard<'_, WritableMap>, MapError> {
         let mut backoff = Backoff::new(LOCK_TIMEOUT);
         loop {
-            let mut map = self.lock_threads()?;
+            let mut map = self.lock_mutex()?;
             if lock.is_handed_over() {
                 return Ok(map);
             }
             // The map in place contains the pid of the holder.
-            self.follow_replacement(&mut map)?;
+            self.reopen_if_superseded(&mut map)?;
             if lock.acquire(Duration::ZERO)? {
                 return Ok(map);
             }
@@ -297,7 +297,7 @@ impl Map {
     /// Fails in a child process after a fork, because another thread of the parent can have been
     /// writing during the fork.
     #[inline]
-    fn lock_threads(&self) -> Result<MutexGuard<'_, WritableMap>, MapError> {
+    fn lock_mutex(&self) -> Result<MutexGuard<'_, WritableMap>, MapError> {
         match &self.lock {
             Some(lock) if lock.is_from_parent() => Err(MapError::Forked),
             _ => Ok(self.map.try_lock().unwrap_or_else(|| self.spin_and_lock())),
@@ -323,7 +323,7 @@ impl Map {
     }
 
     /// Opens the map in place if that map has replaced this one.
-    fn follow_replacement(&self, map: &mut WritableMap) -> Result<(), MapError> {
+    fn reopen_if_superseded(&self, map: &mut WritableMap) -> Result<(), MapError> {
         let Some(lock) = &self.lock else { return Ok(()) };
         if map.header(SUPERSEDED) == 0 {
             return Ok(());
@@ -346,7 +346,7 @@ impl Map {
     pub(crate) fn split_exclusive(
         &mut self,
     ) -> Result<(&mut WritableMap, Option<&WriterLock>, bool), MapError> {
-        self.keep_lock()?;
+        self.acquire_permanently()?;
         Ok((self.map.get_mut(), self.lock.as_ref(), self.is_exclusive))
     }
 
@@ -376,7 +376,7 @@ impl Drop for LockedMap<'_> {
     #[inline]
     fn drop(&mut self) {
         if let Some(lock) = self.lock {
-            lock.end_turn(&mut self.map);
+            lock.hand_over_or_release(&mut self.map);
         }
     }
 }

@@ -84,7 +84,7 @@ impl WriterLock {
     /// Calls `wait`, which waits for the mutex. While a thread waits, the thread that holds the
     /// lock hands the lock over instead of releasing it.
     #[inline]
-    pub(crate) fn count_waiting<T>(&self, wait: impl FnOnce() -> T) -> T {
+    pub(crate) fn count_as_waiting<T>(&self, wait: impl FnOnce() -> T) -> T {
         self.waiting_threads.fetch_add(1, Ordering::Relaxed);
         let result = wait();
         self.waiting_threads.fetch_sub(1, Ordering::Relaxed);
@@ -101,13 +101,13 @@ impl WriterLock {
     pub(crate) fn acquire(&self, timeout: Duration) -> Result<bool, MapError> {
         self.file.acquire(timeout).map_err(|source| {
             let path = self.directory.join(files::LOCK_FILE);
-            MapError::Io { what: "cannot lock", path, source }
+            MapError::Io { failure: "cannot lock", path, source }
         })
     }
 
     /// Ends the turn of a thread. Hands the lock over to a waiting thread, which saves two system
     /// calls. Releases the lock if no thread waits, or after [`MAX_HANDOFFS`].
-    pub(crate) fn end_turn(&self, map: &mut WritableMap) {
+    pub(crate) fn hand_over_or_release(&self, map: &mut WritableMap) {
         let handoffs = self.handoffs.load(Ordering::Relaxed);
         if handoffs < MAX_HANDOFFS && self.waiting_threads.load(Ordering::Relaxed) > 0 {
             // A waiting thread takes over the lock: none of its steps before that can fail.

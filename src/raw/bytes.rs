@@ -29,14 +29,14 @@ pub fn equality_mask(words: [u64; 2], byte: u8) -> u32 {
 /// Returns the mask of [`equality_mask`] for one word.
 #[cfg(any(test, not(target_arch = "x86_64")))]
 fn word_equality_mask(word: u64, byte: u8) -> u32 {
-    const EACH: u64 = 0x0101_0101_0101_0101;
-    const LOW: u64 = 0x7f * EACH;
+    const ONE_PER_BYTE: u64 = 0x0101_0101_0101_0101;
+    const LOW_SEVEN_BITS: u64 = 0x7f * ONE_PER_BYTE;
     // Set the top bit of every byte that differs. The carry of the addition sets this bit, or the
     // difference already has it.
-    let difference = word ^ (u64::from(byte) * EACH);
-    let differs = (((difference & LOW) + LOW) | difference) & !LOW;
+    let difference = word ^ (u64::from(byte) * ONE_PER_BYTE);
+    let differs = (((difference & LOW_SEVEN_BITS) + LOW_SEVEN_BITS) | difference) & !LOW_SEVEN_BITS;
     // Gather the inverted top bits in the top byte.
-    (((differs ^ !LOW) >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u32
+    (((differs ^ !LOW_SEVEN_BITS) >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u32
 }
 
 #[cfg(test)]
@@ -44,20 +44,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_mask_has_a_bit_for_each_equal_byte_and_no_other() {
+    fn mask_has_exactly_the_bits_of_equal_bytes() {
         for byte in [0, 1, 0x7f, 0x80, 0x81, 0xff] {
-            for set in [0u32, 1, 0x8000, 0xffff, 0x5a5a, 0x0180] {
-                for other in [0u8, 1, 0x7f, 0x80, 0xfe, 0xff].into_iter().filter(|b| *b != byte) {
+            for mask in [0u32, 1, 0x8000, 0xffff, 0x5a5a, 0x0180] {
+                for other_byte in
+                    [0u8, 1, 0x7f, 0x80, 0xfe, 0xff].into_iter().filter(|other| *other != byte)
+                {
                     let bytes: [u8; 16] =
                         std::array::from_fn(
-                            |index| if set >> index & 1 == 1 { byte } else { other },
+                            |index| if mask >> index & 1 == 1 { byte } else { other_byte },
                         );
                     let words = [0, 8].map(|start| {
                         u64::from_le_bytes(std::array::from_fn(|index| bytes[start + index]))
                     });
-                    assert_eq!(equality_mask(words, byte), set, "{bytes:x?}");
+                    assert_eq!(equality_mask(words, byte), mask, "{bytes:x?}");
                     let portable = words.map(|word| word_equality_mask(word, byte));
-                    assert_eq!(portable[0] | portable[1] << 8, set, "{bytes:x?}");
+                    assert_eq!(portable[0] | portable[1] << 8, mask, "{bytes:x?}");
                 }
             }
         }

@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicU64;
 #[derive(Debug)]
 pub struct Mapping {
     start: NonNull<AtomicU64>,
-    words: usize,
+    word_count: usize,
     writable: bool,
     /// `None` for a file.
     memory: Option<Arc<Memory>>,
@@ -32,16 +32,16 @@ unsafe impl Sync for Mapping {}
 impl Default for Mapping {
     /// Returns a mapping without words.
     fn default() -> Self {
-        Self { start: NonNull::dangling(), words: 0, writable: false, memory: None }
+        Self { start: NonNull::dangling(), word_count: 0, writable: false, memory: None }
     }
 }
 
 impl Mapping {
     /// Returns zeroed private memory that is aligned to a cache line.
     #[must_use]
-    pub fn in_memory(words: usize) -> Self {
-        let memory = Arc::new(Memory::new(words));
-        Self { start: memory.start.cast(), words, writable: true, memory: Some(memory) }
+    pub fn in_memory(word_count: usize) -> Self {
+        let memory = Arc::new(Memory::new(word_count));
+        Self { start: memory.start.cast(), word_count, writable: true, memory: Some(memory) }
     }
 
     /// Returns a second view of the same private memory; `None` for a file.
@@ -83,7 +83,7 @@ impl Mapping {
             return Err(io::Error::last_os_error());
         }
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self { start, words: length / 8, writable, memory: None })
+        Ok(Self { start, word_count: length / 8, writable, memory: None })
     }
 
     /// Maps the whole words of a file of at least 8 bytes. Windows does not truncate a mapped file.
@@ -123,16 +123,16 @@ impl Mapping {
             CloseHandle(section);
             NonNull::new(view.Value.cast()).ok_or(error)?
         };
-        Ok(Self { start, words: length / 8, writable, memory: None })
+        Ok(Self { start, word_count: length / 8, writable, memory: None })
     }
 
     /// Returns the words. A store to a read-only mapping faults.
     #[inline]
     #[must_use]
     pub fn words(&self) -> &[AtomicU64] {
-        // SAFETY: the memory is aligned to words, holds `self.words` of them, and lives as long as
+        // SAFETY: the memory is aligned to words, holds `self.word_count` of them, and lives as long as
         // `self`. This process and all other processes access the memory only as atomic words.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.words) }
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.word_count) }
     }
 
     /// Returns whether stores are allowed.
@@ -144,13 +144,13 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        if self.words == 0 || self.memory.is_some() {
+        if self.word_count == 0 || self.memory.is_some() {
             return;
         }
         #[cfg(unix)]
         // SAFETY: `new` mapped this range, and no slice of it outlives `self`.
         unsafe {
-            libc::munmap(self.start.as_ptr().cast(), self.words * 8);
+            libc::munmap(self.start.as_ptr().cast(), self.word_count * 8);
         }
         #[cfg(windows)]
         // SAFETY: `new` mapped this view, and no slice of it outlives `self`.
@@ -174,8 +174,8 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    fn new(words: usize) -> Self {
-        let bytes = words * 8;
+    fn new(word_count: usize) -> Self {
+        let bytes = word_count * 8;
         let align = if bytes < LARGE_PAGE { CACHE_LINE } else { LARGE_PAGE };
         let layout = Layout::from_size_align(bytes.max(CACHE_LINE), align)
             .expect("the size is below the address space");

@@ -13,7 +13,7 @@ use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 const EMPTY: u8 = 0;
-const SETTING: u8 = 1;
+const WRITING: u8 = 1;
 const SET: u8 = 2;
 
 /// A cell that is set once and then only read. Threads may share it.
@@ -50,7 +50,7 @@ impl<T> SetOnce<T> {
     /// returns.
     pub fn set(&self, value: T) {
         let claim =
-            self.state.compare_exchange(EMPTY, SETTING, Ordering::Relaxed, Ordering::Relaxed);
+            self.state.compare_exchange(EMPTY, WRITING, Ordering::Relaxed, Ordering::Relaxed);
         if claim.is_ok() {
             // SAFETY: only this thread changed the state from `EMPTY` to `SETTING`, and no thread
             // reads the value before the state is `SET`.

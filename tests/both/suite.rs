@@ -242,7 +242,7 @@ pub fn monitor_sees_sessions_pools_and_slots<A: Api>() {
     assert_eq!((&*pools[0].name, pools[0].loopback), ("default", false));
     assert_eq!((&*pools[1].name, pools[1].loopback), ("loopback", true));
     for pool in pools {
-        assert_eq!((pool.slots, pool.used, pool.free, pool.cooling, pool.peak), (4, 2, 1, 1, 3));
+        assert_eq!((pool.slots, pool.leased, pool.free, pool.cooling, pool.peak), (4, 2, 1, 1, 3));
     }
     api.reserve(ip("10.0.5.13"), "ada", 102).unwrap();
     let slot = |address: &str, state| {
@@ -317,5 +317,5 @@ pub fn eight_threads_share_a_map<A: Api>() {
     });
     assert_eq!(kept.len(), 400);
     assert_eq!(kept.iter().collect::<HashSet<_>>().len(), 400, "one address, two sessions");
-    assert_eq!(api.pools()[0].used, 400);
+    assert_eq!(api.pools()[0].leased, 400);
 }

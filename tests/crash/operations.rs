@@ -122,7 +122,7 @@ impl Probe for RandomProbe<'_> {
         self.0.below(3) == 0
     }
 
-    fn is_gone(&mut self, _: &Leader) -> bool {
+    fn has_exited(&mut self, _: &Leader) -> bool {
         self.0.below(4) != 0
     }
 }

@@ -59,7 +59,7 @@ impl Probe for IdleProbe {
         false
     }
 
-    fn is_gone(&mut self, _: &Leader) -> bool {
+    fn has_exited(&mut self, _: &Leader) -> bool {
         false
     }
 }
@@ -98,11 +98,11 @@ pub fn recover_copy(map: &[u8], sessions: &[u8]) -> LeaseTable {
     let reader = map.reader().unwrap();
     let mut unleased = 0;
     for (number, pool) in reader.pools().iter().enumerate() {
-        let used = leases.keys().filter(|(pool, _)| usize::from(*pool) == number).count();
-        assert_eq!(pool.used as usize, used, "{pool:?}");
+        let leased = leases.keys().filter(|(pool, _)| usize::from(*pool) == number).count();
+        assert_eq!(pool.leased as usize, leased, "{pool:?}");
         let withheld = pool.reserved + pool.drained;
         unleased += pool.free + pool.cooling + pool.lingering;
-        assert_eq!(pool.slots, pool.used + withheld + pool.free + pool.cooling + pool.lingering);
+        assert_eq!(pool.slots, pool.leased + withheld + pool.free + pool.cooling + pool.lingering);
     }
     // Allocate all addresses, at a time when they have cooled down.
     let late = u32::MAX - 1;

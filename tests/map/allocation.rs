@@ -182,7 +182,7 @@ fn session_gets_one_address_of_each_kind() {
     ));
     map.close_by_handle(&lab.handle, Tick::ZERO).unwrap();
     map.close_by_handle(&opened.handle, Tick::ZERO).unwrap();
-    assert!(map.reader().unwrap().pools().iter().all(|pool| pool.used == 0));
+    assert!(map.reader().unwrap().pools().iter().all(|pool| pool.leased == 0));
 }
 
 #[test]

@@ -201,7 +201,7 @@ fn user_gets_the_last_address_after_a_restart() {
     let file = directory.0.join("last-users");
     let range = ["10.0.0.1-10.0.0.4"];
     let before = memory_map(&range, Settings::default());
-    assert_eq!(before.recall_users(&file, Tick::ZERO).unwrap(), 0);
+    assert_eq!(before.restore_users(&file, Tick::ZERO).unwrap(), 0);
     let ann = before.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
     before.open_session(session_id(2), &for_user("bob"), Tick::ZERO).unwrap();
     before.close_by_handle(&ann.handle, Tick::ZERO).unwrap();
@@ -211,7 +211,7 @@ fn user_gets_the_last_address_after_a_restart() {
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, format!("{text}10.0.0.3 no\n10.9.9.9 7\n10.0.0.4\n")).unwrap();
     let after = memory_map(&["10.0.0.1-10.0.0.4"], Settings::default());
-    assert_eq!(after.recall_users(&file, Tick::ZERO).unwrap(), 2);
+    assert_eq!(after.restore_users(&file, Tick::ZERO).unwrap(), 2);
     let bob = after.open_session(session_id(1), &for_user("bob"), Tick::ZERO).unwrap();
     assert_eq!(only_address(&bob.leases), "10.0.0.2");
     // New users first get the addresses that have no last user.
@@ -227,7 +227,7 @@ fn user_gets_the_last_address_after_a_restart() {
         ),
         "10.0.0.1"
     );
-    assert_eq!(after.recall_users(&file, Tick::ZERO).unwrap(), 0);
+    assert_eq!(after.restore_users(&file, Tick::ZERO).unwrap(), 0);
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn threads_that_hand_over_the_lock_do_not_starve_another_map() {
         }
         scope.spawn(|| churn(&other, 9000));
     });
-    assert_eq!(map.reader().unwrap().pools()[0].used, 0);
+    assert_eq!(map.reader().unwrap().pools()[0].leased, 0);
     // The lock is free again, so a third writer can take it.
     let mut third = Map::open(directory.path()).unwrap();
     third.lock_exclusive().unwrap();

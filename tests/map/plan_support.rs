@@ -56,7 +56,7 @@ impl Probe for Sockets {
         self.0
     }
 
-    fn is_gone(&mut self, _leader: &Leader) -> bool {
+    fn has_exited(&mut self, _leader: &Leader) -> bool {
         false
     }
 }

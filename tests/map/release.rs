@@ -89,7 +89,7 @@ fn released_addresses_count_as_free_or_cooling() {
         map.recover().unwrap();
         map.undrain(&"10.0.0.0/24".parse().unwrap(), Tick::from_secs(now)).unwrap();
         let status = &map.reader().unwrap().pools()[0];
-        assert_eq!((status.free + status.cooling, status.used), (4, 0));
+        assert_eq!((status.free + status.cooling, status.leased), (4, 0));
     }
 }
 

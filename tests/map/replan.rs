@@ -30,10 +30,10 @@ fn open_all(map: &Map, from: u64) -> BTreeSet<String> {
         .collect()
 }
 
-/// Returns the free, used and drained addresses of the first pool.
+/// Returns the free, leased and drained addresses of the first pool.
 fn counts(directory: &Path) -> (u32, u32, u32) {
     let pool = &vipool::map::Reader::attach(directory).unwrap().pools()[0];
-    (pool.free, pool.used, pool.drained)
+    (pool.free, pool.leased, pool.drained)
 }
 
 #[test]

@@ -75,7 +75,7 @@ impl Probe for FakeSystem {
         self.in_use.contains(&address)
     }
 
-    fn is_gone(&mut self, _: &Leader) -> bool {
+    fn has_exited(&mut self, _: &Leader) -> bool {
         self.leaders_gone
     }
 }

@@ -50,5 +50,5 @@ fn threads_share_a_map_but_no_address() {
             });
         }
     });
-    assert_eq!(map.reader().unwrap().pools()[0].used, 1);
+    assert_eq!(map.reader().unwrap().pools()[0].leased, 1);
 }

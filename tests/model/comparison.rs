@@ -17,7 +17,7 @@ use vipool::session::{Handle, SessionId};
 
 use crate::model::{Model, OpenFailure};
 use crate::operations::{
-    Operation, PLAN_COUNT, POOLS, USERS, is_gone, is_in_use, leader, operation, plan, session_id,
+    Operation, PLAN_COUNT, POOLS, USERS, has_exited, is_in_use, leader, operation, plan, session_id,
 };
 
 /// A simulated operating system.
@@ -36,8 +36,8 @@ impl Probe for SimulatedSystem {
         self.known.contains_key(&address) && is_in_use(self.in_use, address)
     }
 
-    fn is_gone(&mut self, leader: &Leader) -> bool {
-        is_gone(self.gone, leader)
+    fn has_exited(&mut self, leader: &Leader) -> bool {
+        has_exited(self.gone, leader)
     }
 }
 
@@ -184,7 +184,7 @@ impl Comparison {
                 let (freed, lingering, closed) = self.model.reap(
                     now,
                     LEADER_GRACE,
-                    &|leader| is_gone(gone, leader),
+                    &|leader| has_exited(gone, leader),
                     &|address| is_in_use(in_use, address),
                 );
                 let closed: Vec<SessionId> = closed.into_iter().map(session_id).collect();
@@ -280,7 +280,7 @@ impl Comparison {
         prop_assert_eq!(self.reader.pools().len(), self.model.pools.len());
         for (pool, status) in self.model.pools.iter().zip(self.reader.pools()) {
             let s = &status;
-            let counts = [s.free, s.used, s.cooling, s.lingering, s.reserved, s.drained];
+            let counts = [s.free, s.leased, s.cooling, s.lingering, s.reserved, s.drained];
             prop_assert_eq!(counts, pool.counts(), "{}", pool.name);
             prop_assert_eq!((s.slots as usize, s.peak), (pool.slots.len(), pool.peak));
             prop_assert_eq!((&s.name, s.ipv4), (&pool.name, pool.ipv4));

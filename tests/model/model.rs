@@ -353,7 +353,7 @@ impl Model {
         &mut self,
         now: Tick,
         grace: u32,
-        is_gone: &dyn Fn(&Leader) -> bool,
+        has_exited: &dyn Fn(&Leader) -> bool,
         is_in_use: &dyn Fn(IpAddr) -> bool,
     ) -> (u32, u32, Vec<u64>) {
         let started = self.stamp(now);
@@ -368,7 +368,7 @@ impl Model {
             let Some((pool, slot)) = leaders.next() else { continue };
             let lease = self.pools[pool].slots[slot].lease.as_mut().unwrap();
             let (leader, first_seen_gone) = lease.leader.as_mut().unwrap();
-            match (is_gone(leader), *first_seen_gone) {
+            match (has_exited(leader), *first_seen_gone) {
                 (false, _) => *first_seen_gone = None,
                 (true, None) => *first_seen_gone = Some(now),
                 (true, Some(since)) if now.seconds_since(since) >= grace => closed.push(session),

@@ -151,7 +151,7 @@ pub fn leader(pid: u32) -> Leader {
 }
 
 /// Returns whether the bit of the leader's process is set.
-pub fn is_gone(gone: u32, leader: &Leader) -> bool {
+pub fn has_exited(gone: u32, leader: &Leader) -> bool {
     gone >> leader.pid & 1 == 1
 }
 

@@ -61,7 +61,7 @@ pub struct ModelPool {
     pub is_default: bool,
 }
 
-/// The counters of a pool in the order of `PoolStatus`: free, used, cooling, lingering, reserved,
+/// The counters of a pool in the order of `PoolStatus`: free, leased, cooling, lingering, reserved,
 /// drained.
 pub type Counts = [u32; 6];
 

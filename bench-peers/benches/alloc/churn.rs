@@ -41,8 +41,8 @@ impl<A: Accessor> Client<A> {
         self.rng_state ^= self.rng_state >> 12;
         self.rng_state ^= self.rng_state << 25;
         self.rng_state ^= self.rng_state >> 27;
-        let high = self.rng_state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32;
-        ((high * end as u64) >> 32) as usize
+        let random_bits = self.rng_state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32;
+        ((random_bits * end as u64) >> 32) as usize
     }
 
     /// Closes a session and opens another, `count` times.
@@ -154,8 +154,8 @@ impl<A: Accessor> Workload<A> {
                     self.clients.iter_mut().map(|client| scope.spawn(|| churn(client))).collect();
                 workers.into_iter().map(|worker| worker.join().expect("no panic")).collect()
             });
-            let first = spans.iter().map(|span| span.0).min().expect("a thread");
-            spans.iter().map(|span| span.1).max().expect("a thread") - first
+            let first_start = spans.iter().map(|span| span.0).min().expect("a thread");
+            spans.iter().map(|span| span.1).max().expect("a thread") - first_start
         };
         duration.as_nanos() as f64 / (count * threads as u64) as f64
     }

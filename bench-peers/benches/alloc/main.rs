@@ -17,7 +17,7 @@ use vipool_bench_peers::{
 };
 
 mod churn;
-mod figures;
+mod operations;
 mod report;
 
 use churn::{Churn, Workload};
@@ -77,8 +77,8 @@ impl Bench {
         scenario: Scenario,
     ) {
         for by_session in [false, true] {
-            let by = if by_session { ", by session" } else { "" };
-            let name = format!("vipool{by}, exclusive writer, {storage_name}");
+            let close_method = if by_session { ", by session" } else { "" };
+            let name = format!("vipool{close_method}, exclusive writer, {storage_name}");
             if !self.report.selects(&name) || scenario.threads > 1 {
                 continue;
             }
@@ -137,13 +137,14 @@ impl Bench {
         }
         let table = ByHandle::new(storage, size, locking).expect("a valid plan");
         let scenario = Scenario { size, occupancy: 50, churn: Churn::Random, threads: 2 };
-        let half = Scenario { occupancy: 25, ..scenario };
-        let mut two = Workload::new(vec![&table; 2], half);
-        let mut one = Workload::new_shared(vec![&table], Scenario { threads: 1, ..half });
-        let (count_of_two, count_of_one) = (two.calibrate(), one.calibrate());
+        let half_occupied = Scenario { occupancy: 25, ..scenario };
+        let mut two_threads = Workload::new(vec![&table; 2], half_occupied);
+        let mut one_thread =
+            Workload::new_shared(vec![&table], Scenario { threads: 1, ..half_occupied });
+        let (count_of_two, count_of_one) = (two_threads.calibrate(), one_thread.calibrate());
         let blocks = (0..self.block_count)
-            .map(|_| (two.run_block(count_of_two), one.run_block(count_of_one)))
-            .map(|(two, one)| (two, two / one))
+            .map(|_| (two_threads.run_block(count_of_two), one_thread.run_block(count_of_one)))
+            .map(|(two_threads, one_thread)| (two_threads, two_threads / one_thread))
             .collect();
         self.report.print(&Row::from_blocks(name, scenario, blocks));
     }
@@ -166,9 +167,12 @@ fn main() {
         tmpfs,
     };
     if has_flag("--churn") {
-        return figures::measure_memory(&bench);
+        return operations::measure_memory(&bench);
     }
-    for length in [24, 16, 12].into_iter().filter(|length| prefix.is_none_or(|p| p == *length)) {
+    for length in [24, 16, 12]
+        .into_iter()
+        .filter(|length| prefix.is_none_or(|prefix_length| prefix_length == *length))
+    {
         let size = 1 << (32 - length);
         for occupancy in [50, 99] {
             for churn in [Churn::Random, Churn::Sticky] {
@@ -182,6 +186,6 @@ fn main() {
         let per_operation = "two threads against one, lock per operation, tmpfs";
         let tmpfs = Storage::Directory(&bench.tmpfs);
         bench.measure_two_threads(per_operation, tmpfs, Locking::PerOperation, size);
-        figures::measure_all(&bench, size);
+        operations::measure_all(&bench, size);
     }
 }

@@ -64,7 +64,8 @@ pub fn collect(
         Collector { boot, state: log.state().clone(), records: Vec::new(), last_number: first - 1 };
     collector.end_leases_of_other_boots();
     if recent.lost > 0 {
-        let time = recent.events.first().map_or_else(Timestamp::now, |event| wall_clock(event.at));
+        let time =
+            recent.events.first().map_or_else(Timestamp::now, |event| wall_clock(event.time));
         collector.last_number = first - 1 + recent.lost;
         let gap = collector.new_record(time, RecordKind::Gap);
         collector.push(Record { lost: Some(recent.lost), ..gap });
@@ -115,7 +116,7 @@ impl Collector {
 
     fn add_event(&mut self, event: &Event) {
         self.last_number = event.number;
-        let time = wall_clock(event.at);
+        let time = wall_clock(event.time);
         let session = event.session.to_string();
         let kind = match event.kind {
             EventKind::Released => return self.release_all(&session, time, false),

@@ -36,7 +36,7 @@ pub fn save(map: &Map, directory: &Path) {
 
 /// Copies the last user of every address from the file to a new map. Only prints a failure.
 pub fn restore(map: &Map, directory: &Path) {
-    if let Err(error) = map.recall_users(&file_path(directory), Tick::now()) {
+    if let Err(error) = map.restore_users(&file_path(directory), Tick::now()) {
         eprintln!("vipool: users may get different addresses than before: {error}");
     }
 }

@@ -122,7 +122,7 @@ impl PoolReport {
             kind: if pool.loopback { "loopback" } else { "virtual-ip" },
             addresses: pool.slots,
             free: pool.free,
-            used: pool.used,
+            used: pool.leased,
             cooling: pool.cooling,
             lingering: pool.lingering,
             reserved: pool.reserved,

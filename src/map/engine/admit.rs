@@ -7,7 +7,7 @@ use super::select::Unavailable;
 use super::table::Table;
 use crate::Tick;
 use crate::map::format::header::{OPEN_SESSIONS, RESTORED};
-use crate::map::format::layout::Layout;
+use crate::map::format::layout::{Layout, PoolSet};
 use crate::map::format::slot::Owner;
 use crate::map::types::error::{OpenError, Shortage};
 use crate::map::types::leases::Leases;
@@ -15,15 +15,12 @@ use crate::map::types::plan::OpenOptions;
 use crate::pool::DEFAULT_POOL;
 use crate::session::SessionId;
 
-/// A set of pools, one bit for each pool.
-pub(crate) type PoolSet = u32;
-
 /// The leases that an admitted session gets.
 pub(crate) struct Admission {
     /// The session gets one lease from each of these pools.
     pub(crate) pools: PoolSet,
     /// The requested slot: pool number and slot number. `None` lets the allocator choose.
-    pub(crate) slot: Option<(u16, u32)>,
+    pub(crate) requested_slot: Option<(u16, u32)>,
 }
 
 impl MapImage {
@@ -38,7 +35,7 @@ impl MapImage {
     ) -> Result<Admission, OpenError> {
         let has_request = options.address.is_some() || options.pool.is_some();
         if self.layout().is_unrestricted && !has_request {
-            return Ok(Admission { pools: PoolSet::MAX, slot: None });
+            return Ok(Admission { pools: PoolSet::MAX, requested_slot: None });
         }
         self.admit_restricted(session, options, user_tag, now)
     }
@@ -52,20 +49,20 @@ impl MapImage {
         now: Tick,
     ) -> Result<Admission, OpenError> {
         let leases = self.lookup(session);
-        let pools = self.pools_for(&leases, options)?;
+        let pools = self.select_pools(&leases, options)?;
         if leases.is_empty() {
             self.check_limits(options, user_tag)?;
         }
-        let slot = match options.address {
-            Some(address) => self.requested_slot(address, &leases, user_tag, now)?,
+        let requested_slot = match options.address {
+            Some(address) => self.find_requested_slot(address, &leases, user_tag, now)?,
             None => None,
         };
-        Ok(Admission { pools, slot })
+        Ok(Admission { pools, requested_slot })
     }
 
     /// Returns the slot of the requested address; `None` if the session already has a lease in the
     /// pool of that address.
-    fn requested_slot(
+    fn find_requested_slot(
         &self,
         address: IpAddr,
         leases: &Leases,
@@ -122,10 +119,14 @@ impl MapImage {
     /// Returns the pools from which a session gets a lease: all loopback pools, and all virtual-IP
     /// pools with the selected name.
     ///
-    /// The first of these pools that exists selects the name: the pool of a lease that the session
-    /// has, the pool of the requested address, the requested pool, the pool `default`, the first
-    /// pool of the plan.
-    fn pools_for(&self, leases: &Leases, options: &OpenOptions<'_>) -> Result<PoolSet, OpenError> {
+    /// The name is the name of the first of these pools that exists: the pool of a lease that the
+    /// session has, the pool of the requested address, the requested pool, the pool `default`, the
+    /// first pool of the plan.
+    fn select_pools(
+        &self,
+        leases: &Leases,
+        options: &OpenOptions<'_>,
+    ) -> Result<PoolSet, OpenError> {
         let layout = self.layout();
         let Layout { loopback_pools, default_pools, .. } = *layout;
         let pools_with_same_name =

@@ -106,7 +106,7 @@ impl<'t> Transaction<'t> {
     ) -> impl DoubleEndedIterator<Item = HeldLease<'t>> + use<'t> {
         self.table_writers().filter_map(move |(pool, table)| {
             let home = table.home_bucket(session.raw());
-            let (slot, generation) = table.lease_in(&home, session.raw())?;
+            let (slot, generation) = table.find_lease(&home, session.raw())?;
             Some(HeldLease { pool, table, home, slot, generation })
         })
     }
@@ -118,7 +118,7 @@ impl<'t> Transaction<'t> {
             let lease = self.release_lease(&anchor, now);
             lease.map_or_else(Leases::default, |lease| Leases::single(session, lease))
         } else {
-            self.release_in_pools(session, anchor, now)
+            self.release_in_all_pools(session, anchor, now)
         };
         let options = OpenOptions::default();
         self.record_event(EventKind::Released, session, &leases, &options, now);
@@ -129,10 +129,11 @@ impl<'t> Transaction<'t> {
     /// Releases all leases of a session in a map with several pools: the last pool first, the
     /// anchor last.
     #[inline(never)]
-    fn release_in_pools(&self, session: SessionId, anchor: HeldLease<'_>, now: Tick) -> Leases {
+    fn release_in_all_pools(&self, session: SessionId, anchor: HeldLease<'_>, now: Tick) -> Leases {
         let mut leases = Leases::default();
-        let others = self.held_leases(session).rev().filter(|lease| lease.pool != anchor.pool);
-        for lease in others.filter_map(|lease| self.release_lease(&lease, now)) {
+        let other_leases =
+            self.held_leases(session).rev().filter(|lease| lease.pool != anchor.pool);
+        for lease in other_leases.filter_map(|lease| self.release_lease(&lease, now)) {
             leases.push(session, lease);
         }
         if let Some(lease) = self.release_lease(&anchor, now) {

@@ -61,7 +61,7 @@ impl<'t> Transaction<'t> {
         }
         let SinglePool { header, table } = self.single_pool()?;
         let home = table.home_bucket(session.raw());
-        if !table.is_absent(&home) && is_open(&table, session) {
+        if !table.is_absent(&home) && holds_lease(&table, session) {
             return None;
         }
         if header[DRAINING].load_relaxed() != 0 {
@@ -95,17 +95,18 @@ impl<'t> Transaction<'t> {
         handle: &Handle,
         now: Tick,
     ) -> Option<ClosedSession> {
-        let single = self.single_pool()?;
+        let single_pool = self.single_pool()?;
         let Handle { session, pool, slot, generation, boot } = *handle;
-        if !single.table.meta(slot).is_anonymous() {
+        if !single_pool.table.meta(slot).is_anonymous() {
             return None;
         }
-        let is_held = boot == self.layout().boot && pool == 0 && single.table.is_lease_of(handle);
+        let is_held =
+            boot == self.layout().boot && pool == 0 && single_pool.table.is_lease_of(handle);
         if !is_held {
             return None;
         }
-        let home = single.table.home_bucket(session.raw());
-        self.release_fast_path(&single, &HeldLease { home, slot, generation }, session, now)
+        let home = single_pool.table.home_bucket(session.raw());
+        self.release_fast_path(&single_pool, &HeldLease { home, slot, generation }, session, now)
     }
 
     /// Closes an anonymous session. Returns `None` and changes nothing if the slow path must close
@@ -116,10 +117,10 @@ impl<'t> Transaction<'t> {
         session: SessionId,
         now: Tick,
     ) -> Option<ClosedSession> {
-        let single = self.single_pool()?;
-        let home = single.table.home_bucket(session.raw());
-        let (slot, generation) = single.table.lease_in(&home, session.raw())?;
-        self.release_fast_path(&single, &HeldLease { home, slot, generation }, session, now)
+        let single_pool = self.single_pool()?;
+        let home = single_pool.table.home_bucket(session.raw());
+        let (slot, generation) = single_pool.table.find_lease(&home, session.raw())?;
+        self.release_fast_path(&single_pool, &HeldLease { home, slot, generation }, session, now)
     }
 
     #[inline(always)]
@@ -150,7 +151,7 @@ impl<'t> Transaction<'t> {
 /// exclude this.
 #[cold]
 #[inline(never)]
-fn is_open(table: &TableWriter<'_>, session: SessionId) -> bool {
+fn holds_lease(table: &TableWriter<'_>, session: SessionId) -> bool {
     table.lease_of(session.raw()).is_some()
 }
 

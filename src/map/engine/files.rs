@@ -125,7 +125,7 @@ pub(crate) fn create(
     };
     let map = create_file(MAP_FILE, map_words, 0o644)?;
     let sessions = create_file(SESSIONS_FILE, sessions_words, 0o640)
-        .inspect_err(|_| remove_unpublished(directory))?;
+        .inspect_err(|_| remove_temporary_files(directory))?;
     Ok((map, sessions))
 }
 
@@ -179,7 +179,7 @@ fn create_journal(directory: &Path, boot: u64) -> io::Result<Region> {
 /// under its temporary name. In the other order, the old map would be in place without its sessions
 /// file.
 pub(crate) fn publish(directory: &Path) -> Result<(), MapError> {
-    publish_file(directory, MAP_FILE).inspect_err(|_| remove_unpublished(directory))?;
+    publish_file(directory, MAP_FILE).inspect_err(|_| remove_temporary_files(directory))?;
     publish_file(directory, SESSIONS_FILE)
 }
 
@@ -202,12 +202,12 @@ pub(crate) fn finish_publishing(directory: &Path, layout: &Layout) -> Result<(),
 }
 
 /// Returns whether a process died before it published all of its new files.
-pub(crate) fn has_unpublished(directory: &Path) -> bool {
+pub(crate) fn has_temporary_files(directory: &Path) -> bool {
     [MAP_FILE, SESSIONS_FILE].into_iter().any(|name| temporary_path(directory, name).exists())
 }
 
 /// Removes new files that were not published.
-pub(crate) fn remove_unpublished(directory: &Path) {
+pub(crate) fn remove_temporary_files(directory: &Path) {
     for name in [MAP_FILE, SESSIONS_FILE] {
         _ = std::fs::remove_file(temporary_path(directory, name));
     }
@@ -221,6 +221,6 @@ fn temporary_name(name: &str) -> String {
     format!("{name}.new")
 }
 
-fn io_error(what: &'static str, path: PathBuf, source: io::Error) -> MapError {
-    MapError::Io { what, path, source }
+fn io_error(failure: &'static str, path: PathBuf, source: io::Error) -> MapError {
+    MapError::Io { failure, path, source }
 }

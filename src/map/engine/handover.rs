@@ -7,7 +7,7 @@
 //!
 //! [`AWAITING_RELEASE`]: crate::map::format::slot::AWAITING_RELEASE
 
-use super::image::is_blank;
+use super::image::has_state;
 use super::table::Table;
 use super::table_writer::TableWriter;
 use super::writer::MapWriter;
@@ -33,7 +33,7 @@ impl MapWriter<'_> {
             new.dequeue(new_slot);
             copy_state((&new, new_slot), (&old, old_slot), old.meta(old_slot));
             new.enqueue(new_slot);
-            dequeue_and_blank(&old, old_slot);
+            reset_and_retire_queued(&old, old_slot);
         }
     }
 
@@ -45,12 +45,12 @@ impl MapWriter<'_> {
         for (number, table) in self.table_writers() {
             let has_unmoved_state = |slot: &u32| {
                 let (owner, meta) = (table.owner(*slot), table.meta(*slot));
-                meta.has_any(RETIRED) && !owner.is_session() && !is_blank(owner, meta)
+                meta.has_any(RETIRED) && !owner.is_session() && has_state(owner, meta)
             };
             for slot in (0..table.pool.slots).filter(has_unmoved_state) {
                 self.hand_over(number, table, slot);
                 if !self.is_state_slot(number, &table, slot) {
-                    dequeue_and_blank(&table, slot);
+                    reset_and_retire_queued(&table, slot);
                 }
             }
         }
@@ -73,15 +73,15 @@ pub(crate) fn copy_state(
 }
 
 /// Blanks a slot and updates the queues and the index.
-fn dequeue_and_blank(table: &TableWriter<'_>, slot: u32) {
+fn reset_and_retire_queued(table: &TableWriter<'_>, slot: u32) {
     table.dequeue(slot);
-    blank(table, slot);
+    reset_and_retire(table, slot);
     table.enqueue(slot);
 }
 
 /// Sets the flag [`RETIRED`] of a slot and removes the rest of its state, except for the
 /// generation.
-pub(crate) fn blank(table: &TableWriter<'_>, slot: u32) {
+pub(crate) fn reset_and_retire(table: &TableWriter<'_>, slot: u32) {
     let Meta { generation, .. } = table.meta(slot);
     table.store_owner(slot, Owner::Free(0));
     let meta = Meta::from_word(0).with_generation(generation);

@@ -47,7 +47,7 @@ impl MapImage {
 
     /// Returns a second view of a map in private memory, with the sessions file.
     #[cfg(all(test, loom))]
-    pub(crate) fn share_all(&self) -> Option<Self> {
+    pub(crate) fn share_with_sessions(&self) -> Option<Self> {
         Some(Self::new(self.map.share()?, self.sessions.share()?, self.layout))
     }
 
@@ -176,12 +176,13 @@ impl MapImage {
     /// Returns the open sessions, in the order of their anchors.
     pub(crate) fn sessions(&self) -> impl Iterator<Item = SessionRow> {
         self.tables().flat_map(move |(number, table)| {
-            (0..table.pool.slots).filter_map(move |slot| self.session_at(number, table, slot))
+            (0..table.pool.slots)
+                .filter_map(move |slot| self.session_with_anchor(number, table, slot))
         })
     }
 
     /// Returns the session with its anchor in this slot.
-    fn session_at(&self, pool: u16, table: Table<'_>, slot: u32) -> Option<SessionRow> {
+    fn session_with_anchor(&self, pool: u16, table: Table<'_>, slot: u32) -> Option<SessionRow> {
         let Owner::Session(raw) = table.owner(slot) else { return None };
         let session = SessionId::from_raw(raw)?;
         if !self.is_anchor(raw, pool) {
@@ -220,7 +221,7 @@ impl MapImage {
             let rank = match table.owner(*slot) {
                 Owner::Session(_) => 3,
                 _ if !meta.has_any(RETIRED) => 2,
-                owner => u8::from(!is_blank(owner, meta)),
+                owner => u8::from(has_state(owner, meta)),
             };
             (rank, Reverse(*number))
         })?;
@@ -234,7 +235,7 @@ impl MapImage {
     }
 }
 
-/// Returns whether a slot holds no state except its generation.
-pub(crate) fn is_blank(owner: Owner, meta: Meta) -> bool {
-    owner == Owner::Free(0) && meta.with_flags(0, AWAITING_RELEASE).is_anonymous()
+/// Returns whether a slot holds state in addition to its generation.
+pub(crate) fn has_state(owner: Owner, meta: Meta) -> bool {
+    owner != Owner::Free(0) || !meta.with_flags(0, AWAITING_RELEASE).is_anonymous()
 }

@@ -123,7 +123,7 @@ impl Transaction<'_> {
         let Opening { session, options, user_tag, now, .. } = *opening;
         let home = table.home_bucket(session.raw());
         if !table.is_absent(&home)
-            && let Some((slot, generation)) = table.lease_in(&home, session.raw())
+            && let Some((slot, generation)) = table.find_lease(&home, session.raw())
         {
             self.push_lease(&mut opening.leases, session, number, table, slot, generation);
             opening.already_open = true;
@@ -169,7 +169,7 @@ impl Transaction<'_> {
         if self.is_draining() {
             return Err(Unavailable::Drained);
         }
-        if let Some((requested_pool, slot)) = admission.slot
+        if let Some((requested_pool, slot)) = admission.requested_slot
             && requested_pool == pool
         {
             return Ok((slot, None));

@@ -29,7 +29,7 @@ pub trait Probe {
     /// doubt.
     fn has_sockets(&mut self, address: IpAddr) -> bool;
     /// Returns whether this process has exited. Returns false when in doubt.
-    fn is_gone(&mut self, leader: &Leader) -> bool;
+    fn has_exited(&mut self, leader: &Leader) -> bool;
 }
 
 /// The result of [`Map::reap`](crate::map::Map::reap).
@@ -53,11 +53,11 @@ impl Transaction<'_> {
     pub(crate) fn reap(&self, now: Tick, budget: u32, probe: &mut dyn Probe) -> ReapReport {
         let mut report = ReapReport::default();
         let start_stamp = self.new_stamp(now);
-        self.close_leaderless(now, budget, probe, &mut report);
+        self.close_sessions_of_dead_leaders(now, budget, probe, &mut report);
         for (_, table) in self.table_writers() {
             // A slot that this call has already checked has a stamp later than `start_stamp`.
             let is_due = |slot: u32| match table.owner(slot) {
-                Owner::Cooling(_) => table.cooled_at(slot, &self.layout().settings) <= now,
+                Owner::Cooling(_) => table.cool_down_end(slot, &self.layout().settings) <= now,
                 Owner::Lingering(stamp) => stamp <= start_stamp,
                 Owner::Free(_) | Owner::Session(_) => false,
             };
@@ -128,7 +128,7 @@ impl Transaction<'_> {
 
     /// Closes the sessions whose leader is dead and was first found dead at least [`LEADER_GRACE`]
     /// seconds ago. Checks up to `budget` leaders. Begins where the last call stopped.
-    fn close_leaderless(
+    fn close_sessions_of_dead_leaders(
         &self,
         now: Tick,
         budget: u32,
@@ -172,7 +172,7 @@ impl Transaction<'_> {
     ) -> bool {
         let Some(pool) = self.layout().pool(lease.pool) else { return false };
         let (access, records) = (self.access(), self.records());
-        match (probe.is_gone(leader), record::first_seen_dead(records, pool, lease.slot)) {
+        match (probe.has_exited(leader), record::first_seen_dead(records, pool, lease.slot)) {
             (false, None) => false,
             (false, Some(_)) => {
                 record::set_first_seen_dead(access, records, pool, lease.slot, None);

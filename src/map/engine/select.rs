@@ -36,7 +36,7 @@ impl Table<'_> {
     #[inline(never)]
     fn preferred_slot(self, user_tag: u32, settings: &Settings, now: Tick) -> Option<u32> {
         let mut best: Option<((u8, u64), u32)> = None;
-        let mut consider = |slot: u32| {
+        let mut visit = |slot: u32| {
             if slot < self.pool.slots && self.meta(slot).user_tag() == user_tag {
                 let stamp = self.owner(slot).stamp().unwrap_or(0);
                 let rank = match self.placement(slot) {
@@ -57,9 +57,9 @@ impl Table<'_> {
             }
             None
         };
-        HomeBucket::load(Key::user(user_tag), self.index).find(&mut consider);
+        HomeBucket::load(Key::user(user_tag), self.index).find(&mut visit);
         if self.count(Counter::Unindexed) > 0 {
-            (0..self.pool.slots).for_each(|slot| _ = consider(slot));
+            (0..self.pool.slots).for_each(|slot| _ = visit(slot));
         }
         best.map(|(_, slot)| slot)
     }
@@ -68,7 +68,7 @@ impl Table<'_> {
     #[inline(never)]
     fn shortage(self, settings: &Settings, now: Tick) -> Unavailable {
         if let Some(slot) = self.front(Queue::Cooling) {
-            let until = self.cooled_at(slot, settings);
+            let until = self.cool_down_end(slot, settings);
             return if until > now { Unavailable::Cooling(until) } else { Unavailable::Lingering };
         }
         if self.count(Counter::Lingering) > 0 {
@@ -91,13 +91,13 @@ impl Table<'_> {
         settings: &Settings,
         now: Tick,
     ) -> Result<(), Unavailable> {
-        let is_own = user_tag != 0 && self.meta(slot).user_tag() == user_tag;
+        let is_same_user = user_tag != 0 && self.meta(slot).user_tag() == user_tag;
         match self.placement(slot) {
             Placement::Leased => Err(Unavailable::Leased),
             Placement::Drained => Err(Unavailable::Drained),
-            Placement::Reserved if is_own => self.check_cooled(slot, user_tag, settings, now),
+            Placement::Reserved if is_same_user => self.check_cooled(slot, user_tag, settings, now),
             Placement::Reserved => Err(Unavailable::Reserved),
-            Placement::Queued(Queue::Cooling) if is_own => Ok(()),
+            Placement::Queued(Queue::Cooling) if is_same_user => Ok(()),
             Placement::Queued(_) => self.check_cooled(slot, 0, settings, now),
         }
     }
@@ -118,7 +118,7 @@ impl Table<'_> {
                 Ok(())
             }
             Owner::Lingering(_) => Err(Unavailable::Lingering),
-            Owner::Cooling(_) => match self.cooled_at(slot, settings) {
+            Owner::Cooling(_) => match self.cool_down_end(slot, settings) {
                 until if until > now => Err(Unavailable::Cooling(until)),
                 _ if settings.check_in_use => Err(Unavailable::Lingering),
                 _ => Ok(()),
@@ -127,8 +127,8 @@ impl Table<'_> {
         }
     }
 
-    /// Returns the time at which a cooling slot has cooled down.
-    pub(crate) fn cooled_at(&self, slot: u32, settings: &Settings) -> Tick {
+    /// Returns the time at which the cool-down of a slot ends.
+    pub(crate) fn cool_down_end(&self, slot: u32, settings: &Settings) -> Tick {
         let released = self.owner(slot).stamp().map_or(Tick::ZERO, stamp_time);
         released.saturating_add(settings.cool_down)
     }
@@ -170,7 +170,7 @@ impl TableWriter<'_> {
         for _ in 0..2 {
             if let Some(slot) = self.front(Queue::Cooling)
                 && matches!(self.owner(slot), Owner::Cooling(_))
-                && self.cooled_at(slot, settings) <= now
+                && self.cool_down_end(slot, settings) <= now
             {
                 self.change_state(slot, Owner::Free(new_stamp()));
             }

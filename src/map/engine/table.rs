@@ -122,14 +122,14 @@ impl<'a> Table<'a> {
     /// Takes O(1) time. While the index lacks entries, scans all slots.
     #[inline(always)]
     pub(crate) fn lease_of(&self, session: u64) -> Option<(u32, u32)> {
-        self.lease_in(&self.home_bucket(session), session)
+        self.find_lease(&self.home_bucket(session), session)
     }
 
     /// Returns the same as [`Table::lease_of`], given the home bucket of the session.
     #[inline(always)]
-    pub(crate) fn lease_in(&self, home: &HomeBucket<'_>, session: u64) -> Option<(u32, u32)> {
-        let held = |slot: u32| self.is_held_by(slot, session).then_some(slot);
-        let slot = match home.find(held) {
+    pub(crate) fn find_lease(&self, home: &HomeBucket<'_>, session: u64) -> Option<(u32, u32)> {
+        let held_slot = |slot: u32| self.is_held_by(slot, session).then_some(slot);
+        let slot = match home.find(held_slot) {
             Some(slot) => slot,
             None if self.count(Counter::Unindexed) == 0 => return None,
             None => self.scan_for(session)?,
@@ -166,8 +166,8 @@ impl<'a> Table<'a> {
         }
         let home = HomeBucket::load(Key::user(user_tag), self.index);
         let (slot, entry) = home.single_match()?;
-        let is_last = self.meta(slot).user_tag() == user_tag && self.is_free(slot);
-        is_last.then_some((slot, entry))
+        let is_available = self.meta(slot).user_tag() == user_tag && self.is_free(slot);
+        is_available.then_some((slot, entry))
     }
 
     /// Returns the meta word of a reserved slot without the reservation. Its user tag becomes the

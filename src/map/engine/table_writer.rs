@@ -82,7 +82,7 @@ impl<'a> TableWriter<'a> {
     }
 
     #[inline(always)]
-    fn raise_peak(&self) {
+    fn update_peak(&self) {
         let leased = self.count(Counter::Leased);
         if leased > self.count(Counter::PeakLeased) {
             self.set_count(Counter::PeakLeased, leased);
@@ -104,24 +104,24 @@ impl<'a> TableWriter<'a> {
         now: Tick,
     ) -> u32 {
         let Some(words) = self.slots.get(slot as usize) else { return 0 };
-        let before = Meta::from_word(words[META].load());
+        let old_meta = Meta::from_word(words[META].load());
         let owner = words[OWNER].load();
-        let mut meta = before.next_lease(user_tag);
-        if is_in_free_queue(owner, before) {
+        let mut meta = old_meta.next_lease(user_tag);
+        if is_in_free_queue(owner, old_meta) {
             queue::remove(self.access, self.control, self.slots, Queue::Free, slot);
             self.add_leased_and_free(1, -1);
         } else {
-            self.dequeue_only(slot, owner, before);
+            self.dequeue_without_index(slot, owner, old_meta);
             self.add_leased_and_free(1, 0);
-            if before.has_any(RESERVED) {
+            if old_meta.has_any(RESERVED) {
                 // The meta word keeps the tag of the user of the reservation.
-                meta = before.next_lease(before.user_tag());
+                meta = old_meta.next_lease(old_meta.user_tag());
             }
         }
         match last_user_entry {
             Some(entry) => entry.clear(self.access),
-            None if before.user_tag() == 0 => {}
-            None => self.remove_from_index(Key::user(before.user_tag()), slot),
+            None if old_meta.user_tag() == 0 => {}
+            None => self.remove_from_index(Key::user(old_meta.user_tag()), slot),
         }
         words[LINK].store(self.access, join_halves(now.as_secs(), user_tag));
         words[META].store(self.access, meta.to_word());
@@ -130,7 +130,7 @@ impl<'a> TableWriter<'a> {
         if !home.insert(self.access, slot) {
             self.add_to_count(Counter::Unindexed, 1);
         }
-        self.raise_peak();
+        self.update_peak();
         meta.generation
     }
 
@@ -150,7 +150,7 @@ impl<'a> TableWriter<'a> {
             queue::push_back(self.access, self.control, self.slots, Queue::Free, slot);
             self.add_leased_and_free(-1, 1);
         } else {
-            self.enqueue_only(slot, owner, meta);
+            self.enqueue_without_index(slot, owner, meta);
             self.add_leased_and_free(-1, 0);
         }
         if meta.user_tag() != 0 {
@@ -172,12 +172,12 @@ impl<'a> TableWriter<'a> {
     ) -> Option<(u32, u32)> {
         let front = queue::peek_front(self.control, self.slots, Queue::Free)?;
         let Front { slot, words, .. } = front;
-        let before = Meta::from_word(words[META].load_relaxed());
+        let old_meta = Meta::from_word(words[META].load_relaxed());
         let is_free = Owner::is_free_word(words[OWNER].load_relaxed());
-        if !is_free || !before.is_anonymous() || self.count(Counter::Cooling) != 0 {
+        if !is_free || !old_meta.is_anonymous() || self.count(Counter::Cooling) != 0 {
             return None;
         }
-        let meta = before.next_lease(0);
+        let meta = old_meta.next_lease(0);
         front.remove(self.access, self.slots);
         self.add_leased_and_free(1, -1);
         words[LINK].store(self.access, join_halves(now.as_secs(), 0));
@@ -185,7 +185,7 @@ impl<'a> TableWriter<'a> {
         // This store commits the lease. The other words of the lease are already written.
         words[OWNER].store(self.access, session);
         vacant_entry.fill(self.access, slot);
-        self.raise_peak();
+        self.update_peak();
         Some((slot, meta.generation))
     }
 
@@ -220,14 +220,14 @@ impl<'a> TableWriter<'a> {
         user_tag: Option<u32>,
         stamp: u64,
     ) {
-        let before = self.meta(slot);
-        let mut meta = before.with_flags(set, clear);
+        let old_meta = self.meta(slot);
+        let mut meta = old_meta.with_flags(set, clear);
         if let Some(user_tag) = user_tag {
             meta = meta.with_user(user_tag);
         } else if clear & RESERVED != 0 {
             meta = self.meta_without_reservation(slot).with_flags(set, clear);
         }
-        if meta == before {
+        if meta == old_meta {
             // The slot keeps its position in the queue and continues to cool down.
             return;
         }
@@ -236,7 +236,7 @@ impl<'a> TableWriter<'a> {
             owner => {
                 self.dequeue(slot);
                 if meta.has_any(RESERVED) {
-                    self.keep_last_user(slot, before);
+                    self.keep_last_user(slot, old_meta);
                 }
                 self.store_meta(slot, meta);
                 // The slot moves to the back of its queue, so it needs a new stamp.
@@ -249,18 +249,18 @@ impl<'a> TableWriter<'a> {
     /// Saves the last user of a slot before the caller reserves the slot. If the reservation is for
     /// that user, the user need not wait for the cool-down. A reserved slot is in no queue, so its
     /// link word can hold the user tag.
-    pub(crate) fn keep_last_user(&self, slot: u32, before: Meta) {
-        if !before.has_any(RESERVED) && !self.owner(slot).is_session() {
-            self.store(slot, LINK, join_halves(0, before.user_tag()));
+    pub(crate) fn keep_last_user(&self, slot: u32, old_meta: Meta) {
+        if !old_meta.has_any(RESERVED) && !self.owner(slot).is_session() {
+            self.store(slot, LINK, join_halves(0, old_meta.user_tag()));
         }
     }
 
     /// Changes the state of a slot that is not leased.
     pub(crate) fn change_state(&self, slot: u32, owner: Owner) {
         let meta = self.meta(slot);
-        self.dequeue_only(slot, self.load(slot, OWNER), meta);
+        self.dequeue_without_index(slot, self.load(slot, OWNER), meta);
         self.store_owner(slot, owner);
-        self.enqueue_only(slot, owner.to_word(), meta);
+        self.enqueue_without_index(slot, owner.to_word(), meta);
     }
 
     /// Updates the low-water warning. Returns true if the pool has fallen below its low-water mark
@@ -282,7 +282,7 @@ impl<'a> TableWriter<'a> {
     /// Adds a slot that is not leased to its queue, its counter and the index.
     pub(crate) fn enqueue(&self, slot: u32) {
         let meta = self.meta(slot);
-        self.enqueue_only(slot, self.load(slot, OWNER), meta);
+        self.enqueue_without_index(slot, self.load(slot, OWNER), meta);
         if meta.user_tag() != 0 {
             self.insert_into_index(Key::user(meta.user_tag()), slot);
         }
@@ -291,20 +291,20 @@ impl<'a> TableWriter<'a> {
     /// Removes a slot that is not leased from its queue, its counter and the index.
     pub(crate) fn dequeue(&self, slot: u32) {
         let meta = self.meta(slot);
-        self.dequeue_only(slot, self.load(slot, OWNER), meta);
+        self.dequeue_without_index(slot, self.load(slot, OWNER), meta);
         if meta.user_tag() != 0 {
             self.remove_from_index(Key::user(meta.user_tag()), slot);
         }
     }
 
     #[inline(always)]
-    fn enqueue_only(&self, slot: u32, owner: u64, meta: Meta) {
+    fn enqueue_without_index(&self, slot: u32, owner: u64, meta: Meta) {
         let placement = Placement::of(Owner::from_word(owner), meta);
         placement::enqueue(self.access, self.control, self.slots, slot, placement);
     }
 
     #[inline(always)]
-    fn dequeue_only(&self, slot: u32, owner: u64, meta: Meta) {
+    fn dequeue_without_index(&self, slot: u32, owner: u64, meta: Meta) {
         let placement = Placement::of(Owner::from_word(owner), meta);
         placement::dequeue(self.access, self.control, self.slots, slot, placement);
     }

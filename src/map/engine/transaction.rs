@@ -12,7 +12,7 @@ use super::writer::{MapWriter, WritableMap};
 use crate::map::format::header::BUSY;
 
 /// The right to change a map that is consistent and marked as busy.
-#[must_use = "a transaction that is not committed makes the next one recover the map"]
+#[must_use = "after an uncommitted transaction, the next transaction recovers the map"]
 pub(crate) struct Transaction<'a> {
     writer: MapWriter<'a>,
 }

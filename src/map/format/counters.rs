@@ -91,6 +91,6 @@ pub(crate) fn add_leased_and_free(
 ) {
     let (word, _) = Counter::Leased.position();
     let delta = (i64::from(leased) << 32).wrapping_add(free.into());
-    let both = control[word].load_relaxed().wrapping_add_signed(delta);
-    control[word].store_relaxed(access, both);
+    let counts = control[word].load_relaxed().wrapping_add_signed(delta);
+    control[word].store_relaxed(access, counts);
 }

@@ -68,8 +68,8 @@ impl Key {
 
     /// Returns the number of the home bucket.
     #[inline(always)]
-    fn home(self, buckets: usize) -> usize {
-        ((self.hash >> 32).wrapping_mul(buckets as u64) >> 32) as usize
+    fn home(self, bucket_count: usize) -> usize {
+        ((self.hash >> 32).wrapping_mul(bucket_count as u64) >> 32) as usize
     }
 
     #[inline(always)]
@@ -269,17 +269,17 @@ impl Tags {
     /// Returns the lanes with the tag of this key.
     #[inline(always)]
     fn matching(self, key: Key) -> LaneMask {
-        self.lanes_with(key.tag())
+        self.lanes_with_tag(key.tag())
     }
 
     /// Returns the lanes without an entry.
     #[inline(always)]
     fn vacant(self) -> LaneMask {
-        self.lanes_with(0)
+        self.lanes_with_tag(0)
     }
 
     #[inline(always)]
-    fn lanes_with(self, tag: u8) -> LaneMask {
+    fn lanes_with_tag(self, tag: u8) -> LaneMask {
         LaneMask(bytes::equality_mask(self.0, tag) & ((1 << LANES) - 1))
     }
 
@@ -336,8 +336,8 @@ fn store_overflow_count(access: WriteAccess<'_>, home: &Bucket, count: u32) {
 /// Replaces the bits of `mask` in a word. Only the writer changes the word.
 #[inline(always)]
 fn store_bits(access: WriteAccess<'_>, word: &Word, shift: usize, mask: u64, bits: u32) {
-    let others = word.load_relaxed() & !(mask << shift);
-    word.store(access, others | (u64::from(bits) & mask) << shift);
+    let other_bits = word.load_relaxed() & !(mask << shift);
+    word.store(access, other_bits | (u64::from(bits) & mask) << shift);
 }
 
 /// Corrects the index after a writer died or bytes were damaged. Returns the number of slots for

@@ -45,7 +45,7 @@ pub(crate) const JOURNAL_WORDS: usize = HEADER_WORDS + CAPACITY as usize * ENTRY
 
 // Offsets in an entry.
 const NUMBER: usize = 0;
-const TRAITS: usize = 1;
+const ATTRIBUTES: usize = 1;
 const SESSION: usize = 2;
 const GENERATION: usize = 3;
 const ADDRESS: usize = 4;
@@ -103,8 +103,8 @@ pub(crate) fn append(
     options: &OpenOptions<'_>,
 ) {
     let user = truncate_name(options.user.unwrap_or_default());
-    let option_traits = family(options.client) << 12 | user.len() as u32;
-    let Some(entry) = begin_entry(access, words, event, option_traits) else { return };
+    let option_attributes = family(options.client) << 12 | user.len() as u32;
+    let Some(entry) = begin_entry(access, words, event, option_attributes) else { return };
     let bits = options.client.map_or(0, crate::range::bits);
     store(access, entry, CLIENT, (bits >> 64) as u64);
     store(access, entry, CLIENT + 1, bits as u64);
@@ -120,14 +120,14 @@ pub(crate) fn append_anonymous(access: WriteAccess<'_>, words: &[Word], event: E
     }
 }
 
-/// Writes the fields that every entry has. `option_traits` are the bits of the traits that describe
+/// Writes the fields that every entry has. `option_attributes` are the bits of the attributes that describe
 /// the options of the session.
 #[inline(always)]
 fn begin_entry<'a>(
     access: WriteAccess<'_>,
     words: &'a [Word],
     event: EventCore,
-    option_traits: u32,
+    option_attributes: u32,
 ) -> Option<&'a Entry> {
     let EventCore { kind, session, now, lease } = event;
     let entry = words.get(entry_offset(load(words, NEXT))..)?.first_chunk::<ENTRY_WORDS>()?;
@@ -137,9 +137,9 @@ fn begin_entry<'a>(
         }
         None => (0, [0; 2], 0),
     };
-    let traits = (kind as u32) << 24 | family << 16 | option_traits;
+    let attributes = (kind as u32) << 24 | family << 16 | option_attributes;
     store(access, entry, NUMBER, 0);
-    store(access, entry, TRAITS, join_halves(now.as_secs(), traits));
+    store(access, entry, ATTRIBUTES, join_halves(now.as_secs(), attributes));
     store(access, entry, SESSION, session.raw());
     store(access, entry, GENERATION, generation.into());
     store(access, entry, ADDRESS, upper);
@@ -160,8 +160,8 @@ pub(crate) fn read(words: &[Word], number: u64) -> Option<Event> {
     if load(entry, NUMBER) != number {
         return None;
     }
-    let (time, traits) = split_halves(load(entry, TRAITS));
-    let kind = match traits >> 24 {
+    let (seconds, attributes) = split_halves(load(entry, ATTRIBUTES));
+    let kind = match attributes >> 24 {
         1 => EventKind::Assigned,
         2 => EventKind::Released,
         3 => EventKind::Exhausted,
@@ -179,16 +179,16 @@ pub(crate) fn read(words: &[Word], number: u64) -> Option<Event> {
     };
     let mut name = [0; 64];
     load_bytes(entry, USER_NAME, &mut name);
-    let name = &name[..(traits as usize & 0xff).min(name.len())];
+    let name = &name[..(attributes as usize & 0xff).min(name.len())];
     let event = Event {
         number,
-        at: Tick::from_secs(time),
+        time: Tick::from_secs(seconds),
         kind,
         session: SessionId::from_raw(load(entry, SESSION))?,
-        address: address(ADDRESS, traits >> 16 & 0xf),
+        address: address(ADDRESS, attributes >> 16 & 0xf),
         generation: load(entry, GENERATION) as u32,
         user: (!name.is_empty()).then(|| String::from_utf8_lossy(name).into_owned()),
-        client: address(CLIENT, traits >> 12 & 0xf),
+        client: address(CLIENT, attributes >> 12 & 0xf),
     };
     // A changed number means that a writer overwrote the entry during this read.
     (load(entry, NUMBER) == number).then_some(event)

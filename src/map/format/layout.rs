@@ -27,6 +27,9 @@ use crate::raw::word::{Word, WriteAccess};
 /// The lower bytes of the magic number, without the version.
 const MAGIC_WITHOUT_VERSION: u64 = 0x0000_ffff_ffff_ffff;
 
+/// A set of pools, one bit for each pool.
+pub(crate) type PoolSet = u32;
+
 /// The layout of a map.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Layout {
@@ -36,9 +39,9 @@ pub(crate) struct Layout {
     policy_offset: usize,
     policy_bytes: usize,
     /// The loopback pools of the plan, one bit for each pool.
-    pub(crate) loopback_pools: u32,
+    pub(crate) loopback_pools: PoolSet,
     /// The virtual-IP pools for sessions that request no pool by name, one bit for each pool.
-    pub(crate) default_pools: u32,
+    pub(crate) default_pools: PoolSet,
     /// Whether a session that requests no pool and no address gets a lease from every pool, and the
     /// settings have no limit.
     pub(crate) is_unrestricted: bool,
@@ -140,10 +143,10 @@ impl Layout {
             pools[number].same_name_pools = pools[number]
                 .with_name(words, |name| pools_with_name(words, &pools[..pool_count], name));
         }
-        let present = &pools[..pool_count];
-        let loopback_pools = pool_set(present, |pool| pool.loopback && !pool.dropped);
-        let default_pools = pool_set(present, |pool| pool.default && !pool.loopback);
-        let settings = settings::decode(std::array::from_fn(|i| load(words, SETTINGS + i)));
+        let existing_pools = &pools[..pool_count];
+        let loopback_pools = pool_set(existing_pools, |pool| pool.loopback && !pool.dropped);
+        let default_pools = pool_set(existing_pools, |pool| pool.default && !pool.loopback);
+        let settings = settings::decode(std::array::from_fn(|index| load(words, SETTINGS + index)));
         let cools_down = settings.cool_down > 0 || settings.check_in_use;
         let is_unrestricted = (loopback_pools | default_pools).count_ones() as usize == pool_count
             && !settings.await_restore
@@ -181,7 +184,7 @@ impl Layout {
     }
 
     /// Returns the virtual-IP pools of the plan with this name, one bit for each pool.
-    pub(crate) fn pools_with_name(&self, words: &[Word], name: &[u8]) -> u32 {
+    pub(crate) fn pools_with_name(&self, words: &[Word], name: &[u8]) -> PoolSet {
         pools_with_name(words, self.pools(), name)
     }
 
@@ -205,12 +208,12 @@ impl Layout {
     }
 }
 
-fn pools_with_name(words: &[Word], pools: &[PoolLayout], name: &[u8]) -> u32 {
-    let has_name = |pool: &PoolLayout| pool.with_name(words, |own| own == name);
+fn pools_with_name(words: &[Word], pools: &[PoolLayout], name: &[u8]) -> PoolSet {
+    let has_name = |pool: &PoolLayout| pool.with_name(words, |pool_name| pool_name == name);
     pool_set(pools, |pool| !pool.loopback && !pool.dropped && has_name(pool))
 }
 
 /// Returns the pools that match a predicate, one bit for each pool.
-fn pool_set(pools: &[PoolLayout], is_in: impl Fn(&PoolLayout) -> bool) -> u32 {
-    (0..).zip(pools).fold(0, |set, (number, pool)| set | u32::from(is_in(pool)) << number)
+fn pool_set(pools: &[PoolLayout], predicate: impl Fn(&PoolLayout) -> bool) -> PoolSet {
+    (0..).zip(pools).fold(0, |set, (number, pool)| set | u32::from(predicate(pool)) << number)
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::counters::CONTROL_WORDS;
 use super::header::{FIXED_WORDS, fits};
 use super::index::{BUCKET_WORDS, SLOTS_PER_BUCKET};
+use super::layout::PoolSet;
 use super::slot::SLOT_WORDS;
 use super::words::{load, load_bytes, store, store_bytes};
 use crate::map::types::plan::MAX_POOL_NAME;
@@ -24,13 +25,13 @@ const NAME_BYTES: usize = NAME_WORDS * 8;
 const _: () = assert!(NAME_BYTES > MAX_POOL_NAME, "a name ends in a zero byte");
 
 // Offsets in a directory entry. The name is first.
-const TRAITS: usize = 8;
+const ATTRIBUTES: usize = 8;
 const SLOT_COUNT: usize = 9;
 const BLOCKS_OFFSET: usize = 10;
 const BLOCK_COUNT: usize = 11;
 const TABLE_OFFSET: usize = 12;
 
-// Bits of the traits, above the kind of the pool.
+// Bits of the attributes, above the kind of the pool.
 const IPV4_BIT: u32 = 8;
 const DROPPED_BIT: u32 = 9;
 const DEFAULT_BIT: u32 = 10;
@@ -71,7 +72,7 @@ pub(crate) struct PoolLayout {
     /// The offset of the first record of the pool in the sessions file.
     pub(crate) records_offset: usize,
     /// The virtual-IP pools of the plan with the same name as this pool, one bit for each pool.
-    pub(crate) same_name_pools: u32,
+    pub(crate) same_name_pools: PoolSet,
 }
 
 /// Returns the number of words for the control words, index and slots of a pool, rounded up to
@@ -100,11 +101,11 @@ pub(crate) fn write_entry(
     name[..length].copy_from_slice(&pool.name().as_bytes()[..length]);
     store_bytes(access, words, entry_offset, &name);
     let is_ipv4 = pool.is_ipv4().unwrap_or(true);
-    let traits = pool.kind() as u64
+    let attributes = pool.kind() as u64
         | u64::from(is_ipv4) << IPV4_BIT
         | u64::from(plan_index.is_none()) << DROPPED_BIT
         | u64::from(*is_default) << DEFAULT_BIT;
-    store(access, words, entry_offset + TRAITS, traits);
+    store(access, words, entry_offset + ATTRIBUTES, attributes);
     store(access, words, entry_offset + SLOT_COUNT, pool.slots().into());
     store(access, words, entry_offset + BLOCKS_OFFSET, blocks_offset as u64);
     store(access, words, entry_offset + BLOCK_COUNT, pool.blocks().len() as u64);
@@ -153,7 +154,7 @@ impl PoolLayout {
         if !fits(words, entry_offset, ENTRY_WORDS) {
             return Err("its directory lies outside the file");
         }
-        let traits = load(words, entry_offset + TRAITS);
+        let attributes = load(words, entry_offset + ATTRIBUTES);
         let slots = load(words, entry_offset + SLOT_COUNT);
         let blocks_offset = load(words, entry_offset + BLOCKS_OFFSET) as usize;
         let block_count = load(words, entry_offset + BLOCK_COUNT) as usize;
@@ -169,13 +170,13 @@ impl PoolLayout {
         let table = Sections::new(table_offset, buckets, slots as usize, words.len())
             .filter(|_| table_offset >= FIXED_WORDS)
             .ok_or("the table of a pool lies outside the file")?;
-        let has_trait = |bit: u32| traits >> bit & 1 == 1;
+        let has_attribute = |bit: u32| attributes >> bit & 1 == 1;
         let mut layout = Self {
             entry_offset,
-            loopback: traits & 0xff == PoolKind::Loopback as u64,
-            ipv4: has_trait(IPV4_BIT),
-            dropped: has_trait(DROPPED_BIT),
-            default: has_trait(DEFAULT_BIT),
+            loopback: attributes & 0xff == PoolKind::Loopback as u64,
+            ipv4: has_attribute(IPV4_BIT),
+            dropped: has_attribute(DROPPED_BIT),
+            default: has_attribute(DEFAULT_BIT),
             slots,
             blocks_offset,
             block_count,
@@ -199,12 +200,12 @@ impl PoolLayout {
         PoolBlocks { layout: self, words }
     }
 
-    /// Calls `f` with the name of the pool in bytes.
-    pub(crate) fn with_name<T>(&self, words: &[Word], f: impl FnOnce(&[u8]) -> T) -> T {
+    /// Calls `read` with the name of the pool in bytes.
+    pub(crate) fn with_name<T>(&self, words: &[Word], read: impl FnOnce(&[u8]) -> T) -> T {
         let mut buffer = [0; NAME_BYTES];
         load_bytes(words, self.entry_offset, &mut buffer);
         let end = buffer.iter().position(|byte| *byte == 0).unwrap_or(MAX_POOL_NAME);
-        f(&buffer[..end])
+        read(&buffer[..end])
     }
 
     /// Returns the name of the pool as text.
@@ -232,14 +233,14 @@ impl PoolLayout {
         let bits = if slot < self.first_block_end {
             self.first_address.wrapping_add(slot.into())
         } else {
-            self.later_address_bits(words, slot)?
+            self.address_bits_after_first_block(words, slot)?
         };
         Some([(bits >> 64) as u64, bits as u64])
     }
 
     /// Returns the address of a slot after the first block.
     #[cold]
-    fn later_address_bits(&self, words: &[Word], slot: u32) -> Option<u128> {
+    fn address_bits_after_first_block(&self, words: &[Word], slot: u32) -> Option<u128> {
         self.blocks(words).address(slot).map(bits)
     }
 

@@ -112,13 +112,13 @@ pub(crate) fn remove(
     let ends = &control[queue as usize];
     let ((next, previous), (front, _)) = (read_links(&words[LINK]), read_links(ends));
     if let Some(predecessor) = linked_slot(slots, previous) {
-        let (_, before) = read_links(&predecessor[LINK]);
-        write_links(access, &predecessor[LINK], next, before);
+        let (_, kept_previous) = read_links(&predecessor[LINK]);
+        write_links(access, &predecessor[LINK], next, kept_previous);
     }
     match linked_slot(slots, next) {
         Some(successor) => {
-            let (after, _) = read_links(&successor[LINK]);
-            write_links(access, &successor[LINK], after, previous);
+            let (kept_next, _) = read_links(&successor[LINK]);
+            write_links(access, &successor[LINK], kept_next, previous);
         }
         None => write_links(access, ends, front, previous),
     }

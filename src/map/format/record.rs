@@ -27,7 +27,7 @@ use crate::raw::word::{Word, WriteAccess};
 pub(crate) const RECORD_WORDS: usize = 16;
 
 // Offsets in a record.
-const STAMP: usize = 0;
+const COMMIT_WORD: usize = 0;
 const LEADER_PID: usize = 1;
 const LEADER_START_TIME: usize = 2;
 const LEADER_PID_NAMESPACE: usize = 3;
@@ -66,7 +66,7 @@ pub(crate) fn write(
     };
     // Invalidate the record of the previous lease, so that no reader gets a mixture of both
     // records.
-    store(access, record, STAMP, 0);
+    store(access, record, COMMIT_WORD, 0);
     let pid = options.leader.map_or(0, |leader| leader.pid);
     store(access, record, LEADER_PID, join_halves(0, pid));
     if let Some(leader) = options.leader {
@@ -84,13 +84,13 @@ pub(crate) fn write(
     };
     let user = truncate_name(options.user.unwrap_or_default());
     store_bytes(access, record, USER_NAME, user.as_bytes());
-    store(access, record, STAMP, join_halves(generation, family << 8 | user.len() as u32));
+    store(access, record, COMMIT_WORD, join_halves(generation, family << 8 | user.len() as u32));
 }
 
 /// Invalidates the record of a slot that is not leased. A writer that died before it committed a
 /// lease can have left this record, and the next lease of the slot gets the same generation.
 pub(crate) fn invalidate(access: WriteAccess<'_>, words: &[Word], pool: &PoolLayout, slot: u32) {
-    let offset = record_offset(pool, slot) + STAMP;
+    let offset = record_offset(pool, slot) + COMMIT_WORD;
     if load(words, offset) != 0 {
         store(access, words, offset, 0);
     }
@@ -104,15 +104,15 @@ pub(crate) fn read(
     generation: u32,
 ) -> Option<Record> {
     let record = record_offset(pool, slot);
-    let stamp = load(words, record + STAMP);
-    let (recorded_generation, traits) = split_halves(stamp);
-    let is_empty = traits == 0 && load(words, record + LEADER_PID) == 0;
+    let commit_word = load(words, record + COMMIT_WORD);
+    let (recorded_generation, attributes) = split_halves(commit_word);
+    let is_empty = attributes == 0 && load(words, record + LEADER_PID) == 0;
     if recorded_generation != generation || is_empty {
         return None;
     }
     let (upper, lower) = (load(words, record + CLIENT), load(words, record + CLIENT + 1));
     let bits = u128::from(upper) << 64 | u128::from(lower);
-    let client = match traits >> 8 & 0xff {
+    let client = match attributes >> 8 & 0xff {
         4 => Some(IpAddr::V4(Ipv4Addr::from_bits(bits as u32))),
         6 => Some(IpAddr::V6(Ipv6Addr::from_bits(bits))),
         _ => None,
@@ -125,10 +125,10 @@ pub(crate) fn read(
     });
     let mut name = [0; MAX_NAME_BYTES + 1];
     load_bytes(words, record + USER_NAME, &mut name);
-    let length = (traits as usize & 0xff).min(MAX_NAME_BYTES);
+    let length = (attributes as usize & 0xff).min(MAX_NAME_BYTES);
     let user = (length > 0).then(|| String::from_utf8_lossy(&name[..length]).into_owned());
-    // A changed stamp means that a writer overwrote the record during this read.
-    (load(words, record + STAMP) == stamp).then_some(Record { user, client, leader })
+    // A changed commit_word means that a writer overwrote the record during this read.
+    (load(words, record + COMMIT_WORD) == commit_word).then_some(Record { user, client, leader })
 }
 
 /// Returns the time at which the leader of this lease was first found dead.

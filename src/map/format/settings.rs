@@ -18,10 +18,10 @@ pub(crate) fn encode(settings: &Settings) -> [u64; SETTINGS_WORDS] {
         ExhaustionPolicy::Refuse => (1, 0),
         ExhaustionPolicy::Wait(seconds) => (2, seconds),
     };
-    let flag = |is_set: bool, flag: u32| if is_set { flag } else { 0 };
-    let flags = flag(settings.check_in_use, CHECK_IN_USE)
-        | flag(settings.await_restore, AWAIT_RESTORE)
-        | flag(settings.allocate == AllocationTime::FirstUse, FIRST_USE)
+    let flag_if = |is_set: bool, flag: u32| if is_set { flag } else { 0 };
+    let flags = flag_if(settings.check_in_use, CHECK_IN_USE)
+        | flag_if(settings.await_restore, AWAIT_RESTORE)
+        | flag_if(settings.allocate == AllocationTime::FirstUse, FIRST_USE)
         | exhaustion << EXHAUSTION_SHIFT;
     [
         join_halves(settings.cool_down, settings.low_water),

@@ -204,10 +204,11 @@ impl Meta {
 #[inline(always)]
 pub(crate) fn user_tag(name: &str) -> u32 {
     let (chunks, rest) = name.as_bytes().as_chunks();
-    let whole = chunks
+    let hash_of_chunks = chunks
         .iter()
         .fold(name.len() as u64, |hash, chunk| folded_multiply(hash ^ u64::from_le_bytes(*chunk)));
-    let tag = folded_multiply(folded_multiply(whole ^ load_short_le(rest))) as u32 & !FLAGS;
+    let tag =
+        folded_multiply(folded_multiply(hash_of_chunks ^ load_short_le(rest))) as u32 & !FLAGS;
     if tag == 0 { FLAGS + 1 } else { tag }
 }
 
@@ -233,9 +234,9 @@ mod tests {
     fn stamps_increase_when_the_clock_goes_back() {
         let first = next_stamp(0, Tick::from_secs(100));
         let second = next_stamp(first, Tick::from_secs(100));
-        let after_step_back = next_stamp(second, Tick::from_secs(5));
-        assert!(first < second && second < after_step_back);
-        assert_eq!([first, after_step_back].map(|stamp| stamp_time(stamp).as_secs()), [100, 100]);
+        let after_clock_step = next_stamp(second, Tick::from_secs(5));
+        assert!(first < second && second < after_clock_step);
+        assert_eq!([first, after_clock_step].map(|stamp| stamp_time(stamp).as_secs()), [100, 100]);
         let overflow = next_stamp(100 << 24 | 0xff_ffff, Tick::from_secs(100));
         assert_eq!(stamp_time(overflow), Tick::from_secs(101));
     }

@@ -24,7 +24,7 @@ use crate::map::types::plan::Plan;
 use crate::pool::Pool;
 
 /// Maximum number of seconds between now and a stamp in the future. A later stamp is wrong.
-const MAX_FUTURE: u32 = 366 * 24 * 3600;
+const MAX_FUTURE_SECONDS: u32 = 366 * 24 * 3600;
 
 /// Builds a map in memory.
 pub(crate) fn build_in_memory(plan: &Plan) -> Result<WritableMap, MapError> {
@@ -43,8 +43,8 @@ pub(crate) fn replace_files(
     old: Option<&mut WritableMap>,
 ) -> Result<WritableMap, MapError> {
     // Keep nothing of a map from another boot or network namespace.
-    let kept = old.as_deref().filter(|old| old.layout().boot == boot);
-    let pools = match kept {
+    let kept_map = old.as_deref().filter(|old| old.layout().boot == boot);
+    let pools = match kept_map {
         Some(old) => merge(old, plan)?,
         None => new_pools(plan),
     };
@@ -54,9 +54,9 @@ pub(crate) fn replace_files(
         layout::map_words(&pools, policy.len()),
         layout::sessions_words(pools.iter().map(|planned| planned.pool.slots())),
     )?;
-    let image = kept.map(|old| &**old);
+    let image = kept_map.map(|old| &**old);
     let mut new = build(map, sessions, &pools, plan, &policy, boot, image)
-        .inspect_err(|_| files::remove_unpublished(directory))?;
+        .inspect_err(|_| files::remove_temporary_files(directory))?;
     new.set_journal(files::open_or_create_journal(directory, boot));
     // Set the mark before the rename. If this process dies between the two steps, the next writer
     // removes the mark. The mark also tells writers in another network namespace that their map was
@@ -79,7 +79,7 @@ pub(crate) fn keep_if_unchanged(
 ) -> Result<bool, MapError> {
     let is_complete = !old.records().is_empty()
         && !old.journal().is_empty()
-        && !files::has_unpublished(directory);
+        && !files::has_temporary_files(directory);
     if !is_complete || old.layout().boot != boot {
         return Ok(false);
     }
@@ -128,7 +128,7 @@ fn build(
     let mut new = WritableMap::new(map, sessions, Region::default(), layout);
     let writer = new.writer();
     if let Some(old) = old {
-        copy_old_state(&writer, old, pools);
+        copy_persistent_state(&writer, old, pools);
         correct_future_stamps(&writer, Tick::now());
     }
     retire_dropped_addresses(&writer, pools, plan);
@@ -141,7 +141,7 @@ fn build(
 }
 
 /// Copies the slots, records and header words that stay valid under a new configuration.
-fn copy_old_state(new: &MapWriter<'_>, old: &MapImage, pools: &[PlannedPool]) {
+fn copy_persistent_state(new: &MapWriter<'_>, old: &MapImage, pools: &[PlannedPool]) {
     for offset in [LAST_STAMP, RESTORED, DRAINING] {
         new.store_header(offset, old.header(offset));
     }
@@ -155,8 +155,10 @@ fn copy_old_state(new: &MapWriter<'_>, old: &MapImage, pools: &[PlannedPool]) {
         let source = old.table(number).filter(|_| is_kept(pools, number));
         let copied_slots = source.map_or(0, |source| source.pool.slots.min(target.pool.slots));
         if let Some(source) = source {
-            for (to, from) in target.slots.iter().flatten().zip(source.slots.iter().flatten()) {
-                to.store(new.access(), from.load());
+            for (target_word, source_word) in
+                target.slots.iter().flatten().zip(source.slots.iter().flatten())
+            {
+                target_word.store(new.access(), source_word.load());
             }
             for word in 0..copied_slots as usize * RECORD_WORDS {
                 let record = load(old.records(), source.pool.records_offset + word);
@@ -175,15 +177,15 @@ fn copy_old_state(new: &MapWriter<'_>, old: &MapImage, pools: &[PlannedPool]) {
 /// wrong time. Without this correction, the addresses that were released since then would cool down
 /// until the machine restarts.
 fn correct_future_stamps(new: &MapWriter<'_>, now: Tick) {
-    let latest = now.saturating_add(MAX_FUTURE);
-    if stamp_time(new.header(LAST_STAMP)) <= latest {
+    let latest_plausible = now.saturating_add(MAX_FUTURE_SECONDS);
+    if stamp_time(new.header(LAST_STAMP)) <= latest_plausible {
         return;
     }
     let corrected = next_stamp(0, now);
     for (_, table) in new.table_writers() {
         for slot in 0..table.pool.slots {
             let owner = table.owner(slot);
-            if owner.stamp().is_some_and(|stamp| stamp_time(stamp) > latest) {
+            if owner.stamp().is_some_and(|stamp| stamp_time(stamp) > latest_plausible) {
                 table.store_owner(slot, owner.with_stamp(corrected));
             }
         }
@@ -205,9 +207,9 @@ fn retire_dropped_addresses(new: &MapWriter<'_>, pools: &[PlannedPool], plan: &P
             let is_planned =
                 remaining > 0 && planned.is_some_and(|pool| pool.has_slot(address, loopback6));
             remaining -= u32::from(is_planned);
-            let retired = if is_planned { 0 } else { RETIRED };
+            let retired_flag = if is_planned { 0 } else { RETIRED };
             let meta = table.meta_without_plan(slot).with_flags(0, RETIRED);
-            table.store_meta(slot, meta.with_flags(retired, 0));
+            table.store_meta(slot, meta.with_flags(retired_flag, 0));
         }
     }
 }

@@ -72,7 +72,7 @@ pub(crate) fn new_pools(plan: &Plan) -> Vec<PlannedPool> {
 pub(crate) fn merge(old: &MapImage, plan: &Plan) -> Result<Vec<PlannedPool>, MapError> {
     let old_pools = old.pools();
     let mut matches: Vec<Option<PlannedPool>> = old_pools.iter().map(|_| None).collect();
-    let mut added = Vec::new();
+    let mut added_pools = Vec::new();
     for (plan_index, planned) in plan.pools.iter().enumerate() {
         let number = (0..old_pools.len()).find(|number| {
             let pool = &old_pools[*number];
@@ -83,33 +83,33 @@ pub(crate) fn merge(old: &MapImage, plan: &Plan) -> Result<Vec<PlannedPool>, Map
             Some(number) => {
                 matches[number] = Some(planned_pool(plan, plan_index, Some(&old_pools[number])));
             }
-            None => added.push(planned_pool(plan, plan_index, None)),
+            None => added_pools.push(planned_pool(plan, plan_index, None)),
         }
     }
-    let mut added = added.into_iter();
-    let mut busy = Vec::new();
+    let mut added_pools = added_pools.into_iter();
+    let mut former_in_use = Vec::new();
     let mut pools: Vec<PlannedPool> = Vec::new();
     for ((number, table), matched) in old.tables().zip(matches) {
         let pool = &old_pools[usize::from(number)];
         pools.push(match matched {
             Some(planned) => planned,
-            None if is_busy(old, &table, plan) => {
-                busy.push(pool.name());
+            None if is_in_use(old, &table, plan) => {
+                former_in_use.push(pool.name());
                 dropped_pool(pool.clone(), true)
             }
             // The pools after this one must keep their numbers. So a new pool takes this number. If
             // there is no new pool, an empty pool without a name takes the number.
-            None => added.next().unwrap_or_else(|| {
+            None => added_pools.next().unwrap_or_else(|| {
                 dropped_pool(Pool::from_blocks("", pool.kind(), Vec::new(), 0), false)
             }),
         });
     }
-    pools.extend(added);
+    pools.extend(added_pools);
     while pools.pop_if(|last| last.plan_index.is_none() && !last.is_kept).is_some() {}
     if pools.len() > MAX_POOLS {
         return Err(PlanError::TooManyFormerPools {
             planned: plan.pools.len(),
-            former: busy.into_iter().map(str::to_owned).collect(),
+            former: former_in_use.into_iter().map(str::to_owned).collect(),
         }
         .into());
     }
@@ -118,11 +118,11 @@ pub(crate) fn merge(old: &MapImage, plan: &Plan) -> Result<Vec<PlannedPool>, Map
 
 /// Returns whether a pool that the plan no longer has is still needed. It is needed for a leased
 /// address, and for a cooling or lingering address that no pool of the plan takes over.
-fn is_busy(old: &MapImage, table: &Table<'_>, plan: &Plan) -> bool {
+fn is_in_use(old: &MapImage, table: &Table<'_>, plan: &Plan) -> bool {
     // A lower bound of the current time.
     let now: Tick = stamp_time(old.header(LAST_STAMP));
     let has_cooled =
-        |slot| !plan.settings.check_in_use && table.cooled_at(slot, &plan.settings) <= now;
+        |slot| !plan.settings.check_in_use && table.cool_down_end(slot, &plan.settings) <= now;
     let is_taken_over = |slot| {
         let address = table.pool.address(old.words(), slot);
         let has_address = |pool: &Pool| address.is_some_and(|address| pool.has_slot(address, None));

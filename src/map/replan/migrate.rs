@@ -9,8 +9,8 @@
 
 use super::merge::is_kept;
 use super::overlap::find_overlaps;
-use crate::map::engine::handover::{blank, copy_state};
-use crate::map::engine::image::{MapImage, is_blank};
+use crate::map::engine::handover::{copy_state, reset_and_retire};
+use crate::map::engine::image::{MapImage, has_state};
 use crate::map::engine::table::Table;
 use crate::map::engine::table_writer::TableWriter;
 use crate::map::engine::writer::MapWriter;
@@ -32,42 +32,46 @@ pub(crate) fn migrate(new: &MapWriter<'_>, pools: &[PlannedPool], old: &MapImage
     }
     // A loopback slot has two addresses, so its state can move to two slots. Therefore blank the
     // old slots at the end.
-    let mut moved = Vec::new();
+    let mut moved_slots = Vec::new();
     for overlap in find_overlaps(&all_pools) {
         for offset in 0..overlap.count {
             let is_planned = |(number, slot): &(usize, u32)| {
                 *number < pools.len() && !tables[*number].meta(*slot).has_any(RETIRED)
             };
             let [first, second] = overlap.slots_at(offset);
-            let ((to, to_slot), (from, from_slot)) = if is_planned(&first) {
+            let ((target, target_slot), (source, source_slot)) = if is_planned(&first) {
                 (first, second)
             } else if is_planned(&second) {
                 (second, first)
             } else {
                 continue;
             };
-            move_state((&writers[to], to_slot), (&tables[from], from_slot));
-            moved.push((from, from_slot));
+            move_state((&writers[target], target_slot), (&tables[source], source_slot));
+            moved_slots.push((source, source_slot));
         }
     }
-    for (number, slot) in moved.into_iter().filter(|(number, _)| *number < pools.len()) {
+    for (number, slot) in moved_slots.into_iter().filter(|(number, _)| *number < pools.len()) {
         let table = &writers[number];
         if !table.owner(slot).is_session() {
-            blank(table, slot);
+            reset_and_retire(table, slot);
         }
     }
 }
 
 /// Copies the state of an address to its slot in the planned pool. If the address is leased, makes
 /// that slot await the release instead.
-fn move_state((to, to_slot): (&TableWriter<'_>, u32), (from, from_slot): (&Table<'_>, u32)) {
-    let (owner, meta) = (from.owner(from_slot), from.meta_without_plan(from_slot));
-    match (to.owner(to_slot).stamp(), owner.stamp()) {
+fn move_state(
+    (target, target_slot): (&TableWriter<'_>, u32),
+    (source, source_slot): (&Table<'_>, u32),
+) {
+    let (owner, meta) = (source.owner(source_slot), source.meta_without_plan(source_slot));
+    match (target.owner(target_slot).stamp(), owner.stamp()) {
         (Some(_), None) => {
-            to.store_meta(to_slot, to.meta(to_slot).with_flags(AWAITING_RELEASE, 0));
+            target
+                .store_meta(target_slot, target.meta(target_slot).with_flags(AWAITING_RELEASE, 0));
         }
-        (Some(to_stamp), Some(stamp)) if stamp >= to_stamp && !is_blank(owner, meta) => {
-            copy_state((to, to_slot), (from, from_slot), meta);
+        (Some(target_stamp), Some(stamp)) if stamp >= target_stamp && has_state(owner, meta) => {
+            copy_state((target, target_slot), (source, source_slot), meta);
         }
         _ => {}
     }
@@ -77,7 +81,7 @@ fn move_state((to, to_slot): (&TableWriter<'_>, u32), (from, from_slot): (&Table
 mod tests {
     use crate::Tick;
     use crate::map::engine::handover::copy_state;
-    use crate::map::engine::image::is_blank;
+    use crate::map::engine::image::has_state;
     use crate::map::engine::table_writer::TableWriter;
     use crate::map::engine::writer::{MapWriter, WritableMap};
     use crate::map::format::header::BUSY;
@@ -104,7 +108,7 @@ mod tests {
         replace_files(directory.path(), &plan("office"), 7, Some(&mut old)).unwrap()
     }
 
-    fn old_and_new<'a>(writer: &MapWriter<'a>) -> (TableWriter<'a>, TableWriter<'a>) {
+    fn old_and_new_table<'a>(writer: &MapWriter<'a>) -> (TableWriter<'a>, TableWriter<'a>) {
         (writer.table_writer(0).unwrap(), writer.table_writer(1).unwrap())
     }
 
@@ -113,7 +117,7 @@ mod tests {
         for is_copied in [false, true] {
             let mut map = map_with_renamed_pool();
             let writer = map.writer();
-            let (old, new) = old_and_new(&writer);
+            let (old, new) = old_and_new_table(&writer);
             assert!(new.meta(0).is_awaiting_release());
             let session = match old.owner(0) {
                 Owner::Session(raw) => SessionId::from_raw(raw).unwrap(),
@@ -129,14 +133,14 @@ mod tests {
             writer.recover_if_needed();
             assert_eq!(new.owner(0), released);
             assert!(!new.meta(0).has_any(RETIRED));
-            assert!(is_blank(old.owner(0), old.meta(0)));
+            assert!(!has_state(old.owner(0), old.meta(0)));
             let eve = OpenOptions { user: Some("eve"), ..OpenOptions::default() };
-            let mut open_at = |second| {
+            let mut open_at_second = |second| {
                 let now = Tick::from_secs(second);
                 map.begin().open_session_and_commit(session, &eve, now)
             };
-            assert!(open_at(159).is_err());
-            assert_eq!(open_at(160).unwrap().handle.pool, 1);
+            assert!(open_at_second(159).is_err());
+            assert_eq!(open_at_second(160).unwrap().handle.pool, 1);
         }
     }
 
@@ -144,7 +148,7 @@ mod tests {
     fn recovery_does_not_hand_over_a_leased_address() {
         let mut map = map_with_renamed_pool();
         let writer = map.writer();
-        let (old, new) = old_and_new(&writer);
+        let (old, new) = old_and_new_table(&writer);
         writer.store_header(BUSY, 1);
         writer.recover_if_needed();
         assert!(new.meta(0).is_awaiting_release() && old.owner(0).is_session());

@@ -9,13 +9,13 @@ use crate::range::bits;
 pub(crate) struct Overlap {
     pub(crate) count: u32,
     /// For each of the two pools, its index and the slot of the first address.
-    first: [(usize, u32); 2],
+    first_slots: [(usize, u32); 2],
 }
 
 impl Overlap {
     /// Returns the pool index and the slot, in both pools, of the address at this offset.
     pub(crate) fn slots_at(&self, offset: u32) -> [(usize, u32); 2] {
-        self.first.map(|(pool, slot)| (pool, slot + offset))
+        self.first_slots.map(|(pool, slot)| (pool, slot + offset))
     }
 }
 
@@ -58,15 +58,17 @@ pub(crate) fn find_overlaps(pools: &[Pool]) -> Vec<Overlap> {
     all_runs.sort_unstable_by_key(|run| (run.is_ipv4, run.first));
     let mut overlaps = Vec::new();
     // The earlier runs that can overlap the next run. There is rarely more than one per pool.
-    let mut open_runs: Vec<Run> = Vec::new();
+    let mut active_runs: Vec<Run> = Vec::new();
     for run in all_runs {
-        open_runs.retain(|open| open.is_ipv4 == run.is_ipv4 && open.last >= run.first);
-        overlaps.extend(open_runs.iter().filter(|open| open.pool != run.pool).map(|open| {
-            let count = (open.last.min(run.last) - run.first + 1) as u32;
-            let slot = open.slot + (run.first - open.first) as u32;
-            Overlap { count, first: [(open.pool, slot), (run.pool, run.slot)] }
-        }));
-        open_runs.push(run);
+        active_runs.retain(|active| active.is_ipv4 == run.is_ipv4 && active.last >= run.first);
+        overlaps.extend(active_runs.iter().filter(|active| active.pool != run.pool).map(
+            |active| {
+                let count = (active.last.min(run.last) - run.first + 1) as u32;
+                let slot = active.slot + (run.first - active.first) as u32;
+                Overlap { count, first_slots: [(active.pool, slot), (run.pool, run.slot)] }
+            },
+        ));
+        active_runs.push(run);
     }
     overlaps
 }
@@ -102,15 +104,16 @@ mod tests {
         #[test]
         fn overlaps_contain_exactly_the_common_addresses((a, b) in (pool(), pool())) {
             let addresses = |pool: &Pool| -> Vec<(IpAddr, u32)> {
-                let of_slot = |slot| {
+                let slot_addresses = |slot| {
                     [pool.address(slot), pool.loopback6(slot)].map(|ip| Some((ip?, slot)))
                 };
-                (0..pool.slots()).flat_map(of_slot).flatten().collect()
+                (0..pool.slots()).flat_map(slot_addresses).flatten().collect()
             };
             let mut expected: Vec<[(usize, u32); 2]> = Vec::new();
             for (address, slot) in addresses(&a) {
-                let same = addresses(&b).into_iter().filter(|(other, _)| *other == address);
-                expected.extend(same.map(|(_, other_slot)| [(0, slot), (1, other_slot)]));
+                let common =
+                    addresses(&b).into_iter().filter(|(address_of_b, _)| *address_of_b == address);
+                expected.extend(common.map(|(_, slot_of_b)| [(0, slot), (1, slot_of_b)]));
             }
             let mut found: Vec<_> = find_overlaps(&[a, b])
                 .iter()

@@ -103,10 +103,10 @@ pub enum CloseError {
 #[non_exhaustive]
 pub enum MapError {
     /// The operating system returned an error.
-    #[error("{what} {path}: {source}", path = path.display())]
+    #[error("{failure} {path}: {source}", path = path.display())]
     Io {
-        /// The action that failed, such as `cannot open`.
-        what: &'static str,
+        /// The failure, such as `cannot open`.
+        failure: &'static str,
         /// The file.
         path: PathBuf,
         /// The error of the operating system.

@@ -27,7 +27,7 @@ pub struct Event {
     /// The number of the event within this boot, from 1.
     pub number: u64,
     /// The time of the event.
-    pub at: Tick,
+    pub time: Tick,
     /// The kind of the event.
     pub kind: EventKind,
     /// The session.

@@ -22,7 +22,7 @@ pub struct PoolStatus {
     /// Free addresses.
     pub free: u32,
     /// Leased addresses.
-    pub used: u32,
+    pub leased: u32,
     /// Addresses that cool down after their release.
     pub cooling: u32,
     /// Addresses that have cooled down but still have sockets.
@@ -32,7 +32,7 @@ pub struct PoolStatus {
     /// Addresses that are not leased, and that an administrator drained or the configuration no
     /// longer contains.
     pub drained: u32,
-    /// The maximum of `used` so far.
+    /// The maximum of `leased` so far.
     pub peak: u32,
 }
 

@@ -217,7 +217,7 @@ impl Reads for C {
                 status.ipv4 = row.family == 4;
                 status.slots = row.slots;
                 status.free = row.free;
-                status.used = row.used;
+                status.leased = row.leased;
                 status.cooling = row.cooling;
                 status.lingering = row.lingering;
                 status.reserved = row.reserved;

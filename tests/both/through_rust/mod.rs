@@ -53,7 +53,7 @@ impl Probe for InUse<'_> {
     fn has_sockets(&mut self, address: IpAddr) -> bool {
         self.0.contains(&address)
     }
-    fn is_gone(&mut self, _: &Leader) -> bool {
+    fn has_exited(&mut self, _: &Leader) -> bool {
         false
     }
 }

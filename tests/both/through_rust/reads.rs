@@ -124,7 +124,7 @@ impl Machine for Rust {
         let recent = Journal::open(directory).map_err(status)?.since(first);
         let entries = recent.events.into_iter().map(|event| JournalEntry {
             number: event.number,
-            tick: event.at.as_secs(),
+            tick: event.time.as_secs(),
             kind: event.kind as u32,
             session: event.session,
             address: event.address,

@@ -1,4 +1,5 @@
-//! Measures further figures of a table: refusals, lookups, attaching, recovery and size.
+//! Measures more operations of a table: refusals, lookups, attaching and recovery. Also prints the
+//! size of a table.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -14,7 +15,7 @@ use crate::{Bench, Scenario};
 /// The number of operations in a block.
 const BLOCK_OPERATIONS: u64 = 20_000;
 
-/// Measures all figures for one table size.
+/// Makes all measurements of this module for one table size.
 pub fn measure_all(bench: &Bench, size: u32) {
     measure_refusal(bench, size, "exhausted", Settings::default());
     let cooling = Settings::new().with_cool_down(1000);
@@ -51,7 +52,7 @@ fn compare_with_floor(
             run_block();
             (run_block(), floor.run_block(BLOCK_OPERATIONS))
         })
-        .map(|(figure, floor)| (figure, figure / floor))
+        .map(|(nanoseconds, floor)| (nanoseconds, nanoseconds / floor))
         .collect();
     bench.report.print(&Row::from_blocks(name, scenario, blocks));
 }
@@ -146,7 +147,7 @@ fn measure_attach(bench: &Bench, size: u32) {
     }
 }
 
-/// Measures the recovery after a writer was killed during an operation. The next writer runs it.
+/// Measures a recovery. If a writer is killed during an operation, the next writer runs a recovery.
 fn measure_recovery(bench: &Bench, size: u32) {
     let name = "recovery, tmpfs";
     if bench.report.selects(name) {
@@ -165,8 +166,7 @@ fn measure_recovery(bench: &Bench, size: u32) {
     }
 }
 
-/// Prints the bytes per address of the map file, which opening and closing use, and of the sessions
-/// file.
+/// Prints the bytes per address of the map file and of the sessions file.
 fn print_table_size(bench: &Bench, size: u32) {
     let (_map, directory) = create_map(Storage::Directory(&bench.tmpfs), size, Settings::default())
         .expect("a valid plan");
@@ -195,8 +195,8 @@ pub fn measure_memory(bench: &Bench) {
     let scenario = scenario(size, 50, 1);
     let mut workload = Workload::new(vec![writer], scenario);
     workload.run_block(1_000_000);
-    let before = resident_bytes();
-    bench.report.print(&Row::without_ratio("bytes resident before", scenario, before));
+    let initial_bytes = resident_bytes();
+    bench.report.print(&Row::without_ratio("bytes resident before", scenario, initial_bytes));
     workload.run_block(50_000_000);
     bench.report.print(&Row::without_ratio(
         "bytes resident after 100,000,000 operations",
