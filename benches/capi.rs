@@ -1,14 +1,15 @@
 //! Compares a call through the C ABI with the same call in Rust. Both read and write the bytes of a
 //! sockaddr, as a hook layer does.
 //!
-//! `cargo xtask bench capi` (`--json`) measures short blocks of calls, alternately in Rust and C.
-//! It prints both medians and the median of the difference within a pair of blocks. Other load
-//! affects both blocks of a pair alike. The memory layout changes a result by some nanoseconds, so
-//! the bench measures in several processes. The table contains the median and the quartiles over
-//! all processes.
+//! `cargo xtask bench capi` measures short blocks of calls, alternately in Rust and C. It prints
+//! both medians and the median of the difference within a pair of blocks. Other load affects both
+//! blocks of a pair alike. The memory layout changes a result by some nanoseconds, so the bench
+//! measures in several processes. The table contains the median and the quartiles over all
+//! processes. With `--json`, each row is a JSON object.
 //!
-//! With `-- NAME rust|c COUNT` the program only makes COUNT calls. Two runs with different counts
-//! under `valgrind --tool=callgrind` then show the instructions of one call.
+//! With `-- NAME rust|c COUNT`, the program makes COUNT calls and measures nothing. Run it twice
+//! under `valgrind --tool=callgrind` with different counts. The difference between the two results
+//! contains the instructions of the additional calls.
 
 use std::ffi::c_void;
 use std::hint::black_box;
@@ -69,7 +70,7 @@ fn plan() -> Plan {
         .with_policy(Policy::new([Program::new("/bin/x").with_features(features)]))
 }
 
-/// The objects of a C program that has the map of [`plan`] with one open session.
+/// The objects of a C program: a map of [`plan`], one open session, a reader and a rewriter.
 struct CObjects {
     map: *mut vipool_map,
     reader: *mut vipool_reader,
@@ -79,7 +80,7 @@ struct CObjects {
 
 impl Drop for CObjects {
     fn drop(&mut self) {
-        // SAFETY: each handle came from the library and is freed once.
+        // SAFETY: the library created each object, and this function frees each object once.
         unsafe {
             vipool_rewriter_free(self.rewriter);
             vipool_reader_close(self.reader);
@@ -88,8 +89,9 @@ impl Drop for CObjects {
     }
 }
 
+/// Returns a zeroed struct of the C ABI with its size in the first field.
 fn zeroed_with_size<T>() -> T {
-    // SAFETY: zeros are valid for every struct of the header, and the size is the first field.
+    // SAFETY: zeros are valid for every struct of the C header. The first field is the size.
     unsafe {
         let mut value = std::mem::zeroed::<T>();
         (&raw mut value).cast::<usize>().write(size_of::<T>());
@@ -171,9 +173,9 @@ fn rewrite_bytes_in_rust(
 /// The command line.
 enum Mode {
     /// Print a table of the results of several processes. Each process measures `pairs` pairs of
-    /// blocks.
+    /// blocks for each row.
     Table { processes: usize, pairs: usize, json: bool },
-    /// Measure in this process and print only the numbers.
+    /// Measure in this process and print the results as numbers.
     Process { pairs: usize },
     /// Make `count` calls of one kind in one language.
     Calls { name: String, is_c: bool, count: u64 },
@@ -222,6 +224,7 @@ impl Mode {
 /// The number of calls in a block. Most blocks of this length run without an interrupt.
 const CALLS_PER_BLOCK: u32 = 200;
 
+/// Returns the nanoseconds per call in one block.
 fn time_block<R>(call: &mut impl FnMut() -> R) -> f64 {
     let start = Instant::now();
     for _ in 0..CALLS_PER_BLOCK {
@@ -230,6 +233,7 @@ fn time_block<R>(call: &mut impl FnMut() -> R) -> f64 {
     start.elapsed().as_nanos() as f64 / f64::from(CALLS_PER_BLOCK)
 }
 
+/// Measures pairs of blocks and prints the medians.
 fn compare<R, S>(
     name: &str,
     pairs: usize,
@@ -238,7 +242,7 @@ fn compare<R, S>(
 ) {
     let mut samples = [const { Vec::new() }; 3];
     for pair in 0..pairs {
-        // Alternate the order, so that neither language always has warm caches.
+        // Alternate the order, because the second block of a pair finds warmer caches.
         let (rust_ns, c_ns) = if pair % 2 == 0 {
             let rust_ns = time_block(rust_call);
             (rust_ns, time_block(c_call))
@@ -333,13 +337,13 @@ fn main() {
 
     let mut found = zeroed_with_size::<vipool_found_session>();
     let mut found_addresses = zeroed_with_size::<vipool_addresses>();
-    // Call through pointers, because a C program cannot inline these functions.
+    // Call the functions through pointers, because a C program cannot inline them.
     let check_handle = black_box(vipool_reader_check_handle as unsafe extern "C" fn(_, _) -> _);
     let find_session = black_box(vipool_reader_find_session as unsafe extern "C" fn(_, _, _) -> _);
     let get_addresses =
         black_box(vipool_reader_get_addresses as unsafe extern "C" fn(_, _, _) -> _);
     let id = session_id(1);
-    // SAFETY, of all calls below: every pointer points to a live value of its type.
+    // SAFETY of all calls below: every pointer points to a live value of its type.
     mode.run(
         "is_live",
         || reader.is_live(black_box(&handle)),
@@ -371,6 +375,7 @@ fn main() {
     measure_open_close(&mode, &mut map, &objects);
 }
 
+/// Measures the calls of a rewriter.
 fn measure_rewriter<'s, S: vipool::rewrite::SystemView + 's>(
     mode: &Mode,
     rewriter: impl Fn() -> Rewriter<'s, S>,
@@ -526,7 +531,7 @@ fn measure_open_close(mode: &Mode, map: &mut Map, objects: &CObjects) {
             assert_ok(close(map, black_box(&raw const opened.handle), 0_u32, &raw mut closed));
         },
     );
-    // SAFETY: as above; the map is closed once.
+    // SAFETY: as above. This function closes the map once.
     unsafe { vipool_map_close(single_threaded_map) };
 }
 

@@ -1,7 +1,8 @@
-//! Measures opening, closing and looking up a session in half-full tables of three sizes.
+//! Measures how long it takes to open, close and look up a session in half-full tables of three
+//! sizes.
 //!
 //! `cargo xtask bench alloc` compares these operations with other crates and with the floor. The
-//! floor is two atomic operations on random cache lines.
+//! floor is the time of two atomic operations on random cache lines.
 
 use std::hint::black_box;
 use std::net::IpAddr;

@@ -1,5 +1,5 @@
-//! Measures the cost of rewriting a socket call: parsing the sockaddr, deciding, and writing the
-//! new sockaddr. The bench does not make the socket call itself.
+//! Measures the cost of rewriting a socket call: the rewriter parses the sockaddr, computes the
+//! outcome, and writes the new sockaddr. The bench does not make the socket call.
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -16,7 +16,7 @@ use vipool::session::Addresses;
 const V: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 5);
 const L: Ipv4Addr = Ipv4Addr::new(127, 3, 4, 5);
 
-/// A view of the system with constant answers. The hook bench measures the cost of system calls.
+/// A view of the system that returns constants. The hook bench measures the cost of system calls.
 struct ConstantSystem;
 
 impl SystemView for ConstantSystem {
@@ -57,7 +57,8 @@ fn rewriter() -> Rewriter<'static, ConstantSystem> {
     }
 }
 
-/// Parses a sockaddr, decides, and returns the bytes of the new sockaddr and their length.
+/// Parses a sockaddr and rewrites the address. Returns the bytes of the new sockaddr and their
+/// length.
 fn rewrite_bytes(
     bytes: &[u8],
     rewrite: impl FnOnce(SocketAddr) -> Outcome<SocketAddr>,

@@ -18,7 +18,8 @@ pub use table::{
     ByHandle, BySession, ExclusiveBySession, Locking, Storage, create_map, session_id,
 };
 
-/// Allocates addresses to sessions. An address is a number here. Threads share the allocator.
+/// Allocates addresses to sessions. In the peers, an address is a slot number. Threads share the
+/// allocator.
 pub trait Allocator: Sync {
     /// The value that `close` needs.
     type Lease: Copy + Send;
@@ -101,7 +102,7 @@ impl Allocator for Floor {
 }
 
 /// The floor with dependent accesses: the content of each line selects the next line. The processor
-/// therefore cannot overlap the cache misses, and the result is the latency of one cache miss.
+/// therefore cannot overlap the cache misses. The result is the latency of one cache miss.
 pub struct DependentFloor<'a> {
     floor: &'a Floor,
     last_value: u64,

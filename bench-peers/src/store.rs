@@ -27,8 +27,8 @@ impl Lmdb {
         let directory = tempfile::tempdir_in(parent)?;
         let mut options = EnvOpenOptions::new();
         options.map_size(1 << 30).max_dbs(2);
-        // SAFETY: the environment must not be opened twice in a process. The directory is new, and only
-        // this value opens it.
+        // SAFETY: the environment must not be opened twice in a process. The directory is new, and
+        // only this value opens it.
         let env = unsafe { options.flags(EnvFlags::NO_SYNC).open(directory.path()) }?;
         let mut transaction = env.write_txn()?;
         let free: NumberTable = env.create_database(&mut transaction, Some("free"))?;

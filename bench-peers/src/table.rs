@@ -12,7 +12,7 @@ use vipool::session::{Handle, SessionId, SessionKind};
 
 use crate::{Accessor, Allocator};
 
-/// The time during which the map is locked against other processes.
+/// How long the map is locked against other processes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Locking {
     /// The map stays locked until it is closed, as in a vendor's agent.
@@ -79,8 +79,8 @@ pub fn session_id(session: u64) -> SessionId {
     SessionId::new(SessionKind::Embedder, session).expect("a small number")
 }
 
-/// Closes sessions by handle. The program has one thread and the exclusive lock, so no operation
-/// locks a mutex.
+/// Closes sessions by handle. The program has one thread and holds the exclusive lock, so no
+/// operation locks a mutex.
 impl Accessor for ExclusiveWriter<'_> {
     type Lease = Handle;
 
@@ -97,7 +97,7 @@ impl Accessor for ExclusiveWriter<'_> {
     }
 }
 
-/// Closes sessions by id. The program has one thread and the exclusive lock.
+/// Closes sessions by id. The program has one thread and holds the exclusive lock.
 pub struct ExclusiveBySession<'a>(pub ExclusiveWriter<'a>);
 
 impl Accessor for ExclusiveBySession<'_> {

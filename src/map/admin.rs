@@ -118,8 +118,8 @@ impl Map {
         })
     }
 
-    /// Records that the sessions of the operating system are restored. From then on, the map no
-    /// longer refuses new sessions with [`OpenError::NotReady`](super::OpenError::NotReady).
+    /// Records that the agent has restored the sessions of the operating system. From then on, the
+    /// map no longer refuses new sessions with [`OpenError::NotReady`](super::OpenError::NotReady).
     ///
     /// # Errors
     /// Fails if another writer holds the lock, or the map cannot be used.
@@ -130,7 +130,7 @@ impl Map {
     /// Closes every session for which `is_alive` returns false. Returns the closed sessions.
     ///
     /// Also marks the map as restored, see [`Map::mark_restored`]. An agent calls this method
-    /// before it opens its first session, with an `is_alive` that returns whether the operating
+    /// before it opens its first session. The `is_alive` of an agent returns whether the operating
     /// system still has the session.
     ///
     /// # Errors
@@ -221,7 +221,7 @@ impl Map {
     }
 
     /// Rebuilds queues, index and counters from the slots. If a writer dies in an operation, the
-    /// next writer does this automatically.
+    /// next writer rebuilds them automatically.
     ///
     /// # Errors
     /// Fails if another writer holds the lock, or the map cannot be used.

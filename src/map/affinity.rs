@@ -1,9 +1,9 @@
 //! A file that keeps the last user of each address across a restart of the machine.
 //!
-//! The text file has one line per address: the address and the tag of its last user in hexadecimal.
-//! The address that has been free longest is first. The file contains no user names. Changes after
-//! the last save are lost. The reader ignores lines that it cannot parse and addresses that the map
-//! no longer has.
+//! The file is a text file with one line per address. A line contains the address, and the tag of
+//! its last user in hexadecimal. The first line contains the address that has been free longest.
+//! The file contains no user names. A restart loses all changes after the last save. The reader
+//! ignores lines that it cannot parse and addresses that the map no longer has.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -20,8 +20,8 @@ use crate::Tick;
 const FIRST_LINE: &str = "# vipool: who had an address last, version 2";
 
 impl Map {
-    /// Saves the last user of each address to `file`, for [`Map::restore_users`]. Replaces an older
-    /// file atomically. Only the owner of the file can read it.
+    /// Saves the last user of each address to `file`. [`Map::restore_users`] reads this file.
+    /// Replaces an existing file atomically. Only the owner of the file can read it.
     ///
     /// # Errors
     /// Fails if the file cannot be written, or the map cannot be used.

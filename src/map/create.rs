@@ -25,13 +25,13 @@ impl Map {
     /// of its addresses is leased or cooling down.
     ///
     /// This function marks the old map file as superseded. If the new file would have the same
-    /// content, the old file stays in place. So running programs do not notice a repeated
-    /// configuration.
+    /// content, the old file stays in place. So running programs need not attach again after the
+    /// same plan was applied twice.
     ///
     /// # Errors
     /// Fails if no map can be built from the plan, another writer holds the lock, or the files
-    /// cannot be created. This function does not replace a damaged map; its error then names the
-    /// file to remove.
+    /// cannot be created. This function does not replace a damaged map. In this case, the error
+    /// names the file to remove.
     pub fn create(directory: &Path, plan: &Plan) -> Result<Self, MapError> {
         validate(plan)?;
         let boot = files::current_boot_id(directory)?;

@@ -4,14 +4,14 @@
 //! out. A [`Reader`] never writes and never blocks; hook layers and monitors use readers. Both
 //! types work on files or in memory.
 //!
-//! The code is layered: `types` holds plain values, `format` the bytes on disk, `engine` the
-//! operations, `replan` the change to a new configuration. The files of this folder are the public
-//! interface.
+//! The code has four layers. `types` holds plain values. `format` defines the bytes on disk.
+//! `engine` contains the operations. `replan` applies a new configuration. The files of this folder
+//! are the public interface.
 //!
 //! Invariants:
 //! - The slots are authoritative. Queues, index and counters are derived from them.
-//! - The store of the owner word commits a lease. The writer stores everything else about the lease
-//!   before.
+//! - The store of the owner word commits a lease. Before this store, the writer
+//!   stores all other words of the lease.
 //! - There is one writer at a time. Within a process, the type system guarantees this. Between
 //!   processes, a file lock guarantees it.
 //! - Readers never write, never block and never loop without a bound.

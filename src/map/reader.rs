@@ -1,4 +1,4 @@
-//! [`Reader`]: look-ups in a map while writers change it.
+//! [`Reader`]: looks up sessions in a map while writers change the map.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -87,7 +87,8 @@ impl Reader {
         self.map.layout().boot
     }
 
-    /// Returns the addresses of these leases, including the second loopback address.
+    /// Returns the addresses of these leases, including the second loopback address
+    /// ([`Pool::loopback6`](crate::pool::Pool::loopback6)).
     #[must_use]
     pub fn addresses(&self, leases: &Leases) -> Addresses {
         let mut addresses = Addresses::default();

@@ -56,7 +56,7 @@ fn map_in_memory(ranges: &str, max_slots: u32, settings: Settings) -> WritableMa
     build_in_memory(&Plan { pools: vec![pool], settings, ..Plan::default() }).unwrap()
 }
 
-/// Checks that a map that is built from a pool has the slots and addresses of the pool.
+/// Builds a map from a pool. Checks that the map has the slots and addresses of the pool.
 fn check_map_of(pool: &Pool) -> Result<(), TestCaseError> {
     let map = build_in_memory(&Plan { pools: vec![pool.clone()], ..Plan::default() }).unwrap();
     let (words, layout) = (map.words(), map.layout().pools()[0]);

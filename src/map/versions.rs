@@ -106,8 +106,8 @@ impl<T> VersionChain<T> {
             creators.fetch_sub(1, Ordering::Relaxed);
             return old;
         };
-        // If another thread has appended a version since then, return that version and claim no
-        // cell.
+        // If another thread has appended a version during `create`, return that version and claim
+        // no cell.
         if self.newest.load(Ordering::Acquire) != old_number {
             return self.newest();
         }
@@ -132,9 +132,9 @@ impl VersionChain<Reader> {
     #[inline]
     pub fn map(&self, directory: &Path) -> Option<&Reader> {
         self.current(Reader::is_superseded, |old| {
-            // If the map in place is marked as superseded, its successor is not in place yet, or
-            // the process that set the mark has died. Keep the old reader until the successor is in
-            // place or a writer removes the mark.
+            // The current file can be marked as superseded for two reasons: its successor is not in
+            // place yet, or the process that set the mark has died. In both cases, keep the old
+            // reader until the successor is in place or a writer removes the mark.
             Reader::attach(directory).ok().filter(|new| old.is_none() || !new.is_superseded())
         })
     }

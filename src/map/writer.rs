@@ -1,4 +1,4 @@
-//! [`Map`]: the writer of a map, shared by threads and processes.
+//! [`Map`]: the writer of a map. Threads can share a `Map`. Processes can share its files.
 
 use std::path::Path;
 use std::time::Duration;
@@ -105,8 +105,8 @@ impl Map {
         Self { map: Mutex::new(map), lock: Some(lock), is_exclusive: false }
     }
 
-    /// Holds the writer lock until this map is dropped. Operations then need no system call. Other
-    /// writers get an error that names this process.
+    /// Acquires the writer lock and holds it until this map is dropped. Operations then need no
+    /// system call. Other writers get an error that names this process.
     ///
     /// # Errors
     /// Fails if another writer holds the lock, or the map cannot be used.
@@ -174,8 +174,8 @@ impl Map {
     /// this program. Pass the result as [`OpenOptions::pool`], unless the caller requests another
     /// pool.
     ///
-    /// Returns `None` if no rule matches. If a rule names a group, looks up the groups of the user;
-    /// this look-up can block. On Windows a rule with a group never matches.
+    /// Returns `None` if no rule matches. If a rule names a group, this method looks up the groups
+    /// of the user, which can block. On Windows, a rule with a group never matches.
     pub fn choose_pool(&self, user: &str, program: Option<&Executable<'_>>) -> Option<String> {
         #[cfg(unix)]
         let groups = || crate::os::users::group_names(user);
@@ -207,7 +207,7 @@ impl Map {
     /// other processes.
     ///
     /// # Errors
-    /// Fails if the map was replaced and the new one cannot be opened.
+    /// Fails if the map was replaced and the new map cannot be opened.
     pub fn find(&self, session: SessionId) -> Result<Option<(Handle, Leases)>, MapError> {
         let mut map = self.lock_mutex()?;
         self.reopen_if_superseded(&mut map)?;
@@ -219,7 +219,7 @@ impl Map {
     /// processes.
     ///
     /// # Errors
-    /// Fails if the map was replaced and the new one cannot be opened.
+    /// Fails if the map was replaced and the new map cannot be opened.
     pub fn sessions(&self) -> Result<Vec<SessionRow>, MapError> {
         let mut map = self.lock_mutex()?;
         self.reopen_if_superseded(&mut map)?;
@@ -262,8 +262,8 @@ impl Map {
         let mut locked = LockedMap { map, lock: Some(lock) };
         self.reopen_if_superseded(&mut locked.map)?;
         let writer = locked.map.writer();
-        // If the file in place has this mark, a process has died after it set the mark and before
-        // it replaced the map. Remove the mark.
+        // If the current file has this mark, a process died after it had set the mark and before it
+        // replaced the map. Remove the mark.
         writer.store_header(SUPERSEDED, 0);
         writer.store_header(LOCK_HOLDER, LockHolder::this_process(false));
         Ok(locked)
@@ -278,7 +278,7 @@ impl Map {
             if lock.is_handed_over() {
                 return Ok(map);
             }
-            // The map in place contains the pid of the holder.
+            // The current map contains the pid of the holder.
             self.reopen_if_superseded(&mut map)?;
             if lock.acquire(Duration::ZERO)? {
                 return Ok(map);
@@ -306,10 +306,10 @@ impl Map {
 
     /// Waits for the mutex.
     ///
-    /// An operation takes much less time than putting a thread to sleep and waking it. It also
-    /// takes less time than the transfer of the map's cache lines to another processor. So a
-    /// waiting thread spins for some microseconds, then longer. During that time, the other thread
-    /// can do many operations in a row.
+    /// An operation takes much less time than putting a thread to sleep and waking it. An operation
+    /// also takes less time than the transfer of the map's cache lines to another processor. So a
+    /// waiting thread spins, and each round of spinning is longer than the last round. During that
+    /// time, the other thread can do many operations in a row.
     #[cold]
     #[inline(never)]
     fn spin_and_lock(&self) -> MutexGuard<'_, WritableMap> {
@@ -322,7 +322,7 @@ impl Map {
         self.map.lock()
     }
 
-    /// Opens the map in place if that map has replaced this one.
+    /// Opens the new map if the current map is superseded.
     fn reopen_if_superseded(&self, map: &mut WritableMap) -> Result<(), MapError> {
         let Some(lock) = &self.lock else { return Ok(()) };
         if map.header(SUPERSEDED) == 0 {
@@ -340,9 +340,9 @@ impl Map {
         Ok(())
     }
 
-    /// Acquires the lock between processes and returns the map, that lock, and whether this map
-    /// already held the lock. The caller needs no lock between threads, because it borrows the map
-    /// exclusively.
+    /// Acquires the lock between processes. Returns the map, that lock, and whether this map
+    /// already held the lock. The caller needs no lock between threads, because the caller borrows
+    /// the map exclusively.
     pub(crate) fn split_exclusive(
         &mut self,
     ) -> Result<(&mut WritableMap, Option<&WriterLock>, bool), MapError> {

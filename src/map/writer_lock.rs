@@ -81,8 +81,8 @@ impl WriterLock {
         self.file.is_from_parent()
     }
 
-    /// Calls `wait`, which waits for the mutex. While a thread waits, the thread that holds the
-    /// lock hands the lock over instead of releasing it.
+    /// Calls `wait`, which waits for the mutex, and counts this thread as waiting. While a thread
+    /// waits, the holder of the lock hands the lock over instead of releasing it.
     #[inline]
     pub(crate) fn count_as_waiting<T>(&self, wait: impl FnOnce() -> T) -> T {
         self.waiting_threads.fetch_add(1, Ordering::Relaxed);
@@ -110,7 +110,7 @@ impl WriterLock {
     pub(crate) fn hand_over_or_release(&self, map: &mut WritableMap) {
         let handoffs = self.handoffs.load(Ordering::Relaxed);
         if handoffs < MAX_HANDOFFS && self.waiting_threads.load(Ordering::Relaxed) > 0 {
-            // A waiting thread takes over the lock: none of its steps before that can fail.
+            // A waiting thread certainly takes over the lock, because no step before that can fail.
             self.handoffs.store(handoffs + 1, Ordering::Relaxed);
             return;
         }

@@ -57,7 +57,8 @@ impl Mapping {
     /// mmap(2)).
     ///
     /// # Errors
-    /// Fails if the file is shorter than a word (`UnexpectedEof`) or the kernel refuses the mapping.
+    /// Fails if the file is shorter than a word (`UnexpectedEof`) or the kernel refuses the
+    /// mapping.
     #[cfg(unix)]
     pub fn new(file: &File, writable: bool) -> io::Result<Self> {
         use std::os::fd::AsRawFd;
@@ -86,7 +87,8 @@ impl Mapping {
         Ok(Self { start, word_count: length / 8, writable, memory: None })
     }
 
-    /// Maps the whole words of a file of at least 8 bytes. Windows does not truncate a mapped file.
+    /// Maps the whole words of a file of at least 8 bytes. The file keeps its length, because
+    /// Windows does not truncate a mapped file.
     ///
     /// # Errors
     /// Fails if the file is shorter than a word (`UnexpectedEof`) or Windows refuses the mapping.
@@ -130,8 +132,8 @@ impl Mapping {
     #[inline]
     #[must_use]
     pub fn words(&self) -> &[AtomicU64] {
-        // SAFETY: the memory is aligned to words, holds `self.word_count` of them, and lives as long as
-        // `self`. This process and all other processes access the memory only as atomic words.
+        // SAFETY: the memory is aligned to words, holds `self.word_count` words, and lives as long
+        // as `self`. This process and all other processes access the memory only as atomic words.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.word_count) }
     }
 

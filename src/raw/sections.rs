@@ -38,8 +38,8 @@ impl<const HEAD: usize, const A: usize, const B: usize> Sections<HEAD, A, B> {
         (end <= slice_length).then_some(Self { offset, count_a, count_b, slice_length })
     }
 
-    /// Returns the three parts of `items`; `None` if `items` does not have the length that was
-    /// checked.
+    /// Returns the three parts of `items`; `None` if `items` does not have the length that
+    /// [`Sections::new`] checked.
     #[inline(always)]
     pub fn locate<'a, T>(&self, items: &'a [T]) -> Option<Located<'a, T, HEAD, A, B>> {
         if items.len() != self.slice_length {

@@ -45,14 +45,13 @@ impl<T> SetOnce<T> {
         Some(unsafe { (*self.value.get()).assume_init_ref() })
     }
 
-    /// Sets the value. Does nothing if another thread has set the value or is just setting it. If
-    /// the other thread is just setting the value, the cell can still be empty when this method
-    /// returns.
+    /// Sets the value. Does nothing if another thread has set the value or is setting it. If
+    /// another thread is setting the value, the cell can still be empty when this method returns.
     pub fn set(&self, value: T) {
         let claim =
             self.state.compare_exchange(EMPTY, WRITING, Ordering::Relaxed, Ordering::Relaxed);
         if claim.is_ok() {
-            // SAFETY: only this thread changed the state from `EMPTY` to `SETTING`, and no thread
+            // SAFETY: only this thread changed the state from `EMPTY` to `WRITING`, and no thread
             // reads the value before the state is `SET`.
             unsafe { (*self.value.get()).write(value) };
             self.state.store(SET, Ordering::Release);

@@ -2,7 +2,7 @@
 //!
 //! Every thread and process may read a [`Word`] at any time. A store needs [`WriteAccess`], which
 //! exists only while the owner of the words is borrowed exclusively. So the compiler rejects code
-//! that writes without the writer lock, and a read-only type cannot gain a method that writes.
+//! that writes without the writer lock. It also rejects a method of a read-only type that writes.
 
 #![allow(unsafe_code)]
 
@@ -29,7 +29,7 @@ impl Word {
         self.0.load(Ordering::Acquire)
     }
 
-    /// Reads the word without ordering. For words that only the writer reads.
+    /// Reads the word without ordering. Use this method for words that only the writer reads.
     #[inline(always)]
     pub fn load_relaxed(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -42,7 +42,7 @@ impl Word {
         self.0.store(value, Ordering::Release);
     }
 
-    /// Writes the word without ordering. For words that only the writer reads.
+    /// Writes the word without ordering. Use this method for words that only the writer reads.
     #[inline(always)]
     pub fn store_relaxed(&self, _: WriteAccess<'_>, value: u64) {
         self.0.store(value, Ordering::Relaxed);

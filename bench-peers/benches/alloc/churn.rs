@@ -1,4 +1,4 @@
-//! The workload: each operation closes a random session and opens a new one.
+//! The workload: each operation closes a random session and opens a new session.
 
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
@@ -8,8 +8,9 @@ use vipool_bench_peers::Accessor;
 
 use crate::Scenario;
 
-/// The duration of a measured block. A warm-up of half that length precedes the block. The warm-up
-/// loads a /16 table into the caches again, because the block of another table has evicted it.
+/// The duration of a measured block. A warm-up of half that length precedes the block. The block of
+/// another table has evicted this table from the caches. The warm-up is long enough to load a /16
+/// table again.
 const BLOCK_DURATION: Duration = Duration::from_millis(8);
 
 /// The kind of sessions in a workload.
@@ -45,10 +46,10 @@ impl<A: Accessor> Client<A> {
         ((random_bits * end as u64) >> 32) as usize
     }
 
-    /// Closes a session and opens another, `count` times.
+    /// Closes a session and opens another session, `count` times.
     ///
-    /// Each iteration chooses the next session and user, and prefetches them. So the result
-    /// excludes cache misses in the client's own state.
+    /// Each iteration chooses and prefetches the session and the user of the next iteration. So the
+    /// measured time contains no cache misses in the state of the client.
     fn churn(&mut self, user_names: &[String], count: u64) {
         let mut next = self.choose_next(user_names);
         for _ in 0..count {
@@ -95,7 +96,8 @@ impl<A: Accessor> Workload<A> {
         Self::with_first_session(accessors, scenario, 0)
     }
 
-    /// Fills a part of a table that another workload also uses.
+    /// Fills a part of a table that another workload also uses. The session ids of both workloads
+    /// are distinct.
     pub fn new_shared(accessors: Vec<A>, scenario: Scenario) -> Self {
         Self::with_first_session(accessors, scenario, 1 << 48)
     }
@@ -130,7 +132,8 @@ impl<A: Accessor> Workload<A> {
         workload
     }
 
-    /// Runs `count` operations on each thread after a warm-up. Returns the nanoseconds per operation.
+    /// Runs `count` operations on each thread after a warm-up. Returns the nanoseconds per
+    /// operation.
     pub fn run_block(&mut self, count: u64) -> f64 {
         let user_names = &*self.user_names;
         let threads = self.clients.len();

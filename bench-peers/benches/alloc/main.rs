@@ -1,13 +1,14 @@
-//! Prints the comparison table. Each operation closes a random session and opens a new one, in
-//! vipool and in its peers. Further figures of vipool follow. The floor is the time of two atomic
+//! Compares vipool with its peers and prints a table. Each operation closes a random session and
+//! opens a new session. More measurements of vipool follow. The floor is the time of two atomic
 //! operations on random cache lines.
 //!
-//! Every table alternates with the floor, block by block within one run. The ratio is the median of
-//! the ratios of adjacent blocks, because other load on the machine affects both blocks alike.
+//! The bench runs a block of the measured table and a block of the floor in alternation. The ratio
+//! is the median of the ratios of adjacent blocks, because other load on the machine affects both
+//! blocks alike.
 //!
-//! `--json` prints one object per row. `--quick` runs fewer blocks. `--prefix 16` measures one table
-//! size. `--only TEXT` measures the rows whose name contains the text. `--churn` runs a hundred
-//! million operations and prints the memory before and after.
+//! `--json` prints one object per row. `--quick` runs fewer blocks. `--prefix 16` measures one
+//! table size. `--only TEXT` measures the rows whose name contains TEXT. `--churn` runs a hundred
+//! million operations and prints the memory before and after them.
 
 use std::path::{Path, PathBuf};
 
@@ -68,8 +69,8 @@ impl Bench {
         }
     }
 
-    /// Measures vipool in a program with one thread and the exclusive lock. Closes sessions by
-    /// handle and by id.
+    /// Measures vipool in a program with one thread that holds the exclusive lock. Closes sessions
+    /// by handle and by id.
     fn measure_exclusive_writer<'p>(
         &self,
         storage: impl Fn() -> Storage<'p>,
@@ -129,8 +130,8 @@ impl Bench {
         self.measure_shared("LMDB (heed)", lmdb, scenario);
     }
 
-    /// Compares two threads with one thread on the same table. The figure is the time per operation
-    /// of two threads. The ratio compares that time with the time of one thread.
+    /// Compares two threads with one thread on the same table. The row contains the time per
+    /// operation of two threads, and the ratio of that time to the time of one thread.
     fn measure_two_threads(&self, name: &str, storage: Storage<'_>, locking: Locking, size: u32) {
         if !self.report.selects(name) {
             return;

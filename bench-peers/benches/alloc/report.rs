@@ -6,22 +6,22 @@ use crate::churn::Churn;
 /// The output format and the row filter.
 pub struct Report {
     json: bool,
-    /// Only rows whose name contains this text are measured.
+    /// The bench measures only rows whose names contain this text.
     filter: String,
 }
 
-/// One line of the table.
+/// One row of the table.
 pub struct Row {
     name: String,
     scenario: Scenario,
-    /// The value in nanoseconds, or in the unit that the name contains.
+    /// The result in nanoseconds, or in the unit that the name contains.
     value: f64,
     /// The ratio to the floor or to the reference in the name, if there is one.
     ratio: Option<f64>,
 }
 
 impl Row {
-    /// Creates a row from the value and ratio of each block. The row contains the medians.
+    /// Creates a row from the result and the ratio of each block. The row contains the medians.
     pub fn from_blocks(name: &str, scenario: Scenario, mut blocks: Vec<(f64, f64)>) -> Self {
         let middle = blocks.len() / 2;
         blocks.sort_by(|a, b| a.1.total_cmp(&b.1));

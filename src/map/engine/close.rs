@@ -1,8 +1,8 @@
 //! Closing a session.
 //!
 //! The *anchor* of a session is its first lease in the order of the pools. The handle names the
-//! anchor. The engine releases the anchor last, so a caller can repeat an interrupted close with
-//! the same handle.
+//! anchor. The engine releases the anchor last. If a close is interrupted, the caller can repeat it
+//! with the same handle.
 
 use super::table_writer::TableWriter;
 use super::transaction::Transaction;

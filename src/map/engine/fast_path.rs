@@ -2,10 +2,10 @@
 //!
 //! The slow path in `open` and `close` handles every case. The fast path has the same result, but
 //! handles only the common case: [`Layout::has_fast_path`] is set, and the session has no options.
-//! The fast path checks all preconditions before its first change. If one of them fails, the slow
-//! path runs. The fast path calls no functions except those of the journal, so the compiler can
-//! inline it. It builds the result last, so the compiler can remove the parts that the caller does
-//! not use.
+//! The fast path checks all preconditions before its first change. If a precondition fails, the
+//! slow path runs. The compiler can inline all functions that the common case calls, except the
+//! functions of the journal. The fast path builds the result last. So the compiler can remove the
+//! parts of the result that the caller does not use.
 //!
 //! [`Layout::has_fast_path`]: crate::map::format::layout::Layout::has_fast_path
 
@@ -147,8 +147,8 @@ impl<'t> Transaction<'t> {
     }
 }
 
-/// Returns whether a session holds a slot. Called only if the home bucket of the session does not
-/// exclude this.
+/// Returns whether a session holds a slot. The caller uses this function only if the home bucket
+/// cannot prove that the session holds no slot.
 #[cold]
 #[inline(never)]
 fn holds_lease(table: &TableWriter<'_>, session: SessionId) -> bool {

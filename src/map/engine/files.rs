@@ -109,8 +109,8 @@ pub(crate) fn open_lock(directory: &Path) -> Result<FileLock, MapError> {
 }
 
 /// Creates zeroed, fully allocated files for a map and its sessions, under temporary names.
-/// [`publish`] renames the files. The caller holds the lock, so the creator of an existing
-/// temporary file is dead, and this function replaces that file.
+/// [`publish`] renames the files. Replaces existing temporary files. The caller holds the lock, so
+/// the process that created such a file is dead.
 pub(crate) fn create(
     directory: &Path,
     map_words: usize,
@@ -150,7 +150,8 @@ fn open_sessions_file(directory: &Path, layout: &Layout) -> Result<Region, MapEr
 
 /// Opens the journal, or creates it. The caller holds the lock.
 ///
-/// Returns an empty region if neither is possible. The map then works without a journal.
+/// Returns an empty region if the journal can be neither opened nor created. The map then works
+/// without a journal.
 pub(crate) fn open_or_create_journal(directory: &Path, boot: u64) -> Region {
     open_journal(directory, boot)
         .or_else(|| create_journal(directory, boot).ok())
@@ -173,11 +174,10 @@ fn create_journal(directory: &Path, boot: u64) -> io::Result<Region> {
     Ok(region)
 }
 
-/// Renames the new files to their final names. Begins with the map.
+/// Renames the new files to their final names: first the map, then the sessions file.
 ///
-/// If a process dies between the two renames, the next writer still finds the new sessions file
-/// under its temporary name. In the other order, the old map would be in place without its sessions
-/// file.
+/// If a process dies between the two renames, the next writer finds the new sessions file under its
+/// temporary name. In the opposite order, the old map would be in place without its sessions file.
 pub(crate) fn publish(directory: &Path) -> Result<(), MapError> {
     publish_file(directory, MAP_FILE).inspect_err(|_| remove_temporary_files(directory))?;
     publish_file(directory, SESSIONS_FILE)
@@ -194,19 +194,20 @@ fn publish_file(directory: &Path, name: &str) -> Result<(), MapError> {
 pub(crate) fn finish_publishing(directory: &Path, layout: &Layout) -> Result<(), MapError> {
     let temporary = temporary_name(SESSIONS_FILE);
     let is_sessions_file = |region: Region| layout.is_sessions_file(region.words());
-    // This statement drops the mapping before the rename: Windows does not replace a mapped file.
+    // This statement drops the mapping before the rename, because Windows does not replace a mapped
+    // file.
     if !open_region(directory, &temporary, true).is_ok_and(is_sessions_file) {
         return Ok(());
     }
     publish_file(directory, SESSIONS_FILE)
 }
 
-/// Returns whether a process died before it published all of its new files.
+/// Returns whether a process died before it renamed all of its new files.
 pub(crate) fn has_temporary_files(directory: &Path) -> bool {
     [MAP_FILE, SESSIONS_FILE].into_iter().any(|name| temporary_path(directory, name).exists())
 }
 
-/// Removes new files that were not published.
+/// Removes the new files that still have their temporary names.
 pub(crate) fn remove_temporary_files(directory: &Path) {
     for name in [MAP_FILE, SESSIONS_FILE] {
         _ = std::fs::remove_file(temporary_path(directory, name));

@@ -2,8 +2,8 @@
 //!
 //! Such an address has a slot in the old pool and a slot in the new pool. While a session holds the
 //! old slot, the new slot has the flags [`AWAITING_RELEASE`]. When the session releases the old
-//! slot, the writer moves the state of the address (its cool-down, its last user, its reservation)
-//! to the new slot and blanks the old slot.
+//! slot, the writer moves the state of the address to the new slot, and resets and retires the old
+//! slot. The state consists of the cool-down, the last user and the reservation.
 //!
 //! [`AWAITING_RELEASE`]: crate::map::format::slot::AWAITING_RELEASE
 
@@ -72,7 +72,7 @@ pub(crate) fn copy_state(
     new.store(new_slot, META, meta.to_word());
 }
 
-/// Blanks a slot and updates the queues and the index.
+/// Resets and retires a slot, and updates the queues and the index.
 fn reset_and_retire_queued(table: &TableWriter<'_>, slot: u32) {
     table.dequeue(slot);
     reset_and_retire(table, slot);
@@ -80,7 +80,7 @@ fn reset_and_retire_queued(table: &TableWriter<'_>, slot: u32) {
 }
 
 /// Sets the flag [`RETIRED`] of a slot and removes the rest of its state, except for the
-/// generation.
+/// generation. Does not update queues and index.
 pub(crate) fn reset_and_retire(table: &TableWriter<'_>, slot: u32) {
     let Meta { generation, .. } = table.meta(slot);
     table.store_owner(slot, Owner::Free(0));

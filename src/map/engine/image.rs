@@ -1,4 +1,4 @@
-//! A read-only view of a map. Its look-ups are safe while a writer changes the map.
+//! A read-only view of a map. A lookup is safe while a writer changes the map.
 
 use std::cmp::Reverse;
 use std::net::IpAddr;
@@ -26,7 +26,7 @@ pub(crate) struct MapImage {
     layout: Layout,
 }
 
-/// The lease of a session in one pool, as the result of a look-up.
+/// The lease of a session in one pool, as a lookup found it.
 pub(crate) struct FoundLease<'a> {
     pub(crate) pool: u16,
     pub(crate) table: Table<'a>,
@@ -165,8 +165,8 @@ impl MapImage {
         Some(Handle { session, pool: pool as u16, slot, generation, boot: self.layout.boot })
     }
 
-    /// Returns whether the lease of a session in this pool is the anchor of the session, its first
-    /// lease.
+    /// Returns whether the lease of a session in this pool is the anchor of the session (its first
+    /// lease).
     pub(crate) fn is_anchor(&self, session: u64, pool: u16) -> bool {
         self.tables()
             .take_while(|(number, _)| *number < pool)
@@ -210,8 +210,8 @@ impl MapImage {
     /// Returns the pool and the slot of an address.
     ///
     /// If several pools have the address, the result is its *state slot*, which holds the state of
-    /// the address. This is the leased slot, else the slot that is not retired, else a slot that is
-    /// not blank.
+    /// the address. The state slot is the leased slot, else the slot that is not retired, else a
+    /// slot with state ([`has_state`]).
     pub(crate) fn locate(&self, address: IpAddr) -> Option<(u16, u32)> {
         let slots = self.tables().filter_map(|(number, table)| {
             Some((number, table, table.pool.slot_of(self.words(), address)?))

@@ -1,7 +1,7 @@
 //! Opening a session.
 //!
-//! The engine commits each lease separately. So a session with only some of its leases is valid,
-//! and a later open adds the missing leases.
+//! The engine commits each lease separately. So a session with only some of its leases is valid. A
+//! later open adds the missing leases.
 
 use super::admit::Admission;
 use super::select::Unavailable;
@@ -55,7 +55,7 @@ impl Transaction<'_> {
 
     /// Opens a session, or adds the leases that an open session lacks, and commits the transaction.
     ///
-    /// The transaction ends before the result is assembled, so the result is not copied afterwards.
+    /// The function commits before it builds the result. So the compiler need not copy the result.
     #[inline(never)]
     fn open_slow_path_and_commit(
         self,

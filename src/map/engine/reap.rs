@@ -1,8 +1,9 @@
 //! Reaping: the periodic search for dead leaders and for addresses that have cooled down. Opening a
 //! session never reaps.
 //!
-//! A reap closes a session if it finds the leader dead for the second time and the grace period is
-//! over. A reap frees an address that has cooled down if it finds no socket on that address.
+//! A reap closes a session if it finds the leader dead and an earlier reap has found the leader
+//! dead at least [`LEADER_GRACE`] seconds before. A reap frees an address that has cooled down if
+//! it finds no socket on that address.
 
 use std::net::IpAddr;
 
@@ -25,8 +26,8 @@ pub const LEADER_GRACE: u32 = 10;
 
 /// The questions that [`Map::reap`](crate::map::Map::reap) asks the operating system.
 pub trait Probe {
-    /// Returns whether a socket is bound to this address or connected from it. Returns true when in
-    /// doubt.
+    /// Returns whether a socket is bound to this address or connected from this address. Returns
+    /// true when in doubt.
     fn has_sockets(&mut self, address: IpAddr) -> bool;
     /// Returns whether this process has exited. Returns false when in doubt.
     fn has_exited(&mut self, leader: &Leader) -> bool;
@@ -162,7 +163,8 @@ impl Transaction<'_> {
         self.store_header(REAP_CURSOR, 0);
     }
 
-    /// Records whether a leader is dead. Returns whether the caller must close the session.
+    /// Asks the probe whether a leader is dead, and records the result. Returns whether the caller
+    /// must close the session.
     fn update_leader(
         &self,
         lease: &Lease,

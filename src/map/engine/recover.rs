@@ -51,8 +51,8 @@ impl MapWriter<'_> {
 }
 
 impl TableWriter<'_> {
-    /// Rebuilds queues, index and counters from the slots, even if their bytes are damaged. Returns
-    /// the highest stamp. Allocates one queue entry per slot.
+    /// Rebuilds queues, index and counters from the slots. The old queues, index and counters may
+    /// contain any bytes. Returns the highest stamp. Allocates one queue entry per slot.
     fn rebuild(&self) -> u64 {
         let mut queues: [Vec<(u64, u32)>; 3] = Default::default();
         let mut counts = [0u32; MAX_COUNTERS];

@@ -15,7 +15,7 @@ use crate::map::types::plan::Settings;
 pub(crate) enum Unavailable {
     /// Every slot is leased, reserved or drained.
     Exhausted,
-    /// Slots cool down. The first of them has cooled down at this tick.
+    /// Slots cool down. The field is the tick at which the first of them has cooled down.
     Cooling(Tick),
     /// Slots have cooled down, but no reap has found them without sockets yet.
     Lingering,
@@ -29,10 +29,9 @@ pub(crate) enum Unavailable {
 
 impl Table<'_> {
     /// Returns the slot that a returning user gets: the slot that is reserved for the user, else
-    /// the slot that the user released last. The slot that the user released last need not have
-    /// cooled down.
+    /// the slot that the user released last. The second slot may still cool down.
     ///
-    /// Takes O(1) time. While the index lacks entries, scans all slots.
+    /// Takes O(1) time if the index is complete. Otherwise scans all slots.
     #[inline(never)]
     fn preferred_slot(self, user_tag: u32, settings: &Settings, now: Tick) -> Option<u32> {
         let mut best: Option<((u8, u64), u32)> = None;
@@ -103,7 +102,8 @@ impl Table<'_> {
     }
 
     /// Returns an error if a slot that is not leased must still cool down. A reserved slot need not
-    /// cool down if this user was its last holder; for other slots, pass 0 as `user_tag`.
+    /// cool down if this user was its last holder. For other slots, the caller passes 0 as
+    /// `user_tag`.
     fn check_cooled(
         &self,
         slot: u32,

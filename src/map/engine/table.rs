@@ -119,13 +119,13 @@ impl<'a> Table<'a> {
 
     /// Returns the slot that a session holds and the generation of its lease.
     ///
-    /// Takes O(1) time. While the index lacks entries, scans all slots.
+    /// Takes O(1) time if the index is complete. Otherwise scans all slots.
     #[inline(always)]
     pub(crate) fn lease_of(&self, session: u64) -> Option<(u32, u32)> {
         self.find_lease(&self.home_bucket(session), session)
     }
 
-    /// Returns the same as [`Table::lease_of`], given the home bucket of the session.
+    /// Returns the result of [`Table::lease_of`]. `home` is the home bucket of the session.
     #[inline(always)]
     pub(crate) fn find_lease(&self, home: &HomeBucket<'_>, session: u64) -> Option<(u32, u32)> {
         let held_slot = |slot: u32| self.is_held_by(slot, session).then_some(slot);
@@ -157,8 +157,8 @@ impl<'a> Table<'a> {
         is_in_free_queue(self.load(slot, OWNER), self.meta(slot))
     }
 
-    /// Returns the free slot whose last user is this user, and the index entry of that slot.
-    /// Returns `None` if the slot is not free, or if the index may have several slots of the user.
+    /// Returns the free slot that this user held last, and the index entry of that slot. Returns
+    /// `None` if the slot is not free, or if the index may contain several slots of the user.
     #[inline(always)]
     pub(crate) fn only_free_slot_of(&self, user_tag: u32) -> Option<(u32, Entry<'a>)> {
         if user_tag == 0 || self.count(Counter::Unindexed) > 0 {

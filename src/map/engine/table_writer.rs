@@ -1,9 +1,9 @@
 //! Changes to one pool of a map: allocating and releasing slots, and changing their state.
 //!
 //! The placement of a slot that is not leased determines its counter and its queue, if any. The
-//! index contains the slot if its last user is known. A change to such a slot has three steps: call
-//! [`TableWriter::dequeue`], change the words, call [`TableWriter::enqueue`]. Allocation and
-//! release do these steps inline, for speed. All operations take O(1) time.
+//! index contains the slot if the last user of the slot is known. A change to such a slot has three
+//! steps: call [`TableWriter::dequeue`], change the words, call [`TableWriter::enqueue`].
+//! Allocation and release do these steps inline, for speed. All operations take O(1) time.
 
 use std::ops::Deref;
 
@@ -140,7 +140,7 @@ impl<'a> TableWriter<'a> {
     pub(crate) fn release(&self, home: &HomeBucket<'_>, slot: u32, cools_down: bool, stamp: u64) {
         let Some(words) = self.slots.get(slot as usize) else { return };
         let owner = if cools_down { Owner::Cooling(stamp) } else { Owner::Free(stamp) }.to_word();
-        // This store commits the release. Recovery can derive the rest.
+        // This store commits the release. Recovery can derive all other changes.
         words[OWNER].store(self.access, owner);
         if !home.remove(self.access, slot) {
             self.add_to_count(Counter::Unindexed, -1);
@@ -203,7 +203,7 @@ impl<'a> TableWriter<'a> {
         if !Meta::from_word(words[META].load_relaxed()).is_anonymous() {
             return None;
         }
-        // This store commits the release. Recovery can derive the rest.
+        // This store commits the release. Recovery can derive all other changes.
         words[OWNER].store(self.access, Owner::Free(stamp).to_word());
         session_entry.clear(self.access);
         queue::push_back(self.access, self.control, self.slots, Queue::Free, slot);
@@ -211,7 +211,8 @@ impl<'a> TableWriter<'a> {
         Some(())
     }
 
-    /// Sets and clears flags of a slot, and replaces its user tag if `user_tag` is given.
+    /// Sets and clears flags of a slot. Also replaces the user tag of the slot if `user_tag` is
+    /// `Some`.
     pub(crate) fn change_flags(
         &self,
         slot: u32,

@@ -27,7 +27,7 @@ impl<'a> Deref for Transaction<'a> {
 }
 
 impl Transaction<'_> {
-    /// Ends the transaction. A transaction that is dropped instead leaves the mark, so the next one
+    /// Ends the transaction. A dropped transaction leaves the mark, so the next transaction
     /// recovers the map.
     #[inline(always)]
     pub(crate) fn commit(self) {
@@ -36,15 +36,15 @@ impl Transaction<'_> {
 }
 
 impl WritableMap {
-    /// Begins a transaction, after a recovery if the last writer died in its transaction.
+    /// Begins a transaction. First recovers the map if the last writer died in its transaction.
     #[inline(always)]
     pub(crate) fn begin(&mut self) -> Transaction<'_> {
         let writer = self.writer();
         writer.recover_if_needed();
         writer.store_header(BUSY, 1);
         // The compiler must not move a store of the transaction before the mark. A processor fence
-        // is not needed: if a process is killed between two instructions, all stores before that
-        // point still reach the memory.
+        // is not needed. If a process is killed between two instructions, all its earlier stores
+        // still reach the memory.
         compiler_fence(Ordering::SeqCst);
         Transaction { writer }
     }

@@ -24,7 +24,7 @@ use crate::session::SessionId;
 #[derive(Debug)]
 pub(crate) struct WritableMap {
     image: MapImage,
-    /// Empty if the map has no journal. A map in memory never has one.
+    /// Empty if the map has no journal. A map in memory never has a journal.
     journal: Region,
 }
 
@@ -111,13 +111,13 @@ impl<'a> MapWriter<'a> {
         store(self.access, self.words(), offset, value);
     }
 
-    /// Returns the pool with this number for changes.
+    /// Returns the pool with this number and the right to change it.
     #[inline(always)]
     pub(crate) fn table_writer(&self, pool: u16) -> Option<TableWriter<'a>> {
         Some(TableWriter::new(self.map.table(pool)?, self.access))
     }
 
-    /// Returns the pools with their numbers for changes.
+    /// Returns all pools with their numbers and the right to change them.
     pub(crate) fn table_writers(
         &self,
     ) -> impl DoubleEndedIterator<Item = (u16, TableWriter<'a>)> + use<'a> {

@@ -1,8 +1,9 @@
 //! The control words of a pool: the ends of its queues, and its counters.
 //!
 //! The writer updates the counters, and a reader never recomputes them. In a damaged map, a counter
-//! can have any value until the next recovery. A wrong counter can only cause a wrong reason for a
-//! shortage, or an unnecessary scan of the slots.
+//! can have any value until the next recovery. A wrong counter can cause a wrong shortage, a wrong
+//! warning, or an unnecessary scan of the slots. If [`Counter::Unindexed`] is too low, a lookup can
+//! also miss a session that has no entry in the index.
 
 use super::words::join_halves;
 use crate::raw::word::{Word, WriteAccess};

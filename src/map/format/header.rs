@@ -6,9 +6,9 @@
 use super::words::{load, store};
 use crate::raw::word::{Word, WriteAccess};
 
-/// "vipool" and the version of the layout.
+/// The magic number of a map: "vipool" and the version of the layout.
 pub(crate) const MAP_MAGIC: u64 = u64::from_le_bytes(*b"vipool\x00\x03");
-/// "vipoolS" and the version of the layout of the sessions file.
+/// The magic number of a sessions file: "vipoolS" and the version of its layout.
 const SESSIONS_MAGIC: u64 = u64::from_le_bytes(*b"vipoolS\x02");
 
 // Fixed words.
@@ -24,7 +24,7 @@ pub(crate) const POOL_COUNT: usize = 9;
 pub(crate) const FIXED_WORDS: usize = 64;
 
 // Words that writers publish.
-/// Not 0: a newer file has replaced this one.
+/// Not 0: a newer map file has replaced this file.
 pub(crate) const SUPERSEDED: usize = 64;
 /// Not 0: a writer is in a transaction, or died in one.
 pub(crate) const BUSY: usize = 65;
@@ -64,7 +64,7 @@ pub(crate) fn is_sessions_file(words: &[Word], file_id: u64, length: usize) -> b
     load(words, MAGIC) == SESSIONS_MAGIC && load(words, FILE_ID) == file_id && words.len() >= length
 }
 
-/// Returns whether `count` words at `offset` lie within the map and after its fixed header.
+/// Returns whether `count` words at `offset` are within the map and after the fixed header.
 pub(crate) fn fits(words: &[Word], offset: usize, count: usize) -> bool {
     offset >= FIXED_WORDS && offset.checked_add(count).is_some_and(|end| end <= words.len())
 }

@@ -23,7 +23,7 @@
 //! So the reader always checks the words of the slot too. A writer raises the overflow count before
 //! an insert and lowers it after a removal: the count can be too high, but never too low. If no
 //! bucket has room for an entry, the writer increments `Counter::Unindexed`. While that counter is
-//! not 0, a failed look-up scans the slots.
+//! not 0, a failed lookup scans the slots.
 
 use crate::hash::folded_multiply;
 use crate::raw::bytes;
@@ -96,7 +96,7 @@ impl<'a> HomeBucket<'a> {
     }
 
     /// Calls `visit` with each candidate slot until `visit` returns a value. A candidate can belong
-    /// to another key, or its slot number can be out of range.
+    /// to another key. Its slot number can be out of range.
     #[inline(always)]
     pub(crate) fn find<T>(&self, mut visit: impl FnMut(u32) -> Option<T>) -> Option<T> {
         let found = self.tags.matching(self.key).find_map(|lane| visit(slot_of(self.bucket, lane)));
@@ -115,8 +115,8 @@ impl<'a> HomeBucket<'a> {
     /// Inserts an entry. Returns false if no bucket has room. The caller then counts the slot as
     /// unindexed.
     ///
-    /// Since the bucket was loaded, the writer may have removed entries from it, but must not have
-    /// inserted any.
+    /// The caller must not insert another entry into the bucket between the load of the bucket and
+    /// this call. Removals are allowed.
     #[inline(always)]
     pub(crate) fn insert(&self, access: WriteAccess<'_>, slot: u32) -> bool {
         match self.vacant_entry() {
@@ -288,7 +288,7 @@ impl Tags {
         (self.0[lane / 8] >> (lane % 8 * 8)) as u8
     }
 
-    /// Returns the number of entries that overflowed from this home bucket.
+    /// Returns the number of entries of this home bucket that are in overflow buckets.
     #[inline(always)]
     fn overflow_count(self) -> u32 {
         (self.0[1] >> OVERFLOW_SHIFT) as u32

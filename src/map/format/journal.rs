@@ -2,9 +2,9 @@
 //!
 //! The journal has its own file, `journal`, which stays in place when the map file is replaced.
 //! While a writer holds the lock, it first commits or releases a lease, and then appends the event.
-//! If the writer is killed between these steps, the event is missing, but the map is complete. The
-//! journal never has an event without the lease. Readers take no lock. An entry that a writer
-//! overwrites during a read counts as lost.
+//! If the writer is killed between these steps, the event is missing, but the map is complete. So
+//! the journal never contains an event of an uncommitted change. Readers take no lock. An entry
+//! that a writer overwrites during a read counts as lost.
 //!
 //! | word | content |
 //! |---|---|
@@ -14,7 +14,7 @@
 //!
 //! | word of an entry | content |
 //! |---|---|
-//! | 0 | its number, stored last; 0 while the writer fills the entry |
+//! | 0 | number of the event, stored last; 0 while the writer fills the entry |
 //! | 1 | time (upper half), kind, families of address and client, length of the user name |
 //! | 2, 3 | session, generation |
 //! | 4, 5 | address |
@@ -120,8 +120,8 @@ pub(crate) fn append_anonymous(access: WriteAccess<'_>, words: &[Word], event: E
     }
 }
 
-/// Writes the fields that every entry has. `option_attributes` are the bits of the attributes that describe
-/// the options of the session.
+/// Writes the fields that every entry has. `option_attributes` contains the attribute bits for the
+/// options of the session.
 #[inline(always)]
 fn begin_entry<'a>(
     access: WriteAccess<'_>,

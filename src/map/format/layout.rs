@@ -47,7 +47,8 @@ pub(crate) struct Layout {
     pub(crate) is_unrestricted: bool,
     /// Whether addresses cool down when they are released.
     pub(crate) cools_down: bool,
-    /// Whether the fast path applies: one pool, no restrictions, no cool-down, no low-water mark.
+    /// Whether the fast path applies: the map has one pool, no restrictions, no cool-down and no
+    /// low-water mark.
     pub(crate) has_fast_path: bool,
     pools: [PoolLayout; MAX_POOLS],
     pool_count: usize,
@@ -108,8 +109,8 @@ pub(crate) fn write(
 }
 
 impl Layout {
-    /// Reads and checks the fixed part of a map. For any words, the returned layout refers only to
-    /// words within them.
+    /// Reads and checks the fixed part of a map. Whatever `words` contains, the returned layout
+    /// refers only to words inside the slice.
     pub(crate) fn read(words: &[Word]) -> Result<Self, &'static str> {
         if words.len() < HEADER_WORDS {
             return Err("it is too short");

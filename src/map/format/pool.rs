@@ -254,8 +254,8 @@ impl PoolLayout {
         self.blocks(words).slot_of(address)
     }
 
-    /// Returns whether a range of the pool contains the address. Second loopback addresses count
-    /// too.
+    /// Returns whether a range of the pool contains the address. The ranges of a loopback pool also
+    /// contain the second loopback addresses.
     pub(crate) fn contains(&self, words: &[Word], address: IpAddr) -> bool {
         self.blocks(words).contains(address)
     }

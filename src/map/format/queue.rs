@@ -2,9 +2,9 @@
 //!
 //! A queue is first in, first out. A removal takes O(1) time at any position. The predecessor link
 //! of the front slot is undefined. Queues are derived from the slots, so recovery can rebuild them.
-//! Only writers read queues. A link is a slot number plus 1, and 0 means the end. If a damaged link
-//! names no existing slot, it counts as the end. No operation here follows a chain of links, so a
-//! damaged queue cannot cause an endless loop.
+//! Only writers read queues. A link is a slot number plus 1, and 0 means the end. A damaged link to
+//! a slot that does not exist counts as the end. No operation of this module follows a chain of
+//! links, so a damaged queue cannot cause an endless loop.
 
 use super::counters::ControlWords;
 use super::slot::{LINK, Slot};
@@ -63,8 +63,8 @@ impl Front<'_> {
     #[inline(always)]
     pub(crate) fn remove(self, access: WriteAccess<'_>, slots: &[Slot]) {
         // The successor becomes the front slot. Its predecessor link stays as it is, because no
-        // operation follows the predecessor link of a front slot. The next allocation takes the
-        // successor, so prefetch it now.
+        // operation follows the predecessor link of a front slot. The next allocation uses the
+        // successor, so prefetch the successor now.
         let (next, _) = read_links(&self.words[LINK]);
         if let Some(next) = linked_slot(slots, next) {
             prefetch(next);

@@ -2,7 +2,8 @@
 //! can read.
 //!
 //! Each slot has one record of [`RECORD_WORDS`] words. A record contains the generation of its
-//! lease; readers ignore it if the slot has another generation. The writer stores word 0 last.
+//! lease. Readers ignore the record if the slot has another generation. The writer stores word 0
+//! last.
 //!
 //! | word | content |
 //! |---|---|
@@ -12,8 +13,8 @@
 //! | 4, 5 | address of the client |
 //! | 6-13 | user name, cut at 63 bytes |
 //!
-//! A record has two cache lines, and a short name fits in the first one. If words 0 and 1 state
-//! that there is no leader or no client, the words of that field keep their old content.
+//! A record has two cache lines. A short name fits in the first line. If words 0 and 1 state that
+//! the session has no leader or no client, the words of that field keep their old content.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -127,7 +128,7 @@ pub(crate) fn read(
     load_bytes(words, record + USER_NAME, &mut name);
     let length = (attributes as usize & 0xff).min(MAX_NAME_BYTES);
     let user = (length > 0).then(|| String::from_utf8_lossy(&name[..length]).into_owned());
-    // A changed commit_word means that a writer overwrote the record during this read.
+    // A changed commit word means that a writer overwrote the record during this read.
     (load(words, record + COMMIT_WORD) == commit_word).then_some(Record { user, client, leader })
 }
 

@@ -51,8 +51,8 @@ impl Region {
         unreachable!("the model checker maps no file: {mapping:?}");
     }
 
-    /// Returns a second view of the same private memory; `None` for a file. The caller maps a file
-    /// again instead.
+    /// Returns a second view of the same private memory. Returns `None` for a file, which the
+    /// caller maps again instead.
     pub(crate) fn share(&self) -> Option<Self> {
         #[cfg(not(loom))]
         let words = self.words.share()?;

@@ -198,9 +198,9 @@ impl Meta {
 
 /// Returns the 28-bit tag of a user name, which is never 0.
 ///
-/// Two users have the same tag with a probability of about 1 in 250 million. The map then treats
-/// them as the same user when it selects addresses, but they never share a lease. The tag is part
-/// of the format of the file in [`crate::map::affinity`].
+/// Two users have the same tag with a probability of about 1 in 250 million. The map then selects
+/// addresses for both users as for one user, but they never share a lease. The tag is part of the
+/// file format of [`crate::map::affinity`].
 #[inline(always)]
 pub(crate) fn user_tag(name: &str) -> u32 {
     let (chunks, rest) = name.as_bytes().as_chunks();

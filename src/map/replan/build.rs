@@ -59,8 +59,8 @@ pub(crate) fn replace_files(
         .inspect_err(|_| files::remove_temporary_files(directory))?;
     new.set_journal(files::open_or_create_journal(directory, boot));
     // Set the mark before the rename. If this process dies between the two steps, the next writer
-    // removes the mark. The mark also tells writers in another network namespace that their map was
-    // replaced.
+    // removes the mark. A writer in another network namespace also detects by this mark that its
+    // map was replaced.
     if let Some(old) = old {
         old.writer().store_header(SUPERSEDED, 1);
     }
@@ -174,8 +174,8 @@ fn copy_persistent_state(new: &MapWriter<'_>, old: &MapImage, pools: &[PlannedPo
 }
 
 /// Replaces stamps that are far in the future. Such a stamp results from a caller that passed a
-/// wrong time. Without this correction, the addresses that were released since then would cool down
-/// until the machine restarts.
+/// wrong time. Without this correction, every address that was released after such a stamp would
+/// cool down until the machine restarts.
 fn correct_future_stamps(new: &MapWriter<'_>, now: Tick) {
     let latest_plausible = now.saturating_add(MAX_FUTURE_SECONDS);
     if stamp_time(new.header(LAST_STAMP)) <= latest_plausible {

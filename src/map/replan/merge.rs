@@ -97,8 +97,8 @@ pub(crate) fn merge(old: &MapImage, plan: &Plan) -> Result<Vec<PlannedPool>, Map
                 former_in_use.push(pool.name());
                 dropped_pool(pool.clone(), true)
             }
-            // The pools after this one must keep their numbers. So a new pool takes this number. If
-            // there is no new pool, an empty pool without a name takes the number.
+            // The following pools must keep their numbers. So a new pool gets this number. If there
+            // is no new pool, an empty pool without a name gets the number.
             None => added_pools.next().unwrap_or_else(|| {
                 dropped_pool(Pool::from_blocks("", pool.kind(), Vec::new(), 0), false)
             }),

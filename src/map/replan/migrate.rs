@@ -2,10 +2,10 @@
 //!
 //! Such an address has a slot in both pools. One of these slots has the state of the address: its
 //! cool-down, its last user, its reservation. While the new map is built, [`migrate`] moves the
-//! state to the slot in the planned pool, and retires and blanks the other slot. It does not move a
-//! leased slot, because the handle of the session names that slot. In this case, the slot in the
-//! planned pool awaits the release, and [`crate::map::engine::handover`] moves the state at the
-//! release.
+//! state to the slot in the planned pool, and resets and retires the other slot. [`migrate`] does
+//! not move the state of a leased slot, because the handle of the session names that slot. In this
+//! case, the slot in the planned pool awaits the release, and [`crate::map::engine::handover`]
+//! moves the state at the release.
 
 use super::merge::is_kept;
 use super::overlap::find_overlaps;
@@ -30,7 +30,7 @@ pub(crate) fn migrate(new: &MapWriter<'_>, pools: &[PlannedPool], old: &MapImage
             tables.push(table);
         }
     }
-    // A loopback slot has two addresses, so its state can move to two slots. Therefore blank the
+    // A loopback slot has two addresses, so its state can move to two slots. Therefore reset the
     // old slots at the end.
     let mut moved_slots = Vec::new();
     for overlap in find_overlaps(&all_pools) {

@@ -126,7 +126,8 @@ pub enum MapError {
     /// The map was created before the last start of the machine, or in another network namespace.
     #[error("{} belongs to another boot or network namespace (create a new map with 'vipool up')", .0.display())]
     OtherBoot(PathBuf),
-    /// The file is not trusted: it is a symbolic link, has another owner, or others can write to it.
+    /// The file is not trusted: it is a symbolic link, has another owner, or others can write to
+    /// it.
     #[error("cannot trust {}: {reason}", path.display())]
     Untrusted {
         /// The file.
@@ -194,7 +195,7 @@ pub enum PlanError {
     Layout(&'static str),
 }
 
-/// The reason why an address was not changed.
+/// The reason why a reservation was not changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChangeError {

@@ -1,5 +1,5 @@
-//! The plain values that callers of a map pass and receive. They do not depend on the other modules
-//! of `map`.
+//! The plain values that callers of a map pass and receive. These modules do not depend on the
+//! other modules of `map`.
 
 pub(crate) mod error;
 pub(crate) mod event;

@@ -12,10 +12,10 @@ pub struct OpenedSession {
     pub handle: Handle,
     /// All leases of the session.
     pub leases: Leases,
-    /// Whether the session was already open. In this case it keeps its leases, and this call has
-    /// added the missing ones.
+    /// Whether the session was already open. In this case, the session keeps its leases, and this
+    /// call has added the missing leases.
     pub already_open: bool,
-    /// The reason why the session did not get all leases; `None` if it got all of them.
+    /// The reason why the session did not get all leases; `None` if it got all leases.
     pub shortage: Option<Shortage>,
     /// Whether this call brought a pool below its low-water mark.
     pub low_water: bool,
@@ -44,7 +44,7 @@ pub struct ClosedSession {
     pub leases: Leases,
 }
 
-/// The result of a change to addresses.
+/// The result of an operation that starts or ends a drain or a reservation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AdminChange {

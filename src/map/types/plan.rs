@@ -16,8 +16,7 @@ pub const MAX_POOL_NAME: usize = 63;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Plan {
-    /// The pools, at most [`MAX_POOLS`]. Two pools must not have an address
-    /// in common.
+    /// The pools, at most [`MAX_POOLS`]. Two pools must not have an address in common.
     ///
     /// The number of a pool is its index in this list. If the map replaces another map, the pools
     /// of that map keep their numbers.
@@ -62,7 +61,7 @@ impl Plan {
     }
 }
 
-/// The settings of a map, the same for all its writers.
+/// The settings of a map. They are the same for all writers of the map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Settings {
@@ -71,8 +70,8 @@ pub struct Settings {
     /// Whether an address that has cooled down becomes available only after
     /// [`Map::reap`](crate::map::Map::reap) has found no socket on the address.
     pub check_in_use: bool,
-    /// If fewer addresses of a pool than this number are available, the map reports it once; 0 for
-    /// no report.
+    /// The low-water mark: the map reports once when a pool has fewer available addresses than this
+    /// number; 0 for no report.
     pub low_water: u32,
     /// Maximum number of sessions of one user; 0 for no limit.
     pub sessions_per_user: u32,
@@ -117,7 +116,8 @@ impl Settings {
         self
     }
 
-    /// Sets the number of available addresses below which the map reports once; 0 for no report.
+    /// Sets the low-water mark, the number of available addresses below which the map reports once;
+    /// 0 for no report.
     #[must_use]
     pub const fn with_low_water(mut self, low_water: u32) -> Self {
         self.low_water = low_water;
@@ -187,8 +187,8 @@ pub enum AllocationTime {
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct OpenOptions<'a> {
-    /// The name of the user. The map uses the name to return a user's last address, for
-    /// reservations, and for the limit per user. The map stores at most 63 bytes of the name.
+    /// The name of the user. By this name, the map finds the last address and the reservations of
+    /// the user, and counts the sessions of the user. The map stores at most 63 bytes of the name.
     pub user: Option<&'a str>,
     /// The name of the pool for virtual IPs. Without a name, the session gets an address of the
     /// pool `default`, or of the first pool of the plan if no pool is named `default`. Every

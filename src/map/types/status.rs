@@ -97,10 +97,10 @@ pub struct SessionRow {
     pub leases: Leases,
     /// The start of the first lease.
     pub since: Tick,
-    /// The user, if the `sessions` file can be read.
+    /// The user. `None` if unknown, or if the caller cannot read the file `sessions`.
     pub user: Option<String>,
-    /// The client of the user, if the `sessions` file can be read.
+    /// The client of the user. `None` if unknown, or if the caller cannot read the file `sessions`.
     pub client: Option<IpAddr>,
-    /// The leader, if the `sessions` file can be read.
+    /// The leader. `None` if there is none, or if the caller cannot read the file `sessions`.
     pub leader: Option<Leader>,
 }
