@@ -55,7 +55,7 @@ fn program_and_helper_are_reported_separately() {
 }
 
 #[test]
-fn program_that_cannot_start_is_named() {
+fn missing_program_is_reported() {
     let output = Command::new(env!("CARGO_BIN_EXE_vipool"))
         .args(["discover", "--", "/no/such/program"])
         .output()

@@ -93,9 +93,9 @@ pub fn add_addresses(
     let intended =
         assigned_before.addresses.iter().chain(&present).chain(&missing).copied().collect();
     state.write(AssignedResources { addresses: intended, ..assigned_before.clone() })?;
-    let bar = progress_bar(missing.len() as u64, "adding");
-    let outcomes = netlink.add(&missing, |count| bar.set_position(count as u64))?;
-    bar.finish_and_clear();
+    let progress = progress_bar(missing.len() as u64, "adding");
+    let outcomes = netlink.add(&missing, |count| progress.set_position(count as u64))?;
+    progress.finish_and_clear();
     let mut added = Vec::new();
     for (entry, outcome) in missing.iter().zip(outcomes) {
         match outcome {
@@ -176,9 +176,9 @@ fn assigned_addresses(
 }
 
 fn delete_addresses(netlink: &mut Netlink, addresses: &[InterfaceAddress]) -> anyhow::Result<()> {
-    let bar = progress_bar(addresses.len() as u64, "removing");
-    let outcomes = netlink.delete(addresses, |count| bar.set_position(count as u64))?;
-    bar.finish_and_clear();
+    let progress = progress_bar(addresses.len() as u64, "removing");
+    let outcomes = netlink.delete(addresses, |count| progress.set_position(count as u64))?;
+    progress.finish_and_clear();
     for (entry, outcome) in addresses.iter().zip(outcomes) {
         match outcome {
             Err(error) if error.kind() != io::ErrorKind::AddrNotAvailable => {
@@ -205,19 +205,19 @@ fn probe_network(
     by_link.retain(|index, _| {
         links.get(index).is_some_and(|link| link.is_up && link.arp_mac.is_some())
     });
-    let own_macs: BTreeSet<arp::MacAddress> =
+    let host_macs: BTreeSet<arp::MacAddress> =
         links.values().filter_map(|link| link.arp_mac).collect();
     let count: usize = by_link.values().map(BTreeSet::len).sum();
-    let bar = progress_bar(1000, &format!("probing the network for {count} addresses"));
+    let progress = progress_bar(1000, &format!("probing the network for {count} addresses"));
     let conflicts = thread::scope(|scope| {
         let threads: Vec<_> = by_link
             .iter()
             .map(|(index, addresses)| {
-                let (link, bar, own_macs) = (&links[index], &bar, &own_macs);
+                let (link, progress, host_macs) = (&links[index], &progress, &host_macs);
                 let source_mac = link.arp_mac.expect("links without ARP were removed above");
                 scope.spawn(move || {
-                    arp::probe(*index, source_mac, own_macs, addresses, |fraction| {
-                        bar.set_position((fraction * 1000.0) as u64)
+                    arp::probe(*index, source_mac, host_macs, addresses, |fraction| {
+                        progress.set_position((fraction * 1000.0) as u64)
                     })
                     .with_context(|| format!("cannot send ARP on {}", link.name))
                 })
@@ -229,7 +229,7 @@ fn probe_network(
         }
         anyhow::Ok(conflicts)
     });
-    bar.finish_and_clear();
+    progress.finish_and_clear();
     conflicts
 }
 

@@ -31,7 +31,7 @@ const OP_REQUEST: u16 = 1;
 /// Probes the addresses on one interface. Returns the addresses that another host uses, with that
 /// host's Ethernet address.
 ///
-/// `own_macs` are the Ethernet addresses of this host. The function ignores packets from these
+/// `host_macs` are the Ethernet addresses of this host. The function ignores packets from these
 /// Ethernet addresses, because Linux answers ARP requests for all its IP addresses on every
 /// interface.
 /// `report_progress` receives the completed fraction, 0 to 1.
@@ -41,7 +41,7 @@ const OP_REQUEST: u16 = 1;
 pub fn probe(
     interface: u32,
     source_mac: MacAddress,
-    own_macs: &BTreeSet<MacAddress>,
+    host_macs: &BTreeSet<MacAddress>,
     addresses: &BTreeSet<Ipv4Addr>,
     mut report_progress: impl FnMut(f64),
 ) -> io::Result<BTreeMap<Ipv4Addr, MacAddress>> {
@@ -54,7 +54,7 @@ pub fn probe(
         let round_start = start + PROBE_INTERVAL * round;
         for (index, address) in addresses.iter().enumerate() {
             let send_time = round_start + spacing * index as u32;
-            receive_until(&socket, own_macs, addresses, send_time, &mut conflicts)?;
+            receive_until(&socket, host_macs, addresses, send_time, &mut conflicts)?;
             // Do not probe an address again after a host has claimed it.
             if !conflicts.contains_key(address) {
                 send(&socket, &request(source_mac, Ipv4Addr::UNSPECIFIED, *address))?;
@@ -65,7 +65,7 @@ pub fn probe(
     let end = Instant::now() + ANNOUNCE_WAIT;
     while Instant::now() < end {
         let step_end = end.min(Instant::now() + Duration::from_millis(100));
-        receive_until(&socket, own_macs, addresses, step_end, &mut conflicts)?;
+        receive_until(&socket, host_macs, addresses, step_end, &mut conflicts)?;
         report_progress(start.elapsed().as_secs_f64() / total);
     }
     Ok(conflicts)
@@ -91,7 +91,7 @@ pub fn announce(
 /// Receives packets until the deadline and adds the addresses in use to `conflicts`.
 fn receive_until(
     socket: &ArpSocket,
-    own_macs: &BTreeSet<MacAddress>,
+    host_macs: &BTreeSet<MacAddress>,
     addresses: &BTreeSet<Ipv4Addr>,
     deadline: Instant,
     conflicts: &mut BTreeMap<Ipv4Addr, MacAddress>,
@@ -101,7 +101,7 @@ fn receive_until(
         match socket.receive(timeout)? {
             Some(packet) => {
                 if let Some((address, owner)) = claimed_address(&packet)
-                    && !own_macs.contains(&owner)
+                    && !host_macs.contains(&owner)
                     && addresses.contains(&address)
                 {
                     conflicts.insert(address, owner);

@@ -219,11 +219,11 @@ fn print_text(
 
 /// Joins the first ranges and counts the other ranges, so that the line does not become too long.
 fn abbreviate(ranges: &[String]) -> String {
-    const MAX_SHOWN: usize = 3;
-    let shown = ranges[..ranges.len().min(MAX_SHOWN)].join(", ");
-    match ranges.len().saturating_sub(MAX_SHOWN) {
-        0 => shown,
-        more => format!("{shown}, and {more} more"),
+    const MAX_RANGES: usize = 3;
+    let listed = ranges[..ranges.len().min(MAX_RANGES)].join(", ");
+    match ranges.len().saturating_sub(MAX_RANGES) {
+        0 => listed,
+        more => format!("{listed}, and {more} more"),
     }
 }
 

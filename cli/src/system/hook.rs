@@ -25,8 +25,8 @@ pub fn find_hook() -> anyhow::Result<PathBuf> {
         return check_loadable(&path).map(|()| path);
     }
     let own_executable = std::env::current_exe().and_then(|path| path.canonicalize()).ok();
-    let own_directory = own_executable.as_deref().and_then(Path::parent);
-    let near_binary = own_directory
+    let executable_directory = own_executable.as_deref().and_then(Path::parent);
+    let near_binary = executable_directory
         .into_iter()
         .flat_map(|directory| [directory.to_owned(), directory.join("../lib/vipool")]);
     let candidates: Vec<_> = near_binary.chain(INSTALL_DIRECTORIES.map(PathBuf::from)).collect();

@@ -172,8 +172,8 @@ fn history_reports_the_past_user_of_an_address() {
     let opened = text(&private_map.output(&open).stdout);
     let address = opened.trim().rsplit(' ').next().unwrap();
     let who = |more: &[&str]| private_map.output(&[&["who", address, "--private"], more].concat());
-    let now = text(&who(&[]).stdout);
-    assert!(now.contains("session 7 of user alice at 192.0.2.7"), "{now}");
+    let current_answer = text(&who(&[]).stdout);
+    assert!(current_answer.contains("session 7 of user alice at 192.0.2.7"), "{current_answer}");
     // The shell kills `vipool run`, so `vipool run` does not close the session.
     let mut killed = private_map.vipool(&["run", "--private", "-s", "8", "--", "sh", "-c"]);
     killed.arg("kill -9 $PPID");
@@ -186,15 +186,18 @@ fn history_reports_the_past_user_of_an_address() {
     let history = private_map.json_output(&["history", "--private", "--address", address]);
     let events: Vec<_> = history.as_array().unwrap().iter().map(|row| &row["event"]).collect();
     assert_eq!(events, ["assigned", "released"]);
-    let later = who(&["--at", "2999-01-01"]);
+    let answer_after_release = who(&["--at", "2999-01-01"]);
     assert_eq!(
-        (later.status.code(), text(&later.stdout).contains("was not leased")),
+        (
+            answer_after_release.status.code(),
+            text(&answer_after_release.stdout).contains("was not leased")
+        ),
         (Some(1), true)
     );
     let from = history[0]["time"].as_str().unwrap();
     if from != history[1]["time"] {
-        let then = text(&who(&["--at", from]).stdout);
-        assert!(then.contains("session 7 of user alice"), "{then}");
+        let past_answer = text(&who(&["--at", from]).stdout);
+        assert!(past_answer.contains("session 7 of user alice"), "{past_answer}");
     }
     let csv =
         text(&private_map.output(&["history", "--private", "--csv", "--user", "alice"]).stdout);

@@ -20,9 +20,9 @@ fn second_open_or_close_changes_nothing() {
     let closed = close(&[]);
     assert!(closed.status.success());
     assert!(text(&closed.stdout).contains("released 127."), "{closed:?}");
-    let again = close(&[]);
-    assert_eq!(again.status.code(), Some(1));
-    assert!(text(&again.stderr).contains("session 1 is not open"), "{again:?}");
+    let second_close = close(&[]);
+    assert_eq!(second_close.status.code(), Some(1));
+    assert!(text(&second_close.stderr).contains("session 1 is not open"), "{second_close:?}");
     assert!(close(&["--if-open"]).status.success());
     assert!(private_map.open_sessions().is_empty());
 }

@@ -129,18 +129,19 @@ fn pool_addresses_are_reachable_and_never_the_hosts_own_source() {
     assert_eq!(source_addresses(&destinations), sources_before);
 
     // The peer can connect to a listener on V. A datagram socket on V sends with V as its source.
-    for v in ["10.77.0.100", "fd77::100"] {
-        let v: IpAddr = v.parse().unwrap();
-        let listener = TcpListener::bind((v, 0)).unwrap();
+    for pool_address in ["10.77.0.100", "fd77::100"] {
+        let pool_address: IpAddr = pool_address.parse().unwrap();
+        let listener = TcpListener::bind((pool_address, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         net.call_on_peer(|| TcpStream::connect(address).unwrap().write_all(b"x").unwrap());
-        assert_eq!(listener.accept().unwrap().1.ip().is_ipv4(), v.is_ipv4());
-        let listener =
-            net.call_on_peer(|| TcpListener::bind(SocketAddr::new(peer_address(v), 0)).unwrap());
+        assert_eq!(listener.accept().unwrap().1.ip().is_ipv4(), pool_address.is_ipv4());
+        let listener = net.call_on_peer(|| {
+            TcpListener::bind(SocketAddr::new(peer_address(pool_address), 0)).unwrap()
+        });
         let destination = listener.local_addr().unwrap();
-        let socket = bind_udp(v);
+        let socket = bind_udp(pool_address);
         socket.send_to(b"", destination).unwrap();
-        assert_eq!(socket.local_addr().unwrap().ip(), v);
+        assert_eq!(socket.local_addr().unwrap().ip(), pool_address);
     }
 
     // A later run with fewer desired addresses removes the other addresses, except the addresses in
@@ -164,12 +165,12 @@ fn pool_addresses_are_reachable_and_never_the_hosts_own_source() {
     assert!(!net.directory.join("assigned.json").exists());
 }
 
-fn peer_address(v: IpAddr) -> IpAddr {
-    if v.is_ipv4() { "10.77.0.50".parse().unwrap() } else { "fd77::50".parse().unwrap() }
+fn peer_address(pool_address: IpAddr) -> IpAddr {
+    if pool_address.is_ipv4() { "10.77.0.50".parse().unwrap() } else { "fd77::50".parse().unwrap() }
 }
 
-fn bind_udp(v: IpAddr) -> UdpSocket {
-    UdpSocket::bind((v, 0)).unwrap()
+fn bind_udp(address: IpAddr) -> UdpSocket {
+    UdpSocket::bind((address, 0)).unwrap()
 }
 
 #[test]
@@ -198,8 +199,9 @@ fn interrupted_run_is_completed_and_foreign_addresses_are_kept() {
     }
     // An address that the administrator added is neither leased nor removed.
     run("ip address add 10.78.3.250/32 dev v0");
-    let more = all.union(&desired(["10.78.3.250".to_owned()].into_iter())).copied().collect();
-    let result = add_addresses(&mut state, &more, false, &[]).unwrap();
+    let with_foreign_address =
+        all.union(&desired(["10.78.3.250".to_owned()].into_iter())).copied().collect();
+    let result = add_addresses(&mut state, &with_foreign_address, false, &[]).unwrap();
     assert_eq!(result.conflict_reasons.len(), 1);
     assert_eq!(remove_addresses(&mut state, |_| false).unwrap().0, 1000);
     assert_eq!(

@@ -32,16 +32,16 @@ pub struct Conflict {
 }
 
 /// Returns the rows of all sockets, except the sockets that the process `pid` has open with a
-/// descriptor of `own_descriptors`.
+/// descriptor of `examined_descriptors`.
 pub fn rows_of_other_processes(
     pid: Option<u32>,
     rows: &[SocketRow],
-    own_descriptors: &BTreeSet<i32>,
+    examined_descriptors: &BTreeSet<i32>,
 ) -> Vec<SocketRow> {
-    let own_inodes: BTreeSet<u64> = match pid.map(open_sockets) {
+    let examined_inodes: BTreeSet<u64> = match pid.map(open_sockets) {
         Some(Ok(open)) => {
             let belongs_to_process = |descriptors: &[i32]| {
-                descriptors.iter().any(|descriptor| own_descriptors.contains(descriptor))
+                descriptors.iter().any(|descriptor| examined_descriptors.contains(descriptor))
             };
             open.into_iter()
                 .filter(|(_, descriptors)| belongs_to_process(descriptors))
@@ -50,7 +50,7 @@ pub fn rows_of_other_processes(
         }
         _ => BTreeSet::new(),
     };
-    rows.iter().filter(|row| !own_inodes.contains(&row.inode)).copied().collect()
+    rows.iter().filter(|row| !examined_inodes.contains(&row.inode)).copied().collect()
 }
 
 /// Finds conflicts with wildcard and loopback binds.

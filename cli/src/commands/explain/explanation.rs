@@ -169,23 +169,23 @@ pub fn explain(
     };
 
     let is_rewritten = explanation.rewritten == Some(true);
-    let live = rule.map(|program| LiveSystem {
+    let live_system = rule.map(|program| LiveSystem {
         reader: &map,
         policy,
         program,
         listeners: KernelListeners,
     });
-    let rewriter = live.as_ref().filter(|_| is_rewritten).map(|live| Rewriter {
+    let rewriter = live_system.as_ref().filter(|_| is_rewritten).map(|system| Rewriter {
         addresses,
-        rules: RewriteRules::new(&live.program, &live.policy),
+        rules: RewriteRules::new(&system.program, &system.policy),
         lease_held: true,
-        system: live,
+        system,
     });
     explanation.sockets = report_sockets(&open_sockets, rewriter.as_ref(), is_pool_address(&map));
-    let own_descriptors: BTreeSet<i32> =
+    let examined_descriptors: BTreeSet<i32> =
         open_sockets.iter().flat_map(|socket| socket.descriptors.clone()).collect();
     let other_rows =
-        super::conflicts::rows_of_other_processes(subject.pid, &rows, &own_descriptors);
+        super::conflicts::rows_of_other_processes(subject.pid, &rows, &examined_descriptors);
     let conflicts = find_conflicts(&other_rows, is_rewritten, is_pool_address(&map), |port| {
         rule.as_ref().is_some_and(|rule| rule.is_own_port(port))
     });

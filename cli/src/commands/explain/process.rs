@@ -247,8 +247,8 @@ fn parse_environment(bytes: &[u8]) -> Option<BTreeMap<&'static str, OsString>> {
     }
     for entry in bytes.split(|byte| *byte == 0).filter(|entry| !entry.is_empty()) {
         let separator = entry.iter().position(|byte| *byte == b'=')?;
-        let known = VARIABLES.into_iter().find(|name| name.as_bytes() == &entry[..separator]);
-        if let Some(name) = known {
+        let variable = VARIABLES.into_iter().find(|name| name.as_bytes() == &entry[..separator]);
+        if let Some(name) = variable {
             found.insert(name, OsString::from_vec(entry[separator + 1..].to_vec()));
         }
     }

@@ -51,10 +51,10 @@ pub fn report_sockets<W: SystemView>(
 /// Reports a socket of a process that is not rewritten, or is no longer rewritten.
 fn report_unrewritten(
     socket: &Socket,
-    all: &[Socket],
+    all_sockets: &[Socket],
     is_pool_address: impl Fn(&SocketAddr) -> bool,
 ) -> SocketReport {
-    let report = SocketReport::new(socket, all);
+    let report = SocketReport::new(socket, all_sockets);
     if !is_pool_address(&socket.local) {
         return report;
     }
@@ -65,8 +65,8 @@ fn report_unrewritten(
 
 impl SocketReport {
     /// Creates a report with an empty `why`.
-    fn new(socket: &Socket, all: &[Socket]) -> Self {
-        let state = state(socket, all);
+    fn new(socket: &Socket, all_sockets: &[Socket]) -> Self {
+        let state = socket_state(socket, all_sockets);
         Self {
             descriptors: socket.descriptors.clone(),
             protocol: if socket.tcp { "tcp" } else { "udp" },
@@ -83,11 +83,11 @@ impl SocketReport {
 /// Reports a socket of a process that is rewritten.
 fn report_rewritten<W: SystemView>(
     socket: &Socket,
-    all: &[Socket],
+    all_sockets: &[Socket],
     rewriter: &Rewriter<'_, W>,
 ) -> SocketReport {
     let Socket { local, peer, .. } = *socket;
-    let report = SocketReport::new(socket, all);
+    let report = SocketReport::new(socket, all_sockets);
     let visible = |address: SocketAddr, opposite: Option<SocketAddr>| {
         rewriter.visible_address(address, || opposite).rewritten().unwrap_or(address)
     };
@@ -174,12 +174,14 @@ fn why_unchanged<W: SystemView>(
     }
 }
 
-fn state(socket: &Socket, all: &[Socket]) -> &'static str {
+fn socket_state(socket: &Socket, all_sockets: &[Socket]) -> &'static str {
     let is_listener =
         |listener: &&Socket| listener.listening && listener.local.port() == socket.local.port();
     match socket.peer {
         _ if socket.listening => "listening",
-        Some(_) if socket.tcp && all.iter().any(|socket| is_listener(&socket)) => "accepted",
+        Some(_) if socket.tcp && all_sockets.iter().any(|socket| is_listener(&socket)) => {
+            "accepted"
+        }
         Some(_) => "connected",
         None if socket.local.port() == 0 => "unbound",
         None => "bound",

@@ -39,7 +39,7 @@ pub fn sockets_of_process(pid: u32, rows: &[SocketRow]) -> std::io::Result<(Vec<
         .and_then(Pid::from_raw)
         .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     let mut sockets = Vec::new();
-    let mut unseen = 0;
+    let mut unknown_sockets = 0;
     for (inode, descriptors) in open_sockets(pid)? {
         let first = *descriptors.first().unwrap_or(&-1);
         let copy = pidfd
@@ -48,11 +48,11 @@ pub fn sockets_of_process(pid: u32, rows: &[SocketRow]) -> std::io::Result<(Vec<
         match (copy, rows.get(&inode)) {
             (Some(copy), _) => sockets.extend(from_descriptor(&copy, descriptors)),
             (None, Some(row)) => sockets.push(from_row(row, descriptors)),
-            (None, None) => unseen += 1,
+            (None, None) => unknown_sockets += 1,
         }
     }
     sockets.sort_by_key(|socket| socket.descriptors.clone());
-    Ok((sockets, unseen))
+    Ok((sockets, unknown_sockets))
 }
 
 /// Returns whether a process's socket is for IPv6 only. Returns `None` if the caller may not

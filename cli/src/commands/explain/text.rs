@@ -122,19 +122,19 @@ fn render_session(session: &SessionReport) -> String {
 
 fn render_sockets(sockets: &[SocketReport]) -> String {
     let mut rows = table(&["FD#", "PROTOCOL", "STATE", "REQUESTED", "BOUND", "PEER", "WHY"]);
-    let text =
+    let format_address =
         |address: Option<SocketAddr>| address.map_or("-".to_owned(), |address| address.to_string());
     for socket in sockets {
         let peer = match (socket.peer, socket.visible_peer) {
             (Some(peer), Some(visible)) if peer != visible => format!("{visible} ({peer})"),
-            (peer, _) => text(peer),
+            (peer, _) => format_address(peer),
         };
         let descriptors: Vec<_> = socket.descriptors.iter().map(i32::to_string).collect();
         rows.add_row([
             descriptors.join(","),
             socket.protocol.to_owned(),
             socket.state.to_owned(),
-            text(socket.requested),
+            format_address(socket.requested),
             socket.bound.to_string(),
             peer,
             socket.why.clone(),

@@ -190,8 +190,8 @@ enum Answer {
 
 fn receive_socket(stream: &OwnedFd, identity: &MapIdentity) -> io::Result<Answer> {
     let mut peer_identity: MapIdentity = [0; 16];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut control_buffer = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut control_buffer);
     let received = rustix::net::recvmsg(
         stream,
         &mut [IoSliceMut::new(&mut peer_identity)],
@@ -226,8 +226,8 @@ fn pass_to_peers(listener: &OwnedFd, identity: &MapIdentity) -> io::Result<()> {
             Err(error) => return Err(error.into()),
         };
         let fds = [listener.as_fd()];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
+        let mut control_buffer = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut control_buffer);
         if getsockopt(&stream, PeerCredentials)?.uid() == Uid::effective().as_raw() {
             control.push(SendAncillaryMessage::ScmRights(&fds));
             // Ignore a failure, because the peer may have exited.

@@ -117,8 +117,8 @@ fn is_tcp(thread: pid_t, fd: c_int) -> Option<bool> {
     let process = process_of_thread(thread);
     // SAFETY: the system calls take only integers. Each returns a new descriptor or an error.
     let copy = unsafe {
-        let pidfd = own_fd(libc::syscall(libc::SYS_pidfd_open, process, 0))?;
-        own_fd(libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0))?
+        let pidfd = fd_from_result(libc::syscall(libc::SYS_pidfd_open, process, 0))?;
+        fd_from_result(libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0))?
     };
     let mut protocol: c_int = 0;
     let mut length = size_of::<c_int>() as libc::socklen_t;
@@ -143,7 +143,7 @@ fn is_tcp(thread: pid_t, fd: c_int) -> Option<bool> {
 ///
 /// # Safety
 /// `result` must come from a system call that returns a new descriptor or a negative error.
-unsafe fn own_fd(result: c_long) -> Option<OwnedFd> {
+unsafe fn fd_from_result(result: c_long) -> Option<OwnedFd> {
     // SAFETY: by the contract of this function, nothing else owns the descriptor.
     (result >= 0).then(|| unsafe { OwnedFd::from_raw_fd(result as c_int) })
 }
