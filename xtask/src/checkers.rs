@@ -34,7 +34,7 @@ pub fn miri(log: &mut Log) -> Result<(), Error> {
 
 /// Runs the map tests under AddressSanitizer. Skips the single-step test, because it would step
 /// through the sanitizer's own checks.
-pub fn address(log: &mut Log) -> Result<(), Error> {
+pub fn address_sanitizer(log: &mut Log) -> Result<(), Error> {
     let mut test = nightly(
         "test --package vipool --no-default-features --jobs 2 --target",
         &format!("{HOST_TRIPLE} --lib --test map --test crash --test model -- --skip step::"),
@@ -44,7 +44,7 @@ pub fn address(log: &mut Log) -> Result<(), Error> {
 }
 
 /// Runs the hook layer for Linux under AddressSanitizer, in instrumented C programs.
-pub fn address_hook(log: &mut Log) -> Result<(), Error> {
+pub fn address_sanitizer_hook(log: &mut Log) -> Result<(), Error> {
     let mut build =
         nightly("build --package vipool-preload --profile hook --jobs 2 --target", HOST_TRIPLE);
     build.env("RUSTFLAGS", "-Zsanitizer=address");
@@ -61,7 +61,7 @@ pub fn address_hook(log: &mut Log) -> Result<(), Error> {
 }
 
 /// Runs threads that share a map under ThreadSanitizer, with an instrumented standard library.
-pub fn thread(log: &mut Log) -> Result<(), Error> {
+pub fn thread_sanitizer(log: &mut Log) -> Result<(), Error> {
     let mut test = nightly(
         "test --package vipool --no-default-features --jobs 2 -Zbuild-std --target",
         &format!("{HOST_TRIPLE} --test map"),

@@ -38,7 +38,7 @@ pub fn run(log: &mut Log) -> Result<(), Error> {
     names.sort();
     let programs = target.join(HOST_TRIPLE).join("release");
     for pair in names.chunks(2) {
-        let mut running: Vec<(&String, Child)> = Vec::new();
+        let mut children: Vec<(&String, Child)> = Vec::new();
         for name in pair {
             let fuzz = root().join("fuzz");
             let (corpus, artifacts) = (fuzz.join("corpus").join(name), fuzz.join("artifacts"));
@@ -59,9 +59,9 @@ pub fn run(log: &mut Log) -> Result<(), Error> {
             if seeds.is_dir() {
                 command.arg(seeds);
             }
-            running.push((name, log.spawn(&mut command)?));
+            children.push((name, log.spawn(&mut command)?));
         }
-        for (name, mut child) in running {
+        for (name, mut child) in children {
             let status = child.wait()?;
             if !status.success() {
                 return Err(format!("fuzz target {name}: {status} (see fuzz/artifacts)").into());

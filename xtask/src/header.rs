@@ -88,11 +88,11 @@ fn group_by_section(header: &str) -> Result<String, Error> {
         items.insert(item.name, item.text);
     }
 
-    let mut contents = String::from("/*\n * Contents\n *\n");
+    let mut table_of_contents = String::from("/*\n * Contents\n *\n");
     let mut body = String::new();
     for (index, (title, modules)) in SECTIONS.iter().enumerate() {
         let number = index + 1;
-        writeln!(contents, " * {number:>2}. {title}")?;
+        writeln!(table_of_contents, " * {number:>2}. {title}")?;
         writeln!(body, "/* {}\n * {number}. {title}\n */\n", "=".repeat(80))?;
         for module in *modules {
             let source = root().join("src/capi").join(module).with_extension("rs");
@@ -103,12 +103,14 @@ fn group_by_section(header: &str) -> Result<String, Error> {
             }
         }
     }
-    contents.push_str(" */\n");
+    table_of_contents.push_str(" */\n");
     if !items.is_empty() {
         return Err(format!("in no section of the header: {:?}", items.keys()).into());
     }
     let preamble = preamble.trim_end();
-    Ok(format!("{preamble}\n\n{contents}\n{EXTERN_C_BEGIN}\n{body}{EXTERN_C_END}\n{GUARD_END}"))
+    Ok(format!(
+        "{preamble}\n\n{table_of_contents}\n{EXTERN_C_BEGIN}\n{body}{EXTERN_C_END}\n{GUARD_END}"
+    ))
 }
 
 /// Splits declarations at their comments, which begin in the first column.

@@ -47,8 +47,8 @@ fn dead_links(page: &str, text: &str) -> Vec<String> {
 
 /// Returns whether a line contains a forbidden text. Case matters only if the text has capital
 /// letters.
-fn contains(line: &str, lower: &str, text: &str) -> bool {
-    let line = if text.chars().any(char::is_uppercase) { line } else { lower };
+fn contains(line: &str, lowercase_line: &str, text: &str) -> bool {
+    let line = if text.chars().any(char::is_uppercase) { line } else { lowercase_line };
     line.contains(text)
 }
 
@@ -86,15 +86,15 @@ pub fn check(log: &mut Log) -> Result<(), Error> {
             continue;
         }
         for (index, line) in text.lines().enumerate() {
-            let (number, lower) = (index + 1, line.to_lowercase());
-            for text in forbidden.iter().filter(|text| contains(line, &lower, text)) {
+            let (number, lowercase_line) = (index + 1, line.to_lowercase());
+            for text in forbidden.iter().filter(|text| contains(line, &lowercase_line, text)) {
                 log.write_line(&format!("{name}:{number}: forbidden text {text:?}"))?;
                 findings += 1;
             }
             if name == vocabulary::FILE {
                 continue;
             }
-            for entry in vocabulary.iter().filter(|entry| entry.is_in(line, &lower)) {
+            for entry in vocabulary.iter().filter(|entry| entry.is_in(line, &lowercase_line)) {
                 let vocabulary::Entry { phrase, replacement, is_enforced } = entry;
                 let prefix = if *is_enforced { "" } else { "note: " };
                 findings += usize::from(*is_enforced);

@@ -70,9 +70,9 @@ impl Log {
             .stdin(Stdio::null())
             .stdout(self.file.try_clone()?)
             .stderr(self.file.try_clone()?)
-            .env(vipool_testing::SKIPPED, &self.skip_record);
+            .env(vipool_testing::SKIP_RECORD_VARIABLE, &self.skip_record);
         if self.long {
-            command.env(vipool_testing::LONG, "1");
+            command.env(vipool_testing::LONG_VARIABLE, "1");
         }
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
@@ -127,7 +127,8 @@ impl Log {
 /// Returns the command line in the form that a user types, with the environment variables of the
 /// command.
 fn format_command(command: &Command) -> String {
-    let hidden_variables = ["CARGO_TARGET_DIR", vipool_testing::SKIPPED, vipool_testing::LONG];
+    let hidden_variables =
+        ["CARGO_TARGET_DIR", vipool_testing::SKIP_RECORD_VARIABLE, vipool_testing::LONG_VARIABLE];
     let variables =
         command.get_envs().filter(|(name, _)| hidden_variables.iter().all(|hidden| hidden != name));
     let mut words: Vec<String> = variables

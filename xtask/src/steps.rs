@@ -157,7 +157,7 @@ const STEPS: &[Step] = &[
         name: "windows-msvc",
         summary: "the Windows code compiles for the MSVC target",
         needs: &["x86_64-pc-windows-msvc", "x86_64-w64-mingw32-gcc"],
-        run: windows::msvc,
+        run: windows::check_msvc,
         ..DEFAULT_STEP
     },
     Step {
@@ -171,7 +171,7 @@ const STEPS: &[Step] = &[
         name: "windows-hook",
         summary: "the hook layer for Windows in real programs under Wine",
         needs: windows::HOOK_NEEDS,
-        run: windows::hook,
+        run: windows::hook_tests,
         ..DEFAULT_STEP
     },
     Step {
@@ -191,21 +191,21 @@ const STEPS: &[Step] = &[
         name: "address",
         summary: "maps in files under AddressSanitizer",
         needs: &["nightly"],
-        run: checkers::address,
+        run: checkers::address_sanitizer,
         ..DEFAULT_LONG_STEP
     },
     Step {
         name: "address-hook",
         summary: "the hook layer for Linux in programs under AddressSanitizer",
         needs: &["nightly", "cc", "ip"],
-        run: checkers::address_hook,
+        run: checkers::address_sanitizer_hook,
         ..DEFAULT_LONG_STEP
     },
     Step {
         name: "thread",
         summary: "threads that share a map under ThreadSanitizer",
         needs: &["nightly", "rust-src"],
-        run: checkers::thread,
+        run: checkers::thread_sanitizer,
         ..DEFAULT_LONG_STEP
     },
     Step {

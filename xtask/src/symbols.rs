@@ -13,34 +13,34 @@ use crate::{Error, run_checked};
 pub struct Object {
     file: &'static str,
     /// Arguments of `cargo rustc` that build the object.
-    build: &'static [&'static str],
+    build_args: &'static [&'static str],
     profile: &'static str,
     /// Path of the list of symbols.
-    list: &'static str,
+    symbol_list: &'static str,
 }
 
 /// The hook layer for Linux.
 pub const PRELOAD: Object = Object {
     file: "libvipool_preload.so",
-    build: &["--package", "vipool-preload"],
+    build_args: &["--package", "vipool-preload"],
     profile: "hook",
-    list: "hooks/linux/symbols.txt",
+    symbol_list: "hooks/linux/symbols.txt",
 };
 
 /// The PAM module.
 pub const PAM: Object = Object {
     file: "libpam_vipool.so",
-    build: &["--package", "vipool-pam"],
+    build_args: &["--package", "vipool-pam"],
     profile: "hook",
-    list: "pam/symbols.txt",
+    symbol_list: "pam/symbols.txt",
 };
 
 /// The library with its C ABI.
 const LIBRARY: Object = Object {
     file: "libvipool.so",
-    build: &["--package", "vipool", "--features", "capi", "--crate-type", "cdylib"],
+    build_args: &["--package", "vipool", "--features", "capi", "--crate-type", "cdylib"],
     profile: "release",
-    list: "include/symbols.txt",
+    symbol_list: "include/symbols.txt",
 };
 
 const OBJECTS: &[Object] = &[PRELOAD, PAM, LIBRARY];
@@ -49,7 +49,7 @@ const OBJECTS: &[Object] = &[PRELOAD, PAM, LIBRARY];
 /// separate cargo call builds the object.
 pub fn build(object: &Object) -> Result<PathBuf, Error> {
     let mut command = cargo(&format!("rustc --quiet --lib --profile {}", object.profile));
-    command.args(object.build);
+    command.args(object.build_args);
     run_checked(command)?;
     Ok(target_dir().join(object.profile).join(object.file))
 }
@@ -58,11 +58,11 @@ pub fn build(object: &Object) -> Result<PathBuf, Error> {
 pub fn run(check: bool) -> Result<(), Error> {
     let mut differences = Vec::new();
     for object in OBJECTS {
-        let built = build(object)?;
-        let exported = exported(&built)?;
-        let size = stripped_size(&built)?;
+        let object_path = build(object)?;
+        let exported = exported_symbols(&object_path)?;
+        let size = stripped_size(&object_path)?;
         println!("{}: {} symbols, {size} bytes stripped", object.file, exported.len());
-        let list = root().join(object.list);
+        let list = root().join(object.symbol_list);
         if !check {
             fs::write(list, exported.iter().map(|name| format!("{name}\n")).collect::<String>())?;
             continue;
@@ -77,7 +77,7 @@ pub fn run(check: bool) -> Result<(), Error> {
             differences.push(format!(
                 "{} against {}: {}",
                 object.file,
-                object.list,
+                object.symbol_list,
                 names.join(" ")
             ));
         }
@@ -99,7 +99,7 @@ fn stripped_size(object: &Path) -> Result<u64, Error> {
 }
 
 /// Returns the dynamic symbols that the object defines.
-fn exported(object: &PathBuf) -> Result<BTreeSet<String>, Error> {
+fn exported_symbols(object: &PathBuf) -> Result<BTreeSet<String>, Error> {
     let output = Command::new("nm")
         .args(["--dynamic", "--defined-only", "--format=posix"])
         .arg(object)

@@ -36,7 +36,7 @@ const LIBRARIAN: &str =
 
 /// Type-checks the Windows code for the MSVC target. Nothing is linked, so MinGW can compile the C
 /// code of MinHook.
-pub fn msvc(log: &mut Log) -> Result<(), Error> {
+pub fn check_msvc(log: &mut Log) -> Result<(), Error> {
     use std::os::unix::fs::PermissionsExt;
 
     let librarian = target_dir().join("librarian");
@@ -50,7 +50,7 @@ pub fn msvc(log: &mut Log) -> Result<(), Error> {
 }
 
 /// Lints the hook layer and runs its tests under Wine.
-pub fn hook(log: &mut Log) -> Result<(), Error> {
+pub fn hook_tests(log: &mut Log) -> Result<(), Error> {
     for package in ["vipool", "vipool-hook", "vipool-cli"] {
         let mut clippy = cargo("clippy --no-deps --all-targets --package");
         clippy.args([package, "--target", wine::TARGET, "--", "-D", "warnings"]);

@@ -18,10 +18,10 @@ pub mod wine;
 
 /// The environment variable that names the record of skipped tests. Each line of that file holds
 /// the test, the need and the install command, separated by tabs.
-pub const SKIPPED: &str = "VIPOOL_SKIPPED";
+pub const SKIP_RECORD_VARIABLE: &str = "VIPOOL_SKIPPED";
 
 /// The environment variable that `cargo xtask test --long` sets: see [`effort`].
-pub const LONG: &str = "VIPOOL_LONG";
+pub const LONG_VARIABLE: &str = "VIPOOL_LONG";
 
 /// Returns whether all named needs of [`needs::ALL`] are present. If not, records that the calling
 /// test is skipped. The test must then return.
@@ -48,12 +48,11 @@ pub fn record_skip(needs: &str, remedy: &str) {
     let test = format!("{program}::{}", thread.name().unwrap_or("?"));
     // The test harness captures eprintln, but not a direct write.
     let _ = writeln!(io::stderr(), "skipped: {test}: needs {needs}; install with: {remedy}");
-    if let Some(path) = env::var_os(SKIPPED) {
-        let mut file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(&path)
-            .unwrap_or_else(|error| panic!("{SKIPPED}={}: {error}", path.display()));
+    if let Some(path) = env::var_os(SKIP_RECORD_VARIABLE) {
+        let mut file =
+            OpenOptions::new().append(true).create(true).open(&path).unwrap_or_else(|error| {
+                panic!("{SKIP_RECORD_VARIABLE}={}: {error}", path.display())
+            });
         file.write_all(format!("{test}\t{needs}\t{remedy}\n").as_bytes())
             .expect("the record of skipped tests is writable");
     }
@@ -61,7 +60,7 @@ pub fn record_skip(needs: &str, remedy: &str) {
 
 /// Selects the effort of a test: `usual`, or `long` under `cargo xtask test --long`.
 pub fn effort<T>(usual: T, long: T) -> T {
-    if env::var_os(LONG).is_some() { long } else { usual }
+    if env::var_os(LONG_VARIABLE).is_some() { long } else { usual }
 }
 
 /// Returns the target directory of this build.

@@ -18,7 +18,7 @@ static const char *virtual_ip, *loopback_ip, *host_ip;
 
 /* The program sets the last error to this value before each call. After a successful call, the last
  * error must be the same with and without the hook layer. */
-#define LAST_ERROR_MARK 4242
+#define LAST_ERROR_SENTINEL 4242
 
 static const char *address_label(const char *ip)
 {
@@ -79,7 +79,7 @@ static void print_result(const char *label, int failed)
 {
     if (failed) printf("%s: %d\n", label, WSAGetLastError());
     else printf("%s: ok\n", label);
-    WSASetLastError(LAST_ERROR_MARK);
+    WSASetLastError(LAST_ERROR_SENTINEL);
 }
 
 static SOCKET tcp_socket(void) { return socket(AF_INET, SOCK_STREAM, 0); }
@@ -97,7 +97,7 @@ static int try_bind(SOCKET s, const char *ip, int address_port)
 {
     int length;
     struct sockaddr_storage address = make_address(ip, address_port, &length);
-    WSASetLastError(LAST_ERROR_MARK);
+    WSASetLastError(LAST_ERROR_SENTINEL);
     int result = bind(s, (void *)&address, length);
     print_result("bind", result);
     return result;
@@ -107,7 +107,7 @@ static int try_connect(SOCKET s, const char *ip, int address_port)
 {
     int length;
     struct sockaddr_storage address = make_address(ip, address_port, &length);
-    WSASetLastError(LAST_ERROR_MARK);
+    WSASetLastError(LAST_ERROR_SENTINEL);
     int result = connect(s, (void *)&address, length);
     print_result("connect", result);
     return result;
@@ -117,7 +117,7 @@ static void print_local_address(const char *label, SOCKET s)
 {
     struct sockaddr_storage address;
     int length = sizeof address;
-    WSASetLastError(LAST_ERROR_MARK);
+    WSASetLastError(LAST_ERROR_SENTINEL);
     if (getsockname(s, (void *)&address, &length)) print_result(label, 1);
     else printf("%s: %s\n", label, format_address(&address));
 }
@@ -126,7 +126,7 @@ static void print_peer_address(const char *label, SOCKET s)
 {
     struct sockaddr_storage address;
     int length = sizeof address;
-    WSASetLastError(LAST_ERROR_MARK);
+    WSASetLastError(LAST_ERROR_SENTINEL);
     if (getpeername(s, (void *)&address, &length)) print_result(label, 1);
     else printf("%s: %s\n", label, format_address(&address));
 }
@@ -360,7 +360,7 @@ static int run_row(int row)
     case 22:
         s = udp_socket();
         address = make_address(host_ip, port, &length);
-        WSASetLastError(LAST_ERROR_MARK);
+        WSASetLastError(LAST_ERROR_SENTINEL);
         print_result("sendto", sendto(s, "x", 1, 0, (void *)&address, length) != 1);
         print_local_address("name", s);
         try_bind(s, "0.0.0.0", port);
@@ -705,7 +705,7 @@ static int run_row(int row)
         listen(s, 5);
         client = tcp_socket();
         address = make_address("127.0.0.1", port, &length);
-        WSASetLastError(LAST_ERROR_MARK);
+        WSASetLastError(LAST_ERROR_SENTINEL);
         print_result("WSAConnect",
                      WSAConnect(client, (void *)&address, length, NULL, NULL, NULL, NULL));
         print_local_address("name", client);
@@ -717,26 +717,26 @@ static int run_row(int row)
     }
     case 45: {
         s = tcp_socket();
-        WSASetLastError(LAST_ERROR_MARK);
+        WSASetLastError(LAST_ERROR_SENTINEL);
         address = make_address("127.0.0.1", port, &length);
         bind(s, (void *)&address, length);
         printf("after bind: %d\n", WSAGetLastError());
-        WSASetLastError(LAST_ERROR_MARK);
+        WSASetLastError(LAST_ERROR_SENTINEL);
         listen(s, 5);
         printf("after listen: %d\n", WSAGetLastError());
         client = tcp_socket();
-        WSASetLastError(LAST_ERROR_MARK);
+        WSASetLastError(LAST_ERROR_SENTINEL);
         connect(client, (void *)&address, length);
         printf("after connect: %d\n", WSAGetLastError());
-        WSASetLastError(LAST_ERROR_MARK);
+        WSASetLastError(LAST_ERROR_SENTINEL);
         length = sizeof address;
         accept(s, (void *)&address, &length);
         printf("after accept: %d\n", WSAGetLastError());
-        WSASetLastError(LAST_ERROR_MARK);
+        WSASetLastError(LAST_ERROR_SENTINEL);
         length = sizeof address;
         getsockname(client, (void *)&address, &length);
         printf("after getsockname: %d\n", WSAGetLastError());
-        WSASetLastError(LAST_ERROR_MARK);
+        WSASetLastError(LAST_ERROR_SENTINEL);
         length = sizeof address;
         getpeername(client, (void *)&address, &length);
         printf("after getpeername: %d\n", WSAGetLastError());

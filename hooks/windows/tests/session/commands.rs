@@ -152,13 +152,13 @@ fn failures_have_a_message_and_an_exit_code() {
 #[test]
 fn client_ip_feature_reports_the_client_of_the_session() {
     let farm = Farm::new("client", PROGRAM_RULE);
-    let client = ["--client", "192.0.2.9"];
+    let client_arguments = ["--client", "192.0.2.9"];
     let client_file_exists = || {
         fs::read_dir(farm.map())
             .unwrap()
             .any(|entry| entry.unwrap().file_name().to_string_lossy().starts_with("client."))
     };
-    let row = |arguments: &[&str]| {
+    let run_lookup_row = |arguments: &[&str]| {
         let mut run = farm.vipool(&["run"]);
         run.args(arguments).arg("--").arg(test_program("rows.exe"));
         stdout_of(run.args(["40", &unused_port().to_string(), "10.0.0.1", "127.0.0.9", "10.0.0.2"]))
@@ -168,14 +168,17 @@ fn client_ip_feature_reports_the_client_of_the_session() {
                    gethostbyname: 192.0.2.9\n";
     // The first session belongs to a user. The second session belongs to a program only.
     let user = std::env::var("USERNAME").unwrap();
-    stdout_of(farm.vipool(&["session", "open", "7", "--user", &user]).args(client));
+    stdout_of(farm.vipool(&["session", "open", "7", "--user", &user]).args(client_arguments));
     assert!(client_file_exists());
-    assert_eq!(row(&["--session", "7"]), client_output);
+    assert_eq!(run_lookup_row(&["--session", "7"]), client_output);
     stdout_of(&mut farm.vipool(&["session", "close", "7"]));
     assert!(!client_file_exists(), "the file is removed with the session");
-    assert_eq!(row(&["--session", "8", client[0], client[1]]), client_output);
+    assert_eq!(
+        run_lookup_row(&["--session", "8", client_arguments[0], client_arguments[1]]),
+        client_output
+    );
     assert!(!client_file_exists(), "the file is removed when the program ends");
-    assert_ne!(row(&["--session", "9"]), client_output);
+    assert_ne!(run_lookup_row(&["--session", "9"]), client_output);
 }
 
 /// On a server, an environment variable cannot change the session of a program. The program runs in
@@ -183,11 +186,11 @@ fn client_ip_feature_reports_the_client_of_the_session() {
 #[test]
 fn session_of_the_logon_is_the_default() {
     let farm = Farm::new("logon", PROGRAM_RULE);
-    let reaches_host_loopback = |session: &[&str]| {
+    let reaches_host_loopback = |session_arguments: &[&str]| {
         let mut run = farm.vipool(&["run"]);
         run.env_remove("VIPOOL_TEST_SESSION");
         let port = unused_port();
-        run.args(session).arg("--").arg(test_program("rows.exe"));
+        run.args(session_arguments).arg("--").arg(test_program("rows.exe"));
         run.args(["1", &port.to_string(), "10.0.0.1", "127.0.0.9", "10.0.0.2"]);
         let _program = RunningProgram::start(&mut run);
         std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()

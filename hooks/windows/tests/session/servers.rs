@@ -103,14 +103,14 @@ fn fetch_page(address: Ipv4Addr, port: u16) -> String {
 /// Runs a server in two sessions on the same port, and checks the page at the address of each
 /// session.
 ///
-/// `command` adds the arguments of the server. `loopback` is true if the server listens on
-/// 127.0.0.1, and false if it listens on all addresses. `check` runs further checks in each
+/// `add_arguments` adds the arguments of the server. `is_loopback` is true if the server listens on
+/// 127.0.0.1, and false if it listens on all addresses. `check_session` runs further checks in each
 /// session.
 fn serve_in_two_sessions(
     program: &Path,
-    loopback: bool,
-    command: impl Fn(&mut Command, &Path, u16),
-    check: impl Fn(&Session<'_>, u16, &str),
+    is_loopback: bool,
+    add_arguments: impl Fn(&mut Command, &Path, u16),
+    check_session: impl Fn(&Session<'_>, u16, &str),
 ) {
     let name = program.file_name().unwrap().to_str().unwrap();
     let host = TestHost::new(|policy| policy.programs = vec![listed_program(name)]);
@@ -121,25 +121,25 @@ fn serve_in_two_sessions(
         let directory = std::env::temp_dir().join(format!("{name}-{label}-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
         fs::write(directory.join("index.html"), format!("page of the {label} session")).unwrap();
-        let mut launch = session.launcher_command(program);
-        command(&mut launch, &directory, port);
-        servers.push(Server::start(&mut launch, &directory));
+        let mut launcher_command = session.launcher_command(program);
+        add_arguments(&mut launcher_command, &directory, port);
+        servers.push(Server::start(&mut launcher_command, &directory));
     }
     for (session, label) in sessions.iter().zip(["first", "second"]) {
-        let address = if loopback { session.loopback() } else { session.virtual_ip() };
+        let address = if is_loopback { session.loopback() } else { session.virtual_ip() };
         let page = fetch_page(address, port);
         assert!(page.contains(&format!("page of the {label} session")), "{page}");
-        check(session, port, label);
+        check_session(session, port, label);
     }
     // No program listens on the real loopback address.
     TcpStream::connect(("127.0.0.1", port)).unwrap_err();
 }
 
-const SERVER: &str = "const fs = require('fs'), http = require('http');\n\
+const SERVER_SCRIPT: &str = "const fs = require('fs'), http = require('http');\n\
     const [port, host] = process.argv.slice(2);\n\
     http.createServer((q, r) => r.end(fs.readFileSync('index.html')))\n\
         .listen(port, host);\n";
-const CLIENT: &str = "const http = require('http');\n\
+const CLIENT_SCRIPT: &str = "const http = require('http');\n\
     http.get('http://127.0.0.1:' + process.argv[2], r => r.on('data', d => {\n\
         console.log(d.toString(), r.socket.remoteAddress, r.socket.localAddress);\n\
         process.exit(0);\n\
@@ -148,10 +148,10 @@ const CLIENT: &str = "const http = require('http');\n\
 #[test]
 fn node_serves_two_sessions_on_the_same_port() {
     let Some(node) = server_program(r"nodejs-bin\nodejs\node.exe") else { return };
-    for (loopback, address) in [(true, "127.0.0.1"), (false, "0.0.0.0")] {
-        let serve = |command: &mut Command, directory: &Path, port: u16| {
-            fs::write(directory.join("server.js"), SERVER).unwrap();
-            fs::write(directory.join("client.js"), CLIENT).unwrap();
+    for (is_loopback, address) in [(true, "127.0.0.1"), (false, "0.0.0.0")] {
+        let add_arguments = |command: &mut Command, directory: &Path, port: u16| {
+            fs::write(directory.join("server.js"), SERVER_SCRIPT).unwrap();
+            fs::write(directory.join("client.js"), CLIENT_SCRIPT).unwrap();
             command.arg("server.js").arg(port.to_string()).arg(address);
         };
         // A client connects to 127.0.0.1 and reaches the server of its own session.
@@ -163,30 +163,30 @@ fn node_serves_two_sessions_on_the_same_port() {
             let expected = format!("page of the {label} session 127.0.0.1 127.0.0.1\n");
             assert_eq!(stdout_of(&mut client), expected);
         };
-        serve_in_two_sessions(&node, loopback, serve, connect_client);
+        serve_in_two_sessions(&node, is_loopback, add_arguments, connect_client);
     }
 }
 
 #[test]
 fn hugo_serves_two_sessions_on_the_same_port() {
     let Some(hugo) = server_program(r"hugo\hugo\binaries\hugo.exe") else { return };
-    let serve = |command: &mut Command, directory: &Path, port: u16| {
+    let add_arguments = |command: &mut Command, directory: &Path, port: u16| {
         fs::write(directory.join("hugo.toml"), "baseURL = 'http://127.0.0.1/'\n").unwrap();
         fs::create_dir_all(directory.join("static")).unwrap();
         fs::copy(directory.join("index.html"), directory.join(r"static\index.html")).unwrap();
         command.args(["server", "--bind", "127.0.0.1", "--watch=false", "--port"]);
         command.arg(port.to_string());
     };
-    serve_in_two_sessions(&hugo, true, serve, |_, _, _| ());
+    serve_in_two_sessions(&hugo, true, add_arguments, |_, _, _| ());
 }
 
 #[test]
 fn esbuild_serves_two_sessions_on_the_same_port() {
     let Some(esbuild) = server_program(r"esbuild\package\esbuild.exe") else { return };
-    let serve = |command: &mut Command, _: &Path, port: u16| {
+    let add_arguments = |command: &mut Command, _: &Path, port: u16| {
         command.arg(format!("--serve=127.0.0.1:{port}")).arg("--servedir=.");
     };
-    serve_in_two_sessions(&esbuild, true, serve, |_, _, _| ());
+    serve_in_two_sessions(&esbuild, true, add_arguments, |_, _, _| ());
 }
 
 /// sccache runs a daemon on a fixed port of 127.0.0.1, and its client connects to that port.
@@ -201,10 +201,12 @@ fn sccache_serves_two_sessions_on_the_same_port() {
     let mut servers = Vec::new();
     for (session, label) in &sessions {
         fs::create_dir_all(directory(label)).unwrap();
-        let mut launch = session.launcher_command(&sccache);
-        launch.env("SCCACHE_SERVER_PORT", port.to_string()).env("SCCACHE_DIR", directory(label));
-        launch.env("SCCACHE_NO_DAEMON", "1").env("SCCACHE_START_SERVER", "1");
-        servers.push(Server::start(&mut launch, &directory(label)));
+        let mut launcher_command = session.launcher_command(&sccache);
+        launcher_command
+            .env("SCCACHE_SERVER_PORT", port.to_string())
+            .env("SCCACHE_DIR", directory(label));
+        launcher_command.env("SCCACHE_NO_DAEMON", "1").env("SCCACHE_START_SERVER", "1");
+        servers.push(Server::start(&mut launcher_command, &directory(label)));
     }
     for (session, label) in &sessions {
         wait_for_listener(session.loopback(), port);

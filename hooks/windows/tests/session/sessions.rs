@@ -46,13 +46,13 @@ fn rows_2_and_29_wildcard_listener_of_the_host_blocks_the_port() {
         let port = unused_port();
         let _host_listener = session.start_row_without_hooks(listener_row, port);
         let mut command = session.launcher_command(&test_program("rows.exe"));
-        let mut binding = command.args([bind_row.to_string(), port.to_string()]);
-        binding = binding.args([
+        let mut bind_command = command.args([bind_row.to_string(), port.to_string()]);
+        bind_command = bind_command.args([
             session.virtual_ip().to_string(),
             session.loopback().to_string(),
             HOST_ADDRESS.to_owned(),
         ]);
-        let output = retry_start(|| binding.output()).stdout;
+        let output = retry_start(|| bind_command.output()).stdout;
         assert!(
             output.starts_with(b"bind: 10048\r\n"),
             "{listener_row}: {}",
@@ -80,19 +80,19 @@ fn row_11b_datagrams_reach_own_services() {
 fn row_11_own_services_take_precedence_over_the_host() {
     let host = TestHost::new(|_| ());
     let (first_session, second_session) = (host.open_session(1), host.open_session(2));
-    let connected = "connect: ok\nname: 127.0.0.1 other\npeer: 127.0.0.1 port\n";
+    let connected_output = "connect: ok\nname: 127.0.0.1 other\npeer: 127.0.0.1 port\n";
     // Row 1 listens on L, and row 3 on V.
     for row in [1, 3] {
         let port = unused_port();
         let _listener = first_session.start_row(row, port);
-        assert_eq!(first_session.run_row(11, port), connected, "row {row}");
+        assert_eq!(first_session.run_row(11, port), connected_output, "row {row}");
         let is_refused = std::panic::catch_unwind(|| second_session.run_row(11, port)).is_err();
         assert!(is_refused, "a program reached the service of another session");
     }
     // A service of the host is shared by all sessions.
     let port = unused_port();
     let _host_service = first_session.start_row_without_hooks(1, port);
-    assert_eq!(second_session.run_row(11, port), connected);
+    assert_eq!(second_session.run_row(11, port), connected_output);
 }
 
 #[test]
